@@ -1,0 +1,53 @@
+# make demo    set up, run the embedded study, build its report
+# make test    set up and run every test
+# make check   lint, format, types, Snakefile lint and format
+# make report  STUDY=name: build results/name/report.html from finished results
+PYTHON ?= python3
+STUDY ?= demo
+CORES ?= all
+BIN := .venv/bin
+
+.PHONY: demo test test-slow check report format setup clean-venv
+
+setup: .venv/runtime.stamp
+
+.venv/runtime.stamp: envs/requirements.txt envs/constraints.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "longwatt needs Python 3.11 or newer; say which with: make PYTHON=python3.12 ..."; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r envs/requirements.txt -c envs/constraints.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@touch $@
+
+.venv/dev.stamp: .venv/runtime.stamp envs/requirements-dev.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r envs/requirements-dev.txt -c envs/constraints.txt
+	@touch $@
+
+demo: .venv/runtime.stamp
+	$(BIN)/snakemake --cores $(CORES) --config study=demo
+	@$(MAKE) --no-print-directory report STUDY=demo
+
+report: .venv/runtime.stamp
+	$(BIN)/snakemake --cores 1 --config study=$(STUDY) --report results/$(STUDY)/report.html
+	@echo "The report is results/$(STUDY)/report.html"
+
+test: .venv/dev.stamp
+	$(BIN)/python -m pytest -m "not slow"
+
+test-slow: .venv/dev.stamp
+	$(BIN)/python -m pytest -m slow
+
+check: .venv/dev.stamp
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/snakefmt --check Snakefile workflow/rules
+	$(BIN)/snakemake --lint --config study=demo
+
+format: .venv/dev.stamp
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/snakefmt Snakefile workflow/rules
+
+clean-venv:
+	rm -rf .venv

@@ -1,0 +1,58 @@
+"""What tests share: where things are, and a tiny study."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    """The repository."""
+    return ROOT
+
+
+@pytest.fixture
+def study_schema() -> Path:
+    return ROOT / "workflow" / "schemas" / "study.schema.json"
+
+
+TINY_STUDY = """
+title: Tiny
+datasets:
+  needle:
+    source: needle
+    options: {words_per_document: 40, train: 64, validation: 12, test: 4}
+    metric: f1
+    training: {max_target_tokens: 8}
+tokenizers:
+  bpe: {kind: byte_level_bpe, vocab_size: 400}
+models:
+  led:
+    family: led
+    initialisation: random
+    tokenizer: bpe
+    config: {d_model: 16, encoder_layers: 1, decoder_layers: 1, encoder_attention_heads: 2, decoder_attention_heads: 2,
+             encoder_ffn_dim: 16, decoder_ffn_dim: 16, attention_window: 16, max_encoder_position_embeddings: 128,
+             max_decoder_position_embeddings: 32, init_std: 0.08}
+budgets:
+  cpu: {gpus: 0, per_device_batch_size: 4}
+training:
+  learning_rate: 1e-3
+  max_steps: 8
+  log_every_steps: 2
+  checkpoint_every_s: 0
+  validation: {every_steps: 4, max_examples: 6, batch_size: 6}
+inference:
+  greedy: {split: validation, batch_size: 5}
+grid:
+  - {datasets: [needle], models: [led], seq_lens: [32, 64], budgets: [cpu], seeds: [1]}
+"""
+
+
+@pytest.fixture
+def tiny_study_text() -> str:
+    return TINY_STUDY

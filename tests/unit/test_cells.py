@@ -1,0 +1,96 @@
+"""Grids expand to cells."""
+
+import copy
+
+import pytest
+
+from longwatt.cells import Cell, effective_batch_size, expand, per_device_batch_size
+from longwatt.study import StudyError, read_study
+
+LENGTHS = (1024, 2048, 3072, 4096)
+# Table 5 of arXiv 2204.07288 (total batch sizes) ...
+TABLE_5 = {
+    "summarisation": {
+        "led_base": (24, 12, 8, 6),
+        "led_large": (8, 4, 3, 2),
+        "bigbird_large": (7, 4, 2, 2),
+    },
+    "qa": {
+        "led_base": (704, 352, 224, 160),
+        "led_large": (256, 128, 64, 64),
+        "bigbird_large": (224, 96, 64, 32),
+    },
+}
+# ... and the batch columns of its Table 2 (LED-base).
+TABLE_2 = {"gpu1": (24, 12, 8, 6), "gpu1x4": (96, 48, 32, 24), "gpu8x4": (704, 352, 224, 160)}
+
+
+def published() -> dict[tuple[str, str, int, str], int]:
+    cells = {}
+    for column, length in enumerate(LENGTHS):
+        for model, batches in TABLE_5["summarisation"].items():
+            for dataset in ("gov_report", "summ_screen_fd", "qmsum"):
+                cells[dataset, model, length, "gpu1"] = batches[column]
+        for model, batches in TABLE_5["qa"].items():
+            cells["qasper", model, length, "gpu8x4"] = batches[column]
+        for dataset in ("qasper", "gov_report"):
+            for budget, batches in TABLE_2.items():
+                cells[dataset, "led_base", length, budget] = batches[column]
+    return cells
+
+
+def test_the_published_grid_has_its_64_cells_and_batches(root, study_schema):
+    study = read_study(root / "tests/fixtures/published_grid.yaml", study_schema)
+    cells = expand(study)
+    found = {(c.dataset, c.model, c.seq_len, c.budget): effective_batch_size(study, c) for c in cells.values()}
+    assert len(cells) == 64
+    assert found == published()
+
+
+@pytest.fixture
+def study(tmp_path, tiny_study_text, study_schema):
+    (tmp_path / "s.yaml").write_text(tiny_study_text)
+    return read_study(tmp_path / "s.yaml", study_schema)
+
+
+def test_a_cell_has_one_name(study):
+    assert list(expand(study)) == [
+        "needle/led/32/cpu/generated/seed1",
+        "needle/led/64/cpu/generated/seed1",
+    ]
+
+
+def test_blocks_are_a_union(study):
+    study["grid"].append({**study["grid"][0], "seq_lens": [64, 96]})
+    assert [c.seq_len for c in expand(study).values()] == [32, 64, 96]
+
+
+@pytest.mark.parametrize(("axis", "plural"), [("dataset", "datasets"), ("model", "models"), ("budget", "budgets")])
+def test_an_unknown_name_in_a_grid_names_the_nearest(study, axis, plural):
+    known = next(iter(study[plural]))
+    study["grid"][0][plural] = [known + "x"]
+    with pytest.raises(StudyError, match=rf"grid\[0\]\.{plural}: unknown {axis} '{known}x' \(did you mean '{known}'"):
+        expand(study)
+
+
+def test_exclusions_take_cells_away(study):
+    study["exclude"] = [{"seq_len": 64, "reason": "does not fit"}]
+    assert [c.seq_len for c in expand(study).values()] == [32]
+    study["exclude"].append({"seq_len": 99, "reason": "never there"})
+    with pytest.raises(StudyError, match=r"exclude\[1\].*matches no cell"):
+        expand(study)
+
+
+def test_a_study_whose_cells_are_all_excluded_is_refused(study):
+    study["exclude"] = [{"model": "led", "reason": "no"}]
+    with pytest.raises(StudyError, match="all 2 cells fall to `exclude`"):
+        expand(study)
+
+
+def test_a_batch_table_with_a_hole_names_cell_and_key(study):
+    broken = copy.deepcopy(study)
+    broken["budgets"]["cpu"]["per_device_batch_size"] = {"led": {"32": 4}}
+    cell = Cell("needle", "led", 64, "cpu", "generated", 1)
+    assert per_device_batch_size(broken, Cell("needle", "led", 32, "cpu", "generated", 1)) == 4
+    with pytest.raises(StudyError, match=r"no entry '64', which the cell needle/led/64"):
+        per_device_batch_size(broken, cell)

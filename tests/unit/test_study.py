@@ -1,0 +1,84 @@
+"""Study files: schema, nearest key, normalised types."""
+
+from pathlib import Path
+
+import pytest
+
+from longwatt.study import StudyError, merge, normalise, read_study, read_yaml
+
+
+def read(tmp_path: Path, text: str, schema: Path) -> dict:
+    path = tmp_path / "study.yaml"
+    path.write_text(text)
+    return read_study(path, schema)
+
+
+def test_a_valid_study_is_read(tmp_path, tiny_study_text, study_schema):
+    study = read(tmp_path, tiny_study_text, study_schema)
+    assert study["training"]["learning_rate"] == 0.001
+    assert study["models"]["led"]["config"]["d_model"] == 16
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("learning_rate:", "learning_rat:", "unknown key 'learning_rat' (did you mean 'learning_rate'?)"),
+        ("max_examples: 6", "max_example: 6", "training.validation: unknown key 'max_example'"),
+        ("gpus: 0", "gpus: none", "budgets.cpu.gpus: 'none' is not of type 'integer'"),
+        ("seq_lens: [32, 64]", "seq_lens: []", "grid.0.seq_lens"),
+        ("metric: f1", "metric: f2", "datasets.needle.metric: 'f2' is not one of"),
+        ("title: Tiny\n", "", "'title' is a required property"),
+        ("learning_rate: 1e-3", "learning_rate: fast", "training.learning_rate: 'fast' is not of type 'number'"),
+        ("vocab_size: 400", "vocabsize: 400", "unknown key 'vocabsize' (did you mean 'vocab_size'?)"),
+    ],
+)
+def test_a_wrong_setting_is_refused_by_name(tmp_path, tiny_study_text, study_schema, old, new, said):
+    assert old in tiny_study_text
+    with pytest.raises(StudyError) as refused:
+        read(tmp_path, tiny_study_text.replace(old, new, 1), study_schema)
+    assert said in str(refused.value)
+    assert "study.yaml" in str(refused.value)
+
+
+def test_a_checkpoint_model_needs_a_path(tmp_path, tiny_study_text, study_schema):
+    with pytest.raises(StudyError, match="'path' is a required property"):
+        read(tmp_path, tiny_study_text.replace("initialisation: random", "initialisation: checkpoint"), study_schema)
+
+
+def test_an_exponent_without_a_dot_is_a_number(tmp_path):
+    (tmp_path / "a.yaml").write_text("a: 2e-5\nb: 1E3\nc: e5\nd: '2e-5'\n")
+    assert read_yaml(tmp_path / "a.yaml") == {"a": 2e-5, "b": 1000.0, "c": "e5", "d": "2e-5"}
+
+
+def test_a_repeated_key_is_refused_with_its_line(tmp_path):
+    (tmp_path / "a.yaml").write_text("a: 1\nb:\n  c: 1\n  c: 2\n")
+    with pytest.raises(StudyError, match=r"a\.yaml, line 3: the key c is given twice"):
+        read_yaml(tmp_path / "a.yaml")
+
+
+def test_an_anchor_may_be_merged(tmp_path):
+    (tmp_path / "a.yaml").write_text("x: &x {a: 1, b: 2}\ny: {<<: *x, b: 3}\n")
+    assert read_yaml(tmp_path / "a.yaml")["y"] == {"a": 1, "b": 3}
+
+
+def test_an_unknown_study_names_the_nearest(tmp_path):
+    (tmp_path / "demo.yaml").write_text("")
+    with pytest.raises(StudyError, match="did you mean 'demo'"):
+        read_yaml(tmp_path / "dmeo.yaml")
+
+
+def test_broken_yaml_and_broken_utf8_name_the_file(tmp_path):
+    (tmp_path / "a.yaml").write_text("a: [1\n")
+    with pytest.raises(StudyError, match=r"(?s)a\.yaml is not YAML.*line 2"):
+        read_yaml(tmp_path / "a.yaml")
+    (tmp_path / "b.yaml").write_bytes(b"a: \xff\n")
+    with pytest.raises(StudyError, match=r"b\.yaml is not UTF-8"):
+        read_yaml(tmp_path / "b.yaml")
+
+
+def test_one_spelling_per_value():
+    assert repr(normalise({"b": 6.0, "a": [0.5, 2.0], 4: True})) == repr({"4": True, "a": [0.5, 2], "b": 6})
+
+
+def test_later_layers_win_key_by_key():
+    assert merge({"a": {"b": 1, "c": 2}}, {"a": {"b": 3}}, {"d": 4}) == {"a": {"b": 3, "c": 2}, "d": 4}

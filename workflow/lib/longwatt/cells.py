@@ -1,0 +1,106 @@
+"""Expand a study's grid blocks into cells, and say where each cell's files are."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from longwatt.study import StudyError, check_name
+
+AXES = {
+    "dataset": "datasets",
+    "model": "models",
+    "seq_len": "seq_lens",
+    "budget": "budgets",
+    "protocol": "protocols",
+    "seed": "seeds",
+}
+# The sound protocol and the paper's public code's seed.
+AXIS_DEFAULTS: dict[str, list[Any]] = {"protocols": ["generated"], "seeds": [42]}
+
+
+@dataclass(frozen=True, order=True)
+class Cell:
+    """One configuration that is trained once: a point of the grid."""
+
+    dataset: str
+    model: str
+    seq_len: int
+    budget: str
+    protocol: str
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """The cell's id and its folder below results/{study}/."""
+        return f"{self.dataset}/{self.model}/{self.seq_len}/{self.budget}/{self.protocol}/seed{self.seed}"
+
+
+def expand(study: Mapping[str, Any], source: str = "study") -> dict[str, Cell]:
+    """List the study's cells by name: the union of its grid blocks less its exclusions.
+
+    Raises:
+        StudyError: a grid names something the study does not declare, an exclusion matches no
+            cell, or no cell is left.
+    """
+    cells: dict[str, Cell] = {}
+    for number, block in enumerate(study["grid"]):
+        _check_names(study, block, f"{source}: grid[{number}]")
+        for cell in _product(block):
+            cells.setdefault(cell.name, cell)
+    kept = _without_excluded(cells, study.get("exclude", []), source)
+    if not kept:
+        raise StudyError(f"{source}: all {len(cells)} cells fall to `exclude`; nothing is left to run")
+    return kept
+
+
+def per_device_batch_size(study: Mapping[str, Any], cell: Cell) -> int:
+    """Examples per device and step of a cell, from its budget's number or table.
+
+    Raises:
+        StudyError: the budget's table lacks the cell's model or length.
+    """
+    table = study["budgets"][cell.budget]["per_device_batch_size"]
+    for key in (cell.model, str(cell.seq_len)):
+        if isinstance(table, int):
+            return table
+        if key not in table:
+            raise StudyError(
+                f"budgets.{cell.budget}.per_device_batch_size has no entry {key!r}, which the cell "
+                f"{cell.name} needs; it has {', '.join(table)}"
+            )
+        table = table[key]
+    return int(table)
+
+
+def effective_batch_size(study: Mapping[str, Any], cell: Cell) -> int:
+    """Examples per optimiser step: per device x accumulation x devices (a CPU is one device)."""
+    budget = study["budgets"][cell.budget]
+    steps = budget.get("gradient_accumulation_steps", 1)
+    return per_device_batch_size(study, cell) * int(steps) * max(1, int(budget["gpus"]))
+
+
+def _product(block: Mapping[str, Any]) -> list[Cell]:
+    axes = [block.get(plural, AXIS_DEFAULTS.get(plural)) for plural in AXES.values()]
+    return [Cell(*point) for point in itertools.product(*axes)]
+
+
+def _check_names(study: Mapping[str, Any], block: Mapping[str, Any], where: str) -> None:
+    for axis in ("dataset", "model", "budget"):
+        plural = AXES[axis]
+        for name in block[plural]:
+            check_name(axis, name, study[plural], f"{where}.{plural}")
+
+
+def _without_excluded(cells: Mapping[str, Cell], exclusions: list[Mapping[str, Any]], source: str) -> dict[str, Cell]:
+    kept = dict(cells)
+    for number, exclusion in enumerate(exclusions):
+        wanted = {key: value for key, value in exclusion.items() if key != "reason"}
+        matched = [n for n, cell in cells.items() if wanted.items() <= asdict(cell).items()]
+        if not matched:
+            raise StudyError(f"{source}: exclude[{number}] ({wanted}) matches no cell; remove it")
+        for name in matched:
+            kept.pop(name, None)
+    return kept

@@ -1,0 +1,85 @@
+"""Needle: a generated question-answering set, the instrument check.
+
+The answer sits at a uniformly random place in a document of known length, so the best possible F1 at each
+input length is known: the share of answers that a cut leaves visible, plus the floor of chance.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from typing import Any
+
+from longwatt.datasets.records import Record, SourceData
+
+QUERY = "What is the secret code?"
+MARKER = ("the", "secret", "code", "is")
+_COUNT = {"type": "integer", "minimum": 1}
+
+OPTIONS_SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "additionalProperties": False,
+    "required": ["words_per_document", "train", "validation", "test"],
+    "properties": {
+        "words_per_document": {"type": "integer", "minimum": 16},
+        "train": _COUNT,
+        "validation": _COUNT,
+        "test": _COUNT,
+        "answer_words": {"type": "integer", "minimum": 1, "maximum": 8},
+        "answer_vocabulary": {"type": "integer", "minimum": 2, "maximum": 400},
+        "filler_vocabulary": {"type": "integer", "minimum": 2, "maximum": 2000},
+        "seed": {"type": "integer", "minimum": 0},
+    },
+}
+
+
+def read(options: Mapping[str, Any]) -> SourceData:
+    """Records: a query, a blank line, filler with one needle in it; the reference is the needle's answer.
+
+    Args:
+        options: words_per_document and examples per split; answer_words (2), answer_vocabulary (32 per
+            position), filler_vocabulary (200), seed (0).
+    """
+    count, size = options.get("answer_words", 2), options.get("answer_vocabulary", 32)
+    source = random.Random(options.get("seed", 0))
+    words = _words(source, count * size + options.get("filler_vocabulary", 200))
+    # A vocabulary per position: a word that is right can only stand in its own place.
+    answers = [words[i * size : (i + 1) * size] for i in range(count)]
+    filler = words[count * size :]
+    splits = {
+        split: [_record(source, f"{split}-{n}", options, answers, filler) for n in range(options[split])]
+        for split in ("train", "validation", "test")
+    }
+    return SourceData(
+        splits=splits,
+        licence="generated, none needed",
+        origin="longwatt.datasets.needle",
+        chance_per_hidden_word=1 / size,
+    )
+
+
+def _words(source: random.Random, count: int) -> list[str]:
+    """Distinct pronounceable words of two syllables and a final letter."""
+    syllables = [c + v for c in "bdfgklmnprstvz" for v in "aeiou"]
+    all_words = [a + b + end for a in syllables for b in syllables for end in "nrst"]
+    return source.sample([word for word in all_words if word not in MARKER], count)
+
+
+def _record(
+    source: random.Random,
+    id_: str,
+    options: Mapping[str, Any],
+    answers: list[list[str]],
+    filler: list[str],
+) -> Record:
+    answer = [source.choice(vocabulary) for vocabulary in answers]
+    needle = [*MARKER, *answer, "."]
+    rest = source.choices(filler, k=options["words_per_document"] - len(needle))
+    place = source.randint(0, len(rest))
+    head = " ".join([*rest[:place], *MARKER])
+    text = " ".join([head, *answer, ".", *rest[place:]])
+    ends, position = [], len(QUERY) + 2 + len(head)
+    for word in answer:
+        position += 1 + len(word)
+        ends.append(position)
+    return Record(id_, f"{QUERY}\n\n{text}", (" ".join(answer),), tuple(ends))

@@ -1,0 +1,113 @@
+"""Predictions of a model for examples, batch by batch; shared by validation and inference."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from longwatt.examples import Examples
+from longwatt.models.family import Batch, Family
+
+
+@dataclass(frozen=True)
+class BatchResult:
+    """One batch of predictions.
+
+    Attributes:
+        ids: example ids.
+        texts: decoded and stripped predictions.
+        input_tokens: real input tokens per example (padding excluded).
+        output_tokens: tokens produced per example (padding excluded).
+        seconds: collation, transfer and prediction, device synchronised; decoding to text excluded.
+    """
+
+    ids: list[str]
+    texts: list[str]
+    input_tokens: list[int]
+    output_tokens: list[int]
+    seconds: float
+
+
+class Predictor:
+    """Predicts batches of examples by a cell's protocol.
+
+    Args:
+        family: the model's family.
+        model: the model, on its device.
+        tokenizer: for decoding.
+        protocol: `generated` or `teacher_forced`.
+        generation: settings of generation.
+        precision: fp32, tf32, bf16 or fp16.
+        pad_to: fixed input length, None to pad to a batch's longest.
+    """
+
+    def __init__(
+        self,
+        family: Family,
+        model: nn.Module,
+        tokenizer: Any,
+        *,
+        protocol: str,
+        generation: Mapping[str, Any],
+        precision: str,
+        pad_to: int | None,
+    ) -> None:
+        self.family = family
+        self.model = model
+        self.tokenizer = tokenizer
+        self.protocol = protocol
+        self.generation = generation
+        self.precision = precision
+        self.pad_to = pad_to
+        self.device = next(model.parameters()).device
+
+    def predict(self, examples: Examples, groups: Sequence[Sequence[int]]) -> Iterator[BatchResult]:
+        """Yield the results of each group of positions in `examples`."""
+        for group in groups:
+            yield self._predict_batch([examples[position] for position in group])
+
+    def _predict_batch(self, chosen: Sequence[Any]) -> BatchResult:
+        synchronize(self.device)
+        start = time.perf_counter()
+        batch = self._to_device(self.family.collate(chosen, self.pad_to, None))
+        with torch.no_grad(), autocast(self.device, self.precision):
+            rows = self.family.predict(self.model, batch, self.protocol, self.generation)
+        synchronize(self.device)
+        seconds = time.perf_counter() - start
+        pad = self.tokenizer.pad_token_id
+        return BatchResult(
+            ids=[example.id for example in chosen],
+            texts=decode(self.tokenizer, rows),
+            input_tokens=[len(example.input_ids) for example in chosen],
+            output_tokens=[sum(token != pad for token in row) for row in rows],
+            seconds=seconds,
+        )
+
+    def _to_device(self, batch: Batch) -> Batch:
+        return {name: tensor.to(self.device) for name, tensor in batch.items()}
+
+
+def decode(tokenizer: Any, rows: Sequence[Sequence[int]]) -> list[str]:
+    """Texts of token ids, as SCROLLS scores them; padding first, so that it is skipped everywhere."""
+    texts = tokenizer.batch_decode(rows, skip_special_tokens=True, clean_up_tokenization_spaces=True)
+    return [text.strip() for text in texts]
+
+
+def synchronize(device: torch.device) -> None:
+    """Wait for work queued on a GPU; nothing to wait for on a CPU."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def autocast(device: torch.device, precision: str) -> AbstractContextManager[Any]:
+    """Mixed precision for bf16 and fp16; a null context otherwise."""
+    kinds = {"bf16": torch.bfloat16, "fp16": torch.float16}
+    if precision not in kinds:
+        return nullcontext()
+    return torch.autocast(device.type, dtype=kinds[precision])

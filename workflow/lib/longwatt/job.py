@@ -1,0 +1,195 @@
+"""One job: its log, its lease, its workers, and a record of how it failed."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import traceback
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from longwatt import gpus
+from longwatt.progress import LABEL, TERMINAL
+from longwatt.provenance import write_json
+from longwatt.worker import die_with_parent
+
+# A job never fetches: what it needs was downloaded by a rule of its own.
+OFFLINE = {
+    "HF_HUB_OFFLINE": "1",
+    "TRANSFORMERS_OFFLINE": "1",
+    "HF_DATASETS_OFFLINE": "1",
+    "DISABLE_SAFETENSORS_CONVERSION": "1",  # loading old weights would start a request to the hub
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+}
+TAKEOVER_WAIT_S = 60.0
+
+
+class JobError(RuntimeError):
+    """A job's workers failed; the message is theirs."""
+
+
+@contextlib.contextmanager
+def logged(log: str, failure: str | None = None) -> Iterator[None]:
+    """Send all output of this process and its children to `log`; on failure say so on the terminal.
+
+    Snakemake does not fill a script's log. Redirecting descriptors, not sys.stdout, also catches CUDA's,
+    NCCL's and the children's output.
+
+    Args:
+        log: the rule's log file.
+        failure: where to leave a record of a failure, for `snakemake partial`; removed on success.
+    """
+    path = Path(log)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    resumes = failure is not None and Path(failure).exists()
+    terminal = os.dup(2)
+    os.environ[TERMINAL] = f"/proc/{os.getpid()}/fd/{terminal}"
+    os.environ.setdefault(LABEL, "longwatt")
+    stream = path.open("ab" if resumes else "wb", buffering=0)
+    os.dup2(stream.fileno(), 1)
+    os.dup2(stream.fileno(), 2)
+    os.environ.update(OFFLINE)
+    try:
+        yield
+    except BaseException as error:
+        traceback.print_exc()
+        _report_failure(error, log, failure, terminal)
+        raise SystemExit(1) from None
+    if failure is not None:
+        Path(failure).unlink(missing_ok=True)
+
+
+def run_workers(
+    module: str,
+    *,
+    spec: Mapping[str, Any],
+    count: int,
+    threads: int,
+    work: str,
+    label: str,
+    wait_s: float | None = None,
+) -> None:
+    """Lease `count` GPUs and run `python -m module SPEC` under torch's launcher, a process per GPU.
+
+    Args:
+        module: a longwatt module that calls `longwatt.worker.run`.
+        spec: fields of `longwatt.worker.Spec` but `error`.
+        count: GPUs to lease; 0 runs one process on the CPU.
+        threads: CPU threads of this job, shared by its processes.
+        work: the cell's work folder; locked, so that two attempts never write there at once.
+        label: how progress lines and leases name this job.
+        wait_s: longest wait for GPUs, None for ever.
+
+    Raises:
+        JobError: a worker failed.
+        longwatt.gpus.GpuError: the GPUs cannot be had.
+    """
+    folder = Path(work)
+    folder.mkdir(parents=True, exist_ok=True)
+    os.environ[LABEL] = label
+    with _exclusive(folder / "lock"), gpus.lease(count, wait_s=wait_s, label=label) as lease:
+        error = folder / "error.json"
+        error.unlink(missing_ok=True)
+        path = folder / f"{module.rsplit('.', 1)[-1]}.spec"
+        write_json(path, {**spec, "error": str(error)})
+        processes = max(1, count)
+        environment = {**os.environ, **lease.environ(), **_thread_limits(threads, processes)}
+        status = _run(_launcher(module, processes, path), environment)
+        if status != 0:
+            raise JobError(_worker_message(error, status))
+
+
+def _launcher(module: str, processes: int, spec: Path) -> list[str]:
+    # Loopback: a job never spans nodes, and a host name need not resolve.
+    options = ["--standalone", "--local-addr=127.0.0.1", f"--nproc-per-node={processes}"]
+    return [sys.executable, "-m", "torch.distributed.run", *options, "-m", module, str(spec)]
+
+
+def _thread_limits(threads: int, processes: int) -> dict[str, str]:
+    return {"OMP_NUM_THREADS": str(max(1, threads // processes)), "TOKENIZERS_PARALLELISM": "false"}
+
+
+def _run(command: list[str], environment: Mapping[str, str]) -> int:
+    """Run a command, pass SIGTERM on to it, and wait for its end."""
+    with subprocess.Popen(command, env=environment, preexec_fn=die_with_parent) as process:
+        before = signal.signal(signal.SIGTERM, lambda number, _: process.send_signal(number))
+        try:
+            return process.wait()
+        finally:
+            signal.signal(signal.SIGTERM, before)
+
+
+def _worker_message(error: Path, status: int) -> str:
+    try:
+        said = json.loads(error.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        how = f"signal {-status}" if status < 0 else f"exit status {status}"
+        return f"a worker died without a message ({how}); was it killed, or out of memory?"
+    return f"{said['type']}: {said['message']}"
+
+
+@contextlib.contextmanager
+def _exclusive(path: Path) -> Iterator[None]:
+    """Hold the lock of a work folder; an orphan of a killed run that still holds it is ended first."""
+    with path.open("a+", encoding="utf-8") as stream:
+        if not _try_lock(stream):
+            _end_holder(stream)
+        stream.seek(0)
+        stream.truncate()
+        stream.write(json.dumps({"pid": os.getpid(), "host": os.uname().nodename}))
+        stream.flush()
+        yield
+
+
+def _try_lock(stream: Any) -> bool:
+    try:
+        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _end_holder(stream: Any) -> None:
+    """End the job that outlived its Snakemake: it holds the lock, so it is alive and it is ours.
+
+    Its work is not lost: this attempt goes on from its last checkpoint.
+    """
+    stream.seek(0)
+    holder = json.loads(stream.read() or "{}")
+    if holder.get("host") != os.uname().nodename:
+        raise JobError(
+            f"{stream.name} is held by process {holder.get('pid')} on {holder.get('host')}, an earlier attempt "
+            "at this cell that still runs; wait for it or end it there, then run again"
+        )
+    print(f"longwatt: process {holder['pid']}, an earlier attempt at this cell, still runs; ending it")
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(holder["pid"], signal.SIGKILL)
+    deadline = time.monotonic() + TAKEOVER_WAIT_S
+    while not _try_lock(stream):
+        if time.monotonic() > deadline:
+            raise JobError(f"process {holder['pid']} holds {stream.name} and did not end within a minute")
+        time.sleep(0.1)
+    time.sleep(1)  # its workers die by the kernel's hand, a moment after it
+
+
+def _report_failure(error: BaseException, log: str, failure: str | None, terminal: int) -> None:
+    message = f"{type(error).__name__}: {error}" if not isinstance(error, JobError) else str(error)
+    line = f"{os.environ[LABEL]}: FAILED: {message}\n{os.environ[LABEL]}: see {log}\n"
+    with contextlib.suppress(OSError):
+        os.write(terminal, line.encode())
+    if failure is not None:
+        record = {
+            "message": message,
+            "log": log,
+            "wall_time_s": time.time(),
+            "label": os.environ[LABEL],
+        }
+        with contextlib.suppress(OSError):
+            write_json(failure, record)

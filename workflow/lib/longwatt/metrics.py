@@ -1,0 +1,148 @@
+"""Scores as SCROLLS computes them, to the fourth decimal, every example's kept.
+
+Per pair ROUGE-1/2/L F-measures x 100 (rouge-score, no stemming) and SQuAD-style F1 and exact match; several references
+give each metric its own maximum. The ROUGE headline is the geometric mean of the three corpus means.
+"""
+
+from __future__ import annotations
+
+import re
+import string
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from functools import cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+ROUGE_TYPES = ("rouge1", "rouge2", "rougeL")
+# Metric of a dataset -> the name of its headline score.
+METRICS = {"rouge": "rouge_geometric_mean", "f1": "f1", "exact_match": "exact_match"}
+RESAMPLES_AT_ONCE = 64  # bounds the memory of the bootstrap: 64 x examples x 3 numbers
+
+_ARTICLES = re.compile(r"\b(a|an|the)\b")
+_NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
+
+PerExample = Mapping[str, Mapping[str, float]]
+
+
+class ScoringError(ValueError):
+    """Predictions and references that do not belong together; names the ids."""
+
+
+def headline(metric: str) -> str:
+    """The name of a metric's headline score."""
+    return METRICS[metric]
+
+
+def normalize_answer(text: str) -> str:
+    """SQuAD normalisation: lower case, no punctuation, no articles, single spaces."""
+    return " ".join(_ARTICLES.sub(" ", text.lower().translate(_NO_PUNCTUATION)).split())
+
+
+def token_f1(prediction: str, reference: str) -> float:
+    """F1 x 100 over normalised tokens; 0 when nothing is shared."""
+    predicted, expected = normalize_answer(prediction).split(), normalize_answer(reference).split()
+    shared = sum((Counter(predicted) & Counter(expected)).values())
+    return 200 * shared / (len(predicted) + len(expected)) if shared else 0.0
+
+
+def exact_match(prediction: str, reference: str) -> float:
+    """100 if equal after normalisation, else 0."""
+    return 100.0 * (normalize_answer(prediction) == normalize_answer(reference))
+
+
+def rouge(prediction: str, reference: str) -> dict[str, float]:
+    """ROUGE-1, -2 and -L F-measures x 100, without stemming."""
+    scores = _rouge_scorer().score(reference, prediction)
+    return {name: 100 * scores[name].fmeasure for name in ROUGE_TYPES}
+
+
+def score_examples(
+    predictions: Mapping[str, str],
+    references: Mapping[str, Sequence[str]],
+    metrics: Sequence[str] = tuple(METRICS),
+) -> dict[str, dict[str, float]]:
+    """Every example's scores, in the references' order; each metric's own maximum over references.
+
+    Args:
+        predictions: text by id.
+        references: acceptable texts by id, at least one each.
+        metrics: which of METRICS to compute.
+
+    Raises:
+        ScoringError: ids are missing or unknown, or an example has no reference.
+    """
+    _check_ids(predictions, references)
+    return {id_: _best(predictions[id_], texts, metrics) for id_, texts in references.items()}
+
+
+def corpus_scores(per_example: PerExample) -> dict[str, float]:
+    """Means over examples, and the geometric mean of the ROUGE means where there are any; unrounded."""
+    names = next(iter(per_example.values()))
+    means = {name: float(np.mean([values[name] for values in per_example.values()])) for name in names}
+    if all(name in means for name in ROUGE_TYPES):
+        means["rouge_geometric_mean"] = float(np.prod([means[name] for name in ROUGE_TYPES]) ** (1 / 3))
+    return means
+
+
+def bootstrap_interval(
+    per_example: PerExample, metric: str, *, resamples: int = 1000, confidence: float = 0.95, seed: int = 0
+) -> tuple[float, float]:
+    """Percentile bootstrap over examples of a metric's headline score.
+
+    Args:
+        per_example: as `score_examples` returns.
+        metric: one of METRICS.
+        resamples: how many.
+        confidence: between 0 and 1.
+        seed: equal seeds give equal intervals.
+    """
+    names = ROUGE_TYPES if metric == "rouge" else (metric,)
+    scores = np.array([[values[name] for name in names] for values in per_example.values()])
+    source = np.random.default_rng(seed)
+    found: list[NDArray[Any]] = []
+    for start in range(0, resamples, RESAMPLES_AT_ONCE):
+        size = (min(RESAMPLES_AT_ONCE, resamples - start), len(scores))
+        means = scores[source.integers(0, len(scores), size)].mean(axis=1)
+        found.append(means.prod(axis=1) ** (1 / len(names)))
+    tail = 50 * (1 - confidence)
+    low, high = np.percentile(np.concatenate(found), [tail, 100 - tail])
+    return float(low), float(high)
+
+
+def _check_ids(predictions: Mapping[str, str], references: Mapping[str, Sequence[str]]) -> None:
+    missing = [id_ for id_ in references if id_ not in predictions]
+    unknown = [id_ for id_ in predictions if id_ not in references]
+    empty = [id_ for id_, texts in references.items() if not texts]
+    for ids, problem in (
+        (missing, "have no prediction; predict every example of the split"),
+        (unknown, "are predicted but have no reference; are these predictions of another split?"),
+        (empty, "have no reference text, so they cannot be scored"),
+    ):
+        if ids:
+            raise ScoringError(f"{len(ids)} ids {problem}: {', '.join(ids[:5])}{' ...' if len(ids) > 5 else ''}")
+    if not references:
+        raise ScoringError("there is no example to score")
+
+
+def _best(prediction: str, references: Sequence[str], metrics: Sequence[str]) -> dict[str, float]:
+    pairs = [_pair(prediction, reference, metrics) for reference in references]
+    return {name: max(pair[name] for pair in pairs) for name in pairs[0]}
+
+
+def _pair(prediction: str, reference: str, metrics: Sequence[str]) -> dict[str, float]:
+    scores = rouge(prediction, reference) if "rouge" in metrics else {}
+    if "f1" in metrics:
+        scores["f1"] = token_f1(prediction, reference)
+    if "exact_match" in metrics:
+        scores["exact_match"] = exact_match(prediction, reference)
+    return scores
+
+
+@cache
+def _rouge_scorer() -> Any:
+    from rouge_score.rouge_scorer import RougeScorer
+
+    return RougeScorer(list(ROUGE_TYPES), use_stemmer=False)

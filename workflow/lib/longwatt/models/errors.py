@@ -1,0 +1,5 @@
+"""Errors about models, importable without torch."""
+
+
+class ModelError(ValueError):
+    """A model that cannot be built as asked; names the key and what would work."""

@@ -1,0 +1,35 @@
+"""What a study has so far: a summary and figures of the finished cells, and every cell's state."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from longwatt.figures import plot_all
+from longwatt.progress import say
+from longwatt.status import STATES, cell_states
+from longwatt.summary import finished, summarize
+
+
+def write_partial(results: Path, settings: Mapping[str, Any], provenance: Mapping[str, Any]) -> None:
+    """Write results/{study}/partial: status.csv, and if anything is finished summary.csv and figures.
+
+    Says on the terminal how many cells are in which state, and names the failed ones.
+    """
+    folder = results / "partial"
+    folder.mkdir(parents=True, exist_ok=True)
+    states = cell_states(results, settings["rows"])
+    states.to_csv(folder / "status.csv", index=False)
+    counts = states["state"].value_counts()
+    say(f"{len(states)} cells: " + ", ".join(f"{counts[s]} {s}" for s in STATES if s in counts))
+    for row in states[states["state"] == "failed"].itertuples():
+        say(f"failed: {row.cell}: {row.message} (see {row.log})")
+    done = finished(results, settings["rows"])
+    if not done:
+        say("nothing is finished yet, so there is no summary")
+        return
+    summary = summarize(results, done)
+    summary.to_csv(folder / "summary.csv", index=False, na_rep="NA")
+    plot_all(summary, folder / "figures", settings["titles"], provenance)
+    say(f"summary and figures of {len(done)} rows are in {folder}")

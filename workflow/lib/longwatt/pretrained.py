@@ -1,0 +1,41 @@
+"""Bring pretrained weights into resources/: safetensors and configuration, never a pickle."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from longwatt.models.errors import ModelError
+from longwatt.provenance import sha256, write_json
+
+
+def download_model(settings: Mapping[str, Any], folder: Path, provenance: Mapping[str, Any]) -> None:
+    """Copy a local checkpoint folder's safetensors and JSON files, with their SHA-256, into `folder`.
+
+    Raises:
+        ModelError: no configuration, or no safetensors (a pickled checkpoint can run code when loaded).
+    """
+    source = Path(settings["path"]).expanduser()
+    weights = sorted(source.glob("*.safetensors"))
+    if not (source / "config.json").is_file():
+        raise ModelError(f"{source} is no checkpoint folder: it has no config.json")
+    if not weights:
+        raise ModelError(
+            f"{source} has no *.safetensors file; pickled weights are not loaded. Convert them once with "
+            "model.save_pretrained(folder, safe_serialization=True)"
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    digests = {}
+    for file in [*weights, *sorted(source.glob("*.json"))]:
+        _copy(file, folder / file.name)
+        digests[file.name] = sha256(folder / file.name)
+    write_json(folder / "model.json", {"sha256": digests, "provenance": provenance})
+
+
+def _copy(source: Path, target: Path) -> None:
+    partial = target.with_name(f".{target.name}.{os.getpid()}.part")
+    shutil.copyfile(source, partial)
+    partial.replace(target)

@@ -1,0 +1,216 @@
+"""Digests of settings and code, and the stamp that every artefact carries.
+
+Snakemake knows what made a file only through `.snakemake/metadata`. A fresh clone beside old results
+has none, so each artefact also says itself which settings and which code made it.
+"""
+
+from __future__ import annotations
+
+import ast
+import base64
+import hashlib
+import json
+import os
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from longwatt import __version__
+
+PACKAGE = Path(__file__).parent
+# Where a job runs, what it leases and how it is metered cannot change its declared result; the
+# versions in force are recorded in the artefacts instead.
+NOT_RESULTS = (
+    "longwatt.job",
+    "longwatt.gpus",
+    "longwatt.energy.meter",
+    "longwatt.energy.phases",
+    "longwatt.progress",
+    "longwatt.provenance",
+)
+
+
+STALE = ".stale"
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One job of the workflow: its rule, the artefact that carries its stamp, what decides it."""
+
+    rule: str
+    artefact: str
+    settings: Mapping[str, Any]
+    modules: tuple[str, ...] = ()
+
+
+def digest(value: Any) -> str:
+    """SHA-256 (hex) of a JSON-like value, whatever its keys' order."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def sha256(path: Path) -> str:
+    """SHA-256 (hex) of a file's bytes."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+@cache
+def code_digest(script: Path, modules: tuple[str, ...] = ()) -> str:
+    """Digest of a script and of the longwatt modules that can change its result.
+
+    Modules are found by walking imports, and strings that name a module (a worker that is launched by
+    name), from the script and from `modules` on. Comments, docstrings and formatting do not count.
+    """
+    found: dict[str, str] = {}
+    waiting = [*_references(_tree(script)), *modules]
+    while waiting:
+        name = waiting.pop()
+        path = module_path(name)
+        if name in found or path is None or name in NOT_RESULTS:
+            continue
+        found[name] = _meaning(path)
+        waiting += _references(_tree(path))
+    return digest([_meaning(script), sorted(found.items())])
+
+
+def module_path(name: str) -> Path | None:
+    """The file of a longwatt module, or None when there is no such module."""
+    parts = name.split(".")
+    if parts[0] != "longwatt" or not all(part.isidentifier() for part in parts):
+        return None
+    base = PACKAGE.joinpath(*parts[1:])
+    for path in (base.with_suffix(".py"), base / "__init__.py"):
+        if path.is_file():
+            return path
+    return None
+
+
+def stamp(rule: str, settings: Mapping[str, Any], code: str) -> dict[str, Any]:
+    """The provenance block of an artefact: settings and code digests, settings in full."""
+    return {
+        "rule": rule,
+        "longwatt": __version__,
+        "code_digest": code,
+        "settings_digest": digest(settings),
+        "settings": settings,
+    }
+
+
+def work_identity(made_by: Mapping[str, Any], tokenized: str) -> dict[str, str]:
+    """What must be equal for a killed job's work to be continued: settings, code and data."""
+    data = json.loads(Path(tokenized).read_text(encoding="utf-8"))["sha256"]
+    return {
+        "settings": made_by["settings_digest"],
+        "code": made_by["code_digest"],
+        "data": digest(data),
+    }
+
+
+def read_stamp(artefact: Path) -> dict[str, Any] | None:
+    """The provenance block of a JSON artefact; None when there is none to be read."""
+    try:
+        block = json.loads(artefact.read_text(encoding="utf-8")).get("provenance")
+    except (OSError, ValueError, AttributeError):
+        return None
+    return block if isinstance(block, dict) else None
+
+
+def agrees(artefact: Path, settings: Mapping[str, Any], codes: Collection[str]) -> bool:
+    """Whether an artefact says it was made with these settings by one of these codes."""
+    block = read_stamp(artefact)
+    if block is None:
+        return False
+    return block.get("settings_digest") == digest(settings) and block.get("code_digest") in codes
+
+
+def recorded_paths(metadata: Path) -> set[str]:
+    """The output paths that Snakemake holds metadata for.
+
+    It names its records by the path in URL-safe base64, split into folders `@...` when long. Were that
+    to change, nothing would be recognised here and every artefact would be checked by its own stamp.
+    """
+    paths = set()
+    for folder, _, names in os.walk(metadata):
+        parts = [part.removeprefix("@") for part in Path(folder).relative_to(metadata).parts]
+        for name in names:
+            try:
+                paths.add(base64.urlsafe_b64decode("".join([*parts, name])).decode())
+            except ValueError:
+                continue
+    return paths
+
+
+def write_json(path: Path | str, value: Any) -> None:
+    """Write JSON under its final name only once it is whole and on disk."""
+    final = Path(path)
+    final.parent.mkdir(parents=True, exist_ok=True)
+    partial = final.with_name(f".{final.name}.{os.getpid()}.part")
+    try:
+        with partial.open("w", encoding="utf-8") as stream:
+            json.dump(value, stream, indent=1, allow_nan=False)
+            stream.write("\n")
+            stream.flush()
+            os.fsync(stream.fileno())
+        partial.replace(final)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+@cache
+def _tree(path: Path) -> ast.Module:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        match node:
+            case ast.Module() | ast.ClassDef() | ast.FunctionDef() | ast.AsyncFunctionDef():
+                if ast.get_docstring(node, clean=False) is not None:
+                    node.body = node.body[1:] or [ast.Pass()]
+    return tree
+
+
+@cache
+def _meaning(path: Path) -> str:
+    """The source without comments, docstrings and formatting."""
+    return ast.unparse(_tree(path))
+
+
+def _references(tree: ast.Module) -> list[str]:
+    names: list[str] = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            names.append(node.value)
+    return [name for name in names if _is_module(name)]
+
+
+def _is_module(name: str) -> bool:
+    return name.startswith("longwatt.") and module_path(name) is not None
+
+
+def set_stale_aside(stages: Iterable[Stage], code: Callable[[Stage], str]) -> list[str]:
+    """Rename artefacts that say they were made otherwise, so that Snakemake misses them and makes them again.
+
+    Nothing is lost: `x.json` becomes `x.json.stale`, and comes back should settings and code be again as they were.
+
+    Args:
+        stages: stages that Snakemake holds no record of; it checks the others itself.
+        code: the acceptable code digest of a stage.
+
+    Returns:
+        The artefacts set aside, now or by an earlier call.
+    """
+    aside = []
+    for stage in stages:
+        path, old = Path(stage.artefact), Path(stage.artefact + STALE)
+        if path.exists():
+            if not agrees(path, stage.settings, [code(stage)]):
+                path.replace(old)
+        elif old.exists() and agrees(old, stage.settings, [code(stage)]):
+            old.replace(path)
+        if old.exists() and not path.exists():
+            aside.append(stage.artefact)
+    return aside

@@ -1,0 +1,108 @@
+"""Score one inference point: corpus scores, an interval, the ceiling, and every example's scores."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from longwatt import metrics
+from longwatt.provenance import write_json
+from longwatt.tokenization import load_split, visible_evidence
+
+
+def score(
+    settings: Mapping[str, Any],
+    *,
+    predictions: Path,
+    tokens: Path,
+    tokenized: Path,
+    dataset: Path,
+    scores: Path,
+    examples: Path,
+    provenance: Mapping[str, Any],
+) -> None:
+    """Write `scores.json` (corpus) and `examples.csv` (one row per example).
+
+    Args:
+        settings: as `longwatt.settings.score_settings`.
+        predictions: JSON lines with id and prediction.
+        tokens: the tokenized dataset, which holds the references too.
+        tokenized: its report, for the number of special tokens.
+        dataset: its facts, for the floor of chance.
+        scores: written.
+        examples: written.
+        provenance: the stamp of scores.json.
+
+    Raises:
+        longwatt.metrics.ScoringError: predictions and references do not match, id by id.
+    """
+    rows = load_split(tokens, settings["split"], settings["max_examples"])
+    references = dict(zip(rows["id"], rows["references"], strict=True))
+    per_example = metrics.score_examples(read_predictions(predictions), references)
+    _write_examples(examples, per_example)
+    name = metrics.headline(settings["metric"])
+    corpus = metrics.corpus_scores(per_example)
+    low, high = metrics.bootstrap_interval(
+        per_example,
+        settings["metric"],
+        resamples=settings["bootstrap_resamples"],
+        confidence=settings["confidence"],
+        seed=settings["seed"],
+    )
+    facts = {
+        "score_name": name,
+        "score": corpus[name],
+        "score_ci_low": low,
+        "score_ci_high": high,
+        "interval": f"{settings['confidence']:.0%} percentile bootstrap over examples",
+        "score_ceiling": _ceiling(settings, rows, tokenized, dataset),
+        "examples": len(per_example),
+    }
+    rounded = {k: round(v, 4) if isinstance(v, float) else v for k, v in {**facts, **corpus}.items()}
+    write_json(scores, {**rounded, "provenance": provenance})
+
+
+def read_predictions(path: Path) -> dict[str, str]:
+    """Predictions by id from the JSON lines that inference writes."""
+    with path.open(encoding="utf-8") as stream:
+        rows = [json.loads(line) for line in stream]
+    return {row["id"]: row["prediction"] for row in rows}
+
+
+def f1_ceiling(evidence_ends: Sequence[Sequence[int]], length: int, special: int, chance: float) -> float:
+    """The best F1 (x 100) that a cut leaves possible: words that are seen, and the hidden ones by chance.
+
+    Args:
+        evidence_ends: per example, for each answer word the ids that must be kept for it to be whole.
+        length: tokens of an input, special tokens included.
+        special: how many special tokens there are.
+        chance: share of hidden words that the best guess gets right.
+    """
+    seen = [visible_evidence(ends, length, special) for ends in evidence_ends]
+    parts = [
+        (visible + (len(ends) - visible) * chance) / len(ends)
+        for visible, ends in zip(seen, evidence_ends, strict=True)
+    ]
+    return 100 * sum(parts) / len(parts)
+
+
+def _ceiling(settings: Mapping[str, Any], rows: Any, tokenized: Path, dataset: Path) -> float | None:
+    """None unless the dataset says where every answer is and the metric is F1."""
+    chance = json.loads(dataset.read_text(encoding="utf-8"))["chance_per_hidden_word"]
+    ends = rows["evidence_ends"]
+    if settings["metric"] != "f1" or chance is None or not all(len(e) for e in ends):
+        return None
+    special = json.loads(tokenized.read_text(encoding="utf-8"))["special_tokens"]
+    return f1_ceiling(ends, settings["seq_len"], special, chance)
+
+
+def _write_examples(path: Path, per_example: Mapping[str, Mapping[str, float]]) -> None:
+    names = list(next(iter(per_example.values())))
+    with path.open("w", encoding="utf-8", newline="") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(["id", *names])
+        for id_, values in per_example.items():
+            writer.writerow([id_, *(round(values[name], 4) for name in names)])

@@ -1,0 +1,185 @@
+"""Merge a study's layers into the one narrow dictionary that each stage gets.
+
+Layers: defaults -> study -> dataset -> budget -> model; later wins. A stage's dictionary holds only
+what can change that stage's result, so that a change reruns just what it must.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from longwatt import cells as grid
+from longwatt.cells import Cell
+from longwatt.provenance import digest
+from longwatt.study import merge, normalise
+
+# Table 4 and the public code of arXiv 2204.07288, unless a comment says otherwise.
+TRAINING_DEFAULTS: dict[str, Any] = {
+    "learning_rate": 2e-5,
+    "adam_beta1": 0.9,
+    "adam_beta2": 0.98,
+    "adam_epsilon": 1e-6,
+    "weight_decay": 0.001,
+    "lr_scheduler": "linear",
+    "warmup_ratio": 0.1,
+    "max_grad_norm": 1.0,  # the Trainer's default
+    "max_epochs": 50,
+    "max_steps": None,
+    "max_target_tokens": 1024,  # SCROLLS' own baselines; the paper's code cuts to 128
+    "group_by_length": True,
+    "padding": "longest",  # the paper's code pads every input to the full length
+    "activation_checkpointing": False,
+    "log_every_steps": 10,
+    "checkpoint_every_s": 600,
+    "dataloader_workers": 0,  # cutting stored token ids costs next to nothing
+    "validation": {
+        "split": "validation",
+        "every_steps": 500,
+        "patience": 3,
+        "max_examples": None,
+        "batch_size": 16,
+    },
+}
+GENERATION_DEFAULTS: dict[str, Any] = {
+    "max_new_tokens": None,  # the training's max_target_tokens
+    "min_new_tokens": 0,
+    "num_beams": 1,  # SCROLLS' own baselines
+    "length_penalty": 1.0,
+    "no_repeat_ngram_size": 0,
+    "early_stopping": False,
+}
+INFERENCE_DEFAULTS: dict[str, Any] = {
+    "split": "validation",  # SCROLLS' test labels are hidden
+    "batch_size": 16,
+    "max_examples": None,
+    "warmup_batches": 1,
+}
+BUDGET_DEFAULTS: dict[str, Any] = {
+    "gradient_accumulation_steps": 1,
+    "memory_gib_per_gpu": None,
+    "precision": "fp32",
+}
+SCORING_DEFAULTS: dict[str, Any] = {"bootstrap_resamples": 1000, "confidence": 0.95, "seed": 0}
+
+Study = Mapping[str, Any]
+Settings = dict[str, Any]
+
+
+def dataset_settings(study: Study, dataset: str) -> Settings:
+    """What download_dataset needs: the reader and its options."""
+    entry = study["datasets"][dataset]
+    return _narrow({"source": entry["source"], "options": entry.get("options", {})})
+
+
+def tokenizer_settings(study: Study, tokenizer: str) -> Settings:
+    """What make_tokenizer needs."""
+    return _narrow(merge({"min_frequency": 2}, study["tokenizers"][tokenizer]))
+
+
+def model_source_settings(study: Study, model: str) -> Settings:
+    """What download_model needs: where a checkpoint comes from."""
+    return _narrow({"path": study["models"][model]["path"]})
+
+
+def dataset_key(study: Study, dataset: str) -> str:
+    """Folder name below resources/datasets: the id and the digest of its settings."""
+    return f"{dataset}-{digest(dataset_settings(study, dataset))[:8]}"
+
+
+def tokenizer_key(study: Study, tokenizer: str) -> str:
+    """Folder name below resources/tokenized/{dataset}: the id and the digest of its settings."""
+    return f"{tokenizer}-{digest(tokenizer_settings(study, tokenizer))[:8]}"
+
+
+def model_key(study: Study, model: str) -> str | None:
+    """Folder name below resources/models, or None for a model that starts from random weights."""
+    if study["models"][model]["initialisation"] == "random":
+        return None
+    return f"{model}-{digest(model_source_settings(study, model))[:8]}"
+
+
+def finetune_settings(study: Study, cell: Cell) -> Settings:
+    """Everything that decides a cell's trained weights and their measured cost."""
+    model = study["models"][cell.model]
+    training = merge(TRAINING_DEFAULTS, *_layers(study, cell, "training"))
+    return _narrow(
+        {
+            "tokens": tokens_key(study, cell),
+            "checkpoint": model_key(study, cell.model),
+            "model": {key: model.get(key) for key in ("family", "initialisation", "config")},
+            "seq_len": cell.seq_len,
+            "protocol": cell.protocol,
+            "seed": cell.seed,
+            "metric": study["datasets"][cell.dataset]["metric"],
+            "budget": _budget(study, cell),
+            "training": training,
+            "generation": _generation(study, cell, training),
+        }
+    )
+
+
+def predict_settings(study: Study, cell: Cell, inference: str) -> Settings:
+    """Everything that decides one inference point's predictions and their measured speed."""
+    training = merge(TRAINING_DEFAULTS, *_layers(study, cell, "training"))
+    point = merge(INFERENCE_DEFAULTS, study["inference"][inference], *_layers(study, cell, "inference")[1:])
+    generation = merge(_generation(study, cell, training), point.pop("generation", {}))
+    budget = _budget(study, cell)
+    return _narrow(
+        {
+            "family": study["models"][cell.model]["family"],
+            "seq_len": cell.seq_len,
+            "protocol": cell.protocol,
+            "seed": cell.seed,
+            "max_target_tokens": training["max_target_tokens"],
+            "padding": training["padding"],
+            "budget": {key: budget[key] for key in ("gpus", "memory_gib_per_gpu", "precision")},
+            "inference": point,
+            "generation": generation,
+        }
+    )
+
+
+def score_settings(study: Study, cell: Cell, inference: str) -> Settings:
+    """What score needs: which examples, the headline metric, the bootstrap, the length for the ceiling."""
+    metric = study["datasets"][cell.dataset]["metric"]
+    scoring = merge(SCORING_DEFAULTS, study.get("scoring", {}))
+    point = predict_settings(study, cell, inference)["inference"]
+    examples = {key: point[key] for key in ("split", "max_examples")}
+    return _narrow({"metric": metric, "seq_len": cell.seq_len, **examples, **scoring})
+
+
+def tokens_key(study: Study, cell: Cell) -> str:
+    """The folder of a cell's token ids below resources/tokenized."""
+    tokenizer = study["models"][cell.model]["tokenizer"]
+    return f"{dataset_key(study, cell.dataset)}/{tokenizer_key(study, tokenizer)}"
+
+
+def _layers(study: Study, cell: Cell, block: str) -> list[Mapping[str, Any]]:
+    """A block's layers in merging order; inference is per point at study level, so skipped there."""
+    entries = (
+        study["datasets"][cell.dataset],
+        study["budgets"][cell.budget],
+        study["models"][cell.model],
+    )
+    return [study.get(block, {}), *(entry.get(block, {}) for entry in entries)]
+
+
+def _generation(study: Study, cell: Cell, training: Mapping[str, Any]) -> Settings:
+    generation = merge(GENERATION_DEFAULTS, *_layers(study, cell, "generation"))
+    if generation["max_new_tokens"] is None:
+        generation["max_new_tokens"] = training["max_target_tokens"]
+    return generation
+
+
+def _budget(study: Study, cell: Cell) -> Settings:
+    budget = study["budgets"][cell.budget]
+    chosen = {key: budget.get(key, default) for key, default in BUDGET_DEFAULTS.items()}
+    batch = grid.per_device_batch_size(study, cell)
+    return {**chosen, "gpus": budget["gpus"], "per_device_batch_size": batch}
+
+
+def _narrow(settings: Settings) -> Settings:
+    normalised = normalise(settings)
+    assert isinstance(normalised, dict)
+    return normalised

@@ -1,0 +1,273 @@
+"""Every job of a study as data: its artefact, its narrow settings, the code behind it by name."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from longwatt import datasets, models, settings
+from longwatt.cells import Cell, expand
+from longwatt.provenance import Stage
+from longwatt.study import StudyError, check_name, validate
+
+# Names of the figures; drawn by longwatt.figures, which must not be imported at parse time.
+FIGURES = (
+    "accuracy_vs_training_time",
+    "accuracy_vs_training_energy",
+    "accuracy_vs_inference_speed",
+)
+
+TRAINED = ("model", "history.csv", "phases.jsonl")
+
+
+class StaleReport(RuntimeError):
+    """A report was asked for, but the summary does not speak of the results beside it."""
+
+
+class Stages:
+    """The jobs of one study, looked up by the wildcards of their rules.
+
+    Args:
+        study_id: the study file's name, and its folder below results/.
+        study: a study read by `longwatt.study.read_study`.
+        machine: config.yaml; only what a stage's result depends on is taken from it.
+
+    Raises:
+        StudyError: the study names something that does not exist.
+    """
+
+    def __init__(self, study_id: str, study: Mapping[str, Any], machine: Mapping[str, Any]) -> None:
+        self.study_id = study_id
+        self.study = study
+        self.machine = machine
+        self.cells = expand(study, f"studies/{study_id}.yaml")
+        _check_references(study, f"studies/{study_id}.yaml")
+        used = list(self.cells.values())
+        self.datasets = {settings.dataset_key(study, c.dataset): c.dataset for c in used}
+        tokenizers = [study["models"][c.model]["tokenizer"] for c in used]
+        self.tokenizers = {settings.tokenizer_key(study, t): t for t in tokenizers}
+        named_models = {settings.model_key(study, c.model): c.model for c in used}
+        self.models = {key: model for key, model in named_models.items() if key}
+        self.inferences = sorted(study["inference"])
+        for cell in used:  # a batch table with a hole is found here, not hours later
+            settings.finetune_settings(study, cell)
+
+    @property
+    def results(self) -> str:
+        """The study's results folder."""
+        return f"results/{self.study_id}"
+
+    def cell(self, name: str) -> Cell:
+        """Look a cell up by its id.
+
+        Raises:
+            StudyError: the study has no such cell.
+        """
+        if name not in self.cells:
+            check_name("cell", name, self.cells, f"studies/{self.study_id}.yaml")
+        return self.cells[name]
+
+    def download_dataset(self, key: str) -> Stage:
+        """Records of one dataset."""
+        chosen = settings.dataset_settings(self.study, self.datasets[key])
+        module = f"longwatt.datasets.{chosen['source']}"
+        return Stage("download_dataset", f"resources/datasets/{key}/dataset.json", chosen, (module,))
+
+    def download_model(self, key: str) -> Stage:
+        """Weights and configuration of one pretrained model."""
+        chosen = settings.model_source_settings(self.study, self.models[key])
+        return Stage("download_model", f"resources/models/{key}/model.json", chosen)
+
+    def make_tokenizer(self, dataset: str, tokenizer: str) -> Stage:
+        """A tokenizer trained on a dataset's training split, or a checkpoint's own."""
+        chosen = settings.tokenizer_settings(self.study, self.tokenizers[tokenizer])
+        path = f"resources/tokenizers/{dataset}/{tokenizer}/provenance.json"
+        return Stage("make_tokenizer", path, {"dataset": dataset, **chosen})
+
+    def tokenize_dataset(self, dataset: str, tokenizer: str) -> Stage:
+        """Token ids of a dataset's whole inputs."""
+        path = f"resources/tokenized/{dataset}/{tokenizer}/tokenized.json"
+        return Stage("tokenize_dataset", path, {"dataset": dataset, "tokenizer": tokenizer})
+
+    def finetune(self, name: str) -> Stage:
+        """One cell's training."""
+        chosen = settings.finetune_settings(self.study, self.cell(name))
+        module = f"longwatt.models.{chosen['model']['family']}"
+        return Stage("finetune", f"{self.results}/{name}/finetune/training.json", chosen, (module,))
+
+    def predict(self, name: str, inference: str) -> Stage:
+        """One inference point of a cell."""
+        chosen = settings.predict_settings(self.study, self.cell(name), inference)
+        path = f"{self.results}/{name}/predict/{inference}/inference.json"
+        return Stage("predict", path, chosen, (f"longwatt.models.{chosen['family']}",))
+
+    def summarize_energy(self, name: str, part: str) -> Stage:
+        """The energy of a cell's training or of one of its inference points."""
+        chosen = {"watts_per_core": self.machine.get("watts_per_core")}
+        return Stage("summarize_energy", f"{self.results}/{name}/{part}/energy.json", chosen)
+
+    def score(self, name: str, inference: str) -> Stage:
+        """The scores of one inference point."""
+        chosen = settings.score_settings(self.study, self.cell(name), inference)
+        return Stage("score", f"{self.results}/{name}/predict/{inference}/scores.json", chosen)
+
+    def summarize(self) -> Stage:
+        """The study's table: one row per cell and inference point."""
+        return Stage("summarize", f"{self.results}/summary.json", {"rows": self.rows()})
+
+    def plot(self) -> Stage:
+        """The study's figures."""
+        chosen = {"study": self.study["title"], "titles": self.titles()}
+        return Stage("plot", f"{self.results}/figures/figures.json", chosen)
+
+    def rows(self) -> list[dict[str, Any]]:
+        """What is known of every summary row before anything has run."""
+        rows: list[dict[str, Any]] = []
+        for name, cell in self.cells.items():
+            model = self.study["models"][cell.model]
+            known = {**vars(cell), "cell": name, "initialisation": model["initialisation"]}
+            rows += [{**known, "inference": point} for point in self.inferences]
+        return rows
+
+    def titles(self) -> dict[str, str]:
+        """How datasets and models are called in figures."""
+        entries = {**self.study["datasets"], **self.study["models"]}
+        return {name: entry.get("title", name) for name, entry in entries.items()}
+
+    def parts(self) -> list[str]:
+        """The parts of a cell that are metered."""
+        return ["finetune", *(f"predict/{point}" for point in self.inferences)]
+
+    def inputs(self, name: str) -> dict[str, str]:
+        """Where a cell's tokens, tokenizer and (if pretrained) checkpoint are."""
+        chosen = settings.finetune_settings(self.study, self.cell(name))
+        paths = {
+            "tokens": f"resources/tokenized/{chosen['tokens']}/tokens",
+            "tokenized": f"resources/tokenized/{chosen['tokens']}/tokenized.json",
+            "tokenizer": f"resources/tokenizers/{chosen['tokens']}/tokenizer.json",
+            "dataset": f"resources/datasets/{chosen['tokens'].split('/')[0]}/dataset.json",
+        }
+        if chosen["checkpoint"]:
+            paths["checkpoint"] = f"resources/models/{chosen['checkpoint']}/model.json"
+        return paths
+
+    @staticmethod
+    def pattern(names: Iterable[str]) -> str:
+        """A wildcard constraint: one of these names, or nothing at all if there are none."""
+        return "|".join(re.escape(name) for name in sorted(set(names))) or "(?!)"
+
+    def cell_pattern(self) -> str:
+        """A constraint for cell ids by their parts; an alternation of thousands of ids would be slow."""
+        cells = self.cells.values()
+        names = (
+            {cell.dataset for cell in cells},
+            {cell.model for cell in cells},
+            {str(cell.seq_len) for cell in cells},
+            {cell.budget for cell in cells},
+            {cell.protocol for cell in cells},
+            {f"seed{cell.seed}" for cell in cells},
+        )
+        return "/".join(f"(?:{self.pattern(part)})" for part in names)
+
+    def gpus(self, name: str) -> int:
+        """Devices that a cell's jobs lease."""
+        return int(self.study["budgets"][self.cell(name).budget]["gpus"])
+
+    def kept_of_cells(self) -> list[str]:
+        """Every artefact of every cell that a finished study keeps."""
+        artefacts = [s.artefact for name in self.cells for s in self._cell_stages(name)]
+        others = [
+            f"{self.results}/{name}/predict/{point}/{file}"
+            for name in self.cells
+            for point in self.inferences
+            for file in ("predictions.jsonl", "examples.csv")
+        ]
+        models = [f"{self.results}/{name}/finetune/{f}" for name in self.cells for f in TRAINED]
+        return [*artefacts, *others, *models]
+
+    def kept(self) -> list[str]:
+        """Every artefact that a finished study keeps; `rule all` asks for each by name.
+
+        A file left by an earlier run would otherwise hide that the stage before it failed.
+        """
+        cells = self.kept_of_cells()
+        tail = [f"{self.results}/summary.csv", f"{self.results}/summary.json"]
+        return [*cells, *tail, *self.figures(), self.plot().artefact]
+
+    def figures(self) -> list[str]:
+        """Paths of the study's figures."""
+        kinds = ("svg", "png")
+        return [f"{self.results}/figures/{name}.{kind}" for name in FIGURES for kind in kinds]
+
+    def all(self) -> Iterator[Stage]:
+        """Every job of the study, in the order of the flow."""
+        pairs = sorted({settings.tokens_key(self.study, cell) for cell in self.cells.values()})
+        yield from (self.download_dataset(key) for key in self.datasets)
+        yield from (self.download_model(key) for key in self.models)
+        for dataset, tokenizer in (pair.split("/") for pair in pairs):
+            yield self.make_tokenizer(dataset, tokenizer)
+            yield self.tokenize_dataset(dataset, tokenizer)
+        for name in self.cells:
+            yield from self._cell_stages(name)
+        yield self.summarize()
+        yield self.plot()
+
+    def _cell_stages(self, name: str) -> Iterator[Stage]:
+        yield self.finetune(name)
+        for point in self.inferences:
+            yield self.predict(name, point)
+            yield self.score(name, point)
+        yield from (self.summarize_energy(name, part) for part in self.parts())
+
+
+def check_budgets(stages: Stages, limit: int) -> None:
+    """Refuse cells that want more GPUs than may be used.
+
+    Snakemake itself would silently lower a job's need to the limit, and so change its batch size.
+
+    Raises:
+        StudyError: names the cell, its need and the limit.
+    """
+    for name in stages.cells:
+        need = stages.gpus(name)
+        if need > limit:
+            raise StudyError(
+                f"cell {name} needs {need} GPU(s) but the limit is {limit}. The limit is the number of "
+                f"devices found on this machine unless you give one: --resources gpu={need} if they are "
+                "there, or choose a smaller budget, or a study for this machine"
+            )
+
+
+def reports_only(arguments: Sequence[str]) -> bool:
+    """Whether a Snakemake command line asks for a report of what is there, without running anything."""
+    asks = any(a == "--report" or a.startswith("--report=") for a in arguments)
+    return asks and "--report-after-run" not in arguments
+
+
+def check_report(stages: Stages) -> None:
+    """Refuse a report whose summary is older than any of its cells, or lacks one.
+
+    Raises:
+        StaleReport: names the artefacts.
+    """
+    # pandas is needed only here, and not for an ordinary run.
+    from longwatt.summary import StaleSummary, check_fresh
+
+    try:
+        check_fresh(Path(stages.results), list(stages.cells))
+    except StaleSummary as error:
+        raise StaleReport(str(error)) from None
+
+
+def _check_references(study: Mapping[str, Any], source: str) -> None:
+    for name, entry in study["datasets"].items():
+        where = f"{source}: datasets.{name}"
+        check_name("source", entry["source"], datasets.SOURCES, f"{where}.source")
+        schema = datasets.options_schema(entry["source"])
+        validate(entry.get("options", {}), schema, f"{where}.options")
+    for name, entry in study["models"].items():
+        where = f"{source}: models.{name}"
+        check_name("family", entry["family"], models.FAMILIES, f"{where}.family")
+        check_name("tokenizer", entry["tokenizer"], study["tokenizers"], f"{where}.tokenizer")

@@ -1,0 +1,154 @@
+"""Read and check a study file and config.yaml: schema, nearest known key, normalised types.
+
+Parsed by every Snakemake process on every node, so this module imports nothing heavy.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jsonschema import Draft202012Validator
+from jsonschema.exceptions import ValidationError, best_match
+
+
+class StudyError(ValueError):
+    """A setting that cannot be used; the message names the file, the key and what to do."""
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML as people write it: duplicate keys are refused, and 2e-5 is a number."""
+
+
+def _mapping_without_duplicates(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
+    own = [key for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]  # `<<:` may be overridden
+    keys = [loader.construct_object(key, deep=True) for key in own]
+    twice = sorted({str(key) for key in keys if keys.count(key) > 1})
+    if twice:
+        raise StudyError(
+            f"{node.start_mark.name}, line {node.start_mark.line + 1}: "
+            f"the key {', '.join(twice)} is given twice in one mapping; keep one"
+        )
+    loader.flatten_mapping(node)
+    return {loader.construct_object(k, deep=True): loader.construct_object(v, deep=True) for k, v in node.value}
+
+
+_Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping_without_duplicates)
+# PyYAML follows YAML 1.1, where 2e-5 (no dot) is a string; YAML 1.2 and every user mean a number.
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"),
+    list("-+0123456789"),
+)
+
+
+def read_yaml(path: Path) -> Any:
+    """Parse a YAML file.
+
+    Raises:
+        StudyError: the file is missing, not UTF-8, not YAML, or repeats a key; names file and line.
+    """
+    try:
+        with path.open(encoding="utf-8") as stream:
+            return yaml.load(stream, Loader=_Loader)
+    except FileNotFoundError:
+        known = sorted(p.stem for p in path.parent.glob("*.yaml"))
+        raise StudyError(
+            f"{path} does not exist{_nearest(path.stem, known)}; studies found: {', '.join(known) or 'none'}"
+        ) from None
+    except UnicodeDecodeError as error:
+        raise StudyError(f"{path} is not UTF-8 ({error.reason} at byte {error.start})") from None
+    except yaml.YAMLError as error:
+        raise StudyError(f"{path} is not YAML: {error}") from None
+
+
+def normalise(value: Any) -> Any:
+    """One spelling per value: keys are strings in sorted order, 6.0 is 6.
+
+    Snakemake compares parameters by repr, so two spellings of one setting would retrain.
+    """
+    if isinstance(value, Mapping):
+        pairs = sorted((str(key), normalise(item)) for key, item in value.items())
+        return dict(pairs)
+    if isinstance(value, list | tuple):
+        return [normalise(item) for item in value]
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value
+
+
+def merge(*layers: Mapping[str, Any]) -> dict[str, Any]:
+    """Merge nested mappings, later layers win key by key."""
+    merged: dict[str, Any] = {}
+    for layer in layers:
+        for key, value in layer.items():
+            old = merged.get(key)
+            if isinstance(old, Mapping) and isinstance(value, Mapping):
+                merged[key] = merge(old, value)
+            else:
+                merged[key] = value
+    return merged
+
+
+def validate(document: Any, schema: Mapping[str, Any], source: str) -> None:
+    """Check a document against a JSON schema.
+
+    Raises:
+        StudyError: names the source, the key's path, what was expected, and for an unknown key the
+            nearest known one.
+    """
+    errors = list(Draft202012Validator(schema).iter_errors(document))
+    if not errors:
+        return
+    # A misspelt key often breaks other rules as well; it is the error worth naming.
+    unknown = [error for error in _leaves(errors) if error.validator == "additionalProperties"]
+    worst = unknown[0] if unknown else best_match(iter(errors))
+    raise StudyError(f"{source}: {_explain(worst)}")
+
+
+def read_study(path: Path, schema_path: Path) -> dict[str, Any]:
+    """Read, check and normalise one study file; see workflow/schemas/study.schema.json."""
+    document = normalise(read_yaml(path))
+    validate(document, json.loads(schema_path.read_text(encoding="utf-8")), str(path))
+    return dict(document)
+
+
+def check_name(kind: str, name: str, known: Iterable[str], source: str) -> None:
+    """Raise StudyError naming the nearest known name unless `name` is known."""
+    names = sorted(known)
+    if name not in names:
+        raise StudyError(
+            f"{source}: unknown {kind} {name!r}{_nearest(name, names)}; known: {', '.join(names) or 'none'}"
+        )
+
+
+def _leaves(errors: Iterable[ValidationError]) -> list[ValidationError]:
+    found: list[ValidationError] = []
+    for error in errors:
+        found += _leaves(error.context) if error.context else [error]
+    return found
+
+
+def _explain(error: ValidationError) -> str:
+    where = ".".join(str(part) for part in error.absolute_path) or "top level"
+    schema = error.schema
+    if (
+        error.validator == "additionalProperties"
+        and isinstance(error.instance, Mapping)
+        and isinstance(schema, Mapping)
+    ):
+        known = sorted(schema.get("properties", {}))
+        extra = sorted(set(error.instance) - set(known))
+        hints = "; ".join(f"{key!r}{_nearest(key, known)}" for key in extra)
+        return f"{where}: unknown key {hints}; known keys: {', '.join(known)}"
+    return f"{where}: {error.message}"
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
+    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f" (did you mean {close[0]!r}?)" if close else ""

@@ -1,0 +1,200 @@
+"""Train tokenizers, tokenize whole inputs once, and cut stored ids to a cell's length."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from longwatt.datasets.records import SPLITS, Record, read_records
+from longwatt.provenance import sha256, write_json
+
+SPECIAL_TOKENS = {"bos": "<s>", "pad": "<pad>", "eos": "</s>", "unk": "<unk>", "mask": "<mask>"}
+# A checkpoint's tokenizer may be any of these; no weights among them.
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "merges.txt",
+)
+Tokenizer = Any  # transformers.PreTrainedTokenizerFast, which has no types
+
+
+class TokenizerError(ValueError):
+    """A tokenizer that cannot be made or used; names the folder or file."""
+
+
+def make_tokenizer(settings: Mapping[str, Any], records: Path, folder: Path) -> None:
+    """Write a fast tokenizer to `folder`: trained on the training split, or a checkpoint's own.
+
+    Raises:
+        TokenizerError: a checkpoint folder has no tokenizer.json.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    if settings["kind"] == "checkpoint":
+        _copy_tokenizer(Path(settings["path"]), folder)
+    else:
+        _train_byte_level_bpe(settings, records).save_pretrained(folder)
+
+
+def load_tokenizer(folder: Path | str) -> Tokenizer:
+    """Load the fast tokenizer of a folder, never from a hub."""
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(str(folder), local_files_only=True, use_fast=True)
+
+
+@dataclass(frozen=True)
+class SpecialTokens:
+    """What a tokenizer puts around a single text."""
+
+    prefix: tuple[int, ...]
+    suffix: tuple[int, ...]
+
+    @classmethod
+    def of(cls, tokenizer: Tokenizer) -> SpecialTokens:
+        """Read them off an encoded text, which holds for every tokenizer."""
+        mask = tokenizer("a", return_special_tokens_mask=True)
+        ids, special = mask["input_ids"], mask["special_tokens_mask"]
+        first = special.index(0)
+        last = len(special) - special[::-1].index(0)
+        return cls(tuple(ids[:first]), tuple(ids[last:]))
+
+    @property
+    def count(self) -> int:
+        """Tokens that a cut must leave room for."""
+        return len(self.prefix) + len(self.suffix)
+
+    def cut(self, ids: Sequence[int], length: int) -> list[int]:
+        """Ids of a text without special tokens, cut and wrapped to at most `length` tokens.
+
+        Equal to the tokenizer's own `truncation=True, max_length=length`.
+        """
+        room = length - self.count
+        if room < 1:
+            raise TokenizerError(f"length {length} leaves no room beside {self.count} special tokens")
+        return [*self.prefix, *list(ids)[:room], *self.suffix]
+
+
+def tokenize_dataset(
+    records: Path, tokenizer_folder: Path, tokens: Path, report: Path, provenance: Mapping[str, Any]
+) -> None:
+    """Tokenize whole inputs and references of every split once.
+
+    Writes to `tokens` a `datasets.DatasetDict` with columns id, input_ids (no special tokens), input_tokens, labels
+    (one list of ids per reference, no special tokens), references (texts) and evidence_ends (for each
+    evidence word the number of input ids that must be kept for it to be whole).
+    """
+    from datasets import Dataset, DatasetDict
+
+    tokenizer = load_tokenizer(tokenizer_folder)
+    by_split: dict[str, list[Record]] = {split: [] for split in SPLITS}
+    for split, record in read_records(records):
+        by_split[split].append(record)
+    rows = {split: list(_rows(tokenizer, items)) for split, items in by_split.items()}
+    partial = tokens.with_name(".tokens.part")
+    shutil.rmtree(partial, ignore_errors=True)
+    DatasetDict({s: Dataset.from_list(r) for s, r in rows.items()}).save_to_disk(str(partial))
+    shutil.rmtree(tokens, ignore_errors=True)
+    partial.replace(tokens)
+    special = SpecialTokens.of(tokenizer)
+    lengths = {split: _length_statistics([r["input_tokens"] for r in items]) for split, items in rows.items()}
+    facts = {
+        "vocabulary": len(tokenizer),
+        "special_tokens": special.count,
+        "input_tokens": lengths,
+        "sha256": {str(p.relative_to(tokens)): sha256(p) for p in sorted(tokens.rglob("*.arrow"))},
+    }
+    write_json(report, {**facts, "provenance": provenance})
+
+
+def load_split(tokens: Path, split: str, max_examples: int | None) -> Any:
+    """Rows of one split, at most `max_examples`, evenly spread so that no part is favoured."""
+    from datasets import load_from_disk
+
+    rows = load_from_disk(str(tokens))[split]
+    if max_examples is None or max_examples >= len(rows):
+        return rows
+    return rows.select(evenly_spread(len(rows), max_examples))
+
+
+def evenly_spread(total: int, wanted: int) -> list[int]:
+    """`wanted` of the positions 0..total-1, evenly spread."""
+    return [(2 * i + 1) * total // (2 * wanted) for i in range(wanted)]
+
+
+def visible_evidence(ends: Sequence[int], length: int, special_tokens: int) -> int:
+    """How many evidence words survive a cut to `length` tokens."""
+    return sum(end <= length - special_tokens for end in ends)
+
+
+def _rows(tokenizer: Tokenizer, records: Sequence[Record]) -> Iterator[dict[str, Any]]:
+    # Batches keep the fast tokenizer's threads busy without holding a whole split's offsets.
+    for start in range(0, len(records), 64):
+        batch = records[start : start + 64]
+        encoded = tokenizer(
+            [record.input for record in batch],
+            add_special_tokens=False,
+            return_offsets_mapping=True,
+            verbose=False,
+        )
+        for record, ids, offsets in zip(batch, encoded["input_ids"], encoded["offset_mapping"], strict=True):
+            yield {
+                "id": record.id,
+                "input_ids": ids,
+                "input_tokens": len(ids),
+                "labels": tokenizer(list(record.references), add_special_tokens=False)["input_ids"],
+                "references": list(record.references),
+                "evidence_ends": _evidence_ends(record.evidence, offsets),
+            }
+
+
+def _evidence_ends(evidence: Sequence[int], offsets: Sequence[tuple[int, int]]) -> list[int]:
+    ends = []
+    for character in evidence:
+        token = next((i for i, (_, stop) in enumerate(offsets) if stop >= character), len(offsets))
+        ends.append(token + 1)
+    return ends
+
+
+def _length_statistics(lengths: Sequence[int]) -> dict[str, float]:
+    return {"mean": round(sum(lengths) / len(lengths), 1), "min": min(lengths), "max": max(lengths)}
+
+
+def _train_byte_level_bpe(settings: Mapping[str, Any], records: Path) -> Tokenizer:
+    """Byte-level BPE on the inputs and references of the training split alone."""
+    from tokenizers import ByteLevelBPETokenizer
+    from tokenizers.processors import TemplateProcessing
+    from transformers import PreTrainedTokenizerFast
+
+    texts = (t for split, r in read_records(records) if split == "train" for t in (r.input, *r.references))
+    bpe = ByteLevelBPETokenizer(add_prefix_space=True)
+    bpe.train_from_iterator(
+        texts,
+        vocab_size=settings["vocab_size"],
+        min_frequency=settings["min_frequency"],
+        special_tokens=list(SPECIAL_TOKENS.values()),
+        show_progress=False,
+    )
+    bos, eos = SPECIAL_TOKENS["bos"], SPECIAL_TOKENS["eos"]
+    bpe._tokenizer.post_processor = TemplateProcessing(
+        single=f"{bos} $A {eos}",
+        special_tokens=[(token, bpe.token_to_id(token)) for token in (bos, eos)],
+    )
+    named = {f"{name}_token": token for name, token in SPECIAL_TOKENS.items()}
+    return PreTrainedTokenizerFast(tokenizer_object=bpe._tokenizer, clean_up_tokenization_spaces=True, **named)
+
+
+def _copy_tokenizer(source: Path, folder: Path) -> None:
+    if not (source / "tokenizer.json").is_file():
+        raise TokenizerError(
+            f"{source} has no tokenizer.json; save the tokenizer there with "
+            "AutoTokenizer.from_pretrained(...).save_pretrained(folder)"
+        )
+    for name in TOKENIZER_FILES:
+        if (source / name).is_file():
+            shutil.copyfile(source / name, folder / name)

@@ -1,0 +1,482 @@
+"""The training engine: one cell, from token ids to the best weights, resumable at any moment.
+
+Started through torch's launcher with one process per device (`python -m torch.distributed.run -m
+longwatt.training SPEC`), so that one and eight GPUs are one code path.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+import resource
+import shutil
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import (
+    Seq2SeqTrainer,
+    Seq2SeqTrainingArguments,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    set_seed,
+)
+
+from longwatt import distributed, metrics
+from longwatt.decoding import Predictor, synchronize
+from longwatt.energy.phases import PhaseLog
+from longwatt.examples import Examples, batches
+from longwatt.models import load_family
+from longwatt.models.family import Batch, Family
+from longwatt.progress import say
+from longwatt.provenance import write_json
+from longwatt.sampling import LengthGroupedSampler
+from longwatt.tokenization import SpecialTokens, load_split, load_tokenizer
+from longwatt.workdir import WorkFolder, checkpoint_state, checkpoint_step
+from longwatt.worker import Spec, leased_uuids, run
+
+HISTORY_COLUMNS = ("step", "epoch", "loss", "learning_rate", "score", "seconds")
+RECORDED_PACKAGES = ("torch", "transformers", "accelerate", "datasets", "tokenizers", "numpy")
+GIB = 2**30
+
+
+@dataclass
+class Ledger:
+    """What the work so far cost and gave; stored with every checkpoint, so it speaks only of kept work.
+
+    Times are seconds; tokens and samples are those really processed, over all processes.
+    """
+
+    train_s: float = 0.0
+    validation_s: float = 0.0
+    checkpoint_s: float = 0.0
+    samples: int = 0
+    input_tokens: int = 0
+    padded_input_tokens: int = 0
+    target_tokens: int = 0
+    validations: int = 0
+    without_improvement: int = 0
+    best_score: float | None = None
+    best_step: int | None = None
+    stopped_early: bool = False
+
+    @property
+    def runtime_s(self) -> float:
+        """Training as the published study counts it: validations (and checkpoints) included."""
+        return self.train_s + self.validation_s + self.checkpoint_s
+
+
+class Stopwatch:
+    """Adds time to the ledger by phase, and marks the phase log at the same moments."""
+
+    def __init__(self, ledger: Ledger, phases: PhaseLog | None, device: torch.device) -> None:
+        self.ledger = ledger
+        self.phases = phases
+        self.device = device
+        self.phase: str | None = None
+        self.since = time.perf_counter()
+
+    def switch(self, phase: str, step: int) -> None:
+        """End the current phase and begin another once the device has finished its work."""
+        self.tick()
+        self.phase = phase
+        if self.phases is not None:
+            self.phases.mark(phase, step)
+
+    def tick(self) -> None:
+        """Bring the ledger up to now."""
+        synchronize(self.device)
+        now = time.perf_counter()
+        if self.phase is not None:
+            field = f"{self.phase}_s"
+            setattr(self.ledger, field, getattr(self.ledger, field) + now - self.since)
+        self.since = now
+
+
+class Validator:
+    """Scores the model on the validation examples by the cell's protocol."""
+
+    def __init__(self, examples: Examples, predictor: Predictor, metric: str, batch_size: int) -> None:
+        self.examples = examples
+        self.predictor = predictor
+        self.metric = metric
+        self.groups = distributed.share(batches(examples, batch_size))
+        self.references = {examples[i].id: examples[i].references for i in range(len(examples))}
+
+    def score(self) -> float:
+        """The headline score; every process gets the same number."""
+        self.predictor.model.eval()
+        results = list(self.predictor.predict(self.examples, self.groups))
+        pairs = [pair for r in results for pair in zip(r.ids, r.texts, strict=True)]
+        predictions = dict(pair for part in distributed.gather(pairs) for pair in part)
+        per_example = metrics.score_examples(predictions, self.references, metrics=(self.metric,))
+        return metrics.corpus_scores(per_example)[metrics.headline(self.metric)]
+
+
+class Schedule(TrainerCallback):  # type: ignore[misc]
+    """Says when to validate (every N steps and at the last) and when to save (by elapsed time)."""
+
+    def __init__(self, sampler: LengthGroupedSampler, every_steps: int, checkpoint_every_s: float) -> None:
+        self.sampler = sampler
+        self.every_steps = every_steps
+        self.checkpoint_every_s = checkpoint_every_s
+        self.saved_at = time.monotonic()
+
+    def on_epoch_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Give the sampler its epoch; after a resume the epoch is a fraction."""
+        self.sampler.set_epoch(int((state.epoch or 0) + 1e-6))
+
+    def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> TrainerControl:
+        """Decide after each optimiser step; the main process's clock decides for all."""
+        last = state.global_step >= state.max_steps
+        if last or state.global_step % self.every_steps == 0:
+            control.should_evaluate = True
+        due = time.monotonic() - self.saved_at >= self.checkpoint_every_s
+        if distributed.from_main(due) and not last:
+            control.should_save = True
+            self.saved_at = time.monotonic()
+        return control
+
+
+class CellTrainer(Seq2SeqTrainer):  # type: ignore[misc]
+    """The Trainer, with our sampler, our validation and checkpoints that are whole or not there."""
+
+    def __init__(
+        self,
+        *,
+        family: Family,
+        sampler: LengthGroupedSampler,
+        validator: Validator,
+        stopwatch: Stopwatch,
+        work: WorkFolder,
+        patience: int,
+        **kwargs: Any,
+    ) -> None:
+        self.control: TrainerControl  # the base class is untyped
+        super().__init__(**kwargs)
+        self.model_accepts_loss_kwargs = False  # the loss is a mean, divided by the accumulation steps
+        self.family = family
+        self.sampler = sampler
+        self.validator = validator
+        self.stopwatch = stopwatch
+        self.ledger = stopwatch.ledger
+        self.work = work
+        self.patience = patience
+        # Counted on the device, so that counting never makes it wait.
+        self._counts = torch.zeros(4, dtype=torch.long, device=self.args.device)
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> LengthGroupedSampler:
+        return self.sampler
+
+    def compute_loss(
+        self,
+        model: Any,
+        inputs: Batch,
+        return_outputs: bool = False,
+        num_items_in_batch: Any = None,
+    ) -> torch.Tensor:
+        """The family's loss; counts what is processed."""
+        mask, labels = inputs["attention_mask"], inputs["labels"]
+        counts = (
+            torch.tensor(len(mask)),
+            mask.sum(),
+            torch.tensor(mask.numel()),
+            (labels >= 0).sum(),
+        )
+        self._counts += torch.stack([count.to(self._counts.device) for count in counts])
+        return self.family.loss(model, inputs)
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Add seconds since the first step to every entry, and tell whoever watches."""
+        self.stopwatch.tick()
+        logs["seconds"] = self.ledger.runtime_s
+        super().log(logs, start_time)
+        if self.args.should_save:
+            say(_progress_line(self.state, logs))
+
+    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
+        """Validate, keep the weights if they are the best, and stop when they no longer improve."""
+        step = self.state.global_step
+        self.stopwatch.switch("validation", step)
+        score = self.validator.score()
+        self._judge(score, step)
+        metrics_ = {"eval_score": score}
+        self.log(metrics_)
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics_)
+        self.stopwatch.switch("train", step)
+        return metrics_
+
+    def _judge(self, score: float, step: int) -> None:
+        ledger = self.ledger
+        ledger.validations += 1
+        if ledger.best_score is None or score > ledger.best_score:
+            ledger.best_score, ledger.best_step, ledger.without_improvement = score, step, 0
+            self._keep_weights(step)
+            return
+        ledger.without_improvement += 1
+        if ledger.without_improvement >= self.patience and step < self.state.max_steps:
+            ledger.stopped_early = True
+            self.control.should_training_stop = True
+
+    def _keep_weights(self, step: int) -> None:
+        if not self.args.should_save:
+            return
+        partial = self.work.path / f"best-{step}.part"
+        shutil.rmtree(partial, ignore_errors=True)
+        self.accelerator.unwrap_model(self.model).save_pretrained(partial, safe_serialization=True)
+        shutil.rmtree(self.work.best(step), ignore_errors=True)
+        partial.rename(self.work.best(step))
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        step = self.state.global_step
+        self.stopwatch.switch("checkpoint", step)
+        self.count()
+        main = self.args.should_save
+        written = self.work.partial_checkpoint() if main else self.work.path / "partial"
+        distributed.from_main(None)  # nobody writes before the folder is there
+        super()._save_checkpoint(model, trial)
+        distributed.gather(None)  # nobody's part is missing
+        if main:
+            folder = written / f"checkpoint-{step}"
+            self.work.commit_checkpoint(folder, step, asdict(self.ledger))
+        self.stopwatch.switch("train", step)
+
+    def _get_output_dir(self, trial: Any) -> str:
+        return str(self.work.path / "partial")
+
+    def count(self) -> None:
+        """Move what was counted on all devices since the last call into the ledger."""
+        totals = sum(torch.tensor(part) for part in distributed.gather(self._counts.tolist()))
+        assert isinstance(totals, torch.Tensor)
+        self._counts.zero_()
+        names = ("samples", "input_tokens", "padded_input_tokens", "target_tokens")
+        for name, count in zip(names, totals.tolist(), strict=True):
+            setattr(self.ledger, name, getattr(self.ledger, name) + count)
+
+
+def train(spec: Spec) -> None:
+    """Train one cell.
+
+    Args:
+        spec: settings as `longwatt.settings.finetune_settings`; paths tokens, tokenizer, checkpoint (or
+            None), work, model, training, history, phases; identity and provenance.
+    """
+    work = WorkFolder(Path(spec.paths["work"]), spec.identity)
+    attempt, checkpoint, sentence = distributed.from_main(work.begin() if distributed.rank() == 0 else None)
+    ledger = Ledger(**checkpoint_state(checkpoint)) if checkpoint else Ledger()
+    phases = None
+    if distributed.rank() == 0:
+        say(sentence)
+        phases = PhaseLog(work.phases_log, attempt, leased_uuids())
+        phases.mark("load", checkpoint_step(checkpoint) if checkpoint else 0)
+    trainer = _trainer(spec, work, ledger, phases)
+    if checkpoint and ledger.stopped_early:  # killed between stopping and writing the results
+        trainer.state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
+    else:
+        trainer.stopwatch.switch("train", checkpoint_step(checkpoint) if checkpoint else 0)
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    trainer.stopwatch.tick()
+    trainer.count()
+    if distributed.rank() == 0:
+        assert phases is not None
+        phases.close(trainer.state.global_step)
+        _write_results(spec, work, trainer)
+        work.finish(attempt)
+
+
+def _trainer(spec: Spec, work: WorkFolder, ledger: Ledger, phases: PhaseLog | None) -> CellTrainer:
+    settings = spec.settings
+    training, budget = settings["training"], settings["budget"]
+    # TF32 is stated, since its default has changed between torch versions.
+    torch.backends.cuda.matmul.allow_tf32 = budget["precision"] == "tf32"
+    torch.backends.cudnn.allow_tf32 = budget["precision"] == "tf32"
+    arguments = _arguments(settings, work)
+    set_seed(settings["seed"])
+    tokenizer = load_tokenizer(Path(spec.paths["tokenizer"]).parent)
+    family = load_family(settings["model"]["family"])
+    source = spec.paths.get("checkpoint")
+    checkpoint = Path(source).parent if source else None
+    model = family.build(settings["model"], tokenizer, checkpoint, settings["seq_len"])
+    if training["activation_checkpointing"]:
+        model.gradient_checkpointing_enable()  # type: ignore[operator]
+    _limit_memory(budget["memory_gib_per_gpu"])
+    model.to(arguments.device)
+    examples = _examples(spec, tokenizer, "train", None)
+    pad_to = settings["seq_len"] if training["padding"] == "max_length" else None
+    targets = training["max_target_tokens"] if training["padding"] == "max_length" else None
+    sampler = LengthGroupedSampler(
+        examples.lengths,
+        budget["per_device_batch_size"],
+        settings["seed"],
+        training["group_by_length"],
+    )
+    schedule = Schedule(sampler, training["validation"]["every_steps"], training["checkpoint_every_s"])
+    return CellTrainer(
+        family=family,
+        sampler=sampler,
+        validator=_validator(spec, family, model, tokenizer, pad_to),
+        stopwatch=Stopwatch(ledger, phases, arguments.device),
+        work=work,
+        patience=training["validation"]["patience"],
+        model=model,
+        args=arguments,
+        train_dataset=examples,
+        data_collator=lambda chosen: family.collate(chosen, pad_to, targets),
+        callbacks=[schedule],
+    )
+
+
+def _validator(spec: Spec, family: Family, model: Any, tokenizer: Any, pad_to: int | None) -> Validator:
+    settings = spec.settings
+    validation = settings["training"]["validation"]
+    examples = _examples(spec, tokenizer, validation["split"], validation["max_examples"])
+    predictor = Predictor(
+        family,
+        model,
+        tokenizer,
+        protocol=settings["protocol"],
+        generation=settings["generation"],
+        precision=settings["budget"]["precision"],
+        pad_to=pad_to,
+    )
+    return Validator(examples, predictor, settings["metric"], validation["batch_size"])
+
+
+def _examples(spec: Spec, tokenizer: Any, split: str, max_examples: int | None) -> Examples:
+    rows = load_split(Path(spec.paths["tokens"]), split, max_examples)
+    return Examples(
+        rows,
+        SpecialTokens.of(tokenizer),
+        spec.settings["seq_len"],
+        spec.settings["training"]["max_target_tokens"],
+        every_reference=split == "train",
+    )
+
+
+def _arguments(settings: Mapping[str, Any], work: WorkFolder) -> Seq2SeqTrainingArguments:
+    training, budget = settings["training"], settings["budget"]
+    return Seq2SeqTrainingArguments(
+        output_dir=str(work.path),
+        per_device_train_batch_size=budget["per_device_batch_size"],
+        gradient_accumulation_steps=budget["gradient_accumulation_steps"],
+        learning_rate=training["learning_rate"],
+        adam_beta1=training["adam_beta1"],
+        adam_beta2=training["adam_beta2"],
+        adam_epsilon=training["adam_epsilon"],
+        weight_decay=training["weight_decay"],
+        lr_scheduler_type=training["lr_scheduler"],
+        warmup_steps=float(training["warmup_ratio"]),  # below 1 it is a ratio
+        max_grad_norm=training["max_grad_norm"],
+        num_train_epochs=training["max_epochs"],
+        max_steps=training["max_steps"] or -1,
+        logging_steps=training["log_every_steps"],
+        seed=settings["seed"],
+        bf16=budget["precision"] == "bf16",
+        fp16=budget["precision"] == "fp16",
+        use_cpu=budget["gpus"] == 0,
+        dataloader_num_workers=training["dataloader_workers"],
+        average_tokens_across_devices=False,
+        remove_unused_columns=False,
+        eval_strategy="no",  # Schedule decides
+        save_strategy="no",
+        report_to=[],
+        disable_tqdm=True,
+    )
+
+
+def _limit_memory(memory_gib: float | None) -> None:
+    """Hold this process to a budget's memory on a larger card."""
+    if memory_gib is not None and torch.cuda.is_available():
+        total = torch.cuda.get_device_properties(0).total_memory / GIB
+        torch.cuda.set_per_process_memory_fraction(min(1.0, memory_gib / total))
+
+
+def _progress_line(state: TrainerState, logs: Mapping[str, float]) -> str:
+    place = f"step {state.global_step}/{state.max_steps}"
+    names = {"loss": "loss", "learning_rate": "lr", "eval_score": "score", "seconds": "seconds"}
+    return "  ".join([place, *(f"{names[k]} {v:.4g}" for k, v in logs.items() if k in names)])
+
+
+def _write_results(spec: Spec, work: WorkFolder, trainer: CellTrainer) -> None:
+    ledger = trainer.ledger
+    assert ledger.best_step is not None
+    model = Path(spec.paths["model"])
+    shutil.rmtree(model, ignore_errors=True)
+    partial = model.with_name(".model.part")
+    shutil.rmtree(partial, ignore_errors=True)
+    # Linked, not moved: should this be killed half-way, the work folder is still whole.
+    shutil.copytree(work.best(ledger.best_step), partial, copy_function=_link)
+    trainer.validator.predictor.tokenizer.save_pretrained(partial)
+    partial.rename(model)
+    _write_history(Path(spec.paths["history"]), trainer.state.log_history)
+    shutil.copyfile(work.phases_log, spec.paths["phases"])
+    write_json(spec.paths["training"], _facts(spec, work, trainer))
+
+
+def _link(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # another filesystem, or one without links
+        shutil.copyfile(source, target)
+
+
+def _write_history(path: Path, entries: Sequence[Mapping[str, Any]]) -> None:
+    with path.open("w", encoding="utf-8", newline="") as stream:
+        writer = csv.DictWriter(stream, HISTORY_COLUMNS, restval="NA", extrasaction="ignore")
+        writer.writeheader()
+        for entry in entries:
+            if "loss" in entry or "eval_score" in entry:
+                writer.writerow({**entry, **({"score": entry["eval_score"]} if "eval_score" in entry else {})})
+
+
+def _facts(spec: Spec, work: WorkFolder, trainer: CellTrainer) -> dict[str, Any]:
+    ledger, settings = trainer.ledger, spec.settings
+    budget = settings["budget"]
+    devices = max(1, budget["gpus"])
+    batch = budget["per_device_batch_size"] * budget["gradient_accumulation_steps"] * devices
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    return {
+        **asdict(ledger),
+        "steps": trainer.state.global_step,
+        "epochs": trainer.state.epoch,
+        "max_steps": trainer.state.max_steps,
+        "train_runtime_s": ledger.runtime_s,
+        "train_samples_per_second": ledger.samples / ledger.runtime_s,
+        "train_steps_samples_per_second": ledger.samples / ledger.train_s,
+        "effective_batch_size": batch,
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "initialisation": settings["model"]["initialisation"],
+        "validation_examples": len(trainer.validator.examples),
+        "peak_memory_gib": _peak_memory_gib(trainer.args.device),
+        "peak_memory_kind": "gpu_reserved" if trainer.args.device.type == "cuda" else "process_rss",
+        "device": _device_name(trainer.args.device),
+        "threads": torch.get_num_threads(),
+        "attempts": work.starts(),
+        "versions": {
+            "python": sys.version.split()[0],
+            **{p: version(p) for p in RECORDED_PACKAGES},
+        },
+        "identity": dict(spec.identity),
+        "provenance": spec.provenance,
+    }
+
+
+def _peak_memory_gib(device: torch.device) -> float:
+    """Most memory of the main process: reserved on its GPU, or resident on a CPU."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_reserved(device) / GIB
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / GIB
+
+
+def _device_name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
+
+
+if __name__ == "__main__":
+    run(train)

@@ -1,0 +1,191 @@
+"""A cell's work folder: attempts, checkpoints that are whole or not there, and the best weights.
+
+The folder is no declared output of any rule, so Snakemake never deletes it; what a killed training needs to go
+on lives here.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from longwatt.provenance import write_json
+
+COMPLETE = "complete.json"  # written last into a checkpoint; a folder without it is torn
+KEPT_CHECKPOINTS = 2  # one to resume from, one before it should that be unreadable
+
+
+class WorkFolder:
+    """Attempts and checkpoints of one cell's training.
+
+    Args:
+        path: results/{study}/{cell}/work.
+        identity: settings, code and data digests; work of another identity is never resumed.
+    """
+
+    def __init__(self, path: Path, identity: Mapping[str, str]) -> None:
+        self.path = path
+        self.identity = dict(identity)
+        self.checkpoints = path / "checkpoints"
+        self.attempts_log = path / "attempts.jsonl"
+        self.phases_log = path / "phases.jsonl"
+
+    def begin(self) -> tuple[int, Path | None, str]:
+        """Start an attempt: its number, the checkpoint to go on from, and a sentence that says which.
+
+        Work that was made by other settings, code or data, or that had completed, is removed first.
+        """
+        reason = self._why_clean()
+        if reason:
+            self._clear()
+        self.checkpoints.mkdir(parents=True, exist_ok=True)
+        write_json(self.path / "identity.json", self.identity)
+        checkpoint = self._last_complete()
+        attempt = len(self.starts()) + 1
+        step = checkpoint_step(checkpoint) if checkpoint else 0
+        self._drop_later_weights(step)
+        self._log("start", attempt=attempt, from_step=step, pid=os.getpid(), host=socket.gethostname())
+        went_on = f"resumes at step {step}" if checkpoint else "starts from the beginning"
+        return attempt, checkpoint, f"attempt {attempt} {went_on}{reason and f' ({reason})'}"
+
+    def starts(self) -> list[dict[str, Any]]:
+        """The start records of all attempts so far."""
+        return [line for line in read_lines(self.attempts_log) if line["event"] == "start"]
+
+    def end(self, attempt: int, status: str) -> None:
+        """Record how an attempt ended."""
+        self._log("end", attempt=attempt, status=status)
+
+    def partial_checkpoint(self) -> Path:
+        """An empty folder to write the next checkpoint into."""
+        partial = self.path / "partial"
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        return partial
+
+    def commit_checkpoint(self, written: Path, step: int, state: Mapping[str, Any]) -> None:
+        """Make a written checkpoint durable, put it in place whole, and drop what it replaces."""
+        write_json(written / COMPLETE, {"step": step, "state": state, "identity": self.identity})
+        for file in written.rglob("*"):
+            fsync(file)
+        final = self.checkpoints / f"checkpoint-{step}"
+        shutil.rmtree(final, ignore_errors=True)
+        written.rename(final)
+        fsync(self.checkpoints)
+        for old in self._complete()[:-KEPT_CHECKPOINTS]:
+            shutil.rmtree(old)
+        self._drop_unreferenced_weights()
+
+    def best(self, step: int) -> Path:
+        """Folder of the weights that were best at a step."""
+        return self.path / f"best-{step}"
+
+    def finish(self, attempt: int) -> None:
+        """Record completion and free the disk; attempts and phase marks stay."""
+        self.end(attempt, "completed")
+        for folder in (self.checkpoints, self.path / "partial", *self._weights()):
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def _why_clean(self) -> str:
+        """Why earlier work cannot be continued; empty if it can, or if there is none."""
+        lines = read_lines(self.attempts_log)
+        if not lines:
+            return ""
+        if lines[-1].get("status") == "completed":
+            return "the attempt before had completed"
+        recorded = _read(self.path / "identity.json")
+        differing = [key for key, value in self.identity.items() if recorded.get(key) != value]
+        if differing:
+            return f"earlier work was made with other {', '.join(differing)} and is not continued"
+        return ""
+
+    def _clear(self) -> None:
+        for entry in list(self.path.iterdir()):
+            if entry.name in ("lock", "worker.lock") or entry.suffix == ".spec":
+                continue
+            if entry.is_dir():
+                shutil.rmtree(entry)
+            else:
+                entry.unlink()
+
+    def _complete(self) -> list[Path]:
+        found = [path for path in self.checkpoints.glob("checkpoint-*") if _read(path / COMPLETE)]
+        return sorted(found, key=checkpoint_step)
+
+    def _last_complete(self) -> Path | None:
+        for path in reversed(self._complete()):
+            record = _read(path / COMPLETE)
+            best = record["state"].get("best_step")
+            # Its best weights must be there too, or the run could end with others than it should.
+            if record["identity"] == self.identity and (best is None or self.best(best).is_dir()):
+                return path
+        return None
+
+    def _weights(self) -> list[Path]:
+        return [path for path in self.path.glob("best-*") if path.is_dir()]
+
+    def _drop_later_weights(self, step: int) -> None:
+        """Weights of a future that is trained again would mix two runs."""
+        for path in self._weights():
+            if int(path.name.removeprefix("best-").split(".")[0]) > step or path.suffix == ".part":
+                shutil.rmtree(path)
+
+    def _drop_unreferenced_weights(self) -> None:
+        wanted = {_read(path / COMPLETE)["state"].get("best_step") for path in self._complete()}
+        for path in self._weights():
+            if path not in {self.best(step) for step in wanted if step is not None}:
+                shutil.rmtree(path)
+
+    def _log(self, event: str, **facts: Any) -> None:
+        self.path.mkdir(parents=True, exist_ok=True)
+        line = json.dumps({"event": event, "wall_time_s": time.time(), **facts}) + "\n"
+        with self.attempts_log.open("ab", buffering=0) as stream:
+            stream.write(line.encode())
+            os.fsync(stream.fileno())
+
+
+def checkpoint_step(checkpoint: Path) -> int:
+    """The training step of a checkpoint folder."""
+    return int(checkpoint.name.removeprefix("checkpoint-"))
+
+
+def checkpoint_state(checkpoint: Path) -> dict[str, Any]:
+    """What the engine stored in a complete checkpoint beside the library's files."""
+    state: dict[str, Any] = _read(checkpoint / COMPLETE)["state"]
+    return state
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """Objects of a JSON-lines file; a torn line is left out, a missing file has none."""
+    if not path.exists():
+        return []
+    objects = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            objects.append(json.loads(line))
+        except ValueError:
+            continue
+    return objects
+
+
+def fsync(path: Path) -> None:
+    """Flush a file or folder to disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return value if isinstance(value, dict) else {}

@@ -1,0 +1,121 @@
+"""Read the study, list its cells, and say what every rule may ask of them. No rules here."""
+
+import os
+import sys
+from pathlib import Path
+
+# Jobs of a conda environment, and workers on another node, see the same package as this process.
+LIB = str(Path(workflow.basedir) / "workflow" / "lib")
+sys.path.insert(0, LIB)
+os.environ["PYTHONPATH"] = os.pathsep.join(
+    [LIB, *filter(None, [os.environ.get("PYTHONPATH")])]
+)
+
+from snakemake.exceptions import WorkflowError
+
+from longwatt import gpus, provenance, stages, study
+
+SCHEMAS = Path(workflow.basedir) / "workflow" / "schemas"
+SCRIPTS = Path(workflow.basedir) / "workflow" / "scripts"
+
+
+def refuse(error):
+    """A wrong setting stops the run with its message, not with a traceback."""
+    raise WorkflowError(str(error))
+
+
+def read_stages():
+    """The jobs of the study that config.yaml names."""
+    machine = study.normalise(config)
+    schema = study.read_yaml(SCHEMAS / "config.schema.json")
+    study.validate(machine, schema, "config.yaml (or --config)")
+    path = Path(workflow.basedir) / "studies" / f"{machine['study']}.yaml"
+    document = study.read_study(path, SCHEMAS / "study.schema.json")
+    return stages.Stages(machine["study"], document, machine)
+
+
+def gpu_limit():
+    """The GPUs that may be used: what the user said, else the devices found on this machine."""
+    given = workflow.resource_settings.resources.get("gpu")
+    given = getattr(given, "value", given)
+    limit = len(gpus.list_devices()) if given is None else int(given)
+    if given is None:
+        workflow.register_resource("gpu", limit)
+    return limit
+
+
+def code(stage):
+    """The digest of the code behind a stage, or the older one that config.yaml accepts for it."""
+    current = provenance.code_digest(SCRIPTS / f"{stage.rule}.py", stage.modules)
+    accepted = config.get("accept_code", [])
+    if accepted and provenance.agrees(Path(stage.artefact), stage.settings, accepted):
+        return provenance.read_stamp(Path(stage.artefact))["code_digest"]
+    return current
+
+
+def check_unrecorded():
+    """Have artefacts that Snakemake holds no record of checked by their own stamps."""
+    recorded = provenance.recorded_paths(Path(".snakemake") / "metadata")
+    unrecorded = [s for s in STAGES.all() if s.artefact not in recorded]
+    aside = provenance.set_stale_aside(unrecorded, code)
+    if aside:
+        names = "\n  ".join(aside)
+        print(
+            f"Made by other settings or code than now, to be made again:\n  {names}",
+            file=sys.stderr,
+        )
+
+
+def threads_of(wildcards):
+    """All cores for a cell on the CPU, so that trainings run one at a time and timings mean something."""
+    wanted = STAGES.gpus(wildcards.cell)
+    return workflow.cores if wanted == 0 else max(1, workflow.cores * wanted // GPUS)
+
+
+def stage_of(rule):
+    """The stage of a rule as a function of its wildcards."""
+    return lambda wildcards: getattr(STAGES, rule)(
+        *(value for name, value in wildcards.items() if name != "study")
+    )
+
+
+def settings_of(rule):
+    """A rule's `settings` parameter."""
+    return lambda wildcards: dict(stage_of(rule)(wildcards).settings)
+
+
+def code_of(rule):
+    """A rule's `code` parameter."""
+    return lambda wildcards: code(stage_of(rule)(wildcards))
+
+
+def cell_inputs(wildcards):
+    """Tokens, tokenizer and, for a pretrained model, the checkpoint of a cell."""
+    return STAGES.inputs(wildcards.cell)
+
+
+def summary_inputs(wildcards):
+    """Every cell's JSON artefacts."""
+    return [path for path in STAGES.kept_of_cells() if path.endswith(".json")]
+
+
+try:
+    STAGES = read_stages()
+    GPUS = gpu_limit()
+    stages.check_budgets(STAGES, GPUS)
+    if workflow.is_main_process:
+        check_unrecorded()
+        if stages.reports_only(sys.argv):
+            stages.check_report(STAGES)
+except (study.StudyError, gpus.GpuError, stages.StaleReport) as error:
+    refuse(error)
+
+
+wildcard_constraints:
+    study=STAGES.pattern([STAGES.study_id]),
+    dataset=STAGES.pattern(STAGES.datasets),
+    tokenizer=STAGES.pattern(STAGES.tokenizers),
+    model=STAGES.pattern(STAGES.models),
+    inference=STAGES.pattern(STAGES.inferences),
+    part=STAGES.pattern(STAGES.parts()),
+    cell=STAGES.cell_pattern(),

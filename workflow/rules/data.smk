@@ -1,0 +1,71 @@
+"""Everything that is made once and shared by all studies."""
+
+
+rule download_dataset:
+    """Records of one dataset in the common schema."""
+    output:
+        records="resources/datasets/{dataset}/records.jsonl",
+        dataset="resources/datasets/{dataset}/dataset.json",
+    params:
+        settings=settings_of("download_dataset"),
+        code=code_of("download_dataset"),
+    log:
+        "logs/datasets/{dataset}.log",
+    conda:
+        "../../envs/longwatt.yaml"
+    script:
+        "../scripts/download_dataset.py"
+
+
+rule download_model:
+    """Safetensors and configuration of one pretrained model."""
+    output:
+        model="resources/models/{model}/model.json",
+    params:
+        settings=settings_of("download_model"),
+        code=code_of("download_model"),
+    log:
+        "logs/models/{model}.log",
+    conda:
+        "../../envs/longwatt.yaml"
+    script:
+        "../scripts/download_model.py"
+
+
+rule make_tokenizer:
+    """A tokenizer trained on one dataset's training split, or a checkpoint's own."""
+    input:
+        records="resources/datasets/{dataset}/records.jsonl",
+    output:
+        tokenizer="resources/tokenizers/{dataset}/{tokenizer}/tokenizer.json",
+        provenance="resources/tokenizers/{dataset}/{tokenizer}/provenance.json",
+    params:
+        settings=settings_of("make_tokenizer"),
+        code=code_of("make_tokenizer"),
+    log:
+        "logs/tokenizers/{dataset}/{tokenizer}.log",
+    conda:
+        "../../envs/longwatt.yaml"
+    script:
+        "../scripts/make_tokenizer.py"
+
+
+rule tokenize_dataset:
+    """Token ids of whole inputs; every cell cuts them to its own length."""
+    input:
+        records="resources/datasets/{dataset}/records.jsonl",
+        tokenizer="resources/tokenizers/{dataset}/{tokenizer}/tokenizer.json",
+    output:
+        tokens=directory("resources/tokenized/{dataset}/{tokenizer}/tokens"),
+        report="resources/tokenized/{dataset}/{tokenizer}/tokenized.json",
+    params:
+        settings=settings_of("tokenize_dataset"),
+        code=code_of("tokenize_dataset"),
+    log:
+        "logs/tokenized/{dataset}/{tokenizer}.log",
+    benchmark:
+        "logs/tokenized/{dataset}/{tokenizer}.benchmark.tsv"
+    conda:
+        "../../envs/longwatt.yaml"
+    script:
+        "../scripts/tokenize_dataset.py"

@@ -1,0 +1,68 @@
+"""Inference and scoring of trained cells; inference is an axis of its own."""
+
+
+rule predict:
+    """Predictions of one inference point, and how fast they came."""
+    input:
+        unpack(cell_inputs),
+        model="results/{study}/{cell}/finetune/model",
+    output:
+        predictions="results/{study}/{cell}/predict/{inference}/predictions.jsonl",
+        inference="results/{study}/{cell}/predict/{inference}/inference.json",
+        phases="results/{study}/{cell}/predict/{inference}/phases.jsonl",
+    params:
+        settings=settings_of("predict"),
+        code=code_of("predict"),
+        work="results/{study}/{cell}/work/predict-{inference}",
+        failure="results/{study}/{cell}/work/failure-predict-{inference}.json",
+    log:
+        "logs/{study}/{cell}/predict-{inference}.log",
+    benchmark:
+        "logs/{study}/{cell}/predict-{inference}.benchmark.tsv"
+    conda:
+        "../../envs/longwatt.yaml"
+    threads: threads_of
+    resources:
+        gpu=lambda wildcards: STAGES.gpus(wildcards.cell),
+    script:
+        "../scripts/predict.py"
+
+
+rule score:
+    """Corpus scores with an interval, and every example's scores."""
+    input:
+        predictions="results/{study}/{cell}/predict/{inference}/predictions.jsonl",
+        tokens=lambda wildcards: cell_inputs(wildcards)["tokens"],
+        tokenized=lambda wildcards: cell_inputs(wildcards)["tokenized"],
+        dataset=lambda wildcards: cell_inputs(wildcards)["dataset"],
+    output:
+        scores="results/{study}/{cell}/predict/{inference}/scores.json",
+        examples="results/{study}/{cell}/predict/{inference}/examples.csv",
+    params:
+        settings=settings_of("score"),
+        code=code_of("score"),
+        failure="results/{study}/{cell}/work/failure-score-{inference}.json",
+    log:
+        "logs/{study}/{cell}/score-{inference}.log",
+    conda:
+        "../../envs/longwatt.yaml"
+    script:
+        "../scripts/score.py"
+
+
+rule summarize_energy:
+    """Energy, power and utilisation of one metered part of a cell."""
+    input:
+        phases="results/{study}/{cell}/{part}/phases.jsonl",
+    output:
+        energy="results/{study}/{cell}/{part}/energy.json",
+    params:
+        settings=settings_of("summarize_energy"),
+        code=code_of("summarize_energy"),
+        failure="results/{study}/{cell}/work/failure-energy.json",
+    log:
+        "logs/{study}/{cell}/{part}/energy.log",
+    conda:
+        "../../envs/longwatt.yaml"
+    script:
+        "../scripts/summarize_energy.py"

@@ -1,0 +1,28 @@
+"""Training: one job per cell."""
+
+
+rule finetune:
+    """Fine-tune one cell with early stopping; resumes from its work folder if it was killed."""
+    input:
+        unpack(cell_inputs),
+    output:
+        model=directory("results/{study}/{cell}/finetune/model"),
+        training="results/{study}/{cell}/finetune/training.json",
+        history="results/{study}/{cell}/finetune/history.csv",
+        phases="results/{study}/{cell}/finetune/phases.jsonl",
+    params:
+        settings=settings_of("finetune"),
+        code=code_of("finetune"),
+        work="results/{study}/{cell}/work",
+        failure="results/{study}/{cell}/work/failure-finetune.json",
+    log:
+        "logs/{study}/{cell}/finetune.log",
+    benchmark:
+        "logs/{study}/{cell}/finetune.benchmark.tsv"
+    conda:
+        "../../envs/longwatt.yaml"
+    threads: threads_of
+    resources:
+        gpu=lambda wildcards: STAGES.gpus(wildcards.cell),
+    script:
+        "../scripts/finetune.py"

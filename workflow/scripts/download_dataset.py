@@ -1,0 +1,15 @@
+"""Read one dataset into records."""
+
+from pathlib import Path
+
+from longwatt import job
+from longwatt.datasets.records import download
+from longwatt.provenance import stamp
+
+if __name__ == "__main__":
+    with job.logged(snakemake.log[0]):
+        download(
+            snakemake.params.settings,
+            Path(snakemake.output.dataset).parent,
+            stamp(snakemake.rule, snakemake.params.settings, snakemake.params.code),
+        )

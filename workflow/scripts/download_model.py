@@ -1,0 +1,15 @@
+"""Bring one model's pretrained weights into resources/."""
+
+from pathlib import Path
+
+from longwatt import job
+from longwatt.pretrained import download_model
+from longwatt.provenance import stamp
+
+if __name__ == "__main__":
+    with job.logged(snakemake.log[0]):
+        download_model(
+            snakemake.params.settings,
+            Path(snakemake.output.model).parent,
+            stamp(snakemake.rule, snakemake.params.settings, snakemake.params.code),
+        )

@@ -1,0 +1,21 @@
+"""Train one cell."""
+
+from longwatt import job
+from longwatt.provenance import stamp, work_identity
+
+if __name__ == "__main__":
+    with job.logged(snakemake.log[0], snakemake.params.failure):
+        made_by = stamp(snakemake.rule, snakemake.params.settings, snakemake.params.code)
+        job.run_workers(
+            "longwatt.training",
+            spec={
+                "settings": snakemake.params.settings,
+                "paths": {**snakemake.input, **snakemake.output, "work": snakemake.params.work},
+                "identity": work_identity(made_by, snakemake.input.tokenized),
+                "provenance": made_by,
+            },
+            count=snakemake.params.settings["budget"]["gpus"],
+            threads=snakemake.threads,
+            work=snakemake.params.work,
+            label=f"finetune {snakemake.wildcards.cell}",
+        )

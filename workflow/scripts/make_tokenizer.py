@@ -1,0 +1,14 @@
+"""Train one dataset's tokenizer, or take a checkpoint's own."""
+
+from pathlib import Path
+
+from longwatt import job
+from longwatt.provenance import stamp, write_json
+from longwatt.tokenization import make_tokenizer
+
+if __name__ == "__main__":
+    with job.logged(snakemake.log[0]):
+        made_by = stamp(snakemake.rule, snakemake.params.settings, snakemake.params.code)
+        folder = Path(snakemake.output.tokenizer).parent
+        make_tokenizer(snakemake.params.settings, Path(snakemake.input.records), folder)
+        write_json(snakemake.output.provenance, {"provenance": made_by})

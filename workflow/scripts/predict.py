@@ -1,0 +1,21 @@
+"""Predict with one cell's best weights at one inference point."""
+
+from longwatt import job
+from longwatt.provenance import stamp, work_identity
+
+if __name__ == "__main__":
+    with job.logged(snakemake.log[0], snakemake.params.failure):
+        made_by = stamp(snakemake.rule, snakemake.params.settings, snakemake.params.code)
+        job.run_workers(
+            "longwatt.inference",
+            spec={
+                "settings": snakemake.params.settings,
+                "paths": {**snakemake.input, **snakemake.output},
+                "identity": work_identity(made_by, snakemake.input.tokenized),
+                "provenance": made_by,
+            },
+            count=snakemake.params.settings["budget"]["gpus"],
+            threads=snakemake.threads,
+            work=snakemake.params.work,
+            label=f"predict {snakemake.wildcards.cell}",
+        )

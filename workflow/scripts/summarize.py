@@ -1,0 +1,13 @@
+"""Collect a study's finished results into one table."""
+
+from pathlib import Path
+
+from longwatt import job
+from longwatt.provenance import stamp
+from longwatt.summary import write_summary
+
+if __name__ == "__main__":
+    with job.logged(snakemake.log[0]):
+        summary = Path(snakemake.output.summary)
+        made_by = stamp(snakemake.rule, snakemake.params.settings, snakemake.params.code)
+        write_summary(summary.parent, snakemake.params.settings["rows"], summary, made_by)

@@ -1,0 +1,17 @@
+"""Tokenize one dataset's whole inputs once."""
+
+from pathlib import Path
+
+from longwatt import job
+from longwatt.provenance import stamp
+from longwatt.tokenization import tokenize_dataset
+
+if __name__ == "__main__":
+    with job.logged(snakemake.log[0]):
+        tokenize_dataset(
+            Path(snakemake.input.records),
+            Path(snakemake.input.tokenizer).parent,
+            Path(snakemake.output.tokens),
+            Path(snakemake.output.report),
+            stamp(snakemake.rule, snakemake.params.settings, snakemake.params.code),
+        )
