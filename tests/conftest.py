@@ -25,11 +25,11 @@ title: Tiny
 datasets:
   needle:
     source: needle
-    options: {words_per_document: 40, train: 64, validation: 12, test: 4}
+    options: {words_per_document: 40, train: 64, validation: 12, test: 4, answer_vocabulary: 8, filler_vocabulary: 40}
     metric: f1
     training: {max_target_tokens: 8}
 tokenizers:
-  bpe: {kind: byte_level_bpe, vocab_size: 400}
+  bpe: {kind: byte_level_bpe, vocab_size: 600}
 models:
   led:
     family: led

@@ -1,5 +1,6 @@
 """Phase marks and their reduction to energy."""
 
+import itertools
 import json
 import sys
 import time
@@ -124,8 +125,8 @@ def test_marks_are_written_as_they_happen(tmp_path):
     log.close(4)
     marks = read_marks(tmp_path / "p.jsonl")
     assert {m["attempt"] for m in marks} == {2}
-    assert all(a["monotonic_ns"] <= b["monotonic_ns"] for a, b in zip(marks, marks[1:], strict=False))
-    assert [i.duration_s for i in intervals(marks) if i.phase == "validation"][0] >= 0.02
+    assert all(a["monotonic_ns"] <= b["monotonic_ns"] for a, b in itertools.pairwise(marks))
+    assert next(i.duration_s for i in intervals(marks) if i.phase == "validation") >= 0.02
     assert marks[0]["gpu_energy_mj"] is None
 
 

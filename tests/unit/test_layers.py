@@ -46,7 +46,7 @@ def test_no_module_reaches_out_of_its_house(path):
     names = {name.split(".")[0] for name in imports(path)}
     assert "snakemake" not in names
     assert path.stem not in {"utils", "helpers", "misc"}
-    assert "config.yaml\"" not in path.read_text().replace("'", '"').replace('config.yaml or', "")
+    assert 'config.yaml"' not in path.read_text().replace("'", '"').replace("config.yaml or", "")
 
 
 def test_only_gpus_and_energy_touch_the_driver():

@@ -29,7 +29,7 @@ def test_a_valid_study_is_read(tmp_path, tiny_study_text, study_schema):
         ("metric: f1", "metric: f2", "datasets.needle.metric: 'f2' is not one of"),
         ("title: Tiny\n", "", "'title' is a required property"),
         ("learning_rate: 1e-3", "learning_rate: fast", "training.learning_rate: 'fast' is not of type 'number'"),
-        ("vocab_size: 400", "vocabsize: 400", "unknown key 'vocabsize' (did you mean 'vocab_size'?)"),
+        ("vocab_size: 600", "vocabsize: 600", "unknown key 'vocabsize' (did you mean 'vocab_size'?)"),
     ],
 )
 def test_a_wrong_setting_is_refused_by_name(tmp_path, tiny_study_text, study_schema, old, new, said):

@@ -7,9 +7,8 @@ from pathlib import Path
 # Jobs of a conda environment, and workers on another node, see the same package as this process.
 LIB = str(Path(workflow.basedir) / "workflow" / "lib")
 sys.path.insert(0, LIB)
-os.environ["PYTHONPATH"] = os.pathsep.join(
-    [LIB, *filter(None, [os.environ.get("PYTHONPATH")])]
-)
+inherited = dict(os.environ).get("PYTHONPATH", "")
+os.environ.update(PYTHONPATH=os.pathsep.join(filter(None, [LIB, inherited])))
 
 from snakemake.exceptions import WorkflowError
 
@@ -46,18 +45,27 @@ def gpu_limit():
 
 def code(stage):
     """The digest of the code behind a stage, or the older one that config.yaml accepts for it."""
-    current = provenance.code_digest(SCRIPTS / f"{stage.rule}.py", stage.modules)
-    accepted = config.get("accept_code", [])
-    if accepted and provenance.agrees(Path(stage.artefact), stage.settings, accepted):
-        return provenance.read_stamp(Path(stage.artefact))["code_digest"]
-    return current
+    accepted, artefact = config.get("accept_code", []), Path(stage.artefact)
+    if accepted and provenance.agrees(artefact, stage.settings, accepted):
+        return provenance.read_stamp(artefact)["code_digest"]
+    return current_code(stage)
+
+
+def current_code(stage):
+    """The digest of the code behind a stage as it is now."""
+    return provenance.code_digest(SCRIPTS / f"{stage.rule}.py", stage.modules)
+
+
+def acceptable_codes(stage):
+    """The code digests that an artefact may carry and be kept."""
+    return [current_code(stage), *config.get("accept_code", [])]
 
 
 def check_unrecorded():
     """Have artefacts that Snakemake holds no record of checked by their own stamps."""
     recorded = provenance.recorded_paths(Path(".snakemake") / "metadata")
     unrecorded = [s for s in STAGES.all() if s.artefact not in recorded]
-    aside = provenance.set_stale_aside(unrecorded, code)
+    aside = provenance.set_stale_aside(unrecorded, acceptable_codes)
     if aside:
         names = "\n  ".join(aside)
         print(

@@ -6,13 +6,13 @@ rule download_dataset:
     output:
         records="resources/datasets/{dataset}/records.jsonl",
         dataset="resources/datasets/{dataset}/dataset.json",
-    params:
-        settings=settings_of("download_dataset"),
-        code=code_of("download_dataset"),
     log:
         "logs/datasets/{dataset}.log",
     conda:
         "../../envs/longwatt.yaml"
+    params:
+        settings=settings_of("download_dataset"),
+        code=code_of("download_dataset"),
     script:
         "../scripts/download_dataset.py"
 
@@ -21,13 +21,13 @@ rule download_model:
     """Safetensors and configuration of one pretrained model."""
     output:
         model="resources/models/{model}/model.json",
-    params:
-        settings=settings_of("download_model"),
-        code=code_of("download_model"),
     log:
         "logs/models/{model}.log",
     conda:
         "../../envs/longwatt.yaml"
+    params:
+        settings=settings_of("download_model"),
+        code=code_of("download_model"),
     script:
         "../scripts/download_model.py"
 
@@ -39,13 +39,13 @@ rule make_tokenizer:
     output:
         tokenizer="resources/tokenizers/{dataset}/{tokenizer}/tokenizer.json",
         provenance="resources/tokenizers/{dataset}/{tokenizer}/provenance.json",
-    params:
-        settings=settings_of("make_tokenizer"),
-        code=code_of("make_tokenizer"),
     log:
         "logs/tokenizers/{dataset}/{tokenizer}.log",
     conda:
         "../../envs/longwatt.yaml"
+    params:
+        settings=settings_of("make_tokenizer"),
+        code=code_of("make_tokenizer"),
     script:
         "../scripts/make_tokenizer.py"
 
@@ -58,14 +58,14 @@ rule tokenize_dataset:
     output:
         tokens=directory("resources/tokenized/{dataset}/{tokenizer}/tokens"),
         report="resources/tokenized/{dataset}/{tokenizer}/tokenized.json",
-    params:
-        settings=settings_of("tokenize_dataset"),
-        code=code_of("tokenize_dataset"),
     log:
         "logs/tokenized/{dataset}/{tokenizer}.log",
     benchmark:
         "logs/tokenized/{dataset}/{tokenizer}.benchmark.tsv"
     conda:
         "../../envs/longwatt.yaml"
+    params:
+        settings=settings_of("tokenize_dataset"),
+        code=code_of("tokenize_dataset"),
     script:
         "../scripts/tokenize_dataset.py"

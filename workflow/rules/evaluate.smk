@@ -10,11 +10,6 @@ rule predict:
         predictions="results/{study}/{cell}/predict/{inference}/predictions.jsonl",
         inference="results/{study}/{cell}/predict/{inference}/inference.json",
         phases="results/{study}/{cell}/predict/{inference}/phases.jsonl",
-    params:
-        settings=settings_of("predict"),
-        code=code_of("predict"),
-        work="results/{study}/{cell}/work/predict-{inference}",
-        failure="results/{study}/{cell}/work/failure-predict-{inference}.json",
     log:
         "logs/{study}/{cell}/predict-{inference}.log",
     benchmark:
@@ -24,6 +19,11 @@ rule predict:
     threads: threads_of
     resources:
         gpu=lambda wildcards: STAGES.gpus(wildcards.cell),
+    params:
+        settings=settings_of("predict"),
+        code=code_of("predict"),
+        work="results/{study}/{cell}/work/predict-{inference}",
+        failure="results/{study}/{cell}/work/failure-predict-{inference}.json",
     script:
         "../scripts/predict.py"
 
@@ -38,14 +38,14 @@ rule score:
     output:
         scores="results/{study}/{cell}/predict/{inference}/scores.json",
         examples="results/{study}/{cell}/predict/{inference}/examples.csv",
-    params:
-        settings=settings_of("score"),
-        code=code_of("score"),
-        failure="results/{study}/{cell}/work/failure-score-{inference}.json",
     log:
         "logs/{study}/{cell}/score-{inference}.log",
     conda:
         "../../envs/longwatt.yaml"
+    params:
+        settings=settings_of("score"),
+        code=code_of("score"),
+        failure="results/{study}/{cell}/work/failure-score-{inference}.json",
     script:
         "../scripts/score.py"
 
@@ -56,13 +56,13 @@ rule summarize_energy:
         phases="results/{study}/{cell}/{part}/phases.jsonl",
     output:
         energy="results/{study}/{cell}/{part}/energy.json",
-    params:
-        settings=settings_of("summarize_energy"),
-        code=code_of("summarize_energy"),
-        failure="results/{study}/{cell}/work/failure-energy.json",
     log:
         "logs/{study}/{cell}/{part}/energy.log",
     conda:
         "../../envs/longwatt.yaml"
+    params:
+        settings=settings_of("summarize_energy"),
+        code=code_of("summarize_energy"),
+        failure="results/{study}/{cell}/work/failure-energy.json",
     script:
         "../scripts/summarize_energy.py"

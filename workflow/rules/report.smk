@@ -12,13 +12,13 @@ rule summarize:
             category="Summary",
         ),
         report="results/{study}/summary.json",
-    params:
-        settings=settings_of("summarize"),
-        code=code_of("summarize"),
     log:
         "logs/{study}/summarize.log",
     conda:
         "../../envs/longwatt.yaml"
+    params:
+        settings=settings_of("summarize"),
+        code=code_of("summarize"),
     script:
         "../scripts/summarize.py"
 
@@ -50,26 +50,26 @@ rule plot:
         energy_png="results/{study}/figures/accuracy_vs_training_energy.png",
         speed_png="results/{study}/figures/accuracy_vs_inference_speed.png",
         report="results/{study}/figures/figures.json",
-    params:
-        settings=settings_of("plot"),
-        code=code_of("plot"),
     log:
         "logs/{study}/plot.log",
     conda:
         "../../envs/longwatt.yaml"
+    params:
+        settings=settings_of("plot"),
+        code=code_of("plot"),
     script:
         "../scripts/plot.py"
 
 
 rule partial:
+    log:
+        f"logs/{STAGES.study_id}/partial.log",
+    conda:
+        "../../envs/longwatt.yaml"
     """Summary and figures of what is finished, and the state of every cell; runs whenever asked for."""
     params:
         results=STAGES.results,
         settings={"rows": STAGES.rows(), "titles": STAGES.titles()},
         code=provenance.code_digest(SCRIPTS / "partial.py"),
-    log:
-        f"logs/{STAGES.study_id}/partial.log",
-    conda:
-        "../../envs/longwatt.yaml"
     script:
         "../scripts/partial.py"

@@ -10,11 +10,6 @@ rule finetune:
         training="results/{study}/{cell}/finetune/training.json",
         history="results/{study}/{cell}/finetune/history.csv",
         phases="results/{study}/{cell}/finetune/phases.jsonl",
-    params:
-        settings=settings_of("finetune"),
-        code=code_of("finetune"),
-        work="results/{study}/{cell}/work",
-        failure="results/{study}/{cell}/work/failure-finetune.json",
     log:
         "logs/{study}/{cell}/finetune.log",
     benchmark:
@@ -24,5 +19,10 @@ rule finetune:
     threads: threads_of
     resources:
         gpu=lambda wildcards: STAGES.gpus(wildcards.cell),
+    params:
+        settings=settings_of("finetune"),
+        code=code_of("finetune"),
+        work="results/{study}/{cell}/work",
+        failure="results/{study}/{cell}/work/failure-finetune.json",
     script:
         "../scripts/finetune.py"

@@ -94,9 +94,10 @@ class Predictor:
 
 
 def decode(tokenizer: Any, rows: Sequence[Sequence[int]]) -> list[str]:
-    """Texts of token ids, as SCROLLS scores them; padding first, so that it is skipped everywhere."""
-    texts = tokenizer.batch_decode(rows, skip_special_tokens=True, clean_up_tokenization_spaces=True)
-    return [text.strip() for text in texts]
+    """Texts of token ids, as SCROLLS scores them."""
+    texts = tokenizer.batch_decode(rows, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+    # SCROLLS' scores were made with the clean-up of spaces, which transformers 5 no longer applies to BPE.
+    return [tokenizer.clean_up_tokenization(text).strip() for text in texts]
 
 
 def synchronize(device: torch.device) -> None:

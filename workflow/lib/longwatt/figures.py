@@ -154,7 +154,7 @@ def _draw_panel(
     if known["x"].max() > 20 * known["x"].min() > 0:
         axis.set_xscale("log")
     axis.set_ylim(bottom=0)
-    axis.margins(x=0.12)
+    axis.margins(x=0.16)
 
 
 def _draw_line(axis: Axes, line: pd.DataFrame, style: Mapping[str, Any]) -> None:

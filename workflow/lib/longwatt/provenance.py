@@ -191,14 +191,14 @@ def _is_module(name: str) -> bool:
     return name.startswith("longwatt.") and module_path(name) is not None
 
 
-def set_stale_aside(stages: Iterable[Stage], code: Callable[[Stage], str]) -> list[str]:
+def set_stale_aside(stages: Iterable[Stage], codes: Callable[[Stage], Collection[str]]) -> list[str]:
     """Rename artefacts that say they were made otherwise, so that Snakemake misses them and makes them again.
 
     Nothing is lost: `x.json` becomes `x.json.stale`, and comes back should settings and code be again as they were.
 
     Args:
         stages: stages that Snakemake holds no record of; it checks the others itself.
-        code: the acceptable code digest of a stage.
+        codes: acceptable code digests of a stage.
 
     Returns:
         The artefacts set aside, now or by an earlier call.
@@ -207,9 +207,9 @@ def set_stale_aside(stages: Iterable[Stage], code: Callable[[Stage], str]) -> li
     for stage in stages:
         path, old = Path(stage.artefact), Path(stage.artefact + STALE)
         if path.exists():
-            if not agrees(path, stage.settings, [code(stage)]):
+            if not agrees(path, stage.settings, codes(stage)):
                 path.replace(old)
-        elif old.exists() and agrees(old, stage.settings, [code(stage)]):
+        elif old.exists() and agrees(old, stage.settings, codes(stage)):
             old.replace(path)
         if old.exists() and not path.exists():
             aside.append(stage.artefact)

@@ -186,7 +186,7 @@ def _train_byte_level_bpe(settings: Mapping[str, Any], records: Path) -> Tokeniz
         special_tokens=[(token, bpe.token_to_id(token)) for token in (bos, eos)],
     )
     named = {f"{name}_token": token for name, token in SPECIAL_TOKENS.items()}
-    return PreTrainedTokenizerFast(tokenizer_object=bpe._tokenizer, clean_up_tokenization_spaces=True, **named)
+    return PreTrainedTokenizerFast(tokenizer_object=bpe._tokenizer, clean_up_tokenization_spaces=False, **named)
 
 
 def _copy_tokenizer(source: Path, folder: Path) -> None:

@@ -20,6 +20,7 @@ from typing import Any
 
 import torch
 from transformers import (
+    PrinterCallback,
     Seq2SeqTrainer,
     Seq2SeqTrainingArguments,
     TrainerCallback,
@@ -65,6 +66,8 @@ class Ledger:
     best_score: float | None = None
     best_step: int | None = None
     stopped_early: bool = False
+    pending_loss: float = 0.0  # of the steps since the last log line
+    logged_step: int = 0
 
     @property
     def runtime_s(self) -> float:
@@ -160,6 +163,7 @@ class CellTrainer(Seq2SeqTrainer):  # type: ignore[misc]
     ) -> None:
         self.control: TrainerControl  # the base class is untyped
         super().__init__(**kwargs)
+        self.remove_callback(PrinterCallback)  # `log` says it better
         self.model_accepts_loss_kwargs = False  # the loss is a mean, divided by the accumulation steps
         self.family = family
         self.sampler = sampler
@@ -170,6 +174,7 @@ class CellTrainer(Seq2SeqTrainer):  # type: ignore[misc]
         self.patience = patience
         # Counted on the device, so that counting never makes it wait.
         self._counts = torch.zeros(4, dtype=torch.long, device=self.args.device)
+        self._loss = torch.tensor(self.ledger.pending_loss, device=self.args.device)
 
     def _get_train_sampler(self, train_dataset: Any = None) -> LengthGroupedSampler:
         return self.sampler
@@ -192,12 +197,22 @@ class CellTrainer(Seq2SeqTrainer):  # type: ignore[misc]
         self._counts += torch.stack([count.to(self._counts.device) for count in counts])
         return self.family.loss(model, inputs)
 
+    def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+        """One step; sums its loss where a checkpoint can keep it, since the library's own sum is lost with a kill."""
+        loss: torch.Tensor = super().training_step(*args, **kwargs)
+        self._loss += loss
+        return loss
+
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Add seconds since the first step to every entry, and tell whoever watches."""
         self.stopwatch.tick()
         logs["seconds"] = self.ledger.runtime_s
+        if "loss" in logs:
+            logs["loss"] = self._mean_loss() / (self.state.global_step - self.ledger.logged_step)
+            self.ledger.logged_step = self.state.global_step
+            self._loss.zero_()
         super().log(logs, start_time)
-        if self.args.should_save:
+        if self.args.should_save and ("loss" in logs or "eval_score" in logs):
             say(_progress_line(self.state, logs))
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
@@ -211,6 +226,11 @@ class CellTrainer(Seq2SeqTrainer):  # type: ignore[misc]
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics_)
         self.stopwatch.switch("train", step)
         return metrics_
+
+    def _mean_loss(self) -> float:
+        """The summed loss since the last log line, mean over processes."""
+        parts: list[float] = distributed.gather(self._loss.item())
+        return sum(parts) / len(parts)
 
     def _judge(self, score: float, step: int) -> None:
         ledger = self.ledger
@@ -237,6 +257,7 @@ class CellTrainer(Seq2SeqTrainer):  # type: ignore[misc]
         step = self.state.global_step
         self.stopwatch.switch("checkpoint", step)
         self.count()
+        self.ledger.pending_loss = self._mean_loss()
         main = self.args.should_save
         written = self.work.partial_checkpoint() if main else self.work.path / "partial"
         distributed.from_main(None)  # nobody writes before the folder is there
@@ -441,8 +462,9 @@ def _facts(spec: Spec, work: WorkFolder, trainer: CellTrainer) -> dict[str, Any]
     devices = max(1, budget["gpus"])
     batch = budget["per_device_batch_size"] * budget["gradient_accumulation_steps"] * devices
     model = trainer.accelerator.unwrap_model(trainer.model)
+    kept = {key: value for key, value in asdict(ledger).items() if key not in ("pending_loss", "logged_step")}
     return {
-        **asdict(ledger),
+        **kept,
         "steps": trainer.state.global_step,
         "epochs": trainer.state.epoch,
         "max_steps": trainer.state.max_steps,

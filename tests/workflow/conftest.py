@@ -1,0 +1,140 @@
+"""A project in a temporary folder, and Snakemake run on it for real."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT, TINY_STUDY
+
+PARTS = ("Snakefile", "config.yaml", "workflow", "profiles", "envs")
+
+
+@dataclass
+class Project:
+    """A copy of the workflow with a tiny study of its own."""
+
+    path: Path
+
+    @classmethod
+    def create(cls, path: Path, study: str = TINY_STUDY) -> Project:
+        path.mkdir(parents=True)
+        for part in PARTS:
+            copy = shutil.copytree if (ROOT / part).is_dir() else shutil.copy2
+            copy(ROOT / part, path / part)
+        (path / "studies").mkdir()
+        project = cls(path)
+        project.study.write_text(study)
+        return project
+
+    def copy(self, path: Path) -> Project:
+        """Everything as it is, times included."""
+        shutil.copytree(self.path, path, symlinks=True)
+        return Project(path)
+
+    @property
+    def study(self) -> Path:
+        return self.path / "studies" / "tiny.yaml"
+
+    @property
+    def results(self) -> Path:
+        return self.path / "results" / "tiny"
+
+    def cell(self, length: int) -> Path:
+        return self.results / f"needle/led/{length}/cpu/generated/seed1"
+
+    def environment(self, **more: str) -> dict[str, str]:
+        kept = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "CUDA_VISIBLE_DEVICES")}
+        return {**kept, **more}
+
+    def command(self, *arguments: str) -> list[str]:
+        return [sys.executable, "-m", "snakemake", *arguments, "--cores", "2", "--config", "study=tiny"]
+
+    def run(self, *arguments: str, ok: bool = True, **env: str) -> str:
+        """Run Snakemake; the output, standard error included."""
+        done = subprocess.run(
+            self.command(*arguments),
+            cwd=self.path,
+            env=self.environment(**env),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        assert (done.returncode == 0) == ok, done.stdout[-6000:]
+        return done.stdout
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        """Start Snakemake in the background, its output in run.log."""
+        with (self.path / "run.log").open("a") as log:
+            return subprocess.Popen(
+                self.command(*arguments), cwd=self.path, env=self.environment(), stdout=log, stderr=log, text=True
+            )
+
+    def would_run(self, *arguments: str) -> dict[str, int]:
+        """How often each rule would run now."""
+        said = self.run(*arguments, "-n")
+        stats = re.search(r"Job stats:\n.*?\n-+.*?\n(.*?)\ntotal", said, flags=re.DOTALL)
+        rows = (line.split() for line in stats.group(1).splitlines()) if stats else ()
+        return {name: int(count) for name, count in rows if name != "all"}
+
+    def edit(self, name: str, old: str, new: str) -> None:
+        path = self.path / name
+        text = path.read_text()
+        assert old in text, (name, old)
+        path.write_text(text.replace(old, new, 1))
+
+    def logs(self, length: int) -> Path:
+        return self.path / "logs" / "tiny" / f"needle/led/{length}/cpu/generated/seed1"
+
+
+def wait_for(condition, what: str, seconds: float = 60) -> None:
+    """Wait until a condition holds."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"waited {seconds} s in vain for {what}"
+        time.sleep(0.05)
+
+
+def processes_of(text: str) -> list[int]:
+    """Live processes whose command line holds a text."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdecimal() and int(entry.name) != os.getpid():
+            try:
+                command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            except OSError:
+                continue
+            if text in command:
+                found.append(int(entry.name))
+    return found
+
+
+def kill(pids: list[int]) -> None:
+    for pid in pids:
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            continue
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory) -> Project:
+    """A tiny study that has run to its end; not to be changed, only copied."""
+    project = Project.create(tmp_path_factory.mktemp("finished") / "project")
+    project.run()
+    return project
+
+
+@pytest.fixture
+def project(finished, tmp_path) -> Project:
+    """A finished study to change."""
+    return finished.copy(tmp_path / "project")

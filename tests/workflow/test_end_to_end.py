@@ -1,0 +1,136 @@
+"""A tiny study from nothing to figures."""
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+
+from longwatt.provenance import digest, read_stamp
+from longwatt.summary import COLUMNS
+
+PROMISED = (
+    "cell dataset model seq_len budget protocol seed inference initialisation score score_name score_ci_low",
+    "score_ci_high rouge1 rouge2 rougeL f1 train_samples_per_second train_runtime_s train_energy_kwh",
+    "train_energy_source train_power_efficiency inference_samples_per_second mean_gpu_utilization_pct",
+    "mean_gpu_memory_gib peak_memory_gib effective_batch_size steps stopped_early",
+)
+UNMEASURED = ("train_energy_kwh", "train_power_efficiency", "mean_gpu_utilization_pct", "inference_energy_kwh")
+
+
+@pytest.fixture
+def rows(finished) -> list[dict[str, str]]:
+    with (finished.results / "summary.csv").open() as stream:
+        return list(csv.DictReader(stream))
+
+
+def test_the_summary_has_a_row_per_cell_and_every_promised_column(rows):
+    assert [row["seq_len"] for row in rows] == ["32", "64"]
+    assert list(rows[0]) == list(COLUMNS)
+    assert set(" ".join(PROMISED).split()) <= set(rows[0])
+
+
+def test_what_is_unknown_is_na_and_never_zero(rows):
+    for row in rows:
+        assert row["train_energy_source"] == "none"
+        for column in (
+            "train_energy_kwh",
+            "train_power_efficiency",
+            "mean_gpu_utilization_pct",
+            "inference_energy_kwh",
+        ):
+            assert row[column] == "NA"
+
+
+def test_numbers_of_a_row_agree_with_each_other(rows, finished):
+    for row in rows:
+        training = json.loads((finished.cell(int(row["seq_len"])) / "finetune/training.json").read_text())
+        assert training["steps"] == 8 and training["effective_batch_size"] == 4
+        assert training["samples"] == 8 * 4
+        assert training["input_tokens"] <= training["padded_input_tokens"]
+        spent = training["train_s"] + training["validation_s"] + training["checkpoint_s"]
+        assert float(row["train_runtime_s"]) == pytest.approx(spent)
+        assert float(row["train_samples_per_second"]) == pytest.approx(32 / spent)
+        assert training["validations"] == 2 and len(training["attempts"]) == 1
+        assert float(row["score_ci_low"]) <= float(row["score"]) <= float(row["score_ci_high"])
+        assert 0 < float(row["score_ceiling"]) <= 100
+
+
+def test_a_longer_input_has_a_higher_ceiling(rows):
+    ceilings = [float(row["score_ceiling"]) for row in rows]
+    assert ceilings[0] < ceilings[1] == 100
+
+
+def test_history_has_losses_and_validations(finished):
+    with (finished.cell(32) / "finetune/history.csv").open() as stream:
+        history = list(csv.DictReader(stream))
+    assert list(history[0]) == ["step", "epoch", "loss", "learning_rate", "score", "seconds"]
+    assert [row["step"] for row in history if row["loss"] != "NA"] == ["2", "4", "6", "8"]
+    assert [row["step"] for row in history if row["score"] != "NA"] == ["4", "8"]
+    seconds = [float(row["seconds"]) for row in history]
+    assert seconds == sorted(seconds)
+
+
+def test_every_prediction_has_its_counts_and_its_batch(finished):
+    lines = (finished.cell(64) / "predict/greedy/predictions.jsonl").read_text().splitlines()
+    predictions = [json.loads(line) for line in lines]
+    assert len(predictions) == 12
+    assert [p["batch"] for p in predictions] == [0] * 5 + [1] * 5 + [2] * 2
+    assert all(p["input_tokens"] > 0 and p["batch_seconds"] > 0 for p in predictions)
+    inference = json.loads((finished.cell(64) / "predict/greedy/inference.json").read_text())
+    per_batch = {p["batch"]: p["batch_seconds"] for p in predictions}
+    assert inference["inference_samples_per_second"] == pytest.approx(12 / sum(per_batch.values()))
+
+
+def test_the_best_weights_are_safetensors(finished):
+    model = finished.cell(32) / "finetune/model"
+    assert (model / "model.safetensors").stat().st_size > 0
+    assert not list(model.glob("*.bin")) and (model / "tokenizer.json").exists()
+
+
+def test_every_stamped_artefact_carries_its_settings_and_code(finished):
+    names = ("dataset", "tokenized", "training", "inference", "energy", "scores", "summary", "figures")
+    paths = [p for name in names for p in finished.path.glob(f"re*/**/{name}.json")]
+    stamps = {path: read_stamp(path) for path in paths}
+    assert len(stamps) == 2 + 2 * 5 + 2
+    for path, stamp in stamps.items():
+        assert stamp is not None, path
+        assert stamp["settings_digest"] == digest(stamp["settings"]) and len(stamp["code_digest"]) == 64
+
+
+def test_figures_exist_and_the_energy_panel_says_why_it_is_empty(finished):
+    figures = finished.results / "figures"
+    assert len(list(figures.glob("*.svg"))) == len(list(figures.glob("*.png"))) == 3
+    assert "Energy was not measured" in _text(figures / "accuracy_vs_training_energy.svg")
+    assert "Energy was not measured" not in _text(figures / "accuracy_vs_training_time.svg")
+
+
+def _text(svg: Path) -> str:
+    return svg.read_text()
+
+
+def test_a_jobs_log_holds_what_its_workers_printed(finished):
+    log = (finished.logs(32) / "finetune.log").read_text()
+    assert "attempt 1 starts from the beginning" in log
+    assert "step 8/8" in log and "score" in log
+
+
+def test_a_second_run_has_nothing_to_do(project):
+    assert "Nothing to be done" in project.run()
+
+
+def test_a_report_is_one_file_with_captions(project):
+    project.run("--report", "report.html")
+    report = (project.path / "report.html").read_text()
+    assert "Score against training time" in report or "training time" in report
+
+
+def test_declared_watts_per_core_give_an_estimate_that_says_so(project):
+    project.edit("config.yaml", "watts_per_core: null", "watts_per_core: 10.5")
+    assert project.would_run() == {"summarize_energy": 4, "summarize": 1, "plot": 1}
+    project.run()
+    with (project.results / "summary.csv").open() as stream:
+        row = next(csv.DictReader(stream))
+    assert row["train_energy_source"] == "estimate" and row["train_energy_measured"] == "False"
+    assert float(row["train_energy_kwh"]) > 0 and float(row["train_power_efficiency"]) > 0
+    assert "estimated" in _text(project.results / "figures/accuracy_vs_training_energy.svg")

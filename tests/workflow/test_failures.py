@@ -1,0 +1,163 @@
+"""Cells that fail, jobs that are killed: what is reported, and what the next run makes."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import TINY_STUDY
+from tests.workflow.conftest import Project, kill, processes_of, wait_for
+
+# Lengths beyond the model's 128 positions make one cell fail; all others are fine.
+ONE_BAD_CELL = TINY_STUDY.replace("seq_lens: [32, 64]", "seq_lens: [32, 256]")
+# Slow enough to be killed in the middle, with a checkpoint at every step.
+SLOW = TINY_STUDY.replace("seq_lens: [32, 64]", "seq_lens: [64]").replace("max_steps: 8", "max_steps: 60")
+METRICS = ("score", "rouge1", "rouge2", "rougeL", "f1", "steps", "best_step", "samples", "input_tokens")
+
+
+def metrics(project: Project) -> dict[str, str]:
+    with (project.results / "summary.csv").open() as stream:
+        row = next(csv.DictReader(stream))
+    return {name: row[name] for name in METRICS}
+
+
+def losses(project: Project) -> list[tuple[str, str, str]]:
+    with (project.cell(64) / "finetune/history.csv").open() as stream:
+        return [(row["step"], row["loss"], row["score"]) for row in csv.DictReader(stream)]
+
+
+def weights(project: Project) -> bytes:
+    return (project.cell(64) / "finetune/model/model.safetensors").read_bytes()
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory) -> Project:
+    project = Project.create(tmp_path_factory.mktemp("undisturbed") / "project", SLOW)
+    project.run()
+    return project
+
+
+def test_one_cell_fails_alone_and_is_made_alone(tmp_path):
+    project = Project.create(tmp_path / "project", ONE_BAD_CELL)
+    said = project.run(ok=False)
+    assert "finetune needle/led/256/cpu/generated/seed1: FAILED: ModelError: seq_len 256 is above" in said
+    assert (project.cell(32) / "predict/greedy/scores.json").exists()
+    assert "ModelError: seq_len 256" in (project.logs(256) / "finetune.log").read_text()
+    assert not (project.results / "summary.csv").exists()
+
+    said = project.run("partial")
+    assert "2 cells: 1 finished, 1 failed" in said
+    assert "failed: needle/led/256/cpu/generated/seed1: ModelError" in said
+    with (project.results / "partial/summary.csv").open() as stream:
+        assert [row["seq_len"] for row in csv.DictReader(stream)] == ["32"]
+    assert (project.results / "partial/figures/accuracy_vs_training_time.png").exists()
+
+    project.edit("studies/tiny.yaml", "max_encoder_position_embeddings: 128", "max_encoder_position_embeddings: 256")
+    assert project.would_run()["finetune"] == 2, "the model's settings are both cells'"
+    project.edit("studies/tiny.yaml", "max_encoder_position_embeddings: 256", "max_encoder_position_embeddings: 128")
+    assert project.would_run() == {
+        "finetune": 1,
+        "predict": 1,
+        "score": 1,
+        "summarize_energy": 2,
+        "summarize": 1,
+        "plot": 1,
+    }
+
+
+def test_a_cell_that_fails_on_a_rerun_is_never_up_to_date(project):
+    project.edit("studies/tiny.yaml", "learning_rate: 1e-3", "learning_rate: 2e-3")
+    project.edit("studies/tiny.yaml", "max_encoder_position_embeddings: 128", "max_encoder_position_embeddings: 48")
+    project.run(ok=False)
+    for _ in range(2):  # and stays so, however often one asks
+        assert "Nothing to be done" not in project.run(ok=False)
+        assert project.would_run()["finetune"] == 1
+    assert "1 failed" in project.run("partial")
+    assert "is older than" in project.run("--report", "report.html", ok=False)
+
+
+def checkpoints(project: Project) -> list:
+    return list((project.cell(64) / "work/checkpoints").glob("checkpoint-*/complete.json"))
+
+
+def test_a_killed_training_goes_on_to_the_same_end(undisturbed, tmp_path):
+    project = Project.create(tmp_path / "project", SLOW)
+    running = project.start()
+    wait_for(lambda: checkpoints(project), "a checkpoint")
+    time.sleep(0.2)
+    workers = [pid for pid in processes_of("longwatt.training") if _works_in(pid, project)]
+    assert workers
+    kill(workers)
+    assert running.wait(60) != 0
+    assert "a worker died without a message" in (project.path / "run.log").read_text()
+
+    project.run()
+    assert _attempts(project) == 2
+    assert metrics(project) == metrics(undisturbed)
+    assert losses(project) == losses(undisturbed)
+    assert weights(project) == weights(undisturbed)
+    assert "attempt 2 resumes at step" in (project.logs(64) / "finetune.log").read_text()
+
+
+def test_a_killed_snakemake_is_followed_by_the_same_end(undisturbed, tmp_path):
+    project = Project.create(tmp_path / "project", SLOW.replace("max_steps: 60", "max_steps: 60"))
+    running = project.start()
+    wait_for(lambda: checkpoints(project), "a checkpoint")
+    running.kill()
+    running.wait()
+    # The training outlives its Snakemake; the next run ends it and goes on from its last checkpoint.
+    project.run("--unlock")
+    project.run()
+    assert _attempts(project) >= 1
+    assert metrics(project) == metrics(undisturbed)
+    assert weights(project) == weights(undisturbed)
+    assert not [pid for pid in processes_of("longwatt.training") if _works_in(pid, project)]
+
+
+def test_an_interrupt_leaves_what_the_next_run_needs(undisturbed, tmp_path):
+    project = Project.create(tmp_path / "project", SLOW)
+    with (project.path / "run.log").open("w") as log:
+        running = subprocess.Popen(
+            project.command(),
+            cwd=project.path,
+            env=project.environment(),
+            stdout=log,
+            stderr=log,
+            start_new_session=True,  # a terminal's Ctrl-C reaches the whole group
+        )
+    wait_for(lambda: checkpoints(project), "a checkpoint")
+    os.killpg(running.pid, signal.SIGINT)
+    running.wait(60)
+    wait_for(lambda: not [p for p in processes_of("longwatt.training") if _works_in(p, project)], "workers to end")
+    project.run()
+    assert _attempts(project) == 2
+    assert weights(project) == weights(undisturbed)
+
+
+def test_changed_settings_never_go_on_from_old_work(tmp_path):
+    project = Project.create(tmp_path / "project", SLOW)
+    running = project.start()
+    wait_for(lambda: checkpoints(project), "a checkpoint")
+    kill([pid for pid in processes_of("longwatt.training") if _works_in(pid, project)])
+    running.wait(60)
+    project.edit("studies/tiny.yaml", "max_steps: 60", "max_steps: 4")
+    project.run()
+    log = (project.logs(64) / "finetune.log").read_text()
+    assert "earlier work was made with other settings and is not continued" in log
+    assert metrics(project)["steps"] == "4"
+
+
+def _attempts(project: Project) -> int:
+    return len(json.loads((project.cell(64) / "finetune/training.json").read_text())["attempts"])
+
+
+def _works_in(pid: int, project: Project) -> bool:
+    try:
+        return Path(f"/proc/{pid}/cwd").readlink() == project.path
+    except OSError:
+        return False

@@ -1,0 +1,148 @@
+"""What a rerun sees: a change, and exactly the rules that run again."""
+
+import os
+import shutil
+import time
+
+import pytest
+
+from tests.workflow.conftest import Project
+
+AFTER_SCORE = {"score": 2, "summarize": 1, "plot": 1}
+AFTER_PREDICT = {"predict": 2, "summarize_energy": 2, **AFTER_SCORE}
+AFTER_FINETUNE = {"finetune": 2, **AFTER_PREDICT, "summarize_energy": 4}
+AFTER_DATA = {"tokenize_dataset": 1, **AFTER_FINETUNE}
+LIB = "workflow/lib/longwatt/"
+
+CODE = {
+    "a comment": (LIB + "training.py", "GIB = 2**30\n", "GIB = 2**30  # bytes\n", {}),
+    "a docstring": (LIB + "metrics.py", "without stemming.", "unstemmed.", {}),
+    "formatting": (LIB + "training.py", "GIB = 2**30\n", "GIB  =  (2**30)\n", {}),
+    "a lease's message": (LIB + "gpus.py", "waiting for", "queueing for", {}),
+    "the job's wrapper": (LIB + "job.py", "TAKEOVER_WAIT_S = 60.0", "TAKEOVER_WAIT_S = 61.0", {}),
+    "plotting code": (LIB + "figures.py", "markersize=7", "markersize=8", {"plot": 1}),
+    "summary code": (LIB + "summary.py", '"stopped_early", "attempts"', '"attempts", "stopped_early"', None),
+    "scoring code": (LIB + "scoring.py", "return 100 * sum(parts)", "return 100.0 * sum(parts)", AFTER_SCORE),
+    "training code": (LIB + "training.py", "GIB = 2**30\n", "GIB = 1024**3\n", AFTER_FINETUNE),
+    "the family's code": (LIB + "models/led.py", "mask[:, 0] = 1", "mask[:, :1] = 1", AFTER_FINETUNE),
+    "inference code": (LIB + "inference.py", "REPORT_EVERY_BATCHES = 10", "REPORT_EVERY_BATCHES = 9", AFTER_PREDICT),
+    "energy reduction": (
+        LIB + "energy/reduction.py",
+        "J_PER_KWH = 3.6e6",
+        "J_PER_KWH = 3_600_000.0 + 0",
+        {"summarize_energy": 4, "summarize": 1, "plot": 1},
+    ),
+}
+SETTINGS = {
+    "a learning rate": ("learning_rate: 1e-3", "learning_rate: 2e-3", AFTER_FINETUNE),
+    "two values swapped": ("{every_steps: 4, max_examples: 6", "{every_steps: 6, max_examples: 4", AFTER_FINETUNE),
+    "6.0 for 6": ("batch_size: 6}", "batch_size: 6.0}", {}),
+    "another spelling of a number": ("1e-3", "0.001", {}),
+    "keys in another order": ("{kind: byte_level_bpe, vocab_size: 600}", "{vocab_size: 600, kind: byte_level_bpe}", {}),
+    "a metric's setting": ("grid:", "scoring: {bootstrap_resamples: 500}\ngrid:", AFTER_SCORE),
+    "an inference batch": ("greedy: {split: validation, batch_size: 5}", "greedy: {batch_size: 6}", AFTER_PREDICT),
+    "a title": ("title: Tiny", "title: Very tiny", {"plot": 1}),
+    "a new length": (
+        "seq_lens: [32, 64]",
+        "seq_lens: [32, 64, 48]",
+        {"finetune": 1, "predict": 1, "summarize_energy": 2, "score": 1, "summarize": 1, "plot": 1},
+    ),
+    "a dataset's option": (
+        "train: 64",
+        "train: 65",
+        {"download_dataset": 1, "make_tokenizer": 1, **AFTER_DATA},
+    ),
+    "a tokenizer's option": ("vocab_size: 600", "vocab_size: 610", {"make_tokenizer": 1, **AFTER_DATA}),
+}
+
+
+@pytest.mark.parametrize("change", CODE)
+def test_a_change_of_code_reruns_exactly(project, change):
+    name, old, new, expected = CODE[change]
+    project.edit(name, old, new)
+    if expected is None:  # the table changes, and so what is drawn from it
+        expected = {"summarize": 1, "plot": 1}
+    assert project.would_run() == expected
+
+
+@pytest.mark.parametrize("change", SETTINGS)
+def test_a_change_of_settings_reruns_exactly(project, change):
+    old, new, expected = SETTINGS[change]
+    project.edit("studies/tiny.yaml", old, new)
+    assert project.would_run() == expected
+
+
+def test_a_touch_reruns_nothing(project):
+    for path in [*(project.path / "workflow").rglob("*.py"), project.study, *project.results.rglob("*.json")]:
+        os.utime(path)
+    assert project.would_run() == {}
+
+
+def fresh_clone(project: Project, path) -> Project:
+    """Old results beside a new clone: no .snakemake folder."""
+    clone = Project.create(path)
+    for folder in ("results", "resources", "logs"):
+        shutil.copytree(project.path / folder, clone.path / folder)
+    return clone
+
+
+def test_a_fresh_clone_keeps_old_results(project, tmp_path):
+    assert fresh_clone(project, tmp_path / "clone").would_run() == {}
+
+
+def test_a_fresh_clone_with_a_changed_learning_rate_trains_again(project, tmp_path):
+    clone = fresh_clone(project, tmp_path / "clone")
+    clone.edit("studies/tiny.yaml", "learning_rate: 1e-3", "learning_rate: 2e-3")
+    said = clone.run("-n")
+    assert "Made by other settings or code than now" in said
+    assert str(clone.cell(32).relative_to(clone.path) / "finetune/training.json") in said
+    assert clone.would_run() == AFTER_FINETUNE
+    clone.edit("studies/tiny.yaml", "learning_rate: 2e-3", "learning_rate: 1e-3")
+    assert clone.would_run() == {}, "with the old settings the old results count again"
+
+
+def test_a_fresh_clone_with_changed_code_trains_again_unless_the_code_is_accepted(project, tmp_path):
+    clone = fresh_clone(project, tmp_path / "clone")
+    clone.edit(LIB + "training.py", "GIB = 2**30\n", "GIB = 1024**3\n")
+    assert clone.would_run() == AFTER_FINETUNE
+    clone.edit("config.yaml", "accept_code: []", f"accept_code: [{code_digest_of(project)}]")
+    assert clone.would_run() == {}
+
+
+def test_accepted_code_keeps_finished_cells_and_trains_new_ones(project):
+    digest = code_digest_of(project)
+    project.edit(LIB + "training.py", "GIB = 2**30\n", "GIB = 1024**3\n")
+    assert project.would_run() == AFTER_FINETUNE
+    project.edit("config.yaml", "accept_code: []", f"accept_code: [{digest}]")
+    assert project.would_run() == {}
+    project.edit("studies/tiny.yaml", "seq_lens: [32, 64]", "seq_lens: [32, 64, 48]")
+    assert project.would_run()["finetune"] == 1
+
+
+def code_digest_of(project: Project) -> str:
+    from longwatt.provenance import read_stamp
+
+    return read_stamp(project.cell(32) / "finetune/training.json")["code_digest"]
+
+
+def test_a_copied_cell_of_other_settings_is_found_out(project, tmp_path):
+    other = Project.create(tmp_path / "other")
+    other.edit("studies/tiny.yaml", "learning_rate: 1e-3", "learning_rate: 2e-3")
+    shutil.copytree(project.path / "resources", other.path / "resources")
+    shutil.copytree(project.cell(32), other.cell(32))
+    assert other.would_run()["finetune"] == 2
+
+
+def test_a_summary_older_than_its_cells_is_refused_by_the_report(project):
+    scores = project.cell(64) / "predict/greedy/scores.json"
+    time.sleep(0.01)
+    scores.write_text(scores.read_text().replace('"examples": 12', '"examples": 13'))
+    said = project.run("--report", "report.html", ok=False)
+    assert "is older than 1 of the results" in said and "scores.json" in said
+    assert not (project.path / "report.html").exists()
+    scores.unlink()
+    assert "scores.json" in project.run("--report", "report.html", ok=False)
+
+
+def test_a_report_before_anything_has_run_is_refused(tmp_path):
+    assert "has no summary" in Project.create(tmp_path / "new").run("--report", "report.html", ok=False)
