@@ -1,0 +1,153 @@
+"""A job's log, its lease, its workers, and the record of its failure."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.unit.test_gpus import STAND_IN
+
+WORKER = """
+import os, sys, time
+from longwatt.worker import run
+
+def work(spec):
+    rank = os.environ["RANK"]
+    print(f"worker {rank} of {os.environ['WORLD_SIZE']} sees {os.environ['CUDA_VISIBLE_DEVICES']}", flush=True)
+    os.system(f"echo a child of {rank}")
+    open(f"{spec.paths['out']}/pid{rank}", "w").write(str(os.getpid()))
+    if spec.settings["then"] == "fail":
+        raise ValueError("no luck")
+    if spec.settings["then"] == "wait":
+        time.sleep(600)
+
+if __name__ == "__main__":
+    # No collective here, so no process group: this machine has no GPU for NCCL.
+    os.environ["WORLD"] = os.environ["WORLD_SIZE"]
+    import longwatt.worker
+    longwatt.worker._process_group.__enter__ = lambda self: None
+    longwatt.worker._process_group.__exit__ = lambda self, *exc: None
+    run(work)
+"""
+JOB = """
+import sys
+from longwatt import job
+
+if __name__ == "__main__":
+    out, count, then = sys.argv[1], int(sys.argv[2]), sys.argv[3]
+    with job.logged(f"{out}/job.log", f"{out}/work/failure.json"):
+        print("the job itself")
+        job.run_workers(
+            "stand_in_worker",
+            spec={
+                "settings": {"then": then, "budget": {"gpus": count}},
+                "paths": {"out": out}, "identity": {}, "provenance": {},
+            },
+            count=count, threads=2, work=f"{out}/work", label="cell x", wait_s=2,
+        )
+"""
+
+
+@pytest.fixture
+def start(tmp_path, monkeypatch):
+    """Start a job with stand-in GPUs."""
+    for name, text in (("pynvml", STAND_IN), ("stand_in_worker", WORKER), ("stand_in_job", JOB)):
+        (tmp_path / f"{name}.py").write_text(text)
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path]),
+        "LONGWATT_LEASE_DIR": str(tmp_path / "leases"),
+        "STAND_IN_GPUS": "GPU-a=x,GPU-b=x",
+    }
+    environment.pop("CUDA_VISIBLE_DEVICES", None)
+
+    def run(count: int, then: str = "end") -> subprocess.Popen:
+        command = [sys.executable, "-m", "stand_in_job", str(tmp_path), str(count), then]
+        return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+
+    return run
+
+
+def wait_for(condition, seconds: float = 40) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_workers_see_their_lease_and_the_log_holds_everything(start, tmp_path):
+    job = start(2)
+    _, said = job.communicate()
+    log = (tmp_path / "job.log").read_text()
+    assert job.returncode == 0, said + log
+    for line in ("the job itself", "worker 0 of 2 sees GPU-a,GPU-b", "worker 1 of 2 sees GPU-a,GPU-b", "a child of 1"):
+        assert line in log
+    assert not (tmp_path / "work/failure.json").exists()
+
+
+def test_a_failure_is_said_recorded_and_kept_in_the_log(start, tmp_path):
+    job = start(0, "fail")
+    _, said = job.communicate()
+    assert job.returncode == 1
+    assert "cell x: FAILED: ValueError: no luck" in said and f"cell x: see {tmp_path}/job.log" in said
+    assert "no luck" in (tmp_path / "job.log").read_text()
+    record = json.loads((tmp_path / "work/failure.json").read_text())
+    assert record["message"] == "ValueError: no luck" and record["log"].endswith("job.log")
+    assert start(0, "end").wait() == 0
+    assert not (tmp_path / "work/failure.json").exists(), "a success ends the failure"
+
+
+def test_more_gpus_than_there_are_is_said(start, tmp_path):
+    job = start(3)
+    _, said = job.communicate()
+    assert job.returncode == 1 and "3 GPU(s) wanted, 2 visible here" in said
+
+
+def alive(tmp_path: Path) -> list[int]:
+    pids = [int(path.read_text() or 0) for path in tmp_path.glob("pid*")]
+    return [pid for pid in pids if pid and Path(f"/proc/{pid}/cmdline").exists() and _command(pid)]
+
+
+def _command(pid: int) -> bool:
+    try:
+        return b"stand_in_worker" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return False
+
+
+def test_workers_die_with_a_killed_job_and_free_its_gpus(start, tmp_path):
+    job = start(2, "wait")
+    wait_for(lambda: len(alive(tmp_path)) == 2)
+    job.kill()
+    job.wait()
+    wait_for(lambda: not alive(tmp_path), 10)
+    again = start(2)
+    assert again.wait() == 0, again.stderr.read()
+
+
+def test_an_orphan_that_still_runs_is_ended_by_the_next_attempt(start, tmp_path):
+    orphan = start(0, "wait")
+    wait_for(lambda: len(alive(tmp_path)) == 1)
+    assert start(0).wait() == 0
+    assert orphan.wait(10) != 0
+    assert "still runs; ending it" in (tmp_path / "job.log").read_text()
+
+
+def test_a_worker_that_is_killed_leaves_a_message(start, tmp_path):
+    job = start(0, "wait")
+    wait_for(lambda: alive(tmp_path))
+    os.kill(alive(tmp_path)[0], 9)
+    _, said = job.communicate()
+    assert job.returncode == 1 and "a worker died without a message" in said
+
+
+def test_a_terminated_job_ends_its_workers(start, tmp_path):
+    job = start(0, "wait")
+    wait_for(lambda: alive(tmp_path))
+    job.terminate()
+    assert job.wait(30) != 0
+    wait_for(lambda: not alive(tmp_path), 10)

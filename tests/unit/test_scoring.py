@@ -1,0 +1,77 @@
+"""Scores of one inference point, and the ceiling."""
+
+import csv
+import json
+
+import pytest
+
+from longwatt.datasets.records import download
+from longwatt.metrics import ScoringError
+from longwatt.scoring import f1_ceiling, score
+from longwatt.tokenization import load_split, make_tokenizer, tokenize_dataset
+
+OPTIONS = {"words_per_document": 40, "train": 20, "validation": 8, "test": 4, "answer_vocabulary": 4}
+SETTINGS = {
+    "metric": "f1", "seq_len": 24, "split": "validation", "max_examples": None, "bootstrap_resamples": 200,
+    "confidence": 0.95, "seed": 0,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    path = tmp_path_factory.mktemp("data")
+    download({"source": "needle", "options": OPTIONS}, path, {})
+    settings = {"kind": "byte_level_bpe", "vocab_size": 900, "min_frequency": 1}
+    make_tokenizer(settings, path / "records.jsonl", path / "bpe")
+    tokenize_dataset(path / "records.jsonl", path / "bpe", path / "tokens", path / "tokenized.json", {})
+    return path
+
+
+def run(data, out, predictions: dict[str, str], **settings) -> dict:
+    (out / "p.jsonl").write_text("".join(json.dumps({"id": i, "prediction": t}) + "\n" for i, t in predictions.items()))
+    score(
+        {**SETTINGS, **settings},
+        predictions=out / "p.jsonl",
+        tokens=data / "tokens",
+        tokenized=data / "tokenized.json",
+        dataset=data / "dataset.json",
+        scores=out / "scores.json",
+        examples=out / "examples.csv",
+        provenance={"rule": "score"},
+    )
+    return json.loads((out / "scores.json").read_text())
+
+
+def perfect(data) -> dict[str, str]:
+    return {row["id"]: row["references"][0] for row in load_split(data / "tokens", "validation", None)}
+
+
+def test_perfect_predictions_score_one_hundred(data, tmp_path):
+    found = run(data, tmp_path, perfect(data))
+    assert (found["score"], found["score_name"], found["examples"]) == (100, "f1", 8)
+    assert (found["score_ci_low"], found["score_ci_high"]) == (100, 100)
+    with (tmp_path / "examples.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    assert [row["id"] for row in rows] == list(perfect(data)) and {row["f1"] for row in rows} == {"100.0"}
+
+
+def test_the_ceiling_is_counted_from_the_tokens(data, tmp_path):
+    rows = load_split(data / "tokens", "validation", None)
+    seen = [sum(end <= 24 - 2 for end in ends) for ends in rows["evidence_ends"]]
+    expected = 100 * sum((s + (2 - s) / 4) / 2 for s in seen) / 8
+    assert run(data, tmp_path, perfect(data))["score_ceiling"] == pytest.approx(expected, abs=1e-4)
+    assert run(data, tmp_path, perfect(data), seq_len=500)["score_ceiling"] == 100
+    assert run(data, tmp_path, perfect(data), metric="rouge")["score_ceiling"] is None
+
+
+def test_hidden_words_count_as_chance():
+    assert f1_ceiling([[5, 6], [50, 51]], 20, 2, 0.1) == pytest.approx(100 * (1 + 0.1) / 2)
+    assert f1_ceiling([[18, 19]], 20, 2, 0.0) == 50
+
+
+def test_a_missing_prediction_is_named(data, tmp_path):
+    predictions = perfect(data)
+    predictions.pop("validation-3")
+    with pytest.raises(ScoringError, match="validation-3"):
+        run(data, tmp_path, predictions)
+    assert not (tmp_path / "scores.json").exists()

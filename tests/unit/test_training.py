@@ -1,0 +1,234 @@
+"""The engine, in this process, on a tiny cell."""
+
+import copy
+import csv
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from longwatt import inference, training
+from longwatt.cells import expand
+from longwatt.datasets.records import download
+from longwatt.models import load_family
+from longwatt.models.errors import ModelError
+from longwatt.models.family import Example
+from longwatt.pretrained import download_model
+from longwatt.settings import finetune_settings, predict_settings
+from longwatt.study import merge, read_study
+from longwatt.tokenization import load_tokenizer, make_tokenizer, tokenize_dataset
+from longwatt.worker import Spec
+from tests.conftest import ROOT, TINY_STUDY
+
+IDENTITY = {"settings": "s", "code": "c", "data": "d"}
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory) -> dict:
+    path = tmp_path_factory.mktemp("study") / "s.yaml"
+    path.write_text(TINY_STUDY)
+    return read_study(path, ROOT / "workflow/schemas/study.schema.json")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory, study) -> Path:
+    path = tmp_path_factory.mktemp("data")
+    entry = study["datasets"]["needle"]
+    download({"source": "needle", "options": entry["options"]}, path, {})
+    settings = {"min_frequency": 2, **study["tokenizers"]["bpe"]}
+    make_tokenizer(settings, path / "records.jsonl", path / "bpe")
+    tokenize_dataset(path / "records.jsonl", path / "bpe", path / "tokens", path / "tokenized.json", {})
+    return path
+
+
+def spec(study: dict, data: Path, out: Path, changes: dict | None = None, checkpoint: Path | None = None) -> Spec:
+    cell = list(expand(study).values())[1]
+    settings = merge(finetune_settings(study, cell), changes or {})
+    names = {"model": "model", "training": "training.json", "history": "history.csv", "phases": "phases.jsonl"}
+    paths = {name: str(out / file) for name, file in names.items()}
+    inputs = {"tokens": str(data / "tokens"), "tokenizer": str(data / "bpe/tokenizer.json"), "work": str(out / "work")}
+    if checkpoint:
+        inputs["checkpoint"] = str(checkpoint / "model.json")
+    return Spec(settings, {**paths, **inputs}, IDENTITY, {"rule": "finetune"}, str(out / "error.json"))
+
+
+def train(study, data, out, changes=None, checkpoint=None) -> dict:
+    training.train(spec(study, data, out, changes, checkpoint))
+    return json.loads((out / "training.json").read_text())
+
+
+def test_early_stopping_keeps_the_best_weights(study, data, tmp_path):
+    still = {"learning_rate": 1e-12, "max_steps": 20, "validation": {"every_steps": 2, "patience": 2}}
+    facts = train(study, data, tmp_path, {"training": still})
+    assert facts["stopped_early"] and facts["steps"] == 6
+    assert (facts["best_step"], facts["validations"], facts["max_steps"]) == (2, 3, 20)
+
+
+def test_the_paper_s_optimiser_and_schedule_are_used(study, data, tmp_path, monkeypatch):
+    seen = {}
+
+    def look(self, *args, **kwargs):
+        optimizer = self.optimizer.optimizer if hasattr(self.optimizer, "optimizer") else self.optimizer
+        group = optimizer.param_groups[0]
+        seen.setdefault("rates", []).append(group["lr"])
+        seen.update({name: group[name] for name in ("betas", "eps", "weight_decay")})
+        return original(self, *args, **kwargs)
+
+    original = training.CellTrainer.training_step
+    monkeypatch.setattr(training.CellTrainer, "training_step", look)
+    train(study, data, tmp_path, {"training": {"max_steps": 20, "validation": {"patience": 9}}})
+    assert (seen["betas"], seen["eps"], seen["weight_decay"]) == ((0.9, 0.98), 1e-6, 0.001)
+    # A tenth of the steps is warm-up, then a line to zero.
+    expected = [0, 0.5e-3, *(1e-3 * (20 - step) / 18 for step in range(2, 20))]
+    assert seen["rates"] == pytest.approx(expected)
+
+
+def test_accumulation_counts_every_sample_once(study, data, tmp_path):
+    changes = {"budget": {"gradient_accumulation_steps": 3}, "training": {"max_steps": 4}}
+    facts = train(study, data, tmp_path, changes)
+    assert (facts["effective_batch_size"], facts["samples"]) == (12, 48)
+
+
+def test_padding_to_the_full_length_is_counted_apart(study, data, tmp_path):
+    facts = train(study, data, tmp_path, {"training": {"padding": "max_length", "max_steps": 4}})
+    assert facts["padded_input_tokens"] == 4 * 4 * 64
+    assert facts["input_tokens"] < facts["padded_input_tokens"]
+    assert facts["target_tokens"] > 4 * 4
+
+
+def test_both_protocols_train_and_teacher_forcing_predicts_as_many_tokens_as_the_target(led, study, data, tmp_path):
+    assert train(study, data, tmp_path, {"protocol": "teacher_forced"})["steps"] == 8
+    family, model, _ = led
+    examples = [Example("a", [0, 5, 2], [0, 6, 7, 2], ("x",)), Example("b", [0, 5, 6, 2], [0, 2], ("y",))]
+    batch = family.collate(examples, None, None)
+    model.eval()
+    forced = family.predict(model, batch, "teacher_forced", {"max_new_tokens": 1})
+    assert [len(row) for row in forced] == [4, 2], "the length of the gold target, not of a generation"
+    assert forced[0] == model(**batch).logits[0].argmax(-1).tolist()
+
+
+def test_a_checkpoint_is_where_training_starts(study, data, tmp_path):
+    train(study, data, tmp_path / "first")
+    download_model({"path": str(tmp_path / "first/model")}, tmp_path / "resources", {})
+    still = {"training": {"learning_rate": 1e-12, "max_steps": 1}, "model": {"initialisation": "checkpoint"}}
+    still["model"]["config"] = None
+    facts = train(study, data, tmp_path / "second", still, tmp_path / "resources")
+    before, after = (load_file(tmp_path / f"{n}/model/model.safetensors") for n in ("first", "second"))
+    assert facts["initialisation"] == "checkpoint"
+    assert all(torch.allclose(before[name], after[name], atol=1e-6) for name in before)
+
+
+def test_bf16_runs_on_a_cpu_too(study, data, tmp_path):
+    assert train(study, data, tmp_path, {"budget": {"precision": "bf16"}})["steps"] == 8
+
+
+def test_equal_seeds_train_equal_weights_and_others_do_not(study, data, tmp_path):
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        train(study, data, tmp_path / name, {"seed": seed})
+    a, b, c = (load_file(tmp_path / f"{n}/model/model.safetensors") for n in "abc")
+    assert all(torch.equal(a[name], b[name]) for name in a)
+    assert not all(torch.equal(a[name], c[name]) for name in a)
+
+
+def test_history_is_complete_whatever_the_log_interval(study, data, tmp_path):
+    train(study, data, tmp_path, {"training": {"log_every_steps": 3}})
+    with (tmp_path / "history.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    assert [row["step"] for row in rows if row["loss"] != "NA"] == ["3", "6"]
+    assert all(0 < float(row["loss"]) < 10 for row in rows if row["loss"] != "NA")
+
+
+def infer(study, data, model: Path, out: Path, changes: dict | None = None) -> tuple[list[dict], dict]:
+    cell = list(expand(study).values())[1]
+    settings = merge(predict_settings(study, cell, "greedy"), changes or {})
+    out.mkdir(parents=True)
+    names = {"predictions": "predictions.jsonl", "inference": "inference.json", "phases": "phases.jsonl"}
+    paths = {name: str(out / file) for name, file in names.items()}
+    paths |= {"tokens": str(data / "tokens"), "model": str(model)}
+    inference.infer(Spec(settings, paths, IDENTITY, {}, str(out / "error.json")))
+    rows = [json.loads(line) for line in (out / "predictions.jsonl").read_text().splitlines()]
+    return rows, json.loads((out / "inference.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def trained(study, data, tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("trained")
+    train(study, data, out)
+    return out / "model"
+
+
+def test_predictions_do_not_depend_on_the_batch_size(study, data, trained, tmp_path):
+    by_size = {n: infer(study, data, trained, tmp_path / str(n), {"inference": {"batch_size": n}}) for n in (1, 5, 12)}
+    texts = [{row["id"]: row["prediction"] for row in rows} for rows, _ in by_size.values()]
+    assert texts[0] == texts[1] == texts[2] and len(texts[0]) == 12
+    singles, facts = by_size[1]
+    assert [row["batch"] for row in singles] == list(range(12))
+    assert facts["batches"] == 12 and facts["samples"] == 12
+    assert facts["inference_runtime_s"] == pytest.approx(sum(row["batch_seconds"] for row in singles))
+
+
+def test_warm_up_is_left_out_of_the_measured_window(study, data, trained, tmp_path, monkeypatch):
+    calls = []
+    original = inference.Predictor._predict_batch
+    monkeypatch.setattr(inference.Predictor, "_predict_batch", lambda s, c: calls.append(len(c)) or original(s, c))
+    _, facts = infer(study, data, trained, tmp_path / "x", {"inference": {"batch_size": 6, "warmup_batches": 1}})
+    assert calls == [6, 6, 6] and facts["batches"] == 2
+
+
+def test_a_part_of_a_split_and_short_generation(study, data, trained, tmp_path):
+    changes = {"inference": {"max_examples": 4}, "generation": {"max_new_tokens": 1}}
+    rows, facts = infer(study, data, trained, tmp_path / "x", changes)
+    assert len(rows) == 4 and all(row["output_tokens"] <= 1 for row in rows)
+    assert facts["output_tokens"] == sum(row["output_tokens"] for row in rows)
+
+
+def test_beams_are_passed_on(study, data, trained, tmp_path):
+    rows, _ = infer(study, data, trained, tmp_path / "x", {"generation": {"num_beams": 2, "length_penalty": 0.5}})
+    assert len(rows) == 12
+
+
+@pytest.fixture
+def led(study, data):
+    tokenizer = load_tokenizer(data / "bpe")
+    family = load_family("led")
+    return family, family.build(copy.deepcopy(study["models"]["led"]), tokenizer, None, 64), tokenizer
+
+
+def test_led_pads_its_global_attention_mask(led):
+    family, _, tokenizer = led
+    examples = [Example("a", [0, 5, 2], [0, 6, 2], ("x",)), Example("b", [0, 5, 6, 7, 2], [0, 2], ("y",))]
+    batch = family.collate(examples, None, None)
+    assert batch["input_ids"][0].tolist() == [0, 5, 2, tokenizer.pad_token_id, tokenizer.pad_token_id]
+    assert batch["attention_mask"].tolist() == [[1, 1, 1, 0, 0], [1] * 5]
+    assert batch["global_attention_mask"].tolist() == [[1, 0, 0, 0, 0]] * 2
+    assert batch["labels"].tolist() == [[0, 6, 2], [0, 2, -100]]
+    assert family.collate(examples, 8, 4)["input_ids"].shape == (2, 8)
+    assert family.collate(examples, 8, 4)["labels"].shape == (2, 4)
+
+
+def test_global_attention_reaches_generation(led):
+    family, model, _ = led
+    seen = []
+    model.led.encoder.register_forward_pre_hook(
+        lambda module, args, given: seen.append(given["global_attention_mask"]), with_kwargs=True
+    )
+    batch = family.collate([Example("a", [0, 5, 6, 2], [0, 2], ("x",))], None, None)
+    family.predict(model, batch, "generated", {"max_new_tokens": 2})
+    assert seen[0][0, 0] == 1 and seen[0][0, 1:].sum() == 0
+
+
+def test_an_input_longer_than_the_positions_is_refused(study, data):
+    with pytest.raises(ModelError, match="seq_len 256 is above the model's max_encoder_position_embeddings of 128"):
+        load_family("led").build(study["models"]["led"], load_tokenizer(data / "bpe"), None, 256)
+
+
+def test_only_safetensors_are_taken(tmp_path):
+    with pytest.raises(ModelError, match=r"has no config\.json"):
+        download_model({"path": str(tmp_path)}, tmp_path / "out", {})
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "pytorch_model.bin").write_bytes(b"pickle")
+    with pytest.raises(ModelError, match="pickled weights are not loaded"):
+        download_model({"path": str(tmp_path)}, tmp_path / "out", {})
+    assert not (tmp_path / "out").exists()
