@@ -56,13 +56,13 @@ class Project:
         kept = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "CUDA_VISIBLE_DEVICES")}
         return {**kept, **more}
 
-    def command(self, *arguments: str) -> list[str]:
-        return [sys.executable, "-m", "snakemake", *arguments, "--cores", "2", "--config", "study=tiny"]
+    def command(self, *arguments: str, study: str = "tiny") -> list[str]:
+        return [sys.executable, "-m", "snakemake", *arguments, "--cores", "2", "--config", f"study={study}"]
 
-    def run(self, *arguments: str, ok: bool = True, **env: str) -> str:
+    def run(self, *arguments: str, ok: bool = True, study: str = "tiny", **env: str) -> str:
         """Run Snakemake; the output, standard error included."""
         done = subprocess.run(
-            self.command(*arguments),
+            self.command(*arguments, study=study),
             cwd=self.path,
             env=self.environment(**env),
             stdout=subprocess.PIPE,

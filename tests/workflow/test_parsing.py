@@ -1,0 +1,112 @@
+"""What is refused before anything runs, and how jobs are allotted."""
+
+import os
+import re
+
+import pytest
+
+from tests.conftest import TINY_STUDY
+from tests.unit.test_gpus import STAND_IN
+from tests.workflow.conftest import Project
+
+
+@pytest.fixture
+def project(tmp_path) -> Project:
+    """A tiny study that has not run."""
+    return Project.create(tmp_path / "project")
+
+
+def want_gpus(project: Project, count: int) -> None:
+    project.edit("studies/tiny.yaml", "cpu: {gpus: 0,", f"cpu: {{gpus: {count},")
+
+
+def with_stand_ins(project: Project, count: int) -> dict[str, str]:
+    (project.path / "pynvml.py").write_text(STAND_IN)
+    return {
+        "PYTHONPATH": str(project.path),
+        "STAND_IN_GPUS": ",".join(f"GPU-{n}=x" for n in range(count)),
+    }
+
+
+def test_a_budget_above_the_devices_found_is_refused(project):
+    want_gpus(project, 1)
+    said = project.run("-n", ok=False, **with_stand_ins(project, 0))
+    assert "cell needle/led/32/cpu/generated/seed1 needs 1 GPU(s) but the limit is 0" in said
+    assert "--resources gpu=1" in said and "Traceback" not in said
+
+
+def test_a_budget_above_a_given_limit_is_refused_and_never_clamped(project):
+    want_gpus(project, 8)
+    assert "needs 8 GPU(s) but the limit is 4" in project.run("-n", "--resources", "gpu=4", ok=False)
+    said = project.run("-n", "--resources", "gpu=8")
+    assert re.findall(r"resources: .*gpu=(\d+)", said) == ["8"] * 4
+
+
+def test_the_limit_defaults_to_the_devices_found(project):
+    want_gpus(project, 2)
+    project.run("-n", **with_stand_ins(project, 2))
+    want = project.run("-n", ok=False, **with_stand_ins(project, 1))
+    assert "needs 2 GPU(s) but the limit is 1" in want
+
+
+def test_an_outer_restriction_lowers_the_limit(project):
+    want_gpus(project, 2)
+    environment = {**with_stand_ins(project, 2), "CUDA_VISIBLE_DEVICES": "GPU-1"}
+    assert "the limit is 1" in project.run("-n", ok=False, **environment)
+
+
+def test_trainings_on_the_cpu_take_all_its_cores(project):
+    said = project.run("-n")
+    blocks = re.findall(r"rule (finetune|predict):.*?threads: (\d+)", said, flags=re.DOTALL)
+    assert blocks == [(rule, "2") for rule, _ in blocks] and len(blocks) == 4
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("family: led", "family: ledd", "unknown family 'ledd' (did you mean 'led'?)"),
+        ("source: needle", "source: needel", "unknown source 'needel' (did you mean 'needle'?)"),
+        ("tokenizer: bpe", "tokenizer: bep", "unknown tokenizer 'bep' (did you mean 'bpe'?)"),
+        ("words_per_document: 40", "words_per_documents: 40", "datasets.needle.options"),
+        ("budgets: [cpu]", "budgets: [gpu]", "unknown budget 'gpu' (did you mean 'cpu'?)"),
+        ("per_device_batch_size: 4}", "per_device_batch_size: {led: {32: 4}}}", "has no entry '64'"),
+        ("learning_rate:", "learningrate:", "did you mean 'learning_rate'?"),
+    ],
+)
+def test_a_wrong_setting_stops_the_run_with_its_name(project, old, new, said):
+    project.edit("studies/tiny.yaml", old, new)
+    output = project.run(ok=False)
+    assert (said in output and "tiny.yaml" in output) or "budgets.cpu" in output
+    assert "Traceback" not in output and not (project.path / "results").exists()
+
+
+def test_an_unknown_study_and_a_misspelt_config_key_are_named(project):
+    project.edit("config.yaml", "watts_per_core:", "wats_per_core:")
+    assert "unknown key 'wats_per_core' (did you mean 'watts_per_core'?)" in project.run("-n", ok=False)
+    project.edit("config.yaml", "wats_per_core:", "watts_per_core:")
+    project.study.rename(project.study.with_name("tinny.yaml"))
+    assert "does not exist (did you mean 'tinny'?)" in project.run("-n", ok=False)
+
+
+def test_studies_share_what_is_equal_and_keep_apart_what_is_not(project):
+    def datasets(study: str) -> set[str]:
+        return set(re.findall(r"resources/datasets/(needle-\w+)/records", project.run("-n", study=study)))
+
+    same, other = (project.study.with_name(f"{name}.yaml") for name in ("same", "other"))
+    same.write_text(TINY_STUDY.replace("title: Tiny", "title: Same data, another study"))
+    other.write_text(TINY_STUDY.replace("train: 64", "train: 65"))
+    assert datasets("tiny") == datasets("same")
+    assert len(datasets("tiny") | datasets("other")) == 2
+
+
+def test_every_profile_repeats_what_must_always_hold(root):
+    import yaml
+
+    profiles = sorted((root / "profiles").glob("*/config.yaml"))
+    assert profiles
+    for path in profiles:
+        profile = yaml.safe_load(path.read_text())
+        assert profile["rerun-triggers"] == ["params", "input", "mtime", "software-env"], path
+        assert profile["rerun-incomplete"] is True and profile["keep-going"] is True, path
+        assert "gpu" not in str(profile.get("resources", "")), "the limit is the number of devices found"
+    assert os.environ.get("SNAKEMAKE_PROFILE") is None
