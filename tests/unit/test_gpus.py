@@ -1,5 +1,6 @@
-"""Leases: concrete GPUs, one holder each, freed by the kernel."""
+"""Leases of GPUs, with a stand-in driver: no GPU is needed."""
 
+import contextlib
 import itertools
 import json
 import os
@@ -13,287 +14,632 @@ from pathlib import Path
 import pytest
 
 from longwatt import gpus
-from longwatt.gpus import Device, GpuError, LeaseTimeout, lease, list_devices
 
-# As much of pynvml as longwatt.gpus uses; the GPUs come from an environment variable: uuid=name,...
-STAND_IN = """
-import os
+LIBRARY = Path(gpus.__file__).parents[1]
+GIB = 2**30
+FAKE_PYNVML = '''
+"""Stands in for the driver's library; FAKE_NVML says what it finds."""
+import json, os
+
+NVML_ERROR_NO_PERMISSION, NVML_ERROR_DRIVER_NOT_LOADED, NVML_ERROR_LIBRARY_NOT_FOUND = 4, 9, 12
+open_sessions = 0
 
 class NVMLError(Exception):
-    pass
+    def __init__(self, value):
+        super().__init__(f"NVML error {value}")
+        self.value = value
 
-def _gpus():
-    return [entry.split("=") for entry in os.environ.get("STAND_IN_GPUS", "").split(",") if entry]
+class Memory:
+    def __init__(self, total):
+        self.total = total
+
+def found():
+    return json.loads(os.environ["FAKE_NVML"])
 
 def nvmlInit():
-    if os.environ.get("STAND_IN_GPUS") == "broken":
-        raise NVMLError("driver not loaded")
+    global open_sessions
+    if found().get("init_error"):
+        raise NVMLError(found()["init_error"])
+    open_sessions += 1
 
 def nvmlShutdown():
-    pass
+    global open_sessions
+    open_sessions -= 1
 
 def nvmlDeviceGetCount():
-    return len(_gpus())
+    return len(found()["gpus"])
 
 def nvmlDeviceGetHandleByIndex(index):
-    return _gpus()[index]
+    gpu = found()["gpus"][index]
+    if gpu.get("error"):
+        raise NVMLError(gpu["error"])
+    return gpu
 
-def nvmlDeviceGetUUID(handle):
-    return handle[0].encode()  # old bindings return bytes
+def nvmlDeviceGetUUID(gpu):
+    return gpu["uuid"].encode() if found().get("bytes") else gpu["uuid"]
 
-def nvmlDeviceGetName(handle):
-    return handle[1]
+def nvmlDeviceGetName(gpu):
+    return gpu["name"].encode() if found().get("bytes") else gpu["name"]
 
-class _Memory:
-    total = 48 * 2**30
+def nvmlDeviceGetMemoryInfo(gpu):
+    if gpu["memory"] is None:
+        raise NVMLError(3)
+    return Memory(gpu["memory"])
+'''
 
-def nvmlDeviceGetMemoryInfo(handle):
-    if handle[1] == "odd":
-        raise NVMLError("not supported")
-    return _Memory
-"""
+
+def uuid(number: int) -> str:
+    return f"GPU-{number:02d}aaaaaa-0000-0000-0000-000000000000"
+
+
+def gpu(number: int, name: str = "H100", memory: int | None = 80 * GIB, **more) -> dict:
+    return {"uuid": uuid(number), "name": name, "memory": memory, **more}
+
+
+class Machine:
+    """A machine with stand-in GPUs, for this process and for those it starts."""
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.leases = folder / "leases"
+        self.patch = monkeypatch
+        modules = folder / "modules"
+        modules.mkdir()
+        (modules / "pynvml.py").write_text(FAKE_PYNVML)
+        monkeypatch.syspath_prepend(str(modules))
+        monkeypatch.delitem(sys.modules, "pynvml", raising=False)
+        monkeypatch.setenv("PYTHONPATH", f"{modules}{os.pathsep}{LIBRARY}")
+        monkeypatch.setenv("LONGWATT_LEASE_DIR", str(self.leases))
+        for name in ("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER"):
+            monkeypatch.delenv(name, raising=False)
+        self.has([gpu(number) for number in range(4)])
+
+    def has(self, found: list[dict], **more) -> None:
+        self.patch.setenv("FAKE_NVML", json.dumps({"gpus": found, **more}))
+
+    def shows(self, visible: str) -> None:
+        self.patch.setenv("CUDA_VISIBLE_DEVICES", visible)
+
+    def start(self, *arguments: str) -> subprocess.Popen:
+        command = [sys.executable, "-m", "longwatt.gpus", *arguments]
+        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+    def run(self, *arguments: str) -> subprocess.CompletedProcess:
+        command = [sys.executable, "-m", "longwatt.gpus", *arguments]
+        return subprocess.run(command, capture_output=True, text=True, timeout=30)
+
+    @contextlib.contextmanager
+    def held_by_another(self, count: int, label: str = "other"):
+        """`count` GPUs leased by a process of its own, which ends with the block."""
+        command = ("--count", str(count), "--label", label, "--", "sh", "-c", "echo ready; exec sleep 60")
+        process = self.start("lease", *command)
+        try:
+            assert process.stdout.readline() == "ready\n"
+            yield process
+        finally:
+            process.kill()
+            process.communicate()
 
 
 @pytest.fixture
-def node(tmp_path, monkeypatch):
-    """A node with two stand-in GPUs and a lease directory of its own."""
-    (tmp_path / "pynvml.py").write_text(STAND_IN)
-    monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.delitem(sys.modules, "pynvml", raising=False)
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), *sys.path]))
-    monkeypatch.setenv("LONGWATT_LEASE_DIR", str(tmp_path / "leases"))
-    monkeypatch.setenv("STAND_IN_GPUS", "GPU-aa11=A6000,GPU-ab22=A6000")
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    monkeypatch.delenv("CUDA_DEVICE_ORDER", raising=False)
-    yield tmp_path
-    sys.modules.pop("pynvml", None)
+def machine(tmp_path, monkeypatch) -> Machine:
+    return Machine(tmp_path, monkeypatch)
 
 
-def uuids() -> list[str]:
-    return [device.uuid for device in list_devices()]
+def seen() -> list[str]:
+    return [device.uuid for device in gpus.list_devices()]
 
 
-def cli(*arguments: str, **options) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "longwatt.gpus", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=False, **options)
+def silent(_message: str) -> None:
+    pass
 
 
-def test_all_devices_without_an_outer_restriction(node):
-    assert list_devices() == [Device("GPU-aa11", 0, "A6000", 48.0), Device("GPU-ab22", 1, "A6000", 48.0)]
+# What is there
+
+
+def test_all_devices_are_listed_in_the_drivers_order_and_the_driver_is_let_go(machine):
+    machine.has([gpu(1), gpu(0, "A100", 40 * GIB)])
+    assert gpus.list_devices() == [
+        gpus.Device(uuid(1), 0, "H100", 80.0),
+        gpus.Device(uuid(0), 1, "A100", 40.0),
+    ]
+    assert sys.modules["pynvml"].open_sessions == 0
+
+
+def test_names_of_old_bindings_are_decoded(machine):
+    machine.has([gpu(0)], bytes=True)
+    assert gpus.list_devices() == [gpus.Device(uuid(0), 0, "H100", 80.0)]
+
+
+def test_memory_that_cannot_be_read_is_none(machine):
+    machine.has([gpu(0, memory=None)])
+    assert gpus.list_devices()[0].memory_gib is None
+
+
+@pytest.mark.parametrize("error", [9, 12], ids=["no driver", "no library"])
+def test_without_a_driver_there_are_no_devices(machine, error):
+    machine.has([], init_error=error)
+    machine.shows("0")
+    assert gpus.list_devices() == []
+
+
+def test_without_the_package_there_are_no_devices(machine, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pynvml", None)
+    assert gpus.list_devices() == []
+
+
+def test_a_broken_driver_is_an_error_and_not_a_machine_without_gpus(machine):
+    machine.has([], init_error=18)
+    with pytest.raises(gpus.GpuError, match="nvidia-smi"):
+        gpus.list_devices()
+
+
+def test_a_lost_gpu_is_an_error_and_the_driver_is_let_go(machine):
+    machine.has([gpu(0), gpu(1, error=15)])
+    with pytest.raises(gpus.GpuError, match="NVML error 15"):
+        gpus.list_devices()
+    assert sys.modules["pynvml"].open_sessions == 0
+
+
+def test_a_gpu_that_is_not_given_to_this_job_is_left_out(machine):
+    machine.has([gpu(0, error=4), gpu(1)])
+    assert gpus.list_devices() == [gpus.Device(uuid(1), 1, "H100", 80.0)]
+
+
+# An outer CUDA_VISIBLE_DEVICES
 
 
 @pytest.mark.parametrize(
-    ("visible", "found"),
+    ("visible", "expected"),
     [
+        ("2", [2]),
+        ("2, 0", [2, 0]),
         ("", []),
         ("-1", []),
-        ("1", ["GPU-ab22"]),
-        ("1,0", ["GPU-ab22", "GPU-aa11"]),
-        ("1,-1,0", ["GPU-ab22"]),
-        ("GPU-aa11", ["GPU-aa11"]),
-        ("GPU-ab", ["GPU-ab22"]),
-        ("MIG-7/1/0", ["MIG-7/1/0"]),
+        ("-7,0", []),
+        ("1,-1,99", [1]),
+        ("1,,2", [1]),
+        ("NoDevFiles", []),
+        (uuid(3), [3]),
+        ("GPU-01,GPU-03a", [1, 3]),
+        (f"{uuid(1)},0", [1, 0]),
     ],
 )
-def test_an_outer_restriction_is_respected(node, monkeypatch, visible, found):
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    assert uuids() == found
+def test_the_outer_variable_chooses_devices_as_in_cuda(machine, visible, expected):
+    machine.shows(visible)
+    assert seen() == [uuid(number) for number in expected]
 
 
-@pytest.mark.parametrize(
-    ("visible", "said"),
-    [
-        ("7", "names GPU 7, which is not here; here: 0: GPU-aa11, 1: GPU-ab22"),
-        ("GPU-zz", "names GPU-zz, which is not here"),
-        ("GPU-a", "matches several"),
-        ("0,0", "twice"),
-    ],
-)
-def test_a_restriction_to_what_is_not_there_is_named(node, monkeypatch, visible, said):
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    with pytest.raises(GpuError, match=said):
-        list_devices()
+def test_mig_slices_are_kept_as_they_are_named(machine):
+    slices = ["MIG-5c1ab2f0-0000-0000-0000-000000000000", f"MIG-{uuid(0)}/1/0"]
+    machine.shows(",".join(slices))
+    assert seen() == slices
+    assert {(device.index, device.memory_gib) for device in gpus.list_devices()} == {(None, None)}
+    with gpus.lease(2, wait_s=0) as lease:
+        assert lease.uuids == slices
+        assert gpus.holder(slices[1]).pid == os.getpid()
 
 
-def test_indices_on_a_mixed_node_need_a_stated_order(node, monkeypatch):
-    monkeypatch.setenv("STAND_IN_GPUS", "GPU-1=A6000,GPU-2=odd")
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
-    with pytest.raises(GpuError, match="CUDA_DEVICE_ORDER=PCI_BUS_ID"):
-        list_devices()
+@pytest.mark.parametrize("visible", ["4", "GPU-77", "gpu0", "0x1", "H100"])
+def test_a_device_that_is_not_there_is_named_beside_those_that_are(machine, visible):
+    machine.shows(visible)
+    with pytest.raises(gpus.GpuError) as caught:
+        gpus.list_devices()
+    assert visible in str(caught.value)
+    assert all(uuid(number) in str(caught.value) for number in range(4))
+
+
+def test_an_ambiguous_abbreviation_is_refused(machine):
+    machine.shows("GPU-0")
+    with pytest.raises(gpus.GpuError, match="GPU-0, which fits several GPUs"):
+        gpus.list_devices()
+
+
+def test_a_device_named_twice_is_refused(machine):
+    machine.shows(f"1,{uuid(1)}")
+    with pytest.raises(gpus.GpuError, match=f"names {uuid(1)} twice"):
+        gpus.list_devices()
+
+
+def test_indices_of_different_models_need_the_pci_order(machine, monkeypatch):
+    machine.has([gpu(0, "T4"), gpu(1, "H100")])
+    machine.shows("0")
+    with pytest.raises(gpus.GpuError, match="CUDA_DEVICE_ORDER=PCI_BUS_ID"):
+        gpus.list_devices()
     monkeypatch.setenv("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
-    assert list_devices() == [Device("GPU-2", 1, "odd", None)]
+    assert seen() == [uuid(0)]
 
 
-def test_without_a_driver_there_are_none(node, monkeypatch):
-    monkeypatch.setenv("STAND_IN_GPUS", "broken")
-    assert list_devices() == []
+@pytest.mark.parametrize("visible", [None, uuid(1), "-1"])
+def test_different_models_are_fine_without_indices(machine, visible):
+    machine.has([gpu(0, "T4"), gpu(1, "H100")])
+    if visible is not None:
+        machine.shows(visible)
+    gpus.list_devices()
+
+
+# Leases
+
+
+def test_a_lease_shows_its_gpus_and_gives_them_back(machine):
+    with gpus.lease(2, wait_s=0, label="cell") as lease:
+        assert lease.environ() == {
+            "CUDA_VISIBLE_DEVICES": f"{uuid(0)},{uuid(1)}",
+            "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
+        }
+        assert (gpus.holder(uuid(0)).pid, gpus.holder(uuid(0)).label) == (os.getpid(), "cell")
+        assert gpus.holder(uuid(2)) is None
+    assert gpus.holder(uuid(0)) is None
+    lease.close()
+
+
+def test_no_gpu_is_a_lease_too(machine, monkeypatch):
     monkeypatch.setitem(sys.modules, "pynvml", None)
-    assert list_devices() == []
+    with gpus.lease(0) as lease:
+        assert lease.environ()["CUDA_VISIBLE_DEVICES"] == ""
+        assert lease.uuids == []
+    assert not machine.leases.exists()
 
 
-def test_a_lease_is_exclusive_and_ends_with_its_block(node):
-    with lease(1, label="first") as one:
-        assert one.environ() == {"CUDA_VISIBLE_DEVICES": "GPU-aa11", "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
-        with lease(1) as two:
-            assert two.uuids == ["GPU-ab22"]
-            with pytest.raises(LeaseTimeout, match="waiting for 1 of 2"):
-                lease(1, wait_s=0, say=print)
-        held = gpus.holder("GPU-aa11")
-        assert held["pid"] == os.getpid() and held["label"] == "first"
-    assert gpus.holder("GPU-aa11") is None
-    assert lease(2, wait_s=0).uuids == ["GPU-aa11", "GPU-ab22"]
+def test_leases_never_share_a_gpu(machine):
+    with gpus.lease(1, wait_s=0) as first, gpus.lease(3, wait_s=0) as second:
+        assert sorted(first.uuids + second.uuids) == [uuid(number) for number in range(4)]
 
 
-def test_all_or_nothing(node):
-    with lease(1):
-        with pytest.raises(LeaseTimeout):
-            lease(2, wait_s=0.1, say=print)
-        assert lease(1, wait_s=0).uuids == ["GPU-ab22"], "the failed request kept nothing"
+def test_a_lease_chooses_among_visible_devices_only(machine):
+    machine.shows("3,1")
+    with gpus.lease(2, wait_s=0) as lease:
+        assert lease.uuids == [uuid(3), uuid(1)]
 
 
-def test_none_shows_none(node):
-    assert lease(0).environ()["CUDA_VISIBLE_DEVICES"] == ""
+def test_a_lease_chooses_among_given_devices_only(machine):
+    device = gpus.Device("GPU-elsewhere", 0, "H100", None)
+    with gpus.lease(1, wait_s=0, devices=[device, device]) as lease:
+        assert lease.uuids == ["GPU-elsewhere"]
+    with pytest.raises(gpus.GpuError, match=r"2 GPU\(s\) wanted, 1 visible"):
+        gpus.lease(2, devices=[device, device])
 
 
-def test_more_than_there_are_is_refused_at_once(node):
-    with pytest.raises(GpuError, match=r"3 GPU\(s\) wanted, 2 visible here"):
-        lease(3)
+def test_more_than_there_are_fails_at_once(machine):
+    began = time.monotonic()
+    with pytest.raises(gpus.GpuError, match=r"5 GPU\(s\) wanted, 4 visible") as caught:
+        gpus.lease(5)
+    assert not isinstance(caught.value, gpus.LeaseTimeout)
+    assert time.monotonic() - began < 1
 
 
-def test_waiting_says_for_whom(node):
-    said = []
-    with lease(2, label="cell x"), pytest.raises(LeaseTimeout):
-        lease(1, wait_s=0.2, say=said.append)
-    assert len(said) == 1 and "(cell x): 2" in said[0]
+def test_a_negative_number_is_refused(machine):
+    with pytest.raises(gpus.GpuError, match="ask for 0 or more"):
+        gpus.lease(-1)
 
 
-def test_a_lock_file_full_of_rubbish_is_no_obstacle(node):
-    lease(1).close()
-    (node / "leases" / "GPU-aa11").write_bytes(b"\xff\xfe{")
-    with lease(2):
-        pass
-    assert lease(1, wait_s=0).uuids == ["GPU-aa11"]
+def test_a_failed_request_keeps_nothing(machine):
+    with gpus.lease(1, wait_s=0):
+        with pytest.raises(gpus.LeaseTimeout):
+            gpus.lease(4, wait_s=0, say=silent)
+        assert [gpus.holder(uuid(number)) for number in (1, 2, 3)] == [None] * 3
+        gpus.lease(3, wait_s=0).close()
 
 
-def test_an_unsafe_lock_directory_is_refused(node, monkeypatch):
-    (node / "real").mkdir()
-    (node / "link").symlink_to(node / "real")
-    monkeypatch.setenv("LONGWATT_LEASE_DIR", str(node / "link"))
-    with pytest.raises(GpuError, match="must be a directory of yours"):
-        lease(1)
-    (node / "open").mkdir()
-    (node / "open").chmod(0o777)
-    monkeypatch.setenv("LONGWATT_LEASE_DIR", str(node / "open"))
-    with pytest.raises(GpuError, match="others cannot write"):
-        lease(1)
+def test_a_timeout_comes_in_time_and_says_who_holds_what(machine):
+    with machine.held_by_another(3, "long cell") as other:
+        began = time.monotonic()
+        with pytest.raises(gpus.LeaseTimeout) as caught:
+            gpus.lease(2, wait_s=0.8, say=silent)
+        assert 0.7 < time.monotonic() - began < 3
+    said = str(caught.value)
+    assert f"process {other.pid} 'long cell' since 20" in said
+    assert all(uuid(number) in said for number in range(3))
+    assert uuid(3) not in said
 
 
-def test_list_prints_every_gpu_and_its_holder(node):
-    with lease(1, label="cell y"):
-        said = cli("list").stdout.splitlines()
-        found = json.loads(cli("list", "--json").stdout)
-    assert f"held by process {os.getpid()} (cell y)" in said[0] and said[1].endswith("48.0 GiB  free")
-    assert [row["held_by"] is None for row in found] == [False, True]
+def test_who_waits_says_so_once_and_then_now_and_then(machine, monkeypatch):
+    said: list[str] = []
+    with machine.held_by_another(4, "long cell"):
+        with pytest.raises(gpus.LeaseTimeout):
+            gpus.lease(1, wait_s=1.5, say=said.append)
+        assert len(said) == 1
+        assert "waiting for 1 of 4" in said[0]
+        assert "'long cell'" in said[0]
+        monkeypatch.setattr(gpus, "REMIND_S", 0.3)
+        with pytest.raises(gpus.LeaseTimeout):
+            gpus.lease(1, wait_s=1.5, say=said.append)
+    assert len(said) > 3
 
 
-def test_list_without_gpus_says_so(node, monkeypatch):
-    monkeypatch.setenv("STAND_IN_GPUS", "")
-    done = cli("list")
-    assert done.returncode == 0 and "no GPU is visible" in done.stdout
+def test_who_waits_behind_another_request_says_who_is_ahead(machine):
+    with machine.held_by_another(1):
+        large = machine.start("lease", "--count", "4", "--label", "large", "--", "true")
+        assert "3 kept for this request" in large.stderr.readline()
+        with pytest.raises(gpus.LeaseTimeout, match=f"ahead in the queue: process {large.pid} 'large'"):
+            gpus.lease(1, wait_s=0, say=silent)
+        large.kill()
+        large.communicate()
+        gpus.lease(3, wait_s=0).close()
 
 
-def test_a_command_runs_on_its_lease_and_returns_its_own_status(node):
-    code = "import os, sys; print(os.environ['CUDA_VISIBLE_DEVICES']); sys.exit(7)"
-    done = cli("lease", "--count", "2", "--", sys.executable, "-c", code)
-    assert (done.stdout.strip(), done.returncode) == ("GPU-aa11,GPU-ab22", 7)
+def test_a_request_over_other_gpus_is_not_held_up(machine):
+    machine.shows("0,1")
+    with machine.held_by_another(2):
+        waiting = machine.start("lease", "--count", "1", "--", "true")
+        assert "waiting" in waiting.stderr.readline()
+        machine.shows("2,3")
+        gpus.lease(2, wait_s=0).close()
+        waiting.kill()
+        waiting.communicate()
+
+
+def test_a_large_request_is_served_before_small_ones_that_come_later(machine, tmp_path):
+    order = tmp_path / "order"
+    with machine.held_by_another(1):
+        large = machine.start("lease", "--count", "4", "--", "sh", "-c", f"echo large >> {order}")
+        assert "waiting" in large.stderr.readline()
+        small = machine.start("lease", "--count", "1", "--", "sh", "-c", f"echo small >> {order}")
+        assert "ahead in the queue" in small.stderr.readline()
+    large.communicate(timeout=20)
+    small.communicate(timeout=20)
+    assert order.read_text().split() == ["large", "small"]
+
+
+def test_a_killed_holder_frees_its_gpus(machine):
+    with machine.held_by_another(4) as other:
+        other.kill()
+        other.wait()
+        gpus.lease(4, wait_s=0).close()
+
+
+def test_a_child_that_was_given_the_locks_keeps_the_gpus(machine):
+    lease = gpus.lease(1, wait_s=0)
+    command = [sys.executable, "-c", "input()"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, pass_fds=lease.descriptors) as child:
+        lease.close()
+        assert gpus.holder(uuid(0)) is not None
+        child.communicate(b"\n")
+    assert gpus.holder(uuid(0)) is None
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff\xfe\x00", b"[1, 2]", b'{"pid": "x"}', b"null", b"[" * 10_000])
+def test_a_lock_file_with_garbage_is_tolerated(machine, content):
+    machine.has([gpu(0)])
+    with machine.held_by_another(1):
+        (lock,) = machine.leases.glob("*.lock")
+        lock.write_bytes(content)
+        with pytest.raises(gpus.LeaseTimeout, match="held by a process that left no readable record"):
+            gpus.lease(1, wait_s=0, say=silent)
+        assert "no readable record" in machine.run("list").stdout
+    with gpus.lease(1, wait_s=0):
+        assert gpus.holder(uuid(0)).pid == os.getpid()
+
+
+def test_a_lock_file_that_was_removed_meanwhile_is_not_a_lease(machine, monkeypatch):
+    machine.has([gpu(0)])
+    flock, removed = gpus.fcntl.flock, []
+
+    def remove_first(descriptor, kind):
+        for path in [] if removed else machine.leases.glob("*.lock"):
+            path.unlink()
+            removed.append(path)
+        flock(descriptor, kind)
+
+    monkeypatch.setattr(gpus.fcntl, "flock", remove_first)
+    with gpus.lease(1, wait_s=0):
+        assert removed
+        assert gpus.holder(uuid(0)).pid == os.getpid()
+
+
+# Where the locks are
+
+
+def test_the_folder_of_the_locks_is_private_and_made_when_needed(machine):
+    gpus.lease(1, wait_s=0).close()
+    assert machine.leases.stat().st_mode & 0o777 == 0o700
+    assert {path.stat().st_mode & 0o777 for path in machine.leases.iterdir()} == {0o600}
+
+
+def test_the_default_folder_is_the_same_for_all_jobs_of_a_user(machine, monkeypatch, tmp_path):
+    monkeypatch.delenv("LONGWATT_LEASE_DIR")
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    monkeypatch.setattr(gpus.Path, "mkdir", lambda path, **_: made.append(path))
+    monkeypatch.setattr(gpus.Path, "lstat", lambda _: tmp_path.stat())
+    made: list[Path] = []
+    gpus.holder("GPU-none")
+    assert made == [Path(f"/tmp/longwatt-{os.getuid()}")]
+
+
+def spoil_by_link(path: Path) -> None:
+    (path.parent / "elsewhere").mkdir(mode=0o700)
+    path.symlink_to(path.parent / "elsewhere")
+
+
+def spoil_by_file(path: Path) -> None:
+    path.write_text("")
+
+
+def spoil_by_mode(path: Path) -> None:
+    path.mkdir()
+    path.chmod(0o777)
+
+
+@pytest.mark.parametrize("spoil", [spoil_by_link, spoil_by_file, spoil_by_mode])
+def test_a_folder_that_others_could_have_made_is_refused(machine, spoil):
+    spoil(machine.leases)
+    with pytest.raises(gpus.GpuError, match=r"leases cannot hold GPU locks.*LONGWATT_LEASE_DIR"):
+        gpus.lease(1)
+
+
+def test_another_users_folder_is_refused(machine, monkeypatch):
+    machine.leases.mkdir(mode=0o700)
+    monkeypatch.setattr(gpus.os, "getuid", lambda: 12345678)
+    with pytest.raises(gpus.GpuError, match="a directory of yours"):
+        gpus.lease(1)
+
+
+def test_a_link_in_place_of_a_lock_is_refused(machine, tmp_path):
+    gpus.lease(4, wait_s=0).close()
+    for lock in machine.leases.glob("*.lock"):
+        lock.unlink()
+        lock.symlink_to(tmp_path / "target")
+    with pytest.raises(gpus.GpuError, match="cannot hold GPU locks"):
+        gpus.lease(1)
+    assert not (tmp_path / "target").exists()
+
+
+# The command line
+
+
+def test_list_prints_every_device_and_who_holds_it(machine):
+    machine.has([gpu(0), gpu(1, memory=None)])
+    with machine.held_by_another(1, "a cell") as other:
+        done = machine.run("list")
+    first, second = done.stdout.splitlines()
+    assert first.startswith(f"0  {uuid(0)}  H100  80.0 GiB  held by process {other.pid} 'a cell' since ")
+    assert second == f"1  {uuid(1)}  H100  NA  free"
+    assert done.returncode == 0
+
+
+def test_list_prints_json(machine):
+    with machine.held_by_another(1, "a cell") as other:
+        rows = json.loads(machine.run("list", "--json").stdout)
+    assert rows[0]["held_by"]["pid"] == other.pid
+    assert rows[0]["held_by"]["label"] == "a cell"
+    expected = {"uuid": uuid(1), "index": 1, "name": "H100", "memory_gib": 80.0, "held_by": None}
+    assert rows[1] == expected
+
+
+def test_list_without_devices_says_so(machine):
+    machine.has([], init_error=12)
+    done = machine.run("list")
+    assert done.stdout.startswith("no GPU is visible here")
+    assert done.returncode == 0
+    assert json.loads(machine.run("list", "--json").stdout) == []
+
+
+def test_a_command_runs_on_its_gpus_and_its_exit_code_is_the_leases(machine):
+    code = "import os; print(os.environ['CUDA_VISIBLE_DEVICES'], os.environ['CUDA_DEVICE_ORDER']); exit(7)"
+    done = machine.run("lease", "--count", "2", "--", sys.executable, "-c", code)
+    assert done.stdout == f"{uuid(0)},{uuid(1)} PCI_BUS_ID\n"
+    assert done.returncode == 7
+
+
+def test_a_command_on_no_gpu_sees_none(machine):
+    done = machine.run("lease", "--count", "0", "--", "sh", "-c", 'echo "[$CUDA_VISIBLE_DEVICES]"')
+    assert done.stdout == "[]\n"
+
+
+def test_a_command_may_hold_options_and_dashes_of_its_own(machine):
+    done = machine.run("lease", "--count", "1", "--", "echo", "--count", "9", "--", "-x")
+    assert done.stdout == "--count 9 -- -x\n"
+
+
+def test_a_signal_is_the_commands_own(machine):
+    with machine.held_by_another(1) as process:
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=10) == -signal.SIGTERM
+
+
+def test_a_command_dies_of_a_closed_pipe_as_it_would_alone(machine):
+    done = machine.run("lease", "--count", "1", "--", "bash", "-c", "yes | head -1; exit ${PIPESTATUS[0]}")
+    assert done.returncode == 128 + signal.SIGPIPE
+
+
+def test_a_command_holds_the_locks_of_its_gpus_and_no_gate(machine):
+    done = machine.run("lease", "--count", "2", "--", "sh", "-c", "ls -l /proc/$$/fd")
+    held = [line.split(" -> ")[1] for line in done.stdout.splitlines() if str(machine.leases) in line]
+    assert len(held) == 2
+    assert not [path for path in held if "gate" in Path(path).name]
+
+
+def test_no_free_gpu_in_time_is_exit_75(machine):
+    with machine.held_by_another(4, "a cell"):
+        done = machine.run("lease", "--count", "1", "--wait-s", "0", "--", "true")
+    assert done.returncode == 75
+    assert "'a cell'" in done.stderr
+    assert "ask for fewer" in done.stderr
+
+
+def test_too_many_gpus_is_exit_2(machine):
+    done = machine.run("lease", "--count", "9", "--", "true")
+    assert done.returncode == 2
+    assert "9 GPU(s) wanted, 4 visible" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_command_that_does_not_exist_is_exit_127(machine):
+    done = machine.run("lease", "--count", "1", "--", "no-such-command-here")
+    assert done.returncode == 127
+    assert "no-such-command-here: No such file" in done.stderr
+
+
+def test_a_command_that_cannot_run_is_exit_126(machine, tmp_path):
+    assert machine.run("lease", "--count", "1", "--", str(tmp_path)).returncode == 126
 
 
 @pytest.mark.parametrize(
-    ("arguments", "status", "said"),
-    [
-        (("--count", "3", "--", "true"), 2, "2 visible here"),
-        (("--count", "1", "--", "no-such-command"), 127, "no-such-command"),
-        (("--count", "1"), 2, "write it after --"),
-        (("--count", "-1", "--", "true"), 2, "must be 0 or more"),
-    ],
+    "arguments", [("--count", "1"), ("--count", "1", "--"), ("--count", "-1", "--", "true"), ("--", "true")]
 )
-def test_wrong_use_of_the_command_line(node, arguments, status, said):
-    done = cli("lease", *arguments)
-    assert done.returncode == status and said in done.stderr
+def test_an_incomplete_command_line_is_exit_2(machine, arguments):
+    done = machine.run("lease", *arguments)
+    assert done.returncode == 2
+    assert "usage:" in done.stderr
 
 
-def test_a_command_that_waits_too_long_leaves_with_75(node):
-    with lease(2):
-        done = cli("lease", "--count", "1", "--wait-s", "0.2", "--", "true")
-    assert done.returncode == 75 and "gave up after 0.2 s" in done.stderr
+def test_an_interrupted_wait_ends_without_a_traceback(machine):
+    with machine.held_by_another(4):
+        waiting = machine.start("lease", "--count", "1", "--", "true")
+        assert "waiting" in waiting.stderr.readline()
+        waiting.send_signal(signal.SIGINT)
+        assert waiting.communicate(timeout=10)[1] == ""
+    assert waiting.returncode == 130
 
 
-def test_a_killed_commands_lease_is_free_at_once(node):
-    command = [sys.executable, "-m", "longwatt.gpus", "lease", "--count", "2", "--", "sleep", "60"]
-    running = subprocess.Popen(command)
-    deadline = time.monotonic() + 20
-    while gpus.holder("GPU-ab22") is None:
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    running.kill()
-    running.wait()
-    assert len(lease(2, wait_s=1).uuids) == 2
+# All at once
 
-
-# Takes a lease, writes down when, holds it for a while, writes down when it ended. A client that is killed
-# leaves no end: its lease ended at the latest when the killer saw it dead.
 CLIENT = """
-import sys, time
-from longwatt.gpus import Device, lease
-count, hold, path = int(sys.argv[1]), float(sys.argv[2]), sys.argv[3]
-devices = [Device(f"GPU-{n}", n, "x", 1.0) for n in range(8)]
-taken = lease(count, devices=devices, wait_s=60, say=lambda message: None)
-with open(path, "a", buffering=1) as out:
-    out.write(f"{','.join(taken.uuids)} {time.monotonic()}\\n")
-    time.sleep(hold)
-    out.write(f"{time.monotonic()}\\n")
-taken.close()
+import os, signal, sys, time
+from longwatt import gpus
+
+count, hold_s, kill, log = int(sys.argv[1]), float(sys.argv[2]), sys.argv[3] == "kill", sys.argv[4]
+devices = [gpus.Device(f"GPU-{n}", n, "H100", None) for n in range(8)]
+out = open(log, "a", buffering=1)
+sys.stdin.read()  # until the test closes the pipe: all start together
+lease = gpus.lease(count, devices=devices, say=lambda message: None)
+began = time.monotonic()
+time.sleep(hold_s)
+# Written before the end, so that a record is never longer than the truth.
+print(*lease.uuids, began, time.monotonic(), file=out)
+if kill:
+    os.kill(os.getpid(), signal.SIGKILL)
+lease.close()
 """
 
 
-def test_no_gpu_ever_has_two_holders_whatever_is_killed(node):
-    source = random.Random(1)
-    (node / "client.py").write_text(CLIENT)
-    waiting = [(source.choice([1, 1, 1, 2, 8]), source.uniform(0, 0.06), node / f"c{n}") for n in range(120)]
-    doomed = {path for n, (_, _, path) in enumerate(waiting) if n % 3 == 0}
-    running, died = {}, {}
-    while waiting or running:
-        while waiting and len(running) < 12:
-            count, hold, path = waiting.pop()
-            hold = 60 if path in doomed else hold
-            arguments = [sys.executable, str(node / "client.py"), str(count), str(hold), str(path)]
-            running[path] = subprocess.Popen(arguments)
-        for path, process in list(running.items()):
-            if path in doomed and path.exists() and path.read_text().endswith("\n"):
-                time.sleep(source.uniform(0, 0.03))
-                process.send_signal(signal.SIGKILL)
-                process.wait()
-                died[path] = time.monotonic()
-            if process.poll() is not None:
-                assert path in died or process.returncode == 0
-                del running[path]
-        time.sleep(0.01)
-    assert_disjoint([interval(path, died) for path in node.glob("c[0-9]*")])
-    assert len(died) == len(doomed)
-    assert len(lease(8, devices=[Device(f"GPU-{n}", n, "x", 1.0) for n in range(8)], wait_s=0).uuids) == 8
+def read_intervals(folder: Path) -> dict[str, list[tuple[float, float]]]:
+    intervals: dict[str, list[tuple[float, float]]] = {}
+    for log in folder.glob("*.log"):
+        *uuids, began, ended = log.read_text().split()
+        for name in uuids:
+            intervals.setdefault(name, []).append((float(began), float(ended)))
+    return intervals
 
 
-def interval(path: Path, died: dict[Path, float]) -> tuple[list[str], float, float, bool]:
-    lines = path.read_text().splitlines()
-    names, start = lines[0].split(" ")
-    killed = path in died
-    return names.split(","), float(start), died[path] if killed else float(lines[1]), killed
-
-
-def assert_disjoint(found: list[tuple[list[str], float, float, bool]]) -> None:
-    assert len(found) == 120
-    for gpu in (f"GPU-{n}" for n in range(8)):
-        held = sorted((start, end, killed) for names, start, end, killed in found if gpu in names)
-        for (_, end, killed), (start, _, _) in itertools.pairwise(held):
-            # A killed holder's end is only known from when it was seen dead, a little later.
-            assert start >= end - (0.05 if killed else 0), gpu
+def test_a_crowd_with_many_killed_never_shares_a_gpu_and_all_are_served(machine, tmp_path):
+    draw = random.Random(7)
+    counts = draw.choices([1, 2, 8], weights=[6, 3, 1], k=150)
+    kills = draw.choices(["kill", "end"], weights=[1, 2], k=150)
+    processes = []
+    barrier, starter = os.pipe()
+    for number, (count, kill) in enumerate(zip(counts, kills, strict=True)):
+        hold_s, log = f"{draw.uniform(0.005, 0.15):.3f}", str(tmp_path / f"{number}.log")
+        command = [sys.executable, "-S", "-c", CLIENT, str(count), hold_s, kill, log]
+        processes.append(subprocess.Popen(command, stdin=barrier))
+    os.close(starter)
+    os.close(barrier)
+    deadline = time.monotonic() + 60
+    codes = [process.wait(timeout=max(0.1, deadline - time.monotonic())) for process in processes]
+    assert codes == [-signal.SIGKILL if kill == "kill" else 0 for kill in kills]
+    intervals = read_intervals(tmp_path)
+    assert sum(map(len, intervals.values())) == sum(counts)
+    for name, used in intervals.items():
+        used.sort()
+        assert all(a[1] <= b[0] for a, b in itertools.pairwise(used)), name
+    assert [gpus.holder(f"GPU-{n}") for n in range(8)] == [None] * 8

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.test_gpus import STAND_IN
+from tests.stand_in_gpus import STAND_IN
 
 WORKER = """
 import os, sys, time
@@ -26,11 +26,11 @@ def work(spec):
         time.sleep(600)
 
 if __name__ == "__main__":
-    # No collective here, so no process group: this machine has no GPU for NCCL.
-    os.environ["WORLD"] = os.environ["WORLD_SIZE"]
+    # Stand-in GPUs: none for torch to see, none for NCCL to use.
     import longwatt.worker
     longwatt.worker._process_group.__enter__ = lambda self: None
     longwatt.worker._process_group.__exit__ = lambda self, *exc: None
+    longwatt.worker._check_devices = lambda spec: None
     run(work)
 """
 JOB = """

@@ -5,9 +5,13 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
 from longwatt.provenance import digest, read_stamp
 from longwatt.summary import COLUMNS
+from tests.conftest import TINY_STUDY
+from tests.stand_in_gpus import STAND_IN
+from tests.workflow.conftest import Project
 
 PROMISED = (
     "cell dataset model seq_len budget protocol seed inference initialisation score score_name score_ci_low",
@@ -134,3 +138,32 @@ def test_declared_watts_per_core_give_an_estimate_that_says_so(project):
     assert row["train_energy_source"] == "estimate" and row["train_energy_measured"] == "False"
     assert float(row["train_energy_kwh"]) > 0 and float(row["train_power_efficiency"]) > 0
     assert "estimated" in _text(project.results / "figures/accuracy_vs_training_energy.svg")
+
+
+def test_a_local_checkpoint_and_its_tokenizer_are_a_model_like_any_other(finished, tmp_path):
+    folder = finished.cell(64) / "finetune/model"
+    study = TINY_STUDY.replace("initialisation: random", f"initialisation: checkpoint\n    path: {folder}")
+    study = study.replace("bpe: {kind: byte_level_bpe, vocab_size: 600}", f"bpe: {{kind: checkpoint, path: {folder}}}")
+    study = study.replace("seq_lens: [32, 64]", "seq_lens: [64]")
+    project = Project.create(tmp_path / "project", study)
+    project.run()
+    with (project.results / "summary.csv").open() as stream:
+        (row,) = csv.DictReader(stream)
+    assert row["initialisation"] == "checkpoint"
+    (model,) = (project.path / "resources/models").iterdir()
+    assert (model / "model.safetensors").read_bytes() == (folder / "model.safetensors").read_bytes()
+    assert "Nothing to be done" in project.run()
+
+
+def test_a_gpu_budget_without_cuda_is_refused_and_never_trained_on_the_cpu(tmp_path):
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    project = Project.create(tmp_path / "project", TINY_STUDY.replace("gpus: 0", "gpus: 1"))
+    (project.path / "pynvml.py").write_text(STAND_IN)
+    environment = {
+        "PYTHONPATH": str(project.path),
+        "STAND_IN_GPUS": "GPU-0=x",
+        "LONGWATT_LEASE_DIR": str(tmp_path / "l"),
+    }
+    said = project.run(ok=False, **environment)
+    assert "the cell's budget has 1 GPU(s) but torch" in said and "sees 0 of CUDA_VISIBLE_DEVICES=GPU-0" in said

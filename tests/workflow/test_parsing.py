@@ -6,7 +6,7 @@ import re
 import pytest
 
 from tests.conftest import TINY_STUDY
-from tests.unit.test_gpus import STAND_IN
+from tests.stand_in_gpus import STAND_IN
 from tests.workflow.conftest import Project
 
 

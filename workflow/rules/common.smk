@@ -77,7 +77,11 @@ def check_unrecorded():
 def threads_of(wildcards):
     """All cores for a cell on the CPU, so that trainings run one at a time and timings mean something."""
     wanted = STAGES.gpus(wildcards.cell)
-    return workflow.cores if wanted == 0 else max(1, workflow.cores * wanted // GPUS)
+    return (
+        workflow.cores
+        if wanted == 0
+        else max(1, workflow.cores * wanted // max(wanted, GPUS))
+    )
 
 
 def stage_of(rule):
@@ -110,8 +114,8 @@ def summary_inputs(wildcards):
 try:
     STAGES = read_stages()
     GPUS = gpu_limit()
-    stages.check_budgets(STAGES, GPUS)
-    if workflow.is_main_process:
+    if workflow.is_main_process:  # a job on another node sees that node's GPUs alone
+        stages.check_budgets(STAGES, GPUS)
         check_unrecorded()
         if stages.reports_only(sys.argv):
             stages.check_report(STAGES)

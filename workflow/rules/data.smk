@@ -19,6 +19,8 @@ rule download_dataset:
 
 rule download_model:
     """Safetensors and configuration of one pretrained model."""
+    input:
+        files=lambda wildcards: STAGES.model_files(wildcards.model),
     output:
         model="resources/models/{model}/model.json",
     log:
@@ -36,6 +38,7 @@ rule make_tokenizer:
     """A tokenizer trained on one dataset's training split, or a checkpoint's own."""
     input:
         records="resources/datasets/{dataset}/records.jsonl",
+        files=lambda wildcards: STAGES.tokenizer_files(wildcards.tokenizer),
     output:
         tokenizer="resources/tokenizers/{dataset}/{tokenizer}/tokenizer.json",
         provenance="resources/tokenizers/{dataset}/{tokenizer}/provenance.json",

@@ -62,11 +62,11 @@ rule plot:
 
 
 rule partial:
+    """Summary and figures of what is finished, and the state of every cell; runs whenever asked for."""
     log:
         f"logs/{STAGES.study_id}/partial.log",
     conda:
         "../../envs/longwatt.yaml"
-    """Summary and figures of what is finished, and the state of every cell; runs whenever asked for."""
     params:
         results=STAGES.results,
         settings={"rows": STAGES.rows(), "titles": STAGES.titles()},

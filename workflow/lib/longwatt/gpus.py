@@ -1,11 +1,15 @@
-"""Find this machine's GPUs and lease concrete ones, by UUID, to one job at a time.
+"""Find this node's GPUs, and lease concrete ones, by UUID, to one job at a time.
 
 Snakemake's `gpu` resource only counts; it never says which devices. A lease is one `flock` per GPU, so the
-kernel frees it when its holder dies, kill -9 included.
+kernel frees it when its last holder dies, kill -9 included. Who asks first waits with the gate of every GPU it
+could use shut behind it: large requests are not starved by small ones, no two can block each other
+half-way, and jobs that see other GPUs of the node are not held up.
 
 Command line:
     python -m longwatt.gpus list [--json]
     python -m longwatt.gpus lease --count N [--wait-s S] [--label L] -- COMMAND ...
+
+Exit codes of `lease`: the command's own; 75 not free in time, 2 cannot be had, 126 and 127 as a shell.
 """
 
 from __future__ import annotations
@@ -14,29 +18,39 @@ import argparse
 import contextlib
 import fcntl
 import json
+import math
 import os
+import random
+import re
+import signal
 import stat
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from pathlib import Path
-from types import ModuleType, TracebackType
-from typing import Any, TextIO
+from types import TracebackType
+from typing import Any
+from urllib.parse import quote
 
 GIB = 2**30
-POLL_S = 0.05
-REMIND_EVERY_S = 60.0
+POLL_S = 0.1
+GRACE_S = 0.5  # others shut a gate or look at a lock for milliseconds; that alone is no reason to give up
+REMIND_S = 60.0
+RECORD_BYTES = 4096  # most that is read of a lock file, whatever it holds
 TEMPORARY_FAILURE = 75  # EX_TEMPFAIL of sysexits.h
-NOT_FOUND = 127  # as a shell says it
+NOT_EXECUTABLE, NOT_FOUND = 126, 127  # as a shell says them
+INTERRUPTED = 130
+FOLDER_VARIABLE = "LONGWATT_LEASE_DIR"
 
 
 class GpuError(RuntimeError):
-    """GPUs that cannot be had as asked; says what is there and what to do."""
+    """GPUs cannot be had as asked; the message says what is there and what to do."""
 
 
 class LeaseTimeout(GpuError):
-    """The wait for free GPUs is over; says who holds them."""
+    """GPUs were not free in time; the message says who holds them."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +61,7 @@ class Device:
         uuid: what CUDA_VISIBLE_DEVICES will hold.
         index: NVML (PCI) index; None for a MIG slice.
         name: product name.
-        memory_gib: total memory; None if it cannot be read.
+        memory_gib: total memory; None where it cannot be read.
     """
 
     uuid: str
@@ -56,27 +70,68 @@ class Device:
     memory_gib: float | None
 
 
+@dataclass(frozen=True)
+class Holder:
+    """Who holds a lock, as its file records it.
+
+    Attributes:
+        pid: process id; None if the record cannot be read.
+        label: what the holder called itself.
+        since: local time, ISO 8601.
+    """
+
+    pid: int | None
+    label: str
+    since: str
+
+    def __str__(self) -> str:
+        if self.pid is None:
+            return "a process that left no readable record"
+        label = f" {self.label!r}" if self.label else ""
+        return f"process {self.pid}{label} since {self.since or 'an unknown time'}"
+
+
 def list_devices() -> list[Device]:
     """The devices NVML sees, in PCI order, within an outer CUDA_VISIBLE_DEVICES; none without NVML.
 
+    As in CUDA the variable's list ends at a negative or empty entry. Where CUDA would silently show fewer
+    devices (an unknown or repeated entry), this refuses.
+
     Raises:
-        GpuError: CUDA_VISIBLE_DEVICES names what is not there, or indices whose meaning is unclear.
+        GpuError: CUDA_VISIBLE_DEVICES names what is not here or is ambiguous, or the driver fails.
     """
-    found = _nvml_devices()
+    present = _nvml_devices()
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    return found if visible is None else _restrict(found, visible)
+    return present if visible is None or not present else _restrict(present, visible)
+
+
+def holder(uuid: str) -> Holder | None:
+    """Who leases a GPU, or keeps it for a request under way; None while it is free.
+
+    Raises:
+        GpuError: the folder of the locks is not safe.
+    """
+    return _holder(_lock_path(_lock_folder(), uuid))
 
 
 class Lease:
     """Exclusive use of some GPUs until `close`, the end of a `with` block, or the end of the process.
 
+    A child that inherited a lock's descriptor (fork, or `pass_fds=lease.descriptors`) shares the lease: the GPU
+    is free when the last of them is gone.
+
     Attributes:
-        uuids: the leased GPUs.
+        uuids: the leased GPUs, in the order CUDA will number them.
     """
 
-    def __init__(self, uuids: Sequence[str], locks: Sequence[TextIO]) -> None:
-        self.uuids = list(uuids)
-        self._locks = list(locks)
+    def __init__(self, locks: Mapping[str, int]) -> None:
+        self.uuids = list(locks)
+        self._descriptors = list(locks.values())
+
+    @property
+    def descriptors(self) -> tuple[int, ...]:
+        """File descriptors that hold the locks; empty once closed."""
+        return tuple(self._descriptors)
 
     def environ(self) -> dict[str, str]:
         """Variables that show a process these GPUs and no others; to be set before CUDA starts."""
@@ -84,13 +139,13 @@ class Lease:
 
     def keep_across_exec(self) -> None:
         """Let the locks outlive `exec`: the command then holds them."""
-        for lock in self._locks:
-            os.set_inheritable(lock.fileno(), True)
+        for descriptor in self._descriptors:
+            os.set_inheritable(descriptor, True)
 
     def close(self) -> None:
-        """Give the GPUs back."""
-        while self._locks:
-            self._locks.pop().close()
+        """Give the GPUs back; closing twice is harmless."""
+        while self._descriptors:
+            os.close(self._descriptors.pop())
 
     def __enter__(self) -> Lease:
         return self
@@ -101,118 +156,170 @@ class Lease:
         self.close()
 
 
+def _say_on_stderr(message: str) -> None:
+    print(f"longwatt: {message}", file=sys.stderr, flush=True)
+
+
 def lease(
     count: int,
     *,
     wait_s: float | None = None,
     label: str = "",
     devices: Sequence[Device] | None = None,
-    say: Callable[[str], None] | None = None,
+    say: Callable[[str], None] = _say_on_stderr,
 ) -> Lease:
     """Lease `count` GPUs, all or none.
 
-    A gate is held while the locks are gathered, so that requests are served one after another: neither do two
-    large ones block each other half-way, nor do small ones starve a large one.
+    A process that asks for more while it holds a lease can wait for itself: ask once for all.
 
     Args:
         count: how many; 0 leases nothing and shows no GPU.
-        wait_s: longest wait, None for ever, 0 to try once.
+        wait_s: longest wait in seconds; None for ever, 0 to give up at once (after GRACE_S).
         label: told to others who wait.
-        devices: to choose from; default `list_devices()`.
-        say: prints a line about waiting; default standard error.
+        devices: to choose from, preferred first; default `list_devices()`.
+        say: prints a line about waiting, after GRACE_S and then every REMIND_S.
 
     Raises:
-        GpuError: fewer than `count` exist, or the lock directory is not safe.
+        GpuError: fewer than `count` exist, or the folder of the locks is not safe.
         LeaseTimeout: they were not free in time.
     """
     if count == 0:
-        return Lease([], [])
-    chosen = list_devices() if devices is None else list(devices)
-    if count > len(chosen):
+        return Lease({})
+    chosen = list_devices() if devices is None else devices
+    uuids = list(dict.fromkeys(device.uuid for device in chosen))
+    _check_count(count, uuids)
+    return _Request(_lock_folder(), uuids, count, label, _Patience(wait_s, say)).fulfil()
+
+
+def _check_count(count: int, uuids: Sequence[str]) -> None:
+    if count < 0:
+        raise GpuError(f"{count} GPUs cannot be leased; ask for 0 or more")
+    if count > len(uuids):
         raise GpuError(
-            f"{count} GPU(s) wanted, {len(chosen)} visible here; use a machine that has them, widen "
-            "CUDA_VISIBLE_DEVICES, or choose a budget with fewer GPUs"
+            f"{count} GPU(s) wanted, {len(uuids)} visible here ({', '.join(uuids) or 'none'}); use a machine that has "
+            "them, widen CUDA_VISIBLE_DEVICES, or choose a budget with fewer GPUs"
         )
-    patience = _Patience(wait_s, say or _say_on_stderr)
-    folder = _lock_directory()
-    with _open_lock(folder / "gate") as gate:
-        while not _try_lock(gate):
-            patience.wait(f"waiting for {count} GPU(s): others are ahead in the queue")
-        while True:
-            locks = _try_all(folder, [device.uuid for device in chosen], count)
-            if locks:
-                break
-            patience.wait(f"waiting for {count} of {len(chosen)} GPU(s); {_holders(folder, chosen)}")
-    for lock in locks.values():
-        _write_holder(lock, label)
-    return Lease(list(locks), list(locks.values()))
-
-
-def holder(uuid: str) -> dict[str, Any] | None:
-    """Who holds a GPU: pid, label and since when; None when it is free."""
-    path = _lock_path(_lock_directory(), uuid)
-    if not path.exists():
-        return None
-    with path.open("r+", encoding="utf-8") as lock:
-        if _try_lock(lock):
-            return None
-        try:
-            said = json.loads(lock.read())
-        except ValueError:
-            said = None
-    return said if isinstance(said, dict) else {}
 
 
 class _Patience:
     """Waits between attempts, says so now and then, and gives up in time."""
 
     def __init__(self, wait_s: float | None, say: Callable[[str], None]) -> None:
-        self.started = time.monotonic()
-        self.wait_s = wait_s
-        self.say = say
-        self.said_at: float | None = None
-
-    def wait(self, message: str) -> None:
         now = time.monotonic()
-        if self.wait_s is not None and now - self.started >= self.wait_s:
-            raise LeaseTimeout(f"gave up after {self.wait_s:g} s {message}")
-        if self.said_at is None or now - self.said_at >= REMIND_EVERY_S:
-            self.say(message)
-            self.said_at = now
-        time.sleep(POLL_S)
+        self._wait_s = wait_s
+        self._gives_up_at = math.inf if wait_s is None else now + max(wait_s, GRACE_S)
+        self._speaks_at = now + GRACE_S
+        self._say = say
+
+    def wait(self, describe: Callable[[], str]) -> None:
+        now = time.monotonic()
+        if now >= self._gives_up_at:
+            raise LeaseTimeout(
+                f"not free within {self._wait_s:g} s: {describe()}; allow a longer wait, end a holder, or ask for fewer"
+            )
+        if now >= self._speaks_at:
+            self._say(describe())
+            self._speaks_at = now + REMIND_S
+        # Uneven pauses: equal ones would let the same waiter through first every time.
+        time.sleep(min(random.uniform(0.5, 1.5) * POLL_S, self._gives_up_at - now))
 
 
-def _say_on_stderr(message: str) -> None:
-    print(f"longwatt: {message}", file=sys.stderr, flush=True)
+@dataclass
+class _Request:
+    """One request for some of the GPUs in `uuids`."""
+
+    folder: Path
+    uuids: Sequence[str]
+    count: int
+    label: str
+    patience: _Patience
+
+    def fulfil(self) -> Lease:
+        """Wait at the gates, then keep each GPU that is or becomes free until there are enough."""
+        self.locks: dict[str, int] = {}
+        with contextlib.ExitStack() as gates, contextlib.ExitStack() as taken:
+            # In one order for all, so that requests over overlapping sets of GPUs never wait in a circle.
+            for uuid in sorted(self.uuids):
+                while self._take(_gate_path(self.folder, uuid), gates) is None:
+                    self.patience.wait(self._describe)
+            while not self._enough(taken):
+                self.patience.wait(self._describe)
+            taken.pop_all()
+        return Lease({uuid: self.locks[uuid] for uuid in self.uuids if uuid in self.locks})
+
+    def _enough(self, taken: contextlib.ExitStack) -> bool:
+        for uuid in self.uuids:
+            if len(self.locks) == self.count:
+                break
+            if uuid in self.locks:
+                continue
+            lock = self._take(_lock_path(self.folder, uuid), taken)
+            if lock is not None:
+                self.locks[uuid] = lock
+        return len(self.locks) == self.count
+
+    def _take(self, path: Path, stack: contextlib.ExitStack) -> int | None:
+        descriptor = _try_lock(path)
+        if descriptor is not None:
+            stack.callback(os.close, descriptor)
+            _write_record(descriptor, self.label)
+        return descriptor
+
+    def _describe(self) -> str:
+        others = [uuid for uuid in self.uuids if uuid not in self.locks]
+        held = [f"{uuid} held by {who}" for uuid in others if (who := _holder(_lock_path(self.folder, uuid)))]
+        gates = {_holder(_gate_path(self.folder, uuid)) for uuid in others}
+        ahead = [f"ahead in the queue: {who}" for who in gates if who and who.pid != os.getpid()]
+        kept = [f"{len(self.locks)} kept for this request"] if self.locks else []
+        wanted = f"waiting for {self.count} of {len(self.uuids)} GPU(s)"
+        return "; ".join([wanted, *kept, *held, *ahead])
 
 
 def _nvml_devices() -> list[Device]:
+    nvml = _initialised_nvml()
+    if nvml is None:
+        return []
+    try:
+        found = [_nvml_device(nvml, index) for index in range(nvml.nvmlDeviceGetCount())]
+    except nvml.NVMLError as error:
+        raise GpuError(f"the NVIDIA driver does not answer ({error}); see what `nvidia-smi` says") from error
+    finally:
+        nvml.nvmlShutdown()
+    return [device for device in found if device]
+
+
+def _initialised_nvml() -> Any:
+    """The NVML binding, to be shut down; None where there is no NVIDIA driver to ask."""
     try:
         import pynvml
     except ImportError:
-        return []
+        return None
     try:
         pynvml.nvmlInit()
-    except pynvml.NVMLError:  # no library, no driver or no GPU: all mean none to lease
-        return []
-    try:
-        return [_nvml_device(pynvml, index) for index in range(pynvml.nvmlDeviceGetCount())]
-    finally:
-        pynvml.nvmlShutdown()
+    except pynvml.NVMLError as error:
+        if error.value in (pynvml.NVML_ERROR_LIBRARY_NOT_FOUND, pynvml.NVML_ERROR_DRIVER_NOT_LOADED):
+            return None
+        # A driver that is there and broken is not a machine without GPUs.
+        raise GpuError(f"the NVIDIA driver does not start ({error}); see what `nvidia-smi` says") from error
+    return pynvml
 
 
-def _nvml_device(pynvml: ModuleType, index: int) -> Device:
-    handle = pynvml.nvmlDeviceGetHandleByIndex(index)
+def _nvml_device(nvml: Any, index: int) -> Device | None:
     try:
-        memory = pynvml.nvmlDeviceGetMemoryInfo(handle).total / GIB
-    except pynvml.NVMLError:
-        memory = None
-    return Device(
-        uuid=_text(pynvml.nvmlDeviceGetUUID(handle)),
-        index=index,
-        name=_text(pynvml.nvmlDeviceGetName(handle)),
-        memory_gib=memory,
-    )
+        handle = nvml.nvmlDeviceGetHandleByIndex(index)
+    except nvml.NVMLError as error:
+        if error.value == nvml.NVML_ERROR_NO_PERMISSION:  # counted, but not given to this job
+            return None
+        raise
+    uuid, name = nvml.nvmlDeviceGetUUID(handle), nvml.nvmlDeviceGetName(handle)
+    return Device(_text(uuid), index, _text(name), _memory_gib(nvml, handle))
+
+
+def _memory_gib(nvml: Any, handle: Any) -> float | None:
+    try:
+        return float(nvml.nvmlDeviceGetMemoryInfo(handle).total) / GIB
+    except nvml.NVMLError:  # GPUs that share the CPU's memory do not say
+        return None
 
 
 def _text(value: str | bytes) -> str:
@@ -220,150 +327,170 @@ def _text(value: str | bytes) -> str:
     return value.decode() if isinstance(value, bytes) else value
 
 
-def _restrict(found: Sequence[Device], visible: str) -> list[Device]:
-    entries = [entry.strip() for entry in visible.split(",") if entry.strip()]
+def _restrict(present: Sequence[Device], visible: str) -> list[Device]:
     chosen: list[Device] = []
-    for entry in entries:
-        if entry.startswith("-"):  # CUDA ends the list at a negative index
-            break
-        device = _named(found, entry)
+    for entry in _entries(visible):
+        device = _named(present, entry)
         if device in chosen:
-            raise GpuError(f"CUDA_VISIBLE_DEVICES={visible} names {entry} twice; CUDA would then show no device")
+            raise GpuError(f"CUDA_VISIBLE_DEVICES={visible} names {device.uuid} twice; CUDA would then show no GPU")
         chosen.append(device)
     return chosen
 
 
-def _named(found: Sequence[Device], entry: str) -> Device:
+def _entries(visible: str) -> Iterator[str]:
+    for entry in (part.strip() for part in visible.split(",")):
+        if not entry or re.fullmatch(r"-\d+|NoDevFiles", entry):  # CUDA's end of the list; Slurm's for no GPU
+            return
+        yield entry
+
+
+def _named(present: Sequence[Device], entry: str) -> Device:
     if entry.startswith("MIG-"):
         return Device(entry, None, "MIG slice", None)
-    if entry.isdecimal():
-        return _by_index(found, int(entry))
-    matching = [device for device in found if device.uuid.startswith(entry)]
+    if re.fullmatch(r"[0-9]+", entry):
+        return _by_index(present, int(entry))
+    matching = [device for device in present if entry.startswith("GPU-") and device.uuid.startswith(entry)]
     if len(matching) != 1:
-        problem = "matches several GPUs" if matching else "is not here"
-        raise GpuError(f"CUDA_VISIBLE_DEVICES names {entry}, which {problem}; here: {_known(found)}")
+        problem = "fits several GPUs" if matching else "is not here"
+        raise GpuError(f"CUDA_VISIBLE_DEVICES names {entry}, which {problem}; here: {_known(present)}")
     return matching[0]
 
 
-def _by_index(found: Sequence[Device], index: int) -> Device:
-    if len({device.name for device in found}) > 1 and os.environ.get("CUDA_DEVICE_ORDER") != "PCI_BUS_ID":
+def _by_index(present: Sequence[Device], index: int) -> Device:
+    if len({device.name for device in present}) > 1 and os.environ.get("CUDA_DEVICE_ORDER") != "PCI_BUS_ID":
         raise GpuError(
             "CUDA_VISIBLE_DEVICES holds indices and this machine has different GPU models, so CUDA's order "
-            "(fastest first) is not NVML's; set CUDA_DEVICE_ORDER=PCI_BUS_ID or name GPUs by UUID"
+            "(fastest first) is not NVML's; set CUDA_DEVICE_ORDER=PCI_BUS_ID, or name GPUs by UUID"
         )
-    if index >= len(found):
-        raise GpuError(f"CUDA_VISIBLE_DEVICES names GPU {index}, which is not here; here: {_known(found)}")
-    return found[index]
+    if index >= len(present):
+        raise GpuError(f"CUDA_VISIBLE_DEVICES names GPU {index}, which is not here; here: {_known(present)}")
+    return present[index]
 
 
-def _known(found: Sequence[Device]) -> str:
-    return ", ".join(f"{device.index}: {device.uuid}" for device in found) or "none"
+def _known(present: Sequence[Device]) -> str:
+    return ", ".join(f"{device.index} = {device.uuid}" for device in present)
 
 
-def _lock_directory() -> Path:
-    """Node-local and private to the user; not TMPDIR, which differs between one user's jobs on a node."""
-    path = Path(os.environ.get("LONGWATT_LEASE_DIR") or f"/tmp/longwatt-{os.getuid()}")
-    with contextlib.suppress(FileExistsError):
-        path.mkdir(mode=0o700, parents=True)
-    state = path.lstat()
+def _lock_folder() -> Path:
+    """Node-local and private to the user.
+
+    Not TMPDIR or XDG_RUNTIME_DIR: these differ between one user's jobs on a node. Cleaners of /tmp leave files
+    alone that are locked (systemd-tmpfiles), and a lock that was removed is made anew (`_try_lock`).
+    """
+    path = Path(os.environ.get(FOLDER_VARIABLE) or f"/tmp/longwatt-{os.getuid()}")
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        state = path.lstat()
+    except OSError as error:
+        raise _unusable(path, error.strerror) from error
     if not stat.S_ISDIR(state.st_mode) or state.st_uid != os.getuid() or state.st_mode & 0o022:
-        raise GpuError(
-            f"{path} must be a directory of yours that others cannot write to (no link); remove it, or set "
-            "LONGWATT_LEASE_DIR to another on a local disk"
-        )
+        raise _unusable(path, "it must be a directory of yours that nobody else can write to, and no link")
     return path
 
 
+def _unusable(path: Path, why: str | None) -> GpuError:
+    return GpuError(f"{path} cannot hold GPU locks: {why}; repair it, or set {FOLDER_VARIABLE} to a local directory")
+
+
 def _lock_path(folder: Path, uuid: str) -> Path:
-    return folder / uuid.replace("/", "_")  # old MIG ids hold slashes
+    return folder / f"{quote(uuid, safe='')}.lock"  # MIG ids of older drivers hold slashes
 
 
-def _open_lock(path: Path) -> TextIO:
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    return os.fdopen(descriptor, "r+", encoding="utf-8", errors="replace")
+def _gate_path(folder: Path, uuid: str) -> Path:
+    return folder / f"{quote(uuid, safe='')}.gate"
 
 
-def _try_lock(stream: TextIO) -> bool:
+def _try_lock(path: Path) -> int | None:
+    """A descriptor that holds the lock, not inherited across exec; None while another has it."""
     try:
-        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
-def _try_all(folder: Path, uuids: Sequence[str], count: int) -> dict[str, TextIO] | None:
-    """`count` locks, or none of them."""
-    taken: dict[str, TextIO] = {}
-    for uuid in uuids:
-        lock = _open_lock(_lock_path(folder, uuid))
-        if _try_lock(lock):
-            taken[uuid] = lock
-        else:
-            lock.close()
-        if len(taken) == count:
-            return taken
-    for lock in taken.values():
-        lock.close()
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+    except OSError as error:
+        raise _unusable(path, error.strerror) from error
+    try:
+        if _locked(descriptor, fcntl.LOCK_EX) and _is_still(path, descriptor):
+            return descriptor
+    except BaseException:
+        os.close(descriptor)
+        raise
+    os.close(descriptor)
     return None
 
 
-def _write_holder(lock: TextIO, label: str) -> None:
-    lock.seek(0)
-    lock.truncate()
-    lock.write(json.dumps({"pid": os.getpid(), "label": label, "since_s": time.time()}))
-    lock.flush()
+def _locked(descriptor: int, kind: int) -> bool:
+    try:
+        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:  # some network file systems have no flock
+        raise GpuError(f"no lock on this file system ({error}); set {FOLDER_VARIABLE} to a local directory") from error
+    return True
 
 
-def _holders(folder: Path, devices: Sequence[Device]) -> str:
-    held: dict[str, int] = {}
-    for device in devices:
-        try:
-            said = json.loads(_lock_path(folder, device.uuid).read_text(encoding="utf-8"))
-            name = f"process {said['pid']}" + (f" ({said['label']})" if said.get("label") else "")
-        except (OSError, ValueError, TypeError, KeyError):
-            name = "an unknown process"
-        held[name] = held.get(name, 0) + 1
-    return "last held by " + ", ".join(f"{name}: {count}" for name, count in held.items())
+def _is_still(path: Path, descriptor: int) -> bool:
+    """Whether a file was not removed between its opening and its locking."""
+    try:
+        return os.path.samestat(path.lstat(), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
 
 
-def _rows() -> Iterator[dict[str, Any]]:
-    for device in list_devices():
-        yield {**asdict(device), "held_by": holder(device.uuid)}
+def _write_record(descriptor: int, label: str) -> None:
+    since = datetime.now().astimezone().isoformat(timespec="seconds")
+    record = json.dumps({"pid": os.getpid(), "label": label[:1000], "since": since})
+    with contextlib.suppress(OSError):  # a courtesy to others; a full disk must not stop a lease
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, record.encode(), 0)
+
+
+def _holder(path: Path) -> Holder | None:
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise _unusable(path, error.strerror) from error
+    try:
+        if _locked(descriptor, fcntl.LOCK_SH):  # shared, so that two who look do not see each other
+            return None
+        return _read_record(os.pread(descriptor, RECORD_BYTES, 0))
+    finally:
+        os.close(descriptor)
+
+
+def _read_record(content: bytes) -> Holder:
+    try:
+        record = json.loads(content)
+        return Holder(int(record["pid"]), str(record["label"]), str(record["since"]))
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return Holder(None, "", "")
 
 
 def _print_list(as_json: bool) -> int:
-    rows = list(_rows())
+    held = [(device, holder(device.uuid)) for device in list_devices()]
     if as_json:
-        print(json.dumps(rows, indent=1))
+        print(json.dumps([{**asdict(d), "held_by": who and asdict(who)} for d, who in held], indent=1))
         return 0
-    if not rows:
+    if not held:
         print("no GPU is visible here (no NVIDIA driver, or CUDA_VISIBLE_DEVICES hides all)")
-    for row in rows:
-        memory = "NA" if row["memory_gib"] is None else f"{row['memory_gib']:.1f} GiB"
-        index = "-" if row["index"] is None else row["index"]
-        print(f"{index}  {row['uuid']}  {row['name']}  {memory}  {_use(row['held_by'])}")
+    for device, who in held:
+        index = "-" if device.index is None else device.index
+        memory = "NA" if device.memory_gib is None else f"{device.memory_gib:.1f} GiB"
+        print(f"{index}  {device.uuid}  {device.name}  {memory}  {f'held by {who}' if who else 'free'}")
     return 0
 
 
-def _use(said: dict[str, Any] | None) -> str:
-    if said is None:
-        return "free"
-    label = f" ({said['label']})" if said.get("label") else ""
-    return f"held by process {said.get('pid', 'unknown')}{label}"
-
-
-def _exec_with_lease(arguments: argparse.Namespace) -> int:
-    command = arguments.command[1:] if arguments.command[:1] == ["--"] else arguments.command
-    if not command:
-        raise GpuError("no command; write it after --")
+def _exec_with_lease(arguments: argparse.Namespace, command: list[str]) -> int:
     taken = lease(arguments.count, wait_s=arguments.wait_s, label=arguments.label or command[0])
     taken.keep_across_exec()
     os.environ.update(taken.environ())
+    # Python ignores these; a command that inherited that would not die of a closed pipe.
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
     try:
         os.execvp(command[0], command)
     except OSError as error:
-        print(f"longwatt: {command[0]}: {error.strerror}", file=sys.stderr)
-        return NOT_FOUND
+        _say_on_stderr(f"{command[0]}: {error.strerror}; write a command that is on PATH after --")
+        return NOT_FOUND if isinstance(error, FileNotFoundError) else NOT_EXECUTABLE
 
 
 def _count(text: str) -> int:
@@ -378,25 +505,33 @@ def _parser() -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(dest="verb", required=True)
     listing = verbs.add_parser("list", help="print every visible GPU and who holds it")
     listing.add_argument("--json", action="store_true", help="print JSON")
-    leasing = verbs.add_parser("lease", help="run a command on GPUs that nobody else leases meanwhile")
+    leasing = verbs.add_parser(
+        "lease",
+        help="run a command on GPUs that nobody else leases meanwhile",
+        usage="python -m longwatt.gpus lease --count N [--wait-s S] [--label L] -- COMMAND ...",
+    )
     leasing.add_argument("--count", type=_count, required=True, help="how many GPUs, all or none")
     leasing.add_argument("--wait-s", type=float, help="longest wait in seconds (default: for ever; 0: try once)")
     leasing.add_argument("--label", default="", help="told to others who wait (default: the command)")
-    leasing.add_argument("command", nargs=argparse.REMAINDER, metavar="-- COMMAND ...")
     return parser
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line; see the module's docstring. Exit 75: not free in time; 2: cannot be had."""
-    parsed = _parser().parse_args(arguments)
+    """The command line; see the module's docstring."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    # Cut here: argparse's own treatment of "--" differs between Python versions.
+    cut = given.index("--") if "--" in given else len(given)
+    parser, command = _parser(), given[cut + 1 :]
+    parsed = parser.parse_args(given[:cut])
+    if parsed.verb == "lease" and not command:
+        parser.error("no command; write it after --")
     try:
-        return _print_list(parsed.json) if parsed.verb == "list" else _exec_with_lease(parsed)
-    except LeaseTimeout as error:
-        print(f"longwatt: {error}", file=sys.stderr)
-        return TEMPORARY_FAILURE
+        return _print_list(parsed.json) if parsed.verb == "list" else _exec_with_lease(parsed, command)
     except GpuError as error:
-        print(f"longwatt: {error}", file=sys.stderr)
-        return 2
+        _say_on_stderr(str(error))
+        return TEMPORARY_FAILURE if isinstance(error, LeaseTimeout) else 2
+    except KeyboardInterrupt:
+        return INTERRUPTED
 
 
 if __name__ == "__main__":

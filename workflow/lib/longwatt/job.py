@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from longwatt import gpus
-from longwatt.progress import LABEL, TERMINAL
+from longwatt.progress import LABEL, TERMINAL, say
 from longwatt.provenance import write_json
 from longwatt.worker import die_with_parent
 
@@ -94,7 +94,7 @@ def run_workers(
     folder = Path(work)
     folder.mkdir(parents=True, exist_ok=True)
     os.environ[LABEL] = label
-    with _exclusive(folder / "lock"), gpus.lease(count, wait_s=wait_s, label=label) as lease:
+    with _exclusive(folder / "lock"), gpus.lease(count, wait_s=wait_s, label=label, say=say) as lease:
         error = folder / "error.json"
         error.unlink(missing_ok=True)
         path = folder / f"{module.rsplit('.', 1)[-1]}.spec"
@@ -179,8 +179,14 @@ def _end_holder(stream: Any) -> None:
     time.sleep(1)  # its workers die by the kernel's hand, a moment after it
 
 
+def _message(error: BaseException) -> str:
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted; the next run goes on from the last checkpoint"
+    return str(error) if isinstance(error, JobError) else f"{type(error).__name__}: {error}"
+
+
 def _report_failure(error: BaseException, log: str, failure: str | None, terminal: int) -> None:
-    message = f"{type(error).__name__}: {error}" if not isinstance(error, JobError) else str(error)
+    message = _message(error)
     line = f"{os.environ[LABEL]}: FAILED: {message}\n{os.environ[LABEL]}: see {log}\n"
     with contextlib.suppress(OSError):
         os.write(terminal, line.encode())

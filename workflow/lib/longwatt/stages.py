@@ -80,6 +80,16 @@ class Stages:
         chosen = settings.model_source_settings(self.study, self.models[key])
         return Stage("download_model", f"resources/models/{key}/model.json", chosen)
 
+    def model_files(self, key: str) -> list[str]:
+        """The checkpoint files that download_model copies; none where the folder is not there, which it then says."""
+        folder = Path(self.study["models"][self.models[key]]["path"]).expanduser()
+        return sorted(str(path) for kind in ("*.safetensors", "*.json") for path in folder.glob(kind))
+
+    def tokenizer_files(self, key: str) -> list[str]:
+        """The file of a checkpoint's own tokenizer, where it is there."""
+        path = Path(self.study["tokenizers"][self.tokenizers[key]].get("path", "")).expanduser() / "tokenizer.json"
+        return [str(path)] if path.is_file() else []
+
     def make_tokenizer(self, dataset: str, tokenizer: str) -> Stage:
         """A tokenizer trained on a dataset's training split, or a checkpoint's own."""
         chosen = settings.tokenizer_settings(self.study, self.tokenizers[tokenizer])

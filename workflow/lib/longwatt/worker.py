@@ -20,6 +20,10 @@ from longwatt.provenance import write_json
 PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 
 
+class WorkerError(RuntimeError):
+    """A worker cannot do its work here; says what is missing."""
+
+
 @dataclass(frozen=True)
 class Spec:
     """What a job hands to its workers, as JSON.
@@ -62,11 +66,26 @@ def run(work: Callable[[Spec], None]) -> None:
         sys.exit("longwatt: the launcher is gone")
     spec = Spec(**json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")))
     try:
+        _check_devices(spec)
         with _process_group(spec):
             work(spec)
     except Exception as error:
         write_json(spec.error, {"type": type(error).__name__, "message": str(error)})
         raise
+
+
+def _check_devices(spec: Spec) -> None:
+    """Refuse a GPU budget where torch sees no GPU; the Trainer would quietly train on the CPU."""
+    wanted = spec.settings["budget"]["gpus"]
+    if not wanted:
+        return
+    import torch
+
+    if torch.cuda.device_count() < wanted:
+        raise WorkerError(
+            f"the cell's budget has {wanted} GPU(s) but torch {torch.__version__} sees {torch.cuda.device_count()} of "
+            f"CUDA_VISIBLE_DEVICES={os.environ.get('CUDA_VISIBLE_DEVICES')}; is this a CUDA build of torch?"
+        )
 
 
 class _process_group:

@@ -10,8 +10,7 @@ import json
 import os
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,11 +41,9 @@ class PhaseLog:
         self._sampler = threading.Thread(target=self._sample, daemon=True)
         if uuids:
             self._sampler.start()
-        self._last: tuple[str, int] = ("", 0)
 
     def mark(self, phase: str, step: int) -> None:
         """Begin a phase at a training step (or batch); work already queued on a GPU must be done."""
-        self._last = (phase, step)
         line = {
             "phase": phase,
             "attempt": self._attempt,
@@ -60,14 +57,6 @@ class PhaseLog:
             **self._drain(),
         }
         self._stream.write((json.dumps(line) + "\n").encode())
-
-    @contextmanager
-    def during(self, phase: str, step: int) -> Iterator[None]:
-        """Mark a phase and, when it ends, the one that was interrupted by it."""
-        before, _ = self._last
-        self.mark(phase, step)
-        yield
-        self.mark(before, step)
 
     def close(self, step: int) -> None:
         """Mark the end and make the log durable."""
