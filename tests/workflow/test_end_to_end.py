@@ -93,10 +93,10 @@ def test_the_best_weights_are_safetensors(finished):
 
 
 def test_every_stamped_artefact_carries_its_settings_and_code(finished):
-    names = ("dataset", "tokenized", "training", "inference", "energy", "scores", "summary", "figures")
+    names = ("dataset", "tokenized", "training", "inference", "energy", "scores", "summary", "tables", "figures")
     paths = [p for name in names for p in finished.path.glob(f"re*/**/{name}.json")]
     stamps = {path: read_stamp(path) for path in paths}
-    assert len(stamps) == 2 + 2 * 5 + 2
+    assert len(stamps) == 2 + 2 * 5 + 3
     for path, stamp in stamps.items():
         assert stamp is not None, path
         assert stamp["settings_digest"] == digest(stamp["settings"]) and len(stamp["code_digest"]) == 64
@@ -131,7 +131,7 @@ def test_a_report_is_one_file_with_captions(project):
 
 def test_declared_watts_per_core_give_an_estimate_that_says_so(project):
     project.edit("config.yaml", "watts_per_core: null", "watts_per_core: 10.5")
-    assert project.would_run() == {"summarize_energy": 4, "summarize": 1, "plot": 1}
+    assert project.would_run() == {"summarize_energy": 4, "summarize": 1, "tabulate": 1, "plot": 1}
     project.run()
     with (project.results / "summary.csv").open() as stream:
         row = next(csv.DictReader(stream))

@@ -66,6 +66,7 @@ def test_one_cell_fails_alone_and_is_made_alone(tmp_path):
         "score": 1,
         "summarize_energy": 2,
         "summarize": 1,
+        "tabulate": 1,
         "plot": 1,
     }
 

@@ -8,7 +8,9 @@ import pytest
 
 from tests.workflow.conftest import Project
 
-AFTER_SCORE = {"score": 2, "summarize": 1, "plot": 1}
+AFTER_SUMMARY = {"tabulate": 1, "plot": 1}
+AFTER_ENERGY = {"summarize": 1, **AFTER_SUMMARY}
+AFTER_SCORE = {"score": 2, **AFTER_ENERGY}
 AFTER_PREDICT = {"predict": 2, "summarize_energy": 2, **AFTER_SCORE}
 AFTER_FINETUNE = {"finetune": 2, **AFTER_PREDICT, "summarize_energy": 4}
 AFTER_DATA = {"tokenize_dataset": 1, **AFTER_FINETUNE}
@@ -30,7 +32,7 @@ CODE = {
         LIB + "energy/reduction.py",
         "J_PER_KWH = 3.6e6",
         "J_PER_KWH = 3_600_000.0 + 0",
-        {"summarize_energy": 4, "summarize": 1, "plot": 1},
+        {"summarize_energy": 4, **AFTER_ENERGY},
     ),
 }
 SETTINGS = {
@@ -41,11 +43,12 @@ SETTINGS = {
     "keys in another order": ("{kind: byte_level_bpe, vocab_size: 600}", "{vocab_size: 600, kind: byte_level_bpe}", {}),
     "a metric's setting": ("grid:", "scoring: {bootstrap_resamples: 500}\ngrid:", AFTER_SCORE),
     "an inference batch": ("greedy: {split: validation, batch_size: 5}", "greedy: {batch_size: 6}", AFTER_PREDICT),
-    "a title": ("title: Tiny", "title: Very tiny", {"plot": 1}),
+    "the study's title": ("title: Tiny", "title: Very tiny", {}),
+    "a model's title": ("    family: led", "    title: LED\n    family: led", AFTER_SUMMARY),
     "a new length": (
         "seq_lens: [32, 64]",
         "seq_lens: [32, 64, 48]",
-        {"finetune": 1, "predict": 1, "summarize_energy": 2, "score": 1, "summarize": 1, "plot": 1},
+        {"finetune": 1, "predict": 1, "summarize_energy": 2, "score": 1, **AFTER_ENERGY},
     ),
     "a dataset's option": (
         "train: 64",
@@ -61,7 +64,7 @@ def test_a_change_of_code_reruns_exactly(project, change):
     name, old, new, expected = CODE[change]
     project.edit(name, old, new)
     if expected is None:  # the table changes, and so what is drawn from it
-        expected = {"summarize": 1, "plot": 1}
+        expected = AFTER_ENERGY
     assert project.would_run() == expected
 
 

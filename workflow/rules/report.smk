@@ -6,11 +6,7 @@ rule summarize:
     input:
         summary_inputs,
     output:
-        summary=report(
-            "results/{study}/summary.csv",
-            caption="../report/summary.rst",
-            category="Summary",
-        ),
+        summary="results/{study}/summary.csv",
         report="results/{study}/summary.json",
     log:
         "logs/{study}/summarize.log",
@@ -21,6 +17,31 @@ rule summarize:
         code=code_of("summarize"),
     script:
         "../scripts/summarize.py"
+
+
+rule tabulate:
+    """The summary as people read it."""
+    input:
+        summary="results/{study}/summary.csv",
+    output:
+        page=report(
+            "results/{study}/tables/summary.html",
+            caption="../report/summary.rst",
+            category="Summary",
+            labels={"table": "all cells"},
+        ),
+        markdown="results/{study}/tables/summary.md",
+        csv="results/{study}/tables/summary.csv",
+        report="results/{study}/tables/tables.json",
+    log:
+        "logs/{study}/tabulate.log",
+    conda:
+        "../../envs/longwatt.yaml"
+    params:
+        settings=settings_of("tabulate"),
+        code=code_of("tabulate"),
+    script:
+        "../scripts/tabulate.py"
 
 
 rule plot:

@@ -10,6 +10,7 @@ from longwatt.figures import plot_all
 from longwatt.progress import say
 from longwatt.status import STATES, cell_states
 from longwatt.summary import finished, summarize
+from longwatt.tables import write_tables
 
 
 def write_partial(results: Path, settings: Mapping[str, Any], provenance: Mapping[str, Any]) -> None:
@@ -31,5 +32,6 @@ def write_partial(results: Path, settings: Mapping[str, Any], provenance: Mappin
         return
     summary = summarize(results, done)
     summary.to_csv(folder / "summary.csv", index=False, na_rep="NA")
+    write_tables(summary, folder / "tables", settings["titles"], provenance)
     plot_all(summary, folder / "figures", settings["titles"], provenance)
     say(f"summary and figures of {len(done)} rows are in {folder}")

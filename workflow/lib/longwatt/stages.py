@@ -127,9 +127,13 @@ class Stages:
         """The study's table: one row per cell and inference point."""
         return Stage("summarize", f"{self.results}/summary.json", {"rows": self.rows()})
 
+    def tabulate(self) -> Stage:
+        """The study's table as people read it."""
+        return Stage("tabulate", f"{self.results}/tables/tables.json", {"titles": self.titles()})
+
     def plot(self) -> Stage:
         """The study's figures."""
-        chosen = {"study": self.study["title"], "titles": self.titles()}
+        chosen = {"titles": self.titles()}
         return Stage("plot", f"{self.results}/figures/figures.json", chosen)
 
     def rows(self) -> list[dict[str, Any]]:
@@ -204,7 +208,9 @@ class Stages:
         """
         cells = self.kept_of_cells()
         tail = [f"{self.results}/summary.csv", f"{self.results}/summary.json"]
-        return [*cells, *tail, *self.figures(), self.plot().artefact]
+        tables = [f"{self.results}/tables/summary.{kind}" for kind in ("md", "html", "csv")]
+        ends = [self.tabulate().artefact, self.plot().artefact]
+        return [*cells, *tail, *tables, *self.figures(), *ends]
 
     def figures(self) -> list[str]:
         """Paths of the study's figures."""
@@ -222,6 +228,7 @@ class Stages:
         for name in self.cells:
             yield from self._cell_stages(name)
         yield self.summarize()
+        yield self.tabulate()
         yield self.plot()
 
     def _cell_stages(self, name: str) -> Iterator[Stage]:
