@@ -172,7 +172,32 @@ def _tree(path: Path) -> ast.Module:
 @cache
 def _meaning(path: Path) -> str:
     """The source without comments, docstrings and formatting."""
-    return ast.unparse(_tree(path))
+    return repr(_shape(_tree(path)))
+
+
+def _shape(value: Any) -> Any:
+    """A syntax tree as nested tuples; `ast.unparse` and `ast.dump` differ between Python versions."""
+    if isinstance(value, ast.AST):
+        if isinstance(value, ast.JoinedStr):
+            return ("JoinedStr", *_joined(value))
+        fields = ((name, _shape(item)) for name, item in ast.iter_fields(value))
+        # Fields that newer versions add are empty here.
+        return (type(value).__name__, *(pair for pair in fields if pair[1] not in (None, ())))
+    if isinstance(value, list):
+        return tuple(_shape(item) for item in value)
+    return repr(value) if value is not None else None
+
+
+def _joined(value: ast.JoinedStr) -> list[Any]:
+    """The parts of an f-string, neighbouring texts as one: Python 3.12 leaves them apart, some empty."""
+    parts: list[Any] = []
+    for item in value.values:
+        text = item.value if isinstance(item, ast.Constant) else None
+        if isinstance(text, str) and parts and isinstance(parts[-1], str):
+            parts[-1] += text
+        else:
+            parts.append(text if isinstance(text, str) else _shape(item))
+    return [part for part in parts if part != ""]
 
 
 def _references(tree: ast.Module) -> list[str]:
