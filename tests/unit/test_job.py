@@ -127,6 +127,8 @@ def test_workers_die_with_a_killed_job_and_free_its_gpus(start, tmp_path):
     wait_for(lambda: not alive(tmp_path), 10)
     again = start(2)
     assert again.wait() == 0, again.stderr.read()
+    log = (tmp_path / "job.log").read_text()
+    assert log.count("the job itself") == 2, "what the killed attempt printed stays"
 
 
 def test_an_orphan_that_still_runs_is_ended_by_the_next_attempt(start, tmp_path):

@@ -7,8 +7,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from longwatt.status import cell_states
-from longwatt.summary import StaleSummary, artefacts, check_fresh, finished, read_summary, write_summary
+from longwatt.status import cell_states, up_to_date
+from longwatt.summary import StaleSummary, artefacts, check_fresh, read_summary, write_summary
 
 ROWS = [{"cell": f"d/m/{n}/b/generated/seed1", "dataset": "d", "seq_len": n, "inference": "greedy"} for n in (64, 128)]
 
@@ -32,7 +32,8 @@ def results(tmp_path) -> Path:
         }
         for name, path in artefacts(tmp_path, row).items():
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(json.dumps(contents[name]))
+            stamp = {"settings_digest": "s", "code_digest": "c"}
+            path.write_text(json.dumps({**contents[name], "provenance": stamp}))
     return tmp_path
 
 
@@ -73,14 +74,21 @@ def test_no_summary_says_what_to_do(tmp_path):
         check_fresh(tmp_path)
 
 
-def test_only_whole_rows_are_finished(results):
-    assert finished(results, ROWS) == ROWS
-    artefacts(results, ROWS[0])["inference"].unlink()
-    assert finished(results, ROWS) == ROWS[1:]
+def stamps(results: Path) -> dict[str, list[str]]:
+    return {str(path): ["s", "c"] for row in ROWS for path in artefacts(results, row).values()}
 
 
 def states(results: Path) -> list[str]:
-    return cell_states(results, ROWS)["state"].tolist()
+    return cell_states(results, ROWS, stamps(results))["state"].tolist()
+
+
+def test_only_results_of_the_settings_in_force_count(results):
+    assert [up_to_date(results, row, stamps(results)) for row in ROWS] == [True, True]
+    changed = {**stamps(results), str(artefacts(results, ROWS[0])["training"]): ["other", "c"]}
+    assert [up_to_date(results, row, changed) for row in ROWS] == [False, True]
+    assert cell_states(results, ROWS, changed)["state"].tolist() == ["outdated", "finished"]
+    artefacts(results, ROWS[1])["inference"].unlink()
+    assert [up_to_date(results, row, stamps(results)) for row in ROWS] == [True, False]
 
 
 def test_every_cell_has_a_state(results):
@@ -89,13 +97,16 @@ def test_every_cell_has_a_state(results):
     artefacts(results, ROWS[1])["scores"].unlink()
     assert states(results) == ["not started", "not started"]
     work = results / ROWS[0]["cell"] / "work"
-    work.mkdir()
-    (work / "attempts.jsonl").write_text("{}\n")
+    (work / "predict-greedy").mkdir(parents=True)
+    (work / "attempts.jsonl").write_text('{"event": "start"}\n')
     assert states(results) == ["interrupted", "not started"]
-    with (work / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        assert states(results) == ["running", "not started"]
+    (work / "attempts.jsonl").write_text('{"event": "end", "status": "completed"}\n')
+    assert states(results) == ["trained", "not started"]
+    for lock_file in (work / "lock", work / "predict-greedy" / "lock"):
+        with lock_file.open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            assert states(results) == ["running", "not started"]
     (work / "failure-finetune.json").write_text(json.dumps({"message": "it broke", "log": "x.log"}))
-    table = cell_states(results, ROWS)
+    table = cell_states(results, ROWS, stamps(results))
     assert table["state"].tolist() == ["failed", "not started"]
     assert table.loc[0, ["message", "log"]].tolist() == ["it broke", "x.log"]

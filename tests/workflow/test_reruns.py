@@ -149,3 +149,10 @@ def test_a_summary_older_than_its_cells_is_refused_by_the_report(project):
 
 def test_a_report_before_anything_has_run_is_refused(tmp_path):
     assert "has no summary" in Project.create(tmp_path / "new").run("--report", "report.html", ok=False)
+
+
+def test_partial_leaves_out_what_other_settings_made(project):
+    assert "2 cells: 2 finished" in project.run("partial")
+    project.edit("studies/tiny.yaml", "learning_rate: 1e-3", "learning_rate: 2e-3")
+    said = project.run("partial")
+    assert "2 cells: 2 outdated" in said and "nothing is finished yet" in said

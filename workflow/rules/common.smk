@@ -74,6 +74,14 @@ def check_unrecorded():
         )
 
 
+def stamps_in_force():
+    """The digests of settings and code that every artefact of a cell must carry to count."""
+    return {
+        s.artefact: [provenance.digest(dict(s.settings)), code(s)]
+        for s in STAGES.cell_stages()
+    }
+
+
 def threads_of(wildcards):
     """All cores for a cell on the CPU, so that trainings run one at a time and timings mean something."""
     wanted = STAGES.gpus(wildcards.cell)

@@ -91,6 +91,7 @@ rule partial:
     params:
         results=STAGES.results,
         settings={"rows": STAGES.rows(), "titles": STAGES.titles()},
+        stamps=lambda wildcards: stamps_in_force(),
         code=provenance.code_digest(SCRIPTS / "partial.py"),
     script:
         "../scripts/partial.py"

@@ -11,5 +11,6 @@ if __name__ == "__main__":
         write_partial(
             Path(snakemake.params.results),
             snakemake.params.settings,
+            snakemake.params.stamps,
             stamp(snakemake.rule, snakemake.params.settings, snakemake.params.code),
         )

@@ -48,7 +48,12 @@ def logged(log: str, failure: str | None = None) -> Iterator[None]:
     """
     path = Path(log)
     path.parent.mkdir(parents=True, exist_ok=True)
-    resumes = failure is not None and Path(failure).exists()
+    unfinished = None if failure is None else Path(f"{failure}.unfinished")
+    # What an attempt printed before it failed or was killed stays in the log.
+    resumes = unfinished is not None and unfinished.exists()
+    if unfinished is not None:
+        unfinished.parent.mkdir(parents=True, exist_ok=True)
+        unfinished.touch()
     terminal = os.dup(2)
     os.environ[TERMINAL] = f"/proc/{os.getpid()}/fd/{terminal}"
     os.environ.setdefault(LABEL, "longwatt")
@@ -62,8 +67,9 @@ def logged(log: str, failure: str | None = None) -> Iterator[None]:
         traceback.print_exc()
         _report_failure(error, log, failure, terminal)
         raise SystemExit(1) from None
-    if failure is not None:
+    if failure is not None and unfinished is not None:
         Path(failure).unlink(missing_ok=True)
+        unfinished.unlink(missing_ok=True)
 
 
 def run_workers(

@@ -8,25 +8,26 @@ from typing import Any
 
 from longwatt.figures import plot_all
 from longwatt.progress import say
-from longwatt.status import STATES, cell_states
-from longwatt.summary import finished, summarize
+from longwatt.status import STATES, Stamps, cell_states, up_to_date
+from longwatt.summary import summarize
 from longwatt.tables import write_tables
 
 
-def write_partial(results: Path, settings: Mapping[str, Any], provenance: Mapping[str, Any]) -> None:
+def write_partial(results: Path, settings: Mapping[str, Any], stamps: Stamps, provenance: Mapping[str, Any]) -> None:
     """Write results/{study}/partial: status.csv, and if anything is finished summary.csv and figures.
 
+    Results that other settings or code made do not count (`stamps`: the digests in force, by artefact).
     Says on the terminal how many cells are in which state, and names the failed ones.
     """
     folder = results / "partial"
     folder.mkdir(parents=True, exist_ok=True)
-    states = cell_states(results, settings["rows"])
+    states = cell_states(results, settings["rows"], stamps)
     states.to_csv(folder / "status.csv", index=False)
     counts = states["state"].value_counts()
     say(f"{len(states)} cells: " + ", ".join(f"{counts[s]} {s}" for s in STATES if s in counts))
     for row in states[states["state"] == "failed"].itertuples():
         say(f"failed: {row.cell}: {row.message} (see {row.log})")
-    done = finished(results, settings["rows"])
+    done = [row for row in settings["rows"] if up_to_date(results, row, stamps)]
     if not done:
         say("nothing is finished yet, so there is no summary")
         return

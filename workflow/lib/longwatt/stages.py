@@ -191,7 +191,7 @@ class Stages:
 
     def kept_of_cells(self) -> list[str]:
         """Every artefact of every cell that a finished study keeps."""
-        artefacts = [s.artefact for name in self.cells for s in self._cell_stages(name)]
+        artefacts = [stage.artefact for stage in self.cell_stages()]
         others = [
             f"{self.results}/{name}/predict/{point}/{file}"
             for name in self.cells
@@ -225,11 +225,15 @@ class Stages:
         for dataset, tokenizer in (pair.split("/") for pair in pairs):
             yield self.make_tokenizer(dataset, tokenizer)
             yield self.tokenize_dataset(dataset, tokenizer)
-        for name in self.cells:
-            yield from self._cell_stages(name)
+        yield from self.cell_stages()
         yield self.summarize()
         yield self.tabulate()
         yield self.plot()
+
+    def cell_stages(self) -> Iterator[Stage]:
+        """Every job of every cell."""
+        for name in self.cells:
+            yield from self._cell_stages(name)
 
     def _cell_stages(self, name: str) -> Iterator[Stage]:
         yield self.finetune(name)

@@ -1,4 +1,4 @@
-"""How far each cell of a study is: finished, failed, interrupted, running or not started."""
+"""How far each cell of a study is."""
 
 from __future__ import annotations
 
@@ -10,37 +10,55 @@ from typing import Any
 
 import pandas as pd
 
+from longwatt.provenance import read_stamp
 from longwatt.summary import artefacts
+from longwatt.workdir import read_lines
 
-STATES = ("finished", "failed", "running", "interrupted", "not started")
+STATES = ("finished", "failed", "running", "interrupted", "trained", "outdated", "not started")
+
+# By artefact: the settings digest and the code digest that it must carry to count.
+Stamps = Mapping[str, Sequence[str]]
 
 
-def cell_states(results: Path, rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
-    """One row per cell: cell, state, and for a failed one what it said and where its log is."""
+def up_to_date(results: Path, row: Mapping[str, Any], stamps: Stamps) -> bool:
+    """Whether all artefacts of a row exist and were made by the settings and code in force."""
+    return all(_agrees(path, stamps[str(path)]) for path in artefacts(results, row).values())
+
+
+def cell_states(results: Path, rows: Sequence[Mapping[str, Any]], stamps: Stamps) -> pd.DataFrame:
+    """One row per cell: cell, state (STATES), and for a failed one what it said and where its log is."""
     by_cell: dict[str, list[Mapping[str, Any]]] = {}
     for row in rows:
         by_cell.setdefault(row["cell"], []).append(row)
-    table = [_state(results, cell, points) for cell, points in by_cell.items()]
+    table = [_state(results, cell, points, stamps) for cell, points in by_cell.items()]
     return pd.DataFrame(table, columns=["cell", "state", "message", "log"])
 
 
-def _state(results: Path, cell: str, points: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+def _state(results: Path, cell: str, points: Sequence[Mapping[str, Any]], stamps: Stamps) -> dict[str, str]:
     work = results / cell / "work"
     failures = [json.loads(p.read_text(encoding="utf-8")) for p in sorted(work.glob("failure-*.json"))]
-    if _held(work / "lock"):
-        return {"cell": cell, "state": "running", "message": "", "log": ""}
+    said = {"cell": cell, "message": "", "log": ""}
+    if any(_held(lock) for lock in [work / "lock", *work.glob("*/lock")]):
+        return {**said, "state": "running"}
     if failures:
-        first = failures[0]
-        return {"cell": cell, "state": "failed", "message": first["message"], "log": first["log"]}
+        return {**said, "state": "failed", "message": failures[0]["message"], "log": failures[0]["log"]}
+    if all(up_to_date(results, row, stamps) for row in points):
+        return {**said, "state": "finished"}
+    return {**said, "state": _unfinished(results, cell, points)}
+
+
+def _unfinished(results: Path, cell: str, points: Sequence[Mapping[str, Any]]) -> str:
     if all(path.exists() for row in points for path in artefacts(results, row).values()):
-        return {"cell": cell, "state": "finished", "message": "", "log": ""}
-    started = (work / "attempts.jsonl").exists()
-    return {
-        "cell": cell,
-        "state": "interrupted" if started else "not started",
-        "message": "",
-        "log": "",
-    }
+        return "outdated"
+    attempts = read_lines(results / cell / "work" / "attempts.jsonl")
+    if not attempts:
+        return "not started"
+    return "trained" if attempts[-1].get("status") == "completed" else "interrupted"
+
+
+def _agrees(path: Path, expected: Sequence[str]) -> bool:
+    block = read_stamp(path) or {}
+    return [block.get("settings_digest"), block.get("code_digest")] == list(expected)
 
 
 def _held(lock: Path) -> bool:

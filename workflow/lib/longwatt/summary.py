@@ -55,11 +55,6 @@ def artefacts(results: Path, row: Mapping[str, Any]) -> dict[str, Path]:
     }
 
 
-def finished(results: Path, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The rows all of whose artefacts exist."""
-    return [dict(row) for row in rows if all(p.exists() for p in artefacts(results, row).values())]
-
-
 def summarize(results: Path, rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     """Read every row's artefacts into one table with the columns COLUMNS.
 

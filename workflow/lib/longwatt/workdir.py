@@ -107,7 +107,7 @@ class WorkFolder:
 
     def _clear(self) -> None:
         for entry in list(self.path.iterdir()):
-            if entry.name in ("lock", "worker.lock") or entry.suffix == ".spec":
+            if entry.name == "lock" or entry.suffix in (".spec", ".unfinished"):
                 continue
             if entry.is_dir():
                 shutil.rmtree(entry)
