@@ -38,7 +38,7 @@ def test_a_budget_above_the_devices_found_is_refused(project):
 def test_a_budget_above_a_given_limit_is_refused_and_never_clamped(project):
     want_gpus(project, 8)
     assert "needs 8 GPU(s) but the limit is 4" in project.run("-n", "--resources", "gpu=4", ok=False)
-    said = project.run("-n", "--resources", "gpu=8")
+    said = project.run("-n", "--quiet", "host", "--resources", "gpu=8")
     assert re.findall(r"resources: .*gpu=(\d+)", said) == ["8"] * 4
 
 
@@ -56,7 +56,7 @@ def test_an_outer_restriction_lowers_the_limit(project):
 
 
 def test_trainings_on_the_cpu_take_all_its_cores(project):
-    said = project.run("-n")
+    said = project.run("-n", "--quiet", "host")
     blocks = re.findall(r"rule (finetune|predict):.*?threads: (\d+)", said, flags=re.DOTALL)
     assert blocks == [(rule, "2") for rule, _ in blocks] and len(blocks) == 4
 
@@ -90,7 +90,9 @@ def test_an_unknown_study_and_a_misspelt_config_key_are_named(project):
 
 def test_studies_share_what_is_equal_and_keep_apart_what_is_not(project):
     def datasets(study: str) -> set[str]:
-        return set(re.findall(r"resources/datasets/(needle-\w+)/records", project.run("-n", study=study)))
+        return set(
+            re.findall(r"resources/datasets/(needle-\w+)/records", project.run("-n", "--quiet", "host", study=study))
+        )
 
     same, other = (project.study.with_name(f"{name}.yaml") for name in ("same", "other"))
     same.write_text(TINY_STUDY.replace("title: Tiny", "title: Same data, another study"))

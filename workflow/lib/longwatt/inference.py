@@ -40,6 +40,8 @@ def infer(spec: Spec) -> None:
         phases.mark("load", 0)
     predictor, examples = _prepare(spec)
     groups = batches(examples, spec.settings["inference"]["batch_size"])
+    if phases:
+        say(f"{len(examples)} examples in {len(groups)} batches")
     mine = distributed.share(list(enumerate(groups)))
     _warm_up(predictor, examples, mine, spec.settings["inference"]["warmup_batches"])
     distributed.gather(None)  # all start the measured window together
