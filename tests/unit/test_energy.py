@@ -8,8 +8,9 @@ from types import SimpleNamespace
 
 import pytest
 
+from longwatt.energy.marks import intervals, kept, kept_seconds, read_marks
 from longwatt.energy.phases import PhaseLog
-from longwatt.energy.reduction import intervals, kept, read_marks, summarize
+from longwatt.energy.reduction import summarize
 
 
 def mark(phase, second, attempt=1, step=0, cpu=0.0, energy=None, gpus=0, samples=None):
@@ -128,6 +129,20 @@ def test_marks_are_written_as_they_happen(tmp_path):
     assert all(a["monotonic_ns"] <= b["monotonic_ns"] for a, b in itertools.pairwise(marks))
     assert next(i.duration_s for i in intervals(marks) if i.phase == "validation") >= 0.02
     assert marks[0]["gpu_energy_mj"] is None
+
+
+def test_the_seconds_of_kept_work_include_the_checkpoint_that_was_resumed(tmp_path):
+    path = tmp_path / "p.jsonl"
+    marks = [
+        mark("load", 0), mark("train", 1), mark("checkpoint", 5, step=10), mark("train", 7, step=10),
+        mark("validation", 9, step=12), mark("train", 10, step=12),  # past the checkpoint: lost
+        mark("load", 20, attempt=2, step=10), mark("train", 23, attempt=2, step=10),
+        mark("end", 25, attempt=2, step=11),
+    ]  # fmt: skip
+    path.write_text("".join(json.dumps(line) + "\n" for line in marks))
+    assert kept_seconds(path) == {"train": 4 + 2, "validation": 0, "checkpoint": 2}
+    found = summarize(path, None)
+    assert (found["duration_s"], found["attempts"]) == (8, 2)
 
 
 class StandInNvml(SimpleNamespace):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from longwatt.job import _end, _started
 from tests.stand_in_gpus import STAND_IN
 
 WORKER = """
@@ -151,5 +153,28 @@ def test_a_terminated_job_ends_its_workers(start, tmp_path):
     job = start(0, "wait")
     wait_for(lambda: alive(tmp_path))
     job.terminate()
-    assert job.wait(30) != 0
+    _, said = job.communicate()
+    assert job.returncode != 0
     wait_for(lambda: not alive(tmp_path), 10)
+    assert "cell x: interrupted; the next run goes on" in said and "FAILED" not in said
+    assert not (tmp_path / "work/failure.json").exists(), "to be asked to end is no failure"
+
+
+def test_an_interrupted_job_is_no_failed_one_and_ends_an_earlier_failure(start, tmp_path):
+    assert start(0, "fail").wait() == 1
+    job = start(0, "wait")
+    wait_for(lambda: alive(tmp_path))
+    assert not (tmp_path / "work/failure.json").exists(), "a new attempt has not failed"
+    job.send_signal(signal.SIGINT)
+    _, said = job.communicate()
+    assert "cell x: interrupted" in said and not (tmp_path / "work/failure.json").exists()
+
+
+def test_a_number_that_now_belongs_to_another_process_is_left_alone():
+    with subprocess.Popen(["sleep", "60"]) as other:
+        _end(other.pid, _started(other.pid) - 1)
+        assert other.poll() is None
+        _end(other.pid, _started(other.pid))
+        assert other.wait(5) == -signal.SIGKILL
+    assert _started(other.pid) is None
+    _end(other.pid, None)  # there is nobody to end

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from longwatt import provenance
-from longwatt.provenance import agrees, code_digest, digest, recorded_paths, stamp, write_json
+from longwatt.provenance import agrees, code_digest, digest, recorded_paths, stamp, work_identity, write_json
 
 
 @pytest.fixture
@@ -121,6 +121,21 @@ def test_a_failed_write_leaves_no_file(tmp_path):
     assert list(tmp_path.iterdir()) == []
     write_json(tmp_path / "a.json", {"x": 1})
     assert json.loads((tmp_path / "a.json").read_text()) == {"x": 1}
+
+
+def test_work_is_another_s_when_any_of_its_inputs_is_another(tmp_path):
+    files = {name: tmp_path / f"{name}.json" for name in ("tokenized", "tokenizer", "checkpoint")}
+    for path in files.values():
+        path.write_text(json.dumps({"sha256": {"a": "1"}}))
+    made_by = {"settings_digest": "s", "code_digest": "c"}
+    paths = {name: str(path) for name, path in files.items()}
+    before = work_identity(made_by, **paths)
+    for part, path in zip(("data", "tokenizer", "weights"), files.values(), strict=True):
+        path.write_text(json.dumps({"sha256": {"a": "2"}}))
+        after = work_identity(made_by, **paths)
+        assert [name for name in before if before[name] != after[name]] == [part]
+        before = after
+    assert "weights" not in work_identity(made_by, paths["tokenized"], paths["tokenizer"])
 
 
 def test_a_digest_does_not_depend_on_key_order():

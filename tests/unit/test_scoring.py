@@ -6,7 +6,7 @@ import json
 import pytest
 
 from longwatt.datasets.records import download
-from longwatt.metrics import ScoringError
+from longwatt.metrics import ScoringError, token_f1
 from longwatt.scoring import f1_ceiling, score
 from longwatt.tokenization import load_split, make_tokenizer, tokenize_dataset
 
@@ -58,7 +58,8 @@ def test_perfect_predictions_score_one_hundred(data, tmp_path):
 def test_the_ceiling_is_counted_from_the_tokens(data, tmp_path):
     rows = load_split(data / "tokens", "validation", None)
     seen = [sum(end <= 24 - 2 for end in ends) for ends in rows["evidence_ends"]]
-    expected = 100 * sum((s + (2 - s) / 4) / 2 for s in seen) / 8
+    # One of two words: said alone it is worth 2/3, with a guess 5/8. None: a guess is worth 1/4.
+    expected = 100 * sum({0: 1 / 4, 1: 2 / 3, 2: 1}[s] for s in seen) / 8
     assert run(data, tmp_path, perfect(data))["score_ceiling"] == pytest.approx(expected, abs=1e-4)
     assert run(data, tmp_path, perfect(data), seq_len=500)["score_ceiling"] == 100
     assert run(data, tmp_path, perfect(data), metric="rouge")["score_ceiling"] is None
@@ -66,7 +67,18 @@ def test_the_ceiling_is_counted_from_the_tokens(data, tmp_path):
 
 def test_hidden_words_count_as_chance():
     assert f1_ceiling([[5, 6], [50, 51]], 20, 2, 0.1) == pytest.approx(100 * (1 + 0.1) / 2)
-    assert f1_ceiling([[18, 19]], 20, 2, 0.0) == 50
+
+
+@pytest.mark.parametrize("chance", [0.0, 0.25, 0.5])
+def test_the_ceiling_of_a_half_hidden_answer_is_what_the_best_of_all_answers_scores(chance):
+    words = [f"w{i}" for i in range(round(1 / chance))] if chance else ["w0"]
+    hidden = words if chance else ["never"]
+
+    def expected_f1(answer: str) -> float:
+        return sum(token_f1(answer, f"seen {word}") for word in hidden) / len(hidden)
+
+    best = max(expected_f1(answer) for answer in ["seen", *(f"seen {w}" for w in words)])
+    assert f1_ceiling([[18, 19]], 20, 2, chance) == pytest.approx(best)
 
 
 def test_a_missing_prediction_is_named(data, tmp_path):

@@ -2,11 +2,13 @@
 
 import fcntl
 import json
+import re
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
+from longwatt.provenance import sha256
 from longwatt.status import cell_states, up_to_date
 from longwatt.summary import StaleSummary, artefacts, check_fresh, read_summary, write_summary
 
@@ -39,6 +41,9 @@ def results(tmp_path) -> Path:
 
 def write(results: Path) -> pd.DataFrame:
     write_summary(results, ROWS, results / "summary.csv", {})
+    for name in ("figures/figures.json", "tables/tables.json"):
+        (results / name).parent.mkdir(exist_ok=True)
+        (results / name).write_text(json.dumps({"summary_sha256": sha256(results / "summary.csv")}))
     return read_summary(results / "summary.csv")
 
 
@@ -53,7 +58,7 @@ def test_a_row_per_cell_with_unknown_values_na(results):
 
 def test_a_fresh_summary_passes_and_a_changed_or_missing_result_is_named(results):
     write(results)
-    check_fresh(results, [row["cell"] for row in ROWS])
+    check_fresh(results, ROWS)
     scores = artefacts(results, ROWS[1])["scores"]
     scores.write_text(scores.read_text() + " ")
     with pytest.raises(StaleSummary, match=r"older than 1 of the results.*\n.*128.*scores\.json"):
@@ -63,10 +68,25 @@ def test_a_fresh_summary_passes_and_a_changed_or_missing_result_is_named(results
         check_fresh(results)
 
 
-def test_a_cell_that_the_summary_lacks_is_named(results):
+@pytest.mark.parametrize("lacking", [{"cell": "d/m/256/b/generated/seed1"}, {"inference": "beams"}])
+def test_a_row_that_the_summary_lacks_is_named(results, lacking):
     write(results)
-    with pytest.raises(StaleSummary, match="d/m/256/b/generated/seed1 \\(not in the summary\\)"):
-        check_fresh(results, [ROWS[0]["cell"], "d/m/256/b/generated/seed1"])
+    row = {**ROWS[0], **lacking}
+    name = re.escape(str(artefacts(results, row)["scores"]))
+    with pytest.raises(StaleSummary, match=f"{name} \\(not in the summary\\)"):
+        check_fresh(results, [*ROWS, row])
+
+
+@pytest.mark.parametrize("name", ["figures", "tables"])
+def test_figures_and_tables_of_another_summary_are_refused(results, name):
+    write(results)
+    report = results / name / f"{name}.json"
+    report.write_text(json.dumps({"summary_sha256": "of another"}))
+    with pytest.raises(StaleSummary, match=f"{name} is older than .*summary.csv"):
+        check_fresh(results)
+    report.unlink()
+    with pytest.raises(StaleSummary, match=f"{name} is older than .*summary.csv, or missing"):
+        check_fresh(results)
 
 
 def test_no_summary_says_what_to_do(tmp_path):

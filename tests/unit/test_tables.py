@@ -29,8 +29,9 @@ def test_a_setting_that_never_varies_is_left_out():
 
 
 def test_every_format_has_every_row(tmp_path):
-    write_tables(table(row(**ROW), row(**ROW, seq_len=999)), tmp_path, {}, {"rule": "tabulate"})
+    write_tables(table(row(**ROW), row(**ROW, seq_len=999)), tmp_path, {}, {"rule": "tabulate"}, summary_sha256="d")
     for name in ("summary.md", "summary.html", "summary.csv"):
         assert "999" in (tmp_path / name).read_text()
     assert len((tmp_path / "summary.md").read_text().splitlines()) == 4
-    assert json.loads((tmp_path / "tables.json").read_text()) == {"rows": 2, "provenance": {"rule": "tabulate"}}
+    report = json.loads((tmp_path / "tables.json").read_text())
+    assert report == {"rows": 2, "summary_sha256": "d", "provenance": {"rule": "tabulate"}}

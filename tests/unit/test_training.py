@@ -3,6 +3,8 @@
 import copy
 import csv
 import json
+import shutil
+import time
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,8 @@ from safetensors.torch import load_file
 from longwatt import inference, training
 from longwatt.cells import expand
 from longwatt.datasets.records import download
+from longwatt.energy.marks import intervals, read_marks
+from longwatt.energy.reduction import summarize
 from longwatt.models import load_family
 from longwatt.models.errors import ModelError
 from longwatt.models.family import Example
@@ -140,6 +144,86 @@ def test_history_is_complete_whatever_the_log_interval(study, data, tmp_path):
     assert all(0 < float(row["loss"]) < 10 for row in rows if row["loss"] != "NA")
 
 
+RESUMED = {
+    "dropout in the third epoch": {"training": {"max_steps": 36, "checkpoint_every_s": 0, "log_every_steps": 7}},
+    "accumulation": {
+        "budget": {"gradient_accumulation_steps": 3},
+        "training": {"max_steps": 14, "checkpoint_every_s": 0},
+    },
+}
+COUNTS = ("samples", "input_tokens", "padded_input_tokens", "target_tokens", "steps", "best_step", "best_score",
+          "validations", "epochs", "without_improvement")  # fmt: skip
+
+
+def killed_at(monkeypatch, step: int, study, data, out, changes) -> None:
+    """Train until an optimiser step begins, and no further."""
+
+    def stop(self, *args, **kwargs):
+        if self.state.global_step >= step:
+            raise KeyboardInterrupt
+        return original(self, *args, **kwargs)
+
+    original = training.CellTrainer.training_step
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(training.CellTrainer, "training_step", stop)
+        train(study, data, out, changes)
+
+
+def history(out: Path) -> list[dict[str, str]]:
+    with (out / "history.csv").open() as stream:
+        return [{k: v for k, v in row.items() if k != "seconds"} for row in csv.DictReader(stream)]
+
+
+@pytest.mark.parametrize("case", RESUMED)
+def test_resumed_at_any_step_a_training_ends_as_if_undisturbed(study, data, tmp_path, monkeypatch, case):
+    changes = merge(RESUMED[case], {"model": {"config": {"dropout": 0.3}}, "training": {"validation": {"patience": 9}}})
+    whole = train(study, data, tmp_path / "whole", changes)
+    steps = whole["steps"]
+    assert whole["epochs"] > 2
+    for step in (steps // 3, 2 * steps // 3, steps - 1):
+        killed_at(monkeypatch, step, study, data, tmp_path / "killed", changes)
+    resumed = train(study, data, tmp_path / "killed", changes)
+    assert [a["from_step"] for a in resumed["attempts"]] == [0, steps // 3, 2 * steps // 3, steps - 1]
+    assert {name: resumed[name] for name in COUNTS} == {name: whole[name] for name in COUNTS}
+    assert history(tmp_path / "killed") == history(tmp_path / "whole")
+    a, b = (load_file(tmp_path / f"{n}/model/model.safetensors") for n in ("whole", "killed"))
+    assert all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_times_are_those_of_the_phase_log_and_starting_again_is_no_training(study, data, tmp_path, monkeypatch):
+    changes = {"training": {"max_steps": 6, "checkpoint_every_s": 0}}
+    killed_at(monkeypatch, 3, study, data, tmp_path, changes)
+    original = training.CellTrainer._load_from_checkpoint
+
+    def slow(self, *args, **kwargs):
+        time.sleep(2)
+        return original(self, *args, **kwargs)
+
+    monkeypatch.setattr(training.CellTrainer, "_load_from_checkpoint", slow)
+    facts = train(study, data, tmp_path, changes)
+    logged = summarize(tmp_path / "phases.jsonl", None)
+    for phase in ("train", "validation", "checkpoint"):
+        assert facts[f"{phase}_s"] == pytest.approx(logged["phases"][phase]["duration_s"], abs=0.01)
+    assert facts["train_runtime_s"] == pytest.approx(logged["duration_s"], abs=0.02)
+    loads = [i for i in intervals(read_marks(tmp_path / "phases.jsonl")) if i.phase == "load"]
+    assert loads[-1].duration_s > 2 > facts["train_s"]
+
+
+def test_a_completed_training_is_put_in_place_again_unless_a_new_one_is_asked_for(study, data, tmp_path, monkeypatch):
+    first = train(study, data, tmp_path)
+    weights = load_file(tmp_path / "model/model.safetensors")
+    names = ("training.json", "history.csv", "phases.jsonl", "model/model.safetensors")
+    contents = {name: (tmp_path / name).read_bytes() for name in names}
+    for name in names:  # as Snakemake does when it was killed before it could record the job
+        (tmp_path / name).unlink()
+    train(study, data, tmp_path)
+    assert {name: (tmp_path / name).read_bytes() for name in names} == contents
+    monkeypatch.setenv("LONGWATT_TRAIN_ANEW", "1")
+    again = train(study, data, tmp_path)
+    assert again["attempts"] != first["attempts"] and len(again["attempts"]) == 1
+    assert all(torch.equal(load_file(tmp_path / "model/model.safetensors")[n], weights[n]) for n in weights)
+
+
 def infer(study, data, model: Path, out: Path, changes: dict | None = None) -> tuple[list[dict], dict]:
     cell = list(expand(study).values())[1]
     settings = merge(predict_settings(study, cell, "greedy"), changes or {})
@@ -232,3 +316,18 @@ def test_only_safetensors_are_taken(tmp_path):
     with pytest.raises(ModelError, match="pickled weights are not loaded"):
         download_model({"path": str(tmp_path)}, tmp_path / "out", {})
     assert not (tmp_path / "out").exists()
+
+
+def test_a_replaced_source_leaves_nothing_of_the_one_before(tmp_path):
+    source = tmp_path / "source"
+    for names in (("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"), ("model.safetensors",)):
+        shutil.rmtree(source, ignore_errors=True)
+        source.mkdir()
+        for name in ("config.json", *names):
+            (source / name).write_text("{}")
+        download_model({"path": str(source)}, tmp_path / "out", {})
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "config.json",
+        "model.json",
+        "model.safetensors",
+    ]

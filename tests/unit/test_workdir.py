@@ -1,6 +1,7 @@
 """The work folder: what is resumed, and what is not."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -86,11 +87,63 @@ def test_completed_work_starts_anew_and_a_lock_stays(work):
     attempt, _, _ = work.begin()
     save(work, 10, 5)
     (work.path / "lock").write_text("held")
-    work.finish(attempt)
+    finish(work, attempt)
     assert not work.checkpoints.exists()
     assert read_lines(work.attempts_log)[-1]["status"] == "completed"
     assert work.begin()[:2] == (1, None)
     assert (work.path / "lock").read_text() == "held"
+    assert not work.result.exists()
+
+
+def finish(work: WorkFolder, attempt: int) -> None:
+    part = work.path / "result.part"
+    part.mkdir()
+    (part / "training.json").write_text("{}")
+    work.finish(attempt, part)
+
+
+def test_a_result_is_there_for_its_own_identity_only(work):
+    attempt, _, _ = work.begin()
+    assert not work.has_result()
+    finish(work, attempt)
+    assert WorkFolder(work.path, IDENTITY).has_result()
+    other = WorkFolder(work.path, {**IDENTITY, "weights": "w"})
+    assert not other.has_result()
+    other.begin()
+    assert not other.has_result() and not WorkFolder(work.path, IDENTITY).has_result()
+
+
+def test_a_removal_that_was_killed_is_repeated_and_never_mistaken_for_work(work, monkeypatch):
+    work.begin()
+    save(work, 90, 80)
+    other = WorkFolder(work.path, {**IDENTITY, "settings": "other"})
+    removed = []
+
+    def killed(path, *args, **kwargs):
+        if removed:
+            raise KeyboardInterrupt
+        removed.append(path)
+        rmtree(path, *args, **kwargs)
+
+    rmtree = shutil.rmtree
+    monkeypatch.setattr(shutil, "rmtree", killed)
+    with pytest.raises(KeyboardInterrupt):
+        other.begin()
+    monkeypatch.undo()
+    assert other.begin()[:2] == (1, None)
+    assert not list(work.path.glob("best-*")) and not list(work.checkpoints.iterdir())
+
+
+def test_another_training_s_checkpoint_neither_resumes_nor_displaces_one_s_own(work):
+    work.begin()
+    save(work, 90, None)
+    (work.path / "attempts.jsonl").unlink()  # as a removal by hand, or an older version, could leave it
+    mine = WorkFolder(work.path, {**IDENTITY, "settings": "other"})
+    assert mine.begin()[:2] == (1, None)
+    for step in (10, 20):
+        save(mine, step, None)
+    assert sorted(path.name for path in mine.checkpoints.iterdir()) == ["checkpoint-10", "checkpoint-20"]
+    assert mine.begin()[1].name == "checkpoint-20"
 
 
 def test_a_torn_line_is_left_out(tmp_path):

@@ -95,7 +95,7 @@ def test_the_best_weights_are_safetensors(finished):
 def test_every_stamped_artefact_carries_its_settings_and_code(finished):
     names = ("dataset", "tokenized", "training", "inference", "energy", "scores", "summary", "tables", "figures")
     paths = [p for name in names for p in finished.path.glob(f"re*/**/{name}.json")]
-    stamps = {path: read_stamp(path) for path in paths}
+    stamps = {path: read_stamp(path) for path in paths if "work" not in path.parts}
     assert len(stamps) == 2 + 2 * 5 + 3
     for path, stamp in stamps.items():
         assert stamp is not None, path
@@ -126,7 +126,9 @@ def test_a_second_run_has_nothing_to_do(project):
 def test_a_report_is_one_file_with_captions(project):
     project.run("--report", "report.html")
     report = (project.path / "report.html").read_text()
-    assert "Score against training time" in report or "training time" in report
+    for caption in (project.path / "workflow/report").glob("*.rst"):
+        beginning = caption.read_text().split(":")[0].split("{{")[0].strip("* ")[:30].split(".")[0]
+        assert beginning in report, caption.name
 
 
 def test_declared_watts_per_core_give_an_estimate_that_says_so(project):

@@ -26,6 +26,15 @@ def metrics(project: Project) -> dict[str, str]:
     return {name: row[name] for name in METRICS}
 
 
+TRAINED = "results/tiny/needle/led/64/cpu/generated/seed1/finetune/training.json"
+COUNTS = ("steps", "best_step", "best_score", "samples", "input_tokens")
+
+
+def counts(project: Project) -> dict[str, float]:
+    facts = json.loads((project.path / TRAINED).read_text())
+    return {name: facts[name] for name in COUNTS}
+
+
 def losses(project: Project) -> list[tuple[str, str, str]]:
     with (project.cell(64) / "finetune/history.csv").open() as stream:
         return [(row["step"], row["loss"], row["score"]) for row in csv.DictReader(stream)]
@@ -106,7 +115,7 @@ def test_a_killed_training_goes_on_to_the_same_end(undisturbed, tmp_path):
 
 
 def test_a_killed_snakemake_is_followed_by_the_same_end(undisturbed, tmp_path):
-    project = Project.create(tmp_path / "project", SLOW.replace("max_steps: 60", "max_steps: 60"))
+    project = Project.create(tmp_path / "project", SLOW)
     running = project.start()
     wait_for(lambda: checkpoints(project), "a checkpoint")
     running.kill()
@@ -114,7 +123,9 @@ def test_a_killed_snakemake_is_followed_by_the_same_end(undisturbed, tmp_path):
     # The training outlives its Snakemake; the next run ends it and goes on from its last checkpoint.
     project.run("--unlock")
     project.run()
-    assert _attempts(project) >= 1
+    log = (project.logs(64) / "finetune.log").read_text()
+    assert "an earlier attempt at this cell, still runs; ending it" in log
+    assert "attempt 2 resumes at step" in log and _attempts(project) == 2
     assert metrics(project) == metrics(undisturbed)
     assert weights(project) == weights(undisturbed)
     assert not [pid for pid in processes_of("longwatt.training") if _works_in(pid, project)]
@@ -135,8 +146,31 @@ def test_an_interrupt_leaves_what_the_next_run_needs(undisturbed, tmp_path):
     os.killpg(running.pid, signal.SIGINT)
     running.wait(60)
     wait_for(lambda: not [p for p in processes_of("longwatt.training") if _works_in(p, project)], "workers to end")
-    project.run()
+    assert "FAILED" not in (project.path / "run.log").read_text()
+    assert "1 interrupted" in project.run("partial")
+    project.run(TRAINED)
     assert _attempts(project) == 2
+    assert weights(project) == weights(undisturbed)
+
+
+def test_a_training_that_ends_after_its_snakemake_was_killed_is_not_made_again(undisturbed, tmp_path):
+    project = Project.create(tmp_path / "project", SLOW)
+    running = project.start()
+    wait_for(lambda: checkpoints(project), "a checkpoint")
+    running.kill()
+    running.wait()
+    wait_for(lambda: (project.cell(64) / "finetune/training.json").exists(), "the orphan to complete", 120)
+    wait_for(lambda: not [p for p in processes_of("longwatt.training") if _works_in(p, project)], "it to end")
+    project.run("--unlock")
+    project.run(TRAINED)
+    log = (project.logs(64) / "finetune.log").read_text()
+    assert "this training had completed before: its result is taken from" in log
+    assert _attempts(project) == 1
+    assert counts(project) == counts(undisturbed)
+    assert "attempt 1 starts from the beginning" not in log
+
+    project.run("-R", "finetune", "--", TRAINED)
+    assert "attempt 1 starts from the beginning" in (project.logs(64) / "finetune.log").read_text()
     assert weights(project) == weights(undisturbed)
 
 
@@ -147,10 +181,10 @@ def test_changed_settings_never_go_on_from_old_work(tmp_path):
     kill([pid for pid in processes_of("longwatt.training") if _works_in(pid, project)])
     running.wait(60)
     project.edit("studies/tiny.yaml", "max_steps: 60", "max_steps: 4")
-    project.run()
+    project.run(TRAINED)
     log = (project.logs(64) / "finetune.log").read_text()
     assert "earlier work was made with other settings and is not continued" in log
-    assert metrics(project)["steps"] == "4"
+    assert counts(project)["steps"] == 4
 
 
 def _attempts(project: Project) -> int:

@@ -109,6 +109,12 @@ def code_of(rule):
     return lambda wildcards: code(stage_of(rule)(wildcards))
 
 
+def failure_of_energy(wildcards):
+    """Where a failed reduction of one part leaves its record; parts must not share one."""
+    part = wildcards.part.replace("/", "-")
+    return f"{STAGES.results}/{wildcards.cell}/work/failure-energy-{part}.json"
+
+
 def cell_inputs(wildcards):
     """Tokens, tokenizer and, for a pretrained model, the checkpoint of a cell."""
     return STAGES.inputs(wildcards.cell)
@@ -125,6 +131,7 @@ try:
     if workflow.is_main_process:  # a job on another node sees that node's GPUs alone
         stages.check_budgets(STAGES, GPUS)
         check_unrecorded()
+        os.environ.update(stages.job_environment(sys.argv))
         if stages.reports_only(sys.argv):
             stages.check_report(STAGES)
 except (study.StudyError, gpus.GpuError, stages.StaleReport) as error:

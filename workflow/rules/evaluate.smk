@@ -63,6 +63,6 @@ rule summarize_energy:
     params:
         settings=settings_of("summarize_energy"),
         code=code_of("summarize_energy"),
-        failure="results/{study}/{cell}/work/failure-energy.json",
+        failure=failure_of_energy,
     script:
         "../scripts/summarize_energy.py"

@@ -11,7 +11,12 @@ if __name__ == "__main__":
             spec={
                 "settings": snakemake.params.settings,
                 "paths": {**snakemake.input, **snakemake.output},
-                "identity": work_identity(made_by, snakemake.input.tokenized),
+                "identity": work_identity(
+                    made_by,
+                    snakemake.input.tokenized,
+                    snakemake.input.tokenizer,
+                    snakemake.input.get("checkpoint"),
+                ),
                 "provenance": made_by,
             },
             count=snakemake.params.settings["budget"]["gpus"],

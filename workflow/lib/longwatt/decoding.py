@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from longwatt.devices import synchronize
 from longwatt.examples import Examples
 from longwatt.models.family import Batch, Family
 
@@ -98,12 +99,6 @@ def decode(tokenizer: Any, rows: Sequence[Sequence[int]]) -> list[str]:
     texts = tokenizer.batch_decode(rows, skip_special_tokens=True, clean_up_tokenization_spaces=False)
     # SCROLLS' scores were made with the clean-up of spaces, which transformers 5 no longer applies to BPE.
     return [tokenizer.clean_up_tokenization(text).strip() for text in texts]
-
-
-def synchronize(device: torch.device) -> None:
-    """Wait for work queued on a GPU; nothing to wait for on a CPU."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[Any]:

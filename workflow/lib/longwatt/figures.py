@@ -66,15 +66,25 @@ COSTS = {
 }
 
 
-def plot_all(summary: pd.DataFrame, folder: Path, titles: Mapping[str, str], provenance: Any) -> None:
-    """Draw every figure as SVG and PNG into `folder`, and `figures.json` with their digests."""
+def plot_all(
+    summary: pd.DataFrame, folder: Path, titles: Mapping[str, str], provenance: Any, *, summary_sha256: str
+) -> None:
+    """Draw every figure as SVG and PNG into `folder`, and `figures.json` with their digests.
+
+    Args:
+        summary: with the columns `longwatt.summary.COLUMNS`.
+        folder: made if it is not there.
+        titles: how datasets and models are called.
+        provenance: the stamp of figures.json.
+        summary_sha256: digest of the summary's file, so that a report can tell whether these figures are its.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     digests = {}
     for name, cost in COSTS.items():
         figure = accuracy_against(summary, cost, titles)
         for path in _save(figure, folder / name):
             digests[path.name] = sha256(path)
-    write_json(folder / "figures.json", {"sha256": digests, "provenance": provenance})
+    write_json(folder / "figures.json", {"sha256": digests, "summary_sha256": summary_sha256, "provenance": provenance})
 
 
 def accuracy_against(summary: pd.DataFrame, cost: Cost, titles: Mapping[str, str]) -> Figure:

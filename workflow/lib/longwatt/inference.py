@@ -6,7 +6,6 @@ Started like training, through torch's launcher, one process per device.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -14,8 +13,9 @@ from typing import Any
 
 import torch
 
-from longwatt import distributed
-from longwatt.decoding import BatchResult, Predictor, synchronize
+from longwatt import devices, distributed
+from longwatt.decoding import BatchResult, Predictor
+from longwatt.devices import synchronize
 from longwatt.energy.phases import PhaseLog
 from longwatt.examples import Examples, batches
 from longwatt.models import load_family
@@ -57,8 +57,7 @@ def infer(spec: Spec) -> None:
 
 def _prepare(spec: Spec) -> tuple[Predictor, Examples]:
     settings = spec.settings
-    device = _device(settings["budget"]["gpus"])
-    torch.backends.cuda.matmul.allow_tf32 = settings["budget"]["precision"] == "tf32"
+    device = devices.prepare(settings["budget"])
     tokenizer = load_tokenizer(spec.paths["model"])
     family = load_family(settings["family"])
     model = family.build({}, tokenizer, Path(spec.paths["model"]), settings["seq_len"])
@@ -76,10 +75,6 @@ def _prepare(spec: Spec) -> tuple[Predictor, Examples]:
     special = SpecialTokens.of(tokenizer)
     examples = Examples(rows, special, settings["seq_len"], settings["max_target_tokens"], False)
     return predictor, examples
-
-
-def _device(gpus: int) -> torch.device:
-    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0"))) if gpus else torch.device("cpu")
 
 
 def _warm_up(predictor: Predictor, examples: Examples, mine: Sequence[tuple[int, list[int]]], count: int) -> None:

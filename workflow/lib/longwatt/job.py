@@ -35,6 +35,10 @@ class JobError(RuntimeError):
     """A job's workers failed; the message is theirs."""
 
 
+class Interrupted(JobError):
+    """A job was asked to end; that is no failure of its cell."""
+
+
 @contextlib.contextmanager
 def logged(log: str, failure: str | None = None) -> Iterator[None]:
     """Send all output of this process and its children to `log`; on failure say so on the terminal.
@@ -44,7 +48,7 @@ def logged(log: str, failure: str | None = None) -> Iterator[None]:
 
     Args:
         log: the rule's log file.
-        failure: where to leave a record of a failure, for `snakemake partial`; removed on success.
+        failure: where to leave a record of a failure, for `snakemake partial`; an earlier one is removed.
     """
     path = Path(log)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -54,6 +58,7 @@ def logged(log: str, failure: str | None = None) -> Iterator[None]:
     if unfinished is not None:
         unfinished.parent.mkdir(parents=True, exist_ok=True)
         unfinished.touch()
+        Path(str(failure)).unlink(missing_ok=True)
     terminal = os.dup(2)
     os.environ[TERMINAL] = f"/proc/{os.getpid()}/fd/{terminal}"
     os.environ.setdefault(LABEL, "longwatt")
@@ -67,8 +72,7 @@ def logged(log: str, failure: str | None = None) -> Iterator[None]:
         traceback.print_exc()
         _report_failure(error, log, failure, terminal)
         raise SystemExit(1) from None
-    if failure is not None and unfinished is not None:
-        Path(failure).unlink(missing_ok=True)
+    if unfinished is not None:
         unfinished.unlink(missing_ok=True)
 
 
@@ -123,13 +127,26 @@ def _thread_limits(threads: int, processes: int) -> dict[str, str]:
 
 
 def _run(command: list[str], environment: Mapping[str, str]) -> int:
-    """Run a command, pass SIGTERM on to it, and wait for its end."""
+    """Run a command, pass SIGTERM on to it, and wait for its end.
+
+    Raises:
+        Interrupted: the command failed after a SIGTERM.
+    """
+    asked: list[int] = []
     with subprocess.Popen(command, env=environment, preexec_fn=die_with_parent) as process:
-        before = signal.signal(signal.SIGTERM, lambda number, _: process.send_signal(number))
+
+        def pass_on(number: int, _: Any) -> None:
+            asked.append(number)
+            process.send_signal(number)
+
+        before = signal.signal(signal.SIGTERM, pass_on)
         try:
-            return process.wait()
+            status = process.wait()
         finally:
             signal.signal(signal.SIGTERM, before)
+    if status != 0 and asked:
+        raise Interrupted("ended by SIGTERM")
+    return status
 
 
 def _worker_message(error: Path, status: int) -> str:
@@ -149,7 +166,8 @@ def _exclusive(path: Path) -> Iterator[None]:
             _end_holder(stream)
         stream.seek(0)
         stream.truncate()
-        stream.write(json.dumps({"pid": os.getpid(), "host": os.uname().nodename}))
+        me = {"pid": os.getpid(), "started": _started(os.getpid()), "host": os.uname().nodename}
+        stream.write(json.dumps(me))
         stream.flush()
         yield
 
@@ -167,41 +185,71 @@ def _end_holder(stream: Any) -> None:
 
     Its work is not lost: this attempt goes on from its last checkpoint.
     """
-    stream.seek(0)
-    holder = json.loads(stream.read() or "{}")
-    if holder.get("host") != os.uname().nodename:
-        raise JobError(
-            f"{stream.name} is held by process {holder.get('pid')} on {holder.get('host')}, an earlier attempt "
-            "at this cell that still runs; wait for it or end it there, then run again"
-        )
-    print(f"longwatt: process {holder['pid']}, an earlier attempt at this cell, still runs; ending it")
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(holder["pid"], signal.SIGKILL)
     deadline = time.monotonic() + TAKEOVER_WAIT_S
     while not _try_lock(stream):
+        holder = _holder(stream)
+        if holder and holder["host"] != os.uname().nodename:
+            raise JobError(
+                f"{stream.name} is held by process {holder['pid']} on {holder['host']}, an earlier attempt "
+                "at this cell that still runs; wait for it or end it there, then run again"
+            )
+        if holder:
+            _end(holder["pid"], holder["started"])
         if time.monotonic() > deadline:
-            raise JobError(f"process {holder['pid']} holds {stream.name} and did not end within a minute")
+            raise JobError(f"{stream.name} is held by {holder or 'a process that did not name itself'} for a minute")
         time.sleep(0.1)
     time.sleep(1)  # its workers die by the kernel's hand, a moment after it
 
 
+def _holder(stream: Any) -> dict[str, Any] | None:
+    """Who holds the lock; None while a new holder has not written itself down yet."""
+    stream.seek(0)
+    try:
+        holder: dict[str, Any] = json.loads(stream.read())
+    except ValueError:
+        return None
+    return holder
+
+
+def _end(pid: int, started: int | None) -> None:
+    """Kill a process by its number, unless that number now belongs to another one."""
+    with contextlib.suppress(ProcessLookupError):
+        descriptor = os.pidfd_open(pid)
+        try:
+            if _started(pid) == started:
+                print(f"longwatt: process {pid}, an earlier attempt at this cell, still runs; ending it")
+                signal.pidfd_send_signal(descriptor, signal.SIGKILL)
+        finally:
+            os.close(descriptor)
+
+
+def _started(pid: int) -> int | None:
+    """When a process started, in clock ticks since boot (proc(5), field 22); None if there is none."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None
+    return int(fields.rpartition(")")[2].split()[19])
+
+
 def _message(error: BaseException) -> str:
-    if isinstance(error, KeyboardInterrupt):
+    if isinstance(error, (KeyboardInterrupt, Interrupted)):
         return "interrupted; the next run goes on from the last checkpoint"
     return str(error) if isinstance(error, JobError) else f"{type(error).__name__}: {error}"
 
 
 def _report_failure(error: BaseException, log: str, failure: str | None, terminal: int) -> None:
     message = _message(error)
-    line = f"{os.environ[LABEL]}: FAILED: {message}\n{os.environ[LABEL]}: see {log}\n"
+    label, failed = os.environ[LABEL], not isinstance(error, (KeyboardInterrupt, Interrupted))
+    line = f"{label}: FAILED: {message}\n{label}: see {log}\n" if failed else f"{label}: {message}\n"
     with contextlib.suppress(OSError):
         os.write(terminal, line.encode())
-    if failure is not None:
+    if failure is not None and failed:
         record = {
             "message": message,
             "log": log,
             "wall_time_s": time.time(),
-            "label": os.environ[LABEL],
+            "label": label,
         }
         with contextlib.suppress(OSError):
             write_json(failure, record)

@@ -27,7 +27,9 @@ def download_model(settings: Mapping[str, Any], folder: Path, provenance: Mappin
             f"{source} has no *.safetensors file; pickled weights are not loaded. Convert them once with "
             "model.save_pretrained(folder, safe_serialization=True)"
         )
-    folder.mkdir(parents=True, exist_ok=True)
+    # What an earlier source left (shards beside a single file) must not be taken for part of this one.
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
     digests = {}
     for file in [*weights, *sorted(source.glob("*.json"))]:
         _copy(file, folder / file.name)

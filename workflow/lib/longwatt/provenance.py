@@ -98,14 +98,30 @@ def stamp(rule: str, settings: Mapping[str, Any], code: str) -> dict[str, Any]:
     }
 
 
-def work_identity(made_by: Mapping[str, Any], tokenized: str) -> dict[str, str]:
-    """What must be equal for a killed job's work to be continued: settings, code and data."""
-    data = json.loads(Path(tokenized).read_text(encoding="utf-8"))["sha256"]
+def work_identity(
+    made_by: Mapping[str, Any], tokenized: str, tokenizer: str, checkpoint: str | None = None
+) -> dict[str, str]:
+    """What must be equal for a killed job's work to be continued.
+
+    Args:
+        made_by: the job's stamp.
+        tokenized: tokenized.json of its data.
+        tokenizer: its tokenizer.json.
+        checkpoint: model.json of the weights it starts from; None for random ones.
+    """
+    weights = {"weights": _contents(checkpoint)} if checkpoint else {}
     return {
         "settings": made_by["settings_digest"],
         "code": made_by["code_digest"],
-        "data": digest(data),
+        "data": _contents(tokenized),
+        "tokenizer": sha256(Path(tokenizer)),
+        **weights,
     }
+
+
+def _contents(report: str) -> str:
+    """Digest of what a report says its files' digests are."""
+    return digest(json.loads(Path(report).read_text(encoding="utf-8"))["sha256"])
 
 
 def read_stamp(artefact: Path) -> dict[str, Any] | None:

@@ -73,20 +73,26 @@ def read_predictions(path: Path) -> dict[str, str]:
 
 
 def f1_ceiling(evidence_ends: Sequence[Sequence[int]], length: int, special: int, chance: float) -> float:
-    """The best F1 (x 100) that a cut leaves possible: words that are seen, and the hidden ones by chance.
+    """The best F1 (x 100) that a cut leaves possible.
+
+    Of an answer of n words with v of them visible, one may say the visible ones alone (recall v / n at full
+    precision: F1 = 2v / (v + n)) or guess the hidden ones too (v + chance x (n - v) of n are right); the better
+    counts.
 
     Args:
         evidence_ends: per example, for each answer word the ids that must be kept for it to be whole.
         length: tokens of an input, special tokens included.
         special: how many special tokens there are.
-        chance: share of hidden words that the best guess gets right.
+        chance: share of hidden words that the best guess, one per word, gets right.
     """
-    seen = [visible_evidence(ends, length, special) for ends in evidence_ends]
-    parts = [
-        (visible + (len(ends) - visible) * chance) / len(ends)
-        for visible, ends in zip(seen, evidence_ends, strict=True)
-    ]
+    parts = [_best_f1(visible_evidence(ends, length, special), len(ends), chance) for ends in evidence_ends]
     return 100 * sum(parts) / len(parts)
+
+
+def _best_f1(visible: int, words: int, chance: float) -> float:
+    silent = 2 * visible / (visible + words)
+    guessing = (visible + (words - visible) * chance) / words
+    return max(silent, guessing)
 
 
 def _ceiling(settings: Mapping[str, Any], rows: Any, tokenized: Path, dataset: Path) -> float | None:

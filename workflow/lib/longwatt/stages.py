@@ -267,6 +267,17 @@ def reports_only(arguments: Sequence[str]) -> bool:
     return asks and "--report-after-run" not in arguments
 
 
+def job_environment(arguments: Sequence[str]) -> dict[str, str]:
+    """What jobs must know of a Snakemake command line: whether it asks to train anew what had completed.
+
+    A training that is made again for any other reason (Snakemake died before it recorded it, its outputs were
+    deleted) takes the result that its work folder still holds.
+    """
+    everything = {"-F", "--forceall", "-f", "--force"}.intersection(arguments)
+    named = {"-R", "--forcerun"}.intersection(arguments) and any("finetune" in a for a in arguments)
+    return {"LONGWATT_TRAIN_ANEW": "1"} if everything or named else {}
+
+
 def check_report(stages: Stages) -> None:
     """Refuse a report whose summary is older than any of its cells, or lacks one.
 
@@ -277,7 +288,7 @@ def check_report(stages: Stages) -> None:
     from longwatt.summary import StaleSummary, check_fresh
 
     try:
-        check_fresh(Path(stages.results), list(stages.cells))
+        check_fresh(Path(stages.results), stages.rows())
     except StaleSummary as error:
         raise StaleReport(str(error)) from None
 

@@ -22,12 +22,12 @@ COLUMNS = (
     "train_power_efficiency",
     "inference_samples_per_second", "inference_runtime_s", "inference_energy_kwh",
     "inference_energy_source", "inference_energy_measured",
-    "mean_gpu_utilization_pct", "mean_gpu_memory_gib", "peak_memory_gib",
+    "mean_gpu_utilization_pct", "mean_gpu_memory_gib", "peak_memory_gib", "peak_memory_kind",
     "effective_batch_size", "samples", "input_tokens", "steps", "best_step", "validations",
     "stopped_early", "attempts", "parameters", "device",
 )  # fmt: skip
 FROM_TRAINING = (
-    "train_samples_per_second", "train_runtime_s", "validation_s", "peak_memory_gib",
+    "train_samples_per_second", "train_runtime_s", "validation_s", "peak_memory_gib", "peak_memory_kind",
     "effective_batch_size", "samples", "input_tokens", "steps", "best_step", "validations",
     "stopped_early", "parameters", "device",
 )  # fmt: skip
@@ -85,25 +85,38 @@ def read_summary(path: Path) -> pd.DataFrame:
     return pd.read_csv(path, na_values=["NA"], keep_default_na=False)
 
 
-def check_fresh(results: Path, wanted: Sequence[str] | None = None) -> None:
-    """Raise StaleSummary unless the summary was made from exactly the artefacts that are there now.
+def check_fresh(results: Path, wanted: Sequence[Mapping[str, Any]] | None = None) -> None:
+    """Raise StaleSummary unless the summary, its figures and its tables speak of the artefacts that are there now.
 
     Args:
         results: results/{study}.
-        wanted: cells that the summary must cover; None for those it names itself.
+        wanted: rows that the summary must have (cell, inference); None for those it has.
     """
     report = results / "summary.json"
     if not report.exists() or not (results / "summary.csv").exists():
         raise StaleSummary(f"{results} has no summary; run the study first, or `snakemake partial`")
-    recorded = json.loads(report.read_text(encoding="utf-8"))["made_from"]
+    recorded = _read(report)["made_from"]
     wrong = [path for path, digest in recorded.items() if not _same(Path(path), digest)]
-    lacking = [cell for cell in wanted or () if not any(f"/{cell}/" in path for path in recorded)]
-    if wrong or lacking:
-        listed = "\n  ".join([*wrong, *(f"{cell} (not in the summary)" for cell in lacking)][:20])
+    expected = {str(path) for row in wanted or () for path in artefacts(results, row).values()}
+    wrong += [f"{path} (not in the summary)" for path in sorted(expected - recorded.keys())]
+    if wrong:
+        listed = "\n  ".join(wrong[:20])
         raise StaleSummary(
-            f"{results}/summary.csv is older than {len(wrong) + len(lacking)} of the results it should "
+            f"{results}/summary.csv is older than {len(wrong)} of the results it should "
             f"speak of:\n  {listed}\nRun the study again until nothing is left to do, then make the report"
         )
+    _check_drawn(results)
+
+
+def _check_drawn(results: Path) -> None:
+    """Raise StaleSummary unless figures and tables were made from the summary beside them."""
+    now = sha256(results / "summary.csv")
+    for path in (results / "figures" / "figures.json", results / "tables" / "tables.json"):
+        if not path.exists() or _read(path).get("summary_sha256") != now:
+            raise StaleSummary(
+                f"{path.parent} is older than {results}/summary.csv, or missing; run the study again until "
+                "nothing is left to do, then make the report"
+            )
 
 
 def _row(known: Mapping[str, Any], found: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:

@@ -7,8 +7,8 @@ longwatt.training SPEC`), so that one and eight GPUs are one code path.
 from __future__ import annotations
 
 import csv
+import json
 import os
-import resource
 import shutil
 import sys
 import time
@@ -29,8 +29,10 @@ from transformers import (
     set_seed,
 )
 
-from longwatt import distributed, metrics
-from longwatt.decoding import Predictor, synchronize
+from longwatt import devices, distributed, metrics
+from longwatt.decoding import Predictor
+from longwatt.devices import synchronize
+from longwatt.energy import marks
 from longwatt.energy.phases import PhaseLog
 from longwatt.examples import Examples, batches
 from longwatt.models import load_family
@@ -39,12 +41,12 @@ from longwatt.progress import say
 from longwatt.provenance import write_json
 from longwatt.sampling import LengthGroupedSampler
 from longwatt.tokenization import SpecialTokens, load_split, load_tokenizer
-from longwatt.workdir import WorkFolder, checkpoint_state, checkpoint_step
+from longwatt.workdir import ANEW, WorkFolder, checkpoint_state, checkpoint_step
 from longwatt.worker import Spec, leased_uuids, run
 
 HISTORY_COLUMNS = ("step", "epoch", "loss", "learning_rate", "score", "seconds")
 RECORDED_PACKAGES = ("torch", "transformers", "accelerate", "datasets", "tokenizers", "numpy")
-GIB = 2**30
+OUTPUTS = {"model": "model", "history": "history.csv", "phases": "phases.jsonl", "training": "training.json"}
 
 
 @dataclass
@@ -68,6 +70,12 @@ class Ledger:
     stopped_early: bool = False
     pending_loss: float = 0.0  # of the steps since the last log line
     logged_step: int = 0
+    peak_memory_gib: float = 0.0
+
+    def take_times(self, phases_log: Path) -> None:
+        """Take the times of earlier attempts from their phase marks: the checkpoint does not know how long it took."""
+        for phase, seconds in marks.kept_seconds(phases_log).items():
+            setattr(self, f"{phase}_s", seconds)
 
     @property
     def runtime_s(self) -> float:
@@ -125,8 +133,11 @@ class Validator:
 class Schedule(TrainerCallback):  # type: ignore[misc]
     """Says when to validate (every N steps and at the last) and when to save (by elapsed time)."""
 
-    def __init__(self, sampler: LengthGroupedSampler, every_steps: int, checkpoint_every_s: float) -> None:
+    def __init__(
+        self, sampler: LengthGroupedSampler, stopwatch: Stopwatch, every_steps: int, checkpoint_every_s: float
+    ) -> None:
         self.sampler = sampler
+        self.stopwatch = stopwatch
         self.every_steps = every_steps
         self.checkpoint_every_s = checkpoint_every_s
         self.saved_at = time.monotonic()
@@ -134,6 +145,11 @@ class Schedule(TrainerCallback):  # type: ignore[misc]
     def on_epoch_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Give the sampler its epoch; after a resume the epoch is a fraction."""
         self.sampler.set_epoch(int((state.epoch or 0) + 1e-6))
+
+    def on_step_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Training begins with its first step; what went before (loading, skipping what was seen) is no training."""
+        if self.stopwatch.phase is None:
+            self.stopwatch.switch("train", state.global_step)
 
     def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> TrainerControl:
         """Decide after each optimiser step; the main process's clock decides for all."""
@@ -250,8 +266,7 @@ class CellTrainer(Seq2SeqTrainer):  # type: ignore[misc]
         partial = self.work.path / f"best-{step}.part"
         shutil.rmtree(partial, ignore_errors=True)
         self.accelerator.unwrap_model(self.model).save_pretrained(partial, safe_serialization=True)
-        shutil.rmtree(self.work.best(step), ignore_errors=True)
-        partial.rename(self.work.best(step))
+        self.work.keep_best(partial, step)
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         step = self.state.global_step
@@ -272,7 +287,9 @@ class CellTrainer(Seq2SeqTrainer):  # type: ignore[misc]
         return str(self.work.path / "partial")
 
     def count(self) -> None:
-        """Move what was counted on all devices since the last call into the ledger."""
+        """Move what was counted on all devices since the last call into the ledger, and their largest memory."""
+        peaks = distributed.gather(devices.peak_memory_gib(self.args.device))
+        self.ledger.peak_memory_gib = max(self.ledger.peak_memory_gib, *peaks)
         totals = sum(torch.tensor(part) for part in distributed.gather(self._counts.tolist()))
         assert isinstance(totals, torch.Tensor)
         self._counts.zero_()
@@ -289,6 +306,8 @@ def train(spec: Spec) -> None:
             None), work, model, training, history, phases; identity and provenance.
     """
     work = WorkFolder(Path(spec.paths["work"]), spec.identity)
+    if distributed.from_main(_had_completed(spec, work) if distributed.rank() == 0 else None):
+        return
     attempt, checkpoint, sentence = distributed.from_main(work.begin() if distributed.rank() == 0 else None)
     ledger = Ledger(**checkpoint_state(checkpoint)) if checkpoint else Ledger()
     phases = None
@@ -296,27 +315,38 @@ def train(spec: Spec) -> None:
         say(sentence)
         phases = PhaseLog(work.phases_log, attempt, leased_uuids())
         phases.mark("load", checkpoint_step(checkpoint) if checkpoint else 0)
+        if checkpoint:
+            ledger.take_times(work.phases_log)
     trainer = _trainer(spec, work, ledger, phases)
     if checkpoint and ledger.stopped_early:  # killed between stopping and writing the results
         trainer.state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
     else:
-        trainer.stopwatch.switch("train", checkpoint_step(checkpoint) if checkpoint else 0)
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     trainer.stopwatch.tick()
     trainer.count()
     if distributed.rank() == 0:
         assert phases is not None
         phases.close(trainer.state.global_step)
-        _write_results(spec, work, trainer)
-        work.finish(attempt)
+        work.finish(attempt, _result(spec, work, trainer))
+        _publish(work.result, spec.paths)
+
+
+def _had_completed(spec: Spec, work: WorkFolder) -> bool:
+    """Put the result of this very training in place again, if there is one and no new one was asked for."""
+    if not work.has_result():
+        return False
+    if os.environ.get(ANEW):
+        work.clear()
+        return False
+    say(f"this training had completed before: its result is taken from {work.result}")
+    _publish(work.result, spec.paths)
+    return True
 
 
 def _trainer(spec: Spec, work: WorkFolder, ledger: Ledger, phases: PhaseLog | None) -> CellTrainer:
     settings = spec.settings
     training, budget = settings["training"], settings["budget"]
-    # TF32 is stated, since its default has changed between torch versions.
-    torch.backends.cuda.matmul.allow_tf32 = budget["precision"] == "tf32"
-    torch.backends.cudnn.allow_tf32 = budget["precision"] == "tf32"
+    device = devices.prepare(budget)
     arguments = _arguments(settings, work)
     set_seed(settings["seed"])
     tokenizer = load_tokenizer(Path(spec.paths["tokenizer"]).parent)
@@ -326,8 +356,7 @@ def _trainer(spec: Spec, work: WorkFolder, ledger: Ledger, phases: PhaseLog | No
     model = family.build(settings["model"], tokenizer, checkpoint, settings["seq_len"])
     if training["activation_checkpointing"]:
         model.gradient_checkpointing_enable()  # type: ignore[operator]
-    _limit_memory(budget["memory_gib_per_gpu"])
-    model.to(arguments.device)
+    model.to(device)
     examples = _examples(spec, tokenizer, "train", None)
     pad_to = settings["seq_len"] if training["padding"] == "max_length" else None
     targets = training["max_target_tokens"] if training["padding"] == "max_length" else None
@@ -337,12 +366,13 @@ def _trainer(spec: Spec, work: WorkFolder, ledger: Ledger, phases: PhaseLog | No
         settings["seed"],
         training["group_by_length"],
     )
-    schedule = Schedule(sampler, training["validation"]["every_steps"], training["checkpoint_every_s"])
+    stopwatch = Stopwatch(ledger, phases, device)
+    schedule = Schedule(sampler, stopwatch, training["validation"]["every_steps"], training["checkpoint_every_s"])
     return CellTrainer(
         family=family,
         sampler=sampler,
         validator=_validator(spec, family, model, tokenizer, pad_to),
-        stopwatch=Stopwatch(ledger, phases, arguments.device),
+        stopwatch=stopwatch,
         work=work,
         patience=training["validation"]["patience"],
         model=model,
@@ -411,33 +441,37 @@ def _arguments(settings: Mapping[str, Any], work: WorkFolder) -> Seq2SeqTraining
     )
 
 
-def _limit_memory(memory_gib: float | None) -> None:
-    """Hold this process to a budget's memory on a larger card."""
-    if memory_gib is not None and torch.cuda.is_available():
-        total = torch.cuda.get_device_properties(0).total_memory / GIB
-        torch.cuda.set_per_process_memory_fraction(min(1.0, memory_gib / total))
-
-
 def _progress_line(state: TrainerState, logs: Mapping[str, float]) -> str:
     place = f"step {state.global_step}/{state.max_steps}"
     names = {"loss": "loss", "learning_rate": "lr", "eval_score": "score", "seconds": "seconds"}
     return "  ".join([place, *(f"{names[k]} {v:.4g}" for k, v in logs.items() if k in names)])
 
 
-def _write_results(spec: Spec, work: WorkFolder, trainer: CellTrainer) -> None:
-    ledger = trainer.ledger
-    assert ledger.best_step is not None
-    model = Path(spec.paths["model"])
+def _result(spec: Spec, work: WorkFolder, trainer: CellTrainer) -> Path:
+    """A folder with everything that the training gave, under the names of OUTPUTS."""
+    assert trainer.ledger.best_step is not None
+    folder = work.path / "result.part"
+    shutil.rmtree(folder, ignore_errors=True)
+    # Linked, not moved: should this be killed half-way, the work folder is still whole.
+    shutil.copytree(work.best(trainer.ledger.best_step), folder / "model", copy_function=_link)
+    trainer.validator.predictor.tokenizer.save_pretrained(folder / "model")
+    _write_history(folder / OUTPUTS["history"], trainer.state.log_history)
+    shutil.copyfile(work.phases_log, folder / OUTPUTS["phases"])
+    write_json(folder / OUTPUTS["training"], _facts(spec, work, trainer))
+    return folder
+
+
+def _publish(result: Path, paths: Mapping[str, Any]) -> None:
+    """Put a result under the names that the rule declares; the stamped file last."""
+    model = Path(paths["model"])
     shutil.rmtree(model, ignore_errors=True)
     partial = model.with_name(".model.part")
     shutil.rmtree(partial, ignore_errors=True)
-    # Linked, not moved: should this be killed half-way, the work folder is still whole.
-    shutil.copytree(work.best(ledger.best_step), partial, copy_function=_link)
-    trainer.validator.predictor.tokenizer.save_pretrained(partial)
+    shutil.copytree(result / OUTPUTS["model"], partial, copy_function=_link)
     partial.rename(model)
-    _write_history(Path(spec.paths["history"]), trainer.state.log_history)
-    shutil.copyfile(work.phases_log, spec.paths["phases"])
-    write_json(spec.paths["training"], _facts(spec, work, trainer))
+    for name in ("history", "phases"):
+        shutil.copyfile(result / OUTPUTS[name], paths[name])
+    write_json(paths["training"], json.loads((result / OUTPUTS["training"]).read_text(encoding="utf-8")))
 
 
 def _link(source: str, target: str) -> None:
@@ -459,8 +493,8 @@ def _write_history(path: Path, entries: Sequence[Mapping[str, Any]]) -> None:
 def _facts(spec: Spec, work: WorkFolder, trainer: CellTrainer) -> dict[str, Any]:
     ledger, settings = trainer.ledger, spec.settings
     budget = settings["budget"]
-    devices = max(1, budget["gpus"])
-    batch = budget["per_device_batch_size"] * budget["gradient_accumulation_steps"] * devices
+    processes = max(1, budget["gpus"])
+    batch = budget["per_device_batch_size"] * budget["gradient_accumulation_steps"] * processes
     model = trainer.accelerator.unwrap_model(trainer.model)
     kept = {key: value for key, value in asdict(ledger).items() if key not in ("pending_loss", "logged_step")}
     return {
@@ -475,9 +509,8 @@ def _facts(spec: Spec, work: WorkFolder, trainer: CellTrainer) -> dict[str, Any]
         "parameters": sum(p.numel() for p in model.parameters()),
         "initialisation": settings["model"]["initialisation"],
         "validation_examples": len(trainer.validator.examples),
-        "peak_memory_gib": _peak_memory_gib(trainer.args.device),
-        "peak_memory_kind": "gpu_reserved" if trainer.args.device.type == "cuda" else "process_rss",
-        "device": _device_name(trainer.args.device),
+        "peak_memory_kind": devices.peak_memory_kind(trainer.args.device),
+        "device": devices.name(trainer.args.device),
         "threads": torch.get_num_threads(),
         "attempts": work.starts(),
         "versions": {
@@ -487,17 +520,6 @@ def _facts(spec: Spec, work: WorkFolder, trainer: CellTrainer) -> dict[str, Any]
         "identity": dict(spec.identity),
         "provenance": spec.provenance,
     }
-
-
-def _peak_memory_gib(device: torch.device) -> float:
-    """Most memory of the main process: reserved on its GPU, or resident on a CPU."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_reserved(device) / GIB
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / GIB
-
-
-def _device_name(device: torch.device) -> str:
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
 
 
 if __name__ == "__main__":

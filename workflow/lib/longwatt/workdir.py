@@ -1,7 +1,8 @@
 """A cell's work folder: attempts, checkpoints that are whole or not there, and the best weights.
 
 The folder is no declared output of any rule, so Snakemake never deletes it; what a killed training needs to go
-on lives here.
+on lives here, and what a finished one gave, until its settings, code or data change: a Snakemake that died before
+it recorded the training deletes the outputs, and they are then put in place again.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import Any
 from longwatt.provenance import write_json
 
 COMPLETE = "complete.json"  # written last into a checkpoint; a folder without it is torn
+ANEW = "LONGWATT_TRAIN_ANEW"  # environment: what had completed is trained again, not put in place again
 KEPT_CHECKPOINTS = 2  # one to resume from, one before it should that be unreadable
 
 
@@ -26,7 +28,8 @@ class WorkFolder:
 
     Args:
         path: results/{study}/{cell}/work.
-        identity: settings, code and data digests; work of another identity is never resumed.
+        identity: digests of settings, code, data, tokenizer and starting weights; work of another identity is
+            never resumed.
     """
 
     def __init__(self, path: Path, identity: Mapping[str, str]) -> None:
@@ -35,6 +38,7 @@ class WorkFolder:
         self.checkpoints = path / "checkpoints"
         self.attempts_log = path / "attempts.jsonl"
         self.phases_log = path / "phases.jsonl"
+        self.result = path / "result"
 
     def begin(self) -> tuple[int, Path | None, str]:
         """Start an attempt: its number, the checkpoint to go on from, and a sentence that says which.
@@ -43,10 +47,11 @@ class WorkFolder:
         """
         reason = self._why_clean()
         if reason:
-            self._clear()
+            self.clear()
         self.checkpoints.mkdir(parents=True, exist_ok=True)
         write_json(self.path / "identity.json", self.identity)
-        checkpoint = self._last_complete()
+        self._drop_unusable_checkpoints()
+        checkpoint = self._last_usable()
         attempt = len(self.starts()) + 1
         step = checkpoint_step(checkpoint) if checkpoint else 0
         self._drop_later_weights(step)
@@ -72,8 +77,7 @@ class WorkFolder:
     def commit_checkpoint(self, written: Path, step: int, state: Mapping[str, Any]) -> None:
         """Make a written checkpoint durable, put it in place whole, and drop what it replaces."""
         write_json(written / COMPLETE, {"step": step, "state": state, "identity": self.identity})
-        for file in written.rglob("*"):
-            fsync(file)
+        fsync_tree(written)
         final = self.checkpoints / f"checkpoint-{step}"
         shutil.rmtree(final, ignore_errors=True)
         written.rename(final)
@@ -86,46 +90,63 @@ class WorkFolder:
         """Folder of the weights that were best at a step."""
         return self.path / f"best-{step}"
 
-    def finish(self, attempt: int) -> None:
-        """Record completion and free the disk; attempts and phase marks stay."""
+    def keep_best(self, written: Path, step: int) -> None:
+        """Make written weights durable and put them in place whole."""
+        fsync_tree(written)
+        shutil.rmtree(self.best(step), ignore_errors=True)
+        written.rename(self.best(step))
+        fsync(self.path)
+
+    def has_result(self) -> bool:
+        """Whether this very training has completed and what it gave is still here."""
+        return self.result.is_dir() and _read(self.path / "identity.json") == self.identity
+
+    def finish(self, attempt: int, result: Path) -> None:
+        """Put a written result in place whole, record completion and free the disk; attempts and marks stay."""
+        fsync_tree(result)
+        result.rename(self.result)
+        fsync(self.path)
         self.end(attempt, "completed")
         for folder in (self.checkpoints, self.path / "partial", *self._weights()):
             shutil.rmtree(folder, ignore_errors=True)
+
+    def clear(self) -> None:
+        """Remove all earlier work. The list of attempts goes last: while it is there, a torn removal is repeated."""
+        if self.result.exists():  # at once or not at all: half a result must not look like one
+            shutil.rmtree(self.path / "discarded", ignore_errors=True)
+            self.result.rename(self.path / "discarded")
+        for entry in sorted(self.path.iterdir(), key=lambda path: path == self.attempts_log):
+            if entry.is_dir() and not entry.name.startswith("predict-"):
+                shutil.rmtree(entry)
+            elif entry in (self.attempts_log, self.phases_log, self.path / "identity.json") or _is_failure(entry):
+                entry.unlink()
 
     def _why_clean(self) -> str:
         """Why earlier work cannot be continued; empty if it can, or if there is none."""
         lines = read_lines(self.attempts_log)
         if not lines:
             return ""
-        if lines[-1].get("status") == "completed":
-            return "the attempt before had completed"
         recorded = _read(self.path / "identity.json")
         differing = [key for key, value in self.identity.items() if recorded.get(key) != value]
         if differing:
             return f"earlier work was made with other {', '.join(differing)} and is not continued"
-        return ""
-
-    def _clear(self) -> None:
-        for entry in list(self.path.iterdir()):
-            if entry.name == "lock" or entry.suffix in (".spec", ".unfinished"):
-                continue
-            if entry.is_dir():
-                shutil.rmtree(entry)
-            else:
-                entry.unlink()
+        return "the attempt before had completed" if lines[-1].get("status") == "completed" else ""
 
     def _complete(self) -> list[Path]:
-        found = [path for path in self.checkpoints.glob("checkpoint-*") if _read(path / COMPLETE)]
-        return sorted(found, key=checkpoint_step)
+        """Whole checkpoints of this very training, oldest first."""
+        found = self.checkpoints.glob("checkpoint-*")
+        mine = [path for path in found if _read(path / COMPLETE).get("identity") == self.identity]
+        return sorted(mine, key=checkpoint_step)
 
-    def _last_complete(self) -> Path | None:
-        for path in reversed(self._complete()):
-            record = _read(path / COMPLETE)
-            best = record["state"].get("best_step")
-            # Its best weights must be there too, or the run could end with others than it should.
-            if record["identity"] == self.identity and (best is None or self.best(best).is_dir()):
-                return path
-        return None
+    def _drop_unusable_checkpoints(self) -> None:
+        """Torn ones, and those whose best weights are gone: the run could end with others than it should."""
+        for path in self.checkpoints.iterdir():
+            best = _read(path / COMPLETE).get("state", {}).get("best_step")
+            if path not in self._complete() or not (best is None or self.best(best).is_dir()):
+                shutil.rmtree(path)
+
+    def _last_usable(self) -> Path | None:
+        return next(reversed(self._complete()), None)
 
     def _weights(self) -> list[Path]:
         return [path for path in self.path.glob("best-*") if path.is_dir()]
@@ -174,6 +195,10 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
     return objects
 
 
+def _is_failure(path: Path) -> bool:
+    return path.name.startswith("failure-") and path.suffix == ".json"
+
+
 def fsync(path: Path) -> None:
     """Flush a file or folder to disk."""
     descriptor = os.open(path, os.O_RDONLY)
@@ -181,6 +206,12 @@ def fsync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def fsync_tree(folder: Path) -> None:
+    """Flush a folder and everything in it to disk."""
+    for path in [*folder.rglob("*"), folder]:
+        fsync(path)
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -1,0 +1,35 @@
+"""What a Snakemake command line asks of the jobs; the jobs themselves are seen in the workflow's tests."""
+
+import pytest
+
+from longwatt.stages import job_environment, reports_only
+
+
+@pytest.mark.parametrize(
+    ("line", "anew"),
+    [
+        ("--cores 2", False),
+        ("--cores 2 -R plot", False),
+        ("--cores 2 -R finetune plot", True),
+        ("--forcerun finetune", True),
+        ("-F", True),
+        ("--forceall --cores 2", True),
+        ("-f results/s/c/finetune/training.json", True),
+        ("results/s/c/finetune/training.json", False),
+    ],
+)
+def test_only_a_forced_training_is_made_anew(line, anew):
+    assert job_environment(line.split()) == ({"LONGWATT_TRAIN_ANEW": "1"} if anew else {})
+
+
+@pytest.mark.parametrize(
+    ("line", "only"),
+    [
+        ("--report r.html", True),
+        ("--report=r.html", True),
+        ("--report r.html --report-after-run", False),
+        ("-n", False),
+    ],
+)
+def test_a_report_that_runs_nothing_is_told_from_one_that_does(line, only):
+    assert reports_only(line.split()) == only
