@@ -169,7 +169,7 @@ def test_a_training_that_ends_after_its_snakemake_was_killed_is_not_made_again(u
     assert counts(project) == counts(undisturbed)
     assert "attempt 1 starts from the beginning" not in log
 
-    project.run("-R", "finetune", "--", TRAINED)
+    project.run(TRAINED, "-R", "finetune")
     assert "attempt 1 starts from the beginning" in (project.logs(64) / "finetune.log").read_text()
     assert weights(project) == weights(undisturbed)
 

@@ -111,7 +111,7 @@ def code_of(rule):
 
 def failure_of_energy(wildcards):
     """Where a failed reduction of one part leaves its record; parts must not share one."""
-    part = wildcards.part.replace("/", "-")
+    part = wildcards.part.replace(os.sep, "-")
     return f"{STAGES.results}/{wildcards.cell}/work/failure-energy-{part}.json"
 
 
