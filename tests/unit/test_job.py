@@ -5,12 +5,12 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
 from longwatt.job import _end, _started
+from tests.conftest import wait_for
 from tests.stand_in_gpus import STAND_IN
 
 WORKER = """
@@ -74,13 +74,6 @@ def start(tmp_path, monkeypatch):
     return run
 
 
-def wait_for(condition, seconds: float = 40) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
 def test_workers_see_their_lease_and_the_log_holds_everything(start, tmp_path):
     job = start(2)
     _, said = job.communicate()
@@ -123,10 +116,10 @@ def _command(pid: int) -> bool:
 
 def test_workers_die_with_a_killed_job_and_free_its_gpus(start, tmp_path):
     job = start(2, "wait")
-    wait_for(lambda: len(alive(tmp_path)) == 2)
+    wait_for(lambda: len(alive(tmp_path)) == 2, "two workers", 40)
     job.kill()
     job.wait()
-    wait_for(lambda: not alive(tmp_path), 10)
+    wait_for(lambda: not alive(tmp_path), "the workers to end", 10)
     again = start(2)
     assert again.wait() == 0, again.stderr.read()
     log = (tmp_path / "job.log").read_text()
@@ -135,7 +128,7 @@ def test_workers_die_with_a_killed_job_and_free_its_gpus(start, tmp_path):
 
 def test_an_orphan_that_still_runs_is_ended_by_the_next_attempt(start, tmp_path):
     orphan = start(0, "wait")
-    wait_for(lambda: len(alive(tmp_path)) == 1)
+    wait_for(lambda: len(alive(tmp_path)) == 1, "a worker", 40)
     assert start(0).wait() == 0
     assert orphan.wait(10) != 0
     assert "still runs; ending it" in (tmp_path / "job.log").read_text()
@@ -143,7 +136,7 @@ def test_an_orphan_that_still_runs_is_ended_by_the_next_attempt(start, tmp_path)
 
 def test_a_worker_that_is_killed_leaves_a_message(start, tmp_path):
     job = start(0, "wait")
-    wait_for(lambda: alive(tmp_path))
+    wait_for(lambda: alive(tmp_path), "a worker", 40)
     os.kill(alive(tmp_path)[0], 9)
     _, said = job.communicate()
     assert job.returncode == 1 and "a worker died without a message" in said
@@ -151,11 +144,11 @@ def test_a_worker_that_is_killed_leaves_a_message(start, tmp_path):
 
 def test_a_terminated_job_ends_its_workers(start, tmp_path):
     job = start(0, "wait")
-    wait_for(lambda: alive(tmp_path))
+    wait_for(lambda: alive(tmp_path), "a worker", 40)
     job.terminate()
     _, said = job.communicate()
     assert job.returncode != 0
-    wait_for(lambda: not alive(tmp_path), 10)
+    wait_for(lambda: not alive(tmp_path), "the workers to end", 10)
     assert "cell x: interrupted; the next run goes on" in said and "FAILED" not in said
     assert not (tmp_path / "work/failure.json").exists(), "to be asked to end is no failure"
 
@@ -163,7 +156,7 @@ def test_a_terminated_job_ends_its_workers(start, tmp_path):
 def test_an_interrupted_job_is_no_failed_one_and_ends_an_earlier_failure(start, tmp_path):
     assert start(0, "fail").wait() == 1
     job = start(0, "wait")
-    wait_for(lambda: alive(tmp_path))
+    wait_for(lambda: alive(tmp_path), "a worker", 40)
     assert not (tmp_path / "work/failure.json").exists(), "a new attempt has not failed"
     job.send_signal(signal.SIGINT)
     _, said = job.communicate()

@@ -5,10 +5,10 @@ import json
 
 import pytest
 
-from longwatt.datasets.records import download
 from longwatt.metrics import ScoringError, token_f1
 from longwatt.scoring import f1_ceiling, score
-from longwatt.tokenization import load_split, make_tokenizer, tokenize_dataset
+from longwatt.tokenization import load_split
+from tests.needle_data import make_needle_data
 
 OPTIONS = {"words_per_document": 40, "train": 20, "validation": 8, "test": 4, "answer_vocabulary": 4}
 SETTINGS = {
@@ -20,11 +20,7 @@ SETTINGS = {
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     path = tmp_path_factory.mktemp("data")
-    download({"source": "needle", "options": OPTIONS}, path, {})
-    settings = {"kind": "byte_level_bpe", "vocab_size": 900, "min_frequency": 1}
-    make_tokenizer(settings, path / "records.jsonl", path / "bpe")
-    tokenize_dataset(path / "records.jsonl", path / "bpe", path / "tokens", path / "tokenized.json", {})
-    return path
+    return make_needle_data(path, OPTIONS, {"vocab_size": 900, "min_frequency": 1})
 
 
 def run(data, out, predictions: dict[str, str], **settings) -> dict:

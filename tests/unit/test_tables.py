@@ -2,8 +2,9 @@
 
 import json
 
+from longwatt.provenance import sha256
 from longwatt.tables import readable, write_tables
-from tests.unit.test_figures import row, table
+from tests.unit.test_figures import as_file, row, table
 
 ROW = {"validation_s": 1.0, "train_samples_per_second": 32.0, "peak_memory_gib": 0.5, "steps": 8}
 
@@ -29,9 +30,10 @@ def test_a_setting_that_never_varies_is_left_out():
 
 
 def test_every_format_has_every_row(tmp_path):
-    write_tables(table(row(**ROW), row(**ROW, seq_len=999)), tmp_path, {}, {"rule": "tabulate"}, summary_sha256="d")
+    summary = as_file(tmp_path, row(**ROW), row(**ROW, seq_len=999))
+    write_tables(summary, tmp_path, {}, {"rule": "tabulate"})
     for name in ("summary.md", "summary.html", "summary.csv"):
         assert "999" in (tmp_path / name).read_text()
     assert len((tmp_path / "summary.md").read_text().splitlines()) == 4
     report = json.loads((tmp_path / "tables.json").read_text())
-    assert report == {"rows": 2, "summary_sha256": "d", "provenance": {"rule": "tabulate"}}
+    assert report == {"rows": 2, "summary_sha256": sha256(summary), "provenance": {"rule": "tabulate"}}

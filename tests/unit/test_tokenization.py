@@ -10,7 +10,6 @@ from tokenizers.pre_tokenizers import Whitespace
 from tokenizers.processors import TemplateProcessing
 from transformers import PreTrainedTokenizerFast
 
-from longwatt.datasets.records import download
 from longwatt.tokenization import (
     SpecialTokens,
     TokenizerError,
@@ -18,9 +17,9 @@ from longwatt.tokenization import (
     load_split,
     load_tokenizer,
     make_tokenizer,
-    tokenize_dataset,
     visible_evidence,
 )
+from tests.needle_data import make_needle_data
 
 OPTIONS = {"words_per_document": 60, "train": 40, "validation": 10, "test": 5}
 
@@ -29,11 +28,7 @@ OPTIONS = {"words_per_document": 60, "train": 40, "validation": 10, "test": 5}
 def folder(tmp_path_factory):
     """A needle set, a byte-level BPE trained on it, and its tokens."""
     path = tmp_path_factory.mktemp("tokens")
-    download({"source": "needle", "options": OPTIONS}, path, {})
-    settings = {"kind": "byte_level_bpe", "vocab_size": 700, "min_frequency": 2}
-    make_tokenizer(settings, path / "records.jsonl", path / "bpe")
-    tokenize_dataset(path / "records.jsonl", path / "bpe", path / "tokens", path / "tokenized.json", {})
-    return path
+    return make_needle_data(path, OPTIONS, {"vocab_size": 700, "min_frequency": 2})
 
 
 def t5_like() -> PreTrainedTokenizerFast:

@@ -13,7 +13,6 @@ from safetensors.torch import load_file
 
 from longwatt import inference, training
 from longwatt.cells import expand
-from longwatt.datasets.records import download
 from longwatt.energy.marks import intervals, read_marks
 from longwatt.energy.reduction import summarize
 from longwatt.models import load_family
@@ -22,9 +21,10 @@ from longwatt.models.family import Example
 from longwatt.pretrained import download_model
 from longwatt.settings import finetune_settings, predict_settings
 from longwatt.study import merge, read_study
-from longwatt.tokenization import load_tokenizer, make_tokenizer, tokenize_dataset
+from longwatt.tokenization import load_tokenizer
 from longwatt.worker import Spec
 from tests.conftest import ROOT, TINY_STUDY
+from tests.needle_data import make_needle_data
 
 IDENTITY = {"settings": "s", "code": "c", "data": "d"}
 
@@ -39,12 +39,8 @@ def study(tmp_path_factory) -> dict:
 @pytest.fixture(scope="module")
 def data(tmp_path_factory, study) -> Path:
     path = tmp_path_factory.mktemp("data")
-    entry = study["datasets"]["needle"]
-    download({"source": "needle", "options": entry["options"]}, path, {})
-    settings = {"min_frequency": 2, **study["tokenizers"]["bpe"]}
-    make_tokenizer(settings, path / "records.jsonl", path / "bpe")
-    tokenize_dataset(path / "records.jsonl", path / "bpe", path / "tokens", path / "tokenized.json", {})
-    return path
+    tokenizer = {"min_frequency": 2, **study["tokenizers"]["bpe"]}
+    return make_needle_data(path, study["datasets"]["needle"]["options"], tokenizer)
 
 
 def spec(study: dict, data: Path, out: Path, changes: dict | None = None, checkpoint: Path | None = None) -> Spec:

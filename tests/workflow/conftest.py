@@ -8,7 +8,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -72,11 +71,17 @@ class Project:
         assert (done.returncode == 0) == ok, done.stdout[-6000:]
         return done.stdout
 
-    def start(self, *arguments: str) -> subprocess.Popen[str]:
-        """Start Snakemake in the background, its output in run.log."""
+    def start(self) -> subprocess.Popen[str]:
+        """Start Snakemake in the background, as the head of a group of processes, its output in run.log."""
         with (self.path / "run.log").open("a") as log:
             return subprocess.Popen(
-                self.command(*arguments), cwd=self.path, env=self.environment(), stdout=log, stderr=log, text=True
+                self.command(),
+                cwd=self.path,
+                env=self.environment(),
+                stdout=log,
+                stderr=log,
+                text=True,
+                start_new_session=True,
             )
 
     def would_run(self, *arguments: str) -> dict[str, int]:
@@ -94,14 +99,6 @@ class Project:
 
     def logs(self, length: int) -> Path:
         return self.path / "logs" / "tiny" / f"needle/led/{length}/cpu/generated/seed1"
-
-
-def wait_for(condition, what: str, seconds: float = 60) -> None:
-    """Wait until a condition holds."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"waited {seconds} s in vain for {what}"
-        time.sleep(0.05)
 
 
 def processes_of(text: str) -> list[int]:

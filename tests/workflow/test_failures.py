@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import TINY_STUDY
-from tests.workflow.conftest import Project, kill, processes_of, wait_for
+from tests.conftest import TINY_STUDY, wait_for
+from tests.workflow.conftest import Project, kill, processes_of
 
 # Lengths beyond the model's 128 positions make one cell fail; all others are fine.
 ONE_BAD_CELL = TINY_STUDY.replace("seq_lens: [32, 64]", "seq_lens: [32, 256]")
@@ -95,12 +95,21 @@ def checkpoints(project: Project) -> list:
     return list((project.cell(64) / "work/checkpoints").glob("checkpoint-*/complete.json"))
 
 
-def test_a_killed_training_goes_on_to_the_same_end(undisturbed, tmp_path):
-    project = Project.create(tmp_path / "project", SLOW)
+def start_to_a_checkpoint(project: Project) -> subprocess.Popen[str]:
     running = project.start()
     wait_for(lambda: checkpoints(project), "a checkpoint")
+    return running
+
+
+def training_processes(project: Project) -> list[int]:
+    return [pid for pid in processes_of("longwatt.training") if _works_in(pid, project)]
+
+
+def test_a_killed_training_goes_on_to_the_same_end(undisturbed, tmp_path):
+    project = Project.create(tmp_path / "project", SLOW)
+    running = start_to_a_checkpoint(project)
     time.sleep(0.2)
-    workers = [pid for pid in processes_of("longwatt.training") if _works_in(pid, project)]
+    workers = training_processes(project)
     assert workers
     kill(workers)
     assert running.wait(60) != 0
@@ -116,8 +125,7 @@ def test_a_killed_training_goes_on_to_the_same_end(undisturbed, tmp_path):
 
 def test_a_killed_snakemake_is_followed_by_the_same_end(undisturbed, tmp_path):
     project = Project.create(tmp_path / "project", SLOW)
-    running = project.start()
-    wait_for(lambda: checkpoints(project), "a checkpoint")
+    running = start_to_a_checkpoint(project)
     running.kill()
     running.wait()
     # The training outlives its Snakemake; the next run ends it and goes on from its last checkpoint.
@@ -128,24 +136,15 @@ def test_a_killed_snakemake_is_followed_by_the_same_end(undisturbed, tmp_path):
     assert "attempt 2 resumes at step" in log and _attempts(project) == 2
     assert metrics(project) == metrics(undisturbed)
     assert weights(project) == weights(undisturbed)
-    assert not [pid for pid in processes_of("longwatt.training") if _works_in(pid, project)]
+    assert not training_processes(project)
 
 
 def test_an_interrupt_leaves_what_the_next_run_needs(undisturbed, tmp_path):
     project = Project.create(tmp_path / "project", SLOW)
-    with (project.path / "run.log").open("w") as log:
-        running = subprocess.Popen(
-            project.command(),
-            cwd=project.path,
-            env=project.environment(),
-            stdout=log,
-            stderr=log,
-            start_new_session=True,  # a terminal's Ctrl-C reaches the whole group
-        )
-    wait_for(lambda: checkpoints(project), "a checkpoint")
-    os.killpg(running.pid, signal.SIGINT)
+    running = start_to_a_checkpoint(project)
+    os.killpg(running.pid, signal.SIGINT)  # a terminal's Ctrl-C reaches the whole group
     running.wait(60)
-    wait_for(lambda: not [p for p in processes_of("longwatt.training") if _works_in(p, project)], "workers to end")
+    wait_for(lambda: not training_processes(project), "workers to end")
     assert "FAILED" not in (project.path / "run.log").read_text()
     assert "1 interrupted" in project.run("partial")
     project.run(TRAINED)
@@ -155,12 +154,11 @@ def test_an_interrupt_leaves_what_the_next_run_needs(undisturbed, tmp_path):
 
 def test_a_training_that_ends_after_its_snakemake_was_killed_is_not_made_again(undisturbed, tmp_path):
     project = Project.create(tmp_path / "project", SLOW)
-    running = project.start()
-    wait_for(lambda: checkpoints(project), "a checkpoint")
+    running = start_to_a_checkpoint(project)
     running.kill()
     running.wait()
     wait_for(lambda: (project.cell(64) / "finetune/training.json").exists(), "the orphan to complete", 120)
-    wait_for(lambda: not [p for p in processes_of("longwatt.training") if _works_in(p, project)], "it to end")
+    wait_for(lambda: not training_processes(project), "it to end")
     project.run("--unlock")
     project.run(TRAINED)
     log = (project.logs(64) / "finetune.log").read_text()
@@ -176,9 +174,8 @@ def test_a_training_that_ends_after_its_snakemake_was_killed_is_not_made_again(u
 
 def test_changed_settings_never_go_on_from_old_work(tmp_path):
     project = Project.create(tmp_path / "project", SLOW)
-    running = project.start()
-    wait_for(lambda: checkpoints(project), "a checkpoint")
-    kill([pid for pid in processes_of("longwatt.training") if _works_in(pid, project)])
+    running = start_to_a_checkpoint(project)
+    kill(training_processes(project))
     running.wait(60)
     project.edit("studies/tiny.yaml", "max_steps: 60", "max_steps: 4")
     project.run(TRAINED)

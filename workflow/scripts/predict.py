@@ -1,7 +1,7 @@
 """Predict with one cell's best weights at one inference point."""
 
 from longwatt import job
-from longwatt.provenance import stamp, work_identity
+from longwatt.provenance import stamp
 
 if __name__ == "__main__":
     with job.logged(snakemake.log[0], snakemake.params.failure):
@@ -11,12 +11,7 @@ if __name__ == "__main__":
             spec={
                 "settings": snakemake.params.settings,
                 "paths": {**snakemake.input, **snakemake.output},
-                "identity": work_identity(
-                    made_by,
-                    snakemake.input.tokenized,
-                    snakemake.input.tokenizer,
-                    snakemake.input.get("checkpoint"),
-                ),
+                "identity": {},
                 "provenance": made_by,
             },
             count=snakemake.params.settings["budget"]["gpus"],

@@ -20,6 +20,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from longwatt.provenance import sha256, write_json
+from longwatt.summary import read_summary
 
 SCORE_TITLES = {
     "f1": "F1",
@@ -66,25 +67,24 @@ COSTS = {
 }
 
 
-def plot_all(
-    summary: pd.DataFrame, folder: Path, titles: Mapping[str, str], provenance: Any, *, summary_sha256: str
-) -> None:
+def plot_all(summary: Path, folder: Path, titles: Mapping[str, str], provenance: Any) -> None:
     """Draw every figure as SVG and PNG into `folder`, and `figures.json` with their digests.
 
     Args:
-        summary: with the columns `longwatt.summary.COLUMNS`.
+        summary: a summary.csv; its digest is recorded, so that a report can tell whether it shows what this made.
         folder: made if it is not there.
         titles: how datasets and models are called.
         provenance: the stamp of figures.json.
-        summary_sha256: digest of the summary's file, so that a report can tell whether these figures are its.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    digests = {}
+    digests, table = {}, read_summary(summary)
     for name, cost in COSTS.items():
-        figure = accuracy_against(summary, cost, titles)
+        figure = accuracy_against(table, cost, titles)
         for path in _save(figure, folder / name):
             digests[path.name] = sha256(path)
-    write_json(folder / "figures.json", {"sha256": digests, "summary_sha256": summary_sha256, "provenance": provenance})
+    write_json(
+        folder / "figures.json", {"sha256": digests, "summary_sha256": sha256(summary), "provenance": provenance}
+    )
 
 
 def accuracy_against(summary: pd.DataFrame, cost: Cost, titles: Mapping[str, str]) -> Figure:

@@ -34,6 +34,8 @@ from types import TracebackType
 from typing import Any
 from urllib.parse import quote
 
+from longwatt.locks import try_lock
+
 GIB = 2**30
 POLL_S = 0.1
 GRACE_S = 0.5  # others shut a gate or look at a lock for milliseconds; that alone is no reason to give up
@@ -418,12 +420,9 @@ def _try_lock(path: Path) -> int | None:
 
 def _locked(descriptor: int, kind: int) -> bool:
     try:
-        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
+        return try_lock(descriptor, kind)
     except OSError as error:  # some network file systems have no flock
         raise GpuError(f"no lock on this file system ({error}); set {FOLDER_VARIABLE} to a local directory") from error
-    return True
 
 
 def _is_still(path: Path, descriptor: int) -> bool:

@@ -15,7 +15,6 @@ import torch
 
 from longwatt import devices, distributed
 from longwatt.decoding import BatchResult, Predictor
-from longwatt.devices import synchronize
 from longwatt.energy.phases import PhaseLog
 from longwatt.examples import Examples, batches
 from longwatt.models import load_family
@@ -48,7 +47,7 @@ def infer(spec: Spec) -> None:
     if phases:
         phases.mark("generate", 0)
     results = list(_measured(predictor, examples, mine))
-    synchronize(predictor.device)
+    devices.synchronize(predictor.device)
     parts = distributed.gather([(number, asdict(result)) for number, result in results])
     if phases:
         phases.close(len(groups))

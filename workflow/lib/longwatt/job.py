@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import signal
@@ -16,8 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from longwatt import gpus
+from longwatt.locks import try_lock
 from longwatt.progress import LABEL, TERMINAL, say
-from longwatt.provenance import write_json
+from longwatt.provenance import read_object, write_json
 from longwatt.worker import die_with_parent
 
 # A job never fetches: what it needs was downloaded by a rule of its own.
@@ -35,8 +35,11 @@ class JobError(RuntimeError):
     """A job's workers failed; the message is theirs."""
 
 
-class Interrupted(JobError):
-    """A job was asked to end; that is no failure of its cell."""
+class Terminated(RuntimeError):
+    """A job was asked to end by SIGTERM."""
+
+
+INTERRUPTIONS = (KeyboardInterrupt, Terminated)  # no failures of the cell
 
 
 @contextlib.contextmanager
@@ -99,6 +102,7 @@ def run_workers(
 
     Raises:
         JobError: a worker failed.
+        Terminated: they were asked to end.
         longwatt.gpus.GpuError: the GPUs cannot be had.
     """
     folder = Path(work)
@@ -130,7 +134,7 @@ def _run(command: list[str], environment: Mapping[str, str]) -> int:
     """Run a command, pass SIGTERM on to it, and wait for its end.
 
     Raises:
-        Interrupted: the command failed after a SIGTERM.
+        Terminated: the command failed after a SIGTERM.
     """
     asked: list[int] = []
     with subprocess.Popen(command, env=environment, preexec_fn=die_with_parent) as process:
@@ -145,14 +149,13 @@ def _run(command: list[str], environment: Mapping[str, str]) -> int:
         finally:
             signal.signal(signal.SIGTERM, before)
     if status != 0 and asked:
-        raise Interrupted("ended by SIGTERM")
+        raise Terminated("ended by SIGTERM")
     return status
 
 
 def _worker_message(error: Path, status: int) -> str:
-    try:
-        said = json.loads(error.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    said = read_object(error)
+    if not said:
         how = f"signal {-status}" if status < 0 else f"exit status {status}"
         return f"a worker died without a message ({how}); was it killed, or out of memory?"
     return f"{said['type']}: {said['message']}"
@@ -162,7 +165,7 @@ def _worker_message(error: Path, status: int) -> str:
 def _exclusive(path: Path) -> Iterator[None]:
     """Hold the lock of a work folder; an orphan of a killed run that still holds it is ended first."""
     with path.open("a+", encoding="utf-8") as stream:
-        if not _try_lock(stream):
+        if not try_lock(stream):
             _end_holder(stream)
         stream.seek(0)
         stream.truncate()
@@ -172,21 +175,13 @@ def _exclusive(path: Path) -> Iterator[None]:
         yield
 
 
-def _try_lock(stream: Any) -> bool:
-    try:
-        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
 def _end_holder(stream: Any) -> None:
     """End the job that outlived its Snakemake: it holds the lock, so it is alive and it is ours.
 
     Its work is not lost: this attempt goes on from its last checkpoint.
     """
     deadline = time.monotonic() + TAKEOVER_WAIT_S
-    while not _try_lock(stream):
+    while not try_lock(stream):
         holder = _holder(stream)
         if holder and holder["host"] != os.uname().nodename:
             raise JobError(
@@ -232,19 +227,14 @@ def _started(pid: int) -> int | None:
     return int(fields.rpartition(")")[2].split()[19])
 
 
-def _message(error: BaseException) -> str:
-    if isinstance(error, (KeyboardInterrupt, Interrupted)):
-        return "interrupted; the next run goes on from the last checkpoint"
-    return str(error) if isinstance(error, JobError) else f"{type(error).__name__}: {error}"
-
-
 def _report_failure(error: BaseException, log: str, failure: str | None, terminal: int) -> None:
-    message = _message(error)
-    label, failed = os.environ[LABEL], not isinstance(error, (KeyboardInterrupt, Interrupted))
-    line = f"{label}: FAILED: {message}\n{label}: see {log}\n" if failed else f"{label}: {message}\n"
-    with contextlib.suppress(OSError):
-        os.write(terminal, line.encode())
-    if failure is not None and failed:
+    label = os.environ[LABEL]
+    if isinstance(error, INTERRUPTIONS):
+        _tell(terminal, f"{label}: interrupted; the next run goes on from the last checkpoint\n")
+        return
+    message = str(error) if isinstance(error, JobError) else f"{type(error).__name__}: {error}"
+    _tell(terminal, f"{label}: FAILED: {message}\n{label}: see {log}\n")
+    if failure is not None:
         record = {
             "message": message,
             "log": log,
@@ -253,3 +243,8 @@ def _report_failure(error: BaseException, log: str, failure: str | None, termina
         }
         with contextlib.suppress(OSError):
             write_json(failure, record)
+
+
+def _tell(terminal: int, text: str) -> None:
+    with contextlib.suppress(OSError):  # it may be closed by now
+        os.write(terminal, text.encode())

@@ -8,7 +8,6 @@ from typing import Any
 
 from longwatt.figures import plot_all
 from longwatt.progress import say
-from longwatt.provenance import sha256
 from longwatt.status import STATES, Stamps, cell_states, up_to_date
 from longwatt.summary import summarize
 from longwatt.tables import write_tables
@@ -32,9 +31,8 @@ def write_partial(results: Path, settings: Mapping[str, Any], stamps: Stamps, pr
     if not done:
         say("nothing is finished yet, so there is no summary")
         return
-    summary = summarize(results, done)
-    summary.to_csv(folder / "summary.csv", index=False, na_rep="NA")
-    digest = sha256(folder / "summary.csv")
-    write_tables(summary, folder / "tables", settings["titles"], provenance, summary_sha256=digest)
-    plot_all(summary, folder / "figures", settings["titles"], provenance, summary_sha256=digest)
+    summary = folder / "summary.csv"
+    summarize(results, done).to_csv(summary, index=False, na_rep="NA")
+    write_tables(summary, folder / "tables", settings["titles"], provenance)
+    plot_all(summary, folder / "figures", settings["titles"], provenance)
     say(f"summary and figures of {len(done)} rows are in {folder}")

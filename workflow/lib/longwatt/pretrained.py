@@ -19,10 +19,10 @@ def download_model(settings: Mapping[str, Any], folder: Path, provenance: Mappin
         ModelError: no configuration, or no safetensors (a pickled checkpoint can run code when loaded).
     """
     source = Path(settings["path"]).expanduser()
-    weights = sorted(source.glob("*.safetensors"))
+    files = checkpoint_files(source)
     if not (source / "config.json").is_file():
         raise ModelError(f"{source} is no checkpoint folder: it has no config.json")
-    if not weights:
+    if not any(file.suffix == ".safetensors" for file in files):
         raise ModelError(
             f"{source} has no *.safetensors file; pickled weights are not loaded. Convert them once with "
             "model.save_pretrained(folder, safe_serialization=True)"
@@ -31,10 +31,15 @@ def download_model(settings: Mapping[str, Any], folder: Path, provenance: Mappin
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     digests = {}
-    for file in [*weights, *sorted(source.glob("*.json"))]:
+    for file in files:
         _copy(file, folder / file.name)
         digests[file.name] = sha256(folder / file.name)
     write_json(folder / "model.json", {"sha256": digests, "provenance": provenance})
+
+
+def checkpoint_files(folder: Path) -> list[Path]:
+    """The files of a checkpoint folder that are taken; none where there is no such folder."""
+    return [path for kind in ("*.safetensors", "*.json") for path in sorted(folder.glob(kind))]
 
 
 def _copy(source: Path, target: Path) -> None:

@@ -126,19 +126,19 @@ def _contents(report: str) -> str:
 
 def read_stamp(artefact: Path) -> dict[str, Any] | None:
     """The provenance block of a JSON artefact; None when there is none to be read."""
-    try:
-        block = json.loads(artefact.read_text(encoding="utf-8")).get("provenance")
-    except (OSError, ValueError, AttributeError):
-        return None
+    block = read_object(artefact).get("provenance")
     return block if isinstance(block, dict) else None
 
 
 def agrees(artefact: Path, settings: Mapping[str, Any], codes: Collection[str]) -> bool:
     """Whether an artefact says it was made with these settings by one of these codes."""
-    block = read_stamp(artefact)
-    if block is None:
-        return False
-    return block.get("settings_digest") == digest(settings) and block.get("code_digest") in codes
+    return carries(artefact, digest(settings), codes)
+
+
+def carries(artefact: Path, settings_digest: str, codes: Collection[str]) -> bool:
+    """Whether an artefact's stamp holds this digest of settings and one of these codes."""
+    block = read_stamp(artefact) or {}
+    return block.get("settings_digest") == settings_digest and block.get("code_digest") in codes
 
 
 def recorded_paths(metadata: Path) -> set[str]:
@@ -156,6 +156,26 @@ def recorded_paths(metadata: Path) -> set[str]:
             except ValueError:
                 continue
     return paths
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """A JSON object; an empty one where the file is missing, torn or holds something else."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def json_lines(text: str) -> list[dict[str, Any]]:
+    """The objects of JSON lines; a torn line (its writer was killed) is left out."""
+    objects = []
+    for line in text.splitlines():
+        try:
+            objects.append(json.loads(line))
+        except ValueError:
+            continue
+    return objects
 
 
 def write_json(path: Path | str, value: Any) -> None:

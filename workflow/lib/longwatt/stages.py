@@ -9,8 +9,10 @@ from typing import Any
 
 from longwatt import datasets, models, settings
 from longwatt.cells import Cell, expand
+from longwatt.pretrained import checkpoint_files
 from longwatt.provenance import Stage
 from longwatt.study import StudyError, check_name, validate
+from longwatt.workdir import ANEW
 
 # Names of the figures; drawn by longwatt.figures, which must not be imported at parse time.
 FIGURES = (
@@ -83,7 +85,7 @@ class Stages:
     def model_files(self, key: str) -> list[str]:
         """The checkpoint files that download_model copies; none where the folder is not there, which it then says."""
         folder = Path(self.study["models"][self.models[key]]["path"]).expanduser()
-        return sorted(str(path) for kind in ("*.safetensors", "*.json") for path in folder.glob(kind))
+        return sorted(map(str, checkpoint_files(folder)))
 
     def tokenizer_files(self, key: str) -> list[str]:
         """The file of a checkpoint's own tokenizer, where it is there."""
@@ -275,7 +277,7 @@ def job_environment(arguments: Sequence[str]) -> dict[str, str]:
     """
     everything = {"-F", "--forceall", "-f", "--force"}.intersection(arguments)
     named = {"-R", "--forcerun"}.intersection(arguments) and any("finetune" in a for a in arguments)
-    return {"LONGWATT_TRAIN_ANEW": "1"} if everything or named else {}
+    return {ANEW: "1"} if everything or named else {}
 
 
 def check_report(stages: Stages) -> None:

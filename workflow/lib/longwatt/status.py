@@ -10,7 +10,8 @@ from typing import Any
 
 import pandas as pd
 
-from longwatt.provenance import read_stamp
+from longwatt.locks import try_lock
+from longwatt.provenance import carries
 from longwatt.summary import artefacts
 from longwatt.workdir import read_lines
 
@@ -22,7 +23,8 @@ Stamps = Mapping[str, Sequence[str]]
 
 def up_to_date(results: Path, row: Mapping[str, Any], stamps: Stamps) -> bool:
     """Whether all artefacts of a row exist and were made by the settings and code in force."""
-    return all(_agrees(path, stamps[str(path)]) for path in artefacts(results, row).values())
+    expected = {path: stamps[str(path)] for path in artefacts(results, row).values()}
+    return all(carries(path, settings, [code]) for path, (settings, code) in expected.items())
 
 
 def cell_states(results: Path, rows: Sequence[Mapping[str, Any]], stamps: Stamps) -> pd.DataFrame:
@@ -56,18 +58,9 @@ def _unfinished(results: Path, cell: str, points: Sequence[Mapping[str, Any]]) -
     return "trained" if attempts[-1].get("status") == "completed" else "interrupted"
 
 
-def _agrees(path: Path, expected: Sequence[str]) -> bool:
-    block = read_stamp(path) or {}
-    return [block.get("settings_digest"), block.get("code_digest")] == list(expected)
-
-
 def _held(lock: Path) -> bool:
     """Whether a live job holds a cell's lock; the kernel frees it when the job dies."""
     if not lock.exists():
         return False
     with lock.open(encoding="utf-8") as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-    return False
+        return not try_lock(stream, fcntl.LOCK_SH)

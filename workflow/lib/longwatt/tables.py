@@ -8,7 +8,8 @@ from typing import Any
 
 import pandas as pd
 
-from longwatt.provenance import write_json
+from longwatt.provenance import sha256, write_json
+from longwatt.summary import read_summary
 
 NA = "NA"
 STYLE = (
@@ -30,25 +31,24 @@ def readable(summary: pd.DataFrame, titles: Mapping[str, str]) -> pd.DataFrame:
     return table.drop(columns=alike)
 
 
-def write_tables(
-    summary: pd.DataFrame, folder: Path, titles: Mapping[str, str], provenance: Any, *, summary_sha256: str
-) -> None:
+def write_tables(summary: Path, folder: Path, titles: Mapping[str, str], provenance: Any) -> None:
     """Write `summary.md`, `summary.html`, `summary.csv` and `tables.json` into `folder`.
 
     Args:
-        summary: with the columns `longwatt.summary.COLUMNS`.
+        summary: a summary.csv; its digest is recorded, so that a report can tell whether it shows what this made.
         folder: made if it is not there.
         titles: how datasets and models are called.
         provenance: the stamp of tables.json.
-        summary_sha256: digest of the summary's file, so that a report can tell whether these tables are its.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    table = readable(summary, titles)
+    table = readable(read_summary(summary), titles)
     page = f"<!doctype html><meta charset='utf-8'><title>Summary</title><style>{STYLE}</style>"
     (folder / "summary.html").write_text(page + table.to_html(index=False, border=0), encoding="utf-8")
     (folder / "summary.md").write_text(_markdown(table), encoding="utf-8")
     table.to_csv(folder / "summary.csv", index=False)
-    write_json(folder / "tables.json", {"rows": len(table), "summary_sha256": summary_sha256, "provenance": provenance})
+    write_json(
+        folder / "tables.json", {"rows": len(table), "summary_sha256": sha256(summary), "provenance": provenance}
+    )
 
 
 def _row(row: Mapping[str, Any], titles: Mapping[str, str]) -> dict[str, str]:

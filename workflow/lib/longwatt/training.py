@@ -31,7 +31,6 @@ from transformers import (
 
 from longwatt import devices, distributed, metrics
 from longwatt.decoding import Predictor
-from longwatt.devices import synchronize
 from longwatt.energy import marks
 from longwatt.energy.phases import PhaseLog
 from longwatt.examples import Examples, batches
@@ -102,7 +101,7 @@ class Stopwatch:
 
     def tick(self) -> None:
         """Bring the ledger up to now."""
-        synchronize(self.device)
+        devices.synchronize(self.device)
         now = time.perf_counter()
         if self.phase is not None:
             field = f"{self.phase}_s"
@@ -453,8 +452,8 @@ def _result(spec: Spec, work: WorkFolder, trainer: CellTrainer) -> Path:
     folder = work.path / "result.part"
     shutil.rmtree(folder, ignore_errors=True)
     # Linked, not moved: should this be killed half-way, the work folder is still whole.
-    shutil.copytree(work.best(trainer.ledger.best_step), folder / "model", copy_function=_link)
-    trainer.validator.predictor.tokenizer.save_pretrained(folder / "model")
+    shutil.copytree(work.best(trainer.ledger.best_step), folder / OUTPUTS["model"], copy_function=_link)
+    trainer.validator.predictor.tokenizer.save_pretrained(folder / OUTPUTS["model"])
     _write_history(folder / OUTPUTS["history"], trainer.state.log_history)
     shutil.copyfile(work.phases_log, folder / OUTPUTS["phases"])
     write_json(folder / OUTPUTS["training"], _facts(spec, work, trainer))

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from longwatt.provenance import write_json
+from longwatt.provenance import json_lines, read_object, write_json
 
 COMPLETE = "complete.json"  # written last into a checkpoint; a folder without it is torn
 ANEW = "LONGWATT_TRAIN_ANEW"  # environment: what had completed is trained again, not put in place again
@@ -50,7 +50,6 @@ class WorkFolder:
             self.clear()
         self.checkpoints.mkdir(parents=True, exist_ok=True)
         write_json(self.path / "identity.json", self.identity)
-        self._drop_unusable_checkpoints()
         checkpoint = self._last_usable()
         attempt = len(self.starts()) + 1
         step = checkpoint_step(checkpoint) if checkpoint else 0
@@ -99,7 +98,7 @@ class WorkFolder:
 
     def has_result(self) -> bool:
         """Whether this very training has completed and what it gave is still here."""
-        return self.result.is_dir() and _read(self.path / "identity.json") == self.identity
+        return self.result.is_dir() and read_object(self.path / "identity.json") == self.identity
 
     def finish(self, attempt: int, result: Path) -> None:
         """Put a written result in place whole, record completion and free the disk; attempts and marks stay."""
@@ -126,7 +125,7 @@ class WorkFolder:
         lines = read_lines(self.attempts_log)
         if not lines:
             return ""
-        recorded = _read(self.path / "identity.json")
+        recorded = read_object(self.path / "identity.json")
         differing = [key for key, value in self.identity.items() if recorded.get(key) != value]
         if differing:
             return f"earlier work was made with other {', '.join(differing)} and is not continued"
@@ -135,18 +134,20 @@ class WorkFolder:
     def _complete(self) -> list[Path]:
         """Whole checkpoints of this very training, oldest first."""
         found = self.checkpoints.glob("checkpoint-*")
-        mine = [path for path in found if _read(path / COMPLETE).get("identity") == self.identity]
+        mine = [path for path in found if read_object(path / COMPLETE).get("identity") == self.identity]
         return sorted(mine, key=checkpoint_step)
 
-    def _drop_unusable_checkpoints(self) -> None:
-        """Torn ones, and those whose best weights are gone: the run could end with others than it should."""
-        for path in self.checkpoints.iterdir():
-            best = _read(path / COMPLETE).get("state", {}).get("best_step")
-            if path not in self._complete() or not (best is None or self.best(best).is_dir()):
-                shutil.rmtree(path)
-
     def _last_usable(self) -> Path | None:
-        return next(reversed(self._complete()), None)
+        """The checkpoint to go on from; torn ones, and those of which the best weights are gone, are removed."""
+        usable = [path for path in self._complete() if self._has_best_weights(path)]
+        for path in set(self.checkpoints.iterdir()).difference(usable):
+            shutil.rmtree(path)
+        return usable[-1] if usable else None
+
+    def _has_best_weights(self, checkpoint: Path) -> bool:
+        """Without them the run could end with other weights than it should."""
+        best = checkpoint_state(checkpoint).get("best_step")
+        return best is None or self.best(best).is_dir()
 
     def _weights(self) -> list[Path]:
         return [path for path in self.path.glob("best-*") if path.is_dir()]
@@ -158,7 +159,7 @@ class WorkFolder:
                 shutil.rmtree(path)
 
     def _drop_unreferenced_weights(self) -> None:
-        wanted = {_read(path / COMPLETE)["state"].get("best_step") for path in self._complete()}
+        wanted = {checkpoint_state(path).get("best_step") for path in self._complete()}
         for path in self._weights():
             if path not in {self.best(step) for step in wanted if step is not None}:
                 shutil.rmtree(path)
@@ -178,21 +179,13 @@ def checkpoint_step(checkpoint: Path) -> int:
 
 def checkpoint_state(checkpoint: Path) -> dict[str, Any]:
     """What the engine stored in a complete checkpoint beside the library's files."""
-    state: dict[str, Any] = _read(checkpoint / COMPLETE)["state"]
+    state: dict[str, Any] = read_object(checkpoint / COMPLETE)["state"]
     return state
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
     """Objects of a JSON-lines file; a torn line is left out, a missing file has none."""
-    if not path.exists():
-        return []
-    objects = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        try:
-            objects.append(json.loads(line))
-        except ValueError:
-            continue
-    return objects
+    return json_lines(path.read_text(encoding="utf-8")) if path.exists() else []
 
 
 def _is_failure(path: Path) -> bool:
@@ -212,11 +205,3 @@ def fsync_tree(folder: Path) -> None:
     """Flush a folder and everything in it to disk."""
     for path in [*folder.rglob("*"), folder]:
         fsync(path)
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return value if isinstance(value, dict) else {}

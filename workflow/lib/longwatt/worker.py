@@ -31,7 +31,7 @@ class Spec:
     Attributes:
         settings: the stage's narrow settings.
         paths: where inputs, outputs and the work folder are.
-        identity: digests that must agree for earlier work to be continued.
+        identity: digests that must agree for earlier work to be continued; empty where none ever is.
         provenance: the stamp that the stage's artefact carries.
         error: where to write what went wrong.
     """

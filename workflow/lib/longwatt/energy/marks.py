@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import itertools
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from longwatt.provenance import json_lines
 
 # What the paper counts as training: everything between the first step and the last validation.
 TRAINING_PHASES = ("train", "validation", "checkpoint")
@@ -31,13 +32,7 @@ class Interval:
 
 def read_marks(path: Path) -> list[dict[str, Any]]:
     """Marks of a phase log in order; a torn last line (the job was killed) is left out."""
-    marks = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        try:
-            marks.append(json.loads(line))
-        except ValueError:
-            continue
-    return marks
+    return json_lines(path.read_text(encoding="utf-8"))
 
 
 def intervals(marks: Sequence[Mapping[str, Any]]) -> list[Interval]:

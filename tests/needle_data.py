@@ -1,0 +1,18 @@
+"""A small generated dataset, its tokenizer and its tokens, for tests that need real ones."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from longwatt.datasets.records import download
+from longwatt.tokenization import make_tokenizer, tokenize_dataset
+
+
+def make_needle_data(path: Path, options: Mapping[str, Any], tokenizer: Mapping[str, Any]) -> Path:
+    """Into `path`: records.jsonl and dataset.json, bpe/, tokens/ and tokenized.json."""
+    download({"source": "needle", "options": options}, path, {})
+    make_tokenizer({"kind": "byte_level_bpe", **tokenizer}, path / "records.jsonl", path / "bpe")
+    tokenize_dataset(path / "records.jsonl", path / "bpe", path / "tokens", path / "tokenized.json", {})
+    return path
