@@ -1,13 +1,15 @@
 """Figures say what they show."""
 
+from itertools import pairwise
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
 
-from longwatt.figures import COSTS, accuracy_against, plot_all, points
-from longwatt.stages import FIGURES
+from longwatt.figures import COSTS, accuracy_against, plot_all, points, styles_of
+from longwatt.points import with_series
+from longwatt.stages import FIGURES, TABLES
 from longwatt.summary import COLUMNS
 
 
@@ -43,8 +45,10 @@ def words(figure) -> str:
 TIME, ENERGY = COSTS["accuracy_vs_training_time"], COSTS["accuracy_vs_training_energy"]
 
 
-def test_the_workflow_declares_the_figures_that_are_drawn():
-    assert tuple(COSTS) == FIGURES
+def test_the_workflow_declares_the_figures_that_are_drawn(root):
+    assert tuple(COSTS) == tuple(FIGURES)
+    for name in (*FIGURES, *TABLES):
+        assert (root / f"workflow/report/{name}.rst").exists(), name
 
 
 def test_lengths_stand_at_the_points_and_random_weights_are_named():
@@ -101,3 +105,77 @@ def test_equal_tables_give_equal_files(tmp_path):
         plot_all(summary, tmp_path / name, {}, {})
     for file in (tmp_path / "a").iterdir():
         assert file.read_bytes() == (tmp_path / "b" / file.name).read_bytes(), file.name
+
+
+def lines(figure) -> list:
+    """Drawn lines of at least two points that are no reference lines."""
+    found = [line for axis in figure.axes for line in axis.lines if len(line.get_xdata()) > 1]
+    plt.close(figure)
+    return [line for line in found if line.get_linestyle() == "-"]
+
+
+def test_two_regimes_of_a_model_are_never_on_one_line():
+    regimes = {
+        64: "full attention",
+        128: "full attention",
+        256: "block-sparse attention",
+        512: "block-sparse attention",
+    }
+    rows = [row(seq_len=n, train_runtime_s=float(n), attention_regime=regime) for n, regime in regimes.items()]
+    drawn = lines(accuracy_against(table(*rows), TIME, {}))
+    assert sorted(tuple(line.get_xdata()) for line in drawn) == [(64, 128), (256, 512)]
+    said = words(accuracy_against(table(*rows), TIME, {"led": "BigBird"}))
+    assert "BigBird, full attention" in said and "BigBird, block-sparse attention" in said
+
+
+def test_a_model_of_one_regime_is_not_called_by_it():
+    rows = [row(attention_regime="block-sparse attention"), row(model="bart")]
+    assert "block-sparse" not in words(accuracy_against(table(*rows), TIME, {}))
+
+
+def test_the_lead_baseline_is_a_line_of_its_own_with_a_name():
+    figure = accuracy_against(table(row(score_lead=7.0), row(seq_len=128, score_lead=7.0)), TIME, {})
+    dotted = [line for axis in figure.axes for line in axis.lines if line.get_linestyle() == ":"]
+    assert [set(line.get_ydata()) for line in dotted] == [{7.0}]
+    assert "lead baseline" in words(figure)
+    assert "lead baseline" not in words(accuracy_against(table(row()), TIME, {}))
+
+
+def test_one_legend_serves_all_panels():
+    figure = accuracy_against(table(row(), row(dataset="aclsum"), row(dataset="third")), TIME, {})
+    assert len(figure.legends) == 1 and all(axis.get_legend() is None for axis in figure.axes)
+    plt.close(figure)
+
+
+def linear(colour) -> list[float]:
+    return [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in colour]
+
+
+def lightness(colour) -> float:
+    """CIE L* of an sRGB colour: what is left of it in greyscale."""
+    y = sum(weight * c for weight, c in zip((0.2126, 0.7152, 0.0722), linear(colour), strict=True))
+    return 116 * y ** (1 / 3) - 16 if y > 0.008856 else 903.3 * y
+
+
+@pytest.mark.parametrize("count", [2, 3, 5, 8])
+def test_series_differ_in_lightness_and_marker(count):
+    """A difference in lightness is seen in greyscale and with every kind of colour-blindness alike."""
+    styles = list(styles_of(with_series(table(*(row(model=f"m{n}") for n in range(count))))).values())
+    found = [lightness(style["color"]) for style in styles]
+    gaps = [b - a for a, b in pairwise(found)]
+    assert min(gaps) > 7 and found[-1] < 80, "and the lightest is still seen on white"
+    assert len({style["marker"] for style in styles}) == count
+
+
+@pytest.mark.parametrize("falling", [False, True])
+def test_a_length_stands_off_its_line(falling):
+    """Below a line that rises, above one that falls."""
+    scores = (40.0, 20.0) if falling else (20.0, 40.0)
+    rows = [
+        row(seq_len=n, train_runtime_s=float(n), score=s, score_ci_low=s - 1, score_ci_high=s + 1)
+        for n, s in zip((64, 128), scores, strict=True)
+    ]
+    figure = accuracy_against(table(*rows), TIME, {})
+    offsets = [text.xyann[1] for text in figure.axes[0].texts]
+    plt.close(figure)
+    assert all((offset > 0) == falling for offset in offsets)

@@ -35,6 +35,7 @@ def test_the_golden_case():
         "rouge_geometric_mean": 55.8136,
         "exact_match": 33.3333,
         "f1": 72.2222,
+        "accuracy": 33.3333,
     }
 
 

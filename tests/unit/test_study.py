@@ -24,11 +24,15 @@ def test_a_valid_study_is_read(tmp_path, tiny_study_text, study_schema):
     [
         ("learning_rate:", "learning_rat:", "unknown key 'learning_rat' (did you mean 'learning_rate'?)"),
         ("max_examples: 6", "max_example: 6", "training.validation: unknown key 'max_example'"),
-        ("gpus: 0", "gpus: none", "budgets.cpu.gpus: 'none' is not of type 'integer'"),
+        ("gpus: 0", "gpus: none", "budgets.cpu.gpus: expected a whole number, but found 'none'"),
         ("seq_lens: [32, 64]", "seq_lens: []", "grid.0.seq_lens"),
-        ("metric: f1", "metric: f2", "datasets.needle.metric: 'f2' is not one of"),
-        ("title: Tiny\n", "", "'title' is a required property"),
-        ("learning_rate: 1e-3", "learning_rate: fast", "training.learning_rate: 'fast' is not of type 'number'"),
+        (
+            "metric: f1",
+            "metric: f2",
+            "datasets.needle.metric: 'f2' is not known (did you mean 'f1'?); known: rouge, f1",
+        ),
+        ("title: Tiny\n", "", "'title' is a required property; add it"),
+        ("learning_rate: 1e-3", "learning_rate: fast", "training.learning_rate: expected a number, but found 'fast'"),
         ("vocab_size: 600", "vocabsize: 600", "unknown key 'vocabsize' (did you mean 'vocab_size'?)"),
     ],
 )

@@ -273,7 +273,7 @@ def test_beams_are_passed_on(study, data, trained, tmp_path):
 def led(study, data):
     tokenizer = load_tokenizer(data / "bpe")
     family = load_family("led")
-    return family, family.build(copy.deepcopy(study["models"]["led"]), tokenizer, None, 64), tokenizer
+    return family, family.build(copy.deepcopy(study["models"]["led"]), tokenizer, None, 64, 32), tokenizer
 
 
 def test_led_pads_its_global_attention_mask(led):
@@ -301,7 +301,7 @@ def test_global_attention_reaches_generation(led):
 
 def test_an_input_longer_than_the_positions_is_refused(study, data):
     with pytest.raises(ModelError, match="seq_len 256 is above the model's max_encoder_position_embeddings of 128"):
-        load_family("led").build(study["models"]["led"], load_tokenizer(data / "bpe"), None, 256)
+        load_family("led").build(study["models"]["led"], load_tokenizer(data / "bpe"), None, 256, 8)
 
 
 def test_only_safetensors_are_taken(tmp_path):

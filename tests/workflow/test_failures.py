@@ -13,8 +13,9 @@ import pytest
 from tests.conftest import TINY_STUDY, wait_for
 from tests.workflow.conftest import Project, kill, processes_of
 
-# Lengths beyond the model's 128 positions make one cell fail; all others are fine.
-ONE_BAD_CELL = TINY_STUDY.replace("seq_lens: [32, 64]", "seq_lens: [32, 256]")
+# A batch larger than the training split makes one cell fail when it starts; all others are fine.
+FINE, TOO_LARGE = "per_device_batch_size: 4}", "per_device_batch_size: {led: {32: 4, 64: 100}}}"
+ONE_BAD_CELL = TINY_STUDY.replace(FINE, TOO_LARGE)
 # Slow enough to be killed in the middle, with a checkpoint at every step.
 SLOW = TINY_STUDY.replace("seq_lens: [32, 64]", "seq_lens: [64]").replace("max_steps: 8", "max_steps: 60")
 METRICS = ("score", "rouge1", "rouge2", "rougeL", "f1", "steps", "best_step", "samples", "input_tokens")
@@ -54,21 +55,23 @@ def undisturbed(tmp_path_factory) -> Project:
 def test_one_cell_fails_alone_and_is_made_alone(tmp_path):
     project = Project.create(tmp_path / "project", ONE_BAD_CELL)
     said = project.run(ok=False)
-    assert "finetune needle/led/256/cpu/generated/seed1: FAILED: ModelError: seq_len 256 is above" in said
+    assert "finetune needle/led/64/cpu/generated/seed1: FAILED: WorkerError: the training split has 64" in said
+    assert "fewer than one effective batch of 100 (100 per device x 1 accumulation steps x 1 devices)" in said
     assert (project.cell(32) / "predict/greedy/scores.json").exists()
-    assert "ModelError: seq_len 256" in (project.logs(256) / "finetune.log").read_text()
+    assert "fewer than one effective batch" in (project.logs(64) / "finetune.log").read_text()
     assert not (project.results / "summary.csv").exists()
 
     said = project.run("partial")
     assert "2 cells: 1 finished, 1 failed" in said
-    assert "failed: needle/led/256/cpu/generated/seed1: ModelError" in said
+    assert "failed: needle/led/64/cpu/generated/seed1: WorkerError" in said
     with (project.results / "partial/summary.csv").open() as stream:
         assert [row["seq_len"] for row in csv.DictReader(stream)] == ["32"]
     assert (project.results / "partial/figures/accuracy_vs_training_time.png").exists()
 
-    project.edit("studies/tiny.yaml", "max_encoder_position_embeddings: 128", "max_encoder_position_embeddings: 256")
+    project.edit("studies/tiny.yaml", "init_std: 0.08", "init_std: 0.07")
     assert project.would_run()["finetune"] == 2, "the model's settings are both cells'"
-    project.edit("studies/tiny.yaml", "max_encoder_position_embeddings: 256", "max_encoder_position_embeddings: 128")
+    project.edit("studies/tiny.yaml", "init_std: 0.07", "init_std: 0.08")
+    project.edit("studies/tiny.yaml", TOO_LARGE, FINE)
     assert project.would_run() == {
         "finetune": 1,
         "predict": 1,
@@ -82,7 +85,7 @@ def test_one_cell_fails_alone_and_is_made_alone(tmp_path):
 
 def test_a_cell_that_fails_on_a_rerun_is_never_up_to_date(project):
     project.edit("studies/tiny.yaml", "learning_rate: 1e-3", "learning_rate: 2e-3")
-    project.edit("studies/tiny.yaml", "max_encoder_position_embeddings: 128", "max_encoder_position_embeddings: 48")
+    project.edit("studies/tiny.yaml", FINE, TOO_LARGE)
     project.run(ok=False)
     assert project.would_run()["finetune"] == 1
     assert "Nothing to be done" not in project.run(ok=False), "and it stays so"

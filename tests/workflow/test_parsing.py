@@ -71,6 +71,12 @@ def test_trainings_on_the_cpu_take_all_its_cores(project):
         ("budgets: [cpu]", "budgets: [gpu]", "unknown budget 'gpu' (did you mean 'cpu'?)"),
         ("per_device_batch_size: 4}", "per_device_batch_size: {led: {32: 4}}}", "has no entry '64'"),
         ("learning_rate:", "learningrate:", "did you mean 'learning_rate'?"),
+        ("seq_lens: [32, 64]", "seq_lens: [32, 256]", "cell needle/led/256/cpu/generated/seed1: seq_len 256 is above"),
+        (
+            "max_target_tokens: 8",
+            "max_target_tokens: 40",
+            "40 is above the model's max_decoder_position_embeddings of 32",
+        ),
     ],
 )
 def test_a_wrong_setting_stops_the_run_with_its_name(project, old, new, said):

@@ -28,6 +28,7 @@ def read_stages():
     machine = study.normalise(config)
     schema = study.read_yaml(SCHEMAS / "config.schema.json")
     study.validate(machine, schema, "config.yaml (or --config)")
+    os.environ.update(stages.machine_environment(machine))
     path = Path(workflow.basedir) / "studies" / f"{machine['study']}.yaml"
     document = study.read_study(path, SCHEMAS / "study.schema.json")
     return stages.Stages(machine["study"], document, machine)
@@ -120,6 +121,49 @@ def cell_inputs(wildcards):
     return STAGES.inputs(wildcards.cell)
 
 
+def dataset_facts(wildcards):
+    """The statistics of every dataset and tokenizer in use."""
+    facts = STAGES.dataset_facts()
+    return sorted({f[kind] for f in facts for kind in ("records", "tokens")})
+
+
+def figure_outputs():
+    """Every figure as the report shows it, and as a picture."""
+    shown = {
+        name: report(
+            f"results/{{study}}/figures/{name}.svg",
+            caption=f"../report/{name}.rst",
+            category=category,
+            labels={"figure": label},
+        )
+        for name, (category, label) in stages.FIGURES.items()
+    }
+    pictures = {
+        f"{name}_png": f"results/{{study}}/figures/{name}.png"
+        for name in stages.FIGURES
+    }
+    return {**shown, **pictures}
+
+
+def table_outputs():
+    """Every table as the report shows it, and for other programs."""
+    shown = {
+        name: report(
+            f"results/{{study}}/tables/{name}.html",
+            caption=f"../report/{name}.rst",
+            category=category,
+            labels={"table": label},
+        )
+        for name, (category, label) in stages.TABLES.items()
+    }
+    others = {
+        f"{name}_{kind}": f"results/{{study}}/tables/{name}.{kind}"
+        for name in stages.TABLES
+        for kind in ("md", "csv")
+    }
+    return {**shown, **others}
+
+
 def summary_inputs(wildcards):
     """Every cell's JSON artefacts."""
     return [path for path in STAGES.kept_of_cells() if path.endswith(".json")]
@@ -130,6 +174,8 @@ try:
     GPUS = gpu_limit()
     if workflow.is_main_process:  # a job on another node sees that node's GPUs alone
         stages.check_budgets(STAGES, GPUS)
+        stages.check_sources(STAGES)
+        stages.check_writable(STAGES)
         check_unrecorded()
         os.environ.update(stages.job_environment(sys.argv))
         if stages.reports_only(sys.argv):

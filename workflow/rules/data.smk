@@ -1,13 +1,16 @@
-"""Everything that is made once and shared by all studies."""
+"""Everything that is made once and shared by all studies; first of all, so that bad data shows before any training."""
 
 
 rule download_dataset:
     """Records of one dataset in the common schema."""
+    input:
+        files=lambda wildcards: STAGES.dataset_files(wildcards.dataset),
     output:
         records="resources/datasets/{dataset}/records.jsonl",
         dataset="resources/datasets/{dataset}/dataset.json",
     log:
         "logs/datasets/{dataset}.log",
+    priority: 100
     conda:
         "../../envs/longwatt.yaml"
     params:
@@ -25,6 +28,7 @@ rule download_model:
         model="resources/models/{model}/model.json",
     log:
         "logs/models/{model}.log",
+    priority: 100
     conda:
         "../../envs/longwatt.yaml"
     params:
@@ -44,6 +48,7 @@ rule make_tokenizer:
         provenance="resources/tokenizers/{dataset}/{tokenizer}/provenance.json",
     log:
         "logs/tokenizers/{dataset}/{tokenizer}.log",
+    priority: 100
     conda:
         "../../envs/longwatt.yaml"
     params:
@@ -65,6 +70,7 @@ rule tokenize_dataset:
         "logs/tokenized/{dataset}/{tokenizer}.log",
     benchmark:
         "logs/tokenized/{dataset}/{tokenizer}.benchmark.tsv"
+    priority: 100
     conda:
         "../../envs/longwatt.yaml"
     params:

@@ -20,18 +20,12 @@ rule summarize:
 
 
 rule tabulate:
-    """The summary as people read it."""
+    """The summary, the scores by length and the datasets as people read them."""
     input:
         summary="results/{study}/summary.csv",
+        facts=dataset_facts,
     output:
-        page=report(
-            "results/{study}/tables/summary.html",
-            caption="../report/summary.rst",
-            category="Summary",
-            labels={"table": "all cells"},
-        ),
-        markdown="results/{study}/tables/summary.md",
-        csv="results/{study}/tables/summary.csv",
+        **table_outputs(),
         report="results/{study}/tables/tables.json",
     log:
         "logs/{study}/tabulate.log",
@@ -49,27 +43,7 @@ rule plot:
     input:
         summary="results/{study}/summary.csv",
     output:
-        time=report(
-            "results/{study}/figures/accuracy_vs_training_time.svg",
-            caption="../report/accuracy_vs_training_time.rst",
-            category="Accuracy against cost",
-            labels={"figure": "training time"},
-        ),
-        energy=report(
-            "results/{study}/figures/accuracy_vs_training_energy.svg",
-            caption="../report/accuracy_vs_training_energy.rst",
-            category="Accuracy against cost",
-            labels={"figure": "training energy"},
-        ),
-        speed=report(
-            "results/{study}/figures/accuracy_vs_inference_speed.svg",
-            caption="../report/accuracy_vs_inference_speed.rst",
-            category="Accuracy against cost",
-            labels={"figure": "inference speed"},
-        ),
-        time_png="results/{study}/figures/accuracy_vs_training_time.png",
-        energy_png="results/{study}/figures/accuracy_vs_training_energy.png",
-        speed_png="results/{study}/figures/accuracy_vs_inference_speed.png",
+        **figure_outputs(),
         report="results/{study}/figures/figures.json",
     log:
         "logs/{study}/plot.log",
@@ -90,7 +64,7 @@ rule partial:
         "../../envs/longwatt.yaml"
     params:
         results=STAGES.results,
-        settings={"rows": STAGES.rows(), "titles": STAGES.titles()},
+        settings={"rows": STAGES.rows(), **STAGES.tabulate().settings},
         stamps=lambda wildcards: stamps_in_force(),
         code=provenance.code_digest(SCRIPTS / "partial.py"),
     script:

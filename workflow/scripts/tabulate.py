@@ -1,4 +1,4 @@
-"""Write a study's summary as people read it."""
+"""Write a study's tables as people read them."""
 
 from pathlib import Path
 
@@ -11,6 +11,6 @@ if __name__ == "__main__":
         write_tables(
             Path(snakemake.input.summary),
             Path(snakemake.output.report).parent,
-            snakemake.params.settings["titles"],
+            snakemake.params.settings,
             stamp(snakemake.rule, snakemake.params.settings, snakemake.params.code),
         )

@@ -1,8 +1,7 @@
-"""Figures: accuracy against cost, a panel per dataset, a line per model, lengths at the points."""
+"""Figures: accuracy against each cost, a panel per dataset, a line per model, lengths at the points."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,25 +12,29 @@ import matplotlib
 matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from longwatt.provenance import sha256, write_json
+from longwatt.points import SERIES, interval, series_name, with_series
+from longwatt.provenance import sha256, whole_path, write_json
 from longwatt.summary import read_summary
 
 SCORE_TITLES = {
     "f1": "F1",
     "exact_match": "Exact match",
+    "accuracy": "Accuracy (%)",
     "rouge_geometric_mean": "ROUGE (geometric mean of R1, R2, RL)",
 }
-# Two-sided 97.5 % points of Student's t for 1, 2, ... degrees of freedom: intervals over seeds.
-STUDENT_T = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
-MARKERS = ("o", "s", "^", "D", "v", "P", "X")
-SERIES = ["model", "budget", "protocol", "inference"]
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+# From dark to light, evenly: the order survives greyscale and colour-blindness. The lightest end is left out.
+COLOURS, LIGHTEST = "viridis", 0.82
 SVG_SALT = "longwatt"  # fixed, so that equal figures are equal files
+LABEL_POINTS = 11  # how far a length stands from its point
+Style = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -53,17 +56,27 @@ class Cost:
     missing: str = "not known for these cells"
 
 
+NO_ENERGY = (
+    "Energy was not measured:\nno readable meter on this machine.\n"
+    "watts_per_core in config.yaml\nwould give an estimate."
+)
+NO_GPU = "Not known:\nthese cells ran without a readable GPU."
 COSTS = {
-    "accuracy_vs_training_time": Cost("train_runtime_s", "Training time, validations included (s)"),
-    "accuracy_vs_training_energy": Cost(
-        "train_energy_kwh",
-        "Training energy (Wh)",
+    "accuracy_vs_power_efficiency": Cost(
+        "train_power_efficiency",
+        "Training power efficiency (samples/s/W)",
         source="train_energy_source",
-        scale=1000,
-        missing="Energy was not measured:\nno readable meter on this machine.\n"
-        "watts_per_core in config.yaml\nwould give an estimate.",
+        missing=NO_ENERGY,
     ),
+    "accuracy_vs_training_energy": Cost(
+        "train_energy_kwh", "Training energy (Wh)", source="train_energy_source", scale=1000, missing=NO_ENERGY
+    ),
+    "accuracy_vs_training_speed": Cost("train_samples_per_second", "Training speed, validations included (samples/s)"),
     "accuracy_vs_inference_speed": Cost("inference_samples_per_second", "Inference speed (samples/s)"),
+    "accuracy_vs_training_time": Cost("train_runtime_s", "Training time, validations included (s)"),
+    "accuracy_vs_gpu_utilization": Cost("mean_gpu_utilization_pct", "Mean GPU utilisation (%)", missing=NO_GPU),
+    "accuracy_vs_gpu_memory": Cost("mean_gpu_memory_gib", "Mean GPU memory in use (GiB)", missing=NO_GPU),
+    "accuracy_vs_peak_memory": Cost("peak_memory_gib", "Peak memory of a training process (GiB)"),
 }
 
 
@@ -76,7 +89,6 @@ def plot_all(summary: Path, folder: Path, titles: Mapping[str, str], provenance:
         titles: how datasets and models are called.
         provenance: the stamp of figures.json.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     digests, table = {}, read_summary(summary)
     for name, cost in COSTS.items():
         figure = accuracy_against(table, cost, titles)
@@ -90,17 +102,20 @@ def plot_all(summary: Path, folder: Path, titles: Mapping[str, str], provenance:
 def accuracy_against(summary: pd.DataFrame, cost: Cost, titles: Mapping[str, str]) -> Figure:
     """Score against one cost: a panel per dataset, a line per model, the input length at each point.
 
-    Vertical bars are intervals: over examples for one seed, over seeds for several.
+    Vertical bars are intervals: over examples for one seed, over seeds for several. A dotted line is the lead
+    baseline, a dashed one the best score that the input lengths leave possible.
     """
+    table = with_series(summary)
+    styles = styles_of(table)
     with sns.axes_style("whitegrid"), sns.plotting_context("notebook"):
-        names = list(dict.fromkeys(summary["dataset"]))
-        figure, axes = plt.subplots(1, len(names), figsize=(5.4 * len(names), 4.6), squeeze=False, layout="constrained")
-        styles = _styles(summary)
-        for axis, name in zip(axes[0], names, strict=True):
-            panel = summary[summary["dataset"] == name]
-            _draw_panel(axis, panel, cost, styles)
+        names = list(dict.fromkeys(table["dataset"]))
+        known = bool(table[cost.column].notna().any())
+        figure, axes = _panels(len(names), 4.4 if known else 2.4)
+        for axis, name in zip(axes, names, strict=True):
+            _draw_panel(axis, table[table["dataset"] == name], cost, styles)
             axis.set_title(titles.get(name, name))
-        _legend(figure, axes[0], styles, titles, summary)
+        if known:
+            _legend(figure, styles, titles, table)
     return figure
 
 
@@ -110,8 +125,8 @@ def points(panel: pd.DataFrame, cost: Cost) -> pd.DataFrame:
     Returns columns SERIES, seq_len, x, y, low, high, ceiling, estimated, seeds.
     """
     rows = []
-    for keys, group in panel.groupby([*SERIES, "seq_len"], sort=True):
-        low, high = _interval(group)
+    for keys, group in with_series(panel).groupby([*SERIES, "seq_len"], sort=True):
+        low, high = interval(group)
         estimated = cost.source is not None and bool((group[cost.source] == "estimate").any())
         rows.append(
             {
@@ -128,28 +143,25 @@ def points(panel: pd.DataFrame, cost: Cost) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _interval(group: pd.DataFrame) -> tuple[float, float]:
-    """95 %: Student's t over seeds, or for one seed the bootstrap over examples."""
-    if len(group) == 1:
-        return float(group["score_ci_low"].iloc[0]), float(group["score_ci_high"].iloc[0])
-    t = STUDENT_T[len(group) - 2] if len(group) - 2 < len(STUDENT_T) else 1.96
-    half = t * float(group["score"].std(ddof=1)) / math.sqrt(len(group))
-    mean = float(group["score"].mean())
-    return mean - half, mean + half
+def styles_of(table: pd.DataFrame) -> dict[tuple[Any, ...], dict[str, Any]]:
+    """Colour and marker by series, the same in every figure of a study."""
+    series = list(dict.fromkeys(table[SERIES].itertuples(index=False, name=None)))
+    colours = plt.get_cmap(COLOURS)(np.linspace(0, LIGHTEST, max(2, len(series))))
+    return {key: {"color": tuple(colours[i][:3]), "marker": MARKERS[i % len(MARKERS)]} for i, key in enumerate(series)}
 
 
-def _styles(summary: pd.DataFrame) -> dict[tuple[Any, ...], dict[str, Any]]:
-    """Colour and marker by series; both differ, so that greyscale and colour-blind readers can tell."""
-    series = list(dict.fromkeys(summary[SERIES].itertuples(index=False, name=None)))
-    colours = sns.color_palette("colorblind", max(3, len(series)))
-    return {
-        key: {"color": colours[i % len(colours)], "marker": MARKERS[i % len(MARKERS)]} for i, key in enumerate(series)
-    }
+def _panels(count: int, height: float) -> tuple[Figure, list[Axes]]:
+    columns = 2 if count == 4 else min(count, 3)
+    rows = -(-count // columns)
+    size = (5.4 * columns, height * rows)
+    figure, grid = plt.subplots(rows, columns, figsize=size, squeeze=False, layout="constrained")
+    axes = list(grid.flat)
+    for axis in axes[count:]:
+        axis.set_visible(False)
+    return figure, axes[:count]
 
 
-def _draw_panel(
-    axis: Axes, panel: pd.DataFrame, cost: Cost, styles: Mapping[tuple[Any, ...], Mapping[str, Any]]
-) -> None:
+def _draw_panel(axis: Axes, panel: pd.DataFrame, cost: Cost, styles: Mapping[tuple[Any, ...], Style]) -> None:
     found = points(panel, cost)
     known = found.dropna(subset=["x", "y"])
     axis.set_ylabel(SCORE_TITLES.get(panel["score_name"].iloc[0], panel["score_name"].iloc[0]))
@@ -159,27 +171,40 @@ def _draw_panel(
         axis.set_yticks([])
         axis.text(0.5, 0.5, cost.missing, ha="center", va="center", transform=axis.transAxes)
         return
-    for key, line in known.groupby(SERIES, sort=False):
-        _draw_line(axis, line.sort_values("seq_len"), styles[tuple(key)])
     if known["x"].max() > 20 * known["x"].min() > 0:
         axis.set_xscale("log")
-    axis.set_ylim(bottom=0)
-    axis.margins(x=0.16)
+    for key, line in known.groupby(SERIES, sort=False):
+        _draw_line(axis, line.sort_values("seq_len"), styles[tuple(key)])
+    for lead in sorted(set(panel["score_lead"].dropna().round(4))):
+        axis.axhline(lead, linestyle=":", color="0.35", linewidth=1.4, zorder=1)
+    axis.set_ylim(0, 1.12 * max(axis.get_ylim()[1], 1e-9))
+    axis.margins(x=0.14)
 
 
-def _draw_line(axis: Axes, line: pd.DataFrame, style: Mapping[str, Any]) -> None:
+def _draw_line(axis: Axes, line: pd.DataFrame, style: Style) -> None:
     errors = [line["y"] - line["low"], line["high"] - line["y"]]
     axis.errorbar(line["x"], line["y"], yerr=errors, capsize=3, markersize=7, linewidth=1.8, **style)
-    for _, point in line.iterrows():
+    rises = _rises(line)
+    for (_, point), rising in zip(line.iterrows(), rises, strict=True):
         axis.annotate(
             f"{int(point['seq_len'])}",
             (point["x"], point["y"]),
-            xytext=(8, -11),
+            # Off the line: below it to the right where it rises, above it to the right where it falls.
+            xytext=(LABEL_POINTS - 3, -LABEL_POINTS if rising else LABEL_POINTS - 6),
             textcoords="offset points",
             fontsize=10,
+            color=style["color"],
         )
     capped = line.dropna(subset=["ceiling"])
-    axis.plot(capped["x"], capped["ceiling"], linestyle="--", color="0.35", marker="_", linewidth=1.2)
+    axis.plot(capped["x"], capped["ceiling"], linestyle="--", marker="_", linewidth=1.2, color=style["color"])
+
+
+def _rises(line: pd.DataFrame) -> list[bool]:
+    """Whether the line to a point's right goes up; the last point of a line is as the one before it."""
+    ordered = line.sort_values("x")
+    steps = list(np.diff(ordered["y"]) >= 0) or [True]
+    by_index = dict(zip(ordered.index, [*steps, steps[-1]], strict=False))
+    return [bool(by_index[index]) for index in line.index]
 
 
 def _label(cost: Cost, known: pd.DataFrame) -> str:
@@ -191,32 +216,23 @@ def _label(cost: Cost, known: pd.DataFrame) -> str:
 
 
 def _legend(
-    figure: Figure,
-    axes: Any,
-    styles: Mapping[tuple[Any, ...], Mapping[str, Any]],
-    titles: Mapping[str, str],
-    summary: pd.DataFrame,
+    figure: Figure, styles: Mapping[tuple[Any, ...], Style], titles: Mapping[str, str], table: pd.DataFrame
 ) -> None:
-    handles = [Line2D([], [], label=_name(key, titles, summary), **style) for key, style in styles.items()]
-    if summary["score_ceiling"].notna().any():
+    handles = [Line2D([], [], label=series_name(key, titles, table), **style) for key, style in styles.items()]
+    if table["score_lead"].notna().any():
+        label = "lead baseline: the document's first words"
+        handles.append(Line2D([], [], linestyle=":", color="0.35", label=label))
+    if table["score_ceiling"].notna().any():
         label = "ceiling: best possible at this length"
         handles.append(Line2D([], [], linestyle="--", color="0.35", marker="_", label=label))
-    figure.legend(handles=handles, loc="outside lower center", ncols=min(3, len(handles)), frameon=False)
-
-
-def _name(key: tuple[Any, ...], titles: Mapping[str, str], summary: pd.DataFrame) -> str:
-    """The model, whatever else tells the series apart, and a word on random weights."""
-    model = key[0]
-    others = [str(v) for name, v in zip(SERIES[1:], key[1:], strict=True) if summary[name].nunique() > 1]
-    started = summary.loc[summary["model"] == model, "initialisation"]
-    random = ["from random weights"] if (started == "random").all() else []
-    return ", ".join([titles.get(model, model), *others, *random])
+    figure.legend(handles=handles, loc="outside lower center", ncols=min(2, len(handles)), frameon=False)
 
 
 def _save(figure: Figure, stem: Path) -> list[Path]:
     paths = [stem.with_suffix(".svg"), stem.with_suffix(".png")]
-    with matplotlib.rc_context({"svg.hashsalt": SVG_SALT}):
-        figure.savefig(paths[0], metadata={"Date": None})
-    figure.savefig(paths[1], dpi=150)
+    with matplotlib.rc_context({"svg.hashsalt": SVG_SALT}), whole_path(paths[0]) as partial:
+        figure.savefig(partial, format="svg", metadata={"Date": None})
+    with whole_path(paths[1]) as partial:
+        figure.savefig(partial, format="png", dpi=150)
     plt.close(figure)
     return paths

@@ -19,7 +19,7 @@ from longwatt.energy.phases import PhaseLog
 from longwatt.examples import Examples, batches
 from longwatt.models import load_family
 from longwatt.progress import say
-from longwatt.provenance import write_json
+from longwatt.provenance import whole_file, write_json
 from longwatt.tokenization import SpecialTokens, load_split, load_tokenizer
 from longwatt.worker import Spec, leased_uuids, run
 
@@ -59,7 +59,8 @@ def _prepare(spec: Spec) -> tuple[Predictor, Examples]:
     device = devices.prepare(settings["budget"])
     tokenizer = load_tokenizer(spec.paths["model"])
     family = load_family(settings["family"])
-    model = family.build({}, tokenizer, Path(spec.paths["model"]), settings["seq_len"])
+    target_tokens = max(settings["max_target_tokens"], settings["generation"]["max_new_tokens"])
+    model = family.build({}, tokenizer, Path(spec.paths["model"]), settings["seq_len"], target_tokens)
     predictor = Predictor(
         family,
         model.to(device).eval(),
@@ -94,13 +95,10 @@ def _measured(
 
 
 def _write(spec: Spec, results: list[tuple[int, dict[str, Any]]], parts: Sequence[Any]) -> None:
-    predictions = Path(spec.paths["predictions"])
-    partial = predictions.with_name(".predictions.part")
-    with partial.open("w", encoding="utf-8") as stream:
+    with whole_file(Path(spec.paths["predictions"])) as stream:
         for number, batch in results:
             for row in _rows(number, batch):
                 stream.write(json.dumps(row, ensure_ascii=False) + "\n")
-    partial.replace(predictions)
     write_json(spec.paths["inference"], {**_speed(results, parts), "provenance": spec.provenance})
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from longwatt.figures import plot_all
 from longwatt.progress import say
 from longwatt.status import STATES, Stamps, cell_states, up_to_date
-from longwatt.summary import summarize
+from longwatt.summary import summarize, write_csv
 from longwatt.tables import write_tables
 
 
@@ -22,7 +22,7 @@ def write_partial(results: Path, settings: Mapping[str, Any], stamps: Stamps, pr
     folder = results / "partial"
     folder.mkdir(parents=True, exist_ok=True)
     states = cell_states(results, settings["rows"], stamps)
-    states.to_csv(folder / "status.csv", index=False)
+    write_csv(folder / "status.csv", states)
     counts = states["state"].value_counts()
     say(f"{len(states)} cells: " + ", ".join(f"{counts[s]} {s}" for s in STATES if s in counts))
     for row in states[states["state"] == "failed"].itertuples():
@@ -32,7 +32,7 @@ def write_partial(results: Path, settings: Mapping[str, Any], stamps: Stamps, pr
         say("nothing is finished yet, so there is no summary")
         return
     summary = folder / "summary.csv"
-    summarize(results, done).to_csv(summary, index=False, na_rep="NA")
-    write_tables(summary, folder / "tables", settings["titles"], provenance)
+    write_csv(summary, summarize(results, done))
+    write_tables(summary, folder / "tables", settings, provenance)
     plot_all(summary, folder / "figures", settings["titles"], provenance)
     say(f"summary and figures of {len(done)} rows are in {folder}")

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from longwatt.models.errors import ModelError
-from longwatt.provenance import sha256, write_json
+from longwatt.provenance import sha256, whole_path, write_json
 
 
 def download_model(settings: Mapping[str, Any], folder: Path, provenance: Mapping[str, Any]) -> None:
@@ -43,6 +42,5 @@ def checkpoint_files(folder: Path) -> list[Path]:
 
 
 def _copy(source: Path, target: Path) -> None:
-    partial = target.with_name(f".{target.name}.{os.getpid()}.part")
-    shutil.copyfile(source, partial)
-    partial.replace(target)
+    with whole_path(target) as partial:
+        shutil.copyfile(source, partial)

@@ -11,11 +11,12 @@ import base64
 import hashlib
 import json
 import os
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from longwatt import __version__
 
@@ -29,6 +30,7 @@ NOT_RESULTS = (
     "longwatt.energy.phases",
     "longwatt.progress",
     "longwatt.provenance",
+    "longwatt.spelling",
 )
 
 
@@ -180,18 +182,33 @@ def json_lines(text: str) -> list[dict[str, Any]]:
 
 def write_json(path: Path | str, value: Any) -> None:
     """Write JSON under its final name only once it is whole and on disk."""
-    final = Path(path)
-    final.parent.mkdir(parents=True, exist_ok=True)
-    partial = final.with_name(f".{final.name}.{os.getpid()}.part")
+    with whole_file(Path(path)) as stream:
+        json.dump(value, stream, indent=1, allow_nan=False)
+        stream.write("\n")
+
+
+@contextmanager
+def whole_path(path: Path) -> Iterator[Path]:
+    """A path to write, whose file gets its final name only once it is whole and on disk; its folder is made.
+
+    A full disk, an error or a kill half-way leaves what was there before.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        with partial.open("w", encoding="utf-8") as stream:
-            json.dump(value, stream, indent=1, allow_nan=False)
-            stream.write("\n")
-            stream.flush()
+        yield partial
+        with partial.open("rb") as stream:
             os.fsync(stream.fileno())
-        partial.replace(final)
+        partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def whole_file(path: Path, newline: str | None = None) -> Iterator[TextIO]:
+    """A text stream to `whole_path`; CSV writers want the newline ""."""
+    with whole_path(path) as partial, partial.open("w", encoding="utf-8", newline=newline) as stream:
+        yield stream
 
 
 @cache

@@ -1,4 +1,4 @@
-"""Score one inference point: corpus scores, an interval, the ceiling, and every example's scores."""
+"""Score one inference point: corpus scores, an interval, the lead baseline, the ceiling, and every example's scores."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from longwatt import metrics
-from longwatt.provenance import write_json
+from longwatt.provenance import whole_file, write_json
 from longwatt.tokenization import load_split, visible_evidence
 
 
@@ -58,6 +58,7 @@ def score(
         "score_ci_low": low,
         "score_ci_high": high,
         "interval": f"{settings['confidence']:.0%} percentile bootstrap over examples",
+        "score_lead": _lead(settings["metric"], rows, references),
         "score_ceiling": _ceiling(settings, rows, tokenized, dataset),
         "examples": len(per_example),
     }
@@ -95,6 +96,13 @@ def _best_f1(visible: int, words: int, chance: float) -> float:
     return max(silent, guessing)
 
 
+def _lead(metric: str, rows: Any, references: Mapping[str, Sequence[str]]) -> float:
+    """The score of taking each document's first words for the prediction, as many as a training reference has."""
+    leads = dict(zip(rows["id"], rows["lead"], strict=True))
+    per_example = metrics.score_examples(leads, references, (metric,))
+    return metrics.corpus_scores(per_example)[metrics.headline(metric)]
+
+
 def _ceiling(settings: Mapping[str, Any], rows: Any, tokenized: Path, dataset: Path) -> float | None:
     """None unless the dataset says where every answer is and the metric is F1."""
     chance = json.loads(dataset.read_text(encoding="utf-8"))["chance_per_hidden_word"]
@@ -107,7 +115,7 @@ def _ceiling(settings: Mapping[str, Any], rows: Any, tokenized: Path, dataset: P
 
 def _write_examples(path: Path, per_example: Mapping[str, Mapping[str, float]]) -> None:
     names = list(next(iter(per_example.values())))
-    with path.open("w", encoding="utf-8", newline="") as stream:
+    with whole_file(path, newline="") as stream:
         writer = csv.writer(stream)
         writer.writerow(["id", *names])
         for id_, values in per_example.items():

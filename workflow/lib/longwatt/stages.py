@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -9,17 +10,32 @@ from typing import Any
 
 from longwatt import datasets, models, settings
 from longwatt.cells import Cell, expand
+from longwatt.datasets.scrolls import MIRROR
+from longwatt.models.errors import ModelError
 from longwatt.pretrained import checkpoint_files
-from longwatt.provenance import Stage
+from longwatt.provenance import Stage, read_object
 from longwatt.study import StudyError, check_name, validate
 from longwatt.workdir import ANEW
 
-# Names of the figures; drawn by longwatt.figures, which must not be imported at parse time.
-FIGURES = (
-    "accuracy_vs_training_time",
-    "accuracy_vs_training_energy",
-    "accuracy_vs_inference_speed",
-)
+ENERGY, SPEED, HARDWARE = "Accuracy against energy", "Accuracy against speed and time", "Accuracy against hardware use"
+# Figure -> its category and name in the report; drawn by longwatt.figures, which must not be imported at parse time.
+FIGURES = {
+    "accuracy_vs_power_efficiency": (ENERGY, "power efficiency"),
+    "accuracy_vs_training_energy": (ENERGY, "training energy"),
+    "accuracy_vs_training_speed": (SPEED, "training speed"),
+    "accuracy_vs_inference_speed": (SPEED, "inference speed"),
+    "accuracy_vs_training_time": (SPEED, "training time"),
+    "accuracy_vs_gpu_utilization": (HARDWARE, "GPU utilisation"),
+    "accuracy_vs_gpu_memory": (HARDWARE, "mean GPU memory"),
+    "accuracy_vs_peak_memory": (HARDWARE, "peak memory"),
+}
+# Table -> its category and name in the report.
+TABLES = {
+    "summary": ("Tables", "all cells"),
+    "scores": ("Tables", "scores by length"),
+    "datasets": ("Tables", "datasets"),
+}
+TABLE_KINDS = ("html", "md", "csv")
 
 TRAINED = ("model", "history.csv", "phases.jsonl")
 
@@ -53,8 +69,28 @@ class Stages:
         named_models = {settings.model_key(study, c.model): c.model for c in used}
         self.models = {key: model for key, model in named_models.items() if key}
         self.inferences = sorted(study["inference"])
-        for cell in used:  # a batch table with a hole is found here, not hours later
-            settings.finetune_settings(study, cell)
+        for name, cell in self.cells.items():  # found here, not hours later
+            _check_splits(study, cell, f"studies/{study_id}.yaml")
+            self._check_lengths(name, cell)
+
+    def _check_lengths(self, name: str, cell: Cell) -> None:
+        """Refuse a cell whose inputs or targets its model cannot hold, as far as its configuration is known yet."""
+        chosen = settings.finetune_settings(self.study, cell)
+        targets = [chosen["training"]["max_target_tokens"], chosen["generation"]["max_new_tokens"]]
+        points = [settings.predict_settings(self.study, cell, point) for point in self.inferences]
+        targets += [point["generation"]["max_new_tokens"] for point in points]
+        given = chosen["model"]["config"] or {}
+        known = {**self._checkpoint_config(cell.model), **given}
+        try:
+            models.load_family(chosen["model"]["family"]).check(known, given, cell.seq_len, max(targets))
+        except ModelError as error:
+            raise StudyError(f"studies/{self.study_id}.yaml: cell {name}: {error}") from None
+
+    def _checkpoint_config(self, model: str) -> dict[str, Any]:
+        """The config.json of a pretrained model, from resources/ or where it comes from; empty if not to be had yet."""
+        key, path = settings.model_key(self.study, model), self.study["models"][model].get("path", "")
+        copied = read_object(Path(f"resources/models/{key}/config.json"))
+        return copied or read_object(Path(path).expanduser() / "config.json")
 
     @property
     def results(self) -> str:
@@ -76,6 +112,11 @@ class Stages:
         chosen = settings.dataset_settings(self.study, self.datasets[key])
         module = f"longwatt.datasets.{chosen['source']}"
         return Stage("download_dataset", f"resources/datasets/{key}/dataset.json", chosen, (module,))
+
+    def dataset_files(self, key: str) -> list[str]:
+        """The local files that a dataset is read from, where they are there."""
+        chosen = settings.dataset_settings(self.study, self.datasets[key])
+        return datasets.files(chosen["source"], chosen["options"])
 
     def download_model(self, key: str) -> Stage:
         """Weights and configuration of one pretrained model."""
@@ -131,7 +172,8 @@ class Stages:
 
     def tabulate(self) -> Stage:
         """The study's table as people read it."""
-        return Stage("tabulate", f"{self.results}/tables/tables.json", {"titles": self.titles()})
+        chosen = {"titles": self.titles(), "datasets": self.dataset_facts()}
+        return Stage("tabulate", f"{self.results}/tables/tables.json", chosen)
 
     def plot(self) -> Stage:
         """The study's figures."""
@@ -146,6 +188,20 @@ class Stages:
             known = {**vars(cell), "cell": name, "initialisation": model["initialisation"]}
             rows += [{**known, "inference": point} for point in self.inferences]
         return rows
+
+    def dataset_facts(self) -> list[dict[str, str]]:
+        """For every dataset and tokenizer in use: their names, and the files with their statistics."""
+        facts = {}
+        for name, cell in self.cells.items():
+            chosen, model = self.inputs(name), self.study["models"][cell.model]
+            facts[chosen["tokenized"]] = {
+                "dataset": cell.dataset,
+                "metric": self.study["datasets"][cell.dataset]["metric"],
+                "tokenizer": model["tokenizer"],
+                "records": chosen["dataset"],
+                "tokens": chosen["tokenized"],
+            }
+        return list(facts.values())
 
     def titles(self) -> dict[str, str]:
         """How datasets and models are called in figures."""
@@ -210,7 +266,7 @@ class Stages:
         """
         cells = self.kept_of_cells()
         tail = [f"{self.results}/summary.csv", f"{self.results}/summary.json"]
-        tables = [f"{self.results}/tables/summary.{kind}" for kind in ("md", "html", "csv")]
+        tables = [f"{self.results}/tables/{name}.{kind}" for name in TABLES for kind in TABLE_KINDS]
         ends = [self.tabulate().artefact, self.plot().artefact]
         return [*cells, *tail, *tables, *self.figures(), *ends]
 
@@ -263,6 +319,43 @@ def check_budgets(stages: Stages, limit: int) -> None:
             )
 
 
+def machine_environment(machine: Mapping[str, Any]) -> dict[str, str]:
+    """What config.yaml says of this machine and jobs must know, though no result depends on it."""
+    mirror = machine.get("mirror")
+    return {MIRROR: str(mirror)} if mirror else {}
+
+
+def check_sources(stages: Stages) -> None:
+    """Refuse datasets that are not made yet and cannot be read here.
+
+    Raises:
+        StudyError: names the dataset and what is missing.
+    """
+    for key, name in stages.datasets.items():
+        chosen = settings.dataset_settings(stages.study, name)
+        made = Path(stages.download_dataset(key).artefact).exists()
+        problem = None if made else datasets.missing(chosen["source"], chosen["options"])
+        if problem:
+            raise StudyError(f"studies/{stages.study_id}.yaml: datasets.{name}: {problem}")
+
+
+def check_writable(stages: Stages) -> None:
+    """Refuse to run where results could not be written.
+
+    Raises:
+        StudyError: names the folder.
+    """
+    for folder in ("resources", "logs", stages.results):
+        there = Path(folder)
+        while not there.exists():
+            there = there.parent
+        if not (there.is_dir() and os.access(there, os.W_OK | os.X_OK)):
+            raise StudyError(
+                f"{there.resolve()} cannot be written to, but {folder}/ must go there; make it writable, or run from "
+                "another folder with --directory"
+            )
+
+
 def reports_only(arguments: Sequence[str]) -> bool:
     """Whether a Snakemake command line asks for a report of what is there, without running anything."""
     asks = any(a == "--report" or a.startswith("--report=") for a in arguments)
@@ -295,13 +388,29 @@ def check_report(stages: Stages) -> None:
         raise StaleReport(str(error)) from None
 
 
+def _check_splits(study: Mapping[str, Any], cell: Cell, source: str) -> None:
+    """Refuse a cell that uses a split which its dataset will not have."""
+    entry = study["datasets"][cell.dataset]
+    there = datasets.splits(entry["source"], entry.get("options", {}))
+    used = {"training": "train"}
+    used["training.validation.split"] = settings.finetune_settings(study, cell)["training"]["validation"]["split"]
+    for point in study["inference"]:
+        used[f"inference.{point}.split"] = settings.predict_settings(study, cell, point)["inference"]["split"]
+    for key, split in used.items():
+        if split not in there:
+            raise StudyError(
+                f"{source}: {key} needs the split {split!r}, but datasets.{cell.dataset} has only {', '.join(there)}; "
+                "choose one of those, or give the dataset that split in its options"
+            )
+
+
 def _check_references(study: Mapping[str, Any], source: str) -> None:
     for name, entry in study["datasets"].items():
         where = f"{source}: datasets.{name}"
-        check_name("source", entry["source"], datasets.SOURCES, f"{where}.source")
+        check_name("source", entry["source"], datasets.sources(), f"{where}.source")
         schema = datasets.options_schema(entry["source"])
         validate(entry.get("options", {}), schema, f"{where}.options")
     for name, entry in study["models"].items():
         where = f"{source}: models.{name}"
-        check_name("family", entry["family"], models.FAMILIES, f"{where}.family")
+        check_name("family", entry["family"], models.families(), f"{where}.family")
         check_name("tokenizer", entry["tokenizer"], study["tokenizers"], f"{where}.tokenizer")

@@ -5,7 +5,6 @@ Parsed by every Snakemake process on every node, so this module imports nothing 
 
 from __future__ import annotations
 
-import difflib
 import json
 import re
 from collections.abc import Iterable, Mapping
@@ -15,6 +14,18 @@ from typing import Any
 import yaml
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError, best_match
+
+from longwatt.spelling import nearest
+
+TYPES = {
+    "array": "a list [...]",
+    "boolean": "true or false",
+    "integer": "a whole number",
+    "null": "nothing (null)",
+    "number": "a number",
+    "object": "a mapping (key: value)",
+    "string": "text",
+}
 
 
 class StudyError(ValueError):
@@ -59,7 +70,7 @@ def read_yaml(path: Path) -> Any:
     except FileNotFoundError:
         known = sorted(p.stem for p in path.parent.glob("*.yaml"))
         raise StudyError(
-            f"{path} does not exist{_nearest(path.stem, known)}; studies found: {', '.join(known) or 'none'}"
+            f"{path} does not exist{nearest(path.stem, known)}; studies found: {', '.join(known) or 'none'}"
         ) from None
     except UnicodeDecodeError as error:
         raise StudyError(f"{path} is not UTF-8 ({error.reason} at byte {error.start})") from None
@@ -123,7 +134,7 @@ def check_name(kind: str, name: str, known: Iterable[str], source: str) -> None:
     names = sorted(known)
     if name not in names:
         raise StudyError(
-            f"{source}: unknown {kind} {name!r}{_nearest(name, names)}; known: {', '.join(names) or 'none'}"
+            f"{source}: unknown {kind} {name!r}{nearest(name, names)}; known: {', '.join(names) or 'none'}"
         )
 
 
@@ -144,11 +155,16 @@ def _explain(error: ValidationError) -> str:
     ):
         known = sorted(schema.get("properties", {}))
         extra = sorted(set(error.instance) - set(known))
-        hints = "; ".join(f"{key!r}{_nearest(key, known)}" for key in extra)
+        hints = "; ".join(f"{key!r}{nearest(key, known)}" for key in extra)
         return f"{where}: unknown key {hints}; known keys: {', '.join(known)}"
+    expected: Any = error.validator_value
+    if error.validator == "type":
+        kinds = " or ".join(TYPES[kind] for kind in ([expected] if isinstance(expected, str) else expected))
+        return f"{where}: expected {kinds}, but found {error.instance!r}"
+    if error.validator == "enum":
+        known = [str(value) for value in expected]
+        hint = nearest(str(error.instance), known)
+        return f"{where}: {error.instance!r} is not known{hint}; known: {', '.join(known)}"
+    if error.validator == "required":
+        return f"{where}: {error.message}; add it"
     return f"{where}: {error.message}"
-
-
-def _nearest(name: str, known: Iterable[str]) -> str:
-    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
-    return f" (did you mean {close[0]!r}?)" if close else ""

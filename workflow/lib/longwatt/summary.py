@@ -11,12 +11,13 @@ from typing import Any
 
 import pandas as pd
 
-from longwatt.provenance import sha256, write_json
+from longwatt.provenance import sha256, whole_file, write_json
 
 COLUMNS = (
     "cell", "dataset", "model", "seq_len", "budget", "protocol", "seed", "inference", "initialisation",
-    "score", "score_name", "score_ci_low", "score_ci_high", "score_ceiling", "examples",
-    "rouge1", "rouge2", "rougeL", "rouge_geometric_mean", "f1", "exact_match",
+    "attention_regime",
+    "score", "score_name", "score_ci_low", "score_ci_high", "score_lead", "score_ceiling", "examples",
+    "rouge1", "rouge2", "rougeL", "rouge_geometric_mean", "f1", "exact_match", "accuracy",
     "train_samples_per_second", "train_runtime_s", "train_steps_s", "validation_s",
     "train_energy_kwh", "train_energy_source", "train_energy_measured", "train_mean_power_w",
     "train_power_efficiency",
@@ -29,11 +30,11 @@ COLUMNS = (
 FROM_TRAINING = (
     "train_samples_per_second", "train_runtime_s", "validation_s", "peak_memory_gib", "peak_memory_kind",
     "effective_batch_size", "samples", "input_tokens", "steps", "best_step", "validations",
-    "stopped_early", "parameters", "device",
+    "stopped_early", "parameters", "device", "attention_regime",
 )  # fmt: skip
 FROM_SCORES = (
-    "score", "score_name", "score_ci_low", "score_ci_high", "score_ceiling", "examples",
-    "rouge1", "rouge2", "rougeL", "rouge_geometric_mean", "f1", "exact_match",
+    "score", "score_name", "score_ci_low", "score_ci_high", "score_lead", "score_ceiling", "examples",
+    "rouge1", "rouge2", "rougeL", "rouge_geometric_mean", "f1", "exact_match", "accuracy",
 )  # fmt: skip
 FROM_INFERENCE = ("inference_samples_per_second", "inference_runtime_s")
 
@@ -71,13 +72,17 @@ def write_summary(
 ) -> None:
     """Write `target` (CSV) and beside it a JSON that says from which artefacts it was made."""
     table = summarize(results, rows)
-    partial = target.with_name(f".{target.name}.part")
-    table.to_csv(partial, index=False, na_rep="NA")
-    partial.replace(target)
+    write_csv(target, table)
     files = sorted({str(path) for row in rows for path in artefacts(results, row).values()})
     made_from = {path: sha256(Path(path)) for path in files}
     facts = {"rows": len(table), "sha256": sha256(target), "made_from": made_from}
     write_json(target.with_suffix(".json"), {**facts, "provenance": provenance})
+
+
+def write_csv(path: Path, table: pd.DataFrame) -> None:
+    """Write a table whole or not at all; what is unknown is NA."""
+    with whole_file(path, newline="") as stream:
+        table.to_csv(stream, index=False, na_rep="NA")
 
 
 def read_summary(path: Path) -> pd.DataFrame:

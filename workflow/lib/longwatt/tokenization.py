@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby, islice
 from pathlib import Path
 from typing import Any
 
-from longwatt.datasets.records import SPLITS, Record, read_records
-from longwatt.provenance import sha256, write_json
+from longwatt.datasets.records import Record, read_records
+from longwatt.provenance import sha256, whole_path, write_json
 
 SPECIAL_TOKENS = {"bos": "<s>", "pad": "<pad>", "eos": "</s>", "unk": "<unk>", "mask": "<mask>"}
 # A checkpoint's tokenizer may be any of these; no weights among them.
@@ -21,6 +23,7 @@ TOKENIZER_FILES = (
     "vocab.json",
     "merges.txt",
 )
+BATCH = 64  # records at once: keeps the fast tokenizer's threads busy without holding a whole split's text
 Tokenizer = Any  # transformers.PreTrainedTokenizerFast, which has no types
 
 
@@ -86,28 +89,29 @@ def tokenize_dataset(
     """Tokenize whole inputs and references of every split once.
 
     Writes to `tokens` a `datasets.DatasetDict` with columns id, input_ids (no special tokens), input_tokens, labels
-    (one list of ids per reference, no special tokens), references (texts) and evidence_ends (for each
+    (one list of ids per reference, no special tokens), references (texts), lead (text) and evidence_ends (for each
     evidence word the number of input ids that must be kept for it to be whole).
     """
-    from datasets import Dataset, DatasetDict
+    from datasets import DatasetDict, disable_progress_bars
 
+    disable_progress_bars()
     tokenizer = load_tokenizer(tokenizer_folder)
-    by_split: dict[str, list[Record]] = {split: [] for split in SPLITS}
-    for split, record in read_records(records):
-        by_split[split].append(record)
-    rows = {split: list(_rows(tokenizer, items)) for split, items in by_split.items()}
+    start = time.perf_counter()
+    by_split = groupby(read_records(records), key=lambda pair: pair[0])
+    tokenized = {split: _tokenize_split(tokenizer, (record for _, record in pairs)) for split, pairs in by_split}
     partial = tokens.with_name(".tokens.part")
     shutil.rmtree(partial, ignore_errors=True)
-    DatasetDict({s: Dataset.from_list(r) for s, r in rows.items()}).save_to_disk(str(partial))
+    DatasetDict(tokenized).save_to_disk(str(partial))
     shutil.rmtree(tokens, ignore_errors=True)
     partial.replace(tokens)
-    special = SpecialTokens.of(tokenizer)
-    lengths = {split: _length_statistics([r["input_tokens"] for r in items]) for split, items in rows.items()}
+    files = sorted(tokens.rglob("*.arrow"))
     facts = {
         "vocabulary": len(tokenizer),
-        "special_tokens": special.count,
-        "input_tokens": lengths,
-        "sha256": {str(p.relative_to(tokens)): sha256(p) for p in sorted(tokens.rglob("*.arrow"))},
+        "special_tokens": SpecialTokens.of(tokenizer).count,
+        "input_tokens": {split: _length_statistics(rows["input_tokens"]) for split, rows in tokenized.items()},
+        "seconds": round(time.perf_counter() - start, 2),
+        "bytes": sum(path.stat().st_size for path in files),
+        "sha256": {str(path.relative_to(tokens)): sha256(path) for path in files},
     }
     write_json(report, {**facts, "provenance": provenance})
 
@@ -132,25 +136,51 @@ def visible_evidence(ends: Sequence[int], length: int, special_tokens: int) -> i
     return sum(end <= length - special_tokens for end in ends)
 
 
-def _rows(tokenizer: Tokenizer, records: Sequence[Record]) -> Iterator[dict[str, Any]]:
-    # Batches keep the fast tokenizer's threads busy without holding a whole split's offsets.
-    for start in range(0, len(records), 64):
-        batch = records[start : start + 64]
-        encoded = tokenizer(
-            [record.input for record in batch],
-            add_special_tokens=False,
-            return_offsets_mapping=True,
-            verbose=False,
-        )
-        for record, ids, offsets in zip(batch, encoded["input_ids"], encoded["offset_mapping"], strict=True):
-            yield {
-                "id": record.id,
-                "input_ids": ids,
-                "input_tokens": len(ids),
-                "labels": tokenizer(list(record.references), add_special_tokens=False)["input_ids"],
-                "references": list(record.references),
-                "evidence_ends": _evidence_ends(record.evidence, offsets),
-            }
+def _tokenize_split(tokenizer: Tokenizer, records: Iterator[Record]) -> Any:
+    """One split as a `datasets.Dataset`; token ids take 4 bytes from the first batch on."""
+    from datasets import Dataset, Features, List, Value, concatenate_datasets
+
+    ids = List(Value("int32"))
+    features = Features(
+        {
+            "id": Value("string"),
+            "input_ids": ids,
+            "input_tokens": Value("int32"),
+            "labels": List(ids),
+            "references": List(Value("string")),
+            "lead": Value("string"),
+            "evidence_ends": ids,
+        }
+    )
+    parts = []
+    while batch := list(islice(records, BATCH)):
+        parts.append(Dataset.from_list(_rows(tokenizer, batch), features=features))
+    return concatenate_datasets(parts)
+
+
+def _rows(tokenizer: Tokenizer, records: Sequence[Record]) -> list[dict[str, Any]]:
+    located = any(record.evidence for record in records)  # offsets take far more memory than ids
+    encoded = tokenizer(
+        [record.input for record in records],
+        add_special_tokens=False,
+        return_attention_mask=False,
+        return_token_type_ids=False,
+        return_offsets_mapping=located,
+        verbose=False,
+    )
+    offsets = encoded["offset_mapping"] if located else [()] * len(records)
+    return [
+        {
+            "id": record.id,
+            "input_ids": ids,
+            "input_tokens": len(ids),
+            "labels": tokenizer(list(record.references), add_special_tokens=False)["input_ids"],
+            "references": list(record.references),
+            "lead": record.lead,
+            "evidence_ends": _evidence_ends(record.evidence, places),
+        }
+        for record, ids, places in zip(records, encoded["input_ids"], offsets, strict=True)
+    ]
 
 
 def _evidence_ends(evidence: Sequence[int], offsets: Sequence[tuple[int, int]]) -> list[int]:
@@ -197,4 +227,5 @@ def _copy_tokenizer(source: Path, folder: Path) -> None:
         )
     for name in TOKENIZER_FILES:
         if (source / name).is_file():
-            shutil.copyfile(source / name, folder / name)
+            with whole_path(folder / name) as partial:
+                shutil.copyfile(source / name, partial)

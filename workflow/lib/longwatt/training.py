@@ -37,11 +37,11 @@ from longwatt.examples import Examples, batches
 from longwatt.models import load_family
 from longwatt.models.family import Batch, Family
 from longwatt.progress import say
-from longwatt.provenance import write_json
+from longwatt.provenance import whole_file, whole_path, write_json
 from longwatt.sampling import LengthGroupedSampler
 from longwatt.tokenization import SpecialTokens, load_split, load_tokenizer
 from longwatt.workdir import ANEW, WorkFolder, checkpoint_state, checkpoint_step
-from longwatt.worker import Spec, leased_uuids, run
+from longwatt.worker import Spec, WorkerError, leased_uuids, run
 
 HISTORY_COLUMNS = ("step", "epoch", "loss", "learning_rate", "score", "seconds")
 RECORDED_PACKAGES = ("torch", "transformers", "accelerate", "datasets", "tokenizers", "numpy")
@@ -58,6 +58,7 @@ class Ledger:
     train_s: float = 0.0
     validation_s: float = 0.0
     checkpoint_s: float = 0.0
+    scoring_s: float = 0.0  # part of validation_s: ROUGE or F1, while the device waits
     samples: int = 0
     input_tokens: int = 0
     padded_input_tokens: int = 0
@@ -119,14 +120,16 @@ class Validator:
         self.groups = distributed.share(batches(examples, batch_size))
         self.references = {examples[i].id: examples[i].references for i in range(len(examples))}
 
-    def score(self) -> float:
-        """The headline score; every process gets the same number."""
+    def score(self) -> tuple[float, float]:
+        """The headline score, the same in every process, and the seconds that scoring kept the device waiting."""
         self.predictor.model.eval()
         results = list(self.predictor.predict(self.examples, self.groups))
         pairs = [pair for r in results for pair in zip(r.ids, r.texts, strict=True)]
         predictions = dict(pair for part in distributed.gather(pairs) for pair in part)
+        start = time.perf_counter()
         per_example = metrics.score_examples(predictions, self.references, metrics=(self.metric,))
-        return metrics.corpus_scores(per_example)[metrics.headline(self.metric)]
+        score = metrics.corpus_scores(per_example)[metrics.headline(self.metric)]
+        return score, time.perf_counter() - start
 
 
 class Schedule(TrainerCallback):  # type: ignore[misc]
@@ -234,7 +237,8 @@ class CellTrainer(Seq2SeqTrainer):  # type: ignore[misc]
         """Validate, keep the weights if they are the best, and stop when they no longer improve."""
         step = self.state.global_step
         self.stopwatch.switch("validation", step)
-        score = self.validator.score()
+        score, seconds = self.validator.score()
+        self.ledger.scoring_s += seconds
         self._judge(score, step)
         metrics_ = {"eval_score": score}
         self.log(metrics_)
@@ -352,11 +356,13 @@ def _trainer(spec: Spec, work: WorkFolder, ledger: Ledger, phases: PhaseLog | No
     family = load_family(settings["model"]["family"])
     source = spec.paths.get("checkpoint")
     checkpoint = Path(source).parent if source else None
-    model = family.build(settings["model"], tokenizer, checkpoint, settings["seq_len"])
+    target_tokens = max(training["max_target_tokens"], settings["generation"]["max_new_tokens"])
+    model = family.build(settings["model"], tokenizer, checkpoint, settings["seq_len"], target_tokens)
     if training["activation_checkpointing"]:
         model.gradient_checkpointing_enable()  # type: ignore[operator]
     model.to(device)
     examples = _examples(spec, tokenizer, "train", None)
+    _check_size(examples, budget)
     pad_to = settings["seq_len"] if training["padding"] == "max_length" else None
     targets = training["max_target_tokens"] if training["padding"] == "max_length" else None
     sampler = LengthGroupedSampler(
@@ -407,6 +413,22 @@ def _examples(spec: Spec, tokenizer: Any, split: str, max_examples: int | None) 
         spec.settings["training"]["max_target_tokens"],
         every_reference=split == "train",
     )
+
+
+def _effective_batch_size(budget: Mapping[str, Any]) -> int:
+    return int(budget["per_device_batch_size"] * budget["gradient_accumulation_steps"] * max(1, budget["gpus"]))
+
+
+def _check_size(examples: Examples, budget: Mapping[str, Any]) -> None:
+    """Refuse a training split that does not fill one batch: the declared batch would not be the one trained with."""
+    batch = _effective_batch_size(budget)
+    if len(examples) < batch:
+        raise WorkerError(
+            f"the training split has {len(examples)} examples, fewer than one effective batch of {batch} "
+            f"({budget['per_device_batch_size']} per device x {budget['gradient_accumulation_steps']} accumulation "
+            f"steps x {max(1, budget['gpus'])} devices); lower per_device_batch_size or gradient_accumulation_steps "
+            "in the cell's budget, or give the dataset more training rows"
+        )
 
 
 def _arguments(settings: Mapping[str, Any], work: WorkFolder) -> Seq2SeqTrainingArguments:
@@ -464,12 +486,13 @@ def _publish(result: Path, paths: Mapping[str, Any]) -> None:
     """Put a result under the names that the rule declares; the stamped file last."""
     model = Path(paths["model"])
     shutil.rmtree(model, ignore_errors=True)
-    partial = model.with_name(".model.part")
-    shutil.rmtree(partial, ignore_errors=True)
-    shutil.copytree(result / OUTPUTS["model"], partial, copy_function=_link)
-    partial.rename(model)
+    copy = model.with_name(".model.part")
+    shutil.rmtree(copy, ignore_errors=True)
+    shutil.copytree(result / OUTPUTS["model"], copy, copy_function=_link)
+    copy.rename(model)
     for name in ("history", "phases"):
-        shutil.copyfile(result / OUTPUTS[name], paths[name])
+        with whole_path(Path(paths[name])) as partial:
+            shutil.copyfile(result / OUTPUTS[name], partial)
     write_json(paths["training"], json.loads((result / OUTPUTS["training"]).read_text(encoding="utf-8")))
 
 
@@ -481,7 +504,7 @@ def _link(source: str, target: str) -> None:
 
 
 def _write_history(path: Path, entries: Sequence[Mapping[str, Any]]) -> None:
-    with path.open("w", encoding="utf-8", newline="") as stream:
+    with whole_file(path, newline="") as stream:
         writer = csv.DictWriter(stream, HISTORY_COLUMNS, restval="NA", extrasaction="ignore")
         writer.writeheader()
         for entry in entries:
@@ -491,9 +514,6 @@ def _write_history(path: Path, entries: Sequence[Mapping[str, Any]]) -> None:
 
 def _facts(spec: Spec, work: WorkFolder, trainer: CellTrainer) -> dict[str, Any]:
     ledger, settings = trainer.ledger, spec.settings
-    budget = settings["budget"]
-    processes = max(1, budget["gpus"])
-    batch = budget["per_device_batch_size"] * budget["gradient_accumulation_steps"] * processes
     model = trainer.accelerator.unwrap_model(trainer.model)
     kept = {key: value for key, value in asdict(ledger).items() if key not in ("pending_loss", "logged_step")}
     return {
@@ -504,9 +524,10 @@ def _facts(spec: Spec, work: WorkFolder, trainer: CellTrainer) -> dict[str, Any]
         "train_runtime_s": ledger.runtime_s,
         "train_samples_per_second": ledger.samples / ledger.runtime_s,
         "train_steps_samples_per_second": ledger.samples / ledger.train_s,
-        "effective_batch_size": batch,
+        "effective_batch_size": _effective_batch_size(settings["budget"]),
         "parameters": sum(p.numel() for p in model.parameters()),
         "initialisation": settings["model"]["initialisation"],
+        "attention_regime": trainer.family.regime(model.config.to_dict(), settings["seq_len"]),
         "validation_examples": len(trainer.validator.examples),
         "peak_memory_kind": devices.peak_memory_kind(trainer.args.device),
         "device": devices.name(trainer.args.device),

@@ -1,18 +1,66 @@
-"""Dataset readers: one module each, a pure function `read(options)` that yields records by split.
+"""Dataset sources: one module each, a pure function `read(options)` that gives records by split.
 
-A source module defines OPTIONS_SCHEMA (JSON schema of a study's `options`) and
-`read(options) -> SourceData`. Heavy imports happen inside `read`, since options are checked at parse time.
+A source module defines
+
+- `OPTIONS_SCHEMA`, the JSON schema of a study's `options`,
+- `read(options) -> longwatt.datasets.records.SourceData`,
+
+and where it needs to
+
+- `splits(options)`: the splits it will have (without it: train, validation and test),
+- `files(options)`: local files whose change makes the dataset again,
+- `missing(options)`: what stands in the way of reading it here, as a sentence, or None.
+
+Its name is what a study's `source:` says. Heavy imports happen inside `read`, since the rest is asked at parse time.
 """
 
 from __future__ import annotations
 
+import pkgutil
+from collections.abc import Mapping
+from functools import cache
 from importlib import import_module
 from typing import Any
 
-SOURCES = ("aclsum", "needle")
+from longwatt.datasets.records import SPLITS
+
+Options = Mapping[str, Any]
+
+
+@cache
+def sources() -> tuple[str, ...]:
+    """The names of all sources: of every module here that defines `OPTIONS_SCHEMA`."""
+    names = sorted(module.name for module in pkgutil.iter_modules(__path__))
+    return tuple(name for name in names if hasattr(_module(name), "OPTIONS_SCHEMA"))
 
 
 def options_schema(source: str) -> dict[str, Any]:
     """The JSON schema of a source's options."""
-    schema: dict[str, Any] = import_module(f"longwatt.datasets.{source}").OPTIONS_SCHEMA
+    schema: dict[str, Any] = _module(source).OPTIONS_SCHEMA
     return schema
+
+
+def splits(source: str, options: Options) -> tuple[str, ...]:
+    """The splits that a source will have."""
+    found = _ask(source, "splits", options)
+    return SPLITS if found is None else tuple(found)
+
+
+def files(source: str, options: Options) -> list[str]:
+    """The local files that a dataset is read from, as far as they are there."""
+    return list(_ask(source, "files", options) or [])
+
+
+def missing(source: str, options: Options) -> str | None:
+    """What stands in the way of reading a dataset here; None if nothing is known to."""
+    sentence: str | None = _ask(source, "missing", options)
+    return sentence
+
+
+def _ask(source: str, question: str, options: Options) -> Any:
+    answer = getattr(_module(source), question, None)
+    return answer(options) if answer else None
+
+
+def _module(name: str) -> Any:
+    return import_module(f"{__name__}.{name}")

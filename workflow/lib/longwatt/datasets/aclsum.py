@@ -53,7 +53,8 @@ def _records(split: str, aspects: list[str]) -> Iterator[Record]:
         for aspect in aspects:
             query = QUERIES[aspect]
             summary = document.summaries[aspect]
-            yield Record(f"{document.id}/{aspect}", f"{query}\n\n{text}", (summary,))
+            start = len(query) + 2
+            yield Record(f"{document.id}/{aspect}", f"{query}\n\n{text}", (summary,), document_start=start)
 
 
 def full_text(title: str, parse: Mapping[str, Any]) -> str:

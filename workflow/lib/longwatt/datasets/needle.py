@@ -82,4 +82,4 @@ def _record(
     for word in answer:
         position += 1 + len(word)
         ends.append(position)
-    return Record(id_, f"{QUERY}\n\n{text}", (" ".join(answer),), tuple(ends))
+    return Record(id_, f"{QUERY}\n\n{text}", (" ".join(answer),), tuple(ends), len(QUERY) + 2)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import statistics
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from longwatt.provenance import write_json
+from longwatt.provenance import whole_file, write_json
 
 SPLITS = ("train", "validation", "test")
 
@@ -25,12 +25,16 @@ class Record:
         references: acceptable outputs, at least one.
         evidence: character ends (exclusive) in `input` of each reference word that can only be known from
             the text, empty when unknown; a cut before an end hides that word.
+        document_start: the character of `input` where the document begins, after a query.
+        lead: the document's first words, as many as a training reference has on average; `download` fills it in.
     """
 
     id: str
     input: str
     references: tuple[str, ...]
     evidence: tuple[int, ...] = ()
+    document_start: int = 0
+    lead: str = ""
 
 
 @dataclass(frozen=True)
@@ -60,37 +64,47 @@ def download(settings: Mapping[str, Any], folder: Path, provenance: Mapping[str,
     """Read a source and write `records.jsonl` and `dataset.json` (statistics, provenance) to `folder`.
 
     Raises:
-        DatasetError: a split is missing or empty, an id repeats, or a record lacks text.
+        DatasetError: a split is empty, an id repeats, or a record lacks text.
     """
     data: SourceData = import_module(f"longwatt.datasets.{settings['source']}").read(settings["options"])
     _check(data, settings["source"])
-    folder.mkdir(parents=True, exist_ok=True)
-    partial = folder / ".records.jsonl.part"
-    with partial.open("w", encoding="utf-8") as stream:
+    lead_words = _mean_reference_words(data)
+    with whole_file(folder / "records.jsonl") as stream:
         for split, records in data.splits.items():
             for record in records:
-                row = {"split": split, **asdict(record)}
+                row = {"split": split, **asdict(record), "lead": _lead(record, lead_words)}
                 stream.write(json.dumps(row, ensure_ascii=False) + "\n")
-    partial.replace(folder / "records.jsonl")
     facts = {key: getattr(data, key) for key in ("licence", "origin", "chance_per_hidden_word", "notes")}
-    statistics_ = {split: _statistics(records) for split, records in data.splits.items()}
-    write_json(folder / "dataset.json", {**facts, "splits": statistics_, "provenance": provenance})
+    by_split = {split: _statistics(records) for split, records in data.splits.items()}
+    write_json(
+        folder / "dataset.json", {**facts, "lead_words": lead_words, "splits": by_split, "provenance": provenance}
+    )
 
 
 def read_records(path: Path) -> Iterator[tuple[str, Record]]:
-    """Yield (split, record) from a `records.jsonl`."""
+    """Yield (split, record) from a `records.jsonl`, split by split."""
     with path.open(encoding="utf-8") as stream:
         for line in stream:
             row = json.loads(line)
-            yield (
-                row["split"],
-                Record(row["id"], row["input"], tuple(row["references"]), tuple(row["evidence"])),
-            )
+            split = row.pop("split")
+            values: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in row.items()}
+            yield split, Record(**values)
+
+
+def _mean_reference_words(data: SourceData) -> int:
+    """Words of a mean reference of the training split, or of the first one where there is none."""
+    records = data.splits.get("train") or next(iter(data.splits.values()))
+    return round(statistics.fmean(len(text.split()) for record in records for text in record.references))
+
+
+def _lead(record: Record, words: int) -> str:
+    # A word is at most a few dozen characters: splitting a whole book for its first words would be slow.
+    start = record.input[record.document_start : record.document_start + 100 * (words + 1)]
+    return " ".join(start.split()[:words])
 
 
 def _check(data: SourceData, source: str) -> None:
-    for split in SPLITS:
-        records = data.splits.get(split, [])
+    for split, records in data.splits.items():
         if not records:
             raise DatasetError(f"dataset source {source}: the split {split!r} has no records")
         if len({record.id for record in records}) != len(records):
@@ -100,14 +114,15 @@ def _check(data: SourceData, source: str) -> None:
                 raise DatasetError(f"dataset source {source}, split {split!r}, id {record.id!r}: no text")
 
 
-def _statistics(records: Iterable[Record]) -> dict[str, float | int]:
-    records = list(records)
-    words_in = [len(record.input.split()) for record in records]
+def _statistics(records: Sequence[Record]) -> dict[str, float | int]:
+    """Facts of one split; a row is an input with one of its references, as SCROLLS counts, and means are over rows."""
+    words_in = [len(record.input.split()) for record in records for _ in record.references]
     words_out = [len(text.split()) for record in records for text in record.references]
     return {
         "examples": len(records),
-        "words_in_mean": round(statistics.fmean(words_in), 1),
+        "rows": len(words_out),
+        "words_in_mean": round(statistics.fmean(words_in), 2),
         "words_in_max": max(words_in),
-        "words_out_mean": round(statistics.fmean(words_out), 1),
+        "words_out_mean": round(statistics.fmean(words_out), 2),
         "words_out_max": max(words_out),
     }

@@ -1,21 +1,29 @@
 """Model families: one module each for all that is special about it.
 
-A family module defines `FAMILY`, a class with the interface of `longwatt.models.family.Family`. This
-file stays free of torch, since study files are checked against FAMILIES at parse time.
+A family module defines `FAMILY`, a class with the interface of `longwatt.models.family.Family`; its name is what a
+study's `family:` says. torch and transformers are imported inside its methods, since settings are checked against it at
+parse time.
 """
 
 from __future__ import annotations
 
+import pkgutil
+from functools import cache
 from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from longwatt.models.family import Family
 
-FAMILIES = ("led",)
+
+@cache
+def families() -> tuple[str, ...]:
+    """The names of all families: of every module here that defines `FAMILY`."""
+    names = sorted(module.name for module in pkgutil.iter_modules(__path__))
+    return tuple(name for name in names if hasattr(import_module(f"{__name__}.{name}"), "FAMILY"))
 
 
 def load_family(name: str) -> Family:
-    """The family called `name`; imports torch and transformers."""
-    family: Family = import_module(f"longwatt.models.{name}").FAMILY()
+    """The family called `name`."""
+    family: Family = import_module(f"{__name__}.{name}").FAMILY()
     return family

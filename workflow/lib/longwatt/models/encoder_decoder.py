@@ -4,56 +4,70 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
-
-import torch
-from torch import Tensor, nn
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from longwatt.models.errors import ModelError
 from longwatt.models.family import Batch, Example
+from longwatt.spelling import nearest
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 IGNORED = -100  # the label that cross_entropy leaves out
+# Roles of special tokens, in the order in which a decoder's start token is looked for among them.
+ROLES = ("pad_token_id", "eos_token_id", "bos_token_id")
 
 
 class EncoderDecoder:
-    """Collation, loss and both prediction protocols of an encoder-decoder with `labels` and `generate`.
+    """Configuration, collation, loss and both prediction protocols of an encoder-decoder with `generate`.
 
     Attributes:
-        config_class: the transformers configuration class.
-        model_class: the transformers model class.
+        config_class: name of the transformers configuration class.
+        model_class: name of the transformers model class.
+        encoder_positions: the configuration's key for the most input tokens.
+        decoder_positions: the configuration's key for the most target tokens.
+        defaults: of the configuration class, where `check` needs them before transformers is loaded.
     """
 
-    config_class: Any
-    model_class: Any
+    config_class: str
+    model_class: str
+    encoder_positions = "max_position_embeddings"
+    decoder_positions = "max_position_embeddings"
+    defaults: ClassVar[Mapping[str, Any]] = {}
     pad_token_id: int = 1
 
-    def build(self, model: Mapping[str, Any], tokenizer: Any, checkpoint: Path | None, seq_len: int) -> nn.Module:
-        """See `Family.build`."""
-        self.pad_token_id = int(tokenizer.pad_token_id)
-        if checkpoint is not None:
-            overrides = model.get("config") or {}
-            # Safetensors only: a pickle can run code when it is loaded.
-            built = self.model_class.from_pretrained(
-                str(checkpoint),
-                local_files_only=True,
-                use_safetensors=True,
-                dtype=torch.float32,
-                **overrides,
-            )
-        else:
-            built = self.model_class(self.config_class(**self._config(model["config"], tokenizer)))
-            built.generation_config = self._generation_config(tokenizer)
-        self.check_length(built.config, seq_len)
-        return built  # type: ignore[no-any-return]
+    def check(self, config: Mapping[str, Any], given: Mapping[str, Any], seq_len: int, target_tokens: int) -> None:
+        """See `Family.check`."""
+        needs = (
+            (self.encoder_positions, "seq_len", seq_len),
+            (self.decoder_positions, "max_target_tokens or max_new_tokens", target_tokens),
+        )
+        for key, what, need in needs:
+            limit = config.get(key, self.defaults.get(key))
+            if limit is not None and need > limit:
+                raise ModelError(
+                    f"{what} {need} is above the model's {key} of {limit}; lower it, or raise {key} in the model's "
+                    "config"
+                )
 
-    def check_length(self, config: Any, seq_len: int) -> None:
-        """Raise ModelError unless the configuration has a position for each of `seq_len` tokens."""
-        positions = getattr(config, "max_encoder_position_embeddings", None)
-        if positions is not None and seq_len > positions:
-            raise ModelError(
-                f"seq_len {seq_len} is above the model's max_encoder_position_embeddings of {positions}; "
-                "lower seq_len or raise it in the model's config"
-            )
+    def regime(self, config: Mapping[str, Any], seq_len: int) -> str | None:
+        """See `Family.regime`; most encoder-decoders are one kind of model at every length."""
+        return None
+
+    def build(
+        self, model: Mapping[str, Any], tokenizer: Any, checkpoint: Path | None, seq_len: int, target_tokens: int
+    ) -> nn.Module:
+        """See `Family.build`."""
+        if tokenizer.pad_token_id is None:
+            raise ModelError("the tokenizer has no padding token; set pad_token and save it again")
+        self.pad_token_id = int(tokenizer.pad_token_id)
+        given = dict(model.get("config") or {})
+        config = self._read_config(checkpoint, given) if checkpoint else self._new_config(given, tokenizer)
+        self._check_config(config, tokenizer)
+        self.check(config.to_dict(), given, seq_len, target_tokens)
+        built = self._load(checkpoint, config) if checkpoint else self._new(config)
+        built.generation_config = _generation_config(config, built.generation_config)
+        return built  # type: ignore[no-any-return]
 
     def collate(self, examples: Sequence[Example], pad_to: int | None, targets: int | None) -> Batch:
         """See `Family.collate`: input_ids, attention_mask (batch, length) and labels (batch, targets)."""
@@ -84,27 +98,90 @@ class EncoderDecoder:
         kept = [row[mask] for row, mask in zip(best, batch["labels"] != IGNORED, strict=True)]
         return [row.tolist() for row in kept]
 
-    def _config(self, given: Mapping[str, Any], tokenizer: Any) -> dict[str, Any]:
-        eos = tokenizer.eos_token_id
-        special = {
-            "bos_token_id": tokenizer.bos_token_id,
-            "pad_token_id": tokenizer.pad_token_id,
-            "eos_token_id": eos,
-            "decoder_start_token_id": eos,  # as BART and LED do
-        }
-        return {"vocab_size": len(tokenizer), **special, **given}
+    def _default_config(self, given: Mapping[str, Any]) -> Any:
+        """A configuration of the study's kind with nothing stated."""
+        import transformers
 
-    def _generation_config(self, tokenizer: Any) -> Any:
-        from transformers import GenerationConfig
+        return getattr(transformers, self.config_class)()
 
-        return GenerationConfig(
-            bos_token_id=tokenizer.bos_token_id,
-            pad_token_id=tokenizer.pad_token_id,
-            eos_token_id=tokenizer.eos_token_id,
-            decoder_start_token_id=tokenizer.eos_token_id,
+    def _new_config(self, given: Mapping[str, Any], tokenizer: Any) -> Any:
+        default = self._default_config(given)
+        _check_keys(given, default)
+        own = {"vocab_size": len(tokenizer), **_special_tokens(default, tokenizer)}
+        return type(default)(**{**own, **_without_kind(given)})
+
+    def _read_config(self, checkpoint: Path, given: Mapping[str, Any]) -> Any:
+        import transformers
+
+        read = getattr(transformers, self.config_class).from_pretrained
+        _check_keys(given, read(str(checkpoint), local_files_only=True))
+        return read(str(checkpoint), local_files_only=True, **_without_kind(given))
+
+    def _new(self, config: Any) -> Any:
+        import transformers
+
+        return getattr(transformers, self.model_class)(config)
+
+    def _load(self, checkpoint: Path, config: Any) -> Any:
+        import torch
+        import transformers
+
+        # Safetensors only: a pickle can run code when it is loaded. Nor is a repository's own code ever run.
+        return getattr(transformers, self.model_class).from_pretrained(
+            str(checkpoint), config=config, local_files_only=True, use_safetensors=True, dtype=torch.float32
         )
+
+    def _check_config(self, config: Any, tokenizer: Any) -> None:
+        if len(tokenizer) > config.vocab_size:
+            raise ModelError(
+                f"the tokenizer has {len(tokenizer)} tokens but the model's vocab_size is {config.vocab_size}; "
+                "use the checkpoint's own tokenizer (kind: checkpoint), or another vocab_size"
+            )
+
+
+def _check_keys(given: Mapping[str, Any], known: Any) -> None:
+    """Refuse keys that a configuration does not have; transformers would take and ignore them."""
+    for key in given:
+        if not hasattr(known, key):
+            names = [name for name in known.to_dict() if not name.startswith("_")]
+            raise ModelError(f"the model's config has the unknown key {key!r}{nearest(key, names)}")
+
+
+def _without_kind(given: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in given.items() if key != "model_type"}  # it chose the class
+
+
+def _special_tokens(default: Any, tokenizer: Any) -> dict[str, int | None]:
+    """The tokenizer's special ids in the roles that the model's kind gives them.
+
+    BART starts its decoder with the end token, T5 with padding, BigBird-Pegasus with the beginning; a kind's defaults
+    say which, but for a vocabulary of its own.
+    """
+    ids: dict[str, int | None] = {role: getattr(tokenizer, role) for role in ROLES}
+    start = getattr(default, "decoder_start_token_id", None)
+    same = [role for role in ROLES if start is not None and getattr(default, role, None) == start]
+    role = next((role for role in same if ids[role] is not None), "pad_token_id")
+    forced = {"forced_eos_token_id": ids["eos_token_id"]} if getattr(default, "forced_eos_token_id", None) else {}
+    return {**ids, "decoder_start_token_id": ids[role], **forced}
+
+
+def _generation_config(config: Any, loaded: Any) -> Any:
+    """Only which tokens start, end and pad; how to generate is the study's to say, not a checkpoint's."""
+    from transformers import GenerationConfig
+
+    names = (*ROLES, "decoder_start_token_id", "forced_bos_token_id", "forced_eos_token_id")
+    own = {name: getattr(config, name, None) for name in names}
+    saved = {name: getattr(loaded, name, None) for name in names} if loaded is not None else {}
+    known = {name: value for name, value in {**own, **_known(saved)}.items() if value is not None}
+    return GenerationConfig(**known)
+
+
+def _known(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def _pad(rows: Sequence[Sequence[int]], value: int, length: int | None) -> Tensor:
+    import torch
+
     width = length if length is not None else max(len(row) for row in rows)
     return torch.tensor([[*row, *[value] * (width - len(row))] for row in rows], dtype=torch.long)

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from torch import Tensor, nn
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
-Batch = dict[str, Tensor]
+Batch = dict[str, "Tensor"]
 
 
 @dataclass(frozen=True)
@@ -29,11 +30,32 @@ class Family(Protocol):
     `loss` and `predict`.
     """
 
-    def build(self, model: Mapping[str, Any], tokenizer: Any, checkpoint: Path | None, seq_len: int) -> nn.Module:
+    def check(self, config: Mapping[str, Any], given: Mapping[str, Any], seq_len: int, target_tokens: int) -> None:
+        """Refuse lengths that a model cannot hold; called at parse time too, so without torch.
+
+        Args:
+            config: what is known of the model's configuration.
+            given: the part of it that the study states itself.
+            seq_len: tokens of an input.
+            target_tokens: most tokens of a target or a prediction.
+
+        Raises:
+            ModelError: names the key, the limit and what to do.
+        """
+
+    def regime(self, config: Mapping[str, Any], seq_len: int) -> str | None:
+        """The name of the kind of model that a configuration is at this length; None where there is only one kind.
+
+        Two regimes of one configuration are two models: figures never join them by a line.
+        """
+
+    def build(
+        self, model: Mapping[str, Any], tokenizer: Any, checkpoint: Path | None, seq_len: int, target_tokens: int
+    ) -> nn.Module:
         """A model from a study's model entry: random weights, or those of a checkpoint folder.
 
         Raises:
-            ModelError: the entry cannot hold inputs of `seq_len` tokens.
+            ModelError: the entry cannot be built, or cannot hold these lengths.
         """
 
     def collate(self, examples: Sequence[Example], pad_to: int | None, targets: int | None) -> Batch:

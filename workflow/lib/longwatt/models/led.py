@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-import torch
-from transformers import LEDConfig, LEDForConditionalGeneration
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 from longwatt.models.encoder_decoder import EncoderDecoder
 from longwatt.models.family import Batch, Example
@@ -18,11 +16,19 @@ class LED(EncoderDecoder):
     multiple of the attention window happens inside the model.
     """
 
-    config_class = LEDConfig
-    model_class = LEDForConditionalGeneration
+    config_class = "LEDConfig"
+    model_class = "LEDForConditionalGeneration"
+    encoder_positions = "max_encoder_position_embeddings"
+    decoder_positions = "max_decoder_position_embeddings"
+    defaults: ClassVar[Mapping[str, Any]] = {
+        "max_encoder_position_embeddings": 16384,
+        "max_decoder_position_embeddings": 1024,
+    }
 
     def collate(self, examples: Sequence[Example], pad_to: int | None, targets: int | None) -> Batch:
         """See `Family.collate`; adds global_attention_mask (batch, length)."""
+        import torch
+
         batch = super().collate(examples, pad_to, targets)
         mask = torch.zeros_like(batch["attention_mask"])
         mask[:, 0] = 1

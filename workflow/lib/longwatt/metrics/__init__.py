@@ -1,7 +1,7 @@
 """Scores as SCROLLS computes them, to the fourth decimal, every example's kept.
 
-Per pair ROUGE-1/2/L F-measures x 100 (rouge-score, no stemming) and SQuAD-style F1 and exact match; several references
-give each metric its own maximum. The ROUGE headline is the geometric mean of the three corpus means.
+Per pair ROUGE-1/2/L F-measures x 100 (rouge-score's, no stemming), SQuAD-style F1 and exact match, and accuracy;
+several references give each metric its own maximum. The ROUGE headline is the geometric mean of the three corpus means.
 """
 
 from __future__ import annotations
@@ -10,15 +10,15 @@ import re
 import string
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from functools import cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-ROUGE_TYPES = ("rouge1", "rouge2", "rougeL")
+from longwatt.metrics.rouge import ROUGE_TYPES, rouge
+
 # Metric of a dataset -> the name of its headline score.
-METRICS = {"rouge": "rouge_geometric_mean", "f1": "f1", "exact_match": "exact_match"}
+METRICS = {"rouge": "rouge_geometric_mean", "f1": "f1", "exact_match": "exact_match", "accuracy": "accuracy"}
 RESAMPLES_AT_ONCE = 64  # bounds the memory of the bootstrap: 64 x examples x 3 numbers
 
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
@@ -53,10 +53,12 @@ def exact_match(prediction: str, reference: str) -> float:
     return 100.0 * (normalize_answer(prediction) == normalize_answer(reference))
 
 
-def rouge(prediction: str, reference: str) -> dict[str, float]:
-    """ROUGE-1, -2 and -L F-measures x 100, without stemming."""
-    scores = _rouge_scorer().score(reference, prediction)
-    return {name: 100 * scores[name].fmeasure for name in ROUGE_TYPES}
+def accuracy(prediction: str, reference: str) -> float:
+    """100 if equal but for outer white space, as a label must be; else 0."""
+    return 100.0 * (prediction.strip() == reference.strip())
+
+
+SINGLE = {"f1": token_f1, "exact_match": exact_match, "accuracy": accuracy}
 
 
 def score_examples(
@@ -134,15 +136,5 @@ def _best(prediction: str, references: Sequence[str], metrics: Sequence[str]) ->
 
 def _pair(prediction: str, reference: str, metrics: Sequence[str]) -> dict[str, float]:
     scores = rouge(prediction, reference) if "rouge" in metrics else {}
-    if "f1" in metrics:
-        scores["f1"] = token_f1(prediction, reference)
-    if "exact_match" in metrics:
-        scores["exact_match"] = exact_match(prediction, reference)
-    return scores
-
-
-@cache
-def _rouge_scorer() -> Any:
-    from rouge_score.rouge_scorer import RougeScorer
-
-    return RougeScorer(list(ROUGE_TYPES), use_stemmer=False)
+    chosen = {name: score for name, score in SINGLE.items() if name in metrics}
+    return {**scores, **{name: score(prediction, reference) for name, score in chosen.items()}}

@@ -1,0 +1,88 @@
+"""A user's own files: JSON lines, one file per split."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from longwatt.datasets.records import SPLITS, DatasetError, Record, SourceData
+from longwatt.datasets.rows import Row, read_rows, records_of
+
+_TEXT = {"type": "string", "minLength": 1}
+FIELDS = ("id", "query", "input", "output")
+
+OPTIONS_SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "additionalProperties": False,
+    "required": ["files"],
+    "properties": {
+        "files": {
+            "type": "object",
+            "additionalProperties": False,
+            "minProperties": 1,
+            "properties": {split: _TEXT for split in SPLITS},
+        },
+        "fields": {
+            "type": "object",
+            "additionalProperties": False,
+            "properties": {field: _TEXT for field in FIELDS},
+        },
+        "licence": _TEXT,
+    },
+}
+
+
+def splits(options: Mapping[str, Any]) -> list[str]:
+    """Those with a file."""
+    return [split for split in SPLITS if split in options["files"]]
+
+
+def files(options: Mapping[str, Any]) -> list[str]:
+    """The files that are there."""
+    return [str(path) for path in _paths(options).values() if path.is_file()]
+
+
+def missing(options: Mapping[str, Any]) -> str | None:
+    """The first file that is not there."""
+    absent = [path for path in _paths(options).values() if not path.is_file()]
+    return f"{absent[0]} does not exist, or is no file; options.files names one file per split" if absent else None
+
+
+def read(options: Mapping[str, Any]) -> SourceData:
+    """Records of JSON lines with an input and an output (text, or a list of texts: several references).
+
+    Args:
+        options: `files` by split; `fields`: what the file calls `input`, `output`, `id` (without one, rows are
+            numbered) and `query` (put before the input with a blank line; none by default); `licence`.
+
+    Raises:
+        DatasetError: a file cannot be read, or a row lacks a field; names file and line.
+    """
+    found = {split: _read(path, options.get("fields", {})) for split, path in _paths(options).items()}
+    return SourceData(
+        splits={split: records for split, (records, _) in found.items()},
+        licence=options.get("licence", "not stated"),
+        origin="; ".join(str(path) for path in _paths(options).values()),
+        notes=[note for _, notes in found.values() for note in notes],
+    )
+
+
+def _paths(options: Mapping[str, Any]) -> dict[str, Path]:
+    return {split: Path(options["files"][split]).expanduser() for split in splits(options)}
+
+
+def _read(path: Path, fields: Mapping[str, str]) -> tuple[list[Record], list[str]]:
+    try:
+        with path.open("rb") as stream:
+            return records_of(read_rows(stream, str(path)), lambda row: _record(row, fields))
+    except OSError as error:
+        raise DatasetError(f"{path} cannot be read: {error.strerror}") from None
+
+
+def _record(row: Row, fields: Mapping[str, str]) -> Record:
+    named = "id" in fields or "id" in row.values
+    id_ = row.id(fields.get("id", "id")) if named else row.place.rpartition(" ")[2]
+    query = f"{row.text(fields['query'])}\n\n" if "query" in fields else ""
+    text = query + row.text(fields.get("input", "input"))
+    return Record(id_, text, row.texts(fields.get("output", "output")), document_start=len(query))

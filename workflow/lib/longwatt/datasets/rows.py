@@ -1,0 +1,135 @@
+"""Rows of JSON lines as people have them, and the records they become."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from longwatt.datasets.records import DatasetError, Record
+
+
+@dataclass(frozen=True)
+class Row:
+    """One JSON object of a file.
+
+    Attributes:
+        values: the object.
+        place: file and line, for messages.
+    """
+
+    values: Mapping[str, Any]
+    place: str
+
+    def text(self, field: str) -> str:
+        """The text of a field that must have some.
+
+        Raises:
+            DatasetError: it is missing, empty or no text.
+        """
+        value = self._value(field)
+        if not isinstance(value, str):
+            raise DatasetError(f"{self.place}: the field {field!r} must be text, but is {_kind(value)}")
+        if not value.strip():
+            raise DatasetError(f"{self.place}: the field {field!r} is empty; remove the row or fill it in")
+        return value
+
+    def texts(self, field: str) -> tuple[str, ...]:
+        """The texts of a field that may hold one or a list of them; empty ones are left out.
+
+        Raises:
+            DatasetError: it is missing, holds something else, or no text is left.
+        """
+        value = self._value(field)
+        given = value if isinstance(value, list) else [value]
+        wrong = [item for item in given if not isinstance(item, str)]
+        if wrong:
+            raise DatasetError(
+                f"{self.place}: the field {field!r} must be text or a list of texts, but holds {_kind(wrong[0])}"
+                + ("; SCROLLS hides the outputs of its test splits, so leave that split out" if value is None else "")
+            )
+        texts = tuple(item for item in given if item.strip())
+        if not texts:
+            raise DatasetError(f"{self.place}: the field {field!r} has no reference; remove the row or fill it in")
+        return texts
+
+    def id(self, field: str) -> str:
+        """An identifier, text or a whole number.
+
+        Raises:
+            DatasetError: it is missing or something else.
+        """
+        value = self._value(field)
+        if isinstance(value, bool) or not isinstance(value, str | int) or value == "":
+            raise DatasetError(
+                f"{self.place}: the field {field!r} must be text or a whole number, but is {_kind(value)}"
+            )
+        return str(value)
+
+    def _value(self, field: str) -> Any:
+        if field not in self.values:
+            raise DatasetError(
+                f"{self.place}: the field {field!r} is missing; the row has "
+                + (", ".join(map(repr, self.values)) or "none")
+            )
+        return self.values[field]
+
+
+def read_rows(lines: Iterable[bytes], name: str) -> Iterator[Row]:
+    """The rows of JSON lines; empty lines are skipped.
+
+    Args:
+        lines: of a file opened in binary mode.
+        name: of the file, for messages.
+
+    Raises:
+        DatasetError: a line is not UTF-8, not JSON or no object; names file and line.
+    """
+    for number, line in enumerate(lines, 1):
+        place = f"{name}, line {number}"
+        try:
+            text = line.decode("utf-8-sig" if number == 1 else "utf-8")
+        except UnicodeDecodeError as error:
+            where = f"{error.reason} at byte {error.start + 1} of the line"
+            raise DatasetError(f"{place} is not UTF-8 ({where}); save the file as UTF-8") from None
+        if text.strip():
+            yield Row(_object(text, place), place)
+
+
+def records_of(rows: Iterable[Row], record: Callable[[Row], Record]) -> tuple[list[Record], list[str]]:
+    """Records of rows, those of one id as one record with all their references in order (as SCROLLS counts them).
+
+    Returns:
+        The records, and notes on rows whose input differs from that of the first row of their id, which is kept.
+    """
+    by_id: dict[str, Record] = {}
+    references: dict[str, list[str]] = {}
+    differing = []
+    for row in rows:
+        found = record(row)
+        first = by_id.setdefault(found.id, found)
+        references.setdefault(found.id, []).extend(found.references)
+        if found.input != first.input:
+            differing.append(row.place)
+    notes = [f"{len(differing)} rows repeat an id with another input, first {differing[0]}"] if differing else []
+    return [_with_references(found, references[found.id]) for found in by_id.values()], notes
+
+
+def _with_references(record: Record, references: list[str]) -> Record:
+    return Record(record.id, record.input, tuple(references), record.evidence, record.document_start)
+
+
+def _object(text: str, place: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        raise DatasetError(f"{place} is not JSON ({error}); one object per line is expected") from None
+    if not isinstance(value, dict):
+        raise DatasetError(f"{place} must be a JSON object, but is {_kind(value)}")
+    return value
+
+
+def _kind(value: Any) -> str:
+    kinds = {bool: "true or false", int: "a number", float: "a number", str: "text", list: "a list", dict: "an object"}
+    return "null" if value is None else f"{kinds[type(value)]} ({str(value)[:40]!r})"

@@ -1,0 +1,161 @@
+"""SCROLLS tasks (Shaham et al. 2022) from a mirror in the layout of the hub's repository tau/scrolls.
+
+A mirror is a folder or a URL that holds `<task>.zip` with `<task>/{train,validation,test}.jsonl`. Where it is concerns
+the machine, not the study: config.yaml says it, and a dataset whose `sha256` is given is the same from any of them.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from longwatt.datasets.records import SPLITS, DatasetError, Record, SourceData
+from longwatt.datasets.rows import Row, read_rows, records_of
+from longwatt.provenance import sha256
+
+MIRROR = "LONGWATT_MIRROR"  # the environment variable that hands config.yaml's `mirror` to the jobs
+# Task -> whether its input begins with a query and a blank line.
+TASKS = {
+    "gov_report": False,
+    "summ_screen_fd": False,
+    "qmsum": True,
+    "qasper": True,
+    "narrative_qa": True,
+    "quality": True,
+    "contract_nli": True,
+}
+TIMEOUT_S = 60  # without a single byte
+LABELLED = ("train", "validation")  # SCROLLS hides the test splits' outputs
+
+OPTIONS_SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "additionalProperties": False,
+    "required": ["task"],
+    "properties": {
+        "task": {"enum": list(TASKS)},
+        "splits": {"type": "array", "minItems": 1, "uniqueItems": True, "items": {"enum": list(SPLITS)}},
+        "sha256": {"type": "string", "pattern": "^[0-9a-f]{64}$"},
+    },
+}
+
+
+def splits(options: Mapping[str, Any]) -> list[str]:
+    """Those that are asked for; without a word, those that SCROLLS labels."""
+    return [split for split in SPLITS if split in options.get("splits", LABELLED)]
+
+
+def files(options: Mapping[str, Any]) -> list[str]:
+    """The zip of a local mirror, unless its digest already says what it must hold."""
+    mirror = os.environ.get(MIRROR, "")
+    path = Path(_location(mirror, options["task"]))
+    return [str(path)] if mirror and not _remote(mirror) and "sha256" not in options and path.is_file() else []
+
+
+def missing(options: Mapping[str, Any]) -> str | None:
+    """No mirror, or one that lacks the task."""
+    mirror, name = os.environ.get(MIRROR, ""), f"{options['task']}.zip"
+    if not mirror:
+        how = "give its folder or URL, as `mirror` in config.yaml or with --config mirror=..."
+        return f"no mirror is set to take {name} from; {how}"
+    if _remote(mirror) or Path(_location(mirror, options["task"])).is_file():
+        return None
+    there = sorted(path.name for path in Path(mirror).expanduser().glob("*.zip"))
+    return f"the mirror {mirror} has no {name}; it has {', '.join(there) or 'no zip files'}"
+
+
+def read(options: Mapping[str, Any]) -> SourceData:
+    """Records of one task; rows that share an id are one record with several references.
+
+    Args:
+        options: `task`; `splits` (train and validation: SCROLLS hides the outputs of test); `sha256` of the zip.
+
+    Raises:
+        DatasetError: the zip cannot be fetched, is damaged or another one, lacks a split, or a row lacks a field.
+    """
+    problem = missing(options)
+    if problem:
+        raise DatasetError(problem)
+    task = options["task"]
+    location = _location(os.environ[MIRROR], task)
+    with _local(location) as path:
+        found = _check_digest(path, location, options.get("sha256"))
+        data = {split: _read_split(path, location, task, split) for split in splits(options)}
+    return SourceData(
+        splits={split: records for split, (records, _) in data.items()},
+        licence="that of the SCROLLS task; see its paper",
+        origin=f"SCROLLS {task}, {location}, sha256 {found}",
+        notes=[note for _, notes in data.values() for note in notes],
+    )
+
+
+def _remote(mirror: str) -> bool:
+    return mirror.startswith(("http://", "https://"))
+
+
+def _location(mirror: str, task: str) -> str:
+    where = mirror.rstrip("/") if _remote(mirror) else str(Path(mirror).expanduser())
+    return f"{where}/{task}.zip"
+
+
+@contextmanager
+def _local(location: str) -> Iterator[Path]:
+    """The zip as a local file, fetched first if it is not one."""
+    if not _remote(location):
+        yield Path(location)
+        return
+    with tempfile.TemporaryDirectory(prefix="longwatt-") as folder:
+        path = Path(folder) / "task.zip"
+        _fetch(location, path)
+        yield path
+
+
+def _fetch(url: str, path: Path) -> None:
+    import requests
+
+    try:
+        with requests.get(url, stream=True, timeout=TIMEOUT_S) as answer, path.open("wb") as stream:
+            answer.raise_for_status()
+            for block in answer.iter_content(2**20):
+                stream.write(block)
+    except requests.RequestException as error:
+        raise DatasetError(
+            f"{url} cannot be fetched ({type(error).__name__}: {error}); check the mirror's address, or download the "
+            "zip yourself and give its folder as the mirror"
+        ) from None
+
+
+def _check_digest(path: Path, location: str, expected: str | None) -> str:
+    found = sha256(path)
+    if expected is not None and found != expected:
+        raise DatasetError(
+            f"{location} has the sha256 {found}, but the study expects {expected}; fetch it again (is it truncated?), "
+            "or correct options.sha256 if this is the file you mean"
+        )
+    return found
+
+
+def _read_split(path: Path, location: str, task: str, split: str) -> tuple[list[Record], list[str]]:
+    member = f"{task}/{split}.jsonl"
+    try:
+        with zipfile.ZipFile(path) as archive:
+            if member not in archive.namelist():
+                raise DatasetError(
+                    f"{location} has no {member} (it has {', '.join(archive.namelist()[:8]) or 'nothing'}); "
+                    "name the splits that it has under options.splits"
+                )
+            with archive.open(member) as stream:
+                return records_of(read_rows(stream, f"{location}:{member}"), lambda row: _record(row, TASKS[task]))
+    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+        raise DatasetError(f"{location} is damaged or no zip ({error}); fetch it again") from None
+
+
+def _record(row: Row, has_query: bool) -> Record:
+    text = row.text("input")
+    start = text.find("\n\n") + 2 if has_query and "\n\n" in text else 0
+    return Record(row.id("id"), text, row.texts("output"), document_start=start)

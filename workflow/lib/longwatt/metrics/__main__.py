@@ -1,0 +1,76 @@
+"""Score a file of predictions against a file of references, as SCROLLS does, and print JSON."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from longwatt import metrics
+from longwatt.datasets.records import DatasetError
+from longwatt.datasets.rows import read_rows
+
+
+def read_predictions(path: Path) -> dict[str, str]:
+    """Predictions by id from one JSON object.
+
+    Raises:
+        ScoringError: the file is not such an object; names it and what is wrong.
+    """
+    try:
+        value = json.loads(path.read_bytes().decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        raise metrics.ScoringError(f"{path} is not UTF-8 ({error.reason} at byte {error.start + 1})") from None
+    except ValueError as error:
+        raise metrics.ScoringError(f"{path} is not JSON ({error})") from None
+    if not isinstance(value, dict):
+        raise metrics.ScoringError(f"{path} must hold one JSON object, id: text, but holds a {type(value).__name__}")
+    wrong = [id_ for id_, text in value.items() if not isinstance(text, str)]
+    if wrong:
+        raise metrics.ScoringError(f"{path}: the prediction of {wrong[0]!r} must be text")
+    return value
+
+
+def read_references(path: Path) -> dict[str, list[str]]:
+    """References by id from JSON lines with `id` and `output`; lines that share an id are one example.
+
+    Raises:
+        DatasetError: a line cannot be used; names file and line.
+    """
+    references: dict[str, list[str]] = {}
+    with path.open("rb") as stream:
+        for row in read_rows(stream, str(path)):
+            references.setdefault(row.id("id"), []).extend(row.texts("output"))
+    return references
+
+
+def evaluate(task: str, predictions: Path, references: Path) -> dict[str, Any]:
+    """Corpus scores of one metric, rounded to four decimals."""
+    per_example = metrics.score_examples(read_predictions(predictions), read_references(references), (task,))
+    scores = metrics.corpus_scores(per_example)
+    return {"task": task, "examples": len(per_example), **{name: round(score, 4) for name, score in scores.items()}}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command; returns its exit status."""
+    parser = argparse.ArgumentParser(prog="python -m longwatt.metrics", description=__doc__)
+    parser.add_argument("--task", required=True, choices=sorted(metrics.METRICS), help="which metric")
+    parser.add_argument("--predictions", required=True, type=Path, metavar="P.json", help="one object, id: text")
+    parser.add_argument(
+        "--references", required=True, type=Path, metavar="R.jsonl", help="SCROLLS rows: a line per id and output"
+    )
+    given = parser.parse_args(arguments)
+    try:
+        scores = evaluate(given.task, given.predictions, given.references)
+    except (metrics.ScoringError, DatasetError, OSError) as error:
+        print(f"longwatt.metrics: {error}", file=sys.stderr)
+        return 1
+    print(json.dumps(scores, indent=1))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

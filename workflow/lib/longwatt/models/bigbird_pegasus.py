@@ -1,0 +1,84 @@
+"""BigBird-Pegasus (Zaheer et al. 2020): block-sparse encoder attention over long inputs, full over short ones.
+
+What transformers 5 does, and what follows from it here:
+
+- A batch at or below the threshold switches the model to full attention for good (transformers #20031). A cell is of
+  one regime from its first batch to its last: its length decides.
+- The global blocks are the first and the last of the padded input, and the places of the random blocks depend on its
+  length, so a prediction would depend on its batch's longest neighbour. In the sparse regime every batch is padded to
+  the cell's length.
+- Random blocks are drawn in training; in evaluation all of them are the first block. At 1024, 3072 and 4096 tokens they
+  come from the first 1,024 tokens (the original authors' plan); other lengths, 2048 among them, use another plan.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from longwatt.models.encoder_decoder import EncoderDecoder
+from longwatt.models.errors import ModelError
+from longwatt.models.family import Batch, Example
+
+if TYPE_CHECKING:
+    from torch import nn
+
+SPARSE, FULL = "block_sparse", "original_full"
+REGIMES = {SPARSE: "block-sparse attention", FULL: "full attention"}
+
+
+class BigBirdPegasus(EncoderDecoder):
+    """Sparse above the threshold, full below it, and never both in one cell."""
+
+    config_class = "BigBirdPegasusConfig"
+    model_class = "BigBirdPegasusForConditionalGeneration"
+    defaults: ClassVar[Mapping[str, Any]] = {
+        "max_position_embeddings": 4096,
+        "block_size": 64,
+        "num_random_blocks": 3,
+        "attention_type": SPARSE,
+    }
+    sparse_length: int | None = None
+
+    def check(self, config: Mapping[str, Any], given: Mapping[str, Any], seq_len: int, target_tokens: int) -> None:
+        """See `Family.check`; block-sparse attention that a study asks for by name has a least length."""
+        super().check(config, given, seq_len, target_tokens)
+        if given.get("attention_type") == SPARSE and self._attention_type(config, seq_len) == FULL:
+            raise ModelError(
+                f"seq_len {seq_len} is too short for block-sparse attention, which needs more than "
+                f"{self._threshold(config)} tokens ((5 + 2 x num_random_blocks) x block_size); leave attention_type "
+                "out of the model's config to have full attention there, lengthen seq_len, or make the blocks smaller"
+            )
+
+    def regime(self, config: Mapping[str, Any], seq_len: int) -> str | None:
+        """See `Family.regime`."""
+        return REGIMES[self._attention_type(config, seq_len)]
+
+    def build(
+        self, model: Mapping[str, Any], tokenizer: Any, checkpoint: Path | None, seq_len: int, target_tokens: int
+    ) -> nn.Module:
+        """See `Family.build`."""
+        built = super().build(model, tokenizer, checkpoint, seq_len, target_tokens)
+        config: Any = built.config
+        kind = self._attention_type(config.to_dict(), seq_len)
+        config.attention_type = kind
+        built.get_encoder().set_attention_type(kind)  # type: ignore[operator]
+        self.sparse_length = seq_len if kind == SPARSE else None
+        return built
+
+    def collate(self, examples: Sequence[Example], pad_to: int | None, targets: int | None) -> Batch:
+        """See `Family.collate`; to the cell's length in the sparse regime."""
+        return super().collate(examples, pad_to or self.sparse_length, targets)
+
+    def _attention_type(self, config: Mapping[str, Any], seq_len: int) -> str:
+        asked = {**self.defaults, **config}["attention_type"]
+        return SPARSE if asked == SPARSE and seq_len > self._threshold(config) else FULL
+
+    def _threshold(self, config: Mapping[str, Any]) -> int:
+        """The longest input with full attention: two global, three window and twice the random blocks."""
+        known = {**self.defaults, **config}
+        return int((5 + 2 * known["num_random_blocks"]) * known["block_size"])
+
+
+FAMILY = BigBirdPegasus
