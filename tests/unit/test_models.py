@@ -246,3 +246,10 @@ def test_a_tokenizer_without_padding_is_refused(tokenizer):
 
     with pytest.raises(ModelError, match="no padding token"):
         load_family("seq2seq").build({"config": {"model_type": "bart"}}, Bare(), None, 64, 8)
+
+
+def test_which_random_blocks_a_length_has_is_noted():
+    family = load_family("bigbird_pegasus")
+    (original,), (other,) = (family.notes({}, length) for length in (3072, 2048))
+    assert "from the first 1,024 tokens" in original and "plan for other lengths" in other
+    assert family.notes({}, 704) == [] and load_family("led").notes({}, 4096) == []

@@ -18,10 +18,14 @@ LIB = "workflow/lib/longwatt/"
 
 CODE = {
     "a comment": (LIB + "training.py", "early: bool = False\n", "early: bool = False  # so far\n", {}),
-    "a docstring": (LIB + "metrics.py", "without stemming.", "unstemmed.", {}),
+    "a docstring": (LIB + "metrics/rouge.py", "without stemming.", "unstemmed.", {}),
     "formatting": (LIB + "training.py", "early: bool = False\n", "early: bool  =  (False)\n", {}),
     "a lease's message": (LIB + "gpus.py", "waiting for", "queueing for", {}),
     "the job's wrapper": (LIB + "job.py", "TAKEOVER_WAIT_S = 60.0", "TAKEOVER_WAIT_S = 61.0", {}),
+    "the scoring command": (LIB + "metrics/__main__.py", "return 1\n", "return 2\n", {}),
+    "another family's code": (LIB + "models/bigbird_pegasus.py", "return []", "return list()", {}),
+    "another source's code": (LIB + "datasets/rows.py", "a number", "some number", {}),
+    "table code": (LIB + "tables.py", 'NA = "NA"', 'NA = "NA" + ""', {"tabulate": 1}),
     "plotting code": (LIB + "figures.py", "markersize=7", "markersize=8", {"plot": 1}),
     "summary code": (LIB + "summary.py", '"stopped_early", "attempts"', '"attempts", "stopped_early"', None),
     "scoring code": (LIB + "scoring.py", "return 100 * sum(parts)", "return 100.0 * sum(parts)", AFTER_SCORE),

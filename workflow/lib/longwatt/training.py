@@ -528,6 +528,7 @@ def _facts(spec: Spec, work: WorkFolder, trainer: CellTrainer) -> dict[str, Any]
         "parameters": sum(p.numel() for p in model.parameters()),
         "initialisation": settings["model"]["initialisation"],
         "attention_regime": trainer.family.regime(model.config.to_dict(), settings["seq_len"]),
+        "notes": trainer.family.notes(model.config.to_dict(), settings["seq_len"]),
         "validation_examples": len(trainer.validator.examples),
         "peak_memory_kind": devices.peak_memory_kind(trainer.args.device),
         "device": devices.name(trainer.args.device),

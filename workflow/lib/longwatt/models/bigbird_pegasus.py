@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 SPARSE, FULL = "block_sparse", "original_full"
+OLD_PLAN = (1024, 3072, 4096)  # lengths for which transformers keeps the original authors' plan
 REGIMES = {SPARSE: "block-sparse attention", FULL: "full attention"}
 
 
@@ -54,6 +55,16 @@ class BigBirdPegasus(EncoderDecoder):
     def regime(self, config: Mapping[str, Any], seq_len: int) -> str | None:
         """See `Family.regime`."""
         return REGIMES[self._attention_type(config, seq_len)]
+
+    def notes(self, config: Mapping[str, Any], seq_len: int) -> list[str]:
+        """See `Family.notes`; which random blocks there are depends on the length."""
+        if self._attention_type(config, seq_len) == FULL:
+            return []
+        where = "from the first 1,024 tokens" if seq_len in OLD_PLAN else "by the plan for other lengths than those"
+        lengths = ", ".join(map(str, OLD_PLAN))
+        return [
+            f"random blocks are drawn {where} ({lengths} have a plan of their own), and none are drawn in evaluation"
+        ]
 
     def build(
         self, model: Mapping[str, Any], tokenizer: Any, checkpoint: Path | None, seq_len: int, target_tokens: int

@@ -54,6 +54,10 @@ class EncoderDecoder:
         """See `Family.regime`; most encoder-decoders are one kind of model at every length."""
         return None
 
+    def notes(self, config: Mapping[str, Any], seq_len: int) -> list[str]:
+        """See `Family.notes`."""
+        return []
+
     def build(
         self, model: Mapping[str, Any], tokenizer: Any, checkpoint: Path | None, seq_len: int, target_tokens: int
     ) -> nn.Module:

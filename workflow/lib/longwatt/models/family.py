@@ -49,6 +49,9 @@ class Family(Protocol):
         Two regimes of one configuration are two models: figures never join them by a line.
         """
 
+    def notes(self, config: Mapping[str, Any], seq_len: int) -> list[str]:
+        """What a reader of this cell's results should know of its model; kept in training.json."""
+
     def build(
         self, model: Mapping[str, Any], tokenizer: Any, checkpoint: Path | None, seq_len: int, target_tokens: int
     ) -> nn.Module:

@@ -1,0 +1,41 @@
+"""docs/adding.md, followed to the letter."""
+
+import csv
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.conftest import ROOT
+from tests.workflow.conftest import Project
+
+FENCE = re.compile(r"^```(\w+)(?: (\S+))?\n(.*?)^```$", flags=re.MULTILINE | re.DOTALL)
+
+
+def scores(project: Project, study: str) -> dict[str, str]:
+    with (project.path / f"results/{study}/summary.csv").open() as stream:
+        return {row["model"]: row["score"] for row in csv.DictReader(stream)}
+
+
+def test_every_file_and_command_of_the_page_works(tmp_path):
+    project = Project.create(tmp_path / "project")
+    (project.path / ".venv").symlink_to(sys.prefix)
+    blocks = FENCE.findall((ROOT / "docs/adding.md").read_text())
+    assert [kind for kind, _, _ in blocks].count("sh") == 4 and sum(bool(name) for _, name, _ in blocks) == 6
+    # Files first: a reader, too, has both before the command that uses them.
+    for kind, name, body in blocks:
+        if name:
+            path = project.path / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(body)
+        elif kind == "sh":
+            done = subprocess.run(
+                ["bash", "-euc", body], cwd=project.path, env=project.environment(), capture_output=True, text=True
+            )
+            assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+    assert set(scores(project, "mine")) == {"t5", "bart"} and set(scores(project, "coded")) == {"both_ends"}
+    assert "My T5" in done_table(project.path)
+
+
+def done_table(path: Path) -> str:
+    return (path / "results/mine/tables/scores.md").read_text()
