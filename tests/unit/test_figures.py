@@ -63,7 +63,7 @@ def test_there_is_a_panel_per_dataset_with_its_own_score():
     figure = accuracy_against(table(row(model="bart"), other), TIME, {"aclsum": "ACLSum"})
     assert len(figure.axes) == 2
     said = words(figure)
-    assert "ACLSum" in said and "ROUGE (geometric mean" in said
+    assert "ACLSum" in said and "ROUGE (geometric mean)" in said
     assert "bart, from random weights" in said and "led, from" not in said
 
 
@@ -179,3 +179,21 @@ def test_a_length_stands_off_its_line(falling):
     offsets = [text.xyann[1] for text in figure.axes[0].texts]
     plt.close(figure)
     assert all((offset > 0) == falling for offset in offsets)
+
+
+@pytest.mark.parametrize("datasets", [("needle",), ("needle", "aclsum"), ("needle", "aclsum", "c", "d")])
+def test_nothing_is_cut_off(datasets):
+    """Long names of models, and every text, lie within the picture."""
+    regimes = ("full attention", "block-sparse attention")
+    rows = [
+        row(dataset=d, seq_len=n, attention_regime=r) for d in datasets for n, r in zip((64, 128), regimes, strict=True)
+    ]
+    figure = accuracy_against(table(*rows), TIME, {"led": "BigBird-Pegasus large"})
+    figure.canvas.draw()
+    shown = [axis for axis in figure.axes if axis.get_visible()]
+    texts = [text for axis in shown for text in (axis.title, axis.xaxis.label, axis.yaxis.label, *axis.texts)]
+    texts += figure.legends[0].get_texts()
+    for text in texts:
+        box = text.get_window_extent()
+        assert box.x0 >= 0 and box.x1 <= figure.bbox.x1 and box.y0 >= 0, text.get_text()
+    plt.close(figure)

@@ -49,12 +49,15 @@ def trained(project: Project) -> list:
     return list(project.path.glob("logs/**/finetune.log"))
 
 
-def test_own_data_run_to_the_end_and_a_change_of_theirs_runs_again(tmp_path):
+DATA_ONLY = ("--until", "download_dataset")
+
+
+def test_a_change_of_own_data_makes_them_again(tmp_path):
     project = project_with(tmp_path, OWN)
-    project.run()
-    assert "Nothing to be done" in project.run()
+    project.run(*DATA_ONLY)
+    assert project.would_run(*DATA_ONLY) == {}
     (project.path / "data/validation.jsonl").write_text(rows(11))
-    assert project.would_run()["finetune"] == 1
+    assert project.would_run()["download_dataset"] == 1
 
 
 def test_a_bad_row_stops_its_dataset_before_any_training_and_nothing_else(tmp_path):
@@ -118,18 +121,18 @@ def test_a_mirror_is_named_in_the_configuration_and_may_move(tmp_path):
     assert "the mirror data has no qasper.zip; it has no zip files" in said
     make_mirror(project)
     digest = subprocess.check_output(["sha256sum", project.path / "data/qasper.zip"], text=True).split()[0]
-    project.edit("studies/tiny.yaml", "{task: qasper}", f"{{task: qasper, sha256: {digest}}}")
-    project.run()
+    project.edit("studies/tiny.yaml", "{task: qasper}", f"{{task: qasper, sha256: '{digest}'}}")
+    project.run(*DATA_ONLY)
     (project.path / "data").rename(project.path / "elsewhere")
-    assert "Nothing to be done" in project.run(), "what was made needs no mirror"
+    assert project.would_run(*DATA_ONLY) == {}, "what was made needs no mirror"
     project.edit("config.yaml", "mirror: data", "mirror: elsewhere")
-    assert "Nothing to be done" in project.run(), "nor does its place matter"
+    assert project.would_run(*DATA_ONLY) == {}, "nor does its place matter"
 
 
 @pytest.mark.parametrize(
     ("options", "damage", "said"),
     [
-        (f"{{task: qasper, sha256: {'0' * 64}}}", lambda content: content, f"but the study expects {'0' * 64}"),
+        (f"{{task: qasper, sha256: '{'0' * 64}'}}", lambda content: content, f"but the study expects {'0' * 64}"),
         ("{task: qasper}", lambda content: content[:-200], "data/qasper.zip is damaged or no zip"),
         ("{task: qasper, splits: [train, validation, test]}", lambda content: content, "has no qasper/test.jsonl"),
     ],
@@ -157,7 +160,10 @@ TOO_SHORT = {
         ({"greedy: {split: validation": "greedy: {split: test"}, "inference.greedy.split needs the split 'test', but"),
         ({"every_steps: 4": "split: test, every_steps: 4"}, "training.validation.split needs the split 'test'"),
         ({"{files: {train: data/train.jsonl, ": "{files: {"}, "training needs the split 'train', but datasets.own"),
-        ({"seeds: [1]}": "seeds: [1]}\nexclude:\n  - {model: led, reason: no}"}, "all 1 cells fall to `exclude`"),
+        (
+            {"seeds: [1]}": "seeds: [1]}\nexclude:\n  - {model: led, reason: too large}"},
+            "all 1 cells fall to `exclude`",
+        ),
         ({"seq_lens: [32]": "seq_lens: [4]"}, "grid.0.seq_lens.0: 4 is less than the minimum of 8"),
         ({"datasets: [own]": "datasets: [owm]"}, "unknown dataset 'owm' (did you mean 'own'?)"),
         ({"models: [led]": "models: [ledd]"}, "unknown model 'ledd' (did you mean 'led'?)"),
@@ -201,13 +207,12 @@ def test_a_read_only_results_folder_is_refused_before_anything_runs(tmp_path):
     os.chmod(project.path / "results", 0o755)  # noqa: PTH101 - so that pytest can clean up
 
 
-@pytest.mark.parametrize("limit", [20_000, 60_000])
-def test_a_full_disk_leaves_nothing_that_looks_finished(finished, tmp_path, limit):
-    """The smaller limit stops the data, the larger one the training."""
+def test_a_full_disk_leaves_nothing_that_looks_finished(finished, tmp_path):
+    """Room enough for data and tokens, but not for weights."""
     project = Project.create(tmp_path / "project", ONE_LENGTH)
 
     def small_disk() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000))
 
     done = subprocess.run(
         project.command(),
@@ -220,6 +225,7 @@ def test_a_full_disk_leaves_nothing_that_looks_finished(finished, tmp_path, limi
     assert done.returncode != 0 and "FAILED" in done.stderr and "too large" in done.stderr.lower(), done.stderr[-3000:]
     for path in project.path.glob("re*/**/*.json"):
         json.loads(path.read_text())
+    assert list(project.path.glob("resources/tokenized/**/tokenized.json")), "the data fit"
     assert not list(project.results.glob("**/training.json"))
     project.run()
     found, expected = (json.loads((p.cell(32) / "predict/greedy/scores.json").read_text()) for p in (project, finished))

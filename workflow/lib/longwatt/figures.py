@@ -27,11 +27,11 @@ SCORE_TITLES = {
     "f1": "F1",
     "exact_match": "Exact match",
     "accuracy": "Accuracy (%)",
-    "rouge_geometric_mean": "ROUGE (geometric mean of R1, R2, RL)",
+    "rouge_geometric_mean": "ROUGE (geometric mean)",
 }
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 # From dark to light, evenly: the order survives greyscale and colour-blindness. The lightest end is left out.
-COLOURS, LIGHTEST = "viridis", 0.82
+COLOURS, LIGHTEST = "viridis", 0.72
 SVG_SALT = "longwatt"  # fixed, so that equal figures are equal files
 LABEL_POINTS = 11  # how far a length stands from its point
 Style = Mapping[str, Any]
@@ -184,16 +184,16 @@ def _draw_panel(axis: Axes, panel: pd.DataFrame, cost: Cost, styles: Mapping[tup
 def _draw_line(axis: Axes, line: pd.DataFrame, style: Style) -> None:
     errors = [line["y"] - line["low"], line["high"] - line["y"]]
     axis.errorbar(line["x"], line["y"], yerr=errors, capsize=3, markersize=7, linewidth=1.8, **style)
-    rises = _rises(line)
-    for (_, point), rising in zip(line.iterrows(), rises, strict=True):
+    lowest = 0.08 * axis.get_ylim()[1]  # below such a point a label would lie on the axis
+    for (_, point), rising in zip(line.iterrows(), _rises(line), strict=True):
         axis.annotate(
             f"{int(point['seq_len'])}",
             (point["x"], point["y"]),
             # Off the line: below it to the right where it rises, above it to the right where it falls.
-            xytext=(LABEL_POINTS - 3, -LABEL_POINTS if rising else LABEL_POINTS - 6),
+            xytext=(LABEL_POINTS - 3, -LABEL_POINTS if rising and point["y"] > lowest else LABEL_POINTS - 6),
             textcoords="offset points",
             fontsize=10,
-            color=style["color"],
+            color="0.25",
         )
     capped = line.dropna(subset=["ceiling"])
     axis.plot(capped["x"], capped["ceiling"], linestyle="--", marker="_", linewidth=1.2, color=style["color"])
@@ -225,7 +225,9 @@ def _legend(
     if table["score_ceiling"].notna().any():
         label = "ceiling: best possible at this length"
         handles.append(Line2D([], [], linestyle="--", color="0.35", marker="_", label=label))
-    figure.legend(handles=handles, loc="outside lower center", ncols=min(2, len(handles)), frameon=False)
+    # One panel has no room for two names side by side.
+    columns = min(2, len(set(table["dataset"])), len(handles))
+    figure.legend(handles=handles, loc="outside lower center", ncols=columns, fontsize=10, frameon=False)
 
 
 def _save(figure: Figure, stem: Path) -> list[Path]:
