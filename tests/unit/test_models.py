@@ -80,7 +80,7 @@ def test_any_encoder_decoder_learns_predicts_and_comes_back_from_its_folder(toke
         ("seq2seq", {"model_type": "bart", **BART_LIKE}, "eos_token_id"),
         ("seq2seq", {"model_type": "t5", **T5_LIKE}, "pad_token_id"),
         ("seq2seq", {"model_type": "pegasus_x", **KINDS["pegasus_x"]}, "pad_token_id"),
-        ("bigbird_pegasus", BIGBIRD, "bos_token_id"),
+        ("bigbird_pegasus", BIGBIRD, "eos_token_id"),  # its own is the beginning, which this tokenizer's targets have
     ],
 )
 def test_a_decoder_starts_as_its_kind_does_in_the_tokenizers_own_ids(tokenizer, family, config, start):
@@ -253,3 +253,19 @@ def test_which_random_blocks_a_length_has_is_noted():
     (original,), (other,) = (family.notes({}, length) for length in (3072, 2048))
     assert "from the first 1,024 tokens" in original and "plan for other lengths" in other
     assert family.notes({}, 704) == [] and load_family("led").notes({}, 4096) == []
+
+
+def test_bigbird_starts_with_the_beginning_where_targets_have_none(tokenizer):
+    class WithoutPrefix:
+        """The tokenizer as Pegasus has it: an end and no beginning around a text."""
+
+        pad_token_id, eos_token_id, bos_token_id = 1, 2, 0
+
+        def __len__(self):
+            return len(tokenizer)
+
+        def __call__(self, text, return_special_tokens_mask=False):
+            return {"input_ids": [5, 2], "special_tokens_mask": [0, 1]}
+
+    _, model = build(WithoutPrefix(), "bigbird_pegasus", BIGBIRD)
+    assert model.generation_config.decoder_start_token_id == 0

@@ -58,6 +58,9 @@ def test_a_change_of_own_data_makes_them_again(tmp_path):
     assert project.would_run(*DATA_ONLY) == {}
     (project.path / "data/validation.jsonl").write_text(rows(11))
     assert project.would_run()["download_dataset"] == 1
+    project.run(*DATA_ONLY)
+    (project.path / "data/train.jsonl").unlink()
+    assert project.would_run(*DATA_ONLY) == {}, "what was made stays when its source is gone"
 
 
 def test_a_bad_row_stops_its_dataset_before_any_training_and_nothing_else(tmp_path):
@@ -147,6 +150,7 @@ def test_a_bad_zip_is_named(tmp_path, options, damage, said):
     assert not trained(project)
 
 
+CHECKPOINT = {"initialisation: random": "initialisation: checkpoint\n    path: data"}
 TOO_SHORT = {
     "family: led": "family: bigbird_pegasus",
     "attention_window: 16, max_encoder_position_embeddings: 128,": "block_size: 8, num_random_blocks: 1,",
@@ -167,6 +171,8 @@ TOO_SHORT = {
         ({"seq_lens: [32]": "seq_lens: [4]"}, "grid.0.seq_lens.0: 4 is less than the minimum of 8"),
         ({"datasets: [own]": "datasets: [owm]"}, "unknown dataset 'owm' (did you mean 'own'?)"),
         ({"models: [led]": "models: [ledd]"}, "unknown model 'ledd' (did you mean 'led'?)"),
+        (CHECKPOINT, "models.led: data is no checkpoint folder: it has no config.json"),
+        ({"{kind: byte_level_bpe, vocab_size: 600}": "{kind: checkpoint, path: data}"}, "data has no tokenizer.json"),
         (TOO_SHORT, "seq_len 32 is too short for block-sparse attention, which needs more than 56 tokens"),
     ],
 )

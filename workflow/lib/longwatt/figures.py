@@ -182,7 +182,8 @@ def _draw_panel(axis: Axes, panel: pd.DataFrame, cost: Cost, styles: Mapping[tup
 
 
 def _draw_line(axis: Axes, line: pd.DataFrame, style: Style) -> None:
-    errors = [line["y"] - line["low"], line["high"] - line["y"]]
+    # An interval of equal examples can miss its mean by the last rounded digit.
+    errors = [(line["y"] - line["low"]).clip(lower=0), (line["high"] - line["y"]).clip(lower=0)]
     axis.errorbar(line["x"], line["y"], yerr=errors, capsize=3, markersize=7, linewidth=1.8, **style)
     lowest = 0.08 * axis.get_ylim()[1]  # below such a point a label would lie on the axis
     for (_, point), rising in zip(line.iterrows(), _rises(line), strict=True):

@@ -19,13 +19,9 @@ def download_model(settings: Mapping[str, Any], folder: Path, provenance: Mappin
     """
     source = Path(settings["path"]).expanduser()
     files = checkpoint_files(source)
-    if not (source / "config.json").is_file():
-        raise ModelError(f"{source} is no checkpoint folder: it has no config.json")
-    if not any(file.suffix == ".safetensors" for file in files):
-        raise ModelError(
-            f"{source} has no *.safetensors file; pickled weights are not loaded. Convert them once with "
-            "model.save_pretrained(folder, safe_serialization=True)"
-        )
+    problem = missing_weights(source)
+    if problem:
+        raise ModelError(problem)
     # What an earlier source left (shards beside a single file) must not be taken for part of this one.
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
@@ -34,6 +30,28 @@ def download_model(settings: Mapping[str, Any], folder: Path, provenance: Mappin
         _copy(file, folder / file.name)
         digests[file.name] = sha256(folder / file.name)
     write_json(folder / "model.json", {"sha256": digests, "provenance": provenance})
+
+
+def missing_weights(folder: Path) -> str | None:
+    """What a folder lacks to be a checkpoint that may be loaded; None if nothing."""
+    if not (folder / "config.json").is_file():
+        return f"{folder} is no checkpoint folder: it has no config.json"
+    if not list(folder.glob("*.safetensors")):
+        return (
+            f"{folder} has no *.safetensors file; pickled weights are not loaded. Convert them once with "
+            "model.save_pretrained(folder, safe_serialization=True)"
+        )
+    return None
+
+
+def missing_tokenizer(folder: Path) -> str | None:
+    """What a folder lacks to be a fast tokenizer's; None if nothing."""
+    if (folder / "tokenizer.json").is_file():
+        return None
+    return (
+        f"{folder} has no tokenizer.json; save the tokenizer there with "
+        "AutoTokenizer.from_pretrained(...).save_pretrained(folder)"
+    )
 
 
 def checkpoint_files(folder: Path) -> list[Path]:

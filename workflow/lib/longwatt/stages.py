@@ -12,7 +12,7 @@ from longwatt import datasets, models, settings
 from longwatt.cells import Cell, expand
 from longwatt.datasets.scrolls import MIRROR
 from longwatt.models.errors import ModelError
-from longwatt.pretrained import checkpoint_files
+from longwatt.pretrained import checkpoint_files, missing_tokenizer, missing_weights
 from longwatt.provenance import Stage, read_object
 from longwatt.study import StudyError, check_name, validate
 from longwatt.workdir import ANEW
@@ -69,18 +69,19 @@ class Stages:
         named_models = {settings.model_key(study, c.model): c.model for c in used}
         self.models = {key: model for key, model in named_models.items() if key}
         self.inferences = sorted(study["inference"])
+        configs = {model: self._checkpoint_config(model) for model in {cell.model for cell in used}}
         for name, cell in self.cells.items():  # found here, not hours later
             _check_splits(study, cell, f"studies/{study_id}.yaml")
-            self._check_lengths(name, cell)
+            self._check_lengths(name, cell, configs[cell.model])
 
-    def _check_lengths(self, name: str, cell: Cell) -> None:
+    def _check_lengths(self, name: str, cell: Cell, config: Mapping[str, Any]) -> None:
         """Refuse a cell whose inputs or targets its model cannot hold, as far as its configuration is known yet."""
         chosen = settings.finetune_settings(self.study, cell)
         targets = [chosen["training"]["max_target_tokens"], chosen["generation"]["max_new_tokens"]]
         points = [settings.predict_settings(self.study, cell, point) for point in self.inferences]
         targets += [point["generation"]["max_new_tokens"] for point in points]
         given = chosen["model"]["config"] or {}
-        known = {**self._checkpoint_config(cell.model), **given}
+        known = {**config, **given}
         try:
             models.load_family(chosen["model"]["family"]).check(known, given, cell.seq_len, max(targets))
         except ModelError as error:
@@ -114,7 +115,11 @@ class Stages:
         return Stage("download_dataset", f"resources/datasets/{key}/dataset.json", chosen, (module,))
 
     def dataset_files(self, key: str) -> list[str]:
-        """The local files that a dataset is read from, where they are there."""
+        """The local files that a dataset is read from.
+
+        Named even if they are gone: Snakemake then keeps what was made from them, while another set of inputs would
+        have it made again.
+        """
         chosen = settings.dataset_settings(self.study, self.datasets[key])
         return datasets.files(chosen["source"], chosen["options"])
 
@@ -124,14 +129,19 @@ class Stages:
         return Stage("download_model", f"resources/models/{key}/model.json", chosen)
 
     def model_files(self, key: str) -> list[str]:
-        """The checkpoint files that download_model copies; none where the folder is not there, which it then says."""
-        folder = Path(self.study["models"][self.models[key]]["path"]).expanduser()
-        return sorted(map(str, checkpoint_files(folder)))
+        """The checkpoint files that download_model copies, or copied if they are gone (see `dataset_files`)."""
+        folder = self.checkpoint(key)
+        copied = read_object(Path(self.download_model(key).artefact)).get("sha256", {})
+        return sorted(map(str, checkpoint_files(folder))) or sorted(str(folder / name) for name in copied)
+
+    def checkpoint(self, key: str) -> Path:
+        """The folder that a pretrained model comes from."""
+        return Path(self.study["models"][self.models[key]]["path"]).expanduser()
 
     def tokenizer_files(self, key: str) -> list[str]:
-        """The file of a checkpoint's own tokenizer, where it is there."""
-        path = Path(self.study["tokenizers"][self.tokenizers[key]].get("path", "")).expanduser() / "tokenizer.json"
-        return [str(path)] if path.is_file() else []
+        """The file of a checkpoint's own tokenizer; none for one that is trained here."""
+        path = self.study["tokenizers"][self.tokenizers[key]].get("path")
+        return [str(Path(path).expanduser() / "tokenizer.json")] if path else []
 
     def make_tokenizer(self, dataset: str, tokenizer: str) -> Stage:
         """A tokenizer trained on a dataset's training split, or a checkpoint's own."""
@@ -277,16 +287,23 @@ class Stages:
 
     def all(self) -> Iterator[Stage]:
         """Every job of the study, in the order of the flow."""
-        pairs = sorted({settings.tokens_key(self.study, cell) for cell in self.cells.values()})
         yield from (self.download_dataset(key) for key in self.datasets)
         yield from (self.download_model(key) for key in self.models)
-        for dataset, tokenizer in (pair.split("/") for pair in pairs):
+        for dataset, tokenizer in self.pairs():
             yield self.make_tokenizer(dataset, tokenizer)
             yield self.tokenize_dataset(dataset, tokenizer)
         yield from self.cell_stages()
         yield self.summarize()
         yield self.tabulate()
         yield self.plot()
+
+    def pairs(self) -> list[tuple[str, str]]:
+        """Every dataset and tokenizer that some cell uses together, by key."""
+        return sorted({self._pair(cell) for cell in self.cells.values()})
+
+    def _pair(self, cell: Cell) -> tuple[str, str]:
+        dataset, tokenizer = settings.tokens_key(self.study, cell).split("/")
+        return dataset, tokenizer
 
     def cell_stages(self) -> Iterator[Stage]:
         """Every job of every cell."""
@@ -326,17 +343,28 @@ def machine_environment(machine: Mapping[str, Any]) -> dict[str, str]:
 
 
 def check_sources(stages: Stages) -> None:
-    """Refuse datasets that are not made yet and cannot be read here.
+    """Refuse datasets, checkpoints and tokenizers that are not made yet and cannot be read here.
 
     Raises:
-        StudyError: names the dataset and what is missing.
+        StudyError: names the entry and what is missing.
     """
+    for entry, artefact, problem in _sources(stages):
+        if problem and not Path(artefact).exists():
+            raise StudyError(f"studies/{stages.study_id}.yaml: {entry}: {problem}")
+
+
+def _sources(stages: Stages) -> Iterator[tuple[str, str, str | None]]:
+    """(entry, what is made from it, what is missing for that) of everything that comes from outside."""
     for key, name in stages.datasets.items():
         chosen = settings.dataset_settings(stages.study, name)
-        made = Path(stages.download_dataset(key).artefact).exists()
-        problem = None if made else datasets.missing(chosen["source"], chosen["options"])
-        if problem:
-            raise StudyError(f"studies/{stages.study_id}.yaml: datasets.{name}: {problem}")
+        problem = datasets.missing(chosen["source"], chosen["options"])
+        yield f"datasets.{name}", stages.download_dataset(key).artefact, problem
+    for key, name in stages.models.items():
+        yield f"models.{name}", stages.download_model(key).artefact, missing_weights(stages.checkpoint(key))
+    for dataset, tokenizer in stages.pairs():
+        for file in stages.tokenizer_files(tokenizer):
+            made = stages.make_tokenizer(dataset, tokenizer).artefact
+            yield f"tokenizers.{stages.tokenizers[tokenizer]}", made, missing_tokenizer(Path(file).parent)
 
 
 def check_writable(stages: Stages) -> None:

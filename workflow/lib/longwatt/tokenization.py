@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from longwatt.datasets.records import Record, read_records
+from longwatt.pretrained import missing_tokenizer
 from longwatt.provenance import sha256, whole_path, write_json
 
 SPECIAL_TOKENS = {"bos": "<s>", "pad": "<pad>", "eos": "</s>", "unk": "<unk>", "mask": "<mask>"}
@@ -220,11 +221,9 @@ def _train_byte_level_bpe(settings: Mapping[str, Any], records: Path) -> Tokeniz
 
 
 def _copy_tokenizer(source: Path, folder: Path) -> None:
-    if not (source / "tokenizer.json").is_file():
-        raise TokenizerError(
-            f"{source} has no tokenizer.json; save the tokenizer there with "
-            "AutoTokenizer.from_pretrained(...).save_pretrained(folder)"
-        )
+    problem = missing_tokenizer(source)
+    if problem:
+        raise TokenizerError(problem)
     for name in TOKENIZER_FILES:
         if (source / name).is_file():
             with whole_path(folder / name) as partial:

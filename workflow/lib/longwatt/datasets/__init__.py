@@ -47,7 +47,7 @@ def splits(source: str, options: Options) -> tuple[str, ...]:
 
 
 def files(source: str, options: Options) -> list[str]:
-    """The local files that a dataset is read from, as far as they are there."""
+    """The local files that a dataset is read from, whether they are there or not."""
     return list(_ask(source, "files", options) or [])
 
 

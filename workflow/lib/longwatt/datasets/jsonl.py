@@ -39,8 +39,8 @@ def splits(options: Mapping[str, Any]) -> list[str]:
 
 
 def files(options: Mapping[str, Any]) -> list[str]:
-    """The files that are there."""
-    return [str(path) for path in _paths(options).values() if path.is_file()]
+    """One per split."""
+    return [str(path) for path in _paths(options).values()]
 
 
 def missing(options: Mapping[str, Any]) -> str | None:

@@ -53,8 +53,8 @@ def splits(options: Mapping[str, Any]) -> list[str]:
 def files(options: Mapping[str, Any]) -> list[str]:
     """The zip of a local mirror, unless its digest already says what it must hold."""
     mirror = os.environ.get(MIRROR, "")
-    path = Path(_location(mirror, options["task"]))
-    return [str(path)] if mirror and not _remote(mirror) and "sha256" not in options and path.is_file() else []
+    local = bool(mirror) and not _remote(mirror)
+    return [_location(mirror, options["task"])] if local and "sha256" not in options else []
 
 
 def missing(options: Mapping[str, Any]) -> str | None:

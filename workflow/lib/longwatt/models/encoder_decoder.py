@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from longwatt.models.errors import ModelError
 from longwatt.models.family import Batch, Example
 from longwatt.spelling import nearest
+from longwatt.tokenization import SpecialTokens
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -158,13 +159,16 @@ def _without_kind(given: Mapping[str, Any]) -> dict[str, Any]:
 def _special_tokens(default: Any, tokenizer: Any) -> dict[str, int | None]:
     """The tokenizer's special ids in the roles that the model's kind gives them.
 
-    BART starts its decoder with the end token, T5 with padding, BigBird-Pegasus with the beginning; a kind's defaults
-    say which, but for a vocabulary of its own.
+    BART starts its decoder with the end token, T5 with padding, BigBird-Pegasus with the beginning (its targets have
+    none); a kind's defaults say which, but for a vocabulary of its own.
     """
     ids: dict[str, int | None] = {role: getattr(tokenizer, role) for role in ROLES}
     start = getattr(default, "decoder_start_token_id", None)
     same = [role for role in ROLES if start is not None and getattr(default, role, None) == start]
     role = next((role for role in same if ids[role] is not None), "pad_token_id")
+    if ids[role] in SpecialTokens.of(tokenizer).prefix:
+        # Every target begins with that token: a decoder that starts with it too learns to repeat it.
+        role = "eos_token_id"
     forced = {"forced_eos_token_id": ids["eos_token_id"]} if getattr(default, "forced_eos_token_id", None) else {}
     return {**ids, "decoder_start_token_id": ids[role], **forced}
 
