@@ -48,6 +48,7 @@ def test_the_golden_case_is_printed_as_json(tmp_path, capsys, task, expected):
         ({**PREDICTIONS, "a": None}, ROWS, "p.json: the prediction of 'a' must be text"),
         (["x"], ROWS, "p.json must hold one JSON object, id: text, but holds a list"),
         (b'{"a": "x"', ROWS, "p.json is not JSON"),
+        (b'{"a": "x", "a": "y"}', ROWS, "'a' is there twice"),
         (b'{"a": "\xff"}', ROWS, "p.json is not UTF-8"),
         (PREDICTIONS, ROWS + '{"id": "d"}\n', "r.jsonl, line 5: the field 'output' is missing"),
         (PREDICTIONS, ROWS + "{\n", "r.jsonl, line 5 is not JSON"),

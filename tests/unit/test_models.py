@@ -269,3 +269,64 @@ def test_bigbird_starts_with_the_beginning_where_targets_have_none(tokenizer):
 
     _, model = build(WithoutPrefix(), "bigbird_pegasus", BIGBIRD)
     assert model.generation_config.decoder_start_token_id == 0
+
+
+def saved(tokenizer, folder: Path, **config) -> Path:
+    _, model = build(tokenizer, "seq2seq", {"model_type": "bart", **BART_LIKE, **config})
+    model.save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("family", "config", "said"),
+    [
+        ("seq2seq", {"encoder_layers": 2}, "the checkpoint lacks 16 of the model's weights, model.encoder.layers.1"),
+        ("seq2seq", {"model_type": "t5"}, "the checkpoint is of the kind 'bart', not 't5'"),
+        ("led", None, "for models of the kind 'led', not 'bart'"),
+        ("bigbird_pegasus", None, "for models of the kind 'bigbird_pegasus', not 'bart'"),
+    ],
+)
+def test_a_checkpoint_that_does_not_fit_is_never_filled_up_with_random_weights(
+    tokenizer, family, config, said, tmp_path
+):
+    with pytest.raises(ModelError, match=said):
+        build(tokenizer, family, config, saved(tokenizer, tmp_path))
+
+
+def test_another_vocabularys_tokenizer_is_refused(tokenizer, tmp_path):
+    folder = saved(tokenizer, tmp_path)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "eos_token_id": 7}))
+    with pytest.raises(ModelError, match="the tokenizer's eos_token_id is 2 but the checkpoint's is 7"):
+        build(tokenizer, "seq2seq", None, folder)
+
+
+@pytest.mark.parametrize("kind", ["led", "bigbird_pegasus"])
+def test_what_has_a_family_of_its_own_is_not_taken_by_the_generic_one(kind):
+    with pytest.raises(ModelError, match=f"need their own family; say `family: {kind}`"):
+        load_family("seq2seq").check({"model_type": kind}, {}, 64, 8)
+
+
+def test_a_kind_that_starts_otherwise_in_training_is_refused(tokenizer):
+    with pytest.raises(ModelError, match="starts its decoder with token 2 in training and 1 in generation"):
+        build(tokenizer, "seq2seq", {"model_type": "mbart", **BART_LIKE})
+
+
+@pytest.mark.parametrize(
+    ("name", "config", "said"),
+    [
+        ("led", {"max_encoder_position_embeddings": "128"}, "must be a whole number from 1, but is '128'"),
+        ("bigbird_pegasus", {"block_size": "64"}, "block_size in the model's config must be a whole number"),
+        (
+            "bigbird_pegasus",
+            {"num_random_blocks": 0},
+            "num_random_blocks in the model's config must be a whole number from 1",
+        ),
+        ("led", {"max_decoder_position_embeddings": True}, "but is True"),
+    ],
+)
+def test_wrong_types_in_a_models_config_are_named(name, config, said):
+    family = load_family(name)
+    with pytest.raises(ModelError, match=said):
+        family.check(config, config, 64, 8)
+        family.regime(config, 64)

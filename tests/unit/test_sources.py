@@ -81,6 +81,9 @@ def test_rows_of_one_id_are_one_record_with_all_references(tmp_path):
         (b'{"id": "2", "input": ["x"], "output": "y"}\n', "line 2: the field 'input' must be text, but is a list"),
         (b'{"id": true, "input": "x", "output": "y"}\n', "line 2: the field 'id' must be text or a whole number"),
         (b'{"id": "2", "input": "x", "output": "y"\n', "line 2 is not JSON .*; one object per line is expected"),
+        (b'{"input": "x", "output": "y"}\n', "line 2: the field 'id' is missing"),
+        (b'{"id": "2", "input": "\\ud800", "output": "y"}\n', "line 2 holds half of a character"),
+        (b"[" * 100_000 + b"\n", "line 2 is not JSON"),
         (b'["x", "y"]\n', "line 2 must be a JSON object, but is a list"),
         (b'{"id": "2", "input": "\xff", "output": "y"}\n', "line 2 is not UTF-8 .* at byte 23 of the line"),
     ],
@@ -94,7 +97,7 @@ def test_own_files_say_which_splits_they_have_and_what_is_missing(tmp_path):
     (tmp_path / "t.jsonl").write_bytes(FINE)
     options = {"files": {"validation": str(tmp_path / "v.jsonl"), "train": str(tmp_path / "t.jsonl")}}
     assert datasets.splits("jsonl", options) == ("train", "validation")
-    assert datasets.files("jsonl", options) == [str(tmp_path / "t.jsonl")]
+    assert datasets.files("jsonl", options) == [str(tmp_path / "t.jsonl"), str(tmp_path / "v.jsonl")]
     assert "v.jsonl does not exist" in (datasets.missing("jsonl", options) or "")
     with pytest.raises(DatasetError, match=r"v\.jsonl cannot be read: No such file"):
         jsonl.read(options)
@@ -140,10 +143,16 @@ def test_the_digest_is_checked_and_recorded(mirror):
         scrolls.read({"task": "qmsum", "sha256": "0" * 64})
 
 
-def test_a_known_digest_makes_the_mirrors_place_irrelevant(mirror):
-    path = make_zip(mirror)
-    assert datasets.files("scrolls", {"task": "qmsum"}) == [str(path)]
-    assert datasets.files("scrolls", {"task": "qmsum", "sha256": "0" * 64}) == []
+def test_where_a_mirror_is_makes_nothing_again(mirror):
+    make_zip(mirror)
+    assert datasets.files("scrolls", {"task": "qmsum"}) == []
+
+
+def test_the_document_of_quality_begins_after_the_options(mirror):
+    text = "Who did it?\n\n (A) one\n (B) two\n (C) three\n (D) four\n\nThe article begins (D) here.\n\nMore."
+    make_zip(mirror, "quality", train=json.dumps({"id": "1", "input": text, "output": "two"}).encode())
+    (record,) = scrolls.read({"task": "quality", "splits": ["train"]}).splits["train"]
+    assert text[record.document_start :].startswith("The article begins")
 
 
 @pytest.mark.parametrize("kept", [0.3, 0.9])
@@ -221,7 +230,7 @@ def server(tmp_path):
 def test_a_mirror_may_be_a_url(tmp_path, server, monkeypatch):
     digest = hashlib.sha256(make_zip(tmp_path).read_bytes()).hexdigest()
     monkeypatch.setenv(scrolls.MIRROR, f"{server}/")
-    assert datasets.missing("scrolls", {"task": "qmsum"}) is None and datasets.files("scrolls", {"task": "qmsum"}) == []
+    assert datasets.missing("scrolls", {"task": "qmsum"}) is None
     data = scrolls.read({"task": "qmsum", "sha256": digest})
     assert len(data.splits["train"]) == 1 and server in data.origin
     with pytest.raises(DatasetError, match=r"qasper\.zip cannot be fetched .*404.*check the mirror's address"):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from longwatt.stages import job_environment, reports_only
+from longwatt.stages import job_environment, only_looks, reports_only
 
 
 @pytest.mark.parametrize(
@@ -33,3 +33,8 @@ def test_only_a_forced_training_is_made_anew(line, anew):
 )
 def test_a_report_that_runs_nothing_is_told_from_one_that_does(line, only):
     assert reports_only(line.split()) == only
+
+
+@pytest.mark.parametrize(("line", "looks"), [("-n", True), ("--report r.html", True), ("--cores 2", False)])
+def test_a_dry_run_and_a_report_need_no_room_to_write(line, looks):
+    assert only_looks(line.split()) == looks

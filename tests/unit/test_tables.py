@@ -72,7 +72,7 @@ def test_dataset_statistics_are_those_of_all_splits_by_rows(tmp_path):
     assert found == {
         "dataset": "Data",
         "metric": "rouge",
-        "examples": "40",
+        "rows": "40",
         "words in": "125",
         "words out": "5.0",
         "train/validation/test rows": "30/10/NA",

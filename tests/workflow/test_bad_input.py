@@ -123,8 +123,6 @@ def test_a_mirror_is_named_in_the_configuration_and_may_move(tmp_path):
     said = project.run("-n", ok=False)
     assert "the mirror data has no qasper.zip; it has no zip files" in said
     make_mirror(project)
-    digest = subprocess.check_output(["sha256sum", project.path / "data/qasper.zip"], text=True).split()[0]
-    project.edit("studies/tiny.yaml", "{task: qasper}", f"{{task: qasper, sha256: '{digest}'}}")
     project.run(*DATA_ONLY)
     (project.path / "data").rename(project.path / "elsewhere")
     assert project.would_run(*DATA_ONLY) == {}, "what was made needs no mirror"

@@ -175,7 +175,8 @@ try:
     if workflow.is_main_process:  # a job on another node sees that node's GPUs alone
         stages.check_budgets(STAGES, GPUS)
         stages.check_sources(STAGES)
-        stages.check_writable(STAGES)
+        if not stages.only_looks(sys.argv):
+            stages.check_writable(STAGES)
         check_unrecorded()
         os.environ.update(stages.job_environment(sys.argv))
         if stages.reports_only(sys.argv):

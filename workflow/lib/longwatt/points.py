@@ -11,7 +11,10 @@ import pandas as pd
 # What makes two rows points of one line; a model's attention regimes are two models.
 SERIES = ["model", "attention_regime", "budget", "protocol", "inference"]
 # Two-sided 97.5 % points of Student's t for 1, 2, ... degrees of freedom: intervals over seeds.
-STUDENT_T = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
+STUDENT_T = (
+    12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131,
+    2.120, 2.110, 2.101, 2.093, 2.086, 2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042,
+)  # fmt: skip
 
 
 def with_series(summary: pd.DataFrame) -> pd.DataFrame:
@@ -23,7 +26,7 @@ def interval(group: pd.DataFrame) -> tuple[float, float]:
     """95 % of a score: Student's t over seeds, or for one seed the bootstrap over examples."""
     if len(group) == 1:
         return float(group["score_ci_low"].iloc[0]), float(group["score_ci_high"].iloc[0])
-    t = STUDENT_T[len(group) - 2] if len(group) - 2 < len(STUDENT_T) else 1.96
+    t = STUDENT_T[len(group) - 2] if len(group) - 2 < len(STUDENT_T) else 1.96  # of the normal distribution, 2 % less
     half = t * float(group["score"].std(ddof=1)) / math.sqrt(len(group))
     mean = float(group["score"].mean())
     return mean - half, mean + half

@@ -390,6 +390,11 @@ def reports_only(arguments: Sequence[str]) -> bool:
     return asks and "--report-after-run" not in arguments
 
 
+def only_looks(arguments: Sequence[str]) -> bool:
+    """Whether a Snakemake command line writes no results: a dry run or a report."""
+    return reports_only(arguments) or not {"-n", "--dry-run", "--dryrun"}.isdisjoint(arguments)
+
+
 def job_environment(arguments: Sequence[str]) -> dict[str, str]:
     """What jobs must know of a Snakemake command line: whether it asks to train anew what had completed.
 

@@ -62,7 +62,7 @@ def dataset_statistics(facts: Sequence[Mapping[str, str]], titles: Mapping[str, 
         titles: how datasets are called.
     """
     there = [fact for fact in facts if Path(fact["records"]).exists() and Path(fact["tokens"]).exists()]
-    columns = ["dataset", "metric", "examples", "words in", "words out", "train/validation/test rows"]
+    columns = ["dataset", "metric", "rows", "words in", "words out", "train/validation/test rows"]
     columns += ["tokenizer", "tokens in", "most tokens in"]
     return pd.DataFrame([_dataset(fact, titles) for fact in there], columns=columns)
 
@@ -134,7 +134,7 @@ def _dataset(fact: Mapping[str, str], titles: Mapping[str, str]) -> dict[str, st
     return {
         "dataset": titles.get(fact["dataset"], fact["dataset"]),
         "metric": fact["metric"],
-        "examples": f"{sum(rows.values()):,}",
+        "rows": f"{sum(rows.values()):,}",
         "words in": f"{_mean({n: s['words_in_mean'] for n, s in splits.items()}, rows):,.0f}",
         "words out": f"{_mean({n: s['words_out_mean'] for n, s in splits.items()}, rows):,.1f}",
         "train/validation/test rows": "/".join(str(rows.get(name, NA)) for name in SPLITS),

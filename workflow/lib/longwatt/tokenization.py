@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -40,9 +41,12 @@ def make_tokenizer(settings: Mapping[str, Any], records: Path, folder: Path) -> 
     """
     folder.mkdir(parents=True, exist_ok=True)
     if settings["kind"] == "checkpoint":
-        _copy_tokenizer(Path(settings["path"]), folder)
-    else:
-        _train_byte_level_bpe(settings, records).save_pretrained(folder)
+        _copy_tokenizer(Path(settings["path"]).expanduser(), folder)
+        return
+    with tempfile.TemporaryDirectory(dir=folder) as unfinished:
+        _train_byte_level_bpe(settings, records).save_pretrained(unfinished)
+        for path in Path(unfinished).iterdir():
+            path.replace(folder / path.name)
 
 
 def load_tokenizer(folder: Path | str) -> Tokenizer:

@@ -75,13 +75,15 @@ def _paths(options: Mapping[str, Any]) -> dict[str, Path]:
 def _read(path: Path, fields: Mapping[str, str]) -> tuple[list[Record], list[str]]:
     try:
         with path.open("rb") as stream:
-            return records_of(read_rows(stream, str(path)), lambda row: _record(row, fields))
+            rows = list(read_rows(stream, str(path)))
     except OSError as error:
         raise DatasetError(f"{path} cannot be read: {error.strerror}") from None
+    # One row with an id means that all have one; a number beside them could be another row's id.
+    named = "id" in fields or any("id" in row.values for row in rows)
+    return records_of(rows, lambda row: _record(row, fields, named))
 
 
-def _record(row: Row, fields: Mapping[str, str]) -> Record:
-    named = "id" in fields or "id" in row.values
+def _record(row: Row, fields: Mapping[str, str], named: bool) -> Record:
     id_ = row.id(fields.get("id", "id")) if named else row.place.rpartition(" ")[2]
     query = f"{row.text(fields['query'])}\n\n" if "query" in fields else ""
     text = query + row.text(fields.get("input", "input"))

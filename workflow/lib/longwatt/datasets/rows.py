@@ -123,7 +123,10 @@ def _with_references(record: Record, references: list[str]) -> Record:
 def _object(text: str, place: str) -> dict[str, Any]:
     try:
         value = json.loads(text)
-    except ValueError as error:
+        json.dumps(value, ensure_ascii=False).encode()  # an escaped half of a character is no text
+    except UnicodeEncodeError:
+        raise DatasetError(f"{place} holds half of a character (a lone surrogate); remove or mend it") from None
+    except (ValueError, RecursionError) as error:
         raise DatasetError(f"{place} is not JSON ({error}); one object per line is expected") from None
     if not isinstance(value, dict):
         raise DatasetError(f"{place} must be a JSON object, but is {_kind(value)}")

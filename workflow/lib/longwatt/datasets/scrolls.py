@@ -1,7 +1,8 @@
 """SCROLLS tasks (Shaham et al. 2022) from a mirror in the layout of the hub's repository tau/scrolls.
 
 A mirror is a folder or a URL that holds `<task>.zip` with `<task>/{train,validation,test}.jsonl`. Where it is concerns
-the machine, not the study: config.yaml says it, and a dataset whose `sha256` is given is the same from any of them.
+the machine, not the study: config.yaml says it, and a task that was read once is kept wherever the mirror goes. Its
+`sha256` makes sure that it is the file which the study means.
 """
 
 from __future__ import annotations
@@ -48,13 +49,6 @@ OPTIONS_SCHEMA: dict[str, Any] = {
 def splits(options: Mapping[str, Any]) -> list[str]:
     """Those that are asked for; without a word, those that SCROLLS labels."""
     return [split for split in SPLITS if split in options.get("splits", LABELLED)]
-
-
-def files(options: Mapping[str, Any]) -> list[str]:
-    """The zip of a local mirror, unless its digest already says what it must hold."""
-    mirror = os.environ.get(MIRROR, "")
-    local = bool(mirror) and not _remote(mirror)
-    return [_location(mirror, options["task"])] if local and "sha256" not in options else []
 
 
 def missing(options: Mapping[str, Any]) -> str | None:
@@ -157,5 +151,12 @@ def _read_split(path: Path, location: str, task: str, split: str) -> tuple[list[
 
 def _record(row: Row, has_query: bool) -> Record:
     text = row.text("input")
-    start = text.find("\n\n") + 2 if has_query and "\n\n" in text else 0
-    return Record(row.id("id"), text, row.texts("output"), document_start=start)
+    return Record(row.id("id"), text, row.texts("output"), document_start=_document_start(text) if has_query else 0)
+
+
+def _document_start(text: str) -> int:
+    """Where the document begins: after the query's blank line, and after QuALITY's options and theirs."""
+    start = text.find("\n\n") + 2 if "\n\n" in text else 0
+    options = text.find("(D)", start) if text[start:].lstrip().startswith("(A)") else start
+    end = text.find("\n\n", options)
+    return end + 2 if options > start and end > 0 else start

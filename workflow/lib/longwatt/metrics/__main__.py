@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -21,17 +22,24 @@ def read_predictions(path: Path) -> dict[str, str]:
         ScoringError: the file is not such an object; names it and what is wrong.
     """
     try:
-        value = json.loads(path.read_bytes().decode("utf-8-sig"))
+        value = json.loads(path.read_bytes().decode("utf-8-sig"), object_pairs_hook=_once_each)
     except UnicodeDecodeError as error:
         raise metrics.ScoringError(f"{path} is not UTF-8 ({error.reason} at byte {error.start + 1})") from None
-    except ValueError as error:
-        raise metrics.ScoringError(f"{path} is not JSON ({error})") from None
+    except (ValueError, RecursionError) as error:
+        raise metrics.ScoringError(f"{path} is not JSON that can be used ({error})") from None
     if not isinstance(value, dict):
         raise metrics.ScoringError(f"{path} must hold one JSON object, id: text, but holds a {type(value).__name__}")
     wrong = [id_ for id_, text in value.items() if not isinstance(text, str)]
     if wrong:
         raise metrics.ScoringError(f"{path}: the prediction of {wrong[0]!r} must be text")
     return value
+
+
+def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    twice = [id_ for id_, count in Counter(id_ for id_, _ in pairs).items() if count > 1]
+    if twice:
+        raise ValueError(f"{twice[0]!r} is there twice")
+    return dict(pairs)
 
 
 def read_references(path: Path) -> dict[str, list[str]]:

@@ -32,6 +32,7 @@ REGIMES = {SPARSE: "block-sparse attention", FULL: "full attention"}
 class BigBirdPegasus(EncoderDecoder):
     """Sparse above the threshold, full below it, and never both in one cell."""
 
+    kind = "bigbird_pegasus"
     config_class = "BigBirdPegasusConfig"
     model_class = "BigBirdPegasusForConditionalGeneration"
     defaults: ClassVar[Mapping[str, Any]] = {
@@ -88,8 +89,9 @@ class BigBirdPegasus(EncoderDecoder):
 
     def _threshold(self, config: Mapping[str, Any]) -> int:
         """The longest input with full attention: two global, three window and twice the random blocks."""
-        known = {**self.defaults, **config}
-        return int((5 + 2 * known["num_random_blocks"]) * known["block_size"])
+        random, size = self.whole(config, "num_random_blocks"), self.whole(config, "block_size")
+        assert random is not None and size is not None, "they have defaults"
+        return (5 + 2 * random) * size
 
 
 FAMILY = BigBirdPegasus

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from longwatt.models.errors import ModelError
 from longwatt.models.family import Batch, Example
+from longwatt.provenance import read_object
 from longwatt.spelling import nearest
 from longwatt.tokenization import SpecialTokens
 
@@ -23,6 +24,7 @@ class EncoderDecoder:
     """Configuration, collation, loss and both prediction protocols of an encoder-decoder with `generate`.
 
     Attributes:
+        kind: the `model_type` of its configurations; None where there are many.
         config_class: name of the transformers configuration class.
         model_class: name of the transformers model class.
         encoder_positions: the configuration's key for the most input tokens.
@@ -30,6 +32,7 @@ class EncoderDecoder:
         defaults: of the configuration class, where `check` needs them before transformers is loaded.
     """
 
+    kind: str | None = None
     config_class: str
     model_class: str
     encoder_positions = "max_position_embeddings"
@@ -39,17 +42,33 @@ class EncoderDecoder:
 
     def check(self, config: Mapping[str, Any], given: Mapping[str, Any], seq_len: int, target_tokens: int) -> None:
         """See `Family.check`."""
+        self._check_kind(config.get("model_type"))
         needs = (
             (self.encoder_positions, "seq_len", seq_len),
             (self.decoder_positions, "max_target_tokens or max_new_tokens", target_tokens),
         )
         for key, what, need in needs:
-            limit = config.get(key, self.defaults.get(key))
+            limit = self.whole(config, key)
             if limit is not None and need > limit:
                 raise ModelError(
                     f"{what} {need} is above the model's {key} of {limit}; lower it, or raise {key} in the model's "
                     "config"
                 )
+
+    def _check_kind(self, kind: str | None) -> None:
+        if None not in (kind, self.kind) and kind != self.kind:
+            raise ModelError(f"this family is for models of the kind {self.kind!r}, not {kind!r}; name another family")
+
+    def whole(self, config: Mapping[str, Any], key: str) -> int | None:
+        """A setting that must be a whole number from 1, from the configuration or the known defaults; None if neither.
+
+        Raises:
+            ModelError: it is something else; names the key.
+        """
+        value = config.get(key, self.defaults.get(key))
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+            raise ModelError(f"{key} in the model's config must be a whole number from 1, but is {value!r}")
+        return value
 
     def regime(self, config: Mapping[str, Any], seq_len: int) -> str | None:
         """See `Family.regime`; most encoder-decoders are one kind of model at every length."""
@@ -70,8 +89,11 @@ class EncoderDecoder:
         config = self._read_config(checkpoint, given) if checkpoint else self._new_config(given, tokenizer)
         self._check_config(config, tokenizer)
         self.check(config.to_dict(), given, seq_len, target_tokens)
+        if checkpoint:
+            _check_special_tokens(config, tokenizer)
         built = self._load(checkpoint, config) if checkpoint else self._new(config)
         built.generation_config = _generation_config(config, built.generation_config)
+        _check_start(built)
         return built  # type: ignore[no-any-return]
 
     def collate(self, examples: Sequence[Example], pad_to: int | None, targets: int | None) -> Batch:
@@ -118,8 +140,13 @@ class EncoderDecoder:
     def _read_config(self, checkpoint: Path, given: Mapping[str, Any]) -> Any:
         import transformers
 
+        # transformers would read another kind's file without a word.
+        self._check_kind(read_object(checkpoint / "config.json").get("model_type"))
         read = getattr(transformers, self.config_class).from_pretrained
-        _check_keys(given, read(str(checkpoint), local_files_only=True))
+        known = read(str(checkpoint), local_files_only=True)
+        _check_keys(given, known)
+        if given.get("model_type", known.model_type) != known.model_type:
+            raise ModelError(f"the checkpoint is of the kind {known.model_type!r}, not {given['model_type']!r}")
         return read(str(checkpoint), local_files_only=True, **_without_kind(given))
 
     def _new(self, config: Any) -> Any:
@@ -132,9 +159,21 @@ class EncoderDecoder:
         import transformers
 
         # Safetensors only: a pickle can run code when it is loaded. Nor is a repository's own code ever run.
-        return getattr(transformers, self.model_class).from_pretrained(
-            str(checkpoint), config=config, local_files_only=True, use_safetensors=True, dtype=torch.float32
+        built, said = getattr(transformers, self.model_class).from_pretrained(
+            str(checkpoint),
+            config=config,
+            local_files_only=True,
+            use_safetensors=True,
+            dtype=torch.float32,
+            output_loading_info=True,
         )
+        absent = sorted(said["missing_keys"])  # transformers would go on with random ones
+        if absent:
+            raise ModelError(
+                f"the checkpoint lacks {len(absent)} of the model's weights, {absent[0]} first; is it of another kind, "
+                "or does the study's config ask for more layers than it has?"
+            )
+        return built
 
     def _check_config(self, config: Any, tokenizer: Any) -> None:
         if len(tokenizer) > config.vocab_size:
@@ -150,6 +189,33 @@ def _check_keys(given: Mapping[str, Any], known: Any) -> None:
         if not hasattr(known, key):
             names = [name for name in known.to_dict() if not name.startswith("_")]
             raise ModelError(f"the model's config has the unknown key {key!r}{nearest(key, names)}")
+
+
+def _check_special_tokens(config: Any, tokenizer: Any) -> None:
+    """Refuse a tokenizer that ends or pads otherwise than the checkpoint: generation would never see its end."""
+    for role in ("pad_token_id", "eos_token_id"):
+        theirs, ours = getattr(config, role, None), getattr(tokenizer, role)
+        if theirs is not None and ours not in (theirs if isinstance(theirs, list) else [theirs]):
+            raise ModelError(
+                f"the tokenizer's {role} is {ours} but the checkpoint's is {theirs}; use the checkpoint's own "
+                "tokenizer (kind: checkpoint)"
+            )
+
+
+def _check_start(model: Any) -> None:
+    """Refuse a kind of model that starts its decoder otherwise in training than in generation."""
+    import torch
+
+    shift = getattr(model, "prepare_decoder_input_ids_from_labels", None)
+    end = model.generation_config.eos_token_id
+    labels = torch.tensor([[3, end[0] if isinstance(end, list) else end]])
+    trained = int(shift(labels=labels)[0, 0]) if shift else None
+    generated = model.generation_config.decoder_start_token_id
+    if trained != generated:
+        raise ModelError(
+            f"{type(model).__name__} starts its decoder with token {trained} in training and {generated} in "
+            "generation; such a kind needs a family of its own (docs/adding.md)"
+        )
 
 
 def _without_kind(given: Mapping[str, Any]) -> dict[str, Any]:

@@ -16,6 +16,7 @@ class LED(EncoderDecoder):
     multiple of the attention window happens inside the model.
     """
 
+    kind = "led"
     config_class = "LEDConfig"
     model_class = "LEDForConditionalGeneration"
     encoder_positions = "max_encoder_position_embeddings"

@@ -9,12 +9,22 @@ from longwatt.models.encoder_decoder import EncoderDecoder
 from longwatt.models.errors import ModelError
 from longwatt.spelling import nearest
 
+# model_type -> the family that knows what is special about it
+OWN_FAMILIES = {"led": "led", "bigbird_pegasus": "bigbird_pegasus"}
+
 
 class Seq2Seq(EncoderDecoder):
     """The kind of model is `model_type` in the study's config, or in a checkpoint's config.json."""
 
     config_class = "AutoConfig"
     model_class = "AutoModelForSeq2SeqLM"
+
+    def check(self, config: Mapping[str, Any], given: Mapping[str, Any], seq_len: int, target_tokens: int) -> None:
+        """See `Family.check`; kinds that need something special have their own family."""
+        own = OWN_FAMILIES.get(str(config.get("model_type")))
+        if own:
+            raise ModelError(f"models of the kind {config['model_type']!r} need their own family; say `family: {own}`")
+        super().check(config, given, seq_len, target_tokens)
 
     def _default_config(self, given: Mapping[str, Any]) -> Any:
         from transformers import AutoConfig
