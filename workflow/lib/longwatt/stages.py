@@ -89,7 +89,9 @@ class Stages:
 
     def _checkpoint_config(self, model: str) -> dict[str, Any]:
         """The config.json of a pretrained model, from resources/ or where it comes from; empty if not to be had yet."""
-        key, path = settings.model_key(self.study, model), self.study["models"][model].get("path", "")
+        key, path = settings.model_key(self.study, model), self.study["models"][model].get("path")
+        if key is None:
+            return {}
         copied = read_object(Path(f"resources/models/{key}/config.json"))
         return copied or read_object(Path(path).expanduser() / "config.json")
 
