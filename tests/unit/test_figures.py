@@ -197,3 +197,12 @@ def test_nothing_is_cut_off(datasets):
         box = text.get_window_extent()
         assert box.x0 >= 0 and box.x1 <= figure.bbox.x1 and box.y0 >= 0, text.get_text()
     plt.close(figure)
+
+
+def test_labels_of_points_that_coincide_do_not():
+    rows = [row(model=f"m{n}", seq_len=length, train_runtime_s=float(length)) for n in range(3) for length in (64, 128)]
+    figure = accuracy_against(table(*rows), TIME, {})
+    figure.canvas.draw()
+    boxes = [text.get_window_extent() for text in figure.axes[0].texts]
+    plt.close(figure)
+    assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[i + 1 :])

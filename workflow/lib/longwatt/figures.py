@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,7 +34,9 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 # From dark to light, evenly: the order survives greyscale and colour-blindness. The lightest end is left out.
 COLOURS, LIGHTEST = "viridis", 0.72
 SVG_SALT = "longwatt"  # fixed, so that equal figures are equal files
-LABEL_POINTS = 11  # how far a length stands from its point
+# Where a length may stand beside its point, in points; first the corners that a rising or a falling line leaves free.
+RISING, FALLING = ((8, -11), (-8, 5), (8, 5), (-8, -11)), ((8, 5), (-8, -11), (8, -11), (-8, 5))
+LABEL_SIZE = (32, 14)  # of four digits, in pixels
 Style = Mapping[str, Any]
 
 
@@ -173,31 +176,52 @@ def _draw_panel(axis: Axes, panel: pd.DataFrame, cost: Cost, styles: Mapping[tup
         return
     if known["x"].max() > 20 * known["x"].min() > 0:
         axis.set_xscale("log")
-    for key, line in known.groupby(SERIES, sort=False):
-        _draw_line(axis, line.sort_values("seq_len"), styles[tuple(key)])
+    lines = [(key, line.sort_values("seq_len")) for key, line in known.groupby(SERIES, sort=False)]
+    for key, line in lines:
+        _draw_line(axis, line, styles[tuple(key)])
     for lead in sorted(set(panel["score_lead"].dropna().round(4))):
         axis.axhline(lead, linestyle=":", color="0.35", linewidth=1.4, zorder=1)
     axis.set_ylim(0, 1.12 * max(axis.get_ylim()[1], 1e-9))
     axis.margins(x=0.14)
+    _label_points(axis, [line for _, line in lines])
 
 
 def _draw_line(axis: Axes, line: pd.DataFrame, style: Style) -> None:
     # An interval of equal examples can miss its mean by the last rounded digit.
     errors = [(line["y"] - line["low"]).clip(lower=0), (line["high"] - line["y"]).clip(lower=0)]
     axis.errorbar(line["x"], line["y"], yerr=errors, capsize=3, markersize=7, linewidth=1.8, **style)
-    lowest = 0.08 * axis.get_ylim()[1]  # below such a point a label would lie on the axis
-    for (_, point), rising in zip(line.iterrows(), _rises(line), strict=True):
-        axis.annotate(
-            f"{int(point['seq_len'])}",
-            (point["x"], point["y"]),
-            # Off the line: below it to the right where it rises, above it to the right where it falls.
-            xytext=(LABEL_POINTS - 3, -LABEL_POINTS if rising and point["y"] > lowest else LABEL_POINTS - 6),
-            textcoords="offset points",
-            fontsize=10,
-            color="0.25",
-        )
     capped = line.dropna(subset=["ceiling"])
     axis.plot(capped["x"], capped["ceiling"], linestyle="--", marker="_", linewidth=1.2, color=style["color"])
+
+
+def _label_points(axis: Axes, lines: list[pd.DataFrame]) -> None:
+    """Write each point's length beside it, off its line and off the labels that are there already."""
+    placed: list[Any] = []
+    lowest = 0.08 * axis.get_ylim()[1]  # below such a point a label would lie on the axis
+    for line in lines:
+        for (_, point), rising in zip(line.iterrows(), _rises(line), strict=True):
+            corners = RISING if rising and point["y"] > lowest else FALLING
+            place = axis.transData.transform((point["x"], point["y"]))
+            corner = next((c for c in corners if _free(_middle(place, c), placed)), corners[0])
+            placed.append(_middle(place, corner))
+            axis.annotate(
+                f"{int(point['seq_len'])}",
+                (point["x"], point["y"]),
+                xytext=corner,
+                textcoords="offset points",
+                ha="left" if corner[0] > 0 else "right",
+                fontsize=10,
+                color="0.25",
+            )
+
+
+def _middle(place: Any, corner: tuple[int, int]) -> Any:
+    """The middle of a label that begins (or ends, on the left) at a corner of a point."""
+    return place + corner + (math.copysign(LABEL_SIZE[0] / 2, corner[0]), 0)
+
+
+def _free(place: Any, placed: list[Any]) -> bool:
+    return all(abs(place[0] - other[0]) > LABEL_SIZE[0] or abs(place[1] - other[1]) > LABEL_SIZE[1] for other in placed)
 
 
 def _rises(line: pd.DataFrame) -> list[bool]:
