@@ -87,7 +87,7 @@ class Project:
     def would_run(self, *arguments: str) -> dict[str, int]:
         """How often each rule would run now."""
         said = self.run(*arguments, "-n")
-        stats = re.search(r"Job stats:\n.*?\n-+.*?\n(.*?)\ntotal", said, flags=re.DOTALL)
+        stats = re.search(r"Job stats:\n[^\n]*\n-+[^\n]*\n(.*?)^total", said, flags=re.DOTALL | re.MULTILINE)
         rows = (line.split() for line in stats.group(1).splitlines()) if stats else ()
         return {name: int(count) for name, count in rows if name != "all"}
 
