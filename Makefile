@@ -32,7 +32,7 @@ report: .venv/runtime.stamp
 	@echo "The report is results/$(STUDY)/report.html"
 
 test: .venv/dev.stamp
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow" --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 test-slow: .venv/dev.stamp
 	$(BIN)/python -m pytest -m slow

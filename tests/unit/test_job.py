@@ -15,11 +15,12 @@ from tests.stand_in_gpus import STAND_IN
 
 WORKER = """
 import os, sys, time
+from longwatt import distributed
 from longwatt.worker import run
 
 def work(spec):
-    rank = os.environ["RANK"]
-    print(f"worker {rank} of {os.environ['WORLD_SIZE']} sees {os.environ['CUDA_VISIBLE_DEVICES']}", flush=True)
+    rank = distributed.rank()
+    print(f"worker {rank} of {distributed.world_size()} sees {os.environ['CUDA_VISIBLE_DEVICES']}", flush=True)
     os.system(f"echo a child of {rank}")
     open(f"{spec.paths['out']}/pid{rank}", "w").write(str(os.getpid()))
     if spec.settings["then"] == "fail":
@@ -59,15 +60,15 @@ def start(tmp_path, monkeypatch):
     """Start a job with stand-in GPUs."""
     for name, text in (("pynvml", STAND_IN), ("stand_in_worker", WORKER), ("stand_in_job", JOB)):
         (tmp_path / f"{name}.py").write_text(text)
-    environment = {
-        **os.environ,
+    more = {
         "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path]),
         "LONGWATT_LEASE_DIR": str(tmp_path / "leases"),
         "STAND_IN_GPUS": "GPU-a=x,GPU-b=x",
     }
-    environment.pop("CUDA_VISIBLE_DEVICES", None)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
 
     def run(count: int, then: str = "end") -> subprocess.Popen:
+        environment = {**os.environ, **more}
         command = [sys.executable, "-m", "stand_in_job", str(tmp_path), str(count), then]
         return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
 
@@ -82,6 +83,15 @@ def test_workers_see_their_lease_and_the_log_holds_everything(start, tmp_path):
     for line in ("the job itself", "worker 0 of 2 sees GPU-a,GPU-b", "worker 1 of 2 sees GPU-a,GPU-b", "a child of 1"):
         assert line in log
     assert not (tmp_path / "work/failure.json").exists()
+
+
+def test_one_worker_is_alone_whatever_an_outer_launcher_said(start, tmp_path, monkeypatch):
+    for name, value in (("RANK", "3"), ("LOCAL_RANK", "3"), ("WORLD_SIZE", "8")):
+        monkeypatch.setenv(name, value)
+    job = start(1)
+    _, said = job.communicate()
+    assert job.returncode == 0, said
+    assert "worker 0 of 1 sees GPU-a\n" in (tmp_path / "job.log").read_text()
 
 
 def test_a_failure_is_said_recorded_and_kept_in_the_log(start, tmp_path):

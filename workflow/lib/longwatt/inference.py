@@ -1,6 +1,6 @@
 """One inference point of a cell: predictions, and how fast they came.
 
-Started like training, through torch's launcher, one process per device.
+Started like training, one process per device.
 """
 
 from __future__ import annotations

@@ -28,6 +28,8 @@ OFFLINE = {
     "DISABLE_SAFETENSORS_CONVERSION": "1",  # loading old weights would start a request to the hub
     "HF_HUB_DISABLE_TELEMETRY": "1",
 }
+# What an outer launcher would have workers believe; with several processes ours says it anew.
+RANKS = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE")
 TAKEOVER_WAIT_S = 60.0
 
 
@@ -89,7 +91,7 @@ def run_workers(
     label: str,
     wait_s: float | None = None,
 ) -> None:
-    """Lease `count` GPUs and run `python -m module SPEC` under torch's launcher, a process per GPU.
+    """Lease `count` GPUs and run `python -m module SPEC`, a process per GPU; several meet through torch's launcher.
 
     Args:
         module: a longwatt module that calls `longwatt.worker.run`.
@@ -114,16 +116,20 @@ def run_workers(
         path = folder / f"{module.rsplit('.', 1)[-1]}.spec"
         write_json(path, {**spec, "error": str(error)})
         processes = max(1, count)
-        environment = {**os.environ, **lease.environ(), **_thread_limits(threads, processes)}
-        status = _run(_launcher(module, processes, path), environment)
+        inherited = {name: value for name, value in os.environ.items() if name not in RANKS}
+        environment = {**inherited, **lease.environ(), **_thread_limits(threads, processes)}
+        status = _run(_command(module, processes, path), environment)
         if status != 0:
             raise JobError(_worker_message(error, status))
 
 
-def _launcher(module: str, processes: int, spec: Path) -> list[str]:
+def _command(module: str, processes: int, spec: Path) -> list[str]:
+    worker = ["-m", module, str(spec)]
+    if processes == 1:  # there is nobody to meet: a launcher would only take seconds and memory
+        return [sys.executable, *worker]
     # Loopback: a job never spans nodes, and a host name need not resolve.
     options = ["--standalone", "--local-addr=127.0.0.1", f"--nproc-per-node={processes}"]
-    return [sys.executable, "-m", "torch.distributed.run", *options, "-m", module, str(spec)]
+    return [sys.executable, "-m", "torch.distributed.run", *options, *worker]
 
 
 def _thread_limits(threads: int, processes: int) -> dict[str, str]:

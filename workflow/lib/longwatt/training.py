@@ -1,7 +1,7 @@
 """The training engine: one cell, from token ids to the best weights, resumable at any moment.
 
-Started through torch's launcher with one process per device (`python -m torch.distributed.run -m
-longwatt.training SPEC`), so that one and eight GPUs are one code path.
+Started as `python -m longwatt.training SPEC`, one process per device; several meet through torch's launcher and run the
+same code.
 """
 
 from __future__ import annotations
