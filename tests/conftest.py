@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 
-# A shell starts `pytest &` with Ctrl-C ignored and every process below would inherit that; tests that interrupt need it.
+# A shell starts `pytest &` with Ctrl-C ignored, and every process below would inherit that; some tests interrupt.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
