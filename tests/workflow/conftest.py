@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,8 +59,15 @@ class Project:
     def command(self, *arguments: str, study: str = "tiny") -> list[str]:
         return [sys.executable, "-m", "snakemake", *arguments, "--cores", "2", "--config", f"study={study}"]
 
-    def run(self, *arguments: str, ok: bool = True, study: str = "tiny", **env: str) -> str:
-        """Run Snakemake; the output, standard error included."""
+    def run(
+        self,
+        *arguments: str,
+        ok: bool = True,
+        study: str = "tiny",
+        before: Callable[[], None] | None = None,
+        **env: str,
+    ) -> str:
+        """Run Snakemake; the output, standard error included. `before` runs in the new process, to limit it."""
         done = subprocess.run(
             self.command(*arguments, study=study),
             cwd=self.path,
@@ -67,6 +75,7 @@ class Project:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
+            preexec_fn=before,
         )
         assert (done.returncode == 0) == ok, done.stdout[-6000:]
         return done.stdout

@@ -4,7 +4,6 @@ import csv
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 from tests.conftest import ROOT
 from tests.workflow.conftest import Project
@@ -34,8 +33,4 @@ def test_every_file_and_command_of_the_page_works(tmp_path):
             )
             assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
     assert set(scores(project, "mine")) == {"t5", "bart"} and set(scores(project, "coded")) == {"both_ends"}
-    assert "My T5" in done_table(project.path)
-
-
-def done_table(path: Path) -> str:
-    return (path / "results/mine/tables/scores.md").read_text()
+    assert "My T5" in (project.path / "results/mine/tables/scores.md").read_text()

@@ -108,7 +108,7 @@ def test_a_file_that_is_not_there_is_named_before_anything_runs(tmp_path):
     assert not trained(project) and not list((project.path / "resources").glob("*"))
 
 
-def make_mirror(project: Project, **change) -> None:
+def make_mirror(project: Project) -> None:
     with zipfile.ZipFile(project.path / "data/qasper.zip", "w") as archive:
         for split in ("train", "validation"):
             archive.writestr(f"qasper/{split}.jsonl", rows(40))
@@ -190,22 +190,13 @@ def without_override() -> None:
 def test_a_read_only_results_folder_is_refused_before_anything_runs(tmp_path):
     project = Project.create(tmp_path / "project")
     (project.path / "results").mkdir(mode=0o555)
-    command = project.command()
     probe = subprocess.run(
         ["touch", str(project.path / "results/x")], preexec_fn=without_override, stderr=subprocess.DEVNULL
     )
     if probe.returncode == 0:
         pytest.skip("this user may write anywhere and cannot give that up")
-    done = subprocess.run(
-        command,
-        cwd=project.path,
-        env=project.environment(),
-        capture_output=True,
-        text=True,
-        preexec_fn=without_override,
-    )
-    said = done.stdout + done.stderr
-    assert done.returncode != 0 and "results cannot be written to" in said and "--directory" in said
+    said = project.run(ok=False, before=without_override)
+    assert "results cannot be written to" in said and "--directory" in said
     assert "Traceback" not in said and not (project.path / "resources").exists()
     os.chmod(project.path / "results", 0o755)  # noqa: PTH101 - so that pytest can clean up
 
@@ -217,15 +208,8 @@ def test_a_full_disk_leaves_nothing_that_looks_finished(finished, tmp_path):
     def small_disk() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000))
 
-    done = subprocess.run(
-        project.command(),
-        cwd=project.path,
-        env=project.environment(),
-        capture_output=True,
-        text=True,
-        preexec_fn=small_disk,
-    )
-    assert done.returncode != 0 and "FAILED" in done.stderr and "too large" in done.stderr.lower(), done.stderr[-3000:]
+    said = project.run(ok=False, before=small_disk)
+    assert "FAILED" in said and "too large" in said.lower(), said[-3000:]
     for path in project.path.glob("re*/**/*.json"):
         json.loads(path.read_text())
     assert list(project.path.glob("resources/tokenized/**/tokenized.json")), "the data fit"

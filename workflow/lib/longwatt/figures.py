@@ -36,7 +36,7 @@ COLOURS, LIGHTEST = "viridis", 0.72
 SVG_SALT = "longwatt"  # fixed, so that equal figures are equal files
 # Where a length may stand beside its point, in points; first the corners that a rising or a falling line leaves free.
 RISING, FALLING = ((8, -11), (-8, 5), (8, 5), (-8, -11)), ((8, 5), (-8, -11), (8, -11), (-8, 5))
-LABEL_SIZE = (32, 14)  # of four digits, in pixels
+LABEL_SIZE = (23, 10)  # of four digits, in points
 Style = Mapping[str, Any]
 
 
@@ -201,7 +201,7 @@ def _label_points(axis: Axes, lines: list[pd.DataFrame]) -> None:
     for line in lines:
         for (_, point), rising in zip(line.iterrows(), _rises(line), strict=True):
             corners = RISING if rising and point["y"] > lowest else FALLING
-            place = axis.transData.transform((point["x"], point["y"]))
+            place = axis.transData.transform((point["x"], point["y"])) * 72 / axis.figure.dpi
             corner = next((c for c in corners if _free(_middle(place, c), placed)), corners[0])
             placed.append(_middle(place, corner))
             axis.annotate(

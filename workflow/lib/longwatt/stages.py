@@ -71,15 +71,35 @@ class Stages:
         self.inferences = sorted(study["inference"])
         configs = {model: self._checkpoint_config(model) for model in {cell.model for cell in used}}
         for name, cell in self.cells.items():  # found here, not hours later
-            _check_splits(study, cell, f"studies/{study_id}.yaml")
-            self._check_lengths(name, cell, configs[cell.model])
+            chosen = settings.finetune_settings(study, cell)
+            points = {point: settings.predict_settings(study, cell, point) for point in self.inferences}
+            self._check_splits(cell, chosen, points)
+            self._check_lengths(name, cell, chosen, points, configs[cell.model])
 
-    def _check_lengths(self, name: str, cell: Cell, config: Mapping[str, Any]) -> None:
+    def _check_splits(self, cell: Cell, chosen: Mapping[str, Any], points: Mapping[str, Mapping[str, Any]]) -> None:
+        """Refuse a cell that uses a split which its dataset will not have."""
+        entry = self.study["datasets"][cell.dataset]
+        there = datasets.splits(entry["source"], entry.get("options", {}))
+        used = {"training": "train", "training.validation.split": chosen["training"]["validation"]["split"]}
+        used |= {f"inference.{name}.split": point["inference"]["split"] for name, point in points.items()}
+        for key, split in used.items():
+            if split not in there:
+                raise StudyError(
+                    f"studies/{self.study_id}.yaml: {key} needs the split {split!r}, but datasets.{cell.dataset} has "
+                    f"only {', '.join(there)}; choose one of those, or give the dataset that split in its options"
+                )
+
+    def _check_lengths(
+        self,
+        name: str,
+        cell: Cell,
+        chosen: Mapping[str, Any],
+        points: Mapping[str, Mapping[str, Any]],
+        config: Mapping[str, Any],
+    ) -> None:
         """Refuse a cell whose inputs or targets its model cannot hold, as far as its configuration is known yet."""
-        chosen = settings.finetune_settings(self.study, cell)
         targets = [chosen["training"]["max_target_tokens"], chosen["generation"]["max_new_tokens"]]
-        points = [settings.predict_settings(self.study, cell, point) for point in self.inferences]
-        targets += [point["generation"]["max_new_tokens"] for point in points]
+        targets += [point["generation"]["max_new_tokens"] for point in points.values()]
         given = chosen["model"]["config"] or {}
         known = {**config, **given}
         try:
@@ -89,11 +109,11 @@ class Stages:
 
     def _checkpoint_config(self, model: str) -> dict[str, Any]:
         """The config.json of a pretrained model, from resources/ or where it comes from; empty if not to be had yet."""
-        key, path = settings.model_key(self.study, model), self.study["models"][model].get("path")
+        key = settings.model_key(self.study, model)
         if key is None:
             return {}
-        copied = read_object(Path(f"resources/models/{key}/config.json"))
-        return copied or read_object(Path(path).expanduser() / "config.json")
+        copied = read_object(Path(self.download_model(key).artefact).with_name("config.json"))
+        return copied or read_object(self.checkpoint(key) / "config.json")
 
     @property
     def results(self) -> str:
@@ -204,12 +224,12 @@ class Stages:
     def dataset_facts(self) -> list[dict[str, str]]:
         """For every dataset and tokenizer in use: their names, and the files with their statistics."""
         facts = {}
-        for name, cell in self.cells.items():
-            chosen, model = self.inputs(name), self.study["models"][cell.model]
+        for name in self._by_data():
+            cell, chosen = self.cells[name], self.inputs(name)
             facts[chosen["tokenized"]] = {
                 "dataset": cell.dataset,
                 "metric": self.study["datasets"][cell.dataset]["metric"],
-                "tokenizer": model["tokenizer"],
+                "tokenizer": self.study["models"][cell.model]["tokenizer"],
                 "records": chosen["dataset"],
                 "tokens": chosen["tokenized"],
             }
@@ -301,11 +321,12 @@ class Stages:
 
     def pairs(self) -> list[tuple[str, str]]:
         """Every dataset and tokenizer that some cell uses together, by key."""
-        return sorted({self._pair(cell) for cell in self.cells.values()})
+        keys = {settings.tokens_key(self.study, self.cells[name]) for name in self._by_data()}
+        return [(dataset, tokenizer) for dataset, tokenizer in (key.split("/") for key in sorted(keys))]
 
-    def _pair(self, cell: Cell) -> tuple[str, str]:
-        dataset, tokenizer = settings.tokens_key(self.study, cell).split("/")
-        return dataset, tokenizer
+    def _by_data(self) -> Iterable[str]:
+        """One cell for every dataset and model: what is made before training depends on nothing else."""
+        return {(cell.dataset, cell.model): name for name, cell in self.cells.items()}.values()
 
     def cell_stages(self) -> Iterator[Stage]:
         """Every job of every cell."""
@@ -421,22 +442,6 @@ def check_report(stages: Stages) -> None:
         check_fresh(Path(stages.results), stages.rows())
     except StaleSummary as error:
         raise StaleReport(str(error)) from None
-
-
-def _check_splits(study: Mapping[str, Any], cell: Cell, source: str) -> None:
-    """Refuse a cell that uses a split which its dataset will not have."""
-    entry = study["datasets"][cell.dataset]
-    there = datasets.splits(entry["source"], entry.get("options", {}))
-    used = {"training": "train"}
-    used["training.validation.split"] = settings.finetune_settings(study, cell)["training"]["validation"]["split"]
-    for point in study["inference"]:
-        used[f"inference.{point}.split"] = settings.predict_settings(study, cell, point)["inference"]["split"]
-    for key, split in used.items():
-        if split not in there:
-            raise StudyError(
-                f"{source}: {key} needs the split {split!r}, but datasets.{cell.dataset} has only {', '.join(there)}; "
-                "choose one of those, or give the dataset that split in its options"
-            )
 
 
 def _check_references(study: Mapping[str, Any], source: str) -> None:

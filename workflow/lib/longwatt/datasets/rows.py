@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from longwatt.datasets.records import DatasetError, Record
+
+HALF = re.compile(r"\\u[dD][89a-fA-F]")  # of a character, escaped
 
 
 @dataclass(frozen=True)
@@ -123,7 +126,8 @@ def _with_references(record: Record, references: list[str]) -> Record:
 def _object(text: str, place: str) -> dict[str, Any]:
     try:
         value = json.loads(text)
-        json.dumps(value, ensure_ascii=False).encode()  # an escaped half of a character is no text
+        if HALF.search(text):  # of a pair, as a rule; alone it is no text
+            json.dumps(value, ensure_ascii=False).encode()
     except UnicodeEncodeError:
         raise DatasetError(f"{place} holds half of a character (a lone surrogate); remove or mend it") from None
     except (ValueError, RecursionError) as error:

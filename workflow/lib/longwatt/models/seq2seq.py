@@ -9,8 +9,8 @@ from longwatt.models.encoder_decoder import EncoderDecoder
 from longwatt.models.errors import ModelError
 from longwatt.spelling import nearest
 
-# model_type -> the family that knows what is special about it
-OWN_FAMILIES = {"led": "led", "bigbird_pegasus": "bigbird_pegasus"}
+# Kinds that need something special; a family of the same name knows what.
+OWN_FAMILIES = ("bigbird_pegasus", "led")
 
 
 class Seq2Seq(EncoderDecoder):
@@ -21,9 +21,9 @@ class Seq2Seq(EncoderDecoder):
 
     def check(self, config: Mapping[str, Any], given: Mapping[str, Any], seq_len: int, target_tokens: int) -> None:
         """See `Family.check`; kinds that need something special have their own family."""
-        own = OWN_FAMILIES.get(str(config.get("model_type")))
-        if own:
-            raise ModelError(f"models of the kind {config['model_type']!r} need their own family; say `family: {own}`")
+        kind = config.get("model_type")
+        if kind in OWN_FAMILIES:
+            raise ModelError(f"models of the kind {kind!r} need their own family; say `family: {kind}`")
         super().check(config, given, seq_len, target_tokens)
 
     def _default_config(self, given: Mapping[str, Any]) -> Any:
