@@ -124,10 +124,11 @@ def processes_of(text: str) -> list[int]:
     return found
 
 
-def kill(pids: list[int]) -> None:
+def send(number: signal.Signals, pids: list[int]) -> None:
+    """Send a signal to processes, those that have ended since left out."""
     for pid in pids:
         try:
-            os.kill(pid, signal.SIGKILL)
+            os.kill(pid, number)
         except ProcessLookupError:
             continue
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import TINY_STUDY, wait_for
-from tests.workflow.conftest import Project, kill, processes_of
+from tests.workflow.conftest import Project, processes_of, send
 
 # A batch larger than the training split makes one cell fail when it starts; all others are fine.
 FINE, TOO_LARGE = "per_device_batch_size: 4}", "per_device_batch_size: {led: {32: 4, 64: 100}}}"
@@ -114,7 +114,7 @@ def test_a_killed_training_goes_on_to_the_same_end(undisturbed, tmp_path):
     time.sleep(0.2)
     workers = training_processes(project)
     assert workers
-    kill(workers)
+    send(signal.SIGKILL, workers)
     assert running.wait(60) != 0
     assert "a worker died without a message" in (project.path / "run.log").read_text()
 
@@ -131,7 +131,9 @@ def test_a_killed_snakemake_is_followed_by_the_same_end(undisturbed, tmp_path):
     running = start_to_a_checkpoint(project)
     running.kill()
     running.wait()
-    # The training outlives its Snakemake; the next run ends it and goes on from its last checkpoint.
+    # The training outlives its Snakemake; the next run ends it and goes on from its last checkpoint. Frozen, since
+    # on a fast machine it would complete while the next run starts (the next test but one is about that).
+    send(signal.SIGSTOP, training_processes(project))
     project.run("--unlock")
     project.run()
     log = (project.logs(64) / "finetune.log").read_text()
@@ -178,7 +180,7 @@ def test_a_training_that_ends_after_its_snakemake_was_killed_is_not_made_again(u
 def test_changed_settings_never_go_on_from_old_work(tmp_path):
     project = Project.create(tmp_path / "project", SLOW)
     running = start_to_a_checkpoint(project)
-    kill(training_processes(project))
+    send(signal.SIGKILL, training_processes(project))
     running.wait(60)
     project.edit("studies/tiny.yaml", "max_steps: 60", "max_steps: 4")
     project.run(TRAINED)
