@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 import time
 from pathlib import Path
 
 import pytest
+
+from tests.nvml import Machine, can_build
 
 ROOT = Path(__file__).parent.parent
 
@@ -27,6 +30,23 @@ def wait_for(condition, what: str, seconds: float = 60) -> None:
     while not condition():
         assert time.monotonic() < deadline, f"waited {seconds} s in vain for {what}"
         time.sleep(0.05)
+
+
+@pytest.fixture(scope="session")
+def library(tmp_path_factory) -> Machine:
+    """The stand-in for the GPU driver's library, compiled once."""
+    if not can_build():
+        pytest.skip("no gcc here to build the stand-in for NVML")
+    return Machine(tmp_path_factory.mktemp("nvml")).build()
+
+
+@pytest.fixture
+def machine(library, tmp_path) -> Machine:
+    """A machine with stand-in GPUs, of its own for each test."""
+    folder = tmp_path / "machine"
+    folder.mkdir()
+    shutil.copy(library.folder / "libnvidia-ml.so.1", folder)
+    return Machine(folder)
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """A job's log, its lease, its workers, and the record of its failure."""
 
+import gzip
 import json
 import os
 import signal
@@ -9,8 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from longwatt.energy.reduction import summarize
 from longwatt.job import _end, _started
 from tests.conftest import wait_for
+from tests.nvml import AVERAGE, FakeGpu, uuid
 from tests.stand_in_gpus import STAND_IN
 
 WORKER = """
@@ -27,6 +30,12 @@ def work(spec):
         raise ValueError("no luck")
     if spec.settings["then"] == "wait":
         time.sleep(600)
+    if spec.settings["then"] == "work":
+        marker = spec.marker()
+        marker.mark("load", attempt=1, step=0)
+        marker.mark("train", attempt=1, step=0)
+        time.sleep(1.5)
+        marker.mark("finish", attempt=1, step=9)
 
 if __name__ == "__main__":
     # Stand-in GPUs: none for torch to see, none for NCCL to use.
@@ -50,7 +59,7 @@ if __name__ == "__main__":
                 "settings": {"then": then, "budget": {"gpus": count}},
                 "paths": {"out": out}, "identity": {}, "provenance": {},
             },
-            count=count, threads=2, work=f"{out}/work", label="cell x", wait_s=2,
+            count=count, threads=2, work=f"{out}/work", label="cell x", energy_log=f"{out}/energy.jsonl.gz", wait_s=2,
         )
 """
 
@@ -67,9 +76,9 @@ def start(tmp_path, monkeypatch):
     }
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
 
-    def run(count: int, then: str = "end") -> subprocess.Popen:
+    def run(count: int, then: str = "end", out: Path = tmp_path) -> subprocess.Popen:
         environment = {**os.environ, **more}
-        command = [sys.executable, "-m", "stand_in_job", str(tmp_path), str(count), then]
+        command = [sys.executable, "-m", "stand_in_job", str(out), str(count), then]
         return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
 
     return run
@@ -83,6 +92,54 @@ def test_workers_see_their_lease_and_the_log_holds_everything(start, tmp_path):
     for line in ("the job itself", "worker 0 of 2 sees GPU-a,GPU-b", "worker 1 of 2 sees GPU-a,GPU-b", "a child of 1"):
         assert line in log
     assert not (tmp_path / "work/failure.json").exists()
+    found = summarize([tmp_path / "energy.jsonl.gz"])
+    assert [gpu["uuid"] for gpu in _headers(tmp_path)[-1]["gpus"]] == ["GPU-a", "GPU-b"]
+    assert {"idle_before", "load"} <= {interval["phase"] for interval in found["timeline"]}
+    assert any("GPU-b was not metered" in problem for problem in found["problems"]), "the stand-in has no sensors"
+
+
+def test_a_job_whose_recorder_cannot_start_goes_on_and_says_so(start, tmp_path):
+    (tmp_path / "sitecustomize.py").write_text(
+        "import sys\nif any('energy.recorder' in argument for argument in sys.orig_argv): raise SystemExit('broken')\n"
+    )
+    job = start(0)
+    _, said = job.communicate()
+    assert job.returncode == 0 and "the energy recorder does not run" in said
+    found = summarize([tmp_path / "energy.jsonl.gz"])
+    assert any("its recorder did not run" in problem for problem in found["problems"])
+    assert found["energy_source"] == "none" and found["timeline"]
+
+
+def test_every_run_has_a_log_of_its_own_and_all_are_kept(start, tmp_path):
+    assert start(0, "fail").wait() == 1
+    assert not (tmp_path / "energy.jsonl.gz").exists()
+    (tmp_path / "work/energy/.1.jsonl.1.gz.123.part").write_text("a kill left this")
+    assert start(0).wait() == 0
+    headers = _headers(tmp_path)
+    assert len(headers) == 2 and headers[0]["label"] == "cell x" and headers[0]["segment"] != headers[1]["segment"]
+
+
+def test_leased_gpus_are_metered_and_packed_jobs_never_count_each_other_s(start, machine, tmp_path, monkeypatch):
+    (tmp_path / "pynvml.py").unlink()  # the real one, on the stand-in for the driver's library
+    machine.has([FakeGpu(high=300, **AVERAGE), FakeGpu(uuid=uuid(1), high=200, **AVERAGE)])
+    for name, value in machine.environment().items():
+        monkeypatch.setenv(name, value)
+    (tmp_path / "second").mkdir()
+    jobs = [start(1, "work"), start(1, "work", tmp_path / "second")]
+    assert [job.wait(60) for job in jobs] == [0, 0], (tmp_path / "job.log").read_text()
+    found = [summarize([folder / "energy.jsonl.gz"]) for folder in (tmp_path, tmp_path / "second")]
+    assert sorted(gpu for job in found for gpu in job["gpus"]) == [uuid(0), uuid(1)]
+    for job in found:
+        watts = 300 if uuid(0) in job["gpus"] else 200
+        assert job["energy_source"] == "nvml_counter" and job["problems"] == []
+        assert {"idle_before", "load", "idle_after"} <= set(job["phases"])
+        assert job["phases"]["idle_after"]["duration_s"] == pytest.approx(2, abs=0.5)
+        assert job["energy_j"] == pytest.approx(watts * job["duration_s"], abs=0.2 * watts) and job["duration_s"] > 1
+
+
+def _headers(tmp_path: Path) -> list[dict]:
+    with gzip.open(tmp_path / "energy.jsonl.gz", "rt") as stream:
+        return [json.loads(line) for line in stream if '"segment"' in line]
 
 
 def test_one_worker_is_alone_whatever_an_outer_launcher_said(start, tmp_path, monkeypatch):

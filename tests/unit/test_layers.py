@@ -51,7 +51,7 @@ def test_no_module_reaches_out_of_its_house(path):
 
 
 def test_only_gpus_and_energy_touch_the_driver():
-    allowed = {"gpus.py", "energy/meter.py"}
+    allowed = {"gpus.py", "energy/nvml.py"}
     found = {str(p.relative_to(PACKAGE)) for p in FILES if "pynvml" in imports(p)}
     assert found <= allowed
 

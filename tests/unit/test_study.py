@@ -1,10 +1,12 @@
 """Study files: schema, nearest key, normalised types."""
 
+import json
 from pathlib import Path
 
 import pytest
 
-from longwatt.study import StudyError, merge, normalise, read_study, read_yaml
+from longwatt.study import StudyError, merge, normalise, read_study, read_yaml, validate
+from tests.conftest import ROOT
 
 
 def read(tmp_path: Path, text: str, schema: Path) -> dict:
@@ -86,3 +88,31 @@ def test_one_spelling_per_value():
 
 def test_later_layers_win_key_by_key():
     assert merge({"a": {"b": 1, "c": 2}}, {"a": {"b": 3}}, {"d": 4}) == {"a": {"b": 3, "c": 2}, "d": 4}
+
+
+CONFIG = json.loads((ROOT / "workflow/schemas/config.schema.json").read_text())
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"carbon": {"grams_per_kwh": 300}}, "carbon: .*'source' is a required property; add it"),
+        ({"carbon": {"grams_per_kwh": 300, "source": "x", "year": None}}, "carbon.year: expected a whole number"),
+        ({"carbon": {"grams_per_kwh": -1, "source": "x", "year": 2025}}, "carbon.grams_per_kwh"),
+        ({"carbon": {"gramms_per_kwh": 1}}, "carbon: unknown key 'gramms_per_kwh'.*grams_per_kwh"),
+        ({"prices": {"per_kwh": "cheap"}}, "prices.per_kwh: expected a number"),
+        ({"pue": 0.9}, "pue: 0.9 is less than the minimum of 1"),
+    ],
+)
+def test_wrong_figures_of_carbon_and_money_are_refused_by_name(given, said):
+    with pytest.raises(StudyError, match=said):
+        validate({"study": "demo", **given}, CONFIG, "config.yaml")
+
+
+@pytest.mark.parametrize(
+    "given",
+    [{}, {"carbon": {"grams_per_kwh": None, "source": None, "year": None}}, {"prices": {"per_kwh": 0.3}}, {"pue": 1.4},
+     {"carbon": {"grams_per_kwh": 300, "source": "the grid", "year": 2025}}],
+)  # fmt: skip
+def test_figures_of_carbon_and_money_may_be_left_out(given):
+    validate({"study": "demo", **given}, CONFIG, "config.yaml")

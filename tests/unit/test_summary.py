@@ -8,9 +8,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from longwatt import costs
 from longwatt.provenance import sha256
 from longwatt.status import cell_states, up_to_date
-from longwatt.summary import StaleSummary, artefacts, check_fresh, read_summary, write_summary
+from longwatt.summary import StaleSummary, artefacts, check_fresh, read_summary, summarize, write_summary
 
 ROWS = [{"cell": f"d/m/{n}/b/generated/seed1", "dataset": "d", "seq_len": n, "inference": "greedy"} for n in (64, 128)]
 
@@ -40,10 +41,14 @@ def results(tmp_path) -> Path:
 
 
 def write(results: Path) -> pd.DataFrame:
-    write_summary(results, ROWS, results / "summary.csv", {})
+    write_summary(results, ROWS, costs.figures({}), results / "summary.csv", {})
     for name in ("figures/figures.json", "tables/tables.json"):
         (results / name).parent.mkdir(exist_ok=True)
         (results / name).write_text(json.dumps({"summary_sha256": sha256(results / "summary.csv")}))
+    energies = [artefacts(results, row)["training_energy"] for row in ROWS]
+    (results / "power").mkdir(exist_ok=True)
+    made_from = {str(path): sha256(path) for path in energies}
+    (results / "power/power.json").write_text(json.dumps({"made_from": made_from}))
     return read_summary(results / "summary.csv")
 
 
@@ -87,6 +92,54 @@ def test_figures_and_tables_of_another_summary_are_refused(results, name):
     report.unlink()
     with pytest.raises(StaleSummary, match=f"{name} is older than .*summary.csv, or missing"):
         check_fresh(results)
+
+
+def test_curves_of_other_energies_are_refused(results):
+    write(results)
+    check_fresh(results)
+    report = results / "power/power.json"
+    report.write_text(report.read_text().replace('": "', '": "0', 1))
+    with pytest.raises(StaleSummary, match="power is older than"):
+        check_fresh(results)
+    report.unlink()
+    with pytest.raises(StaleSummary, match=r"power is older than .*, or missing"):
+        check_fresh(results)
+
+
+def test_energy_by_phase_waste_and_what_it_costs(results):
+    training = artefacts(results, ROWS[0])["training_energy"]
+    facts = {
+        "energy_j": 3.6e6, "energy_kwh": 1.0, "energy_source": "nvml_counter", "measured": True,
+        "flags": ["short", "gap"],
+        "net_energy_kwh": 0.8, "energy_kwh_paper": 1.01, "crosscheck_pct": 1.0, "idle_power_w": 60.0, "gpu_s": 14400.0,
+        "gpus": {"a": {}, "b": {}}, "phases": {"train": {"energy_kwh": 0.7}, "validation": {"energy_kwh": 0.3}},
+        "wasted": {"energy_kwh": 0.25, "duration_s": 600.0},
+    }  # fmt: skip
+    training.write_text(json.dumps(facts))
+    machine = {
+        "carbon": {"grams_per_kwh": 300, "source": "the grid", "year": 2025}, "pue": 1.5,
+        "prices": {"currency": "EUR", "per_kwh": 0.2, "per_gpu_hour": 2.5},
+    }  # fmt: skip
+    table = summarize(results, ROWS, costs.figures(machine))
+    row = table.iloc[0]
+    assert (row["train_steps_energy_kwh"], row["validation_energy_kwh"], row["checkpoint_energy_kwh"]) == (0.7, 0.3, 0)
+    assert (row["wasted_energy_kwh"], row["wasted_runtime_s"], row["train_energy_flags"]) == (0.25, 600, "short gap")
+    # PUE stands beside and is in nothing.
+    assert (row["pue"], row["train_gco2e"], row["train_energy_cost"]) == (1.5, 300, 0.2)
+    assert (row["train_gpu_hours"], row["train_gpu_cost"], row["currency"]) == (4, 10, "EUR")
+    assert (row["grid_source"], row["grid_year"], row["grid_gco2e_per_kwh"]) == ("the grid", 2025, 300)
+    unpriced = summarize(results, ROWS, costs.figures({})).iloc[0]
+    assert unpriced["train_gco2e"] is None and unpriced["pue"] == 1 and unpriced["train_gpu_hours"] == 4
+
+
+def test_joules_per_example_and_per_token(results):
+    found = artefacts(results, ROWS[0])
+    found["inference"].write_text(json.dumps({"samples": 50, "output_tokens": 400}))
+    facts = {"energy_j": 2000.0, "energy_kwh": 2000 / 3.6e6, "energy_source": "nvml_counter", "gpus": {}}
+    found["inference_energy"].write_text(json.dumps({**facts, "wasted": {"duration_s": 0, "energy_kwh": None}}))
+    row = summarize(results, ROWS, costs.figures({})).iloc[0]
+    assert (row["joules_per_example"], row["joules_per_output_token"]) == (40, 5)
+    assert row["inference_power_efficiency"] == 0.025 and row["inference_wasted_energy_kwh"] == 0
 
 
 def test_no_summary_says_what_to_do(tmp_path):

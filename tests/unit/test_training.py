@@ -13,7 +13,9 @@ from safetensors.torch import load_file
 
 from longwatt import inference, training
 from longwatt.cells import expand
-from longwatt.energy.marks import intervals, read_marks
+from longwatt.energy.clock import Clock
+from longwatt.energy.log import append, next_run, runs
+from longwatt.energy.recorder import Order, header
 from longwatt.energy.reduction import summarize
 from longwatt.models import load_family
 from longwatt.models.errors import ModelError
@@ -46,12 +48,15 @@ def data(tmp_path_factory, study) -> Path:
 def spec(study: dict, data: Path, out: Path, changes: dict | None = None, checkpoint: Path | None = None) -> Spec:
     cell = list(expand(study).values())[1]
     settings = merge(finetune_settings(study, cell), changes or {})
-    names = {"model": "model", "training": "training.json", "history": "history.csv", "phases": "phases.jsonl"}
+    names = {"model": "model", "training": "training.json", "history": "history.csv"}
     paths = {name: str(out / file) for name, file in names.items()}
     inputs = {"tokens": str(data / "tokens"), "tokenizer": str(data / "bpe/tokenizer.json"), "work": str(out / "work")}
     if checkpoint:
         inputs["checkpoint"] = str(checkpoint / "model.json")
-    return Spec(settings, {**paths, **inputs}, IDENTITY, {"rule": "finetune"}, str(out / "error.json"))
+    log = next_run(out / "work")
+    log.parent.mkdir(parents=True, exist_ok=True)
+    append(log, header(Order(str(log)), Clock()))
+    return Spec(settings, {**paths, **inputs}, IDENTITY, {"rule": "finetune"}, str(out / "error.json"), str(log))
 
 
 def train(study, data, out, changes=None, checkpoint=None) -> dict:
@@ -186,7 +191,7 @@ def test_resumed_at_any_step_a_training_ends_as_if_undisturbed(study, data, tmp_
     assert all(torch.equal(a[name], b[name]) for name in a)
 
 
-def test_times_are_those_of_the_phase_log_and_starting_again_is_no_training(study, data, tmp_path, monkeypatch):
+def test_times_are_those_of_the_energy_log_and_starting_again_is_no_training(study, data, tmp_path, monkeypatch):
     changes = {"training": {"max_steps": 6, "checkpoint_every_s": 0}}
     killed_at(monkeypatch, 3, study, data, tmp_path, changes)
     original = training.CellTrainer._load_from_checkpoint
@@ -197,18 +202,19 @@ def test_times_are_those_of_the_phase_log_and_starting_again_is_no_training(stud
 
     monkeypatch.setattr(training.CellTrainer, "_load_from_checkpoint", slow)
     facts = train(study, data, tmp_path, changes)
-    logged = summarize(tmp_path / "phases.jsonl", None)
+    logged = summarize(runs(tmp_path / "work"))
     for phase in ("train", "validation", "checkpoint"):
         assert facts[f"{phase}_s"] == pytest.approx(logged["phases"][phase]["duration_s"], abs=0.01)
     assert facts["train_runtime_s"] == pytest.approx(logged["duration_s"], abs=0.02)
-    loads = [i for i in intervals(read_marks(tmp_path / "phases.jsonl")) if i.phase == "load"]
-    assert loads[-1].duration_s > 2 > facts["train_s"]
+    loads = [i for i in logged["timeline"] if i["phase"] == "load"]
+    assert loads[-1]["end_s"] - loads[-1]["start_s"] > 2 > facts["train_s"]
+    assert logged["wasted"]["duration_s"] > 2, "loading again is wasted, and so is the work past the checkpoint"
 
 
 def test_a_completed_training_is_put_in_place_again_unless_a_new_one_is_asked_for(study, data, tmp_path, monkeypatch):
     first = train(study, data, tmp_path)
     weights = load_file(tmp_path / "model/model.safetensors")
-    names = ("training.json", "history.csv", "phases.jsonl", "model/model.safetensors")
+    names = ("training.json", "history.csv", "model/model.safetensors")
     contents = {name: (tmp_path / name).read_bytes() for name in names}
     for name in names:  # as Snakemake does when it was killed before it could record the job
         (tmp_path / name).unlink()
@@ -224,7 +230,7 @@ def infer(study, data, model: Path, out: Path, changes: dict | None = None) -> t
     cell = list(expand(study).values())[1]
     settings = merge(predict_settings(study, cell, "greedy"), changes or {})
     out.mkdir(parents=True)
-    names = {"predictions": "predictions.jsonl", "inference": "inference.json", "phases": "phases.jsonl"}
+    names = {"predictions": "predictions.jsonl", "inference": "inference.json"}
     paths = {name: str(out / file) for name, file in names.items()}
     paths |= {"tokens": str(data / "tokens"), "model": str(model)}
     inference.infer(Spec(settings, paths, IDENTITY, {}, str(out / "error.json")))

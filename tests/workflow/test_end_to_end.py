@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from longwatt.energy.reduction import summarize
 from longwatt.provenance import digest, read_stamp
 from longwatt.stages import FIGURES
 from longwatt.summary import COLUMNS
@@ -94,10 +95,21 @@ def test_the_best_weights_are_safetensors(finished):
 
 
 def test_every_stamped_artefact_carries_its_settings_and_code(finished):
-    names = ("dataset", "tokenized", "training", "inference", "energy", "scores", "summary", "tables", "figures")
+    names = (
+        "dataset",
+        "tokenized",
+        "training",
+        "inference",
+        "energy",
+        "scores",
+        "summary",
+        "tables",
+        "figures",
+        "power",
+    )
     paths = [p for name in names for p in finished.path.glob(f"re*/**/{name}.json")]
     stamps = {path: read_stamp(path) for path in paths if "work" not in path.parts}
-    assert len(stamps) == 2 + 2 * 5 + 3
+    assert len(stamps) == 2 + 2 * 5 + 4
     for path, stamp in stamps.items():
         assert stamp is not None, path
         assert stamp["settings_digest"] == digest(stamp["settings"]) and len(stamp["code_digest"]) == 64
@@ -109,6 +121,23 @@ def test_figures_exist_and_the_energy_panel_says_why_it_is_empty(finished):
     assert names == {path.stem for path in figures.glob("*.png")} == set(FIGURES)
     assert "Energy was not measured" in _text(figures / "accuracy_vs_training_energy.svg")
     assert "Energy was not measured" not in _text(figures / "accuracy_vs_training_time.svg")
+
+
+def test_every_job_has_an_energy_log_with_its_phases(finished):
+    training = summarize([finished.cell(32) / "finetune/energy.jsonl.gz"])
+    assert {"idle_before", "load", "train", "validation", "checkpoint", "finish"} <= set(training["phases"])
+    facts = json.loads((finished.cell(32) / "finetune/training.json").read_text())
+    for phase in ("train", "validation", "checkpoint"):
+        assert training["phases"][phase]["duration_s"] == pytest.approx(facts[f"{phase}_s"], abs=0.05)
+    inference = summarize([finished.cell(32) / "predict/greedy/energy.jsonl.gz"])
+    assert inference["duration_s"] == inference["phases"]["generate"]["duration_s"] > 0
+    assert (training["attempts"], training["wasted"]["duration_s"], training["energy_source"]) == (1, 0, "none")
+
+
+def test_every_cell_has_a_figure_of_its_power(finished):
+    figures = list((finished.results / "power").rglob("*.svg"))
+    assert [path.name for path in figures] == ["seed1.svg"] * 2
+    assert "Power was not measured" in _text(figures[0]) and "training steps" in _text(figures[0])
 
 
 def _text(svg: Path) -> str:
@@ -135,13 +164,19 @@ def test_a_report_is_one_file_with_captions(project):
 
 def test_declared_watts_per_core_give_an_estimate_that_says_so(project):
     project.edit("config.yaml", "watts_per_core: null", "watts_per_core: 10.5")
-    assert project.would_run() == {"summarize_energy": 4, "summarize": 1, "tabulate": 1, "plot": 1}
+    again = {"summarize_energy": 4, "summarize": 1, "tabulate": 1, "plot": 1, "plot_power": 1}
+    assert project.would_run() == again
     project.run()
     with (project.results / "summary.csv").open() as stream:
         row = next(csv.DictReader(stream))
     assert row["train_energy_source"] == "estimate" and row["train_energy_measured"] == "False"
     assert float(row["train_energy_kwh"]) > 0 and float(row["train_power_efficiency"]) > 0
     assert "estimated" in _text(project.results / "figures/accuracy_vs_training_energy.svg")
+    parts = ("train_steps_energy_kwh", "validation_energy_kwh", "checkpoint_energy_kwh")
+    assert sum(float(row[part]) for part in parts) == pytest.approx(float(row["train_energy_kwh"]), rel=0.05)
+    assert row["wasted_energy_kwh"] == "0.0" and float(row["joules_per_example"]) > 0
+    assert row["train_gco2e"] == "NA", "no intensity was given"
+    assert "(estimated)" in (project.results / "tables/energy.md").read_text()
 
 
 def test_a_local_checkpoint_and_its_tokenizer_are_a_model_like_any_other(finished, tmp_path):

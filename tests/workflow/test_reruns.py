@@ -9,9 +9,9 @@ import pytest
 from tests.workflow.conftest import Project
 
 AFTER_SUMMARY = {"tabulate": 1, "plot": 1}
-AFTER_ENERGY = {"summarize": 1, **AFTER_SUMMARY}
-AFTER_SCORE = {"score": 2, **AFTER_ENERGY}
-AFTER_PREDICT = {"predict": 2, "summarize_energy": 2, **AFTER_SCORE}
+AFTER_ENERGY = {"summarize": 1, "plot_power": 1, **AFTER_SUMMARY}
+AFTER_SCORE = {"score": 2, "summarize": 1, **AFTER_SUMMARY}
+AFTER_PREDICT = {"predict": 2, "summarize_energy": 2, **AFTER_SCORE, **AFTER_ENERGY}
 AFTER_FINETUNE = {"finetune": 2, **AFTER_PREDICT, "summarize_energy": 4}
 AFTER_DATA = {"tokenize_dataset": 1, **AFTER_FINETUNE}
 LIB = "workflow/lib/longwatt/"
@@ -22,11 +22,18 @@ CODE = {
     "formatting": (LIB + "training.py", "early: bool = False\n", "early: bool  =  (False)\n", {}),
     "a lease's message": (LIB + "gpus.py", "waiting for", "queueing for", {}),
     "the job's wrapper": (LIB + "job.py", "TAKEOVER_WAIT_S = 60.0", "TAKEOVER_WAIT_S = 61.0", {}),
+    "the energy recorder": (LIB + "energy/recorder.py", "SYNC_EVERY_S = 5.0", "SYNC_EVERY_S = 6.0", {}),
     "the scoring command": (LIB + "metrics/__main__.py", "return 1\n", "return 2\n", {}),
     "another family's code": (LIB + "models/bigbird_pegasus.py", "return []", "return list()", {}),
     "another source's code": (LIB + "datasets/rows.py", "a number", "some number", {}),
     "table code": (LIB + "tables.py", 'NA = "NA"', 'NA = "NA" + ""', {"tabulate": 1}),
     "plotting code": (LIB + "figures.py", "markersize=7", "markersize=8", {"plot": 1}),
+    "the code of the power figures": (
+        LIB + "energy_figures.py",
+        "linewidth=1.3",
+        "linewidth=1.4",
+        {"plot": 1, "plot_power": 1},
+    ),
     "summary code": (LIB + "summary.py", '"stopped_early", "attempts"', '"attempts", "stopped_early"', None),
     "scoring code": (LIB + "scoring.py", "return 100 * sum(parts)", "return 100.0 * sum(parts)", AFTER_SCORE),
     "training code": (LIB + "training.py", "early: bool = False\n", "early: bool = bool(0)\n", AFTER_FINETUNE),
@@ -48,7 +55,7 @@ SETTINGS = {
     "a metric's setting": ("grid:", "scoring: {bootstrap_resamples: 500}\ngrid:", AFTER_SCORE),
     "an inference batch": ("greedy: {split: validation, batch_size: 5}", "greedy: {batch_size: 6}", AFTER_PREDICT),
     "the study's title": ("title: Tiny", "title: Very tiny", {}),
-    "a model's title": ("    family: led", "    title: LED\n    family: led", AFTER_SUMMARY),
+    "a model's title": ("    family: led", "    title: LED\n    family: led", {**AFTER_SUMMARY, "plot_power": 1}),
     "a new length": (
         "seq_lens: [32, 64]",
         "seq_lens: [32, 64, 48]",
@@ -68,7 +75,7 @@ def test_a_change_of_code_reruns_exactly(project, change):
     name, old, new, expected = CODE[change]
     project.edit(name, old, new)
     if expected is None:  # the table changes, and so what is drawn from it
-        expected = AFTER_ENERGY
+        expected = {"summarize": 1, **AFTER_SUMMARY}
     assert project.would_run() == expected
 
 
@@ -77,6 +84,11 @@ def test_a_change_of_settings_reruns_exactly(project, change):
     old, new, expected = SETTINGS[change]
     project.edit("studies/tiny.yaml", old, new)
     assert project.would_run() == expected
+
+
+def test_a_price_or_a_grid_s_carbon_only_summarizes_again(project):
+    project.edit("config.yaml", "per_kwh: null, per_gpu_hour", "per_kwh: 0.3, per_gpu_hour")
+    assert project.would_run() == {"summarize": 1, **AFTER_SUMMARY}
 
 
 def test_a_touch_reruns_nothing(project):

@@ -145,6 +145,29 @@ def figure_outputs():
     return {**shown, **pictures}
 
 
+def power_output(name, path):
+    """One cell's power over time as the report shows it."""
+    cell = STAGES.cells[name]
+    shown = {key: str(value) for key, value in vars(cell).items()}
+    return report(
+        path,
+        caption="../report/power.rst",
+        category=stages.POWER,
+        subcategory=cell.dataset,
+        labels=shown,
+    )
+
+
+def power_outputs():
+    """Every cell's power over time."""
+    return [power_output(*item) for item in STAGES.power_figures().items()]
+
+
+def power_inputs(wildcards):
+    """Every cell's energy: its numbers and its curve."""
+    return STAGES.energies()
+
+
 def table_outputs():
     """Every table as the report shows it, and for other programs."""
     shown = {

@@ -9,7 +9,7 @@ rule predict:
     output:
         predictions="results/{study}/{cell}/predict/{inference}/predictions.jsonl",
         inference="results/{study}/{cell}/predict/{inference}/inference.json",
-        phases="results/{study}/{cell}/predict/{inference}/phases.jsonl",
+        energy_log="results/{study}/{cell}/predict/{inference}/energy.jsonl.gz",
     log:
         "logs/{study}/{cell}/predict-{inference}.log",
     benchmark:
@@ -53,9 +53,10 @@ rule score:
 rule summarize_energy:
     """Energy, power and utilisation of one metered part of a cell."""
     input:
-        phases="results/{study}/{cell}/{part}/phases.jsonl",
+        energy_log="results/{study}/{cell}/{part}/energy.jsonl.gz",
     output:
         energy="results/{study}/{cell}/{part}/energy.json",
+        power="results/{study}/{cell}/{part}/power.csv",
     log:
         "logs/{study}/{cell}/{part}/energy.log",
     conda:

@@ -56,6 +56,24 @@ rule plot:
         "../scripts/plot.py"
 
 
+rule plot_power:
+    """Every cell's power over time, its phases shaded."""
+    input:
+        power_inputs,
+    output:
+        figures=power_outputs(),
+        report=STAGES.plot_power().artefact,
+    log:
+        f"logs/{STAGES.study_id}/plot_power.log",
+    conda:
+        "../../envs/longwatt.yaml"
+    params:
+        settings=settings_of("plot_power"),
+        code=code_of("plot_power"),
+    script:
+        "../scripts/plot_power.py"
+
+
 rule partial:
     """Summary and figures of what is finished, and the state of every cell; runs whenever asked for."""
     log:
@@ -64,7 +82,7 @@ rule partial:
         "../../envs/longwatt.yaml"
     params:
         results=STAGES.results,
-        settings={"rows": STAGES.rows(), **STAGES.tabulate().settings},
+        settings=STAGES.partial_settings(),
         stamps=lambda wildcards: stamps_in_force(),
         code=provenance.code_digest(SCRIPTS / "partial.py"),
     script:

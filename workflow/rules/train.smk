@@ -9,7 +9,7 @@ rule finetune:
         model=directory("results/{study}/{cell}/finetune/model"),
         training="results/{study}/{cell}/finetune/training.json",
         history="results/{study}/{cell}/finetune/history.csv",
-        phases="results/{study}/{cell}/finetune/phases.jsonl",
+        energy_log="results/{study}/{cell}/finetune/energy.jsonl.gz",
     log:
         "logs/{study}/{cell}/finetune.log",
     benchmark:

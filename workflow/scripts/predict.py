@@ -17,5 +17,6 @@ if __name__ == "__main__":
             count=snakemake.params.settings["budget"]["gpus"],
             threads=snakemake.threads,
             work=snakemake.params.work,
+            energy_log=snakemake.output.energy_log,
             label=f"predict {snakemake.wildcards.cell}",
         )

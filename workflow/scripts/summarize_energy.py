@@ -1,13 +1,18 @@
-"""Reduce one job's phase log to energy numbers."""
+"""Reduce one job's energy log to numbers and a curve."""
 
 from pathlib import Path
 
 from longwatt import job
-from longwatt.energy.reduction import summarize
-from longwatt.provenance import stamp, write_json
+from longwatt.energy.artefacts import write_energy
+from longwatt.provenance import stamp
 
 if __name__ == "__main__":
     with job.logged(snakemake.log[0], snakemake.params.failure):
         made_by = stamp(snakemake.rule, snakemake.params.settings, snakemake.params.code)
-        facts = summarize(Path(snakemake.input.phases), **snakemake.params.settings)
-        write_json(snakemake.output.energy, {**facts, "provenance": made_by})
+        write_energy(
+            Path(snakemake.input.energy_log),
+            snakemake.params.settings,
+            Path(snakemake.output.energy),
+            Path(snakemake.output.power),
+            made_by,
+        )

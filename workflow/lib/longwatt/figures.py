@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from longwatt.drawing import NO_ENERGY, panels, save
+from longwatt.energy_figures import energy_by_phase
 from longwatt.points import SERIES, interval, series_name, with_series
-from longwatt.provenance import sha256, whole_path, write_json
+from longwatt.provenance import sha256, write_json
 from longwatt.summary import read_summary
 
 SCORE_TITLES = {
@@ -33,7 +36,6 @@ SCORE_TITLES = {
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 # From dark to light, evenly: the order survives greyscale and colour-blindness. The lightest end is left out.
 COLOURS, LIGHTEST = "viridis", 0.72
-SVG_SALT = "longwatt"  # fixed, so that equal figures are equal files
 # Where a length may stand beside its point, in points; first the corners that a rising or a falling line leaves free.
 RISING, FALLING = ((8, -11), (-8, 5), (8, 5), (-8, -11)), ((8, 5), (-8, -11), (8, -11), (-8, 5))
 LABEL_SIZE = (23, 10)  # of four digits, in points
@@ -59,10 +61,6 @@ class Cost:
     missing: str = "not known for these cells"
 
 
-NO_ENERGY = (
-    "Energy was not measured:\nno readable meter on this machine.\n"
-    "watts_per_core in config.yaml\nwould give an estimate."
-)
 NO_GPU = "Not known:\nthese cells ran without a readable GPU."
 COSTS = {
     "accuracy_vs_power_efficiency": Cost(
@@ -92,14 +90,19 @@ def plot_all(summary: Path, folder: Path, titles: Mapping[str, str], provenance:
         titles: how datasets and models are called.
         provenance: the stamp of figures.json.
     """
-    digests, table = {}, read_summary(summary)
-    for name, cost in COSTS.items():
-        figure = accuracy_against(table, cost, titles)
-        for path in _save(figure, folder / name):
+    digests = {}
+    for name, draw in drawings(read_summary(summary), titles).items():
+        for path in save(draw(), folder / name):
             digests[path.name] = sha256(path)
     write_json(
         folder / "figures.json", {"sha256": digests, "summary_sha256": sha256(summary), "provenance": provenance}
     )
+
+
+def drawings(table: pd.DataFrame, titles: Mapping[str, str]) -> dict[str, Callable[[], Figure]]:
+    """Every figure of `longwatt.stages.FIGURES`, to be drawn one at a time."""
+    costs = {name: partial(accuracy_against, table, cost, titles) for name, cost in COSTS.items()}
+    return {**costs, "energy_by_phase": partial(energy_by_phase, table, titles)}
 
 
 def accuracy_against(summary: pd.DataFrame, cost: Cost, titles: Mapping[str, str]) -> Figure:
@@ -113,7 +116,7 @@ def accuracy_against(summary: pd.DataFrame, cost: Cost, titles: Mapping[str, str
     with sns.axes_style("whitegrid"), sns.plotting_context("notebook"):
         names = list(dict.fromkeys(table["dataset"]))
         known = bool(table[cost.column].notna().any())
-        figure, axes = _panels(len(names), 4.4 if known else 2.4)
+        figure, axes = panels(len(names), 4.4 if known else 2.4)
         for axis, name in zip(axes, names, strict=True):
             _draw_panel(axis, table[table["dataset"] == name], cost, styles)
             axis.set_title(titles.get(name, name))
@@ -151,17 +154,6 @@ def styles_of(table: pd.DataFrame) -> dict[tuple[Any, ...], dict[str, Any]]:
     series = list(dict.fromkeys(table[SERIES].itertuples(index=False, name=None)))
     colours = plt.get_cmap(COLOURS)(np.linspace(0, LIGHTEST, max(2, len(series))))
     return {key: {"color": tuple(colours[i][:3]), "marker": MARKERS[i % len(MARKERS)]} for i, key in enumerate(series)}
-
-
-def _panels(count: int, height: float) -> tuple[Figure, list[Axes]]:
-    columns = 2 if count == 4 else min(count, 3)
-    rows = -(-count // columns)
-    size = (5.4 * columns, height * rows)
-    figure, grid = plt.subplots(rows, columns, figsize=size, squeeze=False, layout="constrained")
-    axes = list(grid.flat)
-    for axis in axes[count:]:
-        axis.set_visible(False)
-    return figure, axes[:count]
 
 
 def _draw_panel(axis: Axes, panel: pd.DataFrame, cost: Cost, styles: Mapping[tuple[Any, ...], Style]) -> None:
@@ -253,13 +245,3 @@ def _legend(
     # One panel has no room for two names side by side.
     columns = min(2, len(set(table["dataset"])), len(handles))
     figure.legend(handles=handles, loc="outside lower center", ncols=columns, fontsize=10, frameon=False)
-
-
-def _save(figure: Figure, stem: Path) -> list[Path]:
-    paths = [stem.with_suffix(".svg"), stem.with_suffix(".png")]
-    with matplotlib.rc_context({"svg.hashsalt": SVG_SALT}), whole_path(paths[0]) as partial:
-        figure.savefig(partial, format="svg", metadata={"Date": None})
-    with whole_path(paths[1]) as partial:
-        figure.savefig(partial, format="png", dpi=150)
-    plt.close(figure)
-    return paths

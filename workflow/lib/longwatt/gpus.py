@@ -44,6 +44,7 @@ RECORD_BYTES = 4096  # most that is read of a lock file, whatever it holds
 TEMPORARY_FAILURE = 75  # EX_TEMPFAIL of sysexits.h
 NOT_EXECUTABLE, NOT_FOUND = 126, 127  # as a shell says them
 INTERRUPTED = 130
+VISIBLE = "CUDA_VISIBLE_DEVICES"
 FOLDER_VARIABLE = "LONGWATT_LEASE_DIR"
 
 
@@ -102,9 +103,31 @@ def list_devices() -> list[Device]:
     Raises:
         GpuError: CUDA_VISIBLE_DEVICES names what is not here or is ambiguous, or the driver fails.
     """
-    present = _nvml_devices()
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    return present if visible is None or not present else _restrict(present, visible)
+    found = present()
+    visible = os.environ.get(VISIBLE)
+    return found if visible is None or not found else _restrict(found, visible, VISIBLE)
+
+
+def present() -> list[Device]:
+    """All devices NVML sees, in PCI order, whatever CUDA_VISIBLE_DEVICES says; none without NVML.
+
+    Raises:
+        GpuError: the driver fails.
+    """
+    return _nvml_devices()
+
+
+def named(wanted: str, source: str) -> list[Device]:
+    """The devices that a list of UUIDs (or unambiguous beginnings of them) or NVML indices names.
+
+    Args:
+        wanted: entries with commas between them.
+        source: where the list was given, for messages.
+
+    Raises:
+        GpuError: an entry is not here, is ambiguous or is named twice.
+    """
+    return _restrict(present(), wanted, source)
 
 
 def holder(uuid: str) -> Holder | None:
@@ -113,7 +136,7 @@ def holder(uuid: str) -> Holder | None:
     Raises:
         GpuError: the folder of the locks is not safe.
     """
-    return _holder(_lock_path(_lock_folder(), uuid))
+    return _holder(_lock_path(lock_folder(), uuid))
 
 
 class Lease:
@@ -190,7 +213,7 @@ def lease(
     chosen = list_devices() if devices is None else devices
     uuids = list(dict.fromkeys(device.uuid for device in chosen))
     _check_count(count, uuids)
-    return _Request(_lock_folder(), uuids, count, label, _Patience(wait_s, say)).fulfil()
+    return _Request(lock_folder(), uuids, count, label, _Patience(wait_s, say)).fulfil()
 
 
 def _check_count(count: int, uuids: Sequence[str]) -> None:
@@ -329,55 +352,61 @@ def _text(value: str | bytes) -> str:
     return value.decode() if isinstance(value, bytes) else value
 
 
-def _restrict(present: Sequence[Device], visible: str) -> list[Device]:
+def _restrict(found: Sequence[Device], wanted: str, source: str) -> list[Device]:
     chosen: list[Device] = []
-    for entry in _entries(visible):
-        device = _named(present, entry)
+    for entry in entries(wanted):
+        device = _named(found, entry, source)
         if device in chosen:
-            raise GpuError(f"CUDA_VISIBLE_DEVICES={visible} names {device.uuid} twice; CUDA would then show no GPU")
+            consequence = "; CUDA would then show no GPU" if source == VISIBLE else ""
+            raise GpuError(f"{source}={wanted} names {device.uuid} twice{consequence}")
         chosen.append(device)
     return chosen
 
 
-def _entries(visible: str) -> Iterator[str]:
+def entries(visible: str) -> Iterator[str]:
+    """What a list as CUDA_VISIBLE_DEVICES names, up to where CUDA stops reading."""
     for entry in (part.strip() for part in visible.split(",")):
         if not entry or re.fullmatch(r"-\d+|NoDevFiles", entry):  # CUDA's end of the list; Slurm's for no GPU
             return
         yield entry
 
 
-def _named(present: Sequence[Device], entry: str) -> Device:
+def _named(found: Sequence[Device], entry: str, source: str) -> Device:
     if entry.startswith("MIG-"):
         return Device(entry, None, "MIG slice", None)
     if re.fullmatch(r"[0-9]+", entry):
-        return _by_index(present, int(entry))
-    matching = [device for device in present if entry.startswith("GPU-") and device.uuid.startswith(entry)]
+        return _by_index(found, int(entry), source)
+    matching = [device for device in found if entry.startswith("GPU-") and device.uuid.startswith(entry)]
     if len(matching) != 1:
         problem = "fits several GPUs" if matching else "is not here"
-        raise GpuError(f"CUDA_VISIBLE_DEVICES names {entry}, which {problem}; here: {_known(present)}")
+        raise GpuError(f"{source} names {entry}, which {problem}; here: {_known(found)}")
     return matching[0]
 
 
-def _by_index(present: Sequence[Device], index: int) -> Device:
-    if len({device.name for device in present}) > 1 and os.environ.get("CUDA_DEVICE_ORDER") != "PCI_BUS_ID":
+def _by_index(found: Sequence[Device], index: int, source: str) -> Device:
+    mixed = source == VISIBLE and len({device.name for device in found}) > 1
+    if mixed and os.environ.get("CUDA_DEVICE_ORDER") != "PCI_BUS_ID":
         raise GpuError(
-            "CUDA_VISIBLE_DEVICES holds indices and this machine has different GPU models, so CUDA's order "
+            f"{source} holds indices and this machine has different GPU models, so CUDA's order "
             "(fastest first) is not NVML's; set CUDA_DEVICE_ORDER=PCI_BUS_ID, or name GPUs by UUID"
         )
-    if index >= len(present):
-        raise GpuError(f"CUDA_VISIBLE_DEVICES names GPU {index}, which is not here; here: {_known(present)}")
-    return present[index]
+    if index >= len(found):
+        raise GpuError(f"{source} names GPU {index}, which is not here; here: {_known(found)}")
+    return found[index]
 
 
-def _known(present: Sequence[Device]) -> str:
-    return ", ".join(f"{device.index} = {device.uuid}" for device in present)
+def _known(found: Sequence[Device]) -> str:
+    return ", ".join(f"{device.index} = {device.uuid}" for device in found) or "no GPU"
 
 
-def _lock_folder() -> Path:
-    """Node-local and private to the user.
+def lock_folder() -> Path:
+    """Where this user's locks of this node are: node-local and private to the user.
 
     Not TMPDIR or XDG_RUNTIME_DIR: these differ between one user's jobs on a node. Cleaners of /tmp leave files
     alone that are locked (systemd-tmpfiles), and a lock that was removed is made anew (`_try_lock`).
+
+    Raises:
+        GpuError: it is not safe.
     """
     path = Path(os.environ.get(FOLDER_VARIABLE) or f"/tmp/longwatt-{os.getuid()}")
     try:

@@ -15,13 +15,13 @@ import torch
 
 from longwatt import devices, distributed
 from longwatt.decoding import BatchResult, Predictor
-from longwatt.energy.phases import PhaseLog
+from longwatt.energy.log import forget_others
 from longwatt.examples import Examples, batches
 from longwatt.models import load_family
 from longwatt.progress import say
 from longwatt.provenance import whole_file, write_json
 from longwatt.tokenization import SpecialTokens, load_split, load_tokenizer
-from longwatt.worker import Spec, leased_uuids, run
+from longwatt.worker import Spec, run
 
 REPORT_EVERY_BATCHES = 10
 
@@ -30,27 +30,30 @@ def infer(spec: Spec) -> None:
     """Predict one split with a trained cell.
 
     Args:
-        spec: settings as `longwatt.settings.predict_settings`; paths tokens, model, predictions, inference,
-            phases.
+        spec: settings as `longwatt.settings.predict_settings`; paths tokens, model, predictions, inference;
+            provenance and energy_log.
     """
     torch.manual_seed(spec.settings["seed"])
-    phases = PhaseLog(Path(spec.paths["phases"]), 1, leased_uuids()) if distributed.rank() == 0 else None
-    if phases:
-        phases.mark("load", 0)
+    marker = spec.marker() if distributed.rank() == 0 else None
+    attempt = int(Path(spec.energy_log).stem) if spec.energy_log else 1  # a run, a log, an attempt
+    if marker:
+        if spec.energy_log:
+            forget_others(Path(spec.energy_log))
+        marker.mark("load", attempt=attempt, step=0)
     predictor, examples = _prepare(spec)
     groups = batches(examples, spec.settings["inference"]["batch_size"])
-    if phases:
+    if marker:
         say(f"{len(examples)} examples in {len(groups)} batches")
     mine = distributed.share(list(enumerate(groups)))
     _warm_up(predictor, examples, mine, spec.settings["inference"]["warmup_batches"])
     distributed.gather(None)  # all start the measured window together
-    if phases:
-        phases.mark("generate", 0)
+    if marker:
+        marker.mark("generate", attempt=attempt, step=0)
     results = list(_measured(predictor, examples, mine))
     devices.synchronize(predictor.device)
     parts = distributed.gather([(number, asdict(result)) for number, result in results])
-    if phases:
-        phases.close(len(groups))
+    if marker:
+        marker.mark("finish", attempt=attempt, step=len(groups))
         _write(spec, sorted(pair for part in parts for pair in part), parts)
 
 

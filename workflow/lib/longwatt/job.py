@@ -15,6 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from longwatt import gpus
+from longwatt.energy.clock import Clock
+from longwatt.energy.log import next_run, publish, runs
+from longwatt.energy.recorder import Order, header
+from longwatt.energy.sidecar import Sidecar, metered
 from longwatt.locks import try_lock
 from longwatt.progress import LABEL, TERMINAL, say
 from longwatt.provenance import read_object, write_json
@@ -89,17 +93,21 @@ def run_workers(
     threads: int,
     work: str,
     label: str,
+    energy_log: str,
     wait_s: float | None = None,
 ) -> None:
     """Lease `count` GPUs and run `python -m module SPEC`, a process per GPU; several meet through torch's launcher.
 
+    A recorder meters them meanwhile.
+
     Args:
         module: a longwatt module that calls `longwatt.worker.run`.
-        spec: fields of `longwatt.worker.Spec` but `error`.
+        spec: fields of `longwatt.worker.Spec` but `error` and `energy_log`.
         count: GPUs to lease; 0 runs one process on the CPU.
         threads: CPU threads of this job, shared by its processes.
         work: the cell's work folder; locked, so that two attempts never write there at once.
         label: how progress lines and leases name this job.
+        energy_log: where the energy logs of all its runs go, as one, once it is done.
         wait_s: longest wait for GPUs, None for ever.
 
     Raises:
@@ -110,15 +118,28 @@ def run_workers(
     folder = Path(work)
     folder.mkdir(parents=True, exist_ok=True)
     os.environ[LABEL] = label
-    with _exclusive(folder / "lock"), gpus.lease(count, wait_s=wait_s, label=label, say=say) as lease:
-        error = folder / "error.json"
-        error.unlink(missing_ok=True)
-        path = folder / f"{module.rsplit('.', 1)[-1]}.spec"
-        write_json(path, {**spec, "error": str(error)})
-        processes = max(1, count)
-        inherited = {name: value for name, value in os.environ.items() if name not in RANKS}
-        environment = {**inherited, **lease.environ(), **_thread_limits(threads, processes)}
-        status = _run(_command(module, processes, path), environment)
+    with _exclusive(folder / "lock"):
+        with gpus.lease(count, wait_s=wait_s, label=label, say=say) as lease:
+            order = Order(str(next_run(folder)), lease.uuids, facts={"label": label, "made_by": _digests(spec)})
+            _run_leased(module, spec, folder, threads, lease, order)
+        # Once the GPUs are free again: packing days of samples takes a while.
+        unwritten = header(order, Clock(), "no energy log of this job could be written")
+        publish(runs(folder), Path(energy_log), unwritten)
+
+
+def _run_leased(
+    module: str, spec: Mapping[str, Any], folder: Path, threads: int, lease: gpus.Lease, order: Order
+) -> None:
+    """Run the workers on leased GPUs, metered; see `run_workers`."""
+    error, log = folder / "error.json", order.out
+    error.unlink(missing_ok=True)
+    path = folder / f"{module.rsplit('.', 1)[-1]}.spec"
+    write_json(path, {**spec, "error": str(error), "energy_log": log})
+    processes = max(1, len(lease.uuids))
+    inherited = {name: value for name, value in os.environ.items() if name not in RANKS}
+    environment = {**inherited, **lease.environ(), **_thread_limits(threads, processes)}
+    with metered(order, say) as recorder:
+        status = _run(_command(module, processes, path), environment, recorder)
         if status != 0:
             raise JobError(_worker_message(error, status))
 
@@ -136,14 +157,24 @@ def _thread_limits(threads: int, processes: int) -> dict[str, str]:
     return {"OMP_NUM_THREADS": str(max(1, threads // processes)), "TOKENIZERS_PARALLELISM": "false"}
 
 
-def _run(command: list[str], environment: Mapping[str, str]) -> int:
-    """Run a command, pass SIGTERM on to it, and wait for its end.
+def _digests(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """By what settings and code a job's work is made."""
+    return {name: spec["provenance"].get(name) for name in ("settings_digest", "code_digest")}
+
+
+def _run(command: list[str], environment: dict[str, str], recorder: Sidecar | None) -> int:
+    """Run a command under a recorder, pass SIGTERM on to it, and wait for its end.
 
     Raises:
         Terminated: the command failed after a SIGTERM.
     """
     asked: list[int] = []
+    if recorder:
+        environment = {**environment, **recorder.environ()}
+        recorder.mark("idle_before")  # until the worker touches its GPU
     with subprocess.Popen(command, env=environment, preexec_fn=die_with_parent) as process:
+        if recorder:
+            recorder.watch(process.pid)
 
         def pass_on(number: int, _: Any) -> None:
             asked.append(number)
@@ -156,6 +187,8 @@ def _run(command: list[str], environment: Mapping[str, str]) -> int:
             signal.signal(signal.SIGTERM, before)
     if status != 0 and asked:
         raise Terminated("ended by SIGTERM")
+    if recorder and status == 0:
+        recorder.idle("idle_after")
     return status
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from longwatt.energy_figures import plot_power
 from longwatt.figures import plot_all
 from longwatt.progress import say
 from longwatt.status import STATES, Stamps, cell_states, up_to_date
@@ -32,7 +33,10 @@ def write_partial(results: Path, settings: Mapping[str, Any], stamps: Stamps, pr
         say("nothing is finished yet, so there is no summary")
         return
     summary = folder / "summary.csv"
-    write_csv(summary, summarize(results, done))
+    write_csv(summary, summarize(results, done, settings["prices"]))
     write_tables(summary, folder / "tables", settings, provenance)
     plot_all(summary, folder / "figures", settings["titles"], provenance)
+    cells = {row["cell"] for row in done}
+    headings = {cell: heading for cell, heading in settings["headings"].items() if cell in cells}
+    plot_power(results, folder / "power", headings, settings["parts"], provenance)
     say(f"summary and figures of {len(done)} rows are in {folder}")

@@ -34,11 +34,17 @@ def interval(group: pd.DataFrame) -> tuple[float, float]:
 
 def series_name(key: tuple[Any, ...], titles: Mapping[str, str], summary: pd.DataFrame) -> str:
     """The model, whatever else tells the series apart, and a word on random weights."""
+    own = summary[summary["model"] == key[SERIES.index("model")]]
+    random = ", from random weights" if (own["initialisation"] == "random").all() else ""
+    return short_name(key, titles, summary) + random
+
+
+def short_name(key: tuple[Any, ...], titles: Mapping[str, str], summary: pd.DataFrame) -> str:
+    """`series_name` for what shows no accuracy, and so owes no word on random weights."""
     known = dict(zip(SERIES, key, strict=True))
     own = summary[summary["model"] == known["model"]]
     apart = [str(known[name]) for name in SERIES[1:] if known[name] and _tells_apart(name, own, summary)]
-    random = ["from random weights"] if (own["initialisation"] == "random").all() else []
-    return ", ".join([titles.get(known["model"], known["model"]), *apart, *random])
+    return ", ".join([titles.get(known["model"], known["model"]), *apart])
 
 
 def _tells_apart(name: str, own: pd.DataFrame, summary: pd.DataFrame) -> bool:

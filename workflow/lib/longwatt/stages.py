@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from longwatt import datasets, models, settings
+from longwatt import costs, datasets, models, settings
 from longwatt.cells import Cell, expand
 from longwatt.datasets.scrolls import MIRROR
 from longwatt.models.errors import ModelError
@@ -22,6 +22,7 @@ ENERGY, SPEED, HARDWARE = "Accuracy against energy", "Accuracy against speed and
 FIGURES = {
     "accuracy_vs_power_efficiency": (ENERGY, "power efficiency"),
     "accuracy_vs_training_energy": (ENERGY, "training energy"),
+    "energy_by_phase": (ENERGY, "training energy by phase"),
     "accuracy_vs_training_speed": (SPEED, "training speed"),
     "accuracy_vs_inference_speed": (SPEED, "inference speed"),
     "accuracy_vs_training_time": (SPEED, "training time"),
@@ -33,11 +34,13 @@ FIGURES = {
 TABLES = {
     "summary": ("Tables", "all cells"),
     "scores": ("Tables", "scores by length"),
+    "energy": ("Tables", "energy"),
     "datasets": ("Tables", "datasets"),
 }
 TABLE_KINDS = ("html", "md", "csv")
 
-TRAINED = ("model", "history.csv", "phases.jsonl")
+POWER = "Power over time"  # category of the report with a figure for each cell
+TRAINED = ("model", "history.csv", "energy.jsonl.gz")
 
 
 class StaleReport(RuntimeError):
@@ -200,7 +203,8 @@ class Stages:
 
     def summarize(self) -> Stage:
         """The study's table: one row per cell and inference point."""
-        return Stage("summarize", f"{self.results}/summary.json", {"rows": self.rows()})
+        chosen = {"rows": self.rows(), "prices": costs.figures(self.machine)}
+        return Stage("summarize", f"{self.results}/summary.json", chosen)
 
     def tabulate(self) -> Stage:
         """The study's table as people read it."""
@@ -211,6 +215,17 @@ class Stages:
         """The study's figures."""
         chosen = {"titles": self.titles()}
         return Stage("plot", f"{self.results}/figures/figures.json", chosen)
+
+    def plot_power(self) -> Stage:
+        """Every cell's power over time."""
+        titles = self.titles()
+        headings = {name: _heading(cell, titles) for name, cell in self.cells.items()}
+        chosen = {"headings": headings, "parts": self.parts()}
+        return Stage("plot_power", f"{self.results}/power/power.json", chosen)
+
+    def partial_settings(self) -> dict[str, Any]:
+        """All that summary, tables and figures of a part of the study need."""
+        return {**self.summarize().settings, **self.tabulate().settings, **self.plot_power().settings}
 
     def rows(self) -> list[dict[str, Any]]:
         """What is known of every summary row before anything has run."""
@@ -286,8 +301,9 @@ class Stages:
             f"{self.results}/{name}/predict/{point}/{file}"
             for name in self.cells
             for point in self.inferences
-            for file in ("predictions.jsonl", "examples.csv")
+            for file in ("predictions.jsonl", "examples.csv", "energy.jsonl.gz")
         ]
+        others += [f"{self.results}/{name}/{part}/power.csv" for name in self.cells for part in self.parts()]
         models = [f"{self.results}/{name}/finetune/{f}" for name in self.cells for f in TRAINED]
         return [*artefacts, *others, *models]
 
@@ -299,8 +315,17 @@ class Stages:
         cells = self.kept_of_cells()
         tail = [f"{self.results}/summary.csv", f"{self.results}/summary.json"]
         tables = [f"{self.results}/tables/{name}.{kind}" for name in TABLES for kind in TABLE_KINDS]
-        ends = [self.tabulate().artefact, self.plot().artefact]
-        return [*cells, *tail, *tables, *self.figures(), *ends]
+        ends = [self.tabulate().artefact, self.plot().artefact, self.plot_power().artefact]
+        return [*cells, *tail, *tables, *self.figures(), *self.power_figures().values(), *ends]
+
+    def energies(self) -> list[str]:
+        """The energy of every metered part of every cell: its numbers and its curve."""
+        folders = [f"{self.results}/{name}/{part}" for name in self.cells for part in self.parts()]
+        return [f"{folder}/{file}" for folder in folders for file in ("energy.json", "power.csv")]
+
+    def power_figures(self) -> dict[str, str]:
+        """The figure of each cell's power over time."""
+        return {name: f"{self.results}/power/{name}.svg" for name in self.cells}
 
     def figures(self) -> list[str]:
         """Paths of the study's figures."""
@@ -318,6 +343,7 @@ class Stages:
         yield self.summarize()
         yield self.tabulate()
         yield self.plot()
+        yield self.plot_power()
 
     def pairs(self) -> list[tuple[str, str]]:
         """Every dataset and tokenizer that some cell uses together, by key."""
@@ -339,6 +365,12 @@ class Stages:
             yield self.predict(name, point)
             yield self.score(name, point)
         yield from (self.summarize_energy(name, part) for part in self.parts())
+
+
+def _heading(cell: Cell, titles: Mapping[str, str]) -> str:
+    """A cell as people call it."""
+    names = f"{titles[cell.dataset]}, {titles[cell.model]}, {cell.seq_len} tokens"
+    return f"{names} ({cell.budget}, {cell.protocol}, seed {cell.seed})"
 
 
 def check_budgets(stages: Stages, limit: int) -> None:

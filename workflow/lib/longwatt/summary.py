@@ -11,7 +11,8 @@ from typing import Any
 
 import pandas as pd
 
-from longwatt.provenance import sha256, whole_file, write_json
+from longwatt import costs
+from longwatt.provenance import read_object, sha256, whole_file, write_json
 
 COLUMNS = (
     "cell", "dataset", "model", "seq_len", "budget", "protocol", "seed", "inference", "initialisation",
@@ -19,10 +20,15 @@ COLUMNS = (
     "score", "score_name", "score_ci_low", "score_ci_high", "score_lead", "score_ceiling", "examples",
     "rouge1", "rouge2", "rougeL", "rouge_geometric_mean", "f1", "exact_match", "accuracy",
     "train_samples_per_second", "train_runtime_s", "train_steps_s", "validation_s",
-    "train_energy_kwh", "train_energy_source", "train_energy_measured", "train_mean_power_w",
-    "train_power_efficiency",
+    "train_energy_kwh", "train_energy_source", "train_energy_measured", "train_energy_flags",
+    "train_steps_energy_kwh", "validation_energy_kwh", "checkpoint_energy_kwh", "train_net_energy_kwh",
+    "train_energy_kwh_paper", "train_crosscheck_pct", "train_mean_power_w", "train_idle_power_w", "train_throttled_pct",
+    "train_power_efficiency", "wasted_energy_kwh", "wasted_runtime_s",
     "inference_samples_per_second", "inference_runtime_s", "inference_energy_kwh",
-    "inference_energy_source", "inference_energy_measured",
+    "inference_energy_source", "inference_energy_measured", "inference_energy_flags", "inference_net_energy_kwh",
+    "inference_energy_kwh_paper", "inference_crosscheck_pct", "inference_mean_power_w",
+    "inference_power_efficiency", "joules_per_example", "joules_per_output_token", "inference_wasted_energy_kwh",
+    *costs.COLUMNS,
     "mean_gpu_utilization_pct", "mean_gpu_memory_gib", "peak_memory_gib", "peak_memory_kind",
     "effective_batch_size", "samples", "input_tokens", "steps", "best_step", "validations",
     "stopped_early", "attempts", "parameters", "device",
@@ -36,6 +42,11 @@ FROM_SCORES = (
     "score", "score_name", "score_ci_low", "score_ci_high", "score_lead", "score_ceiling", "examples",
     "rouge1", "rouge2", "rougeL", "rouge_geometric_mean", "f1", "exact_match", "accuracy",
 )  # fmt: skip
+BY_PHASE = {
+    "train_steps_energy_kwh": "train",
+    "validation_energy_kwh": "validation",
+    "checkpoint_energy_kwh": "checkpoint",
+}
 FROM_INFERENCE = ("inference_samples_per_second", "inference_runtime_s")
 
 
@@ -56,22 +67,27 @@ def artefacts(results: Path, row: Mapping[str, Any]) -> dict[str, Path]:
     }
 
 
-def summarize(results: Path, rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+def summarize(results: Path, rows: Sequence[Mapping[str, Any]], prices: Mapping[str, Any]) -> pd.DataFrame:
     """Read every row's artefacts into one table with the columns COLUMNS.
 
     Args:
         results: results/{study}.
         rows: what is known of each row beforehand (`longwatt.stages.Stages.rows`).
+        prices: as `longwatt.costs.figures`.
     """
-    table = [_row(row, {name: _read(p) for name, p in artefacts(results, row).items()}) for row in rows]
+    table = [_row(row, {name: _read(p) for name, p in artefacts(results, row).items()}, prices) for row in rows]
     return pd.DataFrame(table, columns=list(COLUMNS))
 
 
 def write_summary(
-    results: Path, rows: Sequence[Mapping[str, Any]], target: Path, provenance: Mapping[str, Any]
+    results: Path,
+    rows: Sequence[Mapping[str, Any]],
+    prices: Mapping[str, Any],
+    target: Path,
+    provenance: Mapping[str, Any],
 ) -> None:
     """Write `target` (CSV) and beside it a JSON that says from which artefacts it was made."""
-    table = summarize(results, rows)
+    table = summarize(results, rows, prices)
     write_csv(target, table)
     files = sorted({str(path) for row in rows for path in artefacts(results, row).values()})
     made_from = {path: sha256(Path(path)) for path in files}
@@ -114,20 +130,23 @@ def check_fresh(results: Path, wanted: Sequence[Mapping[str, Any]] | None = None
 
 
 def _check_drawn(results: Path) -> None:
-    """Raise StaleSummary unless figures and tables were made from the summary beside them."""
+    """Raise StaleSummary unless figures and tables show the summary beside them, and curves what it was made from."""
     now = sha256(results / "summary.csv")
-    for path in (results / "figures" / "figures.json", results / "tables" / "tables.json"):
-        if not path.exists() or _read(path).get("summary_sha256") != now:
-            raise StaleSummary(
-                f"{path.parent} is older than {results}/summary.csv, or missing; run the study again until "
-                "nothing is left to do, then make the report"
-            )
+    artefacts_now = _read(results / "summary.json")["made_from"]
+    drawn = {name: read_object(results / name / f"{name}.json") for name in ("figures", "tables", "power")}
+    stale = [name for name in ("figures", "tables") if drawn[name].get("summary_sha256") != now]
+    curves = drawn["power"].get("made_from")
+    if curves is None or any(artefacts_now.get(path) != digest for path, digest in curves.items()):
+        stale.append("power")
+    for name in stale:
+        raise StaleSummary(
+            f"{results / name} is older than {results}/summary.csv, or missing; run the study again until "
+            "nothing is left to do, then make the report"
+        )
 
 
-def _row(known: Mapping[str, Any], found: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+def _row(known: Mapping[str, Any], found: Mapping[str, Mapping[str, Any]], prices: Mapping[str, Any]) -> dict[str, Any]:
     training, energy = found["training"], found["training_energy"]
-    inference_energy = found["inference_energy"]
-    joules, samples = energy.get("energy_j"), training.get("samples")
     return {
         **known,
         **{name: found["scores"].get(name) for name in FROM_SCORES},
@@ -135,18 +154,64 @@ def _row(known: Mapping[str, Any], found: Mapping[str, Mapping[str, Any]]) -> di
         **{name: found["inference"].get(name) for name in FROM_INFERENCE},
         "train_steps_s": training.get("train_s"),
         "attempts": len(training["attempts"]),
-        "train_energy_kwh": energy.get("energy_kwh"),
-        "train_energy_source": energy.get("energy_source"),
-        "train_energy_measured": energy.get("measured"),
-        "train_mean_power_w": energy.get("mean_power_w"),
-        # samples/s/W = samples/J
-        "train_power_efficiency": samples / joules if joules and samples else None,
-        "inference_energy_kwh": inference_energy.get("energy_kwh"),
-        "inference_energy_source": inference_energy.get("energy_source"),
-        "inference_energy_measured": inference_energy.get("measured"),
+        **_energy("train", energy),
+        **{column: _phase(energy, phase) for column, phase in BY_PHASE.items()},
+        "train_idle_power_w": energy.get("idle_power_w"),
+        "train_throttled_pct": energy.get("throttled_pct"),
+        "train_power_efficiency": _ratio(training.get("samples"), energy.get("energy_j")),  # samples/s/W = samples/J
+        "wasted_energy_kwh": _wasted_kwh(energy),
+        "wasted_runtime_s": energy.get("wasted", {}).get("duration_s"),
+        **_inference(found["inference"], found["inference_energy"]),
+        **{name: prices[name] for name in costs.COLUMNS if name in prices},
+        **costs.priced("train", energy, prices),
+        **costs.priced("inference", found["inference_energy"], prices),
         "mean_gpu_utilization_pct": energy.get("mean_gpu_utilization_pct"),
         "mean_gpu_memory_gib": energy.get("mean_gpu_memory_gib"),
     }
+
+
+def _energy(prefix: str, energy: Mapping[str, Any]) -> dict[str, Any]:
+    """What training and inference have in common."""
+    return {
+        f"{prefix}_energy_kwh": energy.get("energy_kwh"),
+        f"{prefix}_energy_source": energy.get("energy_source"),
+        f"{prefix}_energy_measured": energy.get("measured"),
+        f"{prefix}_energy_flags": " ".join(energy.get("flags", ())) or None,
+        f"{prefix}_net_energy_kwh": energy.get("net_energy_kwh"),
+        f"{prefix}_energy_kwh_paper": energy.get("energy_kwh_paper"),
+        f"{prefix}_crosscheck_pct": energy.get("crosscheck_pct"),
+        f"{prefix}_mean_power_w": energy.get("mean_power_w"),
+    }
+
+
+def _inference(inference: Mapping[str, Any], energy: Mapping[str, Any]) -> dict[str, Any]:
+    joules = energy.get("energy_j")
+    return {
+        **_energy("inference", energy),
+        "inference_power_efficiency": _ratio(inference.get("samples"), joules),
+        "joules_per_example": _ratio(joules, inference.get("samples")),
+        "joules_per_output_token": _ratio(joules, inference.get("output_tokens")),
+        "inference_wasted_energy_kwh": _wasted_kwh(energy),
+    }
+
+
+def _phase(energy: Mapping[str, Any], phase: str) -> float | None:
+    """A phase's energy; what never took place took none, as far as energy is known at all."""
+    phases = energy.get("phases", {})
+    if phase in phases:
+        kwh: float | None = phases[phase]["energy_kwh"]
+        return kwh
+    return None if energy.get("energy_kwh") is None else 0.0
+
+
+def _wasted_kwh(energy: Mapping[str, Any]) -> float | None:
+    """What attempts that were killed took for nothing; 0 is known where there was none."""
+    wasted: Mapping[str, Any] = energy.get("wasted", {})
+    return 0.0 if wasted.get("duration_s") == 0 else wasted.get("energy_kwh")
+
+
+def _ratio(above: float | None, below: float | None) -> float | None:
+    return above / below if above is not None and below else None
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -19,6 +19,14 @@ STYLE = (
     "th,td{padding:.35em .8em;border-bottom:1px solid #ccc;text-align:right;white-space:nowrap}"
     "th{border-bottom:2px solid #666}"
 )
+PARTS = ("train", "inference")
+WH_COLUMNS = {
+    "train_steps": "of it steps (Wh)",
+    "validation": "of it validations (Wh)",
+    "checkpoint": "of it checkpoints (Wh)",
+    "train_net": "training above idle (Wh)",
+    "wasted": "wasted (Wh)",
+}
 SPLITS = ("train", "validation", "test")
 
 
@@ -28,10 +36,7 @@ def readable(summary: pd.DataFrame, titles: Mapping[str, str]) -> pd.DataFrame:
     An estimated energy says so in its cell; what is unknown is NA.
     """
     rows = [_row({str(k): v for k, v in row.items()}, titles) for row in summary.to_dict("records")]
-    table = pd.DataFrame(rows)
-    # A column that says the same of every row and is a setting tells a reader nothing.
-    alike = [name for name in ("attention", "budget", "protocol", "seed", "inference") if table[name].nunique() == 1]
-    return table.drop(columns=alike)
+    return _without_alike(pd.DataFrame(rows))
 
 
 def scores_by_length(summary: pd.DataFrame, titles: Mapping[str, str]) -> pd.DataFrame:
@@ -52,6 +57,14 @@ def scores_by_length(summary: pd.DataFrame, titles: Mapping[str, str]) -> pd.Dat
             }
         )
     return pd.DataFrame(rows)
+
+
+def energies(summary: pd.DataFrame, titles: Mapping[str, str]) -> pd.DataFrame:
+    """Texts of what training and inference took, one row per cell and inference point; what is unknown is NA."""
+    table = pd.DataFrame(
+        [_energy_row({str(k): v for k, v in row.items()}, titles) for row in summary.to_dict("records")]
+    )
+    return _without_alike(table)
 
 
 def dataset_statistics(facts: Sequence[Mapping[str, str]], titles: Mapping[str, str]) -> pd.DataFrame:
@@ -80,6 +93,7 @@ def write_tables(summary: Path, folder: Path, settings: Mapping[str, Any], prove
     tables = {
         "summary": readable(table, titles),
         "scores": scores_by_length(table, titles),
+        "energy": energies(table, titles),
         "datasets": dataset_statistics(settings["datasets"], titles),
     }
     for name, found in tables.items():
@@ -95,14 +109,25 @@ def _write(folder: Path, name: str, table: pd.DataFrame) -> None:
             stream.write(text)
 
 
-def _row(row: Mapping[str, Any], titles: Mapping[str, str]) -> dict[str, str]:
-    random = " (random weights)" if row["initialisation"] == "random" else ""
+def _without_alike(table: pd.DataFrame) -> pd.DataFrame:
+    """A column that says the same of every row and is a setting tells a reader nothing."""
+    alike = [name for name in ("attention", "budget", "protocol", "seed", "inference") if table[name].nunique() == 1]
+    return table.drop(columns=alike)
+
+
+def _cell(row: Mapping[str, Any], titles: Mapping[str, str], more: str = "") -> dict[str, str]:
     return {
         "dataset": titles.get(row["dataset"], row["dataset"]),
-        "model": titles.get(row["model"], row["model"]) + random,
+        "model": titles.get(row["model"], row["model"]) + more,
         "attention": "" if pd.isna(row["attention_regime"]) else row["attention_regime"],
         "length (tokens)": str(row["seq_len"]),
         **{name: str(row[name]) for name in ("budget", "protocol", "seed", "inference")},
+    }
+
+
+def _row(row: Mapping[str, Any], titles: Mapping[str, str]) -> dict[str, str]:
+    return {
+        **_cell(row, titles, " (random weights)" if row["initialisation"] == "random" else ""),
         "metric": row["score_name"],
         "score": _number(row["score"]),
         "95 % interval": f"{_number(row['score_ci_low'])} to {_number(row['score_ci_high'])}",
@@ -110,7 +135,7 @@ def _row(row: Mapping[str, Any], titles: Mapping[str, str]) -> dict[str, str]:
         "ceiling": _number(row["score_ceiling"]),
         "training (s)": _number(row["train_runtime_s"]),
         "of it validations (s)": _number(row["validation_s"]),
-        "training energy (Wh)": _energy(row),
+        "training energy (Wh)": _energy(row, "train"),
         "training (samples/s)": _number(row["train_samples_per_second"]),
         "inference (samples/s)": _number(row["inference_samples_per_second"]),
         "peak memory (GiB)": _number(row["peak_memory_gib"], 2),
@@ -148,11 +173,40 @@ def _mean(means: Mapping[str, float], weights: Mapping[str, int]) -> float:
     return sum(means[name] * weights[name] for name in means) / sum(weights[name] for name in means)
 
 
-def _energy(row: Mapping[str, Any]) -> str:
-    if pd.isna(row["train_energy_kwh"]):
+def _energy_row(row: Mapping[str, Any], titles: Mapping[str, str]) -> dict[str, str]:
+    wh = {name: _number(_thousand(row[f"{name}_energy_kwh"]), 3) for name in WH_COLUMNS}
+    flags = " ".join(str(row[f"{part}_energy_flags"]) for part in PARTS if not pd.isna(row[f"{part}_energy_flags"]))
+    currency = "" if pd.isna(row["currency"]) else f" ({row['currency']})"
+    return {
+        **_cell(row, titles),
+        "source": str(row["train_energy_source"]),
+        "training (Wh)": _energy(row, "train"),
+        **{title: wh[name] for name, title in WH_COLUMNS.items()},
+        "mean power x time, as the paper (Wh)": _number(_thousand(row["train_energy_kwh_paper"]), 3),
+        "mean power (W)": _number(row["train_mean_power_w"]),
+        "idle (W)": _number(row["train_idle_power_w"]),
+        "throttled (%)": _number(row["train_throttled_pct"]),
+        "integral against counter (%)": _number(row["train_crosscheck_pct"], 2),
+        "inference (Wh)": _energy(row, "inference"),
+        "J/example": _number(row["joules_per_example"], 2),
+        "J/output token": _number(row["joules_per_output_token"], 3),
+        "training gCO2e": _number(row["train_gco2e"], 2),
+        f"energy cost{currency}": _number(row["train_energy_cost"], 4),
+        f"GPU cost{currency}": _number(row["train_gpu_cost"], 4),
+        "PUE": _number(row["pue"], 2),
+        "flags": flags,
+    }
+
+
+def _energy(row: Mapping[str, Any], part: str) -> str:
+    if pd.isna(row[f"{part}_energy_kwh"]):
         return NA
-    word = " (estimated)" if row["train_energy_source"] == "estimate" else ""
-    return _number(1000 * row["train_energy_kwh"], 3) + word
+    word = " (estimated)" if row[f"{part}_energy_source"] == "estimate" else ""
+    return _number(_thousand(row[f"{part}_energy_kwh"]), 3) + word
+
+
+def _thousand(kilo: float | None) -> float | None:
+    return None if kilo is None else 1000 * kilo
 
 
 def _number(value: Any, digits: int = 1) -> str:

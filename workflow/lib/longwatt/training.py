@@ -31,8 +31,7 @@ from transformers import (
 
 from longwatt import devices, distributed, metrics
 from longwatt.decoding import Predictor
-from longwatt.energy import marks
-from longwatt.energy.phases import PhaseLog
+from longwatt.energy.marks import Marker
 from longwatt.examples import Examples, batches
 from longwatt.models import load_family
 from longwatt.models.family import Batch, Family
@@ -40,12 +39,12 @@ from longwatt.progress import say
 from longwatt.provenance import whole_file, whole_path, write_json
 from longwatt.sampling import LengthGroupedSampler
 from longwatt.tokenization import SpecialTokens, load_split, load_tokenizer
-from longwatt.workdir import ANEW, WorkFolder, checkpoint_state, checkpoint_step
-from longwatt.worker import Spec, WorkerError, leased_uuids, run
+from longwatt.workdir import ANEW, WorkFolder, checkpoint_state, checkpoint_step, checkpoint_times
+from longwatt.worker import Spec, WorkerError, run
 
 HISTORY_COLUMNS = ("step", "epoch", "loss", "learning_rate", "score", "seconds")
 RECORDED_PACKAGES = ("torch", "transformers", "accelerate", "datasets", "tokenizers", "numpy")
-OUTPUTS = {"model": "model", "history": "history.csv", "phases": "phases.jsonl", "training": "training.json"}
+OUTPUTS = {"model": "model", "history": "history.csv", "training": "training.json"}
 
 
 @dataclass
@@ -72,10 +71,10 @@ class Ledger:
     logged_step: int = 0
     peak_memory_gib: float = 0.0
 
-    def take_times(self, phases_log: Path) -> None:
-        """Take the times of earlier attempts from their phase marks: the checkpoint does not know how long it took."""
-        for phase, seconds in marks.kept_seconds(phases_log).items():
-            setattr(self, f"{phase}_s", seconds)
+    @property
+    def times(self) -> dict[str, float]:
+        """Seconds by phase."""
+        return {"train_s": self.train_s, "validation_s": self.validation_s, "checkpoint_s": self.checkpoint_s}
 
     @property
     def runtime_s(self) -> float:
@@ -84,11 +83,19 @@ class Ledger:
 
 
 class Stopwatch:
-    """Adds time to the ledger by phase, and marks the phase log at the same moments."""
+    """Adds time to the ledger by phase, and marks the energy log at the same moments.
 
-    def __init__(self, ledger: Ledger, phases: PhaseLog | None, device: torch.device) -> None:
+    Args:
+        ledger: gains the time.
+        marker: marks the phases; None in all processes but the main one.
+        attempt: this run's number, said at every mark.
+        device: waited for before a phase ends.
+    """
+
+    def __init__(self, ledger: Ledger, marker: Marker | None, attempt: int, device: torch.device) -> None:
         self.ledger = ledger
-        self.phases = phases
+        self.marker = marker
+        self.attempt = attempt
         self.device = device
         self.phase: str | None = None
         self.since = time.perf_counter()
@@ -97,8 +104,17 @@ class Stopwatch:
         """End the current phase and begin another once the device has finished its work."""
         self.tick()
         self.phase = phase
-        if self.phases is not None:
-            self.phases.mark(phase, step)
+        self._mark(phase, step)
+
+    def finish(self, step: int) -> None:
+        """End the last phase; what follows (writing results) is no training."""
+        self.tick()
+        self.phase = None
+        self._mark("finish", step)
+
+    def _mark(self, phase: str, step: int) -> None:
+        if self.marker is not None:
+            self.marker.mark(phase, attempt=self.attempt, step=step)
 
     def tick(self) -> None:
         """Bring the ledger up to now."""
@@ -284,7 +300,9 @@ class CellTrainer(Seq2SeqTrainer):  # type: ignore[misc]
         if main:
             folder = written / f"checkpoint-{step}"
             self.work.commit_checkpoint(folder, step, asdict(self.ledger))
-        self.stopwatch.switch("train", step)
+        self.stopwatch.switch("train", step)  # marked only now: the checkpoint is durable
+        if main:
+            self.work.note_times(step, self.ledger.times)
 
     def _get_output_dir(self, trial: Any) -> str:
         return str(self.work.path / "partial")
@@ -306,30 +324,27 @@ def train(spec: Spec) -> None:
 
     Args:
         spec: settings as `longwatt.settings.finetune_settings`; paths tokens, tokenizer, checkpoint (or
-            None), work, model, training, history, phases; identity and provenance.
+            None), work, model, training, history; identity, provenance and energy_log.
     """
-    work = WorkFolder(Path(spec.paths["work"]), spec.identity)
+    work = WorkFolder(Path(spec.paths["work"]), spec.identity, Path(spec.energy_log) if spec.energy_log else None)
     if distributed.from_main(_had_completed(spec, work) if distributed.rank() == 0 else None):
         return
     attempt, checkpoint, sentence = distributed.from_main(work.begin() if distributed.rank() == 0 else None)
-    ledger = Ledger(**checkpoint_state(checkpoint)) if checkpoint else Ledger()
-    phases = None
+    ledger, marker = Ledger(), None
+    if checkpoint:
+        ledger = Ledger(**{**checkpoint_state(checkpoint), **checkpoint_times(checkpoint)})
     if distributed.rank() == 0:
         say(sentence)
-        phases = PhaseLog(work.phases_log, attempt, leased_uuids())
-        phases.mark("load", checkpoint_step(checkpoint) if checkpoint else 0)
-        if checkpoint:
-            ledger.take_times(work.phases_log)
-    trainer = _trainer(spec, work, ledger, phases)
+        marker = spec.marker()
+        marker.mark("load", attempt=attempt, step=checkpoint_step(checkpoint) if checkpoint else 0)
+    trainer = _trainer(spec, work, ledger, marker, attempt)
     if checkpoint and ledger.stopped_early:  # killed between stopping and writing the results
         trainer.state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
     else:
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    trainer.stopwatch.tick()
+    trainer.stopwatch.finish(trainer.state.global_step)
     trainer.count()
     if distributed.rank() == 0:
-        assert phases is not None
-        phases.close(trainer.state.global_step)
         work.finish(attempt, _result(spec, work, trainer))
         _publish(work.result, spec.paths)
 
@@ -346,7 +361,7 @@ def _had_completed(spec: Spec, work: WorkFolder) -> bool:
     return True
 
 
-def _trainer(spec: Spec, work: WorkFolder, ledger: Ledger, phases: PhaseLog | None) -> CellTrainer:
+def _trainer(spec: Spec, work: WorkFolder, ledger: Ledger, marker: Marker | None, attempt: int) -> CellTrainer:
     settings = spec.settings
     training, budget = settings["training"], settings["budget"]
     device = devices.prepare(budget)
@@ -371,7 +386,7 @@ def _trainer(spec: Spec, work: WorkFolder, ledger: Ledger, phases: PhaseLog | No
         settings["seed"],
         training["group_by_length"],
     )
-    stopwatch = Stopwatch(ledger, phases, device)
+    stopwatch = Stopwatch(ledger, marker, attempt, device)
     schedule = Schedule(sampler, stopwatch, training["validation"]["every_steps"], training["checkpoint_every_s"])
     return CellTrainer(
         family=family,
@@ -477,7 +492,6 @@ def _result(spec: Spec, work: WorkFolder, trainer: CellTrainer) -> Path:
     shutil.copytree(work.best(trainer.ledger.best_step), folder / OUTPUTS["model"], copy_function=_link)
     trainer.validator.predictor.tokenizer.save_pretrained(folder / OUTPUTS["model"])
     _write_history(folder / OUTPUTS["history"], trainer.state.log_history)
-    shutil.copyfile(work.phases_log, folder / OUTPUTS["phases"])
     write_json(folder / OUTPUTS["training"], _facts(spec, work, trainer))
     return folder
 
@@ -490,9 +504,8 @@ def _publish(result: Path, paths: Mapping[str, Any]) -> None:
     shutil.rmtree(copy, ignore_errors=True)
     shutil.copytree(result / OUTPUTS["model"], copy, copy_function=_link)
     copy.rename(model)
-    for name in ("history", "phases"):
-        with whole_path(Path(paths[name])) as partial:
-            shutil.copyfile(result / OUTPUTS[name], partial)
+    with whole_path(Path(paths["history"])) as partial:
+        shutil.copyfile(result / OUTPUTS["history"], partial)
     write_json(paths["training"], json.loads((result / OUTPUTS["training"]).read_text(encoding="utf-8")))
 
 

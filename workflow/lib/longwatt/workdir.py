@@ -16,8 +16,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from longwatt.energy.log import FOLDER as ENERGY
+from longwatt.energy.log import forget_runs
 from longwatt.provenance import json_lines, read_object, write_json
 
+TIMES = "times.json"  # in a checkpoint
 COMPLETE = "complete.json"  # written last into a checkpoint; a folder without it is torn
 ANEW = "LONGWATT_TRAIN_ANEW"  # environment: what had completed is trained again, not put in place again
 KEPT_CHECKPOINTS = 2  # one to resume from, one before it should that be unreadable
@@ -30,14 +33,15 @@ class WorkFolder:
         path: results/{study}/{cell}/work.
         identity: digests of settings, code, data, tokenizer and starting weights; work of another identity is
             never resumed.
+        energy_log: this run's energy log, kept when earlier work is removed.
     """
 
-    def __init__(self, path: Path, identity: Mapping[str, str]) -> None:
+    def __init__(self, path: Path, identity: Mapping[str, str], energy_log: Path | None = None) -> None:
         self.path = path
         self.identity = dict(identity)
+        self.energy_log = energy_log
         self.checkpoints = path / "checkpoints"
         self.attempts_log = path / "attempts.jsonl"
-        self.phases_log = path / "phases.jsonl"
         self.result = path / "result"
 
     def begin(self) -> tuple[int, Path | None, str]:
@@ -85,6 +89,10 @@ class WorkFolder:
             shutil.rmtree(old)
         self._drop_unreferenced_weights()
 
+    def note_times(self, step: int, times: Mapping[str, float]) -> None:
+        """Add to a committed checkpoint how long all had taken by then: it could not know how long it took itself."""
+        write_json(self.checkpoints / f"checkpoint-{step}" / TIMES, times)
+
     def best(self, step: int) -> Path:
         """Folder of the weights that were best at a step."""
         return self.path / f"best-{step}"
@@ -115,9 +123,11 @@ class WorkFolder:
             shutil.rmtree(self.path / "discarded", ignore_errors=True)
             self.result.rename(self.path / "discarded")
         for entry in sorted(self.path.iterdir(), key=lambda path: path == self.attempts_log):
-            if entry.is_dir() and not entry.name.startswith("predict-"):
+            if entry.name == ENERGY:
+                forget_runs(entry, self.energy_log)
+            elif entry.is_dir() and not entry.name.startswith("predict-"):
                 shutil.rmtree(entry)
-            elif entry in (self.attempts_log, self.phases_log, self.path / "identity.json") or _is_failure(entry):
+            elif entry in (self.attempts_log, self.path / "identity.json") or _is_failure(entry):
                 entry.unlink()
 
     def _why_clean(self) -> str:
@@ -181,6 +191,11 @@ def checkpoint_state(checkpoint: Path) -> dict[str, Any]:
     """What the engine stored in a complete checkpoint beside the library's files."""
     state: dict[str, Any] = read_object(checkpoint / COMPLETE)["state"]
     return state
+
+
+def checkpoint_times(checkpoint: Path) -> dict[str, float]:
+    """What `WorkFolder.note_times` added; empty if a kill came between."""
+    return read_object(checkpoint / TIMES)
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:

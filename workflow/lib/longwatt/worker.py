@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from longwatt.energy.marks import Marker
 from longwatt.provenance import write_json
 
 PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
@@ -34,6 +35,7 @@ class Spec:
         identity: digests that must agree for earlier work to be continued; empty where none ever is.
         provenance: the stamp that the stage's artefact carries.
         error: where to write what went wrong.
+        energy_log: where to mark phases; None marks none.
     """
 
     settings: Mapping[str, Any]
@@ -41,6 +43,11 @@ class Spec:
     identity: Mapping[str, str]
     provenance: Mapping[str, Any]
     error: str
+    energy_log: str | None = None
+
+    def marker(self) -> Marker:
+        """Marks this job's phases, with what the leased GPUs' counters say."""
+        return Marker(Path(self.energy_log) if self.energy_log else None, leased_uuids())
 
 
 def die_with_parent(signal_number: int = signal.SIGKILL) -> None:
@@ -67,6 +74,8 @@ def run(work: Callable[[Spec], None]) -> None:
     spec = Spec(**json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")))
     try:
         _check_devices(spec)
+        if os.environ.get("RANK", "0") == "0":
+            spec.marker().mark("load")  # from here on the GPU is no longer idle
         with _process_group(spec):
             work(spec)
     except Exception as error:

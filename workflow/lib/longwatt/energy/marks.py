@@ -1,97 +1,111 @@
-"""From phase marks to the intervals between them, and to those whose work was kept."""
+"""Marks: when each phase of a job began, and what its GPUs' counters said then.
+
+A mark is one line in the job's energy log, written by the job itself. A phase lasts until the next mark. Which log
+and which GPUs is said by the environment of a metered job; outside one, marks are not written.
+"""
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+import contextlib
+import functools
+import os
+import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from longwatt.provenance import json_lines
+from longwatt.energy.clock import Clock, boot_id
+from longwatt.energy.log import GPUS_VARIABLE, LOG_VARIABLE, append
+from longwatt.energy.nvml import READ_LIMIT_NS, Gpus
 
-# What the paper counts as training: everything between the first step and the last validation.
-TRAINING_PHASES = ("train", "validation", "checkpoint")
-
-
-@dataclass(frozen=True)
-class Interval:
-    """Time between two marks of one attempt, and what the meters counted in it."""
-
-    phase: str
-    attempt: int
-    step: int
-    end_step: int
-    duration_s: float
-    cpu_s: float
-    gpus: int
-    gpu_j: float | None
-    utilization_pct: float | None
-    memory_gib: float | None
+UNNAMED = "run"  # time of a command outside all phases that it names
 
 
-def read_marks(path: Path) -> list[dict[str, Any]]:
-    """Marks of a phase log in order; a torn last line (the job was killed) is left out."""
-    return json_lines(path.read_text(encoding="utf-8"))
-
-
-def intervals(marks: Sequence[Mapping[str, Any]]) -> list[Interval]:
-    """Pair each mark with the next one of its attempt."""
-    pairs = itertools.pairwise(marks)
-    return [_interval(a, b) for a, b in pairs if a["attempt"] == b["attempt"]]
-
-
-def kept(found: Iterable[Interval], resumed_from: Mapping[int, int]) -> list[Interval]:
-    """The intervals whose work is in the final result.
+class Marker:
+    """Writes the marks of one attempt.
 
     Args:
-        found: all intervals.
-        resumed_from: attempt -> step of the checkpoint it went on from. Whatever earlier attempts did past
-            that step was lost.
+        path: the energy log; None writes nothing.
+        uuids: GPUs whose counters are read at every mark.
+        clock: other than the machine's only to simulate.
     """
-    result = []
-    for interval in found:
-        later = [step for attempt, step in resumed_from.items() if attempt > interval.attempt]
-        if interval.end_step <= min(later, default=interval.end_step):
-            result.append(interval)
-    return result
+
+    def __init__(self, path: Path | None, uuids: Sequence[str] = (), clock: Clock | None = None) -> None:
+        self.path = path
+        self._clock = clock or Clock()
+        self._gpus = Gpus(uuids if path else ())
+        self._warned = False
+
+    def mark(self, phase: str, *, attempt: int | None = None, step: int | None = None) -> None:
+        """Begin a phase; work queued on a GPU must be done. A log that cannot be written never stops a job.
+
+        Args:
+            phase: its name.
+            attempt: which attempt at its work this is, from 1.
+            step: training step (or batch) reached.
+        """
+        if self.path is None:
+            return
+        line: dict[str, Any] = {"mark": phase, "t": self._clock.now_ns(), "boot_id": boot_id()}
+        line |= {"wall_time_s": self._clock.wall_s(), "attempt": attempt, "step": step, "pid": os.getpid()}
+        self._gpus.reopen()
+        moments, counters = self._gpus.counters_mj(self._clock.now_ns)
+        # One that was read late (this process hung) says nothing of this moment.
+        read = [
+            value if moment - line["t"] < READ_LIMIT_NS else None
+            for moment, value in zip(moments, counters, strict=True)
+        ]
+        line["counter_mj"] = dict(zip(self._gpus.uuids, read, strict=True))
+        try:
+            append(self.path, line)
+        except OSError as error:
+            self._warn(error)
+
+    def _warn(self, error: OSError) -> None:
+        if not self._warned:
+            self._warned = True
+            print(f"longwatt: no mark could be written to {self.path}: {error.strerror}", file=sys.stderr)
 
 
-def resumed_from(marks: Iterable[Mapping[str, Any]]) -> dict[int, int]:
-    """Attempt -> the step that it went on from."""
-    starts: dict[int, int] = {}
-    for mark in marks:
-        if mark["phase"] == "load":
-            starts.setdefault(mark["attempt"], mark["step"])
-    return starts
+def mark(name: str, *, attempt: int | None = None, step: int | None = None) -> None:
+    """Begin a phase of the metered job that this process is part of; it lasts until the next mark.
 
-
-def kept_seconds(path: Path) -> dict[str, float]:
-    """How long each phase of TRAINING_PHASES took so far, work that was lost left out."""
-    marks = read_marks(path)
-    work = kept(intervals(marks), resumed_from(marks))
-    return {phase: sum(i.duration_s for i in work if i.phase == phase) for phase in TRAINING_PHASES}
-
-
-def _interval(start: Mapping[str, Any], end: Mapping[str, Any]) -> Interval:
-    samples = end.get("gpu_samples_before", {})
-    return Interval(
-        phase=start["phase"],
-        attempt=start["attempt"],
-        step=start["step"],
-        end_step=end["step"],
-        duration_s=(end["monotonic_ns"] - start["monotonic_ns"]) / 1e9,
-        cpu_s=end["cpu_s"] - start["cpu_s"],
-        gpus=start["gpus"],
-        gpu_j=_counter_difference(start["gpu_energy_mj"], end["gpu_energy_mj"]),
-        utilization_pct=samples.get("utilization_pct"),
-        memory_gib=samples.get("memory_gib"),
+    Waits for work that torch has queued on its GPU. Does nothing outside a metered job, and in all processes but
+    the first of a launcher's.
+    """
+    if os.environ.get("RANK", "0") != "0":
+        return
+    _synchronize()
+    _environments_marker(os.environ.get(LOG_VARIABLE, ""), os.environ.get(GPUS_VARIABLE, "")).mark(
+        name, attempt=attempt, step=step
     )
 
 
-def _counter_difference(start: Mapping[str, int] | None, end: Mapping[str, int] | None) -> float | None:
-    """Joules over all GPUs; None without counters on both sides, or when a counter went backwards."""
-    if not start or not end or start.keys() != end.keys():
-        return None
-    differences = [end[uuid] - start[uuid] for uuid in start]
-    return sum(differences) / 1000 if min(differences) >= 0 else None
+@contextlib.contextmanager
+def phase(name: str, *, step: int | None = None) -> Iterator[None]:
+    """A phase of the metered job that this process is part of; afterwards the phase around it goes on.
+
+    See `mark`.
+    """
+    _open_phases.append(name)
+    mark(name, step=step)
+    try:
+        yield
+    finally:
+        _open_phases.pop()
+        mark(_open_phases[-1] if _open_phases else UNNAMED)
+
+
+_open_phases: list[str] = []
+
+
+@functools.cache
+def _environments_marker(path: str, uuids: str) -> Marker:
+    return Marker(Path(path) if path else None, [uuid for uuid in uuids.split(",") if uuid])
+
+
+def _synchronize() -> None:
+    """Wait for queued GPU work, if this process has any."""
+    torch: Any = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
+        torch.cuda.synchronize()

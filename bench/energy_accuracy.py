@@ -1,0 +1,185 @@
+"""How wrong is an energy figure, and what does measuring cost?
+
+    .venv/bin/python -m bench.energy_accuracy [--seconds 120] [--pairs 20] [--skip-overhead]
+
+Needs gcc and no GPU: loads of known energy are played by the stand-in for NVML of tests/nvml on a simulated clock, and
+read by longwatt's own recorder through pynvml. Beside it stands what the ways of sampling of other tools would report
+of the same sensor, over all offsets of their clocks. Then the recorder's CPU time at 8 GPUs and 10 Hz, and a training's
+speed with and without it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import platform
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from tests.nvml import A100, AVERAGE, TURING, FakeGpu, Machine, can_build, uuid
+from tests.nvml.simulate import simulate
+
+from longwatt.energy.processes import TICKS_PER_S
+from longwatt.energy.recorder import Order
+from longwatt.energy.reduction import summarize
+from longwatt.energy.sidecar import Sidecar
+
+IDLE_S = 3.0  # before and after the load
+WAVES = {
+    "constant": {"high": 300},
+    "square 0.35 s": {"wave": "square", "period": 0.35},
+    "square 1 s": {"wave": "square", "period": 1.0},
+    "square 2 s": {"wave": "square", "period": 2.0},
+    "sine 0.7 s": {"wave": "sine", "period": 0.7},
+    "step": {"wave": "step", "period": 60.0},
+    "train 20 s, validate 10 s": {"wave": "square", "period": 30.0, "duty": 2 / 3, "low": 200},
+}
+SENSORS = {"25 ms of every 100 ms (A100-like)": A100, "100 ms (Turing-like)": TURING, "mean of 1 s": AVERAGE}
+OFFSETS = 48
+
+
+def poll(gpu: FakeGpu, start: float, end: float, every_s: float, offset: float) -> float:
+    """Mean of power readings at a fixed rate, times the time."""
+    times = []
+    t = start + offset * every_s
+    while t < end:
+        times.append(t)
+        t += every_s
+    return sum(gpu.shows(t) for t in times) / len(times) * (end - start) if times else 0.0
+
+
+def wandb(gpu: FakeGpu, start: float, end: float, offset: float) -> float:
+    """wandb: one power reading every 15 s."""
+    return poll(gpu, start, end, 15.0, offset)
+
+
+def wandb_older(gpu: FakeGpu, start: float, end: float, offset: float) -> float:
+    """wandb, older: the mean of 15 readings, one every 2 s, makes one point each 30 s."""
+    points, t = [], start + offset * 2.0
+    while t + 28 < end:
+        points.append(sum(gpu.shows(t + 2.0 * n) for n in range(15)) / 15)
+        t += 30.0
+    return sum(points) / len(points) * (end - start) if points else 0.0
+
+
+def codecarbon(gpu: FakeGpu, start: float, end: float, offset: float) -> float:
+    """codecarbon: differences of the energy counter every 15 s and at the end."""
+    return gpu.counted(end) - gpu.counted(start)
+
+
+def plain(gpu: FakeGpu, start: float, end: float, offset: float) -> float:
+    """A loop that reads the power once a second."""
+    return poll(gpu, start, end, 1.0, offset)
+
+
+OTHERS: dict[str, Callable[[FakeGpu, float, float, float], float]] = {
+    "wandb": wandb,
+    "wandb, older": wandb_older,
+    "1 Hz poll": plain,
+    "codecarbon": codecarbon,
+}
+
+
+def ours(machine: Machine, gpu: FakeGpu, end: float, folder: Path) -> list[str]:
+    """Errors in % of our counter and of our integral over the load, and of the integral with the idle around it."""
+    out = folder / "energy.jsonl"
+    found = []
+    for marks in ([(gpu.on, "train", {}), (gpu.off, "idle_after", {})], []):
+        out.unlink(missing_ok=True)
+        simulate(machine, [gpu], out, end, marks=[(0.0, "run", {}), *marks])
+        phases = summarize([out])["phases"]
+        found.append(phases["train"] if marks else phases["run"])
+    load, whole = found
+    true, around = gpu.joules(gpu.on, gpu.off), gpu.joules(0, end)
+    errors = (
+        load["energy_j_counter"] / true,
+        load["energy_j_integral"] / true,
+        whole["energy_j_integral"] / around,
+    )
+    return [f"{100 * (ratio - 1):+.2f}" for ratio in errors]
+
+
+def accuracy(machine: Machine, seconds: float, folder: Path) -> None:
+    """Print a table for every sensor: errors in % of the load's true energy."""
+    for sensor, sees in SENSORS.items():
+        print(f"\nSensor: {sensor}; load of {seconds:g} s; error in %, over all offsets of a tool's clock\n")
+        header = ["load", "our counter", "our integral", "our integral, idle to idle", *OTHERS]
+        print("| " + " | ".join(header) + " |\n|" + " --- |" * len(header))
+        for name, wave in WAVES.items():
+            # The edges fall anywhere between two moves of a counter.
+            gpu = FakeGpu(on=IDLE_S + 0.037, off=IDLE_S + 0.037 + seconds, **wave, **sees)
+            cells = [*ours(machine, gpu, gpu.off + IDLE_S, folder), *(errors(gpu, tool) for tool in OTHERS.values())]
+            print("| " + " | ".join([name, *cells]) + " |")
+
+
+def errors(gpu: FakeGpu, tool: Callable[[FakeGpu, float, float, float], float]) -> str:
+    """The range of a tool's errors over all offsets of its clock, %."""
+    true = gpu.joules(gpu.on, gpu.off)
+    found = [100 * (tool(gpu, gpu.on, gpu.off, n / OFFSETS) / true - 1) for n in range(OFFSETS)]
+    low, high = (f"{value:+.2f}" for value in (min(found), max(found)))
+    return low if low == high else f"{low} to {high}"
+
+
+def cpu_share(machine: Machine, gpus: Sequence[FakeGpu], seconds: float, folder: Path) -> float:
+    """The recorder's CPU time in % of one core."""
+    machine.has(gpus)
+    sidecar = Sidecar(Order(str(folder / "overhead.jsonl"), [gpu.uuid for gpu in gpus]))
+    time.sleep(1)  # its start is not its work
+    before, start = _cpu_s(sidecar.pid), time.monotonic()
+    time.sleep(seconds)
+    share = 100 * (_cpu_s(sidecar.pid) - before) / (time.monotonic() - start)
+    sidecar.close(0)
+    return share
+
+
+def _cpu_s(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / TICKS_PER_S
+
+
+def overhead(machine: Machine, seconds: float, pairs: int, folder: Path) -> None:
+    """Print what the recorder costs at 8 GPUs and 10 Hz."""
+    gpus = [FakeGpu(uuid=uuid(number), **AVERAGE) for number in range(8)]
+    os.environ.update(machine.environment())  # of the recorders that are started from here
+    share = cpu_share(machine, gpus, seconds, folder)
+    print(f"\nRecorder, 8 GPUs at 10 Hz, {seconds:g} s: {share:.2f} % of one core (target: at most 1 %)")
+    from bench.workload import Training, paired
+
+    @contextlib.contextmanager
+    def meter() -> Iterator[None]:
+        sidecar = Sidecar(Order(str(folder / "paired.jsonl"), [gpu.uuid for gpu in gpus]))
+        time.sleep(0.5)
+        yield
+        sidecar.close(0)
+
+    ratio, low, high = paired(Training("cpu"), meter, pairs, 5.0)
+    print(
+        f"Training on all cores of this CPU with the recorder over without, {pairs} pairs of 5 s: {ratio:.4f} "
+        f"(95 % interval {low:.4f} to {high:.4f}; target: at least 0.999)"
+    )
+
+
+def main() -> None:
+    """Print everything."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=120.0, help="length of a load and of the CPU measurement")
+    parser.add_argument("--pairs", type=int, default=20, help="pairs of 5 s of training with and without the recorder")
+    parser.add_argument("--skip-overhead", action="store_true", help="only the simulated accuracy")
+    given = parser.parse_args()
+    if not can_build():
+        parser.error("no gcc here to build the stand-in for NVML")
+    print(
+        f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, {time.strftime('%Y-%m-%d')}"
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        machine = Machine(Path(folder)).build()
+        accuracy(machine, given.seconds, Path(folder))
+        if not given.skip_overhead:
+            overhead(machine, given.seconds, given.pairs, Path(folder))
+
+
+if __name__ == "__main__":
+    main()

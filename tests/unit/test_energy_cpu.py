@@ -1,0 +1,130 @@
+"""Machines without a GPU: RAPL, claimed by one job at a time, and CPU time."""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from longwatt.energy.processes import cpu_seconds
+from longwatt.energy.rapl import Rapl
+from longwatt.energy.reduction import summarize
+
+
+class Powercap:
+    """A folder like /sys/class/powercap: two packages with memory, and what must not be counted."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        zones = {
+            "intel-rapl:0": "package-0", "intel-rapl:0:0": "core", "intel-rapl:0:1": "dram",
+            "intel-rapl:1": "package-1", "intel-rapl:2": "psys",
+        }  # fmt: skip
+        for zone, name in zones.items():
+            (folder / zone).mkdir(parents=True)
+            (folder / zone / "name").write_text(name + "\n")
+            (folder / zone / "max_energy_range_uj").write_text("262143328850\n")
+            self.says(zone, 1000)
+
+    def says(self, zone: str, microjoules: int) -> None:
+        (self.folder / zone / "energy_uj").write_text(f"{microjoules}\n")
+
+
+@pytest.fixture
+def powercap(tmp_path, monkeypatch):
+    monkeypatch.setenv("LONGWATT_POWERCAP", str(tmp_path / "powercap"))
+    monkeypatch.setenv("LONGWATT_LEASE_DIR", str(tmp_path / "leases"))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    return Powercap(tmp_path / "powercap")
+
+
+def test_packages_and_memory_are_read_and_their_parts_are_not(powercap):
+    rapl = Rapl()
+    assert [zone.split()[1] for zone in rapl.zones] == ["package-0", "dram", "package-1"]
+    powercap.says("intel-rapl:0", 5000)
+    assert rapl.energies_uj() == [5000, 1000, 1000] and rapl.ranges_uj == [262143328850] * 3
+
+
+def test_a_second_job_is_never_billed_for_the_node(powercap):
+    first = Rapl()
+    second = Rapl()
+    assert second.zones == [] and "another metered job of this node is billed for it" in second.reason
+    assert first.others_were_refused()
+    del first
+    third = Rapl()
+    assert third.zones and third.others_were_refused(), "the second still runs"
+    del second, third
+    fourth = Rapl()
+    assert fourth.zones and not fourth.others_were_refused()
+
+
+def test_who_was_refused_under_another_boot_shares_nothing(powercap, tmp_path):
+    (tmp_path / "leases").mkdir(mode=0o700)
+    (tmp_path / "leases/rapl.others").write_text(f"another-boot {10**18}")
+    assert not Rapl().others_were_refused()
+
+
+def test_counters_that_only_root_may_read_are_no_counters(powercap, monkeypatch):
+    monkeypatch.setattr("longwatt.energy.rapl._readable", lambda path: False)  # tests may run as root
+    assert Rapl().zones == [] and "root only" in Rapl().reason
+
+
+def record(out: Path, *command: str) -> subprocess.Popen:
+    return subprocess.Popen(
+        [sys.executable, "-m", "longwatt.energy", "record", "--out", str(out), "--", *command], stderr=subprocess.PIPE
+    )
+
+
+def test_packed_jobs_are_billed_once_together(powercap, tmp_path):
+    jobs = [record(tmp_path / f"{n}.jsonl", "sleep", "3") for n in range(2)]
+    time.sleep(1.5)
+    for zone in ("intel-rapl:0", "intel-rapl:1"):
+        powercap.says(zone, 30_001_000)
+    assert [job.wait(30) for job in jobs] == [0, 0]
+    found = sorted((summarize([tmp_path / f"{n}.jsonl"]) for n in range(2)), key=lambda f: f["energy_source"])
+    assert [f["energy_source"] for f in found] == ["none", "rapl"]
+    assert found[1]["energy_j"] == pytest.approx(60) and found[0]["energy_j"] is None
+    assert any("another metered job" in problem for problem in found[0]["problems"])
+    assert any("their share is in it" in problem for problem in found[1]["problems"])
+
+
+def test_a_job_alone_has_the_node_s_energy_by_phase(powercap, tmp_path):
+    job = record(tmp_path / "a.jsonl", "sh", "-c", f"sleep 1; {sys.executable} -m longwatt.energy mark two; sleep 1")
+    time.sleep(1)
+    powercap.says("intel-rapl:0", 50_001_000)
+    assert job.wait(30) == 0
+    found = summarize([tmp_path / "a.jsonl"])
+    assert found["measured"] and found["energy_j"] == pytest.approx(50) and found["problems"] == []
+    assert sum(phase["energy_j"] for phase in found["phases"].values()) == pytest.approx(50)
+
+
+def test_cpu_time_counts_children_that_live_and_those_that_ended():
+    code = (
+        "import subprocess, sys, time\n"
+        "burn = 'import time\\nt = time.process_time()\\nwhile time.process_time() - t < .4: pass'\n"
+        "subprocess.run([sys.executable, '-c', burn])\n"
+        "child = subprocess.Popen([sys.executable, '-c', burn + '\\ntime.sleep(30)'])\n"
+        "time.sleep(2); print('ready', flush=True); time.sleep(30)\n"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout.readline() == "ready\n"
+        assert 0.8 <= cpu_seconds(process.pid) < 1.6
+    finally:
+        subprocess.run(["pkill", "-P", str(process.pid)])
+        process.kill()
+        process.communicate()
+    assert cpu_seconds(process.pid) is None
+
+
+def test_an_estimate_covers_every_process_of_the_job(tmp_path, monkeypatch):
+    monkeypatch.setenv("LONGWATT_POWERCAP", str(tmp_path))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    burn = "import time\nt = time.process_time()\nwhile time.process_time() - t < 1: pass"
+    assert (
+        record(tmp_path / "a.jsonl", "sh", "-c", f"{sys.executable} -c '{burn}'; {sys.executable} -c '{burn}'").wait(60)
+        == 0
+    )
+    found = summarize([tmp_path / "a.jsonl"], 10.0)
+    assert found["energy_source"] == "estimate" and 18 < found["energy_j"] < 40

@@ -1,0 +1,45 @@
+"""What all figures share: panels, and files that are whole and equal when figures are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from longwatt.provenance import whole_path
+
+NO_ENERGY = (
+    "Energy was not measured:\nno readable meter on this machine.\n"
+    "watts_per_core in config.yaml\nwould give an estimate."
+)
+SVG_SALT = "longwatt"  # fixed, so that equal figures are equal files
+
+
+def panels(count: int, height: float) -> tuple[Figure, list[Axes]]:
+    """A figure of `count` panels, each so high (inches); four stand as two and two."""
+    columns = 2 if count == 4 else min(count, 3)
+    rows = -(-count // columns)
+    size = (5.4 * columns, height * rows)
+    figure, grid = plt.subplots(rows, columns, figsize=size, squeeze=False, layout="constrained")
+    axes = list(grid.flat)
+    for axis in axes[count:]:
+        axis.set_visible(False)
+    return figure, axes[:count]
+
+
+def save(figure: Figure, stem: Path, kinds: Sequence[str] = ("svg", "png")) -> list[Path]:
+    """Write a figure as STEM.svg and STEM.png (or one of them), and close it."""
+    paths = [stem.with_name(f"{stem.name}.{kind}") for kind in kinds]
+    for path, kind in zip(paths, kinds, strict=True):
+        more = {"metadata": {"Date": None}} if kind == "svg" else {"dpi": 150}
+        with matplotlib.rc_context({"svg.hashsalt": SVG_SALT}), whole_path(path) as partial:
+            figure.savefig(partial, format=kind, **more)
+    plt.close(figure)
+    return paths

@@ -1,0 +1,200 @@
+"""Meter any command, mark its phases, and print what it took.
+
+Command line:
+    python -m longwatt.energy record --out energy.jsonl [--gpus UUID,...|visible|all] [--interval-s 0.1] -- COMMAND ...
+    python -m longwatt.energy mark NAME
+    python -m longwatt.energy summarize energy.jsonl [--json]
+
+Exit codes of `record`: the command's own (128 + N after signal N); 2 if it cannot be metered as asked, and then it is
+not started; 126 and 127 as a shell.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from longwatt.energy import marks, selection
+from longwatt.energy.log import LOG_VARIABLE, LogError, compress
+from longwatt.energy.recorder import Order
+from longwatt.energy.sidecar import IDLE_S, RecorderError, Sidecar
+from longwatt.gpus import INTERRUPTED, NOT_EXECUTABLE, NOT_FOUND, GpuError
+
+# What a user or a batch system may send to end or steer a command.
+PASSED_ON = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGINT)
+SI_KERNEL = 0x80  # <bits/siginfo-consts.h>: sent by the kernel, as a terminal's signals are
+COLUMNS = (
+    ("s", "duration_s", 1), ("J", "energy_j", 1), ("mean W", "mean_power_w", 1), ("peak W", "peak_power_w", 1),
+    ("net J", "net_energy_j", 1), ("cross-check %", "crosscheck_pct", 2), ("util %", "mean_gpu_utilization_pct", 1),
+    ("throttled %", "throttled_pct", 1),
+)  # fmt: skip
+
+
+def record(arguments: argparse.Namespace, command: list[str]) -> int:
+    """Run a command under a recorder; its exit code."""
+    order = Order(
+        out=arguments.out,
+        gpus=selection.choose(arguments.gpus),
+        interval_s=arguments.interval_s,
+        facts={"label": arguments.label or command[0], "command": command},
+        strict=True,
+    )
+    sidecar = Sidecar(order)
+    status: int | None = None
+    try:
+        if sidecar.unmetered:
+            _say(f"no energy is measured here, only time: {sidecar.unmetered}")
+        sidecar.idle("idle_before", arguments.idle_s)
+        sidecar.mark(marks.UNNAMED)
+        status = _run(command, sidecar)
+        sidecar.idle("idle_after", arguments.idle_s)
+    finally:
+        sidecar.close(status)
+        compress(Path(order.out))
+    return status if status >= 0 else 128 - status
+
+
+def summarize(arguments: argparse.Namespace) -> int:
+    """Print what a log says."""
+    from longwatt.energy import reduction  # numpy is needed only here
+
+    found = reduction.summarize(arguments.logs, arguments.watts_per_core)
+    print(json.dumps(found, indent=1, allow_nan=False) if arguments.json else _text(found))
+    return 0
+
+
+def set_mark(arguments: argparse.Namespace) -> int:
+    """Begin a phase of the metered job that this shell is part of."""
+    if not os.environ.get(LOG_VARIABLE):
+        return _fail("no energy log here to mark; run the job with `python -m longwatt.energy record --out F -- JOB`")
+    marks.mark(arguments.name)
+    return 0
+
+
+def _run(command: list[str], sidecar: Sidecar) -> int:
+    """The command's status, negative after a signal; signals are passed on to it."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [*PASSED_ON, signal.SIGCHLD])
+    try:
+        process = subprocess.Popen(
+            command,
+            env={**os.environ, **sidecar.environ()},
+            preexec_fn=lambda: signal.pthread_sigmask(signal.SIG_SETMASK, before),
+        )
+        sidecar.watch(process.pid)
+        while process.poll() is None:
+            _pass_on(process, signal.sigwaitinfo([*PASSED_ON, signal.SIGCHLD]))
+        return process.returncode
+    except OSError as error:
+        _say(f"{command[0]}: {error.strerror}; write a command that is on PATH after --")
+        return NOT_FOUND if isinstance(error, FileNotFoundError) else NOT_EXECUTABLE
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _pass_on(process: subprocess.Popen[bytes], received: signal.struct_siginfo) -> None:
+    """Pass a signal on, unless it is a terminal's Ctrl-C, which reaches the command by itself."""
+    if received.si_signo != signal.SIGCHLD and received.si_code != SI_KERNEL:
+        process.send_signal(received.si_signo)
+
+
+def _text(found: Mapping[str, Any]) -> str:
+    rows = [("", *(title for title, _, _ in COLUMNS), "source", "flags"), _row("total", found)]
+    rows += [_row(f"  {name}", facts) for name, facts in found["phases"].items()]
+    for uuid, facts in found["gpus"].items():
+        rows.append(_row(f"{uuid} {facts['name'] or ''}".strip(), facts))
+        rows += [_row(f"  {name}", phase) for name, phase in facts["phases"].items()]
+    if found["wasted"]["duration_s"]:
+        rows.append(_row("wasted", found["wasted"]))
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = [
+        "  ".join(
+            cell.ljust(width) if not column else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in rows
+    ]
+    return "\n".join([*(line.rstrip() for line in lines), *(f"! {problem}" for problem in found["problems"])])
+
+
+def _row(name: str, facts: Mapping[str, Any]) -> tuple[str, ...]:
+    numbers = ("NA" if facts[key] is None else f"{facts[key]:.{digits}f}" for _, key, digits in COLUMNS)
+    source = "estimated" if facts["energy_source"] == "estimate" else facts["energy_source"]
+    return (name, *numbers, source, ",".join(facts["flags"]))
+
+
+def _say(message: str) -> None:
+    print(f"longwatt: {message}", file=sys.stderr, flush=True)
+
+
+def _fail(message: str) -> int:
+    _say(message)
+    return 2
+
+
+def _seconds(text: str) -> float:
+    value = float(text)
+    if not 0 <= value < float("inf"):
+        raise argparse.ArgumentTypeError("must be 0 or more seconds")
+    return value
+
+
+def _interval(text: str) -> float:
+    value = _seconds(text)
+    if not 0.01 <= value <= 60:
+        raise argparse.ArgumentTypeError("must be 0.01 to 60 seconds; sensors move every 0.1 s or so")
+    return value
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m longwatt.energy", description="Meter the energy of a command.")
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    recording = verbs.add_parser(
+        "record",
+        help="run a command and log what its GPUs draw",
+        usage="python -m longwatt.energy record --out energy.jsonl [--gpus UUID,...|visible|all] [--interval-s S] "
+        "[--idle-s S] [--label L] -- COMMAND ...",
+    )
+    recording.add_argument("--out", required=True, help="the log; one that is there gets a new segment")
+    recording.add_argument(
+        "--gpus", default=selection.VISIBLE, help="UUIDs, visible (default: CUDA_VISIBLE_DEVICES) or all"
+    )
+    recording.add_argument("--interval-s", type=_interval, default=0.1, help="mean time between power samples (0.1)")
+    recording.add_argument("--idle-s", type=_seconds, default=IDLE_S, help="idle to record before and after (2)")
+    recording.add_argument("--label", default="", help="said in the log (default: the command)")
+    marking = verbs.add_parser("mark", help="begin a phase of the metered command that this runs in")
+    marking.add_argument("name")
+    printing = verbs.add_parser("summarize", help="print what a log says")
+    printing.add_argument("logs", type=Path, nargs="+", metavar="energy.jsonl")
+    printing.add_argument("--json", action="store_true", help="print JSON")
+    printing.add_argument("--watts-per-core", type=float, help="estimate, where nothing was measured, from CPU time")
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line; see the module's docstring."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    # Cut here: argparse's own treatment of "--" differs between Python versions.
+    cut = given.index("--") if "--" in given else len(given)
+    parser, command = _parser(), given[cut + 1 :]
+    parsed = parser.parse_args(given[:cut])
+    if parsed.verb == "record" and not command:
+        parser.error("no command; write it after --")
+    try:
+        if parsed.verb == "record":
+            return record(parsed, command)
+        return summarize(parsed) if parsed.verb == "summarize" else set_mark(parsed)
+    except (GpuError, LogError, RecorderError) as error:
+        return _fail(str(error))
+    except KeyboardInterrupt:  # before the command or after it
+        return INTERRUPTED
+
+
+if __name__ == "__main__":
+    sys.exit(main())

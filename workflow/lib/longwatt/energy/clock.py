@@ -1,0 +1,26 @@
+"""The clocks of an energy log."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+
+class Clock:
+    """The machine's clocks; another one only simulates."""
+
+    def now_ns(self) -> int:
+        """CLOCK_MONOTONIC in nanoseconds: never set back."""
+        return time.monotonic_ns()
+
+    def wall_s(self) -> float:
+        """Seconds since 1970, as the machine believes now."""
+        return time.time()
+
+
+def boot_id() -> str | None:
+    """The kernel's boot id: monotonic times of different boots cannot be compared."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    except OSError:
+        return None

@@ -1,0 +1,267 @@
+"""The energy log as files: appended to by whole lines, cut into parts when it grows, gzipped when its job has ended.
+
+PATH holds the newest lines, PATH.1, PATH.2, ... the older ones in order; any of them may be gzipped (.gz).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import gzip
+import json
+import os
+import re
+import shutil
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TextIO
+
+from longwatt.locks import try_lock
+from longwatt.provenance import json_lines, whole_path
+
+RUN = re.compile(r"(\d+)\.jsonl(\.\d+)?(\.gz)?$")
+FOLDER = "energy"  # of a job's logs in its work folder: 1.jsonl, 2.jsonl, ..., one per run
+PART_BYTES = 64 * 2**20  # about a day of one GPU at 10 Hz
+LOG_VARIABLE = "LONGWATT_ENERGY_LOG"
+GPUS_VARIABLE = "LONGWATT_ENERGY_GPUS"
+
+
+class LogError(RuntimeError):
+    """A log cannot be written or read as asked; the message names it and says what to do."""
+
+
+class LogWriter:
+    """Appends a recorder's lines; a full disk loses lines, never the log.
+
+    Args:
+        path: made, with its folder, if it is not there.
+        part_bytes: a larger file becomes a numbered part.
+
+    Raises:
+        LogError: it cannot be opened, or another recorder writes it.
+    """
+
+    def __init__(self, path: Path, part_bytes: int = PART_BYTES) -> None:
+        self.path = path
+        self._part_bytes = part_bytes
+        self._torn = False
+        self._lost = 0
+        self._syncing: threading.Thread | None = None
+        self.problem = ""
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._descriptor = self._open()
+        except OSError as error:
+            raise LogError(f"{path} cannot be written: {error.strerror}; choose another path") from error
+
+    def write(self, line: Mapping[str, Any]) -> bool:
+        """Append one line with one write; once the disk takes lines again, say how many it did not.
+
+        Returns whether this one was written whole.
+        """
+        if not self._append(line):
+            self._lost += 1
+            return False
+        if self._lost and self._append({"lost": self._lost, "why": self.problem}):
+            self._lost = 0
+        return True
+
+    def sync(self) -> None:
+        """Make durable what was written."""
+        with contextlib.suppress(OSError):
+            os.fsync(self._descriptor)
+
+    def sync_soon(self) -> None:
+        """Make durable what was written, without waiting: a busy disk or server can take seconds."""
+        if self._syncing is None or not self._syncing.is_alive():
+            self._syncing = threading.Thread(target=self.sync, daemon=True)
+            self._syncing.start()
+
+    def too_large(self) -> bool:
+        """Whether it is time for `rotate`."""
+        return os.fstat(self._descriptor).st_size > self._part_bytes
+
+    def rotate(self) -> None:
+        """Give what was written so far the next number, and go on in an empty file."""
+        try:
+            self.path.rename(_numbered(self.path, len(_older(self.path)) + 1))
+            fresh = self._open()
+        except (OSError, LogError) as error:
+            self.problem = str(error)
+            return
+        self.sync()
+        os.close(self._descriptor)
+        self._descriptor, self._torn = fresh, False
+
+    def close(self) -> None:
+        """Make the log durable and let go of it."""
+        self.sync()
+        os.close(self._descriptor)
+
+    def _append(self, line: Mapping[str, Any]) -> bool:
+        data = (b"\n" if self._torn else b"") + _line(line)
+        try:
+            self._torn = os.write(self._descriptor, data) < len(data)
+        except OSError as error:
+            self.problem = str(error.strerror)
+            return False
+        return not self._torn
+
+    def _open(self) -> int:
+        descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
+        try:
+            if not try_lock(descriptor, fcntl.LOCK_EX):
+                raise LogError(f"{self.path} is being written by another recorder; choose another path")
+            self._end_line(descriptor)
+        except BaseException:
+            os.close(descriptor)
+            raise
+        return descriptor
+
+    def _end_line(self, descriptor: int) -> None:
+        """After a line that a kill or a full disk has torn, begin on a new one."""
+        size = os.fstat(descriptor).st_size
+        if size:
+            with self.path.open("rb") as stream:
+                stream.seek(size - 1)
+                self._torn = stream.read(1) != b"\n"
+
+
+def append(path: Path, line: Mapping[str, Any]) -> None:
+    """Append one line with one write, from a process that is not the log's recorder.
+
+    It begins on a new line, whatever a full disk left of the one before.
+
+    Raises:
+        OSError: the disk did not take it whole.
+    """
+    data = b"\n" + _line(line)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
+    try:
+        if os.write(descriptor, data) < len(data):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    finally:
+        os.close(descriptor)
+
+
+def parts(path: Path) -> list[Path]:
+    """The files of a log, oldest first; none if there is no log."""
+    newest = [there for there in (path, _zipped(path)) if there.exists()]
+    return [*_older(path), *newest]
+
+
+def compress(path: Path) -> None:
+    """Gzip a log's older parts, once its job has ended."""
+    for part in _older(path):
+        if part.suffix != ".gz":
+            with contextlib.suppress(OSError):  # a full disk: the part stays as it is
+                _gzip(part)
+
+
+def publish(logs: Sequence[Path], target: Path, otherwise: Mapping[str, Any]) -> None:
+    """Write several logs, in order, as one gzipped log under its final name once it is whole.
+
+    gzip's format allows files to be joined: what is gzipped already is not packed again.
+
+    Args:
+        logs: of all runs of a job.
+        target: made, with its folder.
+        otherwise: the header that stands for a job of which no log could be written at all.
+    """
+    with whole_path(target) as partial, partial.open("wb") as stream:
+        if not logs:
+            stream.write(gzip.compress(_line(otherwise), mtime=0))
+        for log in logs:
+            stream.write(gzip.compress(_line({"run": log.name}), mtime=0))
+            for part in parts(log):
+                _append_gzipped(part, stream)
+
+
+def open_log(part: Path) -> TextIO:
+    """One file of a log as text, gzipped or not."""
+    if part.suffix == ".gz":
+        return gzip.open(part, "rt", encoding="utf-8", errors="replace")
+    return part.open(encoding="utf-8", errors="replace")
+
+
+def runs(work: Path) -> list[Path]:
+    """The logs of all runs of a job, oldest first: a run never writes into another's."""
+    names = {found[1] for path in (work / FOLDER).glob("*") if (found := RUN.match(path.name))}
+    return [work / FOLDER / f"{name}.jsonl" for name in sorted(names, key=int)]
+
+
+def next_run(work: Path) -> Path:
+    """The log of a new run of a job."""
+    return work / FOLDER / f"{max((int(log.stem) for log in runs(work)), default=0) + 1}.jsonl"
+
+
+def forget_runs(folder: Path, but: Path | None) -> None:
+    """Remove the logs of all runs but one."""
+    for path in folder.iterdir():
+        if but is None or path.name.split(".")[0] != but.stem:
+            path.unlink()
+
+
+def forget_others(log: Path) -> None:
+    """Remove the logs of runs that were no earlier attempts at what a run does: made otherwise, or completed."""
+    made_by = _first(log).get("made_by")
+    for other in runs(log.parent.parent):
+        if other != log and (_first(other).get("made_by") != made_by or _completed(other)):
+            for part in parts(other):
+                part.unlink()
+
+
+def _first(log: Path) -> dict[str, Any]:
+    """A log's header; empty if there is none."""
+    for part in parts(log)[:1]:
+        with open_log(part) as stream:
+            lines = json_lines(stream.readline())
+            return lines[0] if lines else {}
+    return {}
+
+
+def _completed(log: Path) -> bool:
+    with log.open("rb") as stream:
+        stream.seek(max(0, log.stat().st_size - 4096))
+        lines = json_lines(stream.read().decode(errors="replace"))
+    return bool(lines) and lines[-1].get("status") == 0
+
+
+def _append_gzipped(part: Path, stream: Any) -> None:
+    with part.open("rb") as source:
+        if part.suffix == ".gz":
+            shutil.copyfileobj(source, stream)
+        else:
+            with gzip.GzipFile("", "wb", fileobj=stream, mtime=0) as packed:
+                shutil.copyfileobj(source, packed)
+                packed.write(b"\n")  # a torn last line must not run into the next log's first
+
+
+def _gzip(part: Path) -> None:
+    with whole_path(_zipped(part)) as partial, part.open("rb") as source, gzip.open(partial, "wb") as packed:
+        shutil.copyfileobj(source, packed)
+    part.unlink()
+
+
+def _older(path: Path) -> list[Path]:
+    found: list[Path] = []
+    while True:
+        part = _numbered(path, len(found) + 1)
+        there = next((file for file in (part, _zipped(part)) if file.exists()), None)
+        if there is None:
+            return found
+        found.append(there)
+
+
+def _numbered(path: Path, number: int) -> Path:
+    return path.with_name(f"{path.name}.{number}")
+
+
+def _zipped(path: Path) -> Path:
+    return path.with_name(f"{path.name}.gz")
+
+
+def _line(line: Mapping[str, Any]) -> bytes:
+    return (json.dumps(line, separators=(",", ":")) + "\n").encode()

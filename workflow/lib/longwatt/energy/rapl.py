@@ -1,0 +1,101 @@
+"""RAPL: the energy counters of a node's processors (https://www.kernel.org/doc/html/latest/power/powercap/powercap.html).
+
+They count the whole node, so one metered job at a time is billed for them.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from pathlib import Path
+
+from longwatt.energy.clock import boot_id
+from longwatt.gpus import GpuError, lock_folder
+from longwatt.locks import try_lock
+
+ROOT_VARIABLE = "LONGWATT_POWERCAP"
+ROOT = "/sys/class/powercap"
+
+
+class Rapl:
+    """Processor packages and their memory; claimed by one job of this user at a time.
+
+    Attributes:
+        zones: name of each counter that is read; empty where none can be.
+        reason: why there is none.
+    """
+
+    def __init__(self) -> None:
+        self.zones: list[str] = []
+        self.reason: str | None = None
+        self._files: list[Path] = []
+        self._ranges_uj: list[int] = []
+        self._claim_and_open()
+
+    def energies_uj(self) -> list[int] | None:
+        """Each zone's counter in microjoules; it starts again at 0 after its `ranges_uj`."""
+        try:
+            return [int(path.read_text(encoding="ascii")) for path in self._files] or None
+        except (OSError, ValueError):
+            return None
+
+    @property
+    def ranges_uj(self) -> list[int]:
+        """Where each zone's counter starts again at 0."""
+        return list(self._ranges_uj)
+
+    def others_were_refused(self) -> bool:
+        """Whether another metered job ran here while this one had the counters: its share is then in them."""
+        if self._began_beside_others:
+            return True
+        try:
+            boot, moment = self._others.read_text(encoding="ascii").split()
+        except (OSError, ValueError):
+            return False
+        return boot == boot_id() and int(moment) >= self._since
+
+    def _claim_and_open(self) -> None:
+        readable = [zone for zone in _zones() if _readable(zone / "energy_uj")]
+        if not readable:
+            self.reason = (
+                "no RAPL counter can be read here (root only since Linux 5.10, absent on most virtual machines)"
+            )
+            return
+        try:
+            folder = lock_folder()
+        except GpuError as error:
+            self.reason = str(error)
+            return
+        self._others = folder / "rapl.others"
+        self._since = time.monotonic_ns()
+        self._lock = (folder / "rapl.lock").open("a")
+        self._beside = self._others.open("a")
+        if not try_lock(self._lock):
+            try_lock(self._beside, fcntl.LOCK_SH)  # for as long as this job runs
+            self._others.write_text(f"{boot_id()} {time.monotonic_ns()}", encoding="ascii")
+            self.reason = "RAPL counts the whole node, and another metered job of this node is billed for it"
+            return
+        self._began_beside_others = not try_lock(self._beside)
+        fcntl.flock(self._beside, fcntl.LOCK_UN)
+        self._files = [zone / "energy_uj" for zone in readable]
+        self.zones = [f"{zone.name} {_text(zone / 'name')}" for zone in readable]
+        self._ranges_uj = [int(_text(zone / "max_energy_range_uj") or 2**32) for zone in readable]
+
+
+def _zones() -> list[Path]:
+    """Packages and the memory beside them; cores and uncore are part of a package already."""
+    root = Path(os.environ.get(ROOT_VARIABLE) or ROOT)
+    found = sorted(root.glob("intel-rapl:*"))  # AMD's processors have this name too
+    return [zone for zone in found if _text(zone / "name").startswith(("package", "dram"))]
+
+
+def _readable(path: Path) -> bool:
+    return _text(path).isdecimal()
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="ascii").strip()
+    except OSError:
+        return ""

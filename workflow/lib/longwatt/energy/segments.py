@@ -1,0 +1,331 @@
+"""An energy log as data: segments (one per run of its job) with marks and what the meters said.
+
+Whatever is torn, lost or contradictory is named in `problems`, and the rest is used.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import zlib
+from array import array
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from longwatt.energy.log import LogError, open_log, parts
+
+Floats = npt.NDArray[np.float64]
+# Name of a series in memory -> (key of its values in a line, factor to the unit of the name).
+PER_GPU = {
+    "instant_w": ("instant_mw", 1e-3),
+    "average_w": ("average_mw", 1e-3),
+    "counter_j": ("counter_mj", 1e-3),
+    "utilization_pct": ("util_pct", 1.0),
+    "memory_gib": ("memory_mib", 1 / 1024),
+    "throttle": ("throttle", 1.0),
+}
+SLACK_S = 0.05  # a mark and a sample of one moment, taken by two processes
+
+
+class Series(NamedTuple):
+    """Values over time: seconds since the segment's beginning, and the values; what could not be read is left out."""
+
+    times: Floats
+    values: Floats
+
+
+EMPTY = Series(np.empty(0), np.empty(0))
+
+
+@dataclass(frozen=True)
+class Mark:
+    """The beginning of a phase.
+
+    Attributes:
+        phase: its name.
+        time: seconds since the segment's beginning.
+        attempt, step: as the job said; None where it did not.
+        counters_j: counter readings by GPU.
+    """
+
+    phase: str
+    time: float
+    attempt: int | None
+    step: int | None
+    counters_j: Mapping[str, float]
+
+
+@dataclass
+class Segment:
+    """One run of a job.
+
+    Attributes:
+        number: from 1, in the order of the log.
+        header: as the recorder wrote it.
+        marks: in the order of time.
+        end: how the job ended, as the recorder wrote it; None if it could not.
+        length_s: from the header to the last line.
+        excluded: stretches that another segment has measured on the same meter, and that count there.
+    """
+
+    number: int
+    header: Mapping[str, Any]
+    marks: list[Mark] = field(default_factory=list)
+    end: Mapping[str, Any] | None = None
+    length_s: float = 0.0
+    excluded: list[tuple[float, float]] = field(default_factory=list)
+    series: dict[tuple[str, str], Series] = field(default_factory=dict)
+
+    @property
+    def gpus(self) -> list[str]:
+        """UUIDs of its GPUs."""
+        return [gpu["uuid"] for gpu in self.header["gpus"]]
+
+    def of(self, name: str, gpu: str = "") -> Series:
+        """One series; an empty one where nothing was read."""
+        return self.series.get((name, gpu), EMPTY)
+
+
+@dataclass
+class Log:
+    """A whole log, and what was found wrong with it."""
+
+    segments: list[Segment]
+    problems: list[str]
+
+
+def read_log(paths: Iterable[Path]) -> Log:
+    """Read one log (its numbered parts included) or several as one.
+
+    Raises:
+        LogError: there is no log, or nothing in it is one.
+    """
+    paths = list(paths)
+    files = [part for path in paths for part in parts(path)]
+    if not files:
+        raise LogError(f"there is no energy log {', '.join(map(str, paths))}")
+    reader = _Reader()
+    for path in paths:
+        reader.begin()
+        for file in parts(path):
+            reader.read(file)
+    segments = reader.finish()
+    if not segments:
+        raise LogError(f"{files[0]} holds no header of an energy log; nothing can be established from it")
+    return Log(segments, [*reader.problems, *_between(segments)])
+
+
+class _Reader:
+    """Gathers lines into segments."""
+
+    def __init__(self) -> None:
+        self.problems: list[str] = []
+        self._drafts: list[_Draft] = []
+        self._current: _Draft | None = None
+        self._unread = 0
+        self._early = 0
+
+    def begin(self) -> None:
+        """Another log: its lines are not the last one's, even if its header is missing."""
+        self._current = None
+
+    def read(self, file: Path) -> None:
+        """Take all lines of one file."""
+        last_is_torn = False
+        for text in _lines(file, self.problems):
+            try:
+                self._take(json.loads(text))
+                last_is_torn = False
+            except (ValueError, KeyError, TypeError, AttributeError):  # torn, or no line of ours
+                last_is_torn = True
+                self._unread += 1
+        if last_is_torn:
+            self._unread -= 1
+            self.problems.append(f"{file}: the last line is torn (its writer was killed); all lines before it count")
+
+    def finish(self) -> list[Segment]:
+        if self._unread:
+            self.problems.append(f"{self._unread} lines within the log are torn or damaged, and left out")
+        if self._early:
+            self.problems.append(f"{self._early} lines come before the header of their log and are left out")
+        segments = [draft.segment() for draft in self._drafts]
+        for draft in self._drafts:
+            self.problems += draft.problems
+        return segments
+
+    def _take(self, line: dict[str, Any]) -> None:
+        if "run" in line:
+            self.begin()
+        elif "segment" in line:
+            same = (draft for draft in self._drafts if draft.header["segment"] == line["segment"])
+            self._current = next(same, None)
+            if self._current is None:
+                self._current = _Draft(len(self._drafts) + 1, line)
+                self._drafts.append(self._current)
+        elif self._current is None:
+            self._early += 1
+        else:
+            self._current.take(line)
+
+
+class _Draft:
+    """A segment while its lines are read; columns are packed arrays, since days at 10 Hz are millions of samples."""
+
+    def __init__(self, number: int, header: dict[str, Any]) -> None:
+        self.number = number
+        self.header = header
+        self.problems: list[str] = []
+        self._zero = header["t"]
+        self._last = header["t"]
+        self._columns: dict[tuple[str, str], tuple[array[float], array[float]]] = {}
+        self._marks: list[Mark] = []
+        self._end: dict[str, Any] | None = None
+        self._uuids = [gpu["uuid"] for gpu in header["gpus"]]
+        self._rapl: list[int] | None = None
+        self._rapl_j = 0.0
+        self._strangers = 0
+        self._lost: dict[str, int] = {}
+        self._said: list[str] = []
+
+    def take(self, line: dict[str, Any]) -> None:
+        if "lost" in line:
+            self._lost[line["why"]] = self._lost.get(line["why"], 0) + line["lost"]
+            return
+        if "problem" in line:
+            self._said.append(f"{line['gpu']} after {self._seconds(line['t']):.0f} s: {line['problem']}")
+            return
+        if "mark" in line and line.get("boot_id") != self.header["boot_id"]:
+            self._strangers += 1
+            return
+        self._last = max(self._last, line["t"])
+        if "mark" in line:
+            self._marks.append(self._mark(line))
+        elif "end" in line:
+            self._end = line
+        else:
+            self._sample(line)
+
+    def segment(self) -> Segment:
+        self._check()
+        return Segment(
+            number=self.number,
+            header=self.header,
+            marks=sorted(self._marks, key=lambda mark: mark.time),
+            end=self._end,
+            length_s=self._seconds(self._last),
+            series={
+                key: Series(np.frombuffer(times), np.frombuffer(values))
+                for key, (times, values) in self._columns.items()
+            },
+        )
+
+    def _check(self) -> None:
+        name = f"segment {self.number}"
+        if self._end is None:
+            self.problems.append(
+                f"{name} has no end: its recorder or its machine stopped {self._seconds(self._last):.1f} s after it "
+                "began; what is known up to there counts"
+            )
+        elif self._end["end"] == "died":
+            self.problems.append(f"{name}: its job was killed without a word; what is known up to there counts")
+        if self._strangers:
+            self.problems.append(f"{name}: {self._strangers} marks were made under another boot and are left out")
+        times = [mark.time for mark in self._marks]
+        if times != sorted(times):
+            self.problems.append(f"{name}: marks stand out of order; they are taken in the order of their times")
+        for why, count in self._lost.items():
+            self.problems.append(f"{name}: {count} lines could not be written ({why}); see its largest gap")
+        if self.header["problem"]:
+            self.problems.append(f"{name}: {self.header['problem']}")
+        self.problems += [f"{name}: {said}" for said in self._said]
+        for gpu in self.header["gpus"]:
+            if gpu["refused"]:
+                self.problems.append(f"{name}: {gpu['uuid']} was not metered: {gpu['refused']}")
+        if not self._uuids and (self.header.get("rapl") or {}).get("reason"):
+            self.problems.append(f"{name}: {self.header['rapl']['reason']}")
+        if self._end and self._end.get("rapl_shared"):
+            self.problems.append(
+                f"{name}: other metered jobs ran on this node meanwhile; RAPL counts the node, so their share is in it"
+            )
+
+    def _mark(self, line: Mapping[str, Any]) -> Mark:
+        readings = {uuid: mj / 1000 for uuid, mj in line.get("counter_mj", {}).items() if mj is not None}
+        return Mark(line["mark"], self._seconds(line["t"]), line.get("attempt"), line.get("step"), readings)
+
+    def _sample(self, line: Mapping[str, Any]) -> None:
+        time = self._seconds(line["t"])
+        for name, (key, factor) in PER_GPU.items():
+            if key in line:
+                moments = line["counter_ns"] if name == "counter_j" else [line["t"]] * len(self._uuids)
+                for uuid, moment, value in zip(self._uuids, moments, line[key], strict=True):
+                    self._add(name, uuid, self._seconds(moment), value, factor)
+        self._add("cpu_s", "", time, line.get("cpu_s"), 1.0)
+        if line.get("rapl_uj"):
+            self._add_rapl(time, line["rapl_uj"])
+
+    def _add(self, name: str, gpu: str, time: float, value: float | None, factor: float) -> None:
+        if value is not None:
+            times, values = self._columns.setdefault((name, gpu), (array("d"), array("d")))
+            times.append(time)
+            values.append(value * factor)
+
+    def _add_rapl(self, time: float, now: list[int]) -> None:
+        """Sum of the zones since the first reading; each zone's counter starts again at 0 now and then."""
+        before, self._rapl = self._rapl or now, now
+        for old, new, range_ in zip(before, now, self.header["rapl"]["ranges_uj"], strict=True):
+            self._rapl_j += (new - old + (range_ if new < old else 0)) / 1e6
+        self._add("rapl_j", "", time, self._rapl_j, 1.0)
+
+    def _seconds(self, nanoseconds: int) -> float:
+        return float((nanoseconds - self._zero) / 1e9)
+
+
+def _lines(file: Path, problems: list[str]) -> Iterator[str]:
+    with open_log(file) as stream:
+        try:
+            yield from (line for line in stream if line != "\n")
+        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+            problems.append(f"{file} is damaged ({error}); all lines before that count")
+
+
+def _between(segments: Sequence[Segment]) -> list[str]:
+    """What is wrong between segments; time that two have measured with the same meter is counted once."""
+    problems: list[str] = []
+    boots = {segment.header["boot_id"] for segment in segments}
+    if len(boots) > 1:
+        problems.append(
+            f"the segments come from {len(boots)} boots; times are compared within a segment only, so all of them count"
+        )
+    for number, later in enumerate(segments):
+        shared = [earlier for earlier in segments[:number] if _overlap_s(earlier, later) > SLACK_S]
+        problems += [_share(earlier, later) for earlier in shared]
+    return problems
+
+
+def _share(earlier: Segment, later: Segment) -> str:
+    """Count what two segments have both measured once only, in the later one."""
+    start = (later.header["t"] - earlier.header["t"]) / 1e9
+    earlier.excluded.append((start, start + later.length_s))
+    seconds = _overlap_s(earlier, later)
+    return (
+        f"segments {earlier.number} and {later.number} overlap by {seconds:.1f} s on the same meter; "
+        f"that time is counted once, in segment {later.number}"
+    )
+
+
+def _overlap_s(a: Segment, b: Segment) -> float:
+    shared = set(a.gpus) & set(b.gpus) or (_has_rapl(a) and _has_rapl(b))
+    if not shared or a.header["boot_id"] != b.header["boot_id"]:
+        return 0.0
+    start = max(a.header["t"], b.header["t"])
+    end = min(a.header["t"] + a.length_s * 1e9, b.header["t"] + b.length_s * 1e9)
+    return float(end - start) / 1e9
+
+
+def _has_rapl(segment: Segment) -> bool:
+    return bool((segment.header["rapl"] or {}).get("zones"))

@@ -1,0 +1,231 @@
+"""What one device's meters say of stretches of time."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from longwatt.energy.segments import EMPTY, Floats, Segment, Series
+
+COUNTER, INTEGRAL, RAPL = "nvml_counter", "nvml_power_integral", "rapl"
+AVERAGE_LAG_S = 0.5  # the mean of the last second speaks of half a second ago
+# Two readings of one counter by two processes may stand a moment out of order; a reset falls back by far more.
+RESET_J = 50.0
+BRACKET_S = 2.5  # a counter is interpolated between readings this close (it is read every second)
+STALE_S, STALE_W = 3.0, 5.0  # a counter that stands still this long while this much flows has failed
+EDGE_S = 0.1  # a counter read this close to a moment is the counter at that moment: it moves no faster
+GAP_S = 1.0  # samples further apart than this leave a gap
+COVERED = 0.9  # share of a window that samples must cover for its integral to be believed
+DISAGREES_PCT = 5.0
+Window = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One window of one device; None where it is unknown."""
+
+    duration_s: float
+    energy_j: float | None
+    source: str | None
+    counter_j: float | None
+    integral_j: float | None
+    resets: int
+    stale_s: float
+    samples: int
+    sample_sum_w: float
+    covered_s: float
+    largest_gap_s: float
+    peak_w: float | None
+
+
+class Device:
+    """A GPU of a segment, or its processors.
+
+    Args:
+        segment: where it was metered.
+        gpu: its UUID; "" for the processors.
+    """
+
+    def __init__(self, segment: Segment, gpu: str) -> None:
+        self.segment = segment
+        self.gpu = gpu
+
+    @cached_property
+    def counter(self) -> Series:
+        """Joules: the recorder's readings and those at the marks, in the order of time."""
+        if not self.gpu:
+            return self.segment.of("rapl_j")
+        own = self.segment.of("counter_j", self.gpu)
+        marks = [mark for mark in self.segment.marks if self.gpu in mark.counters_j]
+        times = np.concatenate([own.times, [mark.time for mark in marks]])
+        values = np.concatenate([own.values, [mark.counters_j[self.gpu] for mark in marks]])
+        order = np.argsort(times, kind="stable")
+        return _without_late(times[order], values[order])
+
+    @cached_property
+    def power(self) -> Series:
+        """Watts, at the times that they speak of: the mean of a second where there is one, else the newest reading.
+
+        A sensor that looks at 25 ms of every 100 ms (A100, H100) can lock to a periodic load; its own mean cannot.
+        """
+        average = self.segment.of("average_w", self.gpu)
+        if len(average.times) > 1:
+            return Series(average.times - AVERAGE_LAG_S, average.values)
+        return self.segment.of("instant_w", self.gpu) if self.gpu else EMPTY
+
+    @cached_property
+    def samples(self) -> Series:
+        """Watts as they were sampled, for peaks and plain means."""
+        instant = self.segment.of("instant_w", self.gpu) if self.gpu else EMPTY
+        return instant if len(instant.times) else self.segment.of("average_w", self.gpu)
+
+    def read(self, window: Window) -> Reading:
+        """Everything about one window."""
+        start, end = window
+        counted, resets = self._counted(start, end)
+        integral = self._integral(start, end)
+        stale = self._stale_s(start, end)
+        energy, source = self._choose(counted, integral, stale)
+        within = _within(self.samples, start, end)
+        covered, gap = _coverage(self.samples.times, start, end)
+        return Reading(
+            duration_s=end - start,
+            energy_j=energy,
+            source=source,
+            counter_j=counted,
+            integral_j=integral,
+            resets=resets,
+            stale_s=stale,
+            samples=len(within),
+            sample_sum_w=float(within.sum()),
+            covered_s=covered,
+            largest_gap_s=gap,
+            peak_w=float(within.max()) if len(within) else None,
+        )
+
+    def _choose(self, counted: float | None, integral: float | None, stale_s: float) -> tuple[float | None, str | None]:
+        if not self.gpu:
+            return counted, None if counted is None else RAPL
+        failed = stale_s >= STALE_S and counted is not None and integral is not None
+        if failed and counted is not None and integral is not None:
+            failed = counted < integral * (1 - DISAGREES_PCT / 100)
+        if counted is not None and not failed:
+            return counted, COUNTER
+        return integral, None if integral is None else INTEGRAL
+
+    def _counted(self, start: float, end: float) -> tuple[float | None, int]:
+        """Joules by the counter, and how often it was reset; what flowed around a reset is the integral's."""
+        times, values = self.counter
+        edges = (_at(self.counter, start), _at(self.counter, end))
+        if edges[1] is None and len(times) and max(start, end - BRACKET_S) < times[-1] < end:
+            counted, count = self._counted(start, times[-1])  # the recorder died between two readings
+            return (None if counted is None else counted + (self._integral(times[-1], end) or 0.0)), count
+        if edges[0] is None or edges[1] is None:
+            return None, 0
+        inside = _inside(times, start, end)
+        points = np.concatenate([[edges[0]], values[inside], [edges[1]]])
+        moments = np.concatenate([[start], times[inside], [end]])
+        steps = np.diff(points)
+        resets = np.flatnonzero(steps < -RESET_J)
+        total = float(steps.sum() - steps[resets].sum())
+        for number in resets:
+            across = self._integral(moments[number], moments[number + 1])
+            if across is None:
+                return None, len(resets)
+            total += across
+        return max(0.0, total), len(resets)
+
+    def _integral(self, start: float, end: float) -> float | None:
+        """Joules by the trapezoid over the power samples; None if they leave too much of the window out."""
+        times, values = self.power
+        covered, _ = _coverage(times, start, end)
+        if end <= start or covered < COVERED * (end - start):
+            return None
+        inside = _inside(times, start, end)
+        moments = np.concatenate([[start], times[inside], [end]])
+        watts = np.concatenate([np.interp([start], times, values), values[inside], np.interp([end], times, values)])
+        return float(np.sum(np.diff(moments) * (watts[1:] + watts[:-1])) / 2)
+
+    def _stale_s(self, start: float, end: float) -> float:
+        """The longest stretch in which the counter stood still while power flowed."""
+        times, values = self.counter
+        there = _slice(times, start, end)
+        times, values = times[there], values[there]
+        if len(times) < 2:
+            return 0.0
+        changes = np.concatenate([[0], np.flatnonzero(np.diff(values) != 0) + 1, [len(times)]])
+        stretches = [(times[a], times[b - 1]) for a, b in itertools.pairwise(changes)]
+        stood = [(a, b) for a, b in stretches if b - a >= STALE_S]
+        flowing = [b - a for a, b in stood if (self._integral(a, b) or 0.0) > STALE_W * (b - a)]
+        return float(max(flowing, default=0.0))
+
+
+def _without_late(times: Floats, values: Floats) -> Series:
+    """Leave out readings that were taken later than their time says: what follows them is less, then more again.
+
+    A reset falls and stays below.
+    """
+    falls = np.flatnonzero(np.diff(values) < -RESET_J)
+    late = [i for i in falls if i + 2 < len(values) and values[i + 2] >= values[i]]
+    return Series(np.delete(times, late), np.delete(values, late))
+
+
+def mean_of(series: Series, windows: Sequence[Window]) -> float | None:
+    """The mean over several windows, each weighted by its length; None where none holds a value."""
+    found = [(within.mean(), end - start) for start, end in windows if len(within := _within(series, start, end))]
+    weight = sum(length for _, length in found)
+    return float(sum(mean * length for mean, length in found) / weight) if weight > 0 else None
+
+
+def values_of(series: Series, windows: Sequence[Window]) -> Floats:
+    """All values within several windows."""
+    return np.concatenate([EMPTY.values, *(_within(series, start, end) for start, end in windows)])
+
+
+def growth(series: Series, window: Window, bracket_s: float) -> float | None:
+    """How much a counter grew in a window; None where it was not read within `bracket_s` around both ends."""
+    start, end = (_at(series, moment, bracket_s) for moment in window)
+    return None if start is None or end is None else max(0.0, end - start)
+
+
+def _within(series: Series, start: float, end: float) -> Floats:
+    return series.values[_slice(series.times, start, end)]
+
+
+def _slice(times: Floats, start: float, end: float) -> slice:
+    """The moments from start to end, both included; times are sorted, and millions."""
+    return slice(int(np.searchsorted(times, start)), int(np.searchsorted(times, end, "right")))
+
+
+def _inside(times: Floats, start: float, end: float) -> slice:
+    """The moments between start and end, both left out."""
+    return slice(int(np.searchsorted(times, start, "right")), int(np.searchsorted(times, end)))
+
+
+def _at(series: Series, moment: float, bracket_s: float = BRACKET_S) -> float | None:
+    """A counter at a moment, between readings that are close; None otherwise."""
+    times, values = series
+    after = int(np.searchsorted(times, moment))
+    if after < len(times) and times[after] == moment:
+        return float(values[after])
+    if after == 0 or after == len(times):
+        near = 0 if after == 0 else -1
+        return float(values[near]) if len(times) and abs(times[near] - moment) < EDGE_S else None
+    if times[after] - times[after - 1] > bracket_s:
+        return None
+    return float(np.interp(moment, times, values))
+
+
+def _coverage(times: Floats, start: float, end: float) -> tuple[float, float]:
+    """Seconds of a window within reach of samples, and the longest time without one."""
+    inside = times[_inside(times, start, end)]
+    edges = np.concatenate([[start], inside, [end]])
+    gaps = np.diff(edges)
+    if not len(inside):  # samples around a short window speak for it
+        around = times[_slice(times, start - GAP_S, end + GAP_S)]
+        return (end - start if len(around) > 1 and end - start <= GAP_S else 0.0), float(end - start)
+    return float(end - start - gaps[gaps > GAP_S].sum()), float(gaps.max())
