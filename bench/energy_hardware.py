@@ -1,6 +1,6 @@
 """How far can the energy log of a real GPU be trusted?
 
-    .venv/bin/python -m bench.energy_hardware [--seconds 120] [--repeats 3] [--pairs 10]
+    .venv/bin/python -m bench.energy_hardware [--seconds 120] [--repeats 3] [--pairs 150]
 
 On one visible GPU: the counter against the integral of the power samples over a steady and a stop-and-go load, how
 much repeats differ, how often counter and sensors move, and a training's speed with and without the recorder. Prints
@@ -10,13 +10,12 @@ Markdown for docs/energy.md.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import itertools
 import platform
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -111,16 +110,10 @@ def print_loads(training: Training, gpu: str, seconds: float, repeats: int, fold
 
 def print_overhead(training: Training, gpu: str, pairs: int, folder: Path) -> None:
     """Print a training's speed with the recorder over without."""
-
-    @contextlib.contextmanager
-    def meter() -> Iterator[None]:
-        sidecar = Sidecar(Order(str(folder / "paired.jsonl"), [gpu]))
-        time.sleep(0.5)
-        yield
-        sidecar.close(0)
-
-    ratio, low, high = paired(training, meter, pairs, 5.0)
-    print(f"\nTraining with the recorder over without, {pairs} pairs of 5 s: {ratio:.4f} ({low:.4f} to {high:.4f})")
+    sidecar = Sidecar(Order(str(folder / "paired.jsonl"), [gpu]))
+    ratio, low, high = paired(training, sidecar.pid, pairs)
+    sidecar.close(0)
+    print(f"\nTraining with the recorder over without, {pairs} pairs: {ratio:.4f} ({low:.4f} to {high:.4f})")
 
 
 def main() -> None:
@@ -128,7 +121,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=120.0, help="length of each load")
     parser.add_argument("--repeats", type=int, default=3, help="runs of each load")
-    parser.add_argument("--pairs", type=int, default=10, help="pairs of training with and without the recorder")
+    parser.add_argument("--pairs", type=int, default=150, help="pairs of training with and without the recorder")
     parser.add_argument("--device", default="cuda", help="cpu rehearses this script beside a GPU that it does not load")
     given = parser.parse_args()
     gpus = choose("visible")

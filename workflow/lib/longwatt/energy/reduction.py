@@ -25,10 +25,10 @@ THROTTLED = {"power_cap": 0x4, "hardware": 0x8, "heat": 0x20, "hardware_heat": 0
 # How several GPUs' facts become their job's.
 ADDED = (
     "energy_j", "energy_j_counter", "energy_j_integral", "energy_kwh_paper", "net_energy_j", "samples",
-    "counter_resets", "windows",
+    "counter_resets",
 )  # fmt: skip
 MEANS = ("mean_gpu_utilization_pct", "mean_gpu_memory_gib", "throttled_pct", "coverage_pct")
-LARGEST = ("peak_power_w", "largest_gap_s", "peak_gpu_memory_gib", "counter_stale_s")
+LARGEST = ("windows", "peak_power_w", "largest_gap_s", "peak_gpu_memory_gib", "counter_stale_s")
 
 
 @dataclass(frozen=True)
