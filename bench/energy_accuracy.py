@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.nvml import A100, AVERAGE, TURING, FakeGpu, Machine, can_build, uuid
+from tests.nvml import A100, AVERAGE, TURING, WAVES, FakeGpu, Machine, can_build, uuid
 from tests.nvml.simulate import simulate
 
 from longwatt.energy.processes import TICKS_PER_S
@@ -27,15 +27,6 @@ from longwatt.energy.reduction import summarize
 from longwatt.energy.sidecar import Sidecar
 
 IDLE_S = 3.0  # before and after the load
-WAVES = {
-    "constant": {"high": 300},
-    "square 0.35 s": {"wave": "square", "period": 0.35},
-    "square 1 s": {"wave": "square", "period": 1.0},
-    "square 2 s": {"wave": "square", "period": 2.0},
-    "sine 0.7 s": {"wave": "sine", "period": 0.7},
-    "step": {"wave": "step", "period": 60.0},
-    "train 20 s, validate 10 s": {"wave": "square", "period": 30.0, "duty": 2 / 3, "low": 200},
-}
 SENSORS = {"25 ms of every 100 ms (A100-like)": A100, "100 ms (Turing-like)": TURING, "mean of 1 s": AVERAGE}
 OFFSETS = 48
 

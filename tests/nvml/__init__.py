@@ -84,6 +84,16 @@ class FakeGpu:
         return self.high * x
 
 
+# Loads of every kind that fools a sensor.
+WAVES = {
+    "constant": {"high": 300},
+    "square 0.35 s": {"wave": "square", "period": 0.35},
+    "square 1 s": {"wave": "square", "period": 1.0},
+    "square 2 s": {"wave": "square", "period": 2.0},
+    "sine 0.7 s": {"wave": "sine", "period": 0.7},
+    "step": {"wave": "step", "period": 60.0},
+    "train 20 s, validate 10 s": {"wave": "square", "period": 30.0, "duty": 2 / 3, "low": 200},
+}
 # What is known of real sensors, by how they see the power that they report.
 A100 = {"window": 0.025, "update": 0.1, "average": 0}  # 25 ms of every 100 ms, and no mean
 TURING = {"window": 0.1, "update": 0.1, "fields": 0}

@@ -6,20 +6,11 @@ import pytest
 
 from longwatt.energy.log import compress, parts
 from longwatt.energy.reduction import summarize
-from tests.nvml import A100, AVERAGE, NEVER, TURING, FakeGpu, uuid
+from tests.nvml import A100, AVERAGE, NEVER, TURING, WAVES, FakeGpu, uuid
 from tests.nvml.simulate import simulate
 
 ON, OFF, END = 3.0, 127.0, 130.0
 PHASES = [(0.0, "idle_before", {}), (ON, "train", {}), (OFF, "idle_after", {})]
-WAVES = {
-    "constant": {"high": 300},
-    "square of 0.35 s": {"wave": "square", "period": 0.35},
-    "square of 1 s": {"wave": "square", "period": 1.0},
-    "square of 2 s": {"wave": "square", "period": 2.0},
-    "sine": {"wave": "sine", "period": 0.7},
-    "step": {"wave": "step", "period": 60.0},
-    "30 s of training and validating": {"wave": "square", "period": 30.0, "duty": 2 / 3, "low": 200},
-}
 SENSORS = {"A100-like": A100, "Turing-like": TURING, "mean of a second": AVERAGE}
 
 

@@ -392,6 +392,11 @@ def test_a_summary_as_text_and_as_json(metered):
     assert facts == json.loads(json.dumps(metered.summary()))
 
 
+def test_a_log_that_cannot_be_read_says_so(tmp_path):
+    done = summarized(tmp_path)  # a folder
+    assert done.returncode == 2 and "cannot be read: Is a directory" in done.stderr
+
+
 def test_a_summary_of_nothing_says_so(tmp_path):
     done = summarized(tmp_path / "none.jsonl")
     assert done.returncode == 2 and "there is no energy log" in done.stderr

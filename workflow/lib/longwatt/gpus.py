@@ -544,15 +544,22 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line; see the module's docstring."""
+def parse_with_command(
+    parser: argparse.ArgumentParser, verb: str, arguments: Sequence[str] | None
+) -> tuple[argparse.Namespace, list[str]]:
+    """A command line of verbs, one of which (`verb`) runs the command that stands after `--`."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     # Cut here: argparse's own treatment of "--" differs between Python versions.
     cut = given.index("--") if "--" in given else len(given)
-    parser, command = _parser(), given[cut + 1 :]
-    parsed = parser.parse_args(given[:cut])
-    if parsed.verb == "lease" and not command:
+    parsed, command = parser.parse_args(given[:cut]), given[cut + 1 :]
+    if parsed.verb == verb and not command:
         parser.error("no command; write it after --")
+    return parsed, command
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line; see the module's docstring."""
+    parsed, command = parse_with_command(_parser(), "lease", arguments)
     try:
         return _print_list(parsed.json) if parsed.verb == "list" else _exec_with_lease(parsed, command)
     except GpuError as error:

@@ -25,7 +25,7 @@ from longwatt.energy import marks, selection
 from longwatt.energy.log import LOG_VARIABLE, LogError, compress
 from longwatt.energy.recorder import Order
 from longwatt.energy.sidecar import IDLE_S, RecorderError, Sidecar
-from longwatt.gpus import INTERRUPTED, NOT_EXECUTABLE, NOT_FOUND, GpuError
+from longwatt.gpus import INTERRUPTED, NOT_EXECUTABLE, NOT_FOUND, GpuError, parse_with_command
 
 # What a user or a batch system may send to end or steer a command.
 PASSED_ON = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGINT)
@@ -138,15 +138,22 @@ def _fail(message: str) -> int:
     return 2
 
 
-def _seconds(text: str) -> float:
+def _not_negative(text: str) -> float:
     value = float(text)
     if not 0 <= value < float("inf"):
-        raise argparse.ArgumentTypeError("must be 0 or more seconds")
+        raise argparse.ArgumentTypeError("must be 0 or more")
+    return value
+
+
+def _positive(text: str) -> float:
+    value = _not_negative(text)
+    if not value:
+        raise argparse.ArgumentTypeError("must be more than 0")
     return value
 
 
 def _interval(text: str) -> float:
-    value = _seconds(text)
+    value = _not_negative(text)
     if not 0.01 <= value <= 60:
         raise argparse.ArgumentTypeError("must be 0.01 to 60 seconds; sensors move every 0.1 s or so")
     return value
@@ -166,26 +173,22 @@ def _parser() -> argparse.ArgumentParser:
         "--gpus", default=selection.VISIBLE, help="UUIDs, visible (default: CUDA_VISIBLE_DEVICES) or all"
     )
     recording.add_argument("--interval-s", type=_interval, default=0.1, help="mean time between power samples (0.1)")
-    recording.add_argument("--idle-s", type=_seconds, default=IDLE_S, help="idle to record before and after (2)")
+    recording.add_argument("--idle-s", type=_not_negative, default=IDLE_S, help="idle to record before and after (2)")
     recording.add_argument("--label", default="", help="said in the log (default: the command)")
     marking = verbs.add_parser("mark", help="begin a phase of the metered command that this runs in")
     marking.add_argument("name")
     printing = verbs.add_parser("summarize", help="print what a log says")
     printing.add_argument("logs", type=Path, nargs="+", metavar="energy.jsonl")
     printing.add_argument("--json", action="store_true", help="print JSON")
-    printing.add_argument("--watts-per-core", type=float, help="estimate, where nothing was measured, from CPU time")
+    printing.add_argument(
+        "--watts-per-core", type=_positive, help="estimate, where nothing was measured, from CPU time"
+    )
     return parser
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; see the module's docstring."""
-    given = list(sys.argv[1:] if arguments is None else arguments)
-    # Cut here: argparse's own treatment of "--" differs between Python versions.
-    cut = given.index("--") if "--" in given else len(given)
-    parser, command = _parser(), given[cut + 1 :]
-    parsed = parser.parse_args(given[:cut])
-    if parsed.verb == "record" and not command:
-        parser.error("no command; write it after --")
+    parsed, command = parse_with_command(_parser(), "record", arguments)
     try:
         if parsed.verb == "record":
             return record(parsed, command)

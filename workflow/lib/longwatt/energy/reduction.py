@@ -160,6 +160,8 @@ def _total(parts: Sequence[_Part], watts_per_core: float | None, gpu: str | None
     row = _facts(parts, "") if not rows else rows[0] if len(rows) == 1 else _sum(rows, duration)
     if row["energy_source"] == NONE and not uuids and watts_per_core is not None:
         row |= _estimate(parts, watts_per_core, duration)
+    if row["energy_source"] == NONE:  # nothing is claimed, so nothing needs a warning of how long it took
+        row["flags"] = [flag for flag in row["flags"] if flag != "short"]
     return {**row, "energy_kwh": _kwh(row["energy_j"]), "net_energy_kwh": _kwh(row["net_energy_j"])}
 
 

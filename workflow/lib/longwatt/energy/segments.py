@@ -286,7 +286,11 @@ class _Draft:
 
 
 def _lines(file: Path, problems: list[str]) -> Iterator[str]:
-    with open_log(file) as stream:
+    try:
+        stream = open_log(file)
+    except OSError as error:
+        raise LogError(f"{file} cannot be read: {error.strerror}") from error
+    with stream:
         try:
             yield from (line for line in stream if line != "\n")
         except (EOFError, zlib.error, gzip.BadGzipFile) as error:
