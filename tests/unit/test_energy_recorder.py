@@ -93,8 +93,8 @@ def test_a_command_is_metered_and_its_phases_are_its_own(metered):
     assert names == ["idle_before", "run", "outer", "inner", "outer", "run", "last", "idle_after"]
     assert ("inner", 3) in phases
     found = metered.summary()
-    assert found["phases"]["outer"]["duration_s"] == pytest.approx(0.6, abs=0.1)
-    assert found["energy_j"] == pytest.approx(300 * found["duration_s"], abs=60)
+    assert found["phases"]["outer"]["duration_s"] == pytest.approx(0.6, abs=0.3)
+    assert found["energy_j"] == pytest.approx(300 * found["duration_s"], abs=90)
     assert list(found["gpus"]) == [uuid(0)] and found["problems"] == []
 
 
@@ -149,7 +149,7 @@ def test_the_starter_killed_the_command_is_metered_to_its_end(metered):
     process.wait()
     assert Path(f"/proc/{child}").exists()
     wait_for(lambda: metered.end() is not None, "the recorder to end", 20)
-    assert metered.end()["end"] == "died" and metered.summary()["duration_s"] == pytest.approx(3, abs=0.7)
+    assert metered.end()["end"] == "died" and metered.summary()["duration_s"] == pytest.approx(3, abs=1.5)
     assert any("killed without a word" in problem for problem in metered.summary()["problems"])
 
 
@@ -161,7 +161,7 @@ def test_both_killed(metered):
     process.wait()
     found = metered.summary()
     assert "segment 1 has no end" in found["problems"][0]
-    assert found["energy_j"] == pytest.approx(500 * found["duration_s"], rel=0.1) and found["duration_s"] > 2
+    assert found["energy_j"] == pytest.approx(500 * found["duration_s"], rel=0.15) and found["duration_s"] > 2
     done = metered.run("sleep", "0.5")
     assert done.returncode == 0, "the next run appends a segment"
     assert len([line for line in metered.lines() if "segment" in line]) == 2
@@ -362,9 +362,11 @@ def test_a_recorder_that_says_nothing_is_given_up(metered, tmp_path, monkeypatch
     from longwatt.energy.recorder import Order
 
     monkeypatch.setattr(sidecar, "START_WAIT_S", 0.5)
-    monkeypatch.setattr(sys, "executable", "/bin/cat")  # waits for ever
+    (tmp_path / "python").write_text("#!/bin/sh\nexec sleep 60\n")
+    (tmp_path / "python").chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
     start = time.monotonic()
-    with pytest.raises(sidecar.RecorderError):
+    with pytest.raises(sidecar.RecorderError, match=r"did not start within 0\.5 s"):
         sidecar.Sidecar(Order(str(tmp_path / "e.jsonl")))
     assert time.monotonic() - start < 10
 

@@ -133,8 +133,8 @@ def test_leased_gpus_are_metered_and_packed_jobs_never_count_each_other_s(start,
         watts = 300 if uuid(0) in job["gpus"] else 200
         assert job["energy_source"] == "nvml_counter" and job["problems"] == []
         assert {"idle_before", "load", "idle_after"} <= set(job["phases"])
-        assert job["phases"]["idle_after"]["duration_s"] == pytest.approx(2, abs=0.5)
-        assert job["energy_j"] == pytest.approx(watts * job["duration_s"], abs=0.2 * watts) and job["duration_s"] > 1
+        assert job["phases"]["idle_after"]["duration_s"] == pytest.approx(2, abs=1)
+        assert job["energy_j"] == pytest.approx(watts * job["duration_s"], abs=0.3 * watts) and job["duration_s"] > 1
 
 
 def _headers(tmp_path: Path) -> list[dict]:
