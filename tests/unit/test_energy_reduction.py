@@ -10,6 +10,7 @@ import pytest
 
 from longwatt.energy.log import LogError, publish
 from longwatt.energy.reduction import power_over_time, summarize
+from longwatt.energy.segments import read_log
 from tests.energy_logs import end, header, mark, ns, samples, write
 from tests.nvml import uuid
 
@@ -438,7 +439,7 @@ def test_parts_and_zipped_parts_are_one_log(log, tmp_path):
 def test_the_curve_is_as_long_as_all_runs_together(log):
     lines = [header(), *samples(0, 10, 100), mark(0, "run"), end(10)]
     lines += [header(50), *samples(50, 60, 300), mark(50, "run"), end(60)]
-    rows = power_over_time([log(lines)], 20)
+    rows = power_over_time(read_log([log(lines)]).segments, 20)
     assert len(rows) == 20 and rows[0]["mean_w"] == 100 and rows[-1]["mean_w"] == 300
     assert [row["seconds"] for row in rows] == pytest.approx([0.5 + second for second in range(20)])
 

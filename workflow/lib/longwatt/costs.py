@@ -42,7 +42,7 @@ def priced(prefix: str, energy: Mapping[str, Any], given: Mapping[str, Any]) -> 
 
     Args:
         prefix: train or inference.
-        energy: as `longwatt.energy.reduction.summarize`.
+        energy: as `longwatt.energy.reduction.reduce_log`.
         given: as `figures`.
     """
     kwh, seconds = energy.get("energy_kwh"), energy.get("gpu_s")

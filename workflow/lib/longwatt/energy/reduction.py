@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from longwatt.energy.attempts import IDLE, Interval, intervals
-from longwatt.energy.segments import Segment, read_log
+from longwatt.energy.segments import Log, Segment, read_log
 from longwatt.energy.windows import COUNTER, GAP_S, INTEGRAL, RAPL, Device, Reading, Window, growth, mean_of, values_of
 
 J_PER_KWH = 3.6e6
@@ -40,10 +40,19 @@ class _Part:
 
 
 def summarize(paths: Iterable[Path], watts_per_core: float | None = None) -> dict[str, Any]:
-    """Reduce one log, or several as one, to numbers.
+    """Read one log, or several as one, oldest first, and reduce it to numbers; see `reduce_log`.
+
+    Raises:
+        LogError: nothing in it can be read.
+    """
+    return reduce_log(read_log(paths), watts_per_core)
+
+
+def reduce_log(log: Log, watts_per_core: float | None) -> dict[str, Any]:
+    """Reduce a log to numbers.
 
     Args:
-        paths: logs, oldest first.
+        log: as `longwatt.energy.segments.read_log` gives it.
         watts_per_core: what one busy core draws, if energy may be estimated where it is not measured.
 
     Returns:
@@ -52,11 +61,7 @@ def summarize(paths: Iterable[Path], watts_per_core: float | None = None) -> dic
         `timeline`
         (every interval, in seconds of the job's time). The whole of a job that counts attempts is its training or
         inference as far as it was kept; of any other, everything but idle. None is unknown.
-
-    Raises:
-        LogError: nothing in it can be read.
     """
-    log = read_log(paths)
     segments = {segment.number: segment for segment in log.segments}
     found = intervals(log.segments)
     work = [i for i in found if i.kept and i.phase not in IDLE]
@@ -100,9 +105,8 @@ def timeline(segments: Sequence[Segment], found: Sequence[Interval]) -> list[dic
     ]
 
 
-def power_over_time(paths: Iterable[Path], bins: int) -> list[dict[str, Any]]:
+def power_over_time(segments: Sequence[Segment], bins: int) -> list[dict[str, Any]]:
     """Mean and largest sampled power by GPU in at most `bins` stretches of the job's time (columns as CSV rows)."""
-    segments = read_log(paths).segments
     starts = _starts(segments)
     edges = np.linspace(0, max(sum(segment.length_s for segment in segments), 1e-9), bins + 1)
     rows = []
