@@ -21,10 +21,10 @@ from pathlib import Path
 from tests.nvml import A100, AVERAGE, TURING, WAVES, FakeGpu, Machine, can_build, uuid
 from tests.nvml.simulate import simulate
 
-from longwatt.energy.processes import TICKS_PER_S
 from longwatt.energy.recorder import Order
 from longwatt.energy.reduction import summarize
 from longwatt.energy.sidecar import Sidecar
+from longwatt.processes import own_cpu_seconds
 
 IDLE_S = 3.0  # before and after the load
 SENSORS = {"25 ms of every 100 ms (A100-like)": A100, "100 ms (Turing-like)": TURING, "mean of 1 s": AVERAGE}
@@ -116,14 +116,9 @@ def errors(gpu: FakeGpu, tool: Callable[[FakeGpu, float, float, float], float]) 
 def cpu_share(recorder: int, seconds: float) -> float:
     """A recorder's CPU time in % of one core."""
     time.sleep(1)  # its start is not its work
-    before, start = _cpu_s(recorder), time.monotonic()
+    before, start = own_cpu_seconds(recorder), time.monotonic()
     time.sleep(seconds)
-    return 100 * (_cpu_s(recorder) - before) / (time.monotonic() - start)
-
-
-def _cpu_s(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / TICKS_PER_S
+    return 100 * (own_cpu_seconds(recorder) - before) / (time.monotonic() - start)
 
 
 def overhead(machine: Machine, seconds: float, pairs: int, folder: Path) -> None:

@@ -51,7 +51,7 @@ def update_steps(training: Training, gpu: str, seconds: float) -> dict[str, floa
     """Median time between two values of each reading while the GPU works, in s."""
     sensors = Gpus([gpu])
     reads: dict[str, Callable[[], Any]] = {
-        "counter": lambda: sensors.counters_mj()[0],
+        "counter": lambda: sensors.counters_mj()[1][0],
         "instant power": lambda: sensors.powers_mw()[0][0],
         "mean power": lambda: sensors.powers_mw()[1][0],
     }

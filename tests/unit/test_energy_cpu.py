@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from longwatt.energy.processes import cpu_seconds
 from longwatt.energy.rapl import Rapl
 from longwatt.energy.reduction import summarize
+from longwatt.processes import cpu_seconds
 from tests.conftest import wait_for
 
 

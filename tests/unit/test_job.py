@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from longwatt.energy.reduction import summarize
-from longwatt.job import _end, _started
+from longwatt.job import _end
+from longwatt.processes import started
 from tests.conftest import wait_for
 from tests.nvml import AVERAGE, FakeGpu, uuid
 from tests.stand_in_gpus import STAND_IN
@@ -232,9 +233,9 @@ def test_an_interrupted_job_is_no_failed_one_and_ends_an_earlier_failure(start, 
 
 def test_a_number_that_now_belongs_to_another_process_is_left_alone():
     with subprocess.Popen(["sleep", "60"]) as other:
-        _end(other.pid, _started(other.pid) - 1)
+        _end(other.pid, started(other.pid) - 1)
         assert other.poll() is None
-        _end(other.pid, _started(other.pid))
+        _end(other.pid, started(other.pid))
         assert other.wait(5) == -signal.SIGKILL
-    assert _started(other.pid) is None
+    assert started(other.pid) is None
     _end(other.pid, None)  # there is nobody to end

@@ -163,11 +163,6 @@ def power_outputs():
     return [power_output(*item) for item in STAGES.power_figures().items()]
 
 
-def power_inputs(wildcards):
-    """Every cell's energy: its numbers and its curve."""
-    return STAGES.energies()
-
-
 def table_outputs():
     """Every table as the report shows it, and for other programs."""
     shown = {

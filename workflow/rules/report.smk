@@ -59,7 +59,7 @@ rule plot:
 rule plot_power:
     """Every cell's power over time, its phases shaded."""
     input:
-        power_inputs,
+        STAGES.energies(),
     output:
         figures=power_outputs(),
         report=STAGES.plot_power().artefact,

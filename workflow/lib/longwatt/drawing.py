@@ -34,6 +34,13 @@ def panels(count: int, height: float) -> tuple[Figure, list[Axes]]:
     return figure, axes[:count]
 
 
+def leave_empty(axis: Axes, why: str) -> None:
+    """Say in a panel why it shows nothing."""
+    axis.set_xticks([])
+    axis.set_yticks([])
+    axis.text(0.5, 0.5, why, ha="center", va="center", transform=axis.transAxes)
+
+
 def save(figure: Figure, stem: Path, kinds: Sequence[str] = ("svg", "png")) -> list[Path]:
     """Write a figure as STEM.svg and STEM.png (or one of them), and close it."""
     paths = [stem.with_name(f"{stem.name}.{kind}") for kind in kinds]

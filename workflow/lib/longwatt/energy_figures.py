@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from longwatt.drawing import NO_ENERGY, panels, save
+from longwatt.drawing import NO_ENERGY, leave_empty, panels, save
 from longwatt.points import SERIES, short_name, with_series
 from longwatt.provenance import sha256, write_json
 
@@ -152,9 +152,7 @@ def _sentence(energy: Mapping[str, Any]) -> str:
 
 def _draw_bars(axis: Axes, panel: pd.DataFrame, titles: Mapping[str, str], table: pd.DataFrame) -> None:
     if panel["train_energy_kwh"].isna().all():
-        axis.set_xticks([])
-        axis.set_yticks([])
-        axis.text(0.5, 0.5, NO_ENERGY, ha="center", va="center", transform=axis.transAxes)
+        leave_empty(axis, NO_ENERGY)
         return
     names = []
     for place, (key, group) in enumerate(panel.groupby([*SERIES, "seq_len"], sort=False)):

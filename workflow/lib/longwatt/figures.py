@@ -17,7 +17,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from longwatt.drawing import NO_ENERGY, panels, save
+from longwatt.drawing import NO_ENERGY, leave_empty, panels, save
 from longwatt.energy_figures import energy_by_phase
 from longwatt.points import SERIES, interval, series_name, with_series
 from longwatt.provenance import sha256, write_json
@@ -158,9 +158,7 @@ def _draw_panel(axis: Axes, panel: pd.DataFrame, cost: Cost, styles: Mapping[tup
     axis.set_ylabel(SCORE_TITLES.get(panel["score_name"].iloc[0], panel["score_name"].iloc[0]))
     axis.set_xlabel(_label(cost, known))
     if known.empty:
-        axis.set_xticks([])
-        axis.set_yticks([])
-        axis.text(0.5, 0.5, cost.missing, ha="center", va="center", transform=axis.transAxes)
+        leave_empty(axis, cost.missing)
         return
     if known["x"].max() > 20 * known["x"].min() > 0:
         axis.set_xscale("log")

@@ -114,7 +114,16 @@ def present() -> list[Device]:
     Raises:
         GpuError: the driver fails.
     """
-    return _nvml_devices()
+    nvml = _initialised_nvml()
+    if nvml is None:
+        return []
+    try:
+        found = [_nvml_device(nvml, index) for index in range(nvml.nvmlDeviceGetCount())]
+    except nvml.NVMLError as error:
+        raise GpuError(f"the NVIDIA driver does not answer ({error}); see what `nvidia-smi` says") from error
+    finally:
+        nvml.nvmlShutdown()
+    return [device for device in found if device]
 
 
 def named(wanted: str, source: str) -> list[Device]:
@@ -300,19 +309,6 @@ class _Request:
         return "; ".join([wanted, *kept, *held, *ahead])
 
 
-def _nvml_devices() -> list[Device]:
-    nvml = _initialised_nvml()
-    if nvml is None:
-        return []
-    try:
-        found = [_nvml_device(nvml, index) for index in range(nvml.nvmlDeviceGetCount())]
-    except nvml.NVMLError as error:
-        raise GpuError(f"the NVIDIA driver does not answer ({error}); see what `nvidia-smi` says") from error
-    finally:
-        nvml.nvmlShutdown()
-    return [device for device in found if device]
-
-
 def _initialised_nvml() -> Any:
     """The NVML binding, to be shut down; None where there is no NVIDIA driver to ask."""
     try:
@@ -337,7 +333,7 @@ def _nvml_device(nvml: Any, index: int) -> Device | None:
             return None
         raise
     uuid, name = nvml.nvmlDeviceGetUUID(handle), nvml.nvmlDeviceGetName(handle)
-    return Device(_text(uuid), index, _text(name), _memory_gib(nvml, handle))
+    return Device(decoded(uuid), index, decoded(name), _memory_gib(nvml, handle))
 
 
 def _memory_gib(nvml: Any, handle: Any) -> float | None:
@@ -347,8 +343,8 @@ def _memory_gib(nvml: Any, handle: Any) -> float | None:
         return None
 
 
-def _text(value: str | bytes) -> str:
-    """Old bindings return bytes."""
+def decoded(value: str | bytes) -> str:
+    """A text of NVML's; old bindings return bytes."""
     return value.decode() if isinstance(value, bytes) else value
 
 

@@ -20,6 +20,7 @@ from longwatt.energy.log import next_run, publish, runs
 from longwatt.energy.recorder import Order, header
 from longwatt.energy.sidecar import Sidecar, metered
 from longwatt.locks import try_lock
+from longwatt.processes import started
 from longwatt.progress import LABEL, TERMINAL, say
 from longwatt.provenance import read_object, write_json
 from longwatt.worker import die_with_parent
@@ -208,7 +209,7 @@ def _exclusive(path: Path) -> Iterator[None]:
             _end_holder(stream)
         stream.seek(0)
         stream.truncate()
-        me = {"pid": os.getpid(), "started": _started(os.getpid()), "host": os.uname().nodename}
+        me = {"pid": os.getpid(), "started": started(os.getpid()), "host": os.uname().nodename}
         stream.write(json.dumps(me))
         stream.flush()
         yield
@@ -245,25 +246,16 @@ def _holder(stream: Any) -> dict[str, Any] | None:
     return holder
 
 
-def _end(pid: int, started: int | None) -> None:
+def _end(pid: int, since: int | None) -> None:
     """Kill a process by its number, unless that number now belongs to another one."""
     with contextlib.suppress(ProcessLookupError):
         descriptor = os.pidfd_open(pid)
         try:
-            if _started(pid) == started:
+            if started(pid) == since:
                 print(f"longwatt: process {pid}, an earlier attempt at this cell, still runs; ending it")
                 signal.pidfd_send_signal(descriptor, signal.SIGKILL)
         finally:
             os.close(descriptor)
-
-
-def _started(pid: int) -> int | None:
-    """When a process started, in clock ticks since boot (proc(5), field 22); None if there is none."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return None
-    return int(fields.rpartition(")")[2].split()[19])
 
 
 def _report_failure(error: BaseException, log: str, failure: str | None, terminal: int) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from longwatt.energy.segments import Mark, Segment
 
@@ -91,7 +91,7 @@ def _judged(interval: Interval, resumed: dict[int, int]) -> Interval:
         wasted = attempt != max(resumed)
     else:  # the first attempt had to start
         wasted = attempt != min(resumed)
-    return Interval(**{**vars(interval), "kept": kept, "wasted": wasted})
+    return replace(interval, kept=kept, wasted=wasted)
 
 
 def _survived(interval: Interval, attempt: int, resumed: dict[int, int]) -> bool:

@@ -217,7 +217,7 @@ def _first(log: Path) -> dict[str, Any]:
     """A log's header; empty if there is none."""
     for part in parts(log)[:1]:
         with open_log(part) as stream:
-            lines = json_lines(stream.readline())
+            lines = json_lines(next((line for line in stream if line != "\n"), ""))
             return lines[0] if lines else {}
     return {}
 

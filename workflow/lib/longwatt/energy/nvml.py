@@ -10,6 +10,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from longwatt.gpus import decoded
+
 POWER_AVERAGE, POWER_INSTANT = 185, 186  # NVML_FI_DEV_POWER_*: mean of a second, and the sensor's newest reading
 # NVML_ERROR_*: asking again cannot help.
 NOT_SUPPORTED, NO_PERMISSION, FUNCTION_NOT_FOUND = 3, 4, 13
@@ -211,4 +213,4 @@ def _first(pair: Sequence[int] | None) -> int | None:
 
 
 def _text(value: str | bytes | None) -> str | None:
-    return value.decode() if isinstance(value, bytes) else value  # old bindings return bytes
+    return None if value is None else decoded(value)

@@ -26,8 +26,8 @@ from longwatt import __version__
 from longwatt.energy.clock import Clock, boot_id
 from longwatt.energy.log import PART_BYTES, LogError, LogWriter
 from longwatt.energy.nvml import Gpus
-from longwatt.energy.processes import cpu_seconds
 from longwatt.energy.rapl import Rapl
+from longwatt.processes import cpu_seconds
 
 SLOW_EVERY_S = 1.0  # counter and state: the counter, read much faster, returns what it said before
 SYNC_EVERY_S = 5.0

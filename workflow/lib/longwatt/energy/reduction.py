@@ -66,22 +66,27 @@ def reduce_log(log: Log, watts_per_core: float | None) -> dict[str, Any]:
     found = intervals(log.segments)
     work = [i for i in found if i.kept and i.phase not in IDLE]
     phases = list(dict.fromkeys(i.phase for i in found if i.kept or not i.wasted))
+    uuids = _uuids(log.segments)
     held = {number: _held_s(segment) for number, segment in segments.items()}
 
-    def total(chosen: Sequence[Interval], gpu: str | None = None) -> dict[str, Any]:
-        return _total(_parts(chosen, segments), watts_per_core, gpu)
-
-    def by_phase(gpu: str | None = None) -> dict[str, Any]:
-        return {name: total([i for i in found if i.phase == name and not i.wasted], gpu) for name in phases}
-
+    whole, whole_by_gpu = _total(_parts(work, segments), uuids, watts_per_core)
+    by_phase = {
+        name: _total(_parts([i for i in found if i.phase == name and not i.wasted], segments), uuids, watts_per_core)
+        for name in phases
+    }
+    wasted, _ = _total(_parts([i for i in found if i.wasted], segments), uuids, watts_per_core)
     return {
-        **total(work),
-        "phases": by_phase(),
+        **whole,
+        "phases": {name: total for name, (total, _) in by_phase.items()},
         "gpus": {
-            uuid: {**_gpu(log.segments, uuid), **total(work, uuid), "phases": by_phase(uuid)}
-            for uuid in _uuids(log.segments)
+            uuid: {
+                **_gpu(log.segments, uuid),
+                **whole_by_gpu[uuid],
+                "phases": {name: rows[uuid] for name, (_, rows) in by_phase.items()},
+            }
+            for uuid in uuids
         },
-        "wasted": total([i for i in found if i.wasted]),
+        "wasted": wasted,
         "job_s": sum(held.values()),
         "gpu_s": sum(held[number] * len(segment.gpus) for number, segment in segments.items()),
         "attempts": len({i.attempt for i in found} - {None}) or len(log.segments),
@@ -156,17 +161,25 @@ def _minus(window: Window, excluded: Sequence[Window]) -> list[Window]:
     return left
 
 
-def _total(parts: Sequence[_Part], watts_per_core: float | None, gpu: str | None) -> dict[str, Any]:
-    """Facts of one GPU, or of all that a job had; its runs may have been on different ones."""
-    uuids = [gpu] if gpu is not None else _uuids([part.segment for part in parts])
-    rows = [_facts([part for part in parts if uuid in part.segment.gpus], uuid) for uuid in uuids]
+def _total(
+    parts: Sequence[_Part], uuids: Sequence[str], watts_per_core: float | None
+) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+    """Facts of all that a job had, and of each GPU; its runs may have been on different ones."""
+    rows = {uuid: _facts([part for part in parts if uuid in part.segment.gpus], uuid) for uuid in uuids}
+    had = [rows[uuid] for uuid in _uuids([part.segment for part in parts])]
     duration = sum(end - start for part in parts for start, end in part.windows)
-    row = _facts(parts, "") if not rows else rows[0] if len(rows) == 1 else _sum(rows, duration)
-    if row["energy_source"] == NONE and not uuids and watts_per_core is not None:
-        row |= _estimate(parts, watts_per_core, duration)
+    whole = _facts(parts, "") if not had else had[0] if len(had) == 1 else _sum(had, duration)
+    if whole["energy_source"] == NONE and not had and watts_per_core is not None:
+        whole |= _estimate(parts, watts_per_core, duration)
+    return _finished(whole), {uuid: _finished(row) for uuid, row in rows.items()}
+
+
+def _finished(row: dict[str, Any]) -> dict[str, Any]:
+    """Facts with what follows from them."""
+    flags = row["flags"]
     if row["energy_source"] == NONE:  # nothing is claimed, so nothing needs a warning of how long it took
-        row["flags"] = [flag for flag in row["flags"] if flag != "short"]
-    return {**row, "energy_kwh": _kwh(row["energy_j"]), "net_energy_kwh": _kwh(row["net_energy_j"])}
+        flags = [flag for flag in flags if flag != "short"]
+    return {**row, "flags": flags, "energy_kwh": _kwh(row["energy_j"]), "net_energy_kwh": _kwh(row["net_energy_j"])}
 
 
 def _facts(parts: Sequence[_Part], gpu: str) -> dict[str, Any]:

@@ -6,6 +6,7 @@ Whatever is torn, lost or contradictory is named in `problems`, and the rest is 
 from __future__ import annotations
 
 import gzip
+import itertools
 import json
 import zlib
 from array import array
@@ -105,18 +106,18 @@ def read_log(paths: Iterable[Path]) -> Log:
     Raises:
         LogError: there is no log, or nothing in it is one.
     """
-    paths = list(paths)
-    files = [part for path in paths for part in parts(path)]
-    if not files:
-        raise LogError(f"there is no energy log {', '.join(map(str, paths))}")
+    logs = {path: parts(path) for path in paths}
+    if not any(logs.values()):
+        raise LogError(f"there is no energy log {', '.join(map(str, logs))}")
     reader = _Reader()
-    for path in paths:
+    for files in logs.values():
         reader.begin()
-        for file in parts(path):
+        for file in files:
             reader.read(file)
     segments = reader.finish()
     if not segments:
-        raise LogError(f"{files[0]} holds no header of an energy log; nothing can be established from it")
+        first = next(file for files in logs.values() for file in files)
+        raise LogError(f"{first} holds no header of an energy log; nothing can be established from it")
     return Log(segments, [*reader.problems, *_between(segments)])
 
 
@@ -305,21 +306,16 @@ def _between(segments: Sequence[Segment]) -> list[str]:
         problems.append(
             f"the segments come from {len(boots)} boots; times are compared within a segment only, so all of them count"
         )
-    for number, later in enumerate(segments):
-        shared = [earlier for earlier in segments[:number] if _overlap_s(earlier, later) > SLACK_S]
-        problems += [_share(earlier, later) for earlier in shared]
+    for earlier, later in itertools.combinations(segments, 2):
+        seconds = _overlap_s(earlier, later)
+        if seconds > SLACK_S:
+            start = (later.header["t"] - earlier.header["t"]) / 1e9
+            earlier.excluded.append((start, start + later.length_s))
+            problems.append(
+                f"segments {earlier.number} and {later.number} overlap by {seconds:.1f} s on the same meter; "
+                f"that time is counted once, in segment {later.number}"
+            )
     return problems
-
-
-def _share(earlier: Segment, later: Segment) -> str:
-    """Count what two segments have both measured once only, in the later one."""
-    start = (later.header["t"] - earlier.header["t"]) / 1e9
-    earlier.excluded.append((start, start + later.length_s))
-    seconds = _overlap_s(earlier, later)
-    return (
-        f"segments {earlier.number} and {later.number} overlap by {seconds:.1f} s on the same meter; "
-        f"that time is counted once, in segment {later.number}"
-    )
 
 
 def _overlap_s(a: Segment, b: Segment) -> float:

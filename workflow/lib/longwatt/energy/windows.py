@@ -110,10 +110,8 @@ class Device:
     def _choose(self, counted: float | None, integral: float | None, stale_s: float) -> tuple[float | None, str | None]:
         if not self.gpu:
             return counted, None if counted is None else RAPL
-        failed = stale_s >= STALE_S and counted is not None and integral is not None
-        if failed and counted is not None and integral is not None:
-            failed = counted < integral * (1 - DISAGREES_PCT / 100)
-        if counted is not None and not failed:
+        lacks = counted is not None and integral is not None and counted < integral * (1 - DISAGREES_PCT / 100)
+        if counted is not None and not (lacks and stale_s >= STALE_S):
             return counted, COUNTER
         return integral, None if integral is None else INTEGRAL
 

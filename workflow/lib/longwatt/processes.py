@@ -1,4 +1,4 @@
-"""CPU time of a process and all that it started (proc(5))."""
+"""What the kernel says of processes (proc(5)): when they started, and their CPU time."""
 
 from __future__ import annotations
 
@@ -23,13 +23,29 @@ def cpu_seconds(root: int) -> float | None:
     return ticks / TICKS_PER_S
 
 
+def own_cpu_seconds(pid: int) -> float:
+    """CPU seconds of a process alone; 0 once it is gone."""
+    return sum(int(field) for field in _stat(pid)[11:13]) / TICKS_PER_S
+
+
+def started(pid: int) -> int | None:
+    """When a process started, in clock ticks since boot; None if there is none."""
+    fields = _stat(pid)
+    return int(fields[19]) if fields else None
+
+
 def _ticks(pid: int) -> int | None:
+    fields = _stat(pid)
+    return sum(int(field) for field in fields[11:15]) if fields else None  # utime, stime, those of children waited for
+
+
+def _stat(pid: int) -> list[str]:
+    """The fields of /proc/PID/stat from the third on (the second, a name, may hold anything); empty without one."""
     try:
         text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except OSError:
-        return None
-    fields = text.rpartition(")")[2].split()
-    return sum(int(field) for field in fields[11:15])  # utime, stime and those of children waited for
+        return []
+    return text.rpartition(")")[2].split()
 
 
 def _children(pid: int) -> list[int]:
