@@ -39,10 +39,14 @@ def published() -> dict[tuple[str, str, int, str], int]:
     return cells
 
 
+def effective(study: dict, cell: Cell) -> int:
+    return effective_batch_size(per_device_batch_size(study, cell), study["budgets"][cell.budget])
+
+
 def test_the_published_grid_has_its_64_cells_and_batches(root, study_schema):
     study = read_study(root / "tests/fixtures/published_grid.yaml", study_schema)
     cells = expand(study)
-    found = {(c.dataset, c.model, c.seq_len, c.budget): effective_batch_size(study, c) for c in cells.values()}
+    found = {(c.dataset, c.model, c.seq_len, c.budget): effective(study, c) for c in cells.values()}
     assert len(cells) == 64
     assert found == published()
 

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from longwatt.energy.log import LogError, append, forget_others, next_run, publish, runs
+from longwatt.energy.log import LogError, publish
 from longwatt.energy.reduction import power_over_time, summarize
 from longwatt.energy.segments import read_log
 from tests.energy_logs import end, header, mark, ns, samples, write
@@ -408,15 +408,6 @@ def test_lines_that_are_json_and_no_lines_of_a_log(log):
     found = summarize([path])
     assert found["energy_j"] == pytest.approx(2000)
     assert found["problems"][0].endswith("lines within the log are torn or damaged, and left out")
-
-
-def test_only_unfinished_runs_of_the_same_work_are_earlier_attempts(tmp_path):
-    made = {1: ("these settings", []), 2: ("others", []), 3: ("these settings", [end(9)])}
-    for number, (by, more) in made.items():
-        write(tmp_path / f"energy/{number}.jsonl", header(made_by=by), mark(0, "generate"), *more)
-    append(next_run(tmp_path), header(made_by="these settings"))  # as a job writes it whose recorder did not start
-    forget_others(tmp_path / "energy/4.jsonl")
-    assert [log.name for log in runs(tmp_path)] == ["1.jsonl", "4.jsonl"]
 
 
 def test_no_log_and_no_header(tmp_path):

@@ -18,7 +18,7 @@ from tests.nvml import AVERAGE, FakeGpu, uuid
 from tests.stand_in_gpus import STAND_IN
 
 WORKER = """
-import os, sys, time
+import contextlib, os, sys, time
 from longwatt import distributed
 from longwatt.worker import run
 
@@ -41,8 +41,7 @@ def work(spec):
 if __name__ == "__main__":
     # Stand-in GPUs: none for torch to see, none for NCCL to use.
     import longwatt.worker
-    longwatt.worker._process_group.__enter__ = lambda self: None
-    longwatt.worker._process_group.__exit__ = lambda self, *exc: None
+    longwatt.worker._processes = lambda spec: contextlib.nullcontext()
     longwatt.worker._check_devices = lambda spec: None
     run(work)
 """
@@ -60,7 +59,7 @@ if __name__ == "__main__":
                 "settings": {"then": then, "budget": {"gpus": count}},
                 "paths": {"out": out}, "identity": {}, "provenance": {},
             },
-            count=count, threads=2, work=f"{out}/work", label="cell x", energy_log=f"{out}/energy.jsonl.gz", wait_s=2,
+            threads=2, work=f"{out}/work", label="cell x", energy_log=f"{out}/energy.jsonl.gz", wait_s=2,
         )
 """
 
@@ -217,7 +216,7 @@ def test_a_terminated_job_ends_its_workers(start, tmp_path):
     _, said = job.communicate()
     assert job.returncode != 0
     wait_for(lambda: not alive(tmp_path), "the workers to end", 10)
-    assert "cell x: interrupted; the next run goes on" in said and "FAILED" not in said
+    assert "cell x: stopped by SIGTERM; the next run goes on from the last checkpoint" in said and "FAILED" not in said
     assert not (tmp_path / "work/failure.json").exists(), "to be asked to end is no failure"
 
 

@@ -129,10 +129,10 @@ def test_work_is_another_s_when_any_of_its_inputs_is_another(tmp_path):
         path.write_text(json.dumps({"sha256": {"a": "1"}}))
     made_by = {"settings_digest": "s", "code_digest": "c"}
     paths = {name: str(path) for name, path in files.items()}
-    before = work_identity(made_by, **paths)
+    before = work_identity(made_by, paths)
     for part, path in zip(("data", "tokenizer", "weights"), files.values(), strict=True):
         path.write_text(json.dumps({"sha256": {"a": "2"}}))
-        after = work_identity(made_by, **paths)
+        after = work_identity(made_by, paths)
         assert [name for name in before if before[name] != after[name]] == [part]
         before = after
     assert "weights" not in work_identity(made_by, paths["tokenized"], paths["tokenizer"])

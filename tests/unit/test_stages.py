@@ -8,18 +8,19 @@ from longwatt.stages import job_environment, only_looks, reports_only
 @pytest.mark.parametrize(
     ("line", "anew"),
     [
-        ("--cores 2", False),
-        ("--cores 2 -R plot", False),
-        ("--cores 2 -R finetune plot", True),
-        ("--forcerun finetune", True),
-        ("-F", True),
-        ("--forceall --cores 2", True),
-        ("-f results/s/c/finetune/training.json", True),
-        ("results/s/c/finetune/training.json", False),
+        ("--cores 2", ""),
+        ("--cores 2 -R plot", ""),
+        ("--cores 2 -R finetune plot", "finetune"),
+        ("--forcerun finetune", "finetune"),
+        ("-R predict", "predict"),
+        ("-F", "finetune predict"),
+        ("--forceall --cores 2", "finetune predict"),
+        ("-f results/s/c/finetune/training.json", "finetune predict"),
+        ("results/s/c/finetune/training.json", ""),
     ],
 )
-def test_only_a_forced_training_is_made_anew(line, anew):
-    assert job_environment(line.split()) == ({"LONGWATT_TRAIN_ANEW": "1"} if anew else {})
+def test_only_what_is_forced_is_made_anew(line, anew):
+    assert job_environment(line.split()) == ({"LONGWATT_ANEW": anew} if anew else {})
 
 
 @pytest.mark.parametrize(

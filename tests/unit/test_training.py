@@ -50,13 +50,18 @@ def spec(study: dict, data: Path, out: Path, changes: dict | None = None, checkp
     settings = merge(finetune_settings(study, cell), changes or {})
     names = {"model": "model", "training": "training.json", "history": "history.csv"}
     paths = {name: str(out / file) for name, file in names.items()}
-    inputs = {"tokens": str(data / "tokens"), "tokenizer": str(data / "bpe/tokenizer.json"), "work": str(out / "work")}
+    inputs = {**made_from(data), "work": str(out / "work")}
     if checkpoint:
         inputs["checkpoint"] = str(checkpoint / "model.json")
     log = next_run(out / "work")
     log.parent.mkdir(parents=True, exist_ok=True)
     append(log, header(Order(str(log)), Clock()))
     return Spec(settings, {**paths, **inputs}, IDENTITY, {"rule": "finetune"}, str(out / "error.json"), str(log))
+
+
+def made_from(data: Path) -> dict[str, str]:
+    names = {"tokens": "tokens", "tokenized": "tokenized.json", "dataset": "dataset.json"}
+    return {**{key: str(data / name) for key, name in names.items()}, "tokenizer": str(data / "bpe/tokenizer.json")}
 
 
 def train(study, data, out, changes=None, checkpoint=None) -> dict:
@@ -220,7 +225,7 @@ def test_a_completed_training_is_put_in_place_again_unless_a_new_one_is_asked_fo
         (tmp_path / name).unlink()
     train(study, data, tmp_path)
     assert {name: (tmp_path / name).read_bytes() for name in names} == contents
-    monkeypatch.setenv("LONGWATT_TRAIN_ANEW", "1")
+    monkeypatch.setenv("LONGWATT_ANEW", "finetune")
     again = train(study, data, tmp_path)
     assert again["attempts"] != first["attempts"] and len(again["attempts"]) == 1
     assert all(torch.equal(load_file(tmp_path / "model/model.safetensors")[n], weights[n]) for n in weights)
@@ -232,7 +237,7 @@ def infer(study, data, model: Path, out: Path, changes: dict | None = None) -> t
     out.mkdir(parents=True)
     names = {"predictions": "predictions.jsonl", "inference": "inference.json"}
     paths = {name: str(out / file) for name, file in names.items()}
-    paths |= {"tokens": str(data / "tokens"), "model": str(model)}
+    paths |= {**made_from(data), "model": str(model), "work": str(out / "work")}
     inference.infer(Spec(settings, paths, IDENTITY, {}, str(out / "error.json")))
     rows = [json.loads(line) for line in (out / "predictions.jsonl").read_text().splitlines()]
     return rows, json.loads((out / "inference.json").read_text())

@@ -6,6 +6,7 @@ rule predict:
     input:
         unpack(cell_inputs),
         model="results/{study}/{cell}/finetune/model",
+        training="results/{study}/{cell}/finetune/training.json",
     output:
         predictions="results/{study}/{cell}/predict/{inference}/predictions.jsonl",
         inference="results/{study}/{cell}/predict/{inference}/inference.json",

@@ -11,15 +11,9 @@ if __name__ == "__main__":
             spec={
                 "settings": snakemake.params.settings,
                 "paths": {**snakemake.input, **snakemake.output, "work": snakemake.params.work},
-                "identity": work_identity(
-                    made_by,
-                    snakemake.input.tokenized,
-                    snakemake.input.tokenizer,
-                    snakemake.input.get("checkpoint"),
-                ),
+                "identity": work_identity(made_by, snakemake.input),
                 "provenance": made_by,
             },
-            count=snakemake.params.settings["budget"]["gpus"],
             threads=snakemake.threads,
             work=snakemake.params.work,
             energy_log=snakemake.output.energy_log,

@@ -1,7 +1,7 @@
 """Predict with one cell's best weights at one inference point."""
 
 from longwatt import job
-from longwatt.provenance import stamp
+from longwatt.provenance import stamp, work_identity
 
 if __name__ == "__main__":
     with job.logged(snakemake.log[0], snakemake.params.failure):
@@ -10,11 +10,10 @@ if __name__ == "__main__":
             "longwatt.inference",
             spec={
                 "settings": snakemake.params.settings,
-                "paths": {**snakemake.input, **snakemake.output},
-                "identity": {},
+                "paths": {**snakemake.input, **snakemake.output, "work": snakemake.params.work},
+                "identity": work_identity(made_by, snakemake.input),
                 "provenance": made_by,
             },
-            count=snakemake.params.settings["budget"]["gpus"],
             threads=snakemake.threads,
             work=snakemake.params.work,
             energy_log=snakemake.output.energy_log,

@@ -19,6 +19,7 @@ AXES = {
 }
 # The sound protocol and the paper's public code's seed.
 AXIS_DEFAULTS: dict[str, list[Any]] = {"protocols": ["generated"], "seeds": [42]}
+LARGEST = "largest"  # a batch size that is found out by trying
 
 
 @dataclass(frozen=True, order=True)
@@ -56,30 +57,33 @@ def expand(study: Mapping[str, Any], source: str = "study") -> dict[str, Cell]:
     return kept
 
 
-def per_device_batch_size(study: Mapping[str, Any], cell: Cell) -> int:
-    """Examples per device and step of a cell, from its budget's number or table.
+def per_device_batch_size(study: Mapping[str, Any], cell: Cell) -> int | str:
+    """Examples per device and step of a cell, from its budget's number or table, or LARGEST.
 
     Raises:
         StudyError: the budget's table lacks the cell's model or length.
     """
     table = study["budgets"][cell.budget]["per_device_batch_size"]
     for key in (cell.model, str(cell.seq_len)):
-        if isinstance(table, int):
-            return table
+        if not isinstance(table, Mapping):
+            break
         if key not in table:
             raise StudyError(
                 f"budgets.{cell.budget}.per_device_batch_size has no entry {key!r}, which the cell "
                 f"{cell.name} needs; it has {', '.join(table)}"
             )
         table = table[key]
-    return int(table)
+    return table if table == LARGEST else int(table)
 
 
-def effective_batch_size(study: Mapping[str, Any], cell: Cell) -> int:
-    """Examples per optimiser step: per device x accumulation x devices (a CPU is one device)."""
-    budget = study["budgets"][cell.budget]
-    steps = budget.get("gradient_accumulation_steps", 1)
-    return per_device_batch_size(study, cell) * int(steps) * max(1, int(budget["gpus"]))
+def devices(budget: Mapping[str, Any]) -> int:
+    """Devices that share a cell's batch: its GPUs, or on the CPU its processes."""
+    return int(budget["gpus"]) or int(budget.get("processes", 1))
+
+
+def effective_batch_size(per_device: int, budget: Mapping[str, Any]) -> int:
+    """Examples per optimiser step: per device x accumulation x devices."""
+    return per_device * int(budget.get("gradient_accumulation_steps", 1)) * devices(budget)
 
 
 def _product(block: Mapping[str, Any]) -> list[Cell]:

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import os
 import resource
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
+from accelerate.utils.memory import should_reduce_batch_size
+
+from longwatt.worker import WorkerError
 
 GIB = 2**30
 
@@ -16,18 +20,57 @@ def prepare(budget: Mapping[str, Any]) -> torch.device:
     """This process's device, held to a budget's precision and memory.
 
     Args:
-        budget: gpus, precision, and memory_gib_per_gpu (None for all there is).
+        budget: gpus, processes, precision, and memory_gib_per_gpu (None for all there is; on a CPU it holds for each
+            process).
     """
     # TF32 is stated, since its default has changed between torch versions.
     torch.backends.cuda.matmul.allow_tf32 = budget["precision"] == "tf32"
     torch.backends.cudnn.allow_tf32 = budget["precision"] == "tf32"
     if not budget["gpus"]:
+        _limit_process(budget["memory_gib_per_gpu"])
         return torch.device("cpu")
     device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
     if budget["memory_gib_per_gpu"] is not None:
         total = torch.cuda.get_device_properties(device).total_memory / GIB
         torch.cuda.set_per_process_memory_fraction(min(1.0, budget["memory_gib_per_gpu"] / total), device)
     return device
+
+
+def _limit_process(gib: float | None) -> None:
+    """Have the kernel refuse this process more private memory than that (all that it wrote, not files it reads)."""
+    if gib is not None:
+        _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+        wanted = int(gib * GIB)
+        resource.setrlimit(
+            resource.RLIMIT_DATA, (wanted if hard == resource.RLIM_INFINITY else min(wanted, hard), hard)
+        )
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory did not suffice, of a GPU or of this process."""
+    return isinstance(error, MemoryError) or (isinstance(error, Exception) and should_reduce_batch_size(error))
+
+
+@contextmanager
+def memory_named(budget: Mapping[str, Any], advice: str) -> Iterator[None]:
+    """Say what to set where the memory does not suffice.
+
+    Args:
+        budget: with its memory_gib_per_gpu.
+        advice: what was tried and what to change.
+
+    Raises:
+        WorkerError: in place of the library's error.
+    """
+    try:
+        yield
+    except Exception as error:
+        if not out_of_memory(error):
+            raise
+        limit = budget["memory_gib_per_gpu"]
+        under = f" (the budget's limit is {limit} GiB per device)" if limit else ""
+        said = (str(error) or type(error).__name__).splitlines()[0]
+        raise WorkerError(f"out of memory{under}: {advice}. The library said: {said}") from error
 
 
 def synchronize(device: torch.device) -> None:

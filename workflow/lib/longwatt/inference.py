@@ -1,12 +1,14 @@
 """One inference point of a cell: predictions, and how fast they came.
 
-Started like training, one process per device.
+Started like training, one process per device. Every batch is kept as soon as it is predicted, so a killed inference
+goes on at the first missing one.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,57 +16,127 @@ from typing import Any
 import torch
 
 from longwatt import devices, distributed
+from longwatt.batch_store import BatchStore
 from longwatt.decoding import BatchResult, Predictor
-from longwatt.energy.log import forget_others
+from longwatt.energy.log import forget_runs
 from longwatt.examples import Examples, batches
 from longwatt.models import load_family
 from longwatt.progress import say
-from longwatt.provenance import whole_file, write_json
-from longwatt.tokenization import SpecialTokens, load_split, load_tokenizer
+from longwatt.provenance import asked_anew, whole_file, write_json
+from longwatt.stopping import Stopped
+from longwatt.tokenization import SpecialTokens, load_split, load_tokenizer, repair_tokens
 from longwatt.worker import Spec, run
 
 REPORT_EVERY_BATCHES = 10
+SYNC_EVERY_S = 10.0  # energy of the batches since is called wasted if the process dies, though they are kept
+
+
+class Progress:
+    """Keeps this process's batches; the main process also marks the energy log and tells whoever watches.
+
+    Args:
+        spec: of the job.
+        store: with the batches of earlier attempts.
+    """
+
+    def __init__(self, spec: Spec, store: BatchStore) -> None:
+        self.store = store
+        self.marker = spec.marker() if distributed.rank() == 0 else None
+        self.attempt = int(Path(spec.energy_log).stem) if spec.energy_log else 1  # a run, a log, an attempt
+        self.done = sum(batch["rank"] == store.rank for batch in store.kept().values())
+        self.marked_at = 0.0
+
+    def mark(self, phase: str) -> None:
+        """Begin a phase, once what came before is on disk."""
+        self.store.sync()
+        self.marked_at = time.monotonic()
+        if self.marker:
+            self.marker.mark(phase, attempt=self.attempt, step=self.done)
+
+    def keep(self, number: int, result: BatchResult, last: bool) -> None:
+        """Keep a batch."""
+        self.store.add(number, asdict(result))
+        self.done += 1
+        if time.monotonic() - self.marked_at >= SYNC_EVERY_S:
+            self.mark("generate")
+        if self.marker and (self.done % REPORT_EVERY_BATCHES == 0 or last):
+            say(f"batch {self.done}  seconds {result.seconds:.3g}")
 
 
 def infer(spec: Spec) -> None:
     """Predict one split with a trained cell.
 
     Args:
-        spec: settings as `longwatt.settings.predict_settings`; paths tokens, model, predictions, inference;
-            provenance and energy_log.
+        spec: settings as `longwatt.settings.predict_settings`; paths tokens, tokenized, dataset, tokenizer, model,
+            work, predictions, inference; identity, provenance and energy_log.
+
+    Raises:
+        longwatt.stopping.Stopped: it was asked to end.
+        longwatt.worker.WorkerError: it cannot be done here; says what to change.
     """
     torch.manual_seed(spec.settings["seed"])
-    marker = spec.marker() if distributed.rank() == 0 else None
-    attempt = int(Path(spec.energy_log).stem) if spec.energy_log else 1  # a run, a log, an attempt
-    if marker:
-        if spec.energy_log:
-            forget_others(Path(spec.energy_log))
-        marker.mark("load", attempt=attempt, step=0)
-    predictor, examples = _prepare(spec)
+    store = BatchStore(Path(spec.paths["work"]), spec.identity, distributed.rank())
+    if distributed.rank() == 0:
+        repair_tokens(spec.paths)
+        if store.begin(asked_anew("predict")) and spec.energy_log:
+            forget_runs(Path(spec.energy_log).parent, but=Path(spec.energy_log))
+    distributed.gather(None)  # nobody looks before the store is ready
+    progress = Progress(spec, store)
+    progress.mark("load")
+    advice = "lower the inference point's batch_size or its generation's num_beams"
+    try:
+        with devices.memory_named(spec.settings["budget"], advice):
+            _predict(spec, progress)
+    except Stopped:
+        progress.mark("stopped")
+        raise Stopped(f"stopped by SIGTERM, {progress.done} batches are kept; the next run goes on there") from None
+
+
+def _predict(spec: Spec, progress: Progress) -> None:
+    tokenizer = load_tokenizer(spec.paths["model"])
+    examples = _examples(spec, tokenizer)
     groups = batches(examples, spec.settings["inference"]["batch_size"])
-    if marker:
-        say(f"{len(examples)} examples in {len(groups)} batches")
-    mine = distributed.share(list(enumerate(groups)))
-    _warm_up(predictor, examples, mine, spec.settings["inference"]["warmup_batches"])
+    kept = progress.store.kept()
+    missing = [(number, group) for number, group in enumerate(groups) if number not in kept]
+    if distributed.rank() == 0:
+        earlier = f", {len(kept)} of them predicted by an earlier attempt" if kept else ""
+        say(f"{len(examples)} examples in {len(groups)} batches{earlier}")
+    if missing:
+        _generate(_predictor(spec, tokenizer), examples, distributed.share(missing), progress, spec)
+    distributed.gather(None)  # what the others predicted is kept too
+    if distributed.rank() == 0:
+        progress.mark("finish")
+        _write(spec, progress.store.kept())
+
+
+def _generate(
+    predictor: Predictor, examples: Examples, mine: Sequence[tuple[int, list[int]]], progress: Progress, spec: Spec
+) -> None:
+    """Predict this process's share of the missing batches."""
+    groups = [group for _, group in mine]
+    for _ in predictor.predict(examples, groups[: spec.settings["inference"]["warmup_batches"]]):
+        continue  # not counted: first calls allocate and tune
     distributed.gather(None)  # all start the measured window together
-    if marker:
-        marker.mark("generate", attempt=attempt, step=0)
-    results = list(_measured(predictor, examples, mine))
+    progress.mark("generate")
+    for (number, _), result in zip(mine, predictor.predict(examples, groups), strict=True):
+        progress.keep(number, result, last=number == mine[-1][0])
     devices.synchronize(predictor.device)
-    parts = distributed.gather([(number, asdict(result)) for number, result in results])
-    if marker:
-        marker.mark("finish", attempt=attempt, step=len(groups))
-        _write(spec, sorted(pair for part in parts for pair in part), parts)
 
 
-def _prepare(spec: Spec) -> tuple[Predictor, Examples]:
+def _examples(spec: Spec, tokenizer: Any) -> Examples:
+    settings = spec.settings
+    point = settings["inference"]
+    rows = load_split(Path(spec.paths["tokens"]), point["split"], point["max_examples"])
+    return Examples(rows, SpecialTokens.of(tokenizer), settings["seq_len"], settings["max_target_tokens"], False)
+
+
+def _predictor(spec: Spec, tokenizer: Any) -> Predictor:
     settings = spec.settings
     device = devices.prepare(settings["budget"])
-    tokenizer = load_tokenizer(spec.paths["model"])
     family = load_family(settings["family"])
     target_tokens = max(settings["max_target_tokens"], settings["generation"]["max_new_tokens"])
     model = family.build({}, tokenizer, Path(spec.paths["model"]), settings["seq_len"], target_tokens)
-    predictor = Predictor(
+    return Predictor(
         family,
         model.to(device).eval(),
         tokenizer,
@@ -73,39 +145,17 @@ def _prepare(spec: Spec) -> tuple[Predictor, Examples]:
         precision=settings["budget"]["precision"],
         pad_to=settings["seq_len"] if settings["padding"] == "max_length" else None,
     )
-    point = settings["inference"]
-    rows = load_split(Path(spec.paths["tokens"]), point["split"], point["max_examples"])
-    special = SpecialTokens.of(tokenizer)
-    examples = Examples(rows, special, settings["seq_len"], settings["max_target_tokens"], False)
-    return predictor, examples
 
 
-def _warm_up(predictor: Predictor, examples: Examples, mine: Sequence[tuple[int, list[int]]], count: int) -> None:
-    """Run the first batches once without counting: first calls allocate and tune."""
-    for _ in predictor.predict(examples, [group for _, group in mine[:count]]):
-        continue
-
-
-def _measured(
-    predictor: Predictor, examples: Examples, mine: Sequence[tuple[int, list[int]]]
-) -> Iterator[tuple[int, BatchResult]]:
-    groups = [group for _, group in mine]
-    numbered = zip(mine, predictor.predict(examples, groups), strict=True)
-    for done, ((number, _), result) in enumerate(numbered, 1):
-        if distributed.rank() == 0 and (done % REPORT_EVERY_BATCHES == 0 or done == len(mine)):
-            say(f"batch {done}/{len(mine)}  seconds {result.seconds:.3g}")
-        yield number, result
-
-
-def _write(spec: Spec, results: list[tuple[int, dict[str, Any]]], parts: Sequence[Any]) -> None:
+def _write(spec: Spec, kept: Mapping[int, Mapping[str, Any]]) -> None:
     with whole_file(Path(spec.paths["predictions"])) as stream:
-        for number, batch in results:
+        for number, batch in kept.items():
             for row in _rows(number, batch):
                 stream.write(json.dumps(row, ensure_ascii=False) + "\n")
-    write_json(spec.paths["inference"], {**_speed(results, parts), "provenance": spec.provenance})
+    write_json(spec.paths["inference"], {**_speed(list(kept.values())), "provenance": spec.provenance})
 
 
-def _rows(number: int, batch: dict[str, Any]) -> Iterator[dict[str, Any]]:
+def _rows(number: int, batch: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     columns = (batch["ids"], batch["texts"], batch["input_tokens"], batch["output_tokens"])
     for id_, text, input_tokens, output_tokens in zip(*columns, strict=True):
         yield {
@@ -118,20 +168,23 @@ def _rows(number: int, batch: dict[str, Any]) -> Iterator[dict[str, Any]]:
         }
 
 
-def _speed(results: list[tuple[int, dict[str, Any]]], parts: Sequence[Any]) -> dict[str, Any]:
-    """Throughput of the measured window: the slowest process decides how long it took."""
-    samples = sum(len(batch["ids"]) for _, batch in results)
-    output_tokens = sum(sum(batch["output_tokens"]) for _, batch in results)
-    seconds = max(sum(batch["seconds"] for _, batch in part) for part in parts)
+def _speed(kept: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Throughput of the measured windows: the slowest process decides how long it took."""
+    samples = sum(len(batch["ids"]) for batch in kept)
+    output_tokens = sum(sum(batch["output_tokens"]) for batch in kept)
+    by_process: dict[int, float] = {}
+    for batch in kept:
+        by_process[batch["rank"]] = by_process.get(batch["rank"], 0.0) + batch["seconds"]
+    seconds = max(by_process.values())
     return {
         "samples": samples,
-        "batches": len(results),
-        "input_tokens": sum(sum(batch["input_tokens"]) for _, batch in results),
+        "batches": len(kept),
+        "input_tokens": sum(sum(batch["input_tokens"]) for batch in kept),
         "output_tokens": output_tokens,
         "inference_runtime_s": seconds,
         "inference_samples_per_second": samples / seconds,
         "output_tokens_per_second": output_tokens / seconds,
-        "batch_seconds_median": float(torch.tensor([b["seconds"] for _, b in results]).median()),
+        "batch_seconds_median": float(torch.tensor([batch["seconds"] for batch in kept]).median()),
     }
 
 

@@ -5,22 +5,25 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
+import threading
 import time
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from longwatt import gpus
+from longwatt.cells import devices
 from longwatt.energy.clock import Clock
 from longwatt.energy.log import next_run, publish, runs
 from longwatt.energy.recorder import Order, header
 from longwatt.energy.sidecar import Sidecar, metered
 from longwatt.locks import try_lock
-from longwatt.processes import started
+from longwatt.processes import children, started
 from longwatt.progress import LABEL, TERMINAL, say
 from longwatt.provenance import read_object, write_json
 from longwatt.worker import die_with_parent
@@ -36,6 +39,10 @@ OFFLINE = {
 # What an outer launcher would have workers believe; with several processes ours says it anew.
 RANKS = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE")
 TAKEOVER_WAIT_S = 60.0
+SIGNAL_S = 0.5  # how soon a SIGTERM is passed on
+REPEAT_S = 5.0  # a worker that was still loading when it was asked to end may have missed it
+# SIGTERM is not among them: the launcher would end its workers itself, seconds later.
+LAUNCHER_SIGNALS = "SIGINT,SIGHUP,SIGQUIT"
 
 
 class JobError(RuntimeError):
@@ -43,7 +50,7 @@ class JobError(RuntimeError):
 
 
 class Terminated(RuntimeError):
-    """A job was asked to end by SIGTERM."""
+    """A job was asked to end by SIGTERM; the message says what its workers saved."""
 
 
 INTERRUPTIONS = (KeyboardInterrupt, Terminated)  # no failures of the cell
@@ -90,21 +97,19 @@ def run_workers(
     module: str,
     *,
     spec: Mapping[str, Any],
-    count: int,
     threads: int,
     work: str,
     label: str,
     energy_log: str,
     wait_s: float | None = None,
 ) -> None:
-    """Lease `count` GPUs and run `python -m module SPEC`, a process per GPU; several meet through torch's launcher.
+    """Lease a budget's GPUs and run `python -m module SPEC`, a process per device, with a recorder beside them.
 
-    A recorder meters them meanwhile.
+    Several processes meet through torch's launcher.
 
     Args:
         module: a longwatt module that calls `longwatt.worker.run`.
-        spec: fields of `longwatt.worker.Spec` but `error` and `energy_log`.
-        count: GPUs to lease; 0 runs one process on the CPU.
+        spec: fields of `longwatt.worker.Spec` but `error` and `energy_log`; its settings hold the budget.
         threads: CPU threads of this job, shared by its processes.
         work: the cell's work folder; locked, so that two attempts never write there at once.
         label: how progress lines and leases name this job.
@@ -120,7 +125,7 @@ def run_workers(
     folder.mkdir(parents=True, exist_ok=True)
     os.environ[LABEL] = label
     with _exclusive(folder / "lock"):
-        with gpus.lease(count, wait_s=wait_s, label=label, say=say) as lease:
+        with gpus.lease(spec["settings"]["budget"]["gpus"], wait_s=wait_s, label=label, say=say) as lease:
             order = Order(str(next_run(folder)), lease.uuids, facts={"label": label, "made_by": _digests(spec)})
             _run_leased(module, spec, folder, threads, lease, order)
         # Once the GPUs are free again: packing days of samples takes a while.
@@ -136,13 +141,13 @@ def _run_leased(
     error.unlink(missing_ok=True)
     path = folder / f"{module.rsplit('.', 1)[-1]}.spec"
     write_json(path, {**spec, "error": str(error), "energy_log": log})
-    processes = max(1, len(lease.uuids))
+    processes = devices(spec["settings"]["budget"])
     inherited = {name: value for name, value in os.environ.items() if name not in RANKS}
     environment = {**inherited, **lease.environ(), **_thread_limits(threads, processes)}
     with metered(order, say) as recorder:
-        status = _run(_command(module, processes, path), environment, recorder)
-        if status != 0:
-            raise JobError(_worker_message(error, status))
+        status, asked = _run(_command(module, processes, path), environment, recorder, processes)
+    if status != 0:
+        raise _failure(error, status, asked)
 
 
 def _command(module: str, processes: int, spec: Path) -> list[str]:
@@ -151,6 +156,7 @@ def _command(module: str, processes: int, spec: Path) -> list[str]:
         return [sys.executable, *worker]
     # Loopback: a job never spans nodes, and a host name need not resolve.
     options = ["--standalone", "--local-addr=127.0.0.1", f"--nproc-per-node={processes}"]
+    options.append(f"--signals-to-handle={LAUNCHER_SIGNALS}")
     return [sys.executable, "-m", "torch.distributed.run", *options, *worker]
 
 
@@ -163,42 +169,77 @@ def _digests(spec: Mapping[str, Any]) -> dict[str, Any]:
     return {name: spec["provenance"].get(name) for name in ("settings_digest", "code_digest")}
 
 
-def _run(command: list[str], environment: dict[str, str], recorder: Sidecar | None) -> int:
-    """Run a command under a recorder, pass SIGTERM on to it, and wait for its end.
+def _run(command: list[str], environment: dict[str, str], recorder: Sidecar | None, processes: int) -> tuple[int, bool]:
+    """Run a command under a recorder and wait for its end; a SIGTERM is passed on to its workers.
 
-    Raises:
-        Terminated: the command failed after a SIGTERM.
+    Returns:
+        Its exit status, and whether this job was asked to end.
     """
-    asked: list[int] = []
     if recorder:
         environment = {**environment, **recorder.environ()}
         recorder.mark("idle_before")  # until the worker touches its GPU
-    with subprocess.Popen(command, env=environment, preexec_fn=die_with_parent) as process:
+    with (
+        _noted_sigterm() as asked,
+        subprocess.Popen(command, env=environment, preexec_fn=_prepare_worker) as process,
+    ):
         if recorder:
             recorder.watch(process.pid)
-
-        def pass_on(number: int, _: Any) -> None:
-            asked.append(number)
-            process.send_signal(number)
-
-        before = signal.signal(signal.SIGTERM, pass_on)
-        try:
-            status = process.wait()
-        finally:
-            signal.signal(signal.SIGTERM, before)
-    if status != 0 and asked:
-        raise Terminated("ended by SIGTERM")
+        status = _wait(process, asked, processes)
     if recorder and status == 0:
         recorder.idle("idle_after")
-    return status
+    return status, asked.is_set()
 
 
-def _worker_message(error: Path, status: int) -> str:
+@contextlib.contextmanager
+def _noted_sigterm() -> Iterator[threading.Event]:
+    """SIGTERM sets the event instead of ending this process."""
+    asked = threading.Event()
+    before = signal.signal(signal.SIGTERM, lambda *_: asked.set())
+    try:
+        yield asked
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _prepare_worker() -> None:
+    """In the new process: die with the job; until a worker listens, SIGTERM is for the job to repeat."""
+    die_with_parent()
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
+def _wait(process: subprocess.Popen[bytes], asked: threading.Event, processes: int) -> int:
+    """Wait for the workers' end; once asked to end, have them asked until they are gone."""
+    descriptor = os.pidfd_open(process.pid)
+    try:
+        # A signal does not end this wait, so it is looked for.
+        while not select.select([descriptor], [], [], REPEAT_S if asked.is_set() else SIGNAL_S)[0]:
+            if asked.is_set():
+                _ask_to_end([process.pid] if processes == 1 else children(process.pid))
+    finally:
+        os.close(descriptor)
+    return process.wait()
+
+
+def _ask_to_end(pids: Iterable[int]) -> None:
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGTERM)
+
+
+def _failure(error: Path, status: int, asked: bool) -> Exception:
+    """What to raise for workers that failed or were asked to end."""
     said = read_object(error)
-    if not said:
-        how = f"signal {-status}" if status < 0 else f"exit status {status}"
-        return f"a worker died without a message ({how}); was it killed, or out of memory?"
-    return f"{said['type']}: {said['message']}"
+    if said.get("type") == "Stopped":
+        return Terminated(said["message"])
+    if asked and not said:
+        return Terminated("ended by SIGTERM")
+    if said:
+        return JobError(f"{said['type']}: {said['message']}")
+    how = f"signal {-status}" if status < 0 else f"exit status {status}"
+    return JobError(
+        f"a worker died without a message ({how}); was it killed, or out of memory? If of memory: lower "
+        "per_device_batch_size in the cell's budget, or training.validation.batch_size"
+    )
 
 
 @contextlib.contextmanager
@@ -261,7 +302,9 @@ def _end(pid: int, since: int | None) -> None:
 def _report_failure(error: BaseException, log: str, failure: str | None, terminal: int) -> None:
     label = os.environ[LABEL]
     if isinstance(error, INTERRUPTIONS):
-        _tell(terminal, f"{label}: interrupted; the next run goes on from the last checkpoint\n")
+        said = str(error) if isinstance(error, Terminated) else "interrupted"
+        next_ = "" if "the next run" in said else "; the next run goes on from the last checkpoint"
+        _tell(terminal, f"{label}: {said}{next_}\n")
         return
     message = str(error) if isinstance(error, JobError) else f"{type(error).__name__}: {error}"
     _tell(terminal, f"{label}: FAILED: {message}\n{label}: see {log}\n")

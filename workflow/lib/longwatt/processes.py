@@ -1,4 +1,4 @@
-"""What the kernel says of processes (proc(5)): when they started, and their CPU time."""
+"""What the kernel says of processes (proc(5)): when they started, their children, their CPU time."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def cpu_seconds(root: int) -> float | None:
     while waiting:
         pid = waiting.pop()
         ticks += _ticks(pid) or 0
-        waiting += [child for child in _children(pid) if child != os.getpid()]
+        waiting += [child for child in children(pid) if child != os.getpid()]
     return ticks / TICKS_PER_S
 
 
@@ -48,11 +48,12 @@ def _stat(pid: int) -> list[str]:
     return text.rpartition(")")[2].split()
 
 
-def _children(pid: int) -> list[int]:
-    children: list[int] = []
+def children(pid: int) -> list[int]:
+    """The living children of a process; none once it is gone."""
+    found: list[int] = []
     for path in Path(f"/proc/{pid}/task").glob("*/children"):
         try:
-            children += [int(child) for child in path.read_text(encoding="ascii").split()]
+            found += [int(child) for child in path.read_text(encoding="ascii").split()]
         except OSError:  # that thread has ended
             continue
-    return children
+    return found

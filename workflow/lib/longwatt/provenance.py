@@ -38,10 +38,11 @@ NOT_RESULTS = (
     "longwatt.progress",
     "longwatt.provenance",
     "longwatt.spelling",
+    "longwatt.stopping",
 )
 
-
 STALE = ".stale"
+ANEW = "LONGWATT_ANEW"  # environment: rules whose earlier work a job must not go on from, nor put in place again
 
 
 @dataclass(frozen=True)
@@ -107,30 +108,36 @@ def stamp(rule: str, settings: Mapping[str, Any], code: str) -> dict[str, Any]:
     }
 
 
-def work_identity(
-    made_by: Mapping[str, Any], tokenized: str, tokenizer: str, checkpoint: str | None = None
-) -> dict[str, str]:
-    """What must be equal for a killed job's work to be continued.
+def work_identity(made_by: Mapping[str, Any], inputs: Mapping[str, str]) -> dict[str, str]:
+    """What must be equal for a killed job's work to be continued: its settings, its code and what it is made from.
 
     Args:
         made_by: the job's stamp.
-        tokenized: tokenized.json of its data.
-        tokenizer: its tokenizer.json.
-        checkpoint: model.json of the weights it starts from; None for random ones.
+        inputs: the job's inputs by name; those that decide what it does are digested.
     """
-    weights = {"weights": _contents(checkpoint)} if checkpoint else {}
-    return {
-        "settings": made_by["settings_digest"],
-        "code": made_by["code_digest"],
-        "data": _contents(tokenized),
-        "tokenizer": sha256(Path(tokenizer)),
-        **weights,
-    }
+    given = {**inputs}  # Snakemake's own kind of mapping says whether it holds a value, not a name
+    digests = {what: read(given[name]) for what, (name, read) in _DECIDING.items() if name in given}
+    return {"settings": made_by["settings_digest"], "code": made_by["code_digest"], **digests}
 
 
 def _contents(report: str) -> str:
     """Digest of what a report says its files' digests are."""
     return digest(json.loads(Path(report).read_text(encoding="utf-8"))["sha256"])
+
+
+# What work is made from -> the input that says it, and how it is digested.
+_DECIDING: dict[str, tuple[str, Callable[[str], str]]] = {
+    "data": ("tokenized", _contents),
+    "tokenizer": ("tokenizer", lambda path: sha256(Path(path))),
+    "weights": ("checkpoint", _contents),
+    "batch size": ("batch_size", lambda path: sha256(Path(path))),
+    "training": ("training", lambda path: sha256(Path(path))),
+}
+
+
+def asked_anew(rule: str) -> bool:
+    """Whether the user asked Snakemake to make this rule's work again, whatever is there."""
+    return rule in os.environ.get(ANEW, "").split()
 
 
 def read_stamp(artefact: Path) -> dict[str, Any] | None:
@@ -204,8 +211,7 @@ def whole_path(path: Path) -> Iterator[Path]:
     partial = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         yield partial
-        with partial.open("rb") as stream:
-            os.fsync(stream.fileno())
+        fsync(partial)
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
@@ -216,6 +222,21 @@ def whole_file(path: Path, newline: str | None = None) -> Iterator[TextIO]:
     """A text stream to `whole_path`; CSV writers want the newline ""."""
     with whole_path(path) as partial, partial.open("w", encoding="utf-8", newline=newline) as stream:
         yield stream
+
+
+def fsync(path: Path) -> None:
+    """Flush a file or folder to disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def fsync_tree(folder: Path) -> None:
+    """Flush a folder and everything in it to disk."""
+    for path in [*folder.rglob("*"), folder]:
+        fsync(path)
 
 
 @cache

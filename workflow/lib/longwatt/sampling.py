@@ -1,14 +1,31 @@
-"""A length-grouped sampler that resumes bit-equal: its order depends on (seed, epoch) alone."""
+"""Order of training examples, and each process's share; by (seed, epoch) alone, so training resumes bit-equal."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import torch
-from torch.utils.data import Sampler
+from torch.utils.data import Dataset, Sampler
+
+from longwatt.models.family import Example
 
 # The Trainer's own sampler sorts within chunks of this many batches; kept, so that grouping is the same.
 BATCHES_PER_CHUNK = 50
+
+
+@dataclass(frozen=True)
+class MicroBatch:
+    """What one process computes in one forward and backward pass.
+
+    Attributes:
+        positions: of its examples in the dataset.
+        weight: what its loss is multiplied by before the mean over processes and accumulation steps; 0 where a process
+            only keeps the others company.
+    """
+
+    positions: tuple[int, ...]
+    weight: float
 
 
 class LengthGroupedSampler(Sampler[int]):
@@ -51,3 +68,64 @@ class LengthGroupedSampler(Sampler[int]):
         longest = max(range(len(chunks)), key=lambda i: self.lengths[chunks[i][0]])
         chunks[0], chunks[longest] = chunks[longest], chunks[0]
         return [index for chunk in chunks for index in chunk]
+
+
+class ShardedBatches(Sampler[MicroBatch]):
+    """One process's micro-batches of an epoch: every example comes exactly once, over all processes.
+
+    The epoch's order is cut into micro-batches, dealt to the processes in turn, so N processes with A accumulation
+    steps train on what one process with A x N steps would. At the end of an epoch there may be fewer micro-batches
+    than processes; those without one compute an example again with weight 0, and the others' weights make the mean
+    that of the micro-batches there are. (The library would repeat examples instead, and count them twice.)
+
+    Args:
+        order: the sampler of the epoch's order.
+        batch_size: examples per micro-batch.
+        accumulation_steps: micro-batches per process and optimiser step.
+        rank: this process.
+        world_size: how many processes there are.
+    """
+
+    def __init__(
+        self, order: LengthGroupedSampler, batch_size: int, accumulation_steps: int, rank: int, world_size: int
+    ) -> None:
+        self.order = order
+        self.batch_size = batch_size
+        self.accumulation_steps = accumulation_steps
+        self.rank = rank
+        self.world_size = world_size
+
+    def __len__(self) -> int:
+        micro_batches = -(-len(self.order) // self.batch_size)
+        return -(-micro_batches // self.world_size)
+
+    def __iter__(self) -> Iterator[MicroBatch]:
+        order = list(self.order)
+        cut = [tuple(order[start : start + self.batch_size]) for start in range(0, len(order), self.batch_size)]
+        per_step = self.accumulation_steps * self.world_size
+        for start in range(0, len(cut), per_step):
+            yield from self._share(cut[start : start + per_step])
+
+    def _share(self, step: list[tuple[int, ...]]) -> Iterator[MicroBatch]:
+        """This process's part of one optimiser step."""
+        rounds = -(-len(step) // self.world_size)
+        weight = rounds * self.world_size / len(step)
+        for number in range(self.rank, rounds * self.world_size, self.world_size):
+            yield MicroBatch(step[number], weight) if number < len(step) else MicroBatch(step[-1][:1], 0.0)
+
+
+WeightedExamples = tuple[list[Example], float]
+
+
+class MicroBatches(Dataset[WeightedExamples]):
+    """A dataset that is asked for whole micro-batches: their examples and their weight."""
+
+    def __init__(self, examples: Dataset[Example]) -> None:
+        self.examples = examples
+
+    def __len__(self) -> int:
+        return len(self.examples)  # type: ignore[arg-type]
+
+    def __getitems__(self, batch: MicroBatch) -> WeightedExamples:
+        """What torch's loader calls with whatever its batch sampler yields."""
+        return [self.examples[position] for position in batch.positions], batch.weight

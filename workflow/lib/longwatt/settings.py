@@ -57,6 +57,7 @@ INFERENCE_DEFAULTS: dict[str, Any] = {
 }
 BUDGET_DEFAULTS: dict[str, Any] = {
     "gradient_accumulation_steps": 1,
+    "processes": 1,  # on the CPU; with GPUs there is one for each
     "memory_gib_per_gpu": None,
     "precision": "fp32",
 }
@@ -133,7 +134,7 @@ def predict_settings(study: Study, cell: Cell, inference: str) -> Settings:
             "seed": cell.seed,
             "max_target_tokens": training["max_target_tokens"],
             "padding": training["padding"],
-            "budget": {key: budget[key] for key in ("gpus", "memory_gib_per_gpu", "precision")},
+            "budget": {key: budget[key] for key in ("gpus", "processes", "memory_gib_per_gpu", "precision")},
             "inference": point,
             "generation": generation,
         }

@@ -13,9 +13,8 @@ from longwatt.cells import Cell, expand
 from longwatt.datasets.scrolls import MIRROR
 from longwatt.models.errors import ModelError
 from longwatt.pretrained import checkpoint_files, missing_tokenizer, missing_weights
-from longwatt.provenance import Stage, read_object
+from longwatt.provenance import ANEW, Stage, read_object
 from longwatt.study import StudyError, check_name, validate
-from longwatt.workdir import ANEW
 
 ENERGY, SPEED, HARDWARE = "Accuracy against energy", "Accuracy against speed and time", "Accuracy against hardware use"
 # Figure -> its category and name in the report; drawn by longwatt.figures, which must not be imported at parse time.
@@ -40,6 +39,7 @@ TABLES = {
 TABLE_KINDS = ("html", "md", "csv")
 
 POWER = "Power over time"  # category of the report with a figure for each cell
+LASTING = ("finetune", "predict")  # rules whose jobs keep what they have done so far
 TRAINED = ("model", "history.csv", "energy.jsonl.gz")
 
 
@@ -451,14 +451,15 @@ def only_looks(arguments: Sequence[str]) -> bool:
 
 
 def job_environment(arguments: Sequence[str]) -> dict[str, str]:
-    """What jobs must know of a Snakemake command line: whether it asks to train anew what had completed.
+    """What jobs must know of a Snakemake command line: whether it asks to train or predict anew.
 
-    A training that is made again for any other reason (Snakemake died before it recorded it, its outputs were
-    deleted) takes the result that its work folder still holds.
+    A job that is made again for any other reason (Snakemake died before it recorded it, its outputs were deleted)
+    takes what its work folder still holds.
     """
     everything = {"-F", "--forceall", "-f", "--force"}.intersection(arguments)
-    named = {"-R", "--forcerun"}.intersection(arguments) and any("finetune" in a for a in arguments)
-    return {ANEW: "1"} if everything or named else {}
+    named = {"-R", "--forcerun"}.intersection(arguments)
+    chosen = [rule for rule in LASTING if everything or (named and any(rule in a for a in arguments))]
+    return {ANEW: " ".join(chosen)} if chosen else {}
 
 
 def check_report(stages: Stages) -> None:

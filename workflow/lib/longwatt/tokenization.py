@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import shutil
 import tempfile
 import time
@@ -13,7 +15,7 @@ from typing import Any
 
 from longwatt.datasets.records import Record, read_records
 from longwatt.pretrained import missing_tokenizer
-from longwatt.provenance import sha256, whole_path, write_json
+from longwatt.provenance import read_object, sha256, whole_path, write_json
 
 SPECIAL_TOKENS = {"bos": "<s>", "pad": "<pad>", "eos": "</s>", "unk": "<unk>", "mask": "<mask>"}
 # A checkpoint's tokenizer may be any of these; no weights among them.
@@ -25,6 +27,7 @@ TOKENIZER_FILES = (
     "vocab.json",
     "merges.txt",
 )
+SNAKEMAKE_TIMESTAMP = ".snakemake_timestamp"  # in a folder that a rule declares; its time is the folder's
 BATCH = 64  # records at once: keeps the fast tokenizer's threads busy without holding a whole split's text
 Tokenizer = Any  # transformers.PreTrainedTokenizerFast, which has no types
 
@@ -97,28 +100,79 @@ def tokenize_dataset(
     (one list of ids per reference, no special tokens), references (texts), lead (text) and evidence_ends (for each
     evidence word the number of input ids that must be kept for it to be whole).
     """
+    start = time.perf_counter()
+    partial = tokens.with_name(".tokens.part")
+    facts = _tokenize(records, tokenizer_folder, partial)
+    shutil.rmtree(tokens, ignore_errors=True)
+    partial.replace(tokens)
+    write_json(report, {**facts, "seconds": round(time.perf_counter() - start, 2), "provenance": provenance})
+
+
+def repair_tokens(paths: Mapping[str, str]) -> None:
+    """Make stored tokens again if they are not those that their report speaks of (a bad disk, a stray hand).
+
+    The files come out equal to the byte, with their old times, so nothing made from them is out of date.
+
+    Args:
+        paths: tokens, tokenized (their report), dataset (beside the records), tokenizer.
+
+    Raises:
+        TokenizerError: they cannot be made as they were.
+    """
+    tokens, report = Path(paths["tokens"]), Path(paths["tokenized"])
+    expected = read_object(report).get("sha256", {})
+    if _digests(tokens) == expected:
+        return
+    with tokens.with_name("repair.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # another cell of this dataset may be at it
+        if _digests(tokens) != expected:
+            print(f"{tokens} is damaged: it is made again", flush=True)
+            _make_again(paths, tokens, report, expected)
+
+
+def _make_again(paths: Mapping[str, str], tokens: Path, report: Path, expected: Mapping[str, str]) -> None:
+    partial = tokens.with_name(".tokens.part")
+    records = Path(paths["dataset"]).with_name("records.jsonl")
+    facts = _tokenize(records, Path(paths["tokenizer"]).parent, partial)
+    if facts["sha256"] != expected:
+        raise TokenizerError(
+            f"{tokens} is damaged, and what is made again from {records} differs from what was there; remove "
+            f"{tokens.parent} and run again, which makes all cells of this dataset again"
+        )
+    made = report.stat()
+    stamp = partial / SNAKEMAKE_TIMESTAMP
+    stamp.touch()
+    os.utime(stamp, ns=(made.st_atime_ns, made.st_mtime_ns))
+    damaged = tokens.with_name(".tokens.damaged")
+    shutil.rmtree(damaged, ignore_errors=True)
+    if tokens.exists():
+        tokens.replace(damaged)
+    partial.replace(tokens)
+    os.utime(tokens, ns=(made.st_atime_ns, made.st_mtime_ns))
+    shutil.rmtree(damaged, ignore_errors=True)
+
+
+def _tokenize(records: Path, tokenizer_folder: Path, folder: Path) -> dict[str, Any]:
+    """Write all splits' tokens into an empty folder; what a report says of them."""
     from datasets import DatasetDict, disable_progress_bars
 
     disable_progress_bars()
     tokenizer = load_tokenizer(tokenizer_folder)
-    start = time.perf_counter()
     by_split = groupby(read_records(records), key=lambda pair: pair[0])
     tokenized = {split: _tokenize_split(tokenizer, (record for _, record in pairs)) for split, pairs in by_split}
-    partial = tokens.with_name(".tokens.part")
-    shutil.rmtree(partial, ignore_errors=True)
-    DatasetDict(tokenized).save_to_disk(str(partial))
-    shutil.rmtree(tokens, ignore_errors=True)
-    partial.replace(tokens)
-    files = sorted(tokens.rglob("*.arrow"))
-    facts = {
+    shutil.rmtree(folder, ignore_errors=True)
+    DatasetDict(tokenized).save_to_disk(str(folder))
+    return {
         "vocabulary": len(tokenizer),
         "special_tokens": SpecialTokens.of(tokenizer).count,
         "input_tokens": {split: _length_statistics(rows["input_tokens"]) for split, rows in tokenized.items()},
-        "seconds": round(time.perf_counter() - start, 2),
-        "bytes": sum(path.stat().st_size for path in files),
-        "sha256": {str(path.relative_to(tokens)): sha256(path) for path in files},
+        "bytes": sum(path.stat().st_size for path in folder.rglob("*.arrow")),
+        "sha256": _digests(folder),
     }
-    write_json(report, {**facts, "provenance": provenance})
+
+
+def _digests(tokens: Path) -> dict[str, str]:
+    return {str(path.relative_to(tokens)): sha256(path) for path in sorted(tokens.rglob("*.arrow"))}
 
 
 def load_split(tokens: Path, split: str, max_examples: int | None) -> Any:

@@ -12,13 +12,15 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch.utils.data import DataLoader
 from transformers import (
     PrinterCallback,
     Seq2SeqTrainer,
@@ -29,127 +31,34 @@ from transformers import (
     set_seed,
 )
 
-from longwatt import devices, distributed, metrics
+from longwatt import devices, distributed, stopping
+from longwatt.cells import LARGEST, effective_batch_size
 from longwatt.decoding import Predictor
 from longwatt.energy.marks import Marker
-from longwatt.examples import Examples, batches
+from longwatt.examples import Examples
+from longwatt.ledger import Ledger, Stopwatch
 from longwatt.models import load_family
 from longwatt.models.family import Batch, Family
 from longwatt.progress import say
-from longwatt.provenance import whole_file, whole_path, write_json
-from longwatt.sampling import LengthGroupedSampler
-from longwatt.tokenization import SpecialTokens, load_split, load_tokenizer
-from longwatt.workdir import ANEW, WorkFolder, checkpoint_state, checkpoint_step, checkpoint_times
-from longwatt.worker import Spec, WorkerError, run
+from longwatt.provenance import asked_anew, read_object, whole_file, whole_path, write_json
+from longwatt.sampling import LengthGroupedSampler, MicroBatches, ShardedBatches, WeightedExamples
+from longwatt.tokenization import SpecialTokens, load_split, load_tokenizer, repair_tokens
+from longwatt.validation import CutShort, Validator
+from longwatt.workdir import WorkFolder, checkpoint_state, checkpoint_step, checkpoint_times
+from longwatt.worker import Spec, WorkerError, free_space, run
 
 HISTORY_COLUMNS = ("step", "epoch", "loss", "learning_rate", "score", "seconds")
 RECORDED_PACKAGES = ("torch", "transformers", "accelerate", "datasets", "tokenizers", "numpy")
 OUTPUTS = {"model": "model", "history": "history.csv", "training": "training.json"}
 
 
-@dataclass
-class Ledger:
-    """What the work so far cost and gave; stored with every checkpoint, so it speaks only of kept work.
-
-    Times are seconds; tokens and samples are those really processed, over all processes.
-    """
-
-    train_s: float = 0.0
-    validation_s: float = 0.0
-    checkpoint_s: float = 0.0
-    scoring_s: float = 0.0  # part of validation_s: ROUGE or F1, while the device waits
-    samples: int = 0
-    input_tokens: int = 0
-    padded_input_tokens: int = 0
-    target_tokens: int = 0
-    validations: int = 0
-    without_improvement: int = 0
-    best_score: float | None = None
-    best_step: int | None = None
-    stopped_early: bool = False
-    pending_loss: float = 0.0  # of the steps since the last log line
-    logged_step: int = 0
-    peak_memory_gib: float = 0.0
-
-    @property
-    def times(self) -> dict[str, float]:
-        """Seconds by phase."""
-        return {"train_s": self.train_s, "validation_s": self.validation_s, "checkpoint_s": self.checkpoint_s}
-
-    @property
-    def runtime_s(self) -> float:
-        """Training as the published study counts it: validations (and checkpoints) included."""
-        return self.train_s + self.validation_s + self.checkpoint_s
-
-
-class Stopwatch:
-    """Adds time to the ledger by phase, and marks the energy log at the same moments.
-
-    Args:
-        ledger: gains the time.
-        marker: marks the phases; None in all processes but the main one.
-        attempt: this run's number, said at every mark.
-        device: waited for before a phase ends.
-    """
-
-    def __init__(self, ledger: Ledger, marker: Marker | None, attempt: int, device: torch.device) -> None:
-        self.ledger = ledger
-        self.marker = marker
-        self.attempt = attempt
-        self.device = device
-        self.phase: str | None = None
-        self.since = time.perf_counter()
-
-    def switch(self, phase: str, step: int) -> None:
-        """End the current phase and begin another once the device has finished its work."""
-        self.tick()
-        self.phase = phase
-        self._mark(phase, step)
-
-    def finish(self, step: int) -> None:
-        """End the last phase; what follows (writing results) is no training."""
-        self.tick()
-        self.phase = None
-        self._mark("finish", step)
-
-    def _mark(self, phase: str, step: int) -> None:
-        if self.marker is not None:
-            self.marker.mark(phase, attempt=self.attempt, step=step)
-
-    def tick(self) -> None:
-        """Bring the ledger up to now."""
-        devices.synchronize(self.device)
-        now = time.perf_counter()
-        if self.phase is not None:
-            field = f"{self.phase}_s"
-            setattr(self.ledger, field, getattr(self.ledger, field) + now - self.since)
-        self.since = now
-
-
-class Validator:
-    """Scores the model on the validation examples by the cell's protocol."""
-
-    def __init__(self, examples: Examples, predictor: Predictor, metric: str, batch_size: int) -> None:
-        self.examples = examples
-        self.predictor = predictor
-        self.metric = metric
-        self.groups = distributed.share(batches(examples, batch_size))
-        self.references = {examples[i].id: examples[i].references for i in range(len(examples))}
-
-    def score(self) -> tuple[float, float]:
-        """The headline score, the same in every process, and the seconds that scoring kept the device waiting."""
-        self.predictor.model.eval()
-        results = list(self.predictor.predict(self.examples, self.groups))
-        pairs = [pair for r in results for pair in zip(r.ids, r.texts, strict=True)]
-        predictions = dict(pair for part in distributed.gather(pairs) for pair in part)
-        start = time.perf_counter()
-        per_example = metrics.score_examples(predictions, self.references, metrics=(self.metric,))
-        score = metrics.corpus_scores(per_example)[metrics.headline(self.metric)]
-        return score, time.perf_counter() - start
-
-
 class Schedule(TrainerCallback):  # type: ignore[misc]
-    """Says when to validate (every N steps and at the last) and when to save (by elapsed time)."""
+    """Says when to validate (every N steps and at the last), when to save (by elapsed time), and when to leave.
+
+    Attributes:
+        stopped: some process was asked to end, and training was left after a step.
+        history: log entries that the checkpoint to resume from lacks; None if it lacks none.
+    """
 
     def __init__(
         self, sampler: LengthGroupedSampler, stopwatch: Stopwatch, every_steps: int, checkpoint_every_s: float
@@ -159,6 +68,13 @@ class Schedule(TrainerCallback):  # type: ignore[misc]
         self.every_steps = every_steps
         self.checkpoint_every_s = checkpoint_every_s
         self.saved_at = time.monotonic()
+        self.stopped = False
+        self.history: list[dict[str, float]] | None = None
+
+    def on_train_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Add what happened between the checkpoint and now."""
+        if self.history is not None:
+            state.log_history = self.history
 
     def on_epoch_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Give the sampler its epoch; after a resume the epoch is a fraction."""
@@ -170,14 +86,17 @@ class Schedule(TrainerCallback):  # type: ignore[misc]
             self.stopwatch.switch("train", state.global_step)
 
     def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> TrainerControl:
-        """Decide after each optimiser step; the main process's clock decides for all."""
+        """Decide after each optimiser step; the main process's clock decides for all, a signal to any stops all."""
         last = state.global_step >= state.max_steps
         if last or state.global_step % self.every_steps == 0:
             control.should_evaluate = True
         due = time.monotonic() - self.saved_at >= self.checkpoint_every_s
-        if distributed.from_main(due) and not last:
+        said = distributed.gather((due, stopping.asked()))
+        due, self.stopped = said[0][0], any(asked for _, asked in said)
+        if (due or self.stopped) and not last:
             control.should_save = True
             self.saved_at = time.monotonic()
+        control.should_training_stop = control.should_training_stop or self.stopped
         return control
 
 
@@ -188,19 +107,21 @@ class CellTrainer(Seq2SeqTrainer):  # type: ignore[misc]
         self,
         *,
         family: Family,
-        sampler: LengthGroupedSampler,
+        micro_batches: ShardedBatches,
         validator: Validator,
         stopwatch: Stopwatch,
         work: WorkFolder,
+        schedule: Schedule,
         patience: int,
         **kwargs: Any,
     ) -> None:
         self.control: TrainerControl  # the base class is untyped
-        super().__init__(**kwargs)
+        super().__init__(callbacks=[schedule], **kwargs)
+        self.schedule = schedule
         self.remove_callback(PrinterCallback)  # `log` says it better
         self.model_accepts_loss_kwargs = False  # the loss is a mean, divided by the accumulation steps
         self.family = family
-        self.sampler = sampler
+        self.micro_batches = micro_batches
         self.validator = validator
         self.stopwatch = stopwatch
         self.ledger = stopwatch.ledger
@@ -210,8 +131,16 @@ class CellTrainer(Seq2SeqTrainer):  # type: ignore[misc]
         self._counts = torch.zeros(4, dtype=torch.long, device=self.args.device)
         self._loss = torch.tensor(self.ledger.pending_loss, device=self.args.device)
 
-    def _get_train_sampler(self, train_dataset: Any = None) -> LengthGroupedSampler:
-        return self.sampler
+    def get_train_dataloader(self) -> DataLoader[Any]:
+        """This process's micro-batches; the library's own sharding would repeat examples to make processes even."""
+        assert self.train_dataset is not None
+        return DataLoader(
+            MicroBatches(self.train_dataset),
+            batch_sampler=self.micro_batches,  # type: ignore[arg-type]  # of micro-batches, not of lists
+            collate_fn=self.data_collator,
+            num_workers=self.args.dataloader_num_workers,
+            pin_memory=self.args.device.type == "cuda",
+        )
 
     def compute_loss(
         self,
@@ -220,7 +149,8 @@ class CellTrainer(Seq2SeqTrainer):  # type: ignore[misc]
         return_outputs: bool = False,
         num_items_in_batch: Any = None,
     ) -> torch.Tensor:
-        """The family's loss; counts what is processed."""
+        """The family's loss by its weight in the mean over processes; counts what is processed."""
+        weight = inputs.pop("weight")
         mask, labels = inputs["attention_mask"], inputs["labels"]
         counts = (
             torch.tensor(len(mask)),
@@ -228,8 +158,8 @@ class CellTrainer(Seq2SeqTrainer):  # type: ignore[misc]
             torch.tensor(mask.numel()),
             (labels >= 0).sum(),
         )
-        self._counts += torch.stack([count.to(self._counts.device) for count in counts])
-        return self.family.loss(model, inputs)
+        self._counts += torch.stack([count.to(self._counts.device) for count in counts]) * (weight > 0)
+        return self.family.loss(model, inputs) * weight
 
     def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
         """One step; sums its loss where a checkpoint can keep it, since the library's own sum is lost with a kill."""
@@ -253,7 +183,11 @@ class CellTrainer(Seq2SeqTrainer):  # type: ignore[misc]
         """Validate, keep the weights if they are the best, and stop when they no longer improve."""
         step = self.state.global_step
         self.stopwatch.switch("validation", step)
-        score, seconds = self.validator.score()
+        try:
+            score, seconds = self.validator.score()
+        except CutShort:
+            self._leave_pending(step)
+            return {}
         self.ledger.scoring_s += seconds
         self._judge(score, step)
         metrics_ = {"eval_score": score}
@@ -261,6 +195,23 @@ class CellTrainer(Seq2SeqTrainer):  # type: ignore[misc]
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics_)
         self.stopwatch.switch("train", step)
         return metrics_
+
+    def _leave_pending(self, step: int) -> None:
+        """Save and leave; the next attempt begins with this validation."""
+        self.stopwatch.discard(step)
+        self.ledger.pending_validation = True
+        self.control.should_evaluate = False
+        self.control.should_save = self.control.should_training_stop = True
+
+    def validate_pending(self, checkpoint: Path) -> None:
+        """Make up for the validation that the attempt before this one was asked to leave."""
+        step = checkpoint_step(checkpoint)
+        self._load_from_checkpoint(str(checkpoint))
+        self.state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
+        self.ledger.pending_validation = False
+        self.evaluate()
+        self.schedule.history = self.state.log_history
+        self.stopwatch.leave("load", step)
 
     def _mean_loss(self) -> float:
         """The summed loss since the last log line, mean over processes."""
@@ -284,8 +235,26 @@ class CellTrainer(Seq2SeqTrainer):  # type: ignore[misc]
             return
         partial = self.work.path / f"best-{step}.part"
         shutil.rmtree(partial, ignore_errors=True)
-        self.accelerator.unwrap_model(self.model).save_pretrained(partial, safe_serialization=True)
-        self.work.keep_best(partial, step)
+        with self._written(f"the weights of step {step}"):
+            self.accelerator.unwrap_model(self.model).save_pretrained(partial, safe_serialization=True)
+            self.work.keep_best(partial, step)
+
+    @contextmanager
+    def _written(self, what: str) -> Iterator[None]:
+        """Name what could not be written; the libraries' errors name neither the file nor the disk.
+
+        Raises:
+            WorkerError: says what, where, and how much room there is.
+        """
+        try:
+            yield
+        except Exception as error:
+            if distributed.lost_a_process(error):
+                raise
+            raise WorkerError(
+                f"{what} could not be written ({error}); {free_space(self.work.path)}. Free some, then run again: "
+                "the cell goes on from its last checkpoint"
+            ) from error
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         step = self.state.global_step
@@ -294,12 +263,12 @@ class CellTrainer(Seq2SeqTrainer):  # type: ignore[misc]
         self.ledger.pending_loss = self._mean_loss()
         main = self.args.should_save
         written = self.work.partial_checkpoint() if main else self.work.path / "partial"
-        distributed.from_main(None)  # nobody writes before the folder is there
-        super()._save_checkpoint(model, trial)
-        distributed.gather(None)  # nobody's part is missing
-        if main:
-            folder = written / f"checkpoint-{step}"
-            self.work.commit_checkpoint(folder, step, asdict(self.ledger))
+        with self._written(f"the checkpoint of step {step}"):
+            distributed.from_main(None)  # nobody writes before the folder is there
+            super()._save_checkpoint(model, trial)
+            distributed.gather(None)  # nobody's part is missing
+            if main:
+                self.work.commit_checkpoint(written / f"checkpoint-{step}", step, asdict(self.ledger))
         self.stopwatch.switch("train", step)  # marked only now: the checkpoint is durable
         if main:
             self.work.note_times(step, self.ledger.times)
@@ -323,12 +292,19 @@ def train(spec: Spec) -> None:
     """Train one cell.
 
     Args:
-        spec: settings as `longwatt.settings.finetune_settings`; paths tokens, tokenizer, checkpoint (or
-            None), work, model, training, history; identity, provenance and energy_log.
+        spec: settings as `longwatt.settings.finetune_settings`; paths tokens, tokenized, dataset, tokenizer, checkpoint
+            (or None), batch_size (where the budget's is to be found out), work, model, training, history; identity,
+            provenance and energy_log.
+
+    Raises:
+        longwatt.stopping.Stopped: it was asked to end, and has saved.
+        WorkerError: it cannot be done here; says what to change.
     """
     work = WorkFolder(Path(spec.paths["work"]), spec.identity, Path(spec.energy_log) if spec.energy_log else None)
     if distributed.from_main(_had_completed(spec, work) if distributed.rank() == 0 else None):
         return
+    if distributed.rank() == 0:
+        repair_tokens(spec.paths)
     attempt, checkpoint, sentence = distributed.from_main(work.begin() if distributed.rank() == 0 else None)
     ledger, marker = Ledger(), None
     if checkpoint:
@@ -337,23 +313,68 @@ def train(spec: Spec) -> None:
         say(sentence)
         marker = spec.marker()
         marker.mark("load", attempt=attempt, step=checkpoint_step(checkpoint) if checkpoint else 0)
-    trainer = _trainer(spec, work, ledger, marker, attempt)
-    if checkpoint and ledger.stopped_early:  # killed between stopping and writing the results
-        trainer.state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
+    with devices.memory_named(spec.settings["budget"], _advice(spec)):
+        trainer = _trainer(spec, work, ledger, marker, attempt)
+        with stopping.deferred():
+            _run(trainer, checkpoint)
+            trainer.stopwatch.leave("finish", trainer.state.global_step)
+            trainer.count()
+            if _stopped(trainer):
+                _leave(trainer, attempt)
+            if distributed.rank() == 0:
+                work.finish(attempt, _result(spec, work, trainer))
+                _publish(work.result, spec.paths)
+
+
+def _run(trainer: CellTrainer, checkpoint: Path | None) -> None:
+    """Train to the end, from a checkpoint if there is one, or until asked to end."""
+    if checkpoint is None:
+        trainer.train()
+        return
+    if trainer.ledger.pending_validation:
+        trainer.validate_pending(checkpoint)
     else:
-        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    trainer.stopwatch.finish(trainer.state.global_step)
-    trainer.count()
+        trainer.state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
+    # Killed between its last validation and writing the results, it has nothing left to train.
+    ended = trainer.ledger.stopped_early or trainer.state.global_step >= trainer.state.max_steps
+    if not (ended or trainer.ledger.pending_validation):
+        trainer.train(resume_from_checkpoint=str(checkpoint))
+
+
+def _stopped(trainer: CellTrainer) -> bool:
+    return trainer.schedule.stopped or trainer.ledger.pending_validation
+
+
+def _leave(trainer: CellTrainer, attempt: int) -> None:
+    """Say that this attempt ended as asked, with nothing lost."""
+    step = trainer.state.global_step
     if distributed.rank() == 0:
-        work.finish(attempt, _result(spec, work, trainer))
-        _publish(work.result, spec.paths)
+        trainer.work.end(attempt, "stopped")
+    raise stopping.Stopped(f"stopped by SIGTERM at step {step}, saved; the next run goes on there")
+
+
+def _advice(spec: Spec) -> str:
+    """What was tried, and what needs less memory."""
+    validation = spec.settings["training"]["validation"]["batch_size"]
+    return (
+        f"trained with {per_device_batch_size(spec)} examples per device and validated with {validation}, at "
+        f"{spec.settings['seq_len']} tokens; if it was in training, lower the budget's per_device_batch_size (and "
+        "raise its gradient_accumulation_steps), or set it to largest, or set training.activation_checkpointing; if "
+        "in validation, lower training.validation.batch_size"
+    )
+
+
+def per_device_batch_size(spec: Spec) -> int:
+    """The budget's number, or where that is to be found out, what was found."""
+    given = spec.settings["budget"]["per_device_batch_size"]
+    return int(read_object(Path(spec.paths["batch_size"]))["per_device_batch_size"] if given == LARGEST else given)
 
 
 def _had_completed(spec: Spec, work: WorkFolder) -> bool:
     """Put the result of this very training in place again, if there is one and no new one was asked for."""
     if not work.has_result():
         return False
-    if os.environ.get(ANEW):
+    if asked_anew("finetune"):
         work.clear()
         return False
     say(f"this training had completed before: its result is taken from {work.result}")
@@ -365,7 +386,8 @@ def _trainer(spec: Spec, work: WorkFolder, ledger: Ledger, marker: Marker | None
     settings = spec.settings
     training, budget = settings["training"], settings["budget"]
     device = devices.prepare(budget)
-    arguments = _arguments(settings, work)
+    per_device = per_device_batch_size(spec)
+    arguments = _arguments(settings, work, per_device)
     set_seed(settings["seed"])
     tokenizer = load_tokenizer(Path(spec.paths["tokenizer"]).parent)
     family = load_family(settings["model"]["family"])
@@ -377,30 +399,50 @@ def _trainer(spec: Spec, work: WorkFolder, ledger: Ledger, marker: Marker | None
         model.gradient_checkpointing_enable()  # type: ignore[operator]
     model.to(device)
     examples = _examples(spec, tokenizer, "train", None)
-    _check_size(examples, budget)
+    _check_size(examples, budget, per_device)
     pad_to = settings["seq_len"] if training["padding"] == "max_length" else None
     targets = training["max_target_tokens"] if training["padding"] == "max_length" else None
     sampler = LengthGroupedSampler(
         examples.lengths,
-        budget["per_device_batch_size"],
+        per_device,
         settings["seed"],
         training["group_by_length"],
     )
+    micro_batches = ShardedBatches(
+        sampler,
+        per_device,
+        budget["gradient_accumulation_steps"],
+        distributed.rank(),
+        distributed.world_size(),
+    )
     stopwatch = Stopwatch(ledger, marker, attempt, device)
     schedule = Schedule(sampler, stopwatch, training["validation"]["every_steps"], training["checkpoint_every_s"])
-    return CellTrainer(
+    trainer = CellTrainer(
         family=family,
-        sampler=sampler,
+        micro_batches=micro_batches,
         validator=_validator(spec, family, model, tokenizer, pad_to),
         stopwatch=stopwatch,
         work=work,
+        schedule=schedule,
         patience=training["validation"]["patience"],
         model=model,
         args=arguments,
         train_dataset=examples,
-        data_collator=lambda chosen: family.collate(chosen, pad_to, targets),
-        callbacks=[schedule],
+        data_collator=_collator(family, pad_to, targets),
     )
+    if distributed.rank() > 0:  # equal dropout everywhere would be less of it
+        torch.manual_seed(settings["seed"] * 1_000_003 + distributed.rank())
+    return trainer
+
+
+def _collator(family: Family, pad_to: int | None, targets: int | None) -> Callable[[WeightedExamples], Batch]:
+    """Makes tensors of a micro-batch: the family's, and its weight."""
+
+    def collate(micro_batch: WeightedExamples) -> Batch:
+        examples, weight = micro_batch
+        return {**family.collate(examples, pad_to, targets), "weight": torch.tensor(weight)}
+
+    return collate
 
 
 def _validator(spec: Spec, family: Family, model: Any, tokenizer: Any, pad_to: int | None) -> Validator:
@@ -430,27 +472,23 @@ def _examples(spec: Spec, tokenizer: Any, split: str, max_examples: int | None) 
     )
 
 
-def _effective_batch_size(budget: Mapping[str, Any]) -> int:
-    return int(budget["per_device_batch_size"] * budget["gradient_accumulation_steps"] * max(1, budget["gpus"]))
-
-
-def _check_size(examples: Examples, budget: Mapping[str, Any]) -> None:
+def _check_size(examples: Examples, budget: Mapping[str, Any], per_device: int) -> None:
     """Refuse a training split that does not fill one batch: the declared batch would not be the one trained with."""
-    batch = _effective_batch_size(budget)
+    batch = effective_batch_size(per_device, budget)
     if len(examples) < batch:
         raise WorkerError(
             f"the training split has {len(examples)} examples, fewer than one effective batch of {batch} "
-            f"({budget['per_device_batch_size']} per device x {budget['gradient_accumulation_steps']} accumulation "
-            f"steps x {max(1, budget['gpus'])} devices); lower per_device_batch_size or gradient_accumulation_steps "
+            f"({per_device} per device x {budget['gradient_accumulation_steps']} accumulation "
+            f"steps x {distributed.world_size()} devices); lower per_device_batch_size or gradient_accumulation_steps "
             "in the cell's budget, or give the dataset more training rows"
         )
 
 
-def _arguments(settings: Mapping[str, Any], work: WorkFolder) -> Seq2SeqTrainingArguments:
+def _arguments(settings: Mapping[str, Any], work: WorkFolder, per_device: int) -> Seq2SeqTrainingArguments:
     training, budget = settings["training"], settings["budget"]
     return Seq2SeqTrainingArguments(
         output_dir=str(work.path),
-        per_device_train_batch_size=budget["per_device_batch_size"],
+        per_device_train_batch_size=per_device,
         gradient_accumulation_steps=budget["gradient_accumulation_steps"],
         learning_rate=training["learning_rate"],
         adam_beta1=training["adam_beta1"],
@@ -528,7 +566,7 @@ def _write_history(path: Path, entries: Sequence[Mapping[str, Any]]) -> None:
 def _facts(spec: Spec, work: WorkFolder, trainer: CellTrainer) -> dict[str, Any]:
     ledger, settings = trainer.ledger, spec.settings
     model = trainer.accelerator.unwrap_model(trainer.model)
-    kept = {key: value for key, value in asdict(ledger).items() if key not in ("pending_loss", "logged_step")}
+    kept = {key: value for key, value in asdict(ledger).items() if not key.startswith(("pending", "logged"))}
     return {
         **kept,
         "steps": trainer.state.global_step,
@@ -537,7 +575,9 @@ def _facts(spec: Spec, work: WorkFolder, trainer: CellTrainer) -> dict[str, Any]
         "train_runtime_s": ledger.runtime_s,
         "train_samples_per_second": ledger.samples / ledger.runtime_s,
         "train_steps_samples_per_second": ledger.samples / ledger.train_s,
-        "effective_batch_size": _effective_batch_size(settings["budget"]),
+        "per_device_batch_size": trainer.micro_batches.batch_size,
+        "effective_batch_size": effective_batch_size(trainer.micro_batches.batch_size, settings["budget"]),
+        "processes": distributed.world_size(),
         "parameters": sum(p.numel() for p in model.parameters()),
         "initialisation": settings["model"]["initialisation"],
         "attention_regime": trainer.family.regime(model.config.to_dict(), settings["seq_len"]),

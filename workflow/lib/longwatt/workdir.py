@@ -12,17 +12,18 @@ import os
 import shutil
 import socket
 import time
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from longwatt.energy.log import FOLDER as ENERGY
 from longwatt.energy.log import forget_runs
-from longwatt.provenance import json_lines, read_object, write_json
+from longwatt.provenance import fsync, fsync_tree, json_lines, read_object, write_json
 
 TIMES = "times.json"  # in a checkpoint
 COMPLETE = "complete.json"  # written last into a checkpoint; a folder without it is torn
-ANEW = "LONGWATT_TRAIN_ANEW"  # environment: what had completed is trained again, not put in place again
+READ_BYTES = 2**20
 KEPT_CHECKPOINTS = 2  # one to resume from, one before it should that be unreadable
 
 
@@ -54,13 +55,15 @@ class WorkFolder:
             self.clear()
         self.checkpoints.mkdir(parents=True, exist_ok=True)
         write_json(self.path / "identity.json", self.identity)
-        checkpoint = self._last_usable()
+        self._drop_unfinished()
+        checkpoint, damage = self._last_usable()
         attempt = len(self.starts()) + 1
         step = checkpoint_step(checkpoint) if checkpoint else 0
         self._drop_later_weights(step)
         self._log("start", attempt=attempt, from_step=step, pid=os.getpid(), host=socket.gethostname())
         went_on = f"resumes at step {step}" if checkpoint else "starts from the beginning"
-        return attempt, checkpoint, f"attempt {attempt} {went_on}{reason and f' ({reason})'}"
+        why = "; ".join(filter(None, (reason, *damage)))
+        return attempt, checkpoint, f"attempt {attempt} {went_on}{why and f' ({why})'}"
 
     def starts(self) -> list[dict[str, Any]]:
         """The start records of all attempts so far."""
@@ -79,7 +82,8 @@ class WorkFolder:
 
     def commit_checkpoint(self, written: Path, step: int, state: Mapping[str, Any]) -> None:
         """Make a written checkpoint durable, put it in place whole, and drop what it replaces."""
-        write_json(written / COMPLETE, {"step": step, "state": state, "identity": self.identity})
+        facts = {"step": step, "state": state, "identity": self.identity, "files": _contents(written)}
+        write_json(written / COMPLETE, facts)
         fsync_tree(written)
         final = self.checkpoints / f"checkpoint-{step}"
         shutil.rmtree(final, ignore_errors=True)
@@ -147,17 +151,36 @@ class WorkFolder:
         mine = [path for path in found if read_object(path / COMPLETE).get("identity") == self.identity]
         return sorted(mine, key=checkpoint_step)
 
-    def _last_usable(self) -> Path | None:
-        """The checkpoint to go on from; torn ones, and those of which the best weights are gone, are removed."""
-        usable = [path for path in self._complete() if self._has_best_weights(path)]
-        for path in set(self.checkpoints.iterdir()).difference(usable):
+    def _last_usable(self) -> tuple[Path | None, list[str]]:
+        """The checkpoint to go on from, and what is wrong with those that are newer; they are removed."""
+        damage: list[str] = []
+        for path in sorted(self.checkpoints.glob("checkpoint-*"), key=checkpoint_step, reverse=True):
+            problem = self._problem(path)
+            if problem is None:
+                return path, damage
+            damage.append(f"{path.name} cannot be used: {problem}")
             shutil.rmtree(path)
-        return usable[-1] if usable else None
+        return None, damage
 
-    def _has_best_weights(self, checkpoint: Path) -> bool:
-        """Without them the run could end with other weights than it should."""
-        best = checkpoint_state(checkpoint).get("best_step")
-        return best is None or self.best(best).is_dir()
+    def _problem(self, checkpoint: Path) -> str | None:
+        """Why a checkpoint cannot be gone on from; None if it can."""
+        facts = read_object(checkpoint / COMPLETE)
+        if "files" not in facts:
+            return "it was not written to its end"
+        if facts["identity"] != self.identity:
+            return "it is another training's"
+        found = _contents(checkpoint)
+        torn = [name for name, digest in facts["files"].items() if found.get(name) != digest]
+        if torn:
+            return f"{torn[0]} is {'damaged' if torn[0] in found else 'missing'}"
+        # Without the best weights the run could end with other weights than it should.
+        best = facts["state"].get("best_step")
+        return None if best is None or self.best(best).is_dir() else f"the best weights, of step {best}, are gone"
+
+    def _drop_unfinished(self) -> None:
+        """What an attempt was writing when it ended takes disk for nothing."""
+        for name in ("partial", "result.part"):
+            shutil.rmtree(self.path / name, ignore_errors=True)
 
     def _weights(self) -> list[Path]:
         return [path for path in self.path.glob("best-*") if path.is_dir()]
@@ -203,20 +226,22 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
     return json_lines(path.read_text(encoding="utf-8")) if path.exists() else []
 
 
+def _contents(checkpoint: Path) -> dict[str, list[int]]:
+    """Size and CRC-32 of a checkpoint's files but those that are written into it later.
+
+    A checkpoint of gigabytes is read once for it; a cryptographic digest would take several times as long.
+    """
+    files = (path for path in sorted(checkpoint.rglob("*")) if path.is_file() and path.name not in (COMPLETE, TIMES))
+    return {str(path.relative_to(checkpoint)): [path.stat().st_size, _crc32(path)] for path in files}
+
+
+def _crc32(path: Path) -> int:
+    checksum = 0
+    with path.open("rb") as stream:
+        while block := stream.read(READ_BYTES):
+            checksum = zlib.crc32(block, checksum)
+    return checksum
+
+
 def _is_failure(path: Path) -> bool:
     return path.name.startswith("failure-") and path.suffix == ".json"
-
-
-def fsync(path: Path) -> None:
-    """Flush a file or folder to disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def fsync_tree(folder: Path) -> None:
-    """Flush a folder and everything in it to disk."""
-    for path in [*folder.rglob("*"), folder]:
-        fsync(path)

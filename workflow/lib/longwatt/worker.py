@@ -5,9 +5,12 @@ It reads its specification, dies with its launcher, and says what went wrong in 
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import errno
 import json
 import os
+import shutil
 import signal
 import sys
 from collections.abc import Callable, Mapping
@@ -15,10 +18,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from longwatt import stopping
+from longwatt.cells import devices
 from longwatt.energy.marks import Marker
-from longwatt.provenance import write_json
+from longwatt.provenance import read_object, whole_file
 
+GIB = 2**30
 PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class WorkerError(RuntimeError):
@@ -71,21 +78,60 @@ def run(work: Callable[[Spec], None]) -> None:
     die_with_parent()
     if os.getppid() != parent:  # it died before the kernel was told
         sys.exit("longwatt: the launcher is gone")
+    stopping.listen()
     spec = Spec(**json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")))
     try:
-        _check_devices(spec)
-        if os.environ.get("RANK", "0") == "0":
-            spec.marker().mark("load")  # from here on the GPU is no longer idle
-        with _process_group(spec):
-            work(spec)
+        _work(work, spec)
+    except stopping.Stopped as stopped:
+        _report(spec, "Stopped", str(stopped))
+        sys.exit(f"longwatt: {stopped}")
     except Exception as error:
-        write_json(spec.error, {"type": type(error).__name__, "message": str(error)})
+        _report(spec, type(error).__name__, _message(error, spec))
         raise
 
 
+def _work(work: Callable[[Spec], None], spec: Spec) -> None:
+    _check_devices(spec)
+    if os.environ.get("RANK", "0") == "0":
+        spec.marker().mark("load")  # from here on the GPU is no longer idle
+    with _processes(spec):
+        work(spec)
+
+
+def _report(spec: Spec, kind: str, message: str) -> None:
+    """Leave what went wrong for the job; of several processes the first to fail knows why."""
+    path = Path(spec.error)
+    if read_object(path).get("type", "Stopped") != "Stopped" or (kind == "Stopped" and path.exists()):
+        return
+    with contextlib.suppress(OSError), whole_file(path) as stream:  # on a full disk the log has it
+        json.dump({"type": kind, "message": message}, stream)
+
+
+def _message(error: Exception, spec: Spec) -> str:
+    """What went wrong, and what to do about it where that is known."""
+    from longwatt.distributed import lost_a_process
+
+    if lost_a_process(error):
+        return "another process of this job died (killed, or out of memory?); the log may say why"
+    if isinstance(error, OSError) and error.errno in DISK_FULL:
+        return f"{error}; {free_space(Path(spec.error).parent)}: free some, then run again"
+    return str(error)
+
+
+def free_space(folder: Path) -> str:
+    """How much room there is beside a folder's files, in words."""
+    return f"{shutil.disk_usage(folder).free / GIB:.2g} GiB are free at {folder.resolve()}"
+
+
 def _check_devices(spec: Spec) -> None:
-    """Refuse a GPU budget where torch sees no GPU; the Trainer would quietly train on the CPU."""
-    wanted = spec.settings["budget"]["gpus"]
+    """Refuse another number of processes than the budget has devices, and GPUs that torch does not see.
+
+    The effective batch would be another one; and without a GPU the Trainer would quietly train on the CPU.
+    """
+    budget = spec.settings["budget"]
+    processes, wanted = int(os.environ.get("WORLD_SIZE", "1")), budget["gpus"]
+    if processes != devices(budget):
+        raise WorkerError(f"the cell's budget has {devices(budget)} device(s) but {processes} process(es) were started")
     if not wanted:
         return
     import torch
@@ -97,24 +143,10 @@ def _check_devices(spec: Spec) -> None:
         )
 
 
-class _process_group:
-    """Joins the workers before any library does, and leaves cleanly."""
+def _processes(spec: Spec) -> contextlib.AbstractContextManager[None]:
+    """The workers of this job, met before any library does it."""
+    if os.environ.get("WORLD_SIZE", "1") == "1":  # torch takes seconds to load, and tests of jobs need none
+        return contextlib.nullcontext()
+    from longwatt.distributed import joined
 
-    def __init__(self, spec: Spec) -> None:
-        budget = spec.settings["budget"]
-        self.backend = "nccl" if budget["gpus"] else "gloo"
-        self.many = int(os.environ.get("WORLD_SIZE", "1")) > 1
-
-    def __enter__(self) -> None:
-        if self.many:
-            import torch
-
-            if self.backend == "nccl":
-                torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-            torch.distributed.init_process_group(self.backend)
-
-    def __exit__(self, *exc: object) -> None:
-        if self.many:
-            import torch
-
-            torch.distributed.destroy_process_group()
+    return joined("nccl" if spec.settings["budget"]["gpus"] else "gloo")

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from longwatt.locks import try_lock
-from longwatt.provenance import json_lines, whole_path
+from longwatt.provenance import whole_path
 
 RUN = re.compile(r"(\d+)\.jsonl(\.\d+)?(\.gz)?$")
 FOLDER = "energy"  # of a job's logs in its work folder: 1.jsonl, 2.jsonl, ..., one per run
@@ -202,31 +202,6 @@ def forget_runs(folder: Path, but: Path | None) -> None:
     for path in folder.iterdir():
         if but is None or path.name.split(".")[0] != but.stem:
             path.unlink()
-
-
-def forget_others(log: Path) -> None:
-    """Remove the logs of runs that were no earlier attempts at what a run does: made otherwise, or completed."""
-    made_by = _first(log).get("made_by")
-    for other in runs(log.parent.parent):
-        if other != log and (_first(other).get("made_by") != made_by or _completed(other)):
-            for part in parts(other):
-                part.unlink()
-
-
-def _first(log: Path) -> dict[str, Any]:
-    """A log's header; empty if there is none."""
-    for part in parts(log)[:1]:
-        with open_log(part) as stream:
-            lines = json_lines(next((line for line in stream if line != "\n"), ""))
-            return lines[0] if lines else {}
-    return {}
-
-
-def _completed(log: Path) -> bool:
-    with log.open("rb") as stream:
-        stream.seek(max(0, log.stat().st_size - 4096))
-        lines = json_lines(stream.read().decode(errors="replace"))
-    return bool(lines) and lines[-1].get("status") == 0
 
 
 def _append_gzipped(part: Path, stream: Any) -> None:

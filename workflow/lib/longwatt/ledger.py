@@ -1,0 +1,99 @@
+"""What a training has cost and given so far, and the stopwatch that keeps count."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import torch
+
+from longwatt import devices
+from longwatt.energy.marks import Marker
+
+
+@dataclass
+class Ledger:
+    """What the work so far cost and gave; stored with every checkpoint, so it speaks only of kept work.
+
+    Times are seconds; tokens and samples are those really processed, over all processes.
+    """
+
+    train_s: float = 0.0
+    validation_s: float = 0.0
+    checkpoint_s: float = 0.0
+    scoring_s: float = 0.0  # part of validation_s: ROUGE or F1, while the device waits
+    samples: int = 0
+    input_tokens: int = 0
+    padded_input_tokens: int = 0
+    target_tokens: int = 0
+    validations: int = 0
+    without_improvement: int = 0
+    best_score: float | None = None
+    best_step: int | None = None
+    stopped_early: bool = False
+    pending_validation: bool = False  # cut short; the next attempt begins with it
+    pending_loss: float = 0.0  # of the steps since the last log line
+    logged_step: int = 0
+    peak_memory_gib: float = 0.0
+
+    @property
+    def times(self) -> dict[str, float]:
+        """Seconds by phase."""
+        return {"train_s": self.train_s, "validation_s": self.validation_s, "checkpoint_s": self.checkpoint_s}
+
+    @property
+    def runtime_s(self) -> float:
+        """Training as the published study counts it: validations (and checkpoints) included."""
+        return self.train_s + self.validation_s + self.checkpoint_s
+
+
+class Stopwatch:
+    """Adds time to the ledger by phase, and marks the energy log at the same moments.
+
+    Args:
+        ledger: gains the time.
+        marker: marks the phases; None in all processes but the main one.
+        attempt: this run's number, said at every mark.
+        device: waited for before a phase ends.
+    """
+
+    def __init__(self, ledger: Ledger, marker: Marker | None, attempt: int, device: torch.device) -> None:
+        self.ledger = ledger
+        self.marker = marker
+        self.attempt = attempt
+        self.device = device
+        self.phase: str | None = None
+        self.since = time.perf_counter()
+
+    def switch(self, phase: str, step: int) -> None:
+        """End the current phase and begin another once the device has finished its work."""
+        self.tick()
+        self.phase = phase
+        self._mark(phase, step)
+
+    def leave(self, phase: str, step: int) -> None:
+        """End the current phase; what follows (loading, writing results) is no training and counted nowhere."""
+        self.tick()
+        self.phase = None
+        self._mark(phase, step)
+
+    def discard(self, step: int) -> None:
+        """End the current phase, which was cut short at a step and will be spent again: its time is not counted.
+
+        The mark is past the step that the next attempt resumes at, so the energy log judges likewise.
+        """
+        self.phase, self.since = None, time.perf_counter()
+        self._mark("cut_short", step + 1)
+
+    def _mark(self, phase: str, step: int) -> None:
+        if self.marker is not None:
+            self.marker.mark(phase, attempt=self.attempt, step=step)
+
+    def tick(self) -> None:
+        """Bring the ledger up to now."""
+        devices.synchronize(self.device)
+        now = time.perf_counter()
+        if self.phase is not None:
+            field = f"{self.phase}_s"
+            setattr(self.ledger, field, getattr(self.ledger, field) + now - self.since)
+        self.since = now

@@ -1,0 +1,64 @@
+"""Scoring a model on the validation examples, each process its share."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+from longwatt import distributed, metrics, stopping
+from longwatt.decoding import Predictor
+from longwatt.examples import Examples, batches
+
+
+class CutShort(Exception):
+    """A validation was left because its job was asked to end."""
+
+
+class Validator:
+    """Scores the model on the validation examples by the cell's protocol.
+
+    Args:
+        examples: of the validation split.
+        predictor: predicts them.
+        metric: the dataset's.
+        batch_size: examples per batch; which process predicts a batch changes nothing in it.
+    """
+
+    def __init__(self, examples: Examples, predictor: Predictor, metric: str, batch_size: int) -> None:
+        self.examples = examples
+        self.predictor = predictor
+        self.metric = metric
+        self.groups = distributed.share(batches(examples, batch_size))
+        self.references = {examples[i].id: examples[i].references for i in range(len(examples))}
+
+    def score(self) -> tuple[float, float]:
+        """The headline score, the same in every process, and the seconds that scoring kept the device waiting.
+
+        Raises:
+            CutShort: some process was asked to end before all were predicted.
+        """
+        self.predictor.model.eval()
+        predictions = dict(self._predictions())
+        if any(distributed.gather(stopping.asked())):
+            raise CutShort
+        start = time.perf_counter()
+        scored = [pair for part in distributed.gather(self._scores(predictions)) for pair in part.items()]
+        by_id = dict(scored)
+        # In one order, whoever scored what: sums of floats depend on it.
+        score = metrics.corpus_scores({id_: by_id[id_] for id_ in self.references})[metrics.headline(self.metric)]
+        return score, time.perf_counter() - start
+
+    def _predictions(self) -> Iterator[tuple[str, str]]:
+        """This process's (id, text), until it is asked to end."""
+        for group in self.groups:
+            if stopping.asked():
+                return
+            for result in self.predictor.predict(self.examples, [group]):
+                yield from zip(result.ids, result.texts, strict=True)
+
+    def _scores(self, predictions: dict[str, str]) -> dict[str, dict[str, float]]:
+        """Scores of this process's predictions; none where there were more processes than batches."""
+        if not predictions:
+            return {}
+        references = {id_: self.references[id_] for id_ in predictions}
+        return metrics.score_examples(predictions, references, metrics=(self.metric,))
