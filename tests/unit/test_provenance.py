@@ -135,7 +135,7 @@ def test_work_is_another_s_when_any_of_its_inputs_is_another(tmp_path):
         after = work_identity(made_by, paths)
         assert [name for name in before if before[name] != after[name]] == [part]
         before = after
-    assert "weights" not in work_identity(made_by, paths["tokenized"], paths["tokenizer"])
+    assert "weights" not in work_identity(made_by, {name: paths[name] for name in ("tokenized", "tokenizer")})
 
 
 def test_a_digest_does_not_depend_on_key_order():

@@ -84,8 +84,17 @@ def stamps_in_force():
 
 
 def threads_of(wildcards):
-    """All cores for a cell on the CPU, so that trainings run one at a time and timings mean something."""
-    wanted = STAGES.gpus(wildcards.cell)
+    """The cores of a cell's jobs."""
+    return threads_for(STAGES.gpus(wildcards.cell))
+
+
+def threads_of_probe(wildcards):
+    """The cores of a probe, which takes one device of its budget."""
+    return threads_for(min(1, STAGES.gpus(STAGES.probes[wildcards.probe])))
+
+
+def threads_for(wanted):
+    """All cores for a job on the CPU, so that trainings run one at a time and timings mean something."""
     return (
         workflow.cores
         if wanted == 0
@@ -119,6 +128,16 @@ def failure_of_energy(wildcards):
 def cell_inputs(wildcards):
     """Tokens, tokenizer and, for a pretrained model, the checkpoint of a cell."""
     return STAGES.inputs(wildcards.cell)
+
+
+def finetune_inputs(wildcards):
+    """What a cell trains on, and its batch size where that is found out."""
+    return STAGES.finetune_inputs(wildcards.cell)
+
+
+def probe_inputs(wildcards):
+    """What the cells of a probe train on."""
+    return STAGES.probe_inputs(wildcards.probe)
 
 
 def dataset_facts(wildcards):
@@ -208,6 +227,7 @@ wildcard_constraints:
     dataset=STAGES.pattern(STAGES.datasets),
     tokenizer=STAGES.pattern(STAGES.tokenizers),
     model=STAGES.pattern(STAGES.models),
+    probe=STAGES.pattern(STAGES.probes),
     inference=STAGES.pattern(STAGES.inferences),
     part=STAGES.pattern(STAGES.parts()),
     cell=STAGES.cell_pattern(),

@@ -1,10 +1,36 @@
-"""Training: one job per cell."""
+"""Training: one job per cell, after the batch size is known."""
+
+
+rule probe_batch_size:
+    """The largest batch per device that fits a budget's memory; shared by all cells of one shape."""
+    input:
+        unpack(probe_inputs),
+    output:
+        batch_size="resources/batch_sizes/{probe}/batch_size.json",
+        probe="resources/batch_sizes/{probe}/probe.json",
+        energy_log="resources/batch_sizes/{probe}/energy.jsonl.gz",
+    log:
+        "logs/batch_sizes/{probe}.log",
+    benchmark:
+        "logs/batch_sizes/{probe}.benchmark.tsv"
+    priority: 100
+    conda:
+        "../../envs/longwatt.yaml"
+    threads: threads_of_probe
+    resources:
+        gpu=lambda wildcards: min(1, STAGES.gpus(STAGES.probes[wildcards.probe])),
+    params:
+        settings=settings_of("probe_batch_size"),
+        code=code_of("probe_batch_size"),
+        work="resources/batch_sizes/{probe}/work",
+    script:
+        "../scripts/probe_batch_size.py"
 
 
 rule finetune:
     """Fine-tune one cell with early stopping; resumes from its work folder if it was killed."""
     input:
-        unpack(cell_inputs),
+        unpack(finetune_inputs),
     output:
         model=directory("results/{study}/{cell}/finetune/model"),
         training="results/{study}/{cell}/finetune/training.json",

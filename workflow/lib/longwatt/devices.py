@@ -11,17 +11,20 @@ from typing import Any
 import torch
 from accelerate.utils.memory import should_reduce_batch_size
 
+from longwatt.processes import memory_status
 from longwatt.worker import WorkerError
 
 GIB = 2**30
+# How oneDNN, C++ and the kernel say that there is no memory; the library's own list knows GPUs and torch's allocator.
+CPU_SIGNS = ("could not create a primitive", "could not create a memory", "std::bad_alloc", "Cannot allocate memory")
 
 
 def prepare(budget: Mapping[str, Any]) -> torch.device:
     """This process's device, held to a budget's precision and memory.
 
     Args:
-        budget: gpus, processes, precision, and memory_gib_per_gpu (None for all there is; on a CPU it holds for each
-            process).
+        budget: gpus, processes, precision, and memory_gib_per_gpu (None for all there is; on a CPU it is what each
+            process may take beside its libraries).
     """
     # TF32 is stated, since its default has changed between torch versions.
     torch.backends.cuda.matmul.allow_tf32 = budget["precision"] == "tf32"
@@ -37,18 +40,29 @@ def prepare(budget: Mapping[str, Any]) -> torch.device:
 
 
 def _limit_process(gib: float | None) -> None:
-    """Have the kernel refuse this process more private memory than that (all that it wrote, not files it reads)."""
+    """Have the kernel refuse this process more memory than that, beyond what Python and its libraries hold by now."""
     if gib is not None:
+        status = memory_status()
+        _libraries["RssAnon"] = status["RssAnon"]
         _, hard = resource.getrlimit(resource.RLIMIT_DATA)
-        wanted = int(gib * GIB)
-        resource.setrlimit(
-            resource.RLIMIT_DATA, (wanted if hard == resource.RLIM_INFINITY else min(wanted, hard), hard)
-        )
+        limit = status["VmData"] + int(gib * GIB)
+        resource.setrlimit(resource.RLIMIT_DATA, (limit if hard == resource.RLIM_INFINITY else min(limit, hard), hard))
+
+
+def lift_limit() -> None:
+    """Let this process have memory again, as far as it may."""
+    hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
+    resource.setrlimit(resource.RLIMIT_DATA, (hard, hard))
+
+
+_libraries = {"RssAnon": 0}  # bytes of this process when its memory was limited
 
 
 def out_of_memory(error: BaseException) -> bool:
     """Whether an error says that memory did not suffice, of a GPU or of this process."""
-    return isinstance(error, MemoryError) or (isinstance(error, Exception) and should_reduce_batch_size(error))
+    if isinstance(error, MemoryError):
+        return True
+    return isinstance(error, Exception) and (should_reduce_batch_size(error) or any(s in str(error) for s in CPU_SIGNS))
 
 
 @contextmanager
@@ -84,6 +98,21 @@ def peak_memory_gib(device: torch.device) -> float:
     if device.type == "cuda":
         return torch.cuda.max_memory_reserved(device) / GIB
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / GIB
+
+
+def peak_limited_gib(device: torch.device) -> float:
+    """Most memory of this process so far, of the kind that a budget limits."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_reserved(device) / GIB
+    status = memory_status()
+    return (status["VmHWM"] - status["RssFile"] - status["RssShmem"] - _libraries["RssAnon"]) / GIB
+
+
+def total_memory_gib(budget: Mapping[str, Any]) -> float:
+    """Memory of a budget's device: one GPU's, or all of this machine's."""
+    if budget["gpus"]:
+        return torch.cuda.get_device_properties(0).total_memory / GIB
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / GIB
 
 
 def peak_memory_kind(device: torch.device) -> str:

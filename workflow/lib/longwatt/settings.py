@@ -120,6 +120,33 @@ def finetune_settings(study: Study, cell: Cell) -> Settings:
     )
 
 
+def probe_settings(study: Study, cell: Cell) -> Settings:
+    """Everything that decides how large a batch fits a device; cells that differ in nothing else share a probe."""
+    chosen = finetune_settings(study, cell)
+    budget, training = chosen["budget"], chosen["training"]
+    return _narrow(
+        {
+            **{key: chosen[key] for key in ("tokens", "checkpoint", "model", "seq_len")},
+            **{key: training[key] for key in ("max_target_tokens", "activation_checkpointing", "max_grad_norm")},
+            "gradient_accumulation_steps": budget["gradient_accumulation_steps"],
+            "devices": grid.devices(budget),
+            # One device finds it out for all; what they share is allowed for.
+            "budget": {
+                "gpus": min(1, budget["gpus"]),
+                "processes": 1,
+                **{key: budget[key] for key in ("memory_gib_per_gpu", "precision")},
+            },
+        }
+    )
+
+
+def probe_key(study: Study, cell: Cell) -> str | None:
+    """Folder name below resources/batch_sizes, or None for a cell whose batch size is given."""
+    if grid.per_device_batch_size(study, cell) != grid.LARGEST:
+        return None
+    return f"{cell.model}-{cell.seq_len}-{cell.budget}-{digest(probe_settings(study, cell))[:8]}"
+
+
 def predict_settings(study: Study, cell: Cell, inference: str) -> Settings:
     """Everything that decides one inference point's predictions and their measured speed."""
     training = merge(TRAINING_DEFAULTS, *_layers(study, cell, "training"))

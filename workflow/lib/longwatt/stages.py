@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from longwatt import costs, datasets, models, settings
-from longwatt.cells import Cell, expand
+from longwatt.cells import LARGEST, Cell, expand
 from longwatt.datasets.scrolls import MIRROR
 from longwatt.models.errors import ModelError
 from longwatt.pretrained import checkpoint_files, missing_tokenizer, missing_weights
@@ -71,6 +71,8 @@ class Stages:
         self.tokenizers = {settings.tokenizer_key(study, t): t for t in tokenizers}
         named_models = {settings.model_key(study, c.model): c.model for c in used}
         self.models = {key: model for key, model in named_models.items() if key}
+        probes = ((settings.probe_key(study, cell), name) for name, cell in self.cells.items())
+        self.probes = {key: name for key, name in probes if key}
         self.inferences = sorted(study["inference"])
         configs = {model: self._checkpoint_config(model) for model in {cell.model for cell in used}}
         for name, cell in self.cells.items():  # found here, not hours later
@@ -178,6 +180,22 @@ class Stages:
         """Token ids of a dataset's whole inputs."""
         path = f"resources/tokenized/{dataset}/{tokenizer}/tokenized.json"
         return Stage("tokenize_dataset", path, {"dataset": dataset, "tokenizer": tokenizer})
+
+    def probe_batch_size(self, key: str) -> Stage:
+        """The largest batch of the cells that share a probe."""
+        chosen = settings.probe_settings(self.study, self.cell(self.probes[key]))
+        module = f"longwatt.models.{chosen['model']['family']}"
+        return Stage("probe_batch_size", f"resources/batch_sizes/{key}/probe.json", chosen, (module,))
+
+    def probe_inputs(self, key: str) -> dict[str, str]:
+        """What a probe needs: what its cells train on."""
+        return self.inputs(self.probes[key])
+
+    def finetune_inputs(self, name: str) -> dict[str, str]:
+        """What a training needs beside `inputs`: the batch size where it is found out."""
+        key = settings.probe_key(self.study, self.cell(name))
+        found = {"batch_size": f"resources/batch_sizes/{key}/batch_size.json"} if key else {}
+        return {**self.inputs(name), **found}
 
     def finetune(self, name: str) -> Stage:
         """One cell's training."""
@@ -339,6 +357,7 @@ class Stages:
         for dataset, tokenizer in self.pairs():
             yield self.make_tokenizer(dataset, tokenizer)
             yield self.tokenize_dataset(dataset, tokenizer)
+        yield from (self.probe_batch_size(key) for key in self.probes)
         yield from self.cell_stages()
         yield self.summarize()
         yield self.tabulate()
@@ -477,7 +496,27 @@ def check_report(stages: Stages) -> None:
         raise StaleReport(str(error)) from None
 
 
+def _check_budget_entries(study: Mapping[str, Any], source: str) -> None:
+    """Refuse budgets whose parts do not go together."""
+    for name, entry in study["budgets"].items():
+        where = f"{source}: budgets.{name}"
+        if entry["gpus"] and entry.get("processes", 1) > 1:
+            raise StudyError(f"{where}.processes is for budgets without GPUs; with GPUs there is one process for each")
+        largest = _asks_for_largest(entry["per_device_batch_size"])
+        if largest and not entry["gpus"] and entry.get("memory_gib_per_gpu") is None:
+            raise StudyError(
+                f"{where}: the largest batch on a CPU needs memory_gib_per_gpu, the GiB that each process may take"
+            )
+
+
+def _asks_for_largest(batch: Any) -> bool:
+    if isinstance(batch, Mapping):
+        return any(_asks_for_largest(value) for value in batch.values())
+    return bool(batch == LARGEST)
+
+
 def _check_references(study: Mapping[str, Any], source: str) -> None:
+    _check_budget_entries(study, source)
     for name, entry in study["datasets"].items():
         where = f"{source}: datasets.{name}"
         check_name("source", entry["source"], datasets.sources(), f"{where}.source")

@@ -10,6 +10,7 @@ import ctypes
 import errno
 import json
 import os
+import resource
 import shutil
 import signal
 import sys
@@ -86,6 +87,8 @@ def run(work: Callable[[Spec], None]) -> None:
         _report(spec, "Stopped", str(stopped))
         sys.exit(f"longwatt: {stopped}")
     except Exception as error:
+        # To say so takes memory, too.
+        resource.setrlimit(resource.RLIMIT_DATA, (resource.getrlimit(resource.RLIMIT_DATA)[1],) * 2)
         _report(spec, type(error).__name__, _message(error, spec))
         raise
 

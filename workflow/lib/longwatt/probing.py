@@ -1,0 +1,273 @@
+"""Find the largest batch per device that fits a budget's memory, by training on it.
+
+Started as `python -m longwatt.probing SPEC` on one device, whatever the budget's number of them. Every size is tried in
+a process of its own: what a failed one leaves behind (caches, gaps) would have smaller ones fail too.
+"""
+
+from __future__ import annotations
+
+import math
+import multiprocessing
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils.data import Dataset
+from transformers import PrinterCallback, Seq2SeqTrainer, Seq2SeqTrainingArguments
+
+from longwatt import devices
+from longwatt.models import load_family
+from longwatt.models.family import Batch, Example, Family
+from longwatt.progress import say
+from longwatt.provenance import write_json
+from longwatt.tokenization import load_split, load_tokenizer
+from longwatt.worker import Spec, WorkerError, die_with_parent, run
+
+MOST = 1024  # examples per device; where more would fit, the batch is bounded by what is sensible, not by memory
+STEPS = 2  # the first allocates the optimiser's state, the second runs beside it
+# Of the limit that is held back: later batches come in other orders and shapes and leave gaps between them, and on a
+# GPU what CUDA itself takes is outside the allocator's count.
+HELD_BACK = 0.05
+
+
+@dataclass(frozen=True)
+class Try:
+    """One batch size that was tried.
+
+    Attributes:
+        batch_size: examples.
+        fits: whether all steps could be made.
+        peak_gib: most memory of the device while they were; None where they could not be made.
+        seconds: what the try took, starting the process included.
+        limit_gib: what it was held to; None where it died.
+        said: why it does not fit.
+    """
+
+    batch_size: int
+    fits: bool
+    peak_gib: float | None
+    seconds: float
+    limit_gib: float | None
+    said: str | None = None
+
+
+def largest(attempt: Callable[[int], Try], most: int) -> list[Try]:
+    """Try sizes until the largest that fits is known.
+
+    Memory grows in a line with the batch, so two sizes that fit foretell the largest; every second try halves what is
+    left (or doubles what fits), so a line that is none costs little.
+
+    Args:
+        attempt: makes a try; what fits must fit for every smaller size too.
+        most: the largest size worth a try.
+
+    Returns:
+        All tries in their order; at most 4 log2(most) + 4. None fits if 1 does not.
+    """
+    done: list[Try] = []
+    low, high = 0, most + 1  # fits; does not, or need not be tried
+    while high - low > 1:
+        size = _next(done, low, high, most)
+        done.append(attempt(size))
+        low, high = (size, high) if done[-1].fits else (low, size)
+    return done
+
+
+def _next(done: Sequence[Try], low: int, high: int, most: int) -> int:
+    if low == 0:
+        return 1
+    halving = (low + high) // 2 if high <= most else 2 * low
+    foretold = _foretold(done) if len(done) % 2 == 0 else None
+    return max(low + 1, min(halving if foretold is None else foretold, high - 1))
+
+
+def _foretold(done: Sequence[Try]) -> int | None:
+    """The largest size by a line through the two largest that fit; None without one."""
+    fitting = sorted((t for t in done if t.fits), key=lambda t: t.batch_size)[-2:]
+    if len(fitting) < 2:
+        return None
+    (x1, y1, _), (x2, y2, limit) = ((t.batch_size, t.peak_gib or 0.0, t.limit_gib or 0.0) for t in fitting)
+    slope = (y2 - y1) / (x2 - x1)
+    return None if slope <= 0 else math.floor(x2 + (limit - y2) / slope)
+
+
+class _Longest(Dataset[Example]):
+    """Examples of full input and target length; which tokens they hold makes no difference to memory."""
+
+    def __init__(self, count: int, settings: Mapping[str, Any], vocabulary: int) -> None:
+        generator = torch.Generator().manual_seed(0)
+        shapes = (settings["seq_len"], settings["max_target_tokens"])
+        self.count = count
+        self.ids = [torch.randint(vocabulary, (shape,), generator=generator).tolist() for shape in shapes]
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, position: int) -> Example:
+        return Example(id=str(position), input_ids=self.ids[0], labels=self.ids[1], references=("",))
+
+
+class _ProbeTrainer(Seq2SeqTrainer):  # type: ignore[misc]
+    def __init__(self, family: Family, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.remove_callback(PrinterCallback)
+        self.model_accepts_loss_kwargs = False
+        self.family = family
+
+    def compute_loss(self, model: Any, inputs: Batch, *args: Any, **kwargs: Any) -> torch.Tensor:
+        return self.family.loss(model, inputs)
+
+
+def attempt(spec: Spec, batch_size: int) -> Try:
+    """Train some steps with a batch size, in a process of its own; one that dies does not fit.
+
+    Raises:
+        WorkerError: something beside memory went wrong.
+    """
+    start = time.perf_counter()
+    mine, its = multiprocessing.Pipe(duplex=False)
+    context = multiprocessing.get_context("spawn")  # a fork would share CUDA and the threads of libraries
+    process = context.Process(target=_child, args=(spec, batch_size, its), daemon=True)
+    process.start()
+    its.close()
+    try:
+        said: dict[str, Any] = mine.recv()
+    except EOFError:
+        process.join()
+        said = {"fits": False, "said": f"died (exit code {process.exitcode})"}
+    process.join()
+    if "error" in said:
+        raise WorkerError(said["error"])
+    found: dict[str, Any] = {"peak_gib": None, "limit_gib": None, **said}
+    made = Try(batch_size=batch_size, seconds=time.perf_counter() - start, **found)
+    outcome = f"fits, peak {made.peak_gib:.2f} GiB" if made.fits else f"does not fit ({made.said})"
+    say(f"batch size {batch_size} {outcome}, {made.seconds:.0f} s")
+    return made
+
+
+def _child(spec: Spec, batch_size: int, answer: Connection) -> None:
+    die_with_parent()
+    limit = limit_gib(spec.settings["budget"]) * (1 - HELD_BACK)
+    device = devices.prepare({**spec.settings["budget"], "memory_gib_per_gpu": limit})
+    try:
+        _steps(spec, batch_size, device)
+        answer.send({"fits": True, "peak_gib": devices.peak_limited_gib(device), "limit_gib": limit})
+    except Exception as error:
+        devices.lift_limit()  # to say so takes memory, too
+        said = (str(error) or type(error).__name__).splitlines()[0]
+        out = devices.out_of_memory(error)
+        answer.send({"fits": False, "said": said, "limit_gib": limit} if out else {"error": str(error)})
+
+
+def _steps(spec: Spec, batch_size: int, device: torch.device) -> None:
+    settings = spec.settings
+    tokenizer = load_tokenizer(Path(spec.paths["tokenizer"]).parent)
+    family = load_family(settings["model"]["family"])
+    source = spec.paths.get("checkpoint")
+    lengths = (settings["seq_len"], settings["max_target_tokens"])
+    model = family.build(settings["model"], tokenizer, Path(source).parent if source else None, *lengths)
+    if settings["activation_checkpointing"]:
+        model.gradient_checkpointing_enable()  # type: ignore[operator]
+    model.to(device)
+    buckets = _gradient_buckets(model, settings["devices"], device)
+    _ProbeTrainer(
+        family,
+        model=model,
+        args=_arguments(settings, spec.paths["work"], batch_size),
+        train_dataset=_Longest(batch_size * STEPS, settings, len(tokenizer)),
+        data_collator=lambda chosen: family.collate(chosen, *lengths),
+    ).train()
+    devices.synchronize(device)
+    del buckets  # held until here
+
+
+def _gradient_buckets(model: torch.nn.Module, together: int, device: torch.device) -> torch.Tensor | None:
+    """As much memory as the buckets of data-parallel training take, where several devices train together."""
+    if together == 1:
+        return None
+    return torch.zeros(sum(p.numel() for p in model.parameters() if p.requires_grad), device=device)
+
+
+def probe(spec: Spec) -> None:
+    """Find the largest batch and write it.
+
+    Args:
+        spec: settings as `longwatt.settings.probe_settings`; paths tokens, tokenizer, checkpoint (or none), work,
+            batch_size, probe; provenance.
+
+    Raises:
+        WorkerError: not even one example fits, or something beside memory went wrong.
+    """
+    bound = _most(spec)
+    tries = largest(lambda size: attempt(spec, size), bound)
+    fitting = max((t for t in tries if t.fits), key=lambda t: t.batch_size, default=None)
+    limit = limit_gib(spec.settings["budget"])
+    if fitting is None or fitting.peak_gib is None:
+        raise WorkerError(
+            f"not one example of {spec.settings['seq_len']} tokens with {spec.settings['max_target_tokens']} target "
+            f"tokens fits into {limit:.2g} GiB, of which {HELD_BACK:.0%} are held back ({tries[0].said}); set "
+            "training.activation_checkpointing, a lower precision, more memory_gib_per_gpu, or exclude the cell"
+        )
+    found = {"per_device_batch_size": fitting.batch_size}
+    facts = {
+        "limit_gib": limit,
+        "held_back_gib": limit * HELD_BACK,
+        "peak_memory_gib": fitting.peak_gib,
+        "margin_gib": limit - fitting.peak_gib,
+        "bounded_by": _bounded_by(tries, bound),
+        "tries": [vars(t) for t in tries],
+        "device": devices.name(torch.device("cuda" if spec.settings["budget"]["gpus"] else "cpu")),
+    }
+    write_json(spec.paths["probe"], {**found, **facts, "provenance": spec.provenance})
+    write_json(spec.paths["batch_size"], found)
+
+
+def _bounded_by(tries: Sequence[Try], bound: int) -> str:
+    """What kept the batch from being larger."""
+    if not all(t.fits for t in tries):
+        return "memory"
+    return "training examples" if bound < MOST else "the search"
+
+
+def limit_gib(budget: Mapping[str, Any]) -> float:
+    """GiB per device: the budget's, at most what the device has."""
+    there = devices.total_memory_gib(budget)
+    wanted = budget["memory_gib_per_gpu"]
+    return there if wanted is None else min(there, float(wanted))
+
+
+def _most(spec: Spec) -> int:
+    """A batch that the training split could still fill once per step."""
+    settings = spec.settings
+    rows = load_split(Path(spec.paths["tokens"]), "train", None)
+    examples = sum(len(references) for references in rows["references"])
+    per_step: int = settings["gradient_accumulation_steps"] * settings["devices"]
+    return max(1, min(MOST, examples // per_step))
+
+
+def _arguments(settings: Mapping[str, Any], work: str, batch_size: int) -> Seq2SeqTrainingArguments:
+    """As in training, as far as memory depends on it."""
+    precision = settings["budget"]["precision"]
+    return Seq2SeqTrainingArguments(
+        output_dir=work,
+        per_device_train_batch_size=batch_size,
+        max_steps=STEPS,
+        max_grad_norm=settings["max_grad_norm"],
+        bf16=precision == "bf16",
+        fp16=precision == "fp16",
+        use_cpu=settings["budget"]["gpus"] == 0,
+        average_tokens_across_devices=False,
+        remove_unused_columns=False,
+        save_strategy="no",
+        logging_strategy="no",
+        report_to=[],
+        disable_tqdm=True,
+    )
+
+
+if __name__ == "__main__":
+    run(probe)
