@@ -209,6 +209,32 @@ def test_a_worker_that_is_killed_leaves_a_message(start, tmp_path):
     assert job.returncode == 1 and "a worker died without a message" in said
 
 
+def test_when_one_of_several_workers_is_killed_all_end_and_the_job_has_failed(start, tmp_path):
+    job = start(2, "wait")
+    wait_for(lambda: len(alive(tmp_path)) == 2, "two workers", 40)
+    os.kill(int((tmp_path / "pid1").read_text()), signal.SIGKILL)
+    _, said = job.communicate()
+    assert job.returncode == 1 and "FAILED: one of 2 workers died without a message" in said
+    wait_for(lambda: not alive(tmp_path), "the other worker to end", 10)
+    assert (tmp_path / "work/failure.json").exists()
+    assert start(2).wait() == 0, "its GPUs are free again"
+
+
+def test_several_workers_are_asked_to_end_when_their_job_is(start, tmp_path):
+    job = start(2, "wait")
+    wait_for(lambda: len(alive(tmp_path)) == 2, "two workers", 40)
+    job.terminate()
+    _, said = job.communicate()
+    assert job.returncode == 1 and "cell x: stopped by SIGTERM" in said and "FAILED" not in said
+    assert not alive(tmp_path) and not (tmp_path / "work/failure.json").exists()
+
+
+def test_the_lock_of_a_dead_process_is_nobody_s(start, tmp_path):
+    (tmp_path / "work").mkdir()
+    (tmp_path / "work/lock").write_text('{"pid": 1, "started": 1, "host": "a node that is gone"}')
+    assert start(0).wait() == 0
+
+
 def test_a_terminated_job_ends_its_workers(start, tmp_path):
     job = start(0, "wait")
     wait_for(lambda: alive(tmp_path), "a worker", 40)

@@ -12,60 +12,29 @@ import torch
 from safetensors.torch import load_file
 
 from longwatt import inference, training
-from longwatt.cells import expand
-from longwatt.energy.clock import Clock
-from longwatt.energy.log import append, next_run, runs
-from longwatt.energy.recorder import Order, header
+from longwatt.energy.log import runs
 from longwatt.energy.reduction import summarize
 from longwatt.models import load_family
 from longwatt.models.errors import ModelError
 from longwatt.models.family import Example
 from longwatt.pretrained import download_model
-from longwatt.settings import finetune_settings, predict_settings
-from longwatt.study import merge, read_study
+from longwatt.study import merge
 from longwatt.tokenization import load_tokenizer
-from longwatt.worker import Spec
-from tests.conftest import ROOT, TINY_STUDY
-from tests.needle_data import make_needle_data
-
-IDENTITY = {"settings": "s", "code": "c", "data": "d"}
+from tests.tiny_cell import inference_spec, tiny_data, tiny_study, training_spec
 
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory) -> dict:
-    path = tmp_path_factory.mktemp("study") / "s.yaml"
-    path.write_text(TINY_STUDY)
-    return read_study(path, ROOT / "workflow/schemas/study.schema.json")
+    return tiny_study(tmp_path_factory.mktemp("study"))
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory, study) -> Path:
-    path = tmp_path_factory.mktemp("data")
-    tokenizer = {"min_frequency": 2, **study["tokenizers"]["bpe"]}
-    return make_needle_data(path, study["datasets"]["needle"]["options"], tokenizer)
-
-
-def spec(study: dict, data: Path, out: Path, changes: dict | None = None, checkpoint: Path | None = None) -> Spec:
-    cell = list(expand(study).values())[1]
-    settings = merge(finetune_settings(study, cell), changes or {})
-    names = {"model": "model", "training": "training.json", "history": "history.csv"}
-    paths = {name: str(out / file) for name, file in names.items()}
-    inputs = {**made_from(data), "work": str(out / "work")}
-    if checkpoint:
-        inputs["checkpoint"] = str(checkpoint / "model.json")
-    log = next_run(out / "work")
-    log.parent.mkdir(parents=True, exist_ok=True)
-    append(log, header(Order(str(log)), Clock()))
-    return Spec(settings, {**paths, **inputs}, IDENTITY, {"rule": "finetune"}, str(out / "error.json"), str(log))
-
-
-def made_from(data: Path) -> dict[str, str]:
-    names = {"tokens": "tokens", "tokenized": "tokenized.json", "dataset": "dataset.json"}
-    return {**{key: str(data / name) for key, name in names.items()}, "tokenizer": str(data / "bpe/tokenizer.json")}
+    return tiny_data(tmp_path_factory.mktemp("data"), study)
 
 
 def train(study, data, out, changes=None, checkpoint=None) -> dict:
-    training.train(spec(study, data, out, changes, checkpoint))
+    training.train(training_spec(study, data, out, changes, checkpoint))
     return json.loads((out / "training.json").read_text())
 
 
@@ -232,13 +201,7 @@ def test_a_completed_training_is_put_in_place_again_unless_a_new_one_is_asked_fo
 
 
 def infer(study, data, model: Path, out: Path, changes: dict | None = None) -> tuple[list[dict], dict]:
-    cell = list(expand(study).values())[1]
-    settings = merge(predict_settings(study, cell, "greedy"), changes or {})
-    out.mkdir(parents=True)
-    names = {"predictions": "predictions.jsonl", "inference": "inference.json"}
-    paths = {name: str(out / file) for name, file in names.items()}
-    paths |= {**made_from(data), "model": str(model), "work": str(out / "work")}
-    inference.infer(Spec(settings, paths, IDENTITY, {}, str(out / "error.json")))
+    inference.infer(inference_spec(study, data, model, out, changes))
     rows = [json.loads(line) for line in (out / "predictions.jsonl").read_text().splitlines()]
     return rows, json.loads((out / "inference.json").read_text())
 

@@ -147,7 +147,7 @@ def _run_leased(
     with metered(order, say) as recorder:
         status, asked = _run(_command(module, processes, path), environment, recorder, processes)
     if status != 0:
-        raise _failure(error, status, asked)
+        raise _failure(error, status, asked, processes)
 
 
 def _command(module: str, processes: int, spec: Path) -> list[str]:
@@ -226,18 +226,20 @@ def _ask_to_end(pids: Iterable[int]) -> None:
             os.kill(pid, signal.SIGTERM)
 
 
-def _failure(error: Path, status: int, asked: bool) -> Exception:
+def _failure(error: Path, status: int, asked: bool, processes: int) -> Exception:
     """What to raise for workers that failed or were asked to end."""
     said = read_object(error)
-    if said.get("type") == "Stopped":
+    # When one of several dies, the launcher asks the others to end; nobody asked this job.
+    if said.get("type") == "Stopped" and (asked or processes == 1):
         return Terminated(said["message"])
-    if asked and not said:
-        return Terminated("ended by SIGTERM")
-    if said:
+    if said and said["type"] != "Stopped":
         return JobError(f"{said['type']}: {said['message']}")
+    if asked:
+        return Terminated("ended by SIGTERM")
     how = f"signal {-status}" if status < 0 else f"exit status {status}"
+    who = "a worker" if processes == 1 else f"one of {processes} workers"
     return JobError(
-        f"a worker died without a message ({how}); was it killed, or out of memory? If of memory: lower "
+        f"{who} died without a message ({how}); was it killed, or out of memory? If of memory: lower "
         "per_device_batch_size in the cell's budget, or training.validation.batch_size"
     )
 

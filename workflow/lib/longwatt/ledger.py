@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 
@@ -32,7 +32,7 @@ class Ledger:
     best_step: int | None = None
     stopped_early: bool = False
     pending_validation: bool = False  # cut short; the next attempt begins with it
-    pending_loss: float = 0.0  # of the steps since the last log line
+    pending_losses: list[float] = field(default_factory=list)  # by process, summed since the last log line
     logged_step: int = 0
     peak_memory_gib: float = 0.0
 

@@ -129,7 +129,9 @@ class CellTrainer(Seq2SeqTrainer):  # type: ignore[misc]
         self.patience = patience
         # Counted on the device, so that counting never makes it wait.
         self._counts = torch.zeros(4, dtype=torch.long, device=self.args.device)
-        self._loss = torch.tensor(self.ledger.pending_loss, device=self.args.device)
+        # Each process goes on with its own sum: a mean of means would end in another last digit.
+        mine = self.ledger.pending_losses[distributed.rank()] if self.ledger.pending_losses else 0.0
+        self._loss = torch.tensor(mine, device=self.args.device)
 
     def get_train_dataloader(self) -> DataLoader[Any]:
         """This process's micro-batches; the library's own sharding would repeat examples to make processes even."""
@@ -260,7 +262,7 @@ class CellTrainer(Seq2SeqTrainer):  # type: ignore[misc]
         step = self.state.global_step
         self.stopwatch.switch("checkpoint", step)
         self.count()
-        self.ledger.pending_loss = self._mean_loss()
+        self.ledger.pending_losses = distributed.gather(self._loss.item())
         main = self.args.should_save
         written = self.work.partial_checkpoint() if main else self.work.path / "partial"
         with self._written(f"the checkpoint of step {step}"):

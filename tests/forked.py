@@ -1,0 +1,95 @@
+"""Run an engine in processes forked from the test, each with a fault to meet, as a launcher would: one dies, all end.
+
+A fork costs a second where a start of Python with torch costs five; what the launcher itself does is tested with jobs.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sys
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+from accelerate.state import AcceleratorState, GradientState, PartialState
+
+from longwatt import distributed, stopping
+from longwatt.worker import Spec
+
+STOPPED, FAILED = 75, 1
+Fault = Callable[[], None]
+
+
+def run(work: Callable[[Spec], None], specs: Sequence[Spec], fault: Fault | None = None, rank: int = 0) -> list[int]:
+    """Exit statuses of processes that do a piece of work together (negative: the signal that ended them).
+
+    Args:
+        work: a worker's function.
+        specs: one for each process.
+        fault: called in the process `rank` before its work.
+        rank: which.
+    """
+    port = str(_free_port())
+    log = Path(specs[0].error).with_name("processes.log")
+    children = [
+        _fork(work, spec, i, len(specs), port, fault if i == rank else None, log) for i, spec in enumerate(specs)
+    ]
+    statuses: dict[int, int] = {}
+    while len(statuses) < len(children):
+        pid, status = os.waitpid(-1, os.WNOHANG)
+        if pid == 0:
+            time.sleep(0.01)
+            continue
+        if pid in children:
+            statuses[pid] = os.waitstatus_to_exitcode(status)
+            if statuses[pid] not in (0, STOPPED):
+                _end([child for child in children if child not in statuses])
+    return [statuses[child] for child in children]
+
+
+def _fork(work, spec: Spec, rank: int, count: int, port: str, fault: Fault | None, log: Path) -> int:
+    sys.stdout.flush()
+    pid = os.fork()
+    if pid:
+        return pid
+    status = FAILED
+    try:
+        sys.stdout = sys.stderr = log.open("a", buffering=1)  # pytest has put its own there
+        if count > 1:
+            environment = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": count, "LOCAL_WORLD_SIZE": count}
+            os.environ.update({name: str(value) for name, value in environment.items()})
+            os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=port)
+        status = _child(work, spec, fault)
+    except stopping.Stopped as stopped:
+        print(stopped, flush=True)
+        status = STOPPED
+    except BaseException:
+        traceback.print_exc()
+    os._exit(status)
+
+
+def _child(work, spec: Spec, fault: Fault | None) -> int:
+    torch.set_num_threads(1)  # a forked process has lost the threads that the test's had
+    for state in (AcceleratorState, PartialState, GradientState):
+        state._reset_state()
+    stopping.listen()
+    if fault:
+        fault()
+    with distributed.joined("gloo"):
+        work(spec)
+    return 0
+
+
+def _end(pids: Sequence[int]) -> None:
+    for pid in pids:
+        os.kill(pid, signal.SIGKILL)
+
+
+def _free_port() -> int:
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        return int(server.getsockname()[1])

@@ -1,0 +1,66 @@
+"""A tiny cell for tests of the engine: its study, its data, and what a job would hand to its workers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from longwatt.cells import expand
+from longwatt.energy.clock import Clock
+from longwatt.energy.log import append, next_run
+from longwatt.energy.recorder import Order, header
+from longwatt.settings import finetune_settings, predict_settings
+from longwatt.study import merge, read_study
+from longwatt.worker import Spec
+from tests.conftest import ROOT, TINY_STUDY
+from tests.needle_data import make_needle_data
+
+IDENTITY = {"settings": "s", "code": "c", "data": "d"}
+
+
+def tiny_study(folder: Path) -> dict[str, Any]:
+    """The tests' study, read from a folder."""
+    path = folder / "s.yaml"
+    path.write_text(TINY_STUDY)
+    return read_study(path, ROOT / "workflow/schemas/study.schema.json")
+
+
+def tiny_data(folder: Path, study: dict[str, Any]) -> Path:
+    """Its data, made in a folder."""
+    tokenizer = {"min_frequency": 2, **study["tokenizers"]["bpe"]}
+    return make_needle_data(folder, study["datasets"]["needle"]["options"], tokenizer)
+
+
+def made_from(data: Path) -> dict[str, str]:
+    """The inputs that training and inference have in common."""
+    names = {"tokens": "tokens", "tokenized": "tokenized.json", "dataset": "dataset.json"}
+    return {**{key: str(data / name) for key, name in names.items()}, "tokenizer": str(data / "bpe/tokenizer.json")}
+
+
+def training_spec(
+    study: dict, data: Path, out: Path, changes: dict | None = None, checkpoint: Path | None = None
+) -> Spec:
+    """One more attempt at the cell's training."""
+    settings = merge(finetune_settings(study, list(expand(study).values())[1]), changes or {})
+    names = {"model": "model", "training": "training.json", "history": "history.csv"}
+    paths = {name: str(out / file) for name, file in names.items()}
+    inputs = {**made_from(data), "work": str(out / "work")}
+    if checkpoint:
+        inputs["checkpoint"] = str(checkpoint / "model.json")
+    return Spec(settings, {**paths, **inputs}, IDENTITY, {"rule": "finetune"}, *_files(out))
+
+
+def inference_spec(study: dict, data: Path, model: Path, out: Path, changes: dict | None = None) -> Spec:
+    """One more attempt at the cell's inference."""
+    settings = merge(predict_settings(study, list(expand(study).values())[1], "greedy"), changes or {})
+    names = {"predictions": "predictions.jsonl", "inference": "inference.json", "work": "work"}
+    paths = {name: str(out / file) for name, file in names.items()}
+    return Spec(settings, {**paths, **made_from(data), "model": str(model)}, IDENTITY, {}, *_files(out))
+
+
+def _files(out: Path) -> tuple[str, str]:
+    """Where an error goes, and a new energy log with its header, as a job's recorder makes it."""
+    log = next_run(out / "work")
+    log.parent.mkdir(parents=True, exist_ok=True)
+    append(log, header(Order(str(log)), Clock()))
+    return str(out / "error.json"), str(log)

@@ -1,0 +1,322 @@
+"""Trainings and inferences that are killed or asked to end anywhere, alone and together: the same end, to the bit."""
+
+import csv
+import json
+import os
+import resource
+import shutil
+import signal
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from longwatt import inference, scoring, training, validation
+from longwatt.batch_store import BatchStore
+from longwatt.energy.log import runs
+from longwatt.energy.reduction import summarize
+from longwatt.study import merge
+from longwatt.workdir import WorkFolder, read_lines
+from tests import forked
+from tests.tiny_cell import inference_spec, tiny_data, tiny_study, training_spec
+
+# Dropout, so that random states must come back, in every process its own; uneven batches at the end of each epoch.
+CELL = {
+    "model": {"config": {"dropout": 0.3}},
+    "budget": {"per_device_batch_size": 3},
+    "training": {
+        "max_steps": 30,
+        "checkpoint_every_s": 0,
+        "log_every_steps": 7,
+        "validation": {"every_steps": 6, "patience": 9, "max_examples": 7, "batch_size": 2},
+    },
+}
+COUNTS = ("samples", "input_tokens", "padded_input_tokens", "target_tokens", "steps", "best_step", "best_score",
+          "validations", "epochs", "without_improvement", "effective_batch_size")  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory) -> dict:
+    return tiny_study(tmp_path_factory.mktemp("study"))
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory, study) -> Path:
+    return tiny_data(tmp_path_factory.mktemp("data"), study)
+
+
+def before(owner: type, name: str, number: int, signal_: signal.Signals):
+    """A fault: this process gets a signal when a method is called for the nth time."""
+
+    def set_up() -> None:
+        original, calls = getattr(owner, name), []
+
+        def instead(*args, **kwargs):
+            calls.append(1)
+            if len(calls) == number:
+                os.kill(os.getpid(), signal_)
+                time.sleep(0.05)  # Python takes it between two instructions
+            return original(*args, **kwargs)
+
+        setattr(owner, name, instead)
+
+    return set_up
+
+
+def kill(owner: type, name: str, number: int = 1):
+    return before(owner, name, number, signal.SIGKILL)
+
+
+def ask(owner: type, name: str, number: int = 1):
+    return before(owner, name, number, signal.SIGTERM)
+
+
+class Cell:
+    """A training in forked processes."""
+
+    def __init__(self, study: dict, data: Path, out: Path, processes: int, changes: dict | None = None) -> None:
+        self.study, self.data, self.out, self.processes = study, data, out, processes
+        self.changes = merge(CELL, {"budget": {"processes": processes}}, changes or {})
+        out.mkdir(exist_ok=True)
+
+    def attempt(self, fault=None, rank: int = 0) -> list[int]:
+        spec = training_spec(self.study, self.data, self.out, self.changes)
+        return forked.run(training.train, [spec] * self.processes, fault, rank)
+
+    @property
+    def log(self) -> str:
+        return (self.out / "processes.log").read_text()
+
+    @property
+    def facts(self) -> dict:
+        return json.loads((self.out / "training.json").read_text())
+
+    def result(self) -> tuple:
+        with (self.out / "history.csv").open() as stream:
+            history = [{k: v for k, v in row.items() if k != "seconds"} for row in csv.DictReader(stream)]
+        return {name: self.facts[name] for name in COUNTS}, history
+
+    def weights(self) -> dict[str, torch.Tensor]:
+        return load_file(self.out / "model/model.safetensors")
+
+    def must_equal(self, other: "Cell") -> None:
+        (counts, history), (others_counts, others_history) = self.result(), other.result()
+        assert counts == others_counts
+        assert history == others_history
+        mine, others = self.weights(), other.weights()
+        assert all(torch.equal(mine[name], others[name]) for name in others)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(study, data, tmp_path_factory):
+    """A training that nothing disturbs, by its number of processes."""
+    cells: dict[int, Cell] = {}
+
+    def get(processes: int) -> Cell:
+        if processes not in cells:
+            cells[processes] = Cell(study, data, tmp_path_factory.mktemp("undisturbed"), processes)
+            assert cells[processes].attempt() == [0] * processes, cells[processes].log
+        return cells[processes]
+
+    return get
+
+
+KILLS = {
+    "writing weights": kill(WorkFolder, "keep_best"),
+    "training": kill(training.CellTrainer, "training_step", 9),
+    "validation": kill(validation.Validator, "_predictions", 2),
+    "writing a checkpoint": kill(WorkFolder, "commit_checkpoint", 3),
+    "writing the result": kill(WorkFolder, "finish"),
+}
+
+
+@pytest.mark.parametrize("processes", [1, 2, 3])
+def test_killed_anywhere_and_again_a_training_ends_as_if_undisturbed(study, data, tmp_path, undisturbed, processes):
+    cell = Cell(study, data, tmp_path / "cell", processes)
+    for place, fault in KILLS.items():
+        last = processes - 1 if place in ("training", "validation") else 0  # not always the main process
+        assert cell.attempt(fault, last)[last] == -signal.SIGKILL, (place, cell.log)
+    assert cell.attempt() == [0] * processes, cell.log
+    cell.must_equal(undisturbed(processes))
+    assert len(cell.facts["attempts"]) == 1 + len(KILLS)
+    found = summarize(runs(cell.out / "work"))
+    assert found["wasted"]["duration_s"] > 0
+    # The log and the ledger are two clocks beside each other; of what was killed neither counts anything.
+    assert found["duration_s"] == pytest.approx(cell.facts["train_runtime_s"], rel=0.1, abs=0.2)
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_asked_to_end_a_training_saves_and_goes_on_there(study, data, tmp_path, undisturbed, processes):
+    cell = Cell(study, data, tmp_path / "cell", processes, {"training": {"checkpoint_every_s": 600}})
+    stopped = [forked.STOPPED] * processes
+    last = processes - 1  # the signal need not reach the main process
+    assert cell.attempt(ask(training.CellTrainer, "training_step", 9), last) == stopped, cell.log
+    assert "stopped by SIGTERM at step 9, saved; the next run goes on there" in cell.log
+    assert cell.attempt(ask(validation.Validator, "_predictions", 1), last) == stopped, cell.log
+    assert "stopped by SIGTERM at step 12, saved" in cell.log, "the validation is left, and made up for"
+    assert cell.attempt(ask(validation.Validator, "_predictions", 1), last) == stopped, "left once more"
+    assert cell.attempt(ask(validation.Validator, "_predictions", 4), last) == stopped, cell.log
+    assert "stopped by SIGTERM at step 30, saved" in cell.log, "the last one too"
+    assert cell.attempt() == [0] * processes, cell.log
+    cell.must_equal(undisturbed(processes))
+    assert [a["from_step"] for a in cell.facts["attempts"]] == [0, 9, 12, 12, 30]
+    ends = [line["status"] for line in read_lines(cell.out / "work/attempts.jsonl") if line["event"] == "end"]
+    assert ends == ["stopped"] * 4 + ["completed"]
+    found = summarize(runs(cell.out / "work"))
+    for phase in ("train", "validation", "checkpoint"):
+        assert cell.facts[f"{phase}_s"] == pytest.approx(found["phases"][phase]["duration_s"], abs=0.05), phase
+
+
+def test_a_torn_checkpoint_is_passed_over_and_named(study, data, tmp_path, undisturbed):
+    cell = Cell(study, data, tmp_path / "cell", 1)
+    cell.attempt(kill(training.CellTrainer, "training_step", 9))
+    newest = cell.out / "work/checkpoints/checkpoint-8"
+    with (newest / "optimizer.pt").open("r+b") as stream:
+        stream.truncate(1000)
+    cell.attempt(kill(training.CellTrainer, "training_step", 9))
+    assert "attempt 2 resumes at step 7 (checkpoint-8 cannot be used: optimizer.pt is damaged)" in cell.log
+    for path in (cell.out / "work/checkpoints").iterdir():
+        (path / "trainer_state.json").unlink()
+    cell.attempt()
+    assert (
+        "attempt 3 starts from the beginning (checkpoint-15 cannot be used: trainer_state.json is missing;" in cell.log
+    )
+    cell.must_equal(undisturbed(1))
+
+
+def test_a_full_disk_is_named_and_costs_only_what_came_after_the_last_checkpoint(study, data, tmp_path, undisturbed):
+    cell = Cell(study, data, tmp_path / "cell", 1)
+    cell.attempt(kill(training.CellTrainer, "training_step", 9))
+    size = (cell.out / "work/checkpoints/checkpoint-8/optimizer.pt").stat().st_size
+
+    def fill() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size // 2, resource.RLIM_INFINITY))
+
+    assert cell.attempt(fill) == [forked.FAILED]
+    assert "the checkpoint of step 9 could not be written" in cell.log and "GiB are free at" in cell.log
+    assert cell.attempt() == [0], cell.log
+    assert "attempt 3 resumes at step 8" in cell.log
+    cell.must_equal(undisturbed(1))
+
+
+def test_a_clock_set_back_changes_nothing(study, data, tmp_path, undisturbed):
+    cell = Cell(study, data, tmp_path / "cell", 1)
+    cell.attempt(kill(training.CellTrainer, "training_step", 9))
+
+    def set_back() -> None:
+        now = time.time
+        time.time = lambda: now() - 86400
+
+    assert cell.attempt(set_back) == [0], cell.log
+    assert "attempt 2 resumes at step 8" in cell.log
+    cell.must_equal(undisturbed(1))
+
+
+def test_damaged_tokens_are_made_again_as_they_were(study, data, tmp_path, undisturbed):
+    mine = tmp_path / "data"
+    shutil.copytree(data, mine)
+    arrow = next((mine / "tokens/train").glob("*.arrow"))
+    whole, times = arrow.read_bytes(), (mine / "tokens").stat()
+    arrow.write_bytes(whole[: len(whole) // 2] + b"\0" * (len(whole) - len(whole) // 2))
+    cell = Cell(study, mine, tmp_path / "cell", 1)
+    assert cell.attempt() == [0], cell.log
+    assert f"{mine / 'tokens'} is damaged: it is made again" in cell.log
+    assert arrow.read_bytes() == whole and (mine / "tokens").stat().st_mtime <= times.st_mtime + 1
+    cell.must_equal(undisturbed(1))
+
+
+def test_tokens_that_cannot_be_made_as_they_were_are_refused(study, data, tmp_path):
+    mine = tmp_path / "data"
+    shutil.copytree(data, mine)
+    next((mine / "tokens/train").glob("*.arrow")).unlink()
+    with (mine / "records.jsonl").open("a") as stream:
+        stream.write((mine / "records.jsonl").read_text().splitlines()[0].replace("train", "extra") + "\n")
+    cell = Cell(study, mine, tmp_path / "cell", 1)
+    assert cell.attempt() == [forked.FAILED]
+    assert "is damaged, and what is made again from" in cell.log and "run again, which makes all cells" in cell.log
+
+
+class Inference:
+    """An inference in forked processes."""
+
+    def __init__(self, study: dict, data: Path, model: Path, out: Path, processes: int) -> None:
+        self.study, self.data, self.model, self.out, self.processes = study, data, model, out, processes
+        self.changes = {"budget": {"processes": processes}, "inference": {"batch_size": 1}}
+        out.mkdir(exist_ok=True)
+
+    def attempt(self, fault=None, rank: int = 0) -> list[int]:
+        spec = inference_spec(self.study, self.data, self.model, self.out, self.changes)
+        return forked.run(inference.infer, [spec] * self.processes, fault, rank)
+
+    @property
+    def log(self) -> str:
+        return (self.out / "processes.log").read_text()
+
+    @property
+    def texts(self) -> list[tuple]:
+        rows = [json.loads(line) for line in (self.out / "predictions.jsonl").read_text().splitlines()]
+        return [(row["id"], row["prediction"], row["batch"], row["output_tokens"]) for row in rows]
+
+    @property
+    def facts(self) -> dict:
+        return json.loads((self.out / "inference.json").read_text())
+
+
+@pytest.mark.parametrize("processes", [1, 2, 3])
+def test_an_inference_goes_on_at_the_first_missing_batch(study, data, tmp_path, undisturbed, processes):
+    model = undisturbed(1).out / "model"
+    whole = Inference(study, data, model, tmp_path / "whole", 1)
+    assert whole.attempt() == [0], whole.log
+    cut = Inference(study, data, model, tmp_path / "cut", processes)
+    assert cut.attempt(kill(BatchStore, "add", 3), processes - 1)[-1] == -signal.SIGKILL
+    kept = len(BatchStore(cut.out / "work", {}, 0).kept())
+    assert 2 <= kept < 12
+    assert forked.STOPPED in cut.attempt(ask(BatchStore, "add", 2)), cut.log
+    assert "stopped by SIGTERM" in cut.log and "the next run goes on there" in cut.log
+    assert cut.attempt() == [0] * processes, cut.log
+    assert f"12 examples in 12 batches, {kept} of them predicted by an earlier attempt" in cut.log
+    assert cut.texts == whole.texts, "whoever predicted a batch, and whenever"
+    assert {n: cut.facts[n] for n in ("samples", "batches", "output_tokens")} == {
+        n: whole.facts[n] for n in ("samples", "batches", "output_tokens")
+    }
+    found = summarize(runs(cut.out / "work"))
+    assert found["wasted"]["duration_s"] > 0 and found["phases"]["generate"]["duration_s"] > 0
+
+
+def test_batches_of_another_training_are_never_used_nor_those_that_are_asked_for_anew(
+    study, data, tmp_path, undisturbed
+):
+    cell = Inference(study, data, undisturbed(1).out / "model", tmp_path / "cell", 1)
+    assert cell.attempt() == [0], cell.log
+    measured = cell.facts["inference_runtime_s"]
+    assert cell.attempt() == [0]
+    assert cell.facts["inference_runtime_s"] == measured, "nothing was left to predict"
+    store = BatchStore(cell.out / "work", {"settings": "s", "code": "c", "data": "d", "training": "another"}, 0)
+    assert store.begin() and store.kept() == {}
+    cell.attempt()
+    os.environ["LONGWATT_ANEW"] = "predict"
+    try:
+        assert cell.attempt() == [0]
+    finally:
+        del os.environ["LONGWATT_ANEW"]
+    assert cell.facts["inference_runtime_s"] != measured
+
+
+def test_scoring_that_is_killed_leaves_nothing_half_written(study, data, tmp_path, undisturbed):
+    cell = Inference(study, data, undisturbed(1).out / "model", tmp_path / "cell", 1)
+    cell.attempt()
+    spec = inference_spec(study, data, cell.model, cell.out)
+
+    def score(_) -> None:
+        names = {"scores": "scores.json", "examples": "examples.csv", "predictions": "predictions.jsonl"}
+        made = {name: cell.out / file for name, file in names.items()}
+        made |= {"tokens": data / "tokens", "tokenized": data / "tokenized.json", "dataset": data / "dataset.json"}
+        settings = {"metric": "f1", "seq_len": 64, "split": "validation", "max_examples": None}
+        scoring.score({**settings, "bootstrap_resamples": 100, "confidence": 0.95, "seed": 0}, **made, provenance={})
+
+    assert forked.run(score, [spec], kill(scoring, "write_json")) == [-signal.SIGKILL]
+    assert not (cell.out / "scores.json").exists()
+    assert forked.run(score, [spec]) == [0], cell.log
+    assert json.loads((cell.out / "scores.json").read_text())["score_name"] == "f1"
