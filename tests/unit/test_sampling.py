@@ -1,6 +1,8 @@
 """The length-grouped sampler."""
 
-from longwatt.sampling import LengthGroupedSampler
+import pytest
+
+from longwatt.sampling import LengthGroupedSampler, ShardedBatches
 
 LENGTHS = [(7 * i) % 101 + 1 for i in range(400)]
 
@@ -36,3 +38,40 @@ def test_the_longest_example_comes_first():
 
 def test_a_dataset_smaller_than_a_batch_is_served():
     assert sorted(LengthGroupedSampler([3, 1, 2], 8, 0)) == [0, 1, 2]
+
+
+def shares(examples: int, batch: int, accumulation: int, processes: int) -> list[list]:
+    order = LengthGroupedSampler(LENGTHS[:examples], batch, 3)
+    return [list(ShardedBatches(order, batch, accumulation, rank, processes)) for rank in range(processes)]
+
+
+@pytest.mark.parametrize(
+    ("examples", "batch", "accumulation", "processes"), [(64, 4, 1, 2), (64, 3, 2, 3), (5, 4, 1, 8)]
+)
+def test_over_all_processes_every_example_comes_once_and_all_make_equally_many_steps(
+    examples, batch, accumulation, processes
+):
+    dealt = shares(examples, batch, accumulation, processes)
+    assert {len(share) for share in dealt} == {
+        len(ShardedBatches(LengthGroupedSampler(LENGTHS[:examples], batch, 3), batch, accumulation, 0, processes))
+    }
+    real = [b.positions for share in dealt for b in share if b.weight]
+    assert sorted(position for positions in real for position in positions) == list(range(examples))
+    assert all(b.positions for share in dealt for b in share), "who has none keeps the others company"
+
+
+def test_weights_make_the_mean_over_processes_that_over_micro_batches():
+    dealt = shares(64, 3, 2, 3)  # 22 micro-batches: three whole steps of 6, and one of 4 on 3 processes
+    for step in range(0, len(dealt[0]), 2):
+        weights = [b.weight for share in dealt for b in share[step : step + 2]]
+        assert sum(weights) / len(weights) == pytest.approx(1)
+        assert len({w for w in weights if w}) == 1
+    assert [b.weight for share in dealt for b in share[-2:]] == [1.5, 1.5, 1.5, 0, 1.5, 0]
+
+
+def test_several_processes_take_what_one_with_more_accumulation_would():
+    together = shares(64, 3, 2, 3)
+    (alone,) = shares(64, 3, 6, 1)
+    in_turn = [b.positions for round_ in zip(*together, strict=True) for b in round_ if b.weight]
+    assert in_turn == [b.positions for b in alone]
+    assert {b.weight for b in alone} == {1.0}

@@ -1,0 +1,124 @@
+"""The search for the largest batch, on memory that is made up and on a process's real memory."""
+
+import json
+import math
+
+import pytest
+
+from longwatt import devices
+from longwatt.probing import Try, largest, probe
+from longwatt.settings import probe_key, probe_settings
+from longwatt.study import merge
+from longwatt.worker import Spec, WorkerError
+from tests.tiny_cell import made_from, tiny_data, tiny_study
+
+
+def machine(base: float, slope: float, limit: float, curve: float = 0.0):
+    """A machine on which a batch takes base + slope x batch (+ curve x batch^2)."""
+
+    def attempt(size: int) -> Try:
+        need = base + slope * size + curve * size**2
+        return Try(size, need <= limit, min(need, limit), 0.0, limit)
+
+    return attempt
+
+
+@pytest.mark.parametrize("best", [1, 2, 3, 7, 64, 100, 777, 1024])
+@pytest.mark.parametrize("curve", [0.0, 1e-3])
+def test_the_largest_is_found_in_few_tries(best, curve):
+    limit = 10 + best + curve * best**2
+    tries = largest(machine(10, 1, limit, curve), 1024)
+    assert max(t.batch_size for t in tries if t.fits) == best
+    assert len({t.batch_size for t in tries}) == len(tries) <= 4 * math.log2(1024) + 4
+    if not curve:
+        assert len(tries) <= 6, "a line foretells it"
+    overshoot = max(t.batch_size for t in tries)
+    assert overshoot <= max(2 * best, best + 2)
+
+
+def test_nothing_fits_and_everything_fits():
+    assert [t.fits for t in largest(machine(10, 1, 5), 1024)] == [False]
+    tries = largest(machine(10, 1, 10_000), 37)
+    assert all(t.fits for t in tries) and tries[-1].batch_size == 37
+
+
+def test_memory_that_does_not_grow_evenly_is_searched_all_the_same():
+    def attempt(size: int) -> Try:
+        return Try(size, size <= 45, 1.0, 0.0, 2.0)
+
+    tries = largest(attempt, 1024)
+    assert max(t.batch_size for t in tries if t.fits) == 45 and len(tries) <= 44
+
+
+# 64 examples in 16 accumulation steps: no more than 4 are tried, each in a process of its own that takes seconds.
+BUDGET = {"per_device_batch_size": "largest", "memory_gib_per_gpu": 0.36, "gradient_accumulation_steps": 16}
+LARGEST = {"cpu": {"gpus": 0, **BUDGET}}
+
+
+def probe_spec(study, data, out, cell) -> Spec:
+    out.mkdir(exist_ok=True)
+    names = {"probe": "probe.json", "batch_size": "batch_size.json", "work": "work"}
+    paths = {**made_from(data), **{name: str(out / file) for name, file in names.items()}}
+    return Spec(probe_settings(study, cell), paths, {}, {"rule": "probe_batch_size"}, str(out / "error.json"))
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory) -> dict:
+    # Wide layers, so that an example takes megabytes.
+    wide = {"d_model": 512, "encoder_ffn_dim": 4096, "decoder_ffn_dim": 512, "max_encoder_position_embeddings": 512}
+    changes = {"models": {"led": {"config": wide}}, "budgets": LARGEST}
+    return merge(tiny_study(tmp_path_factory.mktemp("study")), changes)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory, study):
+    return tiny_data(tmp_path_factory.mktemp("data"), study)
+
+
+@pytest.fixture
+def cell():
+    from longwatt.cells import Cell
+
+    return Cell("needle", "led", 512, "cpu", "generated", 1)
+
+
+def test_on_a_cpu_the_search_runs_against_a_cap_of_memory(study, data, tmp_path, cell):
+    probe(probe_spec(study, data, tmp_path / "probe", cell))
+    found = json.loads((tmp_path / "probe/probe.json").read_text())
+    size = found["per_device_batch_size"]
+    assert json.loads((tmp_path / "probe/batch_size.json").read_text()) == {"per_device_batch_size": size}
+    assert found["bounded_by"] == "memory" and 1 <= size < 4
+    tried = {t["batch_size"]: t["fits"] for t in found["tries"]}
+    assert tried[size] and not tried[size + 1], "the next larger one was tried"
+    assert 0 < found["peak_memory_gib"] <= 0.36 - found["held_back_gib"] + 0.01
+    assert found["margin_gib"] == pytest.approx(0.36 - found["peak_memory_gib"])
+
+
+def test_where_not_one_example_fits_it_says_what_to_set(study, data, tmp_path, cell):
+    tight = merge(study, {"budgets": {"cpu": {"memory_gib_per_gpu": 0.05}}})
+    with pytest.raises(WorkerError, match="not one example of 512 tokens with 8 target tokens"):
+        probe(probe_spec(tight, data, tmp_path / "probe", cell))
+    assert not (tmp_path / "probe/batch_size.json").exists()
+
+
+def test_what_is_wrong_beside_memory_is_said_as_it_is(study, data, tmp_path, cell):
+    odd = merge(study, {"models": {"led": {"config": {"attention_window": 15}}}})
+    with pytest.raises(WorkerError, match="attention_window"):
+        probe(probe_spec(odd, data, tmp_path / "probe", cell))
+
+
+def test_cells_of_one_shape_share_a_probe(study, cell):
+    from dataclasses import replace
+
+    assert probe_key(study, cell) == probe_key(study, replace(cell, seed=2))
+    assert probe_key(study, cell) != probe_key(study, replace(cell, seq_len=256))
+    given = merge(study, {"budgets": {"cpu": {"per_device_batch_size": {"led": {"512": 3}}}}})
+    assert probe_key(given, cell) is None
+    mixed = merge(study, {"budgets": {"cpu": {"per_device_batch_size": {"led": {"512": "largest"}}}}})
+    assert probe_key(mixed, cell) == probe_key(study, cell)
+
+
+def test_many_words_for_no_memory():
+    assert all(devices.out_of_memory(e) for e in (MemoryError(), RuntimeError("CUDA out of memory. Tried"),
+                                                 RuntimeError("could not create a primitive")))  # fmt: skip
+    assert not devices.out_of_memory(RuntimeError("shapes differ")) and not devices.out_of_memory(ValueError("x"))
