@@ -7,7 +7,9 @@ import json
 import os
 import sys
 import time
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from longwatt import gpus
 from longwatt.processes import TICKS_PER_S, started
@@ -23,19 +25,19 @@ def process_start() -> float:
     return time.time() - age
 
 
-def name_of(wildcards) -> str:
+def name_of(wildcards: Mapping[str, str]) -> str:
     """The cell of a job; for a job of no cell, its other wildcards."""
     known = {key: value for key, value in wildcards.items() if key != "study"}
     return known.get("cell") or "/".join(known.values())
 
 
-def read_plan() -> dict:
+def read_plan() -> dict[str, Any]:
     """How long jobs take and which fail; see `bench.stand_in_stages`."""
     path = os.environ.get("STAND_IN_PLAN")
     return json.loads(Path(path).read_text(encoding="utf-8")) if path else {}
 
 
-def record(**facts) -> None:
+def record(**facts: Any) -> None:
     """Append one line to the log that all jobs share; one write, so that lines never mix."""
     path = os.environ.get("STAND_IN_LOG")
     if path:
@@ -45,13 +47,13 @@ def record(**facts) -> None:
         os.close(descriptor)
 
 
-def provenance(rule: str, params) -> dict:
+def provenance(rule: str, params: Any) -> dict[str, Any]:
     """The stamp that a JSON artefact of this job carries."""
     settings, code = params.get("settings"), params.get("code")
     return {} if settings is None or code is None else {"provenance": stamp(rule, settings, code)}
 
 
-def write(paths, content: dict) -> None:
+def write(paths: Iterable[str], content: Mapping[str, Any]) -> None:
     """Make every declared output: JSON with `content`, a folder where the name has no suffix, else an empty file."""
     for path in map(Path, paths):
         if not path.suffix:
@@ -61,7 +63,7 @@ def write(paths, content: dict) -> None:
         path.write_text(json.dumps(content) if path.suffix == ".json" else "", encoding="utf-8")
 
 
-def run(job) -> int:
+def run(job: Any) -> int:
     """Do what the job's real script would have Snakemake see.
 
     Args:

@@ -1,0 +1,75 @@
+"""Which ready jobs start now.
+
+The most urgent job goes first, and whatever fits beside it follows. Priorities alone would starve a job of many GPUs
+while jobs of one GPU keep becoming ready: a GPU that falls free is taken at once, and a set never forms. So free GPUs are
+held back for the first GPU job that does not fit. It then waits for jobs that already run, never for one that starts
+after it was ready and first; of those that it overtakes the longest bounds its wait.
+
+No job is slipped in "because it will be done in time" (backfilling): run times are predicted, some by half or double,
+so that would trade the bound for a guess. What holding back costs is measured by `python -m bench.packing`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+GPU = "gpu"  # the rules' resource that counts devices
+
+
+@dataclass(frozen=True)
+class Need:
+    """What a ready job asks for.
+
+    Attributes:
+        priority: higher is more urgent.
+        resources: by name; only whole numbers of limited resources count.
+    """
+
+    priority: float
+    resources: Mapping[str, Any]
+
+
+def choose(needs: Sequence[Need], free: Mapping[str, Any]) -> list[int]:
+    """The jobs to start now, as places in `needs`, most urgent first.
+
+    If nothing runs, `free` is the whole machine, Snakemake has made sure that every job fits it, and so the most urgent
+    one is chosen: there is no deadlock.
+
+    Args:
+        needs: the ready jobs; of equal priority the earlier first.
+        free: what running jobs leave of every limited resource.
+    """
+    left = {name: amount for name, amount in free.items() if isinstance(amount, int)}
+    chosen: list[int] = []
+    holding = False
+    for place in sorted(range(len(needs)), key=lambda place: -needs[place].priority):
+        wanted = _limited(needs[place].resources, left)
+        if all(amount <= left[name] for name, amount in wanted.items()):
+            chosen.append(place)
+            _take(wanted, left)
+        elif not holding and wanted.get(GPU):
+            holding = True
+            _take(_held(wanted, left), left)
+    return chosen
+
+
+def _limited(resources: Mapping[str, Any], left: Mapping[str, int]) -> dict[str, int]:
+    """The resources that a job needs some of and that are limited."""
+    return {name: amount for name in left if isinstance(amount := resources.get(name), int) and amount > 0}
+
+
+def _held(wanted: Mapping[str, int], left: Mapping[str, int]) -> dict[str, int]:
+    """What is held back for a job: the free GPUs, and of all else the share that goes with them.
+
+    The jobs that hold the other GPUs hold cores and memory with them, and give back both. Jobs without GPUs thus go on
+    meanwhile; only once all its GPUs are free is everything else held for it too.
+    """
+    gpus = min(wanted[GPU], max(left[GPU], 0))
+    return {name: -(-amount * gpus // wanted[GPU]) for name, amount in wanted.items()}  # rounded up
+
+
+def _take(wanted: Mapping[str, int], left: dict[str, int]) -> None:
+    for name, amount in wanted.items():
+        left[name] -= amount
