@@ -12,7 +12,7 @@ os.environ.update(PYTHONPATH=os.pathsep.join(filter(None, [LIB, inherited])))
 
 from snakemake.exceptions import WorkflowError
 
-from longwatt import gpus, provenance, stages, study
+from longwatt import gpus, priorities, provenance, stages, study
 
 SCHEMAS = Path(workflow.basedir) / "workflow" / "schemas"
 SCRIPTS = Path(workflow.basedir) / "workflow" / "scripts"
@@ -84,13 +84,18 @@ def stamps_in_force():
 
 
 def threads_of(wildcards):
-    """All cores for a cell on the CPU, so that trainings run one at a time and timings mean something."""
+    """All cores for a cell on the CPU, so that trainings run one at a time and timings mean something.
+
+    A GPU comes with an equal share of the cores; at least one stays free, so that scoring never waits for a training.
+    """
     wanted = STAGES.gpus(wildcards.cell)
-    return (
-        workflow.cores
-        if wanted == 0
-        else max(1, workflow.cores * wanted // max(wanted, GPUS))
-    )
+    share = max(1, (workflow.cores - 1) // max(wanted, GPUS, 1))
+    return workflow.cores if wanted == 0 else wanted * share
+
+
+def priority_of(wildcards):
+    """How urgent a job that leases GPUs is: many GPUs before few, long before short."""
+    return STAGES.priority(wildcards.cell, wildcards.get("inference"))
 
 
 def stage_of(rule):

@@ -14,6 +14,7 @@ rule predict:
         "logs/{study}/{cell}/predict-{inference}.log",
     benchmark:
         "logs/{study}/{cell}/predict-{inference}.benchmark.tsv"
+    priority: priority_of
     conda:
         "../../envs/longwatt.yaml"
     threads: threads_of
@@ -40,6 +41,7 @@ rule score:
         examples="results/{study}/{cell}/predict/{inference}/examples.csv",
     log:
         "logs/{study}/{cell}/score-{inference}.log",
+    priority: priorities.REDUCTION
     conda:
         "../../envs/longwatt.yaml"
     params:
@@ -59,6 +61,7 @@ rule summarize_energy:
         power="results/{study}/{cell}/{part}/power.csv",
     log:
         "logs/{study}/{cell}/{part}/energy.log",
+    priority: priorities.REDUCTION
     conda:
         "../../envs/longwatt.yaml"
     params:

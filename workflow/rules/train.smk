@@ -14,6 +14,7 @@ rule finetune:
         "logs/{study}/{cell}/finetune.log",
     benchmark:
         "logs/{study}/{cell}/finetune.benchmark.tsv"
+    priority: priority_of
     conda:
         "../../envs/longwatt.yaml"
     threads: threads_of

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from snakemake_interface_scheduler_plugins.base import SchedulerBase
+
 from snakemake_scheduler_plugin_longwatt.policy import Need, choose
 
 __all__ = ["Scheduler"]

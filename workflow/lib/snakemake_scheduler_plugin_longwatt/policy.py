@@ -1,12 +1,12 @@
 """Which ready jobs start now.
 
 The most urgent job goes first, and whatever fits beside it follows. Priorities alone would starve a job of many GPUs
-while jobs of one GPU keep becoming ready: a GPU that falls free is taken at once, and a set never forms. So free GPUs are
-held back for the first GPU job that does not fit. It then waits for jobs that already run, never for one that starts
-after it was ready and first; of those that it overtakes the longest bounds its wait.
+while jobs of one GPU keep becoming ready: a GPU that falls free is taken at once, and a set never forms. So free GPUs
+are held back for the most urgent GPU job that does not fit. From then on it waits only for jobs that already run: at
+most as long as the longest of them still takes.
 
-No job is slipped in "because it will be done in time" (backfilling): run times are predicted, some by half or double,
-so that would trade the bound for a guess. What holding back costs is measured by `python -m bench.packing`.
+No job is slipped in because it "will be done in time" (backfilling): run times are predicted, some at half or double,
+so that would trade the bound for a guess. `python -m bench.packing` measures what holding back costs.
 """
 
 from __future__ import annotations
