@@ -19,6 +19,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from longwatt import cells as grid
 from longwatt import settings
 from longwatt.cells import Cell
 from longwatt.provenance import read_object
@@ -332,6 +333,7 @@ class RuntimeModel:
     facts: Mapping[str, Mapping[str, Any]]
     summary: Path
     _modelled: dict[tuple[Any, ...], float] = field(default_factory=dict, repr=False)
+    _settings: dict[tuple[str, ...], dict[str, Any]] = field(default_factory=dict, repr=False)
 
     @classmethod
     def of(
@@ -372,10 +374,21 @@ class RuntimeModel:
         return self._modelled[key]
 
     def _seconds(self, cell: Cell, part: str) -> float:
-        shape, data = self._shapes[cell.model], self._data[cell.dataset]
-        if part == FINETUNE:
-            return finetune_seconds(settings.finetune_settings(self.study, cell), shape, data)
-        return predict_seconds(settings.predict_settings(self.study, cell, part.split("/", 1)[1]), shape, data)
+        shape, data, chosen = self._shapes[cell.model], self._data[cell.dataset], self._chosen(cell, part)
+        return finetune_seconds(chosen, shape, data) if part == FINETUNE else predict_seconds(chosen, shape, data)
+
+    def _chosen(self, cell: Cell, part: str) -> dict[str, Any]:
+        """A part's settings. Merging them takes a while, so cells that differ by length or protocol share the rest."""
+        key = (cell.dataset, cell.model, cell.budget, part)
+        if key not in self._settings:
+            self._settings[key] = (
+                settings.finetune_settings(self.study, cell)
+                if part == FINETUNE
+                else settings.predict_settings(self.study, cell, part.removeprefix("predict/"))
+            )
+        shared = self._settings[key]
+        budget = {**shared["budget"], "per_device_batch_size": grid.per_device_batch_size(self.study, cell)}
+        return {**shared, "seq_len": cell.seq_len, "protocol": cell.protocol, "budget": budget}
 
     @cached_property
     def _shapes(self) -> dict[str, Shape]:
