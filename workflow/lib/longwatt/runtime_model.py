@@ -27,7 +27,7 @@ from longwatt.provenance import read_object
 # Operations a device gets through in a second of training, by precision: what frameworks reach, not data sheets.
 CPU_FLOPS = 5.0e10  # a few cores
 GPU_FLOPS = {"fp32": 1.0e13, "tf32": 4.0e13, "bf16": 8.0e13, "fp16": 8.0e13}  # a data-centre GPU of 2020
-# Least time of one layer's kernels in a forward pass: what small batches and token-by-token generation wait for.
+# What one layer takes in a forward pass whatever the work: small batches and token-by-token generation wait for it.
 CPU_LAYER_S = 1e-3
 GPU_LAYER_S = 1e-3
 TRAINING_PASSES = 3  # a forward pass and a backward one of twice its operations
@@ -162,7 +162,7 @@ class Device:
     Attributes:
         count: devices that share the work.
         flops: operations per second of each.
-        layer_s: least seconds of a layer's forward pass.
+        layer_s: seconds of a layer's forward pass beside its operations.
     """
 
     count: int
@@ -201,7 +201,10 @@ def predict_seconds(chosen: Mapping[str, Any], shape: Shape, data: Data) -> floa
 
 
 def expected_steps(chosen: Mapping[str, Any], data: Data) -> float:
-    """Optimiser steps of a training: a stop is as likely at any time between the first possible one and the last step.
+    """Optimiser steps of a training that may stop early.
+
+    Assumed: between the first possible stop and the last step, each doubling of the steps is as likely to see the stop
+    as any other, so half of the trainings have stopped at their geometric mean.
 
     Args:
         chosen: as `longwatt.settings.finetune_settings`.
@@ -211,7 +214,7 @@ def expected_steps(chosen: Mapping[str, Any], data: Data) -> float:
     per_epoch = math.ceil(data.rows.get("train", 0) / _effective_batch(chosen["budget"])) or 1
     last = training["max_steps"] or training["max_epochs"] * per_epoch
     first_stop = min(last, (validation["patience"] + 1) * validation["every_steps"])
-    return float(first_stop + last) / 2
+    return math.sqrt(first_stop * last)
 
 
 def _per_device_batch(budget: Mapping[str, Any]) -> int:
@@ -230,7 +233,7 @@ def _step_seconds(chosen: Mapping[str, Any], shape: Shape, data: Data) -> float:
     length, targets = _input_tokens(chosen, data), min(_words(data), training["max_target_tokens"])
     work = _per_device_batch(budget) * (shape.encode(length) + shape.decode(targets, length))
     layers = shape.encoder_layers + shape.decoder_layers
-    return int(budget["gradient_accumulation_steps"]) * passes * max(work / device.flops, layers * device.layer_s)
+    return int(budget["gradient_accumulation_steps"]) * passes * _pass_seconds(device, work, layers)
 
 
 def _input_tokens(chosen: Mapping[str, Any], data: Data) -> float:
@@ -264,11 +267,12 @@ def _prediction_seconds(
     tokens: float = max(min(_words(data), generation["max_new_tokens"]), generation["min_new_tokens"])
     work = batch * int(generation["num_beams"]) * shape.decode(tokens, length)
     # Every token is a pass of its own through all layers of the decoder.
-    return batches * (encoding + max(work / device.flops, tokens * shape.decoder_layers * device.layer_s))
+    return batches * (encoding + _pass_seconds(device, work, tokens * shape.decoder_layers))
 
 
-def _pass_seconds(device: Device, work: float, layers: int) -> float:
-    return max(work / device.flops, layers * device.layer_s)
+def _pass_seconds(device: Device, work: float, layers: float) -> float:
+    """Seconds of `work` operations in `layers` layers; what a GPU does of both at once is left out."""
+    return work / device.flops + layers * device.layer_s
 
 
 FINETUNE = "finetune"
