@@ -16,6 +16,9 @@ from longwatt import gpus, priorities, provenance, stages, study
 
 SCHEMAS = Path(workflow.basedir) / "workflow" / "schemas"
 SCRIPTS = Path(workflow.basedir) / "workflow" / "scripts"
+# An executor that submits jobs, or one of its jobs.
+ON_CLUSTER = workflow.nodes is not None or not workflow.is_main_process
+CPUS_PER_GPU = 4  # a process per GPU, its data, the recorder
 
 
 def refuse(error):
@@ -35,12 +38,18 @@ def read_stages():
 
 
 def gpu_limit():
-    """The GPUs that may be used: what the user said, else the devices found on this machine."""
+    """The GPUs that may be used: what the user said, else the devices found on this machine.
+
+    None where a cluster allots them, and in its jobs: a limit here would silently lower what a job asks for.
+    """
     given = workflow.resource_settings.resources.get("gpu")
     given = getattr(given, "value", given)
-    limit = len(gpus.list_devices()) if given is None else int(given)
-    if given is None:
-        workflow.register_resource("gpu", limit)
+    if given is not None:
+        return int(given)
+    if ON_CLUSTER:
+        return None
+    limit = len(gpus.list_devices())
+    workflow.register_resource("gpu", limit)
     return limit
 
 
@@ -83,12 +92,23 @@ def stamps_in_force():
     }
 
 
+def cpus_per_gpu():
+    """CPU cores that go with each GPU on a cluster, where `workflow.cores` says nothing: the profile's number."""
+    return (
+        workflow.resource_settings._parsed_default_resources.get("cpus_per_gpu").value
+        or CPUS_PER_GPU
+    )
+
+
 def threads_of(wildcards):
     """All cores for a cell on the CPU, so that trainings run one at a time and timings mean something.
 
     A GPU comes with an equal share of the cores; at least one stays free, so that scoring never waits for a training.
+    On a cluster a job takes the cores that go with its GPUs, a cell on the CPU those that go with one.
     """
     wanted = STAGES.gpus(wildcards.cell)
+    if ON_CLUSTER:
+        return cpus_per_gpu() * max(1, wanted)
     share = max(1, (workflow.cores - 1) // max(wanted, GPUS, 1))
     return workflow.cores if wanted == 0 else wanted * share
 
@@ -196,7 +216,8 @@ try:
     STAGES = read_stages()
     GPUS = gpu_limit()
     if workflow.is_main_process:  # a job on another node sees that node's GPUs alone
-        stages.check_budgets(STAGES, GPUS)
+        if GPUS is not None:
+            stages.check_budgets(STAGES, GPUS)
         stages.check_sources(STAGES)
         if not stages.only_looks(sys.argv):
             stages.check_writable(STAGES)

@@ -20,6 +20,7 @@ rule predict:
     threads: threads_of
     resources:
         gpu=lambda wildcards: STAGES.gpus(wildcards.cell),
+        nodes=1,
     params:
         settings=settings_of("predict"),
         code=code_of("predict"),

@@ -20,6 +20,7 @@ rule finetune:
     threads: threads_of
     resources:
         gpu=lambda wildcards: STAGES.gpus(wildcards.cell),
+        nodes=1,
     params:
         settings=settings_of("finetune"),
         code=code_of("finetune"),
