@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shlex
 import shutil
 import socket
 import stat
@@ -175,9 +174,10 @@ class Slurm:
         """What a client of this Slurm needs."""
         return {**os.environ, "SLURM_CONF": str(self.conf), "PATH": f"{self.folder}/bin{os.pathsep}{search_path()}"}
 
-    def calls(self, tool: str) -> list[list[str]]:
-        """The recorded command lines of sbatch or srun."""
-        return [shlex.split(line) for line in (self.folder / f"{tool}.calls").read_text().splitlines()]
+    def submissions(self) -> list[str]:
+        """The options of every sbatch so far, without the command that the job runs."""
+        lines = (self.folder / "sbatch.calls").read_text().splitlines()
+        return [line.split(" --wrap=")[0] for line in lines]
 
     def stop(self) -> None:
         """End the daemons and all jobs, and remove the folder."""

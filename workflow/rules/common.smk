@@ -16,9 +16,11 @@ from longwatt import gpus, priorities, provenance, stages, study
 
 SCHEMAS = Path(workflow.basedir) / "workflow" / "schemas"
 SCRIPTS = Path(workflow.basedir) / "workflow" / "scripts"
-# An executor that submits jobs, or one of its jobs.
+# Whether jobs are submitted to a cluster, or this process is one of them.
 ON_CLUSTER = workflow.nodes is not None or not workflow.is_main_process
-CPUS_PER_GPU = 4  # a process per GPU, its data, the recorder
+CPUS_PER_GPU = (
+    4  # for its process, its data and the recorder; where the profile says nothing
+)
 
 
 def refuse(error):
@@ -93,11 +95,10 @@ def stamps_in_force():
 
 
 def cpus_per_gpu():
-    """CPU cores that go with each GPU on a cluster, where `workflow.cores` says nothing: the profile's number."""
-    return (
-        workflow.resource_settings._parsed_default_resources.get("cpus_per_gpu").value
-        or CPUS_PER_GPU
-    )
+    """CPU cores that go with each GPU on a cluster: the profile's number; `workflow.cores` is unknown there."""
+    given = workflow.resource_settings.default_resources or {}
+    given = given.get("cpus_per_gpu")
+    return getattr(given, "value", given) or CPUS_PER_GPU
 
 
 def threads_of(wildcards):
@@ -227,6 +228,12 @@ try:
             stages.check_report(STAGES)
 except (study.StudyError, gpus.GpuError, stages.StaleReport) as error:
     refuse(error)
+
+
+if not workflow.is_main_process:
+    # A time limit's early SIGTERM reaches every process of a job. Bash before 5.1 stays between Snakemake and the
+    # script and would die of it; Snakemake would then end the job while the script is still saving its checkpoint.
+    shell.prefix("set -euo pipefail; trap : TERM; ")
 
 
 wildcard_constraints:
