@@ -161,25 +161,31 @@ def test_a_failing_cell_is_named_and_made_again_alone(study, slurm):
     assert (study.path / "results/tiny/summary.csv").exists()
 
 
+def slurm_logs(runs: Runs) -> str:
+    """What the project's Slurm jobs printed."""
+    return "".join(path.read_text() for path in (runs.path / ".snakemake/slurm_logs").rglob("*.log"))
+
+
 def test_a_cell_cut_off_by_its_time_limit_goes_on_in_the_next_run(cut_off, slurm):
     runs, running = cut_off
-    assert running.wait(180) != 0
-    said = "".join(path.read_text() for path in (runs.path / ".snakemake/slurm_logs").rglob("*.log"))
-    assert "the next run goes on" in said, (
-        "the early signal reached the job, and nobody ended it before it could say so"
-    )
+    wait_for(lambda: "Error in rule finetune" in (runs.path / "run.log").read_text(), "the cell to be reported", 180)
+    running.kill()  # it would sleep for another half minute before it looks at Slurm again and ends
+    running.wait()
+    said = slurm_logs(runs)
+    assert "the next run goes on" in said, "the early signal reached the job, and it was left to end by itself"
     assert "FAILED" not in said and "died with <Signals" not in said
     work = runs.path / "results/tiny/needle/led/64/cpu/generated/seed1/work"
     assert not (work / "failure-finetune.json").exists()
     steps = [json.loads(path.read_text())["step"] for path in work.glob("checkpoints/*/complete.json")]
 
+    runs.run("--unlock", ok=True)
     going_on = runs.start(TRAINED, *SHORT)
-    log = runs.path / "logs/tiny/needle/led/64/cpu/generated/seed1/finetune.log"
-    wait_for(lambda: log.exists() and "attempt 2 resumes at step" in log.read_text(), "the next run to go on", 90)
-    assert int(re.findall(r"attempt 2 resumes at step (\d+)", log.read_text())[0]) == max(steps)
+    wait_for(lambda: "attempt 2 resumes at step" in slurm_logs(runs), "the next run to go on", 90)
+    assert int(re.findall(r"attempt 2 resumes at step (\d+)", slurm_logs(runs))[0]) == max(steps)
     going_on.send_signal(signal.SIGINT)
-    going_on.wait(60)
-    wait_for(lambda: slurm.run("squeue", "-h") == "", "the interrupted run's job to be cancelled")
+    wait_for(lambda: slurm.run("squeue", "-h") == "", "Ctrl-C to cancel the job")
+    going_on.kill()
+    going_on.wait()
 
 
 def test_a_throw_away_slurm_ends_with_whoever_started_it(slurm):
