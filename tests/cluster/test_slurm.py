@@ -76,7 +76,7 @@ class Runs:
 
     def run(self, *arguments: str, ok: bool) -> str:
         """Run Snakemake; its output."""
-        status = self.start(*arguments).wait(240)
+        status = self.start(*arguments).wait(400)  # three times what it takes on two cores
         said = (self.path / "run.log").read_text()
         assert (status == 0) == ok, said[-6000:]
         return said
