@@ -73,3 +73,9 @@ def test_a_login_node_needs_no_gpus(login_node):
 
 def test_a_limit_that_the_user_gives_is_kept_on_a_cluster(login_node):
     assert "needs 8 GPU(s) but the limit is 4" in dry_run(login_node, "--resources", "gpu=4")
+
+
+def test_what_leases_no_gpu_needs_none(login_node):
+    assert "1 cells: 1 not started" in login_node.run("partial")
+    login_node.run("--unlock")
+    assert "GPU" not in login_node.run("--report", "report.html", ok=False), "it is refused for its missing summary"

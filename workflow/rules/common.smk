@@ -217,7 +217,8 @@ try:
     STAGES = read_stages()
     GPUS = gpu_limit()
     if workflow.is_main_process:  # a job on another node sees that node's GPUs alone
-        if GPUS is not None:
+        only_here = not {"partial", "--unlock"}.isdisjoint(sys.argv)
+        if GPUS is not None and not only_here and not stages.reports_only(sys.argv):
             stages.check_budgets(STAGES, GPUS)
         stages.check_sources(STAGES)
         if not stages.only_looks(sys.argv):
