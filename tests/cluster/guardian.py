@@ -3,11 +3,12 @@
 Whoever starts it keeps the other end of that pipe; the kernel closes it with that process, kill -9 included. Slurm
 detaches every job from its daemons, so this process is told by the kernel to adopt what they leave behind.
 
-    python guardian.py COMMANDS    (JSON: a list of command lines, each started once the one before has its socket)
+    python guardian.py FOLDER COMMANDS    (the folder is removed at the end; JSON: a list of command lines)
 """
 
 import ctypes
 import json
+import shutil
 import subprocess
 import sys
 
@@ -30,11 +31,12 @@ def end_descendants() -> None:
 def main() -> None:
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)
     try:
-        daemons = [subprocess.Popen(command, stdin=subprocess.DEVNULL) for command in json.loads(sys.argv[1])]
+        daemons = [subprocess.Popen(command, stdin=subprocess.DEVNULL) for command in json.loads(sys.argv[2])]
         print(*(daemon.pid for daemon in daemons), flush=True)
         sys.stdin.read()
     finally:
         end_descendants()
+        shutil.rmtree(sys.argv[1], ignore_errors=True)
 
 
 if __name__ == "__main__":

@@ -189,7 +189,7 @@ def test_a_cell_cut_off_by_its_time_limit_goes_on_in_the_next_run(cut_off, slurm
 
 
 def test_a_throw_away_slurm_ends_with_whoever_started_it(slurm):
-    code = "from tests.cluster.throwaway import Slurm; s = Slurm.start(); print(s.guardian.pid, flush=True); input()"
+    code = "from tests.cluster.throwaway import Slurm; s = Slurm.start(); print(s.guardian.pid, s.folder, flush=True); input()"
     owner = subprocess.Popen(
         [sys.executable, "-c", code],
         cwd=ROOT,
@@ -198,10 +198,11 @@ def test_a_throw_away_slurm_ends_with_whoever_started_it(slurm):
         text=True,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
     )
-    guardian = psutil.Process(int(owner.stdout.readline()))
+    pid, folder = owner.stdout.readline().split()
+    guardian = psutil.Process(int(pid))
     daemons = guardian.children(recursive=True)
     assert {"munged", "slurmctld", "slurmd"} <= {daemon.name() for daemon in daemons}
     owner.kill()
     owner.wait()
     _, alive = psutil.wait_procs([guardian, *daemons], timeout=10)
-    assert not alive
+    assert not alive and not Path(folder).exists()

@@ -152,7 +152,7 @@ class Slurm:
         ]
         with (self.folder / "daemons.log").open("w") as log:
             self.guardian = subprocess.Popen(
-                [sys.executable, str(GUARDIAN), json.dumps(commands)],
+                [sys.executable, str(GUARDIAN), str(self.folder), json.dumps(commands)],
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=log,
