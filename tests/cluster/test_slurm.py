@@ -189,7 +189,8 @@ def test_a_cell_cut_off_by_its_time_limit_goes_on_in_the_next_run(cut_off, slurm
 
 
 def test_a_throw_away_slurm_ends_with_whoever_started_it(slurm):
-    code = "from tests.cluster.throwaway import Slurm; s = Slurm.start(); print(s.guardian.pid, s.folder, flush=True); input()"
+    start = "from tests.cluster.throwaway import Slurm; s = Slurm.start()"
+    code = f"{start}; print(s.guardian.pid, s.folder, flush=True); input()"
     owner = subprocess.Popen(
         [sys.executable, "-c", code],
         cwd=ROOT,
