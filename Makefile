@@ -19,7 +19,7 @@ setup: .venv/runtime.stamp
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
 	@touch $@
 
-.venv/dev.stamp: .venv/runtime.stamp envs/requirements-dev.txt
+.venv/dev.stamp: .venv/runtime.stamp envs/requirements-dev.txt envs/requirements-slurm.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r envs/requirements-dev.txt -c envs/constraints.txt
 	@touch $@
 

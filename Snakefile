@@ -16,6 +16,20 @@ include: "workflow/rules/evaluate.smk"
 include: "workflow/rules/report.smk"
 
 
+# Seconds each, or a download that compute nodes cannot make: not worth a place in a cluster's queue.
+localrules:
+    all,
+    download_dataset,
+    download_model,
+    score,
+    summarize_energy,
+    summarize,
+    tabulate,
+    plot,
+    plot_power,
+    partial,
+
+
 rule all:
     default_target: True
     input:

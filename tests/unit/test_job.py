@@ -9,13 +9,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from bench.stand_in_gpus import STAND_IN
 
 from longwatt.energy.reduction import summarize
 from longwatt.job import _end
 from longwatt.processes import started
 from tests.conftest import wait_for
 from tests.nvml import AVERAGE, FakeGpu, uuid
-from tests.stand_in_gpus import STAND_IN
 
 WORKER = """
 import contextlib, os, sys, time

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from bench.stand_in_gpus import STAND_IN
 
 from longwatt.energy.reduction import summarize
 from longwatt.provenance import digest, read_stamp
 from longwatt.stages import FIGURES
 from longwatt.summary import COLUMNS
 from tests.conftest import TINY_STUDY
-from tests.stand_in_gpus import STAND_IN
 from tests.workflow.conftest import Project
 
 PROMISED = (

@@ -4,9 +4,9 @@ import os
 import re
 
 import pytest
+from bench.stand_in_gpus import STAND_IN
 
 from tests.conftest import TINY_STUDY
-from tests.stand_in_gpus import STAND_IN
 from tests.workflow.conftest import Project
 
 

@@ -12,10 +12,15 @@ os.environ.update(PYTHONPATH=os.pathsep.join(filter(None, [LIB, inherited])))
 
 from snakemake.exceptions import WorkflowError
 
-from longwatt import gpus, provenance, stages, study
+from longwatt import gpus, priorities, provenance, stages, study
 
 SCHEMAS = Path(workflow.basedir) / "workflow" / "schemas"
 SCRIPTS = Path(workflow.basedir) / "workflow" / "scripts"
+# Whether jobs are submitted to a cluster, or this process is one of them.
+ON_CLUSTER = workflow.nodes is not None or not workflow.is_main_process
+CPUS_PER_GPU = (
+    4  # for its process, its data and the recorder; where the profile says nothing
+)
 
 
 def refuse(error):
@@ -35,12 +40,18 @@ def read_stages():
 
 
 def gpu_limit():
-    """The GPUs that may be used: what the user said, else the devices found on this machine."""
+    """The GPUs that may be used: what the user said, else the devices found on this machine.
+
+    None where a cluster allots them, and in its jobs: a limit here would silently lower what a job asks for.
+    """
     given = workflow.resource_settings.resources.get("gpu")
     given = getattr(given, "value", given)
-    limit = len(gpus.list_devices()) if given is None else int(given)
-    if given is None:
-        workflow.register_resource("gpu", limit)
+    if given is not None:
+        return int(given)
+    if ON_CLUSTER:
+        return None
+    limit = len(gpus.list_devices())
+    workflow.register_resource("gpu", limit)
     return limit
 
 
@@ -83,6 +94,13 @@ def stamps_in_force():
     }
 
 
+def cpus_per_gpu():
+    """CPU cores that go with each GPU on a cluster: the profile's number; `workflow.cores` is unknown there."""
+    given = workflow.resource_settings.default_resources or {}
+    given = given.get("cpus_per_gpu")
+    return getattr(given, "value", given) or CPUS_PER_GPU
+
+
 def threads_of(wildcards):
     """The cores of a cell's jobs."""
     return threads_for(STAGES.gpus(wildcards.cell))
@@ -94,12 +112,20 @@ def threads_of_probe(wildcards):
 
 
 def threads_for(wanted):
-    """All cores for a job on the CPU, so that trainings run one at a time and timings mean something."""
-    return (
-        workflow.cores
-        if wanted == 0
-        else max(1, workflow.cores * wanted // max(wanted, GPUS))
-    )
+    """All cores for a job on the CPU, so that trainings run one at a time and timings mean something.
+
+    A GPU comes with an equal share of the cores; at least one stays free, so that scoring never waits for a training.
+    On a cluster a job takes the cores that go with its GPUs, one on the CPU those that go with one.
+    """
+    if ON_CLUSTER:
+        return cpus_per_gpu() * max(1, wanted)
+    share = max(1, (workflow.cores - 1) // max(wanted, GPUS, 1))
+    return workflow.cores if wanted == 0 else wanted * share
+
+
+def priority_of(wildcards):
+    """How urgent a job that leases GPUs is: many GPUs before few, long before short."""
+    return STAGES.priority(wildcards.cell, wildcards.get("inference"))
 
 
 def stage_of(rule):
@@ -210,7 +236,9 @@ try:
     STAGES = read_stages()
     GPUS = gpu_limit()
     if workflow.is_main_process:  # a job on another node sees that node's GPUs alone
-        stages.check_budgets(STAGES, GPUS)
+        only_here = not {"partial", "--unlock"}.isdisjoint(sys.argv)
+        if GPUS is not None and not only_here and not stages.reports_only(sys.argv):
+            stages.check_budgets(STAGES, GPUS)
         stages.check_sources(STAGES)
         if not stages.only_looks(sys.argv):
             stages.check_writable(STAGES)
@@ -220,6 +248,12 @@ try:
             stages.check_report(STAGES)
 except (study.StudyError, gpus.GpuError, stages.StaleReport) as error:
     refuse(error)
+
+
+if not workflow.is_main_process:
+    # A time limit's early SIGTERM reaches every process of a job. Bash before 5.1 stays between Snakemake and the
+    # script and would die of it; Snakemake would then end the job while the script is still saving its checkpoint.
+    shell.prefix("set -euo pipefail; trap : TERM; ")
 
 
 wildcard_constraints:

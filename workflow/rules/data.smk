@@ -10,7 +10,7 @@ rule download_dataset:
         dataset="resources/datasets/{dataset}/dataset.json",
     log:
         "logs/datasets/{dataset}.log",
-    priority: 100
+    priority: priorities.DATA
     conda:
         "../../envs/longwatt.yaml"
     params:
@@ -28,7 +28,7 @@ rule download_model:
         model="resources/models/{model}/model.json",
     log:
         "logs/models/{model}.log",
-    priority: 100
+    priority: priorities.DATA
     conda:
         "../../envs/longwatt.yaml"
     params:
@@ -48,7 +48,7 @@ rule make_tokenizer:
         provenance="resources/tokenizers/{dataset}/{tokenizer}/provenance.json",
     log:
         "logs/tokenizers/{dataset}/{tokenizer}.log",
-    priority: 100
+    priority: priorities.DATA
     conda:
         "../../envs/longwatt.yaml"
     params:
@@ -70,7 +70,7 @@ rule tokenize_dataset:
         "logs/tokenized/{dataset}/{tokenizer}.log",
     benchmark:
         "logs/tokenized/{dataset}/{tokenizer}.benchmark.tsv"
-    priority: 100
+    priority: priorities.DATA
     conda:
         "../../envs/longwatt.yaml"
     params:

@@ -15,11 +15,13 @@ rule predict:
         "logs/{study}/{cell}/predict-{inference}.log",
     benchmark:
         "logs/{study}/{cell}/predict-{inference}.benchmark.tsv"
+    priority: priority_of
     conda:
         "../../envs/longwatt.yaml"
     threads: threads_of
     resources:
         gpu=lambda wildcards: STAGES.gpus(wildcards.cell),
+        nodes=1,
     params:
         settings=settings_of("predict"),
         code=code_of("predict"),
@@ -41,6 +43,7 @@ rule score:
         examples="results/{study}/{cell}/predict/{inference}/examples.csv",
     log:
         "logs/{study}/{cell}/score-{inference}.log",
+    priority: priorities.REDUCTION
     conda:
         "../../envs/longwatt.yaml"
     params:
@@ -60,6 +63,7 @@ rule summarize_energy:
         power="results/{study}/{cell}/{part}/power.csv",
     log:
         "logs/{study}/{cell}/{part}/energy.log",
+    priority: priorities.REDUCTION
     conda:
         "../../envs/longwatt.yaml"
     params:

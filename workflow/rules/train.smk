@@ -13,12 +13,13 @@ rule probe_batch_size:
         "logs/batch_sizes/{probe}.log",
     benchmark:
         "logs/batch_sizes/{probe}.benchmark.tsv"
-    priority: 100
+    priority: priorities.DATA
     conda:
         "../../envs/longwatt.yaml"
     threads: threads_of_probe
     resources:
         gpu=lambda wildcards: min(1, STAGES.gpus(STAGES.probes[wildcards.probe])),
+        nodes=1,
     params:
         settings=settings_of("probe_batch_size"),
         code=code_of("probe_batch_size"),
@@ -40,11 +41,13 @@ rule finetune:
         "logs/{study}/{cell}/finetune.log",
     benchmark:
         "logs/{study}/{cell}/finetune.benchmark.tsv"
+    priority: priority_of
     conda:
         "../../envs/longwatt.yaml"
     threads: threads_of
     resources:
         gpu=lambda wildcards: STAGES.gpus(wildcards.cell),
+        nodes=1,
     params:
         settings=settings_of("finetune"),
         code=code_of("finetune"),

@@ -5,15 +5,17 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from longwatt import costs, datasets, models, settings
+from longwatt import costs, datasets, models, priorities, settings
 from longwatt.cells import LARGEST, Cell, expand
 from longwatt.datasets.scrolls import MIRROR
 from longwatt.models.errors import ModelError
 from longwatt.pretrained import checkpoint_files, missing_tokenizer, missing_weights
 from longwatt.provenance import ANEW, Stage, read_object
+from longwatt.runtime_model import FINETUNE, RuntimeModel
 from longwatt.study import StudyError, check_name, validate
 
 ENERGY, SPEED, HARDWARE = "Accuracy against energy", "Accuracy against speed and time", "Accuracy against hardware use"
@@ -275,7 +277,7 @@ class Stages:
 
     def parts(self) -> list[str]:
         """The parts of a cell that are metered."""
-        return ["finetune", *(f"predict/{point}" for point in self.inferences)]
+        return [FINETUNE, *(f"predict/{point}" for point in self.inferences)]
 
     def inputs(self, name: str) -> dict[str, str]:
         """Where a cell's tokens, tokenizer and (if pretrained) checkpoint are."""
@@ -311,6 +313,18 @@ class Stages:
     def gpus(self, name: str) -> int:
         """Devices that a cell's jobs lease."""
         return int(self.study["budgets"][self.cell(name).budget]["gpus"])
+
+    @cached_property
+    def runtimes(self) -> RuntimeModel:
+        """How long trainings and predictions will take, by the summary of earlier runs where there is one."""
+        configs = {model: self._checkpoint_config(model) for model in {cell.model for cell in self.cells.values()}}
+        return RuntimeModel.of(self.study, self.cells, configs, self.results)
+
+    def priority(self, name: str, inference: str | None = None) -> int:
+        """How urgent a cell's training is, or one of its inference points; see `longwatt.priorities`."""
+        parts = self.parts() if inference is None else [f"predict/{inference}"]
+        seconds = sum(self.runtimes.predict(name, part).seconds for part in parts)
+        return priorities.of_cell(self.gpus(name), seconds, trained=inference is not None)
 
     def kept_of_cells(self) -> list[str]:
         """Every artefact of every cell that a finished study keeps."""

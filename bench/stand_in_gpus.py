@@ -1,4 +1,9 @@
-"""A stand-in for pynvml, for processes that tests start."""
+"""A stand-in for pynvml, for processes that tests and measurements start."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
 
 # As much of pynvml as longwatt.gpus uses; the GPUs come from an environment variable: uuid=name,...
 STAND_IN = """
@@ -39,3 +44,17 @@ def nvmlDeviceGetMemoryInfo(handle):
         raise NVMLError("not supported")
     return _Memory
 """
+
+
+def environment(folder: Path, count: int) -> dict[str, str]:
+    """Variables that show a process `count` stand-in GPUs, leased in a folder of their own.
+
+    Args:
+        folder: where the stand-in module and the locks go; made if it is not there.
+        count: GPUs of the machine.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "pynvml.py").write_text(STAND_IN, encoding="utf-8")
+    path = os.pathsep.join(filter(None, [str(folder), os.environ.get("PYTHONPATH", "")]))
+    uuids = ",".join(f"GPU-{number}=stand-in" for number in range(count))
+    return {"PYTHONPATH": path, "STAND_IN_GPUS": uuids, "LONGWATT_LEASE_DIR": str(folder / "leases")}

@@ -1,0 +1,326 @@
+"""How well the published grid packs onto 8 GPUs: all 64 cells through Snakemake itself, hours scaled to seconds.
+
+    python -m bench.packing [--scheduler longwatt ...] [--seconds 180] [--seed 0] [--options ...]
+
+Workflow, profile, scheduler and leases are the real ones; jobs sleep (`bench.stand_in_stages`) on stand-in GPUs. Prints
+one JSON object for each scheduler and fails if two jobs ever held one GPU.
+
+**Durations.** A training takes DATASET_H x (length / 1024) x MODEL / GPUs ** 0.9 hours (several GPUs lose some time in
+talking to each other), which gives the published 48 h and 14 h of BigBird and LED-large on GovReport at 4096 tokens. It
+is multiplied by 2 ** u, u uniform in [-1, 1] and drawn by seed and cell, which no prediction can know. The scheduler's
+predictions come from `longwatt.runtime_model`, which shares nothing with this formula. Predicting takes 3 % of a
+training. Datasets arrive in the order that is worst for packing: those of one-GPU cells first.
+
+**Lower bound.** From the durations that jobs really took, process start to end. No schedule ends before
+
+- the first cell's data are there, plus all GPU-seconds / 8;
+- the first cell's data are there, plus all 8-GPU jobs, beside which nothing runs, plus the longest other cell;
+- any one cell's data are there, plus its training and its predictions.
+
+The makespan counts from the start of the first job to the end of the last one with a GPU.
+
+**Waits.** From the time a cell's inputs are ready to its training's start, times left out in which other 8-GPU jobs
+ran; beside the longest job that ran meanwhile.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import math
+import os
+import random
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from bench.stand_in_gpus import environment
+from bench.stand_in_stages import make_project, read_log, write_plan
+from longwatt.cells import Cell
+from longwatt.stages import Stages
+from longwatt.study import normalise, read_yaml
+
+ROOT = Path(__file__).parent.parent
+GRID = ROOT / "tests" / "fixtures" / "published_grid.yaml"
+STUDY = "packing"
+GPUS = 8
+CORES = 17  # two for each GPU, and one that no training holds
+PAUSE_S = 0.5  # an idle GPU is held back or Snakemake takes its time; pauses below this count as the latter
+
+# Hours of LED-base at 1024 tokens on one GPU, and what others take of that.
+DATASET_H = {"gov_report": 2.4, "summ_screen_fd": 1.1, "qmsum": 0.65, "qasper": 0.9}  # as the square root of their rows
+MODEL = {"led_base": 1.0, "led_large": 1.46, "bigbird_large": 5.0}
+PREDICTING = 0.03
+# Seconds until a dataset is there, whatever the scale: a job's own pause is about a fifth of a second.
+ARRIVAL_S = {"qmsum": 0.2, "summ_screen_fd": 0.6, "qasper": 1.2, "gov_report": 2.0}
+# Rows and words of SCROLLS (arXiv 2204.07288).
+ROWS = {"gov_report": (17457, 972), "summ_screen_fd": (3673, 338), "qmsum": (1257, 272), "qasper": (2567, 1726)}
+WORDS = {"gov_report": 7897, "summ_screen_fd": 5639, "qmsum": 10396, "qasper": 3671}
+# Shapes of the published checkpoints.
+SHAPES = {
+    "led_base": {"d_model": 768, "layers": 6, "ffn": 3072, "max_encoder_position_embeddings": 16384},
+    "led_large": {"d_model": 1024, "layers": 12, "ffn": 4096, "max_encoder_position_embeddings": 16384},
+    "bigbird_large": {"d_model": 1024, "layers": 16, "ffn": 4096, "vocab_size": 96103},
+}
+
+
+def published_study() -> dict[str, Any]:
+    """The published grid over generated data of the published sizes and models of the published shapes."""
+    study: dict[str, Any] = normalise(read_yaml(GRID))
+    for name, (train, validation) in ROWS.items():
+        options = {"words_per_document": WORDS[name], "train": train, "validation": validation, "test": validation}
+        study["datasets"][name] = {**study["datasets"][name], "options": options}
+    family = {"led_base": "led", "led_large": "led", "bigbird_large": "bigbird_pegasus"}
+    study["models"] = {
+        name: {"family": family[name], "initialisation": "random", "tokenizer": "any", "config": _config(dict(shape))}
+        for name, shape in SHAPES.items()
+    }
+    study["tokenizers"] = {"any": {"kind": "byte_level_bpe", "vocab_size": 50265}}
+    study["training"] = {"max_target_tokens": 128}  # as published
+    return study
+
+
+def _config(shape: dict[str, int]) -> dict[str, int]:
+    layers, ffn = shape.pop("layers"), shape.pop("ffn")
+    sides = ("encoder", "decoder")
+    return {**shape, **{f"{s}_layers": layers for s in sides}, **{f"{s}_ffn_dim": ffn for s in sides}}
+
+
+def training_hours(cell: Cell, gpus: int, seed: int) -> float:
+    """Hours that a cell's training "really" takes; see the module's docstring."""
+    known = DATASET_H[cell.dataset] * cell.seq_len / 1024 * MODEL[cell.model] / gpus**0.9
+    return known * 2 ** random.Random(f"{seed} {cell.name}").uniform(-1, 1)
+
+
+def durations(stages: Stages, seconds: float, seed: int) -> dict[str, float]:
+    """Seconds of every job by the plan's keys, so that all GPU-seconds / 8 come to `seconds`."""
+    hours = {name: training_hours(cell, stages.gpus(name), seed) for name, cell in stages.cells.items()}
+    all_hours = sum(each * stages.gpus(name) for name, each in hours.items()) * (1 + PREDICTING) / GPUS
+    scale = seconds / all_hours
+    plan = {f"finetune {name}": each * scale for name, each in hours.items()}
+    plan |= {f"predict {name}": each * scale * PREDICTING for name, each in hours.items()}
+    plan |= {f"download_dataset {key}": ARRIVAL_S[name] for key, name in stages.datasets.items()}
+    return plan
+
+
+@dataclass(frozen=True)
+class Job:
+    """One job as its log tells it; times in seconds since the epoch."""
+
+    rule: str
+    cell: str
+    begin: float
+    end: float
+    uuids: tuple[str, ...]
+
+    @property
+    def seconds(self) -> float:
+        """From process start to end."""
+        return self.end - self.begin
+
+
+def jobs_of(lines: Iterable[Mapping[str, Any]]) -> list[Job]:
+    """The jobs that ended, by time of their start."""
+    ends = [line for line in lines if line["event"] == "end"]
+    jobs = [Job(e["rule"], e["cell"], e["process_start"], e["time"], tuple(e["uuids"])) for e in ends]
+    return sorted(jobs, key=lambda job: job.begin)
+
+
+def overlaps(lines: Iterable[Mapping[str, Any]]) -> list[str]:
+    """GPUs that were given to a job while another one held them; from leases, not from processes."""
+    held: dict[str, str] = {}
+    found = []
+    for line in sorted(lines, key=lambda line: (line["time"], line["event"] == "start")):
+        for uuid in line["uuids"]:
+            if line["event"] == "end":
+                held.pop(uuid, None)
+            elif uuid in held:
+                found.append(f"{uuid}: {held[uuid]} and {line['rule']} {line['cell']}")
+            if line["event"] == "start":
+                held[uuid] = f"{line['rule']} {line['cell']}"
+    return found
+
+
+class Run:
+    """A finished run: what bounds it, and who waited for whom.
+
+    Args:
+        lines: what the jobs wrote down.
+        data: dataset key of each cell, as the log names it.
+    """
+
+    def __init__(self, lines: Sequence[Mapping[str, Any]], data: Mapping[str, str]) -> None:
+        self.jobs = jobs_of(lines)
+        self.leasing = [job for job in self.jobs if job.uuids]
+        self.origin = min(job.begin for job in self.jobs)
+        tokens = {job.cell.split("/")[0]: job.end for job in self.jobs if job.rule == "tokenize_dataset"}
+        self.data_ready = {cell: tokens[key] for cell, key in data.items()}
+        self.trained = {job.cell: job.end for job in self.jobs if job.rule == "finetune"}
+
+    def ready(self, job: Job) -> float:
+        """When a job's inputs were there."""
+        return self.data_ready[job.cell] if job.rule == "finetune" else self.trained[job.cell]
+
+    @property
+    def makespan(self) -> float:
+        """Seconds from the first job's start to the end of the last one with a GPU."""
+        return max(job.end for job in self.leasing) - self.origin
+
+    @property
+    def area(self) -> float:
+        """GPU-seconds of all jobs."""
+        return sum(len(job.uuids) * job.seconds for job in self.leasing)
+
+    def bound(self) -> float:
+        """The largest of `bounds`."""
+        return max(self.bounds().values())
+
+    def bounds(self) -> dict[str, float]:
+        """Seconds before which no schedule of these jobs could end; see the module's docstring."""
+        first = min(self.data_ready.values()) - self.origin
+        chains = dict.fromkeys(self.data_ready, 0.0)
+        for job in self.leasing:
+            chains[job.cell] += job.seconds
+        wide = [job for job in self.leasing if len(job.uuids) == GPUS]
+        narrow = {cell: seconds for cell, seconds in chains.items() if cell not in {job.cell for job in wide}}
+        return {
+            "gpu_seconds": first + self.area / GPUS,
+            "alone_and_longest": first + sum(job.seconds for job in wide) + max(narrow.values()),
+            "chain": max(self.data_ready[cell] - self.origin + seconds for cell, seconds in chains.items()),
+        }
+
+    def waits(self) -> list[dict[str, Any]]:
+        """How long each 8-GPU training waited, and the longest job that ran meanwhile, the longest wait first."""
+        wide = [job for job in self.leasing if len(job.uuids) == GPUS]
+        found = []
+        for job in (job for job in wide if job.rule == "finetune"):
+            start, end = self.ready(job), job.begin
+            others = sum(_shared(other, start, end) for other in wide if other is not job)
+            beside = [other.seconds for other in self.leasing if other is not job and _shared(other, start, end) > 0]
+            found.append({"cell": job.cell, "wait_s": end - start - others, "longest_beside_s": max(beside, default=0)})
+        return sorted(found, key=lambda wait: -wait["wait_s"])
+
+    def pauses(self) -> list[float]:
+        """Seconds from the end of an 8-GPU job to the start of the next one that was ready: Snakemake's own time."""
+        wide = [job for job in self.leasing if len(job.uuids) == GPUS]
+        return [b.begin - a.end for a, b in itertools.pairwise(wide) if self.ready(b) <= a.end]
+
+    def held_back(self) -> float:
+        """GPU-seconds that idled while a job was ready that would have fitted, pauses of PAUSE_S and less left out."""
+        times = sorted({t for job in self.leasing for t in (self.ready(job), job.begin, job.end)})
+        total = 0.0
+        for begin, end in itertools.pairwise(times):
+            busy = sum(len(job.uuids) for job in self.leasing if job.begin <= begin < job.end)
+            waiting = [len(job.uuids) for job in self.leasing if self.ready(job) <= begin and end <= job.begin]
+            fits = any(need <= GPUS - busy for need in waiting)
+            total += (GPUS - busy) * (end - begin) if fits and end - begin > PAUSE_S else 0.0
+        return total
+
+
+def _shared(job: Job, start: float, end: float) -> float:
+    """Seconds of a span in which a job ran."""
+    return max(0.0, min(job.end, end) - max(job.begin, start))
+
+
+def prediction_errors(stages: Stages, plan: Mapping[str, float]) -> dict[str, float]:
+    """Predicted over planned seconds of the trainings: the range once their common factor is taken out, and 80 %."""
+    ratios = [math.log(stages.runtimes.predict(n, "finetune").seconds / plan[f"finetune {n}"]) for n in stages.cells]
+    centre = statistics.fmean(ratios)
+    low, high = statistics.quantiles(ratios, n=10)[::8]
+    spread = {"least": min(ratios), "tenth": low, "ninetieth": high, "most": max(ratios)}
+    return {name: round(math.exp(value - centre), 2) for name, value in spread.items()}
+
+
+def run(
+    folder: Path, scheduler: str, plan: Mapping[str, float], study: Mapping[str, Any], options: Sequence[str]
+) -> Run:
+    """Run the study on stand-in GPUs.
+
+    Args:
+        folder: where the project goes; made here.
+        scheduler: Snakemake's name for it.
+        plan: as `durations`.
+        study: as `published_study`.
+        options: more of Snakemake's command line.
+
+    Raises:
+        AssertionError: Snakemake failed, or two jobs held one GPU.
+    """
+    make_project(ROOT, folder / "project")
+    (folder / "project" / "studies" / f"{STUDY}.yaml").write_text(yaml.safe_dump(dict(study)), encoding="utf-8")
+    log = folder / "log.jsonl"
+    write_plan(folder / "plan.json", plan)
+    stand_ins = {"STAND_IN_PLAN": str(folder / "plan.json"), "STAND_IN_LOG": str(log)}
+    command = [sys.executable, "-m", "snakemake", "--cores", str(CORES), "--resources", f"gpu={GPUS}"]
+    command += ["--scheduler", scheduler, *options, "--config", f"study={STUDY}"]
+    done = subprocess.run(
+        command,
+        cwd=folder / "project",
+        env={**os.environ, **environment(folder / "gpus", GPUS), **stand_ins},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout[-3000:]
+    lines = read_log(log)
+    assert not overlaps(lines), overlaps(lines)
+    stages = Stages(STUDY, study, {})
+    return Run(lines, {name: stages.inputs(name)["dataset"].split("/")[2] for name in stages.cells})
+
+
+def report(done: Run, plan: Mapping[str, float], study: Mapping[str, Any]) -> dict[str, Any]:
+    """What a run comes to; its 8-GPU trainings by length of their wait."""
+    waits = done.waits()
+    beyond = [job.seconds - plan[f"{job.rule} {job.cell}"] for job in done.leasing]
+    longest = max(job.seconds for job in done.leasing)
+    return {
+        "jobs_with_gpus": len(done.leasing),
+        "makespan_s": round(done.makespan, 2),
+        "lower_bound_s": round(done.bound(), 2),
+        "bounds_s": {name: round(value, 2) for name, value in done.bounds().items()},
+        "ratio": round(done.makespan / done.bound(), 4),
+        "gpu_seconds_busy": round(done.area, 1),
+        "gpu_seconds_held_back": round(done.held_back(), 1),
+        "held_back_share": round(done.held_back() / (GPUS * done.makespan), 4),
+        "longest_cell_s": round(longest, 2),
+        "longest_wait_s": round(waits[0]["wait_s"], 2),
+        "cells_that_waited_too_long": [
+            wait["cell"] for wait in waits if wait["wait_s"] > max(PAUSE_S, wait["longest_beside_s"])
+        ],
+        "waits": [{key: round(v, 2) if isinstance(v, float) else v for key, v in wait.items()} for wait in waits],
+        "pause_between_jobs_s": round(statistics.median(done.pauses()), 3),
+        "job_beyond_its_sleep_s": round(statistics.median(beyond), 3),
+        "predictions_over_durations": prediction_errors(Stages(STUDY, study, {}), plan),
+    }
+
+
+def main() -> None:
+    """Print one JSON object for each scheduler."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--scheduler", nargs="+", default=["longwatt"], help="longwatt, greedy, ilp")
+    parser.add_argument("--seconds", type=float, default=180.0, help="all GPU-seconds / 8")
+    parser.add_argument("--seed", type=int, default=0, help="of the durations' errors")
+    parser.add_argument("--patience", type=int, help="--scheduler-longwatt-patience-s")
+    given = parser.parse_args()
+    study = published_study()
+    plan = durations(Stages(STUDY, study, {}), given.seconds, given.seed)
+    options = [] if given.patience is None else ["--scheduler-longwatt-patience-s", str(given.patience)]
+    for scheduler in given.scheduler:
+        with tempfile.TemporaryDirectory() as name:
+            begin = time.time()
+            done = run(Path(name), scheduler, plan, study, options)
+            facts = {"scheduler": scheduler, "seed": given.seed, "wall_s": round(time.time() - begin, 1)}
+            print(json.dumps({**facts, **report(done, plan, study)}, indent=1), flush=True)
+
+
+if __name__ == "__main__":
+    main()

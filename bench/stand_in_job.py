@@ -1,0 +1,93 @@
+"""Stands in for every rule's script: leases the GPUs, sleeps as planned, writes what the rule declares.
+
+`bench.stand_in_stages` copies this file over each script of a project's copy, so it runs as a script of Snakemake.
+"""
+
+import json
+import os
+import sys
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from longwatt import gpus
+from longwatt.processes import TICKS_PER_S, started
+from longwatt.provenance import stamp
+
+METERED = ("finetune", "predict")  # the rules whose jobs lease GPUs
+SECONDS = 0.1  # of a job that the plan does not name
+
+
+def process_start() -> float:
+    """When this process began, in seconds since the epoch."""
+    age = time.clock_gettime(time.CLOCK_BOOTTIME) - (started(os.getpid()) or 0) / TICKS_PER_S
+    return time.time() - age
+
+
+def name_of(wildcards: Mapping[str, str]) -> str:
+    """The cell of a job; for a job of no cell, its other wildcards."""
+    known = {key: value for key, value in wildcards.items() if key != "study"}
+    return known.get("cell") or "/".join(known.values())
+
+
+def read_plan() -> dict[str, Any]:
+    """How long jobs take and which fail; see `bench.stand_in_stages`."""
+    path = os.environ.get("STAND_IN_PLAN")
+    return json.loads(Path(path).read_text(encoding="utf-8")) if path else {}
+
+
+def record(**facts: Any) -> None:
+    """Append one line to the log that all jobs share; one write, so that lines never mix."""
+    path = os.environ.get("STAND_IN_LOG")
+    if path:
+        line = json.dumps({**facts, "time": time.time(), "job_id": os.environ.get("SLURM_JOB_ID")}) + "\n"
+        descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        os.write(descriptor, line.encode())
+        os.close(descriptor)
+
+
+def provenance(rule: str, params: Any) -> dict[str, Any]:
+    """The stamp that a JSON artefact of this job carries."""
+    settings, code = params.get("settings"), params.get("code")
+    return {} if settings is None or code is None else {"provenance": stamp(rule, settings, code)}
+
+
+def write(paths: Iterable[str], content: Mapping[str, Any]) -> None:
+    """Make every declared output: JSON with `content`, a folder where the name has no suffix, else an empty file."""
+    for path in map(Path, paths):
+        if not path.suffix:
+            path.mkdir(parents=True, exist_ok=True)
+            continue
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(content) if path.suffix == ".json" else "", encoding="utf-8")
+
+
+def run(job: Any) -> int:
+    """Do what the job's real script would have Snakemake see.
+
+    Args:
+        job: Snakemake's object of that name in a script.
+
+    Returns:
+        The exit status: 1 where the plan says that this job fails.
+    """
+    began, plan, name = process_start(), read_plan(), name_of(job.wildcards)
+    key, seconds = f"{job.rule} {name}", plan.get("seconds", {})
+    needed = job.params.settings["budget"]["gpus"] if job.rule in METERED else 0
+    with (
+        Path(job.log[0]).open("w", encoding="utf-8") as log,
+        gpus.lease(needed, label=key, say=lambda line: print(line, file=log, flush=True)) as lease,
+    ):
+        facts = {"rule": job.rule, "cell": name, "process_start": began, "uuids": lease.uuids}
+        record(event="start", **facts)
+        time.sleep(seconds.get(key, seconds.get(job.rule, SECONDS)))
+        failed = key in plan.get("fail", [])
+        if not failed:
+            write(job.output, provenance(job.rule, job.params))
+        record(event="end", **facts)
+    return int(failed)
+
+
+if __name__ == "__main__":
+    sys.exit(run(snakemake))  # noqa: F821 -- put there by Snakemake

@@ -1,0 +1,50 @@
+"""A project whose jobs only lease, sleep and write empty results: for measuring and testing how jobs are scheduled.
+
+Snakemake, the Snakefile, the rules, the profiles and the leases are the real ones. The jobs read, from the environment,
+
+    STAND_IN_PLAN   a JSON file {"seconds": {KEY: seconds}, "fail": [KEY, ...]}. A KEY is "RULE NAME", where NAME is the
+                    cell (or, for a job of no cell, its wildcards joined by "/"); in `seconds` also a "RULE" alone, for
+                    all its jobs. Jobs that it does not name take 0.1 s.
+    STAND_IN_LOG    a file that gets two JSON lines a job: rule, cell (the NAME), event ("start" once its GPUs are
+                    leased, "end" before it exits), time and process_start (seconds since the epoch), uuids (of the
+                    leased GPUs), job_id (Slurm's, or null).
+
+The GPUs are those that `pynvml` shows; `bench.stand_in_gpus.environment` shows as many as one likes.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+PARTS = ("Snakefile", "config.yaml", "workflow", "profiles", "envs")
+SCRIPT = Path(__file__).with_name("stand_in_job.py")
+
+
+def make_project(root: Path, target: Path) -> None:
+    """Copy a project, with stand-ins for its scripts and without studies.
+
+    Args:
+        root: the repository.
+        target: a folder that does not exist yet.
+    """
+    target.mkdir(parents=True)
+    for part in PARTS:
+        copy = shutil.copytree if (root / part).is_dir() else shutil.copy2
+        copy(root / part, target / part)
+    for script in (target / "workflow" / "scripts").glob("*.py"):
+        shutil.copyfile(SCRIPT, script)
+    (target / "studies").mkdir()
+
+
+def write_plan(path: Path, seconds: Mapping[str, float], fail: Collection[str] = ()) -> None:
+    """Write how long jobs take and which fail; see the module's docstring for the keys."""
+    path.write_text(json.dumps({"seconds": dict(seconds), "fail": sorted(fail)}), encoding="utf-8")
+
+
+def read_log(path: Path) -> list[dict[str, Any]]:
+    """What the jobs wrote down, in order of writing."""
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]

@@ -1,0 +1,81 @@
+"""What the profiles say, and what needs no Slurm to be seen."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import subprocess
+import sys
+
+import pytest
+import yaml
+
+from tests.conftest import ROOT, TINY_STUDY
+from tests.workflow.conftest import Project
+
+DEFAULT = ROOT / "profiles/default/config.yaml"
+OTHERS = [ROOT / "profiles" / name / "config.yaml" for name in ("node", "slurm")]
+
+
+@pytest.mark.parametrize("path", OTHERS, ids=lambda path: path.parent.name)
+def test_a_profile_repeats_what_the_default_one_says(path):
+    expected, profile = (yaml.safe_load(one.read_text()) for one in (DEFAULT, path))
+    if "executor" in profile:  # jobs elsewhere cannot name themselves on this terminal
+        assert "rules" not in profile["quiet"]
+        expected.pop("quiet")
+    assert {key: profile.get(key) for key in expected} == expected
+
+
+@pytest.mark.parametrize("path", OTHERS, ids=lambda path: path.parent.name)
+def test_every_key_of_a_profile_is_commented(path):
+    lines = path.read_text().splitlines()
+    keys = [(number, line) for number, line in enumerate(lines) if re.match(r"\s*[\w-]+:", line)]
+    assert keys
+    bare = [line for number, line in keys if "#" not in line and not lines[number - 1].startswith("#")]
+    assert [line for line in bare if not line.endswith(":")] == []
+
+
+def test_local_rules_exist():
+    listed = re.search(r"^localrules:\n((?:    \w+,\n)+)", (ROOT / "Snakefile").read_text(), flags=re.MULTILINE)
+    names = {name.strip(" ,") for name in listed.group(1).splitlines()}
+    rules = (ROOT / "Snakefile", *(ROOT / "workflow/rules").glob("*.smk"))
+    assert names <= set(re.findall(r"^rule (\w+):", "\n".join(path.read_text() for path in rules), flags=re.MULTILINE))
+
+
+def test_the_plugin_is_pinned():
+    plugin = (ROOT / "envs/requirements-slurm.txt").read_text().splitlines()[-1]
+    assert re.fullmatch(r"snakemake-executor-plugin-slurm==[\d.]+", plugin)
+    assert "snakemake-executor-plugin-slurm-jobstep==" in (ROOT / "envs/constraints.txt").read_text()
+    assert "snakemake-executor" not in (ROOT / "envs/requirements.txt").read_text(), "a plain installation needs none"
+
+
+@pytest.fixture
+def login_node(tmp_path) -> Project:
+    """A study of a cell on eight GPUs, on a machine that has none."""
+    if not importlib.util.find_spec("snakemake_executor_plugin_slurm"):
+        pytest.skip("snakemake-executor-plugin-slurm is not installed (envs/requirements-slurm.txt)")
+    study = TINY_STUDY.replace("cpu: {gpus: 0,", "cpu: {gpus: 8,").replace("[32, 64]", "[64]")
+    return Project.create(tmp_path / "project", study)
+
+
+def dry_run(project: Project, *arguments: str) -> str:
+    command = [sys.executable, "-m", "snakemake", "-n", "--workflow-profile", "profiles/slurm", *arguments]
+    command += ["--config", "study=tiny"]
+    done = subprocess.run(command, cwd=project.path, env=project.environment(), capture_output=True, text=True)
+    return done.stdout + done.stderr
+
+
+def test_a_login_node_needs_no_gpus(login_node):
+    said = dry_run(login_node)
+    finetune = re.search(r"^rule finetune:.*?resources: ([^\n]*)", said, flags=re.DOTALL | re.MULTILINE).group(1)
+    assert {"gpu=8", "nodes=1", "runtime=1440", "slurm_extra=--signal=TERM@300"} <= set(finetune.split(", "))
+
+
+def test_a_limit_that_the_user_gives_is_kept_on_a_cluster(login_node):
+    assert "needs 8 GPU(s) but the limit is 4" in dry_run(login_node, "--resources", "gpu=4")
+
+
+def test_what_leases_no_gpu_needs_none(login_node):
+    assert "1 cells: 1 not started" in login_node.run("partial")
+    login_node.run("--unlock")
+    assert "GPU" not in login_node.run("--report", "report.html", ok=False), "it is refused for its missing summary"

@@ -1,0 +1,458 @@
+"""How long trainings and predictions will take: from their floating-point operations, then from what was measured.
+
+Good enough to order jobs (longest first) and to say roughly what a study will take; not a measurement, and never
+reported as one. The operations follow from the settings. How fast a device works through them, how long answers are and
+when early stopping strikes are assumptions, each stated where it stands. Once the study has a summary.csv, predictions
+are scaled by how long its measured cells really took.
+
+Read at parse time: the standard library only, and one small file per dataset.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from longwatt import cells as grid
+from longwatt import settings
+from longwatt.cells import Cell
+from longwatt.provenance import read_object
+
+# Operations a device gets through in a second of training, by precision: what frameworks reach, not data sheets.
+CPU_FLOPS = 5.0e10  # a few cores
+GPU_FLOPS = {"fp32": 1.0e13, "tf32": 4.0e13, "bf16": 8.0e13, "fp16": 8.0e13}  # a data-centre GPU of 2020
+# What one layer takes in a forward pass whatever the work: small batches and token-by-token generation wait for it.
+CPU_LAYER_S = 1e-3
+GPU_LAYER_S = 1e-3
+# BigBird gathers its blocks in memory: arXiv 2204.07288 reports 48 h for it where LED-large takes 14, on GovReport at
+# 4096 tokens; a third more operations explain 19 of these hours.
+BIGBIRD_COST = 3.0
+TRAINING_PASSES = 3  # a forward pass and a backward one of twice its operations
+RECOMPUTED_PASSES = 4  # activation checkpointing repeats the forward pass
+LARGEST_BATCH = 8  # examples per device where the batch is the largest that fits, and not known yet
+TOKENS_PER_WORD = 1.4  # English text in a subword vocabulary; a generated answer is as long as a mean reference
+SHORTEST_S = 1e-3  # so that a split of unknown size still gives a ratio
+DEFAULT_VOCABULARY = 50265  # BART's, and so LED's
+
+
+@dataclass(frozen=True)
+class Data:
+    """What matters of a dataset: rows by split, and words of a mean input and a mean reference."""
+
+    rows: Mapping[str, int]
+    words_in: float
+    words_out: float
+
+
+# Where nothing is known of a dataset: middling among those of SCROLLS.
+UNKNOWN_DATA = Data({"train": 3000, "validation": 500, "test": 500}, 6000.0, 100.0)
+# arXiv 2204.07288, dataset facts of SCROLLS; used until the dataset itself is here.
+SCROLLS_DATA = {
+    "gov_report": Data({"train": 17457, "validation": 972, "test": 973}, 7897.0, 492.7),
+    "summ_screen_fd": Data({"train": 3673, "validation": 338, "test": 337}, 5639.0, 100.0),
+    "qmsum": Data({"train": 1257, "validation": 272, "test": 281}, 10396.0, 69.7),
+    "qasper": Data({"train": 2567, "validation": 1726, "test": 1399}, 3671.0, 11.5),
+}
+
+
+def data_of(source: str, options: Mapping[str, Any], facts: Mapping[str, Any]) -> Data:
+    """What is known of a dataset.
+
+    Args:
+        source: its `source` in the study.
+        options: its `options` there.
+        facts: its dataset.json; empty while it is not here.
+    """
+    if facts.get("splits"):
+        return _measured_data(facts["splits"])
+    if source == "needle":
+        rows = {split: int(options[split]) for split in ("train", "validation", "test")}
+        return Data(rows, float(options["words_per_document"]), float(options.get("answer_words", 2)))
+    return SCROLLS_DATA.get(str(options.get("task")), UNKNOWN_DATA)
+
+
+def _measured_data(splits: Mapping[str, Mapping[str, Any]]) -> Data:
+    # Validation and inference use an example once, training once for every reference.
+    rows = {name: int(split.get("rows" if name == "train" else "examples", 0)) for name, split in splits.items()}
+    first = splits.get("train") or next(iter(splits.values()))
+    return Data(rows, float(first["words_in_mean"]), float(first["words_out_mean"]))
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What decides an encoder-decoder's operations; defaults are those of BART-large, and so of LED and its like.
+
+    Attributes:
+        d_model: width of the residual stream.
+        encoder_layers, decoder_layers: layers.
+        encoder_ffn, decoder_ffn: width of the feed-forward blocks.
+        vocabulary: entries of the output layer.
+        window: tokens that a token of the encoder attends to around it, global ones included; None for all.
+        full_below: length in tokens up to which attention is full nevertheless.
+        sparse_cost: how many times longer the encoder takes with sparse attention than its operations say.
+    """
+
+    d_model: int = 1024
+    encoder_layers: int = 12
+    decoder_layers: int = 12
+    encoder_ffn: int = 4096
+    decoder_ffn: int = 4096
+    vocabulary: int = DEFAULT_VOCABULARY
+    window: int | None = None
+    full_below: int = 0
+    sparse_cost: float = 1.0
+
+    def encode(self, length: float) -> float:
+        """Operations of the encoder's forward pass over one input of `length` tokens."""
+        full = self.window is None or length <= self.full_below
+        seen = length if full else min(length, float(self.window or length))
+        projections = 8 * self.d_model**2 + 4 * self.d_model * self.encoder_ffn
+        cost = 1.0 if full else self.sparse_cost
+        return cost * length * self.encoder_layers * (projections + 4 * self.d_model * seen)
+
+    def decode(self, targets: float, length: float) -> float:
+        """Operations of the decoder's forward pass over `targets` tokens that attend to `length` encoded ones."""
+        own = 12 * self.d_model**2 + 4 * self.d_model * (self.decoder_ffn + targets / 2 + length)
+        memory = 4 * self.d_model**2 * length  # keys and values of the encoded input, once for each layer
+        return self.decoder_layers * (targets * own + memory) + targets * 2 * self.d_model * self.vocabulary
+
+
+# How configurations of different families call the same thing.
+KEYS = {
+    "d_model": ("d_model", "hidden_size"),
+    "encoder_layers": ("encoder_layers", "num_layers", "num_hidden_layers"),
+    "decoder_layers": ("decoder_layers", "num_decoder_layers", "num_layers", "num_hidden_layers"),
+    "encoder_ffn": ("encoder_ffn_dim", "d_ff", "intermediate_size"),
+    "decoder_ffn": ("decoder_ffn_dim", "d_ff", "intermediate_size"),
+    "vocabulary": ("vocab_size",),
+}
+
+
+def shape_of(family: str, config: Mapping[str, Any]) -> Shape:
+    """The shape of a model.
+
+    Args:
+        family: its `family` in the study; led and bigbird_pegasus have sparse attention.
+        config: what is known of its configuration; what is not is taken from `Shape`.
+    """
+    values = {name: _first(config, keys) for name, keys in KEYS.items()}
+    shape = Shape(**{name: int(value) for name, value in values.items() if value})
+    if family == "led":
+        return replace(shape, window=_window(config.get("attention_window", 512)) + 1)
+    if family == "bigbird_pegasus" and config.get("attention_type") != "original_full":
+        block, drawn = int(config.get("block_size", 64)), int(config.get("num_random_blocks", 3))
+        # Three blocks around a token, two global ones, and those drawn; dense up to the threshold of transformers.
+        return replace(shape, window=(5 + drawn) * block, full_below=(5 + 2 * drawn) * block, sparse_cost=BIGBIRD_COST)
+    return shape
+
+
+def _first(config: Mapping[str, Any], keys: tuple[str, ...]) -> Any:
+    return next((config[key] for key in keys if config.get(key)), None)
+
+
+def _window(given: Any) -> int:
+    """LED's attention window; where it differs by layer, their mean."""
+    return round(sum(given) / len(given)) if isinstance(given, list) else int(given)
+
+
+@dataclass(frozen=True)
+class Device:
+    """What a job computes on.
+
+    Attributes:
+        count: devices that share the work.
+        flops: operations per second of each.
+        layer_s: seconds of a layer's forward pass beside its operations.
+    """
+
+    count: int
+    flops: float
+    layer_s: float
+
+    @classmethod
+    def of(cls, budget: Mapping[str, Any]) -> Device:
+        """The devices of a budget: its GPUs, or the CPU as one."""
+        if not budget["gpus"]:
+            return cls(1, CPU_FLOPS, CPU_LAYER_S)
+        return cls(int(budget["gpus"]), GPU_FLOPS.get(budget["precision"], GPU_FLOPS["fp32"]), GPU_LAYER_S)
+
+
+def finetune_seconds(chosen: Mapping[str, Any], shape: Shape, data: Data) -> float:
+    """Seconds of a training with its validations.
+
+    Args:
+        chosen: as `longwatt.settings.finetune_settings`.
+        shape: of its model.
+        data: of its dataset.
+    """
+    training, validation = chosen["training"], chosen["training"]["validation"]
+    steps = expected_steps(chosen, data)
+    examples = _examples(data, validation["split"], validation["max_examples"])
+    each = _prediction_seconds(chosen, shape, data, examples, validation["batch_size"], training["max_target_tokens"])
+    validations = math.ceil(steps / int(validation["every_steps"]))
+    return steps * _step_seconds(chosen, shape, data) + validations * each
+
+
+def predict_seconds(chosen: Mapping[str, Any], shape: Shape, data: Data) -> float:
+    """Seconds of one inference point; `chosen` is as `longwatt.settings.predict_settings`."""
+    point = chosen["inference"]
+    examples = _examples(data, point["split"], point["max_examples"])
+    return _prediction_seconds(chosen, shape, data, examples, point["batch_size"], chosen["max_target_tokens"])
+
+
+def expected_steps(chosen: Mapping[str, Any], data: Data) -> float:
+    """Optimiser steps of a training that may stop early.
+
+    Assumed: between the first possible stop and the last step, each doubling of the steps is as likely to see the stop
+    as any other, so half of the trainings have stopped at their geometric mean.
+
+    Args:
+        chosen: as `longwatt.settings.finetune_settings`.
+        data: of its dataset.
+    """
+    training, validation = chosen["training"], chosen["training"]["validation"]
+    per_epoch = math.ceil(data.rows.get("train", 0) / _effective_batch(chosen["budget"])) or 1
+    last = training["max_steps"] or training["max_epochs"] * per_epoch
+    first_stop = min(last, (validation["patience"] + 1) * validation["every_steps"])
+    return math.sqrt(first_stop * last)
+
+
+def _per_device_batch(budget: Mapping[str, Any]) -> int:
+    batch = budget["per_device_batch_size"]
+    return batch if isinstance(batch, int) else LARGEST_BATCH
+
+
+def _effective_batch(budget: Mapping[str, Any]) -> int:
+    return grid.effective_batch_size(_per_device_batch(budget), budget)
+
+
+def _step_seconds(chosen: Mapping[str, Any], shape: Shape, data: Data) -> float:
+    """One optimiser step. Devices work at the same time; what they tell each other is left out."""
+    training, budget, device = chosen["training"], chosen["budget"], Device.of(chosen["budget"])
+    passes = RECOMPUTED_PASSES if training["activation_checkpointing"] else TRAINING_PASSES
+    length, targets = _input_tokens(chosen, data), min(_words(data), training["max_target_tokens"])
+    work = _per_device_batch(budget) * (shape.encode(length) + shape.decode(targets, length))
+    layers = shape.encoder_layers + shape.decoder_layers
+    return int(budget["gradient_accumulation_steps"]) * passes * _pass_seconds(device, work, layers)
+
+
+def _input_tokens(chosen: Mapping[str, Any], data: Data) -> float:
+    """Tokens of a mean input as a batch holds it."""
+    padding = chosen.get("padding") or chosen["training"]["padding"]
+    whole = math.inf if padding == "max_length" else data.words_in * TOKENS_PER_WORD
+    return float(min(chosen["seq_len"], whole))
+
+
+def _words(data: Data) -> float:
+    """Tokens of a mean reference."""
+    return max(1.0, data.words_out * TOKENS_PER_WORD)
+
+
+def _examples(data: Data, split: str, most: int | None) -> int:
+    there = data.rows.get(split, 0)
+    return there if most is None else min(there, most)
+
+
+def _prediction_seconds(
+    chosen: Mapping[str, Any], shape: Shape, data: Data, examples: int, batch: int, most_targets: int
+) -> float:
+    """Predicting `examples`, shared among the devices: one pass over gold targets, or token by token."""
+    device, length = Device.of(chosen["budget"]), _input_tokens(chosen, data)
+    batches = math.ceil(examples / batch / device.count)
+    encoding = _pass_seconds(device, batch * shape.encode(length), shape.encoder_layers)
+    if chosen["protocol"] == "teacher_forced":
+        targets = min(_words(data), most_targets)
+        return batches * (encoding + _pass_seconds(device, batch * shape.decode(targets, length), shape.decoder_layers))
+    generation = chosen["generation"]
+    tokens: float = max(min(_words(data), generation["max_new_tokens"]), generation["min_new_tokens"])
+    work = batch * int(generation["num_beams"]) * shape.decode(tokens, length)
+    # Every token is a pass of its own through all layers of the decoder.
+    return batches * (encoding + _pass_seconds(device, work, tokens * shape.decoder_layers))
+
+
+def _pass_seconds(device: Device, work: float, layers: float) -> float:
+    """Seconds of `work` operations in `layers` layers; what a GPU does of both at once is left out."""
+    return work / device.flops + layers * device.layer_s
+
+
+FINETUNE = "finetune"
+MEASURED_SECONDS = {"finetune": "train_runtime_s", "predict": "inference_runtime_s"}  # columns of summary.csv
+# Measured cells that a prediction is scaled by: those most like it that there are.
+LIKENESS: dict[str, Callable[[Cell], tuple[Any, ...]]] = {
+    "dataset, model, seq_len and budget": lambda cell: (cell.dataset, cell.model, cell.seq_len, cell.budget),
+    "model and budget": lambda cell: (cell.model, cell.budget),
+    "model": lambda cell: (cell.model,),
+    "study": lambda cell: (),
+}
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """How long one part of a cell will probably take.
+
+    Attributes:
+        seconds: of computing; starting a process and waiting for GPUs are not in it.
+        refined_by: what it has in common with the measured cells that scaled it; None without any.
+        cells: how many those were.
+    """
+
+    seconds: float
+    refined_by: str | None
+    cells: int
+
+
+@dataclass
+class _Ratios:
+    """Measured over modelled seconds of some cells, as logarithms."""
+
+    by_cell: dict[str, float] = field(default_factory=dict)
+    total: float = 0.0
+
+    def add(self, cell: str, ratio: float) -> None:
+        self.by_cell[cell] = ratio
+        self.total += ratio
+
+    def scale(self, without: str | None) -> tuple[float, int]:
+        """The geometric mean of the cells' ratios, one left out, and how many those are."""
+        count = len(self.by_cell) - (without in self.by_cell)
+        total = self.total - self.by_cell.get(without or "", 0.0)
+        return (math.exp(total / count), count) if count else (1.0, 0)
+
+
+@dataclass
+class RuntimeModel:
+    """Predicts every training and prediction of a study.
+
+    Args:
+        study: as `longwatt.study.read_study` reads it.
+        cells: its cells by name.
+        configs: what is known of each model's configuration from its checkpoint.
+        facts: dataset.json of each dataset, empty where it is not there yet.
+        summary: the study's summary.csv, whether it is there or not.
+    """
+
+    study: Mapping[str, Any]
+    cells: Mapping[str, Cell]
+    configs: Mapping[str, Mapping[str, Any]]
+    facts: Mapping[str, Mapping[str, Any]]
+    summary: Path
+    _modelled: dict[tuple[Any, ...], float] = field(default_factory=dict, repr=False)
+    _settings: dict[tuple[str, ...], dict[str, Any]] = field(default_factory=dict, repr=False)
+
+    @classmethod
+    def of(
+        cls,
+        study: Mapping[str, Any],
+        cells: Mapping[str, Cell],
+        configs: Mapping[str, Mapping[str, Any]],
+        results: str,
+    ) -> RuntimeModel:
+        """The model of a study whose files are where the rules put them."""
+        used = {cell.dataset for cell in cells.values()}
+        folder = Path("resources/datasets")
+        paths = {name: folder / settings.dataset_key(study, name) / "dataset.json" for name in used}
+        facts = {name: read_object(path) for name, path in paths.items()}
+        return cls(study, cells, configs, facts, Path(results) / "summary.csv")
+
+    def predict(self, name: str, part: str, without: str | None = None) -> Prediction:
+        """Seconds of one part of a cell, scaled by the cells most like it that were measured.
+
+        Args:
+            name: the cell.
+            part: "finetune" or "predict/{inference}".
+            without: a cell whose own measurement is left out, to see how well the others foretell it.
+        """
+        cell, modelled = self.cells[name], self.modelled(name, part)
+        for likeness, of in LIKENESS.items():
+            scale, count = self._ratios.get((part, likeness, of(cell)), _Ratios()).scale(without)
+            if count:
+                return Prediction(modelled * scale, likeness, count)
+        return Prediction(modelled, None, 0)
+
+    def modelled(self, name: str, part: str) -> float:
+        """Seconds of one part of a cell by its operations alone; cells that differ only by seed share one figure."""
+        cell = self.cells[name]
+        key = (cell.dataset, cell.model, cell.seq_len, cell.budget, cell.protocol, part)
+        if key not in self._modelled:
+            self._modelled[key] = max(SHORTEST_S, self._seconds(cell, part))
+        return self._modelled[key]
+
+    def _seconds(self, cell: Cell, part: str) -> float:
+        shape, data, chosen = self._shapes[cell.model], self._data[cell.dataset], self._chosen(cell, part)
+        return finetune_seconds(chosen, shape, data) if part == FINETUNE else predict_seconds(chosen, shape, data)
+
+    def _chosen(self, cell: Cell, part: str) -> dict[str, Any]:
+        """A part's settings. Merging them takes a while, so cells that differ by length or protocol share the rest."""
+        key = (cell.dataset, cell.model, cell.budget, part)
+        if key not in self._settings:
+            self._settings[key] = (
+                settings.finetune_settings(self.study, cell)
+                if part == FINETUNE
+                else settings.predict_settings(self.study, cell, part.removeprefix("predict/"))
+            )
+        shared = self._settings[key]
+        budget = {**shared["budget"], "per_device_batch_size": grid.per_device_batch_size(self.study, cell)}
+        return {**shared, "seq_len": cell.seq_len, "protocol": cell.protocol, "budget": budget}
+
+    @cached_property
+    def _shapes(self) -> dict[str, Shape]:
+        shapes = {}
+        for name in {cell.model for cell in self.cells.values()}:
+            entry = self.study["models"][name]
+            trained = self.study["tokenizers"][entry["tokenizer"]]  # its vocabulary, if it is made here
+            known = {**trained, **self.configs.get(name, {}), **(entry.get("config") or {})}
+            shapes[name] = shape_of(entry["family"], known)
+        return shapes
+
+    @cached_property
+    def _data(self) -> dict[str, Data]:
+        entries = self.study["datasets"]
+        return {
+            name: data_of(entries[name]["source"], entries[name].get("options", {}), self.facts.get(name, {}))
+            for name in {cell.dataset for cell in self.cells.values()}
+        }
+
+    @cached_property
+    def measured(self) -> dict[tuple[str, str], float]:
+        """Measured seconds by cell and part, of cells of this study; empty before it has a summary."""
+        found: dict[tuple[str, str], float] = {}
+        for row in _rows(self.summary):
+            name, point = row.get("cell", ""), row.get("inference", "")
+            for part, column in ((FINETUNE, "finetune"), (f"predict/{point}", "predict")):
+                seconds = _number(row.get(MEASURED_SECONDS[column]))
+                if name in self.cells and seconds and (part == FINETUNE or point in self.study["inference"]):
+                    found[name, part] = seconds
+        return found
+
+    @cached_property
+    def _ratios(self) -> dict[tuple[str, str, tuple[Any, ...]], _Ratios]:
+        ratios: dict[tuple[str, str, tuple[Any, ...]], _Ratios] = defaultdict(_Ratios)
+        for (name, part), seconds in self.measured.items():
+            ratio = math.log(seconds / self.modelled(name, part))
+            for likeness, of in LIKENESS.items():
+                ratios[part, likeness, of(self.cells[name])].add(name, ratio)
+        return ratios
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
+    """The rows of a CSV file; none where it is missing or cannot be read."""
+    try:
+        with path.open(encoding="utf-8", newline="") as stream:
+            return list(csv.DictReader(stream))
+    except (OSError, ValueError, csv.Error):
+        return []
+
+
+def _number(text: str | None) -> float | None:
+    """A positive number; None for NA and whatever else stands there."""
+    try:
+        value = float(text or "")
+    except ValueError:
+        return None
+    return value if 0 < value < math.inf else None

@@ -1,0 +1,116 @@
+"""Snakemake's `--scheduler longwatt`: the most urgent jobs first, and GPUs held back for those that need many.
+
+Snakemake finds it by the name of this package. The decision itself is in `policy`.
+"""
+
+# No postponed annotations here: Snakemake reads the types of the settings as types.
+import threading
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from snakemake_interface_scheduler_plugins.base import SchedulerBase
+from snakemake_interface_scheduler_plugins.settings import SchedulerSettingsBase
+
+from snakemake_scheduler_plugin_longwatt.policy import GPU, Need, choose
+
+__all__ = ["Scheduler", "SchedulerSettings"]
+
+
+@dataclass
+class SchedulerSettings(SchedulerSettingsBase):  # type: ignore[misc]
+    """What a command line or a profile may say: `--scheduler-longwatt-patience-s`."""
+
+    patience_s: int = field(
+        default=600,  # data take minutes; a download that hangs must not keep all GPUs idle
+        metadata={
+            "help": "Longest time in seconds that free GPUs are held back for a job of many GPUs whose inputs are "
+            "still being made. 0 holds none back before it is ready.",
+        },
+    )
+
+
+class Scheduler(SchedulerBase):  # type: ignore[misc]
+    """Chooses among the ready jobs each time that one ends; see `policy.choose`."""
+
+    _held_since: float | None = None
+
+    def select_jobs(
+        self,
+        selectable_jobs: Sequence[Any],
+        remaining_jobs: Sequence[Any],
+        available_resources: Mapping[str, int | str],
+        input_sizes: Mapping[Any, int | None],
+    ) -> list[Any]:
+        """The jobs to start now; may be empty only while others run.
+
+        Args:
+            selectable_jobs: ready jobs, single or grouped.
+            remaining_jobs: ready and unready ones, those that failed or run left out.
+            available_resources: what running jobs leave of every limited resource.
+            input_sizes: bytes of the inputs; not used.
+        """
+        jobs = sorted(selectable_jobs, key=_name)  # they come as a set: equal priorities then go by name, not by chance
+        needs = [Need(job.priority, job.scheduler_resources) for job in jobs]
+        coming = self._patiently(self._coming(set(_single(jobs)), remaining_jobs))
+        return [jobs[index] for index in choose(needs, available_resources, coming)]
+
+    def _patiently(self, coming: Need | None) -> Need | None:
+        """A job that is coming, unless it has been awaited for too long."""
+        if coming is None:
+            self._held_since = None
+            return None
+        patience_s = (self.settings or SchedulerSettings()).patience_s
+        if self._held_since is None:
+            self._held_since = time.monotonic()
+            self._look_again(patience_s)
+        return coming if time.monotonic() < self._held_since + patience_s else None
+
+    def _look_again(self, delay_s: float) -> None:
+        """Have Snakemake ask again later, though no job may have ended by then."""
+        timer = threading.Timer(delay_s + 0.1, self.dag.workflow.scheduler._open_jobs.release)
+        timer.daemon = True
+        timer.start()
+
+    def _coming(self, ready: set[Any], remaining: Iterable[Any]) -> Need | None:
+        """The most urgent job of several GPUs that is not ready but only waits for jobs more urgent than itself."""
+        waiting = set(remaining)
+        self._wide = [job for job in self._wide if job in waiting]  # what has started never waits again, or is ready
+        unready = [job for job in self._wide if job not in ready]
+        if not unready:
+            return None
+        alive = waiting | set(_single(self.dag.workflow.scheduler.running))
+        unfinished = set(self.dag.needrun_jobs())
+        found = (job for job in unready if self._on_its_way(job, unfinished, alive))
+        return next((Need(job.priority, {GPU: job.resources[GPU]}) for job in found), None)
+
+    @cached_property
+    def _wide(self) -> list[Any]:
+        """Jobs of several GPUs, most urgent first."""
+        # Not `scheduler_resources`: asked of a job that is not ready, they would be fixed before its inputs are known.
+        leasing = [job for job in self.dag.needrun_jobs() if GPU in job.rule.resources]
+        wide = [job for job in leasing if isinstance(job.resources.get(GPU), int) and job.resources[GPU] > 1]
+        return sorted(wide, key=lambda job: -job.priority)
+
+    def _on_its_way(self, job: Any, unfinished: set[Any], alive: set[Any]) -> bool:
+        """Whether all that a job waits for, however indirectly, is more urgent than the job and has not failed."""
+        awaited = [other for other in self.dag.job_dependencies(job) if other in unfinished]
+        seen: set[Any] = set()
+        while awaited:
+            other = awaited.pop()
+            if other not in alive or other.priority <= job.priority:
+                return False
+            seen.add(other)
+            awaited += [o for o in self.dag.job_dependencies(other) if o in unfinished and o not in seen]
+        return bool(seen)
+
+
+def _name(job: Any) -> list[str]:
+    return sorted(map(str, job.output))
+
+
+def _single(jobs: Iterable[Any]) -> list[Any]:
+    """Jobs, those of groups one by one."""
+    return [single for job in jobs for single in (job.jobs if job.is_group() else [job])]
