@@ -2,6 +2,7 @@
 
 import heapq
 import random
+import threading
 import time
 from dataclasses import dataclass, field
 from types import SimpleNamespace
@@ -193,6 +194,32 @@ def test_a_wide_job_that_runs_is_awaited_no_more():
     dag = Dag(DATA, WIDE, NARROW)
     dag.done.add(DATA)
     assert selected(dag, [NARROW], running=[WIDE]) == ["narrow"]
+
+
+class Group(Job):
+    """A group job: ready, running or failed as one."""
+
+    jobs = property(lambda self: [DATA])
+
+    def is_group(self) -> bool:
+        return True
+
+
+def test_the_jobs_of_a_running_group_are_alive():
+    dag = Dag(DATA, WIDE, NARROW)
+    dag.workflow.scheduler.running = {Group("group", 100)}
+    scheduler = Scheduler(dag, SchedulerSettings(), None)
+    assert scheduler.select_jobs([NARROW], [WIDE, NARROW], FREE, {}) == []
+
+
+def test_snakemake_is_asked_to_look_again_when_patience_ends():
+    dag, asked = Dag(DATA, WIDE, NARROW), threading.Event()
+    dag.workflow.scheduler._open_jobs.release = asked.set
+    dag.workflow.scheduler.running = {DATA}
+    scheduler = Scheduler(dag, SchedulerSettings(patience_s=0.1), None)
+    assert scheduler.select_jobs([NARROW], [WIDE, NARROW], FREE, {}) == []
+    assert asked.wait(10)
+    assert scheduler.select_jobs([NARROW], [WIDE, NARROW], FREE, {}) == [NARROW]
 
 
 def test_equal_jobs_start_by_name():
