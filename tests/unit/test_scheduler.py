@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from snakemake_interface_scheduler_plugins.registry import SchedulerPluginRegistry
 
 from snakemake_scheduler_plugin_longwatt import Scheduler, SchedulerSettings
 from snakemake_scheduler_plugin_longwatt.policy import Need, choose
@@ -18,6 +19,10 @@ FREE = {"_cores": 17, "gpu": 8, "_job_count": 2**63 - 1}
 
 def need(priority, gpu=0, cores=1, **more) -> Need:
     return Need(priority, {"_cores": cores, "gpu": gpu, "_job_count": 1, **more})
+
+
+def test_snakemake_finds_the_scheduler_by_its_name():
+    assert SchedulerPluginRegistry().get_plugin("longwatt").scheduler is Scheduler
 
 
 def test_the_most_urgent_start_and_what_fits_beside_them():
