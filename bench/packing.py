@@ -22,8 +22,8 @@ then predicts from operations alone, and shares nothing with the formula above.
 
 The makespan counts from the start of the first job to the end of the last one with a GPU.
 
-**Waits.** From the time a cell's inputs are ready to its training's start, times left out in which other 8-GPU jobs
-ran; beside the longest job that ran meanwhile.
+**Waits.** From the time a cell's inputs are ready to its training's start, times left out in which other 8-GPU jobs ran
+and Snakemake's pauses between two of these; beside the longest job that ran meanwhile.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -222,10 +222,16 @@ class Run:
         found = []
         for job in (job for job in wide if job.rule == "finetune"):
             start, end = self.ready(job), job.begin
-            others = sum(_shared(other, start, end) for other in wide if other is not job)
+            others = sum(_shared(other, start, end) for other in self._wide_spans() if other.cell != job.cell)
             beside = [other.seconds for other in self.leasing if other is not job and _shared(other, start, end) > 0]
             found.append({"cell": job.cell, "wait_s": end - start - others, "longest_beside_s": max(beside, default=0)})
         return sorted(found, key=lambda wait: -wait["wait_s"])
+
+    def _wide_spans(self) -> list[Job]:
+        """The 8-GPU jobs, each until the next one starts if that was ready when it ended."""
+        wide = [job for job in self.leasing if len(job.uuids) == GPUS]
+        pairs = zip(wide, [*wide[1:], None], strict=True)
+        return [replace(a, end=b.begin) if b and self.ready(b) <= a.end else a for a, b in pairs]
 
     def pauses(self) -> list[float]:
         """Seconds from the end of an 8-GPU job to the start of the next one that was ready: Snakemake's own time."""
