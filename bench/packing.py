@@ -1,15 +1,18 @@
 """How well the published grid packs onto 8 GPUs: all 64 cells through Snakemake itself, hours scaled to seconds.
 
-    python -m bench.packing [--scheduler longwatt ...] [--seconds 180] [--seed 0] [--options ...]
+    python -m bench.packing [--scheduler longwatt greedy ilp] [--seconds 300] [--seed 0] [--blind] [--patience 0]
 
 Workflow, profile, scheduler and leases are the real ones; jobs sleep (`bench.stand_in_stages`) on stand-in GPUs. Prints
 one JSON object for each scheduler and fails if two jobs ever held one GPU.
 
 **Durations.** A training takes DATASET_H x (length / 1024) x MODEL / GPUs ** 0.9 hours (several GPUs lose some time in
 talking to each other), which gives the published 48 h and 14 h of BigBird and LED-large on GovReport at 4096 tokens. It
-is multiplied by 2 ** u, u uniform in [-1, 1] and drawn by seed and cell, which no prediction can know. The scheduler's
-predictions come from `longwatt.runtime_model`, which shares nothing with this formula. Predicting takes 3 % of a
-training. Datasets arrive in the order that is worst for packing: those of one-GPU cells first.
+is multiplied by 2 ** u, u uniform in [-1, 1] and drawn by seed and cell. Predicting takes 3 % of a training. Datasets
+arrive in the order that is worst for packing: those of one-GPU cells first.
+
+**Predictions.** The study has the summary.csv of an earlier run that took the usual times, u = 0, so `priority:` is off
+by up to 2 in both directions. With `--blind` it has none, as when it runs for the first time: `longwatt.runtime_model`
+then predicts from operations alone, and shares nothing with the formula above.
 
 **Lower bound.** From the durations that jobs really took, process start to end. No schedule ends before
 
@@ -19,13 +22,14 @@ training. Datasets arrive in the order that is worst for packing: those of one-G
 
 The makespan counts from the start of the first job to the end of the last one with a GPU.
 
-**Waits.** From the time a cell's inputs are ready to its training's start, times left out in which other 8-GPU jobs
-ran; beside the longest job that ran meanwhile.
+**Waits.** From the time a cell's inputs are ready to its training's start, times left out in which other 8-GPU jobs ran
+and Snakemake's pauses between two of these; beside the longest job that ran meanwhile.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import itertools
 import json
 import math
@@ -35,9 +39,8 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -95,10 +98,25 @@ def _config(shape: dict[str, int]) -> dict[str, int]:
     return {**shape, **{f"{s}_layers": layers for s in sides}, **{f"{s}_ffn_dim": ffn for s in sides}}
 
 
+def usual_hours(cell: Cell, gpus: int) -> float:
+    """Hours that a cell's training usually takes; see the module's docstring."""
+    return DATASET_H[cell.dataset] * cell.seq_len / 1024 * MODEL[cell.model] / gpus**0.9
+
+
 def training_hours(cell: Cell, gpus: int, seed: int) -> float:
-    """Hours that a cell's training "really" takes; see the module's docstring."""
-    known = DATASET_H[cell.dataset] * cell.seq_len / 1024 * MODEL[cell.model] / gpus**0.9
-    return known * 2 ** random.Random(f"{seed} {cell.name}").uniform(-1, 1)
+    """Hours that a cell's training takes this time."""
+    return float(usual_hours(cell, gpus) * 2 ** random.Random(f"{seed} {cell.name}").uniform(-1, 1))
+
+
+def write_summary(stages: Stages, folder: Path) -> None:
+    """What an earlier run of the study measured: the usual times."""
+    lines = ["cell,inference,train_runtime_s,inference_runtime_s"]
+    for name, cell in stages.cells.items():
+        seconds = usual_hours(cell, stages.gpus(name)) * 3600
+        lines.append(f"{name},greedy,{seconds},{seconds * PREDICTING}")
+    target = folder / stages.results / "summary.csv"
+    target.parent.mkdir(parents=True)
+    target.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 def durations(stages: Stages, seconds: float, seed: int) -> dict[str, float]:
@@ -204,10 +222,16 @@ class Run:
         found = []
         for job in (job for job in wide if job.rule == "finetune"):
             start, end = self.ready(job), job.begin
-            others = sum(_shared(other, start, end) for other in wide if other is not job)
+            others = sum(_shared(other, start, end) for other in self._wide_spans() if other.cell != job.cell)
             beside = [other.seconds for other in self.leasing if other is not job and _shared(other, start, end) > 0]
             found.append({"cell": job.cell, "wait_s": end - start - others, "longest_beside_s": max(beside, default=0)})
         return sorted(found, key=lambda wait: -wait["wait_s"])
+
+    def _wide_spans(self) -> list[Job]:
+        """The 8-GPU jobs, each until the next one starts if that was ready when it ended."""
+        wide = [job for job in self.leasing if len(job.uuids) == GPUS]
+        pairs = zip(wide, [*wide[1:], None], strict=True)
+        return [replace(a, end=b.begin) if b and self.ready(b) <= a.end else a for a, b in pairs]
 
     def pauses(self) -> list[float]:
         """Seconds from the end of an 8-GPU job to the start of the next one that was ready: Snakemake's own time."""
@@ -232,7 +256,7 @@ def _shared(job: Job, start: float, end: float) -> float:
 
 
 def prediction_errors(stages: Stages, plan: Mapping[str, float]) -> dict[str, float]:
-    """Predicted over planned seconds of the trainings: the range once their common factor is taken out, and 80 %."""
+    """Predicted over planned seconds of the trainings, their common factor taken out: the range, and that of 80 %."""
     ratios = [math.log(stages.runtimes.predict(n, "finetune").seconds / plan[f"finetune {n}"]) for n in stages.cells]
     centre = statistics.fmean(ratios)
     low, high = statistics.quantiles(ratios, n=10)[::8]
@@ -240,35 +264,45 @@ def prediction_errors(stages: Stages, plan: Mapping[str, float]) -> dict[str, fl
     return {name: round(math.exp(value - centre), 2) for name, value in spread.items()}
 
 
-def run(
-    folder: Path, scheduler: str, plan: Mapping[str, float], study: Mapping[str, Any], options: Sequence[str]
-) -> Run:
-    """Run the study on stand-in GPUs.
+def prepare(folder: Path, plan: Mapping[str, float], study: Mapping[str, Any], blind: bool) -> dict[str, float]:
+    """Make a project of the study; how far its predictions are off, as `prediction_errors`.
 
     Args:
-        folder: where the project goes; made here.
-        scheduler: Snakemake's name for it.
+        folder: where everything goes.
         plan: as `durations`.
+        study: as `published_study`.
+        blind: without the summary of an earlier run.
+    """
+    project = folder / "project"
+    make_project(ROOT, project)
+    (project / "studies" / f"{STUDY}.yaml").write_text(yaml.safe_dump(dict(study)), encoding="utf-8")
+    write_plan(folder / "plan.json", plan)
+    stages = Stages(STUDY, study, {})
+    if not blind:
+        write_summary(stages, project)
+    with contextlib.chdir(project):
+        return prediction_errors(stages, plan)
+
+
+def run(folder: Path, scheduler: str, study: Mapping[str, Any], options: Sequence[str]) -> Run:
+    """Run a prepared project on stand-in GPUs.
+
+    Args:
+        folder: as `prepare` left it.
+        scheduler: Snakemake's name for it.
         study: as `published_study`.
         options: more of Snakemake's command line.
 
     Raises:
         AssertionError: Snakemake failed, or two jobs held one GPU.
     """
-    make_project(ROOT, folder / "project")
-    (folder / "project" / "studies" / f"{STUDY}.yaml").write_text(yaml.safe_dump(dict(study)), encoding="utf-8")
     log = folder / "log.jsonl"
-    write_plan(folder / "plan.json", plan)
     stand_ins = {"STAND_IN_PLAN": str(folder / "plan.json"), "STAND_IN_LOG": str(log)}
     command = [sys.executable, "-m", "snakemake", "--cores", str(CORES), "--resources", f"gpu={GPUS}"]
     command += ["--scheduler", scheduler, *options, "--config", f"study={STUDY}"]
+    environ = {**os.environ, **environment(folder / "gpus", GPUS), **stand_ins}
     done = subprocess.run(
-        command,
-        cwd=folder / "project",
-        env={**os.environ, **environment(folder / "gpus", GPUS), **stand_ins},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
+        command, cwd=folder / "project", env=environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
     assert done.returncode == 0, done.stdout[-3000:]
     lines = read_log(log)
@@ -277,7 +311,7 @@ def run(
     return Run(lines, {name: stages.inputs(name)["dataset"].split("/")[2] for name in stages.cells})
 
 
-def report(done: Run, plan: Mapping[str, float], study: Mapping[str, Any]) -> dict[str, Any]:
+def report(done: Run, plan: Mapping[str, float]) -> dict[str, Any]:
     """What a run comes to; its 8-GPU trainings by length of their wait."""
     waits = done.waits()
     beyond = [job.seconds - plan[f"{job.rule} {job.cell}"] for job in done.leasing]
@@ -299,7 +333,6 @@ def report(done: Run, plan: Mapping[str, float], study: Mapping[str, Any]) -> di
         "waits": [{key: round(v, 2) if isinstance(v, float) else v for key, v in wait.items()} for wait in waits],
         "pause_between_jobs_s": round(statistics.median(done.pauses()), 3),
         "job_beyond_its_sleep_s": round(statistics.median(beyond), 3),
-        "predictions_over_durations": prediction_errors(Stages(STUDY, study, {}), plan),
     }
 
 
@@ -307,19 +340,20 @@ def main() -> None:
     """Print one JSON object for each scheduler."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--scheduler", nargs="+", default=["longwatt"], help="longwatt, greedy, ilp")
-    parser.add_argument("--seconds", type=float, default=180.0, help="all GPU-seconds / 8")
+    parser.add_argument("--seconds", type=float, default=300.0, help="all GPU-seconds / 8")
     parser.add_argument("--seed", type=int, default=0, help="of the durations' errors")
     parser.add_argument("--patience", type=int, help="--scheduler-longwatt-patience-s")
+    parser.add_argument("--blind", action="store_true", help="without the summary of an earlier run")
     given = parser.parse_args()
     study = published_study()
     plan = durations(Stages(STUDY, study, {}), given.seconds, given.seed)
     options = [] if given.patience is None else ["--scheduler-longwatt-patience-s", str(given.patience)]
     for scheduler in given.scheduler:
         with tempfile.TemporaryDirectory() as name:
-            begin = time.time()
-            done = run(Path(name), scheduler, plan, study, options)
-            facts = {"scheduler": scheduler, "seed": given.seed, "wall_s": round(time.time() - begin, 1)}
-            print(json.dumps({**facts, **report(done, plan, study)}, indent=1), flush=True)
+            errors = prepare(Path(name), plan, study, given.blind)
+            done = run(Path(name), scheduler, study, options)
+            facts = {**vars(given), "scheduler": scheduler, "predictions_over_durations": errors}
+            print(json.dumps({**facts, **report(done, plan)}, indent=1), flush=True)
 
 
 if __name__ == "__main__":

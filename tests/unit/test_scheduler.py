@@ -2,12 +2,14 @@
 
 import heapq
 import random
+import threading
 import time
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from snakemake_interface_scheduler_plugins.registry import SchedulerPluginRegistry
 
 from snakemake_scheduler_plugin_longwatt import Scheduler, SchedulerSettings
 from snakemake_scheduler_plugin_longwatt.policy import Need, choose
@@ -17,6 +19,10 @@ FREE = {"_cores": 17, "gpu": 8, "_job_count": 2**63 - 1}
 
 def need(priority, gpu=0, cores=1, **more) -> Need:
     return Need(priority, {"_cores": cores, "gpu": gpu, "_job_count": 1, **more})
+
+
+def test_snakemake_finds_the_scheduler_by_its_name():
+    assert SchedulerPluginRegistry().get_plugin("longwatt").scheduler is Scheduler
 
 
 def test_the_most_urgent_start_and_what_fits_beside_them():
@@ -193,6 +199,32 @@ def test_a_wide_job_that_runs_is_awaited_no_more():
     dag = Dag(DATA, WIDE, NARROW)
     dag.done.add(DATA)
     assert selected(dag, [NARROW], running=[WIDE]) == ["narrow"]
+
+
+class Group(Job):
+    """A group job: ready, running or failed as one."""
+
+    jobs = property(lambda self: [DATA])
+
+    def is_group(self) -> bool:
+        return True
+
+
+def test_the_jobs_of_a_running_group_are_alive():
+    dag = Dag(DATA, WIDE, NARROW)
+    dag.workflow.scheduler.running = {Group("group", 100)}
+    scheduler = Scheduler(dag, SchedulerSettings(), None)
+    assert scheduler.select_jobs([NARROW], [WIDE, NARROW], FREE, {}) == []
+
+
+def test_snakemake_is_asked_to_look_again_when_patience_ends():
+    dag, asked = Dag(DATA, WIDE, NARROW), threading.Event()
+    dag.workflow.scheduler._open_jobs.release = asked.set
+    dag.workflow.scheduler.running = {DATA}
+    scheduler = Scheduler(dag, SchedulerSettings(patience_s=0.1), None)
+    assert scheduler.select_jobs([NARROW], [WIDE, NARROW], FREE, {}) == []
+    assert asked.wait(10)
+    assert scheduler.select_jobs([NARROW], [WIDE, NARROW], FREE, {}) == [NARROW]
 
 
 def test_equal_jobs_start_by_name():

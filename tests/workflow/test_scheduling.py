@@ -32,7 +32,7 @@ grid:
   - {datasets: [early], models: [led], seq_lens: [64], budgets: [one], seeds: [1, 2, 3, 4, 5, 6]}
   - {datasets: [late], models: [led], seq_lens: [64], budgets: [both], seeds: [1]}
 """
-STARTING_S = 0.5  # a process that was chosen before the wide job was ready may begin this much later
+CHOSEN_BEFORE = 2  # jobs that Snakemake may have started before it noticed that the wide one's data were there
 
 
 class Machine:
@@ -90,7 +90,7 @@ def test_a_wide_job_waits_only_for_narrow_ones_that_already_run(machine):
     started = starts(jobs, "finetune", WIDE)
     narrow = [job for job in jobs if len(job.uuids) == 1]
     assert any(job.begin < ready for job in narrow) and any(job.begin > started for job in narrow)
-    assert not [job for job in narrow if ready + STARTING_S < job.begin < started]
+    assert len([job for job in narrow if ready < job.begin < started]) <= CHOSEN_BEFORE
     after = [job for job in jobs if job.begin > started and job.uuids]
     assert (after[0].rule, after[0].cell) == ("predict", WIDE)  # its prediction follows at once, narrow ones wait
 

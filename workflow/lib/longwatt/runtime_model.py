@@ -329,6 +329,8 @@ class _Ratios:
 class RuntimeModel:
     """Predicts every training and prediction of a study.
 
+    A summary measured with other settings than now misleads until it is made anew; it only changes the order of jobs.
+
     Args:
         study: as `longwatt.study.read_study` reads it.
         cells: its cells by name.

@@ -70,6 +70,7 @@ class Scheduler(SchedulerBase):  # type: ignore[misc]
 
     def _look_again(self, delay_s: float) -> None:
         """Have Snakemake ask again later, though no job may have ended by then."""
+        # Snakemake's loop waits for this semaphore; its interface for schedulers has no way to say so.
         timer = threading.Timer(delay_s + 0.1, self.dag.workflow.scheduler._open_jobs.release)
         timer.daemon = True
         timer.start()
