@@ -19,4 +19,4 @@ include: "workflow/rules/report.smk"
 rule all:
     default_target: True
     input:
-        STAGES.kept(),
+        lambda wildcards: STAGES.kept(),

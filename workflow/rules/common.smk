@@ -12,7 +12,7 @@ os.environ.update(PYTHONPATH=os.pathsep.join(filter(None, [LIB, inherited])))
 
 from snakemake.exceptions import WorkflowError
 
-from longwatt import gpus, provenance, stages, study
+from longwatt import cells, gpus, provenance, stages, study
 
 SCHEMAS = Path(workflow.basedir) / "workflow" / "schemas"
 SCRIPTS = Path(workflow.basedir) / "workflow" / "scripts"
@@ -145,22 +145,16 @@ def figure_outputs():
     return {**shown, **pictures}
 
 
-def power_output(name, path):
-    """One cell's power over time as the report shows it."""
-    cell = STAGES.cells[name]
-    shown = {key: str(value) for key, value in vars(cell).items()}
+def power_output():
+    """Every cell's power over time, as the report shows it."""
     return report(
-        path,
+        directory(STAGES.power_folder),
+        patterns=[f"{cells.CELL_PATTERN}.svg"],
         caption="../report/power.rst",
         category=stages.POWER,
-        subcategory=cell.dataset,
-        labels=shown,
+        subcategory="{dataset}",
+        labels={axis: f"{{{axis}}}" for axis in cells.AXES},
     )
-
-
-def power_outputs():
-    """Every cell's power over time."""
-    return [power_output(*item) for item in STAGES.power_figures().items()]
 
 
 def table_outputs():
