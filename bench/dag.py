@@ -83,7 +83,7 @@ def pretend(project: Path) -> None:
     """Make every file and record of a finished study."""
     command = [sys.executable, "-m", "bench.pretend", "scale"]
     paths = {"PYTHONPATH": os.pathsep.join([str(project / "workflow" / "lib"), str(ROOT)])}
-    done = subprocess.run(command, cwd=project, env={**_environment(), **paths}, capture_output=True)
+    done = subprocess.run(command, cwd=project, env={**environment(), **paths}, capture_output=True)
     if done.returncode:
         raise RuntimeError(f"{' '.join(command)} failed:\n{done.stderr.decode()[-2000:]}")
 
@@ -98,7 +98,7 @@ def dry_run(project: Path) -> Cost:
     command = [sys.executable, "-m", "snakemake", "-n", "--cores", "2", "--config", "study=scale"]
     before = time.perf_counter()
     with tempfile.TemporaryFile("w+") as said:
-        process = subprocess.Popen(command, cwd=project, env=_environment(), stdout=said, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(command, cwd=project, env=environment(), stdout=said, stderr=subprocess.STDOUT)
         _, status, used = os.wait4(process.pid, 0)
         wall_s = time.perf_counter() - before
         process.returncode = os.waitstatus_to_exitcode(status)
@@ -110,8 +110,8 @@ def dry_run(project: Path) -> Cost:
     return Cost(int(total[1]) if total else 0, wall_s, used.ru_utime + used.ru_stime, used.ru_maxrss * KIB / MIB)
 
 
-def _environment() -> dict[str, str]:
-    """This process's, but with the copied project's own package."""
+def environment() -> dict[str, str]:
+    """The variables of this process, but for the package: the copied project uses its own."""
     return {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
 
 
