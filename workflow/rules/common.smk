@@ -1,5 +1,6 @@
 """Read the study, list its cells, and say what every rule may ask of them. No rules here."""
 
+import gc
 import os
 import sys
 from pathlib import Path
@@ -13,6 +14,9 @@ os.environ.update(PYTHONPATH=os.pathsep.join(filter(None, [LIB, inherited])))
 from snakemake.exceptions import WorkflowError
 
 from longwatt import cells, gpus, provenance, stages, study
+
+# The jobs of a large study are millions of live objects and next to no garbage: Python would look through them all the time.
+gc.set_threshold(200_000, 20, 100)
 
 SCHEMAS = Path(workflow.basedir) / "workflow" / "schemas"
 SCRIPTS = Path(workflow.basedir) / "workflow" / "scripts"
