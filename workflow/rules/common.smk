@@ -15,7 +15,7 @@ from snakemake.exceptions import WorkflowError
 
 from longwatt import cells, gpus, provenance, stages, study
 
-# The jobs of a large study are millions of live objects and next to no garbage: looking through them took 5 % of the time.
+# The jobs of a large study are millions of live objects and no garbage: looking through them took 5 % of the time.
 gc.set_threshold(200_000, 20, 100)
 
 SCHEMAS = Path(workflow.basedir) / "workflow" / "schemas"
