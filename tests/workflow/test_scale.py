@@ -100,5 +100,5 @@ def test_five_thousand_cells_dry_run_in_a_minute_and_two_gib(tmp_path):
 
 
 def _within_limits(cost: Cost) -> None:
-    # One thread does it all: on a quiet machine CPU seconds are those of the clock; on a busy one they still grow a little.
+    # One thread does it all: on a quiet machine CPU seconds are those of the clock, on a busy one somewhat more.
     assert cost.cpu_s < 60 and cost.memory_mib < 2048, cost
