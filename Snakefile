@@ -33,4 +33,4 @@ localrules:
 rule all:
     default_target: True
     input:
-        STAGES.kept(),
+        lambda wildcards: STAGES.kept(),

@@ -7,7 +7,7 @@ import pytest
 
 from longwatt import devices
 from longwatt.probing import Try, largest, probe
-from longwatt.settings import probe_key, probe_settings
+from longwatt.settings import finetune_settings, probe_key, probe_settings
 from longwatt.study import merge
 from longwatt.worker import Spec, WorkerError
 from tests.tiny_cell import made_from, tiny_data, tiny_study
@@ -59,7 +59,9 @@ def probe_spec(study, data, out, cell) -> Spec:
     out.mkdir(exist_ok=True)
     names = {"probe": "probe.json", "batch_size": "batch_size.json", "work": "work"}
     paths = {**made_from(data), **{name: str(out / file) for name, file in names.items()}}
-    return Spec(probe_settings(study, cell), paths, {}, {"rule": "probe_batch_size"}, str(out / "error.json"))
+    return Spec(
+        probe_settings(finetune_settings(study, cell)), paths, {}, {"rule": "probe_batch_size"}, str(out / "error.json")
+    )
 
 
 @pytest.fixture(scope="module")
@@ -107,15 +109,18 @@ def test_what_is_wrong_beside_memory_is_said_as_it_is(study, data, tmp_path, cel
         probe(probe_spec(odd, data, tmp_path / "probe", cell))
 
 
+def key(study, cell) -> str | None:
+    return probe_key(cell, finetune_settings(study, cell))
+
+
 def test_cells_of_one_shape_share_a_probe(study, cell):
     from dataclasses import replace
 
-    assert probe_key(study, cell) == probe_key(study, replace(cell, seed=2))
-    assert probe_key(study, cell) != probe_key(study, replace(cell, seq_len=256))
+    assert key(study, cell) == key(study, replace(cell, seed=2)) != key(study, replace(cell, seq_len=256))
     given = merge(study, {"budgets": {"cpu": {"per_device_batch_size": {"led": {"512": 3}}}}})
-    assert probe_key(given, cell) is None
+    assert key(given, cell) is None
     mixed = merge(study, {"budgets": {"cpu": {"per_device_batch_size": {"led": {"512": "largest"}}}}})
-    assert probe_key(mixed, cell) == probe_key(study, cell)
+    assert key(mixed, cell) == key(study, cell)
 
 
 def test_many_words_for_no_memory():

@@ -2,7 +2,8 @@
 
 import pytest
 
-from longwatt.stages import job_environment, only_looks, reports_only
+from longwatt.stages import Stages, job_environment, only_looks, reports_only
+from longwatt.study import read_study
 
 
 @pytest.mark.parametrize(
@@ -39,3 +40,23 @@ def test_a_report_that_runs_nothing_is_told_from_one_that_does(line, only):
 @pytest.mark.parametrize(("line", "looks"), [("-n", True), ("--report r.html", True), ("--cores 2", False)])
 def test_a_dry_run_and_a_report_need_no_room_to_write(line, looks):
     assert only_looks(line.split()) == looks
+
+
+def test_settings_of_a_job_are_merged_once_however_often_they_are_asked_for(tiny_study_text, study_schema, tmp_path):
+    path = tmp_path / "tiny.yaml"
+    path.write_text(tiny_study_text)
+    made = Stages("tiny", read_study(path, study_schema), {})
+    one, other = made.cells
+    assert made.finetune(one) is made.finetune(one)
+    assert made.finetune(one) is not made.finetune(other)
+    assert made.predict(one, "greedy") != made.score(one, "greedy")
+    assert made.summarize_energy(one, "finetune").artefact != made.summarize_energy(one, "predict/greedy").artefact
+
+
+def test_a_cell_that_differs_in_its_seed_alone_is_checked_once(tiny_study_text, study_schema, tmp_path, monkeypatch):
+    path, checked = tmp_path / "tiny.yaml", []
+    path.write_text(tiny_study_text.replace("seeds: [1]", "seeds: [1, 2, 3]"))
+    monkeypatch.setattr(Stages, "_check_lengths", lambda self, name, *rest: checked.append(name))
+    made = Stages("tiny", read_study(path, study_schema), {})
+    assert len(made.cells) == 6
+    assert checked == [name for name in made.cells if name.endswith("seed1")]

@@ -157,6 +157,9 @@ def test_a_second_run_has_nothing_to_do(project):
 def test_a_report_is_one_file_with_captions(project):
     project.run("--report", "report.html")
     report = (project.path / "report.html").read_text()
+    assert [report.count(f'"seq_len": "{length}", "budget": "cpu"') for length in (32, 64)] == [1, 1], (
+        "a power figure a cell"
+    )
     for caption in (project.path / "workflow/report").glob("*.rst"):
         beginning = caption.read_text().split(":")[0].split("{{")[0].strip("* ")[:30].split(".")[0]
         assert beginning in report, caption.name

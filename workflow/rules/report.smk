@@ -59,9 +59,9 @@ rule plot:
 rule plot_power:
     """Every cell's power over time, its phases shaded."""
     input:
-        STAGES.energies(),
+        lambda wildcards: STAGES.energies(),
     output:
-        figures=power_outputs(),
+        figures=power_output(),
         report=STAGES.plot_power().artefact,
     log:
         f"logs/{STAGES.study_id}/plot_power.log",

@@ -20,6 +20,8 @@ AXES = {
 # The sound protocol and the paper's public code's seed.
 AXIS_DEFAULTS: dict[str, list[Any]] = {"protocols": ["generated"], "seeds": [42]}
 LARGEST = "largest"  # a batch size that is found out by trying
+# A cell's id and its folder below results/{study}/.
+CELL_PATTERN = "{dataset}/{model}/{seq_len}/{budget}/{protocol}/seed{seed}"
 
 
 @dataclass(frozen=True, order=True)
@@ -36,7 +38,7 @@ class Cell:
     @property
     def name(self) -> str:
         """The cell's id and its folder below results/{study}/."""
-        return f"{self.dataset}/{self.model}/{self.seq_len}/{self.budget}/{self.protocol}/seed{self.seed}"
+        return CELL_PATTERN.format(**vars(self))
 
 
 def expand(study: Mapping[str, Any], source: str = "study") -> dict[str, Cell]:

@@ -120,9 +120,12 @@ def finetune_settings(study: Study, cell: Cell) -> Settings:
     )
 
 
-def probe_settings(study: Study, cell: Cell) -> Settings:
-    """Everything that decides how large a batch fits a device; cells that differ in nothing else share a probe."""
-    chosen = finetune_settings(study, cell)
+def probe_settings(chosen: Mapping[str, Any]) -> Settings:
+    """Everything that decides how large a batch fits a device; cells that differ in nothing else share a probe.
+
+    Args:
+        chosen: as `finetune_settings`.
+    """
     budget, training = chosen["budget"], chosen["training"]
     return _narrow(
         {
@@ -140,11 +143,11 @@ def probe_settings(study: Study, cell: Cell) -> Settings:
     )
 
 
-def probe_key(study: Study, cell: Cell) -> str | None:
+def probe_key(cell: Cell, chosen: Mapping[str, Any]) -> str | None:
     """Folder name below resources/batch_sizes, or None for a cell whose batch size is given."""
-    if grid.per_device_batch_size(study, cell) != grid.LARGEST:
+    if chosen["budget"]["per_device_batch_size"] != grid.LARGEST:
         return None
-    return f"{cell.model}-{cell.seq_len}-{cell.budget}-{digest(probe_settings(study, cell))[:8]}"
+    return f"{cell.model}-{cell.seq_len}-{cell.budget}-{digest(probe_settings(chosen))[:8]}"
 
 
 def predict_settings(study: Study, cell: Cell, inference: str) -> Settings:

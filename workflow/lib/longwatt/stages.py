@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import cached_property
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import cached_property, wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from longwatt import costs, datasets, models, priorities, settings
 from longwatt.cells import LARGEST, Cell, expand
@@ -45,6 +46,30 @@ LASTING = ("finetune", "predict")  # rules whose jobs keep what they have done s
 TRAINED = ("model", "history.csv", "energy.jsonl.gz")
 
 
+P = ParamSpec("P")
+Answer = TypeVar("Answer")
+
+
+def _remembered(
+    method: Callable[Concatenate[Stages, P], Answer],
+) -> Callable[Concatenate[Stages, P], Answer]:
+    """Let a method of Stages answer each question once; Snakemake asks several times for each of thousands of jobs.
+
+    Answers are shared between those who ask, and must not be changed.
+    """
+
+    @wraps(method)
+    def answer(self: Stages, /, *arguments: P.args, **named: P.kwargs) -> Answer:
+        known = self._answers.setdefault(method.__name__, {})
+        question = (*arguments, *named.items())
+        if question not in known:
+            known[question] = method(self, *arguments, **named)
+        found: Answer = known[question]
+        return found
+
+    return answer
+
+
 class StaleReport(RuntimeError):
     """A report was asked for, but the summary does not speak of the results beside it."""
 
@@ -62,6 +87,7 @@ class Stages:
     """
 
     def __init__(self, study_id: str, study: Mapping[str, Any], machine: Mapping[str, Any]) -> None:
+        self._answers: dict[str, dict[tuple[object, ...], Any]] = {}
         self.study_id = study_id
         self.study = study
         self.machine = machine
@@ -73,15 +99,21 @@ class Stages:
         self.tokenizers = {settings.tokenizer_key(study, t): t for t in tokenizers}
         named_models = {settings.model_key(study, c.model): c.model for c in used}
         self.models = {key: model for key, model in named_models.items() if key}
-        probes = ((settings.probe_key(study, cell), name) for name, cell in self.cells.items())
-        self.probes = {key: name for key, name in probes if key}
+        self.probes = {key: name for name in self.cells if (key := self.probe(name))}
         self.inferences = sorted(study["inference"])
         configs = {model: self._checkpoint_config(model) for model in {cell.model for cell in used}}
-        for name, cell in self.cells.items():  # found here, not hours later
-            chosen = settings.finetune_settings(study, cell)
-            points = {point: settings.predict_settings(study, cell, point) for point in self.inferences}
+        for name, cell in self._one_of_all_seeds().items():  # found here, not hours later
+            chosen = self.finetune(name).settings
+            points = {point: self.predict(name, point).settings for point in self.inferences}
             self._check_splits(cell, chosen, points)
             self._check_lengths(name, cell, chosen, points, configs[cell.model])
+
+    def _one_of_all_seeds(self) -> dict[str, Cell]:
+        """The first cell of every group that differs in the seed alone, by name; what fits one fits all."""
+        first: dict[Cell, str] = {}
+        for name, cell in self.cells.items():
+            first.setdefault(replace(cell, seed=0), name)
+        return {name: self.cells[name] for name in first.values()}
 
     def _check_splits(self, cell: Cell, chosen: Mapping[str, Any], points: Mapping[str, Mapping[str, Any]]) -> None:
         """Refuse a cell that uses a split which its dataset will not have."""
@@ -185,7 +217,7 @@ class Stages:
 
     def probe_batch_size(self, key: str) -> Stage:
         """The largest batch of the cells that share a probe."""
-        chosen = settings.probe_settings(self.study, self.cell(self.probes[key]))
+        chosen = settings.probe_settings(self.finetune(self.probes[key]).settings)
         module = f"longwatt.models.{chosen['model']['family']}"
         return Stage("probe_batch_size", f"resources/batch_sizes/{key}/probe.json", chosen, (module,))
 
@@ -193,29 +225,38 @@ class Stages:
         """What a probe needs: what its cells train on."""
         return self.inputs(self.probes[key])
 
+    @_remembered
+    def probe(self, name: str) -> str | None:
+        """The probe of a cell; None where its batch size is given."""
+        return settings.probe_key(self.cell(name), self.finetune(name).settings)
+
     def finetune_inputs(self, name: str) -> dict[str, str]:
         """What a training needs beside `inputs`: the batch size where it is found out."""
-        key = settings.probe_key(self.study, self.cell(name))
+        key = self.probe(name)
         found = {"batch_size": f"resources/batch_sizes/{key}/batch_size.json"} if key else {}
         return {**self.inputs(name), **found}
 
+    @_remembered
     def finetune(self, name: str) -> Stage:
         """One cell's training."""
         chosen = settings.finetune_settings(self.study, self.cell(name))
         module = f"longwatt.models.{chosen['model']['family']}"
         return Stage("finetune", f"{self.results}/{name}/finetune/training.json", chosen, (module,))
 
+    @_remembered
     def predict(self, name: str, inference: str) -> Stage:
         """One inference point of a cell."""
         chosen = settings.predict_settings(self.study, self.cell(name), inference)
         path = f"{self.results}/{name}/predict/{inference}/inference.json"
         return Stage("predict", path, chosen, (f"longwatt.models.{chosen['family']}",))
 
+    @_remembered
     def summarize_energy(self, name: str, part: str) -> Stage:
         """The energy of a cell's training or of one of its inference points."""
         chosen = {"watts_per_core": self.machine.get("watts_per_core")}
         return Stage("summarize_energy", f"{self.results}/{name}/{part}/energy.json", chosen)
 
+    @_remembered
     def score(self, name: str, inference: str) -> Stage:
         """The scores of one inference point."""
         chosen = settings.score_settings(self.study, self.cell(name), inference)
@@ -241,7 +282,7 @@ class Stages:
         titles = self.titles()
         headings = {name: _heading(cell, titles) for name, cell in self.cells.items()}
         chosen = {"headings": headings, "parts": self.parts()}
-        return Stage("plot_power", f"{self.results}/power/power.json", chosen)
+        return Stage("plot_power", f"{self.power_folder}/power.json", chosen)
 
     def partial_settings(self) -> dict[str, Any]:
         """All that summary, tables and figures of a part of the study need."""
@@ -279,6 +320,7 @@ class Stages:
         """The parts of a cell that are metered."""
         return [FINETUNE, *(f"predict/{point}" for point in self.inferences)]
 
+    @_remembered
     def inputs(self, name: str) -> dict[str, str]:
         """Where a cell's tokens, tokenizer and (if pretrained) checkpoint are."""
         chosen = settings.finetune_settings(self.study, self.cell(name))
@@ -348,16 +390,21 @@ class Stages:
         tail = [f"{self.results}/summary.csv", f"{self.results}/summary.json"]
         tables = [f"{self.results}/tables/{name}.{kind}" for name in TABLES for kind in TABLE_KINDS]
         ends = [self.tabulate().artefact, self.plot().artefact, self.plot_power().artefact]
-        return [*cells, *tail, *tables, *self.figures(), *self.power_figures().values(), *ends]
+        return [*cells, *tail, *tables, *self.figures(), self.power_folder, *ends]
 
     def energies(self) -> list[str]:
         """The energy of every metered part of every cell: its numbers and its curve."""
         folders = [f"{self.results}/{name}/{part}" for name in self.cells for part in self.parts()]
         return [f"{folder}/{file}" for folder in folders for file in ("energy.json", "power.csv")]
 
-    def power_figures(self) -> dict[str, str]:
-        """The figure of each cell's power over time."""
-        return {name: f"{self.results}/power/{name}.svg" for name in self.cells}
+    @property
+    def power_folder(self) -> str:
+        """The folder of every cell's power over time.
+
+        One output, not one for each cell: Snakemake records all inputs of a job with each of its outputs, and thousands
+        of both would take it hours and gigabytes.
+        """
+        return f"{self.results}/power"
 
     def figures(self) -> list[str]:
         """Paths of the study's figures."""

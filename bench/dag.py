@@ -1,0 +1,144 @@
+"""What a large study costs before its first job: time and memory of a dry run.
+
+    .venv/bin/python -m bench.dag [50 500 5000] [--states fresh finished unrecorded]
+
+Generates a study with so many cells in a temporary copy of the project and runs `snakemake -n` on it, as a user would:
+a fresh study, of which every job would run; a finished one, of which none would; and the finished one's files alone, as
+beside a fresh clone, whose stamps must then be read. Their files are made by `bench.pretend`, which runs no job. CPU
+time stands beside the clock's, since others may use the machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+ROOT = Path(__file__).parent.parent
+PARTS = ("Snakefile", "config.yaml", "workflow", "profiles", "envs")
+CELLS_PER_SEED = 50  # 2 datasets x 5 models x 5 lengths
+STATES = ("fresh", "finished", "unrecorded")
+KIB, MIB = 2**10, 2**20
+
+
+@dataclass
+class Cost:
+    """What one dry run took."""
+
+    jobs: int
+    wall_s: float
+    cpu_s: float
+    memory_mib: float
+
+
+def study_text(cells: int) -> str:
+    """A study file with that many cells, of one inference point each.
+
+    Args:
+        cells: a multiple of `CELLS_PER_SEED`.
+    """
+    if cells < 1 or cells % CELLS_PER_SEED:
+        raise ValueError(f"{cells} cells cannot be generated; give a multiple of {CELLS_PER_SEED}")
+    options = {"train": 64, "validation": 12, "test": 4, "answer_vocabulary": 8, "filler_vocabulary": 40}
+    dataset = {"source": "needle", "metric": "f1", "training": {"max_target_tokens": 8}}
+    model = {"family": "led", "initialisation": "random", "tokenizer": "bpe"}
+    config = {"attention_window": 16, "max_encoder_position_embeddings": 1024, "max_decoder_position_embeddings": 32}
+    datasets = {f"needle{n}": {**dataset, "options": {**options, "words_per_document": 400 + n}} for n in range(2)}
+    models = {f"led{n}": {**model, "config": {**config, "d_model": 16 * (n + 1)}} for n in range(5)}
+    axes = {"seq_lens": [32, 64, 128, 256, 512], "seeds": list(range(1, cells // CELLS_PER_SEED + 1))}
+    document = {
+        "title": f"{cells} cells",
+        "datasets": datasets,
+        "tokenizers": {"bpe": {"kind": "byte_level_bpe", "vocab_size": 600}},
+        "models": models,
+        "budgets": {"cpu": {"gpus": 0, "per_device_batch_size": 4}},
+        "training": {"max_steps": 8, "validation": {"every_steps": 4, "max_examples": 6}},
+        "inference": {"greedy": {"split": "validation"}},
+        "grid": [{"datasets": [*datasets], "models": [*models], "budgets": ["cpu"], **axes}],
+    }
+    return yaml.safe_dump(document, sort_keys=False)
+
+
+def create(folder: Path, cells: int) -> Path:
+    """Copy the project into a new folder, with `studies/scale.yaml` of that many cells."""
+    (folder / "studies").mkdir(parents=True)
+    for part in PARTS:
+        copy = shutil.copytree if (ROOT / part).is_dir() else shutil.copy2
+        copy(ROOT / part, folder / part)
+    (folder / "studies" / "scale.yaml").write_text(study_text(cells), encoding="utf-8")
+    return folder
+
+
+def pretend(project: Path) -> None:
+    """Make every file and record of a finished study."""
+    command = [sys.executable, "-m", "bench.pretend", "scale"]
+    paths = {"PYTHONPATH": os.pathsep.join([str(project / "workflow" / "lib"), str(ROOT)])}
+    done = subprocess.run(command, cwd=project, env={**environment(), **paths}, capture_output=True)
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(command)} failed:\n{done.stderr.decode()[-2000:]}")
+
+
+def forget(project: Path) -> None:
+    """Take Snakemake's records away, as a fresh clone has none."""
+    shutil.rmtree(project / ".snakemake")
+
+
+def dry_run(project: Path) -> Cost:
+    """Run `snakemake -n` and say what it took, with all its child processes."""
+    command = [sys.executable, "-m", "snakemake", "-n", "--cores", "2", "--config", "study=scale"]
+    before = time.perf_counter()
+    with tempfile.TemporaryFile("w+") as said:
+        process = subprocess.Popen(command, cwd=project, env=environment(), stdout=said, stderr=subprocess.STDOUT)
+        _, status, used = os.wait4(process.pid, 0)
+        wall_s = time.perf_counter() - before
+        process.returncode = os.waitstatus_to_exitcode(status)
+        said.seek(0)
+        text = said.read()
+    if process.returncode:
+        raise RuntimeError(f"{' '.join(command)} failed:\n{text[-2000:]}")
+    total = re.search(r"^total +(\d+)$", text, flags=re.MULTILINE)
+    return Cost(int(total[1]) if total else 0, wall_s, used.ru_utime + used.ru_stime, used.ru_maxrss * KIB / MIB)
+
+
+def environment() -> dict[str, str]:
+    """The variables of this process, but for the package: the copied project uses its own."""
+    return {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+
+
+def measure(cells: int, states: Sequence[str]) -> Iterator[tuple[str, Cost]]:
+    """Dry runs of one study in each of the states."""
+    with tempfile.TemporaryDirectory() as folder:
+        project = create(Path(folder) / "project", cells)
+        for state in (state for state in STATES if state in states):
+            if state == "finished" or (state == "unrecorded" and "finished" not in states):
+                pretend(project)
+            if state == "unrecorded":
+                forget(project)
+            yield state, dry_run(project)
+
+
+def main() -> None:
+    """Print a table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("cells", type=int, nargs="*", default=[50, 500, 5000], help=f"multiples of {CELLS_PER_SEED}")
+    parser.add_argument("--states", nargs="+", choices=STATES, default=STATES)
+    given = parser.parse_args()
+    print(f"{'cells':>6}  {'state':<10}  {'jobs to run':>11}  {'wall s':>7}  {'CPU s':>7}  {'MiB':>6}")
+    for cells in given.cells:
+        for state, cost in measure(cells, given.states):
+            numbers = f"{cost.jobs:>11,}  {cost.wall_s:>7.1f}  {cost.cpu_s:>7.1f}  {cost.memory_mib:>6.0f}"
+            print(f"{cells:>6,}  {state:<10}  {numbers}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
