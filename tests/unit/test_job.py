@@ -193,6 +193,18 @@ def test_workers_die_with_a_killed_job_and_free_its_gpus(start, tmp_path):
     assert log.count("the job itself") == 2, "what the killed attempt printed stays"
 
 
+def test_what_a_killed_attempt_printed_outlives_a_log_that_snakemake_removes(start, tmp_path):
+    log = tmp_path / "job.log"
+    assert start(0, "fail").wait() == 1
+    log.unlink()
+    assert start(0, "fail").wait() == 1
+    log.unlink()
+    assert start(0).wait() == 0
+    assert log.read_text().count("the job itself") == 3 and log.read_text().count("no luck") >= 2
+    assert start(0).wait() == 0
+    assert log.read_text().count("the job itself") == 1, "after a success a new log begins"
+
+
 def test_an_orphan_that_still_runs_is_ended_by_the_next_attempt(start, tmp_path):
     orphan = start(0, "wait")
     wait_for(lambda: len(alive(tmp_path)) == 1, "a worker", 40)

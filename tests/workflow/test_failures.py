@@ -200,3 +200,27 @@ def _works_in(pid: int, project: Project) -> bool:
         return Path(f"/proc/{pid}/cwd").readlink() == project.path
     except OSError:
         return False
+
+
+def test_a_clock_set_back_by_a_day_makes_nothing_again(project):
+    for folder in ("resources", "results", "studies", ".snakemake/log"):
+        for path in (project.path / folder).rglob("*"):
+            when = path.lstat().st_mtime + 86400
+            os.utime(path, (when, when), follow_symlinks=False)
+    (project.cell(32) / "predict/greedy/predictions.jsonl").unlink()
+    said = project.run()
+    assert "The clock was set back since the last run" in said
+    assert "rule finetune" not in said and project.would_run() == {}
+    assert "The clock was set back" not in project.run("-n")
+
+
+def test_a_damaged_token_cache_is_made_again_and_costs_no_training(project):
+    (tokens,) = (project.path / "resources/tokenized").glob("*/*/tokens/validation/*.arrow")
+    whole = tokens.read_bytes()
+    tokens.write_bytes(b"\0" * len(whole))
+    (project.cell(32) / "predict/greedy/predictions.jsonl").unlink()
+    project.run("-R", "predict")
+    assert tokens.read_bytes() == whole
+    logs = "".join(path.read_text() for path in project.results.parents[1].glob("logs/**/predict-greedy.log"))
+    assert logs.count("is damaged: it is made again") == 1
+    assert project.would_run() == {}

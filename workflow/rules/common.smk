@@ -13,7 +13,7 @@ os.environ.update(PYTHONPATH=os.pathsep.join(filter(None, [LIB, inherited])))
 
 from snakemake.exceptions import WorkflowError
 
-from longwatt import cells, gpus, priorities, provenance, stages, study
+from longwatt import cells, file_times, gpus, priorities, provenance, stages, study
 
 # The jobs of a large study are millions of live objects and no garbage: looking through them took 5 % of the time.
 gc.set_threshold(200_000, 20, 100)
@@ -86,6 +86,19 @@ def check_unrecorded():
         names = "\n  ".join(aside)
         print(
             f"Made by other settings or code than now, to be made again:\n  {names}",
+            file=sys.stderr,
+        )
+
+
+def check_clock():
+    """After the clock was set back, let nothing be newer than now."""
+    logs = Path(".snakemake") / "log"
+    if file_times.clock_was_set_back(logs):
+        lowered = file_times.lower_future_times(
+            [Path("resources"), Path(STAGES.results), logs]
+        )
+        print(
+            f"The clock was set back since the last run: {lowered} files from the future now have the present time.",
             file=sys.stderr,
         )
 
@@ -240,6 +253,7 @@ try:
         stages.check_sources(STAGES)
         if not stages.only_looks(sys.argv):
             stages.check_writable(STAGES)
+            check_clock()
         check_unrecorded()
         os.environ.update(stages.job_environment(sys.argv))
         if stages.reports_only(sys.argv):

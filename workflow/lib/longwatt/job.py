@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -74,8 +75,8 @@ def logged(log: str, failure: str | None = None) -> Iterator[None]:
     resumes = unfinished is not None and unfinished.exists()
     if unfinished is not None:
         unfinished.parent.mkdir(parents=True, exist_ok=True)
-        unfinished.touch()
         Path(str(failure)).unlink(missing_ok=True)
+        _keep_log(path, unfinished, resumes)
     terminal = os.dup(2)
     os.environ[TERMINAL] = f"/proc/{os.getpid()}/fd/{terminal}"
     os.environ.setdefault(LABEL, "longwatt")
@@ -91,6 +92,24 @@ def logged(log: str, failure: str | None = None) -> Iterator[None]:
         raise SystemExit(1) from None
     if unfinished is not None:
         unfinished.unlink(missing_ok=True)
+
+
+def _keep_log(log: Path, kept: Path, resumes: bool) -> None:
+    """Have a log outlive Snakemake, which removes a job's log before each attempt: it has a second name meanwhile."""
+    if not resumes:
+        log.unlink(missing_ok=True)
+        log.touch()
+    elif not log.exists():
+        _same_file(kept, log)
+    if not kept.exists():
+        _same_file(log, kept)
+
+
+def _same_file(there: Path, name: Path) -> None:
+    try:
+        name.hardlink_to(there)
+    except OSError:  # another file system, or one without links: a copy, which does not grow with the log
+        shutil.copyfile(there, name)
 
 
 def run_workers(

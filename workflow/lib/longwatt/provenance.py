@@ -34,6 +34,7 @@ NOT_RESULTS = (
     "longwatt.energy.rapl",
     "longwatt.energy.recorder",
     "longwatt.energy.sidecar",
+    "longwatt.file_times",
     "longwatt.processes",
     "longwatt.progress",
     "longwatt.provenance",

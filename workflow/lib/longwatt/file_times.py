@@ -1,0 +1,47 @@
+"""Files from the future: what a clock that was set back leaves behind.
+
+Snakemake compares file times. Were inputs newer than anything that can be made now, every job made from them would
+fail ("older modification time than input"), and succeed only once the clock had caught up.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+TOLERANCE_S = 2.0  # file systems round, and nodes' clocks differ a little
+
+
+def clock_was_set_back(logs: Path) -> bool:
+    """Whether an earlier run of Snakemake ended in what is now the future.
+
+    Args:
+        logs: its folder of logs, one for each run; they are few, whatever the study's size.
+    """
+    return any(_is_future(path) for path in logs.glob("*"))
+
+
+def lower_future_times(folders: Iterable[Path]) -> int:
+    """Give everything below some folders that is from the future the present time; how much that was.
+
+    Files that then have equal times are not newer than each other, so none makes another look out of date.
+    """
+    now = time.time()
+    found = [path for folder in folders for path in _below(folder) if _is_future(path, now)]
+    for path in found:
+        os.utime(path, (now, now), follow_symlinks=False)
+    return len(found)
+
+
+def _below(folder: Path) -> Iterator[Path]:
+    for parent, folders, files in os.walk(folder):
+        yield from (Path(parent) / name for name in (*folders, *files))
+
+
+def _is_future(path: Path, now: float | None = None) -> bool:
+    try:
+        return path.lstat().st_mtime > (time.time() if now is None else now) + TOLERANCE_S
+    except FileNotFoundError:
+        return False
