@@ -17,9 +17,9 @@ AFTER_DATA = {"tokenize_dataset": 1, **AFTER_FINETUNE}
 LIB = "workflow/lib/longwatt/"
 
 CODE = {
-    "a comment": (LIB + "training.py", "early: bool = False\n", "early: bool = False  # so far\n", {}),
+    "a comment": (LIB + "ledger.py", "early: bool = False\n", "early: bool = False  # so far\n", {}),
     "a docstring": (LIB + "metrics/rouge.py", "without stemming.", "unstemmed.", {}),
-    "formatting": (LIB + "training.py", "early: bool = False\n", "early: bool  =  (False)\n", {}),
+    "formatting": (LIB + "ledger.py", "early: bool = False\n", "early: bool  =  (False)\n", {}),
     "a lease's message": (LIB + "gpus.py", "waiting for", "queueing for", {}),
     "the job's wrapper": (LIB + "job.py", "TAKEOVER_WAIT_S = 60.0", "TAKEOVER_WAIT_S = 61.0", {}),
     "the energy recorder": (LIB + "energy/recorder.py", "SYNC_EVERY_S = 5.0", "SYNC_EVERY_S = 6.0", {}),
@@ -36,7 +36,7 @@ CODE = {
     ),
     "summary code": (LIB + "summary.py", '"stopped_early", "attempts"', '"attempts", "stopped_early"', None),
     "scoring code": (LIB + "scoring.py", "return 100 * sum(parts)", "return 100.0 * sum(parts)", AFTER_SCORE),
-    "training code": (LIB + "training.py", "early: bool = False\n", "early: bool = bool(0)\n", AFTER_FINETUNE),
+    "training code": (LIB + "ledger.py", "early: bool = False\n", "early: bool = bool(0)\n", AFTER_FINETUNE),
     "the family's code": (LIB + "models/led.py", "mask[:, 0] = 1", "mask[:, :1] = 1", AFTER_FINETUNE),
     "inference code": (LIB + "inference.py", "REPORT_EVERY_BATCHES = 10", "REPORT_EVERY_BATCHES = 9", AFTER_PREDICT),
     "energy reduction": (
@@ -122,7 +122,7 @@ def test_a_fresh_clone_with_a_changed_learning_rate_trains_again(project, tmp_pa
 
 def test_a_fresh_clone_with_changed_code_trains_again_unless_the_code_is_accepted(project, tmp_path):
     clone = fresh_clone(project, tmp_path / "clone")
-    clone.edit(LIB + "training.py", "early: bool = False\n", "early: bool = bool(0)\n")
+    clone.edit(LIB + "ledger.py", "early: bool = False\n", "early: bool = bool(0)\n")
     assert clone.would_run() == AFTER_FINETUNE
     clone.edit("config.yaml", "accept_code: []", f"accept_code: [{code_digest_of(project)}]")
     assert clone.would_run() == {}
@@ -130,7 +130,7 @@ def test_a_fresh_clone_with_changed_code_trains_again_unless_the_code_is_accepte
 
 def test_accepted_code_keeps_finished_cells_and_trains_new_ones(project):
     digest = code_digest_of(project)
-    project.edit(LIB + "training.py", "early: bool = False\n", "early: bool = bool(0)\n")
+    project.edit(LIB + "ledger.py", "early: bool = False\n", "early: bool = bool(0)\n")
     assert project.would_run() == AFTER_FINETUNE
     project.edit("config.yaml", "accept_code: []", f"accept_code: [{digest}]")
     assert project.would_run() == {}
