@@ -18,9 +18,10 @@ import torch
 from accelerate.state import AcceleratorState, GradientState, PartialState
 
 from longwatt import distributed, stopping
-from longwatt.worker import Spec
+from longwatt.worker import Spec, die_with_parent
 
 STOPPED, FAILED = 75, 1
+DEADLINE_S = 240.0  # of all processes of one run; what hangs has failed
 Fault = Callable[[], None]
 
 
@@ -39,15 +40,15 @@ def run(work: Callable[[Spec], None], specs: Sequence[Spec], fault: Fault | None
         _fork(work, spec, i, len(specs), port, fault if i == rank else None, log) for i, spec in enumerate(specs)
     ]
     statuses: dict[int, int] = {}
+    deadline = time.monotonic() + DEADLINE_S
     while len(statuses) < len(children):
-        pid, status = os.waitpid(-1, os.WNOHANG)
-        if pid == 0:
-            time.sleep(0.01)
-            continue
-        if pid in children:
-            statuses[pid] = os.waitstatus_to_exitcode(status)
-            if statuses[pid] not in (0, STOPPED):
-                _end([child for child in children if child not in statuses])
+        time.sleep(0.01)
+        for child in (child for child in children if child not in statuses):
+            pid, status = os.waitpid(child, os.WNOHANG)
+            if pid:
+                statuses[pid] = os.waitstatus_to_exitcode(status)
+        if time.monotonic() > deadline or any(status not in (0, STOPPED) for status in statuses.values()):
+            _end([child for child in children if child not in statuses])
     return [statuses[child] for child in children]
 
 
@@ -73,6 +74,7 @@ def _fork(work, spec: Spec, rank: int, count: int, port: str, fault: Fault | Non
 
 
 def _child(work, spec: Spec, fault: Fault | None) -> int:
+    die_with_parent()
     torch.set_num_threads(1)  # a forked process has lost the threads that the test's had
     for state in (AcceleratorState, PartialState, GradientState):
         state._reset_state()

@@ -17,10 +17,11 @@ from longwatt import inference, scoring, training, validation
 from longwatt.batch_store import BatchStore
 from longwatt.energy.log import runs
 from longwatt.energy.reduction import summarize
+from longwatt.processes import children
 from longwatt.study import merge
 from longwatt.workdir import WorkFolder, read_lines
 from tests import forked
-from tests.tiny_cell import inference_spec, tiny_data, tiny_study, training_spec
+from tests.tiny_cell import inference_spec, made_from, tiny_data, tiny_study, training_spec
 
 # Dropout, so that random states must come back, in every process its own; uneven batches at the end of each epoch.
 CELL = {
@@ -186,6 +187,38 @@ def test_a_torn_checkpoint_is_passed_over_and_named(study, data, tmp_path, undis
     cell.must_equal(undisturbed(1))
 
 
+def test_damaged_best_weights_are_never_a_result(study, data, tmp_path, undisturbed):
+    cell = Cell(study, data, tmp_path / "cell", 1)
+    cell.attempt(kill(training.CellTrainer, "training_step", 29))
+    (best,) = (cell.out / "work").glob("best-*/model.safetensors")
+    best.write_bytes(best.read_bytes()[:-1000] + bytes(1000))
+    assert cell.attempt() == [0], cell.log
+    assert "starts from the beginning (checkpoint-28 cannot be used: the best weights, of step" in cell.log
+    cell.must_equal(undisturbed(1))
+
+
+def test_a_signal_to_all_of_a_job_leaves_the_loader_s_processes_be(study, data, tmp_path, undisturbed):
+    cell = Cell(study, data, tmp_path / "cell", 1, {"training": {"dataloader_workers": 2}})
+
+    def to_all() -> None:
+        original, calls = training.CellTrainer.training_step, []
+
+        def instead(self, *args, **kwargs):
+            calls.append(1)
+            if len(calls) == 9:
+                for pid in [*children(os.getpid()), os.getpid()]:
+                    os.kill(pid, signal.SIGTERM)
+                time.sleep(0.3)
+            return original(self, *args, **kwargs)
+
+        training.CellTrainer.training_step = instead
+
+    assert cell.attempt(to_all) == [forked.STOPPED], cell.log
+    assert "stopped by SIGTERM at step 9, saved" in cell.log
+    assert cell.attempt() == [0], cell.log
+    cell.must_equal(undisturbed(1))
+
+
 def test_a_full_disk_is_named_and_costs_only_what_came_after_the_last_checkpoint(study, data, tmp_path, undisturbed):
     cell = Cell(study, data, tmp_path / "cell", 1)
     cell.attempt(kill(training.CellTrainer, "training_step", 9))
@@ -218,12 +251,14 @@ def test_damaged_tokens_are_made_again_as_they_were(study, data, tmp_path, undis
     mine = tmp_path / "data"
     shutil.copytree(data, mine)
     arrow = next((mine / "tokens/train").glob("*.arrow"))
-    whole, times = arrow.read_bytes(), (mine / "tokens").stat()
+    whole, made = arrow.read_bytes(), (mine / "tokenized.json").stat().st_mtime
     arrow.write_bytes(whole[: len(whole) // 2] + b"\0" * (len(whole) - len(whole) // 2))
+    (mine / "tokens/validation/state.json").write_text('{"_data_fi')
     cell = Cell(study, mine, tmp_path / "cell", 1)
     assert cell.attempt() == [0], cell.log
     assert f"{mine / 'tokens'} is damaged: it is made again" in cell.log
-    assert arrow.read_bytes() == whole and (mine / "tokens").stat().st_mtime <= times.st_mtime + 1
+    assert arrow.read_bytes() == whole
+    assert (mine / "tokens/.snakemake_timestamp").stat().st_mtime == pytest.approx(made), "nothing is out of date"
     cell.must_equal(undisturbed(1))
 
 
@@ -273,7 +308,7 @@ def test_an_inference_goes_on_at_the_first_missing_batch(study, data, tmp_path, 
     assert cut.attempt(kill(BatchStore, "add", 3), processes - 1)[-1] == -signal.SIGKILL
     kept = len(BatchStore(cut.out / "work", {}, 0).kept())
     assert 2 <= kept < 12
-    assert forked.STOPPED in cut.attempt(ask(BatchStore, "add", 2)), cut.log
+    assert cut.attempt(ask(BatchStore, "add", 1))[0] == forked.STOPPED, cut.log
     assert "stopped by SIGTERM" in cut.log and "the next run goes on there" in cut.log
     assert cut.attempt() == [0] * processes, cut.log
     assert f"12 examples in 12 batches, {kept} of them predicted by an earlier attempt" in cut.log
@@ -286,7 +321,7 @@ def test_an_inference_goes_on_at_the_first_missing_batch(study, data, tmp_path, 
 
 
 def test_batches_of_another_training_are_never_used_nor_those_that_are_asked_for_anew(
-    study, data, tmp_path, undisturbed
+    study, data, tmp_path, undisturbed, monkeypatch
 ):
     cell = Inference(study, data, undisturbed(1).out / "model", tmp_path / "cell", 1)
     assert cell.attempt() == [0], cell.log
@@ -296,12 +331,11 @@ def test_batches_of_another_training_are_never_used_nor_those_that_are_asked_for
     store = BatchStore(cell.out / "work", {"settings": "s", "code": "c", "data": "d", "training": "another"}, 0)
     assert store.begin() and store.kept() == {}
     cell.attempt()
-    os.environ["LONGWATT_ANEW"] = "predict"
-    try:
-        assert cell.attempt() == [0]
-    finally:
-        del os.environ["LONGWATT_ANEW"]
-    assert cell.facts["inference_runtime_s"] != measured
+    measured = cell.facts["inference_runtime_s"]
+    monkeypatch.setenv("LONGWATT_ANEW", "this command:predict")
+    assert cell.attempt(kill(BatchStore, "add", 3)) == [-signal.SIGKILL], "batches are predicted again"
+    assert cell.attempt() == [0] and cell.facts["inference_runtime_s"] != measured
+    assert "2 of them predicted by an earlier attempt" in cell.log, "a retry under one command begins anew only once"
 
 
 def test_scoring_that_is_killed_leaves_nothing_half_written(study, data, tmp_path, undisturbed):
@@ -312,7 +346,7 @@ def test_scoring_that_is_killed_leaves_nothing_half_written(study, data, tmp_pat
     def score(_) -> None:
         names = {"scores": "scores.json", "examples": "examples.csv", "predictions": "predictions.jsonl"}
         made = {name: cell.out / file for name, file in names.items()}
-        made |= {"tokens": data / "tokens", "tokenized": data / "tokenized.json", "dataset": data / "dataset.json"}
+        made |= {name: Path(path) for name, path in made_from(data).items()}
         settings = {"metric": "f1", "seq_len": 64, "split": "validation", "max_examples": None}
         scoring.score({**settings, "bootstrap_resamples": 100, "confidence": 0.95, "seed": 0}, **made, provenance={})
 

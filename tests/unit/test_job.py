@@ -29,6 +29,10 @@ def work(spec):
     open(f"{spec.paths['out']}/pid{rank}", "w").write(str(os.getpid()))
     if spec.settings["then"] == "fail":
         raise ValueError("no luck")
+    if spec.settings["then"] == "fail1":
+        if rank == 1:
+            raise ValueError("no luck")
+        raise RuntimeError("Connection closed by peer")  # what gloo says to those who are left
     if spec.settings["then"] == "wait":
         time.sleep(600)
     if spec.settings["then"] == "work":
@@ -59,7 +63,8 @@ if __name__ == "__main__":
                 "settings": {"then": then, "budget": {"gpus": count}},
                 "paths": {"out": out}, "identity": {}, "provenance": {},
             },
-            threads=2, work=f"{out}/work", label="cell x", energy_log=f"{out}/energy.jsonl.gz", wait_s=2,
+            threads=2, work=f"{out}/work", label="cell x", energy_log=f"{out}/energy.jsonl.gz",
+            wait_s=60 if then == "waits long" else 2,
         )
 """
 
@@ -241,6 +246,28 @@ def test_several_workers_are_asked_to_end_when_their_job_is(start, tmp_path):
     assert not alive(tmp_path) and not (tmp_path / "work/failure.json").exists()
 
 
+def test_of_several_workers_the_one_with_the_reason_is_believed(start, tmp_path):
+    job = start(2, "fail1")
+    _, said = job.communicate()
+    assert job.returncode == 1 and "cell x: FAILED: ValueError: no luck" in said
+
+
+def test_a_job_that_waits_for_gpus_says_that_it_was_stopped(start, tmp_path):
+    (tmp_path / "first").mkdir()
+    holder = start(2, "wait", tmp_path / "first")
+    wait_for(lambda: len(alive(tmp_path / "first")) == 2, "two workers", 40)
+    job = start(1, "waits long")
+    wait_for(lambda: "held by" in _text(tmp_path / "job.log"), "a job that waits", 40)
+    job.terminate()
+    _, said = job.communicate(timeout=20)
+    assert "cell x: stopped by SIGTERM" in said and not (tmp_path / "work/failure.json").exists()
+    holder.kill()
+
+
+def _text(path: Path) -> str:
+    return path.read_text() if path.exists() else ""
+
+
 def test_the_lock_of_a_dead_process_is_nobody_s(start, tmp_path):
     (tmp_path / "work").mkdir()
     (tmp_path / "work/lock").write_text('{"pid": 1, "started": 1, "host": "a node that is gone"}')
@@ -254,7 +281,7 @@ def test_a_terminated_job_ends_its_workers(start, tmp_path):
     _, said = job.communicate()
     assert job.returncode != 0
     wait_for(lambda: not alive(tmp_path), "the workers to end", 10)
-    assert "cell x: stopped by SIGTERM; the next run goes on from the last checkpoint" in said and "FAILED" not in said
+    assert "cell x: stopped by SIGTERM; the next run goes on from what is saved" in said and "FAILED" not in said
     assert not (tmp_path / "work/failure.json").exists(), "to be asked to end is no failure"
 
 

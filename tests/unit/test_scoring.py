@@ -30,6 +30,7 @@ def run(data, out, predictions: dict[str, str], **settings) -> dict:
         predictions=out / "p.jsonl",
         tokens=data / "tokens",
         tokenized=data / "tokenized.json",
+        tokenizer=data / "bpe/tokenizer.json",
         dataset=data / "dataset.json",
         scores=out / "scores.json",
         examples=out / "examples.csv",

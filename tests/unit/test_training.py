@@ -194,7 +194,7 @@ def test_a_completed_training_is_put_in_place_again_unless_a_new_one_is_asked_fo
         (tmp_path / name).unlink()
     train(study, data, tmp_path)
     assert {name: (tmp_path / name).read_bytes() for name in names} == contents
-    monkeypatch.setenv("LONGWATT_ANEW", "finetune")
+    monkeypatch.setenv("LONGWATT_ANEW", "a command:finetune")
     again = train(study, data, tmp_path)
     assert again["attempts"] != first["attempts"] and len(again["attempts"]) == 1
     assert all(torch.equal(load_file(tmp_path / "model/model.safetensors")[n], weights[n]) for n in weights)

@@ -178,6 +178,14 @@ def finetune_inputs(wildcards):
     return STAGES.finetune_inputs(wildcards.cell)
 
 
+def score_inputs(wildcards):
+    """What a cell's predictions are judged by."""
+    found = cell_inputs(wildcards)
+    return {
+        name: found[name] for name in ("tokens", "tokenized", "tokenizer", "dataset")
+    }
+
+
 def probe_inputs(wildcards):
     """What the cells of a probe train on."""
     return STAGES.probe_inputs(wildcards.probe)

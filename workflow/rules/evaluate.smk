@@ -34,10 +34,8 @@ rule predict:
 rule score:
     """Corpus scores with an interval, and every example's scores."""
     input:
+        unpack(score_inputs),
         predictions="results/{study}/{cell}/predict/{inference}/predictions.jsonl",
-        tokens=lambda wildcards: cell_inputs(wildcards)["tokens"],
-        tokenized=lambda wildcards: cell_inputs(wildcards)["tokenized"],
-        dataset=lambda wildcards: cell_inputs(wildcards)["dataset"],
     output:
         scores="results/{study}/{cell}/predict/{inference}/scores.json",
         examples="results/{study}/{cell}/predict/{inference}/examples.csv",

@@ -27,19 +27,23 @@ class BatchStore:
         self.rank = rank
         self.path = folder / f"batches-{rank}.jsonl"
 
-    def begin(self, anew: bool = False) -> bool:
+    def begin(self, anew: str = "") -> bool:
         """Drop batches of another identity, or all; says whether there could be none to go on from.
 
         To be called by one process before any looks.
+
+        Args:
+            anew: the command that asks to begin anew; under the same one only the first attempt does.
         """
         name = self.folder / "identity.json"
-        if not anew and read_object(name) == self.identity:
+        recorded = read_object(name)
+        if recorded.get("made_from") == self.identity and anew in ("", recorded.get("anew")):
             return False
         self.folder.mkdir(parents=True, exist_ok=True)
         name.unlink(missing_ok=True)  # first: a removal that is killed must be repeated
         for path in self.folder.glob("batches-*.jsonl"):
             path.unlink()
-        write_json(name, self.identity)
+        write_json(name, {"made_from": self.identity, "anew": anew})
         return True
 
     def kept(self) -> dict[int, dict[str, Any]]:

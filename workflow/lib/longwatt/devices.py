@@ -6,17 +6,25 @@ import os
 import resource
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate.utils.memory import should_reduce_batch_size
 
-from longwatt.processes import memory_status
 from longwatt.worker import WorkerError
 
 GIB = 2**30
-# How oneDNN, C++ and the kernel say that there is no memory; the library's own list knows GPUs and torch's allocator.
-CPU_SIGNS = ("could not create a primitive", "could not create a memory", "std::bad_alloc", "Cannot allocate memory")
+# How torch, CUDA's libraries, NCCL, oneDNN, C++ and the kernel say that there is no memory.
+MEMORY_SIGNS = (
+    "out of memory",
+    "_ALLOC_FAILED",
+    "Failed to CUDA calloc",
+    "can't allocate memory",
+    "could not create a primitive",
+    "could not create a memory",
+    "std::bad_alloc",
+    "Cannot allocate memory",
+)
 
 
 def prepare(budget: Mapping[str, Any]) -> torch.device:
@@ -49,6 +57,13 @@ def _limit_process(gib: float | None) -> None:
         resource.setrlimit(resource.RLIMIT_DATA, (limit if hard == resource.RLIM_INFINITY else min(limit, hard), hard))
 
 
+def memory_status() -> dict[str, int]:
+    """Bytes of this process's memory, by the names of /proc/self/status (VmHWM, RssAnon, RssFile, ...)."""
+    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+    fields = (line.split() for line in lines if line.endswith(" kB"))
+    return {name.removesuffix(":"): int(kib) * 1024 for name, kib, _ in fields}
+
+
 def lift_limit() -> None:
     """Let this process have memory again, as far as it may."""
     hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
@@ -60,9 +75,9 @@ _libraries = {"RssAnon": 0}  # bytes of this process when its memory was limited
 
 def out_of_memory(error: BaseException) -> bool:
     """Whether an error says that memory did not suffice, of a GPU or of this process."""
-    if isinstance(error, MemoryError):
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
-    return isinstance(error, Exception) and (should_reduce_batch_size(error) or any(s in str(error) for s in CPU_SIGNS))
+    return isinstance(error, RuntimeError) and any(sign in str(error) for sign in MEMORY_SIGNS)
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from longwatt import devices, distributed
+from longwatt import devices, distributed, stopping
 from longwatt.batch_store import BatchStore
 from longwatt.decoding import BatchResult, Predictor
 from longwatt.energy.log import forget_runs
@@ -54,9 +54,15 @@ class Progress:
             self.marker.mark(phase, attempt=self.attempt, step=self.done)
 
     def keep(self, number: int, result: BatchResult, last: bool) -> None:
-        """Keep a batch."""
+        """Keep a batch.
+
+        Raises:
+            longwatt.stopping.Stopped: this process was asked to end, and something swallowed it.
+        """
         self.store.add(number, asdict(result))
         self.done += 1
+        if stopping.asked():
+            raise Stopped
         if time.monotonic() - self.marked_at >= SYNC_EVERY_S:
             self.mark("generate")
         if self.marker and (self.done % REPORT_EVERY_BATCHES == 0 or last):
@@ -89,7 +95,8 @@ def infer(spec: Spec) -> None:
             _predict(spec, progress)
     except Stopped:
         progress.mark("stopped")
-        raise Stopped(f"stopped by SIGTERM, {progress.done} batches are kept; the next run goes on there") from None
+        kept = len(store.kept())
+        raise Stopped(f"stopped by SIGTERM with {kept} batches kept; the next run goes on there") from None
 
 
 def _predict(spec: Spec, progress: Progress) -> None:

@@ -10,14 +10,13 @@ import shutil
 import signal
 import subprocess
 import sys
-import threading
 import time
 import traceback
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from longwatt import gpus
+from longwatt import gpus, stopping
 from longwatt.cells import devices
 from longwatt.energy.clock import Clock
 from longwatt.energy.log import next_run, publish, runs
@@ -27,7 +26,8 @@ from longwatt.locks import try_lock
 from longwatt.processes import children, started
 from longwatt.progress import LABEL, TERMINAL, say
 from longwatt.provenance import read_object, write_json
-from longwatt.worker import die_with_parent
+from longwatt.stopping import Stopped
+from longwatt.worker import LOST, STOPPED, die_with_parent, error_file
 
 # A job never fetches: what it needs was downloaded by a rule of its own.
 OFFLINE = {
@@ -40,6 +40,7 @@ OFFLINE = {
 # What an outer launcher would have workers believe; with several processes ours says it anew.
 RANKS = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE")
 TAKEOVER_WAIT_S = 60.0
+GOES_ON = "the next run goes on"
 SIGNAL_S = 0.5  # how soon a SIGTERM is passed on
 REPEAT_S = 5.0  # a worker that was still loading when it was asked to end may have missed it
 # SIGTERM is not among them: the launcher would end its workers itself, seconds later.
@@ -50,11 +51,7 @@ class JobError(RuntimeError):
     """A job's workers failed; the message is theirs."""
 
 
-class Terminated(RuntimeError):
-    """A job was asked to end by SIGTERM; the message says what its workers saved."""
-
-
-INTERRUPTIONS = (KeyboardInterrupt, Terminated)  # no failures of the cell
+INTERRUPTIONS = (KeyboardInterrupt, Stopped)  # no failures of the cell
 
 
 @contextlib.contextmanager
@@ -137,14 +134,17 @@ def run_workers(
 
     Raises:
         JobError: a worker failed.
-        Terminated: they were asked to end.
+        longwatt.stopping.Stopped: this job was asked to end; the message says what its workers saved.
         longwatt.gpus.GpuError: the GPUs cannot be had.
     """
     folder = Path(work)
     folder.mkdir(parents=True, exist_ok=True)
     os.environ[LABEL] = label
-    with _exclusive(folder / "lock"):
+    stopping.listen()
+    with _exclusive(folder / "lock"), contextlib.ExitStack() as until_published:
         with gpus.lease(spec["settings"]["budget"]["gpus"], wait_s=wait_s, label=label, say=say) as lease:
+            # From here on a SIGTERM is the workers' to answer, and what they have made is published.
+            until_published.enter_context(stopping.deferred())
             order = Order(str(next_run(folder)), lease.uuids, facts={"label": label, "made_by": _digests(spec)})
             _run_leased(module, spec, folder, threads, lease, order)
         # Once the GPUs are free again: packing days of samples takes a while.
@@ -157,16 +157,17 @@ def _run_leased(
 ) -> None:
     """Run the workers on leased GPUs, metered; see `run_workers`."""
     error, log = folder / "error.json", order.out
-    error.unlink(missing_ok=True)
+    for path in folder.glob(error_file(error, "*").name):
+        path.unlink()
     path = folder / f"{module.rsplit('.', 1)[-1]}.spec"
     write_json(path, {**spec, "error": str(error), "energy_log": log})
     processes = devices(spec["settings"]["budget"])
     inherited = {name: value for name, value in os.environ.items() if name not in RANKS}
     environment = {**inherited, **lease.environ(), **_thread_limits(threads, processes)}
     with metered(order, say) as recorder:
-        status, asked = _run(_command(module, processes, path), environment, recorder, processes)
+        status = _run(_command(module, processes, path), environment, recorder, processes)
     if status != 0:
-        raise _failure(error, status, asked, processes)
+        raise _failure(error, status, processes)
 
 
 def _command(module: str, processes: int, spec: Path) -> list[str]:
@@ -188,36 +189,18 @@ def _digests(spec: Mapping[str, Any]) -> dict[str, Any]:
     return {name: spec["provenance"].get(name) for name in ("settings_digest", "code_digest")}
 
 
-def _run(command: list[str], environment: dict[str, str], recorder: Sidecar | None, processes: int) -> tuple[int, bool]:
-    """Run a command under a recorder and wait for its end; a SIGTERM is passed on to its workers.
-
-    Returns:
-        Its exit status, and whether this job was asked to end.
-    """
+def _run(command: list[str], environment: dict[str, str], recorder: Sidecar | None, processes: int) -> int:
+    """Run a command under a recorder and wait for its end; a SIGTERM is passed on to its workers."""
     if recorder:
         environment = {**environment, **recorder.environ()}
         recorder.mark("idle_before")  # until the worker touches its GPU
-    with (
-        _noted_sigterm() as asked,
-        subprocess.Popen(command, env=environment, preexec_fn=_prepare_worker) as process,
-    ):
+    with subprocess.Popen(command, env=environment, preexec_fn=_prepare_worker) as process:
         if recorder:
             recorder.watch(process.pid)
-        status = _wait(process, asked, processes)
+        status = _wait(process, processes)
     if recorder and status == 0:
         recorder.idle("idle_after")
-    return status, asked.is_set()
-
-
-@contextlib.contextmanager
-def _noted_sigterm() -> Iterator[threading.Event]:
-    """SIGTERM sets the event instead of ending this process."""
-    asked = threading.Event()
-    before = signal.signal(signal.SIGTERM, lambda *_: asked.set())
-    try:
-        yield asked
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    return status
 
 
 def _prepare_worker() -> None:
@@ -226,13 +209,13 @@ def _prepare_worker() -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
-def _wait(process: subprocess.Popen[bytes], asked: threading.Event, processes: int) -> int:
+def _wait(process: subprocess.Popen[bytes], processes: int) -> int:
     """Wait for the workers' end; once asked to end, have them asked until they are gone."""
     descriptor = os.pidfd_open(process.pid)
     try:
         # A signal does not end this wait, so it is looked for.
-        while not select.select([descriptor], [], [], REPEAT_S if asked.is_set() else SIGNAL_S)[0]:
-            if asked.is_set():
+        while not select.select([descriptor], [], [], REPEAT_S if stopping.asked() else SIGNAL_S)[0]:
+            if stopping.asked():
                 _ask_to_end([process.pid] if processes == 1 else children(process.pid))
     finally:
         os.close(descriptor)
@@ -245,16 +228,16 @@ def _ask_to_end(pids: Iterable[int]) -> None:
             os.kill(pid, signal.SIGTERM)
 
 
-def _failure(error: Path, status: int, asked: bool, processes: int) -> Exception:
-    """What to raise for workers that failed or were asked to end."""
-    said = read_object(error)
+def _failure(error: Path, status: int, processes: int) -> BaseException:
+    """What to raise for workers that failed or were asked to end, by what each of them said."""
+    said = [read_object(path) for path in sorted(error.parent.glob(error_file(error, "*").name))]
+    causes = [one for one in said if one.get("type") not in (STOPPED, LOST, None)]
+    if causes:
+        return JobError(f"{causes[0]['type']}: {causes[0]['message']}")
+    stopped = [one["message"] for one in said if one.get("type") == STOPPED]
     # When one of several dies, the launcher asks the others to end; nobody asked this job.
-    if said.get("type") == "Stopped" and (asked or processes == 1):
-        return Terminated(said["message"])
-    if said and said["type"] != "Stopped":
-        return JobError(f"{said['type']}: {said['message']}")
-    if asked:
-        return Terminated("ended by SIGTERM")
+    if stopping.asked() or (stopped and processes == 1):
+        return Stopped((stopped or ["stopped by SIGTERM"])[0])
     how = f"signal {-status}" if status < 0 else f"exit status {status}"
     who = "a worker" if processes == 1 else f"one of {processes} workers"
     return JobError(
@@ -323,9 +306,8 @@ def _end(pid: int, since: int | None) -> None:
 def _report_failure(error: BaseException, log: str, failure: str | None, terminal: int) -> None:
     label = os.environ[LABEL]
     if isinstance(error, INTERRUPTIONS):
-        said = str(error) if isinstance(error, Terminated) else "interrupted"
-        next_ = "" if "the next run" in said else "; the next run goes on from the last checkpoint"
-        _tell(terminal, f"{label}: {said}{next_}\n")
+        said = str(error) if isinstance(error, Stopped) else "interrupted"
+        _tell(terminal, f"{label}: {said}{'' if GOES_ON in said else f'; {GOES_ON} from what is saved'}\n")
         return
     message = str(error) if isinstance(error, JobError) else f"{type(error).__name__}: {error}"
     _tell(terminal, f"{label}: FAILED: {message}\n{label}: see {log}\n")

@@ -6,8 +6,10 @@ a process of its own: what a failed one leaves behind (caches, gaps) would have 
 
 from __future__ import annotations
 
+import contextlib
 import math
 import multiprocessing
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,7 +26,7 @@ from longwatt.models import load_family
 from longwatt.models.family import Batch, Example, Family
 from longwatt.progress import say
 from longwatt.provenance import write_json
-from longwatt.tokenization import load_split, load_tokenizer
+from longwatt.tokenization import load_split, load_tokenizer, repair_tokens
 from longwatt.worker import Spec, WorkerError, die_with_parent, run
 
 MOST = 1024  # examples per device; where more would fit, the batch is bounded by what is sensible, not by memory
@@ -131,17 +133,17 @@ def attempt(spec: Spec, batch_size: int) -> Try:
     start = time.perf_counter()
     mine, its = multiprocessing.Pipe(duplex=False)
     context = multiprocessing.get_context("spawn")  # a fork would share CUDA and the threads of libraries
-    process = context.Process(target=_child, args=(spec, batch_size, its), daemon=True)
+    process = context.Process(target=_child, args=(spec, batch_size, its, os.getpid()), daemon=True)
     process.start()
     its.close()
-    try:
-        said: dict[str, Any] = mine.recv()
-    except EOFError:
-        process.join()
-        said = {"fits": False, "said": f"died (exit code {process.exitcode})"}
+    answers = _answers(mine)
     process.join()
+    if not answers:
+        raise WorkerError(f"the process that was to try {batch_size} did not start (exit code {process.exitcode})")
+    # One that began and died was killed or aborted for want of memory: whatever else goes wrong, it says.
+    said = answers[1] if len(answers) > 1 else {"fits": False, "said": f"died (exit code {process.exitcode})"}
     if "error" in said:
-        raise WorkerError(said["error"])
+        raise WorkerError(f"a batch of {batch_size} could not be tried: {said['error']}")
     found: dict[str, Any] = {"peak_gib": None, "limit_gib": None, **said}
     made = Try(batch_size=batch_size, seconds=time.perf_counter() - start, **found)
     outcome = f"fits, peak {made.peak_gib:.2f} GiB" if made.fits else f"does not fit ({made.said})"
@@ -149,18 +151,34 @@ def attempt(spec: Spec, batch_size: int) -> Try:
     return made
 
 
-def _child(spec: Spec, batch_size: int, answer: Connection) -> None:
+def _answers(connection: Connection) -> list[dict[str, Any]]:
+    """All that a process says until it ends."""
+    answers = []
+    with contextlib.suppress(EOFError):
+        while True:
+            answers.append(connection.recv())
+    return answers
+
+
+def _child(spec: Spec, batch_size: int, answer: Connection, parent: int) -> None:
     die_with_parent()
-    limit = limit_gib(spec.settings["budget"]) * (1 - HELD_BACK)
-    device = devices.prepare({**spec.settings["budget"], "memory_gib_per_gpu": limit})
+    if os.getppid() != parent:  # it died while this process was starting
+        return
+    answer.send({"started": True})
     try:
-        _steps(spec, batch_size, device)
-        answer.send({"fits": True, "peak_gib": devices.peak_limited_gib(device), "limit_gib": limit})
+        limit = limit_gib(spec.settings["budget"]) * (1 - HELD_BACK)
+        device = devices.prepare({**spec.settings["budget"], "memory_gib_per_gpu": limit})
+        try:
+            _steps(spec, batch_size, device)
+            answer.send({"fits": True, "peak_gib": devices.peak_limited_gib(device), "limit_gib": limit})
+        except Exception as error:
+            if not devices.out_of_memory(error):
+                raise
+            devices.lift_limit()  # to say so takes memory, too
+            said = (str(error) or type(error).__name__).splitlines()[0]
+            answer.send({"fits": False, "said": said, "limit_gib": limit})
     except Exception as error:
-        devices.lift_limit()  # to say so takes memory, too
-        said = (str(error) or type(error).__name__).splitlines()[0]
-        out = devices.out_of_memory(error)
-        answer.send({"fits": False, "said": said, "limit_gib": limit} if out else {"error": str(error)})
+        answer.send({"error": f"{type(error).__name__}: {error}"})
 
 
 def _steps(spec: Spec, batch_size: int, device: torch.device) -> None:
@@ -178,7 +196,7 @@ def _steps(spec: Spec, batch_size: int, device: torch.device) -> None:
         family,
         model=model,
         args=_arguments(settings, spec.paths["work"], batch_size),
-        train_dataset=_Longest(batch_size * STEPS, settings, len(tokenizer)),
+        train_dataset=_Longest(batch_size * STEPS * _accumulation(settings), settings, len(tokenizer)),
         data_collator=lambda chosen: family.collate(chosen, *lengths),
     ).train()
     devices.synchronize(device)
@@ -202,6 +220,7 @@ def probe(spec: Spec) -> None:
     Raises:
         WorkerError: not even one example fits, or something beside memory went wrong.
     """
+    repair_tokens(spec.paths)
     bound = _most(spec)
     tries = largest(lambda size: attempt(spec, size), bound)
     fitting = max((t for t in tries if t.fits), key=lambda t: t.batch_size, default=None)
@@ -249,6 +268,11 @@ def _most(spec: Spec) -> int:
     return max(1, min(MOST, examples // per_step))
 
 
+def _accumulation(settings: Mapping[str, Any]) -> int:
+    """Accumulation steps that show what all of them need: from the second on, gradients lie beside activations."""
+    return min(2, int(settings["gradient_accumulation_steps"]))
+
+
 def _arguments(settings: Mapping[str, Any], work: str, batch_size: int) -> Seq2SeqTrainingArguments:
     """As in training, as far as memory depends on it."""
     precision = settings["budget"]["precision"]
@@ -256,6 +280,7 @@ def _arguments(settings: Mapping[str, Any], work: str, batch_size: int) -> Seq2S
         output_dir=work,
         per_device_train_batch_size=batch_size,
         max_steps=STEPS,
+        gradient_accumulation_steps=_accumulation(settings),
         max_grad_norm=settings["max_grad_norm"],
         bf16=precision == "bf16",
         fp16=precision == "fp16",

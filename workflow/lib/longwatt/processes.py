@@ -1,4 +1,4 @@
-"""What the kernel says of processes (proc(5)): when they started, their children, their CPU time and memory."""
+"""What the kernel says of processes (proc(5)): when they started, their children, their CPU time."""
 
 from __future__ import annotations
 
@@ -32,13 +32,6 @@ def started(pid: int) -> int | None:
     """When a process started, in clock ticks since boot; None if there is none."""
     fields = _stat(pid)
     return int(fields[19]) if fields else None
-
-
-def memory_status() -> dict[str, int]:
-    """Bytes of this process's memory, by the names of /proc/self/status (VmHWM, RssAnon, RssFile, ...)."""
-    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
-    fields = (line.split() for line in lines if line.endswith(" kB"))
-    return {name.removesuffix(":"): int(kib) * 1024 for name, kib, _ in fields}
 
 
 def _ticks(pid: int) -> int | None:

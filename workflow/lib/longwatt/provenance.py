@@ -43,7 +43,7 @@ NOT_RESULTS = (
 )
 
 STALE = ".stale"
-ANEW = "LONGWATT_ANEW"  # environment: rules whose earlier work a job must not go on from, nor put in place again
+ANEW = "LONGWATT_ANEW"  # environment, "COMMAND:RULE ...": rules whose earlier work a job must not go on from
 
 
 @dataclass(frozen=True)
@@ -136,9 +136,13 @@ _DECIDING: dict[str, tuple[str, Callable[[str], str]]] = {
 }
 
 
-def asked_anew(rule: str) -> bool:
-    """Whether the user asked Snakemake to make this rule's work again, whatever is there."""
-    return rule in os.environ.get(ANEW, "").split()
+def asked_anew(rule: str) -> str:
+    """Which command asked Snakemake to make this rule's work again, whatever is there; empty if none did.
+
+    A job that is tried again under the same command (`--retries`) goes on from what it made under it.
+    """
+    command, _, rules = os.environ.get(ANEW, "").partition(":")
+    return command if rule in rules.split() else ""
 
 
 def read_stamp(artefact: Path) -> dict[str, Any] | None:

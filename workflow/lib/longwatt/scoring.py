@@ -10,7 +10,7 @@ from typing import Any
 
 from longwatt import metrics
 from longwatt.provenance import whole_file, write_json
-from longwatt.tokenization import load_split, visible_evidence
+from longwatt.tokenization import load_split, repair_tokens, visible_evidence
 
 
 def score(
@@ -19,6 +19,7 @@ def score(
     predictions: Path,
     tokens: Path,
     tokenized: Path,
+    tokenizer: Path,
     dataset: Path,
     scores: Path,
     examples: Path,
@@ -31,6 +32,7 @@ def score(
         predictions: JSON lines with id and prediction.
         tokens: the tokenized dataset, which holds the references too.
         tokenized: its report, for the number of special tokens.
+        tokenizer: what made them, should they have to be made again.
         dataset: its facts, for the floor of chance.
         scores: written.
         examples: written.
@@ -39,6 +41,8 @@ def score(
     Raises:
         longwatt.metrics.ScoringError: predictions and references do not match, id by id.
     """
+    made = {"tokens": tokens, "tokenized": tokenized, "tokenizer": tokenizer, "dataset": dataset}
+    repair_tokens({name: str(path) for name, path in made.items()})
     rows = load_split(tokens, settings["split"], settings["max_examples"])
     references = dict(zip(rows["id"], rows["references"], strict=True))
     per_example = metrics.score_examples(read_predictions(predictions), references)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property, wraps
@@ -536,10 +537,23 @@ def job_environment(arguments: Sequence[str]) -> dict[str, str]:
     A job that is made again for any other reason (Snakemake died before it recorded it, its outputs were deleted)
     takes what its work folder still holds.
     """
-    everything = {"-F", "--forceall", "-f", "--force"}.intersection(arguments)
-    named = {"-R", "--forcerun"}.intersection(arguments)
-    chosen = [rule for rule in LASTING if everything or (named and any(rule in a for a in arguments))]
-    return {ANEW: " ".join(chosen)} if chosen else {}
+    everything = not {"-F", "--forceall", "-f", "--force"}.isdisjoint(arguments)
+    named = _forced(arguments)
+    chosen = [rule for rule in LASTING if everything or any(rule in Path(name).parts for name in named)]
+    return {ANEW: f"{os.getpid()}-{time.time_ns()}:{' '.join(chosen)}"} if chosen else {}
+
+
+def _forced(arguments: Sequence[str]) -> list[str]:
+    """The rules and files that follow -R on a command line."""
+    forced, taking = [], False
+    for argument in arguments:
+        if argument.startswith("-"):
+            option, _, value = argument.partition("=")
+            taking = option in ("-R", "--forcerun")
+            forced += [value] if taking and value else []
+        elif taking:
+            forced.append(argument)
+    return forced
 
 
 def check_report(stages: Stages) -> None:

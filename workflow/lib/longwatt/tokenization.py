@@ -111,7 +111,7 @@ def tokenize_dataset(
 def repair_tokens(paths: Mapping[str, str]) -> None:
     """Make stored tokens again if they are not those that their report speaks of (a bad disk, a stray hand).
 
-    The files come out equal to the byte, with their old times, so nothing made from them is out of date.
+    Each file is put in place whole and holds what it held; nothing made from them is out of date.
 
     Args:
         paths: tokens, tokenized (their report), dataset (beside the records), tokenizer.
@@ -120,36 +120,46 @@ def repair_tokens(paths: Mapping[str, str]) -> None:
         TokenizerError: they cannot be made as they were.
     """
     tokens, report = Path(paths["tokens"]), Path(paths["tokenized"])
-    expected = read_object(report).get("sha256", {})
-    if _digests(tokens) == expected:
+    if _is_sound(tokens, report):
         return
-    with tokens.with_name("repair.lock").open("w") as lock:
+    with tokens.with_name(".repair.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # another cell of this dataset may be at it
-        if _digests(tokens) != expected:
+        if not _is_sound(tokens, report):
             print(f"{tokens} is damaged: it is made again", flush=True)
-            _make_again(paths, tokens, report, expected)
+            _make_again(paths, tokens, report)
 
 
-def _make_again(paths: Mapping[str, str], tokens: Path, report: Path, expected: Mapping[str, str]) -> None:
+def _is_sound(tokens: Path, report: Path) -> bool:
+    """Whether all token files have their digests, and the small files beside them can be read."""
+    from datasets import load_from_disk
+
+    facts = read_object(report)
+    if _digests(tokens) != facts.get("sha256"):
+        return False
+    try:
+        return set(load_from_disk(str(tokens))) == set(facts["input_tokens"])
+    except Exception:  # whatever a damaged file makes of the library
+        return False
+
+
+def _make_again(paths: Mapping[str, str], tokens: Path, report: Path) -> None:
     partial = tokens.with_name(".tokens.part")
     records = Path(paths["dataset"]).with_name("records.jsonl")
     facts = _tokenize(records, Path(paths["tokenizer"]).parent, partial)
-    if facts["sha256"] != expected:
+    if facts["sha256"] != read_object(report).get("sha256"):
         raise TokenizerError(
             f"{tokens} is damaged, and what is made again from {records} differs from what was there; remove "
             f"{tokens.parent} and run again, which makes all cells of this dataset again"
         )
     made = report.stat()
-    stamp = partial / SNAKEMAKE_TIMESTAMP
+    for source in (path for path in partial.rglob("*") if path.is_file()):
+        target = tokens / source.relative_to(partial)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        source.replace(target)
+    stamp = tokens / SNAKEMAKE_TIMESTAMP
     stamp.touch()
     os.utime(stamp, ns=(made.st_atime_ns, made.st_mtime_ns))
-    damaged = tokens.with_name(".tokens.damaged")
-    shutil.rmtree(damaged, ignore_errors=True)
-    if tokens.exists():
-        tokens.replace(damaged)
-    partial.replace(tokens)
-    os.utime(tokens, ns=(made.st_atime_ns, made.st_mtime_ns))
-    shutil.rmtree(damaged, ignore_errors=True)
+    shutil.rmtree(partial)
 
 
 def _tokenize(records: Path, tokenizer_folder: Path, folder: Path) -> dict[str, Any]:

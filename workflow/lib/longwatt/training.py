@@ -10,6 +10,7 @@ import csv
 import json
 import os
 import shutil
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -45,7 +46,7 @@ from longwatt.sampling import LengthGroupedSampler, MicroBatches, ShardedBatches
 from longwatt.tokenization import SpecialTokens, load_split, load_tokenizer, repair_tokens
 from longwatt.validation import CutShort, Validator
 from longwatt.workdir import WorkFolder, checkpoint_state, checkpoint_step, checkpoint_times
-from longwatt.worker import Spec, WorkerError, free_space, run
+from longwatt.worker import Spec, WorkerError, die_with_parent, free_space, run
 
 HISTORY_COLUMNS = ("step", "epoch", "loss", "learning_rate", "score", "seconds")
 RECORDED_PACKAGES = ("torch", "transformers", "accelerate", "datasets", "tokenizers", "numpy")
@@ -100,6 +101,12 @@ class Schedule(TrainerCallback):  # type: ignore[misc]
         return control
 
 
+def _outlast_signals(worker: int) -> None:
+    """In a loader's process: a SIGTERM to all of a job is the trainer's to answer; without its parent this one ends."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    die_with_parent()
+
+
 class CellTrainer(Seq2SeqTrainer):  # type: ignore[misc]
     """The Trainer, with our sampler, our validation and checkpoints that are whole or not there."""
 
@@ -141,6 +148,7 @@ class CellTrainer(Seq2SeqTrainer):  # type: ignore[misc]
             batch_sampler=self.micro_batches,  # type: ignore[arg-type]  # of micro-batches, not of lists
             collate_fn=self.data_collator,
             num_workers=self.args.dataloader_num_workers,
+            worker_init_fn=_outlast_signals,
             pin_memory=self.args.device.type == "cuda",
         )
 
@@ -251,7 +259,7 @@ class CellTrainer(Seq2SeqTrainer):  # type: ignore[misc]
         try:
             yield
         except Exception as error:
-            if distributed.lost_a_process(error):
+            if distributed.lost_a_process(error) or devices.out_of_memory(error):
                 raise
             raise WorkerError(
                 f"{what} could not be written ({error}); {free_space(self.work.path)}. Free some, then run again: "

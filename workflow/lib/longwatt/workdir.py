@@ -103,6 +103,7 @@ class WorkFolder:
 
     def keep_best(self, written: Path, step: int) -> None:
         """Make written weights durable and put them in place whole."""
+        write_json(self._digests_of_best(step), _contents(written))
         fsync_tree(written)
         shutil.rmtree(self.best(step), ignore_errors=True)
         written.rename(self.best(step))
@@ -118,8 +119,10 @@ class WorkFolder:
         result.rename(self.result)
         fsync(self.path)
         self.end(attempt, "completed")
-        for folder in (self.checkpoints, self.path / "partial", *self._weights()):
+        for folder in (self.checkpoints, self.path / "partial"):
             shutil.rmtree(folder, ignore_errors=True)
+        for path in self._weights():
+            self._drop_weights(path)
 
     def clear(self) -> None:
         """Remove all earlier work. The list of attempts goes last: while it is there, a torn removal is repeated."""
@@ -131,7 +134,7 @@ class WorkFolder:
                 forget_runs(entry, self.energy_log)
             elif entry.is_dir() and not entry.name.startswith("predict-"):
                 shutil.rmtree(entry)
-            elif entry in (self.attempts_log, self.path / "identity.json") or _is_failure(entry):
+            elif entry in (self.attempts_log, self.path / "identity.json") or _is_disposable(entry):
                 entry.unlink()
 
     def _why_clean(self) -> str:
@@ -175,7 +178,17 @@ class WorkFolder:
             return f"{torn[0]} is {'damaged' if torn[0] in found else 'missing'}"
         # Without the best weights the run could end with other weights than it should.
         best = facts["state"].get("best_step")
-        return None if best is None or self.best(best).is_dir() else f"the best weights, of step {best}, are gone"
+        return None if best is None else self._problem_of_best(best)
+
+    def _problem_of_best(self, step: int) -> str | None:
+        if not self.best(step).is_dir():
+            return f"the best weights, of step {step}, are gone"
+        sound = _contents(self.best(step)) == read_object(self._digests_of_best(step))
+        return None if sound else f"the best weights, of step {step}, are damaged"
+
+    def _digests_of_best(self, step: int) -> Path:
+        """Beside the weights, whose folder becomes a result."""
+        return self.path / f"best-{step}.json"
 
     def _drop_unfinished(self) -> None:
         """What an attempt was writing when it ended takes disk for nothing."""
@@ -189,13 +202,17 @@ class WorkFolder:
         """Weights of a future that is trained again would mix two runs."""
         for path in self._weights():
             if int(path.name.removeprefix("best-").split(".")[0]) > step or path.suffix == ".part":
-                shutil.rmtree(path)
+                self._drop_weights(path)
 
     def _drop_unreferenced_weights(self) -> None:
         wanted = {checkpoint_state(path).get("best_step") for path in self._complete()}
         for path in self._weights():
             if path not in {self.best(step) for step in wanted if step is not None}:
-                shutil.rmtree(path)
+                self._drop_weights(path)
+
+    def _drop_weights(self, path: Path) -> None:
+        path.with_name(f"{path.name}.json").unlink(missing_ok=True)
+        shutil.rmtree(path)
 
     def _log(self, event: str, **facts: Any) -> None:
         self.path.mkdir(parents=True, exist_ok=True)
@@ -243,5 +260,6 @@ def _crc32(path: Path) -> int:
     return checksum
 
 
-def _is_failure(path: Path) -> bool:
-    return path.name.startswith("failure-") and path.suffix == ".json"
+def _is_disposable(path: Path) -> bool:
+    """Whether a file speaks only of earlier work: a failure, or weights."""
+    return path.name.startswith(("failure-", "best-")) and path.suffix == ".json"

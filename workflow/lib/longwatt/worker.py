@@ -14,7 +14,7 @@ import resource
 import shutil
 import signal
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,10 +22,11 @@ from typing import Any
 from longwatt import stopping
 from longwatt.cells import devices
 from longwatt.energy.marks import Marker
-from longwatt.provenance import read_object, whole_file
+from longwatt.provenance import write_json
 
 GIB = 2**30
 PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
+STOPPED, LOST = "Stopped", "Lost"  # kinds of errors that are no cause: asked to end, and left alone
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -42,7 +43,7 @@ class Spec:
         paths: where inputs, outputs and the work folder are.
         identity: digests that must agree for earlier work to be continued; empty where none ever is.
         provenance: the stamp that the stage's artefact carries.
-        error: where to write what went wrong.
+        error: where each process writes what went wrong (`error_file`).
         energy_log: where to mark phases; None marks none.
     """
 
@@ -81,44 +82,55 @@ def run(work: Callable[[Spec], None]) -> None:
         sys.exit("longwatt: the launcher is gone")
     stopping.listen()
     spec = Spec(**json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")))
+    with _reported(spec):
+        _check_devices(spec)
+        if os.environ.get("RANK", "0") == "0":
+            spec.marker().mark("load")  # from here on the GPU is no longer idle
+        # Reported before the others are left: they would notice, and speak of a lost process first.
+        with _processes(spec), _reported(spec):
+            work(spec)
+
+
+@contextlib.contextmanager
+def _reported(spec: Spec) -> Iterator[None]:
+    """Leave what went wrong for the job, in a file of this process's own."""
     try:
-        _work(work, spec)
+        yield
     except stopping.Stopped as stopped:
-        _report(spec, "Stopped", str(stopped))
+        _report(spec, STOPPED, str(stopped))
         sys.exit(f"longwatt: {stopped}")
     except Exception as error:
         # To say so takes memory, too.
         resource.setrlimit(resource.RLIMIT_DATA, (resource.getrlimit(resource.RLIMIT_DATA)[1],) * 2)
-        _report(spec, type(error).__name__, _message(error, spec))
+        _report(spec, *_said(error, spec))
         raise
 
 
-def _work(work: Callable[[Spec], None], spec: Spec) -> None:
-    _check_devices(spec)
-    if os.environ.get("RANK", "0") == "0":
-        spec.marker().mark("load")  # from here on the GPU is no longer idle
-    with _processes(spec):
-        work(spec)
+def error_file(error: str | Path, rank: int | str) -> Path:
+    """Where the process of a rank says what went wrong, or all of them with the rank `*`."""
+    path = Path(error)
+    return path.with_name(f"{path.stem}-{rank}{path.suffix}")
 
 
 def _report(spec: Spec, kind: str, message: str) -> None:
-    """Leave what went wrong for the job; of several processes the first to fail knows why."""
-    path = Path(spec.error)
-    if read_object(path).get("type", "Stopped") != "Stopped" or (kind == "Stopped" and path.exists()):
+    path = error_file(spec.error, os.environ.get("RANK", "0"))
+    if path.exists():  # said where it happened
         return
-    with contextlib.suppress(OSError), whole_file(path) as stream:  # on a full disk the log has it
-        json.dump({"type": kind, "message": message}, stream)
+    with contextlib.suppress(OSError):  # on a full disk the log has it
+        write_json(path, {"type": kind, "message": message})
 
 
-def _message(error: Exception, spec: Spec) -> str:
-    """What went wrong, and what to do about it where that is known."""
+def _said(error: Exception, spec: Spec) -> tuple[str, str]:
+    """The kind of an error, and what to do about it where that is known."""
+    from longwatt.devices import out_of_memory
     from longwatt.distributed import lost_a_process
 
-    if lost_a_process(error):
-        return "another process of this job died (killed, or out of memory?); the log may say why"
+    if not out_of_memory(error) and lost_a_process(error):
+        return LOST, "another process of this job died (killed, or out of memory?); the log may say why"
+    kind = type(error).__name__
     if isinstance(error, OSError) and error.errno in DISK_FULL:
-        return f"{error}; {free_space(Path(spec.error).parent)}: free some, then run again"
-    return str(error)
+        return kind, f"{error}; {free_space(Path(spec.error).parent)}: free some, then run again"
+    return kind, str(error)
 
 
 def free_space(folder: Path) -> str:
