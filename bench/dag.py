@@ -24,8 +24,9 @@ from pathlib import Path
 
 import yaml
 
+from bench.project import copy_project
+
 ROOT = Path(__file__).parent.parent
-PARTS = ("Snakefile", "config.yaml", "workflow", "profiles", "envs")
 CELLS_PER_SEED = 50  # 2 datasets x 5 models x 5 lengths
 STATES = ("fresh", "finished", "unrecorded")
 KIB, MIB = 2**10, 2**20
@@ -71,10 +72,7 @@ def study_text(cells: int) -> str:
 
 def create(folder: Path, cells: int) -> Path:
     """Copy the project into a new folder, with `studies/scale.yaml` of that many cells."""
-    (folder / "studies").mkdir(parents=True)
-    for part in PARTS:
-        copy = shutil.copytree if (ROOT / part).is_dir() else shutil.copy2
-        copy(ROOT / part, folder / part)
+    copy_project(ROOT, folder)
     (folder / "studies" / "scale.yaml").write_text(study_text(cells), encoding="utf-8")
     return folder
 

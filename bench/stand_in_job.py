@@ -15,7 +15,7 @@ from longwatt import gpus
 from longwatt.processes import TICKS_PER_S, started
 from longwatt.provenance import stamp
 
-METERED = ("finetune", "predict")  # the rules whose jobs lease GPUs
+METERED = ("probe_batch_size", "finetune", "predict")  # the rules whose jobs lease GPUs
 SECONDS = 0.1  # of a job that the plan does not name
 
 
@@ -45,6 +45,15 @@ def record(**facts: Any) -> None:
         descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
         os.write(descriptor, line.encode())
         os.close(descriptor)
+
+
+def rest(planned: float | str) -> None:
+    """Sleep some seconds, or until a file exists."""
+    if not isinstance(planned, str):
+        time.sleep(planned)
+        return
+    while not Path(planned).exists():
+        time.sleep(0.05)
 
 
 def provenance(rule: str, params: Any) -> dict[str, Any]:
@@ -81,7 +90,7 @@ def run(job: Any) -> int:
     ):
         facts = {"rule": job.rule, "cell": name, "process_start": began, "uuids": lease.uuids}
         record(event="start", **facts)
-        time.sleep(seconds.get(key, seconds.get(job.rule, SECONDS)))
+        rest(seconds.get(key, seconds.get(job.rule, SECONDS)))
         failed = key in plan.get("fail", [])
         if not failed:
             write(job.output, provenance(job.rule, job.params))

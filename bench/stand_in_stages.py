@@ -20,7 +20,8 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-PARTS = ("Snakefile", "config.yaml", "workflow", "profiles", "envs")
+from bench.project import copy_project
+
 SCRIPT = Path(__file__).with_name("stand_in_job.py")
 
 
@@ -31,17 +32,13 @@ def make_project(root: Path, target: Path) -> None:
         root: the repository.
         target: a folder that does not exist yet.
     """
-    target.mkdir(parents=True)
-    for part in PARTS:
-        copy = shutil.copytree if (root / part).is_dir() else shutil.copy2
-        copy(root / part, target / part)
+    copy_project(root, target)
     for script in (target / "workflow" / "scripts").glob("*.py"):
         shutil.copyfile(SCRIPT, script)
-    (target / "studies").mkdir()
 
 
-def write_plan(path: Path, seconds: Mapping[str, float], fail: Collection[str] = ()) -> None:
-    """Write how long jobs take and which fail; see the module's docstring for the keys."""
+def write_plan(path: Path, seconds: Mapping[str, float | str], fail: Collection[str] = ()) -> None:
+    """Write how long jobs take (or until which file exists) and which fail; the module's docstring has the keys."""
     path.write_text(json.dumps({"seconds": dict(seconds), "fail": sorted(fail)}), encoding="utf-8")
 
 

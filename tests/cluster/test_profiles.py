@@ -71,6 +71,23 @@ def test_a_login_node_needs_no_gpus(login_node):
     assert {"gpu=8", "nodes=1", "runtime=1440", "slurm_extra=--signal=TERM@300"} <= set(finetune.split(", "))
 
 
+def test_what_runs_beside_snakemake_waits_for_no_job_with_a_gpu(login_node):
+    said = dry_run(login_node)
+    urgency = {
+        rule: int(re.search(rf"^(?:local)?rule {rule}:.*?priority: (\d+)", said, re.DOTALL | re.MULTILINE).group(1))
+        for rule in ("tokenize_dataset", "finetune", "score", "summarize_energy")
+    }
+    assert urgency["tokenize_dataset"] > urgency["score"] == urgency["summarize_energy"] > urgency["finetune"]
+
+
+def test_threads_follow_from_a_number_of_cores_per_gpu_and_an_expression_is_refused(login_node):
+    profile = login_node.path / "profiles/slurm/config.yaml"
+    assert re.search(r"^rule finetune:.*?threads: 64", dry_run(login_node, "--cores", "64"), re.DOTALL | re.MULTILINE)
+    profile.write_text(profile.read_text().replace("cpus_per_gpu: 8", "cpus_per_gpu: attempt * 4"))
+    said = dry_run(login_node)
+    assert "cpus_per_gpu must be a number" in said and "Traceback" not in said
+
+
 def test_a_limit_that_the_user_gives_is_kept_on_a_cluster(login_node):
     assert "needs 8 GPU(s) but the limit is 4" in dry_run(login_node, "--resources", "gpu=4")
 

@@ -179,3 +179,18 @@ def test_configurations_come_from_checkpoints_tokenizers_and_the_study(model):
     known = RuntimeModel(study, model.cells, {"small": {"decoder_layers": 3, "d_model": 9}}, {}, model.summary)
     shape = known._shapes["small"]
     assert (shape.decoder_layers, shape.d_model, shape.vocabulary, shape.window) == (3, 64, 600, 33)
+
+
+def test_processes_share_the_cpu_that_one_would_have():
+    shape = Shape(d_model=64, encoder_layers=1, decoder_layers=1)
+    study = {"max_steps": 100, "max_epochs": 1, "max_target_tokens": 8, "activation_checkpointing": False}
+    validation = {"split": "validation", "max_examples": None, "batch_size": 8, "every_steps": 50, "patience": 9}
+
+    def seconds(batch: int, processes: int) -> float:
+        budget = {"gpus": 0, "processes": processes, "per_device_batch_size": batch, "gradient_accumulation_steps": 1}
+        training = {**study, "padding": "max_length", "validation": validation}
+        generation = {"max_new_tokens": 8, "min_new_tokens": 0, "num_beams": 1}
+        chosen = {"seq_len": 4096, "protocol": "generated", "budget": budget, "training": training}
+        return finetune_seconds({**chosen, "generation": generation}, shape, DATA)
+
+    assert seconds(64, 1) == pytest.approx(seconds(32, 2), rel=0.1)

@@ -227,6 +227,32 @@ def test_snakemake_is_asked_to_look_again_when_patience_ends():
     assert scheduler.select_jobs([NARROW], [WIDE, NARROW], FREE, {}) == [NARROW]
 
 
+def test_patience_counts_from_when_a_gpu_was_first_withheld_and_for_each_job_anew():
+    slow, late = Job("slow data", 100), Job("more data", 101)
+    first, second = Job("first", 9, 8, (slow,)), Job("second", 8, 8, (late,))
+    dag = Dag(slow, late, first, second, NARROW)
+    dag.workflow.scheduler.running = {slow, late}
+    scheduler = Scheduler(dag, SchedulerSettings(patience_s=0.3), None)
+    assert scheduler.select_jobs([], [first, second, NARROW], FREE, {}) == []
+    time.sleep(0.4)
+    assert scheduler.select_jobs([NARROW], [first, second, NARROW], FREE, {}) == [], "nothing was withheld before"
+    time.sleep(0.2)
+    dag.done.add(slow)
+    dag.workflow.scheduler.running = {late, first}
+    assert scheduler.select_jobs([NARROW], [second, NARROW], FREE, {}) == []
+    time.sleep(0.2)
+    assert scheduler.select_jobs([NARROW], [second, NARROW], FREE, {}) == [], "another job, another wait"
+    time.sleep(0.2)
+    assert scheduler.select_jobs([NARROW], [second, NARROW], FREE, {}) == [NARROW]
+
+
+def test_without_a_way_to_be_woken_the_scheduler_goes_on():
+    dag = Dag(DATA, WIDE, NARROW)
+    dag.workflow.scheduler = SimpleNamespace(running={DATA})
+    scheduler = Scheduler(dag, SchedulerSettings(), None)
+    assert scheduler.select_jobs([NARROW], [WIDE, NARROW], FREE, {}) == []
+
+
 def test_equal_jobs_start_by_name():
     jobs = [Job(name, 1, 3) for name in "dbca"]
     assert selected(Dag(*jobs), jobs) == ["a", "b"]

@@ -1,9 +1,15 @@
 """What a Snakemake command line asks of the jobs; the jobs themselves are seen in the workflow's tests."""
 
 import pytest
+from snakemake.cli import parse_args
 
-from longwatt.stages import Stages, job_environment, only_looks, reports_only
+from longwatt.stages import Stages, job_environment, leases_gpus, on_cluster, only_looks, reports_only
 from longwatt.study import read_study
+
+
+def asked(line: str, root) -> dict:
+    """What Snakemake makes of a command line, and of the profile that it names."""
+    return vars(parse_args(line.replace("profiles/", f"{root}/profiles/").split())[1])
 
 
 @pytest.mark.parametrize(
@@ -21,10 +27,13 @@ from longwatt.study import read_study
         ("--forceall --cores 2", "finetune predict"),
         ("-f results/s/c/finetune/training.json", "finetune predict"),
         ("results/s/c/finetune/training.json", ""),
+        ("-Rfinetune", "finetune"),
+        ("-nF", "finetune predict"),
+        ("-R predict --config study=finetune_lr", "predict"),
     ],
 )
-def test_only_what_is_forced_is_made_anew(line, anew):
-    said = job_environment(line.split()).get("LONGWATT_ANEW", ":")
+def test_only_what_is_forced_is_made_anew(line, anew, root):
+    said = job_environment(asked(line, root)).get("LONGWATT_ANEW", ":")
     assert said.partition(":")[2] == anew and bool(said.partition(":")[0]) == bool(anew)
 
 
@@ -37,13 +46,36 @@ def test_only_what_is_forced_is_made_anew(line, anew):
         ("-n", False),
     ],
 )
-def test_a_report_that_runs_nothing_is_told_from_one_that_does(line, only):
-    assert reports_only(line.split()) == only
+def test_a_report_that_runs_nothing_is_told_from_one_that_does(line, only, root):
+    assert reports_only(asked(line, root)) == only
 
 
-@pytest.mark.parametrize(("line", "looks"), [("-n", True), ("--report r.html", True), ("--cores 2", False)])
-def test_a_dry_run_and_a_report_need_no_room_to_write(line, looks):
-    assert only_looks(line.split()) == looks
+@pytest.mark.parametrize("line", ["-n", "-np", "--dry-run", "--report r.html", "--lint", "--unlock", "--list-rules"])
+def test_what_writes_no_results_needs_no_room_to_write(line, root):
+    assert only_looks(asked(line, root)) and not only_looks(asked("--cores 2", root))
+
+
+def test_only_what_may_run_jobs_with_gpus_needs_them(root):
+    assert leases_gpus(asked("--cores 2 -n", root)) and leases_gpus(asked("partial all", root))
+    assert not any(leases_gpus(asked(line, root)) for line in ("partial", "--report r.html", "--lint", "--unlock"))
+
+
+@pytest.mark.parametrize(
+    ("line", "cluster"),
+    [
+        ("--cores 2", False),
+        ("-j 8", False),
+        ("-j 8 -n", False),
+        ("--cores 8 --jobs 8", False),
+        ("--executor local --jobs 8", False),
+        ("--executor slurm --jobs 8", True),
+        ("--workflow-profile profiles/slurm", True),
+        ("--workflow-profile profiles/slurm -n", True),
+        ("--workflow-profile profiles/node", False),
+    ],
+)
+def test_a_cluster_is_where_jobs_are_handed_to_another_scheduler(line, cluster, root):
+    assert on_cluster(asked(line, root)) == cluster
 
 
 def test_settings_of_a_job_are_merged_once_however_often_they_are_asked_for(tiny_study_text, study_schema, tmp_path):

@@ -36,6 +36,10 @@ def test_a_valid_study_is_read(tmp_path, tiny_study_text, study_schema):
         ("title: Tiny\n", "", "'title' is a required property; add it"),
         ("learning_rate: 1e-3", "learning_rate: fast", "training.learning_rate: expected a number, but found 'fast'"),
         ("vocab_size: 600", "vocabsize: 600", "unknown key 'vocabsize' (did you mean 'vocab_size'?)"),
+        ("_size: 4}", "_size: largets}", "but found 'largets' (did you mean 'largest'?)"),
+        ("_size: 4}", "_size: {led: {32: largets}}}", "expected a whole number or largest"),
+        ("_size: 4}", "_size: 0}", "per_device_batch_size"),
+        ("gpus: 0,", "gpus: 0, processes: 0,", "processes"),
     ],
 )
 def test_a_wrong_setting_is_refused_by_name(tmp_path, tiny_study_text, study_schema, old, new, said):

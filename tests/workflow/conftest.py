@@ -13,10 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from bench.project import copy_project
 
 from tests.conftest import ROOT, TINY_STUDY
-
-PARTS = ("Snakefile", "config.yaml", "workflow", "profiles", "envs")
 
 
 @dataclass
@@ -27,11 +26,7 @@ class Project:
 
     @classmethod
     def create(cls, path: Path, study: str = TINY_STUDY) -> Project:
-        path.mkdir(parents=True)
-        for part in PARTS:
-            copy = shutil.copytree if (ROOT / part).is_dir() else shutil.copy2
-            copy(ROOT / part, path / part)
-        (path / "studies").mkdir()
+        copy_project(ROOT, path)
         project = cls(path)
         project.study.write_text(study)
         return project

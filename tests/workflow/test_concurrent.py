@@ -14,7 +14,6 @@ from tests.workflow.conftest import Project
 
 ON_GPUS = TINY_STUDY.replace("cpu: {gpus: 0", "cpu: {gpus: 1").replace("seq_lens: [32, 64]", "seq_lens: [64]")
 OTHER = ON_GPUS.replace("learning_rate: 1e-3", "learning_rate: 2e-3")  # another training on the same data
-TRAINING_S = 8.0  # long enough for a second Snakemake to start meanwhile
 
 
 @pytest.fixture
@@ -24,7 +23,7 @@ def project(tmp_path) -> Project:
     project = Project(tmp_path / "project")
     project.study.write_text(ON_GPUS)
     project.study.with_name("other.yaml").write_text(OTHER)
-    write_plan(tmp_path / "plan.json", {"finetune": TRAINING_S})
+    write_plan(tmp_path / "plan.json", {"finetune": str(tmp_path / "enough")})  # trainings last until it is there
     return project
 
 
@@ -39,17 +38,27 @@ def trainings(project: Project) -> list[dict]:
     return [line for line in read_log(project.path.parent / "log.jsonl") if line["rule"] == "finetune"]
 
 
+def start(project: Project, study: str, variables: dict[str, str]) -> subprocess.Popen:
+    return subprocess.Popen(
+        project.command(study=study),
+        cwd=project.path,
+        env=project.environment(**variables),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+
+
 def test_a_study_that_is_running_is_refused_and_another_on_the_same_data_runs_beside_it(project):
     variables = environment(project)
     project.run("--until", "tokenize_dataset", **variables)
-    with subprocess.Popen(
-        project.command(), cwd=project.path, env=project.environment(**variables), stdout=subprocess.DEVNULL
-    ) as first:
+    with start(project, "tiny", variables) as first:
         wait_for(lambda: trainings(project), "the first study's training")
         said = project.run(ok=False, **variables)
         assert "LockException" in said and "--unlock" in said and "Traceback" not in said
-        project.run(study="other", **variables)
-    assert first.returncode == 0
+        with start(project, "other", variables) as second:
+            wait_for(lambda: len(trainings(project)) == 2, "the other study's training", 120)
+            (project.path.parent / "enough").touch()
+    assert first.returncode == second.returncode == 0
     starts, ends = ([line for line in trainings(project) if line["event"] == event] for event in ("start", "end"))
     assert len(starts) == len(ends) == 2, "the refused run trained nothing"
     assert max(line["time"] for line in starts) < min(line["time"] for line in ends), "both trained at the same time"

@@ -55,6 +55,12 @@ def test_an_outer_restriction_lowers_the_limit(project):
     assert "the limit is 1" in project.run("-n", ok=False, **environment)
 
 
+@pytest.mark.parametrize("jobs", [("-j", "8"), ("--jobs", "8")])
+def test_a_number_of_jobs_makes_no_cluster(project, jobs):
+    want_gpus(project, 8)
+    assert "needs 8 GPU(s) but the limit is 0" in project.run("-n", *jobs, ok=False, **with_stand_ins(project, 0))
+
+
 def test_trainings_on_the_cpu_take_all_its_cores(project):
     said = project.run("-n", "--quiet", "host")
     blocks = re.findall(r"rule (finetune|predict):.*?threads: (\d+)", said, flags=re.DOTALL)
@@ -71,6 +77,8 @@ def test_trainings_on_the_cpu_take_all_its_cores(project):
         ("budgets: [cpu]", "budgets: [gpu]", "unknown budget 'gpu' (did you mean 'cpu'?)"),
         ("per_device_batch_size: 4}", "per_device_batch_size: {led: {32: 4}}}", "has no entry '64'"),
         ("learning_rate:", "learningrate:", "did you mean 'learning_rate'?"),
+        ("gpus: 0,", "gpus: 1, processes: 2,", "budgets.cpu.processes is for budgets without GPUs"),
+        ("_size: 4}", "_size: largest}", "the largest batch on a CPU needs memory_gib_per_gpu"),
         ("seq_lens: [32, 64]", "seq_lens: [32, 256]", "cell needle/led/256/cpu/generated/seed1: seq_len 256 is above"),
         (
             "max_target_tokens: 8",

@@ -1,6 +1,8 @@
 """Read the study, list its cells, and say what every rule may ask of them. No rules here."""
 
+import contextlib
 import gc
+import io
 import os
 import sys
 from pathlib import Path
@@ -11,6 +13,7 @@ sys.path.insert(0, LIB)
 inherited = dict(os.environ).get("PYTHONPATH", "")
 os.environ.update(PYTHONPATH=os.pathsep.join(filter(None, [LIB, inherited])))
 
+from snakemake.cli import parse_args
 from snakemake.exceptions import WorkflowError
 
 from longwatt import cells, file_times, gpus, priorities, provenance, stages, study
@@ -21,10 +24,24 @@ gc.set_threshold(200_000, 20, 100)
 SCHEMAS = Path(workflow.basedir) / "workflow" / "schemas"
 SCRIPTS = Path(workflow.basedir) / "workflow" / "scripts"
 # Whether jobs are submitted to a cluster, or this process is one of them.
-ON_CLUSTER = workflow.nodes is not None or not workflow.is_main_process
-CPUS_PER_GPU = (
-    4  # for its process, its data and the recorder; where the profile says nothing
-)
+# CPU cores for each GPU on a cluster: for its process, its data and the recorder; where the profile says nothing.
+CPUS_PER_GPU = 4
+
+
+def asked():
+    """What Snakemake was asked, its profiles included, by option; nothing where it has no command line."""
+    with contextlib.redirect_stderr(
+        io.StringIO()
+    ):  # it says again which profile it uses
+        try:
+            return vars(parse_args(sys.argv[1:])[1])
+        except SystemExit:
+            return {}
+
+
+ASKED = asked() if workflow.is_main_process else {}
+# Jobs go to a cluster's scheduler, or this process is one of its jobs.
+ON_CLUSTER = stages.on_cluster(ASKED) or not workflow.is_main_process
 
 
 def refuse(error):
@@ -115,7 +132,12 @@ def cpus_per_gpu():
     """CPU cores that go with each GPU on a cluster: the profile's number; `workflow.cores` is unknown there."""
     given = workflow.resource_settings.default_resources or {}
     given = given.get("cpus_per_gpu")
-    return getattr(given, "value", given) or CPUS_PER_GPU
+    try:
+        return int(getattr(given, "value", given) or CPUS_PER_GPU)
+    except (TypeError, ValueError):
+        raise study.StudyError(
+            "default-resources: cpus_per_gpu must be a number: the threads of jobs follow from it"
+        )
 
 
 def threads_of(wildcards):
@@ -129,15 +151,25 @@ def threads_of_probe(wildcards):
 
 
 def threads_for(wanted):
-    """All cores for a job on the CPU, so that trainings run one at a time and timings mean something.
+    """Cores of a job that wants some GPUs: an equal share with each, and one core free for scoring if there are enough.
 
-    A GPU comes with an equal share of the cores; at least one stays free, so that scoring never waits for a training.
-    On a cluster a job takes the cores that go with its GPUs, one on the CPU those that go with one.
+    A job on the CPU takes all, so that trainings run one at a time and timings mean something; in a study that also uses
+    GPUs, what their shares leave. On a cluster a job takes the cores that go with its GPUs, one on the CPU those of one.
     """
     if ON_CLUSTER:
-        return cpus_per_gpu() * max(1, wanted)
+        return CORES_PER_GPU * max(1, wanted)
     share = max(1, (workflow.cores - 1) // max(wanted, GPUS, 1))
-    return workflow.cores if wanted == 0 else wanted * share
+    if wanted:
+        return wanted * share
+    return max(1, workflow.cores - GPUS * share) if STAGES.uses_gpus else workflow.cores
+
+
+def reduction_priority():
+    """How urgent scores and energies are: below all that needs a GPU, but for a cluster, where none waits for them.
+
+    There they run beside Snakemake, and its limit of jobs counts them among those that it submits.
+    """
+    return priorities.DATA - 1 if ON_CLUSTER else priorities.REDUCTION
 
 
 def priority_of(wildcards):
@@ -254,17 +286,17 @@ def summary_inputs(wildcards):
 try:
     STAGES = read_stages()
     GPUS = gpu_limit()
+    CORES_PER_GPU = cpus_per_gpu()
     if workflow.is_main_process:  # a job on another node sees that node's GPUs alone
-        only_here = not {"partial", "--unlock"}.isdisjoint(sys.argv)
-        if GPUS is not None and not only_here and not stages.reports_only(sys.argv):
+        if GPUS is not None and stages.leases_gpus(ASKED):
             stages.check_budgets(STAGES, GPUS)
         stages.check_sources(STAGES)
-        if not stages.only_looks(sys.argv):
+        if not stages.only_looks(ASKED):
             stages.check_writable(STAGES)
             check_clock()
         check_unrecorded()
-        os.environ.update(stages.job_environment(sys.argv))
-        if stages.reports_only(sys.argv):
+        os.environ.update(stages.job_environment(ASKED))
+        if stages.reports_only(ASKED):
             stages.check_report(STAGES)
 except (study.StudyError, gpus.GpuError, stages.StaleReport) as error:
     refuse(error)

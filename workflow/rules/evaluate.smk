@@ -41,7 +41,7 @@ rule score:
         examples="results/{study}/{cell}/predict/{inference}/examples.csv",
     log:
         "logs/{study}/{cell}/score-{inference}.log",
-    priority: priorities.REDUCTION
+    priority: reduction_priority()
     conda:
         "../../envs/longwatt.yaml"
     params:
@@ -61,7 +61,7 @@ rule summarize_energy:
         power="results/{study}/{cell}/{part}/power.csv",
     log:
         "logs/{study}/{cell}/{part}/energy.log",
-    priority: priorities.REDUCTION
+    priority: reduction_priority()
     conda:
         "../../envs/longwatt.yaml"
     params:

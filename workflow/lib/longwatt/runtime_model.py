@@ -177,9 +177,10 @@ class Device:
 
     @classmethod
     def of(cls, budget: Mapping[str, Any]) -> Device:
-        """The devices of a budget: its GPUs, or the CPU as one."""
+        """The devices of a budget: its GPUs, or the processes that share the CPU."""
         if not budget["gpus"]:
-            return cls(1, CPU_FLOPS, CPU_LAYER_S)
+            processes = grid.devices(budget)
+            return cls(processes, CPU_FLOPS / processes, CPU_LAYER_S)
         return cls(int(budget["gpus"]), GPU_FLOPS.get(budget["precision"], GPU_FLOPS["fp32"]), GPU_LAYER_S)
 
 

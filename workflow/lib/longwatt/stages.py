@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import cached_property, wraps
 from pathlib import Path
@@ -43,6 +43,9 @@ TABLES = {
 TABLE_KINDS = ("html", "md", "csv")
 
 POWER = "Power over time"  # category of the report with a figure for each cell
+# Options of Snakemake's with which it runs no job.
+NO_JOBS = ("lint", "unlock", "list_rules", "list_target_rules", "summary", "detailed_summary", "dag", "rulegraph",
+           "filegraph", "d3dag")  # fmt: skip
 LASTING = ("finetune", "predict")  # rules whose jobs keep what they have done so far
 TRAINED = ("model", "history.csv", "energy.jsonl.gz")
 
@@ -353,6 +356,11 @@ class Stages:
         )
         return "/".join(f"(?:{self.pattern(part)})" for part in names)
 
+    @cached_property
+    def uses_gpus(self) -> bool:
+        """Whether any cell leases devices."""
+        return any(self.gpus(name) for name in self._one_of_all_seeds())
+
     def gpus(self, name: str) -> int:
         """Devices that a cell's jobs lease."""
         return int(self.study["budgets"][self.cell(name).budget]["gpus"])
@@ -520,40 +528,45 @@ def check_writable(stages: Stages) -> None:
             )
 
 
-def reports_only(arguments: Sequence[str]) -> bool:
-    """Whether a Snakemake command line asks for a report of what is there, without running anything."""
-    asks = any(a == "--report" or a.startswith("--report=") for a in arguments)
-    return asks and "--report-after-run" not in arguments
+def reports_only(asked: Mapping[str, Any]) -> bool:
+    """Whether Snakemake was asked for a report of what is there, without running anything.
+
+    Args:
+        asked: Snakemake's options by name, those of its profiles included; here and below.
+    """
+    return bool(asked.get("report")) and not asked.get("report_after_run")
 
 
-def only_looks(arguments: Sequence[str]) -> bool:
-    """Whether a Snakemake command line writes no results: a dry run or a report."""
-    return reports_only(arguments) or not {"-n", "--dry-run", "--dryrun"}.isdisjoint(arguments)
+def runs_jobs(asked: Mapping[str, Any]) -> bool:
+    """Whether Snakemake was asked for jobs (if only to list them in a dry run), not for what it knows."""
+    return not (reports_only(asked) or any(asked.get(name) for name in NO_JOBS))
 
 
-def job_environment(arguments: Sequence[str]) -> dict[str, str]:
-    """What jobs must know of a Snakemake command line: whether it asks to train or predict anew.
+def only_looks(asked: Mapping[str, Any]) -> bool:
+    """Whether Snakemake was asked for something that writes no results."""
+    return not runs_jobs(asked) or bool(asked.get("dryrun"))
+
+
+def leases_gpus(asked: Mapping[str, Any]) -> bool:
+    """Whether jobs with GPUs may run: in all that runs jobs but `partial` alone."""
+    return runs_jobs(asked) and set(asked.get("targets") or ()) != {"partial"}
+
+
+def on_cluster(asked: Mapping[str, Any]) -> bool:
+    """Whether jobs are handed to another scheduler, which knows what GPUs there are."""
+    return asked.get("executor") not in (None, "local", "dryrun", "touch")
+
+
+def job_environment(asked: Mapping[str, Any]) -> dict[str, str]:
+    """What jobs must know of what Snakemake was asked: whether to train or predict anew.
 
     A job that is made again for any other reason (Snakemake died before it recorded it, its outputs were deleted)
     takes what its work folder still holds.
     """
-    everything = not {"-F", "--forceall", "-f", "--force"}.isdisjoint(arguments)
-    named = _forced(arguments)
+    everything = asked.get("forceall") or asked.get("force")
+    named = asked.get("forcerun") or ()
     chosen = [rule for rule in LASTING if everything or any(rule in Path(name).parts for name in named)]
     return {ANEW: f"{os.getpid()}-{time.time_ns()}:{' '.join(chosen)}"} if chosen else {}
-
-
-def _forced(arguments: Sequence[str]) -> list[str]:
-    """The rules and files that follow -R on a command line."""
-    forced, taking = [], False
-    for argument in arguments:
-        if argument.startswith("-"):
-            option, _, value = argument.partition("=")
-            taking = option in ("-R", "--forcerun")
-            forced += [value] if taking and value else []
-        elif taking:
-            forced.append(argument)
-    return forced
 
 
 def check_report(stages: Stages) -> None:

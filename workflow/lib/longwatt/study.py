@@ -165,6 +165,11 @@ def _explain(error: ValidationError) -> str:
         known = [str(value) for value in expected]
         hint = nearest(str(error.instance), known)
         return f"{where}: {error.instance!r} is not known{hint}; known: {', '.join(known)}"
+    if error.validator == "anyOf" and all(part.keys() & {"type", "const"} for part in expected):
+        words = [str(part["const"]) for part in expected if "const" in part]
+        known = [*(TYPES[part["type"]] for part in expected if "type" in part), *words]
+        hint = nearest(error.instance, words) if isinstance(error.instance, str) else ""
+        return f"{where}: expected {' or '.join(known)}, but found {error.instance!r}{hint}"
     if error.validator == "required":
         return f"{where}: {error.message}; add it"
     return f"{where}: {error.message}"

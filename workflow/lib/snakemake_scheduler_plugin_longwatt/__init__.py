@@ -35,7 +35,8 @@ class SchedulerSettings(SchedulerSettingsBase):  # type: ignore[misc]
 class Scheduler(SchedulerBase):  # type: ignore[misc]
     """Chooses among the ready jobs each time that one ends; see `policy.choose`."""
 
-    _held_since: float | None = None
+    _held_for: Any = None
+    _held_since: float = 0.0
 
     def select_jobs(
         self,
@@ -54,28 +55,35 @@ class Scheduler(SchedulerBase):  # type: ignore[misc]
         """
         jobs = sorted(selectable_jobs, key=_name)  # they come as a set: equal priorities then go by name, not by chance
         needs = [Need(job.priority, job.scheduler_resources) for job in jobs]
-        coming = self._patiently(self._coming(set(_single(jobs)), remaining_jobs))
-        return [jobs[index] for index in choose(needs, available_resources, coming)]
+        coming = self._coming(set(_single(jobs)), remaining_jobs)
+        return [jobs[index] for index in self._choose(needs, available_resources, coming)]
 
-    def _patiently(self, coming: Need | None) -> Need | None:
-        """A job that is coming, unless it has been awaited for too long."""
+    def _choose(self, needs: Sequence[Need], free: Mapping[str, int | str], coming: Any | None) -> list[int]:
+        """Hold GPUs for a job that is coming; from when that first keeps one waiting, as long as patience lasts."""
+        plain = choose(needs, free)
         if coming is None:
-            self._held_since = None
-            return None
+            return plain
+        held = choose(needs, free, Need(coming.priority, {GPU: coming.resources[GPU]}))
+        return held if len(held) == len(plain) or self._is_patient(coming) else plain
+
+    def _is_patient(self, coming: Any) -> bool:
+        """Whether GPUs have not been withheld for this job for too long; the time counts from the first withheld."""
         patience_s = (self.settings or SchedulerSettings()).patience_s
-        if self._held_since is None:
-            self._held_since = time.monotonic()
+        if coming is not self._held_for:
+            self._held_for, self._held_since = coming, time.monotonic()
             self._look_again(patience_s)
-        return coming if time.monotonic() < self._held_since + patience_s else None
+        return time.monotonic() < self._held_since + patience_s
 
     def _look_again(self, delay_s: float) -> None:
         """Have Snakemake ask again later, though no job may have ended by then."""
-        # Snakemake's loop waits for this semaphore; its interface for schedulers has no way to say so.
-        timer = threading.Timer(delay_s + 0.1, self.dag.workflow.scheduler._open_jobs.release)
-        timer.daemon = True
-        timer.start()
+        # Not in the interface of plugins: without it Snakemake asks when the next job ends.
+        wake = getattr(getattr(self.dag.workflow.scheduler, "_open_jobs", None), "release", None)
+        if wake:
+            timer = threading.Timer(delay_s + 0.1, wake)
+            timer.daemon = True
+            timer.start()
 
-    def _coming(self, ready: set[Any], remaining: Iterable[Any]) -> Need | None:
+    def _coming(self, ready: set[Any], remaining: Iterable[Any]) -> Any | None:
         """The most urgent job of several GPUs that is not ready but only waits for jobs more urgent than itself."""
         waiting = set(remaining)
         self._wide = [job for job in self._wide if job in waiting]  # what has started never waits again, or is ready
@@ -85,7 +93,7 @@ class Scheduler(SchedulerBase):  # type: ignore[misc]
         alive = waiting | set(_single(self.dag.workflow.scheduler.running))
         unfinished = set(self.dag.needrun_jobs())
         found = (job for job in unready if self._on_its_way(job, unfinished, alive))
-        return next((Need(job.priority, {GPU: job.resources[GPU]}) for job in found), None)
+        return next(found, None)
 
     @cached_property
     def _wide(self) -> list[Any]:
