@@ -1,5 +1,6 @@
 # make demo    set up, run the embedded study, build its report
-# make test    set up and run every test
+# make test    set up and run every test that needs nothing else
+# make test-slurm   the tests of a cluster, on a Slurm of their own (needs slurm-wlm, munge and root)
 # make check   lint, format, types, Snakefile lint and format
 # make report  STUDY=name: build results/name/report.html from finished results
 PYTHON ?= python3
@@ -7,7 +8,7 @@ STUDY ?= demo
 CORES ?= all
 BIN := .venv/bin
 
-.PHONY: demo test test-slow check report format setup clean-venv
+.PHONY: demo test test-slow test-slurm check report format setup clean-venv
 
 setup: .venv/runtime.stamp
 
@@ -32,10 +33,13 @@ report: .venv/runtime.stamp
 	@echo "The report is results/$(STUDY)/report.html"
 
 test: .venv/dev.stamp
-	$(BIN)/python -m pytest -m "not slow" --numprocesses 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -m "not slow and not slurm" --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 test-slow: .venv/dev.stamp
 	$(BIN)/python -m pytest -m slow
+
+test-slurm: .venv/dev.stamp
+	$(BIN)/python -m pytest -m slurm
 
 check: .venv/dev.stamp
 	$(BIN)/ruff check .

@@ -22,6 +22,8 @@ from tests.cluster.throwaway import GPUS, Slurm
 from tests.conftest import ROOT, TINY_STUDY, wait_for
 from tests.workflow.conftest import Project
 
+pytestmark = pytest.mark.slurm
+
 # Where the throw-away Slurm differs from a cluster: no accounting, nobody else waits for it, files show at once.
 HERE = ("--slurm-status-command", "squeue", "--slurm-init-seconds-before-status-checks", "1", "--latency-wait", "5")
 BUDGETS = "cpu: {gpus: 0, per_device_batch_size: 4}"

@@ -20,7 +20,7 @@ rule predict:
         "../../envs/longwatt.yaml"
     threads: threads_of
     resources:
-        gpu=lambda wildcards: STAGES.gpus(wildcards.cell),
+        gpu=gpus_of,
         nodes=1,
     params:
         settings=settings_of("predict"),

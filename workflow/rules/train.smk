@@ -18,7 +18,7 @@ rule probe_batch_size:
         "../../envs/longwatt.yaml"
     threads: threads_of_probe
     resources:
-        gpu=lambda wildcards: min(1, STAGES.gpus(STAGES.probes[wildcards.probe])),
+        gpu=gpus_of_probe,
         nodes=1,
     params:
         settings=settings_of("probe_batch_size"),
@@ -46,7 +46,7 @@ rule finetune:
         "../../envs/longwatt.yaml"
     threads: threads_of
     resources:
-        gpu=lambda wildcards: STAGES.gpus(wildcards.cell),
+        gpu=gpus_of,
         nodes=1,
     params:
         settings=settings_of("finetune"),

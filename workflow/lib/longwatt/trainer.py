@@ -1,0 +1,276 @@
+"""The library's Trainer with our order of examples, our validation, and checkpoints that are whole or not there."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader
+from transformers import PrinterCallback, Seq2SeqTrainer, TrainerCallback, TrainerControl, TrainerState
+
+from longwatt import devices, distributed, stopping
+from longwatt.ledger import Stopwatch
+from longwatt.models.family import Batch, Family
+from longwatt.progress import say
+from longwatt.sampling import LengthGroupedSampler, MicroBatches, ShardedBatches
+from longwatt.validation import CutShort, Validator
+from longwatt.workdir import WorkFolder, checkpoint_step
+from longwatt.worker import WorkerError, die_with_parent, free_space
+
+
+class Schedule(TrainerCallback):  # type: ignore[misc]
+    """Says when to validate (every N steps and at the last), when to save (by elapsed time), and when to leave.
+
+    Attributes:
+        stopped: some process was asked to end, and training was left after a step.
+        history: log entries that the checkpoint to resume from lacks; None if it lacks none.
+    """
+
+    def __init__(
+        self, sampler: LengthGroupedSampler, stopwatch: Stopwatch, every_steps: int, checkpoint_every_s: float
+    ) -> None:
+        self.sampler = sampler
+        self.stopwatch = stopwatch
+        self.every_steps = every_steps
+        self.checkpoint_every_s = checkpoint_every_s
+        self.saved_at = time.monotonic()
+        self.stopped = False
+        self.history: list[dict[str, float]] | None = None
+
+    def on_train_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Add what happened between the checkpoint and now."""
+        if self.history is not None:
+            state.log_history = self.history
+
+    def on_epoch_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Give the sampler its epoch; after a resume the epoch is a fraction."""
+        self.sampler.set_epoch(int((state.epoch or 0) + 1e-6))
+
+    def on_step_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Training begins with its first step; what went before (loading, skipping what was seen) is no training."""
+        if self.stopwatch.phase is None:
+            self.stopwatch.switch("train", state.global_step)
+
+    def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> TrainerControl:
+        """Decide after each optimiser step; the main process's clock decides for all, a signal to any stops all."""
+        last = state.global_step >= state.max_steps
+        if last or state.global_step % self.every_steps == 0:
+            control.should_evaluate = True
+        due = time.monotonic() - self.saved_at >= self.checkpoint_every_s
+        said = distributed.gather((due, stopping.asked()))
+        due, self.stopped = said[0][0], any(asked for _, asked in said)
+        if (due or self.stopped) and not last:
+            control.should_save = True
+            self.saved_at = time.monotonic()
+        control.should_training_stop = control.should_training_stop or self.stopped
+        return control
+
+
+def _outlast_signals(worker: int) -> None:
+    """In a loader's process: a SIGTERM to all of a job is the trainer's to answer; without its parent this one ends."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    die_with_parent()
+
+
+class CellTrainer(Seq2SeqTrainer):  # type: ignore[misc]
+    """The Trainer, with our sampler, our validation and checkpoints that are whole or not there."""
+
+    def __init__(
+        self,
+        *,
+        family: Family,
+        micro_batches: ShardedBatches,
+        validator: Validator,
+        stopwatch: Stopwatch,
+        work: WorkFolder,
+        schedule: Schedule,
+        patience: int,
+        **kwargs: Any,
+    ) -> None:
+        self.control: TrainerControl  # the base class is untyped
+        super().__init__(callbacks=[schedule], **kwargs)
+        self.schedule = schedule
+        self.remove_callback(PrinterCallback)  # `log` says it better
+        self.model_accepts_loss_kwargs = False  # the loss is a mean, divided by the accumulation steps
+        self.family = family
+        self.micro_batches = micro_batches
+        self.validator = validator
+        self.stopwatch = stopwatch
+        self.ledger = stopwatch.ledger
+        self.work = work
+        self.patience = patience
+        # Counted on the device, so that counting never makes it wait.
+        self._counts = torch.zeros(4, dtype=torch.long, device=self.args.device)
+        # Each process goes on with its own sum: a mean of means would end in another last digit.
+        mine = self.ledger.pending_losses[distributed.rank()] if self.ledger.pending_losses else 0.0
+        self._loss = torch.tensor(mine, device=self.args.device)
+
+    def get_train_dataloader(self) -> DataLoader[Any]:
+        """This process's micro-batches; the library's own sharding would repeat examples to make processes even."""
+        assert self.train_dataset is not None
+        return DataLoader(
+            MicroBatches(self.train_dataset),
+            batch_sampler=self.micro_batches,  # type: ignore[arg-type]  # of micro-batches, not of lists
+            collate_fn=self.data_collator,
+            num_workers=self.args.dataloader_num_workers,
+            worker_init_fn=_outlast_signals,
+            pin_memory=self.args.device.type == "cuda",
+        )
+
+    def compute_loss(
+        self,
+        model: Any,
+        inputs: Batch,
+        return_outputs: bool = False,
+        num_items_in_batch: Any = None,
+    ) -> torch.Tensor:
+        """The family's loss by its weight in the mean over processes; counts what is processed."""
+        weight = inputs.pop("weight")
+        mask, labels = inputs["attention_mask"], inputs["labels"]
+        counts = (
+            torch.tensor(len(mask)),
+            mask.sum(),
+            torch.tensor(mask.numel()),
+            (labels >= 0).sum(),
+        )
+        self._counts += torch.stack([count.to(self._counts.device) for count in counts]) * (weight > 0)
+        return self.family.loss(model, inputs) * weight
+
+    def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+        """One step; sums its loss where a checkpoint can keep it, since the library's own sum is lost with a kill."""
+        loss: torch.Tensor = super().training_step(*args, **kwargs)
+        self._loss += loss
+        return loss
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Add seconds since the first step to every entry, and tell whoever watches."""
+        self.stopwatch.tick()
+        logs["seconds"] = self.ledger.runtime_s
+        if "loss" in logs:
+            logs["loss"] = self._mean_loss() / (self.state.global_step - self.ledger.logged_step)
+            self.ledger.logged_step = self.state.global_step
+            self._loss.zero_()
+        super().log(logs, start_time)
+        if self.args.should_save and ("loss" in logs or "eval_score" in logs):
+            say(_progress_line(self.state, logs))
+
+    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
+        """Validate, keep the weights if they are the best, and stop when they no longer improve."""
+        step = self.state.global_step
+        self.stopwatch.switch("validation", step)
+        try:
+            score, seconds = self.validator.score()
+        except CutShort:
+            self._leave_pending(step)
+            return {}
+        self.ledger.scoring_s += seconds
+        self._judge(score, step)
+        metrics_ = {"eval_score": score}
+        self.log(metrics_)
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics_)
+        self.stopwatch.switch("train", step)
+        return metrics_
+
+    def _leave_pending(self, step: int) -> None:
+        """Save and leave; the next attempt begins with this validation."""
+        self.stopwatch.discard(step)
+        self.ledger.pending_validation = True
+        self.control.should_evaluate = False
+        self.control.should_save = self.control.should_training_stop = True
+
+    def validate_pending(self, checkpoint: Path) -> None:
+        """Make up for the validation that the attempt before this one was asked to leave."""
+        step = checkpoint_step(checkpoint)
+        self._load_from_checkpoint(str(checkpoint))
+        self.state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
+        self.ledger.pending_validation = False
+        self.evaluate()
+        self.schedule.history = self.state.log_history
+        self.stopwatch.leave("load", step)
+
+    def _mean_loss(self) -> float:
+        """The summed loss since the last log line, mean over processes."""
+        parts: list[float] = distributed.gather(self._loss.item())
+        return sum(parts) / len(parts)
+
+    def _judge(self, score: float, step: int) -> None:
+        ledger = self.ledger
+        ledger.validations += 1
+        if ledger.best_score is None or score > ledger.best_score:
+            ledger.best_score, ledger.best_step, ledger.without_improvement = score, step, 0
+            self._keep_weights(step)
+            return
+        ledger.without_improvement += 1
+        if ledger.without_improvement >= self.patience and step < self.state.max_steps:
+            ledger.stopped_early = True
+            self.control.should_training_stop = True
+
+    def _keep_weights(self, step: int) -> None:
+        if not self.args.should_save:
+            return
+        partial = self.work.path / f"best-{step}.part"
+        shutil.rmtree(partial, ignore_errors=True)
+        with self._written(f"the weights of step {step}"):
+            self.accelerator.unwrap_model(self.model).save_pretrained(partial, safe_serialization=True)
+            self.work.keep_best(partial, step)
+
+    @contextmanager
+    def _written(self, what: str) -> Iterator[None]:
+        """Name what could not be written; the libraries' errors name neither the file nor the disk.
+
+        Raises:
+            WorkerError: says what, where, and how much room there is.
+        """
+        try:
+            yield
+        except Exception as error:
+            if distributed.lost_a_process(error) or devices.out_of_memory(error):
+                raise
+            raise WorkerError(
+                f"{what} could not be written ({error}); {free_space(self.work.path)}. Free some, then run again: "
+                "the cell goes on from its last checkpoint"
+            ) from error
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        step = self.state.global_step
+        self.stopwatch.switch("checkpoint", step)
+        self.count()
+        self.ledger.pending_losses = distributed.gather(self._loss.item())
+        main = self.args.should_save
+        written = self.work.partial_checkpoint() if main else self.work.path / "partial"
+        with self._written(f"the checkpoint of step {step}"):
+            distributed.from_main(None)  # nobody writes before the folder is there
+            super()._save_checkpoint(model, trial)
+            distributed.gather(None)  # nobody's part is missing
+            if main:
+                self.work.commit_checkpoint(written / f"checkpoint-{step}", step, asdict(self.ledger))
+        self.stopwatch.switch("train", step)  # marked only now: the checkpoint is durable
+        if main:
+            self.work.note_times(step, self.ledger.times)
+
+    def _get_output_dir(self, trial: Any) -> str:
+        return str(self.work.path / "partial")
+
+    def count(self) -> None:
+        """Move what was counted on all devices since the last call into the ledger, and their largest memory."""
+        peaks = distributed.gather(devices.peak_memory_gib(self.args.device))
+        self.ledger.peak_memory_gib = max(self.ledger.peak_memory_gib, *peaks)
+        totals = sum(torch.tensor(part) for part in distributed.gather(self._counts.tolist()))
+        assert isinstance(totals, torch.Tensor)
+        self._counts.zero_()
+        names = ("samples", "input_tokens", "padded_input_tokens", "target_tokens")
+        for name, count in zip(names, totals.tolist(), strict=True):
+            setattr(self.ledger, name, getattr(self.ledger, name) + count)
+
+
+def _progress_line(state: TrainerState, logs: Mapping[str, float]) -> str:
+    place = f"step {state.global_step}/{state.max_steps}"
+    names = {"loss": "loss", "learning_rate": "lr", "eval_score": "score", "seconds": "seconds"}
+    return "  ".join([place, *(f"{names[k]} {v:.4g}" for k, v in logs.items() if k in names)])
