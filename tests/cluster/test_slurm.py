@@ -174,11 +174,12 @@ def test_a_cell_cut_off_by_its_time_limit_goes_on_in_the_next_run(cut_off, slurm
     running.kill()  # it would sleep for another half minute before it looks at Slurm again and ends
     running.wait()
     said = slurm_logs(runs)
-    assert "the next run goes on" in said, "the early signal reached the job, and it was left to end by itself"
+    (saved,) = re.findall(r"stopped by SIGTERM at step (\d+), saved; the next run goes on there", said)
     assert "FAILED" not in said and "died with <Signals" not in said
     work = runs.path / "results/tiny/needle/led/64/cpu/generated/seed1/work"
     assert not (work / "failure-finetune.json").exists()
     steps = [json.loads(path.read_text())["step"] for path in work.glob("checkpoints/*/complete.json")]
+    assert int(saved) == max(steps), "the early signal reached the training, which was left to save and end"
 
     runs.run("--unlock", ok=True)
     going_on = runs.start(TRAINED, *SHORT)

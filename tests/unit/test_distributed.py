@@ -1,12 +1,15 @@
 """Several processes train and validate one cell as one process would."""
 
 import json
+import os
+import signal
+import time
 from pathlib import Path
 
 import pytest
 from safetensors.torch import load_file
 
-from longwatt import training
+from longwatt import distributed, job, stopping, training, worker
 from longwatt.study import merge
 from tests import forked
 from tests.tiny_cell import tiny_data, tiny_study, training_spec
@@ -66,10 +69,45 @@ def test_several_processes_train_as_one_with_as_large_a_batch(study, data, tmp_p
 
 
 def test_another_number_of_processes_than_the_budget_s_is_refused(monkeypatch, study, data, tmp_path):
-    from longwatt.worker import WorkerError, _check_devices
+    spec = training_spec(study, data, tmp_path, {"budget": {"processes": 2}})
+    with pytest.raises(worker.WorkerError, match=r"has 2 device.* but 1 process"):
+        worker._check_devices(spec)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    worker._check_devices(spec)
+
+
+def together(spec, work) -> None:
+    """As `longwatt.worker.run` does it, with the launcher's part left to the test."""
+    try:
+        with worker._reported(spec), distributed.joined("gloo"), worker._reported(spec):
+            work(spec)
+    except SystemExit:
+        raise stopping.Stopped from None
+
+
+@pytest.mark.parametrize("attempt", range(3))  # who comes first is chance
+def test_the_process_that_knows_why_is_believed(study, data, tmp_path, attempt):
+    def work(spec) -> None:
+        if distributed.rank() == 1:
+            raise worker.WorkerError("the reason")
+        distributed.gather(None)
 
     spec = training_spec(study, data, tmp_path, {"budget": {"processes": 2}})
-    with pytest.raises(WorkerError, match=r"has 2 device.* but 1 process"):
-        _check_devices(spec)
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    _check_devices(spec)
+    forked.run(lambda one: together(one, work), [spec] * 2)
+    found = job._failure(Path(spec.error), 1, 2)
+    assert isinstance(found, job.JobError) and str(found) == "WorkerError: the reason"
+
+
+def test_asked_to_end_while_one_still_loads_a_job_has_not_failed(study, data, tmp_path, monkeypatch):
+    def work(spec) -> None:
+        if distributed.rank() == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(60)
+        with stopping.deferred():
+            distributed.gather(None)
+
+    spec = training_spec(study, data, tmp_path, {"budget": {"processes": 2}})
+    forked.run(lambda one: together(one, work), [spec] * 2)
+    assert isinstance(job._failure(Path(spec.error), 1, 2), job.JobError), "nobody asked this job: one of them died"
+    monkeypatch.setattr(stopping._State, "asked", True)
+    assert isinstance(job._failure(Path(spec.error), 1, 2), stopping.Stopped)

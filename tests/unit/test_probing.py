@@ -6,7 +6,7 @@ import math
 import pytest
 
 from longwatt import devices
-from longwatt.probing import Try, largest, probe
+from longwatt.probing import Try, attempt, largest, probe
 from longwatt.settings import finetune_settings, probe_key, probe_settings
 from longwatt.study import merge
 from longwatt.worker import Spec, WorkerError
@@ -101,6 +101,16 @@ def test_where_not_one_example_fits_it_says_what_to_set(study, data, tmp_path, c
     with pytest.raises(WorkerError, match="not one example of 512 tokens with 8 target tokens"):
         probe(probe_spec(tight, data, tmp_path / "probe", cell))
     assert not (tmp_path / "probe/batch_size.json").exists()
+
+
+@pytest.mark.slow
+def test_accumulated_gradients_count(study, data, tmp_path, cell):
+    peaks = []
+    for steps in (1, 2):
+        roomy = {"memory_gib_per_gpu": 4.0, "gradient_accumulation_steps": steps}
+        changed = merge(study, {"budgets": {"cpu": roomy}})
+        peaks.append(attempt(probe_spec(changed, data, tmp_path / str(steps), cell), 2).peak_gib)
+    assert peaks[1] > peaks[0], "from the second step on, gradients lie beside activations"
 
 
 def test_what_is_wrong_beside_memory_is_said_as_it_is(study, data, tmp_path, cell):
