@@ -27,6 +27,7 @@ def metrics(project: Project) -> dict[str, str]:
     return {name: row[name] for name in METRICS}
 
 
+SUMMARY = "results/tiny/summary.csv"  # without tables and figures, which take longest
 TRAINED = "results/tiny/needle/led/64/cpu/generated/seed1/finetune/training.json"
 COUNTS = ("steps", "best_step", "best_score", "samples", "input_tokens")
 
@@ -48,7 +49,7 @@ def weights(project: Project) -> bytes:
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory) -> Project:
     project = Project.create(tmp_path_factory.mktemp("undisturbed") / "project", SLOW)
-    project.run()
+    project.run(SUMMARY)
     return project
 
 
@@ -120,7 +121,7 @@ def test_a_killed_training_goes_on_to_the_same_end(undisturbed, tmp_path):
     assert running.wait(60) != 0
     assert "a worker died without a message" in (project.path / "run.log").read_text()
 
-    project.run()
+    project.run(SUMMARY)
     assert _attempts(project) == 2
     assert metrics(project) == metrics(undisturbed)
     assert losses(project) == losses(undisturbed)
@@ -137,7 +138,7 @@ def test_a_killed_snakemake_is_followed_by_the_same_end(undisturbed, tmp_path):
     # on a fast machine it would complete while the next run starts (the next test but one is about that).
     send(signal.SIGSTOP, training_processes(project))
     project.run("--unlock")
-    project.run()
+    project.run(SUMMARY)
     log = (project.logs(64) / "finetune.log").read_text()
     assert "an earlier attempt at this cell, still runs; ending it" in log
     assert "attempt 2 resumes at step" in log and _attempts(project) == 2

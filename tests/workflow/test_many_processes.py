@@ -54,7 +54,7 @@ def test_a_cell_of_two_processes_survives_a_killed_worker_and_a_sigterm(tmp_path
     assert "stopped by SIGTERM at step" in said and "saved; the next run goes on there" in said
     assert not workers(project) and not failure.exists(), "to be asked to end is no failure"
 
-    project.run()
+    project.run("results/tiny/summary.csv")
     log = (project.logs(64) / "finetune.log").read_text()
     assert "attempt 1 starts from the beginning" in log and "attempt 3 resumes at step" in log, (
         "one log of all attempts"
