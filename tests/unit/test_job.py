@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from bench.stand_in_gpus import STAND_IN
 
 from longwatt.energy.reduction import summarize
 from longwatt.job import _end
-from longwatt.processes import started
+from longwatt.processes import children, started
 from tests.conftest import wait_for
 from tests.nvml import AVERAGE, FakeGpu, uuid
 
@@ -240,6 +241,10 @@ def test_when_one_of_several_workers_is_killed_all_end_and_the_job_has_failed(st
 def test_several_workers_are_asked_to_end_when_their_job_is(start, tmp_path):
     job = start(2, "wait")
     wait_for(lambda: len(alive(tmp_path)) == 2, "two workers", 40)
+    for launcher in children(job.pid):  # as Slurm signals every process; its recorder does not mind either
+        os.kill(launcher, signal.SIGTERM)
+    time.sleep(2)
+    assert len(alive(tmp_path)) == 2, "the launcher leaves it to the workers"
     job.terminate()
     _, said = job.communicate()
     assert job.returncode == 1 and "cell x: stopped by SIGTERM" in said and "FAILED" not in said

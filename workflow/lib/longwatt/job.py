@@ -43,8 +43,9 @@ TAKEOVER_WAIT_S = 60.0
 GOES_ON = "the next run goes on"
 SIGNAL_S = 0.5  # how soon a SIGTERM is passed on
 REPEAT_S = 5.0  # a worker that was still loading when it was asked to end may have missed it
-# SIGTERM is not among them: the launcher would end its workers itself, seconds later.
-LAUNCHER_SIGNALS = "SIGINT,SIGHUP,SIGQUIT"
+# Options of torch's launcher, as variables since older versions lack this one. SIGTERM is not among the signals that it
+# answers: it would end its workers itself, seconds later.
+LAUNCHER = {"PET_SIGNALS_TO_HANDLE": "SIGINT,SIGHUP,SIGQUIT"}
 
 
 class JobError(RuntimeError):
@@ -163,7 +164,7 @@ def _run_leased(
     write_json(path, {**spec, "error": str(error), "energy_log": log})
     processes = devices(spec["settings"]["budget"])
     inherited = {name: value for name, value in os.environ.items() if name not in RANKS}
-    environment = {**inherited, **lease.environ(), **_thread_limits(threads, processes)}
+    environment = {**inherited, **lease.environ(), **_thread_limits(threads, processes), **LAUNCHER}
     with metered(order, say) as recorder:
         status = _run(_command(module, processes, path), environment, recorder, processes)
     if status != 0:
@@ -176,7 +177,6 @@ def _command(module: str, processes: int, spec: Path) -> list[str]:
         return [sys.executable, *worker]
     # Loopback: a job never spans nodes, and a host name need not resolve.
     options = ["--standalone", "--local-addr=127.0.0.1", f"--nproc-per-node={processes}"]
-    options.append(f"--signals-to-handle={LAUNCHER_SIGNALS}")
     return [sys.executable, "-m", "torch.distributed.run", *options, *worker]
 
 
