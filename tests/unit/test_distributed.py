@@ -77,9 +77,9 @@ def test_another_number_of_processes_than_the_budget_s_is_refused(monkeypatch, s
 
 
 def together(spec, work) -> None:
-    """As `longwatt.worker.run` does it, with the launcher's part left to the test."""
+    """As `longwatt.worker.run` has met processes work, and say what went wrong before they part."""
     try:
-        with worker._reported(spec), distributed.joined("gloo"), worker._reported(spec):
+        with worker._reported(spec):
             work(spec)
     except SystemExit:
         raise stopping.Stopped from None
