@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from longwatt import distributed, job, stopping, training, worker
 from longwatt.study import merge
 from tests import forked
-from tests.tiny_cell import tiny_data, tiny_study, training_spec
+from tests.tiny_cell import training_spec
 
 # Without dropout, whose random numbers are each process's own. 64 examples make 22 micro-batches of 3 and less, which
 # neither 2 nor 3 processes share evenly; the 7 validation examples make 4 batches, the last of one.
@@ -29,16 +29,6 @@ CELL = {
 }
 COUNTS = ("samples", "input_tokens", "padded_input_tokens", "target_tokens", "steps", "validations",
           "effective_batch_size", "best_step", "validation_examples")  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def study(tmp_path_factory) -> dict:
-    return tiny_study(tmp_path_factory.mktemp("study"))
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory, study) -> Path:
-    return tiny_data(tmp_path_factory.mktemp("data"), study)
 
 
 def train(study, data, out: Path, processes: int, accumulation: int) -> dict:

@@ -21,7 +21,7 @@ from longwatt.processes import children
 from longwatt.study import merge
 from longwatt.workdir import WorkFolder, read_lines
 from tests import forked
-from tests.tiny_cell import inference_spec, made_from, tiny_data, tiny_study, training_spec
+from tests.tiny_cell import inference_spec, made_from, training_spec
 
 # Dropout, so that random states must come back, in every process its own; uneven batches at the end of each epoch.
 CELL = {
@@ -36,16 +36,6 @@ CELL = {
 }
 COUNTS = ("samples", "input_tokens", "padded_input_tokens", "target_tokens", "steps", "best_step", "best_score",
           "validations", "epochs", "without_improvement", "effective_batch_size")  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def study(tmp_path_factory) -> dict:
-    return tiny_study(tmp_path_factory.mktemp("study"))
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory, study) -> Path:
-    return tiny_data(tmp_path_factory.mktemp("data"), study)
 
 
 def before(owner: type, name: str, number: int, signal_: signal.Signals):

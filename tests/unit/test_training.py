@@ -20,17 +20,7 @@ from longwatt.models.family import Example
 from longwatt.pretrained import download_model
 from longwatt.study import merge
 from longwatt.tokenization import load_tokenizer
-from tests.tiny_cell import inference_spec, tiny_data, tiny_study, training_spec
-
-
-@pytest.fixture(scope="module")
-def study(tmp_path_factory) -> dict:
-    return tiny_study(tmp_path_factory.mktemp("study"))
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory, study) -> Path:
-    return tiny_data(tmp_path_factory.mktemp("data"), study)
+from tests.tiny_cell import inference_spec, training_spec
 
 
 def train(study, data, out, changes=None, checkpoint=None) -> dict:

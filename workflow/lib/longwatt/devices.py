@@ -64,12 +64,6 @@ def memory_status() -> dict[str, int]:
     return {name.removesuffix(":"): int(kib) * 1024 for name, kib, _ in fields}
 
 
-def lift_limit() -> None:
-    """Let this process have memory again, as far as it may."""
-    hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
-    resource.setrlimit(resource.RLIMIT_DATA, (hard, hard))
-
-
 _libraries = {"RssAnon": 0}  # bytes of this process when its memory was limited
 
 

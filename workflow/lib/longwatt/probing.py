@@ -24,6 +24,7 @@ from transformers import PrinterCallback, Seq2SeqTrainer, Seq2SeqTrainingArgumen
 from longwatt import devices
 from longwatt.models import load_family
 from longwatt.models.family import Batch, Example, Family
+from longwatt.processes import lift_memory_limit
 from longwatt.progress import say
 from longwatt.provenance import write_json
 from longwatt.tokenization import load_split, load_tokenizer, repair_tokens
@@ -174,7 +175,7 @@ def _child(spec: Spec, batch_size: int, answer: Connection, parent: int) -> None
         except Exception as error:
             if not devices.out_of_memory(error):
                 raise
-            devices.lift_limit()  # to say so takes memory, too
+            lift_memory_limit()
             said = (str(error) or type(error).__name__).splitlines()[0]
             answer.send({"fits": False, "said": said, "limit_gib": limit})
     except Exception as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 from pathlib import Path
 
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
@@ -32,6 +33,12 @@ def started(pid: int) -> int | None:
     """When a process started, in clock ticks since boot; None if there is none."""
     fields = _stat(pid)
     return int(fields[19]) if fields else None
+
+
+def lift_memory_limit() -> None:
+    """Let this process have as much memory again as it may; to say that there was too little takes some, too."""
+    hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
+    resource.setrlimit(resource.RLIMIT_DATA, (hard, hard))
 
 
 def _ticks(pid: int) -> int | None:

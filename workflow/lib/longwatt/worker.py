@@ -10,7 +10,6 @@ import ctypes
 import errno
 import json
 import os
-import resource
 import shutil
 import signal
 import sys
@@ -22,6 +21,7 @@ from typing import Any
 from longwatt import stopping
 from longwatt.cells import devices
 from longwatt.energy.marks import Marker
+from longwatt.processes import lift_memory_limit
 from longwatt.provenance import write_json
 
 GIB = 2**30
@@ -100,8 +100,7 @@ def _reported(spec: Spec) -> Iterator[None]:
         _report(spec, STOPPED, str(stopped))
         sys.exit(f"longwatt: {stopped}")
     except Exception as error:
-        # To say so takes memory, too.
-        resource.setrlimit(resource.RLIMIT_DATA, (resource.getrlimit(resource.RLIMIT_DATA)[1],) * 2)
+        lift_memory_limit()
         _report(spec, *_said(error, spec))
         raise
 
