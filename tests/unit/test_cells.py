@@ -4,7 +4,7 @@ import copy
 
 import pytest
 
-from longwatt.cells import Cell, effective_batch_size, expand, per_device_batch_size
+from longwatt.cells import Cell, StepBatch, expand, per_device_batch_size, step_batch, wanted_batch_size
 from longwatt.study import StudyError, read_study
 
 LENGTHS = (1024, 2048, 3072, 4096)
@@ -40,7 +40,7 @@ def published() -> dict[tuple[str, str, int, str], int]:
 
 
 def effective(study: dict, cell: Cell) -> int:
-    return effective_batch_size(per_device_batch_size(study, cell), study["budgets"][cell.budget])
+    return step_batch(per_device_batch_size(study, cell), study["budgets"][cell.budget]).effective
 
 
 def test_the_published_grid_has_its_64_cells_and_batches(root, study_schema):
@@ -98,3 +98,33 @@ def test_a_batch_table_with_a_hole_names_cell_and_key(study):
     assert per_device_batch_size(broken, Cell("needle", "led", 32, "cpu", "generated", 1)) == 4
     with pytest.raises(StudyError, match=r"no entry '64', which the cell needle/led/64"):
         per_device_batch_size(broken, cell)
+
+
+@pytest.mark.parametrize(
+    ("most", "wanted", "gpus", "found"),
+    [
+        (24, 24, 1, StepBatch(24, 1, 24)),
+        (10, 24, 1, StepBatch(8, 3, 24)),
+        (4, 7, 1, StepBatch(4, 2, 7)),
+        (1, 7, 1, StepBatch(1, 7, 7)),
+        (100, 24, 1, StepBatch(24, 1, 24)),
+        (9, 704, 8, StepBatch(9, 10, 704)),
+    ],
+)
+def test_accumulation_follows_from_what_a_step_is_to_hold(most, wanted, gpus, found):
+    assert step_batch(most, {"gpus": gpus, "effective_batch_size": wanted}) == found
+    assert found.per_device <= most and found.per_device * found.accumulation * gpus >= wanted
+
+
+def test_a_wanted_batch_is_looked_up_like_the_other_and_must_be_shared_evenly(study):
+    (cell, *_) = expand(study).values()
+    budget = study["budgets"]["cpu"]
+    assert wanted_batch_size(study, cell) is None
+    budget["effective_batch_size"] = {"led": {"32": 12, "64": 6}}
+    assert wanted_batch_size(study, cell) == 12
+    del budget["effective_batch_size"]["led"]["32"]
+    with pytest.raises(StudyError, match=r"budgets.cpu.effective_batch_size has no entry '32'"):
+        wanted_batch_size(study, cell)
+    budget.update(effective_batch_size=7, processes=2)
+    with pytest.raises(StudyError, match=r"is 7 for the cell .* but its 2 devices cannot share that evenly"):
+        wanted_batch_size(study, cell)

@@ -120,3 +120,24 @@ def test_wrong_figures_of_carbon_and_money_are_refused_by_name(given, said):
 )  # fmt: skip
 def test_figures_of_carbon_and_money_may_be_left_out(given):
     validate({"study": "demo", **given}, CONFIG, "config.yaml")
+
+
+def test_a_study_may_extend_another_key_by_key(tmp_path, tiny_study_text, study_schema):
+    (tmp_path / "base.yaml").write_text(tiny_study_text)
+    own = "extends: base\ntitle: Mine\ntraining: {learning_rate: 0.5}\ngrid:\n  - {datasets: [needle], models: [led], "
+    study = read(tmp_path, own + "seq_lens: [16], budgets: [cpu]}\n", study_schema)
+    base = read_study(tmp_path / "base.yaml", study_schema)
+    assert study["title"] == "Mine" and "extends" not in study
+    assert study["training"] == {**base["training"], "learning_rate": 0.5}
+    assert study["models"] == base["models"]
+    assert [block["seq_lens"] for block in study["grid"]] == [[16]], "a list is replaced, not added to"
+
+
+def test_a_study_whose_base_is_missing_or_itself_is_refused(tmp_path, tiny_study_text, study_schema):
+    with pytest.raises(StudyError, match=r"bas.yaml does not exist.*studies found: study"):
+        read(tmp_path, "extends: bas\n", study_schema)
+    (tmp_path / "other.yaml").write_text("extends: study\n")
+    with pytest.raises(StudyError, match="circle: study -> other -> study"):
+        read(tmp_path, "extends: other\n", study_schema)
+    with pytest.raises(StudyError, match="unknown key 'titel'"):
+        read(tmp_path, "titel: x\n" + tiny_study_text, study_schema)

@@ -590,6 +590,10 @@ def _check_budget_entries(study: Mapping[str, Any], source: str) -> None:
         where = f"{source}: budgets.{name}"
         if entry["gpus"] and entry.get("processes", 1) > 1:
             raise StudyError(f"{where}.processes is for budgets without GPUs; with GPUs there is one process for each")
+        if entry.get("effective_batch_size") and "gradient_accumulation_steps" in entry:
+            raise StudyError(
+                f"{where}: gradient_accumulation_steps follows from effective_batch_size; give one of the two"
+            )
         largest = _asks_for_largest(entry["per_device_batch_size"])
         if largest and not entry["gpus"] and entry.get("memory_gib_per_gpu") is None:
             raise StudyError(

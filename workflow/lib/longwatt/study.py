@@ -123,10 +123,29 @@ def validate(document: Any, schema: Mapping[str, Any], source: str) -> None:
 
 
 def read_study(path: Path, schema_path: Path) -> dict[str, Any]:
-    """Read, check and normalise one study file; see workflow/schemas/study.schema.json."""
-    document = normalise(read_yaml(path))
+    """Read, check and normalise one study file, merged over the one that it extends.
+
+    See workflow/schemas/study.schema.json.
+    """
+    document = normalise(_with_base(path, ()))
     validate(document, json.loads(schema_path.read_text(encoding="utf-8")), str(path))
     return dict(document)
+
+
+def _with_base(path: Path, extended_by: tuple[str, ...]) -> Any:
+    """A study file over the one that it `extends`: mappings key by key, lists and values replaced.
+
+    Raises:
+        StudyError: a file cannot be read, or extends itself in the end.
+    """
+    document = read_yaml(path)
+    if not isinstance(document, Mapping) or "extends" not in document:
+        return document
+    base, chain = str(document["extends"]), (*extended_by, path.stem)
+    if base in chain:
+        raise StudyError(f"{path}: `extends` goes round in a circle: {' -> '.join([*chain, base])}")
+    own = {key: value for key, value in document.items() if key != "extends"}
+    return merge(_with_base(path.with_name(f"{base}.yaml"), chain), own)
 
 
 def check_name(kind: str, name: str, known: Iterable[str], source: str) -> None:

@@ -59,6 +59,13 @@ def load_tokenizer(folder: Path | str) -> Tokenizer:
     return AutoTokenizer.from_pretrained(str(folder), local_files_only=True, use_fast=True)
 
 
+def decode(tokenizer: Any, rows: Sequence[Sequence[int]]) -> list[str]:
+    """Texts of token ids, as SCROLLS scores them."""
+    texts = tokenizer.batch_decode(rows, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+    # SCROLLS' scores were made with the clean-up of spaces, which transformers 5 no longer applies to BPE.
+    return [tokenizer.clean_up_tokenization(text).strip() for text in texts]
+
+
 @dataclass(frozen=True)
 class SpecialTokens:
     """What a tokenizer puts around a single text."""
