@@ -7,49 +7,6 @@ import pytest
 from longwatt.cells import Cell, StepBatch, expand, per_device_batch_size, step_batch, wanted_batch_size
 from longwatt.study import StudyError, read_study
 
-LENGTHS = (1024, 2048, 3072, 4096)
-# Table 5 of arXiv 2204.07288 (total batch sizes) ...
-TABLE_5 = {
-    "summarisation": {
-        "led_base": (24, 12, 8, 6),
-        "led_large": (8, 4, 3, 2),
-        "bigbird_large": (7, 4, 2, 2),
-    },
-    "qa": {
-        "led_base": (704, 352, 224, 160),
-        "led_large": (256, 128, 64, 64),
-        "bigbird_large": (224, 96, 64, 32),
-    },
-}
-# ... and the batch columns of its Table 2 (LED-base).
-TABLE_2 = {"gpu1": (24, 12, 8, 6), "gpu1x4": (96, 48, 32, 24), "gpu8x4": (704, 352, 224, 160)}
-
-
-def published() -> dict[tuple[str, str, int, str], int]:
-    cells = {}
-    for column, length in enumerate(LENGTHS):
-        for model, batches in TABLE_5["summarisation"].items():
-            for dataset in ("gov_report", "summ_screen_fd", "qmsum"):
-                cells[dataset, model, length, "gpu1"] = batches[column]
-        for model, batches in TABLE_5["qa"].items():
-            cells["qasper", model, length, "gpu8x4"] = batches[column]
-        for dataset in ("qasper", "gov_report"):
-            for budget, batches in TABLE_2.items():
-                cells[dataset, "led_base", length, budget] = batches[column]
-    return cells
-
-
-def effective(study: dict, cell: Cell) -> int:
-    return step_batch(per_device_batch_size(study, cell), study["budgets"][cell.budget]).effective
-
-
-def test_the_published_grid_has_its_64_cells_and_batches(root, study_schema):
-    study = read_study(root / "tests/fixtures/published_grid.yaml", study_schema)
-    cells = expand(study)
-    found = {(c.dataset, c.model, c.seq_len, c.budget): effective(study, c) for c in cells.values()}
-    assert len(cells) == 64
-    assert found == published()
-
 
 @pytest.fixture
 def study(tmp_path, tiny_study_text, study_schema):
