@@ -131,6 +131,7 @@ def test_a_study_may_extend_another_key_by_key(tmp_path, tiny_study_text, study_
     assert study["training"] == {**base["training"], "learning_rate": 0.5}
     assert study["models"] == base["models"]
     assert [block["seq_lens"] for block in study["grid"]] == [[16]], "a list is replaced, not added to"
+    assert "training" not in read(tmp_path, "extends: base\ntraining:\n", study_schema), "left out"
 
 
 def test_a_study_whose_base_is_missing_or_itself_is_refused(tmp_path, tiny_study_text, study_schema):

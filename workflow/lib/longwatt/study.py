@@ -135,6 +135,8 @@ def read_study(path: Path, schema_path: Path) -> dict[str, Any]:
 def _with_base(path: Path, extended_by: tuple[str, ...]) -> Any:
     """A study file over the one that it `extends`: mappings key by key, lists and values replaced.
 
+    A whole part of the other that is given as nothing (`claims:`) is left out.
+
     Raises:
         StudyError: a file cannot be read, or extends itself in the end.
     """
@@ -145,7 +147,8 @@ def _with_base(path: Path, extended_by: tuple[str, ...]) -> Any:
     if base in chain:
         raise StudyError(f"{path}: `extends` goes round in a circle: {' -> '.join([*chain, base])}")
     own = {key: value for key, value in document.items() if key != "extends"}
-    return merge(_with_base(path.with_name(f"{base}.yaml"), chain), own)
+    merged = merge(_with_base(path.with_name(f"{base}.yaml"), chain), own)
+    return {key: value for key, value in merged.items() if value is not None}
 
 
 def check_name(kind: str, name: str, known: Iterable[str], source: str) -> None:
