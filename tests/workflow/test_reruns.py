@@ -34,7 +34,7 @@ CODE = {
         "linewidth=1.4",
         {"plot": 1, "plot_power": 1},
     ),
-    "summary code": (LIB + "summary.py", '"stopped_early", "attempts"', '"attempts", "stopped_early"', None),
+    "summary code": (LIB + "columns.py", '"stopped_early", "attempts"', '"attempts", "stopped_early"', None),
     "scoring code": (LIB + "scoring.py", "return 100 * sum(parts)", "return 100.0 * sum(parts)", AFTER_SCORE),
     "training code": (LIB + "ledger.py", "early: bool = False\n", "early: bool = bool(0)\n", AFTER_FINETUNE),
     "the family's code": (LIB + "models/led.py", "mask[:, 0] = 1", "mask[:, :1] = 1", AFTER_FINETUNE),
