@@ -16,6 +16,14 @@ AFTER_FINETUNE = {"finetune": 2, **AFTER_PREDICT, "summarize_energy": 4}
 AFTER_DATA = {"tokenize_dataset": 1, **AFTER_FINETUNE}
 LIB = "workflow/lib/longwatt/"
 
+CLAIM = """
+claims:
+  ceiling_rises:
+    statement: More of the document shows more answers.
+    tests:
+      - ratio: {column: score_ceiling, of: {seq_len: 64}, to: {seq_len: shorter}, above: 1}
+"""
+
 CODE = {
     "a comment": (LIB + "ledger.py", "early: bool = False\n", "early: bool = False  # so far\n", {}),
     "a docstring": (LIB + "metrics/rouge.py", "without stemming.", "unstemmed.", {}),
@@ -84,6 +92,23 @@ def test_a_change_of_settings_reruns_exactly(project, change):
     old, new, expected = SETTINGS[change]
     project.edit("studies/tiny.yaml", old, new)
     assert project.would_run() == expected
+
+
+def test_a_claim_is_judged_and_nothing_is_made_again_for_it(project):
+    project.study.write_text(project.study.read_text() + CLAIM)
+    assert project.would_run() == {"judge_claims": 1}
+    project.run("partial", "all")
+    said = [(folder / "claims.md").read_text() for folder in (project.results, project.results / "partial")]
+    assert said[0] == said[1] and "| ceiling_rises | More of the document shows more answers. | supported |" in said[0]
+    assert project.would_run() == {}
+    project.edit("studies/tiny.yaml", "above: 1}", "above: 90}")
+    assert project.would_run() == {"judge_claims": 1}
+    assert "claims.json is older than" in project.run("--report", "report.html", ok=False)
+    project.run()
+    assert "| contradicted |" in (project.results / "claims.md").read_text()
+    project.run("--report", "report.html")
+    report = (project.path / "report.html").read_text()
+    assert "What the study claims, each claim with its verdict" in report and "Claims" in report
 
 
 def test_a_price_or_a_grid_s_carbon_only_summarizes_again(project):

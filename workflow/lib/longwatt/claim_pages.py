@@ -26,9 +26,9 @@ from longwatt.summary import read_summary
 INTRODUCTION = (
     "A test is supported if enough of its comparisons hold whatever the unclear ones would turn out to be, "
     "contradicted if too few can hold, and else not decidable. A claim is supported if all its tests are, contradicted "
-    "if one is. Intervals are of 95 %: of a score from one seed over the scored examples, of everything from several seeds over "
-    "these. A comparison is unclear if its interval reaches across the threshold. A number without an interval decides "
-    "by itself: how much it varies from seed to seed is not known."
+    "if one is. A comparison is unclear if a value is missing or its 95 % interval reaches across the threshold. From "
+    "one seed a score has an interval over the scored examples; from several seeds everything has one over these. A "
+    "number without an interval decides by itself: how much it varies from seed to seed is not known."
 )
 MOST_MISSING = 12  # more are in claims.json
 NA = "NA"
@@ -180,9 +180,14 @@ def _selected(selector: Mapping[str, Any]) -> str:
     return ", ".join(
         f"{'the next longer' if value == 'next' else f'any {value}'} {axis}"
         if axis == "seq_len" and isinstance(value, str)
-        else f"{axis} {' or '.join(map(str, as_list(value)))}"
+        else f"{axis} {_listed(as_list(value))}"
         for axis, value in ((axis, selector[axis]) for axis in Point._fields if axis in selector)
     )
+
+
+def _listed(values: Sequence[Any]) -> str:
+    *others, last = map(str, values)
+    return f"{', '.join(others)} or {last}" if others else last
 
 
 def _numbers(kind: str, judged: Mapping[str, Any]) -> Table:

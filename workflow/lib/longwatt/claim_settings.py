@@ -152,7 +152,7 @@ def claims_of(study: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     return {name: claim for name, claim in study.get("claims", {}).items() if claim is not None}
 
 
-def tests_of(name: str, claim: Mapping[str, Any]) -> list[ClaimTest]:
+def list_tests(name: str, claim: Mapping[str, Any]) -> list[ClaimTest]:
     """The tests of one claim, which `check_claims` has passed."""
     return [
         ClaimTest(f"claims.{name}.tests[{number}].{kind}", kind, given, test.get("reason", ""))
@@ -182,7 +182,7 @@ def check_claims(study: Mapping[str, Any], cells: Collection[Mapping[str, Any]],
                     f"{source}: claims.{name}.tests[{number}]: a test is one of difference, ratio, value, correlation "
                     f"and variation; this one has {', '.join(sorted(given.keys() - {'reason'})) or 'none'}"
                 )
-        for test in tests_of(name, claim):
+        for test in list_tests(name, claim):
             _check_test(test, study, points, f"{source}: {test.where}")
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from longwatt.claim_settings import LEAST_POINTS, ClaimTest, Comparison, Point, point_of, tests_of
+from longwatt.claim_settings import LEAST_POINTS, ClaimTest, Comparison, Point, list_tests, point_of
 from longwatt.columns import ACCURACIES, EXACT, energy_source
 from longwatt.points import over_seeds
 
@@ -146,7 +146,7 @@ def judge(summary: pd.DataFrame, settings: Mapping[str, Any]) -> dict[str, dict[
 
 
 def _judge_claim(name: str, claim: Mapping[str, Any], evidence: Evidence) -> dict[str, Any]:
-    tests = [_judge_ways(test, evidence) for test in tests_of(name, claim)]
+    tests = [_judge_ways(test, evidence) for test in list_tests(name, claim)]
     ways = [WHOLE_RUN, STEPS_ALONE] if any(STEPS_ALONE in test["judged"] for test in tests) else [WHOLE_RUN]
     verdicts = {
         way: _all_of([test["judged"].get(way, test["judged"][WHOLE_RUN])["verdict"] for test in tests]) for way in ways
