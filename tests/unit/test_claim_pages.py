@@ -47,9 +47,9 @@ def pages(tmp_path) -> tuple[str, str, dict]:
 def test_every_claim_stands_with_its_verdicts_first(pages):
     text, _, _ = pages
     lines = text.splitlines()
-    assert "| claim | statement | verdict | training steps alone |" in lines
-    assert "| energy | Length \\| costs <energy>. | supported | not decidable |" in lines
-    assert "| score | It finds the needle. | supported |  |" in lines
+    assert "| claim | statement | verdict | training steps alone | note |" in lines
+    assert "| energy | Length \\| costs <energy>. | supported | not decidable | estimated energy |" in lines
+    assert "| score | It finds the needle. | supported |  | random weights |" in lines
 
 
 def test_each_test_is_put_in_words_with_threshold_reason_and_numbers(pages):
@@ -65,7 +65,7 @@ def test_each_test_is_put_in_words_with_threshold_reason_and_numbers(pages):
 def test_what_a_verdict_lacks_is_named(pages):
     text, _, found = pages
     lacking = [f"train_steps_energy_kwh of c{n} is NA" for n in LENGTHS]
-    assert f"**Not decided by.** {'; '.join(lacking)}" in text
+    assert f"**Unclear.** {'; '.join(lacking)}" in text
     (test,) = found["energy"]["tests"]
     assert test["judged"]["training steps alone"]["missing"] == lacking
     assert "| 64 | 128 | NA | NA | NA | not known | unclear |" in text

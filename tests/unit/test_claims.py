@@ -334,7 +334,7 @@ def test_unclear_pairs_matter_only_where_they_could_decide(share, verdict):
     rows += [scored("a", value, 1, seq_len=n) for n, value in ((1, 20), (2, 20), (3, 5), (4, 10))]
     found = judged("difference", {**PAIR, "share": share}, evidence(*rows))
     assert (found[HOLDS], found[FAILS], found[UNCLEAR], found["verdict"]) == (2, 1, 1, verdict)
-    assert found["missing"] == ["the interval of a/4, b/4 reaches across the threshold"]
+    assert found["missing"] == ["the interval of a/4 against b/4 reaches across the threshold"]
 
 
 def line(values: list[float]) -> Evidence:

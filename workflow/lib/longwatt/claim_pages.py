@@ -19,6 +19,7 @@ from longwatt.claims import (
     UNDECIDED,
     WHOLE_RUN,
     judge,
+    name_of,
 )  # fmt: skip
 from longwatt.provenance import sha256, whole_file, write_json
 from longwatt.summary import read_summary
@@ -40,7 +41,7 @@ STYLE = (
     "th,td{padding:.3em .8em;border-bottom:1px solid #ccc;text-align:left;vertical-align:top}"
     "th{border-bottom:2px solid #666}h2{margin-top:2em}h3{font-size:1em;margin:1.2em 0 .2em}p{margin:.3em 0}"
     ".number{text-align:right;white-space:nowrap}"
-    ".good{color:#1a6b2d;font-weight:bold}.bad{color:#a3141f;font-weight:bold}.open{color:#7a5c00;font-weight:bold}"
+    ".good,.bad,.open{font-weight:bold;white-space:nowrap}.good{color:#1a6b2d}.bad{color:#a3141f}.open{color:#7a5c00}"
 )
 WORDS = {"difference": ", less ", "ratio": ", divided by "}
 NUMBER_TITLES = {"difference": "difference", "ratio": "ratio", "variation": "coefficient of variation"}
@@ -99,17 +100,21 @@ def page(judged: Mapping[str, Mapping[str, Any]]) -> list[Block]:
     if about_energy:
         words = "validations included (the whole run, as published), and of the training steps alone"
         blocks.append(Paragraph(f"Claims about the energy of training are judged twice: by the energy {words}."))
-    columns = ["claim", "statement", "verdict", *([STEPS_ALONE] if about_energy else [])]
-    rows = [_overview(name, claim)[: len(columns)] for name, claim in judged.items()]
-    blocks.append(Table(columns, rows, links=True))
+    blocks.append(_overview(judged, about_energy))
     for name, claim in judged.items():
         blocks += _claim(name, claim)
     return blocks
 
 
-def _overview(name: str, claim: Mapping[str, Any]) -> list[str]:
-    verdicts = claim["verdicts"]
-    return [name, claim["statement"], verdicts[WHOLE_RUN], verdicts.get(STEPS_ALONE, "")]
+def _overview(judged: Mapping[str, Mapping[str, Any]], about_energy: bool) -> Table:
+    """Every claim with its verdicts and what must be said beside them."""
+    ways = [WHOLE_RUN, *([STEPS_ALONE] if about_energy else [])]
+    noted = any(claim["notes"] for claim in judged.values())
+    rows = []
+    for name, claim in judged.items():
+        verdicts = [claim["verdicts"].get(way, "") for way in ways]
+        rows.append([name, claim["statement"], *verdicts, *([", ".join(claim["notes"])] if noted else [])])
+    return Table(["claim", "statement", "verdict", *ways[1:], *(["note"] if noted else [])], rows, links=True)
 
 
 def _claim(name: str, claim: Mapping[str, Any]) -> list[Block]:
@@ -130,7 +135,7 @@ def _test(number: int, test: Mapping[str, Any]) -> list[Block]:
         blocks.append(Paragraph(f"{judged['verdict']}: {_counts(judged)}", label))
         blocks.append(_numbers(test["kind"], judged))
         if judged["missing"]:
-            blocks.append(Paragraph(_missing(judged["missing"]), "Not decided by"))
+            blocks.append(Paragraph(_missing(judged["missing"]), "Unclear"))
     return blocks
 
 
@@ -200,23 +205,16 @@ def _numbers(kind: str, judged: Mapping[str, Any]) -> Table:
         rows = [_pair_row(kind, finding, len(names)) for finding in findings]
     else:
         titles = ["cells", NUMBER_TITLES.get(kind, "correlation")]
-        rows = [[_group(finding["cells"]), _number(finding["number"])] for finding in findings]
+        rows = [[name_of(finding["cells"]), _number(finding["number"])] for finding in findings]
     ends = [[_interval(f["interval"]), f["status"], ", ".join(f["notes"])] for f in findings]
     noted = any(finding["notes"] for finding in findings)
     rows = [[*row, *end][: None if noted else -1] for row, end in zip(rows, ends, strict=True)]
-    return Table([*titles, "95 % interval", "", *(["note"] if noted else [])], rows)
+    return Table([*titles, "95 % interval", "finding", *(["note"] if noted else [])], rows)
 
 
 def _pair_row(kind: str, finding: Mapping[str, Any], values: int) -> list[str]:
     shown = [_number(value) for value in finding["values"]] or [NA] * values
     return [*finding["cells"], *shown, *([_number(finding["number"])] if kind != "value" else [])]
-
-
-def _group(cells: Sequence[str]) -> str:
-    """Cells by what they have in common, and how many they are."""
-    axes = zip(*(cell.split("/") for cell in cells), strict=True)
-    common = "/".join(parts[0] for parts in axes if len(set(parts)) == 1)
-    return f"{common} ({len(cells)} cells)".strip()
 
 
 def _interval(ends: Sequence[float | None] | None) -> str:

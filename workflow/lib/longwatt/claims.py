@@ -79,8 +79,9 @@ class Evidence:
         self._expected: dict[Point, list[Mapping[str, Any]]] = {}
         for cell in cells:
             self._expected.setdefault(point_of(cell), []).append(cell)
-        groups = summary.groupby(list(Point._fields), sort=False)
-        self._rows = {point_of(rows.iloc[0]): rows for _, rows in groups}
+        self._rows: dict[Point, list[Mapping[str, Any]]] = {}
+        for row in ({str(name): value for name, value in row.items()} for row in summary.to_dict("records")):
+            self._rows.setdefault(point_of(row), []).append(row)
         self.points = list(self._expected)
         self._shown = [axis for axis in Point._fields if len({getattr(p, axis) for p in self.points}) > 1]
 
@@ -90,46 +91,44 @@ class Evidence:
 
     def lacks(self, point: Point, column: str) -> list[str]:
         """What is missing of a value, in words; nothing if it is there."""
-        rows = self._rows.get(point, pd.DataFrame(columns=["cell", column]))
+        values = {row["cell"]: row[column] for row in self._rows.get(point, ())}
         words = []
         for cell in self._expected[point]:
-            found = rows[rows["cell"] == cell["cell"]]
+            name = cell["cell"]
             if cell["left_out"] is not None:
-                words.append(f"{cell['cell']} is left out of the study ({cell['left_out']})")
-            elif found.empty:
-                words.append(f"{cell['cell']} is not finished")
-            elif found[column].isna().any():
-                words.append(f"{column} of {cell['cell']} is NA")
+                words.append(f"{name} is left out of the study ({cell['left_out']})")
+            elif name not in values:
+                words.append(f"{name} is not finished")
+            elif pd.isna(values[name]):
+                words.append(f"{column} of {name} is NA")
         return words
 
     def estimate(self, point: Point, column: str) -> Estimate:
         """The mean over seeds of a value that `lacks` nothing."""
         rows = self._rows[point]
-        values = rows[column].astype(float)
+        values = pd.Series([float(row[column]) for row in rows])
         mean = float(values.mean())
         if column in EXACT:
             return Estimate(mean, mean, mean)
         if len(values) > 1:
             return Estimate(mean, *over_seeds(values))
-        row = rows.iloc[0]
         # Of examples the bootstrap knows; of everything else one seed says nothing.
-        if column in ("score", row["score_name"]) and not pd.isna(row["score_ci_low"]):
-            return Estimate(mean, float(row["score_ci_low"]), float(row["score_ci_high"]))
+        if column in ("score", rows[0]["score_name"]) and not pd.isna(rows[0]["score_ci_low"]):
+            return Estimate(mean, float(rows[0]["score_ci_low"]), float(rows[0]["score_ci_high"]))
         return Estimate(mean)
 
     def notes(self, points: Sequence[Point], columns: Sequence[str]) -> list[str]:
         """What must be said beside a number that these columns of these points make."""
-        rows = pd.concat([self._rows[point] for point in dict.fromkeys(points)])
+        rows = [row for point in dict.fromkeys(points) for row in self._rows[point]]
         sources = {source for column in columns if (source := energy_source(column))}
-        notes = []
-        if any((rows[source] == "estimate").any() for source in sources):
-            notes.append("estimated energy")
-        if any(column in ACCURACIES for column in columns) and (rows["initialisation"] == "random").any():
-            notes.append("random weights")
-        regimes = rows.dropna(subset=["attention_regime"]).groupby("model")["attention_regime"].nunique()
-        if (regimes > 1).any():
-            notes.append("two attention regimes, so two models")
-        return notes
+        regimes = {(row["model"], row["attention_regime"]) for row in rows if not pd.isna(row["attention_regime"])}
+        notes = {
+            "estimated energy": any(row[source] == "estimate" for row in rows for source in sources),
+            "random weights": not set(columns).isdisjoint(ACCURACIES)
+            and any(row["initialisation"] == "random" for row in rows),
+            "two attention regimes, so two models": len(regimes) > len({model for model, _ in regimes}),
+        }
+        return [note for note, needed in notes.items() if needed]
 
 
 def judge(summary: pd.DataFrame, settings: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
@@ -137,9 +136,9 @@ def judge(summary: pd.DataFrame, settings: Mapping[str, Any]) -> dict[str, dict[
 
     Returns:
         By claim id: `statement`, `source`, `verdicts` (by how energy is counted: WHOLE_RUN and, for a claim about the
-        energy of training, STEPS_ALONE) and `tests`; of each test its settings and `judged`: for each way of counting
-        the verdict, the numbers of comparisons that hold, fail and are unclear, how many must hold, the `findings`
-        (fields of Finding) and what is `missing`.
+        energy of training, STEPS_ALONE), `notes` (all that its findings have) and `tests`; of each test its settings
+        and `judged`: for each way of counting the verdict, how many comparisons hold, fail and are unclear, how many
+        must hold, the `findings` (fields of Finding) and what is `missing`.
     """
     evidence = Evidence(summary, settings["cells"])
     return {name: _judge_claim(name, claim, evidence) for name, claim in settings["claims"].items()}
@@ -151,8 +150,10 @@ def _judge_claim(name: str, claim: Mapping[str, Any], evidence: Evidence) -> dic
     verdicts = {
         way: _all_of([test["judged"].get(way, test["judged"][WHOLE_RUN])["verdict"] for test in tests]) for way in ways
     }
+    findings = [f for test in tests for way in test["judged"].values() for f in way["findings"]]
+    notes = sorted({note for finding in findings for note in finding["notes"]})
     facts = {"statement": claim["statement"], "source": claim.get("source")}
-    return {**facts, "verdicts": verdicts, "tests": tests}
+    return {**facts, "verdicts": verdicts, "notes": notes, "tests": tests}
 
 
 def _judge_ways(test: ClaimTest, evidence: Evidence) -> dict[str, Any]:
@@ -190,9 +191,18 @@ def _find(test: ClaimTest, comparison: Comparison, evidence: Evidence) -> Findin
     status, why = (UNCLEAR, ["no number: a division by 0 or values without variation"])
     if estimate is not None:
         status = against(test.bounds, estimate)
-        why = [f"the interval of {', '.join(cells)} reaches across the threshold"] if status == UNCLEAR else []
+        why = [f"the interval of {name_of(cells)} reaches across the threshold"] if status == UNCLEAR else []
     notes = evidence.notes(comparison, test.columns)
     return Finding(cells, [one.value for one in found], estimate, status, why, notes)
+
+
+def name_of(cells: Sequence[str]) -> str:
+    """What to call the cells of a comparison (labels): a pair by both, a group by what its cells have in common."""
+    if len(cells) <= 2:
+        return " against ".join(cells)
+    axes = zip(*(cell.split("/") for cell in cells), strict=True)
+    common = "/".join(parts[0] for parts in axes if len(set(parts)) == 1)
+    return f"{common} ({len(cells)} cells)".strip()
 
 
 def _wanted(test: ClaimTest, comparison: Comparison) -> list[tuple[Point, str]]:
