@@ -402,10 +402,11 @@ def test_a_claim_says_what_it_compared_in_the_order_of_its_tests(study):
     assert found[-1].reason.startswith('"About 10"')
 
 
-def test_the_demo_s_claims_are_judged_by_what_its_picture_shows(study_schema):
+def test_the_demo_s_claims_are_judged_by_what_its_picture_shows():
     """Scores, times and the width of intervals as docs/images/demo.png draws them."""
     study = normalise(read_yaml(ROOT / "studies/demo.yaml"))
     cells = [{**vars(c), "cell": n, "inference": "greedy", "left_out": None} for n, c in expand(study).items()]
+    check_claims(study, cells, "studies/demo.yaml")
     drawn = {
         ("needle", "led_tiny"): ((5.5, 14.3), (41.25, 17.2), (100.0, 33.3)),
         ("needle", "bigbird_tiny"): ((21.0, 7.7), (45.0, 16.7), (96.5, 46.5)),

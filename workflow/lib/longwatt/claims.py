@@ -124,6 +124,9 @@ class Evidence:
         regimes = {(row["model"], row["attention_regime"]) for row in rows if not pd.isna(row["attention_regime"])}
         notes = {
             "estimated energy": any(row[source] == "estimate" for row in rows for source in sources),
+            "energy flagged": any(
+                not pd.isna(row[source.replace("source", "flags")]) for row in rows for source in sources
+            ),
             "random weights": not set(columns).isdisjoint(ACCURACIES)
             and any(row["initialisation"] == "random" for row in rows),
             "two attention regimes, so two models": len(regimes) > len({model for model, _ in regimes}),
