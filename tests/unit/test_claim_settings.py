@@ -112,10 +112,10 @@ def test_a_column_knows_where_its_energy_is_from_and_what_it_varies_with(column,
 
 def test_claims_about_thousands_of_cells_are_checked_in_a_moment():
     axes = {"dataset": "d", "budget": "b", "protocol": "generated", "inference": "greedy"}
-    cells = [{**axes, "model": f"m{m}", "seq_len": 8 * n} for m in range(50) for n in range(1, 101)]
+    cells = [{**axes, "model": f"m{m}", "seq_len": 8 * n} for m in range(50) for n in range(1, 41)]
     test = {"difference": {"column": "score", "to": {"seq_len": "next"}, "above": 0}}
     study = {"datasets": {"d": {}}, "claims": {"c": {"statement": "x", "tests": [test] * 5}}}
     began = time.process_time()
     check_claims(study, cells, "study")
-    assert time.process_time() - began < 5
-    assert len({point_of(cell) for cell in cells}) == 5000
+    assert time.process_time() - began < 3
+    assert len({point_of(cell) for cell in cells}) == 2000

@@ -377,6 +377,7 @@ def test_estimates_random_weights_and_mixed_attention_are_noted_where_they_show(
          "train_energy_source": "estimate", "train_energy_kwh": float(n), "train_steps_energy_kwh": float(n)}
         for n, regime in ((64, "full attention"), (128, "block-sparse attention"))
     ]  # fmt: skip
+    rows[1]["train_energy_flags"] = "short"
 
     def notes(column: str, to: dict) -> list[str]:
         (found,) = judged("difference", {"column": column, "to": to, "above": 0}, evidence(*rows))["findings"][:1]
@@ -384,6 +385,7 @@ def test_estimates_random_weights_and_mixed_attention_are_noted_where_they_show(
 
     assert notes("train_energy_kwh", {"seq_len": "next"}) == [
         "estimated energy",
+        "energy flagged",
         "two attention regimes, so two models",
     ]
     assert notes("score", {"value": 0}) == ["random weights"]
