@@ -160,7 +160,8 @@ def test_a_report_is_one_file_with_captions(project):
     assert [report.count(f'"seq_len": "{length}", "budget": "cpu"') for length in (32, 64)] == [1, 1], (
         "a power figure a cell"
     )
-    for caption in (project.path / "workflow/report").glob("*.rst"):
+    captions = (project.path / "workflow/report").glob("*.rst")
+    for caption in (path for path in captions if path.stem != "claims"):  # this study has none
         beginning = caption.read_text().split(":")[0].split("{{")[0].strip("* ")[:30].split(".")[0]
         assert beginning in report, caption.name
 

@@ -74,6 +74,30 @@ rule plot_power:
         "../scripts/plot_power.py"
 
 
+rule judge_claims:
+    """Every claim of the study with its verdict; a study without claims has no such job."""
+    input:
+        summary="results/{study}/summary.csv",
+    output:
+        page=report(
+            "results/{study}/claims.html",
+            caption="../report/claims.rst",
+            category="Claims",
+            labels={"claims": "verdicts"},
+        ),
+        text="results/{study}/claims.md",
+        verdicts="results/{study}/claims.json",
+    log:
+        "logs/{study}/judge_claims.log",
+    conda:
+        "../../envs/longwatt.yaml"
+    params:
+        settings=settings_of("judge_claims"),
+        code=code_of("judge_claims"),
+    script:
+        "../scripts/judge_claims.py"
+
+
 rule partial:
     """Summary and figures of what is finished, and the state of every cell; runs whenever asked for."""
     log:

@@ -26,9 +26,14 @@ def interval(group: pd.DataFrame) -> tuple[float, float]:
     """95 % of a score: Student's t over seeds, or for one seed the bootstrap over examples."""
     if len(group) == 1:
         return float(group["score_ci_low"].iloc[0]), float(group["score_ci_high"].iloc[0])
-    t = STUDENT_T[len(group) - 2] if len(group) - 2 < len(STUDENT_T) else 1.96  # of the normal distribution, 2 % less
-    half = t * float(group["score"].std(ddof=1)) / math.sqrt(len(group))
-    mean = float(group["score"].mean())
+    return over_seeds(group["score"])
+
+
+def over_seeds(values: pd.Series[Any]) -> tuple[float, float]:
+    """95 % of a mean of two seeds or more, by Student's t."""
+    t = STUDENT_T[len(values) - 2] if len(values) - 2 < len(STUDENT_T) else 1.96  # of the normal distribution, 2 % less
+    half = t * float(values.std(ddof=1)) / math.sqrt(len(values))
+    mean = float(values.mean())
     return mean - half, mean + half
 
 

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from longwatt import costs, datasets, models, priorities, settings
-from longwatt.cells import LARGEST, Cell, expand
+from longwatt.cells import LARGEST, Cell, expand, left_out
+from longwatt.claim_settings import check_claims, claims_of
 from longwatt.datasets.scrolls import MIRROR
 from longwatt.models.errors import ModelError
 from longwatt.pretrained import checkpoint_files, missing_tokenizer, missing_weights
@@ -41,6 +42,7 @@ TABLES = {
     "datasets": ("Tables", "datasets"),
 }
 TABLE_KINDS = ("html", "md", "csv")
+CLAIM_KINDS = ("html", "md", "json")
 
 POWER = "Power over time"  # category of the report with a figure for each cell
 # Options of Snakemake's with which it runs no job.
@@ -105,6 +107,8 @@ class Stages:
         self.models = {key: model for key, model in named_models.items() if key}
         self.probes = {key: name for name in self.cells if (key := self.probe(name))}
         self.inferences = sorted(study["inference"])
+        self.claims = claims_of(study)
+        check_claims(study, self.claim_cells(), f"studies/{study_id}.yaml")
         configs = {model: self._checkpoint_config(model) for model in {cell.model for cell in used}}
         for name, cell in self._one_of_all_seeds().items():  # found here, not hours later
             chosen = self.finetune(name).settings
@@ -288,9 +292,32 @@ class Stages:
         chosen = {"headings": headings, "parts": self.parts()}
         return Stage("plot_power", f"{self.power_folder}/power.json", chosen)
 
+    def judge_claims(self) -> Stage:
+        """The study's claims, each with its verdict."""
+        chosen = {"claims": self.claims, "cells": self.claim_cells() if self.claims else []}
+        return Stage("judge_claims", f"{self.results}/claims.json", chosen)
+
+    def claim_cells(self) -> list[dict[str, Any]]:
+        """Every row that the grid means: its axes, its cell, and for one that `exclude` takes away the reason."""
+        there: dict[str, tuple[Cell, str | None]] = {name: (cell, None) for name, cell in self.cells.items()}
+        return [
+            {**vars(cell), "cell": name, "inference": point, "left_out": reason}
+            for name, (cell, reason) in {**there, **left_out(self.study)}.items()
+            for point in self.inferences
+        ]
+
+    def claim_files(self) -> list[str]:
+        """What becomes of the study's claims; nothing if it has none."""
+        return [f"{self.results}/claims.{kind}" for kind in CLAIM_KINDS] if self.claims else []
+
     def partial_settings(self) -> dict[str, Any]:
         """All that summary, tables and figures of a part of the study need."""
-        return {**self.summarize().settings, **self.tabulate().settings, **self.plot_power().settings}
+        return {
+            **self.summarize().settings,
+            **self.tabulate().settings,
+            **self.plot_power().settings,
+            "judge_claims": self.judge_claims().settings,
+        }
 
     def rows(self) -> list[dict[str, Any]]:
         """What is known of every summary row before anything has run."""
@@ -399,7 +426,7 @@ class Stages:
         tail = [f"{self.results}/summary.csv", f"{self.results}/summary.json"]
         tables = [f"{self.results}/tables/{name}.{kind}" for name in TABLES for kind in TABLE_KINDS]
         ends = [self.tabulate().artefact, self.plot().artefact, self.plot_power().artefact]
-        return [*cells, *tail, *tables, *self.figures(), self.power_folder, *ends]
+        return [*cells, *tail, *tables, *self.figures(), self.power_folder, *self.claim_files(), *ends]
 
     def energies(self) -> list[str]:
         """The energy of every metered part of every cell: its numbers and its curve."""
@@ -433,6 +460,8 @@ class Stages:
         yield self.tabulate()
         yield self.plot()
         yield self.plot_power()
+        if self.claims:
+            yield self.judge_claims()
 
     def pairs(self) -> list[tuple[str, str]]:
         """Every dataset and tokenizer that some cell uses together, by key."""
@@ -579,7 +608,8 @@ def check_report(stages: Stages) -> None:
     from longwatt.summary import StaleSummary, check_fresh
 
     try:
-        check_fresh(Path(stages.results), stages.rows())
+        claims = stages.judge_claims().settings if stages.claims else None
+        check_fresh(Path(stages.results), stages.rows(), claims)
     except StaleSummary as error:
         raise StaleReport(str(error)) from None
 
