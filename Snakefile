@@ -28,6 +28,8 @@ localrules:
     plot,
     plot_power,
     partial,
+    plan,
+    compare,
 
 
 rule all:

@@ -392,7 +392,7 @@ class RuntimeModel:
         cells: its cells by name.
         configs: what is known of each model's configuration from its checkpoint.
         facts: dataset.json of each dataset, empty where it is not there yet.
-        summary: the study's summary.csv, whether it is there or not.
+        summary: the study's summary.csv, or that of its finished cells; whether it is there or not.
     """
 
     study: Mapping[str, Any]
@@ -416,7 +416,7 @@ class RuntimeModel:
         folder = Path("resources/datasets")
         paths = {name: folder / settings.dataset_key(study, name) / "dataset.json" for name in used}
         facts = {name: read_object(path) for name, path in paths.items()}
-        return cls(study, cells, configs, facts, Path(results) / "summary.csv")
+        return cls(study, cells, configs, facts, newest_summary(Path(results)))
 
     def predict(self, name: str, part: str, without: str | None = None) -> Prediction:
         """Seconds of one part of a cell, scaled by the cells most like it that were measured.
@@ -447,6 +447,13 @@ class RuntimeModel:
         cell = self.cells[name]
         shape, data, chosen = self.shapes[cell.model], self.data[cell.dataset], self._chosen(cell, FINETUNE)
         return training_work(chosen, shape, data, most_steps(chosen, data) if at_most else None)
+
+    def trained(self, name: str) -> Work | None:
+        """The steps and validations that a measured training made, with modelled seconds; None if not measured."""
+        if name not in self._trained:
+            return None
+        steps, validations = self._trained[name]
+        return replace(self.work(name), steps=steps, validations=validations)
 
     def modelled(self, name: str, part: str) -> float:
         """Seconds of one part of a cell by its operations alone; cells that differ only by seed share one figure."""
@@ -516,10 +523,10 @@ class RuntimeModel:
         ratios: dict[tuple[str, str, tuple[Any, ...]], _Ratios] = defaultdict(_Ratios)
         for (name, part), seconds in self.measured.items():
             self._add(ratios, name, part, seconds / self.modelled(name, part))
-        for name, (steps, validations) in self._trained.items():
-            if (name, FINETUNE) in self.measured:
-                made = replace(self.work(name), steps=steps, validations=validations)
-                self._add(ratios, name, PACE, self.measured[name, FINETUNE] / max(SHORTEST_S, made.seconds))
+        for (name, part), seconds in self.measured.items():
+            made = self.trained(name) if part == FINETUNE else None
+            if made:
+                self._add(ratios, name, PACE, seconds / max(SHORTEST_S, made.seconds))
         return ratios
 
     def _add(self, ratios: dict[tuple[str, str, tuple[Any, ...]], _Ratios], name: str, part: str, ratio: float) -> None:
@@ -535,6 +542,20 @@ class RuntimeModel:
             if row.get("cell") in self.cells and steps and validations:
                 found[row["cell"]] = (steps, int(validations))
         return found
+
+
+def newest_summary(results: Path) -> Path:
+    """The newer of a study's summary.csv and that of its finished cells (`snakemake partial`).
+
+    Args:
+        results: results/{study}.
+
+    Returns:
+        The path of the first where neither is there.
+    """
+    whole, partial = results / "summary.csv", results / "partial" / "summary.csv"
+    there = [path for path in (whole, partial) if path.is_file()]
+    return max(there, key=lambda path: path.stat().st_mtime, default=whole)
 
 
 def csv_rows(path: Path) -> list[dict[str, str]]:
