@@ -103,7 +103,7 @@ def _series(
     axis: Axes, own: pd.DataFrame, quantity: Quantity, style: Mapping[str, Any], offset: tuple[int, int]
 ) -> None:
     x, y = own[f"{quantity.column}_a"], own[f"{quantity.column}_b"]
-    bars = {} if quantity.label else {"xerr": _half_widths(own, "a"), "yerr": _half_widths(own, "b")}
+    bars: dict[str, Any] = {} if quantity.label else {"xerr": _half_widths(own, "a"), "yerr": _half_widths(own, "b")}
     axis.errorbar(x, y, linestyle="none", markersize=7, capsize=2, elinewidth=0.9, **bars, **style)
     for (_, row), left, up in zip(own.iterrows(), x, y, strict=True):
         axis.annotate(

@@ -135,7 +135,8 @@ def _ratio(comparison: pd.DataFrame, name: str, title: str) -> str:
     of = "" if len(known) == len(comparison) else f", known of {len(known)} pairs"
     estimated = " (partly estimated)" if name == "train_energy_ratio" and known["train_energy_estimated"].any() else ""
     values = known[name]
-    return f"{title.capitalize()}{estimated}: median ratio {values.median():.3g}, from {values.min():.3g} to {values.max():.3g}{of}."
+    span = f"from {values.min():.3g} to {values.max():.3g}"
+    return f"{title.capitalize()}{estimated}: median ratio {values.median():.3g}, {span}{of}."
 
 
 def page(studies: tuple[str, str], found: Match, comparison: pd.DataFrame, ranked: Sequence[Ranking]) -> list[Section]:

@@ -50,7 +50,6 @@ class Part:
         power: mean power.
         energy_kwh, energy_kwh_at_most: likewise; None if unknown.
         work, work_at_most: what a training does; None for a prediction.
-        validation_share: part of the expected time that validations take; None for a prediction.
         patience: validations without improvement that stop a training; None for a prediction.
     """
 
@@ -66,7 +65,6 @@ class Part:
     energy_kwh_at_most: float | None
     work: Work | None = None
     work_at_most: Work | None = None
-    validation_share: float | None = None
     patience: int | None = None
 
     @property
@@ -167,8 +165,7 @@ def _with_training(part: Part, stages: Stages) -> Part:
     work = model.trained(name) or model.work(name)
     patience = int(stages.finetune(name).settings["training"]["validation"]["patience"])
     most = model.work(name, at_most=True)
-    share = work.validation_share
-    return replace(part, work=work, work_at_most=most, validation_share=share, patience=patience)
+    return replace(part, work=work, work_at_most=most, patience=patience)
 
 
 def _source(foretold: Prediction) -> str:

@@ -190,8 +190,8 @@ def _head(plan: Plan) -> list[str]:
             f"What they {word}: {_bill(plan, done)}."
         )
     lines.append(
-        "The first number of each pair is what to expect, with early stopping as the model assumes it; the one in "
-        "brackets holds if no training stops before its last step. None of them is a measurement."
+        "Estimates, not measurements: what comes first is to be expected, with early stopping as the model assumes it; "
+        "`at most` holds if no training stops before its last step."
     )
     return lines
 

@@ -449,11 +449,20 @@ class RuntimeModel:
         return training_work(chosen, shape, data, most_steps(chosen, data) if at_most else None)
 
     def trained(self, name: str) -> Work | None:
-        """The steps and validations that a measured training made, with modelled seconds; None if not measured."""
+        """What a measured training did, with measured seconds; None if it was not measured."""
         if name not in self._trained:
             return None
-        steps, validations = self._trained[name]
-        return replace(self.work(name), steps=steps, validations=validations)
+        row = self._trained[name]
+        made = self._as_made(name)
+        steps_s, validation_s = positive(row.get("train_steps_s")), positive(row.get("validation_s"))
+        if steps_s is None or validation_s is None:
+            return made
+        return replace(made, step_s=steps_s / made.steps, validation_s=validation_s / made.validations)
+
+    def _as_made(self, name: str) -> Work:
+        """The steps and validations that a measured training made, with modelled seconds."""
+        row = self._trained[name]
+        return replace(self.work(name), steps=float(row["steps"]), validations=int(float(row["validations"])))
 
     def modelled(self, name: str, part: str) -> float:
         """Seconds of one part of a cell by its operations alone; cells that differ only by seed share one figure."""
@@ -524,9 +533,8 @@ class RuntimeModel:
         for (name, part), seconds in self.measured.items():
             self._add(ratios, name, part, seconds / self.modelled(name, part))
         for (name, part), seconds in self.measured.items():
-            made = self.trained(name) if part == FINETUNE else None
-            if made:
-                self._add(ratios, name, PACE, seconds / max(SHORTEST_S, made.seconds))
+            if part == FINETUNE and name in self._trained:
+                self._add(ratios, name, PACE, seconds / max(SHORTEST_S, self._as_made(name).seconds))
         return ratios
 
     def _add(self, ratios: dict[tuple[str, str, tuple[Any, ...]], _Ratios], name: str, part: str, ratio: float) -> None:
@@ -534,14 +542,13 @@ class RuntimeModel:
             ratios[part, likeness, of(self.cells[name])].add(name, math.log(ratio))
 
     @cached_property
-    def _trained(self) -> dict[str, tuple[float, int]]:
-        """Steps and validations that measured trainings made."""
-        found = {}
-        for row in csv_rows(self.summary):
-            steps, validations = positive(row.get("steps")), positive(row.get("validations"))
-            if row.get("cell") in self.cells and steps and validations:
-                found[row["cell"]] = (steps, int(validations))
-        return found
+    def _trained(self) -> dict[str, dict[str, str]]:
+        """The rows of measured trainings that say how many steps and validations they made."""
+        return {
+            row["cell"]: row
+            for row in csv_rows(self.summary)
+            if row.get("cell") in self.cells and positive(row.get("steps")) and positive(row.get("validations"))
+        }
 
 
 def newest_summary(results: Path) -> Path:
