@@ -29,6 +29,8 @@ localrules:
     plot_power,
     judge_claims,
     partial,
+    plan,
+    compare,
 
 
 rule all:

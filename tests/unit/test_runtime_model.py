@@ -177,7 +177,7 @@ def test_a_summary_that_says_nothing_is_no_error(model, text):
 def test_configurations_come_from_checkpoints_tokenizers_and_the_study(model):
     study = normalise({**model.study, "models": {**model.study["models"]}})
     known = RuntimeModel(study, model.cells, {"small": {"decoder_layers": 3, "d_model": 9}}, {}, model.summary)
-    shape = known._shapes["small"]
+    shape = known.shapes["small"]
     assert (shape.decoder_layers, shape.d_model, shape.vocabulary, shape.window) == (3, 64, 600, 33)
 
 

@@ -29,6 +29,7 @@ onstart:
 
 SCHEMAS = Path(workflow.basedir) / "workflow" / "schemas"
 SCRIPTS = Path(workflow.basedir) / "workflow" / "scripts"
+STUDIES = Path(workflow.basedir) / "studies"
 # CPU cores for each GPU on a cluster: for its process, its data and the recorder; where the profile says nothing.
 CPUS_PER_GPU = 4
 
@@ -60,7 +61,7 @@ def read_stages():
     schema = study.read_yaml(SCHEMAS / "config.schema.json")
     study.validate(machine, schema, "config.yaml (or --config)")
     os.environ.update(stages.machine_environment(machine))
-    path = Path(workflow.basedir) / "studies" / f"{machine['study']}.yaml"
+    path = STUDIES / f"{machine['study']}.yaml"
     document = study.read_study(path, SCHEMAS / "study.schema.json")
     return stages.Stages(machine["study"], document, machine)
 
@@ -70,15 +71,31 @@ def gpu_limit():
 
     None where a cluster allots them, and in its jobs: a limit here would silently lower what a job asks for.
     """
-    given = workflow.resource_settings.resources.get("gpu")
-    given = getattr(given, "value", given)
-    if given is not None:
-        return int(given)
+    if GPUS_GIVEN is not None:
+        return GPUS_GIVEN
     if ON_CLUSTER:
         return None
     limit = len(gpus.list_devices())
     workflow.register_resource("gpu", limit)
     return limit
+
+
+def gpus_given():
+    """The GPUs that the user said may be used; None if nothing was said."""
+    given = workflow.resource_settings.resources.get("gpu")
+    given = getattr(given, "value", given)
+    return None if given is None else int(given)
+
+
+def plan_settings():
+    """What a plan rests on beside the files there are."""
+    demo, schema = STUDIES / f"{stages.DEMO}.yaml", SCHEMAS / "study.schema.json"
+    return {
+        **STAGES.plan_settings(),
+        "gpus_given": GPUS_GIVEN,
+        "gpus_found": len(gpus.list_devices()),
+        "demo": study.read_study(demo, schema) if demo.exists() else None,
+    }
 
 
 def code(stage):
@@ -300,12 +317,15 @@ def summary_inputs(wildcards):
 
 try:
     STAGES = read_stages()
+    GPUS_GIVEN = gpus_given()
     GPUS = gpu_limit()
     CORES_PER_GPU = cpus_per_gpu()
     if workflow.is_main_process:  # a job on another node sees that node's GPUs alone
         if GPUS is not None and stages.leases_gpus(ASKED):
             stages.check_budgets(STAGES, GPUS)
-        stages.check_sources(STAGES)
+        stages.check_against(STAGES, ASKED, STUDIES)
+        if not stages.only_tells(ASKED):
+            stages.check_sources(STAGES)
         if not stages.only_looks(ASKED):
             stages.check_writable(STAGES)
             check_clock()

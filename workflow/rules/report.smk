@@ -111,3 +111,32 @@ rule partial:
         code=provenance.code_digest(SCRIPTS / "partial.py"),
     script:
         "../scripts/partial.py"
+
+
+rule plan:
+    """What the study will take: time, energy, money, disk; runs whenever asked for, before any data or GPU is there."""
+    log:
+        f"logs/{STAGES.study_id}/plan.log",
+    conda:
+        "../../envs/longwatt.yaml"
+    params:
+        results=STAGES.results,
+        settings=lambda wildcards: plan_settings(),
+        stamps=lambda wildcards: stamps_in_force(),
+        code=provenance.code_digest(SCRIPTS / "plan.py"),
+    script:
+        "../scripts/plan.py"
+
+
+rule compare:
+    """Two studies' summaries side by side, cell by cell; runs whenever asked for."""
+    log:
+        f"logs/{STAGES.study_id}/compare.log",
+    conda:
+        "../../envs/longwatt.yaml"
+    params:
+        results="results",
+        settings=lambda wildcards: STAGES.compare_settings(),
+        code=provenance.code_digest(SCRIPTS / "compare.py"),
+    script:
+        "../scripts/compare.py"

@@ -134,6 +134,20 @@ KEYS = {
 }
 
 
+# What transformers takes for a key that a configuration does not have, where it is not as in `Shape`.
+FAMILY_DEFAULTS: dict[str, dict[str, int]] = {
+    "bigbird_pegasus": {"encoder_layers": 16, "decoder_layers": 16, "vocab_size": 96103}
+}
+# Configurations of checkpoints on the hub that are known before they are here.
+LED_BASE = {"d_model": 768, "encoder_layers": 6, "decoder_layers": 6, "encoder_ffn_dim": 3072, "decoder_ffn_dim": 3072,
+            "attention_window": 1024}  # fmt: skip
+HUB_CONFIGS: dict[str, dict[str, Any]] = {
+    "allenai/led-base-16384": LED_BASE,
+    "allenai/led-large-16384": {"attention_window": 1024},
+    "google/bigbird-pegasus-large-pubmed": {},
+}
+
+
 def shape_of(family: str, config: Mapping[str, Any]) -> Shape:
     """The shape of a model.
 
@@ -141,6 +155,7 @@ def shape_of(family: str, config: Mapping[str, Any]) -> Shape:
         family: its `family` in the study; led and bigbird_pegasus have sparse attention.
         config: what is known of its configuration; what is not is taken from `Shape`.
     """
+    config = {**FAMILY_DEFAULTS.get(family, {}), **config}
     values = {name: _first(config, keys) for name, keys in KEYS.items()}
     shape = Shape(**{name: int(value) for name, value in values.items() if value})
     if family == "led":
@@ -184,20 +199,53 @@ class Device:
         return cls(int(budget["gpus"]), GPU_FLOPS.get(budget["precision"], GPU_FLOPS["fp32"]), GPU_LAYER_S)
 
 
-def finetune_seconds(chosen: Mapping[str, Any], shape: Shape, data: Data) -> float:
-    """Seconds of a training with its validations.
+@dataclass(frozen=True)
+class Work:
+    """What a training does.
+
+    Attributes:
+        steps: optimiser steps.
+        validations: every so many steps, and after the last.
+        step_s: seconds of a step.
+        validation_s: seconds of a validation.
+    """
+
+    steps: float
+    validations: int
+    step_s: float
+    validation_s: float
+
+    @property
+    def seconds(self) -> float:
+        """Of all steps and validations."""
+        return self.steps * self.step_s + self.validations * self.validation_s
+
+    @property
+    def validation_share(self) -> float:
+        """Part of the time that validations take, 0 to 1."""
+        return self.validations * self.validation_s / self.seconds if self.seconds else 0.0
+
+
+def training_work(chosen: Mapping[str, Any], shape: Shape, data: Data, steps: float | None = None) -> Work:
+    """What a training does and how long each part of it takes.
 
     Args:
         chosen: as `longwatt.settings.finetune_settings`.
         shape: of its model.
         data: of its dataset.
+        steps: how many it has; None for `expected_steps`.
     """
     training, validation = chosen["training"], chosen["training"]["validation"]
-    steps = expected_steps(chosen, data)
+    done = expected_steps(chosen, data) if steps is None else steps
     examples = _examples(data, validation["split"], validation["max_examples"])
     each = _prediction_seconds(chosen, shape, data, examples, validation["batch_size"], training["max_target_tokens"])
-    validations = math.ceil(steps / int(validation["every_steps"]))
-    return steps * _step_seconds(chosen, shape, data) + validations * each
+    validations = math.ceil(done / int(validation["every_steps"]))
+    return Work(done, validations, _step_seconds(chosen, shape, data), each)
+
+
+def finetune_seconds(chosen: Mapping[str, Any], shape: Shape, data: Data) -> float:
+    """Seconds of a training with its validations; arguments as `training_work`."""
+    return training_work(chosen, shape, data).seconds
 
 
 def predict_seconds(chosen: Mapping[str, Any], shape: Shape, data: Data) -> float:
@@ -217,11 +265,17 @@ def expected_steps(chosen: Mapping[str, Any], data: Data) -> float:
         chosen: as `longwatt.settings.finetune_settings`.
         data: of its dataset.
     """
-    training, validation = chosen["training"], chosen["training"]["validation"]
-    per_epoch = math.ceil(data.rows.get("train", 0) / _effective_batch(chosen["budget"])) or 1
-    last = training["max_steps"] or training["max_epochs"] * per_epoch
+    validation, last = chosen["training"]["validation"], most_steps(chosen, data)
     first_stop = min(last, (validation["patience"] + 1) * validation["every_steps"])
     return math.sqrt(first_stop * last)
+
+
+def most_steps(chosen: Mapping[str, Any], data: Data) -> float:
+    """Optimiser steps of a training that never stops early; arguments as `expected_steps`."""
+    training = chosen["training"]
+    per_epoch = math.ceil(data.rows.get("train", 0) / _effective_batch(chosen["budget"])) or 1
+    last: float = training["max_steps"] or training["max_epochs"] * per_epoch
+    return last
 
 
 def _per_device_batch(budget: Mapping[str, Any]) -> int:
@@ -285,6 +339,7 @@ def _pass_seconds(device: Device, work: float, layers: float) -> float:
 
 
 FINETUNE = "finetune"
+PACE = "finetune, step by step"  # measured over modelled seconds of the steps that were made, however many those were
 MEASURED_SECONDS = {"finetune": "train_runtime_s", "predict": "inference_runtime_s"}  # columns of summary.csv
 # Measured cells that a prediction is scaled by: those most like it that there are.
 LIKENESS: dict[str, Callable[[Cell], tuple[Any, ...]]] = {
@@ -339,7 +394,7 @@ class RuntimeModel:
         cells: its cells by name.
         configs: what is known of each model's configuration from its checkpoint.
         facts: dataset.json of each dataset, empty where it is not there yet.
-        summary: the study's summary.csv, whether it is there or not.
+        summary: the study's summary.csv, or that of its finished cells; whether it is there or not.
     """
 
     study: Mapping[str, Any]
@@ -363,7 +418,7 @@ class RuntimeModel:
         folder = Path("resources/datasets")
         paths = {name: folder / settings.dataset_key(study, name) / "dataset.json" for name in used}
         facts = {name: read_object(path) for name, path in paths.items()}
-        return cls(study, cells, configs, facts, Path(results) / "summary.csv")
+        return cls(study, cells, configs, facts, newest_summary(Path(results)))
 
     def predict(self, name: str, part: str, without: str | None = None) -> Prediction:
         """Seconds of one part of a cell, scaled by the cells most like it that were measured.
@@ -380,6 +435,37 @@ class RuntimeModel:
                 return Prediction(modelled * scale, likeness, count)
         return Prediction(modelled, None, 0)
 
+    def at_most(self, name: str) -> Prediction:
+        """Seconds of a training that never stops early, scaled by the pace of the measured cells most like it."""
+        cell, modelled = self.cells[name], self.work(name, at_most=True).seconds
+        for likeness, of in LIKENESS.items():
+            scale, count = self._ratios.get((PACE, likeness, of(cell)), _Ratios()).scale(None)
+            if count:
+                return Prediction(modelled * scale, likeness, count)
+        return Prediction(modelled, None, 0)
+
+    def work(self, name: str, at_most: bool = False) -> Work:
+        """What a cell's training does by its operations alone: as expected, or should it never stop early."""
+        cell = self.cells[name]
+        shape, data, chosen = self.shapes[cell.model], self.data[cell.dataset], self._chosen(cell, FINETUNE)
+        return training_work(chosen, shape, data, most_steps(chosen, data) if at_most else None)
+
+    def trained(self, name: str) -> Work | None:
+        """What a measured training did, with measured seconds; None if it was not measured."""
+        if name not in self._trained:
+            return None
+        row = self._trained[name]
+        made = self._as_made(name)
+        steps_s, validation_s = positive(row.get("train_steps_s")), positive(row.get("validation_s"))
+        if steps_s is None or validation_s is None:
+            return made
+        return replace(made, step_s=steps_s / made.steps, validation_s=validation_s / made.validations)
+
+    def _as_made(self, name: str) -> Work:
+        """The steps and validations that a measured training made, with modelled seconds."""
+        row = self._trained[name]
+        return replace(self.work(name), steps=float(row["steps"]), validations=int(float(row["validations"])))
+
     def modelled(self, name: str, part: str) -> float:
         """Seconds of one part of a cell by its operations alone; cells that differ only by seed share one figure."""
         cell = self.cells[name]
@@ -389,7 +475,7 @@ class RuntimeModel:
         return self._modelled[key]
 
     def _seconds(self, cell: Cell, part: str) -> float:
-        shape, data, chosen = self._shapes[cell.model], self._data[cell.dataset], self._chosen(cell, part)
+        shape, data, chosen = self.shapes[cell.model], self.data[cell.dataset], self._chosen(cell, part)
         return finetune_seconds(chosen, shape, data) if part == FINETUNE else predict_seconds(chosen, shape, data)
 
     def _chosen(self, cell: Cell, part: str) -> dict[str, Any]:
@@ -410,17 +496,25 @@ class RuntimeModel:
         return {**shared, "seq_len": cell.seq_len, "protocol": cell.protocol, "budget": budget}
 
     @cached_property
-    def _shapes(self) -> dict[str, Shape]:
-        shapes = {}
+    def known_configs(self) -> dict[str, dict[str, Any]]:
+        """What is known of each model's configuration: from its tokenizer, the hub, its checkpoint and the study."""
+        known = {}
         for name in {cell.model for cell in self.cells.values()}:
             entry = self.study["models"][name]
             trained = self.study["tokenizers"][entry["tokenizer"]]  # its vocabulary, if it is made here
-            known = {**trained, **self.configs.get(name, {}), **(entry.get("config") or {})}
-            shapes[name] = shape_of(entry["family"], known)
-        return shapes
+            published = HUB_CONFIGS.get(str(entry.get("repository")), {})
+            known[name] = {**trained, **published, **self.configs.get(name, {}), **(entry.get("config") or {})}
+        return known
 
     @cached_property
-    def _data(self) -> dict[str, Data]:
+    def shapes(self) -> dict[str, Shape]:
+        """The shape of each model."""
+        models = self.study["models"]
+        return {name: shape_of(models[name]["family"], known) for name, known in self.known_configs.items()}
+
+    @cached_property
+    def data(self) -> dict[str, Data]:
+        """What is known of each dataset."""
         entries = self.study["datasets"]
         return {
             name: data_of(entries[name]["source"], entries[name].get("options", {}), self.facts.get(name, {}))
@@ -431,10 +525,10 @@ class RuntimeModel:
     def measured(self) -> dict[tuple[str, str], float]:
         """Measured seconds by cell and part, of cells of this study; empty before it has a summary."""
         found: dict[tuple[str, str], float] = {}
-        for row in _rows(self.summary):
+        for row in csv_rows(self.summary):
             name, point = row.get("cell", ""), row.get("inference", "")
             for part, column in ((FINETUNE, "finetune"), (f"predict/{point}", "predict")):
-                seconds = _number(row.get(MEASURED_SECONDS[column]))
+                seconds = positive(row.get(MEASURED_SECONDS[column]))
                 if name in self.cells and seconds and (part == FINETUNE or point in self.study["inference"]):
                     found[name, part] = seconds
         return found
@@ -443,13 +537,41 @@ class RuntimeModel:
     def _ratios(self) -> dict[tuple[str, str, tuple[Any, ...]], _Ratios]:
         ratios: dict[tuple[str, str, tuple[Any, ...]], _Ratios] = defaultdict(_Ratios)
         for (name, part), seconds in self.measured.items():
-            ratio = math.log(seconds / self.modelled(name, part))
-            for likeness, of in LIKENESS.items():
-                ratios[part, likeness, of(self.cells[name])].add(name, ratio)
+            self._add(ratios, name, part, seconds / self.modelled(name, part))
+        for (name, part), seconds in self.measured.items():
+            if part == FINETUNE and name in self._trained:
+                self._add(ratios, name, PACE, seconds / max(SHORTEST_S, self._as_made(name).seconds))
         return ratios
 
+    def _add(self, ratios: dict[tuple[str, str, tuple[Any, ...]], _Ratios], name: str, part: str, ratio: float) -> None:
+        for likeness, of in LIKENESS.items():
+            ratios[part, likeness, of(self.cells[name])].add(name, math.log(ratio))
 
-def _rows(path: Path) -> list[dict[str, str]]:
+    @cached_property
+    def _trained(self) -> dict[str, dict[str, str]]:
+        """The rows of measured trainings that say how many steps and validations they made."""
+        return {
+            row["cell"]: row
+            for row in csv_rows(self.summary)
+            if row.get("cell") in self.cells and positive(row.get("steps")) and positive(row.get("validations"))
+        }
+
+
+def newest_summary(results: Path) -> Path:
+    """The newer of a study's summary.csv and that of its finished cells (`snakemake partial`).
+
+    Args:
+        results: results/{study}.
+
+    Returns:
+        The path of the first where neither is there.
+    """
+    whole, partial = results / "summary.csv", results / "partial" / "summary.csv"
+    there = [path for path in (whole, partial) if path.is_file()]
+    return max(there, key=lambda path: path.stat().st_mtime, default=whole)
+
+
+def csv_rows(path: Path) -> list[dict[str, str]]:
     """The rows of a CSV file; none where it is missing or cannot be read."""
     try:
         with path.open(encoding="utf-8", newline="") as stream:
@@ -458,7 +580,7 @@ def _rows(path: Path) -> list[dict[str, str]]:
         return []
 
 
-def _number(text: str | None) -> float | None:
+def positive(text: str | None) -> float | None:
     """A positive number; None for NA and whatever else stands there."""
     try:
         value = float(text or "")

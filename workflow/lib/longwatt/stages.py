@@ -44,10 +44,12 @@ TABLES = {
 TABLE_KINDS = ("html", "md", "csv")
 CLAIM_KINDS = ("html", "md", "json")
 
+DEMO = "demo"  # the embedded study
 POWER = "Power over time"  # category of the report with a figure for each cell
 # Options of Snakemake's with which it runs no job.
 NO_JOBS = ("lint", "unlock", "list_rules", "list_target_rules", "summary", "detailed_summary", "dag", "rulegraph",
            "filegraph", "d3dag")  # fmt: skip
+TELLING = {"partial", "plan", "compare"}  # targets that read what is there and train nothing
 LASTING = ("finetune", "predict")  # rules whose jobs keep what they have done so far
 TRAINED = ("model", "history.csv", "energy.jsonl.gz")
 
@@ -328,6 +330,16 @@ class Stages:
             rows += [{**known, "inference": point} for point in self.inferences]
         return rows
 
+    def plan_settings(self) -> dict[str, Any]:
+        """What is needed to know these jobs elsewhere."""
+        return {"study_id": self.study_id, "study": self.study, "machine": self.machine}
+
+    def compare_settings(self) -> dict[str, Any]:
+        """The two studies to set side by side, how things are called, and how intervals are found."""
+        scoring = {**settings.SCORING_DEFAULTS, **self.study.get("scoring", {})}
+        names = {"study": self.study_id, "against": self.machine.get("against")}
+        return {**names, "titles": self.titles(), "scoring": {k: scoring[k] for k in settings.SCORING_DEFAULTS}}
+
     def dataset_facts(self) -> list[dict[str, str]]:
         """For every dataset and tokenizer in use: their names, and the files with their statistics."""
         facts = {}
@@ -540,6 +552,31 @@ def _sources(stages: Stages) -> Iterator[tuple[str, str, str | None]]:
             yield f"tokenizers.{stages.tokenizers[tokenizer]}", made, missing_tokenizer(Path(file).parent)
 
 
+def check_against(stages: Stages, asked: Mapping[str, Any], studies: Path) -> None:
+    """Refuse a comparison that names no other study, or one that nobody knows; and `against` without a comparison.
+
+    Args:
+        stages: the study's.
+        asked: Snakemake's options.
+        studies: the folder of study files; a study whose file is gone can still have results.
+
+    Raises:
+        StudyError: names the known study that is most like the one that was named.
+    """
+    other, compares = stages.machine.get("against"), "compare" in (asked.get("targets") or ())
+    if compares and other is None:
+        raise StudyError("compare needs a second study: --config study=A against=B")
+    if other is None:
+        return
+    if not compares:
+        raise StudyError("`against` is for the target compare: snakemake compare --config study=A against=B")
+    if other == stages.study_id:
+        raise StudyError(f"against: {other} is the study itself; name another one")
+    known = {path.name for path in Path("results").glob("*") if path.is_dir()}
+    known |= {path.stem for path in studies.glob("*.yaml")}
+    check_name("study", other, known - {stages.study_id}, "against")
+
+
 def check_writable(stages: Stages) -> None:
     """Refuse to run where results could not be written.
 
@@ -577,8 +614,13 @@ def only_looks(asked: Mapping[str, Any]) -> bool:
 
 
 def leases_gpus(asked: Mapping[str, Any]) -> bool:
-    """Whether jobs with GPUs may run: in all that runs jobs but `partial` alone."""
-    return runs_jobs(asked) and set(asked.get("targets") or ()) != {"partial"}
+    """Whether jobs with GPUs may run: in all that runs jobs but only tells (`only_tells`)."""
+    return runs_jobs(asked) and not only_tells(asked)
+
+
+def only_tells(asked: Mapping[str, Any]) -> bool:
+    """Whether Snakemake was asked only to tell what there is or would be: for that no data need be here."""
+    return bool(asked.get("targets")) and set(asked["targets"]) <= TELLING
 
 
 def on_cluster(asked: Mapping[str, Any]) -> bool:
@@ -624,6 +666,8 @@ def _check_budget_entries(study: Mapping[str, Any], source: str) -> None:
             raise StudyError(
                 f"{where}: gradient_accumulation_steps follows from effective_batch_size; give one of the two"
             )
+        if not entry["gpus"] and entry.get("watts_per_gpu") is not None:
+            raise StudyError(f"{where}.watts_per_gpu is for budgets with GPUs; on the CPU watts_per_core counts")
         largest = _asks_for_largest(entry["per_device_batch_size"])
         if largest and not entry["gpus"] and entry.get("memory_gib_per_gpu") is None:
             raise StudyError(

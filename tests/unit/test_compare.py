@@ -1,0 +1,300 @@
+"""Two studies side by side: who corresponds to whom, what changes, and how sure that is."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from longwatt.compare import APART, PAIRED, SEEDS, CompareError, compare, match, paired_interval, read_results
+from longwatt.compare_figures import QUANTITIES, against
+from longwatt.compare_report import headlines, page, ranking_table, swap_table, write_comparison
+from longwatt.metrics import bootstrap_interval
+from longwatt.pages import Section, Table, as_html, markdown
+from longwatt.ranking import ALL, kendall_tau, rankings
+from longwatt.stages import Stages, check_against
+from longwatt.study import StudyError, read_study
+from longwatt.summary import COLUMNS
+
+SCORING = {"bootstrap_resamples": 200, "confidence": 0.95, "seed": 0}
+STUDIES = ("a", "b")
+
+
+def row(**changes) -> dict:
+    """One row of a summary."""
+    known = {
+        "dataset": "qasper", "model": "led", "seq_len": 1024, "budget": "gpu1", "protocol": "generated", "seed": 42,
+        "inference": "greedy", "initialisation": "checkpoint", "score": 30.0, "score_name": "f1",
+        "train_samples_per_second": 10.0, "inference_samples_per_second": 4.0, "train_energy_kwh": 2.0,
+        "train_energy_source": "nvml_counter", "train_mean_power_w": 250.0, "peak_memory_gib": 20.0,
+    } | changes  # fmt: skip
+    known.setdefault("score_ci_low", known["score"] - 1)
+    known.setdefault("score_ci_high", known["score"] + 1)
+    known["cell"] = "{dataset}/{model}/{seq_len}/{budget}/{protocol}/seed{seed}".format(**known)
+    return known
+
+
+def summary(*rows: dict) -> pd.DataFrame:
+    return pd.DataFrame(rows).reindex(columns=list(COLUMNS))
+
+
+def side_by_side(first: pd.DataFrame, second: pd.DataFrame, results: Path = Path("none")) -> pd.DataFrame:
+    return compare(results, STUDIES, match(first, second), SCORING)
+
+
+def write(results: Path, study: str, *rows: dict) -> None:
+    folder = results / study
+    folder.mkdir(parents=True, exist_ok=True)
+    summary(*rows).to_csv(folder / "summary.csv", index=False, na_rep="NA")
+
+
+def write_examples(results: Path, study: str, known: dict, scores: dict[str, list[float]]) -> None:
+    folder = results / study / known["cell"] / "predict" / known["inference"]
+    folder.mkdir(parents=True)
+    pd.DataFrame(scores).to_csv(folder / "examples.csv", index=False)
+
+
+def test_equal_cells_are_pairs_and_the_rest_is_named():
+    first = summary(row(), row(seq_len=2048), row(model="bigbird"))
+    second = summary(row(), row(seq_len=2048), row(seq_len=4096))
+    found = match(first, second)
+    assert [pair.first["cell"].item() for pair in found.pairs] == [pair.second["cell"].item() for pair in found.pairs]
+    assert len(found.pairs) == 2 and not found.differing and not found.ambiguous
+    assert found.alone == (
+        ["qasper/bigbird/1024/gpu1/generated/seed42 (greedy)"],
+        ["qasper/led/4096/gpu1/generated/seed42 (greedy)"],
+    )
+
+
+def test_an_axis_with_no_value_in_common_is_left_out():
+    first = summary(row(), row(seq_len=2048))
+    second = summary(*(row(seq_len=n, protocol="teacher_forced", budget="h100") for n in (1024, 2048)))
+    found = match(first, second)
+    assert len(found.pairs) == 2
+    assert found.differing == {"budget": (["gpu1"], ["h100"]), "protocol": (["generated"], ["teacher_forced"])}
+    said = headlines(STUDIES, found, compare(Path("none"), STUDIES, found, SCORING), [])
+    assert "They differ in protocol: generated (a) against teacher_forced (b)." in said
+
+
+def test_a_row_with_several_possible_partners_has_none():
+    first = summary(row(), row(seq_len=2048))
+    second = summary(row(budget="x"), row(budget="y"), row(budget="x", seq_len=2048))
+    found = match(first, second)
+    assert [pair.first["seq_len"].item() for pair in found.pairs] == [2048]
+    assert set(found.ambiguous) == {
+        "qasper/led/1024/gpu1/generated/seed42 (greedy)",
+        "qasper/led/1024/x/generated/seed42 (greedy)",
+        "qasper/led/1024/y/generated/seed42 (greedy)",
+    }
+    assert found.alone == ([], [])
+    with pytest.raises(CompareError, match=r"no cell has a single partner.*budget"):
+        match(summary(row()), summary(row(budget="x"), row(budget="y")))
+
+
+def test_studies_of_other_datasets_cannot_be_compared():
+    with pytest.raises(CompareError, match=r"no cell in common.*qasper; and qmsum"):
+        match(summary(row()), summary(row(dataset="qmsum")))
+
+
+def test_a_study_without_results_is_named_with_what_to_run(tmp_path):
+    with pytest.raises(CompareError, match=r"run the study b first .*study=b.*snakemake partial"):
+        read_results(tmp_path, "b")
+    write(tmp_path, "b/partial", row())
+    assert len(read_results(tmp_path, "b")) == 1  # its finished cells are enough
+
+
+def test_differences_and_ratios_are_the_second_study_s_over_the_first_s():
+    second = row(score=33.0, inference_samples_per_second=12.0, train_energy_kwh=1.0, train_samples_per_second=5.0)
+    (found,) = side_by_side(summary(row()), summary(second)).to_dict("records")
+    assert found["score_difference"] == 3
+    assert (found["inference_speed_ratio"], found["train_speed_ratio"], found["train_energy_ratio"]) == (3, 0.5, 0.5)
+    assert found["difference_interval"] == APART
+    assert found["difference_ci_low"] == pytest.approx(3 - math.sqrt(2))
+    assert not found["train_energy_estimated"]
+
+
+def test_what_is_unknown_stays_unknown_and_an_estimate_says_so():
+    unknown = row(train_energy_kwh=None, train_energy_source="none", train_mean_power_w=None)
+    (found,) = side_by_side(summary(row()), summary(unknown)).to_dict("records")
+    assert math.isnan(found["train_energy_ratio"]) and math.isnan(found["train_power_ratio"])
+    estimated = side_by_side(summary(row()), summary(row(train_energy_source="estimate")))
+    assert estimated["train_energy_estimated"].all()
+    found = match(summary(row()), summary(row(train_energy_source="estimate")))
+    assert any(
+        line.startswith("Training energy (partly estimated): median ratio 1")
+        for line in headlines(STUDIES, found, estimated, [])
+    )
+
+
+def test_other_metrics_are_not_subtracted():
+    comparison = side_by_side(
+        summary(row(), row(seq_len=2048)), summary(row(score_name="rouge_geometric_mean"), row(seq_len=2048, score=31))
+    )
+    assert list(comparison["score_difference"].isna()) == [True, False]
+    assert comparison["difference_interval"].iloc[0] == "none: other metrics"
+    found = match(summary(row()), summary(row()))
+    assert any("1 pairs have other metrics" in line for line in headlines(STUDIES, found, comparison, []))
+    assert rankings(comparison) == []
+
+
+def test_seeds_are_paired_where_both_studies_have_them():
+    first = summary(*(row(seed=n, score=s) for n, s in ((1, 30), (2, 34), (3, 38))))
+    second = summary(*(row(seed=n, score=s) for n, s in ((1, 31), (2, 35.2), (4, 99))))
+    found = match(first, second)
+    assert found.alone[0] == ["qasper/led/1024/gpu1/generated/seed3 (greedy)"]
+    (got,) = compare(Path("none"), STUDIES, found, SCORING).to_dict("records")
+    assert got["score_difference"] == pytest.approx(1.1) and got["difference_interval"] == SEEDS
+    half = 12.706 * np.std([1, 1.2], ddof=1) / math.sqrt(2)
+    assert got["difference_ci_high"] == pytest.approx(1.1 + half)
+    assert (got["seeds_a"], got["seeds_b"]) == (2, 2)
+
+
+def test_other_seeds_are_compared_as_means():
+    second = summary(row(seed=7, score=32), row(seed=8, score=34))
+    (got,) = side_by_side(summary(row()), second).to_dict("records")
+    assert got["score_difference"] == 3 and got["difference_interval"] == APART
+
+
+def test_equal_examples_are_resampled_together(tmp_path):
+    a, b = row(), row(score=31)
+    hard = list(np.linspace(0, 60, 40))
+    ids = [f"{n}" for n in range(40)]
+    write_examples(tmp_path, "a", a, {"id": ids, "f1": hard})
+    write_examples(tmp_path, "b", b, {"id": ids[::-1], "f1": [value + 1 for value in hard[::-1]]})
+    (got,) = side_by_side(summary(a), summary(b), tmp_path).to_dict("records")
+    assert got["difference_interval"] == PAIRED
+    assert (got["difference_ci_low"], got["difference_ci_high"]) == pytest.approx((1, 1))  # every example gains 1
+
+
+def test_other_examples_are_not_paired(tmp_path):
+    a, b = row(), row(score=31)
+    write_examples(tmp_path, "a", a, {"id": ["1", "2"], "f1": [1, 2]})
+    write_examples(tmp_path, "b", b, {"id": ["1", "3"], "f1": [1, 2]})
+    assert side_by_side(summary(a), summary(b), tmp_path)["difference_interval"].item() == APART
+
+
+def test_the_paired_bootstrap_of_rouge_is_of_geometric_means():
+    source = np.random.default_rng(3)
+    first = source.uniform(5, 50, (60, 3))
+    nothing = np.zeros((60, 3))
+    low, high = paired_interval(nothing, first, bootstrap_resamples=400, confidence=0.9, seed=5)
+    examples = {
+        str(n): dict(zip(("rouge1", "rouge2", "rougeL"), values, strict=True)) for n, values in enumerate(first)
+    }
+    wanted = bootstrap_interval(examples, "rouge", resamples=400, confidence=0.9, seed=5)
+    assert (low, high) == pytest.approx(wanted)
+
+
+def test_kendall_tau():
+    assert kendall_tau([1, 2, 3], [4, 5, 6]) == 1 and kendall_tau([1, 2, 3], [3, 2, 1]) == -1
+    assert kendall_tau([1, 2, 3, 4], [1, 3, 2, 4]) == pytest.approx(4 / 6)
+    assert kendall_tau([1, 1, 2], [1, 2, 3]) == pytest.approx(2 / math.sqrt(6))  # tau-b, as scipy has it
+    assert math.isnan(kendall_tau([1, 1], [1, 2]))
+
+
+def ranked_studies() -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Two models at two lengths.
+
+    From the first study to the second `led 1024` (30 to 45) goes past `big 1024` (40 to 35), beyond the intervals, and
+    past `big 2048` (30.5 to 36), which in the first study was hardly better; `big 2048` also goes past `big 1024`.
+    """
+    first = summary(
+        row(score=30),
+        row(model="big", score=40),
+        row(seq_len=2048, score=50),
+        row(model="big", seq_len=2048, score=30.5),
+    )
+    second = summary(
+        row(score=45), row(model="big", score=35), row(seq_len=2048, score=60), row(model="big", seq_len=2048, score=36)
+    )
+    return first, second
+
+
+def _short(cell: str) -> str:
+    return " ".join(cell.split("/")[1:3])
+
+
+def test_rankings_name_the_pairs_that_swap_and_whether_chance_may_have_done_it():
+    found = rankings(side_by_side(*ranked_studies()))
+    by_scope = {ranking.scope: ranking for ranking in found}
+    assert set(by_scope) == {ALL, "models at 1024 tokens", "models at 2048 tokens"}
+    assert by_scope["models at 1024 tokens"].tau == -1 and by_scope["models at 2048 tokens"].tau == 1
+    swaps = swap_table(found)
+    found_swaps = {(_short(r.better_in_a), _short(r.better_in_b)): r.beyond_intervals for r in swaps.itertuples()}
+    assert found_swaps == {
+        ("big 1024", "led 1024"): True,
+        ("big 1024", "big 2048"): False,  # 40 to 35 and 30.5 to 36: in the second study within the intervals
+        ("big 2048", "led 1024"): False,
+    }
+    table = ranking_table(found)
+    assert list(table[table["scope"] == ALL]["rank_a"]) == [1, 2, 3, 4]
+
+
+def test_pages_and_figures_show_both_studies(tmp_path):
+    first, second = ranked_studies()
+    write(tmp_path, "a", *first.to_dict("records"))
+    write(tmp_path, "b", *second.assign(initialisation="random").to_dict("records"))
+    settings = {"study": "a", "against": "b", "titles": {"led": "LED"}, "scoring": SCORING}
+    write_comparison(tmp_path, settings, {"rule": "compare"})
+    folder = tmp_path / "a" / "compare" / "b"
+    names = {"comparison.csv", "comparison.md", "comparison.html", "comparison.json", "ranking.csv", "swaps.csv"}
+    names |= {f"{name}.{kind}" for name in QUANTITIES for kind in ("svg", "png")}
+    assert {path.name for path in folder.iterdir()} == names
+    for kind in ("md", "html"):
+        text = (folder / f"comparison.{kind}").read_text()
+        assert "4 pairs" in text and "random weights" in text and "scores.svg" in text and "Kendall" in text
+    assert len(pd.read_csv(folder / "comparison.csv")) == 4
+
+
+def test_a_figure_has_a_panel_per_dataset_and_says_why_one_is_empty():
+    first = summary(row(), row(dataset="qmsum", score_name="rouge_geometric_mean"))
+    second = summary(row(score=35), row(dataset="qmsum"))
+    figure = against(side_by_side(first, second), STUDIES, QUANTITIES["scores"], {"qasper": "Qasper"})
+    drawn, empty = figure.axes
+    assert drawn.get_title() == "Qasper" and drawn.get_xlim() == drawn.get_ylim()
+    assert drawn.get_xlabel() == "F1, a" and drawn.get_ylabel() == "F1, b"
+    assert "not the same metric" in empty.texts[0].get_text()
+
+
+def test_pages_escape_what_they_quote():
+    sections = [Section("x", ["a < b", Table([{"c|d": "e|f", "<g>": "1"}])])]
+    assert "a &lt; b" in as_html("t", sections) and "&lt;g&gt;" in as_html("t", sections)
+    assert "e\\|f" in markdown("t", sections)
+
+
+def test_the_page_names_what_has_no_partner():
+    found = match(summary(row(), row(seq_len=2048)), summary(row()))
+    comparison = compare(Path("none"), STUDIES, found, SCORING)
+    text = markdown("t", page(STUDIES, found, comparison, rankings(comparison)))
+    assert "Only in a (1): qasper/led/2048/gpu1/generated/seed42 (greedy)." in text
+    assert "nothing can be ranked" in text
+
+
+@pytest.mark.parametrize(
+    ("machine", "targets", "said"),
+    [
+        ({}, ["compare"], "compare needs a second study"),
+        ({"against": "other"}, ["all"], "`against` is for the target compare"),
+        ({"against": "tiny"}, ["compare"], "is the study itself"),
+        ({"against": "othr"}, ["compare"], "did you mean 'other'"),
+    ],
+)
+def test_a_comparison_that_cannot_be_is_refused(
+    machine, targets, said, tmp_path, monkeypatch, study_schema, tiny_study_text
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "results" / "other").mkdir(parents=True)  # its study file is gone
+    (tmp_path / "tiny.yaml").write_text(tiny_study_text)
+    stages = Stages("tiny", read_study(tmp_path / "tiny.yaml", study_schema), machine)
+    with pytest.raises(StudyError, match=said):
+        check_against(stages, {"targets": targets}, tmp_path)
+
+
+def test_a_study_with_results_alone_can_be_compared(tmp_path, monkeypatch, study_schema, tiny_study_text):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "results" / "other").mkdir(parents=True)
+    (tmp_path / "tiny.yaml").write_text(tiny_study_text)
+    study = read_study(tmp_path / "tiny.yaml", study_schema)
+    check_against(Stages("tiny", study, {"against": "other"}), {"targets": ["compare"]}, tmp_path)
+    check_against(Stages("tiny", study, {}), {"targets": ["all"]}, tmp_path)

@@ -1,0 +1,247 @@
+"""Two studies side by side: which cells correspond, and what changes from the one to the other.
+
+Differences are the second study's value less the first's, ratios the second's over the first's.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from longwatt.metrics.rouge import ROUGE_TYPES
+from longwatt.points import STUDENT_T, interval
+from longwatt.runtime_model import newest_summary
+from longwatt.summary import COLUMNS, read_summary
+
+# What may tell two rows apart beside the seed; without the first there is nothing to compare.
+AXES = ("dataset", "model", "seq_len", "budget", "protocol", "inference")
+RATIOS = {
+    "train_speed_ratio": "train_samples_per_second",
+    "inference_speed_ratio": "inference_samples_per_second",
+    "train_energy_ratio": "train_energy_kwh",
+    "train_power_ratio": "train_mean_power_w",
+    "peak_memory_ratio": "peak_memory_gib",
+}
+PAIRED, SEEDS, APART = "paired bootstrap over examples", "Student's t over seeds", "two independent intervals"
+RESAMPLES_AT_ONCE = 64  # of hundreds of examples: a few megabytes
+
+
+class CompareError(ValueError):
+    """Two studies that cannot be set side by side; the message says what to do."""
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Rows of two studies that differ in the seed and in the axes left out at most; one row for each seed."""
+
+    first: pd.DataFrame
+    second: pd.DataFrame
+
+
+@dataclass(frozen=True)
+class Match:
+    """Which rows of two studies correspond.
+
+    Attributes:
+        pairs: those that do.
+        differing: axes on which the studies have no value in common, with the values of each.
+        alone: rows of the first and of the second study that have no partner, by name.
+        ambiguous: rows that could have several partners, by name.
+    """
+
+    pairs: Sequence[Pair]
+    differing: Mapping[str, tuple[Sequence[str], Sequence[str]]]
+    alone: tuple[Sequence[str], Sequence[str]]
+    ambiguous: Sequence[str]
+
+
+def read_results(results: Path, study: str) -> pd.DataFrame:
+    """A study's newest summary, that of its finished cells included, with every column that there is now.
+
+    Args:
+        results: the folder of all studies' results.
+        study: which.
+
+    Raises:
+        CompareError: it has none.
+    """
+    path = newest_summary(results / study)
+    if not path.is_file():
+        raise CompareError(
+            f"{path} does not exist: run the study {study} first (snakemake --cores all --config study={study}), or "
+            f"have its finished cells summarised (snakemake partial --cores 1 --config study={study})"
+        )
+    return read_summary(path).reindex(columns=list(COLUMNS))
+
+
+def match(first: pd.DataFrame, second: pd.DataFrame) -> Match:
+    """Pair the rows of two summaries by all axes on which they have any value in common.
+
+    Raises:
+        CompareError: no row has a partner.
+    """
+    shared = [axis for axis in AXES if axis == AXES[0] or set(first[axis]) & set(second[axis])]
+    differing = {axis: (_values(first, axis), _values(second, axis)) for axis in AXES if axis not in shared}
+    groups = [dict(list(table.groupby(shared, sort=False))) for table in (first, second)]
+    both = [key for key in groups[0] if key in groups[1]]
+    unclear = {key for key in both if any(_configurations(own[key]) > 1 for own in groups)}
+    pairs = [_same_seeds(groups[0][key], groups[1][key]) for key in both if key not in unclear]
+    if not pairs:
+        raise CompareError(_nothing_in_common(first, second, differing, bool(unclear)))
+    used = [pd.concat([getattr(pair, side) for pair in pairs]).index for side in ("first", "second")]
+    doubtful = [_names(pd.concat([own[key] for key in sorted(unclear, key=str)])) if unclear else [] for own in groups]
+    alone = [_names(table.drop(index)) for table, index in zip((first, second), used, strict=True)]
+    kept = [[name for name in names if name not in set(doubtful[side])] for side, names in enumerate(alone)]
+    return Match(pairs, differing, (kept[0], kept[1]), sorted({*doubtful[0], *doubtful[1]}))
+
+
+def _values(table: pd.DataFrame, axis: str) -> list[str]:
+    return [str(value) for value in dict.fromkeys(table[axis])]
+
+
+def _configurations(rows: pd.DataFrame) -> int:
+    return len(rows[list(AXES)].drop_duplicates())
+
+
+def _same_seeds(first: pd.DataFrame, second: pd.DataFrame) -> Pair:
+    """The rows whose seeds both have; all where they have none in common."""
+    common = sorted(set(first["seed"]) & set(second["seed"]))
+    if not common:
+        return Pair(first, second)
+    own, other = (rows[rows["seed"].isin(common)].sort_values("seed") for rows in (first, second))
+    return Pair(own, other)
+
+
+def _names(rows: pd.DataFrame) -> list[str]:
+    return [f"{row.cell} ({row.inference})" for row in rows.itertuples()]
+
+
+def _nothing_in_common(first: pd.DataFrame, second: pd.DataFrame, differing: Mapping[str, Any], unclear: bool) -> str:
+    if unclear:
+        return (
+            "no cell has a single partner: the studies have no value in common on "
+            f"{', '.join(differing)}, and several there; compare studies that differ on fewer axes"
+        )
+    sets = [", ".join(_values(table, "dataset")) for table in (first, second)]
+    return f"the studies have no cell in common (datasets {sets[0]}; and {sets[1]}), whatever axes are left out"
+
+
+def compare(results: Path, studies: tuple[str, str], found: Match, scoring: Mapping[str, Any]) -> pd.DataFrame:
+    """A row for every pair: values of both, differences and ratios; what is unknown is missing.
+
+    Args:
+        results: the folder of all studies' results, where examples' scores are looked for.
+        studies: the two.
+        found: which rows correspond.
+        scoring: `bootstrap_resamples`, `confidence` and `seed` of the bootstrap.
+    """
+    return pd.DataFrame([_row(results, studies, pair, scoring) for pair in found.pairs])
+
+
+def _row(results: Path, studies: tuple[str, str], pair: Pair, scoring: Mapping[str, Any]) -> dict[str, Any]:
+    sides = {"a": pair.first, "b": pair.second}
+    row: dict[str, Any] = {f"cell_{side}": " ".join(rows["cell"]) for side, rows in sides.items()}
+    for axis in AXES:
+        row |= {f"{axis}_{side}": rows[axis].iloc[0] for side, rows in sides.items()}
+    for side, rows in sides.items():
+        low, high = interval(rows)
+        row |= {f"score_name_{side}": rows["score_name"].iloc[0], f"score_{side}": float(rows["score"].mean())}
+        row |= {f"score_ci_low_{side}": low, f"score_ci_high_{side}": high, f"seeds_{side}": len(rows)}
+        row |= {f"initialisation_{side}": rows["initialisation"].iloc[0]}
+    row |= _difference(results, studies, pair, scoring)
+    for name, column in RATIOS.items():
+        row |= _ratio(name, column, pair)
+    sources = [set(rows["train_energy_source"].dropna()) for rows in sides.values()]
+    return {**row, "train_energy_estimated": any("estimate" in source for source in sources)}
+
+
+def _ratio(name: str, column: str, pair: Pair) -> dict[str, Any]:
+    """Both means and their ratio; missing where either is unknown for any seed."""
+    first, second = (rows[column].astype(float).mean(skipna=False) for rows in (pair.first, pair.second))
+    return {f"{column}_a": first, f"{column}_b": second, name: second / first if first > 0 else math.nan}
+
+
+def _difference(results: Path, studies: tuple[str, str], pair: Pair, scoring: Mapping[str, Any]) -> dict[str, Any]:
+    """The difference of the scores with an interval of 95 %, or of the confidence that the study says."""
+    if pair.first["score_name"].iloc[0] != pair.second["score_name"].iloc[0]:
+        nothing = dict.fromkeys(("score_difference", "difference_ci_low", "difference_ci_high"), math.nan)
+        return {**nothing, "difference_interval": "none: other metrics"}
+    by_seed = pair.second["score"].to_numpy(float), pair.first["score"].to_numpy(float)
+    paired = list(pair.first["seed"]) == list(pair.second["seed"])
+    if len(pair.first) > 1 and paired:
+        low, high, kind = (*_over_seeds(by_seed[0] - by_seed[1]), SEEDS)
+    else:
+        examples = _examples(results, studies, pair) if len(pair.first) == len(pair.second) == 1 else None
+        low, high, kind = _independent(pair) if examples is None else (*paired_interval(*examples, **scoring), PAIRED)
+    value = float(by_seed[0].mean() - by_seed[1].mean())
+    found = {"score_difference": value, "difference_ci_low": low, "difference_ci_high": high}
+    return {**found, "difference_interval": kind}
+
+
+def _over_seeds(differences: Any) -> tuple[float, float]:
+    """95 % of the mean of paired differences."""
+    count = len(differences)
+    t = STUDENT_T[count - 2] if count - 2 < len(STUDENT_T) else 1.96
+    half = t * float(np.std(differences, ddof=1)) / math.sqrt(count)
+    return float(differences.mean() - half), float(differences.mean() + half)
+
+
+def _independent(pair: Pair) -> tuple[float, float, str]:
+    """The interval of a difference of two values that know nothing of each other: half-widths add as squares."""
+    (low_a, high_a), (low_b, high_b) = interval(pair.first), interval(pair.second)
+    a, b = float(pair.first["score"].mean()), float(pair.second["score"].mean())
+    down = math.hypot(b - low_b, high_a - a)
+    up = math.hypot(high_b - b, a - low_a)
+    return b - a - down, b - a + up, APART
+
+
+def _examples(results: Path, studies: tuple[str, str], pair: Pair) -> tuple[Any, Any] | None:
+    """Scores of both cells' examples, (examples, metrics) each; None unless these are the same examples."""
+    name = str(pair.first["score_name"].iloc[0])
+    columns = list(ROUGE_TYPES) if name == "rouge_geometric_mean" else [name]
+    tables = []
+    for study, rows in zip(studies, (pair.first, pair.second), strict=True):
+        path = results / study / rows["cell"].iloc[0] / "predict" / rows["inference"].iloc[0] / "examples.csv"
+        if not path.is_file():
+            return None
+        tables.append(pd.read_csv(path, dtype={"id": str}, keep_default_na=False).set_index("id"))
+    first, second = tables
+    if not first.index.is_unique or set(first.index) != set(second.index) or len(first) != len(second):
+        return None
+    return first[columns].to_numpy(float), second.loc[first.index, columns].to_numpy(float)
+
+
+def paired_interval(
+    first: Any, second: Any, *, bootstrap_resamples: int, confidence: float, seed: int
+) -> tuple[float, float]:
+    """Percentile bootstrap of a difference of headline scores, both from the same resampled examples.
+
+    The headline is the geometric mean of the metrics' means over examples, which for one metric is its mean.
+
+    Args:
+        first: scores of the first cell's examples, (examples, metrics).
+        second: those of the second's, in the same order.
+        bootstrap_resamples: how many.
+        confidence: between 0 and 1.
+        seed: equal seeds give equal intervals.
+    """
+    source, found = np.random.default_rng(seed), []
+    for start in range(0, bootstrap_resamples, RESAMPLES_AT_ONCE):
+        size = (min(RESAMPLES_AT_ONCE, bootstrap_resamples - start), len(first))
+        drawn = source.integers(0, len(first), size)
+        found.append(_headlines(second[drawn]) - _headlines(first[drawn]))
+    tail = 50 * (1 - confidence)
+    low, high = np.percentile(np.concatenate(found), [tail, 100 - tail])
+    return float(low), float(high)
+
+
+def _headlines(drawn: Any) -> Any:
+    """Headline scores of (resamples, examples, metrics)."""
+    means = drawn.mean(axis=1)
+    return means.prod(axis=1) ** (1 / means.shape[1])

@@ -1,0 +1,287 @@
+"""Writes two studies down side by side: a table, rankings, figures, and what they come to in a few sentences."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from longwatt.compare import AXES, Match, compare, match, read_results
+from longwatt.compare_figures import QUANTITIES, draw_all
+from longwatt.pages import Picture, Section, Table, as_html, markdown
+from longwatt.progress import say
+from longwatt.provenance import sha256, whole_file, write_json
+from longwatt.ranking import ALL, GROUP, Ranking, Swap, rankings
+from longwatt.runtime_model import newest_summary
+from longwatt.summary import write_csv
+
+NA = "NA"
+LISTED = 100  # rows of a list on the page; the CSV files have all
+# What the page says of each ratio.
+RATIO_TITLES = {
+    "train_speed_ratio": "training speed",
+    "inference_speed_ratio": "inference speed",
+    "train_energy_ratio": "training energy",
+    "train_power_ratio": "mean power in training",
+    "peak_memory_ratio": "peak memory",
+}
+FIGURE_TEXTS = {
+    "scores": "Scores of the one study against those of the other",
+    "inference_speed": "Inference speed of the one study against that of the other",
+}
+
+
+def write_comparison(results: Path, settings: Mapping[str, Any], provenance: Mapping[str, Any]) -> None:
+    """Write results/{study}/compare/{against}/ and say its first sentences on the terminal.
+
+    Files: comparison.csv (a row per pair of cells), ranking.csv, swaps.csv, comparison.md and .html, figures, and
+    comparison.json with the digests of the summaries that they speak of.
+
+    Args:
+        results: the folder of all studies' results.
+        settings: as `longwatt.stages.Stages.compare_settings`.
+        provenance: the stamp of comparison.json.
+
+    Raises:
+        longwatt.compare.CompareError: a study has no summary, or no cell has a partner.
+    """
+    studies = (settings["study"], settings["against"])
+    tables = [read_results(results, study) for study in studies]
+    found = match(tables[0], tables[1])
+    comparison = compare(results, studies, found, settings["scoring"])
+    ranked = rankings(comparison)
+    folder = results / studies[0] / "compare" / studies[1]
+    write_csv(folder / "comparison.csv", comparison)
+    write_csv(folder / "ranking.csv", ranking_table(ranked))
+    write_csv(folder / "swaps.csv", swap_table(ranked))
+    draw_all(comparison, studies, folder, settings["titles"])
+    _write_pages(folder, studies, page(studies, found, comparison, ranked))
+    digests = {study: sha256(newest_summary(results / study)) for study in studies}
+    write_json(folder / "comparison.json", {"summary_sha256": digests, "provenance": provenance})
+    for line in headlines(studies, found, comparison, ranked):
+        say(line)
+    say(f"cell by cell in {folder / 'comparison.html'}, comparison.md and comparison.csv")
+
+
+def _write_pages(folder: Path, studies: tuple[str, str], sections: Sequence[Section]) -> None:
+    title = f"{studies[0]} and {studies[1]}"
+    for kind, write in (("md", markdown), ("html", as_html)):
+        with whole_file(folder / f"comparison.{kind}") as stream:
+            stream.write(write(title, sections))
+
+
+def headlines(studies: tuple[str, str], found: Match, comparison: pd.DataFrame, ranked: Sequence[Ranking]) -> list[str]:
+    """What changes from the first study to the second, in sentences."""
+    first, second = studies
+    alone = [f"{len(names)} of {study}" for study, names in zip(studies, found.alone, strict=True) if names]
+    without = f"; without a partner: {' and '.join(alone)}" if alone else ""
+    lines = [
+        f"{len(comparison)} pairs of cells{without}. Differences are {second} less {first}, ratios {second} / {first}."
+    ]
+    lines += [_axis(axis, studies, values) for axis, values in found.differing.items()]
+    lines.append(_scores(comparison))
+    lines += [_order(ranked)] if ranked else []
+    lines += [_ratio(comparison, name, title) for name, title in RATIO_TITLES.items()]
+    random = (comparison[["initialisation_a", "initialisation_b"]] == "random").any(axis=1)
+    lines += [f"Random weights: {int(random.sum())} pairs have models from random weights; their scores say nothing of "
+              "pretrained ones."] if random.any() else []  # fmt: skip
+    return lines
+
+
+def _axis(axis: str, studies: tuple[str, str], values: tuple[Sequence[str], Sequence[str]]) -> str:
+    sides = " against ".join(f"{', '.join(own)} ({study})" for study, own in zip(studies, values, strict=True))
+    return f"They differ in {axis}: {sides}."
+
+
+def _scores(comparison: pd.DataFrame) -> str:
+    known = comparison.dropna(subset=["score_difference"])
+    others = len(comparison) - len(known)
+    more = f"; {others} pairs have other metrics and are not subtracted" if others else ""
+    if known.empty:
+        return f"Score: no pair has the same metric{more}."
+    values = known["score_difference"]
+    beyond = int(((known["difference_ci_low"] > 0) | (known["difference_ci_high"] < 0)).sum())
+    span = f"median {values.median():+.2f}, from {values.min():+.2f} to {values.max():+.2f}"
+    return f"Score: {span}; the interval of the difference leaves out 0 in {beyond} of {len(known)} pairs{more}."
+
+
+def _order(ranked: Sequence[Ranking]) -> str:
+    whole = [ranking for ranking in ranked if ranking.scope == ALL]
+    taus = pd.Series([ranking.tau for ranking in whole]).dropna()
+    swaps = [swap for ranking in whole for swap in ranking.swaps]
+    clear = sum(swap.clear for swap in swaps)
+    pairs = sum(math.comb(len(ranking.cells), 2) for ranking in whole)
+    order = (
+        f"Kendall's tau of the order of cells {_span(taus, '.2f')} over {len(whole)} groups"
+        if len(taus)
+        else "no order"
+    )
+    return f"Ranking: {order}; {len(swaps)} of {pairs} pairs swap, {clear} of them beyond the intervals."
+
+
+def _span(values: pd.Series[float], digits: str) -> str:
+    if values.nunique() == 1:
+        return format(values.iloc[0], digits)
+    return f"{values.median():{digits}} ({values.min():{digits}} to {values.max():{digits}})"
+
+
+def _ratio(comparison: pd.DataFrame, name: str, title: str) -> str:
+    known = comparison.dropna(subset=[name])
+    if known.empty:
+        return f"{title.capitalize()}: NA, not known of both studies."
+    of = "" if len(known) == len(comparison) else f", known of {len(known)} pairs"
+    estimated = " (partly estimated)" if name == "train_energy_ratio" and known["train_energy_estimated"].any() else ""
+    values = known[name]
+    span = f"from {values.min():.3g} to {values.max():.3g}"
+    return f"{title.capitalize()}{estimated}: median ratio {values.median():.3g}, {span}{of}."
+
+
+def page(studies: tuple[str, str], found: Match, comparison: pd.DataFrame, ranked: Sequence[Ranking]) -> list[Section]:
+    """comparison.md and comparison.html."""
+    pictures = [Picture(f"{name}.svg", FIGURE_TEXTS[name]) for name in QUANTITIES]
+    kinds = sorted(set(comparison["difference_interval"]))
+    note = f"Intervals are of 95 % unless the study says otherwise; those of differences: {'; '.join(kinds)}."
+    words = ["dataset", "model", "budget", "protocol", "inference", "metric", "note"]
+    return [
+        Section("", headlines(studies, found, comparison, ranked)),
+        Section("Figures", pictures),
+        Section("Cell by cell", [note, Table(_pairs(studies, comparison), words)]),
+        *_ranking_sections(studies, ranked),
+        *_unmatched(studies, found),
+    ]
+
+
+def _pairs(studies: tuple[str, str], comparison: pd.DataFrame) -> list[dict[str, str]]:
+    """A row per pair; an axis that is the same for all stands in no column."""
+    shown = [axis for axis in AXES if comparison[f"{axis}_a"].nunique() > 1 or comparison[f"{axis}_b"].nunique() > 1]
+    rows = []
+    for row in comparison.to_dict("records"):
+        scores = {study: _score(row, side) for study, side in zip(studies, "ab", strict=True)}
+        energy = _number(row["train_energy_ratio"], ".3g")
+        rows.append(
+            {
+                **{axis: _axis_text(row, axis) for axis in shown},
+                "metric": " / ".join(dict.fromkeys((row["score_name_a"], row["score_name_b"]))),
+                **scores,
+                "difference": _with_interval(row),
+                "training speed": _number(row["train_speed_ratio"], ".3g"),
+                "inference speed": _number(row["inference_speed_ratio"], ".3g"),
+                "training energy": energy + (" (estimated)" if energy != NA and row["train_energy_estimated"] else ""),
+                "mean power": _number(row["train_power_ratio"], ".3g"),
+                "peak memory": _number(row["peak_memory_ratio"], ".3g"),
+                "note": "random weights" if "random" in (row["initialisation_a"], row["initialisation_b"]) else "",
+            }
+        )
+    return rows
+
+
+def _axis_text(row: Mapping[Any, Any], axis: str) -> str:
+    return " / ".join(dict.fromkeys((str(row[f"{axis}_a"]), str(row[f"{axis}_b"]))))
+
+
+def _score(row: Mapping[Any, Any], side: str) -> str:
+    low, high = row[f"score_ci_low_{side}"], row[f"score_ci_high_{side}"]
+    seeds = f", {row[f'seeds_{side}']} seeds" if row[f"seeds_{side}"] > 1 else ""
+    return f"{_number(row[f'score_{side}'])} ({_number(low)} to {_number(high)}{seeds})"
+
+
+def _with_interval(row: Mapping[Any, Any]) -> str:
+    if pd.isna(row["score_difference"]):
+        return f"{NA} (other metrics)"
+    low, high = row["difference_ci_low"], row["difference_ci_high"]
+    return f"{row['score_difference']:+.2f} ({_number(low, '+.2f')} to {_number(high, '+.2f')})"
+
+
+def _number(value: Any, digits: str = ".2f") -> str:
+    return NA if pd.isna(value) else format(value, digits)
+
+
+def ranking_table(ranked: Sequence[Ranking]) -> pd.DataFrame:
+    """A row per ranking and cell: its rank in both studies, and the ranking's Kendall's tau."""
+    columns = ["cell_a", "cell_b", "rank_a", "rank_b", "score_a", "score_b"]
+    parts = [
+        ranking.cells[columns].assign(
+            scope=ranking.scope, **dict(zip(GROUP, ranking.group, strict=True)), kendall_tau=ranking.tau
+        )
+        for ranking in ranked
+    ]
+    order = [*GROUP, "scope", "kendall_tau", *columns]
+    return pd.concat(parts)[order] if parts else pd.DataFrame(columns=order)
+
+
+def swap_table(ranked: Sequence[Ranking]) -> pd.DataFrame:
+    """A row per pair of cells that changes places; the models at one length are not repeated."""
+    rows = [_swap_row(swap) for ranking in ranked if ranking.scope == ALL for swap in ranking.swaps]
+    return pd.DataFrame(rows, columns=list(SWAP_COLUMNS))
+
+
+SWAP_COLUMNS = ("better_in_a", "better_in_b", "difference_a", "difference_b", "beyond_intervals")
+
+
+def _swap_row(swap: Swap) -> dict[str, Any]:
+    return {
+        "better_in_a": swap.better_a["cell_a"],
+        "better_in_b": swap.better_b["cell_a"],
+        "difference_a": swap.better_a["score_a"] - swap.better_b["score_a"],
+        "difference_b": swap.better_b["score_b"] - swap.better_a["score_b"],
+        "beyond_intervals": swap.clear,
+    }
+
+
+def _ranking_sections(studies: tuple[str, str], ranked: Sequence[Ranking]) -> list[Section]:
+    if not ranked:
+        return [Section("Ranking", ["No two pairs share a dataset, a budget and a metric, so nothing can be ranked."])]
+    apart = [name for place, name in enumerate(GROUP) if len({ranking.group[place] for ranking in ranked}) > 1]
+    rows = [
+        {
+            **{name.removesuffix("_a"): ranking.group[GROUP.index(name)] for name in apart},
+            "order of": ranking.scope,
+            "cells": str(len(ranking.cells)),
+            "Kendall's tau": _number(ranking.tau),
+            "swaps": str(len(ranking.swaps)),
+            "beyond the intervals": str(sum(swap.clear for swap in ranking.swaps)),
+        }
+        for ranking in ranked
+    ]
+    words = ["dataset", "budget", "protocol", "inference", "order of"]
+    return [Section("Ranking", [Table(rows, words), *_swaps(studies, ranked)])]
+
+
+def _swaps(studies: tuple[str, str], ranked: Sequence[Ranking]) -> list[str | Table]:
+    table = swap_table(ranked)
+    if table.empty:
+        return ["No two cells change places."]
+    names = [f"better in {study}" for study in studies]
+    rows = [
+        {
+            names[0]: row["better_in_a"],
+            f"by ({studies[0]})": _number(row["difference_a"]),
+            names[1]: row["better_in_b"],
+            f"by ({studies[1]})": _number(row["difference_b"]),
+            "beyond the intervals": "yes, in both" if row["beyond_intervals"] else "no",
+        }
+        for row in table.head(LISTED).to_dict("records")
+    ]
+    more = [f"{len(table) - LISTED} more are in swaps.csv."] if len(table) > LISTED else []
+    return ["Cells that change places, and by how much:", Table(rows, names), *more]
+
+
+def _unmatched(studies: tuple[str, str], found: Match) -> list[Section]:
+    """Who has no partner, by name."""
+    parts = []
+    for study, names in zip(studies, found.alone, strict=True):
+        parts += [f"Only in {study} ({len(names)}): {_list(names)}."] if names else []
+    if found.ambiguous:
+        parts.append(
+            f"With several possible partners, since {', '.join(found.differing)} cannot tell them apart "
+            f"({len(found.ambiguous)}): {_list(found.ambiguous)}."
+        )
+    return [Section("Not compared", parts)] if parts else []
+
+
+def _list(names: Sequence[str]) -> str:
+    rest = len(names) - LISTED
+    return ", ".join(names[:LISTED]) + (f" and {rest} more" if rest > 0 else "")

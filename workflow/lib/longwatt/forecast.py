@@ -1,0 +1,244 @@
+"""What every training and prediction of a study will probably take: time, energy, validations. Never a measurement.
+
+Seconds are those of `longwatt.runtime_model`; power is what this study's summary measured, or what the study and
+config.yaml declare. Where neither is there, energy is unknown (None).
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from longwatt import priorities
+from longwatt.cells import Cell
+from longwatt.makespan import Job
+from longwatt.runtime_model import FINETUNE, Prediction, RuntimeModel, Work, positive
+from longwatt.stages import Stages
+
+J_PER_KWH = 3.6e6
+PREFIX = {True: "train", False: "inference"}  # of a summary's columns: of trainings, of predictions
+OPERATIONS = "operations alone"
+MEASURED = "measured"
+
+
+@dataclass(frozen=True)
+class Power:
+    """Mean power of a job.
+
+    Attributes:
+        watts: of all its devices; None if nothing is known of it.
+        source: where it comes from.
+    """
+
+    watts: float | None
+    source: str
+
+
+@dataclass(frozen=True)
+class Part:
+    """What a training or a prediction of one cell takes.
+
+    Attributes:
+        cell: its configuration.
+        part: "finetune" or "predict/{inference}".
+        gpus: devices that it leases.
+        finished: whether it need not run any more.
+        seconds, seconds_at_most: as expected, and should the training never stop early.
+        source: "measured", or what the seconds are foretold from.
+        power: mean power.
+        energy_kwh, energy_kwh_at_most: likewise; None if unknown.
+        work, work_at_most: what a training does; None for a prediction.
+        patience: validations without improvement that stop a training; None for a prediction.
+    """
+
+    cell: Cell
+    part: str
+    gpus: int
+    finished: bool
+    seconds: float
+    seconds_at_most: float
+    source: str
+    power: Power
+    energy_kwh: float | None
+    energy_kwh_at_most: float | None
+    work: Work | None = None
+    work_at_most: Work | None = None
+    patience: int | None = None
+
+    @property
+    def cannot_stop_early(self) -> bool:
+        """Whether there is no room for `patience` validations without improvement after a first one."""
+        return self.work_at_most is not None and self.work_at_most.validations <= (self.patience or 0)
+
+
+@dataclass(frozen=True)
+class Powers:
+    """Mean power by what is known: measured of a model and budget, else of the budget, else declared.
+
+    Attributes:
+        study: as `longwatt.study.read_study`.
+        rows: of the study's summary.
+        watts_per_core: as config.yaml declares it; None if it does not.
+        cores: of this machine, which a job on the CPU keeps busy.
+    """
+
+    study: Mapping[str, Any]
+    rows: Sequence[Mapping[str, str]]
+    watts_per_core: float | None
+    cores: int
+
+    def of(self, cell: Cell, trains: bool) -> Power:
+        """The mean power of a cell's training or of its predictions."""
+        for names in (("model", "budget"), ("budget",)):
+            found = [row for row in self.rows if all(row.get(name) == getattr(cell, name) for name in names)]
+            watts = [value for row in found if (value := positive(row.get(f"{PREFIX[trains]}_mean_power_w")))]
+            if watts:
+                word = _word([row.get(f"{PREFIX[trains]}_energy_source", "") for row in found])
+                return Power(statistics.fmean(watts), f"{word} of {len(watts)} rows ({' and '.join(names)})")
+        return self._declared(cell.budget)
+
+    def _declared(self, budget: str) -> Power:
+        entry = self.study["budgets"][budget]
+        gpus, each = int(entry["gpus"]), entry.get("watts_per_gpu")
+        if gpus and each:
+            return Power(gpus * each, f"declared: budgets.{budget}.watts_per_gpu")
+        if not gpus and self.watts_per_core:
+            return Power(self.cores * self.watts_per_core, f"declared: watts_per_core x {self.cores} cores")
+        missing = f"budgets.{budget}.watts_per_gpu" if gpus else "watts_per_core"
+        return Power(None, f"unknown: nothing measured and no {missing}")
+
+
+def _word(sources: Sequence[str]) -> str:
+    return "estimated" if "estimate" in sources else MEASURED
+
+
+def foretell(stages: Stages, finished: Collection[tuple[str, str]], powers: Powers) -> list[Part]:
+    """Every training and prediction of a study.
+
+    Args:
+        stages: the study's.
+        finished: (cell, part) of what need not run any more.
+        powers: mean power.
+    """
+    energies = _energies(powers.rows)
+    return [
+        _part(stages, name, part, (name, part) in finished, powers, energies)
+        for name in stages.cells
+        for part in stages.parts()
+    ]
+
+
+def _part(
+    stages: Stages,
+    name: str,
+    part: str,
+    finished: bool,
+    powers: Powers,
+    energies: Mapping[tuple[str, str], float],
+) -> Part:
+    cell, trains, model = stages.cells[name], part == FINETUNE, stages.runtimes
+    measured = model.measured.get((name, part))
+    foretold = model.predict(name, part)
+    seconds = measured or foretold.seconds
+    most = max(seconds, model.at_most(name).seconds) if trains and measured is None else seconds
+    power, known = powers.of(cell, trains), energies.get((name, part))
+    found = Part(
+        cell=cell,
+        part=part,
+        gpus=stages.gpus(name),
+        finished=finished,
+        seconds=seconds,
+        seconds_at_most=most,
+        source=MEASURED if measured else _source(foretold),
+        power=power,
+        energy_kwh=known or _kwh(power, seconds),
+        energy_kwh_at_most=known or _kwh(power, most),
+    )
+    return _with_training(found, stages) if trains else found
+
+
+def _with_training(part: Part, stages: Stages) -> Part:
+    """A training with its steps and validations; of a measured one those that it made."""
+    model, name = stages.runtimes, part.cell.name
+    work = model.trained(name) or model.work(name)
+    patience = int(stages.finetune(name).settings["training"]["validation"]["patience"])
+    most = model.work(name, at_most=True)
+    return replace(part, work=work, work_at_most=most, patience=patience)
+
+
+def _source(foretold: Prediction) -> str:
+    if foretold.refined_by is None:
+        return OPERATIONS
+    return f"scaled by {foretold.cells} measured cells ({foretold.refined_by})"
+
+
+def _kwh(power: Power, seconds: float) -> float | None:
+    return None if power.watts is None else power.watts * seconds / J_PER_KWH
+
+
+def _energies(rows: Sequence[Mapping[str, str]]) -> dict[tuple[str, str], float]:
+    """Energy in kWh of what a summary has it of, by cell and part."""
+    found = {}
+    for row in rows:
+        for part, prefix in ((FINETUNE, "train"), (f"predict/{row.get('inference')}", "inference")):
+            kwh = positive(row.get(f"{prefix}_energy_kwh"))
+            if kwh:
+                found[row.get("cell", ""), part] = kwh
+    return found
+
+
+def jobs(parts: Sequence[Part], at_most: bool = False) -> list[Job]:
+    """What is still to run, as the scheduler sees it: urgency as `longwatt.stages.Stages.priority` gives it."""
+    seconds = {(part.cell.name, part.part): part.seconds for part in parts}
+    whole: dict[str, float] = {}
+    for (name, _), value in seconds.items():
+        whole[name] = whole.get(name, 0.0) + value
+    found = []
+    for part in parts:
+        trains, name = part.part == FINETUNE, part.cell.name
+        own = whole[name] if trains else seconds[name, part.part]
+        urgency = priorities.of_cell(part.gpus, own, trained=not trains)
+        lasts = part.seconds_at_most if at_most else part.seconds
+        job = Job(name, part.part, part.gpus, lasts, urgency, None if trains else FINETUNE)
+        found += [] if part.finished else [job]
+    return found
+
+
+@dataclass(frozen=True)
+class Miss:
+    """How far predictions of measured cells were off, as factors of at least 1 in either direction.
+
+    Attributes:
+        part: of which part of the cells.
+        cells: how many.
+        median, worst: of predictions scaled by the study's other measured cells.
+        worst_cell: of the worst.
+        unrefined_median, unrefined_worst: of predictions from operations alone.
+    """
+
+    part: str
+    cells: int
+    median: float
+    worst: float
+    worst_cell: str
+    unrefined_median: float
+    unrefined_worst: float
+
+
+def misses(model: RuntimeModel) -> list[Miss]:
+    """Every part that a study's summary has measured cells of, each cell foretold without its own measurement."""
+    found = []
+    for part in sorted({part for _, part in model.measured}):
+        measured = {name: seconds for (name, own), seconds in model.measured.items() if own == part}
+        scaled = {n: _factor(model.predict(n, part, without=n).seconds, s) for n, s in measured.items()}
+        plain = [_factor(model.modelled(name, part), seconds) for name, seconds in measured.items()]
+        worst = max(scaled, key=lambda name: scaled[name])
+        medians = statistics.median(scaled.values()), statistics.median(plain)
+        found.append(Miss(part, len(measured), medians[0], scaled[worst], worst, medians[1], max(plain)))
+    return found
+
+
+def _factor(foretold: float, measured: float) -> float:
+    return max(foretold / measured, measured / foretold)

@@ -1,0 +1,171 @@
+"""What a study will take, before anybody pays for it: its parts, when they would run, the bill, the disk.
+
+Everything in a plan is an estimate, but for cells that have run already; each figure says what it rests on.
+`longwatt.plan_report` writes it down.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from longwatt import costs, makespan
+from longwatt.footprint import Share, checkpoint_bytes, disk, parameters_of
+from longwatt.forecast import Miss, Part, Powers, foretell, jobs, misses
+from longwatt.makespan import Span
+from longwatt.provenance import carries
+from longwatt.runtime_model import FINETUNE, csv_rows
+from longwatt.stages import Stages
+
+HOUR_S = 3600.0
+G_PER_KG = 1000.0
+
+
+@dataclass(frozen=True)
+class Gpus:
+    """The GPUs that a plan reckons with: how many, and who says so."""
+
+    count: int
+    source: str
+
+    @classmethod
+    def of(cls, given: int | None, found: int, needed: int) -> Gpus:
+        """What was given, else what was found, but no fewer than a cell needs.
+
+        Args:
+            given: `--resources gpu=N`; None if nothing was said.
+            found: devices of this machine.
+            needed: GPUs of the largest budget.
+        """
+        count, source = (given, "as given") if given is not None else (found, "found here")
+        if count >= needed:
+            return cls(count, source)
+        there = f"{count} {source}, but the largest budget needs {needed}"
+        return cls(needed, there if count else "those of the largest budget; give others with --resources gpu=N")
+
+
+@dataclass(frozen=True)
+class Bill:
+    """What some parts take together; None where it is unknown for any of them.
+
+    Attributes:
+        gpu_hours: devices times hours.
+        cpu_hours: of jobs on the CPU.
+        energy_kwh: of all devices; the building's overhead (PUE) is not in it.
+        energy_cost, gpu_cost: in the currency of config.yaml.
+        co2e_kg: carbon dioxide equivalent.
+    """
+
+    gpu_hours: float
+    cpu_hours: float
+    energy_kwh: float | None
+    energy_cost: float | None
+    gpu_cost: float | None
+    co2e_kg: float | None
+
+    @classmethod
+    def of(cls, parts: Sequence[Part], prices: Mapping[str, Any], at_most: bool = False) -> Bill:
+        """The bill of some parts at the prices of `longwatt.costs.figures`."""
+        seconds = [(part.gpus, part.seconds_at_most if at_most else part.seconds) for part in parts]
+        kwh = _sum([part.energy_kwh_at_most if at_most else part.energy_kwh for part in parts])
+        gpu_s = sum(gpus * each for gpus, each in seconds)
+        priced = costs.priced("all", {"energy_kwh": kwh, "gpu_s": gpu_s}, prices)
+        grams = priced["all_gco2e"]
+        return cls(
+            gpu_hours=gpu_s / HOUR_S,
+            cpu_hours=sum(each for gpus, each in seconds if not gpus) / HOUR_S,
+            energy_kwh=kwh,
+            energy_cost=priced["all_energy_cost"],
+            gpu_cost=priced["all_gpu_cost"],
+            co2e_kg=None if grams is None else grams / G_PER_KG,
+        )
+
+
+def _sum(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) if len(known) == len(values) else None
+
+
+@dataclass
+class Plan:
+    """A study's plan; what is costly to know is found out once.
+
+    Args:
+        stages: the study's.
+        gpus: devices to reckon with.
+        finished: (cell, part) of what need not run any more.
+        demo: the embedded study, whose measured cells show how far predictions are off; None where it is this one.
+    """
+
+    stages: Stages
+    gpus: Gpus
+    finished: frozenset[tuple[str, str]]
+    demo: Stages | None
+
+    @cached_property
+    def prices(self) -> dict[str, Any]:
+        """What energy, carbon and GPUs cost here."""
+        return costs.figures(self.stages.machine)
+
+    @cached_property
+    def parts(self) -> list[Part]:
+        """Every training and prediction."""
+        rows = csv_rows(self.stages.runtimes.summary)
+        powers = Powers(self.stages.study, rows, self.stages.machine.get("watts_per_core"), cores())
+        return foretell(self.stages, self.finished, powers)
+
+    @property
+    def left(self) -> list[Part]:
+        """What is still to run."""
+        return [part for part in self.parts if not part.finished]
+
+    @cached_property
+    def spans(self) -> list[Span]:
+        """When what is left would run, as expected."""
+        return makespan.schedule(jobs(self.parts), self.gpus.count)
+
+    @cached_property
+    def wall_s(self) -> tuple[float, float]:
+        """Seconds until all is done: as expected, and should no training stop early."""
+        latest = makespan.schedule(jobs(self.parts, at_most=True), self.gpus.count)
+        return makespan.length(self.spans), makespan.length(latest)
+
+    @cached_property
+    def disk(self) -> list[Share]:
+        """What the study takes on disk."""
+        counts, cells = parameters_of(self.stages.runtimes), self.stages.cells
+        weight = {name: float(checkpoint_bytes(counts[cell.model])) for name, cell in cells.items()}
+        together = makespan.most_at_once([span for span in self.spans if span.job.part == FINETUNE], weight)
+        seconds = {(part.cell.name, part.part): part.seconds for part in self.parts}
+        return disk(self.stages, seconds, together)
+
+    @cached_property
+    def misses(self) -> dict[str, list[Miss]]:
+        """How far predictions of measured cells are off, by study."""
+        known = [self.stages] if self.demo is None else [self.stages, self.demo]
+        return {stages.study_id: misses(stages.runtimes) for stages in known}
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+def finished_parts(stages: Stages, stamps: Mapping[str, Sequence[str]]) -> frozenset[tuple[str, str]]:
+    """(cell, part) of what was made by the settings and code in force; predictions of a stale training do not count."""
+    found = set()
+    for name in stages.cells:
+        if not _carries(stages.finetune(name).artefact, stamps):
+            continue
+        points = [point for point in stages.inferences if _carries(stages.predict(name, point).artefact, stamps)]
+        found |= {(name, FINETUNE), *((name, f"predict/{point}") for point in points)}
+    return frozenset(found)
+
+
+def _carries(artefact: str, stamps: Mapping[str, Sequence[str]]) -> bool:
+    settings, code = stamps[artefact]
+    return carries(Path(artefact), settings, [code])

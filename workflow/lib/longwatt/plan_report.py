@@ -1,0 +1,508 @@
+"""Writes a plan down: plan.md for people, plan.csv and plan.json for programs."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, TextIO
+
+from longwatt.cells import LARGEST
+from longwatt.footprint import parameters_of
+from longwatt.forecast import Miss, Part
+from longwatt.pages import Section, Table, markdown
+from longwatt.plan import G_PER_KG, HOUR_S, Bill, Gpus, Plan, finished_parts
+from longwatt.progress import say
+from longwatt.provenance import whole_file, write_json
+from longwatt.runtime_model import (
+    BIGBIRD_COST,
+    CPU_FLOPS,
+    CPU_LAYER_S,
+    GPU_FLOPS,
+    GPU_LAYER_S,
+    LARGEST_BATCH,
+    SCROLLS_DATA,
+    TOKENS_PER_WORD,
+)
+from longwatt.stages import DEMO, Stages
+
+NA = "NA"
+DEAREST = 10  # cells that the plan names
+LISTED = 100  # rows of a list in plan.md; plan.csv has all
+COLUMNS = (
+    "cell", "dataset", "model", "seq_len", "budget", "protocol", "seed", "part", "finished", "gpus",
+    "seconds", "seconds_at_most", "seconds_source", "gpu_hours", "gpu_hours_at_most",
+    "mean_power_w", "power_source", "energy_kwh", "energy_kwh_at_most", "energy_cost", "gpu_cost", "gco2e",
+    "steps", "steps_at_most", "validations", "validations_at_most", "validation_share", "validation_share_at_most",
+    "patience", "cannot_stop_early",
+)  # fmt: skip
+
+
+def write_plan(
+    settings: Mapping[str, Any], stamps: Mapping[str, Sequence[str]], folder: Path, provenance: Mapping[str, Any]
+) -> None:
+    """Write plan.md, plan.csv and plan.json, and say in short on the terminal what stands there.
+
+    Args:
+        settings: `study_id`, `study`, `machine` (config.yaml), `gpus_given`, `gpus_found`, and `demo`: the embedded
+            study, None where there is none.
+        stamps: the digests of settings and code in force, by artefact.
+        folder: results/{study}.
+        provenance: the stamp of plan.json.
+    """
+    plan = read_plan(settings, stamps)
+    with whole_file(folder / "plan.csv", newline="") as stream:
+        _write_rows(stream, plan)
+    write_json(folder / "plan.json", {**facts(plan), "provenance": provenance})
+    sections = page(plan)
+    with whole_file(folder / "plan.md") as stream:
+        stream.write(markdown(f"Plan of {plan.stages.study_id}", sections))
+    for line in summary(plan):
+        say(line)
+    say(f"the whole plan is in {folder / 'plan.md'}, a row for each cell and part in {folder / 'plan.csv'}")
+
+
+def read_plan(settings: Mapping[str, Any], stamps: Mapping[str, Sequence[str]]) -> Plan:
+    """The plan of a study; arguments as `write_plan`."""
+    machine = settings["machine"]
+    stages = Stages(settings["study_id"], settings["study"], machine)
+    needed = max(stages.gpus(name) for name in stages.cells)
+    gpus = Gpus.of(settings["gpus_given"], settings["gpus_found"], needed)
+    other = stages.study_id != DEMO and settings["demo"] is not None
+    demo = Stages(DEMO, settings["demo"], machine) if other else None
+    return Plan(stages, gpus, finished_parts(stages, stamps), demo)
+
+
+def facts(plan: Plan) -> dict[str, Any]:
+    """plan.json: the totals, and whatever is no row of plan.csv."""
+    expected, most = plan.wall_s
+    bills = {
+        "all": (plan.parts, False),
+        "left": (plan.left, False),
+        "all_at_most": (plan.parts, True),
+        "left_at_most": (plan.left, True),
+    }
+    return {
+        "study": plan.stages.study_id,
+        "cells": len(plan.stages.cells),
+        "finished_parts": len(plan.finished),
+        "parts": len(plan.parts),
+        "gpus": asdict(plan.gpus),
+        "wall_s": expected,
+        "wall_s_at_most": most,
+        **{name: asdict(Bill.of(parts, plan.prices, at_most)) for name, (parts, at_most) in bills.items()},
+        "prices": plan.prices,
+        "disk": [asdict(share) for share in plan.disk],
+        "misses": {study: [asdict(miss) for miss in found] for study, found in plan.misses.items()},
+        "cannot_stop_early": [part.cell.name for part in plan.parts if part.cannot_stop_early],
+    }
+
+
+def _write_rows(stream: TextIO, plan: Plan) -> None:
+    writer = csv.DictWriter(stream, COLUMNS, restval=NA)
+    writer.writeheader()
+    for part in plan.parts:
+        known = {name: value for name, value in _row(part, plan.prices).items() if value is not None}
+        writer.writerow(known)
+
+
+def _row(part: Part, prices: Mapping[str, Any]) -> dict[str, Any]:
+    bill = Bill.of([part], prices)
+    trained = {} if part.work is None or part.work_at_most is None else _training_row(part)
+    return {
+        "cell": part.cell.name,
+        **vars(part.cell),
+        "part": part.part,
+        "finished": part.finished,
+        "gpus": part.gpus,
+        "seconds": part.seconds,
+        "seconds_at_most": part.seconds_at_most,
+        "seconds_source": part.source,
+        "gpu_hours": bill.gpu_hours,
+        "gpu_hours_at_most": part.gpus * part.seconds_at_most / HOUR_S,
+        "mean_power_w": part.power.watts,
+        "power_source": part.power.source,
+        "energy_kwh": part.energy_kwh,
+        "energy_kwh_at_most": part.energy_kwh_at_most,
+        "energy_cost": bill.energy_cost,
+        "gpu_cost": bill.gpu_cost,
+        "gco2e": None if bill.co2e_kg is None else bill.co2e_kg * G_PER_KG,
+        **trained,
+    }
+
+
+def _training_row(part: Part) -> dict[str, Any]:
+    assert part.work is not None and part.work_at_most is not None
+    return {
+        "steps": round(part.work.steps),
+        "steps_at_most": round(part.work_at_most.steps),
+        "validations": part.work.validations,
+        "validations_at_most": part.work_at_most.validations,
+        "validation_share": part.work.validation_share,
+        "validation_share_at_most": part.work_at_most.validation_share,
+        "patience": part.patience,
+        "cannot_stop_early": part.cannot_stop_early,
+    }
+
+
+def summary(plan: Plan) -> list[str]:
+    """What the terminal shows: the head of plan.md, the dearest cells, and what cannot stop early."""
+    lines = _head(plan)
+    lines += [f"dearest: {row['cell']}, {row['expected']} ({row['at most']} at most)" for row in _dearest(plan)[:3]]
+    stuck = [part for part in plan.parts if part.cannot_stop_early]
+    lines += [f"early stopping can never fire in {len(stuck)} of {len(plan.stages.cells)} cells"] if stuck else []
+    return lines
+
+
+def page(plan: Plan) -> list[Section]:
+    """plan.md."""
+    return [
+        Section("", ["\n\n".join(_head(plan)), *_pue(plan)]),
+        Section("By dataset and model", [Table(_by_model(plan), ["dataset", "model", "budget"])]),
+        Section(f"The dearest {min(DEAREST, len(plan.stages.cells))} cells", [Table(_dearest(plan), ["cell", "from"])]),
+        _validations(plan),
+        _stuck(plan),
+        _disk(plan),
+        Section("What this rests on", [Table(_assumptions(plan), ["what", "assumed", "source"]), NOT_IN_IT]),
+        _error(plan),
+    ]
+
+
+NOT_IN_IT = (
+    "Not in the times: making data and finding batch sizes, starting processes and loading models, waiting for GPUs "
+    "that others use, attempts that are lost. Of a training that was interrupted the whole is counted, though it goes "
+    "on from its last checkpoint."
+)
+
+
+def _head(plan: Plan) -> list[str]:
+    """The sentences that matter before paying."""
+    cells, left = len(plan.stages.cells), plan.left
+    if not left:
+        return [f"{cells} cells, all of which have run: nothing is left. What they took: {_bill(plan, plan.parts)}."]
+    lines = [f"{cells} cells, estimated: {_bill(plan, left)}; {_wall(plan)}; {_gib(_disk_gib(plan))} of disk."]
+    if plan.finished:
+        done = [part for part in plan.parts if part.finished]
+        word = "was measured" if all(part.source == "measured" for part in done) else "took, partly estimated"
+        lines.append(
+            f"That is what is left: {len(done)} of {len(plan.parts)} trainings and predictions have run. "
+            f"What they {word}: {_bill(plan, done)}."
+        )
+    lines.append(
+        "Estimates, not measurements: what comes first is to be expected, with early stopping as the model assumes it; "
+        "`at most` holds if no training stops before its last step."
+    )
+    return lines
+
+
+def _bill(plan: Plan, parts: Sequence[Part]) -> str:
+    """Hours, energy and money of some parts, the most in brackets."""
+    bill, most = Bill.of(parts, plan.prices), Bill.of(parts, plan.prices, at_most=True)
+    currency = plan.prices["currency"] or ""
+    quantities = [
+        (bill.gpu_hours or None, most.gpu_hours, "GPU-hours"),
+        (bill.energy_kwh, most.energy_kwh, "kWh"),
+        (bill.energy_cost, most.energy_cost, f"{currency} for energy"),
+        (bill.gpu_cost, most.gpu_cost, f"{currency} for GPUs"),
+        (bill.co2e_kg, most.co2e_kg, "kg CO2e"),
+    ]
+    said = [_pair(_short(value), _short(limit), f" {unit}") for value, limit, unit in quantities if value is not None]
+    on_cpu = [_pair(duration(bill.cpu_hours * HOUR_S), duration(most.cpu_hours * HOUR_S), " on the CPU")]
+    return ", ".join(
+        [*(on_cpu if bill.cpu_hours else []), *said, *([] if bill.energy_kwh is not None else ["energy NA"])]
+    )
+
+
+def _pair(value: str, limit: str, unit: str) -> str:
+    return f"{value}{unit}" + (f" (at most {limit})" if limit != value else "")
+
+
+def _wall(plan: Plan) -> str:
+    expected, most = plan.wall_s
+    where = f" on {_count(plan.gpus.count, 'GPU')}" if plan.gpus.count else ", one job at a time"
+    source = f"; GPUs: {plan.gpus.source}" if plan.gpus.count else ""
+    return "done in " + _pair(duration(expected), duration(most), where) + source
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
+def _pue(plan: Plan) -> list[str]:
+    pue = plan.prices["pue"]
+    return [f"The building's overhead (PUE {pue:g}) is in none of these numbers."] if pue != 1 else []
+
+
+def _by_model(plan: Plan) -> list[dict[str, str]]:
+    """A row for every dataset, model and budget, and one for all."""
+    titles, groups = plan.stages.titles(), dict[tuple[str, str, str], list[Part]]()
+    for part in plan.parts:
+        groups.setdefault((part.cell.dataset, part.cell.model, part.cell.budget), []).append(part)
+    rows = []
+    for (dataset, model, budget), parts in groups.items():
+        names = {"dataset": titles[dataset], "model": titles[model] + _random(plan, model), "budget": budget}
+        rows.append({**names, **_amounts(plan, parts)})
+    return [*rows, {"dataset": "all", "model": "", "budget": "", **_amounts(plan, plan.parts)}]
+
+
+def _random(plan: Plan, model: str) -> str:
+    return " (random weights)" if plan.stages.study["models"][model]["initialisation"] == "random" else ""
+
+
+def _amounts(plan: Plan, parts: Sequence[Part]) -> dict[str, str]:
+    bill, most = Bill.of(parts, plan.prices), Bill.of(parts, plan.prices, at_most=True)
+    on_cpu = not plan.stages.uses_gpus
+    hours, limit = bill.gpu_hours + bill.cpu_hours, most.gpu_hours + most.cpu_hours
+    trained = [part for part in parts if part.work_at_most]
+    validations = sum(part.work_at_most.validations for part in trained if part.work_at_most)
+    return {
+        "cells": str(len(trained)),
+        "run": str(sum(part.finished for part in trained)),
+        "time" if on_cpu else "GPU-hours": _amount(hours, on_cpu),
+        "at most": _amount(limit, on_cpu),
+        "kWh": _short(bill.energy_kwh),
+        "kWh at most": _short(most.energy_kwh),
+        "most validations": f"{validations:,}",
+        "their share": _percent(_validation_share(trained)),
+    }
+
+
+def _amount(hours: float, on_cpu: bool) -> str:
+    return duration(hours * HOUR_S) if on_cpu else _short(hours)
+
+
+def _validation_share(trained: Sequence[Part]) -> float:
+    """Part of the longest trainings' time that goes into validations."""
+    works = [(part.work_at_most, part.seconds_at_most) for part in trained if part.work_at_most]
+    return sum(work.validation_share * seconds for work, seconds in works) / sum(seconds for _, seconds in works)
+
+
+def _by_cell(plan: Plan) -> dict[str, list[Part]]:
+    cells: dict[str, list[Part]] = {}
+    for part in plan.parts:
+        cells.setdefault(part.cell.name, []).append(part)
+    return cells
+
+
+def _dearest(plan: Plan) -> list[dict[str, str]]:
+    """The cells that take most device time, whether they have run or not."""
+    hours = {n: sum(max(1, p.gpus) * p.seconds for p in parts) / HOUR_S for n, parts in _by_cell(plan).items()}
+    most = {n: sum(max(1, p.gpus) * p.seconds_at_most for p in parts) / HOUR_S for n, parts in _by_cell(plan).items()}
+    named = sorted(hours, key=lambda name: -hours[name])[:DEAREST]
+    return [
+        {
+            "cell": name,
+            "expected": _hours(plan, name, hours[name]),
+            "at most": _hours(plan, name, most[name]),
+            "alone it runs": duration(sum(part.seconds for part in _by_cell(plan)[name])),
+            "kWh": _short(Bill.of(_by_cell(plan)[name], plan.prices).energy_kwh),
+            "from": "; ".join(dict.fromkeys(part.source for part in _by_cell(plan)[name])),
+        }
+        for name in named
+    ]
+
+
+def _hours(plan: Plan, name: str, hours: float) -> str:
+    return f"{_short(hours)} GPU-hours" if plan.stages.gpus(name) else duration(hours * HOUR_S)
+
+
+def _validations(plan: Plan) -> Section:
+    trained = sorted((part for part in plan.parts if part.work_at_most), key=lambda part: -_validation_share([part]))
+    most = sum(part.work_at_most.validations for part in trained if part.work_at_most)
+    text = (
+        f"At most {most:,} validations, {_percent(_validation_share(trained))} of all training time if no cell stops "
+        "early. The cells with the largest share:"
+    )
+    rows = [
+        {
+            "cell": part.cell.name,
+            "steps at most": f"{part.work_at_most.steps:,.0f}",
+            "validations at most": f"{part.work_at_most.validations:,}",
+            "their share": _percent(part.work_at_most.validation_share),
+            "validations expected": f"{part.work.validations:,}",
+            "share expected": _percent(part.work.validation_share),
+        }
+        for part in trained[:DEAREST]
+        if part.work and part.work_at_most
+    ]
+    return Section("Validations", [text, Table(rows, ["cell"])])
+
+
+def _stuck(plan: Plan) -> Section:
+    """Cells whose early stopping can never fire."""
+    stuck = [part for part in plan.parts if part.cannot_stop_early and part.work_at_most]
+    heading = "Early stopping that can never fire"
+    if not stuck:
+        return Section(heading, ["Every cell has enough validations for its early stopping to fire."])
+    text = (
+        f"In {len(stuck)} of {len(plan.stages.cells)} cells the most validations are no more than `patience`: after a "
+        "first one there is no room for so many without improvement. These cells run to their last step. Validate more "
+        "often (`every_steps`) or lower `patience` if they should stop."
+    )
+    rows = [
+        {
+            "cell": part.cell.name,
+            "steps at most": f"{part.work_at_most.steps:,.0f}",
+            "validations at most": str(part.work_at_most.validations),
+            "patience": str(part.patience),
+        }
+        for part in stuck[:LISTED]
+        if part.work_at_most
+    ]
+    more = [f"{len(stuck) - LISTED} more are in plan.csv."] if len(stuck) > LISTED else []
+    return Section(heading, [text, Table(rows, ["cell"]), *more])
+
+
+def _disk_gib(plan: Plan) -> float:
+    return sum(share.gib for share in plan.disk)
+
+
+def _disk(plan: Plan) -> Section:
+    rows = [{"what": share.what, "size": _gib(share.gib), "source": share.source} for share in plan.disk]
+    rows.append({"what": "at most together", "size": _gib(_disk_gib(plan)), "source": ""})
+    counts = parameters_of(plan.stages.runtimes)
+    sizes = ", ".join(f"{name} {count / 1e6:,.1f} M" for name, count in sorted(counts.items()))
+    return Section("Disk", [Table(rows, ["what", "source"]), f"Parameters, from the models' shapes: {sizes}."])
+
+
+def _assumptions(plan: Plan) -> list[dict[str, str]]:
+    rows = [*_speeds(plan), *_lengths(plan), *_batches(plan), *_powers(plan)]
+    rows.append(_fact("early stopping", "half of all trainings have stopped at the geometric mean", STOPPING))
+    return rows
+
+
+STOPPING = "assumed: of the first step at which one can stop and of its last"
+
+
+def _fact(what: str, assumed: str, source: str) -> dict[str, str]:
+    return {"what": what, "assumed": assumed, "source": source}
+
+
+def _speeds(plan: Plan) -> list[dict[str, str]]:
+    """What a device gets through, as long as nothing measured says otherwise."""
+    budgets = plan.stages.study["budgets"]
+    used = sorted({part.cell.budget for part in plan.parts})
+    rows = []
+    precisions = {budgets[name].get("precision", "fp32") for name in used if budgets[name]["gpus"]}
+    for precision in sorted(precisions):
+        rate = f"{GPU_FLOPS[precision] / 1e12:g} x 10^12 operations/s, {GPU_LAYER_S * 1000:g} ms a layer"
+        rows.append(_fact(f"a GPU in {precision}", rate, "assumed: a data-centre GPU of 2020"))
+    if any(not budgets[name]["gpus"] for name in used):
+        rate = f"{CPU_FLOPS / 1e9:g} x 10^9 operations/s, {CPU_LAYER_S * 1000:g} ms a layer"
+        rows.append(_fact("the CPU", rate, "assumed: a few cores"))
+    families = {entry["family"] for entry in plan.stages.study["models"].values()}
+    if "bigbird_pegasus" in families:
+        published = "arXiv 2204.07288, GovReport at 4096 tokens"
+        rows.append(_fact("BigBird's sparse attention", f"{BIGBIRD_COST:g} times its operations", published))
+    sources = [part.source for part in plan.parts]
+    counted = {source: sources.count(source) for source in dict.fromkeys(sources)}
+    basis = "; ".join(f"{count} from {source}" for source, count in counted.items())
+    return [*rows, _fact("times of trainings and predictions", basis, str(plan.stages.runtimes.summary))]
+
+
+def _lengths(plan: Plan) -> list[dict[str, str]]:
+    model, rows = plan.stages.runtimes, []
+    for name, data in sorted(model.data.items()):
+        train, validation = data.rows.get("train", 0), data.rows.get("validation", 0)
+        inputs, outputs = data.words_in * TOKENS_PER_WORD, data.words_out * TOKENS_PER_WORD
+        sizes = f"{train:,} rows to train on, {validation:,} to validate; {inputs:,.0f} tokens in, {outputs:,.0f} out"
+        rows.append(_fact(name, sizes, _data_source(plan, name)))
+    return rows
+
+
+def _data_source(plan: Plan, name: str) -> str:
+    entry = plan.stages.study["datasets"][name]
+    words = f"words x {TOKENS_PER_WORD} tokens"
+    if plan.stages.runtimes.facts.get(name, {}).get("splits"):
+        return f"the dataset itself; {words}"
+    if entry["source"] == "needle":
+        return f"its options; {words}"
+    if entry.get("options", {}).get("task") in SCROLLS_DATA:
+        return f"arXiv 2204.07288; {words}"
+    return f"assumed: nothing is known of it before it is here; {words}"
+
+
+def _batches(plan: Plan) -> list[dict[str, str]]:
+    stages = plan.stages
+    asked = [stages.finetune(name).settings["budget"]["per_device_batch_size"] for name in stages.cells]
+    count = asked.count(LARGEST)
+    source = f"assumed for {count} cells until it has been found by trying"
+    return [_fact("the largest batch that fits", f"{LARGEST_BATCH} examples a device", source)] if count else []
+
+
+def _powers(plan: Plan) -> list[dict[str, str]]:
+    """A row for every power that is reckoned with, and of whom."""
+    who: dict[tuple[str, float | None, str], set[str]] = {}
+    for part in plan.parts:
+        kind = f"{part.cell.model} {'training' if part.work else 'predicting'}"
+        who.setdefault((part.cell.budget, part.power.watts, part.power.source), set()).add(kind)
+    return [
+        _fact(
+            f"power on {budget}: {', '.join(sorted(kinds))}",
+            NA if watts is None else f"{_short(watts)} W a job",
+            source,
+        )
+        for (budget, watts, source), kinds in who.items()
+    ]
+
+
+def _error(plan: Plan) -> Section:
+    """How far predictions of what was measured are off."""
+    rows, missing = [], []
+    for study, found in plan.misses.items():
+        rows += [_miss(study, miss) for miss in found]
+        missing += [] if found else [study]
+    text = (
+        "Cells that were measured, each foretold without its own measurement: how many times too long or too short. "
+        "`scaled` are predictions scaled by the study's other measured cells, as above; `unscaled` are those from "
+        "operations alone, which hold while nothing of a study is measured."
+    )
+    gaps = [f"{study}: nothing measured on this machine{_hint(study)}." for study in missing]
+    if DEMO not in plan.misses:
+        gaps.append("The embedded study is not here, so predictions were not tried on it.")
+    tables: list[str | Table] = [text, Table(rows, ["study", "part", "worst cell"])] if rows else []
+    return Section("How far this can be off", [*tables, *gaps])
+
+
+def _hint(study: str) -> str:
+    return "; run it (`snakemake --cores all --config study=demo`, minutes) to see the error" if study == DEMO else ""
+
+
+def _miss(study: str, miss: Miss) -> dict[str, str]:
+    return {
+        "study": study,
+        "part": miss.part,
+        "measured cells": str(miss.cells),
+        "scaled: median": f"{miss.median:.2f} x",
+        "worst": f"{miss.worst:.2f} x",
+        "worst cell": miss.worst_cell,
+        "unscaled: median": f"{miss.unrefined_median:.1f} x",
+        "unscaled: worst": f"{miss.unrefined_worst:.1f} x",
+    }
+
+
+def duration(seconds: float) -> str:
+    """A time as people say it."""
+    for limit, unit, word in ((120, 1, "s"), (2 * HOUR_S, 60, "min"), (48 * HOUR_S, HOUR_S, "h")):
+        if seconds < limit:
+            return f"{_short(seconds / unit)} {word}"
+    return f"{_short(seconds / (24 * HOUR_S))} days"
+
+
+def _short(value: float | None) -> str:
+    """Three digits or all before the point, thousands parted."""
+    if value is None:
+        return NA
+    digits = 0 if abs(value) >= 100 else 1 if abs(value) >= 10 else 2 if abs(value) >= 0.1 else 4
+    return f"{value:,.{digits}f}"
+
+
+def _gib(value: float) -> str:
+    if 0 < value < 1:
+        return f"{_short(value * 1024)} MiB"
+    return f"{_short(value)} GiB" if value else "0"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f} %"
