@@ -58,6 +58,7 @@ COLUMNS = (
     "power_limit_w", "torch", "transformers", "python", "longwatt", "date", "note",
 )  # fmt: skip
 KEY = COLUMNS[:4]
+HOPELESS = 2  # exit status: no other cell could be measured either
 # Least seconds that a phase needs beside its window: building, warming up; and for training the search for its batch.
 BESIDE_S, SEARCH_S = 20.0, 60.0
 TINY_LENGTHS = (32, 64)
@@ -214,32 +215,33 @@ def _examples(work: Path, tokenizer: Any, length: int, targets: int) -> tuple[di
     return examples, {"documents": documents["said"], "full_inputs_pct": 100 * sum(full) / len(full)}
 
 
-def measure_cell(cell: Cell, given: argparse.Namespace) -> None:
-    """Measure the phases of a cell that are missing, in this process."""
+def measure_cell(cell: Cell, given: argparse.Namespace) -> int:
+    """Measure the phases of a cell that are missing, in this process; an exit status."""
     # Only here: the process that hands out the cells leaves the GPU alone.
-    from bench.shape_rates import Effort, Meter, Rates, Shape, measure
+    from bench.shape_rates import Effort, Meter, Rates, Shape, has_device, measure
     from longwatt.tokenization import load_tokenizer
 
+    if not has_device(given.device):
+        print("this torch sees no GPU; --device cpu --batch N measures a CPU", file=sys.stderr)
+        return HOPELESS
     model, length, precision = cell
-    work = given.out.with_suffix("")
-    if not (work / "documents.json").exists():
-        prepare(work, given)
-    tokenizer = load_tokenizer(work / "tokenizer")
-    examples, said = _examples(work, tokenizer, length, given.targets)
+    if read_object(given.work / "documents.json").get("made_from") != _made_from(given):
+        prepare(given.work, given)
+    tokenizer = load_tokenizer(given.work / "tokenizer")
+    examples, said = _examples(given.work, tokenizer, length, given.targets)
     cap = CAP_GIB if given.device == "cuda" else None
-    shape = Shape(model, read_models(given.tiny)[model], length, precision, given.targets, cap, given.gpu, given.device)
-    effort = Effort(given.seconds, given.warm, given.idle, given.most, given.batch, given.inference_batch)
-    same = {**dict(zip(KEY, cell, strict=False)), "memory_cap_gib": cap, "target_tokens": given.targets, **said}
-    meter = Meter(work / f"{model}-{length}-{precision}.jsonl", shape, given.idle)
-    try:
+    entry = read_models(given.tiny)[model]
+    shape = Shape(model, entry, length, precision, given.targets, cap, given.gpu, given.device)
+    effort = Effort(given.seconds, given.warm, given.most, given.batch, given.inference_batch)
+    same = {"memory_cap_gib": cap, "target_tokens": given.targets, **dict(zip(KEY, cell, strict=False)), **said}
+    with Meter(given.work / f"{model}-{length}-{precision}.jsonl", shape, given.idle, given.settle) as meter:
         measure(
             Rates(shape, effort, tokenizer, examples, meter),
             missing(given.out, cell),
             lambda phase: _in_time(given, phase),
             lambda phase, row: _kept(given.out, {**same, "phase": phase, **row}),
         )
-    finally:
-        meter.close()
+    return 0
 
 
 def _in_time(given: argparse.Namespace, phase: str = PHASES[0]) -> bool:
@@ -264,7 +266,10 @@ def measure_all(chosen: Sequence[Cell], given: argparse.Namespace, arguments: Se
             continue
         if not _in_time(given, missing(given.out, cell)[0]):
             break
-        failed += _measure_apart(cell, given, arguments) != 0
+        status = _measure_apart(cell, given, arguments)
+        if status == HOPELESS:
+            return status
+        failed += status != 0
     left = sum(len(missing(given.out, cell)) for cell in chosen)
     print(f"{len(read_rows(given.out))} rows in {given.out}, {left} to measure" + (": run it again" if left else ""))
     return int(failed > 0)
@@ -320,7 +325,7 @@ def _panel(
     for ((name, model), marker, colour), (phase, line) in itertools.product(styles, cost.lines.items()):
         mine = [row for row in known if (row["model"], row["phase"]) == (name, phase)]
         points = sorted((int(row["seq_len"]), float(row[cost.column])) for row in mine)
-        label = model["title"] + ("" if phase == "train" else f", {phase.replace('_', '-')}")
+        label = model["title"] + (", teacher-forced" if phase == "teacher_forced" else "")
         if points:
             axis.plot(*zip(*points, strict=True), line, marker=marker, color=colour, label=label)
     axis.set(xlabel="Input length (tokens)", ylabel=cost.label, yscale="log")
@@ -350,12 +355,19 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--cell", help=argparse.SUPPRESS)
     parser.add_argument("--until", type=float, help=argparse.SUPPRESS)
     parser.set_defaults(
-        warm=5.0, idle=3.0, most=256, inference_batch=16, targets=TARGETS, documents=DOCUMENTS, vocabulary=VOCABULARY
+        warm=5.0,
+        idle=3.0,
+        settle=1.5,
+        most=256,
+        inference_batch=16,
+        targets=TARGETS,
+        documents=DOCUMENTS,
+        vocabulary=VOCABULARY,
     )
     parser.set_defaults(lengths=LENGTHS)
     given = parser.parse_args(arguments)
     if given.tiny:
-        small = {"seconds": 0.2, "warm": 0.0, "idle": 0.0, "most": 3, "inference_batch": 2, "targets": 8}
+        small = {"seconds": 0.2, "warm": 0.0, "idle": 0.0, "settle": 0.2, "most": 3, "inference_batch": 2, "targets": 8}
         vars(given).update(small, documents=6, vocabulary=400, lengths=TINY_LENGTHS, device="cpu", zip=None)
     elif given.device == "cpu" and not given.batch:
         parser.error("on a CPU nothing caps the memory of a process in its middle: give --batch")
@@ -366,9 +378,12 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     return given
 
 
-def _gpu(device: str) -> str | None:
-    """The UUID of the GPU to meter; None where there is none, or where it cannot be metered."""
-    if device == "cpu":
+def _gpu(given: argparse.Namespace) -> str | None:
+    """The UUID of the GPU to meter; None where there is none, or where it cannot be metered.
+
+    A rehearsal meters one that it does not use, so that this is rehearsed too.
+    """
+    if given.device == "cpu" and not given.tiny:
         return None
     try:
         gpus = choose("visible")
@@ -381,15 +396,14 @@ def _gpu(device: str) -> str | None:
 def main(arguments: Sequence[str]) -> int:
     """Measure what is missing, then draw; an exit status."""
     given = _parse(arguments)
-    given.gpu = _gpu(given.device)
+    given.gpu = _gpu(given)
     models = read_models(given.tiny)
     if given.cell:
         model, length, precision = given.cell.split(",")
-        measure_cell((model, int(length), precision), given)
-        return 0
+        return measure_cell((model, int(length), precision), given)
     status = 0 if given.draw else measure_all(cells(models, given.lengths, given.only), given, arguments)
     try:
-        print(*draw(given.out, models), sep="\n")
+        print(*draw(given.out, models) if read_rows(given.out) else (), sep="\n")
     except ModuleNotFoundError as error:
         print(f"not drawn here ({error}); draw elsewhere with --draw", file=sys.stderr)
     return status

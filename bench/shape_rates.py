@@ -38,7 +38,6 @@ from longwatt.settings import GENERATION_DEFAULTS
 
 TRAIN = "train"
 WARM_UP = 3  # training steps at least before any is counted: the first allocates the optimiser's state
-SETTLE_S = 1.5  # after a window: the sensor that means over a second speaks of half a second ago
 # Of what the energy log says of a window.
 ENERGY = (
     "duration_s", "energy_j", "energy_source", "mean_power_w", "idle_power_w", "crosscheck_pct", "flags",
@@ -85,18 +84,16 @@ class Effort:
     Attributes:
         seconds: of steady state at least, for each phase.
         warm_s: before that at least.
-        idle_s: of an idle GPU before its first work.
         most: the largest training batch worth a try.
         batch: the training batch; None for the largest that fits.
         inference_batch: examples per batch of inference.
     """
 
-    seconds: float = 30.0
-    warm_s: float = 5.0
-    idle_s: float = 3.0
-    most: int = 256
-    batch: int | None = None
-    inference_batch: int = 16
+    seconds: float
+    warm_s: float
+    most: int
+    batch: int | None
+    inference_batch: int
 
 
 class Meter:
@@ -106,12 +103,13 @@ class Meter:
         log: the energy log; begun anew.
         shape: on whose GPU; without one nothing is metered but time.
         idle_s: recorded before the GPU is used at all.
+        settle_s: recorded after a window: the sensor that means over a second speaks of half a second ago.
     """
 
-    def __init__(self, log: Path, shape: Shape, idle_s: float) -> None:
+    def __init__(self, log: Path, shape: Shape, idle_s: float, settle_s: float) -> None:
         log.parent.mkdir(parents=True, exist_ok=True)
         log.unlink(missing_ok=True)
-        self.log, self.device = log, torch.device(shape.device)
+        self.log, self.device, self.settle_s = log, torch.device(shape.device), settle_s
         facts = {"label": f"{shape.name} {shape.seq_len} {shape.precision}"}
         # The processors' own counter would not be the GPU's energy.
         self._sidecar = Sidecar(
@@ -132,13 +130,15 @@ class Meter:
 
     def facts(self, name: str) -> dict[str, Any]:
         """What `longwatt.energy.reduction` says of a window that has ended."""
-        time.sleep(SETTLE_S if self._sidecar.metered else 0)
+        time.sleep(self.settle_s if self._sidecar.metered else 0)
         phase: dict[str, Any] = summarize([self.log])["phases"][name]
         return phase
 
-    def close(self) -> None:
-        """End the recorder."""
-        self._sidecar.close(0)
+    def __enter__(self) -> Meter:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
+        self._sidecar.close(0 if kind is None else 1)
 
 
 class _Cycle(Dataset[Example]):
@@ -223,8 +223,12 @@ class Rates:
             "attention": family.regime(config, self.shape.seq_len),
             "initialisation": "random",
             **hardware(self.shape),
-            "note": "; ".join(family.notes(config, self.shape.seq_len)) or None,
+            "note": "; ".join([*family.notes(config, self.shape.seq_len), *self._warnings()]) or None,
         }
+
+    def _warnings(self) -> list[str]:
+        beside = self.shape.gpu and self.device.type == "cpu"
+        return ["a rehearsal on the CPU: the power is that of a GPU which did nothing"] if beside else []
 
     def _train(self) -> dict[str, Any]:
         tries = [] if self.effort.batch else self._largest()
@@ -366,6 +370,11 @@ def _run(batches: Iterator[int], seconds: float) -> int:
     while time.perf_counter() - start < seconds:
         samples += next(batches)
     return samples
+
+
+def has_device(device: str) -> bool:
+    """Whether this torch can use it."""
+    return device == "cpu" or torch.cuda.is_available()
 
 
 def hardware(shape: Shape) -> dict[str, Any]:
