@@ -201,6 +201,7 @@ class Rates:
     ) -> None:
         self.shape, self.effort, self.tokenizer, self.examples, self.meter = shape, effort, tokenizer, examples, meter
         self.device = torch.device(shape.device)
+        gc.freeze()  # collections then look at what the phases leave, not at all that is loaded
 
     def row(self, phase: str) -> dict[str, Any]:
         """Measure a phase; a row with source NA and the reason where the memory does not suffice."""
@@ -210,7 +211,6 @@ class Rates:
             if not devices.out_of_memory(error):
                 raise
             said = (str(error) or type(error).__name__).splitlines()[0]
-        self._free()
         return {"source": "NA", "note": f"out of memory: {said}"}
 
     @cached_property
@@ -259,7 +259,6 @@ class Rates:
                 raise
             said = (str(error) or type(error).__name__).splitlines()[0]
         peak = None if said else devices.peak_limited_gib(self.device)
-        self._free()
         return Try(size, said is None, peak, time.perf_counter() - start, limit, said)
 
     def _steps(self, batch: int, steps: int, callbacks: list[TrainerCallback]) -> None:
@@ -332,10 +331,7 @@ class Rates:
     def _begin(self, cap_gib: float | None) -> None:
         """Begin with empty caches and counts, held to a cap."""
         devices.prepare({**self.shape.budget, "memory_gib_per_gpu": cap_gib})
-        self._free()
-
-    def _free(self) -> None:
-        gc.collect()  # a Trainer is full of cycles
+        gc.collect()  # a Trainer is full of cycles, and one that ran out of memory holds what it had
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats()
@@ -345,7 +341,6 @@ class Rates:
         peaks = self._peaks()
         energy = self.meter.facts(phase)
         speed, power = samples / energy["duration_s"], energy["mean_power_w"]
-        self._free()
         return {
             "source": "measured",
             "batch_size": batch,

@@ -35,7 +35,6 @@ importlib.machinery.PathFinder.find_spec = classmethod(
     lambda cls, name, *more: None if name.split(".")[0] in {ABSENT!r} else found(name, *more)
 )
 """
-NEEDS_THE_SCORER = {"metrics", "scoring", "trainer", "training", "validation"}
 
 
 @pytest.fixture(scope="module")
@@ -46,12 +45,15 @@ def tokenizer(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def bare(tmp_path_factory) -> dict[str, str]:
-    """The environment of a machine without some packages."""
+def bare(tmp_path_factory) -> str:
+    """A search path on which some packages are not there."""
     folder = tmp_path_factory.mktemp("bare")
     (folder / "sitecustomize.py").write_text(HIDE)
-    paths = [str(folder), str(ROOT / "workflow/lib"), str(ROOT)]
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+    path = os.pathsep.join([str(folder), str(ROOT / "workflow/lib")])
+    look = f"from importlib.util import find_spec; print([name for name in {(*ABSENT, 'torch')!r} if find_spec(name)])"
+    done = subprocess.run([sys.executable, "-c", look], env={**os.environ, "PYTHONPATH": path}, capture_output=True)
+    assert done.stdout.decode().strip() == "['torch']", done
+    return path
 
 
 # The published shapes.
@@ -133,6 +135,15 @@ def test_a_published_model_learns_and_predicts_at_its_real_shape(name, tokenizer
 # The benchmark, at a tiny shape.
 
 
+@pytest.fixture
+def one_thread():
+    """Threads only wait for each other over tensors this small."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 def read(path: Path) -> list[dict[str, str]]:
     with path.open(newline="") as stream:
         return list(csv.DictReader(stream))
@@ -146,21 +157,10 @@ def no_process(*args, **kwargs):
     raise AssertionError("a process was started")
 
 
-def test_only_what_scores_needs_more_packages_than_measuring(bare):
-    code = (
-        "import importlib, pkgutil, longwatt\n"
-        "for found in pkgutil.walk_packages(longwatt.__path__, 'longwatt.'):\n"
-        "    try: importlib.import_module(found.name)\n"
-        "    except ModuleNotFoundError as error: print(found.name.removeprefix('longwatt.'))\n"
-    )
-    done = subprocess.run([sys.executable, "-c", code], env=bare, capture_output=True, text=True, check=True)
-    assert set(done.stdout.split()) == NEEDS_THE_SCORER
-
-
 def test_a_cell_is_measured_metered_drawn_and_not_measured_again(tmp_path, machine, bare, monkeypatch, capsys):
     """As on a machine that has a GPU but neither Snakemake nor datasets nor the scorer."""
     machine.has([FakeGpu(high=300, idle=300)])
-    environment = {**machine.environment(), **{key: bare[key] for key in ("PYTHONPATH",)}}
+    environment = {**machine.environment(), "PYTHONPATH": bare, "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "bench.real_shapes", *tiny(tmp_path, "--only", "led_base,32,bf16")]
     done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -195,7 +195,7 @@ def test_what_would_not_end_in_time_is_not_begun(tmp_path, monkeypatch, capsys):
 
 
 @pytest.mark.parametrize("cell", ["led_large,64,fp32", "bigbird_large,32,fp32"])
-def test_every_model_is_measured_and_without_a_meter_power_is_unknown(tmp_path, cell):
+def test_every_model_is_measured_and_without_a_meter_power_is_unknown(tmp_path, cell, one_thread):
     assert real_shapes.main(tiny(tmp_path, "--cell", cell)) == 0
     rows = read(tmp_path / "t.csv")
     assert len(rows) == 3 and {row["source"] for row in rows} == {"measured"}
@@ -207,34 +207,28 @@ def test_every_model_is_measured_and_without_a_meter_power_is_unknown(tmp_path, 
     assert "power was not measured" in drawn[0].read_text()
 
 
-@pytest.mark.parametrize(("fits", "phases"), [(2, 3), (0, 2)])
-def test_the_batch_is_the_largest_that_fits_and_what_does_not_fit_is_said(tmp_path, monkeypatch, fits, phases):
+def out_of_memory(*args):
+    raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate")
+
+
+def test_the_batch_is_the_largest_that_fits(tmp_path, monkeypatch, one_thread):
     steps = shape_rates.Rates._steps
+    monkeypatch.setattr(shape_rates.Rates, "_steps", lambda *given: out_of_memory() if given[1] > 2 else steps(*given))
+    assert real_shapes.main(tiny(tmp_path, "--cell", "led_base,32,fp32")) == 0
+    train, *others = read(tmp_path / "t.csv")
+    assert (train["largest_batch_size"], train["batch_size"], train["batch_bounded_by"]) == ("2", "2", "memory")
+    assert [row["source"] for row in others] == ["measured", "measured"]
 
-    def small_memory(self, batch, *more):
-        if batch > fits:
-            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate")
-        steps(self, batch, *more)
 
-    monkeypatch.setattr(shape_rates.Rates, "_steps", small_memory)
+def test_what_does_not_fit_is_said_and_not_tried_again(tmp_path, monkeypatch):
+    for name in ("_steps", "_batches"):
+        monkeypatch.setattr(shape_rates.Rates, name, out_of_memory)
     assert real_shapes.main(tiny(tmp_path, "--cell", "led_base,32,fp32")) == 0
     rows = read(tmp_path / "t.csv")
-    train = rows[0]
-    assert [row["source"] for row in rows].count("measured") == phases
-    if fits:
-        assert (train["largest_batch_size"], train["batch_bounded_by"]) == ("2", "memory")
-    else:
-        assert train["samples_per_second"] == "NA" and "not one example fits: CUDA out of memory" in train["note"]
-        assert real_shapes.missing(tmp_path / "t.csv", ("led_base", 32, "fp32")) == []
-
-
-def test_a_prediction_that_does_not_fit_is_said_too(tmp_path, monkeypatch):
-    def no_memory(*args):
-        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate")
-
-    monkeypatch.setattr(shape_rates.Rates, "_batches", no_memory)
-    assert real_shapes.main(tiny(tmp_path, "--cell", "led_base,32,fp32")) == 0
-    assert [row["source"] for row in read(tmp_path / "t.csv")] == ["measured", "NA", "NA"]
+    assert [row["source"] for row in rows] == [row["samples_per_second"] for row in rows] == ["NA"] * 3
+    assert "not one example fits: CUDA out of memory" in rows[0]["note"]
+    assert rows[1]["note"].startswith("out of memory: CUDA out of memory")
+    assert real_shapes.missing(tmp_path / "t.csv", ("led_base", 32, "fp32")) == []
 
 
 @pytest.mark.parametrize(
