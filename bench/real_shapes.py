@@ -7,8 +7,8 @@ batch under a 48 GiB cap, inference with batches of 16, both generated and teach
 (`--zip`, or the folder LONGWATT_SCROLLS_MIRROR; without one on generated documents, and the table says so). A row per
 model, length, precision and phase is written as soon as it is measured, and a row that is there is not measured again:
 where time is short, run it again and again with `--deadline`. On a node that others use, put `python -m longwatt.gpus
-lease --count 1 --` before it. Then the cost axes of the paper's figures 1, 3 and 4
-are drawn beside the table; `--draw` only draws. `--tiny` rehearses everything at a tiny shape on a CPU in seconds.
+lease --count 1 --` before it. Then the cost axes of the paper's figures 1, 3 and 4 are drawn beside the table; `--draw`
+only draws. `--tiny` rehearses everything at a tiny shape on a CPU in seconds.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ from longwatt.energy.selection import choose
 from longwatt.gpus import VISIBLE, GpuError
 from longwatt.provenance import read_object, whole_file, write_json
 from longwatt.study import merge
+from longwatt.worker import die_with_parent
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -154,13 +155,16 @@ def missing(path: Path, cell: Cell) -> list[str]:
 
 
 def prepare(work: Path, given: argparse.Namespace) -> None:
-    """Documents and a tokenizer for all cells: token ids in documents.json, the tokenizer beside it.
+    """Make documents and a tokenizer for all cells unless they are there: documents.json (token ids) and tokenizer/.
 
     Byte-level BPE with as many tokens as LED's own at most, trained on the documents: ids make no difference to cost,
     lengths do.
     """
     from longwatt.tokenization import evenly_spread, load_tokenizer, make_tokenizer
 
+    made_from = [given.zip and given.zip.name, given.documents, given.vocabulary, max(given.lengths)]
+    if read_object(work / "documents.json").get("made_from") == made_from:
+        return
     splits, said = _documents(given)
     count = min(given.documents, *map(len, splits.values()))
     chosen = {split: [found[i] for i in evenly_spread(len(found), count)] for split, found in splits.items()}
@@ -175,11 +179,8 @@ def prepare(work: Path, given: argparse.Namespace) -> None:
         split: [[tokenizer(text, **encode)["input_ids"] for text in (r.input, r.references[0])] for r in records]
         for split, records in chosen.items()
     }
-    write_json(work / "documents.json", {"made_from": _made_from(given), "said": said, "rows": rows})
-
-
-def _made_from(given: argparse.Namespace) -> list[Any]:
-    return [given.zip and given.zip.name, given.documents, given.vocabulary, max(given.lengths)]
+    said = f"{said}, tokens by a byte-level BPE of {len(tokenizer)} trained on them"
+    write_json(work / "documents.json", {"made_from": made_from, "said": said, "rows": rows})
 
 
 def _documents(given: argparse.Namespace) -> tuple[dict[str, list[Record]], str]:
@@ -225,8 +226,7 @@ def measure_cell(cell: Cell, given: argparse.Namespace) -> int:
         print("this torch sees no GPU; --device cpu --batch N measures a CPU", file=sys.stderr)
         return HOPELESS
     model, length, precision = cell
-    if read_object(given.work / "documents.json").get("made_from") != _made_from(given):
-        prepare(given.work, given)
+    prepare(given.work, given)
     tokenizer = load_tokenizer(given.work / "tokenizer")
     examples, said = _examples(given.work, tokenizer, length, given.targets)
     cap = CAP_GIB if given.device == "cuda" else None
@@ -281,7 +281,8 @@ def _measure_apart(cell: Cell, given: argparse.Namespace, arguments: Sequence[st
     command = [sys.executable, "-m", "bench.real_shapes", *arguments, f"--cell={name}"]
     if given.until is not None:
         command.append(f"--until={given.until}")
-    status = subprocess.run(command, env={**os.environ, **_visible(given)}).returncode
+    # Left alone it would keep the GPU busy.
+    status = subprocess.run(command, env={**os.environ, **_visible(given)}, preexec_fn=die_with_parent).returncode
     if status:
         print(f"{name}: ended with status {status}", file=sys.stderr)
     return status
@@ -373,7 +374,7 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
         parser.error("on a CPU nothing caps the memory of a process in its middle: give --batch")
     if given.zip is not None and not given.zip.is_file():
         parser.error(f"{given.zip} is not there; give --zip, or leave it out for generated documents")
-    if given.deadline is not None:
+    if given.deadline is not None and given.until is None:
         given.until = time.time() + given.deadline
     return given
 

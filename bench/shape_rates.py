@@ -2,8 +2,8 @@
 
 Training is the library's Trainer with longwatt's loss (forward, backward, gradients clipped to norm 1, fused AdamW);
 inference is longwatt's own `Predictor`, and making text of what it predicts. Weights are random: no accuracy is
-claimed, and cost does not depend on them. Every input is padded to the full length and every target to its own, as in
-the published study.
+claimed, and cost does not depend on them. Every input is padded to the full length, and in training every target to
+its own, as in the published study.
 """
 
 from __future__ import annotations

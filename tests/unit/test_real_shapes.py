@@ -190,6 +190,7 @@ def test_what_would_not_end_in_time_is_not_begun(tmp_path, monkeypatch, capsys):
     assert real_shapes.main(tiny(tmp_path, "--deadline", "0")) == 0
     assert "0 rows" in capsys.readouterr().out and not (tmp_path / "t.csv").exists()
     given = real_shapes._parse(["--deadline", "100", "--out", str(tmp_path / "t.csv")])
+    assert real_shapes._parse(["--deadline", "100", "--until", "5"]).until == 5  # what began later ends with the others
     # Training has a batch to find first; inference still fits.
     assert [real_shapes._in_time(given, phase) for phase in real_shapes.PHASES] == [False, True, True]
 
@@ -257,4 +258,5 @@ def test_documents_are_those_of_qmsum(tmp_path):
     tokenizer = load_tokenizer(tmp_path / "tokenizer")
     examples, said = real_shapes._examples(tmp_path, tokenizer, 1024, 128)
     assert {split: len(rows) for split, rows in examples.items()} == {"train": 8, "validation": 8}
-    assert said == {"documents": "SCROLLS qmsum", "full_inputs_pct": 100.0}
+    assert said["documents"].startswith("SCROLLS qmsum, tokens by a byte-level BPE of ")
+    assert said["full_inputs_pct"] == 100
