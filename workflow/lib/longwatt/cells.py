@@ -49,7 +49,11 @@ def expand(study: Mapping[str, Any], source: str = "study") -> dict[str, Cell]:
         StudyError: a grid names something the study does not declare, an exclusion matches no
             cell, or no cell is left.
     """
-    cells = _with_excluded(study, source)
+    cells: dict[str, Cell] = {}
+    for number, block in enumerate(study["grid"]):
+        _check_names(study, block, f"{source}: grid[{number}]")
+        for cell in _product(block):
+            cells.setdefault(cell.name, cell)
     kept = _without_excluded(cells, study.get("exclude", []), source)
     if not kept:
         raise StudyError(f"{source}: all {len(cells)} cells fall to `exclude`; nothing is left to run")
@@ -69,16 +73,6 @@ class StepBatch:
     per_device: int
     accumulation: int
     effective: int
-
-
-def left_out(study: Mapping[str, Any]) -> dict[str, tuple[Cell, str]]:
-    """The cells that `exclude` takes away, by name, each with its reason."""
-    found: dict[str, tuple[Cell, str]] = {}
-    for name, cell in _with_excluded(study, "study").items():
-        for exclusion in study.get("exclude", []):
-            if _matches(cell, exclusion):
-                found.setdefault(name, (cell, exclusion["reason"]))
-    return found
 
 
 def per_device_batch_size(study: Mapping[str, Any], cell: Cell) -> int | str:
@@ -149,15 +143,6 @@ def step_batch(most: int, budget: Mapping[str, Any]) -> StepBatch:
     return StepBatch(math.ceil(share / accumulation), accumulation, int(wanted))
 
 
-def _with_excluded(study: Mapping[str, Any], source: str) -> dict[str, Cell]:
-    cells: dict[str, Cell] = {}
-    for number, block in enumerate(study["grid"]):
-        _check_names(study, block, f"{source}: grid[{number}]")
-        for cell in _product(block):
-            cells.setdefault(cell.name, cell)
-    return cells
-
-
 def _product(block: Mapping[str, Any]) -> list[Cell]:
     axes = [block.get(plural, AXIS_DEFAULTS.get(plural)) for plural in AXES.values()]
     return [Cell(*point) for point in itertools.product(*axes)]
@@ -173,15 +158,10 @@ def _check_names(study: Mapping[str, Any], block: Mapping[str, Any], where: str)
 def _without_excluded(cells: Mapping[str, Cell], exclusions: list[Mapping[str, Any]], source: str) -> dict[str, Cell]:
     kept = dict(cells)
     for number, exclusion in enumerate(exclusions):
-        matched = [name for name, cell in cells.items() if _matches(cell, exclusion)]
+        wanted = {key: value for key, value in exclusion.items() if key != "reason"}
+        matched = [n for n, cell in cells.items() if wanted.items() <= asdict(cell).items()]
         if not matched:
-            wanted = {key: value for key, value in exclusion.items() if key != "reason"}
             raise StudyError(f"{source}: exclude[{number}] ({wanted}) matches no cell; remove it")
         for name in matched:
             kept.pop(name, None)
     return kept
-
-
-def _matches(cell: Cell, exclusion: Mapping[str, Any]) -> bool:
-    wanted = {key: value for key, value in exclusion.items() if key != "reason"}
-    return wanted.items() <= asdict(cell).items()

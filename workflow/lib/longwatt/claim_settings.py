@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
+from longwatt.cells import Cell, expand
 from longwatt.columns import COLUMNS, ENERGY_OF_STEPS, NUMBERS, TIME_OF_STEPS, varies_with_inference
 from longwatt.study import StudyError, check_name
 
@@ -145,6 +146,17 @@ def as_list(value: Any) -> list[Any]:
 def point_of(cell: Any) -> Point:
     """The point of a summary's row, or of what is known of one beforehand."""
     return Point(*(cell[axis] for axis in Point._fields))
+
+
+def left_out(study: Mapping[str, Any]) -> dict[str, tuple[Cell, str]]:
+    """The cells that `exclude` takes away from a study's grid, by name, each with its reason."""
+    exclusions: Sequence[Mapping[str, Any]] = study.get("exclude", [])
+    found: dict[str, tuple[Cell, str]] = {}
+    for name, cell in expand({**study, "exclude": []}).items() if exclusions else ():
+        for exclusion in exclusions:
+            if all(getattr(cell, axis) == value for axis, value in exclusion.items() if axis != "reason"):
+                found.setdefault(name, (cell, exclusion["reason"]))
+    return found
 
 
 def claims_of(study: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from longwatt import costs, datasets, models, priorities, settings
-from longwatt.cells import LARGEST, Cell, expand, left_out
-from longwatt.claim_settings import check_claims, claims_of
+from longwatt.cells import LARGEST, Cell, expand
+from longwatt.claim_settings import check_claims, claims_of, left_out
 from longwatt.datasets.scrolls import MIRROR
 from longwatt.models.errors import ModelError
 from longwatt.pretrained import checkpoint_files, missing_tokenizer, missing_weights
