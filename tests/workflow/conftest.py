@@ -75,6 +75,20 @@ class Project:
         assert (done.returncode == 0) == ok, done.stdout[-6000:]
         return done.stdout
 
+    def run_compare(self, against: str, ok: bool = True) -> str:
+        """Set the study beside another; the output."""
+        # `--config` takes all words after it, so the other study follows this one's name there.
+        done = subprocess.run(
+            [*self.command("compare"), f"against={against}"],
+            cwd=self.path,
+            env=self.environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        assert (done.returncode == 0) == ok, done.stdout[-6000:]
+        return done.stdout
+
     def start(self) -> subprocess.Popen[str]:
         """Start Snakemake in the background, as the head of a group of processes, its output in run.log."""
         with (self.path / "run.log").open("a") as log:

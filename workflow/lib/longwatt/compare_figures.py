@@ -19,7 +19,15 @@ from longwatt.drawing import leave_empty, panels, save
 from longwatt.figures import COLOURS, LIGHTEST, MARKERS, SCORE_TITLES
 
 GREY = "0.35"
-OFFSETS = ((7, -11), (-7, 6), (7, 5), (-7, -12))  # of a length beside its point, in points; by model
+LABEL = (25.0, 10.0)  # width and height of a length of four digits, in points
+# Where a length may stand, as its middle seen from its point, in points: near it before far from it.
+PLACES = [
+    (x * far, y * far)
+    for far in (1.0, 1.7, 2.4)
+    for x, y in ((19, -9), (-19, 9), (19, 9), (-19, -9), (0, 13), (0, -13))
+]
+RATIOS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100, 300, 1000)  # guide lines of a logarithmic figure
+Style = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -54,7 +62,7 @@ def draw_all(comparison: pd.DataFrame, studies: tuple[str, str], folder: Path, t
 def against(
     comparison: pd.DataFrame, studies: tuple[str, str], quantity: Quantity, titles: Mapping[str, str]
 ) -> Figure:
-    """The second study's values over the first's; on the dashed line both are equal.
+    """The second study's values over the first's, with lines on which both are equal or have the same ratio.
 
     Args:
         comparison: as `longwatt.compare.compare`.
@@ -63,18 +71,28 @@ def against(
         titles: how datasets and models are called.
     """
     datasets = list(dict.fromkeys(comparison["dataset_a"]))
-    series = list(dict.fromkeys(zip(comparison["model_a"], comparison["budget_a"], strict=True)))
-    colours = plt.get_cmap(COLOURS)(np.linspace(0, LIGHTEST, max(2, len(series))))
-    styles = {
-        key: {"color": tuple(colours[i][:3]), "marker": MARKERS[i % len(MARKERS)]} for i, key in enumerate(series)
-    }
+    styles = _styles(comparison)
     with sns.axes_style("whitegrid"), sns.plotting_context("notebook"):
         figure, axes = panels(len(datasets), 4.8)
         for axis, dataset in zip(axes, datasets, strict=True):
             _panel(axis, comparison[comparison["dataset_a"] == dataset], studies, quantity, styles)
             axis.set_title(titles.get(dataset, dataset))
         _legend(figure, comparison, styles, titles, len(datasets))
+        figure.draw_without_rendering()  # only now is every point where it will be
+        for axis in axes:
+            _label_lengths(axis)
     return figure
+
+
+def _styles(comparison: pd.DataFrame) -> dict[tuple[str, str], dict[str, Any]]:
+    """A colour for each model, a marker for each budget, by both."""
+    models, budgets = (list(dict.fromkeys(comparison[name])) for name in ("model_a", "budget_a"))
+    colours = plt.get_cmap(COLOURS)(np.linspace(0, LIGHTEST, max(2, len(models))))
+    return {
+        (model, budget): {"color": tuple(colours[i][:3]), "marker": MARKERS[j % len(MARKERS)]}
+        for i, model in enumerate(models)
+        for j, budget in enumerate(budgets)
+    }
 
 
 def _panel(
@@ -82,7 +100,7 @@ def _panel(
     panel: pd.DataFrame,
     studies: tuple[str, str],
     quantity: Quantity,
-    styles: Mapping[tuple[str, str], Mapping[str, Any]],
+    styles: Mapping[tuple[str, str], Style],
 ) -> None:
     known = panel.dropna(subset=[f"{quantity.column}_a", f"{quantity.column}_b"])
     if quantity.label is None:
@@ -90,31 +108,59 @@ def _panel(
     if known.empty:
         leave_empty(axis, "Not known of both studies,\nor not the same metric.")
         return
-    for place, (key, style) in enumerate(styles.items()):
-        own = known[(known["model_a"] == key[0]) & (known["budget_a"] == key[1])]
-        _series(axis, own, quantity, style, OFFSETS[place % len(OFFSETS)])
-    _equal_line(axis, quantity)
+    for (model, budget), style in styles.items():
+        own = known[(known["model_a"] == model) & (known["budget_a"] == budget)]
+        _series(axis, own.sort_values("seq_len_a"), quantity, style)
+    if quantity.logarithmic:
+        _ratio_lines(axis)
+    else:
+        _equal_line(axis)
     names = [f"{quantity.label or SCORE_TITLES.get(known['score_name_a'].iloc[0], 'score')}, {s}" for s in studies]
     axis.set_xlabel(names[0][0].upper() + names[0][1:])
     axis.set_ylabel(names[1][0].upper() + names[1][1:])
 
 
-def _series(
-    axis: Axes, own: pd.DataFrame, quantity: Quantity, style: Mapping[str, Any], offset: tuple[int, int]
-) -> None:
+def _series(axis: Axes, own: pd.DataFrame, quantity: Quantity, style: Style) -> None:
+    """A model's points, joined from the shortest input to the longest; each carries its length for `_label_lengths`."""
     x, y = own[f"{quantity.column}_a"], own[f"{quantity.column}_b"]
     bars: dict[str, Any] = {} if quantity.label else {"xerr": _half_widths(own, "a"), "yerr": _half_widths(own, "b")}
-    axis.errorbar(x, y, linestyle="none", markersize=7, capsize=2, elinewidth=0.9, **bars, **style)
-    for (_, row), left, up in zip(own.iterrows(), x, y, strict=True):
-        axis.annotate(
-            str(row["seq_len_a"]),
-            (left, up),
-            xytext=offset,
-            textcoords="offset points",
-            ha="left" if offset[0] > 0 else "right",
-            fontsize=9,
-            color="0.25",
-        )
+    axis.plot(x, y, linewidth=1, alpha=0.4, color=style["color"])
+    axis.errorbar(x, y, linestyle="none", markersize=6, elinewidth=0.8, **bars, **style)
+    for length, left, up in zip(own["seq_len_a"], x, y, strict=True):
+        axis.text(left, up, str(length), ha="center", va="center", fontsize=9, color="0.25", gid=LENGTH)
+
+
+LENGTH = "length"  # marks the texts that are moved off their points
+
+
+def _label_lengths(axis: Axes) -> None:
+    """Move every length off its point, to the nearest place that no point, other length or border takes."""
+    texts = [text for text in axis.texts if text.get_gid() == LENGTH]
+    scale = 72 / axis.figure.dpi
+    points = [axis.transData.transform(text.get_position()) * scale for text in texts]
+    inside = axis.get_window_extent().get_points() * scale
+    taken = [(tuple(point), (8.0, 8.0)) for point in points]
+    for text, point in zip(texts, points, strict=True):
+        places = [(point[0] + x, point[1] + y) for x, y in PLACES]
+        found = min(places, key=lambda place: _crowding(place, taken, inside))
+        taken.append((found, LABEL))
+        left, up = axis.transData.inverted().transform(np.array(found) / scale)
+        text.set_position((float(left), float(up)))
+
+
+def _crowding(
+    place: tuple[float, float], taken: Sequence[tuple[tuple[float, ...], tuple[float, float]]], inside: Any
+) -> float:
+    """Square points that a length here shares with others; much more if it leaves the panel."""
+    shared = 0.0
+    for other, (width, height) in taken:
+        across = (LABEL[0] + width) / 2 - abs(place[0] - other[0])
+        up = (LABEL[1] + height) / 2 - abs(place[1] - other[1])
+        shared += max(0.0, across) * max(0.0, up)
+    (left, bottom), (right, top) = inside
+    half = LABEL[0] / 2, LABEL[1] / 2
+    fits = left + half[0] < place[0] < right - half[0] and bottom + half[1] < place[1] < top - half[1]
+    return shared if fits else shared + 1e6
 
 
 def _half_widths(own: pd.DataFrame, side: str) -> Sequence[pd.Series[float]]:
@@ -126,39 +172,51 @@ def _half_widths(own: pd.DataFrame, side: str) -> Sequence[pd.Series[float]]:
     ]
 
 
-def _equal_line(axis: Axes, quantity: Quantity) -> None:
+def _equal_line(axis: Axes) -> None:
     """The same range on both axes, and the line on which both studies agree."""
-    if quantity.logarithmic:
-        axis.set_xscale("log")
-        axis.set_yscale("log")
-    else:
-        axis.margins(0.12)
+    axis.margins(0.12)
     limits = [*axis.get_xlim(), *axis.get_ylim()]
     low, high = min(limits), max(limits)
-    low, high = (low / 1.3, high * 1.3) if quantity.logarithmic else (low, high)
     axis.plot([low, high], [low, high], linestyle="--", color=GREY, linewidth=1.2, zorder=1)
     axis.set_xlim(low, high)
     axis.set_ylim(low, high)
     axis.set_aspect("equal")
 
 
+def _ratio_lines(axis: Axes) -> None:
+    """Lines of equal ratio that cross a logarithmic panel, each with its ratio at the left or lower end."""
+    axis.set_xscale("log")
+    axis.set_yscale("log")
+    axis.margins(0.18)
+    (left, right), (bottom, top) = axis.get_xlim(), axis.get_ylim()
+    for ratio in RATIOS:
+        if not bottom < ratio * right or not ratio * left < top:
+            continue
+        axis.plot([left, right], [ratio * left, ratio * right], linestyle="--", color=GREY, linewidth=0.9, zorder=1)
+        start = max(left, bottom / ratio) * 1.04
+        paper = {"facecolor": "white", "edgecolor": "none", "pad": 0.8}
+        axis.text(start, ratio * start, f"{ratio:g} x", fontsize=8, color=GREY, bbox=paper, clip_on=True, zorder=1.5)
+    axis.set_xlim(left, right)
+    axis.set_ylim(bottom, top)
+
+
 def _legend(
     figure: Figure,
     comparison: pd.DataFrame,
-    styles: Mapping[tuple[str, str], Mapping[str, Any]],
+    styles: Mapping[tuple[str, str], Style],
     titles: Mapping[str, str],
     count: int,
 ) -> None:
-    budgets = comparison["budget_a"].nunique() > 1
+    models, budgets = (list(dict.fromkeys(names)) for names in zip(*styles, strict=True))
     random = set(comparison.loc[_random(comparison), "model_a"])
-    labels = {
-        key: titles.get(key[0], key[0])
-        + (f", {key[1]}" if budgets else "")
-        + (", from random weights" if key[0] in random else "")
-        for key in styles
-    }
-    handles = [Line2D([], [], linestyle="none", label=labels[key], **style) for key, style in styles.items()]
-    handles.append(Line2D([], [], linestyle="--", color=GREY, label="equal in both"))
+    handles = []
+    for model in models:
+        label = titles.get(model, model) + (", from random weights" if model in random else "")
+        handles.append(Line2D([], [], linewidth=3, label=label, color=styles[model, budgets[0]]["color"]))
+    for budget in budgets if len(budgets) > 1 else []:
+        marker = styles[models[0], budget]["marker"]
+        handles.append(Line2D([], [], linestyle="none", marker=marker, label=budget, color=GREY))
+    handles.append(Line2D([], [], linestyle="--", color=GREY, label="equal in both, or in the ratio that it says"))
     columns = min(2, count, len(handles))
     figure.legend(handles=handles, loc="outside lower center", ncols=columns, fontsize=10, frameon=False)
 
