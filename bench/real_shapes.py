@@ -64,7 +64,7 @@ HOPELESS = 2  # exit status: no other cell could be measured either
 BESIDE_S, SEARCH_S = 20.0, 60.0
 TINY_LENGTHS = (32, 64)
 TINY = {
-    "vocab_size": 400, "d_model": 16, "encoder_layers": 1, "decoder_layers": 1, "encoder_attention_heads": 2,
+    "vocab_size": 1000, "d_model": 16, "encoder_layers": 1, "decoder_layers": 1, "encoder_attention_heads": 2,
     "decoder_attention_heads": 2, "encoder_ffn_dim": 16, "decoder_ffn_dim": 16,
 }  # fmt: skip
 TINY_OF = {"led": {"attention_window": 16}, "bigbird_pegasus": {"block_size": 4, "num_random_blocks": 1}}

@@ -288,7 +288,6 @@ class Rates:
             remove_unused_columns=False,
             save_strategy="no",
             logging_strategy="no",
-            report_to=[],
             disable_tqdm=True,
         )
 

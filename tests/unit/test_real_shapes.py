@@ -112,6 +112,7 @@ def one_step(name: str, folder: str) -> dict:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)  # minutes on a machine that does other things too
 @pytest.mark.parametrize("name", PARAMETERS_M)
 def test_a_published_model_learns_and_predicts_at_its_real_shape(name, tokenizer, tmp_path, capsys):
     tokenizer.save_pretrained(tmp_path)
@@ -250,6 +251,7 @@ def test_what_cannot_be_measured_is_refused(arguments, said, capsys):
     assert said in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.skipif("LONGWATT_SCROLLS_MIRROR" not in os.environ, reason="no folder with SCROLLS zips is named")
 def test_documents_are_those_of_qmsum(tmp_path):
     given = real_shapes._parse(["--work", str(tmp_path)])
