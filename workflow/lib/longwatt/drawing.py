@@ -14,6 +14,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from longwatt.provenance import whole_path
 
@@ -52,6 +53,14 @@ def styles(series: Iterable[Hashable]) -> dict[Any, dict[str, Any]]:
     keys = list(dict.fromkeys(series))
     colours = plt.get_cmap(COLOURS)(np.linspace(0, LIGHTEST, max(2, len(keys))))
     return {key: {"color": tuple(colours[i][:3]), "marker": MARKERS[i % len(MARKERS)]} for i, key in enumerate(keys)}
+
+
+def logarithmic(axis: Axes) -> None:
+    """Make the horizontal axis logarithmic, with plain numbers at 1, 2 and 5 of each power of ten."""
+    axis.set_xscale("log")
+    axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.xaxis.set_minor_formatter(NullFormatter())
 
 
 def leave_empty(axis: Axes, why: str) -> None:

@@ -9,7 +9,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
@@ -19,17 +18,15 @@ from matplotlib.lines import Line2D
 from longwatt import drawing
 from longwatt import published as theirs
 from longwatt.displays import PUBLISHED, shows, split_cost
-from longwatt.drawing import HOLLOW, NO_CELLS, NO_ENERGY, SCORE_TITLES, leave_empty, panels, save
+from longwatt.drawing import HOLLOW, NO_CELLS, NO_ENERGY, SCORE_TITLES, leave_empty, logarithmic, panels, save
 from longwatt.energy_figures import energy_by_phase
+from longwatt.point_labels import label_points
 from longwatt.points import SERIES, energy_unit, interval, place_of, series_name, with_series
 from longwatt.provenance import sha256, write_json
 from longwatt.published import Place
 from longwatt.published_figure import beside_published_scores, called
 from longwatt.summary import read_summary
 
-# Where a length may stand beside its point, in points; first the corners that a rising or a falling line leaves free.
-RISING, FALLING = ((8, -11), (-8, 5), (8, 5), (-8, -11)), ((8, 5), (-8, -11), (8, -11), (-8, 5))
-LABEL_SIZE = (23, 10)  # of four digits, in points
 Style = Mapping[str, Any]
 
 
@@ -137,11 +134,12 @@ def own_figure(
         published: a study's `published`, or an empty mapping.
     """
     rows = [shows(figure, {str(key): value for key, value in row.items()}) for row in summary.to_dict("records")]
-    costs, names = [_in_unit(named_cost(name), summary) for name in figure["costs"]], figure["datasets"]
+    table, names = with_series(summary[rows]), figure["datasets"]
+    costs = [_scaled(_in_unit(named_cost(name), summary), table) for name in figure["costs"]]
     several = len(names) > 1
-    shown = [Panel(name, cost, titles.get(name, name) if several else "") for name in names for cost in costs]
+    shown = [Panel(name, cost, titles.get(name, name) if several else "", True) for name in names for cost in costs]
     heading = [figure.get("title", ""), "" if several else titles.get(names[0], names[0])]
-    return _figure(with_series(summary[rows]), shown, titles, published, ": ".join(filter(None, heading)))
+    return _figure(table, shown, titles, published, ": ".join(filter(None, heading)))
 
 
 def named_cost(name: str) -> Cost:
@@ -152,11 +150,19 @@ def named_cost(name: str) -> Cost:
 
 @dataclass(frozen=True)
 class Panel:
-    """What one panel shows: a dataset's scores against a cost."""
+    """What one panel shows: a dataset's scores against a cost.
+
+    Attributes:
+        dataset: its id.
+        cost: the horizontal axis.
+        title: above the panel.
+        close: whether the vertical axis is as long as the scores are apart, instead of beginning at 0.
+    """
 
     dataset: str
     cost: Cost
     title: str
+    close: bool = False
 
 
 def _figure(
@@ -170,13 +176,18 @@ def _figure(
     with sns.axes_style("whitegrid"), sns.plotting_context("notebook"):
         known = any(table[panel.cost.column].notna().any() for panel in shown)
         figure, axes = panels(len(shown), 4.4 if known else 2.4)
-        for axis, panel in zip(axes, shown, strict=True):
-            _draw_panel(axis, table[table["dataset"] == panel.dataset], panel.cost, styles, theirs.scores(published))
-            axis.set_title(panel.title)
+        lines = [
+            _draw_panel(axis, table[table["dataset"] == panel.dataset], panel, styles, theirs.scores(published))
+            for axis, panel in zip(axes, shown, strict=True)
+        ]
         if heading:
             figure.suptitle(heading, fontsize=14)
         if known:
-            _legend(figure, styles, titles, table, published)
+            leads = not all(panel.close for panel in shown)
+            _legend(figure, styles, titles, table if leads else table.assign(score_lead=None), published)
+        figure.draw_without_rendering()  # gives the panels their places, by which labels keep off each other
+        for axis, drawn in zip(axes, lines, strict=True):
+            label_points(axis, drawn)
     return figure
 
 
@@ -218,34 +229,54 @@ def styles_of(table: pd.DataFrame) -> dict[tuple[Any, ...], dict[str, Any]]:
     return drawing.styles(table[SERIES].itertuples(index=False, name=None))
 
 
+def _scaled(cost: Cost, table: pd.DataFrame) -> Cost:
+    """A cost whose scale is chosen for all panels of a figure together."""
+    return replace(cost, axis=cost.axis or _scale(table[cost.column].astype(float)))
+
+
+def _scale(values: pd.Series) -> str:
+    return "log" if values.max() > 20 * values.min() > 0 else "linear"
+
+
 def _draw_panel(
     axis: Axes,
-    panel: pd.DataFrame,
-    cost: Cost,
+    rows: pd.DataFrame,
+    panel: Panel,
     styles: Mapping[tuple[Any, ...], Style],
     published: Mapping[Place, float],
-) -> None:
-    if panel.empty:
+) -> list[pd.DataFrame]:
+    """Draw one panel but for the lengths beside its points; its lines."""
+    cost = panel.cost
+    axis.set_title(panel.title)
+    if rows.empty:
         axis.set_xlabel(cost.label)
         leave_empty(axis, NO_CELLS)
-        return
-    found = points(panel, cost, published)
+        return []
+    found = points(rows, cost, published)
     known = found.dropna(subset=["x", "y"])
-    axis.set_ylabel(SCORE_TITLES.get(panel["score_name"].iloc[0], panel["score_name"].iloc[0]))
+    axis.set_ylabel(SCORE_TITLES.get(rows["score_name"].iloc[0], rows["score_name"].iloc[0]))
     axis.set_xlabel(_label(cost, known))
     if known.empty:
         leave_empty(axis, cost.missing)
-        return
-    axis.set_xscale(cost.axis or ("log" if known["x"].max() > 20 * known["x"].min() > 0 else "linear"))
+        return []
+    if (cost.axis or _scale(known["x"])) == "log":
+        logarithmic(axis)
     lines = [(key, line.sort_values("seq_len")) for key, line in known.groupby(SERIES, sort=False)]
     for key, line in lines:
         _draw_line(axis, line, styles[tuple(key)])
         _draw_published(axis, line.dropna(subset=["published"]), styles[tuple(key)])
-    for lead in sorted(set(panel["score_lead"].dropna().round(4))):
-        axis.axhline(lead, linestyle=":", color="0.35", linewidth=1.4, zorder=1)
-    axis.set_ylim(0, 1.12 * max(axis.get_ylim()[1], 1e-9))
+    if panel.close:
+        axis.margins(y=0.14)
+    else:
+        _draw_leads(axis, rows)
+        axis.set_ylim(0, 1.12 * max(axis.get_ylim()[1], 1e-9))
     axis.margins(x=0.14)
-    _label_points(axis, [line for _, line in lines])
+    return [line for _, line in lines]
+
+
+def _draw_leads(axis: Axes, rows: pd.DataFrame) -> None:
+    for lead in sorted(set(rows["score_lead"].dropna().round(4))):
+        axis.axhline(lead, linestyle=":", color="0.35", linewidth=1.4, zorder=1)
 
 
 def _draw_published(axis: Axes, line: pd.DataFrame, style: Style) -> None:
@@ -262,49 +293,6 @@ def _draw_line(axis: Axes, line: pd.DataFrame, style: Style) -> None:
     axis.errorbar(line["x"], line["y"], yerr=errors, capsize=3, markersize=7, linewidth=1.8, **style)
     capped = line.dropna(subset=["ceiling"])
     axis.plot(capped["x"], capped["ceiling"], linestyle="--", marker="_", linewidth=1.2, color=style["color"])
-
-
-def _label_points(axis: Axes, lines: list[pd.DataFrame]) -> None:
-    """Write each point's length beside it, off its line and off the labels that are there already."""
-    placed = [place for line in lines for place in _published_places(axis, line)]
-    lowest = 0.08 * axis.get_ylim()[1]  # below such a point a label would lie on the axis
-    for line in lines:
-        for (_, point), rising in zip(line.iterrows(), _rises(line), strict=True):
-            corners = RISING if rising and point["y"] > lowest else FALLING
-            place = axis.transData.transform((point["x"], point["y"])) * 72 / axis.figure.dpi
-            corner = next((c for c in corners if _free(_middle(place, c), placed)), corners[0])
-            placed.append(_middle(place, corner))
-            axis.annotate(
-                f"{int(point['seq_len'])}",
-                (point["x"], point["y"]),
-                xytext=corner,
-                textcoords="offset points",
-                ha="left" if corner[0] > 0 else "right",
-                fontsize=10,
-                color="0.25",
-            )
-
-
-def _published_places(axis: Axes, line: pd.DataFrame) -> list[Any]:
-    known = line.dropna(subset=["published"])
-    return list(axis.transData.transform(known[["x", "published"]]) * 72 / axis.figure.dpi) if len(known) else []
-
-
-def _middle(place: Any, corner: tuple[int, int]) -> Any:
-    """The middle of a label that begins (or ends, on the left) at a corner of a point."""
-    return place + corner + (math.copysign(LABEL_SIZE[0] / 2, corner[0]), 0)
-
-
-def _free(place: Any, placed: list[Any]) -> bool:
-    return all(abs(place[0] - other[0]) > LABEL_SIZE[0] or abs(place[1] - other[1]) > LABEL_SIZE[1] for other in placed)
-
-
-def _rises(line: pd.DataFrame) -> list[bool]:
-    """Whether the line to a point's right goes up; the last point of a line is as the one before it."""
-    ordered = line.sort_values("x")
-    steps = list(np.diff(ordered["y"]) >= 0) or [True]
-    by_index = dict(zip(ordered.index, [*steps, steps[-1]], strict=False))
-    return [bool(by_index[index]) for index in line.index]
 
 
 def _label(cost: Cost, known: pd.DataFrame) -> str:

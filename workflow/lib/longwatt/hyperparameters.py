@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from longwatt.cells import Cell
@@ -11,7 +12,7 @@ from longwatt.cells import Cell
 InForce = dict[str, Any]
 OF_THE_BUDGET = ("precision", "memory_gib_per_gpu")  # devices and batches are a table of their own
 BLOCKS = ("metric", "training", "generation")
-AXES = ("dataset", "model", "seq_len", "budget", "protocol")
+AXES = ("dataset", "model", "seq_len", "budget", "protocol", "seed")
 
 
 def in_force(
@@ -40,23 +41,24 @@ def groups(cells: Mapping[str, Cell], settings: Callable[[str], InForce]) -> lis
     """Cells grouped by the settings that they share.
 
     Args:
-        cells: one cell for each of its kind, by name: those of other seeds share its settings.
-        settings: of a cell, by its name.
+        cells: by name.
+        settings: of a cell, by its name; asked for once for all seeds, which share them.
 
     Returns:
         For each group the axes of its cells (`cells`) and what they share (`settings`).
     """
-    found: list[dict[str, Any]] = []
-    by_settings: dict[str, dict[str, list[Any]]] = {}
+    kinds: dict[Cell, dict[str, Any]] = {}
+    found: dict[str, dict[str, Any]] = {}
     for name, cell in cells.items():
-        shared = settings(name)
-        if repr(shared) not in by_settings:
-            by_settings[repr(shared)] = {axis: [] for axis in AXES}
-            found.append({"cells": by_settings[repr(shared)], "settings": shared})
-        for axis, values in by_settings[repr(shared)].items():
+        kind = replace(cell, seed=0)
+        if kind not in kinds:
+            shared = settings(name)
+            new = {"cells": {axis: [] for axis in AXES}, "settings": shared}
+            kinds[kind] = found.setdefault(repr(shared), new)
+        for axis, values in kinds[kind]["cells"].items():
             if getattr(cell, axis) not in values:
                 values.append(getattr(cell, axis))
-    return found
+    return list(found.values())
 
 
 def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

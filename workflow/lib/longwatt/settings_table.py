@@ -15,6 +15,7 @@ ROWS = {
     "seq_len": "input lengths (tokens)",
     "budget": "budgets",
     "protocol": "protocols",
+    "seed": "seeds",
 }
 Group = Mapping[str, Any]
 
@@ -38,14 +39,14 @@ def _headings(groups: Sequence[Group], titles: Mapping[str, str]) -> list[str]:
     apart = [axis for axis in ROWS if len({tuple(group["cells"][axis]) for group in groups}) > 1]
     # Datasets alone mostly do: the shortest beginning of the axes by which all differ.
     for count in range(1, len(apart) + 1):
-        found = ["; ".join(_names(group, axis, titles) for axis in apart[:count]) for group in groups]
+        found = [" / ".join(_names(group, axis, titles) for axis in apart[:count]) for group in groups]
         if len(set(found)) == len(groups):
             return found
     return ["all cells"] if len(groups) == 1 else [f"group {number}" for number in range(1, len(groups) + 1)]
 
 
 def _names(group: Group, axis: str, titles: Mapping[str, str]) -> str:
-    return ", ".join(titles.get(str(value), str(value)) for value in group["cells"][axis])
+    return "; ".join(titles.get(str(value), str(value)) for value in group["cells"][axis])
 
 
 def _value(value: Any) -> str:

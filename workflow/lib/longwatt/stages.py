@@ -259,7 +259,7 @@ class Stages:
             "titles": self.titles(),
             "datasets": self.dataset_facts(),
             "budgets": self.step_sizes(),
-            "groups": hyperparameters.groups(self._one_of_all_seeds(), self._in_force),
+            "groups": hyperparameters.groups(self.cells, self._in_force),
             "published": self.study.get("published", {}),
         }
         return Stage("tabulate", f"{self.results}/tables/tables.json", chosen)

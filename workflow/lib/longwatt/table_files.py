@@ -37,7 +37,7 @@ def write(folder: Path, name: str, table: pd.DataFrame) -> None:
 
 def grouped(table: pd.DataFrame) -> pd.DataFrame:
     """A table whose columns are (group, name), the group '' for those that stand alone, with two rows of headings."""
-    return table.set_axis(pd.MultiIndex.from_tuples(list(table.columns)), axis="columns")
+    return table.set_axis(pd.MultiIndex.from_tuples([tuple(column) for column in table.columns]), axis="columns")
 
 
 def _heading(column: Any) -> str:
