@@ -9,7 +9,10 @@ import pytest
 
 PACKAGE = Path(__file__).parents[2] / "workflow" / "lib" / "longwatt"
 FILES = sorted(PACKAGE.rglob("*.py"))
-PARSE_TIME = ("study", "cells", "settings", "provenance", "stages", "models", "datasets", "runtime_model", "priorities")
+PARSE_TIME = (
+    "study", "cells", "settings", "provenance", "stages", "models", "datasets", "runtime_model", "priorities",
+    "published", "displays", "hyperparameters",
+)  # fmt: skip
 NO_TORCH = ("metrics", "summary", "figures", "tables", "scoring", "status", "partial", "tokenization", "pretrained")
 HEAVY = {"torch", "transformers", "datasets", "pandas", "numpy", "matplotlib", "seaborn", "tokenizers", "pynvml"}
 

@@ -61,7 +61,7 @@ def _row(
         if published:
             row[(f"{length} tokens", "published")] = "" if known is None else str(known)
             differing += [str(length)] if known is not None and own not in (NA, str(known)) else []
-    return {**row, ("", "differs at"): ", ".join(differing)} if published else row
+    return {**row, ("", "differs at"): ", ".join(differing) or "none"} if published else row
 
 
 def _product(effective: str, step: Mapping[str, int | None]) -> str:

@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 # Where a length may stand beside its point, in points; first the corners that a rising or a falling line leaves free.
 RISING, FALLING = ((8, -11), (-8, 5), (8, 5), (-8, -11)), ((8, 5), (-8, -11), (8, -11), (-8, 5))
 FARTHER = ((0, 9), (0, -17), (10, -3), (-10, -3))  # where no corner is free
-LABEL = (23, 10)  # of four digits, in points
+LABEL = (27, 12)  # of four digits, in points
 MARKER = (9, 9)
 BAR = 7  # across
 CROWDED = 12  # points of a panel; of more, only the ends of the lines are labelled
@@ -33,7 +33,7 @@ def label_points(axis: Axes, lines: Sequence[pd.DataFrame]) -> None:
         axis: with its final limits and place in the figure.
         lines: columns x, y, low, high, published (NaN where there is none) and seq_len, in the order of the lengths.
     """
-    taken = [box for line in lines for box in _markers(axis, line)]
+    drawn, labels = [box for line in lines for box in _markers(axis, line)], list[Box]()
     bottom, top = axis.get_ylim()
     lowest = bottom + 0.08 * (top - bottom)  # below such a point a label would lie on the axis
     crowded = sum(map(len, lines)) > CROWDED
@@ -41,14 +41,22 @@ def label_points(axis: Axes, lines: Sequence[pd.DataFrame]) -> None:
         ends = {line.index[0], line.index[-1]}
         for (index, point), rising in zip(line.iterrows(), _rises(line), strict=True):
             if not crowded or index in ends:
-                taken.append(_label(axis, point, RISING if rising and point["y"] > lowest else FALLING, taken))
+                corners = RISING if rising and point["y"] > lowest else FALLING
+                labels.append(_label(axis, point, corners, drawn, labels))
 
 
-def _label(axis: Axes, point: pd.Series[Any], corners: Sequence[tuple[int, int]], taken: Sequence[Box]) -> Box:
-    """Write one length where there is room, or where there is most."""
+def _label(
+    axis: Axes,
+    point: pd.Series[Any],
+    corners: Sequence[tuple[int, int]],
+    drawn: Sequence[Box],
+    labels: Sequence[Box],
+) -> Box:
+    """Write one length in the first place that is free, or else where it covers no other and least of what is drawn."""
     place = _place(axis, point["x"], point["y"])
-    rooms = {corner: _room(_box(place, corner), taken) for corner in (*corners, *FARTHER)}
-    corner = next((c for c, room in rooms.items() if room > 0), max(rooms, key=lambda c: rooms[c]))
+    rooms = {c: (_room(_box(place, c), labels), _room(_box(place, c), drawn)) for c in (*corners, *FARTHER)}
+    best = max(rooms, key=lambda c: (rooms[c][0] > 0, rooms[c][1]))
+    corner = next((c for c, room in rooms.items() if min(room) > 0), best)
     axis.annotate(
         f"{int(point['seq_len'])}",
         (point["x"], point["y"]),

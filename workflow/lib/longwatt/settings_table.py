@@ -17,6 +17,7 @@ ROWS = {
     "protocol": "protocols",
     "seed": "seeds",
 }
+APART = ("dataset", "protocol", "model", "budget", "seq_len", "seed")  # what a column is called by, first to last
 Group = Mapping[str, Any]
 
 
@@ -36,11 +37,11 @@ def settings_in_force(groups: Sequence[Group], titles: Mapping[str, str]) -> pd.
 
 def _headings(groups: Sequence[Group], titles: Mapping[str, str]) -> list[str]:
     """What tells the groups apart; a number where their axes do not."""
-    apart = [axis for axis in ROWS if len({tuple(group["cells"][axis]) for group in groups}) > 1]
-    # Datasets alone mostly do: the shortest beginning of the axes by which all differ.
-    for count in range(1, len(apart) + 1):
-        found = [" / ".join(_names(group, axis, titles) for axis in apart[:count]) for group in groups]
-        if len(set(found)) == len(groups):
+    # As few of the axes as tell all groups apart.
+    for count in range(1, len(APART) + 1):
+        apart = [axis for axis in APART[:count] if len({tuple(group["cells"][axis]) for group in groups}) > 1]
+        found = [" / ".join(_names(group, axis, titles) for axis in apart) for group in groups]
+        if apart and len(set(found)) == len(groups):
             return found
     return ["all cells"] if len(groups) == 1 else [f"group {number}" for number in range(1, len(groups) + 1)]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,16 @@ STYLE = (
     "th,td{padding:.35em .8em;border-bottom:1px solid #ccc;text-align:right;white-space:nowrap}"
     "th{border-bottom:2px solid #666}"
 )
-# Of a table with two rows of headings: a group's heading over its columns, and room between the groups.
-GROUPED = "thead tr:first-child th{text-align:center;border-bottom:1px solid #ccc}"
+# Of a table with two rows of headings, which is wide: a group's heading over its columns, and lines of text that break.
+GROUPED = (
+    "th,td{white-space:normal;padding:.35em .5em}td span{white-space:nowrap}"
+    "thead tr:first-child th{text-align:center;border-bottom:1px solid #ccc}"
+)
+# An interval and a product are never broken.
+UNBROKEN = re.compile(r"\([^()<>]+ to [^()<>]+\),?|[0-9]+ = [0-9 x]+")
 # A column of names, to the left; the others are numbers, to the right.
 TEXTS = ("dataset", "datasets", "model", "metric", "tokenizer", "attention", "setting", "protocol", "budget", "table")
+UNBROKEN_TEXTS = ("dataset", "model", "metric", "table")
 
 
 def number(value: Any, digits: int = 1) -> str:
@@ -52,9 +59,13 @@ def _html(name: str, table: pd.DataFrame) -> str:
     for place, column in enumerate(table.columns, 1):
         if _heading(column) in TEXTS:
             page += f"tr:last-child th:nth-child({place}),td:nth-child({place}){{text-align:left}}"
+            page += f"td:nth-child({place}){{white-space:nowrap}}" if _heading(column) in UNBROKEN_TEXTS else ""
         elif two and column[0] and column[0] != table.columns[place - 2][0]:
-            page += f"td:nth-child({place}){{padding-left:2em}}"
-    return f"{page}</style>{table.to_html(index=False, border=0, na_rep='')}"
+            page += f"td:nth-child({place}){{padding-left:1.6em}}"
+    body = table.to_html(index=False, border=0, na_rep="")
+    if two:
+        body = UNBROKEN.sub(r"<span>\g<0></span>", body)
+    return f"{page}</style>{body}"
 
 
 def _markdown(table: pd.DataFrame) -> str:
