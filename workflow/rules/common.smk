@@ -253,16 +253,21 @@ def dataset_facts(wildcards):
     return sorted({f[kind] for f in facts for kind in ("records", "tokens")})
 
 
+def in_report(path, kind, shown):
+    """A figure or a table with its place in the report."""
+    return report(
+        f"results/{{study}}/{path}",
+        caption=f"../report/{shown.caption}.rst",
+        category=shown.category,
+        labels={kind: shown.label},
+    )
+
+
 def figure_outputs():
     """Every figure as the report shows it, and as a picture."""
     figures = displays.figures(STAGES.study)
     shown = [
-        report(
-            f"results/{{study}}/figures/{name}.svg",
-            caption=f"../report/{figure.caption}.rst",
-            category=figure.category,
-            labels={"figure": figure.label},
-        )
+        in_report(f"figures/{name}.svg", "figure", figure)
         for name, figure in figures.items()
     ]
     return [*shown, *(f"results/{{study}}/figures/{name}.png" for name in figures)]
@@ -284,12 +289,7 @@ def table_outputs():
     """Every table as the report shows it, and for other programs."""
     tables = displays.tables(STAGES.study)
     shown = [
-        report(
-            f"results/{{study}}/tables/{name}.html",
-            caption=f"../report/{table.caption}.rst",
-            category=table.category,
-            labels={"table": table.label},
-        )
+        in_report(f"tables/{name}.html", "table", table)
         for name, table in tables.items()
     ]
     kinds = [kind for kind in displays.TABLE_KINDS if kind != "html"]
