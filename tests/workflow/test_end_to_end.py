@@ -8,9 +8,9 @@ import pytest
 import torch
 from bench.stand_in_gpus import STAND_IN
 
+from longwatt.displays import GENERAL
 from longwatt.energy.reduction import summarize
 from longwatt.provenance import digest, read_stamp
-from longwatt.stages import FIGURES
 from longwatt.summary import COLUMNS
 from tests.conftest import TINY_STUDY
 from tests.workflow.conftest import Project
@@ -118,7 +118,7 @@ def test_every_stamped_artefact_carries_its_settings_and_code(finished):
 def test_figures_exist_and_the_energy_panel_says_why_it_is_empty(finished):
     figures = finished.results / "figures"
     names = {path.stem for path in figures.glob("*.svg")}
-    assert names == {path.stem for path in figures.glob("*.png")} == set(FIGURES)
+    assert names == {path.stem for path in figures.glob("*.png")} == set(GENERAL)
     assert "Energy was not measured" in _text(figures / "accuracy_vs_training_energy.svg")
     assert "Energy was not measured" not in _text(figures / "accuracy_vs_training_time.svg")
 

@@ -25,7 +25,7 @@ rule tabulate:
         summary="results/{study}/summary.csv",
         facts=dataset_facts,
     output:
-        **table_outputs(),
+        *table_outputs(),
         report="results/{study}/tables/tables.json",
     log:
         "logs/{study}/tabulate.log",
@@ -43,7 +43,7 @@ rule plot:
     input:
         summary="results/{study}/summary.csv",
     output:
-        **figure_outputs(),
+        *figure_outputs(),
         report="results/{study}/figures/figures.json",
     log:
         "logs/{study}/plot.log",

@@ -36,7 +36,7 @@ def write_partial(results: Path, settings: Mapping[str, Any], stamps: Stamps, pr
     summary = folder / "summary.csv"
     write_csv(summary, summarize(results, done, settings["prices"]))
     write_tables(summary, folder / "tables", settings, provenance)
-    plot_all(summary, folder / "figures", settings["titles"], provenance)
+    plot_all(summary, folder / "figures", settings, provenance)
     cells = {row["cell"] for row in done}
     headings = {cell: heading for cell, heading in settings["headings"].items() if cell in cells}
     plot_power(results, folder / "power", headings, settings["parts"], provenance)

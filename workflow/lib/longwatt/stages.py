@@ -11,8 +11,8 @@ from functools import cached_property, wraps
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
-from longwatt import costs, datasets, models, priorities, settings
-from longwatt.cells import LARGEST, Cell, expand
+from longwatt import costs, datasets, displays, hyperparameters, models, priorities, published, settings
+from longwatt.cells import LARGEST, Cell, devices, expand
 from longwatt.claim_settings import check_claims, claims_of, left_out
 from longwatt.datasets.scrolls import MIRROR
 from longwatt.models.errors import ModelError
@@ -21,27 +21,6 @@ from longwatt.provenance import ANEW, Stage, read_object
 from longwatt.runtime_model import FINETUNE, RuntimeModel
 from longwatt.study import StudyError, check_name, validate
 
-ENERGY, SPEED, HARDWARE = "Accuracy against energy", "Accuracy against speed and time", "Accuracy against hardware use"
-# Figure -> its category and name in the report; drawn by longwatt.figures, which must not be imported at parse time.
-FIGURES = {
-    "accuracy_vs_power_efficiency": (ENERGY, "power efficiency"),
-    "accuracy_vs_training_energy": (ENERGY, "training energy"),
-    "energy_by_phase": (ENERGY, "training energy by phase"),
-    "accuracy_vs_training_speed": (SPEED, "training speed"),
-    "accuracy_vs_inference_speed": (SPEED, "inference speed"),
-    "accuracy_vs_training_time": (SPEED, "training time"),
-    "accuracy_vs_gpu_utilization": (HARDWARE, "GPU utilisation"),
-    "accuracy_vs_gpu_memory": (HARDWARE, "mean GPU memory"),
-    "accuracy_vs_peak_memory": (HARDWARE, "peak memory"),
-}
-# Table -> its category and name in the report.
-TABLES = {
-    "summary": ("Tables", "all cells"),
-    "scores": ("Tables", "scores by length"),
-    "energy": ("Tables", "energy"),
-    "datasets": ("Tables", "datasets"),
-}
-TABLE_KINDS = ("html", "md", "csv")
 CLAIM_KINDS = ("html", "md", "json")
 
 DEMO = "demo"  # the embedded study
@@ -52,6 +31,7 @@ NO_JOBS = ("lint", "unlock", "list_rules", "list_target_rules", "summary", "deta
 TELLING = {"partial", "plan", "compare"}  # targets that read what is there and train nothing
 LASTING = ("finetune", "predict")  # rules whose jobs keep what they have done so far
 TRAINED = ("model", "history.csv", "energy.jsonl.gz")
+STEPS = "gradient_accumulation_steps"
 
 
 P = ParamSpec("P")
@@ -102,6 +82,8 @@ class Stages:
         self.cells = expand(study, f"studies/{study_id}.yaml")
         _check_references(study, f"studies/{study_id}.yaml")
         used = list(self.cells.values())
+        published.check(study, used, f"studies/{study_id}.yaml")
+        displays.check(study, used, f"studies/{study_id}.yaml")
         self.datasets = {settings.dataset_key(study, c.dataset): c.dataset for c in used}
         tokenizers = [study["models"][c.model]["tokenizer"] for c in used]
         self.tokenizers = {settings.tokenizer_key(study, t): t for t in tokenizers}
@@ -277,14 +259,22 @@ class Stages:
         chosen = {"rows": self.rows(), "prices": costs.figures(self.machine)}
         return Stage("summarize", f"{self.results}/summary.json", chosen)
 
+    @_remembered
     def tabulate(self) -> Stage:
-        """The study's table as people read it."""
-        chosen = {"titles": self.titles(), "datasets": self.dataset_facts()}
+        """The study's tables as people read them."""
+        chosen = {
+            "titles": self.titles(),
+            "datasets": self.dataset_facts(),
+            "budgets": self.step_sizes(),
+            "groups": hyperparameters.groups(self.cells, self._in_force),
+            "published": self.study.get("published", {}),
+        }
         return Stage("tabulate", f"{self.results}/tables/tables.json", chosen)
 
     def plot(self) -> Stage:
         """The study's figures."""
-        chosen = {"titles": self.titles()}
+        shown = {name: self.study.get(name, default) for name, default in (("published", {}), ("figures", []))}
+        chosen = {"titles": self.titles(), **shown}
         return Stage("plot", f"{self.results}/figures/figures.json", chosen)
 
     def plot_power(self) -> Stage:
@@ -314,12 +304,9 @@ class Stages:
 
     def partial_settings(self) -> dict[str, Any]:
         """All that summary, tables and figures of a part of the study need."""
-        return {
-            **self.summarize().settings,
-            **self.tabulate().settings,
-            **self.plot_power().settings,
-            "judge_claims": self.judge_claims().settings,
-        }
+        parts = (self.summarize(), self.tabulate(), self.plot(), self.plot_power())
+        judged = {"judge_claims": self.judge_claims().settings}
+        return {**{name: value for stage in parts for name, value in stage.settings.items()}, **judged}
 
     def rows(self) -> list[dict[str, Any]]:
         """What is known of every summary row before anything has run."""
@@ -354,9 +341,24 @@ class Stages:
             }
         return list(facts.values())
 
+    def step_sizes(self) -> dict[str, dict[str, int | None]]:
+        """Devices and accumulation steps of each budget; None where the steps follow from the batch that is wanted."""
+        return {
+            name: {
+                "devices": devices(budget),
+                "accumulation": None if "effective_batch_size" in budget else budget.get(STEPS, 1),
+            }
+            for name, budget in self.study["budgets"].items()
+        }
+
+    def _in_force(self, name: str) -> hyperparameters.InForce:
+        points = {point: self.predict(name, point).settings for point in self.inferences}
+        scoring = {point: self.score(name, point).settings for point in self.inferences}
+        return hyperparameters.in_force(self.finetune(name).settings, points, scoring)
+
     def titles(self) -> dict[str, str]:
-        """How datasets and models are called in figures."""
-        entries = {**self.study["datasets"], **self.study["models"]}
+        """How datasets, models and budgets are called in figures; one name for two things is the model's."""
+        entries = {**self.study["budgets"], **self.study["datasets"], **self.study["models"]}
         return {name: entry.get("title", name) for name, entry in entries.items()}
 
     def parts(self) -> list[str]:
@@ -436,7 +438,11 @@ class Stages:
         """
         cells = self.kept_of_cells()
         tail = [f"{self.results}/summary.csv", f"{self.results}/summary.json"]
-        tables = [f"{self.results}/tables/{name}.{kind}" for name in TABLES for kind in TABLE_KINDS]
+        tables = [
+            f"{self.results}/tables/{name}.{kind}"
+            for name in displays.tables(self.study)
+            for kind in displays.TABLE_KINDS
+        ]
         ends = [self.tabulate().artefact, self.plot().artefact, self.plot_power().artefact]
         return [*cells, *tail, *tables, *self.figures(), self.power_folder, *self.claim_files(), *ends]
 
@@ -457,7 +463,7 @@ class Stages:
     def figures(self) -> list[str]:
         """Paths of the study's figures."""
         kinds = ("svg", "png")
-        return [f"{self.results}/figures/{name}.{kind}" for name in FIGURES for kind in kinds]
+        return [f"{self.results}/figures/{name}.{kind}" for name in displays.figures(self.study) for kind in kinds]
 
     def all(self) -> Iterator[Stage]:
         """Every job of the study, in the order of the flow."""
