@@ -306,6 +306,8 @@ try:
         if GPUS is not None and stages.leases_gpus(ASKED):
             stages.check_budgets(STAGES, GPUS)
         stages.check_sources(STAGES)
+        if stages.fetches(ASKED):
+            stages.check_hub(STAGES, ASKED)
         if not stages.only_looks(ASKED):
             stages.check_writable(STAGES)
             check_clock()

@@ -14,7 +14,7 @@ import os
 import re
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -30,6 +30,20 @@ PAUSE_S = 1.0  # before the second try; doubled before each further one
 LONGEST_PAUSE_S = 600.0  # that a hub may ask for by Retry-After
 NAMED = 12  # files that a message lists
 BUSY = (408, 429)  # statuses that pass, beside the server's own errors
+
+# What a study says of a repository; a branch or tag is refused later, where the commit that it means can be named.
+SCHEMA: dict[str, Any] = {
+    "repository": {
+        "type": "string",
+        "pattern": "^[A-Za-z0-9][A-Za-z0-9_.-]*(/[A-Za-z0-9][A-Za-z0-9_.-]*)?$",
+        "description": "a repository of the hub, OWNER/NAME",
+    },
+    "revision": {
+        "type": "string",
+        "pattern": "^[A-Za-z0-9][A-Za-z0-9_./-]*$",
+        "description": "a commit of the repository, its 40 hexadecimal digits",
+    },
+}
 
 Choose = Callable[[Collection[str]], list[str]]
 Answer = TypeVar("Answer")
@@ -155,11 +169,16 @@ def cached(repository: Repository, name: str) -> Path | None:
     return None
 
 
-def commit_of(repository: Repository) -> str | None:
-    """The commit that a branch or tag means now; None if the hub does not say."""
-    with suppress(HubError):
-        return str(_info(repository).sha)
-    return None
+def not_pinned(repository: Repository) -> str | None:
+    """Why a revision is none that stays; None if it is a commit."""
+    if COMMIT.fullmatch(repository.revision):
+        return None
+    problem = f"the revision {repository.revision!r} of {repository.name} is no commit, so what it means may change"
+    try:
+        now = f"its commit is {_info(repository).sha} now"
+    except HubError as error:  # without a connection, or it does not exist: its page tells
+        now = f"see {repository.page}/commits/main ({error})"
+    return f"{problem}; write the commit's 40 hexadecimal digits: {now}"
 
 
 def listing(repository: Repository) -> dict[str, RemoteFile]:

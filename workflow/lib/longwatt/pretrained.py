@@ -71,14 +71,23 @@ def choose_model(names: Collection[str]) -> list[str]:
     Raises:
         LookupError: something is missing; says what.
     """
-    if CONFIG not in names:
-        raise LookupError(f"it is no model's: it has no {CONFIG}")
-    settings = [name for name in (CONFIG, GENERATION) if name in names]
+    settings = [*choose_config(names), *(name for name in (GENERATION,) if name in names)]
     for kind in (SAFETENSORS, PICKLE):
         weights = _weights(names, kind)
         if weights:
             return [*settings, *weights]
     raise LookupError("it has no weights (model.safetensors or pytorch_model.bin, whole or in shards)")
+
+
+def choose_config(names: Collection[str]) -> list[str]:
+    """A model's configuration alone.
+
+    Raises:
+        LookupError: there is none.
+    """
+    if CONFIG not in names:
+        raise LookupError(f"it is no model's: it has no {CONFIG}")
+    return [CONFIG]
 
 
 def choose_tokenizer(names: Collection[str]) -> list[str]:

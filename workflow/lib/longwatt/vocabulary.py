@@ -71,8 +71,8 @@ def check(tokenizer: Tokenizer, folder: Path, texts: Sequence[str]) -> dict[str,
     equal = len(texts) - len(unequal)
     if equal < EQUAL_TEXTS * len(texts):
         raise VocabularyError(
-            f"the fast tokenizer made of {folder} differs from its {source} on {len(unequal)} of {len(texts)} texts, such "
-            f"as {unequal[0][:80]!r}; {_way_out()}"
+            f"the fast tokenizer made of {folder} differs from its {source} on {len(unequal)} of {len(texts)} texts, "
+            f"such as {unequal[0][:80]!r}; {_way_out()}"
         )
     return {"made_of": source, "texts_compared": len(texts), "texts_equal": equal}
 
