@@ -214,7 +214,10 @@ def test_the_next_process_goes_on_where_a_killed_one_ended(served, repository):
     pid = os.fork()
     if pid == 0:
         time.sleep = lambda _: os._exit(9)  # killed while it waits for another try
-        hub.fetch(repository, both)
+        try:
+            hub.fetch(repository, both)
+        finally:
+            os._exit(1)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 9
     (partial,) = (repository.cache / "blobs").glob("*.incomplete")
     had = partial.stat().st_size
