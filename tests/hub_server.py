@@ -93,8 +93,9 @@ class Hub:
         return commit
 
     def fetched(self) -> list[str]:
-        """Names of files whose content was asked for."""
-        return [r.path.rpartition("/")[2] for r in self.requests if r.method == "GET" and "/resolve/" in r.path]
+        """Names of files whose content was asked for, where it is."""
+        paths = [r.path for r in self.requests if r.method == "GET" and "/resolve/" in r.path]
+        return [path.rpartition("/")[2] for path in paths if "/cdn/" in path or not path.endswith(LARGE)]
 
     def fault(self, method: str, path: str) -> Fault | None:
         with self._lock:

@@ -18,6 +18,8 @@ from transformers import (
     LEDForConditionalGeneration,
 )
 
+from tests.hub_server import Hub
+
 VOCABULARY = 400
 # Pegasus' settings in the repositories of BigBird-Pegasus: no ids before the pieces, and a mask among these.
 BIGBIRD_TOKENIZER = {
@@ -135,3 +137,45 @@ def scrolls_files(task: str = "qmsum") -> dict[str, bytes]:
             ]  # fmt: skip
             archive.writestr(f"{task}/{split}.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
     return {f"{task}.zip": stream.getvalue(), "README.md": b"words", "scrolls.py": b"not wanted"}
+
+
+STUDY = """
+title: From the hub
+datasets:
+  qmsum:
+    source: scrolls
+    options: {{task: qmsum, revision: {data}}}
+    metric: rouge
+    training: {{max_target_tokens: 8}}
+tokenizers:
+  led: {{kind: checkpoint, repository: some/led, revision: {led}}}
+  bigbird: {{kind: checkpoint, repository: some/bigbird, revision: {bigbird}}}
+models:
+  led: {{family: led, initialisation: checkpoint, repository: some/led, revision: {led}, tokenizer: led}}
+  bigbird: {{family: bigbird_pegasus, initialisation: checkpoint, repository: some/bigbird, revision: {bigbird},
+             tokenizer: bigbird}}
+budgets:
+  cpu: {{gpus: 0, per_device_batch_size: 8}}
+training:
+  max_steps: 2
+  validation: {{every_steps: 2, max_examples: 2, batch_size: 2}}
+inference:
+  greedy: {{split: validation, batch_size: 6, max_examples: 2}}
+grid:
+  - {{datasets: [qmsum], models: [led, bigbird], seq_lens: [64], budgets: [cpu]}}
+"""
+
+
+def repositories(folder: Path) -> dict[tuple[str, str], dict[str, bytes]]:
+    """All of them, by kind and name."""
+    return {
+        ("dataset", "tau/scrolls"): scrolls_files(),
+        ("model", "some/led"): led_files(folder / "led"),
+        ("model", "some/bigbird"): bigbird_files(folder / "bigbird"),
+    }
+
+
+def study_of(served: Hub) -> str:
+    """A study of theirs, with the commits that they have there."""
+    commits = {name.rpartition("/")[2]: entry.branches["main"] for (_, name), entry in served.repositories.items()}
+    return STUDY.format(data=commits["scrolls"], led=commits["led"], bigbird=commits["bigbird"])

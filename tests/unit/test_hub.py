@@ -13,11 +13,10 @@ from huggingface_hub import constants, hf_hub_download
 from longwatt import hub
 from longwatt.hub import HubError, HubUnreachable, Repository
 from tests.hub_server import Fault, Hub
+from tests.unit.conftest import TOKEN
 
 SMALL, LARGE = b'{"model_type": "led"}\n', random.Random(0).randbytes(200_000)
 FILES = {"config.json": SMALL, "model.safetensors": LARGE, "README.md": b"words", "flax_model.msgpack": b"no"}
-TOKEN = "hf_thisMustNeverShow"
-SLEEP = time.sleep
 
 
 def both(names):
@@ -25,35 +24,6 @@ def both(names):
     if "config.json" not in names:
         raise LookupError("it has no config.json")
     return ["config.json", "model.safetensors"]
-
-
-@pytest.fixture
-def served(tmp_path, monkeypatch):
-    """A hub with one model, its address and an empty cache given by the client's own variables."""
-    with Hub() as server:
-        for name, value in {"HF_ENDPOINT": server.url, "HF_HOME": str(tmp_path / "home"), "HF_TOKEN": TOKEN}.items():
-            monkeypatch.setenv(name, value)
-        for name in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", hub.MIRROR):
-            monkeypatch.delenv(name, raising=False)
-        importlib.reload(constants)  # it reads them once
-        monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", 10_000)  # it keeps whole chunks of what a cut leaves
-        hub._listed_once.cache_clear()
-        yield server
-    monkeypatch.undo()
-    importlib.reload(constants)
-
-
-@pytest.fixture
-def naps(monkeypatch) -> list[float]:
-    """Every pause, ours and the client's, noted and cut short."""
-    noted: list[float] = []
-
-    def nap(seconds: float) -> None:
-        noted.append(seconds)
-        SLEEP(min(seconds, 0.001))
-
-    monkeypatch.setattr(time, "sleep", nap)
-    return noted
 
 
 @pytest.fixture

@@ -191,7 +191,7 @@ def convert_pickle(source: Path, target: Path) -> None:
         # Only tensors and plain containers: nothing in the file is ever run.
         held = torch.load(source, map_location="cpu", weights_only=True)
     except Exception as error:  # whatever a damaged or hostile pickle makes of it
-        said = str(error).strip().splitlines()[0]
+        said = str(error).partition("\n")[0]
         raise ModelError(f"{source} cannot be opened as weights alone ({type(error).__name__}: {said})") from None
     if not isinstance(held, dict) or not all(isinstance(value, torch.Tensor) for value in held.values()):
         raise ModelError(f"{source} holds something else than named tensors")
