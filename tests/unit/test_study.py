@@ -50,11 +50,6 @@ def test_a_wrong_setting_is_refused_by_name(tmp_path, tiny_study_text, study_sch
     assert "study.yaml" in str(refused.value)
 
 
-def test_a_checkpoint_model_needs_a_path(tmp_path, tiny_study_text, study_schema):
-    with pytest.raises(StudyError, match="'path' is a required property"):
-        read(tmp_path, tiny_study_text.replace("initialisation: random", "initialisation: checkpoint"), study_schema)
-
-
 def test_an_exponent_without_a_dot_is_a_number(tmp_path):
     (tmp_path / "a.yaml").write_text("a: 2e-5\nb: 1E3\nc: e5\nd: '2e-5'\n")
     assert read_yaml(tmp_path / "a.yaml") == {"a": 2e-5, "b": 1000.0, "c": "e5", "d": "2e-5"}

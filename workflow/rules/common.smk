@@ -332,6 +332,8 @@ try:
         stages.check_against(STAGES, ASKED, STUDIES)
         if not stages.only_tells(ASKED):
             stages.check_sources(STAGES)
+        if stages.fetches(ASKED):
+            stages.check_hub(STAGES, ASKED)
         if not stages.only_looks(ASKED):
             stages.check_writable(STAGES)
             check_clock()

@@ -82,8 +82,9 @@ def tokenizer_settings(study: Study, tokenizer: str) -> Settings:
 
 
 def model_source_settings(study: Study, model: str) -> Settings:
-    """What download_model needs: where a checkpoint comes from."""
-    return _narrow({"path": study["models"][model]["path"]})
+    """What download_model needs: where a checkpoint comes from, a folder or a hub's repository."""
+    entry = study["models"][model]
+    return _narrow({key: entry[key] for key in ("path", "repository", "revision") if key in entry})
 
 
 def dataset_key(study: Study, dataset: str) -> str:

@@ -11,12 +11,20 @@ from functools import cached_property, wraps
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
-from longwatt import costs, datasets, displays, hyperparameters, models, priorities, published, settings
+from longwatt import costs, datasets, displays, hub, hyperparameters, models, priorities, published, settings
 from longwatt.cells import LARGEST, Cell, devices, expand
 from longwatt.claim_settings import check_claims, claims_of, left_out
-from longwatt.datasets.scrolls import MIRROR
 from longwatt.models.errors import ModelError
-from longwatt.pretrained import checkpoint_files, missing_tokenizer, missing_weights
+from longwatt.pretrained import (
+    CONFIG,
+    checkpoint_files,
+    choose_config,
+    choose_model,
+    choose_tokenizer,
+    missing_tokenizer,
+    missing_weights,
+    repository_of,
+)
 from longwatt.provenance import ANEW, Stage, read_object
 from longwatt.runtime_model import FINETUNE, RuntimeModel
 from longwatt.study import StudyError, check_name, validate
@@ -24,6 +32,10 @@ from longwatt.study import StudyError, check_name, validate
 CLAIM_KINDS = ("html", "md", "json")
 
 DEMO = "demo"  # the embedded study
+NEW_FAMILY = (
+    "; a new one is one module in workflow/lib/longwatt/models/ with the interface longwatt.models.family.Family "
+    "(docs/adding.md), and many need none: seq2seq takes any Hugging Face encoder-decoder without peculiarities"
+)
 POWER = "Power over time"  # category of the report with a figure for each cell
 # Options of Snakemake's with which it runs no job.
 NO_JOBS = ("lint", "unlock", "list_rules", "list_target_rules", "summary", "detailed_summary", "dag", "rulegraph",
@@ -93,7 +105,15 @@ class Stages:
         self.inferences = sorted(study["inference"])
         self.claims = claims_of(study)
         check_claims(study, self.claim_cells(), f"studies/{study_id}.yaml")
-        configs = {model: self._checkpoint_config(model) for model in {cell.model for cell in used}}
+        self.check_cells()
+
+    def check_cells(self) -> None:
+        """Refuse splits and lengths that cannot be, as far as the checkpoints' configurations are at hand.
+
+        Raises:
+            StudyError: names the cell or the key, and what would do.
+        """
+        configs = {model: self._checkpoint_config(model) for model in {cell.model for cell in self.cells.values()}}
         for name, cell in self._one_of_all_seeds().items():  # found here, not hours later
             chosen = self.finetune(name).settings
             points = {point: self.predict(name, point).settings for point in self.inferences}
@@ -143,8 +163,10 @@ class Stages:
         key = settings.model_key(self.study, model)
         if key is None:
             return {}
-        copied = read_object(Path(self.download_model(key).artefact).with_name("config.json"))
-        return copied or read_object(self.checkpoint(key) / "config.json")
+        copied = read_object(Path(self.download_model(key).artefact).with_name(CONFIG))
+        repository = self.repository(key)
+        origin = self.checkpoint(key) / CONFIG if repository is None else hub.cached(repository, CONFIG)
+        return copied or (read_object(origin) if origin else {})
 
     @property
     def results(self) -> str:
@@ -183,12 +205,18 @@ class Stages:
 
     def model_files(self, key: str) -> list[str]:
         """The checkpoint files that download_model copies, or copied if they are gone (see `dataset_files`)."""
+        if self.repository(key) is not None:
+            return []  # a pinned revision never changes, wherever it is taken from
         folder = self.checkpoint(key)
         copied = read_object(Path(self.download_model(key).artefact)).get("sha256", {})
         return sorted(map(str, checkpoint_files(folder))) or sorted(str(folder / name) for name in copied)
 
+    def repository(self, key: str) -> hub.Repository | None:
+        """The hub's repository that a pretrained model comes from; None if it comes from a folder."""
+        return repository_of(self.study["models"][self.models[key]])
+
     def checkpoint(self, key: str) -> Path:
-        """The folder that a pretrained model comes from."""
+        """The folder of the user's that a pretrained model comes from."""
         return Path(self.study["models"][self.models[key]]["path"]).expanduser()
 
     def tokenizer_files(self, key: str) -> list[str]:
@@ -530,7 +558,7 @@ def check_budgets(stages: Stages, limit: int) -> None:
 def machine_environment(machine: Mapping[str, Any]) -> dict[str, str]:
     """What config.yaml says of this machine and jobs must know, though no result depends on it."""
     mirror = machine.get("mirror")
-    return {MIRROR: str(mirror)} if mirror else {}
+    return {hub.MIRROR: str(mirror)} if mirror else {}
 
 
 def check_sources(stages: Stages) -> None:
@@ -551,7 +579,8 @@ def _sources(stages: Stages) -> Iterator[tuple[str, str, str | None]]:
         problem = datasets.missing(chosen["source"], chosen["options"])
         yield f"datasets.{name}", stages.download_dataset(key).artefact, problem
     for key, name in stages.models.items():
-        yield f"models.{name}", stages.download_model(key).artefact, missing_weights(stages.checkpoint(key))
+        if stages.repository(key) is None:
+            yield f"models.{name}", stages.download_model(key).artefact, missing_weights(stages.checkpoint(key))
     for dataset, tokenizer in stages.pairs():
         for file in stages.tokenizer_files(tokenizer):
             made = stages.make_tokenizer(dataset, tokenizer).artefact
@@ -581,6 +610,60 @@ def check_against(stages: Stages, asked: Mapping[str, Any], studies: Path) -> No
     known = {path.name for path in Path("results").glob("*") if path.is_dir()}
     known |= {path.stem for path in studies.glob("*.yaml")}
     check_name("study", other, known - {stages.study_id}, "against")
+
+
+def fetches(asked: Mapping[str, Any]) -> bool:
+    """Whether Snakemake may be about to fetch something from the hub."""
+    return runs_jobs(asked) and not only_tells(asked)
+
+
+def check_hub(stages: Stages, asked: Mapping[str, Any]) -> None:
+    """Ask the hub for all that a study still needs of it, before anything is downloaded.
+
+    Models' configurations are fetched at once, since lengths are checked against them and run times follow from them.
+
+    Args:
+        stages: of the study.
+        asked: Snakemake's options; a dry run does without an answer, and fetches nothing.
+
+    Raises:
+        StudyError: names the entry, the repository and what to do.
+    """
+    dry = bool(asked.get("dryrun"))
+    for entry, artefact, repository, choose in _repositories(stages):
+        if Path(artefact).exists():
+            continue
+        try:
+            hub.check(repository, choose)
+            if choose is choose_model and not dry:
+                hub.fetch(repository, choose_config)
+        except hub.HubUnreachable as error:
+            if dry:
+                return
+            if not error.answered:  # a busy hub will have answered by the time that the job runs, which is patient
+                advice = hub.how_to_do_without(repository)
+                raise StudyError(f"studies/{stages.study_id}.yaml: {entry}: {error}; {advice}") from None
+        except hub.HubError as error:
+            raise StudyError(f"studies/{stages.study_id}.yaml: {entry}: {error}") from None
+    stages.check_cells()
+
+
+def _repositories(stages: Stages) -> Iterator[tuple[str, str, hub.Repository, hub.Choose]]:
+    """(entry, what is made from it, where it comes from, the choice of its files) of everything from the hub."""
+    for key, name in stages.datasets.items():
+        chosen = settings.dataset_settings(stages.study, name)
+        found = datasets.repository(chosen["source"], chosen["options"])
+        if found and not datasets.at_hand(chosen["source"], chosen["options"]):
+            yield f"datasets.{name}", stages.download_dataset(key).artefact, *found
+    for key, name in stages.models.items():
+        repository = stages.repository(key)
+        if repository:
+            yield f"models.{name}", stages.download_model(key).artefact, repository, choose_model
+    for dataset, key in stages.pairs():
+        name = stages.tokenizers[key]
+        repository = repository_of(stages.study["tokenizers"][name])
+        if repository:
+            yield f"tokenizers.{name}", stages.make_tokenizer(dataset, key).artefact, repository, choose_tokenizer
 
 
 def check_writable(stages: Stages) -> None:
@@ -693,8 +776,34 @@ def _check_references(study: Mapping[str, Any], source: str) -> None:
         where = f"{source}: datasets.{name}"
         check_name("source", entry["source"], datasets.sources(), f"{where}.source")
         schema = datasets.options_schema(entry["source"])
-        validate(entry.get("options", {}), schema, f"{where}.options")
+        options = entry.get("options", {})
+        validate(options, schema, f"{where}.options")
+        found = datasets.repository(entry["source"], options)
+        _check_pinned(found[0] if found else None, where)
+    for name, entry in study["tokenizers"].items():
+        if entry["kind"] == "checkpoint":
+            _check_origin(entry, f"{source}: tokenizers.{name}")
     for name, entry in study["models"].items():
         where = f"{source}: models.{name}"
-        check_name("family", entry["family"], models.families(), f"{where}.family")
+        check_name("family", entry["family"], models.families(), f"{where}.family", NEW_FAMILY)
         check_name("tokenizer", entry["tokenizer"], study["tokenizers"], f"{where}.tokenizer")
+        if entry["initialisation"] == "checkpoint":
+            _check_origin(entry, where)
+        else:
+            _check_pinned(repository_of(entry), where)  # of a model from random weights: whose shape it has
+
+
+def _check_origin(entry: Mapping[str, Any], where: str) -> None:
+    """Refuse a checkpoint that comes from nowhere, or from two places."""
+    if ("path" in entry) == ("repository" in entry):
+        raise StudyError(
+            f"{where}: a checkpoint comes from a `path`, or from a `repository` and its `revision`; give one"
+        )
+    _check_pinned(repository_of(entry), where)
+
+
+def _check_pinned(repository: hub.Repository | None, where: str) -> None:
+    """Refuse a branch or a tag, which means something else tomorrow."""
+    problem = hub.not_pinned(repository) if repository else None
+    if problem:
+        raise StudyError(f"{where}.revision: {problem}")

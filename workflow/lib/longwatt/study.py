@@ -151,12 +151,12 @@ def _with_base(path: Path, extended_by: tuple[str, ...]) -> Any:
     return {key: value for key, value in merged.items() if value is not None}
 
 
-def check_name(kind: str, name: str, known: Iterable[str], source: str) -> None:
-    """Raise StudyError naming the nearest known name unless `name` is known."""
+def check_name(kind: str, name: str, known: Iterable[str], source: str, advice: str = "") -> None:
+    """Raise StudyError naming the nearest known name, and ending in `advice`, unless `name` is known."""
     names = sorted(known)
     if name not in names:
         raise StudyError(
-            f"{source}: unknown {kind} {name!r}{nearest(name, names)}; known: {', '.join(names) or 'none'}"
+            f"{source}: unknown {kind} {name!r}{nearest(name, names)}; known: {', '.join(names) or 'none'}{advice}"
         )
 
 
@@ -192,6 +192,8 @@ def _explain(error: ValidationError) -> str:
         known = [*(TYPES[part["type"]] for part in expected if "type" in part), *words]
         hint = nearest(error.instance, words) if isinstance(error.instance, str) else ""
         return f"{where}: expected {' or '.join(known)}, but found {error.instance!r}{hint}"
-    if error.validator == "required":
+    if error.validator == "pattern" and isinstance(schema, Mapping) and "description" in schema:
+        return f"{where}: expected {schema['description']}, but found {error.instance!r}"
+    if error.validator in ("required", "dependentRequired"):
         return f"{where}: {error.message}; add it"
     return f"{where}: {error.message}"
