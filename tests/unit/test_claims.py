@@ -25,7 +25,7 @@ from longwatt.claims import (
     judge_test,
 )  # fmt: skip
 from longwatt.columns import COLUMNS
-from longwatt.study import normalise, read_yaml, validate
+from longwatt.study import normalise, read_study, read_yaml, validate
 from tests.conftest import ROOT
 
 LENGTHS = (1024, 2048, 3072, 4096)
@@ -77,8 +77,7 @@ def row(cell: dict) -> dict:
 
 @pytest.fixture(scope="module")
 def study() -> dict:
-    grid = read_yaml(ROOT / "tests/fixtures/published_grid.yaml")
-    return normalise({**grid, "claims": read_yaml(ROOT / "studies/paper.yaml")["claims"]})
+    return read_study(ROOT / "studies/paper.yaml", ROOT / "workflow/schemas/study.schema.json")
 
 
 @pytest.fixture(scope="module")

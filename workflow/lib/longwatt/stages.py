@@ -374,7 +374,7 @@ class Stages:
         return {
             name: {
                 "devices": devices(budget),
-                "accumulation": None if "effective_batch_size" in budget else budget.get(STEPS, 1),
+                "accumulation": None if budget.get("effective_batch_size") else budget.get(STEPS, 1),
             }
             for name, budget in self.study["budgets"].items()
         }
