@@ -67,7 +67,7 @@ def test_what_a_verdict_lacks_is_named(pages):
     lacking = [f"train_steps_energy_kwh of c{n} is NA" for n in LENGTHS]
     assert f"**Unclear.** {'; '.join(lacking)}" in text
     (test,) = found["energy"]["tests"]
-    assert test["judged"]["training steps alone"]["missing"] == lacking
+    assert test["judged"]["training steps alone"]["unclear_because"] == lacking
     assert "| 64 | 128 | NA | NA | NA | not known | unclear |" in text
 
 

@@ -179,7 +179,7 @@ def test_a_claim_without_one_of_its_cells_is_not_decidable_and_names_it(study, c
     (name,) = (name for name in study["claims"] if name.startswith(f"{number:02}_"))
     judged = judge(table, {"claims": {name: study["claims"][name]}, "cells": cells})[name]
     assert set(judged["verdicts"].values()) == {UNDECIDED}
-    lacking = [why for test in judged["tests"] for way in test["judged"].values() for why in way["missing"]]
+    lacking = [why for test in judged["tests"] for way in test["judged"].values() for why in way["unclear_because"]]
     assert set(lacking) == {f"{missing} is not finished"}
 
 
@@ -287,13 +287,13 @@ def test_a_cell_without_one_of_its_seeds_is_not_finished():
     found = judged(
         "value", {"column": "train_runtime_s", "above": 5}, evidence(rows[0], cells=[cell(seed=1), cell(seed=2)])
     )
-    assert found["verdict"] == UNDECIDED and found["missing"] == ["a/64/seed2 is not finished"]
+    assert found["verdict"] == UNDECIDED and found["unclear_because"] == ["a/64/seed2 is not finished"]
 
 
 def test_a_cell_that_the_study_leaves_out_is_named_with_its_reason():
     cells = [cell("a"), cell("b", left_out="does not fit")]
     found = judged("difference", PAIR, evidence(scored("a", 20, 1), cells=cells))
-    assert found["missing"] == ["b/64/seed1 is left out of the study (does not fit)"]
+    assert found["unclear_because"] == ["b/64/seed1 is left out of the study (does not fit)"]
 
 
 def test_pairs_differ_only_in_what_to_names():
@@ -333,7 +333,7 @@ def test_unclear_pairs_matter_only_where_they_could_decide(share, verdict):
     rows += [scored("a", value, 1, seq_len=n) for n, value in ((1, 20), (2, 20), (3, 5), (4, 10))]
     found = judged("difference", {**PAIR, "share": share}, evidence(*rows))
     assert (found[HOLDS], found[FAILS], found[UNCLEAR], found["verdict"]) == (2, 1, 1, verdict)
-    assert found["missing"] == ["the interval of a/4 against b/4 reaches across the threshold"]
+    assert found["unclear_because"] == ["the interval of a/4 against b/4 reaches across the threshold"]
 
 
 def line(values: list[float]) -> Evidence:

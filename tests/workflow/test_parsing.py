@@ -77,6 +77,11 @@ def test_trainings_on_the_cpu_take_all_its_cores(project):
         ("budgets: [cpu]", "budgets: [gpu]", "unknown budget 'gpu' (did you mean 'cpu'?)"),
         ("per_device_batch_size: 4}", "per_device_batch_size: {led: {32: 4}}}", "has no entry '64'"),
         ("learning_rate:", "learningrate:", "did you mean 'learning_rate'?"),
+        (
+            "grid:",
+            "claims: {c: {statement: s, tests: [{value: {column: scor, above: 0}}]}}\ngrid:",
+            "claims.c.tests[0].value: unknown column 'scor' (did you mean 'score'?)",
+        ),
         ("gpus: 0,", "gpus: 1, processes: 2,", "budgets.cpu.processes is for budgets without GPUs"),
         ("_size: 4}", "_size: largest}", "the largest batch on a CPU needs memory_gib_per_gpu"),
         ("seq_lens: [32, 64]", "seq_lens: [32, 256]", "cell needle/led/256/cpu/generated/seed1: seq_len 256 is above"),

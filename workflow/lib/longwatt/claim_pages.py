@@ -134,8 +134,8 @@ def _test(number: int, test: Mapping[str, Any]) -> list[Block]:
         label = {1: "Verdict"}.get(len(test["judged"]), f"Verdict, {way}")
         blocks.append(Paragraph(f"{judged['verdict']}: {_counts(judged)}", label))
         blocks.append(_numbers(test["kind"], judged))
-        if judged["missing"]:
-            blocks.append(Paragraph(_missing(judged["missing"]), "Unclear"))
+        if judged["unclear_because"]:
+            blocks.append(Paragraph(_missing(judged["unclear_because"]), "Unclear"))
     return blocks
 
 

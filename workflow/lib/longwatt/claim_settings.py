@@ -226,7 +226,10 @@ def _check_values(selector: Mapping[str, Any], study: Mapping[str, Any], points:
 
 def _check_found(test: ClaimTest, points: Collection[Point], found: Sequence[Comparison], where: str) -> None:
     """Refuse selectors that mean no cell of the grid, alone or together, as a whole or with one of their values."""
-    advice = "cells that the study does without belong in `exclude`, each with its reason, not out of `grid`"
+    advice = (
+        "leave cells that the study does without in `grid` and name them in `exclude`, with the reason, or take the "
+        "claim away (null)"
+    )
     chosen = [point for point in points if matches(point, test.selector)]
     firsts = {comparison[0] for comparison in found} if test.kind in ("difference", "ratio") else chosen
     seconds = {comparison[-1] for comparison in found}

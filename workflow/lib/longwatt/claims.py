@@ -141,7 +141,7 @@ def judge(summary: pd.DataFrame, settings: Mapping[str, Any]) -> dict[str, dict[
         By claim id: `statement`, `source`, `verdicts` (by how energy is counted: WHOLE_RUN and, for a claim about the
         energy of training, STEPS_ALONE), `notes` (all that its findings have) and `tests`; of each test its settings
         and `judged`: for each way of counting the verdict, how many comparisons hold, fail and are unclear, how many
-        must hold, the `findings` (fields of Finding) and what is `missing`.
+        must hold, the `findings` (fields of Finding) and what makes some unclear (`unclear_because`).
     """
     evidence = Evidence(summary, settings["cells"])
     return {name: _judge_claim(name, claim, evidence) for name, claim in settings["claims"].items()}
@@ -177,8 +177,8 @@ def judge_test(test: ClaimTest, evidence: Evidence) -> dict[str, Any]:
         verdict = SUPPORTED
     elif count[HOLDS] + count[UNCLEAR] < needed:
         verdict = CONTRADICTED
-    missing = list(dict.fromkeys(why for finding in findings for why in finding.why))
-    shown = {"columns": list(test.columns), "verdict": verdict, **count, "needed": needed, "missing": missing}
+    reasons = list(dict.fromkeys(why for finding in findings for why in finding.why))
+    shown = {"columns": list(test.columns), "verdict": verdict, **count, "needed": needed, "unclear_because": reasons}
     return {**shown, "findings": [_as_json(finding) for finding in findings]}
 
 
@@ -191,7 +191,7 @@ def _find(test: ClaimTest, comparison: Comparison, evidence: Evidence) -> Findin
         return Finding(cells, [], None, UNCLEAR, lacking, [])
     found = [evidence.estimate(point, column) for point, column in wanted]
     estimate = NUMBERS_OF[test.kind](test, found)
-    status, why = (UNCLEAR, ["no number: a division by 0 or values without variation"])
+    status, why = UNCLEAR, [f"{name_of(cells)} give no number: a division by 0, or values that are all alike"]
     if estimate is not None:
         status = against(test.bounds, estimate)
         why = [f"the interval of {name_of(cells)} reaches across the threshold"] if status == UNCLEAR else []
