@@ -3,7 +3,7 @@
 import pytest
 from snakemake.cli import parse_args
 
-from longwatt.stages import Stages, job_environment, leases_gpus, on_cluster, only_looks, reports_only
+from longwatt.stages import Stages, job_environment, leases_gpus, on_cluster, only_looks, only_tells, reports_only
 from longwatt.study import StudyError, read_study
 
 
@@ -57,7 +57,13 @@ def test_what_writes_no_results_needs_no_room_to_write(line, root):
 
 def test_only_what_may_run_jobs_with_gpus_needs_them(root):
     assert leases_gpus(asked("--cores 2 -n", root)) and leases_gpus(asked("partial all", root))
-    assert not any(leases_gpus(asked(line, root)) for line in ("partial", "--report r.html", "--lint", "--unlock"))
+    others = ("partial", "plan", "compare", "plan partial", "--report r.html", "--lint", "--unlock")
+    assert not any(leases_gpus(asked(line, root)) for line in others)
+
+
+def test_only_what_tells_needs_no_data(root):
+    assert only_tells(asked("plan --cores 1", root)) and only_tells(asked("compare --cores 1", root))
+    assert not any(only_tells(asked(line, root)) for line in ("--cores 2", "plan all", "-n", "results/s/summary.csv"))
 
 
 @pytest.mark.parametrize(

@@ -167,15 +167,17 @@ def _pairs(studies: tuple[str, str], comparison: pd.DataFrame) -> list[dict[str,
                 "metric": " / ".join(dict.fromkeys((row["score_name_a"], row["score_name_b"]))),
                 **scores,
                 "difference": _with_interval(row),
-                "training speed": _number(row["train_speed_ratio"], ".3g"),
-                "inference speed": _number(row["inference_speed_ratio"], ".3g"),
-                "training energy": energy + (" (estimated)" if energy != NA and row["train_energy_estimated"] else ""),
-                "mean power": _number(row["train_power_ratio"], ".3g"),
-                "peak memory": _number(row["peak_memory_ratio"], ".3g"),
+                "training speed ratio": _number(row["train_speed_ratio"], ".3g"),
+                "inference speed ratio": _number(row["inference_speed_ratio"], ".3g"),
+                "training energy ratio": energy
+                + (" (estimated)" if energy != NA and row["train_energy_estimated"] else ""),
+                "mean power ratio": _number(row["train_power_ratio"], ".3g"),
+                "peak memory ratio": _number(row["peak_memory_ratio"], ".3g"),
                 "note": "random weights" if "random" in (row["initialisation_a"], row["initialisation_b"]) else "",
             }
         )
-    return rows
+    noted = any(row["note"] for row in rows)
+    return [{name: text for name, text in row.items() if noted or name != "note"} for row in rows]
 
 
 def _axis_text(row: Mapping[Any, Any], axis: str) -> str:

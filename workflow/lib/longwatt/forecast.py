@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from longwatt import priorities
@@ -88,9 +88,16 @@ class Powers:
     rows: Sequence[Mapping[str, str]]
     watts_per_core: float | None
     cores: int
+    _known: dict[tuple[str, str, bool], Power] = field(default_factory=dict, repr=False)
 
     def of(self, cell: Cell, trains: bool) -> Power:
         """The mean power of a cell's training or of its predictions."""
+        key = (cell.model, cell.budget, trains)
+        if key not in self._known:
+            self._known[key] = self._find(cell, trains)
+        return self._known[key]
+
+    def _find(self, cell: Cell, trains: bool) -> Power:
         for names in (("model", "budget"), ("budget",)):
             found = [row for row in self.rows if all(row.get(name) == getattr(cell, name) for name in names)]
             watts = [value for row in found if (value := positive(row.get(f"{PREFIX[trains]}_mean_power_w")))]

@@ -53,17 +53,18 @@ def schedule(jobs: Sequence[Job], gpus: int) -> list[Span]:
     too_many = [job for job in jobs if job.gpus > gpus]
     if too_many:
         raise ValueError(f"{too_many[0].cell} needs {too_many[0].gpus} GPUs, but there are {gpus}")
-    state = _Machine(gpus)
     waiting = {(job.cell, job.part) for job in jobs}
-    state.ready = [job for job in jobs if (job.cell, job.after) not in waiting]
-    followers = [job for job in jobs if (job.cell, job.after) in waiting]
-    by_parent: dict[tuple[str, str | None], list[Job]] = {}
-    for job in followers:
-        by_parent.setdefault((job.cell, job.after), []).append(job)
-    while state.ready or state.running:
-        state.start()
-        for job in state.next_to_end():
-            state.ready += by_parent.get((job.cell, job.part), [])
+    followers: dict[tuple[str, str | None], list[Job]] = {}
+    state = _Machine(gpus)
+    for job in jobs:
+        if (job.cell, job.after) in waiting:
+            followers.setdefault((job.cell, job.after), []).append(job)
+        else:
+            state.add(job)
+    while state.start() or state.running:
+        for ended in state.next_to_end():
+            for job in followers.get((ended.cell, ended.part), ()):
+                state.add(job)
     return state.spans
 
 
@@ -79,39 +80,50 @@ def most_at_once(spans: Sequence[Span], weight: dict[str, float]) -> list[str]:
         spans: of trainings.
         weight: of each cell.
     """
+    events = [(span.end, False, span) for span in spans] + [(span.start, True, span) for span in spans]
     best: list[str] = []
-    for moment in {span.start for span in spans}:
-        there = [span.job.cell for span in spans if span.start <= moment < span.end]
-        if sum(weight[cell] for cell in there) > sum(weight[cell] for cell in best):
-            best = there
+    most, now, there = 0.0, 0.0, dict[str, None]()
+    for _, starts, span in sorted(events, key=lambda event: event[:2]):  # what ends makes room for what starts then
+        cell = span.job.cell
+        now += weight[cell] if starts else -weight[cell]
+        if starts:
+            there[cell] = None
+        else:
+            del there[cell]
+        if now > most:
+            most, best = now, list(there)
     return best
+
+
+Queue = list[tuple[int, str, str, Job]]  # a heap, most urgent first; equals by name
 
 
 @dataclass
 class _Machine:
     free: int
     now: float = 0.0
-    cpu_is_busy: bool = False
-    ready: list[Job] = field(default_factory=list)
+    cpu_is_free: bool = True
+    for_gpus: Queue = field(default_factory=list)
+    for_cpu: Queue = field(default_factory=list)
     running: list[tuple[float, int, Job]] = field(default_factory=list)  # a heap; the number parts equal ends
     spans: list[Span] = field(default_factory=list)
 
-    def start(self) -> None:
-        """Start what may: GPU jobs in order until one does not fit, and one job on the CPU."""
-        self.ready.sort(key=lambda job: (-job.priority, job.cell, job.part))
-        left, holding = [], False
-        for job in self.ready:
-            fits = not self.cpu_is_busy if not job.gpus else not holding and job.gpus <= self.free
-            if fits:
-                self._begin(job)
-            else:
-                left.append(job)
-                holding = holding or job.gpus > 0
-        self.ready = left
+    def add(self, job: Job) -> None:
+        """A job that can start from now on."""
+        heapq.heappush(self.for_gpus if job.gpus else self.for_cpu, (-job.priority, job.cell, job.part, job))
+
+    def start(self) -> bool:
+        """Start what may: GPU jobs in order until one does not fit, and one job on the CPU; whether any did."""
+        before = len(self.spans)
+        while self.for_gpus and self.for_gpus[0][-1].gpus <= self.free:
+            self._begin(heapq.heappop(self.for_gpus)[-1])
+        if self.for_cpu and self.cpu_is_free:
+            self._begin(heapq.heappop(self.for_cpu)[-1])
+        return len(self.spans) > before
 
     def _begin(self, job: Job) -> None:
         self.free -= job.gpus
-        self.cpu_is_busy = self.cpu_is_busy or not job.gpus
+        self.cpu_is_free = self.cpu_is_free and job.gpus > 0
         span = Span(job, self.now, self.now + job.seconds)
         heapq.heappush(self.running, (span.end, len(self.spans), job))
         self.spans.append(span)
@@ -121,8 +133,7 @@ class _Machine:
         self.now = self.running[0][0]
         ended = []
         while self.running and self.running[0][0] <= self.now:
-            _, _, job = heapq.heappop(self.running)
-            self.free += job.gpus
-            self.cpu_is_busy = self.cpu_is_busy and job.gpus > 0
-            ended.append(job)
+            ended.append(heapq.heappop(self.running)[-1])
+        self.free += sum(job.gpus for job in ended)
+        self.cpu_is_free = self.cpu_is_free or any(not job.gpus for job in ended)
         return ended

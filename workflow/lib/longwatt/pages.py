@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 STYLE = (
     "body{font:14px/1.45 sans-serif;margin:1.5em;max-width:76em}table{border-collapse:collapse;margin:.6em 0 1.4em}"
     "th,td{padding:.3em .7em;border-bottom:1px solid #ccc;text-align:right;vertical-align:top}"
-    "th{border-bottom:2px solid #666}.words{text-align:left}img{max-width:100%}"
+    "td{white-space:nowrap}th{border-bottom:2px solid #666}.words{text-align:left;white-space:normal}"
+    "img{max-width:100%}"
 )
 
 
