@@ -2,11 +2,13 @@
 
 import json
 import re
+from pathlib import Path
 
 import pytest
 
-from longwatt import hub, stages
+from longwatt import hub, settings
 from longwatt.datasets.records import download
+from longwatt.models import load_family
 from longwatt.pretrained import download_model
 from longwatt.stages import Stages, check_hub, check_sources, fetches
 from longwatt.study import StudyError, read_study
@@ -127,7 +129,7 @@ def test_what_was_made_needs_no_hub(read, hub_of):
     made = read()
     for stage in made.all():
         if stage.rule in ("download_dataset", "download_model", "make_tokenizer"):
-            path = stages.Path(stage.artefact)
+            path = Path(stage.artefact)
             path.parent.mkdir(parents=True)
             path.write_text("{}")
     check_hub(made, {})
@@ -162,7 +164,10 @@ def test_a_mirror_serves_all_three_without_a_request(read, hub_of, files, tmp_pa
     for key in made.tokenizers:
         chosen = made.make_tokenizer(dataset, key).settings
         assert make_tokenizer(chosen, tmp_path / "data/records.jsonl", tmp_path / f"t-{key}")["tokens_differing"] == 0
-        assert load_tokenizer(tmp_path / f"t-{key}").eos_token == "</s>"
+        name = made.tokenizers[key]
+        model, folder = made.study["models"][name], tmp_path / settings.model_key(made.study, name)
+        tokenizer = load_tokenizer(tmp_path / f"t-{key}")
+        load_family(model["family"]).build(model, tokenizer, folder, 64, 8)
     assert hub_of.requests == []
     origin = json.loads((tmp_path / "data/dataset.json").read_text())["origin"]
     assert re.match(r"SCROLLS qmsum, .*/mirror/qmsum\.zip, sha256 [0-9a-f]{64}", origin)

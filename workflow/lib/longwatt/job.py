@@ -29,7 +29,7 @@ from longwatt.provenance import read_object, write_json
 from longwatt.stopping import Stopped
 from longwatt.worker import LOST, STOPPED, die_with_parent, error_file
 
-# A job never fetches: what it needs was downloaded by a rule of its own.
+# Only the jobs that download may fetch; what others need was downloaded by these.
 OFFLINE = {
     "HF_HUB_OFFLINE": "1",
     "TRANSFORMERS_OFFLINE": "1",
