@@ -78,14 +78,19 @@ def test_random_weights_are_named_beside_published_scores(stages, shown):
     )
 
 
-def test_what_is_not_finished_is_not_known(summary, shown):
+def test_what_is_not_finished_is_not_known(summary, shown, tmp_path):
     some = summary[summary["dataset"] == "gov_report"]
     rows = flat(published_scores(some, shown["published"], shown["titles"]))
     missing = next(r for r in rows if r["dataset"] == "Qasper")
     names = ("ours", "difference", "in our interval", "batch")
     assert [missing[f"1 GPU {name}"] for name in names] == ["NA", "NA", "NA", "NA (published: 24)"]
+    assert missing["metric"] == "NA"
     figure = beside_published_scores(some, shown["published"], shown["titles"])
-    assert NO_CELLS in words(figure)
+    said = words(figure).split("\n")
+    assert "\n".join(said).count(NO_CELLS) == 1 and "Score" in said and "nan" not in said
+    some.to_csv(tmp_path / "summary.csv", index=False, na_rep="NA")
+    write_tables(tmp_path / "summary.csv", tmp_path, shown, {})
+    assert "| NA (published: 24) | 17.68 | NA | NA | NA |" in (tmp_path / "published.md").read_text()
 
 
 def test_several_seeds_are_one_row_with_their_own_interval(summary, shown):
@@ -115,6 +120,7 @@ def test_batches_that_differ_or_are_not_known_yet_are_seen(summary, shown):
     missing = [r for r in rows if "QMSum" in r["datasets"]]
     assert len(missing) == 3 and all(r["1024 tokens trained"] == "NA" for r in missing)
     assert {r["1024 tokens published"] for r in missing} == {"24", "8", "7"}
+    assert {r["differs at"] for r in missing} == {"NA"}
 
 
 def test_a_step_whose_accumulation_follows_from_it_has_no_product(summary, shown):

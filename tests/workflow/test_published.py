@@ -29,6 +29,8 @@ def test_published_values_make_tables_and_figures_anew_and_nothing_else(project)
     assert "random weights" in (project.results / "tables/published.md").read_text()
     report = (project.path / "report.html").read_text()
     assert "Figure 1. Time" in report and "scores beside A paper" in report and "settings in force" in report
+    captions = ("A figure that the study file asks for", "Published scores in the order", "This study's scores (filled")
+    assert all(caption in report for caption in captions)
 
 
 def test_a_published_value_without_a_cell_stops_the_run_at_once(tmp_path):

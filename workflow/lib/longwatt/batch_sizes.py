@@ -61,7 +61,10 @@ def _row(
         if published:
             row[(f"{length} tokens", "published")] = "" if known is None else str(known)
             differing += [str(length)] if known is not None and own not in (NA, str(known)) else []
-    return {**row, ("", "differs at"): ", ".join(differing) or "none"} if published else row
+    if not published:
+        return row
+    trained_any = any(text not in ("", NA) for (_, kind), text in row.items() if kind == "trained")
+    return {**row, ("", "differs at"): ", ".join(differing) or ("none" if trained_any else NA)}
 
 
 def _product(effective: str, step: Mapping[str, int | None]) -> str:

@@ -55,7 +55,7 @@ def beside_published(summary: pd.DataFrame, published: Mapping[str, Any]) -> pd.
     Returns:
         A row per published score, protocol and inference point, with the columns dataset, model, budget, seq_len,
         protocol, inference, published, score, low, high (NaN where no such cell is finished), score_name and
-        initialisation (of the model's cells; None where there is none).
+        initialisation ('' where no cell says them).
     """
     ways = list(summary[["protocol", "inference"]].drop_duplicates().itertuples(index=False, name=None))
     rows = [
@@ -83,8 +83,8 @@ def _ours(group: pd.DataFrame | None, summary: pd.DataFrame, row: Mapping[str, A
     return {**known, "score": float(group["score"].mean()), "low": low, "high": high}
 
 
-def _first(values: pd.Series) -> Any:
-    return None if values.empty else values.iloc[0]
+def _first(values: pd.Series) -> str:
+    return "" if values.empty else str(values.iloc[0])
 
 
 def interval(group: pd.DataFrame) -> tuple[float, float]:

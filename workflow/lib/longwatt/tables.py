@@ -130,7 +130,8 @@ def _cell(row: Mapping[str, Any], titles: Mapping[str, str], more: str = "") -> 
         "model": titles.get(row["model"], row["model"]) + more,
         "attention": "" if pd.isna(row["attention_regime"]) else row["attention_regime"],
         "length (tokens)": str(row["seq_len"]),
-        **{name: str(row[name]) for name in ("budget", "protocol", "seed", "inference")},
+        "budget": titles.get(row["budget"], str(row["budget"])),
+        **{name: str(row[name]) for name in ("protocol", "seed", "inference")},
     }
 
 
