@@ -9,8 +9,30 @@ import pytest
 
 PACKAGE = Path(__file__).parents[2] / "workflow" / "lib" / "longwatt"
 FILES = sorted(PACKAGE.rglob("*.py"))
-PARSE_TIME = ("study", "cells", "settings", "provenance", "stages", "models", "datasets", "runtime_model", "priorities")
-NO_TORCH = ("metrics", "summary", "figures", "tables", "scoring", "status", "partial", "tokenization", "pretrained")
+PARSE_TIME = (
+    "study",
+    "cells",
+    "settings",
+    "provenance",
+    "stages",
+    "models",
+    "datasets",
+    "runtime_model",
+    "priorities",
+    "hub",
+)
+NO_TORCH = (
+    "metrics",
+    "summary",
+    "figures",
+    "tables",
+    "scoring",
+    "status",
+    "partial",
+    "tokenization",
+    "pretrained",
+    "vocabulary",
+)
 HEAVY = {"torch", "transformers", "datasets", "pandas", "numpy", "matplotlib", "seaborn", "tokenizers", "pynvml"}
 
 
