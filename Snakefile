@@ -21,6 +21,7 @@ localrules:
     all,
     download_dataset,
     download_model,
+    make_tokenizer,
     score,
     summarize_energy,
     summarize,
