@@ -27,6 +27,7 @@ localrules:
     tabulate,
     plot,
     plot_power,
+    judge_claims,
     partial,
     plan,
     compare,

@@ -11,8 +11,13 @@ from longwatt.tokenization import make_tokenizer, tokenize_dataset
 
 
 def make_needle_data(path: Path, options: Mapping[str, Any], tokenizer: Mapping[str, Any]) -> Path:
+    """Needle into `path`, as `make_data`."""
+    return make_data(path, {"source": "needle", "options": options}, tokenizer)
+
+
+def make_data(path: Path, source: Mapping[str, Any], tokenizer: Mapping[str, Any]) -> Path:
     """Into `path`: records.jsonl and dataset.json, bpe/, tokens/ and tokenized.json."""
-    download({"source": "needle", "options": options}, path, {})
+    download(source, path, {})
     make_tokenizer({"kind": "byte_level_bpe", **tokenizer}, path / "records.jsonl", path / "bpe")
     tokenize_dataset(path / "records.jsonl", path / "bpe", path / "tokens", path / "tokenized.json", {})
     return path

@@ -4,51 +4,8 @@ import copy
 
 import pytest
 
-from longwatt.cells import Cell, effective_batch_size, expand, per_device_batch_size
+from longwatt.cells import Cell, StepBatch, expand, per_device_batch_size, step_batch, wanted_batch_size
 from longwatt.study import StudyError, read_study
-
-LENGTHS = (1024, 2048, 3072, 4096)
-# Table 5 of arXiv 2204.07288 (total batch sizes) ...
-TABLE_5 = {
-    "summarisation": {
-        "led_base": (24, 12, 8, 6),
-        "led_large": (8, 4, 3, 2),
-        "bigbird_large": (7, 4, 2, 2),
-    },
-    "qa": {
-        "led_base": (704, 352, 224, 160),
-        "led_large": (256, 128, 64, 64),
-        "bigbird_large": (224, 96, 64, 32),
-    },
-}
-# ... and the batch columns of its Table 2 (LED-base).
-TABLE_2 = {"gpu1": (24, 12, 8, 6), "gpu1x4": (96, 48, 32, 24), "gpu8x4": (704, 352, 224, 160)}
-
-
-def published() -> dict[tuple[str, str, int, str], int]:
-    cells = {}
-    for column, length in enumerate(LENGTHS):
-        for model, batches in TABLE_5["summarisation"].items():
-            for dataset in ("gov_report", "summ_screen_fd", "qmsum"):
-                cells[dataset, model, length, "gpu1"] = batches[column]
-        for model, batches in TABLE_5["qa"].items():
-            cells["qasper", model, length, "gpu8x4"] = batches[column]
-        for dataset in ("qasper", "gov_report"):
-            for budget, batches in TABLE_2.items():
-                cells[dataset, "led_base", length, budget] = batches[column]
-    return cells
-
-
-def effective(study: dict, cell: Cell) -> int:
-    return effective_batch_size(per_device_batch_size(study, cell), study["budgets"][cell.budget])
-
-
-def test_the_published_grid_has_its_64_cells_and_batches(root, study_schema):
-    study = read_study(root / "tests/fixtures/published_grid.yaml", study_schema)
-    cells = expand(study)
-    found = {(c.dataset, c.model, c.seq_len, c.budget): effective(study, c) for c in cells.values()}
-    assert len(cells) == 64
-    assert found == published()
 
 
 @pytest.fixture
@@ -98,3 +55,33 @@ def test_a_batch_table_with_a_hole_names_cell_and_key(study):
     assert per_device_batch_size(broken, Cell("needle", "led", 32, "cpu", "generated", 1)) == 4
     with pytest.raises(StudyError, match=r"no entry '64', which the cell needle/led/64"):
         per_device_batch_size(broken, cell)
+
+
+@pytest.mark.parametrize(
+    ("most", "wanted", "gpus", "found"),
+    [
+        (24, 24, 1, StepBatch(24, 1, 24)),
+        (10, 24, 1, StepBatch(8, 3, 24)),
+        (4, 7, 1, StepBatch(4, 2, 7)),
+        (1, 7, 1, StepBatch(1, 7, 7)),
+        (100, 24, 1, StepBatch(24, 1, 24)),
+        (9, 704, 8, StepBatch(9, 10, 704)),
+    ],
+)
+def test_accumulation_follows_from_what_a_step_is_to_hold(most, wanted, gpus, found):
+    assert step_batch(most, {"gpus": gpus, "effective_batch_size": wanted}) == found
+    assert found.per_device <= most and found.per_device * found.accumulation * gpus >= wanted
+
+
+def test_a_wanted_batch_is_looked_up_like_the_other_and_must_be_shared_evenly(study):
+    (cell, *_) = expand(study).values()
+    budget = study["budgets"]["cpu"]
+    assert wanted_batch_size(study, cell) is None
+    budget["effective_batch_size"] = {"led": {"32": 12, "64": 6}}
+    assert wanted_batch_size(study, cell) == 12
+    del budget["effective_batch_size"]["led"]["32"]
+    with pytest.raises(StudyError, match=r"budgets.cpu.effective_batch_size has no entry '32'"):
+        wanted_batch_size(study, cell)
+    budget.update(effective_batch_size=7, processes=2)
+    with pytest.raises(StudyError, match=r"is 7 for the cell .* but its 2 devices cannot share that evenly"):
+        wanted_batch_size(study, cell)

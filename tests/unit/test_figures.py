@@ -7,9 +7,10 @@ import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
 
+from longwatt import displays
+from longwatt.energy_figures import energy_by_phase
 from longwatt.figures import COSTS, accuracy_against, drawings, plot_all, points, styles_of
 from longwatt.points import with_series
-from longwatt.stages import FIGURES, TABLES
 from longwatt.summary import COLUMNS
 
 
@@ -42,13 +43,17 @@ def words(figure) -> str:
     return "\n".join(found)
 
 
-TIME, ENERGY = COSTS["accuracy_vs_training_time"], COSTS["accuracy_vs_training_energy"]
+TIME, ENERGY = COSTS["training_time"], COSTS["training_energy"]
+NOTHING = {"titles": {}, "published": {}, "figures": []}
 
 
 def test_the_workflow_declares_the_figures_that_are_drawn(root):
-    assert set(drawings(table(), {})) == set(FIGURES)
-    for name in (*FIGURES, *TABLES):
-        assert (root / f"workflow/report/{name}.rst").exists(), name
+    assert list(drawings(table(), NOTHING)) == list(displays.figures({}))
+    assert set(COSTS) == set(displays.COSTS)
+    given = {"published": {"scores": [{}], "source": "x"}, "figures": [{"name": "own"}]}
+    for shown in (displays.figures(given), displays.tables(given)):
+        for figure in shown.values():
+            assert (root / f"workflow/report/{figure.caption}.rst").exists(), figure
 
 
 def test_lengths_stand_at_the_points_and_random_weights_are_named():
@@ -102,7 +107,7 @@ def test_a_seed_without_a_cost_leaves_the_mean_unknown():
 def test_equal_tables_give_equal_files(tmp_path):
     summary = as_file(tmp_path, row(), row(seq_len=128))
     for name in ("a", "b"):
-        plot_all(summary, tmp_path / name, {}, {})
+        plot_all(summary, tmp_path / name, NOTHING, {})
     for file in (tmp_path / "a").iterdir():
         assert file.read_bytes() == (tmp_path / "b" / file.name).read_bytes(), file.name
 
@@ -206,3 +211,46 @@ def test_labels_of_points_that_coincide_do_not():
     boxes = [text.get_window_extent() for text in figure.axes[0].texts]
     plt.close(figure)
     assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[i + 1 :])
+
+
+@pytest.mark.parametrize(("kwh", "unit"), [(0.4, "Wh"), (1.2, "kWh")])
+def test_energy_is_in_the_unit_that_fits_its_size(kwh, unit):
+    rows = table(*(row(seq_len=n, train_energy_kwh=kwh / n, train_energy_source="nvml_counter") for n in (1, 2)))
+    figure = accuracy_against(rows, ENERGY, {})
+    (axis,) = figure.axes
+    drawn = max(max(line.get_xdata()) for line in axis.lines if len(line.get_xdata()))
+    assert axis.get_xlabel() == f"Training energy ({unit})" and drawn == pytest.approx(1.2 if unit == "kWh" else 400)
+    plt.close(figure)
+    bars = energy_by_phase(rows, {})
+    assert bars.axes[0].get_xlabel() == f"Training energy, by phase ({unit})"
+    plt.close(bars)
+
+
+def test_the_bars_of_a_series_stand_together():
+    rows = [row(seq_len=n, budget=budget, train_energy_kwh=0.1) for n in (64, 128) for budget in ("one", "two")]
+    figure = energy_by_phase(table(*({**r, "cell": str(n)} for n, r in enumerate(rows))), {"one": "1 GPU"})
+    names = [text.get_text() for text in figure.axes[0].get_yticklabels()]
+    plt.close(figure)
+    assert names == ["led, 1 GPU, 64", "led, 1 GPU, 128", "led, two, 64", "led, two, 128"]
+
+
+def test_a_logarithmic_axis_has_plain_numbers():
+    rows = table(row(train_runtime_s=3.0), row(seq_len=128, train_runtime_s=400.0))
+    figure = accuracy_against(rows, TIME, {})
+    figure.canvas.draw()
+    (axis,) = figure.axes
+    ticks = [text.get_text() for text in axis.get_xticklabels()]
+    assert axis.get_xscale() == "log" and {"5", "10", "20", "200"} <= set(ticks)
+    plt.close(figure)
+
+
+def test_a_crowded_panel_labels_the_ends_of_its_lines():
+    rows = [
+        row(model=f"m{n}", seq_len=length, train_runtime_s=float(length + 40 * n), score=20.0 + n)
+        for n in range(5)
+        for length in (64, 128, 256)
+    ]
+    figure = accuracy_against(table(*rows), TIME, {})
+    said = [text.get_text() for text in figure.axes[0].texts]
+    plt.close(figure)
+    assert sorted(set(said)) == ["256", "64"] and len(said) == 10

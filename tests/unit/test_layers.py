@@ -9,9 +9,14 @@ import pytest
 
 PACKAGE = Path(__file__).parents[2] / "workflow" / "lib" / "longwatt"
 FILES = sorted(PACKAGE.rglob("*.py"))
-PARSE_TIME = ("study", "cells", "settings", "provenance", "stages", "models", "datasets", "runtime_model", "priorities")
-NO_TORCH = ("metrics", "summary", "figures", "tables", "scoring", "status", "partial", "tokenization", "pretrained",
-            "plan_report", "compare_report")  # fmt: skip
+PARSE_TIME = (
+    "study", "cells", "settings", "claim_settings", "provenance", "stages", "models", "datasets", "runtime_model",
+    "priorities", "published", "displays", "hyperparameters",
+)  # fmt: skip
+NO_TORCH = (
+    "metrics", "summary", "figures", "tables", "claim_pages", "scoring", "status", "partial", "tokenization",
+    "pretrained", "plan_report", "compare_report",
+)  # fmt: skip
 HEAVY = {"torch", "transformers", "datasets", "pandas", "numpy", "matplotlib", "seaborn", "tokenizers", "pynvml"}
 
 

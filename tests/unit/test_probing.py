@@ -5,7 +5,7 @@ import math
 
 import pytest
 
-from longwatt import devices
+from longwatt import devices, probing
 from longwatt.probing import HELD_BACK, Try, attempt, largest, probe
 from longwatt.settings import finetune_settings, probe_key, probe_settings
 from longwatt.study import merge
@@ -142,3 +142,21 @@ def test_many_words_for_no_memory():
     assert all(devices.out_of_memory(e) for e in (MemoryError(), RuntimeError("CUDA out of memory. Tried"),
                                                  RuntimeError("could not create a primitive")))  # fmt: skip
     assert not devices.out_of_memory(RuntimeError("shapes differ")) and not devices.out_of_memory(ValueError("x"))
+
+
+def test_no_more_is_tried_than_a_step_needs(study, data, tmp_path, cell, monkeypatch):
+    tried = []
+
+    def fits(spec, size):
+        tried.append(size)
+        return Try(size, size <= room, 0.1, 0.0, 1.0)
+
+    monkeypatch.setattr(probing, "attempt", fits)
+    wanted = {"per_device_batch_size": "largest", "memory_gib_per_gpu": 1, "processes": 2, "effective_batch_size": 14}
+    changed = {**study, "budgets": {"cpu": {"gpus": 0, **wanted}}}
+    for room, found, why in ((99, 7, "effective batch size"), (4, 4, "memory")):
+        tried.clear()
+        probe(probe_spec(changed, data, tmp_path / str(room), cell))
+        facts = json.loads((tmp_path / str(room) / "probe.json").read_text())
+        assert (facts["per_device_batch_size"], facts["bounded_by"]) == (found, why) and max(tried) <= 7
+    assert key(changed, cell) != key(study, cell)

@@ -2,6 +2,7 @@
 
 import pytest
 
+from longwatt.cells import StepBatch
 from longwatt.sampling import LengthGroupedSampler, ShardedBatches
 
 LENGTHS = [(7 * i) % 101 + 1 for i in range(400)]
@@ -40,9 +41,13 @@ def test_a_dataset_smaller_than_a_batch_is_served():
     assert sorted(LengthGroupedSampler([3, 1, 2], 8, 0)) == [0, 1, 2]
 
 
-def shares(examples: int, batch: int, accumulation: int, processes: int) -> list[list]:
-    order = LengthGroupedSampler(LENGTHS[:examples], batch, 3)
-    return [list(ShardedBatches(order, batch, accumulation, rank, processes)) for rank in range(processes)]
+def sharded(examples: int, step: StepBatch, rank: int, processes: int) -> ShardedBatches:
+    return ShardedBatches(LengthGroupedSampler(LENGTHS[:examples], step.per_device, 3), step, rank, processes)
+
+
+def shares(examples: int, batch: int, accumulation: int, processes: int, wanted: int | None = None) -> list[list]:
+    step = StepBatch(batch, accumulation, wanted or batch * accumulation * processes)
+    return [list(sharded(examples, step, rank, processes)) for rank in range(processes)]
 
 
 @pytest.mark.parametrize(
@@ -52,9 +57,8 @@ def test_over_all_processes_every_example_comes_once_and_all_make_equally_many_s
     examples, batch, accumulation, processes
 ):
     dealt = shares(examples, batch, accumulation, processes)
-    assert {len(share) for share in dealt} == {
-        len(ShardedBatches(LengthGroupedSampler(LENGTHS[:examples], batch, 3), batch, accumulation, 0, processes))
-    }
+    step = StepBatch(batch, accumulation, batch * accumulation * processes)
+    assert {len(share) for share in dealt} == {len(sharded(examples, step, 0, processes))}
     real = [b.positions for share in dealt for b in share if b.weight]
     assert sorted(position for positions in real for position in positions) == list(range(examples))
     assert all(b.positions for share in dealt for b in share), "who has none keeps the others company"
@@ -75,3 +79,15 @@ def test_several_processes_take_what_one_with_more_accumulation_would():
     in_turn = [b.positions for round_ in zip(*together, strict=True) for b in round_ if b.weight]
     assert in_turn == [b.positions for b in alone]
     assert {b.weight for b in alone} == {1.0}
+
+
+def test_a_step_that_cannot_be_cut_evenly_weighs_every_example_alike():
+    # 14 examples on 2 devices that hold 4 each: 4 + 3 on either, in two rounds.
+    dealt = shares(64, 4, 2, 2, wanted=14)
+    assert {len(share) for share in dealt} == {len(sharded(64, StepBatch(4, 2, 14), 0, 2))}
+    real = [b for share in dealt for b in share if b.weight]
+    assert sorted(p for b in real for p in b.positions) == list(range(64))
+    for step in range(4):
+        pieces = [b for share in dealt for b in share[2 * step : 2 * step + 2]]
+        assert sorted(len(b.positions) for b in pieces) == [3, 3, 4, 4]
+        assert {round(b.weight / len(b.positions), 12) for b in pieces} == {round(4 / 14, 12)}

@@ -6,14 +6,16 @@ import json
 import pytest
 
 from longwatt.metrics import ScoringError, token_f1
+from longwatt.references import compared_texts
 from longwatt.scoring import f1_ceiling, score
-from longwatt.tokenization import load_split
-from tests.needle_data import make_needle_data
+from longwatt.settings import COMPARISON_DEFAULTS
+from longwatt.tokenization import load_split, load_tokenizer
+from tests.needle_data import make_data, make_needle_data
 
 OPTIONS = {"words_per_document": 40, "train": 20, "validation": 8, "test": 4, "answer_vocabulary": 4}
 SETTINGS = {
     "metric": "f1", "seq_len": 24, "split": "validation", "max_examples": None, "bootstrap_resamples": 200,
-    "confidence": 0.95, "seed": 0,
+    "confidence": 0.95, "seed": 0, **COMPARISON_DEFAULTS,
 }  # fmt: skip
 
 
@@ -84,3 +86,41 @@ def test_a_missing_prediction_is_named(data, tmp_path):
     with pytest.raises(ScoringError, match="validation-3"):
         run(data, tmp_path, predictions)
     assert not (tmp_path / "scores.json").exists()
+
+
+@pytest.fixture(scope="module")
+def reports(tmp_path_factory):
+    """Two reports, the second with two summaries."""
+    folder = tmp_path_factory.mktemp("reports")
+    rows = [
+        {"id": "a", "input": "a report on the weather", "output": "The rain fell, and the sun did not shine."},
+        {"id": "b", "input": "a report on the sea", "output": ["A calm sea.", "The waves were high all day long."]},
+    ]
+    for split in ("train", "validation"):
+        (folder / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    options = {"files": {split: str(folder / f"{split}.jsonl") for split in ("train", "validation")}}
+    return make_data(folder / "made", {"source": "jsonl", "options": options}, {"vocab_size": 400, "min_frequency": 1})
+
+
+def test_as_published_every_reference_counts_on_its_own_cut_and_normalised(reports, tmp_path):
+    rows = load_split(reports / "tokens", "validation", None)
+    tokenizer = load_tokenizer(reports / "bpe")
+    published = {"text": "normalized", "references": "each", "max_reference_tokens": 8}
+    cut = compared_texts(rows, tokenizer, published)
+    assert list(cut) == ["a#0", "b#0", "b#1"]
+    for id_, (text,) in cut.items():
+        whole = compared_texts(rows, tokenizer, {**published, "max_reference_tokens": None})[id_][0]
+        assert whole.startswith(text) and len(tokenizer(text)["input_ids"]) <= 8
+    assert cut["b#1"][0] != "The waves were high all day long.", "longer than eight tokens"
+    scored = {"metric": "rouge", "seq_len": 64, **published}
+    perfect = {id_: text for id_, (text,) in cut.items()}
+    found = run(reports, tmp_path, perfect, **scored)
+    assert (found["examples"], found["rouge1"]) == (3, 100)
+    without = run(reports, tmp_path, {**perfect, "b#0": "calm sea"}, **scored)
+    assert without["rouge1"] == 100, "articles and punctuation do not count"
+    assert run(reports, tmp_path, {**perfect, "b#0": "calm sea"}, **{**scored, "text": "raw"})["rouge1"] < 100
+
+
+def test_otherwise_the_best_of_whole_references_counts(reports, tmp_path):
+    found = run(reports, tmp_path, {"a": "nothing", "b": "A calm sea."}, metric="rouge", seq_len=64)
+    assert (found["examples"], found["rouge1"]) == (2, 50)

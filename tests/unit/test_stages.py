@@ -4,7 +4,7 @@ import pytest
 from snakemake.cli import parse_args
 
 from longwatt.stages import Stages, job_environment, leases_gpus, on_cluster, only_looks, only_tells, reports_only
-from longwatt.study import read_study
+from longwatt.study import StudyError, read_study
 
 
 def asked(line: str, root) -> dict:
@@ -102,3 +102,36 @@ def test_a_cell_that_differs_in_its_seed_alone_is_checked_once(tiny_study_text, 
     made = Stages("tiny", read_study(path, study_schema), {})
     assert len(made.cells) == 6
     assert checked == [name for name in made.cells if name.endswith("seed1")]
+
+
+def test_a_part_of_a_study_is_shown_as_the_whole(tiny_study_text, study_schema, tmp_path):
+    path = tmp_path / "tiny.yaml"
+    figure = "figures: [{name: own, costs: [peak_memory], datasets: [needle]}]\n"
+    path.write_text(f"{tiny_study_text}{figure}published: {{source: x, protocol: generated}}\n")
+    made = Stages("tiny", read_study(path, study_schema), {})
+    partial = made.partial_settings()
+    for stage in (made.summarize(), made.tabulate(), made.plot(), made.plot_power()):
+        assert partial.items() >= stage.settings.items()
+    assert partial["figures"][0]["name"] == "own" and partial["published"]["source"] == "x"
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ("published: {source: x}", "'protocol' is a required property"),
+        ("published: {source: x, protocol: generated, score: []}", "unknown key 'score' (did you mean 'scores'?)"),
+        (
+            "published: {source: x, protocol: generated, "
+            "batch_sizes: [{datasets: [needle], model: led, budget: cpu, effective: {64: 8.5}}]}",
+            "published.batch_sizes.0.effective.64: expected a whole number",
+        ),
+        ("figures: [{name: a/b, costs: [peak_memory], datasets: [needle]}]", "figures.0.name: 'a/b' does not match"),
+        ("figures: [{name: a, costs: [], datasets: [needle]}]", "figures.0.costs"),
+    ],
+)
+def test_what_a_study_may_say_of_published_values_and_figures(more, said, tiny_study_text, study_schema, tmp_path):
+    path = tmp_path / "tiny.yaml"
+    path.write_text(f"{tiny_study_text}{more}\n")
+    with pytest.raises(StudyError) as error:
+        read_study(path, study_schema)
+    assert said in str(error.value)

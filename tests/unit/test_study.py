@@ -50,11 +50,6 @@ def test_a_wrong_setting_is_refused_by_name(tmp_path, tiny_study_text, study_sch
     assert "study.yaml" in str(refused.value)
 
 
-def test_a_checkpoint_model_needs_a_path(tmp_path, tiny_study_text, study_schema):
-    with pytest.raises(StudyError, match="'path' is a required property"):
-        read(tmp_path, tiny_study_text.replace("initialisation: random", "initialisation: checkpoint"), study_schema)
-
-
 def test_an_exponent_without_a_dot_is_a_number(tmp_path):
     (tmp_path / "a.yaml").write_text("a: 2e-5\nb: 1E3\nc: e5\nd: '2e-5'\n")
     assert read_yaml(tmp_path / "a.yaml") == {"a": 2e-5, "b": 1000.0, "c": "e5", "d": "2e-5"}
@@ -120,3 +115,25 @@ def test_wrong_figures_of_carbon_and_money_are_refused_by_name(given, said):
 )  # fmt: skip
 def test_figures_of_carbon_and_money_may_be_left_out(given):
     validate({"study": "demo", **given}, CONFIG, "config.yaml")
+
+
+def test_a_study_may_extend_another_key_by_key(tmp_path, tiny_study_text, study_schema):
+    (tmp_path / "base.yaml").write_text(tiny_study_text)
+    own = "extends: base\ntitle: Mine\ntraining: {learning_rate: 0.5}\ngrid:\n  - {datasets: [needle], models: [led], "
+    study = read(tmp_path, own + "seq_lens: [16], budgets: [cpu]}\n", study_schema)
+    base = read_study(tmp_path / "base.yaml", study_schema)
+    assert study["title"] == "Mine" and "extends" not in study
+    assert study["training"] == {**base["training"], "learning_rate": 0.5}
+    assert study["models"] == base["models"]
+    assert [block["seq_lens"] for block in study["grid"]] == [[16]], "a list is replaced, not added to"
+    assert "training" not in read(tmp_path, "extends: base\ntraining:\n", study_schema), "left out"
+
+
+def test_a_study_whose_base_is_missing_or_itself_is_refused(tmp_path, tiny_study_text, study_schema):
+    with pytest.raises(StudyError, match=r"bas.yaml does not exist.*studies found: study"):
+        read(tmp_path, "extends: bas\n", study_schema)
+    (tmp_path / "other.yaml").write_text("extends: study\n")
+    with pytest.raises(StudyError, match="circle: study -> other -> study"):
+        read(tmp_path, "extends: other\n", study_schema)
+    with pytest.raises(StudyError, match="unknown key 'titel'"):
+        read(tmp_path, "titel: x\n" + tiny_study_text, study_schema)

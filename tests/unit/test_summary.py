@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from longwatt import costs
-from longwatt.provenance import sha256
+from longwatt.provenance import digest, sha256
 from longwatt.status import cell_states, up_to_date
 from longwatt.summary import StaleSummary, artefacts, check_fresh, read_summary, summarize, write_summary
 
@@ -106,6 +106,25 @@ def test_curves_of_other_energies_are_refused(results):
         check_fresh(results)
 
 
+def test_claims_judged_by_another_summary_or_as_other_claims_are_refused(results):
+    write(results)
+    wanted = {"claims": {"a": 1}}
+    with pytest.raises(StaleSummary, match=r"claims.json is older than the summary .*, or missing"):
+        check_fresh(results, ROWS, wanted)
+    judged = {
+        "summary_sha256": sha256(results / "summary.csv"),
+        "provenance": {"settings_digest": digest(wanted)},
+    }
+    (results / "claims.json").write_text(json.dumps(judged))
+    check_fresh(results, ROWS, wanted)
+    check_fresh(results)
+    with pytest.raises(StaleSummary, match="or than the study's claims"):
+        check_fresh(results, ROWS, {"claims": {"a": 2}})
+    (results / "claims.json").write_text(json.dumps({**judged, "summary_sha256": "of another"}))
+    with pytest.raises(StaleSummary, match=r"claims\.json is older"):
+        check_fresh(results)
+
+
 def test_energy_by_phase_waste_and_what_it_costs(results):
     training = artefacts(results, ROWS[0])["training_energy"]
     facts = {
@@ -123,6 +142,8 @@ def test_energy_by_phase_waste_and_what_it_costs(results):
     table = summarize(results, ROWS, costs.figures(machine))
     row = table.iloc[0]
     assert (row["train_steps_energy_kwh"], row["validation_energy_kwh"], row["checkpoint_energy_kwh"]) == (0.7, 0.3, 0)
+    assert row["train_power_efficiency"] == pytest.approx(100 / 3.6e6)
+    assert row["train_steps_power_efficiency"] == pytest.approx(100 / (0.7 * 3.6e6))
     assert (row["wasted_energy_kwh"], row["wasted_runtime_s"], row["train_energy_flags"]) == (0.25, 600, "short gap")
     # PUE stands beside and is in nothing.
     assert (row["pue"], row["train_gco2e"], row["train_energy_cost"]) == (1.5, 300, 0.2)

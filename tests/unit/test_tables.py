@@ -1,12 +1,26 @@
 """The table that people read."""
 
 import json
+import os
+from pathlib import Path
 
+import pytest
+
+from longwatt.datasets import scrolls
+from longwatt.datasets.records import download
+from longwatt.displays import TABLE_KINDS, TABLES
 from longwatt.provenance import sha256
-from longwatt.stages import TABLE_KINDS, TABLES
-from longwatt.tables import dataset_statistics, readable, scores_by_length, write_tables
+from longwatt.study import normalise, read_yaml
+from longwatt.tables import dataset_statistics, energies, readable, scores_by_length, write_tables
 from tests.unit.test_figures import as_file, row, table
 
+SETTINGS = {
+    "titles": {},
+    "datasets": [],
+    "budgets": {"cpu": {"devices": 1, "accumulation": 1}},
+    "groups": [],
+    "published": {},
+}
 ROW = {"validation_s": 1.0, "train_samples_per_second": 32.0, "peak_memory_gib": 0.5, "steps": 8}
 
 
@@ -32,7 +46,7 @@ def test_a_setting_that_never_varies_is_left_out():
 
 def test_every_format_has_every_row(tmp_path):
     summary = as_file(tmp_path, row(**ROW), row(**ROW, seq_len=999))
-    write_tables(summary, tmp_path, {"titles": {}, "datasets": []}, {"rule": "tabulate"})
+    write_tables(summary, tmp_path, SETTINGS, {"rule": "tabulate"})
     for name in ("summary", "scores"):
         for kind in TABLE_KINDS:
             assert "999" in (tmp_path / f"{name}.{kind}").read_text()
@@ -68,7 +82,7 @@ def test_dataset_statistics_are_those_of_all_splits_by_rows(tmp_path):
     fact = {"dataset": "d", "metric": "rouge", "tokenizer": "bpe"}
     there = {**fact, "records": str(tmp_path / "dataset.json"), "tokens": str(tmp_path / "tokenized.json")}
     absent = {**fact, "records": str(tmp_path / "none.json"), "tokens": str(tmp_path / "none.json")}
-    (found,) = dataset_statistics([there, absent], {"d": "Data"}).to_dict("records")
+    (found,) = dataset_statistics([there, absent], {"d": "Data"}, {}).to_dict("records")
     assert found == {
         "dataset": "Data",
         "metric": "rouge",
@@ -80,3 +94,73 @@ def test_dataset_statistics_are_those_of_all_splits_by_rows(tmp_path):
         "tokens in": "15",
         "most tokens in": "30",
     }
+
+
+def test_energies_are_in_the_unit_that_fits_their_size():
+    rows = table(row(**ROW, train_energy_kwh=12.5, train_energy_source="nvml_counter"), row(**ROW, seq_len=128))
+    assert readable(rows, {})["training energy (kWh)"].tolist() == ["12.500", "NA"]
+    assert energies(rows, {})["training (kWh)"].tolist() == ["12.500", "NA"]
+    assert not [name for name in energies(rows, {}).columns if "(Wh)" in name]
+
+
+def statistics(folder, rows: dict, words_in: float, words_out: float) -> dict[str, str]:
+    """A dataset of which all rows are alike."""
+    splits = {
+        name: {"examples": n, "rows": n, "words_in_mean": words_in, "words_out_mean": words_out}
+        for name, n in rows.items()
+    }
+    lengths = {name: {"mean": 10.0, "min": 1, "max": 30} for name in rows}
+    (folder / "dataset.json").write_text(json.dumps({"splits": splits}))
+    (folder / "tokenized.json").write_text(json.dumps({"input_tokens": lengths}))
+    paths = {"records": str(folder / "dataset.json"), "tokens": str(folder / "tokenized.json")}
+    return {"dataset": "d", "metric": "rouge", "tokenizer": "bpe", **paths}
+
+
+def test_published_statistics_stand_beside_the_measured_ones(tmp_path):
+    fact = statistics(tmp_path, {"train": 90, "validation": 10}, 100.0, 5.0)
+    published = {"datasets": {"d": {"rows": {"train": 100, "validation": 25, "test": 7}, "words_in": 80}}}
+    (found,) = dataset_statistics([fact], {}, published).to_dict("records")
+    assert (found["published rows"], found["rows differ (%)"]) == ("125", "-20.0"), "of the splits that are in use"
+    assert (found["published words in"], found["words in differ (%)"]) == ("80", "+25.0")
+    assert (found["published words out"], found["words out differ (%)"]) == ("NA", "NA")
+    assert found["published train/validation/test rows"] == "100/25/7"
+
+
+def test_a_dataset_without_published_statistics_has_none_beside_one_that_has(tmp_path):
+    fact = statistics(tmp_path, {"train": 90}, 100.0, 5.0)
+    (found,) = dataset_statistics([fact], {}, {"datasets": {"other": {"words_in": 80}}}).to_dict("records")
+    assert found["published rows"] == found["words in differ (%)"] == "NA"
+
+
+REAL = os.environ.get("LONGWATT_SCROLLS_MIRROR", "")
+ALL = ["train", "validation", "test"]
+
+
+def real_statistics(task: str, root, folder, monkeypatch) -> dict[str, str]:
+    """The table's row of a task of the mirror, as studies/paper.yaml has its published values."""
+    monkeypatch.setenv(scrolls.MIRROR, REAL)
+    download({"source": "scrolls", "options": {"task": task, "splits": ALL}}, folder, {})
+    splits = json.loads((folder / "dataset.json").read_text())["splits"]
+    (folder / "tokenized.json").write_text(
+        json.dumps({"input_tokens": {name: {"mean": 1, "max": 1} for name in splits}})
+    )
+    fact = {"dataset": task, "metric": "rouge", "tokenizer": "none"}
+    paths = {"records": str(folder / "dataset.json"), "tokens": str(folder / "tokenized.json")}
+    published = normalise(read_yaml(root / "studies/paper.yaml"))["published"]
+    (found,) = dataset_statistics([{**fact, **paths}], {}, published).to_dict("records")
+    return {str(name): text for name, text in found.items()}
+
+
+@pytest.mark.skipif(not REAL or not Path(REAL, "qmsum.zip").is_file(), reason="LONGWATT_SCROLLS_MIRROR is not set")
+def test_the_whole_of_qmsum_agrees_with_its_published_statistics(root, tmp_path, monkeypatch):
+    found = real_statistics("qmsum", root, tmp_path, monkeypatch)
+    assert [found[f"{name} differ (%)"] for name in ("rows", "words in", "words out")] == ["+0.0"] * 3
+    assert found["train/validation/test rows"] == found["published train/validation/test rows"] == "1257/272/281"
+
+
+@pytest.mark.skipif(not REAL or not Path(REAL, "gov_report.zip").is_file(), reason="LONGWATT_SCROLLS_MIRROR is not set")
+def test_a_part_of_gov_report_is_seen_to_be_one(root, tmp_path, monkeypatch):
+    found = real_statistics("gov_report", root, tmp_path, monkeypatch)
+    rows = int(found["rows"].replace(",", ""))
+    assert found["published rows"] == "19,402"
+    assert float(found["rows differ (%)"]) == pytest.approx(100 * (rows / 19402 - 1), abs=0.05)

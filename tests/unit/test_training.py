@@ -19,7 +19,7 @@ from longwatt.models.errors import ModelError
 from longwatt.models.family import Example
 from longwatt.pretrained import download_model
 from longwatt.study import merge
-from longwatt.tokenization import load_tokenizer
+from longwatt.tokenization import load_split, load_tokenizer
 from tests.tiny_cell import inference_spec, training_spec
 
 
@@ -76,6 +76,34 @@ def test_both_protocols_train_and_teacher_forcing_predicts_as_many_tokens_as_the
     forced = family.predict(model, batch, "teacher_forced", {"max_new_tokens": 1})
     assert [len(row) for row in forced] == [4, 2], "the length of the gold target, not of a generation"
     assert forced[0] == model(**batch).logits[0].argmax(-1).tolist()
+
+
+def test_as_published_every_reference_is_validated_and_predicted_on_its_own(study, data, tmp_path):
+    published = {
+        "protocol": "teacher_forced",
+        "comparison": {"text": "normalized", "references": "each", "max_reference_tokens": 6},
+        "training": {"padding": "max_length"},
+    }
+    facts = train(study, data, tmp_path, published)
+    assert facts["padded_input_tokens"] == facts["samples"] * 64, "every input is padded to the cell's length"
+    padded = {"protocol": "teacher_forced", "references": "each", "padding": "max_length"}
+    rows, _ = infer(study, data, tmp_path / "model", tmp_path / "predict", padded)
+    references = load_split(data / "tokens", "validation", None)
+    assert [row["id"] for row in rows] == [f"{id_}#0" for id_ in references["id"]]
+
+
+def test_a_step_holds_the_wanted_examples_whatever_fits(study, data, tmp_path):
+    """7 examples a step, at most 4 at once: micro-batches of 4 and 3 make what one batch of 7 does."""
+    weights = []
+    for name, most in (("cut", 4), ("whole", 7)):
+        budget = {"per_device_batch_size": most, "effective_batch_size": 7}
+        changes = {"budget": budget, "training": {"max_steps": 4}, "model": {"config": {"dropout": 0}}}
+        facts = train(study, data, tmp_path / name, changes)
+        assert (facts["effective_batch_size"], facts["samples"]) == (7, 28)
+        assert (facts["per_device_batch_size"], facts["gradient_accumulation_steps"]) == (most, 2 if most == 4 else 1)
+        weights.append(load_file(tmp_path / name / "model/model.safetensors"))
+    # Answers differ by a token at most, so the mean over a micro-batch's tokens is nearly that over examples.
+    assert all(torch.allclose(weights[0][name], weights[1][name], atol=2e-4) for name in weights[0])
 
 
 def test_a_checkpoint_is_where_training_starts(study, data, tmp_path):

@@ -16,6 +16,14 @@ AFTER_FINETUNE = {"finetune": 2, **AFTER_PREDICT, "summarize_energy": 4}
 AFTER_DATA = {"tokenize_dataset": 1, **AFTER_FINETUNE}
 LIB = "workflow/lib/longwatt/"
 
+CLAIM = """
+claims:
+  ceiling_rises:
+    statement: More of the document shows more answers.
+    tests:
+      - ratio: {column: score_ceiling, of: {seq_len: 64}, to: {seq_len: shorter}, above: 1}
+"""
+
 CODE = {
     "a comment": (LIB + "ledger.py", "early: bool = False\n", "early: bool = False  # so far\n", {}),
     "a docstring": (LIB + "metrics/rouge.py", "without stemming.", "unstemmed.", {}),
@@ -34,7 +42,7 @@ CODE = {
         "linewidth=1.4",
         {"plot": 1, "plot_power": 1},
     ),
-    "summary code": (LIB + "summary.py", '"stopped_early", "attempts"', '"attempts", "stopped_early"', None),
+    "summary code": (LIB + "columns.py", '"stopped_early", "attempts"', '"attempts", "stopped_early"', None),
     "scoring code": (LIB + "scoring.py", "return 100 * sum(parts)", "return 100.0 * sum(parts)", AFTER_SCORE),
     "training code": (LIB + "ledger.py", "early: bool = False\n", "early: bool = bool(0)\n", AFTER_FINETUNE),
     "the family's code": (LIB + "models/led.py", "mask[:, 0] = 1", "mask[:, :1] = 1", AFTER_FINETUNE),
@@ -84,6 +92,19 @@ def test_a_change_of_settings_reruns_exactly(project, change):
     old, new, expected = SETTINGS[change]
     project.edit("studies/tiny.yaml", old, new)
     assert project.would_run() == expected
+
+
+def test_a_claim_is_judged_and_nothing_is_made_again_for_it(project):
+    project.study.write_text(project.study.read_text() + CLAIM)
+    assert project.would_run() == {"judge_claims": 1}
+    project.run("partial", "all")
+    said = [(folder / "claims.md").read_text() for folder in (project.results, project.results / "partial")]
+    assert said[0] == said[1] and "| ceiling_rises | More of the document shows more answers. | supported |" in said[0]
+    project.run("--report", "report.html")
+    assert "What the study claims, each claim with its verdict" in (project.path / "report.html").read_text()
+    project.edit("studies/tiny.yaml", "above: 1}", "above: 90}")
+    assert project.would_run() == {"judge_claims": 1}
+    assert "claims.json is older than" in project.run("--report", "report.html", ok=False)
 
 
 def test_a_price_or_a_grid_s_carbon_only_summarizes_again(project):

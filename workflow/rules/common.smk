@@ -16,7 +16,16 @@ os.environ.update(PYTHONPATH=os.pathsep.join(filter(None, [LIB, inherited])))
 from snakemake.cli import parse_args
 from snakemake.exceptions import WorkflowError
 
-from longwatt import cells, file_times, gpus, priorities, provenance, stages, study
+from longwatt import (
+    cells,
+    displays,
+    file_times,
+    gpus,
+    priorities,
+    provenance,
+    stages,
+    study,
+)
 
 # The jobs of a large study are millions of live objects and no garbage: looking through them while they are made takes
 # 16 % of the time (1,500 cells). Once jobs run, it is done again.
@@ -261,22 +270,24 @@ def dataset_facts(wildcards):
     return sorted({f[kind] for f in facts for kind in ("records", "tokens")})
 
 
+def in_report(path, kind, shown):
+    """A figure or a table with its place in the report."""
+    return report(
+        f"results/{{study}}/{path}",
+        caption=f"../report/{shown.caption}.rst",
+        category=shown.category,
+        labels={kind: shown.label},
+    )
+
+
 def figure_outputs():
     """Every figure as the report shows it, and as a picture."""
-    shown = {
-        name: report(
-            f"results/{{study}}/figures/{name}.svg",
-            caption=f"../report/{name}.rst",
-            category=category,
-            labels={"figure": label},
-        )
-        for name, (category, label) in stages.FIGURES.items()
-    }
-    pictures = {
-        f"{name}_png": f"results/{{study}}/figures/{name}.png"
-        for name in stages.FIGURES
-    }
-    return {**shown, **pictures}
+    figures = displays.figures(STAGES.study)
+    shown = [
+        in_report(f"figures/{name}.svg", "figure", figure)
+        for name, figure in figures.items()
+    ]
+    return [*shown, *(f"results/{{study}}/figures/{name}.png" for name in figures)]
 
 
 def power_output():
@@ -293,21 +304,16 @@ def power_output():
 
 def table_outputs():
     """Every table as the report shows it, and for other programs."""
-    shown = {
-        name: report(
-            f"results/{{study}}/tables/{name}.html",
-            caption=f"../report/{name}.rst",
-            category=category,
-            labels={"table": label},
-        )
-        for name, (category, label) in stages.TABLES.items()
-    }
-    others = {
-        f"{name}_{kind}": f"results/{{study}}/tables/{name}.{kind}"
-        for name in stages.TABLES
-        for kind in ("md", "csv")
-    }
-    return {**shown, **others}
+    tables = displays.tables(STAGES.study)
+    shown = [
+        in_report(f"tables/{name}.html", "table", table)
+        for name, table in tables.items()
+    ]
+    kinds = [kind for kind in displays.TABLE_KINDS if kind != "html"]
+    others = [
+        f"results/{{study}}/tables/{name}.{kind}" for name in tables for kind in kinds
+    ]
+    return [*shown, *others]
 
 
 def summary_inputs(wildcards):
@@ -326,6 +332,8 @@ try:
         stages.check_against(STAGES, ASKED, STUDIES)
         if not stages.only_tells(ASKED):
             stages.check_sources(STAGES)
+        if stages.fetches(ASKED):
+            stages.check_hub(STAGES, ASKED)
         if not stages.only_looks(ASKED):
             stages.check_writable(STAGES)
             check_clock()

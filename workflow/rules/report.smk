@@ -25,7 +25,7 @@ rule tabulate:
         summary="results/{study}/summary.csv",
         facts=dataset_facts,
     output:
-        **table_outputs(),
+        *table_outputs(),
         report="results/{study}/tables/tables.json",
     log:
         "logs/{study}/tabulate.log",
@@ -43,7 +43,7 @@ rule plot:
     input:
         summary="results/{study}/summary.csv",
     output:
-        **figure_outputs(),
+        *figure_outputs(),
         report="results/{study}/figures/figures.json",
     log:
         "logs/{study}/plot.log",
@@ -72,6 +72,30 @@ rule plot_power:
         code=code_of("plot_power"),
     script:
         "../scripts/plot_power.py"
+
+
+rule judge_claims:
+    """Every claim of the study with its verdict; a study without claims has no such job."""
+    input:
+        summary="results/{study}/summary.csv",
+    output:
+        page=report(
+            "results/{study}/claims.html",
+            caption="../report/claims.rst",
+            category="Claims",
+            labels={"claims": "verdicts"},
+        ),
+        text="results/{study}/claims.md",
+        verdicts="results/{study}/claims.json",
+    log:
+        "logs/{study}/judge_claims.log",
+    conda:
+        "../../envs/longwatt.yaml"
+    params:
+        settings=settings_of("judge_claims"),
+        code=code_of("judge_claims"),
+    script:
+        "../scripts/judge_claims.py"
 
 
 rule partial:

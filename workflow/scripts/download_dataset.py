@@ -7,7 +7,7 @@ from longwatt.datasets.records import download
 from longwatt.provenance import stamp
 
 if __name__ == "__main__":
-    with job.logged(snakemake.log[0]):
+    with job.logged(snakemake.log[0], fetches=True):
         download(
             snakemake.params.settings,
             Path(snakemake.output.dataset).parent,

@@ -7,7 +7,7 @@ from longwatt.pretrained import download_model
 from longwatt.provenance import stamp
 
 if __name__ == "__main__":
-    with job.logged(snakemake.log[0]):
+    with job.logged(snakemake.log[0], fetches=True):
         download_model(
             snakemake.params.settings,
             Path(snakemake.output.model).parent,

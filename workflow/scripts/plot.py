@@ -11,6 +11,6 @@ if __name__ == "__main__":
         plot_all(
             Path(snakemake.input.summary),
             Path(snakemake.output.report).parent,
-            snakemake.params.settings["titles"],
+            snakemake.params.settings,
             stamp(snakemake.rule, snakemake.params.settings, snakemake.params.code),
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -59,23 +60,63 @@ def expand(study: Mapping[str, Any], source: str = "study") -> dict[str, Cell]:
     return kept
 
 
+@dataclass(frozen=True)
+class StepBatch:
+    """How the examples of one optimiser step are computed.
+
+    Attributes:
+        per_device: most examples of a micro-batch.
+        accumulation: micro-batches of each device.
+        effective: examples of the step, over all devices.
+    """
+
+    per_device: int
+    accumulation: int
+    effective: int
+
+
 def per_device_batch_size(study: Mapping[str, Any], cell: Cell) -> int | str:
     """Examples per device and step of a cell, from its budget's number or table, or LARGEST.
 
     Raises:
         StudyError: the budget's table lacks the cell's model or length.
     """
-    table = study["budgets"][cell.budget]["per_device_batch_size"]
-    for key in (cell.model, str(cell.seq_len)):
+    found = _of_table(study, cell, "per_device_batch_size")
+    assert found is not None, "the schema requires it"
+    return found
+
+
+def wanted_batch_size(study: Mapping[str, Any], cell: Cell) -> int | None:
+    """Examples per optimiser step that a cell's budget asks for; None where they follow from the other settings.
+
+    Raises:
+        StudyError: the budget's table lacks the cell's model or length, or its devices cannot share that many evenly.
+    """
+    found = _of_table(study, cell, "effective_batch_size")
+    if found is None:
+        return None
+    count = devices(study["budgets"][cell.budget])
+    if int(found) % count:
+        raise StudyError(
+            f"budgets.{cell.budget}.effective_batch_size is {found} for the cell {cell.name}, but its {count} devices "
+            "cannot share that evenly; choose a multiple of their number"
+        )
+    return int(found)
+
+
+def _of_table(study: Mapping[str, Any], cell: Cell, key: str) -> int | str | None:
+    """A budget's number, or that of a cell in its table by model and length; None where it has none."""
+    table = study["budgets"][cell.budget].get(key)
+    for entry in (cell.model, str(cell.seq_len)):
         if not isinstance(table, Mapping):
             break
-        if key not in table:
+        if entry not in table:
             raise StudyError(
-                f"budgets.{cell.budget}.per_device_batch_size has no entry {key!r}, which the cell "
+                f"budgets.{cell.budget}.{key} has no entry {entry!r}, which the cell "
                 f"{cell.name} needs; it has {', '.join(table)}"
             )
-        table = table[key]
-    return table if table == LARGEST else int(table)
+        table = table[entry]
+    return table if table is None or table == LARGEST else int(table)
 
 
 def devices(budget: Mapping[str, Any]) -> int:
@@ -83,9 +124,23 @@ def devices(budget: Mapping[str, Any]) -> int:
     return int(budget["gpus"]) or int(budget.get("processes", 1))
 
 
-def effective_batch_size(per_device: int, budget: Mapping[str, Any]) -> int:
-    """Examples per optimiser step: per device x accumulation x devices."""
-    return per_device * int(budget.get("gradient_accumulation_steps", 1)) * devices(budget)
+def step_batch(most: int, budget: Mapping[str, Any]) -> StepBatch:
+    """An optimiser step of a budget whose devices hold at most `most` examples at once.
+
+    Where the budget says how many examples a step has, the accumulation follows from that: as few micro-batches as hold
+    them, as equal as can be.
+
+    Args:
+        most: examples per device: the budget's number, or the largest that was found to fit.
+        budget: as `longwatt.settings.finetune_settings` gives it.
+    """
+    wanted = budget.get("effective_batch_size")
+    if wanted is None:
+        accumulation = int(budget.get("gradient_accumulation_steps", 1))
+        return StepBatch(most, accumulation, most * accumulation * devices(budget))
+    share = int(wanted) // devices(budget)
+    accumulation = math.ceil(share / most)
+    return StepBatch(math.ceil(share / accumulation), accumulation, int(wanted))
 
 
 def _product(block: Mapping[str, Any]) -> list[Cell]:

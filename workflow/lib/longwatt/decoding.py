@@ -14,6 +14,7 @@ from torch import nn
 from longwatt.devices import synchronize
 from longwatt.examples import Examples
 from longwatt.models.family import Batch, Family
+from longwatt.tokenization import decode
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,7 @@ class Predictor:
         generation: settings of generation.
         precision: fp32, tf32, bf16 or fp16.
         pad_to: fixed input length, None to pad to a batch's longest.
+        target_pad_to: fixed length of gold targets, likewise; only teacher-forced predictions see them.
     """
 
     def __init__(
@@ -58,6 +60,7 @@ class Predictor:
         generation: Mapping[str, Any],
         precision: str,
         pad_to: int | None,
+        target_pad_to: int | None = None,
     ) -> None:
         self.family = family
         self.model = model
@@ -66,6 +69,7 @@ class Predictor:
         self.generation = generation
         self.precision = precision
         self.pad_to = pad_to
+        self.target_pad_to = target_pad_to
         self.device = next(model.parameters()).device
 
     def predict(self, examples: Examples, groups: Sequence[Sequence[int]]) -> Iterator[BatchResult]:
@@ -76,7 +80,7 @@ class Predictor:
     def _predict_batch(self, chosen: Sequence[Any]) -> BatchResult:
         synchronize(self.device)
         start = time.perf_counter()
-        batch = self._to_device(self.family.collate(chosen, self.pad_to, None))
+        batch = self._to_device(self.family.collate(chosen, self.pad_to, self.target_pad_to))
         with torch.no_grad(), autocast(self.device, self.precision):
             rows = self.family.predict(self.model, batch, self.protocol, self.generation)
         synchronize(self.device)
@@ -92,13 +96,6 @@ class Predictor:
 
     def _to_device(self, batch: Batch) -> Batch:
         return {name: tensor.to(self.device) for name, tensor in batch.items()}
-
-
-def decode(tokenizer: Any, rows: Sequence[Sequence[int]]) -> list[str]:
-    """Texts of token ids, as SCROLLS scores them."""
-    texts = tokenizer.batch_decode(rows, skip_special_tokens=True, clean_up_tokenization_spaces=False)
-    # SCROLLS' scores were made with the clean-up of spaces, which transformers 5 no longer applies to BPE.
-    return [tokenizer.clean_up_tokenization(text).strip() for text in texts]
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[Any]:

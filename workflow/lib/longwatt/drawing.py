@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 
 matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from longwatt.provenance import whole_path
 
@@ -19,6 +22,17 @@ NO_ENERGY = (
     "Energy was not measured:\nno readable meter on this machine.\n"
     "watts_per_core in config.yaml\nwould give an estimate."
 )
+NO_CELLS = "None of these cells\nis finished yet."
+SCORE_TITLES = {
+    "f1": "F1",
+    "exact_match": "Exact match",
+    "accuracy": "Accuracy (%)",
+    "rouge_geometric_mean": "ROUGE (geometric mean)",
+}
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+# From dark to light, evenly: the order survives greyscale and colour-blindness. The lightest end is left out.
+COLOURS, LIGHTEST = "viridis", 0.72
+HOLLOW: dict[str, Any] = {"markerfacecolor": "white", "markeredgewidth": 1.5}  # of a published score
 SVG_SALT = "longwatt"  # fixed, so that equal figures are equal files
 
 
@@ -32,6 +46,21 @@ def panels(count: int, height: float) -> tuple[Figure, list[Axes]]:
     for axis in axes[count:]:
         axis.set_visible(False)
     return figure, axes[:count]
+
+
+def styles(series: Iterable[Hashable]) -> dict[Any, dict[str, Any]]:
+    """Colour and marker of each line."""
+    keys = list(dict.fromkeys(series))
+    colours = plt.get_cmap(COLOURS)(np.linspace(0, LIGHTEST, max(2, len(keys))))
+    return {key: {"color": tuple(colours[i][:3]), "marker": MARKERS[i % len(MARKERS)]} for i, key in enumerate(keys)}
+
+
+def logarithmic(axis: Axes) -> None:
+    """Make the horizontal axis logarithmic, with plain numbers at 1, 2 and 5 of each power of ten."""
+    axis.set_xscale("log")
+    axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.xaxis.set_minor_formatter(NullFormatter())
 
 
 def leave_empty(axis: Axes, why: str) -> None:

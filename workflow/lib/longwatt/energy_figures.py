@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from longwatt.drawing import NO_ENERGY, leave_empty, panels, save
-from longwatt.points import SERIES, short_name, with_series
+from longwatt.points import SERIES, EnergyUnit, energy_unit, short_name, with_series
 from longwatt.provenance import sha256, write_json
 
 # Phase -> (its name in a legend, colour); dark to light, so that the order survives greyscale.
@@ -154,27 +154,28 @@ def _draw_bars(axis: Axes, panel: pd.DataFrame, titles: Mapping[str, str], table
     if panel["train_energy_kwh"].isna().all():
         leave_empty(axis, NO_ENERGY)
         return
-    names = []
-    for place, (key, group) in enumerate(panel.groupby([*SERIES, "seq_len"], sort=False)):
+    names, unit = [], energy_unit(table)
+    together = panel.iloc[panel.groupby(SERIES, sort=False).ngroup().argsort(kind="stable")]  # a series' bars
+    for place, (key, group) in enumerate(together.groupby([*SERIES, "seq_len"], sort=False)):
         *series, length = key if isinstance(key, tuple) else (key,)
         names.append(f"{short_name(tuple(series), titles, table)}, {length}")
-        _draw_bar(axis, place, group)
+        _draw_bar(axis, place, group, unit)
     axis.set_yticks(range(len(names)), names, fontsize=10)
     axis.set_ylim(len(names) - 0.4, -0.6)
     axis.grid(visible=False, axis="y")
     estimated = (panel["train_energy_source"] == "estimate").any()
-    axis.set_xlabel(f"Training energy, by phase{', estimated' if estimated else ''} (Wh)")
+    axis.set_xlabel(f"Training energy, by phase{', estimated' if estimated else ''} ({unit.name})")
 
 
-def _draw_bar(axis: Axes, place: int, group: pd.DataFrame) -> None:
+def _draw_bar(axis: Axes, place: int, group: pd.DataFrame, unit: EnergyUnit) -> None:
     left = 0.0
     for column, phase in STACK.items():
-        wh = 1000 * float(group[column].astype(float).mean(skipna=False))
-        if not wh > 0:  # nothing, or not known
+        energy = unit.per_kwh * float(group[column].astype(float).mean(skipna=False))
+        if not energy > 0:  # nothing, or not known
             continue
         wasted = {"facecolor": "white", "edgecolor": "0.3", "hatch": HATCH}
         style: dict[str, Any] = {"facecolor": PHASES[phase][1]} if phase else wasted
-        axis.barh(place, wh, left=left, height=0.66, linewidth=0.6, **style)
-        left += wh
+        axis.barh(place, energy, left=left, height=0.66, linewidth=0.6, **style)
+        left += energy
     if left == 0.0:
         axis.text(0, place, " NA", va="center", fontsize=10, color="0.35")

@@ -8,6 +8,7 @@ from typing import Any
 from torch.utils.data import Dataset
 
 from longwatt.models.family import Example
+from longwatt.references import compared_id
 from longwatt.tokenization import SpecialTokens
 
 
@@ -20,6 +21,7 @@ class Examples(Dataset[Example]):
         seq_len: most tokens of an input, special tokens included.
         max_target_tokens: most tokens of a target, special tokens included.
         every_reference: one example per reference (training) instead of one per record.
+        references: "each" numbers the examples' ids by reference; see `longwatt.references`.
     """
 
     def __init__(
@@ -29,7 +31,9 @@ class Examples(Dataset[Example]):
         seq_len: int,
         max_target_tokens: int,
         every_reference: bool,
+        references: str = "best",
     ) -> None:
+        self.references = references
         self.rows = rows
         self.special = special
         self.seq_len = seq_len
@@ -46,7 +50,7 @@ class Examples(Dataset[Example]):
         row_number, reference = self.index[position]
         row = self.rows[row_number]
         return Example(
-            id=row["id"],
+            id=compared_id(row["id"], reference, self.references),
             input_ids=self.special.cut(row["input_ids"], self.seq_len),
             labels=self.special.cut(row["labels"][reference], self.max_target_tokens),
             references=tuple(row["references"]),

@@ -1,40 +1,32 @@
-"""Figures: accuracy against each cost, a panel per dataset, a line per model, lengths at the points."""
+"""Figures: accuracy against costs, a panel per dataset and cost, a line per model, lengths at the points."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import matplotlib.pyplot as plt
-import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from longwatt.drawing import NO_ENERGY, leave_empty, panels, save
+from longwatt import drawing
+from longwatt import published as theirs
+from longwatt.displays import PUBLISHED, shows, split_cost
+from longwatt.drawing import HOLLOW, NO_CELLS, NO_ENERGY, SCORE_TITLES, leave_empty, logarithmic, panels, save
 from longwatt.energy_figures import energy_by_phase
-from longwatt.points import SERIES, interval, series_name, with_series
+from longwatt.point_labels import label_points
+from longwatt.points import SERIES, energy_unit, interval, place_of, series_name, with_series
 from longwatt.provenance import sha256, write_json
+from longwatt.published import Place
+from longwatt.published_figure import beside_published_scores, called
 from longwatt.summary import read_summary
 
-SCORE_TITLES = {
-    "f1": "F1",
-    "exact_match": "Exact match",
-    "accuracy": "Accuracy (%)",
-    "rouge_geometric_mean": "ROUGE (geometric mean)",
-}
-MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
-# From dark to light, evenly: the order survives greyscale and colour-blindness. The lightest end is left out.
-COLOURS, LIGHTEST = "viridis", 0.72
-# Where a length may stand beside its point, in points; first the corners that a rising or a falling line leaves free.
-RISING, FALLING = ((8, -11), (-8, 5), (8, 5), (-8, -11)), ((8, 5), (-8, -11), (8, -11), (-8, 5))
-LABEL_SIZE = (23, 10)  # of four digits, in points
 Style = Mapping[str, Any]
 
 
@@ -48,6 +40,7 @@ class Cost:
         source: the column that says how it was come by, where that can differ.
         scale: factor from the column's unit to the label's.
         missing: what an empty panel says.
+        axis: linear or log; None to choose by the range.
     """
 
     column: str
@@ -55,39 +48,40 @@ class Cost:
     source: str | None = None
     scale: float = 1.0
     missing: str = "not known for these cells"
+    axis: str | None = None
 
 
 NO_GPU = "Not known:\nthese cells ran without a readable GPU."
 COSTS = {
-    "accuracy_vs_power_efficiency": Cost(
+    "power_efficiency": Cost(
         "train_power_efficiency",
         "Training power efficiency (samples/s/W)",
         source="train_energy_source",
         missing=NO_ENERGY,
     ),
-    "accuracy_vs_training_energy": Cost(
+    "training_energy": Cost(
         "train_energy_kwh", "Training energy (Wh)", source="train_energy_source", scale=1000, missing=NO_ENERGY
     ),
-    "accuracy_vs_training_speed": Cost("train_samples_per_second", "Training speed, validations included (samples/s)"),
-    "accuracy_vs_inference_speed": Cost("inference_samples_per_second", "Inference speed (samples/s)"),
-    "accuracy_vs_training_time": Cost("train_runtime_s", "Training time, validations included (s)"),
-    "accuracy_vs_gpu_utilization": Cost("mean_gpu_utilization_pct", "Mean GPU utilisation (%)", missing=NO_GPU),
-    "accuracy_vs_gpu_memory": Cost("mean_gpu_memory_gib", "Mean GPU memory in use (GiB)", missing=NO_GPU),
-    "accuracy_vs_peak_memory": Cost("peak_memory_gib", "Peak memory of a training process (GiB)"),
+    "training_speed": Cost("train_samples_per_second", "Training speed, validations included (samples/s)"),
+    "inference_speed": Cost("inference_samples_per_second", "Inference speed (samples/s)"),
+    "training_time": Cost("train_runtime_s", "Training time, validations included (s)"),
+    "gpu_utilization": Cost("mean_gpu_utilization_pct", "Mean GPU utilisation (%)", missing=NO_GPU),
+    "gpu_memory": Cost("mean_gpu_memory_gib", "Mean GPU memory in use (GiB)", missing=NO_GPU),
+    "peak_memory": Cost("peak_memory_gib", "Peak memory of a training process (GiB)"),
 }
 
 
-def plot_all(summary: Path, folder: Path, titles: Mapping[str, str], provenance: Any) -> None:
+def plot_all(summary: Path, folder: Path, settings: Mapping[str, Any], provenance: Any) -> None:
     """Draw every figure as SVG and PNG into `folder`, and `figures.json` with their digests.
 
     Args:
         summary: a summary.csv; its digest is recorded, so that a report can tell whether it shows what this made.
         folder: made if it is not there.
-        titles: how datasets and models are called.
+        settings: as `longwatt.stages.Stages.plot`.
         provenance: the stamp of figures.json.
     """
     digests = {}
-    for name, draw in drawings(read_summary(summary), titles).items():
+    for name, draw in drawings(read_summary(summary), settings).items():
         for path in save(draw(), folder / name):
             digests[path.name] = sha256(path)
     write_json(
@@ -95,36 +89,120 @@ def plot_all(summary: Path, folder: Path, titles: Mapping[str, str], provenance:
     )
 
 
-def drawings(table: pd.DataFrame, titles: Mapping[str, str]) -> dict[str, Callable[[], Figure]]:
-    """Every figure of `longwatt.stages.FIGURES`, to be drawn one at a time."""
-    costs = {name: partial(accuracy_against, table, cost, titles) for name, cost in COSTS.items()}
-    return {**costs, "energy_by_phase": partial(energy_by_phase, table, titles)}
+def drawings(table: pd.DataFrame, settings: Mapping[str, Any]) -> dict[str, Callable[[], Figure]]:
+    """Every figure of `longwatt.displays.figures`, to be drawn one at a time.
+
+    Args:
+        table: rows of a summary.csv.
+        settings: as `longwatt.stages.Stages.plot`.
+    """
+    titles, published = settings["titles"], settings["published"]
+    own = {f["name"]: partial(own_figure, table, f, titles, published) for f in settings["figures"]}
+    costs = {f"accuracy_vs_{n}": partial(accuracy_against, table, c, titles, published) for n, c in COSTS.items()}
+    found: dict[str, Callable[[], Figure]] = {
+        **own,
+        **costs,
+        "energy_by_phase": partial(energy_by_phase, table, titles),
+    }
+    if published.get("scores"):
+        found[PUBLISHED] = partial(beside_published_scores, table, published, titles)
+    return found
 
 
-def accuracy_against(summary: pd.DataFrame, cost: Cost, titles: Mapping[str, str]) -> Figure:
+def accuracy_against(
+    summary: pd.DataFrame, cost: Cost, titles: Mapping[str, str], published: Mapping[str, Any] | None = None
+) -> Figure:
     """Score against one cost: a panel per dataset, a line per model, the input length at each point.
 
     Vertical bars are intervals: over examples for one seed, over seeds for several. A dotted line is the lead
-    baseline, a dashed one the best score that the input lengths leave possible.
+    baseline, a dashed one the best score that the input lengths leave possible, a hollow marker a published score.
     """
-    table = with_series(summary)
+    names = list(dict.fromkeys(summary["dataset"]))
+    shown = [Panel(name, _in_unit(cost, summary), titles.get(name, name)) for name in names]
+    return _figure(with_series(summary), shown, titles, published or {})
+
+
+def own_figure(
+    summary: pd.DataFrame, figure: Mapping[str, Any], titles: Mapping[str, str], published: Mapping[str, Any]
+) -> Figure:
+    """A figure that a study names: a panel for each of its datasets and costs, drawn as `accuracy_against` does.
+
+    Args:
+        summary: rows of a summary.csv.
+        figure: an entry of a study's `figures`.
+        titles: how datasets, models and budgets are called.
+        published: a study's `published`, or an empty mapping.
+    """
+    rows = [shows(figure, {str(key): value for key, value in row.items()}) for row in summary.to_dict("records")]
+    table, names = with_series(summary[rows]), figure["datasets"]
+    costs = [_scaled(_in_unit(named_cost(name), summary), table) for name in figure["costs"]]
+    several = len(names) > 1
+    shown = [Panel(name, cost, titles.get(name, name) if several else "", True) for name in names for cost in costs]
+    heading = [figure.get("title", ""), "" if several else titles.get(names[0], names[0])]
+    return _figure(table, shown, titles, published, ": ".join(filter(None, heading)))
+
+
+def named_cost(name: str) -> Cost:
+    """A cost as a study's own figure names it, with the scale that it asks for."""
+    cost, scale = split_cost(name)
+    return replace(COSTS[cost], axis=scale)
+
+
+@dataclass(frozen=True)
+class Panel:
+    """What one panel shows: a dataset's scores against a cost.
+
+    Attributes:
+        dataset: its id.
+        cost: the horizontal axis.
+        title: above the panel.
+        close: whether the vertical axis is as long as the scores are apart, instead of beginning at 0.
+    """
+
+    dataset: str
+    cost: Cost
+    title: str
+    close: bool = False
+
+
+def _figure(
+    table: pd.DataFrame,
+    shown: Sequence[Panel],
+    titles: Mapping[str, str],
+    published: Mapping[str, Any],
+    heading: str = "",
+) -> Figure:
     styles = styles_of(table)
     with sns.axes_style("whitegrid"), sns.plotting_context("notebook"):
-        names = list(dict.fromkeys(table["dataset"]))
-        known = bool(table[cost.column].notna().any())
-        figure, axes = panels(len(names), 4.4 if known else 2.4)
-        for axis, name in zip(axes, names, strict=True):
-            _draw_panel(axis, table[table["dataset"] == name], cost, styles)
-            axis.set_title(titles.get(name, name))
+        known = any(table[panel.cost.column].notna().any() for panel in shown)
+        figure, axes = panels(len(shown), 4.4 if known else 2.4)
+        lines = [
+            _draw_panel(axis, table[table["dataset"] == panel.dataset], panel, styles, theirs.scores(published))
+            for axis, panel in zip(axes, shown, strict=True)
+        ]
+        if heading:
+            figure.suptitle(heading, fontsize=14)
         if known:
-            _legend(figure, styles, titles, table)
+            leads = not all(panel.close for panel in shown)
+            _legend(figure, styles, titles, table if leads else table.assign(score_lead=None), published)
+        figure.draw_without_rendering()  # gives the panels their places, by which labels keep off each other
+        for axis, drawn in zip(axes, lines, strict=True):
+            label_points(axis, drawn)
     return figure
 
 
-def points(panel: pd.DataFrame, cost: Cost) -> pd.DataFrame:
+def _in_unit(cost: Cost, summary: pd.DataFrame) -> Cost:
+    """A cost in the unit that fits its size; all figures of a study show one unit."""
+    if cost.column != "train_energy_kwh":
+        return cost
+    unit = energy_unit(summary)
+    return replace(cost, label=f"{cost.label.rpartition(' (')[0]} ({unit.name})", scale=unit.per_kwh)
+
+
+def points(panel: pd.DataFrame, cost: Cost, published: Mapping[Place, float] | None = None) -> pd.DataFrame:
     """One row per point of a panel: means over seeds, with an interval.
 
-    Returns columns SERIES, seq_len, x, y, low, high, ceiling, estimated, seeds.
+    Returns columns SERIES, seq_len, x, y, low, high, ceiling, published, estimated, seeds.
     """
     rows = []
     for keys, group in with_series(panel).groupby([*SERIES, "seq_len"], sort=True):
@@ -138,6 +216,7 @@ def points(panel: pd.DataFrame, cost: Cost) -> pd.DataFrame:
                 "low": low,
                 "high": high,
                 "ceiling": group["score_ceiling"].astype(float).mean(),
+                "published": (published or {}).get(place_of(group.iloc[0]), math.nan),
                 "estimated": estimated,
                 "seeds": len(group),
             }
@@ -146,30 +225,66 @@ def points(panel: pd.DataFrame, cost: Cost) -> pd.DataFrame:
 
 
 def styles_of(table: pd.DataFrame) -> dict[tuple[Any, ...], dict[str, Any]]:
-    """Colour and marker by series, the same in every figure of a study."""
-    series = list(dict.fromkeys(table[SERIES].itertuples(index=False, name=None)))
-    colours = plt.get_cmap(COLOURS)(np.linspace(0, LIGHTEST, max(2, len(series))))
-    return {key: {"color": tuple(colours[i][:3]), "marker": MARKERS[i % len(MARKERS)]} for i, key in enumerate(series)}
+    """Colour and marker by series."""
+    return drawing.styles(table[SERIES].itertuples(index=False, name=None))
 
 
-def _draw_panel(axis: Axes, panel: pd.DataFrame, cost: Cost, styles: Mapping[tuple[Any, ...], Style]) -> None:
-    found = points(panel, cost)
+def _scaled(cost: Cost, table: pd.DataFrame) -> Cost:
+    """A cost whose scale is chosen for all panels of a figure together."""
+    return replace(cost, axis=cost.axis or _scale(table[cost.column].astype(float)))
+
+
+def _scale(values: pd.Series) -> str:
+    return "log" if values.max() > 20 * values.min() > 0 else "linear"
+
+
+def _draw_panel(
+    axis: Axes,
+    rows: pd.DataFrame,
+    panel: Panel,
+    styles: Mapping[tuple[Any, ...], Style],
+    published: Mapping[Place, float],
+) -> list[pd.DataFrame]:
+    """Draw one panel but for the lengths beside its points; its lines."""
+    cost = panel.cost
+    axis.set_title(panel.title)
+    if rows.empty:
+        axis.set_xlabel(cost.label)
+        leave_empty(axis, NO_CELLS)
+        return []
+    found = points(rows, cost, published)
     known = found.dropna(subset=["x", "y"])
-    axis.set_ylabel(SCORE_TITLES.get(panel["score_name"].iloc[0], panel["score_name"].iloc[0]))
+    axis.set_ylabel(SCORE_TITLES.get(rows["score_name"].iloc[0], rows["score_name"].iloc[0]))
     axis.set_xlabel(_label(cost, known))
     if known.empty:
         leave_empty(axis, cost.missing)
-        return
-    if known["x"].max() > 20 * known["x"].min() > 0:
-        axis.set_xscale("log")
+        return []
+    if (cost.axis or _scale(known["x"])) == "log":
+        logarithmic(axis)
     lines = [(key, line.sort_values("seq_len")) for key, line in known.groupby(SERIES, sort=False)]
     for key, line in lines:
         _draw_line(axis, line, styles[tuple(key)])
-    for lead in sorted(set(panel["score_lead"].dropna().round(4))):
-        axis.axhline(lead, linestyle=":", color="0.35", linewidth=1.4, zorder=1)
-    axis.set_ylim(0, 1.12 * max(axis.get_ylim()[1], 1e-9))
+        _draw_published(axis, line.dropna(subset=["published"]), styles[tuple(key)])
+    if panel.close:
+        axis.margins(y=0.14)
+    else:
+        _draw_leads(axis, rows)
+        axis.set_ylim(0, 1.12 * max(axis.get_ylim()[1], 1e-9))
     axis.margins(x=0.14)
-    _label_points(axis, [line for _, line in lines])
+    return [line for _, line in lines]
+
+
+def _draw_leads(axis: Axes, rows: pd.DataFrame) -> None:
+    for lead in sorted(set(rows["score_lead"].dropna().round(4))):
+        axis.axhline(lead, linestyle=":", color="0.35", linewidth=1.4, zorder=1)
+
+
+def _draw_published(axis: Axes, line: pd.DataFrame, style: Style) -> None:
+    """Published scores at the cells' own costs, each joined to ours."""
+    if line.empty:
+        return
+    axis.vlines(line["x"], line["y"], line["published"], color=style["color"], linewidth=0.9, zorder=1)
+    axis.plot(line["x"], line["published"], linestyle="none", markersize=7, **HOLLOW, **style)
 
 
 def _draw_line(axis: Axes, line: pd.DataFrame, style: Style) -> None:
@@ -178,44 +293,6 @@ def _draw_line(axis: Axes, line: pd.DataFrame, style: Style) -> None:
     axis.errorbar(line["x"], line["y"], yerr=errors, capsize=3, markersize=7, linewidth=1.8, **style)
     capped = line.dropna(subset=["ceiling"])
     axis.plot(capped["x"], capped["ceiling"], linestyle="--", marker="_", linewidth=1.2, color=style["color"])
-
-
-def _label_points(axis: Axes, lines: list[pd.DataFrame]) -> None:
-    """Write each point's length beside it, off its line and off the labels that are there already."""
-    placed: list[Any] = []
-    lowest = 0.08 * axis.get_ylim()[1]  # below such a point a label would lie on the axis
-    for line in lines:
-        for (_, point), rising in zip(line.iterrows(), _rises(line), strict=True):
-            corners = RISING if rising and point["y"] > lowest else FALLING
-            place = axis.transData.transform((point["x"], point["y"])) * 72 / axis.figure.dpi
-            corner = next((c for c in corners if _free(_middle(place, c), placed)), corners[0])
-            placed.append(_middle(place, corner))
-            axis.annotate(
-                f"{int(point['seq_len'])}",
-                (point["x"], point["y"]),
-                xytext=corner,
-                textcoords="offset points",
-                ha="left" if corner[0] > 0 else "right",
-                fontsize=10,
-                color="0.25",
-            )
-
-
-def _middle(place: Any, corner: tuple[int, int]) -> Any:
-    """The middle of a label that begins (or ends, on the left) at a corner of a point."""
-    return place + corner + (math.copysign(LABEL_SIZE[0] / 2, corner[0]), 0)
-
-
-def _free(place: Any, placed: list[Any]) -> bool:
-    return all(abs(place[0] - other[0]) > LABEL_SIZE[0] or abs(place[1] - other[1]) > LABEL_SIZE[1] for other in placed)
-
-
-def _rises(line: pd.DataFrame) -> list[bool]:
-    """Whether the line to a point's right goes up; the last point of a line is as the one before it."""
-    ordered = line.sort_values("x")
-    steps = list(np.diff(ordered["y"]) >= 0) or [True]
-    by_index = dict(zip(ordered.index, [*steps, steps[-1]], strict=False))
-    return [bool(by_index[index]) for index in line.index]
 
 
 def _label(cost: Cost, known: pd.DataFrame) -> str:
@@ -227,7 +304,11 @@ def _label(cost: Cost, known: pd.DataFrame) -> str:
 
 
 def _legend(
-    figure: Figure, styles: Mapping[tuple[Any, ...], Style], titles: Mapping[str, str], table: pd.DataFrame
+    figure: Figure,
+    styles: Mapping[tuple[Any, ...], Style],
+    titles: Mapping[str, str],
+    table: pd.DataFrame,
+    published: Mapping[str, Any],
 ) -> None:
     handles = [Line2D([], [], label=series_name(key, titles, table), **style) for key, style in styles.items()]
     if table["score_lead"].notna().any():
@@ -236,6 +317,9 @@ def _legend(
     if table["score_ceiling"].notna().any():
         label = "ceiling: best possible at this length"
         handles.append(Line2D([], [], linestyle="--", color="0.35", marker="_", label=label))
+    if theirs.scores(published).keys() & {place_of(row) for _, row in table.iterrows()}:
+        label = called(published, table)
+        handles.append(Line2D([], [], linestyle="none", marker="o", color="0.35", label=label, **HOLLOW))
     # One panel has no room for two names side by side.
-    columns = min(2, len(set(table["dataset"])), len(handles))
+    columns = min(2, sum(axis.get_visible() for axis in figure.axes), len(handles))
     figure.legend(handles=handles, loc="outside lower center", ncols=columns, fontsize=10, frameon=False)

@@ -23,6 +23,7 @@ from longwatt.examples import Examples, batches
 from longwatt.models import load_family
 from longwatt.progress import say
 from longwatt.provenance import asked_anew, whole_file, write_json
+from longwatt.references import EACH
 from longwatt.stopping import Stopped
 from longwatt.tokenization import SpecialTokens, load_split, load_tokenizer, repair_tokens
 from longwatt.worker import Spec, run
@@ -134,7 +135,11 @@ def _examples(spec: Spec, tokenizer: Any) -> Examples:
     settings = spec.settings
     point = settings["inference"]
     rows = load_split(Path(spec.paths["tokens"]), point["split"], point["max_examples"])
-    return Examples(rows, SpecialTokens.of(tokenizer), settings["seq_len"], settings["max_target_tokens"], False)
+    lengths = (settings["seq_len"], settings["max_target_tokens"])
+    each = settings["references"] == EACH
+    return Examples(
+        rows, SpecialTokens.of(tokenizer), *lengths, every_reference=each, references=settings["references"]
+    )
 
 
 def _predictor(spec: Spec, tokenizer: Any) -> Predictor:
@@ -142,6 +147,7 @@ def _predictor(spec: Spec, tokenizer: Any) -> Predictor:
     device = devices.prepare(settings["budget"])
     family = load_family(settings["family"])
     target_tokens = max(settings["max_target_tokens"], settings["generation"]["max_new_tokens"])
+    padded = settings["padding"] == "max_length"
     model = family.build({}, tokenizer, Path(spec.paths["model"]), settings["seq_len"], target_tokens)
     return Predictor(
         family,
@@ -150,7 +156,8 @@ def _predictor(spec: Spec, tokenizer: Any) -> Predictor:
         protocol=settings["protocol"],
         generation=settings["generation"],
         precision=settings["budget"]["precision"],
-        pad_to=settings["seq_len"] if settings["padding"] == "max_length" else None,
+        pad_to=settings["seq_len"] if padded else None,
+        target_pad_to=settings["max_target_tokens"] if padded else None,
     )
 
 

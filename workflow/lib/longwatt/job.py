@@ -56,7 +56,7 @@ INTERRUPTIONS = (KeyboardInterrupt, Stopped)  # no failures of the cell
 
 
 @contextlib.contextmanager
-def logged(log: str, failure: str | None = None) -> Iterator[None]:
+def logged(log: str, failure: str | None = None, fetches: bool = False) -> Iterator[None]:
     """Send all output of this process and its children to `log`; on failure say so on the terminal.
 
     Snakemake does not fill a script's log. Redirecting descriptors, not sys.stdout, also catches CUDA's,
@@ -65,6 +65,7 @@ def logged(log: str, failure: str | None = None) -> Iterator[None]:
     Args:
         log: the rule's log file.
         failure: where to leave a record of a failure, for `snakemake partial`; an earlier one is removed.
+        fetches: whether the job is one that may ask a hub; in all others its client is told to stay offline.
     """
     path = Path(log)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -81,7 +82,7 @@ def logged(log: str, failure: str | None = None) -> Iterator[None]:
     stream = path.open("ab" if resumes else "wb", buffering=0)
     os.dup2(stream.fileno(), 1)
     os.dup2(stream.fileno(), 2)
-    os.environ.update(OFFLINE)
+    os.environ.update({} if fetches else OFFLINE)
     try:
         yield
     except BaseException as error:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
+
+from longwatt import published as theirs
+from longwatt.published import Place
 
 # What makes two rows points of one line; a model's attention regimes are two models.
 SERIES = ["model", "attention_regime", "budget", "protocol", "inference"]
@@ -17,18 +20,85 @@ STUDENT_T = (
 )  # fmt: skip
 
 
+class EnergyUnit(NamedTuple):
+    """A unit of energy, and how many of it are a kWh."""
+
+    name: str
+    per_kwh: float
+
+
+KWH, WH = EnergyUnit("kWh", 1.0), EnergyUnit("Wh", 1000.0)
+
+
 def with_series(summary: pd.DataFrame) -> pd.DataFrame:
     """A summary in which every series can be compared: a model of one regime has the regime ''."""
     return summary.assign(attention_regime=summary["attention_regime"].astype(object).fillna(""))
+
+
+def place_of(point: Mapping[str, Any] | pd.Series[Any]) -> Place:
+    """What a published value of a point would belong to."""
+    return Place(point["dataset"], point["model"], point["budget"], int(point["seq_len"]))
+
+
+def energy_unit(summary: pd.DataFrame) -> EnergyUnit:
+    """The unit in which a study's energies are shown: kWh if the greatest training took one or more."""
+    return KWH if bool((summary["train_energy_kwh"].astype(float) >= 1).any()) else WH
+
+
+def beside_published(summary: pd.DataFrame, published: Mapping[str, Any]) -> pd.DataFrame:
+    """Published scores beside those of the study, for each protocol and inference point that it has.
+
+    Args:
+        summary: rows of a summary.csv.
+        published: a study's `published`.
+
+    Returns:
+        A row per published score, protocol and inference point, with the columns dataset, model, budget, seq_len,
+        protocol, inference, published, score, low, high (NaN where no such cell is finished), score_name and
+        initialisation (of the model's cells; None where there is none).
+    """
+    ways = list(summary[["protocol", "inference"]].drop_duplicates().itertuples(index=False, name=None))
+    rows = [
+        {**place._asdict(), "protocol": protocol, "inference": inference, "published": value}
+        for place, value in theirs.scores(published).items()
+        for protocol, inference in ways
+    ]
+    keys = [*Place._fields, "protocol", "inference"]
+    ours = {key: group for key, group in summary.groupby(keys, sort=False)}
+    found = [{**row, **_ours(ours.get(tuple(row[key] for key in keys)), summary, row)} for row in rows]
+    return pd.DataFrame(found, columns=[*keys, "published", *OURS])
+
+
+OURS = ("score", "low", "high", "score_name", "initialisation")
+
+
+def _ours(group: pd.DataFrame | None, summary: pd.DataFrame, row: Mapping[str, Any]) -> dict[str, Any]:
+    known = {
+        "score_name": _first(summary[summary["dataset"] == row["dataset"]]["score_name"]),
+        "initialisation": _first(summary[summary["model"] == row["model"]]["initialisation"]),
+    }
+    if group is None:
+        return {**known, "score": math.nan, "low": math.nan, "high": math.nan}
+    low, high = interval(group)
+    return {**known, "score": float(group["score"].mean()), "low": low, "high": high}
+
+
+def _first(values: pd.Series) -> Any:
+    return None if values.empty else values.iloc[0]
 
 
 def interval(group: pd.DataFrame) -> tuple[float, float]:
     """95 % of a score: Student's t over seeds, or for one seed the bootstrap over examples."""
     if len(group) == 1:
         return float(group["score_ci_low"].iloc[0]), float(group["score_ci_high"].iloc[0])
-    t = STUDENT_T[len(group) - 2] if len(group) - 2 < len(STUDENT_T) else 1.96  # of the normal distribution, 2 % less
-    half = t * float(group["score"].std(ddof=1)) / math.sqrt(len(group))
-    mean = float(group["score"].mean())
+    return over_seeds(group["score"])
+
+
+def over_seeds(values: pd.Series[Any]) -> tuple[float, float]:
+    """95 % of a mean of two seeds or more, by Student's t."""
+    t = STUDENT_T[len(values) - 2] if len(values) - 2 < len(STUDENT_T) else 1.96  # of the normal distribution, 2 % less
+    half = t * float(values.std(ddof=1)) / math.sqrt(len(values))
+    mean = float(values.mean())
     return mean - half, mean + half
 
 
@@ -43,8 +113,16 @@ def short_name(key: tuple[Any, ...], titles: Mapping[str, str], summary: pd.Data
     """`series_name` for what shows no accuracy, and so owes no word on random weights."""
     known = dict(zip(SERIES, key, strict=True))
     own = summary[summary["model"] == known["model"]]
-    apart = [str(known[name]) for name in SERIES[1:] if known[name] and _tells_apart(name, own, summary)]
+    apart = [
+        _called(name, str(known[name]), titles)
+        for name in SERIES[1:]
+        if known[name] and _tells_apart(name, own, summary)
+    ]
     return ", ".join([titles.get(known["model"], known["model"]), *apart])
+
+
+def _called(axis: str, value: str, titles: Mapping[str, str]) -> str:
+    return titles.get(value, value) if axis == "budget" else value
 
 
 def _tells_apart(name: str, own: pd.DataFrame, summary: pd.DataFrame) -> bool:

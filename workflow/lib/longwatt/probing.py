@@ -238,7 +238,7 @@ def probe(spec: Spec) -> None:
         "held_back_gib": limit * HELD_BACK,
         "peak_memory_gib": fitting.peak_gib,
         "margin_gib": limit - fitting.peak_gib,
-        "bounded_by": _bounded_by(tries, bound),
+        "bounded_by": _bounded_by(tries, bound, spec.settings["most"]),
         "tries": [vars(t) for t in tries],
         "device": devices.name(torch.device("cuda" if spec.settings["budget"]["gpus"] else "cpu")),
     }
@@ -246,10 +246,12 @@ def probe(spec: Spec) -> None:
     write_json(spec.paths["batch_size"], found)
 
 
-def _bounded_by(tries: Sequence[Try], bound: int) -> str:
+def _bounded_by(tries: Sequence[Try], bound: int, wanted: int | None) -> str:
     """What kept the batch from being larger."""
     if not all(t.fits for t in tries):
         return "memory"
+    if bound == wanted:
+        return "effective batch size"
     return "training examples" if bound < MOST else "the search"
 
 
@@ -261,8 +263,10 @@ def limit_gib(budget: Mapping[str, Any]) -> float:
 
 
 def _most(spec: Spec) -> int:
-    """A batch that the training split could still fill once per step."""
+    """A batch that the training split could still fill once per step, and that a step can use."""
     settings = spec.settings
+    if settings["most"]:
+        return int(settings["most"])
     rows = load_split(Path(spec.paths["tokens"]), "train", None)
     examples = sum(len(references) for references in rows["references"])
     per_step: int = settings["gradient_accumulation_steps"] * settings["devices"]

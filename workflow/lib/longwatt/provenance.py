@@ -35,6 +35,7 @@ NOT_RESULTS = (
     "longwatt.energy.recorder",
     "longwatt.energy.sidecar",
     "longwatt.file_times",
+    "longwatt.hub",
     "longwatt.processes",
     "longwatt.progress",
     "longwatt.provenance",

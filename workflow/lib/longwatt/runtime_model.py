@@ -284,7 +284,7 @@ def _per_device_batch(budget: Mapping[str, Any]) -> int:
 
 
 def _effective_batch(budget: Mapping[str, Any]) -> int:
-    return grid.effective_batch_size(_per_device_batch(budget), budget)
+    return grid.step_batch(_per_device_batch(budget), budget).effective
 
 
 def _step_seconds(chosen: Mapping[str, Any], shape: Shape, data: Data) -> float:
@@ -292,9 +292,11 @@ def _step_seconds(chosen: Mapping[str, Any], shape: Shape, data: Data) -> float:
     training, budget, device = chosen["training"], chosen["budget"], Device.of(chosen["budget"])
     passes = RECOMPUTED_PASSES if training["activation_checkpointing"] else TRAINING_PASSES
     length, targets = _input_tokens(chosen, data), min(_words(data), training["max_target_tokens"])
-    work = _per_device_batch(budget) * (shape.encode(length) + shape.decode(targets, length))
+    step = grid.step_batch(_per_device_batch(budget), budget)
+    examples = step.effective / step.accumulation / device.count  # of a mean micro-batch
+    work = examples * (shape.encode(length) + shape.decode(targets, length))
     layers = shape.encoder_layers + shape.decoder_layers
-    return int(budget["gradient_accumulation_steps"]) * passes * _pass_seconds(device, work, layers)
+    return step.accumulation * passes * _pass_seconds(device, work, layers)
 
 
 def _input_tokens(chosen: Mapping[str, Any], data: Data) -> float:
@@ -486,7 +488,11 @@ class RuntimeModel:
                 else settings.predict_settings(self.study, cell, part.removeprefix("predict/"))
             )
         shared = self._settings[key]
-        budget = {**shared["budget"], "per_device_batch_size": grid.per_device_batch_size(self.study, cell)}
+        batches = {
+            "per_device_batch_size": grid.per_device_batch_size(self.study, cell),
+            "effective_batch_size": grid.wanted_batch_size(self.study, cell),
+        }
+        budget = {**shared["budget"], **batches}
         return {**shared, "seq_len": cell.seq_len, "protocol": cell.protocol, "budget": budget}
 
     @cached_property

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch.utils.data import Dataset, Sampler
 
+from longwatt.cells import StepBatch
 from longwatt.models.family import Example
 
 # The Trainer's own sampler sorts within chunks of this many batches; kept, so that grouping is the same.
@@ -20,8 +22,8 @@ class MicroBatch:
 
     Attributes:
         positions: of its examples in the dataset.
-        weight: what its loss is multiplied by before the mean over processes and accumulation steps; 0 where a process
-            only keeps the others company.
+        weight: what its loss is multiplied by before the mean over processes and accumulation steps: its share of the
+            step's examples as a multiple of an equal share; 0 where a process only keeps the others company.
     """
 
     positions: tuple[int, ...]
@@ -73,45 +75,57 @@ class LengthGroupedSampler(Sampler[int]):
 class ShardedBatches(Sampler[MicroBatch]):
     """One process's micro-batches of an epoch: every example comes exactly once, over all processes.
 
-    The epoch's order is cut into micro-batches, dealt to the processes in turn, so N processes with A accumulation
-    steps train on what one process with A x N steps would. At the end of an epoch there may be fewer micro-batches
-    than processes; those without one compute an example again with weight 0, and the others' weights make the mean
-    that of the micro-batches there are. (The library would repeat examples instead, and count them twice.)
+    The epoch's order is cut into optimiser steps, each step into micro-batches as equal as can be, and those are dealt
+    to the processes in turn, so N processes with A accumulation steps train on what one process with A x N steps would.
+    The last step of an epoch may have fewer examples, and so fewer micro-batches than processes; those without one
+    compute an example again with weight 0, and the others' weights make the mean that of the micro-batches there are.
+    (The library would repeat examples instead, and count them twice.)
 
     Args:
         order: the sampler of the epoch's order.
-        batch_size: examples per micro-batch.
-        accumulation_steps: micro-batches per process and optimiser step.
+        step: how many examples a step has, and how many micro-batches they are cut into.
         rank: this process.
         world_size: how many processes there are.
     """
 
-    def __init__(
-        self, order: LengthGroupedSampler, batch_size: int, accumulation_steps: int, rank: int, world_size: int
-    ) -> None:
+    def __init__(self, order: LengthGroupedSampler, step: StepBatch, rank: int, world_size: int) -> None:
         self.order = order
-        self.batch_size = batch_size
-        self.accumulation_steps = accumulation_steps
+        self.step = step
         self.rank = rank
         self.world_size = world_size
 
     def __len__(self) -> int:
-        micro_batches = -(-len(self.order) // self.batch_size)
-        return -(-micro_batches // self.world_size)
+        full, rest = divmod(len(self.order), self.step.effective)
+        last = -(-rest // self.step.per_device)  # micro-batches of the last step
+        return full * self.step.accumulation + -(-last // self.world_size)
 
     def __iter__(self) -> Iterator[MicroBatch]:
         order = list(self.order)
-        cut = [tuple(order[start : start + self.batch_size]) for start in range(0, len(order), self.batch_size)]
-        per_step = self.accumulation_steps * self.world_size
-        for start in range(0, len(cut), per_step):
-            yield from self._share(cut[start : start + per_step])
+        for start in range(0, len(order), self.step.effective):
+            yield from self._share(order[start : start + self.step.effective])
 
-    def _share(self, step: list[tuple[int, ...]]) -> Iterator[MicroBatch]:
+    def _share(self, examples: list[int]) -> Iterator[MicroBatch]:
         """This process's part of one optimiser step."""
-        rounds = -(-len(step) // self.world_size)
-        weight = rounds * self.world_size / len(step)
+        whole = len(examples) == self.step.effective
+        cut = self._cut_evenly(examples) if whole else self._cut(examples)
+        rounds = -(-len(cut) // self.world_size)
         for number in range(self.rank, rounds * self.world_size, self.world_size):
-            yield MicroBatch(step[number], weight) if number < len(step) else MicroBatch(step[-1][:1], 0.0)
+            if number >= len(cut):
+                yield MicroBatch(cut[-1][:1], 0.0)
+                continue
+            share = len(cut[number]) * len(cut) / len(examples) if whole else 1.0
+            yield MicroBatch(cut[number], share * rounds * self.world_size / len(cut))
+
+    def _cut(self, examples: list[int]) -> list[tuple[int, ...]]:
+        size = self.step.per_device
+        return [tuple(examples[start : start + size]) for start in range(0, len(examples), size)]
+
+    def _cut_evenly(self, examples: list[int]) -> list[tuple[int, ...]]:
+        """Pieces of a whole step; the first are an example larger where it cannot be shared evenly."""
+        pieces = self.step.accumulation * self.world_size
+        size, larger = divmod(len(examples), pieces)
+        ends = [number * size + min(number, larger) for number in range(pieces + 1)]
+        return [tuple(examples[start:end]) for start, end in pairwise(ends)]
 
 
 WeightedExamples = tuple[list[Example], float]

@@ -10,7 +10,8 @@ from typing import Any
 
 from longwatt import metrics
 from longwatt.provenance import whole_file, write_json
-from longwatt.tokenization import load_split, repair_tokens, visible_evidence
+from longwatt.references import compared_id, compared_texts
+from longwatt.tokenization import load_split, load_tokenizer, repair_tokens, visible_evidence
 
 
 def score(
@@ -44,8 +45,8 @@ def score(
     made = {"tokens": tokens, "tokenized": tokenized, "tokenizer": tokenizer, "dataset": dataset}
     repair_tokens({name: str(path) for name, path in made.items()})
     rows = load_split(tokens, settings["split"], settings["max_examples"])
-    references = dict(zip(rows["id"], rows["references"], strict=True))
-    per_example = metrics.score_examples(read_predictions(predictions), references)
+    references = compared_texts(rows, load_tokenizer(tokenizer.parent), settings)
+    per_example = metrics.score_examples(read_predictions(predictions), references, text=settings["text"])
     _write_examples(examples, per_example)
     name = metrics.headline(settings["metric"])
     corpus = metrics.corpus_scores(per_example)
@@ -62,7 +63,7 @@ def score(
         "score_ci_low": low,
         "score_ci_high": high,
         "interval": f"{settings['confidence']:.0%} percentile bootstrap over examples",
-        "score_lead": _lead(settings["metric"], rows, references),
+        "score_lead": _lead(settings, rows, references),
         "score_ceiling": _ceiling(settings, rows, tokenized, dataset),
         "examples": len(per_example),
     }
@@ -100,10 +101,15 @@ def _best_f1(visible: int, words: int, chance: float) -> float:
     return max(silent, guessing)
 
 
-def _lead(metric: str, rows: Any, references: Mapping[str, Sequence[str]]) -> float:
+def _lead(settings: Mapping[str, Any], rows: Any, references: Mapping[str, Sequence[str]]) -> float:
     """The score of taking each document's first words for the prediction, as many as a training reference has."""
-    leads = dict(zip(rows["id"], rows["lead"], strict=True))
-    per_example = metrics.score_examples(leads, references, (metric,))
+    metric = settings["metric"]
+    leads = {
+        compared_id(id_, number, settings["references"]): lead
+        for id_, lead, all_of_it in zip(rows["id"], rows["lead"], rows["references"], strict=True)
+        for number in range(len(all_of_it))
+    }
+    per_example = metrics.score_examples(leads, references, (metric,), settings["text"])
     return metrics.corpus_scores(per_example)[metrics.headline(metric)]
 
 

@@ -56,12 +56,15 @@ INFERENCE_DEFAULTS: dict[str, Any] = {
     "warmup_batches": 1,
 }
 BUDGET_DEFAULTS: dict[str, Any] = {
-    "gradient_accumulation_steps": 1,
+    "gradient_accumulation_steps": 1,  # but for an effective_batch_size, from which it follows
     "processes": 1,  # on the CPU; with GPUs there is one for each
     "memory_gib_per_gpu": None,
     "precision": "fp32",
 }
 SCORING_DEFAULTS: dict[str, Any] = {"bootstrap_resamples": 1000, "confidence": 0.95, "seed": 0}
+# What is compared with what. The defaults are SCROLLS'; the paper's code normalised texts, cut references to 128 tokens
+# and counted every reference as an example of its own.
+COMPARISON_DEFAULTS: dict[str, Any] = {"text": "raw", "references": "best", "max_reference_tokens": None}
 
 Study = Mapping[str, Any]
 Settings = dict[str, Any]
@@ -79,8 +82,9 @@ def tokenizer_settings(study: Study, tokenizer: str) -> Settings:
 
 
 def model_source_settings(study: Study, model: str) -> Settings:
-    """What download_model needs: where a checkpoint comes from."""
-    return _narrow({"path": study["models"][model]["path"]})
+    """What download_model needs: where a checkpoint comes from, a folder or a hub's repository."""
+    entry = study["models"][model]
+    return _narrow({key: entry[key] for key in ("path", "repository", "revision") if key in entry})
 
 
 def dataset_key(study: Study, dataset: str) -> str:
@@ -113,6 +117,7 @@ def finetune_settings(study: Study, cell: Cell) -> Settings:
             "protocol": cell.protocol,
             "seed": cell.seed,
             "metric": study["datasets"][cell.dataset]["metric"],
+            "comparison": _comparison(study),
             "budget": _budget(study, cell),
             "training": training,
             "generation": _generation(study, cell, training),
@@ -131,8 +136,10 @@ def probe_settings(chosen: Mapping[str, Any]) -> Settings:
         {
             **{key: chosen[key] for key in ("tokens", "checkpoint", "model", "seq_len")},
             **{key: training[key] for key in ("max_target_tokens", "activation_checkpointing", "max_grad_norm")},
-            "gradient_accumulation_steps": budget["gradient_accumulation_steps"],
+            "gradient_accumulation_steps": _probed_accumulation(budget),
             "devices": grid.devices(budget),
+            # No more is worth a try than a step needs of each device.
+            "most": budget["effective_batch_size"] and budget["effective_batch_size"] // grid.devices(budget),
             # One device finds it out for all; what they share is allowed for.
             "budget": {
                 "gpus": min(1, budget["gpus"]),
@@ -164,6 +171,7 @@ def predict_settings(study: Study, cell: Cell, inference: str) -> Settings:
             "seed": cell.seed,
             "max_target_tokens": training["max_target_tokens"],
             "padding": training["padding"],
+            "references": _comparison(study)["references"],
             "budget": {key: budget[key] for key in ("gpus", "processes", "memory_gib_per_gpu", "precision")},
             "inference": point,
             "generation": generation,
@@ -174,7 +182,7 @@ def predict_settings(study: Study, cell: Cell, inference: str) -> Settings:
 def score_settings(study: Study, cell: Cell, inference: str) -> Settings:
     """What score needs: which examples, the headline metric, the bootstrap, the length for the ceiling."""
     metric = study["datasets"][cell.dataset]["metric"]
-    scoring = merge(SCORING_DEFAULTS, study.get("scoring", {}))
+    scoring = merge(SCORING_DEFAULTS, COMPARISON_DEFAULTS, study.get("scoring", {}))
     point = predict_settings(study, cell, inference)["inference"]
     examples = {key: point[key] for key in ("split", "max_examples")}
     return _narrow({"metric": metric, "seq_len": cell.seq_len, **examples, **scoring})
@@ -206,8 +214,22 @@ def _generation(study: Study, cell: Cell, training: Mapping[str, Any]) -> Settin
 def _budget(study: Study, cell: Cell) -> Settings:
     budget = study["budgets"][cell.budget]
     chosen = {key: budget.get(key, default) for key, default in BUDGET_DEFAULTS.items()}
-    batch = grid.per_device_batch_size(study, cell)
-    return {**chosen, "gpus": budget["gpus"], "per_device_batch_size": batch}
+    batches = {
+        "per_device_batch_size": grid.per_device_batch_size(study, cell),
+        "effective_batch_size": grid.wanted_batch_size(study, cell),
+    }
+    return {**chosen, "gpus": budget["gpus"], **batches}
+
+
+def _comparison(study: Study) -> Settings:
+    """What predictions are compared with, in validation as in scoring."""
+    given = study.get("scoring", {})
+    return {key: given.get(key, default) for key, default in COMPARISON_DEFAULTS.items()}
+
+
+def _probed_accumulation(budget: Mapping[str, Any]) -> int:
+    """Accumulation steps that a probe allows for; where they follow from what it finds, that there will be several."""
+    return 2 if budget["effective_batch_size"] else int(budget["gradient_accumulation_steps"])
 
 
 def _narrow(settings: Settings) -> Settings:

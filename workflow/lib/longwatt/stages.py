@@ -11,38 +11,31 @@ from functools import cached_property, wraps
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
-from longwatt import costs, datasets, models, priorities, settings
-from longwatt.cells import LARGEST, Cell, expand
-from longwatt.datasets.scrolls import MIRROR
+from longwatt import costs, datasets, displays, hub, hyperparameters, models, priorities, published, settings
+from longwatt.cells import LARGEST, Cell, devices, expand
+from longwatt.claim_settings import check_claims, claims_of, left_out
 from longwatt.models.errors import ModelError
-from longwatt.pretrained import checkpoint_files, missing_tokenizer, missing_weights
+from longwatt.pretrained import (
+    CONFIG,
+    checkpoint_files,
+    choose_config,
+    choose_model,
+    choose_tokenizer,
+    missing_tokenizer,
+    missing_weights,
+    repository_of,
+)
 from longwatt.provenance import ANEW, Stage, read_object
 from longwatt.runtime_model import FINETUNE, RuntimeModel
 from longwatt.study import StudyError, check_name, validate
 
-ENERGY, SPEED, HARDWARE = "Accuracy against energy", "Accuracy against speed and time", "Accuracy against hardware use"
-# Figure -> its category and name in the report; drawn by longwatt.figures, which must not be imported at parse time.
-FIGURES = {
-    "accuracy_vs_power_efficiency": (ENERGY, "power efficiency"),
-    "accuracy_vs_training_energy": (ENERGY, "training energy"),
-    "energy_by_phase": (ENERGY, "training energy by phase"),
-    "accuracy_vs_training_speed": (SPEED, "training speed"),
-    "accuracy_vs_inference_speed": (SPEED, "inference speed"),
-    "accuracy_vs_training_time": (SPEED, "training time"),
-    "accuracy_vs_gpu_utilization": (HARDWARE, "GPU utilisation"),
-    "accuracy_vs_gpu_memory": (HARDWARE, "mean GPU memory"),
-    "accuracy_vs_peak_memory": (HARDWARE, "peak memory"),
-}
-# Table -> its category and name in the report.
-TABLES = {
-    "summary": ("Tables", "all cells"),
-    "scores": ("Tables", "scores by length"),
-    "energy": ("Tables", "energy"),
-    "datasets": ("Tables", "datasets"),
-}
-TABLE_KINDS = ("html", "md", "csv")
+CLAIM_KINDS = ("html", "md", "json")
 
 DEMO = "demo"  # the embedded study
+NEW_FAMILY = (
+    "; a new one is one module in workflow/lib/longwatt/models/ with the interface longwatt.models.family.Family "
+    "(docs/adding.md), and many need none: seq2seq takes any Hugging Face encoder-decoder without peculiarities"
+)
 POWER = "Power over time"  # category of the report with a figure for each cell
 # Options of Snakemake's with which it runs no job.
 NO_JOBS = ("lint", "unlock", "list_rules", "list_target_rules", "summary", "detailed_summary", "dag", "rulegraph",
@@ -50,6 +43,7 @@ NO_JOBS = ("lint", "unlock", "list_rules", "list_target_rules", "summary", "deta
 TELLING = {"partial", "plan", "compare"}  # targets that read what is there and train nothing
 LASTING = ("finetune", "predict")  # rules whose jobs keep what they have done so far
 TRAINED = ("model", "history.csv", "energy.jsonl.gz")
+STEPS = "gradient_accumulation_steps"
 
 
 P = ParamSpec("P")
@@ -100,6 +94,8 @@ class Stages:
         self.cells = expand(study, f"studies/{study_id}.yaml")
         _check_references(study, f"studies/{study_id}.yaml")
         used = list(self.cells.values())
+        published.check(study, used, f"studies/{study_id}.yaml")
+        displays.check(study, used, f"studies/{study_id}.yaml")
         self.datasets = {settings.dataset_key(study, c.dataset): c.dataset for c in used}
         tokenizers = [study["models"][c.model]["tokenizer"] for c in used]
         self.tokenizers = {settings.tokenizer_key(study, t): t for t in tokenizers}
@@ -107,7 +103,17 @@ class Stages:
         self.models = {key: model for key, model in named_models.items() if key}
         self.probes = {key: name for name in self.cells if (key := self.probe(name))}
         self.inferences = sorted(study["inference"])
-        configs = {model: self._checkpoint_config(model) for model in {cell.model for cell in used}}
+        self.claims = claims_of(study)
+        check_claims(study, self.claim_cells(), f"studies/{study_id}.yaml")
+        self.check_cells()
+
+    def check_cells(self) -> None:
+        """Refuse splits and lengths that cannot be, as far as the checkpoints' configurations are at hand.
+
+        Raises:
+            StudyError: names the cell or the key, and what would do.
+        """
+        configs = {model: self._checkpoint_config(model) for model in {cell.model for cell in self.cells.values()}}
         for name, cell in self._one_of_all_seeds().items():  # found here, not hours later
             chosen = self.finetune(name).settings
             points = {point: self.predict(name, point).settings for point in self.inferences}
@@ -157,8 +163,10 @@ class Stages:
         key = settings.model_key(self.study, model)
         if key is None:
             return {}
-        copied = read_object(Path(self.download_model(key).artefact).with_name("config.json"))
-        return copied or read_object(self.checkpoint(key) / "config.json")
+        copied = read_object(Path(self.download_model(key).artefact).with_name(CONFIG))
+        repository = self.repository(key)
+        origin = self.checkpoint(key) / CONFIG if repository is None else hub.cached(repository, CONFIG)
+        return copied or (read_object(origin) if origin else {})
 
     @property
     def results(self) -> str:
@@ -197,12 +205,18 @@ class Stages:
 
     def model_files(self, key: str) -> list[str]:
         """The checkpoint files that download_model copies, or copied if they are gone (see `dataset_files`)."""
+        if self.repository(key) is not None:
+            return []  # a pinned revision never changes, wherever it is taken from
         folder = self.checkpoint(key)
         copied = read_object(Path(self.download_model(key).artefact)).get("sha256", {})
         return sorted(map(str, checkpoint_files(folder))) or sorted(str(folder / name) for name in copied)
 
+    def repository(self, key: str) -> hub.Repository | None:
+        """The hub's repository that a pretrained model comes from; None if it comes from a folder."""
+        return repository_of(self.study["models"][self.models[key]])
+
     def checkpoint(self, key: str) -> Path:
-        """The folder that a pretrained model comes from."""
+        """The folder of the user's that a pretrained model comes from."""
         return Path(self.study["models"][self.models[key]]["path"]).expanduser()
 
     def tokenizer_files(self, key: str) -> list[str]:
@@ -273,14 +287,22 @@ class Stages:
         chosen = {"rows": self.rows(), "prices": costs.figures(self.machine)}
         return Stage("summarize", f"{self.results}/summary.json", chosen)
 
+    @_remembered
     def tabulate(self) -> Stage:
-        """The study's table as people read it."""
-        chosen = {"titles": self.titles(), "datasets": self.dataset_facts()}
+        """The study's tables as people read them."""
+        chosen = {
+            "titles": self.titles(),
+            "datasets": self.dataset_facts(),
+            "budgets": self.step_sizes(),
+            "groups": hyperparameters.groups(self.cells, self._in_force),
+            "published": self.study.get("published", {}),
+        }
         return Stage("tabulate", f"{self.results}/tables/tables.json", chosen)
 
     def plot(self) -> Stage:
         """The study's figures."""
-        chosen = {"titles": self.titles()}
+        shown = {name: self.study.get(name, default) for name, default in (("published", {}), ("figures", []))}
+        chosen = {"titles": self.titles(), **shown}
         return Stage("plot", f"{self.results}/figures/figures.json", chosen)
 
     def plot_power(self) -> Stage:
@@ -290,9 +312,29 @@ class Stages:
         chosen = {"headings": headings, "parts": self.parts()}
         return Stage("plot_power", f"{self.power_folder}/power.json", chosen)
 
+    def judge_claims(self) -> Stage:
+        """The study's claims, each with its verdict."""
+        chosen = {"claims": self.claims, "cells": self.claim_cells() if self.claims else []}
+        return Stage("judge_claims", f"{self.results}/claims.json", chosen)
+
+    def claim_cells(self) -> list[dict[str, Any]]:
+        """Every row that the grid means: its axes, its cell, and for one that `exclude` takes away the reason."""
+        there: dict[str, tuple[Cell, str | None]] = {name: (cell, None) for name, cell in self.cells.items()}
+        return [
+            {**vars(cell), "cell": name, "inference": point, "left_out": reason}
+            for name, (cell, reason) in {**there, **left_out(self.study)}.items()
+            for point in self.inferences
+        ]
+
+    def claim_files(self) -> list[str]:
+        """What becomes of the study's claims; nothing if it has none."""
+        return [f"{self.results}/claims.{kind}" for kind in CLAIM_KINDS] if self.claims else []
+
     def partial_settings(self) -> dict[str, Any]:
         """All that summary, tables and figures of a part of the study need."""
-        return {**self.summarize().settings, **self.tabulate().settings, **self.plot_power().settings}
+        parts = (self.summarize(), self.tabulate(), self.plot(), self.plot_power())
+        judged = {"judge_claims": self.judge_claims().settings}
+        return {**{name: value for stage in parts for name, value in stage.settings.items()}, **judged}
 
     def rows(self) -> list[dict[str, Any]]:
         """What is known of every summary row before anything has run."""
@@ -327,9 +369,24 @@ class Stages:
             }
         return list(facts.values())
 
+    def step_sizes(self) -> dict[str, dict[str, int | None]]:
+        """Devices and accumulation steps of each budget; None where the steps follow from the batch that is wanted."""
+        return {
+            name: {
+                "devices": devices(budget),
+                "accumulation": None if "effective_batch_size" in budget else budget.get(STEPS, 1),
+            }
+            for name, budget in self.study["budgets"].items()
+        }
+
+    def _in_force(self, name: str) -> hyperparameters.InForce:
+        points = {point: self.predict(name, point).settings for point in self.inferences}
+        scoring = {point: self.score(name, point).settings for point in self.inferences}
+        return hyperparameters.in_force(self.finetune(name).settings, points, scoring)
+
     def titles(self) -> dict[str, str]:
-        """How datasets and models are called in figures."""
-        entries = {**self.study["datasets"], **self.study["models"]}
+        """How datasets, models and budgets are called in figures; one name for two things is the model's."""
+        entries = {**self.study["budgets"], **self.study["datasets"], **self.study["models"]}
         return {name: entry.get("title", name) for name, entry in entries.items()}
 
     def parts(self) -> list[str]:
@@ -409,9 +466,13 @@ class Stages:
         """
         cells = self.kept_of_cells()
         tail = [f"{self.results}/summary.csv", f"{self.results}/summary.json"]
-        tables = [f"{self.results}/tables/{name}.{kind}" for name in TABLES for kind in TABLE_KINDS]
+        tables = [
+            f"{self.results}/tables/{name}.{kind}"
+            for name in displays.tables(self.study)
+            for kind in displays.TABLE_KINDS
+        ]
         ends = [self.tabulate().artefact, self.plot().artefact, self.plot_power().artefact]
-        return [*cells, *tail, *tables, *self.figures(), self.power_folder, *ends]
+        return [*cells, *tail, *tables, *self.figures(), self.power_folder, *self.claim_files(), *ends]
 
     def energies(self) -> list[str]:
         """The energy of every metered part of every cell: its numbers and its curve."""
@@ -430,7 +491,7 @@ class Stages:
     def figures(self) -> list[str]:
         """Paths of the study's figures."""
         kinds = ("svg", "png")
-        return [f"{self.results}/figures/{name}.{kind}" for name in FIGURES for kind in kinds]
+        return [f"{self.results}/figures/{name}.{kind}" for name in displays.figures(self.study) for kind in kinds]
 
     def all(self) -> Iterator[Stage]:
         """Every job of the study, in the order of the flow."""
@@ -445,6 +506,8 @@ class Stages:
         yield self.tabulate()
         yield self.plot()
         yield self.plot_power()
+        if self.claims:
+            yield self.judge_claims()
 
     def pairs(self) -> list[tuple[str, str]]:
         """Every dataset and tokenizer that some cell uses together, by key."""
@@ -495,7 +558,7 @@ def check_budgets(stages: Stages, limit: int) -> None:
 def machine_environment(machine: Mapping[str, Any]) -> dict[str, str]:
     """What config.yaml says of this machine and jobs must know, though no result depends on it."""
     mirror = machine.get("mirror")
-    return {MIRROR: str(mirror)} if mirror else {}
+    return {hub.MIRROR: str(mirror)} if mirror else {}
 
 
 def check_sources(stages: Stages) -> None:
@@ -516,7 +579,8 @@ def _sources(stages: Stages) -> Iterator[tuple[str, str, str | None]]:
         problem = datasets.missing(chosen["source"], chosen["options"])
         yield f"datasets.{name}", stages.download_dataset(key).artefact, problem
     for key, name in stages.models.items():
-        yield f"models.{name}", stages.download_model(key).artefact, missing_weights(stages.checkpoint(key))
+        if stages.repository(key) is None:
+            yield f"models.{name}", stages.download_model(key).artefact, missing_weights(stages.checkpoint(key))
     for dataset, tokenizer in stages.pairs():
         for file in stages.tokenizer_files(tokenizer):
             made = stages.make_tokenizer(dataset, tokenizer).artefact
@@ -546,6 +610,60 @@ def check_against(stages: Stages, asked: Mapping[str, Any], studies: Path) -> No
     known = {path.name for path in Path("results").glob("*") if path.is_dir()}
     known |= {path.stem for path in studies.glob("*.yaml")}
     check_name("study", other, known - {stages.study_id}, "against")
+
+
+def fetches(asked: Mapping[str, Any]) -> bool:
+    """Whether Snakemake may be about to fetch something from the hub."""
+    return runs_jobs(asked) and not only_tells(asked)
+
+
+def check_hub(stages: Stages, asked: Mapping[str, Any]) -> None:
+    """Ask the hub for all that a study still needs of it, before anything is downloaded.
+
+    Models' configurations are fetched at once, since lengths are checked against them and run times follow from them.
+
+    Args:
+        stages: of the study.
+        asked: Snakemake's options; a dry run does without an answer, and fetches nothing.
+
+    Raises:
+        StudyError: names the entry, the repository and what to do.
+    """
+    dry = bool(asked.get("dryrun"))
+    for entry, artefact, repository, choose in _repositories(stages):
+        if Path(artefact).exists():
+            continue
+        try:
+            hub.check(repository, choose)
+            if choose is choose_model and not dry:
+                hub.fetch(repository, choose_config)
+        except hub.HubUnreachable as error:
+            if dry:
+                return
+            if not error.answered:  # a busy hub will have answered by the time that the job runs, which is patient
+                advice = hub.how_to_do_without(repository)
+                raise StudyError(f"studies/{stages.study_id}.yaml: {entry}: {error}; {advice}") from None
+        except hub.HubError as error:
+            raise StudyError(f"studies/{stages.study_id}.yaml: {entry}: {error}") from None
+    stages.check_cells()
+
+
+def _repositories(stages: Stages) -> Iterator[tuple[str, str, hub.Repository, hub.Choose]]:
+    """(entry, what is made from it, where it comes from, the choice of its files) of everything from the hub."""
+    for key, name in stages.datasets.items():
+        chosen = settings.dataset_settings(stages.study, name)
+        found = datasets.repository(chosen["source"], chosen["options"])
+        if found and not datasets.at_hand(chosen["source"], chosen["options"]):
+            yield f"datasets.{name}", stages.download_dataset(key).artefact, *found
+    for key, name in stages.models.items():
+        repository = stages.repository(key)
+        if repository:
+            yield f"models.{name}", stages.download_model(key).artefact, repository, choose_model
+    for dataset, key in stages.pairs():
+        name = stages.tokenizers[key]
+        repository = repository_of(stages.study["tokenizers"][name])
+        if repository:
+            yield f"tokenizers.{name}", stages.make_tokenizer(dataset, key).artefact, repository, choose_tokenizer
 
 
 def check_writable(stages: Stages) -> None:
@@ -621,7 +739,8 @@ def check_report(stages: Stages) -> None:
     from longwatt.summary import StaleSummary, check_fresh
 
     try:
-        check_fresh(Path(stages.results), stages.rows())
+        claims = stages.judge_claims().settings if stages.claims else None
+        check_fresh(Path(stages.results), stages.rows(), claims)
     except StaleSummary as error:
         raise StaleReport(str(error)) from None
 
@@ -632,6 +751,10 @@ def _check_budget_entries(study: Mapping[str, Any], source: str) -> None:
         where = f"{source}: budgets.{name}"
         if entry["gpus"] and entry.get("processes", 1) > 1:
             raise StudyError(f"{where}.processes is for budgets without GPUs; with GPUs there is one process for each")
+        if entry.get("effective_batch_size") and "gradient_accumulation_steps" in entry:
+            raise StudyError(
+                f"{where}: gradient_accumulation_steps follows from effective_batch_size; give one of the two"
+            )
         if not entry["gpus"] and entry.get("watts_per_gpu") is not None:
             raise StudyError(f"{where}.watts_per_gpu is for budgets with GPUs; on the CPU watts_per_core counts")
         largest = _asks_for_largest(entry["per_device_batch_size"])
@@ -653,8 +776,34 @@ def _check_references(study: Mapping[str, Any], source: str) -> None:
         where = f"{source}: datasets.{name}"
         check_name("source", entry["source"], datasets.sources(), f"{where}.source")
         schema = datasets.options_schema(entry["source"])
-        validate(entry.get("options", {}), schema, f"{where}.options")
+        options = entry.get("options", {})
+        validate(options, schema, f"{where}.options")
+        found = datasets.repository(entry["source"], options)
+        _check_pinned(found[0] if found else None, where)
+    for name, entry in study["tokenizers"].items():
+        if entry["kind"] == "checkpoint":
+            _check_origin(entry, f"{source}: tokenizers.{name}")
     for name, entry in study["models"].items():
         where = f"{source}: models.{name}"
-        check_name("family", entry["family"], models.families(), f"{where}.family")
+        check_name("family", entry["family"], models.families(), f"{where}.family", NEW_FAMILY)
         check_name("tokenizer", entry["tokenizer"], study["tokenizers"], f"{where}.tokenizer")
+        if entry["initialisation"] == "checkpoint":
+            _check_origin(entry, where)
+        else:
+            _check_pinned(repository_of(entry), where)  # of a model from random weights: whose shape it has
+
+
+def _check_origin(entry: Mapping[str, Any], where: str) -> None:
+    """Refuse a checkpoint that comes from nowhere, or from two places."""
+    if ("path" in entry) == ("repository" in entry):
+        raise StudyError(
+            f"{where}: a checkpoint comes from a `path`, or from a `repository` and its `revision`; give one"
+        )
+    _check_pinned(repository_of(entry), where)
+
+
+def _check_pinned(repository: hub.Repository | None, where: str) -> None:
+    """Refuse a branch or a tag, which means something else tomorrow."""
+    problem = hub.not_pinned(repository) if repository else None
+    if problem:
+        raise StudyError(f"{where}.revision: {problem}")

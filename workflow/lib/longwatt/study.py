@@ -123,18 +123,40 @@ def validate(document: Any, schema: Mapping[str, Any], source: str) -> None:
 
 
 def read_study(path: Path, schema_path: Path) -> dict[str, Any]:
-    """Read, check and normalise one study file; see workflow/schemas/study.schema.json."""
-    document = normalise(read_yaml(path))
+    """Read, check and normalise one study file, merged over the one that it extends.
+
+    See workflow/schemas/study.schema.json.
+    """
+    document = normalise(_with_base(path, ()))
     validate(document, json.loads(schema_path.read_text(encoding="utf-8")), str(path))
     return dict(document)
 
 
-def check_name(kind: str, name: str, known: Iterable[str], source: str) -> None:
-    """Raise StudyError naming the nearest known name unless `name` is known."""
+def _with_base(path: Path, extended_by: tuple[str, ...]) -> Any:
+    """A study file over the one that it `extends`: mappings key by key, lists and values replaced.
+
+    A whole part of the other that is given as nothing (`claims:`) is left out.
+
+    Raises:
+        StudyError: a file cannot be read, or extends itself in the end.
+    """
+    document = read_yaml(path)
+    if not isinstance(document, Mapping) or "extends" not in document:
+        return document
+    base, chain = str(document["extends"]), (*extended_by, path.stem)
+    if base in chain:
+        raise StudyError(f"{path}: `extends` goes round in a circle: {' -> '.join([*chain, base])}")
+    own = {key: value for key, value in document.items() if key != "extends"}
+    merged = merge(_with_base(path.with_name(f"{base}.yaml"), chain), own)
+    return {key: value for key, value in merged.items() if value is not None}
+
+
+def check_name(kind: str, name: str, known: Iterable[str], source: str, advice: str = "") -> None:
+    """Raise StudyError naming the nearest known name, and ending in `advice`, unless `name` is known."""
     names = sorted(known)
     if name not in names:
         raise StudyError(
-            f"{source}: unknown {kind} {name!r}{nearest(name, names)}; known: {', '.join(names) or 'none'}"
+            f"{source}: unknown {kind} {name!r}{nearest(name, names)}; known: {', '.join(names) or 'none'}{advice}"
         )
 
 
@@ -170,6 +192,8 @@ def _explain(error: ValidationError) -> str:
         known = [*(TYPES[part["type"]] for part in expected if "type" in part), *words]
         hint = nearest(error.instance, words) if isinstance(error.instance, str) else ""
         return f"{where}: expected {' or '.join(known)}, but found {error.instance!r}{hint}"
-    if error.validator == "required":
+    if error.validator == "pattern" and isinstance(schema, Mapping) and "description" in schema:
+        return f"{where}: expected {schema['description']}, but found {error.instance!r}"
+    if error.validator in ("required", "dependentRequired"):
         return f"{where}: {error.message}; add it"
     return f"{where}: {error.message}"

@@ -12,42 +12,15 @@ from typing import Any
 import pandas as pd
 
 from longwatt import costs
-from longwatt.provenance import read_object, sha256, whole_file, write_json
+from longwatt.columns import COLUMNS, FROM_INFERENCE, FROM_SCORES, FROM_TRAINING
+from longwatt.provenance import digest, read_object, sha256, whole_file, write_json
 
-COLUMNS = (
-    "cell", "dataset", "model", "seq_len", "budget", "protocol", "seed", "inference", "initialisation",
-    "attention_regime",
-    "score", "score_name", "score_ci_low", "score_ci_high", "score_lead", "score_ceiling", "examples",
-    "rouge1", "rouge2", "rougeL", "rouge_geometric_mean", "f1", "exact_match", "accuracy",
-    "train_samples_per_second", "train_runtime_s", "train_steps_s", "validation_s",
-    "train_energy_kwh", "train_energy_source", "train_energy_measured", "train_energy_flags",
-    "train_steps_energy_kwh", "validation_energy_kwh", "checkpoint_energy_kwh", "train_net_energy_kwh",
-    "train_energy_kwh_paper", "train_crosscheck_pct", "train_mean_power_w", "train_idle_power_w", "train_throttled_pct",
-    "train_power_efficiency", "wasted_energy_kwh", "wasted_runtime_s",
-    "inference_samples_per_second", "inference_runtime_s", "inference_energy_kwh",
-    "inference_energy_source", "inference_energy_measured", "inference_energy_flags", "inference_net_energy_kwh",
-    "inference_energy_kwh_paper", "inference_crosscheck_pct", "inference_mean_power_w",
-    "inference_power_efficiency", "joules_per_example", "joules_per_output_token", "inference_wasted_energy_kwh",
-    *costs.COLUMNS,
-    "mean_gpu_utilization_pct", "mean_gpu_memory_gib", "peak_memory_gib", "peak_memory_kind",
-    "effective_batch_size", "samples", "input_tokens", "steps", "best_step", "validations",
-    "stopped_early", "attempts", "parameters", "device",
-)  # fmt: skip
-FROM_TRAINING = (
-    "train_samples_per_second", "train_runtime_s", "validation_s", "peak_memory_gib", "peak_memory_kind",
-    "effective_batch_size", "samples", "input_tokens", "steps", "best_step", "validations",
-    "stopped_early", "parameters", "device", "attention_regime",
-)  # fmt: skip
-FROM_SCORES = (
-    "score", "score_name", "score_ci_low", "score_ci_high", "score_lead", "score_ceiling", "examples",
-    "rouge1", "rouge2", "rougeL", "rouge_geometric_mean", "f1", "exact_match", "accuracy",
-)  # fmt: skip
+J_PER_KWH = 3.6e6
 BY_PHASE = {
     "train_steps_energy_kwh": "train",
     "validation_energy_kwh": "validation",
     "checkpoint_energy_kwh": "checkpoint",
 }
-FROM_INFERENCE = ("inference_samples_per_second", "inference_runtime_s")
 
 
 class StaleSummary(RuntimeError):
@@ -106,12 +79,17 @@ def read_summary(path: Path) -> pd.DataFrame:
     return pd.read_csv(path, na_values=["NA"], keep_default_na=False)
 
 
-def check_fresh(results: Path, wanted: Sequence[Mapping[str, Any]] | None = None) -> None:
-    """Raise StaleSummary unless the summary, its figures and its tables speak of the artefacts that are there now.
+def check_fresh(
+    results: Path,
+    wanted: Sequence[Mapping[str, Any]] | None = None,
+    claims: Mapping[str, Any] | None = None,
+) -> None:
+    """Raise StaleSummary unless the summary and all that is made from it speak of the artefacts that are there now.
 
     Args:
         results: results/{study}.
         wanted: rows that the summary must have (cell, inference); None for those it has.
+        claims: the settings by which claims must have been judged; None for those they were judged by, if any.
     """
     report = results / "summary.json"
     if not report.exists() or not (results / "summary.csv").exists():
@@ -127,6 +105,7 @@ def check_fresh(results: Path, wanted: Sequence[Mapping[str, Any]] | None = None
             f"speak of:\n  {listed}\nRun the study again until nothing is left to do, then make the report"
         )
     _check_drawn(results)
+    _check_claims(results / "claims.json", sha256(results / "summary.csv"), claims)
 
 
 def _check_drawn(results: Path) -> None:
@@ -145,6 +124,19 @@ def _check_drawn(results: Path) -> None:
         )
 
 
+def _check_claims(judged: Path, summary: str, wanted: Mapping[str, Any] | None) -> None:
+    """Raise StaleSummary unless the claims in force were judged by the summary beside them."""
+    found = read_object(judged)
+    if wanted is None and not found:
+        return
+    by = (found.get("provenance") or {}).get("settings_digest")
+    if found.get("summary_sha256") != summary or (wanted is not None and by != digest(wanted)):
+        raise StaleSummary(
+            f"{judged} is older than the summary beside it or than the study's claims, or missing; run the study "
+            "again until nothing is left to do, then make the report"
+        )
+
+
 def _row(known: Mapping[str, Any], found: Mapping[str, Mapping[str, Any]], prices: Mapping[str, Any]) -> dict[str, Any]:
     training, energy = found["training"], found["training_energy"]
     return {
@@ -159,6 +151,7 @@ def _row(known: Mapping[str, Any], found: Mapping[str, Mapping[str, Any]], price
         "train_idle_power_w": energy.get("idle_power_w"),
         "train_throttled_pct": energy.get("throttled_pct"),
         "train_power_efficiency": _ratio(training.get("samples"), energy.get("energy_j")),  # samples/s/W = samples/J
+        "train_steps_power_efficiency": _ratio(training.get("samples"), _joules(_phase(energy, "train"))),
         "wasted_energy_kwh": _wasted_kwh(energy),
         "wasted_runtime_s": energy.get("wasted", {}).get("duration_s"),
         **_inference(found["inference"], found["inference_energy"]),
@@ -202,6 +195,10 @@ def _phase(energy: Mapping[str, Any], phase: str) -> float | None:
         kwh: float | None = phases[phase]["energy_kwh"]
         return kwh
     return None if energy.get("energy_kwh") is None else 0.0
+
+
+def _joules(kwh: float | None) -> float | None:
+    return None if kwh is None else kwh * J_PER_KWH
 
 
 def _wasted_kwh(energy: Mapping[str, Any]) -> float | None:

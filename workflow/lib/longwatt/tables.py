@@ -1,4 +1,4 @@
-"""A study's tables as people read them, as Markdown, HTML and CSV: all cells, scores by length, datasets."""
+"""A study's tables as people read them: all cells, scores by length, energy, datasets; and all of them written."""
 
 from __future__ import annotations
 
@@ -9,23 +9,22 @@ from typing import Any
 
 import pandas as pd
 
-from longwatt.points import SERIES, interval, series_name, with_series
-from longwatt.provenance import sha256, whole_file, write_json
+from longwatt.batch_sizes import batch_sizes
+from longwatt.displays import PUBLISHED
+from longwatt.points import SERIES, EnergyUnit, energy_unit, interval, series_name, with_series
+from longwatt.provenance import sha256, write_json
+from longwatt.published_table import published_scores
+from longwatt.settings_table import settings_in_force
 from longwatt.summary import read_summary
+from longwatt.table_files import NA, number, write
 
-NA = "NA"
-STYLE = (
-    "body{font:14px sans-serif;margin:1.5em}table{border-collapse:collapse}"
-    "th,td{padding:.35em .8em;border-bottom:1px solid #ccc;text-align:right;white-space:nowrap}"
-    "th{border-bottom:2px solid #666}"
-)
 PARTS = ("train", "inference")
-WH_COLUMNS = {
-    "train_steps": "of it steps (Wh)",
-    "validation": "of it validations (Wh)",
-    "checkpoint": "of it checkpoints (Wh)",
-    "train_net": "training above idle (Wh)",
-    "wasted": "wasted (Wh)",
+ENERGIES = {
+    "train_steps": "of it steps",
+    "validation": "of it validations",
+    "checkpoint": "of it checkpoints",
+    "train_net": "training above idle",
+    "wasted": "wasted",
 }
 SPLITS = ("train", "validation", "test")
 
@@ -35,7 +34,8 @@ def readable(summary: pd.DataFrame, titles: Mapping[str, str]) -> pd.DataFrame:
 
     An estimated energy says so in its cell; what is unknown is NA.
     """
-    rows = [_row({str(k): v for k, v in row.items()}, titles) for row in summary.to_dict("records")]
+    unit = energy_unit(summary)
+    rows = [_row({str(k): v for k, v in row.items()}, titles, unit) for row in summary.to_dict("records")]
     return _without_alike(pd.DataFrame(rows))
 
 
@@ -53,7 +53,7 @@ def scores_by_length(summary: pd.DataFrame, titles: Mapping[str, str]) -> pd.Dat
                 "model": series_name(tuple(series), titles, table),
                 "metric": group["score_name"].iloc[0],
                 **{str(length): _score(found) for length, found in by_length.items()},
-                "lead baseline": _number(group["score_lead"].iloc[0]),
+                "lead baseline": number(group["score_lead"].iloc[0]),
             }
         )
     return pd.DataFrame(rows)
@@ -61,52 +61,61 @@ def scores_by_length(summary: pd.DataFrame, titles: Mapping[str, str]) -> pd.Dat
 
 def energies(summary: pd.DataFrame, titles: Mapping[str, str]) -> pd.DataFrame:
     """Texts of what training and inference took, one row per cell and inference point; what is unknown is NA."""
-    table = pd.DataFrame(
-        [_energy_row({str(k): v for k, v in row.items()}, titles) for row in summary.to_dict("records")]
-    )
-    return _without_alike(table)
+    unit = energy_unit(summary)
+    rows = [_energy_row({str(k): v for k, v in row.items()}, titles, unit) for row in summary.to_dict("records")]
+    return _without_alike(pd.DataFrame(rows))
 
 
-def dataset_statistics(facts: Sequence[Mapping[str, str]], titles: Mapping[str, str]) -> pd.DataFrame:
+def dataset_statistics(
+    facts: Sequence[Mapping[str, str]], titles: Mapping[str, str], published: Mapping[str, Any]
+) -> pd.DataFrame:
     """What the data in use are: a row per dataset and tokenizer; one whose files are not there yet is left out.
 
     Args:
         facts: as `longwatt.stages.Stages.dataset_facts`.
         titles: how datasets are called.
+        published: a study's `published`; its statistics stand beside the measured ones.
     """
     there = [fact for fact in facts if Path(fact["records"]).exists() and Path(fact["tokens"]).exists()]
-    columns = ["dataset", "metric", "rows", "words in", "words out", "train/validation/test rows"]
-    columns += ["tokenizer", "tokens in", "most tokens in"]
-    return pd.DataFrame([_dataset(fact, titles) for fact in there], columns=columns)
+    theirs = published.get("datasets", {})
+    rows = [_dataset(fact, titles, theirs) for fact in there]
+    return pd.DataFrame(rows, columns=[*DATASET, *(PUBLISHED_DATASET if theirs else ())])
+
+
+DATASET = ("dataset", "metric", "rows", "words in", "words out", "train/validation/test rows", "tokenizer", "tokens in",
+           "most tokens in")  # fmt: skip
+PUBLISHED_DATASET = ("published rows", "rows differ (%)", "published words in", "words in differ (%)",
+                     "published words out", "words out differ (%)", "published train/validation/test rows")  # fmt: skip
 
 
 def write_tables(summary: Path, folder: Path, settings: Mapping[str, Any], provenance: Any) -> None:
-    """Write every table of `longwatt.stages.TABLES` as .html, .md and .csv, and `tables.json`, into `folder`.
+    """Write every table of `longwatt.displays.tables` as .html, .md and .csv, and `tables.json`, into `folder`.
 
     Args:
         summary: a summary.csv; its digest is recorded, so that a report can tell whether it shows what this made.
         folder: made if it is not there.
-        settings: `titles` (how datasets and models are called) and `datasets` (`longwatt.stages.Stages.dataset_facts`).
+        settings: as `longwatt.stages.Stages.tabulate`.
         provenance: the stamp of tables.json.
     """
-    table, titles = read_summary(summary), settings["titles"]
-    tables = {
-        "summary": readable(table, titles),
-        "scores": scores_by_length(table, titles),
-        "energy": energies(table, titles),
-        "datasets": dataset_statistics(settings["datasets"], titles),
-    }
-    for name, found in tables.items():
-        _write(folder, name, found)
+    table = read_summary(summary)
+    for name, found in _tables(table, settings).items():
+        write(folder, name, found)
     write_json(
         folder / "tables.json", {"rows": len(table), "summary_sha256": sha256(summary), "provenance": provenance}
     )
 
 
-def _write(folder: Path, name: str, table: pd.DataFrame) -> None:
-    for kind, text in (("html", _html(name, table)), ("md", _markdown(table)), ("csv", table.to_csv(index=False))):
-        with whole_file(folder / f"{name}.{kind}", newline="") as stream:
-            stream.write(text)
+def _tables(table: pd.DataFrame, settings: Mapping[str, Any]) -> dict[str, pd.DataFrame]:
+    titles, published = settings["titles"], settings["published"]
+    general = {
+        "summary": readable(table, titles),
+        "scores": scores_by_length(table, titles),
+        "energy": energies(table, titles),
+        "datasets": dataset_statistics(settings["datasets"], titles, published),
+        "settings": settings_in_force(settings["groups"], titles),
+        "batch_sizes": batch_sizes(table, settings),
+    }
+    return {**general, PUBLISHED: published_scores(table, published, titles)} if published.get("scores") else general
 
 
 def _without_alike(table: pd.DataFrame) -> pd.DataFrame:
@@ -125,20 +134,20 @@ def _cell(row: Mapping[str, Any], titles: Mapping[str, str], more: str = "") -> 
     }
 
 
-def _row(row: Mapping[str, Any], titles: Mapping[str, str]) -> dict[str, str]:
+def _row(row: Mapping[str, Any], titles: Mapping[str, str], unit: EnergyUnit) -> dict[str, str]:
     return {
         **_cell(row, titles, " (random weights)" if row["initialisation"] == "random" else ""),
         "metric": row["score_name"],
-        "score": _number(row["score"]),
-        "95 % interval": f"{_number(row['score_ci_low'])} to {_number(row['score_ci_high'])}",
-        "lead baseline": _number(row["score_lead"]),
-        "ceiling": _number(row["score_ceiling"]),
-        "training (s)": _number(row["train_runtime_s"]),
-        "of it validations (s)": _number(row["validation_s"]),
-        "training energy (Wh)": _energy(row, "train"),
-        "training (samples/s)": _number(row["train_samples_per_second"]),
-        "inference (samples/s)": _number(row["inference_samples_per_second"]),
-        "peak memory (GiB)": _number(row["peak_memory_gib"], 2),
+        "score": number(row["score"]),
+        "95 % interval": f"{number(row['score_ci_low'])} to {number(row['score_ci_high'])}",
+        "lead baseline": number(row["score_lead"]),
+        "ceiling": number(row["score_ceiling"]),
+        "training (s)": number(row["train_runtime_s"]),
+        "of it validations (s)": number(row["validation_s"]),
+        f"training energy ({unit.name})": _energy(row, "train", unit),
+        "training (samples/s)": number(row["train_samples_per_second"]),
+        "inference (samples/s)": number(row["inference_samples_per_second"]),
+        "peak memory (GiB)": number(row["peak_memory_gib"], 2),
         "steps": str(row["steps"]),
     }
 
@@ -147,81 +156,87 @@ def _score(group: pd.DataFrame) -> str:
     if group.empty:
         return ""
     low, high = interval(group)
-    return f"{_number(group['score'].mean())} ({_number(low)} to {_number(high)})"
+    return f"{number(group['score'].mean())} ({number(low)} to {number(high)})"
 
 
-def _dataset(fact: Mapping[str, str], titles: Mapping[str, str]) -> dict[str, str]:
+def _dataset(fact: Mapping[str, str], titles: Mapping[str, str], published: Mapping[str, Any]) -> dict[str, str]:
     records, tokens = (json.loads(Path(fact[name]).read_text(encoding="utf-8")) for name in ("records", "tokens"))
     splits: Mapping[str, Mapping[str, float]] = records["splits"]
     rows = {name: int(split["rows"]) for name, split in splits.items()}
     lengths = tokens["input_tokens"]
     examples = {name: int(split["examples"]) for name, split in splits.items()}
+    words = {kind: _mean({n: s[f"{kind}_mean"] for n, s in splits.items()}, rows) for kind in ("words_in", "words_out")}
     return {
         "dataset": titles.get(fact["dataset"], fact["dataset"]),
         "metric": fact["metric"],
         "rows": f"{sum(rows.values()):,}",
-        "words in": f"{_mean({n: s['words_in_mean'] for n, s in splits.items()}, rows):,.0f}",
-        "words out": f"{_mean({n: s['words_out_mean'] for n, s in splits.items()}, rows):,.1f}",
-        "train/validation/test rows": "/".join(str(rows.get(name, NA)) for name in SPLITS),
+        "words in": f"{words['words_in']:,.0f}",
+        "words out": f"{words['words_out']:,.1f}",
+        "train/validation/test rows": _by_split(rows),
         "tokenizer": fact["tokenizer"],
         "tokens in": f"{_mean({n: s['mean'] for n, s in lengths.items()}, examples):,.0f}",
         "most tokens in": f"{max(s['max'] for s in lengths.values()):,}",
+        **_published_dataset(rows, words, published.get(fact["dataset"], {})),
     }
+
+
+def _published_dataset(
+    rows: Mapping[str, int], words: Mapping[str, float], published: Mapping[str, Any]
+) -> dict[str, str]:
+    """Published statistics and how far the measured ones are from them; rows are those of the splits in use."""
+    theirs: Mapping[str, int] = published.get("rows", {})
+    same = sum(theirs[split] for split in rows) if rows.keys() <= theirs.keys() else None
+    pairs = {
+        "rows": (sum(rows.values()), same, ",.0f"),
+        "words in": (words["words_in"], published.get("words_in"), ",.0f"),
+        "words out": (words["words_out"], published.get("words_out"), ",.1f"),
+    }
+    found = {}
+    for name, (ours, known, shape) in pairs.items():
+        found[f"published {name}"] = NA if known is None else f"{known:{shape}}"
+        found[f"{name} differ (%)"] = NA if known is None else f"{round(100 * (ours / known - 1), 1) + 0.0:+.1f}"
+    return {**found, "published train/validation/test rows": _by_split(theirs)}
+
+
+def _by_split(rows: Mapping[str, int]) -> str:
+    return "/".join(str(rows.get(name, NA)) for name in SPLITS)
 
 
 def _mean(means: Mapping[str, float], weights: Mapping[str, int]) -> float:
     return sum(means[name] * weights[name] for name in means) / sum(weights[name] for name in means)
 
 
-def _energy_row(row: Mapping[str, Any], titles: Mapping[str, str]) -> dict[str, str]:
-    wh = {name: _number(_thousand(row[f"{name}_energy_kwh"]), 3) for name in WH_COLUMNS}
+def _energy_row(row: Mapping[str, Any], titles: Mapping[str, str], unit: EnergyUnit) -> dict[str, str]:
+    others = {f"{title} ({unit.name})": _in(unit, row[f"{name}_energy_kwh"]) for name, title in ENERGIES.items()}
     flags = " ".join(str(row[f"{part}_energy_flags"]) for part in PARTS if not pd.isna(row[f"{part}_energy_flags"]))
     currency = "" if pd.isna(row["currency"]) else f" ({row['currency']})"
     return {
         **_cell(row, titles),
         "source": str(row["train_energy_source"]),
-        "training (Wh)": _energy(row, "train"),
-        **{title: wh[name] for name, title in WH_COLUMNS.items()},
-        "mean power x time, as the paper (Wh)": _number(_thousand(row["train_energy_kwh_paper"]), 3),
-        "mean power (W)": _number(row["train_mean_power_w"]),
-        "idle (W)": _number(row["train_idle_power_w"]),
-        "throttled (%)": _number(row["train_throttled_pct"]),
-        "integral against counter (%)": _number(row["train_crosscheck_pct"], 2),
-        "inference (Wh)": _energy(row, "inference"),
-        "J/example": _number(row["joules_per_example"], 2),
-        "J/output token": _number(row["joules_per_output_token"], 3),
-        "training gCO2e": _number(row["train_gco2e"], 2),
-        f"energy cost{currency}": _number(row["train_energy_cost"], 4),
-        f"GPU cost{currency}": _number(row["train_gpu_cost"], 4),
-        "PUE": _number(row["pue"], 2),
+        f"training ({unit.name})": _energy(row, "train", unit),
+        **others,
+        f"mean power x time, as the paper ({unit.name})": _in(unit, row["train_energy_kwh_paper"]),
+        "mean power (W)": number(row["train_mean_power_w"]),
+        "idle (W)": number(row["train_idle_power_w"]),
+        "throttled (%)": number(row["train_throttled_pct"]),
+        "integral against counter (%)": number(row["train_crosscheck_pct"], 2),
+        f"inference ({unit.name})": _energy(row, "inference", unit),
+        "J/example": number(row["joules_per_example"], 2),
+        "J/output token": number(row["joules_per_output_token"], 3),
+        "training gCO2e": number(row["train_gco2e"], 2),
+        f"energy cost{currency}": number(row["train_energy_cost"], 4),
+        f"GPU cost{currency}": number(row["train_gpu_cost"], 4),
+        "PUE": number(row["pue"], 2),
         "flags": flags,
     }
 
 
-def _energy(row: Mapping[str, Any], part: str) -> str:
+def _energy(row: Mapping[str, Any], part: str, unit: EnergyUnit) -> str:
     if pd.isna(row[f"{part}_energy_kwh"]):
         return NA
     word = " (estimated)" if row[f"{part}_energy_source"] == "estimate" else ""
-    return _number(_thousand(row[f"{part}_energy_kwh"]), 3) + word
+    return _in(unit, row[f"{part}_energy_kwh"]) + word
 
 
-def _thousand(kilo: float | None) -> float | None:
-    return None if kilo is None else 1000 * kilo
-
-
-def _number(value: Any, digits: int = 1) -> str:
-    return NA if value is None or pd.isna(value) else f"{value:.{digits}f}"
-
-
-def _html(name: str, table: pd.DataFrame) -> str:
-    page = f"<!doctype html><meta charset='utf-8'><title>{name.capitalize()}</title><style>{STYLE}"
-    # Words to the left, numbers to the right.
-    texts = [column for column in ("dataset", "model", "metric", "tokenizer", "attention") if column in table]
-    for number in (list(table.columns).index(column) + 1 for column in texts):
-        page += f"th:nth-child({number}),td:nth-child({number}){{text-align:left}}"
-    return f"{page}</style>{table.to_html(index=False, border=0)}"
-
-
-def _markdown(table: pd.DataFrame) -> str:
-    lines = [list(table.columns), ["---"] * len(table.columns), *table.to_numpy().tolist()]
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines) + "\n"
+def _in(unit: EnergyUnit, kwh: float | None) -> str:
+    return number(None if kwh is None else unit.per_kwh * kwh, 3)

@@ -13,21 +13,16 @@ from itertools import groupby, islice
 from pathlib import Path
 from typing import Any
 
+from longwatt import hub, vocabulary
 from longwatt.datasets.records import Record, read_records
-from longwatt.pretrained import missing_tokenizer
+from longwatt.pretrained import BPE, TOKENIZER, TOKENIZER_SETTINGS, choose_tokenizer, missing_tokenizer, repository_of
 from longwatt.provenance import read_object, sha256, whole_path, write_json
 
 SPECIAL_TOKENS = {"bos": "<s>", "pad": "<pad>", "eos": "</s>", "unk": "<unk>", "mask": "<mask>"}
-# A checkpoint's tokenizer may be any of these; no weights among them.
-TOKENIZER_FILES = (
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.json",
-    "merges.txt",
-)
 SNAKEMAKE_TIMESTAMP = ".snakemake_timestamp"  # in a folder that a rule declares; its time is the folder's
+# A checkpoint's tokenizer may be any of these; no weights among them.
+TOKENIZER_FILES = (TOKENIZER, *TOKENIZER_SETTINGS, *BPE)
+COMPARED, COMPARED_CHARACTERS = 200, 2_000  # texts, and how much of each, that a tokenizer made here is checked on
 BATCH = 64  # records at once: keeps the fast tokenizer's threads busy without holding a whole split's text
 Tokenizer = Any  # transformers.PreTrainedTokenizerFast, which has no types
 
@@ -36,20 +31,31 @@ class TokenizerError(ValueError):
     """A tokenizer that cannot be made or used; names the folder or file."""
 
 
-def make_tokenizer(settings: Mapping[str, Any], records: Path, folder: Path) -> None:
+def make_tokenizer(settings: Mapping[str, Any], records: Path, folder: Path) -> dict[str, Any]:
     """Write a fast tokenizer to `folder`: trained on the training split, or a checkpoint's own.
+
+    Args:
+        settings: `kind`, and of a checkpoint the `path` of its folder or its `repository` and `revision`.
+        records: of the dataset that it will tokenize.
+        folder: where to.
+
+    Returns:
+        What is known of it: where it comes from, and how it was checked.
 
     Raises:
         TokenizerError: a checkpoint folder has no tokenizer.json.
+        VocabularyError: what is made of a checkpoint's vocabulary tokenizes otherwise than that does.
+        HubError: a repository's files cannot be had.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    repository = repository_of(settings)
+    if repository is not None:
+        return _tokenizer_from_hub(repository, records, folder)
     if settings["kind"] == "checkpoint":
         _copy_tokenizer(Path(settings["path"]).expanduser(), folder)
-        return
-    with tempfile.TemporaryDirectory(dir=folder) as unfinished:
-        _train_byte_level_bpe(settings, records).save_pretrained(unfinished)
-        for path in Path(unfinished).iterdir():
-            path.replace(folder / path.name)
+        return {}
+    _save(_train_byte_level_bpe(settings, records), folder)
+    return {}
 
 
 def load_tokenizer(folder: Path | str) -> Tokenizer:
@@ -57,6 +63,13 @@ def load_tokenizer(folder: Path | str) -> Tokenizer:
     from transformers import AutoTokenizer
 
     return AutoTokenizer.from_pretrained(str(folder), local_files_only=True, use_fast=True)
+
+
+def decode(tokenizer: Any, rows: Sequence[Sequence[int]]) -> list[str]:
+    """Texts of token ids, as SCROLLS scores them."""
+    texts = tokenizer.batch_decode(rows, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+    # SCROLLS' scores were made with the clean-up of spaces, which transformers 5 no longer applies to BPE.
+    return [tokenizer.clean_up_tokenization(text).strip() for text in texts]
 
 
 @dataclass(frozen=True)
@@ -286,6 +299,30 @@ def _train_byte_level_bpe(settings: Mapping[str, Any], records: Path) -> Tokeniz
     )
     named = {f"{name}_token": token for name, token in SPECIAL_TOKENS.items()}
     return PreTrainedTokenizerFast(tokenizer_object=bpe._tokenizer, clean_up_tokenization_spaces=False, **named)
+
+
+def _save(tokenizer: Tokenizer, folder: Path) -> None:
+    """Write a tokenizer's files, each under its name only once all are whole."""
+    with tempfile.TemporaryDirectory(dir=folder) as unfinished:
+        tokenizer.save_pretrained(unfinished)
+        for path in Path(unfinished).iterdir():
+            path.replace(folder / path.name)
+
+
+def _tokenizer_from_hub(repository: hub.Repository, records: Path, folder: Path) -> dict[str, Any]:
+    """A repository's fast tokenizer, made of its files and compared with them."""
+    source = hub.fetch(repository, choose_tokenizer)
+    _save(vocabulary.build(source), folder)
+    checked = vocabulary.check(load_tokenizer(folder), source, _texts(records))
+    files = choose_tokenizer([path.name for path in source.iterdir()])
+    digests = {name: sha256(source / name) for name in files}
+    origin = {"repository": repository.name, "revision": repository.revision, "files": digests}
+    return {"origin": origin, **checked}
+
+
+def _texts(records: Path) -> list[str]:
+    """The beginnings of the first inputs."""
+    return [record.input[:COMPARED_CHARACTERS] for _, record in islice(read_records(records), COMPARED)]
 
 
 def _copy_tokenizer(source: Path, folder: Path) -> None:

@@ -25,7 +25,7 @@ from transformers import (
 )
 
 from longwatt import devices, distributed, stopping
-from longwatt.cells import LARGEST, effective_batch_size
+from longwatt.cells import LARGEST, StepBatch, step_batch
 from longwatt.decoding import Predictor
 from longwatt.energy.marks import Marker
 from longwatt.examples import Examples
@@ -34,10 +34,11 @@ from longwatt.models import load_family
 from longwatt.models.family import Batch, Family
 from longwatt.progress import say
 from longwatt.provenance import asked_anew, read_object, whole_file, whole_path, write_json
+from longwatt.references import EACH, compared_texts
 from longwatt.sampling import LengthGroupedSampler, ShardedBatches, WeightedExamples
 from longwatt.tokenization import SpecialTokens, load_split, load_tokenizer, repair_tokens
 from longwatt.trainer import CellTrainer, Schedule
-from longwatt.validation import Validator
+from longwatt.validation import Judge, Validator
 from longwatt.workdir import WorkFolder, checkpoint_state, checkpoint_step, checkpoint_times
 from longwatt.worker import Spec, WorkerError, run
 
@@ -115,17 +116,20 @@ def _advice(spec: Spec) -> str:
     """What was tried, and what needs less memory."""
     validation = spec.settings["training"]["validation"]["batch_size"]
     return (
-        f"trained with {per_device_batch_size(spec)} examples per device and validated with {validation}, at "
+        f"trained with {batch_of(spec).per_device} examples per device and validated with {validation}, at "
         f"{spec.settings['seq_len']} tokens; if it was in training, lower the budget's per_device_batch_size (and "
         "raise its gradient_accumulation_steps), or set it to largest, or set training.activation_checkpointing; if "
         "in validation, lower training.validation.batch_size"
     )
 
 
-def per_device_batch_size(spec: Spec) -> int:
-    """The budget's number, or where that is to be found out, what was found."""
-    given = spec.settings["budget"]["per_device_batch_size"]
-    return int(read_object(Path(spec.paths["batch_size"]))["per_device_batch_size"] if given == LARGEST else given)
+def batch_of(spec: Spec) -> StepBatch:
+    """A cell's optimiser step, by the budget's batch size or, where that is to be found out, by what was found."""
+    budget = spec.settings["budget"]
+    most = budget["per_device_batch_size"]
+    if most == LARGEST:
+        most = read_object(Path(spec.paths["batch_size"]))["per_device_batch_size"]
+    return step_batch(int(most), budget)
 
 
 def _had_completed(spec: Spec, work: WorkFolder) -> bool:
@@ -144,35 +148,29 @@ def _trainer(spec: Spec, work: WorkFolder, ledger: Ledger, marker: Marker | None
     settings = spec.settings
     training, budget = settings["training"], settings["budget"]
     device = devices.prepare(budget)
-    per_device = per_device_batch_size(spec)
-    arguments = _arguments(settings, work, per_device)
+    step = batch_of(spec)
+    arguments = _arguments(settings, work, step)
     set_seed(settings["seed"])
     tokenizer = load_tokenizer(Path(spec.paths["tokenizer"]).parent)
     family = load_family(settings["model"]["family"])
     model = _model(spec, family, tokenizer).to(device)
     examples = _examples(spec, tokenizer, "train", None)
-    _check_size(examples, budget, per_device)
+    _check_size(examples, step)
     pad_to = settings["seq_len"] if training["padding"] == "max_length" else None
     targets = training["max_target_tokens"] if training["padding"] == "max_length" else None
     sampler = LengthGroupedSampler(
         examples.lengths,
-        per_device,
+        _grouped_together(step, budget),
         settings["seed"],
         training["group_by_length"],
     )
-    micro_batches = ShardedBatches(
-        sampler,
-        per_device,
-        budget["gradient_accumulation_steps"],
-        distributed.rank(),
-        distributed.world_size(),
-    )
+    micro_batches = ShardedBatches(sampler, step, distributed.rank(), distributed.world_size())
     stopwatch = Stopwatch(ledger, marker, attempt, device)
     schedule = Schedule(sampler, stopwatch, training["validation"]["every_steps"], training["checkpoint_every_s"])
     trainer = CellTrainer(
         family=family,
         micro_batches=micro_batches,
-        validator=_validator(spec, family, model, tokenizer, pad_to),
+        validator=_validator(spec, family, model, tokenizer, pad_to, targets),
         stopwatch=stopwatch,
         work=work,
         schedule=schedule,
@@ -185,6 +183,11 @@ def _trainer(spec: Spec, work: WorkFolder, ledger: Ledger, marker: Marker | None
     if distributed.rank() > 0:  # equal dropout everywhere would be less of it
         torch.manual_seed(settings["seed"] * 1_000_003 + distributed.rank())
     return trainer
+
+
+def _grouped_together(step: StepBatch, budget: Mapping[str, Any]) -> int:
+    """Examples that the order groups by length; where the step is given, they do not depend on what fits a device."""
+    return step.effective // distributed.world_size() if budget["effective_batch_size"] else step.per_device
 
 
 def _model(spec: Spec, family: Family, tokenizer: Any) -> torch.nn.Module:
@@ -207,10 +210,12 @@ def _collator(family: Family, pad_to: int | None, targets: int | None) -> Callab
     return collate
 
 
-def _validator(spec: Spec, family: Family, model: Any, tokenizer: Any, pad_to: int | None) -> Validator:
+def _validator(
+    spec: Spec, family: Family, model: Any, tokenizer: Any, pad_to: int | None, targets: int | None
+) -> Validator:
     settings = spec.settings
-    validation = settings["training"]["validation"]
-    examples = _examples(spec, tokenizer, validation["split"], validation["max_examples"])
+    validation, comparison = settings["training"]["validation"], settings["comparison"]
+    examples = _examples(spec, tokenizer, validation["split"], validation["max_examples"], comparison["references"])
     predictor = Predictor(
         family,
         model,
@@ -219,39 +224,45 @@ def _validator(spec: Spec, family: Family, model: Any, tokenizer: Any, pad_to: i
         generation=settings["generation"],
         precision=settings["budget"]["precision"],
         pad_to=pad_to,
+        target_pad_to=targets,
     )
-    return Validator(examples, predictor, settings["metric"], validation["batch_size"])
+    references = compared_texts(examples.rows, tokenizer, comparison)
+    judge = Judge(references, settings["metric"], comparison["text"])
+    return Validator(examples, predictor, judge, validation["batch_size"])
 
 
-def _examples(spec: Spec, tokenizer: Any, split: str, max_examples: int | None) -> Examples:
+def _examples(
+    spec: Spec, tokenizer: Any, split: str, max_examples: int | None, references: str | None = None
+) -> Examples:
+    """One split's examples; to train on (without `references`), one for every reference."""
     rows = load_split(Path(spec.paths["tokens"]), split, max_examples)
     return Examples(
         rows,
         SpecialTokens.of(tokenizer),
         spec.settings["seq_len"],
         spec.settings["training"]["max_target_tokens"],
-        every_reference=split == "train",
+        every_reference=references in (None, EACH),
+        references=references or "best",
     )
 
 
-def _check_size(examples: Examples, budget: Mapping[str, Any], per_device: int) -> None:
+def _check_size(examples: Examples, step: StepBatch) -> None:
     """Refuse a training split that does not fill one batch: the declared batch would not be the one trained with."""
-    batch = effective_batch_size(per_device, budget)
-    if len(examples) < batch:
+    if len(examples) < step.effective:
         raise WorkerError(
-            f"the training split has {len(examples)} examples, fewer than one effective batch of {batch} "
-            f"({per_device} per device x {budget['gradient_accumulation_steps']} accumulation "
-            f"steps x {distributed.world_size()} devices); lower per_device_batch_size or gradient_accumulation_steps "
-            "in the cell's budget, or give the dataset more training rows"
+            f"the training split has {len(examples)} examples, fewer than one effective batch of {step.effective} "
+            f"({step.per_device} per device x {step.accumulation} accumulation "
+            f"steps x {distributed.world_size()} devices); lower per_device_batch_size, gradient_accumulation_steps or "
+            "effective_batch_size in the cell's budget, or give the dataset more training rows"
         )
 
 
-def _arguments(settings: Mapping[str, Any], work: WorkFolder, per_device: int) -> Seq2SeqTrainingArguments:
+def _arguments(settings: Mapping[str, Any], work: WorkFolder, step: StepBatch) -> Seq2SeqTrainingArguments:
     training, budget = settings["training"], settings["budget"]
     return Seq2SeqTrainingArguments(
         output_dir=str(work.path),
-        per_device_train_batch_size=per_device,
-        gradient_accumulation_steps=budget["gradient_accumulation_steps"],
+        per_device_train_batch_size=step.per_device,
+        gradient_accumulation_steps=step.accumulation,
         learning_rate=training["learning_rate"],
         adam_beta1=training["adam_beta1"],
         adam_beta2=training["adam_beta2"],
@@ -320,7 +331,7 @@ def _write_history(path: Path, entries: Sequence[Mapping[str, Any]]) -> None:
 
 
 def _facts(spec: Spec, work: WorkFolder, trainer: CellTrainer) -> dict[str, Any]:
-    ledger, settings = trainer.ledger, spec.settings
+    ledger, settings, step = trainer.ledger, spec.settings, trainer.micro_batches.step
     model = trainer.accelerator.unwrap_model(trainer.model)
     kept = {key: value for key, value in asdict(ledger).items() if not key.startswith(("pending", "logged"))}
     return {
@@ -331,8 +342,9 @@ def _facts(spec: Spec, work: WorkFolder, trainer: CellTrainer) -> dict[str, Any]
         "train_runtime_s": ledger.runtime_s,
         "train_samples_per_second": ledger.samples / ledger.runtime_s,
         "train_steps_samples_per_second": ledger.samples / ledger.train_s,
-        "per_device_batch_size": trainer.micro_batches.batch_size,
-        "effective_batch_size": effective_batch_size(trainer.micro_batches.batch_size, settings["budget"]),
+        "per_device_batch_size": step.per_device,
+        "gradient_accumulation_steps": step.accumulation,
+        "effective_batch_size": step.effective,
         "processes": distributed.world_size(),
         "parameters": sum(p.numel() for p in model.parameters()),
         "initialisation": settings["model"]["initialisation"],

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 from longwatt import distributed, metrics, stopping
 from longwatt.decoding import Predictor
@@ -14,22 +15,36 @@ class CutShort(Exception):
     """A validation was left because its job was asked to end."""
 
 
+@dataclass(frozen=True)
+class Judge:
+    """What predictions are compared with, and how.
+
+    Attributes:
+        references: acceptable texts by prediction's id.
+        metric: the dataset's.
+        text: "raw" or "normalized".
+    """
+
+    references: Mapping[str, Sequence[str]]
+    metric: str
+    text: str
+
+
 class Validator:
     """Scores the model on the validation examples by the cell's protocol.
 
     Args:
         examples: of the validation split.
         predictor: predicts them.
-        metric: the dataset's.
+        judge: of the predictions.
         batch_size: examples per batch; which process predicts a batch changes nothing in it.
     """
 
-    def __init__(self, examples: Examples, predictor: Predictor, metric: str, batch_size: int) -> None:
+    def __init__(self, examples: Examples, predictor: Predictor, judge: Judge, batch_size: int) -> None:
         self.examples = examples
         self.predictor = predictor
-        self.metric = metric
+        self.judge = judge
         self.groups = distributed.share(batches(examples, batch_size))
-        self.references = {examples[i].id: examples[i].references for i in range(len(examples))}
 
     def score(self) -> tuple[float, float]:
         """The headline score, the same in every process, and the seconds that scoring kept the device waiting.
@@ -45,7 +60,9 @@ class Validator:
         scored = [pair for part in distributed.gather(self._scores(predictions)) for pair in part.items()]
         by_id = dict(scored)
         # In one order, whoever scored what: sums of floats depend on it.
-        score = metrics.corpus_scores({id_: by_id[id_] for id_ in self.references})[metrics.headline(self.metric)]
+        score = metrics.corpus_scores({id_: by_id[id_] for id_ in self.judge.references})[
+            metrics.headline(self.judge.metric)
+        ]
         return score, time.perf_counter() - start
 
     def _predictions(self) -> Iterator[tuple[str, str]]:
@@ -60,5 +77,6 @@ class Validator:
         """Scores of this process's predictions; none where there were more processes than batches."""
         if not predictions:
             return {}
-        references = {id_: self.references[id_] for id_ in predictions}
-        return metrics.score_examples(predictions, references, metrics=(self.metric,))
+        judge = self.judge
+        references = {id_: judge.references[id_] for id_ in predictions}
+        return metrics.score_examples(predictions, references, metrics=(judge.metric,), text=judge.text)

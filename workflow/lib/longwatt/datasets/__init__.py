@@ -9,7 +9,9 @@ and where it needs to
 
 - `splits(options)`: the splits it will have (without it: train, validation and test),
 - `files(options)`: local files whose change makes the dataset again,
-- `missing(options)`: what stands in the way of reading it here, as a sentence, or None.
+- `missing(options)`: what stands in the way of reading it here, as a sentence, or None,
+- `repository(options)`: the hub's repository that it is fetched from and the choice of its files, or None,
+- `at_hand(options)`: whether it is had from elsewhere here, so that the hub is not asked.
 
 Its name is what a study's `source:` says. Heavy imports happen inside `read`, since the rest is asked at parse time.
 """
@@ -22,6 +24,7 @@ from functools import cache
 from importlib import import_module
 from typing import Any
 
+from longwatt import hub
 from longwatt.datasets.records import SPLITS
 
 Options = Mapping[str, Any]
@@ -55,6 +58,17 @@ def missing(source: str, options: Options) -> str | None:
     """What stands in the way of reading a dataset here; None if nothing is known to."""
     sentence: str | None = _ask(source, "missing", options)
     return sentence
+
+
+def repository(source: str, options: Options) -> tuple[hub.Repository, hub.Choose] | None:
+    """The hub's repository that a dataset is fetched from, and the choice of its files; None if from elsewhere."""
+    found: tuple[hub.Repository, hub.Choose] | None = _ask(source, "repository", options)
+    return found
+
+
+def at_hand(source: str, options: Options) -> bool:
+    """Whether a dataset is had without its repository here."""
+    return bool(_ask(source, "at_hand", options))
 
 
 def _ask(source: str, question: str, options: Options) -> Any:

@@ -1,8 +1,9 @@
-"""SCROLLS tasks (Shaham et al. 2022) from a mirror in the layout of the hub's repository tau/scrolls.
+"""SCROLLS tasks (Shaham et al. 2022) from the hub's repository tau/scrolls, or from a mirror in its layout.
 
-A mirror is a folder or a URL that holds `<task>.zip` with `<task>/{train,validation,test}.jsonl`. Where it is concerns
-the machine, not the study: config.yaml says it, and a task that was read once is kept wherever the mirror goes. Its
-`sha256` makes sure that it is the file which the study means.
+`<task>.zip` holds `<task>/{train,validation,test}.jsonl`. A study that names the repository's `revision` has it from
+the hub, unless a mirror (a folder or a URL) has it. Where that is concerns the machine, not the study: config.yaml says
+it, and a task that was read once is kept wherever the mirror goes. Its `sha256` makes sure that it is the file which
+the study means.
 """
 
 from __future__ import annotations
@@ -11,16 +12,18 @@ import os
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from longwatt import hub
 from longwatt.datasets.records import SPLITS, DatasetError, Record, SourceData
 from longwatt.datasets.rows import Row, read_rows, records_of
+from longwatt.hub import MIRROR
 from longwatt.provenance import sha256
 
-MIRROR = "LONGWATT_MIRROR"  # the environment variable that hands config.yaml's `mirror` to the jobs
+REPOSITORY = "tau/scrolls"
 # Task -> whether its input begins with a query and a blank line.
 TASKS = {
     "gov_report": False,
@@ -38,10 +41,12 @@ OPTIONS_SCHEMA: dict[str, Any] = {
     "type": "object",
     "additionalProperties": False,
     "required": ["task"],
+    "dependentRequired": {"repository": ["revision"]},
     "properties": {
         "task": {"enum": list(TASKS)},
         "splits": {"type": "array", "minItems": 1, "uniqueItems": True, "items": {"enum": list(SPLITS)}},
         "sha256": {"type": "string", "pattern": "^[0-9a-f]{64}$"},
+        **hub.SCHEMA,
     },
 }
 
@@ -51,14 +56,29 @@ def splits(options: Mapping[str, Any]) -> list[str]:
     return [split for split in SPLITS if split in options.get("splits", LABELLED)]
 
 
+def repository(options: Mapping[str, Any]) -> tuple[hub.Repository, hub.Choose] | None:
+    """The hub's repository that the task is fetched from where no mirror has it; None if no revision is named."""
+    if "revision" not in options:
+        return None
+    name = options.get("repository", REPOSITORY)
+    return hub.Repository("dataset", name, options["revision"]), lambda names: _choose(names, options["task"])
+
+
+def at_hand(options: Mapping[str, Any]) -> bool:
+    """Whether the mirror has the task, so that the hub is not asked; one at a URL is taken at its word."""
+    mirror = os.environ.get(MIRROR, "")
+    return bool(mirror) and (_remote(mirror) or Path(_location(mirror, options["task"])).is_file())
+
+
 def missing(options: Mapping[str, Any]) -> str | None:
-    """No mirror, or one that lacks the task."""
+    """No mirror, or one that lacks the task, and no revision to take it from the hub."""
     mirror, name = os.environ.get(MIRROR, ""), f"{options['task']}.zip"
+    if "revision" in options or at_hand(options):
+        return None
     if not mirror:
         how = "give its folder or URL, as `mirror` in config.yaml or with --config mirror=..."
-        return f"no mirror is set to take {name} from; {how}"
-    if _remote(mirror) or Path(_location(mirror, options["task"])).is_file():
-        return None
+        other = f"or the `revision` of the hub's {REPOSITORY} to take it from there, in the dataset's options"
+        return f"no mirror is set to take {name} from; {how}, {other}"
     there = sorted(path.name for path in Path(mirror).expanduser().glob("*.zip"))
     return f"the mirror {mirror} has no {name}; it has {', '.join(there) or 'no zip files'}"
 
@@ -67,17 +87,18 @@ def read(options: Mapping[str, Any]) -> SourceData:
     """Records of one task; rows that share an id are one record with several references.
 
     Args:
-        options: `task`; `splits` (train and validation: SCROLLS hides the outputs of test); `sha256` of the zip.
+        options: `task`; `splits` (train and validation: SCROLLS hides the outputs of test); `sha256` of the zip;
+            `revision` and `repository` of the hub.
 
     Raises:
+        HubError: the hub does not give the zip.
         DatasetError: the zip cannot be fetched, is damaged or another one, lacks a split, or a row lacks a field.
     """
     problem = missing(options)
     if problem:
         raise DatasetError(problem)
     task = options["task"]
-    location = _location(os.environ[MIRROR], task)
-    with _local(location) as path:
+    with _zip(options) as (path, location):
         found = _check_digest(path, location, options.get("sha256"))
         data = {split: _read_split(path, location, task, split) for split in splits(options)}
     return SourceData(
@@ -86,6 +107,24 @@ def read(options: Mapping[str, Any]) -> SourceData:
         origin=f"SCROLLS {task}, {location}, sha256 {found}",
         notes=[note for _, notes in data.values() for note in notes],
     )
+
+
+def _choose(names: Collection[str], task: str) -> list[str]:
+    if f"{task}.zip" not in names:
+        raise LookupError(f"it has no {task}.zip")
+    return [f"{task}.zip"]
+
+
+@contextmanager
+def _zip(options: Mapping[str, Any]) -> Iterator[tuple[Path, str]]:
+    """The task's zip as a local file, and where it comes from."""
+    found = repository(options)
+    if found and not at_hand(options):
+        yield hub.fetch(*found) / f"{options['task']}.zip", f"{found[0]}: {options['task']}.zip"
+        return
+    location = _location(os.environ[MIRROR], options["task"])
+    with _local(location) as path:
+        yield path, location
 
 
 def _remote(mirror: str) -> bool:

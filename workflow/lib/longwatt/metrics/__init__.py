@@ -65,6 +65,7 @@ def score_examples(
     predictions: Mapping[str, str],
     references: Mapping[str, Sequence[str]],
     metrics: Sequence[str] = tuple(METRICS),
+    text: str = "raw",
 ) -> dict[str, dict[str, float]]:
     """Every example's scores, in the references' order; each metric's own maximum over references.
 
@@ -72,12 +73,14 @@ def score_examples(
         predictions: text by id.
         references: acceptable texts by id, at least one each.
         metrics: which of METRICS to compute.
+        text: "raw", as SCROLLS has it, or "normalized": as SQuAD normalises answers, for ROUGE too (arXiv 2204.07288).
 
     Raises:
         ScoringError: ids are missing or unknown, or an example has no reference.
     """
     _check_ids(predictions, references)
-    return {id_: _best(predictions[id_], texts, metrics) for id_, texts in references.items()}
+    read = normalize_answer if text == "normalized" else str
+    return {id_: _best(read(predictions[id_]), list(map(read, texts)), metrics) for id_, texts in references.items()}
 
 
 def corpus_scores(per_example: PerExample) -> dict[str, float]:

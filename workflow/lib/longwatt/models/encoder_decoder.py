@@ -208,7 +208,7 @@ def _check_start(model: Any) -> None:
 
     shift = getattr(model, "prepare_decoder_input_ids_from_labels", None)
     end = model.generation_config.eos_token_id
-    labels = torch.tensor([[3, end[0] if isinstance(end, list) else end]])
+    labels = torch.tensor([[3, end[0] if isinstance(end, list) else end]], device="cpu")
     trained = int(shift(labels=labels)[0, 0]) if shift else None
     generated = model.generation_config.decoder_start_token_id
     if trained != generated:

@@ -1,0 +1,287 @@
+"""Files of a hub, through the real client and a server of our own, with everything that can go wrong on the way."""
+
+import hashlib
+import importlib
+import os
+import random
+import time
+from pathlib import Path
+
+import pytest
+from huggingface_hub import constants, hf_hub_download
+
+from longwatt import hub
+from longwatt.hub import HubError, HubUnreachable, Repository
+from tests.hub_server import Fault, Hub
+from tests.unit.conftest import TOKEN
+
+SMALL, LARGE = b'{"model_type": "led"}\n', random.Random(0).randbytes(200_000)
+FILES = {"config.json": SMALL, "model.safetensors": LARGE, "README.md": b"words", "flax_model.msgpack": b"no"}
+
+
+def both(names):
+    """The choice of two files."""
+    if "config.json" not in names:
+        raise LookupError("it has no config.json")
+    return ["config.json", "model.safetensors"]
+
+
+@pytest.fixture
+def repository(served) -> Repository:
+    return Repository("model", "some/led", served.add("model", "some/led", FILES))
+
+
+def whole(folder: Path) -> bool:
+    return (folder / "config.json").read_bytes() == SMALL and (folder / "model.safetensors").read_bytes() == LARGE
+
+
+def blobs(repository: Repository) -> list[str]:
+    return sorted(path.name for path in (repository.cache / "blobs").iterdir())
+
+
+def test_chosen_files_come_into_the_clients_own_cache(served, repository, tmp_path):
+    folder = hub.fetch(repository, both)
+    assert whole(folder) and folder.is_relative_to(tmp_path / "home/hub")
+    assert sorted(path.name for path in folder.iterdir()) == ["config.json", "model.safetensors"]
+    assert blobs(repository) == sorted([hashlib.sha256(LARGE).hexdigest(), hub.git_blob_id(folder / "config.json")])
+    ask = dict(repo_id=repository.name, revision=repository.revision, local_files_only=True)
+    assert Path(hf_hub_download(filename="model.safetensors", **ask)) == folder / "model.safetensors"
+
+
+def test_a_token_goes_to_the_hub_and_to_nobody_else(served, repository, capfd, naps):
+    served.faults.append(Fault("/api/", status=503))
+    hub.fetch(repository, both)
+    assert {request.authorized for request in served.requests if "/cdn/" not in request.path} == {True}
+    assert {request.authorized for request in served.requests if "/cdn/" in request.path} == {False}
+    said = "".join(capfd.readouterr())
+    assert "answers 503" in said and "fetching model.safetensors" in said and TOKEN not in said
+
+
+def test_what_is_there_is_not_fetched_again(served, repository):
+    hub.fetch(repository, both)
+    served.requests.clear()
+    assert whole(hub.fetch(repository, both))
+    assert [request.method for request in served.requests] == ["GET"] and served.fetched() == [], "it only asked"
+
+
+def test_without_a_connection_the_cache_does(served, repository):
+    hub.fetch(repository, both)
+    served.stop()
+    assert whole(hub.fetch(repository, both))
+    hub.check(repository, both)
+
+
+def test_a_damaged_cache_is_mended_or_named(served, repository, naps):
+    hub.fetch(repository, both)
+    blob = repository.cache / "blobs" / hashlib.sha256(LARGE).hexdigest()
+    blob.write_bytes(b"x" + LARGE[1:])
+    assert whole(hub.fetch(repository, both)), "fetched again"
+    blob.write_bytes(LARGE[:-1])
+    served.stop()
+    with pytest.raises(HubError, match=r"model\.safetensors is damaged .* and the hub does not answer; remove it"):
+        hub.fetch(repository, both)
+
+
+# What the hub has not, or does not give
+
+
+def test_an_unknown_repository_is_named(served):
+    wanted = Repository("dataset", "some/none", "a" * 40)
+    for ask in (hub.fetch, hub.check):
+        with pytest.raises(
+            HubError, match=r"some/none, revision a{40}: the hub has no such dataset repository.*/datasets/"
+        ):
+            ask(wanted, both)
+
+
+def test_an_unknown_revision_is_named(served, repository):
+    wanted = Repository("model", repository.name, "b" * 40)
+    for ask in (hub.fetch, hub.check):
+        with pytest.raises(
+            HubError, match=r"some/led, revision b{40}: it has no such revision; its commits are at http"
+        ):
+            ask(wanted, both)
+
+
+def test_missing_files_are_named_with_those_there_are(served):
+    commit = served.add("model", "some/empty", {"README.md": b"words"})
+    for ask in (hub.fetch, hub.check):
+        with pytest.raises(HubError, match=r"some/empty, revision \w+: it has no config\.json; it has README\.md"):
+            ask(Repository("model", "some/empty", commit), both)
+    assert served.fetched() == []
+
+
+def test_a_gated_repository_says_how_to_get_in(served, naps):
+    commit = served.add("model", "some/gated", FILES, gated=True)
+    for ask in (hub.fetch, hub.check):
+        with pytest.raises(HubError, match=r"it is gated\. Accept its terms at http.*/some/gated .*`hf auth login`"):
+            ask(Repository("model", "some/gated", commit), both)
+    assert naps == [], "asking again would not help"
+
+
+def test_a_file_that_is_gone_all_the_same_is_named(served, repository):
+    served.faults.append(Fault("config.json", status=404, headers={"X-Error-Code": "EntryNotFound"}, times=99))
+    with pytest.raises(HubError, match=r"file config\.json: it has no such file at this revision"):
+        hub.fetch(repository, both)
+
+
+def test_another_refusal_is_passed_on(served, repository):
+    served.faults.append(Fault("/api/", status=403, times=99))
+    with pytest.raises(HubError, match="refuses with 403"):
+        hub.fetch(repository, both)
+
+
+# What passes
+
+
+@pytest.mark.parametrize("path", ["/api/", "config.json", "/cdn/.*safetensors"])
+def test_a_busy_hub_is_given_the_time_it_asks_for(served, repository, naps, path):
+    served.faults.append(Fault(path, status=429, headers={"Retry-After": "7"}, times=2))
+    assert whole(hub.fetch(repository, both))
+    assert len(naps) == 2 and all(7 <= nap <= 8 for nap in naps)
+
+
+def test_who_asks_for_an_hour_is_not_waited_for(served, repository, naps):
+    served.faults.append(Fault("/api/", status=429, headers={"Retry-After": "3600"}, times=99))
+    with pytest.raises(HubUnreachable, match="answers 429"):
+        hub.fetch(repository, both)
+    assert naps == []
+
+
+@pytest.mark.parametrize("path", ["/api/", "config.json", "/cdn/"])
+def test_a_failing_server_is_asked_again_after_growing_pauses(served, repository, naps, path):
+    served.faults.append(Fault(path, status=503, times=3))
+    assert whole(hub.fetch(repository, both))
+    assert naps == [1, 2, 4]
+
+
+def test_a_server_that_fails_for_ever_ends_in_an_error(served, repository, naps):
+    served.faults.append(Fault("/cdn/", status=500, times=99))
+    with pytest.raises(
+        HubUnreachable, match=r"model\.safetensors: the hub at http.* answers 500.*try later"
+    ) as refused:
+        hub.fetch(repository, both)
+    assert refused.value.answered and len(naps) == hub.TRIES - 1
+
+
+@pytest.mark.parametrize("reset", [False, True])
+def test_a_cut_connection_goes_on_where_it_ended(served, repository, naps, reset):
+    served.faults.append(Fault("/cdn/", after=60_000, reset=reset))
+    assert whole(hub.fetch(repository, both))
+    first, second = [request.start for request in served.requests if "/cdn/" in request.path]
+    assert first == 0 and (0 < second <= 60_000 if reset else second == 60_000)
+
+
+def test_a_connection_that_is_cut_again_and_again_goes_on_as_long_as_it_brings_something(served, repository, naps):
+    served.faults.append(Fault("/cdn/", after=10_000, reset=True, times=15))
+    assert whole(hub.fetch(repository, both))
+    starts = [request.start for request in served.requests if "/cdn/" in request.path]
+    assert starts == sorted(starts) and len(starts) > hub.TRIES
+
+
+def test_the_next_process_goes_on_where_a_killed_one_ended(served, repository):
+    served.faults.append(Fault("/cdn/", after=120_000, reset=True))
+    pid = os.fork()
+    if pid == 0:
+        time.sleep = lambda _: os._exit(9)  # killed while it waits for another try
+        try:
+            hub.fetch(repository, both)
+        finally:
+            os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 9
+    (partial,) = (repository.cache / "blobs").glob("*.incomplete")
+    had = partial.stat().st_size
+    assert had > 0 and whole(hub.fetch(repository, both))
+    assert [request.start for request in served.requests if "/cdn/" in request.path][-1] == had
+    assert not partial.exists()
+
+
+# What is not what it should be
+
+
+def test_a_wrong_file_is_fetched_once_more(served, repository, capfd):
+    served.faults.append(Fault("/cdn/", content=b"x" * len(LARGE)))
+    assert whole(hub.fetch(repository, both))
+    assert "has not its checksum" in capfd.readouterr().out
+
+
+@pytest.mark.parametrize(("path", "size"), [("/cdn/", len(LARGE)), ("config.json", len(SMALL))])
+def test_a_file_that_stays_wrong_never_enters_the_cache(served, repository, path, size):
+    served.faults.append(Fault(path, content=b"x" * size, times=99))
+    with pytest.raises(HubError, match=r"has not the checksum \w+ that the hub lists, twice; is a proxy or mirror"):
+        hub.fetch(repository, both)
+    assert len(blobs(repository)) == (1 if path == "/cdn/" else 0)
+
+
+def test_a_page_of_a_login_portal_is_no_hub(served, repository, monkeypatch, naps):
+    with Hub() as portal:
+        monkeypatch.setenv("HF_ENDPOINT", portal.url)
+        importlib.reload(constants)
+        with pytest.raises(HubError, match="some/led"):
+            hub.fetch(repository, both)
+
+
+# No connection
+
+
+def test_no_connection_says_how_to_do_without(served, repository, naps):
+    served.stop()
+    said = rf"some/led, revision {repository.revision}: no connection to the hub at {served.url} .*; without a "
+    said += (
+        r"connection, set `mirror` in config.yaml to a folder that holds some/led/ \(made elsewhere by `hf download "
+    )
+    said += rf"some/led --revision {repository.revision} --local-dir FOLDER/some/led`\), set HF_ENDPOINT to a mirror of"
+    with pytest.raises(HubUnreachable, match=said) as refused:
+        hub.fetch(repository, both)
+    assert not refused.value.answered and naps == [1, 2, 4, 8, 16]
+    with pytest.raises(HubUnreachable, match="no connection to the hub"):
+        hub.check(repository, both)
+
+
+def test_a_client_that_was_told_to_stay_offline_asks_nobody(served, repository, monkeypatch, naps):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    importlib.reload(constants)
+    with pytest.raises(HubUnreachable, match="HF_HUB_OFFLINE forbids to ask the hub; without a connection"):
+        hub.fetch(repository, both)
+    assert served.requests == [] and naps == []
+
+
+def test_a_mirrors_folder_is_taken_as_it_is_checked(served, repository, tmp_path, monkeypatch):
+    folder = tmp_path / "mirror/some/led"
+    # As `hf download --local-dir` makes it.
+    for name in ("config.json", "model.safetensors"):
+        hf_hub_download(repository.name, name, revision=repository.revision, local_dir=folder)
+    served.requests.clear()
+    monkeypatch.setenv(hub.MIRROR, str(tmp_path / "mirror"))
+    hub.check(repository, both)
+    assert hub.fetch(repository, both) == folder and whole(folder) and served.requests == []
+    assert hub.cached(repository, "config.json") == folder / "config.json"
+
+    other = Repository("model", "some/led", "c" * 40)
+    with pytest.raises(HubError, match=rf"is of revision {repository.revision}, but the study pins .*c{{40}}"):
+        hub.fetch(other, both)
+    (folder / "model.safetensors").write_bytes(LARGE[:-1])
+    with pytest.raises(HubError, match=r"model\.safetensors is damaged: it has not the checksum"):
+        hub.fetch(repository, both)
+    (folder / "config.json").unlink()
+    with pytest.raises(HubError, match=r"it has no config\.json; .*mirror/some/led has model\.safetensors"):
+        hub.check(repository, both)
+
+
+# Pins
+
+
+def test_a_branch_is_refused_with_the_commit_that_it_means(served, repository):
+    assert hub.not_pinned(repository) is None
+    branch = Repository("model", "some/led", "main")
+    said = hub.not_pinned(branch) or ""
+    assert "'main' of some/led is no commit" in said and f"its commit is {repository.revision} now" in said
+    served.stop()
+    assert "see http" in (hub.not_pinned(branch) or "")
+
+
+def test_a_check_downloads_nothing_and_asks_once(served, repository):
+    for _ in range(2):
+        hub.check(repository, both)
+    assert served.fetched() == [] and not repository.cache.exists()
+    assert [request.method for request in served.requests] == ["GET", "HEAD", "HEAD"]

@@ -1,0 +1,263 @@
+"""What a study claims: the tests of each claim, and which of its cells each test sets beside each other.
+
+Checked by every Snakemake process before anything runs, so this module imports nothing heavy.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+from longwatt.cells import Cell, expand
+from longwatt.columns import COLUMNS, ENERGY_OF_STEPS, NUMBERS, TIME_OF_STEPS, varies_with_inference
+from longwatt.study import StudyError, check_name
+
+BOUNDS = {"at_least": "at least", "above": "above", "at_most": "at most", "below": "below"}
+# Input lengths of `to` by the length of `of`.
+LENGTHS: dict[str, Callable[[int, int], bool]] = {
+    "longer": lambda length, of: length > of,
+    "shorter": lambda length, of: length < of,
+    "next": lambda length, of: length > of,  # and no other cell's between them
+}
+PLURALS = {"dataset": "datasets", "model": "models", "budget": "budgets", "inference": "inference"}
+LEAST_POINTS = 3  # two points are always on a line
+
+
+class Point(NamedTuple):
+    """A cell at one inference point, all its seeds together."""
+
+    dataset: str
+    model: str
+    seq_len: int
+    budget: str
+    protocol: str
+    inference: str
+
+
+# The points that one number is made from: a pair, a single one, or a group.
+Comparison = tuple[Point, ...]
+
+
+@dataclass(frozen=True)
+class ClaimTest:
+    """One test of a claim.
+
+    Attributes:
+        where: its key in the study file.
+        kind: difference, ratio, value, correlation or variation.
+        given: what the study says of it.
+        reason: why its threshold is what it is.
+    """
+
+    where: str
+    kind: str
+    given: Mapping[str, Any]
+    reason: str = ""
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The summary's columns that it reads: of each point of a pair in order, or of every point of a group."""
+        if self.kind == "correlation":
+            return tuple(self.given["between"])
+        column = self.given["column"]
+        if self.kind not in ("difference", "ratio") or "value" in self.given["to"]:
+            return (column,)
+        return (column, self.given["to"].get("column", column))
+
+    @property
+    def bounds(self) -> dict[str, float]:
+        """Its thresholds by their name in BOUNDS."""
+        return {name: self.given[name] for name in BOUNDS if name in self.given}
+
+    @property
+    def share(self) -> float:
+        """The least share of its comparisons that must hold."""
+        return float(self.given.get("share", 1))
+
+    def of_steps_alone(self) -> ClaimTest | None:
+        """The same test with the energy of the training steps alone; None if it has no energy of a whole run."""
+        if not any(column in ENERGY_OF_STEPS for column in self.columns):
+            return None
+        return replace(self, given=_renamed(self.given, {**ENERGY_OF_STEPS, **TIME_OF_STEPS}))
+
+    def comparisons(self, points: Iterable[Point]) -> list[Comparison]:
+        """What it compares among the cells that a study's grid names."""
+        known = sorted(set(points))
+        if not any(varies_with_inference(column) for column in self.columns):
+            # A training is the same whatever was inferred with it.
+            first = min(point.inference for point in known)
+            known = [point for point in known if point.inference == first or "inference" in self._named()]
+        chosen = [point for point in known if matches(point, self.selector)]
+        match self.kind:
+            case "value":
+                return [(point,) for point in chosen]
+            case "correlation":
+                return _groups(chosen, (*self.given.get("within", ()), "protocol", "inference"))
+            case "variation":
+                axes = [axis for axis in Point._fields if axis != self.given["across"]]
+                return [group for group in _groups(chosen, axes) if len(group) > 1]
+        if "value" in self.given["to"]:
+            return [(point,) for point in chosen]
+        there, lengths = set(known), sorted({point.seq_len for point in known})
+        return [(point, other) for point in chosen for other in self._partners(point, there, lengths)]
+
+    @property
+    def selector(self) -> Mapping[str, Any]:
+        """Which cells it is about."""
+        chosen: Mapping[str, Any] = self.given.get("of", self.given.get("cells", {}))
+        return chosen
+
+    @property
+    def target(self) -> dict[str, Any]:
+        """The axes in which the second cell of a pair differs from the first."""
+        return {axis: wanted for axis, wanted in self.given.get("to", {}).items() if axis in Point._fields}
+
+    def _named(self) -> set[str]:
+        return {*self.selector, *self.target}
+
+    def _partners(self, point: Point, known: Collection[Point], lengths: Sequence[int]) -> list[Point]:
+        """The cells that differ from a point as `to` says, and in nothing else."""
+        wanted = {**point._asdict(), **self.target}
+        relation = wanted["seq_len"] if isinstance(wanted["seq_len"], str) else None
+        if relation:
+            wanted["seq_len"] = [length for length in lengths if LENGTHS[relation](length, point.seq_len)]
+        found = [Point(*values) for values in itertools.product(*map(as_list, wanted.values()))]
+        found = [other for other in found if other in known and (other != point or self._compares_columns)]
+        nearest = min((other.seq_len for other in found), default=0)
+        return [other for other in found if relation != "next" or other.seq_len == nearest]
+
+    @property
+    def _compares_columns(self) -> bool:
+        return len(set(self.columns)) > 1
+
+
+def matches(point: Point, selector: Mapping[str, Any]) -> bool:
+    """Whether a selector (values by axis, one or a list) means a point."""
+    return all(getattr(point, axis) in as_list(wanted) for axis, wanted in selector.items())
+
+
+def as_list(value: Any) -> list[Any]:
+    """One value or several as a list."""
+    return value if isinstance(value, list) else [value]
+
+
+def point_of(cell: Any) -> Point:
+    """The point of a summary's row, or of what is known of one beforehand."""
+    return Point(*(cell[axis] for axis in Point._fields))
+
+
+def left_out(study: Mapping[str, Any]) -> dict[str, tuple[Cell, str]]:
+    """The cells that `exclude` takes away from a study's grid, by name, each with its reason."""
+    exclusions: Sequence[Mapping[str, Any]] = study.get("exclude", [])
+    found: dict[str, tuple[Cell, str]] = {}
+    for name, cell in expand({**study, "exclude": []}).items() if exclusions else ():
+        for exclusion in exclusions:
+            if all(getattr(cell, axis) == value for axis, value in exclusion.items() if axis != "reason"):
+                found.setdefault(name, (cell, exclusion["reason"]))
+    return found
+
+
+def claims_of(study: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """A study's claims by id; one that is null is taken away (a study that extends another says so)."""
+    return {name: claim for name, claim in study.get("claims", {}).items() if claim is not None}
+
+
+def list_tests(name: str, claim: Mapping[str, Any]) -> list[ClaimTest]:
+    """The tests of one claim, which `check_claims` has passed."""
+    return [
+        ClaimTest(f"claims.{name}.tests[{number}].{kind}", kind, given, test.get("reason", ""))
+        for number, test in enumerate(claim["tests"])
+        for kind, given in test.items()
+        if kind != "reason"
+    ]
+
+
+def check_claims(study: Mapping[str, Any], cells: Collection[Mapping[str, Any]], source: str) -> None:
+    """Refuse claims that cannot be judged, whatever the results.
+
+    Args:
+        study: a study that its schema has passed.
+        cells: axes of every row that the grid means, those that `exclude` takes away among them.
+        source: the study file.
+
+    Raises:
+        StudyError: names the test and what is wrong with it: a column or a value of an axis that does not exist, cells
+            that the grid does not have, no threshold.
+    """
+    points = {point_of(cell) for cell in cells}
+    for name, claim in claims_of(study).items():
+        for number, given in enumerate(claim["tests"]):
+            if len(given.keys() - {"reason"}) != 1:
+                raise StudyError(
+                    f"{source}: claims.{name}.tests[{number}]: a test is one of difference, ratio, value, correlation "
+                    f"and variation; this one has {', '.join(sorted(given.keys() - {'reason'})) or 'none'}"
+                )
+        for test in list_tests(name, claim):
+            _check_test(test, study, points, f"{source}: {test.where}")
+
+
+def _check_test(test: ClaimTest, study: Mapping[str, Any], points: Collection[Point], where: str) -> None:
+    if not test.bounds:
+        raise StudyError(f"{where}: no threshold is given; add {', '.join(BOUNDS)} or two of them for a band")
+    for column in test.columns:
+        check_name("column", column, COLUMNS, where)
+        if column not in NUMBERS:
+            raise StudyError(f"{where}: the column {column!r} holds no numbers; columns that do: {', '.join(NUMBERS)}")
+    for key, selector in (("cells" if "cells" in test.given else "of", test.selector), ("to", test.target)):
+        _check_values(selector, study, points, f"{where}.{key}")
+    found = test.comparisons(points)
+    _check_found(test, points, found, where)
+    for group in found if test.kind == "correlation" else ():
+        if len(group) < LEAST_POINTS:
+            raise StudyError(
+                f"{where}: a correlation needs {LEAST_POINTS} cells or more, but {'/'.join(map(str, group[0]))} and "
+                f"those that `within` puts beside it are {len(group)}; name fewer axes there"
+            )
+
+
+def _check_values(selector: Mapping[str, Any], study: Mapping[str, Any], points: Collection[Point], where: str) -> None:
+    """Refuse values of axes that the study does not have."""
+    for axis, value in _values(selector):
+        known = study[PLURALS[axis]] if axis in PLURALS else {getattr(point, axis) for point in points}
+        check_name(axis, str(value), map(str, known), f"{where}.{axis}")
+
+
+def _check_found(test: ClaimTest, points: Collection[Point], found: Sequence[Comparison], where: str) -> None:
+    """Refuse selectors that mean no cell of the grid, alone or together, as a whole or with one of their values."""
+    advice = "cells that the study does without belong in `exclude`, each with its reason, not out of `grid`"
+    chosen = [point for point in points if matches(point, test.selector)]
+    firsts = {comparison[0] for comparison in found} if test.kind in ("difference", "ratio") else chosen
+    seconds = {comparison[-1] for comparison in found}
+    for selector, there in ((test.selector, chosen), (test.selector, firsts), (test.target, seconds)):
+        for axis, value in _values(selector):
+            if not any(getattr(point, axis) == value for point in there):
+                what = "no cell" if there is chosen else "no two cells that can be compared"
+                raise StudyError(f"{where}: the grid has {what} with {axis} {value} as this test wants; {advice}")
+    if not found:
+        raise StudyError(f"{where}: the grid has no cells that this test could compare; {advice}")
+
+
+def _values(selector: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Every value that a selector names outright, with its axis."""
+    for axis, wanted in selector.items():
+        yield from ((axis, value) for value in as_list(wanted) if wanted not in tuple(LENGTHS))
+
+
+def _groups(points: Iterable[Point], axes: Sequence[str]) -> list[Comparison]:
+    """Points that agree on some axes together, in the order of those axes."""
+
+    def key(point: Point) -> tuple[Any, ...]:
+        return tuple(getattr(point, axis) for axis in axes)
+
+    return [tuple(group) for _, group in itertools.groupby(sorted(points, key=key), key)]
+
+
+def _renamed(value: Any, names: Mapping[str, str]) -> Any:
+    """A test's settings with other columns."""
+    if isinstance(value, Mapping):
+        return {key: item if key in Point._fields else _renamed(item, names) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_renamed(item, names) for item in value]
+    return names.get(value, value) if isinstance(value, str) else value

@@ -1,0 +1,118 @@
+"""What a study shows: its figures and tables by name, each with its place in the report.
+
+They are drawn and written by `longwatt.figures` and `longwatt.tables`, which load libraries and must not be imported at
+parse time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+from longwatt.cells import AXES, Cell
+from longwatt.study import StudyError, check_name
+
+
+class Shown(NamedTuple):
+    """A figure's or a table's place in the report.
+
+    Attributes:
+        category: of the report.
+        label: its name there.
+        caption: the file in workflow/report that explains it, without its suffix.
+    """
+
+    category: str
+    label: str
+    caption: str
+
+
+ENERGY, SPEED, HARDWARE = "Accuracy against energy", "Accuracy against speed and time", "Accuracy against hardware use"
+OF_THE_STUDY = "Figures of the study"
+# Cost -> its category and name in the report. Each has a general figure, and can be asked for in a study's own figures.
+COSTS = {
+    "power_efficiency": (ENERGY, "power efficiency"),
+    "training_energy": (ENERGY, "training energy"),
+    "training_speed": (SPEED, "training speed"),
+    "inference_speed": (SPEED, "inference speed"),
+    "training_time": (SPEED, "training time"),
+    "gpu_utilization": (HARDWARE, "GPU utilisation"),
+    "gpu_memory": (HARDWARE, "mean GPU memory"),
+    "peak_memory": (HARDWARE, "peak memory"),
+}
+SCALES = ("linear", "log")  # a cost's scale where a study's own figure asks for one, as in training_time_log
+GENERAL = {f"accuracy_vs_{cost}": Shown(*place, f"accuracy_vs_{cost}") for cost, place in COSTS.items()} | {
+    "energy_by_phase": Shown(ENERGY, "training energy by phase", "energy_by_phase")
+}
+TABLES = {
+    "summary": "all cells",
+    "scores": "scores by length",
+    "energy": "energy",
+    "datasets": "datasets",
+    "settings": "settings in force",
+    "batch_sizes": "batch sizes",
+}
+PUBLISHED = "published"  # the figure and the table of ours beside theirs
+TABLE_KINDS = ("html", "md", "csv")
+
+
+def figures(study: Mapping[str, Any]) -> dict[str, Shown]:
+    """A study's figures: its own in their order, the general ones, and ours beside published scores if it has some."""
+    own = {f["name"]: Shown(OF_THE_STUDY, f.get("title", f["name"]), "study_figure") for f in study.get("figures", ())}
+    return {**own, **GENERAL, **_published(study, OF_THE_STUDY, "published_figure")}
+
+
+def tables(study: Mapping[str, Any]) -> dict[str, Shown]:
+    """A study's tables; that of published scores only where it has some."""
+    general = {name: Shown("Tables", label, name) for name, label in TABLES.items()}
+    return {**general, **_published(study, "Tables", "published_table")}
+
+
+def split_cost(name: str) -> tuple[str, str | None]:
+    """A cost as a study's own figure names it: the cost, and the scale of its axis (None: by its range)."""
+    for scale in SCALES:
+        if name.endswith(f"_{scale}"):
+            return name.removesuffix(f"_{scale}"), scale
+    return name, None
+
+
+def check(study: Mapping[str, Any], cells: Iterable[Cell], source: str) -> None:
+    """Refuse figures of what the study does not have.
+
+    Raises:
+        StudyError: names the figure and the cost, dataset, model or budget that is not there, or a name taken twice.
+    """
+    there, taken = list(cells), {*GENERAL, PUBLISHED}
+    for number, figure in enumerate(study.get("figures", ())):
+        where = f"{source}: figures[{number}] ({figure['name']})"
+        if figure["name"] in taken:
+            raise StudyError(f"{where}: there is a figure of this name already; choose another")
+        taken.add(figure["name"])
+        for cost in figure["costs"]:
+            check_name("cost", split_cost(cost)[0], COSTS, f"{where}.costs")
+        _check_cells(figure, there, where)
+
+
+def shows(figure: Mapping[str, Any], point: Mapping[str, Any]) -> bool:
+    """Whether a study's own figure shows a point, by its dataset, model and budget."""
+    return all(point[axis] in figure.get(AXES[axis], [point[axis]]) for axis in ("dataset", "model", "budget"))
+
+
+def _check_cells(figure: Mapping[str, Any], cells: list[Cell], where: str) -> None:
+    for axis in ("dataset", "model", "budget"):
+        for name in figure.get(AXES[axis], ()):
+            check_name(axis, name, {getattr(cell, axis) for cell in cells}, f"{where}.{AXES[axis]}")
+    shown = {cell.dataset for cell in cells if shows(figure, vars(cell))}
+    for dataset in figure["datasets"]:
+        if dataset not in shown:
+            chosen = [f"{name}: {figure[name]}" for name in ("models", "budgets") if name in figure]
+            raise StudyError(
+                f"{where}: no cell of {dataset} has {' and '.join(chosen)}, so its panels would be empty; take it "
+                "out of the figure's datasets"
+            )
+
+
+def _published(study: Mapping[str, Any], category: str, caption: str) -> dict[str, Shown]:
+    published = study.get("published", {})
+    label = f"scores beside {published.get('source')}"
+    return {PUBLISHED: Shown(category, label, caption)} if published.get("scores") else {}

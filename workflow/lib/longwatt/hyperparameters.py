@@ -1,0 +1,69 @@
+"""The settings in force, all of them, for every group of cells that share them; at parse time, from the study alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+from longwatt.cells import Cell
+
+# Settings of a cell by name, one level deep: `training.validation.patience`.
+InForce = dict[str, Any]
+OF_THE_BUDGET = ("precision", "memory_gib_per_gpu")  # devices and batches are a table of their own
+BLOCKS = ("metric", "training", "generation")
+AXES = ("dataset", "model", "seq_len", "budget", "protocol", "seed")
+
+
+def in_force(
+    chosen: Mapping[str, Any], points: Mapping[str, Mapping[str, Any]], scoring: Mapping[str, Mapping[str, Any]]
+) -> InForce:
+    """All settings of one cell that are no axis of the grid.
+
+    A teacher-forced cell generates nothing, so no setting of generation is in force there.
+
+    Args:
+        chosen: as `longwatt.settings.finetune_settings`.
+        points: by inference point, as `longwatt.settings.predict_settings`.
+        scoring: by inference point, as `longwatt.settings.score_settings`.
+    """
+    found = dict(_flat({name: chosen[name] for name in BLOCKS}))
+    found |= dict(_flat({"budget": {name: chosen["budget"][name] for name in OF_THE_BUDGET}}))
+    for name, point in points.items():
+        found |= dict(_flat({"inference": {name: {**point["inference"], "generation": point["generation"]}}}))
+        own = {key: value for key, value in scoring[name].items() if key not in {*point["inference"], *BLOCKS, *AXES}}
+        found |= dict(_flat({"scoring": own}))
+    generates = chosen["protocol"] != "teacher_forced"
+    return {key: value for key, value in found.items() if generates or "generation" not in key.split(".")}
+
+
+def groups(cells: Mapping[str, Cell], settings: Callable[[str], InForce]) -> list[dict[str, Any]]:
+    """Cells grouped by the settings that they share.
+
+    Args:
+        cells: by name.
+        settings: of a cell, by its name; asked for once for all seeds, which share them.
+
+    Returns:
+        For each group the axes of its cells (`cells`) and what they share (`settings`).
+    """
+    kinds: dict[Cell, dict[str, Any]] = {}
+    found: dict[str, dict[str, Any]] = {}
+    for name, cell in cells.items():
+        kind = replace(cell, seed=0)
+        if kind not in kinds:
+            shared = settings(name)
+            new = {"cells": {axis: [] for axis in AXES}, "settings": shared}
+            kinds[kind] = found.setdefault(repr(shared), new)
+        for axis, values in kinds[kind]["cells"].items():
+            if getattr(cell, axis) not in values:
+                values.append(getattr(cell, axis))
+    return list(found.values())
+
+
+def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in settings.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value

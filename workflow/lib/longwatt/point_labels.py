@@ -1,0 +1,109 @@
+"""Input lengths written beside the points of a panel, off its lines, its markers and each other."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+
+# Where a length may stand beside its point, in points; first the corners that a rising or a falling line leaves free.
+RISING, FALLING = ((8, -11), (-8, 5), (8, 5), (-8, -11)), ((8, 5), (-8, -11), (8, -11), (-8, 5))
+FARTHER = ((0, 9), (0, -17), (10, -3), (-10, -3))  # where no corner is free
+LABEL = (27, 12)  # of four digits, in points
+MARKER = (9, 9)
+BAR = 7  # across
+CROWDED = 12  # points of a panel; of more, only the ends of the lines are labelled
+
+
+class Box(NamedTuple):
+    """What is taken: its middle and its size, in points."""
+
+    middle: Any
+    size: tuple[float, float]
+
+
+def label_points(axis: Axes, lines: Sequence[pd.DataFrame]) -> None:
+    """Write each point's length beside it; of a crowded panel, those of the ends of its lines.
+
+    Args:
+        axis: with its final limits and place in the figure.
+        lines: columns x, y, low, high, published (NaN where there is none) and seq_len, in the order of the lengths.
+    """
+    drawn, labels = [box for line in lines for box in _markers(axis, line)], list[Box]()
+    bottom, top = axis.get_ylim()
+    lowest = bottom + 0.08 * (top - bottom)  # below such a point a label would lie on the axis
+    crowded = sum(map(len, lines)) > CROWDED
+    for line in lines:
+        ends = {line.index[0], line.index[-1]}
+        for (index, point), rising in zip(line.iterrows(), _rises(line), strict=True):
+            if not crowded or index in ends:
+                corners = RISING if rising and point["y"] > lowest else FALLING
+                labels.append(_label(axis, point, corners, drawn, labels))
+
+
+def _label(
+    axis: Axes,
+    point: pd.Series[Any],
+    corners: Sequence[tuple[int, int]],
+    drawn: Sequence[Box],
+    labels: Sequence[Box],
+) -> Box:
+    """Write one length in the first place that is free, or else where it covers no other and least of what is drawn."""
+    place = _place(axis, point["x"], point["y"])
+    rooms = {c: (_room(_box(place, c), labels), _room(_box(place, c), drawn)) for c in (*corners, *FARTHER)}
+    best = max(rooms, key=lambda c: (rooms[c][0] > 0, rooms[c][1]))
+    corner = next((c for c, room in rooms.items() if min(room) > 0), best)
+    axis.annotate(
+        f"{int(point['seq_len'])}",
+        (point["x"], point["y"]),
+        xytext=corner,
+        textcoords="offset points",
+        ha={1: "left", 0: "center", -1: "right"}[int(np.sign(corner[0]))],
+        fontsize=10,
+        color="0.25",
+    )
+    return _box(place, corner)
+
+
+def _place(axis: Axes, x: float, y: float) -> Any:
+    return axis.transData.transform((x, y)) * 72 / axis.figure.dpi
+
+
+def _markers(axis: Axes, line: pd.DataFrame) -> list[Box]:
+    places = [*zip(line["x"], line["y"], strict=True), *zip(line["x"], line["published"], strict=True)]
+    markers = [Box(_place(axis, x, y), MARKER) for x, y in places if not math.isnan(y)]
+    bars = line.dropna(subset=["low", "high"])
+    return markers + [_bar(axis, *ends) for ends in zip(bars["x"], bars["low"], bars["high"], strict=True)]
+
+
+def _bar(axis: Axes, x: float, low: float, high: float) -> Box:
+    """The room of an interval's bar."""
+    lower, upper = _place(axis, x, low), _place(axis, x, high)
+    return Box((lower + upper) / 2, (BAR, upper[1] - lower[1]))
+
+
+def _box(place: Any, corner: tuple[int, int]) -> Box:
+    """The room of a label that begins (or ends, on the left) at a corner of a point."""
+    return Box(place + corner + (np.sign(corner[0]) * LABEL[0] / 2, LABEL[1] / 2 - 2), LABEL)
+
+
+def _room(box: Box, taken: Sequence[Box]) -> float:
+    """The least distance to what is taken, in points; below 0 where they overlap."""
+    return min((_apart(box, other) for other in taken), default=math.inf)
+
+
+def _apart(one: Box, other: Box) -> float:
+    gaps = np.abs(one.middle - other.middle) - (np.array(one.size) + other.size) / 2
+    return float(gaps.max())
+
+
+def _rises(line: pd.DataFrame) -> list[bool]:
+    """Whether the line to a point's right goes up; the last point of a line is as the one before it."""
+    ordered = line.sort_values("x")
+    steps = list(np.diff(ordered["y"]) >= 0) or [True]
+    by_index = dict(zip(ordered.index, [*steps, steps[-1]], strict=False))
+    return [bool(by_index[index]) for index in line.index]

@@ -1,0 +1,88 @@
+"""This study's scores beside published ones, by input length, and what they differ by."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import matplotlib.pyplot as plt
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from longwatt.drawing import HOLLOW, NO_CELLS, SCORE_TITLES, leave_empty, styles
+from longwatt.points import beside_published
+
+LINE = ["model", "budget", "protocol", "inference"]
+SPREAD = 0.5  # how far apart lines stand at one length, as a share of the way to the next
+
+
+def called(published: Mapping[str, Any], table: pd.DataFrame) -> str:
+    """What published scores are called in a legend; their protocol is named where some cell has another."""
+    other = bool((table["protocol"] != published["protocol"]).any())
+    word = f" ({published['protocol'].replace('_', '-')}; another protocol than ours)" if other else ""
+    return f"published, {published['source']}{word}"
+
+
+def beside_published_scores(summary: pd.DataFrame, published: Mapping[str, Any], titles: Mapping[str, str]) -> Figure:
+    """Scores and published scores by length, and below them their difference: a column per dataset, a line per budget.
+
+    Args:
+        summary: rows of a summary.csv.
+        published: a study's `published`.
+        titles: how datasets, models and budgets are called.
+    """
+    found = beside_published(summary, published)
+    names, drawn = list(dict.fromkeys(found["dataset"])), styles(found[LINE].itertuples(index=False, name=None))
+    with sns.axes_style("whitegrid"), sns.plotting_context("notebook"):
+        figure, grid = plt.subplots(
+            2, len(names), figsize=(5.8 * len(names), 7.2), squeeze=False, layout="constrained", height_ratios=(3, 2)
+        )
+        for name, (above, below) in zip(names, grid.T, strict=True):
+            _draw_dataset(above, below, found[found["dataset"] == name], drawn)
+            above.set_title(titles.get(name, name))
+        handles = [Line2D([], [], label=_name(key, found, titles), **style) for key, style in drawn.items()]
+        label = called(published, found)
+        handles.append(Line2D([], [], linestyle="--", marker="o", color="0.35", label=label, **HOLLOW))
+        columns = min(2, len(names))
+        figure.legend(handles=handles, loc="outside lower center", ncols=columns, fontsize=10, frameon=False)
+    return figure
+
+
+def _name(key: tuple[str, ...], found: pd.DataFrame, titles: Mapping[str, str]) -> str:
+    known = dict(zip(LINE, key, strict=True))
+    apart = [titles.get(known[axis], known[axis]) for axis in LINE[1:] if found[axis].nunique() > 1]
+    own = found[found["model"] == known["model"]]
+    random = ["from random weights"] if (own["initialisation"] == "random").all() else []
+    return ", ".join([titles.get(known["model"], known["model"]), *apart, *random])
+
+
+def _draw_dataset(above: Axes, below: Axes, panel: pd.DataFrame, drawn: Mapping[Any, Mapping[str, Any]]) -> None:
+    lengths = sorted(set(panel["seq_len"]))
+    lines = list(panel.groupby(LINE, sort=False))
+    for number, (key, line) in enumerate(lines):
+        aside = SPREAD * ((number + 0.5) / len(lines) - 0.5)
+        _draw_line(above, below, line.assign(x=[lengths.index(n) + aside for n in line["seq_len"]]), drawn[key])
+    for axis in (above, below):
+        axis.set_xticks(range(len(lengths)), [str(length) for length in lengths])
+        axis.set_xlim(-0.5, len(lengths) - 0.5)
+        axis.set_xlabel("Input length (tokens)")
+        axis.grid(visible=False, axis="x")
+    title = panel["score_name"].iloc[0]
+    above.set_ylabel(SCORE_TITLES.get(title, title or "Score"))
+    below.set_ylabel("Ours less published")
+    if panel["score"].isna().all():
+        leave_empty(below, NO_CELLS)
+    else:
+        below.axhline(0, color="0.35", linewidth=1)
+
+
+def _draw_line(above: Axes, below: Axes, line: pd.DataFrame, style: Mapping[str, Any]) -> None:
+    above.plot(line["x"], line["published"], linestyle="--", linewidth=1.2, markersize=7, **HOLLOW, **style)
+    known = line.dropna(subset=["score"])
+    for axis, less in ((above, 0.0), (below, known["published"])):
+        middle = known["score"] - less
+        errors = [(known["score"] - known["low"]).clip(lower=0), (known["high"] - known["score"]).clip(lower=0)]
+        axis.errorbar(known["x"], middle, yerr=errors, capsize=3, markersize=7, linewidth=1.8, **style)

@@ -1,0 +1,101 @@
+"""Published scores in their own layout, those of the study beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+from longwatt import published as theirs
+from longwatt.batch_sizes import trained
+from longwatt.points import beside_published, place_of
+from longwatt.table_files import NA, grouped, number
+
+OTHER_PROTOCOL = "other protocol"
+DIGITS = 2  # of published scores
+Row = Mapping[str, Any]
+
+
+def published_scores(summary: pd.DataFrame, published: Mapping[str, Any], titles: Mapping[str, str]) -> pd.DataFrame:
+    """A row per dataset, model, length, protocol and inference point; for each budget its batch, scores and difference.
+
+    Args:
+        summary: rows of a summary.csv.
+        published: a study's `published`.
+        titles: how datasets, models and budgets are called.
+    """
+    found = beside_published(summary, published)
+    batches, budgets = trained(summary), list(dict.fromkeys(found["budget"]))
+    rows = []
+    for _, group in found.groupby(["dataset", "model", "seq_len", "protocol", "inference"], sort=False):
+        points = [{str(key): value for key, value in point.items()} for point in group.to_dict("records")]
+        by_budget = {point["budget"]: point for point in points}
+        row = _head(points[0], published, titles)
+        for name in budgets:
+            texts = _beside(by_budget[name], published, batches) if name in by_budget else {}
+            row |= {(titles.get(name, name), column): texts.get(column, "") for column in COLUMNS}
+        rows.append(row)
+    return grouped(_without_alike(pd.DataFrame(rows)))
+
+
+COLUMNS = ("batch", "published", "ours", "difference", "in our interval")
+
+
+def _head(row: Row, published: Mapping[str, Any], titles: Mapping[str, str]) -> dict[tuple[str, str], str]:
+    """What a row is about."""
+    random = ", from random weights" if row["initialisation"] == "random" else ""
+    other = "" if row["protocol"] == published["protocol"] else f" (published: {published['protocol']})"
+    texts = {
+        "table": theirs.tables(published).get(place_of(row), ""),
+        "dataset": titles.get(row["dataset"], row["dataset"]),
+        "metric": row["score_name"] or NA,
+        "length (tokens)": str(row["seq_len"]),
+        "model": titles.get(row["model"], row["model"]) + random,
+        "protocol": row["protocol"] + other,
+        "inference": row["inference"],
+    }
+    return {("", name): text for name, text in texts.items()}
+
+
+def _beside(row: Row, published: Mapping[str, Any], batches: Mapping[tuple[Any, ...], str]) -> dict[str, str]:
+    """The columns of one budget."""
+    place = place_of(row)
+    return {
+        "batch": _batch(batches.get((*place, row["protocol"]), NA), theirs.batch_sizes(published).get(place)),
+        "published": number(row["published"], DIGITS),
+        "ours": NA if pd.isna(row["score"]) else f"{number(row['score'], DIGITS)} ({_span(row, 0, '')})",
+        "difference": _difference(row, published),
+        "in our interval": _held(row),
+    }
+
+
+def _batch(ours: str, published: int | None) -> str:
+    return ours if published is None or ours == str(published) else f"{ours} (published: {published})"
+
+
+def _difference(row: Row, published: Mapping[str, Any]) -> str:
+    if pd.isna(row["score"]):
+        return NA
+    word = "" if row["protocol"] == published["protocol"] else f", {OTHER_PROTOCOL}"
+    return f"{row['score'] - row['published']:+.{DIGITS}f} ({_span(row, row['published'], '+')}){word}"
+
+
+def _span(row: Row, less: float, sign: str) -> str:
+    if pd.isna(row["low"]):
+        return NA
+    return " to ".join(f"{row[end] - less:{sign}.{DIGITS}f}" for end in ("low", "high"))
+
+
+def _held(row: Row) -> str:
+    """Whether our interval holds the published value."""
+    if pd.isna(row["low"]):
+        return NA
+    return "yes" if row["low"] <= row["published"] <= row["high"] else "no"
+
+
+def _without_alike(table: pd.DataFrame) -> pd.DataFrame:
+    """Without what says nothing: no table was named, or there is one inference point."""
+    idle = [("", "inference")] if table[("", "inference")].nunique() == 1 else []
+    idle += [("", "table")] if not table[("", "table")].any() else []
+    return table.drop(columns=idle)

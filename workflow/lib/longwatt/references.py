@@ -1,0 +1,49 @@
+"""What predictions are compared with: every example's best reference, as SCROLLS does, or each reference on its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from longwatt.tokenization import SpecialTokens, Tokenizer, decode
+
+EACH = "each"  # every reference is an example of its own, as the code of arXiv 2204.07288 has it
+
+
+def compared_id(id_: str, number: int, references: str) -> str:
+    """The id of a prediction: the example's, or where each reference counts on its own, that of one of them.
+
+    Args:
+        id_: of the example.
+        number: of the reference, from 0.
+        references: "best" or "each".
+    """
+    return f"{id_}#{number}" if references == EACH else id_
+
+
+def compared_texts(rows: Any, tokenizer: Tokenizer, comparison: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
+    """The references of every prediction, by its id.
+
+    Args:
+        rows: of a split, as `longwatt.tokenization.load_split` gives them.
+        tokenizer: that made them.
+        comparison: `references` ("best": of all of an example's; "each") and `max_reference_tokens` (special ones
+            included; None for whole texts), as `longwatt.settings.COMPARISON_DEFAULTS`.
+    """
+    texts: dict[str, tuple[str, ...]] = {}
+    for id_, references in _references(rows, tokenizer, comparison["max_reference_tokens"]):
+        if comparison["references"] == EACH:
+            texts |= {compared_id(id_, number, EACH): (text,) for number, text in enumerate(references)}
+        else:
+            texts[id_] = references
+    return texts
+
+
+def _references(rows: Any, tokenizer: Tokenizer, most_tokens: int | None) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """(example's id, its references), whole or as their first tokens read."""
+    if most_tokens is None:
+        yield from zip(rows["id"], map(tuple, rows["references"]), strict=True)
+        return
+    special = SpecialTokens.of(tokenizer)
+    for id_, labels in zip(rows["id"], rows["labels"], strict=True):
+        yield id_, tuple(decode(tokenizer, [special.cut(ids, most_tokens) for ids in labels]))

@@ -1,0 +1,58 @@
+"""The settings in force as a table: a row per setting, a column per group of cells that share all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+NOT_USED = "not used"
+# Axis -> what its row is called.
+ROWS = {
+    "dataset": "datasets",
+    "model": "models",
+    "seq_len": "input lengths (tokens)",
+    "budget": "budgets",
+    "protocol": "protocols",
+    "seed": "seeds",
+}
+APART = ("dataset", "protocol", "model", "budget", "seq_len", "seed")  # what a column is called by, first to last
+Group = Mapping[str, Any]
+
+
+def settings_in_force(groups: Sequence[Group], titles: Mapping[str, str]) -> pd.DataFrame:
+    """Every setting of every group; the groups' cells stand above them.
+
+    Args:
+        groups: as `longwatt.hyperparameters.groups`.
+        titles: how datasets, models and budgets are called.
+    """
+    names = list(dict.fromkeys(name for group in groups for name in group["settings"]))
+    headings = _headings(groups, titles)
+    rows = [[title, *(_names(group, axis, titles) for group in groups)] for axis, title in ROWS.items()]
+    rows += [[name, *(_value(group["settings"].get(name, NOT_USED)) for group in groups)] for name in names]
+    return pd.DataFrame(rows, columns=["setting", *headings])
+
+
+def _headings(groups: Sequence[Group], titles: Mapping[str, str]) -> list[str]:
+    """What tells the groups apart; a number where their axes do not."""
+    # As few of the axes as tell all groups apart.
+    for count in range(1, len(APART) + 1):
+        apart = [axis for axis in APART[:count] if len({tuple(group["cells"][axis]) for group in groups}) > 1]
+        found = [" / ".join(_names(group, axis, titles) for axis in apart) for group in groups]
+        if apart and len(set(found)) == len(groups):
+            return found
+    return ["all cells"] if len(groups) == 1 else [f"group {number}" for number in range(1, len(groups) + 1)]
+
+
+def _names(group: Group, axis: str, titles: Mapping[str, str]) -> str:
+    return "; ".join(titles.get(str(value), str(value)) for value in group["cells"][axis])
+
+
+def _value(value: Any) -> str:
+    if value is None:
+        return "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:g}" if isinstance(value, float) else str(value)

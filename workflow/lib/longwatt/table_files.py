@@ -1,0 +1,73 @@
+"""Tables of texts as files that people and other programs read: HTML, Markdown and CSV."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from longwatt.provenance import whole_file
+
+NA = "NA"
+STYLE = (
+    "body{font:14px sans-serif;margin:1.5em}table{border-collapse:collapse}"
+    "th,td{padding:.35em .8em;border-bottom:1px solid #ccc;text-align:right;white-space:nowrap}"
+    "th{border-bottom:2px solid #666}"
+)
+# Of a table with two rows of headings, which is wide: a group's heading over its columns, and lines of text that break.
+GROUPED = (
+    "th,td{white-space:normal;padding:.35em .5em}td span{white-space:nowrap}"
+    "thead tr:first-child th{text-align:center;border-bottom:1px solid #ccc}"
+)
+# An interval and a product are never broken.
+UNBROKEN = re.compile(r"\([^()<>]+ to [^()<>]+\),?|[0-9]+ = [0-9 x]+")
+# A column of names, to the left; the others are numbers, to the right.
+TEXTS = ("dataset", "datasets", "model", "metric", "tokenizer", "attention", "setting", "protocol", "budget", "table")
+UNBROKEN_TEXTS = ("dataset", "model", "metric", "table")
+
+
+def number(value: Any, digits: int = 1) -> str:
+    """A number as a table shows it; NA where it is not known."""
+    return NA if value is None or pd.isna(value) else f"{value:.{digits}f}"
+
+
+def write(folder: Path, name: str, table: pd.DataFrame) -> None:
+    """Write a table of texts as NAME.html, NAME.md and NAME.csv; a column's two headings are one in the last two."""
+    flat = table.set_axis([_heading(column) for column in table.columns], axis="columns")
+    texts = (("html", _html(name, table)), ("md", _markdown(flat)), ("csv", flat.to_csv(index=False)))
+    for kind, text in texts:
+        with whole_file(folder / f"{name}.{kind}", newline="") as stream:
+            stream.write(text)
+
+
+def grouped(table: pd.DataFrame) -> pd.DataFrame:
+    """A table whose columns are (group, name), the group '' for those that stand alone, with two rows of headings."""
+    return table.set_axis(pd.MultiIndex.from_tuples([tuple(column) for column in table.columns]), axis="columns")
+
+
+def _heading(column: Any) -> str:
+    return ": ".join(filter(None, column)) if isinstance(column, tuple) else str(column)
+
+
+def _html(name: str, table: pd.DataFrame) -> str:
+    title = name.replace("_", " ").capitalize()
+    page = f"<!doctype html><meta charset='utf-8'><title>{title}</title><style>{STYLE}"
+    two = isinstance(table.columns, pd.MultiIndex)
+    page += GROUPED if two else ""
+    for place, column in enumerate(table.columns, 1):
+        if _heading(column) in TEXTS:
+            page += f"tr:last-child th:nth-child({place}),td:nth-child({place}){{text-align:left}}"
+            page += f"td:nth-child({place}){{white-space:nowrap}}" if _heading(column) in UNBROKEN_TEXTS else ""
+        elif two and column[0] and column[0] != table.columns[place - 2][0]:
+            page += f"td:nth-child({place}){{padding-left:1.6em}}"
+    body = table.to_html(index=False, border=0, na_rep="")
+    if two:
+        body = UNBROKEN.sub(r"<span>\g<0></span>", body)
+    return f"{page}</style>{body}"
+
+
+def _markdown(table: pd.DataFrame) -> str:
+    lines = [list(table.columns), ["---"] * len(table.columns), *table.to_numpy().tolist()]
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines) + "\n"

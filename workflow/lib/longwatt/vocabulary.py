@@ -1,0 +1,196 @@
+"""Fast tokenizers of a checkpoint's own files, and the check that they tokenize as those files say.
+
+Repositories of 2020 and 2021, the published study's among them, may hold a SentencePiece model or a BPE vocabulary and
+no tokenizer.json. transformers makes a fast tokenizer of most. Not of BigBird-Pegasus: transformers 5.23 does not find
+the kind's class, and PegasusTokenizer, asked by name, puts a second mask token before the pieces and so moves every id
+by one. Pegasus vocabularies are therefore read here. Of a tokenizer.json some classes take the vocabulary alone and
+make the rest anew (Pegasus' own then keeps white space that the file strips); here the file is taken as it is. Every
+tokenizer is compared with its files' own library on the study's texts.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from longwatt.pretrained import BPE, CONFIG, SENTENCEPIECE, TOKENIZER, TOKENIZER_SETTINGS
+from longwatt.provenance import read_object
+
+PEGASUS = ("pegasus", "pegasus_x", "bigbird_pegasus")  # kinds of model with a vocabulary of Pegasus' layout
+PEGASUS_OFFSET = 103  # ids that Pegasus puts before its pieces for pretraining; BigBird-Pegasus says 0
+ROLES = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
+# Of all tokens; libraries differ on rare characters, a wrong vocabulary or its numbering differs everywhere.
+DIFFERING_TOKENS = 0.01
+Tokenizer = Any  # transformers.PreTrainedTokenizerFast, which has no types
+Ids = Callable[[str], list[int]]
+
+
+class VocabularyError(ValueError):
+    """A vocabulary that no faithful fast tokenizer can be made of; names the folder and what to do."""
+
+
+def build(folder: Path) -> Tokenizer:
+    """A fast tokenizer of a folder's files.
+
+    Args:
+        folder: holds tokenizer.json, spiece.model, or vocab.json and merges.txt, and what says their kind.
+
+    Raises:
+        VocabularyError: it cannot be made.
+    """
+    model = _sentencepiece_file(folder)
+    if model is not None and _is_pegasus(folder) and not (folder / TOKENIZER).is_file():
+        return _pegasus(model, _settings(folder))
+    from transformers import AutoTokenizer
+
+    try:
+        made = AutoTokenizer.from_pretrained(str(folder), local_files_only=True, use_fast=True)
+    except (ValueError, OSError, KeyError) as error:
+        said = str(error).partition("\n")[0]
+        raise VocabularyError(f"no fast tokenizer can be made of {folder} ({said}); {_way_out()}") from None
+    return _as_written(made, folder / TOKENIZER) if (folder / TOKENIZER).is_file() else made
+
+
+def check(tokenizer: Tokenizer, folder: Path, texts: Sequence[str]) -> dict[str, Any]:
+    """Compare a tokenizer with the vocabulary that it was made of.
+
+    Args:
+        tokenizer: as it will be used.
+        folder: as for `build`.
+        texts: to tokenize both ways.
+
+    Returns:
+        What it was made of, how many texts and tokens were compared, and how many agreed or did not.
+
+    Raises:
+        VocabularyError: too many differ.
+    """
+    source, ids = _reference(folder)
+    made = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts]
+    wanted = [ids(text) for text in texts]
+    unequal = [text for text, found, own in zip(texts, made, wanted, strict=True) if found != own]
+    # Not by place: two cuts of equal probability (". .." and ".. .") are as good as each other.
+    differing = sum((Counter(own) - Counter(found)).total() for found, own in zip(made, wanted, strict=True))
+    total = sum(map(len, wanted))
+    if differing > DIFFERING_TOKENS * total:
+        raise VocabularyError(
+            f"the fast tokenizer made of {folder} differs from its {source} in {differing} of {total} tokens of the "
+            f"dataset's first texts, such as {unequal[0][:80]!r}; {_way_out()}"
+        )
+    return {
+        "made_of": source,
+        "texts_compared": len(texts),
+        "texts_equal": len(texts) - len(unequal),
+        "tokens_compared": total,
+        "tokens_differing": differing,
+    }
+
+
+def _as_written(made: Tokenizer, file: Path) -> Tokenizer:
+    """A tokenizer.json to the letter; of what a class made of it only the special tokens' roles."""
+    from tokenizers import Tokenizer as Inner
+    from transformers import PreTrainedTokenizerFast
+
+    return PreTrainedTokenizerFast(
+        tokenizer_object=Inner.from_file(str(file)),
+        clean_up_tokenization_spaces=bool(made.clean_up_tokenization_spaces),
+        **{role: getattr(made, role) for role in ROLES if getattr(made, role) is not None},
+    )
+
+
+def _way_out() -> str:
+    return "save its tokenizer.json elsewhere and name that folder (kind: checkpoint, path: FOLDER)"
+
+
+def _sentencepiece_file(folder: Path) -> Path | None:
+    return next((folder / name for name in SENTENCEPIECE if (folder / name).is_file()), None)
+
+
+def _settings(folder: Path) -> dict[str, Any]:
+    """What the tokenizer's files say of it, a special token as its text."""
+    said: dict[str, Any] = {}
+    for name in reversed(TOKENIZER_SETTINGS[:2]):
+        said |= read_object(folder / name)
+    return {key: value.get("content", value) if isinstance(value, Mapping) else value for key, value in said.items()}
+
+
+def _is_pegasus(folder: Path) -> bool:
+    named = str(_settings(folder).get("tokenizer_class") or "")
+    return named.startswith("Pegasus") or read_object(folder / CONFIG).get("model_type") in PEGASUS
+
+
+def _offset(settings: Mapping[str, Any]) -> int:
+    return int(settings.get("offset", PEGASUS_OFFSET))
+
+
+def _reference(folder: Path) -> tuple[str, Ids]:
+    """The file that decides, and its own library's ids of a text without special tokens."""
+    if (folder / TOKENIZER).is_file():
+        from tokenizers import Tokenizer as Inner
+
+        exact = Inner.from_file(str(folder / TOKENIZER))
+        return TOKENIZER, lambda text: list(exact.encode(text, add_special_tokens=False).ids)
+    model = _sentencepiece_file(folder)
+    if model is not None:
+        from sentencepiece import SentencePieceProcessor
+
+        pieces = SentencePieceProcessor(model_file=str(model))
+        offset = _offset(_settings(folder)) if _is_pegasus(folder) else 0
+        return model.name, lambda text: [number + offset for number in pieces.encode(text)]
+    from tokenizers import ByteLevelBPETokenizer
+
+    vocabulary, merges = (str(folder / name) for name in BPE)
+    prefix = bool(_settings(folder).get("add_prefix_space", False))
+    plain = ByteLevelBPETokenizer(vocabulary, merges, add_prefix_space=prefix)
+    return " + ".join(BPE), lambda text: list(plain.encode(text).ids)
+
+
+def _pegasus(model: Path, settings: Mapping[str, Any]) -> Tokenizer:
+    """Pegasus' tokenizer: pieces behind `offset` ids for pretraining, an end token and no beginning."""
+    from sentencepiece import sentencepiece_model_pb2
+    from tokenizers import AddedToken, Regex, decoders, normalizers, pre_tokenizers, processors
+    from tokenizers import Tokenizer as Inner
+    from tokenizers.models import Unigram
+    from transformers import PreTrainedTokenizerFast
+
+    proto = sentencepiece_model_pb2.ModelProto.FromString(model.read_bytes())
+    if proto.trainer_spec.model_type != proto.trainer_spec.UNIGRAM:
+        raise VocabularyError(f"{model} is no unigram model, as Pegasus' are; {_way_out()}")
+    named = {role: str(settings[role]) for role in ROLES if settings.get(role)}
+    named = {"pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>", **named}
+    offset = _offset(settings)
+    inner = Inner(Unigram(_pegasus_pieces(proto, settings, named, offset), proto.trainer_spec.unk_id + offset))
+    spaces = normalizers.Replace(Regex(r"\s+"), " ")
+    charsmap = proto.normalizer_spec.precompiled_charsmap
+    inner.normalizer = normalizers.Sequence([normalizers.Precompiled(charsmap), spaces]) if charsmap else spaces
+    inner.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Metaspace(replacement="▁", prepend_scheme="always")]
+    )
+    inner.decoder = decoders.Metaspace(replacement="▁", prepend_scheme="always")
+    end = named["eos_token"]
+    inner.post_processor = processors.TemplateProcessing(
+        single=f"$A {end}", pair=f"$A $B {end}", special_tokens=[(end, inner.token_to_id(end))]
+    )
+    own = [piece.piece for piece in proto.pieces if piece.type == piece.USER_DEFINED]
+    inner.add_tokens([AddedToken(piece, normalized=False) for piece in own])
+    return PreTrainedTokenizerFast(
+        tokenizer_object=inner,
+        model_input_names=["input_ids", "attention_mask"],
+        clean_up_tokenization_spaces=False,
+        **named,
+    )
+
+
+def _pegasus_pieces(
+    proto: Any, settings: Mapping[str, Any], named: Mapping[str, str], offset: int
+) -> list[tuple[str, float]]:
+    """(piece, log probability) by id."""
+    pieces = [(piece.piece, piece.score) for piece in proto.pieces]
+    if not offset:
+        return pieces
+    masks = [str(settings.get("mask_token_sent") or "<mask_1>"), named.get("mask_token", "<mask_2>")]
+    before = [named["pad_token"], named["eos_token"], *masks]
+    unused = [(f"<unk_{number}>", -100.0) for number in range(2, offset)]  # never the likeliest piece
+    return [*((token, 0.0) for token in before), *unused, *pieces[2:]]
