@@ -14,10 +14,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from longwatt.columns import COLUMNS
 from longwatt.metrics.rouge import ROUGE_TYPES
 from longwatt.points import STUDENT_T, interval
 from longwatt.runtime_model import newest_summary
-from longwatt.summary import COLUMNS, read_summary
+from longwatt.summary import read_summary
 
 # What may tell two rows apart beside the seed; without the first there is nothing to compare.
 AXES = ("dataset", "model", "seq_len", "budget", "protocol", "inference")

@@ -15,8 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from longwatt.drawing import leave_empty, panels, save
-from longwatt.figures import COLOURS, LIGHTEST, MARKERS, SCORE_TITLES
+from longwatt.drawing import COLOURS, LIGHTEST, MARKERS, SCORE_TITLES, leave_empty, panels, save
 
 GREY = "0.35"
 LABEL = (25.0, 10.0)  # width and height of a length of four digits, in points
