@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from longwatt.columns import COLUMNS
 from longwatt.compare import APART, PAIRED, SEEDS, CompareError, compare, match, paired_interval, read_results
 from longwatt.compare_figures import QUANTITIES, against
 from longwatt.compare_report import headlines, page, ranking_table, swap_table, write_comparison
@@ -15,7 +16,6 @@ from longwatt.pages import Section, Table, as_html, markdown
 from longwatt.ranking import ALL, kendall_tau, rankings
 from longwatt.stages import Stages, check_against
 from longwatt.study import StudyError, read_study
-from longwatt.summary import COLUMNS
 
 SCORING = {"bootstrap_resamples": 200, "confidence": 0.95, "seed": 0}
 STUDIES = ("a", "b")

@@ -40,7 +40,10 @@ def grid(**budget) -> dict:
     study = published_study()
     for name in study["datasets"]:
         study["datasets"][name] |= {"source": "scrolls", "options": {"task": name}}
-    study["datasets"]["qasper"]["training"] = {"validation": {"every_steps": 10}}
+    qasper = study["datasets"]["qasper"]
+    qasper["training"] = {**qasper.get("training", {}), "validation": {"every_steps": 10}}
+    for block in study["grid"]:
+        block["protocols"] = ["generated"]
     for entry in study["budgets"].values():
         entry.update(budget)
     return normalise(study)
