@@ -175,3 +175,12 @@ def test_the_studies_can_be_run_as_far_as_can_be_seen_without_a_hub(name):
     stages = Stages(name, read(name), {})
     assert len(stages.cells) == 64 and len(list(stages.cell_stages())) > 64 * 4
     assert len(stages.probes) == (0 if name == "paper_as_published" else 64)
+
+
+@pytest.mark.parametrize("left_out", [{"model": "bigbird_large", "seq_len": 4096}, {"model": "bigbird_large"}])
+def test_cells_that_do_not_fit_can_be_left_out(left_out):
+    """Their published values, their place in figures and the claims about them stay, and are NA."""
+    study = {**read("paper"), "exclude": [{**left_out, "reason": "does not fit this card"}]}
+    stages = Stages("paper", study, {})
+    assert len(stages.cells) == 64 - (4 if "seq_len" in left_out else 16)
+    assert len(stages.claims) == 11

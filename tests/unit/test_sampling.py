@@ -81,13 +81,22 @@ def test_several_processes_take_what_one_with_more_accumulation_would():
     assert {b.weight for b in alone} == {1.0}
 
 
-def test_a_step_that_cannot_be_cut_evenly_weighs_every_example_alike():
-    # 14 examples on 2 devices that hold 4 each: 4 + 3 on either, in two rounds.
-    dealt = shares(64, 4, 2, 2, wanted=14)
-    assert {len(share) for share in dealt} == {len(sharded(64, StepBatch(4, 2, 14), 0, 2))}
-    real = [b for share in dealt for b in share if b.weight]
-    assert sorted(p for b in real for p in b.positions) == list(range(64))
-    for step in range(4):
-        pieces = [b for share in dealt for b in share[2 * step : 2 * step + 2]]
-        assert sorted(len(b.positions) for b in pieces) == [3, 3, 4, 4]
-        assert {round(b.weight / len(b.positions), 12) for b in pieces} == {round(4 / 14, 12)}
+TOKENS = [1 + (13 * i) % 29 for i in range(400)]
+
+
+@pytest.mark.parametrize(("most", "accumulation"), [(7, 1), (4, 2), (1, 7)])
+@pytest.mark.parametrize("examples", [64, 58, 57])  # a rest of 8, 2 and 1 of 14 at the end of the epoch
+def test_where_a_step_is_given_every_target_token_weighs_alike_whatever_fits(most, accumulation, examples):
+    """14 examples a step on 2 devices: as if each were one micro-batch."""
+    step, order = StepBatch(most, accumulation, 14), LengthGroupedSampler(LENGTHS[:examples], 7, 3)
+    dealt = [list(ShardedBatches(order, step, rank, 2, TOKENS)) for rank in range(2)]
+    assert {len(share) for share in dealt} == {len(ShardedBatches(order, step, 0, 2, TOKENS))}
+    epoch = list(order)
+    for number, start in enumerate(range(0, examples, 14)):
+        together = [b for share in dealt for b in share[number * accumulation : (number + 1) * accumulation]]
+        assert sorted(p for b in together if b.weight for p in b.positions) == sorted(epoch[start : start + 14])
+        assert max(len(b.positions) for b in together) <= most
+        in_all = sum(TOKENS[p] for p in epoch[start : start + 14])
+        for batch in (b for b in together if b.weight):
+            mean_of_step = batch.weight / len(together)  # what its mean counts for in the step's
+            assert mean_of_step == pytest.approx(sum(TOKENS[p] for p in batch.positions) / in_all)

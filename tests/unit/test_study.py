@@ -130,8 +130,12 @@ def test_a_study_may_extend_another_key_by_key(tmp_path, tiny_study_text, study_
 
 
 def test_a_study_whose_base_is_missing_or_itself_is_refused(tmp_path, tiny_study_text, study_schema):
-    with pytest.raises(StudyError, match=r"bas.yaml does not exist.*studies found: study"):
+    (tmp_path / "base.yaml").write_text(tiny_study_text)
+    with pytest.raises(StudyError, match=r"bas.yaml does not exist \(did you mean 'base'\?\); studies found: base"):
         read(tmp_path, "extends: bas\n", study_schema)
+    for wrong in ("../studies/base", "[base]", "base/x"):
+        with pytest.raises(StudyError, match="extends: expected the name of a study beside this one, but found"):
+            read(tmp_path, f"extends: {wrong}\n", study_schema)
     (tmp_path / "other.yaml").write_text("extends: study\n")
     with pytest.raises(StudyError, match="circle: study -> other -> study"):
         read(tmp_path, "extends: other\n", study_schema)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 from torch.utils.data import Dataset
@@ -42,6 +43,13 @@ class Examples(Dataset[Example]):
         self.index = [(row, n) for row, count in enumerate(counts) for n in range(count)]
         room = [min(seq_len, tokens + special.count) for tokens in rows["input_tokens"]]
         self.lengths = [room[row] for row, _ in self.index]
+
+    @cached_property
+    def target_tokens(self) -> list[int]:
+        """Tokens of every example's target, special ones included."""
+        most, special = self.max_target_tokens, self.special.count
+        counts = [[min(most, len(ids) + special) for ids in labels] for labels in self.rows["labels"]]
+        return [counts[row][reference] for row, reference in self.index]
 
     def __len__(self) -> int:
         return len(self.index)

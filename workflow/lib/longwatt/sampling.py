@@ -22,8 +22,8 @@ class MicroBatch:
 
     Attributes:
         positions: of its examples in the dataset.
-        weight: what its loss is multiplied by before the mean over processes and accumulation steps: its share of the
-            step's examples as a multiple of an equal share; 0 where a process only keeps the others company.
+        weight: what its loss is multiplied by before the mean over processes and accumulation steps; 0 where a process
+            only keeps the others company.
     """
 
     positions: tuple[int, ...]
@@ -75,57 +75,79 @@ class LengthGroupedSampler(Sampler[int]):
 class ShardedBatches(Sampler[MicroBatch]):
     """One process's micro-batches of an epoch: every example comes exactly once, over all processes.
 
-    The epoch's order is cut into optimiser steps, each step into micro-batches as equal as can be, and those are dealt
-    to the processes in turn, so N processes with A accumulation steps train on what one process with A x N steps would.
-    The last step of an epoch may have fewer examples, and so fewer micro-batches than processes; those without one
-    compute an example again with weight 0, and the others' weights make the mean that of the micro-batches there are.
-    (The library would repeat examples instead, and count them twice.)
+    The epoch's order is cut into optimiser steps, each step into micro-batches, and those are dealt to the processes in
+    turn, so N processes with A accumulation steps train on what one process with A x N steps would. The last step of an
+    epoch may have fewer examples, and so fewer micro-batches than processes; those without one compute an example again
+    with weight 0, and the others' weights make the mean that of the micro-batches there are. (The library would repeat
+    examples instead, and count them twice.)
+
+    A loss is the mean over a micro-batch's target tokens. Without `target_tokens` all micro-batches of a step weigh the
+    same, as with the library. With them it weighs what it has of the step's tokens, so the step's loss is the mean over
+    all of these, however many examples fit a device.
 
     Args:
         order: the sampler of the epoch's order.
         step: how many examples a step has, and how many micro-batches they are cut into.
         rank: this process.
         world_size: how many processes there are.
+        target_tokens: of every example.
     """
 
-    def __init__(self, order: LengthGroupedSampler, step: StepBatch, rank: int, world_size: int) -> None:
+    def __init__(
+        self,
+        order: LengthGroupedSampler,
+        step: StepBatch,
+        rank: int,
+        world_size: int,
+        target_tokens: Sequence[int] | None = None,
+    ) -> None:
         self.order = order
         self.step = step
         self.rank = rank
         self.world_size = world_size
+        self.target_tokens = target_tokens
 
     def __len__(self) -> int:
         full, rest = divmod(len(self.order), self.step.effective)
-        last = -(-rest // self.step.per_device)  # micro-batches of the last step
-        return full * self.step.accumulation + -(-last // self.world_size)
+        return full * self.step.accumulation + self._rounds(rest)
 
     def __iter__(self) -> Iterator[MicroBatch]:
         order = list(self.order)
         for start in range(0, len(order), self.step.effective):
             yield from self._share(order[start : start + self.step.effective])
 
+    def _rounds(self, examples: int) -> int:
+        """Micro-batches of each process in a step of so many examples."""
+        return -(-examples // (self.step.per_device * self.world_size))
+
     def _share(self, examples: list[int]) -> Iterator[MicroBatch]:
         """This process's part of one optimiser step."""
-        whole = len(examples) == self.step.effective
-        cut = self._cut_evenly(examples) if whole else self._cut(examples)
-        rounds = -(-len(cut) // self.world_size)
-        for number in range(self.rank, rounds * self.world_size, self.world_size):
-            if number >= len(cut):
+        dealt = self._rounds(len(examples)) * self.world_size
+        cut = self._cut(examples) if self.target_tokens is None else _cut_evenly(examples, min(dealt, len(examples)))
+        weights = self._weights(cut)
+        for number in range(self.rank, dealt, self.world_size):
+            if number < len(cut):
+                yield MicroBatch(cut[number], weights[number] * dealt / len(cut))
+            else:
                 yield MicroBatch(cut[-1][:1], 0.0)
-                continue
-            share = len(cut[number]) * len(cut) / len(examples) if whole else 1.0
-            yield MicroBatch(cut[number], share * rounds * self.world_size / len(cut))
+
+    def _weights(self, cut: list[tuple[int, ...]]) -> list[float]:
+        """What each micro-batch counts for, as a multiple of an equal share."""
+        if self.target_tokens is None:
+            return [1.0] * len(cut)
+        tokens = [sum(self.target_tokens[position] for position in part) for part in cut]
+        return [part * len(cut) / sum(tokens) for part in tokens]
 
     def _cut(self, examples: list[int]) -> list[tuple[int, ...]]:
         size = self.step.per_device
         return [tuple(examples[start : start + size]) for start in range(0, len(examples), size)]
 
-    def _cut_evenly(self, examples: list[int]) -> list[tuple[int, ...]]:
-        """Pieces of a whole step; the first are an example larger where it cannot be shared evenly."""
-        pieces = self.step.accumulation * self.world_size
-        size, larger = divmod(len(examples), pieces)
-        ends = [number * size + min(number, larger) for number in range(pieces + 1)]
-        return [tuple(examples[start:end]) for start, end in pairwise(ends)]
+
+def _cut_evenly(examples: list[int], pieces: int) -> list[tuple[int, ...]]:
+    """Pieces that differ by an example at most, the larger ones first."""
+    size, larger = divmod(len(examples), pieces)
+    ends = [number * size + min(number, larger) for number in range(pieces + 1)]
+    return [tuple(examples[start:end]) for start, end in pairwise(ends)]
 
 
 WeightedExamples = tuple[list[Example], float]

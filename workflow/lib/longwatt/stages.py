@@ -94,8 +94,9 @@ class Stages:
         self.cells = expand(study, f"studies/{study_id}.yaml")
         _check_references(study, f"studies/{study_id}.yaml")
         used = list(self.cells.values())
-        published.check(study, used, f"studies/{study_id}.yaml")
-        displays.check(study, used, f"studies/{study_id}.yaml")
+        meant = [*used, *(cell for cell, _ in left_out(study).values())]  # `exclude` leaves gaps, not errors
+        published.check(study, meant, f"studies/{study_id}.yaml")
+        displays.check(study, meant, f"studies/{study_id}.yaml")
         self.datasets = {settings.dataset_key(study, c.dataset): c.dataset for c in used}
         tokenizers = [study["models"][c.model]["tokenizer"] for c in used]
         self.tokenizers = {settings.tokenizer_key(study, t): t for t in tokenizers}

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from jsonschema.exceptions import ValidationError, best_match
 
 from longwatt.spelling import nearest
 
+STUDY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 TYPES = {
     "array": "a list [...]",
     "boolean": "true or false",
@@ -58,8 +59,12 @@ _Loader.add_implicit_resolver(
 )
 
 
-def read_yaml(path: Path) -> Any:
+def read_yaml(path: Path, extended_by: Collection[str] = ()) -> Any:
     """Parse a YAML file.
+
+    Args:
+        path: of the file.
+        extended_by: studies that asked for it, which are not what was meant if it is missing.
 
     Raises:
         StudyError: the file is missing, not UTF-8, not YAML, or repeats a key; names file and line.
@@ -68,7 +73,7 @@ def read_yaml(path: Path) -> Any:
         with path.open(encoding="utf-8") as stream:
             return yaml.load(stream, Loader=_Loader)
     except FileNotFoundError:
-        known = sorted(p.stem for p in path.parent.glob("*.yaml"))
+        known = sorted(p.stem for p in path.parent.glob("*.yaml") if p.stem not in extended_by)
         raise StudyError(
             f"{path} does not exist{nearest(path.stem, known)}; studies found: {', '.join(known) or 'none'}"
         ) from None
@@ -140,10 +145,12 @@ def _with_base(path: Path, extended_by: tuple[str, ...]) -> Any:
     Raises:
         StudyError: a file cannot be read, or extends itself in the end.
     """
-    document = read_yaml(path)
+    document = read_yaml(path, extended_by)
     if not isinstance(document, Mapping) or "extends" not in document:
         return document
-    base, chain = str(document["extends"]), (*extended_by, path.stem)
+    base, chain = document["extends"], (*extended_by, path.stem)
+    if not (isinstance(base, str) and STUDY_NAME.fullmatch(base)):
+        raise StudyError(f"{path}: extends: expected the name of a study beside this one, but found {base!r}")
     if base in chain:
         raise StudyError(f"{path}: `extends` goes round in a circle: {' -> '.join([*chain, base])}")
     own = {key: value for key, value in document.items() if key != "extends"}

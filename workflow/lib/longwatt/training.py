@@ -164,7 +164,9 @@ def _trainer(spec: Spec, work: WorkFolder, ledger: Ledger, marker: Marker | None
         settings["seed"],
         training["group_by_length"],
     )
-    micro_batches = ShardedBatches(sampler, step, distributed.rank(), distributed.world_size())
+    # Where the step is given, what it computes must not depend on how much of it fits a device.
+    tokens = examples.target_tokens if budget["effective_batch_size"] else None
+    micro_batches = ShardedBatches(sampler, step, distributed.rank(), distributed.world_size(), tokens)
     stopwatch = Stopwatch(ledger, marker, attempt, device)
     schedule = Schedule(sampler, stopwatch, training["validation"]["every_steps"], training["checkpoint_every_s"])
     trainer = CellTrainer(
