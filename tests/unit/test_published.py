@@ -79,8 +79,12 @@ def test_published_statistics_of_an_unknown_dataset_are_refused(study):
         Stages("paper", study, {})
 
 
-def test_a_value_of_an_excluded_cell_is_refused(study):
+def test_a_value_outside_the_grid_is_refused_but_not_that_of_an_excluded_cell(study):
     study["exclude"] = [{"dataset": "qasper", "seq_len": 4096, "budget": "gpu1", "reason": "too slow"}]
+    assert len(Stages("paper", study, {}).cells) == 63
+    del study["exclude"]
+    (block,) = (b for b in study["grid"] if b["datasets"] == ["qasper"] and "gpu1" in b["budgets"])
+    block["seq_lens"] = [1024, 2048, 3072]
     with pytest.raises(StudyError, match=r"no cell qasper/led_base/4096/gpu1 \(there it has .* 2048, 3072\)"):
         Stages("paper", study, {})
 

@@ -95,7 +95,10 @@ def _check_places(values: Iterable[tuple[str, Place, Any]], there: set[Place], s
         seen[place] = key
 
 
-REMEDY = f"add it to the grid ({', '.join(AXES[axis] for axis in Place._fields)}), or remove its published value (an empty `published:` leaves all of them out)"
+REMEDY = (
+    f"add it to the grid ({', '.join(AXES[axis] for axis in Place._fields)}), or remove its published value (an empty "
+    "`published:` leaves all of them out)"
+)
 
 
 def _spoken(place: Place) -> str:
