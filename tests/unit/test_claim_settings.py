@@ -44,7 +44,9 @@ def stages(tmp_path, text: str, schema) -> Stages:
         ("ratio: {column: score, to: {model: led}, above: 0}", "no two cells that can be compared with model led"),
         ("variation: {column: score, across: model, at_most: 1}", "the grid has no cells that this test could compare"),
         ("value: {column: score, of: {model: other}, above: 0}", "the grid has no cell with model other as this test"),
-        ("correlation: {between: [seq_len, score], above: 0}", "a correlation needs 3 cells or more"),
+        ("correlation: {between: [seq_len, score], above: 0}", "a correlation needs 4 cells or more"),
+        ("value: {column: score, at_least: 5, at_most: 1}", "no number is at least 5 and at most 1"),
+        ("value: {column: score, above: 1, at_most: 1}", "no number is above 1 and at most 1"),
         ("value: {column: score}", "no threshold is given; add at_least, above, at_most, below"),
         ("reason: none", "a test is one of difference, ratio, value, correlation and variation; this one has none"),
         ("{value: {column: score, above: 0}, ratio: {column: score, to: {value: 1}, above: 0}}", "has ratio, value"),
@@ -63,6 +65,44 @@ def test_a_test_that_cannot_be_judged_is_refused_by_name(tmp_path, tiny_study_te
     with pytest.raises(StudyError) as refused:
         stages(tmp_path, text + CLAIM.replace(TEST, test), study_schema)
     assert said in str(refused.value) and "tiny.yaml: claims.rises.tests" in str(refused.value)
+
+
+def of_two_metrics(test: dict) -> None:
+    """Check a test over four lengths of two datasets, of which one is scored in F1."""
+    axes = {"model": "m", "budget": "b", "protocol": "generated", "inference": "greedy"}
+    cells = [{**axes, "dataset": d, "seq_len": n} for d in ("asked", "summed") for n in (8, 16, 24, 32)]
+    datasets = {"asked": {"metric": "f1"}, "summed": {"metric": "rouge"}}
+    study = {"datasets": datasets, "models": {"m": {}}, "budgets": {"b": {}}, "inference": {"greedy": {}}}
+    check_claims({**study, "claims": {"c": {"statement": "x", "tests": [test]}}}, cells, "study")
+
+
+@pytest.mark.parametrize(
+    "test",
+    [
+        {"correlation": {"between": ["seq_len", "score"], "above": 0}},
+        {"variation": {"column": "score", "across": "dataset", "at_most": 1}},
+        {"difference": {"column": "score", "of": {"dataset": "asked"}, "to": {"dataset": "summed"}, "above": 0}},
+        {"ratio": {"column": "score_lead", "to": {"dataset": "summed"}, "above": 0}},
+    ],
+)
+def test_scores_of_several_metrics_are_not_put_into_one_number(test):
+    with pytest.raises(StudyError, match=r"several metrics .*\(asked in f1, summed in rouge\)"):
+        of_two_metrics(test)
+
+
+@pytest.mark.parametrize(
+    "test",
+    [
+        {"correlation": {"between": ["seq_len", "score"], "within": ["dataset"], "above": 0}},
+        {"correlation": {"between": ["seq_len", "score"], "cells": {"dataset": "asked"}, "above": 0}},
+        {"correlation": {"between": ["seq_len", "f1"], "above": 0}},
+        {"correlation": {"between": ["seq_len", "train_energy_kwh"], "above": 0}},
+        {"difference": {"column": "score", "to": {"seq_len": "next"}, "above": 0}},
+        {"value": {"column": "score", "at_least": 1, "at_most": 1}},
+    ],
+)
+def test_scores_of_one_metric_are(test):
+    of_two_metrics(test)
 
 
 def test_the_test_is_named_by_its_place(tmp_path, tiny_study_text, study_schema):
@@ -114,7 +154,7 @@ def test_claims_about_thousands_of_cells_are_checked_in_a_moment():
     axes = {"dataset": "d", "budget": "b", "protocol": "generated", "inference": "greedy"}
     cells = [{**axes, "model": f"m{m}", "seq_len": 8 * n} for m in range(50) for n in range(1, 41)]
     test = {"difference": {"column": "score", "to": {"seq_len": "next"}, "above": 0}}
-    study = {"datasets": {"d": {}}, "claims": {"c": {"statement": "x", "tests": [test] * 5}}}
+    study = {"datasets": {"d": {"metric": "f1"}}, "claims": {"c": {"statement": "x", "tests": [test] * 5}}}
     began = time.process_time()
     check_claims(study, cells, "study")
     assert time.process_time() - began < 3

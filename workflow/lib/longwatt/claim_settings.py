@@ -11,7 +11,14 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from longwatt.cells import Cell, expand
-from longwatt.columns import COLUMNS, ENERGY_OF_STEPS, NUMBERS, TIME_OF_STEPS, varies_with_inference
+from longwatt.columns import (
+    ANY_METRIC,
+    COLUMNS,
+    ENERGY_OF_STEPS,
+    NUMBERS,
+    TIME_OF_STEPS,
+    varies_with_inference,
+)
 from longwatt.study import StudyError, check_name
 
 BOUNDS = {"at_least": "at least", "above": "above", "at_most": "at most", "below": "below"}
@@ -22,7 +29,7 @@ LENGTHS: dict[str, Callable[[int, int], bool]] = {
     "next": lambda length, of: length > of,  # and no other cell's between them
 }
 PLURALS = {"dataset": "datasets", "model": "models", "budget": "budgets", "inference": "inference"}
-LEAST_POINTS = 3  # two points are always on a line
+LEAST_POINTS = 4  # an interval of a correlation needs as many
 
 
 class Point(NamedTuple):
@@ -49,12 +56,14 @@ class ClaimTest:
         kind: difference, ratio, value, correlation or variation.
         given: what the study says of it.
         reason: why its threshold is what it is.
+        random_weights: whether it is about scores of models from random weights, which else decide nothing.
     """
 
     where: str
     kind: str
     given: Mapping[str, Any]
     reason: str = ""
+    random_weights: bool = False
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -167,7 +176,13 @@ def claims_of(study: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
 def list_tests(name: str, claim: Mapping[str, Any]) -> list[ClaimTest]:
     """The tests of one claim, which `check_claims` has passed."""
     return [
-        ClaimTest(f"claims.{name}.tests[{number}].{kind}", kind, given, test.get("reason", ""))
+        ClaimTest(
+            f"claims.{name}.tests[{number}].{kind}",
+            kind,
+            given,
+            test.get("reason", ""),
+            claim.get("random_weights", False),
+        )
         for number, test in enumerate(claim["tests"])
         for kind, given in test.items()
         if kind != "reason"
@@ -184,7 +199,7 @@ def check_claims(study: Mapping[str, Any], cells: Collection[Mapping[str, Any]],
 
     Raises:
         StudyError: names the test and what is wrong with it: a column or a value of an axis that does not exist, cells
-            that the grid does not have, no threshold.
+            that the grid does not have, no threshold or a band that holds no number, scores of several metrics in one.
     """
     points = {point_of(cell) for cell in cells}
     for name, claim in claims_of(study).items():
@@ -201,6 +216,7 @@ def check_claims(study: Mapping[str, Any], cells: Collection[Mapping[str, Any]],
 def _check_test(test: ClaimTest, study: Mapping[str, Any], points: Collection[Point], where: str) -> None:
     if not test.bounds:
         raise StudyError(f"{where}: no threshold is given; add {', '.join(BOUNDS)} or two of them for a band")
+    _check_band(test.bounds, where)
     for column in test.columns:
         check_name("column", column, COLUMNS, where)
         if column not in NUMBERS:
@@ -209,11 +225,39 @@ def _check_test(test: ClaimTest, study: Mapping[str, Any], points: Collection[Po
         _check_values(selector, study, points, f"{where}.{key}")
     found = test.comparisons(points)
     _check_found(test, points, found, where)
+    metrics = {name: dataset["metric"] for name, dataset in study["datasets"].items()}
+    _check_metrics(test, found, metrics, where)
     for group in found if test.kind == "correlation" else ():
         if len(group) < LEAST_POINTS:
             raise StudyError(
                 f"{where}: a correlation needs {LEAST_POINTS} cells or more, but {'/'.join(map(str, group[0]))} and "
                 f"those that `within` puts beside it are {len(group)}; name fewer axes there"
+            )
+
+
+def _check_band(bounds: Mapping[str, float], where: str) -> None:
+    """Refuse thresholds that no number can keep to."""
+    for floor, ceiling in itertools.product(("at_least", "above"), ("at_most", "below")):
+        if floor in bounds and ceiling in bounds:
+            low, high = bounds[floor], bounds[ceiling]
+            if low > high or (low == high and (floor, ceiling) != ("at_least", "at_most")):
+                raise StudyError(
+                    f"{where}: no number is {BOUNDS[floor]} {low:g} and {BOUNDS[ceiling]} {high:g}; for a band give "
+                    "the lower threshold first, or two tests"
+                )
+
+
+def _check_metrics(test: ClaimTest, found: Sequence[Comparison], metrics: Mapping[str, str], where: str) -> None:
+    """Refuse a number made from headline scores in several metrics."""
+    for datasets in {tuple(point.dataset for point in comparison) for comparison in found}:
+        grouped = test.kind in ("correlation", "variation")
+        read = itertools.product(test.columns, datasets) if grouped else zip(test.columns, datasets, strict=True)
+        scored = sorted({dataset for column, dataset in read if column in ANY_METRIC})
+        if len({metrics[dataset] for dataset in scored}) > 1:
+            named = ", ".join(f"{dataset} in {metrics[dataset]}" for dataset in scored)
+            raise StudyError(
+                f"{where}: headline scores of several metrics make no number together ({named}); choose datasets of "
+                "one metric, take them apart (`within` of a correlation), or name a column of one metric, such as f1"
             )
 
 

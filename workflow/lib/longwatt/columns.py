@@ -47,6 +47,8 @@ NUMBERS = tuple(name for name in COLUMNS if name not in NO_NUMBERS)
 # Settings, and baselines that follow from the data alone: the same with every seed.
 EXACT = ("seq_len", "parameters", "examples", "effective_batch_size", "score_lead", "score_ceiling")
 ACCURACIES = ("score", "rouge1", "rouge2", "rougeL", "rouge_geometric_mean", "f1", "exact_match", "accuracy")
+# Those in whatever a dataset's metric is; the others are made of every dataset.
+ANY_METRIC = ("score", "score_ci_low", "score_ci_high", "score_lead", "score_ceiling")
 # Energy of the whole run, validations included, and what it is of the training steps alone.
 ENERGY_OF_STEPS = {
     "train_energy_kwh": "train_steps_energy_kwh",
