@@ -2,6 +2,7 @@
 
 import json
 import math
+import random
 from collections.abc import Callable
 
 import pandas as pd
@@ -35,13 +36,13 @@ SCORES = {
     ("gov_report", "led_base", "gpu1"): (49.53, 51.15, 51.67, 51.71),
     ("gov_report", "led_base", "gpu1x4"): (49.53, 51.28, 52.09, 52.27),
     ("gov_report", "led_base", "gpu8x4"): (48.78, 50.18, 50.60, 50.95),
-    ("gov_report", "led_large", "gpu1"): (52.0, 53.0, 53.5, 54.0),
+    ("gov_report", "led_large", "gpu1"): (52.4, 53.4, 54.0, 54.5),
     ("gov_report", "bigbird_large", "gpu1"): (45.0, 46.0, 47.0, 48.0),
     ("summ_screen_fd", "led_base", "gpu1"): (18.0, 18.5, 19.0, 19.5),
     ("summ_screen_fd", "led_large", "gpu1"): (20.0, 20.5, 21.0, 21.5),
     ("summ_screen_fd", "bigbird_large", "gpu1"): (14.0, 14.5, 15.0, 15.5),
     ("qmsum", "led_base", "gpu1"): (28.0, 28.5, 29.0, 29.5),
-    ("qmsum", "led_large", "gpu1"): (30.0, 31.0, 32.0, 33.0),
+    ("qmsum", "led_large", "gpu1"): (31.0, 33.0, 34.0, 35.0),
     ("qmsum", "bigbird_large", "gpu1"): (24.0, 24.5, 25.0, 25.5),
     ("qasper", "led_base", "gpu1"): (17.68, 22.74, 29.57, 32.88),
     ("qasper", "led_base", "gpu1x4"): (21.39, 27.87, 33.75, 34.20),
@@ -49,11 +50,12 @@ SCORES = {
     ("qasper", "led_large", "gpu8x4"): (20.0, 24.0, 28.0, 32.0),
     ("qasper", "bigbird_large", "gpu8x4"): (15.0, 18.0, 21.0, 23.0),
 }
+# How far intervals over the validation split's examples (972, 338, 272, 1726) reach either way.
+HALVES = {"gov_report": 0.45, "summ_screen_fd": 0.76, "qmsum": 0.85, "qasper": 1.75}
 # samples/J, kWh and samples/s at 1024 tokens.
 EFFICIENCY = {"led_base": 3.0, "led_large": 1.0, "bigbird_large": 1.05}
 ENERGY = {"led_base": 2.0, "led_large": 2.5, "bigbird_large": 8.0}
 SPEED = {"led_base": 10.0, "led_large": 4.0, "bigbird_large": 3.0}
-UTILISATION = (91, 86, 81, 92, 87, 82, 93, 88, 83, 94, 89, 84)  # of GovReport's cells by energy
 
 
 def row(cell: dict) -> dict:
@@ -62,10 +64,10 @@ def row(cell: dict) -> dict:
     longer = 1 + 0.1 * step if cell["dataset"] == "qasper" else 1 + step
     energy = ENERGY[cell["model"]] * longer
     efficiency = EFFICIENCY[cell["model"]] / (1 + step)
-    score = SCORES[cell["dataset"], cell["model"], cell["budget"]][step]
+    score, half = SCORES[cell["dataset"], cell["model"], cell["budget"]][step], HALVES[cell["dataset"]]
     return {
         **dict.fromkeys(COLUMNS), **cell,
-        "score": score, "score_name": "score", "score_ci_low": score - 0.05, "score_ci_high": score + 0.05,
+        "score": score, "score_name": "score", "score_ci_low": score - half, "score_ci_high": score + half,
         "initialisation": "checkpoint", "train_energy_source": "nvml_counter",
         "train_energy_kwh": energy, "train_steps_energy_kwh": 0.7 * energy,
         "train_power_efficiency": efficiency, "train_steps_power_efficiency": efficiency / 0.7,
@@ -88,9 +90,14 @@ def cells(study) -> list[dict]:
 @pytest.fixture
 def summary(cells) -> pd.DataFrame:
     table = pd.DataFrame([row(cell) for cell in cells])
-    figure6 = table[table["dataset"].eq("gov_report") & table["budget"].eq("gpu1")].sort_values("train_energy_kwh")
-    table.loc[figure6.index, "mean_gpu_utilization_pct"] = UTILISATION
+    table["mean_gpu_utilization_pct"] = utilisation(0, len(table))
     return table
+
+
+def utilisation(seed: int, cells: int) -> list[float]:
+    """Per cent that have nothing to do with anything else."""
+    source = random.Random(seed)
+    return [source.uniform(70, 94) for _ in range(cells)]
 
 
 def where(table: pd.DataFrame, **wanted) -> pd.Series:
@@ -180,7 +187,7 @@ def test_a_claim_without_one_of_its_cells_is_not_decidable_and_names_it(study, c
     judged = judge(table, {"claims": {name: study["claims"][name]}, "cells": cells})[name]
     assert set(judged["verdicts"].values()) == {UNDECIDED}
     lacking = [why for test in judged["tests"] for way in test["judged"].values() for why in way["unclear_because"]]
-    assert set(lacking) == {f"{missing} is not finished"}
+    assert {why for why in lacking if "reaches across" not in why} == {f"{missing} is not finished"}
 
 
 @pytest.mark.parametrize("number", NUMBERS)
@@ -203,10 +210,30 @@ def test_energy_is_judged_twice(study, cells, summary, number):
     assert verdicts(study, cells, summary, number) == {WHOLE_RUN: SUPPORTED, STEPS_ALONE: CONTRADICTED}
 
 
-def test_table_2_itself_supports_the_claim_about_batches(study, cells, summary):
-    """The published scores have no intervals, so each decides by itself."""
-    summary[["score_ci_low", "score_ci_high"]] = None
-    assert verdicts(study, cells, summary, 11) == {WHOLE_RUN: SUPPORTED}
+def test_one_summary_can_bear_out_all_claims_together(study, cells, summary):
+    judged = judge(summary, {"claims": study["claims"], "cells": cells})
+    assert len(judged) == 11
+    assert {verdict for claim in judged.values() for verdict in claim["verdicts"].values()} == {SUPPORTED}
+
+
+@pytest.mark.parametrize("half", [None, 0.05])
+def test_table_2_itself_supports_the_claim_about_batches_however_well_it_is_known(study, cells, summary, half):
+    """With intervals as wide as those of its examples it does so among all claims."""
+    known = {"score_ci_low": summary["score"] - half, "score_ci_high": summary["score"] + half} if half else {}
+    table = summary.assign(**{"score_ci_low": None, "score_ci_high": None, **known})
+    assert verdicts(study, cells, table, 11) == {WHOLE_RUN: SUPPORTED}
+
+
+def test_utilisation_that_knows_nothing_of_energy_is_found_not_to_predict_it(study, cells, summary):
+    given = study["claims"]["10_time_not_utilisation_predicts_energy"]["tests"][0]["correlation"]
+    figure_6 = where(summary, dataset="gov_report", budget="gpu1")
+    found = []
+    for seed in range(40):
+        summary.loc[figure_6, "mean_gpu_utilization_pct"] = utilisation(seed, 12)
+        found.append(judge_test(ClaimTest("t", "correlation", given), Evidence(summary, cells))["verdict"])
+    assert found.count(SUPPORTED) >= 36 and CONTRADICTED not in found
+    summary["mean_gpu_utilization_pct"] = summary["train_energy_kwh"]
+    assert judge_test(ClaimTest("t", "correlation", given), Evidence(summary, cells))["verdict"] == CONTRADICTED
 
 
 # Kinds of test, one at a time.
