@@ -21,6 +21,7 @@ CLAIMS = {
     },
     "score": {
         "statement": "It finds the needle.",
+        "random_weights": True,
         "tests": [{"difference": {"column": "score", "to": {"column": "score_ceiling"}, "at_least": -10}}],
     },
 }
@@ -115,11 +116,11 @@ def test_a_test_in_words(kind, given, words):
 
 
 def test_groups_are_named_by_what_they_share(tmp_path):
-    rows = [row(cell=f"{m}{n}", model=m, seq_len=n, train_runtime_s=float(n)) for m in "ab" for n in (1, 2, 3)]
+    rows = [row(cell=f"{m}{n}", model=m, seq_len=n, train_runtime_s=float(n)) for m in "ab" for n in range(12)]
     keys = ("cell", "dataset", "model", "seq_len", "budget", "protocol", "inference", "seed")
     cells = [{**{key: one[key] for key in keys}, "left_out": None} for one in rows]
     test = {"correlation": {"between": ["seq_len", "train_runtime_s"], "within": ["model"], "at_least": 0.7}}
     settings = {"claims": {"c": {"statement": "s", "tests": [test]}}, "cells": cells}
     write_claims(as_file(tmp_path, *rows), tmp_path / "claims.json", settings, {})
     text = (tmp_path / "claims.md").read_text()
-    assert "| a (3 cells) | 1 | not known | holds |" in text and "| b (3 cells) | 1 |" in text
+    assert "| a (12 cells) | 1 | 0.9734 to 1 | holds |" in text and "| b (12 cells) | 1 |" in text

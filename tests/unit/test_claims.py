@@ -371,23 +371,55 @@ CORRELATION = {"between": ["seq_len", "train_runtime_s"], "at_least": 0.5}
 
 
 def test_correlations_are_those_of_ranks_or_of_values():
-    values = [1.0, 2.0, 2.0, 50.0]
+    values = [1.0, 3.0, 3.0, 2.0, 50.0]
     (spearman,) = judged("correlation", CORRELATION, line(values))["findings"]
     (pearson,) = judged("correlation", {**CORRELATION, "method": "pearson"}, line(values))["findings"]
-    assert spearman["number"] == pytest.approx(0.948683298)  # ties share the rank 2.5
-    assert pearson["number"] == pytest.approx(pd.Series(values).corr(pd.Series([1, 2, 3, 4])))
-    for found, half in ((pearson, 1.96), (spearman, 1.96 * math.sqrt(1.06))):  # of four cells
-        centre = math.atanh(found["number"])
+    assert spearman["number"] == pytest.approx(0.666885929)  # ties share the rank 3.5
+    assert pearson["number"] == pytest.approx(pd.Series(values).corr(pd.Series([1, 2, 3, 4, 5])))
+    for found, error in ((pearson, 1), (spearman, math.sqrt(1.06))):
+        centre, half = math.atanh(found["number"]), 1.96 * error / math.sqrt(2)
         assert found["interval"] == pytest.approx([math.tanh(centre - half), math.tanh(centre + half)])
     assert (pearson["status"], spearman["status"]) == (UNCLEAR, UNCLEAR)
 
 
-def test_a_correlation_of_three_cells_or_a_perfect_one_has_no_interval_and_a_constant_no_number():
-    for values, status in (([1.0, 2.0, 3.0], HOLDS), ([1.0, 2.0, 3.0, 4.0], HOLDS), ([3.0, 2.0, 1.0, 0.0], FAILS)):
-        (found,) = judged("correlation", CORRELATION, line(values))["findings"]
-        assert found["interval"] is None and found["status"] == status
+def lower_end(values: list[float], **more: str) -> float:
+    (found,) = judged("correlation", {**CORRELATION, **more}, line(values))["findings"]
+    low, high = found["interval"]
+    assert low <= found["number"] <= high
+    return low
+
+
+def test_a_perfect_correlation_decides_the_less_the_fewer_its_cells():
+    assert lower_end([1.0, 2.0, 3.0, 4.0]) == pytest.approx(math.tanh(math.atanh(0.8) - 1.96 * math.sqrt(1.06)))
+    ends = [lower_end([float(n) for n in range(cells)]) for cells in range(4, 20)]
+    assert ends == sorted(ends) and ends[0] < 0 and 0.97 < ends[8] < 0.98
+    (falling,) = judged("correlation", CORRELATION, line([4.0, 3.0, 2.0, 1.0]))["findings"]
+    assert falling["interval"] == [-1, pytest.approx(-ends[0])] and falling["status"] == UNCLEAR
+
+
+def test_ties_and_swapped_neighbours_decide_no_more_than_perfect_ranks():
+    perfect = lower_end([1.0, 2.0, 3.0, 4.0, 5.0])
+    assert lower_end([1.0, 2.0, 2.0, 4.0, 5.0]) == lower_end([1.0, 3.0, 2.0, 4.0, 5.0]) == perfect
+    assert lower_end([2.0, 1.0, 4.0, 3.0, 5.0]) < perfect
+    assert lower_end([1.0, 2.0, 3.0, 4.0], method="pearson") > 0.99
+
+
+def test_a_correlation_with_what_is_constant_has_no_number():
     (found,) = judged("correlation", CORRELATION, line([2.0, 2.0, 2.0, 2.0]))["findings"]
     assert found["number"] is None and found["status"] == UNCLEAR
+
+
+def test_scores_of_random_weights_decide_nothing_unless_the_claim_is_about_them():
+    rows = [{**scored("a", 20, 1), "initialisation": "random"}, scored("b", 10, 1)]
+    found = judged("difference", PAIR, evidence(*rows))
+    (finding,) = found["findings"]
+    assert (finding["number"], finding["status"], found["verdict"]) == (10, UNCLEAR, UNDECIDED)
+    assert found["unclear_because"] == ["a against b: random weights, whose scores say nothing of the model"]
+    speeds = evidence(*({**row, "train_samples_per_second": 9.0} for row in rows))
+    assert judged("value", {"column": "train_samples_per_second", "above": 5}, speeds)["verdict"] == SUPPORTED
+    claim = {"statement": "s", "random_weights": True, "tests": [{"difference": PAIR}]}
+    (about_them,) = list_tests("c", claim)
+    assert judge_test(about_them, evidence(*rows))["verdict"] == SUPPORTED
 
 
 def test_variation_is_by_the_mean_across_one_axis():

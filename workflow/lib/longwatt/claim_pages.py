@@ -29,7 +29,8 @@ INTRODUCTION = (
     "contradicted if too few can hold, and else not decidable. A claim is supported if all its tests are, contradicted "
     "if one is. A comparison is unclear if a value is missing or its 95 % interval reaches across the threshold. From "
     "one seed a score has an interval over the scored examples; from several seeds everything has one over these. A "
-    "number without an interval decides by itself: how much it varies from seed to seed is not known."
+    "number without an interval decides by itself: how much it varies from seed to seed is not known. Scores of models "
+    "from random weights decide nothing, unless the claim is about such models."
 )
 MOST_MISSING = 12  # more are in claims.json
 NA = "NA"

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from longwatt.claim_settings import LEAST_POINTS, ClaimTest, Comparison, Point, list_tests, point_of
+from longwatt.claim_settings import ClaimTest, Comparison, Point, list_tests, point_of
 from longwatt.columns import ACCURACIES, EXACT, energy_source
 from longwatt.points import over_seeds
 
@@ -27,6 +27,7 @@ COMPARE: dict[str, Callable[[float, float], bool]] = {
     "below": operator.lt,
 }
 FLOORS = ("at_least", "above")
+RANDOM_WEIGHTS = "random weights"
 NORMAL_95 = 1.96
 SPEARMAN_ERROR = math.sqrt(1.06)  # Fieller, Hartley and Pearson (1957), Biometrika 44
 DIGITS = 9  # beyond these a difference is rounding, and decides nothing
@@ -127,7 +128,7 @@ class Evidence:
             "energy flagged": any(
                 not pd.isna(row[source.replace("source", "flags")]) for row in rows for source in sources
             ),
-            "random weights": not set(columns).isdisjoint(ACCURACIES)
+            RANDOM_WEIGHTS: not set(columns).isdisjoint(ACCURACIES)
             and any(row["initialisation"] == "random" for row in rows),
             "two attention regimes, so two models": len(regimes) > len({model for model, _ in regimes}),
         }
@@ -196,6 +197,8 @@ def _find(test: ClaimTest, comparison: Comparison, evidence: Evidence) -> Findin
         status = against(test.bounds, estimate)
         why = [f"the interval of {name_of(cells)} reaches across the threshold"] if status == UNCLEAR else []
     notes = evidence.notes(comparison, test.columns)
+    if RANDOM_WEIGHTS in notes and not test.random_weights:
+        status, why = UNCLEAR, [f"{name_of(cells)}: random weights, whose scores say nothing of the model"]
     return Finding(cells, [one.value for one in found], estimate, status, why, notes)
 
 
@@ -282,7 +285,7 @@ def _variation(test: ClaimTest, found: Sequence[Estimate]) -> Estimate | None:
 
 
 def _correlation(test: ClaimTest, found: Sequence[Estimate]) -> Estimate | None:
-    """Correlation of two columns over cells, with Fisher's interval from four cells on; a perfect one has none."""
+    """Correlation of two columns over cells, with Fisher's interval."""
     pairs = pd.DataFrame([[one.value, other.value] for one, other in zip(found[::2], found[1::2], strict=True)])
     spearman = test.given.get("method", "spearman") == "spearman"
     # Of equal values pandas' ranks are shared, as Spearman's are.
@@ -290,10 +293,21 @@ def _correlation(test: ClaimTest, found: Sequence[Estimate]) -> Estimate | None:
     if (table.nunique() == 1).any():
         return None
     value = _rounded(float(np.corrcoef(table[0], table[1])[0, 1]))
-    if len(table) <= LEAST_POINTS or abs(value) >= 1:
-        return Estimate(value)
-    half = NORMAL_95 * (SPEARMAN_ERROR if spearman else 1) / math.sqrt(len(table) - 3)
-    return Estimate(value, math.tanh(math.atanh(value) - half), math.tanh(math.atanh(value) + half))
+    return Estimate(value, *_fisher(value, len(table), spearman))
+
+
+def _fisher(value: float, cells: int, spearman: bool) -> tuple[float, float]:
+    """95 % of a correlation over four cells or more.
+
+    Fisher's interval of a perfect correlation has no width, however few the cells. So the end nearer to 0 is that of
+    the strongest correlation short of it at most: for ranks the one in which two neighbours have changed places (ties
+    may come nearer to 1, and say no more), for values the last that rounding tells from 1.
+    """
+    half = NORMAL_95 * (SPEARMAN_ERROR if spearman else 1) / math.sqrt(cells - 3)
+    strongest = 1 - 12 / (cells**3 - cells) if spearman else 1 - 10**-DIGITS
+    inner = math.tanh(math.atanh(min(abs(value), strongest)) - half)
+    outer = math.tanh(math.atanh(abs(value)) + half) if abs(value) < 1 else 1.0
+    return (inner, outer) if value >= 0 else (-outer, -inner)
 
 
 NUMBERS_OF: dict[str, Callable[[ClaimTest, Sequence[Estimate]], Estimate | None]] = {
