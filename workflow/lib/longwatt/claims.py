@@ -14,7 +14,7 @@ import pandas as pd
 
 from longwatt.claim_settings import ClaimTest, Comparison, Point, list_tests, point_of
 from longwatt.columns import ACCURACIES, EXACT, energy_source
-from longwatt.points import over_seeds
+from longwatt.intervals import NORMAL_95, of_difference, over_seeds
 
 SUPPORTED, CONTRADICTED, UNDECIDED = "supported", "contradicted", "not decidable"
 HOLDS, FAILS, UNCLEAR = "holds", "fails", "unclear"
@@ -28,7 +28,6 @@ COMPARE: dict[str, Callable[[float, float], bool]] = {
 }
 FLOORS = ("at_least", "above")
 RANDOM_WEIGHTS = "random weights"
-NORMAL_95 = 1.96
 SPEARMAN_ERROR = math.sqrt(1.06)  # Fieller, Hartley and Pearson (1957), Biometrika 44
 DIGITS = 9  # beyond these a difference is rounding, and decides nothing
 
@@ -234,17 +233,11 @@ def against(bounds: Mapping[str, float], estimate: Estimate) -> str:
 
 
 def _difference(test: ClaimTest, found: Sequence[Estimate]) -> Estimate | None:
-    """First less second, both independent: Newcombe's interval (Statistics in Medicine 17, 1998).
-
-    Cells score the same examples, which makes this one rather too wide than too narrow.
-    """
     one, other = _pair(test, found)
     value = one.value - other.value
     if one.low is None or one.high is None or other.low is None or other.high is None:
         return Estimate(value)
-    below = math.hypot(one.value - one.low, other.high - other.value)
-    above = math.hypot(one.high - one.value, other.value - other.low)
-    return Estimate(value, value - below, value + above)
+    return Estimate(value, *of_difference((one.value, one.low, one.high), (other.value, other.low, other.high)))
 
 
 def _ratio(test: ClaimTest, found: Sequence[Estimate]) -> Estimate | None:

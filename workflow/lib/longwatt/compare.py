@@ -15,8 +15,9 @@ import numpy as np
 import pandas as pd
 
 from longwatt.columns import COLUMNS
+from longwatt.intervals import of_difference, over_seeds
 from longwatt.metrics.rouge import ROUGE_TYPES
-from longwatt.points import STUDENT_T, interval
+from longwatt.points import interval
 from longwatt.runtime_model import newest_summary
 from longwatt.summary import read_summary
 
@@ -176,7 +177,7 @@ def _difference(results: Path, studies: tuple[str, str], pair: Pair, scoring: Ma
     by_seed = pair.second["score"].to_numpy(float), pair.first["score"].to_numpy(float)
     paired = list(pair.first["seed"]) == list(pair.second["seed"])
     if len(pair.first) > 1 and paired:
-        low, high, kind = (*_over_seeds(by_seed[0] - by_seed[1]), SEEDS)
+        low, high, kind = (*over_seeds(by_seed[0] - by_seed[1]), SEEDS)
     else:
         examples = _examples(results, studies, pair) if len(pair.first) == len(pair.second) == 1 else None
         low, high, kind = _independent(pair) if examples is None else (*paired_interval(*examples, **scoring), PAIRED)
@@ -185,21 +186,10 @@ def _difference(results: Path, studies: tuple[str, str], pair: Pair, scoring: Ma
     return {**found, "difference_interval": kind}
 
 
-def _over_seeds(differences: Any) -> tuple[float, float]:
-    """95 % of the mean of paired differences."""
-    count = len(differences)
-    t = STUDENT_T[count - 2] if count - 2 < len(STUDENT_T) else 1.96
-    half = t * float(np.std(differences, ddof=1)) / math.sqrt(count)
-    return float(differences.mean() - half), float(differences.mean() + half)
-
-
 def _independent(pair: Pair) -> tuple[float, float, str]:
-    """The interval of a difference of two values that know nothing of each other: half-widths add as squares."""
-    (low_a, high_a), (low_b, high_b) = interval(pair.first), interval(pair.second)
-    a, b = float(pair.first["score"].mean()), float(pair.second["score"].mean())
-    down = math.hypot(b - low_b, high_a - a)
-    up = math.hypot(high_b - b, a - low_a)
-    return b - a - down, b - a + up, APART
+    """The interval of a difference of two values that know nothing of each other."""
+    first, second = ((float(rows["score"].mean()), *interval(rows)) for rows in (pair.first, pair.second))
+    return *of_difference(second, first), APART
 
 
 def _examples(results: Path, studies: tuple[str, str], pair: Pair) -> tuple[Any, Any] | None:

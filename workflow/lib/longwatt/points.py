@@ -9,15 +9,11 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from longwatt import published as theirs
+from longwatt.intervals import over_seeds
 from longwatt.published import Place
 
 # What makes two rows points of one line; a model's attention regimes are two models.
 SERIES = ["model", "attention_regime", "budget", "protocol", "inference"]
-# Two-sided 97.5 % points of Student's t for 1, 2, ... degrees of freedom: intervals over seeds.
-STUDENT_T = (
-    12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131,
-    2.120, 2.110, 2.101, 2.093, 2.086, 2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042,
-)  # fmt: skip
 
 
 class EnergyUnit(NamedTuple):
@@ -92,14 +88,6 @@ def interval(group: pd.DataFrame) -> tuple[float, float]:
     if len(group) == 1:
         return float(group["score_ci_low"].iloc[0]), float(group["score_ci_high"].iloc[0])
     return over_seeds(group["score"])
-
-
-def over_seeds(values: pd.Series[Any]) -> tuple[float, float]:
-    """95 % of a mean of two seeds or more, by Student's t."""
-    t = STUDENT_T[len(values) - 2] if len(values) - 2 < len(STUDENT_T) else 1.96  # of the normal distribution, 2 % less
-    half = t * float(values.std(ddof=1)) / math.sqrt(len(values))
-    mean = float(values.mean())
-    return mean - half, mean + half
 
 
 def series_name(key: tuple[Any, ...], titles: Mapping[str, str], summary: pd.DataFrame) -> str:
