@@ -242,8 +242,8 @@ def _check_band(bounds: Mapping[str, float], where: str) -> None:
             low, high = bounds[floor], bounds[ceiling]
             if low > high or (low == high and (floor, ceiling) != ("at_least", "at_most")):
                 raise StudyError(
-                    f"{where}: no number is {BOUNDS[floor]} {low:g} and {BOUNDS[ceiling]} {high:g}; for a band give "
-                    "the lower threshold first, or two tests"
+                    f"{where}: no number is {BOUNDS[floor]} {low:g} and {BOUNDS[ceiling]} {high:g}; exchange them "
+                    "for a band, or make two tests of them"
                 )
 
 
