@@ -38,11 +38,11 @@ def left_out(**axes) -> dict:
     return {**axes, "reason": "takes too long for a test"}
 
 
-# Cells take twenty seconds each. Sound: all datasets, models and budgets at two lengths; as published: Qasper at one.
+# Cells take twenty seconds each. Sound: all datasets, models and budgets at one length; as published: Qasper's of these.
+LONGER = [left_out(seq_len=length) for length in (2048, 3072, 4096)]
 LEFT_OUT = {
-    "paper": [left_out(seq_len=length) for length in (2048, 3072)],
-    "paper_as_published": [left_out(seq_len=length) for length in (2048, 3072, 4096)]
-    + [left_out(dataset=dataset) for dataset in TASKS if dataset != "qasper"],
+    "paper": LONGER,
+    "paper_as_published": [*LONGER, *(left_out(dataset=dataset) for dataset in TASKS if dataset != "qasper")],
 }
 
 
@@ -74,7 +74,7 @@ def rows(path: Path) -> list[dict[str, str]]:
 @pytest.mark.timeout(3600)
 def test_the_study_runs_in_both_protocols_and_is_shown_judged_and_compared(rehearsed):
     found = {name: rows(rehearsed.path / f"results/{name}/summary.csv") for name in STUDIES}
-    assert {name: len(summary) for name, summary in found.items()} == {"sound": 32, "published": 5}
+    assert {name: len(summary) for name, summary in found.items()} == {"sound": 16, "published": 5}
     for summary in found.values():
         assert all(float(row["score"]) >= 0 and row["initialisation"] == "random" for row in summary)
     results = rehearsed.path / "results/sound"
