@@ -130,6 +130,20 @@ def test_cells_whose_early_stopping_can_never_fire_are_named():
     assert part.seconds == part.seconds_at_most
 
 
+@pytest.mark.parametrize(("steps", "stuck"), [(1999, True), (2000, True), (2001, False)])
+def test_a_training_cannot_stop_early_at_its_last_step(steps, stuck):
+    study = grid()
+    study["training"]["max_steps"] = steps  # validated every 500 with a patience of 3: the first stop is at 2,000
+    part = part_of(plan_of(study), "gov_report/led_base/4096/gpu1")
+    assert part.cannot_stop_early is stuck and (part.seconds == part.seconds_at_most) is stuck
+
+
+def test_the_validation_after_the_last_step_is_told_from_those_that_are_due():
+    write_plan(given(grid()), stamps(Stages("s", grid(), {})), Path("results/s"), {})
+    text = Path("results/s/plan.md").read_text()
+    assert "| 2, and one after the last step | 3 | 500 |" in text and "one more after it is counted" in text
+
+
 def test_what_is_expected_is_no_more_than_the_most():
     plan = plan_of(grid(watts_per_gpu=300))
     for part in plan.parts:

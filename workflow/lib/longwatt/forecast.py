@@ -51,6 +51,7 @@ class Part:
         energy_kwh, energy_kwh_at_most: likewise; None if unknown.
         work, work_at_most: what a training does; None for a prediction.
         patience: validations without improvement that stop a training; None for a prediction.
+        every_steps: steps from one validation of a training to the next; None for a prediction.
     """
 
     cell: Cell
@@ -66,11 +67,14 @@ class Part:
     work: Work | None = None
     work_at_most: Work | None = None
     patience: int | None = None
+    every_steps: int | None = None
 
     @property
     def cannot_stop_early(self) -> bool:
-        """Whether there is no room for `patience` validations without improvement after a first one."""
-        return self.work_at_most is not None and self.work_at_most.validations <= (self.patience or 0)
+        """Whether `patience` validations after a first one would end no sooner than the last step."""
+        if self.work_at_most is None or self.patience is None or self.every_steps is None:
+            return False
+        return (self.patience + 1) * self.every_steps >= self.work_at_most.steps
 
 
 @dataclass(frozen=True)
@@ -170,9 +174,10 @@ def _with_training(part: Part, stages: Stages) -> Part:
     """A training with its steps and validations; of a measured one those that it made."""
     model, name = stages.runtimes, part.cell.name
     work = model.trained(name) or model.work(name)
-    patience = int(stages.finetune(name).settings["training"]["validation"]["patience"])
+    validation = stages.finetune(name).settings["training"]["validation"]
+    patience, every = int(validation["patience"]), int(validation["every_steps"])
     most = model.work(name, at_most=True)
-    return replace(part, work=work, work_at_most=most, patience=patience)
+    return replace(part, work=work, work_at_most=most, patience=patience, every_steps=every)
 
 
 def _source(foretold: Prediction) -> str:

@@ -312,7 +312,8 @@ def _validations(plan: Plan) -> Section:
     most = sum(part.work_at_most.validations for part in trained if part.work_at_most)
     text = (
         f"At most {most:,} validations, {_percent(_validation_share(trained))} of all training time if no cell stops "
-        "early. The cells with the largest share:"
+        "early. Where the last step is none at which one is due, one more after it is counted, as it is made. The "
+        "cells with the largest share:"
     )
     rows = [
         {
@@ -336,22 +337,29 @@ def _stuck(plan: Plan) -> Section:
     if not stuck:
         return Section(heading, ["Every cell has enough validations for its early stopping to fire."])
     text = (
-        f"In {len(stuck)} of {len(plan.stages.cells)} cells the most validations are no more than `patience`: after a "
-        "first one there is no room for so many without improvement. These cells run to their last step. Validate more "
-        "often (`every_steps`) or lower `patience` if they should stop."
+        f"In {len(stuck)} of {len(plan.stages.cells)} cells (`patience` + 1) x `every_steps` is no less than all steps: "
+        "after a first validation there is no room for `patience` more without improvement before the last step. These "
+        "cells run to it. Validate more often (`every_steps`) or lower `patience` if they should stop."
     )
     rows = [
         {
             "cell": part.cell.name,
-            "steps at most": f"{part.work_at_most.steps:,.0f}",
-            "validations at most": str(part.work_at_most.validations),
+            "steps at most": f"{part.work_at_most.steps:,.0f}" if part.work_at_most else NA,
+            "validations": _scheduled(part),
             "patience": str(part.patience),
+            "every steps": f"{part.every_steps:,}",
         }
         for part in stuck[:LISTED]
-        if part.work_at_most
     ]
     more = [f"{len(stuck) - LISTED} more are in plan.csv."] if len(stuck) > LISTED else []
     return Section(heading, [text, Table(rows, ["cell"]), *more])
+
+
+def _scheduled(part: Part) -> str:
+    """How many validations are due while a training runs, and whether one follows its last step."""
+    assert part.work_at_most is not None and part.every_steps is not None
+    due = int(part.work_at_most.steps // part.every_steps)
+    return f"{due}, and one after the last step" if due < part.work_at_most.validations else str(due)
 
 
 def _disk_gib(plan: Plan) -> float:
