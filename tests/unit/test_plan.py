@@ -151,6 +151,17 @@ def test_what_is_expected_is_no_more_than_the_most():
     assert plan.wall_s[0] < plan.wall_s[1]
 
 
+def test_a_plan_says_that_unique_ids_are_not_known_before_the_data():
+    study, said = grid(), {}
+    study["scoring"] = {"references": "best"}
+    for kind in ("best", "each"):
+        write_plan(given(study), stamps(Stages("s", study, {})), Path("results/s"), {})
+        said[kind] = Path("results/s/plan.md").read_text()
+        study = {**study, "scoring": {"references": "each"}}
+    assert "at most 1,726 inputs" in said["best"] and "not known before the data are here" in said["best"]
+    assert "1,726 rows (each reference)" in said["each"] and "unique" not in said["each"]
+
+
 def test_jobs_run_in_the_scheduler_s_own_order():
     """Every decision is that of the plugin which decides in earnest."""
     plan = plan_of(grid())

@@ -19,12 +19,15 @@ from longwatt.runtime_model import (
     BIGBIRD_COST,
     CPU_FLOPS,
     CPU_LAYER_S,
+    EACH,
     GPU_FLOPS,
     GPU_LAYER_S,
     LARGEST_BATCH,
     SCROLLS_DATA,
     TOKENS_PER_WORD,
+    Data,
 )
+from longwatt.settings import COMPARISON_DEFAULTS
 from longwatt.stages import DEMO, Stages
 
 NA = "NA"
@@ -337,8 +340,8 @@ def _stuck(plan: Plan) -> Section:
     if not stuck:
         return Section(heading, ["Every cell has enough validations for its early stopping to fire."])
     text = (
-        f"In {len(stuck)} of {len(plan.stages.cells)} cells (`patience` + 1) x `every_steps` is no less than all steps: "
-        "after a first validation there is no room for `patience` more without improvement before the last step. These "
+        f"In {len(stuck)} of {len(plan.stages.cells)} cells (`patience` + 1) x `every_steps` is no less than all "
+        "steps: after a first validation there is no room for `patience` more without improvement before the last step. These "
         "cells run to it. Validate more often (`every_steps`) or lower `patience` if they should stop."
     )
     rows = [
@@ -410,13 +413,24 @@ def _speeds(plan: Plan) -> list[dict[str, str]]:
 
 
 def _lengths(plan: Plan) -> list[dict[str, str]]:
-    model, rows = plan.stages.runtimes, []
-    for name, data in sorted(model.data.items()):
-        train, validation = data.rows.get("train", 0), data.rows.get("validation", 0)
+    rows = []
+    for name, data in sorted(plan.stages.runtimes.data.items()):
         inputs, outputs = data.words_in * TOKENS_PER_WORD, data.words_out * TOKENS_PER_WORD
-        sizes = f"{train:,} rows to train on, {validation:,} to validate; {inputs:,.0f} tokens in, {outputs:,.0f} out"
-        rows.append(_fact(name, sizes, _data_source(plan, name)))
+        sizes = f"{data.rows.get('train', 0):,} rows to train on, {_validated(plan, data)} to validate"
+        lengths = f"{inputs:,.0f} tokens in, {outputs:,.0f} out"
+        rows.append(_fact(name, f"{sizes}; {lengths}", _data_source(plan, name)))
     return rows
+
+
+def _validated(plan: Plan, data: Data) -> str:
+    """How many predictions of the validation split a study compares, and with what."""
+    compared = plan.stages.study.get("scoring", {}).get("references", COMPARISON_DEFAULTS["references"])
+    count = f"{data.predictions('validation', None, compared):,}"
+    if compared == EACH:
+        return f"{count} rows (each reference)"
+    if data.examples is None:
+        return f"at most {count} inputs (rows; how many ids are unique is not known before the data are here)"
+    return f"{count} inputs"
 
 
 def _data_source(plan: Plan, name: str) -> str:

@@ -38,21 +38,45 @@ RECOMPUTED_PASSES = 4  # activation checkpointing repeats the forward pass
 LARGEST_BATCH = 8  # examples per device where the batch is the largest that fits, and not known yet
 TOKENS_PER_WORD = 1.4  # English text in a subword vocabulary; a generated answer is as long as a mean reference
 SHORTEST_S = 1e-3  # so that a split of unknown size still gives a ratio
+EACH = "each"  # references, as `longwatt.references` has it, which is too heavy for parse time
 DEFAULT_VOCABULARY = 50265  # BART's, and so LED's
 
 
 @dataclass(frozen=True)
 class Data:
-    """What matters of a dataset: rows by split, and words of a mean input and a mean reference."""
+    """What matters of a dataset.
+
+    Attributes:
+        rows: references by split; training uses an input once for each of its references.
+        words_in, words_out: of a mean input and a mean reference.
+        examples: inputs by split, each with one reference or more; None where only rows are known.
+    """
 
     rows: Mapping[str, int]
     words_in: float
     words_out: float
+    examples: Mapping[str, int] | None = None
+
+    def inputs(self, split: str) -> int:
+        """Inputs of a split; where they are not known its rows, than which they are no more."""
+        return (self.rows if self.examples is None else self.examples).get(split, 0)
+
+    def predictions(self, split: str, most: int | None, references: str) -> int:
+        """Predictions of a split.
+
+        Args:
+            split: which.
+            most: inputs that are used at most; None for all.
+            references: "best" predicts every input once, "each" once for each of its references.
+        """
+        there = self.inputs(split)
+        used = there if most is None else min(there, most)
+        return math.ceil(self.rows.get(split, 0) * used / there) if references == EACH and there else used
 
 
 # Where nothing is known of a dataset: middling among those of SCROLLS.
 UNKNOWN_DATA = Data({"train": 3000, "validation": 500, "test": 500}, 6000.0, 100.0)
-# arXiv 2204.07288, dataset facts of SCROLLS; used until the dataset itself is here.
+# arXiv 2204.07288, dataset facts of SCROLLS, which counts rows; used until the dataset itself is here.
 SCROLLS_DATA = {
     "gov_report": Data({"train": 17457, "validation": 972, "test": 973}, 7897.0, 492.7),
     "summ_screen_fd": Data({"train": 3673, "validation": 338, "test": 337}, 5639.0, 100.0),
@@ -73,15 +97,14 @@ def data_of(source: str, options: Mapping[str, Any], facts: Mapping[str, Any]) -
         return _measured_data(facts["splits"])
     if source == "needle":
         rows = {split: int(options[split]) for split in ("train", "validation", "test")}
-        return Data(rows, float(options["words_per_document"]), float(options.get("answer_words", 2)))
+        return Data(rows, float(options["words_per_document"]), float(options.get("answer_words", 2)), rows)
     return SCROLLS_DATA.get(str(options.get("task")), UNKNOWN_DATA)
 
 
 def _measured_data(splits: Mapping[str, Mapping[str, Any]]) -> Data:
-    # Validation and inference use an example once, training once for every reference.
-    rows = {name: int(split.get("rows" if name == "train" else "examples", 0)) for name, split in splits.items()}
+    rows, examples = ({n: int(split.get(key, 0)) for n, split in splits.items()} for key in ("rows", "examples"))
     first = splits.get("train") or next(iter(splits.values()))
-    return Data(rows, float(first["words_in_mean"]), float(first["words_out_mean"]))
+    return Data(rows, float(first["words_in_mean"]), float(first["words_out_mean"]), examples)
 
 
 @dataclass(frozen=True)
@@ -237,7 +260,7 @@ def training_work(chosen: Mapping[str, Any], shape: Shape, data: Data, steps: fl
     """
     training, validation = chosen["training"], chosen["training"]["validation"]
     done = expected_steps(chosen, data) if steps is None else steps
-    examples = _examples(data, validation["split"], validation["max_examples"])
+    examples = data.predictions(validation["split"], validation["max_examples"], chosen["comparison"]["references"])
     each = _prediction_seconds(chosen, shape, data, examples, validation["batch_size"], training["max_target_tokens"])
     validations = math.ceil(done / int(validation["every_steps"]))
     return Work(done, validations, _step_seconds(chosen, shape, data), each)
@@ -251,7 +274,7 @@ def finetune_seconds(chosen: Mapping[str, Any], shape: Shape, data: Data) -> flo
 def predict_seconds(chosen: Mapping[str, Any], shape: Shape, data: Data) -> float:
     """Seconds of one inference point; `chosen` is as `longwatt.settings.predict_settings`."""
     point = chosen["inference"]
-    examples = _examples(data, point["split"], point["max_examples"])
+    examples = data.predictions(point["split"], point["max_examples"], chosen["references"])
     return _prediction_seconds(chosen, shape, data, examples, point["batch_size"], chosen["max_target_tokens"])
 
 
@@ -309,11 +332,6 @@ def _input_tokens(chosen: Mapping[str, Any], data: Data) -> float:
 def _words(data: Data) -> float:
     """Tokens of a mean reference."""
     return max(1.0, data.words_out * TOKENS_PER_WORD)
-
-
-def _examples(data: Data, split: str, most: int | None) -> int:
-    there = data.rows.get(split, 0)
-    return there if most is None else min(there, most)
 
 
 def _prediction_seconds(
