@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 import os
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from longwatt.cells import expand
 from longwatt.footprint import checkpoint_bytes, parameters
 from longwatt.forecast import Powers, jobs
 from longwatt.makespan import Job, schedule
-from longwatt.plan import Gpus, finished_parts
+from longwatt.plan import Bill, Gpus, finished_parts
 from longwatt.plan_report import read_plan, write_plan
 from longwatt.provenance import digest
 from longwatt.runtime_model import SCROLLS_DATA, RuntimeModel, newest_summary
@@ -160,6 +161,35 @@ def test_a_plan_says_that_unique_ids_are_not_known_before_the_data():
         study = {**study, "scoring": {"references": "each"}}
     assert "at most 1,726 inputs" in said["best"] and "not known before the data are here" in said["best"]
     assert "1,726 rows (each reference)" in said["each"] and "unique" not in said["each"]
+
+
+def test_bills_are_means_and_the_order_of_jobs_is_by_medians():
+    plan = plan_of(grid())
+    part = part_of(plan, "qasper/led_base/4096/gpu1")  # stops between 40 and 21,400 steps
+    assert part.work.steps == pytest.approx((21400 - 40) / math.log(21400 / 40))
+    assert part.seconds_median == plan.stages.runtimes.predict(part.cell.name, "finetune").seconds
+    assert part.seconds / part.seconds_median == pytest.approx(part.work.steps / math.sqrt(40 * 21400), rel=0.01)
+    assert Bill.of([part], plan.prices).gpu_hours == part.seconds / 3600
+    (job,) = (job for job in jobs(plan.parts) if (job.cell, job.part) == (part.cell.name, "finetune"))
+    assert job.seconds == part.seconds and job.priority == plan.stages.priority(part.cell.name)
+
+
+def test_what_other_settings_once_took_only_scales_what_is_left():
+    name, study = "qmsum/led_base/1024/gpu1/generated/seed42", grid(watts_per_gpu=300)
+    plain = part_of(plan_of(study), "qmsum/led_base/1024/gpu1")
+    seconds = 2 * plain.seconds_median
+    measure({name: {"train_runtime_s": seconds, "train_energy_kwh": 0.2, "steps": 500, "validations": 1}})
+    part = part_of(plan_of(study), "qmsum/led_base/1024/gpu1")  # no artefact carries the stamps in force
+    assert not part.finished and part.source.startswith("scaled by 1 measured cells")
+    assert part.seconds == pytest.approx(2 * plain.seconds) and part.seconds_at_most > part.seconds
+    assert part.energy_kwh == pytest.approx(0.3 * part.seconds / 3600) and part.work.steps == plain.work.steps
+    write_plan(given(study), stamps(Stages("s", study, {})), Path("results/s"), {})
+    text = Path("results/s/plan.md").read_text()
+    assert (
+        "1 measurement in the summary of what was made with other settings" in text
+        and "but no answer for what is left" in text
+    )
+    assert "s: nothing measured with the settings and code in force" in text
 
 
 def test_jobs_run_in_the_scheduler_s_own_order():

@@ -14,8 +14,9 @@ from longwatt.runtime_model import (
     RuntimeModel,
     Shape,
     data_of,
-    expected_steps,
     finetune_seconds,
+    mean_steps,
+    median_steps,
     predict_seconds,
     shape_of,
     training_work,
@@ -127,10 +128,13 @@ def test_devices_share_the_examples_of_a_prediction(model):
 
 
 def test_steps_end_between_the_first_possible_stop_and_the_last(model):
-    assert expected_steps(chosen(model, max_steps=100), DATA) == 100  # patience 3 at 50 steps cannot stop it
-    assert expected_steps(chosen(model, max_steps=20000), DATA) == math.sqrt(200 * 20000)
+    for steps in (median_steps, mean_steps):
+        assert steps(chosen(model, max_steps=100), DATA) == 100  # patience 3 at 50 steps cannot stop it
+    assert median_steps(chosen(model, max_steps=20000), DATA) == math.sqrt(200 * 20000)
+    drawn = [200 * 100 ** ((n + 0.5) / 5000) for n in range(5000)]  # log-uniform from 200 to 20,000
+    assert mean_steps(chosen(model, max_steps=20000), DATA) == pytest.approx(sum(drawn) / 5000, rel=1e-3)
     per_epoch = 640 / 4
-    assert expected_steps(chosen(model, max_steps=None, max_epochs=1), DATA) == per_epoch
+    assert median_steps(chosen(model, max_steps=None, max_epochs=1), DATA) == per_epoch
 
 
 def test_what_is_known_of_a_dataset():

@@ -35,7 +35,7 @@ DEAREST = 10  # cells that the plan names
 LISTED = 100  # rows of a list in plan.md; plan.csv has all
 COLUMNS = (
     "cell", "dataset", "model", "seq_len", "budget", "protocol", "seed", "part", "finished", "gpus",
-    "seconds", "seconds_at_most", "seconds_source", "gpu_hours", "gpu_hours_at_most",
+    "seconds", "seconds_median", "seconds_at_most", "seconds_source", "gpu_hours", "gpu_hours_at_most",
     "mean_power_w", "power_source", "energy_kwh", "energy_kwh_at_most", "energy_cost", "gpu_cost", "gco2e",
     "steps", "steps_at_most", "validations", "validations_at_most", "validation_share", "validation_share_at_most",
     "patience", "cannot_stop_early",
@@ -90,6 +90,7 @@ def facts(plan: Plan) -> dict[str, Any]:
         "study": plan.stages.study_id,
         "cells": len(plan.stages.cells),
         "finished_parts": len(plan.finished),
+        "stale_parts": plan.stale,
         "parts": len(plan.parts),
         "gpus": asdict(plan.gpus),
         "wall_s": expected,
@@ -120,6 +121,7 @@ def _row(part: Part, prices: Mapping[str, Any]) -> dict[str, Any]:
         "finished": part.finished,
         "gpus": part.gpus,
         "seconds": part.seconds,
+        "seconds_median": part.seconds_median,
         "seconds_at_most": part.seconds_at_most,
         "seconds_source": part.source,
         "gpu_hours": bill.gpu_hours,
@@ -193,9 +195,15 @@ def _head(plan: Plan) -> list[str]:
             f"What they {word}: {_bill(plan, done)}."
         )
     lines.append(
-        "Estimates, not measurements: what comes first is to be expected, with early stopping as the model assumes it; "
-        "`at most` holds if no training stops before its last step."
+        "Estimates, not measurements: what comes first is the mean over when trainings may stop early, as the model "
+        "assumes it; `at most` holds if none stops before its last step. The time until all is done is that of a "
+        "simulated schedule in which every job takes its mean (or most) time."
     )
+    if plan.stale:
+        lines.append(
+            f"{_count(plan.stale, 'measurement')} in the summary of what was made with other settings or code than now: "
+            "good to scale these estimates and to tell what power is drawn, but no answer for what is left."
+        )
     return lines
 
 
@@ -341,8 +349,8 @@ def _stuck(plan: Plan) -> Section:
         return Section(heading, ["Every cell has enough validations for its early stopping to fire."])
     text = (
         f"In {len(stuck)} of {len(plan.stages.cells)} cells (`patience` + 1) x `every_steps` is no less than all "
-        "steps: after a first validation there is no room for `patience` more without improvement before the last step. These "
-        "cells run to it. Validate more often (`every_steps`) or lower `patience` if they should stop."
+        "steps: after a first validation there is no room for `patience` more without improvement before the last step. "
+        "These cells run to it. Validate more often (`every_steps`) or lower `patience` if they should stop."
     )
     rows = [
         {
@@ -379,11 +387,15 @@ def _disk(plan: Plan) -> Section:
 
 def _assumptions(plan: Plan) -> list[dict[str, str]]:
     rows = [*_speeds(plan), *_lengths(plan), *_batches(plan), *_powers(plan)]
-    rows.append(_fact("early stopping", "half of all trainings have stopped at the geometric mean", STOPPING))
-    return rows
+    return [*rows, _fact("early stopping", *STOPPING)]
 
 
-STOPPING = "assumed: of the first step at which one can stop and of its last"
+STOPPING = (
+    "each doubling of the steps is as likely to see the stop as any other, between the first step at which a training "
+    "can stop and its last: half have stopped at the geometric mean (the order of jobs), their mean is (last - first) / "
+    "ln(last / first) (times and bills)",
+    "assumed",
+)
 
 
 def _fact(what: str, assumed: str, source: str) -> dict[str, str]:
@@ -480,11 +492,16 @@ def _error(plan: Plan) -> Section:
         "`scaled` are predictions scaled by the study's other measured cells, as above; `unscaled` are those from "
         "operations alone, which hold while nothing of a study is measured."
     )
-    gaps = [f"{study}: nothing measured on this machine{_hint(study)}." for study in missing]
+    gaps = [f"{study}: nothing measured {_where(plan, study)}{_hint(study)}." for study in missing]
     if DEMO not in plan.misses:
         gaps.append("The embedded study is not here, so predictions were not tried on it.")
     tables: list[str | Table] = [text, Table(rows, ["study", "part", "worst cell"])] if rows else []
     return Section("How far this can be off", [*tables, *gaps])
+
+
+def _where(plan: Plan, study: str) -> str:
+    stale = plan.stale and study == plan.stages.study_id
+    return "with the settings and code in force" if stale else "on this machine"
 
 
 def _hint(study: str) -> str:

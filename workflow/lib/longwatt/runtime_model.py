@@ -249,17 +249,57 @@ class Work:
         return self.validations * self.validation_s / self.seconds if self.seconds else 0.0
 
 
-def training_work(chosen: Mapping[str, Any], shape: Shape, data: Data, steps: float | None = None) -> Work:
+def median_steps(chosen: Mapping[str, Any], data: Data) -> float:
+    """Optimiser steps by which half of the trainings that may stop early have stopped.
+
+    Assumed: between the first possible stop and the last step, each doubling of the steps is as likely to see the stop
+    as any other (a log-uniform distribution), so half have stopped at the geometric mean.
+
+    Args:
+        chosen: as `longwatt.settings.finetune_settings`.
+        data: of its dataset.
+    """
+    first, last = _stops(chosen, data)
+    return math.sqrt(first * last)
+
+
+def mean_steps(chosen: Mapping[str, Any], data: Data) -> float:
+    """Mean optimiser steps of trainings that may stop early, which is what bills add up to.
+
+    It is the mean of the distribution of `median_steps`, and greater than that; arguments as there.
+    """
+    first, last = _stops(chosen, data)
+    return (last - first) / math.log(last / first) if first < last else last
+
+
+def most_steps(chosen: Mapping[str, Any], data: Data) -> float:
+    """Optimiser steps of a training that never stops early; arguments as `median_steps`."""
+    training = chosen["training"]
+    per_epoch = math.ceil(data.rows.get("train", 0) / _effective_batch(chosen["budget"])) or 1
+    last: float = training["max_steps"] or training["max_epochs"] * per_epoch
+    return last
+
+
+def _stops(chosen: Mapping[str, Any], data: Data) -> tuple[float, float]:
+    """The first step at which a training can stop, and its last."""
+    validation, last = chosen["training"]["validation"], most_steps(chosen, data)
+    return min(last, (validation["patience"] + 1) * validation["every_steps"]), last
+
+
+Steps = Callable[[Mapping[str, Any], Data], float]
+
+
+def training_work(chosen: Mapping[str, Any], shape: Shape, data: Data, steps: Steps = median_steps) -> Work:
     """What a training does and how long each part of it takes.
 
     Args:
         chosen: as `longwatt.settings.finetune_settings`.
         shape: of its model.
         data: of its dataset.
-        steps: how many it has; None for `expected_steps`.
+        steps: how many it makes: the median, the mean or the most.
     """
     training, validation = chosen["training"], chosen["training"]["validation"]
-    done = expected_steps(chosen, data) if steps is None else steps
+    done = steps(chosen, data)
     examples = data.predictions(validation["split"], validation["max_examples"], chosen["comparison"]["references"])
     each = _prediction_seconds(chosen, shape, data, examples, validation["batch_size"], training["max_target_tokens"])
     validations = math.ceil(done / int(validation["every_steps"]))
@@ -267,7 +307,7 @@ def training_work(chosen: Mapping[str, Any], shape: Shape, data: Data, steps: fl
 
 
 def finetune_seconds(chosen: Mapping[str, Any], shape: Shape, data: Data) -> float:
-    """Seconds of a training with its validations; arguments as `training_work`."""
+    """Seconds of a training with its validations, of the median one; arguments as `training_work`."""
     return training_work(chosen, shape, data).seconds
 
 
@@ -276,29 +316,6 @@ def predict_seconds(chosen: Mapping[str, Any], shape: Shape, data: Data) -> floa
     point = chosen["inference"]
     examples = data.predictions(point["split"], point["max_examples"], chosen["references"])
     return _prediction_seconds(chosen, shape, data, examples, point["batch_size"], chosen["max_target_tokens"])
-
-
-def expected_steps(chosen: Mapping[str, Any], data: Data) -> float:
-    """Optimiser steps of a training that may stop early.
-
-    Assumed: between the first possible stop and the last step, each doubling of the steps is as likely to see the stop
-    as any other, so half of the trainings have stopped at their geometric mean.
-
-    Args:
-        chosen: as `longwatt.settings.finetune_settings`.
-        data: of its dataset.
-    """
-    validation, last = chosen["training"]["validation"], most_steps(chosen, data)
-    first_stop = min(last, (validation["patience"] + 1) * validation["every_steps"])
-    return math.sqrt(first_stop * last)
-
-
-def most_steps(chosen: Mapping[str, Any], data: Data) -> float:
-    """Optimiser steps of a training that never stops early; arguments as `expected_steps`."""
-    training = chosen["training"]
-    per_epoch = math.ceil(data.rows.get("train", 0) / _effective_batch(chosen["budget"])) or 1
-    last: float = training["max_steps"] or training["max_epochs"] * per_epoch
-    return last
 
 
 def _per_device_batch(budget: Mapping[str, Any]) -> int:
@@ -439,7 +456,7 @@ class RuntimeModel:
         return cls(study, cells, configs, facts, newest_summary(Path(results)))
 
     def predict(self, name: str, part: str, without: str | None = None) -> Prediction:
-        """Seconds of one part of a cell, scaled by the cells most like it that were measured.
+        """Seconds of one part of a cell, of trainings the median, scaled by the cells most like it that were measured.
 
         Args:
             name: the cell.
@@ -453,20 +470,26 @@ class RuntimeModel:
                 return Prediction(modelled * scale, likeness, count)
         return Prediction(modelled, None, 0)
 
+    def mean(self, name: str) -> Prediction:
+        """Mean seconds of a training over when it may stop early; scaled as its median, which `predict` gives."""
+        found = self.predict(name, FINETUNE)
+        ratio = self.work(name, mean_steps).seconds / self.work(name).seconds
+        return replace(found, seconds=found.seconds * ratio)
+
     def at_most(self, name: str) -> Prediction:
         """Seconds of a training that never stops early, scaled by the pace of the measured cells most like it."""
-        cell, modelled = self.cells[name], self.work(name, at_most=True).seconds
+        cell, modelled = self.cells[name], self.work(name, most_steps).seconds
         for likeness, of in LIKENESS.items():
             scale, count = self._ratios.get((PACE, likeness, of(cell)), _Ratios()).scale(None)
             if count:
                 return Prediction(modelled * scale, likeness, count)
         return Prediction(modelled, None, 0)
 
-    def work(self, name: str, at_most: bool = False) -> Work:
-        """What a cell's training does by its operations alone: as expected, or should it never stop early."""
+    def work(self, name: str, steps: Steps = median_steps) -> Work:
+        """What a cell's training of so many steps does, by its operations alone."""
         cell = self.cells[name]
         shape, data, chosen = self.shapes[cell.model], self.data[cell.dataset], self._chosen(cell, FINETUNE)
-        return training_work(chosen, shape, data, most_steps(chosen, data) if at_most else None)
+        return training_work(chosen, shape, data, steps)
 
     def trained(self, name: str) -> Work | None:
         """What a measured training did, with measured seconds; None if it was not measured."""
