@@ -373,15 +373,41 @@ def test_a_plan_says_how_far_predictions_were_off(study_schema, root):
     )
     found = plan_of(grid(), demo=demo).misses
     assert found["s"] == []
-    (miss,) = found["demo"]
+    (miss,) = found["demo"]  # cells of other lengths
     assert (miss.cells, miss.unrefined_median, miss.unrefined_worst) == (3, pytest.approx(2), pytest.approx(8))
     assert miss.worst == pytest.approx(4) and miss.worst_cell == names[2]  # foretold from the other two: 2, not 8
     write_plan(given(grid(), demo=demo), stamps(Stages("s", grid(), {})), Path("results/s"), {})
     text = Path("results/s/plan.md").read_text()
     assert "4.00 x" in text and "s: nothing measured on this machine" in text
+    measure({names[0]: {"train_runtime_s": 2 * plain[0]}}, "results/demo/summary.csv")
+    (alone,) = plan_of(grid(), demo=demo).misses["demo"]  # nothing is left that could scale it
+    assert (alone.cells, alone.scaled, alone.median, alone.worst) == (1, 0, None, None)
+    assert alone.unrefined_median == pytest.approx(2)
+    write_plan(given(grid(), demo=demo), stamps(Stages("s", grid(), {})), Path("results/s"), {})
+    assert "| 1 | 0 | NA | NA |" in Path("results/s/plan.md").read_text()
     Path("results/demo/summary.csv").unlink()
     write_plan(given(grid(), demo=demo), stamps(Stages("s", grid(), {})), Path("results/s"), {})
     assert "demo: nothing measured on this machine; run it" in Path("results/s/plan.md").read_text()
+
+
+def test_what_nothing_is_measured_of_and_batches_that_were_found():
+    study = grid()
+    for entry in study["budgets"].values():
+        entry["per_device_batch_size"] = "largest"
+    name = "qmsum/led_base/1024/gpu1/generated/seed42"
+    stages = Stages("s", study, {})
+    found = Path(stages.finetune_inputs(name)["batch_size"])
+    before = plan_of(study)
+    assert part_of(before, "qmsum/led_base/1024/gpu1").work_at_most.steps == 50 * math.ceil(1257 / 8)
+    found.parent.mkdir(parents=True)
+    found.write_text(json.dumps({"per_device_batch_size": 24}))
+    after = plan_of(study)
+    assert part_of(after, "qmsum/led_base/1024/gpu1").work_at_most.steps == 50 * math.ceil(1257 / 24)
+    assert part_of(after, "qmsum/led_base/2048/gpu1").work_at_most.steps == 50 * math.ceil(1257 / 8)
+    write_plan(given(study), stamps(stages), Path("results/s"), {})
+    text = Path("results/s/plan.md").read_text()
+    assert "found by trying for 1 cell" in text and "assumed for 63 cells until it has been found by trying" in text
+    assert "nothing measured yet" in text and "summary.csv" not in text
 
 
 def test_checkpoints_on_the_hub_have_known_shapes_before_they_are_here():

@@ -194,7 +194,12 @@ def test_several_measured_cells_count_as_their_geometric_mean_and_one_can_be_lef
     plain = model.modelled(cell(), "finetune")
     measure(model, c_512_small_one_1=2 * plain, c_512_small_one_2=8 * plain)
     assert model.predict(cell(), "finetune").seconds == pytest.approx(4 * plain)
-    assert model.predict(cell(), "finetune", without=cell()).seconds == pytest.approx(8 * plain)
+    assert model.predict(cell(), "finetune", without=cell()).refined_by is None  # both seeds are left out together
+    longer = 5 * model.modelled(cell(1024), "finetune")
+    measure(model, c_512_small_one_1=2 * plain, c_512_small_one_2=8 * plain, c_1024_small_one_1=longer)
+    three = RuntimeModel(model.study, model.cells, {}, {}, model.summary)
+    left = three.predict(cell(seed=2), "finetune", without=cell())
+    assert (left.seconds, left.refined_by, left.cells) == (pytest.approx(5 * plain), "model and budget", 1)
     measure(model, c_512_small_one_1=2 * plain)
     alone = RuntimeModel(model.study, model.cells, {}, {}, model.summary)
     assert alone.predict(cell(), "finetune", without=cell()).refined_by is None

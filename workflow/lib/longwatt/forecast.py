@@ -223,7 +223,7 @@ def _energies(rows: Sequence[Mapping[str, str]]) -> dict[tuple[str, str], float]
 
 
 def jobs(parts: Sequence[Part], at_most: bool = False) -> list[Job]:
-    """What is still to run, as the scheduler sees it: urgency as `longwatt.stages.Stages.priority` gives it, by medians.
+    """What is still to run, as the scheduler sees it: as urgent as `longwatt.stages.Stages.priority` says, by medians.
 
     Args:
         parts: all of a study.
@@ -251,16 +251,18 @@ class Miss:
     Attributes:
         part: of which part of the cells.
         cells: how many.
-        median, worst: of predictions scaled by the study's other measured cells.
-        worst_cell: of the worst.
+        scaled: how many of them have other measured cells, which differ by more than the seed, to be scaled by.
+        median, worst: of predictions scaled by those; None if there are none.
+        worst_cell: of the worst; None likewise.
         unrefined_median, unrefined_worst: of predictions from operations alone.
     """
 
     part: str
     cells: int
-    median: float
-    worst: float
-    worst_cell: str
+    scaled: int
+    median: float | None
+    worst: float | None
+    worst_cell: str | None
     unrefined_median: float
     unrefined_worst: float
 
@@ -276,12 +278,25 @@ def misses(model: RuntimeModel, of: Collection[tuple[str, str]] | None = None) -
     known = {key: seconds for key, seconds in model.measured.items() if of is None or key in of}
     for part in sorted({part for _, part in known}):
         measured = {name: seconds for (name, own), seconds in known.items() if own == part}
-        scaled = {n: _factor(model.predict(n, part, without=n).seconds, s) for n, s in measured.items()}
-        plain = [_factor(model.modelled(name, part), seconds) for name, seconds in measured.items()]
-        worst = max(scaled, key=lambda name: scaled[name])
-        medians = statistics.median(scaled.values()), statistics.median(plain)
-        found.append(Miss(part, len(measured), medians[0], scaled[worst], worst, medians[1], max(plain)))
+        found.append(_miss(model, part, measured))
     return found
+
+
+def _miss(model: RuntimeModel, part: str, measured: Mapping[str, float]) -> Miss:
+    foretold = {name: model.predict(name, part, without=name) for name in measured}
+    scaled = {n: _factor(each.seconds, measured[n]) for n, each in foretold.items() if each.refined_by is not None}
+    plain = [_factor(model.modelled(name, part), seconds) for name, seconds in measured.items()]
+    worst = max(scaled, key=lambda name: scaled[name], default=None)
+    return Miss(
+        part=part,
+        cells=len(measured),
+        scaled=len(scaled),
+        median=statistics.median(scaled.values()) if scaled else None,
+        worst=scaled[worst] if worst is not None else None,
+        worst_cell=worst,
+        unrefined_median=statistics.median(plain),
+        unrefined_worst=max(plain),
+    )
 
 
 def _factor(foretold: float, measured: float) -> float:

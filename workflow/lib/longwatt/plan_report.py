@@ -201,8 +201,8 @@ def _head(plan: Plan) -> list[str]:
     )
     if plan.stale:
         lines.append(
-            f"{_count(plan.stale, 'measurement')} in the summary of what was made with other settings or code than now: "
-            "good to scale these estimates and to tell what power is drawn, but no answer for what is left."
+            f"{_count(plan.stale, 'measurement')} in the summary of what was made with other settings or code than "
+            "now: good to scale these estimates and to tell what power is drawn, but no answer for what is left."
         )
     return lines
 
@@ -349,8 +349,8 @@ def _stuck(plan: Plan) -> Section:
         return Section(heading, ["Every cell has enough validations for its early stopping to fire."])
     text = (
         f"In {len(stuck)} of {len(plan.stages.cells)} cells (`patience` + 1) x `every_steps` is no less than all "
-        "steps: after a first validation there is no room for `patience` more without improvement before the last step. "
-        "These cells run to it. Validate more often (`every_steps`) or lower `patience` if they should stop."
+        "steps: after a first validation there is no room for `patience` more without improvement before the last "
+        "step. These cells run to it. Validate more often (`every_steps`) or lower `patience` if they should stop."
     )
     rows = [
         {
@@ -392,8 +392,8 @@ def _assumptions(plan: Plan) -> list[dict[str, str]]:
 
 STOPPING = (
     "each doubling of the steps is as likely to see the stop as any other, between the first step at which a training "
-    "can stop and its last: half have stopped at the geometric mean (the order of jobs), their mean is (last - first) / "
-    "ln(last / first) (times and bills)",
+    "can stop and its last: half have stopped at the geometric mean (the order of jobs), their mean is "
+    "(last - first) / ln(last / first) (times and bills)",
     "assumed",
 )
 
@@ -421,7 +421,8 @@ def _speeds(plan: Plan) -> list[dict[str, str]]:
     sources = [part.source for part in plan.parts]
     counted = {source: sources.count(source) for source in dict.fromkeys(sources)}
     basis = "; ".join(f"{count} from {source}" for source, count in counted.items())
-    return [*rows, _fact("times of trainings and predictions", basis, str(plan.stages.runtimes.summary))]
+    measured = f"measured: {plan.stages.runtimes.summary}" if plan.stages.runtimes.measured else "nothing measured yet"
+    return [*rows, _fact("times of trainings and predictions", basis, measured)]
 
 
 def _lengths(plan: Plan) -> list[dict[str, str]]:
@@ -458,11 +459,18 @@ def _data_source(plan: Plan, name: str) -> str:
 
 
 def _batches(plan: Plan) -> list[dict[str, str]]:
-    stages = plan.stages
-    asked = [stages.finetune(name).settings["budget"]["per_device_batch_size"] for name in stages.cells]
-    count = asked.count(LARGEST)
-    source = f"assumed for {count} cells until it has been found by trying"
-    return [_fact("the largest batch that fits", f"{LARGEST_BATCH} examples a device", source)] if count else []
+    """The largest batches, those that probes have found and those that are assumed."""
+    stages, what, unit = plan.stages, "the largest batch that fits", "examples a device"
+    asked = [n for n in stages.cells if stages.finetune(n).settings["budget"]["per_device_batch_size"] == LARGEST]
+    sizes = [size for name in asked if (size := stages.runtimes.largest_batch(name)) is not None]
+    count, rows = len(asked) - len(sizes), []
+    if sizes:
+        span = f"{min(sizes)} {unit}" if len(set(sizes)) == 1 else f"{min(sizes)} to {max(sizes)} {unit}"
+        rows.append(_fact(what, span, f"found by trying for {_count(len(sizes), 'cell')}"))
+    if count:
+        source = f"assumed for {_count(count, 'cell')} until it has been found by trying"
+        rows.append(_fact(what, f"{LARGEST_BATCH} {unit}", source))
+    return rows
 
 
 def _powers(plan: Plan) -> list[dict[str, str]]:
@@ -489,8 +497,8 @@ def _error(plan: Plan) -> Section:
         missing += [] if found else [study]
     text = (
         "Cells that were measured, each foretold without its own measurement: how many times too long or too short. "
-        "`scaled` are predictions scaled by the study's other measured cells, as above; `unscaled` are those from "
-        "operations alone, which hold while nothing of a study is measured."
+        "`scaled` are predictions scaled by the study's other measured cells (other seeds are left out with "
+        "it), as above; `unscaled` are those from operations alone, which hold while nothing of a study is measured."
     )
     gaps = [f"{study}: nothing measured {_where(plan, study)}{_hint(study)}." for study in missing]
     if DEMO not in plan.misses:
@@ -513,9 +521,10 @@ def _miss(study: str, miss: Miss) -> dict[str, str]:
         "study": study,
         "part": miss.part,
         "measured cells": str(miss.cells),
-        "scaled: median": f"{miss.median:.2f} x",
-        "worst": f"{miss.worst:.2f} x",
-        "worst cell": miss.worst_cell,
+        "of them scaled": str(miss.scaled),
+        "scaled: median": NA if miss.median is None else f"{miss.median:.2f} x",
+        "worst": NA if miss.worst is None else f"{miss.worst:.2f} x",
+        "worst cell": miss.worst_cell or NA,
         "unscaled: median": f"{miss.unrefined_median:.1f} x",
         "unscaled: worst": f"{miss.unrefined_worst:.1f} x",
     }

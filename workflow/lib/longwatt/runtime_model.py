@@ -5,7 +5,7 @@ reported as one. The operations follow from the settings. How fast a device work
 when early stopping strikes are assumptions, each stated where it stands. Once the study has a summary.csv, predictions
 are scaled by how long its measured cells really took.
 
-Read at parse time: the standard library only, and one small file per dataset.
+Read at parse time: the standard library only, and one small file per dataset and probe.
 """
 
 from __future__ import annotations
@@ -404,18 +404,25 @@ class Prediction:
 class _Ratios:
     """Measured over modelled seconds of some cells, as logarithms."""
 
-    by_cell: dict[str, float] = field(default_factory=dict)
+    by_cell: dict[Cell, tuple[float, int]] = field(default_factory=dict)  # sum and count, all seeds of a cell together
     total: float = 0.0
+    count: int = 0
 
-    def add(self, cell: str, ratio: float) -> None:
-        self.by_cell[cell] = ratio
+    def add(self, cell: Cell, ratio: float) -> None:
+        total, count = self.by_cell.get(_seedless(cell), (0.0, 0))
+        self.by_cell[_seedless(cell)] = total + ratio, count + 1
         self.total += ratio
+        self.count += 1
 
-    def scale(self, without: str | None) -> tuple[float, int]:
-        """The geometric mean of the cells' ratios, one left out, and how many those are."""
-        count = len(self.by_cell) - (without in self.by_cell)
-        total = self.total - self.by_cell.get(without or "", 0.0)
-        return (math.exp(total / count), count) if count else (1.0, 0)
+    def scale(self, without: Cell | None) -> tuple[float, int]:
+        """The geometric mean of the cells' ratios, one left out with all its seeds, and how many those are."""
+        total, count = (0.0, 0) if without is None else self.by_cell.get(_seedless(without), (0.0, 0))
+        left = self.count - count
+        return (math.exp((self.total - total) / left), left) if left else (1.0, 0)
+
+
+def _seedless(cell: Cell) -> Cell:
+    return replace(cell, seed=0)
 
 
 @dataclass
@@ -439,6 +446,7 @@ class RuntimeModel:
     summary: Path
     _modelled: dict[tuple[Any, ...], float] = field(default_factory=dict, repr=False)
     _settings: dict[tuple[str, ...], dict[str, Any]] = field(default_factory=dict, repr=False)
+    _probed: dict[str, int | None] = field(default_factory=dict, repr=False)
 
     @classmethod
     def of(
@@ -461,11 +469,12 @@ class RuntimeModel:
         Args:
             name: the cell.
             part: "finetune" or "predict/{inference}".
-            without: a cell whose own measurement is left out, to see how well the others foretell it.
+            without: a cell whose own measurements, of all seeds, are left out, to see how well others foretell it.
         """
         cell, modelled = self.cells[name], self.modelled(name, part)
+        out = None if without is None else self.cells[without]
         for likeness, of in LIKENESS.items():
-            scale, count = self._ratios.get((part, likeness, of(cell)), _Ratios()).scale(without)
+            scale, count = self._ratios.get((part, likeness, of(cell)), _Ratios()).scale(out)
             if count:
                 return Prediction(modelled * scale, likeness, count)
         return Prediction(modelled, None, 0)
@@ -534,7 +543,23 @@ class RuntimeModel:
             "effective_batch_size": grid.wanted_batch_size(self.study, cell),
         }
         budget = {**shared["budget"], **batches}
-        return {**shared, "seq_len": cell.seq_len, "protocol": cell.protocol, "budget": budget}
+        chosen = {**shared, "seq_len": cell.seq_len, "protocol": cell.protocol, "budget": budget}
+        found = self._found(cell, chosen) if part == FINETUNE else None
+        return chosen if found is None else {**chosen, "budget": {**budget, "per_device_batch_size": found}}
+
+    def largest_batch(self, name: str) -> int | None:
+        """Examples per device that a probe has found to fit for a cell; None if it has not, or is not asked to."""
+        cell = self.cells[name]
+        return self._found(cell, settings.finetune_settings(self.study, cell))
+
+    def _found(self, cell: Cell, chosen: Mapping[str, Any]) -> int | None:
+        key = settings.probe_key(cell, chosen)
+        if key is None:
+            return None
+        if key not in self._probed:
+            known = read_object(Path("resources/batch_sizes") / key / "batch_size.json")
+            self._probed[key] = known.get("per_device_batch_size")
+        return self._probed[key]
 
     @cached_property
     def known_configs(self) -> dict[str, dict[str, Any]]:
@@ -586,7 +611,7 @@ class RuntimeModel:
 
     def _add(self, ratios: dict[tuple[str, str, tuple[Any, ...]], _Ratios], name: str, part: str, ratio: float) -> None:
         for likeness, of in LIKENESS.items():
-            ratios[part, likeness, of(self.cells[name])].add(name, math.log(ratio))
+            ratios[part, likeness, of(self.cells[name])].add(self.cells[name], math.log(ratio))
 
     @cached_property
     def _trained(self) -> dict[str, dict[str, str]]:
