@@ -1,19 +1,36 @@
 """Two studies side by side: who corresponds to whom, what changes, and how sure that is."""
 
+import json
 import math
+import re
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from longwatt import references
 from longwatt.columns import COLUMNS
-from longwatt.compare import APART, PAIRED, SEEDS, CompareError, compare, match, paired_interval, read_results
+from longwatt.compare import (
+    APART,
+    LOG_SEEDS,
+    ONE_RUN,
+    PAIRED,
+    REFERENCE_NUMBER,
+    SEEDS,
+    CompareError,
+    compare,
+    match,
+    paired_interval,
+    read_results,
+)
 from longwatt.compare_figures import QUANTITIES, against
 from longwatt.compare_report import headlines, page, ranking_table, swap_table, write_comparison
+from longwatt.compare_settings import read_rulers
 from longwatt.metrics import bootstrap_interval
 from longwatt.pages import Section, Table, as_html, markdown
 from longwatt.ranking import ALL, kendall_tau, rankings
+from longwatt.runtime_model import EACH
 from longwatt.stages import Stages, check_against
 from longwatt.study import StudyError, read_study
 
@@ -172,6 +189,117 @@ def test_other_examples_are_not_paired(tmp_path):
     write_examples(tmp_path, "a", a, {"id": ["1", "2"], "f1": [1, 2]})
     write_examples(tmp_path, "b", b, {"id": ["1", "3"], "f1": [1, 2]})
     assert side_by_side(summary(a), summary(b), tmp_path)["difference_interval"].item() == APART
+
+
+def stamp_scores(results: Path, study: str, known: dict, references: str) -> None:
+    path = results / study / known["cell"] / "predict" / known["inference"] / "scores.json"
+    path.write_text(json.dumps({"provenance": {"settings": {"references": references}}}))
+
+
+def test_references_that_count_alone_are_paired_by_their_example(tmp_path):
+    """One study scores each example's best reference, the other each of two references of its first 20 examples."""
+    a, b = row(), row(score=31)
+    values = np.linspace(0, 60, 40)
+    each = {f"{n}#{k}": values[n] + shift for n in range(40) for k, shift in enumerate((-5, 5) if n < 20 else (0,))}
+    write_examples(tmp_path, "a", a, {"id": [str(n) for n in range(40)], "f1": list(values)})
+    write_examples(tmp_path, "b", b, {"id": list(each)[::-1], "f1": list(each.values())[::-1]})
+    stamp_scores(tmp_path, "a", a, "best")
+    stamp_scores(tmp_path, "b", b, "each")
+    (got,) = side_by_side(summary(a), summary(b), tmp_path).to_dict("records")
+    assert got["difference_interval"] == PAIRED
+    real = np.mean(list(each.values())) - values.mean()  # easier examples have more references
+    assert got["difference_ci_low"] < real < got["difference_ci_high"] < 0
+    stamp_scores(tmp_path, "b", b, "best")  # then "#" belongs to the ids
+    assert side_by_side(summary(a), summary(b), tmp_path)["difference_interval"].item() == APART
+
+
+def test_references_of_an_example_are_resampled_together():
+    scores, twice = np.array([[0.0], [10.0], [20.0]]), np.array([2, 1, 1])
+    low, high = paired_interval(scores, scores + 1, twice, twice, bootstrap_resamples=100, confidence=0.95, seed=1)
+    assert (low, high) == pytest.approx((1, 1))
+    shifted = paired_interval(scores, scores, twice, None, bootstrap_resamples=2000, confidence=0.95, seed=1)
+    assert shifted[0] < 10 - 7.5 < shifted[1] and shifted[0] >= -1e-9  # heavier where the score is lowest
+
+
+def test_the_number_of_a_reference_comes_off_its_id():
+    assert EACH == references.EACH
+    assert re.sub(REFERENCE_NUMBER, "", references.compared_id("a#1", 12, EACH)) == "a#1"
+
+
+def stamped(results: Path, study: str, known: dict, training: dict, scoring: dict) -> None:
+    """Artefacts of a cell that say their settings."""
+    cell = results / study / known["cell"]
+    point = cell / "predict" / known["inference"]
+    made = {
+        cell / "finetune" / "training.json": {
+            "tokens": f"{known['dataset']}-1/t-1", "seq_len": known["seq_len"], "protocol": known["protocol"],
+            "seed": known["seed"], "training": training, "budget": {"precision": "fp32"},
+            "generation": {"num_beams": 4},
+        },
+        point / "inference.json": {"inference": {"split": "validation", "batch_size": 16}, "generation": {}},
+        point / "scores.json": {"split": "validation", "metric": "f1", **scoring},
+    }  # fmt: skip
+    for path, settings in made.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps({"provenance": {"settings": settings}}))
+
+
+def test_a_comparison_names_settings_that_differ_beside_the_axes(tmp_path):
+    ours = [row(), row(seq_len=2048), row(seq_len=4096)]
+    theirs = [row(seq_len=n, protocol="teacher_forced") for n in (1024, 2048, 4096)]
+    for known in ours[:2]:
+        training = {"max_target_tokens": 1024, "learning_rate": 2e-5}
+        stamped(tmp_path, "a", known, training, {"text": "raw", "max_reference_tokens": None})
+    for known, batch in zip(theirs[:2], (1, 2), strict=True):
+        training = {"max_target_tokens": 128, "learning_rate": 2e-5, "batch": batch}
+        stamped(tmp_path, "b", known, training, {"text": "normalized", "max_reference_tokens": 128})
+    write(tmp_path, "a", *ours)
+    write(tmp_path, "b", *theirs)
+    found = match(summary(*ours), summary(*theirs))
+    rulers = read_rulers(tmp_path, STUDIES, [(pair.first, pair.second) for pair in found.pairs])
+    assert [str(each) for each in rulers.differing] == [
+        "scoring.text (raw / normalized)",
+        "scoring.max_reference_tokens (none / 128)",
+        "training.max_target_tokens (1024 / 128)",
+        "training.batch (not recorded / 1, not recorded / 2)",
+    ]
+    assert rulers.unknown == 1 and rulers.differing[0].pairs == 2  # nothing is there of 4096 tokens
+    settings = {"study": "a", "against": "b", "titles": {}, "scoring": SCORING}
+    write_comparison(tmp_path, settings, {})
+    text = (tmp_path / "a/compare/b/comparison.md").read_text()
+    assert "They also differ in: scoring.text (raw / normalized), scoring.max_reference_tokens (none / 128)" in text
+    assert "Of 1 pairs the results do not say" in text and "num_beams" not in text
+    assert "| training.max_target_tokens | 1024 | 128 | 2 |" in text
+
+
+def test_ratios_have_intervals_over_common_seeds_alone():
+    speeds = (2.0, 8.0)
+    first = summary(*(row(seed=n) for n in (1, 2)))
+    second = summary(*(row(seed=n, train_samples_per_second=10 * s) for n, s in zip((1, 2), speeds, strict=True)))
+    (got,) = side_by_side(first, second).to_dict("records")
+    half = 12.706 * np.std(np.log(speeds), ddof=1) / math.sqrt(2)
+    assert got["train_speed_ratio"] == pytest.approx(4) and got["ratio_interval"] == LOG_SEEDS
+    assert got["train_speed_ratio_ci_high"] == pytest.approx(4 * math.exp(half))
+    assert got["inference_speed_ratio_ci_low"] == got["inference_speed_ratio_ci_high"] == 1
+    found = match(summary(row()), summary(row()))
+    single = compare(Path("none"), STUDIES, found, SCORING)
+    assert single["ratio_interval"].item() == ONE_RUN and math.isnan(single["train_speed_ratio_ci_low"].item())
+    text = markdown("t", page(STUDIES, found, single, rankings(single)))
+    assert ONE_RUN in text and "One run each in 1 pairs" in text
+
+
+def test_a_pair_without_a_score_is_named_and_not_ranked():
+    first, second = ranked_studies()
+    second.loc[0, ["score", "score_ci_low", "score_ci_high"]] = np.nan
+    found = match(first, second)
+    comparison = compare(Path("none"), STUDIES, found, SCORING)
+    ranked = rankings(comparison)
+    (whole,) = (each for each in ranked if each.scope == ALL)
+    assert len(whole.cells) == 3 and first["cell"][0] not in set(whole.cells["cell_a"])
+    text = markdown("t", page(STUDIES, found, comparison, ranked))
+    assert f"Without a score in both, and so not ranked (1): {first['cell'][0]}." in text
+    assert "1 pairs lack a score" in text and "other metrics" not in text and "NA (no score)" in text
+    assert "it has no interval here" in text
 
 
 def test_the_paired_bootstrap_of_rouge_is_of_geometric_means():

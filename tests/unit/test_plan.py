@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 import os
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from longwatt.cells import expand
 from longwatt.footprint import checkpoint_bytes, parameters
 from longwatt.forecast import Powers, jobs
 from longwatt.makespan import Job, schedule
-from longwatt.plan import Gpus, finished_parts
+from longwatt.plan import Bill, Gpus, finished_parts
 from longwatt.plan_report import read_plan, write_plan
 from longwatt.provenance import digest
 from longwatt.runtime_model import SCROLLS_DATA, RuntimeModel, newest_summary
@@ -130,11 +131,65 @@ def test_cells_whose_early_stopping_can_never_fire_are_named():
     assert part.seconds == part.seconds_at_most
 
 
+@pytest.mark.parametrize(("steps", "stuck"), [(1999, True), (2000, True), (2001, False)])
+def test_a_training_cannot_stop_early_at_its_last_step(steps, stuck):
+    study = grid()
+    study["training"]["max_steps"] = steps  # validated every 500 with a patience of 3: the first stop is at 2,000
+    part = part_of(plan_of(study), "gov_report/led_base/4096/gpu1")
+    assert part.cannot_stop_early is stuck and (part.seconds == part.seconds_at_most) is stuck
+
+
+def test_the_validation_after_the_last_step_is_told_from_those_that_are_due():
+    write_plan(given(grid()), stamps(Stages("s", grid(), {})), Path("results/s"), {})
+    text = Path("results/s/plan.md").read_text()
+    assert "| 2, and one after the last step | 3 | 500 |" in text and "one more after it is counted" in text
+
+
 def test_what_is_expected_is_no_more_than_the_most():
     plan = plan_of(grid(watts_per_gpu=300))
     for part in plan.parts:
         assert 0 < part.seconds <= part.seconds_at_most and 0 < part.energy_kwh <= part.energy_kwh_at_most
     assert plan.wall_s[0] < plan.wall_s[1]
+
+
+def test_a_plan_says_that_unique_ids_are_not_known_before_the_data():
+    study, said = grid(), {}
+    study["scoring"] = {"references": "best"}
+    for kind in ("best", "each"):
+        write_plan(given(study), stamps(Stages("s", study, {})), Path("results/s"), {})
+        said[kind] = Path("results/s/plan.md").read_text()
+        study = {**study, "scoring": {"references": "each"}}
+    assert "at most 1,726 inputs" in said["best"] and "not known before the data are here" in said["best"]
+    assert "1,726 rows (each reference)" in said["each"] and "unique" not in said["each"]
+
+
+def test_bills_are_means_and_the_order_of_jobs_is_by_medians():
+    plan = plan_of(grid())
+    part = part_of(plan, "qasper/led_base/4096/gpu1")  # stops between 40 and 21,400 steps
+    assert part.work.steps == pytest.approx((21400 - 40) / math.log(21400 / 40))
+    assert part.seconds_median == plan.stages.runtimes.predict(part.cell.name, "finetune").seconds
+    assert part.seconds / part.seconds_median == pytest.approx(part.work.steps / math.sqrt(40 * 21400), rel=0.01)
+    assert Bill.of([part], plan.prices).gpu_hours == part.seconds / 3600
+    (job,) = (job for job in jobs(plan.parts) if (job.cell, job.part) == (part.cell.name, "finetune"))
+    assert job.seconds == part.seconds and job.priority == plan.stages.priority(part.cell.name)
+
+
+def test_what_other_settings_once_took_only_scales_what_is_left():
+    name, study = "qmsum/led_base/1024/gpu1/generated/seed42", grid(watts_per_gpu=300)
+    plain = part_of(plan_of(study), "qmsum/led_base/1024/gpu1")
+    seconds = 2 * plain.seconds_median
+    measure({name: {"train_runtime_s": seconds, "train_energy_kwh": 0.2, "steps": 500, "validations": 1}})
+    part = part_of(plan_of(study), "qmsum/led_base/1024/gpu1")  # no artefact carries the stamps in force
+    assert not part.finished and part.source.startswith("scaled by 1 measured cells")
+    assert part.seconds == pytest.approx(2 * plain.seconds) and part.seconds_at_most > part.seconds
+    assert part.energy_kwh == pytest.approx(0.3 * part.seconds / 3600) and part.work.steps == plain.work.steps
+    write_plan(given(study), stamps(Stages("s", study, {})), Path("results/s"), {})
+    text = Path("results/s/plan.md").read_text()
+    assert (
+        "1 measurement in the summary of what was made with other settings" in text
+        and "but no answer for what is left" in text
+    )
+    assert "s: nothing measured with the settings and code in force" in text
 
 
 def test_jobs_run_in_the_scheduler_s_own_order():
@@ -318,15 +373,41 @@ def test_a_plan_says_how_far_predictions_were_off(study_schema, root):
     )
     found = plan_of(grid(), demo=demo).misses
     assert found["s"] == []
-    (miss,) = found["demo"]
+    (miss,) = found["demo"]  # cells of other lengths
     assert (miss.cells, miss.unrefined_median, miss.unrefined_worst) == (3, pytest.approx(2), pytest.approx(8))
     assert miss.worst == pytest.approx(4) and miss.worst_cell == names[2]  # foretold from the other two: 2, not 8
     write_plan(given(grid(), demo=demo), stamps(Stages("s", grid(), {})), Path("results/s"), {})
     text = Path("results/s/plan.md").read_text()
     assert "4.00 x" in text and "s: nothing measured on this machine" in text
+    measure({names[0]: {"train_runtime_s": 2 * plain[0]}}, "results/demo/summary.csv")
+    (alone,) = plan_of(grid(), demo=demo).misses["demo"]  # nothing is left that could scale it
+    assert (alone.cells, alone.scaled, alone.median, alone.worst) == (1, 0, None, None)
+    assert alone.unrefined_median == pytest.approx(2)
+    write_plan(given(grid(), demo=demo), stamps(Stages("s", grid(), {})), Path("results/s"), {})
+    assert "| 1 | 0 | NA | NA |" in Path("results/s/plan.md").read_text()
     Path("results/demo/summary.csv").unlink()
     write_plan(given(grid(), demo=demo), stamps(Stages("s", grid(), {})), Path("results/s"), {})
     assert "demo: nothing measured on this machine; run it" in Path("results/s/plan.md").read_text()
+
+
+def test_what_nothing_is_measured_of_and_batches_that_were_found():
+    study = grid()
+    for entry in study["budgets"].values():
+        entry["per_device_batch_size"] = "largest"
+    name = "qmsum/led_base/1024/gpu1/generated/seed42"
+    stages = Stages("s", study, {})
+    found = Path(stages.finetune_inputs(name)["batch_size"])
+    before = plan_of(study)
+    assert part_of(before, "qmsum/led_base/1024/gpu1").work_at_most.steps == 50 * math.ceil(1257 / 8)
+    found.parent.mkdir(parents=True)
+    found.write_text(json.dumps({"per_device_batch_size": 24}))
+    after = plan_of(study)
+    assert part_of(after, "qmsum/led_base/1024/gpu1").work_at_most.steps == 50 * math.ceil(1257 / 24)
+    assert part_of(after, "qmsum/led_base/2048/gpu1").work_at_most.steps == 50 * math.ceil(1257 / 8)
+    write_plan(given(study), stamps(stages), Path("results/s"), {})
+    text = Path("results/s/plan.md").read_text()
+    assert "found by trying for 1 cell" in text and "assumed for 63 cells until it has been found by trying" in text
+    assert "nothing measured yet" in text and "summary.csv" not in text
 
 
 def test_checkpoints_on_the_hub_have_known_shapes_before_they_are_here():

@@ -14,10 +14,12 @@ from longwatt.runtime_model import (
     RuntimeModel,
     Shape,
     data_of,
-    expected_steps,
     finetune_seconds,
+    mean_steps,
+    median_steps,
     predict_seconds,
     shape_of,
+    training_work,
 )
 from longwatt.study import normalise, read_study
 
@@ -65,7 +67,9 @@ def chosen(model: RuntimeModel, **changes) -> dict:
     """A cell's settings with some changed."""
     found = settings.finetune_settings(model.study, model.cells[cell()])
     for key, value in changes.items():
-        block = next(b for b in (found, found["training"], found["budget"], found["generation"]) if key in b)
+        block = next(
+            b for b in (found, found["training"], found["budget"], found["generation"], found["comparison"]) if key in b
+        )
         block[key] = value
     return found
 
@@ -124,20 +128,48 @@ def test_devices_share_the_examples_of_a_prediction(model):
 
 
 def test_steps_end_between_the_first_possible_stop_and_the_last(model):
-    assert expected_steps(chosen(model, max_steps=100), DATA) == 100  # patience 3 at 50 steps cannot stop it
-    assert expected_steps(chosen(model, max_steps=20000), DATA) == math.sqrt(200 * 20000)
+    for steps in (median_steps, mean_steps):
+        assert steps(chosen(model, max_steps=100), DATA) == 100  # patience 3 at 50 steps cannot stop it
+    assert median_steps(chosen(model, max_steps=20000), DATA) == math.sqrt(200 * 20000)
+    drawn = [200 * 100 ** ((n + 0.5) / 5000) for n in range(5000)]  # log-uniform from 200 to 20,000
+    assert mean_steps(chosen(model, max_steps=20000), DATA) == pytest.approx(sum(drawn) / 5000, rel=1e-3)
     per_epoch = 640 / 4
-    assert expected_steps(chosen(model, max_steps=None, max_epochs=1), DATA) == per_epoch
+    assert median_steps(chosen(model, max_steps=None, max_epochs=1), DATA) == per_epoch
 
 
 def test_what_is_known_of_a_dataset():
     facts = {"splits": {"train": {"examples": 5, "rows": 9, "words_in_mean": 70, "words_out_mean": 3}}}
     facts["splits"]["validation"] = {"examples": 4, "rows": 8, "words_in_mean": 60, "words_out_mean": 3}
-    assert data_of("scrolls", {"task": "qmsum"}, facts) == Data({"train": 9, "validation": 4}, 70, 3)
+    rows, inputs = {"train": 9, "validation": 8}, {"train": 5, "validation": 4}
+    assert data_of("scrolls", {"task": "qmsum"}, facts) == Data(rows, 70, 3, inputs)
     assert data_of("scrolls", {"task": "qmsum"}, {}) == SCROLLS_DATA["qmsum"]
     assert data_of("jsonl", {}, {}) == UNKNOWN_DATA
     needle = data_of("needle", {"words_per_document": 40, "train": 6, "validation": 2, "test": 1}, {})
-    assert needle == Data({"train": 6, "validation": 2, "test": 1}, 40, 2)
+    sizes = {"train": 6, "validation": 2, "test": 1}
+    assert needle == Data(sizes, 40, 2, sizes)
+
+
+def test_predictions_are_counted_by_input_or_by_reference():
+    known = Data({"validation": 1800}, 70, 3, {"validation": 1000})
+    assert known.predictions("validation", None, "best") == 1000
+    assert known.predictions("validation", None, "each") == 1800
+    assert known.predictions("validation", 10, "best") == 10 and known.predictions("validation", 10, "each") == 18
+    rows_alone = Data({"validation": 1800}, 70, 3)
+    assert {rows_alone.predictions("validation", None, kind) for kind in ("best", "each")} == {1800}
+    assert known.predictions("test", None, "each") == 0
+
+
+def test_a_validation_of_every_reference_takes_longer(model):
+    data = Data({"train": 640, "validation": 1800}, 4000.0, 20.0, {"train": 640, "validation": 900})
+    best, each = chosen(model), chosen(model, references="each")
+    works = [training_work(settings_, Shape(), data) for settings_ in (best, each)]
+    assert works[1].validation_s / works[0].validation_s == pytest.approx(math.ceil(1800 / 16) / math.ceil(900 / 16))
+    points = [
+        {**settings.predict_settings(model.study, model.cells[cell()], "single"), "references": kind}
+        for kind in ("best", "each")
+    ]
+    seconds = [predict_seconds(point, Shape(), data) for point in points]
+    assert seconds[1] / seconds[0] == pytest.approx(2)
 
 
 def test_a_prediction_is_scaled_by_the_measured_cells_most_like_it(model):
@@ -162,7 +194,12 @@ def test_several_measured_cells_count_as_their_geometric_mean_and_one_can_be_lef
     plain = model.modelled(cell(), "finetune")
     measure(model, c_512_small_one_1=2 * plain, c_512_small_one_2=8 * plain)
     assert model.predict(cell(), "finetune").seconds == pytest.approx(4 * plain)
-    assert model.predict(cell(), "finetune", without=cell()).seconds == pytest.approx(8 * plain)
+    assert model.predict(cell(), "finetune", without=cell()).refined_by is None  # both seeds are left out together
+    longer = 5 * model.modelled(cell(1024), "finetune")
+    measure(model, c_512_small_one_1=2 * plain, c_512_small_one_2=8 * plain, c_1024_small_one_1=longer)
+    three = RuntimeModel(model.study, model.cells, {}, {}, model.summary)
+    left = three.predict(cell(seed=2), "finetune", without=cell())
+    assert (left.seconds, left.refined_by, left.cells) == (pytest.approx(5 * plain), "model and budget", 1)
     measure(model, c_512_small_one_1=2 * plain)
     alone = RuntimeModel(model.study, model.cells, {}, {}, model.summary)
     assert alone.predict(cell(), "finetune", without=cell()).refined_by is None
@@ -191,6 +228,7 @@ def test_processes_share_the_cpu_that_one_would_have():
         training = {**study, "padding": "max_length", "validation": validation}
         generation = {"max_new_tokens": 8, "min_new_tokens": 0, "num_beams": 1}
         chosen = {"seq_len": 4096, "protocol": "generated", "budget": budget, "training": training}
-        return finetune_seconds({**chosen, "generation": generation}, shape, DATA)
+        compared = {"comparison": {"references": "best"}}
+        return finetune_seconds({**chosen, **compared, "generation": generation}, shape, DATA)
 
     assert seconds(64, 1) == pytest.approx(seconds(32, 2), rel=0.1)

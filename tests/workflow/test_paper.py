@@ -38,7 +38,7 @@ def left_out(**axes) -> dict:
     return {**axes, "reason": "takes too long for a test"}
 
 
-# Cells take twenty seconds each. Sound: all datasets, models and budgets at one length; as published: Qasper's of these.
+# Cells take twenty seconds each. Sound: all at one length; as published: Qasper's of these.
 LONGER = [left_out(seq_len=length) for length in (2048, 3072, 4096)]
 LEFT_OUT = {
     "paper": LONGER,

@@ -18,7 +18,8 @@ from longwatt.columns import COLUMNS
 from longwatt.intervals import of_difference, over_seeds
 from longwatt.metrics.rouge import ROUGE_TYPES
 from longwatt.points import interval
-from longwatt.runtime_model import newest_summary
+from longwatt.provenance import read_stamp
+from longwatt.runtime_model import EACH, newest_summary
 from longwatt.summary import read_summary
 
 # What may tell two rows apart beside the seed; without the first there is nothing to compare.
@@ -30,7 +31,11 @@ RATIOS = {
     "train_power_ratio": "train_mean_power_w",
     "peak_memory_ratio": "peak_memory_gib",
 }
+LOG_SEEDS, ONE_RUN, NO_SEEDS = "Student's t over seeds", "one run each: not known", "no seed in common: not known"
+NO_SCORE = "none: no score"
 PAIRED, SEEDS, APART = "paired bootstrap over examples", "Student's t over seeds", "two independent intervals"
+REFERENCE_NUMBER = r"#\d+$"  # what `longwatt.references.compared_id` puts after an example's id
+REFERENCES = "references of the example"
 RESAMPLES_AT_ONCE = 64  # of hundreds of examples: a few megabytes
 
 
@@ -153,26 +158,48 @@ def _row(results: Path, studies: tuple[str, str], pair: Pair, scoring: Mapping[s
         row |= {f"{axis}_{side}": rows[axis].iloc[0] for side, rows in sides.items()}
     for side, rows in sides.items():
         low, high = interval(rows)
-        row |= {f"score_name_{side}": rows["score_name"].iloc[0], f"score_{side}": float(rows["score"].mean())}
+        row |= {
+            f"score_name_{side}": rows["score_name"].iloc[0],
+            f"score_{side}": float(rows["score"].mean(skipna=False)),
+        }
         row |= {f"score_ci_low_{side}": low, f"score_ci_high_{side}": high, f"seeds_{side}": len(rows)}
         row |= {f"initialisation_{side}": rows["initialisation"].iloc[0]}
     row |= _difference(results, studies, pair, scoring)
     for name, column in RATIOS.items():
         row |= _ratio(name, column, pair)
+    row |= {"ratio_interval": _ratio_interval(pair)}
     sources = [set(rows["train_energy_source"].dropna()) for rows in sides.values()]
     return {**row, "train_energy_estimated": any("estimate" in source for source in sources)}
 
 
 def _ratio(name: str, column: str, pair: Pair) -> dict[str, Any]:
-    """Both means and their ratio; missing where either is unknown for any seed."""
-    first, second = (rows[column].astype(float).mean(skipna=False) for rows in (pair.first, pair.second))
-    return {f"{column}_a": first, f"{column}_b": second, name: second / first if first > 0 else math.nan}
+    """Both means and their ratio with its interval; missing where either is unknown for any seed.
+
+    Where both have the same seeds it is the geometric mean of the seeds' ratios, which the interval is about.
+    """
+    first, second = (rows[column].astype(float) for rows in (pair.first, pair.second))
+    means = first.mean(skipna=False), second.mean(skipna=False)
+    value, low, high = means[1] / means[0] if means[0] > 0 else math.nan, math.nan, math.nan
+    if _ratio_interval(pair) == LOG_SEEDS and (first > 0).all() and (second > 0).all():
+        logarithms = np.log(second.to_numpy() / first.to_numpy())
+        value, low, high = (math.exp(each) for each in (logarithms.mean(), *over_seeds(logarithms)))
+    both = {f"{column}_a": means[0], f"{column}_b": means[1]}
+    return {**both, name: value, f"{name}_ci_low": low, f"{name}_ci_high": high}
+
+
+def _ratio_interval(pair: Pair) -> str:
+    """Where the intervals of ratios come from, or why there are none."""
+    if len(pair.first) == len(pair.second) == 1:
+        return ONE_RUN
+    return LOG_SEEDS if list(pair.first["seed"]) == list(pair.second["seed"]) else NO_SEEDS
 
 
 def _difference(results: Path, studies: tuple[str, str], pair: Pair, scoring: Mapping[str, Any]) -> dict[str, Any]:
     """The difference of the scores with an interval of 95 %, or of the confidence that the study says."""
+    nothing = dict.fromkeys(("score_difference", "difference_ci_low", "difference_ci_high"), math.nan)
+    if pair.first["score"].isna().any() or pair.second["score"].isna().any():
+        return {**nothing, "difference_interval": NO_SCORE}
     if pair.first["score_name"].iloc[0] != pair.second["score_name"].iloc[0]:
-        nothing = dict.fromkeys(("score_difference", "difference_ci_low", "difference_ci_high"), math.nan)
         return {**nothing, "difference_interval": "none: other metrics"}
     by_seed = pair.second["score"].to_numpy(float), pair.first["score"].to_numpy(float)
     paired = list(pair.first["seed"]) == list(pair.second["seed"])
@@ -192,8 +219,11 @@ def _independent(pair: Pair) -> tuple[float, float, str]:
     return *of_difference(second, first), APART
 
 
-def _examples(results: Path, studies: tuple[str, str], pair: Pair) -> tuple[Any, Any] | None:
-    """Scores of both cells' examples, (examples, metrics) each; None unless these are the same examples."""
+def _examples(results: Path, studies: tuple[str, str], pair: Pair) -> tuple[Any, Any, Any, Any] | None:
+    """Mean scores of both cells' examples, (examples, metrics) each, and from how many references each of them is.
+
+    None unless these are the same examples.
+    """
     name = str(pair.first["score_name"].iloc[0])
     columns = list(ROUGE_TYPES) if name == "rouge_geometric_mean" else [name]
     tables = []
@@ -201,15 +231,37 @@ def _examples(results: Path, studies: tuple[str, str], pair: Pair) -> tuple[Any,
         path = results / study / rows["cell"].iloc[0] / "predict" / rows["inference"].iloc[0] / "examples.csv"
         if not path.is_file():
             return None
-        tables.append(pd.read_csv(path, dtype={"id": str}, keep_default_na=False).set_index("id"))
+        tables.append(_by_example(path))
     first, second = tables
-    if not first.index.is_unique or set(first.index) != set(second.index) or len(first) != len(second):
+    if set(first.index) != set(second.index):
         return None
-    return first[columns].to_numpy(float), second.loc[first.index, columns].to_numpy(float)
+    second = second.loc[first.index]
+    counts = first[REFERENCES].to_numpy(float), second[REFERENCES].to_numpy(float)
+    return first[columns].to_numpy(float), second[columns].to_numpy(float), *counts
+
+
+def _by_example(path: Path) -> pd.DataFrame:
+    """The mean scores of every example, by its id, and how many references they are of.
+
+    Where each reference was an example of its own, as scores.json beside it says, those of one example count together.
+    """
+    table = pd.read_csv(path, dtype={"id": str}, keep_default_na=False)
+    settings = (read_stamp(path.with_name("scores.json")) or {}).get("settings") or {}
+    if settings.get("references") == EACH:
+        table["id"] = table["id"].str.replace(REFERENCE_NUMBER, "", regex=True)
+    grouped = table.groupby("id", sort=False)
+    return grouped.mean().assign(**{REFERENCES: grouped.size()})
 
 
 def paired_interval(
-    first: Any, second: Any, *, bootstrap_resamples: int, confidence: float, seed: int
+    first: Any,
+    second: Any,
+    first_counts: Any = None,
+    second_counts: Any = None,
+    *,
+    bootstrap_resamples: int,
+    confidence: float,
+    seed: int,
 ) -> tuple[float, float]:
     """Percentile bootstrap of a difference of headline scores, both from the same resampled examples.
 
@@ -218,21 +270,24 @@ def paired_interval(
     Args:
         first: scores of the first cell's examples, (examples, metrics).
         second: those of the second's, in the same order.
+        first_counts, second_counts: how often each example counts, once for each of its references; None for once.
         bootstrap_resamples: how many.
         confidence: between 0 and 1.
         seed: equal seeds give equal intervals.
     """
     source, found = np.random.default_rng(seed), []
+    counts = [np.ones(len(first)) if given is None else given for given in (first_counts, second_counts)]
     for start in range(0, bootstrap_resamples, RESAMPLES_AT_ONCE):
         size = (min(RESAMPLES_AT_ONCE, bootstrap_resamples - start), len(first))
         drawn = source.integers(0, len(first), size)
-        found.append(_headlines(second[drawn]) - _headlines(first[drawn]))
+        own = [_headlines(scores[drawn], count[drawn]) for scores, count in zip((first, second), counts, strict=True)]
+        found.append(own[1] - own[0])
     tail = 50 * (1 - confidence)
     low, high = np.percentile(np.concatenate(found), [tail, 100 - tail])
     return float(low), float(high)
 
 
-def _headlines(drawn: Any) -> Any:
-    """Headline scores of (resamples, examples, metrics)."""
-    means = drawn.mean(axis=1)
+def _headlines(drawn: Any, counts: Any) -> Any:
+    """Headline scores of (resamples, examples, metrics), whose examples count so often."""
+    means = (drawn * counts[:, :, None]).sum(axis=1) / counts.sum(axis=1)[:, None]
     return means.prod(axis=1) ** (1 / means.shape[1])

@@ -9,16 +9,18 @@ from typing import Any
 
 import pandas as pd
 
-from longwatt.compare import AXES, Match, compare, match, read_results
+from longwatt.compare import AXES, NO_SCORE, ONE_RUN, Match, compare, match, read_results
 from longwatt.compare_figures import QUANTITIES, draw_all
+from longwatt.compare_settings import ALIKE, Rulers, read_rulers
 from longwatt.pages import Picture, Section, Table, as_html, markdown
 from longwatt.progress import say
 from longwatt.provenance import sha256, whole_file, write_json
-from longwatt.ranking import ALL, GROUP, Ranking, Swap, rankings
+from longwatt.ranking import ALL, GROUP, Ranking, Swap, rankings, unscored
 from longwatt.runtime_model import newest_summary
 from longwatt.summary import write_csv
 
 NA = "NA"
+NAMED = 8  # settings that the first sentences name; the rest is in a table
 LISTED = 100  # rows of a list on the page; the CSV files have all
 # What the page says of each ratio.
 RATIO_TITLES = {
@@ -52,16 +54,17 @@ def write_comparison(results: Path, settings: Mapping[str, Any], provenance: Map
     tables = [read_results(results, study) for study in studies]
     found = match(tables[0], tables[1])
     comparison = compare(results, studies, found, settings["scoring"])
+    rulers = read_rulers(results, studies, [(pair.first, pair.second) for pair in found.pairs])
     ranked = rankings(comparison)
     folder = results / studies[0] / "compare" / studies[1]
     write_csv(folder / "comparison.csv", comparison)
     write_csv(folder / "ranking.csv", ranking_table(ranked))
     write_csv(folder / "swaps.csv", swap_table(ranked))
     draw_all(comparison, studies, folder, settings["titles"])
-    _write_pages(folder, studies, page(studies, found, comparison, ranked))
+    _write_pages(folder, studies, page(studies, found, comparison, ranked, rulers))
     digests = {study: sha256(newest_summary(results / study)) for study in studies}
     write_json(folder / "comparison.json", {"summary_sha256": digests, "provenance": provenance})
-    for line in headlines(studies, found, comparison, ranked):
+    for line in headlines(studies, found, comparison, ranked, rulers):
         say(line)
     say(f"cell by cell in {folder / 'comparison.html'}, comparison.md and comparison.csv")
 
@@ -73,7 +76,13 @@ def _write_pages(folder: Path, studies: tuple[str, str], sections: Sequence[Sect
             stream.write(write(title, sections))
 
 
-def headlines(studies: tuple[str, str], found: Match, comparison: pd.DataFrame, ranked: Sequence[Ranking]) -> list[str]:
+def headlines(
+    studies: tuple[str, str],
+    found: Match,
+    comparison: pd.DataFrame,
+    ranked: Sequence[Ranking],
+    rulers: Rulers = ALIKE,
+) -> list[str]:
     """What changes from the first study to the second, in sentences."""
     first, second = studies
     alone = [f"{len(names)} of {study}" for study, names in zip(studies, found.alone, strict=True) if names]
@@ -82,9 +91,12 @@ def headlines(studies: tuple[str, str], found: Match, comparison: pd.DataFrame, 
         f"{len(comparison)} pairs of cells{without}. Differences are {second} less {first}, ratios {second} / {first}."
     ]
     lines += [_axis(axis, studies, values) for axis, values in found.differing.items()]
+    lines += _other_settings(rulers)
     lines.append(_scores(comparison))
     lines += [_order(ranked)] if ranked else []
     lines += [_ratio(comparison, name, title) for name, title in RATIO_TITLES.items()]
+    single = int((comparison["ratio_interval"] == ONE_RUN).sum())
+    lines += [f"One run each in {single} pairs: how sure their ratios are is not known."] if single else []
     random = (comparison[["initialisation_a", "initialisation_b"]] == "random").any(axis=1)
     lines += [f"Random weights: {int(random.sum())} pairs have models from random weights; their scores say nothing of "
               "pretrained ones."] if random.any() else []  # fmt: skip
@@ -96,12 +108,23 @@ def _axis(axis: str, studies: tuple[str, str], values: tuple[Sequence[str], Sequ
     return f"They differ in {axis}: {sides}."
 
 
+def _other_settings(rulers: Rulers) -> list[str]:
+    """By what settings the studies differ beside the axes, as far as their artefacts say."""
+    named = [str(each) for each in rulers.differing]
+    rest = f", and {len(named) - NAMED} more (below)" if len(named) > NAMED else ""
+    lines = [f"They also differ in: {', '.join(named[:NAMED])}{rest}."] if named else []
+    unknown = f"Of {rulers.unknown} pairs the results do not say with what settings they were made and scored."
+    return [*lines, unknown] if rulers.unknown else lines
+
+
 def _scores(comparison: pd.DataFrame) -> str:
     known = comparison.dropna(subset=["score_difference"])
-    others = len(comparison) - len(known)
+    missing = len(unscored(comparison))
+    others = len(comparison) - len(known) - missing
     more = f"; {others} pairs have other metrics and are not subtracted" if others else ""
+    more += f"; {missing} pairs lack a score" if missing else ""
     if known.empty:
-        return f"Score: no pair has the same metric{more}."
+        return f"Score: no pair has two scores of the same metric{more}."
     values = known["score_difference"]
     beyond = int(((known["difference_ci_low"] > 0) | (known["difference_ci_high"] < 0)).sum())
     span = f"median {values.median():+.2f}, from {values.min():+.2f} to {values.max():+.2f}"
@@ -119,7 +142,7 @@ def _order(ranked: Sequence[Ranking]) -> str:
         if len(taus)
         else "no order"
     )
-    return f"Ranking: {order}; {len(swaps)} of {pairs} pairs swap, {clear} of them beyond the intervals."
+    return f"Ranking: {order} (without intervals); {len(swaps)} of {pairs} pairs swap, {clear} beyond the intervals."
 
 
 def _span(values: pd.Series[float], digits: str) -> str:
@@ -139,17 +162,27 @@ def _ratio(comparison: pd.DataFrame, name: str, title: str) -> str:
     return f"{title.capitalize()}{estimated}: median ratio {values.median():.3g}, {span}{of}."
 
 
-def page(studies: tuple[str, str], found: Match, comparison: pd.DataFrame, ranked: Sequence[Ranking]) -> list[Section]:
+def page(
+    studies: tuple[str, str],
+    found: Match,
+    comparison: pd.DataFrame,
+    ranked: Sequence[Ranking],
+    rulers: Rulers = ALIKE,
+) -> list[Section]:
     """comparison.md and comparison.html."""
     pictures = [Picture(f"{name}.svg", FIGURE_TEXTS[name]) for name in QUANTITIES]
     kinds = sorted(set(comparison["difference_interval"]))
-    note = f"Intervals are of 95 % unless the study says otherwise; those of differences: {'; '.join(kinds)}."
-    words = ["dataset", "model", "budget", "protocol", "inference", "metric", "note"]
+    note = (
+        f"Intervals are of 95 % unless the study says otherwise; those of differences: {'; '.join(kinds)}; those of "
+        "ratios: Student's t over the logarithms of the seeds' ratios, always of 95 %."
+    )
+    words = ["dataset", "model", "budget", "protocol", "inference", "metric", "intervals of ratios", "note"]
     return [
-        Section("", headlines(studies, found, comparison, ranked)),
+        Section("", headlines(studies, found, comparison, ranked, rulers)),
         Section("Figures", pictures),
         Section("Cell by cell", [note, Table(_pairs(studies, comparison), words)]),
-        *_ranking_sections(studies, ranked),
+        *_ranking_sections(studies, ranked, unscored(comparison)),
+        *_settings_sections(studies, rulers),
         *_unmatched(studies, found),
     ]
 
@@ -160,19 +193,20 @@ def _pairs(studies: tuple[str, str], comparison: pd.DataFrame) -> list[dict[str,
     rows = []
     for row in comparison.to_dict("records"):
         scores = {study: _score(row, side) for study, side in zip(studies, "ab", strict=True)}
-        energy = _number(row["train_energy_ratio"], ".3g")
+        energy = _ratio_text(row, "train_energy_ratio")
         rows.append(
             {
                 **{axis: _axis_text(row, axis) for axis in shown},
                 "metric": " / ".join(dict.fromkeys((row["score_name_a"], row["score_name_b"]))),
                 **scores,
                 "difference": _with_interval(row),
-                "training speed ratio": _number(row["train_speed_ratio"], ".3g"),
-                "inference speed ratio": _number(row["inference_speed_ratio"], ".3g"),
+                "training speed ratio": _ratio_text(row, "train_speed_ratio"),
+                "inference speed ratio": _ratio_text(row, "inference_speed_ratio"),
                 "training energy ratio": energy
                 + (" (estimated)" if energy != NA and row["train_energy_estimated"] else ""),
-                "mean power ratio": _number(row["train_power_ratio"], ".3g"),
-                "peak memory ratio": _number(row["peak_memory_ratio"], ".3g"),
+                "mean power ratio": _ratio_text(row, "train_power_ratio"),
+                "peak memory ratio": _ratio_text(row, "peak_memory_ratio"),
+                "intervals of ratios": row["ratio_interval"],
                 "note": "random weights" if "random" in (row["initialisation_a"], row["initialisation_b"]) else "",
             }
         )
@@ -192,9 +226,15 @@ def _score(row: Mapping[Any, Any], side: str) -> str:
 
 def _with_interval(row: Mapping[Any, Any]) -> str:
     if pd.isna(row["score_difference"]):
-        return f"{NA} (other metrics)"
+        return f"{NA} ({'no score' if row['difference_interval'] == NO_SCORE else 'other metrics'})"
     low, high = row["difference_ci_low"], row["difference_ci_high"]
     return f"{row['score_difference']:+.2f} ({_number(low, '+.2f')} to {_number(high, '+.2f')})"
+
+
+def _ratio_text(row: Mapping[Any, Any], name: str) -> str:
+    low, high = row[f"{name}_ci_low"], row[f"{name}_ci_high"]
+    interval = "" if pd.isna(low) else f" ({_number(low, '.3g')} to {_number(high, '.3g')})"
+    return _number(row[name], ".3g") + interval
 
 
 def _number(value: Any, digits: str = ".2f") -> str:
@@ -233,9 +273,26 @@ def _swap_row(swap: Swap) -> dict[str, Any]:
     }
 
 
-def _ranking_sections(studies: tuple[str, str], ranked: Sequence[Ranking]) -> list[Section]:
+def _settings_sections(studies: tuple[str, str], rulers: Rulers) -> list[Section]:
+    """Every setting that differs, with its values in both studies."""
+    if not rulers.differing:
+        return []
+    rows = [
+        {"setting": each.name, studies[0]: first, studies[1]: second, "pairs of cells": str(each.pairs)}
+        for each in rulers.differing
+        for first, second in each.values
+    ]
+    note = "As the results themselves say it; axes of the grid are not repeated. A row for each pair of values."
+    more = [f"{len(rows) - LISTED} more rows are left out."] if len(rows) > LISTED else []
+    return [Section("Settings that differ", [note, Table(rows[:LISTED], ["setting", *studies]), *more])]
+
+
+def _ranking_sections(studies: tuple[str, str], ranked: Sequence[Ranking], without: pd.DataFrame) -> list[Section]:
+    left_out = f"Without a score in both, and so not ranked ({len(without)}): {_list(list(without['cell_a']))}."
+    missing = [] if without.empty else [left_out]
     if not ranked:
-        return [Section("Ranking", ["No two pairs share a dataset, a budget and a metric, so nothing can be ranked."])]
+        nothing = "No two pairs share a dataset, a budget and a metric, so nothing can be ranked."
+        return [Section("Ranking", [nothing, *missing])]
     apart = [name for place, name in enumerate(GROUP) if len({ranking.group[place] for ranking in ranked}) > 1]
     rows = [
         {
@@ -249,7 +306,13 @@ def _ranking_sections(studies: tuple[str, str], ranked: Sequence[Ranking]) -> li
         for ranking in ranked
     ]
     words = ["dataset", "budget", "protocol", "inference", "order of"]
-    return [Section("Ranking", [Table(rows, words), *_swaps(studies, ranked)])]
+    return [Section("Ranking", [NO_INTERVAL, Table(rows, words), *missing, *_swaps(studies, ranked)])]
+
+
+NO_INTERVAL = (
+    "Kendall's tau is that of the scores as they are; it has no interval here. How many swaps are beyond the scores' "
+    "own intervals says how much of it may be chance."
+)
 
 
 def _swaps(studies: tuple[str, str], ranked: Sequence[Ranking]) -> list[str | Table]:

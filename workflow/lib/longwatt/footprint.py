@@ -130,7 +130,7 @@ def _tokens(stages: Stages, model: RuntimeModel) -> Share:
     for dataset, tokenizer in stages.pairs():
         size = _size(Path("resources/tokenized") / dataset / tokenizer)
         data = model.data[stages.datasets[dataset]]
-        total += size or sum(data.rows.values()) * _token_bytes(data)
+        total += size or _token_bytes(data)
         sizes.append(size)
     return Share("tokens", total / GIB, _looked_up(sizes, f"{TOKENS_PER_WORD} tokens a word, {TOKEN_BYTES} bytes each"))
 
@@ -152,10 +152,10 @@ def _predictions(stages: Stages, model: RuntimeModel) -> Share:
     for name, cell in stages.cells.items():
         data = model.data[cell.dataset]
         for point in stages.inferences:
-            chosen = stages.predict(name, point).settings["inference"]
-            there = data.rows.get(chosen["split"], 0)
-            examples = min(there, chosen["max_examples"] or there)
-            total += examples * (EXAMPLE_BYTES + data.words_out * BYTES_PER_WORD)
+            settings = stages.predict(name, point).settings
+            chosen = settings["inference"]
+            made = data.predictions(chosen["split"], chosen["max_examples"], settings["references"])
+            total += made * (EXAMPLE_BYTES + data.words_out * BYTES_PER_WORD)
     return Share("predictions and scores", total / GIB, "answers as long as the references")
 
 
@@ -166,13 +166,18 @@ def _energy_logs(stages: Stages, seconds: Mapping[tuple[str, str], float]) -> Sh
 
 
 def _text_bytes(data: Data) -> float:
-    return sum(data.rows.values()) * (data.words_in + data.words_out) * BYTES_PER_WORD
+    return (_inputs(data) * data.words_in + sum(data.rows.values()) * data.words_out) * BYTES_PER_WORD
 
 
 def _token_bytes(data: Data) -> float:
-    """Ids of input and reference, and the texts of the reference and of the document's first words."""
-    ids = (data.words_in + data.words_out) * TOKENS_PER_WORD * TOKEN_BYTES
-    return ids + 2 * data.words_out * BYTES_PER_WORD
+    """Ids of inputs and references, and the texts of the references and of the documents' first words."""
+    inputs, references = _inputs(data), sum(data.rows.values())
+    ids = (inputs * data.words_in + references * data.words_out) * TOKENS_PER_WORD * TOKEN_BYTES
+    return ids + (inputs + references) * data.words_out * BYTES_PER_WORD
+
+
+def _inputs(data: Data) -> int:
+    return sum(data.inputs(split) for split in data.rows)
 
 
 def _size(folder: Path) -> int:

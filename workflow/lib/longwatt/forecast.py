@@ -9,12 +9,12 @@ from __future__ import annotations
 import statistics
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from longwatt import priorities
 from longwatt.cells import Cell
 from longwatt.makespan import Job
-from longwatt.runtime_model import FINETUNE, Prediction, RuntimeModel, Work, positive
+from longwatt.runtime_model import FINETUNE, Prediction, RuntimeModel, Work, mean_steps, most_steps, positive
 from longwatt.stages import Stages
 
 J_PER_KWH = 3.6e6
@@ -45,12 +45,14 @@ class Part:
         part: "finetune" or "predict/{inference}".
         gpus: devices that it leases.
         finished: whether it need not run any more.
-        seconds, seconds_at_most: as expected, and should the training never stop early.
+        seconds, seconds_median, seconds_at_most: the mean over when a training may stop, which bills add up to; what
+            half of all trainings take at most, which the scheduler orders jobs by; and should it never stop early.
         source: "measured", or what the seconds are foretold from.
         power: mean power.
-        energy_kwh, energy_kwh_at_most: likewise; None if unknown.
-        work, work_at_most: what a training does; None for a prediction.
+        energy_kwh, energy_kwh_at_most: of the mean and the most; None if unknown.
+        work, work_at_most: what a training of mean length and of full length does; None for a prediction.
         patience: validations without improvement that stop a training; None for a prediction.
+        every_steps: steps from one validation of a training to the next; None for a prediction.
     """
 
     cell: Cell
@@ -58,6 +60,7 @@ class Part:
     gpus: int
     finished: bool
     seconds: float
+    seconds_median: float
     seconds_at_most: float
     source: str
     power: Power
@@ -66,11 +69,14 @@ class Part:
     work: Work | None = None
     work_at_most: Work | None = None
     patience: int | None = None
+    every_steps: int | None = None
 
     @property
     def cannot_stop_early(self) -> bool:
-        """Whether there is no room for `patience` validations without improvement after a first one."""
-        return self.work_at_most is not None and self.work_at_most.validations <= (self.patience or 0)
+        """Whether `patience` validations after a first one would end no sooner than the last step."""
+        if self.work_at_most is None or self.patience is None or self.every_steps is None:
+            return False
+        return (self.patience + 1) * self.every_steps >= self.work_at_most.steps
 
 
 @dataclass(frozen=True)
@@ -145,34 +151,54 @@ def _part(
     powers: Powers,
     energies: Mapping[tuple[str, str], float],
 ) -> Part:
-    cell, trains, model = stages.cells[name], part == FINETUNE, stages.runtimes
-    measured = model.measured.get((name, part))
-    foretold = model.predict(name, part)
-    seconds = measured or foretold.seconds
-    most = max(seconds, model.at_most(name).seconds) if trains and measured is None else seconds
-    power, known = powers.of(cell, trains), energies.get((name, part))
+    cell, trains = stages.cells[name], part == FINETUNE
+    took = _times(stages.runtimes, name, part, finished)
+    power, known = powers.of(cell, trains), energies.get((name, part)) if finished else None
     found = Part(
         cell=cell,
         part=part,
         gpus=stages.gpus(name),
         finished=finished,
-        seconds=seconds,
-        seconds_at_most=most,
-        source=MEASURED if measured else _source(foretold),
+        seconds=took.mean,
+        seconds_median=took.median,
+        seconds_at_most=took.most,
+        source=took.source,
         power=power,
-        energy_kwh=known or _kwh(power, seconds),
-        energy_kwh_at_most=known or _kwh(power, most),
+        energy_kwh=known or _kwh(power, took.mean),
+        energy_kwh_at_most=known or _kwh(power, took.most),
     )
     return _with_training(found, stages) if trains else found
 
 
+class _Times(NamedTuple):
+    mean: float
+    median: float
+    most: float
+    source: str
+
+
+def _times(model: RuntimeModel, name: str, part: str, finished: bool) -> _Times:
+    """Seconds of a part: measured if it is finished; what other settings once took is no answer for what is left."""
+    measured = model.measured.get((name, part)) if finished else None
+    if measured is not None:
+        return _Times(measured, measured, measured, MEASURED)
+    foretold = model.predict(name, part)
+    median, source = foretold.seconds, _source(foretold)
+    if part != FINETUNE:
+        return _Times(median, median, median, source)
+    most = max(median, model.at_most(name).seconds)
+    return _Times(min(most, model.mean(name).seconds), median, most, source)
+
+
 def _with_training(part: Part, stages: Stages) -> Part:
-    """A training with its steps and validations; of a measured one those that it made."""
+    """A training with its steps and validations; of one that is finished and measured those that it made."""
     model, name = stages.runtimes, part.cell.name
-    work = model.trained(name) or model.work(name)
-    patience = int(stages.finetune(name).settings["training"]["validation"]["patience"])
-    most = model.work(name, at_most=True)
-    return replace(part, work=work, work_at_most=most, patience=patience)
+    made = model.trained(name) if part.finished else None
+    work = made or model.work(name, mean_steps)
+    validation = stages.finetune(name).settings["training"]["validation"]
+    patience, every = int(validation["patience"]), int(validation["every_steps"])
+    most = model.work(name, most_steps)
+    return replace(part, work=work, work_at_most=most, patience=patience, every_steps=every)
 
 
 def _source(foretold: Prediction) -> str:
@@ -197,8 +223,13 @@ def _energies(rows: Sequence[Mapping[str, str]]) -> dict[tuple[str, str], float]
 
 
 def jobs(parts: Sequence[Part], at_most: bool = False) -> list[Job]:
-    """What is still to run, as the scheduler sees it: urgency as `longwatt.stages.Stages.priority` gives it."""
-    seconds = {(part.cell.name, part.part): part.seconds for part in parts}
+    """What is still to run, as the scheduler sees it: as urgent as `longwatt.stages.Stages.priority` says, by medians.
+
+    Args:
+        parts: all of a study.
+        at_most: whether jobs last as long as they can; else their mean time.
+    """
+    seconds = {(part.cell.name, part.part): part.seconds_median for part in parts}
     whole: dict[str, float] = {}
     for (name, _), value in seconds.items():
         whole[name] = whole.get(name, 0.0) + value
@@ -220,31 +251,52 @@ class Miss:
     Attributes:
         part: of which part of the cells.
         cells: how many.
-        median, worst: of predictions scaled by the study's other measured cells.
-        worst_cell: of the worst.
+        scaled: how many of them have other measured cells, which differ by more than the seed, to be scaled by.
+        median, worst: of predictions scaled by those; None if there are none.
+        worst_cell: of the worst; None likewise.
         unrefined_median, unrefined_worst: of predictions from operations alone.
     """
 
     part: str
     cells: int
-    median: float
-    worst: float
-    worst_cell: str
+    scaled: int
+    median: float | None
+    worst: float | None
+    worst_cell: str | None
     unrefined_median: float
     unrefined_worst: float
 
 
-def misses(model: RuntimeModel) -> list[Miss]:
-    """Every part that a study's summary has measured cells of, each cell foretold without its own measurement."""
+def misses(model: RuntimeModel, of: Collection[tuple[str, str]] | None = None) -> list[Miss]:
+    """Every part that a study's summary has measured cells of, each cell foretold without its own measurement.
+
+    Args:
+        model: the study's.
+        of: (cell, part) of the measurements that count; None for all.
+    """
     found = []
-    for part in sorted({part for _, part in model.measured}):
-        measured = {name: seconds for (name, own), seconds in model.measured.items() if own == part}
-        scaled = {n: _factor(model.predict(n, part, without=n).seconds, s) for n, s in measured.items()}
-        plain = [_factor(model.modelled(name, part), seconds) for name, seconds in measured.items()]
-        worst = max(scaled, key=lambda name: scaled[name])
-        medians = statistics.median(scaled.values()), statistics.median(plain)
-        found.append(Miss(part, len(measured), medians[0], scaled[worst], worst, medians[1], max(plain)))
+    known = {key: seconds for key, seconds in model.measured.items() if of is None or key in of}
+    for part in sorted({part for _, part in known}):
+        measured = {name: seconds for (name, own), seconds in known.items() if own == part}
+        found.append(_miss(model, part, measured))
     return found
+
+
+def _miss(model: RuntimeModel, part: str, measured: Mapping[str, float]) -> Miss:
+    foretold = {name: model.predict(name, part, without=name) for name in measured}
+    scaled = {n: _factor(each.seconds, measured[n]) for n, each in foretold.items() if each.refined_by is not None}
+    plain = [_factor(model.modelled(name, part), seconds) for name, seconds in measured.items()]
+    worst = max(scaled, key=lambda name: scaled[name], default=None)
+    return Miss(
+        part=part,
+        cells=len(measured),
+        scaled=len(scaled),
+        median=statistics.median(scaled.values()) if scaled else None,
+        worst=scaled[worst] if worst is not None else None,
+        worst_cell=worst,
+        unrefined_median=statistics.median(plain),
+        unrefined_worst=max(plain),
+    )
 
 
 def _factor(foretold: float, measured: float) -> float:

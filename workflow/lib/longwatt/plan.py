@@ -125,12 +125,12 @@ class Plan:
 
     @cached_property
     def spans(self) -> list[Span]:
-        """When what is left would run, as expected."""
+        """When what is left would run if every job takes its mean time; ordered as the scheduler does, by medians."""
         return makespan.schedule(jobs(self.parts), self.gpus.count)
 
     @cached_property
     def wall_s(self) -> tuple[float, float]:
-        """Seconds until all is done: as expected, and should no training stop early."""
+        """Seconds until all is done: if every job takes its mean time, and should no training stop early."""
         latest = makespan.schedule(jobs(self.parts, at_most=True), self.gpus.count)
         return makespan.length(self.spans), makespan.length(latest)
 
@@ -145,9 +145,14 @@ class Plan:
 
     @cached_property
     def misses(self) -> dict[str, list[Miss]]:
-        """How far predictions of measured cells are off, by study."""
-        known = [self.stages] if self.demo is None else [self.stages, self.demo]
-        return {stages.study_id: misses(stages.runtimes) for stages in known}
+        """How far predictions of measured cells are off, by study; of this one those measured with what is in force."""
+        own = {self.stages.study_id: misses(self.stages.runtimes, self.finished)}
+        return own | ({} if self.demo is None else {self.demo.study_id: misses(self.demo.runtimes)})
+
+    @property
+    def stale(self) -> int:
+        """How many measured parts were made with other settings or code than those in force."""
+        return len(self.stages.runtimes.measured.keys() - self.finished)
 
 
 def cores() -> int:

@@ -19,12 +19,15 @@ from longwatt.runtime_model import (
     BIGBIRD_COST,
     CPU_FLOPS,
     CPU_LAYER_S,
+    EACH,
     GPU_FLOPS,
     GPU_LAYER_S,
     LARGEST_BATCH,
     SCROLLS_DATA,
     TOKENS_PER_WORD,
+    Data,
 )
+from longwatt.settings import COMPARISON_DEFAULTS
 from longwatt.stages import DEMO, Stages
 
 NA = "NA"
@@ -32,7 +35,7 @@ DEAREST = 10  # cells that the plan names
 LISTED = 100  # rows of a list in plan.md; plan.csv has all
 COLUMNS = (
     "cell", "dataset", "model", "seq_len", "budget", "protocol", "seed", "part", "finished", "gpus",
-    "seconds", "seconds_at_most", "seconds_source", "gpu_hours", "gpu_hours_at_most",
+    "seconds", "seconds_median", "seconds_at_most", "seconds_source", "gpu_hours", "gpu_hours_at_most",
     "mean_power_w", "power_source", "energy_kwh", "energy_kwh_at_most", "energy_cost", "gpu_cost", "gco2e",
     "steps", "steps_at_most", "validations", "validations_at_most", "validation_share", "validation_share_at_most",
     "patience", "cannot_stop_early",
@@ -87,6 +90,7 @@ def facts(plan: Plan) -> dict[str, Any]:
         "study": plan.stages.study_id,
         "cells": len(plan.stages.cells),
         "finished_parts": len(plan.finished),
+        "stale_parts": plan.stale,
         "parts": len(plan.parts),
         "gpus": asdict(plan.gpus),
         "wall_s": expected,
@@ -117,6 +121,7 @@ def _row(part: Part, prices: Mapping[str, Any]) -> dict[str, Any]:
         "finished": part.finished,
         "gpus": part.gpus,
         "seconds": part.seconds,
+        "seconds_median": part.seconds_median,
         "seconds_at_most": part.seconds_at_most,
         "seconds_source": part.source,
         "gpu_hours": bill.gpu_hours,
@@ -190,9 +195,15 @@ def _head(plan: Plan) -> list[str]:
             f"What they {word}: {_bill(plan, done)}."
         )
     lines.append(
-        "Estimates, not measurements: what comes first is to be expected, with early stopping as the model assumes it; "
-        "`at most` holds if no training stops before its last step."
+        "Estimates, not measurements: what comes first is the mean over when trainings may stop early, as the model "
+        "assumes it; `at most` holds if none stops before its last step. The time until all is done is that of a "
+        "simulated schedule in which every job takes its mean (or most) time."
     )
+    if plan.stale:
+        lines.append(
+            f"{_count(plan.stale, 'measurement')} in the summary of what was made with other settings or code than "
+            "now: good to scale these estimates and to tell what power is drawn, but no answer for what is left."
+        )
     return lines
 
 
@@ -312,7 +323,8 @@ def _validations(plan: Plan) -> Section:
     most = sum(part.work_at_most.validations for part in trained if part.work_at_most)
     text = (
         f"At most {most:,} validations, {_percent(_validation_share(trained))} of all training time if no cell stops "
-        "early. The cells with the largest share:"
+        "early. Where the last step is none at which one is due, one more after it is counted, as it is made. The "
+        "cells with the largest share:"
     )
     rows = [
         {
@@ -336,22 +348,29 @@ def _stuck(plan: Plan) -> Section:
     if not stuck:
         return Section(heading, ["Every cell has enough validations for its early stopping to fire."])
     text = (
-        f"In {len(stuck)} of {len(plan.stages.cells)} cells the most validations are no more than `patience`: after a "
-        "first one there is no room for so many without improvement. These cells run to their last step. Validate more "
-        "often (`every_steps`) or lower `patience` if they should stop."
+        f"In {len(stuck)} of {len(plan.stages.cells)} cells (`patience` + 1) x `every_steps` is no less than all "
+        "steps: after a first validation there is no room for `patience` more without improvement before the last "
+        "step. These cells run to it. Validate more often (`every_steps`) or lower `patience` if they should stop."
     )
     rows = [
         {
             "cell": part.cell.name,
-            "steps at most": f"{part.work_at_most.steps:,.0f}",
-            "validations at most": str(part.work_at_most.validations),
+            "steps at most": f"{part.work_at_most.steps:,.0f}" if part.work_at_most else NA,
+            "validations": _scheduled(part),
             "patience": str(part.patience),
+            "every steps": f"{part.every_steps:,}",
         }
         for part in stuck[:LISTED]
-        if part.work_at_most
     ]
     more = [f"{len(stuck) - LISTED} more are in plan.csv."] if len(stuck) > LISTED else []
     return Section(heading, [text, Table(rows, ["cell"]), *more])
+
+
+def _scheduled(part: Part) -> str:
+    """How many validations are due while a training runs, and whether one follows its last step."""
+    assert part.work_at_most is not None and part.every_steps is not None
+    due = int(part.work_at_most.steps // part.every_steps)
+    return f"{due}, and one after the last step" if due < part.work_at_most.validations else str(due)
 
 
 def _disk_gib(plan: Plan) -> float:
@@ -368,11 +387,15 @@ def _disk(plan: Plan) -> Section:
 
 def _assumptions(plan: Plan) -> list[dict[str, str]]:
     rows = [*_speeds(plan), *_lengths(plan), *_batches(plan), *_powers(plan)]
-    rows.append(_fact("early stopping", "half of all trainings have stopped at the geometric mean", STOPPING))
-    return rows
+    return [*rows, _fact("early stopping", *STOPPING)]
 
 
-STOPPING = "assumed: of the first step at which one can stop and of its last"
+STOPPING = (
+    "each doubling of the steps is as likely to see the stop as any other, between the first step at which a training "
+    "can stop and its last: half have stopped at the geometric mean (the order of jobs), their mean is "
+    "(last - first) / ln(last / first) (times and bills)",
+    "assumed",
+)
 
 
 def _fact(what: str, assumed: str, source: str) -> dict[str, str]:
@@ -398,17 +421,29 @@ def _speeds(plan: Plan) -> list[dict[str, str]]:
     sources = [part.source for part in plan.parts]
     counted = {source: sources.count(source) for source in dict.fromkeys(sources)}
     basis = "; ".join(f"{count} from {source}" for source, count in counted.items())
-    return [*rows, _fact("times of trainings and predictions", basis, str(plan.stages.runtimes.summary))]
+    measured = f"measured: {plan.stages.runtimes.summary}" if plan.stages.runtimes.measured else "nothing measured yet"
+    return [*rows, _fact("times of trainings and predictions", basis, measured)]
 
 
 def _lengths(plan: Plan) -> list[dict[str, str]]:
-    model, rows = plan.stages.runtimes, []
-    for name, data in sorted(model.data.items()):
-        train, validation = data.rows.get("train", 0), data.rows.get("validation", 0)
+    rows = []
+    for name, data in sorted(plan.stages.runtimes.data.items()):
         inputs, outputs = data.words_in * TOKENS_PER_WORD, data.words_out * TOKENS_PER_WORD
-        sizes = f"{train:,} rows to train on, {validation:,} to validate; {inputs:,.0f} tokens in, {outputs:,.0f} out"
-        rows.append(_fact(name, sizes, _data_source(plan, name)))
+        sizes = f"{data.rows.get('train', 0):,} rows to train on, {_validated(plan, data)} to validate"
+        lengths = f"{inputs:,.0f} tokens in, {outputs:,.0f} out"
+        rows.append(_fact(name, f"{sizes}; {lengths}", _data_source(plan, name)))
     return rows
+
+
+def _validated(plan: Plan, data: Data) -> str:
+    """How many predictions of the validation split a study compares, and with what."""
+    compared = plan.stages.study.get("scoring", {}).get("references", COMPARISON_DEFAULTS["references"])
+    count = f"{data.predictions('validation', None, compared):,}"
+    if compared == EACH:
+        return f"{count} rows (each reference)"
+    if data.examples is None:
+        return f"at most {count} inputs (rows; how many ids are unique is not known before the data are here)"
+    return f"{count} inputs"
 
 
 def _data_source(plan: Plan, name: str) -> str:
@@ -424,11 +459,18 @@ def _data_source(plan: Plan, name: str) -> str:
 
 
 def _batches(plan: Plan) -> list[dict[str, str]]:
-    stages = plan.stages
-    asked = [stages.finetune(name).settings["budget"]["per_device_batch_size"] for name in stages.cells]
-    count = asked.count(LARGEST)
-    source = f"assumed for {count} cells until it has been found by trying"
-    return [_fact("the largest batch that fits", f"{LARGEST_BATCH} examples a device", source)] if count else []
+    """The largest batches, those that probes have found and those that are assumed."""
+    stages, what, unit = plan.stages, "the largest batch that fits", "examples a device"
+    asked = [n for n in stages.cells if stages.finetune(n).settings["budget"]["per_device_batch_size"] == LARGEST]
+    sizes = [size for name in asked if (size := stages.runtimes.largest_batch(name)) is not None]
+    count, rows = len(asked) - len(sizes), []
+    if sizes:
+        span = f"{min(sizes)} {unit}" if len(set(sizes)) == 1 else f"{min(sizes)} to {max(sizes)} {unit}"
+        rows.append(_fact(what, span, f"found by trying for {_count(len(sizes), 'cell')}"))
+    if count:
+        source = f"assumed for {_count(count, 'cell')} until it has been found by trying"
+        rows.append(_fact(what, f"{LARGEST_BATCH} {unit}", source))
+    return rows
 
 
 def _powers(plan: Plan) -> list[dict[str, str]]:
@@ -455,14 +497,19 @@ def _error(plan: Plan) -> Section:
         missing += [] if found else [study]
     text = (
         "Cells that were measured, each foretold without its own measurement: how many times too long or too short. "
-        "`scaled` are predictions scaled by the study's other measured cells, as above; `unscaled` are those from "
-        "operations alone, which hold while nothing of a study is measured."
+        "`scaled` are predictions scaled by the study's other measured cells (other seeds are left out with "
+        "it), as above; `unscaled` are those from operations alone, which hold while nothing of a study is measured."
     )
-    gaps = [f"{study}: nothing measured on this machine{_hint(study)}." for study in missing]
+    gaps = [f"{study}: nothing measured {_where(plan, study)}{_hint(study)}." for study in missing]
     if DEMO not in plan.misses:
         gaps.append("The embedded study is not here, so predictions were not tried on it.")
     tables: list[str | Table] = [text, Table(rows, ["study", "part", "worst cell"])] if rows else []
     return Section("How far this can be off", [*tables, *gaps])
+
+
+def _where(plan: Plan, study: str) -> str:
+    stale = plan.stale and study == plan.stages.study_id
+    return "with the settings and code in force" if stale else "on this machine"
 
 
 def _hint(study: str) -> str:
@@ -474,9 +521,10 @@ def _miss(study: str, miss: Miss) -> dict[str, str]:
         "study": study,
         "part": miss.part,
         "measured cells": str(miss.cells),
-        "scaled: median": f"{miss.median:.2f} x",
-        "worst": f"{miss.worst:.2f} x",
-        "worst cell": miss.worst_cell,
+        "of them scaled": str(miss.scaled),
+        "scaled: median": NA if miss.median is None else f"{miss.median:.2f} x",
+        "worst": NA if miss.worst is None else f"{miss.worst:.2f} x",
+        "worst cell": miss.worst_cell or NA,
         "unscaled: median": f"{miss.unrefined_median:.1f} x",
         "unscaled: worst": f"{miss.unrefined_worst:.1f} x",
     }

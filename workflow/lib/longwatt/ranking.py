@@ -51,14 +51,20 @@ def rankings(comparison: pd.DataFrame) -> list[Ranking]:
     """The order of all cells within each dataset and budget, and of the models at each length.
 
     Args:
-        comparison: as `longwatt.compare.compare`; pairs of other metrics are left out.
+        comparison: as `longwatt.compare.compare`; pairs of other metrics and those without a score are left out.
     """
-    same = comparison[comparison["score_name_a"] == comparison["score_name_b"]]
+    scored = comparison.drop(unscored(comparison).index)
+    same = scored[scored["score_name_a"] == scored["score_name_b"]]
     found = []
     for key, group in same.groupby(list(GROUP), sort=False):
         scopes = {ALL: group, **_by_length(group)}
         found += [_ranking(name, tuple(map(str, key)), cells) for name, cells in scopes.items() if len(cells) > 1]
     return found
+
+
+def unscored(comparison: pd.DataFrame) -> pd.DataFrame:
+    """The pairs of which a side has no score."""
+    return comparison[comparison[["score_a", "score_b"]].isna().any(axis=1)]
 
 
 def _by_length(group: pd.DataFrame) -> dict[str, pd.DataFrame]:

@@ -5,7 +5,7 @@ reported as one. The operations follow from the settings. How fast a device work
 when early stopping strikes are assumptions, each stated where it stands. Once the study has a summary.csv, predictions
 are scaled by how long its measured cells really took.
 
-Read at parse time: the standard library only, and one small file per dataset.
+Read at parse time: the standard library only, and one small file per dataset and probe.
 """
 
 from __future__ import annotations
@@ -38,21 +38,45 @@ RECOMPUTED_PASSES = 4  # activation checkpointing repeats the forward pass
 LARGEST_BATCH = 8  # examples per device where the batch is the largest that fits, and not known yet
 TOKENS_PER_WORD = 1.4  # English text in a subword vocabulary; a generated answer is as long as a mean reference
 SHORTEST_S = 1e-3  # so that a split of unknown size still gives a ratio
+EACH = "each"  # references, as `longwatt.references` has it, which is too heavy for parse time
 DEFAULT_VOCABULARY = 50265  # BART's, and so LED's
 
 
 @dataclass(frozen=True)
 class Data:
-    """What matters of a dataset: rows by split, and words of a mean input and a mean reference."""
+    """What matters of a dataset.
+
+    Attributes:
+        rows: references by split; training uses an input once for each of its references.
+        words_in, words_out: of a mean input and a mean reference.
+        examples: inputs by split, each with one reference or more; None where only rows are known.
+    """
 
     rows: Mapping[str, int]
     words_in: float
     words_out: float
+    examples: Mapping[str, int] | None = None
+
+    def inputs(self, split: str) -> int:
+        """Inputs of a split; where they are not known its rows, than which they are no more."""
+        return (self.rows if self.examples is None else self.examples).get(split, 0)
+
+    def predictions(self, split: str, most: int | None, references: str) -> int:
+        """Predictions of a split.
+
+        Args:
+            split: which.
+            most: inputs that are used at most; None for all.
+            references: "best" predicts every input once, "each" once for each of its references.
+        """
+        there = self.inputs(split)
+        used = there if most is None else min(there, most)
+        return math.ceil(self.rows.get(split, 0) * used / there) if references == EACH and there else used
 
 
 # Where nothing is known of a dataset: middling among those of SCROLLS.
 UNKNOWN_DATA = Data({"train": 3000, "validation": 500, "test": 500}, 6000.0, 100.0)
-# arXiv 2204.07288, dataset facts of SCROLLS; used until the dataset itself is here.
+# arXiv 2204.07288, dataset facts of SCROLLS, which counts rows; used until the dataset itself is here.
 SCROLLS_DATA = {
     "gov_report": Data({"train": 17457, "validation": 972, "test": 973}, 7897.0, 492.7),
     "summ_screen_fd": Data({"train": 3673, "validation": 338, "test": 337}, 5639.0, 100.0),
@@ -73,15 +97,14 @@ def data_of(source: str, options: Mapping[str, Any], facts: Mapping[str, Any]) -
         return _measured_data(facts["splits"])
     if source == "needle":
         rows = {split: int(options[split]) for split in ("train", "validation", "test")}
-        return Data(rows, float(options["words_per_document"]), float(options.get("answer_words", 2)))
+        return Data(rows, float(options["words_per_document"]), float(options.get("answer_words", 2)), rows)
     return SCROLLS_DATA.get(str(options.get("task")), UNKNOWN_DATA)
 
 
 def _measured_data(splits: Mapping[str, Mapping[str, Any]]) -> Data:
-    # Validation and inference use an example once, training once for every reference.
-    rows = {name: int(split.get("rows" if name == "train" else "examples", 0)) for name, split in splits.items()}
+    rows, examples = ({n: int(split.get(key, 0)) for n, split in splits.items()} for key in ("rows", "examples"))
     first = splits.get("train") or next(iter(splits.values()))
-    return Data(rows, float(first["words_in_mean"]), float(first["words_out_mean"]))
+    return Data(rows, float(first["words_in_mean"]), float(first["words_out_mean"]), examples)
 
 
 @dataclass(frozen=True)
@@ -226,56 +249,73 @@ class Work:
         return self.validations * self.validation_s / self.seconds if self.seconds else 0.0
 
 
-def training_work(chosen: Mapping[str, Any], shape: Shape, data: Data, steps: float | None = None) -> Work:
+def median_steps(chosen: Mapping[str, Any], data: Data) -> float:
+    """Optimiser steps by which half of the trainings that may stop early have stopped.
+
+    Assumed: between the first possible stop and the last step, each doubling of the steps is as likely to see the stop
+    as any other (a log-uniform distribution), so half have stopped at the geometric mean.
+
+    Args:
+        chosen: as `longwatt.settings.finetune_settings`.
+        data: of its dataset.
+    """
+    first, last = _stops(chosen, data)
+    return math.sqrt(first * last)
+
+
+def mean_steps(chosen: Mapping[str, Any], data: Data) -> float:
+    """Mean optimiser steps of trainings that may stop early, which is what bills add up to.
+
+    It is the mean of the distribution of `median_steps`, and greater than that; arguments as there.
+    """
+    first, last = _stops(chosen, data)
+    return (last - first) / math.log(last / first) if first < last else last
+
+
+def most_steps(chosen: Mapping[str, Any], data: Data) -> float:
+    """Optimiser steps of a training that never stops early; arguments as `median_steps`."""
+    training = chosen["training"]
+    per_epoch = math.ceil(data.rows.get("train", 0) / _effective_batch(chosen["budget"])) or 1
+    last: float = training["max_steps"] or training["max_epochs"] * per_epoch
+    return last
+
+
+def _stops(chosen: Mapping[str, Any], data: Data) -> tuple[float, float]:
+    """The first step at which a training can stop, and its last."""
+    validation, last = chosen["training"]["validation"], most_steps(chosen, data)
+    return min(last, (validation["patience"] + 1) * validation["every_steps"]), last
+
+
+Steps = Callable[[Mapping[str, Any], Data], float]
+
+
+def training_work(chosen: Mapping[str, Any], shape: Shape, data: Data, steps: Steps = median_steps) -> Work:
     """What a training does and how long each part of it takes.
 
     Args:
         chosen: as `longwatt.settings.finetune_settings`.
         shape: of its model.
         data: of its dataset.
-        steps: how many it has; None for `expected_steps`.
+        steps: how many it makes: the median, the mean or the most.
     """
     training, validation = chosen["training"], chosen["training"]["validation"]
-    done = expected_steps(chosen, data) if steps is None else steps
-    examples = _examples(data, validation["split"], validation["max_examples"])
+    done = steps(chosen, data)
+    examples = data.predictions(validation["split"], validation["max_examples"], chosen["comparison"]["references"])
     each = _prediction_seconds(chosen, shape, data, examples, validation["batch_size"], training["max_target_tokens"])
     validations = math.ceil(done / int(validation["every_steps"]))
     return Work(done, validations, _step_seconds(chosen, shape, data), each)
 
 
 def finetune_seconds(chosen: Mapping[str, Any], shape: Shape, data: Data) -> float:
-    """Seconds of a training with its validations; arguments as `training_work`."""
+    """Seconds of a training with its validations, of the median one; arguments as `training_work`."""
     return training_work(chosen, shape, data).seconds
 
 
 def predict_seconds(chosen: Mapping[str, Any], shape: Shape, data: Data) -> float:
     """Seconds of one inference point; `chosen` is as `longwatt.settings.predict_settings`."""
     point = chosen["inference"]
-    examples = _examples(data, point["split"], point["max_examples"])
+    examples = data.predictions(point["split"], point["max_examples"], chosen["references"])
     return _prediction_seconds(chosen, shape, data, examples, point["batch_size"], chosen["max_target_tokens"])
-
-
-def expected_steps(chosen: Mapping[str, Any], data: Data) -> float:
-    """Optimiser steps of a training that may stop early.
-
-    Assumed: between the first possible stop and the last step, each doubling of the steps is as likely to see the stop
-    as any other, so half of the trainings have stopped at their geometric mean.
-
-    Args:
-        chosen: as `longwatt.settings.finetune_settings`.
-        data: of its dataset.
-    """
-    validation, last = chosen["training"]["validation"], most_steps(chosen, data)
-    first_stop = min(last, (validation["patience"] + 1) * validation["every_steps"])
-    return math.sqrt(first_stop * last)
-
-
-def most_steps(chosen: Mapping[str, Any], data: Data) -> float:
-    """Optimiser steps of a training that never stops early; arguments as `expected_steps`."""
-    training = chosen["training"]
-    per_epoch = math.ceil(data.rows.get("train", 0) / _effective_batch(chosen["budget"])) or 1
-    last: float = training["max_steps"] or training["max_epochs"] * per_epoch
-    return last
 
 
 def _per_device_batch(budget: Mapping[str, Any]) -> int:
@@ -309,11 +349,6 @@ def _input_tokens(chosen: Mapping[str, Any], data: Data) -> float:
 def _words(data: Data) -> float:
     """Tokens of a mean reference."""
     return max(1.0, data.words_out * TOKENS_PER_WORD)
-
-
-def _examples(data: Data, split: str, most: int | None) -> int:
-    there = data.rows.get(split, 0)
-    return there if most is None else min(there, most)
 
 
 def _prediction_seconds(
@@ -369,18 +404,25 @@ class Prediction:
 class _Ratios:
     """Measured over modelled seconds of some cells, as logarithms."""
 
-    by_cell: dict[str, float] = field(default_factory=dict)
+    by_cell: dict[Cell, tuple[float, int]] = field(default_factory=dict)  # sum and count, all seeds of a cell together
     total: float = 0.0
+    count: int = 0
 
-    def add(self, cell: str, ratio: float) -> None:
-        self.by_cell[cell] = ratio
+    def add(self, cell: Cell, ratio: float) -> None:
+        total, count = self.by_cell.get(_seedless(cell), (0.0, 0))
+        self.by_cell[_seedless(cell)] = total + ratio, count + 1
         self.total += ratio
+        self.count += 1
 
-    def scale(self, without: str | None) -> tuple[float, int]:
-        """The geometric mean of the cells' ratios, one left out, and how many those are."""
-        count = len(self.by_cell) - (without in self.by_cell)
-        total = self.total - self.by_cell.get(without or "", 0.0)
-        return (math.exp(total / count), count) if count else (1.0, 0)
+    def scale(self, without: Cell | None) -> tuple[float, int]:
+        """The geometric mean of the cells' ratios, one left out with all its seeds, and how many those are."""
+        total, count = (0.0, 0) if without is None else self.by_cell.get(_seedless(without), (0.0, 0))
+        left = self.count - count
+        return (math.exp((self.total - total) / left), left) if left else (1.0, 0)
+
+
+def _seedless(cell: Cell) -> Cell:
+    return replace(cell, seed=0)
 
 
 @dataclass
@@ -404,6 +446,7 @@ class RuntimeModel:
     summary: Path
     _modelled: dict[tuple[Any, ...], float] = field(default_factory=dict, repr=False)
     _settings: dict[tuple[str, ...], dict[str, Any]] = field(default_factory=dict, repr=False)
+    _probed: dict[str, int | None] = field(default_factory=dict, repr=False)
 
     @classmethod
     def of(
@@ -421,34 +464,41 @@ class RuntimeModel:
         return cls(study, cells, configs, facts, newest_summary(Path(results)))
 
     def predict(self, name: str, part: str, without: str | None = None) -> Prediction:
-        """Seconds of one part of a cell, scaled by the cells most like it that were measured.
+        """Seconds of one part of a cell, of trainings the median, scaled by the cells most like it that were measured.
 
         Args:
             name: the cell.
             part: "finetune" or "predict/{inference}".
-            without: a cell whose own measurement is left out, to see how well the others foretell it.
+            without: a cell whose own measurements, of all seeds, are left out, to see how well others foretell it.
         """
         cell, modelled = self.cells[name], self.modelled(name, part)
+        out = None if without is None else self.cells[without]
         for likeness, of in LIKENESS.items():
-            scale, count = self._ratios.get((part, likeness, of(cell)), _Ratios()).scale(without)
+            scale, count = self._ratios.get((part, likeness, of(cell)), _Ratios()).scale(out)
             if count:
                 return Prediction(modelled * scale, likeness, count)
         return Prediction(modelled, None, 0)
 
+    def mean(self, name: str) -> Prediction:
+        """Mean seconds of a training over when it may stop early; scaled as its median, which `predict` gives."""
+        found = self.predict(name, FINETUNE)
+        ratio = self.work(name, mean_steps).seconds / self.work(name).seconds
+        return replace(found, seconds=found.seconds * ratio)
+
     def at_most(self, name: str) -> Prediction:
         """Seconds of a training that never stops early, scaled by the pace of the measured cells most like it."""
-        cell, modelled = self.cells[name], self.work(name, at_most=True).seconds
+        cell, modelled = self.cells[name], self.work(name, most_steps).seconds
         for likeness, of in LIKENESS.items():
             scale, count = self._ratios.get((PACE, likeness, of(cell)), _Ratios()).scale(None)
             if count:
                 return Prediction(modelled * scale, likeness, count)
         return Prediction(modelled, None, 0)
 
-    def work(self, name: str, at_most: bool = False) -> Work:
-        """What a cell's training does by its operations alone: as expected, or should it never stop early."""
+    def work(self, name: str, steps: Steps = median_steps) -> Work:
+        """What a cell's training of so many steps does, by its operations alone."""
         cell = self.cells[name]
         shape, data, chosen = self.shapes[cell.model], self.data[cell.dataset], self._chosen(cell, FINETUNE)
-        return training_work(chosen, shape, data, most_steps(chosen, data) if at_most else None)
+        return training_work(chosen, shape, data, steps)
 
     def trained(self, name: str) -> Work | None:
         """What a measured training did, with measured seconds; None if it was not measured."""
@@ -493,7 +543,23 @@ class RuntimeModel:
             "effective_batch_size": grid.wanted_batch_size(self.study, cell),
         }
         budget = {**shared["budget"], **batches}
-        return {**shared, "seq_len": cell.seq_len, "protocol": cell.protocol, "budget": budget}
+        chosen = {**shared, "seq_len": cell.seq_len, "protocol": cell.protocol, "budget": budget}
+        found = self._found(cell, chosen) if part == FINETUNE else None
+        return chosen if found is None else {**chosen, "budget": {**budget, "per_device_batch_size": found}}
+
+    def largest_batch(self, name: str) -> int | None:
+        """Examples per device that a probe has found to fit for a cell; None if it has not, or is not asked to."""
+        cell = self.cells[name]
+        return self._found(cell, settings.finetune_settings(self.study, cell))
+
+    def _found(self, cell: Cell, chosen: Mapping[str, Any]) -> int | None:
+        key = settings.probe_key(cell, chosen)
+        if key is None:
+            return None
+        if key not in self._probed:
+            known = read_object(Path("resources/batch_sizes") / key / "batch_size.json")
+            self._probed[key] = known.get("per_device_batch_size")
+        return self._probed[key]
 
     @cached_property
     def known_configs(self) -> dict[str, dict[str, Any]]:
@@ -545,7 +611,7 @@ class RuntimeModel:
 
     def _add(self, ratios: dict[tuple[str, str, tuple[Any, ...]], _Ratios], name: str, part: str, ratio: float) -> None:
         for likeness, of in LIKENESS.items():
-            ratios[part, likeness, of(self.cells[name])].add(name, math.log(ratio))
+            ratios[part, likeness, of(self.cells[name])].add(self.cells[name], math.log(ratio))
 
     @cached_property
     def _trained(self) -> dict[str, dict[str, str]]:
