@@ -12,7 +12,8 @@ from longwatt.models import load_family
 from longwatt.pretrained import download_model
 from longwatt.stages import Stages, check_hub, check_sources, fetches
 from longwatt.study import StudyError, read_study
-from longwatt.tokenization import load_tokenizer, make_tokenizer
+from longwatt.tokenization import load_tokenizer
+from longwatt.tokenizer_files import make_tokenizer
 from tests.hub_server import Fault
 from tests.tiny_hub import repositories, study_of
 from tests.unit.test_stages import asked

@@ -41,6 +41,7 @@ NOT_RESULTS = (
     "longwatt.provenance",
     "longwatt.spelling",
     "longwatt.stopping",
+    "longwatt.study",  # it reads settings, which are digested themselves
 )
 
 STALE = ".stale"
