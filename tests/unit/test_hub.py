@@ -1,14 +1,18 @@
 """Files of a hub, through the real client and a server of our own, with everything that can go wrong on the way."""
 
+import errno
 import hashlib
 import importlib
 import os
 import random
+import socket
 import time
+from email.utils import formatdate
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
-from huggingface_hub import constants, hf_hub_download
+from huggingface_hub import HfApi, constants, hf_hub_download
 
 from longwatt import hub
 from longwatt.hub import HubError, HubUnreachable, Repository
@@ -135,15 +139,30 @@ def test_another_refusal_is_passed_on(served, repository):
 
 
 @pytest.mark.parametrize("path", ["/api/", "config.json", "/cdn/.*safetensors"])
-def test_a_busy_hub_is_given_the_time_it_asks_for(served, repository, naps, path):
-    served.faults.append(Fault(path, status=429, headers={"Retry-After": "7"}, times=2))
+@pytest.mark.parametrize("headers", [{"Retry-After": "7"}, {"RateLimit": '"api";r=0;t=7', "Retry-After": "99"}])
+def test_a_busy_hub_is_given_the_time_it_asks_for(served, repository, naps, path, headers):
+    served.faults.append(Fault(path, status=429, headers=headers, times=2))
     assert whole(hub.fetch(repository, both))
     assert len(naps) == 2 and all(7 <= nap <= 8 for nap in naps)
 
 
+def test_a_busy_hub_may_name_a_date(served, repository, naps):
+    for seconds in (60, -60):
+        headers = {"Retry-After": formatdate(time.time() + seconds, usegmt=True)}
+        served.faults.append(Fault("/api/", status=503, headers=headers))
+    assert whole(hub.fetch(repository, both))
+    assert len(naps) == 2 and 55 < naps[0] <= 60 and naps[1] == 0
+
+
+def test_a_hub_that_names_no_time_or_still_has_room_is_asked_as_any_other(served, repository, naps):
+    for headers in ({"Retry-After": "soon"}, {"RateLimit": '"api";r=5;t=300'}):
+        served.faults.append(Fault("/api/", status=429, headers=headers))
+    assert whole(hub.fetch(repository, both)) and naps == [1, 2]
+
+
 def test_who_asks_for_an_hour_is_not_waited_for(served, repository, naps):
     served.faults.append(Fault("/api/", status=429, headers={"Retry-After": "3600"}, times=99))
-    with pytest.raises(HubUnreachable, match="answers 429"):
+    with pytest.raises(HubUnreachable, match="answers 429 and asks to wait 3600 s; try later"):
         hub.fetch(repository, both)
     assert naps == []
 
@@ -155,13 +174,15 @@ def test_a_failing_server_is_asked_again_after_growing_pauses(served, repository
     assert naps == [1, 2, 4]
 
 
-def test_a_server_that_fails_for_ever_ends_in_an_error(served, repository, naps):
+def test_a_server_that_fails_for_ever_ends_in_an_error(served, repository, naps, capfd):
     served.faults.append(Fault("/cdn/", status=500, times=99))
     with pytest.raises(
-        HubUnreachable, match=r"model\.safetensors: the hub at http.* answers 500.*try later"
+        HubUnreachable, match=r"model\.safetensors: the hub at http.* answers 500, 6 times; try later"
     ) as refused:
         hub.fetch(repository, both)
     assert refused.value.answered and len(naps) == hub.TRIES - 1
+    said = capfd.readouterr().out
+    assert "answers 500; next try in 1 s" in said and "try later" not in said, "as long as it is tried"
 
 
 @pytest.mark.parametrize("reset", [False, True])
@@ -234,8 +255,28 @@ def test_no_connection_says_how_to_do_without(served, repository, naps):
     with pytest.raises(HubUnreachable, match=said) as refused:
         hub.fetch(repository, both)
     assert not refused.value.answered and naps == [1, 2, 4, 8, 16]
-    with pytest.raises(HubUnreachable, match="no connection to the hub"):
+    with pytest.raises(HubUnreachable, match="no connection to the hub") as refused:
         hub.check(repository, both)
+    assert str(refused.value).count("without a connection, set") == 1
+
+
+@pytest.mark.parametrize(
+    "error",
+    [ConnectionResetError(104, "reset"), TimeoutError(110, "timed out"), socket.gaierror(-2, "unknown"),
+     OSError(errno.ENETUNREACH, "unreachable")],
+)  # fmt: skip
+def test_what_a_socket_says_is_no_connection(served, repository, monkeypatch, naps, error):
+    monkeypatch.setattr(HfApi, "repo_info", Mock(side_effect=error))
+    with pytest.raises(HubUnreachable, match=rf"no connection to the hub at .*{type(error).__name__}"):
+        hub.fetch(repository, both)
+    assert len(naps) == hub.TRIES - 1
+
+
+def test_a_full_disk_is_no_matter_of_the_connection(served, repository, monkeypatch, naps):
+    monkeypatch.setattr("huggingface_hub.file_download.http_get", Mock(side_effect=OSError(errno.ENOSPC, "full")))
+    with pytest.raises(OSError, match="full"):
+        hub.fetch(repository, both)
+    assert naps == []
 
 
 def test_a_client_that_was_told_to_stay_offline_asks_nobody(served, repository, monkeypatch, naps):

@@ -9,13 +9,17 @@ Nothing here decides what is in a file: a commit and the hub's checksums do.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import re
+import socket
+import ssl
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
@@ -29,6 +33,8 @@ TRIES = 6  # without a byte of progress
 PAUSE_S = 1.0  # before the second try; doubled before each further one
 LONGEST_PAUSE_S = 600.0  # that a hub may ask for by Retry-After
 NAMED = 12  # files that a message lists
+CONNECTION_ERRORS = (ConnectionError, TimeoutError, socket.gaierror, ssl.SSLError)
+UNREACHABLE = (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN, errno.EHOSTDOWN)
 BUSY = (408, 429)  # statuses that pass, beside the server's own errors
 
 # What a study says of a repository; a branch or tag is refused later, where the commit that it means can be named.
@@ -155,10 +161,16 @@ def check(repository: Repository, choose: Choose) -> None:
     if mirrored is not None:
         _chosen(repository, choose, _names(mirrored), str(mirrored))
     elif not _is_cached(repository, choose):
-        listed = _listed_once(repository)
-        names = _chosen(repository, choose, listed, "it")
-        if names:
-            _check_access(repository, names[0])
+        try:
+            _ask(repository, choose)
+        except HubUnreachable as error:
+            raise _advised(repository, error) from None
+
+
+def _ask(repository: Repository, choose: Choose) -> None:
+    names = _chosen(repository, choose, _listed_once(repository), "it")
+    if names:
+        _check_access(repository, names[0])
 
 
 def cached(repository: Repository, name: str) -> Path | None:
@@ -195,8 +207,14 @@ def listing(repository: Repository) -> dict[str, RemoteFile]:
 _listed_once = cache(listing)  # a model and its tokenizer are one repository
 
 
-def how_to_do_without(repository: Repository) -> str:
-    """What to do where the hub cannot be reached."""
+def _advised(repository: Repository, error: HubUnreachable) -> HubUnreachable:
+    """The error with what to do where the hub cannot be reached; one that answers needs time alone."""
+    if error.answered:
+        return error
+    return HubUnreachable(f"{error}; {_how_to_do_without(repository)}", hopeless=error.hopeless)
+
+
+def _how_to_do_without(repository: Repository) -> str:
     by_hand = f"`hf download {repository.name} --revision {repository.revision}"
     if repository.kind == "dataset":
         holds = "or URL with its zip files"
@@ -286,9 +304,13 @@ def _explained(repository: Repository, name: str = "") -> Iterator[None]:
     except errors.FileMetadataError as error:
         raise HubError(f"{what}: {_constants().ENDPOINT} does not answer as a hub does ({error})") from None
     except OSError as error:
-        if error.errno is not None:  # a disk, not a connection
+        if error.errno is not None and not _is_of_a_network(error):  # a disk
             raise
         raise _no_answer(what, error) from None
+
+
+def _is_of_a_network(error: OSError) -> bool:
+    return isinstance(error, CONNECTION_ERRORS) or error.errno in UNREACHABLE
 
 
 def _no_answer(what: str, error: BaseException) -> HubUnreachable:
@@ -318,33 +340,48 @@ def _refusal(repository: Repository, what: str, error: Any) -> HubError:
             f"{what}: it has no such file at this revision; see {repository.page}/tree/{repository.revision}"
         )
     if status in BUSY or status >= 500:
-        said = (
-            f"{what}: the hub at {_constants().ENDPOINT} answers {status}, and did so until patience ended; try later"
-        )
-        return HubUnreachable(said, answered=True, wait_s=_retry_after(error.response.headers))
+        said = f"{what}: the hub at {_constants().ENDPOINT} answers {status}"
+        return HubUnreachable(said, answered=True, wait_s=_asked_pause(error.response.headers))
     return HubError(f"{what}: the hub at {_constants().ENDPOINT} refuses with {status}; see {repository.page}")
 
 
-def _retry_after(headers: Mapping[str, str]) -> float | None:
+def _asked_pause(headers: Mapping[str, str]) -> float | None:
+    """Seconds that an answer asks to wait: by the hub's own header, or by Retry-After, a number or a date."""
+    from huggingface_hub.utils import parse_ratelimit_headers
+
+    limit = parse_ratelimit_headers(headers)
+    if limit and limit.remaining == 0:
+        return float(limit.reset_in_seconds) + 1  # it counts whole seconds
     said = headers.get("Retry-After", "").strip()
-    return float(said) if said.isdigit() else None
+    if said.isdigit():
+        return float(said)
+    try:
+        return max(0.0, parsedate_to_datetime(said).timestamp() - time.time())
+    except ValueError:  # nothing, or no date
+        return None
 
 
-def _patiently(
-    action: Callable[[], Answer], tries: int = TRIES, progress: Callable[[], object] = lambda: None
-) -> Answer:
+def _patiently(action: Callable[[], Answer], tries: int = TRIES, progress: Callable[[], int] = lambda: 0) -> Answer:
     """Try again what may pass, after growing pauses, until there have been `tries` without progress."""
-    failed, seen = 0, progress()
+    failed, most = 0, progress()
     while True:
         try:
             return action()
         except HubUnreachable as error:
-            failed, seen = (failed + 1 if progress() == seen else 1), progress()
+            now = progress()  # less than before, where a server sends it all anew, is none
+            failed, most = (1 if now > most else failed + 1), max(now, most)
             if error.hopeless or failed >= tries or (error.wait_s or 0) > LONGEST_PAUSE_S:
-                raise
+                raise _given_up(error, failed) from None
             pause = PAUSE_S * 2 ** (failed - 1) if error.wait_s is None else error.wait_s
             print(f"{error}; next try in {pause:g} s", flush=True)
             time.sleep(pause)
+
+
+def _given_up(error: HubUnreachable, failed: int) -> HubUnreachable:
+    if not error.answered:
+        return error
+    asks = f" and asks to wait {error.wait_s:g} s" if (error.wait_s or 0) > LONGEST_PAUSE_S else f", {failed} times"
+    return HubUnreachable(f"{error}{asks}; try later", answered=True, wait_s=error.wait_s)
 
 
 # The client's cache
@@ -460,8 +497,7 @@ def _is_cached(repository: Repository, choose: Choose) -> bool:
 def _check_cache(repository: Repository, choose: Choose, error: HubUnreachable) -> None:
     """Take the cache's word where the hub gives none: a file's link names its checksum."""
     if not _is_cached(repository, choose):
-        advice = "" if error.answered else f"; {how_to_do_without(repository)}"
-        raise HubUnreachable(f"{error}{advice}", error.answered) from None
+        raise _advised(repository, error) from None
     for name in choose(_names(repository.snapshot)):
         path = repository.snapshot / name
         digest = path.readlink().name if path.is_symlink() else ""
