@@ -61,6 +61,27 @@ def test_a_token_goes_to_the_hub_and_to_nobody_else(served, repository, capfd, n
     assert "answers 503" in said and "fetching model.safetensors" in said and TOKEN not in said
 
 
+def test_credentials_in_the_hubs_address_are_never_shown(served, repository, monkeypatch, capfd, caplog, naps):
+    monkeypatch.setenv("HF_ENDPOINT", served.url.replace("//", "//user:s3cret@"))
+    importlib.reload(constants)
+    for path in ("/api/", "config.json"):
+        served.faults += [Fault(path, status=429), Fault(path, status=503)]
+    assert whole(hub.fetch(repository, both))
+    said = "".join(capfd.readouterr())
+    assert f"the hub at {served.url} answers 503" in said
+    assert f"thrown while requesting GET {served.url}" in caplog.text, "by the client"
+    refused = [hub.not_pinned(Repository("model", "some/led", "main"))]
+    served.faults += [Fault("/api/", status=403), Fault("/api/", status=404)]
+    for revision in ("b", "c", "d"):
+        with pytest.raises(HubError, match=f"{served.url}") as error:
+            hub.fetch(Repository("model", "some/led", revision * 40), both)
+        refused.append(str(error.value))
+    served.stop()
+    with pytest.raises(HubUnreachable, match=f"at {served.url}") as error:
+        hub.check(Repository("model", "some/led", "e" * 40), both)
+    assert "s3cret" not in f"{said}{caplog.text}{refused}{error.value}{capfd.readouterr()}"
+
+
 def test_what_is_there_is_not_fetched_again(served, repository):
     hub.fetch(repository, both)
     served.requests.clear()

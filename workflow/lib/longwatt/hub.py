@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import logging
 import os
 import re
 import socket
@@ -51,12 +52,17 @@ SCHEMA: dict[str, Any] = {
     },
 }
 
+CREDENTIALS = re.compile(r"(?<=://)[^/\s]*@")
+
 Choose = Callable[[Collection[str]], list[str]]
 Answer = TypeVar("Answer")
 
 
 class HubError(ValueError):
-    """A file that cannot be had; names the repository, the revision, and what to do."""
+    """A file that cannot be had; names the repository, the revision, and what to do, and no one's credentials."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(without_credentials(message))
 
 
 class HubUnreachable(HubError):
@@ -95,7 +101,7 @@ class Repository:
     @property
     def page(self) -> str:
         """Its page at the hub."""
-        return f"{_constants().ENDPOINT}/{'datasets/' if self.kind == 'dataset' else ''}{self.name}"
+        return f"{_endpoint()}/{'datasets/' if self.kind == 'dataset' else ''}{self.name}"
 
     @property
     def cache(self) -> Path:
@@ -228,10 +234,26 @@ def _how_to_do_without(repository: Repository) -> str:
     )
 
 
+def without_credentials(text: str) -> str:
+    """A text whose addresses name no user and no password."""
+    return CREDENTIALS.sub("", text)
+
+
 def _constants() -> Any:
     from huggingface_hub import constants
 
     return constants
+
+
+def _endpoint() -> str:
+    """The hub's address, as it may be shown."""
+    return without_credentials(_constants().ENDPOINT)
+
+
+def _clean_record(record: logging.LogRecord) -> bool:
+    """A filter of the client's log, which names the addresses that it asks."""
+    record.msg, record.args = without_credentials(record.getMessage()), ()
+    return True
 
 
 def _digest_of(file: Any) -> str:
@@ -288,6 +310,8 @@ def _explained(repository: Repository, name: str = "") -> Iterator[None]:
     from huggingface_hub import errors
 
     what = f"{repository}{f', file {name}' if name else ''}"
+    for handler in logging.getLogger(errors.__name__.partition(".")[0]).handlers:
+        handler.addFilter(_clean_record)
     try:
         yield
     except errors.OfflineModeIsEnabled:
@@ -302,7 +326,7 @@ def _explained(repository: Repository, name: str = "") -> Iterator[None]:
     except errors.HTTPError as error:  # of the client's own client, whichever that is
         raise _no_answer(what, error) from None
     except errors.FileMetadataError as error:
-        raise HubError(f"{what}: {_constants().ENDPOINT} does not answer as a hub does ({error})") from None
+        raise HubError(f"{what}: {_endpoint()} does not answer as a hub does ({error})") from None
     except OSError as error:
         if error.errno is not None and not _is_of_a_network(error):  # a disk
             raise
@@ -314,7 +338,7 @@ def _is_of_a_network(error: OSError) -> bool:
 
 
 def _no_answer(what: str, error: BaseException) -> HubUnreachable:
-    endpoint = _constants().ENDPOINT
+    endpoint = _endpoint()
     return HubUnreachable(f"{what}: no connection to the hub at {endpoint} ({type(error).__name__}: {error})")
 
 
@@ -340,9 +364,9 @@ def _refusal(repository: Repository, what: str, error: Any) -> HubError:
             f"{what}: it has no such file at this revision; see {repository.page}/tree/{repository.revision}"
         )
     if status in BUSY or status >= 500:
-        said = f"{what}: the hub at {_constants().ENDPOINT} answers {status}"
+        said = f"{what}: the hub at {_endpoint()} answers {status}"
         return HubUnreachable(said, answered=True, wait_s=_asked_pause(error.response.headers))
-    return HubError(f"{what}: the hub at {_constants().ENDPOINT} refuses with {status}; see {repository.page}")
+    return HubError(f"{what}: the hub at {_endpoint()} refuses with {status}; see {repository.page}")
 
 
 def _asked_pause(headers: Mapping[str, str]) -> float | None:
@@ -431,7 +455,7 @@ def _bring_blob(repository: Repository, file: RemoteFile) -> None:
         partial = blob.with_name(f"{file.digest}.longwatt.incomplete")
         if not _transfer_whole(repository, file, partial) and not _transfer_whole(repository, file, partial):
             raise HubError(
-                f"{repository}, file {file.name}: what comes from {_constants().ENDPOINT} has not the checksum "
+                f"{repository}, file {file.name}: what comes from {_endpoint()} has not the checksum "
                 f"{file.digest} that the hub lists, twice; is a proxy or mirror between that changes files? Set "
                 "HF_ENDPOINT to another one"
             )
