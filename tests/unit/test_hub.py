@@ -3,9 +3,10 @@
 import errno
 import hashlib
 import importlib
-import os
 import random
 import socket
+import subprocess
+import sys
 import time
 from email.utils import formatdate
 from pathlib import Path
@@ -144,6 +145,13 @@ def test_a_gated_repository_says_how_to_get_in(served, naps):
     assert naps == [], "asking again would not help"
 
 
+def test_a_gated_repository_opens_to_an_account_that_has_accepted_its_terms(served):
+    gated = Repository("model", "some/gated", served.add("model", "some/gated", FILES, gated=True))
+    served.accepted = TOKEN
+    hub.check(gated, both)
+    assert whole(hub.fetch(gated, both))
+
+
 def test_a_file_that_is_gone_all_the_same_is_named(served, repository):
     served.faults.append(Fault("config.json", status=404, headers={"X-Error-Code": "EntryNotFound"}, times=99))
     with pytest.raises(HubError, match=r"file config\.json: it has no such file at this revision"):
@@ -221,21 +229,64 @@ def test_a_connection_that_is_cut_again_and_again_goes_on_as_long_as_it_brings_s
     assert starts == sorted(starts) and len(starts) > hub.TRIES
 
 
+@pytest.mark.parametrize("reset", [False, True])
+def test_a_server_that_always_sends_all_of_a_file_is_borne(served, repository, naps, reset):
+    """In the client's own further tries, and in ours."""
+    served.faults += [Fault("/cdn/", after=60_000, reset=reset), Fault("/cdn/", ignores_range=True)]
+    assert whole(hub.fetch(repository, both))
+    starts = [request.start for request in served.requests if "/cdn/" in request.path]
+    assert len(starts) == 2 and starts[1] > 0, "a part was asked for"
+
+
+def test_what_is_sent_anew_each_time_is_no_progress(served, repository, naps):
+    for size in (60_000, *[40_000, 50_000] * 6):
+        served.faults.append(Fault("/cdn/", after=size, reset=True, ignores_range=True))
+    with pytest.raises(HubUnreachable, match=r"model\.safetensors: no connection"):
+        hub.fetch(repository, both)
+
+
+def process(repository: Repository, before: str = "pass") -> subprocess.Popen:
+    """Another process that fetches the same."""
+    code = (
+        "import os, time; from huggingface_hub import constants; from longwatt import hub; "
+        f"constants.DOWNLOAD_CHUNK_SIZE = 10_000; {before}; "
+        f"hub.fetch(hub.{repository!r}, lambda _: ['config.json', 'model.safetensors'])"
+    )
+    return subprocess.Popen([sys.executable, "-c", code])
+
+
 def test_the_next_process_goes_on_where_a_killed_one_ended(served, repository):
     served.faults.append(Fault("/cdn/", after=120_000, reset=True))
-    pid = os.fork()
-    if pid == 0:
-        time.sleep = lambda _: os._exit(9)  # killed while it waits for another try
-        try:
-            hub.fetch(repository, both)
-        finally:
-            os._exit(1)
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 9
+    assert process(repository, "time.sleep = lambda _: os._exit(9)").wait() == 9, "as it waited for another try"
     (partial,) = (repository.cache / "blobs").glob("*.incomplete")
     had = partial.stat().st_size
     assert had > 0 and whole(hub.fetch(repository, both))
     assert [request.start for request in served.requests if "/cdn/" in request.path][-1] == had
     assert not partial.exists()
+
+
+def test_two_processes_that_fetch_one_file_at_once_transfer_it_once(served, repository):
+    def until_both_want_it() -> None:
+        end = time.monotonic() + 30
+        while sum("/revision/" in request.path for request in served.requests) < 2 and time.monotonic() < end:
+            time.sleep(0.01)
+        time.sleep(0.3)  # so that the other one would have asked for it, did it not wait
+
+    served.faults.append(Fault("/cdn/", before=until_both_want_it))
+    assert [one.wait() for one in (process(repository), process(repository))] == [0, 0]
+    assert whole(repository.snapshot)
+    assert sorted(served.fetched()) == ["config.json", "model.safetensors"]
+
+
+def test_where_there_are_no_links_the_cache_holds_copies(served, repository, monkeypatch):
+    monkeypatch.setattr(Path, "symlink_to", Mock(side_effect=OSError("no links here")))
+    folder = hub.fetch(repository, both)
+    assert whole(folder) and not (folder / "config.json").is_symlink()
+
+
+def test_a_revisions_names_are_made_without_a_further_word(served, repository, naps):
+    served.faults.append(Fault("/resolve/", method="HEAD", status=503, times=99))
+    assert whole(hub.fetch(repository, both)) and naps == []
 
 
 # What is not what it should be

@@ -14,6 +14,7 @@ import hashlib
 import logging
 import os
 import re
+import shutil
 import socket
 import ssl
 import time
@@ -25,7 +26,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
-from longwatt.provenance import fsync, sha256
+from longwatt.provenance import fsync, sha256, whole_path
 
 MIRROR = "LONGWATT_MIRROR"  # the environment variable that hands config.yaml's `mirror` to the jobs
 COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -413,54 +414,50 @@ def _given_up(error: HubUnreachable, failed: int) -> HubUnreachable:
 
 def _bring(repository: Repository, file: RemoteFile) -> None:
     """Have one file in the cache, with the content that the hub lists."""
-    from huggingface_hub import HfApi
-
-    kept = repository.snapshot / file.name
-    if kept.is_file() and not _fits(kept, file.digest):
-        print(f"{kept} is damaged: it is fetched again", flush=True)
-        kept.resolve().unlink()
-        kept.unlink(missing_ok=True)
-    if kept.is_file():
-        return
-    _bring_blob(repository, file)
-
-    def link() -> str:
-        with _explained(repository, file.name):
-            return str(
-                HfApi().hf_hub_download(
-                    repository.name,
-                    file.name,
-                    repo_type=repository.kind,
-                    revision=repository.revision,
-                    etag_timeout=TIMEOUT_S,
-                )
-            )
-
-    _patiently(link)  # finds the content there and only makes the revision's link to it
-
-
-def _bring_blob(repository: Repository, file: RemoteFile) -> None:
-    """Have a file's content in the cache under its checksum; what a killed process had of it is kept and used."""
     from huggingface_hub.utils import WeakFileLock
 
-    blob = repository.cache / "blobs" / file.digest
-    lock = repository.cache.parent / ".locks" / repository.cache.name / f"{file.digest}.longwatt.lock"
-    for folder in (blob.parent, lock.parent):
+    kept, blob = repository.snapshot / file.name, repository.cache / "blobs" / file.digest
+    if kept.is_file() and _fits(kept, file.digest):  # a cache that may only be read does so far
+        return
+    lock = repository.cache.parent / ".locks" / repository.cache.name / f"{file.digest}.lock"  # the client's own
+    for folder in (kept.parent, blob.parent, lock.parent):
         folder.mkdir(parents=True, exist_ok=True)
     with WeakFileLock(lock):
-        if blob.is_file():
-            if _fits(blob, file.digest):
-                return
-            blob.unlink()
-        partial = blob.with_name(f"{file.digest}.longwatt.incomplete")
-        if not _transfer_whole(repository, file, partial) and not _transfer_whole(repository, file, partial):
-            raise HubError(
-                f"{repository}, file {file.name}: what comes from {_endpoint()} has not the checksum "
-                f"{file.digest} that the hub lists, twice; is a proxy or mirror between that changes files? Set "
-                "HF_ENDPOINT to another one"
-            )
-        fsync(partial)
-        partial.replace(blob)
+        _remove_damaged(kept, file.digest)
+        if not kept.is_file():
+            _bring_blob(repository, file, blob)
+            _link(kept, blob)
+
+
+def _remove_damaged(kept: Path, digest: str) -> None:
+    if kept.is_file() and not _fits(kept, digest):
+        print(f"{kept} is damaged: it is fetched again", flush=True)
+        kept.resolve().unlink(missing_ok=True)
+        kept.unlink(missing_ok=True)
+
+
+def _bring_blob(repository: Repository, file: RemoteFile, blob: Path) -> None:
+    """Have a file's content in the cache under its checksum; what a killed process had of it is kept and used."""
+    if blob.is_file() and _fits(blob, file.digest):
+        return
+    partial = blob.with_name(f"{file.digest}.longwatt.incomplete")
+    if not _transfer_whole(repository, file, partial) and not _transfer_whole(repository, file, partial):
+        raise HubError(
+            f"{repository}, file {file.name}: what comes from {_endpoint()} has not the checksum {file.digest} that "
+            "the hub lists, twice; is a proxy or mirror between that changes files? Set HF_ENDPOINT to another one"
+        )
+    fsync(partial)
+    partial.replace(blob)
+
+
+def _link(kept: Path, blob: Path) -> None:
+    """A revision's name for a content, as the client makes it: a relative link, or a copy where there are no links."""
+    kept.unlink(missing_ok=True)  # a link to what is no more
+    try:
+        kept.symlink_to(os.path.relpath(blob, kept.parent))
+    except OSError:
+        with whole_path(kept) as partial:
+            shutil.copyfile(blob, partial)
 
 
 def _transfer_whole(repository: Repository, file: RemoteFile, partial: Path) -> bool:
