@@ -13,7 +13,7 @@ from pathlib import Path
 from unittest.mock import Mock
 
 import pytest
-from huggingface_hub import HfApi, constants, hf_hub_download
+from huggingface_hub import HfApi, constants, hf_hub_download, scan_cache_dir
 
 from longwatt import hub
 from longwatt.hub import HubError, HubUnreachable, Repository
@@ -95,6 +95,44 @@ def test_without_a_connection_the_cache_does(served, repository):
     served.stop()
     assert whole(hub.fetch(repository, both))
     hub.check(repository, both)
+
+
+def test_a_part_that_another_program_put_into_the_cache_is_not_taken_for_all(served, repository, naps):
+    """It is here as if the repository had no more; what it has more would be chosen with a connection."""
+    for name in ("config.json", "model.safetensors"):
+        hf_hub_download(repository.name, name, revision=repository.revision)
+    served.stop()
+    for ask in (hub.fetch, hub.check):
+        with pytest.raises(HubUnreachable, match=r"no connection to the hub.*; without a connection, set `mirror`"):
+            ask(repository, both)
+    with pytest.raises(HubUnreachable, match=r"of the cache, .*: another program put a part of the repository there"):
+        hub.fetch(repository, both)
+
+
+def test_a_cache_that_a_download_of_all_has_filled_does(served, naps):
+    files = {**FILES, ".gitattributes": b"*.zip filter=lfs\n"}
+    repository = Repository("model", "some/all", served.add("model", "some/all", files))
+    for name in files:
+        hf_hub_download(repository.name, name, revision=repository.revision)
+    served.stop()
+    hub.check(repository, both)
+    assert whole(hub.fetch(repository, both)) and naps == []
+    assert hub.verified(repository, repository.snapshot, ["config.json", "model.safetensors"])
+
+
+def test_what_was_fetched_once_says_what_more_there_is(served, repository, naps):
+    hub.fetch(repository, lambda names: ["config.json"])
+    served.stop()
+    with pytest.raises(HubUnreachable, match=r"of the cache, .*: it has no model\.safetensors; without a connection"):
+        hub.fetch(repository, both)
+    assert (hub.fetch(repository, lambda names: ["config.json"]) / "config.json").read_bytes() == SMALL
+
+
+def test_the_clients_own_look_at_its_cache_finds_nothing_wrong(served, repository):
+    hub.fetch(repository, both)
+    found = scan_cache_dir(constants.HF_HUB_CACHE)
+    assert not found.warnings and [entry.repo_id for entry in found.repos] == ["some/led"]
+    assert found.size_on_disk == len(SMALL) + len(LARGE)
 
 
 def test_a_damaged_cache_is_mended_or_named(served, repository, naps):
@@ -359,7 +397,7 @@ def test_a_client_that_was_told_to_stay_offline_asks_nobody(served, repository, 
     assert served.requests == [] and naps == []
 
 
-def test_a_mirrors_folder_is_taken_as_it_is_checked(served, repository, tmp_path, monkeypatch):
+def test_a_mirrors_folder_is_taken_as_it_is_checked(served, repository, tmp_path, monkeypatch, capfd):
     folder = tmp_path / "mirror/some/led"
     # As `hf download --local-dir` makes it.
     for name in ("config.json", "model.safetensors"):
@@ -368,6 +406,7 @@ def test_a_mirrors_folder_is_taken_as_it_is_checked(served, repository, tmp_path
     monkeypatch.setenv(hub.MIRROR, str(tmp_path / "mirror"))
     hub.check(repository, both)
     assert hub.fetch(repository, both) == folder and whole(folder) and served.requests == []
+    assert "unverified" not in capfd.readouterr().out and hub.verified(repository, folder, ["model.safetensors"])
     assert hub.cached(repository, "config.json") == folder / "config.json"
 
     other = Repository("model", "some/led", "c" * 40)
@@ -379,6 +418,17 @@ def test_a_mirrors_folder_is_taken_as_it_is_checked(served, repository, tmp_path
     (folder / "config.json").unlink()
     with pytest.raises(HubError, match=r"it has no config\.json; .*mirror/some/led has model\.safetensors"):
         hub.check(repository, both)
+
+
+def test_a_mirrors_folder_without_a_word_about_its_files_is_called_unverified(repository, tmp_path, monkeypatch, capfd):
+    folder = tmp_path / "mirror/some/led"
+    folder.mkdir(parents=True)
+    for name in ("config.json", "model.safetensors"):
+        (folder / name).write_bytes(FILES[name])
+    monkeypatch.setenv(hub.MIRROR, str(tmp_path / "mirror"))
+    assert hub.fetch(repository, both) == folder and not hub.verified(repository, folder, ["config.json"])
+    said = f"{folder}: unverified: nothing says that config.json, model.safetensors is of {repository}"
+    assert said in capfd.readouterr().out
 
 
 # Pins

@@ -19,17 +19,19 @@ import socket
 import ssl
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
-from longwatt.provenance import fsync, sha256, whole_path
+from longwatt.provenance import fsync, read_object, sha256, whole_path, write_json
 
 MIRROR = "LONGWATT_MIRROR"  # the environment variable that hands config.yaml's `mirror` to the jobs
 COMMIT = re.compile(r"[0-9a-f]{40}")
+DIGEST = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
+EVERYWHERE = ".gitattributes"  # every repository of the hub has it, and no program but a download of all wants it
 TIMEOUT_S = 10  # for an answer about a repository, before anything is downloaded
 TRIES = 6  # without a byte of progress
 PAUSE_S = 1.0  # before the second try; doubled before each further one
@@ -144,7 +146,7 @@ def fetch(repository: Repository, choose: Choose) -> Path:
     """
     mirrored = _mirrored(repository)
     if mirrored is not None:
-        _check_mirror(repository, mirrored, _chosen(repository, choose, _names(mirrored), str(mirrored)))
+        _take_mirrors(repository, mirrored, _chosen(repository, choose, _names(mirrored), str(mirrored)))
         return mirrored
     tries = 1 if _is_cached(repository, choose) else TRIES
     try:
@@ -152,7 +154,9 @@ def fetch(repository: Repository, choose: Choose) -> Path:
     except HubUnreachable as error:
         _check_cache(repository, choose, error)
         return repository.snapshot
-    for name in _chosen(repository, choose, listed, "it"):
+    chosen = _chosen(repository, choose, listed, "it")
+    _keep_listing(repository, listed)
+    for name in chosen:
         _bring(repository, listed[name])
     return repository.snapshot
 
@@ -186,6 +190,14 @@ def cached(repository: Repository, name: str) -> Path | None:
         if folder is not None and (folder / name).is_file():
             return folder / name
     return None
+
+
+def verified(repository: Repository, folder: Path, names: Collection[str]) -> bool:
+    """Whether `fetch`, whose folder it is, had a checksum to compare each file with.
+
+    It has of what the hub sent and of what `hf download` put into a mirror's folder, not of what was merely laid there.
+    """
+    return all(_noted(repository, folder, name) for name in names)
 
 
 def not_pinned(repository: Repository) -> str | None:
@@ -507,26 +519,72 @@ def git_blob_id(path: Path) -> str:
     return found.hexdigest()
 
 
+def _keep_listing(repository: Repository, listed: Mapping[str, RemoteFile]) -> None:
+    """Note what a commit has beside its files, so that without a connection the same ones are chosen."""
+    path = _listing_path(repository)
+    if not path.is_file():
+        with suppress(OSError):  # a cache that may only be read
+            write_json(path, {name: file.digest for name, file in listed.items()})
+
+
+def _listing_path(repository: Repository) -> Path:
+    return repository.cache / "longwatt" / f"{repository.revision}.json"
+
+
 def _is_cached(repository: Repository, choose: Choose) -> bool:
     try:
-        choose(_names(repository.snapshot))
+        _chosen_of_cache(repository, choose)
     except LookupError:
         return False
     return True
 
 
+def _chosen_of_cache(repository: Repository, choose: Choose) -> list[str]:
+    """What would be chosen of all that a repository has, if the cache has that.
+
+    Raises:
+        LookupError: it has not, or nothing says what else the repository has; says so in a sentence.
+    """
+    there, listed = _names(repository.snapshot), read_object(_listing_path(repository))
+    chosen = choose(listed or there)
+    absent = [name for name in chosen if name not in there]
+    if absent:
+        raise LookupError(f"it has no {', '.join(absent)}")
+    if not listed and not _is_whole(repository, there):
+        raise LookupError("another program put a part of the repository there, and what is missing is not known")
+    return chosen
+
+
+def _is_whole(repository: Repository, names: Collection[str]) -> bool:
+    """Whether a download of everything left these names; of a dataset one file is chosen, whatever else there is."""
+    return repository.kind == "dataset" or EVERYWHERE in names
+
+
 def _check_cache(repository: Repository, choose: Choose, error: HubUnreachable) -> None:
-    """Take the cache's word where the hub gives none: a file's link names its checksum."""
-    if not _is_cached(repository, choose):
-        raise _advised(repository, error) from None
-    for name in choose(_names(repository.snapshot)):
-        path = repository.snapshot / name
-        digest = path.readlink().name if path.is_symlink() else ""
-        if re.fullmatch(r"[0-9a-f]{40}|[0-9a-f]{64}", digest) and not _fits(path, digest):
+    """Take the cache's word where the hub gives none."""
+    try:
+        chosen = _chosen_of_cache(repository, choose)
+    except LookupError as lack:
+        lacks = f"; of the cache, {repository.snapshot}: {lack.args[0]}" if repository.snapshot.is_dir() else ""
+        found = HubUnreachable(f"{error}{lacks}", error.answered, error.wait_s, error.hopeless)
+        raise _advised(repository, found) from None
+    for name in chosen:
+        digest = _noted(repository, repository.snapshot, name)
+        if digest and not _fits(repository.snapshot / name, digest):
             raise HubError(
-                f"{path} is damaged (it has not its checksum {digest}), and the hub does not answer; remove it and run "
-                "again with a connection"
+                f"{repository.snapshot / name} is damaged (it has not its checksum {digest}), and the hub does not "
+                "answer; remove it and run again with a connection"
             )
+
+
+def _noted(repository: Repository, folder: Path, name: str) -> str:
+    """The checksum that a file must have by what was noted as it was fetched; empty if nothing was."""
+    if folder == repository.snapshot:
+        link = folder / name
+        said = read_object(_listing_path(repository)).get(name) or (link.readlink().name if link.is_symlink() else "")
+    else:
+        _, said = _metadata(folder, name)
+    return said if DIGEST.fullmatch(said) else ""
 
 
 # A mirror's folder
@@ -541,19 +599,36 @@ def _mirrored(repository: Repository) -> Path | None:
     return folder if folder.is_dir() else None
 
 
-def _check_mirror(repository: Repository, folder: Path, names: Collection[str]) -> None:
-    """Compare a folder with what `hf download --local-dir` wrote beside the files: revision and checksum."""
+def _take_mirrors(repository: Repository, folder: Path, names: Collection[str]) -> None:
+    unverified = check_copies(repository, folder, names)
+    if unverified:
+        print(f"{folder}: unverified: nothing says that {', '.join(unverified)} is of {repository}", flush=True)
+
+
+def check_copies(repository: Repository, folder: Path, names: Collection[str]) -> list[str]:
+    """Compare a folder's files with what `hf download --local-dir` noted beside them: revision and checksum.
+
+    Returns:
+        The names of those that nothing was noted of.
+
+    Raises:
+        HubError: one is of another revision, or damaged.
+    """
     for name in names:
-        record = folder / ".cache" / "huggingface" / "download" / f"{name}.metadata"
-        if not record.is_file():
-            continue
-        commit, digest, *_ = [*record.read_text(encoding="utf-8").splitlines(), "", ""]
-        if commit != repository.revision:
+        commit, _ = _metadata(folder, name)
+        if commit and commit != repository.revision:
             raise HubError(f"{folder / name} is of revision {commit}, but the study pins {repository}; fetch that one")
-        if COMMIT.fullmatch(digest) or len(digest) == 64:
-            _check_copy(repository, folder / name, digest)
+        digest = _noted(repository, folder, name)
+        if digest and not _fits(folder / name, digest):
+            raise HubError(
+                f"{folder / name} is damaged: it has not the checksum {digest} of {repository}; fetch it again"
+            )
+    return [name for name in names if not _noted(repository, folder, name)]
 
 
-def _check_copy(repository: Repository, path: Path, digest: str) -> None:
-    if not _fits(path, digest):
-        raise HubError(f"{path} is damaged: it has not the checksum {digest} of {repository}; fetch it again")
+def _metadata(folder: Path, name: str) -> tuple[str, str]:
+    """(commit, checksum) that `hf download --local-dir` noted of a file; empty if it did not."""
+    record = folder / ".cache" / "huggingface" / "download" / f"{name}.metadata"
+    lines = record.read_text(encoding="utf-8").splitlines() if record.is_file() else []
+    commit, digest, *_ = [*lines, "", ""]
+    return commit, digest

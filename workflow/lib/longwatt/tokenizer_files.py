@@ -92,7 +92,7 @@ def _tokenizer_from_hub(repository: hub.Repository, records: Path, folder: Path)
     files = choose_tokenizer([path.name for path in source.iterdir()])
     digests = {name: sha256(source / name) for name in files}
     origin = {"repository": repository.name, "revision": repository.revision, "files": digests}
-    return {"origin": origin, **checked}
+    return {"origin": {**origin, "verified": hub.verified(repository, source, files)}, **checked}
 
 
 def _texts(records: Path) -> list[str]:
