@@ -92,7 +92,7 @@ def test_real_rules_see_what_they_must(modules):
     assert "longwatt.training" not in modules("score") | modules("plot")
 
 
-FETCHING = {"longwatt.hub", "longwatt.pretrained", "longwatt.vocabulary", "longwatt.tokenizer_files"}
+FETCHING = {f"longwatt.{name}" for name in ("hub", "hub_requests", "pretrained", "vocabulary", "tokenizer_files")}
 
 
 @pytest.mark.parametrize("rule", ["finetune", "probe_batch_size", "predict", "score", "tokenize_dataset"])

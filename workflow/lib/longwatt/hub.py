@@ -9,37 +9,56 @@ Nothing here decides what is in a file: a commit and the hub's checksums do.
 
 from __future__ import annotations
 
-import errno
 import hashlib
-import logging
 import os
 import re
 import shutil
-import socket
-import ssl
-import time
-from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from email.utils import parsedate_to_datetime
-from functools import cache
+from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
+from longwatt.hub_requests import (
+    TRIES,
+    HubError,
+    HubUnreachable,
+    RemoteFile,
+    Repository,
+    check_access,
+    endpoint,
+    explained,
+    info,
+    listed_once,
+    listing,
+    patiently,
+    url,
+    without_credentials,
+)
 from longwatt.provenance import fsync, read_object, sha256, whole_path, write_json
+
+__all__ = [
+    "MIRROR",
+    "SCHEMA",
+    "TRIES",
+    "Choose",
+    "HubError",
+    "HubUnreachable",
+    "Repository",
+    "cached",
+    "check",
+    "check_copies",
+    "fetch",
+    "git_blob_id",
+    "not_pinned",
+    "verified",
+    "without_credentials",
+]
 
 MIRROR = "LONGWATT_MIRROR"  # the environment variable that hands config.yaml's `mirror` to the jobs
 COMMIT = re.compile(r"[0-9a-f]{40}")
 DIGEST = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 EVERYWHERE = ".gitattributes"  # every repository of the hub has it, and no program but a download of all wants it
-TIMEOUT_S = 10  # for an answer about a repository, before anything is downloaded
-TRIES = 6  # without a byte of progress
-PAUSE_S = 1.0  # before the second try; doubled before each further one
-LONGEST_PAUSE_S = 600.0  # that a hub may ask for by Retry-After
 NAMED = 12  # files that a message lists
-CONNECTION_ERRORS = (ConnectionError, TimeoutError, socket.gaierror, ssl.SSLError)
-UNREACHABLE = (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN, errno.EHOSTDOWN)
-BUSY = (408, 429)  # statuses that pass, beside the server's own errors
 
 # What a study says of a repository; a branch or tag is refused later, where the commit that it means can be named.
 SCHEMA: dict[str, Any] = {
@@ -55,79 +74,7 @@ SCHEMA: dict[str, Any] = {
     },
 }
 
-CREDENTIALS = re.compile(r"(?<=://)[^/\s]*@")
-
 Choose = Callable[[Collection[str]], list[str]]
-Answer = TypeVar("Answer")
-
-
-class HubError(ValueError):
-    """A file that cannot be had; names the repository, the revision, and what to do, and no one's credentials."""
-
-    def __init__(self, message: str) -> None:
-        super().__init__(without_credentials(message))
-
-
-class HubUnreachable(HubError):
-    """No answer, or none but "later": another try may bring one.
-
-    Attributes:
-        answered: whether the hub said "later", so that it is there.
-        wait_s: seconds that it asked to wait, None if it did not say.
-        hopeless: whether no later try can help, since the client was told to stay offline.
-    """
-
-    def __init__(
-        self, message: str, answered: bool = False, wait_s: float | None = None, hopeless: bool = False
-    ) -> None:
-        super().__init__(message)
-        self.answered, self.wait_s, self.hopeless = answered, wait_s, hopeless
-
-
-@dataclass(frozen=True)
-class Repository:
-    """A repository at one revision.
-
-    Attributes:
-        kind: "model" or "dataset".
-        name: OWNER/NAME.
-        revision: a commit's 40 hexadecimal digits.
-    """
-
-    kind: str
-    name: str
-    revision: str
-
-    def __str__(self) -> str:
-        return f"{self.kind} repository {self.name}, revision {self.revision}"
-
-    @property
-    def page(self) -> str:
-        """Its page at the hub."""
-        return f"{_endpoint()}/{'datasets/' if self.kind == 'dataset' else ''}{self.name}"
-
-    @property
-    def cache(self) -> Path:
-        """Its folder in the client's cache, whose layout the client documents."""
-        return Path(_constants().HF_HUB_CACHE) / f"{self.kind}s--{self.name.replace('/', '--')}"
-
-    @property
-    def snapshot(self) -> Path:
-        """The folder of this revision's files in the client's cache."""
-        return self.cache / "snapshots" / self.revision
-
-
-@dataclass(frozen=True)
-class RemoteFile:
-    """A file as the hub lists it.
-
-    Attributes:
-        digest: what its content must hash to: SHA-256 (64 digits), or git's blob id (40) for a small file.
-    """
-
-    name: str
-    size: int
-    digest: str
 
 
 def fetch(repository: Repository, choose: Choose) -> Path:
@@ -150,7 +97,7 @@ def fetch(repository: Repository, choose: Choose) -> Path:
         return mirrored
     tries = 1 if _is_cached(repository, choose) else TRIES
     try:
-        listed = _patiently(lambda: listing(repository), tries)
+        listed = patiently(lambda: listing(repository), tries)
     except HubUnreachable as error:
         _check_cache(repository, choose, error)
         return repository.snapshot
@@ -179,9 +126,9 @@ def check(repository: Repository, choose: Choose) -> None:
 
 
 def _ask(repository: Repository, choose: Choose) -> None:
-    names = _chosen(repository, choose, _listed_once(repository), "it")
+    names = _chosen(repository, choose, listed_once(repository), "it")
     if names:
-        _check_access(repository, names[0])
+        check_access(repository, names[0])
 
 
 def cached(repository: Repository, name: str) -> Path | None:
@@ -206,24 +153,10 @@ def not_pinned(repository: Repository) -> str | None:
         return None
     problem = f"the revision {repository.revision!r} of {repository.name} is no commit, so what it means may change"
     try:
-        now = f"its commit is {_info(repository).sha} now"
+        now = f"its commit is {info(repository).sha} now"
     except HubError as error:  # without a connection, or it does not exist: its page tells
         now = f"see {repository.page}/commits/main ({error})"
     return f"{problem}; write the commit's 40 hexadecimal digits: {now}"
-
-
-def listing(repository: Repository) -> dict[str, RemoteFile]:
-    """A repository's files by name, with their checksums.
-
-    Raises:
-        HubError: it or its revision does not exist, or may not be seen.
-        HubUnreachable: no answer.
-    """
-    siblings = _info(repository).siblings or []
-    return {file.rfilename: RemoteFile(file.rfilename, int(file.size), _digest_of(file)) for file in siblings}
-
-
-_listed_once = cache(listing)  # a model and its tokenizer are one repository
 
 
 def _advised(repository: Repository, error: HubUnreachable) -> HubUnreachable:
@@ -247,32 +180,6 @@ def _how_to_do_without(repository: Repository) -> str:
     )
 
 
-def without_credentials(text: str) -> str:
-    """A text whose addresses name no user and no password."""
-    return CREDENTIALS.sub("", text)
-
-
-def _constants() -> Any:
-    from huggingface_hub import constants
-
-    return constants
-
-
-def _endpoint() -> str:
-    """The hub's address, as it may be shown."""
-    return without_credentials(_constants().ENDPOINT)
-
-
-def _clean_record(record: logging.LogRecord) -> bool:
-    """A filter of the client's log, which names the addresses that it asks."""
-    record.msg, record.args = without_credentials(record.getMessage()), ()
-    return True
-
-
-def _digest_of(file: Any) -> str:
-    return str(file.lfs.sha256 if file.lfs else file.blob_id)
-
-
 def _names(folder: Path) -> list[str]:
     """The files of a folder, what the client keeps beside them left out."""
     found = [path.relative_to(folder) for path in folder.rglob("*") if path.is_file()]
@@ -285,140 +192,6 @@ def _chosen(repository: Repository, choose: Choose, names: Collection[str], wher
     except LookupError as error:
         there = ", ".join(sorted(names)[:NAMED]) + (", ..." if len(names) > NAMED else "")
         raise HubError(f"{repository}: {error.args[0]}; {where} has {there or 'no files'}") from None
-
-
-# The hub itself
-
-
-def _info(repository: Repository) -> Any:
-    from huggingface_hub import HfApi
-
-    with _explained(repository):
-        return HfApi().repo_info(
-            repository.name,
-            revision=repository.revision,
-            repo_type=repository.kind,
-            timeout=TIMEOUT_S,
-            files_metadata=True,
-        )
-
-
-def _check_access(repository: Repository, name: str) -> None:
-    """A gated repository shows its files' names to all, and its files to some."""
-    from huggingface_hub import HfApi
-
-    with _explained(repository, name):
-        HfApi().get_hf_file_metadata(url=_url(repository, name), timeout=TIMEOUT_S)
-
-
-def _url(repository: Repository, name: str) -> str:
-    from huggingface_hub import hf_hub_url
-
-    return str(hf_hub_url(repository.name, name, repo_type=repository.kind, revision=repository.revision))
-
-
-@contextmanager
-def _explained(repository: Repository, name: str = "") -> Iterator[None]:
-    """The client's errors as ours; never its own words, which can hold signed addresses."""
-    from huggingface_hub import errors
-
-    what = f"{repository}{f', file {name}' if name else ''}"
-    for handler in logging.getLogger(errors.__name__.partition(".")[0]).handlers:
-        handler.addFilter(_clean_record)
-    try:
-        yield
-    except errors.OfflineModeIsEnabled:
-        raise HubUnreachable(f"{what}: HF_HUB_OFFLINE forbids to ask the hub", hopeless=True) from None
-    except errors.HfHubHTTPError as error:
-        raise _refusal(repository, what, error) from None
-    except errors.LocalEntryNotFoundError as error:  # how the client says that asking about a file failed
-        cause = error.__cause__
-        if isinstance(cause, errors.HfHubHTTPError):
-            raise _refusal(repository, what, cause) from None
-        raise _no_answer(what, cause or error) from None
-    except errors.HTTPError as error:  # of the client's own client, whichever that is
-        raise _no_answer(what, error) from None
-    except errors.FileMetadataError as error:
-        raise HubError(f"{what}: {_endpoint()} does not answer as a hub does ({error})") from None
-    except OSError as error:
-        if error.errno is not None and not _is_of_a_network(error):  # a disk
-            raise
-        raise _no_answer(what, error) from None
-
-
-def _is_of_a_network(error: OSError) -> bool:
-    return isinstance(error, CONNECTION_ERRORS) or error.errno in UNREACHABLE
-
-
-def _no_answer(what: str, error: BaseException) -> HubUnreachable:
-    endpoint = _endpoint()
-    return HubUnreachable(f"{what}: no connection to the hub at {endpoint} ({type(error).__name__}: {error})")
-
-
-def _refusal(repository: Repository, what: str, error: Any) -> HubError:
-    """What an HTTP status means, and what to do about it."""
-    from huggingface_hub import errors
-
-    status = error.response.status_code
-    if isinstance(error, errors.GatedRepoError):
-        return HubError(
-            f"{what}: it is gated. Accept its terms at {repository.page} with your account, then log in here with "
-            "`hf auth login` or set HF_TOKEN"
-        )
-    if isinstance(error, errors.RepositoryNotFoundError):
-        return HubError(
-            f"{what}: the hub has no such {repository.kind} repository, or shows it only to some; look at "
-            f"{repository.page}, correct the name, or log in with `hf auth login` (or HF_TOKEN) if it is private"
-        )
-    if isinstance(error, errors.RevisionNotFoundError):
-        return HubError(f"{what}: it has no such revision; its commits are at {repository.page}/commits/main")
-    if isinstance(error, errors.EntryNotFoundError):
-        return HubError(
-            f"{what}: it has no such file at this revision; see {repository.page}/tree/{repository.revision}"
-        )
-    if status in BUSY or status >= 500:
-        said = f"{what}: the hub at {_endpoint()} answers {status}"
-        return HubUnreachable(said, answered=True, wait_s=_asked_pause(error.response.headers))
-    return HubError(f"{what}: the hub at {_endpoint()} refuses with {status}; see {repository.page}")
-
-
-def _asked_pause(headers: Mapping[str, str]) -> float | None:
-    """Seconds that an answer asks to wait: by the hub's own header, or by Retry-After, a number or a date."""
-    from huggingface_hub.utils import parse_ratelimit_headers
-
-    limit = parse_ratelimit_headers(headers)
-    if limit and limit.remaining == 0:
-        return float(limit.reset_in_seconds) + 1  # it counts whole seconds
-    said = headers.get("Retry-After", "").strip()
-    if said.isdigit():
-        return float(said)
-    try:
-        return max(0.0, parsedate_to_datetime(said).timestamp() - time.time())
-    except ValueError:  # nothing, or no date
-        return None
-
-
-def _patiently(action: Callable[[], Answer], tries: int = TRIES, progress: Callable[[], int] = lambda: 0) -> Answer:
-    """Try again what may pass, after growing pauses, until there have been `tries` without progress."""
-    failed, most = 0, progress()
-    while True:
-        try:
-            return action()
-        except HubUnreachable as error:
-            now = progress()  # less than before, where a server sends it all anew, is none
-            failed, most = (1 if now > most else failed + 1), max(now, most)
-            if error.hopeless or failed >= tries or (error.wait_s or 0) > LONGEST_PAUSE_S:
-                raise _given_up(error, failed) from None
-            pause = PAUSE_S * 2 ** (failed - 1) if error.wait_s is None else error.wait_s
-            print(f"{error}; next try in {pause:g} s", flush=True)
-            time.sleep(pause)
-
-
-def _given_up(error: HubUnreachable, failed: int) -> HubUnreachable:
-    if not error.answered:
-        return error
-    asks = f" and asks to wait {error.wait_s:g} s" if (error.wait_s or 0) > LONGEST_PAUSE_S else f", {failed} times"
-    return HubUnreachable(f"{error}{asks}; try later", answered=True, wait_s=error.wait_s)
 
 
 # The client's cache
@@ -455,7 +228,7 @@ def _bring_blob(repository: Repository, file: RemoteFile, blob: Path) -> None:
     partial = blob.with_name(f"{file.digest}.longwatt.incomplete")
     if not _transfer_whole(repository, file, partial) and not _transfer_whole(repository, file, partial):
         raise HubError(
-            f"{repository}, file {file.name}: what comes from {_endpoint()} has not the checksum {file.digest} that "
+            f"{repository}, file {file.name}: what comes from {endpoint()} has not the checksum {file.digest} that "
             "the hub lists, twice; is a proxy or mirror between that changes files? Set HF_ENDPOINT to another one"
         )
     fsync(partial)
@@ -481,7 +254,7 @@ def _transfer_whole(repository: Repository, file: RemoteFile, partial: Path) -> 
         return partial.stat().st_size if partial.is_file() else 0
 
     print(f"fetching {file.name} of {repository} ({file.size} bytes, {size()} there)", flush=True)
-    _patiently(lambda: _transfer(repository, file, partial), progress=size)
+    patiently(lambda: _transfer(repository, file, partial), progress=size)
     if _fits(partial, file.digest):
         return True
     print(f"{file.name} of {repository} has not its checksum {file.digest}", flush=True)
@@ -494,9 +267,9 @@ def _transfer(repository: Repository, file: RemoteFile, partial: Path) -> None:
     from huggingface_hub.file_download import http_get
     from huggingface_hub.utils import build_hf_headers
 
-    with _explained(repository, file.name), partial.open("ab") as stream:
+    with explained(repository, file.name), partial.open("ab") as stream:
         http_get(
-            _url(repository, file.name),
+            url(repository, file.name),
             stream,
             resume_size=stream.tell(),
             headers=build_hf_headers(),

@@ -36,6 +36,7 @@ NOT_RESULTS = (
     "longwatt.energy.sidecar",
     "longwatt.file_times",
     "longwatt.hub",
+    "longwatt.hub_requests",
     "longwatt.processes",
     "longwatt.progress",
     "longwatt.provenance",
