@@ -160,7 +160,8 @@ def prepare(work: Path, given: argparse.Namespace) -> None:
     Byte-level BPE with as many tokens as LED's own at most, trained on the documents: ids make no difference to cost,
     lengths do.
     """
-    from longwatt.tokenization import evenly_spread, load_tokenizer, make_tokenizer
+    from longwatt.tokenization import evenly_spread, load_tokenizer
+    from longwatt.tokenizer_files import make_tokenizer
 
     made_from = [given.zip and given.zip.name, given.documents, given.vocabulary, max(given.lengths)]
     if read_object(work / "documents.json").get("made_from") == made_from:

@@ -12,7 +12,7 @@ import re
 import socket
 import struct
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import unquote, urlsplit
@@ -44,6 +44,8 @@ class Fault:
         after: end the connection after so many bytes of the content.
         reset: end it as a broken network does, not as a server that closes.
         content: bytes to send instead of the file's.
+        ignores_range: send all of it whatever part was asked for.
+        before: to call before the answer.
         times: how often.
     """
 
@@ -54,6 +56,8 @@ class Fault:
     after: int | None = None
     reset: bool = False
     content: bytes | None = None
+    ignores_range: bool = False
+    before: Callable[[], object] | None = None
     times: int = 1
 
 
@@ -83,6 +87,7 @@ class Hub:
         self.repositories: dict[tuple[str, str], Repository] = {}
         self.faults: list[Fault] = []
         self.requests: list[Request] = []
+        self.accepted = ""  # the token of an account that has accepted the terms of all that is gated
         self._lock = threading.Lock()
         self._open: list[socket.socket] = []
 
@@ -157,6 +162,8 @@ class Handler(BaseHTTPRequestHandler):
         start = int(asked.group(1)) if asked else 0
         self.served.requests.append(Request(self.command, path, start, "authorization" in self.headers))
         fault = self.served.fault(self.command, path)
+        if fault and fault.before:
+            fault.before()
         if fault and fault.status:
             return self._send(fault.status, b'{"error": "ordered"}', fault.headers)
         api = re.fullmatch(r"/api/(model|dataset)s/(.+)/revision/(.+)", path)
@@ -195,7 +202,8 @@ class Handler(BaseHTTPRequestHandler):
         repository, commit = found
         content = repository.commits[commit].get(file)
         named = {"X-Repo-Commit": commit}
-        if repository.gated and not stored:
+        welcome = self.headers.get("authorization") == f"Bearer {self.served.accepted}"
+        if repository.gated and not stored and not welcome:
             return self._send(403, b'{"error": "gated"}', {**named, **GATED})
         if content is None:
             return self._send(404, b'{"error": "Entry not found"}', {**named, "X-Error-Code": "EntryNotFound"})
@@ -207,6 +215,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def _content(self, content: bytes, start: int, headers: Mapping[str, str], fault: Fault | None) -> None:
         sent = fault.content if fault and fault.content is not None else content
+        start = 0 if fault and fault.ignores_range else start
         if start >= len(sent) and start:
             return self._send(416, b"", {"Content-Range": f"bytes */{len(sent)}"})
         ranged = {"Content-Range": f"bytes {start}-{len(sent) - 1}/{len(sent)}"} if start else {}

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from huggingface_hub import constants
 
-from longwatt import hub
+from longwatt import hub, hub_requests
 from tests.hub_server import Hub
 from tests.tiny_cell import tiny_data, tiny_study
 
@@ -36,7 +36,7 @@ def served(tmp_path, monkeypatch):
             monkeypatch.delenv(name, raising=False)
         importlib.reload(constants)  # it reads them once
         monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", 10_000)  # it keeps whole chunks of what a cut leaves
-        hub._listed_once.cache_clear()
+        hub_requests.listed_once.cache_clear()
         yield server
     monkeypatch.undo()
     importlib.reload(constants)

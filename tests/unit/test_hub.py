@@ -1,14 +1,19 @@
 """Files of a hub, through the real client and a server of our own, with everything that can go wrong on the way."""
 
+import errno
 import hashlib
 import importlib
-import os
 import random
+import socket
+import subprocess
+import sys
 import time
+from email.utils import formatdate
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
-from huggingface_hub import constants, hf_hub_download
+from huggingface_hub import HfApi, constants, hf_hub_download, scan_cache_dir
 
 from longwatt import hub
 from longwatt.hub import HubError, HubUnreachable, Repository
@@ -57,6 +62,27 @@ def test_a_token_goes_to_the_hub_and_to_nobody_else(served, repository, capfd, n
     assert "answers 503" in said and "fetching model.safetensors" in said and TOKEN not in said
 
 
+def test_credentials_in_the_hubs_address_are_never_shown(served, repository, monkeypatch, capfd, caplog, naps):
+    monkeypatch.setenv("HF_ENDPOINT", served.url.replace("//", "//user:s3cret@"))
+    importlib.reload(constants)
+    for path in ("/api/", "config.json"):
+        served.faults += [Fault(path, status=429), Fault(path, status=503)]
+    assert whole(hub.fetch(repository, both))
+    said = "".join(capfd.readouterr())
+    assert f"the hub at {served.url} answers 503" in said
+    assert f"thrown while requesting GET {served.url}" in caplog.text, "by the client"
+    refused = [hub.not_pinned(Repository("model", "some/led", "main"))]
+    served.faults += [Fault("/api/", status=403), Fault("/api/", status=404)]
+    for revision in ("b", "c", "d"):
+        with pytest.raises(HubError, match=f"{served.url}") as error:
+            hub.fetch(Repository("model", "some/led", revision * 40), both)
+        refused.append(str(error.value))
+    served.stop()
+    with pytest.raises(HubUnreachable, match=f"at {served.url}") as error:
+        hub.check(Repository("model", "some/led", "e" * 40), both)
+    assert "s3cret" not in f"{said}{caplog.text}{refused}{error.value}{capfd.readouterr()}"
+
+
 def test_what_is_there_is_not_fetched_again(served, repository):
     hub.fetch(repository, both)
     served.requests.clear()
@@ -69,6 +95,44 @@ def test_without_a_connection_the_cache_does(served, repository):
     served.stop()
     assert whole(hub.fetch(repository, both))
     hub.check(repository, both)
+
+
+def test_a_part_that_another_program_put_into_the_cache_is_not_taken_for_all(served, repository, naps):
+    """It is here as if the repository had no more; what it has more would be chosen with a connection."""
+    for name in ("config.json", "model.safetensors"):
+        hf_hub_download(repository.name, name, revision=repository.revision)
+    served.stop()
+    for ask in (hub.fetch, hub.check):
+        with pytest.raises(HubUnreachable, match=r"no connection to the hub.*; without a connection, set `mirror`"):
+            ask(repository, both)
+    with pytest.raises(HubUnreachable, match=r"of the cache, .*: another program put a part of the repository there"):
+        hub.fetch(repository, both)
+
+
+def test_a_cache_that_a_download_of_all_has_filled_does(served, naps):
+    files = {**FILES, ".gitattributes": b"*.zip filter=lfs\n"}
+    repository = Repository("model", "some/all", served.add("model", "some/all", files))
+    for name in files:
+        hf_hub_download(repository.name, name, revision=repository.revision)
+    served.stop()
+    hub.check(repository, both)
+    assert whole(hub.fetch(repository, both)) and naps == []
+    assert hub.verified(repository, repository.snapshot, ["config.json", "model.safetensors"])
+
+
+def test_what_was_fetched_once_says_what_more_there_is(served, repository, naps):
+    hub.fetch(repository, lambda names: ["config.json"])
+    served.stop()
+    with pytest.raises(HubUnreachable, match=r"of the cache, .*: it has no model\.safetensors; without a connection"):
+        hub.fetch(repository, both)
+    assert (hub.fetch(repository, lambda names: ["config.json"]) / "config.json").read_bytes() == SMALL
+
+
+def test_the_clients_own_look_at_its_cache_finds_nothing_wrong(served, repository):
+    hub.fetch(repository, both)
+    found = scan_cache_dir(constants.HF_HUB_CACHE)
+    assert not found.warnings and [entry.repo_id for entry in found.repos] == ["some/led"]
+    assert found.size_on_disk == len(SMALL) + len(LARGE)
 
 
 def test_a_damaged_cache_is_mended_or_named(served, repository, naps):
@@ -119,6 +183,13 @@ def test_a_gated_repository_says_how_to_get_in(served, naps):
     assert naps == [], "asking again would not help"
 
 
+def test_a_gated_repository_opens_to_an_account_that_has_accepted_its_terms(served):
+    gated = Repository("model", "some/gated", served.add("model", "some/gated", FILES, gated=True))
+    served.accepted = TOKEN
+    hub.check(gated, both)
+    assert whole(hub.fetch(gated, both))
+
+
 def test_a_file_that_is_gone_all_the_same_is_named(served, repository):
     served.faults.append(Fault("config.json", status=404, headers={"X-Error-Code": "EntryNotFound"}, times=99))
     with pytest.raises(HubError, match=r"file config\.json: it has no such file at this revision"):
@@ -135,15 +206,30 @@ def test_another_refusal_is_passed_on(served, repository):
 
 
 @pytest.mark.parametrize("path", ["/api/", "config.json", "/cdn/.*safetensors"])
-def test_a_busy_hub_is_given_the_time_it_asks_for(served, repository, naps, path):
-    served.faults.append(Fault(path, status=429, headers={"Retry-After": "7"}, times=2))
+@pytest.mark.parametrize("headers", [{"Retry-After": "7"}, {"RateLimit": '"api";r=0;t=7', "Retry-After": "99"}])
+def test_a_busy_hub_is_given_the_time_it_asks_for(served, repository, naps, path, headers):
+    served.faults.append(Fault(path, status=429, headers=headers, times=2))
     assert whole(hub.fetch(repository, both))
     assert len(naps) == 2 and all(7 <= nap <= 8 for nap in naps)
 
 
+def test_a_busy_hub_may_name_a_date(served, repository, naps):
+    for seconds in (60, -60):
+        headers = {"Retry-After": formatdate(time.time() + seconds, usegmt=True)}
+        served.faults.append(Fault("/api/", status=503, headers=headers))
+    assert whole(hub.fetch(repository, both))
+    assert len(naps) == 2 and 55 < naps[0] <= 60 and naps[1] == 0
+
+
+def test_a_hub_that_names_no_time_or_still_has_room_is_asked_as_any_other(served, repository, naps):
+    for headers in ({"Retry-After": "soon"}, {"RateLimit": '"api";r=5;t=300'}):
+        served.faults.append(Fault("/api/", status=429, headers=headers))
+    assert whole(hub.fetch(repository, both)) and naps == [1, 2]
+
+
 def test_who_asks_for_an_hour_is_not_waited_for(served, repository, naps):
     served.faults.append(Fault("/api/", status=429, headers={"Retry-After": "3600"}, times=99))
-    with pytest.raises(HubUnreachable, match="answers 429"):
+    with pytest.raises(HubUnreachable, match="answers 429 and asks to wait 3600 s; try later"):
         hub.fetch(repository, both)
     assert naps == []
 
@@ -155,13 +241,15 @@ def test_a_failing_server_is_asked_again_after_growing_pauses(served, repository
     assert naps == [1, 2, 4]
 
 
-def test_a_server_that_fails_for_ever_ends_in_an_error(served, repository, naps):
+def test_a_server_that_fails_for_ever_ends_in_an_error(served, repository, naps, capfd):
     served.faults.append(Fault("/cdn/", status=500, times=99))
     with pytest.raises(
-        HubUnreachable, match=r"model\.safetensors: the hub at http.* answers 500.*try later"
+        HubUnreachable, match=r"model\.safetensors: the hub at http.* answers 500, 6 times; try later"
     ) as refused:
         hub.fetch(repository, both)
     assert refused.value.answered and len(naps) == hub.TRIES - 1
+    said = capfd.readouterr().out
+    assert "answers 500; next try in 1 s" in said and "try later" not in said, "as long as it is tried"
 
 
 @pytest.mark.parametrize("reset", [False, True])
@@ -179,21 +267,64 @@ def test_a_connection_that_is_cut_again_and_again_goes_on_as_long_as_it_brings_s
     assert starts == sorted(starts) and len(starts) > hub.TRIES
 
 
+@pytest.mark.parametrize("reset", [False, True])
+def test_a_server_that_always_sends_all_of_a_file_is_borne(served, repository, naps, reset):
+    """In the client's own further tries, and in ours."""
+    served.faults += [Fault("/cdn/", after=60_000, reset=reset), Fault("/cdn/", ignores_range=True)]
+    assert whole(hub.fetch(repository, both))
+    starts = [request.start for request in served.requests if "/cdn/" in request.path]
+    assert len(starts) == 2 and starts[1] > 0, "a part was asked for"
+
+
+def test_what_is_sent_anew_each_time_is_no_progress(served, repository, naps):
+    for size in (60_000, *[40_000, 50_000] * 6):
+        served.faults.append(Fault("/cdn/", after=size, reset=True, ignores_range=True))
+    with pytest.raises(HubUnreachable, match=r"model\.safetensors: no connection"):
+        hub.fetch(repository, both)
+
+
+def process(repository: Repository, before: str = "pass") -> subprocess.Popen:
+    """Another process that fetches the same."""
+    code = (
+        "import os, time; from huggingface_hub import constants; from longwatt import hub; "
+        f"constants.DOWNLOAD_CHUNK_SIZE = 10_000; {before}; "
+        f"hub.fetch(hub.{repository!r}, lambda _: ['config.json', 'model.safetensors'])"
+    )
+    return subprocess.Popen([sys.executable, "-c", code])
+
+
 def test_the_next_process_goes_on_where_a_killed_one_ended(served, repository):
     served.faults.append(Fault("/cdn/", after=120_000, reset=True))
-    pid = os.fork()
-    if pid == 0:
-        time.sleep = lambda _: os._exit(9)  # killed while it waits for another try
-        try:
-            hub.fetch(repository, both)
-        finally:
-            os._exit(1)
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 9
+    assert process(repository, "time.sleep = lambda _: os._exit(9)").wait() == 9, "as it waited for another try"
     (partial,) = (repository.cache / "blobs").glob("*.incomplete")
     had = partial.stat().st_size
     assert had > 0 and whole(hub.fetch(repository, both))
     assert [request.start for request in served.requests if "/cdn/" in request.path][-1] == had
     assert not partial.exists()
+
+
+def test_two_processes_that_fetch_one_file_at_once_transfer_it_once(served, repository):
+    def until_both_want_it() -> None:
+        end = time.monotonic() + 30
+        while sum("/revision/" in request.path for request in served.requests) < 2 and time.monotonic() < end:
+            time.sleep(0.01)
+        time.sleep(0.3)  # so that the other one would have asked for it, did it not wait
+
+    served.faults.append(Fault("/cdn/", before=until_both_want_it))
+    assert [one.wait() for one in (process(repository), process(repository))] == [0, 0]
+    assert whole(repository.snapshot)
+    assert sorted(served.fetched()) == ["config.json", "model.safetensors"]
+
+
+def test_where_there_are_no_links_the_cache_holds_copies(served, repository, monkeypatch):
+    monkeypatch.setattr(Path, "symlink_to", Mock(side_effect=OSError("no links here")))
+    folder = hub.fetch(repository, both)
+    assert whole(folder) and not (folder / "config.json").is_symlink()
+
+
+def test_a_revisions_names_are_made_without_a_further_word(served, repository, naps):
+    served.faults.append(Fault("/resolve/", method="HEAD", status=503, times=99))
+    assert whole(hub.fetch(repository, both)) and naps == []
 
 
 # What is not what it should be
@@ -234,8 +365,28 @@ def test_no_connection_says_how_to_do_without(served, repository, naps):
     with pytest.raises(HubUnreachable, match=said) as refused:
         hub.fetch(repository, both)
     assert not refused.value.answered and naps == [1, 2, 4, 8, 16]
-    with pytest.raises(HubUnreachable, match="no connection to the hub"):
+    with pytest.raises(HubUnreachable, match="no connection to the hub") as refused:
         hub.check(repository, both)
+    assert str(refused.value).count("without a connection, set") == 1
+
+
+@pytest.mark.parametrize(
+    "error",
+    [ConnectionResetError(104, "reset"), TimeoutError(110, "timed out"), socket.gaierror(-2, "unknown"),
+     OSError(errno.ENETUNREACH, "unreachable")],
+)  # fmt: skip
+def test_what_a_socket_says_is_no_connection(served, repository, monkeypatch, naps, error):
+    monkeypatch.setattr(HfApi, "repo_info", Mock(side_effect=error))
+    with pytest.raises(HubUnreachable, match=rf"no connection to the hub at .*{type(error).__name__}"):
+        hub.fetch(repository, both)
+    assert len(naps) == hub.TRIES - 1
+
+
+def test_a_full_disk_is_no_matter_of_the_connection(served, repository, monkeypatch, naps):
+    monkeypatch.setattr("huggingface_hub.file_download.http_get", Mock(side_effect=OSError(errno.ENOSPC, "full")))
+    with pytest.raises(OSError, match="full"):
+        hub.fetch(repository, both)
+    assert naps == []
 
 
 def test_a_client_that_was_told_to_stay_offline_asks_nobody(served, repository, monkeypatch, naps):
@@ -246,7 +397,7 @@ def test_a_client_that_was_told_to_stay_offline_asks_nobody(served, repository, 
     assert served.requests == [] and naps == []
 
 
-def test_a_mirrors_folder_is_taken_as_it_is_checked(served, repository, tmp_path, monkeypatch):
+def test_a_mirrors_folder_is_taken_as_it_is_checked(served, repository, tmp_path, monkeypatch, capfd):
     folder = tmp_path / "mirror/some/led"
     # As `hf download --local-dir` makes it.
     for name in ("config.json", "model.safetensors"):
@@ -255,6 +406,7 @@ def test_a_mirrors_folder_is_taken_as_it_is_checked(served, repository, tmp_path
     monkeypatch.setenv(hub.MIRROR, str(tmp_path / "mirror"))
     hub.check(repository, both)
     assert hub.fetch(repository, both) == folder and whole(folder) and served.requests == []
+    assert "unverified" not in capfd.readouterr().out and hub.verified(repository, folder, ["model.safetensors"])
     assert hub.cached(repository, "config.json") == folder / "config.json"
 
     other = Repository("model", "some/led", "c" * 40)
@@ -266,6 +418,17 @@ def test_a_mirrors_folder_is_taken_as_it_is_checked(served, repository, tmp_path
     (folder / "config.json").unlink()
     with pytest.raises(HubError, match=r"it has no config\.json; .*mirror/some/led has model\.safetensors"):
         hub.check(repository, both)
+
+
+def test_a_mirrors_folder_without_a_word_about_its_files_is_called_unverified(repository, tmp_path, monkeypatch, capfd):
+    folder = tmp_path / "mirror/some/led"
+    folder.mkdir(parents=True)
+    for name in ("config.json", "model.safetensors"):
+        (folder / name).write_bytes(FILES[name])
+    monkeypatch.setenv(hub.MIRROR, str(tmp_path / "mirror"))
+    assert hub.fetch(repository, both) == folder and not hub.verified(repository, folder, ["config.json"])
+    said = f"{folder}: unverified: nothing says that config.json, model.safetensors is of {repository}"
+    assert said in capfd.readouterr().out
 
 
 # Pins

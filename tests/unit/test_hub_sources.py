@@ -1,18 +1,22 @@
 """What a study needs of the hub is asked for before anything is downloaded, and named where it is not to be had."""
 
+import hashlib
 import json
 import re
 from pathlib import Path
 
 import pytest
+from huggingface_hub import hf_hub_download
 
 from longwatt import hub, settings
-from longwatt.datasets.records import download
+from longwatt.datasets import scrolls
+from longwatt.datasets.records import DatasetError, download
 from longwatt.models import load_family
 from longwatt.pretrained import download_model
 from longwatt.stages import Stages, check_hub, check_sources, fetches
 from longwatt.study import StudyError, read_study
-from longwatt.tokenization import load_tokenizer, make_tokenizer
+from longwatt.tokenization import load_tokenizer
+from longwatt.tokenizer_files import make_tokenizer
 from tests.hub_server import Fault
 from tests.tiny_hub import repositories, study_of
 from tests.unit.test_stages import asked
@@ -105,8 +109,9 @@ def test_a_gated_repository_is_named_at_once(read, hub_of):
 def test_no_network_is_named_but_in_a_dry_run(read, hub_of):
     made = read()
     hub_of.stop()
-    with pytest.raises(StudyError, match=r"datasets\.qmsum: .*no connection to the hub.*set `mirror` in config"):
+    with pytest.raises(StudyError, match=r"datasets\.qmsum: .*no connection to the hub.*set `mirror`") as refused:
         check_hub(made, {})
+    assert str(refused.value).count("without a connection, set") == 1
     check_hub(made, {"dryrun": True})
 
 
@@ -169,8 +174,42 @@ def test_a_mirror_serves_all_three_without_a_request(read, hub_of, files, tmp_pa
         tokenizer = load_tokenizer(tmp_path / f"t-{key}")
         load_family(model["family"]).build(model, tokenizer, folder, 64, 8)
     assert hub_of.requests == []
-    origin = json.loads((tmp_path / "data/dataset.json").read_text())["origin"]
-    assert re.match(r"SCROLLS qmsum, .*/mirror/qmsum\.zip, sha256 [0-9a-f]{64}", origin)
+    facts = json.loads((tmp_path / "data/dataset.json").read_text())
+    assert re.match(r"SCROLLS qmsum, .*/mirror/qmsum\.zip, unverified, sha256 [0-9a-f]{64}", facts["origin"])
+    assert re.match(r"unverified: nothing says that .*/mirror/qmsum\.zip is of dataset repository", facts["notes"][0])
+    for key in made.models:
+        assert json.loads((tmp_path / key / "model.json").read_text())["origin"]["verified"] is False
+
+
+def test_a_mirrors_zip_is_compared_with_what_was_noted_as_it_was_downloaded(hub_of, tmp_path, monkeypatch):
+    revision = commit(hub_of, "tau/scrolls", "dataset")
+    hf_hub_download("tau/scrolls", "qmsum.zip", repo_type="dataset", revision=revision, local_dir=tmp_path / "mirror")
+    monkeypatch.setenv(hub.MIRROR, str(tmp_path / "mirror"))
+    options = {"task": "qmsum", "revision": revision}
+    found = scrolls.read(options)
+    assert found.notes == [] and "unverified" not in found.origin
+    with pytest.raises(hub.HubError, match=rf"qmsum\.zip is of revision {revision}, but the study pins .*a{{40}}"):
+        scrolls.read({**options, "revision": "a" * 40})
+    path = tmp_path / "mirror/qmsum.zip"
+    path.write_bytes(path.read_bytes() + b"x")
+    with pytest.raises(hub.HubError, match=r"qmsum\.zip is damaged: it has not the checksum"):
+        scrolls.read(options)
+
+
+def test_a_zip_that_the_study_gives_the_digest_of_is_no_matter_of_doubt(hub_of, files, tmp_path, monkeypatch):
+    content = files["dataset", "tau/scrolls"]["qmsum.zip"]
+    (tmp_path / "qmsum.zip").write_bytes(content)
+    monkeypatch.setenv(hub.MIRROR, str(tmp_path))
+    options = {"task": "qmsum", "revision": "a" * 40}
+    assert "unverified" in scrolls.read(options).origin
+    assert scrolls.read({**options, "sha256": hashlib.sha256(content).hexdigest()}).notes == []
+
+
+def test_credentials_of_a_mirror_are_never_shown(hub_of, monkeypatch):
+    monkeypatch.setenv(hub.MIRROR, hub_of.url.replace("//", "//user:s3cret@"))
+    with pytest.raises(DatasetError, match=f"{hub_of.url}/qmsum.zip cannot be fetched") as refused:
+        scrolls.read({"task": "qmsum", "revision": "a" * 40})
+    assert "s3cret" not in str(refused.value)
 
 
 def test_a_task_comes_from_the_hub_where_the_mirror_has_it_not(read, hub_of, tmp_path, monkeypatch):

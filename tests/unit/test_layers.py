@@ -11,11 +11,11 @@ PACKAGE = Path(__file__).parents[2] / "workflow" / "lib" / "longwatt"
 FILES = sorted(PACKAGE.rglob("*.py"))
 PARSE_TIME = (
     "study", "cells", "settings", "claim_settings", "provenance", "stages", "models", "datasets", "runtime_model",
-    "priorities", "published", "displays", "hyperparameters", "hub",
+    "priorities", "published", "displays", "hyperparameters", "hub", "hub_requests",
 )  # fmt: skip
 NO_TORCH = (
     "metrics", "summary", "figures", "tables", "claim_pages", "scoring", "status", "partial", "tokenization",
-    "pretrained", "vocabulary", "plan_report", "compare_report",
+    "tokenizer_files", "pretrained", "vocabulary", "plan_report", "compare_report",
 )  # fmt: skip
 HEAVY = {"torch", "transformers", "datasets", "pandas", "numpy", "matplotlib", "seaborn", "tokenizers", "pynvml"}
 

@@ -88,6 +88,7 @@ def test_pickled_weights_are_the_same_bits_as_safetensors(make, mirror, tmp_path
     (mirror / "pytorch_model.bin").write_bytes(pickled(model))
     folder, facts = taken(tmp_path)
     assert facts["origin"]["converted"] == ["pytorch_model.bin"] and facts["origin"]["revision"] == COMMIT
+    assert facts["origin"]["verified"] is False, "the mirror says nothing of it"
     assert set(facts["origin"]["files"]) == {"config.json", "pytorch_model.bin"}
     assert set(facts["sha256"]) == {"config.json", "model.safetensors"}
     again, said = type(model).from_pretrained(folder, local_files_only=True, output_loading_info=True)

@@ -67,11 +67,12 @@ def test_modules_given_by_name_count(package):
     assert digest_of(package, "longwatt.models.led") != before
 
 
-def test_real_rules_see_what_they_must(root):
-    scripts = root / "workflow/scripts"
+@pytest.fixture
+def modules(root):
+    """The modules of a rule's code."""
 
-    def modules(rule: str, *more: str) -> set[str]:
-        found, waiting = set(), [*provenance._references(provenance._tree(scripts / f"{rule}.py")), *more]
+    def found_by(rule: str) -> set[str]:
+        found, waiting = set(), provenance._references(provenance._tree(root / f"workflow/scripts/{rule}.py"))
         while waiting:
             name = waiting.pop()
             path = provenance.module_path(name)
@@ -80,11 +81,29 @@ def test_real_rules_see_what_they_must(root):
                 waiting += provenance._references(provenance._tree(path))
         return found
 
+    return found_by
+
+
+def test_real_rules_see_what_they_must(modules):
     assert {"longwatt.training", "longwatt.sampling", "longwatt.metrics"} <= modules("finetune")
     assert {"longwatt.figures", "longwatt.gpus", "longwatt.inference"}.isdisjoint(modules("finetune"))
     assert "longwatt.training" not in modules("predict")
     assert {"longwatt.metrics", "longwatt.scoring"} <= modules("score")
     assert "longwatt.training" not in modules("score") | modules("plot")
+
+
+FETCHING = {f"longwatt.{name}" for name in ("hub", "hub_requests", "pretrained", "vocabulary", "tokenizer_files")}
+
+
+@pytest.mark.parametrize("rule", ["finetune", "probe_batch_size", "predict", "score", "tokenize_dataset"])
+def test_how_files_are_fetched_is_no_part_of_what_is_made_from_them(rule, modules, root, monkeypatch):
+    assert "longwatt.tokenization" in modules(rule) and modules(rule).isdisjoint(FETCHING)
+    scripts, meaning = [root / f"workflow/scripts/{name}.py" for name in (rule, "make_tokenizer")], provenance._meaning
+    before = [code_digest.__wrapped__(script) for script in scripts]
+    edited = {provenance.module_path(name) for name in FETCHING}
+    monkeypatch.setattr(provenance, "_meaning", lambda path: meaning(path) + "edited" * (path in edited))
+    after = [code_digest.__wrapped__(script) for script in scripts]
+    assert after[0] == before[0] and after[1] != before[1]
 
 
 def test_a_stamp_is_checked_by_settings_and_code(tmp_path):

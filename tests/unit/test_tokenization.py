@@ -16,9 +16,9 @@ from longwatt.tokenization import (
     evenly_spread,
     load_split,
     load_tokenizer,
-    make_tokenizer,
     visible_evidence,
 )
+from longwatt.tokenizer_files import make_tokenizer
 from tests.needle_data import make_needle_data
 
 OPTIONS = {"words_per_document": 60, "train": 40, "validation": 10, "test": 5}

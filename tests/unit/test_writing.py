@@ -19,7 +19,7 @@ WRITERS = {
     "records": "from longwatt.datasets.records import download; "
     "download({'source': 'needle', 'options': {'words_per_document': 400, 'train': 50, 'validation': 1, 'test': 1}}, "
     "Path('out'), {})",
-    "tokenizer": "from longwatt.datasets.records import download; from longwatt.tokenization import make_tokenizer; "
+    "tokenizer": "from longwatt.datasets.records import download; from longwatt.tokenizer_files import make_tokenizer; "
     "download({'source': 'needle', 'options': {'words_per_document': 30, 'train': 40, 'validation': 1, 'test': 1, "
     "'filler_vocabulary': 300}}, Path('data'), {}); "
     "make_tokenizer({'kind': 'byte_level_bpe', 'vocab_size': 900, 'min_frequency': 1}, "

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from longwatt import job
 from longwatt.provenance import stamp, write_json
-from longwatt.tokenization import make_tokenizer
+from longwatt.tokenizer_files import make_tokenizer
 
 if __name__ == "__main__":
     with job.logged(snakemake.log[0], fetches=True):

@@ -12,24 +12,53 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import time
-from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import cache
+import shutil
+from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-from longwatt.provenance import fsync, sha256
+from longwatt.hub_requests import (
+    TRIES,
+    HubError,
+    HubUnreachable,
+    RemoteFile,
+    Repository,
+    check_access,
+    endpoint,
+    explained,
+    info,
+    listed_once,
+    listing,
+    patiently,
+    url,
+    without_credentials,
+)
+from longwatt.provenance import fsync, read_object, sha256, whole_path, write_json
+
+__all__ = [
+    "MIRROR",
+    "SCHEMA",
+    "TRIES",
+    "Choose",
+    "HubError",
+    "HubUnreachable",
+    "Repository",
+    "cached",
+    "check",
+    "check_copies",
+    "fetch",
+    "git_blob_id",
+    "not_pinned",
+    "verified",
+    "without_credentials",
+]
 
 MIRROR = "LONGWATT_MIRROR"  # the environment variable that hands config.yaml's `mirror` to the jobs
 COMMIT = re.compile(r"[0-9a-f]{40}")
-TIMEOUT_S = 10  # for an answer about a repository, before anything is downloaded
-TRIES = 6  # without a byte of progress
-PAUSE_S = 1.0  # before the second try; doubled before each further one
-LONGEST_PAUSE_S = 600.0  # that a hub may ask for by Retry-After
+DIGEST = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
+EVERYWHERE = ".gitattributes"  # every repository of the hub has it, and no program but a download of all wants it
 NAMED = 12  # files that a message lists
-BUSY = (408, 429)  # statuses that pass, beside the server's own errors
 
 # What a study says of a repository; a branch or tag is refused later, where the commit that it means can be named.
 SCHEMA: dict[str, Any] = {
@@ -46,73 +75,6 @@ SCHEMA: dict[str, Any] = {
 }
 
 Choose = Callable[[Collection[str]], list[str]]
-Answer = TypeVar("Answer")
-
-
-class HubError(ValueError):
-    """A file that cannot be had; names the repository, the revision, and what to do."""
-
-
-class HubUnreachable(HubError):
-    """No answer, or none but "later": another try may bring one.
-
-    Attributes:
-        answered: whether the hub said "later", so that it is there.
-        wait_s: seconds that it asked to wait, None if it did not say.
-        hopeless: whether no later try can help, since the client was told to stay offline.
-    """
-
-    def __init__(
-        self, message: str, answered: bool = False, wait_s: float | None = None, hopeless: bool = False
-    ) -> None:
-        super().__init__(message)
-        self.answered, self.wait_s, self.hopeless = answered, wait_s, hopeless
-
-
-@dataclass(frozen=True)
-class Repository:
-    """A repository at one revision.
-
-    Attributes:
-        kind: "model" or "dataset".
-        name: OWNER/NAME.
-        revision: a commit's 40 hexadecimal digits.
-    """
-
-    kind: str
-    name: str
-    revision: str
-
-    def __str__(self) -> str:
-        return f"{self.kind} repository {self.name}, revision {self.revision}"
-
-    @property
-    def page(self) -> str:
-        """Its page at the hub."""
-        return f"{_constants().ENDPOINT}/{'datasets/' if self.kind == 'dataset' else ''}{self.name}"
-
-    @property
-    def cache(self) -> Path:
-        """Its folder in the client's cache, whose layout the client documents."""
-        return Path(_constants().HF_HUB_CACHE) / f"{self.kind}s--{self.name.replace('/', '--')}"
-
-    @property
-    def snapshot(self) -> Path:
-        """The folder of this revision's files in the client's cache."""
-        return self.cache / "snapshots" / self.revision
-
-
-@dataclass(frozen=True)
-class RemoteFile:
-    """A file as the hub lists it.
-
-    Attributes:
-        digest: what its content must hash to: SHA-256 (64 digits), or git's blob id (40) for a small file.
-    """
-
-    name: str
-    size: int
-    digest: str
 
 
 def fetch(repository: Repository, choose: Choose) -> Path:
@@ -131,15 +93,17 @@ def fetch(repository: Repository, choose: Choose) -> Path:
     """
     mirrored = _mirrored(repository)
     if mirrored is not None:
-        _check_mirror(repository, mirrored, _chosen(repository, choose, _names(mirrored), str(mirrored)))
+        _take_mirrors(repository, mirrored, _chosen(repository, choose, _names(mirrored), str(mirrored)))
         return mirrored
     tries = 1 if _is_cached(repository, choose) else TRIES
     try:
-        listed = _patiently(lambda: listing(repository), tries)
+        listed = patiently(lambda: listing(repository), tries)
     except HubUnreachable as error:
         _check_cache(repository, choose, error)
         return repository.snapshot
-    for name in _chosen(repository, choose, listed, "it"):
+    chosen = _chosen(repository, choose, listed, "it")
+    _keep_listing(repository, listed)
+    for name in chosen:
         _bring(repository, listed[name])
     return repository.snapshot
 
@@ -155,10 +119,16 @@ def check(repository: Repository, choose: Choose) -> None:
     if mirrored is not None:
         _chosen(repository, choose, _names(mirrored), str(mirrored))
     elif not _is_cached(repository, choose):
-        listed = _listed_once(repository)
-        names = _chosen(repository, choose, listed, "it")
-        if names:
-            _check_access(repository, names[0])
+        try:
+            _ask(repository, choose)
+        except HubUnreachable as error:
+            raise _advised(repository, error) from None
+
+
+def _ask(repository: Repository, choose: Choose) -> None:
+    names = _chosen(repository, choose, listed_once(repository), "it")
+    if names:
+        check_access(repository, names[0])
 
 
 def cached(repository: Repository, name: str) -> Path | None:
@@ -169,34 +139,34 @@ def cached(repository: Repository, name: str) -> Path | None:
     return None
 
 
+def verified(repository: Repository, folder: Path, names: Collection[str]) -> bool:
+    """Whether `fetch`, whose folder it is, had a checksum to compare each file with.
+
+    It has of what the hub sent and of what `hf download` put into a mirror's folder, not of what was merely laid there.
+    """
+    return all(_noted(repository, folder, name) for name in names)
+
+
 def not_pinned(repository: Repository) -> str | None:
     """Why a revision is none that stays; None if it is a commit."""
     if COMMIT.fullmatch(repository.revision):
         return None
     problem = f"the revision {repository.revision!r} of {repository.name} is no commit, so what it means may change"
     try:
-        now = f"its commit is {_info(repository).sha} now"
+        now = f"its commit is {info(repository).sha} now"
     except HubError as error:  # without a connection, or it does not exist: its page tells
         now = f"see {repository.page}/commits/main ({error})"
     return f"{problem}; write the commit's 40 hexadecimal digits: {now}"
 
 
-def listing(repository: Repository) -> dict[str, RemoteFile]:
-    """A repository's files by name, with their checksums.
-
-    Raises:
-        HubError: it or its revision does not exist, or may not be seen.
-        HubUnreachable: no answer.
-    """
-    siblings = _info(repository).siblings or []
-    return {file.rfilename: RemoteFile(file.rfilename, int(file.size), _digest_of(file)) for file in siblings}
+def _advised(repository: Repository, error: HubUnreachable) -> HubUnreachable:
+    """The error with what to do where the hub cannot be reached; one that answers needs time alone."""
+    if error.answered:
+        return error
+    return HubUnreachable(f"{error}; {_how_to_do_without(repository)}", hopeless=error.hopeless)
 
 
-_listed_once = cache(listing)  # a model and its tokenizer are one repository
-
-
-def how_to_do_without(repository: Repository) -> str:
-    """What to do where the hub cannot be reached."""
+def _how_to_do_without(repository: Repository) -> str:
     by_hand = f"`hf download {repository.name} --revision {repository.revision}"
     if repository.kind == "dataset":
         holds = "or URL with its zip files"
@@ -208,16 +178,6 @@ def how_to_do_without(repository: Repository) -> str:
         f"without a connection, set `mirror` in config.yaml to a folder {holds} (made elsewhere by {by_hand}), set "
         f"HF_ENDPOINT to a mirror of the hub, or copy the client's cache here ({repository.cache})"
     )
-
-
-def _constants() -> Any:
-    from huggingface_hub import constants
-
-    return constants
-
-
-def _digest_of(file: Any) -> str:
-    return str(file.lfs.sha256 if file.lfs else file.blob_id)
 
 
 def _names(folder: Path) -> list[str]:
@@ -234,172 +194,55 @@ def _chosen(repository: Repository, choose: Choose, names: Collection[str], wher
         raise HubError(f"{repository}: {error.args[0]}; {where} has {there or 'no files'}") from None
 
 
-# The hub itself
-
-
-def _info(repository: Repository) -> Any:
-    from huggingface_hub import HfApi
-
-    with _explained(repository):
-        return HfApi().repo_info(
-            repository.name,
-            revision=repository.revision,
-            repo_type=repository.kind,
-            timeout=TIMEOUT_S,
-            files_metadata=True,
-        )
-
-
-def _check_access(repository: Repository, name: str) -> None:
-    """A gated repository shows its files' names to all, and its files to some."""
-    from huggingface_hub import HfApi
-
-    with _explained(repository, name):
-        HfApi().get_hf_file_metadata(url=_url(repository, name), timeout=TIMEOUT_S)
-
-
-def _url(repository: Repository, name: str) -> str:
-    from huggingface_hub import hf_hub_url
-
-    return str(hf_hub_url(repository.name, name, repo_type=repository.kind, revision=repository.revision))
-
-
-@contextmanager
-def _explained(repository: Repository, name: str = "") -> Iterator[None]:
-    """The client's errors as ours; never its own words, which can hold signed addresses."""
-    from huggingface_hub import errors
-
-    what = f"{repository}{f', file {name}' if name else ''}"
-    try:
-        yield
-    except errors.OfflineModeIsEnabled:
-        raise HubUnreachable(f"{what}: HF_HUB_OFFLINE forbids to ask the hub", hopeless=True) from None
-    except errors.HfHubHTTPError as error:
-        raise _refusal(repository, what, error) from None
-    except errors.LocalEntryNotFoundError as error:  # how the client says that asking about a file failed
-        cause = error.__cause__
-        if isinstance(cause, errors.HfHubHTTPError):
-            raise _refusal(repository, what, cause) from None
-        raise _no_answer(what, cause or error) from None
-    except errors.HTTPError as error:  # of the client's own client, whichever that is
-        raise _no_answer(what, error) from None
-    except errors.FileMetadataError as error:
-        raise HubError(f"{what}: {_constants().ENDPOINT} does not answer as a hub does ({error})") from None
-    except OSError as error:
-        if error.errno is not None:  # a disk, not a connection
-            raise
-        raise _no_answer(what, error) from None
-
-
-def _no_answer(what: str, error: BaseException) -> HubUnreachable:
-    endpoint = _constants().ENDPOINT
-    return HubUnreachable(f"{what}: no connection to the hub at {endpoint} ({type(error).__name__}: {error})")
-
-
-def _refusal(repository: Repository, what: str, error: Any) -> HubError:
-    """What an HTTP status means, and what to do about it."""
-    from huggingface_hub import errors
-
-    status = error.response.status_code
-    if isinstance(error, errors.GatedRepoError):
-        return HubError(
-            f"{what}: it is gated. Accept its terms at {repository.page} with your account, then log in here with "
-            "`hf auth login` or set HF_TOKEN"
-        )
-    if isinstance(error, errors.RepositoryNotFoundError):
-        return HubError(
-            f"{what}: the hub has no such {repository.kind} repository, or shows it only to some; look at "
-            f"{repository.page}, correct the name, or log in with `hf auth login` (or HF_TOKEN) if it is private"
-        )
-    if isinstance(error, errors.RevisionNotFoundError):
-        return HubError(f"{what}: it has no such revision; its commits are at {repository.page}/commits/main")
-    if isinstance(error, errors.EntryNotFoundError):
-        return HubError(
-            f"{what}: it has no such file at this revision; see {repository.page}/tree/{repository.revision}"
-        )
-    if status in BUSY or status >= 500:
-        said = (
-            f"{what}: the hub at {_constants().ENDPOINT} answers {status}, and did so until patience ended; try later"
-        )
-        return HubUnreachable(said, answered=True, wait_s=_retry_after(error.response.headers))
-    return HubError(f"{what}: the hub at {_constants().ENDPOINT} refuses with {status}; see {repository.page}")
-
-
-def _retry_after(headers: Mapping[str, str]) -> float | None:
-    said = headers.get("Retry-After", "").strip()
-    return float(said) if said.isdigit() else None
-
-
-def _patiently(
-    action: Callable[[], Answer], tries: int = TRIES, progress: Callable[[], object] = lambda: None
-) -> Answer:
-    """Try again what may pass, after growing pauses, until there have been `tries` without progress."""
-    failed, seen = 0, progress()
-    while True:
-        try:
-            return action()
-        except HubUnreachable as error:
-            failed, seen = (failed + 1 if progress() == seen else 1), progress()
-            if error.hopeless or failed >= tries or (error.wait_s or 0) > LONGEST_PAUSE_S:
-                raise
-            pause = PAUSE_S * 2 ** (failed - 1) if error.wait_s is None else error.wait_s
-            print(f"{error}; next try in {pause:g} s", flush=True)
-            time.sleep(pause)
-
-
 # The client's cache
 
 
 def _bring(repository: Repository, file: RemoteFile) -> None:
     """Have one file in the cache, with the content that the hub lists."""
-    from huggingface_hub import HfApi
-
-    kept = repository.snapshot / file.name
-    if kept.is_file() and not _fits(kept, file.digest):
-        print(f"{kept} is damaged: it is fetched again", flush=True)
-        kept.resolve().unlink()
-        kept.unlink(missing_ok=True)
-    if kept.is_file():
-        return
-    _bring_blob(repository, file)
-
-    def link() -> str:
-        with _explained(repository, file.name):
-            return str(
-                HfApi().hf_hub_download(
-                    repository.name,
-                    file.name,
-                    repo_type=repository.kind,
-                    revision=repository.revision,
-                    etag_timeout=TIMEOUT_S,
-                )
-            )
-
-    _patiently(link)  # finds the content there and only makes the revision's link to it
-
-
-def _bring_blob(repository: Repository, file: RemoteFile) -> None:
-    """Have a file's content in the cache under its checksum; what a killed process had of it is kept and used."""
     from huggingface_hub.utils import WeakFileLock
 
-    blob = repository.cache / "blobs" / file.digest
-    lock = repository.cache.parent / ".locks" / repository.cache.name / f"{file.digest}.longwatt.lock"
-    for folder in (blob.parent, lock.parent):
+    kept, blob = repository.snapshot / file.name, repository.cache / "blobs" / file.digest
+    if kept.is_file() and _fits(kept, file.digest):  # a cache that may only be read does so far
+        return
+    lock = repository.cache.parent / ".locks" / repository.cache.name / f"{file.digest}.lock"  # the client's own
+    for folder in (kept.parent, blob.parent, lock.parent):
         folder.mkdir(parents=True, exist_ok=True)
     with WeakFileLock(lock):
-        if blob.is_file():
-            if _fits(blob, file.digest):
-                return
-            blob.unlink()
-        partial = blob.with_name(f"{file.digest}.longwatt.incomplete")
-        if not _transfer_whole(repository, file, partial) and not _transfer_whole(repository, file, partial):
-            raise HubError(
-                f"{repository}, file {file.name}: what comes from {_constants().ENDPOINT} has not the checksum "
-                f"{file.digest} that the hub lists, twice; is a proxy or mirror between that changes files? Set "
-                "HF_ENDPOINT to another one"
-            )
-        fsync(partial)
-        partial.replace(blob)
+        _remove_damaged(kept, file.digest)
+        if not kept.is_file():
+            _bring_blob(repository, file, blob)
+            _link(kept, blob)
+
+
+def _remove_damaged(kept: Path, digest: str) -> None:
+    if kept.is_file() and not _fits(kept, digest):
+        print(f"{kept} is damaged: it is fetched again", flush=True)
+        kept.resolve().unlink(missing_ok=True)
+        kept.unlink(missing_ok=True)
+
+
+def _bring_blob(repository: Repository, file: RemoteFile, blob: Path) -> None:
+    """Have a file's content in the cache under its checksum; what a killed process had of it is kept and used."""
+    if blob.is_file() and _fits(blob, file.digest):
+        return
+    partial = blob.with_name(f"{file.digest}.longwatt.incomplete")
+    if not _transfer_whole(repository, file, partial) and not _transfer_whole(repository, file, partial):
+        raise HubError(
+            f"{repository}, file {file.name}: what comes from {endpoint()} has not the checksum {file.digest} that "
+            "the hub lists, twice; is a proxy or mirror between that changes files? Set HF_ENDPOINT to another one"
+        )
+    fsync(partial)
+    partial.replace(blob)
+
+
+def _link(kept: Path, blob: Path) -> None:
+    """A revision's name for a content, as the client makes it: a relative link, or a copy where there are no links."""
+    kept.unlink(missing_ok=True)  # a link to what is no more
+    try:
+        kept.symlink_to(os.path.relpath(blob, kept.parent))
+    except OSError:
+        with whole_path(kept) as partial:
+            shutil.copyfile(blob, partial)
 
 
 def _transfer_whole(repository: Repository, file: RemoteFile, partial: Path) -> bool:
@@ -411,7 +254,7 @@ def _transfer_whole(repository: Repository, file: RemoteFile, partial: Path) -> 
         return partial.stat().st_size if partial.is_file() else 0
 
     print(f"fetching {file.name} of {repository} ({file.size} bytes, {size()} there)", flush=True)
-    _patiently(lambda: _transfer(repository, file, partial), progress=size)
+    patiently(lambda: _transfer(repository, file, partial), progress=size)
     if _fits(partial, file.digest):
         return True
     print(f"{file.name} of {repository} has not its checksum {file.digest}", flush=True)
@@ -424,9 +267,9 @@ def _transfer(repository: Repository, file: RemoteFile, partial: Path) -> None:
     from huggingface_hub.file_download import http_get
     from huggingface_hub.utils import build_hf_headers
 
-    with _explained(repository, file.name), partial.open("ab") as stream:
+    with explained(repository, file.name), partial.open("ab") as stream:
         http_get(
-            _url(repository, file.name),
+            url(repository, file.name),
             stream,
             resume_size=stream.tell(),
             headers=build_hf_headers(),
@@ -449,27 +292,72 @@ def git_blob_id(path: Path) -> str:
     return found.hexdigest()
 
 
+def _keep_listing(repository: Repository, listed: Mapping[str, RemoteFile]) -> None:
+    """Note what a commit has beside its files, so that without a connection the same ones are chosen."""
+    path = _listing_path(repository)
+    if not path.is_file():
+        with suppress(OSError):  # a cache that may only be read
+            write_json(path, {name: file.digest for name, file in listed.items()})
+
+
+def _listing_path(repository: Repository) -> Path:
+    return repository.cache / "longwatt" / f"{repository.revision}.json"
+
+
 def _is_cached(repository: Repository, choose: Choose) -> bool:
     try:
-        choose(_names(repository.snapshot))
+        _chosen_of_cache(repository, choose)
     except LookupError:
         return False
     return True
 
 
+def _chosen_of_cache(repository: Repository, choose: Choose) -> list[str]:
+    """What would be chosen of all that a repository has, if the cache has that.
+
+    Raises:
+        LookupError: it has not, or nothing says what else the repository has; says so in a sentence.
+    """
+    there, listed = _names(repository.snapshot), read_object(_listing_path(repository))
+    chosen = choose(listed or there)
+    absent = [name for name in chosen if name not in there]
+    if absent:
+        raise LookupError(f"it has no {', '.join(absent)}")
+    if not listed and not _is_whole(repository, there):
+        raise LookupError("another program put a part of the repository there, and what is missing is not known")
+    return chosen
+
+
+def _is_whole(repository: Repository, names: Collection[str]) -> bool:
+    """Whether a download of everything left these names; of a dataset one file is chosen, whatever else there is."""
+    return repository.kind == "dataset" or EVERYWHERE in names
+
+
 def _check_cache(repository: Repository, choose: Choose, error: HubUnreachable) -> None:
-    """Take the cache's word where the hub gives none: a file's link names its checksum."""
-    if not _is_cached(repository, choose):
-        advice = "" if error.answered else f"; {how_to_do_without(repository)}"
-        raise HubUnreachable(f"{error}{advice}", error.answered) from None
-    for name in choose(_names(repository.snapshot)):
-        path = repository.snapshot / name
-        digest = path.readlink().name if path.is_symlink() else ""
-        if re.fullmatch(r"[0-9a-f]{40}|[0-9a-f]{64}", digest) and not _fits(path, digest):
+    """Take the cache's word where the hub gives none."""
+    try:
+        chosen = _chosen_of_cache(repository, choose)
+    except LookupError as lack:
+        lacks = f"; of the cache, {repository.snapshot}: {lack.args[0]}" if repository.snapshot.is_dir() else ""
+        found = HubUnreachable(f"{error}{lacks}", error.answered, error.wait_s, error.hopeless)
+        raise _advised(repository, found) from None
+    for name in chosen:
+        digest = _noted(repository, repository.snapshot, name)
+        if digest and not _fits(repository.snapshot / name, digest):
             raise HubError(
-                f"{path} is damaged (it has not its checksum {digest}), and the hub does not answer; remove it and run "
-                "again with a connection"
+                f"{repository.snapshot / name} is damaged (it has not its checksum {digest}), and the hub does not "
+                "answer; remove it and run again with a connection"
             )
+
+
+def _noted(repository: Repository, folder: Path, name: str) -> str:
+    """The checksum that a file must have by what was noted as it was fetched; empty if nothing was."""
+    if folder == repository.snapshot:
+        link = folder / name
+        said = read_object(_listing_path(repository)).get(name) or (link.readlink().name if link.is_symlink() else "")
+    else:
+        _, said = _metadata(folder, name)
+    return said if DIGEST.fullmatch(said) else ""
 
 
 # A mirror's folder
@@ -484,19 +372,36 @@ def _mirrored(repository: Repository) -> Path | None:
     return folder if folder.is_dir() else None
 
 
-def _check_mirror(repository: Repository, folder: Path, names: Collection[str]) -> None:
-    """Compare a folder with what `hf download --local-dir` wrote beside the files: revision and checksum."""
+def _take_mirrors(repository: Repository, folder: Path, names: Collection[str]) -> None:
+    unverified = check_copies(repository, folder, names)
+    if unverified:
+        print(f"{folder}: unverified: nothing says that {', '.join(unverified)} is of {repository}", flush=True)
+
+
+def check_copies(repository: Repository, folder: Path, names: Collection[str]) -> list[str]:
+    """Compare a folder's files with what `hf download --local-dir` noted beside them: revision and checksum.
+
+    Returns:
+        The names of those that nothing was noted of.
+
+    Raises:
+        HubError: one is of another revision, or damaged.
+    """
     for name in names:
-        record = folder / ".cache" / "huggingface" / "download" / f"{name}.metadata"
-        if not record.is_file():
-            continue
-        commit, digest, *_ = [*record.read_text(encoding="utf-8").splitlines(), "", ""]
-        if commit != repository.revision:
+        commit, _ = _metadata(folder, name)
+        if commit and commit != repository.revision:
             raise HubError(f"{folder / name} is of revision {commit}, but the study pins {repository}; fetch that one")
-        if COMMIT.fullmatch(digest) or len(digest) == 64:
-            _check_copy(repository, folder / name, digest)
+        digest = _noted(repository, folder, name)
+        if digest and not _fits(folder / name, digest):
+            raise HubError(
+                f"{folder / name} is damaged: it has not the checksum {digest} of {repository}; fetch it again"
+            )
+    return [name for name in names if not _noted(repository, folder, name)]
 
 
-def _check_copy(repository: Repository, path: Path, digest: str) -> None:
-    if not _fits(path, digest):
-        raise HubError(f"{path} is damaged: it has not the checksum {digest} of {repository}; fetch it again")
+def _metadata(folder: Path, name: str) -> tuple[str, str]:
+    """(commit, checksum) that `hf download --local-dir` noted of a file; empty if it did not."""
+    record = folder / ".cache" / "huggingface" / "download" / f"{name}.metadata"
+    lines = record.read_text(encoding="utf-8").splitlines() if record.is_file() else []
+    commit, digest, *_ = [*lines, "", ""]
+    return commit, digest

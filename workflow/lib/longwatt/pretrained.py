@@ -161,6 +161,7 @@ def _take(repository: hub.Repository, source: Path, folder: Path) -> dict[str, A
         "repository": repository.name,
         "revision": repository.revision,
         "files": {name: sha256(source / name) for name in files},
+        "verified": hub.verified(repository, source, files),
         "converted": sorted(pickled),
     }
 

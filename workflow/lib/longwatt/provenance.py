@@ -36,11 +36,13 @@ NOT_RESULTS = (
     "longwatt.energy.sidecar",
     "longwatt.file_times",
     "longwatt.hub",
+    "longwatt.hub_requests",
     "longwatt.processes",
     "longwatt.progress",
     "longwatt.provenance",
     "longwatt.spelling",
     "longwatt.stopping",
+    "longwatt.study",  # it reads settings, which are digested themselves
 )
 
 STALE = ".stale"

@@ -642,8 +642,7 @@ def check_hub(stages: Stages, asked: Mapping[str, Any]) -> None:
             if dry:
                 return
             if not error.answered:  # a busy hub will have answered by the time that the job runs, which is patient
-                advice = hub.how_to_do_without(repository)
-                raise StudyError(f"studies/{stages.study_id}.yaml: {entry}: {error}; {advice}") from None
+                raise StudyError(f"studies/{stages.study_id}.yaml: {entry}: {error}") from None
         except hub.HubError as error:
             raise StudyError(f"studies/{stages.study_id}.yaml: {entry}: {error}") from None
     stages.check_cells()

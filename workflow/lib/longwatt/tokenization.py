@@ -1,11 +1,10 @@
-"""Train tokenizers, tokenize whole inputs once, and cut stored ids to a cell's length."""
+"""Tokenize whole inputs once, and cut stored ids to a cell's length."""
 
 from __future__ import annotations
 
 import fcntl
 import os
 import shutil
-import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,49 +12,16 @@ from itertools import groupby, islice
 from pathlib import Path
 from typing import Any
 
-from longwatt import hub, vocabulary
 from longwatt.datasets.records import Record, read_records
-from longwatt.pretrained import BPE, TOKENIZER, TOKENIZER_SETTINGS, choose_tokenizer, missing_tokenizer, repository_of
-from longwatt.provenance import read_object, sha256, whole_path, write_json
+from longwatt.provenance import read_object, sha256, write_json
 
-SPECIAL_TOKENS = {"bos": "<s>", "pad": "<pad>", "eos": "</s>", "unk": "<unk>", "mask": "<mask>"}
 SNAKEMAKE_TIMESTAMP = ".snakemake_timestamp"  # in a folder that a rule declares; its time is the folder's
-# A checkpoint's tokenizer may be any of these; no weights among them.
-TOKENIZER_FILES = (TOKENIZER, *TOKENIZER_SETTINGS, *BPE)
-COMPARED, COMPARED_CHARACTERS = 200, 2_000  # texts, and how much of each, that a tokenizer made here is checked on
 BATCH = 64  # records at once: keeps the fast tokenizer's threads busy without holding a whole split's text
 Tokenizer = Any  # transformers.PreTrainedTokenizerFast, which has no types
 
 
 class TokenizerError(ValueError):
     """A tokenizer that cannot be made or used; names the folder or file."""
-
-
-def make_tokenizer(settings: Mapping[str, Any], records: Path, folder: Path) -> dict[str, Any]:
-    """Write a fast tokenizer to `folder`: trained on the training split, or a checkpoint's own.
-
-    Args:
-        settings: `kind`, and of a checkpoint the `path` of its folder or its `repository` and `revision`.
-        records: of the dataset that it will tokenize.
-        folder: where to.
-
-    Returns:
-        What is known of it: where it comes from, and how it was checked.
-
-    Raises:
-        TokenizerError: a checkpoint folder has no tokenizer.json.
-        VocabularyError: what is made of a checkpoint's vocabulary tokenizes otherwise than that does.
-        HubError: a repository's files cannot be had.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    repository = repository_of(settings)
-    if repository is not None:
-        return _tokenizer_from_hub(repository, records, folder)
-    if settings["kind"] == "checkpoint":
-        _copy_tokenizer(Path(settings["path"]).expanduser(), folder)
-        return {}
-    _save(_train_byte_level_bpe(settings, records), folder)
-    return {}
 
 
 def load_tokenizer(folder: Path | str) -> Tokenizer:
@@ -275,61 +241,3 @@ def _evidence_ends(evidence: Sequence[int], offsets: Sequence[tuple[int, int]]) 
 
 def _length_statistics(lengths: Sequence[int]) -> dict[str, float]:
     return {"mean": round(sum(lengths) / len(lengths), 1), "min": min(lengths), "max": max(lengths)}
-
-
-def _train_byte_level_bpe(settings: Mapping[str, Any], records: Path) -> Tokenizer:
-    """Byte-level BPE on the inputs and references of the training split alone."""
-    from tokenizers import ByteLevelBPETokenizer
-    from tokenizers.processors import TemplateProcessing
-    from transformers import PreTrainedTokenizerFast
-
-    texts = (t for split, r in read_records(records) if split == "train" for t in (r.input, *r.references))
-    bpe = ByteLevelBPETokenizer(add_prefix_space=True)
-    bpe.train_from_iterator(
-        texts,
-        vocab_size=settings["vocab_size"],
-        min_frequency=settings["min_frequency"],
-        special_tokens=list(SPECIAL_TOKENS.values()),
-        show_progress=False,
-    )
-    bos, eos = SPECIAL_TOKENS["bos"], SPECIAL_TOKENS["eos"]
-    bpe._tokenizer.post_processor = TemplateProcessing(
-        single=f"{bos} $A {eos}",
-        special_tokens=[(token, bpe.token_to_id(token)) for token in (bos, eos)],
-    )
-    named = {f"{name}_token": token for name, token in SPECIAL_TOKENS.items()}
-    return PreTrainedTokenizerFast(tokenizer_object=bpe._tokenizer, clean_up_tokenization_spaces=False, **named)
-
-
-def _save(tokenizer: Tokenizer, folder: Path) -> None:
-    """Write a tokenizer's files, each under its name only once all are whole."""
-    with tempfile.TemporaryDirectory(dir=folder) as unfinished:
-        tokenizer.save_pretrained(unfinished)
-        for path in Path(unfinished).iterdir():
-            path.replace(folder / path.name)
-
-
-def _tokenizer_from_hub(repository: hub.Repository, records: Path, folder: Path) -> dict[str, Any]:
-    """A repository's fast tokenizer, made of its files and compared with them."""
-    source = hub.fetch(repository, choose_tokenizer)
-    _save(vocabulary.build(source), folder)
-    checked = vocabulary.check(load_tokenizer(folder), source, _texts(records))
-    files = choose_tokenizer([path.name for path in source.iterdir()])
-    digests = {name: sha256(source / name) for name in files}
-    origin = {"repository": repository.name, "revision": repository.revision, "files": digests}
-    return {"origin": origin, **checked}
-
-
-def _texts(records: Path) -> list[str]:
-    """The beginnings of the first inputs."""
-    return [record.input[:COMPARED_CHARACTERS] for _, record in islice(read_records(records), COMPARED)]
-
-
-def _copy_tokenizer(source: Path, folder: Path) -> None:
-    problem = missing_tokenizer(source)
-    if problem:
-        raise TokenizerError(problem)
-    for name in TOKENIZER_FILES:
-        if (source / name).is_file():
-            with whole_path(folder / name) as partial:
-                shutil.copyfile(source / name, partial)

@@ -91,21 +91,21 @@ def read(options: Mapping[str, Any]) -> SourceData:
             `revision` and `repository` of the hub.
 
     Raises:
-        HubError: the hub does not give the zip.
+        HubError: the hub does not give the zip, or a mirror's is not the pinned one.
         DatasetError: the zip cannot be fetched, is damaged or another one, lacks a split, or a row lacks a field.
     """
     problem = missing(options)
     if problem:
         raise DatasetError(problem)
-    task = options["task"]
+    task, doubts = options["task"], _doubts(options)
     with _zip(options) as (path, location):
         found = _check_digest(path, location, options.get("sha256"))
         data = {split: _read_split(path, location, task, split) for split in splits(options)}
     return SourceData(
         splits={split: records for split, (records, _) in data.items()},
         licence="that of the SCROLLS task; see its paper",
-        origin=f"SCROLLS {task}, {location}, sha256 {found}",
-        notes=[note for _, notes in data.values() for note in notes],
+        origin=f"SCROLLS {task}, {location}{', unverified' if doubts else ''}, sha256 {found}",
+        notes=[*doubts, *(note for _, notes in data.values() for note in notes)],
     )
 
 
@@ -113,6 +113,20 @@ def _choose(names: Collection[str], task: str) -> list[str]:
     if f"{task}.zip" not in names:
         raise LookupError(f"it has no {task}.zip")
     return [f"{task}.zip"]
+
+
+def _doubts(options: Mapping[str, Any]) -> list[str]:
+    """That a mirror's zip is the pinned one is not known, where neither its folder nor the study says so."""
+    found, location = repository(options), _location(os.environ.get(MIRROR, ""), options["task"])
+    if found is None or not at_hand(options):
+        return []
+    zipped = Path(location)
+    known = not _remote(location) and not hub.check_copies(found[0], zipped.parent, [zipped.name])
+    if known or "sha256" in options:
+        return []
+    doubt = f"unverified: nothing says that {hub.without_credentials(location)} is of {found[0]}"
+    print(doubt, flush=True)
+    return [doubt]
 
 
 @contextmanager
@@ -124,7 +138,7 @@ def _zip(options: Mapping[str, Any]) -> Iterator[tuple[Path, str]]:
         return
     location = _location(os.environ[MIRROR], options["task"])
     with _local(location) as path:
-        yield path, location
+        yield path, hub.without_credentials(location)
 
 
 def _remote(mirror: str) -> bool:
@@ -157,10 +171,11 @@ def _fetch(url: str, path: Path) -> None:
             for block in answer.iter_content(2**20):
                 stream.write(block)
     except requests.RequestException as error:
-        raise DatasetError(
+        said = (
             f"{url} cannot be fetched ({type(error).__name__}: {error}); check the mirror's address, or download the "
             "zip yourself and give its folder as the mirror"
-        ) from None
+        )
+        raise DatasetError(hub.without_credentials(said)) from None
 
 
 def _check_digest(path: Path, location: str, expected: str | None) -> str:
