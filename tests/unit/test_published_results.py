@@ -123,11 +123,23 @@ def test_batches_that_differ_or_are_not_known_yet_are_seen(summary, shown):
     assert {r["differs at"] for r in missing} == {"NA"}
 
 
-def test_a_step_whose_accumulation_follows_from_it_has_no_product(summary, shown):
-    budgets = {name: {**step, "accumulation": None} for name, step in shown["budgets"].items()}
-    rows = flat(batch_sizes(summary, {**shown, "budgets": budgets}))
-    texts = {r["1024 tokens trained"] for r in rows if r["model"] == "LED-base"}
-    assert texts == {"24", "96", "704 over 8 devices"}
+def test_the_product_is_of_what_was_trained_with(summary, shown):
+    """As where a budget gives a step's examples and the largest batch that fits decides how they are computed."""
+    large = summary["budget"] == "gpu8x4"
+    for per_device, accumulation, text in ((11, 8, "704 = 11 x 8 x 8"), (30, 3, "704 < 30 x 3 x 8")):
+        found = {"per_device_batch_size": per_device, "gradient_accumulation_steps": accumulation}
+        changed = summary.assign(**{name: summary[name].mask(large, value) for name, value in found.items()})
+        rows = flat(batch_sizes(changed, shown))
+        texts = {r["1024 tokens trained"] for r in rows if r["model"] == "LED-base"}
+        assert texts == {"24", "96 = 24 x 4 x 1", text}
+
+
+def test_seeds_with_other_micro_batches_are_told_apart(summary, shown):
+    one = summary[summary["model"] == "led_base"]
+    other = one.assign(seed=7, per_device_batch_size=one["per_device_batch_size"].mask(one["budget"] == "gpu8x4", 11),
+                       gradient_accumulation_steps=8)  # fmt: skip
+    rows = flat(batch_sizes(pd.concat([one, other]), shown))
+    assert "704 = 11 x 8 x 8 / 704 = 22 x 4 x 8" in {r["1024 tokens trained"] for r in rows}
 
 
 def test_without_published_batches_there_are_only_ours(summary, shown):

@@ -17,7 +17,7 @@ from tests.unit.test_figures import as_file, row, table
 SETTINGS = {
     "titles": {},
     "datasets": [],
-    "budgets": {"cpu": {"devices": 1, "accumulation": 1}},
+    "devices": {"cpu": 1},
     "groups": [],
     "published": {},
 }

@@ -23,12 +23,14 @@ COLUMNS = (
     "inference_power_efficiency", "joules_per_example", "joules_per_output_token", "inference_wasted_energy_kwh",
     *costs.COLUMNS,
     "mean_gpu_utilization_pct", "mean_gpu_memory_gib", "peak_memory_gib", "peak_memory_kind",
-    "effective_batch_size", "samples", "input_tokens", "steps", "best_step", "validations",
+    "effective_batch_size", "per_device_batch_size", "gradient_accumulation_steps",
+    "samples", "input_tokens", "steps", "best_step", "validations",
     "stopped_early", "attempts", "parameters", "device",
 )  # fmt: skip
 FROM_TRAINING = (
     "train_samples_per_second", "train_runtime_s", "validation_s", "peak_memory_gib", "peak_memory_kind",
-    "effective_batch_size", "samples", "input_tokens", "steps", "best_step", "validations",
+    "effective_batch_size", "per_device_batch_size", "gradient_accumulation_steps",
+    "samples", "input_tokens", "steps", "best_step", "validations",
     "stopped_early", "parameters", "device", "attention_regime",
 )  # fmt: skip
 FROM_SCORES = (

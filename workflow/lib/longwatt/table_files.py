@@ -22,7 +22,7 @@ GROUPED = (
     "thead tr:first-child th{text-align:center;border-bottom:1px solid #ccc}"
 )
 # An interval and a product are never broken.
-UNBROKEN = re.compile(r"\([^()<>]+ to [^()<>]+\),?|[0-9]+ = [0-9 x]+")
+UNBROKEN = re.compile(r"\([^()<>]+ to [^()<>]+\),?|[0-9]+ (?:=|&lt;) [0-9 x]+")
 # A column of names, to the left; the others are numbers, to the right.
 TEXTS = ("dataset", "datasets", "model", "metric", "tokenizer", "attention", "setting", "protocol", "budget", "table")
 UNBROKEN_TEXTS = ("dataset", "model", "metric", "table")
