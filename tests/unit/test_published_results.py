@@ -298,3 +298,34 @@ def test_a_cost_may_ask_for_its_scale(summary, name, scale):
     figure = accuracy_against(summary[summary["dataset"] == "qmsum"].head(4), named_cost(name), {})
     assert scale is None or figure.axes[0].get_xscale() == scale
     plt.close(figure)
+
+
+@pytest.fixture(scope="module")
+def three_ways(stages) -> pd.DataFrame:
+    """Every cell under both protocols, the generated ones at two inference points."""
+    other = {"protocol": "teacher_forced"}, {"inference": "beam4"}
+    return pd.concat([made_up(stages), *(made_up(stages, seed, **every) for seed, every in enumerate(other, 1))])
+
+
+def test_ways_of_a_cell_share_its_published_line(three_ways, shown):
+    figure = beside_published_scores(three_ways, shown["published"], shown["titles"])
+    theirs = [line for line in figure.axes[0].lines if line.get_linestyle() == "--"]
+    assert len(theirs) == 3 and len({line.get_color() for line in theirs}) == 1, "one for each budget, in grey"
+    ours = [line for line in figure.axes[0].lines if line.get_linestyle() == "-" and len(line.get_xdata()) == 4]
+    assert len(ours) == 9
+    assert {line.get_marker() for line in ours} == {line.get_marker() for line in theirs}
+    said = words(figure)
+    assert "LED-base, 1 GPU, teacher-forced, greedy" in said and "teacher_forced" not in said
+    assert "(teacher-forced; another protocol than some of ours)" in said
+
+
+def test_a_published_score_is_joined_to_the_cells_of_its_own_protocol(three_ways, shown):
+    figure = drawings(three_ways, shown)["figure_1"]()
+    (joined,) = {len(hollow(axis)) for axis in figure.axes if hollow(axis)}
+    assert joined == 4
+    figure.canvas.draw()
+    for axis in figure.axes:
+        boxes = [text.get_window_extent() for text in axis.texts]
+        assert boxes and not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[i + 1 :])
+    said = words(figure)
+    assert "LED-base, teacher-forced, greedy" in said and "teacher_forced" not in said

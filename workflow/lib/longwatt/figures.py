@@ -177,7 +177,7 @@ def _figure(
         known = any(table[panel.cost.column].notna().any() for panel in shown)
         figure, axes = panels(len(shown), 4.4 if known else 2.4)
         lines = [
-            _draw_panel(axis, table[table["dataset"] == panel.dataset], panel, styles, theirs.scores(published))
+            _draw_panel(axis, table[table["dataset"] == panel.dataset], panel, styles, published)
             for axis, panel in zip(axes, shown, strict=True)
         ]
         if heading:
@@ -224,6 +224,13 @@ def points(panel: pd.DataFrame, cost: Cost, published: Mapping[Place, float] | N
     return pd.DataFrame(rows)
 
 
+def _beside_their_own(found: pd.DataFrame, published: Mapping[str, Any]) -> pd.DataFrame:
+    """Points of which only those of the published protocol have the published score, where there are both kinds."""
+    other = found["protocol"] != published.get("protocol")
+    place = [found[name] for name in ("model", "budget", "seq_len")]
+    return found.assign(published=found["published"].mask(other & ~other.groupby(place).transform("all")))
+
+
 def styles_of(table: pd.DataFrame) -> dict[tuple[Any, ...], dict[str, Any]]:
     """Colour and marker by series."""
     return drawing.styles(table[SERIES].itertuples(index=False, name=None))
@@ -243,7 +250,7 @@ def _draw_panel(
     rows: pd.DataFrame,
     panel: Panel,
     styles: Mapping[tuple[Any, ...], Style],
-    published: Mapping[Place, float],
+    published: Mapping[str, Any],
 ) -> list[pd.DataFrame]:
     """Draw one panel but for the lengths beside its points; its lines."""
     cost = panel.cost
@@ -252,7 +259,7 @@ def _draw_panel(
         axis.set_xlabel(cost.label)
         leave_empty(axis, NO_CELLS)
         return []
-    found = points(rows, cost, published)
+    found = _beside_their_own(points(rows, cost, theirs.scores(published)), published)
     known = found.dropna(subset=["x", "y"])
     axis.set_ylabel(SCORE_TITLES.get(rows["score_name"].iloc[0], rows["score_name"].iloc[0]))
     axis.set_xlabel(_label(cost, known))

@@ -122,7 +122,14 @@ def short_name(key: tuple[Any, ...], titles: Mapping[str, str], summary: pd.Data
 
 
 def _called(axis: str, value: str, titles: Mapping[str, str]) -> str:
+    if axis == "protocol":
+        return in_words(value)
     return titles.get(value, value) if axis == "budget" else value
+
+
+def in_words(protocol: str) -> str:
+    """A protocol as figures call it: teacher-forced."""
+    return protocol.replace("_", "-")
 
 
 def _tells_apart(name: str, own: pd.DataFrame, summary: pd.DataFrame) -> bool:
