@@ -244,6 +244,20 @@ def test_a_logarithmic_axis_has_plain_numbers():
     plt.close(figure)
 
 
+def test_all_panels_of_a_cost_have_one_scale():
+    """Side by side, one line must not look straight and the other bent by its axis alone."""
+    near = [row(dataset="near", seq_len=n, train_runtime_s=10.0 * n) for n in (1, 2)]
+    far = [row(dataset="far", seq_len=n, train_runtime_s=float(n)) for n in (1, 90)]
+    figure = accuracy_against(table(*near, *far), TIME, {})
+    assert [axis.get_xscale() for axis in figure.axes] == ["log", "log"]
+    plt.close(figure)
+
+
+def test_an_empty_panel_names_the_column_that_is_not_known():
+    said = words(accuracy_against(table(row(train_runtime_s=None)), TIME, {}))
+    assert "train_runtime_s is NA" in said
+
+
 def test_a_crowded_panel_labels_the_ends_of_its_lines():
     rows = [
         row(model=f"m{n}", seq_len=length, train_runtime_s=float(length + 40 * n), score=20.0 + n)

@@ -39,15 +39,15 @@ class Cost:
         label: axis label, with unit.
         source: the column that says how it was come by, where that can differ.
         scale: factor from the column's unit to the label's.
-        missing: what an empty panel says.
-        axis: linear or log; None to choose by the range.
+        missing: what an empty panel says; by default that the column is NA.
+        axis: linear or log; None to choose by the range of all panels.
     """
 
     column: str
     label: str
     source: str | None = None
     scale: float = 1.0
-    missing: str = "not known for these cells"
+    missing: str = ""
     axis: str | None = None
 
 
@@ -118,7 +118,8 @@ def accuracy_against(
     baseline, a dashed one the best score that the input lengths leave possible, a hollow marker a published score.
     """
     names = list(dict.fromkeys(summary["dataset"]))
-    shown = [Panel(name, _in_unit(cost, summary), titles.get(name, name)) for name in names]
+    scaled = _scaled(_in_unit(cost, summary), summary)
+    shown = [Panel(name, scaled, titles.get(name, name)) for name in names]
     return _figure(with_series(summary), shown, titles, published or {})
 
 
@@ -264,9 +265,9 @@ def _draw_panel(
     axis.set_ylabel(SCORE_TITLES.get(rows["score_name"].iloc[0], rows["score_name"].iloc[0]))
     axis.set_xlabel(_label(cost, known))
     if known.empty:
-        leave_empty(axis, cost.missing)
+        leave_empty(axis, cost.missing or f"Not known:\n{cost.column} is NA\nfor all of these cells.")
         return []
-    if (cost.axis or _scale(known["x"])) == "log":
+    if cost.axis == "log":
         logarithmic(axis)
     lines = [(key, line.sort_values("seq_len")) for key, line in known.groupby(SERIES, sort=False)]
     for key, line in lines:
