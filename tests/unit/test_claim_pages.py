@@ -74,7 +74,7 @@ def test_what_a_verdict_lacks_is_named(pages):
 def test_the_page_for_the_report_is_escaped_and_shows_verdicts_by_colour(pages):
     _, page, _ = pages
     assert "Length | costs &lt;energy&gt;." in page and "<energy>" not in page
-    assert "<td class='good'>supported</td><td class='open'>not decidable</td>" in page
+    assert "<td class='words good'>supported</td><td class='words open'>not decidable</td>" in page
     assert "<a href='#energy'>energy</a>" in page and "<h2 id='energy'>" in page
 
 

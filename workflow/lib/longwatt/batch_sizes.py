@@ -8,8 +8,9 @@ from typing import Any
 import pandas as pd
 
 from longwatt import published as theirs
+from longwatt.pages import NA
 from longwatt.published import Place
-from longwatt.table_files import NA, grouped
+from longwatt.table_files import grouped
 
 Key = tuple[Any, ...]  # a Place and a protocol
 

@@ -9,8 +9,9 @@ import pandas as pd
 
 from longwatt import published as theirs
 from longwatt.batch_sizes import trained
+from longwatt.pages import NA
 from longwatt.points import beside_published, place_of
-from longwatt.table_files import NA, grouped, number
+from longwatt.table_files import grouped, number
 
 OTHER_PROTOCOL = "other protocol"
 DIGITS = 2  # of published scores

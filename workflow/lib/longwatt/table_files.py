@@ -8,9 +8,9 @@ from typing import Any
 
 import pandas as pd
 
+from longwatt.pages import NA, markdown_table
 from longwatt.provenance import whole_file
 
-NA = "NA"
 STYLE = (
     "body{font:14px sans-serif;margin:1.5em}table{border-collapse:collapse}"
     "th,td{padding:.35em .8em;border-bottom:1px solid #ccc;text-align:right;white-space:nowrap}"
@@ -69,5 +69,5 @@ def _html(name: str, table: pd.DataFrame) -> str:
 
 
 def _markdown(table: pd.DataFrame) -> str:
-    lines = [list(table.columns), ["---"] * len(table.columns), *table.to_numpy().tolist()]
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines) + "\n"
+    words = [column for column in table.columns if column in TEXTS]
+    return markdown_table(list(table.columns), table.to_numpy().tolist(), words) + "\n"

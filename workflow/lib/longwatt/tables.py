@@ -11,12 +11,13 @@ import pandas as pd
 
 from longwatt.batch_sizes import batch_sizes
 from longwatt.displays import PUBLISHED
+from longwatt.pages import NA
 from longwatt.points import SERIES, EnergyUnit, energy_unit, interval, series_name, with_series
 from longwatt.provenance import sha256, write_json
 from longwatt.published_table import published_scores
 from longwatt.settings_table import settings_in_force
 from longwatt.summary import read_summary
-from longwatt.table_files import NA, number, write
+from longwatt.table_files import number, write
 
 PARTS = ("train", "inference")
 ENERGIES = {
