@@ -12,6 +12,7 @@ from longwatt.published_figure import beside_published_scores
 from longwatt.published_table import published_scores
 from longwatt.settings_table import settings_in_force
 from longwatt.stages import Stages
+from longwatt.table_files import caption_of, write
 from longwatt.tables import write_tables
 from tests.published_study import made_up, published_study
 from tests.unit.test_figures import words
@@ -60,19 +61,22 @@ def test_table_2_has_its_layout_and_every_difference(summary, shown):
     said = f"{ours['score'] - 50.6:+.2f} ({low:+.2f} to {high:+.2f}), other protocol"
     assert row["8 GPUs, 4 steps difference"] == said
     assert row["8 GPUs, 4 steps in our interval"] == ("yes" if low <= 0 <= high else "no")
-    assert row["protocol"] == "generated (published: teacher_forced)" and row["table"] == "Table 2"
+    said = caption_of(published_scores(summary, shown["published"], shown["titles"]))
+    assert said == "table: Table 2; model: LED-base; protocol: generated (published: teacher_forced)"
+    assert not {"table", "model", "protocol", "inference"} & row.keys(), "what is said above needs no column"
     assert {r["1 GPU in our interval"] for r in rows} == {"yes", "no"}, "the made-up scores hold some and miss some"
 
 
 def test_the_same_protocol_needs_no_word(stages, shown):
-    rows = flat(published_scores(made_up(stages, protocol="teacher_forced"), shown["published"], shown["titles"]))
-    assert all("protocol" not in text for row in rows for text in row.values())
+    table = published_scores(made_up(stages, protocol="teacher_forced"), shown["published"], shown["titles"])
+    assert all("protocol" not in text for row in flat(table) for text in row.values())
+    assert caption_of(table).endswith("protocol: teacher_forced")
 
 
 def test_random_weights_are_named_beside_published_scores(stages, shown):
     summary = made_up(stages, initialisation="random")
-    rows = flat(published_scores(summary, shown["published"], shown["titles"]))
-    assert {row["model"] for row in rows} == {"LED-base, from random weights"}
+    said = caption_of(published_scores(summary, shown["published"], shown["titles"]))
+    assert "model: LED-base, from random weights;" in said
     assert "LED-base, 1 GPU, from random weights" in words(
         beside_published_scores(summary, shown["published"], shown["titles"])
     )
@@ -142,6 +146,11 @@ def test_seeds_with_other_micro_batches_are_told_apart(summary, shown):
     assert "704 = 11 x 8 x 8 / 704 = 22 x 4 x 8" in {r["1024 tokens trained"] for r in rows}
 
 
+def test_a_stroke_in_a_text_ends_no_column(tmp_path):
+    write(tmp_path, "t", pd.DataFrame([{"model": "a|b", "n": "1"}]))
+    assert (tmp_path / "t.md").read_text() == "| model | n |\n| :-- | --: |\n| a\\|b | 1 |\n"
+
+
 def test_without_published_batches_there_are_only_ours(summary, shown):
     rows = flat(batch_sizes(summary, {**shown, "published": {}}))
     assert all("published" not in name and name != "differs at" for row in rows for name in row)
@@ -181,11 +190,12 @@ def test_every_table_is_written_whole_in_every_format(summary, shown, tmp_path):
     summary.to_csv(tmp_path / "summary.csv", index=False, na_rep="NA")
     write_tables(tmp_path / "summary.csv", tmp_path / "tables", shown, {})
     text = (tmp_path / "tables/published.md").read_text()
-    assert "| 8 GPUs, 4 steps: difference |" in text and len(text.splitlines()) == 10
+    assert "| 8 GPUs, 4 steps: difference |" in text and len(text.splitlines()) == 12
+    assert text.startswith("table: Table 2; ")
     again = pd.read_csv(tmp_path / "tables/published.csv", dtype=str)
     assert again["1 GPU: published"].tolist()[:2] == ["17.68", "22.74"]
     page = (tmp_path / "tables/published.html").read_text()
-    assert 'colspan="5"' in page and page.count("<tr>") == 10
+    assert 'colspan="5"' in page and page.count("<tr>") == 10 and "<p>table: Table 2; " in page
 
 
 @pytest.fixture(scope="module")
