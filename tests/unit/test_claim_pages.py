@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from longwatt.claim_pages import in_words, write_claims
+from longwatt.claim_pages import in_words, page, write_claims
 from longwatt.provenance import sha256
 from tests.unit.test_figures import as_file, row
 
@@ -112,6 +112,11 @@ def test_programs_find_every_number(pages):
 )  # fmt: skip
 def test_a_test_in_words(kind, given, words):
     assert in_words(kind, given) == words
+
+
+def test_another_confidence_is_said():
+    said = [part for section in page({}, 0.9) for part in section.parts]
+    assert "Intervals of scores over examples are of 90 %, all others of 95 %." in said
 
 
 def test_groups_are_named_by_what_they_share(tmp_path):

@@ -10,7 +10,7 @@ import pytest
 from longwatt import displays
 from longwatt.energy_figures import energy_by_phase
 from longwatt.figures import COSTS, accuracy_against, drawings, plot_all, points, styles_of
-from longwatt.points import with_series
+from longwatt.points import STUDENT_T, students_t, with_series
 from longwatt.summary import COLUMNS
 
 
@@ -95,7 +95,18 @@ def test_one_seed_has_the_bootstrap_interval_and_several_have_students():
     assert (one["low"], one["high"], one["seeds"]) == (15.0, 26.0, 1)
     (three,) = points(table(*(row(seed=n, score=s) for n, s in enumerate((10, 12, 14)))), TIME).to_dict("records")
     assert three["y"] == 12 and three["seeds"] == 3
-    assert three["high"] - three["y"] == pytest.approx(4.303 * 2 / 3**0.5)
+    assert three["high"] - three["y"] == pytest.approx(4.303 * 2 / 3**0.5, rel=1e-3)
+
+
+def test_over_seeds_too_an_interval_has_the_study_s_confidence():
+    seeds = [row(seed=n, score=s, score_confidence=0.9) for n, s in enumerate((10, 12, 14))]
+    (three,) = points(table(*seeds), TIME).to_dict("records")
+    assert three["high"] - three["y"] == pytest.approx(2.920 * 2 / 3**0.5, rel=1e-3)
+
+
+def test_students_t_is_that_of_printed_tables():
+    assert [students_t(0.95, n) for n in range(1, 31)] == pytest.approx(STUDENT_T, abs=6e-4)
+    assert [students_t(0.99, n) for n in (1, 2, 9)] == pytest.approx([63.657, 9.925, 3.250], abs=6e-4)
 
 
 def test_a_seed_without_a_cost_leaves_the_mean_unknown():

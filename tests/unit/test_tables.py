@@ -31,6 +31,10 @@ def test_units_titles_and_random_weights_are_named():
     assert found["training (s)"] == "10.0" and found["training energy (Wh)"] == "NA"
 
 
+def test_an_interval_is_called_by_its_confidence():
+    assert "90 % interval" in readable(table(row(**ROW, score_confidence=0.9)), {}).columns
+
+
 def test_an_estimated_energy_says_so():
     rows = [
         row(**ROW, train_energy_kwh=0.002, train_energy_source=source, seq_len=n)

@@ -20,15 +20,17 @@ from longwatt.claims import (
     name_of,
 )  # fmt: skip
 from longwatt.pages import NA, Labelled, Part, Section, Table, as_html, markdown
+from longwatt.points import CONFIDENCE, confidence_of
 from longwatt.provenance import sha256, whole_file, write_json
 from longwatt.summary import read_summary
 
 INTRODUCTION = (
     "A test is supported if enough of its comparisons hold whatever the unclear ones would turn out to be, "
-    "contradicted if too few can hold, and else not decidable. A claim is supported if all its tests are, contradicted "
-    "if one is. A comparison is unclear if a value is missing or its 95 % interval reaches across the threshold. From "
-    "one seed a score has an interval over the scored examples; from several seeds everything has one over these. A "
-    "number without an interval decides by itself: how much it varies from seed to seed is not known."
+    "contradicted if too few can hold, and else not decidable. A claim is supported if all its tests are, "
+    "contradicted if one is. A comparison is unclear if a value is missing or its interval (of 95 %, but where it is "
+    "said otherwise) reaches across the threshold. From one seed a score has an interval over the scored examples; "
+    "from several seeds everything has one over these. A number without an interval decides by itself: how much it "
+    "varies from seed to seed is not known."
 )
 TITLE = "Claims"
 MOST_MISSING = 12  # more are in claims.json
@@ -49,17 +51,25 @@ def write_claims(summary: Path, target: Path, settings: Mapping[str, Any], prove
         settings: `claims` (as the study says them) and `cells` (`longwatt.stages.Stages.claim_cells`).
         provenance: the stamp of `target`.
     """
-    judged = judge(read_summary(summary), settings)
-    sections = page(judged)
+    table = read_summary(summary)
+    judged = judge(table, settings)
+    sections = page(judged, confidence_of(table))
     for kind, render in (("md", markdown), ("html", as_html)):
         with whole_file(target.with_suffix(f".{kind}")) as stream:
             stream.write(render(TITLE, sections))
     write_json(target, {"claims": judged, "summary_sha256": sha256(summary), "provenance": provenance})
 
 
-def page(judged: Mapping[str, Mapping[str, Any]]) -> list[Section]:
-    """What claims.md and claims.html say, of claims as `longwatt.claims.judge` gives them."""
+def page(judged: Mapping[str, Mapping[str, Any]], confidence: float) -> list[Section]:
+    """What claims.md and claims.html say.
+
+    Args:
+        judged: claims as `longwatt.claims.judge` gives them.
+        confidence: of the summary's score intervals over examples.
+    """
     parts: list[Part] = [INTRODUCTION]
+    if confidence != CONFIDENCE:
+        parts.append(f"Intervals of scores over examples are of {100 * confidence:g} %, all others of 95 %.")
     about_energy = any(STEPS_ALONE in claim["verdicts"] for claim in judged.values())
     if about_energy:
         words = "validations included (the whole run, as published), and of the training steps alone"
@@ -78,7 +88,8 @@ def _overview(judged: Mapping[str, Mapping[str, Any]], about_energy: bool) -> Ta
         verdicts = {title: claim["verdicts"].get(way, "") for title, way in zip(titles, ways, strict=True)}
         note = {"note": ", ".join(claim["notes"])} if noted else {}
         rows.append({"claim": name, "statement": claim["statement"], **verdicts, **note})
-    return Table(rows, list(rows[0]), CLASSES, links="claim")
+    words = ["claim", "statement", *titles, "note"]
+    return Table(rows, words, CLASSES, links="claim")
 
 
 def _claim(name: str, claim: Mapping[str, Any]) -> list[Section]:
@@ -169,7 +180,7 @@ def _numbers(kind: str, judged: Mapping[str, Any]) -> Table:
     ends = [[_interval(f["interval"]), f["status"], ", ".join(f["notes"])] for f in findings]
     noted = any(finding["notes"] for finding in findings)
     rows = [[*row, *end][: None if noted else -1] for row, end in zip(rows, ends, strict=True)]
-    columns = [*titles, "95 % interval", "finding", *(["note"] if noted else [])]
+    columns = [*titles, "interval", "finding", *(["note"] if noted else [])]
     return Table([dict(zip(columns, row, strict=True)) for row in rows], [c for c in columns if c in LEFT], CLASSES)
 
 

@@ -20,6 +20,9 @@ STUDENT_T = (
 )  # fmt: skip
 
 
+CONFIDENCE = 0.95  # where a summary says none
+
+
 class EnergyUnit(NamedTuple):
     """A unit of energy, and how many of it are a kWh."""
 
@@ -88,18 +91,45 @@ def _first(values: pd.Series) -> str:
 
 
 def interval(group: pd.DataFrame) -> tuple[float, float]:
-    """95 % of a score: Student's t over seeds, or for one seed the bootstrap over examples."""
+    """Of a score, with `confidence_of` it: Student's t over seeds, or for one seed the bootstrap over examples."""
     if len(group) == 1:
         return float(group["score_ci_low"].iloc[0]), float(group["score_ci_high"].iloc[0])
-    return over_seeds(group["score"])
+    return over_seeds(group["score"], confidence_of(group))
 
 
-def over_seeds(values: pd.Series[Any]) -> tuple[float, float]:
-    """95 % of a mean of two seeds or more, by Student's t."""
-    t = STUDENT_T[len(values) - 2] if len(values) - 2 < len(STUDENT_T) else 1.96  # of the normal distribution, 2 % less
-    half = t * float(values.std(ddof=1)) / math.sqrt(len(values))
+def confidence_of(summary: pd.DataFrame) -> float:
+    """The confidence of a summary's score intervals; a study has one."""
+    known = summary["score_confidence"].dropna()
+    return CONFIDENCE if known.empty else float(known.iloc[0])
+
+
+def over_seeds(values: pd.Series[Any], confidence: float = CONFIDENCE) -> tuple[float, float]:
+    """The interval of a mean of two seeds or more, by Student's t."""
+    half = students_t(confidence, len(values) - 1) * float(values.std(ddof=1)) / math.sqrt(len(values))
     mean = float(values.mean())
     return mean - half, mean + half
+
+
+def students_t(confidence: float, freedom: int) -> float:
+    """The t within which Student's distribution of some degrees of freedom has this share of its weight."""
+    low, high = 0.0, 1.0
+    while _within(high, freedom) < confidence:
+        high *= 2
+    for _ in range(60):  # halvings: as exact as a float
+        middle = (low + high) / 2
+        low, high = (middle, high) if _within(middle, freedom) < confidence else (low, middle)
+    return round(high, 3)  # as it is printed
+
+
+def _within(t: float, freedom: int) -> float:
+    """The weight of Student's distribution from -t to t (Abramowitz and Stegun, 26.7.3 and 26.7.4)."""
+    angle = math.atan(t / math.sqrt(freedom))
+    odd = freedom % 2
+    term, total = (math.cos(angle), 0.0) if odd else (1.0, 0.0)
+    for n in range(2 + odd, freedom + 1, 2):
+        total += term
+        term *= (n - 1) / n * math.cos(angle) ** 2
+    return 2 / math.pi * (angle + math.sin(angle) * total) if odd else math.sin(angle) * total
 
 
 def series_name(key: tuple[Any, ...], titles: Mapping[str, str], summary: pd.DataFrame) -> str:

@@ -52,7 +52,7 @@ def _head(row: Row, published: Mapping[str, Any], titles: Mapping[str, str]) -> 
     texts = {
         "table": theirs.tables(published).get(place_of(row), ""),
         "dataset": titles.get(row["dataset"], row["dataset"]),
-        "metric": row["score_name"] or NA,
+        "metric": row["score_name"].replace("_", " ") or NA,
         "length (tokens)": str(row["seq_len"]),
         "model": titles.get(row["model"], row["model"]) + random,
         "protocol": row["protocol"] + other,

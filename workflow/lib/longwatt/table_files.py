@@ -27,7 +27,7 @@ GROUPED = (
 UNBROKEN = re.compile(r"\([^()<>]+ to [^()<>]+\),?|[0-9]+ (?:=|&lt;) [0-9 x]+")
 # A column of names, to the left; the others are numbers, to the right.
 TEXTS = ("dataset", "datasets", "model", "metric", "tokenizer", "attention", "setting", "protocol", "budget", "table")
-UNBROKEN_TEXTS = ("dataset", "model", "metric", "table")
+UNBROKEN_TEXTS = ("dataset", "model", "table")
 
 
 def number(value: Any, digits: int = 1) -> str:
