@@ -11,14 +11,13 @@ import pandas as pd
 
 from longwatt.compare import AXES, Match, compare, match, read_results
 from longwatt.compare_figures import QUANTITIES, draw_all
-from longwatt.pages import Picture, Section, Table, as_html, markdown
+from longwatt.pages import NA, Picture, Section, Table, as_html, markdown
 from longwatt.progress import say
 from longwatt.provenance import sha256, whole_file, write_json
 from longwatt.ranking import ALL, GROUP, Ranking, Swap, rankings
 from longwatt.runtime_model import newest_summary
 from longwatt.summary import write_csv
 
-NA = "NA"
 LISTED = 100  # rows of a list on the page; the CSV files have all
 # What the page says of each ratio.
 RATIO_TITLES = {
