@@ -53,4 +53,6 @@ def _row(known: dict[str, Any], noise: np.random.Generator, batches: dict[Place,
         "inference_samples_per_second": 2.2 * speed, "mean_gpu_utilization_pct": noise.uniform(70, 99),
         "mean_gpu_memory_gib": noise.uniform(30, 47), "peak_memory_gib": noise.uniform(40, 47),
         "peak_memory_kind": "gpu_reserved", "effective_batch_size": batches[place], "steps": 5000,
+        "per_device_batch_size": batches[place] // {"gpu1": 1, "gpu1x4": 4, "gpu8x4": 32}[known["budget"]],
+        "gradient_accumulation_steps": 1 if known["budget"] == "gpu1" else 4,
     }  # fmt: skip

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from longwatt.claim_pages import in_words, write_claims
+from longwatt.claim_pages import in_words, page, write_claims
 from longwatt.provenance import sha256
 from tests.unit.test_figures import as_file, row
 
@@ -75,7 +75,7 @@ def test_what_a_verdict_lacks_is_named(pages):
 def test_the_page_for_the_report_is_escaped_and_shows_verdicts_by_colour(pages):
     _, page, _ = pages
     assert "Length | costs &lt;energy&gt;." in page and "<energy>" not in page
-    assert "<td class='good'>supported</td><td class='open'>not decidable</td>" in page
+    assert "<td class='words good'>supported</td><td class='words open'>not decidable</td>" in page
     assert "<a href='#energy'>energy</a>" in page and "<h2 id='energy'>" in page
 
 
@@ -113,6 +113,11 @@ def test_programs_find_every_number(pages):
 )  # fmt: skip
 def test_a_test_in_words(kind, given, words):
     assert in_words(kind, given) == words
+
+
+def test_another_confidence_is_said():
+    said = [part for section in page({}, 0.9) for part in section.parts]
+    assert "Intervals of scores over examples are of 90 %, all others of 95 %." in said
 
 
 def test_groups_are_named_by_what_they_share(tmp_path):

@@ -95,7 +95,13 @@ def test_one_seed_has_the_bootstrap_interval_and_several_have_students():
     assert (one["low"], one["high"], one["seeds"]) == (15.0, 26.0, 1)
     (three,) = points(table(*(row(seed=n, score=s) for n, s in enumerate((10, 12, 14)))), TIME).to_dict("records")
     assert three["y"] == 12 and three["seeds"] == 3
-    assert three["high"] - three["y"] == pytest.approx(4.303 * 2 / 3**0.5)
+    assert three["high"] - three["y"] == pytest.approx(4.303 * 2 / 3**0.5, rel=1e-3)
+
+
+def test_over_seeds_too_an_interval_has_the_study_s_confidence():
+    seeds = [row(seed=n, score=s, score_confidence=0.9) for n, s in enumerate((10, 12, 14))]
+    (three,) = points(table(*seeds), TIME).to_dict("records")
+    assert three["high"] - three["y"] == pytest.approx(2.920 * 2 / 3**0.5, rel=1e-3)
 
 
 def test_a_seed_without_a_cost_leaves_the_mean_unknown():
@@ -242,6 +248,20 @@ def test_a_logarithmic_axis_has_plain_numbers():
     ticks = [text.get_text() for text in axis.get_xticklabels()]
     assert axis.get_xscale() == "log" and {"5", "10", "20", "200"} <= set(ticks)
     plt.close(figure)
+
+
+def test_all_panels_of_a_cost_have_one_scale():
+    """Side by side, one line must not look straight and the other bent by its axis alone."""
+    near = [row(dataset="near", seq_len=n, train_runtime_s=10.0 * n) for n in (1, 2)]
+    far = [row(dataset="far", seq_len=n, train_runtime_s=float(n)) for n in (1, 90)]
+    figure = accuracy_against(table(*near, *far), TIME, {})
+    assert [axis.get_xscale() for axis in figure.axes] == ["log", "log"]
+    plt.close(figure)
+
+
+def test_an_empty_panel_names_the_column_that_is_not_known():
+    said = words(accuracy_against(table(row(train_runtime_s=None)), TIME, {}))
+    assert "train_runtime_s is NA" in said
 
 
 def test_a_crowded_panel_labels_the_ends_of_its_lines():

@@ -5,7 +5,7 @@ import math
 import pandas as pd
 import pytest
 
-from longwatt.intervals import of_difference, over_seeds
+from longwatt.intervals import of_difference, over_seeds, students_t
 
 
 def test_a_mean_over_seeds_has_student_s_interval():
@@ -16,12 +16,16 @@ def test_a_mean_over_seeds_has_student_s_interval():
     assert over_seeds([4.0] * 5) == (4, 4)
 
 
-def test_more_seeds_than_the_table_has_take_the_normal_distribution():
-    values = [float(n % 2) for n in range(32)]
-    half = 1.96 * math.sqrt(8 / 31) / math.sqrt(32)
-    assert over_seeds(values) == pytest.approx((0.5 - half, 0.5 + half))
-    half = 2.042 * 0.5 / math.sqrt(31)
-    assert over_seeds([*values[:30], 0.5]) == pytest.approx((0.5 - half, 0.5 + half))
+# Two-sided 97.5 % points of Student's t for 1, 2, ... degrees of freedom, as printed.
+STUDENT_T = (
+    12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131,
+    2.120, 2.110, 2.101, 2.093, 2.086, 2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042,
+)  # fmt: skip
+
+
+def test_students_t_is_that_of_printed_tables():
+    assert [students_t(0.95, n) for n in range(1, 31)] == pytest.approx(STUDENT_T, abs=6e-4)
+    assert [students_t(0.99, n) for n in (1, 2, 9)] == pytest.approx([63.657, 9.925, 3.250], abs=6e-4)
 
 
 def test_half_widths_of_a_difference_add_as_squares_end_by_end():

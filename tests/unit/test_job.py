@@ -308,3 +308,32 @@ def test_a_number_that_now_belongs_to_another_process_is_left_alone():
         assert other.wait(5) == -signal.SIGKILL
     assert started(other.pid) is None
     _end(other.pid, None)  # there is nobody to end
+
+
+TOLD = """
+import os, subprocess, sys
+from longwatt import job
+from longwatt.progress import say
+
+if sys.argv[1] == "job":
+    with job.logged("job.log"):
+        say("from the job, " + "long " * 4000)
+        subprocess.run([sys.executable, __file__, "worker"], check=True)
+elif sys.argv[1] == "worker":
+    say("from a worker")
+else:  # as Snakemake, which keeps the descriptor that the shell opened
+    for number in (1, 2):
+        os.write(2, b"before %d\\n" % number)
+        subprocess.run([sys.executable, __file__, "job"], check=True)
+        os.write(2, b"after %d\\n" % number)
+"""
+
+
+def test_progress_and_its_snakemake_share_a_file_that_output_is_sent_to(tmp_path):
+    script, log = tmp_path / "told.py", tmp_path / "log"
+    script.write_text(TOLD)
+    with log.open("wb") as stream:  # as `> log 2>&1`: without append
+        subprocess.run([sys.executable, script, "watcher"], cwd=tmp_path, stdout=stream, stderr=stream, check=True)
+    said = "longwatt: from the job, " + "long " * 4000
+    each = [f"before {n}\n{said}\nlongwatt: from a worker\nafter {n}\n" for n in (1, 2)]
+    assert log.read_text() == "".join(each)

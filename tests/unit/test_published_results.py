@@ -12,6 +12,7 @@ from longwatt.published_figure import beside_published_scores
 from longwatt.published_table import published_scores
 from longwatt.settings_table import settings_in_force
 from longwatt.stages import Stages
+from longwatt.table_files import caption_of, write
 from longwatt.tables import write_tables
 from tests.published_study import made_up, published_study
 from tests.unit.test_figures import words
@@ -60,19 +61,22 @@ def test_table_2_has_its_layout_and_every_difference(summary, shown):
     said = f"{ours['score'] - 50.6:+.2f} ({low:+.2f} to {high:+.2f}), other protocol"
     assert row["8 GPUs, 4 steps difference"] == said
     assert row["8 GPUs, 4 steps in our interval"] == ("yes" if low <= 0 <= high else "no")
-    assert row["protocol"] == "generated (published: teacher_forced)" and row["table"] == "Table 2"
+    said = caption_of(published_scores(summary, shown["published"], shown["titles"]))
+    assert said == "table: Table 2; model: LED-base; protocol: generated (published: teacher_forced)"
+    assert not {"table", "model", "protocol", "inference"} & row.keys(), "what is said above needs no column"
     assert {r["1 GPU in our interval"] for r in rows} == {"yes", "no"}, "the made-up scores hold some and miss some"
 
 
 def test_the_same_protocol_needs_no_word(stages, shown):
-    rows = flat(published_scores(made_up(stages, protocol="teacher_forced"), shown["published"], shown["titles"]))
-    assert all("protocol" not in text for row in rows for text in row.values())
+    table = published_scores(made_up(stages, protocol="teacher_forced"), shown["published"], shown["titles"])
+    assert all("protocol" not in text for row in flat(table) for text in row.values())
+    assert caption_of(table).endswith("protocol: teacher_forced")
 
 
 def test_random_weights_are_named_beside_published_scores(stages, shown):
     summary = made_up(stages, initialisation="random")
-    rows = flat(published_scores(summary, shown["published"], shown["titles"]))
-    assert {row["model"] for row in rows} == {"LED-base, from random weights"}
+    said = caption_of(published_scores(summary, shown["published"], shown["titles"]))
+    assert "model: LED-base, from random weights;" in said
     assert "LED-base, 1 GPU, from random weights" in words(
         beside_published_scores(summary, shown["published"], shown["titles"])
     )
@@ -123,11 +127,28 @@ def test_batches_that_differ_or_are_not_known_yet_are_seen(summary, shown):
     assert {r["differs at"] for r in missing} == {"NA"}
 
 
-def test_a_step_whose_accumulation_follows_from_it_has_no_product(summary, shown):
-    budgets = {name: {**step, "accumulation": None} for name, step in shown["budgets"].items()}
-    rows = flat(batch_sizes(summary, {**shown, "budgets": budgets}))
-    texts = {r["1024 tokens trained"] for r in rows if r["model"] == "LED-base"}
-    assert texts == {"24", "96", "704 over 8 devices"}
+def test_the_product_is_of_what_was_trained_with(summary, shown):
+    """As where a budget gives a step's examples and the largest batch that fits decides how they are computed."""
+    large = summary["budget"] == "gpu8x4"
+    for per_device, accumulation, text in ((11, 8, "704 = 11 x 8 x 8"), (30, 3, "704 < 30 x 3 x 8")):
+        found = {"per_device_batch_size": per_device, "gradient_accumulation_steps": accumulation}
+        changed = summary.assign(**{name: summary[name].mask(large, value) for name, value in found.items()})
+        rows = flat(batch_sizes(changed, shown))
+        texts = {r["1024 tokens trained"] for r in rows if r["model"] == "LED-base"}
+        assert texts == {"24", "96 = 24 x 4 x 1", text}
+
+
+def test_seeds_with_other_micro_batches_are_told_apart(summary, shown):
+    one = summary[summary["model"] == "led_base"]
+    other = one.assign(seed=7, per_device_batch_size=one["per_device_batch_size"].mask(one["budget"] == "gpu8x4", 11),
+                       gradient_accumulation_steps=8)  # fmt: skip
+    rows = flat(batch_sizes(pd.concat([one, other]), shown))
+    assert "704 = 11 x 8 x 8 / 704 = 22 x 4 x 8" in {r["1024 tokens trained"] for r in rows}
+
+
+def test_a_stroke_in_a_text_ends_no_column(tmp_path):
+    write(tmp_path, "t", pd.DataFrame([{"model": "a|b", "n": "1"}]))
+    assert (tmp_path / "t.md").read_text() == "| model | n |\n| :-- | --: |\n| a\\|b | 1 |\n"
 
 
 def test_without_published_batches_there_are_only_ours(summary, shown):
@@ -169,11 +190,12 @@ def test_every_table_is_written_whole_in_every_format(summary, shown, tmp_path):
     summary.to_csv(tmp_path / "summary.csv", index=False, na_rep="NA")
     write_tables(tmp_path / "summary.csv", tmp_path / "tables", shown, {})
     text = (tmp_path / "tables/published.md").read_text()
-    assert "| 8 GPUs, 4 steps: difference |" in text and len(text.splitlines()) == 10
+    assert "| 8 GPUs, 4 steps: difference |" in text and len(text.splitlines()) == 12
+    assert text.startswith("table: Table 2; ")
     again = pd.read_csv(tmp_path / "tables/published.csv", dtype=str)
     assert again["1 GPU: published"].tolist()[:2] == ["17.68", "22.74"]
     page = (tmp_path / "tables/published.html").read_text()
-    assert 'colspan="5"' in page and page.count("<tr>") == 10
+    assert 'colspan="5"' in page and page.count("<tr>") == 10 and "<p>table: Table 2; " in page
 
 
 @pytest.fixture(scope="module")
@@ -286,3 +308,34 @@ def test_a_cost_may_ask_for_its_scale(summary, name, scale):
     figure = accuracy_against(summary[summary["dataset"] == "qmsum"].head(4), named_cost(name), {})
     assert scale is None or figure.axes[0].get_xscale() == scale
     plt.close(figure)
+
+
+@pytest.fixture(scope="module")
+def three_ways(stages) -> pd.DataFrame:
+    """Every cell under both protocols, the generated ones at two inference points."""
+    other = {"protocol": "teacher_forced"}, {"inference": "beam4"}
+    return pd.concat([made_up(stages), *(made_up(stages, seed, **every) for seed, every in enumerate(other, 1))])
+
+
+def test_ways_of_a_cell_share_its_published_line(three_ways, shown):
+    figure = beside_published_scores(three_ways, shown["published"], shown["titles"])
+    theirs = [line for line in figure.axes[0].lines if line.get_linestyle() == "--"]
+    assert len(theirs) == 3 and len({line.get_color() for line in theirs}) == 1, "one for each budget, in grey"
+    ours = [line for line in figure.axes[0].lines if line.get_linestyle() == "-" and len(line.get_xdata()) == 4]
+    assert len(ours) == 9
+    assert {line.get_marker() for line in ours} == {line.get_marker() for line in theirs}
+    said = words(figure)
+    assert "LED-base, 1 GPU, teacher-forced, greedy" in said and "teacher_forced" not in said
+    assert "(teacher-forced; another protocol than some of ours)" in said
+
+
+def test_a_published_score_is_joined_to_the_cells_of_its_own_protocol(three_ways, shown):
+    figure = drawings(three_ways, shown)["figure_1"]()
+    (joined,) = {len(hollow(axis)) for axis in figure.axes if hollow(axis)}
+    assert joined == 4
+    figure.canvas.draw()
+    for axis in figure.axes:
+        boxes = [text.get_window_extent() for text in axis.texts]
+        assert boxes and not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[i + 1 :])
+    said = words(figure)
+    assert "LED-base, teacher-forced, greedy" in said and "teacher_forced" not in said

@@ -17,7 +17,7 @@ from tests.unit.test_figures import as_file, row, table
 SETTINGS = {
     "titles": {},
     "datasets": [],
-    "budgets": {"cpu": {"devices": 1, "accumulation": 1}},
+    "devices": {"cpu": 1},
     "groups": [],
     "published": {},
 }
@@ -29,6 +29,10 @@ def test_units_titles_and_random_weights_are_named():
     assert (found["dataset"], found["model"]) == ("Needle", "LED tiny (random weights)")
     assert (found["score"], found["95 % interval"], found["ceiling"]) == ("20.0", "15.0 to 26.0", "25.0")
     assert found["training (s)"] == "10.0" and found["training energy (Wh)"] == "NA"
+
+
+def test_an_interval_is_called_by_its_confidence():
+    assert "90 % interval" in readable(table(row(**ROW, score_confidence=0.9)), {}).columns
 
 
 def test_an_estimated_energy_says_so():

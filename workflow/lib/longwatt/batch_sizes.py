@@ -8,8 +8,9 @@ from typing import Any
 import pandas as pd
 
 from longwatt import published as theirs
+from longwatt.pages import NA
 from longwatt.published import Place
-from longwatt.table_files import NA, grouped
+from longwatt.table_files import grouped
 
 Key = tuple[Any, ...]  # a Place and a protocol
 
@@ -24,6 +25,27 @@ def trained(summary: pd.DataFrame) -> dict[Key, str]:
     return found
 
 
+def _products(summary: pd.DataFrame, devices: Mapping[str, int]) -> dict[Key, str]:
+    """As `trained`, with what a step is made up of: per device x accumulation x devices."""
+    found: dict[Key, list[str]] = {}
+    for row in summary.dropna(subset=["effective_batch_size"]).to_dict("records"):
+        key = tuple(row[name] for name in (*Place._fields, "protocol"))
+        text = _product(row, devices[row["budget"]])
+        found[key] = sorted({*found.get(key, ()), text}, key=lambda t: (int(t.split()[0]), t))
+    return {key: " / ".join(texts) for key, texts in found.items()}
+
+
+def _product(row: Mapping[Any, Any], devices: int) -> str:
+    """Examples per step, and per device x accumulation x devices where that is more than one factor."""
+    sizes = [row[name] for name in ("effective_batch_size", "per_device_batch_size", "gradient_accumulation_steps")]
+    if any(map(pd.isna, sizes)) or sizes[2] * devices == 1:
+        return f"{sizes[0]:.0f}"
+    effective, per_device, accumulation = map(int, sizes)
+    # A given step that micro-batches cannot share evenly: some hold one example less.
+    word = "=" if per_device * accumulation * devices == effective else "<"
+    return f"{effective} {word} {per_device} x {accumulation} x {devices}"
+
+
 def batch_sizes(summary: pd.DataFrame, settings: Mapping[str, Any]) -> pd.DataFrame:
     """A row per model, budget and protocol, with the datasets that share its batches; columns by input length.
 
@@ -31,10 +53,11 @@ def batch_sizes(summary: pd.DataFrame, settings: Mapping[str, Any]) -> pd.DataFr
         summary: rows of a summary.csv.
         settings: as `longwatt.stages.Stages.tabulate`.
     """
-    ours, published = trained(summary), theirs.batch_sizes(settings["published"])
+    ours, products = trained(summary), _products(summary, settings["devices"])
+    published = theirs.batch_sizes(settings["published"])
     places = {Place(*key[:-1]) for key in ours} | published.keys()
     lengths = sorted({place.seq_len for place in places})
-    shown = {name: _row(name, lengths, ours, published, settings) for name in _rows(ours, published)}
+    shown = {name: _row(name, lengths, ours, products, published) for name in _rows(ours, published)}
     table = grouped(_merged(shown, settings["titles"]))
     alike = [("", "protocol")] if table[("", "protocol")].nunique() <= 1 else []
     return table.drop(columns=alike)
@@ -48,16 +71,19 @@ def _rows(ours: Mapping[Key, str], published: Mapping[Place, int]) -> list[Key]:
 
 
 def _row(
-    name: Key, lengths: list[int], ours: Mapping[Key, str], published: Mapping[Place, int], settings: Mapping[str, Any]
+    name: Key,
+    lengths: list[int],
+    ours: Mapping[Key, str],
+    products: Mapping[Key, str],
+    published: Mapping[Place, int],
 ) -> dict[tuple[str, str], str]:
     dataset, model, budget, protocol = name
-    step = settings["budgets"][budget]
     row, differing = {}, []
     for length in lengths:
         place = Place(dataset, model, budget, length)
         known = published.get(place)
         own = ours.get((*place, protocol), "" if known is None else NA)
-        row[(f"{length} tokens", "trained")] = _product(own, step)
+        row[(f"{length} tokens", "trained")] = products.get((*place, protocol), own)
         if published:
             row[(f"{length} tokens", "published")] = "" if known is None else str(known)
             differing += [str(length)] if known is not None and own not in (NA, str(known)) else []
@@ -65,16 +91,6 @@ def _row(
         return row
     trained_any = any(text not in ("", NA) for (_, kind), text in row.items() if kind == "trained")
     return {**row, ("", "differs at"): ", ".join(differing) or ("none" if trained_any else NA)}
-
-
-def _product(effective: str, step: Mapping[str, int | None]) -> str:
-    """Per device x accumulation x devices, where the budget says the last two."""
-    devices, accumulation = step["devices"] or 1, step["accumulation"]
-    if not effective.isdecimal() or devices * (accumulation or 1) == 1:
-        return effective
-    if accumulation is None:
-        return f"{effective} over {devices} devices" if devices > 1 else effective
-    return f"{effective} = {int(effective) // (accumulation * devices)} x {accumulation} x {devices}"
 
 
 def _merged(shown: Mapping[Key, dict[tuple[str, str], str]], titles: Mapping[str, str]) -> pd.DataFrame:

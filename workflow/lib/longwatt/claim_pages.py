@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,60 +19,28 @@ from longwatt.claims import (
     judge,
     name_of,
 )  # fmt: skip
+from longwatt.pages import NA, Labelled, Part, Section, Table, as_html, markdown
+from longwatt.points import CONFIDENCE, confidence_of
 from longwatt.provenance import sha256, whole_file, write_json
 from longwatt.summary import read_summary
 
 INTRODUCTION = (
     "A test is supported if enough of its comparisons hold whatever the unclear ones would turn out to be, "
-    "contradicted if too few can hold, and else not decidable. A claim is supported if all its tests are, contradicted "
-    "if one is. A comparison is unclear if a value is missing or its 95 % interval reaches across the threshold. From "
-    "one seed a score has an interval over the scored examples; from several seeds everything has one over these. A "
-    "number without an interval decides by itself: how much it varies from seed to seed is not known. Scores of models "
-    "from random weights decide nothing, unless the claim is about such models."
+    "contradicted if too few can hold, and else not decidable. A claim is supported if all its tests are, "
+    "contradicted if one is. A comparison is unclear if a value is missing or its interval (of 95 %, but where it is "
+    "said otherwise) reaches across the threshold. From one seed a score has an interval over the scored examples; "
+    "from several seeds everything has one over these. A number without an interval decides by itself: how much it "
+    "varies from seed to seed is not known. Scores of models from random weights decide nothing, unless the claim is "
+    "about such models."
 )
+TITLE = "Claims"
 MOST_MISSING = 12  # more are in claims.json
-NA = "NA"
 CLASSES = {
     SUPPORTED: "good", HOLDS: "good", CONTRADICTED: "bad", FAILS: "bad", UNDECIDED: "open", UNCLEAR: "open",
 }  # fmt: skip
-STYLE = (
-    "body{font:14px sans-serif;margin:1.5em;max-width:75em}table{border-collapse:collapse;margin:.6em 0}"
-    "th,td{padding:.3em .8em;border-bottom:1px solid #ccc;text-align:left;vertical-align:top}"
-    "th{border-bottom:2px solid #666}h2{margin-top:2em}h3{font-size:1em;margin:1.2em 0 .2em}p{margin:.3em 0}"
-    ".number{text-align:right;white-space:nowrap}"
-    ".good,.bad,.open{font-weight:bold;white-space:nowrap}.good{color:#1a6b2d}.bad{color:#a3141f}.open{color:#7a5c00}"
-)
 WORDS = {"difference": ", less ", "ratio": ", divided by "}
+LEFT = ("cell", "against", "cells", "finding", "note")  # columns of words
 NUMBER_TITLES = {"difference": "difference", "ratio": "ratio", "variation": "coefficient of variation"}
-
-
-@dataclass(frozen=True)
-class Heading:
-    """A heading of some level; `anchor` is what links lead to."""
-
-    level: int
-    text: str
-    anchor: str = ""
-
-
-@dataclass(frozen=True)
-class Paragraph:
-    """A paragraph, after a word in bold if there is one."""
-
-    text: str
-    label: str = ""
-
-
-@dataclass(frozen=True)
-class Table:
-    """Texts by column; a cell of the first column is a link where `links` is set."""
-
-    columns: Sequence[str]
-    rows: Sequence[Sequence[str]]
-    links: bool = False
-
-
-Block = Heading | Paragraph | Table
 
 
 def write_claims(summary: Path, target: Path, settings: Mapping[str, Any], provenance: Any) -> None:
@@ -86,58 +52,63 @@ def write_claims(summary: Path, target: Path, settings: Mapping[str, Any], prove
         settings: `claims` (as the study says them) and `cells` (`longwatt.stages.Stages.claim_cells`).
         provenance: the stamp of `target`.
     """
-    judged = judge(read_summary(summary), settings)
-    blocks = page(judged)
+    table = read_summary(summary)
+    judged = judge(table, settings)
+    sections = page(judged, confidence_of(table))
     for kind, render in (("md", markdown), ("html", as_html)):
         with whole_file(target.with_suffix(f".{kind}")) as stream:
-            stream.write(render(blocks))
+            stream.write(render(TITLE, sections))
     write_json(target, {"claims": judged, "summary_sha256": sha256(summary), "provenance": provenance})
 
 
-def page(judged: Mapping[str, Mapping[str, Any]]) -> list[Block]:
-    """What claims.md and claims.html say, of claims as `longwatt.claims.judge` gives them."""
-    blocks: list[Block] = [Heading(1, "Claims"), Paragraph(INTRODUCTION)]
+def page(judged: Mapping[str, Mapping[str, Any]], confidence: float) -> list[Section]:
+    """What claims.md and claims.html say.
+
+    Args:
+        judged: claims as `longwatt.claims.judge` gives them.
+        confidence: of the summary's score intervals over examples.
+    """
+    parts: list[Part] = [INTRODUCTION]
+    if confidence != CONFIDENCE:
+        parts.append(f"Intervals of scores over examples are of {100 * confidence:g} %, all others of 95 %.")
     about_energy = any(STEPS_ALONE in claim["verdicts"] for claim in judged.values())
     if about_energy:
         words = "validations included (the whole run, as published), and of the training steps alone"
-        blocks.append(Paragraph(f"Claims about the energy of training are judged twice: by the energy {words}."))
-    blocks.append(_overview(judged, about_energy))
-    for name, claim in judged.items():
-        blocks += _claim(name, claim)
-    return blocks
+        parts.append(f"Claims about the energy of training are judged twice: by the energy {words}.")
+    first = Section("", [*parts, _overview(judged, about_energy)])
+    return [first, *(section for name, claim in judged.items() for section in _claim(name, claim))]
 
 
 def _overview(judged: Mapping[str, Mapping[str, Any]], about_energy: bool) -> Table:
     """Every claim with its verdicts and what must be said beside them."""
     ways = [WHOLE_RUN, *([STEPS_ALONE] if about_energy else [])]
+    titles = ["verdict", *ways[1:]]
     noted = any(claim["notes"] for claim in judged.values())
     rows = []
     for name, claim in judged.items():
-        verdicts = [claim["verdicts"].get(way, "") for way in ways]
-        rows.append([name, claim["statement"], *verdicts, *([", ".join(claim["notes"])] if noted else [])])
-    return Table(["claim", "statement", "verdict", *ways[1:], *(["note"] if noted else [])], rows, links=True)
+        verdicts = {title: claim["verdicts"].get(way, "") for title, way in zip(titles, ways, strict=True)}
+        note = {"note": ", ".join(claim["notes"])} if noted else {}
+        rows.append({"claim": name, "statement": claim["statement"], **verdicts, **note})
+    words = ["claim", "statement", *titles, "note"]
+    return Table(rows, words, CLASSES, links="claim")
 
 
-def _claim(name: str, claim: Mapping[str, Any]) -> list[Block]:
-    blocks: list[Block] = [Heading(2, name, name), Paragraph(claim["statement"])]
-    if claim["source"]:
-        blocks.append(Paragraph(claim["source"], "Source"))
-    for number, test in enumerate(claim["tests"], start=1):
-        blocks += _test(number, test)
-    return blocks
+def _claim(name: str, claim: Mapping[str, Any]) -> list[Section]:
+    source = [Labelled("Source", claim["source"])] if claim["source"] else []
+    tests = (_test(number, test) for number, test in enumerate(claim["tests"], start=1))
+    return [Section(name, [claim["statement"], *source], anchor=name), *tests]
 
 
-def _test(number: int, test: Mapping[str, Any]) -> list[Block]:
-    blocks: list[Block] = [Heading(3, f"Test {number}: {in_words(test['kind'], test['given'])}")]
-    if test["reason"]:
-        blocks.append(Paragraph(test["reason"], "Threshold"))
+def _test(number: int, test: Mapping[str, Any]) -> Section:
+    parts: list[Part] = [Labelled("Threshold", test["reason"])] if test["reason"] else []
     for way, judged in test["judged"].items():
         label = {1: "Verdict"}.get(len(test["judged"]), f"Verdict, {way}")
-        blocks.append(Paragraph(f"{judged['verdict']}: {_counts(judged)}", label))
-        blocks.append(_numbers(test["kind"], judged))
+        verdict = judged["verdict"]
+        parts.append(Labelled(label, f"{verdict}: {_counts(judged)}", CLASSES[verdict]))
+        parts.append(_numbers(test["kind"], judged))
         if judged["unclear_because"]:
-            blocks.append(Paragraph(_missing(judged["unclear_because"]), "Unclear"))
-    return blocks
+            parts.append(Labelled("Unclear", _missing(judged["unclear_because"])))
+    return Section(f"Test {number}: {in_words(test['kind'], test['given'])}", parts, level=3)
 
 
 def _counts(judged: Mapping[str, Any]) -> str:
@@ -210,7 +181,8 @@ def _numbers(kind: str, judged: Mapping[str, Any]) -> Table:
     ends = [[_interval(f["interval"]), f["status"], ", ".join(f["notes"])] for f in findings]
     noted = any(finding["notes"] for finding in findings)
     rows = [[*row, *end][: None if noted else -1] for row, end in zip(rows, ends, strict=True)]
-    return Table([*titles, "95 % interval", "finding", *(["note"] if noted else [])], rows)
+    columns = [*titles, "interval", "finding", *(["note"] if noted else [])]
+    return Table([dict(zip(columns, row, strict=True)) for row in rows], [c for c in columns if c in LEFT], CLASSES)
 
 
 def _pair_row(kind: str, finding: Mapping[str, Any], values: int) -> list[str]:
@@ -227,51 +199,3 @@ def _interval(ends: Sequence[float | None] | None) -> str:
 
 def _number(value: float | None) -> str:
     return NA if value is None else f"{value:.4g}" if abs(value) < 10_000 else f"{value:.0f}"
-
-
-def markdown(blocks: Sequence[Block]) -> str:
-    """Blocks as Markdown."""
-    return "\n\n".join(_markdown(block) for block in blocks) + "\n"
-
-
-def _markdown(block: Block) -> str:
-    match block:
-        case Heading():
-            return f"{'#' * block.level} {block.text}"
-        case Paragraph():
-            return (f"**{block.label}.** " if block.label else "") + block.text
-    lines = [block.columns, ["---"] * len(block.columns), *block.rows]
-    return "\n".join("| " + " | ".join(text.replace("|", "\\|") for text in line) + " |" for line in lines)
-
-
-def as_html(blocks: Sequence[Block]) -> str:
-    """Blocks as one HTML page."""
-    body = "\n".join(_html(block) for block in blocks)
-    return f"<!doctype html><meta charset='utf-8'><title>Claims</title><style>{STYLE}</style>\n{body}\n"
-
-
-def _html(block: Block) -> str:
-    match block:
-        case Heading():
-            return f"<h{block.level} id='{html.escape(block.anchor)}'>{html.escape(block.text)}</h{block.level}>"
-        case Paragraph():
-            label = f"<b>{html.escape(block.label)}.</b> " if block.label else ""
-            return f"<p>{label}{_coloured(block.text)}</p>"
-    head = "".join(f"<th>{html.escape(name)}</th>" for name in block.columns)
-    rows = ("".join(_html_cell(text, block.links and not n) for n, text in enumerate(row)) for row in block.rows)
-    return f"<table><tr>{head}</tr>{''.join(f'<tr>{row}</tr>' for row in rows)}</table>"
-
-
-def _html_cell(text: str, link: bool) -> str:
-    if link:
-        return f"<td><a href='#{html.escape(text)}'>{html.escape(text)}</a></td>"
-    kind = CLASSES.get(text) or ("number" if text[:1].isdigit() or text[:1] == "-" or text == NA else "")
-    return f"<td class='{kind}'>{html.escape(text)}</td>"
-
-
-def _coloured(text: str) -> str:
-    """A paragraph that begins with a verdict shows it as tables do."""
-    verdict, _, rest = text.partition(":")
-    if verdict in CLASSES:
-        return f"<span class='{CLASSES[verdict]}'>{html.escape(verdict)}</span>:{html.escape(rest)}"
-    return html.escape(text)

@@ -10,7 +10,8 @@ from longwatt import costs
 COLUMNS = (
     "cell", "dataset", "model", "seq_len", "budget", "protocol", "seed", "inference", "initialisation",
     "attention_regime",
-    "score", "score_name", "score_ci_low", "score_ci_high", "score_lead", "score_ceiling", "examples",
+    "score", "score_name", "score_ci_low", "score_ci_high", "score_confidence", "score_lead", "score_ceiling",
+    "examples",
     "rouge1", "rouge2", "rougeL", "rouge_geometric_mean", "f1", "exact_match", "accuracy",
     "train_samples_per_second", "train_runtime_s", "train_steps_s", "validation_s",
     "train_energy_kwh", "train_energy_source", "train_energy_measured", "train_energy_flags",
@@ -23,23 +24,26 @@ COLUMNS = (
     "inference_power_efficiency", "joules_per_example", "joules_per_output_token", "inference_wasted_energy_kwh",
     *costs.COLUMNS,
     "mean_gpu_utilization_pct", "mean_gpu_memory_gib", "peak_memory_gib", "peak_memory_kind",
-    "effective_batch_size", "samples", "input_tokens", "steps", "best_step", "validations",
+    "effective_batch_size", "per_device_batch_size", "gradient_accumulation_steps",
+    "samples", "input_tokens", "steps", "best_step", "validations",
     "stopped_early", "attempts", "parameters", "device",
 )  # fmt: skip
 FROM_TRAINING = (
     "train_samples_per_second", "train_runtime_s", "validation_s", "peak_memory_gib", "peak_memory_kind",
-    "effective_batch_size", "samples", "input_tokens", "steps", "best_step", "validations",
+    "effective_batch_size", "per_device_batch_size", "gradient_accumulation_steps",
+    "samples", "input_tokens", "steps", "best_step", "validations",
     "stopped_early", "parameters", "device", "attention_regime",
 )  # fmt: skip
 FROM_SCORES = (
-    "score", "score_name", "score_ci_low", "score_ci_high", "score_lead", "score_ceiling", "examples",
+    "score", "score_name", "score_ci_low", "score_ci_high", "score_confidence", "score_lead", "score_ceiling",
+    "examples",
     "rouge1", "rouge2", "rougeL", "rouge_geometric_mean", "f1", "exact_match", "accuracy",
 )  # fmt: skip
 FROM_INFERENCE = ("inference_samples_per_second", "inference_runtime_s")
 # What is no number, or (the seed) none that means more or less of anything.
 NO_NUMBERS = (
     "cell", "dataset", "model", "budget", "protocol", "seed", "inference", "initialisation", "attention_regime",
-    "score_name", "train_energy_source", "train_energy_measured", "train_energy_flags",
+    "score_name", "score_confidence", "train_energy_source", "train_energy_measured", "train_energy_flags",
     "inference_energy_source", "inference_energy_measured", "inference_energy_flags", "grid_source", "currency",
     "peak_memory_kind", "stopped_early", "device",
 )  # fmt: skip

@@ -12,14 +12,13 @@ import pandas as pd
 from longwatt.compare import AXES, NO_SCORE, ONE_RUN, Match, compare, match, read_results
 from longwatt.compare_figures import QUANTITIES, draw_all
 from longwatt.compare_settings import ALIKE, Rulers, read_rulers
-from longwatt.pages import Picture, Section, Table, as_html, markdown
+from longwatt.pages import NA, Picture, Section, Table, as_html, markdown
 from longwatt.progress import say
 from longwatt.provenance import sha256, whole_file, write_json
 from longwatt.ranking import ALL, GROUP, Ranking, Swap, rankings, unscored
 from longwatt.runtime_model import newest_summary
 from longwatt.summary import write_csv
 
-NA = "NA"
 NAMED = 8  # settings that the first sentences name; the rest is in a table
 LISTED = 100  # rows of a list on the page; the CSV files have all
 # What the page says of each ratio.

@@ -39,15 +39,15 @@ class Cost:
         label: axis label, with unit.
         source: the column that says how it was come by, where that can differ.
         scale: factor from the column's unit to the label's.
-        missing: what an empty panel says.
-        axis: linear or log; None to choose by the range.
+        missing: what an empty panel says; by default that the column is NA.
+        axis: linear or log; None to choose by the range of all panels.
     """
 
     column: str
     label: str
     source: str | None = None
     scale: float = 1.0
-    missing: str = "not known for these cells"
+    missing: str = ""
     axis: str | None = None
 
 
@@ -118,7 +118,8 @@ def accuracy_against(
     baseline, a dashed one the best score that the input lengths leave possible, a hollow marker a published score.
     """
     names = list(dict.fromkeys(summary["dataset"]))
-    shown = [Panel(name, _in_unit(cost, summary), titles.get(name, name)) for name in names]
+    scaled = _scaled(_in_unit(cost, summary), summary)
+    shown = [Panel(name, scaled, titles.get(name, name)) for name in names]
     return _figure(with_series(summary), shown, titles, published or {})
 
 
@@ -177,7 +178,7 @@ def _figure(
         known = any(table[panel.cost.column].notna().any() for panel in shown)
         figure, axes = panels(len(shown), 4.4 if known else 2.4)
         lines = [
-            _draw_panel(axis, table[table["dataset"] == panel.dataset], panel, styles, theirs.scores(published))
+            _draw_panel(axis, table[table["dataset"] == panel.dataset], panel, styles, published)
             for axis, panel in zip(axes, shown, strict=True)
         ]
         if heading:
@@ -224,6 +225,13 @@ def points(panel: pd.DataFrame, cost: Cost, published: Mapping[Place, float] | N
     return pd.DataFrame(rows)
 
 
+def _beside_their_own(found: pd.DataFrame, published: Mapping[str, Any]) -> pd.DataFrame:
+    """Points of which only those of the published protocol have the published score, where there are both kinds."""
+    other = found["protocol"] != published.get("protocol")
+    place = [found[name] for name in ("model", "budget", "seq_len")]
+    return found.assign(published=found["published"].mask(other & ~other.groupby(place).transform("all")))
+
+
 def styles_of(table: pd.DataFrame) -> dict[tuple[Any, ...], dict[str, Any]]:
     """Colour and marker by series."""
     return drawing.styles(table[SERIES].itertuples(index=False, name=None))
@@ -243,7 +251,7 @@ def _draw_panel(
     rows: pd.DataFrame,
     panel: Panel,
     styles: Mapping[tuple[Any, ...], Style],
-    published: Mapping[Place, float],
+    published: Mapping[str, Any],
 ) -> list[pd.DataFrame]:
     """Draw one panel but for the lengths beside its points; its lines."""
     cost = panel.cost
@@ -252,14 +260,14 @@ def _draw_panel(
         axis.set_xlabel(cost.label)
         leave_empty(axis, NO_CELLS)
         return []
-    found = points(rows, cost, published)
+    found = _beside_their_own(points(rows, cost, theirs.scores(published)), published)
     known = found.dropna(subset=["x", "y"])
     axis.set_ylabel(SCORE_TITLES.get(rows["score_name"].iloc[0], rows["score_name"].iloc[0]))
     axis.set_xlabel(_label(cost, known))
     if known.empty:
-        leave_empty(axis, cost.missing)
+        leave_empty(axis, cost.missing or f"Not known:\n{cost.column} is NA\nfor all of these cells.")
         return []
-    if (cost.axis or _scale(known["x"])) == "log":
+    if cost.axis == "log":
         logarithmic(axis)
     lines = [(key, line.sort_values("seq_len")) for key, line in known.groupby(SERIES, sort=False)]
     for key, line in lines:

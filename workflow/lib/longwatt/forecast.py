@@ -13,11 +13,11 @@ from typing import Any, NamedTuple
 
 from longwatt import priorities
 from longwatt.cells import Cell
+from longwatt.energy.reduction import J_PER_KWH
 from longwatt.makespan import Job
 from longwatt.runtime_model import FINETUNE, Prediction, RuntimeModel, Work, mean_steps, most_steps, positive
 from longwatt.stages import Stages
 
-J_PER_KWH = 3.6e6
 PREFIX = {True: "train", False: "inference"}  # of a summary's columns: of trainings, of predictions
 OPERATIONS = "operations alone"
 MEASURED = "measured"

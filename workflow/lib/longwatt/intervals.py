@@ -1,4 +1,4 @@
-"""95 % intervals of means over seeds, and of differences of numbers that have intervals."""
+"""Intervals of means over seeds, and of differences of numbers that have intervals."""
 
 from __future__ import annotations
 
@@ -8,28 +8,43 @@ from typing import Any
 import numpy as np
 
 NORMAL_95 = 1.96
-# Two-sided 97.5 % points of Student's t for 1, 2, ... degrees of freedom.
-STUDENT_T = (
-    12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131,
-    2.120, 2.110, 2.101, 2.093, 2.086, 2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042,
-)  # fmt: skip
-
 # A number, and the ends of its interval.
 Known = tuple[float, float, float]
 
 
-def over_seeds(values: Any) -> tuple[float, float]:
+def over_seeds(values: Any, confidence: float = 0.95) -> tuple[float, float]:
     """The interval of a mean, by Student's t.
 
     Args:
         values: of two seeds or more, a list or an array.
+        confidence: between 0 and 1.
     """
     found = np.asarray(values, float)
-    freedom = len(found) - 1
-    t = STUDENT_T[freedom - 1] if freedom <= len(STUDENT_T) else NORMAL_95  # 2 % less than t has there
-    half = t * float(found.std(ddof=1)) / math.sqrt(len(found))
+    half = students_t(confidence, len(found) - 1) * float(found.std(ddof=1)) / math.sqrt(len(found))
     mean = float(found.mean())
     return mean - half, mean + half
+
+
+def students_t(confidence: float, freedom: int) -> float:
+    """The t within which Student's distribution of some degrees of freedom has this share of its weight."""
+    low, high = 0.0, 1.0
+    while _within(high, freedom) < confidence:
+        high *= 2
+    for _ in range(60):  # halvings: as exact as a float
+        middle = (low + high) / 2
+        low, high = (middle, high) if _within(middle, freedom) < confidence else (low, middle)
+    return round(high, 3)  # as it is printed
+
+
+def _within(t: float, freedom: int) -> float:
+    """The weight of Student's distribution from -t to t (Abramowitz and Stegun, 26.7.3 and 26.7.4)."""
+    angle = math.atan(t / math.sqrt(freedom))
+    odd = freedom % 2
+    term, total = (math.cos(angle), 0.0) if odd else (1.0, 0.0)
+    for n in range(2 + odd, freedom + 1, 2):
+        total += term
+        term *= (n - 1) / n * math.cos(angle) ** 2
+    return 2 / math.pi * (angle + math.sin(angle) * total) if odd else math.sin(angle) * total
 
 
 def of_difference(first: Known, second: Known) -> tuple[float, float]:

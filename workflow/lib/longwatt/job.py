@@ -24,7 +24,7 @@ from longwatt.energy.recorder import Order, header
 from longwatt.energy.sidecar import Sidecar, metered
 from longwatt.locks import try_lock
 from longwatt.processes import children, started
-from longwatt.progress import LABEL, TERMINAL, say
+from longwatt.progress import LABEL, TERMINAL, say, share
 from longwatt.provenance import read_object, write_json
 from longwatt.stopping import Stopped
 from longwatt.worker import LOST, STOPPED, die_with_parent, error_file
@@ -77,6 +77,7 @@ def logged(log: str, failure: str | None = None, fetches: bool = False) -> Itera
         Path(str(failure)).unlink(missing_ok=True)
         _keep_log(path, unfinished, resumes)
     terminal = os.dup(2)
+    share(terminal)
     os.environ[TERMINAL] = f"/proc/{os.getpid()}/fd/{terminal}"
     os.environ.setdefault(LABEL, "longwatt")
     stream = path.open("ab" if resumes else "wb", buffering=0)

@@ -11,7 +11,7 @@ from typing import Any, TextIO
 from longwatt.cells import LARGEST
 from longwatt.footprint import parameters_of
 from longwatt.forecast import Miss, Part
-from longwatt.pages import Section, Table, markdown
+from longwatt.pages import NA, Section, Table, markdown
 from longwatt.plan import G_PER_KG, HOUR_S, Bill, Gpus, Plan, finished_parts
 from longwatt.progress import say
 from longwatt.provenance import whole_file, write_json
@@ -30,7 +30,6 @@ from longwatt.runtime_model import (
 from longwatt.settings import COMPARISON_DEFAULTS
 from longwatt.stages import DEMO, Stages
 
-NA = "NA"
 DEAREST = 10  # cells that the plan names
 LISTED = 100  # rows of a list in plan.md; plan.csv has all
 COLUMNS = (

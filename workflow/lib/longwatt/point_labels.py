@@ -16,7 +16,7 @@ FARTHER = ((0, 9), (0, -17), (10, -3), (-10, -3))  # where no corner is free
 LABEL = (27, 12)  # of four digits, in points
 MARKER = (9, 9)
 BAR = 7  # across
-CROWDED = 12  # points of a panel; of more, only the ends of the lines are labelled
+CROWDED = 12  # points of a panel; of more, only the ends of the lines are labelled, and these if there is room
 
 
 class Box(NamedTuple):
@@ -42,7 +42,7 @@ def label_points(axis: Axes, lines: Sequence[pd.DataFrame]) -> None:
         for (index, point), rising in zip(line.iterrows(), _rises(line), strict=True):
             if not crowded or index in ends:
                 corners = RISING if rising and point["y"] > lowest else FALLING
-                labels.append(_label(axis, point, corners, drawn, labels))
+                labels += _label(axis, point, corners, drawn, labels, needed=not crowded)
 
 
 def _label(
@@ -51,12 +51,19 @@ def _label(
     corners: Sequence[tuple[int, int]],
     drawn: Sequence[Box],
     labels: Sequence[Box],
-) -> Box:
-    """Write one length in the first place that is free, or else where it covers no other and least of what is drawn."""
+    *,
+    needed: bool,
+) -> list[Box]:
+    """Write one length in the first place that is free, or else where it covers no other and least of what is drawn.
+
+    Returns its room; nothing where it was not written, as it would cover another and is not needed.
+    """
     place = _place(axis, point["x"], point["y"])
     rooms = {c: (_room(_box(place, c), labels), _room(_box(place, c), drawn)) for c in (*corners, *FARTHER)}
     best = max(rooms, key=lambda c: (rooms[c][0] > 0, rooms[c][1]))
     corner = next((c for c, room in rooms.items() if min(room) > 0), best)
+    if rooms[corner][0] <= 0 and not needed:
+        return []
     axis.annotate(
         f"{int(point['seq_len'])}",
         (point["x"], point["y"]),
@@ -66,7 +73,7 @@ def _label(
         fontsize=10,
         color="0.25",
     )
-    return _box(place, corner)
+    return [_box(place, corner)]
 
 
 def _place(axis: Axes, x: float, y: float) -> Any:

@@ -15,6 +15,8 @@ from longwatt.published import Place
 # What makes two rows points of one line; a model's attention regimes are two models.
 SERIES = ["model", "attention_regime", "budget", "protocol", "inference"]
 
+CONFIDENCE = 0.95  # where a summary says none
+
 
 class EnergyUnit(NamedTuple):
     """A unit of energy, and how many of it are a kWh."""
@@ -84,10 +86,16 @@ def _first(values: pd.Series) -> str:
 
 
 def interval(group: pd.DataFrame) -> tuple[float, float]:
-    """95 % of a score: Student's t over seeds, or for one seed the bootstrap over examples."""
+    """Of a score, with `confidence_of` it: Student's t over seeds, or for one seed the bootstrap over examples."""
     if len(group) == 1:
         return float(group["score_ci_low"].iloc[0]), float(group["score_ci_high"].iloc[0])
-    return over_seeds(group["score"])
+    return over_seeds(group["score"], confidence_of(group))
+
+
+def confidence_of(summary: pd.DataFrame) -> float:
+    """The confidence of a summary's score intervals; a study has one."""
+    known = summary["score_confidence"].dropna()
+    return CONFIDENCE if known.empty else float(known.iloc[0])
 
 
 def series_name(key: tuple[Any, ...], titles: Mapping[str, str], summary: pd.DataFrame) -> str:
@@ -110,7 +118,14 @@ def short_name(key: tuple[Any, ...], titles: Mapping[str, str], summary: pd.Data
 
 
 def _called(axis: str, value: str, titles: Mapping[str, str]) -> str:
+    if axis == "protocol":
+        return in_words(value)
     return titles.get(value, value) if axis == "budget" else value
+
+
+def in_words(protocol: str) -> str:
+    """A protocol as figures call it: teacher-forced."""
+    return protocol.replace("_", "-")
 
 
 def _tells_apart(name: str, own: pd.DataFrame, summary: pd.DataFrame) -> bool:

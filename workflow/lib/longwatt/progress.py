@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
+import stat
 
 TERMINAL = "LONGWATT_TERMINAL"  # a path that the job opened for its workers
 LABEL = "LONGWATT_LABEL"
@@ -16,5 +18,15 @@ def say(message: str) -> None:
     terminal = os.environ.get(TERMINAL)
     if terminal:
         # The terminal may be gone (a closed session); the log has the line all the same.
-        with contextlib.suppress(OSError), open(terminal, "a", encoding="utf-8") as stream:  # noqa: PTH123
-            stream.write(line)
+        with contextlib.suppress(OSError), open(terminal, "ab", buffering=0) as stream:  # noqa: PTH123
+            stream.write(line.encode())  # at once, so that other jobs' lines stay out of it
+
+
+def share(descriptor: int) -> None:
+    """Have all who write to a file through `descriptor` append to it.
+
+    After `snakemake ... > log` Snakemake holds the file with an offset of its own, and would write over what workers
+    have appended since. Terminals and pipes have no offset.
+    """
+    if stat.S_ISREG(os.fstat(descriptor).st_mode):
+        fcntl.fcntl(descriptor, fcntl.F_SETFL, fcntl.fcntl(descriptor, fcntl.F_GETFL) | os.O_APPEND)

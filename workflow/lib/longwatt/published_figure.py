@@ -13,16 +13,19 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from longwatt.drawing import HOLLOW, NO_CELLS, SCORE_TITLES, leave_empty, styles
-from longwatt.points import beside_published
+from longwatt.points import beside_published, in_words
 
 LINE = ["model", "budget", "protocol", "inference"]
+THEIR_LINE = ["model", "budget"]  # of which each of ours is another way
+GREY = "0.45"  # of a published line that several of ours share
 SPREAD = 0.5  # how far apart lines stand at one length, as a share of the way to the next
 
 
 def called(published: Mapping[str, Any], table: pd.DataFrame) -> str:
     """What published scores are called in a legend; their protocol is named where some cell has another."""
-    other = bool((table["protocol"] != published["protocol"]).any())
-    word = f" ({published['protocol'].replace('_', '-')}; another protocol than ours)" if other else ""
+    other = table["protocol"] != published["protocol"]
+    ours = "ours" if other.all() else "some of ours"
+    word = f" ({in_words(published['protocol'])}; another protocol than {ours})" if other.any() else ""
     return f"published, {published['source']}{word}"
 
 
@@ -35,7 +38,7 @@ def beside_published_scores(summary: pd.DataFrame, published: Mapping[str, Any],
         titles: how datasets, models and budgets are called.
     """
     found = beside_published(summary, published)
-    names, drawn = list(dict.fromkeys(found["dataset"])), styles(found[LINE].itertuples(index=False, name=None))
+    names, drawn = list(dict.fromkeys(found["dataset"])), _styles(found)
     with sns.axes_style("whitegrid"), sns.plotting_context("notebook"):
         figure, grid = plt.subplots(
             2, len(names), figsize=(5.8 * len(names), 7.2), squeeze=False, layout="constrained", height_ratios=(3, 2)
@@ -51,9 +54,19 @@ def beside_published_scores(summary: pd.DataFrame, published: Mapping[str, Any],
     return figure
 
 
+def _styles(found: pd.DataFrame) -> dict[Any, dict[str, Any]]:
+    """A style for each of our lines: where several stand beside one published line they have its marker."""
+    keys = list(dict.fromkeys(found[LINE].itertuples(index=False, name=None)))
+    theirs, ways = styles(key[:2] for key in keys), styles(key[2:] for key in keys)
+    if len(ways) == 1:
+        return {key: theirs[key[:2]] for key in keys}
+    return {key: {"color": ways[key[2:]]["color"], "marker": theirs[key[:2]]["marker"]} for key in keys}
+
+
 def _name(key: tuple[str, ...], found: pd.DataFrame, titles: Mapping[str, str]) -> str:
     known = dict(zip(LINE, key, strict=True))
-    apart = [titles.get(known[axis], known[axis]) for axis in LINE[1:] if found[axis].nunique() > 1]
+    words = [titles.get(known["budget"], known["budget"]), in_words(known["protocol"]), known["inference"]]
+    apart = [word for axis, word in zip(LINE[1:], words, strict=True) if found[axis].nunique() > 1]
     own = found[found["model"] == known["model"]]
     random = ["from random weights"] if (own["initialisation"] == "random").all() else []
     return ", ".join([titles.get(known["model"], known["model"]), *apart, *random])
@@ -62,9 +75,12 @@ def _name(key: tuple[str, ...], found: pd.DataFrame, titles: Mapping[str, str]) 
 def _draw_dataset(above: Axes, below: Axes, panel: pd.DataFrame, drawn: Mapping[Any, Mapping[str, Any]]) -> None:
     lengths = sorted(set(panel["seq_len"]))
     lines = list(panel.groupby(LINE, sort=False))
-    for number, (key, line) in enumerate(lines):
-        aside = SPREAD * ((number + 0.5) / len(lines) - 0.5)
-        _draw_line(above, below, line.assign(x=[lengths.index(n) + aside for n in line["seq_len"]]), drawn[key])
+    aside = {key: SPREAD * ((number + 0.5) / len(lines) - 0.5) for number, (key, _) in enumerate(lines)}
+    placed = panel.assign(x=[lengths.index(row["seq_len"]) + aside[tuple(row[LINE])] for _, row in panel.iterrows()])
+    for key, line in placed.groupby(THEIR_LINE, sort=False):
+        _draw_published(above, line, {k: style for k, style in drawn.items() if k[:2] == key})
+    for key, line in placed.groupby(LINE, sort=False):
+        _draw_line(above, below, line, drawn[key])
     for axis in (above, below):
         axis.set_xticks(range(len(lengths)), [str(length) for length in lengths])
         axis.set_xlim(-0.5, len(lengths) - 0.5)
@@ -79,8 +95,14 @@ def _draw_dataset(above: Axes, below: Axes, panel: pd.DataFrame, drawn: Mapping[
         below.axhline(0, color="0.35", linewidth=1)
 
 
+def _draw_published(axis: Axes, rows: pd.DataFrame, ours: Mapping[Any, Mapping[str, Any]]) -> None:
+    """A published line once, amid those of ours that stand beside it: in the colour of the one, or grey."""
+    style = dict(next(iter(ours.values()))) | ({"color": GREY} if len(ours) > 1 else {})
+    line = rows.groupby("seq_len")[["x", "published"]].mean()
+    axis.plot(line["x"], line["published"], linestyle="--", linewidth=1.2, markersize=7, **HOLLOW, **style)
+
+
 def _draw_line(above: Axes, below: Axes, line: pd.DataFrame, style: Mapping[str, Any]) -> None:
-    above.plot(line["x"], line["published"], linestyle="--", linewidth=1.2, markersize=7, **HOLLOW, **style)
     known = line.dropna(subset=["score"])
     for axis, less in ((above, 0.0), (below, known["published"])):
         middle = known["score"] - less

@@ -9,8 +9,9 @@ import pandas as pd
 
 from longwatt import published as theirs
 from longwatt.batch_sizes import trained
+from longwatt.pages import NA
 from longwatt.points import beside_published, place_of
-from longwatt.table_files import NA, grouped, number
+from longwatt.table_files import caption_of, captioned, grouped, number
 
 OTHER_PROTOCOL = "other protocol"
 DIGITS = 2  # of published scores
@@ -36,9 +37,11 @@ def published_scores(summary: pd.DataFrame, published: Mapping[str, Any], titles
             texts = _beside(by_budget[name], published, batches) if name in by_budget else {}
             row |= {(titles.get(name, name), column): texts.get(column, "") for column in COLUMNS}
         rows.append(row)
-    return grouped(_without_alike(pd.DataFrame(rows)))
+    table = _without_alike(pd.DataFrame(rows))
+    return captioned(grouped(table), caption_of(table))
 
 
+CAPTION = ("table", "model", "protocol", "inference")  # columns of which one value needs no column
 COLUMNS = ("batch", "published", "ours", "difference", "in our interval")
 
 
@@ -49,7 +52,7 @@ def _head(row: Row, published: Mapping[str, Any], titles: Mapping[str, str]) -> 
     texts = {
         "table": theirs.tables(published).get(place_of(row), ""),
         "dataset": titles.get(row["dataset"], row["dataset"]),
-        "metric": row["score_name"] or NA,
+        "metric": row["score_name"].replace("_", " ") or NA,
         "length (tokens)": str(row["seq_len"]),
         "model": titles.get(row["model"], row["model"]) + random,
         "protocol": row["protocol"] + other,
@@ -95,7 +98,8 @@ def _held(row: Row) -> str:
 
 
 def _without_alike(table: pd.DataFrame) -> pd.DataFrame:
-    """Without what says nothing: no table was named, or there is one inference point."""
-    idle = [("", "inference")] if table[("", "inference")].nunique() == 1 else []
-    idle += [("", "table")] if not table[("", "table")].any() else []
-    return table.drop(columns=idle)
+    """Without columns that are equal in every row; all but the inference point are said in the caption instead."""
+    alike = [name for name in CAPTION if table[("", name)].nunique() == 1]
+    said = {name: table[("", name)].iloc[0] for name in alike if name != "inference"}
+    caption = "; ".join(f"{name}: {text}" for name, text in said.items() if text)
+    return captioned(table.drop(columns=[("", name) for name in alike]), caption)

@@ -62,6 +62,7 @@ def score(
         "score": corpus[name],
         "score_ci_low": low,
         "score_ci_high": high,
+        "score_confidence": settings["confidence"],
         "interval": f"{settings['confidence']:.0%} percentile bootstrap over examples",
         "score_lead": _lead(settings, rows, references),
         "score_ceiling": _ceiling(settings, rows, tokenized, dataset),

@@ -43,7 +43,6 @@ NO_JOBS = ("lint", "unlock", "list_rules", "list_target_rules", "summary", "deta
 TELLING = {"partial", "plan", "compare"}  # targets that read what is there and train nothing
 LASTING = ("finetune", "predict")  # rules whose jobs keep what they have done so far
 TRAINED = ("model", "history.csv", "energy.jsonl.gz")
-STEPS = "gradient_accumulation_steps"
 
 
 P = ParamSpec("P")
@@ -294,7 +293,7 @@ class Stages:
         chosen = {
             "titles": self.titles(),
             "datasets": self.dataset_facts(),
-            "budgets": self.step_sizes(),
+            "devices": {name: devices(budget) for name, budget in self.study["budgets"].items()},
             "groups": hyperparameters.groups(self.cells, self._in_force),
             "published": self.study.get("published", {}),
         }
@@ -369,16 +368,6 @@ class Stages:
                 "tokens": chosen["tokenized"],
             }
         return list(facts.values())
-
-    def step_sizes(self) -> dict[str, dict[str, int | None]]:
-        """Devices and accumulation steps of each budget; None where the steps follow from the batch that is wanted."""
-        return {
-            name: {
-                "devices": devices(budget),
-                "accumulation": None if budget.get("effective_batch_size") else budget.get(STEPS, 1),
-            }
-            for name, budget in self.study["budgets"].items()
-        }
 
     def _in_force(self, name: str) -> hyperparameters.InForce:
         points = {point: self.predict(name, point).settings for point in self.inferences}

@@ -13,9 +13,9 @@ import pandas as pd
 
 from longwatt import costs
 from longwatt.columns import COLUMNS, FROM_INFERENCE, FROM_SCORES, FROM_TRAINING
+from longwatt.energy.reduction import J_PER_KWH
 from longwatt.provenance import digest, read_object, sha256, whole_file, write_json
 
-J_PER_KWH = 3.6e6
 BY_PHASE = {
     "train_steps_energy_kwh": "train",
     "validation_energy_kwh": "validation",

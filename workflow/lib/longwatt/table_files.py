@@ -2,30 +2,32 @@
 
 from __future__ import annotations
 
+import html
 import re
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from longwatt.pages import NA, markdown_table
 from longwatt.provenance import whole_file
 
-NA = "NA"
 STYLE = (
     "body{font:14px sans-serif;margin:1.5em}table{border-collapse:collapse}"
     "th,td{padding:.35em .8em;border-bottom:1px solid #ccc;text-align:right;white-space:nowrap}"
     "th{border-bottom:2px solid #666}"
 )
+CAPTION = "caption"
 # Of a table with two rows of headings, which is wide: a group's heading over its columns, and lines of text that break.
 GROUPED = (
     "th,td{white-space:normal;padding:.35em .5em}td span{white-space:nowrap}"
     "thead tr:first-child th{text-align:center;border-bottom:1px solid #ccc}"
 )
 # An interval and a product are never broken.
-UNBROKEN = re.compile(r"\([^()<>]+ to [^()<>]+\),?|[0-9]+ = [0-9 x]+")
+UNBROKEN = re.compile(r"\([^()<>]+ to [^()<>]+\),?|[0-9]+ (?:=|&lt;) [0-9 x]+")
 # A column of names, to the left; the others are numbers, to the right.
 TEXTS = ("dataset", "datasets", "model", "metric", "tokenizer", "attention", "setting", "protocol", "budget", "table")
-UNBROKEN_TEXTS = ("dataset", "model", "metric", "table")
+UNBROKEN_TEXTS = ("dataset", "model", "table")
 
 
 def number(value: Any, digits: int = 1) -> str:
@@ -35,11 +37,22 @@ def number(value: Any, digits: int = 1) -> str:
 
 def write(folder: Path, name: str, table: pd.DataFrame) -> None:
     """Write a table of texts as NAME.html, NAME.md and NAME.csv; a column's two headings are one in the last two."""
-    flat = table.set_axis([_heading(column) for column in table.columns], axis="columns")
+    flat = captioned(table.set_axis([_heading(c) for c in table.columns], axis="columns"), caption_of(table))
     texts = (("html", _html(name, table)), ("md", _markdown(flat)), ("csv", flat.to_csv(index=False)))
     for kind, text in texts:
         with whole_file(folder / f"{name}.{kind}", newline="") as stream:
             stream.write(text)
+
+
+def captioned(table: pd.DataFrame, caption: str) -> pd.DataFrame:
+    """A table with a line above it, in HTML and Markdown: what is the same in all its rows."""
+    table.attrs[CAPTION] = caption
+    return table
+
+
+def caption_of(table: pd.DataFrame) -> str:
+    """The line above a table; '' if it has none."""
+    return str(table.attrs.get(CAPTION, ""))
 
 
 def grouped(table: pd.DataFrame) -> pd.DataFrame:
@@ -65,9 +78,11 @@ def _html(name: str, table: pd.DataFrame) -> str:
     body = table.to_html(index=False, border=0, na_rep="")
     if two:
         body = UNBROKEN.sub(r"<span>\g<0></span>", body)
-    return f"{page}</style>{body}"
+    caption = caption_of(table)
+    return f"{page}</style>{f'<p>{html.escape(caption)}</p>' if caption else ''}{body}"
 
 
 def _markdown(table: pd.DataFrame) -> str:
-    lines = [list(table.columns), ["---"] * len(table.columns), *table.to_numpy().tolist()]
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines) + "\n"
+    words = [column for column in table.columns if column in TEXTS]
+    above = f"{caption_of(table)}\n\n" if caption_of(table) else ""
+    return above + markdown_table(list(table.columns), table.to_numpy().tolist(), words) + "\n"

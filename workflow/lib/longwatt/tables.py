@@ -11,12 +11,13 @@ import pandas as pd
 
 from longwatt.batch_sizes import batch_sizes
 from longwatt.displays import PUBLISHED
-from longwatt.points import SERIES, EnergyUnit, energy_unit, interval, series_name, with_series
+from longwatt.pages import NA
+from longwatt.points import CONFIDENCE, SERIES, EnergyUnit, energy_unit, interval, series_name, with_series
 from longwatt.provenance import sha256, write_json
 from longwatt.published_table import published_scores
 from longwatt.settings_table import settings_in_force
 from longwatt.summary import read_summary
-from longwatt.table_files import NA, number, write
+from longwatt.table_files import number, write
 
 PARTS = ("train", "inference")
 ENERGIES = {
@@ -40,7 +41,7 @@ def readable(summary: pd.DataFrame, titles: Mapping[str, str]) -> pd.DataFrame:
 
 
 def scores_by_length(summary: pd.DataFrame, titles: Mapping[str, str]) -> pd.DataFrame:
-    """Scores with 95 % intervals: a row per dataset and series, a column per input length, and the lead baseline."""
+    """Scores with intervals: a row per dataset and series, a column per input length, and the lead baseline."""
     table = with_series(summary)
     lengths = sorted(table["seq_len"].unique())
     rows = []
@@ -140,7 +141,7 @@ def _row(row: Mapping[str, Any], titles: Mapping[str, str], unit: EnergyUnit) ->
         **_cell(row, titles, " (random weights)" if row["initialisation"] == "random" else ""),
         "metric": row["score_name"],
         "score": number(row["score"]),
-        "95 % interval": f"{number(row['score_ci_low'])} to {number(row['score_ci_high'])}",
+        f"{100 * _confidence(row):g} % interval": f"{number(row['score_ci_low'])} to {number(row['score_ci_high'])}",
         "lead baseline": number(row["score_lead"]),
         "ceiling": number(row["score_ceiling"]),
         "training (s)": number(row["train_runtime_s"]),
@@ -205,6 +206,10 @@ def _by_split(rows: Mapping[str, int]) -> str:
 
 def _mean(means: Mapping[str, float], weights: Mapping[str, int]) -> float:
     return sum(means[name] * weights[name] for name in means) / sum(weights[name] for name in means)
+
+
+def _confidence(row: Mapping[str, Any]) -> float:
+    return CONFIDENCE if pd.isna(row["score_confidence"]) else float(row["score_confidence"])
 
 
 def _energy_row(row: Mapping[str, Any], titles: Mapping[str, str], unit: EnergyUnit) -> dict[str, str]:
