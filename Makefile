@@ -1,5 +1,7 @@
 # make demo    set up, run the embedded study, build its report
 # make test    set up and run every test that needs nothing else
+# make test-long    tests that take half a minute or more each
+# make test-slow    tests of whole studies and of models at their real size
 # make test-slurm   the tests of a cluster, on a Slurm of their own (needs slurm-wlm, munge and root)
 # make check   lint, format, types, Snakefile lint and format
 # make report  STUDY=name: build results/name/report.html from finished results
@@ -8,7 +10,7 @@ STUDY ?= demo
 CORES ?= all
 BIN := .venv/bin
 
-.PHONY: demo test test-slow test-slurm check report format setup clean-venv
+.PHONY: demo test test-long test-slow test-slurm check report format setup clean-venv
 
 setup: .venv/runtime.stamp
 
@@ -33,7 +35,10 @@ report: .venv/runtime.stamp
 	@echo "The report is results/$(STUDY)/report.html"
 
 test: .venv/dev.stamp
-	$(BIN)/python -m pytest -m "not slow and not slurm" --numprocesses 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -m "not slow and not slurm and not long" --numprocesses 2 --dist loadfile --no-loadscope-reorder
+
+test-long: .venv/dev.stamp
+	$(BIN)/python -m pytest -m long --numprocesses 2 --dist loadfile
 
 test-slow: .venv/dev.stamp
 	$(BIN)/python -m pytest -m slow

@@ -18,6 +18,7 @@ from longwatt.batch_store import BatchStore
 from longwatt.energy.log import runs
 from longwatt.energy.reduction import summarize
 from longwatt.processes import children
+from longwatt.settings import COMPARISON_DEFAULTS
 from longwatt.study import merge
 from longwatt.workdir import WorkFolder, read_lines
 from tests import forked
@@ -337,7 +338,7 @@ def test_scoring_that_is_killed_leaves_nothing_half_written(study, data, tmp_pat
         names = {"scores": "scores.json", "examples": "examples.csv", "predictions": "predictions.jsonl"}
         made = {name: cell.out / file for name, file in names.items()}
         made |= {name: Path(path) for name, path in made_from(data).items()}
-        settings = {"metric": "f1", "seq_len": 64, "split": "validation", "max_examples": None}
+        settings = {"metric": "f1", "seq_len": 64, "split": "validation", "max_examples": None, **COMPARISON_DEFAULTS}
         scoring.score({**settings, "bootstrap_resamples": 100, "confidence": 0.95, "seed": 0}, **made, provenance={})
 
     assert forked.run(score, [spec], kill(scoring, "write_json")) == [-signal.SIGKILL]

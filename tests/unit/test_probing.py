@@ -84,6 +84,7 @@ def cell():
     return Cell("needle", "led", 512, "cpu", "generated", 1)
 
 
+@pytest.mark.long
 def test_on_a_cpu_the_search_runs_against_a_cap_of_memory(study, data, tmp_path, cell, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "2")  # the stacks of a large machine's threads would count
     roomy = merge(study, {"budgets": {"cpu": {"memory_gib_per_gpu": 4.0}}})

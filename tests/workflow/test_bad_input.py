@@ -201,6 +201,7 @@ def test_a_read_only_results_folder_is_refused_before_anything_runs(tmp_path):
     os.chmod(project.path / "results", 0o755)  # noqa: PTH101 - so that pytest can clean up
 
 
+@pytest.mark.long
 def test_a_full_disk_leaves_nothing_that_looks_finished(finished, tmp_path):
     """Room enough for data and tokens, but not for weights."""
     project = Project.create(tmp_path / "project", ONE_LENGTH)

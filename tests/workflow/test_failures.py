@@ -129,6 +129,7 @@ def test_a_killed_training_goes_on_to_the_same_end(undisturbed, tmp_path):
     assert "attempt 2 resumes at step" in (project.logs(64) / "finetune.log").read_text()
 
 
+@pytest.mark.long
 def test_a_killed_snakemake_is_followed_by_the_same_end(undisturbed, tmp_path):
     project = Project.create(tmp_path / "project", SLOW)
     running = start_to_a_checkpoint(project)
@@ -160,6 +161,7 @@ def test_an_interrupt_leaves_what_the_next_run_needs(undisturbed, tmp_path):
     assert weights(project) == weights(undisturbed)
 
 
+@pytest.mark.long
 def test_a_training_that_ends_after_its_snakemake_was_killed_is_not_made_again(undisturbed, tmp_path):
     project = Project.create(tmp_path / "project", SLOW)
     running = start_to_a_checkpoint(project)
@@ -203,6 +205,7 @@ def _works_in(pid: int, project: Project) -> bool:
         return False
 
 
+@pytest.mark.long
 def test_a_clock_set_back_by_a_day_makes_nothing_again(project):
     for folder in ("resources", "results", "studies", ".snakemake/log"):
         for path in (project.path / folder).rglob("*"):
@@ -215,6 +218,7 @@ def test_a_clock_set_back_by_a_day_makes_nothing_again(project):
     assert "The clock was set back" not in project.run("-n")
 
 
+@pytest.mark.long
 def test_a_damaged_token_cache_is_made_again_and_costs_no_training(project):
     (tokens,) = (project.path / "resources/tokenized").glob("*/*/tokens/validation/*.arrow")
     whole = tokens.read_bytes()

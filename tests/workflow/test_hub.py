@@ -51,6 +51,7 @@ def targets(project: Project) -> list[str]:
     return [made.finetune(led).artefact, *(inputs[name] for name in ("tokenizer", "checkpoint"))]
 
 
+@pytest.mark.long
 def test_a_study_comes_from_the_hub_once_and_then_needs_none(project, served):
     wanted = targets(project)
     project.run(*wanted)

@@ -34,6 +34,7 @@ def parent(pid: int) -> int:
     return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
 
 
+@pytest.mark.long
 def test_a_cell_of_two_processes_survives_a_killed_worker_and_a_sigterm(tmp_path):
     project = Project.create(tmp_path / "project", TOGETHER)
     running = project.start()

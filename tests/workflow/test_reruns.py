@@ -34,7 +34,7 @@ CODE = {
     "the scoring command": (LIB + "metrics/__main__.py", "return 1\n", "return 2\n", {}),
     "another family's code": (LIB + "models/bigbird_pegasus.py", "return []", "return list()", {}),
     "another source's code": (LIB + "datasets/rows.py", "a number", "some number", {}),
-    "table code": (LIB + "table_files.py", 'NA = "NA"', 'NA = "NA" + ""', {"tabulate": 1}),
+    "table code": (LIB + "table_files.py", '= "caption"', '= "caption" + ""', {"tabulate": 1}),
     "plotting code": (LIB + "figures.py", "markersize=7", "markersize=8", {"plot": 1}),
     "the code of the power figures": (
         LIB + "energy_figures.py",
