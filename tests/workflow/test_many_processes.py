@@ -6,6 +6,8 @@ import os
 import signal
 from pathlib import Path
 
+import pytest
+
 from longwatt.processes import children
 from tests.conftest import TINY_STUDY, wait_for
 from tests.workflow.conftest import Project, processes_of, send
