@@ -38,7 +38,12 @@ def test_exclusions_take_cells_away(study):
     study["exclude"] = [{"seq_len": 64, "reason": "does not fit"}]
     assert [c.seq_len for c in expand(study).values()] == [32]
     study["exclude"].append({"seq_len": 99, "reason": "never there"})
-    with pytest.raises(StudyError, match=r"exclude\[1\].*matches no cell"):
+    with pytest.raises(StudyError, match=r"exclude\[1\]: unknown seq_len '99'.*known: 32, 64"):
+        expand(study)
+    study["exclude"] = [{"model": ["led", "ledd"], "seq_len": [64], "reason": "one of them"}]
+    assert [c.seq_len for c in expand(study).values()] == [32], "a list takes away what any of its values names"
+    study["exclude"] = [{"model": "ledd", "reason": "misspelt"}]
+    with pytest.raises(StudyError, match=r"exclude\[0\]: unknown model 'ledd' \(did you mean 'led'\?\)"):
         expand(study)
 
 

@@ -141,3 +141,14 @@ def test_a_study_whose_base_is_missing_or_itself_is_refused(tmp_path, tiny_study
         read(tmp_path, "extends: other\n", study_schema)
     with pytest.raises(StudyError, match="unknown key 'titel'"):
         read(tmp_path, "titel: x\n" + tiny_study_text, study_schema)
+
+
+def test_inherited_claims_and_published_facts_can_be_taken_away_one_by_one(tmp_path, study_schema):
+    for name in ("paper", "paper_cost"):
+        (tmp_path / f"{name}.yaml").write_text((ROOT / f"studies/{name}.yaml").read_text())
+    own = "extends: paper\nclaims: {07_base_and_longer_can_match_large: null}\npublished: {datasets: {qmsum: null}}\n"
+    study = read(tmp_path, own, study_schema)
+    assert study["claims"]["07_base_and_longer_can_match_large"] is None and len(study["claims"]) == 11
+    assert set(study["published"]["datasets"]) == {"gov_report", "summ_screen_fd", "qasper"}
+    with pytest.raises(StudyError, match=r"claims: unknown claim to take away '07_base'"):
+        read(tmp_path, "extends: paper\nclaims: {07_base: null}\n", study_schema)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import random
+import subprocess
 import zipfile
 from pathlib import Path
 
@@ -61,7 +62,8 @@ def rehearsed(tmp_path_factory) -> Project:
         study = yaml.safe_load(REHEARSAL.read_text().replace("BASE", base))
         (project.path / f"studies/{name}.yaml").write_text(yaml.safe_dump({**study, "exclude": LEFT_OUT[base]}))
         project.run(study=name)
-    project.run("compare", study="sound against=published")
+    command = [*project.command("compare", study="sound"), "against=published"]
+    subprocess.run(command, cwd=project.path, env=project.environment(), check=True)
     return project
 
 
@@ -86,7 +88,7 @@ def test_the_study_runs_in_both_protocols_and_is_shown_judged_and_compared(rehea
     assert "49.53" in table and "random weights" in table
     predictions = rehearsed.path / "results/published/qasper/led_base/1024/gpu1/teacher_forced/seed42/predict/greedy"
     ids = [json.loads(line)["id"] for line in (predictions / "predictions.jsonl").read_text().splitlines()]
-    assert "validation0#1" in ids, "every reference is an example of its own"
+    assert ids and all("#" in id_ for id_ in ids), "every reference is an example of its own"
     compared = rows(results / "compare/published/comparison.csv")
     assert len(compared) == 5
     tokens = {path.name for path in (rehearsed.path / "resources/tokenized").iterdir()}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from longwatt.study import StudyError, check_name
@@ -113,7 +113,8 @@ def _of_table(study: Mapping[str, Any], cell: Cell, key: str) -> int | str | Non
         if entry not in table:
             raise StudyError(
                 f"budgets.{cell.budget}.{key} has no entry {entry!r}, which the cell "
-                f"{cell.name} needs; it has {', '.join(table)}"
+                f"{cell.name} needs; it has {', '.join(table)}. Add one, give a number instead of the table, or "
+                "`exclude` the cell"
             )
         table = table[entry]
     return table if table is None or table == LARGEST else int(table)
@@ -158,10 +159,28 @@ def _check_names(study: Mapping[str, Any], block: Mapping[str, Any], where: str)
 def _without_excluded(cells: Mapping[str, Cell], exclusions: list[Mapping[str, Any]], source: str) -> dict[str, Cell]:
     kept = dict(cells)
     for number, exclusion in enumerate(exclusions):
-        wanted = {key: value for key, value in exclusion.items() if key != "reason"}
-        matched = [n for n, cell in cells.items() if wanted.items() <= asdict(cell).items()]
+        matched = [name for name, cell in cells.items() if excluded_by(cell, exclusion)]
         if not matched:
-            raise StudyError(f"{source}: exclude[{number}] ({wanted}) matches no cell; remove it")
+            _check_excluded(cells, exclusion, f"{source}: exclude[{number}]")
         for name in matched:
             kept.pop(name, None)
     return kept
+
+
+def excluded_by(cell: Cell, exclusion: Mapping[str, Any]) -> bool:
+    """Whether an entry of `exclude` takes a cell away: each axis that it names has one of its values."""
+    return all(value in _listed(exclusion.get(axis, value)) for axis, value in vars(cell).items())
+
+
+def _listed(values: Any) -> list[Any]:
+    return values if isinstance(values, list) else [values]
+
+
+def _check_excluded(cells: Mapping[str, Cell], exclusion: Mapping[str, Any], where: str) -> None:
+    """Say what an entry of `exclude` that takes no cell away names wrongly."""
+    for axis in (axis for axis in AXES if axis in exclusion):
+        there = {str(getattr(cell, axis)) for cell in cells.values()}
+        for value in _listed(exclusion[axis]):
+            check_name(axis, str(value), there, where)
+    wanted = {axis: value for axis, value in exclusion.items() if axis != "reason"}
+    raise StudyError(f"{where} ({wanted}) matches no cell; the grid has none with all of these together")

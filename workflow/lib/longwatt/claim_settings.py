@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
-from longwatt.cells import Cell, expand
+from longwatt.cells import Cell, excluded_by, expand
 from longwatt.columns import (
     ANY_METRIC,
     COLUMNS,
@@ -163,7 +163,7 @@ def left_out(study: Mapping[str, Any]) -> dict[str, tuple[Cell, str]]:
     found: dict[str, tuple[Cell, str]] = {}
     for name, cell in expand({**study, "exclude": []}).items() if exclusions else ():
         for exclusion in exclusions:
-            if all(getattr(cell, axis) == value for axis, value in exclusion.items() if axis != "reason"):
+            if excluded_by(cell, exclusion):
                 found.setdefault(name, (cell, exclusion["reason"]))
     return found
 

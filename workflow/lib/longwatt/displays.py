@@ -40,6 +40,8 @@ COSTS = {
     "gpu_memory": (HARDWARE, "mean GPU memory"),
     "peak_memory": (HARDWARE, "peak memory"),
 }
+# Known are the names of the grid; a study that extends another has its figures too.
+INHERITED = " in the grid. Take cells away by `exclude`, which keeps figures as they are, or leave all out (`figures:`)"
 SCALES = ("linear", "log")  # a cost's scale where a study's own figure asks for one, as in training_time_log
 GENERAL = {f"accuracy_vs_{cost}": Shown(*place, f"accuracy_vs_{cost}") for cost, place in COSTS.items()} | {
     "energy_by_phase": Shown(ENERGY, "training energy by phase", "energy_by_phase")
@@ -101,7 +103,8 @@ def shows(figure: Mapping[str, Any], point: Mapping[str, Any]) -> bool:
 def _check_cells(figure: Mapping[str, Any], cells: list[Cell], where: str) -> None:
     for axis in ("dataset", "model", "budget"):
         for name in figure.get(AXES[axis], ()):
-            check_name(axis, name, {getattr(cell, axis) for cell in cells}, f"{where}.{AXES[axis]}")
+            known = {getattr(cell, axis) for cell in cells}
+            check_name(axis, name, known, f"{where}.{AXES[axis]}", INHERITED)
     shown = {cell.dataset for cell in cells if shows(figure, vars(cell))}
     for dataset in figure["datasets"]:
         if dataset not in shown:

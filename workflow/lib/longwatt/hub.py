@@ -174,9 +174,11 @@ def _how_to_do_without(repository: Repository) -> str:
     else:
         holds = f"that holds {repository.name}/"
         by_hand += f" --local-dir FOLDER/{repository.name}`"
+    mirror = os.environ.get(MIRROR)
+    tried = f"the mirror {without_credentials(mirror)} does not have it; " if mirror else ""
     return (
-        f"without a connection, set `mirror` in config.yaml to a folder {holds} (made elsewhere by {by_hand}), set "
-        f"HF_ENDPOINT to a mirror of the hub, or copy the client's cache here ({repository.cache})"
+        f"{tried}without a connection, set `mirror` in config.yaml to a folder {holds} (made elsewhere by {by_hand}), "
+        f"set HF_ENDPOINT to a mirror of the hub, or copy the client's cache here ({repository.cache})"
     )
 
 

@@ -57,7 +57,8 @@ def check(study: Mapping[str, Any], cells: Iterable[Cell], source: str) -> None:
     for values in (_scores(published), _batch_sizes(published)):
         _check_places(values, {Place.of(cell) for cell in there}, source)
     for name in published.get("datasets", {}):
-        check_name("dataset", name, {cell.dataset for cell in there}, f"{source}: published.datasets")
+        where = f"{source}: published.datasets"
+        check_name("dataset", name, {cell.dataset for cell in there}, where, INHERITED)
 
 
 def _scores(published: Mapping[str, Any]) -> Iterator[tuple[str, Place, float]]:
@@ -87,7 +88,7 @@ def _check_places(values: Iterable[tuple[str, Place, Any]], there: set[Place], s
     for key, place, _ in values:
         where = f"{source}: {key}"
         for axis in ("dataset", "model", "budget"):
-            check_name(axis, getattr(place, axis), {getattr(known, axis) for known in there}, where)
+            check_name(axis, getattr(place, axis), {getattr(known, axis) for known in there}, where, INHERITED)
         if place not in there:
             raise StudyError(f"{where}: the study has no cell {_spoken(place)}{_lengths(place, there)}; {REMEDY}")
         if place in seen:
@@ -95,6 +96,10 @@ def _check_places(values: Iterable[tuple[str, Place, Any]], there: set[Place], s
         seen[place] = key
 
 
+# Known are the names of the grid; a study that extends another has its published values too.
+INHERITED = (
+    " in the grid. Take cells away by `exclude`, which keeps what is said of them, or leave all out (`published:`)"
+)
 REMEDY = (
     f"add it to the grid ({', '.join(AXES[axis] for axis in Place._fields)}), or remove its published value (an empty "
     "`published:` leaves all of them out)"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
@@ -535,14 +536,14 @@ def check_budgets(stages: Stages, limit: int) -> None:
     Raises:
         StudyError: names the cell, its need and the limit.
     """
-    for name in stages.cells:
-        need = stages.gpus(name)
-        if need > limit:
-            raise StudyError(
-                f"cell {name} needs {need} GPU(s) but the limit is {limit}. The limit is the number of "
-                f"devices found on this machine unless you give one: --resources gpu={need} if they are "
-                "there, or choose a smaller budget, or a study for this machine"
-            )
+    name = max(stages.cells, key=stages.gpus)  # what it needs is enough for all
+    need = stages.gpus(name)
+    if need > limit:
+        raise StudyError(
+            f"cell {name} needs {need} GPU(s) but the limit is {limit}. The limit is the number of "
+            f"devices found on this machine unless you give one: --resources gpu={need} if they are "
+            "there, or choose a smaller budget, or a study for this machine"
+        )
 
 
 def machine_environment(machine: Mapping[str, Any]) -> dict[str, str]:
@@ -617,21 +618,23 @@ def check_hub(stages: Stages, asked: Mapping[str, Any]) -> None:
         asked: Snakemake's options; a dry run does without an answer, and fetches nothing.
 
     Raises:
-        StudyError: names the entry, the repository and what to do.
+        StudyError: names the entry, the repository and what to do, and what else is out of reach.
     """
     dry = bool(asked.get("dryrun"))
-    for entry, artefact, repository, choose in _repositories(stages):
-        if Path(artefact).exists():
-            continue
+    needed = [found for found in _repositories(stages) if not Path(found[1]).exists()]
+    for number, (entry, _, repository, choose) in enumerate(needed):
         try:
             hub.check(repository, choose)
             if choose is choose_model and not dry:
                 hub.fetch(repository, choose_config)
         except hub.HubUnreachable as error:
+            others = sorted({f"{other} ({theirs.name})" for other, _, theirs, _ in needed[number + 1 :]})
+            also = f". Not looked for any more: {', '.join(others)}" if others else ""
             if dry:
+                print(f"Not checked, since the hub does not answer: {entry} ({repository.name}){also}", file=sys.stderr)
                 return
             if not error.answered:  # a busy hub will have answered by the time that the job runs, which is patient
-                raise StudyError(f"studies/{stages.study_id}.yaml: {entry}: {error}") from None
+                raise StudyError(f"studies/{stages.study_id}.yaml: {entry}: {error}{also}") from None
         except hub.HubError as error:
             raise StudyError(f"studies/{stages.study_id}.yaml: {entry}: {error}") from None
     stages.check_cells()

@@ -154,7 +154,14 @@ def _with_base(path: Path, extended_by: tuple[str, ...]) -> Any:
     if base in chain:
         raise StudyError(f"{path}: `extends` goes round in a circle: {' -> '.join([*chain, base])}")
     own = {key: value for key, value in document.items() if key != "extends"}
-    merged = merge(_with_base(path.with_name(f"{base}.yaml"), chain), own)
+    inherited = _with_base(path.with_name(f"{base}.yaml"), chain)
+    for name, claim in (own.get("claims") or {}).items():
+        if claim is None:
+            check_name("claim to take away", name, inherited.get("claims", {}), f"{path}: claims")
+    merged = merge(inherited, own)
+    facts = (merged.get("published") or {}).get("datasets")
+    if facts:
+        merged["published"]["datasets"] = {name: fact for name, fact in facts.items() if fact is not None}
     return {key: value for key, value in merged.items() if value is not None}
 
 
