@@ -299,7 +299,16 @@ def test_a_plan_says_what_people_pay_and_what_it_rests_on(capsys):
     assert facts["wall_s"] >= facts["left"]["gpu_hours"] * 3600 / 8
     rows = list(csv.DictReader(Path("results/s/plan.csv").read_text().splitlines()))
     assert len(rows) == 128 and sum(float(row["gpu_hours"]) for row in rows) == pytest.approx(facts["all"]["gpu_hours"])
-    for word in ("64 cells", "EUR", "2,140", "PUE 1.2", "declared: budgets.gpu1.watts_per_gpu", "arXiv 2204.07288"):
+    for word in (
+        "64 cells",
+        "0.25 EUR",
+        "400 gCO2e",
+        "somebody, 2024",
+        "2,140",
+        "PUE 1.2",
+        "declared: budgets.gpu1.watts_per_gpu",
+        "arXiv 2204.07288",
+    ):
         assert word in text, word
     assert "not measurements" in text and "random weights" in text
     said = capsys.readouterr().out

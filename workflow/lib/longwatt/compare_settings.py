@@ -5,13 +5,14 @@ They are those that the artefacts carry in their stamps, not those of the study 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from longwatt.hyperparameters import flat
 from longwatt.provenance import read_stamp
 from longwatt.summary import artefacts
 
@@ -93,7 +94,7 @@ def in_force(results: Path, row: Mapping[str, Any] | pd.Series[Any]) -> dict[str
     used = {"inference": {**predicted.get("inference", {}), "generation": predicted.get("generation", {})}}
     scoring = {key: value for key, value in scored.items() if key not in {*AXES[:2], *used["inference"]}}
     kept = {key: value for key, value in trained.items() if key not in {*AXES, "comparison", "metric"}}
-    found = {**dict(_flat({"scoring": scoring})), **dict(_flat(kept)), **dict(_flat(used))}
+    found = {**dict(flat({"scoring": scoring})), **dict(flat(kept)), **dict(flat(used))}
     return {"protocol": trained.get("protocol"), **found}
 
 
@@ -101,14 +102,6 @@ def _generates(name: str, first: Mapping[str, Any], second: Mapping[str, Any]) -
     """Whether a setting can matter: the protocol is an axis, and who is teacher-forced generates nothing."""
     forced = "teacher_forced" in (first["protocol"], second["protocol"])
     return name != "protocol" and not (forced and "generation" in name.split("."))
-
-
-def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in settings.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield prefix + key, value
 
 
 def _text(value: Any) -> str:

@@ -27,12 +27,12 @@ def in_force(
         points: by inference point, as `longwatt.settings.predict_settings`.
         scoring: by inference point, as `longwatt.settings.score_settings`.
     """
-    found = dict(_flat({name: chosen[name] for name in BLOCKS}))
-    found |= dict(_flat({"budget": {name: chosen["budget"][name] for name in OF_THE_BUDGET}}))
+    found = dict(flat({name: chosen[name] for name in BLOCKS}))
+    found |= dict(flat({"budget": {name: chosen["budget"][name] for name in OF_THE_BUDGET}}))
     for name, point in points.items():
-        found |= dict(_flat({"inference": {name: {**point["inference"], "generation": point["generation"]}}}))
+        found |= dict(flat({"inference": {name: {**point["inference"], "generation": point["generation"]}}}))
         own = {key: value for key, value in scoring[name].items() if key not in {*point["inference"], *BLOCKS, *AXES}}
-        found |= dict(_flat({"scoring": own}))
+        found |= dict(flat({"scoring": own}))
     generates = chosen["protocol"] != "teacher_forced"
     return {key: value for key, value in found.items() if generates or "generation" not in key.split(".")}
 
@@ -61,9 +61,10 @@ def groups(cells: Mapping[str, Cell], settings: Callable[[str], InForce]) -> lis
     return list(found.values())
 
 
-def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Nested settings as (name, value), a name's parts joined by dots."""
     for key, value in settings.items():
         if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{key}.")
+            yield from flat(value, f"{prefix}{key}.")
         else:
             yield prefix + key, value

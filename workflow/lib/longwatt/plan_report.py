@@ -209,7 +209,7 @@ def _head(plan: Plan) -> list[str]:
 def _bill(plan: Plan, parts: Sequence[Part]) -> str:
     """Hours, energy and money of some parts, the most in brackets."""
     bill, most = Bill.of(parts, plan.prices), Bill.of(parts, plan.prices, at_most=True)
-    currency = plan.prices["currency"] or ""
+    currency = plan.prices["currency"] or NO_CURRENCY
     quantities = [
         (bill.gpu_hours or None, most.gpu_hours, "GPU-hours"),
         (bill.energy_kwh, most.energy_kwh, "kWh"),
@@ -385,8 +385,23 @@ def _disk(plan: Plan) -> Section:
 
 
 def _assumptions(plan: Plan) -> list[dict[str, str]]:
-    rows = [*_speeds(plan), *_lengths(plan), *_batches(plan), *_powers(plan)]
+    rows = [*_speeds(plan), *_lengths(plan), *_batches(plan), *_powers(plan), *_prices(plan)]
     return [*rows, _fact("early stopping", *STOPPING)]
+
+
+NO_CURRENCY = "(no currency given)"
+
+
+def _prices(plan: Plan) -> list[dict[str, str]]:
+    """What electricity and GPUs cost and emit here, as far as config.yaml says."""
+    known, currency = plan.prices, plan.prices["currency"] or NO_CURRENCY
+    grid = ", ".join(str(part) for part in (known["grid_source"], known["grid_year"]) if part)
+    facts = (
+        ("a kWh", known["price_per_kwh"], currency, "config.yaml"),
+        ("an hour of a GPU", known["price_per_gpu_hour"], currency, "config.yaml"),
+        ("carbon of a kWh", known["grid_gco2e_per_kwh"], "gCO2e", f"config.yaml: {grid}"),
+    )
+    return [_fact(what, f"{value} {unit}", source) for what, value, unit, source in facts if value is not None]
 
 
 STOPPING = (
