@@ -397,9 +397,9 @@ def _prices(plan: Plan) -> list[dict[str, str]]:
     known, currency = plan.prices, plan.prices["currency"] or NO_CURRENCY
     grid = ", ".join(str(part) for part in (known["grid_source"], known["grid_year"]) if part)
     facts = (
-        ("a kWh", known["price_per_kwh"], currency, "config.yaml"),
-        ("an hour of a GPU", known["price_per_gpu_hour"], currency, "config.yaml"),
-        ("carbon of a kWh", known["grid_gco2e_per_kwh"], "gCO2e", f"config.yaml: {grid}"),
+        ("a kWh", known["price_per_kwh"], currency, "declared: prices in config.yaml"),
+        ("an hour of a GPU", known["price_per_gpu_hour"], currency, "declared: prices in config.yaml"),
+        ("carbon of a kWh", known["grid_gco2e_per_kwh"], "gCO2e", f"declared: carbon in config.yaml ({grid})"),
     )
     return [_fact(what, f"{value} {unit}", source) for what, value, unit, source in facts if value is not None]
 
