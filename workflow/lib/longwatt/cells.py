@@ -104,6 +104,14 @@ def wanted_batch_size(study: Mapping[str, Any], cell: Cell) -> int | None:
     return int(found)
 
 
+def batch_settings(study: Mapping[str, Any], cell: Cell) -> dict[str, int | str | None]:
+    """What a budget says of a cell's batch, by its keys there."""
+    return {
+        "per_device_batch_size": per_device_batch_size(study, cell),
+        "effective_batch_size": wanted_batch_size(study, cell),
+    }
+
+
 def _of_table(study: Mapping[str, Any], cell: Cell, key: str) -> int | str | None:
     """A budget's number, or that of a cell in its table by model and length; None where it has none."""
     table = study["budgets"][cell.budget].get(key)

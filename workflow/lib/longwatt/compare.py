@@ -19,7 +19,8 @@ from longwatt.intervals import of_difference, over_seeds
 from longwatt.metrics.rouge import ROUGE_TYPES
 from longwatt.points import interval
 from longwatt.provenance import read_stamp
-from longwatt.runtime_model import EACH, newest_summary
+from longwatt.references import EACH
+from longwatt.runtime_model import newest_summary
 from longwatt.summary import read_summary
 
 # What may tell two rows apart beside the seed; without the first there is nothing to compare.

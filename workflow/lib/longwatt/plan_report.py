@@ -15,11 +15,11 @@ from longwatt.pages import NA, Section, Table, markdown
 from longwatt.plan import G_PER_KG, HOUR_S, Bill, Gpus, Plan, finished_parts
 from longwatt.progress import say
 from longwatt.provenance import whole_file, write_json
+from longwatt.references import EACH
 from longwatt.runtime_model import (
     BIGBIRD_COST,
     CPU_FLOPS,
     CPU_LAYER_S,
-    EACH,
     GPU_FLOPS,
     GPU_LAYER_S,
     LARGEST_BATCH,

@@ -23,6 +23,7 @@ from longwatt import cells as grid
 from longwatt import settings
 from longwatt.cells import Cell
 from longwatt.provenance import read_object
+from longwatt.references import EACH
 
 # Operations a device gets through in a second of training, by precision: what frameworks reach, not data sheets.
 CPU_FLOPS = 5.0e10  # a few cores
@@ -38,7 +39,6 @@ RECOMPUTED_PASSES = 4  # activation checkpointing repeats the forward pass
 LARGEST_BATCH = 8  # examples per device where the batch is the largest that fits, and not known yet
 TOKENS_PER_WORD = 1.4  # English text in a subword vocabulary; a generated answer is as long as a mean reference
 SHORTEST_S = 1e-3  # so that a split of unknown size still gives a ratio
-EACH = "each"  # references, as `longwatt.references` has it, which is too heavy for parse time
 DEFAULT_VOCABULARY = 50265  # BART's, and so LED's
 
 
@@ -538,11 +538,7 @@ class RuntimeModel:
                 else settings.predict_settings(self.study, cell, part.removeprefix("predict/"))
             )
         shared = self._settings[key]
-        batches = {
-            "per_device_batch_size": grid.per_device_batch_size(self.study, cell),
-            "effective_batch_size": grid.wanted_batch_size(self.study, cell),
-        }
-        budget = {**shared["budget"], **batches}
+        budget = {**shared["budget"], **grid.batch_settings(self.study, cell)}
         chosen = {**shared, "seq_len": cell.seq_len, "protocol": cell.protocol, "budget": budget}
         found = self._found(cell, chosen) if part == FINETUNE else None
         return chosen if found is None else {**chosen, "budget": {**budget, "per_device_batch_size": found}}

@@ -214,11 +214,7 @@ def _generation(study: Study, cell: Cell, training: Mapping[str, Any]) -> Settin
 def _budget(study: Study, cell: Cell) -> Settings:
     budget = study["budgets"][cell.budget]
     chosen = {key: budget.get(key, default) for key, default in BUDGET_DEFAULTS.items()}
-    batches = {
-        "per_device_batch_size": grid.per_device_batch_size(study, cell),
-        "effective_batch_size": grid.wanted_batch_size(study, cell),
-    }
-    return {**chosen, "gpus": budget["gpus"], **batches}
+    return {**chosen, "gpus": budget["gpus"], **grid.batch_settings(study, cell)}
 
 
 def _comparison(study: Study) -> Settings:
