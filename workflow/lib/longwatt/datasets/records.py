@@ -161,9 +161,7 @@ def _count_labels(records: Sequence[Record], where: str) -> dict[str, int]:
 
 def _statistics(records: Sequence[Record]) -> dict[str, float | int]:
     """Facts of one split; a row is an input with one of its references, as SCROLLS counts, and means are over rows."""
-    words_in = [
-        len(record.input.split()) + len(record.second.split()) for record in records for _ in record.references
-    ]
+    words_in = [len(record.input.split()) + len(record.second.split()) for record in records for _ in record.references]
     words_out = [len(text.split()) for record in records for text in record.references]
     return {
         "examples": len(records),

@@ -71,6 +71,15 @@ class Row:
             )
         return str(value)
 
+    def is_empty(self, field: str) -> bool:
+        """Whether a field holds nothing, or white space alone.
+
+        Raises:
+            DatasetError: it is missing.
+        """
+        value = self._value(field)
+        return value is None or (isinstance(value, str) and not value.strip())
+
     def label(self, field: str) -> str:
         """A label's value as text: words without white space around them, or the digits of a whole number.
 
