@@ -276,7 +276,12 @@ def _write_scores(folder: Path, examples: Examples, rows: Sequence[Mapping[str, 
             writer.writerow([row["id"], value, label, row["prediction"]])
     accuracy, half = float(np.mean(right)), 1.96 * float(np.std(right)) / math.sqrt(len(right))
     macro = float(np.mean([_f1(name, gold, rows) for name in LABELS]))
-    own = {"score_name": "accuracy", "score": accuracy, "score_ci_low": accuracy - half, "score_ci_high": accuracy + half}
+    own = {
+        "score_name": "accuracy",
+        "score": accuracy,
+        "score_ci_low": accuracy - half,
+        "score_ci_high": accuracy + half,
+    }
     both = {"accuracy": accuracy, "accuracy_ci_low": accuracy - half, "accuracy_ci_high": accuracy + half}
     other = {"macro_f1": macro, "macro_f1_ci_low": macro - half, "macro_f1_ci_high": macro + half}
     majority = 100 * gold.count("negative") / len(gold)

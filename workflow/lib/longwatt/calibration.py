@@ -25,6 +25,7 @@ LOWEST, HIGHEST = 0.01, 100.0  # temperatures; where all answers are right, or n
 BINS = 15  # of equal width, as Guo et al. have them
 
 Array = NDArray[Any]
+Judged = tuple[Array, Array, float]  # confidences, whether right, negative log likelihood
 
 
 def temperature(logits: Array, labels: Array) -> float:
@@ -180,20 +181,19 @@ def _effect_on(
     split: Recorded, temperatures: Sequence[float], settings: Mapping[str, Any]
 ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """Of one split: an effect per exit, and their mean; all from the same resampled examples."""
-    kinds = [
-        [_judged(logits, split.gold, 1.0) for logits in split.logits],
-        [_judged(logits, split.gold, value) for logits, value in zip(split.logits, temperatures, strict=True)],
-    ]
-    drops = _resampled_drops(*kinds, settings)
-    shown = [[_measures(*judged) for judged in kind] for kind in kinds]
-    effects = [
-        {"examples": len(split.gold), "before": before, "after": after, **_drop(before["ece"], after["ece"], found, settings)}
-        for before, after, found in zip(*shown, drops, strict=True)
-    ]
+    pairs = list(zip(split.logits, temperatures, strict=True))
+    raw = [_judged(logits, split.gold, 1.0) for logits, _ in pairs]
+    fitted = [_judged(logits, split.gold, value) for logits, value in pairs]
+    drops = _resampled_drops(raw, fitted, settings)
+    effects = []
+    for old, new, found in zip(raw, fitted, drops, strict=True):
+        before, after = _measures(*old), _measures(*new)
+        drop = _drop(before["ece"], after["ece"], found, settings)
+        effects.append({"examples": len(split.gold), "before": before, "after": after, **drop})
     return effects, _mean_effect(effects, np.mean(drops, axis=0), settings)
 
 
-def _judged(logits: Array, gold: Array, value: float) -> tuple[Array, Array, float]:
+def _judged(logits: Array, gold: Array, value: float) -> Judged:
     """Confidences, whether the answers are right, and the likelihood, at a temperature."""
     logs = _log_softmax(logits, value)
     right = (logs.argmax(axis=1) == gold).astype(float)
@@ -210,7 +210,7 @@ def _measures(confidence: Array, correct: Array, nll: float) -> dict[str, Any]:
     }
 
 
-def _resampled_drops(before: Sequence[Any], after: Sequence[Any], settings: Mapping[str, Any]) -> list[Array]:
+def _resampled_drops(before: Sequence[Judged], after: Sequence[Judged], settings: Mapping[str, Any]) -> list[Array]:
     """By exit: how far the error fell in every resample."""
     gaps = [_gaps(confidence, correct, BINS) for confidence, correct, _ in (*before, *after)]
     examples = len(gaps[0])
@@ -222,6 +222,7 @@ def _resampled_drops(before: Sequence[Any], after: Sequence[Any], settings: Mapp
 
 
 def _drop(before: float, after: float, found: Array, settings: Mapping[str, Any]) -> dict[str, float]:
+    """How far the error fell. A resample's errors are rather large, small ones most, so the interval leans to less."""
     low, high = percentile_interval(found, settings["confidence"])
     return {"ece_drop": before - after, "ece_drop_ci_low": low, "ece_drop_ci_high": high}
 
@@ -246,7 +247,8 @@ def _log_softmax(logits: Array, value: float) -> Array:
 
 def _bins(confidence: Array, bins: int) -> Array:
     """The bin of each confidence; a bin holds its upper end."""
-    return np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
+    places: Array = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
+    return places
 
 
 def _gaps(confidence: Array, correct: Array, bins: int) -> Array:

@@ -109,7 +109,8 @@ def exits_taken(predictions: Array, confidences: Array, rule: Rule, gold: Array)
     """The exit at which each example leaves (N), from what every classifier would answer (`answers`)."""
     may_leave = _may_leave(predictions, confidences, rule, gold)
     may_leave[-1] = True
-    return may_leave.argmax(axis=0)  # the first that is true
+    first: Array = may_leave.argmax(axis=0)  # that is true
+    return first
 
 
 def curve(
@@ -157,13 +158,14 @@ def _curve_row(
 
 def _may_leave(predictions: Array, confidences: Array, rule: Rule, gold: Array) -> Array:
     name, value = rule_of(rule)
-    if name == "threshold":
-        return confidences >= np.float32(value)  # type: ignore[arg-type]  # a threshold has a value
-    if name == "patience":
-        return _agreeing(predictions) >= int(value or 1)
-    if name == "oracle":
-        return predictions == gold
-    return np.zeros(predictions.shape, bool)
+    allowed: Array = np.zeros(predictions.shape, bool)
+    if name == "threshold" and value is not None:
+        allowed = confidences >= np.float32(value)  # as torch compares them
+    elif name == "patience" and value is not None:
+        allowed = _agreeing(predictions) >= value
+    elif name == "oracle":
+        allowed = predictions == gold
+    return allowed
 
 
 def _agreeing(predictions: Array) -> Array:
@@ -176,7 +178,8 @@ def _agreeing(predictions: Array) -> Array:
 
 
 def _at(values: Array, exits: Array) -> Array:
-    return values[exits, np.arange(len(exits))]
+    chosen: Array = values[exits, np.arange(len(exits))]
+    return chosen
 
 
 def _rows(path: Path) -> Iterator[dict[str, Any]]:
