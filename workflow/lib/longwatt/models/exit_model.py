@@ -1,0 +1,428 @@
+"""An encoder with classifiers on several of its layers, as a Hugging Face model.
+
+arXiv 2004.07453: every classifier sees a weighted sum of the pooled first tokens of its own layer and those of the
+classifiers before it; all are trained together on the sum of their cross-entropies. The layers above the highest
+classifier are not built.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from inspect import signature
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForSequenceClassification,
+    PreTrainedConfig,
+    PreTrainedModel,
+)
+from transformers.utils import ModelOutput, logging
+
+from longwatt.exit_rules import PATIENCE, THRESHOLD, check_temperatures, exit_rule
+from longwatt.models.encoders import LEARNED, MODEL_TYPE, depth, has_segments, most_tokens
+from longwatt.models.errors import ModelError
+from longwatt.models.exit_inference import Folded, Leaver, Left
+from longwatt.models.layerwise import Layerwise, check_layerwise
+from longwatt.provenance import read_object
+from longwatt.tokenization import load_tokenizer
+
+TOGETHER = 8  # batches whose unfinished texts are regrouped in plain Python's `predict`
+
+
+class EarlyExitConfig(PreTrainedConfig):  # type: ignore[misc]
+    """Settings of an encoder with exits.
+
+    Args:
+        encoder: the configuration of the whole encoder, as a dictionary with its model_type.
+        layers: encoder layers with a classifier, counted from 0, ascending.
+        layer_weights: `learned`, or `frozen_random` unit vectors.
+        labels: names of the classes, in the order of the logits.
+        temperatures: one per classifier, what its logits are divided by; None before calibration.
+        dropout: of the pooled states.
+        pooler: where the pooler's first weights came from, `checkpoint` or `random`.
+    """
+
+    model_type = MODEL_TYPE
+
+    def __init__(
+        self,
+        encoder: Mapping[str, Any] | None = None,
+        layers: Sequence[int] = (),
+        layer_weights: str = LEARNED,
+        labels: Sequence[str] = (),
+        temperatures: Sequence[float] | None = None,
+        dropout: float = 0.1,  # arXiv 2004.07453
+        pooler: str = "random",
+        **kwargs: Any,
+    ) -> None:
+        self.encoder = dict(encoder or {})
+        self.layers = list(layers)
+        self.layer_weights = layer_weights
+        self.labels = list(labels)
+        self.temperatures = None if temperatures is None else [float(value) for value in temperatures]
+        self.dropout = dropout
+        self.pooler = pooler
+        names = {"id2label": dict(enumerate(self.labels)), "label2id": {n: i for i, n in enumerate(self.labels)}}
+        super().__init__(**{**kwargs, **(names if self.labels else {})})
+
+    @property
+    def encoder_layers(self) -> int:
+        """Layers of the whole encoder, those above the highest classifier among them, which are not built."""
+        layers = depth(self.encoder)
+        assert layers is not None, "a configuration of transformers states all it has"
+        return layers
+
+
+@dataclass
+class EarlyExitOutput(ModelOutput):  # type: ignore[misc]
+    """What a forward pass gives.
+
+    Attributes:
+        loss: mean over the batch of the cross-entropies summed over classifiers; only with labels.
+        logits: of the last classifier (batch, classes).
+        exit_logits: of all classifiers (exits, batch, classes), uncalibrated, float32.
+    """
+
+    loss: Tensor | None = None
+    logits: Tensor | None = None
+    exit_logits: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class ExitAnswer:
+    """What a classifier with exits answers to one text.
+
+    Attributes:
+        label: its name.
+        confidence: calibrated probability of the label; uncalibrated where the model has no temperatures.
+        exit: index of the classifier that answered, from 0.
+        layers: encoder layers that were run.
+    """
+
+    label: str
+    confidence: float
+    exit: int
+    layers: int
+
+
+class Exit(nn.Module):
+    """One classifier: a weighted sum of the pooled states so far, and a linear layer.
+
+    Args:
+        place: how many classifiers come before it.
+        width: of the pooled states.
+        classes: labels.
+        learned: whether the sum's weights are trained.
+    """
+
+    def __init__(self, place: int, width: int, classes: int, learned: bool) -> None:
+        super().__init__()
+        weights = torch.empty(place + 1)
+        self.weights: Tensor
+        if learned:
+            self.weights = nn.Parameter(weights)
+        else:
+            self.register_buffer("weights", weights)
+        self.classifier = nn.Linear(width, classes)
+
+    @torch.no_grad()
+    def start(self) -> None:
+        """First weights: equal ones of unit length to learn from, or a random direction to keep."""
+        count = len(self.weights)
+        if isinstance(self.weights, nn.Parameter):
+            self.weights.fill_(count**-0.5)
+        else:
+            self.weights.copy_(nn.functional.normalize(torch.randn(count), dim=0))
+
+    def forward(self, pooled: Sequence[Tensor]) -> Tensor:
+        """Logits (rows, classes) of pooled states (rows, width), those of earlier classifiers first."""
+        if len(pooled) == 1:
+            return self.classifier(pooled[0] * self.weights)  # type: ignore[no-any-return]
+        stacked = torch.stack(list(pooled))
+        summed = torch.mv(stacked.view(len(pooled), -1).t(), self.weights).view_as(pooled[0])
+        return self.classifier(summed)  # type: ignore[no-any-return]
+
+
+class EarlyExitModel(PreTrainedModel):  # type: ignore[misc]
+    """An encoder up to its highest classifier, one pooler for all, and the classifiers."""
+
+    config_class = EarlyExitConfig
+    base_model_prefix = "early_exit"
+    main_input_name = "input_ids"
+    supports_gradient_checkpointing = True
+    _supports_sdpa = True
+    _supports_flash_attn = True
+    _supports_attention_backend = True
+    _no_split_modules: ClassVar[list[str]] = []
+
+    def __init__(self, config: EarlyExitConfig) -> None:
+        super().__init__(config)
+        cut = cut_config(config.encoder, config.layers[-1] + 1)
+        self.encoder = AutoModel.from_config(cut, **_without_pooler(cut))
+        self.dense = nn.Linear(cut.hidden_size, cut.hidden_size)
+        self.dropout = nn.Dropout(config.dropout)
+        learned = config.layer_weights == LEARNED
+        sizes = (cut.hidden_size, len(config.labels))
+        self.exits = nn.ModuleList(Exit(place, *sizes, learned) for place in range(len(config.layers)))
+        self._layerwise: Layerwise | None = None
+        self._folded: Folded | None = None
+        self.post_init()
+
+    def _init_weights(self, module: nn.Module) -> None:
+        """The encoder's own way, and a normal distribution of its width for the pooler and the classifiers."""
+        super()._init_weights(module)
+        if isinstance(module, Exit):
+            module.start()
+
+    @property
+    def layerwise(self) -> Layerwise:
+        """The encoder's layers, one by one."""
+        if self._layerwise is None:
+            self._layerwise = Layerwise(self.encoder)
+        return self._layerwise
+
+    @property
+    def folded(self) -> Folded:
+        """The pooler and the classifiers, for inference."""
+        if self._folded is None:
+            self._folded = Folded(self)
+        return self._folded
+
+    def answer(self, left: Left) -> ExitAnswer:
+        """What an example's exit says, in names."""
+        config = self.config
+        return ExitAnswer(config.labels[left.answer], left.confidence, left.exit, config.layers[left.exit] + 1)
+
+    def pool(self, hidden: Tensor) -> Tensor:
+        """The pooled first token of a layer's output: (rows, length, width) to (rows, width)."""
+        return self.dropout(torch.tanh(self.dense(self.layerwise.first_token(hidden))))  # type: ignore[no-any-return]
+
+    def exit_logits(self, inputs: Mapping[str, Tensor]) -> Tensor:
+        """Logits of all classifiers, uncalibrated: (exits, batch, classes) float32.
+
+        Args:
+            inputs: what the encoder takes: input_ids and attention_mask (batch, length), token_type_ids.
+        """
+        hidden, calls = self.layerwise.begin(inputs)
+        pooled: list[Tensor] = []
+        logits: list[Tensor] = []
+        for layer, call in enumerate(calls):
+            hidden = call(hidden)
+            if layer in self.config.layers:
+                pooled.append(self.pool(hidden))
+                logits.append(self.exits[len(logits)](pooled))
+        return torch.stack(logits).float()
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        labels: Tensor | None = None,
+        **unused: Any,
+    ) -> EarlyExitOutput:
+        """Run all layers; `labels` (batch,) or (batch, 1) give the loss as well."""
+        given = {"input_ids": input_ids, "attention_mask": attention_mask, "token_type_ids": token_type_ids}
+        logits = self.exit_logits({key: value for key, value in given.items() if value is not None})
+        loss = None if labels is None else summed_loss(logits, labels)
+        return EarlyExitOutput(loss=loss, logits=logits[-1], exit_logits=logits)
+
+
+def new_model(config: EarlyExitConfig, checkpoint: Path | None) -> EarlyExitModel:
+    """A model to be trained: new classifiers on a random encoder, or on a checkpoint's, with its pooler if it has one.
+
+    Raises:
+        ModelError: the checkpoint lacks weights of the layers in use, or the encoder cannot be run by layers.
+    """
+    model = EarlyExitModel(config)
+    if checkpoint:
+        _take(model, checkpoint)
+    check_layerwise(model.layerwise)
+    return model
+
+
+def _take(model: EarlyExitModel, checkpoint: Path) -> None:
+    """Put a checkpoint's weights in; those of layers above the highest classifier are left unread."""
+    source, said = _quietly(
+        AutoModel.from_pretrained,
+        str(checkpoint),
+        config=model.encoder.config,
+        local_files_only=True,
+        # Safetensors only: a pickle can run code when it is loaded. Nor is a repository's own code ever run.
+        use_safetensors=True,
+        dtype=torch.float32,
+        output_loading_info=True,
+    )
+    absent = sorted(said["missing_keys"])
+    lacking = [key for key in absent if not key.startswith("pooler.")]
+    if lacking:
+        raise ModelError(
+            f"the checkpoint lacks {len(lacking)} of the encoder's weights, {lacking[0]} first; is it of another kind, "
+            "or does the study's config ask for more layers than it has?"
+        )
+    held = source.state_dict()
+    model.encoder.load_state_dict({key: held[key] for key in model.encoder.state_dict()})
+    if not absent and "pooler.dense.weight" in held:
+        model.dense.load_state_dict({name: held[f"pooler.dense.{name}"] for name in ("weight", "bias")})
+        model.config.pooler = "checkpoint"
+
+
+def _quietly(load: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """Load without the library's list of weights left unread, which are those of the layers above the exits."""
+    before = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        return load(*args, **kwargs)
+    finally:
+        logging.set_verbosity(before)
+
+
+def summed_loss(logits: Tensor, labels: Tensor) -> Tensor:
+    """The mean over examples of the cross-entropies summed over classifiers.
+
+    Args:
+        logits: (exits, batch, classes).
+        labels: (batch,) or (batch, 1).
+    """
+    exits = len(logits)
+    return nn.functional.cross_entropy(logits.flatten(0, 1), labels.flatten().repeat(exits)) * exits
+
+
+def _without_pooler(config: Any) -> dict[str, bool]:
+    """The argument that keeps an encoder from making a pooler of its own, where it would."""
+    kind = AutoModel._model_mapping[type(config)]
+    return {"add_pooling_layer": False} if "add_pooling_layer" in signature(kind.__init__).parameters else {}
+
+
+def cut_config(encoder: Mapping[str, Any], layers: int) -> Any:
+    """An encoder's configuration with only its first layers; what is said of each layer is cut with them."""
+    given = dict(encoder)
+    config = AutoConfig.for_model(given.pop("model_type"), **given)
+    depth = config.num_hidden_layers
+    for key, value in list(vars(config).items()):
+        if key == "layer_types" and isinstance(value, list) and len(value) == depth:
+            setattr(config, key, value[:layers])
+    config.num_hidden_layers = layers
+    return config
+
+
+class ExitClassifier:
+    """A trained model and its tokenizer, for use in plain Python.
+
+    Args:
+        model: in evaluation mode.
+        tokenizer: of the model.
+    """
+
+    def __init__(self, model: EarlyExitModel, tokenizer: Any) -> None:
+        self.model, self.tokenizer = model, tokenizer
+
+    @classmethod
+    def load(
+        cls, folder: Path | str, device: str = "cpu", temperatures: Sequence[float] | None = None
+    ) -> ExitClassifier:
+        """A model from its folder.
+
+        Args:
+            folder: as training or calibration saved it.
+            device: where to run.
+            temperatures: one per classifier, in the place of the folder's.
+
+        Raises:
+            ModelError: the folder holds no such model, or the temperatures are not one positive number per classifier.
+        """
+        model = load_trained(Path(folder), temperatures)
+        return cls(model.to(device).eval(), load_tokenizer(folder))
+
+    def predict(
+        self,
+        texts: Sequence[str | tuple[str, str]],
+        threshold: float | None = None,
+        patience: int | None = None,
+        batch_size: int = 1,
+        max_length: int | None = None,
+    ) -> list[ExitAnswer]:
+        """Answer texts, or pairs of texts; each leaves as soon as the rule allows, without a rule at the last exit.
+
+        Args:
+            texts: one string or a pair each; cut by the tokenizer's own truncation.
+            threshold: leave at the first classifier this confident, in (0, 1].
+            patience: leave once so many classifiers in a row agree.
+            batch_size: texts at a time; more of them are faster together, and the answers are the same.
+            max_length: most tokens of a text, special ones included; None for as many as the encoder holds.
+
+        Raises:
+            ExitRuleError: threshold or patience is out of its range, or both are given.
+            ModelError: a threshold is asked of a model without temperatures.
+        """
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, but is {batch_size!r}")
+        given = {THRESHOLD: threshold, PATIENCE: patience}
+        rule = exit_rule({key: value for key, value in given.items() if value is not None})
+        leaver = Leaver(self.model, rule, batch_size)
+        step = batch_size * TOGETHER
+        parts = [list(texts[first : first + step]) for first in range(0, len(texts), step)]
+        return [self.model.answer(left) for part in parts for left in leaver.leave(self._encode(part, max_length))]
+
+    def _encode(self, texts: Sequence[str | tuple[str, str]], max_length: int | None) -> dict[str, Tensor]:
+        longest = max_length or most_tokens(self.model.config.encoder) or self.tokenizer.model_max_length
+        pairs = [(text, None) if isinstance(text, str) else text for text in texts]
+        rows = [
+            self.tokenizer(*pair, truncation=True, max_length=longest, return_token_type_ids=True) for pair in pairs
+        ]
+        return padded(
+            [row["input_ids"] for row in rows],
+            [row["token_type_ids"] for row in rows] if has_segments(self.model.config.encoder) else None,
+            int(self.tokenizer.pad_token_id),
+            None,
+            self.model.device,
+        )
+
+
+def load_trained(folder: Path, temperatures: Sequence[float] | None = None) -> EarlyExitModel:
+    """A trained model from its folder, in float32.
+
+    Raises:
+        ModelError: the folder holds another kind of model, or not all of its weights; or the temperatures do not fit.
+    """
+    kind = read_object(folder / "config.json").get("model_type")
+    if kind != MODEL_TYPE:
+        raise ModelError(f"{folder} holds a model of the kind {kind!r}, not one with exits ({MODEL_TYPE})")
+    model, said = EarlyExitModel.from_pretrained(
+        str(folder), local_files_only=True, use_safetensors=True, dtype=torch.float32, output_loading_info=True
+    )
+    absent = sorted(said["missing_keys"])
+    if absent:
+        raise ModelError(f"{folder} lacks {len(absent)} of the model's weights, {absent[0]} first")
+    if temperatures is not None:
+        model.config.temperatures = check_temperatures(list(temperatures), len(model.config.layers))
+    check_layerwise(model.layerwise)
+    return model  # type: ignore[no-any-return]
+
+
+def padded(
+    ids: Sequence[Sequence[int]],
+    segments: Sequence[Sequence[int]] | None,
+    pad: int,
+    length: int | None,
+    device: Any = "cpu",
+) -> dict[str, Tensor]:
+    """What an encoder takes, padded on the right to `length` or the longest: (rows, length) each."""
+    width = length if length is not None else max(map(len, ids))
+
+    def rows(values: Sequence[Sequence[int]], filler: int) -> Tensor:
+        return torch.tensor([[*row, *[filler] * (width - len(row))] for row in values], device=device)
+
+    inputs = {"input_ids": rows(ids, pad), "attention_mask": rows([[1] * len(row) for row in ids], 0)}
+    return inputs if segments is None else {**inputs, "token_type_ids": rows(segments, 0)}
+
+
+# So that transformers' Auto classes know the folder too, once this module is loaded.
+AutoConfig.register(MODEL_TYPE, EarlyExitConfig)
+AutoModelForSequenceClassification.register(EarlyExitConfig, EarlyExitModel)
