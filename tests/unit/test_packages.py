@@ -161,7 +161,8 @@ def test_a_study_reads_lengths_from_a_packages_model_and_makes_nothing_again(car
         ("package: tiny_carrier", "package: tiny.carrier", "expected the name by which an installed Python package is"),
         ("folder: model", "folder: ../model", r"expected a folder within the package, .* found '\.\./model'"),
         ("package: tiny_carrier, ", "", "'package' is a dependency of 'folder'"),
-        ("initialisation: checkpoint", "config: {}, initialisation: random", "models.led: False schema does not allow 'tiny_carrier'"),
+        ("initialisation: checkpoint", "config: {}, initialisation: random",
+         "models.led: False schema does not allow 'tiny_carrier'"),
     ],
 )  # fmt: skip
 def test_a_package_that_cannot_be_meant_is_refused(carrier, read, old, new, said):
