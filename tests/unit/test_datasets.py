@@ -6,7 +6,7 @@ from statistics import fmean
 
 import pytest
 
-from longwatt.datasets import aclsum, needle, options_schema, sources
+from longwatt.datasets import aclsum, aclsum_sentences, needle, options_schema, sources
 from longwatt.datasets.records import SPLITS, DatasetError, Record, SourceData, _check, download, read_records
 from longwatt.study import StudyError, validate
 
@@ -105,3 +105,84 @@ def test_records_that_cannot_be_used_are_refused(records, said):
     splits = {**dict.fromkeys(SPLITS, fine), "validation": records}
     with pytest.raises(DatasetError, match=f"'validation'.*{said}"):
         _check(SourceData(splits, "none", "here"), "x")
+
+
+# Classification
+
+
+def test_sentences_of_papers_have_one_class_each():
+    data = aclsum_sentences.read({})
+    assert {split: len(records) for split, records in data.splits.items()} == {
+        "train": 3868 - 24,
+        "validation": 1978 - 9,
+        "test": 3766 - 26,
+    }
+    for records in data.splits.values():
+        assert len({record.id for record in records}) == len(records)
+        assert {record.references[0] for record in records} == {*aclsum.ASPECTS, "none"}
+    first = data.splits["train"][1]
+    assert first.id == "P06-1112/abstract/1" and first.references == ("approach",)
+    assert first.input.startswith("Using the correlation measure")
+    assert "24 of 3868 sentences of train have several aspects: left out" in data.notes
+    assert "40 of 3740 records of test have the same text as one of train" in data.notes
+
+
+def test_sentences_of_aspects_that_are_not_asked_for_are_none():
+    data = aclsum_sentences.read({"aspects": ["outcome"]})
+    assert {record.references[0] for record in data.splits["test"]} == {"outcome", "none"}
+    assert len(data.splits["train"]) == 3868, "with one aspect no sentence has several"
+
+
+def classified(tmp_path, **splits: str):
+    """dataset.json of records with the labels that the letters say."""
+    files = {}
+    for split, labels in splits.items():
+        rows = [{"input": f"{split} {n}", "label": label} for n, label in enumerate(labels)]
+        files[split] = str(tmp_path / f"{split}.jsonl")
+        (tmp_path / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    settings = {"source": "labelled", "options": {"files": files}, "task": "classification"}
+    download(settings, tmp_path / "out", {})
+    return json.loads((tmp_path / "out/dataset.json").read_text())
+
+
+def test_labels_are_counted_by_split(tmp_path):
+    facts = classified(tmp_path, train="bbac", validation="ab", test="cb")
+    assert facts["labels"] == ["a", "b", "c"]
+    assert facts["splits"]["train"]["labels"] == {"a": 1, "b": 2, "c": 1}
+    assert facts["splits"]["test"]["labels"] == {"b": 1, "c": 1} and facts["splits"]["test"]["rows"] == 2
+
+
+@pytest.mark.parametrize(
+    ("splits", "said"),
+    [
+        ({"train": "ab", "test": "axxy"}, r"'test': the training split never has 'x' \(2\), 'y' \(1\); first at id"),
+        ({"train": "aaa", "test": "ab"}, "'train': every label is 'a'; a split needs two classes or more"),
+        ({"train": "ab", "validation": "bb"}, "'validation': every label is 'b'"),
+        ({"test": "ab"}, "classification needs a training split"),
+    ],
+)  # fmt: skip
+def test_labels_that_cannot_be_learnt_are_refused(tmp_path, splits, said):
+    with pytest.raises(DatasetError, match=said):
+        classified(tmp_path, **splits)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_record_with_two_labels_is_refused(tmp_path):
+    (tmp_path / "a.jsonl").write_text('{"id": "7", "input": "t", "output": ["a", "b"]}\n')
+    settings = {"source": "jsonl", "options": {"files": {"train": str(tmp_path / "a.jsonl")}}}
+    with pytest.raises(
+        DatasetError, match=r"jsonl, split 'train', id '7': classification needs one label, .* 'a', 'b'"
+    ):
+        download({**settings, "task": "classification"}, tmp_path / "out", {})
+    download(settings, tmp_path / "out", {})
+
+
+def test_a_second_text_survives_the_disk_and_counts(tmp_path):
+    rows = [{"input": "one two", "b": "three", "label": n} for n in (0, 1)]
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    options = {"files": {"train": str(tmp_path / "a.jsonl")}, "fields": {"second": "b"}}
+    download({"source": "labelled", "options": options}, tmp_path / "out", {})
+    (_, record), _ = read_records(tmp_path / "out/records.jsonl")
+    assert (record.input, record.second) == ("one two", "three")
+    facts = json.loads((tmp_path / "out/dataset.json").read_text())
+    assert facts["splits"]["train"]["words_in_mean"] == 3 and "labels" not in facts

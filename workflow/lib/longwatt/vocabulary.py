@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from longwatt.pretrained import BPE, CONFIG, SENTENCEPIECE, TOKENIZER, TOKENIZER_SETTINGS
+from longwatt.pretrained import BPE, CONFIG, SENTENCEPIECE, TOKENIZER, TOKENIZER_SETTINGS, WORDPIECE
 from longwatt.provenance import read_object
 
 PEGASUS = ("pegasus", "pegasus_x", "bigbird_pegasus")  # kinds of model with a vocabulary of Pegasus' layout
@@ -35,7 +35,7 @@ def build(folder: Path) -> Tokenizer:
     """A fast tokenizer of a folder's files.
 
     Args:
-        folder: holds tokenizer.json, spiece.model, or vocab.json and merges.txt, and what says their kind.
+        folder: holds tokenizer.json, spiece.model, vocab.txt, or vocab.json and merges.txt, and what says their kind.
 
     Raises:
         VocabularyError: it cannot be made.
@@ -90,14 +90,23 @@ def check(tokenizer: Tokenizer, folder: Path, texts: Sequence[str]) -> dict[str,
 
 def _as_written(made: Tokenizer, file: Path) -> Tokenizer:
     """A tokenizer.json to the letter; of what a class made of it only the special tokens' roles."""
-    from tokenizers import Tokenizer as Inner
     from transformers import PreTrainedTokenizerFast
 
     return PreTrainedTokenizerFast(
-        tokenizer_object=Inner.from_file(str(file)),
+        tokenizer_object=_whole(file),
         clean_up_tokenization_spaces=bool(made.clean_up_tokenization_spaces),
         **{role: getattr(made, role) for role in ROLES if getattr(made, role) is not None},
     )
+
+
+def _whole(file: Path) -> Any:
+    """A tokenizer.json that neither cuts nor pads, whatever was switched on when it was saved."""
+    from tokenizers import Tokenizer as Inner
+
+    found = Inner.from_file(str(file))
+    found.no_truncation()
+    found.no_padding()
+    return found
 
 
 def _way_out() -> str:
@@ -128,9 +137,7 @@ def _offset(settings: Mapping[str, Any]) -> int:
 def _reference(folder: Path) -> tuple[str, Ids]:
     """The file that decides, and its own library's ids of a text without special tokens."""
     if (folder / TOKENIZER).is_file():
-        from tokenizers import Tokenizer as Inner
-
-        exact = Inner.from_file(str(folder / TOKENIZER))
+        exact = _whole(folder / TOKENIZER)
         return TOKENIZER, lambda text: list(exact.encode(text, add_special_tokens=False).ids)
     model = _sentencepiece_file(folder)
     if model is not None:
@@ -139,12 +146,24 @@ def _reference(folder: Path) -> tuple[str, Ids]:
         pieces = SentencePieceProcessor(model_file=str(model))
         offset = _offset(_settings(folder)) if _is_pegasus(folder) else 0
         return model.name, lambda text: [number + offset for number in pieces.encode(text)]
+    if not (folder / BPE[0]).is_file():
+        return WORDPIECE, _wordpiece_ids(folder)
     from tokenizers import ByteLevelBPETokenizer
 
     vocabulary, merges = (str(folder / name) for name in BPE)
     prefix = bool(_settings(folder).get("add_prefix_space", False))
     plain = ByteLevelBPETokenizer(vocabulary, merges, add_prefix_space=prefix)
     return " + ".join(BPE), lambda text: list(plain.encode(text).ids)
+
+
+def _wordpiece_ids(folder: Path) -> Ids:
+    """BERT's own cut into word pieces; its files of 2019 say that a vocabulary keeps case, not that it does not."""
+    from tokenizers import BertWordPieceTokenizer
+
+    said = _settings(folder)
+    how = {"handle_chinese_chars": said.get("tokenize_chinese_chars", True), "strip_accents": said.get("strip_accents")}
+    plain = BertWordPieceTokenizer(str(folder / WORDPIECE), lowercase=bool(said.get("do_lower_case", True)), **how)
+    return lambda text: list(plain.encode(text, add_special_tokens=False).ids)
 
 
 def _pegasus(model: Path, settings: Mapping[str, Any]) -> Tokenizer:

@@ -170,10 +170,7 @@ class _Rows:
             if isinstance(found, str):
                 left_out[found] += 1
             elif records.setdefault(found.id, found) is not found:
-                field = self.fields["id"]
-                raise DatasetError(
-                    f"{row.place}: the field {field!r} repeats the id {found.id!r}, which must be unique"
-                )
+                raise DatasetError(f"{row.place}: the field {self.fields['id']!r} repeats the id {found.id!r}")
         self.notes += [f"{count} rows of {split} {reason}: left out" for reason, count in left_out.items()]
         return list(records.values())
 
@@ -235,7 +232,8 @@ def _hold_out(found: Mapping[str, list[Record]], held_out: Mapping[str, Any]) ->
     records, wanted = found[held_out["from"]], held_out["examples"]
     if wanted >= len(records):
         raise DatasetError(
-            f"options.held_out asks for {wanted} examples of {held_out['from']}, which has {len(records)}; some must stay"
+            f"options.held_out asks for {wanted} examples of {held_out['from']}, which has {len(records)}; "
+            "some must stay there"
         )
     # Python promises the same `random()` on every version and machine, and nothing of `shuffle` or `sample`.
     source = random.Random(held_out.get("seed", 0))
