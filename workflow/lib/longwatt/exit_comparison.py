@@ -22,7 +22,7 @@ from longwatt.exit_measured import (
     Measured,
     read_cell,
 )
-from longwatt.exit_points import LAST, Recorded, leave
+from longwatt.exit_points import LAST, Rule, leave
 from longwatt.exit_statistics import (
     Draws,
     Estimate,
@@ -161,6 +161,7 @@ def _comparison(group: Group, study: Everything) -> Columns:
         **{name: first.cell[name] for name in ("cell", "model", *SAME, "exit_layers", "encoder_layers")},
         **{"split": first.split, "batch_size": first.batch_size, "majority": first.facts["majority"]},
         **{"calibration_split": calibration["split"], "temperatures": calibration["temperatures"]},
+        "last_calibration_accuracy": _recorded_accuracy(None, group.cell),
         "confidence": settings["confidence"],
         "equal_accuracy_points": settings["equal_accuracy_points"],
         "standard": standard or None,
@@ -226,18 +227,25 @@ def _same_examples(points: Sequence[Measured], other: Measured) -> list[Measured
 
 def _calibration_accuracy(point: Measured, ours: CellResults, points: Sequence[Measured]) -> float | None:
     """Accuracy on the split that the temperatures were fitted on: from recorded logits, or from a point there."""
-    split = ours.calibration["split"]
     if point.cell["cell"] == ours.cell["cell"]:
-        recorded: Recorded | None = ours.recorded.get(split)
-        return _recorded_accuracy(point, recorded, ours) if recorded else None
+        return _recorded_accuracy(_rule(point), ours)
+    split = ours.calibration["split"]
     there = (one for one in points if one.cell["cell"] == point.cell["cell"] and one.split == split)
     return next((one.accuracy for one in there), None)
 
 
-def _recorded_accuracy(point: Measured, recorded: Recorded, ours: CellResults) -> float:
-    value = int(point.value) if point.rule == "patience" and point.value is not None else point.value
-    rule = {point.rule: True if value is None else value} if point.rule != LAST else None
-    _, predicted, _ = leave(recorded.logits, ours.calibration["temperatures"], rule, recorded.gold)
+def _rule(point: Measured) -> Rule:
+    if point.rule == LAST:
+        return None
+    return {point.rule: True if point.value is None else point.value}
+
+
+def _recorded_accuracy(rule: Rule, cell: CellResults) -> float | None:
+    """What an exit rule gives on the calibration split; None if no logits of it are recorded."""
+    recorded = cell.recorded.get(cell.calibration["split"])
+    if recorded is None:
+        return None
+    _, predicted, _ = leave(recorded.logits, cell.calibration["temperatures"], rule, recorded.gold)
     return 100 * float((predicted == recorded.gold).mean())
 
 
