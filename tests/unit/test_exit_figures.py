@@ -4,18 +4,11 @@ import json
 import math
 from pathlib import Path
 
-import matplotlib.pyplot as plt
 import pandas as pd
-import pytest
 
 from longwatt import displays
-from longwatt.exit_diagnostics import Study, by_difficulty, confidence_by_label, pooled, reliability
-from longwatt.exit_figures import ENERGY, TIME, accuracy_against, against_largest, by_threshold, drawings, plot_exits
-from longwatt.exit_series import over_all_seeds, points
-from longwatt.exits_table import early_exits
-from longwatt.provenance import sha256
-from longwatt.tables import readable, scores_by_length
-from tests.unit.test_figures import row, words
+from longwatt.exit_diagnostics import Study
+from longwatt.exit_figures import plot_exits
 
 LAYERS = (0, 4, 12, 23)
 
@@ -40,12 +33,19 @@ def comparison(dataset="ag_news", model="exits", thresholds=(0.5, 0.7, 0.9), **g
     ours = [measured(3 + 21 * t**3, best, rule="threshold", value=t, point=f"t{t}") for t in thresholds]
     ours += [measured(layers, best - 0.4, rule="patience", value=k) for k, layers in ((2, 12.0), (3, 19.0))]
     ours += [measured(24, best, rule="last", value=None)]
-    place = {"dataset": dataset, "encoder": "bert-large", "encoder_layers": 24, "seq_len": 512, "seed": 1}
+    place = {
+        "dataset": dataset,
+        "encoder": "bert-large",
+        "encoder_layers": 24,
+        "seq_len": 512,
+        "seed": 1,
+        "majority": 25.0,
+    }
     return {
         **place, "budget": "gpu", "split": "test", "batch_size": 1, "model": model,
-        "standard": measured(24, best + 0.2, relative_time=1.0, model="standard", majority=25.0),
+        "standard": measured(24, best + 0.2, relative_time=1.0, model="standard", exit_layers=[23]),
         "points": ours,
-        "efficient": [measured(n + 1, best - 0.8, layer=n, model=f"efficient{n}") for n in LAYERS[:-1]],
+        "efficient": [measured(n + 1, best - 0.8, exit_layers=[n], model=f"efficient{n}") for n in LAYERS[:-1]],
         "oracle": [measured(5, best + 3, rule="oracle")],
         **given,
     }  # fmt: skip
@@ -84,7 +84,7 @@ def difficulty_rows(cell: str, dataset: str, model: str, labels=("World", "Sport
                     {"cell": cell, "dataset": dataset, "model": model, "split": "test", "exit": exit_, "layer": layer,
                      "kind": kind, "group": group, "count": 100, "accuracy": 100 * sure, "mean_confidence": sure,
                      "confidence_q25": sure - 0.1, "confidence_median": sure + 0.02, "confidence_q75": sure + 0.1,
-                     "mean_exit": 12.0 - number}
+                     "mean_exit": 2.0, "mean_layers": 12.0 + number}
                 )  # fmt: skip
     return rows
 

@@ -154,7 +154,15 @@ def _title(key: Any, found: pd.DataFrame, table: pd.DataFrame, study: Study) -> 
     return study.heading(key[0], table, **more, split=found["split"].iloc[0])
 
 
-NUMBERS = ("count", "accuracy", "mean_confidence", "confidence_q25", "confidence_median", "confidence_q75", "mean_exit")
+NUMBERS = (
+    "count",
+    "accuracy",
+    "mean_confidence",
+    "confidence_q25",
+    "confidence_median",
+    "confidence_q75",
+    "mean_layers",
+)
 
 
 def _means(rows: pd.DataFrame) -> pd.DataFrame:
@@ -196,8 +204,8 @@ def _draw_difficulty(axes: Sequence[Axes], rows: pd.DataFrame, label: str) -> No
     left, right = axes
     names = list(rows.drop_duplicates("place").sort_values("place")["group"])
     means = rows.drop_duplicates("place").sort_values("place")
-    left.plot(means["place"], means["mean_exit"], color="0.25", marker="o", linewidth=1.6)
-    left.set_ylabel("Mean layer of leaving")
+    left.plot(means["place"], means["mean_layers"], color="0.25", marker="o", linewidth=1.6)
+    left.set_ylabel("Mean layers run")
     drawn = styles(sorted(set(rows["layer"])))
     for layer, line in rows.sort_values(["layer", "place"]).groupby("layer"):
         right.plot(line["place"], line["accuracy"], linewidth=1.4, markersize=5, label=f"{int(layer)}", **drawn[layer])

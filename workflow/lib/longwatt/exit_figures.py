@@ -19,9 +19,10 @@ from matplotlib.lines import Line2D
 
 from longwatt.displays import DISTILLED
 from longwatt.drawing import HOLLOW, NO_ENERGY, leave_empty, panels, save, styles
-from longwatt.exit_diagnostics import Study, by_difficulty, confidence_by_label, on_their_splits, reliability
+from longwatt.exit_diagnostics import NUMBERS, Study, by_difficulty, confidence_by_label, on_their_splits, reliability
 from longwatt.exit_series import EFFICIENT, ORACLE, OURS, PLACE, STANDARD, over_all_seeds, points
 from longwatt.point_labels import label_where_there_is_room
+from longwatt.points import CONFIDENCE
 from longwatt.provenance import sha256, write_json
 
 Style = Mapping[str, Any]
@@ -30,12 +31,18 @@ GREY, DARK = "0.45", "0.1"
 ACCURACY = "Accuracy (%)"
 NO_STANDARD = "Not known: no standard baseline\nof this encoder was run\nat this batch size."
 NO_LARGEST = "Not known: no standard baseline\nwas run at this batch size."
-# Rule -> how its line is drawn, and what it is called after the model's name.
+# Rule -> how its line is drawn, and what it is called.
 RULES: Mapping[str, tuple[dict[str, Any], str]] = {
-    "threshold": ({"linestyle": "-"}, "by threshold"),
-    "patience": ({"linestyle": "--", **HOLLOW}, "by patience"),
-    "last": ({"linestyle": "none", "fillstyle": "left"}, "always the last classifier"),
+    "threshold": ({"linestyle": "-"}, "leaves by threshold (beside the point)"),
+    "patience": ({"linestyle": "--", **HOLLOW}, "leaves by patience (beside the point)"),
+    "last": ({"linestyle": "none", "fillstyle": "left"}, "runs all layers, the last classifier answers"),
 }
+BASELINES = {
+    STANDARD: "standard: one classifier, on the last layer",
+    EFFICIENT: "efficient: a model per layer (beside the point)",
+    ORACLE: "oracle: leaves at the first right classifier",
+}
+LEGEND_LINE = 0.22  # inches
 REACH = 0.6  # a majority class this share of the panel's height below it is still shown
 
 
@@ -60,9 +67,7 @@ class Across:
 
 TIME = Across("relative_time", "Time per example, standard baseline = 1", NO_STANDARD, baseline=True)
 ENERGY = Across("joules_per_example", "Energy per example (J)", NO_ENERGY, word="Energy per example")
-LARGEST = Across(
-    "relative_to_largest", "Time per example, the largest encoder's standard baseline = 1", NO_LARGEST, baseline=True
-)
+LARGEST = Across("relative_to_largest", "Time per example, largest encoder's standard = 1", NO_LARGEST, baseline=True)
 
 
 def plot_exits(
@@ -99,7 +104,8 @@ def plot_exits(
 
 def read_difficulty(path: Path) -> pd.DataFrame:
     """Read a difficulty.csv; groups and labels are words, also where they look like numbers."""
-    return pd.read_csv(path, dtype={"group": str}, na_values=["NA"], keep_default_na=False)
+    unknown = {name: ["NA"] for name in NUMBERS}  # of numbers; a label may have that name
+    return pd.read_csv(path, dtype={"group": str}, na_values=unknown, keep_default_na=False)
 
 
 def drawings(
@@ -113,7 +119,8 @@ def drawings(
         difficulty: rows of a difficulty.csv.
         study: how things are called, and each cell's calibration.
     """
-    table = over_all_seeds(points(report["comparisons"]))
+    confidence = next((c["confidence"] for c in report["comparisons"] if c.get("confidence")), CONFIDENCE)
+    table = over_all_seeds(points(report["comparisons"]), confidence)
     return {
         "exits_accuracy_vs_time": partial(accuracy_against, table, TIME, study),
         "exits_accuracy_vs_energy": partial(accuracy_against, table, ENERGY, study),
@@ -140,12 +147,16 @@ def accuracy_against(table: pd.DataFrame, across: Across, study: Study) -> Figur
 
 def against_largest(table: pd.DataFrame, study: Study) -> Figure:
     """Exits and standards of all encoders against the time of the largest encoder's standard: a panel per dataset."""
-    drawn = styles(table["encoder"])
-    own = table.assign(model=table["model"].where(table["kind"] != STANDARD, table["encoder"]))
-    named = own[own["kind"].isin([OURS, STANDARD])]
-    by_model = {row.model: drawn[row.encoder] for row in named.itertuples()}
+    shown = table[table["kind"].isin([OURS, STANDARD])]
+    named = shown.assign(model=shown["model"].where(shown["kind"] == OURS, shown["encoder"]))
+    colours, markers = styles(named["encoder"]), styles(named.loc[named["kind"] == OURS, "model"])
+    drawn = {row.model: {**colours[row.encoder], **_marker(markers.get(row.model))} for row in named.itertuples()}
     places = _panels(named, [name for name in PLACE if name != "encoder"])
-    return _figure(places, named, LARGEST, study, by_model, (STANDARD,))
+    return _figure(places, named, LARGEST, study, drawn, (STANDARD,))
+
+
+def _marker(style: Style | None) -> Style:
+    return {} if style is None else {"marker": style["marker"]}
 
 
 def by_threshold(curve: pd.DataFrame, table: pd.DataFrame, study: Study) -> Figure:
@@ -316,34 +327,30 @@ MAJORITY = "majority"  # marks the line
 def _legend(
     figure: Figure, table: pd.DataFrame, study: Study, drawn: Mapping[str, Style], baselines: Sequence[str]
 ) -> None:
+    """A model's colour and marker, and apart from them what each kind of line or marker is."""
+    ours = table[table["kind"] == OURS]
     handles = [
-        Line2D([], [], label=f"{study.model(model)}, {RULES.get(rule, RULES['last'])[1]}",
-               **_style_of(OURS, model, rule, drawn))
-        for model, rule in table.loc[table["kind"] == OURS, ["model", "rule"]].drop_duplicates().itertuples(index=False)
-    ]  # fmt: skip
-    for kind in (kind for kind in baselines if (table["kind"] == kind).any()):
-        models = dict.fromkeys(table.loc[table["kind"] == kind, "model"])
-        handles += _baseline_handles(kind, models, study, drawn)
+        Line2D([], [], label=study.model(model), **_style_of(OURS, model, "threshold", drawn))
+        for model in dict.fromkeys(ours["model"])
+    ]
+    handles += [
+        Line2D([], [], label=label, **{"color": GREY, "marker": "o", "markersize": 6, **style})
+        for rule, (style, label) in RULES.items()
+        if (ours["rule"] == rule).any()
+    ]
+    there = [kind for kind in baselines if (table["kind"] == kind).any()]
+    handles += [Line2D([], [], label=BASELINES[kind], **_style_of(kind, "", "", {})) for kind in there]
     if any(line.get_gid() == MAJORITY for axis in figure.axes for line in axis.lines):
         handles.append(Line2D([], [], linestyle=":", color="0.35", label="majority class"))
     columns = min(2, sum(axis.get_visible() for axis in figure.axes), len(handles))
     figure.legend(handles=handles, loc="outside lower center", ncols=columns, fontsize=10, frameon=False)
+    _make_room(figure, -(-len(handles) // columns))
 
 
-def _baseline_handles(kind: str, models: Iterable[str], study: Study, drawn: Mapping[str, Style]) -> list[Line2D]:
-    """One for a kind of baseline, or where each has a model's colour one for each."""
-    called = {
-        STANDARD: "standard: one classifier on the last layer",
-        EFFICIENT: "efficient: a model per layer (its number beside it)",
-        ORACLE: "oracle: leaves at the first right classifier",
-    }[kind]
-    coloured = [model for model in models if model in drawn]
-    if not coloured or len(drawn) == 1:
-        return [Line2D([], [], label=called, **_style_of(kind, coloured[0] if coloured else "", "", drawn))]
-    return [
-        Line2D([], [], label=f"{study.model(model)}, {called.partition(':')[0]}", **_style_of(kind, model, "", drawn))
-        for model in coloured
-    ]
+def _make_room(figure: Figure, lines: int) -> None:
+    """A higher figure, so that a long legend takes nothing from the panels."""
+    width, height = figure.get_size_inches()
+    figure.set_size_inches(width, height + LEGEND_LINE * lines)
 
 
 def _draw_curves(

@@ -48,7 +48,7 @@ def over_all_seeds(table: pd.DataFrame, confidence: float = CONFIDENCE) -> pd.Da
 
 
 def _of_one(comparison: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    place = {name: comparison.get(name) for name in (*PLACE, "seed", "encoder_layers")}
+    place = {name: comparison.get(name) for name in (*PLACE, "seed", "encoder_layers", "majority")}
     place |= {name: place[name] or "" for name in ("budget", "split")}
     for kind in (STANDARD, EFFICIENT, ORACLE, "points"):
         given = comparison.get(kind) or []
@@ -60,12 +60,13 @@ def _point(kind: str, entry: Mapping[str, Any], comparison: Mapping[str, Any]) -
     own = kind in (OURS, ORACLE)
     ends = {f"{name}_ci_{end}": entry.get(f"{name}_ci_{end}") for name in NUMBERS for end in ("low", "high")}
     found = {name: entry.get(name) for name in (*NUMBERS, *OTHERS) if entry.get(name) is not None}
+    layers = entry.get("exit_layers") or [None]
     return {
         "kind": ORACLE if entry.get("rule") == ORACLE else kind,
         "model": comparison["model"] if own else entry.get("model", kind),
         "rule": (entry.get("rule") or "") if own else "",
         "value": entry.get("value") if own else None,
-        "layer": entry.get("layer"),
+        "layer": None if own else layers[-1],
         "estimated": entry.get("energy_source") == "estimate",
         **found,
         **ends,
