@@ -165,9 +165,8 @@ def by_threshold(curve: pd.DataFrame, table: pd.DataFrame, study: Study) -> Figu
     places = list(dict.fromkeys(rows[["dataset", "seq_len", "budget"]].itertuples(index=False, name=None)))
     drawn = styles(rows["model"])
     with sns.axes_style("whitegrid"), sns.plotting_context("notebook"):
-        size = (max(7.0, 5.4 * len(places)), 7.2)
-        figure, grid = plt.subplots(2, len(places), figsize=size, squeeze=False, layout="constrained", sharex=True)
-        for place, (above, below) in zip(places, grid.T, strict=True):
+        figure, pairs = _pairs(len(places))
+        for place, (above, below) in zip(places, pairs, strict=True):
             here = _where(rows, ("dataset", "seq_len", "budget"), place)
             measured = _where(table, ("dataset", "seq_len", "budget"), place)
             _draw_curves(above, below, here, measured[measured["rule"] == "threshold"], drawn)
@@ -176,6 +175,18 @@ def by_threshold(curve: pd.DataFrame, table: pd.DataFrame, study: Study) -> Figu
             )
         _curve_legend(figure, drawn, table, study)
     return figure
+
+
+def _pairs(count: int) -> tuple[Figure, list[tuple[Axes, Axes]]]:
+    """A figure of `count` pairs of panels, one above the other; at most three pairs side by side."""
+    columns = max(1, min(count, 3))
+    rows = max(1, -(-count // columns))
+    size = (max(7.0, 5.4 * columns), 6.8 * rows + LEGEND_LINE)
+    figure, grid = plt.subplots(2 * rows, columns, figsize=size, squeeze=False, layout="constrained")
+    found = [(grid[2 * row, column], grid[2 * row + 1, column]) for row in range(rows) for column in range(columns)]
+    for axis in (axis for pair in found[count:] for axis in pair):
+        axis.set_visible(False)
+    return figure, found[:count]
 
 
 def _random_models(report: Mapping[str, Any], cells: Iterable[Mapping[str, Any]]) -> frozenset[str]:
@@ -285,7 +296,7 @@ def _draw_line(axis: Axes, line: pd.DataFrame, drawn: Mapping[str, Style]) -> pd
     style = _style_of(line.iloc[0]["kind"], line.iloc[0]["model"], line.iloc[0]["rule"], drawn)
     errors = {"xerr": _half_widths(line, "x", "x_low", "x_high"), "yerr": _half_widths(line, "y", "low", "high")}
     axis.errorbar(line["x"], line["y"], **errors, capsize=2, elinewidth=0.8, **style)
-    return line
+    return line.assign(colour=[style["color"]] * len(line))
 
 
 def _half_widths(line: pd.DataFrame, name: str, low: str, high: str) -> list[pd.Series[float]]:
@@ -298,7 +309,7 @@ def _style_of(kind: str, model: str, rule: str, drawn: Mapping[str, Style]) -> d
     if kind == OURS:
         return {"linewidth": 1.6, "markersize": 6, **own, **RULES.get(rule, RULES["last"])[0]}
     by_kind: dict[str, dict[str, Any]] = {
-        STANDARD: {"color": DARK, **own, "marker": "s", "markersize": 9, "linestyle": "none"},
+        STANDARD: {"color": DARK, **own, "marker": "s", "markersize": 9, "linestyle": "none", "zorder": 1.9},
         EFFICIENT: {"color": GREY, "marker": "D", "markersize": 6, "linestyle": ":", "linewidth": 1.2},
         ORACLE: {"color": DARK, **own, "marker": "*", "markersize": 13, "linestyle": "none", **HOLLOW},
     }
@@ -365,7 +376,8 @@ def _draw_curves(
     above.set_ylabel(ACCURACY)
     below.set_ylabel("Mean layers run")
     below.set_ylim(bottom=0)
-    below.set_xlim(-0.02, 1.02)
+    for axis in (above, below):
+        axis.set_xlim(-0.02, 1.02)
     below.set_xlabel("Threshold of the calibrated confidence")
 
 

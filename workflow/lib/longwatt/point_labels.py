@@ -47,8 +47,8 @@ def label_where_there_is_room(axis: Axes, lines: Sequence[pd.DataFrame]) -> None
 
     Args:
         axis: with its final limits and place in the figure.
-        lines: columns x, y, low, high, x_low, x_high (intervals; NaN where there is none) and label ('' for none), in
-            the order of the line.
+        lines: columns x, y, low, high, x_low, x_high (intervals; NaN where there is none), label ('' for none) and
+            colour, in the order of the line.
     """
     drawn = [box for line in lines for box in _markers(axis, line.assign(published=math.nan))]
     drawn += [box for line in lines for box in (*_flat_bars(axis, line), *_segments(axis, line))]
@@ -125,7 +125,7 @@ def _label(
         textcoords="offset points",
         ha={1: "left", 0: "center", -1: "right"}[int(np.sign(corner[0]))],
         fontsize=10,
-        color="0.25",
+        color=point.get("colour", "0.25"),
     )
     return [_box(place, corner)]
 
