@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
-from longwatt.cells import AXES, Cell
+from longwatt.cells import AXES, Cell, expand
 from longwatt.study import StudyError, check_name
 
 
@@ -55,6 +55,21 @@ TABLES = {
     "batch_sizes": "batch sizes",
 }
 PUBLISHED = "published"  # the figure and the table of ours beside theirs
+EXITS = "exits"  # the table of models with exits
+EARLY_EXIT = "Early exit"
+DISTILLED = "exits_distilled"
+# Figures of models with exits; that of several encoders only where a study has them.
+EXIT_FIGURES = {
+    "exits_accuracy_vs_time": "accuracy against time",
+    "exits_accuracy_vs_energy": "accuracy against energy",
+    DISTILLED: "encoders of several sizes",
+    "exits_curve": "accuracy and layers by threshold",
+    "exits_reliability": "reliability of the confidences",
+    "exits_confidence_by_label": "confidence by label",
+    "exits_by_difficulty": "exit layer by difficulty",
+}
+# What of a model's entry does not say which encoder it has.
+NO_ENCODER = ("title", "exits", "training", "generation", "inference")
 TABLE_KINDS = ("html", "md", "csv")
 
 
@@ -67,7 +82,18 @@ def figures(study: Mapping[str, Any]) -> dict[str, Shown]:
 def tables(study: Mapping[str, Any]) -> dict[str, Shown]:
     """A study's tables; that of published scores only where it has some."""
     general = {name: Shown("Tables", label, name) for name, label in TABLES.items()}
-    return {**general, **_published(study, "Tables", "published_table")}
+    exits = {EXITS: Shown("Tables", "early exit", "exits_table")} if _models_with_exits(study) else {}
+    return {**general, **exits, **_published(study, "Tables", "published_table")}
+
+
+def exit_figures(study: Mapping[str, Any]) -> dict[str, Shown]:
+    """A study's figures of early exit; none without a cell whose model has two exits or more."""
+    models = _models_with_exits(study)
+    if all(len(entry["exits"]["layers"]) < 2 for entry in models.values()):
+        return {}
+    encoders = {repr(sorted(_encoder(entry).items())) for entry in models.values()}
+    names = [name for name in EXIT_FIGURES if name != DISTILLED or len(encoders) > 1]
+    return {name: Shown(EARLY_EXIT, EXIT_FIGURES[name], name) for name in names}
 
 
 def split_cost(name: str) -> tuple[str, str | None]:
@@ -98,6 +124,17 @@ def check(study: Mapping[str, Any], cells: Iterable[Cell], source: str) -> None:
 def shows(figure: Mapping[str, Any], point: Mapping[str, Any]) -> bool:
     """Whether a study's own figure shows a point, by its dataset, model and budget."""
     return all(point[axis] in figure.get(AXES[axis], [point[axis]]) for axis in ("dataset", "model", "budget"))
+
+
+def _models_with_exits(study: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """Entries of the models of a study's cells that have exits."""
+    found = {name: entry for name, entry in study.get("models", {}).items() if "exits" in entry}
+    used = {cell.model for cell in expand(study).values()} if found else set()
+    return {name: entry for name, entry in found.items() if name in used}
+
+
+def _encoder(entry: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in entry.items() if key not in NO_ENCODER}
 
 
 def _check_cells(figure: Mapping[str, Any], cells: list[Cell], where: str) -> None:

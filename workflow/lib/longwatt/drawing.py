@@ -23,10 +23,12 @@ NO_ENERGY = (
     "watts_per_core in config.yaml\nwould give an estimate."
 )
 NO_CELLS = "None of these cells\nis finished yet."
+ONLY_EXITS = "These cells were only run with early exit:\nsee the figures of early exit."
 SCORE_TITLES = {
     "f1": "F1",
     "exact_match": "Exact match",
     "accuracy": "Accuracy (%)",
+    "macro_f1": "Macro F1 (%)",
     "rouge_geometric_mean": "ROUGE (geometric mean)",
 }
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
@@ -36,9 +38,9 @@ HOLLOW: dict[str, Any] = {"markerfacecolor": "white", "markeredgewidth": 1.5}  #
 SVG_SALT = "longwatt"  # fixed, so that equal figures are equal files
 
 
-def panels(count: int, height: float) -> tuple[Figure, list[Axes]]:
-    """A figure of `count` panels, each so high (inches); four stand as two and two."""
-    columns = 2 if count == 4 else min(count, 3)
+def panels(count: int, height: float, columns: int | None = None) -> tuple[Figure, list[Axes]]:
+    """A figure of `count` panels, each so high (inches), in so many columns; by default at most three, and 2 x 2."""
+    columns = columns or (2 if count == 4 else min(count, 3))
     rows = -(-count // columns)
     size = (5.4 * columns, height * rows)
     figure, grid = plt.subplots(rows, columns, figsize=size, squeeze=False, layout="constrained")

@@ -85,7 +85,8 @@ def power_over_time(parts: Mapping[str, Path], heading: str) -> Figure:
 
 def energy_by_phase(summary: pd.DataFrame, titles: Mapping[str, str]) -> Figure:
     """Training energy as stacked bars: a panel per dataset, a bar per cell (mean over seeds), a colour per phase."""
-    table = with_series(summary).drop_duplicates("cell")
+    # A training has no inference point, and cells need not have the same.
+    table = with_series(summary).drop_duplicates("cell").assign(inference="")
     known = bool(table["train_energy_kwh"].notna().any())
     names = list(dict.fromkeys(table["dataset"]))
     bars = max(table[table["dataset"] == name].groupby([*SERIES, "seq_len"], sort=False).ngroups for name in names)

@@ -17,17 +17,44 @@ from matplotlib.lines import Line2D
 
 from longwatt import drawing
 from longwatt import published as theirs
+from longwatt.columns import varies_with_inference
 from longwatt.displays import PUBLISHED, shows, split_cost
-from longwatt.drawing import HOLLOW, NO_CELLS, NO_ENERGY, SCORE_TITLES, leave_empty, logarithmic, panels, save
+from longwatt.drawing import (
+    HOLLOW,
+    NO_CELLS,
+    NO_ENERGY,
+    ONLY_EXITS,
+    SCORE_TITLES,
+    leave_empty,
+    logarithmic,
+    panels,
+    save,
+)
 from longwatt.energy_figures import energy_by_phase
 from longwatt.point_labels import label_points
-from longwatt.points import SERIES, energy_unit, interval, place_of, series_name, with_series
+from longwatt.points import (
+    SERIES,
+    comparable,
+    energy_unit,
+    interval,
+    one_point_per_training,
+    place_of,
+    series_name,
+    with_series,
+)
 from longwatt.provenance import sha256, write_json
 from longwatt.published import Place
 from longwatt.published_figure import beside_published_scores, called
 from longwatt.summary import read_summary
 
 Style = Mapping[str, Any]
+
+
+# What a dotted line is: of a dataset of texts, and of a classification.
+LEADS = {
+    "score_lead": "lead baseline: the document's first words",
+    "majority": "majority class: the training split's most frequent label",
+}
 
 
 @dataclass(frozen=True)
@@ -115,12 +142,15 @@ def accuracy_against(
     """Score against one cost: a panel per dataset, a line per model, the input length at each point.
 
     Vertical bars are intervals: over examples for one seed, over seeds for several. A dotted line is the lead
-    baseline, a dashed one the best score that the input lengths leave possible, a hollow marker a published score.
+    baseline (of a classification the majority class), a dashed one the best score that the input lengths leave
+    possible, a hollow marker a published score. Points of early exit are left out.
     """
-    names = list(dict.fromkeys(summary["dataset"]))
-    scaled = _scaled(_in_unit(cost, summary), summary)
-    shown = [Panel(name, scaled, titles.get(name, name)) for name in names]
-    return _figure(with_series(summary), shown, titles, published or {})
+    names, table = list(dict.fromkeys(summary["dataset"])), comparable(summary)
+    if not varies_with_inference(cost.column):
+        table = one_point_per_training(table)
+    scaled = _scaled(_in_unit(cost, summary), table)
+    shown = [Panel(name, scaled, titles.get(name, name), missing=ONLY_EXITS) for name in names]
+    return _figure(with_series(table), shown, titles, published or {})
 
 
 def own_figure(
@@ -134,8 +164,9 @@ def own_figure(
         titles: how datasets, models and budgets are called.
         published: a study's `published`, or an empty mapping.
     """
-    rows = [shows(figure, {str(key): value for key, value in row.items()}) for row in summary.to_dict("records")]
-    table, names = with_series(summary[rows]), figure["datasets"]
+    there = comparable(summary)
+    rows = [shows(figure, {str(key): value for key, value in row.items()}) for row in there.to_dict("records")]
+    table, names = with_series(there[rows]), figure["datasets"]
     costs = [_scaled(_in_unit(named_cost(name), summary), table) for name in figure["costs"]]
     several = len(names) > 1
     shown = [Panel(name, cost, titles.get(name, name) if several else "", True) for name in names for cost in costs]
@@ -158,12 +189,14 @@ class Panel:
         cost: the horizontal axis.
         title: above the panel.
         close: whether the vertical axis is as long as the scores are apart, instead of beginning at 0.
+        missing: what it says if it has no rows.
     """
 
     dataset: str
     cost: Cost
     title: str
     close: bool = False
+    missing: str = NO_CELLS
 
 
 def _figure(
@@ -185,7 +218,8 @@ def _figure(
             figure.suptitle(heading, fontsize=14)
         if known:
             leads = not all(panel.close for panel in shown)
-            _legend(figure, styles, titles, table if leads else table.assign(score_lead=None), published)
+            shown_leads = table if leads else table.assign(score_lead=None, majority=None)
+            _legend(figure, styles, titles, shown_leads, published)
         figure.draw_without_rendering()  # gives the panels their places, by which labels keep off each other
         for axis, drawn in zip(axes, lines, strict=True):
             label_points(axis, drawn)
@@ -258,7 +292,7 @@ def _draw_panel(
     axis.set_title(panel.title)
     if rows.empty:
         axis.set_xlabel(cost.label)
-        leave_empty(axis, NO_CELLS)
+        leave_empty(axis, panel.missing)
         return []
     found = _beside_their_own(points(rows, cost, theirs.scores(published)), published)
     known = found.dropna(subset=["x", "y"])
@@ -283,8 +317,18 @@ def _draw_panel(
 
 
 def _draw_leads(axis: Axes, rows: pd.DataFrame) -> None:
-    for lead in sorted(set(rows["score_lead"].dropna().round(4))):
-        axis.axhline(lead, linestyle=":", color="0.35", linewidth=1.4, zorder=1)
+    for found in _leads(rows).values():
+        for lead in sorted(set(found.round(4))):
+            axis.axhline(lead, linestyle=":", color="0.35", linewidth=1.4, zorder=1)
+
+
+def _leads(rows: pd.DataFrame) -> dict[str, pd.Series[float]]:
+    """The baselines that are known, by what they are called; the majority class has an accuracy, and no macro F1."""
+    shown = {name: rows[name] for name in LEADS if name in rows}
+    if "majority" in shown:
+        shown["majority"] = shown["majority"][rows["score_name"] == "accuracy"]
+    known = {LEADS[name]: found.dropna().astype(float) for name, found in shown.items()}
+    return {label: found for label, found in known.items() if not found.empty}
 
 
 def _draw_published(axis: Axes, line: pd.DataFrame, style: Style) -> None:
@@ -319,9 +363,9 @@ def _legend(
     published: Mapping[str, Any],
 ) -> None:
     handles = [Line2D([], [], label=series_name(key, titles, table), **style) for key, style in styles.items()]
-    if table["score_lead"].notna().any():
-        label = "lead baseline: the document's first words"
-        handles.append(Line2D([], [], linestyle=":", color="0.35", label=label))
+    leads = "; ".join(_leads(table))
+    if leads:
+        handles.append(Line2D([], [], linestyle=":", color="0.35", label=leads))
     if table["score_ceiling"].notna().any():
         label = "ceiling: best possible at this length"
         handles.append(Line2D([], [], linestyle="--", color="0.35", marker="_", label=label))

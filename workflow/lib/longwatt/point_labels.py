@@ -1,9 +1,10 @@
-"""Input lengths written beside the points of a panel, off its lines, its markers and each other."""
+"""Input lengths, or other words, beside the points of a panel, off its lines, its markers and each other."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,6 +17,7 @@ FARTHER = ((0, 9), (0, -17), (10, -3), (-10, -3))  # where no corner is free
 LABEL = (27, 12)  # of four digits, in points
 MARKER = (9, 9)
 BAR = 7  # across
+PIECE = 5.0  # of a line, in points: no label fits between two
 CROWDED = 12  # points of a panel; of more, only the ends of the lines are labelled, and these if there is room
 
 
@@ -33,16 +35,67 @@ def label_points(axis: Axes, lines: Sequence[pd.DataFrame]) -> None:
         axis: with its final limits and place in the figure.
         lines: columns x, y, low, high, published (NaN where there is none) and seq_len, in the order of the lengths.
     """
-    drawn, labels = [box for line in lines for box in _markers(axis, line)], list[Box]()
+    named = [line.assign(label=[f"{int(length)}" for length in line["seq_len"]]) for line in lines]
+    drawn = [box for line in lines for box in _markers(axis, line)]
+    crowded = sum(map(len, lines)) > CROWDED
+    found = [one for one in _in_order(named) if one.at_the_end or not crowded]
+    _write(axis, found, drawn, needed=not crowded)
+
+
+def label_where_there_is_room(axis: Axes, lines: Sequence[pd.DataFrame]) -> None:
+    """Write words beside the points of lines: first at their ends, then at those others that have room.
+
+    Args:
+        axis: with its final limits and place in the figure.
+        lines: columns x, y, low, high, x_low, x_high (intervals; NaN where there is none), label ('' for none) and
+            colour, in the order of the line.
+    """
+    drawn = [box for line in lines for box in _markers(axis, line.assign(published=math.nan))]
+    drawn += [box for line in lines for box in (*_flat_bars(axis, line), *_segments(axis, line))]
+    found = [one for one in _in_order(lines) if one.point["label"]]
+    # An end's label may cover some of what is drawn; where one between has no room, its neighbours say enough.
+    ends = _write(axis, [one for one in found if one.at_the_end], drawn, needed=False)
+    _write(axis, [one for one in found if not one.at_the_end], [*drawn, *ends], needed=False, least=0)
+
+
+class Named(NamedTuple):
+    """A point that may get a label, whether its line rises there, and whether it is an end of it."""
+
+    point: pd.Series[Any]
+    rising: bool
+    at_the_end: bool
+
+
+def _in_order(lines: Sequence[pd.DataFrame]) -> list[Named]:
+    return [
+        Named(point, rising, index in {line.index[0], line.index[-1]})
+        for line in lines
+        for (index, point), rising in zip(line.iterrows(), _rises(line), strict=True)
+    ]
+
+
+def _write(
+    axis: Axes, points: Sequence[Named], drawn: Sequence[Box], *, needed: bool, least: float = -math.inf
+) -> list[Box]:
+    """Write the labels in turn; where they are not needed, only those that cover no other.
+
+    Args:
+        axis: with its final limits and place in the figure.
+        points: to be labelled.
+        drawn: what labels should not cover.
+        needed: whether all must be written.
+        least: the least distance to what is drawn, in points, at which one that is not needed is written.
+
+    Returns:
+        The labels' room.
+    """
+    labels: list[Box] = []
     bottom, top = axis.get_ylim()
     lowest = bottom + 0.08 * (top - bottom)  # below such a point a label would lie on the axis
-    crowded = sum(map(len, lines)) > CROWDED
-    for line in lines:
-        ends = {line.index[0], line.index[-1]}
-        for (index, point), rising in zip(line.iterrows(), _rises(line), strict=True):
-            if not crowded or index in ends:
-                corners = RISING if rising and point["y"] > lowest else FALLING
-                labels += _label(axis, point, corners, drawn, labels, needed=not crowded)
+    for point, rising, _ in points:
+        corners = RISING if rising and point["y"] > lowest else FALLING
+        labels += _label(axis, point, corners, drawn, labels, needed=needed, least=least)
+    return labels
 
 
 def _label(
@@ -53,6 +106,7 @@ def _label(
     labels: Sequence[Box],
     *,
     needed: bool,
+    least: float,
 ) -> list[Box]:
     """Write one length in the first place that is free, or else where it covers no other and least of what is drawn.
 
@@ -62,16 +116,16 @@ def _label(
     rooms = {c: (_room(_box(place, c), labels), _room(_box(place, c), drawn)) for c in (*corners, *FARTHER)}
     best = max(rooms, key=lambda c: (rooms[c][0] > 0, rooms[c][1]))
     corner = next((c for c, room in rooms.items() if min(room) > 0), best)
-    if rooms[corner][0] <= 0 and not needed:
+    if not needed and (rooms[corner][0] <= 0 or rooms[corner][1] < least):
         return []
     axis.annotate(
-        f"{int(point['seq_len'])}",
+        point["label"],
         (point["x"], point["y"]),
         xytext=corner,
         textcoords="offset points",
         ha={1: "left", 0: "center", -1: "right"}[int(np.sign(corner[0]))],
         fontsize=10,
-        color="0.25",
+        color=point.get("colour", "0.25"),
     )
     return [_box(place, corner)]
 
@@ -91,6 +145,26 @@ def _bar(axis: Axes, x: float, low: float, high: float) -> Box:
     """The room of an interval's bar."""
     lower, upper = _place(axis, x, low), _place(axis, x, high)
     return Box((lower + upper) / 2, (BAR, upper[1] - lower[1]))
+
+
+def _flat_bars(axis: Axes, line: pd.DataFrame) -> list[Box]:
+    """The room of intervals along the horizontal axis."""
+    bars = line.dropna(subset=["x_low", "x_high"])
+    ends = [
+        (_place(axis, left, y), _place(axis, right, y))
+        for left, right, y in zip(bars["x_low"], bars["x_high"], bars["y"], strict=True)
+    ]
+    return [Box((one + other) / 2, (other[0] - one[0], BAR)) for one, other in ends]
+
+
+def _segments(axis: Axes, line: pd.DataFrame) -> list[Box]:
+    """The room of a line between its points, in short pieces."""
+    places = [_place(axis, x, y) for x, y in zip(line["x"], line["y"], strict=True)]
+    found = []
+    for one, other in pairwise(places):
+        count = max(2, int(np.hypot(*(other - one)) / PIECE) + 1)
+        found += [Box(one + share * (other - one), (1, 1)) for share in np.linspace(0, 1, count)]
+    return found
 
 
 def _box(place: Any, corner: tuple[int, int]) -> Box:

@@ -15,6 +15,7 @@ from longwatt.published import Place
 # What makes two rows points of one line; a model's attention regimes are two models.
 SERIES = ["model", "attention_regime", "budget", "protocol", "inference"]
 
+EXIT_RULE, LAST_EXIT = "exit_rule", "last"  # a column of summaries that know of exits, and where no rule is in force
 CONFIDENCE = 0.95  # where a summary says none
 
 
@@ -26,6 +27,27 @@ class EnergyUnit(NamedTuple):
 
 
 KWH, WH = EnergyUnit("kWh", 1.0), EnergyUnit("Wh", 1000.0)
+
+
+def comparable(summary: pd.DataFrame) -> pd.DataFrame:
+    """A summary without the points of early exit, which have figures of their own: one model has many of them.
+
+    A summary that knows of no exits stays whole.
+    """
+    if EXIT_RULE not in summary:
+        return summary
+    return summary[summary[EXIT_RULE].isna() | (summary[EXIT_RULE] == LAST_EXIT)]
+
+
+def one_point_per_training(summary: pd.DataFrame) -> pd.DataFrame:
+    """Rows of which those are left out that answer as another of the same training does, by the last classifier.
+
+    Points at several batch sizes have one accuracy, so that of what training cost each would say the same.
+    """
+    if EXIT_RULE not in summary:
+        return summary
+    same = summary.duplicated(["cell", "score", "score_ci_low", "score_ci_high", "examples"])
+    return summary[~(same & (summary[EXIT_RULE] == LAST_EXIT))]
 
 
 def with_series(summary: pd.DataFrame) -> pd.DataFrame:

@@ -26,7 +26,8 @@ GROUPED = (
 # An interval and a product are never broken.
 UNBROKEN = re.compile(r"\([^()<>]+ to [^()<>]+\),?|[0-9]+ (?:=|&lt;) [0-9 x]+")
 # A column of names, to the left; the others are numbers, to the right.
-TEXTS = ("dataset", "datasets", "model", "metric", "tokenizer", "attention", "setting", "protocol", "budget", "table")
+TEXTS = ("dataset", "datasets", "model", "metric", "tokenizer", "attention", "setting", "protocol", "budget", "table",
+         "kind", "classifiers after layers", "rule")  # fmt: skip
 UNBROKEN_TEXTS = ("dataset", "model", "table")
 
 

@@ -10,7 +10,8 @@ from typing import Any
 import pandas as pd
 
 from longwatt.batch_sizes import batch_sizes
-from longwatt.displays import PUBLISHED
+from longwatt.displays import EXITS, PUBLISHED
+from longwatt.exits_table import early_exits, exit_columns
 from longwatt.pages import NA
 from longwatt.points import CONFIDENCE, SERIES, EnergyUnit, energy_unit, interval, series_name, with_series
 from longwatt.provenance import sha256, write_json
@@ -36,7 +37,11 @@ def readable(summary: pd.DataFrame, titles: Mapping[str, str]) -> pd.DataFrame:
     An estimated energy says so in its cell; what is unknown is NA.
     """
     unit = energy_unit(summary)
-    rows = [_row({str(k): v for k, v in row.items()}, titles, unit) for row in summary.to_dict("records")]
+    exits = exit_columns(summary)
+    rows = [
+        _row({str(k): v for k, v in row.items()}, titles, unit, _baselines(row, summary), more)
+        for row, more in zip(summary.to_dict("records"), exits, strict=True)
+    ]
     return _without_alike(pd.DataFrame(rows))
 
 
@@ -54,7 +59,7 @@ def scores_by_length(summary: pd.DataFrame, titles: Mapping[str, str]) -> pd.Dat
                 "model": series_name(tuple(series), titles, table),
                 "metric": group["score_name"].iloc[0],
                 **{str(length): _score(found) for length, found in by_length.items()},
-                "lead baseline": number(group["score_lead"].iloc[0]),
+                **_baselines(group.iloc[0], table),
             }
         )
     return pd.DataFrame(rows)
@@ -116,6 +121,8 @@ def _tables(table: pd.DataFrame, settings: Mapping[str, Any]) -> dict[str, pd.Da
         "settings": settings_in_force(settings["groups"], titles),
         "batch_sizes": batch_sizes(table, settings),
     }
+    if "exit_kind" in table and table["exit_kind"].notna().any():
+        general[EXITS] = early_exits(table, titles)
     return {**general, PUBLISHED: published_scores(table, published, titles)} if published.get("scores") else general
 
 
@@ -136,13 +143,27 @@ def _cell(row: Mapping[str, Any], titles: Mapping[str, str], more: str = "") -> 
     }
 
 
-def _row(row: Mapping[str, Any], titles: Mapping[str, str], unit: EnergyUnit) -> dict[str, str]:
+def _baselines(row: Any, summary: pd.DataFrame) -> dict[str, str]:
+    """The lead baseline, and for classification the majority class; each where any row of the table has it."""
+    known = {name: name in summary and bool(summary[name].notna().any()) for name in ("score_lead", "majority")}
+    lead = {"lead baseline": number(row["score_lead"])} if known["score_lead"] or not known["majority"] else {}
+    return {**lead, **({"majority class": number(row["majority"])} if known["majority"] else {})}
+
+
+def _row(
+    row: Mapping[str, Any],
+    titles: Mapping[str, str],
+    unit: EnergyUnit,
+    baselines: Mapping[str, str],
+    exits: Mapping[str, str],
+) -> dict[str, str]:
     return {
         **_cell(row, titles, " (random weights)" if row["initialisation"] == "random" else ""),
         "metric": row["score_name"],
         "score": number(row["score"]),
         f"{100 * _confidence(row):g} % interval": f"{number(row['score_ci_low'])} to {number(row['score_ci_high'])}",
-        "lead baseline": number(row["score_lead"]),
+        **exits,
+        **baselines,
         "ceiling": number(row["score_ceiling"]),
         "training (s)": number(row["train_runtime_s"]),
         "of it validations (s)": number(row["validation_s"]),

@@ -1,0 +1,98 @@
+"""Early exit as a table: every inference point of every model with exits, and what the general tables say of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+from longwatt.table_files import number
+
+KINDS = {"early_exit": "early exit"}  # the other kinds are words already
+# What stands in the summary's table for classification, in the order of its columns; each only where a row has it.
+SHOWN = {"macro_f1": "macro F1", "exit_rule": "exit", "mean_layers": "mean layers"}
+# Axes that are shown where they tell rows apart.
+APART = {"seq_len": "length (tokens)", "budget": "budget", "seed": "seed"}
+
+
+def early_exits(summary: pd.DataFrame, titles: Mapping[str, str]) -> pd.DataFrame:
+    """Texts: a row per cell and inference point of a model with exits, with its accuracy, speed and energy.
+
+    Relative time and speed-up are seconds per example against the standard baseline at the same batch size. What is
+    unknown is NA; an estimated energy says so.
+
+    Args:
+        summary: rows of a summary.csv whose columns know of exits.
+        titles: how datasets, models and budgets are called.
+    """
+    table = summary[summary["exit_kind"].notna()]
+    apart = {name: title for name, title in APART.items() if table[name].nunique() > 1}
+    rows = [_row({str(k): v for k, v in row.items()}, titles, apart) for row in table.to_dict("records")]
+    return pd.DataFrame(rows)
+
+
+def exit_columns(summary: pd.DataFrame) -> list[dict[str, str]]:
+    """What the table of all cells says of classification: a mapping per row, empty ones where no row has any of it."""
+    known = [name for name in SHOWN if name in summary and summary[name].notna().any()]
+    return [
+        {SHOWN[name]: exit_in_words(row) if name == "exit_rule" else number(row[name]) for name in known}
+        for row in summary.to_dict("records")
+    ]
+
+
+def exit_in_words(row: Mapping[Any, Any]) -> str:
+    """The rule by which a point leaves early, with its value: threshold 0.9; empty where there is none."""
+    if _unknown(row, "exit_rule"):
+        return ""
+    value = "" if _unknown(row, "exit_value") else f" {float(row['exit_value']):g}"
+    return f"{row['exit_rule']}{value}"
+
+
+def _row(row: Mapping[str, Any], titles: Mapping[str, str], apart: Mapping[str, str]) -> dict[str, str]:
+    random = " (random weights)" if row["initialisation"] == "random" else ""
+    return {
+        "dataset": titles.get(row["dataset"], row["dataset"]),
+        "model": titles.get(row["model"], row["model"]) + random,
+        **{title: titles.get(str(row[name]), str(row[name])) for name, title in apart.items()},
+        "kind": KINDS.get(row["exit_kind"], row["exit_kind"]),
+        "classifiers after layers": str(row["exit_layers"]),
+        "rule": row["exit_rule"] if not _unknown(row, "exit_rule") else "",
+        "value": "" if _unknown(row, "exit_value") else f"{float(row['exit_value']):g}",
+        "batch size": number(row["inference_batch_size"], 0),
+        "accuracy (%)": _with_interval(row, "accuracy", 1),
+        "macro F1 (%)": _with_interval(row, "macro_f1", 1),
+        "mean layers": number(row["mean_layers"], 2),
+        "relative time": _with_interval(row, "relative_time", 2),
+        "speed-up": _speed_up(row),
+        "speed-up at equal accuracy": _with_interval(row, "speedup_at_equal_accuracy", 2),
+        "J/example": _joules(row),
+        "ms/example": _milliseconds(row),
+    }
+
+
+def _unknown(row: Mapping[Any, Any], column: str) -> bool:
+    return bool(pd.isna(row.get(column)))
+
+
+def _with_interval(row: Mapping[str, Any], column: str, digits: int) -> str:
+    # The summary has a headline's interval only as the score's.
+    ends = "score" if row["score_name"] == column else column
+    value, low, high = (row.get(name) for name in (column, f"{ends}_ci_low", f"{ends}_ci_high"))
+    if pd.isna(value) or pd.isna(low) or pd.isna(high):
+        return number(value, digits)
+    return f"{number(value, digits)} ({number(low, digits)} to {number(high, digits)})"
+
+
+def _speed_up(row: Mapping[str, Any]) -> str:
+    return number(None if not row["relative_time"] > 0 else 1 / row["relative_time"], 2)
+
+
+def _milliseconds(row: Mapping[str, Any]) -> str:
+    speed = row["inference_samples_per_second"]
+    return number(None if not speed > 0 else 1000 / speed, 2)
+
+
+def _joules(row: Mapping[str, Any]) -> str:
+    estimated = not _unknown(row, "joules_per_example") and row["inference_energy_source"] == "estimate"
+    return number(row["joules_per_example"], 3) + (" (estimated)" if estimated else "")
