@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from longwatt.runtime_model import TOKENS_PER_WORD, Data, RuntimeModel, shape_of
+from longwatt.data_sizes import TOKENS_PER_WORD, Data
+from longwatt.runtime_model import RuntimeModel
+from longwatt.shapes import shape_of
 from longwatt.stages import Stages
 from longwatt.workdir import KEPT_CHECKPOINTS
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from longwatt.cells import LARGEST
+from longwatt.data_sizes import SCROLLS_DATA, TOKENS_PER_WORD, Data
 from longwatt.footprint import parameters_of
 from longwatt.forecast import Miss, Part
 from longwatt.pages import NA, Section, Table, markdown
@@ -16,18 +17,9 @@ from longwatt.plan import G_PER_KG, HOUR_S, Bill, Gpus, Plan, finished_parts
 from longwatt.progress import say
 from longwatt.provenance import whole_file, write_json
 from longwatt.references import EACH
-from longwatt.runtime_model import (
-    BIGBIRD_COST,
-    CPU_FLOPS,
-    CPU_LAYER_S,
-    GPU_FLOPS,
-    GPU_LAYER_S,
-    LARGEST_BATCH,
-    SCROLLS_DATA,
-    TOKENS_PER_WORD,
-    Data,
-)
+from longwatt.runtime_model import CPU_FLOPS, CPU_LAYER_S, GPU_FLOPS, GPU_LAYER_S, LARGEST_BATCH
 from longwatt.settings import COMPARISON_DEFAULTS
+from longwatt.shapes import BIGBIRD_COST
 from longwatt.stages import DEMO, Stages
 
 DEAREST = 10  # cells that the plan names

@@ -22,8 +22,9 @@ from typing import Any
 from longwatt import cells as grid
 from longwatt import settings
 from longwatt.cells import Cell
+from longwatt.data_sizes import TOKENS_PER_WORD, Data, data_of
 from longwatt.provenance import read_object
-from longwatt.references import EACH
+from longwatt.shapes import HUB_CONFIGS, Shape, shape_of
 
 # Operations a device gets through in a second of training, by precision: what frameworks reach, not data sheets.
 CPU_FLOPS = 5.0e10  # a few cores
@@ -31,172 +32,10 @@ GPU_FLOPS = {"fp32": 1.0e13, "tf32": 4.0e13, "bf16": 8.0e13, "fp16": 8.0e13}  # 
 # What one layer takes in a forward pass whatever the work: small batches and token-by-token generation wait for it.
 CPU_LAYER_S = 1e-3
 GPU_LAYER_S = 1e-3
-# BigBird gathers its blocks in memory: arXiv 2204.07288 reports 48 h for it where LED-large takes 14, on GovReport at
-# 4096 tokens; a third more operations explain 19 of these hours.
-BIGBIRD_COST = 3.0
 TRAINING_PASSES = 3  # a forward pass and a backward one of twice its operations
 RECOMPUTED_PASSES = 4  # activation checkpointing repeats the forward pass
 LARGEST_BATCH = 8  # examples per device where the batch is the largest that fits, and not known yet
-TOKENS_PER_WORD = 1.4  # English text in a subword vocabulary; a generated answer is as long as a mean reference
 SHORTEST_S = 1e-3  # so that a split of unknown size still gives a ratio
-DEFAULT_VOCABULARY = 50265  # BART's, and so LED's
-
-
-@dataclass(frozen=True)
-class Data:
-    """What matters of a dataset.
-
-    Attributes:
-        rows: references by split; training uses an input once for each of its references.
-        words_in, words_out: of a mean input and a mean reference.
-        examples: inputs by split, each with one reference or more; None where only rows are known.
-    """
-
-    rows: Mapping[str, int]
-    words_in: float
-    words_out: float
-    examples: Mapping[str, int] | None = None
-
-    def inputs(self, split: str) -> int:
-        """Inputs of a split; where they are not known its rows, than which they are no more."""
-        return (self.rows if self.examples is None else self.examples).get(split, 0)
-
-    def predictions(self, split: str, most: int | None, references: str) -> int:
-        """Predictions of a split.
-
-        Args:
-            split: which.
-            most: inputs that are used at most; None for all.
-            references: "best" predicts every input once, "each" once for each of its references.
-        """
-        there = self.inputs(split)
-        used = there if most is None else min(there, most)
-        return math.ceil(self.rows.get(split, 0) * used / there) if references == EACH and there else used
-
-
-# Where nothing is known of a dataset: middling among those of SCROLLS.
-UNKNOWN_DATA = Data({"train": 3000, "validation": 500, "test": 500}, 6000.0, 100.0)
-# arXiv 2204.07288, dataset facts of SCROLLS, which counts rows; used until the dataset itself is here.
-SCROLLS_DATA = {
-    "gov_report": Data({"train": 17457, "validation": 972, "test": 973}, 7897.0, 492.7),
-    "summ_screen_fd": Data({"train": 3673, "validation": 338, "test": 337}, 5639.0, 100.0),
-    "qmsum": Data({"train": 1257, "validation": 272, "test": 281}, 10396.0, 69.7),
-    "qasper": Data({"train": 2567, "validation": 1726, "test": 1399}, 3671.0, 11.5),
-}
-
-
-def data_of(source: str, options: Mapping[str, Any], facts: Mapping[str, Any]) -> Data:
-    """What is known of a dataset.
-
-    Args:
-        source: its `source` in the study.
-        options: its `options` there.
-        facts: its dataset.json; empty while it is not here.
-    """
-    if facts.get("splits"):
-        return _measured_data(facts["splits"])
-    if source == "needle":
-        rows = {split: int(options[split]) for split in ("train", "validation", "test")}
-        return Data(rows, float(options["words_per_document"]), float(options.get("answer_words", 2)), rows)
-    return SCROLLS_DATA.get(str(options.get("task")), UNKNOWN_DATA)
-
-
-def _measured_data(splits: Mapping[str, Mapping[str, Any]]) -> Data:
-    rows, examples = ({n: int(split.get(key, 0)) for n, split in splits.items()} for key in ("rows", "examples"))
-    first = splits.get("train") or next(iter(splits.values()))
-    return Data(rows, float(first["words_in_mean"]), float(first["words_out_mean"]), examples)
-
-
-@dataclass(frozen=True)
-class Shape:
-    """What decides an encoder-decoder's operations; defaults are those of BART-large, and so of LED and its like.
-
-    Attributes:
-        d_model: width of the residual stream.
-        encoder_layers, decoder_layers: layers.
-        encoder_ffn, decoder_ffn: width of the feed-forward blocks.
-        vocabulary: entries of the output layer.
-        window: tokens that a token of the encoder attends to around it, global ones included; None for all.
-        full_below: length in tokens up to which attention is full nevertheless.
-        sparse_cost: how many times longer the encoder takes with sparse attention than its operations say.
-    """
-
-    d_model: int = 1024
-    encoder_layers: int = 12
-    decoder_layers: int = 12
-    encoder_ffn: int = 4096
-    decoder_ffn: int = 4096
-    vocabulary: int = DEFAULT_VOCABULARY
-    window: int | None = None
-    full_below: int = 0
-    sparse_cost: float = 1.0
-
-    def encode(self, length: float) -> float:
-        """Operations of the encoder's forward pass over one input of `length` tokens."""
-        full = self.window is None or length <= self.full_below
-        seen = length if full else min(length, float(self.window or length))
-        projections = 8 * self.d_model**2 + 4 * self.d_model * self.encoder_ffn
-        cost = 1.0 if full else self.sparse_cost
-        return cost * length * self.encoder_layers * (projections + 4 * self.d_model * seen)
-
-    def decode(self, targets: float, length: float) -> float:
-        """Operations of the decoder's forward pass over `targets` tokens that attend to `length` encoded ones."""
-        own = 12 * self.d_model**2 + 4 * self.d_model * (self.decoder_ffn + targets / 2 + length)
-        memory = 4 * self.d_model**2 * length  # keys and values of the encoded input, once for each layer
-        return self.decoder_layers * (targets * own + memory) + targets * 2 * self.d_model * self.vocabulary
-
-
-# How configurations of different families call the same thing.
-KEYS = {
-    "d_model": ("d_model", "hidden_size"),
-    "encoder_layers": ("encoder_layers", "num_layers", "num_hidden_layers"),
-    "decoder_layers": ("decoder_layers", "num_decoder_layers", "num_layers", "num_hidden_layers"),
-    "encoder_ffn": ("encoder_ffn_dim", "d_ff", "intermediate_size"),
-    "decoder_ffn": ("decoder_ffn_dim", "d_ff", "intermediate_size"),
-    "vocabulary": ("vocab_size",),
-}
-
-
-# What transformers takes for a key that a configuration does not have, where it is not as in `Shape`.
-FAMILY_DEFAULTS: dict[str, dict[str, int]] = {
-    "bigbird_pegasus": {"encoder_layers": 16, "decoder_layers": 16, "vocab_size": 96103}
-}
-# Configurations of checkpoints on the hub that are known before they are here.
-LED_BASE = {"d_model": 768, "encoder_layers": 6, "decoder_layers": 6, "encoder_ffn_dim": 3072, "decoder_ffn_dim": 3072,
-            "attention_window": 1024}  # fmt: skip
-HUB_CONFIGS: dict[str, dict[str, Any]] = {
-    "allenai/led-base-16384": LED_BASE,
-    "allenai/led-large-16384": {"attention_window": 1024},
-    "google/bigbird-pegasus-large-pubmed": {},
-}
-
-
-def shape_of(family: str, config: Mapping[str, Any]) -> Shape:
-    """The shape of a model.
-
-    Args:
-        family: its `family` in the study; led and bigbird_pegasus have sparse attention.
-        config: what is known of its configuration; what is not is taken from `Shape`.
-    """
-    config = {**FAMILY_DEFAULTS.get(family, {}), **config}
-    values = {name: _first(config, keys) for name, keys in KEYS.items()}
-    shape = Shape(**{name: int(value) for name, value in values.items() if value})
-    if family == "led":
-        return replace(shape, window=_window(config.get("attention_window", 512)) + 1)
-    if family == "bigbird_pegasus" and config.get("attention_type") != "original_full":
-        block, drawn = int(config.get("block_size", 64)), int(config.get("num_random_blocks", 3))
-        # Three blocks around a token, two global ones, and those drawn; dense up to the threshold of transformers.
-        return replace(shape, window=(5 + drawn) * block, full_below=(5 + 2 * drawn) * block, sparse_cost=BIGBIRD_COST)
-    return shape
-
-
-def _first(config: Mapping[str, Any], keys: tuple[str, ...]) -> Any:
-    return next((config[key] for key in keys if config.get(key)), None)
-
-
-def _window(given: Any) -> int:
-    """LED's attention window; where it differs by layer, their mean."""
-    return round(sum(given) / len(given)) if isinstance(given, list) else int(given)
 
 
 @dataclass(frozen=True)
