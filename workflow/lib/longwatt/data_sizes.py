@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from longwatt.references import EACH
@@ -58,20 +58,53 @@ SCROLLS_DATA = {
 }
 
 
-def data_of(source: str, options: Mapping[str, Any], facts: Mapping[str, Any]) -> Data:
+# Of sentences and pairs with a label: middling among those below.
+UNKNOWN_LABELLED = Data({"train": 25000, "validation": 1000, "test": 2000}, 30.0, 1.0)
+# Rows as published, by the end of a repository's name; words are means over subsets of some thousand rows each.
+LABELLED_DATA = {
+    "ag_news": Data({"train": 120000, "test": 7600}, 31.5, 1.0),
+    "imdb": Data({"train": 25000, "test": 25000}, 230.0, 1.0),
+    "sst": Data({"train": 6920, "validation": 872, "test": 1821}, 18.5, 1.0),  # two classes of the treebank's sentences
+    "sst2": Data({"train": 67349, "validation": 872, "test": 1821}, 18.5, 1.0),
+    "snli": Data({"train": 549367, "validation": 9842, "test": 9824}, 20.3, 1.0),
+    "multi_nli": Data({"train": 392702, "validation": 9815, "test": 9832}, 29.2, 1.0),
+}
+ACLSUM_SENTENCES = Data({"train": 3868, "validation": 1978, "test": 3766}, 26.1, 1.0)  # counted in the package
+
+
+def data_of(source: str, options: Mapping[str, Any], facts: Mapping[str, Any], labelled: bool = False) -> Data:
     """What is known of a dataset.
 
     Args:
         source: its `source` in the study.
         options: its `options` there.
         facts: its dataset.json; empty while it is not here.
+        labelled: whether its task is classification.
     """
     if facts.get("splits"):
         return _measured_data(facts["splits"])
     if source == "needle":
         rows = {split: int(options[split]) for split in ("train", "validation", "test")}
         return Data(rows, float(options["words_per_document"]), float(options.get("answer_words", 2)), rows)
+    if source == "aclsum_sentences":
+        return ACLSUM_SENTENCES
+    if labelled:
+        return _held_out(LABELLED_DATA.get(repository_name(options), UNKNOWN_LABELLED), options.get("held_out"))
     return SCROLLS_DATA.get(str(options.get("task")), UNKNOWN_DATA)
+
+
+def repository_name(options: Mapping[str, Any]) -> str:
+    """The end of the name of the hub's repository that a dataset comes from; empty where it comes from elsewhere."""
+    return str(options.get("repository") or "").rpartition("/")[2].lower()
+
+
+def _held_out(data: Data, held_out: Mapping[str, Any] | None) -> Data:
+    """The rows that a split has once some of another's are held out for it."""
+    if held_out is None:
+        return data
+    count, source = int(held_out["examples"]), str(held_out["from"])
+    left = max(0, data.rows.get(source, 0) - count)
+    return replace(data, rows={**data.rows, source: left, str(held_out["split"]): count})
 
 
 def _measured_data(splits: Mapping[str, Mapping[str, Any]]) -> Data:

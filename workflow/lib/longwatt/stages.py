@@ -380,7 +380,11 @@ class Stages:
         entries = {**self.study["budgets"], **self.study["datasets"], **self.study["models"]}
         return {name: entry.get("title", name) for name, entry in entries.items()}
 
-    def parts(self) -> list[str]:
+    def points(self, name: str) -> list[str]:
+        """The inference points of a cell."""
+        return self.inferences
+
+    def parts(self, name: str | None = None) -> list[str]:
         """The parts of a cell that are metered."""
         return [FINETUNE, *(f"predict/{point}" for point in self.inferences)]
 
@@ -429,7 +433,8 @@ class Stages:
     def runtimes(self) -> RuntimeModel:
         """How long trainings and predictions will take, by the summary of earlier runs where there is one."""
         configs = {model: self._checkpoint_config(model) for model in {cell.model for cell in self.cells.values()}}
-        return RuntimeModel.of(self.study, self.cells, configs, self.results)
+        points = {name: self.points(name) for name in self.cells}
+        return RuntimeModel.of(self.study, self.cells, configs, self.results, points)
 
     def priority(self, name: str, inference: str | None = None) -> int:
         """How urgent a cell's training is, or one of its inference points; see `longwatt.priorities`."""
