@@ -13,6 +13,7 @@ include: "workflow/rules/common.smk"
 include: "workflow/rules/data.smk"
 include: "workflow/rules/train.smk"
 include: "workflow/rules/evaluate.smk"
+include: "workflow/rules/exits.smk"
 include: "workflow/rules/report.smk"
 
 
@@ -24,6 +25,9 @@ localrules:
     make_tokenizer,
     score,
     summarize_energy,
+    calibrate,
+    compare_exits,
+    plot_exits,
     summarize,
     tabulate,
     plot,

@@ -308,9 +308,11 @@ class Rates:
             family,
             model.eval(),
             self.tokenizer,
-            protocol=protocol,
             # Random weights seldom end by themselves: every output has the same length, on purpose.
-            generation={**GENERATION_DEFAULTS, "max_new_tokens": targets, "min_new_tokens": targets},
+            how={
+                "protocol": protocol,
+                "generation": {**GENERATION_DEFAULTS, "max_new_tokens": targets, "min_new_tokens": targets},
+            },
             precision=self.shape.precision,
             pad_to=self.shape.seq_len,
         )

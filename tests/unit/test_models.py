@@ -63,15 +63,18 @@ def test_any_encoder_decoder_learns_predicts_and_comes_back_from_its_folder(toke
         loss.backward()
         optimizer.step()
     assert family.loss(model, batch).item() < before
-    rows = family.predict(model, batch, "generated", GREEDY)
+    rows = family.predict(model, batch, {"protocol": "generated", "generation": GREEDY})
     assert len(rows) == 2 and all(len(row) <= 6 for row in rows)
-    assert [len(row) for row in family.predict(model, batch, "teacher_forced", GREEDY)] == [3, 5]
+    assert [len(row) for row in family.predict(model, batch, {"protocol": "teacher_forced", "generation": GREEDY})] == [
+        3,
+        5,
+    ]
 
     model.save_pretrained(tmp_path / "saved")
     download_model({"path": str(tmp_path / "saved")}, tmp_path / "resources", {})
     again, loaded = build(tokenizer, "seq2seq", None, tmp_path / "resources")
     assert torch.equal(loaded(**batch).logits, model(**batch).logits)
-    assert again.predict(loaded, batch, "generated", GREEDY) == rows
+    assert again.predict(loaded, batch, {"protocol": "generated", "generation": GREEDY}) == rows
 
 
 @pytest.mark.parametrize(
@@ -94,12 +97,12 @@ def test_how_a_checkpoint_would_generate_is_not_taken_over(tokenizer, tmp_path):
     """bart-large-cnn's folder asks for 56 to 142 tokens and four beams; the study's settings are all there is."""
     family, model = build(tokenizer, "seq2seq", {"model_type": "bart", **BART_LIKE})
     batch = family.collate([SHORT], None, None)
-    expected = family.predict(model, batch, "generated", GREEDY)
+    expected = family.predict(model, batch, {"protocol": "generated", "generation": GREEDY})
     model.generation_config.update(min_length=5, num_beams=4, no_repeat_ngram_size=1, max_length=142)
     model.save_pretrained(tmp_path)
     again, loaded = build(tokenizer, "seq2seq", None, tmp_path)
     assert loaded.generation_config.min_length in (None, 0) and loaded.generation_config.num_beams in (None, 1)
-    assert again.predict(loaded, batch, "generated", GREEDY) == expected
+    assert again.predict(loaded, batch, {"protocol": "generated", "generation": GREEDY}) == expected
 
 
 @pytest.mark.parametrize(
@@ -168,7 +171,7 @@ def seen_lengths(model, family, examples) -> list[tuple[str, int]]:
         lambda module, args, given: seen.append((module.attention_type, given["input_ids"].shape[1])), with_kwargs=True
     )
     for example in examples:
-        family.predict(model, family.collate([example], None, None), "generated", GREEDY)
+        family.predict(model, family.collate([example], None, None), {"protocol": "generated", "generation": GREEDY})
     assert encoder.attention_type == seen[0][0], "and it is the same after the batch"
     return seen
 
@@ -187,8 +190,13 @@ def test_a_cells_length_decides_its_regime_and_no_batch_changes_it(tokenizer, se
 
 def test_a_sparse_prediction_does_not_depend_on_its_batch(tokenizer):
     family, model = build(tokenizer, "bigbird_pegasus", BIGBIRD)
-    together = family.predict(model, family.collate([SHORT, LONG], None, None), "teacher_forced", GREEDY)
-    alone = [family.predict(model, family.collate([e], None, None), "teacher_forced", GREEDY)[0] for e in (SHORT, LONG)]
+    together = family.predict(
+        model, family.collate([SHORT, LONG], None, None), {"protocol": "teacher_forced", "generation": GREEDY}
+    )
+    alone = [
+        family.predict(model, family.collate([e], None, None), {"protocol": "teacher_forced", "generation": GREEDY})[0]
+        for e in (SHORT, LONG)
+    ]
     assert together == alone
 
 

@@ -101,12 +101,11 @@ def one_step(name: str, folder: str) -> dict:
     }
     model.zero_grad()
     generation = {**GENERATION_DEFAULTS, "max_new_tokens": 1, "min_new_tokens": 1}
-    made = Predictor(
-        family, model.eval(), tokenizer, protocol="generated", generation=generation, precision="fp32", pad_to=1024
-    )
+    how = {"protocol": "generated", "generation": generation}
+    made = Predictor(family, model.eval(), tokenizer, how=how, precision="fp32", pad_to=1024)
     (result,) = made.predict([example], [[0]])
     # A token that the tokenizer does not know is no text.
-    facts |= {"output_tokens": result.output_tokens, "text": result.texts[0]}
+    facts |= {"output_tokens": [one.output_tokens for one in result.answers], "text": result.answers[0].text}
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     return {**facts, "seconds": time.perf_counter() - start, "peak_gib": peak}
 

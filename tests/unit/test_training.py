@@ -74,7 +74,7 @@ def test_both_protocols_train_and_teacher_forcing_predicts_as_many_tokens_as_the
     examples = [Example("a", [0, 5, 2], [0, 6, 7, 2], ("x",)), Example("b", [0, 5, 6, 2], [0, 2], ("y",))]
     batch = family.collate(examples, None, None)
     model.eval()
-    forced = family.predict(model, batch, "teacher_forced", {"max_new_tokens": 1})
+    forced = family.predict(model, batch, {"protocol": "teacher_forced", "generation": {"max_new_tokens": 1}})
     assert [len(row) for row in forced] == [4, 2], "the length of the gold target, not of a generation"
     assert forced[0] == model(**batch).logits[0].argmax(-1).tolist()
 
@@ -299,7 +299,7 @@ def test_global_attention_reaches_generation(led):
         lambda module, args, given: seen.append(given["global_attention_mask"]), with_kwargs=True
     )
     batch = family.collate([Example("a", [0, 5, 6, 2], [0, 2], ("x",))], None, None)
-    family.predict(model, batch, "generated", {"max_new_tokens": 2})
+    family.predict(model, batch, {"protocol": "generated", "generation": {"max_new_tokens": 2}})
     assert seen[0][0, 0] == 1 and seen[0][0, 1:].sum() == 0
 
 

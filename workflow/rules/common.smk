@@ -246,6 +246,11 @@ def cell_inputs(wildcards):
     return STAGES.inputs(wildcards.cell)
 
 
+def predict_inputs(wildcards):
+    """What a cell predicts with: its model, calibrated where it has several exits."""
+    return STAGES.predict_inputs(wildcards.cell)
+
+
 def finetune_inputs(wildcards):
     """What a cell trains on, and its batch size where that is found out."""
     return STAGES.finetune_inputs(wildcards.cell)
@@ -290,6 +295,16 @@ def figure_outputs():
     return [*shown, *(f"results/{{study}}/figures/{name}.png" for name in figures)]
 
 
+def exits_outputs():
+    """Every figure of models with exits as the report shows it, and as a picture."""
+    figures = displays.exit_figures(STAGES.study)
+    shown = [
+        in_report(f"exits/figures/{name}.svg", "figure", figure)
+        for name, figure in figures.items()
+    ]
+    return [*shown, *(f"results/{{study}}/exits/figures/{name}.png" for name in figures)]
+
+
 def power_output():
     """Every cell's power over time, as the report shows it."""
     return report(
@@ -317,8 +332,8 @@ def table_outputs():
 
 
 def summary_inputs(wildcards):
-    """Every cell's JSON artefacts."""
-    return [path for path in STAGES.kept_of_cells() if path.endswith(".json")]
+    """Every cell's JSON artefacts, and what models with exits are beside their baselines."""
+    return STAGES.summary_inputs()
 
 
 try:

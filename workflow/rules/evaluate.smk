@@ -4,9 +4,7 @@
 rule predict:
     """Predictions of one inference point, and how fast they came."""
     input:
-        unpack(cell_inputs),
-        model="results/{study}/{cell}/finetune/model",
-        training="results/{study}/{cell}/finetune/training.json",
+        unpack(predict_inputs),
     output:
         predictions="results/{study}/{cell}/predict/{inference}/predictions.jsonl",
         inference="results/{study}/{cell}/predict/{inference}/inference.json",

@@ -18,8 +18,10 @@ AXES = {
     "protocol": "protocols",
     "seed": "seeds",
 }
-# The sound protocol and the paper's public code's seed.
-AXIS_DEFAULTS: dict[str, list[Any]] = {"protocols": ["generated"], "seeds": [42]}
+AXIS_DEFAULTS: dict[str, list[Any]] = {"seeds": [42]}  # that of the paper's public code
+# How predictions are made: of a text by generation (the sound way) or from gold inputs, of a label by its logits.
+GENERATED, TEACHER_FORCED, CLASSIFIED = "generated", "teacher_forced", "classified"
+CLASSIFICATION = "classification"  # the task of a dataset whose references are labels
 LARGEST = "largest"  # a batch size that is found out by trying
 # A cell's id and its folder below results/{study}/.
 CELL_PATTERN = "{dataset}/{model}/{seq_len}/{budget}/{protocol}/seed{seed}"
@@ -52,12 +54,30 @@ def expand(study: Mapping[str, Any], source: str = "study") -> dict[str, Cell]:
     cells: dict[str, Cell] = {}
     for number, block in enumerate(study["grid"]):
         _check_names(study, block, f"{source}: grid[{number}]")
-        for cell in _product(block):
+        for cell in _product(study, block):
+            _check_protocol(study, cell, f"{source}: grid[{number}].protocols")
             cells.setdefault(cell.name, cell)
     kept = _without_excluded(cells, study.get("exclude", []), source)
     if not kept:
         raise StudyError(f"{source}: all {len(cells)} cells fall to `exclude`; nothing is left to run")
     return kept
+
+
+def points(study: Mapping[str, Any]) -> dict[str, list[str]]:
+    """The inference points of every cell that the grid names, by the cell's name, each in the study's order.
+
+    A block that names none gives its cells all of the study's; a cell of several blocks has the points of all.
+    """
+    found: dict[str, set[str]] = {}
+    for block in study["grid"]:
+        for cell in _product(study, block):
+            found.setdefault(cell.name, set()).update(block.get("inference", study["inference"]))
+    return {name: sorted(chosen) for name, chosen in found.items()}
+
+
+def classifies(study: Mapping[str, Any], dataset: str) -> bool:
+    """Whether a dataset's references are labels."""
+    return bool(study["datasets"][dataset].get("task") == CLASSIFICATION)
 
 
 @dataclass(frozen=True)
@@ -152,9 +172,25 @@ def step_batch(most: int, budget: Mapping[str, Any]) -> StepBatch:
     return StepBatch(math.ceil(share / accumulation), accumulation, int(wanted))
 
 
-def _product(block: Mapping[str, Any]) -> list[Cell]:
-    axes = [block.get(plural, AXIS_DEFAULTS.get(plural)) for plural in AXES.values()]
-    return [Cell(*point) for point in itertools.product(*axes)]
+def _product(study: Mapping[str, Any], block: Mapping[str, Any]) -> list[Cell]:
+    return [cell for dataset in block["datasets"] for cell in _of_dataset(study, {**block, "datasets": [dataset]})]
+
+
+def _of_dataset(study: Mapping[str, Any], block: Mapping[str, Any]) -> list[Cell]:
+    (dataset,) = block["datasets"]
+    default = [CLASSIFIED if classifies(study, dataset) else GENERATED]
+    given = {**AXIS_DEFAULTS, "protocols": default, **block}
+    return [Cell(*point) for point in itertools.product(*(given[plural] for plural in AXES.values()))]
+
+
+def _check_protocol(study: Mapping[str, Any], cell: Cell, where: str) -> None:
+    """Refuse to generate labels with a classifier, and to classify texts."""
+    if (cell.protocol == CLASSIFIED) != classifies(study, cell.dataset):
+        right = CLASSIFIED if classifies(study, cell.dataset) else f"{GENERATED} or {TEACHER_FORCED}"
+        raise StudyError(
+            f"{where}: the protocol {cell.protocol} does not fit datasets.{cell.dataset}, whose task is "
+            f"{study['datasets'][cell.dataset].get('task', 'text')}; it has {right} (leave `protocols` out)"
+        )
 
 
 def _check_names(study: Mapping[str, Any], block: Mapping[str, Any], where: str) -> None:

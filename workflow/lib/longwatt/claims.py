@@ -112,6 +112,9 @@ class Evidence:
             return Estimate(mean, mean, mean)
         if len(values) > 1:
             return Estimate(mean, *over_seeds(values))
+        low, high = (rows[0].get(f"{column}_ci_{end}") for end in ("low", "high"))
+        if low is not None and high is not None and not (pd.isna(low) or pd.isna(high)):
+            return Estimate(mean, float(low), float(high))
         # Of examples the bootstrap knows; of everything else one seed says nothing.
         if column in ("score", rows[0]["score_name"]) and not pd.isna(rows[0]["score_ci_low"]):
             return Estimate(mean, float(rows[0]["score_ci_low"]), float(rows[0]["score_ci_high"]))

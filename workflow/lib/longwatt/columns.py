@@ -7,12 +7,28 @@ from __future__ import annotations
 
 from longwatt import costs
 
+# Of models with exits and of their baselines: what they are, and how examples leave them.
+EXITS = (
+    "exit_kind", "exit_layers", "encoder", "encoder_layers", "exit_rule", "exit_value", "inference_batch_size",
+    "mean_layers",
+)  # fmt: skip
+# What `longwatt.exit_comparison` says of them beside each other, all with the interval where there is one.
+COMPARED = (
+    "relative_time", "relative_time_ci_low", "relative_time_ci_high",
+    "relative_joules", "relative_joules_ci_low", "relative_joules_ci_high",
+    "speedup_at_equal_accuracy", "speedup_at_equal_accuracy_ci_low", "speedup_at_equal_accuracy_ci_high",
+    "accuracy_over_efficient", "accuracy_over_efficient_ci_low", "accuracy_over_efficient_ci_high",
+    "ece_before", "ece_after", "ece_drop", "ece_drop_ci_low", "ece_drop_ci_high",
+    "train_time_over_standard",
+)  # fmt: skip
 COLUMNS = (
     "cell", "dataset", "model", "seq_len", "budget", "protocol", "seed", "inference", "initialisation",
     "attention_regime",
     "score", "score_name", "score_ci_low", "score_ci_high", "score_confidence", "score_lead", "score_ceiling",
     "examples",
     "rouge1", "rouge2", "rougeL", "rouge_geometric_mean", "f1", "exact_match", "accuracy",
+    "accuracy_ci_low", "accuracy_ci_high", "macro_f1", "macro_f1_ci_low", "macro_f1_ci_high", "majority",
+    *EXITS, *COMPARED,
     "train_samples_per_second", "train_runtime_s", "train_steps_s", "validation_s",
     "train_energy_kwh", "train_energy_source", "train_energy_measured", "train_energy_flags",
     "train_steps_energy_kwh", "validation_energy_kwh", "checkpoint_energy_kwh", "train_net_energy_kwh",
@@ -33,24 +49,32 @@ FROM_TRAINING = (
     "effective_batch_size", "per_device_batch_size", "gradient_accumulation_steps",
     "samples", "input_tokens", "steps", "best_step", "validations",
     "stopped_early", "parameters", "device", "attention_regime",
+    "exit_kind", "exit_layers", "encoder", "encoder_layers",
 )  # fmt: skip
 FROM_SCORES = (
     "score", "score_name", "score_ci_low", "score_ci_high", "score_confidence", "score_lead", "score_ceiling",
     "examples",
     "rouge1", "rouge2", "rougeL", "rouge_geometric_mean", "f1", "exact_match", "accuracy",
+    "accuracy_ci_low", "accuracy_ci_high", "macro_f1", "macro_f1_ci_low", "macro_f1_ci_high", "majority",
 )  # fmt: skip
-FROM_INFERENCE = ("inference_samples_per_second", "inference_runtime_s")
+FROM_INFERENCE = ("inference_samples_per_second", "inference_runtime_s", "mean_layers")
 # What is no number, or (the seed) none that means more or less of anything.
 NO_NUMBERS = (
     "cell", "dataset", "model", "budget", "protocol", "seed", "inference", "initialisation", "attention_regime",
     "score_name", "score_confidence", "train_energy_source", "train_energy_measured", "train_energy_flags",
     "inference_energy_source", "inference_energy_measured", "inference_energy_flags", "grid_source", "currency",
-    "peak_memory_kind", "stopped_early", "device",
+    "peak_memory_kind", "stopped_early", "device", "exit_kind", "exit_layers", "encoder", "exit_rule",
 )  # fmt: skip
 NUMBERS = tuple(name for name in COLUMNS if name not in NO_NUMBERS)
 # Settings, and baselines that follow from the data alone: the same with every seed.
-EXACT = ("seq_len", "parameters", "examples", "effective_batch_size", "score_lead", "score_ceiling")
-ACCURACIES = ("score", "rouge1", "rouge2", "rougeL", "rouge_geometric_mean", "f1", "exact_match", "accuracy")
+EXACT = (
+    "seq_len", "parameters", "examples", "effective_batch_size", "score_lead", "score_ceiling", "majority",
+    "encoder_layers", "exit_value", "inference_batch_size",
+)  # fmt: skip
+ACCURACIES = (
+    "score", "rouge1", "rouge2", "rougeL", "rouge_geometric_mean", "f1", "exact_match", "accuracy", "macro_f1",
+    "speedup_at_equal_accuracy", "accuracy_over_efficient",
+)  # fmt: skip
 # Those in whatever a dataset's metric is; the others are made of every dataset.
 ANY_METRIC = ("score", "score_ci_low", "score_ci_high", "score_lead", "score_ceiling")
 # Energy of the whole run, validations included, and what it is of the training steps alone.
@@ -64,7 +88,8 @@ _ENERGY_WORDS = ("energy", "power", "gco2e", "joules")
 
 def varies_with_inference(column: str) -> bool:
     """Whether a cell's inference points may differ in a column; a training's columns are repeated for each."""
-    return column in FROM_SCORES or column.startswith(("inference_", "joules_"))
+    of_points = (*FROM_SCORES, *FROM_INFERENCE, *COMPARED, "exit_rule", "exit_value")
+    return column in of_points or column.startswith(("inference_", "joules_"))
 
 
 def energy_source(column: str) -> str | None:

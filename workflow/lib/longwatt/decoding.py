@@ -13,8 +13,7 @@ from torch import nn
 
 from longwatt.devices import synchronize
 from longwatt.examples import Examples
-from longwatt.models.family import Batch, Family
-from longwatt.tokenization import decode
+from longwatt.models.family import Answer, Batch, Family
 
 
 @dataclass(frozen=True)
@@ -23,16 +22,14 @@ class BatchResult:
 
     Attributes:
         ids: example ids.
-        texts: decoded and stripped predictions.
+        answers: to each of them.
         input_tokens: real input tokens per example (padding excluded).
-        output_tokens: tokens produced per example (padding excluded).
         seconds: collation, transfer and prediction, device synchronised; decoding to text excluded.
     """
 
     ids: list[str]
-    texts: list[str]
+    answers: list[Answer]
     input_tokens: list[int]
-    output_tokens: list[int]
     seconds: float
 
 
@@ -43,8 +40,7 @@ class Predictor:
         family: the model's family.
         model: the model, on its device.
         tokenizer: for decoding.
-        protocol: `generated` or `teacher_forced`.
-        generation: settings of generation.
+        how: to predict, as `longwatt.models.family.Family.predict` takes it.
         precision: fp32, tf32, bf16 or fp16.
         pad_to: fixed input length, None to pad to a batch's longest.
         target_pad_to: fixed length of gold targets, likewise; only teacher-forced predictions see them.
@@ -56,8 +52,7 @@ class Predictor:
         model: nn.Module,
         tokenizer: Any,
         *,
-        protocol: str,
-        generation: Mapping[str, Any],
+        how: Mapping[str, Any],
         precision: str,
         pad_to: int | None,
         target_pad_to: int | None = None,
@@ -65,8 +60,7 @@ class Predictor:
         self.family = family
         self.model = model
         self.tokenizer = tokenizer
-        self.protocol = protocol
-        self.generation = generation
+        self.how = how
         self.precision = precision
         self.pad_to = pad_to
         self.target_pad_to = target_pad_to
@@ -82,15 +76,13 @@ class Predictor:
         start = time.perf_counter()
         batch = self._to_device(self.family.collate(chosen, self.pad_to, self.target_pad_to))
         with torch.no_grad(), autocast(self.device, self.precision):
-            rows = self.family.predict(self.model, batch, self.protocol, self.generation)
+            predicted = self.family.predict(self.model, batch, self.how)
         synchronize(self.device)
         seconds = time.perf_counter() - start
-        pad = self.tokenizer.pad_token_id
         return BatchResult(
             ids=[example.id for example in chosen],
-            texts=decode(self.tokenizer, rows),
+            answers=self.family.answers(predicted, self.tokenizer),
             input_tokens=[len(example.input_ids) for example in chosen],
-            output_tokens=[sum(token != pad for token in row) for row in rows],
             seconds=seconds,
         )
 

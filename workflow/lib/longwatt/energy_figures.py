@@ -43,19 +43,21 @@ NO_SENSOR = "Power was not measured: no sensor could be read.\nShaded: the phase
 SVG_LINES = ("#000000", "#b2182b", "#2166ac", "#762a83", "#8c510a", "#01665e", "#c51b7d", "#4d4d4d")  # one per GPU
 
 
-def plot_power(results: Path, folder: Path, headings: Mapping[str, str], parts: Sequence[str], provenance: Any) -> None:
+def plot_power(
+    results: Path, folder: Path, headings: Mapping[str, str], parts: Mapping[str, Sequence[str]], provenance: Any
+) -> None:
     """Draw every cell's power over time, and say in power.json from what.
 
     Args:
         results: results/{study}.
         folder: gets {cell}.svg and power.json.
         headings: cell -> what it is called.
-        parts: metered parts of a cell, training first (`longwatt.stages.Stages.parts`).
+        parts: metered parts of each cell, training first (`longwatt.stages.Stages.parts`).
         provenance: the stamp of power.json.
     """
     made_from: dict[str, str] = {}
     for cell, heading in headings.items():
-        found = {part: results / cell / part for part in parts}
+        found = {part: results / cell / part for part in parts[cell]}
         save(power_over_time(found, heading), folder / cell, kinds=("svg",))
         made_from |= {str(path / "energy.json"): sha256(path / "energy.json") for path in found.values()}
     write_json(folder / "power.json", {"made_from": made_from, "provenance": provenance})

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from torch.utils.data import Dataset
 
 from longwatt.models.family import Example
 from longwatt.references import compared_id
-from longwatt.tokenization import SpecialTokens
+from longwatt.provenance import read_object
+from longwatt.tokenization import SpecialTokens, load_split
 
 
 class Examples(Dataset[Example]):
@@ -23,6 +25,7 @@ class Examples(Dataset[Example]):
         max_target_tokens: most tokens of a target, special tokens included.
         every_reference: one example per reference (training) instead of one per record.
         references: "each" numbers the examples' ids by reference; see `longwatt.references`.
+        labels: of classification, the names of the labels in order; an example's target is the position of its own.
     """
 
     def __init__(
@@ -33,8 +36,10 @@ class Examples(Dataset[Example]):
         max_target_tokens: int,
         every_reference: bool,
         references: str = "best",
+        labels: Sequence[str] | None = None,
     ) -> None:
         self.references = references
+        self.labels = None if labels is None else {name: number for number, name in enumerate(labels)}
         self.rows = rows
         self.special = special
         self.seq_len = seq_len
@@ -46,7 +51,9 @@ class Examples(Dataset[Example]):
 
     @cached_property
     def target_tokens(self) -> list[int]:
-        """Tokens of every example's target, special ones included."""
+        """Tokens of every example's target, special ones included; a label counts as one."""
+        if self.labels is not None:
+            return [1] * len(self.index)
         most, special = self.max_target_tokens, self.special.count
         counts = [[min(most, len(ids) + special) for ids in labels] for labels in self.rows["labels"]]
         return [counts[row][reference] for row, reference in self.index]
@@ -57,12 +64,50 @@ class Examples(Dataset[Example]):
     def __getitem__(self, position: int) -> Example:
         row_number, reference = self.index[position]
         row = self.rows[row_number]
+        ids, second_start = self._input(row)
         return Example(
             id=compared_id(row["id"], reference, self.references),
-            input_ids=self.special.cut(row["input_ids"], self.seq_len),
-            labels=self.special.cut(row["labels"][reference], self.max_target_tokens),
+            input_ids=ids,
+            labels=self._target(row, reference),
             references=tuple(row["references"]),
+            second_start=second_start,
         )
+
+    def _input(self, row: Mapping[str, Any]) -> tuple[list[int], int | None]:
+        if row["second_ids"]:
+            return self.special.cut_pair(row["input_ids"], row["second_ids"], self.seq_len)
+        return self.special.cut(row["input_ids"], self.seq_len), None
+
+    def _target(self, row: Mapping[str, Any], reference: int) -> list[int]:
+        if self.labels is not None:
+            return [self.labels[row["references"][reference]]]
+        return self.special.cut(row["labels"][reference], self.max_target_tokens)
+
+
+def label_names(dataset: Path | str) -> list[str]:
+    """The labels of a dataset of classification, in the order of their positions.
+
+    Args:
+        dataset: its dataset.json.
+    """
+    return list(read_object(Path(dataset))["labels"])
+
+
+def classified(
+    paths: Mapping[str, str], tokenizer: Any, split: str, max_examples: int | None, seq_len: int
+) -> Examples:
+    """One split's examples with labels.
+
+    Args:
+        paths: tokens, dataset.
+        tokenizer: that made the tokens.
+        split: of the dataset.
+        max_examples: evenly spread; None for all.
+        seq_len: most tokens of an input.
+    """
+    rows = load_split(Path(paths["tokens"]), split, max_examples)
+    names = label_names(paths["dataset"])
+    return Examples(rows, SpecialTokens.of(tokenizer), seq_len, 1, every_reference=False, labels=names)
 
 
 def batches(examples: Sequence[Any] | Examples, size: int) -> list[list[int]]:

@@ -19,8 +19,9 @@ from longwatt import devices, distributed, stopping
 from longwatt.batch_store import BatchStore
 from longwatt.decoding import BatchResult, Predictor
 from longwatt.energy.log import forget_runs
-from longwatt.examples import Examples, batches
+from longwatt.examples import Examples, batches, classified
 from longwatt.models import load_family
+from longwatt.models.family import CLASSIFICATION, Answer
 from longwatt.progress import say
 from longwatt.provenance import asked_anew, whole_file, write_json
 from longwatt.references import EACH
@@ -90,7 +91,7 @@ def infer(spec: Spec) -> None:
     distributed.gather(None)  # nobody looks before the store is ready
     progress = Progress(spec, store)
     progress.mark("load")
-    advice = "lower the inference point's batch_size or its generation's num_beams"
+    advice = "lower the inference point's batch_size, its generation's num_beams or its regroup_batches"
     try:
         with devices.memory_named(spec.settings["budget"], advice):
             _predict(spec, progress)
@@ -103,7 +104,7 @@ def infer(spec: Spec) -> None:
 def _predict(spec: Spec, progress: Progress) -> None:
     tokenizer = load_tokenizer(spec.paths["model"])
     examples = _examples(spec, tokenizer)
-    groups = batches(examples, spec.settings["inference"]["batch_size"])
+    groups = batches(examples, taken_together(spec.settings["inference"]))
     kept = progress.store.kept()
     missing = [(number, group) for number, group in enumerate(groups) if number not in kept]
     if distributed.rank() == 0:
@@ -131,9 +132,17 @@ def _generate(
     devices.synchronize(predictor.device)
 
 
+def taken_together(point: Mapping[str, Any]) -> int:
+    """Examples that are predicted, timed and kept together: a batch, or several whose unfinished ones are regrouped."""
+    size = int(point["batch_size"])
+    return size * int(point.get("regroup_batches", 1)) if size > 1 else size
+
+
 def _examples(spec: Spec, tokenizer: Any) -> Examples:
     settings = spec.settings
     point = settings["inference"]
+    if settings.get("task") == CLASSIFICATION:
+        return classified(spec.paths, tokenizer, point["split"], point["max_examples"], settings["seq_len"])
     rows = load_split(Path(spec.paths["tokens"]), point["split"], point["max_examples"])
     lengths = (settings["seq_len"], settings["max_target_tokens"])
     each = settings["references"] == EACH
@@ -146,19 +155,29 @@ def _predictor(spec: Spec, tokenizer: Any) -> Predictor:
     settings = spec.settings
     device = devices.prepare(settings["budget"])
     family = load_family(settings["family"])
-    target_tokens = max(settings["max_target_tokens"], settings["generation"]["max_new_tokens"])
     padded = settings["padding"] == "max_length"
-    model = family.build({}, tokenizer, Path(spec.paths["model"]), settings["seq_len"], target_tokens)
+    model = family.build({}, tokenizer, Path(spec.paths["model"]), settings["seq_len"], _target_tokens(settings))
     return Predictor(
         family,
         model.to(device).eval(),
         tokenizer,
-        protocol=settings["protocol"],
-        generation=settings["generation"],
+        how=_how(settings),
         precision=settings["budget"]["precision"],
         pad_to=settings["seq_len"] if padded else None,
-        target_pad_to=settings["max_target_tokens"] if padded else None,
+        target_pad_to=settings.get("max_target_tokens") if padded else None,
     )
+
+
+def _target_tokens(settings: Mapping[str, Any]) -> int:
+    if settings.get("task") == CLASSIFICATION:
+        return 1
+    return max(settings["max_target_tokens"], settings["generation"]["max_new_tokens"])
+
+
+def _how(settings: Mapping[str, Any]) -> dict[str, Any]:
+    if settings.get("task") == CLASSIFICATION:
+        return {key: settings["inference"][key] for key in ("exit", "batch_size")}
+    return {key: settings[key] for key in ("protocol", "generation")}
 
 
 def _write(spec: Spec, kept: Mapping[int, Mapping[str, Any]]) -> None:
@@ -166,17 +185,19 @@ def _write(spec: Spec, kept: Mapping[int, Mapping[str, Any]]) -> None:
         for number, batch in kept.items():
             for row in _rows(number, batch):
                 stream.write(json.dumps(row, ensure_ascii=False) + "\n")
-    write_json(spec.paths["inference"], {**_speed(list(kept.values())), "provenance": spec.provenance})
+    facts = {**_speed(list(kept.values())), **_exits(spec.settings["inference"], list(kept.values()))}
+    write_json(spec.paths["inference"], {**facts, "provenance": spec.provenance})
 
 
 def _rows(number: int, batch: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    columns = (batch["ids"], batch["texts"], batch["input_tokens"], batch["output_tokens"])
-    for id_, text, input_tokens, output_tokens in zip(*columns, strict=True):
+    for id_, tokens, found in zip(batch["ids"], batch["input_tokens"], batch["answers"], strict=True):
+        answer = Answer(**found)
         yield {
             "id": id_,
-            "prediction": text,
-            "input_tokens": input_tokens,
-            "output_tokens": output_tokens,
+            "prediction": answer.text,
+            "input_tokens": tokens,
+            "output_tokens": answer.output_tokens,
+            **answer.facts,
             "batch": number,
             "batch_seconds": batch["seconds"],
         }
@@ -185,7 +206,7 @@ def _rows(number: int, batch: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
 def _speed(kept: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Throughput of the measured windows: the slowest process decides how long it took."""
     samples = sum(len(batch["ids"]) for batch in kept)
-    output_tokens = sum(sum(batch["output_tokens"]) for batch in kept)
+    output_tokens = sum(answer["output_tokens"] for batch in kept for answer in batch["answers"])
     by_process: dict[int, float] = {}
     for batch in kept:
         by_process[batch["rank"]] = by_process.get(batch["rank"], 0.0) + batch["seconds"]
@@ -199,6 +220,20 @@ def _speed(kept: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "inference_samples_per_second": samples / seconds,
         "output_tokens_per_second": output_tokens / seconds,
         "batch_seconds_median": float(torch.tensor([batch["seconds"] for batch in kept]).median()),
+    }
+
+
+def _exits(point: Mapping[str, Any], kept: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Where the examples left a model with exits; nothing for other models."""
+    left = [answer["facts"] for batch in kept for answer in batch["answers"]]
+    if not all("exit" in facts for facts in left):
+        return {}
+    most = max(facts["exit"] for facts in left)
+    return {
+        "mean_layers": sum(facts["layers"] for facts in left) / len(left),
+        "exits_taken": [sum(facts["exit"] == number for facts in left) for number in range(most + 1)],
+        "batch_size": point["batch_size"],
+        "regroup_batches": point["regroup_batches"],
     }
 
 

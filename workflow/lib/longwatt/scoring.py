@@ -9,9 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from longwatt import metrics
+from longwatt.metrics import classification
 from longwatt.provenance import whole_file, write_json
 from longwatt.references import compared_id, compared_texts
 from longwatt.tokenization import load_split, load_tokenizer, repair_tokens, visible_evidence
+
+CLASSIFICATION = "classification"
 
 
 def score(
@@ -29,12 +32,12 @@ def score(
     """Write `scores.json` (corpus) and `examples.csv` (one row per example).
 
     Args:
-        settings: as `longwatt.settings.score_settings`.
+        settings: as `longwatt.settings.score_settings`; of a task "classification" labels are scored, else texts.
         predictions: JSON lines with id and prediction.
         tokens: the tokenized dataset, which holds the references too.
         tokenized: its report, for the number of special tokens.
         tokenizer: what made them, should they have to be made again.
-        dataset: its facts, for the floor of chance.
+        dataset: its facts, for the floor of chance and for the training split's labels.
         scores: written.
         examples: written.
         provenance: the stamp of scores.json.
@@ -45,30 +48,17 @@ def score(
     made = {"tokens": tokens, "tokenized": tokenized, "tokenizer": tokenizer, "dataset": dataset}
     repair_tokens({name: str(path) for name, path in made.items()})
     rows = load_split(tokens, settings["split"], settings["max_examples"])
-    references = compared_texts(rows, load_tokenizer(tokenizer.parent), settings)
-    per_example = metrics.score_examples(read_predictions(predictions), references, text=settings["text"])
+    predicted = read_predictions(predictions)
+    if settings.get("task") == CLASSIFICATION:
+        per_example: Mapping[str, Mapping[str, Any]] = _classified(rows, predicted)
+        facts = _label_facts(settings, per_example, dataset)
+    else:
+        references = compared_texts(rows, load_tokenizer(tokenizer.parent), settings)
+        per_example = metrics.score_examples(predicted, references, text=settings["text"])
+        lead, ceiling = _lead(settings, rows, references), _ceiling(settings, rows, tokenized, dataset)
+        facts = _text_facts(settings, per_example, lead, ceiling)
     _write_examples(examples, per_example)
-    name = metrics.headline(settings["metric"])
-    corpus = metrics.corpus_scores(per_example)
-    low, high = metrics.bootstrap_interval(
-        per_example,
-        settings["metric"],
-        resamples=settings["bootstrap_resamples"],
-        confidence=settings["confidence"],
-        seed=settings["seed"],
-    )
-    facts = {
-        "score_name": name,
-        "score": corpus[name],
-        "score_ci_low": low,
-        "score_ci_high": high,
-        "score_confidence": settings["confidence"],
-        "interval": f"{settings['confidence']:.0%} percentile bootstrap over examples",
-        "score_lead": _lead(settings, rows, references),
-        "score_ceiling": _ceiling(settings, rows, tokenized, dataset),
-        "examples": len(per_example),
-    }
-    rounded = {k: round(v, 4) if isinstance(v, float) else v for k, v in {**facts, **corpus}.items()}
+    rounded = {k: round(v, 4) if isinstance(v, float) else v for k, v in facts.items()}
     write_json(scores, {**rounded, "provenance": provenance})
 
 
@@ -77,6 +67,61 @@ def read_predictions(path: Path) -> dict[str, str]:
     with path.open(encoding="utf-8") as stream:
         rows = [json.loads(line) for line in stream]
     return {row["id"]: row["prediction"] for row in rows}
+
+
+def _text_facts(
+    settings: Mapping[str, Any], per_example: metrics.PerExample, lead: float, ceiling: float | None
+) -> dict[str, Any]:
+    corpus = metrics.corpus_scores(per_example)
+    interval = metrics.bootstrap_interval(per_example, settings["metric"], **_bootstrap(settings))
+    headline = _headline(settings, corpus, interval)
+    return {**headline, "score_lead": lead, "score_ceiling": ceiling, "examples": len(per_example), **corpus}
+
+
+def _classified(rows: Any, predicted: Mapping[str, str]) -> dict[str, dict[str, Any]]:
+    """Every example's label and prediction; a label is an example's only reference."""
+    labels = {id_: references[0] for id_, references in zip(rows["id"], rows["references"], strict=True)}
+    return classification.classify_examples(predicted, labels)
+
+
+def _label_facts(settings: Mapping[str, Any], per_example: classification.PerExample, dataset: Path) -> dict[str, Any]:
+    """Accuracy and macro F1, each with its interval, beside what the training split's most frequent label gets."""
+    corpus = classification.classification_scores(per_example)
+    intervals = classification.classification_intervals(per_example, **_bootstrap(settings))
+    headline = _headline(settings, corpus, intervals[settings["metric"]])
+    ends = {
+        f"{name}_ci_{end}": value
+        for name, interval in intervals.items()
+        for end, value in zip(("low", "high"), interval, strict=True)
+    }
+    floor = {"majority": _majority(per_example, dataset), "score_lead": None, "score_ceiling": None}
+    return {**headline, **floor, "examples": len(per_example), **corpus, **ends}
+
+
+def _headline(
+    settings: Mapping[str, Any], corpus: Mapping[str, float], interval: tuple[float, float]
+) -> dict[str, Any]:
+    name = metrics.headline(settings["metric"])
+    return {
+        "score_name": name,
+        "score": corpus[name],
+        "score_ci_low": interval[0],
+        "score_ci_high": interval[1],
+        "score_confidence": settings["confidence"],
+        "interval": f"{settings['confidence']:.0%} percentile bootstrap over examples",
+    }
+
+
+def _bootstrap(settings: Mapping[str, Any]) -> dict[str, Any]:
+    return {"resamples": settings["bootstrap_resamples"], **{key: settings[key] for key in ("confidence", "seed")}}
+
+
+def _majority(per_example: classification.PerExample, dataset: Path) -> float:
+    """Accuracy of the training split's most frequent label, of several the first by name."""
+    counts: Mapping[str, int] = json.loads(dataset.read_text(encoding="utf-8"))["splits"]["train"]["labels"]
+    label = min(counts, key=lambda name: (-counts[name], name))
+    right = sum(row["label"] == label for row in per_example.values())
+    return 100 * right / len(per_example)
 
 
 def f1_ceiling(evidence_ends: Sequence[Sequence[int]], length: int, special: int, chance: float) -> float:
@@ -124,10 +169,11 @@ def _ceiling(settings: Mapping[str, Any], rows: Any, tokenized: Path, dataset: P
     return f1_ceiling(ends, settings["seq_len"], special, chance)
 
 
-def _write_examples(path: Path, per_example: Mapping[str, Mapping[str, float]]) -> None:
+def _write_examples(path: Path, per_example: Mapping[str, Mapping[str, Any]]) -> None:
     names = list(next(iter(per_example.values())))
     with whole_file(path, newline="") as stream:
         writer = csv.writer(stream)
         writer.writerow(["id", *names])
         for id_, values in per_example.items():
-            writer.writerow([id_, *(round(values[name], 4) for name in names)])
+            rounded = (round(value, 4) if isinstance(value, float) else value for value in values.values())
+            writer.writerow([id_, *rounded])

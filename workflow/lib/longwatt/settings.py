@@ -6,7 +6,7 @@ what can change that stage's result, so that a change reruns just what it must.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from longwatt import cells as grid
@@ -41,6 +41,13 @@ TRAINING_DEFAULTS: dict[str, Any] = {
         "batch_size": 16,
     },
 }
+TEXT_ALONE = ("max_target_tokens",)  # settings of training that no label needs
+# arXiv 2004.07453, and what its public code does where that can be chosen: `layer_weights: frozen_random`.
+EXITS_DEFAULTS: dict[str, Any] = {"layer_weights": "learned", "temperatures": None}
+CALIBRATION_DEFAULTS: dict[str, Any] = {"split": "validation"}
+# Beside INFERENCE_DEFAULTS, where labels are predicted: at the last exit, and eight batches together.
+EXIT_DEFAULTS: dict[str, Any] = {"exit": None, "regroup_batches": 8}
+COMPARISON_OF_EXITS = {"equal_accuracy_points": 0}  # accuracy is equal if it is not below the standard's
 GENERATION_DEFAULTS: dict[str, Any] = {
     "max_new_tokens": None,  # the training's max_target_tokens
     "min_new_tokens": 0,
@@ -73,7 +80,8 @@ Settings = dict[str, Any]
 def dataset_settings(study: Study, dataset: str) -> Settings:
     """What download_dataset needs: the reader and its options."""
     entry = study["datasets"][dataset]
-    return _narrow({"source": entry["source"], "options": entry.get("options", {})})
+    task = {"task": grid.CLASSIFICATION} if grid.classifies(study, dataset) else {}
+    return _narrow({"source": entry["source"], "options": entry.get("options", {}), **task})
 
 
 def tokenizer_settings(study: Study, tokenizer: str) -> Settings:
@@ -117,12 +125,45 @@ def finetune_settings(study: Study, cell: Cell) -> Settings:
             "protocol": cell.protocol,
             "seed": cell.seed,
             "metric": study["datasets"][cell.dataset]["metric"],
-            "comparison": _comparison(study),
             "budget": _budget(study, cell),
             "training": training,
-            "generation": _generation(study, cell, training),
+            **(_of_labels if _labels(study, cell) else _of_texts)(study, cell, training),
         }
     )
+
+
+def _of_texts(study: Study, cell: Cell, training: Mapping[str, Any]) -> Settings:
+    """What a training that is to give texts has beside others."""
+    return {"comparison": _comparison(study), "generation": _generation(study, cell, training)}
+
+
+def _of_labels(study: Study, cell: Cell, training: Mapping[str, Any]) -> Settings:
+    """What a training that is to give labels has instead, or otherwise."""
+    model = study["models"][cell.model]
+    chosen = {**EXITS_DEFAULTS, **model.get("exits", {})}
+    # Temperatures come after training, and change nothing in it.
+    exits = {"exits": {key: chosen[key] for key in ("layers", "layer_weights")}} if "exits" in model else {}
+    kept = {key: value for key, value in training.items() if key not in TEXT_ALONE}
+    return {
+        "task": grid.CLASSIFICATION,
+        "encoder": encoder(model),
+        "model": {**{key: model.get(key) for key in ("family", "initialisation", "config")}, **exits},
+        "training": {**kept, "validation": {"exit": None, **training["validation"]}},
+    }
+
+
+def encoder(model: Mapping[str, Any]) -> str:
+    """Which encoder a model is made of, by where its weights come from; models of one encoder can be compared.
+
+    Args:
+        model: a study's entry.
+    """
+    if model["initialisation"] == "random":
+        return f"random-{digest(model['config'])[:8]}"
+    return str(next(model[key] for key in ("repository", "package", "path") if key in model))
+
+
+PROBED = ("max_target_tokens", "activation_checkpointing", "max_grad_norm")
 
 
 def probe_settings(chosen: Mapping[str, Any]) -> Settings:
@@ -134,8 +175,8 @@ def probe_settings(chosen: Mapping[str, Any]) -> Settings:
     budget, training = chosen["budget"], chosen["training"]
     return _narrow(
         {
-            **{key: chosen[key] for key in ("tokens", "checkpoint", "model", "seq_len")},
-            **{key: training[key] for key in ("max_target_tokens", "activation_checkpointing", "max_grad_norm")},
+            **{key: chosen[key] for key in ("tokens", "checkpoint", "model", "seq_len", "task") if key in chosen},
+            **{key: training[key] for key in PROBED if key in training},
             "gradient_accumulation_steps": _probed_accumulation(budget),
             "devices": grid.devices(budget),
             # No more is worth a try than a step needs of each device.
@@ -162,29 +203,83 @@ def predict_settings(study: Study, cell: Cell, inference: str) -> Settings:
     training = merge(TRAINING_DEFAULTS, *_layers(study, cell, "training"))
     point = merge(INFERENCE_DEFAULTS, study["inference"][inference], *_layers(study, cell, "inference")[1:])
     generation = merge(_generation(study, cell, training), point.pop("generation", {}))
-    budget = _budget(study, cell)
+    labels = {"task": grid.CLASSIFICATION, "inference": {**EXIT_DEFAULTS, **point}}
+    texts = {
+        "max_target_tokens": training["max_target_tokens"],
+        "references": _comparison(study)["references"],
+        "inference": point,
+        "generation": generation,
+    }
     return _narrow(
         {
             "family": study["models"][cell.model]["family"],
             "seq_len": cell.seq_len,
             "protocol": cell.protocol,
             "seed": cell.seed,
-            "max_target_tokens": training["max_target_tokens"],
             "padding": training["padding"],
-            "references": _comparison(study)["references"],
-            "budget": {key: budget[key] for key in ("gpus", "processes", "memory_gib_per_gpu", "precision")},
-            "inference": point,
-            "generation": generation,
+            "budget": _devices(study, cell),
+            **(labels if _labels(study, cell) else texts),
         }
     )
+
+
+def record_settings(study: Study, cell: Cell, splits: Iterable[str]) -> Settings:
+    """Everything that decides what the classifiers of a cell with several exits say of its splits.
+
+    Args:
+        study: the study.
+        cell: the cell.
+        splits: of its inference points.
+    """
+    training = merge(TRAINING_DEFAULTS, *_layers(study, cell, "training"))
+    return _narrow(
+        {
+            "family": study["models"][cell.model]["family"],
+            "seq_len": cell.seq_len,
+            "seed": cell.seed,
+            "padding": training["padding"],
+            "batch_size": training["validation"]["batch_size"],
+            "budget": _devices(study, cell),
+            "splits": sorted({calibration_split(study, cell), *splits}),
+        }
+    )
+
+
+def calibrate_settings(study: Study, cell: Cell) -> Settings:
+    """Everything that decides the temperatures of a cell, and how far they are judged."""
+    exits = {**EXITS_DEFAULTS, **study["models"][cell.model]["exits"]}
+    scoring = merge(SCORING_DEFAULTS, study.get("scoring", {}))
+    judged = {key: scoring[key] for key in SCORING_DEFAULTS}
+    return _narrow({"split": calibration_split(study, cell), "temperatures": exits["temperatures"], **judged})
+
+
+def compare_exits_settings(study: Study) -> Settings:
+    """How models with exits are compared with their baselines."""
+    return _narrow(
+        merge(SCORING_DEFAULTS, COMPARISON_OF_EXITS, _known(study, {**SCORING_DEFAULTS, **COMPARISON_OF_EXITS}))
+    )
+
+
+def calibration_split(study: Study, cell: Cell) -> str:
+    """The split on which a cell's temperatures are fitted."""
+    layers = (study.get("calibration", {}), study["datasets"][cell.dataset].get("calibration", {}))
+    return str(merge(CALIBRATION_DEFAULTS, *layers)["split"])
+
+
+def _known(study: Study, defaults: Mapping[str, Any]) -> Settings:
+    """What a study says of scoring, as far as one stage needs it."""
+    return {key: value for key, value in study.get("scoring", {}).items() if key in defaults}
 
 
 def score_settings(study: Study, cell: Cell, inference: str) -> Settings:
     """What score needs: which examples, the headline metric, the bootstrap, the length for the ceiling."""
     metric = study["datasets"][cell.dataset]["metric"]
-    scoring = merge(SCORING_DEFAULTS, COMPARISON_DEFAULTS, study.get("scoring", {}))
     point = predict_settings(study, cell, inference)["inference"]
     examples = {key: point[key] for key in ("split", "max_examples")}
+    if _labels(study, cell):
+        task = {"task": grid.CLASSIFICATION, "metric": metric}
+        return _narrow({**task, **examples, **merge(SCORING_DEFAULTS, _known(study, SCORING_DEFAULTS))})
+    scoring = merge(SCORING_DEFAULTS, COMPARISON_DEFAULTS, _known(study, {**SCORING_DEFAULTS, **COMPARISON_DEFAULTS}))
     return _narrow({"metric": metric, "seq_len": cell.seq_len, **examples, **scoring})
 
 
@@ -209,6 +304,16 @@ def _generation(study: Study, cell: Cell, training: Mapping[str, Any]) -> Settin
     if generation["max_new_tokens"] is None:
         generation["max_new_tokens"] = training["max_target_tokens"]
     return generation
+
+
+def _labels(study: Study, cell: Cell) -> bool:
+    return grid.classifies(study, cell.dataset)
+
+
+def _devices(study: Study, cell: Cell) -> Settings:
+    """What of a budget matters to inference."""
+    budget = _budget(study, cell)
+    return {key: budget[key] for key in ("gpus", "processes", "memory_gib_per_gpu", "precision")}
 
 
 def _budget(study: Study, cell: Cell) -> Settings:

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from longwatt import costs, datasets, displays, hub, hyperparameters, models, priorities, published, settings
-from longwatt.cells import LARGEST, Cell, devices, expand
+from longwatt.cells import CLASSIFICATION, LARGEST, Cell, classifies, devices, expand, points
 from longwatt.claim_settings import check_claims, claims_of, left_out
+from longwatt.expansion import VARIANT_OF
 from longwatt.models.errors import ModelError
 from longwatt.pretrained import (
     CONFIG,
@@ -42,7 +43,7 @@ POWER = "Power over time"  # category of the report with a figure for each cell
 NO_JOBS = ("lint", "unlock", "list_rules", "list_target_rules", "summary", "detailed_summary", "dag", "rulegraph",
            "filegraph", "d3dag")  # fmt: skip
 TELLING = {"partial", "plan", "compare"}  # targets that read what is there and train nothing
-LASTING = ("finetune", "predict")  # rules whose jobs keep what they have done so far
+LASTING = ("finetune", "predict", "record_exits")  # rules whose jobs keep what they have done so far
 TRAINED = ("model", "history.csv", "energy.jsonl.gz")
 
 
@@ -104,6 +105,7 @@ class Stages:
         self.models = {key: model for key, model in named_models.items() if key}
         self.probes = {key: name for name in self.cells if (key := self.probe(name))}
         self.inferences = sorted(study["inference"])
+        self._points = points(study)
         self.claims = claims_of(study)
         check_claims(study, self.claim_cells(), f"studies/{study_id}.yaml")
         self.check_cells()
@@ -117,9 +119,10 @@ class Stages:
         configs = {model: self._checkpoint_config(model) for model in {cell.model for cell in self.cells.values()}}
         for name, cell in self._one_of_all_seeds().items():  # found here, not hours later
             chosen = self.finetune(name).settings
-            points = {point: self.predict(name, point).settings for point in self.inferences}
-            self._check_splits(cell, chosen, points)
-            self._check_lengths(name, cell, chosen, points, configs[cell.model])
+            found = {point: self.predict(name, point).settings for point in self.points(name)}
+            self._check_splits(cell, chosen, found)
+            self._check_exits(name, cell, found)
+            self._check_lengths(name, cell, chosen, found, configs[cell.model])
 
     def _one_of_all_seeds(self) -> dict[str, Cell]:
         """The first cell of every group that differs in the seed alone, by name; what fits one fits all."""
@@ -134,12 +137,33 @@ class Stages:
         there = datasets.splits(entry["source"], entry.get("options", {}))
         used = {"training": "train", "training.validation.split": chosen["training"]["validation"]["split"]}
         used |= {f"inference.{name}.split": point["inference"]["split"] for name, point in points.items()}
+        if self._several_exits(cell.model):
+            used["calibration.split"] = settings.calibration_split(self.study, cell)
         for key, split in used.items():
             if split not in there:
                 raise StudyError(
                     f"studies/{self.study_id}.yaml: {key} needs the split {split!r}, but datasets.{cell.dataset} has "
                     f"only {', '.join(there)}; choose one of those, or give the dataset that split in its options"
                 )
+
+    def _check_exits(self, name: str, cell: Cell, points: Mapping[str, Mapping[str, Any]]) -> None:
+        """Refuse exit rules where nothing can leave early, and temperatures fitted on what they are judged by."""
+        several, split = self._several_exits(cell.model), settings.calibration_split(self.study, cell)
+        for key, point in points.items():
+            where, chosen = f"studies/{self.study_id}.yaml: inference.{key}", point["inference"]
+            if chosen.get("exit") and not several:
+                raise StudyError(
+                    f"{where}.exit is {chosen['exit']}, but models.{cell.model} of the cell {name} has no exit before its "
+                    "last; name the points of its cells in their block of the grid (`inference`)"
+                )
+            if several and chosen["split"] == split:
+                raise StudyError(
+                    f"{where}.split is {split}, on which calibration.split has the temperatures of {name} fitted too; "
+                    "choose two different splits, or the confidences would be judged by what they were fitted to"
+                )
+
+    def _several_exits(self, model: str) -> bool:
+        return len(self.study["models"][model].get("exits", {}).get("layers", ())) > 1
 
     def _check_lengths(
         self,
@@ -150,12 +174,14 @@ class Stages:
         config: Mapping[str, Any],
     ) -> None:
         """Refuse a cell whose inputs or targets its model cannot hold, as far as its configuration is known yet."""
-        targets = [chosen["training"]["max_target_tokens"], chosen["generation"]["max_new_tokens"]]
-        targets += [point["generation"]["max_new_tokens"] for point in points.values()]
+        targets = [1]  # a label
+        if "generation" in chosen:
+            targets = [chosen["training"]["max_target_tokens"], chosen["generation"]["max_new_tokens"]]
+            targets += [point["generation"]["max_new_tokens"] for point in points.values()]
         given = chosen["model"]["config"] or {}
-        known = {**config, **given}
+        known, exits = {**config, **given}, self.study["models"][cell.model].get("exits")
         try:
-            models.load_family(chosen["model"]["family"]).check(known, given, cell.seq_len, max(targets))
+            models.load_family(chosen["model"]["family"]).check(known, given, cell.seq_len, max(targets), exits)
         except ModelError as error:
             raise StudyError(f"studies/{self.study_id}.yaml: cell {name}: {error}") from None
 
@@ -236,6 +262,10 @@ class Stages:
         path = f"resources/tokenized/{dataset}/{tokenizer}/tokenized.json"
         return Stage("tokenize_dataset", path, {"dataset": dataset, "tokenizer": tokenizer})
 
+    def points(self, name: str) -> list[str]:
+        """A cell's inference points."""
+        return self._points[self.cell(name).name]
+
     def probe_batch_size(self, key: str) -> Stage:
         """The largest batch of the cells that share a probe."""
         chosen = settings.probe_settings(self.finetune(self.probes[key]).settings)
@@ -270,6 +300,74 @@ class Stages:
         chosen = settings.predict_settings(self.study, self.cell(name), inference)
         path = f"{self.results}/{name}/predict/{inference}/inference.json"
         return Stage("predict", path, chosen, (f"longwatt.models.{chosen['family']}",))
+
+    def predict_inputs(self, name: str) -> dict[str, str]:
+        """What an inference needs: data, and the trained model, calibrated where it has several exits."""
+        folder = f"{self.results}/{name}"
+        found = {**self.inputs(name), "training": f"{folder}/finetune/training.json"}
+        if not self._several_exits(self.cell(name).model):
+            return {**found, "model": f"{folder}/finetune/model"}
+        return {**found, "model": f"{folder}/calibrate/model", "calibration": self.calibrate(name).artefact}
+
+    @cached_property
+    def with_exits(self) -> list[str]:
+        """The cells whose models have several exits, by name."""
+        return [name for name, cell in self.cells.items() if self._several_exits(cell.model)]
+
+    @_remembered
+    def record_exits(self, name: str) -> Stage:
+        """What every classifier of a cell says of the splits that matter."""
+        splits = [self.predict(name, point).settings["inference"]["split"] for point in self.points(name)]
+        chosen = settings.record_settings(self.study, self.cell(name), splits)
+        return Stage(
+            "record_exits", f"{self.results}/{name}/exits/exits.json", chosen, (f"longwatt.models.{chosen['family']}",)
+        )
+
+    @_remembered
+    def calibrate(self, name: str) -> Stage:
+        """The temperatures of a cell's classifiers."""
+        chosen = settings.calibrate_settings(self.study, self.cell(name))
+        return Stage("calibrate", f"{self.results}/{name}/calibrate/calibration.json", chosen)
+
+    @_remembered
+    def compare_exits(self) -> Stage:
+        """Models with exits beside their baselines."""
+        cells = [self._compared(name) for name, cell in self.cells.items() if classifies(self.study, cell.dataset)]
+        chosen = {"cells": cells, **settings.compare_exits_settings(self.study)}
+        return Stage("compare_exits", f"{self.results}/exits/exits.json", chosen)
+
+    def _compared(self, name: str) -> dict[str, Any]:
+        """What is known of a cell before it has run, for comparing it with others."""
+        cell, found = self.cells[name], {p: self.predict(name, p).settings["inference"] for p in self.points(name)}
+        model = self.study["models"][cell.model]
+        known = {"cell": name, "encoder": settings.encoder(model), "variant_of": model.get(VARIANT_OF)}
+        return {**vars(cell), **known, "points": found}
+
+    def compare_exits_inputs(self) -> list[str]:
+        """Every artefact that the comparison reads."""
+        cells = [name for name, cell in self.cells.items() if classifies(self.study, cell.dataset)]
+        points = [f"{self.results}/{name}/predict/{point}" for name in cells for point in self.points(name)]
+        files = ("predictions.jsonl", "inference.json", "energy.json", "scores.json", "examples.csv")
+        found = [f"{folder}/{file}" for folder in points for file in files]
+        found += [self.finetune(name).artefact for name in cells]
+        return found + [path for name in self.with_exits for path in self._of_exits(name)]
+
+    def _of_exits(self, name: str) -> list[str]:
+        """What recording and calibrating leave of a cell."""
+        folder = f"{self.results}/{name}"
+        recorded = [f"{folder}/exits/{file}" for file in ("logits.jsonl", "exits.json")]
+        return [*recorded, f"{folder}/calibrate/calibration.json"]
+
+    def plot_exits(self) -> Stage:
+        """The figures of models with exits."""
+        shown = ("cell", "dataset", "model", "seq_len", "budget", "seed", "encoder")
+        cells = [{key: cell[key] for key in shown} for cell in self.compare_exits().settings["cells"]]
+        chosen = {"titles": self.titles(), "cells": cells, "names": list(displays.exit_figures(self.study))}
+        return Stage("plot_exits", f"{self.results}/exits/exits_figures.json", chosen)
+
+    def calibrations(self) -> dict[str, str]:
+        """Where the temperatures of each cell with several exits are."""
+        return {name: self.calibrate(name).artefact for name in self.with_exits}
 
     @_remembered
     def summarize_energy(self, name: str, part: str) -> Stage:
@@ -310,7 +408,7 @@ class Stages:
         """Every cell's power over time."""
         titles = self.titles()
         headings = {name: _heading(cell, titles) for name, cell in self.cells.items()}
-        chosen = {"headings": headings, "parts": self.parts()}
+        chosen = {"headings": headings, "parts": {name: self.parts(name) for name in self.cells}}
         return Stage("plot_power", f"{self.power_folder}/power.json", chosen)
 
     def judge_claims(self) -> Stage:
@@ -324,7 +422,7 @@ class Stages:
         return [
             {**vars(cell), "cell": name, "inference": point, "left_out": reason}
             for name, (cell, reason) in {**there, **left_out(self.study)}.items()
-            for point in self.inferences
+            for point in self._points[name]
         ]
 
     def claim_files(self) -> list[str]:
@@ -343,8 +441,17 @@ class Stages:
         for name, cell in self.cells.items():
             model = self.study["models"][cell.model]
             known = {**vars(cell), "cell": name, "initialisation": model["initialisation"]}
-            rows += [{**known, "inference": point} for point in self.inferences]
+            rows += [{**known, "inference": point, **self._rule(name, point)} for point in self.points(name)]
         return rows
+
+    def _rule(self, name: str, point: str) -> dict[str, Any]:
+        """By which rule examples leave at an inference point; nothing for a text."""
+        chosen = self.predict(name, point).settings
+        if chosen.get("task") != CLASSIFICATION:
+            return {}
+        ((rule, value),) = (chosen["inference"]["exit"] or {"last": None}).items()
+        shown = {"exit_rule": rule, "exit_value": None if value is True else value}
+        return {**shown, "inference_batch_size": chosen["inference"]["batch_size"]}
 
     def plan_settings(self) -> dict[str, Any]:
         """What is needed to know these jobs elsewhere."""
@@ -371,8 +478,8 @@ class Stages:
         return list(facts.values())
 
     def _in_force(self, name: str) -> hyperparameters.InForce:
-        points = {point: self.predict(name, point).settings for point in self.inferences}
-        scoring = {point: self.score(name, point).settings for point in self.inferences}
+        points = {point: self.predict(name, point).settings for point in self.points(name)}
+        scoring = {point: self.score(name, point).settings for point in self.points(name)}
         return hyperparameters.in_force(self.finetune(name).settings, points, scoring)
 
     def titles(self) -> dict[str, str]:
@@ -380,13 +487,9 @@ class Stages:
         entries = {**self.study["budgets"], **self.study["datasets"], **self.study["models"]}
         return {name: entry.get("title", name) for name, entry in entries.items()}
 
-    def points(self, name: str) -> list[str]:
-        """The inference points of a cell."""
-        return self.inferences
-
     def parts(self, name: str | None = None) -> list[str]:
-        """The parts of a cell that are metered."""
-        return [FINETUNE, *(f"predict/{point}" for point in self.inferences)]
+        """The parts of a cell that are metered; without a name, of any."""
+        return [FINETUNE, *(f"predict/{point}" for point in (self.points(name) if name else self.inferences))]
 
     @_remembered
     def inputs(self, name: str) -> dict[str, str]:
@@ -438,7 +541,7 @@ class Stages:
 
     def priority(self, name: str, inference: str | None = None) -> int:
         """How urgent a cell's training is, or one of its inference points; see `longwatt.priorities`."""
-        parts = self.parts() if inference is None else [f"predict/{inference}"]
+        parts = self.parts(name) if inference is None else [f"predict/{inference}"]
         seconds = sum(self.runtimes.predict(name, part).seconds for part in parts)
         return priorities.of_cell(self.gpus(name), seconds, trained=inference is not None)
 
@@ -448,12 +551,19 @@ class Stages:
         others = [
             f"{self.results}/{name}/predict/{point}/{file}"
             for name in self.cells
-            for point in self.inferences
+            for point in self.points(name)
             for file in ("predictions.jsonl", "examples.csv", "energy.jsonl.gz")
         ]
-        others += [f"{self.results}/{name}/{part}/power.csv" for name in self.cells for part in self.parts()]
+        others += [f"{self.results}/{name}/{part}/power.csv" for name in self.cells for part in self.parts(name)]
+        left = ("exits/logits.jsonl", "exits/energy.jsonl.gz", "calibrate/model")
+        others += [f"{self.results}/{name}/{file}" for name in self.with_exits for file in left]
         models = [f"{self.results}/{name}/finetune/{f}" for name in self.cells for f in TRAINED]
         return [*artefacts, *others, *models]
+
+    def summary_inputs(self) -> list[str]:
+        """What the summary is made from."""
+        compared = [self.compare_exits().artefact] if self.with_exits else []
+        return [*(path for path in self.kept_of_cells() if path.endswith(".json")), *compared]
 
     def kept(self) -> list[str]:
         """Every artefact that a finished study keeps; `rule all` asks for each by name.
@@ -468,11 +578,23 @@ class Stages:
             for kind in displays.TABLE_KINDS
         ]
         ends = [self.tabulate().artefact, self.plot().artefact, self.plot_power().artefact]
-        return [*cells, *tail, *tables, *self.figures(), self.power_folder, *self.claim_files(), *ends]
+        pages = [self.power_folder, *self.claim_files(), *self.exits_files()]
+        return [*cells, *tail, *tables, *self.figures(), *pages, *ends]
+
+    def exits_files(self) -> list[str]:
+        """What becomes of a study's models with exits; nothing if it has none."""
+        if not self.with_exits:
+            return []
+        names = [f"{name}.{kind}" for name in displays.exit_figures(self.study) for kind in ("svg", "png")]
+        folder = f"{self.results}/exits"
+        return [
+            *(f"{folder}/{name}" for name in ("exits.json", "curve.csv", "difficulty.csv", "exits_figures.json")),
+            *(f"{folder}/figures/{name}" for name in names),
+        ]
 
     def energies(self) -> list[str]:
         """The energy of every metered part of every cell: its numbers and its curve."""
-        folders = [f"{self.results}/{name}/{part}" for name in self.cells for part in self.parts()]
+        folders = [f"{self.results}/{name}/{part}" for name in self.cells for part in self.parts(name)]
         return [f"{folder}/{file}" for folder in folders for file in ("energy.json", "power.csv")]
 
     @property
@@ -498,6 +620,9 @@ class Stages:
             yield self.tokenize_dataset(dataset, tokenizer)
         yield from (self.probe_batch_size(key) for key in self.probes)
         yield from self.cell_stages()
+        if self.with_exits:
+            yield self.compare_exits()
+            yield self.plot_exits()
         yield self.summarize()
         yield self.tabulate()
         yield self.plot()
@@ -521,10 +646,13 @@ class Stages:
 
     def _cell_stages(self, name: str) -> Iterator[Stage]:
         yield self.finetune(name)
-        for point in self.inferences:
+        if self._several_exits(self.cells[name].model):
+            yield self.record_exits(name)
+            yield self.calibrate(name)
+        for point in self.points(name):
             yield self.predict(name, point)
             yield self.score(name, point)
-        yield from (self.summarize_energy(name, part) for part in self.parts())
+        yield from (self.summarize_energy(name, part) for part in self.parts(name))
 
 
 def _heading(cell: Cell, titles: Mapping[str, str]) -> str:
@@ -784,10 +912,26 @@ def _check_references(study: Mapping[str, Any], source: str) -> None:
         where = f"{source}: models.{name}"
         check_name("family", entry["family"], models.families(), f"{where}.family", NEW_FAMILY)
         check_name("tokenizer", entry["tokenizer"], study["tokenizers"], f"{where}.tokenizer")
+        _check_task(study, name, where)
         if entry["initialisation"] == "checkpoint":
             _check_origin(entry, where)
         else:
             _check_pinned(repository_of(entry), where)  # of a model from random weights: whose shape it has
+
+
+def _check_task(study: Mapping[str, Any], model: str, where: str) -> None:
+    """Refuse a model that gives texts where the grid wants labels of it, and the other way round."""
+    family = study["models"][model]["family"]
+    task = models.load_family(family).task
+    for block in study["grid"]:
+        for dataset in block["datasets"] if model in block["models"] else ():
+            wanted = study["datasets"][dataset].get("task", "text")
+            if wanted != task:
+                fit = [name for name in models.families() if models.load_family(name).task == wanted]
+                raise StudyError(
+                    f"{where}.family: {family} is for the task {task}, but datasets.{dataset}.task is {wanted}; families "
+                    f"for that: {', '.join(fit)}"
+                )
 
 
 def _check_origin(entry: Mapping[str, Any], where: str) -> None:

@@ -128,13 +128,15 @@ def validate(document: Any, schema: Mapping[str, Any], source: str) -> None:
 
 
 def read_study(path: Path, schema_path: Path) -> dict[str, Any]:
-    """Read, check and normalise one study file, merged over the one that it extends.
+    """Read, check and normalise one study file, merged over the one that it extends; its lists are written out.
 
     See workflow/schemas/study.schema.json.
     """
+    from longwatt.expansion import write_out  # it needs this module
+
     document = normalise(_with_base(path, ()))
     validate(document, json.loads(schema_path.read_text(encoding="utf-8")), str(path))
-    return dict(document)
+    return write_out(document, str(path))
 
 
 def _with_base(path: Path, extended_by: tuple[str, ...]) -> Any:

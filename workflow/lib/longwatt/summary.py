@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 
 from longwatt import costs
-from longwatt.columns import COLUMNS, FROM_INFERENCE, FROM_SCORES, FROM_TRAINING
+from longwatt.columns import COLUMNS, COMPARED, FROM_INFERENCE, FROM_SCORES, FROM_TRAINING
 from longwatt.energy.reduction import J_PER_KWH
 from longwatt.provenance import digest, read_object, sha256, whole_file, write_json
 
@@ -48,8 +48,24 @@ def summarize(results: Path, rows: Sequence[Mapping[str, Any]], prices: Mapping[
         rows: what is known of each row beforehand (`longwatt.stages.Stages.rows`).
         prices: as `longwatt.costs.figures`.
     """
-    table = [_row(row, {name: _read(p) for name, p in artefacts(results, row).items()}, prices) for row in rows]
+    compared = read_object(compared_in(results)).get("rows", {})
+    table = [
+        {
+            **_row(row, {name: _read(p) for name, p in artefacts(results, row).items()}, prices),
+            **_compared(compared.get(row["cell"], {}).get(row["inference"], {})),
+        }
+        for row in rows
+    ]
     return pd.DataFrame(table, columns=list(COLUMNS))
+
+
+def compared_in(results: Path) -> Path:
+    """What models with exits are beside their baselines; there is no such file in a study without them."""
+    return results / "exits" / "exits.json"
+
+
+def _compared(found: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: found[name] for name in COMPARED if name in found}
 
 
 def write_summary(
@@ -63,6 +79,7 @@ def write_summary(
     table = summarize(results, rows, prices)
     write_csv(target, table)
     files = sorted({str(path) for row in rows for path in artefacts(results, row).values()})
+    files += [str(path) for path in (compared_in(results),) if any(row.get("exit_rule") for row in rows)]
     made_from = {path: sha256(Path(path)) for path in files}
     facts = {"rows": len(table), "sha256": sha256(target), "made_from": made_from}
     write_json(target.with_suffix(".json"), {**facts, "provenance": provenance})
@@ -117,6 +134,11 @@ def _check_drawn(results: Path) -> None:
     curves = drawn["power"].get("made_from")
     if curves is None or any(artefacts_now.get(path) != digest for path, digest in curves.items()):
         stale.append("power")
+    exits = compared_in(results)
+    if str(exits) in artefacts_now and read_object(exits.with_name("exits_figures.json")).get("exits_sha256") != sha256(
+        exits
+    ):
+        stale.append("exits")
     for name in stale:
         raise StaleSummary(
             f"{results / name} is older than {results}/summary.csv, or missing; run the study again until "
@@ -143,6 +165,7 @@ def _row(known: Mapping[str, Any], found: Mapping[str, Mapping[str, Any]], price
         **known,
         **{name: found["scores"].get(name) for name in FROM_SCORES},
         **{name: training.get(name) for name in FROM_TRAINING},
+        "exit_layers": " ".join(map(str, training.get("exit_layers") or ())) or None,
         **{name: found["inference"].get(name) for name in FROM_INFERENCE},
         "train_steps_s": training.get("train_s"),
         "attempts": len(training["attempts"]),

@@ -28,10 +28,10 @@ from longwatt import devices, distributed, stopping
 from longwatt.cells import LARGEST, StepBatch, step_batch
 from longwatt.decoding import Predictor
 from longwatt.energy.marks import Marker
-from longwatt.examples import Examples
+from longwatt.examples import Examples, classified, label_names
 from longwatt.ledger import Ledger, Stopwatch
 from longwatt.models import load_family
-from longwatt.models.family import Batch, Family
+from longwatt.models.family import CLASSIFICATION, Batch, Family
 from longwatt.progress import say
 from longwatt.provenance import asked_anew, read_object, whole_file, whole_path, write_json
 from longwatt.references import EACH, compared_texts
@@ -157,7 +157,7 @@ def _trainer(spec: Spec, work: WorkFolder, ledger: Ledger, marker: Marker | None
     examples = _examples(spec, tokenizer, "train", None)
     _check_size(examples, step)
     pad_to = settings["seq_len"] if training["padding"] == "max_length" else None
-    targets = training["max_target_tokens"] if training["padding"] == "max_length" else None
+    targets = training.get("max_target_tokens") if training["padding"] == "max_length" else None
     sampler = LengthGroupedSampler(
         examples.lengths,
         _grouped_together(step, budget),
@@ -194,12 +194,18 @@ def _grouped_together(step: StepBatch, budget: Mapping[str, Any]) -> int:
 
 def _model(spec: Spec, family: Family, tokenizer: Any) -> torch.nn.Module:
     settings, source = spec.settings, spec.paths.get("checkpoint")
-    target_tokens = max(settings["training"]["max_target_tokens"], settings["generation"]["max_new_tokens"])
+    classifies = settings.get("task") == CLASSIFICATION
+    labels = label_names(spec.paths["dataset"]) if classifies else ()
+    target_tokens = 1 if classifies else _target_tokens(settings)
     checkpoint = Path(source).parent if source else None
-    model = family.build(settings["model"], tokenizer, checkpoint, settings["seq_len"], target_tokens)
+    model = family.build(settings["model"], tokenizer, checkpoint, settings["seq_len"], target_tokens, labels)
     if settings["training"]["activation_checkpointing"]:
         model.gradient_checkpointing_enable()  # type: ignore[operator]
     return model
+
+
+def _target_tokens(settings: Mapping[str, Any]) -> int:
+    return max(settings["training"]["max_target_tokens"], settings["generation"]["max_new_tokens"])
 
 
 def _collator(family: Family, pad_to: int | None, targets: int | None) -> Callable[[WeightedExamples], Batch]:
@@ -216,27 +222,44 @@ def _validator(
     spec: Spec, family: Family, model: Any, tokenizer: Any, pad_to: int | None, targets: int | None
 ) -> Validator:
     settings = spec.settings
-    validation, comparison = settings["training"]["validation"], settings["comparison"]
-    examples = _examples(spec, tokenizer, validation["split"], validation["max_examples"], comparison["references"])
+    validation, comparison = settings["training"]["validation"], settings.get("comparison", {})
+    examples = _examples(
+        spec, tokenizer, validation["split"], validation["max_examples"], comparison.get("references", "best")
+    )
     predictor = Predictor(
         family,
         model,
         tokenizer,
-        protocol=settings["protocol"],
-        generation=settings["generation"],
+        how=_how(settings),
         precision=settings["budget"]["precision"],
         pad_to=pad_to,
         target_pad_to=targets,
     )
-    references = compared_texts(examples.rows, tokenizer, comparison)
-    judge = Judge(references, settings["metric"], comparison["text"])
-    return Validator(examples, predictor, judge, validation["batch_size"])
+    return Validator(examples, predictor, _judge(settings, examples, tokenizer), validation["batch_size"])
+
+
+def _how(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """How validations predict."""
+    if settings.get("task") == CLASSIFICATION:  # temperatures are fitted only once training is over
+        validation = settings["training"]["validation"]
+        return {**{key: validation[key] for key in ("exit", "batch_size")}, "uncalibrated": True}
+    return {key: settings[key] for key in ("protocol", "generation")}
+
+
+def _judge(settings: Mapping[str, Any], examples: Examples, tokenizer: Any) -> Judge:
+    if settings.get("task") == CLASSIFICATION:
+        labels = {row["id"]: row["references"] for row in examples.rows.select_columns(["id", "references"])}
+        return Judge(labels, settings["metric"], task=CLASSIFICATION)
+    references = compared_texts(examples.rows, tokenizer, settings["comparison"])
+    return Judge(references, settings["metric"], settings["comparison"]["text"])
 
 
 def _examples(
     spec: Spec, tokenizer: Any, split: str, max_examples: int | None, references: str | None = None
 ) -> Examples:
     """One split's examples; to train on (without `references`), one for every reference."""
+    if spec.settings.get("task") == CLASSIFICATION:
+        return classified(spec.paths, tokenizer, split, max_examples, spec.settings["seq_len"])
     rows = load_split(Path(spec.paths["tokens"]), split, max_examples)
     return Examples(
         rows,
@@ -352,6 +375,7 @@ def _facts(spec: Spec, work: WorkFolder, trainer: CellTrainer) -> dict[str, Any]
         "initialisation": settings["model"]["initialisation"],
         "attention_regime": trainer.family.regime(model.config.to_dict(), settings["seq_len"]),
         "notes": trainer.family.notes(model.config.to_dict(), settings["seq_len"]),
+        **_of_exits(settings, model.config),
         "validation_examples": len(trainer.validator.examples),
         "peak_memory_kind": devices.peak_memory_kind(trainer.args.device),
         "device": devices.name(trainer.args.device),
@@ -363,6 +387,20 @@ def _facts(spec: Spec, work: WorkFolder, trainer: CellTrainer) -> dict[str, Any]
         },
         "identity": dict(spec.identity),
         "provenance": spec.provenance,
+    }
+
+
+def _of_exits(settings: Mapping[str, Any], config: Any) -> dict[str, Any]:
+    """What tells a model with exits from its baselines; nothing for other models."""
+    if "exits" not in settings["model"]:
+        return {}
+    deepest = config.encoder_layers
+    return {
+        "exit_kind": exit_kind(config.layers, deepest),
+        "exit_layers": config.layers,
+        "encoder_layers": deepest,
+        "encoder": settings["encoder"],
+        "labels": config.labels,
     }
 
 

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from longwatt import distributed, metrics, stopping
 from longwatt.decoding import Predictor
 from longwatt.examples import Examples, batches
+from longwatt.metrics.classification import headline_score
+from longwatt.models.family import CLASSIFICATION, TEXT
 
 
 class CutShort(Exception):
@@ -23,11 +25,13 @@ class Judge:
         references: acceptable texts by prediction's id.
         metric: the dataset's.
         text: "raw" or "normalized".
+        task: the dataset's; of a label there is nothing to normalize.
     """
 
     references: Mapping[str, Sequence[str]]
     metric: str
-    text: str
+    text: str = "raw"
+    task: str = TEXT
 
 
 class Validator:
@@ -57,13 +61,20 @@ class Validator:
         if any(distributed.gather(stopping.asked())):
             raise CutShort
         start = time.perf_counter()
+        score = self._headline(predictions)
+        return score, time.perf_counter() - start
+
+    def _headline(self, predictions: dict[str, str]) -> float:
+        """The headline score of what all processes have predicted."""
+        if self.judge.task == CLASSIFICATION:  # macro F1 is no mean over examples
+            found = dict(pair for part in distributed.gather(predictions) for pair in part.items())
+            labels = {id_: references[0] for id_, references in self.judge.references.items()}
+            return headline_score(self.judge.metric, {id_: found[id_] for id_ in labels}, labels)
         scored = [pair for part in distributed.gather(self._scores(predictions)) for pair in part.items()]
         by_id = dict(scored)
         # In one order, whoever scored what: sums of floats depend on it.
-        score = metrics.corpus_scores({id_: by_id[id_] for id_ in self.judge.references})[
-            metrics.headline(self.judge.metric)
-        ]
-        return score, time.perf_counter() - start
+        corpus = metrics.corpus_scores({id_: by_id[id_] for id_ in self.judge.references})
+        return corpus[metrics.headline(self.judge.metric)]
 
     def _predictions(self) -> Iterator[tuple[str, str]]:
         """This process's (id, text), until it is asked to end."""
@@ -71,7 +82,7 @@ class Validator:
             if stopping.asked():
                 return
             for result in self.predictor.predict(self.examples, [group]):
-                yield from zip(result.ids, result.texts, strict=True)
+                yield from zip(result.ids, (answer.text for answer in result.answers), strict=True)
 
     def _scores(self, predictions: dict[str, str]) -> dict[str, dict[str, float]]:
         """Scores of this process's predictions; none where there were more processes than batches."""

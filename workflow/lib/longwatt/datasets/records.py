@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import statistics
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib import import_module
@@ -13,6 +14,7 @@ from typing import Any
 from longwatt.provenance import whole_file, write_json
 
 SPLITS = ("train", "validation", "test")
+CLASSIFICATION = "classification"
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,7 @@ class Record:
             the text, empty when unknown; a cut before an end hides that word.
         document_start: the character of `input` where the document begins, after a query.
         lead: the document's first words, as many as a training reference has on average; `download` fills it in.
+        second: the second text of a pair that is classified, empty without one.
     """
 
     id: str
@@ -35,6 +38,7 @@ class Record:
     evidence: tuple[int, ...] = ()
     document_start: int = 0
     lead: str = ""
+    second: str = ""
 
 
 @dataclass(frozen=True)
@@ -63,11 +67,18 @@ class DatasetError(ValueError):
 def download(settings: Mapping[str, Any], folder: Path, provenance: Mapping[str, Any]) -> None:
     """Read a source and write `records.jsonl` and `dataset.json` (statistics, provenance) to `folder`.
 
+    Args:
+        settings: `source`, its `options`, and for records that are classified `task`.
+        folder: where to.
+        provenance: the artefact's stamp.
+
     Raises:
-        DatasetError: a split is empty, an id repeats, or a record lacks text.
+        DatasetError: a split is empty, an id repeats, or a record lacks text; of classification also a record without
+            exactly one label, a label that the training split lacks, or a split of one class.
     """
     data: SourceData = import_module(f"longwatt.datasets.{settings['source']}").read(settings["options"])
     _check(data, settings["source"])
+    labels = _labels(data, settings["source"]) if settings.get("task") == CLASSIFICATION else {}
     lead_words = _mean_reference_words(data)
     with whole_file(folder / "records.jsonl") as stream:
         for split, records in data.splits.items():
@@ -75,7 +86,12 @@ def download(settings: Mapping[str, Any], folder: Path, provenance: Mapping[str,
                 row = {"split": split, **asdict(record), "lead": _lead(record, lead_words)}
                 stream.write(json.dumps(row, ensure_ascii=False) + "\n")
     facts = {key: getattr(data, key) for key in ("licence", "origin", "chance_per_hidden_word", "notes")}
-    by_split = {split: _statistics(records) for split, records in data.splits.items()}
+    if labels:
+        facts["labels"] = sorted(labels["train"])
+    by_split = {
+        split: {**_statistics(records), **({"labels": labels[split]} if labels else {})}
+        for split, records in data.splits.items()
+    }
     write_json(
         folder / "dataset.json", {**facts, "lead_words": lead_words, "splits": by_split, "provenance": provenance}
     )
@@ -114,9 +130,38 @@ def _check(data: SourceData, source: str) -> None:
                 raise DatasetError(f"dataset source {source}, split {split!r}, id {record.id!r}: no text")
 
 
+def _labels(data: SourceData, source: str) -> dict[str, dict[str, int]]:
+    """How many records of each split have each label, by name in order."""
+    where = f"dataset source {source}"
+    if "train" not in data.splits:
+        raise DatasetError(f"{where}: classification needs a training split; its labels are the classes")
+    counts = {split: _count_labels(records, f"{where}, split {split!r}") for split, records in data.splits.items()}
+    for split, found in counts.items():
+        if len(found) < 2:
+            (label,) = found
+            raise DatasetError(f"{where}, split {split!r}: every label is {label!r}; a split needs two classes or more")
+        unseen = {label: count for label, count in found.items() if label not in counts["train"]}
+        if unseen:
+            first = next(record.id for record in data.splits[split] if record.references[0] in unseen)
+            listed = ", ".join(f"{label!r} ({count})" for label, count in unseen.items())
+            raise DatasetError(
+                f"{where}, split {split!r}: the training split never has {listed}; first at id {first!r}; it has "
+                + ", ".join(map(repr, counts["train"]))
+            )
+    return counts
+
+
+def _count_labels(records: Sequence[Record], where: str) -> dict[str, int]:
+    for record in records:
+        if len(record.references) != 1:
+            found = ", ".join(map(repr, record.references))
+            raise DatasetError(f"{where}, id {record.id!r}: classification needs one label, but there are {found}")
+    return dict(sorted(Counter(record.references[0] for record in records).items()))
+
+
 def _statistics(records: Sequence[Record]) -> dict[str, float | int]:
     """Facts of one split; a row is an input with one of its references, as SCROLLS counts, and means are over rows."""
-    words_in = [len(record.input.split()) for record in records for _ in record.references]
+    words_in = [len(record.input.split()) + len(record.second.split()) for record in records for _ in record.references]
     words_out = [len(text.split()) for record in records for text in record.references]
     return {
         "examples": len(records),

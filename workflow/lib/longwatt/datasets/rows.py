@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from longwatt.datasets.records import DatasetError, Record
@@ -70,6 +71,45 @@ class Row:
             )
         return str(value)
 
+    def is_empty(self, field: str) -> bool:
+        """Whether a field holds nothing, or white space alone.
+
+        Raises:
+            DatasetError: it is missing.
+        """
+        value = self._value(field)
+        return value is None or (isinstance(value, str) and not value.strip())
+
+    def label(self, field: str) -> str:
+        """A label's value as text: words without white space around them, or the digits of a whole number.
+
+        Raises:
+            DatasetError: it is missing or something else.
+        """
+        value = self._value(field)
+        if isinstance(value, float) and value.is_integer():
+            value = int(value)
+        if not isinstance(value, str | int) or not str(value).strip():
+            raise DatasetError(
+                f"{self.place}: the field {field!r} must be a label (text or a whole number), but is {_kind(value)}"
+            )
+        return str(value).strip().lower() if isinstance(value, bool) else str(value).strip()
+
+    def share(self, field: str) -> float:
+        """A number from 0 to 1, or text that says one.
+
+        Raises:
+            DatasetError: it is missing, no number, or outside.
+        """
+        value = self._value(field)
+        try:
+            found = math.nan if isinstance(value, bool) else float(value)
+        except (TypeError, ValueError):
+            found = math.nan
+        if not 0 <= found <= 1:
+            raise DatasetError(f"{self.place}: the field {field!r} must be a number from 0 to 1, but is {_kind(value)}")
+        return found
+
     def _value(self, field: str) -> Any:
         if field not in self.values:
             raise DatasetError(
@@ -120,7 +160,7 @@ def records_of(rows: Iterable[Row], record: Callable[[Row], Record]) -> tuple[li
 
 
 def _with_references(record: Record, references: list[str]) -> Record:
-    return Record(record.id, record.input, tuple(references), record.evidence, record.document_start)
+    return replace(record, references=tuple(references))
 
 
 def _object(text: str, place: str) -> dict[str, Any]:
@@ -139,4 +179,5 @@ def _object(text: str, place: str) -> dict[str, Any]:
 
 def _kind(value: Any) -> str:
     kinds = {bool: "true or false", int: "a number", float: "a number", str: "text", list: "a list", dict: "an object"}
-    return "null" if value is None else f"{kinds[type(value)]} ({str(value)[:40]!r})"
+    kind = kinds.get(type(value), f"of the type {type(value).__name__}")  # parquet knows dates, bytes and more
+    return "null" if value is None else f"{kind} ({str(value)[:40]!r})"

@@ -18,7 +18,13 @@ from numpy.typing import NDArray
 from longwatt.metrics.rouge import ROUGE_TYPES, rouge
 
 # Metric of a dataset -> the name of its headline score.
-METRICS = {"rouge": "rouge_geometric_mean", "f1": "f1", "exact_match": "exact_match", "accuracy": "accuracy"}
+METRICS = {
+    "rouge": "rouge_geometric_mean",
+    "f1": "f1",
+    "exact_match": "exact_match",
+    "accuracy": "accuracy",
+    "macro_f1": "macro_f1",  # of labels only: see longwatt.metrics.classification
+}
 RESAMPLES_AT_ONCE = 64  # bounds the memory of the bootstrap: 64 x examples x 3 numbers
 
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
@@ -78,7 +84,7 @@ def score_examples(
     Raises:
         ScoringError: ids are missing or unknown, or an example has no reference.
     """
-    _check_ids(predictions, references)
+    check_ids(predictions, references)
     read = normalize_answer if text == "normalized" else str
     return {id_: _best(read(predictions[id_]), list(map(read, texts)), metrics) for id_, texts in references.items()}
 
@@ -117,7 +123,12 @@ def bootstrap_interval(
     return float(low), float(high)
 
 
-def _check_ids(predictions: Mapping[str, str], references: Mapping[str, Sequence[str]]) -> None:
+def check_ids(predictions: Mapping[str, str], references: Mapping[str, Sequence[str]]) -> None:
+    """Refuse predictions that are not exactly those of the references' ids.
+
+    Raises:
+        ScoringError: ids are missing, unknown or without a reference, or there are none at all.
+    """
     missing = [id_ for id_ in references if id_ not in predictions]
     unknown = [id_ for id_ in predictions if id_ not in references]
     empty = [id_ for id_, texts in references.items() if not texts]

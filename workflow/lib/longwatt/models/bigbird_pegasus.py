@@ -43,9 +43,16 @@ class BigBirdPegasus(EncoderDecoder):
     }
     sparse_length: int | None = None
 
-    def check(self, config: Mapping[str, Any], given: Mapping[str, Any], seq_len: int, target_tokens: int) -> None:
+    def check(
+        self,
+        config: Mapping[str, Any],
+        given: Mapping[str, Any],
+        seq_len: int,
+        target_tokens: int,
+        exits: Mapping[str, Any] | None = None,
+    ) -> None:
         """See `Family.check`; block-sparse attention that a study asks for by name has a least length."""
-        super().check(config, given, seq_len, target_tokens)
+        super().check(config, given, seq_len, target_tokens, exits)
         if given.get("attention_type") == SPARSE and self._attention_type(config, seq_len) == FULL:
             raise ModelError(
                 f"seq_len {seq_len} is too short for block-sparse attention, which needs more than "
@@ -68,10 +75,16 @@ class BigBirdPegasus(EncoderDecoder):
         ]
 
     def build(
-        self, model: Mapping[str, Any], tokenizer: Any, checkpoint: Path | None, seq_len: int, target_tokens: int
+        self,
+        model: Mapping[str, Any],
+        tokenizer: Any,
+        checkpoint: Path | None,
+        seq_len: int,
+        target_tokens: int,
+        labels: Sequence[str] = (),
     ) -> nn.Module:
         """See `Family.build`."""
-        built = super().build(model, tokenizer, checkpoint, seq_len, target_tokens)
+        built = super().build(model, tokenizer, checkpoint, seq_len, target_tokens, labels)
         config: Any = built.config
         kind = self._attention_type(config.to_dict(), seq_len)
         config.attention_type = kind

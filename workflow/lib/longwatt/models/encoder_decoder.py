@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from longwatt.models.errors import ModelError
-from longwatt.models.family import Batch, Example
+from longwatt.models.family import TEXT, Answer, Batch, Example
 from longwatt.provenance import read_object
 from longwatt.spelling import nearest
-from longwatt.tokenization import SpecialTokens
+from longwatt.tokenization import SpecialTokens, decode
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -32,6 +32,7 @@ class EncoderDecoder:
         defaults: of the configuration class, where `check` needs them before transformers is loaded.
     """
 
+    task: ClassVar[str] = TEXT
     kind: str | None = None
     config_class: str
     model_class: str
@@ -40,8 +41,17 @@ class EncoderDecoder:
     defaults: ClassVar[Mapping[str, Any]] = {}
     pad_token_id: int = 1
 
-    def check(self, config: Mapping[str, Any], given: Mapping[str, Any], seq_len: int, target_tokens: int) -> None:
+    def check(
+        self,
+        config: Mapping[str, Any],
+        given: Mapping[str, Any],
+        seq_len: int,
+        target_tokens: int,
+        exits: Mapping[str, Any] | None = None,
+    ) -> None:
         """See `Family.check`."""
+        if exits is not None:
+            raise ModelError("`exits` is for encoders (family: early_exit); take it out of the model's entry")
         self._check_kind(config.get("model_type"))
         needs = (
             (self.encoder_positions, "seq_len", seq_len),
@@ -79,7 +89,13 @@ class EncoderDecoder:
         return []
 
     def build(
-        self, model: Mapping[str, Any], tokenizer: Any, checkpoint: Path | None, seq_len: int, target_tokens: int
+        self,
+        model: Mapping[str, Any],
+        tokenizer: Any,
+        checkpoint: Path | None,
+        seq_len: int,
+        target_tokens: int,
+        labels: Sequence[str] = (),
     ) -> nn.Module:
         """See `Family.build`."""
         if tokenizer.pad_token_id is None:
@@ -108,16 +124,22 @@ class EncoderDecoder:
         loss: Tensor = model(**batch).loss
         return loss
 
-    def predict(self, model: nn.Module, batch: Batch, protocol: str, generation: Mapping[str, Any]) -> list[list[int]]:
-        """See `Family.predict`."""
-        if protocol == "teacher_forced":
+    def predict(self, model: nn.Module, batch: Batch, how: Mapping[str, Any]) -> list[list[int]]:
+        """See `Family.predict`: token ids per example, special tokens and padding included."""
+        if how["protocol"] == "teacher_forced":
             return self._teacher_forced(model, batch)
         inputs = {key: value for key, value in batch.items() if key != "labels"}
-        given = {key: value for key, value in generation.items() if value is not None}
+        given = {key: value for key, value in how["generation"].items() if value is not None}
         if given.get("num_beams", 1) == 1:  # transformers warns about beam settings that are unused
             given = {k: v for k, v in given.items() if k not in ("length_penalty", "early_stopping")}
         output: Tensor = model.generate(**inputs, **given, do_sample=False)  # type: ignore[operator]
         return [row for row in output[:, 1:].tolist()]  # the first token only starts the decoder
+
+    def answers(self, predicted: list[list[int]], tokenizer: Any) -> list[Answer]:
+        """See `Family.answers`."""
+        pad = tokenizer.pad_token_id
+        counts = [sum(token != pad for token in row) for row in predicted]
+        return [Answer(*pair) for pair in zip(decode(tokenizer, predicted), counts, strict=True)]
 
     def _teacher_forced(self, model: nn.Module, batch: Batch) -> list[list[int]]:
         """Argmax under gold decoder inputs, as arXiv 2204.07288 scored its models."""

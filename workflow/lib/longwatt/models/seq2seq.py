@@ -19,12 +19,19 @@ class Seq2Seq(EncoderDecoder):
     config_class = "AutoConfig"
     model_class = "AutoModelForSeq2SeqLM"
 
-    def check(self, config: Mapping[str, Any], given: Mapping[str, Any], seq_len: int, target_tokens: int) -> None:
+    def check(
+        self,
+        config: Mapping[str, Any],
+        given: Mapping[str, Any],
+        seq_len: int,
+        target_tokens: int,
+        exits: Mapping[str, Any] | None = None,
+    ) -> None:
         """See `Family.check`; kinds that need something special have their own family."""
         kind = config.get("model_type")
         if kind in OWN_FAMILIES:
             raise ModelError(f"models of the kind {kind!r} need their own family; say `family: {kind}`")
-        super().check(config, given, seq_len, target_tokens)
+        super().check(config, given, seq_len, target_tokens, exits)
 
     def _default_config(self, given: Mapping[str, Any]) -> Any:
         from transformers import AutoConfig

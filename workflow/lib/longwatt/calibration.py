@@ -1,0 +1,283 @@
+"""Temperatures of classifiers with exits, and how far their confidences can be trusted before and after.
+
+One temperature per classifier divides its logits (Guo et al., ICML 2017). The mean negative log likelihood is convex in
+1 / temperature, so its minimum is found exactly, by halving.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from longwatt.exit_points import ExitsError, Recorded, read_logits
+from longwatt.metrics.resampling import percentile_interval, resampled_sums
+from longwatt.provenance import write_json
+
+LOWEST, HIGHEST = 0.01, 100.0  # temperatures; where all answers are right, or none tells anything, there is no best one
+BINS = 15  # of equal width, as Guo et al. have them
+
+Array = NDArray[Any]
+Judged = tuple[Array, Array, float]  # confidences, whether right, negative log likelihood
+
+
+def temperature(logits: Array, labels: Array) -> float:
+    """The temperature that minimises the mean negative log likelihood, from LOWEST to HIGHEST.
+
+    Args:
+        logits: (examples, classes).
+        labels: index of the right label (examples).
+
+    Raises:
+        ExitsError: there are no examples.
+    """
+    if not len(labels):
+        raise ExitsError("there is no example to fit a temperature on")
+    above = logits.astype(float) - logits.astype(float).max(axis=1, keepdims=True)
+    right = above[np.arange(len(labels)), labels].mean()
+    low, high = 1 / HIGHEST, 1 / LOWEST  # of 1 / temperature
+    if _slope(low, above, right) >= 0:
+        return HIGHEST
+    if _slope(high, above, right) <= 0:
+        return LOWEST
+    while low < (middle := (low + high) / 2) < high:
+        low, high = (middle, high) if _slope(middle, above, right) < 0 else (low, middle)
+    return 1 / high
+
+
+def expected_calibration_error(confidence: Array, correct: Array, bins: int = BINS) -> float:
+    """Mean distance of confidence from accuracy over bins of equal width, weighted by their counts; a fraction.
+
+    Args:
+        confidence: probability of the answer (examples), in (0, 1].
+        correct: whether it is right (examples).
+        bins: how many.
+    """
+    return float(_errors(_gaps(confidence, correct, bins).sum(axis=0, keepdims=True), len(confidence))[0])
+
+
+def reliability(confidence: Array, correct: Array, bins: int = BINS) -> list[dict[str, Any]]:
+    """Every bin's ends, count, mean confidence and accuracy (fractions; None where it is empty)."""
+    places, found = _bins(confidence, bins), []
+    for place in range(bins):
+        inside = places == place
+        count = int(inside.sum())
+        found.append(
+            {
+                "low": place / bins,
+                "high": (place + 1) / bins,
+                "count": count,
+                "confidence": float(confidence[inside].mean()) if count else None,
+                "accuracy": float(correct[inside].mean()) if count else None,
+            }
+        )
+    return found
+
+
+def negative_log_likelihood(logits: Array, labels: Array, temperature: float = 1.0) -> float:
+    """Mean over examples of -log of the right label's probability, in nats."""
+    return float(-_log_softmax(logits, temperature)[np.arange(len(labels)), labels].mean())
+
+
+def calibrate(
+    settings: Mapping[str, Any],
+    *,
+    logits: Path,
+    exits: Path,
+    trained_model: Path,
+    model: Path,
+    calibration: Path,
+    provenance: Mapping[str, Any],
+) -> None:
+    """Fit temperatures, or take the given ones; write the calibrated model and what calibration did to every split.
+
+    Args:
+        settings: split (fitted on), temperatures (None to fit them), bootstrap_resamples, confidence, seed.
+        logits: exits/logits.jsonl.
+        exits: exits/exits.json.
+        trained_model: finetune's folder.
+        model: the folder to write: the same weights, with the temperatures in its config.json.
+        calibration: the JSON to write.
+        provenance: its stamp.
+
+    Raises:
+        ExitsError: the split has no rows, the temperatures do not fit, or logits are no numbers; names file and key.
+    """
+    facts = json.loads(exits.read_text(encoding="utf-8"))
+    recorded = read_logits(logits)
+    temperatures, notes = _temperatures(settings, recorded, logits, len(facts["layers"]))
+    _write_model(trained_model, model, temperatures)
+    found = {
+        "labels": facts["labels"],
+        "layers": facts["layers"],
+        "split": settings["split"],
+        "fitted": settings["temperatures"] is None,
+        "temperatures": temperatures,
+        "notes": notes,
+        **_effect(recorded, facts["layers"], temperatures, settings),
+    }
+    write_json(calibration, {**found, "provenance": provenance})
+
+
+def _temperatures(
+    settings: Mapping[str, Any], recorded: Mapping[str, Recorded], path: Path, exits: int
+) -> tuple[list[float], list[str]]:
+    """Temperatures, and notes on those that lie at a bound."""
+    if settings["temperatures"] is not None:
+        return _given(settings["temperatures"], exits), []
+    split = recorded.get(settings["split"])
+    if split is None:
+        raise ExitsError(
+            f"{path} has no rows of the split {settings['split']!r} that calibration.split names; it has "
+            f"{', '.join(recorded) or 'none at all'}"
+        )
+    fitted = [temperature(logits, split.gold) for logits in split.logits]
+    return fitted, [note for exit_, value in enumerate(fitted) if (note := _note(exit_, value))]
+
+
+def _given(temperatures: Sequence[float], exits: int) -> list[float]:
+    if len(temperatures) != exits:
+        raise ExitsError(f"exits.temperatures has {len(temperatures)} numbers, but the model has {exits} exits")
+    for value in temperatures:
+        if not (math.isfinite(value) and value > 0):
+            raise ExitsError(f"exits.temperatures holds {value}; a temperature is a number above 0")
+    return [float(value) for value in temperatures]
+
+
+def _note(exit_: int, value: float) -> str | None:
+    if value == HIGHEST:
+        return f"exit {exit_}: its confidence says nothing, so the temperature is the highest tried, {HIGHEST:g}"
+    if value == LOWEST:
+        return f"exit {exit_}: all answers are right, so the temperature is the lowest tried, {LOWEST:g}"
+    return None
+
+
+def _effect(
+    recorded: Mapping[str, Recorded],
+    layers: Sequence[int],
+    temperatures: Sequence[float],
+    settings: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Calibration before and after, by exit and split, and the mean over exits by split."""
+    exits: list[dict[str, Any]] = [
+        {"layer": layer, "temperature": value, "splits": {}} for layer, value in zip(layers, temperatures, strict=True)
+    ]
+    means = {}
+    for name, split in recorded.items():
+        own, means[name] = _effect_on(split, temperatures, settings)
+        for exit_, effect in zip(exits, own, strict=True):
+            exit_["splits"][name] = effect
+    return {"exits": exits, "mean": means}
+
+
+def _effect_on(
+    split: Recorded, temperatures: Sequence[float], settings: Mapping[str, Any]
+) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """Of one split: an effect per exit, and their mean; all from the same resampled examples."""
+    pairs = list(zip(split.logits, temperatures, strict=True))
+    raw = [_judged(logits, split.gold, 1.0) for logits, _ in pairs]
+    fitted = [_judged(logits, split.gold, value) for logits, value in pairs]
+    drops = _resampled_drops(raw, fitted, settings)
+    effects = []
+    for old, new, found in zip(raw, fitted, drops, strict=True):
+        before, after = _measures(*old), _measures(*new)
+        drop = _drop(before["ece"], after["ece"], found, settings)
+        effects.append({"examples": len(split.gold), "before": before, "after": after, **drop})
+    return effects, _mean_effect(effects, np.mean(drops, axis=0), settings)
+
+
+def _judged(logits: Array, gold: Array, value: float) -> Judged:
+    """Confidences, whether the answers are right, and the likelihood, at a temperature."""
+    logs = _log_softmax(logits, value)
+    right = (logs.argmax(axis=1) == gold).astype(float)
+    return np.exp(logs.max(axis=1)), right, negative_log_likelihood(logits, gold, value)
+
+
+def _measures(confidence: Array, correct: Array, nll: float) -> dict[str, Any]:
+    return {
+        "nll": nll,
+        "ece": expected_calibration_error(confidence, correct),
+        "accuracy": float(correct.mean()),
+        "mean_confidence": float(confidence.mean()),
+        "bins": reliability(confidence, correct),
+    }
+
+
+def _resampled_drops(before: Sequence[Judged], after: Sequence[Judged], settings: Mapping[str, Any]) -> list[Array]:
+    """By exit: how far the error fell in every resample."""
+    gaps = [_gaps(confidence, correct, BINS) for confidence, correct, _ in (*before, *after)]
+    examples = len(gaps[0])
+    sums = resampled_sums(
+        np.concatenate(gaps, axis=1), resamples=settings["bootstrap_resamples"], seed=settings["seed"]
+    )
+    errors = [_errors(part, examples) for part in np.split(sums, len(gaps), axis=1)]
+    return [old - new for old, new in zip(errors[: len(before)], errors[len(before) :], strict=True)]
+
+
+def _drop(before: float, after: float, found: Array, settings: Mapping[str, Any]) -> dict[str, float]:
+    """How far the error fell. A resample's errors are rather large, small ones most, so the interval leans to less."""
+    low, high = percentile_interval(found, settings["confidence"])
+    return {"ece_drop": before - after, "ece_drop_ci_low": low, "ece_drop_ci_high": high}
+
+
+def _mean_effect(effects: Sequence[Mapping[str, Any]], found: Array, settings: Mapping[str, Any]) -> dict[str, Any]:
+    before, after = (float(np.mean([effect[key]["ece"] for effect in effects])) for key in ("before", "after"))
+    return {"ece_before": before, "ece_after": after, **_drop(before, after, found, settings)}
+
+
+def _slope(beta: float, above: Array, right: float) -> float:
+    """The derivative of the mean negative log likelihood with respect to 1 / temperature."""
+    powers = np.exp(beta * above)
+    return float(((powers * above).sum(axis=1) / powers.sum(axis=1)).mean() - right)
+
+
+def _log_softmax(logits: Array, value: float) -> Array:
+    scaled = logits.astype(float) / value
+    scaled -= scaled.max(axis=1, keepdims=True)
+    logs: Array = scaled - np.log(np.exp(scaled).sum(axis=1, keepdims=True))
+    return logs
+
+
+def _bins(confidence: Array, bins: int) -> Array:
+    """The bin of each confidence; a bin holds its upper end."""
+    places: Array = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
+    return places
+
+
+def _gaps(confidence: Array, correct: Array, bins: int) -> Array:
+    """By example and bin: how far its confidence is above its correctness (examples, bins)."""
+    gaps: Array = np.eye(bins)[_bins(confidence, bins)] * (confidence - correct)[:, None]
+    return gaps
+
+
+def _errors(sums: Array, examples: int) -> Array:
+    """Expected calibration errors from sums of `_gaps` (resamples, bins)."""
+    errors: Array = np.abs(sums).sum(axis=1) / examples
+    return errors
+
+
+def _write_model(trained: Path, model: Path, temperatures: Sequence[float]) -> None:
+    """The trained model with these temperatures in its config.json, whole or not at all; weights are linked."""
+    partial = model.with_name(f".{model.name}.part")
+    shutil.rmtree(partial, ignore_errors=True)
+    # Snakemake touches its time of a folder: a link would be the trained model's too.
+    ignored = shutil.ignore_patterns("config.json", ".snakemake_timestamp")
+    shutil.copytree(trained, partial, copy_function=_link, ignore=ignored)
+    config = json.loads((trained / "config.json").read_text(encoding="utf-8"))
+    write_json(partial / "config.json", {**config, "temperatures": list(temperatures)})
+    shutil.rmtree(model, ignore_errors=True)
+    partial.rename(model)
+
+
+def _link(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # another filesystem, or one without links
+        shutil.copyfile(source, target)

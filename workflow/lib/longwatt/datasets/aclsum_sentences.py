@@ -1,0 +1,60 @@
+"""Sentences of ACL papers by what they say, from the PyPI package `aclsum`: a small set of real classification.
+
+Takeshita et al. 2024 had people highlight, in abstract, introduction and conclusion of 250 papers, the sentences that
+tell a paper's challenge, approach and outcome. A sentence's class is its aspect, or `none`. The few with several
+aspects have no one class: they are left out and counted. Nothing is fetched at run time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from typing import Any
+
+from longwatt.datasets import aclsum
+from longwatt.datasets.overlap import shared_texts
+from longwatt.datasets.records import Record, SourceData
+
+SECTIONS = ("abstract", "introduction", "conclusion")
+NONE = "none"  # the class of sentences that tell none of the aspects
+
+OPTIONS_SCHEMA: dict[str, Any] = aclsum.OPTIONS_SCHEMA
+
+
+def read(options: Mapping[str, Any]) -> SourceData:
+    """Records `<paper>/<section>/<number>`: a sentence and its one class.
+
+    Args:
+        options: `aspects` that are classes of their own (all three); sentences of the others count as `none`.
+    """
+    aspects = options.get("aspects", list(aclsum.ASPECTS))
+    found = {split: _split(name, aspects) for split, name in aclsum.SPLIT_NAMES.items()}
+    splits = {split: records for split, (records, _) in found.items()}
+    dropped = [
+        f"{count} of {count + len(splits[split])} sentences of {split} have several aspects: left out"
+        for split, (_, count) in found.items()
+        if count
+    ]
+    return SourceData(
+        splits=splits,
+        licence="MIT (package); papers before 2016 CC BY-NC-SA, later ones CC BY",
+        origin=f"PyPI aclsum {version('aclsum')}, sentences with highlights",
+        notes=[*dropped, *shared_texts(splits)],
+    )
+
+
+def _split(name: str, aspects: Sequence[str]) -> tuple[list[Record], int]:
+    """Records of a split of the package's, and how many sentences have several aspects."""
+    from aclsum import ACLSum
+
+    records, several = [], 0
+    for document in ACLSum(name):
+        for section in SECTIONS:
+            marks = [document.get_all_highlights(aspect, [section]) for aspect in aspects]
+            for number, sentence in enumerate(document.get_all_sentences([section])):
+                told = [aspect for aspect, marked in zip(aspects, marks, strict=True) if marked[number]]
+                if len(told) > 1:
+                    several += 1
+                    continue
+                records.append(Record(f"{document.id}/{section}/{number}", sentence, (told[0] if told else NONE,)))
+    return records, several

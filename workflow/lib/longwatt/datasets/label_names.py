@@ -1,0 +1,53 @@
+"""From what a row says of its class to the name of that class."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from longwatt.datasets.records import DatasetError
+from longwatt.datasets.rows import Row
+
+
+def label_of(row: Row, field: str, options: Mapping[str, Any]) -> str | None:
+    """The name of a row's class; None for a row that is to be left out.
+
+    Args:
+        row: of a file.
+        field: that holds the label, or with `score_classes` a number from 0 to 1.
+        options: `labels` (names by number, or a mapping from value to name), `score_classes`, `drop`.
+
+    Raises:
+        DatasetError: the value is none that the options know; names file, line, field and value.
+    """
+    if "score_classes" in options:
+        found = _of_score(row.share(field), options["score_classes"])
+    else:
+        value = row.label(field)
+        found = None if value in _dropped(options) else _named(row, field, value, options.get("labels"))
+    return None if found in _dropped(options) else found
+
+
+def _dropped(options: Mapping[str, Any]) -> list[str]:
+    return [str(value) for value in options.get("drop", ())]
+
+
+def _of_score(score: float, classes: Mapping[str, Any]) -> str | None:
+    """The class of equal width that a score falls in; the highest score falls in the last."""
+    number = min(int(classes["classes"] * score), classes["classes"] - 1)
+    name: str | None = classes["names"][number]
+    return name
+
+
+def _named(row: Row, field: str, value: str, labels: list[str] | Mapping[str, str] | None) -> str:
+    if labels is None:
+        return value
+    # A list's names are those of 0, 1, ...
+    names = labels if isinstance(labels, Mapping) else {str(number): name for number, name in enumerate(labels)}
+    if value not in names:
+        known = ", ".join(map(repr, names))
+        raise DatasetError(
+            f"{row.place}: the field {field!r} holds {value!r}, but options.labels names {known}; "
+            "name it there, or leave such rows out with options.drop"
+        )
+    return names[value]

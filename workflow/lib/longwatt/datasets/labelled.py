@@ -1,0 +1,295 @@
+"""Labelled examples for classification: one text or a pair, from a user's files or a hub's repository.
+
+A file is JSON lines, CSV, TSV (without quoting) or parquet by its ending; `file.zip::member.jsonl` is a member of a
+zip. With `repository` and its pinned `revision`, files are paths in that repository of the hub. Otherwise they lie
+where they say, or, if they begin with `mirror:`, in the folder that config.yaml's `mirror` names.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from longwatt import hub
+from longwatt.datasets.label_names import label_of
+from longwatt.datasets.overlap import shared_texts
+from longwatt.datasets.records import SPLITS, DatasetError, Record, SourceData
+from longwatt.datasets.row_files import INSIDE, read_file, split_member
+from longwatt.datasets.rows import Row
+from longwatt.provenance import sha256
+
+MIRRORED = "mirror:"
+SEPARATOR = "\n\n"  # between the texts of a pair in one field
+FIELDS = {"input": "input", "label": "label"}  # what a file calls them where a study says nothing
+
+_TEXT = {"type": "string", "minLength": 1}
+_NAMES = {"type": "array", "minItems": 2, "items": _TEXT}
+_FILE = {
+    "type": "string",
+    "pattern": r"^.+\.(jsonl|ndjson|json|csv|tsv|parquet)$",
+    "description": "a file that ends in .jsonl, .json, .csv, .tsv or .parquet (of a zip FILE.zip::MEMBER)",
+}
+_FILES = {"anyOf": [_FILE, {"type": "array", "minItems": 1, "uniqueItems": True, "items": _FILE}]}
+_LABEL = {"type": ["string", "integer"]}
+
+
+def _object(required: Collection[str], **properties: Any) -> dict[str, Any]:
+    return {"type": "object", "additionalProperties": False, "required": list(required), "properties": properties}
+
+
+OPTIONS_SCHEMA: dict[str, Any] = {
+    **_object(
+        ["files"],
+        files={**_object([], **dict.fromkeys(SPLITS, _FILES)), "minProperties": 1},
+        fields=_object([], input=_TEXT, second=_TEXT, label=_TEXT, id=_TEXT),
+        labels={"anyOf": [_NAMES, {"type": "object", "minProperties": 2, "additionalProperties": _TEXT}]},
+        drop={"type": "array", "minItems": 1, "uniqueItems": True, "items": _LABEL},
+        drop_empty={"type": "boolean"},
+        score_classes=_object(
+            ["classes", "names"],
+            classes={"type": "integer", "minimum": 2},
+            names={"type": "array", "minItems": 2, "items": {"type": ["string", "null"], "minLength": 1}},
+        ),
+        held_out=_object(
+            ["split", "from", "examples"],
+            split={"enum": list(SPLITS)},
+            **{"from": {"enum": list(SPLITS)}},
+            examples={"type": "integer", "minimum": 1},
+            seed={"type": "integer", "minimum": 0},
+        ),
+        pair=_object([], separator=_TEXT, second_first={"type": "boolean"}),
+        licence=_TEXT,
+        **hub.SCHEMA,
+    ),
+    "dependentRequired": {"repository": ["revision"], "revision": ["repository"]},
+}
+
+
+def splits(options: Mapping[str, Any]) -> list[str]:
+    """Those with files, and the one that is drawn from another."""
+    drawn = options.get("held_out", {}).get("split")
+    return [split for split in SPLITS if split in options["files"] or split == drawn]
+
+
+def files(options: Mapping[str, Any]) -> list[str]:
+    """Those that lie where they say; where a mirror is makes nothing again, and a pinned revision never changes."""
+    if "repository" in options:
+        return []
+    named = [split_member(path)[0] for path in _all_files(options) if not path.startswith(MIRRORED)]
+    return [str(Path(path).expanduser()) for path in dict.fromkeys(named)]
+
+
+def repository(options: Mapping[str, Any]) -> tuple[hub.Repository, hub.Choose] | None:
+    """The hub's repository that the files are of; None if they are none of the hub's."""
+    if "repository" not in options:
+        return None
+    found = hub.Repository("dataset", options["repository"], options["revision"])
+    return found, lambda names: _choose(names, options)
+
+
+def missing(options: Mapping[str, Any]) -> str | None:
+    """Options that do not go together, or the first file that is not there."""
+    problem = _contradiction(options)
+    if problem or "repository" in options:
+        return problem
+    mirror = os.environ.get(hub.MIRROR, "")
+    for path in _all_files(options):
+        if path.startswith(MIRRORED) and (not mirror or mirror.startswith(("http://", "https://"))):
+            have = f"{hub.without_credentials(mirror)} is a URL" if mirror else "none is set"
+            return (
+                f"options.files: {path} lies in the mirror's folder, but {have}; give a folder as `mirror` in "
+                "config.yaml or with --config mirror=..."
+            )
+        if not _local(path).is_file():
+            return f"{_local(path)} does not exist, or is no file; options.files names the files of each split"
+    return None
+
+
+def read(options: Mapping[str, Any]) -> SourceData:
+    """Records with one label each.
+
+    Args:
+        options: `files` by split, one or a list; `fields`: what they call `input` (input), `second` (none), `label`
+            (label) and `id` (without one, rows are numbered); `labels`: names of the labels 0, 1, ... or by value
+            (absent: the values are the names); `drop`: labels of rows to leave out; `drop_empty`: leave rows out that
+            lack a text; `score_classes`: the label is a number from 0 to 1 that falls into one of `classes` of equal
+            width, of `names`, null for one to leave out; `pair`: the input holds both texts of a pair with a
+            `separator` (a blank line) between them, the second one before the first if `second_first`; `held_out`:
+            draw a `split` of so many `examples` `from` another by `seed` (0); `repository` and `revision` of the hub;
+            `licence`.
+
+    Raises:
+        DatasetError: options do not go together, a file cannot be read, or a row cannot be used; names file and line.
+        HubError: the repository's files cannot be had.
+    """
+    problem = missing(options)
+    if problem:
+        raise DatasetError(problem)
+    found = repository(options)
+    folder = hub.fetch(*found) if found else None
+    rows = _Rows(options, folder)
+    read_splits = {split: rows.of(split) for split in SPLITS if split in options["files"]}
+    drawn = _hold_out(read_splits, options["held_out"]) if "held_out" in options else read_splits
+    records = {split: drawn[split] for split in splits(options)}
+    return SourceData(
+        splits=records,
+        licence=options.get("licence", "not stated"),
+        origin=_origin(options, folder),
+        notes=[*_doubts(options, folder), *rows.notes, *shared_texts(records)],
+    )
+
+
+class _Rows:
+    """Reads the files of a study's options, and notes what is left out.
+
+    Args:
+        options: as of `read`.
+        folder: with the repository's files; None where there is no repository.
+    """
+
+    def __init__(self, options: Mapping[str, Any], folder: Path | None) -> None:
+        self.options = options
+        self.folder = folder
+        self.fields = {**FIELDS, **options.get("fields", {})}
+        self.notes: list[str] = []
+
+    def of(self, split: str) -> list[Record]:
+        """Records of one split.
+
+        Raises:
+            DatasetError: a row cannot be used, or two have one id.
+        """
+        records: dict[str, Record] = {}
+        left_out: Counter[str] = Counter()
+        for number, row in enumerate(self._rows(split), 1):
+            found = self._record(row, number)
+            if isinstance(found, str):
+                left_out[found] += 1
+            elif records.setdefault(found.id, found) is not found:
+                field = self.fields["id"]
+                raise DatasetError(
+                    f"{row.place}: the field {field!r} repeats the id {found.id!r}, which must be unique"
+                )
+        self.notes += [f"{count} rows of {split} {reason}: left out" for reason, count in left_out.items()]
+        return list(records.values())
+
+    def _rows(self, split: str) -> Iterator[Row]:
+        for path in _listed(self.options["files"][split]):
+            file, member = split_member(path)
+            where = _local(path) if self.folder is None else self.folder / file
+            name = f"{where}{INSIDE}{member}" if member else str(where)
+            yield from read_file(where, member, name, list(self.fields.values()))
+
+    def _record(self, row: Row, number: int) -> Record | str:
+        """A row's record, or why there is none."""
+        label = label_of(row, self.fields["label"], self.options)
+        if label is None:
+            return f"have no label that is asked for ({self.fields['label']!r})"
+        texts = [self.fields[name] for name in ("input", "second") if name in self.fields]
+        empty = [field for field in texts if row.is_empty(field)]
+        if empty and self.options.get("drop_empty"):
+            return f"have an empty {empty[0]!r}"
+        first, *rest = [row.text(field) for field in texts]
+        if "pair" in self.options:
+            first, *rest = self._pair(row, first)
+        id_ = row.id(self.fields["id"]) if "id" in self.fields else str(number)
+        return Record(id_, first, (label,), second="".join(rest))
+
+    def _pair(self, row: Row, text: str) -> tuple[str, str]:
+        separator = self.options["pair"].get("separator", SEPARATOR)
+        before, _, after = text.partition(separator)
+        if not before.strip() or not after.strip():
+            raise DatasetError(
+                f"{row.place}: the field {self.fields['input']!r} must hold two texts with {separator!r} between them, "
+                f"but is {text[:40]!r}"
+            )
+        return (after, before) if self.options["pair"].get("second_first") else (before, after)
+
+
+def _contradiction(options: Mapping[str, Any]) -> str | None:
+    """What in the options cannot be meant together."""
+    scores, held_out = options.get("score_classes"), options.get("held_out")
+    if scores and "labels" in options:
+        return "options.labels and options.score_classes both say what a label means; give one of the two"
+    if scores and len(scores["names"]) != scores["classes"]:
+        return f"options.score_classes.names needs {scores['classes']} names, but has {len(scores['names'])}"
+    if "pair" in options and "second" in options.get("fields", {}):
+        return "options.pair splits the input in two, and options.fields.second names another second text; give one"
+    if held_out and (held_out["split"] in options["files"] or held_out["from"] not in options["files"]):
+        return (
+            f"options.held_out draws {held_out['split']} from {held_out['from']}: options.files must name the latter "
+            f"and not the former, but names {', '.join(options['files'])}"
+        )
+    if "repository" in options:
+        outside = [path for path in _all_files(options) if path.startswith(MIRRORED)]
+        return f"options.files: {outside[0]} is no path in the repository" if outside else None
+    return None
+
+
+def _hold_out(found: Mapping[str, list[Record]], held_out: Mapping[str, Any]) -> dict[str, list[Record]]:
+    """Splits with one drawn from another, both in the order that the records had."""
+    records, wanted = found[held_out["from"]], held_out["examples"]
+    if wanted >= len(records):
+        raise DatasetError(
+            f"options.held_out asks for {wanted} examples of {held_out['from']}, which has {len(records)}; some must stay"
+        )
+    # Python promises the same `random()` on every version and machine, and nothing of `shuffle` or `sample`.
+    source = random.Random(held_out.get("seed", 0))
+    keys = [source.random() for _ in records]
+    drawn = set(sorted(range(len(records)), key=lambda number: keys[number])[:wanted])
+    return {
+        **found,
+        held_out["from"]: [record for number, record in enumerate(records) if number not in drawn],
+        held_out["split"]: [record for number, record in enumerate(records) if number in drawn],
+    }
+
+
+def _listed(named: str | list[str]) -> list[str]:
+    return [named] if isinstance(named, str) else named
+
+
+def _all_files(options: Mapping[str, Any]) -> list[str]:
+    return [path for split in SPLITS for path in _listed(options["files"].get(split, []))]
+
+
+def _local(path: str) -> Path:
+    """The file, or the zip that holds it, on this machine."""
+    file, _ = split_member(path)
+    if file.startswith(MIRRORED):
+        return Path(os.environ.get(hub.MIRROR, "")).expanduser() / file.removeprefix(MIRRORED)
+    return Path(file).expanduser()
+
+
+def _of_repository(options: Mapping[str, Any]) -> list[str]:
+    return list(dict.fromkeys(split_member(path)[0] for path in _all_files(options)))
+
+
+def _choose(names: Collection[str], options: Mapping[str, Any]) -> list[str]:
+    wanted = _of_repository(options)
+    absent = [name for name in wanted if name not in names]
+    if absent:
+        raise LookupError(f"it has no {absent[0]}")
+    return wanted
+
+
+def _doubts(options: Mapping[str, Any], folder: Path | None) -> list[str]:
+    """That a mirror's copy is of the pinned revision is not known where nothing beside it says so."""
+    found = repository(options)
+    if found is None or folder is None or hub.verified(found[0], folder, _of_repository(options)):
+        return []
+    return [f"unverified: nothing says that the files in {folder} are of {found[0]}"]
+
+
+def _origin(options: Mapping[str, Any], folder: Path | None) -> str:
+    """Every file with its SHA-256."""
+    if folder is not None:
+        named = {name: folder / name for name in _of_repository(options)}
+        prefix = f"{options['repository']}, revision {options['revision']}: "
+    else:
+        named = {split_member(path)[0]: _local(path) for path in _all_files(options)}
+        prefix = ""
+    return prefix + "; ".join(f"{name} (sha256 {sha256(path)})" for name, path in named.items())

@@ -1,0 +1,134 @@
+"""Rows of files as people have them: JSON lines, CSV, TSV and parquet, also as members of a zip."""
+
+from __future__ import annotations
+
+import csv
+import io
+import zipfile
+import zlib
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+from longwatt.datasets.records import DatasetError
+from longwatt.datasets.rows import Row, read_rows
+
+INSIDE = "::"  # between a zip and its member
+LONGEST_FIELD = 2**31 - 1  # characters; csv's own limit would refuse a long document
+
+
+def split_member(path: str) -> tuple[str, str | None]:
+    """A file, and the member that is meant where it is a zip."""
+    file, _, member = path.partition(INSIDE)
+    return file, member or None
+
+
+def read_file(path: Path, member: str | None, name: str, fields: Collection[str]) -> Iterator[Row]:
+    """The rows of a file.
+
+    Args:
+        path: of the file, or of the zip that holds it.
+        member: of the zip.
+        name: of the file with its member, for messages; its ending says the format.
+        fields: to read of parquet, whose other columns may be large.
+
+    Raises:
+        DatasetError: the file cannot be read, is damaged or no such file; names it, and the line or row.
+    """
+    read = _READERS[Path(name).suffix.lower()]
+    with _open(path, member, name) as stream:
+        yield from read(stream, name, fields)
+
+
+@contextmanager
+def _open(path: Path, member: str | None, name: str) -> Iterator[IO[bytes]]:
+    try:
+        if member is None:
+            with path.open("rb") as stream:
+                yield stream
+            return
+        with zipfile.ZipFile(path) as archive:
+            if member not in archive.namelist():
+                there = ", ".join(archive.namelist()[:8]) or "nothing"
+                raise DatasetError(f"{name}: the zip has no such member; it has {there}")
+            with archive.open(member) as stream:
+                yield stream
+    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+        raise DatasetError(f"{name} is damaged or no zip ({error}); fetch it again") from None
+    except OSError as error:
+        raise DatasetError(f"{name} cannot be read: {error.strerror or error}") from None
+
+
+def _json_lines(stream: IO[bytes], name: str, fields: Collection[str]) -> Iterator[Row]:
+    return read_rows(stream, name)
+
+
+def _csv(stream: IO[bytes], name: str, fields: Collection[str]) -> Iterator[Row]:
+    return _delimited(stream, name, csv.reader, strict=True)
+
+
+def _tsv(stream: IO[bytes], name: str, fields: Collection[str]) -> Iterator[Row]:
+    # As the format is registered, and as GLUE's files are: a quotation mark is a character like others.
+    return _delimited(stream, name, csv.reader, delimiter="\t", quoting=csv.QUOTE_NONE)
+
+
+def _delimited(stream: IO[bytes], name: str, reader: Callable[..., Any], **how: Any) -> Iterator[Row]:
+    """Rows under a header line; a place is the line on which the row ends."""
+    csv.field_size_limit(LONGEST_FIELD)
+    lines = reader(io.TextIOWrapper(stream, encoding="utf-8-sig", newline=""), **how)
+    try:
+        header = _header(next(lines, []), name)
+        for values in lines:
+            place = f"{name}, line {lines.line_num}"
+            if values and len(values) != len(header):
+                raise DatasetError(f"{place} has {len(values)} fields, but the header has {len(header)}")
+            if values:
+                yield Row(dict(zip(header, values, strict=True)), place)
+    except csv.Error as error:
+        raise DatasetError(f"{name}, line {lines.line_num}: {error}") from None
+    except UnicodeDecodeError as error:
+        where = f"{error.reason}, after line {lines.line_num}"
+        raise DatasetError(f"{name} is not UTF-8 ({where}); save the file as UTF-8") from None
+
+
+def _header(names: list[str], name: str) -> list[str]:
+    twice = sorted({field for field in names if names.count(field) > 1})
+    if not names or twice:
+        problem = f"names {', '.join(map(repr, twice))} twice" if twice else "is missing"
+        raise DatasetError(f"{name}, line 1: the header {problem}; the first line names the fields")
+    return names
+
+
+def _parquet(stream: IO[bytes], name: str, fields: Collection[str]) -> Iterator[Row]:
+    import pyarrow
+    from pyarrow import parquet
+
+    try:
+        # It reads to and fro, which a member of a zip allows only slowly.
+        file = parquet.ParquetFile(io.BytesIO(stream.read()) if isinstance(stream, zipfile.ZipExtFile) else stream)
+        there = file.schema_arrow.names
+        absent = [field for field in fields if field not in there]
+        if absent:
+            raise DatasetError(
+                f"{name}: the field {absent[0]!r} is missing; the file has {', '.join(map(repr, there))}"
+            )
+        number = 0
+        for batch in file.iter_batches(columns=list(fields)):
+            for values in batch.to_pylist():
+                number += 1
+                yield Row(values, f"{name}, row {number}")
+    except pyarrow.ArrowException as error:
+        raise DatasetError(f"{name} is damaged or no parquet ({str(error).splitlines()[0]}); fetch it again") from None
+
+
+_Reader = Callable[[IO[bytes], str, Collection[str]], Iterator[Row]]
+_READERS: Mapping[str, _Reader] = {
+    ".jsonl": _json_lines,
+    ".ndjson": _json_lines,
+    ".json": _json_lines,
+    ".csv": _csv,
+    ".tsv": _tsv,
+    ".parquet": _parquet,
+}
+FORMATS = tuple(_READERS)

@@ -1,0 +1,91 @@
+"""What a study file says by lists, written out: inference points by threshold and batch size, models by learning rate.
+
+Everybody else sees only the points and models that come out of it. Parsed by every Snakemake process, so this module
+imports nothing heavy.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from longwatt.study import StudyError, check_name, merge
+
+# Key of an exit rule with a list of values -> the rule of one of them, and its letter in the point's name.
+RULE_LISTS = {"thresholds": ("threshold", "t"), "patiences": ("patience", "p")}
+SEARCH = "search"
+VARIANT_OF = "variant_of"  # of a model that a search made: the entry that it was made from
+Entries = Mapping[str, Mapping[str, Any]]
+
+
+def write_out(study: Mapping[str, Any], source: str) -> dict[str, Any]:
+    """A study without lists of thresholds, of patiences, of batch sizes and of learning rates.
+
+    `early: {batch_sizes: [1, 32], exit: {thresholds: [0.8, 0.9]}}` becomes the points early-t0.8-b1, early-t0.8-b32,
+    early-t0.9-b1 and early-t0.9-b32; a model `bert` with `search: {learning_rate: [2e-5, 3e-5]}` becomes bert-lr2e-05
+    and bert-lr3e-05. A block of the grid that names `early` or `bert` has all of them.
+
+    Raises:
+        StudyError: two of them would have one name.
+    """
+    points = _written_out(study["inference"], _points, f"{source}: inference")
+    models = _written_out(study["models"], _variants, f"{source}: models")
+    made = {"inference": _members(points), "models": _members(models)}
+    grid = [{**block, **_in_block(block, made, f"{source}: grid[{n}]")} for n, block in enumerate(study["grid"])]
+    flat = {name: {k: v for found in entries.values() for k, v in found.items()} for name, entries in
+            (("inference", points), ("models", models))}  # fmt: skip
+    return {**study, **flat, "grid": grid}
+
+
+def _written_out(entries: Entries, several: Any, where: str) -> dict[str, dict[str, Any]]:
+    """By entry, what it stands for."""
+    found = {name: dict(several(name, entry)) for name, entry in entries.items()}
+    names = [name for made in found.values() for name in made]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise StudyError(f"{where}: {', '.join(twice)} comes out twice; give one of the entries another name")
+    return found
+
+
+def _points(name: str, entry: Mapping[str, Any]) -> Iterable[tuple[str, dict[str, Any]]]:
+    rest = {key: value for key, value in entry.items() if key not in ("batch_sizes", "exit")}
+    rules, sizes = list(_rules(entry.get("exit"))), entry.get("batch_sizes")
+    for (rule, suffix), size in itertools.product(rules, sizes or [None]):
+        batch = {} if size is None else {"batch_size": size}
+        of_batch = "" if size is None else f"-b{size}"
+        yield f"{name}{suffix}{of_batch}", {**rest, **({"exit": rule} if rule else {}), **batch}
+
+
+def _rules(rule: Mapping[str, Any] | None) -> Iterable[tuple[Mapping[str, Any] | None, str]]:
+    """Each rule that an entry's `exit` stands for, with what it adds to a point's name."""
+    for key, (one, letter) in RULE_LISTS.items():
+        if rule and key in rule:
+            return [({one: value}, f"-{letter}{value:g}") for value in rule[key]]
+    return [(rule, "")]
+
+
+def _variants(name: str, entry: Mapping[str, Any]) -> Iterable[tuple[str, dict[str, Any]]]:
+    if SEARCH not in entry:
+        return [(name, dict(entry))]
+    rest = {key: value for key, value in entry.items() if key != SEARCH}
+    return [
+        (f"{name}-lr{rate:g}", merge(rest, {"training": {"learning_rate": rate}, VARIANT_OF: name}))
+        for rate in entry[SEARCH]["learning_rate"]
+    ]
+
+
+def _members(found: Mapping[str, Mapping[str, Any]]) -> dict[str, list[str]]:
+    """What each name in a block of the grid stands for: an entry for all that it became, and each of these for itself."""
+    each = {made: [made] for entries in found.values() for made in entries}
+    return {**each, **{name: list(entries) for name, entries in found.items()}}
+
+
+def _in_block(block: Mapping[str, Any], made: Mapping[str, Mapping[str, Sequence[str]]], where: str) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, members in made.items():
+        if key in block:
+            for name in block[key]:
+                check_name("inference point" if key == "inference" else "model", name, members, f"{where}.{key}")
+            found[key] = list(dict.fromkeys(one for name in block[key] for one in members[name]))
+    return found
