@@ -238,13 +238,13 @@ def jobs(parts: Sequence[Part], at_most: bool = False) -> list[Job]:
     """
     seconds = {(part.cell.name, part.part): part.seconds_median for part in parts}
     whole: dict[str, float] = {}
-    for (name, _), value in seconds.items():
-        whole[name] = whole.get(name, 0.0) + value
+    for (name, kind), value in seconds.items():
+        whole[name] = whole.get(name, 0.0) + (value if kind != RECORD else 0.0)
     found = []
     for part in parts:
-        trains, name = part.part == FINETUNE, part.cell.name
-        own = whole[name] if trains else seconds[name, part.part]
-        urgency = priorities.of_cell(part.gpus, own, trained=not trains)
+        predicts, name = part.part not in (FINETUNE, RECORD), part.cell.name
+        own = seconds[name, part.part] if predicts else whole[name]
+        urgency = priorities.of_cell(part.gpus, own, trained=predicts)
         lasts = part.seconds_at_most if at_most else part.seconds
         job = Job(name, part.part, part.gpus, lasts, urgency, _after(part, seconds))
         found += [] if part.finished else [job]

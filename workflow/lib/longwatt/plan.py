@@ -162,14 +162,14 @@ def cores() -> int:
 
 def finished_parts(stages: Stages, stamps: Mapping[str, Sequence[str]]) -> frozenset[tuple[str, str]]:
     """(cell, part) of what was made by the settings and code in force; predictions of a stale training do not count."""
-    found = set()
+    found, with_exits = set(), set(stages.with_exits)
     for name in stages.cells:
         if not _carries(stages.finetune(name).artefact, stamps):
             continue
         points = [point for point in stages.points(name) if _carries(stages.predict(name, point).artefact, stamps)]
         found |= {(name, FINETUNE), *((name, f"predict/{point}") for point in points)}
-        recorded = f"{stages.results}/{name}/{RECORD}/{RECORD}.json"  # only of cells with several exits
-        found |= {(name, RECORD)} if recorded in stamps and _carries(recorded, stamps) else set()
+        recorded = name in with_exits and _carries(stages.record_exits(name).artefact, stamps)
+        found |= {(name, RECORD)} if recorded else set()
     return frozenset(found)
 
 

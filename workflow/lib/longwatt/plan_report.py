@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TextIO
 
-from longwatt.cells import LARGEST
+from longwatt.cells import LARGEST, classifies
 from longwatt.data_sizes import LABELLED_DATA, SCROLLS_DATA, TOKENS_PER_WORD, Data, repository_name
 from longwatt.footprint import parameters_of
 from longwatt.forecast import Miss, Part
@@ -18,7 +18,7 @@ from longwatt.plan import G_PER_KG, HOUR_S, Bill, Gpus, Plan, finished_parts
 from longwatt.progress import say
 from longwatt.provenance import whole_file, write_json
 from longwatt.references import EACH
-from longwatt.runtime_model import CLASSIFICATION, CPU_FLOPS, CPU_LAYER_S, GPU_FLOPS, GPU_LAYER_S, LARGEST_BATCH
+from longwatt.runtime_model import CPU_FLOPS, CPU_LAYER_S, GPU_FLOPS, GPU_LAYER_S, LARGEST_BATCH
 from longwatt.settings import COMPARISON_DEFAULTS
 from longwatt.shapes import BIGBIRD_COST
 from longwatt.stages import DEMO, Stages
@@ -181,12 +181,7 @@ LEFT_OUT_OF_EXITS = (
 
 
 def _left_out(plan: Plan) -> list[str]:
-    return [NOT_IN_IT, LEFT_OUT_OF_EXITS] if _cells_with_exits(plan) else [NOT_IN_IT]
-
-
-def _cells_with_exits(plan: Plan) -> list[str]:
-    """Cells whose examples can leave at several exits."""
-    return [name for name in plan.stages.cells if plan.stages.runtimes.records(name)]
+    return [NOT_IN_IT, LEFT_OUT_OF_EXITS] if plan.stages.with_exits else [NOT_IN_IT]
 
 
 def _head(plan: Plan) -> list[str]:
@@ -194,7 +189,6 @@ def _head(plan: Plan) -> list[str]:
     cells, left = len(plan.stages.cells), plan.left
     if not left:
         return [f"{cells} cells, all of which have run: nothing is left. What they took: {_bill(plan, plan.parts)}."]
-    exits = _cells_with_exits(plan)
     lines = [f"{cells} cells, estimated: {_bill(plan, left)}; {_wall(plan)}; {_gib(_disk_gib(plan))} of disk."]
     if plan.finished:
         done = [part for part in plan.parts if part.finished]
@@ -206,7 +200,8 @@ def _head(plan: Plan) -> list[str]:
     lines.append(
         "Estimates, not measurements: what comes first is the mean over when trainings may stop early, as the model "
         "assumes it; `at most` holds if none stops before its last step. The time until all is done is that of a "
-        "simulated schedule in which every job takes its mean (or most) time." + (LEAVING if exits else "")
+        "simulated schedule in which every job takes its mean (or most) time."
+        + (LEAVING if plan.stages.with_exits else "")
     )
     if plan.stale:
         lines.append(
@@ -461,14 +456,14 @@ def _lengths(plan: Plan) -> list[dict[str, str]]:
 
 
 def _is_labelled(plan: Plan, dataset: str) -> bool:
-    return bool(plan.stages.study["datasets"][dataset].get("task") == CLASSIFICATION)
+    return classifies(plan.stages.study, dataset)
 
 
 def _depths(plan: Plan) -> list[dict[str, str]]:
     """How far examples run where they may leave early: a row for every model and number of layers."""
     counted = Counter(
         _depth(plan, name, point)
-        for name in _cells_with_exits(plan)
+        for name in plan.stages.with_exits
         for point in plan.stages.points(name)
         if _exit_rule(plan, name, point) is not None
     )

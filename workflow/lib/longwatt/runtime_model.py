@@ -36,8 +36,6 @@ TRAINING_PASSES = 3  # a forward pass and a backward one of twice its operations
 RECOMPUTED_PASSES = 4  # activation checkpointing repeats the forward pass
 LABEL_TOKENS = 1  # a label instead of a text, which nothing decodes
 LARGEST_BATCH = 8  # examples per device where the batch is the largest that fits, and not known yet
-CLASSIFICATION = "classification"  # a dataset's task
-CALIBRATED = "validation"  # the split whose answers temperatures are fitted on, where a study names no other
 SHORTEST_S = 1e-3  # so that a split of unknown size still gives a ratio
 
 
@@ -169,17 +167,19 @@ def predict_seconds(chosen: Mapping[str, Any], shape: Shape, data: Data, depth: 
     return _prediction_seconds(chosen, shape, data, examples, point, depth)
 
 
-def record_seconds(chosen: Mapping[str, Any], shape: Shape, data: Data, examples: int) -> float:
-    """Seconds of recording what every exit says of some examples, each of which runs through all layers.
+def record_seconds(chosen: Mapping[str, Any], shape: Shape, data: Data) -> float:
+    """Seconds of recording what every exit says of every example, each of which runs through all layers.
 
     Args:
-        chosen: as `longwatt.settings.finetune_settings`; batches are those of its validation.
+        chosen: as `longwatt.settings.record_settings`.
         shape: of its model.
         data: of its dataset.
-        examples: how many.
     """
-    size = {"batch_size": chosen["training"]["validation"]["batch_size"]}
-    return _prediction_seconds(chosen, shape, data, examples, size)
+    return _prediction_seconds(chosen, shape, data, _recorded(chosen, data), {"batch_size": chosen["batch_size"]})
+
+
+def _recorded(chosen: Mapping[str, Any], data: Data) -> int:
+    return sum(data.inputs(split) for split in chosen["splits"])
 
 
 def _per_device_batch(budget: Mapping[str, Any]) -> int:
@@ -230,7 +230,7 @@ def _prediction_seconds(
         shape: of the model.
         data: of the dataset.
         examples: how many.
-        how: their `batch_size`, and of labels the rule by which examples `exit` and `regroup_batches`.
+        how: `batch_size`, and of labels the rule by which examples `exit` and `regroup_batches`.
         depth: as `predict_seconds`.
     """
     device, length, batch = Device.of(chosen["budget"]), _input_tokens(chosen, data), int(how["batch_size"])
@@ -466,7 +466,7 @@ class RuntimeModel:
         cell = self.cells[name]
         shape, data = self.shapes[cell.model], self.data[cell.dataset]
         if part == RECORD:
-            return record_seconds(self._chosen(cell, FINETUNE), shape, data, self.recorded_examples(name))
+            return record_seconds(self._recording(name), shape, data)
         chosen = self._chosen(cell, part)
         if part == FINETUNE:
             return finetune_seconds(chosen, shape, data)
@@ -474,11 +474,12 @@ class RuntimeModel:
 
     def recorded_examples(self, name: str) -> int:
         """Examples of which a cell's exits are recorded: of the split of its calibration and those of its points."""
+        return _recorded(self._recording(name), self.data[self.cells[name].dataset])
+
+    def _recording(self, name: str) -> dict[str, Any]:
         cell = self.cells[name]
-        own = self.study["datasets"][cell.dataset].get("calibration", {})
-        fitted = {"split": CALIBRATED, **self.study.get("calibration", {}), **own}["split"]
-        used = (self._chosen(cell, PREDICT + point)["inference"]["split"] for point in self.points_of(name))
-        return sum(self.data[cell.dataset].inputs(split) for split in {fitted, *used})
+        splits = [self._chosen(cell, PREDICT + point)["inference"]["split"] for point in self.points_of(name)]
+        return settings.record_settings(self.study, cell, splits)
 
     def _chosen(self, cell: Cell, part: str) -> dict[str, Any]:
         """A part's settings. Merging them takes a while, so cells that differ by length or protocol share the rest."""
@@ -538,7 +539,7 @@ class RuntimeModel:
                 entries[name]["source"],
                 entries[name].get("options", {}),
                 self.facts.get(name, {}),
-                labelled=entries[name].get("task") == CLASSIFICATION,
+                labelled=grid.classifies(self.study, name),
             )
             for name in {cell.dataset for cell in self.cells.values()}
         }
