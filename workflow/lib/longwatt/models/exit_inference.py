@@ -1,0 +1,304 @@
+"""Leave an encoder at the first classifier that a rule accepts: one example at a time, or many and regrouped.
+
+After each classifier the unfinished rows of all micro-batches are put together into as few as hold them, so that a
+larger batch gains from early exits too. Sums of floats depend on a batch's shape, and in float32 a row can come so close
+to a decision that this would turn it. Such a row is answered alone, so that its answer is that of batch 1.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from operator import itemgetter
+from typing import TYPE_CHECKING, TypeVar
+
+import torch
+from torch import Tensor
+
+from longwatt.exit_rules import LAST, ORACLE, PATIENCE, THRESHOLD, ExitRule
+from longwatt.models.errors import ModelError
+
+if TYPE_CHECKING:
+    from longwatt.models.exit_model import EarlyExitModel
+    from longwatt.models.layerwise import Call
+
+T = TypeVar("T")
+# In units of a calibrated logit, above what float32 sums of another shape change (1e-6 to 1e-5 seen up to 24 layers).
+DOUBT = 1e-4
+
+
+@dataclass(frozen=True)
+class Left:
+    """How one example left.
+
+    Attributes:
+        answer: index of the label.
+        exit: index of the classifier that answered, from 0.
+        confidence: its calibrated probability of the answer.
+    """
+
+    answer: int
+    exit: int
+    confidence: float
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What one classifier says of one example.
+
+    Attributes:
+        answer: index of the label.
+        confidence: its calibrated probability.
+        margin: of the answer over the next one, in calibrated logits.
+    """
+
+    answer: int
+    confidence: float
+    margin: float
+
+
+class Decision:
+    """Follows a rule for one example, from its first classifier to the one that it leaves at.
+
+    Args:
+        rule: when to leave.
+        last: index of the last classifier.
+        label: index of the right answer; only the oracle looks at it.
+    """
+
+    __slots__ = ("agreed", "answer", "label", "last", "rule")
+
+    def __init__(self, rule: ExitRule, last: int, label: int | None) -> None:
+        self.rule, self.last, self.label = rule, last, label
+        self.answer, self.agreed = -1, 0
+
+    def leaves(self, number: int, verdict: Verdict) -> bool:
+        """Whether the example leaves at this classifier; each is to be asked in turn."""
+        self.agreed = self.agreed + 1 if verdict.answer == self.answer else 1
+        self.answer = verdict.answer
+        return number == self.last or self._accepts(verdict)
+
+    def _accepts(self, verdict: Verdict) -> bool:
+        if self.rule.kind == THRESHOLD:
+            return verdict.confidence >= self.rule.value  # type: ignore[operator]
+        if self.rule.kind == PATIENCE:
+            return self.agreed >= self.rule.value  # type: ignore[operator]
+        return verdict.answer == self.label
+
+    def doubtful(self, number: int, verdict: Verdict) -> bool:
+        """Whether rounding could turn the answer or the decision."""
+        if verdict.margin < DOUBT:
+            return True
+        if self.rule.kind != THRESHOLD or number == self.last:
+            return False
+        # Infinity minus infinity is no number, and no doubt: both are certain.
+        return abs(_log_odds(verdict.confidence) - _log_odds(float(self.rule.value or 0))) < DOUBT
+
+
+@dataclass
+class _Group:
+    """Rows that go through the layers together.
+
+    Attributes:
+        rows: positions in the batch, by ascending length.
+        hidden: (rows, length, width).
+        calls: of all layers, for these rows.
+        pooled: of the classifiers so far, (rows, width) each.
+    """
+
+    rows: list[int]
+    hidden: Tensor
+    calls: list[Call]
+    pooled: list[Tensor]
+
+
+class Leaver:
+    """Predicts batches with a model in evaluation mode.
+
+    Args:
+        model: with its classifiers.
+        rule: when to leave.
+        batch_size: rows per forward pass.
+        uncalibrated: take the logits as they are, whatever the model's temperatures.
+
+    Raises:
+        ModelError: a threshold is asked of a model that was not calibrated.
+    """
+
+    def __init__(self, model: EarlyExitModel, rule: ExitRule, batch_size: int, uncalibrated: bool = False) -> None:
+        self.model, self.rule, self.batch_size = model, rule, batch_size
+        self.layers: list[int] = model.config.layers
+        self.last = len(self.layers) - 1
+        given = None if uncalibrated else model.config.temperatures
+        if given is None and rule.kind == THRESHOLD and not uncalibrated:
+            raise ModelError(
+                "the model has no temperatures: calibrate first, since a threshold compares calibrated confidences, or "
+                "pass temperatures (1 for each classifier takes the logits as they are)"
+            )
+        self.temperatures = [1.0] * len(self.layers) if given is None else list(given)
+        # Classifiers whose answers decide: without a rule only the last.
+        self.asked = [self.last] if rule.kind == LAST else list(range(len(self.layers)))
+
+    @torch.no_grad()
+    def leave(self, inputs: Mapping[str, Tensor], labels: Tensor | None = None) -> list[Left]:
+        """How each row leaves, in the batch's order.
+
+        Args:
+            inputs: input_ids and attention_mask (rows, length), padded on the right; token_type_ids where the encoder
+                has them.
+            labels: (rows, 1) or (rows,), for the oracle alone.
+        """
+        lengths = [int(length) for length in inputs["attention_mask"].sum(1).tolist()]
+        gold: list[int | None] = [None] * len(lengths)
+        if self.rule.kind == ORACLE:
+            if labels is None:
+                raise ModelError("exit: oracle needs the labels of what is predicted")
+            gold = list(labels.flatten().tolist())
+        texts = {key: value for key, value in inputs.items() if key != "attention_mask"}
+        if self.batch_size == 1 or len(lengths) == 1:
+            return [self._alone(texts, row, length, gold[row]) for row, length in enumerate(lengths)]
+        return self._together(texts, lengths, gold)
+
+    def _alone(self, texts: Mapping[str, Tensor], row: int, length: int, label: int | None) -> Left:
+        """One row by itself, without padding and mask."""
+        layer, pooled = 0, list[Tensor]()
+        decision = Decision(self.rule, self.last, label)
+        hidden, calls = self.model.layerwise.begin({key: value[row : row + 1, :length] for key, value in texts.items()})
+        for number, last in enumerate(self.layers):
+            for call in calls[layer : last + 1]:
+                hidden = call(hidden)
+            layer = last + 1
+            pooled.append(self.model.pool(hidden))
+            if number in self.asked:
+                logits = self.model.exits[number](pooled).float()[0].tolist()
+                verdict = _verdict(logits, self.temperatures[number])
+                if decision.leaves(number, verdict):
+                    break
+        return Left(verdict.answer, number, verdict.confidence)
+
+    def _together(self, texts: Mapping[str, Tensor], lengths: list[int], gold: Sequence[int | None]) -> list[Left]:
+        """Many rows, in micro-batches that are regrouped after each classifier."""
+        decisions = [Decision(self.rule, self.last, label) for label in gold]
+        left: dict[int, Left] = {}
+        order = sorted(range(len(lengths)), key=lengths.__getitem__)
+        groups = [self._first_group(texts, rows, lengths) for rows in _parts(order, self.batch_size)]
+        first = 0
+        for number in self.asked:
+            for group in groups:
+                self._advance(group, first, number)
+            first = number + 1
+            for row, verdict in self._verdicts(groups, number):
+                if _exact(texts["input_ids"]) and decisions[row].doubtful(number, verdict):
+                    left[row] = self._alone(texts, row, lengths[row], gold[row])
+                elif decisions[row].leaves(number, verdict):
+                    left[row] = Left(verdict.answer, number, verdict.confidence)
+            groups = self._regrouped(groups, left, lengths)
+        return [left[row] for row in range(len(lengths))]
+
+    def _first_group(self, texts: Mapping[str, Tensor], rows: list[int], lengths: Sequence[int]) -> _Group:
+        length = lengths[rows[-1]]
+        chosen = _index(rows, texts["input_ids"])
+        inputs = {key: value[:, :length].index_select(0, chosen) for key, value in texts.items()}
+        mask = _mask([lengths[row] for row in rows], chosen)
+        hidden, calls = self.model.layerwise.begin(inputs if mask is None else {**inputs, "attention_mask": mask})
+        return _Group(rows, hidden, calls, [])
+
+    def _advance(self, group: _Group, first: int, last: int) -> None:
+        """Through the layers above classifier `first` - 1, to classifier `last`."""
+        layer = self.layers[first - 1] + 1 if first else 0
+        for end in self.layers[first : last + 1]:
+            for call in group.calls[layer : end + 1]:
+                group.hidden = call(group.hidden)
+            layer = end + 1
+            group.pooled.append(self.model.pool(group.hidden))
+
+    def _verdicts(self, groups: Sequence[_Group], number: int) -> Iterator[tuple[int, Verdict]]:
+        """What one classifier says of every row still here; one transfer from the device."""
+        if not groups:
+            return
+        logits = torch.cat([self.model.exits[number](group.pooled) for group in groups])
+        rows = [row for group in groups for row in group.rows]
+        for row, (answer, confidence, margin) in zip(rows, _judged(logits, self.temperatures[number]), strict=True):
+            yield row, Verdict(int(answer), confidence, margin)
+
+    def _regrouped(self, groups: Sequence[_Group], left: Mapping[int, Left], lengths: Sequence[int]) -> list[_Group]:
+        """Groups without the rows that left, as few as hold the others."""
+        staying = [
+            (number, place, row)
+            for number, group in enumerate(groups)
+            for place, row in enumerate(group.rows)
+            if row not in left
+        ]
+        if len(staying) == sum(len(group.rows) for group in groups):
+            return list(groups)
+        return [self._gathered(groups, part, lengths) for part in _parts(staying, self.batch_size)]
+
+    def _gathered(
+        self, groups: Sequence[_Group], part: Sequence[tuple[int, int, int]], lengths: Sequence[int]
+    ) -> _Group:
+        """One group of rows from several; they come in the order of their lengths."""
+        rows = [row for _, _, row in part]
+        device = groups[0].hidden
+        takes = [
+            (groups[number], _index([place for _, place, _ in taken], device))
+            for number, taken in groupby(part, key=itemgetter(0))
+        ]
+        length = lengths[rows[-1]]
+        hidden = _cat([_cut(group.hidden, chosen, length) for group, chosen in takes])
+        exits = range(len(groups[0].pooled))
+        pooled = [_cat([group.pooled[n].index_select(0, chosen) for group, chosen in takes]) for n in exits]
+        mask = _mask([lengths[row] for row in rows], device)
+        return _Group(rows, hidden, self.model.layerwise.resume(hidden, mask), pooled)
+
+
+def _verdict(logits: Sequence[float], temperature: float) -> Verdict:
+    """Of one row; on the host, where a handful of numbers takes less time than on any device."""
+    best = max(logits)
+    answer = logits.index(best)
+    total = math.fsum(math.exp((value - best) / temperature) for value in logits)
+    return Verdict(answer, 1 / total, math.inf)
+
+
+def _judged(logits: Tensor, temperature: float) -> list[list[float]]:
+    """Answer, confidence and margin of each row of logits (rows, classes); in double precision, as for one row."""
+    scaled = logits.double() / temperature
+    best, answer = scaled.max(1)
+    confidence = (scaled - best[:, None]).exp().sum(1).reciprocal()
+    second = scaled.scatter(1, answer[:, None], -math.inf).amax(1)
+    return torch.stack([answer.double(), confidence, best - second], 1).tolist()  # type: ignore[no-any-return]
+
+
+def _log_odds(probability: float) -> float:
+    return math.inf if probability >= 1 else math.log(probability) - math.log1p(-probability)
+
+
+def _exact(tensor: Tensor) -> bool:
+    """Whether sums are made in float32: coarser ones differ by more than can be made good."""
+    return not torch.is_autocast_enabled(tensor.device.type)
+
+
+def _parts(values: Sequence[T], size: int) -> list[list[T]]:
+    return [list(values[first : first + size]) for first in range(0, len(values), size)]
+
+
+def _index(places: Sequence[int], like: Tensor) -> Tensor:
+    return torch.tensor(places, device=like.device)
+
+
+def _mask(lengths: Sequence[int], like: Tensor) -> Tensor | None:
+    """(rows, longest) ones and zeros for ascending lengths; None where none is padded, which is faster."""
+    if lengths[0] == lengths[-1]:
+        return None
+    return (torch.arange(lengths[-1]) < torch.tensor(lengths)[:, None]).long().to(like.device)
+
+
+def _cut(hidden: Tensor, chosen: Tensor, length: int) -> Tensor:
+    """Some rows, cut or padded to a length."""
+    rows = hidden[:, :length].index_select(0, chosen)
+    return torch.nn.functional.pad(rows, (0, 0, 0, length - rows.shape[1])) if rows.shape[1] < length else rows
+
+
+def _cat(parts: Sequence[Tensor]) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(list(parts))
