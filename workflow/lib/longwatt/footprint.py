@@ -168,11 +168,14 @@ def _pretrained(stages: Stages, model: RuntimeModel) -> Share:
     models = stages.study["models"]
     counts = {name: parameters(models[name]["family"], known) for name, known in model.known_configs.items()}
     sizes, total = [], 0.0
+    cached: dict[tuple[str, str], int] = {}  # several models can begin as one
     for key, name in stages.models.items():
-        size = _size(Path("resources/models") / key)
-        copies = 2 if models[name].get("repository") else 1
-        total += (size or counts[name] * WEIGHT_BYTES) + (copies - 1) * counts[name] * WEIGHT_BYTES
+        size, whole = _size(Path("resources/models") / key), counts[name] * WEIGHT_BYTES
+        total += size or whole
         sizes.append(size)
+        if models[name].get("repository"):
+            cached[models[name]["repository"], models[name]["revision"]] = whole
+    total += sum(cached.values())
     source = _looked_up(sizes, "weights in fp32; twice if from a hub, whose cache keeps a copy")
     return Share("pretrained models", total / GIB, source if sizes else "all start from random weights")
 

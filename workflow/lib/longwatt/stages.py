@@ -480,7 +480,8 @@ class Stages:
     def _in_force(self, name: str) -> hyperparameters.InForce:
         points = {point: self.predict(name, point).settings for point in self.points(name)}
         scoring = {point: self.score(name, point).settings for point in self.points(name)}
-        return hyperparameters.in_force(self.finetune(name).settings, points, scoring)
+        calibration = self.calibrate(name).settings if self._several_exits(self.cell(name).model) else None
+        return hyperparameters.in_force(self.finetune(name).settings, points, scoring, calibration)
 
     def titles(self) -> dict[str, str]:
         """How datasets, models and budgets are called in figures; one name for two things is the model's."""
