@@ -35,7 +35,7 @@ def in_force(
     """
     found = dict(flat({name: chosen[name] for name in BLOCKS if name in chosen}))
     found |= dict(flat({"exits": chosen["model"].get("exits", {})}))
-    found |= dict(flat({"calibration": {key: calibration[key] or "fitted" for key in FITTED} if calibration else {}}))
+    found |= dict(flat({"calibration": calibration_in_force(calibration) if calibration else {}}))
     found |= dict(flat({"budget": {name: chosen["budget"][name] for name in OF_THE_BUDGET}}))
     for name, point in points.items():
         found |= dict(flat({"inference": {name: point_in_force(point)}}))
@@ -57,6 +57,11 @@ def point_in_force(point: Mapping[str, Any]) -> dict[str, Any]:
     if chosen["exit"] is None or chosen.get("batch_size") == 1:
         chosen.pop("regroup_batches", None)  # nothing is regrouped
     return {**chosen, "exit": exit_rule(chosen["exit"])}
+
+
+def calibration_in_force(calibration: Mapping[str, Any]) -> dict[str, Any]:
+    """On which split temperatures are fitted, or what they are; `calibration` is as `calibrate_settings` has it."""
+    return {key: calibration[key] or "fitted" for key in FITTED}
 
 
 def exit_rule(rule: Mapping[str, Any] | None) -> str:
