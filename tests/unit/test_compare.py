@@ -30,7 +30,7 @@ from longwatt.compare_settings import read_rulers
 from longwatt.metrics import bootstrap_interval
 from longwatt.pages import Section, Table, as_html, markdown
 from longwatt.ranking import ALL, kendall_tau, rankings
-from longwatt.runtime_model import EACH
+from longwatt.references import EACH
 from longwatt.stages import Stages, check_against
 from longwatt.study import StudyError, read_study
 

@@ -12,6 +12,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 PARSE_TIME = (
     "study", "cells", "settings", "claim_settings", "provenance", "stages", "models", "datasets", "runtime_model",
     "priorities", "published", "displays", "hyperparameters", "hub", "hub_requests",
+    "data_sizes", "shapes",
 )  # fmt: skip
 NO_TORCH = (
     "metrics", "summary", "figures", "tables", "claim_pages", "scoring", "status", "partial", "tokenization",

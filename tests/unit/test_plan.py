@@ -11,13 +11,14 @@ from bench.packing import published_study
 
 from longwatt import makespan, priorities, settings
 from longwatt.cells import expand
+from longwatt.data_sizes import SCROLLS_DATA
 from longwatt.footprint import checkpoint_bytes, parameters
 from longwatt.forecast import Powers, jobs
 from longwatt.makespan import Job, schedule
 from longwatt.plan import Bill, Gpus, finished_parts
 from longwatt.plan_report import read_plan, write_plan
 from longwatt.provenance import digest
-from longwatt.runtime_model import SCROLLS_DATA, RuntimeModel, newest_summary
+from longwatt.runtime_model import RuntimeModel, newest_summary
 from longwatt.stages import Stages
 from longwatt.study import StudyError, normalise, read_study
 from snakemake_scheduler_plugin_longwatt.policy import GPU, Need, choose

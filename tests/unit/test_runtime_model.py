@@ -7,20 +7,16 @@ import pytest
 
 from longwatt import settings
 from longwatt.cells import expand
+from longwatt.data_sizes import SCROLLS_DATA, UNKNOWN_DATA, Data, data_of
 from longwatt.runtime_model import (
-    SCROLLS_DATA,
-    UNKNOWN_DATA,
-    Data,
     RuntimeModel,
-    Shape,
-    data_of,
     finetune_seconds,
     mean_steps,
     median_steps,
     predict_seconds,
-    shape_of,
     training_work,
 )
+from longwatt.shapes import Shape, shape_of
 from longwatt.study import normalise, read_study
 
 STUDY = """

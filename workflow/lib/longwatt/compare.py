@@ -14,8 +14,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from longwatt.cells import CLASSIFIED
 from longwatt.columns import COLUMNS
 from longwatt.intervals import of_difference, over_seeds
+from longwatt.metrics.classification import difference_intervals
 from longwatt.metrics.rouge import ROUGE_TYPES
 from longwatt.points import interval
 from longwatt.provenance import read_stamp
@@ -32,6 +34,10 @@ RATIOS = {
     "train_power_ratio": "train_mean_power_w",
     "peak_memory_ratio": "peak_memory_gib",
 }
+# Of labels, beside the headline score.
+OF_LABELS = ("accuracy", "macro_f1", "mean_layers")
+# What tells inference points of a classifier apart, whatever they are called.
+POINTS = ("exit_rule", "exit_value", "inference_batch_size")
 LOG_SEEDS, ONE_RUN, NO_SEEDS = "Student's t over seeds", "one run each: not known", "no seed in common: not known"
 NO_SCORE = "none: no score"
 PAIRED, SEEDS, APART = "paired bootstrap over examples", "Student's t over seeds", "two independent intervals"
@@ -91,12 +97,17 @@ def read_results(results: Path, study: str) -> pd.DataFrame:
 def match(first: pd.DataFrame, second: pd.DataFrame) -> Match:
     """Pair the rows of two summaries by all axes on which they have any value in common.
 
+    Where no inference point has its name in both studies, those at which a classifier's examples leave by the same rule
+    correspond.
+
     Raises:
         CompareError: no row has a partner.
     """
+    first, second = (pd.concat([table, _points(table)], axis=1) for table in (first, second))
     shared = [axis for axis in AXES if axis == AXES[0] or set(first[axis]) & set(second[axis])]
     differing = {axis: (_values(first, axis), _values(second, axis)) for axis in AXES if axis not in shared}
-    groups = [dict(list(table.groupby(shared, sort=False))) for table in (first, second)]
+    keys = shared if "inference" in shared else [*shared, POINT]
+    groups = [dict(list(table.groupby(keys, sort=False))) for table in (first, second)]
     both = [key for key in groups[0] if key in groups[1]]
     unclear = {key for key in both if any(_configurations(own[key]) > 1 for own in groups)}
     pairs = [_same_seeds(groups[0][key], groups[1][key]) for key in both if key not in unclear]
@@ -107,6 +118,22 @@ def match(first: pd.DataFrame, second: pd.DataFrame) -> Match:
     alone = [_names(table.drop(index)) for table, index in zip((first, second), used, strict=True)]
     kept = [[name for name in names if name not in set(doubtful[side])] for side, names in enumerate(alone)]
     return Match(pairs, differing, (kept[0], kept[1]), sorted({*doubtful[0], *doubtful[1]}))
+
+
+POINT = "inference_point"
+
+
+def _points(table: pd.DataFrame) -> pd.Series[str]:
+    """Every row's exit rule and batch size in one text; empty for a text model's."""
+    parts = table[list(POINTS)].to_dict("records")
+    return pd.Series([" ".join(map(_plain, row.values())).strip() for row in parts], table.index, dtype=str, name=POINT)
+
+
+def _plain(value: Any) -> str:
+    """A value as text, whether a column of its kind has gaps or not: 2 is 2.0."""
+    if pd.isna(value):
+        return ""
+    return value if isinstance(value, str) else f"{value:g}"
 
 
 def _values(table: pd.DataFrame, axis: str) -> list[str]:
@@ -165,12 +192,20 @@ def _row(results: Path, studies: tuple[str, str], pair: Pair, scoring: Mapping[s
         }
         row |= {f"score_ci_low_{side}": low, f"score_ci_high_{side}": high, f"seeds_{side}": len(rows)}
         row |= {f"initialisation_{side}": rows["initialisation"].iloc[0]}
+        row |= _of_labels(rows, side)
     row |= _difference(results, studies, pair, scoring)
     for name, column in RATIOS.items():
         row |= _ratio(name, column, pair)
     row |= {"ratio_interval": _ratio_interval(pair)}
     sources = [set(rows["train_energy_source"].dropna()) for rows in sides.values()]
     return {**row, "train_energy_estimated": any("estimate" in source for source in sources)}
+
+
+def _of_labels(rows: pd.DataFrame, side: str) -> dict[str, Any]:
+    """What else is known of a classifier: both metrics of labels and how far its examples ran; nothing of others."""
+    if (rows["protocol"] != CLASSIFIED).any():
+        return {}
+    return {f"{name}_{side}": float(rows[name].astype(float).mean(skipna=False)) for name in OF_LABELS}
 
 
 def _ratio(name: str, column: str, pair: Pair) -> dict[str, Any]:
@@ -207,8 +242,9 @@ def _difference(results: Path, studies: tuple[str, str], pair: Pair, scoring: Ma
     if len(pair.first) > 1 and paired:
         low, high, kind = (*over_seeds(by_seed[0] - by_seed[1]), SEEDS)
     else:
-        examples = _examples(results, studies, pair) if len(pair.first) == len(pair.second) == 1 else None
-        low, high, kind = _independent(pair) if examples is None else (*paired_interval(*examples, **scoring), PAIRED)
+        single = len(pair.first) == len(pair.second) == 1
+        ends = _over_examples(results, studies, pair, scoring) if single else None
+        low, high, kind = _independent(pair) if ends is None else (*ends, PAIRED)
     value = float(by_seed[0].mean() - by_seed[1].mean())
     found = {"score_difference": value, "difference_ci_low": low, "difference_ci_high": high}
     return {**found, "difference_interval": kind}
@@ -220,25 +256,46 @@ def _independent(pair: Pair) -> tuple[float, float, str]:
     return *of_difference(second, first), APART
 
 
-def _examples(results: Path, studies: tuple[str, str], pair: Pair) -> tuple[Any, Any, Any, Any] | None:
-    """Mean scores of both cells' examples, (examples, metrics) each, and from how many references each of them is.
-
-    None unless these are the same examples.
-    """
-    name = str(pair.first["score_name"].iloc[0])
-    columns = list(ROUGE_TYPES) if name == "rouge_geometric_mean" else [name]
-    tables = []
-    for study, rows in zip(studies, (pair.first, pair.second), strict=True):
-        path = results / study / rows["cell"].iloc[0] / "predict" / rows["inference"].iloc[0] / "examples.csv"
-        if not path.is_file():
-            return None
-        tables.append(_by_example(path))
-    first, second = tables
+def _over_examples(
+    results: Path, studies: tuple[str, str], pair: Pair, scoring: Mapping[str, Any]
+) -> tuple[float, float] | None:
+    """The interval of a difference from the examples of both cells; None unless these are the same examples."""
+    paths = [
+        results / study / rows["cell"].iloc[0] / "predict" / rows["inference"].iloc[0] / "examples.csv"
+        for study, rows in zip(studies, (pair.first, pair.second), strict=True)
+    ]
+    if not all(path.is_file() for path in paths):
+        return None
+    name, classified = str(pair.first["score_name"].iloc[0]), pair.first["protocol"].iloc[0] == CLASSIFIED
+    first, second = map(_labels if classified else _by_example, paths)
     if set(first.index) != set(second.index):
         return None
     second = second.loc[first.index]
+    return (_labels_interval if classified else _scores_interval)(first, second, name, scoring)
+
+
+def _labels(path: Path) -> pd.DataFrame:
+    """The right and the predicted label of every example, by its id."""
+    return pd.read_csv(path, dtype=str, keep_default_na=False).set_index("id")
+
+
+def _labels_interval(
+    first: pd.DataFrame, second: pd.DataFrame, name: str, scoring: Mapping[str, Any]
+) -> tuple[float, float]:
+    one, other = (
+        {str(id_): {"label": label, "prediction": predicted} for id_, label, predicted in rows.itertuples()}
+        for rows in (table[["label", "prediction"]] for table in (first, second))
+    )
+    how = {"resamples": scoring["bootstrap_resamples"], **{key: scoring[key] for key in ("confidence", "seed")}}
+    return difference_intervals(one, other, **how)[name]
+
+
+def _scores_interval(
+    first: pd.DataFrame, second: pd.DataFrame, name: str, scoring: Mapping[str, Any]
+) -> tuple[float, float]:
+    columns = list(ROUGE_TYPES) if name == "rouge_geometric_mean" else [name]
     counts = first[REFERENCES].to_numpy(float), second[REFERENCES].to_numpy(float)
-    return first[columns].to_numpy(float), second[columns].to_numpy(float), *counts
+    return paired_interval(first[columns].to_numpy(float), second[columns].to_numpy(float), *counts, **scoring)
 
 
 def _by_example(path: Path) -> pd.DataFrame:

@@ -15,6 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from longwatt.cells import CLASSIFIED
 from longwatt.drawing import COLOURS, LIGHTEST, MARKERS, SCORE_TITLES, leave_empty, panels, save
 
 GREY = "0.35"
@@ -123,8 +124,12 @@ def _series(axis: Axes, own: pd.DataFrame, quantity: Quantity, style: Style) -> 
     """A model's points, joined from the shortest input to the longest; each carries its length for `_label_lengths`."""
     x, y = own[f"{quantity.column}_a"], own[f"{quantity.column}_b"]
     bars: dict[str, Any] = {} if quantity.label else {"xerr": _half_widths(own, "a"), "yerr": _half_widths(own, "b")}
-    axis.plot(x, y, linewidth=1, alpha=0.4, color=style["color"])
+    classified = (own["protocol_a"] == CLASSIFIED).all()  # points of a model differ in how examples leave it
+    if not classified:
+        axis.plot(x, y, linewidth=1, alpha=0.4, color=style["color"])
     axis.errorbar(x, y, linestyle="none", markersize=6, elinewidth=0.8, **bars, **style)
+    if classified:
+        return
     for length, left, up in zip(own["seq_len_a"], x, y, strict=True):
         axis.text(left, up, str(length), ha="center", va="center", fontsize=9, color="0.25", gid=LENGTH)
 

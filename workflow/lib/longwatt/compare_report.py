@@ -29,6 +29,8 @@ RATIO_TITLES = {
     "train_power_ratio": "mean power in training",
     "peak_memory_ratio": "peak memory",
 }
+# Of labels, in both studies.
+LABEL_TITLES = {"accuracy": "accuracy", "macro_f1": "macro F1", "mean_layers": "mean layers"}
 FIGURE_TEXTS = {
     "scores": "Scores of the one study against those of the other",
     "inference_speed": "Inference speed of the one study against that of the other",
@@ -199,6 +201,7 @@ def _pairs(studies: tuple[str, str], comparison: pd.DataFrame) -> list[dict[str,
                 "metric": " / ".join(dict.fromkeys((row["score_name_a"], row["score_name_b"]))),
                 **scores,
                 "difference": _with_interval(row),
+                **{title: _both(row, name) for name, title in LABEL_TITLES.items() if f"{name}_a" in row},
                 "training speed ratio": _ratio_text(row, "train_speed_ratio"),
                 "inference speed ratio": _ratio_text(row, "inference_speed_ratio"),
                 "training energy ratio": energy
@@ -211,6 +214,10 @@ def _pairs(studies: tuple[str, str], comparison: pd.DataFrame) -> list[dict[str,
         )
     noted = any(row["note"] for row in rows)
     return [{name: text for name, text in row.items() if noted or name != "note"} for row in rows]
+
+
+def _both(row: Mapping[Any, Any], name: str) -> str:
+    return " / ".join(_number(row[f"{name}_{side}"]) for side in "ab")
 
 
 def _axis_text(row: Mapping[Any, Any], axis: str) -> str:

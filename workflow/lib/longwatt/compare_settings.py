@@ -12,7 +12,7 @@ from typing import Any
 
 import pandas as pd
 
-from longwatt.hyperparameters import flat
+from longwatt.hyperparameters import TASK, calibration_in_force, flat, point_in_force
 from longwatt.provenance import read_stamp
 from longwatt.summary import artefacts
 
@@ -91,9 +91,12 @@ def in_force(results: Path, row: Mapping[str, Any] | pd.Series[Any]) -> dict[str
     if not all(settings.values()):
         return {}
     trained, predicted, scored = (dict(settings[name] or {}) for name in ("training", "inference", "scores"))
-    used = {"inference": {**predicted.get("inference", {}), "generation": predicted.get("generation", {})}}
-    scoring = {key: value for key, value in scored.items() if key not in {*AXES[:2], *used["inference"]}}
-    kept = {key: value for key, value in trained.items() if key not in {*AXES, "comparison", "metric"}}
+    used = {"inference": point_in_force(predicted)}
+    fitted = (read_stamp(results / row["cell"] / "calibrate" / "calibration.json") or {}).get("settings")
+    used |= {"calibration": calibration_in_force(fitted)} if fitted else {}
+    skipped = {*AXES[:2], TASK, *used["inference"]}
+    scoring = {key: value for key, value in scored.items() if key not in skipped}
+    kept = {key: value for key, value in trained.items() if key not in {*AXES, "comparison", "metric", TASK}}
     found = {**dict(flat({"scoring": scoring})), **dict(flat(kept)), **dict(flat(used))}
     return {"protocol": trained.get("protocol"), **found}
 

@@ -10,7 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from longwatt.runtime_model import TOKENS_PER_WORD, Data, RuntimeModel, shape_of
+from longwatt.data_sizes import TOKENS_PER_WORD, Data
+from longwatt.runtime_model import RuntimeModel
+from longwatt.settings import COMPARISON_DEFAULTS
+from longwatt.shapes import EXITS, Shape, shape_of
 from longwatt.stages import Stages
 from longwatt.workdir import KEPT_CHECKPOINTS
 
@@ -27,6 +30,12 @@ UNTIED_COPIES = 3  # the encoder's and the decoder's embeddings and the output l
 # Learned positions of the encoder and the decoder that transformers takes where a configuration does not say.
 POSITIONS = {"led": (16384, 1024), "bigbird_pegasus": (4096, 4096)}
 OTHER_POSITIONS = (1024, 1024)
+ENCODER_POSITIONS = {"roberta": 514, "modernbert": 0}  # of an encoder alone; RoBERTa's begin at 2, ModernBERT rotates
+OTHER_ENCODER_POSITIONS = 512
+SEGMENTS = {"bert": 2, "roberta": 1, "electra": 2}  # kinds of tokens with an embedding of their own
+NARROW_EMBEDDINGS = {"electra": 128}  # their width where it is not that of the layers
+UNKNOWN_LABELS = 3  # of a dataset that is not here yet; a classifier is small whatever their number
+LOGIT_BYTES = 20  # of a number as JSON, what parts it from the next included
 
 
 @dataclass(frozen=True)
@@ -44,16 +53,20 @@ class Share:
     source: str
 
 
-def parameters(family: str, config: Mapping[str, Any]) -> int:
-    """Parameters of an encoder-decoder, from the sizes of its layers.
+def parameters(family: str, config: Mapping[str, Any], exits: Mapping[str, Any] | None = None) -> int:
+    """Parameters of a model, from the sizes of its layers.
 
-    Within 1 % for LED, BigBird-Pegasus and BART; for others only as far as they are built like these.
+    Within 1 % for LED, BigBird-Pegasus and BART, and within 2 % for BERT, RoBERTa, DistilBERT, ELECTRA and ModernBERT
+    up to any layer; for others only as far as they are built like these.
 
     Args:
         family: its `family` in the study.
         config: its configuration as far as it is known; the rest is as transformers has it.
+        exits: its `exits` in the study; None for a whole encoder, as a checkpoint has it, or another family.
     """
-    shape = shape_of(family, config)
+    shape = shape_of(family, config, exits)
+    if family == EXITS:
+        return _encoder_parameters(shape, config)
     width = shape.d_model
     attention = 4 * width * (width + 1)
     own = attention + (GLOBAL_PROJECTIONS * width * (width + 1) if family == "led" else 0)
@@ -62,6 +75,18 @@ def parameters(family: str, config: Mapping[str, Any]) -> int:
     tables = 1 if config.get("tie_word_embeddings", True) else 1 + UNTIED_COPIES
     embeddings = (tables * shape.vocabulary + sum(_positions(family, config)) + 4) * width
     return embeddings + shape.encoder_layers * encoder + shape.decoder_layers * decoder
+
+
+def _encoder_parameters(shape: Shape, config: Mapping[str, Any]) -> int:
+    """Of an encoder alone with its pooler and its classifiers."""
+    width, kind = shape.d_model, str(config.get("model_type"))
+    layer = 4 * width * (width + 1) + _feed_forward(width, shape.encoder_ffn) + 2 * 2 * width
+    positions = ENCODER_POSITIONS.get(kind, int(config.get("max_position_embeddings") or OTHER_ENCODER_POSITIONS))
+    narrow = int(config.get("embedding_size") or NARROW_EMBEDDINGS.get(kind, width))
+    embeddings = (shape.vocabulary + positions + SEGMENTS.get(kind, 0) + 2) * narrow
+    embeddings += (narrow + 1) * width if narrow != width else 0
+    classifiers = len(shape.exits) * UNKNOWN_LABELS * (width + 1)
+    return embeddings + shape.encoder_layers * layer + width * (width + 1) + classifiers
 
 
 def _feed_forward(width: int, inner: int) -> int:
@@ -79,8 +104,10 @@ def _positions(family: str, config: Mapping[str, Any]) -> tuple[int, int]:
 
 def parameters_of(model: RuntimeModel) -> dict[str, int]:
     """Parameters of every model of a study."""
+    models = model.study["models"]
     return {
-        name: parameters(model.study["models"][name]["family"], known) for name, known in model.known_configs.items()
+        name: parameters(models[name]["family"], known, models[name].get("exits"))
+        for name, known in model.known_configs.items()
     }
 
 
@@ -111,9 +138,10 @@ def disk(stages: Stages, seconds: Mapping[tuple[str, str], float], together: Ite
     return [
         _datasets(stages, model),
         _tokens(stages, model),
-        _pretrained(stages, counts),
+        _pretrained(stages, model),
         Share("models of finished cells", finished / GIB, kept),
         _predictions(stages, model),
+        *_recorded(stages, model),
         _energy_logs(stages, seconds),
         Share("checkpoints of cells under way", sum(under_way) / GIB, at_once),
     ]
@@ -135,14 +163,19 @@ def _tokens(stages: Stages, model: RuntimeModel) -> Share:
     return Share("tokens", total / GIB, _looked_up(sizes, f"{TOKENS_PER_WORD} tokens a word, {TOKEN_BYTES} bytes each"))
 
 
-def _pretrained(stages: Stages, counts: Mapping[str, int]) -> Share:
-    """A model from a hub stands in the hub's cache and, as safetensors, in resources."""
+def _pretrained(stages: Stages, model: RuntimeModel) -> Share:
+    """A model from a hub stands in the hub's cache and, as safetensors, in resources; encoders have all layers."""
+    models = stages.study["models"]
+    counts = {name: parameters(models[name]["family"], known) for name, known in model.known_configs.items()}
     sizes, total = [], 0.0
+    cached: dict[tuple[str, str], int] = {}  # several models can begin as one
     for key, name in stages.models.items():
-        size = _size(Path("resources/models") / key)
-        copies = 2 if stages.study["models"][name].get("repository") else 1
-        total += (size or counts[name] * WEIGHT_BYTES) + (copies - 1) * counts[name] * WEIGHT_BYTES
+        size, whole = _size(Path("resources/models") / key), counts[name] * WEIGHT_BYTES
+        total += size or whole
         sizes.append(size)
+        if models[name].get("repository"):
+            cached[models[name]["repository"], models[name]["revision"]] = whole
+    total += sum(cached.values())
     source = _looked_up(sizes, "weights in fp32; twice if from a hub, whose cache keeps a copy")
     return Share("pretrained models", total / GIB, source if sizes else "all start from random weights")
 
@@ -151,12 +184,26 @@ def _predictions(stages: Stages, model: RuntimeModel) -> Share:
     total = 0.0
     for name, cell in stages.cells.items():
         data = model.data[cell.dataset]
-        for point in stages.inferences:
+        for point in stages.points(name):
             settings = stages.predict(name, point).settings
-            chosen = settings["inference"]
-            made = data.predictions(chosen["split"], chosen["max_examples"], settings["references"])
+            chosen, references = settings["inference"], settings.get("references", COMPARISON_DEFAULTS["references"])
+            made = data.predictions(chosen["split"], chosen["max_examples"], references)
             total += made * (EXAMPLE_BYTES + data.words_out * BYTES_PER_WORD)
     return Share("predictions and scores", total / GIB, "answers as long as the references")
+
+
+def _recorded(stages: Stages, model: RuntimeModel) -> list[Share]:
+    """What every exit says of every example; nothing where no cell has several exits."""
+    cells = [name for name in stages.cells if model.records(name)]
+    total = sum(model.recorded_examples(name) * (EXAMPLE_BYTES + _logit_bytes(stages, model, name)) for name in cells)
+    source = f"{UNKNOWN_LABELS} labels where they are not known yet, {LOGIT_BYTES} bytes a number"
+    return [Share("what exits say", total / GIB, source)] if cells else []
+
+
+def _logit_bytes(stages: Stages, model: RuntimeModel, name: str) -> int:
+    cell = stages.cells[name]
+    labels = len(model.facts.get(cell.dataset, {}).get("labels", ())) or UNKNOWN_LABELS
+    return len(model.shapes[cell.model].exits) * labels * LOGIT_BYTES
 
 
 def _energy_logs(stages: Stages, seconds: Mapping[tuple[str, str], float]) -> Share:

@@ -15,7 +15,7 @@ from longwatt import priorities
 from longwatt.cells import Cell
 from longwatt.energy.reduction import J_PER_KWH
 from longwatt.makespan import Job
-from longwatt.runtime_model import FINETUNE, Prediction, RuntimeModel, Work, mean_steps, most_steps, positive
+from longwatt.runtime_model import FINETUNE, RECORD, Prediction, RuntimeModel, Work, mean_steps, most_steps, positive
 from longwatt.stages import Stages
 
 PREFIX = {True: "train", False: "inference"}  # of a summary's columns: of trainings, of predictions
@@ -38,15 +38,16 @@ class Power:
 
 @dataclass(frozen=True)
 class Part:
-    """What a training or a prediction of one cell takes.
+    """What a training or a prediction of one cell takes, or recording what its exits say.
 
     Attributes:
         cell: its configuration.
-        part: "finetune" or "predict/{inference}".
+        part: "finetune", "predict/{inference}" or "exits".
         gpus: devices that it leases.
         finished: whether it need not run any more.
         seconds, seconds_median, seconds_at_most: the mean over when a training may stop, which bills add up to; what
-            half of all trainings take at most, which the scheduler orders jobs by; and should it never stop early.
+            half of all trainings take at most, which the scheduler orders jobs by; and should no training stop early
+            and no example leave before the last exit.
         source: "measured", or what the seconds are foretold from.
         power: mean power.
         energy_kwh, energy_kwh_at_most: of the mean and the most; None if unknown.
@@ -128,7 +129,7 @@ def _word(sources: Sequence[str]) -> str:
 
 
 def foretell(stages: Stages, finished: Collection[tuple[str, str]], powers: Powers) -> list[Part]:
-    """Every training and prediction of a study.
+    """Every training and prediction of a study, and for cells with several exits what they say, recorded once.
 
     Args:
         stages: the study's.
@@ -139,8 +140,14 @@ def foretell(stages: Stages, finished: Collection[tuple[str, str]], powers: Powe
     return [
         _part(stages, name, part, (name, part) in finished, powers, energies)
         for name in stages.cells
-        for part in stages.parts()
+        for part in _parts(stages, name)
     ]
+
+
+def _parts(stages: Stages, name: str) -> list[str]:
+    """The parts of a cell that take time; recording exits comes before what is predicted with them."""
+    trained, *predicted = stages.parts(name)
+    return [trained, *([RECORD] if stages.runtimes.records(name) else []), *predicted]
 
 
 def _part(
@@ -185,7 +192,7 @@ def _times(model: RuntimeModel, name: str, part: str, finished: bool) -> _Times:
     foretold = model.predict(name, part)
     median, source = foretold.seconds, _source(foretold)
     if part != FINETUNE:
-        return _Times(median, median, median, source)
+        return _Times(median, median, max(median, model.at_most(name, part).seconds), source)
     most = max(median, model.at_most(name).seconds)
     return _Times(min(most, model.mean(name).seconds), median, most, source)
 
@@ -231,17 +238,25 @@ def jobs(parts: Sequence[Part], at_most: bool = False) -> list[Job]:
     """
     seconds = {(part.cell.name, part.part): part.seconds_median for part in parts}
     whole: dict[str, float] = {}
-    for (name, _), value in seconds.items():
-        whole[name] = whole.get(name, 0.0) + value
+    for (name, kind), value in seconds.items():
+        whole[name] = whole.get(name, 0.0) + (value if kind != RECORD else 0.0)
     found = []
     for part in parts:
-        trains, name = part.part == FINETUNE, part.cell.name
-        own = whole[name] if trains else seconds[name, part.part]
-        urgency = priorities.of_cell(part.gpus, own, trained=not trains)
+        predicts, name = part.part not in (FINETUNE, RECORD), part.cell.name
+        own = seconds[name, part.part] if predicts else whole[name]
+        urgency = priorities.of_cell(part.gpus, own, trained=predicts)
         lasts = part.seconds_at_most if at_most else part.seconds
-        job = Job(name, part.part, part.gpus, lasts, urgency, None if trains else FINETUNE)
+        job = Job(name, part.part, part.gpus, lasts, urgency, _after(part, seconds))
         found += [] if part.finished else [job]
     return found
+
+
+def _after(part: Part, known: Collection[tuple[str, str]]) -> str | None:
+    """The part of the same cell that one waits for: temperatures are fitted before examples leave by them."""
+    if part.part == FINETUNE:
+        return None
+    recorded = part.part != RECORD and (part.cell.name, RECORD) in known
+    return RECORD if recorded else FINETUNE
 
 
 @dataclass(frozen=True)

@@ -12,29 +12,62 @@ from longwatt.cells import Cell
 InForce = dict[str, Any]
 OF_THE_BUDGET = ("precision", "memory_gib_per_gpu")  # devices and batches are a table of their own
 BLOCKS = ("metric", "training", "generation")
+TASK = "task"  # which of the blocks there are; the protocol says it already
+FITTED = ("split", "temperatures")  # of calibration; how far it is judged is as scoring has it
 AXES = ("dataset", "model", "seq_len", "budget", "protocol", "seed")
 
 
 def in_force(
-    chosen: Mapping[str, Any], points: Mapping[str, Mapping[str, Any]], scoring: Mapping[str, Mapping[str, Any]]
+    chosen: Mapping[str, Any],
+    points: Mapping[str, Mapping[str, Any]],
+    scoring: Mapping[str, Mapping[str, Any]],
+    calibration: Mapping[str, Any] | None = None,
 ) -> InForce:
     """All settings of one cell that are no axis of the grid.
 
-    A teacher-forced cell generates nothing, so no setting of generation is in force there.
+    A teacher-forced cell generates nothing, so no setting of generation is in force there; a classifier has none.
 
     Args:
         chosen: as `longwatt.settings.finetune_settings`.
         points: by inference point, as `longwatt.settings.predict_settings`.
         scoring: by inference point, as `longwatt.settings.score_settings`.
+        calibration: as `longwatt.settings.calibrate_settings`, of a cell with several exits; None for any other.
     """
-    found = dict(flat({name: chosen[name] for name in BLOCKS}))
+    found = dict(flat({name: chosen[name] for name in BLOCKS if name in chosen}))
+    found |= dict(flat({"exits": chosen["model"].get("exits", {})}))
+    found |= dict(flat({"calibration": calibration_in_force(calibration) if calibration else {}}))
     found |= dict(flat({"budget": {name: chosen["budget"][name] for name in OF_THE_BUDGET}}))
     for name, point in points.items():
-        found |= dict(flat({"inference": {name: {**point["inference"], "generation": point["generation"]}}}))
-        own = {key: value for key, value in scoring[name].items() if key not in {*point["inference"], *BLOCKS, *AXES}}
-        found |= dict(flat({"scoring": own}))
+        found |= dict(flat({"inference": {name: point_in_force(point)}}))
+        skipped = {*point["inference"], *BLOCKS, TASK, *AXES}
+        found |= dict(flat({"scoring": {key: value for key, value in scoring[name].items() if key not in skipped}}))
     generates = chosen["protocol"] != "teacher_forced"
     return {key: value for key, value in found.items() if generates or "generation" not in key.split(".")}
+
+
+def point_in_force(point: Mapping[str, Any]) -> dict[str, Any]:
+    """All settings of an inference point: with those of generation, or the rule by which examples leave in one word.
+
+    Args:
+        point: as `longwatt.settings.predict_settings`.
+    """
+    chosen = dict(point.get("inference", {}))
+    if "exit" not in chosen:
+        return {**chosen, "generation": point.get("generation", {})}
+    if chosen["exit"] is None or chosen.get("batch_size") == 1:
+        chosen.pop("regroup_batches", None)  # nothing is regrouped
+    return {**chosen, "exit": exit_rule(chosen["exit"])}
+
+
+def calibration_in_force(calibration: Mapping[str, Any]) -> dict[str, Any]:
+    """On which split temperatures are fitted, or what they are; `calibration` is as `calibrate_settings` has it."""
+    return {key: calibration[key] or "fitted" for key in FITTED}
+
+
+def exit_rule(rule: Mapping[str, Any] | None) -> str:
+    """By which rule examples leave, as tables say it: `threshold 0.9`, `patience 2`, `oracle` or `last`."""
+    ((name, value),) = (rule or {"last": True}).items()
+    return name if value is True else f"{name} {value:g}"
 
 
 def groups(cells: Mapping[str, Cell], settings: Callable[[str], InForce]) -> list[dict[str, Any]]:

@@ -18,7 +18,7 @@ from longwatt.footprint import Share, checkpoint_bytes, disk, parameters_of
 from longwatt.forecast import Miss, Part, Powers, foretell, jobs, misses
 from longwatt.makespan import Span
 from longwatt.provenance import carries
-from longwatt.runtime_model import FINETUNE, csv_rows
+from longwatt.runtime_model import FINETUNE, RECORD, csv_rows
 from longwatt.stages import Stages
 
 HOUR_S = 3600.0
@@ -113,7 +113,7 @@ class Plan:
 
     @cached_property
     def parts(self) -> list[Part]:
-        """Every training and prediction."""
+        """Every training and prediction, and what is recorded of exits between them."""
         rows = csv_rows(self.stages.runtimes.summary)
         powers = Powers(self.stages.study, rows, self.stages.machine.get("watts_per_core"), cores())
         return foretell(self.stages, self.finished, powers)
@@ -162,12 +162,14 @@ def cores() -> int:
 
 def finished_parts(stages: Stages, stamps: Mapping[str, Sequence[str]]) -> frozenset[tuple[str, str]]:
     """(cell, part) of what was made by the settings and code in force; predictions of a stale training do not count."""
-    found = set()
+    found, with_exits = set(), set(stages.with_exits)
     for name in stages.cells:
         if not _carries(stages.finetune(name).artefact, stamps):
             continue
-        points = [point for point in stages.inferences if _carries(stages.predict(name, point).artefact, stamps)]
+        points = [point for point in stages.points(name) if _carries(stages.predict(name, point).artefact, stamps)]
         found |= {(name, FINETUNE), *((name, f"predict/{point}") for point in points)}
+        recorded = name in with_exits and _carries(stages.record_exits(name).artefact, stamps)
+        found |= {(name, RECORD)} if recorded else set()
     return frozenset(found)
 
 

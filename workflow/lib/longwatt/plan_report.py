@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import csv
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TextIO
 
-from longwatt.cells import LARGEST
+from longwatt.cells import LARGEST, classifies
+from longwatt.data_sizes import LABELLED_DATA, SCROLLS_DATA, TOKENS_PER_WORD, Data, repository_name
 from longwatt.footprint import parameters_of
 from longwatt.forecast import Miss, Part
 from longwatt.pages import NA, Section, Table, markdown
@@ -16,18 +18,9 @@ from longwatt.plan import G_PER_KG, HOUR_S, Bill, Gpus, Plan, finished_parts
 from longwatt.progress import say
 from longwatt.provenance import whole_file, write_json
 from longwatt.references import EACH
-from longwatt.runtime_model import (
-    BIGBIRD_COST,
-    CPU_FLOPS,
-    CPU_LAYER_S,
-    GPU_FLOPS,
-    GPU_LAYER_S,
-    LARGEST_BATCH,
-    SCROLLS_DATA,
-    TOKENS_PER_WORD,
-    Data,
-)
+from longwatt.runtime_model import CPU_FLOPS, CPU_LAYER_S, GPU_FLOPS, GPU_LAYER_S, LARGEST_BATCH
 from longwatt.settings import COMPARISON_DEFAULTS
+from longwatt.shapes import BIGBIRD_COST
 from longwatt.stages import DEMO, Stages
 
 DEAREST = 10  # cells that the plan names
@@ -168,7 +161,7 @@ def page(plan: Plan) -> list[Section]:
         _validations(plan),
         _stuck(plan),
         _disk(plan),
-        Section("What this rests on", [Table(_assumptions(plan), ["what", "assumed", "source"]), NOT_IN_IT]),
+        Section("What this rests on", [Table(_assumptions(plan), ["what", "assumed", "source"]), *_left_out(plan)]),
         _error(plan),
     ]
 
@@ -178,6 +171,17 @@ NOT_IN_IT = (
     "that others use, attempts that are lost. Of a training that was interrupted the whole is counted, though it goes "
     "on from its last checkpoint."
 )
+
+
+LEAVING = " In the mean, examples leave at exits as stated below; at most, none leaves before the last."
+LEFT_OUT_OF_EXITS = (
+    "Nor is fitting temperatures and comparing exits, which takes seconds a cell; recording what every exit says of "
+    "every example is a part of its own (exits)."
+)
+
+
+def _left_out(plan: Plan) -> list[str]:
+    return [NOT_IN_IT, LEFT_OUT_OF_EXITS] if plan.stages.with_exits else [NOT_IN_IT]
 
 
 def _head(plan: Plan) -> list[str]:
@@ -197,6 +201,7 @@ def _head(plan: Plan) -> list[str]:
         "Estimates, not measurements: what comes first is the mean over when trainings may stop early, as the model "
         "assumes it; `at most` holds if none stops before its last step. The time until all is done is that of a "
         "simulated schedule in which every job takes its mean (or most) time."
+        + (LEAVING if plan.stages.with_exits else "")
     )
     if plan.stale:
         lines.append(
@@ -385,7 +390,7 @@ def _disk(plan: Plan) -> Section:
 
 
 def _assumptions(plan: Plan) -> list[dict[str, str]]:
-    rows = [*_speeds(plan), *_lengths(plan), *_batches(plan), *_powers(plan), *_prices(plan)]
+    rows = [*_speeds(plan), *_lengths(plan), *_depths(plan), *_batches(plan), *_powers(plan), *_prices(plan)]
     return [*rows, _fact("early stopping", *STOPPING)]
 
 
@@ -443,14 +448,55 @@ def _lengths(plan: Plan) -> list[dict[str, str]]:
     rows = []
     for name, data in sorted(plan.stages.runtimes.data.items()):
         inputs, outputs = data.words_in * TOKENS_PER_WORD, data.words_out * TOKENS_PER_WORD
-        sizes = f"{data.rows.get('train', 0):,} rows to train on, {_validated(plan, data)} to validate"
-        lengths = f"{inputs:,.0f} tokens in, {outputs:,.0f} out"
+        sizes = f"{data.rows.get('train', 0):,} rows to train on, {_validated(plan, name, data)} to validate"
+        out = "a label" if _is_labelled(plan, name) else f"{outputs:,.0f}"
+        lengths = f"{inputs:,.0f} tokens in, {out} out"
         rows.append(_fact(name, f"{sizes}; {lengths}", _data_source(plan, name)))
     return rows
 
 
-def _validated(plan: Plan, data: Data) -> str:
+def _is_labelled(plan: Plan, dataset: str) -> bool:
+    return classifies(plan.stages.study, dataset)
+
+
+def _depths(plan: Plan) -> list[dict[str, str]]:
+    """How far examples run where they may leave early: a row for every model and number of layers."""
+    counted = Counter(
+        _depth(plan, name, point)
+        for name in plan.stages.with_exits
+        for point in plan.stages.points(name)
+        if _exit_rule(plan, name, point) is not None
+    )
+    return [
+        _fact(
+            f"layers that a mean example of {name} runs", f"{layers:.1f} at {_count(count, 'inference point')}", source
+        )
+        for (name, layers, source), count in counted.items()
+    ]
+
+
+def _exit_rule(plan: Plan, name: str, point: str) -> Mapping[str, Any] | None:
+    found: Mapping[str, Any] | None = plan.stages.predict(name, point).settings["inference"].get("exit")
+    return found
+
+
+def _depth(plan: Plan, name: str, point: str) -> tuple[str, float, str]:
+    """A model, how many of its layers a mean example runs at an inference point, and how that is known."""
+    runtimes, cell = plan.stages.runtimes, plan.stages.cells[name]
+    shape, share = runtimes.shapes[cell.model], runtimes.measured_depth(name, f"predict/{point}")
+    if share is None:
+        return cell.model, shape.depth(_exit_rule(plan, name, point)) * shape.encoder_layers, ASSUMED_EXITS
+    return cell.model, share * shape.encoder_layers, MEASURED_EXITS
+
+
+ASSUMED_EXITS = "assumed: half way between the first exit and the last"
+MEASURED_EXITS = "measured: of cells like these at the same point"
+
+
+def _validated(plan: Plan, name: str, data: Data) -> str:
     """How many predictions of the validation split a study compares, and with what."""
+    if _is_labelled(plan, name):
+        return f"{data.inputs('validation'):,}"
     compared = plan.stages.study.get("scoring", {}).get("references", COMPARISON_DEFAULTS["references"])
     count = f"{data.predictions('validation', None, compared):,}"
     if compared == EACH:
@@ -469,6 +515,10 @@ def _data_source(plan: Plan, name: str) -> str:
         return f"its options; {words}"
     if entry.get("options", {}).get("task") in SCROLLS_DATA:
         return f"arXiv 2204.07288; {words}"
+    if entry["source"] == "aclsum_sentences":
+        return f"the package; {words}"
+    if _is_labelled(plan, name) and repository_name(entry.get("options", {})) in LABELLED_DATA:
+        return f"rows as published, words of some thousand rows; {words}"
     return f"assumed: nothing is known of it before it is here; {words}"
 
 

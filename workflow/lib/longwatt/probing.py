@@ -22,8 +22,9 @@ from torch.utils.data import Dataset
 from transformers import PrinterCallback, Seq2SeqTrainer, Seq2SeqTrainingArguments
 
 from longwatt import devices
+from longwatt.examples import label_names
 from longwatt.models import load_family
-from longwatt.models.family import Batch, Example, Family
+from longwatt.models.family import CLASSIFICATION, Batch, Example, Family
 from longwatt.processes import lift_memory_limit
 from longwatt.progress import say
 from longwatt.provenance import write_json
@@ -31,6 +32,7 @@ from longwatt.tokenization import load_split, load_tokenizer, repair_tokens
 from longwatt.worker import Spec, WorkerError, die_with_parent, run
 
 MOST = 1024  # examples per device; where more would fit, the batch is bounded by what is sensible, not by memory
+LABEL_TOKENS = 1  # a label takes no more, whatever it is called
 STEPS = 2  # the first allocates the optimiser's state, the second runs beside it
 # Of the limit that is held back: later batches come in other orders and shapes and leave gaps between them, and on a
 # GPU what CUDA itself takes is outside the allocator's count.
@@ -99,19 +101,30 @@ def _foretold(done: Sequence[Try]) -> int | None:
 
 
 class _Longest(Dataset[Example]):
-    """Examples of full input and target length; which tokens they hold makes no difference to memory."""
+    """Examples of full input and target length; which tokens they hold, or which label, makes no difference to memory.
 
-    def __init__(self, count: int, settings: Mapping[str, Any], vocabulary: int) -> None:
+    Args:
+        count: how many.
+        seq_len: tokens of an input.
+        target_tokens: of a target; None where it is a label.
+        vocabulary: ids that there are.
+    """
+
+    def __init__(self, count: int, seq_len: int, target_tokens: int | None, vocabulary: int) -> None:
         generator = torch.Generator().manual_seed(0)
-        shapes = (settings["seq_len"], settings["max_target_tokens"])
         self.count = count
-        self.ids = [torch.randint(vocabulary, (shape,), generator=generator).tolist() for shape in shapes]
+        self.input_ids = _ids(vocabulary, seq_len, generator)
+        self.labels = [0] if target_tokens is None else _ids(vocabulary, target_tokens, generator)
 
     def __len__(self) -> int:
         return self.count
 
     def __getitem__(self, position: int) -> Example:
-        return Example(id=str(position), input_ids=self.ids[0], labels=self.ids[1], references=("",))
+        return Example(id=str(position), input_ids=self.input_ids, labels=self.labels, references=("",))
+
+
+def _ids(vocabulary: int, count: int, generator: torch.Generator) -> list[int]:
+    return [int(token) for token in torch.randint(vocabulary, (count,), generator=generator)]
 
 
 class _ProbeTrainer(Seq2SeqTrainer):  # type: ignore[misc]
@@ -187,8 +200,10 @@ def _steps(spec: Spec, batch_size: int, device: torch.device) -> None:
     tokenizer = load_tokenizer(Path(spec.paths["tokenizer"]).parent)
     family = load_family(settings["model"]["family"])
     source = spec.paths.get("checkpoint")
-    lengths = (settings["seq_len"], settings["max_target_tokens"])
-    model = family.build(settings["model"], tokenizer, Path(source).parent if source else None, *lengths)
+    seq_len, targets = settings["seq_len"], settings.get("max_target_tokens")
+    labels = label_names(spec.paths["dataset"]) if settings.get("task") == CLASSIFICATION else ()
+    checkpoint = Path(source).parent if source else None
+    model = family.build(settings["model"], tokenizer, checkpoint, seq_len, targets or LABEL_TOKENS, labels)
     if settings["activation_checkpointing"]:
         model.gradient_checkpointing_enable()  # type: ignore[operator]
     model.to(device)
@@ -197,8 +212,8 @@ def _steps(spec: Spec, batch_size: int, device: torch.device) -> None:
         family,
         model=model,
         args=_arguments(settings, spec.paths["work"], batch_size),
-        train_dataset=_Longest(batch_size * STEPS * _accumulation(settings), settings, len(tokenizer)),
-        data_collator=lambda chosen: family.collate(chosen, *lengths),
+        train_dataset=_Longest(batch_size * STEPS * _accumulation(settings), seq_len, targets, len(tokenizer)),
+        data_collator=lambda chosen: family.collate(chosen, seq_len, targets),
     ).train()
     devices.synchronize(device)
     del buckets  # held until here
@@ -228,8 +243,8 @@ def probe(spec: Spec) -> None:
     limit = limit_gib(spec.settings["budget"])
     if fitting is None or fitting.peak_gib is None:
         raise WorkerError(
-            f"not one example of {spec.settings['seq_len']} tokens with {spec.settings['max_target_tokens']} target "
-            f"tokens fits into {limit:.2g} GiB, of which {HELD_BACK:.0%} are held back ({tries[0].said}); set "
+            f"not one example of {spec.settings['seq_len']} tokens {_with_target(spec.settings)} fits into "
+            f"{limit:.2g} GiB, of which {HELD_BACK:.0%} are held back ({tries[0].said}); set "
             "training.activation_checkpointing, a lower precision, more memory_gib_per_gpu, or exclude the cell"
         )
     found = {"per_device_batch_size": fitting.batch_size}
@@ -244,6 +259,11 @@ def probe(spec: Spec) -> None:
     }
     write_json(spec.paths["probe"], {**found, **facts, "provenance": spec.provenance})
     write_json(spec.paths["batch_size"], found)
+
+
+def _with_target(settings: Mapping[str, Any]) -> str:
+    targets = settings.get("max_target_tokens")
+    return "and its label" if targets is None else f"with {targets} target tokens"
 
 
 def _bounded_by(tries: Sequence[Try], bound: int, wanted: int | None) -> str:

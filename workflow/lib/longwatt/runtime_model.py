@@ -1,9 +1,9 @@
 """How long trainings and predictions will take: from their floating-point operations, then from what was measured.
 
 Good enough to order jobs (longest first) and to say roughly what a study will take; not a measurement, and never
-reported as one. The operations follow from the settings. How fast a device works through them, how long answers are and
-when early stopping strikes are assumptions, each stated where it stands. Once the study has a summary.csv, predictions
-are scaled by how long its measured cells really took.
+reported as one. The operations follow from the settings. How fast a device works through them, how long answers are,
+when early stopping strikes and how early examples leave a model with exits are assumptions, each stated where it
+stands. Once the study has a summary.csv, predictions are scaled by how long its measured cells really took.
 
 Read at parse time: the standard library only, and one small file per dataset and probe.
 """
@@ -13,7 +13,7 @@ from __future__ import annotations
 import csv
 import math
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -22,8 +22,9 @@ from typing import Any
 from longwatt import cells as grid
 from longwatt import settings
 from longwatt.cells import Cell
+from longwatt.data_sizes import TOKENS_PER_WORD, Data, data_of
 from longwatt.provenance import read_object
-from longwatt.references import EACH
+from longwatt.shapes import HUB_CONFIGS, Shape, shape_of
 
 # Operations a device gets through in a second of training, by precision: what frameworks reach, not data sheets.
 CPU_FLOPS = 5.0e10  # a few cores
@@ -31,172 +32,11 @@ GPU_FLOPS = {"fp32": 1.0e13, "tf32": 4.0e13, "bf16": 8.0e13, "fp16": 8.0e13}  # 
 # What one layer takes in a forward pass whatever the work: small batches and token-by-token generation wait for it.
 CPU_LAYER_S = 1e-3
 GPU_LAYER_S = 1e-3
-# BigBird gathers its blocks in memory: arXiv 2204.07288 reports 48 h for it where LED-large takes 14, on GovReport at
-# 4096 tokens; a third more operations explain 19 of these hours.
-BIGBIRD_COST = 3.0
 TRAINING_PASSES = 3  # a forward pass and a backward one of twice its operations
 RECOMPUTED_PASSES = 4  # activation checkpointing repeats the forward pass
+LABEL_TOKENS = 1  # a label instead of a text, which nothing decodes
 LARGEST_BATCH = 8  # examples per device where the batch is the largest that fits, and not known yet
-TOKENS_PER_WORD = 1.4  # English text in a subword vocabulary; a generated answer is as long as a mean reference
 SHORTEST_S = 1e-3  # so that a split of unknown size still gives a ratio
-DEFAULT_VOCABULARY = 50265  # BART's, and so LED's
-
-
-@dataclass(frozen=True)
-class Data:
-    """What matters of a dataset.
-
-    Attributes:
-        rows: references by split; training uses an input once for each of its references.
-        words_in, words_out: of a mean input and a mean reference.
-        examples: inputs by split, each with one reference or more; None where only rows are known.
-    """
-
-    rows: Mapping[str, int]
-    words_in: float
-    words_out: float
-    examples: Mapping[str, int] | None = None
-
-    def inputs(self, split: str) -> int:
-        """Inputs of a split; where they are not known its rows, than which they are no more."""
-        return (self.rows if self.examples is None else self.examples).get(split, 0)
-
-    def predictions(self, split: str, most: int | None, references: str) -> int:
-        """Predictions of a split.
-
-        Args:
-            split: which.
-            most: inputs that are used at most; None for all.
-            references: "best" predicts every input once, "each" once for each of its references.
-        """
-        there = self.inputs(split)
-        used = there if most is None else min(there, most)
-        return math.ceil(self.rows.get(split, 0) * used / there) if references == EACH and there else used
-
-
-# Where nothing is known of a dataset: middling among those of SCROLLS.
-UNKNOWN_DATA = Data({"train": 3000, "validation": 500, "test": 500}, 6000.0, 100.0)
-# arXiv 2204.07288, dataset facts of SCROLLS, which counts rows; used until the dataset itself is here.
-SCROLLS_DATA = {
-    "gov_report": Data({"train": 17457, "validation": 972, "test": 973}, 7897.0, 492.7),
-    "summ_screen_fd": Data({"train": 3673, "validation": 338, "test": 337}, 5639.0, 100.0),
-    "qmsum": Data({"train": 1257, "validation": 272, "test": 281}, 10396.0, 69.7),
-    "qasper": Data({"train": 2567, "validation": 1726, "test": 1399}, 3671.0, 11.5),
-}
-
-
-def data_of(source: str, options: Mapping[str, Any], facts: Mapping[str, Any]) -> Data:
-    """What is known of a dataset.
-
-    Args:
-        source: its `source` in the study.
-        options: its `options` there.
-        facts: its dataset.json; empty while it is not here.
-    """
-    if facts.get("splits"):
-        return _measured_data(facts["splits"])
-    if source == "needle":
-        rows = {split: int(options[split]) for split in ("train", "validation", "test")}
-        return Data(rows, float(options["words_per_document"]), float(options.get("answer_words", 2)), rows)
-    return SCROLLS_DATA.get(str(options.get("task")), UNKNOWN_DATA)
-
-
-def _measured_data(splits: Mapping[str, Mapping[str, Any]]) -> Data:
-    rows, examples = ({n: int(split.get(key, 0)) for n, split in splits.items()} for key in ("rows", "examples"))
-    first = splits.get("train") or next(iter(splits.values()))
-    return Data(rows, float(first["words_in_mean"]), float(first["words_out_mean"]), examples)
-
-
-@dataclass(frozen=True)
-class Shape:
-    """What decides an encoder-decoder's operations; defaults are those of BART-large, and so of LED and its like.
-
-    Attributes:
-        d_model: width of the residual stream.
-        encoder_layers, decoder_layers: layers.
-        encoder_ffn, decoder_ffn: width of the feed-forward blocks.
-        vocabulary: entries of the output layer.
-        window: tokens that a token of the encoder attends to around it, global ones included; None for all.
-        full_below: length in tokens up to which attention is full nevertheless.
-        sparse_cost: how many times longer the encoder takes with sparse attention than its operations say.
-    """
-
-    d_model: int = 1024
-    encoder_layers: int = 12
-    decoder_layers: int = 12
-    encoder_ffn: int = 4096
-    decoder_ffn: int = 4096
-    vocabulary: int = DEFAULT_VOCABULARY
-    window: int | None = None
-    full_below: int = 0
-    sparse_cost: float = 1.0
-
-    def encode(self, length: float) -> float:
-        """Operations of the encoder's forward pass over one input of `length` tokens."""
-        full = self.window is None or length <= self.full_below
-        seen = length if full else min(length, float(self.window or length))
-        projections = 8 * self.d_model**2 + 4 * self.d_model * self.encoder_ffn
-        cost = 1.0 if full else self.sparse_cost
-        return cost * length * self.encoder_layers * (projections + 4 * self.d_model * seen)
-
-    def decode(self, targets: float, length: float) -> float:
-        """Operations of the decoder's forward pass over `targets` tokens that attend to `length` encoded ones."""
-        own = 12 * self.d_model**2 + 4 * self.d_model * (self.decoder_ffn + targets / 2 + length)
-        memory = 4 * self.d_model**2 * length  # keys and values of the encoded input, once for each layer
-        return self.decoder_layers * (targets * own + memory) + targets * 2 * self.d_model * self.vocabulary
-
-
-# How configurations of different families call the same thing.
-KEYS = {
-    "d_model": ("d_model", "hidden_size"),
-    "encoder_layers": ("encoder_layers", "num_layers", "num_hidden_layers"),
-    "decoder_layers": ("decoder_layers", "num_decoder_layers", "num_layers", "num_hidden_layers"),
-    "encoder_ffn": ("encoder_ffn_dim", "d_ff", "intermediate_size"),
-    "decoder_ffn": ("decoder_ffn_dim", "d_ff", "intermediate_size"),
-    "vocabulary": ("vocab_size",),
-}
-
-
-# What transformers takes for a key that a configuration does not have, where it is not as in `Shape`.
-FAMILY_DEFAULTS: dict[str, dict[str, int]] = {
-    "bigbird_pegasus": {"encoder_layers": 16, "decoder_layers": 16, "vocab_size": 96103}
-}
-# Configurations of checkpoints on the hub that are known before they are here.
-LED_BASE = {"d_model": 768, "encoder_layers": 6, "decoder_layers": 6, "encoder_ffn_dim": 3072, "decoder_ffn_dim": 3072,
-            "attention_window": 1024}  # fmt: skip
-HUB_CONFIGS: dict[str, dict[str, Any]] = {
-    "allenai/led-base-16384": LED_BASE,
-    "allenai/led-large-16384": {"attention_window": 1024},
-    "google/bigbird-pegasus-large-pubmed": {},
-}
-
-
-def shape_of(family: str, config: Mapping[str, Any]) -> Shape:
-    """The shape of a model.
-
-    Args:
-        family: its `family` in the study; led and bigbird_pegasus have sparse attention.
-        config: what is known of its configuration; what is not is taken from `Shape`.
-    """
-    config = {**FAMILY_DEFAULTS.get(family, {}), **config}
-    values = {name: _first(config, keys) for name, keys in KEYS.items()}
-    shape = Shape(**{name: int(value) for name, value in values.items() if value})
-    if family == "led":
-        return replace(shape, window=_window(config.get("attention_window", 512)) + 1)
-    if family == "bigbird_pegasus" and config.get("attention_type") != "original_full":
-        block, drawn = int(config.get("block_size", 64)), int(config.get("num_random_blocks", 3))
-        # Three blocks around a token, two global ones, and those drawn; dense up to the threshold of transformers.
-        return replace(shape, window=(5 + drawn) * block, full_below=(5 + 2 * drawn) * block, sparse_cost=BIGBIRD_COST)
-    return shape
-
-
-def _first(config: Mapping[str, Any], keys: tuple[str, ...]) -> Any:
-    return next((config[key] for key in keys if config.get(key)), None)
-
-
-def _window(given: Any) -> int:
-    """LED's attention window; where it differs by layer, their mean."""
-    return round(sum(given) / len(given)) if isinstance(given, list) else int(given)
 
 
 @dataclass(frozen=True)
@@ -298,10 +138,11 @@ def training_work(chosen: Mapping[str, Any], shape: Shape, data: Data, steps: St
         data: of its dataset.
         steps: how many it makes: the median, the mean or the most.
     """
-    training, validation = chosen["training"], chosen["training"]["validation"]
+    validation = chosen["training"]["validation"]
     done = steps(chosen, data)
-    examples = data.predictions(validation["split"], validation["max_examples"], chosen["comparison"]["references"])
-    each = _prediction_seconds(chosen, shape, data, examples, validation["batch_size"], training["max_target_tokens"])
+    references = chosen.get("comparison", settings.COMPARISON_DEFAULTS)["references"]
+    examples = data.predictions(validation["split"], validation["max_examples"], references)
+    each = _prediction_seconds(chosen, shape, data, examples, validation)
     validations = math.ceil(done / int(validation["every_steps"]))
     return Work(done, validations, _step_seconds(chosen, shape, data), each)
 
@@ -311,11 +152,34 @@ def finetune_seconds(chosen: Mapping[str, Any], shape: Shape, data: Data) -> flo
     return training_work(chosen, shape, data).seconds
 
 
-def predict_seconds(chosen: Mapping[str, Any], shape: Shape, data: Data) -> float:
-    """Seconds of one inference point; `chosen` is as `longwatt.settings.predict_settings`."""
+def predict_seconds(chosen: Mapping[str, Any], shape: Shape, data: Data, depth: float | None = None) -> float:
+    """Seconds of one inference point.
+
+    Args:
+        chosen: as `longwatt.settings.predict_settings`.
+        shape: of its model.
+        data: of its dataset.
+        depth: the share of its layers that a mean example runs through; None as `Shape.depth` assumes it.
+    """
     point = chosen["inference"]
-    examples = data.predictions(point["split"], point["max_examples"], chosen["references"])
-    return _prediction_seconds(chosen, shape, data, examples, point["batch_size"], chosen["max_target_tokens"])
+    references = chosen.get("references", settings.COMPARISON_DEFAULTS["references"])
+    examples = data.predictions(point["split"], point["max_examples"], references)
+    return _prediction_seconds(chosen, shape, data, examples, point, depth)
+
+
+def record_seconds(chosen: Mapping[str, Any], shape: Shape, data: Data) -> float:
+    """Seconds of recording what every exit says of every example, each of which runs through all layers.
+
+    Args:
+        chosen: as `longwatt.settings.record_settings`.
+        shape: of its model.
+        data: of its dataset.
+    """
+    return _prediction_seconds(chosen, shape, data, _recorded(chosen, data), {"batch_size": chosen["batch_size"]})
+
+
+def _recorded(chosen: Mapping[str, Any], data: Data) -> int:
+    return sum(data.inputs(split) for split in chosen["splits"])
 
 
 def _per_device_batch(budget: Mapping[str, Any]) -> int:
@@ -331,7 +195,7 @@ def _step_seconds(chosen: Mapping[str, Any], shape: Shape, data: Data) -> float:
     """One optimiser step. Devices work at the same time; what they tell each other is left out."""
     training, budget, device = chosen["training"], chosen["budget"], Device.of(chosen["budget"])
     passes = RECOMPUTED_PASSES if training["activation_checkpointing"] else TRAINING_PASSES
-    length, targets = _input_tokens(chosen, data), min(_words(data), training["max_target_tokens"])
+    length, targets = _input_tokens(chosen, data), min(_words(data), training.get("max_target_tokens", LABEL_TOKENS))
     step = grid.step_batch(_per_device_batch(budget), budget)
     examples = step.effective / step.accumulation / device.count  # of a mean micro-batch
     work = examples * (shape.encode(length) + shape.decode(targets, length))
@@ -352,14 +216,30 @@ def _words(data: Data) -> float:
 
 
 def _prediction_seconds(
-    chosen: Mapping[str, Any], shape: Shape, data: Data, examples: int, batch: int, most_targets: int
+    chosen: Mapping[str, Any],
+    shape: Shape,
+    data: Data,
+    examples: int,
+    how: Mapping[str, Any],
+    depth: float | None = None,
 ) -> float:
-    """Predicting `examples`, shared among the devices: one pass over gold targets, or token by token."""
-    device, length = Device.of(chosen["budget"]), _input_tokens(chosen, data)
+    """Predicting `examples`, shared among the devices: labels, one pass over gold targets, or token by token.
+
+    Args:
+        chosen: settings of a training or an inference point, whose lengths, protocol, generation and budget count.
+        shape: of the model.
+        data: of the dataset.
+        examples: how many.
+        how: `batch_size`, and of labels the rule by which examples `exit` and `regroup_batches`.
+        depth: as `predict_seconds`.
+    """
+    device, length, batch = Device.of(chosen["budget"]), _input_tokens(chosen, data), int(how["batch_size"])
     batches = math.ceil(examples / batch / device.count)
+    if not shape.decoder_layers:
+        return batches * _label_seconds(device, shape, length, how, depth)
     encoding = _pass_seconds(device, batch * shape.encode(length), shape.encoder_layers)
     if chosen["protocol"] == "teacher_forced":
-        targets = min(_words(data), most_targets)
+        targets = min(_words(data), _most_targets(chosen))
         return batches * (encoding + _pass_seconds(device, batch * shape.decode(targets, length), shape.decoder_layers))
     generation = chosen["generation"]
     tokens: float = max(min(_words(data), generation["max_new_tokens"]), generation["min_new_tokens"])
@@ -368,13 +248,29 @@ def _prediction_seconds(
     return batches * (encoding + _pass_seconds(device, work, tokens * shape.decoder_layers))
 
 
+def _label_seconds(device: Device, shape: Shape, length: float, how: Mapping[str, Any], depth: float | None) -> float:
+    """A batch of labels; without regrouping its layers are waited for as long as one of its examples is unfinished."""
+    share = shape.depth(how.get("exit")) if depth is None else depth
+    gains = how["batch_size"] == 1 or int(how.get("regroup_batches", 1)) > 1
+    layers = shape.encoder_layers * (share if gains else 1.0)
+    return _pass_seconds(device, how["batch_size"] * share * shape.encode(length), layers)
+
+
+def _most_targets(chosen: Mapping[str, Any]) -> int:
+    """Most tokens of a gold target, as the settings of a training or of an inference point have it."""
+    return int((chosen.get("training") or chosen)["max_target_tokens"])
+
+
 def _pass_seconds(device: Device, work: float, layers: float) -> float:
     """Seconds of `work` operations in `layers` layers; what a GPU does of both at once is left out."""
     return work / device.flops + layers * device.layer_s
 
 
 FINETUNE = "finetune"
+RECORD = "exits"  # what every exit of a trained model says of every example, recorded once
+PREDICT = "predict/"  # of every inference point, its name behind it
 PACE = "finetune, step by step"  # measured over modelled seconds of the steps that were made, however many those were
+ANY_POINT = "predict"  # measured over modelled seconds of inference points, whichever they are
 MEASURED_SECONDS = {"finetune": "train_runtime_s", "predict": "inference_runtime_s"}  # columns of summary.csv
 # Measured cells that a prediction is scaled by: those most like it that there are.
 LIKENESS: dict[str, Callable[[Cell], tuple[Any, ...]]] = {
@@ -437,6 +333,7 @@ class RuntimeModel:
         configs: what is known of each model's configuration from its checkpoint.
         facts: dataset.json of each dataset, empty where it is not there yet.
         summary: the study's summary.csv, or that of its finished cells; whether it is there or not.
+        points: the inference points of each cell; None if every cell has all of the study.
     """
 
     study: Mapping[str, Any]
@@ -444,6 +341,7 @@ class RuntimeModel:
     configs: Mapping[str, Mapping[str, Any]]
     facts: Mapping[str, Mapping[str, Any]]
     summary: Path
+    points: Mapping[str, Sequence[str]] | None = None
     _modelled: dict[tuple[Any, ...], float] = field(default_factory=dict, repr=False)
     _settings: dict[tuple[str, ...], dict[str, Any]] = field(default_factory=dict, repr=False)
     _probed: dict[str, int | None] = field(default_factory=dict, repr=False)
@@ -455,29 +353,62 @@ class RuntimeModel:
         cells: Mapping[str, Cell],
         configs: Mapping[str, Mapping[str, Any]],
         results: str,
+        points: Mapping[str, Sequence[str]] | None = None,
     ) -> RuntimeModel:
         """The model of a study whose files are where the rules put them."""
         used = {cell.dataset for cell in cells.values()}
         folder = Path("resources/datasets")
         paths = {name: folder / settings.dataset_key(study, name) / "dataset.json" for name in used}
         facts = {name: read_object(path) for name, path in paths.items()}
-        return cls(study, cells, configs, facts, newest_summary(Path(results)))
+        return cls(study, cells, configs, facts, newest_summary(Path(results)), points)
+
+    def points_of(self, name: str) -> Sequence[str]:
+        """The inference points of a cell."""
+        return list(self.study["inference"]) if self.points is None else self.points[name]
+
+    def records(self, name: str) -> bool:
+        """Whether what a cell's exits say is recorded: of two or more, to fit temperatures and compare thresholds."""
+        return len(self.shapes[self.cells[name].model].exits) > 1
 
     def predict(self, name: str, part: str, without: str | None = None) -> Prediction:
         """Seconds of one part of a cell, of trainings the median, scaled by the cells most like it that were measured.
 
         Args:
             name: the cell.
-            part: "finetune" or "predict/{inference}".
+            part: "finetune", "predict/{inference}" or "exits".
             without: a cell whose own measurements, of all seeds, are left out, to see how well others foretell it.
         """
-        cell, modelled = self.cells[name], self.modelled(name, part)
         out = None if without is None else self.cells[without]
+        modelled = self.modelled(name, part, self.measured_depth(name, part, without))
+        return self._scaled(modelled, ANY_POINT if part == RECORD else part, self.cells[name], out)
+
+    def _scaled(self, seconds: float, kind: str, cell: Cell, out: Cell | None = None) -> Prediction:
+        """Modelled seconds times the ratio that the measured cells most like this one had."""
         for likeness, of in LIKENESS.items():
-            scale, count = self._ratios.get((part, likeness, of(cell)), _Ratios()).scale(out)
+            scale, count = self._ratios.get((kind, likeness, of(cell)), _Ratios()).scale(out)
             if count:
-                return Prediction(modelled * scale, likeness, count)
-        return Prediction(modelled, None, 0)
+                return Prediction(seconds * scale, likeness, count)
+        return Prediction(seconds, None, 0)
+
+    def measured_depth(self, name: str, part: str, without: str | None = None) -> float | None:
+        """The share of its layers that a mean example ran through at an inference point of the cells most like one.
+
+        Args:
+            name: the cell.
+            part: "predict/{inference}".
+            without: as `predict`.
+
+        Returns:
+            None where none was measured, or examples run through all layers.
+        """
+        if not self._depths:
+            return None
+        cell, out = self.cells[name], None if without is None else self.cells[without]
+        for likeness, of in LIKENESS.items():
+            share, count = self._depths.get((part, likeness, of(cell)), _Ratios()).scale(out)
+            if count:
+                return share
+        return None
 
     def mean(self, name: str) -> Prediction:
         """Mean seconds of a training over when it may stop early; scaled as its median, which `predict` gives."""
@@ -485,14 +416,15 @@ class RuntimeModel:
         ratio = self.work(name, mean_steps).seconds / self.work(name).seconds
         return replace(found, seconds=found.seconds * ratio)
 
-    def at_most(self, name: str) -> Prediction:
-        """Seconds of a training that never stops early, scaled by the pace of the measured cells most like it."""
-        cell, modelled = self.cells[name], self.work(name, most_steps).seconds
-        for likeness, of in LIKENESS.items():
-            scale, count = self._ratios.get((PACE, likeness, of(cell)), _Ratios()).scale(None)
-            if count:
-                return Prediction(modelled * scale, likeness, count)
-        return Prediction(modelled, None, 0)
+    def at_most(self, name: str, part: str = FINETUNE) -> Prediction:
+        """Seconds of a training that never stops early, or a prediction in which every example runs all layers.
+
+        Scaled by the pace of the measured cells most like it.
+        """
+        cell = self.cells[name]
+        if part == FINETUNE:
+            return self._scaled(self.work(name, most_steps).seconds, PACE, cell)
+        return self._scaled(self.modelled(name, part, depth=1.0), ANY_POINT if part == RECORD else part, cell)
 
     def work(self, name: str, steps: Steps = median_steps) -> Work:
         """What a cell's training of so many steps does, by its operations alone."""
@@ -516,17 +448,38 @@ class RuntimeModel:
         row = self._trained[name]
         return replace(self.work(name), steps=float(row["steps"]), validations=int(float(row["validations"])))
 
-    def modelled(self, name: str, part: str) -> float:
-        """Seconds of one part of a cell by its operations alone; cells that differ only by seed share one figure."""
+    def modelled(self, name: str, part: str, depth: float | None = None) -> float:
+        """Seconds of one part of a cell by its operations alone; cells that differ only by seed share one figure.
+
+        Args:
+            name: the cell.
+            part: as `predict`.
+            depth: of a prediction, as `predict_seconds`.
+        """
         cell = self.cells[name]
-        key = (cell.dataset, cell.model, cell.seq_len, cell.budget, cell.protocol, part)
+        key = (cell.dataset, cell.model, cell.seq_len, cell.budget, cell.protocol, part, depth)
         if key not in self._modelled:
-            self._modelled[key] = max(SHORTEST_S, self._seconds(cell, part))
+            self._modelled[key] = max(SHORTEST_S, self._seconds(name, part, depth))
         return self._modelled[key]
 
-    def _seconds(self, cell: Cell, part: str) -> float:
-        shape, data, chosen = self.shapes[cell.model], self.data[cell.dataset], self._chosen(cell, part)
-        return finetune_seconds(chosen, shape, data) if part == FINETUNE else predict_seconds(chosen, shape, data)
+    def _seconds(self, name: str, part: str, depth: float | None) -> float:
+        cell = self.cells[name]
+        shape, data = self.shapes[cell.model], self.data[cell.dataset]
+        if part == RECORD:
+            return record_seconds(self._recording(name), shape, data)
+        chosen = self._chosen(cell, part)
+        if part == FINETUNE:
+            return finetune_seconds(chosen, shape, data)
+        return predict_seconds(chosen, shape, data, depth)
+
+    def recorded_examples(self, name: str) -> int:
+        """Examples of which a cell's exits are recorded: of the split of its calibration and those of its points."""
+        return _recorded(self._recording(name), self.data[self.cells[name].dataset])
+
+    def _recording(self, name: str) -> dict[str, Any]:
+        cell = self.cells[name]
+        splits = [self._chosen(cell, PREDICT + point)["inference"]["split"] for point in self.points_of(name)]
+        return settings.record_settings(self.study, cell, splits)
 
     def _chosen(self, cell: Cell, part: str) -> dict[str, Any]:
         """A part's settings. Merging them takes a while, so cells that differ by length or protocol share the rest."""
@@ -535,7 +488,7 @@ class RuntimeModel:
             self._settings[key] = (
                 settings.finetune_settings(self.study, cell)
                 if part == FINETUNE
-                else settings.predict_settings(self.study, cell, part.removeprefix("predict/"))
+                else settings.predict_settings(self.study, cell, part.removeprefix(PREDICT))
             )
         shared = self._settings[key]
         budget = {**shared["budget"], **grid.batch_settings(self.study, cell)}
@@ -572,34 +525,67 @@ class RuntimeModel:
     def shapes(self) -> dict[str, Shape]:
         """The shape of each model."""
         models = self.study["models"]
-        return {name: shape_of(models[name]["family"], known) for name, known in self.known_configs.items()}
+        return {
+            name: shape_of(models[name]["family"], known, models[name].get("exits"))
+            for name, known in self.known_configs.items()
+        }
 
     @cached_property
     def data(self) -> dict[str, Data]:
         """What is known of each dataset."""
         entries = self.study["datasets"]
         return {
-            name: data_of(entries[name]["source"], entries[name].get("options", {}), self.facts.get(name, {}))
+            name: data_of(
+                entries[name]["source"],
+                entries[name].get("options", {}),
+                self.facts.get(name, {}),
+                labelled=grid.classifies(self.study, name),
+            )
             for name in {cell.dataset for cell in self.cells.values()}
         }
+
+    @cached_property
+    def _rows(self) -> list[dict[str, str]]:
+        return csv_rows(self.summary)
 
     @cached_property
     def measured(self) -> dict[tuple[str, str], float]:
         """Measured seconds by cell and part, of cells of this study; empty before it has a summary."""
         found: dict[tuple[str, str], float] = {}
-        for row in csv_rows(self.summary):
+        for row in self._rows:
             name, point = row.get("cell", ""), row.get("inference", "")
-            for part, column in ((FINETUNE, "finetune"), (f"predict/{point}", "predict")):
+            for part, column in ((FINETUNE, "finetune"), (PREDICT + point, "predict")):
                 seconds = positive(row.get(MEASURED_SECONDS[column]))
-                if name in self.cells and seconds and (part == FINETUNE or point in self.study["inference"]):
+                if name in self.cells and seconds and (part == FINETUNE or point in self.points_of(name)):
                     found[name, part] = seconds
         return found
+
+    @cached_property
+    def _ran(self) -> dict[tuple[str, str], float]:
+        """The share of its layers that a mean example ran through, by cell and part, of models with several exits."""
+        found: dict[tuple[str, str], float] = {}
+        for row in self._rows:
+            name, layers = row.get("cell", ""), positive(row.get("mean_layers"))
+            if name in self.cells and layers and self.records(name):
+                built = self.shapes[self.cells[name].model].encoder_layers
+                found[name, PREDICT + row.get("inference", "")] = min(1.0, layers / built)
+        return found
+
+    @cached_property
+    def _depths(self) -> dict[tuple[str, str, tuple[Any, ...]], _Ratios]:
+        shares: dict[tuple[str, str, tuple[Any, ...]], _Ratios] = defaultdict(_Ratios)
+        for (name, part), share in self._ran.items():
+            self._add(shares, name, part, share)
+        return shares
 
     @cached_property
     def _ratios(self) -> dict[tuple[str, str, tuple[Any, ...]], _Ratios]:
         ratios: dict[tuple[str, str, tuple[Any, ...]], _Ratios] = defaultdict(_Ratios)
         for (name, part), seconds in self.measured.items():
-            self._add(ratios, name, part, seconds / self.modelled(name, part))
+            ratio = seconds / self.modelled(name, part, self._ran.get((name, part)))
+            self._add(ratios, name, part, ratio)
+            if part != FINETUNE:
+                self._add(ratios, name, ANY_POINT, ratio)
         for (name, part), seconds in self.measured.items():
             if part == FINETUNE and name in self._trained:
                 self._add(ratios, name, PACE, seconds / max(SHORTEST_S, self._as_made(name).seconds))
@@ -614,7 +600,7 @@ class RuntimeModel:
         """The rows of measured trainings that say how many steps and validations they made."""
         return {
             row["cell"]: row
-            for row in csv_rows(self.summary)
+            for row in self._rows
             if row.get("cell") in self.cells and positive(row.get("steps")) and positive(row.get("validations"))
         }
 

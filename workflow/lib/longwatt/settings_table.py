@@ -53,6 +53,8 @@ def _names(group: Group, axis: str, titles: Mapping[str, str]) -> str:
 def _value(value: Any) -> str:
     if value is None:
         return "none"
+    if isinstance(value, list):
+        return ", ".join(map(_value, value))
     if isinstance(value, bool):
         return "yes" if value else "no"
     return f"{value:g}" if isinstance(value, float) else str(value)

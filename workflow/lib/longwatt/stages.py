@@ -483,7 +483,8 @@ class Stages:
     def _in_force(self, name: str) -> hyperparameters.InForce:
         points = {point: self.predict(name, point).settings for point in self.points(name)}
         scoring = {point: self.score(name, point).settings for point in self.points(name)}
-        return hyperparameters.in_force(self.finetune(name).settings, points, scoring)
+        calibration = self.calibrate(name).settings if self._several_exits(self.cell(name).model) else None
+        return hyperparameters.in_force(self.finetune(name).settings, points, scoring, calibration)
 
     def titles(self) -> dict[str, str]:
         """How datasets, models and budgets are called in figures; one name for two things is the model's."""
@@ -539,7 +540,8 @@ class Stages:
     def runtimes(self) -> RuntimeModel:
         """How long trainings and predictions will take, by the summary of earlier runs where there is one."""
         configs = {model: self._checkpoint_config(model) for model in {cell.model for cell in self.cells.values()}}
-        return RuntimeModel.of(self.study, self.cells, configs, self.results)
+        points = {name: self.points(name) for name in self.cells}
+        return RuntimeModel.of(self.study, self.cells, configs, self.results, points)
 
     def priority(self, name: str, inference: str | None = None) -> int:
         """How urgent a cell's training is, or one of its inference points; see `longwatt.priorities`."""

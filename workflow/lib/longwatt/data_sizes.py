@@ -1,0 +1,113 @@
+"""How much data a dataset has and how long its texts are, as far as that is known before it is here.
+
+Read at parse time: the standard library only.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from longwatt.references import EACH
+
+TOKENS_PER_WORD = 1.4  # English text in a subword vocabulary; a generated answer is as long as a mean reference
+
+
+@dataclass(frozen=True)
+class Data:
+    """What matters of a dataset.
+
+    Attributes:
+        rows: references by split; training uses an input once for each of its references.
+        words_in, words_out: of a mean input and a mean reference.
+        examples: inputs by split, each with one reference or more; None where only rows are known.
+    """
+
+    rows: Mapping[str, int]
+    words_in: float
+    words_out: float
+    examples: Mapping[str, int] | None = None
+
+    def inputs(self, split: str) -> int:
+        """Inputs of a split; where they are not known its rows, than which they are no more."""
+        return (self.rows if self.examples is None else self.examples).get(split, 0)
+
+    def predictions(self, split: str, most: int | None, references: str) -> int:
+        """Predictions of a split.
+
+        Args:
+            split: which.
+            most: inputs that are used at most; None for all.
+            references: "best" predicts every input once, "each" once for each of its references.
+        """
+        there = self.inputs(split)
+        used = there if most is None else min(there, most)
+        return math.ceil(self.rows.get(split, 0) * used / there) if references == EACH and there else used
+
+
+# Where nothing is known of a dataset: middling among those of SCROLLS.
+UNKNOWN_DATA = Data({"train": 3000, "validation": 500, "test": 500}, 6000.0, 100.0)
+# arXiv 2204.07288, dataset facts of SCROLLS, which counts rows; used until the dataset itself is here.
+SCROLLS_DATA = {
+    "gov_report": Data({"train": 17457, "validation": 972, "test": 973}, 7897.0, 492.7),
+    "summ_screen_fd": Data({"train": 3673, "validation": 338, "test": 337}, 5639.0, 100.0),
+    "qmsum": Data({"train": 1257, "validation": 272, "test": 281}, 10396.0, 69.7),
+    "qasper": Data({"train": 2567, "validation": 1726, "test": 1399}, 3671.0, 11.5),
+}
+
+
+# Of sentences and pairs with a label: middling among those below.
+UNKNOWN_LABELLED = Data({"train": 25000, "validation": 1000, "test": 2000}, 30.0, 1.0)
+# Rows as published, by the end of a repository's name; words are means over subsets of some thousand rows each.
+LABELLED_DATA = {
+    "ag_news": Data({"train": 120000, "test": 7600}, 31.5, 1.0),
+    "imdb": Data({"train": 25000, "test": 25000}, 230.0, 1.0),
+    "sst": Data({"train": 6920, "validation": 872, "test": 1821}, 18.5, 1.0),  # two classes of the treebank's sentences
+    "sst2": Data({"train": 67349, "validation": 872, "test": 1821}, 18.5, 1.0),
+    "snli": Data({"train": 549367, "validation": 9842, "test": 9824}, 20.3, 1.0),
+    "multi_nli": Data({"train": 392702, "validation": 9815, "test": 9832}, 29.2, 1.0),
+}
+ACLSUM_SENTENCES = Data({"train": 3868, "validation": 1978, "test": 3766}, 26.1, 1.0)  # counted in the package
+
+
+def data_of(source: str, options: Mapping[str, Any], facts: Mapping[str, Any], labelled: bool = False) -> Data:
+    """What is known of a dataset.
+
+    Args:
+        source: its `source` in the study.
+        options: its `options` there.
+        facts: its dataset.json; empty while it is not here.
+        labelled: whether its task is classification.
+    """
+    if facts.get("splits"):
+        return _measured_data(facts["splits"])
+    if source == "needle":
+        rows = {split: int(options[split]) for split in ("train", "validation", "test")}
+        return Data(rows, float(options["words_per_document"]), float(options.get("answer_words", 2)), rows)
+    if source == "aclsum_sentences":
+        return ACLSUM_SENTENCES
+    if labelled:
+        return _held_out(LABELLED_DATA.get(repository_name(options), UNKNOWN_LABELLED), options.get("held_out"))
+    return SCROLLS_DATA.get(str(options.get("task")), UNKNOWN_DATA)
+
+
+def repository_name(options: Mapping[str, Any]) -> str:
+    """The end of the name of the hub's repository that a dataset comes from; empty where it comes from elsewhere."""
+    return str(options.get("repository") or "").rpartition("/")[2].lower()
+
+
+def _held_out(data: Data, held_out: Mapping[str, Any] | None) -> Data:
+    """The rows that a split has once some of another's are held out for it."""
+    if held_out is None:
+        return data
+    count, source = int(held_out["examples"]), str(held_out["from"])
+    left = max(0, data.rows.get(source, 0) - count)
+    return replace(data, rows={**data.rows, source: left, str(held_out["split"]): count})
+
+
+def _measured_data(splits: Mapping[str, Mapping[str, Any]]) -> Data:
+    rows, examples = ({n: int(split.get(key, 0)) for n, split in splits.items()} for key in ("rows", "examples"))
+    first = splits.get("train") or next(iter(splits.values()))
+    return Data(rows, float(first["words_in_mean"]), float(first["words_out_mean"]), examples)
