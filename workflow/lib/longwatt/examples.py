@@ -10,8 +10,8 @@ from typing import Any
 from torch.utils.data import Dataset
 
 from longwatt.models.family import Example
-from longwatt.references import compared_id
 from longwatt.provenance import read_object
+from longwatt.references import compared_id
 from longwatt.tokenization import SpecialTokens, load_split
 
 

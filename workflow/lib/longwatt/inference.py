@@ -171,7 +171,7 @@ def _predictor(spec: Spec, tokenizer: Any) -> Predictor:
 def _target_tokens(settings: Mapping[str, Any]) -> int:
     if settings.get("task") == CLASSIFICATION:
         return 1
-    return max(settings["max_target_tokens"], settings["generation"]["max_new_tokens"])
+    return int(max(settings["max_target_tokens"], settings["generation"]["max_new_tokens"]))
 
 
 def _how(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -109,7 +109,15 @@ def model_key(study: Study, model: str) -> str | None:
     """Folder name below resources/models, or None for a model that starts from random weights."""
     if study["models"][model]["initialisation"] == "random":
         return None
-    return f"{model}-{digest(model_source_settings(study, model))[:8]}"
+    source = model_source_settings(study, model)
+    # Models of one origin share what is downloaded, under the name of the first.
+    first = next(name for name in study["models"] if _origin(study, name) == source)
+    return f"{first}-{digest(source)[:8]}"
+
+
+def _origin(study: Study, model: str) -> Settings | None:
+    """Where a model's weights come from; None for random ones."""
+    return model_source_settings(study, model) if study["models"][model]["initialisation"] != "random" else None
 
 
 def finetune_settings(study: Study, cell: Cell) -> Settings:

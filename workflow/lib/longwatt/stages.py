@@ -934,8 +934,8 @@ def _check_task(study: Mapping[str, Any], model: str, where: str) -> None:
             if wanted != task:
                 fit = [name for name in models.families() if models.load_family(name).task == wanted]
                 raise StudyError(
-                    f"{where}.family: {family} is for the task {task}, but datasets.{dataset}.task is {wanted}; families "
-                    f"for that: {', '.join(fit)}"
+                    f"{where}.family: {family} is for the task {task}, but datasets.{dataset}.task is {wanted}; "
+                    f"families for that: {', '.join(fit)}"
                 )
 
 

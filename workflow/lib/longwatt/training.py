@@ -205,7 +205,7 @@ def _model(spec: Spec, family: Family, tokenizer: Any) -> torch.nn.Module:
 
 
 def _target_tokens(settings: Mapping[str, Any]) -> int:
-    return max(settings["training"]["max_target_tokens"], settings["generation"]["max_new_tokens"])
+    return int(max(settings["training"]["max_target_tokens"], settings["generation"]["max_new_tokens"]))
 
 
 def _collator(family: Family, pad_to: int | None, targets: int | None) -> Callable[[WeightedExamples], Batch]:
@@ -375,7 +375,8 @@ def _facts(spec: Spec, work: WorkFolder, trainer: CellTrainer) -> dict[str, Any]
         "initialisation": settings["model"]["initialisation"],
         "attention_regime": trainer.family.regime(model.config.to_dict(), settings["seq_len"]),
         "notes": trainer.family.notes(model.config.to_dict(), settings["seq_len"]),
-        **_of_exits(settings, model.config),
+        **trainer.family.facts(model.config.to_dict()),
+        **({"encoder": settings["encoder"]} if "encoder" in settings else {}),
         "validation_examples": len(trainer.validator.examples),
         "peak_memory_kind": devices.peak_memory_kind(trainer.args.device),
         "device": devices.name(trainer.args.device),
@@ -387,20 +388,6 @@ def _facts(spec: Spec, work: WorkFolder, trainer: CellTrainer) -> dict[str, Any]
         },
         "identity": dict(spec.identity),
         "provenance": spec.provenance,
-    }
-
-
-def _of_exits(settings: Mapping[str, Any], config: Any) -> dict[str, Any]:
-    """What tells a model with exits from its baselines; nothing for other models."""
-    if "exits" not in settings["model"]:
-        return {}
-    deepest = config.encoder_layers
-    return {
-        "exit_kind": exit_kind(config.layers, deepest),
-        "exit_layers": config.layers,
-        "encoder_layers": deepest,
-        "encoder": settings["encoder"],
-        "labels": config.labels,
     }
 
 

@@ -91,6 +91,13 @@ class EarlyExit:
             notes.append("the layer weights are frozen random unit vectors, as in the public code of arXiv 2004.07453")
         return notes
 
+    def facts(self, config: Mapping[str, Any]) -> dict[str, Any]:
+        """See `Family.facts`: which layers have a classifier, of how many, and what that makes of the model."""
+        layers, deepest = config["layers"], depth(config["encoder"])
+        assert deepest is not None, "a configuration of transformers states all it has"
+        known = {"exit_kind": exit_kind(layers, deepest), "exit_layers": layers, "encoder_layers": deepest}
+        return {**known, "labels": config["labels"]}
+
     def build(
         self,
         model: Mapping[str, Any],

@@ -88,6 +88,10 @@ class EncoderDecoder:
         """See `Family.notes`."""
         return []
 
+    def facts(self, config: Mapping[str, Any]) -> dict[str, Any]:
+        """See `Family.facts`."""
+        return {}
+
     def build(
         self,
         model: Mapping[str, Any],

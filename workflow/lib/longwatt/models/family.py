@@ -90,6 +90,9 @@ class Family(Protocol):
     def notes(self, config: Mapping[str, Any], seq_len: int) -> list[str]:
         """What a reader of this cell's results should know of its model; kept in training.json."""
 
+    def facts(self, config: Mapping[str, Any]) -> dict[str, Any]:
+        """What else of a trained model is kept in training.json, by what its configuration says."""
+
     def build(
         self,
         model: Mapping[str, Any],

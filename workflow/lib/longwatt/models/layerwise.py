@@ -114,7 +114,7 @@ class Layerwise:
     def first_token(self, hidden: Tensor) -> Tensor:
         """A text's state after a layer: its first token, normalised as the encoder's output is: (rows, width)."""
         first = hidden[:, 0]
-        return first if self._final is None else self._final(first)  # type: ignore[no-any-return]
+        return first if self._final is None else self._final(first)
 
     def _trace(self, inputs: Mapping[str, Tensor]) -> tuple[_Trace, Any]:
         """Run the encoder without its layers: what they would have been called with, and what came out."""
