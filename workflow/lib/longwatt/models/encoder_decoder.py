@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from longwatt.models.configurations import check_keys, check_vocabulary, without_kind
 from longwatt.models.errors import ModelError
 from longwatt.models.family import TEXT, Answer, Batch, Example
 from longwatt.provenance import read_object
-from longwatt.spelling import nearest
 from longwatt.tokenization import SpecialTokens, decode
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ class EncoderDecoder:
         self.pad_token_id = int(tokenizer.pad_token_id)
         given = dict(model.get("config") or {})
         config = self._read_config(checkpoint, given) if checkpoint else self._new_config(given, tokenizer)
-        self._check_config(config, tokenizer)
+        check_vocabulary(config.vocab_size, tokenizer)
         self.check(config.to_dict(), given, seq_len, target_tokens)
         if checkpoint:
             _check_special_tokens(config, tokenizer)
@@ -155,9 +155,9 @@ class EncoderDecoder:
 
     def _new_config(self, given: Mapping[str, Any], tokenizer: Any) -> Any:
         default = self._default_config(given)
-        _check_keys(given, default)
+        check_keys(given, default)
         own = {"vocab_size": len(tokenizer), **_special_tokens(default, tokenizer)}
-        return type(default)(**{**own, **_without_kind(given)})
+        return type(default)(**{**own, **without_kind(given)})
 
     def _read_config(self, checkpoint: Path, given: Mapping[str, Any]) -> Any:
         import transformers
@@ -166,10 +166,10 @@ class EncoderDecoder:
         self._check_kind(read_object(checkpoint / "config.json").get("model_type"))
         read = getattr(transformers, self.config_class).from_pretrained
         known = read(str(checkpoint), local_files_only=True)
-        _check_keys(given, known)
+        check_keys(given, known)
         if given.get("model_type", known.model_type) != known.model_type:
             raise ModelError(f"the checkpoint is of the kind {known.model_type!r}, not {given['model_type']!r}")
-        return read(str(checkpoint), local_files_only=True, **_without_kind(given))
+        return read(str(checkpoint), local_files_only=True, **without_kind(given))
 
     def _new(self, config: Any) -> Any:
         import transformers
@@ -197,21 +197,6 @@ class EncoderDecoder:
             )
         return built
 
-    def _check_config(self, config: Any, tokenizer: Any) -> None:
-        if len(tokenizer) > config.vocab_size:
-            raise ModelError(
-                f"the tokenizer has {len(tokenizer)} tokens but the model's vocab_size is {config.vocab_size}; "
-                "use the checkpoint's own tokenizer (kind: checkpoint), or another vocab_size"
-            )
-
-
-def _check_keys(given: Mapping[str, Any], known: Any) -> None:
-    """Refuse keys that a configuration does not have; transformers would take and ignore them."""
-    for key in given:
-        if not hasattr(known, key):
-            names = [name for name in known.to_dict() if not name.startswith("_")]
-            raise ModelError(f"the model's config has the unknown key {key!r}{nearest(key, names)}")
-
 
 def _check_special_tokens(config: Any, tokenizer: Any) -> None:
     """Refuse a tokenizer that ends or pads otherwise than the checkpoint: generation would never see its end."""
@@ -238,10 +223,6 @@ def _check_start(model: Any) -> None:
             f"{type(model).__name__} starts its decoder with token {trained} in training and {generated} in "
             "generation; such a kind needs a family of its own (docs/adding.md)"
         )
-
-
-def _without_kind(given: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in given.items() if key != "model_type"}  # it chose the class
 
 
 def _special_tokens(default: Any, tokenizer: Any) -> dict[str, int | None]:

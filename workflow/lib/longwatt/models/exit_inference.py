@@ -1,8 +1,8 @@
 """Leave an encoder at the first classifier that a rule accepts: one example at a time, or many and regrouped.
 
 After each classifier the unfinished rows of all micro-batches are put together into as few as hold them, so that a
-larger batch gains from early exits too. Sums of floats depend on a batch's shape, and in float32 a row can come so close
-to a decision that this would turn it. Such a row is answered alone, so that its answer is that of batch 1.
+larger batch gains from early exits too. Sums of floats depend on a batch's shape, and in float32 a row can come so
+close to a decision that this would turn it. Such a row is answered alone, so that its answer is that of batch 1.
 """
 
 from __future__ import annotations
@@ -12,10 +12,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from operator import itemgetter
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from longwatt.exit_rules import LAST, ORACLE, PATIENCE, THRESHOLD, ExitRule
 from longwatt.models.errors import ModelError
@@ -105,13 +106,55 @@ class _Group:
         rows: positions in the batch, by ascending length.
         hidden: (rows, length, width).
         calls: of all layers, for these rows.
-        pooled: of the classifiers so far, (rows, width) each.
+        scores: logits so far of the last classifier asked and of those above, (rows, (those) x classes); None at first.
     """
 
     rows: list[int]
     hidden: Tensor
     calls: list[Call]
-    pooled: list[Tensor]
+    scores: Tensor | None = None
+
+
+class Folded:
+    """A model's pooler and classifiers as one product for each exit.
+
+    A classifier is linear in the pooled states, so each of these is multiplied once, with the matrices of all the
+    classifiers that see it, and the rest is sums of a few numbers.
+
+    Args:
+        model: its weights are read, and read again once they have changed.
+    """
+
+    def __init__(self, model: EarlyExitModel) -> None:
+        self.model = model
+        self.classes = len(model.config.labels)
+        self._of: tuple[Any, ...] = ()
+        self._weights: list[Tensor] = []
+        self._biases: list[Tensor] = []
+
+    def refresh(self) -> Folded:
+        """Read weights that are new, were changed or moved."""
+        exits: Any = self.model.exits
+        held = [tensor for one in exits for tensor in (one.weights, one.classifier.weight, one.classifier.bias)]
+        state = tuple((tensor.data_ptr(), tensor._version) for tensor in held)
+        if state != self._of:
+            self._of = state
+            self._fold()
+        return self
+
+    def _fold(self) -> None:
+        exits: list[Any] = list(self.model.exits)
+        self._weights, self._biases = [], []
+        for number, one in enumerate(exits):
+            self._weights.append(torch.cat([e.classifier.weight * e.weights[number] for e in exits[number:]]))
+            later = one.classifier.bias.new_zeros((len(exits) - number - 1) * self.classes)
+            self._biases.append(torch.cat([one.classifier.bias, later]))
+
+    def scores(self, number: int, hidden: Tensor) -> Tensor:
+        """What exit `number` adds to the logits of its classifier and the later ones: (rows, (those) x classes)."""
+        first, dense = self.model.layerwise.first_token(hidden), self.model.dense
+        pooled = functional.linear(first, dense.weight, dense.bias).tanh_()
+        return functional.linear(pooled, self._weights[number], self._biases[number])
 
 
 class Leaver:
@@ -129,6 +172,7 @@ class Leaver:
 
     def __init__(self, model: EarlyExitModel, rule: ExitRule, batch_size: int, uncalibrated: bool = False) -> None:
         self.model, self.rule, self.batch_size = model, rule, batch_size
+        self.layerwise, self.folded = model.layerwise, model.folded.refresh()
         self.layers: list[int] = model.config.layers
         self.last = len(self.layers) - 1
         given = None if uncalibrated else model.config.temperatures
@@ -163,19 +207,22 @@ class Leaver:
 
     def _alone(self, texts: Mapping[str, Tensor], row: int, length: int, label: int | None) -> Left:
         """One row by itself, without padding and mask."""
-        layer, pooled = 0, list[Tensor]()
-        decision = Decision(self.rule, self.last, label)
-        hidden, calls = self.model.layerwise.begin({key: value[row : row + 1, :length] for key, value in texts.items()})
+        decision, classes = Decision(self.rule, self.last, label), self.folded.classes
+        hidden, calls = self.layerwise.begin({key: value[row : row + 1, :length] for key, value in texts.items()})
+        layer, held, summed = 0, list[Tensor](), [0.0] * (classes * len(self.layers))
         for number, last in enumerate(self.layers):
             for call in calls[layer : last + 1]:
                 hidden = call(hidden)
             layer = last + 1
-            pooled.append(self.model.pool(hidden))
+            held.append(self.folded.scores(number, hidden))
             if number in self.asked:
-                logits = self.model.exits[number](pooled).float()[0].tolist()
-                verdict = _verdict(logits, self.temperatures[number])
+                for scores in held:  # those of one exit, or, where only the last is asked, of all
+                    summed = [a + b for a, b in zip(summed[-scores.shape[1] :], scores[0].tolist(), strict=True)]
+                held.clear()
+                verdict = _verdict(summed[:classes], self.temperatures[number])
                 if decision.leaves(number, verdict):
                     break
+                summed = summed[classes:]
         return Left(verdict.answer, number, verdict.confidence)
 
     def _together(self, texts: Mapping[str, Tensor], lengths: list[int], gold: Sequence[int | None]) -> list[Left]:
@@ -202,23 +249,24 @@ class Leaver:
         chosen = _index(rows, texts["input_ids"])
         inputs = {key: value[:, :length].index_select(0, chosen) for key, value in texts.items()}
         mask = _mask([lengths[row] for row in rows], chosen)
-        hidden, calls = self.model.layerwise.begin(inputs if mask is None else {**inputs, "attention_mask": mask})
-        return _Group(rows, hidden, calls, [])
+        hidden, calls = self.layerwise.begin(inputs if mask is None else {**inputs, "attention_mask": mask})
+        return _Group(rows, hidden, calls)
 
     def _advance(self, group: _Group, first: int, last: int) -> None:
         """Through the layers above classifier `first` - 1, to classifier `last`."""
         layer = self.layers[first - 1] + 1 if first else 0
-        for end in self.layers[first : last + 1]:
+        for number, end in enumerate(self.layers[first : last + 1], start=first):
             for call in group.calls[layer : end + 1]:
                 group.hidden = call(group.hidden)
             layer = end + 1
-            group.pooled.append(self.model.pool(group.hidden))
+            scores = self.folded.scores(number, group.hidden)
+            group.scores = scores if group.scores is None else group.scores[:, -scores.shape[1] :] + scores
 
     def _verdicts(self, groups: Sequence[_Group], number: int) -> Iterator[tuple[int, Verdict]]:
         """What one classifier says of every row still here; one transfer from the device."""
         if not groups:
             return
-        logits = torch.cat([self.model.exits[number](group.pooled) for group in groups])
+        logits = torch.cat([group.scores[:, : self.folded.classes] for group in groups if group.scores is not None])
         rows = [row for group in groups for row in group.rows]
         for row, (answer, confidence, margin) in zip(rows, _judged(logits, self.temperatures[number]), strict=True):
             yield row, Verdict(int(answer), confidence, margin)
@@ -247,10 +295,9 @@ class Leaver:
         ]
         length = lengths[rows[-1]]
         hidden = _cat([_cut(group.hidden, chosen, length) for group, chosen in takes])
-        exits = range(len(groups[0].pooled))
-        pooled = [_cat([group.pooled[n].index_select(0, chosen) for group, chosen in takes]) for n in exits]
+        scores = _cat([group.scores.index_select(0, chosen) for group, chosen in takes if group.scores is not None])
         mask = _mask([lengths[row] for row in rows], device)
-        return _Group(rows, hidden, self.model.layerwise.resume(hidden, mask), pooled)
+        return _Group(rows, hidden, self.layerwise.resume(hidden, mask), scores)
 
 
 def _verdict(logits: Sequence[float], temperature: float) -> Verdict:
@@ -267,7 +314,7 @@ def _judged(logits: Tensor, temperature: float) -> list[list[float]]:
     best, answer = scaled.max(1)
     confidence = (scaled - best[:, None]).exp().sum(1).reciprocal()
     second = scaled.scatter(1, answer[:, None], -math.inf).amax(1)
-    return torch.stack([answer.double(), confidence, best - second], 1).tolist()  # type: ignore[no-any-return]
+    return torch.stack([answer.double(), confidence, best - second], 1).tolist()
 
 
 def _log_odds(probability: float) -> float:
@@ -297,7 +344,7 @@ def _mask(lengths: Sequence[int], like: Tensor) -> Tensor | None:
 def _cut(hidden: Tensor, chosen: Tensor, length: int) -> Tensor:
     """Some rows, cut or padded to a length."""
     rows = hidden[:, :length].index_select(0, chosen)
-    return torch.nn.functional.pad(rows, (0, 0, 0, length - rows.shape[1])) if rows.shape[1] < length else rows
+    return functional.pad(rows, (0, 0, 0, length - rows.shape[1])) if rows.shape[1] < length else rows
 
 
 def _cat(parts: Sequence[Tensor]) -> Tensor:

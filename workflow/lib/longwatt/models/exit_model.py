@@ -7,7 +7,7 @@ classifier are not built.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from inspect import signature
 from pathlib import Path
@@ -15,17 +15,24 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
-from transformers.modeling_outputs import ModelOutput
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForSequenceClassification,
+    PreTrainedConfig,
+    PreTrainedModel,
+)
+from transformers.utils import ModelOutput, logging
 
-from longwatt.exit_rules import ExitRuleError, check_patience, check_temperatures, check_threshold
+from longwatt.exit_rules import PATIENCE, THRESHOLD, check_temperatures, exit_rule
+from longwatt.models.encoders import LEARNED, MODEL_TYPE, depth, has_segments, most_tokens
 from longwatt.models.errors import ModelError
-from longwatt.models.exit_inference import Leaver, Left
+from longwatt.models.exit_inference import Folded, Leaver, Left
 from longwatt.models.layerwise import Layerwise, check_layerwise
 from longwatt.provenance import read_object
+from longwatt.tokenization import load_tokenizer
 
-MODEL_TYPE = "longwatt_early_exit"
-LEARNED, FROZEN_RANDOM = "learned", "frozen_random"
+TOGETHER = 8  # batches whose unfinished texts are regrouped in plain Python's `predict`
 
 
 class EarlyExitConfig(PreTrainedConfig):  # type: ignore[misc]
@@ -64,6 +71,13 @@ class EarlyExitConfig(PreTrainedConfig):  # type: ignore[misc]
         names = {"id2label": dict(enumerate(self.labels)), "label2id": {n: i for i, n in enumerate(self.labels)}}
         super().__init__(**{**kwargs, **(names if self.labels else {})})
 
+    @property
+    def encoder_layers(self) -> int:
+        """Layers of the whole encoder, those above the highest classifier among them, which are not built."""
+        layers = depth(self.encoder)
+        assert layers is not None, "a configuration of transformers states all it has"
+        return layers
+
 
 @dataclass
 class EarlyExitOutput(ModelOutput):  # type: ignore[misc]
@@ -78,6 +92,23 @@ class EarlyExitOutput(ModelOutput):  # type: ignore[misc]
     loss: Tensor | None = None
     logits: Tensor | None = None
     exit_logits: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class ExitAnswer:
+    """What a classifier with exits answers to one text.
+
+    Attributes:
+        label: its name.
+        confidence: calibrated probability of the label; uncalibrated where the model has no temperatures.
+        exit: index of the classifier that answered, from 0.
+        layers: encoder layers that were run.
+    """
+
+    label: str
+    confidence: float
+    exit: int
+    layers: int
 
 
 class Exit(nn.Module):
@@ -140,6 +171,7 @@ class EarlyExitModel(PreTrainedModel):  # type: ignore[misc]
         sizes = (cut.hidden_size, len(config.labels))
         self.exits = nn.ModuleList(Exit(place, *sizes, learned) for place in range(len(config.layers)))
         self._layerwise: Layerwise | None = None
+        self._folded: Folded | None = None
         self.post_init()
 
     def _init_weights(self, module: nn.Module) -> None:
@@ -154,6 +186,18 @@ class EarlyExitModel(PreTrainedModel):  # type: ignore[misc]
         if self._layerwise is None:
             self._layerwise = Layerwise(self.encoder)
         return self._layerwise
+
+    @property
+    def folded(self) -> Folded:
+        """The pooler and the classifiers, for inference."""
+        if self._folded is None:
+            self._folded = Folded(self)
+        return self._folded
+
+    def answer(self, left: Left) -> ExitAnswer:
+        """What an example's exit says, in names."""
+        config = self.config
+        return ExitAnswer(config.labels[left.answer], left.confidence, left.exit, config.layers[left.exit] + 1)
 
     def pool(self, hidden: Tensor) -> Tensor:
         """The pooled first token of a layer's output: (rows, length, width) to (rows, width)."""
@@ -190,6 +234,55 @@ class EarlyExitModel(PreTrainedModel):  # type: ignore[misc]
         return EarlyExitOutput(loss=loss, logits=logits[-1], exit_logits=logits)
 
 
+def new_model(config: EarlyExitConfig, checkpoint: Path | None) -> EarlyExitModel:
+    """A model to be trained: new classifiers on a random encoder, or on a checkpoint's, with its pooler if it has one.
+
+    Raises:
+        ModelError: the checkpoint lacks weights of the layers in use, or the encoder cannot be run by layers.
+    """
+    model = EarlyExitModel(config)
+    if checkpoint:
+        _take(model, checkpoint)
+    check_layerwise(model.layerwise)
+    return model
+
+
+def _take(model: EarlyExitModel, checkpoint: Path) -> None:
+    """Put a checkpoint's weights in; those of layers above the highest classifier are left unread."""
+    source, said = _quietly(
+        AutoModel.from_pretrained,
+        str(checkpoint),
+        config=model.encoder.config,
+        local_files_only=True,
+        # Safetensors only: a pickle can run code when it is loaded. Nor is a repository's own code ever run.
+        use_safetensors=True,
+        dtype=torch.float32,
+        output_loading_info=True,
+    )
+    absent = sorted(said["missing_keys"])
+    lacking = [key for key in absent if not key.startswith("pooler.")]
+    if lacking:
+        raise ModelError(
+            f"the checkpoint lacks {len(lacking)} of the encoder's weights, {lacking[0]} first; is it of another kind, "
+            "or does the study's config ask for more layers than it has?"
+        )
+    held = source.state_dict()
+    model.encoder.load_state_dict({key: held[key] for key in model.encoder.state_dict()})
+    if not absent and "pooler.dense.weight" in held:
+        model.dense.load_state_dict({name: held[f"pooler.dense.{name}"] for name in ("weight", "bias")})
+        model.config.pooler = "checkpoint"
+
+
+def _quietly(load: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """Load without the library's list of weights left unread, which are those of the layers above the exits."""
+    before = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        return load(*args, **kwargs)
+    finally:
+        logging.set_verbosity(before)
+
+
 def summed_loss(logits: Tensor, labels: Tensor) -> Tensor:
     """The mean over examples of the cross-entropies summed over classifiers.
 
@@ -217,3 +310,119 @@ def cut_config(encoder: Mapping[str, Any], layers: int) -> Any:
             setattr(config, key, value[:layers])
     config.num_hidden_layers = layers
     return config
+
+
+class ExitClassifier:
+    """A trained model and its tokenizer, for use in plain Python.
+
+    Args:
+        model: in evaluation mode.
+        tokenizer: of the model.
+    """
+
+    def __init__(self, model: EarlyExitModel, tokenizer: Any) -> None:
+        self.model, self.tokenizer = model, tokenizer
+
+    @classmethod
+    def load(
+        cls, folder: Path | str, device: str = "cpu", temperatures: Sequence[float] | None = None
+    ) -> ExitClassifier:
+        """A model from its folder.
+
+        Args:
+            folder: as training or calibration saved it.
+            device: where to run.
+            temperatures: one per classifier, in the place of the folder's.
+
+        Raises:
+            ModelError: the folder holds no such model, or the temperatures are not one positive number per classifier.
+        """
+        model = load_trained(Path(folder), temperatures)
+        return cls(model.to(device).eval(), load_tokenizer(folder))
+
+    def predict(
+        self,
+        texts: Sequence[str | tuple[str, str]],
+        threshold: float | None = None,
+        patience: int | None = None,
+        batch_size: int = 1,
+        max_length: int | None = None,
+    ) -> list[ExitAnswer]:
+        """Answer texts, or pairs of texts; each leaves as soon as the rule allows, without a rule at the last exit.
+
+        Args:
+            texts: one string or a pair each; cut by the tokenizer's own truncation.
+            threshold: leave at the first classifier this confident, in (0, 1].
+            patience: leave once so many classifiers in a row agree.
+            batch_size: texts at a time; more of them are faster together, and the answers are the same.
+            max_length: most tokens of a text, special ones included; None for as many as the encoder holds.
+
+        Raises:
+            ExitRuleError: threshold or patience is out of its range, or both are given.
+            ModelError: a threshold is asked of a model without temperatures.
+        """
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, but is {batch_size!r}")
+        given = {THRESHOLD: threshold, PATIENCE: patience}
+        rule = exit_rule({key: value for key, value in given.items() if value is not None})
+        leaver = Leaver(self.model, rule, batch_size)
+        step = batch_size * TOGETHER
+        parts = [list(texts[first : first + step]) for first in range(0, len(texts), step)]
+        return [self.model.answer(left) for part in parts for left in leaver.leave(self._encode(part, max_length))]
+
+    def _encode(self, texts: Sequence[str | tuple[str, str]], max_length: int | None) -> dict[str, Tensor]:
+        longest = max_length or most_tokens(self.model.config.encoder) or self.tokenizer.model_max_length
+        pairs = [(text, None) if isinstance(text, str) else text for text in texts]
+        rows = [
+            self.tokenizer(*pair, truncation=True, max_length=longest, return_token_type_ids=True) for pair in pairs
+        ]
+        return padded(
+            [row["input_ids"] for row in rows],
+            [row["token_type_ids"] for row in rows] if has_segments(self.model.config.encoder) else None,
+            int(self.tokenizer.pad_token_id),
+            None,
+            self.model.device,
+        )
+
+
+def load_trained(folder: Path, temperatures: Sequence[float] | None = None) -> EarlyExitModel:
+    """A trained model from its folder, in float32.
+
+    Raises:
+        ModelError: the folder holds another kind of model, or not all of its weights; or the temperatures do not fit.
+    """
+    kind = read_object(folder / "config.json").get("model_type")
+    if kind != MODEL_TYPE:
+        raise ModelError(f"{folder} holds a model of the kind {kind!r}, not one with exits ({MODEL_TYPE})")
+    model, said = EarlyExitModel.from_pretrained(
+        str(folder), local_files_only=True, use_safetensors=True, dtype=torch.float32, output_loading_info=True
+    )
+    absent = sorted(said["missing_keys"])
+    if absent:
+        raise ModelError(f"{folder} lacks {len(absent)} of the model's weights, {absent[0]} first")
+    if temperatures is not None:
+        model.config.temperatures = check_temperatures(list(temperatures), len(model.config.layers))
+    check_layerwise(model.layerwise)
+    return model  # type: ignore[no-any-return]
+
+
+def padded(
+    ids: Sequence[Sequence[int]],
+    segments: Sequence[Sequence[int]] | None,
+    pad: int,
+    length: int | None,
+    device: Any = "cpu",
+) -> dict[str, Tensor]:
+    """What an encoder takes, padded on the right to `length` or the longest: (rows, length) each."""
+    width = length if length is not None else max(map(len, ids))
+
+    def rows(values: Sequence[Sequence[int]], filler: int) -> Tensor:
+        return torch.tensor([[*row, *[filler] * (width - len(row))] for row in values], device=device)
+
+    inputs = {"input_ids": rows(ids, pad), "attention_mask": rows([[1] * len(row) for row in ids], 0)}
+    return inputs if segments is None else {**inputs, "token_type_ids": rows(segments, 0)}
+
+
+# So that transformers' Auto classes know the folder too, once this module is loaded.
+AutoConfig.register(MODEL_TYPE, EarlyExitConfig)
+AutoModelForSequenceClassification.register(EarlyExitConfig, EarlyExitModel)

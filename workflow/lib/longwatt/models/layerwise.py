@@ -33,7 +33,7 @@ class Call:
     def __call__(self, hidden: Tensor) -> Tensor:
         """The layer's hidden states."""
         output = self.layer(hidden, *self.args, **self.kwargs)
-        return output if isinstance(output, Tensor) else output[0]  # type: ignore[no-any-return]
+        return output if isinstance(output, Tensor) else output[0]
 
 
 @dataclass
@@ -76,6 +76,7 @@ class Layerwise:
             raise ModelError(f"{_named(encoder)} has no module called embeddings; {WORKS}")
         self._holder, self._place = _layers_of(encoder)
         self._layers: Any = self._holder._modules[self._place]
+        self._filler = _few_tokens(encoder, 1, 1)  # an id that is no padding, which kinds like RoBERTa look for
         with _evaluating(encoder):
             embedded, output = self._outputs()
             self._embedded_width = int(embedded.shape[-1])
@@ -102,7 +103,9 @@ class Layerwise:
         rows, length = hidden.shape[:2]
         # One element seen as many: the encoder asks it for nothing but its shape, type and device.
         empty = hidden.new_zeros(1).expand(rows, length, self._embedded_width)
-        given = {"input_ids": torch.zeros(1, dtype=torch.long, device=hidden.device).expand(rows, length)}
+        if self._filler.device != hidden.device:
+            self._filler = self._filler.to(hidden.device)
+        given = {"input_ids": self._filler.expand(rows, length)}
         if attention_mask is not None:
             given["attention_mask"] = attention_mask
         with _in_place(self.encoder, "embeddings", lambda *args, **kwargs: empty):
