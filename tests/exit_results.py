@@ -152,6 +152,8 @@ def _points(model: Model) -> Iterator[tuple[str, dict[str, Any]]]:
             point = {"split": "test", "batch_size": size, "max_examples": None, "warmup_batches": 1}
             chosen = {"exit": rule} if rule else {}
             yield f"{name}-b{size}", {**point, "regroup_batches": regroup, **chosen}
+    if model.kind == "standard":  # what a threshold may cost is judged where temperatures were fitted
+        yield "fitted", {**point, "split": "validation", "batch_size": 1, "regroup_batches": 1}
 
 
 def _facts(model: Model) -> dict[str, Any]:

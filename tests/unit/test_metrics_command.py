@@ -104,3 +104,11 @@ def test_rouge_equals_rouge_score_on_gov_report():
         lines = [line for name in archive.namelist() for line in archive.open(name)]
     rows = [json.loads(line) for line in lines]
     compare([(row["input"][:3000], row["output"]) for row in rows])
+
+
+def test_macro_f1_of_labels_is_printed_and_wants_one_label_each(tmp_path, capsys):
+    rows = "".join(json.dumps({"id": i, "output": label}) + "\n" for i, label in (("1", "a"), ("2", "a"), ("3", "b")))
+    assert call(tmp_path, "macro_f1", {"1": "a", "2": "a", "3": "a"}, rows) == 0
+    assert json.loads(capsys.readouterr().out) == {"task": "macro_f1", "examples": 3, "macro_f1": 40.0}
+    assert call(tmp_path, "macro_f1", {"1": "a"}, rows + json.dumps({"id": "1", "output": "b"})) == 1
+    assert "macro_f1 wants one label for each id, but '1' has several" in capsys.readouterr().err

@@ -124,3 +124,40 @@ def test_as_published_every_reference_counts_on_its_own_cut_and_normalised(repor
 def test_otherwise_the_best_of_whole_references_counts(reports, tmp_path):
     found = run(reports, tmp_path, {"a": "nothing", "b": "A calm sea."}, metric="rouge", seq_len=64)
     assert (found["examples"], found["rouge1"]) == (2, 50)
+
+
+@pytest.fixture(scope="module")
+def labels(tmp_path_factory):
+    """Labelled texts, as a classification dataset has them: one reference, the label."""
+    folder = tmp_path_factory.mktemp("labels")
+    given = {"train": ["bad", "bad", "bad", "good", "fair"], "validation": ["good", "bad", "good", "fair"]}
+    for split, found in given.items():
+        rows = [{"id": f"{split}-{n}", "input": f"a text, number {n}", "output": name} for n, name in enumerate(found)]
+        (folder / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    options = {"files": {split: str(folder / f"{split}.jsonl") for split in given}}
+    made = make_data(folder / "made", {"source": "jsonl", "options": options}, {"vocab_size": 400, "min_frequency": 1})
+    facts = json.loads((made / "dataset.json").read_text())
+    for split, found in given.items():
+        facts["splits"][split]["labels"] = {name: found.count(name) for name in sorted(set(found))}
+    (made / "dataset.json").write_text(json.dumps({**facts, "labels": ["bad", "fair", "good"]}))
+    return made
+
+
+def test_labels_are_scored_beside_the_majority_class(labels, tmp_path):
+    said = {"validation-0": "good", "validation-1": "good", "validation-2": "good", "validation-3": "bad"}
+    found = run(labels, tmp_path, said, task="classification", metric="macro_f1")
+    # good: 2 right of 3 said and 2 there, F1 0.8; bad and fair: none right.
+    assert (found["score_name"], found["score"], found["macro_f1"]) == ("macro_f1", 26.6667, 26.6667)
+    assert (found["accuracy"], found["majority"], found["score_lead"]) == (50, 25, None)
+    assert found["examples"] == 4 and found["score_ceiling"] is None
+    assert (found["score_ci_low"], found["score_ci_high"]) == (found["macro_f1_ci_low"], found["macro_f1_ci_high"])
+    assert found["accuracy_ci_low"] < 50 < found["accuracy_ci_high"]
+    rows = list(csv.DictReader((tmp_path / "examples.csv").open()))
+    assert rows[1] == {"id": "validation-1", "accuracy": "0.0", "label": "bad", "prediction": "good"}
+    assert run(labels, tmp_path, said, task="classification", metric="accuracy")["score"] == 50
+
+
+def test_a_label_that_was_not_predicted_is_named(labels, tmp_path):
+    with pytest.raises(ScoringError, match=r"1 ids have no prediction.*validation-3"):
+        said = {f"validation-{n}": "good" for n in range(3)}
+        run(labels, tmp_path, said, task="classification", metric="accuracy")

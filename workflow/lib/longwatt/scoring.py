@@ -120,8 +120,8 @@ def _majority(per_example: classification.PerExample, dataset: Path) -> float:
     """Accuracy of the training split's most frequent label, of several the first by name."""
     counts: Mapping[str, int] = json.loads(dataset.read_text(encoding="utf-8"))["splits"]["train"]["labels"]
     label = min(counts, key=lambda name: (-counts[name], name))
-    right = sum(row["label"] == label for row in per_example.values())
-    return 100 * right / len(per_example)
+    labels = [row["label"] for row in per_example.values()]
+    return 100 * labels.count(label) / len(labels)
 
 
 def f1_ceiling(evidence_ends: Sequence[Sequence[int]], length: int, special: int, chance: float) -> float:

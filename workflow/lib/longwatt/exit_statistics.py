@@ -1,0 +1,151 @@
+"""What a model with exits gains over baselines, with intervals from the same resampled examples for all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from longwatt.exit_measured import Measured
+from longwatt.metrics.resampling import percentile_interval, resampled_sums
+
+ENOUGH_BATCHES = 5  # fewer say too little of how batches differ
+
+Array = NDArray[Any]
+Settings = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A number and the ends of its interval; None where they are not known, `reason` says why."""
+
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
+    reason: str = ""
+
+    def columns(self, name: str) -> dict[str, float | None]:
+        """Under a summary's names."""
+        return {name: self.value, f"{name}_ci_low": self.low, f"{name}_ci_high": self.high}
+
+
+@dataclass(frozen=True)
+class Draws:
+    """Accuracies (%) and seconds per example of several points: measured, and in every resample of their examples.
+
+    Attributes:
+        accuracy: (points).
+        seconds: (points).
+        accuracies: (resamples, points).
+        times: (resamples, points).
+    """
+
+    accuracy: Array
+    seconds: Array
+    accuracies: Array
+    times: Array
+
+    @classmethod
+    def of(cls, points: Sequence[Measured], settings: Settings) -> Draws:
+        """Of points that predicted the same examples."""
+        pairs = [pair for point in points if (pair := point.in_order(points[0].ids))]
+        assert len(pairs) == len(points), "points of other examples are left out before"
+        right, seconds = (np.stack(columns, axis=1) for columns in zip(*pairs, strict=True))
+        sums = resampled_sums(
+            np.concatenate([right, seconds], axis=1),
+            resamples=settings["bootstrap_resamples"],
+            seed=settings["seed"],
+        )
+        accuracies, times = np.split(sums / len(right), 2, axis=1)
+        return cls(right.mean(axis=0), seconds.mean(axis=0), accuracies, times)
+
+
+def relative_time(point: Measured, standard: Measured, settings: Settings) -> Estimate:
+    """Seconds per example over the standard baseline's.
+
+    Batch by batch resampled; at batch 1 where both predicted the same examples, both from the same ones.
+    """
+    value = point.seconds_per_example / standard.seconds_per_example
+    if point is standard:
+        return Estimate(value, value, value)
+    if min(len(point.batches), len(standard.batches)) < ENOUGH_BATCHES:
+        return Estimate(value, reason=f"{point.name}: fewer than {ENOUGH_BATCHES} batches, so its time has no interval")
+    own = standard.in_order(point.ids) if point.batch_size == 1 else None
+    found = _paired_ratios(point.seconds, own[1], settings) if own else _ratios(point, standard, settings)
+    return Estimate(value, *percentile_interval(found, settings["confidence"]))
+
+
+def speedup_at_equal_accuracy(draws: Draws, settings: Settings) -> Estimate:
+    """The standard's time over that of the fastest point whose accuracy is not below the standard's.
+
+    A resample in which no point is as accurate counts as 1: one would use the standard.
+
+    Args:
+        draws: of the standard, then of our points.
+        settings: equal_accuracy_points: how far below still counts as equal.
+    """
+    value = _speedups(draws.accuracy[None], draws.seconds[None], settings)[0]
+    if np.isnan(value):
+        return Estimate(reason="no threshold or patience is as accurate as the standard baseline")
+    found = _speedups(draws.accuracies, draws.times, settings)
+    return Estimate(float(value), *percentile_interval(np.nan_to_num(found, nan=1.0), settings["confidence"]))
+
+
+def accuracy_over_efficient(draws: Draws, baselines: int, settings: Settings) -> Estimate:
+    """The least, over efficient baselines, of our accuracy at a baseline's time less its accuracy; in points.
+
+    Ours at a time lies on straight lines between our points, each the best that takes no more time. A baseline faster
+    than our fastest point or slower than our slowest is not compared; in a resample its time is held within our range.
+
+    Args:
+        draws: of the efficient baselines, then of our points.
+        baselines: how many.
+        settings: confidence.
+    """
+    ours = draws.seconds[baselines:]
+    within = [n for n in range(baselines) if ours.min() <= draws.seconds[n] <= ours.max()]
+    if not within:
+        return Estimate(reason="no efficient baseline's time lies between those of our fastest and slowest points")
+    value = _least_gain(draws.accuracy, draws.seconds, baselines, within)
+    pairs = zip(draws.accuracies, draws.times, strict=True)
+    found = np.array([_least_gain(accuracy, seconds, baselines, within) for accuracy, seconds in pairs])
+    return Estimate(value, *percentile_interval(found, settings["confidence"]))
+
+
+def accuracy_at(seconds: Array, accuracy: Array, at: float) -> float:
+    """The accuracy of points (by seconds) at a time: between the best of those that take no more time."""
+    order = np.argsort(seconds, kind="stable")
+    return float(np.interp(at, seconds[order], np.maximum.accumulate(accuracy[order])))
+
+
+def _least_gain(accuracy: Array, seconds: Array, baselines: int, within: Sequence[int]) -> float:
+    ours = seconds[baselines:], accuracy[baselines:]
+    return min(accuracy_at(*ours, float(seconds[n])) - float(accuracy[n]) for n in within)
+
+
+def _speedups(accuracy: Array, seconds: Array, settings: Settings) -> Array:
+    """By row; NaN where no point is as accurate as the standard, the first column."""
+    equal = accuracy[:, 1:] >= accuracy[:, :1] - settings["equal_accuracy_points"]
+    fastest = np.where(equal, seconds[:, 1:], np.inf).min(axis=1)
+    found: Array = np.where(np.isinf(fastest), np.nan, seconds[:, 0] / fastest)
+    return found
+
+
+def _paired_ratios(own: Array, other: Array, settings: Settings) -> Array:
+    sums = resampled_sums(
+        np.stack([own, other], axis=1), resamples=settings["bootstrap_resamples"], seed=settings["seed"]
+    )
+    ratios: Array = sums[:, 0] / sums[:, 1]
+    return ratios
+
+
+def _ratios(point: Measured, standard: Measured, settings: Settings) -> Array:
+    means = []
+    for place, one in enumerate((point, standard)):  # each with its own seed: they are independent
+        sums = resampled_sums(one.batches, resamples=settings["bootstrap_resamples"], seed=settings["seed"] + place)
+        means.append(sums[:, 0] / sums[:, 1])
+    ratios: Array = means[0] / means[1]
+    return ratios
