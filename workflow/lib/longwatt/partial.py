@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from longwatt.claim_pages import write_claims
 from longwatt.energy_figures import plot_power
+from longwatt.exit_comparison import compare
 from longwatt.figures import plot_all
 from longwatt.progress import say
+from longwatt.runtime_model import FINETUNE
 from longwatt.status import STATES, Stamps, cell_states, up_to_date
 from longwatt.summary import summarize, write_csv
 from longwatt.tables import write_tables
 
 
 def write_partial(results: Path, settings: Mapping[str, Any], stamps: Stamps, provenance: Mapping[str, Any]) -> None:
-    """Write results/{study}/partial: status.csv, and if anything is finished summary.csv and figures.
+    """Write results/{study}/partial: status.csv, and if anything is finished summary.csv, figures and comparisons.
 
     Results that other settings or code made do not count (`stamps`: the digests in force, by artefact).
     Says on the terminal how many cells are in which state, and names the failed ones.
@@ -33,13 +35,49 @@ def write_partial(results: Path, settings: Mapping[str, Any], stamps: Stamps, pr
     if not done:
         say("nothing is finished yet, so there is no summary")
         return
-    summary = folder / "summary.csv"
-    write_csv(summary, summarize(results, done, settings["prices"]))
+    summary, exits = folder / "summary.csv", folder / "exits" / "exits.json"
+    finished = _points(done)
+    if "compare_exits" in settings:
+        _compare_exits(results, finished, settings["compare_exits"], exits, provenance)
+    write_csv(summary, summarize(results, done, settings["prices"], exits))
     write_tables(summary, folder / "tables", settings, provenance)
     plot_all(summary, folder / "figures", settings, provenance)
-    cells = {row["cell"] for row in done}
-    headings = {cell: heading for cell, heading in settings["headings"].items() if cell in cells}
-    plot_power(results, folder / "power", headings, settings["parts"], provenance)
+    headings = {cell: heading for cell, heading in settings["headings"].items() if cell in finished}
+    parts = {cell: [FINETUNE, *(f"predict/{point}" for point in points)] for cell, points in finished.items()}
+    plot_power(results, folder / "power", headings, parts, provenance)
     if settings["judge_claims"]["claims"]:
         write_claims(summary, folder / "claims.json", settings["judge_claims"], provenance)
     say(f"summary and figures of {len(done)} rows are in {folder}")
+
+
+def _points(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
+    """The inference points of every cell that some rows speak of."""
+    found: dict[str, list[str]] = {}
+    for row in rows:
+        found.setdefault(row["cell"], []).append(row["inference"])
+    return found
+
+
+def _compare_exits(
+    results: Path,
+    finished: Mapping[str, Sequence[str]],
+    settings: Mapping[str, Any],
+    exits: Path,
+    provenance: Mapping[str, Any],
+) -> None:
+    """Models with exits beside the baselines that are finished, at the points that are.
+
+    Args:
+        results: results/{study}.
+        finished: points by cell.
+        settings: as `longwatt.stages.Stages.compare_exits`.
+        exits: exits.json, the tables of curves and of difficulty beside it.
+        provenance: its stamp.
+    """
+    cells = [
+        {**cell, "points": {name: point for name, point in cell["points"].items() if name in finished[cell["cell"]]}}
+        for cell in settings["cells"]
+        if cell["cell"] in finished
+    ]
+    curve, difficulty = exits.with_name("curve.csv"), exits.with_name("difficulty.csv")
+    compare(results, cells, settings, exits, curve, difficulty, provenance)

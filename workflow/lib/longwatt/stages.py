@@ -436,6 +436,7 @@ class Stages:
         """All that summary, tables and figures of a part of the study need."""
         parts = (self.summarize(), self.tabulate(), self.plot(), self.plot_power())
         judged = {"judge_claims": self.judge_claims().settings}
+        judged |= {"compare_exits": self.compare_exits().settings} if self.with_exits else {}
         return {**{name: value for stage in parts for name, value in stage.settings.items()}, **judged}
 
     def rows(self) -> list[dict[str, Any]]:

@@ -40,15 +40,18 @@ def artefacts(results: Path, row: Mapping[str, Any]) -> dict[str, Path]:
     }
 
 
-def summarize(results: Path, rows: Sequence[Mapping[str, Any]], prices: Mapping[str, Any]) -> pd.DataFrame:
+def summarize(
+    results: Path, rows: Sequence[Mapping[str, Any]], prices: Mapping[str, Any], exits: Path | None = None
+) -> pd.DataFrame:
     """Read every row's artefacts into one table with the columns COLUMNS.
 
     Args:
         results: results/{study}.
         rows: what is known of each row beforehand (`longwatt.stages.Stages.rows`).
         prices: as `longwatt.costs.figures`.
+        exits: what models with exits are beside their baselines; None for that of the whole study.
     """
-    compared = read_object(compared_in(results)).get("rows", {})
+    compared = read_object(exits or compared_in(results)).get("rows", {})
     table = [
         {
             **_row(row, {name: _read(p) for name, p in artefacts(results, row).items()}, prices),
