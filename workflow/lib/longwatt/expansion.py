@@ -76,7 +76,7 @@ def _variants(name: str, entry: Mapping[str, Any]) -> Iterable[tuple[str, dict[s
 
 
 def _members(found: Mapping[str, Mapping[str, Any]]) -> dict[str, list[str]]:
-    """What each name in a block of the grid stands for: an entry for all that it became, and each of these for itself."""
+    """What each name in a block of the grid stands for: an entry for all it became, each of these for itself."""
     each = {made: [made] for entries in found.values() for made in entries}
     return {**each, **{name: list(entries) for name, entries in found.items()}}
 

@@ -155,8 +155,8 @@ class Stages:
             where, chosen = f"studies/{self.study_id}.yaml: inference.{key}", point["inference"]
             if chosen.get("exit") and not several:
                 raise StudyError(
-                    f"{where}.exit is {chosen['exit']}, but models.{cell.model} of the cell {name} has no exit before its "
-                    "last; name the points of its cells in their block of the grid (`inference`)"
+                    f"{where}.exit is {chosen['exit']}, but models.{cell.model} of the cell {name} has no exit before "
+                    "its last; name the points of its cells in their block of the grid (`inference`)"
                 )
             if several and chosen["split"] == split:
                 raise StudyError(
