@@ -125,7 +125,7 @@ def read_cell(results: Path, cell: Mapping[str, Any]) -> CellResults | None:
     training = read(folder / "finetune" / "training.json")
     if "exit_kind" not in training:
         return None
-    known = {**cell, **{name: training[name] for name in FROM_TRAINING}}
+    known = {**cell, **{name: training[name] for name in FROM_TRAINING if name in training}}
     per_sample = training["train_s"] / training["samples"]
     points = [
         _measured(folder / "predict" / name, name, known, settings, per_sample)
