@@ -176,6 +176,26 @@ def test_the_most_accurate_of_several_standard_baselines_counts(study):
     assert of(run(folder, [second, *cells]))["standard"]["model"] == "standard2"
 
 
+def test_of_a_search_only_the_best_on_validation_is_compared(study):
+    folder, cells = study
+    searched = []
+    for cell, scores in zip(cells, ([80, 90], [91, 70], [60, 60], [70, 75]), strict=True):
+        for number, score in enumerate(scores):
+            name = f"{cell['model']}-lr{number}"
+            made = {**cell, "model": name, "cell": f"made/{name}", "variant_of": cell["model"]}
+            shutil.copytree(folder / cell["cell"], folder / made["cell"])
+            path = folder / made["cell"] / "finetune/training.json"
+            path.write_text(json.dumps({**json.loads(path.read_text()), "best_score": score}))
+            searched.append(made)
+    found = run(folder, searched)
+    assert {one["model"] for one in found["comparisons"]} == {"exits-lr1"}
+    assert of(found)["standard"]["model"] == "standard-lr0"
+    assert [one["model"] for one in of(found)["efficient"]] == ["efficient1-lr0", "efficient3-lr1"]
+    assert found["rows"]["made/exits-lr0"]["t0.8-b1"]["relative_time"] is not None
+    assert found["rows"]["made/exits-lr0"]["t0.8-b1"]["speedup_at_equal_accuracy"] is None
+    assert {row["model"] for row in table(folder, "curve.csv")} == {"exits-lr1"}
+
+
 def test_accuracy_over_efficient_is_the_least_at_their_times(made, found):
     ours = [measured(made, "exits", f"{name}-b1") for name in ("last", "t0.6", "t0.8", "t0.95", "p2")]
     efficient = [measured(made, f"efficient{layer}", "last-b1") for layer in (1, 3)]

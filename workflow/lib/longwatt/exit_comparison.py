@@ -73,11 +73,11 @@ class Group:
 
 @dataclass(frozen=True)
 class Everything:
-    """All points of a study.
+    """All that is compared.
 
     Attributes:
-        points: of every cell that classifies.
-        relative: time and joules over the standard's, by cell and point.
+        points: of every chosen cell.
+        relative: time and joules over the standard's, by cell and point, of all cells.
         settings: of the comparison.
     """
 
@@ -86,9 +86,11 @@ class Everything:
     settings: Settings
 
     @classmethod
-    def of(cls, points: Sequence[Measured], settings: Settings) -> Everything:
-        """Set every point beside its standard baseline."""
-        relative = {point.key: _relative(point, standard_of(point, points), settings) for point in points}
+    def of(cls, found: Sequence[CellResults], chosen: Sequence[CellResults], settings: Settings) -> Everything:
+        """Set every point beside its standard baseline, which is chosen."""
+        points = [point for cell in chosen for point in cell.points]
+        everyone = [point for cell in found for point in cell.points]
+        relative = {point.key: _relative(point, standard_of(point, points), settings) for point in everyone}
         return cls(points, relative, settings)
 
 
@@ -103,9 +105,12 @@ def compare(
 ) -> None:
     """Write exits.json (`rows` for the summary, `comparisons` for figures), curve.csv and difficulty.csv.
 
+    Of models that a search made (`variant_of` the same entry) only the best on validation is compared or compared with;
+    the others have rows, whose times are over the chosen standard's.
+
     Args:
         results: results/{study}.
-        cells: cell, the axes of the grid, and `points`: inference settings by name.
+        cells: cell, the axes of the grid, `points`: inference settings by name; `variant_of`, where a search made it.
         settings: equal_accuracy_points, bootstrap_resamples, confidence, seed.
         target: exits.json.
         curve: what every threshold would give, from recorded logits.
@@ -113,13 +118,29 @@ def compare(
         provenance: the stamp of exits.json.
     """
     found = [read for cell in cells if (read := read_cell(results, cell))]
-    with_exits = [cell for cell in found if cell.cell["exit_kind"] == EARLY_EXIT]
-    study = Everything.of([point for cell in found for point in cell.points], settings)
+    chosen = best_variants(found)
+    with_exits = [cell for cell in chosen if cell.cell["exit_kind"] == EARLY_EXIT]
+    study = Everything.of(found, chosen, settings)
     comparisons = [_comparison(group, study) for group in _groups(with_exits, study.points)]
     rows = {cell.cell["cell"]: _rows_of(cell, study, comparisons) for cell in found}
     write_curve(curve, with_exits)
     write_difficulty(difficulty, with_exits)
     write_json(target, {"rows": rows, "comparisons": comparisons, "provenance": provenance})
+
+
+def best_variants(cells: Sequence[CellResults]) -> list[CellResults]:
+    """Of the cells that differ in a searched setting alone, the one with the best validation score; all others."""
+    best: dict[tuple[Any, ...], CellResults] = {}
+    for cell in cells:
+        known = cell.cell
+        key = (known.get("variant_of") or known["model"], *(known[name] for name in SAME))
+        if key not in best or _validated(cell) > _validated(best[key]):
+            best[key] = cell
+    return list(best.values())
+
+
+def _validated(cell: CellResults) -> float:
+    return float("-inf") if cell.validation_score is None else cell.validation_score
 
 
 def standard_of(point: Measured, points: Sequence[Measured]) -> Measured | None:

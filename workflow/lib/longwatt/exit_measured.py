@@ -101,12 +101,14 @@ class CellResults:
         points: its inference points.
         recorded: logits by split; none of a baseline, which has one classifier.
         calibration: calibration.json; empty for a baseline.
+        validation_score: the best of its training; None if that says none.
     """
 
     cell: Mapping[str, Any]
     points: Sequence[Measured]
     recorded: Mapping[str, Recorded]
     calibration: Mapping[str, Any]
+    validation_score: float | None
 
     @property
     def splits(self) -> list[str]:
@@ -125,16 +127,18 @@ def read_cell(results: Path, cell: Mapping[str, Any]) -> CellResults | None:
     training = read(folder / "finetune" / "training.json")
     if "exit_kind" not in training:
         return None
-    known = {**cell, **{name: training[name] for name in FROM_TRAINING}}
+    known = {**cell, **{name: training[name] for name in FROM_TRAINING if name in training}}
     per_sample = training["train_s"] / training["samples"]
     points = [
         _measured(folder / "predict" / name, name, known, settings, per_sample)
         for name, settings in cell["points"].items()
     ]
-    if known["exit_kind"] != EARLY_EXIT:
-        return CellResults(known, points, {}, {})
-    calibration = read(folder / "calibrate" / "calibration.json")
-    return CellResults(known, points, read_logits(folder / "exits" / "logits.jsonl"), calibration)
+    recorded: Mapping[str, Recorded] = {}
+    calibration: Mapping[str, Any] = {}
+    if known["exit_kind"] == EARLY_EXIT:
+        recorded = read_logits(folder / "exits" / "logits.jsonl")
+        calibration = read(folder / "calibrate" / "calibration.json")
+    return CellResults(known, points, recorded, calibration, training.get("best_score"))
 
 
 def read(path: Path) -> dict[str, Any]:
