@@ -264,7 +264,7 @@ def _check_metrics(test: ClaimTest, found: Sequence[Comparison], metrics: Mappin
 def _check_values(selector: Mapping[str, Any], study: Mapping[str, Any], points: Collection[Point], where: str) -> None:
     """Refuse values of axes that the study does not have."""
     for axis, value in _values(selector):
-        known = study[PLURALS[axis]] if axis in PLURALS else {getattr(point, axis) for point in points}
+        known = {getattr(point, axis) for point in points} | set(study[PLURALS[axis]] if axis in PLURALS else ())
         check_name(axis, str(value), map(str, known), f"{where}.{axis}")
 
 

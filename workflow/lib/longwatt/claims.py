@@ -73,15 +73,21 @@ class Evidence:
     Args:
         summary: as `longwatt.summary.summarize`; rows may be missing.
         cells: as `longwatt.stages.Stages.claim_cells`.
+
+    Of the models that a search made, all called by one name, only the chosen one speaks.
     """
 
     def __init__(self, summary: pd.DataFrame, cells: Sequence[Mapping[str, Any]]) -> None:
+        rows = [{str(name): value for name, value in row.items()} for row in summary.to_dict("records")]
+        beaten = {row["cell"] for row in rows if row.get("selected") in (False, "False")}
+        points = {(cell["cell"], cell["inference"]): point_of(cell) for cell in cells}
         self._expected: dict[Point, list[Mapping[str, Any]]] = {}
-        for cell in cells:
+        for cell in (cell for cell in cells if cell["cell"] not in beaten):
             self._expected.setdefault(point_of(cell), []).append(cell)
         self._rows: dict[Point, list[Mapping[str, Any]]] = {}
-        for row in ({str(name): value for name, value in row.items()} for row in summary.to_dict("records")):
-            self._rows.setdefault(point_of(row), []).append(row)
+        for row in (row for row in rows if row["cell"] not in beaten):
+            point = points.get((row["cell"], row["inference"]), point_of(row))
+            self._rows.setdefault(point, []).append(row)
         self.points = list(self._expected)
         self._shown = [axis for axis in Point._fields if len({getattr(p, axis) for p in self.points}) > 1]
 

@@ -23,7 +23,7 @@ COMPARED = (
 )  # fmt: skip
 COLUMNS = (
     "cell", "dataset", "model", "seq_len", "budget", "protocol", "seed", "inference", "initialisation",
-    "attention_regime",
+    "attention_regime", "variant_of", "best_validation_score", "selected",
     "score", "score_name", "score_ci_low", "score_ci_high", "score_confidence", "score_lead", "score_ceiling",
     "examples",
     "rouge1", "rouge2", "rougeL", "rouge_geometric_mean", "f1", "exact_match", "accuracy",
@@ -61,7 +61,8 @@ FROM_INFERENCE = ("inference_samples_per_second", "inference_runtime_s", "mean_l
 # What is no number, or (the seed) none that means more or less of anything.
 NO_NUMBERS = (
     "cell", "dataset", "model", "budget", "protocol", "seed", "inference", "initialisation", "attention_regime",
-    "score_name", "score_confidence", "train_energy_source", "train_energy_measured", "train_energy_flags",
+    "variant_of", "selected", "score_name", "score_confidence",
+    "train_energy_source", "train_energy_measured", "train_energy_flags",
     "inference_energy_source", "inference_energy_measured", "inference_energy_flags", "grid_source", "currency",
     "peak_memory_kind", "stopped_early", "device", "exit_kind", "exit_layers", "encoder", "exit_rule",
 )  # fmt: skip

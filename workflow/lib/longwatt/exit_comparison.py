@@ -11,6 +11,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from longwatt import search
 from longwatt.exit_measured import (
     EARLY_EXIT,
     EFFICIENT,
@@ -129,18 +130,9 @@ def compare(
 
 
 def best_variants(cells: Sequence[CellResults]) -> list[CellResults]:
-    """Of the cells that differ in a searched setting alone, the one with the best validation score; all others."""
-    best: dict[tuple[Any, ...], CellResults] = {}
-    for cell in cells:
-        known = cell.cell
-        key = (known.get("variant_of") or known["model"], *(known[name] for name in SAME))
-        if key not in best or _validated(cell) > _validated(best[key]):
-            best[key] = cell
-    return list(best.values())
-
-
-def _validated(cell: CellResults) -> float:
-    return float("-inf") if cell.validation_score is None else cell.validation_score
+    """The cells but for those of a search that are not the best on validation; see `longwatt.search`."""
+    counting = search.chosen((cell.cell, cell.validation_score) for cell in cells)
+    return [cell for cell in cells if cell.cell["cell"] in counting]
 
 
 def standard_of(point: Measured, points: Sequence[Measured]) -> Measured | None:

@@ -68,9 +68,15 @@ def _rules(rule: Mapping[str, Any] | None) -> Iterable[tuple[Mapping[str, Any] |
 def _variants(name: str, entry: Mapping[str, Any]) -> Iterable[tuple[str, dict[str, Any]]]:
     if SEARCH not in entry:
         return [(name, dict(entry))]
-    rest = {key: value for key, value in entry.items() if key != SEARCH}
+    rest, title = {key: value for key, value in entry.items() if key != SEARCH}, entry.get("title", name)
     return [
-        (f"{name}-lr{rate:g}", merge(rest, {"training": {"learning_rate": rate}, VARIANT_OF: name}))
+        (
+            f"{name}-lr{rate:g}",
+            merge(
+                rest,
+                {"title": f"{title}, lr {rate:g}", "training": {"learning_rate": rate}, VARIANT_OF: name},
+            ),
+        )
         for rate in entry[SEARCH]["learning_rate"]
     ]
 

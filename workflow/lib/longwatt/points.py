@@ -30,10 +30,12 @@ KWH, WH = EnergyUnit("kWh", 1.0), EnergyUnit("Wh", 1000.0)
 
 
 def comparable(summary: pd.DataFrame) -> pd.DataFrame:
-    """A summary without the points of early exit, which have figures of their own: one model has many of them.
+    """Rows that answer by the whole model, of a search those of the chosen model alone.
 
-    A summary that knows of no exits stays whole.
+    A summary that knows of no exits and no search stays whole.
     """
+    if "selected" in summary:
+        summary = summary[~summary["selected"].isin([False, "False"])]
     if EXIT_RULE not in summary:
         return summary
     return summary[summary[EXIT_RULE].isna() | (summary[EXIT_RULE] == LAST_EXIT)]

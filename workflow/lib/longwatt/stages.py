@@ -423,10 +423,14 @@ class Stages:
         """Every row that the grid means: its axes, its cell, and for one that `exclude` takes away the reason."""
         there: dict[str, tuple[Cell, str | None]] = {name: (cell, None) for name, cell in self.cells.items()}
         return [
-            {**vars(cell), "cell": name, "inference": point, "left_out": reason}
+            {**vars(cell), "model": self.claimed(cell), "cell": name, "inference": point, "left_out": reason}
             for name, (cell, reason) in {**there, **left_out(self.study)}.items()
             for point in self._points[name]
         ]
+
+    def claimed(self, cell: Cell) -> str:
+        """What claims call a cell's model: of those that a search made, the entry that it made them from."""
+        return str(self.study["models"][cell.model].get(VARIANT_OF, cell.model))
 
     def claim_files(self) -> list[str]:
         """What becomes of the study's claims; nothing if it has none."""
@@ -445,6 +449,7 @@ class Stages:
         for name, cell in self.cells.items():
             model = self.study["models"][cell.model]
             known = {**vars(cell), "cell": name, "initialisation": model["initialisation"]}
+            known |= {key: model[key] for key in (VARIANT_OF,) if key in model}
             rows += [{**known, "inference": point, **self._rule(name, point)} for point in self.points(name)]
         return rows
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from longwatt import costs
+from longwatt import costs, search
 from longwatt.columns import COLUMNS, COMPARED, FROM_INFERENCE, FROM_SCORES, FROM_TRAINING
 from longwatt.energy.reduction import J_PER_KWH
 from longwatt.provenance import digest, read_object, sha256, whole_file, write_json
@@ -59,7 +59,13 @@ def summarize(
         }
         for row in rows
     ]
-    return pd.DataFrame(table, columns=list(COLUMNS))
+    return pd.DataFrame(_with_selected(table), columns=list(COLUMNS))
+
+
+def _with_selected(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Rows that say which models of a search count; those that no search made say nothing."""
+    counting = search.chosen((row, row["best_validation_score"]) for row in rows)
+    return [{**row, "selected": row["cell"] in counting if row.get("variant_of") else None} for row in rows]
 
 
 def compared_in(results: Path) -> Path:
@@ -170,6 +176,7 @@ def _row(known: Mapping[str, Any], found: Mapping[str, Mapping[str, Any]], price
         **{name: training.get(name) for name in FROM_TRAINING},
         "exit_layers": " ".join(map(str, training.get("exit_layers") or ())) or None,
         **{name: found["inference"].get(name) for name in FROM_INFERENCE},
+        "best_validation_score": training.get("best_score"),
         "train_steps_s": training.get("train_s"),
         "attempts": len(training["attempts"]),
         **_energy("train", energy),

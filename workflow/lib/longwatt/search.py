@@ -1,0 +1,32 @@
+"""Which of a search's models count: of those that differ in what was searched alone, the best on validation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+AXES = ("dataset", "seq_len", "budget", "protocol", "seed")
+
+
+def chosen(cells: Iterable[tuple[Mapping[str, Any], float | None]]) -> set[str]:
+    """The cells that count, by id.
+
+    A model that no search made always counts. While one of a search's has no score yet, none of them counts.
+
+    Args:
+        cells: what is known of each (`cell`, the axes, `variant_of`: the entry that a search made its model from, or
+            None), and its best validation score; None while that is unknown.
+    """
+    groups: dict[tuple[Any, ...], dict[str, float | None]] = {}
+    for known, score in cells:
+        key = (known.get("variant_of") or known["model"], *(known[axis] for axis in AXES))
+        groups.setdefault(key, {})[known["cell"]] = score
+    return {name for group in groups.values() if (name := _best(group)) is not None}
+
+
+def _best(scores: Mapping[str, float | None]) -> str | None:
+    """The cell with the highest score, of equals the first; the only one even without."""
+    if len(scores) == 1:
+        return next(iter(scores))
+    known = {name: score for name, score in scores.items() if score is not None}
+    return max(known, key=lambda name: known[name]) if len(known) == len(scores) else None
