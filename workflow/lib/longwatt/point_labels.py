@@ -47,13 +47,15 @@ def label_where_there_is_room(axis: Axes, lines: Sequence[pd.DataFrame]) -> None
 
     Args:
         axis: with its final limits and place in the figure.
-        lines: columns x, y, low, high, x_low, x_high (intervals; NaN where there is none) and label ('' for none), in
-            the order of the line.
+        lines: columns x, y, low, high, x_low, x_high (intervals; NaN where there is none), label ('' for none) and
+            colour, in the order of the line.
     """
     drawn = [box for line in lines for box in _markers(axis, line.assign(published=math.nan))]
     drawn += [box for line in lines for box in (*_flat_bars(axis, line), *_segments(axis, line))]
     found = [one for one in _in_order(lines) if one.point["label"]]
-    _write(axis, sorted(found, key=lambda one: not one.at_the_end), drawn, needed=False)
+    # An end's label may cover some of what is drawn; where one between has no room, its neighbours say enough.
+    ends = _write(axis, [one for one in found if one.at_the_end], drawn, needed=False)
+    _write(axis, [one for one in found if not one.at_the_end], [*drawn, *ends], needed=False, least=0)
 
 
 class Named(NamedTuple):
@@ -72,14 +74,28 @@ def _in_order(lines: Sequence[pd.DataFrame]) -> list[Named]:
     ]
 
 
-def _write(axis: Axes, points: Sequence[Named], drawn: Sequence[Box], *, needed: bool) -> None:
-    """Write the labels in turn; where they are not needed, only those that cover no other."""
+def _write(
+    axis: Axes, points: Sequence[Named], drawn: Sequence[Box], *, needed: bool, least: float = -math.inf
+) -> list[Box]:
+    """Write the labels in turn; where they are not needed, only those that cover no other.
+
+    Args:
+        axis: with its final limits and place in the figure.
+        points: to be labelled.
+        drawn: what labels should not cover.
+        needed: whether all must be written.
+        least: the least distance to what is drawn, in points, at which one that is not needed is written.
+
+    Returns:
+        The labels' room.
+    """
     labels: list[Box] = []
     bottom, top = axis.get_ylim()
     lowest = bottom + 0.08 * (top - bottom)  # below such a point a label would lie on the axis
     for point, rising, _ in points:
         corners = RISING if rising and point["y"] > lowest else FALLING
-        labels += _label(axis, point, corners, drawn, labels, needed=needed)
+        labels += _label(axis, point, corners, drawn, labels, needed=needed, least=least)
+    return labels
 
 
 def _label(
@@ -90,6 +106,7 @@ def _label(
     labels: Sequence[Box],
     *,
     needed: bool,
+    least: float,
 ) -> list[Box]:
     """Write one length in the first place that is free, or else where it covers no other and least of what is drawn.
 
@@ -99,7 +116,7 @@ def _label(
     rooms = {c: (_room(_box(place, c), labels), _room(_box(place, c), drawn)) for c in (*corners, *FARTHER)}
     best = max(rooms, key=lambda c: (rooms[c][0] > 0, rooms[c][1]))
     corner = next((c for c, room in rooms.items() if min(room) > 0), best)
-    if rooms[corner][0] <= 0 and not needed:
+    if not needed and (rooms[corner][0] <= 0 or rooms[corner][1] < least):
         return []
     axis.annotate(
         point["label"],
@@ -108,7 +125,7 @@ def _label(
         textcoords="offset points",
         ha={1: "left", 0: "center", -1: "right"}[int(np.sign(corner[0]))],
         fontsize=10,
-        color="0.25",
+        color=point.get("colour", "0.25"),
     )
     return [_box(place, corner)]
 

@@ -1,0 +1,398 @@
+"""Figures of early exit: accuracy against time and energy by rule and threshold, with the baselines beside it."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from longwatt.displays import DISTILLED
+from longwatt.drawing import HOLLOW, NO_ENERGY, leave_empty, panels, save, styles
+from longwatt.exit_diagnostics import NUMBERS, Study, by_difficulty, confidence_by_label, on_their_splits, reliability
+from longwatt.exit_series import EFFICIENT, ORACLE, OURS, PLACE, STANDARD, over_all_seeds, points
+from longwatt.point_labels import label_where_there_is_room
+from longwatt.points import CONFIDENCE
+from longwatt.provenance import sha256, write_json
+
+Style = Mapping[str, Any]
+REPORT = "exits_figures.json"
+GREY, DARK = "0.45", "0.1"
+ACCURACY = "Accuracy (%)"
+NO_STANDARD = "Not known: no standard baseline\nof this encoder was run\nat this batch size."
+NO_LARGEST = "Not known: no standard baseline\nwas run at this batch size."
+# Rule -> how its line is drawn, and what it is called.
+RULES: Mapping[str, tuple[dict[str, Any], str]] = {
+    "threshold": ({"linestyle": "-"}, "leaves by threshold (beside the point)"),
+    "patience": ({"linestyle": "--", **HOLLOW}, "leaves by patience (beside the point)"),
+    "last": ({"linestyle": "none", "fillstyle": "left"}, "runs all layers, the last classifier answers"),
+}
+BASELINES = {
+    STANDARD: "standard: one classifier, on the last layer",
+    EFFICIENT: "efficient: a model per layer (beside the point)",
+    ORACLE: "oracle: leaves at the first right classifier",
+}
+LEGEND_LINE = 0.22  # inches
+REACH = 0.6  # a majority class this share of the panel's height below it is still shown
+
+
+@dataclass(frozen=True)
+class Across:
+    """A horizontal axis.
+
+    Attributes:
+        column: of `longwatt.exit_series.points`.
+        label: with its unit.
+        missing: what a panel says of which it is not known.
+        baseline: whether 1 on it is the standard baseline, which gets a line.
+        word: what is estimated, as the label begins; empty where nothing can be.
+    """
+
+    column: str
+    label: str
+    missing: str
+    baseline: bool = False
+    word: str = ""
+
+
+TIME = Across("relative_time", "Time per example, standard baseline = 1", NO_STANDARD, baseline=True)
+ENERGY = Across("joules_per_example", "Energy per example (J)", NO_ENERGY, word="Energy per example")
+LARGEST = Across("relative_to_largest", "Time per example, largest encoder's standard = 1", NO_LARGEST, baseline=True)
+
+
+def plot_exits(
+    exits: Path,
+    curve: Path,
+    difficulty: Path,
+    calibrations: Mapping[str, Path],
+    folder: Path,
+    settings: Mapping[str, Any],
+    provenance: Any,
+) -> None:
+    """Draw a study's figures of early exit as SVG and PNG into `folder`, and beside it exits_figures.json.
+
+    Args:
+        exits: what cells with exits were compared to be (exits.json); its digest is recorded.
+        curve: accuracy and layers by threshold from recorded logits (curve.csv).
+        difficulty: confidence and accuracy by label, length and difficulty (difficulty.csv).
+        calibrations: cell -> its calibration.json.
+        folder: made if it is not there.
+        settings: `titles` by name, `cells` (their axes and names) and `names` of the figures to draw.
+        provenance: the stamp of exits_figures.json.
+    """
+    report = json.loads(exits.read_text(encoding="utf-8"))
+    read = {cell: json.loads(Path(path).read_text(encoding="utf-8")) for cell, path in calibrations.items()}
+    study = Study(settings["titles"], settings["cells"], read, _random_models(report, settings["cells"]))
+    known = drawings(report, pd.read_csv(curve, na_values=["NA"]), read_difficulty(difficulty), study)
+    digests = {}
+    for name in settings["names"]:
+        for path in save(known[name](), folder / name):
+            digests[path.name] = sha256(path)
+    written = {"sha256": digests, "exits_sha256": sha256(exits), "provenance": provenance}
+    write_json(folder.parent / REPORT, written)
+
+
+def read_difficulty(path: Path) -> pd.DataFrame:
+    """Read a difficulty.csv; groups and labels are words, also where they look like numbers."""
+    unknown = {name: ["NA"] for name in NUMBERS}  # of numbers; a label may have that name
+    return pd.read_csv(path, dtype={"group": str}, na_values=unknown, keep_default_na=False)
+
+
+def drawings(
+    report: Mapping[str, Any], curve: pd.DataFrame, difficulty: pd.DataFrame, study: Study
+) -> dict[str, Callable[[], Figure]]:
+    """Every figure of `longwatt.displays.EXIT_FIGURES`, to be drawn one at a time.
+
+    Args:
+        report: an exits.json.
+        curve: rows of a curve.csv.
+        difficulty: rows of a difficulty.csv.
+        study: how things are called, and each cell's calibration.
+    """
+    confidence = next((c["confidence"] for c in report["comparisons"] if c.get("confidence")), CONFIDENCE)
+    table = over_all_seeds(points(report["comparisons"]), confidence)
+    return {
+        "exits_accuracy_vs_time": partial(accuracy_against, table, TIME, study),
+        "exits_accuracy_vs_energy": partial(accuracy_against, table, ENERGY, study),
+        DISTILLED: partial(against_largest, table, study),
+        "exits_curve": partial(by_threshold, curve, table, study),
+        "exits_reliability": partial(reliability, study),
+        "exits_confidence_by_label": partial(confidence_by_label, difficulty, study),
+        "exits_by_difficulty": partial(by_difficulty, difficulty, study),
+    }
+
+
+def accuracy_against(table: pd.DataFrame, across: Across, study: Study) -> Figure:
+    """Accuracy against a cost: a panel per dataset, encoder, length and batch size, a line per model and exit rule.
+
+    Args:
+        table: as `longwatt.exit_series.over_all_seeds`.
+        across: the horizontal axis.
+        study: how things are called.
+    """
+    drawn = styles(table.loc[table["kind"] == OURS, "model"])
+    places = _panels(table, PLACE)
+    return _figure(places, table, across, study, drawn, (EFFICIENT, STANDARD, ORACLE))
+
+
+def against_largest(table: pd.DataFrame, study: Study) -> Figure:
+    """Exits and standards of all encoders against the time of the largest encoder's standard: a panel per dataset."""
+    shown = table[table["kind"].isin([OURS, STANDARD])]
+    named = shown.assign(model=shown["model"].where(shown["kind"] == OURS, shown["encoder"]))
+    colours, markers = styles(named["encoder"]), styles(named.loc[named["kind"] == OURS, "model"])
+    drawn = {row.model: {**colours[row.encoder], **_marker(markers.get(row.model))} for row in named.itertuples()}
+    places = _panels(named, [name for name in PLACE if name != "encoder"])
+    return _figure(places, named, LARGEST, study, drawn, (STANDARD,))
+
+
+def _marker(style: Style | None) -> Style:
+    return {} if style is None else {"marker": style["marker"]}
+
+
+def by_threshold(curve: pd.DataFrame, table: pd.DataFrame, study: Study) -> Figure:
+    """Accuracy above and mean layers below, by threshold: lines from recorded logits, measured points on them."""
+    rows = on_their_splits(curve[curve["rule"] == "threshold"], study)
+    places = list(dict.fromkeys(rows[["dataset", "seq_len", "budget"]].itertuples(index=False, name=None)))
+    drawn = styles(rows["model"])
+    with sns.axes_style("whitegrid"), sns.plotting_context("notebook"):
+        figure, pairs = _pairs(len(places))
+        for place, (above, below) in zip(places, pairs, strict=True):
+            here = _where(rows, ("dataset", "seq_len", "budget"), place)
+            measured = _where(table, ("dataset", "seq_len", "budget"), place)
+            _draw_curves(above, below, here, measured[measured["rule"] == "threshold"], drawn)
+            above.set_title(
+                study.heading(place[0], rows, seq_len=place[1], budget=place[2], split=_first(here, "split"))
+            )
+        _curve_legend(figure, drawn, table, study)
+    return figure
+
+
+def _pairs(count: int) -> tuple[Figure, list[tuple[Axes, Axes]]]:
+    """A figure of `count` pairs of panels, one above the other; at most three pairs side by side."""
+    columns = max(1, min(count, 3))
+    rows = max(1, -(-count // columns))
+    size = (max(7.0, 5.4 * columns), 6.8 * rows + LEGEND_LINE)
+    figure, grid = plt.subplots(2 * rows, columns, figsize=size, squeeze=False, layout="constrained")
+    found = [(grid[2 * row, column], grid[2 * row + 1, column]) for row in range(rows) for column in range(columns)]
+    for axis in (axis for pair in found[count:] for axis in pair):
+        axis.set_visible(False)
+    return figure, found[:count]
+
+
+def _random_models(report: Mapping[str, Any], cells: Iterable[Mapping[str, Any]]) -> frozenset[str]:
+    """Models that never saw other data."""
+    from_encoders = {c["model"] for c in report["comparisons"] if str(c.get("encoder", "")).startswith("random")}
+    return frozenset(from_encoders | {c["model"] for c in cells if c.get("initialisation") == "random"})
+
+
+Place = dict[str, Any]
+
+
+def _panels(table: pd.DataFrame, names: Sequence[str]) -> list[Place]:
+    """A panel's values of these columns, datasets together."""
+    found = table[list(names)].drop_duplicates()
+    order = {name: number for number, name in enumerate(dict.fromkeys(found["dataset"]))}
+    sorted_ = found.sort_values("dataset", key=lambda column: column.map(order), kind="stable")
+    return [{str(key): value for key, value in row.items()} for row in sorted_.to_dict("records")]
+
+
+def _where(table: pd.DataFrame, names: Sequence[str], values: Sequence[Any]) -> pd.DataFrame:
+    found = table
+    for name, value in zip(names, values, strict=True):
+        found = found[found[name] == value]
+    return found
+
+
+def _figure(
+    places: Sequence[Place],
+    table: pd.DataFrame,
+    across: Across,
+    study: Study,
+    drawn: Mapping[str, Style],
+    baselines: Sequence[str],
+) -> Figure:
+    known = table[across.column].notna().any()
+    with sns.axes_style("whitegrid"), sns.plotting_context("notebook"):
+        figure, axes = panels(len(places), 4.4 if known else 2.4, _columns(places))
+        lines = [
+            _draw_panel(axis, _where(table, list(place), list(place.values())), across, drawn, baselines)
+            for axis, place in zip(axes, places, strict=True)
+        ]
+        for axis, place in zip(axes, places, strict=True):
+            axis.set_title(study.heading(place["dataset"], table, **{k: v for k, v in place.items() if k != "dataset"}))
+        if known:
+            _legend(figure, table, study, drawn, baselines)
+        figure.draw_without_rendering()  # gives the panels their places, by which labels keep off each other
+        for axis, found in zip(axes, lines, strict=True):
+            label_where_there_is_room(axis, found)
+    return figure
+
+
+def _columns(places: Sequence[Place]) -> int | None:
+    """As many as a dataset has panels, where all have as many and they fit a page."""
+    counts = {sum(place["dataset"] == name for place in places) for name in (p["dataset"] for p in places)}
+    return next(iter(counts)) if len(counts) == 1 and counts <= {2, 3} else None
+
+
+def _draw_panel(
+    axis: Axes, panel: pd.DataFrame, across: Across, drawn: Mapping[str, Style], baselines: Sequence[str]
+) -> list[pd.DataFrame]:
+    """Draw one panel but for the words beside its points; its lines."""
+    known = _placed(panel, across).dropna(subset=["x", "y"])
+    axis.set_xlabel(_label(across, known))
+    axis.set_ylabel(ACCURACY)
+    if known.empty:
+        leave_empty(axis, across.missing)
+        return []
+    lines = [_draw_line(axis, line, drawn) for line in _lines(known, baselines)]
+    axis.margins(x=0.08, y=0.14)
+    axis.set_xlim(left=0)
+    if across.baseline:
+        axis.axvline(1, color=GREY, linewidth=0.8, zorder=0.9)
+    _draw_majority(axis, panel["majority"])
+    return lines
+
+
+def _placed(panel: pd.DataFrame, across: Across) -> pd.DataFrame:
+    """Points with their place, their intervals and the word beside them."""
+    ends = {f"x_{end}": panel.get(f"{across.column}_ci_{end}", math.nan) for end in ("low", "high")}
+    words = [_word(row) for row in panel.to_dict("records")]
+    return panel.assign(
+        x=panel[across.column], y=panel["accuracy"], low=panel["accuracy_ci_low"], high=panel["accuracy_ci_high"],
+        label=words, **ends,
+    )  # fmt: skip
+
+
+def _word(row: Mapping[Any, Any]) -> str:
+    """What stands beside a point: its threshold or patience, or the layer of an efficient baseline."""
+    value = row["layer"] if row["kind"] == EFFICIENT else row["value"]
+    return "" if pd.isna(value) else f"{value:g}"
+
+
+def _lines(known: pd.DataFrame, baselines: Sequence[str]) -> list[pd.DataFrame]:
+    """Ours, a line per model and rule, by its value; and the baselines, the efficient ones as one line."""
+    ours = known[known["kind"] == OURS].groupby(["model", "rule"], sort=False)
+    found = [line.sort_values(["value", "x"]) for _, line in ours]
+    for kind in baselines:
+        rows = known[known["kind"] == kind]
+        if kind == EFFICIENT:
+            found += [rows.sort_values(["layer", "x"])] if len(rows) else []
+        else:
+            found += [rows.loc[[index]] for index in rows.index]
+    return found
+
+
+def _draw_line(axis: Axes, line: pd.DataFrame, drawn: Mapping[str, Style]) -> pd.DataFrame:
+    style = _style_of(line.iloc[0]["kind"], line.iloc[0]["model"], line.iloc[0]["rule"], drawn)
+    errors = {"xerr": _half_widths(line, "x", "x_low", "x_high"), "yerr": _half_widths(line, "y", "low", "high")}
+    axis.errorbar(line["x"], line["y"], **errors, capsize=2, elinewidth=0.8, **style)
+    return line.assign(colour=[style["color"]] * len(line))
+
+
+def _half_widths(line: pd.DataFrame, name: str, low: str, high: str) -> list[pd.Series[float]]:
+    """Below and above; an interval of equal examples can miss its mean by the last rounded digit."""
+    return [(line[name] - line[low]).clip(lower=0), (line[high] - line[name]).clip(lower=0)]
+
+
+def _style_of(kind: str, model: str, rule: str, drawn: Mapping[str, Style]) -> dict[str, Any]:
+    own = dict(drawn.get(model, {}))
+    if kind == OURS:
+        return {"linewidth": 1.6, "markersize": 6, **own, **RULES.get(rule, RULES["last"])[0]}
+    by_kind: dict[str, dict[str, Any]] = {
+        STANDARD: {"color": DARK, **own, "marker": "s", "markersize": 9, "linestyle": "none", "zorder": 1.9},
+        EFFICIENT: {"color": GREY, "marker": "D", "markersize": 6, "linestyle": ":", "linewidth": 1.2},
+        ORACLE: {"color": DARK, **own, "marker": "*", "markersize": 13, "linestyle": "none", **HOLLOW},
+    }
+    return by_kind[kind]
+
+
+def _label(across: Across, known: pd.DataFrame) -> str:
+    if not across.word or known.empty or not known["estimated"].any():
+        return across.label
+    word = "estimated" if known["estimated"].all() else "partly estimated"
+    return across.label.replace(across.word, f"{across.word}, {word}", 1)
+
+
+def _draw_majority(axis: Axes, majority: pd.Series[float]) -> None:
+    """The accuracy of the majority class, where it is not far below all points."""
+    bottom, top = axis.get_ylim()
+    for value in sorted(set(majority.dropna().round(4))):
+        if value > bottom - REACH * (top - bottom):
+            axis.axhline(value, linestyle=":", color="0.35", linewidth=1.4, zorder=1, gid=MAJORITY)
+            axis.set_ylim(min(axis.get_ylim()[0], value - 0.05 * (top - bottom)), top)
+
+
+MAJORITY = "majority"  # marks the line
+
+
+def _legend(
+    figure: Figure, table: pd.DataFrame, study: Study, drawn: Mapping[str, Style], baselines: Sequence[str]
+) -> None:
+    """A model's colour and marker, and apart from them what each kind of line or marker is."""
+    ours = table[table["kind"] == OURS]
+    handles = [
+        Line2D([], [], label=study.model(model), **_style_of(OURS, model, "threshold", drawn))
+        for model in dict.fromkeys(ours["model"])
+    ]
+    handles += [
+        Line2D([], [], label=label, **{"color": GREY, "marker": "o", "markersize": 6, **style})
+        for rule, (style, label) in RULES.items()
+        if (ours["rule"] == rule).any()
+    ]
+    there = [kind for kind in baselines if (table["kind"] == kind).any()]
+    handles += [Line2D([], [], label=BASELINES[kind], **_style_of(kind, "", "", {})) for kind in there]
+    if any(line.get_gid() == MAJORITY for axis in figure.axes for line in axis.lines):
+        handles.append(Line2D([], [], linestyle=":", color="0.35", label="majority class"))
+    columns = min(2, sum(axis.get_visible() for axis in figure.axes), len(handles))
+    figure.legend(handles=handles, loc="outside lower center", ncols=columns, fontsize=10, frameon=False)
+    _make_room(figure, -(-len(handles) // columns))
+
+
+def _make_room(figure: Figure, lines: int) -> None:
+    """A higher figure, so that a long legend takes nothing from the panels."""
+    width, height = figure.get_size_inches()
+    figure.set_size_inches(width, height + LEGEND_LINE * lines)
+
+
+def _draw_curves(
+    above: Axes, below: Axes, curve: pd.DataFrame, measured: pd.DataFrame, drawn: Mapping[str, Style]
+) -> None:
+    for model, line in curve.groupby("model", sort=False):
+        means = line.groupby("value")[["accuracy", "mean_layers"]].mean()
+        own = measured[measured["model"] == model]
+        for axis, name in ((above, "accuracy"), (below, "mean_layers")):
+            axis.plot(means.index, means[name], color=drawn[model]["color"], linewidth=1.6)
+            axis.plot(own["value"].astype(float), own[name], linestyle="none", markersize=7, **HOLLOW, **drawn[model])
+    above.set_ylabel(ACCURACY)
+    below.set_ylabel("Mean layers run")
+    below.set_ylim(bottom=0)
+    for axis in (above, below):
+        axis.set_xlim(-0.02, 1.02)
+    below.set_xlabel("Threshold of the calibrated confidence")
+
+
+def _curve_legend(figure: Figure, drawn: Mapping[str, Style], table: pd.DataFrame, study: Study) -> None:
+    handles = [
+        Line2D(
+            [], [], color=style["color"], linewidth=1.6, label=f"{study.model(model)}, from recorded logits, not timed"
+        )
+        for model, style in drawn.items()
+    ]
+    if ((table["kind"] == OURS) & (table["rule"] == "threshold")).any():
+        shared = {"color": "0.35", "marker": "o", "markersize": 7, "linestyle": "none"}
+        handles.append(Line2D([], [], label="as predicted and timed, at every batch size", **shared, **HOLLOW))
+    figure.legend(handles=handles, loc="outside lower center", ncols=min(2, len(handles)), fontsize=10, frameon=False)
+
+
+def _first(rows: pd.DataFrame, column: str) -> Any:
+    return None if rows.empty else rows[column].iloc[0]
