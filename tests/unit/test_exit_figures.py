@@ -63,8 +63,8 @@ def cells(*names: tuple[str, str], seed: int = 1) -> list[dict]:
 def curve_rows(cell: str, dataset: str, model: str) -> list[dict]:
     base = {"cell": cell, "dataset": dataset, "model": model, "macro_f1": 80.0, "exits_taken": "[]"}
     return [
-        {**base, "split": split, "rule": "threshold", "value": t / 100, "accuracy": 80 + 12 * t / 100,
-         "mean_layers": 1 + 23 * (t / 100) ** 2}
+        {**base, "split": split, "rule": "threshold", "value": t / 100, "mean_layers": 3 + 21 * (t / 100) ** 3,
+         "accuracy": measured(3 + 21 * (t / 100) ** 3, 92.0 + len(dataset) / 4)["accuracy"]}
         for split in ("validation", "test") for t in range(101)
     ]  # fmt: skip
 

@@ -210,7 +210,11 @@ def _draw_difficulty(axes: Sequence[Axes], rows: pd.DataFrame, label: str) -> No
     for layer, line in rows.sort_values(["layer", "place"]).groupby("layer"):
         right.plot(line["place"], line["accuracy"], linewidth=1.4, markersize=5, label=f"{int(layer)}", **drawn[layer])
     right.set_ylabel("Accuracy (%)")
-    right.legend(title="classifier after layer", title_fontsize=8, fontsize=8, ncols=2)
+    # Above the panel, where it covers no point.
+    right.legend(
+        title="classifier after layer", title_fontsize=9, fontsize=9, ncols=6, frameon=False, columnspacing=1.2,
+        loc="lower center", bbox_to_anchor=(0.5, 0.99),
+    )  # fmt: skip
     for axis in axes:
         axis.set_xticks(range(len(names)), names, fontsize=9, rotation=20 if max(map(len, names), default=0) > 7 else 0)
         axis.set_xlabel(label, fontsize=10)

@@ -294,8 +294,8 @@ def _lines(known: pd.DataFrame, baselines: Sequence[str]) -> list[pd.DataFrame]:
 
 def _draw_line(axis: Axes, line: pd.DataFrame, drawn: Mapping[str, Style]) -> pd.DataFrame:
     style = _style_of(line.iloc[0]["kind"], line.iloc[0]["model"], line.iloc[0]["rule"], drawn)
-    errors = {"xerr": _half_widths(line, "x", "x_low", "x_high"), "yerr": _half_widths(line, "y", "low", "high")}
-    axis.errorbar(line["x"], line["y"], **errors, capsize=2, elinewidth=0.8, **style)
+    across, up = _half_widths(line, "x", "x_low", "x_high"), _half_widths(line, "y", "low", "high")
+    axis.errorbar(line["x"], line["y"], xerr=across, yerr=up, capsize=2, elinewidth=0.8, **style)
     return line.assign(colour=[style["color"]] * len(line))
 
 
@@ -369,10 +369,10 @@ def _draw_curves(
 ) -> None:
     for model, line in curve.groupby("model", sort=False):
         means = line.groupby("value")[["accuracy", "mean_layers"]].mean()
-        own = measured[measured["model"] == model]
+        own, style = measured[measured["model"] == model], drawn[str(model)]
         for axis, name in ((above, "accuracy"), (below, "mean_layers")):
-            axis.plot(means.index, means[name], color=drawn[model]["color"], linewidth=1.6)
-            axis.plot(own["value"].astype(float), own[name], linestyle="none", markersize=7, **HOLLOW, **drawn[model])
+            axis.plot(means.index, means[name], color=style["color"], linewidth=1.6)
+            axis.plot(own["value"].astype(float), own[name], linestyle="none", markersize=7, **HOLLOW, **style)
     above.set_ylabel(ACCURACY)
     below.set_ylabel("Mean layers run")
     below.set_ylim(bottom=0)
@@ -389,7 +389,7 @@ def _curve_legend(figure: Figure, drawn: Mapping[str, Style], table: pd.DataFram
         for model, style in drawn.items()
     ]
     if ((table["kind"] == OURS) & (table["rule"] == "threshold")).any():
-        shared = {"color": "0.35", "marker": "o", "markersize": 7, "linestyle": "none"}
+        shared: dict[str, Any] = {"color": "0.35", "marker": "o", "markersize": 7, "linestyle": "none"}
         handles.append(Line2D([], [], label="as predicted and timed, at every batch size", **shared, **HOLLOW))
     figure.legend(handles=handles, loc="outside lower center", ncols=min(2, len(handles)), fontsize=10, frameon=False)
 
