@@ -75,7 +75,9 @@ def on_their_splits(table: pd.DataFrame, study: Study) -> pd.DataFrame:
         [{name: cell.get(name, "") for name in ("cell", "seq_len", "budget")} for cell in study.cells],
         columns=["cell", "seq_len", "budget"],
     )
-    chosen = {cell: _split(list(dict.fromkeys(rows["split"])), cell, study) for cell, rows in table.groupby("cell")}
+    chosen = {
+        cell: _split(list(dict.fromkeys(rows["split"])), str(cell), study) for cell, rows in table.groupby("cell")
+    }
     there = table[table["split"] == table["cell"].map(chosen)]
     return there.merge(facts, on="cell", how="left")
 
@@ -207,8 +209,9 @@ def _draw_difficulty(axes: Sequence[Axes], rows: pd.DataFrame, label: str) -> No
     left.plot(means["place"], means["mean_layers"], color="0.25", marker="o", linewidth=1.6)
     left.set_ylabel("Mean layers run")
     drawn = styles(sorted(set(rows["layer"])))
-    for layer, line in rows.sort_values(["layer", "place"]).groupby("layer"):
-        right.plot(line["place"], line["accuracy"], linewidth=1.4, markersize=5, label=f"{int(layer)}", **drawn[layer])
+    for layer, style in drawn.items():
+        line = rows[rows["layer"] == layer].sort_values("place")
+        right.plot(line["place"], line["accuracy"], linewidth=1.4, markersize=5, label=f"{int(layer)}", **style)
     right.set_ylabel("Accuracy (%)")
     # Above the panel, where it covers no point.
     right.legend(

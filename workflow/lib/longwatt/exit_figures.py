@@ -150,7 +150,10 @@ def against_largest(table: pd.DataFrame, study: Study) -> Figure:
     shown = table[table["kind"].isin([OURS, STANDARD])]
     named = shown.assign(model=shown["model"].where(shown["kind"] == OURS, shown["encoder"]))
     colours, markers = styles(named["encoder"]), styles(named.loc[named["kind"] == OURS, "model"])
-    drawn = {row.model: {**colours[row.encoder], **_marker(markers.get(row.model))} for row in named.itertuples()}
+    drawn = {
+        str(model): {**colours[encoder], **_marker(markers.get(model))}
+        for model, encoder in named[["model", "encoder"]].itertuples(index=False, name=None)
+    }
     places = _panels(named, [name for name in PLACE if name != "encoder"])
     return _figure(places, named, LARGEST, study, drawn, (STANDARD,))
 

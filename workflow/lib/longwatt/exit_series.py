@@ -83,7 +83,7 @@ def _against_largest(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _mean(group: pd.DataFrame, confidence: float) -> dict[str, Any]:
-    found = group.iloc[0].to_dict()
+    found: dict[str, Any] = {str(name): value for name, value in group.iloc[0].items()}
     for name in (*NUMBERS, *OTHERS):
         found[name] = float(group[name].astype(float).mean(skipna=False))
     for name in NUMBERS:
