@@ -300,7 +300,7 @@ def test_random_weights_are_named():
 
 
 def test_the_curve_says_that_it_was_not_timed_and_holds_the_measured_points(tmp_path):
-    made = Made(tmp_path, [comparison(), comparison(batch_size=32)])
+    made = Made(tmp_path, [comparison(), comparison(batch_size=32), comparison(split="validation")])
     figure = by_threshold(made.curve, table(*made.report["comparisons"]), made.study)
     above, below = figure.axes
     assert [len(line.get_xdata()) for line in above.lines] == [101, 6], "of the test split; three at each batch size"

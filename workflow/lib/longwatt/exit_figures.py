@@ -172,6 +172,7 @@ def by_threshold(curve: pd.DataFrame, table: pd.DataFrame, study: Study) -> Figu
         for place, (above, below) in zip(places, pairs, strict=True):
             here = _where(rows, ("dataset", "seq_len", "budget"), place)
             measured = _where(table, ("dataset", "seq_len", "budget"), place)
+            measured = measured[measured["split"].isin(set(here["split"]))]
             _draw_curves(above, below, here, measured[measured["rule"] == "threshold"], drawn)
             above.set_title(
                 study.heading(place[0], rows, seq_len=place[1], budget=place[2], split=_first(here, "split"))
