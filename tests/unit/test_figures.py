@@ -10,7 +10,7 @@ import pytest
 from longwatt import displays
 from longwatt.energy_figures import energy_by_phase
 from longwatt.figures import COSTS, accuracy_against, drawings, plot_all, points, styles_of
-from longwatt.points import with_series
+from longwatt.points import comparable, with_series
 from longwatt.summary import COLUMNS
 
 
@@ -274,3 +274,44 @@ def test_a_crowded_panel_labels_the_ends_of_its_lines():
     said = [text.get_text() for text in figure.axes[0].texts]
     plt.close(figure)
     assert sorted(set(said)) == ["256", "64"] and len(said) == 10
+
+
+def of_exits(rule: str | None, **given) -> dict:
+    """A row of a summary that knows of exits."""
+    base = {"score_name": "accuracy", "exit_rule": rule, "majority": 12.0, "cell": "c", "score_ceiling": None}
+    return {**row(), **base, **given}
+
+
+def test_points_of_early_exit_stay_out_of_the_general_figures():
+    given = pd.DataFrame([of_exits("threshold", inference="t0.9"), of_exits("last", inference="plain"), row()])
+    assert len(comparable(given)) == 2 and len(comparable(table(row()))) == 1
+    said = words(accuracy_against(given, COSTS["inference_speed"], {}))
+    assert "plain" in said and "t0.9" not in said
+    only = words(accuracy_against(given.iloc[:1], COSTS["inference_speed"], {}))
+    assert "only run with early exit" in only
+
+
+def test_a_training_has_one_point_at_whatever_batch_size_it_answers():
+    given = pd.DataFrame([of_exits("last", inference=f"b{size}") for size in (1, 32)])
+    drawn = [line for axis in accuracy_against(given, TIME, {}).axes for line in axis.lines if line.get_marker() == "o"]
+    assert len(drawn) == 1, "its accuracy and what training cost are the same"
+    drawn = accuracy_against(given, COSTS["inference_speed"], {})
+    assert {"led, b1, from random weights", "led, b32, from random weights"} <= set(words(drawn).split("\n"))
+
+
+@pytest.mark.parametrize(("metric", "there"), [("accuracy", True), ("macro_f1", False)])
+def test_the_majority_class_is_the_baseline_of_a_classification(metric, there):
+    """It has an accuracy; of another metric it says nothing."""
+    figure = accuracy_against(pd.DataFrame([of_exits("last", score_name=metric)]), TIME, {})
+    drawn = [set(line.get_ydata()) for axis in figure.axes for line in axis.lines if line.get_linestyle() == ":"]
+    said = words(figure)
+    assert drawn == ([{12.0}] if there else []) and ("majority class" in said) == there
+    assert "lead baseline" not in said and ("Accuracy (%)" if there else "Macro F1 (%)") in said
+
+
+def test_bars_of_cells_with_points_of_their_own_are_called_by_their_model():
+    rows = [of_exits("last", cell=m, model=m, inference=f"{m}-b1", train_energy_kwh=0.1) for m in ("one", "two")]
+    figure = energy_by_phase(pd.DataFrame(rows), {})
+    names = [text.get_text() for text in figure.axes[0].get_yticklabels()]
+    plt.close(figure)
+    assert names == ["one, 64", "two, 64"]

@@ -251,7 +251,7 @@ def _draw_reliability(axis: Axes, exit_: Exit) -> None:
     for name, colour, style in (("before", BEFORE, HOLLOW), ("after", AFTER, {})):
         measured = [seed["splits"][exit_[1]][name] for seed in exit_[2]]
         bins = pooled([one["bins"] for one in measured])
-        axis.plot(bins["confidence"], bins["accuracy"], color=colour, linewidth=1.2, zorder=2)
+        axis.plot(bins["confidence"], bins["accuracy"], color=colour, linewidth=0.9, alpha=0.6, zorder=2)
         sizes = 12 + 160 * bins["count"] / max(1, bins["count"].sum())
         face = "white" if style else colour
         axis.scatter(bins["confidence"], bins["accuracy"], s=sizes, facecolor=face, edgecolor=colour, zorder=3)
@@ -259,7 +259,8 @@ def _draw_reliability(axis: Axes, exit_: Exit) -> None:
     box = {"facecolor": "white", "alpha": 0.85, "edgecolor": "none", "pad": 2}
     axis.text(0.03, 0.97, "\n".join(said), transform=axis.transAxes, va="top", fontsize=10, bbox=box, zorder=4)
     axis.set_xlim(0, 1.02)
-    axis.set_ylim(-0.02, 1.04)
+    axis.set_ylim(-0.03, 1.24)  # above 1 stands the error
+    axis.set_yticks([0, 0.2, 0.4, 0.6, 0.8, 1])
     axis.set_xlabel("Confidence")
     axis.set_ylabel("Accuracy")
 

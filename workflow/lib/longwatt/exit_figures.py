@@ -172,6 +172,7 @@ def by_threshold(curve: pd.DataFrame, table: pd.DataFrame, study: Study) -> Figu
         for place, (above, below) in zip(places, pairs, strict=True):
             here = _where(rows, ("dataset", "seq_len", "budget"), place)
             measured = _where(table, ("dataset", "seq_len", "budget"), place)
+            measured = measured[measured["split"].isin(set(here["split"]))]
             _draw_curves(above, below, here, measured[measured["rule"] == "threshold"], drawn)
             above.set_title(
                 study.heading(place[0], rows, seq_len=place[1], budget=place[2], split=_first(here, "split"))
@@ -184,7 +185,7 @@ def _pairs(count: int) -> tuple[Figure, list[tuple[Axes, Axes]]]:
     """A figure of `count` pairs of panels, one above the other; at most three pairs side by side."""
     columns = max(1, min(count, 3))
     rows = max(1, -(-count // columns))
-    size = (max(7.0, 5.4 * columns), 6.8 * rows + LEGEND_LINE)
+    size = (max(7.0, 5.4 * columns), 6.8 * rows)
     figure, grid = plt.subplots(2 * rows, columns, figsize=size, squeeze=False, layout="constrained")
     found = [(grid[2 * row, column], grid[2 * row + 1, column]) for row in range(rows) for column in range(columns)]
     for axis in (axis for pair in found[count:] for axis in pair):
@@ -394,7 +395,9 @@ def _curve_legend(figure: Figure, drawn: Mapping[str, Style], table: pd.DataFram
     if ((table["kind"] == OURS) & (table["rule"] == "threshold")).any():
         shared: dict[str, Any] = {"color": "0.35", "marker": "o", "markersize": 7, "linestyle": "none"}
         handles.append(Line2D([], [], label="as predicted and timed, at every batch size", **shared, **HOLLOW))
-    figure.legend(handles=handles, loc="outside lower center", ncols=min(2, len(handles)), fontsize=10, frameon=False)
+    columns = min(2, sum(axis.get_visible() for axis in figure.axes) // 2)  # a pair of panels is one wide
+    figure.legend(handles=handles, loc="outside lower center", ncols=max(1, columns), fontsize=10, frameon=False)
+    _make_room(figure, -(-len(handles) // max(1, columns)))
 
 
 def _first(rows: pd.DataFrame, column: str) -> Any:

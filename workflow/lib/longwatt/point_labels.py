@@ -14,6 +14,9 @@ from matplotlib.axes import Axes
 # Where a length may stand beside its point, in points; first the corners that a rising or a falling line leaves free.
 RISING, FALLING = ((8, -11), (-8, 5), (8, 5), (-8, -11)), ((8, 5), (-8, -11), (8, -11), (-8, 5))
 FARTHER = ((0, 9), (0, -17), (10, -3), (-10, -3))  # where no corner is free
+# Beyond the ends of an interval's bar, where a panel has many points; a thin line leads to the point.
+BEYOND = tuple((x, y) for far in (16, 24, 32) for y in (far, -far - 8) for x in (0, -9, 9))
+LEADER = {"arrowstyle": "-", "linewidth": 0.5, "shrinkA": 0, "shrinkB": 3}
 LABEL = (27, 12)  # of four digits, in points
 MARKER = (9, 9)
 BAR = 7  # across
@@ -94,7 +97,12 @@ def _write(
     lowest = bottom + 0.08 * (top - bottom)  # below such a point a label would lie on the axis
     for point, rising, _ in points:
         corners = RISING if rising and point["y"] > lowest else FALLING
+<<<<<<< HEAD
         labels += _label(axis, point, corners, drawn, labels, needed=needed, least=least)
+=======
+        places = corners + FARTHER + (BEYOND if least == 0 else ())
+        labels += _label(axis, point, places, drawn, labels, needed=needed, least=least)
+>>>>>>> ee-figures
     return labels
 
 
@@ -113,7 +121,7 @@ def _label(
     Returns its room; nothing where it was not written, as it would cover another and is not needed.
     """
     place = _place(axis, point["x"], point["y"])
-    rooms = {c: (_room(_box(place, c), labels), _room(_box(place, c), drawn)) for c in (*corners, *FARTHER)}
+    rooms = {c: (_room(_box(place, c), labels), _room(_box(place, c), drawn)) for c in corners}
     best = max(rooms, key=lambda c: (rooms[c][0] > 0, rooms[c][1]))
     corner = next((c for c, room in rooms.items() if min(room) > 0), best)
     if not needed and (rooms[corner][0] <= 0 or rooms[corner][1] < least):
@@ -126,6 +134,10 @@ def _label(
         ha={1: "left", 0: "center", -1: "right"}[int(np.sign(corner[0]))],
         fontsize=10,
         color=point.get("colour", "0.25"),
+<<<<<<< HEAD
+=======
+        arrowprops={**LEADER, "color": point.get("colour", "0.25")} if corner in BEYOND else None,
+>>>>>>> ee-figures
     )
     return [_box(place, corner)]
 

@@ -45,6 +45,7 @@ POWER = "Power over time"  # category of the report with a figure for each cell
 NO_JOBS = ("lint", "unlock", "list_rules", "list_target_rules", "summary", "detailed_summary", "dag", "rulegraph",
            "filegraph", "d3dag")  # fmt: skip
 TELLING = {"partial", "plan", "compare"}  # targets that read what is there and train nothing
+LABEL_METRICS = ("accuracy", "macro_f1")
 LASTING = ("finetune", "predict", "record_exits")  # rules whose jobs keep what they have done so far
 TRAINED = ("model", "history.csv", "energy.jsonl.gz")
 
@@ -911,6 +912,7 @@ def _check_references(study: Mapping[str, Any], source: str) -> None:
     for name, entry in study["datasets"].items():
         where = f"{source}: datasets.{name}"
         check_name("source", entry["source"], datasets.sources(), f"{where}.source")
+        _check_metric(study, name, where)
         schema = datasets.options_schema(entry["source"])
         options = entry.get("options", {})
         validate(options, schema, f"{where}.options")
@@ -928,6 +930,15 @@ def _check_references(study: Mapping[str, Any], source: str) -> None:
             _check_origin(entry, where)
         else:
             _check_pinned(repository_of(entry), where)  # of a model from random weights: whose shape it has
+
+
+def _check_metric(study: Mapping[str, Any], dataset: str, where: str) -> None:
+    """Refuse to score labels as texts, and texts as labels."""
+    metric, labels = study["datasets"][dataset]["metric"], classifies(study, dataset)
+    if labels and metric not in LABEL_METRICS:
+        raise StudyError(f"{where}.metric: {metric} is no metric of labels; choose {' or '.join(LABEL_METRICS)}")
+    if not labels and metric == "macro_f1":
+        raise StudyError(f"{where}.metric: macro_f1 is for labels; set task: classification, or choose another metric")
 
 
 def _check_task(study: Mapping[str, Any], model: str, where: str) -> None:
