@@ -129,7 +129,7 @@ def test_a_plan_of_labels_is_written_before_anything_is_there(capsys):
         "none leaves before the last",
     ):
         assert word in text, word
-    assert 0 < facts["left"]["gpu_hours"] < facts["left_at_most"]["gpu_hours"] and facts["parts"] == 12
+    assert 0 < facts["left"]["gpu_hours"] < facts["left_at_most"]["gpu_hours"] and facts["parts"] == 14
     assert "3 cells, estimated" in capsys.readouterr().out
 
 
