@@ -28,6 +28,7 @@ from longwatt.compare_figures import QUANTITIES, against
 from longwatt.compare_report import headlines, page, ranking_table, swap_table, write_comparison
 from longwatt.compare_settings import read_rulers
 from longwatt.metrics import bootstrap_interval
+from longwatt.metrics.classification import difference_intervals
 from longwatt.pages import Section, Table, as_html, markdown
 from longwatt.ranking import ALL, kendall_tau, rankings
 from longwatt.references import EACH
@@ -426,3 +427,73 @@ def test_a_study_with_results_alone_can_be_compared(tmp_path, monkeypatch, study
     study = read_study(tmp_path / "tiny.yaml", study_schema)
     check_against(Stages("tiny", study, {"against": "other"}), {"targets": ["compare"]}, tmp_path)
     check_against(Stages("tiny", study, {}), {"targets": ["all"]}, tmp_path)
+
+
+def labelled_row(**changes) -> dict:
+    """One row of a classifier's summary."""
+    rule = {"exit_rule": "threshold", "exit_value": 0.9, "inference_batch_size": 1, "inference": "leave-t0.9-b1"}
+    known = {"protocol": "classified", "score_name": "macro_f1", "accuracy": 90.0, "macro_f1": 30.0, "mean_layers": 3.5}
+    return row(**{**rule, **known, **changes})
+
+
+def test_points_of_classifiers_correspond_by_their_rule_where_no_name_is_shared():
+    first = summary(
+        labelled_row(), labelled_row(inference="leave-p2-b1", exit_rule="patience", exit_value=2), labelled_row(
+            inference="last-b1", exit_rule="last", exit_value=None)
+    )  # fmt: skip
+    second = summary(
+        labelled_row(inference="early-p2-b1", exit_rule="patience", exit_value=2),
+        labelled_row(inference="early-p3-b1", exit_rule="patience", exit_value=3),
+    ).astype({"exit_value": int})  # without a gap it is read as whole numbers
+    found = match(first, second)
+    assert [(p.first["inference"].item(), p.second["inference"].item()) for p in found.pairs] == [
+        ("leave-p2-b1", "early-p2-b1")
+    ]
+    assert len(found.alone[0]) == 2 and len(found.alone[1]) == 1 and not found.ambiguous
+    named = match(first, summary(labelled_row(exit_value=0.8)))  # a name in common counts more than the rule
+    assert [p.first["inference"].item() for p in named.pairs] == ["leave-t0.9-b1"]
+
+
+def test_labels_are_compared_by_both_metrics_from_the_same_resampled_examples(tmp_path):
+    gold, first = ["a", "a", "b", "c"] * 30, ["a", "b", "b", "c"] * 30
+    better = [right if n % 3 else said for n, (right, said) in enumerate(zip(gold, first, strict=True))]
+    ids = [f"e{n}" for n in range(len(gold))]
+    for study, predicted in zip(STUDIES, (first, better), strict=True):
+        right = [100.0 * (one == other) for one, other in zip(gold, predicted, strict=True)]
+        table = {"id": ids, "accuracy": right, "label": gold, "prediction": predicted}
+        write_examples(tmp_path, study, labelled_row(), table)
+    known = [{study: labelled_row(score=70.0 + 10 * n)} for n, study in enumerate(STUDIES)]
+    found = side_by_side(summary(known[0]["a"]), summary(known[1]["b"]), tmp_path).iloc[0]
+    assert found["difference_interval"] == PAIRED and 0 < found["difference_ci_low"] < found["difference_ci_high"]
+    per_example = [
+        {i: {"label": g, "prediction": p} for i, g, p in zip(ids, gold, said, strict=True)} for said in (first, better)
+    ]
+    expected = difference_intervals(*per_example, resamples=200, confidence=0.95, seed=0)["macro_f1"]
+    assert (found["difference_ci_low"], found["difference_ci_high"]) == pytest.approx(expected)
+    assert (found["accuracy_a"], found["macro_f1_b"], found["mean_layers_a"]) == (90, 30, 3.5)
+    comparison = side_by_side(summary(labelled_row()), summary(labelled_row(mean_layers=2.0)))
+    text = markdown("t", page(STUDIES, match(summary(labelled_row()), summary(labelled_row())), comparison, []))
+    assert "mean layers" in text and "3.50 / 2.00" in text
+    assert not [name for name in side_by_side(summary(row()), summary(row())) if name.startswith("mean_layers")]
+
+
+def test_what_differs_between_two_classifiers_is_named_as_people_say_it(tmp_path):
+    known = labelled_row()
+    for study, threshold, layers in zip(STUDIES, (0.9, 0.8), ([0, 5], [1, 5]), strict=True):
+        cell = tmp_path / study / known["cell"]
+        point = {"split": "test", "batch_size": 1, "exit": {"threshold": threshold}, "regroup_batches": 8}
+        task, folder = {"task": "classification"}, f"predict/{known['inference']}"
+        stamped = {
+            "finetune/training.json": {**task, "protocol": "classified", "model": {"exits": {"layers": layers}}},
+            f"{folder}/inference.json": {**task, "inference": point},
+            f"{folder}/scores.json": {**task, "metric": "macro_f1", "split": "test"},
+            "calibrate/calibration.json": {"split": "validation", "temperatures": None, "seed": 0},
+        }
+        for name, settings in stamped.items():
+            (cell / name).parent.mkdir(parents=True, exist_ok=True)
+            (cell / name).write_text(json.dumps({"provenance": {"settings": settings}}))
+    rulers = read_rulers(tmp_path, STUDIES, [(summary(known), summary(known))])
+    assert {each.name: list(each.values) for each in rulers.differing} == {
+        "inference.exit": [("threshold 0.9", "threshold 0.8")],
+        "model.exits.layers": [("[0, 5]", "[1, 5]")],
+    }

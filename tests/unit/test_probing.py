@@ -6,10 +6,12 @@ import math
 import pytest
 
 from longwatt import devices, probing
+from longwatt.cells import expand
 from longwatt.probing import HELD_BACK, Try, attempt, largest, probe
 from longwatt.settings import finetune_settings, probe_key, probe_settings
 from longwatt.study import merge
 from longwatt.worker import Spec, WorkerError
+from tests.labelled_study import CONFIG, labelled_study
 from tests.tiny_cell import made_from, tiny_data, tiny_study
 
 
@@ -161,3 +163,29 @@ def test_no_more_is_tried_than_a_step_needs(study, data, tmp_path, cell, monkeyp
         facts = json.loads((tmp_path / str(room) / "probe.json").read_text())
         assert (facts["per_device_batch_size"], facts["bounded_by"]) == (found, why) and max(tried) <= 7
     assert key(changed, cell) != key(study, cell)
+
+
+def test_an_example_of_a_classifier_is_its_text_and_one_label(data, tmp_path, monkeypatch):
+    import torch
+
+    from longwatt.models.early_exit import FAMILY
+
+    facts = tmp_path / "dataset.json"
+    facts.write_text(json.dumps({**json.loads((data / "dataset.json").read_text()), "labels": ["a", "b", "c"]}))
+    cell, config = next(iter(expand(labelled_study()).values())), {**CONFIG, "vocab_size": 600}
+    study = labelled_study(models={"exits": {"config": config}}, budgets={"gpu": BUDGET | {"gpus": 0}})
+    settings_ = probe_settings(finetune_settings(study, cell))
+    assert "max_target_tokens" not in settings_ and probe_key(cell, finetune_settings(study, cell))
+    spec = Spec(settings_, {**made_from(data), "dataset": str(facts), "work": str(tmp_path)}, {}, {}, "")
+    seen, loss = [], FAMILY.loss
+
+    def noted(self, model, batch):
+        seen.append((tuple(batch["input_ids"].shape), batch["labels"].tolist(), model.config.labels))
+        return loss(self, model, batch)
+
+    monkeypatch.setattr(FAMILY, "loss", noted)
+    probing._steps(spec, 3, torch.device("cpu"))
+    assert len(seen) == 4  # two steps of two accumulated batches
+    assert {(shape, str(labels), tuple(names)) for shape, labels, names in seen} == {
+        ((3, 64), str([[0]] * 3), ("a", "b", "c"))
+    }
