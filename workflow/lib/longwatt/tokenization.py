@@ -58,6 +58,8 @@ class PairTokens:
     @classmethod
     def of(cls, tokenizer: Tokenizer) -> PairTokens | None:
         """Read them off an encoded pair; None for a tokenizer that does not put two texts one after the other."""
+        if not getattr(tokenizer, "is_fast", False):  # others do not say which token is of which text
+            return None
         encoded = tokenizer("a", "a", return_token_type_ids=True)
         ids, texts = encoded["input_ids"], encoded.sequence_ids()
         if not {0, 1} <= set(texts) or texts.index(1) < texts.index(0):
