@@ -97,12 +97,8 @@ def _write(
     lowest = bottom + 0.08 * (top - bottom)  # below such a point a label would lie on the axis
     for point, rising, _ in points:
         corners = RISING if rising and point["y"] > lowest else FALLING
-<<<<<<< HEAD
-        labels += _label(axis, point, corners, drawn, labels, needed=needed, least=least)
-=======
         places = corners + FARTHER + (BEYOND if least == 0 else ())
         labels += _label(axis, point, places, drawn, labels, needed=needed, least=least)
->>>>>>> ee-figures
     return labels
 
 
@@ -134,10 +130,7 @@ def _label(
         ha={1: "left", 0: "center", -1: "right"}[int(np.sign(corner[0]))],
         fontsize=10,
         color=point.get("colour", "0.25"),
-<<<<<<< HEAD
-=======
         arrowprops={**LEADER, "color": point.get("colour", "0.25")} if corner in BEYOND else None,
->>>>>>> ee-figures
     )
     return [_box(place, corner)]
 
