@@ -114,7 +114,7 @@ class Layerwise:
     def first_token(self, hidden: Tensor) -> Tensor:
         """A text's state after a layer: its first token, normalised as the encoder's output is: (rows, width)."""
         first = hidden[:, 0]
-        return first if self._final is None else self._final(first)  # type: ignore[no-any-return]
+        return first if self._final is None else self._final(first)
 
     def _trace(self, inputs: Mapping[str, Tensor]) -> tuple[_Trace, Any]:
         """Run the encoder without its layers: what they would have been called with, and what came out."""
@@ -162,8 +162,8 @@ def check_layerwise(layerwise: Layerwise) -> None:
             raise ModelError(f"{_named(encoder)} cannot be run by layers ({error}); {WORKS}") from error
     if not wrong <= TOLERANCE:  # NaN is wrong too
         raise ModelError(
-            f"{_named(encoder)} gives other states when it is run by layers (by {wrong:.1g} of the largest), as "
-            f"encoders do that share or mix states between layers; {WORKS}"
+            f"{_named(encoder)} gives other states when it is run by layers (by {wrong:.1g} of the largest), as encoders "
+            f"do whose layers share states, or in which padding counts; {WORKS}"
         )
 
 
