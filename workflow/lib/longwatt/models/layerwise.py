@@ -162,8 +162,8 @@ def check_layerwise(layerwise: Layerwise) -> None:
             raise ModelError(f"{_named(encoder)} cannot be run by layers ({error}); {WORKS}") from error
     if not wrong <= TOLERANCE:  # NaN is wrong too
         raise ModelError(
-            f"{_named(encoder)} gives other states when it is run by layers (by {wrong:.1g} of the largest), as encoders "
-            f"do whose layers share states, or in which padding counts; {WORKS}"
+            f"{_named(encoder)} gives other states when it is run by layers (by {wrong:.1g} of the largest), as "
+            f"encoders do whose layers share states, or in which padding counts; {WORKS}"
         )
 
 
