@@ -212,9 +212,10 @@ def _judged_together(
     measured = median_ratio(taken, name, "standard")
     value = (1 - measured["ratio"]) / (1 - mean / depth)
     seconds = {"standard_s": statistics.median(taken["standard"]), "seconds": statistics.median(taken[name])}
-    return {"arm": name, "mean_layers": mean, "ideal_ratio": mean / depth, **seconds, **measured,
-            "what": "part of the ideal saving, at least" if judged else "part of the ideal saving, no target,",
-            "value": value, "target": SAVING if judged else None, "passed": value >= SAVING if judged else None}  # fmt: skip
+    target = {"target": SAVING, "passed": value >= SAVING} if judged else {"target": "no target", "passed": None}
+    what = "part of the ideal saving, at least" if judged else "part of the ideal saving, to compare with,"
+    measured |= {"mean_layers": mean, "ideal_ratio": mean / depth, **seconds}
+    return {"arm": name, **measured, "what": what, "value": value, **target}
 
 
 def equal_predictions(given: argparse.Namespace, encoder: Mapping[str, Any]) -> dict[str, Any]:
@@ -263,9 +264,10 @@ def describe(result: Mapping[str, Any]) -> str:
         lines.append(part.replace("_", " "))
         for row in result[part]:
             ideal = f", ideal {row['ideal_ratio']:.3f}" if "ideal_ratio" in row else ""
+            times = f"{1000 * row['seconds']:.1f} ms beside {1000 * row['standard_s']:.1f}"
             lines.append(
-                f"  {_verdict(row)}  {row['arm']}: {1000 * row['seconds']:.1f} ms beside {1000 * row['standard_s']:.1f}, "
-                f"ratio {row['ratio']:.3f} ({row['ci_low']:.3f} to {row['ci_high']:.3f}, {row['rounds']} rounds{ideal}); "
+                f"  {_verdict(row)}  {row['arm']}: {times}, ratio {row['ratio']:.3f} "
+                f"({row['ci_low']:.3f} to {row['ci_high']:.3f}, {row['rounds']} rounds{ideal}); "
                 f"{row['what']} {row['target']}: {row['value']:.3f}"
             )
     equal = result["equal_predictions"]

@@ -68,6 +68,9 @@ class EarlyExitConfig(PreTrainedConfig):  # type: ignore[misc]
         self.temperatures = None if temperatures is None else [float(value) for value in temperatures]
         self.dropout = dropout
         self.pooler = pooler
+        # The pooler and the classifiers begin as the encoder's own layers did.
+        own = kwargs.pop("initializer_range", 0.02)
+        self.initializer_range = float(self.encoder.get("initializer_range", own))
         names = {"id2label": dict(enumerate(self.labels)), "label2id": {n: i for i, n in enumerate(self.labels)}}
         super().__init__(**{**kwargs, **(names if self.labels else {})})
 
@@ -175,7 +178,7 @@ class EarlyExitModel(PreTrainedModel):  # type: ignore[misc]
         self.post_init()
 
     def _init_weights(self, module: nn.Module) -> None:
-        """The encoder's own way, and a normal distribution of its width for the pooler and the classifiers."""
+        """Linear layers from a normal distribution, as the library does; and the classifiers' sums."""
         super()._init_weights(module)
         if isinstance(module, Exit):
             module.start()

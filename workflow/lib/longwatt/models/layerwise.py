@@ -163,7 +163,7 @@ def check_layerwise(layerwise: Layerwise) -> None:
     if not wrong <= TOLERANCE:  # NaN is wrong too
         raise ModelError(
             f"{_named(encoder)} gives other states when it is run by layers (by {wrong:.1g} of the largest), as "
-            f"encoders do that share or mix states between layers; {WORKS}"
+            f"encoders do whose layers share states, or in which padding counts; {WORKS}"
         )
 
 
