@@ -4,13 +4,14 @@
 # make test-slow    tests of whole studies and of models at their real size
 # make test-slurm   the tests of a cluster, on a Slurm of their own (needs slurm-wlm, munge and root)
 # make check   lint, format, types, Snakefile lint and format
+# make early-exit-demo    the same for the study of early exit, with the pretrained model that a package brings
 # make report  STUDY=name: build results/name/report.html from finished results
 PYTHON ?= python3
 STUDY ?= demo
 CORES ?= all
 BIN := .venv/bin
 
-.PHONY: demo test test-long test-slow test-slurm check report format setup clean-venv
+.PHONY: demo early-exit-demo test test-long test-slow test-slurm check report format setup clean-venv
 
 setup: .venv/runtime.stamp
 
@@ -29,6 +30,14 @@ setup: .venv/runtime.stamp
 demo: .venv/runtime.stamp
 	$(BIN)/snakemake --cores $(CORES) --config study=demo
 	@$(MAKE) --no-print-directory report STUDY=demo
+
+.venv/early-exit.stamp: .venv/runtime.stamp envs/requirements-early-exit.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r envs/requirements-early-exit.txt
+	@touch $@
+
+early-exit-demo: .venv/early-exit.stamp
+	$(BIN)/snakemake --cores $(CORES) --config study=early_exit_demo
+	@$(MAKE) --no-print-directory report STUDY=early_exit_demo
 
 report: .venv/runtime.stamp
 	$(BIN)/snakemake --cores 1 --config study=$(STUDY) --report results/$(STUDY)/report.html
