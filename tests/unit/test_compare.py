@@ -32,7 +32,8 @@ from longwatt.metrics.classification import difference_intervals
 from longwatt.pages import Section, Table, as_html, markdown
 from longwatt.ranking import ALL, kendall_tau, rankings
 from longwatt.references import EACH
-from longwatt.stages import Stages, check_against
+from longwatt.stages import Stages
+from longwatt.start_checks import check_against
 from longwatt.study import StudyError, read_study
 
 SCORING = {"bootstrap_resamples": 200, "confidence": 0.95, "seed": 0}

@@ -9,11 +9,13 @@ import pytest
 from huggingface_hub import hf_hub_download
 
 from longwatt import hub, settings
+from longwatt.asked import fetches
 from longwatt.datasets import scrolls
 from longwatt.datasets.records import DatasetError, download
 from longwatt.models import load_family
 from longwatt.pretrained import download_model
-from longwatt.stages import Stages, check_hub, check_sources, fetches
+from longwatt.stages import Stages
+from longwatt.start_checks import check_hub, check_sources
 from longwatt.study import StudyError, read_study
 from longwatt.tokenization import load_tokenizer
 from longwatt.tokenizer_files import make_tokenizer

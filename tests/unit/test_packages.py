@@ -12,7 +12,8 @@ from tokenizers import BertWordPieceTokenizer, Tokenizer
 from longwatt import settings, vocabulary
 from longwatt.models.errors import ModelError
 from longwatt.pretrained import REQUIREMENTS, choose_tokenizer, download_model, local_folder
-from longwatt.stages import Stages, check_sources
+from longwatt.stages import Stages
+from longwatt.start_checks import check_sources
 from longwatt.study import StudyError, read_study
 from longwatt.tokenization import TokenizerError, load_tokenizer
 from longwatt.tokenizer_files import make_tokenizer

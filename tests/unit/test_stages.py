@@ -3,7 +3,8 @@
 import pytest
 from snakemake.cli import parse_args
 
-from longwatt.stages import Stages, job_environment, leases_gpus, on_cluster, only_looks, only_tells, reports_only
+from longwatt.asked import job_environment, leases_gpus, on_cluster, only_looks, only_tells, reports_only
+from longwatt.stages import Stages
 from longwatt.study import StudyError, read_study
 
 

@@ -17,6 +17,7 @@ from snakemake.cli import parse_args
 from snakemake.exceptions import WorkflowError
 
 from longwatt import (
+    asked,
     cells,
     displays,
     file_times,
@@ -24,6 +25,7 @@ from longwatt import (
     priorities,
     provenance,
     stages,
+    start_checks,
     study,
 )
 
@@ -43,7 +45,7 @@ STUDIES = Path(workflow.basedir) / "studies"
 CPUS_PER_GPU = 4
 
 
-def asked():
+def options():
     """What Snakemake was asked, its profiles included, by option; nothing where it has no command line."""
     with contextlib.redirect_stderr(
         io.StringIO()
@@ -54,9 +56,9 @@ def asked():
             return {}
 
 
-ASKED = asked() if workflow.is_main_process else {}
+ASKED = options() if workflow.is_main_process else {}
 # Jobs go to a cluster's scheduler, or this process is one of its jobs.
-ON_CLUSTER = stages.on_cluster(ASKED) or not workflow.is_main_process
+ON_CLUSTER = asked.on_cluster(ASKED) or not workflow.is_main_process
 
 
 def refuse(error):
@@ -302,7 +304,10 @@ def exits_outputs():
         in_report(f"exits/figures/{name}.svg", "figure", figure)
         for name, figure in figures.items()
     ]
-    return [*shown, *(f"results/{{study}}/exits/figures/{name}.png" for name in figures)]
+    return [
+        *shown,
+        *(f"results/{{study}}/exits/figures/{name}.png" for name in figures),
+    ]
 
 
 def power_output():
@@ -342,21 +347,21 @@ try:
     GPUS = gpu_limit()
     CORES_PER_GPU = cpus_per_gpu()
     if workflow.is_main_process:  # a job on another node sees that node's GPUs alone
-        if GPUS is not None and stages.leases_gpus(ASKED):
-            stages.check_budgets(STAGES, GPUS)
-        stages.check_against(STAGES, ASKED, STUDIES)
-        if not stages.only_tells(ASKED):
-            stages.check_sources(STAGES)
-        if stages.fetches(ASKED):
-            stages.check_hub(STAGES, ASKED)
-        if not stages.only_looks(ASKED):
-            stages.check_writable(STAGES)
+        if GPUS is not None and asked.leases_gpus(ASKED):
+            start_checks.check_budgets(STAGES, GPUS)
+        start_checks.check_against(STAGES, ASKED, STUDIES)
+        if not asked.only_tells(ASKED):
+            start_checks.check_sources(STAGES)
+        if asked.fetches(ASKED):
+            start_checks.check_hub(STAGES, ASKED)
+        if not asked.only_looks(ASKED):
+            start_checks.check_writable(STAGES)
             check_clock()
         check_unrecorded()
-        os.environ.update(stages.job_environment(ASKED))
-        if stages.reports_only(ASKED):
-            stages.check_report(STAGES)
-except (study.StudyError, gpus.GpuError, stages.StaleReport) as error:
+        os.environ.update(asked.job_environment(ASKED))
+        if asked.reports_only(ASKED):
+            start_checks.check_report(STAGES)
+except (study.StudyError, gpus.GpuError, start_checks.StaleReport) as error:
     refuse(error)
 
 

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import sys
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import cached_property, wraps
@@ -13,40 +10,25 @@ from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from longwatt import costs, datasets, displays, hub, hyperparameters, models, priorities, published, settings
-from longwatt.cells import CLASSIFICATION, LARGEST, Cell, classifies, devices, expand, points
+from longwatt.cells import CLASSIFICATION, Cell, classifies, devices, expand, points
 from longwatt.claim_settings import check_claims, claims_of, left_out
 from longwatt.expansion import VARIANT_OF
 from longwatt.models.errors import ModelError
 from longwatt.pretrained import (
     CONFIG,
     checkpoint_files,
-    choose_config,
-    choose_model,
-    choose_tokenizer,
     local_folder,
-    missing_checkpoint,
-    missing_tokenizer,
-    missing_weights,
     repository_of,
 )
-from longwatt.provenance import ANEW, Stage, read_object
+from longwatt.provenance import Stage, read_object
 from longwatt.runtime_model import FINETUNE, RuntimeModel
-from longwatt.study import StudyError, check_name, validate
+from longwatt.study import StudyError, check_name
+from longwatt.study_checks import check_references
 
 CLAIM_KINDS = ("html", "md", "json")
 
 DEMO = "demo"  # the embedded study
-NEW_FAMILY = (
-    "; a new one is one module in workflow/lib/longwatt/models/ with the interface longwatt.models.family.Family "
-    "(docs/adding.md), and many need none: seq2seq takes any Hugging Face encoder-decoder without peculiarities"
-)
 POWER = "Power over time"  # category of the report with a figure for each cell
-# Options of Snakemake's with which it runs no job.
-NO_JOBS = ("lint", "unlock", "list_rules", "list_target_rules", "summary", "detailed_summary", "dag", "rulegraph",
-           "filegraph", "d3dag")  # fmt: skip
-TELLING = {"partial", "plan", "compare"}  # targets that read what is there and train nothing
-LABEL_METRICS = ("accuracy", "macro_f1")
-LASTING = ("finetune", "predict", "record_exits")  # rules whose jobs keep what they have done so far
 TRAINED = ("model", "history.csv", "energy.jsonl.gz")
 
 
@@ -74,10 +56,6 @@ def _remembered(
     return answer
 
 
-class StaleReport(RuntimeError):
-    """A report was asked for, but the summary does not speak of the results beside it."""
-
-
 class Stages:
     """The jobs of one study, looked up by the wildcards of their rules.
 
@@ -96,7 +74,7 @@ class Stages:
         self.study = study
         self.machine = machine
         self.cells = expand(study, f"studies/{study_id}.yaml")
-        _check_references(study, f"studies/{study_id}.yaml")
+        check_references(study, f"studies/{study_id}.yaml")
         used = list(self.cells.values())
         meant = [*used, *(cell for cell, _ in left_out(study).values())]  # `exclude` leaves gaps, not errors
         published.check(study, meant, f"studies/{study_id}.yaml")
@@ -672,302 +650,7 @@ def _heading(cell: Cell, titles: Mapping[str, str]) -> str:
     return f"{names} ({cell.budget}, {cell.protocol}, seed {cell.seed})"
 
 
-def check_budgets(stages: Stages, limit: int) -> None:
-    """Refuse cells that want more GPUs than may be used.
-
-    Snakemake itself would silently lower a job's need to the limit, and so change its batch size.
-
-    Raises:
-        StudyError: names the cell, its need and the limit.
-    """
-    name = max(stages.cells, key=stages.gpus)  # what it needs is enough for all
-    need = stages.gpus(name)
-    if need > limit:
-        raise StudyError(
-            f"cell {name} needs {need} GPU(s) but the limit is {limit}. The limit is the number of "
-            f"devices found on this machine unless you give one: --resources gpu={need} if they are "
-            "there, or choose a smaller budget, or a study for this machine"
-        )
-
-
 def machine_environment(machine: Mapping[str, Any]) -> dict[str, str]:
     """What config.yaml says of this machine and jobs must know, though no result depends on it."""
     mirror = machine.get("mirror")
     return {hub.MIRROR: str(mirror)} if mirror else {}
-
-
-def check_sources(stages: Stages) -> None:
-    """Refuse datasets, checkpoints and tokenizers that are not made yet and cannot be read here.
-
-    Raises:
-        StudyError: names the entry and what is missing.
-    """
-    for entry, artefact, problem in _sources(stages):
-        if problem and not Path(artefact).exists():
-            raise StudyError(f"studies/{stages.study_id}.yaml: {entry}: {problem}")
-
-
-def _sources(stages: Stages) -> Iterator[tuple[str, str, str | None]]:
-    """(entry, what is made from it, what is missing for that) of everything that comes from outside."""
-    for key, name in stages.datasets.items():
-        chosen = settings.dataset_settings(stages.study, name)
-        problem = datasets.missing(chosen["source"], chosen["options"])
-        yield f"datasets.{name}", stages.download_dataset(key).artefact, problem
-    for key, name in stages.models.items():
-        if stages.repository(key) is None:
-            problem = missing_checkpoint(stages.study["models"][name], missing_weights)
-            yield f"models.{name}", stages.download_model(key).artefact, problem
-    for dataset, tokenizer in stages.pairs():
-        name = stages.tokenizers[tokenizer]
-        problem = missing_checkpoint(stages.study["tokenizers"][name], missing_tokenizer)
-        yield f"tokenizers.{name}", stages.make_tokenizer(dataset, tokenizer).artefact, problem
-
-
-def check_against(stages: Stages, asked: Mapping[str, Any], studies: Path) -> None:
-    """Refuse a comparison that names no other study, or one that nobody knows; and `against` without a comparison.
-
-    Args:
-        stages: the study's.
-        asked: Snakemake's options.
-        studies: the folder of study files; a study whose file is gone can still have results.
-
-    Raises:
-        StudyError: names the known study that is most like the one that was named.
-    """
-    other, compares = stages.machine.get("against"), "compare" in (asked.get("targets") or ())
-    if compares and other is None:
-        raise StudyError("compare needs a second study: --config study=A against=B")
-    if other is None:
-        return
-    if not compares:
-        raise StudyError("`against` is for the target compare: snakemake compare --config study=A against=B")
-    if other == stages.study_id:
-        raise StudyError(f"against: {other} is the study itself; name another one")
-    known = {path.name for path in Path("results").glob("*") if path.is_dir()}
-    known |= {path.stem for path in studies.glob("*.yaml")}
-    check_name("study", other, known - {stages.study_id}, "against")
-
-
-def fetches(asked: Mapping[str, Any]) -> bool:
-    """Whether Snakemake may be about to fetch something from the hub."""
-    return runs_jobs(asked) and not only_tells(asked)
-
-
-def check_hub(stages: Stages, asked: Mapping[str, Any]) -> None:
-    """Ask the hub for all that a study still needs of it, before anything is downloaded.
-
-    Models' configurations are fetched at once, since lengths are checked against them and run times follow from them.
-
-    Args:
-        stages: of the study.
-        asked: Snakemake's options; a dry run does without an answer, and fetches nothing.
-
-    Raises:
-        StudyError: names the entry, the repository and what to do, and what else is out of reach.
-    """
-    dry = bool(asked.get("dryrun"))
-    needed = [found for found in _repositories(stages) if not Path(found[1]).exists()]
-    for number, (entry, _, repository, choose) in enumerate(needed):
-        try:
-            hub.check(repository, choose)
-            if choose is choose_model and not dry:
-                hub.fetch(repository, choose_config)
-        except hub.HubUnreachable as error:
-            others = sorted({f"{other} ({theirs.name})" for other, _, theirs, _ in needed[number + 1 :]})
-            also = f". Not looked for any more: {', '.join(others)}" if others else ""
-            if dry:
-                print(f"Not checked, since the hub does not answer: {entry} ({repository.name}){also}", file=sys.stderr)
-                return
-            if not error.answered:  # a busy hub will have answered by the time that the job runs, which is patient
-                raise StudyError(f"studies/{stages.study_id}.yaml: {entry}: {error}{also}") from None
-        except hub.HubError as error:
-            raise StudyError(f"studies/{stages.study_id}.yaml: {entry}: {error}") from None
-    stages.check_cells()
-
-
-def _repositories(stages: Stages) -> Iterator[tuple[str, str, hub.Repository, hub.Choose]]:
-    """(entry, what is made from it, where it comes from, the choice of its files) of everything from the hub."""
-    for key, name in stages.datasets.items():
-        chosen = settings.dataset_settings(stages.study, name)
-        found = datasets.repository(chosen["source"], chosen["options"])
-        if found and not datasets.at_hand(chosen["source"], chosen["options"]):
-            yield f"datasets.{name}", stages.download_dataset(key).artefact, *found
-    for key, name in stages.models.items():
-        repository = stages.repository(key)
-        if repository:
-            yield f"models.{name}", stages.download_model(key).artefact, repository, choose_model
-    for dataset, key in stages.pairs():
-        name = stages.tokenizers[key]
-        repository = repository_of(stages.study["tokenizers"][name])
-        if repository:
-            yield f"tokenizers.{name}", stages.make_tokenizer(dataset, key).artefact, repository, choose_tokenizer
-
-
-def check_writable(stages: Stages) -> None:
-    """Refuse to run where results could not be written.
-
-    Raises:
-        StudyError: names the folder.
-    """
-    for folder in ("resources", "logs", stages.results):
-        there = Path(folder)
-        while not there.exists():
-            there = there.parent
-        if not (there.is_dir() and os.access(there, os.W_OK | os.X_OK)):
-            raise StudyError(
-                f"{there.resolve()} cannot be written to, but {folder}/ must go there; make it writable, or run from "
-                "another folder with --directory"
-            )
-
-
-def reports_only(asked: Mapping[str, Any]) -> bool:
-    """Whether Snakemake was asked for a report of what is there, without running anything.
-
-    Args:
-        asked: Snakemake's options by name, those of its profiles included; here and below.
-    """
-    return bool(asked.get("report")) and not asked.get("report_after_run")
-
-
-def runs_jobs(asked: Mapping[str, Any]) -> bool:
-    """Whether Snakemake was asked for jobs (if only to list them in a dry run), not for what it knows."""
-    return not (reports_only(asked) or any(asked.get(name) for name in NO_JOBS))
-
-
-def only_looks(asked: Mapping[str, Any]) -> bool:
-    """Whether Snakemake was asked for something that writes no results."""
-    return not runs_jobs(asked) or bool(asked.get("dryrun"))
-
-
-def leases_gpus(asked: Mapping[str, Any]) -> bool:
-    """Whether jobs with GPUs may run: in all that runs jobs but only tells (`only_tells`)."""
-    return runs_jobs(asked) and not only_tells(asked)
-
-
-def only_tells(asked: Mapping[str, Any]) -> bool:
-    """Whether Snakemake was asked only to tell what there is or would be: for that no data need be here."""
-    return bool(asked.get("targets")) and set(asked["targets"]) <= TELLING
-
-
-def on_cluster(asked: Mapping[str, Any]) -> bool:
-    """Whether jobs are handed to another scheduler, which knows what GPUs there are."""
-    return asked.get("executor") not in (None, "local", "dryrun", "touch")
-
-
-def job_environment(asked: Mapping[str, Any]) -> dict[str, str]:
-    """What jobs must know of what Snakemake was asked: whether to train or predict anew.
-
-    A job that is made again for any other reason (Snakemake died before it recorded it, its outputs were deleted)
-    takes what its work folder still holds.
-    """
-    everything = asked.get("forceall") or asked.get("force")
-    named = asked.get("forcerun") or ()
-    chosen = [rule for rule in LASTING if everything or any(rule in Path(name).parts for name in named)]
-    return {ANEW: f"{os.getpid()}-{time.time_ns()}:{' '.join(chosen)}"} if chosen else {}
-
-
-def check_report(stages: Stages) -> None:
-    """Refuse a report whose summary is older than any of its cells, or lacks one.
-
-    Raises:
-        StaleReport: names the artefacts.
-    """
-    # pandas is needed only here, and not for an ordinary run.
-    from longwatt.summary import StaleSummary, check_fresh
-
-    try:
-        claims = stages.judge_claims().settings if stages.claims else None
-        check_fresh(Path(stages.results), stages.rows(), claims)
-    except StaleSummary as error:
-        raise StaleReport(str(error)) from None
-
-
-def _check_budget_entries(study: Mapping[str, Any], source: str) -> None:
-    """Refuse budgets whose parts do not go together."""
-    for name, entry in study["budgets"].items():
-        where = f"{source}: budgets.{name}"
-        if entry["gpus"] and entry.get("processes", 1) > 1:
-            raise StudyError(f"{where}.processes is for budgets without GPUs; with GPUs there is one process for each")
-        if entry.get("effective_batch_size") and "gradient_accumulation_steps" in entry:
-            raise StudyError(
-                f"{where}: gradient_accumulation_steps follows from effective_batch_size; give one of the two"
-            )
-        if not entry["gpus"] and entry.get("watts_per_gpu") is not None:
-            raise StudyError(f"{where}.watts_per_gpu is for budgets with GPUs; on the CPU watts_per_core counts")
-        largest = _asks_for_largest(entry["per_device_batch_size"])
-        if largest and not entry["gpus"] and entry.get("memory_gib_per_gpu") is None:
-            raise StudyError(
-                f"{where}: the largest batch on a CPU needs memory_gib_per_gpu, the GiB that each process may take"
-            )
-
-
-def _asks_for_largest(batch: Any) -> bool:
-    if isinstance(batch, Mapping):
-        return any(_asks_for_largest(value) for value in batch.values())
-    return bool(batch == LARGEST)
-
-
-def _check_references(study: Mapping[str, Any], source: str) -> None:
-    _check_budget_entries(study, source)
-    for name, entry in study["datasets"].items():
-        where = f"{source}: datasets.{name}"
-        check_name("source", entry["source"], datasets.sources(), f"{where}.source")
-        _check_metric(study, name, where)
-        schema = datasets.options_schema(entry["source"])
-        options = entry.get("options", {})
-        validate(options, schema, f"{where}.options")
-        found = datasets.repository(entry["source"], options)
-        _check_pinned(found[0] if found else None, where)
-    for name, entry in study["tokenizers"].items():
-        if entry["kind"] == "checkpoint":
-            _check_origin(entry, f"{source}: tokenizers.{name}")
-    for name, entry in study["models"].items():
-        where = f"{source}: models.{name}"
-        check_name("family", entry["family"], models.families(), f"{where}.family", NEW_FAMILY)
-        check_name("tokenizer", entry["tokenizer"], study["tokenizers"], f"{where}.tokenizer")
-        _check_task(study, name, where)
-        if entry["initialisation"] == "checkpoint":
-            _check_origin(entry, where)
-        else:
-            _check_pinned(repository_of(entry), where)  # of a model from random weights: whose shape it has
-
-
-def _check_metric(study: Mapping[str, Any], dataset: str, where: str) -> None:
-    """Refuse to score labels as texts, and texts as labels."""
-    metric, labels = study["datasets"][dataset]["metric"], classifies(study, dataset)
-    if labels and metric not in LABEL_METRICS:
-        raise StudyError(f"{where}.metric: {metric} is no metric of labels; choose {' or '.join(LABEL_METRICS)}")
-    if not labels and metric == "macro_f1":
-        raise StudyError(f"{where}.metric: macro_f1 is for labels; set task: classification, or choose another metric")
-
-
-def _check_task(study: Mapping[str, Any], model: str, where: str) -> None:
-    """Refuse a model that gives texts where the grid wants labels of it, and the other way round."""
-    family = study["models"][model]["family"]
-    task = models.load_family(family).task
-    for block in study["grid"]:
-        for dataset in block["datasets"] if model in block["models"] else ():
-            wanted = study["datasets"][dataset].get("task", "text")
-            if wanted != task:
-                fit = [name for name in models.families() if models.load_family(name).task == wanted]
-                raise StudyError(
-                    f"{where}.family: {family} is for the task {task}, but datasets.{dataset}.task is {wanted}; "
-                    f"families for that: {', '.join(fit)}"
-                )
-
-
-def _check_origin(entry: Mapping[str, Any], where: str) -> None:
-    """Refuse a checkpoint that comes from nowhere, or from several places."""
-    if sum(origin in entry for origin in ("path", "repository", "package")) != 1:
-        raise StudyError(
-            f"{where}: a checkpoint comes from a `path`, or from a `repository` and its `revision`, or from the "
-            "`folder` of an installed Python `package`; give one"
-        )
-    _check_pinned(repository_of(entry), where)
-
-
-def _check_pinned(repository: hub.Repository | None, where: str) -> None:
-    """Refuse a branch or a tag, which means something else tomorrow."""
-    problem = hub.not_pinned(repository) if repository else None
-    if problem:
-        raise StudyError(f"{where}.revision: {problem}")

@@ -1,0 +1,179 @@
+"""What is refused before any job starts: devices, sources, studies, folders and reports that are not there."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from longwatt import datasets, hub, settings
+from longwatt.pretrained import (
+    choose_config,
+    choose_model,
+    choose_tokenizer,
+    missing_checkpoint,
+    missing_tokenizer,
+    missing_weights,
+    repository_of,
+)
+from longwatt.stages import Stages
+from longwatt.study import StudyError, check_name
+
+
+class StaleReport(RuntimeError):
+    """A report was asked for, but the summary does not speak of the results beside it."""
+
+
+def check_budgets(stages: Stages, limit: int) -> None:
+    """Refuse cells that want more GPUs than may be used.
+
+    Snakemake itself would silently lower a job's need to the limit, and so change its batch size.
+
+    Raises:
+        StudyError: names the cell, its need and the limit.
+    """
+    name = max(stages.cells, key=stages.gpus)  # what it needs is enough for all
+    need = stages.gpus(name)
+    if need > limit:
+        raise StudyError(
+            f"cell {name} needs {need} GPU(s) but the limit is {limit}. The limit is the number of "
+            f"devices found on this machine unless you give one: --resources gpu={need} if they are "
+            "there, or choose a smaller budget, or a study for this machine"
+        )
+
+
+def check_sources(stages: Stages) -> None:
+    """Refuse datasets, checkpoints and tokenizers that are not made yet and cannot be read here.
+
+    Raises:
+        StudyError: names the entry and what is missing.
+    """
+    for entry, artefact, problem in _sources(stages):
+        if problem and not Path(artefact).exists():
+            raise StudyError(f"studies/{stages.study_id}.yaml: {entry}: {problem}")
+
+
+def _sources(stages: Stages) -> Iterator[tuple[str, str, str | None]]:
+    """(entry, what is made from it, what is missing for that) of everything that comes from outside."""
+    for key, name in stages.datasets.items():
+        chosen = settings.dataset_settings(stages.study, name)
+        problem = datasets.missing(chosen["source"], chosen["options"])
+        yield f"datasets.{name}", stages.download_dataset(key).artefact, problem
+    for key, name in stages.models.items():
+        if stages.repository(key) is None:
+            problem = missing_checkpoint(stages.study["models"][name], missing_weights)
+            yield f"models.{name}", stages.download_model(key).artefact, problem
+    for dataset, tokenizer in stages.pairs():
+        name = stages.tokenizers[tokenizer]
+        problem = missing_checkpoint(stages.study["tokenizers"][name], missing_tokenizer)
+        yield f"tokenizers.{name}", stages.make_tokenizer(dataset, tokenizer).artefact, problem
+
+
+def check_against(stages: Stages, asked: Mapping[str, Any], studies: Path) -> None:
+    """Refuse a comparison that names no other study, or one that nobody knows; and `against` without a comparison.
+
+    Args:
+        stages: the study's.
+        asked: Snakemake's options.
+        studies: the folder of study files; a study whose file is gone can still have results.
+
+    Raises:
+        StudyError: names the known study that is most like the one that was named.
+    """
+    other, compares = stages.machine.get("against"), "compare" in (asked.get("targets") or ())
+    if compares and other is None:
+        raise StudyError("compare needs a second study: --config study=A against=B")
+    if other is None:
+        return
+    if not compares:
+        raise StudyError("`against` is for the target compare: snakemake compare --config study=A against=B")
+    if other == stages.study_id:
+        raise StudyError(f"against: {other} is the study itself; name another one")
+    known = {path.name for path in Path("results").glob("*") if path.is_dir()}
+    known |= {path.stem for path in studies.glob("*.yaml")}
+    check_name("study", other, known - {stages.study_id}, "against")
+
+
+def check_hub(stages: Stages, asked: Mapping[str, Any]) -> None:
+    """Ask the hub for all that a study still needs of it, before anything is downloaded.
+
+    Models' configurations are fetched at once, since lengths are checked against them and run times follow from them.
+
+    Args:
+        stages: of the study.
+        asked: Snakemake's options; a dry run does without an answer, and fetches nothing.
+
+    Raises:
+        StudyError: names the entry, the repository and what to do, and what else is out of reach.
+    """
+    dry = bool(asked.get("dryrun"))
+    needed = [found for found in _repositories(stages) if not Path(found[1]).exists()]
+    for number, (entry, _, repository, choose) in enumerate(needed):
+        try:
+            hub.check(repository, choose)
+            if choose is choose_model and not dry:
+                hub.fetch(repository, choose_config)
+        except hub.HubUnreachable as error:
+            others = sorted({f"{other} ({theirs.name})" for other, _, theirs, _ in needed[number + 1 :]})
+            also = f". Not looked for any more: {', '.join(others)}" if others else ""
+            if dry:
+                print(f"Not checked, since the hub does not answer: {entry} ({repository.name}){also}", file=sys.stderr)
+                return
+            if not error.answered:  # a busy hub will have answered by the time that the job runs, which is patient
+                raise StudyError(f"studies/{stages.study_id}.yaml: {entry}: {error}{also}") from None
+        except hub.HubError as error:
+            raise StudyError(f"studies/{stages.study_id}.yaml: {entry}: {error}") from None
+    stages.check_cells()
+
+
+def _repositories(stages: Stages) -> Iterator[tuple[str, str, hub.Repository, hub.Choose]]:
+    """(entry, what is made from it, where it comes from, the choice of its files) of everything from the hub."""
+    for key, name in stages.datasets.items():
+        chosen = settings.dataset_settings(stages.study, name)
+        found = datasets.repository(chosen["source"], chosen["options"])
+        if found and not datasets.at_hand(chosen["source"], chosen["options"]):
+            yield f"datasets.{name}", stages.download_dataset(key).artefact, *found
+    for key, name in stages.models.items():
+        repository = stages.repository(key)
+        if repository:
+            yield f"models.{name}", stages.download_model(key).artefact, repository, choose_model
+    for dataset, key in stages.pairs():
+        name = stages.tokenizers[key]
+        repository = repository_of(stages.study["tokenizers"][name])
+        if repository:
+            yield f"tokenizers.{name}", stages.make_tokenizer(dataset, key).artefact, repository, choose_tokenizer
+
+
+def check_writable(stages: Stages) -> None:
+    """Refuse to run where results could not be written.
+
+    Raises:
+        StudyError: names the folder.
+    """
+    for folder in ("resources", "logs", stages.results):
+        there = Path(folder)
+        while not there.exists():
+            there = there.parent
+        if not (there.is_dir() and os.access(there, os.W_OK | os.X_OK)):
+            raise StudyError(
+                f"{there.resolve()} cannot be written to, but {folder}/ must go there; make it writable, or run from "
+                "another folder with --directory"
+            )
+
+
+def check_report(stages: Stages) -> None:
+    """Refuse a report whose summary is older than any of its cells, or lacks one.
+
+    Raises:
+        StaleReport: names the artefacts.
+    """
+    # pandas is needed only here, and not for an ordinary run.
+    from longwatt.summary import StaleSummary, check_fresh
+
+    try:
+        claims = stages.judge_claims().settings if stages.claims else None
+        check_fresh(Path(stages.results), stages.rows(), claims)
+    except StaleSummary as error:
+        raise StaleReport(str(error)) from None
