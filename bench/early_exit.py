@@ -19,6 +19,7 @@ import argparse
 import json
 import math
 import platform
+import random
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -82,9 +83,9 @@ def rows_of(encoder: Mapping[str, Any], lengths: Sequence[int], device: str) -> 
 def timed(arms: Mapping[str, Arm], seconds: float, device: str) -> dict[str, list[float]]:
     """Seconds of every arm in every round; two rounds before are not counted."""
     taken: dict[str, list[float]] = {name: [] for name in arms}
-    warm, until = 2, math.inf
+    warm, until, order = 2, math.inf, random.Random(0)
     while warm > 0 or time.perf_counter() < until or len(next(iter(taken.values()))) < 5:
-        for name, arm in arms.items():
+        for name, arm in order.sample(list(arms.items()), len(arms)):  # nobody always follows the same neighbour
             synchronize(torch.device(device))
             start = time.perf_counter()
             arm()
@@ -97,11 +98,16 @@ def timed(arms: Mapping[str, Arm], seconds: float, device: str) -> dict[str, lis
 
 
 def median_ratio(taken: Mapping[str, Sequence[float]], arm: str, over: str) -> dict[str, float]:
-    """The median over rounds of one arm's time over another's, with its 95 % interval by ranks."""
+    """The median over rounds of one arm's time over another's, with its 95 % interval by ranks.
+
+    `undisturbed` is the ratio of their first deciles: what others do on the machine only ever adds time.
+    """
     ratios = sorted(a / b for a, b in zip(taken[arm], taken[over], strict=True))
     half = 0.98 * math.sqrt(len(ratios))
     low, high = max(0, math.floor(len(ratios) / 2 - half)), min(len(ratios) - 1, math.ceil(len(ratios) / 2 + half))
-    return {"ratio": statistics.median(ratios), "ci_low": ratios[low], "ci_high": ratios[high], "rounds": len(ratios)}
+    first, second = (sorted(taken[name])[len(ratios) // 10] for name in (arm, over))
+    interval = {"ci_low": ratios[low], "ci_high": ratios[high]}
+    return {"ratio": statistics.median(ratios), **interval, "undisturbed": first / second, "rounds": len(ratios)}
 
 
 def leave(model: EarlyExitModel, rule: ExitRule, rows: Mapping[str, Tensor], size: int, together: int) -> list[Left]:
@@ -267,7 +273,8 @@ def describe(result: Mapping[str, Any]) -> str:
             times = f"{1000 * row['seconds']:.1f} ms beside {1000 * row['standard_s']:.1f}"
             lines.append(
                 f"  {_verdict(row)}  {row['arm']}: {times}, ratio {row['ratio']:.3f} "
-                f"({row['ci_low']:.3f} to {row['ci_high']:.3f}, {row['rounds']} rounds{ideal}); "
+                f"({row['ci_low']:.3f} to {row['ci_high']:.3f}, {row['rounds']} rounds{ideal}; undisturbed "
+                f"{row['undisturbed']:.3f}); "
                 f"{row['what']} {row['target']}: {row['value']:.3f}"
             )
     equal = result["equal_predictions"]

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from longwatt.models.layerwise import Call
 
 T = TypeVar("T")
-# In units of a calibrated logit, above what float32 sums of another shape change (1e-6 to 1e-5 seen up to 24 layers).
+# As a part of the largest logit: far above what float32 sums of another shape change (1e-7 to 1e-6 seen).
 DOUBT = 1e-4
 
 
@@ -53,11 +53,13 @@ class Verdict:
         answer: index of the label.
         confidence: its calibrated probability.
         margin: of the answer over the next one, in calibrated logits.
+        scale: the largest of these, sign apart.
     """
 
     answer: int
     confidence: float
-    margin: float
+    margin: float = math.inf
+    scale: float = 0.0
 
 
 class Decision:
@@ -90,12 +92,13 @@ class Decision:
 
     def doubtful(self, number: int, verdict: Verdict) -> bool:
         """Whether rounding could turn the answer or the decision."""
-        if verdict.margin < DOUBT:
+        limit = DOUBT * verdict.scale
+        if verdict.margin < limit:
             return True
         if self.rule.kind != THRESHOLD or number == self.last:
             return False
         # Infinity minus infinity is no number, and no doubt: both are certain.
-        return abs(_log_odds(verdict.confidence) - _log_odds(float(self.rule.value or 0))) < DOUBT
+        return abs(_log_odds(verdict.confidence) - _log_odds(float(self.rule.value or 0))) < limit
 
 
 @dataclass
@@ -268,8 +271,8 @@ class Leaver:
             return
         logits = torch.cat([group.scores[:, : self.folded.classes] for group in groups if group.scores is not None])
         rows = [row for group in groups for row in group.rows]
-        for row, (answer, confidence, margin) in zip(rows, _judged(logits, self.temperatures[number]), strict=True):
-            yield row, Verdict(int(answer), confidence, margin)
+        for row, (answer, *numbers) in zip(rows, _judged(logits, self.temperatures[number]), strict=True):
+            yield row, Verdict(int(answer), *numbers)
 
     def _regrouped(self, groups: Sequence[_Group], left: Mapping[int, Left], lengths: Sequence[int]) -> list[_Group]:
         """Groups without the rows that left, as few as hold the others."""
@@ -305,16 +308,17 @@ def _verdict(logits: Sequence[float], temperature: float) -> Verdict:
     best = max(logits)
     answer = logits.index(best)
     total = math.fsum(math.exp((value - best) / temperature) for value in logits)
-    return Verdict(answer, 1 / total, math.inf)
+    return Verdict(answer, 1 / total)
 
 
 def _judged(logits: Tensor, temperature: float) -> list[list[float]]:
-    """Answer, confidence and margin of each row of logits (rows, classes); in double precision, as for one row."""
+    """Answer, confidence, margin and scale of each row of logits (rows, classes); in double precision, as for one row."""
     scaled = logits.double() / temperature
     best, answer = scaled.max(1)
     confidence = (scaled - best[:, None]).exp().sum(1).reciprocal()
     second = scaled.scatter(1, answer[:, None], -math.inf).amax(1)
-    return torch.stack([answer.double(), confidence, best - second], 1).tolist()
+    facts = [answer.double(), confidence, best - second, scaled.abs().amax(1)]
+    return torch.stack(facts, 1).tolist()
 
 
 def _log_odds(probability: float) -> float:
