@@ -29,18 +29,18 @@ models:
     family: early_exit
     initialisation: random
     tokenizer: bpe
-    config: {{model_type: bert, hidden_size: 16, num_hidden_layers: 4, num_attention_heads: 2, intermediate_size: 32,
-             max_position_embeddings: 64}}
+    config: {{model_type: bert, hidden_size: 32, num_hidden_layers: 4, num_attention_heads: 2, intermediate_size: 64,
+             max_position_embeddings: 64, hidden_dropout_prob: 0, attention_probs_dropout_prob: 0}}
     exits: {{layers: [0, 1, 3]}}
   standard: {{<<: *tiny, exits: {{layers: [3]}}}}
   shallow: {{<<: *tiny, exits: {{layers: [1]}}}}
 budgets:
   cpu: {{gpus: 0, per_device_batch_size: 16}}
 training:
-  learning_rate: 3e-3
-  max_steps: 40
+  learning_rate: 5e-3
+  max_steps: 80
   log_every_steps: 10
-  validation: {{every_steps: 20, batch_size: 16}}
+  validation: {{every_steps: 40, batch_size: 16}}
 inference:
   last: {{split: test, batch_sizes: [1, 8]}}
   early: {{split: test, batch_sizes: [1, 8], regroup_batches: 3, exit: {{thresholds: [0.7]}}}}
