@@ -312,7 +312,7 @@ def _verdict(logits: Sequence[float], temperature: float) -> Verdict:
 
 
 def _judged(logits: Tensor, temperature: float) -> list[list[float]]:
-    """Answer, confidence, margin and scale of each row of logits (rows, classes); in double precision, as for one row."""
+    """Answer, confidence, margin and scale for each row of logits (rows, classes); in doubles, as for a single row."""
     scaled = logits.double() / temperature
     best, answer = scaled.max(1)
     confidence = (scaled - best[:, None]).exp().sum(1).reciprocal()
