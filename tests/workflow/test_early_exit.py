@@ -53,7 +53,7 @@ def test_every_point_has_its_row_with_its_rule_and_what_it_is_beside_the_standar
 def test_batches_answer_as_one_example_at_a_time_does_and_both_as_the_recorded_logits_say(finished):
     recorded = read_logits(finished.results / CELL / "exits/logits.jsonl")["test"]
     calibrated = json.loads((finished.results / CELL / "calibrate/calibration.json").read_text())
-    exits, answers, _ = leave(recorded.logits, calibrated["temperatures"], {"threshold": 0.7}, recorded.labels)
+    exits, answers, _ = leave(recorded.logits, calibrated["temperatures"], {"threshold": 0.7}, recorded.gold)
     names = np.array(calibrated["labels"])
     expected = [(number, name) for number, name in zip(exits.tolist(), names[answers].tolist(), strict=True)]
     for point in ("early-t0.7-b1", "early-t0.7-b8"):
@@ -62,7 +62,7 @@ def test_batches_answer_as_one_example_at_a_time_does_and_both_as_the_recorded_l
 
 def test_the_oracle_is_wrong_only_where_every_exit_is(finished, rows):
     recorded = read_logits(finished.results / CELL / "exits/logits.jsonl")["test"]
-    right = (recorded.logits.argmax(-1) == recorded.labels).any(axis=0).mean()
+    right = (recorded.logits.argmax(-1) == recorded.gold).any(axis=0).mean()
     assert float(rows["exits", "oracle"]["accuracy"]) == pytest.approx(100 * right, abs=1e-3)
     assert float(rows["exits", "oracle"]["accuracy"]) >= float(rows["exits", "last-b1"]["accuracy"])
 
