@@ -4,6 +4,7 @@ import copy
 
 import pytest
 
+from longwatt import provenance
 from longwatt.stages import Stages
 from longwatt.study import StudyError
 from tests.tiny_exits import read_tiny_exits
@@ -83,6 +84,7 @@ def change(study: dict, path: str, value) -> dict:
         ("models.exits.exits.layers", [0, 0, 3], r"cell words/exits.*layers"),
         ("models.exits.exits.temperatures", [1, 1], r"temperatures"),
         ("models.exits.exits.temperatures", [1, 0, 1], r"temperatures"),
+        ("calibration", {"split": "train"}, r"calibration\.split is train, on which .* is trained"),
         ("calibration", {"split": "test"}, r"inference\.early-t0\.7-b1\.split is test, on which calibration\.split"),
         ("grid.1.inference", ["early-t0.7-b1"], r"exit is .*models\.standard .* has no exit before"),
         ("grid.0.protocols", ["generated"], r"grid\[0\]\.protocols: the protocol generated does not fit"),
@@ -94,3 +96,27 @@ def change(study: dict, path: str, value) -> dict:
 def test_what_cannot_be_is_refused_before_training(study, path, value, said):
     with pytest.raises(StudyError, match=said):
         stages_of(change(study, path, value))
+
+
+def test_a_model_and_its_baselines_share_a_download_whatever_their_order(study):
+    changed = copy.deepcopy(study)
+    for name in ("exits", "standard", "shallow"):
+        changed["models"][name] = {**changed["models"][name], "initialisation": "checkpoint", "path": "/x/some-bert"}
+        changed["models"][name].pop("config")
+    changed["tokenizers"]["bpe"] = study["tokenizers"]["bpe"]
+    (key,) = stages_of(changed).models
+    changed["models"] = dict(reversed(changed["models"].items()))
+    assert list(stages_of(changed).models) == [key] and key.startswith("some-bert-")
+    assert code_modules("early_exit") - code_modules("led") > {"longwatt.metrics.classification"}
+
+
+def code_modules(family: str) -> set[str]:
+    """The modules behind a training of a family's."""
+    found, waiting = set(), [f"longwatt.models.{family}", "longwatt.training"]
+    while waiting:
+        name = waiting.pop()
+        path = provenance.module_path(name)
+        if name not in found and path is not None and name not in provenance.NOT_RESULTS:
+            found.add(name)
+            waiting += provenance._references(provenance._tree(path))
+    return found

@@ -73,3 +73,8 @@ def test_a_study_without_lists_stays_as_it_is():
         "grid": [{**STUDY["grid"][0], "inference": ["greedy"]}],
     }
     assert write_out(plain, "s") == plain
+
+
+def test_values_that_differ_in_the_last_digit_are_two_points():
+    near = {**STUDY["inference"], "early": {"exit": {"thresholds": [0.9, 0.90000001]}}}
+    assert {"early-t0.9", "early-t0.90000001"} <= set(write_out({**STUDY, "inference": near}, "s")["inference"])

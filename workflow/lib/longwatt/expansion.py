@@ -40,12 +40,12 @@ def write_out(study: Mapping[str, Any], source: str) -> dict[str, Any]:
 
 def _written_out(entries: Entries, several: Any, where: str) -> dict[str, dict[str, Any]]:
     """By entry, what it stands for."""
-    found = {name: dict(several(name, entry)) for name, entry in entries.items()}
-    names = [name for made in found.values() for name in made]
+    pairs = {name: list(several(name, entry)) for name, entry in entries.items()}
+    names = [made for made_of_one in pairs.values() for made, _ in made_of_one]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise StudyError(f"{where}: {', '.join(twice)} comes out twice; give one of the entries another name")
-    return found
+    return {name: dict(made_of_one) for name, made_of_one in pairs.items()}
 
 
 def _points(name: str, entry: Mapping[str, Any]) -> Iterable[tuple[str, dict[str, Any]]]:
@@ -61,7 +61,7 @@ def _rules(rule: Mapping[str, Any] | None) -> Iterable[tuple[Mapping[str, Any] |
     """Each rule that an entry's `exit` stands for, with what it adds to a point's name."""
     for key, (one, letter) in RULE_LISTS.items():
         if rule and key in rule:
-            return [({one: value}, f"-{letter}{value:g}") for value in rule[key]]
+            return [({one: value}, f"-{letter}{value!r}") for value in rule[key]]
     return [(rule, "")]
 
 
@@ -71,10 +71,10 @@ def _variants(name: str, entry: Mapping[str, Any]) -> Iterable[tuple[str, dict[s
     rest, title = {key: value for key, value in entry.items() if key != SEARCH}, entry.get("title", name)
     return [
         (
-            f"{name}-lr{rate:g}",
+            f"{name}-lr{rate!r}",
             merge(
                 rest,
-                {"title": f"{title}, lr {rate:g}", "training": {"learning_rate": rate}, VARIANT_OF: name},
+                {"title": f"{title}, lr {rate!r}", "training": {"learning_rate": rate}, VARIANT_OF: name},
             ),
         )
         for rate in entry[SEARCH]["learning_rate"]

@@ -228,10 +228,12 @@ def _exits(point: Mapping[str, Any], kept: Sequence[Mapping[str, Any]]) -> dict[
     left = [answer["facts"] for batch in kept for answer in batch["answers"]]
     if not all("exit" in facts for facts in left):
         return {}
-    most = max(facts["exit"] for facts in left)
     return {
         "mean_layers": sum(facts["layers"] for facts in left) / len(left),
-        "exits_taken": [sum(facts["exit"] == number for facts in left) for number in range(most + 1)],
+        "left_after_layers": {
+            str(layers): sum(facts["layers"] == layers for facts in left)
+            for layers in sorted({facts["layers"] for facts in left})
+        },
         "batch_size": point["batch_size"],
         "regroup_batches": point["regroup_batches"],
     }

@@ -6,6 +6,7 @@ what can change that stage's result, so that a change reruns just what it must.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -110,14 +111,14 @@ def model_key(study: Study, model: str) -> str | None:
     if study["models"][model]["initialisation"] == "random":
         return None
     source = model_source_settings(study, model)
-    # Models of one origin share what is downloaded, under the name of the first.
-    first = next(name for name in study["models"] if _origin(study, name) == source)
-    return f"{first}-{digest(source)[:8]}"
+    # A model and its baselines are of one origin: they share what is downloaded, under the origin's name.
+    name = _last_part(encoder(study["models"][model])) if "exits" in study["models"][model] else model
+    return f"{name}-{digest(source)[:8]}"
 
 
-def _origin(study: Study, model: str) -> Settings | None:
-    """Where a model's weights come from; None for random ones."""
-    return model_source_settings(study, model) if study["models"][model]["initialisation"] != "random" else None
+def _last_part(origin: str) -> str:
+    """The end of a repository's name, of a package's or of a path, as a folder may be called."""
+    return re.sub(r"[^A-Za-z0-9_.]+", "-", origin.rstrip("/").rpartition("/")[2]).strip("-") or "model"
 
 
 def finetune_settings(study: Study, cell: Cell) -> Settings:

@@ -130,6 +130,11 @@ class Stages:
     def _check_exits(self, name: str, cell: Cell, points: Mapping[str, Mapping[str, Any]]) -> None:
         """Refuse exit rules where nothing can leave early, and temperatures fitted on what they are judged by."""
         several, split = self._several_exits(cell.model), settings.calibration_split(self.study, cell)
+        if several and split == "train":
+            raise StudyError(
+                f"studies/{self.study_id}.yaml: calibration.split is train, on which {name} is trained: a model is too "
+                "sure of what it has seen; choose another split (the source `labelled` makes one by `held_out`)"
+            )
         for key, point in points.items():
             where, chosen = f"studies/{self.study_id}.yaml: inference.{key}", point["inference"]
             if chosen.get("exit") and not several:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 from longwatt import distributed, metrics, stopping
 from longwatt.decoding import Predictor
 from longwatt.examples import Examples, batches
-from longwatt.metrics.classification import headline_score
-from longwatt.models.family import CLASSIFICATION, TEXT
+from longwatt.models.family import CLASSIFICATION, TEXT, Classifier
 
 
 class CutShort(Exception):
@@ -69,7 +69,8 @@ class Validator:
         if self.judge.task == CLASSIFICATION:  # macro F1 is no mean over examples
             found = dict(pair for part in distributed.gather(predictions) for pair in part.items())
             labels = {id_: references[0] for id_, references in self.judge.references.items()}
-            return headline_score(self.judge.metric, {id_: found[id_] for id_ in labels}, labels)
+            family = cast(Classifier, self.predictor.family)
+            return family.score(self.judge.metric, {id_: found[id_] for id_ in labels}, labels)
         scored = [pair for part in distributed.gather(self._scores(predictions)) for pair in part.items()]
         by_id = dict(scored)
         # In one order, whoever scored what: sums of floats depend on it.

@@ -193,6 +193,12 @@ class EarlyExit:
         """See `Classifier.exit_logits`."""
         return _unwrapped(model).exit_logits(_inputs(batch))
 
+    def score(self, metric: str, predictions: Mapping[str, str], labels: Mapping[str, str]) -> float:
+        """See `Classifier.score`."""
+        from longwatt.metrics.classification import headline_score
+
+        return headline_score(metric, predictions, labels)
+
 
 def check_layers(layers: Any, encoder_layers: int | None) -> list[int]:
     """Layers with a classifier: counted from 0, ascending, each once, all within the encoder.

@@ -141,3 +141,9 @@ class Classifier(Family, Protocol):
 
     def exit_logits(self, model: nn.Module, batch: Batch) -> Tensor:
         """What every classifier says of every row: (exits, batch, classes), float32, before any temperature."""
+
+    def score(self, metric: str, predictions: Mapping[str, str], labels: Mapping[str, str]) -> float:
+        """The headline score of predicted labels by id.
+
+        It is here, so that what scores labels is no part of the code that other families are trained by.
+        """
