@@ -286,6 +286,21 @@ def test_a_row_that_rounding_could_turn_is_answered_alone():
         assert alone[number] == together[number] and alone[number].exit == 0
 
 
+@pytest.mark.parametrize(
+    ("threshold", "margin"), [(0.99, 4.595), (1 - 1e-12, 27.63), (1 - 1e-15, 34.54), (1.0, 36.737)]
+)
+def test_low_temperatures_turn_no_decision(threshold, margin):
+    """A temperature of 0.01 and, for each row, one that puts its confidence at the threshold as doubles have it."""
+    model, rows, rule = model_of(), rows_of("bert"), ExitRule(THRESHOLD, threshold)
+    with torch.no_grad():
+        best, second = model.exit_logits(rows)[0, :8].topk(2).values.unbind(1)
+    for temperature in (0.01, *((best - second) / margin).tolist()):
+        model.config.temperatures = [temperature, 1e3, 1e3]
+        alone, together = leave(model, rule, rows, 1), leave(model, rule, rows, 8)
+        assert [(a.answer, a.exit) for a in alone] == [(t.answer, t.exit) for t in together], temperature
+        assert threshold < 1 or {a.exit for a in alone} == {2}, "a probability of 1 is never reached"
+
+
 def test_only_what_must_be_run_is_run(monkeypatch):
     model, rows = model_of(), rows_of("bert", count=1)
     layers = list(model.encoder.encoder.layer)

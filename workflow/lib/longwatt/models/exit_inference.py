@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from longwatt.exit_rules import LAST, ORACLE, PATIENCE, THRESHOLD, ExitRule
+from longwatt.exit_rules import LAST, ORACLE, PATIENCE, THRESHOLD, ExitRule, reaches
 from longwatt.models.errors import ModelError
 
 if TYPE_CHECKING:
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 # As a part of the largest logit: far above what float32 sums of another shape change (1e-7 to 1e-6 seen).
 DOUBT = 1e-4
+# Above this doubles are too coarse to tell how far a confidence is from a threshold.
+SURE = 1 - 1e-9
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,7 @@ class Decision:
 
     def _accepts(self, verdict: Verdict) -> bool:
         if self.rule.kind == THRESHOLD:
-            return verdict.confidence >= self.rule.value  # type: ignore[operator]
+            return reaches(verdict.confidence, float(self.rule.value or 0))
         if self.rule.kind == PATIENCE:
             return self.agreed >= self.rule.value  # type: ignore[operator]
         return verdict.answer == self.label
@@ -95,10 +97,12 @@ class Decision:
         limit = DOUBT * verdict.scale
         if verdict.margin < limit:
             return True
-        if self.rule.kind != THRESHOLD or number == self.last:
+        threshold = self.rule.value
+        if self.rule.kind != THRESHOLD or threshold is None or threshold == 1 or number == self.last:
             return False
-        # Infinity minus infinity is no number, and no doubt: both are certain.
-        return abs(_log_odds(verdict.confidence) - _log_odds(float(self.rule.value or 0))) < limit
+        if min(verdict.confidence, threshold) > SURE:
+            return True
+        return abs(_log_odds(verdict.confidence) - _log_odds(threshold)) < limit
 
 
 @dataclass
