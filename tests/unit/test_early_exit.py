@@ -1,6 +1,7 @@
 """The family of encoders with exits: what is refused, what is collated, and its use in plain Python."""
 
 import json
+import shutil
 from statistics import median
 
 import pytest
@@ -279,10 +280,24 @@ def test_a_saved_model_answers_in_plain_python(folder, tokenizer):
 def test_plain_python_cuts_as_the_tokenizer_does(folder):
     classifier = ExitClassifier.load(folder)
     long = " ".join(f"w{n % 30}" for n in range(100))
-    (whole,), (cut,) = classifier.predict([long]), classifier.predict([" ".join(long.split()[:30])])
-    assert whole == cut
+    (whole,), (cut,) = classifier.predict([long]), classifier.predict([" ".join(long.split()[:14])])
+    assert whole == cut, "seq_len 16 of the training, two of them special"
     (short,), (kept,) = classifier.predict([long], max_length=6), classifier.predict([" ".join(long.split()[:4])])
     assert short == kept
+
+
+def test_a_folder_knows_the_length_it_was_trained_at(folder, tmp_path, tokenizer):
+    config = json.loads((folder / "config.json").read_text())
+    assert config["seq_len"] == 16
+    _, again = build(tokenizer, checkpoint=folder, seq_len=20)
+    assert again.config.seq_len == 20, "trained on at another length"
+    assert load_family("early_exit").build({}, tokenizer, folder, 20, 1).config.seq_len == 16, "only used"
+    shutil.copytree(folder, tmp_path / "older")
+    del config["seq_len"]
+    (tmp_path / "older/config.json").write_text(json.dumps(config))
+    older, long = ExitClassifier.load(tmp_path / "older"), [f"w{n}" for n in range(36)]
+    (whole,), (cut,) = older.predict([" ".join(long)]), older.predict([" ".join(long[:30])])
+    assert whole == cut != older.predict([" ".join(long[:14])])[0], "as many as the encoder holds"
 
 
 def test_plain_python_refuses_what_cannot_be(folder, tmp_path):

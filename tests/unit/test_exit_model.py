@@ -1,6 +1,7 @@
 """Encoders with exits: run by layers, trained, saved, left early."""
 
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -9,7 +10,7 @@ from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassificati
 
 from longwatt.exit_rules import LAST, ORACLE, PATIENCE, THRESHOLD, ExitRule
 from longwatt.models.errors import ModelError
-from longwatt.models.exit_inference import Leaver
+from longwatt.models.exit_inference import Leaver, _exact
 from longwatt.models.exit_model import EarlyExitConfig, EarlyExitModel, cut_config, load_trained, new_model
 from longwatt.models.layerwise import Layerwise, check_layerwise
 
@@ -284,6 +285,49 @@ def test_a_row_that_rounding_could_turn_is_answered_alone():
         rule = ExitRule(THRESHOLD, left.confidence)
         alone, together = leave(model, rule, rows, 1), leave(model, rule, rows, 24)
         assert alone[number] == together[number] and alone[number].exit == 0
+
+
+@pytest.mark.parametrize(
+    ("threshold", "margin"), [(0.99, 4.595), (1 - 1e-12, 27.63), (1 - 1e-15, 34.54), (1.0, 36.737)]
+)
+def test_low_temperatures_turn_no_decision(threshold, margin):
+    """A temperature of 0.01 and, for each row, one that puts its confidence at the threshold as doubles have it."""
+    model, rows, rule = model_of(), rows_of("bert"), ExitRule(THRESHOLD, threshold)
+    with torch.no_grad():
+        best, second = model.exit_logits(rows)[0, :8].topk(2).values.unbind(1)
+    for temperature in (0.01, *((best - second) / margin).tolist()):
+        model.config.temperatures = [temperature, 1e3, 1e3]
+        alone, together = leave(model, rule, rows, 1), leave(model, rule, rows, 8)
+        assert [(a.answer, a.exit) for a in alone] == [(t.answer, t.exit) for t in together], temperature
+        assert threshold < 1 or {a.exit for a in alone} == {2}, "a probability of 1 is never reached"
+
+
+def test_coarser_products_are_not_exact(monkeypatch):
+    cpu, cuda = torch.device("cpu"), torch.device("cuda", 0)
+    monkeypatch.setattr(torch.backends.cuda, "matmul", SimpleNamespace(allow_tf32=False))
+    assert _exact(cpu) and _exact(cuda)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert not _exact(cpu)
+    monkeypatch.setattr(torch.backends.cuda, "matmul", SimpleNamespace(allow_tf32=True))
+    assert _exact(cpu) and not _exact(cuda), "a CPU has no TF32"
+
+
+@pytest.mark.parametrize("size", [1, 24])
+def test_what_exits_add_is_summed_in_float32(size):
+    """In bf16 1 and 2^-10 would make 1."""
+    model, rows = model_of(layers=(0, 3)), rows_of("bert")
+    with torch.no_grad():
+        for exit_ in model.exits:
+            exit_.classifier.weight.zero_()
+        model.exits[1].classifier.weight[0, 0] = 1
+        model.exits[1].weights.copy_(torch.tensor([1, 2**-10]))
+        model.dense.weight.zero_()
+        model.dense.bias.fill_(10)  # the pooled state is 1
+        model.exits[1].classifier.bias.zero_()
+    with torch.autocast("cpu", torch.bfloat16):
+        lefts = leave(model, ExitRule(LAST), rows, size)
+    expected = math.exp(1 + 2**-10) / (math.exp(1 + 2**-10) + 2)
+    assert [left.confidence for left in lefts] == pytest.approx([expected] * 24, abs=1e-7)
 
 
 def test_only_what_must_be_run_is_run(monkeypatch):

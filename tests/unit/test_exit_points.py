@@ -41,6 +41,13 @@ def test_the_threshold_counts_as_reached_when_equal():
     assert taken == [0, 1]
 
 
+def test_a_confidence_that_rounds_to_1_does_not_reach_1():
+    logits = np.array([[[900, 0]], [[2, 0]], [[0, 1]]], np.float32)
+    assert answers(logits, [1, 1, 1])[1][0, 0] == 1
+    found = [leave(logits, [1, 1, 1], {"threshold": t}, np.array([0]))[0][0] for t in (0.999999, 1.0)]
+    assert found == [0, 2]
+
+
 def test_probabilities_are_torch_s():
     torch = pytest.importorskip("torch")
     logits, temperatures, _ = made_up(examples=2000)

@@ -92,9 +92,9 @@ def leave(logits: Array, temperatures: Sequence[float], rule: Rule, gold: Array)
     Args:
         logits: (exits, N, classes), uncalibrated.
         temperatures: one per exit.
-        rule: {"threshold": t}: at the first classifier whose probability is at least t; {"patience": k}: once k
-            classifiers in a row, the present one counted, agree; {"oracle": True}: at the first that is right;
-            None: at the last.
+        rule: {"threshold": t}: at the first classifier whose probability is at least t (none is 1);
+            {"patience": k}: once k classifiers in a row, the present one counted, agree; {"oracle": True}: at the first
+            that is right; None: at the last.
         gold: index of the right label (N).
 
     Returns:
@@ -160,7 +160,7 @@ def _may_leave(predictions: Array, confidences: Array, rule: Rule, gold: Array) 
     name, value = rule_of(rule)
     allowed: Array = np.zeros(predictions.shape, bool)
     if name == "threshold" and value is not None:
-        allowed = confidences >= np.float32(value)  # as torch compares them
+        allowed = (confidences >= np.float32(value)) & (value < 1)  # rounded up to 1 is not 1: `exit_rules.reaches`
     elif name == "patience" and value is not None:
         allowed = _agreeing(predictions) >= value
     elif name == "oracle":

@@ -22,14 +22,19 @@ class ExitRule:
     """When an example leaves.
 
     Attributes:
-        kind: `threshold` (the first classifier whose calibrated confidence reaches `value`, in (0, 1]), `patience` (as
-            soon as `value` classifiers in a row, the present one among them, gave one answer), `oracle` (the first that
-            is right) or `last`. Where none qualifies, the last classifier answers.
+        kind: `threshold` (the first classifier whose calibrated confidence reaches `value`, in (0, 1]; none reaches 1),
+            `patience` (as soon as `value` classifiers in a row, the present one among them, gave one answer), `oracle`
+            (the first that is right) or `last`. Where none qualifies, the last classifier answers.
         value: the threshold or the patience; None for the others.
     """
 
     kind: str
     value: float | int | None = None
+
+
+def reaches(confidence: float, threshold: float) -> bool:
+    """Whether a confidence is enough. None is for 1: no probability of a softmax is, though rounding may say so."""
+    return threshold < 1 and confidence >= threshold
 
 
 def exit_rule(given: Mapping[str, Any] | None) -> ExitRule:

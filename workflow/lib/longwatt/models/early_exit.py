@@ -123,6 +123,8 @@ class EarlyExit:
         if labels and list(labels) != config["labels"]:
             raise ModelError(f"the model tells {config['labels']} apart, not the dataset's {list(labels)}")
         self.segments = has_segments(config)
+        if labels:  # it is to be trained, at this length
+            built.config.seq_len = seq_len
         return built
 
     def _trained(self, folder: Path, model: Mapping[str, Any]) -> EarlyExitModel:

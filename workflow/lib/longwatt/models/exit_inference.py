@@ -2,7 +2,8 @@
 
 After each classifier the unfinished rows of all micro-batches are put together into as few as hold them, so that a
 larger batch gains from early exits too. Sums of floats depend on a batch's shape, and in float32 a row can come so
-close to a decision that this would turn it. Such a row is answered alone, so that its answer is that of batch 1.
+close to a decision that this would turn it. Such a row is answered alone, so that its answer is that of batch 1. With
+coarser products (bf16, fp16, TF32) too many rows would be in doubt: there, answers are close to those of batch 1 only.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from longwatt.exit_rules import LAST, ORACLE, PATIENCE, THRESHOLD, ExitRule
+from longwatt.exit_rules import LAST, ORACLE, PATIENCE, THRESHOLD, ExitRule, reaches
 from longwatt.models.errors import ModelError
 
 if TYPE_CHECKING:
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 # As a part of the largest logit: far above what float32 sums of another shape change (1e-7 to 1e-6 seen).
 DOUBT = 1e-4
+# Above this doubles are too coarse to tell how far a confidence is from a threshold.
+SURE = 1 - 1e-9
 
 
 @dataclass(frozen=True)
@@ -85,7 +88,7 @@ class Decision:
 
     def _accepts(self, verdict: Verdict) -> bool:
         if self.rule.kind == THRESHOLD:
-            return verdict.confidence >= self.rule.value  # type: ignore[operator]
+            return reaches(verdict.confidence, float(self.rule.value or 0))
         if self.rule.kind == PATIENCE:
             return self.agreed >= self.rule.value  # type: ignore[operator]
         return verdict.answer == self.label
@@ -95,10 +98,12 @@ class Decision:
         limit = DOUBT * verdict.scale
         if verdict.margin < limit:
             return True
-        if self.rule.kind != THRESHOLD or number == self.last:
+        threshold = self.rule.value
+        if self.rule.kind != THRESHOLD or threshold is None or threshold == 1 or number == self.last:
             return False
-        # Infinity minus infinity is no number, and no doubt: both are certain.
-        return abs(_log_odds(verdict.confidence) - _log_odds(float(self.rule.value or 0))) < limit
+        if min(verdict.confidence, threshold) > SURE:
+            return True
+        return abs(_log_odds(verdict.confidence) - _log_odds(threshold)) < limit
 
 
 @dataclass
@@ -154,10 +159,13 @@ class Folded:
             self._biases.append(torch.cat([one.classifier.bias, later]))
 
     def scores(self, number: int, hidden: Tensor) -> Tensor:
-        """What exit `number` adds to the logits of its classifier and the later ones: (rows, (those) x classes)."""
+        """What exit `number` adds to the logits of its classifier and the later ones: (rows, (those) x classes).
+
+        In float32, so that one row's and many rows' are summed alike, however coarse the products are.
+        """
         first, dense = self.model.layerwise.first_token(hidden), self.model.dense
         pooled = functional.linear(first, dense.weight, dense.bias).tanh_()
-        return functional.linear(pooled, self._weights[number], self._biases[number])
+        return functional.linear(pooled, self._weights[number], self._biases[number]).float()
 
 
 class Leaver:
@@ -232,6 +240,7 @@ class Leaver:
         """Many rows, in micro-batches that are regrouped after each classifier."""
         decisions = [Decision(self.rule, self.last, label) for label in gold]
         left: dict[int, Left] = {}
+        exact = _exact(texts["input_ids"].device)
         order = sorted(range(len(lengths)), key=lengths.__getitem__)
         groups = [self._first_group(texts, rows, lengths) for rows in _parts(order, self.batch_size)]
         first = 0
@@ -240,7 +249,7 @@ class Leaver:
                 self._advance(group, first, number)
             first = number + 1
             for row, verdict in self._verdicts(groups, number):
-                if _exact(texts["input_ids"]) and decisions[row].doubtful(number, verdict):
+                if exact and decisions[row].doubtful(number, verdict):
                     left[row] = self._alone(texts, row, lengths[row], gold[row])
                 elif decisions[row].leaves(number, verdict):
                     left[row] = Left(verdict.answer, number, verdict.confidence)
@@ -325,9 +334,10 @@ def _log_odds(probability: float) -> float:
     return math.inf if probability >= 1 else math.log(probability) - math.log1p(-probability)
 
 
-def _exact(tensor: Tensor) -> bool:
-    """Whether sums are made in float32: coarser ones differ by more than can be made good."""
-    return not torch.is_autocast_enabled(tensor.device.type)
+def _exact(device: torch.device) -> bool:
+    """Whether products are made in float32: coarser ones (bf16, fp16, TF32) differ by more than can be made good."""
+    tf32 = device.type == "cuda" and torch.backends.cuda.matmul.allow_tf32
+    return not tf32 and not torch.is_autocast_enabled(device.type)
 
 
 def _parts(values: Sequence[T], size: int) -> list[list[T]]:

@@ -46,6 +46,7 @@ class EarlyExitConfig(PreTrainedConfig):  # type: ignore[misc]
         temperatures: one per classifier, what its logits are divided by; None before calibration.
         dropout: of the pooled states.
         pooler: where the pooler's first weights came from, `checkpoint` or `random`.
+        seq_len: most tokens of an input in training, and so in calibration and measurement; None where not known.
     """
 
     model_type = MODEL_TYPE
@@ -59,6 +60,7 @@ class EarlyExitConfig(PreTrainedConfig):  # type: ignore[misc]
         temperatures: Sequence[float] | None = None,
         dropout: float = 0.1,  # arXiv 2004.07453
         pooler: str = "random",
+        seq_len: int | None = None,
         **kwargs: Any,
     ) -> None:
         self.encoder = dict(encoder or {})
@@ -68,6 +70,7 @@ class EarlyExitConfig(PreTrainedConfig):  # type: ignore[misc]
         self.temperatures = None if temperatures is None else [float(value) for value in temperatures]
         self.dropout = dropout
         self.pooler = pooler
+        self.seq_len = seq_len
         # The pooler and the classifiers begin as the encoder's own layers did.
         own = kwargs.pop("initializer_range", 0.02)
         self.initializer_range = float(self.encoder.get("initializer_range", own))
@@ -358,7 +361,9 @@ class ExitClassifier:
             threshold: leave at the first classifier this confident, in (0, 1].
             patience: leave once so many classifiers in a row agree.
             batch_size: texts at a time; more of them are faster together, and the answers are the same.
-            max_length: most tokens of a text, special ones included; None for as many as the encoder holds.
+            max_length: most tokens of a text, special ones included; None for as many as in training, which are also
+                those of calibration and of what was measured (in a folder that does not say: as many as the encoder
+                holds).
 
         Raises:
             ExitRuleError: threshold or patience is out of its range, or both are given.
@@ -374,7 +379,8 @@ class ExitClassifier:
         return [self.model.answer(left) for part in parts for left in leaver.leave(self._encode(part, max_length))]
 
     def _encode(self, texts: Sequence[str | tuple[str, str]], max_length: int | None) -> dict[str, Tensor]:
-        longest = max_length or most_tokens(self.model.config.encoder) or self.tokenizer.model_max_length
+        config = self.model.config
+        longest = max_length or config.seq_len or most_tokens(config.encoder) or self.tokenizer.model_max_length
         pairs = [(text, None) if isinstance(text, str) else text for text in texts]
         rows = [
             self.tokenizer(*pair, truncation=True, max_length=longest, return_token_type_ids=True) for pair in pairs
