@@ -300,6 +300,32 @@ def test_a_folder_knows_the_length_it_was_trained_at(folder, tmp_path, tokenizer
     assert whole == cut != older.predict([" ".join(long[:14])])[0], "as many as the encoder holds"
 
 
+@pytest.mark.parametrize(
+    ("texts", "length", "said"),
+    [
+        (["w1"], 33, "max_length 33 is above the 32 tokens that the encoder holds"),
+        (["w1"], 2, "max_length 2 leaves no room for text beside 2 special tokens; it must be at least 3"),
+        (["w1"], 0, "at least 3"),
+        (["w1", ("w1", "w2")], 4, "beside 3 special tokens; it must be at least 5"),
+    ],
+)
+def test_plain_python_refuses_lengths_that_cannot_be(folder, texts, length, said):
+    with pytest.raises(ValueError, match=said):
+        ExitClassifier.load(folder).predict(texts, max_length=length)
+
+
+def test_plain_python_takes_the_least_and_the_greatest_length(folder):
+    classifier, long = ExitClassifier.load(folder), " ".join(f"w{n}" for n in range(36))
+    assert classifier.predict([long], max_length=3) == classifier.predict(["w0"])
+    assert classifier.predict([(long, long)], max_length=5) == classifier.predict([("w0", "w0")])
+    assert len(classifier.predict([long], max_length=32)) == 1
+
+
+def test_plain_python_takes_no_text_for_a_list(folder):
+    with pytest.raises(TypeError, match=r"texts must be a list; pass \[text\]"):
+        ExitClassifier.load(folder).predict("w1 w2")
+
+
 def test_plain_python_refuses_what_cannot_be(folder, tmp_path):
     classifier = ExitClassifier.load(folder)
     with pytest.raises(ModelError, match="no temperatures: calibrate first"):

@@ -368,19 +368,39 @@ class ExitClassifier:
         Raises:
             ExitRuleError: threshold or patience is out of its range, or both are given.
             ModelError: a threshold is asked of a model without temperatures.
+            TypeError: texts is one string.
+            ValueError: batch_size is below 1, or max_length above what the encoder holds or too little for any text.
         """
+        if isinstance(texts, str):
+            raise TypeError("texts must be a list; pass [text]")
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, but is {batch_size!r}")
         given = {THRESHOLD: threshold, PATIENCE: patience}
         rule = exit_rule({key: value for key, value in given.items() if value is not None})
         leaver = Leaver(self.model, rule, batch_size)
-        step = batch_size * TOGETHER
+        step, longest = batch_size * TOGETHER, self._longest(texts, max_length)
         parts = [list(texts[first : first + step]) for first in range(0, len(texts), step)]
-        return [self.model.answer(left) for part in parts for left in leaver.leave(self._encode(part, max_length))]
+        return [self.model.answer(left) for part in parts for left in leaver.leave(self._encode(part, longest))]
 
-    def _encode(self, texts: Sequence[str | tuple[str, str]], max_length: int | None) -> dict[str, Tensor]:
+    def _longest(self, texts: Sequence[str | tuple[str, str]], max_length: int | None) -> int:
+        """Most tokens of a text."""
         config = self.model.config
-        longest = max_length or config.seq_len or most_tokens(config.encoder) or self.tokenizer.model_max_length
+        limit = most_tokens(config.encoder)
+        if max_length is None:
+            return config.seq_len or limit or int(self.tokenizer.model_max_length)
+        if limit is not None and max_length > limit:
+            raise ValueError(f"max_length {max_length} is above the {limit} tokens that the encoder holds")
+        paired = any(not isinstance(text, str) for text in texts)
+        special = self.tokenizer.num_special_tokens_to_add(pair=paired)
+        least = special + (2 if paired else 1)
+        if max_length < least:
+            raise ValueError(
+                f"max_length {max_length} leaves no room for text beside {special} special tokens; it must be at least "
+                f"{least}"
+            )
+        return max_length
+
+    def _encode(self, texts: Sequence[str | tuple[str, str]], longest: int) -> dict[str, Tensor]:
         pairs = [(text, None) if isinstance(text, str) else text for text in texts]
         rows = [
             self.tokenizer(*pair, truncation=True, max_length=longest, return_token_type_ids=True) for pair in pairs
