@@ -26,6 +26,7 @@ localrules:
     score,
     summarize_energy,
     calibrate,
+    judge_calibration,
     compare_exits,
     plot_exits,
     summarize,

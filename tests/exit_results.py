@@ -15,7 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from longwatt.calibration import calibrate
+from longwatt.calibration import judge_calibration
+from longwatt.temperatures import calibrate
 
 LABELS = ("negative", "neutral", "positive")
 ENCODER_LAYERS = 6
@@ -190,16 +191,19 @@ def _write_logits(cell: Path, model: Model, splits: Mapping[str, Examples]) -> N
 
 
 def _calibrate(cell: Path) -> list[float]:
+    logits, temperatures = cell / "exits/logits.jsonl", cell / "calibrate/temperatures.json"
     calibrate(
-        {"split": "validation", "temperatures": None, **SCORING},
-        logits=cell / "exits/logits.jsonl",
+        {"split": "validation", "temperatures": None},
+        logits=logits,
         exits=cell / "exits/exits.json",
         trained_model=cell / "finetune/model",
         model=cell / "calibrate/model",
-        calibration=cell / "calibrate/calibration.json",
+        temperatures=temperatures,
         provenance=STAMP,
     )
-    return json.loads((cell / "calibrate/calibration.json").read_text())["temperatures"]
+    calibration = cell / "calibrate/calibration.json"
+    judge_calibration(SCORING, logits=logits, temperatures=temperatures, calibration=calibration, provenance=STAMP)
+    return json.loads(temperatures.read_text())["temperatures"]
 
 
 def _write_point(

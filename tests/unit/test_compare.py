@@ -488,7 +488,7 @@ def test_what_differs_between_two_classifiers_is_named_as_people_say_it(tmp_path
             "finetune/training.json": {**task, "protocol": "classified", "model": {"exits": {"layers": layers}}},
             f"{folder}/inference.json": {**task, "inference": point},
             f"{folder}/scores.json": {**task, "metric": "macro_f1", "split": "test"},
-            "calibrate/calibration.json": {"split": "validation", "temperatures": None, "seed": 0},
+            "calibrate/temperatures.json": {"split": "validation", "temperatures": None},
         }
         for name, settings in stamped.items():
             (cell / name).parent.mkdir(parents=True, exist_ok=True)

@@ -33,8 +33,8 @@ def test_points_differ_by_cell(study):
 def test_only_models_with_several_exits_are_recorded_and_calibrated(study):
     stages = stages_of(study)
     rules = {name: [stage.rule for stage in stages._cell_stages(name)] for name in (EXITS, STANDARD)}
-    assert "calibrate" in rules[EXITS] and "record_exits" in rules[EXITS]
-    assert "calibrate" not in rules[STANDARD]
+    of_exits = {"record_exits", "calibrate", "judge_calibration"}
+    assert of_exits <= set(rules[EXITS]) and of_exits.isdisjoint(rules[STANDARD])
     assert stages.predict_inputs(EXITS)["model"].endswith("calibrate/model")
     assert stages.predict_inputs(STANDARD)["model"].endswith("finetune/model")
     assert stages.record_exits(EXITS).settings["splits"] == ["test", "validation"]
@@ -56,6 +56,18 @@ def test_a_temperature_changes_neither_training_nor_recording(study):
     one, other = stages_of(study), stages_of(given)
     assert one.finetune(EXITS) == other.finetune(EXITS) and one.record_exits(EXITS) == other.record_exits(EXITS)
     assert other.calibrate(EXITS).settings["temperatures"] == [1, 2, 3] != one.calibrate(EXITS).settings["temperatures"]
+
+
+def test_how_results_are_reported_changes_nothing_that_a_prediction_rests_on(study):
+    one, other = stages_of(study), stages_of(study, scoring={"bootstrap_resamples": 7, "confidence": 0.5, "seed": 3})
+    given = one.predict_inputs(EXITS)
+    assert given == other.predict_inputs(EXITS) and given["temperatures"] == one.calibrate(EXITS).artefact
+    assert one.record_exits(EXITS) == other.record_exits(EXITS) and one.calibrate(EXITS) == other.calibrate(EXITS)
+    assert one.calibrate(EXITS).settings == {"split": "validation", "temperatures": None}
+    judged = other.judge_calibration(EXITS)
+    assert judged.settings == {"bootstrap_resamples": 7, "confidence": 0.5, "seed": 3}
+    assert judged.artefact not in given.values() and judged.artefact in other.compare_exits_inputs()
+    assert {judged.artefact, given["temperatures"]} <= set(other.kept())
 
 
 def test_rows_say_by_which_rule_examples_leave(study):

@@ -1,11 +1,10 @@
 """Exit rules from recorded logits: where each example leaves, and the curve over thresholds."""
 
-import json
-
 import numpy as np
 import pytest
 
-from longwatt.exit_points import ExitsError, answers, curve, leave, read_logits, rule_of, softmax
+from longwatt.exit_logits import ExitsError, read_logits
+from longwatt.exit_points import answers, curve, leave, rule_of, softmax
 from tests.exit_results import answer, write_study
 
 RULES = [
@@ -91,28 +90,3 @@ def test_other_numbers_of_temperatures_are_refused():
     logits, _, _ = made_up()
     with pytest.raises(ExitsError, match="temperatures has 3 numbers, but there are 4 exits"):
         answers(logits, [1, 1, 1])
-
-
-def test_a_split_s_rows_are_read_as_they_stand(tmp_path):
-    row = {"split": "test", "id": "a", "label": 1, "label_name": "yes", "input_tokens": 7, "logits": [[0, 1], [2, 3]]}
-    (tmp_path / "logits.jsonl").write_text(json.dumps(row) + "\n" + json.dumps({**row, "split": "validation"}) + "\n")
-    found = read_logits(tmp_path / "logits.jsonl")
-    assert list(found) == ["test", "validation"]
-    assert found["test"].logits.tolist() == [[[0, 1]], [[2, 3]]] and found["test"].label_names == ("yes",)
-    assert (found["test"].gold.tolist(), found["test"].input_tokens.tolist()) == ([1], [7])
-
-
-@pytest.mark.parametrize(
-    ("second", "message"),
-    [
-        ("{", r"logits\.jsonl, line 2 is not JSON"),
-        ({"logits": [[0, 1]]}, r"rows of the split 'test' have other numbers of exits or classes"),
-        ({"logits": [[0, 1], [float("inf"), 3]]}, r"1 examples of the split 'test'.*'a' first"),
-    ],
-)
-def test_rows_that_cannot_be_used_are_named(tmp_path, second, message):
-    row = {"split": "test", "id": "a", "label": 1, "label_name": "yes", "input_tokens": 7, "logits": [[0, 1], [2, 3]]}
-    text = second if isinstance(second, str) else json.dumps({**row, **second})
-    (tmp_path / "logits.jsonl").write_text(json.dumps(row) + "\n" + text + "\n")
-    with pytest.raises(ExitsError, match=message):
-        read_logits(tmp_path / "logits.jsonl")

@@ -17,7 +17,7 @@ PARSE_TIME = (
 NO_TORCH = (
     "metrics", "summary", "figures", "tables", "claim_pages", "scoring", "status", "partial", "tokenization",
     "tokenizer_files", "pretrained", "vocabulary", "plan_report", "compare_report",
-    "calibration", "exit_comparison", "exits", "exit_figures",
+    "temperatures", "calibration", "exit_comparison", "exits", "exit_figures",
 )  # fmt: skip
 HEAVY = {"torch", "transformers", "datasets", "pandas", "numpy", "matplotlib", "seaborn", "tokenizers", "pynvml"}
 

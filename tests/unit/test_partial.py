@@ -55,3 +55,16 @@ def test_a_cell_without_some_points_shows_the_others(study):
     assert not (results / "exits").exists(), "that of the whole study is another rule's"
     compared = json.loads((results / "partial/exits/exits.json").read_text())
     assert set(compared["rows"][name]) == set(own.index)
+
+
+def test_a_cell_whose_calibration_is_not_judged_yet_waits(study):
+    results, cells, asked = study
+    settings, name = settings_of(cells), cells[0]["cell"]
+    judged = results / name / "calibrate/calibration.json"
+    paths = {path for row in settings["rows"] for path in artefacts(results, row).values()} | {judged}
+    judged.unlink()
+    partial.write_partial(results, settings, {str(path): ["0", "0"] for path in paths}, {})
+    assert name not in asked and set(asked) == {cell["cell"] for cell in cells} - {name}
+    assert name not in json.loads((results / "partial/exits/exits.json").read_text())["rows"]
+    states = (results / "partial/status.csv").read_text()
+    assert f"{name},outdated" not in states and f"{name},finished" not in states

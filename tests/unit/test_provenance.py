@@ -92,6 +92,12 @@ def test_real_rules_see_what_they_must(modules):
     assert "longwatt.training" not in modules("score") | modules("plot")
 
 
+def test_temperatures_rest_on_nothing_that_is_only_reported(modules):
+    assert modules("calibrate") == {"longwatt.temperatures", "longwatt.exit_logits"}, "predictions follow each of them"
+    assert {"longwatt.calibration", "longwatt.metrics.resampling"} <= modules("judge_calibration")
+    assert "longwatt.temperatures" not in modules("judge_calibration")
+
+
 FETCHING = {f"longwatt.{name}" for name in ("hub", "hub_requests", "pretrained", "vocabulary", "tokenizer_files")}
 
 
@@ -143,13 +149,13 @@ def test_a_failed_write_leaves_no_file(tmp_path):
 
 
 def test_work_is_another_s_when_any_of_its_inputs_is_another(tmp_path):
-    files = {name: tmp_path / f"{name}.json" for name in ("tokenized", "tokenizer", "checkpoint")}
+    files = {name: tmp_path / f"{name}.json" for name in ("tokenized", "tokenizer", "checkpoint", "temperatures")}
     for path in files.values():
         path.write_text(json.dumps({"sha256": {"a": "1"}}))
     made_by = {"settings_digest": "s", "code_digest": "c"}
     paths = {name: str(path) for name, path in files.items()}
     before = work_identity(made_by, paths)
-    for part, path in zip(("data", "tokenizer", "weights"), files.values(), strict=True):
+    for part, path in zip(("data", "tokenizer", "weights", "temperatures"), files.values(), strict=True):
         path.write_text(json.dumps({"sha256": {"a": "2"}}))
         after = work_identity(made_by, paths)
         assert [name for name in before if before[name] != after[name]] == [part]

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from longwatt import displays
-from longwatt.exit_points import leave, read_logits
+from longwatt.exit_logits import read_logits
+from longwatt.exit_points import leave
 from longwatt.exits import load_classifier
 from tests.tiny_exits import study_text, write_data
 from tests.workflow.conftest import Project
@@ -81,6 +82,14 @@ def test_another_threshold_trains_records_and_calibrates_nothing(finished, tmp_p
     told = project.run("-n")
     assert "early-t0.8-b1" in told, said
     assert not any(f"rule {rule}:" in told for rule in ("finetune", "record_exits", "calibrate", "tokenize_dataset"))
+
+
+def test_other_intervals_predict_and_fit_nothing(finished, tmp_path):
+    project = finished.copy(tmp_path / "p")
+    project.study.write_text(project.study.read_text() + "scoring: {bootstrap_resamples: 50}\n")
+    told = project.run("-n")
+    assert all(f"rule {rule}:" in told for rule in ("judge_calibration", "score", "compare_exits"))
+    assert not any(f"rule {rule}:" in told for rule in ("finetune", "record_exits", "calibrate", "predict"))
 
 
 def test_a_threshold_is_chosen_and_used_in_plain_python(finished):

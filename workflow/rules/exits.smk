@@ -39,7 +39,7 @@ rule calibrate:
         trained_model="results/{study}/{cell}/finetune/model",
     output:
         model=directory("results/{study}/{cell}/calibrate/model"),
-        calibration="results/{study}/{cell}/calibrate/calibration.json",
+        temperatures="results/{study}/{cell}/calibrate/temperatures.json",
     log:
         "logs/{study}/{cell}/calibrate.log",
     priority: reduction_priority()
@@ -51,6 +51,26 @@ rule calibrate:
         failure="results/{study}/{cell}/work/failure-calibrate.json",
     script:
         "../scripts/calibrate.py"
+
+
+rule judge_calibration:
+    """How far confidences can be trusted before and after; no prediction rests on it."""
+    input:
+        logits="results/{study}/{cell}/exits/logits.jsonl",
+        temperatures="results/{study}/{cell}/calibrate/temperatures.json",
+    output:
+        calibration="results/{study}/{cell}/calibrate/calibration.json",
+    log:
+        "logs/{study}/{cell}/judge_calibration.log",
+    priority: reduction_priority()
+    conda:
+        "../../envs/longwatt.yaml"
+    params:
+        settings=settings_of("judge_calibration"),
+        code=code_of("judge_calibration"),
+        failure="results/{study}/{cell}/work/failure-judge_calibration.json",
+    script:
+        "../scripts/judge_calibration.py"
 
 
 rule compare_exits:

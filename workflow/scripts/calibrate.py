@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from longwatt import job
-from longwatt.calibration import calibrate
 from longwatt.provenance import stamp
+from longwatt.temperatures import calibrate
 
 if __name__ == "__main__":
     with job.logged(snakemake.log[0], snakemake.params.failure):

@@ -1,15 +1,11 @@
-"""Temperatures of classifiers with exits, and how far their confidences can be trusted before and after.
+"""How far the confidences of classifiers with exits can be trusted, before and after their temperatures.
 
-One temperature per classifier divides its logits (Guo et al., ICML 2017). The mean negative log likelihood is convex in
-1 / temperature, so its minimum is found exactly, by halving.
+Apart from fitting them (`longwatt.temperatures`): how it is judged changes no prediction.
 """
 
 from __future__ import annotations
 
 import json
-import math
-import os
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,39 +13,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from longwatt.exit_points import ExitsError, Recorded, read_logits
+from longwatt.exit_logits import Recorded, read_logits
 from longwatt.metrics.resampling import percentile_interval, resampled_sums
 from longwatt.provenance import write_json
 
-LOWEST, HIGHEST = 0.01, 100.0  # temperatures; where all answers are right, or none tells anything, there is no best one
 BINS = 15  # of equal width, as Guo et al. have them
 
 Array = NDArray[Any]
 Judged = tuple[Array, Array, float]  # confidences, whether right, negative log likelihood
-
-
-def temperature(logits: Array, labels: Array) -> float:
-    """The temperature that minimises the mean negative log likelihood, from LOWEST to HIGHEST.
-
-    Args:
-        logits: (examples, classes).
-        labels: index of the right label (examples).
-
-    Raises:
-        ExitsError: there are no examples.
-    """
-    if not len(labels):
-        raise ExitsError("there is no example to fit a temperature on")
-    above = logits.astype(float) - logits.astype(float).max(axis=1, keepdims=True)
-    right = above[np.arange(len(labels)), labels].mean()
-    low, high = 1 / HIGHEST, 1 / LOWEST  # of 1 / temperature
-    if _slope(low, above, right) >= 0:
-        return HIGHEST
-    if _slope(high, above, right) <= 0:
-        return LOWEST
-    while low < (middle := (low + high) / 2) < high:
-        low, high = (middle, high) if _slope(middle, above, right) < 0 else (low, middle)
-    return 1 / high
 
 
 def expected_calibration_error(confidence: Array, correct: Array, bins: int = BINS) -> float:
@@ -86,77 +57,29 @@ def negative_log_likelihood(logits: Array, labels: Array, temperature: float = 1
     return float(-_log_softmax(logits, temperature)[np.arange(len(labels)), labels].mean())
 
 
-def calibrate(
+def judge_calibration(
     settings: Mapping[str, Any],
     *,
     logits: Path,
-    exits: Path,
-    trained_model: Path,
-    model: Path,
+    temperatures: Path,
     calibration: Path,
     provenance: Mapping[str, Any],
 ) -> None:
-    """Fit temperatures, or take the given ones; write the calibrated model and what calibration did to every split.
+    """Write the temperatures, and what they did to every split by exit, with intervals over examples.
 
     Args:
-        settings: split (fitted on), temperatures (None to fit them), bootstrap_resamples, confidence, seed.
+        settings: bootstrap_resamples, confidence, seed.
         logits: exits/logits.jsonl.
-        exits: exits/exits.json.
-        trained_model: finetune's folder.
-        model: the folder to write: the same weights, with the temperatures in its config.json.
+        temperatures: as `longwatt.temperatures.calibrate` writes them.
         calibration: the JSON to write.
         provenance: its stamp.
 
     Raises:
-        ExitsError: the split has no rows, the temperatures do not fit, or logits are no numbers; names file and key.
+        ExitsError: logits are no numbers; names file, split and example.
     """
-    facts = json.loads(exits.read_text(encoding="utf-8"))
-    recorded = read_logits(logits)
-    temperatures, notes = _temperatures(settings, recorded, logits, len(facts["layers"]))
-    _write_model(trained_model, model, temperatures)
-    found = {
-        "labels": facts["labels"],
-        "layers": facts["layers"],
-        "split": settings["split"],
-        "fitted": settings["temperatures"] is None,
-        "temperatures": temperatures,
-        "notes": notes,
-        **_effect(recorded, facts["layers"], temperatures, settings),
-    }
-    write_json(calibration, {**found, "provenance": provenance})
-
-
-def _temperatures(
-    settings: Mapping[str, Any], recorded: Mapping[str, Recorded], path: Path, exits: int
-) -> tuple[list[float], list[str]]:
-    """Temperatures, and notes on those that lie at a bound."""
-    if settings["temperatures"] is not None:
-        return _given(settings["temperatures"], exits), []
-    split = recorded.get(settings["split"])
-    if split is None:
-        raise ExitsError(
-            f"{path} has no rows of the split {settings['split']!r} that calibration.split names; it has "
-            f"{', '.join(recorded) or 'none at all'}"
-        )
-    fitted = [temperature(logits, split.gold) for logits in split.logits]
-    return fitted, [note for exit_, value in enumerate(fitted) if (note := _note(exit_, value))]
-
-
-def _given(temperatures: Sequence[float], exits: int) -> list[float]:
-    if len(temperatures) != exits:
-        raise ExitsError(f"exits.temperatures has {len(temperatures)} numbers, but the model has {exits} exits")
-    for value in temperatures:
-        if not (math.isfinite(value) and value > 0):
-            raise ExitsError(f"exits.temperatures holds {value}; a temperature is a number above 0")
-    return [float(value) for value in temperatures]
-
-
-def _note(exit_: int, value: float) -> str | None:
-    if value == HIGHEST:
-        return f"exit {exit_}: its confidence says nothing, so the temperature is the highest tried, {HIGHEST:g}"
-    if value == LOWEST:
-        return f"exit {exit_}: all answers are right, so the temperature is the lowest tried, {LOWEST:g}"
-    return None
+    fitted = json.loads(temperatures.read_text(encoding="utf-8"))
+    effect = _effect(read_logits(logits), fitted["layers"], fitted["temperatures"], settings)
+    write_json(calibration, {**fitted, **effect, "provenance": provenance})
 
 
 def _effect(
@@ -232,12 +155,6 @@ def _mean_effect(effects: Sequence[Mapping[str, Any]], found: Array, settings: M
     return {"ece_before": before, "ece_after": after, **_drop(before, after, found, settings)}
 
 
-def _slope(beta: float, above: Array, right: float) -> float:
-    """The derivative of the mean negative log likelihood with respect to 1 / temperature."""
-    powers = np.exp(beta * above)
-    return float(((powers * above).sum(axis=1) / powers.sum(axis=1)).mean() - right)
-
-
 def _log_softmax(logits: Array, value: float) -> Array:
     scaled = logits.astype(float) / value
     scaled -= scaled.max(axis=1, keepdims=True)
@@ -261,23 +178,3 @@ def _errors(sums: Array, examples: int) -> Array:
     """Expected calibration errors from sums of `_gaps` (resamples, bins)."""
     errors: Array = np.abs(sums).sum(axis=1) / examples
     return errors
-
-
-def _write_model(trained: Path, model: Path, temperatures: Sequence[float]) -> None:
-    """The trained model with these temperatures in its config.json, whole or not at all; weights are linked."""
-    partial = model.with_name(f".{model.name}.part")
-    shutil.rmtree(partial, ignore_errors=True)
-    # Snakemake touches its time of a folder: a link would be the trained model's too.
-    ignored = shutil.ignore_patterns("config.json", ".snakemake_timestamp")
-    shutil.copytree(trained, partial, copy_function=_link, ignore=ignored)
-    config = json.loads((trained / "config.json").read_text(encoding="utf-8"))
-    write_json(partial / "config.json", {**config, "temperatures": list(temperatures)})
-    shutil.rmtree(model, ignore_errors=True)
-    partial.rename(model)
-
-
-def _link(source: str, target: str) -> None:
-    try:
-        os.link(source, target)
-    except OSError:  # another filesystem, or one without links
-        shutil.copyfile(source, target)

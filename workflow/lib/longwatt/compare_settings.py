@@ -92,7 +92,7 @@ def in_force(results: Path, row: Mapping[str, Any] | pd.Series[Any]) -> dict[str
         return {}
     trained, predicted, scored = (dict(settings[name] or {}) for name in ("training", "inference", "scores"))
     used = {"inference": point_in_force(predicted)}
-    fitted = (read_stamp(results / row["cell"] / "calibrate" / "calibration.json") or {}).get("settings")
+    fitted = (read_stamp(results / row["cell"] / "calibrate" / "temperatures.json") or {}).get("settings")
     used |= {"calibration": calibration_in_force(fitted)} if fitted else {}
     skipped = {*AXES[:2], TASK, *used["inference"]}
     scoring = {key: value for key, value in scored.items() if key not in skipped}

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from longwatt.exit_points import LAST, Recorded, read_logits, rule_of
+from longwatt.exit_logits import Recorded, read_logits
+from longwatt.exit_points import LAST, rule_of
 
 Array = NDArray[Any]
 EARLY_EXIT, STANDARD, EFFICIENT = "early_exit", "standard", "efficient"

@@ -5,56 +5,19 @@ The rules are the model's own (`longwatt.models`): classifiers answer in their o
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from longwatt.exit_logits import ExitsError, Recorded
 from longwatt.metrics.classification import corpus_of
 
 Array = NDArray[Any]
 Rule = Mapping[str, Any] | None
 LAST = "last"
 THRESHOLDS = tuple(percent / 100 for percent in range(101))  # of the dense curve
-
-
-class ExitsError(ValueError):
-    """Recorded logits, temperatures or a rule that cannot be used; names the file, the split and the key."""
-
-
-@dataclass(frozen=True)
-class Recorded:
-    """One split's logits of every classifier, uncalibrated.
-
-    Attributes:
-        ids: of the examples (N).
-        logits: (exits, N, classes), float32.
-        gold: index of the right label (N).
-        label_names: of the right labels (N).
-        input_tokens: (N).
-    """
-
-    ids: tuple[str, ...]
-    logits: Array
-    gold: Array
-    label_names: tuple[str, ...]
-    input_tokens: Array
-
-
-def read_logits(path: Path) -> dict[str, Recorded]:
-    """Every split of exits/logits.jsonl, in the file's order.
-
-    Raises:
-        ExitsError: a line cannot be read, or a logit is no finite number; names file, split and example.
-    """
-    by_split: dict[str, list[Mapping[str, Any]]] = {}
-    for row in _rows(path):
-        by_split.setdefault(row["split"], []).append(row)
-    return {split: _recorded(path, split, rows) for split, rows in by_split.items()}
 
 
 def rule_of(exit_: Rule) -> tuple[str, float | None]:
@@ -180,33 +143,3 @@ def _agreeing(predictions: Array) -> Array:
 def _at(values: Array, exits: Array) -> Array:
     chosen: Array = values[exits, np.arange(len(exits))]
     return chosen
-
-
-def _rows(path: Path) -> Iterator[dict[str, Any]]:
-    with path.open(encoding="utf-8") as stream:
-        for number, line in enumerate(stream, 1):
-            try:
-                yield json.loads(line)
-            except ValueError as error:
-                raise ExitsError(f"{path}, line {number} is not JSON ({error}); record the exits again") from None
-
-
-def _recorded(path: Path, split: str, rows: Sequence[Mapping[str, Any]]) -> Recorded:
-    try:
-        logits = np.array([row["logits"] for row in rows], np.float32)
-    except ValueError:
-        raise ExitsError(f"{path}: rows of the split {split!r} have other numbers of exits or classes") from None
-    broken = ~np.isfinite(logits).all(axis=(1, 2))
-    if broken.any():
-        first = rows[int(broken.argmax())]["id"]
-        raise ExitsError(
-            f"{path}: {int(broken.sum())} examples of the split {split!r} have logits that are no finite numbers, "
-            f"{first!r} first; the training diverged: lower its learning_rate, or use precision bf16 or fp32"
-        )
-    return Recorded(
-        ids=tuple(row["id"] for row in rows),
-        logits=logits.transpose(1, 0, 2),
-        gold=np.array([row["label"] for row in rows]),
-        label_names=tuple(row["label_name"] for row in rows),
-        input_tokens=np.array([row["input_tokens"] for row in rows]),
-    )

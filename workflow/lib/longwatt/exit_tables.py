@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from longwatt.exit_logits import Recorded
 from longwatt.exit_measured import CellResults
-from longwatt.exit_points import Recorded, answers, curve, exits_taken, softmax
+from longwatt.exit_points import answers, curve, exits_taken, softmax
 from longwatt.pages import NA
 from longwatt.provenance import whole_file
 

@@ -136,7 +136,7 @@ _DECIDING: dict[str, tuple[str, Callable[[str], str]]] = {
     "weights": ("checkpoint", _contents),
     "batch size": ("batch_size", lambda path: sha256(Path(path))),
     "training": ("training", lambda path: sha256(Path(path))),
-    "calibration": ("calibration", lambda path: sha256(Path(path))),
+    "temperatures": ("temperatures", lambda path: sha256(Path(path))),
 }
 
 

@@ -255,11 +255,14 @@ def record_settings(study: Study, cell: Cell, splits: Iterable[str]) -> Settings
 
 
 def calibrate_settings(study: Study, cell: Cell) -> Settings:
-    """Everything that decides the temperatures of a cell, and how far they are judged."""
+    """Everything that decides the temperatures of a cell, and through them its predictions."""
     exits = {**EXITS_DEFAULTS, **study["models"][cell.model]["exits"]}
-    scoring = merge(SCORING_DEFAULTS, study.get("scoring", {}))
-    judged = {key: scoring[key] for key in SCORING_DEFAULTS}
-    return _narrow({"split": calibration_split(study, cell), "temperatures": exits["temperatures"], **judged})
+    return _narrow({"split": calibration_split(study, cell), "temperatures": exits["temperatures"]})
+
+
+def judge_calibration_settings(study: Study) -> Settings:
+    """How intervals of what calibration did are found."""
+    return _narrow(merge(SCORING_DEFAULTS, _known(study, SCORING_DEFAULTS)))
 
 
 def compare_exits_settings(study: Study) -> Settings:

@@ -294,7 +294,7 @@ class Stages:
         found = {**self.inputs(name), "training": f"{folder}/finetune/training.json"}
         if not self._several_exits(self.cell(name).model):
             return {**found, "model": f"{folder}/finetune/model"}
-        return {**found, "model": f"{folder}/calibrate/model", "calibration": self.calibrate(name).artefact}
+        return {**found, "model": f"{folder}/calibrate/model", "temperatures": self.calibrate(name).artefact}
 
     @cached_property
     def with_exits(self) -> list[str]:
@@ -314,7 +314,13 @@ class Stages:
     def calibrate(self, name: str) -> Stage:
         """The temperatures of a cell's classifiers."""
         chosen = settings.calibrate_settings(self.study, self.cell(name))
-        return Stage("calibrate", f"{self.results}/{name}/calibrate/calibration.json", chosen)
+        return Stage("calibrate", f"{self.results}/{name}/calibrate/temperatures.json", chosen)
+
+    @_remembered
+    def judge_calibration(self, name: str) -> Stage:
+        """What the temperatures of a cell did to its confidences."""
+        chosen = settings.judge_calibration_settings(self.study)
+        return Stage("judge_calibration", f"{self.results}/{name}/calibrate/calibration.json", chosen)
 
     @_remembered
     def compare_exits(self) -> Stage:
@@ -343,7 +349,7 @@ class Stages:
         """What recording and calibrating leave of a cell."""
         folder = f"{self.results}/{name}"
         recorded = [f"{folder}/exits/{file}" for file in ("logits.jsonl", "exits.json")]
-        return [*recorded, f"{folder}/calibrate/calibration.json"]
+        return [*recorded, self.judge_calibration(name).artefact]
 
     def plot_exits(self) -> Stage:
         """The figures of models with exits."""
@@ -353,8 +359,8 @@ class Stages:
         return Stage("plot_exits", f"{self.results}/exits/exits_figures.json", chosen)
 
     def calibrations(self) -> dict[str, str]:
-        """Where the temperatures of each cell with several exits are."""
-        return {name: self.calibrate(name).artefact for name in self.with_exits}
+        """Where it says what calibration did to each cell with several exits."""
+        return {name: self.judge_calibration(name).artefact for name in self.with_exits}
 
     @_remembered
     def summarize_energy(self, name: str, part: str) -> Stage:
@@ -643,6 +649,7 @@ class Stages:
         if self._several_exits(self.cells[name].model):
             yield self.record_exits(name)
             yield self.calibrate(name)
+            yield self.judge_calibration(name)
         for point in self.points(name):
             yield self.predict(name, point)
             yield self.score(name, point)

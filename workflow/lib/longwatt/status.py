@@ -23,8 +23,14 @@ Stamps = Mapping[str, Sequence[str]]
 
 def up_to_date(results: Path, row: Mapping[str, Any], stamps: Stamps) -> bool:
     """Whether all artefacts of a row exist and were made by the settings and code in force."""
-    expected = {path: stamps[str(path)] for path in artefacts(results, row).values()}
+    expected = {path: stamps[str(path)] for path in _awaited(results, row, stamps)}
     return all(carries(path, settings, [code]) for path, (settings, code) in expected.items())
+
+
+def _awaited(results: Path, row: Mapping[str, Any], stamps: Stamps) -> list[Path]:
+    """The artefacts of a row; of a model with exits also what calibration did to it, which no prediction waits for."""
+    judged = results / row["cell"] / "calibrate" / "calibration.json"
+    return [*artefacts(results, row).values(), *([judged] if str(judged) in stamps else [])]
 
 
 def cell_states(results: Path, rows: Sequence[Mapping[str, Any]], stamps: Stamps) -> pd.DataFrame:
@@ -46,11 +52,11 @@ def _state(results: Path, cell: str, points: Sequence[Mapping[str, Any]], stamps
         return {**said, "state": "failed", "message": failures[0]["message"], "log": failures[0]["log"]}
     if all(up_to_date(results, row, stamps) for row in points):
         return {**said, "state": "finished"}
-    return {**said, "state": _unfinished(results, cell, points)}
+    return {**said, "state": _unfinished(results, cell, points, stamps)}
 
 
-def _unfinished(results: Path, cell: str, points: Sequence[Mapping[str, Any]]) -> str:
-    if all(path.exists() for row in points for path in artefacts(results, row).values()):
+def _unfinished(results: Path, cell: str, points: Sequence[Mapping[str, Any]], stamps: Stamps) -> str:
+    if all(path.exists() for row in points for path in _awaited(results, row, stamps)):
         return "outdated"
     attempts = read_lines(results / cell / "work" / "attempts.jsonl")
     if not attempts:

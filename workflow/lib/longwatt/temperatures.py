@@ -1,0 +1,147 @@
+"""The temperatures of classifiers with exits, and the model that has them.
+
+One temperature per classifier divides its logits (Guo et al., ICML 2017). The mean negative log likelihood is convex in
+1 / temperature, so its minimum is found exactly, by halving. Predictions rest on this module: what is only reported of
+calibration is in `longwatt.calibration`.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from longwatt.exit_logits import ExitsError, Recorded, read_logits
+from longwatt.provenance import write_json
+
+LOWEST, HIGHEST = 0.01, 100.0  # temperatures; where all answers are right, or none tells anything, there is no best one
+
+Array = NDArray[Any]
+
+
+def temperature(logits: Array, labels: Array) -> float:
+    """The temperature that minimises the mean negative log likelihood, from LOWEST to HIGHEST.
+
+    Args:
+        logits: (examples, classes).
+        labels: index of the right label (examples).
+
+    Raises:
+        ExitsError: there are no examples.
+    """
+    if not len(labels):
+        raise ExitsError("there is no example to fit a temperature on")
+    above = logits.astype(float) - logits.astype(float).max(axis=1, keepdims=True)
+    right = above[np.arange(len(labels)), labels].mean()
+    low, high = 1 / HIGHEST, 1 / LOWEST  # of 1 / temperature
+    if _slope(low, above, right) >= 0:
+        return HIGHEST
+    if _slope(high, above, right) <= 0:
+        return LOWEST
+    while low < (middle := (low + high) / 2) < high:
+        low, high = (middle, high) if _slope(middle, above, right) < 0 else (low, middle)
+    return 1 / high
+
+
+def calibrate(
+    settings: Mapping[str, Any],
+    *,
+    logits: Path,
+    exits: Path,
+    trained_model: Path,
+    model: Path,
+    temperatures: Path,
+    provenance: Mapping[str, Any],
+) -> None:
+    """Fit temperatures, or take the given ones; write them, and the calibrated model.
+
+    Args:
+        settings: split (fitted on), temperatures (None to fit them).
+        logits: exits/logits.jsonl.
+        exits: exits/exits.json.
+        trained_model: finetune's folder.
+        model: the folder to write: the same weights, with the temperatures in its config.json.
+        temperatures: the JSON to write.
+        provenance: its stamp.
+
+    Raises:
+        ExitsError: the split has no rows, the temperatures do not fit, or logits are no numbers; names file and key.
+    """
+    facts = json.loads(exits.read_text(encoding="utf-8"))
+    values, notes = _temperatures(settings, read_logits(logits), logits, len(facts["layers"]))
+    _write_model(trained_model, model, values)
+    found = {
+        "labels": facts["labels"],
+        "layers": facts["layers"],
+        "split": settings["split"],
+        "fitted": settings["temperatures"] is None,
+        "temperatures": values,
+        "notes": notes,
+    }
+    write_json(temperatures, {**found, "provenance": provenance})
+
+
+def _temperatures(
+    settings: Mapping[str, Any], recorded: Mapping[str, Recorded], path: Path, exits: int
+) -> tuple[list[float], list[str]]:
+    """Temperatures, and notes on those that lie at a bound."""
+    if settings["temperatures"] is not None:
+        return _given(settings["temperatures"], exits), []
+    split = recorded.get(settings["split"])
+    if split is None:
+        raise ExitsError(
+            f"{path} has no rows of the split {settings['split']!r} that calibration.split names; it has "
+            f"{', '.join(recorded) or 'none at all'}"
+        )
+    fitted = [temperature(logits, split.gold) for logits in split.logits]
+    return fitted, [note for exit_, value in enumerate(fitted) if (note := _note(exit_, value))]
+
+
+def _given(temperatures: Sequence[float], exits: int) -> list[float]:
+    if len(temperatures) != exits:
+        raise ExitsError(f"exits.temperatures has {len(temperatures)} numbers, but the model has {exits} exits")
+    for value in temperatures:
+        if not (math.isfinite(value) and value > 0):
+            raise ExitsError(f"exits.temperatures holds {value}; a temperature is a number above 0")
+    return [float(value) for value in temperatures]
+
+
+def _note(exit_: int, value: float) -> str | None:
+    if value == HIGHEST:
+        return f"exit {exit_}: its confidence says nothing, so the temperature is the highest tried, {HIGHEST:g}"
+    if value == LOWEST:
+        return f"exit {exit_}: all answers are right, so the temperature is the lowest tried, {LOWEST:g}"
+    return None
+
+
+def _slope(beta: float, above: Array, right: float) -> float:
+    """The derivative of the mean negative log likelihood with respect to 1 / temperature."""
+    powers = np.exp(beta * above)
+    return float(((powers * above).sum(axis=1) / powers.sum(axis=1)).mean() - right)
+
+
+def _write_model(trained: Path, model: Path, temperatures: Sequence[float]) -> None:
+    """The trained model with these temperatures in its config.json, whole or not at all; weights are linked."""
+    partial = model.with_name(f".{model.name}.part")
+    shutil.rmtree(partial, ignore_errors=True)
+    # Snakemake touches its time of a folder: a link would be the trained model's too.
+    ignored = shutil.ignore_patterns("config.json", ".snakemake_timestamp")
+    shutil.copytree(trained, partial, copy_function=_link, ignore=ignored)
+    config = json.loads((trained / "config.json").read_text(encoding="utf-8"))
+    write_json(partial / "config.json", {**config, "temperatures": list(temperatures)})
+    shutil.rmtree(model, ignore_errors=True)
+    partial.rename(model)
+
+
+def _link(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # another filesystem, or one without links
+        shutil.copyfile(source, target)

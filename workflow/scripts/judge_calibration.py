@@ -1,0 +1,15 @@
+"""Judge one cell's temperatures."""
+
+from pathlib import Path
+
+from longwatt import job
+from longwatt.calibration import judge_calibration
+from longwatt.provenance import stamp
+
+if __name__ == "__main__":
+    with job.logged(snakemake.log[0], snakemake.params.failure):
+        judge_calibration(
+            snakemake.params.settings,
+            **{name: Path(path) for name, path in {**snakemake.input, **snakemake.output}.items()},
+            provenance=stamp(snakemake.rule, snakemake.params.settings, snakemake.params.code),
+        )
