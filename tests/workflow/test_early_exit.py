@@ -92,8 +92,11 @@ def test_other_intervals_predict_and_fit_nothing(finished, tmp_path):
 
 
 def test_a_threshold_is_chosen_and_used_in_plain_python(finished):
+    lib = str(finished.path / "workflow/lib")
     command = [sys.executable, "-m", "longwatt.exits", "choose", "--study", "tiny", "--max-drop", "100"]
-    done = subprocess.run(command, cwd=finished.path, env=finished.environment(), capture_output=True, text=True)
+    done = subprocess.run(
+        command, cwd=finished.path, env=finished.environment(PYTHONPATH=lib), capture_output=True, text=True
+    )
     assert done.returncode == 0 and "load_classifier" in done.stdout, done.stdout + done.stderr
     classifier = load_classifier(finished.results / CELL / "calibrate/model")
     rows = [json.loads(line) for line in (finished.path.parent / "data/test.jsonl").read_text().splitlines()]
