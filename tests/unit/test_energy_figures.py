@@ -69,7 +69,8 @@ def test_every_cell_has_its_figure_and_power_json_says_from_what(part, tmp_path)
     part("finetune", killed_and_resumed())
     folder = part("predict/greedy", header(), samples(0, 10, 100), mark(0, "generate"), end(10))
     results = tmp_path / "results"
-    plot_power(results, tmp_path / "power", {"cell": "A cell"}, ["finetune", "predict/greedy"], {"rule": "plot_power"})
+    parts = {"cell": ["finetune", "predict/greedy"]}
+    plot_power(results, tmp_path / "power", {"cell": "A cell"}, parts, {"rule": "plot_power"})
     assert (tmp_path / "power/cell.svg").read_text().startswith("<?xml")
     facts = json.loads((tmp_path / "power/power.json").read_text())
     assert facts["made_from"][str(folder / "energy.json")] == sha256(folder / "energy.json")

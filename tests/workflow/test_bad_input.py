@@ -63,6 +63,7 @@ def test_a_change_of_own_data_makes_them_again(tmp_path):
     assert project.would_run(*DATA_ONLY) == {}, "what was made stays when its source is gone"
 
 
+@pytest.mark.long
 def test_a_bad_row_stops_its_dataset_before_any_training_and_nothing_else(tmp_path):
     project = project_with(tmp_path, OWN, both=True)
     with (project.path / "data/train.jsonl").open("a") as stream:

@@ -183,6 +183,7 @@ def test_declared_watts_per_core_give_an_estimate_that_says_so(project):
     assert "(estimated)" in (project.results / "tables/energy.md").read_text()
 
 
+@pytest.mark.long
 def test_a_local_checkpoint_and_its_tokenizer_are_a_model_like_any_other(finished, tmp_path):
     folder = finished.cell(64) / "finetune/model"
     study = TINY_STUDY.replace("initialisation: random", f"initialisation: checkpoint\n    path: {folder}")

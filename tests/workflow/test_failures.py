@@ -53,6 +53,7 @@ def undisturbed(tmp_path_factory) -> Project:
     return project
 
 
+@pytest.mark.long
 def test_one_cell_fails_alone_and_is_made_alone(tmp_path):
     project = Project.create(tmp_path / "project", ONE_BAD_CELL)
     said = project.run(ok=False)
@@ -86,6 +87,7 @@ def test_one_cell_fails_alone_and_is_made_alone(tmp_path):
     }
 
 
+@pytest.mark.long
 def test_a_cell_that_fails_on_a_rerun_is_never_up_to_date(project):
     project.edit("studies/tiny.yaml", "learning_rate: 1e-3", "learning_rate: 2e-3")
     project.edit("studies/tiny.yaml", FINE, TOO_LARGE)
@@ -111,6 +113,7 @@ def training_processes(project: Project) -> list[int]:
     return [pid for pid in processes_of("longwatt.training") if _works_in(pid, project)]
 
 
+@pytest.mark.long
 def test_a_killed_training_goes_on_to_the_same_end(undisturbed, tmp_path):
     project = Project.create(tmp_path / "project", SLOW)
     running = start_to_a_checkpoint(project)
@@ -148,6 +151,7 @@ def test_a_killed_snakemake_is_followed_by_the_same_end(undisturbed, tmp_path):
     assert not training_processes(project)
 
 
+@pytest.mark.long
 def test_an_interrupt_leaves_what_the_next_run_needs(undisturbed, tmp_path):
     project = Project.create(tmp_path / "project", SLOW)
     running = start_to_a_checkpoint(project)

@@ -64,7 +64,8 @@ def summarize(
 
 def _with_selected(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Rows that say which models of a search count; those that no search made say nothing."""
-    counting = search.chosen((row, row["best_validation_score"]) for row in rows)
+    searched = [row for row in rows if row.get("variant_of")]
+    counting = search.chosen((row, row["best_validation_score"]) for row in searched)
     return [{**row, "selected": row["cell"] in counting if row.get("variant_of") else None} for row in rows]
 
 
