@@ -258,13 +258,13 @@ def _rows(
 def _write_facts(
     folder: Path, model: Model, settings: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], seconds: float
 ) -> None:
-    taken = np.bincount([row["exit"] for row in rows], minlength=len(model.layers))
+    left = [row["layers"] for row in rows]
     facts = {
         "samples": len(rows),
         "inference_runtime_s": seconds,
         "inference_samples_per_second": len(rows) / seconds,
         "mean_layers": float(np.mean([row["layers"] for row in rows])),
-        "exits_taken": taken.tolist(),
+        "left_after_layers": {str(layers): left.count(layers) for layers in sorted(set(left))},
         **{key: settings[key] for key in ("batch_size", "regroup_batches")},
     }
     _write(folder / "inference.json", {**facts, "provenance": STAMP})

@@ -49,6 +49,7 @@ def test_a_search_becomes_models_that_know_where_they_come_from():
         "title": "M, lr 5e-05",
         "training": {"weight_decay": 0, "learning_rate": 5e-5},
         "variant_of": "m",
+        "search_title": "M",
     }
 
 

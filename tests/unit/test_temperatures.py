@@ -8,7 +8,7 @@ import pytest
 
 from longwatt.calibration import negative_log_likelihood
 from longwatt.exit_logits import ExitsError, read_logits
-from longwatt.temperatures import HIGHEST, LOWEST, calibrate, temperature
+from longwatt.temperatures import HIGHEST, calibrate, temperature
 from tests.exit_results import LABELS, LAYERS, write_study
 
 
@@ -56,10 +56,17 @@ def test_shifted_logits_have_the_same_temperature():
 
 def test_where_there_is_no_best_temperature_it_lies_at_a_bound():
     right = np.eye(3)[[0, 1, 2, 0]] * 5
-    assert temperature(right, np.array([0, 1, 2, 0])) == LOWEST, "the surer the better"
-    assert temperature(right, np.array([1, 2, 0, 1])) == HIGHEST, "always wrong: the less sure the better"
-    assert temperature(np.zeros((4, 3)), np.array([0, 1, 2, 0])) == HIGHEST
-    assert temperature(right * 1e4, np.array([1, 2, 0, 1])) == HIGHEST, "no overflow"
+    assert temperature(right, np.array([0, 1, 2, 0])) == 1, "all right: the surer the better, without end"
+    assert temperature(np.zeros((4, 3)), np.array([0, 1, 2, 0])) == 1
+    spread = (right - 5).std()
+    wrong = np.array([1, 2, 0, 1])
+    assert temperature(right, wrong) == pytest.approx(HIGHEST * spread), "always wrong: the less sure the better"
+    assert temperature(right * 1e4, wrong) == pytest.approx(HIGHEST * spread * 1e4), "no overflow"
+
+
+def test_small_logits_have_a_small_temperature_and_no_bound():
+    logits, labels = made_up()
+    assert temperature(logits * 1e-6, labels) == pytest.approx(temperature(logits, labels) * 1e-6, rel=1e-6)
 
 
 def test_no_examples_are_refused():
@@ -159,5 +166,5 @@ def test_temperatures_at_a_bound_are_noted(cell):
         row["logits"][3] = [9.0 * (place == row["label"]) for place in range(3)]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     found = run(cell)
-    assert (found["temperatures"][0], found["temperatures"][3]) == (HIGHEST, LOWEST)
+    assert (found["temperatures"][0], found["temperatures"][3]) == (1, 1)
     assert [note[:6] for note in found["notes"]] == ["exit 0", "exit 3"]

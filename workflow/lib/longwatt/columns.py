@@ -15,7 +15,7 @@ EXITS = (
 # What `longwatt.exit_comparison` says of them beside each other, all with the interval where there is one.
 COMPARED = (
     "relative_time", "relative_time_ci_low", "relative_time_ci_high",
-    "relative_joules", "relative_joules_ci_low", "relative_joules_ci_high",
+    "relative_joules",
     "speedup_at_equal_accuracy", "speedup_at_equal_accuracy_ci_low", "speedup_at_equal_accuracy_ci_high",
     "accuracy_over_efficient", "accuracy_over_efficient_ci_low", "accuracy_over_efficient_ci_high",
     "ece_before", "ece_after", "ece_drop", "ece_drop_ci_low", "ece_drop_ci_high",

@@ -243,8 +243,10 @@ def _calibration_accuracy(point: Measured, ours: CellResults, points: Sequence[M
     if point.cell["cell"] == ours.cell["cell"]:
         return _recorded_accuracy(_rule(point), ours)
     split = ours.calibration["split"]
+    recorded = ours.recorded.get(split)
     there = (one for one in points if one.cell["cell"] == point.cell["cell"] and one.split == split)
-    return next((one.accuracy for one in there), None)
+    # Of other examples it could not be set beside ours.
+    return next((one.accuracy for one in there if recorded and set(one.ids) == set(recorded.ids)), None)
 
 
 def _rule(point: Measured) -> Rule:

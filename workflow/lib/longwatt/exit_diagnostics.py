@@ -207,6 +207,7 @@ def _draw_difficulty(axes: Sequence[Axes], rows: pd.DataFrame, label: str) -> No
     names = list(rows.drop_duplicates("place").sort_values("place")["group"])
     means = rows.drop_duplicates("place").sort_values("place")
     left.plot(means["place"], means["mean_layers"], color="0.25", marker="o", linewidth=1.6)
+    left.set_ylim(0, 1.1 * (rows["layer"].max() + 1))  # of all layers that could be run
     left.set_ylabel("Mean layers run")
     drawn = styles(sorted(set(rows["layer"])))
     for layer, style in drawn.items():

@@ -368,6 +368,9 @@ def _make_room(figure: Figure, lines: int) -> None:
     figure.set_size_inches(width, height + LEGEND_LINE * lines)
 
 
+LEAST_SPAN = 2.0  # points of accuracy that an axis shows at least
+
+
 def _draw_curves(
     above: Axes, below: Axes, curve: pd.DataFrame, measured: pd.DataFrame, drawn: Mapping[str, Style]
 ) -> None:
@@ -380,6 +383,10 @@ def _draw_curves(
     above.set_ylabel(ACCURACY)
     below.set_ylabel("Mean layers run")
     below.set_ylim(bottom=0)
+    above.ticklabel_format(axis="y", useOffset=False)
+    low, high = above.get_ylim()
+    if high - low < LEAST_SPAN:  # rounding is no difference
+        above.set_ylim((low + high - LEAST_SPAN) / 2, (low + high + LEAST_SPAN) / 2)
     for axis in (above, below):
         axis.set_xlim(-0.02, 1.02)
     below.set_xlabel("Threshold of the calibrated confidence")

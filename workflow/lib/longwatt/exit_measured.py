@@ -24,7 +24,7 @@ SAME = ("dataset", "encoder", "seq_len", "budget", "protocol", "seed")
 FROM_SCORES = (
     "accuracy", "accuracy_ci_low", "accuracy_ci_high", "macro_f1", "macro_f1_ci_low", "macro_f1_ci_high", "examples",
 )  # fmt: skip
-FROM_INFERENCE = ("mean_layers", "exits_taken", "regroup_batches")
+FROM_INFERENCE = ("mean_layers", "left_after_layers", "regroup_batches")
 
 
 @dataclass(frozen=True)

@@ -41,16 +41,22 @@ class Draws:
         seconds: (points).
         accuracies: (resamples, points).
         times: (resamples, points).
+        untimed: why `times` says too little for an interval; empty where it does not.
     """
 
     accuracy: Array
     seconds: Array
     accuracies: Array
     times: Array
+    untimed: str = ""
 
     @classmethod
     def of(cls, points: Sequence[Measured], settings: Settings) -> Draws:
-        """Of points that predicted the same examples."""
+        """Of points that predicted the same examples.
+
+        One at a time, an example's time is its own, and resampled with it. In batches it is that of others as well:
+        then whole batches are resampled, each point's apart from its examples' answers.
+        """
         pairs = [pair for point in points if (pair := point.in_order(points[0].ids))]
         assert len(pairs) == len(points), "points of other examples are left out before"
         right, seconds = (np.stack(columns, axis=1) for columns in zip(*pairs, strict=True))
@@ -60,7 +66,15 @@ class Draws:
             seed=settings["seed"],
         )
         accuracies, times = np.split(sums / len(right), 2, axis=1)
-        return cls(right.mean(axis=0), seconds.mean(axis=0), accuracies, times)
+        if points[0].batch_size > 1:
+            times = np.stack([_batch_times(point, settings, place) for place, point in enumerate(points, 1)], axis=1)
+        few = points[0].batch_size > 1 and min(len(point.batches) for point in points) < ENOUGH_BATCHES
+        untimed = f"fewer than {ENOUGH_BATCHES} batches, so that times have no interval" if few else ""
+        return cls(right.mean(axis=0), seconds.mean(axis=0), accuracies, times, untimed)
+
+    def interval(self, found: Array, settings: Settings) -> tuple[float | None, float | None]:
+        """Of what the resamples give; unknown where they say too little of times."""
+        return (None, None) if self.untimed else percentile_interval(found, settings["confidence"])
 
 
 def relative_time(point: Measured, standard: Measured, settings: Settings) -> Estimate:
@@ -81,38 +95,45 @@ def relative_time(point: Measured, standard: Measured, settings: Settings) -> Es
 def speedup_at_equal_accuracy(draws: Draws, settings: Settings) -> Estimate:
     """The standard's time over that of the fastest point whose accuracy is not below the standard's.
 
-    A resample in which no point is as accurate counts as 1: one would use the standard.
+    Where no point is as accurate it is 1, in a resample as in what was measured: one would use the standard.
 
     Args:
         draws: of the standard, then of our points.
         settings: equal_accuracy_points: how far below still counts as equal.
     """
     value = _speedups(draws.accuracy[None], draws.seconds[None], settings)[0]
-    if np.isnan(value):
-        return Estimate(reason="no threshold or patience is as accurate as the standard baseline")
-    found = _speedups(draws.accuracies, draws.times, settings)
-    return Estimate(float(value), *percentile_interval(np.nan_to_num(found, nan=1.0), settings["confidence"]))
+    none = "no threshold or patience is as accurate as the standard baseline, so one would use that"
+    reason = "; ".join(filter(None, (none if np.isnan(value) else "", draws.untimed)))
+    found = np.nan_to_num(_speedups(draws.accuracies, draws.times, settings), nan=1.0)
+    return Estimate(float(np.nan_to_num(value, nan=1.0)), *draws.interval(found, settings), reason)
 
 
 def accuracy_over_efficient(draws: Draws, baselines: int, settings: Settings) -> Estimate:
     """The least, over efficient baselines, of our accuracy at a baseline's time less its accuracy; in points.
 
-    Ours at a time lies on straight lines between our points, each the best that takes no more time. A baseline faster
-    than our fastest point or slower than our slowest is not compared; in a resample its time is held within our range.
+    Ours at a time lies on straight lines between our points, each the best that takes no more time; beyond our slowest
+    it is the best of all. A baseline faster than our fastest point is beaten by none of ours if it is as accurate as
+    that, and counts with the difference; else it trades accuracy for a speed that we do not have, and is left out.
 
     Args:
         draws: of the efficient baselines, then of our points.
         baselines: how many.
         settings: confidence.
     """
-    ours = draws.seconds[baselines:]
-    within = [n for n in range(baselines) if ours.min() <= draws.seconds[n] <= ours.max()]
-    if not within:
-        return Estimate(reason="no efficient baseline's time lies between those of our fastest and slowest points")
-    value = _least_gain(draws.accuracy, draws.seconds, baselines, within)
+    ours, fastest = draws.seconds[baselines:], baselines + int(draws.seconds[baselines:].argmin())
+    compared = [
+        n for n in range(baselines)
+        if draws.seconds[n] >= ours.min() or draws.accuracy[n] >= draws.accuracy[fastest]
+    ]  # fmt: skip
+    left_out = baselines - len(compared)
+    reason = f"{left_out} of {baselines} efficient baselines are faster and less accurate than our fastest point"
+    if not compared:
+        return Estimate(reason=reason)
+    value = _least_gain(draws.accuracy, draws.seconds, baselines, compared)
     pairs = zip(draws.accuracies, draws.times, strict=True)
-    found = np.array([_least_gain(accuracy, seconds, baselines, within) for accuracy, seconds in pairs])
-    return Estimate(value, *percentile_interval(found, settings["confidence"]))
+    found = np.array([_least_gain(accuracy, seconds, baselines, compared) for accuracy, seconds in pairs])
+    said = "; ".join(filter(None, (reason if left_out else "", draws.untimed)))
+    return Estimate(value, *draws.interval(found, settings), said)
 
 
 def accuracy_at(seconds: Array, accuracy: Array, at: float) -> float:
@@ -134,6 +155,13 @@ def _speedups(accuracy: Array, seconds: Array, settings: Settings) -> Array:
     return found
 
 
+def _batch_times(point: Measured, settings: Settings, place: int) -> Array:
+    """Seconds per example in every resample of a point's batches; `place` sets it apart from other points."""
+    sums = resampled_sums(point.batches, resamples=settings["bootstrap_resamples"], seed=settings["seed"] + place)
+    times: Array = sums[:, 0] / sums[:, 1]
+    return times
+
+
 def _paired_ratios(own: Array, other: Array, settings: Settings) -> Array:
     sums = resampled_sums(
         np.stack([own, other], axis=1), resamples=settings["bootstrap_resamples"], seed=settings["seed"]
@@ -143,9 +171,6 @@ def _paired_ratios(own: Array, other: Array, settings: Settings) -> Array:
 
 
 def _ratios(point: Measured, standard: Measured, settings: Settings) -> Array:
-    means = []
-    for place, one in enumerate((point, standard)):  # each with its own seed: they are independent
-        sums = resampled_sums(one.batches, resamples=settings["bootstrap_resamples"], seed=settings["seed"] + place)
-        means.append(sums[:, 0] / sums[:, 1])
-    ratios: Array = means[0] / means[1]
+    own, other = (_batch_times(one, settings, place) for place, one in enumerate((point, standard)))
+    ratios: Array = own / other
     return ratios

@@ -6,6 +6,7 @@ python -m longwatt.exits choose --study NAME --max-drop 0.5
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -275,6 +276,20 @@ def _only(comparisons: Sequence[Comparison], axis: str, name: str | None) -> Seq
     return found
 
 
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise argparse.ArgumentTypeError(f"{text} is no number to compare with")
+    return value
+
+
+def _positive(text: str) -> float:
+    value = _finite(text)
+    if value <= 0:
+        raise argparse.ArgumentTypeError(f"{text} is not above 0")
+    return value
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; returns its exit status."""
     parser = argparse.ArgumentParser(prog="python -m longwatt.exits", description=__doc__)
@@ -282,9 +297,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--study", required=True, metavar="NAME", help="whose results to choose from")
     parser.add_argument("--results", type=Path, default=Path("results"), help="the folder that holds them (results)")
     aim = parser.add_mutually_exclusive_group(required=True)
-    aim.add_argument("--max-drop", type=float, metavar="POINTS", help="of accuracy that may be lost")
-    aim.add_argument("--min-speedup", type=float, metavar="X", help="times as fast as the standard baseline")
-    aim.add_argument("--max-joules", type=float, metavar="J", help="per example")
+    aim.add_argument("--max-drop", type=_finite, metavar="POINTS", help="of accuracy that may be lost; below 0: gained")
+    aim.add_argument("--min-speedup", type=_positive, metavar="X", help="times as fast as the standard baseline")
+    aim.add_argument("--max-joules", type=_positive, metavar="J", help="per example")
     parser.add_argument("--dataset", help="only this one")
     parser.add_argument("--model", help="only this one")
     parser.add_argument("--batch-size", type=int, default=1, help="as measured (1)")

@@ -74,7 +74,12 @@ def _variants(name: str, entry: Mapping[str, Any]) -> Iterable[tuple[str, dict[s
             f"{name}-lr{rate!r}",
             merge(
                 rest,
-                {"title": f"{title}, lr {rate!r}", "training": {"learning_rate": rate}, VARIANT_OF: name},
+                {
+                    "title": f"{title}, lr {rate!r}",
+                    "training": {"learning_rate": rate},
+                    VARIANT_OF: name,
+                    "search_title": title,
+                },
             ),
         )
         for rate in entry[SEARCH]["learning_rate"]

@@ -334,7 +334,7 @@ class Stages:
         cell, found = self.cells[name], {p: self.predict(name, p).settings["inference"] for p in self.points(name)}
         model = self.study["models"][cell.model]
         known = {"cell": name, "encoder": settings.encoder(model), "variant_of": model.get(VARIANT_OF)}
-        return {**vars(cell), **known, "points": found}
+        return {**vars(cell), **known, "model": self.claimed(cell), "points": found}
 
     def compare_exits_inputs(self) -> list[str]:
         """Every artefact that the comparison reads."""
@@ -485,7 +485,8 @@ class Stages:
     def titles(self) -> dict[str, str]:
         """How datasets, models and budgets are called in figures; one name for two things is the model's."""
         entries = {**self.study["budgets"], **self.study["datasets"], **self.study["models"]}
-        return {name: entry.get("title", name) for name, entry in entries.items()}
+        of_searches = {m[VARIANT_OF]: m["search_title"] for m in self.study["models"].values() if VARIANT_OF in m}
+        return {**{name: entry.get("title", name) for name, entry in entries.items()}, **of_searches}
 
     def parts(self, name: str | None = None) -> list[str]:
         """The parts of a cell that are metered; without a name, of any."""

@@ -21,13 +21,16 @@ from numpy.typing import NDArray
 from longwatt.exit_logits import ExitsError, Recorded, read_logits
 from longwatt.provenance import write_json
 
-LOWEST, HIGHEST = 0.01, 100.0  # temperatures; where all answers are right, or none tells anything, there is no best one
+# As shares of the spread of the logits: a confidence at the ends is all or nothing, and what fits better says no more.
+LOWEST, HIGHEST = 0.001, 1000.0
 
 Array = NDArray[Any]
 
 
 def temperature(logits: Array, labels: Array) -> float:
-    """The temperature that minimises the mean negative log likelihood, from LOWEST to HIGHEST.
+    """The temperature that minimises the mean negative log likelihood, from LOWEST to HIGHEST times the logits' spread.
+
+    Where every answer is right, or all logits are alike, none is best and it is 1.
 
     Args:
         logits: (examples, classes).
@@ -39,12 +42,15 @@ def temperature(logits: Array, labels: Array) -> float:
     if not len(labels):
         raise ExitsError("there is no example to fit a temperature on")
     above = logits.astype(float) - logits.astype(float).max(axis=1, keepdims=True)
+    spread = float(above.std())
+    if spread == 0 or bool((logits.argmax(axis=1) == labels).all()):
+        return 1.0
     right = above[np.arange(len(labels)), labels].mean()
-    low, high = 1 / HIGHEST, 1 / LOWEST  # of 1 / temperature
+    low, high = 1 / (HIGHEST * spread), 1 / (LOWEST * spread)  # of 1 / temperature
     if _slope(low, above, right) >= 0:
-        return HIGHEST
+        return HIGHEST * spread
     if _slope(high, above, right) <= 0:
-        return LOWEST
+        return LOWEST * spread
     while low < (middle := (low + high) / 2) < high:
         low, high = (middle, high) if _slope(middle, above, right) < 0 else (low, middle)
     return 1 / high
@@ -101,7 +107,9 @@ def _temperatures(
             f"{', '.join(recorded) or 'none at all'}"
         )
     fitted = [temperature(logits, split.gold) for logits in split.logits]
-    return fitted, [note for exit_, value in enumerate(fitted) if (note := _note(exit_, value))]
+    found = zip(split.logits, fitted, strict=True)
+    notes = (_note(exit_, logits, split.gold, value) for exit_, (logits, value) in enumerate(found))
+    return fitted, [note for note in notes if note]
 
 
 def _given(temperatures: Sequence[float], exits: int) -> list[float]:
@@ -113,11 +121,16 @@ def _given(temperatures: Sequence[float], exits: int) -> list[float]:
     return [float(value) for value in temperatures]
 
 
-def _note(exit_: int, value: float) -> str | None:
-    if value == HIGHEST:
-        return f"exit {exit_}: its confidence says nothing, so the temperature is the highest tried, {HIGHEST:g}"
-    if value == LOWEST:
-        return f"exit {exit_}: all answers are right, so the temperature is the lowest tried, {LOWEST:g}"
+def _note(exit_: int, logits: Array, gold: Array, value: float) -> str | None:
+    """What must be known of a temperature that no minimum of the likelihood gives."""
+    above = logits.astype(float) - logits.astype(float).max(axis=1, keepdims=True)
+    spread = float(above.std())
+    if spread == 0 or bool((logits.argmax(axis=1) == gold).all()):
+        return f"exit {exit_}: every answer is right, or all are alike, so no temperature is best; it is left at 1"
+    if value == HIGHEST * spread:
+        return f"exit {exit_}: its confidence says nothing of the answer; the temperature is the highest tried"
+    if value == LOWEST * spread:
+        return f"exit {exit_}: the temperature is the lowest tried"
     return None
 
 
