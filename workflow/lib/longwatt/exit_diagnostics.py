@@ -111,7 +111,7 @@ def by_difficulty(difficulty: pd.DataFrame, study: Study) -> Figure:
         study: how things are called, and each cell's calibration.
     """
     rows = _means(on_their_splits(difficulty[difficulty["kind"].isin(list(KINDS))], study))
-    groups = list(rows.groupby(GROUP, sort=False))
+    groups, left_out = _first(list(rows.groupby(GROUP, sort=False)))
     with sns.axes_style("whitegrid"), sns.plotting_context("notebook"):
         size = (17.6, 0.7 + 3.9 * max(1, len(groups)))
         figure, grid = plt.subplots(max(1, len(groups)), 4, figsize=size, squeeze=False, layout="constrained")
@@ -121,13 +121,20 @@ def by_difficulty(difficulty: pd.DataFrame, study: Study) -> Figure:
             axes[0].set_title(_title(key, found, rows, study), loc="left")
         for axis in grid.flat if not groups else ():
             leave_empty(axis, NOTHING)
+        if left_out:
+            figure.supxlabel(f"{left_out} more are in difficulty.csv", fontsize=12)
     return figure
+
+
+def _first(groups: list[Any]) -> tuple[list[Any], int]:
+    """As many groups as a figure can hold, and how many it leaves out."""
+    return groups[:MOST_ROWS], max(0, len(groups) - MOST_ROWS)
 
 
 def reliability(study: Study) -> Figure:
     """Accuracy by confidence before and after calibration: a panel per classifier, rows by dataset and model."""
     groups = _calibrated(study)
-    rows = [line for key, found in groups.items() for line in _in_rows(key, found)]
+    rows, left_out = _first([line for key, found in groups.items() for line in _in_rows(key, found)])
     width = max((len(line) for line in rows), default=1)
     table = pd.DataFrame(list(groups), columns=GROUP)
     with sns.axes_style("whitegrid"), sns.plotting_context("notebook"):
@@ -139,6 +146,8 @@ def reliability(study: Study) -> Figure:
                 axis.set_title(_reliability_title(exit_, axis is axes[0], table, study), loc="left", fontsize=12)
             for axis in axes[len(line) :]:
                 axis.set_visible(False)
+        if left_out:
+            figure.supxlabel(f"{left_out} more rows are in the cells' calibration.json", fontsize=12)
         if rows:
             _reliability_legend(figure)
         else:
@@ -156,6 +165,7 @@ def _title(key: Any, found: pd.DataFrame, table: pd.DataFrame, study: Study) -> 
     return study.heading(key[0], table, **more, split=found["split"].iloc[0])
 
 
+MOST_ROWS = 24  # of panels: a figure of two metres is read by nobody, and takes minutes
 NUMBERS = (
     "count",
     "accuracy",
