@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from longwatt.study import StudyError, check_name
+from longwatt.tasks import CLASSIFICATION
 
 AXES = {
     "dataset": "datasets",
@@ -21,7 +22,6 @@ AXES = {
 AXIS_DEFAULTS: dict[str, list[Any]] = {"seeds": [42]}  # that of the paper's public code
 # How predictions are made: of a text by generation (the sound way) or from gold inputs, of a label by its logits.
 GENERATED, TEACHER_FORCED, CLASSIFIED = "generated", "teacher_forced", "classified"
-CLASSIFICATION = "classification"  # the task of a dataset whose references are labels
 LARGEST = "largest"  # a batch size that is found out by trying
 # A cell's id and its folder below results/{study}/.
 CELL_PATTERN = "{dataset}/{model}/{seq_len}/{budget}/{protocol}/seed{seed}"

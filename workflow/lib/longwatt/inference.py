@@ -21,11 +21,12 @@ from longwatt.decoding import BatchResult, Predictor
 from longwatt.energy.log import forget_runs
 from longwatt.examples import Examples, batches, classified
 from longwatt.models import load_family
-from longwatt.models.family import CLASSIFICATION, Answer
+from longwatt.models.family import Answer
 from longwatt.progress import say
 from longwatt.provenance import asked_anew, whole_file, write_json
 from longwatt.references import EACH
 from longwatt.stopping import Stopped
+from longwatt.tasks import CLASSIFICATION
 from longwatt.tokenization import SpecialTokens, load_split, load_tokenizer, repair_tokens
 from longwatt.worker import Spec, run
 

@@ -24,10 +24,11 @@ from transformers import PrinterCallback, Seq2SeqTrainer, Seq2SeqTrainingArgumen
 from longwatt import devices
 from longwatt.examples import label_names
 from longwatt.models import load_family
-from longwatt.models.family import CLASSIFICATION, Batch, Example, Family
+from longwatt.models.family import Batch, Example, Family
 from longwatt.processes import lift_memory_limit
 from longwatt.progress import say
 from longwatt.provenance import write_json
+from longwatt.tasks import CLASSIFICATION
 from longwatt.tokenization import load_split, load_tokenizer, repair_tokens
 from longwatt.worker import Spec, WorkerError, die_with_parent, run
 

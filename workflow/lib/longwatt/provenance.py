@@ -11,6 +11,7 @@ import base64
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -231,6 +232,14 @@ def whole_file(path: Path, newline: str | None = None) -> Iterator[TextIO]:
     """A text stream to `whole_path`; CSV writers want the newline ""."""
     with whole_path(path) as partial, partial.open("w", encoding="utf-8", newline=newline) as stream:
         yield stream
+
+
+def link_or_copy(source: str, target: str) -> None:
+    """Give a file a second name, or where there are no links a copy; for `shutil.copytree`."""
+    try:
+        os.link(source, target)
+    except OSError:  # another filesystem, or one without links
+        shutil.copyfile(source, target)
 
 
 def fsync(path: Path) -> None:

@@ -12,9 +12,8 @@ from longwatt import metrics
 from longwatt.metrics import classification
 from longwatt.provenance import whole_file, write_json
 from longwatt.references import compared_id, compared_texts
+from longwatt.tasks import CLASSIFICATION
 from longwatt.tokenization import load_split, load_tokenizer, repair_tokens, visible_evidence
-
-CLASSIFICATION = "classification"
 
 
 def score(

@@ -14,6 +14,7 @@ from longwatt import cells as grid
 from longwatt.cells import Cell
 from longwatt.provenance import digest
 from longwatt.study import merge, normalise
+from longwatt.tasks import CLASSIFICATION
 
 # Table 4 and the public code of arXiv 2204.07288, unless a comment says otherwise.
 TRAINING_DEFAULTS: dict[str, Any] = {
@@ -81,7 +82,7 @@ Settings = dict[str, Any]
 def dataset_settings(study: Study, dataset: str) -> Settings:
     """What download_dataset needs: the reader and its options."""
     entry = study["datasets"][dataset]
-    task = {"task": grid.CLASSIFICATION} if grid.classifies(study, dataset) else {}
+    task = {"task": CLASSIFICATION} if grid.classifies(study, dataset) else {}
     return _narrow({"source": entry["source"], "options": entry.get("options", {}), **task})
 
 
@@ -154,7 +155,7 @@ def _of_labels(study: Study, cell: Cell, training: Mapping[str, Any]) -> Setting
     exits = {"exits": {key: chosen[key] for key in ("layers", "layer_weights")}} if "exits" in model else {}
     kept = {key: value for key, value in training.items() if key not in TEXT_ALONE}
     return {
-        "task": grid.CLASSIFICATION,
+        "task": CLASSIFICATION,
         "encoder": encoder(model),
         "model": {**{key: model.get(key) for key in ("family", "initialisation", "config")}, **exits},
         "training": {**kept, "validation": {"exit": None, **training["validation"]}},
@@ -212,7 +213,7 @@ def predict_settings(study: Study, cell: Cell, inference: str) -> Settings:
     training = merge(TRAINING_DEFAULTS, *_layers(study, cell, "training"))
     point = merge(INFERENCE_DEFAULTS, study["inference"][inference], *_layers(study, cell, "inference")[1:])
     generation = merge(_generation(study, cell, training), point.pop("generation", {}))
-    labels = {"task": grid.CLASSIFICATION, "inference": {**EXIT_DEFAULTS, **point}}
+    labels = {"task": CLASSIFICATION, "inference": {**EXIT_DEFAULTS, **point}}
     texts = {
         "max_target_tokens": training["max_target_tokens"],
         "references": _comparison(study)["references"],
@@ -262,14 +263,12 @@ def calibrate_settings(study: Study, cell: Cell) -> Settings:
 
 def judge_calibration_settings(study: Study) -> Settings:
     """How intervals of what calibration did are found."""
-    return _narrow(merge(SCORING_DEFAULTS, _known(study, SCORING_DEFAULTS)))
+    return _narrow(_scoring(study))
 
 
 def compare_exits_settings(study: Study) -> Settings:
     """How models with exits are compared with their baselines."""
-    return _narrow(
-        merge(SCORING_DEFAULTS, COMPARISON_OF_EXITS, _known(study, {**SCORING_DEFAULTS, **COMPARISON_OF_EXITS}))
-    )
+    return _narrow(_scoring(study, COMPARISON_OF_EXITS))
 
 
 def calibration_split(study: Study, cell: Cell) -> str:
@@ -278,9 +277,10 @@ def calibration_split(study: Study, cell: Cell) -> str:
     return str(merge(CALIBRATION_DEFAULTS, *layers)["split"])
 
 
-def _known(study: Study, defaults: Mapping[str, Any]) -> Settings:
-    """What a study says of scoring, as far as one stage needs it."""
-    return {key: value for key, value in study.get("scoring", {}).items() if key in defaults}
+def _scoring(study: Study, *more: Mapping[str, Any]) -> Settings:
+    """How intervals are found and what else of scoring one stage needs, by its defaults."""
+    defaults = merge(SCORING_DEFAULTS, *more)
+    return {**defaults, **{key: value for key, value in study.get("scoring", {}).items() if key in defaults}}
 
 
 def score_settings(study: Study, cell: Cell, inference: str) -> Settings:
@@ -289,10 +289,9 @@ def score_settings(study: Study, cell: Cell, inference: str) -> Settings:
     point = predict_settings(study, cell, inference)["inference"]
     examples = {key: point[key] for key in ("split", "max_examples")}
     if _labels(study, cell):
-        task = {"task": grid.CLASSIFICATION, "metric": metric}
-        return _narrow({**task, **examples, **merge(SCORING_DEFAULTS, _known(study, SCORING_DEFAULTS))})
-    scoring = merge(SCORING_DEFAULTS, COMPARISON_DEFAULTS, _known(study, {**SCORING_DEFAULTS, **COMPARISON_DEFAULTS}))
-    return _narrow({"metric": metric, "seq_len": cell.seq_len, **examples, **scoring})
+        task = {"task": CLASSIFICATION, "metric": metric}
+        return _narrow({**task, **examples, **_scoring(study)})
+    return _narrow({"metric": metric, "seq_len": cell.seq_len, **examples, **_scoring(study, COMPARISON_DEFAULTS)})
 
 
 def tokens_key(study: Study, cell: Cell) -> str:

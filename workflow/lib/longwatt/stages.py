@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from longwatt import costs, datasets, displays, hub, hyperparameters, models, priorities, published, settings
-from longwatt.cells import CLASSIFICATION, Cell, classifies, devices, expand, points
+from longwatt.cells import Cell, classifies, devices, expand, points
 from longwatt.claim_settings import check_claims, claims_of, left_out
 from longwatt.expansion import VARIANT_OF
 from longwatt.models.errors import ModelError
@@ -24,6 +24,7 @@ from longwatt.provenance import Stage, read_object
 from longwatt.runtime_model import FINETUNE, RuntimeModel
 from longwatt.study import StudyError, check_name
 from longwatt.study_checks import check_references
+from longwatt.tasks import CLASSIFICATION
 
 CLAIM_KINDS = ("html", "md", "json")
 
@@ -325,9 +326,14 @@ class Stages:
     @_remembered
     def compare_exits(self) -> Stage:
         """Models with exits beside their baselines."""
-        cells = [self._compared(name) for name, cell in self.cells.items() if classifies(self.study, cell.dataset)]
+        cells = [self._compared(name) for name in self._classifying]
         chosen = {"cells": cells, **settings.compare_exits_settings(self.study)}
         return Stage("compare_exits", f"{self.results}/exits/exits.json", chosen)
+
+    @cached_property
+    def _classifying(self) -> list[str]:
+        """The cells that tell labels apart, by name."""
+        return [name for name, cell in self.cells.items() if classifies(self.study, cell.dataset)]
 
     def _compared(self, name: str) -> dict[str, Any]:
         """What is known of a cell before it has run, for comparing it with others."""
@@ -338,7 +344,7 @@ class Stages:
 
     def compare_exits_inputs(self) -> list[str]:
         """Every artefact that the comparison reads."""
-        cells = [name for name, cell in self.cells.items() if classifies(self.study, cell.dataset)]
+        cells = self._classifying
         points = [f"{self.results}/{name}/predict/{point}" for name in cells for point in self.points(name)]
         files = ("predictions.jsonl", "inference.json", "energy.json", "scores.json", "examples.csv")
         found = [f"{folder}/{file}" for folder in points for file in files]

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from longwatt.exit_logits import ExitsError, Recorded, read_logits
-from longwatt.provenance import write_json
+from longwatt.provenance import link_or_copy, write_json
 
 # As shares of the spread of the logits: a confidence at the ends is all or nothing, and what fits better says no more.
 LOWEST, HIGHEST = 0.001, 1000.0
@@ -146,15 +145,8 @@ def _write_model(trained: Path, model: Path, temperatures: Sequence[float]) -> N
     shutil.rmtree(partial, ignore_errors=True)
     # Snakemake touches its time of a folder: a link would be the trained model's too.
     ignored = shutil.ignore_patterns("config.json", ".snakemake_timestamp")
-    shutil.copytree(trained, partial, copy_function=_link, ignore=ignored)
+    shutil.copytree(trained, partial, copy_function=link_or_copy, ignore=ignored)
     config = json.loads((trained / "config.json").read_text(encoding="utf-8"))
     write_json(partial / "config.json", {**config, "temperatures": list(temperatures)})
     shutil.rmtree(model, ignore_errors=True)
     partial.rename(model)
-
-
-def _link(source: str, target: str) -> None:
-    try:
-        os.link(source, target)
-    except OSError:  # another filesystem, or one without links
-        shutil.copyfile(source, target)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import shutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -31,11 +30,12 @@ from longwatt.energy.marks import Marker
 from longwatt.examples import Examples, classified, label_names
 from longwatt.ledger import Ledger, Stopwatch
 from longwatt.models import load_family
-from longwatt.models.family import CLASSIFICATION, Batch, Family
+from longwatt.models.family import Batch, Family
 from longwatt.progress import say
-from longwatt.provenance import asked_anew, read_object, whole_file, whole_path, write_json
+from longwatt.provenance import asked_anew, link_or_copy, read_object, whole_file, whole_path, write_json
 from longwatt.references import EACH, compared_texts
 from longwatt.sampling import LengthGroupedSampler, ShardedBatches, WeightedExamples
+from longwatt.tasks import CLASSIFICATION
 from longwatt.tokenization import SpecialTokens, load_split, load_tokenizer, repair_tokens
 from longwatt.trainer import CellTrainer, Schedule
 from longwatt.validation import Judge, Validator
@@ -319,7 +319,7 @@ def _result(spec: Spec, work: WorkFolder, trainer: CellTrainer) -> Path:
     folder = work.path / "result.part"
     shutil.rmtree(folder, ignore_errors=True)
     # Linked, not moved: should this be killed half-way, the work folder is still whole.
-    shutil.copytree(work.best(trainer.ledger.best_step), folder / OUTPUTS["model"], copy_function=_link)
+    shutil.copytree(work.best(trainer.ledger.best_step), folder / OUTPUTS["model"], copy_function=link_or_copy)
     trainer.validator.predictor.tokenizer.save_pretrained(folder / OUTPUTS["model"])
     _write_history(folder / OUTPUTS["history"], trainer.state.log_history)
     write_json(folder / OUTPUTS["training"], _facts(spec, work, trainer))
@@ -332,18 +332,11 @@ def _publish(result: Path, paths: Mapping[str, Any]) -> None:
     shutil.rmtree(model, ignore_errors=True)
     copy = model.with_name(".model.part")
     shutil.rmtree(copy, ignore_errors=True)
-    shutil.copytree(result / OUTPUTS["model"], copy, copy_function=_link)
+    shutil.copytree(result / OUTPUTS["model"], copy, copy_function=link_or_copy)
     copy.rename(model)
     with whole_path(Path(paths["history"])) as partial:
         shutil.copyfile(result / OUTPUTS["history"], partial)
     write_json(paths["training"], json.loads((result / OUTPUTS["training"]).read_text(encoding="utf-8")))
-
-
-def _link(source: str, target: str) -> None:
-    try:
-        os.link(source, target)
-    except OSError:  # another filesystem, or one without links
-        shutil.copyfile(source, target)
 
 
 def _write_history(path: Path, entries: Sequence[Mapping[str, Any]]) -> None:

@@ -10,7 +10,8 @@ from typing import cast
 from longwatt import distributed, metrics, stopping
 from longwatt.decoding import Predictor
 from longwatt.examples import Examples, batches
-from longwatt.models.family import CLASSIFICATION, TEXT, Classifier
+from longwatt.models.family import Classifier
+from longwatt.tasks import CLASSIFICATION, TEXT
 
 
 class CutShort(Exception):

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from longwatt.provenance import whole_file, write_json
+from longwatt.tasks import CLASSIFICATION
 
 SPLITS = ("train", "validation", "test")
-CLASSIFICATION = "classification"
 
 
 @dataclass(frozen=True)

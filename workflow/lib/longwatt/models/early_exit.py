@@ -23,9 +23,10 @@ from longwatt.models.encoders import (
     most_tokens,
 )
 from longwatt.models.errors import ModelError
-from longwatt.models.family import CLASSIFICATION, Answer, Batch, Example
+from longwatt.models.family import Answer, Batch, Example
 from longwatt.provenance import read_object
 from longwatt.spelling import nearest
+from longwatt.tasks import CLASSIFICATION
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

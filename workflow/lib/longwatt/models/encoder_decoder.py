@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from longwatt.models.configurations import check_keys, check_vocabulary, without_kind
 from longwatt.models.errors import ModelError
-from longwatt.models.family import TEXT, Answer, Batch, Example
+from longwatt.models.family import Answer, Batch, Example
 from longwatt.provenance import read_object
+from longwatt.tasks import TEXT
 from longwatt.tokenization import SpecialTokens, decode
 
 if TYPE_CHECKING:

@@ -11,7 +11,6 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 Batch = dict[str, "Tensor"]
-TEXT, CLASSIFICATION = "text", "classification"  # what a dataset asks for, and a family gives
 
 
 @dataclass(frozen=True)
