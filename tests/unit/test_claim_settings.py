@@ -159,3 +159,20 @@ def test_claims_about_thousands_of_cells_are_checked_in_a_moment():
     check_claims(study, cells, "study")
     assert time.process_time() - began < 3
     assert len({point_of(cell) for cell in cells}) == 2000
+
+
+def test_a_selector_may_name_inference_points_that_count_as_one_training():
+    axes = {"dataset": "d", "budget": "b", "protocol": "generated", "seq_len": 8}
+    cells = [{**axes, "model": "m", "inference": point} for point in ("early", "last")]
+    cells += [{**axes, "model": "n", "inference": "last"}]
+    study = {"datasets": {"d": {"metric": "f1"}}, "models": {"m": {}, "n": {}}, "inference": {"early": {}, "last": {}}}
+
+    def check(test: dict) -> None:
+        check_claims({**study, "claims": {"c": {"statement": "x", "tests": [test]}}}, cells, "study")
+
+    both = {"inference": ["early", "last"]}
+    check({"value": {"column": "train_runtime_s", "of": both, "below": 1}})
+    check({"difference": {"column": "train_runtime_s", "of": {**both, "model": "m"}, "to": {"model": "n"}, "below": 1}})
+    check({"difference": {"column": "train_runtime_s", "of": {"model": "n"}, "to": {"model": "m", **both}, "below": 1}})
+    with pytest.raises(StudyError, match="no two cells that can be compared"):
+        check({"difference": {"column": "train_runtime_s", "to": {"inference": "last"}, "below": 1}})

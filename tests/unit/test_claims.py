@@ -344,6 +344,98 @@ def test_what_training_took_is_compared_once_however_many_inferences_there_are()
     assert len(ClaimTest("t", "difference", {**PAIR, "column": "train_energy_kwh"}).comparisons(points)) == 1
 
 
+def mixed(model: str, inference: str, seed: int = 1, **known) -> dict:
+    """A row of a study whose cells have different inference points."""
+    axes = cell(model, seed=seed)
+    return {**axes, "inference": inference, **known}
+
+
+EXITS = [mixed("exits", point, train_runtime_s=100.0, inference_runtime_s=float(n))
+         for n, point in enumerate(("early", "last"), start=1)]  # fmt: skip
+STANDARD = mixed("standard", "last", train_runtime_s=900.0, inference_runtime_s=4.0)
+
+
+def test_a_cell_without_the_study_s_first_inference_point_counts_too():
+    test = {"column": "train_runtime_s", "below": 200}
+    found = judged("value", test, evidence(*EXITS, STANDARD))
+    assert found["verdict"] == CONTRADICTED
+    assert [(f["cells"], f["status"]) for f in found["findings"]] == [(["exits"], HOLDS), (["standard"], FAILS)]
+
+
+@pytest.mark.parametrize(
+    ("kind", "given", "numbers"),
+    [
+        ("ratio", {"column": "train_runtime_s", "of": {"model": "standard"}, "to": {"model": "exits"}}, [9]),
+        ("difference", {"column": "train_runtime_s", "of": {"inference": "early"}, "to": {"model": "standard"}},
+         [-800]),
+        ("difference", {"column": "train_runtime_s", "of": {"inference": ["early", "last"]}, "to": {"value": 0}},
+         [100, 900]),
+        ("variation", {"column": "train_runtime_s", "across": "model"}, [800 / math.sqrt(2) / 500]),
+        # A training against an inference, of the same cell and of another one: every point of the inference's side.
+        ("ratio", {"column": "train_runtime_s", "to": {"column": "inference_runtime_s"}}, [100, 50, 225]),
+        ("ratio", {"column": "train_runtime_s", "of": {"model": "standard"},
+                   "to": {"model": "exits", "column": "inference_runtime_s"}}, [900, 450]),
+        ("ratio", {"column": "train_runtime_s", "of": {"model": "standard"},
+                   "to": {"model": "exits", "inference": "early", "column": "inference_runtime_s"}}, [900]),
+        ("ratio", {"column": "train_runtime_s", "of": {"model": "exits", "inference": "last"},
+                   "to": {"column": "inference_runtime_s"}}, [50]),
+        # And the other way: the other cell need not have the first one's inference point.
+        ("ratio", {"column": "inference_runtime_s", "of": {"model": "exits"},
+                   "to": {"model": "standard", "column": "train_runtime_s"}}, [1 / 900, 2 / 900]),
+        ("value", {"column": "inference_runtime_s"}, [1, 2, 4]),
+    ],
+)  # fmt: skip
+def test_cells_with_different_inference_points_are_all_compared(kind, given, numbers):
+    found = judged(kind, {**given, "above": -1e9}, evidence(*EXITS, STANDARD))
+    assert [one["number"] for one in found["findings"]] == pytest.approx(numbers)
+    assert found["alone"] == []
+
+
+def test_a_correlation_of_trainings_takes_one_point_of_every_cell():
+    points = {"a": "pq", "b": "q", "c": "r", "d": "qr"}
+    rows = [
+        mixed(model, point, train_runtime_s=float(n), parameters=float(n * n))
+        for n, model in enumerate(points, start=1)
+        for point in points[model]
+    ]
+    given = {"between": ["parameters", "train_runtime_s"], "above": -2}
+    (found,) = judged("correlation", given, evidence(*rows))["findings"]
+    assert found["number"] == 1 and len(found["cells"]) == 4
+
+
+def test_seeds_that_were_inferred_at_different_points_are_all_trainings():
+    rows = [mixed("a", point, seed, train_runtime_s=10.0 * seed) for seed, point in ((1, "early"), (2, "last"))]
+    (found,) = judged("value", {"column": "train_runtime_s", "above": 0}, evidence(*rows))["findings"]
+    assert found["number"] == 15 and found["interval"] is not None
+    lacking = judged("value", {"column": "train_runtime_s", "above": 0}, evidence(rows[0], cells=[
+        {**row, "left_out": None} for row in rows]))["unclear_because"]  # fmt: skip
+    assert lacking == ["a/64/seed2 is not finished"]
+
+
+def test_a_training_is_known_by_any_of_its_inference_points():
+    cells = [{**row, "left_out": None} for row in EXITS]
+    (found,) = judged("value", {"column": "train_runtime_s", "below": 200}, evidence(EXITS[1], cells=cells))["findings"]
+    assert found["number"] == 100, "the point that is not finished says nothing more of the training"
+
+
+def test_selected_cells_that_the_grid_gives_no_partner_are_named():
+    rows = [scored("a", 20, 1, seq_len=n) for n in (64, 128)] + [scored("b", 10, 1)]
+    found = judged("difference", PAIR, evidence(*rows))
+    assert (len(found["findings"]), found["alone"]) == (1, ["a/128"])
+    rows = [{**scored(m, 20, 1, seq_len=n), "budget": b} for m, n, b in (
+        ("a", 64, "x"), ("a", 128, "x"), ("a", 64, "y"))]  # fmt: skip
+    found = judged("difference", {"column": "score", "to": {"seq_len": "longer"}, "above": 0}, evidence(*rows))
+    assert found["alone"] == ["64/y"], "128/x is the longest"
+
+
+def test_a_search_that_chose_no_model_is_not_silent():
+    """A training that ended without a validation score: every model of the search is marked as not selected."""
+    rows = [{**scored("a", 20, 1), "cell": f"a-lr{n}", "selected": False} for n in (1, 2)]
+    found = judged("value", {"column": "score", "above": 0}, evidence(*rows, scored("b", 10, 1)))
+    assert (len(found["findings"]), found["verdict"]) == (2, UNDECIDED)
+    assert found["unclear_because"] == ["of a-lr1, a-lr2 none is chosen: a search needs the validation score of each"]
+
+
 def test_a_baseline_is_exact():
     rows = [{**scored("a", 90, 4), "score_ceiling": 95.0}]
     given = {"column": "score", "to": {"column": "score_ceiling"}, "at_least": -10}

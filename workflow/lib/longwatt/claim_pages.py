@@ -39,6 +39,7 @@ CLASSES = {
     SUPPORTED: "good", HOLDS: "good", CONTRADICTED: "bad", FAILS: "bad", UNDECIDED: "open", UNCLEAR: "open",
 }  # fmt: skip
 WORDS = {"difference": ", less ", "ratio": ", divided by "}
+ALONE = "the grid has nothing to set beside them as this test asks"
 LEFT = ("cell", "against", "cells", "finding", "note")  # columns of words
 NUMBER_TITLES = {"difference": "difference", "ratio": "ratio", "variation": "coefficient of variation"}
 
@@ -108,6 +109,8 @@ def _test(number: int, test: Mapping[str, Any]) -> Section:
         parts.append(_numbers(test["kind"], judged))
         if judged["unclear_because"]:
             parts.append(Labelled("Unclear", _missing(judged["unclear_because"])))
+        if judged["alone"]:
+            parts.append(Labelled("Not compared", f"{_missing(judged['alone'])}: {ALONE}"))
     return Section(f"Test {number}: {in_words(test['kind'], test['given'])}", parts, level=3)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, NamedTuple
 
 from longwatt.cells import Cell, excluded_by, expand
@@ -29,6 +30,7 @@ LENGTHS: dict[str, Callable[[int, int], bool]] = {
     "next": lambda length, of: length > of,  # and no other cell's between them
 }
 PLURALS = {"dataset": "datasets", "model": "models", "budget": "budgets", "inference": "inference"}
+GROUPED = ("correlation", "variation")
 LEAST_POINTS = 4  # an interval of a correlation needs as many
 
 
@@ -92,25 +94,56 @@ class ClaimTest:
         return replace(self, given=_renamed(self.given, {**ENERGY_OF_STEPS, **TIME_OF_STEPS}))
 
     def comparisons(self, points: Iterable[Point]) -> list[Comparison]:
-        """What it compares among the cells that a study's grid names."""
+        """List what it compares among the cells that a study's grid names.
+
+        A training is the same whatever was inferred with it, so a column of the training makes every
+        cell count once, with the first of its inference points.
+        """
         known = sorted(set(points))
-        if not any(varies_with_inference(column) for column in self.columns):
-            # A training is the same whatever was inferred with it.
-            first = min(point.inference for point in known)
-            known = [point for point in known if point.inference == first or "inference" in self._named()]
         chosen = [point for point in known if matches(point, self.selector)]
-        match self.kind:
-            case "value":
-                return [(point,) for point in chosen]
-            case "correlation":
-                return _groups(chosen, (*self.given.get("within", ()), "protocol", "inference"))
-            case "variation":
-                axes = [axis for axis in Point._fields if axis != self.given["across"]]
-                return [group for group in _groups(chosen, axes) if len(group) > 1]
-        if "value" in self.given["to"]:
-            return [(point,) for point in chosen]
-        there, lengths = set(known), sorted({point.seq_len for point in known})
-        return [(point, other) for point in chosen for other in self._partners(point, there, lengths)]
+        if self.kind in GROUPED:
+            return self._grouped(chosen)
+        firsts = chosen if self._vary[0] else first_points(chosen)
+        if len(self._vary) == 1:
+            return [(point,) for point in firsts]
+        return self._pairs(firsts, known)
+
+    def alone(self, points: Iterable[Point], compared: Iterable[Comparison]) -> list[Point]:
+        """List the selected cells that the grid gives nothing to be set beside, though it could.
+
+        A cell that is itself what `to` names, and the last of a dataset's lengths, lack nothing.
+        """
+        if self.kind in ("value", "correlation") or "value" in self.given.get("to", {}):
+            return []
+        known, pairs = list(points), self.kind != "variation"
+        counted = {self._counted(point) for group in compared for point in (group[:1] if pairs else group)}
+        lengths: dict[str, set[int]] = {}
+        for point in known:
+            lengths.setdefault(point.dataset, set()).add(point.seq_len)
+        chosen = [point for point in known if matches(point, self.selector)]
+        return [
+            point
+            for point in (sorted(chosen) if self._vary[0] else first_points(chosen))
+            if self._counted(point) not in counted and self._lacks_partner(point, lengths[point.dataset])
+        ]
+
+    def _grouped(self, chosen: Iterable[Point]) -> list[Comparison]:
+        """Put points together that a correlation or a variation makes one number from."""
+        within = self.given.get("within", ())
+        axes = [axis for axis in Point._fields if axis != self.given.get("across")]
+        if self.kind == "correlation":
+            axes = [axis for axis in Point._fields if axis in (*within, "protocol", "inference")]
+        if not any(self._vary) and "inference" not in within:
+            chosen, axes = first_points(chosen), [axis for axis in axes if axis != "inference"]
+        least = 1 if self.kind == "correlation" else 2
+        return [group for group in _groups(chosen, axes) if len(group) >= least]
+
+    def _pairs(self, firsts: Iterable[Point], known: Sequence[Point]) -> list[Comparison]:
+        lengths = sorted({point.seq_len for point in known})
+        there: dict[Point, list[Point]] = {}
+        for point in known:
+            there.setdefault(training_of(point), []).append(point)
+        return [(one, other) for one in firsts for other in self._partners(one, there, lengths)]
 
     @property
     def selector(self) -> Mapping[str, Any]:
@@ -123,23 +156,71 @@ class ClaimTest:
         """The axes in which the second cell of a pair differs from the first."""
         return {axis: wanted for axis, wanted in self.given.get("to", {}).items() if axis in Point._fields}
 
-    def _named(self) -> set[str]:
-        return {*self.selector, *self.target}
+    @cached_property
+    def _vary(self) -> tuple[bool, ...]:
+        """Whether inference points of a cell may differ in each of its columns."""
+        return tuple(varies_with_inference(column) for column in self.columns)
 
-    def _partners(self, point: Point, known: Collection[Point], lengths: Sequence[int]) -> list[Point]:
-        """The cells that differ from a point as `to` says, and in nothing else."""
-        wanted = {**point._asdict(), **self.target}
+    def _counted(self, point: Point) -> Point:
+        """The point as its side counts it: with its inference, or as a training."""
+        return point if self._vary[0] else training_of(point)
+
+    def _lacks_partner(self, point: Point, lengths: Iterable[int]) -> bool:
+        """Tell a gap of the grid from a cell that needs no partner."""
+        relation = self.target.get("seq_len")
+        if isinstance(relation, str):
+            return any(LENGTHS[relation](length, point.seq_len) for length in lengths)
+        return not self.target or not matches(point, self.target)
+
+    def _partners(self, point: Point, there: Mapping[Point, Sequence[Point]], lengths: Sequence[int]) -> list[Point]:
+        """List the cells that differ from a point as `to` says, and in nothing else."""
+        wanted = {**point._asdict(), **self.target, "inference": ""}
         relation = wanted["seq_len"] if isinstance(wanted["seq_len"], str) else None
         if relation:
-            wanted["seq_len"] = [length for length in lengths if LENGTHS[relation](length, point.seq_len)]
-        found = [Point(*values) for values in itertools.product(*map(as_list, wanted.values()))]
-        found = [other for other in found if other in known and (other != point or self._compares_columns)]
+            wanted["seq_len"] = [n for n in lengths if LENGTHS[relation](n, point.seq_len)]
+        trainings = [Point(*values) for values in itertools.product(*map(as_list, wanted.values()))]
+        names = self._inference_of_partners(point)
+        found = [
+            other
+            for training in trainings
+            for other in self._once([p for p in there.get(training, ()) if names is None or p.inference in names])
+            if self._differ(point, other)
+        ]
         nearest = min((other.seq_len for other in found), default=0)
         return [other for other in found if relation != "next" or other.seq_len == nearest]
 
-    @property
-    def _compares_columns(self) -> bool:
-        return len(set(self.columns)) > 1
+    def _inference_of_partners(self, point: Point) -> list[str] | None:
+        """The inference points that a partner may have; None for any."""
+        if "inference" in self.target:
+            return as_list(self.target["inference"])
+        first, second = self._vary
+        if first and second:
+            return [point.inference]
+        # A training has no inference of its own that its partner would have to share.
+        return as_list(self.selector["inference"]) if second and "inference" in self.selector else None
+
+    def _once(self, points: list[Point]) -> list[Point]:
+        """Points of one training as the second column counts them."""
+        return points if self._vary[1] else points[:1]
+
+    def _differ(self, point: Point, other: Point) -> bool:
+        """Whether two sides are two numbers."""
+        if len(set(self.columns)) > 1:
+            return True
+        return point != other if any(self._vary) else training_of(point) != training_of(other)
+
+
+def training_of(point: Point) -> Point:
+    """A point without its inference: equal for all points of one training."""
+    return point._replace(inference="")
+
+
+def first_points(points: Iterable[Point]) -> list[Point]:
+    """The first inference point of every training among these."""
+    found: dict[Point, Point] = {}
+    for point in sorted(points):
+        found.setdefault(training_of(point), point)
+    return list(found.values())
 
 
 def matches(point: Point, selector: Mapping[str, Any]) -> bool:
@@ -231,7 +312,8 @@ def _check_test(test: ClaimTest, study: Mapping[str, Any], points: Collection[Po
         if len(group) < LEAST_POINTS:
             raise StudyError(
                 f"{where}: a correlation needs {LEAST_POINTS} cells or more, but {'/'.join(map(str, group[0]))} and "
-                f"those that `within` puts beside it are {len(group)}; name fewer axes there"
+                f"those that `within` puts beside it are {len(group)}; name fewer axes there, or the inference "
+                "point that has them in `cells`"
             )
 
 
@@ -250,7 +332,7 @@ def _check_band(bounds: Mapping[str, float], where: str) -> None:
 def _check_metrics(test: ClaimTest, found: Sequence[Comparison], metrics: Mapping[str, str], where: str) -> None:
     """Refuse a number made from headline scores in several metrics."""
     for datasets in {tuple(point.dataset for point in comparison) for comparison in found}:
-        grouped = test.kind in ("correlation", "variation")
+        grouped = test.kind in GROUPED
         read = itertools.product(test.columns, datasets) if grouped else zip(test.columns, datasets, strict=True)
         scored = sorted({dataset for column, dataset in read if column in ANY_METRIC})
         if len({metrics[dataset] for dataset in scored}) > 1:
@@ -275,8 +357,9 @@ def _check_found(test: ClaimTest, points: Collection[Point], found: Sequence[Com
         "claim away (null)"
     )
     chosen = [point for point in points if matches(point, test.selector)]
-    firsts = {comparison[0] for comparison in found} if test.kind in ("difference", "ratio") else chosen
-    seconds = {comparison[-1] for comparison in found}
+    pairs = test.kind in ("difference", "ratio")
+    firsts = _meant(test, 0, found, points) if pairs else chosen
+    seconds = _meant(test, -1, found, points) if pairs else chosen
     for selector, there in ((test.selector, chosen), (test.selector, firsts), (test.target, seconds)):
         for axis, value in _values(selector):
             if not any(getattr(point, axis) == value for point in there):
@@ -284,6 +367,15 @@ def _check_found(test: ClaimTest, points: Collection[Point], found: Sequence[Com
                 raise StudyError(f"{where}: the grid has {what} with {axis} {value} as this test wants; {advice}")
     if not found:
         raise StudyError(f"{where}: the grid has no cells that this test could compare; {advice}")
+
+
+def _meant(test: ClaimTest, side: int, found: Sequence[Comparison], points: Collection[Point]) -> Collection[Point]:
+    """The points that one side of the comparisons speaks of: all of a training's for a column of it."""
+    compared = {comparison[side] for comparison in found}
+    if varies_with_inference(test.columns[side]):
+        return compared
+    trainings = {training_of(point) for point in compared}
+    return {point for point in points if training_of(point) in trainings}
 
 
 def _values(selector: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:

@@ -5,15 +5,15 @@ from __future__ import annotations
 import itertools
 import math
 import operator
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
 
-from longwatt.claim_settings import ClaimTest, Comparison, Point, list_tests, point_of
-from longwatt.columns import ACCURACIES, EXACT, energy_source
+from longwatt.claim_settings import GROUPED, ClaimTest, Comparison, Point, list_tests, point_of, training_of
+from longwatt.columns import ACCURACIES, EXACT, energy_source, varies_with_inference
 from longwatt.intervals import NORMAL_95, of_difference, over_seeds
 
 SUPPORTED, CONTRADICTED, UNDECIDED = "supported", "contradicted", "not decidable"
@@ -78,28 +78,56 @@ class Evidence:
     """
 
     def __init__(self, summary: pd.DataFrame, cells: Sequence[Mapping[str, Any]]) -> None:
-        rows = [{str(name): value for name, value in row.items()} for row in summary.to_dict("records")]
+        rows: list[Mapping[str, Any]] = [
+            {str(name): value for name, value in row.items()} for row in summary.to_dict("records")
+        ]
         beaten = {row["cell"] for row in rows if row.get("selected") in (False, "False")}
         points = {(cell["cell"], cell["inference"]): point_of(cell) for cell in cells}
-        self._expected: dict[Point, list[Mapping[str, Any]]] = {}
-        for cell in (cell for cell in cells if cell["cell"] not in beaten):
-            self._expected.setdefault(point_of(cell), []).append(cell)
-        self._rows: dict[Point, list[Mapping[str, Any]]] = {}
-        for row in (row for row in rows if row["cell"] not in beaten):
-            point = points.get((row["cell"], row["inference"]), point_of(row))
-            self._rows.setdefault(point, []).append(row)
+        self._expected = _by_point((point_of(cell), cell) for cell in cells)
+        self._rows = _by_point((points.get((row["cell"], row["inference"]), point_of(row)), row) for row in rows)
+        self._unchosen = {p for p, own in self._expected.items() if beaten.issuperset(cell["cell"] for cell in own)}
+        for found in (self._expected, self._rows):
+            for point in found.keys() - self._unchosen:
+                found[point] = [one for one in found[point] if one["cell"] not in beaten]
+        self._trainings = _by_point((training_of(point), point) for point in sorted(self._expected))
         self.points = list(self._expected)
         self._shown = [axis for axis in Point._fields if len({getattr(p, axis) for p in self.points}) > 1]
 
-    def label(self, point: Point) -> str:
-        """A point by the axes in which the study's cells differ."""
-        return "/".join(str(getattr(point, axis)) for axis in self._shown or Point._fields)
+    def label(self, point: Point, training: bool = False) -> str:
+        """Name a point, or its training, by the axes in which the study's cells differ."""
+        axes = self._shown or list(Point._fields)
+        chosen = [axis for axis in axes if not (training and axis == "inference")]
+        return "/".join(str(getattr(point, axis)) for axis in chosen or Point._fields[:-1])
+
+    def rows(self, point: Point, column: str) -> list[Mapping[str, Any]]:
+        """The rows that speak of a column at a point: one for each seed.
+
+        A training's column stands on every row of its cell, so the first row that knows it counts.
+        """
+        if varies_with_inference(column):
+            return self._rows.get(point, [])
+        found: dict[str, Mapping[str, Any]] = {}
+        for row in self._of_training(self._rows, point):
+            if row["cell"] not in found or pd.isna(found[row["cell"]][column]):
+                found[row["cell"]] = row
+        return list(found.values())
+
+    def _of_training(self, found: Mapping[Point, list[Mapping[str, Any]]], point: Point) -> Iterator[Mapping[str, Any]]:
+        """What all inference points of a point's training have."""
+        for own in self._trainings[training_of(point)]:
+            yield from found.get(own, ())
 
     def lacks(self, point: Point, column: str) -> list[str]:
         """What is missing of a value, in words; nothing if it is there."""
-        values = {row["cell"]: row[column] for row in self._rows.get(point, ())}
+        values = {row["cell"]: row[column] for row in self.rows(point, column)}
+        cells = self._expected[point]
+        if not varies_with_inference(column):
+            cells = list({cell["cell"]: cell for cell in self._of_training(self._expected, point)}.values())
+        if point in self._unchosen:
+            names = ", ".join(cell["cell"] for cell in cells)
+            return [f"of {names} none is chosen: a search needs the validation score of each"]
         words = []
-        for cell in self._expected[point]:
+        for cell in cells:
             name = cell["cell"]
             if cell["left_out"] is not None:
                 words.append(f"{name} is left out of the study ({cell['left_out']})")
@@ -111,7 +139,7 @@ class Evidence:
 
     def estimate(self, point: Point, column: str) -> Estimate:
         """The mean over seeds of a value that `lacks` nothing."""
-        rows = self._rows[point]
+        rows = self.rows(point, column)
         values = pd.Series([float(row[column]) for row in rows])
         mean = float(values.mean())
         if column in EXACT:
@@ -128,7 +156,8 @@ class Evidence:
 
     def notes(self, points: Sequence[Point], columns: Sequence[str]) -> list[str]:
         """What must be said beside a number that these columns of these points make."""
-        rows = [row for point in dict.fromkeys(points) for row in self._rows[point]]
+        wanted = itertools.product(dict.fromkeys(points), dict.fromkeys(columns))
+        rows = [row for point, column in wanted for row in self.rows(point, column)]
         sources = {source for column in columns if (source := energy_source(column))}
         regimes = {(row["model"], row["attention_regime"]) for row in rows if not pd.isna(row["attention_regime"])}
         notes = {
@@ -141,6 +170,17 @@ class Evidence:
             "two attention regimes, so two models": len(regimes) > len({model for model, _ in regimes}),
         }
         return [note for note, needed in notes.items() if needed]
+
+
+Entry = TypeVar("Entry")
+
+
+def _by_point(found: Iterable[tuple[Point, Entry]]) -> dict[Point, list[Entry]]:
+    """Gather what belongs to one point."""
+    gathered: dict[Point, list[Entry]] = {}
+    for point, entry in found:
+        gathered.setdefault(point, []).append(entry)
+    return gathered
 
 
 def judge(summary: pd.DataFrame, settings: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
@@ -178,7 +218,9 @@ def _judge_ways(test: ClaimTest, evidence: Evidence) -> dict[str, Any]:
 
 def judge_test(test: ClaimTest, evidence: Evidence) -> dict[str, Any]:
     """Judge one test: supported if enough comparisons hold, contradicted if too few can, whatever the unclear ones."""
-    findings = [_find(test, comparison, evidence) for comparison in test.comparisons(evidence.points)]
+    comparisons = test.comparisons(evidence.points)
+    findings = [_find(test, comparison, evidence) for comparison in comparisons]
+    alone = [evidence.label(point) for point in test.alone(evidence.points, comparisons)]
     count = {status: sum(f.status == status for f in findings) for status in (HOLDS, FAILS, UNCLEAR)}
     needed = math.ceil(round(test.share * len(findings), DIGITS))
     verdict = UNDECIDED
@@ -188,12 +230,13 @@ def judge_test(test: ClaimTest, evidence: Evidence) -> dict[str, Any]:
         verdict = CONTRADICTED
     reasons = list(dict.fromkeys(why for finding in findings for why in finding.why))
     shown = {"columns": list(test.columns), "verdict": verdict, **count, "needed": needed, "unclear_because": reasons}
+    shown |= {"alone": alone}
     return {**shown, "findings": [_as_json(finding) for finding in findings]}
 
 
 def _find(test: ClaimTest, comparison: Comparison, evidence: Evidence) -> Finding:
     """What one comparison says."""
-    cells = [evidence.label(point) for point in comparison]
+    cells = _labels(test, comparison, evidence)
     wanted = _wanted(test, comparison)
     lacking = list(dict.fromkeys(word for point, column in wanted for word in evidence.lacks(point, column)))
     if lacking:
@@ -210,6 +253,14 @@ def _find(test: ClaimTest, comparison: Comparison, evidence: Evidence) -> Findin
     return Finding(cells, [one.value for one in found], estimate, status, why, notes)
 
 
+def _labels(test: ClaimTest, comparison: Comparison, evidence: Evidence) -> list[str]:
+    """Name the points of a comparison, without an inference where only their trainings count."""
+    trainings = [not varies_with_inference(column) for column in test.columns]
+    if test.kind in GROUPED:
+        trainings = [all(trainings)] * len(comparison)
+    return [evidence.label(*side) for side in zip(comparison, trainings, strict=True)]
+
+
 def name_of(cells: Sequence[str]) -> str:
     """What to call the cells of a comparison (labels): a pair by both, a group by what its cells have in common."""
     if len(cells) <= 2:
@@ -221,7 +272,7 @@ def name_of(cells: Sequence[str]) -> str:
 
 def _wanted(test: ClaimTest, comparison: Comparison) -> list[tuple[Point, str]]:
     """The values that a comparison rests on."""
-    if test.kind in ("correlation", "variation"):
+    if test.kind in GROUPED:
         return list(itertools.product(comparison, test.columns))
     return list(zip(comparison, test.columns, strict=True))
 

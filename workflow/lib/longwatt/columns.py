@@ -84,13 +84,13 @@ ENERGY_OF_STEPS = {
     "train_power_efficiency": "train_steps_power_efficiency",
 }
 TIME_OF_STEPS = {"train_runtime_s": "train_steps_s"}
+_OF_POINTS = frozenset((*FROM_SCORES, *FROM_INFERENCE, *COMPARED, "exit_rule", "exit_value"))
 _ENERGY_WORDS = ("energy", "power", "gco2e", "joules")
 
 
 def varies_with_inference(column: str) -> bool:
     """Whether a cell's inference points may differ in a column; a training's columns are repeated for each."""
-    of_points = (*FROM_SCORES, *FROM_INFERENCE, *COMPARED, "exit_rule", "exit_value")
-    return column in of_points or column.startswith(("inference_", "joules_"))
+    return column in _OF_POINTS or column.startswith(("inference_", "joules_"))
 
 
 def energy_source(column: str) -> str | None:
