@@ -16,19 +16,19 @@ from longwatt.compare import (
     LOG_SEEDS,
     ONE_RUN,
     PAIRED,
-    REFERENCE_NUMBER,
     SEEDS,
     CompareError,
     compare,
     match,
-    paired_interval,
     read_results,
 )
 from longwatt.compare_figures import QUANTITIES, against
 from longwatt.compare_report import headlines, page, ranking_table, swap_table, write_comparison
 from longwatt.compare_settings import read_rulers
+from longwatt.example_scores import REFERENCE_NUMBER
 from longwatt.metrics import bootstrap_interval
-from longwatt.metrics.classification import difference_intervals
+from longwatt.metrics.classification import labels_sample
+from longwatt.metrics.resampling import Resampling, Sample, Scores, difference_of, wilson
 from longwatt.pages import Section, Table, as_html, markdown
 from longwatt.ranking import ALL, kendall_tau, rankings
 from longwatt.references import EACH
@@ -183,7 +183,9 @@ def test_equal_examples_are_resampled_together(tmp_path):
     write_examples(tmp_path, "b", b, {"id": ids[::-1], "f1": [value + 1 for value in hard[::-1]]})
     (got,) = side_by_side(summary(a), summary(b), tmp_path).to_dict("records")
     assert got["difference_interval"] == PAIRED
-    assert (got["difference_ci_low"], got["difference_ci_high"]) == pytest.approx((1, 1))  # every example gains 1
+    unseen = wilson(0, 40, 0.95)[1]  # every example of 40 gains 1, but others may not
+    ends = 1 - 101 * unseen, 1 + 99 * unseen
+    assert (got["difference_ci_low"], got["difference_ci_high"]) == pytest.approx(ends)
 
 
 def test_other_examples_are_not_paired(tmp_path):
@@ -216,11 +218,15 @@ def test_references_that_count_alone_are_paired_by_their_example(tmp_path):
 
 
 def test_references_of_an_example_are_resampled_together():
-    scores, twice = np.array([[0.0], [10.0], [20.0]]), np.array([2, 1, 1])
-    low, high = paired_interval(scores, scores + 1, twice, twice, bootstrap_resamples=100, confidence=0.95, seed=1)
-    assert (low, high) == pytest.approx((1, 1))
-    shifted = paired_interval(scores, scores, twice, None, bootstrap_resamples=2000, confidence=0.95, seed=1)
-    assert shifted[0] < 10 - 7.5 < shifted[1] and shifted[0] >= -1e-9  # heavier where the score is lowest
+    """Heavier where the score is lowest: of three sorts of examples the first have two references."""
+    values = np.tile([0.0, 10.0, 20.0], 5)[:, None]
+    ids = [str(n) for n in range(15)]
+    twice = [id_ for n, id_ in enumerate(ids) for _ in range(2 if n % 3 == 0 else 1)]
+    each = Sample.of(twice, np.array([[10.0 * (int(id_) % 3)] for id_ in twice]))
+    best = Sample.of(ids, values)
+    assert (each.value, best.value) == (7.5, 10) and each.ids == best.ids
+    low, high = difference_of(*(Scores([one], Resampling(2000)) for one in (best, each))).ends
+    assert low < 2.5 < high and low >= -1e-9
 
 
 def test_the_number_of_a_reference_comes_off_its_id():
@@ -307,13 +313,13 @@ def test_a_pair_without_a_score_is_named_and_not_ranked():
 def test_the_paired_bootstrap_of_rouge_is_of_geometric_means():
     source = np.random.default_rng(3)
     first = source.uniform(5, 50, (60, 3))
-    nothing = np.zeros((60, 3))
-    low, high = paired_interval(nothing, first, bootstrap_resamples=400, confidence=0.9, seed=5)
+    ids, how = [str(n) for n in range(60)], Resampling(400, 0.9, 5)
+    sides = (Scores([Sample.of(ids, values)], how) for values in (first, np.zeros((60, 3))))
     examples = {
         str(n): dict(zip(("rouge1", "rouge2", "rougeL"), values, strict=True)) for n, values in enumerate(first)
     }
     wanted = bootstrap_interval(examples, "rouge", resamples=400, confidence=0.9, seed=5)
-    assert (low, high) == pytest.approx(wanted)
+    assert difference_of(*sides).ends == pytest.approx(wanted.ends)
 
 
 def test_kendall_tau():
@@ -469,8 +475,9 @@ def test_labels_are_compared_by_both_metrics_from_the_same_resampled_examples(tm
     per_example = [
         {i: {"label": g, "prediction": p} for i, g, p in zip(ids, gold, said, strict=True)} for said in (first, better)
     ]
-    expected = difference_intervals(*per_example, resamples=200, confidence=0.95, seed=0)["macro_f1"]
-    assert (found["difference_ci_low"], found["difference_ci_high"]) == pytest.approx(expected)
+    sides = (Scores([labels_sample(one, "macro_f1")], Resampling(200)) for one in reversed(per_example))
+    ends = difference_of(*sides).ends
+    assert (found["difference_ci_low"], found["difference_ci_high"]) == pytest.approx(ends)
     assert (found["accuracy_a"], found["macro_f1_b"], found["mean_layers_a"]) == (90, 30, 3.5)
     comparison = side_by_side(summary(labelled_row()), summary(labelled_row(mean_layers=2.0)))
     text = markdown("t", page(STUDIES, match(summary(labelled_row()), summary(labelled_row())), comparison, []))

@@ -1,13 +1,14 @@
 """Scores of one inference point, and the ceiling."""
 
 import csv
+import itertools
 import json
 
 import pytest
 
 from longwatt.metrics import ScoringError, token_f1
 from longwatt.references import compared_texts
-from longwatt.scoring import f1_ceiling, score
+from longwatt.scoring import best_f1, score
 from longwatt.settings import COMPARISON_DEFAULTS
 from longwatt.tokenization import load_split, load_tokenizer
 from tests.needle_data import make_data, make_needle_data
@@ -48,7 +49,8 @@ def perfect(data) -> dict[str, str]:
 def test_perfect_predictions_score_one_hundred(data, tmp_path):
     found = run(data, tmp_path, perfect(data))
     assert (found["score"], found["score_name"], found["examples"]) == (100, "f1", 8)
-    assert (found["score_ci_low"], found["score_ci_high"]) == (100, 100)
+    assert found["score_ci_high"] == 100 and found["score_ci_low"] == pytest.approx(100 * 8 / 11.8415, abs=1e-3)
+    assert found["interval"].startswith("95%: Wilson")
     with (tmp_path / "examples.csv").open() as stream:
         rows = list(csv.DictReader(stream))
     assert [row["id"] for row in rows] == list(perfect(data)) and {row["f1"] for row in rows} == {"100.0"}
@@ -57,27 +59,30 @@ def test_perfect_predictions_score_one_hundred(data, tmp_path):
 def test_the_ceiling_is_counted_from_the_tokens(data, tmp_path):
     rows = load_split(data / "tokens", "validation", None)
     seen = [sum(end <= 24 - 2 for end in ends) for ends in rows["evidence_ends"]]
-    # One of two words: said alone it is worth 2/3, with a guess 5/8. None: a guess is worth 1/4.
-    expected = 100 * sum({0: 1 / 4, 1: 2 / 3, 2: 1}[s] for s in seen) / 8
-    assert run(data, tmp_path, perfect(data))["score_ceiling"] == pytest.approx(expected, abs=1e-4)
+    # One of two words: said alone it is worth 2/3. None: all eight words that the two may be are worth 2 x 2 / (8 + 2).
+    each = [100 * {0: 2 / 5, 1: 2 / 3, 2: 1}[s] for s in seen]
+    assert run(data, tmp_path, perfect(data))["score_ceiling"] == pytest.approx(sum(each) / 8, abs=1e-4)
+    with (tmp_path / "examples.csv").open() as stream:
+        assert [float(row["ceiling_f1"]) for row in csv.DictReader(stream)] == pytest.approx(each, abs=1e-4)
     assert run(data, tmp_path, perfect(data), seq_len=500)["score_ceiling"] == 100
     assert run(data, tmp_path, perfect(data), metric="rouge")["score_ceiling"] is None
 
 
-def test_hidden_words_count_as_chance():
-    assert f1_ceiling([[5, 6], [50, 51]], 20, 2, 0.1) == pytest.approx(100 * (1 + 0.1) / 2)
+@pytest.mark.parametrize(("hidden", "words", "size"), [(1, 2, 2), (2, 2, 2), (2, 2, 3), (1, 3, 3), (2, 3, 2)])
+def test_the_ceiling_is_the_expected_score_of_the_best_of_all_answers(hidden, words, size):
+    """Every subset of all words, of which only those that may be in the answer can help, against every right answer."""
+    seen = [f"seen{n}" for n in range(words - hidden)]
+    vocabularies = [[f"w{place}x{n}" for n in range(size)] for place in range(hidden)]
+    right = [" ".join([*seen, *choice]) for choice in itertools.product(*vocabularies)]
+    known = [*seen, *itertools.chain.from_iterable(vocabularies), "filler"]
+    answers = (" ".join(c) for n in range(len(known) + 1) for c in itertools.combinations(known, n))
+    best = max(sum(token_f1(answer, one) for one in right) / len(right) for answer in answers)
+    assert 100 * best_f1(words - hidden, words, 1 / size) == pytest.approx(best)
 
 
-@pytest.mark.parametrize("chance", [0.0, 0.25, 0.5])
-def test_the_ceiling_of_a_half_hidden_answer_is_what_the_best_of_all_answers_scores(chance):
-    words = [f"w{i}" for i in range(round(1 / chance))] if chance else ["w0"]
-    hidden = words if chance else ["never"]
-
-    def expected_f1(answer: str) -> float:
-        return sum(token_f1(answer, f"seen {word}") for word in hidden) / len(hidden)
-
-    best = max(expected_f1(answer) for answer in ["seen", *(f"seen {w}" for w in words)])
-    assert f1_ceiling([[18, 19]], 20, 2, chance) == pytest.approx(best)
+def test_the_demo_s_ceiling_without_the_answer_in_sight_is_that_of_saying_every_word():
+    assert best_f1(0, 2, 1 / 32) == pytest.approx(4 / 66), "one guess per word would be worth 1/32"
+    assert (best_f1(1, 2, 1 / 32), best_f1(2, 2, 1 / 32), best_f1(0, 2, 0)) == (2 / 3, 1, 0)
 
 
 def test_a_missing_prediction_is_named(data, tmp_path):
@@ -153,7 +158,8 @@ def test_labels_are_scored_beside_the_majority_class(labels, tmp_path):
     assert (found["score_ci_low"], found["score_ci_high"]) == (found["macro_f1_ci_low"], found["macro_f1_ci_high"])
     assert found["accuracy_ci_low"] < 50 < found["accuracy_ci_high"]
     rows = list(csv.DictReader((tmp_path / "examples.csv").open()))
-    assert rows[1] == {"id": "validation-1", "accuracy": "0.0", "label": "bad", "prediction": "good"}
+    one = {"id": "validation-1", "accuracy": "0.0", "label": "bad", "prediction": "good", "majority": "100.0"}
+    assert rows[1] == one
     assert run(labels, tmp_path, said, task="classification", metric="accuracy")["score"] == 50
 
 

@@ -16,12 +16,10 @@ import pandas as pd
 
 from longwatt.cells import CLASSIFIED
 from longwatt.columns import COLUMNS
+from longwatt.example_scores import read_examples
 from longwatt.intervals import of_difference, over_seeds
-from longwatt.metrics.classification import difference_intervals
-from longwatt.metrics.rouge import ROUGE_TYPES
+from longwatt.metrics.resampling import PAIRED, Resampling, Scores, difference_of
 from longwatt.points import interval
-from longwatt.provenance import read_stamp
-from longwatt.references import EACH
 from longwatt.runtime_model import newest_summary
 from longwatt.summary import read_summary
 
@@ -40,10 +38,7 @@ OF_LABELS = ("accuracy", "macro_f1", "mean_layers")
 POINTS = ("exit_rule", "exit_value", "inference_batch_size")
 LOG_SEEDS, ONE_RUN, NO_SEEDS = "Student's t over seeds", "one run each: not known", "no seed in common: not known"
 NO_SCORE = "none: no score"
-PAIRED, SEEDS, APART = "paired bootstrap over examples", "Student's t over seeds", "two independent intervals"
-REFERENCE_NUMBER = r"#\d+$"  # what `longwatt.references.compared_id` puts after an example's id
-REFERENCES = "references of the example"
-RESAMPLES_AT_ONCE = 64  # of hundreds of examples: a few megabytes
+SEEDS, APART = "Student's t over seeds", "two independent intervals"
 
 
 class CompareError(ValueError):
@@ -266,86 +261,7 @@ def _over_examples(
     ]
     if not all(path.is_file() for path in paths):
         return None
-    name, classified = str(pair.first["score_name"].iloc[0]), pair.first["protocol"].iloc[0] == CLASSIFIED
-    first, second = map(_labels if classified else _by_example, paths)
-    if set(first.index) != set(second.index):
-        return None
-    second = second.loc[first.index]
-    return (_labels_interval if classified else _scores_interval)(first, second, name, scoring)
-
-
-def _labels(path: Path) -> pd.DataFrame:
-    """The right and the predicted label of every example, by its id."""
-    return pd.read_csv(path, dtype=str, keep_default_na=False).set_index("id")
-
-
-def _labels_interval(
-    first: pd.DataFrame, second: pd.DataFrame, name: str, scoring: Mapping[str, Any]
-) -> tuple[float, float]:
-    one, other = (
-        {str(id_): {"label": label, "prediction": predicted} for id_, label, predicted in rows.itertuples()}
-        for rows in (table[["label", "prediction"]] for table in (first, second))
-    )
-    how = {"resamples": scoring["bootstrap_resamples"], **{key: scoring[key] for key in ("confidence", "seed")}}
-    return difference_intervals(one, other, **how)[name]
-
-
-def _scores_interval(
-    first: pd.DataFrame, second: pd.DataFrame, name: str, scoring: Mapping[str, Any]
-) -> tuple[float, float]:
-    columns = list(ROUGE_TYPES) if name == "rouge_geometric_mean" else [name]
-    counts = first[REFERENCES].to_numpy(float), second[REFERENCES].to_numpy(float)
-    return paired_interval(first[columns].to_numpy(float), second[columns].to_numpy(float), *counts, **scoring)
-
-
-def _by_example(path: Path) -> pd.DataFrame:
-    """The mean scores of every example, by its id, and how many references they are of.
-
-    Where each reference was an example of its own, as scores.json beside it says, those of one example count together.
-    """
-    table = pd.read_csv(path, dtype={"id": str}, keep_default_na=False)
-    settings = (read_stamp(path.with_name("scores.json")) or {}).get("settings") or {}
-    if settings.get("references") == EACH:
-        table["id"] = table["id"].str.replace(REFERENCE_NUMBER, "", regex=True)
-    grouped = table.groupby("id", sort=False)
-    return grouped.mean().assign(**{REFERENCES: grouped.size()})
-
-
-def paired_interval(
-    first: Any,
-    second: Any,
-    first_counts: Any = None,
-    second_counts: Any = None,
-    *,
-    bootstrap_resamples: int,
-    confidence: float,
-    seed: int,
-) -> tuple[float, float]:
-    """Percentile bootstrap of a difference of headline scores, both from the same resampled examples.
-
-    The headline is the geometric mean of the metrics' means over examples, which for one metric is its mean.
-
-    Args:
-        first: scores of the first cell's examples, (examples, metrics).
-        second: those of the second's, in the same order.
-        first_counts, second_counts: how often each example counts, once for each of its references; None for once.
-        bootstrap_resamples: how many.
-        confidence: between 0 and 1.
-        seed: equal seeds give equal intervals.
-    """
-    source, found = np.random.default_rng(seed), []
-    counts = [np.ones(len(first)) if given is None else given for given in (first_counts, second_counts)]
-    for start in range(0, bootstrap_resamples, RESAMPLES_AT_ONCE):
-        size = (min(RESAMPLES_AT_ONCE, bootstrap_resamples - start), len(first))
-        drawn = source.integers(0, len(first), size)
-        own = [_headlines(scores[drawn], count[drawn]) for scores, count in zip((first, second), counts, strict=True)]
-        found.append(own[1] - own[0])
-    tail = 50 * (1 - confidence)
-    low, high = np.percentile(np.concatenate(found), [tail, 100 - tail])
-    return float(low), float(high)
-
-
-def _headlines(drawn: Any, counts: Any) -> Any:
-    """Headline scores of (resamples, examples, metrics), whose examples count so often."""
-    means = (drawn * counts[:, :, None]).sum(axis=1) / counts.sum(axis=1)[:, None]
-    return means.prod(axis=1) ** (1 / means.shape[1])
+    first, second = map(read_examples, paths)
+    name = str(pair.first["score_name"].iloc[0])
+    one, other = (Scores([found.sample(name)], Resampling.of(scoring)) for found in (first, second))
+    return difference_of(other, one).ends if one.ids == other.ids else None

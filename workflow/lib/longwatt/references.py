@@ -21,6 +21,17 @@ def compared_id(id_: str, number: int, references: str) -> str:
     return f"{id_}#{number}" if references == EACH else id_
 
 
+def compared_examples(rows: Any, references: str) -> dict[str, str]:
+    """The example of every prediction, by the prediction's id.
+
+    Args:
+        rows: of a split, as `longwatt.tokenization.load_split` gives them.
+        references: "best" or "each".
+    """
+    counts = zip(rows["id"], map(len, rows["references"]), strict=True)
+    return {compared_id(id_, number, references): id_ for id_, count in counts for number in range(count)}
+
+
 def compared_texts(rows: Any, tokenizer: Tokenizer, comparison: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
     """The references of every prediction, by its id.
 

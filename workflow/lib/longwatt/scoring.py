@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from longwatt import metrics
+from longwatt.example_scores import CEILING, EXAMPLE, LEAD, MAJORITY
 from longwatt.metrics import classification
+from longwatt.metrics.resampling import Interval
 from longwatt.provenance import whole_file, write_json
-from longwatt.references import compared_id, compared_texts
+from longwatt.references import EACH, compared_examples, compared_texts
 from longwatt.tasks import CLASSIFICATION
 from longwatt.tokenization import load_split, load_tokenizer, repair_tokens, visible_evidence
 
@@ -49,13 +51,15 @@ def score(
     rows = load_split(tokens, settings["split"], settings["max_examples"])
     predicted = read_predictions(predictions)
     if settings.get("task") == CLASSIFICATION:
-        per_example: Mapping[str, Mapping[str, Any]] = _classified(rows, predicted)
-        facts = _label_facts(settings, per_example, dataset)
+        per_example: Mapping[str, Mapping[str, Any]] = _with_majority(_classified(rows, predicted), dataset)
+        facts = _label_facts(settings, per_example)
     else:
         references = compared_texts(rows, load_tokenizer(tokenizer.parent), settings)
-        per_example = metrics.score_examples(predicted, references, text=settings["text"])
+        scored = metrics.score_examples(predicted, references, text=settings["text"])
         lead, ceiling = _lead(settings, rows, references), _ceiling(settings, rows, tokenized, dataset)
-        facts = _text_facts(settings, per_example, lead, ceiling)
+        own = compared_examples(rows, settings["references"])
+        facts = _text_facts(settings, scored, lead, ceiling, own)
+        per_example = _beside(scored, lead, ceiling, own if settings["references"] == EACH else {})
     _write_examples(examples, per_example)
     rounded = {k: round(v, 4) if isinstance(v, float) else v for k, v in facts.items()}
     write_json(scores, {**rounded, "provenance": provenance})
@@ -69,12 +73,37 @@ def read_predictions(path: Path) -> dict[str, str]:
 
 
 def _text_facts(
-    settings: Mapping[str, Any], per_example: metrics.PerExample, lead: float, ceiling: float | None
+    settings: Mapping[str, Any],
+    per_example: metrics.PerExample,
+    lead: metrics.PerExample,
+    ceiling: Mapping[str, float] | None,
+    examples: Mapping[str, str],
 ) -> dict[str, Any]:
     corpus = metrics.corpus_scores(per_example)
-    interval = metrics.bootstrap_interval(per_example, settings["metric"], **_bootstrap(settings))
-    headline = _headline(settings, corpus, interval)
-    return {**headline, "score_lead": lead, "score_ceiling": ceiling, "examples": len(per_example), **corpus}
+    interval = metrics.bootstrap_interval(per_example, settings["metric"], examples=examples, **_bootstrap(settings))
+    baselines = {
+        "score_lead": metrics.corpus_scores(lead)[metrics.headline(settings["metric"])],
+        "score_ceiling": None if ceiling is None else sum(ceiling.values()) / len(ceiling),
+    }
+    return {**_headline(settings, corpus, interval), **baselines, "examples": len(per_example), **corpus}
+
+
+def _beside(
+    per_example: metrics.PerExample,
+    lead: metrics.PerExample,
+    ceiling: Mapping[str, float] | None,
+    examples: Mapping[str, str],
+) -> dict[str, dict[str, Any]]:
+    """Put baselines beside the scores that they are compared with, and before them whose references they are."""
+    return {
+        id_: {
+            **({EXAMPLE: examples[id_]} if examples else {}),
+            **scores,
+            **{LEAD.format(name): value for name, value in lead[id_].items()},
+            **({CEILING.format("f1"): ceiling[id_]} if ceiling else {}),
+        }
+        for id_, scores in per_example.items()
+    }
 
 
 def _classified(rows: Any, predicted: Mapping[str, str]) -> dict[str, dict[str, Any]]:
@@ -83,7 +112,7 @@ def _classified(rows: Any, predicted: Mapping[str, str]) -> dict[str, dict[str, 
     return classification.classify_examples(predicted, labels)
 
 
-def _label_facts(settings: Mapping[str, Any], per_example: classification.PerExample, dataset: Path) -> dict[str, Any]:
+def _label_facts(settings: Mapping[str, Any], per_example: classification.PerExample) -> dict[str, Any]:
     """Accuracy and macro F1, each with its interval, beside what the training split's most frequent label gets."""
     corpus = classification.classification_scores(per_example)
     intervals = classification.classification_intervals(per_example, **_bootstrap(settings))
@@ -91,23 +120,22 @@ def _label_facts(settings: Mapping[str, Any], per_example: classification.PerExa
     ends = {
         f"{name}_ci_{end}": value
         for name, interval in intervals.items()
-        for end, value in zip(("low", "high"), interval, strict=True)
+        for end, value in zip(("low", "high"), interval.ends, strict=True)
     }
-    floor = {"majority": _majority(per_example, dataset), "score_lead": None, "score_ceiling": None}
+    majority = sum(row[MAJORITY] for row in per_example.values()) / len(per_example)
+    floor = {"majority": majority, "score_lead": None, "score_ceiling": None}
     return {**headline, **floor, "examples": len(per_example), **corpus, **ends}
 
 
-def _headline(
-    settings: Mapping[str, Any], corpus: Mapping[str, float], interval: tuple[float, float]
-) -> dict[str, Any]:
+def _headline(settings: Mapping[str, Any], corpus: Mapping[str, float], interval: Interval) -> dict[str, Any]:
     name = metrics.headline(settings["metric"])
     return {
         "score_name": name,
         "score": corpus[name],
-        "score_ci_low": interval[0],
-        "score_ci_high": interval[1],
+        "score_ci_low": interval.low,
+        "score_ci_high": interval.high,
         "score_confidence": settings["confidence"],
-        "interval": f"{settings['confidence']:.0%} percentile bootstrap over examples",
+        "interval": f"{settings['confidence']:.0%}: {interval.method}",
     }
 
 
@@ -115,57 +143,49 @@ def _bootstrap(settings: Mapping[str, Any]) -> dict[str, Any]:
     return {"resamples": settings["bootstrap_resamples"], **{key: settings[key] for key in ("confidence", "seed")}}
 
 
-def _majority(per_example: classification.PerExample, dataset: Path) -> float:
-    """Accuracy of the training split's most frequent label, of several the first by name."""
+def _with_majority(per_example: classification.PerExample, dataset: Path) -> dict[str, dict[str, Any]]:
+    """Put beside each example whether the training split's most frequent label, of several the first, is right."""
     counts: Mapping[str, int] = json.loads(dataset.read_text(encoding="utf-8"))["splits"]["train"]["labels"]
     label = min(counts, key=lambda name: (-counts[name], name))
-    labels = [row["label"] for row in per_example.values()]
-    return 100 * labels.count(label) / len(labels)
+    return {id_: {**row, MAJORITY: 100.0 * (row["label"] == label)} for id_, row in per_example.items()}
 
 
-def f1_ceiling(evidence_ends: Sequence[Sequence[int]], length: int, special: int, chance: float) -> float:
-    """The best F1 (x 100) that a cut leaves possible.
+def best_f1(visible: int, words: int, chance: float) -> float:
+    """The best expected F1 (a fraction) of any answer, however long, to a question whose answer is partly hidden.
 
-    Of an answer of n words with v of them visible, one may say the visible ones alone (recall v / n at full
-    precision: F1 = 2v / (v + n)) or guess the hidden ones too (v + chance x (n - v) of n are right); the better
-    counts.
+    Every hidden word is one of 1 / chance words of its own, equally likely. An answer of the visible words and G
+    guesses shares visible + G chance words with the right one on average: F1 is twice that by (visible + G + words).
+    It rises or falls with G throughout, so best is to say the visible words alone, or all that the hidden ones may be.
 
     Args:
-        evidence_ends: per example, for each answer word the ids that must be kept for it to be whole.
-        length: tokens of an input, special tokens included.
-        special: how many special tokens there are.
-        chance: share of hidden words that the best guess, one per word, gets right.
+        visible: words of the answer that the input holds.
+        words: of the answer.
+        chance: of one guess for one hidden word.
     """
-    parts = [_best_f1(visible_evidence(ends, length, special), len(ends), chance) for ends in evidence_ends]
-    return 100 * sum(parts) / len(parts)
-
-
-def _best_f1(visible: int, words: int, chance: float) -> float:
     silent = 2 * visible / (visible + words)
-    guessing = (visible + (words - visible) * chance) / words
-    return max(silent, guessing)
+    everything = 2 * words / (visible + words + (words - visible) / chance) if chance else 0.0
+    return max(silent, everything)
 
 
-def _lead(settings: Mapping[str, Any], rows: Any, references: Mapping[str, Sequence[str]]) -> float:
-    """The score of taking each document's first words for the prediction, as many as a training reference has."""
-    metric = settings["metric"]
-    leads = {
-        compared_id(id_, number, settings["references"]): lead
-        for id_, lead, all_of_it in zip(rows["id"], rows["lead"], rows["references"], strict=True)
-        for number in range(len(all_of_it))
-    }
-    per_example = metrics.score_examples(leads, references, (metric,), settings["text"])
-    return metrics.corpus_scores(per_example)[metrics.headline(metric)]
+def _lead(settings: Mapping[str, Any], rows: Any, references: Mapping[str, Sequence[str]]) -> metrics.PerExample:
+    """The scores of taking each document's first words for the prediction, as many as a training reference has."""
+    leads = dict(zip(rows["id"], rows["lead"], strict=True))
+    examples = compared_examples(rows, settings["references"])
+    said = {id_: leads[example] for id_, example in examples.items()}
+    return metrics.score_examples(said, references, (settings["metric"],), settings["text"])
 
 
-def _ceiling(settings: Mapping[str, Any], rows: Any, tokenized: Path, dataset: Path) -> float | None:
-    """None unless the dataset says where every answer is and the metric is F1."""
+def _ceiling(settings: Mapping[str, Any], rows: Any, tokenized: Path, dataset: Path) -> dict[str, float] | None:
+    """The best F1 (x 100) that the length leaves every example; None where it is not known."""
     chance = json.loads(dataset.read_text(encoding="utf-8"))["chance_per_hidden_word"]
-    ends = rows["evidence_ends"]
-    if settings["metric"] != "f1" or chance is None or not all(len(e) for e in ends):
+    ends = dict(zip(rows["id"], rows["evidence_ends"], strict=True))
+    if settings["metric"] != "f1" or chance is None or not all(len(e) for e in ends.values()):
         return None
     special = json.loads(tokenized.read_text(encoding="utf-8"))["special_tokens"]
-    return f1_ceiling(ends, settings["seq_len"], special, chance)
+    return {
+        id_: 100 * best_f1(visible_evidence(ends[own], settings["seq_len"], special), len(ends[own]), chance)
+        for id_, own in compared_examples(rows, settings["references"]).items()
+    }
 
 
 def _write_examples(path: Path, per_example: Mapping[str, Mapping[str, Any]]) -> None:

@@ -10,11 +10,10 @@ import re
 import string
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from longwatt.metrics.resampling import Interval, Resampling, Sample, Scores, interval_of
 from longwatt.metrics.rouge import ROUGE_TYPES, rouge
 
 # Metric of a dataset -> the name of its headline score.
@@ -25,7 +24,6 @@ METRICS = {
     "accuracy": "accuracy",
     "macro_f1": "macro_f1",  # of labels only: see longwatt.metrics.classification
 }
-RESAMPLES_AT_ONCE = 64  # bounds the memory of the bootstrap: 64 x examples x 3 numbers
 
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
 _NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
@@ -98,29 +96,40 @@ def corpus_scores(per_example: PerExample) -> dict[str, float]:
     return means
 
 
-def bootstrap_interval(
-    per_example: PerExample, metric: str, *, resamples: int = 1000, confidence: float = 0.95, seed: int = 0
-) -> tuple[float, float]:
-    """Percentile bootstrap over examples of a metric's headline score.
+def text_sample(per_example: PerExample, metric: str, examples: Mapping[str, str] | None = None) -> Sample:
+    """Gather what examples add to a metric's headline score.
 
     Args:
         per_example: as `score_examples` returns.
         metric: one of METRICS.
+        examples: the example of each id, where several ids are references of one; None for the ids.
+    """
+    names = ROUGE_TYPES if metric == "rouge" else (metric,)
+    scores = np.array([[values[name] for name in names] for values in per_example.values()])
+    return Sample.of([examples[id_] if examples else id_ for id_ in per_example], scores)
+
+
+def bootstrap_interval(
+    per_example: PerExample,
+    metric: str,
+    *,
+    examples: Mapping[str, str] | None = None,
+    resamples: int = 1000,
+    confidence: float = 0.95,
+    seed: int = 0,
+) -> Interval:
+    """Find the interval over examples of a metric's headline score; see `resampling.interval_of`.
+
+    Args:
+        per_example: as `score_examples` returns.
+        metric: one of METRICS.
+        examples: as `text_sample`.
         resamples: how many.
         confidence: between 0 and 1.
         seed: equal seeds give equal intervals.
     """
-    names = ROUGE_TYPES if metric == "rouge" else (metric,)
-    scores = np.array([[values[name] for name in names] for values in per_example.values()])
-    source = np.random.default_rng(seed)
-    found: list[NDArray[Any]] = []
-    for start in range(0, resamples, RESAMPLES_AT_ONCE):
-        size = (min(RESAMPLES_AT_ONCE, resamples - start), len(scores))
-        means = scores[source.integers(0, len(scores), size)].mean(axis=1)
-        found.append(means.prod(axis=1) ** (1 / len(names)))
-    tail = 50 * (1 - confidence)
-    low, high = np.percentile(np.concatenate(found), [tail, 100 - tail])
-    return float(low), float(high)
+    how = Resampling(resamples, confidence, seed)
+    return interval_of(Scores([text_sample(per_example, metric, examples)], how))
 
 
 def check_ids(predictions: Mapping[str, str], references: Mapping[str, Sequence[str]]) -> None:

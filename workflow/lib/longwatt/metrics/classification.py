@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from longwatt.metrics import ScoringError, check_ids
-from longwatt.metrics.resampling import percentile_interval, resampled_sums
+from longwatt.metrics.resampling import Interval, Resampling, Sample, Scores, interval_of
 
 ACCURACY, MACRO_F1 = "accuracy", "macro_f1"
 CLASSIFICATION = (ACCURACY, MACRO_F1)
@@ -22,7 +22,6 @@ Array = NDArray[Any]
 Labels = Mapping[str, str]
 # By example's id: accuracy (0 or 100), label and prediction.
 PerExample = Mapping[str, Mapping[str, Any]]
-Interval = tuple[float, float]
 
 
 def classify_examples(predictions: Labels, labels: Labels) -> dict[str, dict[str, Any]]:
@@ -58,7 +57,7 @@ def headline_score(metric: str, predictions: Labels, labels: Labels) -> float:
 def classification_intervals(
     per_example: PerExample, *, resamples: int = 1000, confidence: float = 0.95, seed: int = 0
 ) -> dict[str, Interval]:
-    """Percentile bootstrap over examples of both metrics.
+    """Find the intervals over examples of both metrics; see `longwatt.metrics.resampling.interval_of`.
 
     Args:
         per_example: as `classify_examples` returns.
@@ -66,40 +65,29 @@ def classification_intervals(
         confidence: between 0 and 1.
         seed: equal seeds give equal intervals.
     """
-    found = _resampled(*_indices(per_example), resamples=resamples, seed=seed)
-    return {metric: percentile_interval(values, confidence) for metric, values in found.items()}
+    how = Resampling(resamples, confidence, seed)
+    return {metric: interval_of(Scores([labels_sample(per_example, metric)], how)) for metric in CLASSIFICATION}
 
 
-def difference_intervals(
-    first: PerExample,
-    second: PerExample,
-    *,
-    resamples: int = 1000,
-    confidence: float = 0.95,
-    seed: int = 0,
-) -> dict[str, Interval]:
-    """Percentile bootstrap of both metrics' differences, second less first, both from the same resampled examples.
+def labels_sample(per_example: PerExample, metric: str) -> Sample:
+    """Gather what examples add to accuracy or macro F1.
 
-    Raises:
-        ScoringError: these are not predictions of the same examples.
+    Args:
+        per_example: label and prediction by id.
+        metric: one of CLASSIFICATION.
     """
-    check_ids({id_: "" for id_ in second}, {id_: ("",) for id_ in first})
-    one, other = (
-        _resampled(*_indices({id_: chosen[id_] for id_ in first}), resamples=resamples, seed=seed)
-        for chosen in (first, second)
-    )
-    return {metric: percentile_interval(other[metric] - one[metric], confidence) for metric in CLASSIFICATION}
+    predicted, gold, classes = _indices(per_example)
+    right = 100.0 * (predicted == gold)[:, None]
+    if metric == ACCURACY:
+        return Sample.of(list(per_example), right)
+    marks = _marks(predicted, gold, classes)
+    return Sample.of(list(per_example), right, marks, lambda means: _scores(means, 1)[MACRO_F1], gold)
 
 
 def corpus_of(predicted: Array, gold: Array, classes: int) -> dict[str, float]:
     """Accuracy and macro F1 of labels' indices (examples)."""
     sums = _marks(predicted, gold, classes).sum(axis=0, keepdims=True)
     return {metric: float(values[0]) for metric, values in _scores(sums, len(gold)).items()}
-
-
-def _resampled(predicted: Array, gold: Array, classes: int, *, resamples: int, seed: int) -> dict[str, Array]:
-    sums = resampled_sums(_marks(predicted, gold, classes), resamples=resamples, seed=seed)
-    return _scores(sums, len(gold))
 
 
 def _marks(predicted: Array, gold: Array, classes: int) -> Array:
@@ -110,11 +98,11 @@ def _marks(predicted: Array, gold: Array, classes: int) -> Array:
 
 
 def _scores(sums: Array, examples: int) -> dict[str, Array]:
-    """Both metrics of sums of `_marks` (resamples, 1 + 2 classes)."""
-    right, (hits, weights) = sums[:, 0], np.split(sums[:, 1:], 2, axis=1)
+    """Both metrics of sums of `_marks` (..., 1 + 2 classes)."""
+    right, (hits, weights) = sums[..., 0], np.split(sums[..., 1:], 2, axis=-1)
     occurs = weights > 0
     f1 = np.divide(2 * hits, weights, out=np.zeros_like(weights), where=occurs)
-    return {ACCURACY: 100 * right / examples, MACRO_F1: 100 * f1.sum(axis=1) / occurs.sum(axis=1)}
+    return {ACCURACY: 100 * right / examples, MACRO_F1: 100 * f1.sum(axis=-1) / occurs.sum(axis=-1)}
 
 
 def _indices(per_example: PerExample) -> tuple[Array, Array, int]:

@@ -1,19 +1,37 @@
-"""The bootstrap over examples: sums of many numbers per example at once, in bounded memory."""
+"""The bootstrap over examples: one for scores, their differences and their ratios.
+
+Examples are drawn, not their references: what belongs to one example is drawn with it. Samples of the
+same examples see the same draws, so whatever is made from several of them is paired.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from statistics import NormalDist
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 RESAMPLES_AT_ONCE = 64  # bounds the memory: 64 x examples counts
+# Of five examples that differ from all others a sign test decides nothing (p = 0.06), of six it may.
+FEW = 6
+ROUNDING = 1e-9
+WHOLE = 100.0  # scores are between 0 and this
+WILSON = "Wilson's interval of a proportion"
+BOOTSTRAP = "percentile bootstrap over examples"
+PAIRED = "paired bootstrap over examples"
+FEW_DIFFER = "widened by what may be unlike examples that are nearly all alike"
 
 Array = NDArray[Any]
+Ends = tuple[float, float]
 
 
 def resampled_sums(values: Array, *, resamples: int, seed: int) -> Array:
-    """Sums over examples that are drawn with replacement, as many as there are.
+    """Sum over examples that are drawn with replacement, as many as there are.
 
     Columns of one call see the same resamples, so what is made from several of them is paired.
 
@@ -32,11 +50,265 @@ def resampled_sums(values: Array, *, resamples: int, seed: int) -> Array:
     return np.concatenate(found)
 
 
-def percentile_interval(found: Array, confidence: float) -> tuple[float, float]:
-    """The ends between which this share of resampled values lies."""
+def percentile_interval(found: Array, confidence: float) -> Ends:
+    """Give the ends between which this share of resampled values lies."""
     tail = 50 * (1 - confidence)
-    low, high = np.percentile(found, [tail, 100 - tail])
+    ends = [tail, 100 - tail]
+    if np.isfinite(found).all():
+        low, high = np.percentile(found, ends)
+    else:  # nothing lies between a number and infinity
+        low, high = np.percentile(found, ends, method="inverted_cdf")
     return float(low), float(high)
+
+
+def wilson(share: float, number: float, confidence: float) -> Ends:
+    """Wilson's interval of a proportion (1927), which has a width at 0 and at 1 too."""
+    z2 = NormalDist().inv_cdf((1 + confidence) / 2) ** 2
+    centre = (share + z2 / (2 * number)) / (1 + z2 / number)
+    half = math.sqrt(z2 * share * (1 - share) / number + z2**2 / (4 * number**2)) / (1 + z2 / number)
+    return max(0.0, centre - half), min(1.0, centre + half)
+
+
+class Interval(NamedTuple):
+    """An interval and where it is from."""
+
+    low: float
+    high: float
+    method: str
+
+    @property
+    def ends(self) -> Ends:
+        """Its two ends."""
+        return self.low, self.high
+
+
+class Resampling(NamedTuple):
+    """How intervals over examples are found."""
+
+    resamples: int = 1000
+    confidence: float = 0.95
+    seed: int = 0
+
+    @classmethod
+    def of(cls, settings: Mapping[str, Any]) -> Resampling:
+        """Read a study's `scoring`."""
+        return cls(settings["bootstrap_resamples"], settings["confidence"], settings["seed"])
+
+
+def geometric_mean(means: Array) -> Array:
+    """The headline of several metrics' means (..., metrics); of one metric its mean."""
+    found: Array = means.prod(axis=-1) ** (1 / means.shape[-1])
+    return found
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """What the examples of one cell add to a score.
+
+    Attributes:
+        ids: of the examples, sorted, so that equal ones are drawn together in every sample.
+        marks: sums over an example's rows (examples, columns); a row is a reference that counts alone.
+        rows: of each example (examples).
+        score: scores from mean marks (..., columns).
+        values: what each example scores alone, 0 to 100 (examples, metrics).
+        groups: which class an example is of, where a score is a mean over classes; else None.
+    """
+
+    ids: tuple[str, ...]
+    marks: Array
+    rows: Array
+    score: Callable[[Array], Array]
+    values: Array
+    groups: Array | None = None
+
+    @classmethod
+    def of(
+        cls,
+        examples: Sequence[str],
+        values: Array,
+        marks: Array | None = None,
+        score: Callable[[Array], Array] = geometric_mean,
+        groups: Array | None = None,
+    ) -> Sample:
+        """Gather rows by the example that each belongs to.
+
+        Args:
+            examples: the example of each row.
+            values: scores of each row, 0 to 100 (rows, metrics).
+            marks: of each row; None for its values.
+            score: what makes a score of mean marks.
+            groups: of each row, which is the only one of its example.
+        """
+        ids, places, rows = np.unique(np.asarray(examples), return_inverse=True, return_counts=True)
+        sums, own = (np.zeros((len(ids), given.shape[1])) for given in (values if marks is None else marks, values))
+        np.add.at(sums, places, values if marks is None else marks)
+        np.add.at(own, places, values)
+        of_ids = None if groups is None else groups[np.argsort(places)]
+        return cls(tuple(map(str, ids)), sums, rows, score, own / rows[:, None], of_ids)
+
+    @property
+    def value(self) -> float:
+        """The score of all examples."""
+        return float(self.score(self.marks.sum(axis=0) / self.rows.sum()))
+
+    def draws(self, resamples: int, seed: int) -> Array:
+        """Score every resample of the examples."""
+        both = np.column_stack([self.marks, self.rows])
+        sums = resampled_sums(both, resamples=resamples, seed=seed)
+        return self.score(sums[:, :-1] / sums[:, -1:])
+
+    def metric(self, place: int) -> Sample:
+        """The sample of one metric of several."""
+        return replace(self, marks=self.marks[:, [place]], values=self.values[:, [place]])
+
+    @property
+    def is_proportion(self) -> bool:
+        """Whether it is a share of examples, each right or wrong."""
+        alone = self.groups is None and self.values.shape[1] == 1 and bool((self.rows == 1).all())
+        return alone and bool(np.isin(self.values, (0, WHOLE)).all())
+
+
+@dataclass(frozen=True, eq=False)
+class Scores:
+    """A score of one cell: the mean over its seeds, which scored the same examples.
+
+    Attributes:
+        samples: one for each seed.
+        how: intervals are found.
+    """
+
+    samples: Sequence[Sample]
+    how: Resampling
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """The examples of all seeds."""
+        return self.samples[0].ids
+
+    @cached_property
+    def by_seed(self) -> Array:
+        """The score of every seed."""
+        return np.array([sample.value for sample in self.samples])
+
+    @cached_property
+    def value(self) -> float:
+        """The mean over seeds."""
+        return float(self.by_seed.mean())
+
+    @cached_property
+    def draws(self) -> Array:
+        """The mean over seeds in every resample of the examples."""
+        drawn = [sample.draws(self.how.resamples, self.how.seed) for sample in self.samples]
+        mean: Array = np.mean(drawn, axis=0)
+        return mean
+
+    @cached_property
+    def values(self) -> Array:
+        """What each example scores alone, mean over seeds (examples, metrics)."""
+        mean: Array = np.mean([sample.values for sample in self.samples], axis=0)
+        return mean
+
+    def metric(self, place: int) -> Scores:
+        """The same of one metric of several."""
+        return Scores([sample.metric(place) for sample in self.samples], self.how)
+
+
+def interval_of(scores: Scores) -> Interval:
+    """The interval over examples of a score: Wilson's of a proportion, else the bootstrap's.
+
+    Where nearly all examples score alike the bootstrap knows only those; then the interval allows for
+    as many others as may well be, of whatever score (the end of Wilson's interval of their share).
+    """
+    confidence, only = scores.how.confidence, scores.samples[0]
+    if len(scores.samples) == 1 and only.is_proportion:
+        low, high = wilson(scores.value / WHOLE, len(only.ids), confidence)
+        return Interval(WHOLE * low, WHOLE * high, WILSON)
+    ends = percentile_interval(scores.draws, confidence)
+    metrics = range(scores.values.shape[1])
+    if len(metrics) > 1:
+        alone = [scores.metric(place) for place in metrics]
+        if any(_unlike(one.values, one) for one in alone):
+            lows, highs = zip(*(interval_of(one).ends for one in alone), strict=True)
+            wider = (float(only.score(np.array(lows))), float(only.score(np.array(highs))))
+            return Interval(*_union(ends, wider), f"{BOOTSTRAP}, {FEW_DIFFER}")
+        return Interval(*ends, BOOTSTRAP)
+    share = _unlike(scores.values, scores)
+    if not share:
+        return Interval(*ends, BOOTSTRAP)
+    kept = (1 - share) * scores.value
+    return Interval(*_union(ends, (kept, kept + WHOLE * share)), f"{BOOTSTRAP}, {FEW_DIFFER}")
+
+
+def difference_of(first: Scores, second: Scores) -> Interval:
+    """The interval over examples of the first score less the second, both of the same examples.
+
+    Raises:
+        ValueError: these are other examples.
+    """
+    _check_same(first, second)
+    ends = percentile_interval(first.draws - second.draws, first.how.confidence)
+    wider = _wider_difference(first, second)
+    if wider is None:
+        return Interval(*ends, PAIRED)
+    return Interval(*_union(ends, wider), f"{PAIRED}, {FEW_DIFFER}")
+
+
+def ratio_of(first: Scores, second: Scores) -> Interval | None:
+    """The interval over examples of the first score by the second; None where a resample has no ratio.
+
+    Raises:
+        ValueError: these are other examples.
+    """
+    _check_same(first, second)
+    if ((first.draws <= 0) & (second.draws <= 0)).any() or second.value <= 0:
+        return None
+    with np.errstate(divide="ignore"):
+        ends = percentile_interval(first.draws / second.draws, first.how.confidence)
+    wider = _wider_difference(first, second)
+    if wider is None:
+        return Interval(*ends, PAIRED)
+    low, high = ((second.value + end) / second.value for end in wider)
+    return Interval(*_union(ends, (max(0.0, low), high)), f"{PAIRED}, {FEW_DIFFER}")
+
+
+def _wider_difference(first: Scores, second: Scores) -> Ends | None:
+    """What a difference may be where nearly all examples differ alike; None where resampling says it."""
+    value = first.value - second.value
+    one, other = first.samples[0], second.samples[0]
+    if first.values.shape == second.values.shape and np.array_equal(one.rows, other.rows):
+        share = _unlike(first.values - second.values, first)
+        if share:
+            return (1 - share) * value - WHOLE * share, (1 - share) * value + WHOLE * share
+    if np.ptp(first.draws - second.draws) > ROUNDING:
+        return None
+    # A mean of 0 in one metric makes every headline 0, whatever the examples are.
+    ends, others = interval_of(first), interval_of(second)
+    half = math.hypot(first.value - ends.low, others.high - second.value)
+    return value - half, value + math.hypot(ends.high - first.value, second.value - others.low)
+
+
+def _unlike(values: Array, scores: Scores) -> float | None:
+    """The greatest share that examples unlike nearly all others may have; None where enough differ."""
+    _, places, counts = np.unique(values.round(9), axis=0, return_inverse=True, return_counts=True)
+    differ = places.ravel() != counts.argmax()
+    if differ.sum() >= FEW or 2 * differ.sum() >= len(values):
+        return None
+    groups = scores.samples[0].groups
+    groups = np.zeros(len(values), int) if groups is None else groups
+    shares = [
+        wilson(differ[groups == group].mean(), (groups == group).sum(), scores.how.confidence)[1]
+        for group in np.unique(groups)
+    ]
+    return float(np.mean(shares))
+
+
+def _union(one: Ends, other: Ends) -> Ends:
+    return min(one[0], other[0]), max(one[1], other[1])
+
+
+def _check_same(first: Scores, second: Scores) -> None:
+    if first.ids != second.ids or first.how != second.how:
+        raise ValueError("only scores of the same examples can be paired")
 
 
 def _counts(drawn: Array) -> Array:

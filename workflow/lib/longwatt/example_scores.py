@@ -1,0 +1,70 @@
+"""Every example's scores as `longwatt.scoring` wrote them, ready to be resampled."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from longwatt.metrics.classification import MACRO_F1, labels_sample
+from longwatt.metrics.resampling import Sample
+from longwatt.metrics.rouge import ROUGE_TYPES
+from longwatt.provenance import read_stamp
+from longwatt.references import EACH
+
+EXAMPLE = "example"  # column with the example's id, where each of its references has a row
+LEAD, CEILING, MAJORITY = "lead_{}", "ceiling_{}", "majority"  # columns of baselines, by metric
+ROUGE = "rouge_geometric_mean"
+REFERENCE_NUMBER = r"#\d+$"  # what `longwatt.references.compared_id` puts after an example's id
+# Summary columns of baselines, by the columns that their examples have.
+BASELINES = {"score_lead": LEAD, "score_ceiling": CEILING, "majority": MAJORITY}
+SCORES = ("score", *ROUGE_TYPES, ROUGE, "f1", "exact_match", "accuracy", MACRO_F1, *BASELINES)
+
+
+@dataclass(frozen=True)
+class ExampleScores:
+    """One inference point's examples.csv.
+
+    Attributes:
+        table: its rows.
+        examples: the example of each row.
+    """
+
+    table: pd.DataFrame
+    examples: tuple[str, ...]
+
+    def sample(self, column: str, score_name: str = "") -> Sample:
+        """Gather what examples add to a column of the summary.
+
+        Args:
+            column: one of SCORES.
+            score_name: the headline's name, which "score", "score_lead" and "score_ceiling" are in.
+
+        Raises:
+            KeyError: examples have no such score.
+        """
+        name = score_name if column in ("score", "score_lead", "score_ceiling") else column
+        if column == MACRO_F1 or (column == "score" and name == MACRO_F1):
+            rows = zip(self.examples, self.table["label"], self.table["prediction"], strict=True)
+            said = {id_: {"label": label, "prediction": predicted} for id_, label, predicted in rows}
+            return labels_sample(said, MACRO_F1)
+        shown = BASELINES.get(column, "{}")
+        names = [shown.format(part) for part in (ROUGE_TYPES if name == ROUGE else (name,))]
+        return Sample.of(self.examples, self.table[names].to_numpy(float))
+
+
+def read_examples(path: Path) -> ExampleScores:
+    """Read an examples.csv.
+
+    Where each reference was an example of its own, those of one example belong together. Older files
+    do not name it: there scores.json beside them says so.
+    """
+    words = dict.fromkeys(("id", EXAMPLE, "label", "prediction"), str)
+    table = pd.read_csv(path, dtype=words, keep_default_na=False)
+    ids = table["id"]
+    if EXAMPLE in table:
+        ids = table[EXAMPLE]
+    elif ((read_stamp(path.with_name("scores.json")) or {}).get("settings") or {}).get("references") == EACH:
+        ids = ids.str.replace(REFERENCE_NUMBER, "", regex=True)
+    return ExampleScores(table, tuple(ids))
