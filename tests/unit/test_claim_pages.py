@@ -89,6 +89,7 @@ def test_programs_find_every_number(pages):
         "values": [21, 25],
         "number": -4,
         "interval": [-6, -2],
+        "method": "one cell's interval over examples",
         "status": "holds",
         "why": [],
         "notes": ["random weights"],
@@ -117,7 +118,7 @@ def test_a_test_in_words(kind, given, words):
 
 def test_another_confidence_is_said():
     said = [part for section in page({}, 0.9) for part in section.parts]
-    assert "Intervals of scores over examples are of 90 %, all others of 95 %." in said
+    assert "Intervals of scores over examples (and seeds with them) are of 90 %, all others of 95 %." in said
 
 
 def test_groups_are_named_by_what_they_share(tmp_path):

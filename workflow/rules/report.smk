@@ -78,6 +78,7 @@ rule judge_claims:
     """Every claim of the study with its verdict; a study without claims has no such job."""
     input:
         summary="results/{study}/summary.csv",
+        examples=lambda wildcards: STAGES.claim_examples,
     output:
         page=report(
             "results/{study}/claims.html",
@@ -92,6 +93,7 @@ rule judge_claims:
     conda:
         "../../envs/longwatt.yaml"
     params:
+        results=STAGES.results,
         settings=settings_of("judge_claims"),
         code=code_of("judge_claims"),
     script:

@@ -1,4 +1,4 @@
-"""Judge a study's claims by its summary."""
+"""Judge a study's claims by its summary and its examples' scores."""
 
 from pathlib import Path
 
@@ -13,4 +13,5 @@ if __name__ == "__main__":
             Path(snakemake.output.verdicts),
             snakemake.params.settings,
             stamp(snakemake.rule, snakemake.params.settings, snakemake.params.code),
+            Path(snakemake.params.results),
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -29,9 +30,10 @@ INTRODUCTION = (
     "contradicted if too few can hold, and else not decidable. A claim is supported if all its tests are, "
     "contradicted if one is. A comparison is unclear if a value is missing or its interval (of 95 %, but where it is "
     "said otherwise) reaches across the threshold. From one seed a score has an interval over the scored examples; "
-    "from several seeds everything has one over these. A number without an interval decides by itself: how much it "
-    "varies from seed to seed is not known. Scores of models from random weights decide nothing, unless the claim is "
-    "about such models."
+    "from several seeds everything has one over these, and a score one over seeds and examples together. Scores of the "
+    "same examples are compared example by example, and so are a score and its baselines. A number without an interval "
+    "decides by itself: how much it varies from seed to seed is not known. Scores of models from random weights decide "
+    "nothing, unless the claim is about such models."
 )
 TITLE = "Claims"
 MOST_MISSING = 12  # more are in claims.json
@@ -44,17 +46,20 @@ LEFT = ("cell", "against", "cells", "finding", "note")  # columns of words
 NUMBER_TITLES = {"difference": "difference", "ratio": "ratio", "variation": "coefficient of variation"}
 
 
-def write_claims(summary: Path, target: Path, settings: Mapping[str, Any], provenance: Any) -> None:
+def write_claims(
+    summary: Path, target: Path, settings: Mapping[str, Any], provenance: Any, results: Path | None = None
+) -> None:
     """Judge claims and write `target` (JSON) and, beside it, the same as .md and .html for people.
 
     Args:
         summary: a summary.csv; its digest is recorded, so that a report can tell whether it was judged by it.
         target: claims.json.
-        settings: `claims` (as the study says them) and `cells` (`longwatt.stages.Stages.claim_cells`).
+        settings: as `longwatt.stages.Stages.judge_claims`.
         provenance: the stamp of `target`.
+        results: results/{study}, where examples' scores are; None to compare without them.
     """
     table = read_summary(summary)
-    judged = judge(table, settings)
+    judged = judge(table, settings, results)
     sections = page(judged, confidence_of(table))
     for kind, render in (("md", markdown), ("html", as_html)):
         with whole_file(target.with_suffix(f".{kind}")) as stream:
@@ -71,7 +76,8 @@ def page(judged: Mapping[str, Mapping[str, Any]], confidence: float) -> list[Sec
     """
     parts: list[Part] = [INTRODUCTION]
     if confidence != CONFIDENCE:
-        parts.append(f"Intervals of scores over examples are of {100 * confidence:g} %, all others of 95 %.")
+        own = f"{100 * confidence:g} %"
+        parts.append(f"Intervals of scores over examples (and seeds with them) are of {own}, all others of 95 %.")
     about_energy = any(STEPS_ALONE in claim["verdicts"] for claim in judged.values())
     if about_energy:
         words = "validations included (the whole run, as published), and of the training steps alone"
@@ -107,6 +113,8 @@ def _test(number: int, test: Mapping[str, Any]) -> Section:
         verdict = judged["verdict"]
         parts.append(Labelled(label, f"{verdict}: {_counts(judged)}", CLASSES[verdict]))
         parts.append(_numbers(test["kind"], judged))
+        if methods := Counter(finding["method"] for finding in judged["findings"] if finding["method"]):
+            parts.append(Labelled("Intervals", "; ".join(f"{name} ({n})" for name, n in methods.items())))
         if judged["unclear_because"]:
             parts.append(Labelled("Unclear", _missing(judged["unclear_because"])))
         if judged["alone"]:

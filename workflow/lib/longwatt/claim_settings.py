@@ -17,6 +17,7 @@ from longwatt.columns import (
     COLUMNS,
     ENERGY_OF_STEPS,
     NUMBERS,
+    OF_EXAMPLES,
     TIME_OF_STEPS,
     varies_with_inference,
 )
@@ -268,6 +269,27 @@ def list_tests(name: str, claim: Mapping[str, Any]) -> list[ClaimTest]:
         for kind, given in test.items()
         if kind != "reason"
     ]
+
+
+def scored_rows(claims: Mapping[str, Any], cells: Collection[Mapping[str, Any]]) -> list[tuple[str, str]]:
+    """The cells and inference points whose examples' scores claims are judged by.
+
+    Args:
+        claims: as `claims_of`.
+        cells: every row that the grid means; those that `exclude` takes away have no scores.
+    """
+    points = {point_of(cell) for cell in cells}
+    tests = [test for name, claim in claims.items() for test in list_tests(name, claim)]
+    wanted = {
+        point
+        for test in tests
+        if test.kind not in GROUPED and not set(OF_EXAMPLES).isdisjoint(test.columns)
+        for comparison in test.comparisons(points)
+        for point, column in zip(comparison, test.columns, strict=True)
+        if column in OF_EXAMPLES
+    }
+    there = (cell for cell in cells if cell["left_out"] is None)
+    return [(cell["cell"], cell["inference"]) for cell in there if point_of(cell) in wanted]
 
 
 def check_claims(study: Mapping[str, Any], cells: Collection[Mapping[str, Any]], source: str) -> None:

@@ -6,15 +6,18 @@ import itertools
 import math
 import operator
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
 
+from longwatt.claim_scores import OVER_SEEDS, ClaimScores, mean_of, paired_difference, paired_ratio
 from longwatt.claim_settings import GROUPED, ClaimTest, Comparison, Point, list_tests, point_of, training_of
-from longwatt.columns import ACCURACIES, EXACT, energy_source, varies_with_inference
+from longwatt.columns import ACCURACIES, BASELINES, EXACT, energy_source, varies_with_inference
 from longwatt.intervals import NORMAL_95, of_difference, over_seeds
+from longwatt.metrics.resampling import Interval, Scores
 
 SUPPORTED, CONTRADICTED, UNDECIDED = "supported", "contradicted", "not decidable"
 HOLDS, FAILS, UNCLEAR = "holds", "fails", "unclear"
@@ -29,16 +32,18 @@ COMPARE: dict[str, Callable[[float, float], bool]] = {
 FLOORS = ("at_least", "above")
 RANDOM_WEIGHTS = "random weights"
 SPEARMAN_ERROR = math.sqrt(1.06)  # Fieller, Hartley and Pearson (1957), Biometrika 44
+OVER_EXAMPLES, APART, FISHER = "one cell's interval over examples", "two independent intervals", "Fisher's z"
 DIGITS = 9  # beyond these a difference is rounding, and decides nothing
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A number with its 95 % interval; None where the interval is unknown."""
+    """A number with its 95 % interval and where that is from; None where the interval is unknown."""
 
     value: float
     low: float | None = None
     high: float | None = None
+    method: str = ""
 
     @property
     def known(self) -> bool:
@@ -73,11 +78,15 @@ class Evidence:
     Args:
         summary: as `longwatt.summary.summarize`; rows may be missing.
         cells: as `longwatt.stages.Stages.claim_cells`.
+        scores: of the examples; None where they are not at hand.
 
     Of the models that a search made, all called by one name, only the chosen one speaks.
     """
 
-    def __init__(self, summary: pd.DataFrame, cells: Sequence[Mapping[str, Any]]) -> None:
+    def __init__(
+        self, summary: pd.DataFrame, cells: Sequence[Mapping[str, Any]], scores: ClaimScores | None = None
+    ) -> None:
+        self._scores = scores
         rows: list[Mapping[str, Any]] = [
             {str(name): value for name, value in row.items()} for row in summary.to_dict("records")
         ]
@@ -137,22 +146,32 @@ class Evidence:
                 words.append(f"{column} of {name} is NA")
         return words
 
+    def scores(self, point: Point, column: str) -> Scores | None:
+        """What the examples of a point score; None where that is not at hand."""
+        return self._scores.of(self.rows(point, column), column) if self._scores else None
+
+    def same_examples(self, first: Point, second: Point) -> bool:
+        """Whether two points predicted one split of one dataset."""
+        rows = (self._rows[point] for point in (first, second))
+        return self._scores is not None and self._scores.same(*rows)
+
+    def seeds(self, point: Point) -> list[int]:
+        """The seeds of a point's rows, in order."""
+        return sorted(row["seed"] for row in self._rows[point])
+
     def estimate(self, point: Point, column: str) -> Estimate:
         """The mean over seeds of a value that `lacks` nothing."""
         rows = self.rows(point, column)
-        values = pd.Series([float(row[column]) for row in rows])
-        mean = float(values.mean())
-        if column in EXACT:
+        values = [float(row[column]) for row in rows]
+        mean = sum(values) / len(values)
+        scores = self.scores(point, column)
+        if column in EXACT and not (scores and column in BASELINES):
             return Estimate(mean, mean, mean)
-        if len(values) > 1:
-            return Estimate(mean, *over_seeds(values))
-        low, high = (rows[0].get(f"{column}_ci_{end}") for end in ("low", "high"))
-        if low is not None and high is not None and not (pd.isna(low) or pd.isna(high)):
-            return Estimate(mean, float(low), float(high))
-        # Of examples the bootstrap knows; of everything else one seed says nothing.
-        if column in ("score", rows[0]["score_name"]) and not pd.isna(rows[0]["score_ci_low"]):
-            return Estimate(mean, float(rows[0]["score_ci_low"]), float(rows[0]["score_ci_high"]))
-        return Estimate(mean)
+        if len(values) == 1 and (ends := _ends(rows[0], column)):
+            return Estimate(mean, *ends, OVER_EXAMPLES)
+        if scores:
+            return Estimate(mean, *mean_of(scores))
+        return Estimate(mean, *over_seeds(values), OVER_SEEDS) if len(values) > 1 else Estimate(mean)
 
     def notes(self, points: Sequence[Point], columns: Sequence[str]) -> list[str]:
         """What must be said beside a number that these columns of these points make."""
@@ -172,6 +191,16 @@ class Evidence:
         return [note for note, needed in notes.items() if needed]
 
 
+def _ends(row: Mapping[str, Any], column: str) -> tuple[float, float] | None:
+    """The ends of an interval that a row of one seed holds; without them one seed says nothing of it."""
+    # The headline's interval stands under its own name too.
+    for name in (column, *(["score"] if column == row["score_name"] else [])):
+        low, high = (row.get(f"{name}_ci_{end}") for end in ("low", "high"))
+        if low is not None and high is not None and not (pd.isna(low) or pd.isna(high)):
+            return float(low), float(high)
+    return None
+
+
 Entry = TypeVar("Entry")
 
 
@@ -183,8 +212,13 @@ def _by_point(found: Iterable[tuple[Point, Entry]]) -> dict[Point, list[Entry]]:
     return gathered
 
 
-def judge(summary: pd.DataFrame, settings: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+def judge(summary: pd.DataFrame, settings: Mapping[str, Any], results: Path | None = None) -> dict[str, dict[str, Any]]:
     """Judge every claim.
+
+    Args:
+        summary: as `longwatt.summary.summarize`.
+        settings: as `longwatt.stages.Stages.judge_claims`.
+        results: results/{study}, where examples' scores are; None to compare without them.
 
     Returns:
         By claim id: `statement`, `source`, `verdicts` (by how energy is counted: WHOLE_RUN and, for a claim about the
@@ -192,7 +226,10 @@ def judge(summary: pd.DataFrame, settings: Mapping[str, Any]) -> dict[str, dict[
         and `judged`: for each way of counting the verdict, how many comparisons hold, fail and are unclear, how many
         must hold, the `findings` (fields of Finding) and what makes some unclear (`unclear_because`).
     """
-    evidence = Evidence(summary, settings["cells"])
+    cells = settings["cells"]
+    splits = {(cell["cell"], cell["inference"]): cell.get("split") for cell in cells}
+    scores = ClaimScores(results, settings["scoring"], splits) if results else None
+    evidence = Evidence(summary, cells, scores)
     return {name: _judge_claim(name, claim, evidence) for name, claim in settings["claims"].items()}
 
 
@@ -243,6 +280,8 @@ def _find(test: ClaimTest, comparison: Comparison, evidence: Evidence) -> Findin
         return Finding(cells, [], None, UNCLEAR, lacking, [])
     found = [evidence.estimate(point, column) for point, column in wanted]
     estimate = NUMBERS_OF[test.kind](test, found)
+    if estimate is not None and (pair := _paired(test, wanted, evidence)):
+        estimate = replace(estimate, **pair._asdict())
     status, why = UNCLEAR, [f"{name_of(cells)} give no number: a division by 0, or values that are all alike"]
     if estimate is not None:
         status = against(test.bounds, estimate)
@@ -259,6 +298,18 @@ def _labels(test: ClaimTest, comparison: Comparison, evidence: Evidence) -> list
     if test.kind in GROUPED:
         trainings = [all(trainings)] * len(comparison)
     return [evidence.label(*side) for side in zip(comparison, trainings, strict=True)]
+
+
+def _paired(test: ClaimTest, wanted: Sequence[tuple[Point, str]], evidence: Evidence) -> Interval | None:
+    """The interval of a pair whose cells scored the same examples, from these together; None of others."""
+    if test.kind not in ("difference", "ratio") or len(wanted) != 2:
+        return None
+    (one, _), (other, _) = wanted
+    first, second = (evidence.scores(*side) for side in wanted)
+    if first is None or second is None or first.ids != second.ids or not evidence.same_examples(one, other):
+        return None
+    make = paired_difference if test.kind == "difference" else paired_ratio
+    return make(first, second, evidence.seeds(one) == evidence.seeds(other))
 
 
 def name_of(cells: Sequence[str]) -> str:
@@ -297,7 +348,9 @@ def _difference(test: ClaimTest, found: Sequence[Estimate]) -> Estimate | None:
     value = one.value - other.value
     if one.low is None or one.high is None or other.low is None or other.high is None:
         return Estimate(value)
-    return Estimate(value, *of_difference((one.value, one.low, one.high), (other.value, other.low, other.high)))
+    ends = of_difference((one.value, one.low, one.high), (other.value, other.low, other.high))
+    methods = [side.method for side in (one, other) if side.method]  # what is exact has none
+    return Estimate(value, *ends, APART if len(methods) > 1 else "".join(methods))
 
 
 def _ratio(test: ClaimTest, found: Sequence[Estimate]) -> Estimate | None:
@@ -309,14 +362,14 @@ def _ratio(test: ClaimTest, found: Sequence[Estimate]) -> Estimate | None:
     assert logs is not None
     if logs.low is None or logs.high is None:
         return Estimate(math.exp(logs.value))
-    return Estimate(math.exp(logs.value), math.exp(logs.low), math.exp(logs.high))
+    return Estimate(math.exp(logs.value), math.exp(logs.low), math.exp(logs.high), logs.method)
 
 
 def _logarithm(found: Estimate) -> Estimate | None:
     if found.value <= 0:
         return None
     ends = [None if end is None else math.log(end) if end > 0 else -math.inf for end in (found.low, found.high)]
-    return Estimate(math.log(found.value), *ends)
+    return replace(found, value=math.log(found.value), low=ends[0], high=ends[1])
 
 
 def _pair(test: ClaimTest, found: Sequence[Estimate]) -> tuple[Estimate, Estimate]:
@@ -346,7 +399,7 @@ def _correlation(test: ClaimTest, found: Sequence[Estimate]) -> Estimate | None:
     if (table.nunique() == 1).any():
         return None
     value = _rounded(float(np.corrcoef(table[0], table[1])[0, 1]))
-    return Estimate(value, *_fisher(value, len(table), spearman))
+    return Estimate(value, *_fisher(value, len(table), spearman), FISHER)
 
 
 def _fisher(value: float, cells: int, spearman: bool) -> tuple[float, float]:
@@ -391,4 +444,5 @@ def _as_json(finding: Finding) -> dict[str, Any]:
     interval = None
     if estimate is not None and estimate.known:
         interval = [end if end is not None and math.isfinite(end) else None for end in (estimate.low, estimate.high)]
-    return {**facts, "number": number, "interval": interval}
+    method = estimate.method if estimate is not None and estimate.known else ""
+    return {**facts, "number": number, "interval": interval, "method": method or None}

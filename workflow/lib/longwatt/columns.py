@@ -78,6 +78,12 @@ ACCURACIES = (
 )  # fmt: skip
 # Those in whatever a dataset's metric is; the others are made of every dataset.
 ANY_METRIC = ("score", "score_ci_low", "score_ci_high", "score_lead", "score_ceiling")
+# Made of what each example scores, and baselines that each example has too.
+BASELINES = ("score_lead", "score_ceiling", "majority")
+OF_EXAMPLES = (
+    "score", "rouge1", "rouge2", "rougeL", "rouge_geometric_mean", "f1", "exact_match", "accuracy", "macro_f1",
+    *BASELINES,
+)  # fmt: skip
 # Energy of the whole run, validations included, and what it is of the training steps alone.
 ENERGY_OF_STEPS = {
     "train_energy_kwh": "train_steps_energy_kwh",

@@ -19,7 +19,6 @@ ROUGE = "rouge_geometric_mean"
 REFERENCE_NUMBER = r"#\d+$"  # what `longwatt.references.compared_id` puts after an example's id
 # Summary columns of baselines, by the columns that their examples have.
 BASELINES = {"score_lead": LEAD, "score_ceiling": CEILING, "majority": MAJORITY}
-SCORES = ("score", *ROUGE_TYPES, ROUGE, "f1", "exact_match", "accuracy", MACRO_F1, *BASELINES)
 
 
 @dataclass(frozen=True)
@@ -38,7 +37,7 @@ class ExampleScores:
         """Gather what examples add to a column of the summary.
 
         Args:
-            column: one of SCORES.
+            column: one of `longwatt.columns.OF_EXAMPLES`.
             score_name: the headline's name, which "score", "score_lead" and "score_ceiling" are in.
 
         Raises:

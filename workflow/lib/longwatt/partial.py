@@ -46,7 +46,7 @@ def write_partial(results: Path, settings: Mapping[str, Any], stamps: Stamps, pr
     parts = {cell: [FINETUNE, *(f"predict/{point}" for point in points)] for cell, points in finished.items()}
     plot_power(results, folder / "power", headings, parts, provenance)
     if settings["judge_claims"]["claims"]:
-        write_claims(summary, folder / "claims.json", settings["judge_claims"], provenance)
+        write_claims(summary, folder / "claims.json", settings["judge_claims"], provenance, results)
     say(f"summary and figures of {len(done)} rows are in {folder}")
 
 

@@ -261,8 +261,8 @@ def calibrate_settings(study: Study, cell: Cell) -> Settings:
     return _narrow({"split": calibration_split(study, cell), "temperatures": exits["temperatures"]})
 
 
-def judge_calibration_settings(study: Study) -> Settings:
-    """How intervals of what calibration did are found."""
+def resampling_settings(study: Study) -> Settings:
+    """How intervals over examples are found."""
     return _narrow(_scoring(study))
 
 

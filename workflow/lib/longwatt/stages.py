@@ -11,7 +11,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from longwatt import costs, datasets, displays, hub, hyperparameters, models, priorities, published, settings
 from longwatt.cells import Cell, classifies, devices, expand, points
-from longwatt.claim_settings import check_claims, claims_of, left_out
+from longwatt.claim_settings import check_claims, claims_of, left_out, scored_rows
 from longwatt.expansion import VARIANT_OF
 from longwatt.models.errors import ModelError
 from longwatt.pretrained import (
@@ -320,7 +320,7 @@ class Stages:
     @_remembered
     def judge_calibration(self, name: str) -> Stage:
         """What the temperatures of a cell did to its confidences."""
-        chosen = settings.judge_calibration_settings(self.study)
+        chosen = settings.resampling_settings(self.study)
         return Stage("judge_calibration", f"{self.results}/{name}/calibrate/calibration.json", chosen)
 
     @_remembered
@@ -412,7 +412,9 @@ class Stages:
 
     def judge_claims(self) -> Stage:
         """The study's claims, each with its verdict."""
-        chosen = {"claims": self.claims, "cells": self.claim_cells() if self.claims else []}
+        scoring = settings.resampling_settings(self.study)
+        cells = [{**cell, "split": self._split(cell)} for cell in self.claim_cells()] if self.claims else []
+        chosen = {"claims": self.claims, "cells": cells, "scoring": scoring}
         return Stage("judge_claims", f"{self.results}/claims.json", chosen)
 
     def claim_cells(self) -> list[dict[str, Any]]:
@@ -423,6 +425,18 @@ class Stages:
             for name, (cell, reason) in {**there, **left_out(self.study)}.items()
             for point in self._points[name]
         ]
+
+    def _split(self, cell: Mapping[str, Any]) -> str | None:
+        """Whose examples a row of `claim_cells` is about; None where `exclude` takes it away."""
+        if cell["left_out"] is not None:
+            return None
+        return str(self.predict(cell["cell"], cell["inference"]).settings["inference"]["split"])
+
+    @cached_property
+    def claim_examples(self) -> list[str]:
+        """The files with every example's scores that claims are judged by."""
+        rows = scored_rows(self.claims, self.claim_cells())
+        return [f"{self.results}/{cell}/predict/{point}/examples.csv" for cell, point in rows]
 
     def claimed(self, cell: Cell) -> str:
         """What claims call a cell's model: of those that a search made, the entry that it made them from."""
