@@ -1,0 +1,153 @@
+"""How often intervals over examples hold the truth, and verdicts are false, on made-up scores of known means.
+
+    .venv/bin/python -m bench.intervals [--samples 4000] [--qmsum qmsum.zip]
+
+Every line sets what would be said if something that belongs together were taken apart (references of one example, two
+scores of the same examples, seeds and examples) beside what is said. With SCROLLS' qmsum.zip, the validation split's
+first 60 words of each meeting are scored against its first 90.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import zipfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from longwatt import metrics
+from longwatt.claim_scores import paired_difference
+from longwatt.intervals import of_difference, over_seeds
+from longwatt.metrics.resampling import Ends, Resampling, Sample, Scores, difference_of, interval_of
+
+Array = NDArray[Any]
+RESAMPLES = 1000
+
+
+class Rates(NamedTuple):
+    """Shares of made-up samples."""
+
+    below: float
+    holds: float
+    above: float
+
+    def __str__(self) -> str:
+        """In per cent."""
+        holds, below, above = (f"{100 * share:.1f} %" for share in (self.holds, self.below, self.above))
+        return f"{holds} hold the truth, {below} lie below, {above} above"
+
+
+Apart = Callable[[np.random.Generator, Resampling], tuple[Ends, Ends]]
+
+
+def rates(truth: float, made: Sequence[Ends]) -> Rates:
+    """Shares of intervals that lie below the truth, hold it, and lie above it."""
+    below = float(np.mean([high < truth for _, high in made]))
+    above = float(np.mean([low > truth for low, _ in made]))
+    return Rates(below, 1 - below - above, above)
+
+
+def apart_and_together(simulate: Apart, samples: int, truth: float) -> tuple[Rates, Rates]:
+    """Draw samples, and judge both kinds of interval of each."""
+    source = np.random.default_rng(0)
+    pairs = [simulate(source, Resampling(RESAMPLES, 0.95, seed)) for seed in range(samples)]
+    apart, together = zip(*pairs, strict=True)
+    return rates(truth, apart), rates(truth, together)
+
+
+def scores(values: Array, how: Resampling, examples: Sequence[str] | None = None) -> Scores:
+    """One cell's scores of examples, or of references that belong to some."""
+    names = [str(n) for n in range(len(values))] if examples is None else examples
+    return Scores([Sample.of(names, values[:, None])], how)
+
+
+def each_reference(source: np.random.Generator, how: Resampling) -> tuple[Ends, Ends]:
+    """100 examples of one to several references (two on average) that are alike in how hard they are; mean 40."""
+    counts = 1 + source.poisson(1.0, 100)
+    hard = np.repeat(source.normal(40, 12, 100), counts)
+    values = source.normal(hard, 10)
+    examples = np.repeat([str(n) for n in range(100)], counts).tolist()
+    return interval_of(scores(values, how)).ends, interval_of(scores(values, how, examples)).ends
+
+
+def beside_the_lead(source: np.random.Generator, how: Resampling) -> tuple[Ends, Ends]:
+    """200 examples on which a model and the lead baseline are equally good; difference 0."""
+    ours, lead = (scores(source.normal(30, 12, 200), how) for _ in range(2))
+    low, high = interval_of(ours).ends
+    return (low - lead.value, high - lead.value), difference_of(ours, lead).ends
+
+
+def two_models(source: np.random.Generator, how: Resampling) -> tuple[Ends, Ends]:
+    """200 examples that are hard or easy for two equally good models alike; difference 0."""
+    hard = source.normal(40, 15, 200)
+    first, second = (scores(source.normal(hard, 6), how) for _ in range(2))
+    known = [(one.value, *interval_of(one).ends) for one in (first, second)]
+    return of_difference(known[0], known[1]), difference_of(first, second).ends
+
+
+def three_seeds(source: np.random.Generator, how: Resampling) -> tuple[Ends, Ends]:
+    """Two equally good models of three seeds each, on 60 examples; difference 0. Apart: over seeds alone."""
+    hard = source.normal(40, 15, 60)
+    sides = []
+    for _ in range(2):
+        model = hard + source.normal(0, 10, 60)  # what it finds hard, whatever the seed
+        seeds = [source.normal(model + source.normal(0, 0.5), 3) for _ in range(3)]
+        sides.append(Scores([sample for one in seeds for sample in scores(one, how).samples], how))
+    first, second = sides
+    return over_seeds(first.by_seed - second.by_seed), paired_difference(first, second, True).ends[:2]
+
+
+def nearly_all_right(source: np.random.Generator, how: Resampling) -> tuple[Ends, Ends]:
+    """50 examples, of which each is right with 98 %. Apart: the bootstrap alone."""
+    right = 100.0 * (source.random(50) < 0.98)
+    found = scores(right, how)
+    low, high = np.percentile(found.draws, [2.5, 97.5])
+    return (float(low), float(high)), interval_of(found).ends
+
+
+SIMULATIONS: dict[str, tuple[Apart, float]] = {
+    "each reference counts: references apart / by example": (each_reference, 40),
+    "against the lead: lead exact / paired": (beside_the_lead, 0),
+    "two models: apart / paired": (two_models, 0),
+    "two models of three seeds: over seeds / over seeds and examples": (three_seeds, 0),
+    "98 % of 50 right: bootstrap / Wilson": (nearly_all_right, 98),
+}
+
+
+def qmsum(path: Path) -> tuple[float, Ends, Ends]:
+    """Score the first 90 words of QMSum's documents less the first 60: the difference, unpaired and paired."""
+    with zipfile.ZipFile(path) as archive, archive.open("qmsum/validation.jsonl") as stream:
+        rows = [json.loads(line) for line in stream]
+    references = {row["id"]: [row["output"]] for row in rows}
+    sides = []
+    for words in (90, 60):
+        # The query, a blank line, the document.
+        said = {row["id"]: " ".join(row["input"].split("\n\n", 1)[1].split()[:words]) for row in rows}
+        found = metrics.score_examples(said, references, ("rouge",))
+        sides.append(Scores([metrics.text_sample(found, "rouge")], Resampling()))
+    first, second = sides
+    known = [(one.value, *interval_of(one).ends) for one in sides]
+    return first.value - second.value, of_difference(known[0], known[1]), difference_of(first, second).ends
+
+
+def main() -> None:
+    """The command."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--samples", type=int, default=4000)
+    parser.add_argument("--qmsum", type=Path)
+    given = parser.parse_args()
+    for name, (simulate, truth) in SIMULATIONS.items():
+        for kind, found in zip(("apart", "together"), apart_and_together(simulate, given.samples, truth), strict=True):
+            print(f"{name}: {kind}: {found}", flush=True)
+    if given.qmsum:
+        value, *both = qmsum(given.qmsum)
+        shown = ("({:.2f}, {:.2f})".format(*ends) for ends in both)
+        print(f"QMSum, first 90 words less first 60: {value:.2f}, unpaired / paired: {' / '.join(shown)}")
+
+
+if __name__ == "__main__":
+    main()
