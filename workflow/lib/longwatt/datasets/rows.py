@@ -11,6 +11,7 @@ from typing import Any
 
 from longwatt.datasets.records import DatasetError, Record
 
+OTHER_TEXT = " (is it Latin-1? iconv -f ISO-8859-1 -t UTF-8)"
 HALF = re.compile(r"\\u[dD][89a-fA-F]")  # of a character, escaped
 
 
@@ -135,7 +136,7 @@ def read_rows(lines: Iterable[bytes], name: str) -> Iterator[Row]:
             text = line.decode("utf-8-sig" if number == 1 else "utf-8")
         except UnicodeDecodeError as error:
             where = f"{error.reason} at byte {error.start + 1} of the line"
-            raise DatasetError(f"{place} is not UTF-8 ({where}); save the file as UTF-8") from None
+            raise DatasetError(f"{place} is not UTF-8 ({where}); save the file as UTF-8{OTHER_TEXT}") from None
         if text.strip():
             yield Row(_object(text, place), place)
 
