@@ -44,6 +44,7 @@ NOT_RESULTS = (
     "longwatt.spelling",
     "longwatt.stopping",
     "longwatt.study",  # it reads settings, which are digested themselves
+    "longwatt.yaml_values",
 )
 
 STALE = ".stale"

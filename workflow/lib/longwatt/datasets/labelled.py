@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from longwatt import hub
-from longwatt.datasets.label_names import label_of
+from longwatt.datasets.label_names import label_of, twice_named
 from longwatt.datasets.overlap import shared_texts
 from longwatt.datasets.records import SPLITS, DatasetError, Record, SourceData
 from longwatt.datasets.row_files import INSIDE, read_file, split_member
@@ -36,7 +36,7 @@ _FILE = {
     "(of a zip FILE.zip::MEMBER)",
 }
 _FILES = {"anyOf": [_FILE, {"type": "array", "minItems": 1, "uniqueItems": True, "items": _FILE}]}
-_LABEL = {"type": ["string", "integer"]}
+_LABEL = {"type": ["string", "integer", "number", "boolean"]}
 
 
 def _object(required: Collection[str], **properties: Any) -> dict[str, Any]:
@@ -219,6 +219,9 @@ def _contradiction(options: Mapping[str, Any]) -> str | None:
         return "options.labels and options.score_classes both say what a label means; give one of the two"
     if scores and len(scores["names"]) != scores["classes"]:
         return f"options.score_classes.names needs {scores['classes']} names, but has {len(scores['names'])}"
+    twice = twice_named(options.get("labels", ()))
+    if twice:
+        return f"options.labels names one value twice, as {' and as '.join(map(repr, twice))}; keep one"
     if "pair" in options and "second" in options.get("fields", {}):
         return "options.pair splits the input in two, and options.fields.second names another second text; give one"
     if held_out and (held_out["split"] in options["files"] or held_out["from"] not in options["files"]):
