@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from longwatt.artefacts import check_beside
 from longwatt.cells import CLASSIFIED
 from longwatt.columns import COLUMNS
 from longwatt.intervals import of_difference, over_seeds
@@ -266,6 +267,8 @@ def _over_examples(
     ]
     if not all(path.is_file() for path in paths):
         return None
+    for path in paths:
+        check_beside(path.with_name("scores.json"), path)
     name, classified = str(pair.first["score_name"].iloc[0]), pair.first["protocol"].iloc[0] == CLASSIFIED
     first, second = map(_labels if classified else _by_example, paths)
     if set(first.index) != set(second.index):

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from longwatt import metrics
+from longwatt.artefacts import check_beside, json_rows, read_artefact, read_from
 from longwatt.metrics import classification
-from longwatt.provenance import whole_file, write_json
+from longwatt.provenance import sha256, whole_file, write_json
 from longwatt.references import compared_id, compared_texts
 from longwatt.tasks import CLASSIFICATION
 from longwatt.tokenization import load_split, load_tokenizer, repair_tokens, visible_evidence
@@ -27,6 +27,7 @@ def score(
     scores: Path,
     examples: Path,
     provenance: Mapping[str, Any],
+    inference: Path | None = None,
 ) -> None:
     """Write `scores.json` (corpus) and `examples.csv` (one row per example).
 
@@ -40,6 +41,7 @@ def score(
         scores: written.
         examples: written.
         provenance: the stamp of scores.json.
+        inference: what was written with the predictions, their digest too; without it none is compared.
 
     Raises:
         longwatt.metrics.ScoringError: predictions and references do not match, id by id.
@@ -47,6 +49,8 @@ def score(
     made = {"tokens": tokens, "tokenized": tokenized, "tokenizer": tokenizer, "dataset": dataset}
     repair_tokens({name: str(path) for name, path in made.items()})
     rows = load_split(tokens, settings["split"], settings["max_examples"])
+    if inference is not None:
+        check_beside(inference, predictions)
     predicted = read_predictions(predictions)
     if settings.get("task") == CLASSIFICATION:
         per_example: Mapping[str, Mapping[str, Any]] = _classified(rows, predicted)
@@ -58,14 +62,18 @@ def score(
         facts = _text_facts(settings, per_example, lead, ceiling)
     _write_examples(examples, per_example)
     rounded = {k: round(v, 4) if isinstance(v, float) else v for k, v in facts.items()}
-    write_json(scores, {**rounded, "provenance": provenance})
+    written = {examples.name: sha256(examples)}
+    write_json(scores, {**rounded, "sha256": written, "provenance": provenance})
 
 
 def read_predictions(path: Path) -> dict[str, str]:
-    """Predictions by id from the JSON lines that inference writes."""
-    with path.open(encoding="utf-8") as stream:
-        rows = [json.loads(line) for line in stream]
-    return {row["id"]: row["prediction"] for row in rows}
+    """Predictions by id from the JSON lines that inference writes.
+
+    Raises:
+        longwatt.artefacts.Damaged: the file or a line cannot be read.
+    """
+    with read_from(path):
+        return {row["id"]: row["prediction"] for row in json_rows(path)}
 
 
 def _text_facts(
@@ -117,7 +125,7 @@ def _bootstrap(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 def _majority(per_example: classification.PerExample, dataset: Path) -> float:
     """Accuracy of the training split's most frequent label, of several the first by name."""
-    counts: Mapping[str, int] = json.loads(dataset.read_text(encoding="utf-8"))["splits"]["train"]["labels"]
+    counts: Mapping[str, int] = read_artefact(dataset, shared=True)["splits"]["train"]["labels"]
     label = min(counts, key=lambda name: (-counts[name], name))
     labels = [row["label"] for row in per_example.values()]
     return 100 * labels.count(label) / len(labels)
@@ -160,11 +168,11 @@ def _lead(settings: Mapping[str, Any], rows: Any, references: Mapping[str, Seque
 
 def _ceiling(settings: Mapping[str, Any], rows: Any, tokenized: Path, dataset: Path) -> float | None:
     """None unless the dataset says where every answer is and the metric is F1."""
-    chance = json.loads(dataset.read_text(encoding="utf-8"))["chance_per_hidden_word"]
+    chance = read_artefact(dataset, shared=True)["chance_per_hidden_word"]
     ends = rows["evidence_ends"]
     if settings["metric"] != "f1" or chance is None or not all(len(e) for e in ends):
         return None
-    special = json.loads(tokenized.read_text(encoding="utf-8"))["special_tokens"]
+    special = read_artefact(tokenized, shared=True)["special_tokens"]
     return f1_ceiling(ends, settings["seq_len"], special, chance)
 
 
