@@ -41,7 +41,7 @@ def pages(tmp_path) -> tuple[str, str, dict]:
     summary = as_file(tmp_path, *rows)
     write_claims(summary, tmp_path / "claims.json", {"claims": CLAIMS, "cells": cells}, {"rule": "judge_claims"})
     found = json.loads((tmp_path / "claims.json").read_text())
-    assert found["summary_sha256"] == sha256(summary) and found["provenance"] == {"rule": "judge_claims"}
+    assert found["summary_sha256"] == sha256(summary) and found["provenance"]["rule"] == "judge_claims"
     return (tmp_path / "claims.md").read_text(), (tmp_path / "claims.html").read_text(), found["claims"]
 
 

@@ -88,7 +88,7 @@ def test_records_survive_the_disk(tmp_path):
     assert {record.lead for _, record in found} != {""}
     facts = json.loads((tmp_path / "dataset.json").read_text())
     assert facts["splits"]["train"]["examples"] == 400 and facts["splits"]["train"]["words_out_mean"] == 2
-    assert facts["provenance"] == {"rule": "x"}
+    assert facts["provenance"]["rule"] == "x" and set(facts["sha256"]) == {"records.jsonl"}
 
 
 @pytest.mark.parametrize(

@@ -188,6 +188,24 @@ def test_damaged_best_weights_are_never_a_result(study, data, tmp_path, undistur
     cell.must_equal(undisturbed(1))
 
 
+def test_a_result_that_bit_rot_struck_is_trained_again_and_never_published(study, data, tmp_path, undisturbed):
+    cell = Cell(study, data, tmp_path / "cell", 1)
+    assert cell.attempt() == [0], cell.log
+    weights, kept = cell.out / "model/model.safetensors", cell.out / "work/result/model/model.safetensors"
+    assert weights.stat().st_ino == kept.stat().st_ino, "one file with two names"
+    with weights.open("r+b") as stream:
+        stream.seek(-100, os.SEEK_END)
+        stream.write(b"rot")
+    shutil.rmtree(cell.out / "model")
+    assert cell.attempt() == [0], cell.log
+    assert "result/model/model.safetensors is damaged (its SHA-256 is not what was written): it is trained" in cell.log
+    cell.must_equal(undisturbed(1))
+    (cell.out / "work/result/training.json").write_text("{")
+    assert cell.attempt() == [0], cell.log
+    assert "result/training.json is damaged: it is trained again" in cell.log
+    assert cell.attempt() == [0] and "its result is taken from" in cell.log
+
+
 def test_a_signal_to_all_of_a_job_leaves_the_loader_s_processes_be(study, data, tmp_path, undisturbed):
     cell = Cell(study, data, tmp_path / "cell", 1, {"training": {"dataloader_workers": 2}})
 
@@ -261,7 +279,7 @@ def test_tokens_that_cannot_be_made_as_they_were_are_refused(study, data, tmp_pa
         stream.write((mine / "records.jsonl").read_text().splitlines()[0].replace("train", "extra") + "\n")
     cell = Cell(study, mine, tmp_path / "cell", 1)
     assert cell.attempt() == [forked.FAILED]
-    assert "is damaged, and what is made again from" in cell.log and "run again, which makes all cells" in cell.log
+    assert "records.jsonl is damaged (its SHA-256" in cell.log and "run again, which makes all cells" in cell.log
 
 
 class Inference:

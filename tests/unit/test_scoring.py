@@ -7,6 +7,7 @@ import json
 import pytest
 
 from longwatt.metrics import ScoringError, token_f1
+from longwatt.provenance import write_json
 from longwatt.references import compared_texts
 from longwatt.scoring import best_f1, score
 from longwatt.settings import COMPARISON_DEFAULTS
@@ -144,7 +145,7 @@ def labels(tmp_path_factory):
     facts = json.loads((made / "dataset.json").read_text())
     for split, found in given.items():
         facts["splits"][split]["labels"] = {name: found.count(name) for name in sorted(set(found))}
-    (made / "dataset.json").write_text(json.dumps({**facts, "labels": ["bad", "fair", "good"]}))
+    write_json(made / "dataset.json", {**facts, "labels": ["bad", "fair", "good"]})
     return made
 
 

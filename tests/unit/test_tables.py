@@ -57,7 +57,8 @@ def test_every_format_has_every_row(tmp_path):
     assert {path.stem for path in tmp_path.glob("*.html")} == set(TABLES)
     assert len((tmp_path / "summary.md").read_text().splitlines()) == 4
     report = json.loads((tmp_path / "tables.json").read_text())
-    assert report == {"rows": 2, "summary_sha256": sha256(summary), "provenance": {"rule": "tabulate"}}
+    assert report.pop("provenance")["rule"] == "tabulate"
+    assert report == {"rows": 2, "summary_sha256": sha256(summary)}
 
 
 def test_scores_stand_by_length_and_a_regime_has_a_row_of_its_own():

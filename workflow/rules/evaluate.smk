@@ -34,6 +34,7 @@ rule score:
     input:
         unpack(score_inputs),
         predictions="results/{study}/{cell}/predict/{inference}/predictions.jsonl",
+        inference="results/{study}/{cell}/predict/{inference}/inference.json",
     output:
         scores="results/{study}/{cell}/predict/{inference}/scores.json",
         examples="results/{study}/{cell}/predict/{inference}/examples.csv",

@@ -36,6 +36,7 @@ rule calibrate:
     input:
         logits="results/{study}/{cell}/exits/logits.jsonl",
         exits="results/{study}/{cell}/exits/exits.json",
+        training="results/{study}/{cell}/finetune/training.json",
         trained_model="results/{study}/{cell}/finetune/model",
     output:
         model=directory("results/{study}/{cell}/calibrate/model"),

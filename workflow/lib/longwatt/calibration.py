@@ -5,7 +5,6 @@ Apart from fitting them (`longwatt.temperatures`): how it is judged changes no p
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from longwatt.artefacts import read_artefact
 from longwatt.exit_logits import Recorded, read_logits
 from longwatt.metrics.resampling import percentile_interval, resampled_sums
 from longwatt.provenance import write_json
@@ -77,7 +77,7 @@ def judge_calibration(
     Raises:
         ExitsError: logits are no numbers; names file, split and example.
     """
-    fitted = json.loads(temperatures.read_text(encoding="utf-8"))
+    fitted = {name: value for name, value in read_artefact(temperatures).items() if name != "sha256"}
     effect = _effect(read_logits(logits), fitted["layers"], fitted["temperatures"], settings)
     write_json(calibration, {**fitted, **effect, "provenance": provenance})
 

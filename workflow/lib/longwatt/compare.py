@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from longwatt.artefacts import check_beside
 from longwatt.cells import CLASSIFIED
 from longwatt.columns import COLUMNS
 from longwatt.example_scores import read_examples
@@ -261,6 +262,8 @@ def _over_examples(
     ]
     if not all(path.is_file() for path in paths):
         return None
+    for path in paths:
+        check_beside(path.with_name("scores.json"), path)
     first, second = map(read_examples, paths)
     name = str(pair.first["score_name"].iloc[0])
     one, other = (Scores([found.sample(name)], Resampling.of(scoring)) for found in (first, second))

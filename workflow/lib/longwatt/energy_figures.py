@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
+from longwatt.artefacts import check_beside, read_artefact, read_from
 from longwatt.drawing import NO_ENERGY, leave_empty, panels, save
 from longwatt.points import SERIES, EnergyUnit, energy_unit, short_name, with_series
 from longwatt.provenance import sha256, write_json
@@ -76,8 +76,11 @@ def power_over_time(parts: Mapping[str, Path], heading: str) -> Figure:
         figure.suptitle(heading, fontsize=13)
         shown: dict[str, Any] = {}
         for axis, (part, folder) in zip(grid.flat, parts.items(), strict=True):
-            energy = json.loads((folder / "energy.json").read_text(encoding="utf-8"))
-            shown |= _draw_part(axis, energy, pd.read_csv(folder / "power.csv"))
+            check_beside(folder / "energy.json", folder / "power.csv")
+            energy = read_artefact(folder / "energy.json")
+            with read_from(folder / "power.csv"):
+                curve = pd.read_csv(folder / "power.csv")
+            shown |= _draw_part(axis, energy, curve)
             axis.set_title(f"{_part_name(part)}: {_sentence(energy)}", fontsize=11, loc="left")
         figure.legend(handles=list(shown.values()), loc="outside lower center", ncols=4, fontsize=10, frameon=False)
     return figure

@@ -9,8 +9,8 @@ from typing import Any
 
 from torch.utils.data import Dataset
 
+from longwatt.artefacts import read_artefact
 from longwatt.models.family import Example
-from longwatt.provenance import read_object
 from longwatt.references import compared_id
 from longwatt.tokenization import SpecialTokens, load_split
 
@@ -90,7 +90,7 @@ def label_names(dataset: Path | str) -> list[str]:
     Args:
         dataset: its dataset.json.
     """
-    return list(read_object(Path(dataset))["labels"])
+    return list(read_artefact(Path(dataset), shared=True)["labels"])
 
 
 def classified(

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from longwatt import search
+from longwatt.artefacts import digests
 from longwatt.exit_measured import (
     EARLY_EXIT,
     EFFICIENT,
@@ -126,7 +127,8 @@ def compare(
     rows = {cell.cell["cell"]: _rows_of(cell, study, comparisons) for cell in found}
     write_curve(curve, with_exits)
     write_difficulty(difficulty, with_exits)
-    write_json(target, {"rows": rows, "comparisons": comparisons, "provenance": provenance})
+    facts = {"rows": rows, "comparisons": comparisons, "sha256": digests(target.parent, (curve, difficulty))}
+    write_json(target, {**facts, "provenance": provenance})
 
 
 def best_variants(cells: Sequence[CellResults]) -> list[CellResults]:

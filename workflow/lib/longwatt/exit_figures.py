@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from longwatt.artefacts import check_beside, read_artefact
 from longwatt.displays import DISTILLED
 from longwatt.drawing import HOLLOW, NO_ENERGY, leave_empty, panels, save, styles
 from longwatt.exit_diagnostics import NUMBERS, Study, by_difficulty, confidence_by_label, on_their_splits, reliability
@@ -90,8 +90,9 @@ def plot_exits(
         settings: `titles` by name, `cells` (their axes and names) and `names` of the figures to draw.
         provenance: the stamp of exits_figures.json.
     """
-    report = json.loads(exits.read_text(encoding="utf-8"))
-    read = {cell: json.loads(Path(path).read_text(encoding="utf-8")) for cell, path in calibrations.items()}
+    check_beside(exits, curve, difficulty)
+    report = read_artefact(exits)
+    read = {cell: read_artefact(Path(path)) for cell, path in calibrations.items()}
     study = Study(settings["titles"], settings["cells"], read, _random_models(report, settings["cells"]))
     known = drawings(report, pd.read_csv(curve, na_values=["NA"]), read_difficulty(difficulty), study)
     digests = {}

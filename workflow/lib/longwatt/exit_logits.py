@@ -5,14 +5,15 @@ Temperatures are fitted on them, so this module holds nothing of what is reporte
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from longwatt.artefacts import check_beside, json_rows
 
 Array = NDArray[Any]
 
@@ -44,21 +45,14 @@ def read_logits(path: Path) -> dict[str, Recorded]:
     """Every split of exits/logits.jsonl, in the file's order.
 
     Raises:
-        ExitsError: a line cannot be read, or a logit is no finite number; names file, split and example.
+        ExitsError: a logit is no finite number; names file, split and example.
+        longwatt.artefacts.Damaged: the file is not what was recorded.
     """
     by_split: dict[str, list[Mapping[str, Any]]] = {}
-    for row in _rows(path):
+    check_beside(path.with_name("exits.json"), path)
+    for row in json_rows(path):
         by_split.setdefault(row["split"], []).append(row)
     return {split: _recorded(path, split, rows) for split, rows in by_split.items()}
-
-
-def _rows(path: Path) -> Iterator[dict[str, Any]]:
-    with path.open(encoding="utf-8") as stream:
-        for number, line in enumerate(stream, 1):
-            try:
-                yield json.loads(line)
-            except ValueError as error:
-                raise ExitsError(f"{path}, line {number} is not JSON ({error}); record the exits again") from None
 
 
 def _recorded(path: Path, split: str, rows: Sequence[Mapping[str, Any]]) -> Recorded:

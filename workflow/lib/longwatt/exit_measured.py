@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from longwatt.artefacts import check_beside, json_rows, read_artefact, read_from
 from longwatt.exit_logits import Recorded, read_logits
 from longwatt.exit_points import LAST, rule_of
 
@@ -143,16 +143,23 @@ def read_cell(results: Path, cell: Mapping[str, Any]) -> CellResults | None:
 
 
 def read(path: Path) -> dict[str, Any]:
-    """A JSON object."""
-    value: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return value
+    """Read a JSON artefact.
+
+    Raises:
+        longwatt.artefacts.Damaged: it is not what was written.
+    """
+    return read_artefact(path)
 
 
 def _measured(
     folder: Path, name: str, cell: Mapping[str, Any], settings: Mapping[str, Any], per_sample: float
 ) -> Measured:
-    rows = {row["id"]: row for row in _predictions(folder / "predictions.jsonl")}
-    right = dict(_examples(folder / "examples.csv"))
+    check_beside(folder / "inference.json", folder / "predictions.jsonl")
+    check_beside(folder / "scores.json", folder / "examples.csv")
+    with read_from(folder / "predictions.jsonl"):
+        rows = {row["id"]: row for row in json_rows(folder / "predictions.jsonl")}
+    with read_from(folder / "examples.csv"):
+        right = dict(_examples(folder / "examples.csv"))
     rule, value = rule_of(settings.get("exit"))
     batches = _batches(rows)
     return Measured(
@@ -169,11 +176,6 @@ def _measured(
         facts=_facts(folder),
         train_seconds_per_sample=per_sample,
     )
-
-
-def _predictions(path: Path) -> Iterator[dict[str, Any]]:
-    with path.open(encoding="utf-8") as stream:
-        yield from map(json.loads, stream)
 
 
 def _examples(path: Path) -> Iterator[tuple[str, float]]:

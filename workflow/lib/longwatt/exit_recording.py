@@ -23,9 +23,10 @@ from longwatt.examples import Examples, batches, classified
 from longwatt.models import load_family
 from longwatt.models.family import Classifier
 from longwatt.progress import say
-from longwatt.provenance import asked_anew, whole_file, write_json
+from longwatt.provenance import asked_anew, sha256, whole_file, write_json
 from longwatt.stopping import Stopped
 from longwatt.tokenization import load_tokenizer, repair_tokens
+from longwatt.trained_models import ensure_sound
 from longwatt.worker import Spec, run
 
 REPORT_EVERY_BATCHES = 10
@@ -54,6 +55,7 @@ def record(spec: Spec) -> None:
     store = BatchStore(Path(spec.paths["work"]), spec.identity, distributed.rank())
     if distributed.rank() == 0:
         repair_tokens(spec.paths)
+        ensure_sound(spec.paths)
         if store.begin(asked_anew("record_exits")) and spec.energy_log:
             forget_runs(Path(spec.energy_log).parent, but=Path(spec.energy_log))
     distributed.gather(None)  # nobody looks before the store is ready
@@ -121,7 +123,8 @@ def _write(spec: Spec, parts: Sequence[Part], kept: Mapping[int, Mapping[str, An
                 counts[part.split] += 1
                 found = {"split": part.split, **row, "label_name": config["labels"][row["label"]]}
                 stream.write(json.dumps(found, ensure_ascii=False) + "\n")
-    facts = {"labels": config["labels"], "layers": config["layers"], "splits": counts}
+    written = {"logits.jsonl": sha256(Path(spec.paths["logits"]))}
+    facts = {"labels": config["labels"], "layers": config["layers"], "splits": counts, "sha256": written}
     write_json(spec.paths["exits"], {**facts, "provenance": spec.provenance})
 
 

@@ -23,11 +23,12 @@ from longwatt.examples import Examples, batches, classified
 from longwatt.models import load_family
 from longwatt.models.family import Answer
 from longwatt.progress import say
-from longwatt.provenance import asked_anew, whole_file, write_json
+from longwatt.provenance import asked_anew, sha256, whole_file, write_json
 from longwatt.references import EACH
 from longwatt.stopping import Stopped
 from longwatt.tasks import CLASSIFICATION
 from longwatt.tokenization import SpecialTokens, load_split, load_tokenizer, repair_tokens
+from longwatt.trained_models import ensure_sound
 from longwatt.worker import Spec, run
 
 REPORT_EVERY_BATCHES = 10
@@ -87,6 +88,7 @@ def infer(spec: Spec) -> None:
     store = BatchStore(Path(spec.paths["work"]), spec.identity, distributed.rank())
     if distributed.rank() == 0:
         repair_tokens(spec.paths)
+        ensure_sound(spec.paths)
         if store.begin(asked_anew("predict")) and spec.energy_log:
             forget_runs(Path(spec.energy_log).parent, but=Path(spec.energy_log))
     distributed.gather(None)  # nobody looks before the store is ready
@@ -187,7 +189,8 @@ def _write(spec: Spec, kept: Mapping[int, Mapping[str, Any]]) -> None:
             for row in _rows(number, batch):
                 stream.write(json.dumps(row, ensure_ascii=False) + "\n")
     facts = {**_speed(list(kept.values())), **_exits(spec.settings["inference"], list(kept.values()))}
-    write_json(spec.paths["inference"], {**facts, "provenance": spec.provenance})
+    written = {"predictions.jsonl": sha256(Path(spec.paths["predictions"]))}
+    write_json(spec.paths["inference"], {**facts, "sha256": written, "provenance": spec.provenance})
 
 
 def _rows(number: int, batch: Mapping[str, Any]) -> Iterator[dict[str, Any]]:

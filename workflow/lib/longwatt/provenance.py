@@ -26,6 +26,7 @@ PACKAGE = Path(__file__).parent
 # versions in force are recorded in the artefacts instead.
 NOT_RESULTS = (
     "longwatt.job",
+    "longwatt.artefacts",
     "longwatt.gpus",
     "longwatt.energy",
     "longwatt.energy.clock",
@@ -43,10 +44,13 @@ NOT_RESULTS = (
     "longwatt.provenance",
     "longwatt.spelling",
     "longwatt.stopping",
+    "longwatt.trained_models",  # it only refuses or replaces what is damaged
     "longwatt.study",  # it reads settings, which are digested themselves
+    "longwatt.yaml_values",
 )
 
 STALE = ".stale"
+CONTENT = "content_sha256"  # of the object that carries the stamp, in its provenance
 ANEW = "LONGWATT_ANEW"  # environment, "COMMAND:RULE ...": rules whose earlier work a job must not go on from
 
 
@@ -127,7 +131,9 @@ def work_identity(made_by: Mapping[str, Any], inputs: Mapping[str, str]) -> dict
 
 def _contents(report: str) -> str:
     """Digest of what a report says its files' digests are."""
-    return digest(json.loads(Path(report).read_text(encoding="utf-8"))["sha256"])
+    from longwatt.artefacts import read_artefact  # it needs this module
+
+    return digest(read_artefact(Path(report), shared=True)["sha256"])
 
 
 # What work is made from -> the input that says it, and how it is digested.
@@ -205,10 +211,18 @@ def json_lines(text: str) -> list[dict[str, Any]]:
 
 
 def write_json(path: Path | str, value: Any) -> None:
-    """Write JSON under its final name only once it is whole and on disk."""
+    """Write JSON under its final name only once it is whole and on disk; what carries a stamp gets its digest too."""
+    if isinstance(value, Mapping) and isinstance(value.get("provenance"), Mapping):
+        value = {**value, "provenance": {**value["provenance"], CONTENT: content_digest(value)}}
     with whole_file(Path(path)) as stream:
         json.dump(value, stream, indent=1, allow_nan=False)
         stream.write("\n")
+
+
+def content_digest(value: Mapping[str, Any]) -> str:
+    """Digest a stamped object as it will be read again, but for the digest that it holds."""
+    said = {name: item for name, item in value["provenance"].items() if name != CONTENT}
+    return digest(json.loads(json.dumps({**value, "provenance": said})))
 
 
 @contextmanager

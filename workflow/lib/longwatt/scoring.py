@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from longwatt import metrics
+from longwatt.artefacts import check_beside, json_rows, read_artefact, read_from
 from longwatt.example_scores import CEILING, EXAMPLE, LEAD, MAJORITY
 from longwatt.metrics import classification
 from longwatt.metrics.resampling import Interval
-from longwatt.provenance import whole_file, write_json
+from longwatt.provenance import sha256, whole_file, write_json
 from longwatt.references import EACH, compared_examples, compared_texts
 from longwatt.tasks import CLASSIFICATION
 from longwatt.tokenization import load_split, load_tokenizer, repair_tokens, visible_evidence
@@ -29,6 +29,7 @@ def score(
     scores: Path,
     examples: Path,
     provenance: Mapping[str, Any],
+    inference: Path | None = None,
 ) -> None:
     """Write `scores.json` (corpus) and `examples.csv` (one row per example).
 
@@ -42,6 +43,7 @@ def score(
         scores: written.
         examples: written.
         provenance: the stamp of scores.json.
+        inference: what was written with the predictions, their digest too; without it none is compared.
 
     Raises:
         longwatt.metrics.ScoringError: predictions and references do not match, id by id.
@@ -49,6 +51,8 @@ def score(
     made = {"tokens": tokens, "tokenized": tokenized, "tokenizer": tokenizer, "dataset": dataset}
     repair_tokens({name: str(path) for name, path in made.items()})
     rows = load_split(tokens, settings["split"], settings["max_examples"])
+    if inference is not None:
+        check_beside(inference, predictions)
     predicted = read_predictions(predictions)
     if settings.get("task") == CLASSIFICATION:
         per_example: Mapping[str, Mapping[str, Any]] = _with_majority(_classified(rows, predicted), dataset)
@@ -62,14 +66,18 @@ def score(
         per_example = _beside(scored, lead, ceiling, own if settings["references"] == EACH else {})
     _write_examples(examples, per_example)
     rounded = {k: round(v, 4) if isinstance(v, float) else v for k, v in facts.items()}
-    write_json(scores, {**rounded, "provenance": provenance})
+    written = {examples.name: sha256(examples)}
+    write_json(scores, {**rounded, "sha256": written, "provenance": provenance})
 
 
 def read_predictions(path: Path) -> dict[str, str]:
-    """Predictions by id from the JSON lines that inference writes."""
-    with path.open(encoding="utf-8") as stream:
-        rows = [json.loads(line) for line in stream]
-    return {row["id"]: row["prediction"] for row in rows}
+    """Predictions by id from the JSON lines that inference writes.
+
+    Raises:
+        longwatt.artefacts.Damaged: the file or a line cannot be read.
+    """
+    with read_from(path):
+        return {row["id"]: row["prediction"] for row in json_rows(path)}
 
 
 def _text_facts(
@@ -145,7 +153,7 @@ def _bootstrap(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 def _with_majority(per_example: classification.PerExample, dataset: Path) -> dict[str, dict[str, Any]]:
     """Put beside each example whether the training split's most frequent label, of several the first, is right."""
-    counts: Mapping[str, int] = json.loads(dataset.read_text(encoding="utf-8"))["splits"]["train"]["labels"]
+    counts: Mapping[str, int] = read_artefact(dataset, shared=True)["splits"]["train"]["labels"]
     label = min(counts, key=lambda name: (-counts[name], name))
     return {id_: {**row, MAJORITY: 100.0 * (row["label"] == label)} for id_, row in per_example.items()}
 
@@ -177,11 +185,11 @@ def _lead(settings: Mapping[str, Any], rows: Any, references: Mapping[str, Seque
 
 def _ceiling(settings: Mapping[str, Any], rows: Any, tokenized: Path, dataset: Path) -> dict[str, float] | None:
     """The best F1 (x 100) that the length leaves every example; None where it is not known."""
-    chance = json.loads(dataset.read_text(encoding="utf-8"))["chance_per_hidden_word"]
+    chance = read_artefact(dataset, shared=True)["chance_per_hidden_word"]
     ends = dict(zip(rows["id"], rows["evidence_ends"], strict=True))
     if settings["metric"] != "f1" or chance is None or not all(len(e) for e in ends.values()):
         return None
-    special = json.loads(tokenized.read_text(encoding="utf-8"))["special_tokens"]
+    special = read_artefact(tokenized, shared=True)["special_tokens"]
     return {
         id_: 100 * best_f1(visible_evidence(ends[own], settings["seq_len"], special), len(ends[own]), chance)
         for id_, own in compared_examples(rows, settings["references"]).items()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from longwatt.locks import try_lock
-from longwatt.provenance import carries
+from longwatt.provenance import carries, read_object
 from longwatt.summary import artefacts
 from longwatt.workdir import read_lines
 
@@ -44,12 +43,12 @@ def cell_states(results: Path, rows: Sequence[Mapping[str, Any]], stamps: Stamps
 
 def _state(results: Path, cell: str, points: Sequence[Mapping[str, Any]], stamps: Stamps) -> dict[str, str]:
     work = results / cell / "work"
-    failures = [json.loads(p.read_text(encoding="utf-8")) for p in sorted(work.glob("failure-*.json"))]
+    failures = [read_object(p) for p in sorted(work.glob("failure-*.json"))]
     said = {"cell": cell, "message": "", "log": ""}
     if any(_held(lock) for lock in [work / "lock", *work.glob("*/lock")]):
         return {**said, "state": "running"}
     if failures:
-        return {**said, "state": "failed", "message": failures[0]["message"], "log": failures[0]["log"]}
+        return {**said, "state": "failed", **{key: str(failures[0].get(key, "")) for key in ("message", "log")}}
     if all(up_to_date(results, row, stamps) for row in points):
         return {**said, "state": "finished"}
     return {**said, "state": _unfinished(results, cell, points, stamps)}

@@ -15,7 +15,9 @@ import yaml
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError, best_match
 
+from longwatt.canonical import text_of
 from longwatt.spelling import nearest
+from longwatt.yaml_values import DuplicateKey, Loader, key_of, unusable
 
 STUDY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 TYPES = {
@@ -33,32 +35,6 @@ class StudyError(ValueError):
     """A setting that cannot be used; the message names the file, the key and what to do."""
 
 
-class _Loader(yaml.SafeLoader):
-    """YAML as people write it: duplicate keys are refused, and 2e-5 is a number."""
-
-
-def _mapping_without_duplicates(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
-    own = [key for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]  # `<<:` may be overridden
-    keys = [loader.construct_object(key, deep=True) for key in own]
-    twice = sorted({str(key) for key in keys if keys.count(key) > 1})
-    if twice:
-        raise StudyError(
-            f"{node.start_mark.name}, line {node.start_mark.line + 1}: "
-            f"the key {', '.join(twice)} is given twice in one mapping; keep one"
-        )
-    loader.flatten_mapping(node)
-    return {loader.construct_object(k, deep=True): loader.construct_object(v, deep=True) for k, v in node.value}
-
-
-_Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping_without_duplicates)
-# PyYAML follows YAML 1.1, where 2e-5 (no dot) is a string; YAML 1.2 and every user mean a number.
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"),
-    list("-+0123456789"),
-)
-
-
 def read_yaml(path: Path, extended_by: Collection[str] = ()) -> Any:
     """Parse a YAML file.
 
@@ -71,7 +47,7 @@ def read_yaml(path: Path, extended_by: Collection[str] = ()) -> Any:
     """
     try:
         with path.open(encoding="utf-8") as stream:
-            return yaml.load(stream, Loader=_Loader)
+            return yaml.load(stream, Loader=Loader)
     except FileNotFoundError:
         known = sorted(p.stem for p in path.parent.glob("*.yaml") if p.stem not in extended_by)
         raise StudyError(
@@ -79,7 +55,11 @@ def read_yaml(path: Path, extended_by: Collection[str] = ()) -> Any:
         ) from None
     except UnicodeDecodeError as error:
         raise StudyError(f"{path} is not UTF-8 ({error.reason} at byte {error.start})") from None
-    except yaml.YAMLError as error:
+    except IsADirectoryError:
+        raise StudyError(f"{path} is a folder, but a file is expected; remove or rename it") from None
+    except DuplicateKey as error:
+        raise StudyError(str(error)) from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # also a number of thousands of digits
         raise StudyError(f"{path} is not YAML: {error}") from None
 
 
@@ -89,7 +69,7 @@ def normalise(value: Any) -> Any:
     Snakemake compares parameters by repr, so two spellings of one setting would retrain.
     """
     if isinstance(value, Mapping):
-        pairs = sorted((str(key), normalise(item)) for key, item in value.items())
+        pairs = sorted((key_of(key), normalise(item)) for key, item in value.items())
         return dict(pairs)
     if isinstance(value, list | tuple):
         return [normalise(item) for item in value]
@@ -116,8 +96,10 @@ def validate(document: Any, schema: Mapping[str, Any], source: str) -> None:
 
     Raises:
         StudyError: names the source, the key's path, what was expected, and for an unknown key the
-            nearest known one.
+            nearest known one; also for a number that nothing can use.
     """
+    for problem in unusable(document):
+        raise StudyError(f"{source}: {problem}")
     errors = list(Draft202012Validator(schema).iter_errors(document))
     if not errors:
         return
@@ -176,6 +158,14 @@ def check_name(kind: str, name: str, known: Iterable[str], source: str, advice: 
         )
 
 
+def _quotes(expected: str | list[str], found: Any) -> str:
+    """Advise quotation marks where YAML took for a number or a truth value what is to be text."""
+    is_text = "string" in ([expected] if isinstance(expected, str) else expected)
+    return (
+        f'; put it in quotation marks ("{text_of(found)}")' if is_text and isinstance(found, bool | int | float) else ""
+    )
+
+
 def _leaves(errors: Iterable[ValidationError]) -> list[ValidationError]:
     found: list[ValidationError] = []
     for error in errors:
@@ -198,7 +188,7 @@ def _explain(error: ValidationError) -> str:
     expected: Any = error.validator_value
     if error.validator == "type":
         kinds = " or ".join(TYPES[kind] for kind in ([expected] if isinstance(expected, str) else expected))
-        return f"{where}: expected {kinds}, but found {error.instance!r}"
+        return f"{where}: expected {kinds}, but found {error.instance!r}{_quotes(expected, error.instance)}"
     if error.validator == "enum":
         known = [str(value) for value in expected]
         hint = nearest(str(error.instance), known)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 import pandas as pd
 
 from longwatt import costs, search
+from longwatt.artefacts import damaged, read_artefact, read_from
 from longwatt.columns import COLUMNS, COMPARED, FROM_INFERENCE, FROM_SCORES, FROM_TRAINING
 from longwatt.energy.reduction import J_PER_KWH
 from longwatt.provenance import digest, read_object, sha256, whole_file, write_json
@@ -102,8 +102,16 @@ def write_csv(path: Path, table: pd.DataFrame) -> None:
 
 
 def read_summary(path: Path) -> pd.DataFrame:
-    """Read a summary.csv; NA stays NA."""
-    return pd.read_csv(path, na_values=["NA"], keep_default_na=False)
+    """Read a summary.csv; NA stays NA.
+
+    Raises:
+        longwatt.artefacts.Damaged: it is not the one that the JSON beside it speaks of, or no table.
+    """
+    report = path.with_suffix(".json")
+    if report.exists() and read_artefact(report).get("sha256") != sha256(path):
+        raise damaged(path, "its SHA-256 is not what was written")
+    with read_from(path):
+        return pd.read_csv(path, na_values=["NA"], keep_default_na=False)
 
 
 def check_fresh(
@@ -246,8 +254,7 @@ def _ratio(above: float | None, below: float | None) -> float | None:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    value: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return value
+    return read_artefact(path)
 
 
 def _same(path: Path, digest: str) -> bool:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from longwatt.artefacts import read_artefact
 from longwatt.batch_sizes import batch_sizes
 from longwatt.displays import EXITS, PUBLISHED
 from longwatt.exits_table import early_exits, exit_columns
@@ -183,7 +183,7 @@ def _score(group: pd.DataFrame) -> str:
 
 
 def _dataset(fact: Mapping[str, str], titles: Mapping[str, str], published: Mapping[str, Any]) -> dict[str, str]:
-    records, tokens = (json.loads(Path(fact[name]).read_text(encoding="utf-8")) for name in ("records", "tokens"))
+    records, tokens = (read_artefact(Path(fact[name]), shared=True) for name in ("records", "tokens"))
     splits: Mapping[str, Mapping[str, float]] = records["splits"]
     rows = {name: int(split["rows"]) for name, split in splits.items()}
     lengths = tokens["input_tokens"]

@@ -17,8 +17,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from longwatt.artefacts import digests, model_files, read_artefact
 from longwatt.exit_logits import ExitsError, Recorded, read_logits
 from longwatt.provenance import link_or_copy, write_json
+from longwatt.trained_models import ensure_sound
 
 # As shares of the spread of the logits: a confidence at the ends is all or nothing, and what fits better says no more.
 LOWEST, HIGHEST = 0.001, 1000.0
@@ -64,6 +66,7 @@ def calibrate(
     model: Path,
     temperatures: Path,
     provenance: Mapping[str, Any],
+    training: Path | None = None,
 ) -> None:
     """Fit temperatures, or take the given ones; write them, and the calibrated model.
 
@@ -75,11 +78,14 @@ def calibrate(
         model: the folder to write: the same weights, with the temperatures in its config.json.
         temperatures: the JSON to write.
         provenance: its stamp.
+        training: finetune's training.json, with the digests of the trained model; without it none are compared.
 
     Raises:
         ExitsError: the split has no rows, the temperatures do not fit, or logits are no numbers; names file and key.
     """
-    facts = json.loads(exits.read_text(encoding="utf-8"))
+    if training is not None:
+        ensure_sound({"model": str(trained_model), "training": str(training)})
+    facts = read_artefact(exits)
     values, notes = _temperatures(settings, read_logits(logits), logits, len(facts["layers"]))
     _write_model(trained_model, model, values)
     found = {
@@ -89,6 +95,7 @@ def calibrate(
         "fitted": settings["temperatures"] is None,
         "temperatures": values,
         "notes": notes,
+        "sha256": digests(model.parent, model_files(model)),
     }
     write_json(temperatures, {**found, "provenance": provenance})
 

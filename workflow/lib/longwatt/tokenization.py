@@ -12,6 +12,7 @@ from itertools import groupby, islice
 from pathlib import Path
 from typing import Any
 
+from longwatt.artefacts import check_beside, read_artefact
 from longwatt.datasets.records import Record, read_records
 from longwatt.provenance import read_object, sha256, write_json
 
@@ -155,11 +156,28 @@ def tokenize_dataset(
     for it to be whole).
     """
     start = time.perf_counter()
+    check_records(records)
     partial = tokens.with_name(".tokens.part")
     facts = _tokenize(records, tokenizer_folder, partial)
     shutil.rmtree(tokens, ignore_errors=True)
     partial.replace(tokens)
     write_json(report, {**facts, "seconds": round(time.perf_counter() - start, 2), "provenance": provenance})
+
+
+def check_records(records: Path) -> None:
+    """Refuse records that are not those that the dataset.json beside them speaks of.
+
+    Raises:
+        longwatt.artefacts.Damaged: names the file, and what to do.
+    """
+    check_beside(records.with_name("dataset.json"), records, shared=True)
+
+
+def _check_tokenizer(tokenizer: Path) -> None:
+    report = tokenizer.with_name("provenance.json")
+    if report.exists():
+        names = read_artefact(report, shared=True).get("sha256", {})
+        check_beside(report, *(tokenizer.with_name(name) for name in names), shared=True)
 
 
 def repair_tokens(paths: Mapping[str, str]) -> None:
@@ -172,7 +190,9 @@ def repair_tokens(paths: Mapping[str, str]) -> None:
 
     Raises:
         TokenizerError: they cannot be made as they were.
+        longwatt.artefacts.Damaged: the report, the records or the tokenizer are damaged themselves.
     """
+    _check_tokenizer(Path(paths["tokenizer"]))
     tokens, report = Path(paths["tokens"]), Path(paths["tokenized"])
     if _is_sound(tokens, report):
         return
@@ -187,7 +207,7 @@ def _is_sound(tokens: Path, report: Path) -> bool:
     """Whether all token files have their digests, and the small files beside them can be read."""
     from datasets import load_from_disk
 
-    facts = read_object(report)
+    facts = read_artefact(report, shared=True)
     if _digests(tokens) != facts.get("sha256"):
         return False
     try:
@@ -199,6 +219,7 @@ def _is_sound(tokens: Path, report: Path) -> bool:
 def _make_again(paths: Mapping[str, str], tokens: Path, report: Path) -> None:
     partial = tokens.with_name(".tokens.part")
     records = Path(paths["dataset"]).with_name("records.jsonl")
+    check_records(records)
     facts = _tokenize(records, Path(paths["tokenizer"]).parent, partial)
     if facts["sha256"] != read_object(report).get("sha256"):
         raise TokenizerError(

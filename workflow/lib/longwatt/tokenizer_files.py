@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from longwatt import hub, vocabulary
+from longwatt.artefacts import digests
 from longwatt.datasets.records import read_records
 from longwatt.pretrained import (
     BPE,
@@ -28,7 +29,7 @@ from longwatt.pretrained import (
     repository_of,
 )
 from longwatt.provenance import sha256, whole_file, whole_path
-from longwatt.tokenization import Tokenizer, TokenizerError, load_tokenizer
+from longwatt.tokenization import Tokenizer, TokenizerError, check_records, load_tokenizer
 
 SPECIAL_TOKENS = {"bos": "<s>", "pad": "<pad>", "eos": "</s>", "unk": "<unk>", "mask": "<mask>"}
 # A checkpoint's tokenizer may be any of these; no weights among them.
@@ -46,7 +47,7 @@ def make_tokenizer(settings: Mapping[str, Any], records: Path, folder: Path) -> 
         folder: where to.
 
     Returns:
-        What is known of it: where it comes from, and how it was checked.
+        What is known of it: where it comes from, how it was checked, and its files' digests.
 
     Raises:
         TokenizerError: a checkpoint folder has no tokenizer.json, or the package is not installed.
@@ -54,6 +55,15 @@ def make_tokenizer(settings: Mapping[str, Any], records: Path, folder: Path) -> 
         HubError: a repository's files cannot be had.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    check_records(records)
+    facts = _write_tokenizer(settings, records, folder)
+    return {
+        **facts,
+        "sha256": digests(folder, (folder / name for name in TOKENIZER_FILES if (folder / name).is_file())),
+    }
+
+
+def _write_tokenizer(settings: Mapping[str, Any], records: Path, folder: Path) -> dict[str, Any]:
     repository = repository_of(settings)
     if repository is not None:
         return _tokenizer_from_hub(repository, records, folder)

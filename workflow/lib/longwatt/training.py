@@ -24,6 +24,7 @@ from transformers import (
 )
 
 from longwatt import devices, distributed, stopping
+from longwatt.artefacts import check_beside, digests, read_artefact
 from longwatt.cells import LARGEST, StepBatch, step_batch
 from longwatt.decoding import Predictor
 from longwatt.energy.marks import Marker
@@ -32,11 +33,12 @@ from longwatt.ledger import Ledger, Stopwatch
 from longwatt.models import load_family
 from longwatt.models.family import Batch, Family
 from longwatt.progress import say
-from longwatt.provenance import asked_anew, link_or_copy, read_object, whole_file, whole_path, write_json
+from longwatt.provenance import asked_anew, link_or_copy, whole_file, whole_path, write_json
 from longwatt.references import EACH, compared_texts
 from longwatt.sampling import LengthGroupedSampler, ShardedBatches, WeightedExamples
 from longwatt.tasks import CLASSIFICATION
 from longwatt.tokenization import SpecialTokens, load_split, load_tokenizer, repair_tokens
+from longwatt.trained_models import model_files, result_damage
 from longwatt.trainer import CellTrainer, Schedule
 from longwatt.validation import Judge, Validator
 from longwatt.workdir import WorkFolder, checkpoint_state, checkpoint_step, checkpoint_times
@@ -64,6 +66,7 @@ def train(spec: Spec) -> None:
         return
     if distributed.rank() == 0:
         repair_tokens(spec.paths)
+        _check_weights(spec.paths.get("checkpoint"))
     attempt, checkpoint, sentence = distributed.from_main(work.begin() if distributed.rank() == 0 else None)
     ledger, marker = Ledger(), None
     if checkpoint:
@@ -83,6 +86,19 @@ def train(spec: Spec) -> None:
             if distributed.rank() == 0:
                 work.finish(attempt, _result(spec, work, trainer))
                 _publish(work.result, spec.paths)
+
+
+def _check_weights(checkpoint: str | None) -> None:
+    """Refuse pretrained weights that are not those that were brought here.
+
+    Raises:
+        longwatt.artefacts.Damaged: names the file.
+    """
+    if checkpoint is None:
+        return
+    report = Path(checkpoint)
+    names = read_artefact(report, shared=True).get("sha256", {})
+    check_beside(report, *(report.with_name(name) for name in names), shared=True)
 
 
 def _run(trainer: CellTrainer, checkpoint: Path | None) -> None:
@@ -128,7 +144,7 @@ def batch_of(spec: Spec) -> StepBatch:
     budget = spec.settings["budget"]
     most = budget["per_device_batch_size"]
     if most == LARGEST:
-        most = read_object(Path(spec.paths["batch_size"]))["per_device_batch_size"]
+        most = read_artefact(Path(spec.paths["batch_size"]), shared=True)["per_device_batch_size"]
     return step_batch(int(most), budget)
 
 
@@ -137,6 +153,11 @@ def _had_completed(spec: Spec, work: WorkFolder) -> bool:
     if not work.has_result():
         return False
     if asked_anew("finetune"):
+        work.clear()
+        return False
+    damage = result_damage(work.result)
+    if damage:
+        say(f"this training had completed before, but {damage}: it is trained again")
         work.clear()
         return False
     say(f"this training had completed before: its result is taken from {work.result}")
@@ -322,7 +343,9 @@ def _result(spec: Spec, work: WorkFolder, trainer: CellTrainer) -> Path:
     shutil.copytree(work.best(trainer.ledger.best_step), folder / OUTPUTS["model"], copy_function=link_or_copy)
     trainer.validator.predictor.tokenizer.save_pretrained(folder / OUTPUTS["model"])
     _write_history(folder / OUTPUTS["history"], trainer.state.log_history)
-    write_json(folder / OUTPUTS["training"], _facts(spec, work, trainer))
+    files = [*model_files(folder / OUTPUTS["model"]), folder / OUTPUTS["history"]]
+    facts = {"sha256": digests(folder, files), **_facts(spec, work, trainer)}
+    write_json(folder / OUTPUTS["training"], facts)
     return folder
 
 

@@ -19,7 +19,7 @@ from typing import Any
 
 from longwatt.energy.log import FOLDER as ENERGY
 from longwatt.energy.log import forget_runs
-from longwatt.provenance import fsync, fsync_tree, json_lines, read_object, write_json
+from longwatt.provenance import digest, fsync, fsync_tree, json_lines, read_object, write_json
 
 TIMES = "times.json"  # in a checkpoint
 COMPLETE = "complete.json"  # written last into a checkpoint; a folder without it is torn
@@ -83,7 +83,7 @@ class WorkFolder:
     def commit_checkpoint(self, written: Path, step: int, state: Mapping[str, Any]) -> None:
         """Make a written checkpoint durable, put it in place whole, and drop what it replaces."""
         facts = {"step": step, "state": state, "identity": self.identity, "files": _contents(written)}
-        write_json(written / COMPLETE, facts)
+        write_json(written / COMPLETE, {**facts, "sha256": _digest_of(facts)})
         fsync_tree(written)
         final = self.checkpoints / f"checkpoint-{step}"
         shutil.rmtree(final, ignore_errors=True)
@@ -170,8 +170,10 @@ class WorkFolder:
         facts = read_object(checkpoint / COMPLETE)
         if "files" not in facts:
             return "it was not written to its end"
-        if facts["identity"] != self.identity:
+        if facts.get("identity") != self.identity:
             return "it is another training's"
+        if facts.get("sha256") != _digest_of({name: value for name, value in facts.items() if name != "sha256"}):
+            return f"{COMPLETE} is damaged"
         found = _contents(checkpoint)
         torn = [name for name, digest in facts["files"].items() if found.get(name) != digest]
         if torn:
@@ -239,8 +241,11 @@ def checkpoint_times(checkpoint: Path) -> dict[str, float]:
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """Objects of a JSON-lines file; a torn line is left out, a missing file has none."""
-    return json_lines(path.read_text(encoding="utf-8")) if path.exists() else []
+    """Read the records of attempts; a torn or damaged line is left out, a missing file has none."""
+    if not path.is_file():
+        return []
+    lines = json_lines(path.read_text(encoding="utf-8", errors="replace"))
+    return [line for line in lines if isinstance(line, dict) and "event" in line]
 
 
 def _contents(checkpoint: Path) -> dict[str, list[int]]:
@@ -250,6 +255,11 @@ def _contents(checkpoint: Path) -> dict[str, list[int]]:
     """
     files = (path for path in sorted(checkpoint.rglob("*")) if path.is_file() and path.name not in (COMPLETE, TIMES))
     return {str(path.relative_to(checkpoint)): [path.stat().st_size, _crc32(path)] for path in files}
+
+
+def _digest_of(facts: Mapping[str, Any]) -> str:
+    """Digest what a checkpoint says of itself, as it will be read again."""
+    return digest(json.loads(json.dumps(facts)))
 
 
 def _crc32(path: Path) -> int:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from longwatt.datasets.opening import open_data, refuse_foreign
 from longwatt.datasets.records import SPLITS, DatasetError, Record, SourceData
 from longwatt.datasets.rows import Row, read_rows, records_of
 
@@ -73,11 +74,11 @@ def _paths(options: Mapping[str, Any]) -> dict[str, Path]:
 
 
 def _read(path: Path, fields: Mapping[str, str]) -> tuple[list[Record], list[str]]:
-    try:
-        with path.open("rb") as stream:
-            rows = list(read_rows(stream, str(path)))
-    except OSError as error:
-        raise DatasetError(f"{path} cannot be read: {error.strerror}") from None
+    with open_data(path, str(path)) as stream:
+        refuse_foreign(stream, str(path))
+        rows = list(read_rows(stream, str(path)))
+    if not rows:
+        raise DatasetError(f"{path} has no rows: it is blank; give a file with rows")
     # One row with an id means that all have one; a number beside them could be another row's id.
     named = "id" in fields or any("id" in row.values for row in rows)
     return records_of(rows, lambda row: _record(row, fields, named))

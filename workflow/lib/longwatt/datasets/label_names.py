@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Collection, Mapping
 from typing import Any
 
+from longwatt.canonical import text_of, value_key
 from longwatt.datasets.records import DatasetError
 from longwatt.datasets.rows import Row
 
@@ -24,12 +26,19 @@ def label_of(row: Row, field: str, options: Mapping[str, Any]) -> str | None:
         found = _of_score(row.share(field), options["score_classes"])
     else:
         value = row.label(field)
-        found = None if value in _dropped(options) else _named(row, field, value, options.get("labels"))
-    return None if found in _dropped(options) else found
+        dropped = value_key(value) in _dropped(options)
+        found = None if dropped else _named(row, field, value, options.get("labels"))
+    return None if found is None or value_key(found) in _dropped(options) else found
 
 
-def _dropped(options: Mapping[str, Any]) -> list[str]:
-    return [str(value) for value in options.get("drop", ())]
+def twice_named(labels: Collection[str] | Mapping[str, str]) -> list[str]:
+    """The values of a mapping of labels that are one value in two spellings, as 1 and 1.0 are."""
+    keys = Counter(value_key(value) for value in labels) if isinstance(labels, Mapping) else Counter()
+    return [value for value in labels if keys[value_key(value)] > 1]
+
+
+def _dropped(options: Mapping[str, Any]) -> set[str]:
+    return {value_key(text_of(value) or str(value)) for value in options.get("drop", ())}
 
 
 def _of_score(score: float, classes: Mapping[str, Any]) -> str | None:
@@ -44,10 +53,11 @@ def _named(row: Row, field: str, value: str, labels: list[str] | Mapping[str, st
         return value
     # A list's names are those of 0, 1, ...
     names = labels if isinstance(labels, Mapping) else {str(number): name for number, name in enumerate(labels)}
-    if value not in names:
+    by_key = {value_key(known): name for known, name in names.items()}
+    if value_key(value) not in by_key:
         known = ", ".join(map(repr, names))
         raise DatasetError(
             f"{row.place}: the field {field!r} holds {value!r}, but options.labels names {known}; "
             "name it there, or leave such rows out with options.drop"
         )
-    return names[value]
+    return by_key[value_key(value)]

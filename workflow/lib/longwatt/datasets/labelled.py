@@ -1,8 +1,9 @@
 """Labelled examples for classification: one text or a pair, from a user's files or a hub's repository.
 
-A file is JSON lines, CSV, TSV (without quoting) or parquet by its ending; `file.zip::member.jsonl` is a member of a
-zip. With `repository` and its pinned `revision`, files are paths in that repository of the hub. Otherwise they lie
-where they say, or, if they begin with `mirror:`, in the folder that config.yaml's `mirror` names.
+A file is JSON lines, CSV, TSV (without quoting) or parquet by its ending, and unpacked by its first bytes where it is
+gzip, bzip2, xz or zstd; `file.zip::member.jsonl` is a member of a zip. With `repository` and its pinned `revision`,
+files are paths in that repository of the hub. Otherwise they lie where they say, or, if they begin with `mirror:`, in
+the folder that config.yaml's `mirror` names.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from longwatt import hub
-from longwatt.datasets.label_names import label_of
+from longwatt.datasets.label_names import label_of, twice_named
 from longwatt.datasets.overlap import shared_texts
 from longwatt.datasets.records import SPLITS, DatasetError, Record, SourceData
 from longwatt.datasets.row_files import INSIDE, read_file, split_member
@@ -30,11 +31,12 @@ _TEXT = {"type": "string", "minLength": 1}
 _NAMES = {"type": "array", "minItems": 2, "items": _TEXT}
 _FILE = {
     "type": "string",
-    "pattern": r"^.+\.(jsonl|ndjson|json|csv|tsv|parquet)$",
-    "description": "a file that ends in .jsonl, .json, .csv, .tsv or .parquet (of a zip FILE.zip::MEMBER)",
+    "pattern": r"^.+\.(jsonl|ndjson|json|csv|tsv|parquet)(\.(gz|bz2|xz|zst))?$",
+    "description": "a file that ends in .jsonl, .json, .csv, .tsv or .parquet, packed (.gz, .bz2, .xz, .zst) or not "
+    "(of a zip FILE.zip::MEMBER)",
 }
 _FILES = {"anyOf": [_FILE, {"type": "array", "minItems": 1, "uniqueItems": True, "items": _FILE}]}
-_LABEL = {"type": ["string", "integer"]}
+_LABEL = {"type": ["string", "integer", "number", "boolean"]}
 
 
 def _object(required: Collection[str], **properties: Any) -> dict[str, Any]:
@@ -171,7 +173,10 @@ class _Rows:
                 left_out[found] += 1
             elif records.setdefault(found.id, found) is not found:
                 raise DatasetError(f"{row.place}: the field {self.fields['id']!r} repeats the id {found.id!r}")
-        self.notes += [f"{count} rows of {split} {reason}: left out" for reason, count in left_out.items()]
+        found_out = [f"{count} rows of {split} {reason}: left out" for reason, count in left_out.items()]
+        if not records:
+            raise DatasetError(f"options.files: no row of {split} is left ({'; '.join(found_out)})")
+        self.notes += found_out
         return list(records.values())
 
     def _rows(self, split: str) -> Iterator[Row]:
@@ -214,6 +219,9 @@ def _contradiction(options: Mapping[str, Any]) -> str | None:
         return "options.labels and options.score_classes both say what a label means; give one of the two"
     if scores and len(scores["names"]) != scores["classes"]:
         return f"options.score_classes.names needs {scores['classes']} names, but has {len(scores['names'])}"
+    twice = twice_named(options.get("labels", ()))
+    if twice:
+        return f"options.labels names one value twice, as {' and as '.join(map(repr, twice))}; keep one"
     if "pair" in options and "second" in options.get("fields", {}):
         return "options.pair splits the input in two, and options.fields.second names another second text; give one"
     if held_out and (held_out["split"] in options["files"] or held_out["from"] not in options["files"]):

@@ -11,7 +11,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from longwatt.provenance import whole_file, write_json
+from longwatt.provenance import sha256, whole_file, write_json
 from longwatt.tasks import CLASSIFICATION
 
 SPLITS = ("train", "validation", "test")
@@ -86,6 +86,7 @@ def download(settings: Mapping[str, Any], folder: Path, provenance: Mapping[str,
                 row = {"split": split, **asdict(record), "lead": _lead(record, lead_words)}
                 stream.write(json.dumps(row, ensure_ascii=False) + "\n")
     facts = {key: getattr(data, key) for key in ("licence", "origin", "chance_per_hidden_word", "notes")}
+    facts["sha256"] = {"records.jsonl": sha256(folder / "records.jsonl")}
     if labels:
         facts["labels"] = sorted(labels["train"])
     by_split = {

@@ -1,18 +1,25 @@
-"""Rows of files as people have them: JSON lines, CSV, TSV and parquet, also as members of a zip."""
+"""Rows of files as people have them: JSON lines, CSV, TSV and parquet, also packed or as members of a zip."""
 
 from __future__ import annotations
 
 import csv
 import io
 import zipfile
-import zlib
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
+from longwatt.datasets.opening import (
+    PACKED_ENDINGS,
+    damage_named,
+    holds_parquet,
+    open_data,
+    refuse_foreign,
+    unpacked,
+)
 from longwatt.datasets.records import DatasetError
-from longwatt.datasets.rows import Row, read_rows
+from longwatt.datasets.rows import OTHER_TEXT, Row, read_rows
 
 INSIDE = "::"  # between a zip and its member
 LONGEST_FIELD = 2**31 - 1  # characters; csv's own limit would refuse a long document
@@ -34,30 +41,38 @@ def read_file(path: Path, member: str | None, name: str, fields: Collection[str]
         fields: to read of parquet, whose other columns may be large.
 
     Raises:
-        DatasetError: the file cannot be read, is damaged or no such file; names it, and the line or row.
+        DatasetError: the file cannot be read, is damaged, has no rows or is no such file; names it, and the line or
+            row.
     """
-    read = _READERS[Path(name).suffix.lower()]
+    ending = format_of(name)
     with _open(path, member, name) as stream:
-        yield from read(stream, name, fields)
+        if ending != ".parquet" or not holds_parquet(stream):
+            refuse_foreign(stream, name, "write FILE.zip::MEMBER to read a member of it")
+        row = None
+        for row in _READERS[ending](stream, name, fields):
+            yield row
+        if row is None:
+            raise DatasetError(f"{name} has no rows: it is blank, or a header alone; give a file with rows")
+
+
+def format_of(name: str) -> str:
+    """The ending that says a file's format, without that of a compression: .jsonl of a.jsonl.gz."""
+    path = Path(name.lower())
+    return (path.with_suffix("") if path.suffix in PACKED_ENDINGS else path).suffix
 
 
 @contextmanager
 def _open(path: Path, member: str | None, name: str) -> Iterator[IO[bytes]]:
-    try:
-        if member is None:
-            with path.open("rb") as stream:
-                yield stream
-            return
-        with zipfile.ZipFile(path) as archive:
-            if member not in archive.namelist():
-                there = ", ".join(archive.namelist()[:8]) or "nothing"
-                raise DatasetError(f"{name}: the zip has no such member; it has {there}")
-            with archive.open(member) as stream:
-                yield stream
-    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
-        raise DatasetError(f"{name} is damaged or no zip ({error}); fetch it again") from None
-    except OSError as error:
-        raise DatasetError(f"{name} cannot be read: {error.strerror or error}") from None
+    if member is None:
+        with open_data(path, name) as stream:
+            yield stream
+        return
+    with damage_named(name), zipfile.ZipFile(path) as archive:
+        if member not in archive.namelist():
+            there = ", ".join(archive.namelist()[:8]) or "nothing"
+            raise DatasetError(f"{name}: the zip has no such member; it has {there}")
+        with archive.open(member) as stream:
+            yield unpacked(stream, name)
 
 
 def _json_lines(stream: IO[bytes], name: str, fields: Collection[str]) -> Iterator[Row]:
@@ -89,7 +104,7 @@ def _delimited(stream: IO[bytes], name: str, reader: Callable[..., Any], **how: 
         raise DatasetError(f"{name}, line {lines.line_num}: {error}") from None
     except UnicodeDecodeError as error:
         where = f"{error.reason}, after line {lines.line_num}"
-        raise DatasetError(f"{name} is not UTF-8 ({where}); save the file as UTF-8") from None
+        raise DatasetError(f"{name} is not UTF-8 ({where}); save the file as UTF-8{OTHER_TEXT}") from None
 
 
 def _header(names: list[str], name: str) -> list[str]:
@@ -105,8 +120,9 @@ def _parquet(stream: IO[bytes], name: str, fields: Collection[str]) -> Iterator[
     from pyarrow import parquet
 
     try:
-        # It reads to and fro, which a member of a zip allows only slowly.
-        file = parquet.ParquetFile(io.BytesIO(stream.read()) if isinstance(stream, zipfile.ZipExtFile) else stream)
+        # It reads to and fro, which what is being unpacked allows only slowly.
+        plain = isinstance(stream, io.BufferedReader) and isinstance(stream.raw, io.FileIO)
+        file = parquet.ParquetFile(stream if plain else io.BytesIO(stream.read()))
         there = file.schema_arrow.names
         absent = [field for field in fields if field not in there]
         if absent:

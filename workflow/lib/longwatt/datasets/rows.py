@@ -9,8 +9,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from longwatt.canonical import text_of
 from longwatt.datasets.records import DatasetError, Record
 
+OTHER_TEXT = " (is it Latin-1? iconv -f ISO-8859-1 -t UTF-8)"
 HALF = re.compile(r"\\u[dD][89a-fA-F]")  # of a character, escaped
 
 
@@ -59,12 +61,14 @@ class Row:
         return texts
 
     def id(self, field: str) -> str:
-        """An identifier, text or a whole number.
+        """Spell an identifier, which is text or a whole number (1.0 is 1).
 
         Raises:
             DatasetError: it is missing or something else.
         """
         value = self._value(field)
+        if isinstance(value, float) and value.is_integer():  # parquet has them so beside empty ones
+            value = int(value)
         if isinstance(value, bool) or not isinstance(value, str | int) or value == "":
             raise DatasetError(
                 f"{self.place}: the field {field!r} must be text or a whole number, but is {_kind(value)}"
@@ -81,19 +85,19 @@ class Row:
         return value is None or (isinstance(value, str) and not value.strip())
 
     def label(self, field: str) -> str:
-        """A label's value as text: words without white space around them, or the digits of a whole number.
+        """Spell a label's value as `longwatt.canonical.text_of` does.
 
         Raises:
             DatasetError: it is missing or something else.
         """
         value = self._value(field)
-        if isinstance(value, float) and value.is_integer():
-            value = int(value)
-        if not isinstance(value, str | int) or not str(value).strip():
+        text = text_of(value)
+        if not text:
             raise DatasetError(
-                f"{self.place}: the field {field!r} must be a label (text or a whole number), but is {_kind(value)}"
+                f"{self.place}: the field {field!r} must be a label (text, true, false, a date or a whole number), "
+                f"but is {_kind(value)}"
             )
-        return str(value).strip().lower() if isinstance(value, bool) else str(value).strip()
+        return text
 
     def share(self, field: str) -> float:
         """A number from 0 to 1, or text that says one.
@@ -135,7 +139,7 @@ def read_rows(lines: Iterable[bytes], name: str) -> Iterator[Row]:
             text = line.decode("utf-8-sig" if number == 1 else "utf-8")
         except UnicodeDecodeError as error:
             where = f"{error.reason} at byte {error.start + 1} of the line"
-            raise DatasetError(f"{place} is not UTF-8 ({where}); save the file as UTF-8") from None
+            raise DatasetError(f"{place} is not UTF-8 ({where}); save the file as UTF-8{OTHER_TEXT}") from None
         if text.strip():
             yield Row(_object(text, place), place)
 
@@ -178,6 +182,8 @@ def _object(text: str, place: str) -> dict[str, Any]:
 
 
 def _kind(value: Any) -> str:
+    if isinstance(value, float) and math.isnan(value):
+        return "not a number (NaN)"
     kinds = {bool: "true or false", int: "a number", float: "a number", str: "text", list: "a list", dict: "an object"}
     kind = kinds.get(type(value), f"of the type {type(value).__name__}")  # parquet knows dates, bytes and more
     return "null" if value is None else f"{kind} ({str(value)[:40]!r})"

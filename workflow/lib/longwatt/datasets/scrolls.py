@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from longwatt import hub
+from longwatt.datasets.opening import refuse_foreign, unpacked
 from longwatt.datasets.records import SPLITS, DatasetError, Record, SourceData
 from longwatt.datasets.rows import Row, read_rows, records_of
 from longwatt.hub import MIRROR
@@ -197,8 +198,10 @@ def _read_split(path: Path, location: str, task: str, split: str) -> tuple[list[
                     f"{location} has no {member} (it has {', '.join(archive.namelist()[:8]) or 'nothing'}); "
                     "name the splits that it has under options.splits"
                 )
+            name = f"{location}:{member}"
             with archive.open(member) as stream:
-                return records_of(read_rows(stream, f"{location}:{member}"), lambda row: _record(row, TASKS[task]))
+                refuse_foreign(plain := unpacked(stream, name), name)
+                return records_of(read_rows(plain, name), lambda row: _record(row, TASKS[task]))
     except (zipfile.BadZipFile, zlib.error, EOFError) as error:
         raise DatasetError(f"{location} is damaged or no zip ({error}); fetch it again") from None
 

@@ -7,10 +7,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from longwatt.artefacts import damaged
+from longwatt.energy.log import damage_of, publish, runs
 from longwatt.energy.reduction import power_over_time, reduce_log
 from longwatt.energy.segments import read_log
-from longwatt.provenance import whole_file, write_json
+from longwatt.provenance import sha256, whole_file, write_json
 
+FINETUNE = "finetune"  # its work folder is the cell's, those of other parts lie within
 CURVE_BINS = 600  # as many as a figure can show
 
 
@@ -24,9 +27,36 @@ def write_energy(log: Path, settings: Mapping[str, Any], energy: Path, power: Pa
         power: the curve's path: seconds, gpu, mean_w, max_w.
         provenance: the stamp of energy.json.
     """
+    _mend(log)
     found = read_log([log])
     with whole_file(power, newline="") as stream:
         writer = csv.DictWriter(stream, ("seconds", "gpu", "mean_w", "max_w"))
         writer.writeheader()
         writer.writerows(power_over_time(found.segments, CURVE_BINS))
-    write_json(energy, {**reduce_log(found, settings["watts_per_core"]), "provenance": provenance})
+    facts = {**reduce_log(found, settings["watts_per_core"]), "sha256": {power.name: sha256(power)}}
+    write_json(energy, {**facts, "provenance": provenance})
+
+
+def _mend(log: Path) -> None:
+    """Publish a damaged log again from the runs in its job's work folder.
+
+    Raises:
+        longwatt.artefacts.Damaged: they are not there, or a folder stands in the log's place.
+    """
+    problem = damage_of(log)
+    if not problem:
+        return
+    kept = runs(_work_of(log.parent))
+    if not kept or log.is_dir():
+        raise damaged(log, problem, then="its job is done again")
+    print(f"{log} is damaged ({problem}); it is made again from {kept[0].parent}", flush=True)
+    publish(kept, log, {})
+
+
+def _work_of(part: Path) -> Path:
+    """The work folder of the job whose log lies in a cell's folder of a part: finetune, exits or predict/POINT."""
+    if part.name == FINETUNE:
+        return part.parent / "work"
+    if part.parent.name == "predict":
+        return part.parent.parent / "work" / f"predict-{part.name}"
+    return part.parent / "work" / "record_exits"

@@ -14,6 +14,7 @@ import os
 import re
 import shutil
 import threading
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
@@ -24,6 +25,7 @@ from longwatt.provenance import whole_path
 RUN = re.compile(r"(\d+)\.jsonl(\.\d+)?(\.gz)?$")
 FOLDER = "energy"  # of a job's logs in its work folder: 1.jsonl, 2.jsonl, ..., one per run
 PART_BYTES = 64 * 2**20  # about a day of one GPU at 10 Hz
+PUBLISHED, END = "published", "end of the log"  # in place of a run's name: what all runs stand between
 LOG_VARIABLE = "LONGWATT_ENERGY_LOG"
 GPUS_VARIABLE = "LONGWATT_ENERGY_GPUS"
 
@@ -171,12 +173,33 @@ def publish(logs: Sequence[Path], target: Path, otherwise: Mapping[str, Any]) ->
         otherwise: the header that stands for a job of which no log could be written at all.
     """
     with whole_path(target) as partial, partial.open("wb") as stream:
+        stream.write(gzip.compress(_line({"run": PUBLISHED, "of": len(logs)}), mtime=0))
         if not logs:
             stream.write(gzip.compress(_line(otherwise), mtime=0))
         for log in logs:
             stream.write(gzip.compress(_line({"run": log.name}), mtime=0))
             for part in parts(log):
                 _append_gzipped(part, stream)
+        stream.write(gzip.compress(_line({"run": END}), mtime=0))
+
+
+def damage_of(published: Path) -> str:
+    """Say what is wrong with a log that `publish` wrote; empty if it is whole.
+
+    Every part has a checksum of its own, and a log whose first line says that it was published has a last one.
+    """
+    first, last = None, None
+    try:
+        with gzip.open(published, "rb") as stream:
+            for line in stream:
+                if line != b"\n":
+                    first, last = first or line, line
+    except (EOFError, zlib.error, OSError) as error:
+        return str(error)
+    if first is None:
+        return "it is empty"
+    ended = last is not None and last.endswith(_line({"run": END}))
+    return "its end is missing" if PUBLISHED.encode() in first and not ended else ""
 
 
 def open_log(part: Path) -> TextIO:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from longwatt import metrics
+from longwatt.datasets.opening import open_data, refuse_foreign
 from longwatt.datasets.records import DatasetError
 from longwatt.datasets.rows import read_rows
 from longwatt.metrics import classification
@@ -21,9 +22,13 @@ def read_predictions(path: Path) -> dict[str, str]:
 
     Raises:
         ScoringError: the file is not such an object; names it and what is wrong.
+        DatasetError: the file cannot be read, or is no text at all.
     """
+    with open_data(path, str(path)) as stream:
+        refuse_foreign(stream, str(path))
+        content = stream.read()
     try:
-        value = json.loads(path.read_bytes().decode("utf-8-sig"), object_pairs_hook=_once_each)
+        value = json.loads(content.decode("utf-8-sig"), object_pairs_hook=_once_each)
     except UnicodeDecodeError as error:
         raise metrics.ScoringError(f"{path} is not UTF-8 ({error.reason} at byte {error.start + 1})") from None
     except (ValueError, RecursionError) as error:
@@ -50,7 +55,8 @@ def read_references(path: Path) -> dict[str, list[str]]:
         DatasetError: a line cannot be used; names file and line.
     """
     references: dict[str, list[str]] = {}
-    with path.open("rb") as stream:
+    with open_data(path, str(path)) as stream:
+        refuse_foreign(stream, str(path))
         for row in read_rows(stream, str(path)):
             references.setdefault(row.id("id"), []).extend(row.texts("output"))
     return references

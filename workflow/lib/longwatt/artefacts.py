@@ -1,0 +1,181 @@
+"""Read what jobs have written, and find out what is damaged before anything is made of it.
+
+A stamped JSON holds a digest of itself (`provenance.write_json`) and under `sha256` those of the files beside it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from longwatt.provenance import CONTENT, content_digest, sha256
+
+ASIDE = ".damaged"
+
+
+class Damaged(RuntimeError):
+    """A file that is not what its job wrote; the message names it and what to do."""
+
+
+def damaged(
+    path: Path,
+    problem: str,
+    *,
+    output: Path | None = None,
+    then: str = "it is made again",
+    shared: bool = False,
+) -> Damaged:
+    """Set a damaged file aside, so that the next run makes it again, and say so.
+
+    Args:
+        path: of the file.
+        problem: what is wrong with it.
+        output: what its rule declares, where that is a folder around it.
+        then: what the next run does.
+        shared: whether many cells rest on it, which would all be made again; then it stays for the user to decide.
+    """
+    if shared:
+        return Damaged(
+            f"{path} is damaged ({problem}); put a sound copy back, or remove it and run again, which makes all cells "
+            "again that rest on it"
+        )
+    made = output or path
+    if _set_aside(made):
+        return Damaged(
+            f"{path} is damaged ({problem}); {made} was renamed to {made.name}{ASIDE}: run again, and {then}"
+        )
+    return Damaged(f"{path} is damaged ({problem}); remove {made} and run again, and {then}")
+
+
+def read_artefact(path: Path, shared: bool = False) -> dict[str, Any]:
+    """Read a stamped JSON object and compare it with its own digest.
+
+    Args:
+        path: of the file.
+        shared: as of `damaged`.
+
+    Raises:
+        Damaged: it is missing, torn, altered or no such object.
+    """
+    try:
+        value = json.loads(_content(path, shared))
+    except ValueError as error:
+        raise damaged(path, f"it is not JSON: {error}", shared=shared) from None
+    if not isinstance(value, dict):
+        raise damaged(path, "it holds no JSON object", shared=shared)
+    said = value.get("provenance")
+    if isinstance(said, dict) and CONTENT in said and said[CONTENT] != content_digest(value):
+        raise damaged(path, "its content is not what was written", shared=shared)
+    return value
+
+
+def digests(folder: Path, paths: Iterable[Path]) -> dict[str, str]:
+    """SHA-256 of files by their name relative to a folder."""
+    return {str(path.relative_to(folder)): sha256(path) for path in sorted(paths)}
+
+
+def model_files(model: Path) -> list[Path]:
+    """The files of a model's folder, but for those that Snakemake writes there."""
+    return [path for path in model.rglob("*") if path.is_file() and not path.name.startswith(".")]
+
+
+def differing(folder: Path, expected: Mapping[str, str]) -> dict[str, str]:
+    """Say of every file that is not as its digest says, what is wrong with it; names are relative to the folder."""
+    found = {name: _difference(folder / name, digest) for name, digest in expected.items()}
+    return {name: problem for name, problem in found.items() if problem}
+
+
+def check_beside(artefact: Path, *paths: Path, shared: bool = False) -> None:
+    """Compare files with the digests that the JSON beside them holds; of those that it does not name, see if they are.
+
+    Args:
+        artefact: the JSON; without one, files are only opened.
+        paths: of the files.
+        shared: as of `damaged`.
+
+    Raises:
+        Damaged: one is not as the JSON says, or the JSON is damaged itself.
+    """
+    known = read_artefact(artefact, shared).get("sha256") if artefact.exists() else None
+    for path in paths:
+        name = str(path.relative_to(artefact.parent))
+        expected = known.get(name) if isinstance(known, Mapping) else None
+        problem = _difference(path, expected) if expected else _unreadable(path)
+        if problem:
+            raise damaged(path, problem, shared=shared)
+
+
+def json_rows(path: Path) -> Iterator[dict[str, Any]]:
+    """Yield the objects of JSON lines that a job wrote whole.
+
+    Raises:
+        Damaged: the file or a line cannot be read.
+    """
+    for number, line in enumerate(_content(path).splitlines(), 1):
+        try:
+            row = json.loads(line)
+        except ValueError as error:
+            raise damaged(path, f"line {number} is not JSON: {error}") from None
+        if not isinstance(row, dict):
+            raise damaged(path, f"line {number} is no JSON object")
+        yield row
+
+
+@contextlib.contextmanager
+def read_from(path: Path) -> Iterator[None]:
+    """Name the file that was being read when its content turned out to lack a field or to be no table.
+
+    Raises:
+        Damaged: the block raised one of the errors that a torn or altered file causes.
+    """
+    try:
+        yield
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError, OSError) as error:
+        raise damaged(path, f"{type(error).__name__}: {error}") from error
+
+
+def _content(path: Path, shared: bool = False) -> str:
+    problem = _unreadable(path)
+    if problem:
+        raise damaged(path, problem, shared=shared)
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise damaged(path, f"it is not UTF-8: {error.reason} at byte {error.start}", shared=shared) from None
+    except OSError as error:
+        raise damaged(path, f"it cannot be read: {error.strerror}", shared=shared) from None
+
+
+def _unreadable(path: Path) -> str:
+    """What is wrong with a file at first sight; empty if nothing is."""
+    if not path.exists():
+        return "it is missing"
+    if not path.is_file():
+        return "it is a folder, but a file is expected"
+    return "" if path.stat().st_size else "it is empty"
+
+
+def _difference(path: Path, expected: str) -> str:
+    """What is wrong with a file, by its digest too."""
+    if not path.exists() or path.is_dir():
+        return _unreadable(path)
+    try:
+        return "" if sha256(path) == expected else "its SHA-256 is not what was written"
+    except OSError as error:
+        return f"it cannot be read: {error.strerror}"
+
+
+def _set_aside(path: Path) -> bool:
+    """Rename a file or folder; False where that cannot be done."""
+    aside = path.with_name(path.name + ASIDE)
+    try:
+        if aside.is_dir() and not aside.is_symlink():
+            shutil.rmtree(aside)
+        path.replace(aside)
+    except OSError:
+        return False
+    return True

@@ -1,0 +1,35 @@
+"""One spelling for values that YAML, JSON, CSV and parquet write differently."""
+
+from __future__ import annotations
+
+import datetime
+import re
+from decimal import Decimal
+from typing import Any
+
+_WHOLE = re.compile(r"[-+]?(0|[1-9][0-9]*)(\.0*)?")
+
+
+def text_of(value: Any) -> str | None:
+    """Spell a value as text: true, false, 1 (also of 1.0), a date as in ISO 8601.
+
+    Returns:
+        The text without blanks around it; None for nothing, for a number that is not whole, and for other types.
+    """
+    if hasattr(value, "item"):  # numpy's scalars
+        value = value.item()
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float | Decimal):
+        return str(int(value)) if value == value and value % 1 == 0 else None
+    if isinstance(value, datetime.date) and not isinstance(value, datetime.datetime):
+        return value.isoformat()
+    return str(value).strip() if isinstance(value, str | int) else None
+
+
+def value_key(text: str) -> str:
+    """Give texts that write one value the same key: True and true, 1.0 and 1."""
+    plain = text.strip()
+    if plain.lower() in ("true", "false"):
+        return plain.lower()
+    return str(int(plain.partition(".")[0])) if _WHOLE.fullmatch(plain) else plain
