@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import shutil
 import zipfile
 import zlib
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -13,8 +14,11 @@ from typing import IO, Any
 
 from longwatt.datasets.records import DatasetError
 from longwatt.datasets.rows import Row, read_rows
+from longwatt.datasets.temporary import temporary_file
 
 INSIDE = "::"  # between a zip and its member
+PARQUET_ROWS, PARQUET_BUFFER = 64, 2**16  # at once; documents are long
+COPIED_BYTES = 2**20  # at once
 LONGEST_FIELD = 2**31 - 1  # characters; csv's own limit would refuse a long document
 
 
@@ -105,8 +109,8 @@ def _parquet(stream: IO[bytes], name: str, fields: Collection[str]) -> Iterator[
     from pyarrow import parquet
 
     try:
-        # It reads to and fro, which a member of a zip allows only slowly.
-        file = parquet.ParquetFile(io.BytesIO(stream.read()) if isinstance(stream, zipfile.ZipExtFile) else stream)
+        # Pages are read as they are needed, not a whole group of rows at once.
+        file = parquet.ParquetFile(_seekable(stream), pre_buffer=False, buffer_size=PARQUET_BUFFER)
         there = file.schema_arrow.names
         absent = [field for field in fields if field not in there]
         if absent:
@@ -114,12 +118,21 @@ def _parquet(stream: IO[bytes], name: str, fields: Collection[str]) -> Iterator[
                 f"{name}: the field {absent[0]!r} is missing; the file has {', '.join(map(repr, there))}"
             )
         number = 0
-        for batch in file.iter_batches(columns=list(fields)):
+        for batch in file.iter_batches(PARQUET_ROWS, columns=list(fields)):
             for values in batch.to_pylist():
                 number += 1
                 yield Row(values, f"{name}, row {number}")
     except pyarrow.ArrowException as error:
         raise DatasetError(f"{name} is damaged or no parquet ({str(error).splitlines()[0]}); fetch it again") from None
+
+
+def _seekable(stream: IO[bytes]) -> IO[bytes]:
+    """The stream, or of a zip's member a copy on disk: parquet is read to and fro."""
+    if not isinstance(stream, zipfile.ZipExtFile):
+        return stream
+    copied = temporary_file()
+    shutil.copyfileobj(stream, copied, COPIED_BYTES)
+    return copied
 
 
 _Reader = Callable[[IO[bytes], str, Collection[str]], Iterator[Row]]
