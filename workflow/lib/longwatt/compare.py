@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from longwatt import metrics
 from longwatt.cells import CLASSIFIED
 from longwatt.columns import COLUMNS
 from longwatt.intervals import of_difference, over_seeds
 from longwatt.metrics.classification import difference_intervals
-from longwatt.metrics.rouge import ROUGE_TYPES
 from longwatt.points import interval
 from longwatt.provenance import read_stamp
 from longwatt.references import EACH
@@ -293,7 +293,7 @@ def _labels_interval(
 def _scores_interval(
     first: pd.DataFrame, second: pd.DataFrame, name: str, scoring: Mapping[str, Any]
 ) -> tuple[float, float]:
-    columns = list(ROUGE_TYPES) if name == "rouge_geometric_mean" else [name]
+    columns = list(metrics.parts(name))
     counts = first[REFERENCES].to_numpy(float), second[REFERENCES].to_numpy(float)
     return paired_interval(first[columns].to_numpy(float), second[columns].to_numpy(float), *counts, **scoring)
 

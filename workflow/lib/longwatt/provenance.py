@@ -27,6 +27,8 @@ PACKAGE = Path(__file__).parent
 NOT_RESULTS = (
     "longwatt.job",
     "longwatt.gpus",
+    "longwatt.datasets.temporary",
+    "longwatt.datasets.visibility",  # it refuses records and tells of them, and changes none
     "longwatt.energy",
     "longwatt.energy.clock",
     "longwatt.energy.log",

@@ -53,7 +53,8 @@ def score(
         facts = _label_facts(settings, per_example, dataset)
     else:
         references = compared_texts(rows, load_tokenizer(tokenizer.parent), settings)
-        per_example = metrics.score_examples(predicted, references, text=settings["text"])
+        used = dict.fromkeys((*metrics.SCROLLS_METRICS, settings["metric"]))
+        per_example = metrics.score_examples(predicted, references, tuple(used), settings["text"])
         lead, ceiling = _lead(settings, rows, references), _ceiling(settings, rows, tokenized, dataset)
         facts = _text_facts(settings, per_example, lead, ceiling)
     _write_examples(examples, per_example)

@@ -13,6 +13,7 @@ from typing import Any
 
 from longwatt.datasets.temporary import stored_in
 from longwatt.datasets.text_digests import Digests
+from longwatt.datasets.visibility import Scoring, UnseenReferences, Visibility, notes, refuse_unseen
 from longwatt.provenance import whole_file, write_json
 from longwatt.tasks import CLASSIFICATION
 
@@ -66,22 +67,30 @@ class DatasetError(ValueError):
     """Records that cannot be used; names the dataset, split and record."""
 
 
-def download(settings: Mapping[str, Any], folder: Path, provenance: Mapping[str, Any]) -> None:
+def download(
+    settings: Mapping[str, Any],
+    folder: Path,
+    provenance: Mapping[str, Any],
+    scored: Collection[Scoring] = (),
+) -> None:
     """Read a source and write `records.jsonl` and `dataset.json` (statistics, provenance) to `folder`.
 
     Args:
         settings: `source`, its `options`, and for records that are classified `task`.
         folder: where to.
         provenance: the artefact's stamp.
+        scored: how the study scores these records.
 
     Raises:
-        DatasetError: a split is empty, an id repeats, or a record lacks text; of classification also a record without
-            exactly one label, a label that the training split lacks, or a split of one class.
+        DatasetError: a split is empty, an id repeats, a record lacks text, or the metric does not see the references;
+            of classification also a record without exactly one label, a label that the training split lacks, or a
+            split of one class.
     """
     with stored_in(folder):
         data: SourceData = import_module(f"longwatt.datasets.{settings['source']}").read(settings["options"])
     _check(data, settings["source"])
     labels = _labels(data, settings["source"]) if settings.get("task") == CLASSIFICATION else {}
+    seen = {} if labels else _visibility(data, scored)
     lead_words = _mean_reference_words(data)
     statistics_of = {split: _Statistics() for split in data.splits}
     with whole_file(folder / "records.jsonl") as stream:
@@ -91,8 +100,8 @@ def download(settings: Mapping[str, Any], folder: Path, provenance: Mapping[str,
                 row = {"split": split, **asdict(record), "lead": _lead(record, lead_words)}
                 stream.write(json.dumps(row, ensure_ascii=False) + "\n")
     facts = {key: getattr(data, key) for key in ("licence", "origin", "chance_per_hidden_word", "notes")}
-    if labels:
-        facts["labels"] = sorted(labels["train"])
+    facts["notes"] = [*facts["notes"], *_said(notes(seen, scored))]
+    facts |= {"labels": sorted(labels["train"])} if labels else {"visibility": seen}
     by_split = {
         split: {**counted.facts(), **({"labels": labels[split]} if labels else {})}
         for split, counted in statistics_of.items()
@@ -135,6 +144,28 @@ def _check(data: SourceData, source: str) -> None:
                 raise DatasetError(f"dataset source {source}, split {split!r}, id {record.id!r}: no text")
         if ids.later():
             raise DatasetError(f"dataset source {source}, split {split!r}: ids repeat")
+
+
+def _visibility(data: SourceData, scored: Collection[Scoring]) -> dict[str, dict[str, Any]]:
+    """What metrics miss of each split's references, where it is little enough to go on."""
+    found = {}
+    for split, records in data.splits.items():
+        counted = Visibility()
+        for record in records:
+            counted.add(record.id, record.references)
+        found[split] = counted.facts()
+    try:
+        refuse_unseen(found, scored)
+    except UnseenReferences as error:
+        raise DatasetError(str(error)) from None
+    return found
+
+
+def _said(found: list[str]) -> list[str]:
+    """Notes, which are printed too: a log is read before a file of facts."""
+    for note in found:
+        print(f"Note: {note}", flush=True)
+    return found
 
 
 def _labels(data: SourceData, source: str) -> dict[str, dict[str, int]]:
