@@ -39,7 +39,7 @@ def read(path: str | list[str], **options) -> list[Record]:
     """The training split of checked options."""
     chosen = {"files": {"train": path}, **options}
     validate(chosen, labelled.OPTIONS_SCHEMA, "options")
-    return labelled.read(chosen).splits["train"]
+    return list(labelled.read(chosen).splits["train"])
 
 
 @pytest.mark.parametrize("ending", ["jsonl", "csv", "tsv", "parquet"])

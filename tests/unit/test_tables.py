@@ -81,10 +81,12 @@ def test_dataset_statistics_are_those_of_all_splits_by_rows(tmp_path):
         return {"examples": examples, "rows": rows, "words_in_mean": words_in, "words_out_mean": words_out}
 
     records = {"splits": {"train": split(10, 30, 100.0, 4.0), "validation": split(10, 10, 200.0, 8.0)}}
+    missed = {"rouge": {"raw": {"examples": 1, "references": 2}, "normalized": {"examples": 1, "references": 3}}}
+    records["visibility"] = {"train": {"unseen": {}}, "validation": {"unseen": missed}}
     lengths = {"train": {"mean": 10.0, "min": 1, "max": 30}, "validation": {"mean": 20.0, "min": 1, "max": 25}}
     (tmp_path / "dataset.json").write_text(json.dumps(records))
     (tmp_path / "tokenized.json").write_text(json.dumps({"input_tokens": lengths}))
-    fact = {"dataset": "d", "metric": "rouge", "tokenizer": "bpe"}
+    fact = {"dataset": "d", "metric": "rouge", "tokenizer": "bpe", "text": "normalized"}
     there = {**fact, "records": str(tmp_path / "dataset.json"), "tokens": str(tmp_path / "tokenized.json")}
     absent = {**fact, "records": str(tmp_path / "none.json"), "tokens": str(tmp_path / "none.json")}
     (found,) = dataset_statistics([there, absent], {"d": "Data"}, {}).to_dict("records")
@@ -95,6 +97,7 @@ def test_dataset_statistics_are_those_of_all_splits_by_rows(tmp_path):
         "words in": "125",
         "words out": "5.0",
         "train/validation/test rows": "30/10/NA",
+        "references unseen by metric": "3",
         "tokenizer": "bpe",
         "tokens in": "15",
         "most tokens in": "30",

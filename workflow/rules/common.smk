@@ -24,10 +24,12 @@ from longwatt import (
     gpus,
     priorities,
     provenance,
+    scored,
     stages,
     start_checks,
     study,
 )
+from longwatt.datasets import visibility
 
 # The jobs of a large study are millions of live objects and no garbage: looking through them while they are made takes
 # 16 % of the time (1,500 cells). Once jobs run, it is done again.
@@ -74,7 +76,9 @@ def read_stages():
     os.environ.update(stages.machine_environment(machine))
     path = STUDIES / f"{machine['study']}.yaml"
     document = study.read_study(path, SCHEMAS / "study.schema.json")
-    return stages.Stages(machine["study"], document, machine)
+    found = stages.Stages(machine["study"], document, machine)
+    os.environ.update(visibility.environment(scored.scorings(found)))
+    return found
 
 
 def gpu_limit():
@@ -352,6 +356,7 @@ try:
         start_checks.check_against(STAGES, ASKED, STUDIES)
         if not asked.only_tells(ASKED):
             start_checks.check_sources(STAGES)
+            start_checks.check_metrics(STAGES)
         if asked.fetches(ASKED):
             start_checks.check_hub(STAGES, ASKED)
         if not asked.only_looks(ASKED):

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from longwatt import job
 from longwatt.datasets.records import download
+from longwatt.datasets.visibility import scored_by
 from longwatt.provenance import stamp
 
 if __name__ == "__main__":
@@ -12,4 +13,5 @@ if __name__ == "__main__":
             snakemake.params.settings,
             Path(snakemake.output.dataset).parent,
             stamp(snakemake.rule, snakemake.params.settings, snakemake.params.code),
+            scored_by(snakemake.wildcards.dataset),
         )

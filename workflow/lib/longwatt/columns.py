@@ -21,12 +21,17 @@ COMPARED = (
     "ece_before", "ece_after", "ece_drop", "ece_drop_ci_low", "ece_drop_ci_high",
     "train_time_over_standard",
 )  # fmt: skip
+# Scores that a dataset has where it asks for them.
+OTHER_SCORES = (
+    "rouge1_unicode", "rouge2_unicode", "rougeL_unicode", "rouge_unicode_geometric_mean", "f1_unicode",
+)  # fmt: skip
 COLUMNS = (
     "cell", "dataset", "model", "seq_len", "budget", "protocol", "seed", "inference", "initialisation",
     "attention_regime", "variant_of", "best_validation_score", "selected",
     "score", "score_name", "score_ci_low", "score_ci_high", "score_confidence", "score_lead", "score_ceiling",
     "examples",
     "rouge1", "rouge2", "rougeL", "rouge_geometric_mean", "f1", "exact_match", "accuracy",
+    *OTHER_SCORES,
     "accuracy_ci_low", "accuracy_ci_high", "macro_f1", "macro_f1_ci_low", "macro_f1_ci_high", "majority",
     *EXITS, *COMPARED,
     "train_samples_per_second", "train_runtime_s", "train_steps_s", "validation_s",
@@ -55,6 +60,7 @@ FROM_SCORES = (
     "score", "score_name", "score_ci_low", "score_ci_high", "score_confidence", "score_lead", "score_ceiling",
     "examples",
     "rouge1", "rouge2", "rougeL", "rouge_geometric_mean", "f1", "exact_match", "accuracy",
+    *OTHER_SCORES,
     "accuracy_ci_low", "accuracy_ci_high", "macro_f1", "macro_f1_ci_low", "macro_f1_ci_high", "majority",
 )  # fmt: skip
 FROM_INFERENCE = ("inference_samples_per_second", "inference_runtime_s", "mean_layers")
@@ -74,6 +80,7 @@ EXACT = (
 )  # fmt: skip
 ACCURACIES = (
     "score", "rouge1", "rouge2", "rougeL", "rouge_geometric_mean", "f1", "exact_match", "accuracy", "macro_f1",
+    *OTHER_SCORES,
     "speedup_at_equal_accuracy", "accuracy_over_efficient",
 )  # fmt: skip
 # Those in whatever a dataset's metric is; the others are made of every dataset.

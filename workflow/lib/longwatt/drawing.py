@@ -30,6 +30,8 @@ SCORE_TITLES = {
     "accuracy": "Accuracy (%)",
     "macro_f1": "Macro F1 (%)",
     "rouge_geometric_mean": "ROUGE (geometric mean)",
+    "rouge_unicode_geometric_mean": "ROUGE of Unicode words (geometric mean)",
+    "f1_unicode": "F1 of Unicode words",
 }
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 # From dark to light, evenly: the order survives greyscale and colour-blindness. The lightest end is left out.

@@ -7,15 +7,14 @@ from pathlib import Path
 
 import pandas as pd
 
+from longwatt import metrics
 from longwatt.metrics.classification import MACRO_F1, labels_sample
 from longwatt.metrics.resampling import Sample
-from longwatt.metrics.rouge import ROUGE_TYPES
 from longwatt.provenance import read_stamp
 from longwatt.references import EACH
 
 EXAMPLE = "example"  # column with the example's id, where each of its references has a row
 LEAD, CEILING, MAJORITY = "lead_{}", "ceiling_{}", "majority"  # columns of baselines, by metric
-ROUGE = "rouge_geometric_mean"
 REFERENCE_NUMBER = r"#\d+$"  # what `longwatt.references.compared_id` puts after an example's id
 # Summary columns of baselines, by the columns that their examples have.
 BASELINES = {"score_lead": LEAD, "score_ceiling": CEILING, "majority": MAJORITY}
@@ -49,7 +48,7 @@ class ExampleScores:
             said = {id_: {"label": label, "prediction": predicted} for id_, label, predicted in rows}
             return labels_sample(said, MACRO_F1)
         shown = BASELINES.get(column, "{}")
-        names = [shown.format(part) for part in (ROUGE_TYPES if name == ROUGE else (name,))]
+        names = [shown.format(part) for part in metrics.parts(name)]
         return Sample.of(self.examples, self.table[names].to_numpy(float))
 
 

@@ -28,6 +28,8 @@ NOT_RESULTS = (
     "longwatt.job",
     "longwatt.artefacts",
     "longwatt.gpus",
+    "longwatt.datasets.temporary",
+    "longwatt.datasets.visibility",  # it refuses records and tells of them, and changes none
     "longwatt.energy",
     "longwatt.energy.clock",
     "longwatt.energy.log",

@@ -59,7 +59,8 @@ def score(
         facts = _label_facts(settings, per_example)
     else:
         references = compared_texts(rows, load_tokenizer(tokenizer.parent), settings)
-        scored = metrics.score_examples(predicted, references, text=settings["text"])
+        used = dict.fromkeys((*metrics.SCROLLS_METRICS, settings["metric"]))
+        scored = metrics.score_examples(predicted, references, tuple(used), settings["text"])
         lead, ceiling = _lead(settings, rows, references), _ceiling(settings, rows, tokenized, dataset)
         own = compared_examples(rows, settings["references"])
         facts = _text_facts(settings, scored, lead, ceiling, own)

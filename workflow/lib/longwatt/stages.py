@@ -485,11 +485,13 @@ class Stages:
     def dataset_facts(self) -> list[dict[str, str]]:
         """For every dataset and tokenizer in use: their names, and the files with their statistics."""
         facts = {}
+        compared = {**settings.COMPARISON_DEFAULTS, **self.study.get("scoring", {})}
         for name in self._by_data():
             cell, chosen = self.cells[name], self.inputs(name)
             facts[chosen["tokenized"]] = {
                 "dataset": cell.dataset,
                 "metric": self.study["datasets"][cell.dataset]["metric"],
+                "text": compared["text"],
                 "tokenizer": self.study["models"][cell.model]["tokenizer"],
                 "records": chosen["dataset"],
                 "tokens": chosen["tokenized"],

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from longwatt import datasets, hub, settings
+from longwatt.datasets.visibility import UnseenReferences, refuse_unseen
 from longwatt.pretrained import (
     choose_config,
     choose_model,
@@ -18,6 +19,8 @@ from longwatt.pretrained import (
     missing_weights,
     repository_of,
 )
+from longwatt.provenance import read_object
+from longwatt.scored import scorings
 from longwatt.stages import Stages
 from longwatt.study import StudyError, check_name
 
@@ -69,6 +72,20 @@ def _sources(stages: Stages) -> Iterator[tuple[str, str, str | None]]:
         name = stages.tokenizers[tokenizer]
         problem = missing_checkpoint(stages.study["tokenizers"][name], missing_tokenizer)
         yield f"tokenizers.{name}", stages.make_tokenizer(dataset, tokenizer).artefact, problem
+
+
+def check_metrics(stages: Stages) -> None:
+    """Refuse datasets that are made already and that their metric does not see: they may be another study's.
+
+    Raises:
+        StudyError: names the entry, the metric, the first example and the metrics that would do.
+    """
+    for key, found in scorings(stages).items():
+        facts = read_object(Path(stages.download_dataset(key).artefact)).get("visibility", {})
+        try:
+            refuse_unseen(facts, found)
+        except UnseenReferences as error:
+            raise StudyError(str(error)) from None
 
 
 def check_against(stages: Stages, asked: Mapping[str, Any], studies: Path) -> None:

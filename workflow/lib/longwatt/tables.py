@@ -10,6 +10,7 @@ import pandas as pd
 
 from longwatt.artefacts import read_artefact
 from longwatt.batch_sizes import batch_sizes
+from longwatt.datasets.visibility import unseen
 from longwatt.displays import EXITS, PUBLISHED
 from longwatt.exits_table import early_exits, exit_columns
 from longwatt.pages import NA
@@ -88,8 +89,8 @@ def dataset_statistics(
     return pd.DataFrame(rows, columns=[*DATASET, *(PUBLISHED_DATASET if theirs else ())])
 
 
-DATASET = ("dataset", "metric", "rows", "words in", "words out", "train/validation/test rows", "tokenizer", "tokens in",
-           "most tokens in")  # fmt: skip
+DATASET = ("dataset", "metric", "rows", "words in", "words out", "train/validation/test rows",
+           "references unseen by metric", "tokenizer", "tokens in", "most tokens in")  # fmt: skip
 PUBLISHED_DATASET = ("published rows", "rows differ (%)", "published words in", "words in differ (%)",
                      "published words out", "words out differ (%)", "published train/validation/test rows")  # fmt: skip
 
@@ -196,11 +197,20 @@ def _dataset(fact: Mapping[str, str], titles: Mapping[str, str], published: Mapp
         "words in": f"{words['words_in']:,.0f}",
         "words out": f"{words['words_out']:,.1f}",
         "train/validation/test rows": _by_split(rows),
+        "references unseen by metric": _unseen(records, fact),
         "tokenizer": fact["tokenizer"],
         "tokens in": f"{_mean({n: s['mean'] for n, s in lengths.items()}, examples):,.0f}",
         "most tokens in": f"{max(s['max'] for s in lengths.values()):,}",
         **_published_dataset(rows, words, published.get(fact["dataset"], {})),
     }
+
+
+def _unseen(records: Mapping[str, Any], fact: Mapping[str, str]) -> str:
+    """How many references hold no word that the metric sees; NA where that was not counted, as of labels."""
+    by_split = records.get("visibility")
+    if not by_split:
+        return NA
+    return f"{sum(unseen(facts, fact['metric'], fact['text'])['references'] for facts in by_split.values()):,}"
 
 
 def _published_dataset(

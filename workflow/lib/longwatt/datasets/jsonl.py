@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from longwatt.datasets.opening import open_data, refuse_foreign
 from longwatt.datasets.records import SPLITS, DatasetError, Record, SourceData
 from longwatt.datasets.rows import Row, read_rows, records_of
+from longwatt.datasets.stored import StoredRecords
 
 _TEXT = {"type": "string", "minLength": 1}
 FIELDS = ("id", "query", "input", "output")
@@ -73,19 +74,46 @@ def _paths(options: Mapping[str, Any]) -> dict[str, Path]:
     return {split: Path(options["files"][split]).expanduser() for split in splits(options)}
 
 
-def _read(path: Path, fields: Mapping[str, str]) -> tuple[list[Record], list[str]]:
+def _read(path: Path, fields: Mapping[str, str]) -> tuple[StoredRecords, list[str]]:
+    return records_of(_rows(path), _Ids(fields).record)
+
+
+def _rows(path: Path) -> Iterator[Row]:
+    row = None
     with open_data(path, str(path)) as stream:
         refuse_foreign(stream, str(path))
-        rows = list(read_rows(stream, str(path)))
-    if not rows:
+        for row in read_rows(stream, str(path)):
+            yield row
+    if row is None:
         raise DatasetError(f"{path} has no rows: it is blank; give a file with rows")
-    # One row with an id means that all have one; a number beside them could be another row's id.
-    named = "id" in fields or any("id" in row.values for row in rows)
-    return records_of(rows, lambda row: _record(row, fields, named))
 
 
-def _record(row: Row, fields: Mapping[str, str], named: bool) -> Record:
-    id_ = row.id(fields.get("id", "id")) if named else row.place.rpartition(" ")[2]
+class _Ids:
+    """Makes records of a file's rows, each with its id, or numbered where none has one.
+
+    Args:
+        fields: as a study's options have them.
+    """
+
+    def __init__(self, fields: Mapping[str, str]) -> None:
+        self.fields = fields
+        self._first: Row | None = None
+
+    def record(self, row: Row) -> Record:
+        """Make a row's record.
+
+        Raises:
+            DatasetError: some rows have an id and others none; names the first without.
+        """
+        self._first = self._first or row
+        # One row with an id means that all have one; a number beside them could be another row's id.
+        field, named = self.fields.get("id", "id"), "id" in self.fields or "id" in self._first.values
+        if not named and "id" in row.values:
+            self._first.id(field)
+        return _record(row, self.fields, row.id(field) if named else row.place.rpartition(" ")[2])
+
+
+def _record(row: Row, fields: Mapping[str, str], id_: str) -> Record:
     query = f"{row.text(fields['query'])}\n\n" if "query" in fields else ""
     text = query + row.text(fields.get("input", "input"))
     return Record(id_, text, row.texts(fields.get("output", "output")), document_start=len(query))

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import random
+from array import array
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
@@ -21,6 +22,7 @@ from longwatt.datasets.overlap import shared_texts
 from longwatt.datasets.records import SPLITS, DatasetError, Record, SourceData
 from longwatt.datasets.row_files import INSIDE, read_file, split_member
 from longwatt.datasets.rows import Row
+from longwatt.datasets.stored import ChosenRecords, StoredRecords
 from longwatt.provenance import sha256
 
 MIRRORED = "mirror:"
@@ -159,25 +161,27 @@ class _Rows:
         self.fields = {**FIELDS, **options.get("fields", {})}
         self.notes: list[str] = []
 
-    def of(self, split: str) -> list[Record]:
+    def of(self, split: str) -> StoredRecords:
         """Records of one split.
 
         Raises:
             DatasetError: a row cannot be used, or two have one id.
         """
-        records: dict[str, Record] = {}
+        records = StoredRecords()
         left_out: Counter[str] = Counter()
         for number, row in enumerate(self._rows(split), 1):
             found = self._record(row, number)
             if isinstance(found, str):
                 left_out[found] += 1
-            elif records.setdefault(found.id, found) is not found:
-                raise DatasetError(f"{row.place}: the field {self.fields['id']!r} repeats the id {found.id!r}")
+            else:
+                records.add(found, row.place)
+        for _, again, place in records.repeats():
+            raise DatasetError(f"{place}: the field {self.fields['id']!r} repeats the id {again.id!r}")
         found_out = [f"{count} rows of {split} {reason}: left out" for reason, count in left_out.items()]
         if not records:
             raise DatasetError(f"options.files: no row of {split} is left ({'; '.join(found_out)})")
         self.notes += found_out
-        return list(records.values())
+        return records
 
     def _rows(self, split: str) -> Iterator[Row]:
         for path in _listed(self.options["files"][split]):
@@ -235,7 +239,7 @@ def _contradiction(options: Mapping[str, Any]) -> str | None:
     return None
 
 
-def _hold_out(found: Mapping[str, list[Record]], held_out: Mapping[str, Any]) -> dict[str, list[Record]]:
+def _hold_out(found: Mapping[str, Collection[Record]], held_out: Mapping[str, Any]) -> dict[str, Collection[Record]]:
     """Splits with one drawn from another, both in the order that the records had."""
     records, wanted = found[held_out["from"]], held_out["examples"]
     if wanted >= len(records):
@@ -245,12 +249,12 @@ def _hold_out(found: Mapping[str, list[Record]], held_out: Mapping[str, Any]) ->
         )
     # Python promises the same `random()` on every version and machine, and nothing of `shuffle` or `sample`.
     source = random.Random(held_out.get("seed", 0))
-    keys = [source.random() for _ in records]
-    drawn = set(sorted(range(len(records)), key=lambda number: keys[number])[:wanted])
+    keys = array("d", (source.random() for _ in range(len(records))))
+    drawn = sorted(range(len(records)), key=lambda number: keys[number])[:wanted]
     return {
         **found,
-        held_out["from"]: [record for number, record in enumerate(records) if number not in drawn],
-        held_out["split"]: [record for number, record in enumerate(records) if number in drawn],
+        held_out["from"]: ChosenRecords(records, drawn, others=True),
+        held_out["split"]: ChosenRecords(records, drawn),
     }
 
 

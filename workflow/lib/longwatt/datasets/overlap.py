@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping
 from itertools import combinations
 
 from longwatt.datasets.records import Record
+from longwatt.datasets.text_digests import Digests
 
 
-def shared_texts(splits: Mapping[str, Sequence[Record]]) -> list[str]:
+def shared_texts(splits: Mapping[str, Collection[Record]]) -> list[str]:
     """Notes on how many records of each split stand, text by text, in an earlier one too; none where none do."""
-    texts = {split: {(record.input, record.second) for record in records} for split, records in splits.items()}
+    texts = {split: _digests(records) for split, records in splits.items()}
     notes = []
     for first, later in combinations(splits, 2):
-        count = sum((record.input, record.second) in texts[first] for record in splits[later])
+        count = texts[later].shared_with(texts[first])
         if count:
             notes.append(f"{count} of {len(splits[later])} records of {later} have the same text as one of {first}")
     return notes
+
+
+def _digests(records: Collection[Record]) -> Digests:
+    found = Digests()
+    for record in records:
+        found.add(record.input, record.second)
+    return found

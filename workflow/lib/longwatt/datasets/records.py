@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import statistics
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from longwatt.datasets.temporary import stored_in
+from longwatt.datasets.text_digests import Digests
+from longwatt.datasets.visibility import Scoring, UnseenReferences, Visibility, notes, refuse_unseen
 from longwatt.provenance import sha256, whole_file, write_json
 from longwatt.tasks import CLASSIFICATION
 
@@ -46,14 +49,14 @@ class SourceData:
     """What a source yields: records by split, and facts that the study may rest on.
 
     Attributes:
-        splits: records by split name.
+        splits: records by split name; what is read of files lies on disk (`longwatt.datasets.stored`).
         chance_per_hidden_word: the share of hidden reference words that the best guess gets right, None
             when the source cannot know it.
         licence: of the texts.
         origin: where the texts come from, with a version.
     """
 
-    splits: Mapping[str, list[Record]]
+    splits: Mapping[str, Collection[Record]]
     licence: str
     origin: str
     chance_per_hidden_word: float | None = None
@@ -64,34 +67,45 @@ class DatasetError(ValueError):
     """Records that cannot be used; names the dataset, split and record."""
 
 
-def download(settings: Mapping[str, Any], folder: Path, provenance: Mapping[str, Any]) -> None:
+def download(
+    settings: Mapping[str, Any],
+    folder: Path,
+    provenance: Mapping[str, Any],
+    scored: Collection[Scoring] = (),
+) -> None:
     """Read a source and write `records.jsonl` and `dataset.json` (statistics, provenance) to `folder`.
 
     Args:
         settings: `source`, its `options`, and for records that are classified `task`.
         folder: where to.
         provenance: the artefact's stamp.
+        scored: how the study scores these records.
 
     Raises:
-        DatasetError: a split is empty, an id repeats, or a record lacks text; of classification also a record without
-            exactly one label, a label that the training split lacks, or a split of one class.
+        DatasetError: a split is empty, an id repeats, a record lacks text, or the metric does not see the references;
+            of classification also a record without exactly one label, a label that the training split lacks, or a
+            split of one class.
     """
-    data: SourceData = import_module(f"longwatt.datasets.{settings['source']}").read(settings["options"])
+    with stored_in(folder):
+        data: SourceData = import_module(f"longwatt.datasets.{settings['source']}").read(settings["options"])
     _check(data, settings["source"])
     labels = _labels(data, settings["source"]) if settings.get("task") == CLASSIFICATION else {}
+    seen = {} if labels else _visibility(data, scored)
     lead_words = _mean_reference_words(data)
+    statistics_of = {split: _Statistics() for split in data.splits}
     with whole_file(folder / "records.jsonl") as stream:
         for split, records in data.splits.items():
             for record in records:
+                statistics_of[split].add(record)
                 row = {"split": split, **asdict(record), "lead": _lead(record, lead_words)}
                 stream.write(json.dumps(row, ensure_ascii=False) + "\n")
     facts = {key: getattr(data, key) for key in ("licence", "origin", "chance_per_hidden_word", "notes")}
     facts["sha256"] = {"records.jsonl": sha256(folder / "records.jsonl")}
-    if labels:
-        facts["labels"] = sorted(labels["train"])
+    facts["notes"] = [*facts["notes"], *_said(notes(seen, scored))]
+    facts |= {"labels": sorted(labels["train"])} if labels else {"visibility": seen}
     by_split = {
-        split: {**_statistics(records), **({"labels": labels[split]} if labels else {})}
-        for split, records in data.splits.items()
+        split: {**counted.facts(), **({"labels": labels[split]} if labels else {})}
+        for split, counted in statistics_of.items()
     }
     write_json(
         folder / "dataset.json", {**facts, "lead_words": lead_words, "splits": by_split, "provenance": provenance}
@@ -124,11 +138,35 @@ def _check(data: SourceData, source: str) -> None:
     for split, records in data.splits.items():
         if not records:
             raise DatasetError(f"dataset source {source}: the split {split!r} has no records")
-        if len({record.id for record in records}) != len(records):
-            raise DatasetError(f"dataset source {source}, split {split!r}: ids repeat")
+        ids = Digests()
         for record in records:
+            ids.add(record.id)
             if not record.input.strip() or not record.references or not all(record.references):
                 raise DatasetError(f"dataset source {source}, split {split!r}, id {record.id!r}: no text")
+        if ids.later():
+            raise DatasetError(f"dataset source {source}, split {split!r}: ids repeat")
+
+
+def _visibility(data: SourceData, scored: Collection[Scoring]) -> dict[str, dict[str, Any]]:
+    """What metrics miss of each split's references, where it is little enough to go on."""
+    found = {}
+    for split, records in data.splits.items():
+        counted = Visibility()
+        for record in records:
+            counted.add(record.id, record.references)
+        found[split] = counted.facts()
+    try:
+        refuse_unseen(found, scored)
+    except UnseenReferences as error:
+        raise DatasetError(str(error)) from None
+    return found
+
+
+def _said(found: list[str]) -> list[str]:
+    """Notes, which are printed too: a log is read before a file of facts."""
+    for note in found:
+        print(f"Note: {note}", flush=True)
+    return found
 
 
 def _labels(data: SourceData, source: str) -> dict[str, dict[str, int]]:
@@ -152,23 +190,40 @@ def _labels(data: SourceData, source: str) -> dict[str, dict[str, int]]:
     return counts
 
 
-def _count_labels(records: Sequence[Record], where: str) -> dict[str, int]:
-    for record in records:
-        if len(record.references) != 1:
-            found = ", ".join(map(repr, record.references))
-            raise DatasetError(f"{where}, id {record.id!r}: classification needs one label, but there are {found}")
-    return dict(sorted(Counter(record.references[0] for record in records).items()))
+def _count_labels(records: Collection[Record], where: str) -> dict[str, int]:
+    return dict(sorted(Counter(_only_label(record, where) for record in records).items()))
 
 
-def _statistics(records: Sequence[Record]) -> dict[str, float | int]:
-    """Facts of one split; a row is an input with one of its references, as SCROLLS counts, and means are over rows."""
-    words_in = [len(record.input.split()) + len(record.second.split()) for record in records for _ in record.references]
-    words_out = [len(text.split()) for record in records for text in record.references]
-    return {
-        "examples": len(records),
-        "rows": len(words_out),
-        "words_in_mean": round(statistics.fmean(words_in), 2),
-        "words_in_max": max(words_in),
-        "words_out_mean": round(statistics.fmean(words_out), 2),
-        "words_out_max": max(words_out),
-    }
+def _only_label(record: Record, where: str) -> str:
+    if len(record.references) != 1:
+        found = ", ".join(map(repr, record.references))
+        raise DatasetError(f"{where}, id {record.id!r}: classification needs one label, but there are {found}")
+    return record.references[0]
+
+
+class _Statistics:
+    """Facts of one split; a row is an input with one of its references, as SCROLLS counts."""
+
+    def __init__(self) -> None:
+        self.examples = self.rows = self.words_in = self.words_out = self.most_in = self.most_out = 0
+
+    def add(self, record: Record) -> None:
+        """Count a record, once for each of its references."""
+        words_in = len(record.input.split()) + len(record.second.split())
+        words_out = [len(text.split()) for text in record.references]
+        self.examples += 1
+        self.rows += len(words_out)
+        self.words_in += words_in * len(words_out)
+        self.words_out += sum(words_out)
+        self.most_in, self.most_out = max(self.most_in, words_in), max(self.most_out, *words_out)
+
+    def facts(self) -> dict[str, float | int]:
+        """Counts, and means over rows."""
+        return {
+            "examples": self.examples,
+            "rows": self.rows,
+            "words_in_mean": round(self.words_in / self.rows, 2),
+            "words_in_max": self.most_in,
+            "words_out_mean": round(self.words_out / self.rows, 2),
+            "words_out_max": self.most_out,
+        }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import shutil
 import zipfile
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
@@ -20,8 +21,11 @@ from longwatt.datasets.opening import (
 )
 from longwatt.datasets.records import DatasetError
 from longwatt.datasets.rows import OTHER_TEXT, Row, read_rows
+from longwatt.datasets.temporary import temporary_file
 
 INSIDE = "::"  # between a zip and its member
+PARQUET_ROWS, PARQUET_BUFFER = 64, 2**16  # at once; documents are long
+COPIED_BYTES = 2**20  # at once
 LONGEST_FIELD = 2**31 - 1  # characters; csv's own limit would refuse a long document
 
 
@@ -120,9 +124,8 @@ def _parquet(stream: IO[bytes], name: str, fields: Collection[str]) -> Iterator[
     from pyarrow import parquet
 
     try:
-        # It reads to and fro, which what is being unpacked allows only slowly.
-        plain = isinstance(stream, io.BufferedReader) and isinstance(stream.raw, io.FileIO)
-        file = parquet.ParquetFile(stream if plain else io.BytesIO(stream.read()))
+        # Pages are read as they are needed, not a whole group of rows at once.
+        file = parquet.ParquetFile(_seekable(stream), pre_buffer=False, buffer_size=PARQUET_BUFFER)
         there = file.schema_arrow.names
         absent = [field for field in fields if field not in there]
         if absent:
@@ -130,12 +133,21 @@ def _parquet(stream: IO[bytes], name: str, fields: Collection[str]) -> Iterator[
                 f"{name}: the field {absent[0]!r} is missing; the file has {', '.join(map(repr, there))}"
             )
         number = 0
-        for batch in file.iter_batches(columns=list(fields)):
+        for batch in file.iter_batches(PARQUET_ROWS, columns=list(fields)):
             for values in batch.to_pylist():
                 number += 1
                 yield Row(values, f"{name}, row {number}")
     except pyarrow.ArrowException as error:
         raise DatasetError(f"{name} is damaged or no parquet ({str(error).splitlines()[0]}); fetch it again") from None
+
+
+def _seekable(stream: IO[bytes]) -> IO[bytes]:
+    """Give a file as it is, of what is unpacked a copy on disk: parquet is read to and fro."""
+    if isinstance(stream, io.BufferedReader) and isinstance(stream.raw, io.FileIO):
+        return stream
+    copied = temporary_file()
+    shutil.copyfileobj(stream, copied, COPIED_BYTES)
+    return copied
 
 
 _Reader = Callable[[IO[bytes], str, Collection[str]], Iterator[Row]]

@@ -6,11 +6,12 @@ import json
 import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from longwatt.canonical import text_of
 from longwatt.datasets.records import DatasetError, Record
+from longwatt.datasets.stored import StoredRecords
 
 OTHER_TEXT = " (is it Latin-1? iconv -f ISO-8859-1 -t UTF-8)"
 HALF = re.compile(r"\\u[dD][89a-fA-F]")  # of a character, escaped
@@ -144,27 +145,20 @@ def read_rows(lines: Iterable[bytes], name: str) -> Iterator[Row]:
             yield Row(_object(text, place), place)
 
 
-def records_of(rows: Iterable[Row], record: Callable[[Row], Record]) -> tuple[list[Record], list[str]]:
-    """Records of rows, those of one id as one record with all their references in order (as SCROLLS counts them).
+def records_of(rows: Iterable[Row], record: Callable[[Row], Record]) -> tuple[StoredRecords, list[str]]:
+    """Store the records of rows, those of one id as one with all references in order (as SCROLLS counts them).
 
     Returns:
         The records, and notes on rows whose input differs from that of the first row of their id, which is kept.
     """
-    by_id: dict[str, Record] = {}
-    references: dict[str, list[str]] = {}
-    differing = []
+    stored = StoredRecords()
     for row in rows:
-        found = record(row)
-        first = by_id.setdefault(found.id, found)
-        references.setdefault(found.id, []).extend(found.references)
-        if found.input != first.input:
-            differing.append(row.place)
-    notes = [f"{len(differing)} rows repeat an id with another input, first {differing[0]}"] if differing else []
-    return [_with_references(found, references[found.id]) for found in by_id.values()], notes
-
-
-def _with_references(record: Record, references: list[str]) -> Record:
-    return replace(record, references=tuple(references))
+        stored.add(record(row), row.place)
+    differing, place = 0, ""
+    for first, later, where in stored.repeats():
+        if later.input != first.input:
+            differing, place = differing + 1, place or where
+    return stored, [f"{differing} rows repeat an id with another input, first {place}"] if differing else []
 
 
 def _object(text: str, place: str) -> dict[str, Any]:

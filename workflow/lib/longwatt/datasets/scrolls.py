@@ -21,6 +21,7 @@ from longwatt import hub
 from longwatt.datasets.opening import refuse_foreign, unpacked
 from longwatt.datasets.records import SPLITS, DatasetError, Record, SourceData
 from longwatt.datasets.rows import Row, read_rows, records_of
+from longwatt.datasets.stored import StoredRecords
 from longwatt.hub import MIRROR
 from longwatt.provenance import sha256
 
@@ -189,7 +190,7 @@ def _check_digest(path: Path, location: str, expected: str | None) -> str:
     return found
 
 
-def _read_split(path: Path, location: str, task: str, split: str) -> tuple[list[Record], list[str]]:
+def _read_split(path: Path, location: str, task: str, split: str) -> tuple[StoredRecords, list[str]]:
     member = f"{task}/{split}.jsonl"
     try:
         with zipfile.ZipFile(path) as archive:

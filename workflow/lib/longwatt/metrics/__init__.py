@@ -2,19 +2,19 @@
 
 Per pair ROUGE-1/2/L F-measures x 100 (rouge-score's, no stemming), SQuAD-style F1 and exact match, and accuracy;
 several references give each metric its own maximum. The ROUGE headline is the geometric mean of the three corpus means.
+`rouge_unicode` and `f1_unicode` compare words of any script, which SCROLLS' metrics do not see; they are not SCROLLS'.
 """
 
 from __future__ import annotations
 
-import re
-import string
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from longwatt.metric_words import normalize_answer, unicode_words
 from longwatt.metrics.resampling import Interval, Resampling, Sample, Scores, interval_of
-from longwatt.metrics.rouge import ROUGE_TYPES, rouge
+from longwatt.metrics.rouge import ROUGE_TYPES, UNICODE_ROUGE_TYPES, rouge, rouge_unicode
 
 # Metric of a dataset -> the name of its headline score.
 METRICS = {
@@ -23,10 +23,16 @@ METRICS = {
     "exact_match": "exact_match",
     "accuracy": "accuracy",
     "macro_f1": "macro_f1",  # of labels only: see longwatt.metrics.classification
+    "rouge_unicode": "rouge_unicode_geometric_mean",
+    "f1_unicode": "f1_unicode",
 }
-
-_ARTICLES = re.compile(r"\b(a|an|the)\b")
-_NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
+# Those that texts are always scored by; others only where a dataset asks for them.
+SCROLLS_METRICS = ("rouge", "f1", "exact_match", "accuracy")
+# Headline score -> the corpus means that it is the geometric mean of.
+GEOMETRIC_MEANS = {
+    "rouge_geometric_mean": ROUGE_TYPES,
+    "rouge_unicode_geometric_mean": UNICODE_ROUGE_TYPES,
+}
 
 PerExample = Mapping[str, Mapping[str, float]]
 
@@ -40,14 +46,22 @@ def headline(metric: str) -> str:
     return METRICS[metric]
 
 
-def normalize_answer(text: str) -> str:
-    """SQuAD normalisation: lower case, no punctuation, no articles, single spaces."""
-    return " ".join(_ARTICLES.sub(" ", text.lower().translate(_NO_PUNCTUATION)).split())
+def parts(headline_score: str) -> tuple[str, ...]:
+    """The scores that a headline score is the geometric mean of; of most it is itself."""
+    return GEOMETRIC_MEANS.get(headline_score, (headline_score,))
 
 
 def token_f1(prediction: str, reference: str) -> float:
     """F1 x 100 over normalised tokens; 0 when nothing is shared."""
-    predicted, expected = normalize_answer(prediction).split(), normalize_answer(reference).split()
+    return _f1(normalize_answer(prediction).split(), normalize_answer(reference).split())
+
+
+def f1_unicode(prediction: str, reference: str) -> float:
+    """F1 x 100 over `longwatt.metric_words.unicode_words`; 0 when nothing is shared."""
+    return _f1(unicode_words(prediction), unicode_words(reference))
+
+
+def _f1(predicted: Sequence[str], expected: Sequence[str]) -> float:
     shared = sum((Counter(predicted) & Counter(expected)).values())
     return 200 * shared / (len(predicted) + len(expected)) if shared else 0.0
 
@@ -62,13 +76,19 @@ def accuracy(prediction: str, reference: str) -> float:
     return 100.0 * (prediction.strip() == reference.strip())
 
 
-SINGLE = {"f1": token_f1, "exact_match": exact_match, "accuracy": accuracy}
+SINGLE = {
+    "f1": token_f1,
+    "exact_match": exact_match,
+    "accuracy": accuracy,
+    "f1_unicode": f1_unicode,
+}
+SEVERAL = {"rouge": rouge, "rouge_unicode": rouge_unicode}  # functions of a pair that give several scores
 
 
 def score_examples(
     predictions: Mapping[str, str],
     references: Mapping[str, Sequence[str]],
-    metrics: Sequence[str] = tuple(METRICS),
+    metrics: Sequence[str] = SCROLLS_METRICS,
     text: str = "raw",
 ) -> dict[str, dict[str, float]]:
     """Every example's scores, in the references' order; each metric's own maximum over references.
@@ -91,8 +111,9 @@ def corpus_scores(per_example: PerExample) -> dict[str, float]:
     """Means over examples, and the geometric mean of the ROUGE means where there are any; unrounded."""
     names = next(iter(per_example.values()))
     means = {name: float(np.mean([values[name] for values in per_example.values()])) for name in names}
-    if all(name in means for name in ROUGE_TYPES):
-        means["rouge_geometric_mean"] = float(np.prod([means[name] for name in ROUGE_TYPES]) ** (1 / 3))
+    for headline_score, types in GEOMETRIC_MEANS.items():
+        if all(name in means for name in types):
+            means[headline_score] = float(np.prod([means[name] for name in types]) ** (1 / len(types)))
     return means
 
 
@@ -104,7 +125,7 @@ def text_sample(per_example: PerExample, metric: str, examples: Mapping[str, str
         metric: one of METRICS.
         examples: the example of each id, where several ids are references of one; None for the ids.
     """
-    names = ROUGE_TYPES if metric == "rouge" else (metric,)
+    names = parts(headline(metric))
     scores = np.array([[values[name] for name in names] for values in per_example.values()])
     return Sample.of([examples[id_] if examples else id_ for id_ in per_example], scores)
 
@@ -158,6 +179,7 @@ def _best(prediction: str, references: Sequence[str], metrics: Sequence[str]) ->
 
 
 def _pair(prediction: str, reference: str, metrics: Sequence[str]) -> dict[str, float]:
-    scores = rouge(prediction, reference) if "rouge" in metrics else {}
-    chosen = {name: score for name, score in SINGLE.items() if name in metrics}
-    return {**scores, **{name: score(prediction, reference) for name, score in chosen.items()}}
+    found: dict[str, float] = {}
+    for name, scores in SEVERAL.items():
+        found |= scores(prediction, reference) if name in metrics else {}
+    return found | {name: score(prediction, reference) for name, score in SINGLE.items() if name in metrics}

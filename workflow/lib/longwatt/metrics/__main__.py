@@ -14,6 +14,7 @@ from longwatt import metrics
 from longwatt.datasets.opening import open_data, refuse_foreign
 from longwatt.datasets.records import DatasetError
 from longwatt.datasets.rows import read_rows
+from longwatt.datasets.visibility import Scoring, UnseenReferences, Visibility, notes, refuse_unseen
 from longwatt.metrics import classification
 
 
@@ -68,9 +69,26 @@ def evaluate(task: str, predictions: Path, references: Path) -> dict[str, Any]:
     if task == classification.MACRO_F1:
         score = classification.headline_score(task, given, _only_labels(expected, references))
         return {"task": task, "examples": len(expected), task: round(score, 4)}
+    metrics.check_ids(given, expected)
+    unseen = _unseen(task, expected, references)
     per_example = metrics.score_examples(given, expected, (task,))
-    scores = metrics.corpus_scores(per_example)
-    return {"task": task, "examples": len(per_example), **{name: round(score, 4) for name, score in scores.items()}}
+    scores = {name: round(score, 4) for name, score in metrics.corpus_scores(per_example).items()}
+    return {"task": task, "examples": len(per_example), **unseen, **scores}
+
+
+def _unseen(task: str, expected: Mapping[str, Sequence[str]], path: Path) -> dict[str, Any]:
+    """What to say of references that the metric does not see: nothing where there are none."""
+    counted = Visibility()
+    for id_, texts in expected.items():
+        counted.add(id_, texts)
+    split = {path.name: counted.facts()}
+    scoring = [Scoring(str(path), task, splits=(path.name,))]
+    try:
+        refuse_unseen(split, scoring)
+    except UnseenReferences as error:
+        raise metrics.ScoringError(str(error)) from None
+    found = notes(split, scoring)
+    return {"notes": found} if found else {}
 
 
 def _only_labels(references: Mapping[str, Sequence[str]], path: Path) -> dict[str, str]:

@@ -1,0 +1,191 @@
+"""References in which a metric finds no word: a perfect answer would score nothing, and early stopping follow it.
+
+What every metric misses is counted when data are read, and told with them. By which metrics a study scores a dataset
+does not change its records, and is therefore no setting of theirs: jobs are told by their environment.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from longwatt.metric_words import (
+    METRICS_OF_TEXTS,
+    NORMALIZED,
+    RAW,
+    has_unspaced,
+    letters_unseen_by_rouge,
+    metrics_that_see,
+    sees,
+)
+
+SCORED_BY = "LONGWATT_SCORED_BY"  # environment: how a study scores its datasets, by their folders' names
+# A few such rows are found in published data, whose scores must stay comparable.
+MOST_UNSEEN = 0.01
+MOST_LETTERS_UNSEEN = 0.01  # of a split's; names and loan words in English texts stay far below
+QUOTED = 40  # characters of a reference in a message
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """How a study scores a dataset.
+
+    Attributes:
+        entry: the study's file and the dataset's key in it.
+        metric: the dataset's.
+        text: "raw" or "normalized".
+        splits: those that are scored.
+    """
+
+    entry: str
+    metric: str
+    text: str = RAW
+    splits: tuple[str, ...] = ("validation",)
+
+
+class UnseenReferences(ValueError):
+    """A metric cannot see the references that it would have to score."""
+
+
+class Visibility:
+    """Counts the references of one split that metrics miss."""
+
+    def __init__(self) -> None:
+        self._examples = self._references = self._unspaced = self._lost = self._letters = 0
+        self._unseen: Counter[tuple[str, str, str]] = Counter()
+        self._first: dict[tuple[str, str], tuple[str, str]] = {}
+
+    def add(self, id_: str, references: Sequence[str]) -> None:
+        """Count one example."""
+        self._examples += 1
+        self._references += len(references)
+        self._unspaced += sum(map(has_unspaced, references))
+        for text in references:
+            lost, letters = letters_unseen_by_rouge(text)
+            self._lost, self._letters = self._lost + lost, self._letters + letters
+        for metric in METRICS_OF_TEXTS:
+            for compared in (RAW, NORMALIZED):
+                self._count(id_, references, metric, compared)
+
+    def _count(self, id_: str, references: Sequence[str], metric: str, compared: str) -> None:
+        unseen = [text for text in references if not sees(metric, text, compared)]
+        if not unseen:
+            return
+        self._unseen[metric, compared, "references"] += len(unseen)
+        self._unseen[metric, compared, "examples"] += len(unseen) == len(references)
+        self._first.setdefault((metric, compared), (id_, unseen[0]))
+
+    def facts(self) -> dict[str, Any]:
+        """Counts by metric and by what is compared; only of metrics that miss any."""
+        unseen: dict[str, dict[str, Any]] = {}
+        for (metric, compared), (id_, text) in self._first.items():
+            counts = {kind: self._unseen[metric, compared, kind] for kind in ("examples", "references")}
+            first = {"first_id": id_, "first_reference": text[:QUOTED]}
+            unseen.setdefault(metric, {})[compared] = {**counts, **first}
+        return {
+            "examples": self._examples,
+            "references": self._references,
+            "unseen": unseen,
+            "references_in_unspaced_scripts": self._unspaced,
+            "letters_unseen_by_rouge": round(self._lost / self._letters, 4) if self._letters else None,
+        }
+
+
+def refuse_unseen(by_split: Mapping[str, Mapping[str, Any]], scored: Collection[Scoring]) -> None:
+    """Refuse to score a split by a metric that does not see its references.
+
+    Args:
+        by_split: as `Visibility.facts`; empty where it was not counted.
+        scored: how the dataset is scored.
+
+    Raises:
+        UnseenReferences: names the dataset's entry, the metric, the split, the first example and what would do.
+    """
+    for scoring in scored:
+        for split, facts in _scored(by_split, scoring):
+            found = unseen(facts, scoring.metric, scoring.text)
+            if found["examples"] > MOST_UNSEEN * facts["examples"]:
+                where = f"{scoring.entry}: the split {split!r}"
+                raise UnseenReferences(f"{where}: {refusal(facts, scoring.metric, scoring.text)}")
+
+
+def refusal(facts: Mapping[str, Any], metric: str, compared: str = RAW) -> str:
+    """What is wrong with references that a metric does not see, and the metrics that see them."""
+    found = unseen(facts, metric, compared)
+    others = metrics_that_see(found["first_reference"], compared)
+    listed = ", ".join(name + (" (not SCROLLS')" if name.endswith("_unicode") else "") for name in others)
+    return (
+        f"the metric {metric} finds no word in the references of {found['examples']} of {facts['examples']} examples, "
+        f"first at id {found['first_id']!r}: {found['first_reference']!r}; {_WHY[metric]}. "
+        + (f"Choose a metric that sees them: {listed}" if others else "Mend or remove those rows")
+    )
+
+
+_SQUAD = "punctuation and the articles a, an, the are deleted first, so that any other such text would count as equal"
+_WHY = {
+    "rouge": "as SCROLLS computes it, it knows the letters a to z and digits alone: a perfect answer would score 0",
+    "f1": "as SCROLLS computes it, punctuation and the articles a, an, the are deleted first: a perfect answer would "
+    "score 0",
+    "exact_match": _SQUAD,
+    "rouge_unicode": "it takes letters, digits and symbols of any script, and no punctuation",
+    "f1_unicode": "it takes letters, digits and symbols of any script, and no punctuation",
+    "accuracy": "white space around a text does not count",
+}
+
+
+def notes(by_split: Mapping[str, Mapping[str, Any]], scored: Collection[Scoring]) -> list[str]:
+    """What to know of references that a metric misses, wholly or in part, where the share is small enough to go on."""
+    found = []
+    for scoring in scored:
+        for split, facts in _scored(by_split, scoring):
+            found += list(_notes(split, facts, scoring))
+    return list(dict.fromkeys(found))
+
+
+def _notes(split: str, facts: Mapping[str, Any], scoring: Scoring) -> Iterator[str]:
+    missed, metric = unseen(facts, scoring.metric, scoring.text), scoring.metric
+    if missed["references"]:
+        yield (
+            f"{missed['references']} of {facts['references']} references of {split} hold no word that {metric} sees, "
+            f"first at id {missed['first_id']!r}: {missed['first_reference']!r}"
+        )
+    lost = facts["letters_unseen_by_rouge"] or 0
+    if metric == "rouge" and lost > MOST_LETTERS_UNSEEN:
+        yield (
+            f"{lost:.1%} of the letters in references of {split} are none of a to z, and rouge, as SCROLLS computes "
+            "it, skips them (of Äpfel it sees pfel); rouge_unicode sees all"
+        )
+    if metric == "f1" and facts["references_in_unspaced_scripts"] > MOST_UNSEEN * facts["references"]:
+        yield (
+            f"{facts['references_in_unspaced_scripts']} of {facts['references']} references of {split} are in scripts "
+            "written without spaces, of which f1 takes whole sentences for one word; f1_unicode takes each character"
+        )
+
+
+def unseen(facts: Mapping[str, Any], metric: str, compared: str) -> Mapping[str, Any]:
+    """What a metric misses of a split: how many examples and references, and the first."""
+    none = {"examples": 0, "references": 0, "first_id": "", "first_reference": ""}
+    found: Mapping[str, Any] = facts["unseen"].get(metric, {}).get(compared, none)
+    return found
+
+
+def _scored(by_split: Mapping[str, Mapping[str, Any]], scoring: Scoring) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """The facts of splits that are scored."""
+    if scoring.metric in METRICS_OF_TEXTS:
+        yield from ((split, by_split[split]) for split in scoring.splits if split in by_split)
+
+
+def environment(scored: Mapping[str, Collection[Scoring]]) -> dict[str, str]:
+    """What the jobs that read datasets must know, by the datasets' folders."""
+    listed = {key: [asdict(scoring) for scoring in found] for key, found in scored.items()}
+    return {SCORED_BY: json.dumps(listed)}
+
+
+def scored_by(key: str) -> list[Scoring]:
+    """How the study that a job belongs to scores the dataset of a folder."""
+    found = json.loads(os.environ.get(SCORED_BY) or "{}").get(key, [])
+    return [Scoring(**{**values, "splits": tuple(values["splits"])}) for values in found]

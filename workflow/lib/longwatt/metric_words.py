@@ -1,0 +1,98 @@
+"""The words that each metric compares, and so the texts in which it finds none.
+
+Apart from the metrics, since data are looked at with it: a metric that counts otherwise is no reason to read them anew.
+"""
+
+from __future__ import annotations
+
+import re
+import string
+import unicodedata
+from collections.abc import Callable, Mapping
+from functools import cache
+from typing import Any
+
+RAW, NORMALIZED = "raw", "normalized"
+# Scripts that are written without spaces between words: each of their characters is a word.
+UNSPACED = ("Han", "Hiragana", "Katakana", "Thai", "Lao", "Khmer", "Myanmar")
+
+_ARTICLES = re.compile(r"\b(a|an|the)\b")
+_NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
+_ROUGE = re.compile("[a-z0-9]")  # the characters of rouge-score's tokens
+_NO_WORD = re.compile(r"[\W_]+")
+
+
+def normalize_answer(text: str) -> str:
+    """SQuAD normalisation: lower case, no punctuation, no articles, single spaces."""
+    return " ".join(_ARTICLES.sub(" ", text.lower().translate(_NO_PUNCTUATION)).split())
+
+
+def unicode_words(text: str) -> list[str]:
+    """Words of any script, without case and compatibility forms.
+
+    A word is a run of letters, marks and digits; a character of a script in UNSPACED and a symbol (an emoji) are words
+    of their own. Joiners inside a word belong to it, punctuation to none.
+    """
+    found: list[str] = _unicode_word().findall(_folded(text))
+    return found
+
+
+def has_unspaced(text: str) -> bool:
+    """Whether any character is of a script that is written without spaces."""
+    return not text.isascii() and _unspaced().search(text) is not None
+
+
+def letters_unseen_by_rouge(text: str) -> tuple[int, int]:
+    """How many letters and digits of a text `rouge` skips, and how many there are."""
+    letters = _NO_WORD.sub("", text.lower())
+    return (0 if letters.isascii() else len(_ROUGE.sub("", letters))), len(letters)
+
+
+def sees(metric: str, text: str, compared: str = RAW) -> bool:
+    """Whether a metric finds any word in a text.
+
+    Args:
+        metric: one of longwatt.metrics.METRICS.
+        text: a reference.
+        compared: "raw", or "normalized" as SQuAD does it first.
+    """
+    return _SEES[metric](normalize_answer(text) if compared == NORMALIZED else text)
+
+
+def metrics_that_see(text: str, compared: str = RAW) -> list[str]:
+    """The metrics of texts that find a word in this one."""
+    return [metric for metric in _SEES if sees(metric, text, compared)]
+
+
+def _folded(text: str) -> str:
+    return unicodedata.normalize("NFKC", text).casefold()
+
+
+@cache
+def _unspaced() -> Any:
+    import regex  # slow to load, and needed where texts are read alone
+
+    return regex.compile("[" + "".join(rf"\p{{scx={script}}}" for script in UNSPACED) + r"&&\p{L}]", regex.V1)
+
+
+@cache
+def _unicode_word() -> Any:
+    import regex
+
+    alone = "".join(rf"\p{{scx={script}}}" for script in UNSPACED)
+    inside = rf"[\p{{L}}\p{{M}}\p{{N}}--[{alone}]]"
+    one = rf"[[{alone}]&&[\p{{L}}\p{{N}}]]\p{{M}}*"
+    joiners = "[\u200c\u200d]*"  # of Persian and Indian scripts
+    return regex.compile(rf"{one}|{inside}(?:{joiners}[{inside}\p{{M}}])*|\p{{M}}+|\p{{S}}\p{{M}}*", regex.V1)
+
+
+# As the metrics themselves split texts.
+_SEES: Mapping[str, Callable[[str], bool]] = {
+    "rouge": lambda text: _ROUGE.search(text.lower()) is not None,
+    "f1": lambda text: bool(normalize_answer(text)),
+    "exact_match": lambda text: bool(normalize_answer(text)),
+    "accuracy": lambda text: bool(text.strip()),
+    "rouge_unicode": lambda text: bool(_unicode_word().search(_folded(text))),
+    "f1_unicode": lambda text: bool(_unicode_word().search(_folded(text))),
+}
+METRICS_OF_TEXTS = tuple(_SEES)
