@@ -20,6 +20,7 @@ from longwatt import (
     asked,
     cells,
     displays,
+    escaping,
     file_times,
     gpus,
     priorities,
@@ -229,7 +230,7 @@ def stage_of(rule):
 
 def settings_of(rule):
     """A rule's `settings` parameter."""
-    return lambda wildcards: dict(stage_of(rule)(wildcards).settings)
+    return lambda wildcards: escaping.Undisclosed(stage_of(rule)(wildcards).settings)
 
 
 def code_of(rule):
@@ -283,7 +284,7 @@ def in_report(path, kind, shown):
         f"results/{{study}}/{path}",
         caption=f"../report/{shown.caption}.rst",
         category=shown.category,
-        labels={kind: shown.label},
+        labels={kind: escaping.in_report_label(shown.label)},
     )
 
 

@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from longwatt.drawing import NO_ENERGY, leave_empty, panels, save
+from longwatt.drawing import NO_ENERGY, leave_empty, legend, panels, save
 from longwatt.points import SERIES, EnergyUnit, energy_unit, short_name, with_series
 from longwatt.provenance import sha256, write_json
 
@@ -79,7 +79,7 @@ def power_over_time(parts: Mapping[str, Path], heading: str) -> Figure:
             energy = json.loads((folder / "energy.json").read_text(encoding="utf-8"))
             shown |= _draw_part(axis, energy, pd.read_csv(folder / "power.csv"))
             axis.set_title(f"{_part_name(part)}: {_sentence(energy)}", fontsize=11, loc="left")
-        figure.legend(handles=list(shown.values()), loc="outside lower center", ncols=4, fontsize=10, frameon=False)
+        legend(figure, list(shown.values()), loc="outside lower center", ncols=4, fontsize=10, frameon=False)
     return figure
 
 
@@ -99,7 +99,7 @@ def energy_by_phase(summary: pd.DataFrame, titles: Mapping[str, str]) -> Figure:
             handles = [Patch(facecolor=PHASES[p][1], label=PHASES[p][0]) for p in STACK.values() if p]
             handles.append(Patch(facecolor="white", edgecolor="0.3", hatch=HATCH, label=WASTED))
             columns = 2 if len(names) == 1 else 4
-            figure.legend(handles=handles, loc="outside lower center", ncols=columns, fontsize=10, frameon=False)
+            legend(figure, handles, loc="outside lower center", ncols=columns, fontsize=10, frameon=False)
     return figure
 
 

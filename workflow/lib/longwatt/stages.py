@@ -12,6 +12,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 from longwatt import costs, datasets, displays, hub, hyperparameters, models, priorities, published, settings
 from longwatt.cells import Cell, classifies, devices, expand, points
 from longwatt.claim_settings import check_claims, claims_of, left_out
+from longwatt.escaping import in_one_line
 from longwatt.expansion import VARIANT_OF
 from longwatt.models.errors import ModelError
 from longwatt.pretrained import (
@@ -492,7 +493,8 @@ class Stages:
         """How datasets, models and budgets are called in figures; one name for two things is the model's."""
         entries = {**self.study["budgets"], **self.study["datasets"], **self.study["models"]}
         of_searches = {m[VARIANT_OF]: m["search_title"] for m in self.study["models"].values() if VARIANT_OF in m}
-        return {**{name: entry.get("title", name) for name, entry in entries.items()}, **of_searches}
+        titles = {**{name: entry.get("title", name) for name, entry in entries.items()}, **of_searches}
+        return {name: in_one_line(title) or name for name, title in titles.items()}
 
     def parts(self, name: str | None = None) -> list[str]:
         """The parts of a cell that are metered; without a name, of any."""

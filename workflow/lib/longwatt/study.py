@@ -15,6 +15,7 @@ import yaml
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError, best_match
 
+from longwatt.escaping import mended, unusable
 from longwatt.spelling import nearest
 
 STUDY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
@@ -134,7 +135,10 @@ def read_study(path: Path, schema_path: Path) -> dict[str, Any]:
     """
     from longwatt.expansion import write_out  # it needs this module
 
-    document = normalise(_with_base(path, ()))
+    document = normalise(mended(_with_base(path, ())))
+    problem = unusable(document)
+    if problem:
+        raise StudyError(f"{path}: {problem}")
     validate(document, json.loads(schema_path.read_text(encoding="utf-8")), str(path))
     return write_out(document, str(path))
 
