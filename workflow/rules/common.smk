@@ -18,11 +18,11 @@ from snakemake.exceptions import WorkflowError
 
 from longwatt import (
     asked,
-    cells,
     displays,
     escaping,
     file_times,
     gpus,
+    places,
     priorities,
     provenance,
     stages,
@@ -314,12 +314,10 @@ def exits_outputs():
 def power_output():
     """Every cell's power over time, as the report shows it."""
     return report(
-        directory(STAGES.power_folder),
-        patterns=[f"{cells.CELL_PATTERN}.svg"],
+        STAGES.power_page(),
         caption="../report/power.rst",
         category=stages.POWER,
-        subcategory="{dataset}",
-        labels={axis: f"{{{axis}}}" for axis in cells.AXES},
+        labels={"page": "all cells"},
     )
 
 
@@ -343,6 +341,9 @@ def summary_inputs(wildcards):
 
 
 try:
+    if workflow.is_main_process:
+        places.check_paths([workflow.basedir, Path.cwd(), sys.executable], ON_CLUSTER)
+    sys.executable = places.ForShell(sys.executable)
     STAGES = read_stages()
     GPUS_GIVEN = gpus_given()
     GPUS = gpu_limit()

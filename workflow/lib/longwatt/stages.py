@@ -30,7 +30,7 @@ from longwatt.tasks import CLASSIFICATION
 CLAIM_KINDS = ("html", "md", "json")
 
 DEMO = "demo"  # the embedded study
-POWER = "Power over time"  # category of the report with a figure for each cell
+POWER = "Power over time"  # category of the report with the page of all cells'
 TRAINED = ("model", "history.csv", "energy.jsonl.gz")
 
 
@@ -409,7 +409,7 @@ class Stages:
         titles = self.titles()
         headings = {name: _heading(cell, titles) for name, cell in self.cells.items()}
         chosen = {"headings": headings, "parts": {name: self.parts(name) for name in self.cells}}
-        return Stage("plot_power", f"{self.power_folder}/power.json", chosen)
+        return Stage("plot_power", f"{self.results}/power/power.json", chosen)
 
     def judge_claims(self) -> Stage:
         """The study's claims, each with its verdict."""
@@ -587,7 +587,7 @@ class Stages:
             for kind in displays.TABLE_KINDS
         ]
         ends = [self.tabulate().artefact, self.plot().artefact, self.plot_power().artefact]
-        pages = [self.power_folder, *self.claim_files(), *self.exits_files()]
+        pages = [self.power_page(), *self.claim_files(), *self.exits_files()]
         return [*cells, *tail, *tables, *self.figures(), *pages, *ends]
 
     def exits_files(self) -> list[str]:
@@ -606,14 +606,13 @@ class Stages:
         folders = [f"{self.results}/{name}/{part}" for name in self.cells for part in self.parts(name)]
         return [f"{folder}/{file}" for folder in folders for file in ("energy.json", "power.csv")]
 
-    @property
-    def power_folder(self) -> str:
-        """The folder of every cell's power over time.
+    def power_page(self) -> str:
+        """The page of every cell's power over time.
 
         One output, not one for each cell: Snakemake records all inputs of a job with each of its outputs, and thousands
         of both would take it hours and gigabytes.
         """
-        return f"{self.results}/power"
+        return f"{self.results}/power/power.html"
 
     def figures(self) -> list[str]:
         """Paths of the study's figures."""
