@@ -1,9 +1,17 @@
+import os
+
 from snakemake.utils import min_version
 
 min_version("9.10")  # the first that takes scheduler plugins
 
 
-configfile: "config.yaml"
+configfile: f"{workflow.basedir}/config.yaml"
+
+
+# That of the folder that --directory names stands over this project's.
+if os.path.exists("config.yaml") and not os.path.samefile(".", workflow.basedir):
+
+    configfile: "config.yaml"
 
 
 report: "workflow/report/workflow.rst"

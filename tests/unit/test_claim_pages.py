@@ -49,7 +49,7 @@ def test_every_claim_stands_with_its_verdicts_first(pages):
     text, _, _ = pages
     lines = text.splitlines()
     assert "| claim | statement | verdict | training steps alone | note |" in lines
-    assert "| energy | Length \\| costs <energy>. | supported | not decidable | estimated energy |" in lines
+    assert "| energy | Length \\| costs \\<energy>. | supported | not decidable | estimated energy |" in lines
     assert "| score | It finds the needle. | supported |  | random weights |" in lines
 
 

@@ -18,10 +18,11 @@ from snakemake.exceptions import WorkflowError
 
 from longwatt import (
     asked,
-    cells,
     displays,
+    escaping,
     file_times,
     gpus,
+    places,
     priorities,
     provenance,
     scored,
@@ -233,7 +234,7 @@ def stage_of(rule):
 
 def settings_of(rule):
     """A rule's `settings` parameter."""
-    return lambda wildcards: dict(stage_of(rule)(wildcards).settings)
+    return lambda wildcards: escaping.Undisclosed(stage_of(rule)(wildcards).settings)
 
 
 def code_of(rule):
@@ -287,7 +288,7 @@ def in_report(path, kind, shown):
         f"results/{{study}}/{path}",
         caption=f"../report/{shown.caption}.rst",
         category=shown.category,
-        labels={kind: shown.label},
+        labels={kind: escaping.in_report_label(shown.label)},
     )
 
 
@@ -317,12 +318,10 @@ def exits_outputs():
 def power_output():
     """Every cell's power over time, as the report shows it."""
     return report(
-        directory(STAGES.power_folder),
-        patterns=[f"{cells.CELL_PATTERN}.svg"],
+        STAGES.power_page(),
         caption="../report/power.rst",
         category=stages.POWER,
-        subcategory="{dataset}",
-        labels={axis: f"{{{axis}}}" for axis in cells.AXES},
+        labels={"page": "all cells"},
     )
 
 
@@ -346,6 +345,9 @@ def summary_inputs(wildcards):
 
 
 try:
+    if workflow.is_main_process:
+        places.check_paths([workflow.basedir, Path.cwd(), sys.executable], ON_CLUSTER)
+    sys.executable = places.ForShell(sys.executable)
     STAGES = read_stages()
     GPUS_GIVEN = gpus_given()
     GPUS = gpu_limit()

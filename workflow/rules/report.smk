@@ -61,7 +61,7 @@ rule plot_power:
     input:
         lambda wildcards: STAGES.energies(),
     output:
-        figures=power_output(),
+        page=power_output(),
         report=STAGES.plot_power().artefact,
     log:
         f"logs/{STAGES.study_id}/plot_power.log",

@@ -16,7 +16,18 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from longwatt.cells import CLASSIFIED
-from longwatt.drawing import COLOURS, LIGHTEST, MARKERS, SCORE_TITLES, leave_empty, panels, save
+from longwatt.drawing import (
+    COLOURS,
+    LIGHTEST,
+    MARKERS,
+    SCORE_TITLES,
+    leave_empty,
+    legend,
+    logarithmic,
+    panels,
+    save,
+)
+from longwatt.glyphs import drawable
 
 GREY = "0.35"
 LABEL = (25.0, 10.0)  # width and height of a length of four digits, in points
@@ -54,8 +65,9 @@ QUANTITIES = {
 def draw_all(comparison: pd.DataFrame, studies: tuple[str, str], folder: Path, titles: Mapping[str, str]) -> list[Path]:
     """Write every figure of QUANTITIES as SVG and PNG; their paths."""
     found: list[Path] = []
+    shown = drawable(titles)
     for name, quantity in QUANTITIES.items():
-        found += save(against(comparison, studies, quantity, titles), folder / name)
+        found += save(against(comparison, studies, quantity, shown), folder / name)
     return found
 
 
@@ -189,8 +201,8 @@ def _equal_line(axis: Axes) -> None:
 
 def _ratio_lines(axis: Axes) -> None:
     """Lines of equal ratio that cross a logarithmic panel, each with its ratio at the left or lower end."""
-    axis.set_xscale("log")
-    axis.set_yscale("log")
+    logarithmic(axis)
+    logarithmic(axis, vertical=True)
     axis.margins(0.18)
     (left, right), (bottom, top) = axis.get_xlim(), axis.get_ylim()
     for ratio in RATIOS:
@@ -222,7 +234,7 @@ def _legend(
         handles.append(Line2D([], [], linestyle="none", marker=marker, label=budget, color=GREY))
     handles.append(Line2D([], [], linestyle="--", color=GREY, label="equal in both, or in the ratio that it says"))
     columns = min(2, count, len(handles))
-    figure.legend(handles=handles, loc="outside lower center", ncols=columns, fontsize=10, frameon=False)
+    legend(figure, handles, loc="outside lower center", ncols=columns, fontsize=10, frameon=False)
 
 
 def _random(comparison: pd.DataFrame) -> pd.Series[bool]:

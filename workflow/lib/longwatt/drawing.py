@@ -12,11 +12,17 @@ matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.legend import Legend
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
+from longwatt.figure_texts import make_texts_fit
 from longwatt.provenance import whole_path
+
+matplotlib.rcdefaults()  # a user's matplotlibrc must not change what figures look like
+matplotlib.rcParams["text.parse_math"] = False  # texts are words: a dollar sign begins no formula
 
 NO_ENERGY = (
     "Energy was not measured:\nno readable meter on this machine.\n"
@@ -59,12 +65,23 @@ def styles(series: Iterable[Hashable]) -> dict[Any, dict[str, Any]]:
     return {key: {"color": tuple(colours[i][:3]), "marker": MARKERS[i % len(MARKERS)]} for i, key in enumerate(keys)}
 
 
-def logarithmic(axis: Axes) -> None:
-    """Make the horizontal axis logarithmic, with plain numbers at 1, 2 and 5 of each power of ten."""
-    axis.set_xscale("log")
-    axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axis.xaxis.set_minor_formatter(NullFormatter())
+def logarithmic(axis: Axes, vertical: bool = False) -> None:
+    """Make an axis logarithmic, with plain numbers at 1, 2 and 5 of each power of ten."""
+    axis.set(**{"yscale" if vertical else "xscale": "log"})
+    scale = axis.yaxis if vertical else axis.xaxis
+    scale.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    scale.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    scale.set_minor_formatter(NullFormatter())
+
+
+def legend(place: Figure | Axes, handles: Sequence[Artist], **options: Any) -> Legend:
+    """Add a legend of handles by their labels, also of those that matplotlib takes for hidden ones."""
+    labels = [str(handle.get_label()) for handle in handles]
+    # A label that begins with an underscore would be left out.
+    shown = place.legend(handles=handles, labels=[label.lstrip("_") or "-" for label in labels], **options)
+    for text, label in zip(shown.get_texts(), labels, strict=True):
+        text.set_text(label)
+    return shown
 
 
 def leave_empty(axis: Axes, why: str) -> None:
@@ -76,6 +93,7 @@ def leave_empty(axis: Axes, why: str) -> None:
 
 def save(figure: Figure, stem: Path, kinds: Sequence[str] = ("svg", "png")) -> list[Path]:
     """Write a figure as STEM.svg and STEM.png (or one of them), and close it."""
+    make_texts_fit(figure)
     paths = [stem.with_name(f"{stem.name}.{kind}") for kind in kinds]
     for path, kind in zip(paths, kinds, strict=True):
         more = {"metadata": {"Date": None}} if kind == "svg" else {"dpi": 150}

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 
-from longwatt.drawing import HOLLOW, leave_empty, panels, styles
+from longwatt.drawing import HOLLOW, leave_empty, legend, panels, styles
 
 Cell = Mapping[str, Any]
 # What makes the cells of one panel, whose seeds are put together.
@@ -200,8 +200,8 @@ def _draw_boxes(axis: Axes, rows: pd.DataFrame) -> None:
     axis.set_xlabel("Classifier after layer")
     axis.set_ylabel("Calibrated confidence")
     handles = [Patch(facecolor=drawn[label]["color"], alpha=0.75, label=label) for label in labels]
-    axis.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, -0.17), ncols=min(4, len(labels)),
-                fontsize=9, frameon=False)  # fmt: skip
+    legend(axis, handles, loc="upper center", bbox_to_anchor=(0.5, -0.17), ncols=min(4, len(labels)),
+           fontsize=9, frameon=False)  # fmt: skip
 
 
 def _draw_box(axis: Axes, left: float, width: float, row: Mapping[Any, Any], colour: Any) -> None:
@@ -304,4 +304,4 @@ def _reliability_legend(figure: Figure) -> None:
         Line2D([], [], color=AFTER, marker="o", label="after calibration"),
         Line2D([], [], color="0.35", linestyle="--", label="confidence equal to accuracy"),
     ]
-    figure.legend(handles=handles, loc="outside lower center", ncols=3, fontsize=10, frameon=False)
+    legend(figure, handles, loc="outside lower center", ncols=3, fontsize=10, frameon=False)

@@ -18,9 +18,10 @@ from matplotlib.lines import Line2D
 
 from longwatt.artefacts import check_beside, read_artefact
 from longwatt.displays import DISTILLED
-from longwatt.drawing import HOLLOW, NO_ENERGY, leave_empty, panels, save, styles
+from longwatt.drawing import HOLLOW, NO_ENERGY, leave_empty, legend, panels, save, styles
 from longwatt.exit_diagnostics import NUMBERS, Study, by_difficulty, confidence_by_label, on_their_splits, reliability
 from longwatt.exit_series import EFFICIENT, ORACLE, OURS, PLACE, STANDARD, over_all_seeds, points
+from longwatt.glyphs import drawable
 from longwatt.point_labels import label_where_there_is_room
 from longwatt.points import CONFIDENCE
 from longwatt.provenance import sha256, write_json
@@ -93,7 +94,7 @@ def plot_exits(
     check_beside(exits, curve, difficulty)
     report = read_artefact(exits)
     read = {cell: read_artefact(Path(path)) for cell, path in calibrations.items()}
-    study = Study(settings["titles"], settings["cells"], read, _random_models(report, settings["cells"]))
+    study = Study(drawable(settings["titles"]), settings["cells"], read, _random_models(report, settings["cells"]))
     known = drawings(report, pd.read_csv(curve, na_values=["NA"]), read_difficulty(difficulty), study)
     digests = {}
     for name in settings["names"]:
@@ -359,7 +360,7 @@ def _legend(
     if any(line.get_gid() == MAJORITY for axis in figure.axes for line in axis.lines):
         handles.append(Line2D([], [], linestyle=":", color="0.35", label="majority class"))
     columns = min(2, sum(axis.get_visible() for axis in figure.axes), len(handles))
-    figure.legend(handles=handles, loc="outside lower center", ncols=columns, fontsize=10, frameon=False)
+    legend(figure, handles, loc="outside lower center", ncols=columns, fontsize=10, frameon=False)
     _make_room(figure, -(-len(handles) // columns))
 
 
@@ -404,7 +405,7 @@ def _curve_legend(figure: Figure, drawn: Mapping[str, Style], table: pd.DataFram
         shared: dict[str, Any] = {"color": "0.35", "marker": "o", "markersize": 7, "linestyle": "none"}
         handles.append(Line2D([], [], label="as predicted and timed, at every batch size", **shared, **HOLLOW))
     columns = min(2, sum(axis.get_visible() for axis in figure.axes) // 2)  # a pair of panels is one wide
-    figure.legend(handles=handles, loc="outside lower center", ncols=max(1, columns), fontsize=10, frameon=False)
+    legend(figure, handles, loc="outside lower center", ncols=max(1, columns), fontsize=10, frameon=False)
     _make_room(figure, -(-len(handles) // max(1, columns)))
 
 

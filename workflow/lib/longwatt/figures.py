@@ -26,11 +26,14 @@ from longwatt.drawing import (
     ONLY_EXITS,
     SCORE_TITLES,
     leave_empty,
+    legend,
     logarithmic,
     panels,
     save,
 )
 from longwatt.energy_figures import energy_by_phase
+from longwatt.escaping import in_one_line
+from longwatt.glyphs import drawable
 from longwatt.point_labels import label_points
 from longwatt.points import (
     SERIES,
@@ -108,7 +111,8 @@ def plot_all(summary: Path, folder: Path, settings: Mapping[str, Any], provenanc
         provenance: the stamp of figures.json.
     """
     digests = {}
-    for name, draw in drawings(read_summary(summary), settings).items():
+    drawn = {**settings, "titles": drawable(settings["titles"])}
+    for name, draw in drawings(read_summary(summary), drawn).items():
         for path in save(draw(), folder / name):
             digests[path.name] = sha256(path)
     write_json(
@@ -170,7 +174,7 @@ def own_figure(
     costs = [_scaled(_in_unit(named_cost(name), summary), table) for name in figure["costs"]]
     several = len(names) > 1
     shown = [Panel(name, cost, titles.get(name, name) if several else "", True) for name in names for cost in costs]
-    heading = [figure.get("title", ""), "" if several else titles.get(names[0], names[0])]
+    heading = [in_one_line(figure.get("title", "")), "" if several else titles.get(names[0], names[0])]
     return _figure(table, shown, titles, published, ": ".join(filter(None, heading)))
 
 
@@ -374,4 +378,4 @@ def _legend(
         handles.append(Line2D([], [], linestyle="none", marker="o", color="0.35", label=label, **HOLLOW))
     # One panel has no room for two names side by side.
     columns = min(2, sum(axis.get_visible() for axis in figure.axes), len(handles))
-    figure.legend(handles=handles, loc="outside lower center", ncols=columns, fontsize=10, frameon=False)
+    legend(figure, handles, loc="outside lower center", ncols=columns, fontsize=10, frameon=False)

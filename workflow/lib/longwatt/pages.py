@@ -1,10 +1,11 @@
-"""A page of sentences, tables and figures, as Markdown and as HTML."""
+"""A page of sentences, tables and figures, as Markdown and as HTML; sentences are words, without markup."""
 
 from __future__ import annotations
 
-import html
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+
+from longwatt.escaping import in_html, in_markdown, in_markdown_cell
 
 NA = "NA"  # what is not known
 
@@ -78,17 +79,17 @@ class Section:
 
 def markdown(title: str, sections: Sequence[Section]) -> str:
     """The page as Markdown; the first section's heading may be empty."""
-    lines = [f"# {title}"]
+    lines = [f"# {in_markdown_cell(title)}"]
     for section in sections:
-        lines += [f"{'#' * section.level} {section.heading}"] if section.heading else []
+        lines += [f"{'#' * section.level} {in_markdown_cell(section.heading)}"] if section.heading else []
         lines += [_markdown_part(part) for part in section.parts]
     return "\n\n".join(lines) + "\n"
 
 
 def as_html(title: str, sections: Sequence[Section]) -> str:
     """The page as one HTML file; pictures stay beside it."""
-    lines = [f"<!doctype html><meta charset='utf-8'><title>{html.escape(title)}</title><style>{STYLE}</style>"]
-    lines.append(f"<h1>{html.escape(title)}</h1>")
+    lines = [f"<!doctype html><meta charset='utf-8'><title>{in_html(title)}</title><style>{STYLE}</style>"]
+    lines.append(f"<h1>{in_html(title)}</h1>")
     for section in sections:
         lines += [_html_heading(section)] if section.heading else []
         lines += [_html_part(part) for part in section.parts]
@@ -108,40 +109,40 @@ def markdown_table(columns: Sequence[str], rows: Sequence[Sequence[str]], words:
 
 
 def _markdown_line(texts: Sequence[str]) -> str:
-    return f"| {' | '.join(text.replace('|', chr(92) + '|') for text in texts)} |"
+    return f"| {' | '.join(map(in_markdown_cell, texts))} |"
 
 
 def _markdown_part(part: Part) -> str:
     if isinstance(part, str):
-        return part
+        return in_markdown(part)
     if isinstance(part, Labelled):
-        return f"**{part.label}.** {part.text}"
+        return f"**{in_markdown_cell(part.label)}.** {in_markdown_cell(part.text)}"
     if isinstance(part, Picture):
-        return f"![{part.text}]({part.file})"
+        return f"![{in_markdown_cell(part.text)}]({part.file})"
     columns = list(part.rows[0])
     return markdown_table(columns, [[row[column] for column in columns] for row in part.rows], part.words)
 
 
 def _html_heading(section: Section) -> str:
-    anchor = f" id='{html.escape(section.anchor)}'" if section.anchor else ""
-    return f"<h{section.level}{anchor}>{html.escape(section.heading)}</h{section.level}>"
+    anchor = f" id='{in_html(section.anchor)}'" if section.anchor else ""
+    return f"<h{section.level}{anchor}>{in_html(section.heading)}</h{section.level}>"
 
 
 def _html_part(part: Part) -> str:
     if isinstance(part, str):
-        return f"<p>{html.escape(part)}</p>"
+        return f"<p>{in_html(part)}</p>"
     if isinstance(part, Labelled):
-        return f"<p><b>{html.escape(part.label)}.</b> {_html_marked(part)}</p>"
+        return f"<p><b>{in_html(part.label)}.</b> {_html_marked(part)}</p>"
     if isinstance(part, Picture):
-        return f"<p><img src='{html.escape(part.file)}' alt='{html.escape(part.text)}'></p>"
+        return f"<p><img src='{in_html(part.file)}' alt='{in_html(part.text)}'></p>"
     columns = list(part.rows[0])
     rows = ["".join(_html_cell(part, column, row[column]) for column in columns) for row in part.rows]
-    head = "".join(f"<th{_class(part, column)}>{html.escape(column)}</th>" for column in columns)
+    head = "".join(f"<th{_class(part, column)}>{in_html(column)}</th>" for column in columns)
     return f"<table><tr>{head}</tr>\n" + "\n".join(f"<tr>{row}</tr>" for row in rows) + "</table>"
 
 
 def _html_cell(table: Table, column: str, text: str) -> str:
-    said = html.escape(text)
+    said = in_html(text)
     linked = f"<a href='#{said}'>{said}</a>" if column == table.links else said
     return f"<td{_class(table, column, table.marks.get(text, ''))}>{linked}</td>"
 
@@ -153,6 +154,6 @@ def _class(table: Table, column: str, mark: str = "") -> str:
 
 def _html_marked(part: Labelled) -> str:
     if not part.mark:
-        return html.escape(part.text)
+        return in_html(part.text)
     first, colon, rest = part.text.partition(":")
-    return f"<span class='{part.mark}'>{html.escape(first)}</span>{colon}{html.escape(rest)}"
+    return f"<span class='{part.mark}'>{in_html(first)}</span>{colon}{in_html(rest)}"

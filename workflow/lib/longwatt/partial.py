@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from longwatt.claim_pages import write_claims
-from longwatt.energy_figures import plot_power
 from longwatt.exit_comparison import compare
 from longwatt.figures import plot_all
+from longwatt.power_page import write_power
 from longwatt.progress import say
 from longwatt.runtime_model import FINETUNE
 from longwatt.status import STATES, Stamps, cell_states, up_to_date
@@ -44,7 +44,7 @@ def write_partial(results: Path, settings: Mapping[str, Any], stamps: Stamps, pr
     plot_all(summary, folder / "figures", settings, provenance)
     headings = {cell: heading for cell, heading in settings["headings"].items() if cell in finished}
     parts = {cell: [FINETUNE, *(f"predict/{point}" for point in points)] for cell, points in finished.items()}
-    plot_power(results, folder / "power", headings, parts, provenance)
+    write_power(results, folder / "power", headings, parts, provenance)
     if settings["judge_claims"]["claims"]:
         write_claims(summary, folder / "claims.json", settings["judge_claims"], provenance, results)
     say(f"summary and figures of {len(done)} rows are in {folder}")

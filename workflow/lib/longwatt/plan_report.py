@@ -155,7 +155,7 @@ def summary(plan: Plan) -> list[str]:
 def page(plan: Plan) -> list[Section]:
     """plan.md."""
     return [
-        Section("", ["\n\n".join(_head(plan)), *_pue(plan)]),
+        Section("", [*_head(plan), *_pue(plan)]),
         Section("By dataset and model", [Table(_by_model(plan), ["dataset", "model", "budget"])]),
         Section(f"The dearest {min(DEAREST, len(plan.stages.cells))} cells", [Table(_dearest(plan), ["cell", "from"])]),
         _validations(plan),
@@ -352,9 +352,9 @@ def _stuck(plan: Plan) -> Section:
     if not stuck:
         return Section(heading, ["Every cell has enough validations for its early stopping to fire."])
     text = (
-        f"In {len(stuck)} of {len(plan.stages.cells)} cells (`patience` + 1) x `every_steps` is no less than all "
-        "steps: after a first validation there is no room for `patience` more without improvement before the last "
-        "step. These cells run to it. Validate more often (`every_steps`) or lower `patience` if they should stop."
+        f"In {len(stuck)} of {len(plan.stages.cells)} cells (patience + 1) x every_steps is no less than all "
+        "steps: after a first validation there is no room for as many more as patience says without improvement before "
+        "the last step. These cells run to it. Validate more often (every_steps) or lower patience if they should stop."
     )
     rows = [
         {
@@ -561,8 +561,8 @@ def _error(plan: Plan) -> Section:
         missing += [] if found else [study]
     text = (
         "Cells that were measured, each foretold without its own measurement: how many times too long or too short. "
-        "`scaled` are predictions scaled by the study's other measured cells (other seeds are left out with "
-        "it), as above; `unscaled` are those from operations alone, which hold while nothing of a study is measured."
+        "Scaled are predictions scaled by the study's other measured cells (other seeds are left out with "
+        "it), as above; unscaled are those from operations alone, which hold while nothing of a study is measured."
     )
     gaps = [f"{study}: nothing measured {_where(plan, study)}{_hint(study)}." for study in missing]
     if DEMO not in plan.misses:
@@ -577,7 +577,7 @@ def _where(plan: Plan, study: str) -> str:
 
 
 def _hint(study: str) -> str:
-    return "; run it (`snakemake --cores all --config study=demo`, minutes) to see the error" if study == DEMO else ""
+    return "; run it (snakemake --cores all --config study=demo, minutes) to see the error" if study == DEMO else ""
 
 
 def _miss(study: str, miss: Miss) -> dict[str, str]:

@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from longwatt.drawing import HOLLOW, NO_CELLS, SCORE_TITLES, leave_empty, styles
+from longwatt.drawing import HOLLOW, NO_CELLS, SCORE_TITLES, leave_empty, legend, styles
 from longwatt.points import beside_published, in_words
 
 LINE = ["model", "budget", "protocol", "inference"]
@@ -50,7 +50,7 @@ def beside_published_scores(summary: pd.DataFrame, published: Mapping[str, Any],
         label = called(published, found)
         handles.append(Line2D([], [], linestyle="--", marker="o", color="0.35", label=label, **HOLLOW))
         columns = min(2, len(names))
-        figure.legend(handles=handles, loc="outside lower center", ncols=columns, fontsize=10, frameon=False)
+        legend(figure, handles, loc="outside lower center", ncols=columns, fontsize=10, frameon=False)
     return figure
 
 

@@ -12,6 +12,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 from longwatt import costs, datasets, displays, hub, hyperparameters, models, priorities, published, settings
 from longwatt.cells import Cell, classifies, devices, expand, points
 from longwatt.claim_settings import check_claims, claims_of, left_out, scored_rows
+from longwatt.escaping import in_one_line
 from longwatt.expansion import VARIANT_OF
 from longwatt.models.errors import ModelError
 from longwatt.pretrained import (
@@ -29,7 +30,7 @@ from longwatt.tasks import CLASSIFICATION
 CLAIM_KINDS = ("html", "md", "json")
 
 DEMO = "demo"  # the embedded study
-POWER = "Power over time"  # category of the report with a figure for each cell
+POWER = "Power over time"  # category of the report with the page of all cells'
 TRAINED = ("model", "history.csv", "energy.jsonl.gz")
 
 
@@ -408,7 +409,7 @@ class Stages:
         titles = self.titles()
         headings = {name: _heading(cell, titles) for name, cell in self.cells.items()}
         chosen = {"headings": headings, "parts": {name: self.parts(name) for name in self.cells}}
-        return Stage("plot_power", f"{self.power_folder}/power.json", chosen)
+        return Stage("plot_power", f"{self.results}/power/power.json", chosen)
 
     def judge_claims(self) -> Stage:
         """The study's claims, each with its verdict."""
@@ -508,7 +509,8 @@ class Stages:
         """How datasets, models and budgets are called in figures; one name for two things is the model's."""
         entries = {**self.study["budgets"], **self.study["datasets"], **self.study["models"]}
         of_searches = {m[VARIANT_OF]: m["search_title"] for m in self.study["models"].values() if VARIANT_OF in m}
-        return {**{name: entry.get("title", name) for name, entry in entries.items()}, **of_searches}
+        titles = {**{name: entry.get("title", name) for name, entry in entries.items()}, **of_searches}
+        return {name: in_one_line(title) or name for name, title in titles.items()}
 
     def parts(self, name: str | None = None) -> list[str]:
         """The parts of a cell that are metered; without a name, of any."""
@@ -601,7 +603,7 @@ class Stages:
             for kind in displays.TABLE_KINDS
         ]
         ends = [self.tabulate().artefact, self.plot().artefact, self.plot_power().artefact]
-        pages = [self.power_folder, *self.claim_files(), *self.exits_files()]
+        pages = [self.power_page(), *self.claim_files(), *self.exits_files()]
         return [*cells, *tail, *tables, *self.figures(), *pages, *ends]
 
     def exits_files(self) -> list[str]:
@@ -620,14 +622,13 @@ class Stages:
         folders = [f"{self.results}/{name}/{part}" for name in self.cells for part in self.parts(name)]
         return [f"{folder}/{file}" for folder in folders for file in ("energy.json", "power.csv")]
 
-    @property
-    def power_folder(self) -> str:
-        """The folder of every cell's power over time.
+    def power_page(self) -> str:
+        """The page of every cell's power over time.
 
         One output, not one for each cell: Snakemake records all inputs of a job with each of its outputs, and thousands
         of both would take it hours and gigabytes.
         """
-        return f"{self.results}/power"
+        return f"{self.results}/power/power.html"
 
     def figures(self) -> list[str]:
         """Paths of the study's figures."""

@@ -16,8 +16,9 @@ from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError, best_match
 
 from longwatt.canonical import text_of
+from longwatt.escaping import mended, unusable_text
 from longwatt.spelling import nearest
-from longwatt.yaml_values import DuplicateKey, Loader, key_of, unusable
+from longwatt.yaml_values import DuplicateKey, Loader, key_of, unusable_numbers
 
 STUDY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 TYPES = {
@@ -98,7 +99,7 @@ def validate(document: Any, schema: Mapping[str, Any], source: str) -> None:
         StudyError: names the source, the key's path, what was expected, and for an unknown key the
             nearest known one; also for a number that nothing can use.
     """
-    for problem in unusable(document):
+    for problem in unusable_numbers(document):
         raise StudyError(f"{source}: {problem}")
     errors = list(Draft202012Validator(schema).iter_errors(document))
     if not errors:
@@ -116,7 +117,10 @@ def read_study(path: Path, schema_path: Path) -> dict[str, Any]:
     """
     from longwatt.expansion import write_out  # it needs this module
 
-    document = normalise(_with_base(path, ()))
+    document = normalise(mended(_with_base(path, ())))
+    problem = unusable_text(document)
+    if problem:
+        raise StudyError(f"{path}: {problem}")
     validate(document, json.loads(schema_path.read_text(encoding="utf-8")), str(path))
     return write_out(document, str(path))
 

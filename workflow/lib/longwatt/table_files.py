@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import html
 import re
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from longwatt.escaping import in_csv, in_html, in_markdown
 from longwatt.pages import NA, markdown_table
 from longwatt.provenance import whole_file
 
@@ -39,7 +39,7 @@ def number(value: Any, digits: int = 1) -> str:
 def write(folder: Path, name: str, table: pd.DataFrame) -> None:
     """Write a table of texts as NAME.html, NAME.md and NAME.csv; a column's two headings are one in the last two."""
     flat = captioned(table.set_axis([_heading(c) for c in table.columns], axis="columns"), caption_of(table))
-    texts = (("html", _html(name, table)), ("md", _markdown(flat)), ("csv", flat.to_csv(index=False)))
+    texts = (("html", _html(name, table)), ("md", _markdown(flat)), ("csv", _csv(flat)))
     for kind, text in texts:
         with whole_file(folder / f"{name}.{kind}", newline="") as stream:
             stream.write(text)
@@ -76,14 +76,19 @@ def _html(name: str, table: pd.DataFrame) -> str:
             page += f"td:nth-child({place}){{white-space:nowrap}}" if _heading(column) in UNBROKEN_TEXTS else ""
         elif two and column[0] and column[0] != table.columns[place - 2][0]:
             page += f"td:nth-child({place}){{padding-left:1.6em}}"
-    body = table.to_html(index=False, border=0, na_rep="")
+    with pd.option_context("display.max_colwidth", None):  # texts are shown whole
+        body = table.to_html(index=False, border=0, na_rep="")
     if two:
         body = UNBROKEN.sub(r"<span>\g<0></span>", body)
     caption = caption_of(table)
-    return f"{page}</style>{f'<p>{html.escape(caption)}</p>' if caption else ''}{body}"
+    return f"{page}</style>{f'<p>{in_html(caption)}</p>' if caption else ''}{body}"
 
 
 def _markdown(table: pd.DataFrame) -> str:
     words = [column for column in table.columns if column in TEXTS]
-    above = f"{caption_of(table)}\n\n" if caption_of(table) else ""
+    above = f"{in_markdown(caption_of(table))}\n\n" if caption_of(table) else ""
     return above + markdown_table(list(table.columns), table.to_numpy().tolist(), words) + "\n"
+
+
+def _csv(table: pd.DataFrame) -> str:
+    return table.map(in_csv, na_action="ignore").rename(columns=in_csv).to_csv(index=False)

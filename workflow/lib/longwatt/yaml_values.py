@@ -42,14 +42,14 @@ def key_of(value: Any) -> str:
     return "null" if value is None else text_of(value) or str(value)
 
 
-def unusable(value: Any, where: str = "") -> Iterator[str]:
+def unusable_numbers(value: Any, where: str = "") -> Iterator[str]:
     """Name every number that nothing can use: NaN, an infinite one, a whole one above LARGEST."""
     if isinstance(value, Mapping):
         for key, item in value.items():
-            yield from unusable(item, f"{where}.{key}" if where else str(key))
+            yield from unusable_numbers(item, f"{where}.{key}" if where else str(key))
     elif isinstance(value, list | tuple):
         for place, item in enumerate(value):
-            yield from unusable(item, f"{where}.{place}" if where else str(place))
+            yield from unusable_numbers(item, f"{where}.{place}" if where else str(place))
     elif isinstance(value, float) and not math.isfinite(value):
         yield f"{where}: expected a finite number, but found {value} (NaN, infinite or too large)"
     elif isinstance(value, int) and abs(value) > LARGEST:

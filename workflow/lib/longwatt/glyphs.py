@@ -1,0 +1,100 @@
+"""Which fonts of this machine have the characters of a text, and what stands in where none has."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterable, Mapping
+from functools import cache
+
+from matplotlib.font_manager import FontEntry, FontPath, fontManager, get_font
+from matplotlib.ft2font import FaceFlags, FT2Font
+
+from longwatt.progress import say
+
+FIRST = "DejaVu Sans"  # comes with matplotlib, so that most figures are equal everywhere
+BOXES = "Last Resort"  # a family that has a box for every character
+
+
+def drawable(titles: Mapping[str, str]) -> dict[str, str]:
+    """Return titles by name, a name in place of a title that no font of this machine can draw, which is said."""
+    shown = {}
+    for name, title in titles.items():
+        missing = _missing(title)
+        shown[name] = name if missing else title
+        if missing:
+            say(
+                f"Figures call {title!r} by its name {name}, since no font of this machine has "
+                f"{', '.join(map(_code, missing))}; install one (Noto has nearly all) and draw them again"
+            )
+    return shown
+
+
+def spelled(text: str) -> str:
+    """Write every character that no font of this machine has as U+ and its number, and drop those without a shape."""
+    missing = set(_missing(text))
+    kept = (c for c in text if c in missing or not _shapeless(c) or _families(c))
+    return "".join(f"[{_code(c)}]" if c in missing else c for c in kept)
+
+
+def families(texts: Iterable[str]) -> list[str]:
+    """Return the font families that together have all characters of some texts, matplotlib's own first."""
+    found = [FIRST]
+    for character in sorted({c for text in texts for c in text}):
+        having = _families(character)
+        if having and not set(having) & set(found):
+            found.append(having[0])
+    return found
+
+
+def _missing(text: str) -> list[str]:
+    """The characters of a text that have a shape which no font here has, once each."""
+    return [c for c in dict.fromkeys(text) if not c.isspace() and not _shapeless(c) and not _families(c)]
+
+
+def _code(character: str) -> str:
+    return f"U+{ord(character):04X}"
+
+
+def _shapeless(character: str) -> bool:
+    """Tell characters that only change how others look: joiners, marks of direction, variation selectors."""
+    return unicodedata.category(character) == "Cf" or "VARIATION SELECTOR" in unicodedata.name(character, "")
+
+
+@cache
+def _families(character: str) -> tuple[str, ...]:
+    """The families that have a character, the best first; the default alone where that has it."""
+    if character.isascii() or any(_has(entry, character) for entry in _upright() if entry.name == FIRST):
+        return (FIRST,)
+    found = {entry.name for entry in _upright() if _has(entry, character)}
+    return tuple(sorted(found, key=lambda name: ("Sans" not in name, "Mono" in name, name)))
+
+
+@cache
+def _upright() -> tuple[FontEntry, ...]:
+    """Fonts of ordinary weight whose glyphs are outlines of one colour; matplotlib draws no others."""
+    return tuple(entry for entry in fontManager.ttflist if _ordinary(entry) and _outlined(entry))
+
+
+def _ordinary(entry: FontEntry) -> bool:
+    upright = entry.style == "normal" and 350 <= _weight(entry) <= 500
+    return upright and not entry.name.startswith(BOXES) and "Emoji" not in entry.name
+
+
+def _weight(entry: FontEntry) -> int:
+    return entry.weight if isinstance(entry.weight, int) else 400
+
+
+def _outlined(entry: FontEntry) -> bool:
+    try:
+        flags = _face(entry).face_flags
+    except (OSError, RuntimeError):  # removed since matplotlib listed it, or damaged
+        return False
+    return FaceFlags.SCALABLE in flags and FaceFlags.COLOR not in flags
+
+
+def _has(entry: FontEntry, character: str) -> bool:
+    return bool(_face(entry).get_char_index(ord(character)))
+
+
+def _face(entry: FontEntry) -> FT2Font:
+    return get_font(FontPath(entry.fname, entry.index))

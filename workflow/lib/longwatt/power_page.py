@@ -1,0 +1,237 @@
+"""Every cell's power over time, on one page that shows a cell's curves when it is opened.
+
+The curves are drawings in the page itself, thinned to what can be seen; nothing runs in a reader's browser.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby, pairwise
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from longwatt.artefacts import check_beside, read_artefact, read_from
+from longwatt.escaping import in_html
+from longwatt.phases import OTHER, PHASES, WASTED
+from longwatt.provenance import sha256, whole_file, write_json
+
+WIDTH, HEIGHT = 800, 150  # of a panel, in the drawing's units
+LEFT, BOTTOM, TOP, RIGHT = 50, 36, 8, 12  # what stands around it
+POINTS = 400  # of all curves of a panel, and stretches that are shaded; more cannot be seen
+ALL_POINTS = 600_000  # of a page: a report of 1,000 cells stays below 20 MB
+FEWEST = 40  # of a curve
+COLOURS = ("#000", "#b2182b", "#2166ac", "#762a83", "#8c510a", "#01665e", "#c51b7d", "#4d4d4d")  # one per GPU
+NO_SENSOR = "Power was not measured: no sensor could be read."
+STYLE = (
+    "body{font:14px/1.45 sans-serif;margin:1.5em;max-width:62em}summary{cursor:pointer;padding:.25em 0}"
+    "details{border-bottom:1px solid #ccc}figure{margin:.4em 0 1em}figcaption{font-size:.93em}"
+    "svg{width:100%;height:auto;font-size:11px}svg text{fill:#333}.a{stroke:#666;fill:none}.n{text-anchor:middle}"
+    ".e{text-anchor:end}.l{fill:none;stroke-width:1.2}.p{stroke-opacity:.55;fill:none}.k{display:inline-block;width:1.6em;"
+    "height:.9em;margin:0 .4em 0 0;border:1px solid #999}.q{white-space:nowrap;margin-right:1em}"
+)
+# Lines across what was wasted.
+HATCHED = (
+    "<svg width='0' height='0' style='position:absolute'><defs><pattern id='w' width='6' height='6' "
+    "patternUnits='userSpaceOnUse' patternTransform='rotate(45)'><path d='M0 0v6' stroke='#333'/></pattern></defs>"
+    "</svg>"
+)
+HATCHED_KEY = "background:repeating-linear-gradient(135deg,#fff 0 3px,#555 3px 4px)"
+
+Curve = list[tuple[float, float]]
+
+
+@dataclass(frozen=True)
+class Part:
+    """One metered part of a cell.
+
+    Attributes:
+        name: finetune or predict/{inference}.
+        energy: its energy.json.
+        curves: seconds and watts by GPU.
+    """
+
+    name: str
+    energy: Mapping[str, Any]
+    curves: Mapping[str, Curve]
+
+
+class Kind(NamedTuple):
+    """What a stretch of time is shaded for."""
+
+    phase: str
+    wasted: bool
+
+
+def write_power(
+    results: Path, folder: Path, headings: Mapping[str, str], parts: Mapping[str, Sequence[str]], provenance: Any
+) -> None:
+    """Write power.html, a section for each cell, and say in power.json from what.
+
+    Args:
+        results: results/{study}.
+        folder: gets power.html and power.json.
+        headings: cell -> what it is called.
+        parts: metered parts of each cell, training first (`longwatt.stages.Stages.parts`).
+        provenance: the stamp of power.json.
+    """
+    made_from: dict[str, str] = {}
+    points = points_of_a_panel(sum(map(len, parts.values())))
+    with whole_file(folder / "power.html") as page:
+        page.write(_head())
+        for cell, heading in headings.items():
+            found = [read_part(results / cell, part) for part in parts[cell]]
+            page.write(section(heading, found, points))
+            paths = [results / cell / part / "energy.json" for part in parts[cell]]
+            made_from |= {str(path): sha256(path) for path in paths}
+    write_json(folder / "power.json", {"made_from": made_from, "provenance": provenance})
+
+
+def points_of_a_panel(panels: int) -> int:
+    """How many points the curves of a panel have together on a page of so many panels."""
+    return max(FEWEST, min(POINTS, ALL_POINTS // max(1, panels)))
+
+
+def read_part(cell: Path, name: str) -> Part:
+    """Read what was metered of one part of a cell."""
+    folder, curves = cell / name, dict[str, Curve]()
+    check_beside(folder / "energy.json", folder / "power.csv")
+    energy = read_artefact(folder / "energy.json")
+    curve = folder / "power.csv"
+    with read_from(curve), curve.open(encoding="utf-8", newline="") as stream:
+        for row in csv.DictReader(stream):
+            curves.setdefault(row["gpu"], []).append((float(row["seconds"]), float(row["mean_w"])))
+    return Part(name, energy, curves)
+
+
+def section(heading: str, parts: Sequence[Part], points: int) -> str:
+    """A cell's section: its name, closed; below it a panel for each part."""
+    drawn = "".join(_figure(part, points) for part in parts)
+    return f"<details><summary>{in_html(heading)}</summary>{drawn}</details>\n"
+
+
+def thinned(curve: Curve, points: int) -> Curve:
+    """A curve of at most so many points, each the mean of its neighbours."""
+    size = math.ceil(len(curve) / points)
+    groups = (curve[start : start + size] for start in range(0, len(curve), size))
+    return [(sum(x for x, _ in group) / len(group), sum(y for _, y in group) / len(group)) for group in groups]
+
+
+def strips(timeline: Sequence[Mapping[str, Any]], length: float, count: int) -> Iterator[tuple[Kind, int, int]]:
+    """Every shaded part of a panel that has so many stretches: its kind, its first and its last stretch.
+
+    A stretch is shaded as what it is most.
+    """
+    inside: list[dict[Kind, float]] = [{} for _ in range(count)]
+    for interval in timeline:
+        kind = Kind(interval["phase"], bool(interval["wasted"]))
+        first, last = interval["start_s"] * count / length, interval["end_s"] * count / length
+        for place in range(int(first), min(count, math.ceil(last))):
+            share = min(last, place + 1) - max(first, place)
+            inside[place][kind] = inside[place].get(kind, 0.0) + share
+    most = ((max(kinds, key=lambda k: kinds[k]) if kinds else None) for kinds in inside)
+    for shaded, group in groupby(enumerate(most), key=lambda place: place[1]):
+        places = [place for place, _ in group]
+        if shaded:
+            yield shaded, places[0], places[-1] + 1
+
+
+def _head() -> str:
+    """The page's beginning: what colours mean."""
+    keys = "".join(
+        f"<span class='q'><span class='k' style='background:{colour};opacity:.7'></span>{name}</span> "
+        for name, colour in dict.fromkeys([*PHASES.values(), OTHER])
+    )
+    keys += f"<span class='q'><span class='k' style='{HATCHED_KEY}'></span>{WASTED}</span>"
+    title = "Power over time"
+    return (
+        f"<!doctype html><html lang='en'><meta charset='utf-8'><title>{title}</title><style>{STYLE}</style>{HATCHED}"
+        f"<h1>{title}</h1><p>Open a cell to see its curves.</p><p>{keys}</p>\n"
+    )
+
+
+def _figure(part: Part, points: int) -> str:
+    length = max((interval["end_s"] for interval in part.energy["timeline"]), default=0.0) or 1.0
+    scale, unit = next((s, u) for s, u in ((3600, "h"), (60, "min"), (1, "s")) if length > 3 * s or s == 1)
+    box = f"0 0 {LEFT + WIDTH + RIGHT} {TOP + HEIGHT + BOTTOM}"
+    inner = [*_shades(part, length, points), *_lines(part, length, points), *_across(length, scale)]
+    inner.append(f"<text class='n' x='{WIDTH // 2}' y='{HEIGHT + 30}'>Time of the job, all its runs ({unit})</text>")
+    caption = in_html(f"{_part_name(part.name)}: {sentence(part.energy)}")
+    return (
+        f"<figure><figcaption>{caption}{_gpus(part)}</figcaption>"
+        f"<svg viewBox='{box}'><g transform='translate({LEFT} {TOP})'>{''.join(inner)}</g></svg></figure>"
+    )
+
+
+def _shades(part: Part, length: float, points: int) -> Iterator[str]:
+    """The phases, a path for each whose line is as wide as the panel is high, and lines across what was wasted."""
+    paths: dict[str, str] = {}
+    for kind, first, last in strips(part.energy["timeline"], length, points):
+        left, right = round(WIDTH * first / points), round(WIDTH * last / points)
+        for paint in [PHASES.get(kind.phase, OTHER)[1], *(["url(#w)"] if kind.wasted else [])]:
+            paths[paint] = paths.get(paint, "") + f"M{left} {HEIGHT // 2}H{right}"
+    yield from (f"<path class='p' stroke-width='{HEIGHT}' stroke='{c}' d='{path}'/>" for c, path in paths.items())
+
+
+def _lines(part: Part, length: float, points: int) -> Iterator[str]:
+    """The curves, and the axis of watts; or why there are none."""
+    yield f"<path class='a' d='M0 0V{HEIGHT}H{WIDTH}'/>"
+    if not part.curves:
+        yield f"<text class='n' x='{WIDTH // 2}' y='{HEIGHT // 2}'>{NO_SENSOR}</text>"
+        return
+    each = max(FEWEST, points // len(part.curves))
+    curves = [thinned(curve, each) for curve in part.curves.values()]
+    ticks = steps(1.08 * max(watts for curve in curves for _, watts in curve))
+    for number, curve in enumerate(curves):
+        places = [(round(WIDTH * x / length), round(HEIGHT * (1 - y / ticks[-1]))) for x, y in curve]
+        yield f"<path class='l' stroke='{COLOURS[number % len(COLOURS)]}' d='{_path(places)}'/>"
+    for tick in ticks:
+        yield f"<text class='e' x='-6' y='{round(HEIGHT * (1 - tick / ticks[-1])) + 4}'>{tick:g}</text>"
+    yield f"<text class='n' transform='translate(-38 {HEIGHT // 2})rotate(-90)'>Power (W)</text>"
+
+
+def _path(places: Sequence[tuple[int, int]]) -> str:
+    """A line through places, each after the first as its distance from the one before."""
+    (left, up), *_ = places
+    moves = (f"{x - a} {y - b}" for (a, b), (x, y) in pairwise(places))
+    return f"M{left} {up}l{' '.join(moves)}".replace(" -", "-") if len(places) > 1 else f"M{left} {up}h1"
+
+
+def _across(length: float, scale: float) -> Iterator[str]:
+    """Numbers below the axis of time."""
+    for tick in steps(length / scale, beyond=False):
+        place = round(WIDTH * tick * scale / length)
+        yield f"<path class='a' d='M{place} {HEIGHT}v4'/><text class='n' x='{place}' y='{HEIGHT + 16}'>{tick:g}</text>"
+
+
+def steps(greatest: float, beyond: bool = True) -> list[float]:
+    """Round numbers from 0 to a greatest one, or to the first beyond it."""
+    greatest = greatest if greatest > 0 else 1.0
+    size = 10 ** math.floor(math.log10(greatest))
+    step = next(size * f for f in (0.1, 0.2, 0.25, 0.5, 1, 2, 5) if greatest / (size * f) <= 6)
+    count = math.ceil(greatest / step) if beyond else math.floor(greatest / step + 1e-9)
+    return [round(number * step, 12) for number in range(count + 1)]
+
+
+def _gpus(part: Part) -> str:
+    """Which colour is which GPU, where there are several."""
+    names = [f"GPU {gpu.removeprefix('GPU-')[:8]}" for gpu in part.curves]
+    keys = (f"; <span style='color:{COLOURS[n % len(COLOURS)]}'>{in_html(name)}</span>" for n, name in enumerate(names))
+    return "".join(keys)
+
+
+def _part_name(part: str) -> str:
+    return "Training" if part == "finetune" else f"Inference ({part.removeprefix('predict/')})"
+
+
+def sentence(energy: Mapping[str, Any]) -> str:
+    """A part's energy in words."""
+    if energy["energy_kwh"] is None:
+        return "energy not known"
+    word = ", estimated" if energy["energy_source"] == "estimate" else ""
+    said = f"{1000 * energy['energy_kwh']:.3g} Wh{word}, mean {energy['mean_power_w']:.3g} W"
+    check = energy["crosscheck_pct"]
+    said += "" if check is None else f", integral against counter {round(check, 1) + 0.0:+.1f} %"
+    return said + (f" [{', '.join(energy['flags'])}]" if energy["flags"] else "")
