@@ -232,6 +232,11 @@ def settings_of(rule):
     return lambda wildcards: dict(stage_of(rule)(wildcards).settings)
 
 
+def execution_of_finetune(wildcards, threads):
+    """How a training is carried out, as the number of its threads is: Snakemake compares no parameter made from them."""
+    return dict(STAGES.execution(wildcards.cell))
+
+
 def code_of(rule):
     """A rule's `code` parameter."""
     return lambda wildcards: code(stage_of(rule)(wildcards))

@@ -19,7 +19,7 @@ from longwatt.columns import COLUMNS
 from longwatt.intervals import of_difference, over_seeds
 from longwatt.metrics.classification import difference_intervals
 from longwatt.metrics.rouge import ROUGE_TYPES
-from longwatt.points import interval
+from longwatt.points import any_diverged, interval
 from longwatt.provenance import read_stamp
 from longwatt.references import EACH
 from longwatt.runtime_model import newest_summary
@@ -191,7 +191,7 @@ def _row(results: Path, studies: tuple[str, str], pair: Pair, scoring: Mapping[s
             f"score_{side}": float(rows["score"].mean(skipna=False)),
         }
         row |= {f"score_ci_low_{side}": low, f"score_ci_high_{side}": high, f"seeds_{side}": len(rows)}
-        row |= {f"initialisation_{side}": rows["initialisation"].iloc[0]}
+        row |= {f"initialisation_{side}": rows["initialisation"].iloc[0], f"diverged_{side}": any_diverged(rows)}
         row |= _of_labels(rows, side)
     row |= _difference(results, studies, pair, scoring)
     for name, column in RATIOS.items():

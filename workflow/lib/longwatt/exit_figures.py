@@ -92,7 +92,8 @@ def plot_exits(
     """
     report = json.loads(exits.read_text(encoding="utf-8"))
     read = {cell: json.loads(Path(path).read_text(encoding="utf-8")) for cell, path in calibrations.items()}
-    study = Study(settings["titles"], settings["cells"], read, _random_models(report, settings["cells"]))
+    random, lost = _random_models(report, settings["cells"]), frozenset(report.get("diverged", ()))
+    study = Study(settings["titles"], settings["cells"], read, random, lost)
     known = drawings(report, pd.read_csv(curve, na_values=["NA"]), read_difficulty(difficulty), study)
     digests = {}
     for name in settings["names"]:

@@ -244,7 +244,8 @@ def _failure(error: Path, status: int, processes: int) -> BaseException:
     who = "a worker" if processes == 1 else f"one of {processes} workers"
     return JobError(
         f"{who} died without a message ({how}); was it killed, or out of memory? If of memory: lower "
-        "per_device_batch_size in the cell's budget, or training.validation.batch_size"
+        "training.validation.batch_size (a training goes on from its last checkpoint), or per_device_batch_size in the "
+        "cell's budget (it begins anew); finished cells that the change applies to are made again"
     )
 
 
