@@ -27,7 +27,11 @@ from longwatt import (
     stages,
     start_checks,
     study,
+    waiting,
 )
+
+# Jobs inherit it, those that load torch in their script too.
+os.environ.update(waiting.environment(os.environ))
 
 # The jobs of a large study are millions of live objects and no garbage: looking through them while they are made takes
 # 16 % of the time (1,500 cells). Once jobs run, it is done again.

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from longwatt import gpus, stopping
+from longwatt import gpus, stopping, waiting
 from longwatt.cells import devices
 from longwatt.energy.clock import Clock
 from longwatt.energy.log import next_run, publish, runs
@@ -166,7 +166,8 @@ def _run_leased(
     write_json(path, {**spec, "error": str(error), "energy_log": log})
     processes = devices(spec["settings"]["budget"])
     inherited = {name: value for name, value in os.environ.items() if name not in RANKS}
-    environment = {**inherited, **lease.environ(), **_thread_limits(threads, processes), **LAUNCHER}
+    limits = {**_thread_limits(threads, processes), **waiting.environment(inherited)}
+    environment = {**inherited, **lease.environ(), **limits, **LAUNCHER}
     with metered(order, say) as recorder:
         status = _run(_command(module, processes, path), environment, recorder, processes)
     if status != 0:

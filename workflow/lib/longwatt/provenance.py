@@ -44,6 +44,7 @@ NOT_RESULTS = (
     "longwatt.provenance",
     "longwatt.spelling",
     "longwatt.stopping",
+    "longwatt.waiting",
     "longwatt.study",  # it reads settings, which are digested themselves
 )
 

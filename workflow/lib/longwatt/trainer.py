@@ -52,7 +52,8 @@ class Schedule(TrainerCallback):  # type: ignore[misc]
         self.not_finite: Callable[[bool], str | None] = lambda weights: None
 
     def on_train_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Add what happened between the checkpoint and now."""
+        """Add what happened between the checkpoint and now; log as often as is asked now, not then."""
+        state.logging_steps = args.logging_steps
         if self.history is not None:
             state.log_history = self.history
 
