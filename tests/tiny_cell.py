@@ -9,7 +9,8 @@ from longwatt.cells import expand
 from longwatt.energy.clock import Clock
 from longwatt.energy.log import append, next_run
 from longwatt.energy.recorder import Order, header
-from longwatt.settings import finetune_settings, predict_settings
+from longwatt.execution import deciding, execution
+from longwatt.settings import execution_settings, finetune_settings, predict_settings
 from longwatt.study import merge, read_study
 from longwatt.worker import Spec
 from tests.conftest import ROOT, TINY_STUDY
@@ -41,13 +42,16 @@ def training_spec(
     study: dict, data: Path, out: Path, changes: dict | None = None, checkpoint: Path | None = None
 ) -> Spec:
     """One more attempt at the cell's training."""
-    settings = merge(finetune_settings(study, list(expand(study).values())[1]), changes or {})
+    cell = list(expand(study).values())[1]
+    settings = merge(finetune_settings(study, cell), changes or {})
+    carried = {**execution_settings(study, cell), **settings["training"]}
+    settings["training"] = deciding(settings["training"])
     names = {"model": "model", "training": "training.json", "history": "history.csv"}
     paths = {name: str(out / file) for name, file in names.items()}
     inputs = {**made_from(data), "work": str(out / "work")}
     if checkpoint:
         inputs["checkpoint"] = str(checkpoint / "model.json")
-    return Spec(settings, {**paths, **inputs}, IDENTITY, {"rule": "finetune"}, *_files(out))
+    return Spec(settings, {**paths, **inputs}, IDENTITY, {"rule": "finetune"}, *_files(out), execution(carried))
 
 
 def inference_spec(study: dict, data: Path, model: Path, out: Path, changes: dict | None = None) -> Spec:

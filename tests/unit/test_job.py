@@ -15,18 +15,22 @@ from bench.stand_in_gpus import STAND_IN
 from longwatt.energy.reduction import summarize
 from longwatt.job import _end
 from longwatt.processes import children, started
+from longwatt.waiting import DECIDED_BY
 from tests.conftest import wait_for
 from tests.nvml import AVERAGE, FakeGpu, uuid
 
 WORKER = """
 import contextlib, os, sys, time
 from longwatt import distributed
+from longwatt.waiting import DECIDED_BY
 from longwatt.worker import run
 
 def work(spec):
     rank = distributed.rank()
     print(f"worker {rank} of {distributed.world_size()} sees {os.environ['CUDA_VISIBLE_DEVICES']}", flush=True)
     os.system(f"echo a child of {rank}")
+    waits = {name: value for name, value in os.environ.items() if name in DECIDED_BY}
+    print(f"waits {waits}", flush=True)
     open(f"{spec.paths['out']}/pid{rank}", "w").write(str(os.getpid()))
     if spec.settings["then"] == "fail":
         raise ValueError("no luck")
@@ -102,6 +106,16 @@ def test_workers_see_their_lease_and_the_log_holds_everything(start, tmp_path):
     assert [gpu["uuid"] for gpu in _headers(tmp_path)[-1]["gpus"]] == ["GPU-a", "GPU-b"]
     assert {"idle_before", "load"} <= {interval["phase"] for interval in found["timeline"]}
     assert any("GPU-b was not metered" in problem for problem in found["problems"]), "the stand-in has no sensors"
+
+
+@pytest.mark.parametrize("given", [{}, {"OMP_WAIT_POLICY": "ACTIVE"}, {"GOMP_SPINCOUNT": "1000"}])
+def test_threads_of_workers_sleep_while_they_wait_unless_the_user_decided(start, tmp_path, monkeypatch, given):
+    for name in DECIDED_BY:
+        monkeypatch.delenv(name, raising=False)
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    assert start(0).wait() == 0
+    assert f"waits {given or {'OMP_WAIT_POLICY': 'PASSIVE'}}" in (tmp_path / "job.log").read_text()
 
 
 def test_a_job_whose_recorder_cannot_start_goes_on_and_says_so(start, tmp_path):

@@ -14,6 +14,7 @@ PARSE_TIME = (
     "priorities", "published", "displays", "hyperparameters", "hub", "hub_requests",
     "data_sizes", "shapes", "expansion", "search", "exit_rules", "asked", "start_checks", "study_checks",
     "canonical", "yaml_values",
+    "execution", "waiting", "endings",
 )  # fmt: skip
 NO_TORCH = (
     "metrics", "summary", "figures", "tables", "claim_pages", "scoring", "status", "partial", "tokenization",

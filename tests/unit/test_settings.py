@@ -16,7 +16,7 @@ def study(tmp_path, tiny_study_text, study_schema):
 
 
 def test_defaults_are_those_of_the_published_study(study):
-    training = settings.finetune_settings(merge(study, {"training": {}}), CELL)["training"]
+    training = settings.finetune_settings(merge(study, {"training": {"max_steps": None}}), CELL)["training"]
     assert (training["adam_beta1"], training["adam_beta2"], training["adam_epsilon"]) == (0.9, 0.98, 1e-6)
     assert (training["weight_decay"], training["warmup_ratio"], training["max_epochs"]) == (0.001, 0.1, 50)
     assert training["validation"]["patience"] == 3

@@ -57,6 +57,12 @@ CODE = {
 SETTINGS = {
     "a learning rate": ("learning_rate: 1e-3", "learning_rate: 2e-3", AFTER_FINETUNE),
     "two values swapped": ("{every_steps: 4, max_examples: 6", "{every_steps: 6, max_examples: 4", AFTER_FINETUNE),
+    "a validation's batch": ("batch_size: 6}", "batch_size: 3}", AFTER_FINETUNE),
+    # The table of settings shows them, and nothing else depends on them.
+    "how often checkpoints are written": ("checkpoint_every_s: 0", "checkpoint_every_s: 60", {"tabulate": 1}),
+    "how often losses are logged": ("log_every_steps: 2", "log_every_steps: 5", {"tabulate": 1}),
+    "who loads the data": ("max_steps: 8", "max_steps: 8\n  dataloader_workers: 1", {"tabulate": 1}),
+    "epochs where steps rule": ("max_steps: 8", "max_steps: 8\n  max_epochs: 3", {}),
     "6.0 for 6": ("batch_size: 6}", "batch_size: 6.0}", {}),
     "another spelling of a number": ("1e-3", "0.001", {}),
     "keys in another order": ("{kind: byte_level_bpe, vocab_size: 600}", "{vocab_size: 600, kind: byte_level_bpe}", {}),

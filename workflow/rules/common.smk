@@ -29,8 +29,12 @@ from longwatt import (
     stages,
     start_checks,
     study,
+    waiting,
 )
 from longwatt.datasets import visibility
+
+# Jobs inherit it, those that load torch in their script too.
+os.environ.update(waiting.environment(os.environ))
 
 # The jobs of a large study are millions of live objects and no garbage: looking through them while they are made takes
 # 16 % of the time (1,500 cells). Once jobs run, it is done again.
@@ -235,6 +239,11 @@ def stage_of(rule):
 def settings_of(rule):
     """A rule's `settings` parameter."""
     return lambda wildcards: escaping.Undisclosed(stage_of(rule)(wildcards).settings)
+
+
+def execution_of_finetune(wildcards, threads):
+    """How a training is carried out, as the number of its threads is: Snakemake compares no parameter made from them."""
+    return dict(STAGES.execution(wildcards.cell))
 
 
 def code_of(rule):

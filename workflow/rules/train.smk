@@ -50,6 +50,7 @@ rule finetune:
         nodes=1,
     params:
         settings=settings_of("finetune"),
+        execution=execution_of_finetune,
         code=code_of("finetune"),
         work="results/{study}/{cell}/work",
         failure="results/{study}/{cell}/work/failure-finetune.json",

@@ -1,6 +1,7 @@
 """Train one cell."""
 
 from longwatt import job
+from longwatt.execution import MAY_CHANGE
 from longwatt.provenance import stamp, work_identity
 
 if __name__ == "__main__":
@@ -11,7 +12,8 @@ if __name__ == "__main__":
             spec={
                 "settings": snakemake.params.settings,
                 "paths": {**snakemake.input, **snakemake.output, "work": snakemake.params.work},
-                "identity": work_identity(made_by, snakemake.input),
+                "identity": work_identity(made_by, snakemake.input, MAY_CHANGE),
+                "execution": snakemake.params.execution,
                 "provenance": made_by,
             },
             threads=snakemake.threads,

@@ -16,6 +16,7 @@ import pandas as pd
 from longwatt.claim_scores import OVER_SEEDS, ClaimScores, mean_of, paired_difference, paired_ratio
 from longwatt.claim_settings import GROUPED, ClaimTest, Comparison, Point, list_tests, point_of, training_of
 from longwatt.columns import ACCURACIES, BASELINES, EXACT, energy_source, varies_with_inference
+from longwatt.endings import DIVERGED, diverged
 from longwatt.intervals import NORMAL_95, of_difference, over_seeds
 from longwatt.metrics.resampling import Interval, Scores
 
@@ -186,6 +187,7 @@ class Evidence:
             ),
             RANDOM_WEIGHTS: not set(columns).isdisjoint(ACCURACIES)
             and any(row["initialisation"] == "random" for row in rows),
+            DIVERGED: not set(columns) <= set(EXACT) and any(diverged(row) for row in rows),
             "two attention regimes, so two models": len(regimes) > len({model for model, _ in regimes}),
         }
         return [note for note, needed in notes.items() if needed]
@@ -289,6 +291,9 @@ def _find(test: ClaimTest, comparison: Comparison, evidence: Evidence) -> Findin
     notes = evidence.notes(comparison, test.columns)
     if RANDOM_WEIGHTS in notes and not test.random_weights:
         status, why = UNCLEAR, [f"{name_of(cells)}: random weights, whose scores say nothing of the model"]
+    if DIVERGED in notes:
+        lost = f"{name_of(cells)}: {DIVERGED}, so neither costs nor scores are a whole training's"
+        status, why = UNCLEAR, [lost]
     return Finding(cells, [one.value for one in found], estimate, status, why, notes)
 
 

@@ -47,13 +47,13 @@ COLUMNS = (
     "mean_gpu_utilization_pct", "mean_gpu_memory_gib", "peak_memory_gib", "peak_memory_kind",
     "effective_batch_size", "per_device_batch_size", "gradient_accumulation_steps",
     "samples", "input_tokens", "steps", "best_step", "validations",
-    "stopped_early", "attempts", "parameters", "device",
+    "ended_by", "diverged_step", "stopped_early", "attempts", "parameters", "device",
 )  # fmt: skip
 FROM_TRAINING = (
     "train_samples_per_second", "train_runtime_s", "validation_s", "peak_memory_gib", "peak_memory_kind",
     "effective_batch_size", "per_device_batch_size", "gradient_accumulation_steps",
     "samples", "input_tokens", "steps", "best_step", "validations",
-    "stopped_early", "parameters", "device", "attention_regime",
+    "ended_by", "diverged_step", "stopped_early", "parameters", "device", "attention_regime",
     "exit_kind", "exit_layers", "encoder", "encoder_layers",
 )  # fmt: skip
 FROM_SCORES = (
@@ -70,7 +70,7 @@ NO_NUMBERS = (
     "variant_of", "selected", "score_name", "score_confidence",
     "train_energy_source", "train_energy_measured", "train_energy_flags",
     "inference_energy_source", "inference_energy_measured", "inference_energy_flags", "grid_source", "currency",
-    "peak_memory_kind", "stopped_early", "device", "exit_kind", "exit_layers", "encoder", "exit_rule",
+    "peak_memory_kind", "ended_by", "stopped_early", "device", "exit_kind", "exit_layers", "encoder", "exit_rule",
 )  # fmt: skip
 NUMBERS = tuple(name for name in COLUMNS if name not in NO_NUMBERS)
 # Settings, and baselines that follow from the data alone: the same with every seed.

@@ -20,7 +20,7 @@ from longwatt.columns import COLUMNS
 from longwatt.example_scores import read_examples
 from longwatt.intervals import of_difference, over_seeds
 from longwatt.metrics.resampling import PAIRED, Resampling, Scores, difference_of
-from longwatt.points import interval
+from longwatt.points import any_diverged, interval
 from longwatt.runtime_model import newest_summary
 from longwatt.summary import read_summary
 
@@ -187,7 +187,7 @@ def _row(results: Path, studies: tuple[str, str], pair: Pair, scoring: Mapping[s
             f"score_{side}": float(rows["score"].mean(skipna=False)),
         }
         row |= {f"score_ci_low_{side}": low, f"score_ci_high_{side}": high, f"seeds_{side}": len(rows)}
-        row |= {f"initialisation_{side}": rows["initialisation"].iloc[0]}
+        row |= {f"initialisation_{side}": rows["initialisation"].iloc[0], f"diverged_{side}": any_diverged(rows)}
         row |= _of_labels(rows, side)
     row |= _difference(results, studies, pair, scoring)
     for name, column in RATIOS.items():

@@ -12,6 +12,7 @@ import pandas as pd
 from longwatt.compare import AXES, NO_SCORE, ONE_RUN, Match, compare, match, read_results
 from longwatt.compare_figures import QUANTITIES, draw_all
 from longwatt.compare_settings import ALIKE, Rulers, read_rulers
+from longwatt.endings import DIVERGED
 from longwatt.pages import NA, Picture, Section, Table, as_html, markdown
 from longwatt.progress import say
 from longwatt.provenance import sha256, whole_file, write_json
@@ -101,7 +102,15 @@ def headlines(
     random = (comparison[["initialisation_a", "initialisation_b"]] == "random").any(axis=1)
     lines += [f"Random weights: {int(random.sum())} pairs have models from random weights; their scores say nothing of "
               "pretrained ones."] if random.any() else []  # fmt: skip
+    lost = int(comparison[["diverged_a", "diverged_b"]].any(axis=1).sum())
+    lines += [f"In {lost} pairs a {DIVERGED}: its costs and its score are not those of a whole one."] if lost else []
     return lines
+
+
+def _note(row: Mapping[Any, Any]) -> str:
+    """What a reader of a pair must know of its trainings."""
+    random = "random weights" if "random" in (row["initialisation_a"], row["initialisation_b"]) else ""
+    return ", ".join(filter(None, [random, DIVERGED if row["diverged_a"] or row["diverged_b"] else ""]))
 
 
 def _axis(axis: str, studies: tuple[str, str], values: tuple[Sequence[str], Sequence[str]]) -> str:
@@ -209,7 +218,7 @@ def _pairs(studies: tuple[str, str], comparison: pd.DataFrame) -> list[dict[str,
                 "mean power ratio": _ratio_text(row, "train_power_ratio"),
                 "peak memory ratio": _ratio_text(row, "peak_memory_ratio"),
                 "intervals of ratios": row["ratio_interval"],
-                "note": "random weights" if "random" in (row["initialisation_a"], row["initialisation_b"]) else "",
+                "note": _note(row),
             }
         )
     noted = any(row["note"] for row in rows)

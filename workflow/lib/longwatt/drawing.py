@@ -43,6 +43,15 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 # From dark to light, evenly: the order survives greyscale and colour-blindness. The lightest end is left out.
 COLOURS, LIGHTEST = "viridis", 0.72
 HOLLOW: dict[str, Any] = {"markerfacecolor": "white", "markeredgewidth": 1.5}  # of a published score
+# Across a point whose training diverged, and what the legend says of it.
+CROSSED: dict[str, Any] = {
+    "linestyle": "none",
+    "marker": "x",
+    "color": "black",
+    "markersize": 11,
+    "markeredgewidth": 1.6,
+}
+CROSSED_OUT = "crossed out: training diverged, score of the best weights before"
 SVG_SALT = "longwatt"  # fixed, so that equal figures are equal files
 
 

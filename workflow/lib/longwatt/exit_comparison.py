@@ -13,6 +13,7 @@ from typing import Any
 
 from longwatt import search
 from longwatt.artefacts import digests
+from longwatt.endings import diverged
 from longwatt.exit_measured import (
     EARLY_EXIT,
     EFFICIENT,
@@ -127,8 +128,10 @@ def compare(
     rows = {cell.cell["cell"]: _rows_of(cell, study, comparisons) for cell in found}
     write_curve(curve, with_exits)
     write_difficulty(difficulty, with_exits)
-    facts = {"rows": rows, "comparisons": comparisons, "sha256": digests(target.parent, (curve, difficulty))}
-    write_json(target, {**facts, "provenance": provenance})
+    lost = sorted({str(cell.cell["model"]) for cell in chosen if diverged(cell.cell)})
+    facts = {"rows": rows, "comparisons": comparisons, "diverged": lost}
+    written = digests(target.parent, (curve, difficulty))
+    write_json(target, {**facts, "sha256": written, "provenance": provenance})
 
 
 def best_variants(cells: Sequence[CellResults]) -> list[CellResults]:
@@ -174,6 +177,7 @@ def _comparison(group: Group, study: Everything) -> Columns:
     first, calibration = group.first, group.cell.calibration
     return {
         **{name: first.cell[name] for name in ("cell", "model", *SAME, "exit_layers", "encoder_layers")},
+        "diverged": diverged(first.cell),
         **{"split": first.split, "batch_size": first.batch_size, "majority": first.facts["majority"]},
         **{"calibration_split": calibration["split"], "temperatures": calibration["temperatures"]},
         "last_calibration_accuracy": _recorded_accuracy(None, group.cell),

@@ -16,6 +16,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 
 from longwatt.drawing import HOLLOW, leave_empty, legend, panels, styles
+from longwatt.endings import DIVERGED
 
 Cell = Mapping[str, Any]
 # What makes the cells of one panel, whose seeds are put together.
@@ -38,16 +39,19 @@ class Study:
         cells: each with its axes and its name under `cell`.
         calibrations: cell -> its calibration.json.
         random: models from random weights.
+        diverged: models of which a training diverged.
     """
 
     titles: Mapping[str, str]
     cells: Sequence[Cell]
     calibrations: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     random: frozenset[str] = frozenset()
+    diverged: frozenset[str] = frozenset()
 
     def model(self, name: str) -> str:
-        """A model's title, and a word on random weights."""
-        return self.titles.get(name, name) + (", from random weights" if name in self.random else "")
+        """A model's title, and a word on random weights and on a training that diverged."""
+        random = ", from random weights" if name in self.random else ""
+        return self.titles.get(name, name) + random + (f", {DIVERGED}" if name in self.diverged else "")
 
     def heading(self, dataset: str, table: pd.DataFrame, **more: Any) -> str:
         """A panel's title: the dataset, and below it what tells its panels apart (and always the split)."""

@@ -94,7 +94,8 @@ def plot_exits(
     check_beside(exits, curve, difficulty)
     report = read_artefact(exits)
     read = {cell: read_artefact(Path(path)) for cell, path in calibrations.items()}
-    study = Study(drawable(settings["titles"]), settings["cells"], read, _random_models(report, settings["cells"]))
+    random, lost = _random_models(report, settings["cells"]), frozenset(report.get("diverged", ()))
+    study = Study(drawable(settings["titles"]), settings["cells"], read, random, lost)
     known = drawings(report, pd.read_csv(curve, na_values=["NA"]), read_difficulty(difficulty), study)
     digests = {}
     for name in settings["names"]:

@@ -18,7 +18,7 @@ from longwatt.exit_points import LAST, rule_of
 
 Array = NDArray[Any]
 EARLY_EXIT, STANDARD, EFFICIENT = "early_exit", "standard", "efficient"
-FROM_TRAINING = ("exit_kind", "exit_layers", "encoder", "encoder_layers")
+FROM_TRAINING = ("exit_kind", "exit_layers", "encoder", "encoder_layers", "ended_by")
 # Cells that differ in none of these differ only in where their classifiers stand.
 SAME = ("dataset", "encoder", "seq_len", "budget", "protocol", "seed")
 FROM_SCORES = (

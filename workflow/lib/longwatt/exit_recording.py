@@ -30,6 +30,8 @@ from longwatt.trained_models import ensure_sound
 from longwatt.worker import Spec, run
 
 REPORT_EVERY_BATCHES = 10
+# Not the validations' batch size, by which this has its own if it is not given: finished trainings depend on that.
+ADVICE = "lower calibration.batch_size (of the study or of this dataset); only this recording depends on it"
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,7 @@ def record(spec: Spec) -> None:
         if store.begin(asked_anew("record_exits")) and spec.energy_log:
             forget_runs(Path(spec.energy_log).parent, but=Path(spec.energy_log))
     distributed.gather(None)  # nobody looks before the store is ready
-    with devices.memory_named(spec.settings["budget"], "lower training.validation.batch_size"):
+    with devices.memory_named(spec.settings["budget"], ADVICE):
         parts = list(_parts(spec))
         kept = store.kept()
         missing = [(number, part) for number, part in enumerate(parts) if number not in kept]

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from longwatt.cells import CELL_PATTERN
+from longwatt.endings import DIVERGED
 from longwatt.pages import NA
 from longwatt.provenance import read_object
 from longwatt.spelling import nearest
@@ -196,7 +197,7 @@ def page(comparison: Comparison, point: Point, folder: Path) -> str:
     model = folder / comparison["cell"] / "calibrate" / "model"
     return "\n".join(
         [
-            comparison["cell"],
+            comparison["cell"] + (f" ({DIVERGED})" if comparison.get("diverged") else ""),
             *(f"  {name:<12} {text}" for name, text in lines.items()),
             "",
             "    from longwatt.exits import load_classifier",

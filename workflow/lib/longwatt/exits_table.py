@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from longwatt.endings import marked
 from longwatt.table_files import number
 
 KINDS = {"early_exit": "early exit"}  # the other kinds are words already
@@ -53,7 +54,7 @@ def _row(row: Mapping[str, Any], titles: Mapping[str, str], apart: Mapping[str, 
     random = " (random weights)" if row["initialisation"] == "random" else ""
     return {
         "dataset": titles.get(row["dataset"], row["dataset"]),
-        "model": titles.get(row["model"], row["model"]) + random,
+        "model": titles.get(row["model"], row["model"]) + random + marked(row),
         **{title: titles.get(str(row[name]), str(row[name])) for name, title in apart.items()},
         "kind": KINDS.get(row["exit_kind"], row["exit_kind"]),
         "classifiers after layers": str(row["exit_layers"]),

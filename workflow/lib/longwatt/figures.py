@@ -20,6 +20,8 @@ from longwatt import published as theirs
 from longwatt.columns import varies_with_inference
 from longwatt.displays import PUBLISHED, shows, split_cost
 from longwatt.drawing import (
+    CROSSED,
+    CROSSED_OUT,
     HOLLOW,
     NO_CELLS,
     NO_ENERGY,
@@ -37,6 +39,7 @@ from longwatt.glyphs import drawable
 from longwatt.point_labels import label_points
 from longwatt.points import (
     SERIES,
+    any_diverged,
     comparable,
     energy_unit,
     interval,
@@ -241,7 +244,7 @@ def _in_unit(cost: Cost, summary: pd.DataFrame) -> Cost:
 def points(panel: pd.DataFrame, cost: Cost, published: Mapping[Place, float] | None = None) -> pd.DataFrame:
     """One row per point of a panel: means over seeds, with an interval.
 
-    Returns columns SERIES, seq_len, x, y, low, high, ceiling, published, estimated, seeds.
+    Returns columns SERIES, seq_len, x, y, low, high, ceiling, published, estimated, diverged, seeds.
     """
     rows = []
     for keys, group in with_series(panel).groupby([*SERIES, "seq_len"], sort=True):
@@ -257,6 +260,7 @@ def points(panel: pd.DataFrame, cost: Cost, published: Mapping[Place, float] | N
                 "ceiling": group["score_ceiling"].astype(float).mean(),
                 "published": (published or {}).get(place_of(group.iloc[0]), math.nan),
                 "estimated": estimated,
+                "diverged": any_diverged(group),
                 "seeds": len(group),
             }
         )
@@ -347,6 +351,8 @@ def _draw_line(axis: Axes, line: pd.DataFrame, style: Style) -> None:
     # An interval of equal examples can miss its mean by the last rounded digit.
     errors = [(line["y"] - line["low"]).clip(lower=0), (line["high"] - line["y"]).clip(lower=0)]
     axis.errorbar(line["x"], line["y"], yerr=errors, capsize=3, markersize=7, linewidth=1.8, **style)
+    lost = line[line["diverged"]]
+    axis.plot(lost["x"], lost["y"], zorder=4, **CROSSED)
     capped = line.dropna(subset=["ceiling"])
     axis.plot(capped["x"], capped["ceiling"], linestyle="--", marker="_", linewidth=1.2, color=style["color"])
 
@@ -376,6 +382,8 @@ def _legend(
     if theirs.scores(published).keys() & {place_of(row) for _, row in table.iterrows()}:
         label = called(published, table)
         handles.append(Line2D([], [], linestyle="none", marker="o", color="0.35", label=label, **HOLLOW))
+    if any_diverged(table):
+        handles.append(Line2D([], [], label=CROSSED_OUT, **CROSSED))
     # One panel has no room for two names side by side.
     columns = min(2, sum(axis.get_visible() for axis in figure.axes), len(handles))
     legend(figure, handles, loc="outside lower center", ncols=columns, fontsize=10, frameon=False)

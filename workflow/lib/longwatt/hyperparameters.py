@@ -12,6 +12,8 @@ from longwatt.cells import Cell
 InForce = dict[str, Any]
 OF_THE_BUDGET = ("precision", "memory_gib_per_gpu")  # devices and batches are a table of their own
 BLOCKS = ("metric", "training", "generation")
+# Settings that are None where another overrules them.
+OVERRULED = ("max_epochs", "max_steps", "warmup_ratio", "length_penalty", "early_stopping")
 TASK = "task"  # which of the blocks there are; the protocol says it already
 FITTED = ("split", "temperatures")  # of calibration; how far it is judged is as scoring has it
 AXES = ("dataset", "model", "seq_len", "budget", "protocol", "seed")
@@ -25,10 +27,11 @@ def in_force(
 ) -> InForce:
     """All settings of one cell that are no axis of the grid.
 
-    A teacher-forced cell generates nothing, so no setting of generation is in force there; a classifier has none.
+    A teacher-forced cell generates nothing, so no setting of generation is in force there; a classifier has none. No
+    setting is in force that another overrules: `max_steps` rules `max_epochs`.
 
     Args:
-        chosen: as `longwatt.settings.finetune_settings`.
+        chosen: as `longwatt.settings.finetune_settings`, with those of `execution_settings`.
         points: by inference point, as `longwatt.settings.predict_settings`.
         scoring: by inference point, as `longwatt.settings.score_settings`.
         calibration: as `longwatt.settings.calibrate_settings`, of a cell with several exits; None for any other.
@@ -42,7 +45,8 @@ def in_force(
         skipped = {*point["inference"], *BLOCKS, TASK, *AXES}
         found |= dict(flat({"scoring": {key: value for key, value in scoring[name].items() if key not in skipped}}))
     generates = chosen["protocol"] != "teacher_forced"
-    return {key: value for key, value in found.items() if generates or "generation" not in key.split(".")}
+    ruled = {key: value for key, value in found.items() if value is not None or key.rpartition(".")[2] not in OVERRULED}
+    return {key: value for key, value in ruled.items() if generates or "generation" not in key.split(".")}
 
 
 def point_in_force(point: Mapping[str, Any]) -> dict[str, Any]:

@@ -94,7 +94,10 @@ def infer(spec: Spec) -> None:
     distributed.gather(None)  # nobody looks before the store is ready
     progress = Progress(spec, store)
     progress.mark("load")
-    advice = "lower the inference point's batch_size, its generation's num_beams or its regroup_batches"
+    advice = (
+        "lower the inference point's batch_size or regroup_batches, for this model or budget alone by the `inference` "
+        "of its entry (what they apply to is predicted anew), or its generation's num_beams (which predicts otherwise)"
+    )
     try:
         with devices.memory_named(spec.settings["budget"], advice):
             _predict(spec, progress)

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from longwatt import gpus, stopping
+from longwatt import gpus, stopping, waiting
 from longwatt.cells import devices
 from longwatt.energy.clock import Clock
 from longwatt.energy.log import next_run, publish, runs
@@ -166,7 +166,8 @@ def _run_leased(
     write_json(path, {**spec, "error": str(error), "energy_log": log})
     processes = devices(spec["settings"]["budget"])
     inherited = {name: value for name, value in os.environ.items() if name not in RANKS}
-    environment = {**inherited, **lease.environ(), **_thread_limits(threads, processes), **LAUNCHER}
+    limits = {**_thread_limits(threads, processes), **waiting.environment(inherited)}
+    environment = {**inherited, **lease.environ(), **limits, **LAUNCHER}
     with metered(order, say) as recorder:
         status = _run(_command(module, processes, path), environment, recorder, processes)
     if status != 0:
@@ -244,7 +245,8 @@ def _failure(error: Path, status: int, processes: int) -> BaseException:
     who = "a worker" if processes == 1 else f"one of {processes} workers"
     return JobError(
         f"{who} died without a message ({how}); was it killed, or out of memory? If of memory: lower "
-        "per_device_batch_size in the cell's budget, or training.validation.batch_size"
+        "training.validation.batch_size (a training goes on from its last checkpoint), or per_device_batch_size in the "
+        "cell's budget (it begins anew); finished cells that the change applies to are made again"
     )
 
 

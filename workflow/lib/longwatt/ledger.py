@@ -31,6 +31,8 @@ class Ledger:
     best_score: float | None = None
     best_step: int | None = None
     stopped_early: bool = False
+    diverged_step: int | None = None  # the step after which a number was not finite
+    diverged_in: str | None = None  # which: one of `longwatt.endings`
     pending_validation: bool = False  # cut short; the next attempt begins with it
     pending_losses: list[float] = field(default_factory=list)  # by process, summed since the last log line
     logged_step: int = 0

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from longwatt import published as theirs
+from longwatt.endings import diverged
 from longwatt.intervals import over_seeds
 from longwatt.published import Place
 
@@ -77,7 +78,7 @@ def beside_published(summary: pd.DataFrame, published: Mapping[str, Any]) -> pd.
     Returns:
         A row per published score, protocol and inference point, with the columns dataset, model, budget, seq_len,
         protocol, inference, published, score, low, high (NaN where no such cell is finished), score_name and
-        initialisation ('' where no cell says them).
+        initialisation ('' where no cell says them), and diverged (`any_diverged` of those cells).
     """
     ways = list(summary[["protocol", "inference"]].drop_duplicates().itertuples(index=False, name=None))
     rows = [
@@ -91,7 +92,7 @@ def beside_published(summary: pd.DataFrame, published: Mapping[str, Any]) -> pd.
     return pd.DataFrame(found, columns=[*keys, "published", *OURS])
 
 
-OURS = ("score", "low", "high", "score_name", "initialisation")
+OURS = ("score", "low", "high", "score_name", "initialisation", "diverged")
 
 
 def _ours(group: pd.DataFrame | None, summary: pd.DataFrame, row: Mapping[str, Any]) -> dict[str, Any]:
@@ -100,9 +101,14 @@ def _ours(group: pd.DataFrame | None, summary: pd.DataFrame, row: Mapping[str, A
         "initialisation": _first(summary[summary["model"] == row["model"]]["initialisation"]),
     }
     if group is None:
-        return {**known, "score": math.nan, "low": math.nan, "high": math.nan}
+        return {**known, "score": math.nan, "low": math.nan, "high": math.nan, "diverged": False}
     low, high = interval(group)
-    return {**known, "score": float(group["score"].mean()), "low": low, "high": high}
+    return {**known, "diverged": any_diverged(group), "score": float(group["score"].mean()), "low": low, "high": high}
+
+
+def any_diverged(group: pd.DataFrame) -> bool:
+    """Whether the training of any of these rows diverged."""
+    return any(diverged(row) for row in group.to_dict("records"))
 
 
 def _first(values: pd.Series) -> str:

@@ -12,7 +12,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from longwatt import __version__
+from longwatt.execution import without
 
 PACKAGE = Path(__file__).parent
 # Where a job runs, what it leases and how it is metered cannot change its declared result; the
@@ -47,6 +48,7 @@ NOT_RESULTS = (
     "longwatt.spelling",
     "longwatt.stopping",
     "longwatt.trained_models",  # it only refuses or replaces what is damaged
+    "longwatt.waiting",
     "longwatt.study",  # it reads settings, which are digested themselves
     "longwatt.yaml_values",
 )
@@ -119,16 +121,18 @@ def stamp(rule: str, settings: Mapping[str, Any], code: str) -> dict[str, Any]:
     }
 
 
-def work_identity(made_by: Mapping[str, Any], inputs: Mapping[str, str]) -> dict[str, str]:
+def work_identity(made_by: Mapping[str, Any], inputs: Mapping[str, str], but: Sequence[str] = ()) -> dict[str, str]:
     """What must be equal for a killed job's work to be continued: its settings, its code and what it is made from.
 
     Args:
         made_by: the job's stamp.
         inputs: the job's inputs by name; those that decide what it does are digested.
+        but: settings that may change half-way, named as `training.validation.batch_size`.
     """
+    settings = digest(without(made_by["settings"], but)) if but else made_by["settings_digest"]
     given = {**inputs}  # Snakemake's own kind of mapping says whether it holds a value, not a name
     digests = {what: read(given[name]) for what, (name, read) in _DECIDING.items() if name in given}
-    return {"settings": made_by["settings_digest"], "code": made_by["code_digest"], **digests}
+    return {"settings": settings, "code": made_by["code_digest"], **digests}
 
 
 def _contents(report: str) -> str:

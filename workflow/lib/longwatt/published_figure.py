@@ -12,7 +12,16 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from longwatt.drawing import HOLLOW, NO_CELLS, SCORE_TITLES, leave_empty, legend, styles
+from longwatt.drawing import (
+    CROSSED,
+    CROSSED_OUT,
+    HOLLOW,
+    NO_CELLS,
+    SCORE_TITLES,
+    leave_empty,
+    legend,
+    styles,
+)
 from longwatt.points import beside_published, in_words
 
 LINE = ["model", "budget", "protocol", "inference"]
@@ -49,6 +58,8 @@ def beside_published_scores(summary: pd.DataFrame, published: Mapping[str, Any],
         handles = [Line2D([], [], label=_name(key, found, titles), **style) for key, style in drawn.items()]
         label = called(published, found)
         handles.append(Line2D([], [], linestyle="--", marker="o", color="0.35", label=label, **HOLLOW))
+        if found["diverged"].any():
+            handles.append(Line2D([], [], label=CROSSED_OUT, **CROSSED))
         columns = min(2, len(names))
         legend(figure, handles, loc="outside lower center", ncols=columns, fontsize=10, frameon=False)
     return figure
@@ -108,3 +119,5 @@ def _draw_line(above: Axes, below: Axes, line: pd.DataFrame, style: Mapping[str,
         middle = known["score"] - less
         errors = [(known["score"] - known["low"]).clip(lower=0), (known["high"] - known["score"]).clip(lower=0)]
         axis.errorbar(known["x"], middle, yerr=errors, capsize=3, markersize=7, linewidth=1.8, **style)
+        lost = known["diverged"].astype(bool)
+        axis.plot(known["x"][lost], middle[lost], zorder=4, **CROSSED)

@@ -9,6 +9,7 @@ import pandas as pd
 
 from longwatt import published as theirs
 from longwatt.batch_sizes import trained
+from longwatt.endings import DIVERGED
 from longwatt.pages import NA
 from longwatt.points import beside_published, place_of
 from longwatt.table_files import caption_of, captioned, grouped, number
@@ -67,10 +68,14 @@ def _beside(row: Row, published: Mapping[str, Any], batches: Mapping[tuple[Any, 
     return {
         "batch": _batch(batches.get((*place, row["protocol"]), NA), theirs.batch_sizes(published).get(place)),
         "published": number(row["published"], DIGITS),
-        "ours": NA if pd.isna(row["score"]) else f"{number(row['score'], DIGITS)} ({_span(row, 0, '')})",
+        "ours": NA if pd.isna(row["score"]) else f"{number(row['score'], DIGITS)} ({_span(row, 0, '')}){_mark(row)}",
         "difference": _difference(row, published),
         "in our interval": _held(row),
     }
+
+
+def _mark(row: Row) -> str:
+    return f", {DIVERGED}" if row["diverged"] else ""
 
 
 def _batch(ours: str, published: int | None) -> str:

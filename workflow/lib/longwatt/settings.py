@@ -12,6 +12,7 @@ from typing import Any
 
 from longwatt import cells as grid
 from longwatt.cells import Cell
+from longwatt.execution import deciding, execution
 from longwatt.provenance import digest
 from longwatt.study import merge, normalise
 from longwatt.tasks import CLASSIFICATION
@@ -46,7 +47,7 @@ TRAINING_DEFAULTS: dict[str, Any] = {
 TEXT_ALONE = ("max_target_tokens",)  # settings of training that no label needs
 # arXiv 2004.07453, and what its public code does where that can be chosen: `layer_weights: frozen_random`.
 EXITS_DEFAULTS: dict[str, Any] = {"layer_weights": "learned", "temperatures": None}
-CALIBRATION_DEFAULTS: dict[str, Any] = {"split": "validation"}
+CALIBRATION_DEFAULTS: dict[str, Any] = {"split": "validation", "batch_size": None}  # the validations'
 # Beside INFERENCE_DEFAULTS, where labels are predicted: at the last exit, and eight batches together.
 EXIT_DEFAULTS: dict[str, Any] = {"exit": None, "regroup_batches": 8}
 COMPARISON_OF_EXITS = {"equal_accuracy_points": 0}  # accuracy is equal if it is not below the standard's
@@ -58,6 +59,7 @@ GENERATION_DEFAULTS: dict[str, Any] = {
     "no_repeat_ngram_size": 0,
     "early_stopping": False,
 }
+OF_BEAMS = ("length_penalty", "early_stopping")  # settings of generation that a single beam has no use for
 INFERENCE_DEFAULTS: dict[str, Any] = {
     "split": "validation",  # SCROLLS' test labels are hidden
     "batch_size": 16,
@@ -125,7 +127,7 @@ def _last_part(origin: str) -> str:
 def finetune_settings(study: Study, cell: Cell) -> Settings:
     """Everything that decides a cell's trained weights and their measured cost."""
     model = study["models"][cell.model]
-    training = merge(TRAINING_DEFAULTS, *_layers(study, cell, "training"))
+    training = deciding(_training(study, cell))
     return _narrow(
         {
             "tokens": tokens_key(study, cell),
@@ -142,9 +144,22 @@ def finetune_settings(study: Study, cell: Cell) -> Settings:
     )
 
 
+def execution_settings(study: Study, cell: Cell) -> Settings:
+    """How a cell's training is carried out, which changes nothing in what it gives."""
+    return _narrow(execution(_training(study, cell)))
+
+
+def _training(study: Study, cell: Cell) -> Settings:
+    """All settings of a cell's training; those that another overrules are None."""
+    training = merge(TRAINING_DEFAULTS, *_layers(study, cell, "training"))
+    overruled = {"max_epochs": training["max_steps"], "warmup_ratio": training["lr_scheduler"] == "constant"}
+    return {name: None if overruled.get(name) else value for name, value in training.items()}
+
+
 def _of_texts(study: Study, cell: Cell, training: Mapping[str, Any]) -> Settings:
     """What a training that is to give texts has beside others."""
-    return {"comparison": _comparison(study), "generation": _generation(study, cell, training)}
+    generation = _generation_in_force(_generation(study, cell, training), cell.protocol)
+    return {"comparison": _comparison(study), "generation": generation}
 
 
 def _of_labels(study: Study, cell: Cell, training: Mapping[str, Any]) -> Settings:
@@ -213,7 +228,9 @@ def predict_settings(study: Study, cell: Cell, inference: str) -> Settings:
     training = merge(TRAINING_DEFAULTS, *_layers(study, cell, "training"))
     point = merge(INFERENCE_DEFAULTS, study["inference"][inference], *_layers(study, cell, "inference")[1:])
     generation = merge(_generation(study, cell, training), point.pop("generation", {}))
-    labels = {"task": CLASSIFICATION, "inference": {**EXIT_DEFAULTS, **point}}
+    generation = _generation_in_force(generation, cell.protocol)
+    alone = {"regroup_batches": 1} if point["batch_size"] == 1 else {}  # there is nothing to regroup
+    labels = {"task": CLASSIFICATION, "inference": {**EXIT_DEFAULTS, **point, **alone}}
     texts = {
         "max_target_tokens": training["max_target_tokens"],
         "references": _comparison(study)["references"],
@@ -248,7 +265,7 @@ def record_settings(study: Study, cell: Cell, splits: Iterable[str]) -> Settings
             "seq_len": cell.seq_len,
             "seed": cell.seed,
             "padding": training["padding"],
-            "batch_size": training["validation"]["batch_size"],
+            "batch_size": _calibration(study, cell)["batch_size"] or training["validation"]["batch_size"],
             "budget": _devices(study, cell),
             "splits": sorted({calibration_split(study, cell), *splits}),
         }
@@ -273,8 +290,12 @@ def compare_exits_settings(study: Study) -> Settings:
 
 def calibration_split(study: Study, cell: Cell) -> str:
     """The split on which a cell's temperatures are fitted."""
+    return str(_calibration(study, cell)["split"])
+
+
+def _calibration(study: Study, cell: Cell) -> Settings:
     layers = (study.get("calibration", {}), study["datasets"][cell.dataset].get("calibration", {}))
-    return str(merge(CALIBRATION_DEFAULTS, *layers)["split"])
+    return merge(CALIBRATION_DEFAULTS, *layers)
 
 
 def _scoring(study: Study, *more: Mapping[str, Any]) -> Settings:
@@ -315,6 +336,16 @@ def _generation(study: Study, cell: Cell, training: Mapping[str, Any]) -> Settin
     if generation["max_new_tokens"] is None:
         generation["max_new_tokens"] = training["max_target_tokens"]
     return generation
+
+
+def _generation_in_force(generation: Mapping[str, Any], protocol: str) -> Settings:
+    """Settings of generation, those that another overrules as they are by default or None.
+
+    A teacher-forced cell generates nothing; `max_new_tokens` still decides how long a target its model can hold.
+    """
+    if protocol == grid.TEACHER_FORCED:
+        return {**GENERATION_DEFAULTS, "max_new_tokens": generation["max_new_tokens"]}
+    return {**generation, **(dict.fromkeys(OF_BEAMS) if generation["num_beams"] == 1 else {})}
 
 
 def _labels(study: Study, cell: Cell) -> bool:

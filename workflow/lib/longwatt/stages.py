@@ -284,6 +284,11 @@ class Stages:
         return Stage("finetune", f"{self.results}/{name}/finetune/training.json", chosen, (module,))
 
     @_remembered
+    def execution(self, name: str) -> dict[str, Any]:
+        """How one cell's training is carried out; see `longwatt.execution`."""
+        return settings.execution_settings(self.study, self.cell(name))
+
+    @_remembered
     def predict(self, name: str, inference: str) -> Stage:
         """One inference point of a cell."""
         chosen = settings.predict_settings(self.study, self.cell(name), inference)
@@ -503,7 +508,9 @@ class Stages:
         points = {point: self.predict(name, point).settings for point in self.points(name)}
         scoring = {point: self.score(name, point).settings for point in self.points(name)}
         calibration = self.calibrate(name).settings if self._several_exits(self.cell(name).model) else None
-        return hyperparameters.in_force(self.finetune(name).settings, points, scoring, calibration)
+        chosen = self.finetune(name).settings
+        chosen = {**chosen, "training": {**chosen["training"], **self.execution(name)}}
+        return hyperparameters.in_force(chosen, points, scoring, calibration)
 
     def titles(self) -> dict[str, str]:
         """How datasets, models and budgets are called in figures; one name for two things is the model's."""

@@ -12,9 +12,19 @@ from longwatt.artefacts import read_artefact
 from longwatt.batch_sizes import batch_sizes
 from longwatt.datasets.visibility import unseen
 from longwatt.displays import EXITS, PUBLISHED
+from longwatt.endings import DIVERGED, in_words, marked
 from longwatt.exits_table import early_exits, exit_columns
 from longwatt.pages import NA
-from longwatt.points import CONFIDENCE, SERIES, EnergyUnit, energy_unit, interval, series_name, with_series
+from longwatt.points import (
+    CONFIDENCE,
+    SERIES,
+    EnergyUnit,
+    any_diverged,
+    energy_unit,
+    interval,
+    series_name,
+    with_series,
+)
 from longwatt.provenance import sha256, write_json
 from longwatt.published_table import published_scores
 from longwatt.settings_table import settings_in_force
@@ -136,7 +146,7 @@ def _without_alike(table: pd.DataFrame) -> pd.DataFrame:
 def _cell(row: Mapping[str, Any], titles: Mapping[str, str], more: str = "") -> dict[str, str]:
     return {
         "dataset": titles.get(row["dataset"], row["dataset"]),
-        "model": titles.get(row["model"], row["model"]) + more,
+        "model": titles.get(row["model"], row["model"]) + more + marked(row),
         "attention": "" if pd.isna(row["attention_regime"]) else row["attention_regime"],
         "length (tokens)": str(row["seq_len"]),
         "budget": titles.get(row["budget"], str(row["budget"])),
@@ -173,6 +183,7 @@ def _row(
         "inference (samples/s)": number(row["inference_samples_per_second"]),
         "peak memory (GiB)": number(row["peak_memory_gib"], 2),
         "steps": str(row["steps"]),
+        "ended by": in_words(row),
     }
 
 
@@ -180,7 +191,8 @@ def _score(group: pd.DataFrame) -> str:
     if group.empty:
         return ""
     low, high = interval(group)
-    return f"{number(group['score'].mean())} ({number(low)} to {number(high)})"
+    mark = f", {DIVERGED}" if any_diverged(group) else ""
+    return f"{number(group['score'].mean())} ({number(low)} to {number(high)}){mark}"
 
 
 def _dataset(fact: Mapping[str, str], titles: Mapping[str, str], published: Mapping[str, Any]) -> dict[str, str]:

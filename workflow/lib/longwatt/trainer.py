@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import signal
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -15,7 +16,7 @@ import torch
 from torch.utils.data import DataLoader
 from transformers import PrinterCallback, Seq2SeqTrainer, TrainerCallback, TrainerControl, TrainerState
 
-from longwatt import devices, distributed, stopping
+from longwatt import devices, distributed, endings, stopping
 from longwatt.ledger import Stopwatch
 from longwatt.models.family import Batch, Family
 from longwatt.progress import say
@@ -24,11 +25,16 @@ from longwatt.validation import CutShort, Validator
 from longwatt.workdir import WorkFolder, checkpoint_step
 from longwatt.worker import WorkerError, die_with_parent, free_space
 
+# What code raises, and no disk: a number that JSON cannot hold, a name that is not there.
+NOT_THE_DISKS = (ValueError, TypeError, LookupError, AttributeError, AssertionError)
+
 
 class Schedule(TrainerCallback):  # type: ignore[misc]
     """Says when to validate (every N steps and at the last), when to save (by elapsed time), and when to leave.
 
     Attributes:
+        not_finite: names what of this process's training is no number any more; asked after every step, of the weights
+            too where a validation is due.
         stopped: some process was asked to end, and training was left after a step.
         history: log entries that the checkpoint to resume from lacks; None if it lacks none.
     """
@@ -43,9 +49,11 @@ class Schedule(TrainerCallback):  # type: ignore[misc]
         self.saved_at = time.monotonic()
         self.stopped = False
         self.history: list[dict[str, float]] | None = None
+        self.not_finite: Callable[[bool], str | None] = lambda weights: None
 
     def on_train_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Add what happened between the checkpoint and now."""
+        """Add what happened between the checkpoint and now; log as often as is asked now, not then."""
+        state.logging_steps = args.logging_steps
         if self.history is not None:
             state.log_history = self.history
 
@@ -64,12 +72,21 @@ class Schedule(TrainerCallback):  # type: ignore[misc]
         if last or state.global_step % self.every_steps == 0:
             control.should_evaluate = True
         due = time.monotonic() - self.saved_at >= self.checkpoint_every_s
-        said = distributed.gather((due, stopping.asked()))
-        due, self.stopped = said[0][0], any(asked for _, asked in said)
+        said = distributed.gather((due, stopping.asked(), self.not_finite(control.should_evaluate)))
+        if what := next((found for *_, found in said if found), None):
+            return self.give_up(what, state.global_step, control)
+        due, self.stopped = said[0][0], any(asked for _, asked, _ in said)
         if (due or self.stopped) and not last:
             control.should_save = True
             self.saved_at = time.monotonic()
         control.should_training_stop = control.should_training_stop or self.stopped
+        return control
+
+    def give_up(self, what: str, step: int, control: TrainerControl) -> TrainerControl:
+        """End a training that diverged at once: nothing that follows is worth a validation or a checkpoint."""
+        self.stopwatch.ledger.diverged_in, self.stopwatch.ledger.diverged_step = what, step
+        control.should_evaluate = control.should_save = False
+        control.should_log = control.should_training_stop = True
         return control
 
 
@@ -111,6 +128,7 @@ class CellTrainer(Seq2SeqTrainer):  # type: ignore[misc]
         # Each process goes on with its own sum: a mean of means would end in another last digit.
         mine = self.ledger.pending_losses[distributed.rank()] if self.ledger.pending_losses else 0.0
         self._loss = torch.tensor(mine, device=self.args.device)
+        schedule.not_finite = self._not_finite
 
     def get_train_dataloader(self) -> DataLoader[Any]:
         """This process's micro-batches; the library's own sharding would repeat examples to make processes even."""
@@ -200,9 +218,23 @@ class CellTrainer(Seq2SeqTrainer):  # type: ignore[misc]
         parts: list[float] = distributed.gather(self._loss.item())
         return sum(parts) / len(parts)
 
+    def _not_finite(self, weights: bool) -> str | None:
+        """Name what of this process is not finite: the loss since the last log line or, if asked for, a weight.
+
+        The library looks at every micro-batch's loss, to hide it (`logging_nan_inf_filter`); this waits once a step.
+        """
+        if not math.isfinite(self._loss.item()):
+            return endings.LOSS
+        if weights and not _all_finite(self.model):
+            return endings.WEIGHTS
+        return None
+
     def _judge(self, score: float, step: int) -> None:
         ledger = self.ledger
         ledger.validations += 1
+        if not math.isfinite(score):
+            self.control = self.schedule.give_up(endings.SCORE, step, self.control)
+            return
         if ledger.best_score is None or score > ledger.best_score:
             ledger.best_score, ledger.best_step, ledger.without_improvement = score, step, 0
             self._keep_weights(step)
@@ -231,7 +263,7 @@ class CellTrainer(Seq2SeqTrainer):  # type: ignore[misc]
         try:
             yield
         except Exception as error:
-            if distributed.lost_a_process(error) or devices.out_of_memory(error):
+            if distributed.lost_a_process(error) or devices.out_of_memory(error) or isinstance(error, NOT_THE_DISKS):
                 raise
             raise WorkerError(
                 f"{what} could not be written ({error}); {free_space(self.work.path)}. Free some, then run again: "
@@ -268,6 +300,11 @@ class CellTrainer(Seq2SeqTrainer):  # type: ignore[misc]
         names = ("samples", "input_tokens", "padded_input_tokens", "target_tokens")
         for name, count in zip(names, totals.tolist(), strict=True):
             setattr(self.ledger, name, getattr(self.ledger, name) + count)
+
+
+def _all_finite(model: torch.nn.Module) -> bool:
+    """Whether every parameter is a number; the device is waited for once, not for each of them."""
+    return bool(torch.stack([parameter.detach().isfinite().all() for parameter in model.parameters()]).all())
 
 
 def _progress_line(state: TrainerState, logs: Mapping[str, float]) -> str:

@@ -23,7 +23,7 @@ from transformers import (
     set_seed,
 )
 
-from longwatt import devices, distributed, stopping
+from longwatt import devices, distributed, endings, stopping
 from longwatt.artefacts import check_beside, digests, read_artefact
 from longwatt.cells import LARGEST, StepBatch, step_batch
 from longwatt.decoding import Predictor
@@ -33,7 +33,7 @@ from longwatt.ledger import Ledger, Stopwatch
 from longwatt.models import load_family
 from longwatt.models.family import Batch, Family
 from longwatt.progress import say
-from longwatt.provenance import asked_anew, link_or_copy, whole_file, whole_path, write_json
+from longwatt.provenance import asked_anew, link_or_copy, read_stamp, whole_file, whole_path, write_json
 from longwatt.references import EACH, compared_texts
 from longwatt.sampling import LengthGroupedSampler, ShardedBatches, WeightedExamples
 from longwatt.tasks import CLASSIFICATION
@@ -53,9 +53,9 @@ def train(spec: Spec) -> None:
     """Train one cell.
 
     Args:
-        spec: settings as `longwatt.settings.finetune_settings`; paths tokens, tokenized, dataset, tokenizer, checkpoint
-            (or None), batch_size (where the budget's is to be found out), work, model, training, history; identity,
-            provenance and energy_log.
+        spec: settings as `longwatt.settings.finetune_settings`, execution as `execution_settings`; paths tokens,
+            tokenized, dataset, tokenizer, checkpoint (or None), batch_size (where the budget's is to be found out),
+            work, model, training, history; identity, provenance and energy_log.
 
     Raises:
         longwatt.stopping.Stopped: it was asked to end, and has saved.
@@ -67,7 +67,7 @@ def train(spec: Spec) -> None:
     if distributed.rank() == 0:
         repair_tokens(spec.paths)
         _check_weights(spec.paths.get("checkpoint"))
-    attempt, checkpoint, sentence = distributed.from_main(work.begin() if distributed.rank() == 0 else None)
+    attempt, checkpoint, sentence = distributed.from_main(_begin(spec, work) if distributed.rank() == 0 else None)
     ledger, marker = Ledger(), None
     if checkpoint:
         ledger = Ledger(**{**checkpoint_state(checkpoint), **checkpoint_times(checkpoint)})
@@ -83,6 +83,8 @@ def train(spec: Spec) -> None:
             trainer.count()
             if _stopped(trainer):
                 _leave(trainer, attempt)
+            if trainer.ledger.diverged_step is not None:
+                _say_diverged(spec, work, trainer.ledger, attempt)
             if distributed.rank() == 0:
                 work.finish(attempt, _result(spec, work, trainer))
                 _publish(work.result, spec.paths)
@@ -101,6 +103,12 @@ def _check_weights(checkpoint: str | None) -> None:
     check_beside(report, *(report.with_name(name) for name in names), shared=True)
 
 
+def _begin(spec: Spec, work: WorkFolder) -> tuple[int, Path | None, str]:
+    """Start an attempt, and record what of its settings an attempt before may have had otherwise."""
+    size = spec.settings["training"]["validation"]["batch_size"]
+    return work.begin(execution={**spec.execution, "validation.batch_size": size})
+
+
 def _run(trainer: CellTrainer, checkpoint: Path | None) -> None:
     """Train to the end, from a checkpoint if there is one, or until asked to end."""
     if checkpoint is None:
@@ -111,7 +119,8 @@ def _run(trainer: CellTrainer, checkpoint: Path | None) -> None:
     else:
         trainer.state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
     # Killed between its last validation and writing the results, it has nothing left to train.
-    ended = trainer.ledger.stopped_early or trainer.state.global_step >= trainer.state.max_steps
+    over = trainer.ledger.stopped_early or trainer.ledger.diverged_step is not None
+    ended = over or trainer.state.global_step >= trainer.state.max_steps
     if not (ended or trainer.ledger.pending_validation):
         trainer.train(resume_from_checkpoint=str(checkpoint))
 
@@ -128,14 +137,36 @@ def _leave(trainer: CellTrainer, attempt: int) -> None:
     raise stopping.Stopped(f"stopped by SIGTERM at step {step}, saved; the next run goes on there")
 
 
+def _say_diverged(spec: Spec, work: WorkFolder, ledger: Ledger, attempt: int) -> None:
+    """Say where a training diverged; the best weights before are its result.
+
+    Raises:
+        WorkerError: there are none.
+    """
+    assert ledger.diverged_in is not None and ledger.diverged_step is not None
+    found = endings.said(ledger.diverged_in, ledger.diverged_step, spec.settings)
+    if ledger.best_step is not None:
+        kept = f"kept are the best weights before, of step {ledger.best_step}"
+        if distributed.rank() == 0:
+            say(f"{found}; {kept}, and everything that tells of this cell says so")
+        return
+    message = f"{found}. {endings.not_again(spec.paths['training'])}"
+    if distributed.rank() == 0:
+        work.give_up(attempt, message, asked_anew("finetune"))
+    distributed.gather(None)  # the first process to fail ends the others
+    raise WorkerError(message)
+
+
 def _advice(spec: Spec) -> str:
     """What was tried, and what needs less memory."""
     validation = spec.settings["training"]["validation"]["batch_size"]
     return (
         f"trained with {batch_of(spec).per_device} examples per device and validated with {validation}, at "
-        f"{spec.settings['seq_len']} tokens; if it was in training, lower the budget's per_device_batch_size (and "
-        "raise its gradient_accumulation_steps), or set it to largest, or set training.activation_checkpointing; if "
-        "in validation, lower training.validation.batch_size"
+        f"{spec.settings['seq_len']} tokens. If it was in validation, lower training.validation.batch_size: this cell "
+        "then goes on from its last checkpoint. If it was in training, lower the budget's per_device_batch_size (and "
+        "raise its gradient_accumulation_steps), or set it to largest, or set training.activation_checkpointing: this "
+        "cell then begins anew. Finished cells that a change applies to are trained again: make it in the entry of "
+        "this cell's model or budget, not for the whole study"
     )
 
 
@@ -149,10 +180,21 @@ def batch_of(spec: Spec) -> StepBatch:
 
 
 def _had_completed(spec: Spec, work: WorkFolder) -> bool:
-    """Put the result of this very training in place again, if there is one and no new one was asked for."""
+    """Put the result of this very training in place again, if there is one and no new one was asked for.
+
+    Raises:
+        WorkerError: this very training has diverged without weights to keep, and would again.
+    """
+    if given_up := work.gave_up():
+        if asked_anew("finetune") in ("", given_up["anew"]):
+            raise WorkerError(given_up["message"])
+        work.clear()
+        return False
     if not work.has_result():
         return False
-    if asked_anew("finetune"):
+    # What may change half-way counts once it is complete: its stamp would not be that of the settings in force.
+    other = (read_stamp(work.result / OUTPUTS["training"]) or {}).get("settings_digest")
+    if asked_anew("finetune") or other != spec.provenance.get("settings_digest"):
         work.clear()
         return False
     damage = result_damage(work.result)
@@ -170,7 +212,7 @@ def _trainer(spec: Spec, work: WorkFolder, ledger: Ledger, marker: Marker | None
     training, budget = settings["training"], settings["budget"]
     device = devices.prepare(budget)
     step = batch_of(spec)
-    arguments = _arguments(settings, work, step)
+    arguments = _arguments(spec, work, step)
     set_seed(settings["seed"])
     tokenizer = load_tokenizer(Path(spec.paths["tokenizer"]).parent)
     family = load_family(settings["model"]["family"])
@@ -189,7 +231,8 @@ def _trainer(spec: Spec, work: WorkFolder, ledger: Ledger, marker: Marker | None
     tokens = examples.target_tokens if budget["effective_batch_size"] else None
     micro_batches = ShardedBatches(sampler, step, distributed.rank(), distributed.world_size(), tokens)
     stopwatch = Stopwatch(ledger, marker, attempt, device)
-    schedule = Schedule(sampler, stopwatch, training["validation"]["every_steps"], training["checkpoint_every_s"])
+    every_steps = training["validation"]["every_steps"]
+    schedule = Schedule(sampler, stopwatch, every_steps, spec.execution["checkpoint_every_s"])
     trainer = CellTrainer(
         family=family,
         micro_batches=micro_batches,
@@ -303,7 +346,8 @@ def _check_size(examples: Examples, step: StepBatch) -> None:
         )
 
 
-def _arguments(settings: Mapping[str, Any], work: WorkFolder, step: StepBatch) -> Seq2SeqTrainingArguments:
+def _arguments(spec: Spec, work: WorkFolder, step: StepBatch) -> Seq2SeqTrainingArguments:
+    settings, execution = spec.settings, spec.execution
     training, budget = settings["training"], settings["budget"]
     return Seq2SeqTrainingArguments(
         output_dir=str(work.path),
@@ -315,16 +359,17 @@ def _arguments(settings: Mapping[str, Any], work: WorkFolder, step: StepBatch) -
         adam_epsilon=training["adam_epsilon"],
         weight_decay=training["weight_decay"],
         lr_scheduler_type=training["lr_scheduler"],
-        warmup_steps=float(training["warmup_ratio"]),  # below 1 it is a ratio
+        warmup_steps=float(training["warmup_ratio"] or 0),  # below 1 it is a ratio
         max_grad_norm=training["max_grad_norm"],
-        num_train_epochs=training["max_epochs"],
+        num_train_epochs=training["max_epochs"] or 1,  # without effect where max_steps is given
         max_steps=training["max_steps"] or -1,
-        logging_steps=training["log_every_steps"],
+        logging_steps=execution["log_every_steps"],
+        logging_nan_inf_filter=False,  # CellTrainer looks
         seed=settings["seed"],
         bf16=budget["precision"] == "bf16",
         fp16=budget["precision"] == "fp16",
         use_cpu=budget["gpus"] == 0,
-        dataloader_num_workers=training["dataloader_workers"],
+        dataloader_num_workers=execution["dataloader_workers"],
         average_tokens_across_devices=False,
         remove_unused_columns=False,
         eval_strategy="no",  # Schedule decides
@@ -377,6 +422,7 @@ def _facts(spec: Spec, work: WorkFolder, trainer: CellTrainer) -> dict[str, Any]
     kept = {key: value for key, value in asdict(ledger).items() if not key.startswith(("pending", "logged"))}
     return {
         **kept,
+        "ended_by": endings.ended_by(ledger.diverged_step, ledger.stopped_early, settings["training"]),
         "steps": trainer.state.global_step,
         "epochs": trainer.state.epoch,
         "max_steps": trainer.state.max_steps,
@@ -398,6 +444,7 @@ def _facts(spec: Spec, work: WorkFolder, trainer: CellTrainer) -> dict[str, Any]
         "device": devices.name(trainer.args.device),
         "threads": torch.get_num_threads(),
         "attempts": work.starts(),
+        "execution": dict(spec.execution),
         "versions": {
             "python": sys.version.split()[0],
             **{p: version(p) for p in RECORDED_PACKAGES},

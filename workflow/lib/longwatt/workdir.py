@@ -21,6 +21,7 @@ from longwatt.energy.log import FOLDER as ENERGY
 from longwatt.energy.log import forget_runs
 from longwatt.provenance import digest, fsync, fsync_tree, json_lines, read_object, write_json
 
+GIVEN_UP = "given_up.json"  # of a training that ended without a result, and would again
 TIMES = "times.json"  # in a checkpoint
 COMPLETE = "complete.json"  # written last into a checkpoint; a folder without it is torn
 READ_BYTES = 2**20
@@ -45,10 +46,13 @@ class WorkFolder:
         self.attempts_log = path / "attempts.jsonl"
         self.result = path / "result"
 
-    def begin(self) -> tuple[int, Path | None, str]:
+    def begin(self, **facts: Any) -> tuple[int, Path | None, str]:
         """Start an attempt: its number, the checkpoint to go on from, and a sentence that says which.
 
         Work that was made by other settings, code or data, or that had completed, is removed first.
+
+        Args:
+            facts: what else to record of the attempt.
         """
         reason = self._why_clean()
         if reason:
@@ -60,7 +64,7 @@ class WorkFolder:
         attempt = len(self.starts()) + 1
         step = checkpoint_step(checkpoint) if checkpoint else 0
         self._drop_later_weights(step)
-        self._log("start", attempt=attempt, from_step=step, pid=os.getpid(), host=socket.gethostname())
+        self._log("start", attempt=attempt, from_step=step, pid=os.getpid(), host=socket.gethostname(), **facts)
         went_on = f"resumes at step {step}" if checkpoint else "starts from the beginning"
         why = "; ".join(filter(None, (reason, *damage)))
         return attempt, checkpoint, f"attempt {attempt} {went_on}{why and f' ({why})'}"
@@ -119,10 +123,32 @@ class WorkFolder:
         result.rename(self.result)
         fsync(self.path)
         self.end(attempt, "completed")
+        self._free()
+
+    def _free(self) -> None:
+        """Remove what only an unfinished training needs."""
         for folder in (self.checkpoints, self.path / "partial"):
             shutil.rmtree(folder, ignore_errors=True)
         for path in self._weights():
             self._drop_weights(path)
+
+    def give_up(self, attempt: int, message: str, anew: str) -> None:
+        """Record that this very training ends without a result; free the disk.
+
+        Args:
+            attempt: which found out.
+            message: why, and what to change.
+            anew: the command that asked to train again whatever was there; empty if none did.
+        """
+        record = {"identity": self.identity, "message": message, "anew": anew}
+        write_json(self.path / GIVEN_UP, record)
+        self.end(attempt, "diverged")
+        self._free()
+
+    def gave_up(self) -> dict[str, Any]:
+        """The `message` and `anew` of a `give_up` of this very training; empty if there was none."""
+        record = read_object(self.path / GIVEN_UP)
+        return record if record.get("identity") == self.identity else {}
 
     def clear(self) -> None:
         """Remove all earlier work. The list of attempts goes last: while it is there, a torn removal is repeated."""
@@ -134,7 +160,7 @@ class WorkFolder:
                 forget_runs(entry, self.energy_log)
             elif entry.is_dir() and not entry.name.startswith("predict-"):
                 shutil.rmtree(entry)
-            elif entry in (self.attempts_log, self.path / "identity.json") or _is_disposable(entry):
+            elif entry == self.attempts_log or _is_disposable(entry):
                 entry.unlink()
 
     def _why_clean(self) -> str:
@@ -271,5 +297,6 @@ def _crc32(path: Path) -> int:
 
 
 def _is_disposable(path: Path) -> bool:
-    """Whether a file speaks only of earlier work: a failure, or weights."""
-    return path.name.startswith(("failure-", "best-")) and path.suffix == ".json"
+    """Whether a file speaks only of earlier work: whose it is, how it failed, or its weights."""
+    of_one = path.name.startswith(("failure-", "best-")) and path.suffix == ".json"
+    return of_one or path.name in ("identity.json", GIVEN_UP)

@@ -14,7 +14,7 @@ import shutil
 import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,7 @@ class Spec:
         provenance: the stamp that the stage's artefact carries.
         error: where each process writes what went wrong (`error_file`).
         energy_log: where to mark phases; None marks none.
+        execution: settings of how the work is carried out, which change nothing in what it gives.
     """
 
     settings: Mapping[str, Any]
@@ -53,6 +54,7 @@ class Spec:
     provenance: Mapping[str, Any]
     error: str
     energy_log: str | None = None
+    execution: Mapping[str, Any] = field(default_factory=dict)
 
     def marker(self) -> Marker:
         """Marks this job's phases, with what the leased GPUs' counters say."""

@@ -1,0 +1,171 @@
+"""What it costs a training that its threads spin while they wait, alone and beside a busy process.
+
+    python -m bench.threads [--threads 2] [--seconds 20] [--rounds 5] [--policies DEFAULT PASSIVE]
+                            [--only quiet|busy] [--out FILE.json]
+
+Trains a tiny LED (64 wide, 32 inputs of 256 tokens a step) in a process of its own for each measurement, since OpenMP
+reads its variables once. A round measures every policy quiet and beside one process that never sleeps, in turns that
+change from round to round; what is printed are medians of steps per second, and the median over rounds of each
+policy's speed over the default's. Run it where nothing else runs.
+
+Target: what longwatt sets (PASSIVE) is at least 0.97 times as fast as the default when it is quiet, and faster when
+it is not. The exit status says whether it was met.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from longwatt.waiting import DECIDED_BY, PASSIVE, POLICY
+
+DEFAULT = "DEFAULT"  # neither variable is set
+SPIN = "SPIN="  # SPIN=1000 is GOMP_SPINCOUNT=1000
+QUIET, BUSY = "quiet", "busy"
+BATCH, LENGTH, WIDTH = 32, 256, 64
+WARM_UP_STEPS = 3
+AT_LEAST = 0.97
+Speeds = dict[tuple[str, str], list[float]]
+
+
+def environment(policy: str, threads: int) -> dict[str, str]:
+    """This process's environment with a policy and so many threads."""
+    kept = {name: value for name, value in os.environ.items() if name not in DECIDED_BY}
+    chosen = {POLICY: policy} if policy != DEFAULT else {}
+    if policy.startswith(SPIN):
+        chosen = {"GOMP_SPINCOUNT": policy.removeprefix(SPIN)}
+    return {**kept, **chosen, "OMP_NUM_THREADS": str(threads)}
+
+
+def measure(policy: str, threads: int, seconds: float) -> float:
+    """Steps per second of a training in a new process."""
+    command = [sys.executable, "-m", "bench.threads", "--train", str(seconds)]
+    made = environment(policy, threads)
+    done = subprocess.run(command, env=made, capture_output=True, text=True, check=True)
+    return float(done.stdout.split()[-1])
+
+
+def train(seconds: float) -> float:
+    """Train for so many seconds after a warm-up; steps per second."""
+    import torch
+    from transformers import LEDConfig, LEDForConditionalGeneration
+
+    torch.manual_seed(0)
+    config = LEDConfig(
+        vocab_size=1000,
+        d_model=WIDTH,
+        encoder_layers=2,
+        decoder_layers=2,
+        encoder_attention_heads=2,
+        decoder_attention_heads=2,
+        encoder_ffn_dim=4 * WIDTH,
+        decoder_ffn_dim=4 * WIDTH,
+        attention_window=32,
+        max_encoder_position_embeddings=LENGTH,
+        max_decoder_position_embeddings=64,
+    )
+    model = LEDForConditionalGeneration(config)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4)
+    inputs = torch.randint(5, 1000, (BATCH, LENGTH))
+    labels = torch.randint(5, 1000, (BATCH, 16))
+
+    def step() -> None:
+        loss = model(input_ids=inputs, labels=labels).loss
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+    for _ in range(WARM_UP_STEPS):
+        step()
+    start, steps = time.perf_counter(), 0
+    while (passed := time.perf_counter() - start) < seconds:
+        step()
+        steps += 1
+    return steps / passed
+
+
+@contextmanager
+def beside(load: str) -> Iterator[None]:
+    """Run a process that never sleeps meanwhile, or none."""
+    if load == QUIET:
+        yield
+        return
+    with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as other:
+        try:
+            yield
+        finally:
+            other.kill()
+
+
+def measure_all(policies: Sequence[str], loads: Sequence[str], given: argparse.Namespace) -> Speeds:
+    """Every policy under every load, once a round."""
+    found: Speeds = {}
+    for number in range(given.rounds):
+        for load in loads:
+            # Another one first in every round: what drifts hits all alike.
+            first = number % len(policies)
+            for policy in [*policies[first:], *policies[:first]]:
+                with beside(load):
+                    speed = measure(policy, given.threads, given.seconds)
+                found.setdefault((load, policy), []).append(speed)
+                print(f"round {number + 1}: {load:5}  {policy:10} {speed:7.3f} steps/s", file=sys.stderr)
+    return found
+
+
+def ratio(found: Speeds, load: str, policy: str) -> float:
+    """Median over rounds of a policy's speed over the default's."""
+    pairs = zip(found[load, policy], found[load, DEFAULT], strict=True)
+    return statistics.median(mine / default for mine, default in pairs)
+
+
+def report(found: Mapping[tuple[str, str], Sequence[float]], threads: int) -> str:
+    """The medians as a table."""
+    lines = [
+        f"| {threads} threads | policy | steps/s | slowest to fastest | over the default |",
+        "|---|---|---|---|---|",
+    ]
+    for (load, policy), speeds in found.items():
+        over = f"{ratio(dict(found), load, policy):.3f}" if (load, DEFAULT) in found else "NA"
+        ends = f"{min(speeds):.3f} to {max(speeds):.3f}"
+        lines.append(f"| {load} | {policy} | {statistics.median(speeds):.3f} | {ends} | {over} |")
+    return "\n".join(lines)
+
+
+def met(found: Speeds) -> bool:
+    """Whether the target holds of what was measured."""
+    least = {QUIET: AT_LEAST, BUSY: 1.0}
+    known = [load for load in least if (load, PASSIVE) in found and (load, DEFAULT) in found]
+    return all(ratio(found, load, PASSIVE) >= least[load] for load in known)
+
+
+def _main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--seconds", type=float, default=20.0, help="of each measurement, after a warm-up")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--policies", nargs="+", default=[DEFAULT, PASSIVE], help="DEFAULT, PASSIVE, ACTIVE, SPIN=N")
+    parser.add_argument("--only", choices=[QUIET, BUSY])
+    parser.add_argument("--out", type=Path, help="where to write every speed as JSON")
+    parser.add_argument("--train", type=float, help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.train is not None:
+        print(train(given.train))
+        return 0
+    found = measure_all(given.policies, [given.only] if given.only else [QUIET, BUSY], given)
+    print(report(found, given.threads))
+    if given.out:
+        rows = [{"load": load, "policy": policy, "steps_per_second": s} for (load, policy), s in found.items()]
+        given.out.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+    return 0 if met(found) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(_main())

@@ -1,0 +1,92 @@
+"""How a training ended, and what to change where its numbers stopped being numbers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+# What ended a training: `ended_by` of training.json and of the summary.
+EARLY_STOPPING, MAX_STEPS, MAX_EPOCHS, DIVERGENCE = "early_stopping", "max_steps", "max_epochs", "divergence"
+# What was not finite first.
+LOSS, WEIGHTS, SCORE = "the loss", "a weight", "the validation score"
+DIVERGED = "training diverged"  # the mark of such a cell in tables, figures and claims
+WIDER = {"fp16": "bf16 or fp32", "bf16": "fp32", "tf32": "fp32"}  # precision -> those of more range or digits
+
+
+def bound(training: Mapping[str, Any]) -> str:
+    """Name the setting that bounds a training: `max_steps`, where it is given, overrules `max_epochs`."""
+    return MAX_STEPS if training["max_steps"] else MAX_EPOCHS
+
+
+def ended_by(diverged_step: int | None, stopped_early: bool, training: Mapping[str, Any]) -> str:
+    """Name what ended a training: DIVERGENCE, EARLY_STOPPING, or the setting that bounds it."""
+    if diverged_step is not None:
+        return DIVERGENCE
+    return EARLY_STOPPING if stopped_early else bound(training)
+
+
+def diverged(row: Mapping[Any, Any]) -> bool:
+    """Whether a row of a summary is of a training that diverged; summaries of old do not say."""
+    return row.get("ended_by") == DIVERGENCE
+
+
+def marked(row: Mapping[Any, Any]) -> str:
+    """The mark of a diverged training behind a name in a table; empty for any other."""
+    return f" ({DIVERGED})" if diverged(row) else ""
+
+
+def in_words(row: Mapping[Any, Any]) -> str:
+    """What ended the training of a summary's row, as tables say it; empty where the summary does not say."""
+    found = row.get("ended_by")
+    if not isinstance(found, str):
+        return ""
+    step = row.get("diverged_step")
+    known = step is not None and not math.isnan(step)
+    return f"divergence at step {step:g}" if diverged(row) and known else found.replace("_", " ")
+
+
+def said(what: str, step: int, settings: Mapping[str, Any]) -> str:
+    """Say where a training diverged and what to change.
+
+    Args:
+        what: LOSS, WEIGHTS or SCORE.
+        step: the optimiser step after which it was not finite.
+        settings: as `longwatt.settings.finetune_settings`.
+    """
+    first = (
+        ". It was the very first one, before any update: look at the starting weights and the precision first"
+        if step == 1 and what == LOSS
+        else ""
+    )
+    return f"training diverged: {what} is not finite at step {step}{first}. {_advice(settings)}"
+
+
+def _advice(settings: Mapping[str, Any]) -> str:
+    training, precision = settings["training"], settings["budget"]["precision"]
+    clipping = training["max_grad_norm"]
+    changes = [
+        f"Lower training.learning_rate (now {training['learning_rate']:g})",
+        "set training.lr_scheduler to one that warms up (constant does not)"
+        if training["lr_scheduler"] == "constant"
+        else f"raise training.warmup_ratio (now {training['warmup_ratio']:g})",
+        f"lower training.max_grad_norm (now {clipping:g})"
+        if clipping
+        else "set training.max_grad_norm (now 0: gradients are not clipped)",
+    ]
+    if precision in WIDER:
+        changes.append(f"set the budget's precision (now {precision}) to {WIDER[precision]}")
+    return f"{', '.join(changes[:-1])}, or {changes[-1]}"
+
+
+def not_again(training: str) -> str:
+    """Say why a training without weights to keep is not tried again as it is, and how to have it tried.
+
+    Args:
+        training: path of its training.json.
+    """
+    return (
+        "No validation before it left weights to keep. With the same settings it would end alike, so it is not trained "
+        "again until they are changed, or its cell is taken out by `exclude`; to try it once more as it is, give "
+        f"Snakemake `--forcerun {training}`"
+    )
