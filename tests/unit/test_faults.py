@@ -13,7 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from longwatt import inference, scoring, training, validation
+from longwatt import batch_progress, inference, scoring, training, validation
 from longwatt.batch_store import BatchStore
 from longwatt.energy.log import runs
 from longwatt.energy.reduction import summarize
@@ -309,7 +309,8 @@ class Inference:
 
 
 @pytest.mark.parametrize("processes", [1, 2, 3])
-def test_an_inference_goes_on_at_the_first_missing_batch(study, data, tmp_path, undisturbed, processes):
+def test_an_inference_goes_on_at_the_first_missing_batch(study, data, tmp_path, undisturbed, monkeypatch, processes):
+    monkeypatch.setattr(batch_progress, "WRITE_EVERY_S", 0)
     model = undisturbed(1).out / "model"
     whole = Inference(study, data, model, tmp_path / "whole", 1)
     assert whole.attempt() == [0], whole.log
@@ -341,6 +342,7 @@ def test_batches_of_another_training_are_never_used_nor_those_that_are_asked_for
     assert store.begin() and store.kept() == {}
     cell.attempt()
     measured = cell.facts["inference_runtime_s"]
+    monkeypatch.setattr(batch_progress, "WRITE_EVERY_S", 0)
     monkeypatch.setenv("LONGWATT_ANEW", "this command:predict")
     assert cell.attempt(kill(BatchStore, "add", 3)) == [-signal.SIGKILL], "batches are predicted again"
     assert cell.attempt() == [0] and cell.facts["inference_runtime_s"] != measured

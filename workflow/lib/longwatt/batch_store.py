@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,47 @@ from longwatt.energy.log import append
 from longwatt.provenance import fsync, json_lines, read_object, write_json
 
 
+@dataclass(frozen=True)
+class Took:
+    """The time that a batch took, as the energy log of its attempt counts it.
+
+    Attributes:
+        boot_id: monotonic times of different boots cannot be compared.
+        attempt: the number of the run, and of its log.
+        start_ns, end_ns: CLOCK_MONOTONIC.
+    """
+
+    boot_id: str | None
+    attempt: int
+    start_ns: int
+    end_ns: int
+
+    @property
+    def seconds(self) -> float:
+        """Its length."""
+        return (self.end_ns - self.start_ns) / 1e9
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One predicted batch.
+
+    Attributes:
+        number: its place among all batches.
+        result: what was predicted, as JSON.
+        took: when.
+    """
+
+    number: int
+    result: Mapping[str, Any]
+    took: Took
+
+
 class BatchStore:
     """One file of JSON lines for each process, in the work folder of an inference.
 
-    A line is there as soon as its batch is predicted, so it outlives the process; `sync` has it outlive the machine.
+    A line that is written outlives the process; `sync` has it outlive the machine. It carries the time that its batch
+    took, so that what is billed is what is kept.
 
     Args:
         folder: results/{study}/{cell}/work/predict-{inference}.
@@ -47,21 +85,22 @@ class BatchStore:
         return True
 
     def kept(self) -> dict[int, dict[str, Any]]:
-        """Every predicted batch by its number, with the process (`rank`) that predicted it."""
+        """Every predicted batch by its number, with the process (`rank`) that predicted it and its `took`."""
         found = {}
         for path in sorted(self.folder.glob("batches-*.jsonl")):
             rank = int(path.stem.removeprefix("batches-"))
             for line in json_lines(path.read_text(encoding="utf-8")):
-                found[line["batch"]] = {**line["result"], "rank": rank}
+                found[line["batch"]] = {**line["result"], "rank": rank, "took": Took(**line["took"])}
         return dict(sorted(found.items()))
 
-    def add(self, number: int, result: Mapping[str, Any]) -> None:
-        """Keep a batch.
+    def add(self, batches: Sequence[Batch]) -> None:
+        """Keep some batches, with one write.
 
         Raises:
-            OSError: the disk did not take it.
+            OSError: the disk did not take all of them.
         """
-        append(self.path, {"batch": number, "result": result})
+        lines = [{"batch": b.number, "took": asdict(b.took), "result": b.result} for b in batches]
+        append(self.path, *lines)
 
     def sync(self) -> None:
         """Have what was added survive the machine."""

@@ -24,13 +24,15 @@ class BatchResult:
         ids: example ids.
         answers: to each of them.
         input_tokens: real input tokens per example (padding excluded).
-        seconds: collation, transfer and prediction, device synchronised; decoding to text excluded.
+        start_ns, end_ns: when it was collated, transferred and predicted, on the energy log's clock
+            (CLOCK_MONOTONIC) and with the device synchronised; decoding to text excluded.
     """
 
     ids: list[str]
     answers: list[Answer]
     input_tokens: list[int]
-    seconds: float
+    start_ns: int
+    end_ns: int
 
 
 class Predictor:
@@ -73,17 +75,18 @@ class Predictor:
 
     def _predict_batch(self, chosen: Sequence[Any]) -> BatchResult:
         synchronize(self.device)
-        start = time.perf_counter()
+        start_ns = time.monotonic_ns()
         batch = self._to_device(self.family.collate(chosen, self.pad_to, self.target_pad_to))
         with torch.no_grad(), autocast(self.device, self.precision):
             predicted = self.family.predict(self.model, batch, self.how)
         synchronize(self.device)
-        seconds = time.perf_counter() - start
+        end_ns = time.monotonic_ns()
         return BatchResult(
             ids=[example.id for example in chosen],
             answers=self.family.answers(predicted, self.tokenizer),
             input_tokens=[len(example.input_ids) for example in chosen],
-            seconds=seconds,
+            start_ns=start_ns,
+            end_ns=end_ns,
         )
 
     def _to_device(self, batch: Batch) -> Batch:

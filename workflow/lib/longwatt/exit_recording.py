@@ -8,6 +8,7 @@ batch.
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,21 +16,19 @@ from typing import Any, cast
 
 import torch
 
-from longwatt import devices, distributed, stopping
+from longwatt import devices, distributed
+from longwatt.batch_progress import Progress
 from longwatt.batch_store import BatchStore
 from longwatt.decoding import autocast
 from longwatt.energy.log import forget_runs
 from longwatt.examples import Examples, batches, classified
 from longwatt.models import load_family
-from longwatt.models.family import Classifier
-from longwatt.progress import say
+from longwatt.models.family import Classifier, Example
 from longwatt.provenance import asked_anew, sha256, whole_file, write_json
-from longwatt.stopping import Stopped
 from longwatt.tokenization import load_tokenizer, repair_tokens
 from longwatt.trained_models import ensure_sound
 from longwatt.worker import Spec, run
 
-REPORT_EVERY_BATCHES = 10
 # Not the validations' batch size, by which this has its own if it is not given: finished trainings depend on that.
 ADVICE = "lower calibration.batch_size (of the study or of this dataset); only this recording depends on it"
 
@@ -61,15 +60,24 @@ def record(spec: Spec) -> None:
         if store.begin(asked_anew("record_exits")) and spec.energy_log:
             forget_runs(Path(spec.energy_log).parent, but=Path(spec.energy_log))
     distributed.gather(None)  # nobody looks before the store is ready
-    with devices.memory_named(spec.settings["budget"], ADVICE):
-        parts = list(_parts(spec))
-        kept = store.kept()
-        missing = [(number, part) for number, part in enumerate(parts) if number not in kept]
-        if missing:
-            _run_model(spec, distributed.share(missing), store)
+    progress = Progress(spec, store)
+    progress.mark("load")
+    with progress.saved(), devices.memory_named(spec.settings["budget"], ADVICE):
+        _record(spec, progress)
+
+
+def _record(spec: Spec, progress: Progress) -> None:
+    parts = list(_parts(spec))
+    kept = progress.store.kept()
+    missing = [(number, part) for number, part in enumerate(parts) if number not in kept]
+    if missing:
+        _run_model(spec, distributed.share(missing), progress)
     distributed.gather(None)  # what the others recorded is kept too
     if distributed.rank() == 0:
-        _write(spec, parts, store.kept())
+        progress.mark("finish")
+        kept = progress.store.kept()
+        progress.account(kept)
+        _write(spec, parts, kept)
 
 
 def _parts(spec: Spec) -> Iterator[Part]:
@@ -80,7 +88,7 @@ def _parts(spec: Spec) -> Iterator[Part]:
         yield from (Part(split, examples, positions) for positions in batches(examples, settings["batch_size"]))
 
 
-def _run_model(spec: Spec, mine: Sequence[tuple[int, Part]], store: BatchStore) -> None:
+def _run_model(spec: Spec, mine: Sequence[tuple[int, Part]], progress: Progress) -> None:
     """Run this process's share of the missing batches.
 
     Raises:
@@ -91,29 +99,29 @@ def _run_model(spec: Spec, mine: Sequence[tuple[int, Part]], store: BatchStore) 
     family = cast(Classifier, load_family(settings["family"]))
     model = family.build({}, tokenizer, Path(spec.paths["model"]), settings["seq_len"], 1).to(device).eval()
     pad_to = settings["seq_len"] if settings["padding"] == "max_length" else None
-    marker = spec.marker() if distributed.rank() == 0 else None
-    if marker:
-        marker.mark("generate")
-    for done, (number, part) in enumerate(mine, 1):
+    progress.mark("generate")
+    for number, part in mine:
         chosen = [part.examples[position] for position in part.positions]
+        devices.synchronize(device)
+        start_ns = time.monotonic_ns()
         batch = {name: tensor.to(device) for name, tensor in family.collate(chosen, pad_to, None).items()}
         with torch.no_grad(), autocast(device, settings["budget"]["precision"]):
             logits = family.exit_logits(model, batch).float().cpu()  # (exits, batch, classes)
-        rows = [
-            {
-                "id": one.id,
-                "label": one.labels[0],
-                "input_tokens": len(one.input_ids),
-                "logits": logits[:, row].tolist(),
-            }
-            for row, one in enumerate(chosen)
-        ]
-        store.add(number, {"rows": rows})
-        if stopping.asked():
-            raise Stopped(f"stopped by SIGTERM with {done} batches kept; the next run goes on there")
-        if marker and (done % REPORT_EVERY_BATCHES == 0 or done == len(mine)):
-            say(f"batch {done}/{len(mine)}")
-    store.sync()
+        window = start_ns, time.monotonic_ns()
+        progress.keep(number, {"rows": _rows(chosen, logits)}, window, last=number == mine[-1][0])
+
+
+def _rows(chosen: Sequence[Example], logits: torch.Tensor) -> list[dict[str, Any]]:
+    """What is kept of each example of a batch: logits are (exits, batch, classes)."""
+    return [
+        {
+            "id": one.id,
+            "label": one.labels[0],
+            "input_tokens": len(one.input_ids),
+            "logits": logits[:, row].tolist(),
+        }
+        for row, one in enumerate(chosen)
+    ]
 
 
 def _write(spec: Spec, parts: Sequence[Part], kept: Mapping[int, Mapping[str, Any]]) -> None:

@@ -1,13 +1,12 @@
 """One inference point of a cell: predictions, and how fast they came.
 
-Started like training, one process per device. Every batch is kept as soon as it is predicted, so a killed inference
-goes on at the first missing one.
+Started like training, one process per device. Every batch is kept within a moment of its prediction, so a killed
+inference goes on at the first missing one.
 """
 
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -15,7 +14,8 @@ from typing import Any
 
 import torch
 
-from longwatt import devices, distributed, stopping
+from longwatt import devices, distributed
+from longwatt.batch_progress import Progress
 from longwatt.batch_store import BatchStore
 from longwatt.decoding import BatchResult, Predictor
 from longwatt.energy.log import forget_runs
@@ -25,52 +25,10 @@ from longwatt.models.family import Answer
 from longwatt.progress import say
 from longwatt.provenance import asked_anew, sha256, whole_file, write_json
 from longwatt.references import EACH
-from longwatt.stopping import Stopped
 from longwatt.tasks import CLASSIFICATION
 from longwatt.tokenization import SpecialTokens, load_split, load_tokenizer, repair_tokens
 from longwatt.trained_models import ensure_sound
 from longwatt.worker import Spec, run
-
-REPORT_EVERY_BATCHES = 10
-SYNC_EVERY_S = 10.0  # energy of the batches since is called wasted if the process dies, though they are kept
-
-
-class Progress:
-    """Keeps this process's batches; the main process also marks the energy log and tells whoever watches.
-
-    Args:
-        spec: of the job.
-        store: with the batches of earlier attempts.
-    """
-
-    def __init__(self, spec: Spec, store: BatchStore) -> None:
-        self.store = store
-        self.marker = spec.marker() if distributed.rank() == 0 else None
-        self.attempt = int(Path(spec.energy_log).stem) if spec.energy_log else 1  # a run, a log, an attempt
-        self.done = sum(batch["rank"] == store.rank for batch in store.kept().values())
-        self.marked_at = 0.0
-
-    def mark(self, phase: str) -> None:
-        """Begin a phase, once what came before is on disk."""
-        self.store.sync()
-        self.marked_at = time.monotonic()
-        if self.marker:
-            self.marker.mark(phase, attempt=self.attempt, step=self.done)
-
-    def keep(self, number: int, result: BatchResult, last: bool) -> None:
-        """Keep a batch.
-
-        Raises:
-            longwatt.stopping.Stopped: this process was asked to end, and something swallowed it.
-        """
-        self.store.add(number, asdict(result))
-        self.done += 1
-        if stopping.asked():
-            raise Stopped
-        if time.monotonic() - self.marked_at >= SYNC_EVERY_S:
-            self.mark("generate")
-        if self.marker and (self.done % REPORT_EVERY_BATCHES == 0 or last):
-            say(f"batch {self.done}  seconds {result.seconds:.3g}")
 
 
 def infer(spec: Spec) -> None:
@@ -98,13 +56,8 @@ def infer(spec: Spec) -> None:
         "lower the inference point's batch_size or regroup_batches, for this model or budget alone by the `inference` "
         "of its entry (what they apply to is predicted anew), or its generation's num_beams (which predicts otherwise)"
     )
-    try:
-        with devices.memory_named(spec.settings["budget"], advice):
-            _predict(spec, progress)
-    except Stopped:
-        progress.mark("stopped")
-        kept = len(store.kept())
-        raise Stopped(f"stopped by SIGTERM with {kept} batches kept; the next run goes on there") from None
+    with progress.saved(), devices.memory_named(spec.settings["budget"], advice):
+        _predict(spec, progress)
 
 
 def _predict(spec: Spec, progress: Progress) -> None:
@@ -121,7 +74,9 @@ def _predict(spec: Spec, progress: Progress) -> None:
     distributed.gather(None)  # what the others predicted is kept too
     if distributed.rank() == 0:
         progress.mark("finish")
-        _write(spec, progress.store.kept())
+        kept = progress.store.kept()
+        progress.account(kept)
+        _write(spec, kept)
 
 
 def _generate(
@@ -134,8 +89,14 @@ def _generate(
     distributed.gather(None)  # all start the measured window together
     progress.mark("generate")
     for (number, _), result in zip(mine, predictor.predict(examples, groups), strict=True):
-        progress.keep(number, result, last=number == mine[-1][0])
+        progress.keep(number, _stored(result), (result.start_ns, result.end_ns), last=number == mine[-1][0])
     devices.synchronize(predictor.device)
+
+
+def _stored(result: BatchResult) -> dict[str, Any]:
+    """What is kept of a batch beside its time."""
+    answers = [asdict(answer) for answer in result.answers]
+    return {"ids": result.ids, "answers": answers, "input_tokens": result.input_tokens}
 
 
 def taken_together(point: Mapping[str, Any]) -> int:
@@ -206,7 +167,7 @@ def _rows(number: int, batch: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
             "output_tokens": answer.output_tokens,
             **answer.facts,
             "batch": number,
-            "batch_seconds": batch["seconds"],
+            "batch_seconds": batch["took"].seconds,
         }
 
 
@@ -216,7 +177,7 @@ def _speed(kept: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     output_tokens = sum(answer["output_tokens"] for batch in kept for answer in batch["answers"])
     by_process: dict[int, float] = {}
     for batch in kept:
-        by_process[batch["rank"]] = by_process.get(batch["rank"], 0.0) + batch["seconds"]
+        by_process[batch["rank"]] = by_process.get(batch["rank"], 0.0) + batch["took"].seconds
     seconds = max(by_process.values())
     return {
         "samples": samples,
@@ -226,7 +187,7 @@ def _speed(kept: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "inference_runtime_s": seconds,
         "inference_samples_per_second": samples / seconds,
         "output_tokens_per_second": output_tokens / seconds,
-        "batch_seconds_median": float(torch.tensor([batch["seconds"] for batch in kept]).median()),
+        "batch_seconds_median": float(torch.tensor([batch["took"].seconds for batch in kept]).median()),
     }
 
 

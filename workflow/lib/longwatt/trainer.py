@@ -247,11 +247,13 @@ class CellTrainer(Seq2SeqTrainer):  # type: ignore[misc]
     def _keep_weights(self, step: int) -> None:
         if not self.args.should_save:
             return
+        self.stopwatch.switch("checkpoint", step)  # writing weights validates nothing
         partial = self.work.path / f"best-{step}.part"
         shutil.rmtree(partial, ignore_errors=True)
         with self._written(f"the weights of step {step}"):
             self.accelerator.unwrap_model(self.model).save_pretrained(partial, safe_serialization=True)
             self.work.keep_best(partial, step)
+        self.stopwatch.switch("validation", step)
 
     @contextmanager
     def _written(self, what: str) -> Iterator[None]:

@@ -68,13 +68,16 @@ def train(spec: Spec) -> None:
         repair_tokens(spec.paths)
         _check_weights(spec.paths.get("checkpoint"))
     attempt, checkpoint, sentence = distributed.from_main(_begin(spec, work) if distributed.rank() == 0 else None)
-    ledger, marker = Ledger(), None
+    ledger, marker, counted = Ledger(), None, None
     if checkpoint:
-        ledger = Ledger(**{**checkpoint_state(checkpoint), **checkpoint_times(checkpoint)})
+        times = checkpoint_times(checkpoint)
+        counted = bool(times)
+        ledger = Ledger(**{**checkpoint_state(checkpoint), **times})
     if distributed.rank() == 0:
         say(sentence)
         marker = spec.marker()
-        marker.mark("load", attempt=attempt, step=checkpoint_step(checkpoint) if checkpoint else 0)
+        step = checkpoint_step(checkpoint) if checkpoint else 0
+        marker.mark("load", attempt=attempt, step=step, checkpoint_counted=counted)
     with devices.memory_named(spec.settings["budget"], _advice(spec)):
         trainer = _trainer(spec, work, ledger, marker, attempt)
         with stopping.deferred():

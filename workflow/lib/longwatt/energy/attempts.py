@@ -7,7 +7,8 @@ what later attempts spend before they work.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from longwatt.energy.segments import Mark, Segment
@@ -50,23 +51,68 @@ class Interval:
         return self.end - self.start
 
 
+@dataclass(frozen=True)
+class _Attempts:
+    """Which step each attempt went on from, and until when its work was gone on from.
+
+    Attributes:
+        resumed: steps by attempt.
+        cuts: by attempt, the end of what later attempts went on from, as seconds of its segment; infinite for all.
+    """
+
+    resumed: Mapping[int, int]
+    cuts: Mapping[int, float]
+
+    def least_after(self, attempt: int) -> int | None:
+        """The earliest step that a later attempt went on from; None if there is none."""
+        return min((step for number, step in self.resumed.items() if number > attempt), default=None)
+
+
 def intervals(segments: Sequence[Segment]) -> list[Interval]:
     """All intervals of all segments, judged: of a job that counts attempts, what was kept and what was wasted."""
     found = [interval for segment in segments for interval in _intervals(segment)]
-    resumed = {
-        mark.attempt: mark.step or 0
+    loads = {
+        mark.attempt: mark
         for segment in segments
         for mark in reversed(segment.marks)
         if mark.phase == "load" and mark.attempt is not None
     }
-    return [_judged(interval, resumed) for interval in found] if resumed else found
+    if not loads:
+        return found
+    resumed = {attempt: mark.step or 0 for attempt, mark in loads.items()}
+    counted = {attempt: mark.checkpoint_counted is not False for attempt, mark in loads.items()}
+    cuts = {attempt: _cut(attempt, resumed, counted, found) for attempt in resumed}
+    return [_judged(interval, _Attempts(resumed, cuts)) for interval in found]
+
+
+def _cut(attempt: int, resumed: Mapping[int, int], counted: Mapping[int, bool], found: Sequence[Interval]) -> float:
+    """When an attempt wrote the checkpoint that a later one went on from; what it did afterwards was lost.
+
+    Steps alone do not tell: a validation that is made up for, or a search for better weights, takes time at the very
+    step of the checkpoint, and again with every attempt. The checkpoint's own time counts only where the later attempt
+    knows it.
+    """
+    later = {number: step for number, step in resumed.items() if number > attempt}
+    if not later:
+        return math.inf
+    step = min(later.values())
+    own = [i for i in found if i.attempt == attempt]
+    if any(i.phase == "generate" for i in own):  # every mark of an inference is durable
+        return math.inf
+    if resumed[attempt] >= step:
+        return -math.inf
+    writing = [i for i in own if i.phase == "checkpoint" and i.end_step == step]
+    if not writing:  # its mark was lost: steps have to do
+        return math.inf
+    first = min(number for number, went_on in later.items() if went_on == step)
+    return writing[-1].end if counted[first] and not writing[-1].unended else writing[-1].start
 
 
 def _intervals(segment: Segment) -> list[Interval]:
     end = segment.length_s
     begin = Mark(WHOLE, 0.0, None, None, {})
     marks = segment.marks or [begin]
-    attempt = next((mark.attempt for mark in marks if mark.attempt is not None), None)
+    attempt = segment.attempt
     last = Mark("", end, None, None, {})
     return [
         Interval(
@@ -82,21 +128,23 @@ def _intervals(segment: Segment) -> list[Interval]:
     ]
 
 
-def _judged(interval: Interval, resumed: dict[int, int]) -> Interval:
+def _judged(interval: Interval, attempts: _Attempts) -> Interval:
     attempt, works = interval.attempt, interval.phase in WORK
-    kept = works and attempt is not None and _survived(interval, attempt, resumed)
+    kept = works and attempt is not None and _survived(interval, attempt, attempts)
     if works:
         wasted = not kept
     elif interval.phase in ENDING:  # an attempt that was not the last did not complete
-        wasted = attempt != max(resumed)
+        wasted = attempt != max(attempts.resumed)
     else:  # the first attempt had to start
-        wasted = attempt != min(resumed)
+        wasted = attempt != min(attempts.resumed)
     return replace(interval, kept=kept, wasted=wasted)
 
 
-def _survived(interval: Interval, attempt: int, resumed: dict[int, int]) -> bool:
+def _survived(interval: Interval, attempt: int, attempts: _Attempts) -> bool:
     """Whether every later attempt went on from after this interval."""
-    later = [step for number, step in resumed.items() if number > attempt]
-    if not later:
+    least = attempts.least_after(attempt)
+    if least is None:
         return True
-    return not interval.unended and interval.end_step is not None and interval.end_step <= min(later)
+    if interval.unended or interval.end_step is None or interval.end_step > least:
+        return False
+    return interval.end <= attempts.cuts.get(attempt, -math.inf)

@@ -131,15 +131,15 @@ class LogWriter:
                 self._torn = stream.read(1) != b"\n"
 
 
-def append(path: Path, line: Mapping[str, Any]) -> None:
-    """Append one line with one write, from a process that is not the log's recorder.
+def append(path: Path, *lines: Mapping[str, Any]) -> None:
+    """Append lines with one write, from a process that is not the log's recorder.
 
-    It begins on a new line, whatever a full disk left of the one before.
+    The first begins on a new line, whatever a full disk left of the one before.
 
     Raises:
-        OSError: the disk did not take it whole.
+        OSError: the disk did not take them whole.
     """
-    data = b"\n" + _line(line)
+    data = b"\n" + b"".join(map(_line, lines))
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
     try:
         if os.write(descriptor, data) < len(data):

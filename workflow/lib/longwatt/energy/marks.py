@@ -10,7 +10,7 @@ import contextlib
 import functools
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,18 +36,27 @@ class Marker:
         self._gpus = Gpus(uuids if path else ())
         self._warned = False
 
-    def mark(self, phase: str, *, attempt: int | None = None, step: int | None = None) -> None:
+    def mark(
+        self,
+        phase: str,
+        *,
+        attempt: int | None = None,
+        step: int | None = None,
+        checkpoint_counted: bool | None = None,
+    ) -> None:
         """Begin a phase; work queued on a GPU must be done. A log that cannot be written never stops a job.
 
         Args:
             phase: its name.
             attempt: which attempt at its work this is, from 1.
             step: training step (or batch) reached.
+            checkpoint_counted: whether the time of writing the checkpoint that the attempt goes on from is known to it.
         """
         if self.path is None:
             return
         line: dict[str, Any] = {"mark": phase, "t": self._clock.now_ns(), "boot_id": boot_id()}
         line |= {"wall_time_s": self._clock.wall_s(), "attempt": attempt, "step": step, "pid": os.getpid()}
+        line |= {} if checkpoint_counted is None else {"checkpoint_counted": checkpoint_counted}
         self._gpus.reopen()
         moments, counters = self._gpus.counters_mj(self._clock.now_ns)
         # One that was read late (this process hung) says nothing of this moment.
@@ -56,6 +65,21 @@ class Marker:
             for moment, value in zip(moments, counters, strict=True)
         ]
         line["counter_mj"] = dict(zip(self._gpus.uuids, read, strict=True))
+        self._append(line)
+
+    def keep(self, parts: Sequence[Mapping[str, Any]], processes: int) -> None:
+        """Say which batches the result of an inference is made of; the last such line of a log counts.
+
+        Args:
+            parts: one for each process and attempt: `boot_id`, `attempt`, `process` (from 0) and `windows`, the
+                [start, end] of each of its batches in nanoseconds.
+            processes: how many work at once.
+        """
+        if self.path is not None:
+            self._append({"kept": list(parts), "processes": processes, "t": self._clock.now_ns()})
+
+    def _append(self, line: Mapping[str, Any]) -> None:
+        assert self.path is not None
         try:
             append(self.path, line)
         except OSError as error:

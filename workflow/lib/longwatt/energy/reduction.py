@@ -3,15 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from longwatt.energy.attempts import IDLE, Interval, intervals
-from longwatt.energy.segments import Log, Segment, read_log
-from longwatt.energy.windows import COUNTER, GAP_S, INTEGRAL, RAPL, Device, Reading, Window, growth, mean_of, values_of
+from longwatt.energy.kept import BETWEEN, GENERATE, Division, divide, judged
+from longwatt.energy.segments import Kept, Log, Segment, read_log
+from longwatt.energy.windows import (
+    COUNTER,
+    COVERED,
+    GAP_S,
+    INTEGRAL,
+    RAPL,
+    Device,
+    Part,
+    Reading,
+    Stretch,
+    Window,
+    growth,
+    mean_of,
+    minus,
+    values_of,
+)
 
 J_PER_KWH = 3.6e6
 ESTIMATE, NONE = "estimate", "none"
@@ -19,6 +34,7 @@ MEASURED = (COUNTER, INTEGRAL, RAPL)  # the best first
 PASSES_PCT, FLAGGED_PCT = 2.0, 5.0  # counter against integral
 CPU_BRACKET_S = 60.0  # an estimate may rest on readings of CPU time that a busy machine delayed
 SHORT_S = 5.0  # of a shorter phase nothing is claimed
+FILLED = 0.95  # share of a stretch that must be batches, or their pauses' power is too much of the mean
 IDLE_S = 2.0  # shortest stretch that an idle power is taken from
 # Bits of nvmlClocksEventReasons that mean: slower than it could be (idle and chosen clocks are no throttling).
 THROTTLED = {"power_cap": 0x4, "hardware": 0x8, "heat": 0x20, "hardware_heat": 0x40, "power_brake": 0x80}
@@ -27,16 +43,9 @@ ADDED = (
     "energy_j", "energy_j_counter", "energy_j_integral", "energy_kwh_paper", "net_energy_j", "samples",
     "counter_resets",
 )  # fmt: skip
+AMOUNTS = ("energy_j", "energy_j_counter", "energy_j_integral", "energy_kwh_paper", "net_energy_j")
 MEANS = ("mean_gpu_utilization_pct", "mean_gpu_memory_gib", "throttled_pct", "coverage_pct")
 LARGEST = ("windows", "peak_power_w", "largest_gap_s", "peak_gpu_memory_gib", "counter_stale_s")
-
-
-@dataclass(frozen=True)
-class _Part:
-    """One segment's windows of whatever is summed up."""
-
-    segment: Segment
-    windows: tuple[Window, ...]
 
 
 def summarize(paths: Iterable[Path], watts_per_core: float | None = None) -> dict[str, Any]:
@@ -64,17 +73,23 @@ def reduce_log(log: Log, watts_per_core: float | None) -> dict[str, Any]:
     """
     segments = {segment.number: segment for segment in log.segments}
     found = intervals(log.segments)
-    work = [i for i in found if i.kept and i.phase not in IDLE]
-    phases = list(dict.fromkeys(i.phase for i in found if i.kept or not i.wasted))
+    division = divide(log.kept, log.segments, found) if log.kept else None
+    if division:
+        found = judged(found, division, log.segments)
     uuids = _uuids(log.segments)
     held = {number: _held_s(segment) for number, segment in segments.items()}
+    problems = list(log.problems)
 
-    whole, whole_by_gpu = _total(_parts(work, segments), uuids, watts_per_core)
-    by_phase = {
-        name: _total(_parts([i for i in found if i.phase == name and not i.wasted], segments), uuids, watts_per_core)
-        for name in phases
-    }
-    wasted, _ = _total(_parts([i for i in found if i.wasted], segments), uuids, watts_per_core)
+    def total(parts: Sequence[Part]) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+        return _total(parts, uuids, watts_per_core)
+
+    by_phase = {name: total(parts) for name, parts in _phases(found, segments, division).items()}
+    if division and log.kept:
+        by_phase[GENERATE] = _whole_inference(by_phase[GENERATE], division, log.kept, problems)
+        whole, whole_by_gpu = by_phase[GENERATE]
+    else:
+        whole, whole_by_gpu = total(_parts([i for i in found if i.kept and i.phase not in IDLE], segments))
+    wasted, _ = total(_wasted(found, segments, division))
     return {
         **whole,
         "phases": {name: total for name, (total, _) in by_phase.items()},
@@ -90,9 +105,58 @@ def reduce_log(log: Log, watts_per_core: float | None) -> dict[str, Any]:
         "job_s": sum(held.values()),
         "gpu_s": sum(held[number] * len(segment.gpus) for number, segment in segments.items()),
         "attempts": len({i.attempt for i in found} - {None}) or len(log.segments),
-        "problems": log.problems,
+        "problems": problems,
         "timeline": timeline(log.segments, found),
     }
+
+
+def _phases(
+    found: Sequence[Interval], segments: dict[int, Segment], division: Division | None
+) -> dict[str, list[Part]]:
+    """What each phase is made of, in the order of the log; of batches those that are kept."""
+    names = list(dict.fromkeys(i.phase for i in found if i.kept or not i.wasted))
+    phases = {name: _parts([i for i in found if i.phase == name and not i.wasted], segments) for name in names}
+    if division is None:
+        return phases
+    phases[GENERATE] = division.kept
+    return {**phases, **({BETWEEN: division.between} if division.between else {})}
+
+
+def _wasted(found: Sequence[Interval], segments: dict[int, Segment], division: Division | None) -> list[Part]:
+    """What was spent for nothing; of batches' time what the division says."""
+    intervals_ = [i for i in found if i.wasted and not (division and i.phase == GENERATE)]
+    return [*_parts(intervals_, segments), *(division.wasted if division else [])]
+
+
+def _whole_inference(
+    found: tuple[dict[str, Any], dict[str, dict[str, Any]]], division: Division, kept: Kept, problems: list[str]
+) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+    """The facts of an inference's kept batches over its own seconds, with what no meter saw of them.
+
+    A small part that was not metered counts with the mean power of the rest, and is flagged; a larger one leaves the
+    energy unknown.
+    """
+    row, by_gpu = found
+    every = sum(one.seconds for one in kept.batches)
+    lacking = division.unmetered_s / every if every > 0 else 0.0
+    if division.unmetered_s > 0:
+        known = lacking <= 1 - COVERED
+        says = "counts with the mean power of the rest" if known else "is too much for their energy to be known"
+        problems.append(
+            f"{division.unmetered_s:.3g} s of the batches that are kept ({100 * lacking:.2g} % of their "
+            f"time) were not metered; that {says}"
+        )
+        row = _extended(row, 1 / (1 - lacking)) if known else {**row, **dict.fromkeys(AMOUNTS), "energy_source": NONE}
+        row["measured"] = row["energy_source"] in MEASURED
+        row["flags"] = list(dict.fromkeys([*row["flags"], *(["gap"] if known else [])]))
+    joules = row["energy_j"]
+    row = {**row, "duration_s": kept.seconds}
+    row["mean_power_w"] = joules / kept.seconds if joules is not None and kept.seconds > 0 else None
+    return _finished(row), by_gpu
+
+
+def _extended(row: dict[str, Any], factor: float) -> dict[str, Any]:
+    return {**row, **{name: None if row[name] is None else row[name] * factor for name in AMOUNTS}}
 
 
 def timeline(segments: Sequence[Segment], found: Sequence[Interval]) -> list[dict[str, Any]]:
@@ -132,7 +196,7 @@ def _starts(segments: Sequence[Segment]) -> dict[int, float]:
     return {segment.number: float(start) for segment, start in zip(segments, np.cumsum(lengths), strict=False)}
 
 
-def _parts(chosen: Sequence[Interval], segments: dict[int, Segment]) -> list[_Part]:
+def _parts(chosen: Sequence[Interval], segments: dict[int, Segment]) -> list[Part]:
     """Windows by segment; neighbours are joined, so that a counter between them need not be known."""
     parts = []
     for number, segment in segments.items():
@@ -142,32 +206,25 @@ def _parts(chosen: Sequence[Interval], segments: dict[int, Segment]) -> list[_Pa
                 windows[-1] = (windows[-1][0], interval.end)
             else:
                 windows.append((interval.start, interval.end))
-        counted = tuple(piece for window in windows for piece in _minus(window, segment.excluded))
+        counted = tuple(Stretch.of(piece) for window in windows for piece in minus(window, segment.excluded))
         if counted:
-            parts.append(_Part(segment, counted))
+            parts.append(Part(segment, counted))
     return parts
 
 
 def _held_s(segment: Segment) -> float:
     """How long a run had its devices, less what another run's segment has measured too."""
-    return sum(end - start for start, end in _minus((0.0, segment.length_s), segment.excluded))
-
-
-def _minus(window: Window, excluded: Sequence[Window]) -> list[Window]:
-    """What is left of a window."""
-    left = [window]
-    for start, end in excluded:
-        left = [piece for a, b in left for piece in ((a, min(b, start)), (max(a, end), b)) if piece[1] > piece[0]]
-    return left
+    return sum(end - start for start, end in minus((0.0, segment.length_s), segment.excluded))
 
 
 def _total(
-    parts: Sequence[_Part], uuids: Sequence[str], watts_per_core: float | None
+    parts: Sequence[Part], uuids: Sequence[str], watts_per_core: float | None
 ) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
     """Facts of all that a job had, and of each GPU; its runs may have been on different ones."""
-    rows = {uuid: _facts([part for part in parts if uuid in part.segment.gpus], uuid) for uuid in uuids}
-    had = [rows[uuid] for uuid in _uuids([part.segment for part in parts])]
-    duration = sum(end - start for part in parts for start, end in part.windows)
+    of = {uuid: [part for part in parts if uuid in part.segment.gpus and part.gpu in (None, uuid)] for uuid in uuids}
+    rows = {uuid: _facts(own, uuid) for uuid, own in of.items()}
+    had = [rows[uuid] for uuid in uuids if of[uuid]]
+    duration = sum(part.seconds for part in parts)
     whole = _facts(parts, "") if not had else had[0] if len(had) == 1 else _sum(had, duration)
     if whole["energy_source"] == NONE and not had and watts_per_core is not None:
         whole |= _estimate(parts, watts_per_core, duration)
@@ -182,10 +239,11 @@ def _finished(row: dict[str, Any]) -> dict[str, Any]:
     return {**row, "flags": flags, "energy_kwh": _kwh(row["energy_j"]), "net_energy_kwh": _kwh(row["net_energy_j"])}
 
 
-def _facts(parts: Sequence[_Part], gpu: str) -> dict[str, Any]:
+def _facts(parts: Sequence[Part], gpu: str) -> dict[str, Any]:
     """One device over the windows of all segments."""
-    devices = [(Device(part.segment, gpu), part.windows) for part in parts]
-    readings = [device.read(window) for device, windows in devices for window in windows]
+    devices = [(Device(part.segment, gpu), part) for part in parts]
+    # Every process stands for its share of the processors; a GPU is one process's own.
+    readings = [d.read(window).part(1.0 if gpu else part.share) for d, part in devices for window in part.windows]
     duration = sum(reading.duration_s for reading in readings)
     energy = _sum_of(readings, lambda r: r.energy_j)
     counter, integral = _sum_of(readings, lambda r: r.counter_j), _sum_of(readings, lambda r: r.integral_j)
@@ -195,6 +253,7 @@ def _facts(parts: Sequence[_Part], gpu: str) -> dict[str, Any]:
     crosscheck = 100 * (integral - counter) / counter if integral is not None and counter else None
     facts = {
         "duration_s": duration,
+        "filled_pct": 100 * _filled(parts),
         "windows": len(readings),
         "energy_j": energy,
         "energy_source": _worst([reading.source for reading in readings]),
@@ -217,9 +276,16 @@ def _facts(parts: Sequence[_Part], gpu: str) -> dict[str, Any]:
     return {**facts, "flags": _flags(facts)}
 
 
-def _states(devices: Sequence[tuple[Device, Sequence[Window]]]) -> dict[str, Any]:
+def _filled(parts: Sequence[Part]) -> float:
+    """The share of all stretches that counts."""
+    spans = sum(window.end - window.start for part in parts for window in part.windows)
+    return sum(window.seconds for part in parts for window in part.windows) / spans if spans > 0 else 1.0
+
+
+def _states(metered: Sequence[tuple[Device, Part]]) -> dict[str, Any]:
     """Utilisation, memory and throttling of one GPU."""
-    lengths = [sum(end - start for start, end in windows) for _, windows in devices]
+    devices = [(device, [(w.start, w.end) for w in part.windows]) for device, part in metered]
+    lengths = [sum(window.seconds for window in part.windows) for _, part in metered]
 
     def mean(name: str) -> float | None:
         means = [mean_of(d.segment.of(name, d.gpu), windows) if d.gpu else None for d, windows in devices]
@@ -249,6 +315,7 @@ def _sum(rows: Sequence[dict[str, Any]], duration: float) -> dict[str, Any]:
     row |= {name: _all(rows, name, sum) for name in ADDED}
     row |= {name: _over_time(rows, name) for name in MEANS}
     row |= {name: _all(rows, name, max) for name in LARGEST}
+    row["filled_pct"] = _all(rows, "filled_pct", min)
     idle_j = _all([{"j": r["idle_power_w"] and r["idle_power_w"] * r["duration_s"]} for r in rows], "j", sum)
     row["idle_power_w"] = idle_j / duration if idle_j is not None and duration > 0 else None
     row["mean_power_w"] = row["energy_j"] / duration if row["energy_j"] is not None and duration > 0 else None
@@ -291,9 +358,9 @@ def _worst(sources: Sequence[str | None]) -> str:
     return max((source for source in sources if source), key=[*MEASURED, ESTIMATE, NONE].index)
 
 
-def _estimate(parts: Sequence[_Part], watts_per_core: float, duration: float) -> dict[str, Any]:
+def _estimate(parts: Sequence[Part], watts_per_core: float, duration: float) -> dict[str, Any]:
     """Declared watts per busy core times the CPU time of the job and all that it started."""
-    growths = [growth(part.segment.of("cpu_s"), window, CPU_BRACKET_S) for part in parts for window in part.windows]
+    growths = [_busy_s(part, window) for part in parts for window in part.windows]
     if not growths or any(seconds is None for seconds in growths):
         return {}
     joules = watts_per_core * sum(seconds for seconds in growths if seconds is not None)
@@ -302,6 +369,13 @@ def _estimate(parts: Sequence[_Part], watts_per_core: float, duration: float) ->
         "energy_source": ESTIMATE,
         "mean_power_w": joules / duration if duration > 0 else None,
     }
+
+
+def _busy_s(part: Part, window: Stretch) -> float | None:
+    """CPU seconds of a stretch, as far as it counts."""
+    span = window.end - window.start
+    grown = growth(part.segment.of("cpu_s"), (window.start, window.end), CPU_BRACKET_S)
+    return None if grown is None or not span > 0 else grown * part.share * window.seconds / span
 
 
 def _idle_w(segments: Sequence[Segment], gpu: str) -> float | None:
@@ -321,6 +395,7 @@ def _flags(facts: dict[str, Any]) -> list[str]:
     crosscheck, gap = facts["crosscheck_pct"], facts["largest_gap_s"]
     checks = {
         "short": facts["duration_s"] < SHORT_S * max(1, facts["windows"]),
+        "interleaved": facts["filled_pct"] < 100 * FILLED,
         "crosscheck": crosscheck is not None and abs(crosscheck) > FLAGGED_PCT,
         "gap": gap is not None and gap > GAP_S,
         "counter_reset": facts["counter_resets"] > 0,

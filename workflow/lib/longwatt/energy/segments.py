@@ -52,6 +52,8 @@ class Mark:
         time: seconds since the segment's beginning.
         attempt, step: as the job said; None where it did not.
         counters_j: counter readings by GPU.
+        checkpoint_counted: of an attempt's first mark, whether the time that its checkpoint took to write is known to
+            it; None where the job does not say.
     """
 
     phase: str
@@ -59,6 +61,7 @@ class Mark:
     attempt: int | None
     step: int | None
     counters_j: Mapping[str, float]
+    checkpoint_counted: bool | None = None
 
 
 @dataclass
@@ -87,17 +90,70 @@ class Segment:
         """UUIDs of its GPUs."""
         return [gpu["uuid"] for gpu in self.header["gpus"]]
 
+    @property
+    def attempt(self) -> int | None:
+        """The job's attempt that ran meanwhile; None where it counts none."""
+        return next((mark.attempt for mark in self.marks if mark.attempt is not None), None)
+
+    def seconds(self, nanoseconds: int) -> float:
+        """A moment of CLOCK_MONOTONIC as seconds since the segment's beginning."""
+        return float((nanoseconds - self.header["t"]) / 1e9)
+
     def of(self, name: str, gpu: str = "") -> Series:
         """One series; an empty one where nothing was read."""
         return self.series.get((name, gpu), EMPTY)
 
 
+@dataclass(frozen=True)
+class Batches:
+    """Batches of one process in one attempt at an inference that are in its result.
+
+    Attributes:
+        boot_id: of the machine that they were predicted on.
+        attempt: the run's number.
+        process: from 0.
+        windows: beginning and end of each, CLOCK_MONOTONIC in nanoseconds, (batches, 2).
+    """
+
+    boot_id: str | None
+    attempt: int
+    process: int
+    windows: npt.NDArray[np.int64]
+
+    @property
+    def seconds(self) -> float:
+        """How long they took together."""
+        return float((self.windows[:, 1] - self.windows[:, 0]).sum() / 1e9)
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What the result of an inference is made of.
+
+    Attributes:
+        batches: by process and attempt.
+        processes: how many work at once.
+    """
+
+    batches: tuple[Batches, ...]
+    processes: int
+
+    @property
+    def seconds(self) -> float:
+        """How long the slowest process took for its batches, as an inference's runtime is counted."""
+        by_process: dict[int, float] = {}
+        for one in self.batches:
+            by_process[one.process] = by_process.get(one.process, 0.0) + one.seconds
+        return max(by_process.values(), default=0.0)
+
+
 @dataclass
 class Log:
-    """A whole log, and what was found wrong with it."""
+    """A whole log, what was found wrong with it, and the batches that an inference kept."""
 
     segments: list[Segment]
     problems: list[str]
+    kept: Kept | None = None
 
 
 def read_log(paths: Iterable[Path]) -> Log:
@@ -118,7 +174,7 @@ def read_log(paths: Iterable[Path]) -> Log:
     if not segments:
         first = next(file for files in logs.values() for file in files)
         raise LogError(f"{first} holds no header of an energy log; nothing can be established from it")
-    return Log(segments, [*reader.problems, *_between(segments)])
+    return Log(segments, [*reader.problems, *_between(segments)], reader.kept)
 
 
 class _Reader:
@@ -126,6 +182,7 @@ class _Reader:
 
     def __init__(self) -> None:
         self.problems: list[str] = []
+        self.kept: Kept | None = None
         self._drafts: list[_Draft] = []
         self._current: _Draft | None = None
         self._unread = 0
@@ -162,6 +219,8 @@ class _Reader:
     def _take(self, line: dict[str, Any]) -> None:
         if "run" in line:
             self.begin()
+        elif "kept" in line:
+            self.kept = _kept(line)
         elif "segment" in line:
             same = (draft for draft in self._drafts if draft.header["segment"] == line["segment"])
             self._current = next(same, None)
@@ -172,6 +231,16 @@ class _Reader:
             self._early += 1
         else:
             self._current.take(line)
+
+
+def _kept(line: Mapping[str, Any]) -> Kept:
+    parts = line["kept"]
+    windows = [np.array(part["windows"], dtype=np.int64).reshape(-1, 2) for part in parts]
+    batches = (
+        Batches(part["boot_id"], int(part["attempt"]), int(part["process"]), own[np.argsort(own[:, 0])])
+        for part, own in zip(parts, windows, strict=True)
+    )
+    return Kept(tuple(batches), int(line["processes"]))
 
 
 class _Draft:
@@ -256,7 +325,8 @@ class _Draft:
 
     def _mark(self, line: Mapping[str, Any]) -> Mark:
         readings = {uuid: mj / 1000 for uuid, mj in line.get("counter_mj", {}).items() if mj is not None}
-        return Mark(line["mark"], self._seconds(line["t"]), line.get("attempt"), line.get("step"), readings)
+        place = line.get("attempt"), line.get("step")
+        return Mark(line["mark"], self._seconds(line["t"]), *place, readings, line.get("checkpoint_counted"))
 
     def _sample(self, line: Mapping[str, Any]) -> None:
         time = self._seconds(line["t"])

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 
@@ -24,10 +25,56 @@ DISAGREES_PCT = 5.0
 Window = tuple[float, float]
 
 
+class Stretch(NamedTuple):
+    """A window, and how many of its seconds count.
+
+    Batches that follow each other closely are one stretch: no meter tells them from the pauses between them, so that
+    they are billed at its mean power.
+    """
+
+    start: float
+    end: float
+    seconds: float
+
+    @classmethod
+    def of(cls, window: Window) -> Stretch:
+        """Count all of a window."""
+        return cls(*window, window[1] - window[0])
+
+
+@dataclass(frozen=True)
+class Part:
+    """Stretches of one segment that are summed up.
+
+    Attributes:
+        segment: their segment.
+        windows: the stretches.
+        gpu: the only one of its GPUs that they are about; None for all.
+        share: how much of the job's time, and of its processors, they stand for: a half where two
+            processes work at once.
+    """
+
+    segment: Segment
+    windows: tuple[Stretch, ...]
+    gpu: str | None = None
+    share: float = 1.0
+
+    @property
+    def seconds(self) -> float:
+        """The job's time that they stand for."""
+        return self.share * sum(window.seconds for window in self.windows)
+
+
 @dataclass(frozen=True)
 class Reading:
-    """One window of one device; None where it is unknown."""
+    """One window of one device; None where it is unknown.
 
+    Attributes:
+        span_s: its length, pauses included.
+        duration_s: its seconds that count.
+    """
+
+    span_s: float
     duration_s: float
     energy_j: float | None
     source: str | None
@@ -40,6 +87,21 @@ class Reading:
     covered_s: float
     largest_gap_s: float
     peak_w: float | None
+
+    def part(self, factor: float) -> Reading:
+        """Count only a part of what flowed, at its mean power."""
+        return replace(
+            self,
+            duration_s=self.duration_s * factor,
+            covered_s=self.covered_s * factor,
+            energy_j=_times(self.energy_j, factor),
+            counter_j=_times(self.counter_j, factor),
+            integral_j=_times(self.integral_j, factor),
+        )
+
+
+def _times(amount: float | None, factor: float) -> float | None:
+    return None if amount is None else amount * factor
 
 
 class Device:
@@ -83,8 +145,18 @@ class Device:
         instant = self.segment.of("instant_w", self.gpu) if self.gpu else EMPTY
         return instant if len(instant.times) else self.segment.of("average_w", self.gpu)
 
-    def read(self, window: Window) -> Reading:
-        """Everything about one window."""
+    @cached_property
+    def last_read_s(self) -> float | None:
+        """When it was last read; None if it never was."""
+        series = (self.counter, self.samples) if self.gpu else (self.counter, self.segment.of("cpu_s"))
+        return next((float(one.times[-1]) for one in series if len(one.times)), None)
+
+    def read(self, window: Stretch) -> Reading:
+        """Everything about one stretch, as far as it counts."""
+        found = self._read((window.start, window.end))
+        return found.part(window.seconds / found.span_s) if found.span_s > 0 else found
+
+    def _read(self, window: Window) -> Reading:
         start, end = window
         counted, resets = self._counted(start, end)
         integral = self._integral(start, end)
@@ -93,6 +165,7 @@ class Device:
         within = _within(self.samples, start, end)
         covered, gap = _coverage(self.samples.times, start, end)
         return Reading(
+            span_s=end - start,
             duration_s=end - start,
             energy_j=energy,
             source=source,
@@ -172,6 +245,14 @@ def _without_late(times: Floats, values: Floats) -> Series:
     return Series(np.delete(times, late), np.delete(values, late))
 
 
+def minus(window: Window, excluded: Sequence[Window]) -> list[Window]:
+    """What is left of a window."""
+    left = [window]
+    for start, end in excluded:
+        left = [piece for a, b in left for piece in ((a, min(b, start)), (max(a, end), b)) if piece[1] > piece[0]]
+    return left
+
+
 def mean_of(series: Series, windows: Sequence[Window]) -> float | None:
     """The mean over several windows, each weighted by its length; None where none holds a value."""
     found = [(within.mean(), end - start) for start, end in windows if len(within := _within(series, start, end))]
@@ -213,8 +294,9 @@ def _at(series: Series, moment: float, bracket_s: float = BRACKET_S) -> float | 
     if after == 0 or after == len(times):
         near = 0 if after == 0 else -1
         return float(values[near]) if len(times) and abs(times[near] - moment) < EDGE_S else None
-    if times[after] - times[after - 1] > bracket_s:
-        return None
+    if times[after] - times[after - 1] > bracket_s:  # readings far apart: only one of this very moment counts
+        near = after if times[after] - moment < moment - times[after - 1] else after - 1
+        return float(values[near]) if abs(times[near] - moment) < EDGE_S else None
     return float(np.interp(moment, times, values))
 
 
