@@ -7,6 +7,7 @@ import pytest
 from longwatt.batch_sizes import batch_sizes
 from longwatt.drawing import NO_CELLS
 from longwatt.figures import accuracy_against, drawings, named_cost, own_figure
+from longwatt.hyperparameters import groups, in_force
 from longwatt.published import Place, scores
 from longwatt.published_figure import beside_published_scores
 from longwatt.published_table import published_scores
@@ -156,8 +157,20 @@ def test_without_published_batches_there_are_only_ours(summary, shown):
     assert all("published" not in name and name != "differs at" for row in rows for name in row)
 
 
-def test_table_4_has_a_column_for_each_group_of_cells(shown):
-    table = settings_in_force(shown["groups"], shown["titles"]).set_index("setting")
+def groups_of(stages: Stages) -> list[dict]:
+    """Groups of cells, as if all had been made with what the study says."""
+
+    def of_cell(name: str) -> dict:
+        points = stages.points(name)
+        predicted = {point: stages.predict(name, point).settings for point in points}
+        scored = {point: stages.score(name, point).settings for point in points}
+        return in_force(stages.finetune(name).settings, predicted, scored)
+
+    return groups(stages.cells, of_cell)
+
+
+def test_table_4_has_a_column_for_each_group_of_cells(stages, shown):
+    table = settings_in_force(groups_of(stages), shown["titles"]).set_index("setting")
     assert list(table.columns) == ["GovReport; SummScreenFD; QMSum", "Qasper"]
     assert table.loc["training.validation.every_steps"].tolist() == ["500", "10"]
     assert table.loc["training.learning_rate"].tolist() == ["2e-05", "2e-05"], "what they share is there too"
@@ -169,16 +182,15 @@ def test_table_4_has_a_column_for_each_group_of_cells(shown):
 def test_settings_that_a_protocol_does_not_use_are_not_in_force(root):
     study = published_study(root)
     study["grid"].append({**study["grid"][1], "protocols": ["teacher_forced"]})
-    groups = Stages("paper", study, {}).tabulate().settings["groups"]
-    table = settings_in_force(groups, {}).set_index("setting")
+    table = settings_in_force(groups_of(Stages("paper", study, {})), {}).set_index("setting")
     forced = table.columns[2]
     assert "teacher_forced" in forced and table.loc["generation.num_beams"].tolist() == ["1", "1", "not used"]
     assert table.loc["training.learning_rate", forced] == "2e-05"
 
 
 def test_cells_that_only_settings_tell_apart_are_numbered():
-    groups = [{"cells": {axis: ["x"] for axis in AXES}, "settings": {"a": value}} for value in (None, 0.5)]
-    table = settings_in_force(groups, {})
+    found = [{"cells": {axis: ["x"] for axis in AXES}, "settings": {"a": value}} for value in (None, 0.5)]
+    table = settings_in_force(found, {})
     assert list(table.columns) == ["setting", "group 1", "group 2"]
     assert table.iloc[-1].tolist() == ["a", "none", "0.5"]
 

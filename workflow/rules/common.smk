@@ -23,6 +23,7 @@ from longwatt import (
     file_times,
     gpus,
     places,
+    in_force,
     priorities,
     provenance,
     scored,
@@ -118,29 +119,12 @@ def plan_settings():
     }
 
 
-def code(stage):
-    """The digest of the code behind a stage, or the older one that config.yaml accepts for it."""
-    accepted, artefact = config.get("accept_code", []), Path(stage.artefact)
-    if accepted and provenance.agrees(artefact, stage.settings, accepted):
-        return provenance.read_stamp(artefact)["code_digest"]
-    return current_code(stage)
-
-
-def current_code(stage):
-    """The digest of the code behind a stage as it is now."""
-    return provenance.code_digest(SCRIPTS / f"{stage.rule}.py", stage.modules)
-
-
-def acceptable_codes(stage):
-    """The code digests that an artefact may carry and be kept."""
-    return [current_code(stage), *config.get("accept_code", [])]
-
-
 def check_unrecorded():
-    """Have artefacts that Snakemake holds no record of checked by their own stamps."""
+    """Have artefacts that Snakemake holds no record of, or is about to touch, checked by their own stamps."""
     recorded = provenance.recorded_paths(Path(".snakemake") / "metadata")
-    unrecorded = [s for s in STAGES.all() if s.artefact not in recorded]
-    aside = provenance.set_stale_aside(unrecorded, acceptable_codes)
+    told = set() if asked.touches(ASKED) else recorded
+    unrecorded = [s for s in STAGES.all() if s.artefact not in told]
+    aside = provenance.set_stale_aside(unrecorded, IN_FORCE.codes)
     if aside:
         names = "\n  ".join(aside)
         print(
@@ -160,14 +144,6 @@ def check_clock():
             f"The clock was set back since the last run: {lowered} files from the future now have the present time.",
             file=sys.stderr,
         )
-
-
-def stamps_in_force():
-    """The digests of settings and code that every artefact of a cell must carry to count."""
-    return {
-        s.artefact: [provenance.digest(dict(s.settings)), code(s)]
-        for s in STAGES.cell_stages()
-    }
 
 
 def cpus_per_gpu():
@@ -248,7 +224,7 @@ def execution_of_finetune(wildcards, threads):
 
 def code_of(rule):
     """A rule's `code` parameter."""
-    return lambda wildcards: code(stage_of(rule)(wildcards))
+    return lambda wildcards: IN_FORCE.code(stage_of(rule)(wildcards))
 
 
 def failure_of_energy(wildcards):
@@ -358,6 +334,7 @@ try:
         places.check_paths([workflow.basedir, Path.cwd(), sys.executable], ON_CLUSTER)
     sys.executable = places.ForShell(sys.executable)
     STAGES = read_stages()
+    IN_FORCE = in_force.InForce(STAGES, SCRIPTS, config.get("accept_code", []))
     GPUS_GIVEN = gpus_given()
     GPUS = gpu_limit()
     CORES_PER_GPU = cpus_per_gpu()
@@ -376,7 +353,7 @@ try:
         check_unrecorded()
         os.environ.update(asked.job_environment(ASKED))
         if asked.reports_only(ASKED):
-            start_checks.check_report(STAGES)
+            start_checks.check_report(IN_FORCE)
 except (study.StudyError, gpus.GpuError, start_checks.StaleReport) as error:
     refuse(error)
 

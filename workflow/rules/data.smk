@@ -42,6 +42,7 @@ rule make_tokenizer:
     """A tokenizer trained on one dataset's training split, or a checkpoint's own."""
     input:
         records="resources/datasets/{dataset}/records.jsonl",
+        dataset="resources/datasets/{dataset}/dataset.json",
         files=lambda wildcards: STAGES.tokenizer_files(wildcards.tokenizer),
     output:
         tokenizer="resources/tokenizers/{dataset}/{tokenizer}/tokenizer.json",
@@ -62,6 +63,7 @@ rule tokenize_dataset:
     """Token ids of whole inputs; every cell cuts them to its own length."""
     input:
         records="resources/datasets/{dataset}/records.jsonl",
+        dataset="resources/datasets/{dataset}/dataset.json",
         tokenizer="resources/tokenizers/{dataset}/{tokenizer}/tokenizer.json",
     output:
         tokens=directory("resources/tokenized/{dataset}/{tokenizer}/tokens"),

@@ -23,6 +23,7 @@ rule tabulate:
     """The summary, the scores by length and the datasets as people read them."""
     input:
         summary="results/{study}/summary.csv",
+        report="results/{study}/summary.json",
         facts=dataset_facts,
     output:
         *table_outputs(),
@@ -109,7 +110,7 @@ rule partial:
     params:
         results=STAGES.results,
         settings=STAGES.partial_settings(),
-        stamps=lambda wildcards: stamps_in_force(),
+        stamps=lambda wildcards: IN_FORCE.stamps(),
         code=provenance.code_digest(SCRIPTS / "partial.py"),
     script:
         "../scripts/partial.py"
@@ -124,7 +125,7 @@ rule plan:
     params:
         results=STAGES.results,
         settings=lambda wildcards: plan_settings(),
-        stamps=lambda wildcards: stamps_in_force(),
+        stamps=lambda wildcards: IN_FORCE.stamps(),
         code=provenance.code_digest(SCRIPTS / "plan.py"),
     script:
         "../scripts/plan.py"

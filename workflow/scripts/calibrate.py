@@ -11,5 +11,5 @@ if __name__ == "__main__":
         calibrate(
             snakemake.params.settings,
             **{name: Path(path) for name, path in {**snakemake.input, **snakemake.output}.items()},
-            provenance=stamp(snakemake.rule, snakemake.params.settings, snakemake.params.code),
+            provenance=stamp(snakemake.rule, snakemake.params.settings, snakemake.params.code, snakemake.input),
         )

@@ -2,11 +2,12 @@
 
 from longwatt import job
 from longwatt.execution import MAY_CHANGE
-from longwatt.provenance import stamp, work_identity
+from longwatt.provenance import deciding, stamp, work_identity
 
 if __name__ == "__main__":
     with job.logged(snakemake.log[0], snakemake.params.failure):
-        made_by = stamp(snakemake.rule, snakemake.params.settings, snakemake.params.code)
+        made_from = deciding(snakemake.input)
+        made_by = stamp(snakemake.rule, snakemake.params.settings, snakemake.params.code, made_from)
         job.run_workers(
             "longwatt.training",
             spec={

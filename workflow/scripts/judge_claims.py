@@ -12,6 +12,6 @@ if __name__ == "__main__":
             Path(snakemake.input.summary),
             Path(snakemake.output.verdicts),
             snakemake.params.settings,
-            stamp(snakemake.rule, snakemake.params.settings, snakemake.params.code),
+            stamp(snakemake.rule, snakemake.params.settings, snakemake.params.code, snakemake.input),
             Path(snakemake.params.results),
         )

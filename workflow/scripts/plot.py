@@ -12,5 +12,5 @@ if __name__ == "__main__":
             Path(snakemake.input.summary),
             Path(snakemake.output.report).parent,
             snakemake.params.settings,
-            stamp(snakemake.rule, snakemake.params.settings, snakemake.params.code),
+            stamp(snakemake.rule, snakemake.params.settings, snakemake.params.code, snakemake.input),
         )

@@ -1,11 +1,12 @@
 """Record what every classifier of one cell says."""
 
 from longwatt import job
-from longwatt.provenance import stamp, work_identity
+from longwatt.provenance import deciding, stamp, work_identity
 
 if __name__ == "__main__":
     with job.logged(snakemake.log[0], snakemake.params.failure):
-        made_by = stamp(snakemake.rule, snakemake.params.settings, snakemake.params.code)
+        made_from = deciding(snakemake.input)
+        made_by = stamp(snakemake.rule, snakemake.params.settings, snakemake.params.code, made_from)
         job.run_workers(
             "longwatt.exit_recording",
             spec={

@@ -41,6 +41,11 @@ def only_looks(asked: Mapping[str, Any]) -> bool:
     return not runs_jobs(asked) or bool(asked.get("dryrun"))
 
 
+def touches(asked: Mapping[str, Any]) -> bool:
+    """Tell whether Snakemake was asked to take what is there for what jobs would make."""
+    return asked.get("executor") == "touch" or bool(asked.get("touch"))
+
+
 def leases_gpus(asked: Mapping[str, Any]) -> bool:
     """Whether jobs with GPUs may run: in all that runs jobs but only tells (`only_tells`)."""
     return runs_jobs(asked) and not only_tells(asked)

@@ -30,7 +30,9 @@ def _products(summary: pd.DataFrame, devices: Mapping[str, int]) -> dict[Key, st
     found: dict[Key, list[str]] = {}
     for row in summary.dropna(subset=["effective_batch_size"]).to_dict("records"):
         key = tuple(row[name] for name in (*Place._fields, "protocol"))
-        text = _product(row, devices[row["budget"]])
+        # As many devices as the training says that it had, or for older ones as the study says now.
+        known = row.get("processes")
+        text = _product(row, devices[row["budget"]] if pd.isna(known) else int(known))
         found[key] = sorted({*found.get(key, ()), text}, key=lambda t: (int(t.split()[0]), t))
     return {key: " / ".join(texts) for key, texts in found.items()}
 

@@ -60,11 +60,14 @@ def write_claims(
     """
     table = read_summary(summary)
     judged = judge(table, settings, results)
-    sections = page(judged, confidence_of(table))
+    sections, pages = page(judged, confidence_of(table)), {}
     for kind, render in (("md", markdown), ("html", as_html)):
-        with whole_file(target.with_suffix(f".{kind}")) as stream:
+        path = target.with_suffix(f".{kind}")
+        with whole_file(path) as stream:
             stream.write(render(TITLE, sections))
-    write_json(target, {"claims": judged, "summary_sha256": sha256(summary), "provenance": provenance})
+        pages[path.name] = sha256(path)
+    facts = {"claims": judged, "summary_sha256": sha256(summary), "sha256": pages}
+    write_json(target, {**facts, "provenance": provenance})
 
 
 def page(judged: Mapping[str, Mapping[str, Any]], confidence: float) -> list[Section]:

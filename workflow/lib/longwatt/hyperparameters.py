@@ -1,9 +1,9 @@
-"""The settings in force, all of them, for every group of cells that share them; at parse time, from the study alone."""
+"""All settings of cells that are no axis of the grid, and the groups of cells that share them."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
 from typing import Any
 
 from longwatt.cells import Cell
@@ -79,20 +79,17 @@ def groups(cells: Mapping[str, Cell], settings: Callable[[str], InForce]) -> lis
 
     Args:
         cells: by name.
-        settings: of a cell, by its name; asked for once for all seeds, which share them.
+        settings: of a cell, by its name.
 
     Returns:
         For each group the axes of its cells (`cells`) and what they share (`settings`).
     """
-    kinds: dict[Cell, dict[str, Any]] = {}
     found: dict[str, dict[str, Any]] = {}
     for name, cell in cells.items():
-        kind = replace(cell, seed=0)
-        if kind not in kinds:
-            shared = settings(name)
-            new = {"cells": {axis: [] for axis in AXES}, "settings": shared}
-            kinds[kind] = found.setdefault(repr(shared), new)
-        for axis, values in kinds[kind]["cells"].items():
+        shared = settings(name)
+        new = {"cells": {axis: [] for axis in AXES}, "settings": shared}
+        group = found.setdefault(json.dumps(shared, sort_keys=True), new)
+        for axis, values in group["cells"].items():
             if getattr(cell, axis) not in values:
                 values.append(getattr(cell, axis))
     return list(found.values())

@@ -9,11 +9,12 @@ from typing import Any
 from longwatt.claim_pages import write_claims
 from longwatt.exit_comparison import compare
 from longwatt.figures import plot_all
+from longwatt.outdated import Stamps
 from longwatt.power_page import write_power
 from longwatt.progress import say
 from longwatt.runtime_model import FINETUNE
-from longwatt.status import STATES, Stamps, cell_states, up_to_date
-from longwatt.summary import summarize, write_csv
+from longwatt.status import STATES, cell_states, up_to_date_rows
+from longwatt.summary import write_csv, write_summary
 from longwatt.tables import write_tables
 
 
@@ -31,7 +32,7 @@ def write_partial(results: Path, settings: Mapping[str, Any], stamps: Stamps, pr
     say(f"{len(states)} cells: " + ", ".join(f"{counts[s]} {s}" for s in STATES if s in counts))
     for row in states[states["state"] == "failed"].itertuples():
         say(f"failed: {row.cell}: {row.message} (see {row.log})")
-    done = [row for row in settings["rows"] if up_to_date(results, row, stamps)]
+    done = up_to_date_rows(results, settings["rows"], stamps)
     if not done:
         say("nothing is finished yet, so there is no summary")
         return
@@ -39,7 +40,7 @@ def write_partial(results: Path, settings: Mapping[str, Any], stamps: Stamps, pr
     finished = _points(done)
     if "compare_exits" in settings:
         _compare_exits(results, finished, settings["compare_exits"], exits, provenance)
-    write_csv(summary, summarize(results, done, settings["prices"], exits))
+    write_summary(results, done, settings["prices"], summary, provenance, exits)
     write_tables(summary, folder / "tables", settings, provenance)
     plot_all(summary, folder / "figures", settings, provenance)
     headings = {cell: heading for cell, heading in settings["headings"].items() if cell in finished}

@@ -17,7 +17,7 @@ from longwatt import costs, makespan
 from longwatt.footprint import Share, checkpoint_bytes, disk, parameters_of
 from longwatt.forecast import Miss, Part, Powers, foretell, jobs, misses
 from longwatt.makespan import Span
-from longwatt.provenance import carries
+from longwatt.outdated import Counting
 from longwatt.runtime_model import FINETUNE, RECORD, csv_rows
 from longwatt.stages import Stages
 
@@ -163,16 +163,13 @@ def cores() -> int:
 def finished_parts(stages: Stages, stamps: Mapping[str, Sequence[str]]) -> frozenset[tuple[str, str]]:
     """(cell, part) of what was made by the settings and code in force; predictions of a stale training do not count."""
     found, with_exits = set(), set(stages.with_exits)
+    counting = Counting(stamps, Path(stages.results))
     for name in stages.cells:
-        if not _carries(stages.finetune(name).artefact, stamps):
+        if not counting.counts(Path(stages.finetune(name).artefact)):
             continue
-        points = [point for point in stages.points(name) if _carries(stages.predict(name, point).artefact, stamps)]
+        predicted = {point: Path(stages.predict(name, point).artefact) for point in stages.points(name)}
+        points = [point for point, artefact in predicted.items() if counting.counts(artefact)]
         found |= {(name, FINETUNE), *((name, f"predict/{point}") for point in points)}
-        recorded = name in with_exits and _carries(stages.record_exits(name).artefact, stamps)
+        recorded = name in with_exits and counting.counts(Path(stages.record_exits(name).artefact))
         found |= {(name, RECORD)} if recorded else set()
     return frozenset(found)
-
-
-def _carries(artefact: str, stamps: Mapping[str, Sequence[str]]) -> bool:
-    settings, code = stamps[artefact]
-    return carries(Path(artefact), settings, [code])

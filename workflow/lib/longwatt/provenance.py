@@ -42,6 +42,8 @@ NOT_RESULTS = (
     "longwatt.file_times",
     "longwatt.hub",
     "longwatt.hub_requests",
+    "longwatt.in_force",
+    "longwatt.outdated",
     "longwatt.processes",
     "longwatt.progress",
     "longwatt.provenance",
@@ -55,6 +57,7 @@ NOT_RESULTS = (
 
 STALE = ".stale"
 CONTENT = "content_sha256"  # of the object that carries the stamp, in its provenance
+MADE_FROM = "made_from"  # of a stamp: digests of what the artefact was made from, by path
 ANEW = "LONGWATT_ANEW"  # environment, "COMMAND:RULE ...": rules whose earlier work a job must not go on from
 
 
@@ -110,15 +113,49 @@ def module_path(name: str) -> Path | None:
     return None
 
 
-def stamp(rule: str, settings: Mapping[str, Any], code: str) -> dict[str, Any]:
-    """The provenance block of an artefact: settings and code digests, settings in full."""
+def stamp(rule: str, settings: Mapping[str, Any], code: str, inputs: Iterable[str] | None = None) -> dict[str, Any]:
+    """Make the provenance block of an artefact: its settings, code and inputs, as digests.
+
+    Args:
+        rule: that makes the artefact.
+        settings: kept in full too.
+        code: digest of the code behind the rule.
+        inputs: paths of the files that decide what the artefact says; None records none.
+    """
     return {
         "rule": rule,
         "longwatt": __version__,
         "code_digest": code,
         "settings_digest": digest(settings),
         "settings": settings,
+        **({} if inputs is None else {MADE_FROM: origins(inputs)}),
     }
+
+
+def deciding(inputs: Mapping[str, str]) -> list[str]:
+    """List the inputs that decide what work is made from; see `work_identity`."""
+    given = {**inputs}
+    return [given[name] for name, _ in _DECIDING.values() if name in given]
+
+
+def origins(paths: Iterable[str]) -> dict[str, str]:
+    """Digest files by path; a folder has none, since the artefact beside it speaks for it."""
+    return {str(path): origin(Path(path)) for path in sorted(set(map(str, paths))) if not Path(path).is_dir()}
+
+
+def origin(path: Path) -> str:
+    """Digest a file by what others can make of it.
+
+    Files that an artefact lists by their digests count as these; an artefact counts as what it says and
+    the settings that it was made with. Code does not count: other code may make the same.
+    """
+    found = read_object(path) if path.suffix == ".json" else {}
+    if not found:
+        return sha256(path)
+    if isinstance(found.get("sha256"), dict):
+        return digest(found["sha256"])
+    block = found.pop("provenance", None)
+    return digest([found, block.get("settings_digest") if isinstance(block, dict) else None])
 
 
 def work_identity(made_by: Mapping[str, Any], inputs: Mapping[str, str], but: Sequence[str] = ()) -> dict[str, str]:
@@ -170,13 +207,8 @@ def read_stamp(artefact: Path) -> dict[str, Any] | None:
 
 def agrees(artefact: Path, settings: Mapping[str, Any], codes: Collection[str]) -> bool:
     """Whether an artefact says it was made with these settings by one of these codes."""
-    return carries(artefact, digest(settings), codes)
-
-
-def carries(artefact: Path, settings_digest: str, codes: Collection[str]) -> bool:
-    """Whether an artefact's stamp holds this digest of settings and one of these codes."""
     block = read_stamp(artefact) or {}
-    return block.get("settings_digest") == settings_digest and block.get("code_digest") in codes
+    return block.get("settings_digest") == digest(settings) and block.get("code_digest") in codes
 
 
 def recorded_paths(metadata: Path) -> set[str]:

@@ -7,6 +7,8 @@ from typing import Any
 
 import pandas as pd
 
+from longwatt.pages import NA
+
 NOT_USED = "not used"
 # Axis -> what its row is called.
 ROWS = {
@@ -31,7 +33,7 @@ def settings_in_force(groups: Sequence[Group], titles: Mapping[str, str]) -> pd.
     names = list(dict.fromkeys(name for group in groups for name in group["settings"]))
     headings = _headings(groups, titles)
     rows = [[title, *(_names(group, axis, titles) for group in groups)] for axis, title in ROWS.items()]
-    rows += [[name, *(_value(group["settings"].get(name, NOT_USED)) for group in groups)] for name in names]
+    rows += [[name, *(_setting(group["settings"], name) for group in groups)] for name in names]
     return pd.DataFrame(rows, columns=["setting", *headings])
 
 
@@ -48,6 +50,11 @@ def _headings(groups: Sequence[Group], titles: Mapping[str, str]) -> list[str]:
 
 def _names(group: Group, axis: str, titles: Mapping[str, str]) -> str:
     return "; ".join(titles.get(str(value), str(value)) for value in group["cells"][axis])
+
+
+def _setting(settings: Mapping[str, Any], name: str) -> str:
+    """A setting as a table shows it; NA where results do not say what they were made with."""
+    return _value(settings.get(name, NOT_USED)) if settings else NA
 
 
 def _value(value: Any) -> str:

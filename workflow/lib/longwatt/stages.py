@@ -9,7 +9,7 @@ from functools import cached_property, wraps
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
-from longwatt import costs, datasets, displays, hub, hyperparameters, models, priorities, published, settings
+from longwatt import costs, datasets, displays, hub, models, priorities, published, settings
 from longwatt.cells import Cell, classifies, devices, expand, points
 from longwatt.claim_settings import check_claims, claims_of, left_out, scored_rows
 from longwatt.escaping import in_one_line
@@ -393,12 +393,11 @@ class Stages:
 
     @_remembered
     def tabulate(self) -> Stage:
-        """The study's tables as people read them."""
+        """The study's tables as people read them; the settings in them are those of the results."""
         chosen = {
             "titles": self.titles(),
             "datasets": self.dataset_facts(),
             "devices": {name: devices(budget) for name, budget in self.study["budgets"].items()},
-            "groups": hyperparameters.groups(self.cells, self._in_force),
             "published": self.study.get("published", {}),
         }
         return Stage("tabulate", f"{self.results}/tables/tables.json", chosen)
@@ -503,14 +502,6 @@ class Stages:
                 "tokens": chosen["tokenized"],
             }
         return list(facts.values())
-
-    def _in_force(self, name: str) -> hyperparameters.InForce:
-        points = {point: self.predict(name, point).settings for point in self.points(name)}
-        scoring = {point: self.score(name, point).settings for point in self.points(name)}
-        calibration = self.calibrate(name).settings if self._several_exits(self.cell(name).model) else None
-        chosen = self.finetune(name).settings
-        chosen = {**chosen, "training": {**chosen["training"], **self.execution(name)}}
-        return hyperparameters.in_force(chosen, points, scoring, calibration)
 
     def titles(self) -> dict[str, str]:
         """How datasets, models and budgets are called in figures; one name for two things is the model's."""
@@ -644,13 +635,7 @@ class Stages:
 
     def all(self) -> Iterator[Stage]:
         """Every job of the study, in the order of the flow."""
-        yield from (self.download_dataset(key) for key in self.datasets)
-        yield from (self.download_model(key) for key in self.models)
-        for dataset, tokenizer in self.pairs():
-            yield self.make_tokenizer(dataset, tokenizer)
-            yield self.tokenize_dataset(dataset, tokenizer)
-        yield from (self.probe_batch_size(key) for key in self.probes)
-        yield from self.cell_stages()
+        yield from self.before_summary()
         if self.with_exits:
             yield self.compare_exits()
             yield self.plot_exits()
@@ -660,6 +645,16 @@ class Stages:
         yield self.plot_power()
         if self.claims:
             yield self.judge_claims()
+
+    def before_summary(self) -> Iterator[Stage]:
+        """Yield the jobs of data and of single cells, in the order of the flow."""
+        yield from (self.download_dataset(key) for key in self.datasets)
+        yield from (self.download_model(key) for key in self.models)
+        for dataset, tokenizer in self.pairs():
+            yield self.make_tokenizer(dataset, tokenizer)
+            yield self.tokenize_dataset(dataset, tokenizer)
+        yield from (self.probe_batch_size(key) for key in self.probes)
+        yield from self.cell_stages()
 
     def pairs(self) -> list[tuple[str, str]]:
         """Every dataset and tokenizer that some cell uses together, by key."""

@@ -10,6 +10,7 @@ from typing import Any
 
 from longwatt import datasets, hub, settings
 from longwatt.datasets.visibility import UnseenReferences, refuse_unseen
+from longwatt.in_force import InForce
 from longwatt.pretrained import (
     choose_config,
     choose_model,
@@ -180,17 +181,16 @@ def check_writable(stages: Stages) -> None:
             )
 
 
-def check_report(stages: Stages) -> None:
-    """Refuse a report whose summary is older than any of its cells, or lacks one.
+def check_report(current: InForce) -> None:
+    """Refuse a report of results that other settings or code made, or that speak of other results than are there.
 
     Raises:
-        StaleReport: names the artefacts.
+        StaleReport: names the artefacts, and what to do.
     """
     # pandas is needed only here, and not for an ordinary run.
-    from longwatt.summary import StaleSummary, check_fresh
+    from longwatt.summary import StaleSummary, check_current
 
     try:
-        claims = stages.judge_claims().settings if stages.claims else None
-        check_fresh(Path(stages.results), stages.rows(), claims)
+        check_current(Path(current.stages.results), current)
     except StaleSummary as error:
         raise StaleReport(str(error)) from None

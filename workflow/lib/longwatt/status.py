@@ -10,20 +10,27 @@ from typing import Any
 import pandas as pd
 
 from longwatt.locks import try_lock
-from longwatt.provenance import carries, read_object
+from longwatt.outdated import Counting, Stamps
+from longwatt.provenance import read_object
 from longwatt.summary import artefacts
 from longwatt.workdir import read_lines
 
 STATES = ("finished", "failed", "running", "interrupted", "trained", "outdated", "not started")
 
-# By artefact: the settings digest and the code digest that it must carry to count.
-Stamps = Mapping[str, Sequence[str]]
-
 
 def up_to_date(results: Path, row: Mapping[str, Any], stamps: Stamps) -> bool:
-    """Whether all artefacts of a row exist and were made by the settings and code in force."""
-    expected = {path: stamps[str(path)] for path in _awaited(results, row, stamps)}
-    return all(carries(path, settings, [code]) for path, (settings, code) in expected.items())
+    """Tell whether all artefacts of a row exist, by what is in force and from what is there."""
+    return _up_to_date(results, row, stamps, Counting(stamps, results))
+
+
+def _up_to_date(results: Path, row: Mapping[str, Any], stamps: Stamps, counting: Counting) -> bool:
+    return all(counting.counts(path) for path in _awaited(results, row, stamps))
+
+
+def up_to_date_rows(results: Path, rows: Sequence[Mapping[str, Any]], stamps: Stamps) -> list[Mapping[str, Any]]:
+    """List the rows that are up to date; each artefact is read once."""
+    counting = Counting(stamps, results)
+    return [row for row in rows if _up_to_date(results, row, stamps, counting)]
 
 
 def _awaited(results: Path, row: Mapping[str, Any], stamps: Stamps) -> list[Path]:
@@ -37,11 +44,14 @@ def cell_states(results: Path, rows: Sequence[Mapping[str, Any]], stamps: Stamps
     by_cell: dict[str, list[Mapping[str, Any]]] = {}
     for row in rows:
         by_cell.setdefault(row["cell"], []).append(row)
-    table = [_state(results, cell, points, stamps) for cell, points in by_cell.items()]
+    counting = Counting(stamps, results)
+    table = [_state(results, cell, points, stamps, counting) for cell, points in by_cell.items()]
     return pd.DataFrame(table, columns=["cell", "state", "message", "log"])
 
 
-def _state(results: Path, cell: str, points: Sequence[Mapping[str, Any]], stamps: Stamps) -> dict[str, str]:
+def _state(
+    results: Path, cell: str, points: Sequence[Mapping[str, Any]], stamps: Stamps, counting: Counting
+) -> dict[str, str]:
     work = results / cell / "work"
     failures = [read_object(p) for p in sorted(work.glob("failure-*.json"))]
     said = {"cell": cell, "message": "", "log": ""}
@@ -49,7 +59,7 @@ def _state(results: Path, cell: str, points: Sequence[Mapping[str, Any]], stamps
         return {**said, "state": "running"}
     if failures:
         return {**said, "state": "failed", **{key: str(failures[0].get(key, "")) for key in ("message", "log")}}
-    if all(up_to_date(results, row, stamps) for row in points):
+    if all(_up_to_date(results, row, stamps, counting) for row in points):
         return {**said, "state": "finished"}
     return {**said, "state": _unfinished(results, cell, points, stamps)}
 

@@ -14,7 +14,11 @@ from longwatt import costs, search
 from longwatt.artefacts import damaged, read_artefact, read_from
 from longwatt.columns import COLUMNS, COMPARED, FROM_INFERENCE, FROM_SCORES, FROM_TRAINING
 from longwatt.energy.reduction import J_PER_KWH
+from longwatt.in_force import InForce, find, parse_changes
+from longwatt.made_settings import settings_of_rows
+from longwatt.outdated import message, outdated, set_outdated_aside
 from longwatt.provenance import digest, read_object, sha256, whole_file, write_json
+from longwatt.study import StudyError
 
 BY_PHASE = {
     "train_steps_energy_kwh": "train",
@@ -84,14 +88,17 @@ def write_summary(
     prices: Mapping[str, Any],
     target: Path,
     provenance: Mapping[str, Any],
+    exits: Path | None = None,
 ) -> None:
-    """Write `target` (CSV) and beside it a JSON that says from which artefacts it was made."""
-    table = summarize(results, rows, prices)
+    """Write `target` (CSV), and beside it a JSON with the artefacts and settings that it was made from."""
+    table = summarize(results, rows, prices, exits)
     write_csv(target, table)
     files = sorted({str(path) for row in rows for path in artefacts(results, row).values()})
-    files += [str(path) for path in (compared_in(results),) if any(row.get("exit_rule") for row in rows)]
+    compared = exits or compared_in(results)
+    files += [str(compared)] if any(row.get("exit_rule") for row in rows) else []
     made_from = {path: sha256(Path(path)) for path in files}
     facts = {"rows": len(table), "sha256": sha256(target), "made_from": made_from}
+    facts["settings"] = settings_of_rows(results, rows)
     write_json(target.with_suffix(".json"), {**facts, "provenance": provenance})
 
 
@@ -130,6 +137,11 @@ def check_fresh(
     if not report.exists() or not (results / "summary.csv").exists():
         raise StaleSummary(f"{results} has no summary; run the study first, or `snakemake partial`")
     recorded = _read(report)["made_from"]
+    if not _same(results / "summary.csv", _read(report).get("sha256", "")):
+        raise StaleSummary(
+            f"{results}/summary.csv is not the table that was written with {report} (it was changed, or comes from "
+            "elsewhere); remove it and run the study again, then make the report"
+        )
     wrong = [path for path, digest in recorded.items() if not _same(Path(path), digest)]
     expected = {str(path) for row in wanted or () for path in artefacts(results, row).values()}
     wrong += [f"{path} (not in the summary)" for path in sorted(expected - recorded.keys())]
@@ -141,6 +153,20 @@ def check_fresh(
         )
     _check_drawn(results)
     _check_claims(results / "claims.json", sha256(results / "summary.csv"), claims)
+
+
+def check_current(results: Path, current: InForce) -> None:
+    """Raise StaleSummary unless all results were made by what is in force, and speak of each other.
+
+    Args:
+        results: results/{study}.
+        current: what the study, the machine's configuration and the code say now.
+    """
+    stages = current.stages
+    check_fresh(results, stages.rows(), stages.judge_claims().settings if stages.claims else None)
+    found = outdated(current, results)
+    if found:
+        raise StaleSummary(message(results.name, found))
 
 
 def _check_drawn(results: Path) -> None:
@@ -261,16 +287,45 @@ def _same(path: Path, digest: str) -> bool:
     return path.exists() and sha256(path) == digest
 
 
-def _main() -> int:
+def check(results: Path, changes: Mapping[str, Any], set_aside: bool = False) -> str:
+    """Check a study's results by its file, or where that is not here by each other; says what was found.
+
+    Args:
+        results: results/{study}.
+        changes: of the machine's configuration, as given to Snakemake by `--config`.
+        set_aside: whether to rename what does not count, so that the next run makes it again.
+
+    Raises:
+        StaleSummary: something does not count; names it.
+        longwatt.study.StudyError: the study or the configuration is wrong.
+    """
+    current = find(results, changes)
+    if current is None:
+        check_fresh(results)
+        return (
+            f"the summary speaks of the results beside it; studies/{results.name}.yaml is not here, "
+            "so whether they are those of its settings is not known"
+        )
+    if set_aside:
+        aside = set_outdated_aside(current, results)
+        if aside:
+            return "set aside, to be made by the next run:\n  " + "\n  ".join(aside)
+    check_current(results, current)
+    return "the summary is up to date"
+
+
+def _main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m longwatt.summary", description=__doc__)
     parser.add_argument("command", choices=["check"], help="say whether a study's summary is up to date")
     parser.add_argument("results", type=Path, help="results/NAME")
+    parser.add_argument("--config", nargs="*", default=[], metavar="KEY=VALUE", help="as given to Snakemake")
+    parser.add_argument("--set-aside", action="store_true", help="have what is outdated made by the next run")
+    given = parser.parse_args(arguments)
     try:
-        check_fresh(parser.parse_args().results)
-    except StaleSummary as error:
+        print(check(given.results, parse_changes(given.config), given.set_aside))
+    except (StaleSummary, StudyError) as error:
         print(error, file=sys.stderr)
         return 1
-    print("the summary is up to date")
     return 0
 
 

@@ -11,7 +11,7 @@ import pandas as pd
 from longwatt.artefacts import read_artefact
 from longwatt.batch_sizes import batch_sizes
 from longwatt.datasets.visibility import unseen
-from longwatt.displays import EXITS, PUBLISHED
+from longwatt.displays import EXITS, PUBLISHED, TABLE_KINDS
 from longwatt.endings import DIVERGED, in_words, marked
 from longwatt.exits_table import early_exits, exit_columns
 from longwatt.pages import NA
@@ -25,7 +25,7 @@ from longwatt.points import (
     series_name,
     with_series,
 )
-from longwatt.provenance import sha256, write_json
+from longwatt.provenance import read_object, sha256, write_json
 from longwatt.published_table import published_scores
 from longwatt.settings_table import settings_in_force
 from longwatt.summary import read_summary
@@ -109,27 +109,31 @@ def write_tables(summary: Path, folder: Path, settings: Mapping[str, Any], prove
     """Write every table of `longwatt.displays.tables` as .html, .md and .csv, and `tables.json`, into `folder`.
 
     Args:
-        summary: a summary.csv; its digest is recorded, so that a report can tell whether it shows what this made.
+        summary: a summary.csv, with the settings of its rows in the JSON beside it; its digest is recorded, so that a
+            report can tell whether it shows what this made.
         folder: made if it is not there.
         settings: as `longwatt.stages.Stages.tabulate`.
         provenance: the stamp of tables.json.
     """
-    table = read_summary(summary)
-    for name, found in _tables(table, settings).items():
-        write(folder, name, found)
-    write_json(
-        folder / "tables.json", {"rows": len(table), "summary_sha256": sha256(summary), "provenance": provenance}
-    )
+    table, groups = read_summary(summary), read_object(summary.with_suffix(".json")).get("settings", [])
+    found = _tables(table, settings, groups)
+    for name, shown in found.items():
+        write(folder, name, shown)
+    pages = [folder / f"{name}.{kind}" for name in found for kind in TABLE_KINDS]
+    facts = {"rows": len(table), "sha256": {path.name: sha256(path) for path in pages}}
+    write_json(folder / "tables.json", {**facts, "summary_sha256": sha256(summary), "provenance": provenance})
 
 
-def _tables(table: pd.DataFrame, settings: Mapping[str, Any]) -> dict[str, pd.DataFrame]:
+def _tables(
+    table: pd.DataFrame, settings: Mapping[str, Any], groups: Sequence[Mapping[str, Any]]
+) -> dict[str, pd.DataFrame]:
     titles, published = settings["titles"], settings["published"]
     general = {
         "summary": readable(table, titles),
         "scores": scores_by_length(table, titles),
         "energy": energies(table, titles),
         "datasets": dataset_statistics(settings["datasets"], titles, published),
-        "settings": settings_in_force(settings["groups"], titles),
+        "settings": settings_in_force(groups, titles),
         "batch_sizes": batch_sizes(table, settings),
     }
     if "exit_kind" in table and table["exit_kind"].notna().any():

@@ -1,0 +1,246 @@
+"""Results are judged by what they say of themselves: not by times of files, nor by Snakemake's records."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from longwatt.in_force import InForce, find
+from longwatt.outdated import message, outdated
+from longwatt.partial import write_partial
+from longwatt.plan import finished_parts
+from longwatt.provenance import PACKAGE, digest, origin, sha256
+from longwatt.stages import Stages
+from longwatt.start_checks import StaleReport, check_report
+from longwatt.status import cell_states
+from longwatt.study import read_study
+from longwatt.summary import StaleSummary, _main, check, check_current
+from tests.conftest import ROOT, TINY_STUDY
+from tests.made_results import summarise, write_artefact, write_study_results
+
+SCRIPTS = PACKAGE.parents[1] / "scripts"
+SCHEMA = ROOT / "workflow/schemas/study.schema.json"
+RATE = ("learning_rate: 1e-3", "learning_rate: 2e-3")
+CLAIM = """
+claims:
+  fast:
+    statement: Every training is short.
+    tests: [{value: {column: train_runtime_s, below: 100}}]
+"""
+
+
+def in_force(*change: str, machine: dict | None = None) -> InForce:
+    """The tests' study as its file says it, after a change of its text."""
+    text = (TINY_STUDY + CLAIM).replace(*change) if change else TINY_STUDY + CLAIM
+    Path("studies").mkdir(exist_ok=True)
+    Path("studies/tiny.yaml").write_text(text)
+    study = read_study(Path("studies/tiny.yaml"), SCHEMA)
+    return InForce(Stages("tiny", study, machine or {}), SCRIPTS)
+
+
+@pytest.fixture
+def current(tmp_path, monkeypatch) -> InForce:
+    """A finished study below the current folder."""
+    monkeypatch.chdir(tmp_path)
+    found = in_force()
+    write_study_results(found)
+    return found
+
+
+def results(current: InForce) -> Path:
+    return Path(current.stages.results)
+
+
+def named(current: InForce) -> list[str]:
+    """The artefacts that do not count, without the folder of their study or cell."""
+    return [one.artefact.removeprefix("results/tiny/") for one in outdated(current, results(current))]
+
+
+def stage_of(current: InForce, rule: str, place: int = 0):
+    return [stage for stage in current.stages.all() if stage.rule == rule][place]
+
+
+def test_a_finished_study_counts_whatever_the_times_of_its_files(current):
+    check_current(results(current), current)
+    for age, path in enumerate(sorted(Path().rglob("*.*"), reverse=True)):
+        os.utime(path, (1e9 + age, 1e9 + age))
+    check_current(results(current), current)
+    assert _main(["check", "results/tiny"]) == 0
+
+
+def test_a_changed_learning_rate_is_named_with_both_values_though_nothing_is_missing(current, capsys):
+    changed = in_force(*RATE)
+    with pytest.raises(StaleReport) as refused:
+        check_report(changed)
+    said = str(refused.value)
+    assert said.startswith("2 results of tiny are not what the study")
+    assert "training.learning_rate 0.001, now 0.002" in said and "64/cpu/generated/seed1/finetune" in said
+    assert "--set-aside" in said and "accept_code" not in said
+    assert _main(["check", "results/tiny"]) == 1 and "now 0.002" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("change", "found"),
+    [
+        (("batch_size: 5", "batch_size: 6"), ["inference.json"] * 2),
+        (("vocab_size: 600", "vocab_size: 610"), ["training.json"] * 2 + ["tables.json"]),
+        (("train: 64", "train: 65"), ["training.json"] * 2 + ["tables.json"]),
+        (("below: 100", "below: 90"), ["claims.json"]),
+        (("title: Tiny", "title: Very tiny"), []),
+    ],
+)
+def test_a_change_names_what_it_makes_outdated(current, change, found):
+    assert [Path(name).name for name in named(in_force(*change))] == found
+
+
+def test_a_price_makes_the_summary_outdated_and_a_declared_power_the_energies(current):
+    machine = {"watts_per_core": 5}
+    found = [one.reason for one in outdated(in_force(machine=machine), results(current))]
+    assert found == ["made with other settings: watts_per_core None, now 5"] * 4
+    machine = {"prices": {"currency": "EUR", "per_kwh": 0.2, "per_gpu_hour": None}}
+    assert named(in_force(machine=machine)) == ["summary.json"]
+
+
+def test_one_outdated_cell_of_many_is_found(current):
+    lengths = in_force("seq_lens: [32, 64]", "seq_lens: [32, 64, 48]")
+    training = stage_of(lengths, "finetune", 2)
+    with pytest.raises(StaleSummary, match=r"48.*not in the summary"):
+        check_current(results(current), lengths)
+    assert training.artefact.removeprefix("results/tiny/") in named(lengths)
+    path = Path(stage_of(current, "finetune").artefact)
+    content = json.loads(path.read_text())
+    content["provenance"]["settings_digest"] = "0"
+    path.write_text(json.dumps(content))
+    states = cell_states(results(current), current.stages.rows(), current.stamps())
+    assert states["state"].tolist() == ["outdated", "finished"]
+    assert len(finished_parts(current.stages, current.stamps())) == 2
+
+
+def test_results_of_other_code_are_refused_and_accepted_by_their_digest(current):
+    path = Path(stage_of(current, "predict").artefact)
+    content = json.loads(path.read_text())
+    content["provenance"]["code_digest"] = "0123456789abcdef"
+    path.write_text(json.dumps(content))
+    summarise(current)
+    (found,) = outdated(current, results(current))
+    assert found.artefact == str(path) and found.reason.startswith("made by code 0123456789ab, which is now ")
+    assert "accept_code" in message("tiny", [found])
+    accepting = InForce(current.stages, SCRIPTS, ["0123456789abcdef"])
+    check_current(results(current), accepting)
+    assert accepting.code(stage_of(current, "predict")) == "0123456789abcdef"
+    assert accepting.code(stage_of(current, "finetune")) == current.code(stage_of(current, "finetune"))
+
+
+def test_predictions_of_another_training_do_not_count(current):
+    """Trained again with the same settings, then touched: every stamp agrees, but not with what is there."""
+    write_artefact(current, stage_of(current, "finetune"), train_s=7.0)
+    write_artefact(current, stage_of(current, "summarize_energy"))
+    summarise(current)
+    (found,) = outdated(current, results(current))
+    assert found.artefact.endswith("32/cpu/generated/seed1/predict/greedy/inference.json")
+    assert "made from another results/tiny/" in found.reason and "training.json than is there" in found.reason
+    assert cell_states(results(current), current.stages.rows(), current.stamps())["state"].tolist() == [
+        "outdated",
+        "finished",
+    ]
+
+
+def test_scores_of_other_predictions_and_energies_of_another_log_do_not_count(current):
+    write_artefact(current, stage_of(current, "predict"), samples=13)
+    summarise(current)
+    assert sorted(Path(name).name for name in named(current)) == ["energy.json", "scores.json"]
+
+
+def test_new_data_make_all_outdated_that_is_made_from_the_old(current):
+    """The data alone were read again, from a file that had changed, and everything else was touched."""
+    write_artefact(current, stage_of(current, "download_dataset"), splits={"train": {"rows": 65}})
+    assert {Path(name).name for name in named(current)} == {"provenance.json", "tokenized.json"}
+    states = cell_states(results(current), current.stages.rows(), current.stamps())
+    assert set(states["state"]) == {"outdated"}, "through all that lies between"
+    assert finished_parts(current.stages, current.stamps()) == frozenset()
+    write_artefact(current, stage_of(current, "make_tokenizer"))
+    write_artefact(current, stage_of(current, "tokenize_dataset"), sha256={"validation.arrow": "2"})
+    found = [Path(name).name for name in named(current)]
+    assert found == ["training.json", "inference.json", "scores.json"] * 2
+
+
+def test_data_that_were_removed_to_free_the_disk_say_nothing_against_results(current):
+    shutil.rmtree("resources")
+    check_current(results(current), current)
+    assert set(cell_states(results(current), current.stages.rows(), current.stamps())["state"]) == {"finished"}
+
+
+@pytest.mark.parametrize("name", ["tables/tables.html", "figures/figures.html", "claims.html", "claims.md"])
+def test_a_page_from_elsewhere_is_found(current, name):
+    page = results(current) / name
+    page.write_text(page.read_text() + " ")
+    (found,) = outdated(current, results(current))
+    assert "is not the file that was written with it" in found.reason and Path(name).name in found.reason
+
+
+def test_a_table_from_elsewhere_is_refused(current):
+    summary = results(current) / "summary.csv"
+    summary.write_text(summary.read_text().replace("12.5", "22.5"))
+    with pytest.raises(StaleSummary, match="is not the table that was written with"):
+        check_current(results(current), current)
+
+
+def test_an_artefact_without_a_stamp_and_one_that_is_torn_are_named(current):
+    first, second = (Path(stage_of(current, "score", place).artefact) for place in (0, 1))
+    first.write_text("{")
+    second.write_text(json.dumps({"score": 1}))
+    assert [one.reason for one in outdated(current, results(current))] == ["does not say what made it"] * 2
+
+
+def test_what_does_not_count_is_set_aside_and_made_again(current, capsys):
+    in_force(*RATE)
+    assert _main(["check", "results/tiny", "--set-aside"]) == 0
+    assert capsys.readouterr().out.count("finetune/training.json") == 2
+    training = Path(stage_of(current, "finetune").artefact)
+    assert not training.exists() and training.with_name("training.json.stale").exists()
+
+
+def test_a_check_says_what_the_command_line_changed(current, capsys):
+    machine = {"watts_per_core": 5}
+    changed = in_force(machine=machine)
+    write_study_results(changed)
+    assert _main(["check", "results/tiny"]) == 1 and "watts_per_core 5, now" in capsys.readouterr().err
+    assert _main(["check", "results/tiny", "--config", "watts_per_core=5"]) == 0
+    assert _main(["check", "results/tiny", "--config", "watts_per_core"]) == 1
+    assert "KEY=VALUE" in capsys.readouterr().err
+    Path("config.yaml").write_text("study: tiny\nwatts_per_core: 5.0\n")
+    assert _main(["check", "results/tiny"]) == 0
+
+
+def test_without_its_study_file_results_are_judged_by_each_other(current, monkeypatch):
+    Path("studies/tiny.yaml").unlink()
+    assert find(results(current)) is None
+    assert "studies/tiny.yaml is not here" in check(results(current), {})
+    write_artefact(current, stage_of(current, "score"), score=99.0)
+    with pytest.raises(StaleSummary, match="is older than 1 of the results"):
+        check(results(current), {})
+
+
+def test_partial_makes_nothing_of_what_another_training_gave(current, capsys):
+    write_artefact(current, stage_of(current, "finetune"), train_s=7.0)
+    write_artefact(current, stage_of(current, "finetune", 1), train_s=7.0)
+    write_partial(results(current), current.stages.partial_settings(), current.stamps(), {})
+    assert not (results(current) / "partial/summary.csv").exists()
+
+
+def test_an_origin_is_what_a_file_says_not_who_made_it(tmp_path):
+    path = tmp_path / "a.json"
+
+    def written(**changes: object) -> str:
+        block = {"settings_digest": "s", "code_digest": "c", "longwatt": "1"}
+        path.write_text(json.dumps({"x": 1, "provenance": {**block, **changes}}))
+        return origin(path)
+
+    before = written()
+    assert written(code_digest="d", longwatt="2") == before != written(settings_digest="t")
+    path.write_text(json.dumps({"sha256": {"a": "1"}, "seconds": 3}))
+    assert origin(path) == digest({"a": "1"})
+    path.write_text("[1]")
+    assert origin(path) == sha256(path)

@@ -1,0 +1,94 @@
+"""A study as its file and the machine's configuration say it now, and the code behind its jobs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from longwatt import stages, study
+from longwatt.provenance import PACKAGE, Stage, agrees, code_digest, digest, read_stamp
+
+WORKFLOW = PACKAGE.parents[1]  # of a checkout, where the package lies in workflow/lib
+MACHINE = "config.yaml"
+
+
+@dataclass(frozen=True)
+class InForce:
+    """What artefacts must say of themselves to count.
+
+    Attributes:
+        stages: the study's jobs.
+        scripts: the folder of the rules' scripts.
+        accepted: digests of older code whose artefacts count too (`accept_code`).
+    """
+
+    stages: stages.Stages
+    scripts: Path
+    accepted: Sequence[str] = ()
+
+    def current_code(self, stage: Stage) -> str:
+        """Digest the code behind a stage as it is now."""
+        return code_digest(self.scripts / f"{stage.rule}.py", stage.modules)
+
+    def codes(self, stage: Stage) -> list[str]:
+        """List the code digests that an artefact may carry and be kept."""
+        return [self.current_code(stage), *self.accepted]
+
+    def code(self, stage: Stage) -> str:
+        """Digest the code behind a stage, or give the older digest that is accepted for its artefact."""
+        artefact = Path(stage.artefact)
+        if self.accepted and agrees(artefact, stage.settings, self.accepted):
+            return str((read_stamp(artefact) or {})["code_digest"])
+        return self.current_code(stage)
+
+    def stamps(self) -> dict[str, list[str]]:
+        """Give the digests of settings and code that each artefact of data and cells must carry."""
+        return {s.artefact: [digest(dict(s.settings)), self.code(s)] for s in self.stages.before_summary()}
+
+
+def find(results: Path, changes: Mapping[str, Any] | None = None) -> InForce | None:
+    """Read the study that a results folder belongs to; None where its file is not here.
+
+    Args:
+        results: results/{study}; the study is looked for beside `results`, here, and beside the package.
+        changes: what the command line puts in place of the machine's configuration.
+
+    Raises:
+        longwatt.study.StudyError: the study or the configuration is wrong.
+    """
+    roots = (results.resolve().parents[1], Path.cwd(), WORKFLOW.parent)
+    here = [root / "studies" / f"{results.name}.yaml" for root in roots]
+    document = next((path for path in here if path.is_file()), None)
+    if document is None or not (WORKFLOW / "scripts").is_dir():
+        return None
+    machine = {**_machine(roots), **study.normalise(changes or {}), "study": results.name}
+    schemas = WORKFLOW / "schemas"
+    study.validate(machine, study.read_yaml(schemas / "config.schema.json"), MACHINE)
+    os.environ.update(stages.machine_environment(machine))
+    read = study.read_study(document, schemas / "study.schema.json")
+    jobs = stages.Stages(results.name, read, machine)
+    return InForce(jobs, WORKFLOW / "scripts", machine.get("accept_code", ()))
+
+
+def parse_changes(words: Sequence[str]) -> dict[str, Any]:
+    """Read `KEY=VALUE` as Snakemake's `--config` does.
+
+    Raises:
+        longwatt.study.StudyError: a word is no such pair.
+    """
+    pairs = [word.partition("=") for word in words]
+    wrong = [name for name, sign, _ in pairs if not sign]
+    if wrong:
+        raise study.StudyError(f"--config {wrong[0]}: give it as KEY=VALUE")
+    return {name: yaml.safe_load(value) for name, _, value in pairs}
+
+
+def _machine(roots: Sequence[Path]) -> dict[str, Any]:
+    """Read the first configuration of the machine that is there."""
+    path = next((root / MACHINE for root in roots if (root / MACHINE).is_file()), None)
+    return study.normalise(study.read_yaml(path)) if path else {}

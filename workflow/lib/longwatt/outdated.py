@@ -1,0 +1,211 @@
+"""Which results do not count any more, judged by what the artefacts say of themselves.
+
+Neither times of files nor Snakemake's records are asked: both can be restored from elsewhere, or touched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from longwatt.hyperparameters import flat
+from longwatt.in_force import InForce
+from longwatt.provenance import MADE_FROM, STALE, Stage, digest, origin, read_object, sha256
+
+RESULTS = "results"
+SHOWN = 3  # settings of one artefact that are named
+LISTED = 20  # artefacts that a message names
+DIGITS = 12  # of a digest in a message
+# A file that carries no stamp -> the artefact beside it that speaks for it.
+SPEAKERS = {"tokenizer.json": "provenance.json", "batch_size.json": "probe.json"}
+
+# Rule -> where the pages and figures that its artefact lists by digest lie, beside it.
+PAGES = {"tabulate": "", "plot": "", "plot_exits": "figures", "judge_claims": ""}
+# By artefact: the settings digest and the code digest that it must carry to count.
+Stamps = Mapping[str, Sequence[str]]
+
+
+@dataclass(frozen=True)
+class Outdated:
+    """An artefact that does not count.
+
+    Attributes:
+        artefact: its path.
+        reason: what it says of itself, and what it should say.
+    """
+
+    artefact: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.artefact}: {self.reason}"
+
+
+@dataclass
+class Files:
+    """Files as they are now, each read once.
+
+    Attributes:
+        results: results/{study}, in the place of whatever folder the artefacts were made in.
+    """
+
+    results: Path
+    _origins: dict[Path, str | None] = field(default_factory=dict)
+    _blocks: dict[Path, dict[str, Any]] = field(default_factory=dict)
+
+    def place(self, recorded: str) -> Path:
+        """Find a recorded path, should its study have been renamed or moved since."""
+        parts = Path(recorded).parts
+        return self.results.joinpath(*parts[2:]) if parts[0] == RESULTS and len(parts) > 2 else Path(recorded)
+
+    def stamp(self, path: Path) -> dict[str, Any]:
+        """Read an artefact's stamp; an empty one where it has none."""
+        if path not in self._blocks:
+            block = read_object(path).get("provenance")
+            self._blocks[path] = block if isinstance(block, dict) else {}
+        return self._blocks[path]
+
+    def other_origin(self, path: Path) -> str | None:
+        """Name an input that is another one now than an artefact was made from; None where there is none.
+
+        An input outside the results that is gone (removed to free the disk) says nothing against it.
+        """
+        for recorded, expected in self.stamp(path).get(MADE_FROM, {}).items():
+            there = self.place(recorded)
+            if not there.exists() and not recorded.startswith(RESULTS):
+                continue
+            if self._origin(there) != expected:
+                return str(there)
+        return None
+
+    def _origin(self, path: Path) -> str | None:
+        if path not in self._origins:
+            self._origins[path] = origin(path) if path.is_file() else None
+        return self._origins[path]
+
+    def inputs(self, path: Path) -> Iterator[Path]:
+        """Yield the stamped artefacts that an artefact was made from."""
+        for recorded in self.stamp(path).get(MADE_FROM, {}):
+            there = self.place(recorded)
+            yield there.with_name(SPEAKERS.get(there.name, there.name))
+
+
+class Counting:
+    """Says of each artefact whether it counts: its own stamp, and those of all that it was made from.
+
+    Args:
+        stamps: the digests in force.
+        results: results/{study}.
+    """
+
+    def __init__(self, stamps: Stamps, results: Path) -> None:
+        self._stamps = stamps
+        self._files = Files(results)
+        self._known: dict[Path, bool] = {}
+
+    def counts(self, path: Path) -> bool:
+        """Tell whether an artefact exists and was made by what is in force, from what is there."""
+        if path not in self._known:
+            self._known[path] = False  # one that is made from itself counts for nothing
+            self._known[path] = path.exists() and self._carries(path) and self._sound(path)
+        return self._known[path]
+
+    def _carries(self, path: Path) -> bool:
+        block, (settings, *codes) = self._files.stamp(path), self._stamps[str(path)]
+        return block.get("settings_digest") == settings and block.get("code_digest") in codes
+
+    def _sound(self, path: Path) -> bool:
+        if self._files.other_origin(path) is not None:
+            return False
+        known = (given for given in self._files.inputs(path) if str(given) in self._stamps and given.exists())
+        return all(self.counts(given) for given in known)
+
+
+def outdated(in_force: InForce, results: Path) -> list[Outdated]:
+    """List the artefacts of a study that do not count any more, and why, in the order of the flow.
+
+    Data that are gone are passed over: what was made from them says by itself whether it counts.
+
+    Args:
+        in_force: what the study, the machine's configuration and the code say now.
+        results: results/{study}.
+    """
+    files, found = Files(results), []
+    for stage in in_force.stages.all():
+        reason = _reason(stage, in_force.codes(stage), files)
+        if reason:
+            found.append(Outdated(str(files.place(stage.artefact)), reason))
+    return found
+
+
+def set_outdated_aside(in_force: InForce, results: Path) -> list[str]:
+    """Rename every outdated artefact to `NAME.stale`, whatever Snakemake's records say; returns their paths."""
+    there = [Path(one.artefact) for one in outdated(in_force, results) if Path(one.artefact).exists()]
+    for path in there:
+        path.replace(path.with_name(path.name + STALE))
+    return [str(path) for path in there]
+
+
+def _reason(stage: Stage, codes: Sequence[str], files: Files) -> str | None:
+    """Say why the artefact of a stage does not count; None if it does."""
+    path = files.place(stage.artefact)
+    if not path.exists():
+        return "not there" if stage.artefact.startswith(RESULTS) else None
+    block, settings = files.stamp(path), dict(stage.settings)
+    if not block:
+        return "does not say what made it"
+    if block.get("settings_digest") != digest(settings):
+        return f"made with other settings: {differing(block.get('settings') or {}, settings)}"
+    if block.get("code_digest") not in codes:
+        return f"made by code {str(block.get('code_digest'))[:DIGITS]}, which is now {codes[0][:DIGITS]}"
+    other = files.other_origin(path)
+    if other:
+        return f"made from another {other} than is there"
+    return _changed_page(stage.rule, path)
+
+
+def differing(made: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """Name the settings in which an artefact and the study differ, with both values."""
+    one, other = dict(flat(made)), dict(flat(now))
+    names = [name for name in {**one, **other} if one.get(name) != other.get(name)]
+    shown = [f"{name} {_value(one, name)}, now {_value(other, name)}" for name in names[:SHOWN]]
+    rest = len(names) - len(shown)
+    return "; ".join(shown) + (f"; and {rest} more" if rest else "")
+
+
+def _value(settings: Mapping[str, Any], name: str) -> str:
+    if name not in settings:
+        return "not set"
+    text = str(settings[name])
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _changed_page(rule: str, path: Path) -> str | None:
+    """Name a page or figure that is not the one that was written with the artefact that lists it."""
+    listed = read_object(path).get("sha256") if rule in PAGES else None
+    for name, expected in listed.items() if isinstance(listed, dict) else ():
+        page = path.parent / PAGES[rule] / name
+        if not page.is_file() or sha256(page) != expected:
+            return f"{page} is not the file that was written with it"
+    return None
+
+
+def message(study: str, found: Sequence[Outdated]) -> str:
+    """Tell a user which results do not count, and what to do."""
+    more = [f"and {len(found) - LISTED} more"] if len(found) > LISTED else []
+    listed = "\n  ".join([*map(str, found[:LISTED]), *more])
+    code = any("made by code" in one.reason for one in found)
+    keep = (
+        "To keep results of older code that you know to be harmless, put its whole digest (`provenance.code_digest` "
+        "in the artefact) into accept_code in config.yaml. "
+        if code
+        else ""
+    )
+    return (
+        f"{len(found)} results of {study} are not what the study, config.yaml and the code would make now:\n"
+        f"  {listed}\nRun the study again (without --rerun-triggers), or undo the change of its settings. {keep}"
+        "Should the run find nothing to do (files were touched, or restored from elsewhere), first run: "
+        f"python -m longwatt.summary check results/{study} --set-aside"
+    )
