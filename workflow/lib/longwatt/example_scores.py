@@ -28,10 +28,12 @@ class ExampleScores:
     Attributes:
         table: its rows.
         examples: the example of each row.
+        split: that they are of; None where scores.json beside them does not say.
     """
 
     table: pd.DataFrame
     examples: tuple[str, ...]
+    split: str | None = None
 
     def sample(self, column: str, score_name: str = "") -> Sample:
         """Gather what examples add to a column of the summary.
@@ -61,9 +63,10 @@ def read_examples(path: Path) -> ExampleScores:
     """
     words = dict.fromkeys(("id", EXAMPLE, "label", "prediction"), str)
     table = pd.read_csv(path, dtype=words, keep_default_na=False)
+    settings = (read_stamp(path.with_name("scores.json")) or {}).get("settings") or {}
     ids = table["id"]
     if EXAMPLE in table:
         ids = table[EXAMPLE]
-    elif ((read_stamp(path.with_name("scores.json")) or {}).get("settings") or {}).get("references") == EACH:
+    elif settings.get("references") == EACH:
         ids = ids.str.replace(REFERENCE_NUMBER, "", regex=True)
-    return ExampleScores(table, tuple(ids))
+    return ExampleScores(table, tuple(ids), settings.get("split"))
