@@ -20,9 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from longwatt import metrics
-from longwatt.claim_scores import paired_difference
 from longwatt.intervals import of_difference, over_seeds
 from longwatt.metrics.resampling import Ends, Resampling, Sample, Scores, difference_of, interval_of
+from longwatt.score_intervals import paired_difference
 
 Array = NDArray[Any]
 RESAMPLES = 1000

@@ -6,10 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from longwatt.claim_scores import OVER_SEEDS
 from longwatt.claims import APART, FAILS, HOLDS, OVER_EXAMPLES, UNCLEAR, WHOLE_RUN, judge
 from longwatt.columns import COLUMNS
 from longwatt.metrics.resampling import PAIRED, Resampling, Sample, Scores, difference_of, interval_of
+from longwatt.score_intervals import OVER_SEEDS
 
 SCORING = {"bootstrap_resamples": 500, "confidence": 0.95, "seed": 0}
 HARD = np.random.default_rng(0).uniform(5, 70, 120)

@@ -15,7 +15,6 @@ from longwatt.compare import (
     APART,
     LOG_SEEDS,
     ONE_RUN,
-    PAIRED,
     SEEDS,
     CompareError,
     compare,
@@ -28,7 +27,7 @@ from longwatt.compare_settings import read_rulers
 from longwatt.example_scores import REFERENCE_NUMBER
 from longwatt.metrics import bootstrap_interval
 from longwatt.metrics.classification import labels_sample
-from longwatt.metrics.resampling import Resampling, Sample, Scores, difference_of, wilson
+from longwatt.metrics.resampling import FEW_DIFFER, PAIRED, Resampling, Sample, Scores, difference_of, wilson
 from longwatt.pages import Section, Table, as_html, markdown
 from longwatt.ranking import ALL, kendall_tau, rankings
 from longwatt.references import EACH
@@ -182,7 +181,7 @@ def test_equal_examples_are_resampled_together(tmp_path):
     write_examples(tmp_path, "a", a, {"id": ids, "f1": hard})
     write_examples(tmp_path, "b", b, {"id": ids[::-1], "f1": [value + 1 for value in hard[::-1]]})
     (got,) = side_by_side(summary(a), summary(b), tmp_path).to_dict("records")
-    assert got["difference_interval"] == PAIRED
+    assert got["difference_interval"] == f"{PAIRED}, {FEW_DIFFER}"
     unseen = wilson(0, 40, 0.95)[1]  # every example of 40 gains 1, but others may not
     ends = 1 - 101 * unseen, 1 + 99 * unseen
     assert (got["difference_ci_low"], got["difference_ci_high"]) == pytest.approx(ends)
@@ -192,6 +191,28 @@ def test_other_examples_are_not_paired(tmp_path):
     a, b = row(), row(score=31)
     write_examples(tmp_path, "a", a, {"id": ["1", "2"], "f1": [1, 2]})
     write_examples(tmp_path, "b", b, {"id": ["1", "3"], "f1": [1, 2]})
+    assert side_by_side(summary(a), summary(b), tmp_path)["difference_interval"].item() == APART
+
+
+def test_seeds_with_the_same_examples_have_an_interval_over_both(tmp_path):
+    hard, source = np.linspace(5, 60, 40), np.random.default_rng(1)
+    rows = {study: [row(seed=n, score=32.5 + gain + n) for n in (1, 2)] for study, gain in (("a", 0), ("b", 2))}
+    for study, known in rows.items():
+        for n, one in enumerate(known, start=1):
+            values = hard + n + (2 if study == "b" else 0) + source.normal(0, 1, 40)
+            write_examples(tmp_path, study, one, {"id": [str(k) for k in range(40)], "f1": values})
+    (got,) = side_by_side(summary(*rows["a"]), summary(*rows["b"]), tmp_path).to_dict("records")
+    assert got["difference_interval"] == f"{SEEDS} and {PAIRED}, added as squares"
+    (apart,) = side_by_side(summary(*rows["a"]), summary(*rows["b"])).to_dict("records")
+    assert apart["difference_interval"] == SEEDS and apart["difference_ci_low"] > got["difference_ci_low"]
+
+
+def test_another_split_s_examples_of_the_same_names_are_not_paired(tmp_path):
+    a, b = row(), row(score=31)
+    for study, known, split in (("a", a, "validation"), ("b", b, "test")):
+        write_examples(tmp_path, study, known, {"id": ["1", "2"], "f1": [1, 2]})
+        path = tmp_path / study / known["cell"] / "predict" / known["inference"] / "scores.json"
+        path.write_text(json.dumps({"provenance": {"settings": {"split": split}}}))
     assert side_by_side(summary(a), summary(b), tmp_path)["difference_interval"].item() == APART
 
 

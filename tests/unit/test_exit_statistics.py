@@ -1,5 +1,7 @@
 """What a model with exits gains, by numbers that can be reckoned in the head."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -47,3 +49,11 @@ def test_a_baseline_that_trades_accuracy_for_speed_is_left_out_and_named():
 
 def test_a_baseline_slower_than_we_are_is_set_beside_our_best():
     assert accuracy_over_efficient(draws([84, 80, 85], [2.0, 0.5, 1.0]), 1, SETTINGS).value == 1
+
+
+def test_points_that_answer_alike_gain_nothing_for_sure():
+    """Every resample repeats a gain of 0, but other examples might tell the points apart."""
+    same = replace(draws([80, 80, 80], [1.0, 0.5, 1.0]), unlike=0.02)
+    found = accuracy_over_efficient(same, 1, SETTINGS)
+    assert found.value == 0 and found.low == pytest.approx(-2) and found.high == pytest.approx(2)
+    assert accuracy_over_efficient(replace(same, untimed="few batches"), 1, SETTINGS).low is None

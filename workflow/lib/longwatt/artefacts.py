@@ -115,7 +115,8 @@ def json_rows(path: Path) -> Iterator[dict[str, Any]]:
     Raises:
         Damaged: the file or a line cannot be read.
     """
-    for number, line in enumerate(_content(path).splitlines(), 1):
+    # Not by `splitlines`: texts may hold U+2028 and other separators, which JSON leaves as they are.
+    for number, line in enumerate(_content(path).removesuffix("\n").split("\n"), 1):
         try:
             row = json.loads(line)
         except ValueError as error:

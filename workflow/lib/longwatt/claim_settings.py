@@ -48,6 +48,8 @@ class Point(NamedTuple):
 
 # The points that one number is made from: a pair, a single one, or a group.
 Comparison = tuple[Point, ...]
+# The points of each training, by its axes.
+Trainings = Mapping[tuple[Any, ...], Sequence[Point]]
 
 
 @dataclass(frozen=True)
@@ -141,7 +143,7 @@ class ClaimTest:
 
     def _pairs(self, firsts: Iterable[Point], known: Sequence[Point]) -> list[Comparison]:
         lengths = sorted({point.seq_len for point in known})
-        there: dict[Point, list[Point]] = {}
+        there: dict[tuple[Any, ...], list[Point]] = {}
         for point in known:
             there.setdefault(training_of(point), []).append(point)
         return [(one, other) for one in firsts for other in self._partners(one, there, lengths)]
@@ -152,7 +154,7 @@ class ClaimTest:
         chosen: Mapping[str, Any] = self.given.get("of", self.given.get("cells", {}))
         return chosen
 
-    @property
+    @cached_property
     def target(self) -> dict[str, Any]:
         """The axes in which the second cell of a pair differs from the first."""
         return {axis: wanted for axis, wanted in self.given.get("to", {}).items() if axis in Point._fields}
@@ -173,22 +175,30 @@ class ClaimTest:
             return any(LENGTHS[relation](length, point.seq_len) for length in lengths)
         return not self.target or not matches(point, self.target)
 
-    def _partners(self, point: Point, there: Mapping[Point, Sequence[Point]], lengths: Sequence[int]) -> list[Point]:
+    def _partners(self, point: Point, there: Trainings, lengths: Sequence[int]) -> list[Point]:
         """List the cells that differ from a point as `to` says, and in nothing else."""
         wanted = {**point._asdict(), **self.target, "inference": ""}
-        relation = wanted["seq_len"] if isinstance(wanted["seq_len"], str) else None
-        if relation:
-            wanted["seq_len"] = [n for n in lengths if LENGTHS[relation](n, point.seq_len)]
-        trainings = [Point(*values) for values in itertools.product(*map(as_list, wanted.values()))]
+        relation = wanted["seq_len"]
+        if not isinstance(relation, str):
+            return self._found(point, wanted, there)
+        related = [length for length in lengths if LENGTHS[relation](length, point.seq_len)]
+        if relation != "next":
+            return self._found(point, {**wanted, "seq_len": related}, there)
+        found = (self._found(point, {**wanted, "seq_len": length}, there) for length in related)
+        return next(filter(None, found), [])
+
+    def _found(self, point: Point, wanted: Mapping[str, Any], there: Trainings) -> list[Point]:
+        """The points of trainings with these axes, as the second column counts them."""
         names = self._inference_of_partners(point)
-        found = [
-            other
-            for training in trainings
-            for other in self._once([p for p in there.get(training, ()) if names is None or p.inference in names])
-            if self._differ(point, other)
-        ]
-        nearest = min((other.seq_len for other in found), default=0)
-        return [other for other in found if relation != "next" or other.seq_len == nearest]
+        found: list[Point] = []
+        for axes in itertools.product(*map(as_list, wanted.values())):
+            points = [p for p in there.get(axes, ()) if names is None or p.inference in names]
+            found += points if self._vary[1] else points[:1]
+        if self._compares_columns:
+            return found
+        if any(self._vary):
+            return [other for other in found if other != point]
+        return [other for other in found if training_of(other) != training_of(point)]
 
     def _inference_of_partners(self, point: Point) -> list[str] | None:
         """The inference points that a partner may have; None for any."""
@@ -200,15 +210,9 @@ class ClaimTest:
         # A training has no inference of its own that its partner would have to share.
         return as_list(self.selector["inference"]) if second and "inference" in self.selector else None
 
-    def _once(self, points: list[Point]) -> list[Point]:
-        """Points of one training as the second column counts them."""
-        return points if self._vary[1] else points[:1]
-
-    def _differ(self, point: Point, other: Point) -> bool:
-        """Whether two sides are two numbers."""
-        if len(set(self.columns)) > 1:
-            return True
-        return point != other if any(self._vary) else training_of(point) != training_of(other)
+    @cached_property
+    def _compares_columns(self) -> bool:
+        return len(set(self.columns)) > 1
 
 
 def training_of(point: Point) -> Point:

@@ -13,12 +13,13 @@ from typing import Any, TypeVar
 import numpy as np
 import pandas as pd
 
-from longwatt.claim_scores import OVER_SEEDS, ClaimScores, mean_of, paired_difference, paired_ratio
+from longwatt.claim_scores import ClaimScores
 from longwatt.claim_settings import GROUPED, ClaimTest, Comparison, Point, list_tests, point_of, training_of
 from longwatt.columns import ACCURACIES, BASELINES, EXACT, energy_source, varies_with_inference
 from longwatt.endings import DIVERGED, diverged
 from longwatt.intervals import NORMAL_95, of_difference, over_seeds
 from longwatt.metrics.resampling import Interval, Scores
+from longwatt.score_intervals import OVER_SEEDS, mean_of, paired_difference, paired_ratio
 
 SUPPORTED, CONTRADICTED, UNDECIDED = "supported", "contradicted", "not decidable"
 HOLDS, FAILS, UNCLEAR = "holds", "fails", "unclear"

@@ -14,14 +14,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from longwatt.artefacts import check_beside
 from longwatt.cells import CLASSIFIED
 from longwatt.columns import COLUMNS
-from longwatt.example_scores import read_examples
+from longwatt.example_scores import ExampleScores, read_examples
 from longwatt.intervals import of_difference, over_seeds
-from longwatt.metrics.resampling import PAIRED, Resampling, Scores, difference_of
+from longwatt.metrics.resampling import Interval, Resampling, Scores
 from longwatt.points import any_diverged, interval
 from longwatt.runtime_model import newest_summary
+from longwatt.score_intervals import OVER_SEEDS, paired_difference
 from longwatt.summary import read_summary
 
 # What may tell two rows apart beside the seed; without the first there is nothing to compare.
@@ -37,9 +37,9 @@ RATIOS = {
 OF_LABELS = ("accuracy", "macro_f1", "mean_layers")
 # What tells inference points of a classifier apart, whatever they are called.
 POINTS = ("exit_rule", "exit_value", "inference_batch_size")
-LOG_SEEDS, ONE_RUN, NO_SEEDS = "Student's t over seeds", "one run each: not known", "no seed in common: not known"
+LOG_SEEDS, ONE_RUN, NO_SEEDS = OVER_SEEDS, "one run each: not known", "no seed in common: not known"
 NO_SCORE = "none: no score"
-SEEDS, APART = "Student's t over seeds", "two independent intervals"
+SEEDS, APART = OVER_SEEDS, "two independent intervals"
 
 
 class CompareError(ValueError):
@@ -235,12 +235,12 @@ def _difference(results: Path, studies: tuple[str, str], pair: Pair, scoring: Ma
         return {**nothing, "difference_interval": "none: other metrics"}
     by_seed = pair.second["score"].to_numpy(float), pair.first["score"].to_numpy(float)
     paired = list(pair.first["seed"]) == list(pair.second["seed"])
-    if len(pair.first) > 1 and paired:
+    if ends := _over_examples(results, studies, pair, scoring):
+        low, high, kind = ends
+    elif len(pair.first) > 1 and paired:
         low, high, kind = (*over_seeds(by_seed[0] - by_seed[1]), SEEDS)
     else:
-        single = len(pair.first) == len(pair.second) == 1
-        ends = _over_examples(results, studies, pair, scoring) if single else None
-        low, high, kind = _independent(pair) if ends is None else (*ends, PAIRED)
+        low, high, kind = _independent(pair)
     value = float(by_seed[0].mean() - by_seed[1].mean())
     found = {"score_difference": value, "difference_ci_low": low, "difference_ci_high": high}
     return {**found, "difference_interval": kind}
@@ -252,19 +252,23 @@ def _independent(pair: Pair) -> tuple[float, float, str]:
     return *of_difference(second, first), APART
 
 
-def _over_examples(
-    results: Path, studies: tuple[str, str], pair: Pair, scoring: Mapping[str, Any]
-) -> tuple[float, float] | None:
+def _over_examples(results: Path, studies: tuple[str, str], pair: Pair, scoring: Mapping[str, Any]) -> Interval | None:
     """The interval of a difference from the examples of both cells; None unless these are the same examples."""
-    paths = [
-        results / study / rows["cell"].iloc[0] / "predict" / rows["inference"].iloc[0] / "examples.csv"
-        for study, rows in zip(studies, (pair.first, pair.second), strict=True)
+    sides = [
+        _examples_of(results / study, rows) for study, rows in zip(studies, (pair.first, pair.second), strict=True)
     ]
-    if not all(path.is_file() for path in paths):
+    found = [one for side in sides for one in side]
+    if None in found or len({one.split for one in found if one}) > 1:
         return None
-    for path in paths:
-        check_beside(path.with_name("scores.json"), path)
-    first, second = map(read_examples, paths)
     name = str(pair.first["score_name"].iloc[0])
-    one, other = (Scores([found.sample(name)], Resampling.of(scoring)) for found in (first, second))
-    return difference_of(other, one).ends if one.ids == other.ids else None
+    first, second = (Scores([one.sample(name) for one in side if one], Resampling.of(scoring)) for side in sides)
+    if len({sample.ids for scores in (first, second) for sample in scores.samples}) > 1:
+        return None
+    return paired_difference(second, first, list(pair.first["seed"]) == list(pair.second["seed"]))
+
+
+def _examples_of(results: Path, rows: pd.DataFrame) -> list[ExampleScores | None]:
+    """The examples' scores of every seed; None where they are not there."""
+    places = zip(rows["cell"], rows["inference"], strict=True)
+    paths = [results / cell / "predict" / inference / "examples.csv" for cell, inference in places]
+    return [read_examples(path) if path.is_file() else None for path in paths]

@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from longwatt import metrics
+from longwatt.artefacts import check_beside, read_from
 from longwatt.metrics.classification import MACRO_F1, labels_sample
 from longwatt.metrics.resampling import Sample
 from longwatt.provenance import read_stamp
@@ -27,10 +28,12 @@ class ExampleScores:
     Attributes:
         table: its rows.
         examples: the example of each row.
+        split: that they are of; None where scores.json beside them does not say.
     """
 
     table: pd.DataFrame
     examples: tuple[str, ...]
+    split: str | None = None
 
     def sample(self, column: str, score_name: str = "") -> Sample:
         """Gather what examples add to a column of the summary.
@@ -57,12 +60,18 @@ def read_examples(path: Path) -> ExampleScores:
 
     Where each reference was an example of its own, those of one example belong together. Older files
     do not name it: there scores.json beside them says so.
+
+    Raises:
+        longwatt.artefacts.Damaged: the file is not what was written with scores.json.
     """
+    check_beside(path.with_name("scores.json"), path)
     words = dict.fromkeys(("id", EXAMPLE, "label", "prediction"), str)
-    table = pd.read_csv(path, dtype=words, keep_default_na=False)
+    with read_from(path):
+        table = pd.read_csv(path, dtype=words, keep_default_na=False)
+    settings = (read_stamp(path.with_name("scores.json")) or {}).get("settings") or {}
     ids = table["id"]
     if EXAMPLE in table:
         ids = table[EXAMPLE]
-    elif ((read_stamp(path.with_name("scores.json")) or {}).get("settings") or {}).get("references") == EACH:
+    elif settings.get("references") == EACH:
         ids = ids.str.replace(REFERENCE_NUMBER, "", regex=True)
-    return ExampleScores(table, tuple(ids))
+    return ExampleScores(table, tuple(ids), settings.get("split"))

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from longwatt.exit_measured import Measured
-from longwatt.metrics.resampling import percentile_interval, resampled_sums
+from longwatt.metrics.resampling import WHOLE, percentile_interval, resampled_sums, unlike_share
 
 ENOUGH_BATCHES = 5  # fewer say too little of how batches differ
 
@@ -42,6 +42,7 @@ class Draws:
         accuracies: (resamples, points).
         times: (resamples, points).
         untimed: why `times` says too little for an interval; empty where it does not.
+        unlike: share of examples that points may answer otherwise though they answer nearly all alike; else None.
     """
 
     accuracy: Array
@@ -49,6 +50,7 @@ class Draws:
     accuracies: Array
     times: Array
     untimed: str = ""
+    unlike: float | None = None
 
     @classmethod
     def of(cls, points: Sequence[Measured], settings: Settings) -> Draws:
@@ -70,7 +72,8 @@ class Draws:
             times = np.stack([_batch_times(point, settings, place) for place, point in enumerate(points, 1)], axis=1)
         few = points[0].batch_size > 1 and min(len(point.batches) for point in points) < ENOUGH_BATCHES
         untimed = f"fewer than {ENOUGH_BATCHES} batches, so that times have no interval" if few else ""
-        return cls(right.mean(axis=0), seconds.mean(axis=0), accuracies, times, untimed)
+        unlike = unlike_share(right - right[:, :1], settings["confidence"])
+        return cls(right.mean(axis=0), seconds.mean(axis=0), accuracies, times, untimed, unlike)
 
     def interval(self, found: Array, settings: Settings) -> tuple[float | None, float | None]:
         """Of what the resamples give; unknown where they say too little of times."""
@@ -133,7 +136,16 @@ def accuracy_over_efficient(draws: Draws, baselines: int, settings: Settings) ->
     pairs = zip(draws.accuracies, draws.times, strict=True)
     found = np.array([_least_gain(accuracy, seconds, baselines, compared) for accuracy, seconds in pairs])
     said = "; ".join(filter(None, (reason if left_out else "", draws.untimed)))
-    return Estimate(value, *draws.interval(found, settings), said)
+    return Estimate(value, *_allowing(value, draws, draws.interval(found, settings)), said)
+
+
+def _allowing(value: float, draws: Draws, ends: tuple[float | None, float | None]) -> tuple[float | None, float | None]:
+    """The interval of a gain in accuracy, allowing for examples unlike those seen where these are nearly all alike."""
+    low, high = ends
+    if draws.unlike is None or low is None or high is None:
+        return ends
+    kept, reach = (1 - draws.unlike) * value, WHOLE * draws.unlike
+    return min(low, kept - reach), max(high, kept + reach)
 
 
 def accuracy_at(seconds: Array, accuracy: Array, at: float) -> float:

@@ -149,7 +149,7 @@ def accuracy_against(
     """Score against one cost: a panel per dataset, a line per model, the input length at each point.
 
     Vertical bars are intervals: over examples for one seed, over seeds for several. A dotted line is the lead
-    baseline (of a classification the majority class), a dashed one the best score that the input lengths leave
+    baseline (of a classification the majority class), a dashed one the best expected score that the lengths leave
     possible, a hollow marker a published score. Points of early exit are left out.
     """
     names, table = list(dict.fromkeys(summary["dataset"])), comparable(summary)
@@ -377,7 +377,7 @@ def _legend(
     if leads:
         handles.append(Line2D([], [], linestyle=":", color="0.35", label=leads))
     if table["score_ceiling"].notna().any():
-        label = "ceiling: best possible at this length"
+        label = "ceiling: best expected score at this length"
         handles.append(Line2D([], [], linestyle="--", color="0.35", marker="_", label=label))
     if theirs.scores(published).keys() & {place_of(row) for _, row in table.iterrows()}:
         label = called(published, table)

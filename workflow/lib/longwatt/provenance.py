@@ -240,7 +240,7 @@ def read_object(path: Path) -> dict[str, Any]:
 def json_lines(text: str) -> list[dict[str, Any]]:
     """The objects of JSON lines; a torn line (its writer was killed) is left out."""
     objects = []
-    for line in text.splitlines():
+    for line in text.split("\n"):  # `splitlines` would split texts with U+2028 too
         try:
             objects.append(json.loads(line))
         except ValueError:

@@ -1,7 +1,7 @@
 """Needle: a generated question-answering set, the instrument check.
 
-The answer sits at a uniformly random place in a document of known length, so the best possible F1 at each
-input length is known: the share of answers that a cut leaves visible, plus the floor of chance.
+The answer sits at a uniformly random place in a document of known length, so the best expected F1 at each
+input length is known: that of the words that a cut leaves visible, or of all that the hidden ones may be.
 """
 
 from __future__ import annotations

@@ -288,16 +288,24 @@ def _wider_difference(first: Scores, second: Scores) -> Ends | None:
 
 
 def _unlike(values: Array, scores: Scores) -> float | None:
-    """The greatest share that examples unlike nearly all others may have; None where enough differ."""
+    return unlike_share(values, scores.how.confidence, scores.samples[0].groups)
+
+
+def unlike_share(values: Array, confidence: float, groups: Array | None = None) -> float | None:
+    """The greatest share that examples unlike nearly all others may have; None where enough differ.
+
+    Args:
+        values: what is known of each example (examples, columns).
+        confidence: between 0 and 1.
+        groups: the class of each example, where classes count alike; None for all as one.
+    """
     _, places, counts = np.unique(values.round(9), axis=0, return_inverse=True, return_counts=True)
     differ = places.ravel() != counts.argmax()
     if differ.sum() >= FEW or 2 * differ.sum() >= len(values):
         return None
-    groups = scores.samples[0].groups
     groups = np.zeros(len(values), int) if groups is None else groups
     shares = [
-        wilson(differ[groups == group].mean(), (groups == group).sum(), scores.how.confidence)[1]
-        for group in np.unique(groups)
+        wilson(differ[groups == group].mean(), (groups == group).sum(), confidence)[1] for group in np.unique(groups)
     ]
     return float(np.mean(shares))
 
