@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from longwatt import command_line
 from longwatt.cells import CELL_PATTERN
 from longwatt.pages import NA
 from longwatt.provenance import read_object
@@ -311,4 +312,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    command_line.run(main)

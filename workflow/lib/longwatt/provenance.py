@@ -27,6 +27,7 @@ PACKAGE = Path(__file__).parent
 NOT_RESULTS = (
     "longwatt.job",
     "longwatt.artefacts",
+    "longwatt.command_line",
     "longwatt.gpus",
     "longwatt.energy",
     "longwatt.energy.clock",

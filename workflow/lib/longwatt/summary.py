@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from longwatt import costs, search
+from longwatt import command_line, costs, search
 from longwatt.artefacts import damaged, read_artefact, read_from
 from longwatt.columns import COLUMNS, COMPARED, FROM_INFERENCE, FROM_SCORES, FROM_TRAINING
 from longwatt.energy.reduction import J_PER_KWH
@@ -275,4 +275,4 @@ def _main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(_main())
+    command_line.run(_main)
