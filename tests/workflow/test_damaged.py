@@ -40,7 +40,8 @@ def test_a_damaged_file_is_named_by_the_run_and_made_again_by_the_next(tmp_path)
     with weights.open("r+b") as stream:
         stream.seek(len(whole) // 2)
         stream.write(bytes([whole[len(whole) // 2] ^ 1]))
-    (folder / "predictions.jsonl").unlink()
+    for name in ("predictions.jsonl", "scores.json"):
+        (folder / name).unlink()
     said = project.run(SCORES, ok=False)
     assert "finetune/model/model.safetensors is damaged" in said and "run again, and the cell is trained again" in said
     said = project.run(SCORES)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import select
 import signal
@@ -10,10 +9,11 @@ import sys
 from collections.abc import Callable
 from typing import NoReturn
 
+from longwatt.disk_space import DISK_FULL
+
 READER_LEFT = 128 + signal.SIGPIPE  # as of a program that SIGPIPE ends: `... | head` is no error
 INTERRUPTED = 128 + signal.SIGINT
 UNWRITTEN = 74  # <sysexits.h>: EX_IOERR
-DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def run(main: Callable[[], int]) -> NoReturn:

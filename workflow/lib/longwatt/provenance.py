@@ -28,6 +28,7 @@ NOT_RESULTS = (
     "longwatt.job",
     "longwatt.artefacts",
     "longwatt.command_line",
+    "longwatt.disk_space",
     "longwatt.gpus",
     "longwatt.energy",
     "longwatt.energy.clock",

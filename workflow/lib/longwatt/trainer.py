@@ -16,13 +16,14 @@ from torch.utils.data import DataLoader
 from transformers import PrinterCallback, Seq2SeqTrainer, TrainerCallback, TrainerControl, TrainerState
 
 from longwatt import devices, distributed, stopping
+from longwatt.disk_space import free_space
 from longwatt.ledger import Stopwatch
 from longwatt.models.family import Batch, Family
 from longwatt.progress import say
 from longwatt.sampling import LengthGroupedSampler, MicroBatches, ShardedBatches
 from longwatt.validation import CutShort, Validator
 from longwatt.workdir import WorkFolder, checkpoint_step
-from longwatt.worker import WorkerError, die_with_parent, free_space
+from longwatt.worker import WorkerError, die_with_parent
 
 
 class Schedule(TrainerCallback):  # type: ignore[misc]

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from longwatt.energy.log import FOLDER as ENERGY
-from longwatt.energy.log import forget_runs
+from longwatt.energy.log import append, forget_runs
 from longwatt.provenance import digest, fsync, fsync_tree, json_lines, read_object, write_json
 
 TIMES = "times.json"  # in a checkpoint
@@ -218,10 +218,8 @@ class WorkFolder:
 
     def _log(self, event: str, **facts: Any) -> None:
         self.path.mkdir(parents=True, exist_ok=True)
-        line = json.dumps({"event": event, "wall_time_s": time.time(), **facts}) + "\n"
-        with self.attempts_log.open("ab", buffering=0) as stream:
-            stream.write(line.encode())
-            os.fsync(stream.fileno())
+        append(self.attempts_log, {"event": event, "wall_time_s": time.time(), **facts})  # whole, or an error
+        fsync(self.attempts_log)
 
 
 def checkpoint_step(checkpoint: Path) -> int:
