@@ -215,16 +215,17 @@ def json_lines(text: str) -> list[dict[str, Any]]:
 def write_json(path: Path | str, value: Any) -> None:
     """Write JSON under its final name only once it is whole and on disk; what carries a stamp gets its digest too."""
     if isinstance(value, Mapping) and isinstance(value.get("provenance"), Mapping):
-        value = {**value, "provenance": {**value["provenance"], CONTENT: content_digest(value)}}
+        said = content_digest(json.loads(json.dumps(value)))  # as it will be read again
+        value = {**value, "provenance": {**value["provenance"], CONTENT: said}}
     with whole_file(Path(path)) as stream:
         json.dump(value, stream, indent=1, allow_nan=False)
         stream.write("\n")
 
 
 def content_digest(value: Mapping[str, Any]) -> str:
-    """Digest a stamped object as it will be read again, but for the digest that it holds."""
+    """Digest a stamped object of JSON's types, but for the digest that it holds."""
     said = {name: item for name, item in value["provenance"].items() if name != CONTENT}
-    return digest(json.loads(json.dumps({**value, "provenance": said})))
+    return digest({**value, "provenance": said})
 
 
 @contextmanager
