@@ -131,6 +131,20 @@ def work_identity(made_by: Mapping[str, Any], inputs: Mapping[str, str]) -> dict
     return {"settings": made_by["settings_digest"], "code": made_by["code_digest"], **digests}
 
 
+def _file_digest(path: str) -> str:
+    """Digest a file that a job is given.
+
+    Raises:
+        longwatt.artefacts.Damaged: it is missing, or no file.
+    """
+    from longwatt.artefacts import damaged  # it needs this module
+
+    try:
+        return sha256(Path(path))
+    except OSError as error:
+        raise damaged(Path(path), f"it cannot be read: {error.strerror}", shared=True) from None
+
+
 def _contents(report: str) -> str:
     """Digest of what a report says its files' digests are."""
     from longwatt.artefacts import read_artefact  # it needs this module
@@ -141,11 +155,11 @@ def _contents(report: str) -> str:
 # What work is made from -> the input that says it, and how it is digested.
 _DECIDING: dict[str, tuple[str, Callable[[str], str]]] = {
     "data": ("tokenized", _contents),
-    "tokenizer": ("tokenizer", lambda path: sha256(Path(path))),
+    "tokenizer": ("tokenizer", _file_digest),
     "weights": ("checkpoint", _contents),
-    "batch size": ("batch_size", lambda path: sha256(Path(path))),
-    "training": ("training", lambda path: sha256(Path(path))),
-    "temperatures": ("temperatures", lambda path: sha256(Path(path))),
+    "batch size": ("batch_size", _file_digest),
+    "training": ("training", _file_digest),
+    "temperatures": ("temperatures", _file_digest),
 }
 
 

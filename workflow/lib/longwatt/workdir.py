@@ -234,8 +234,10 @@ def checkpoint_state(checkpoint: Path) -> dict[str, Any]:
 
 
 def checkpoint_times(checkpoint: Path) -> dict[str, float]:
-    """What `WorkFolder.note_times` added; empty if a kill came between."""
-    return read_object(checkpoint / TIMES)
+    """What `WorkFolder.note_times` added; empty if a kill came between, without what is damaged."""
+    known = checkpoint_state(checkpoint)
+    said = read_object(checkpoint / TIMES)
+    return {name: value for name, value in said.items() if name in known and isinstance(value, int | float)}
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
