@@ -202,7 +202,7 @@ def test_a_result_that_bit_rot_struck_is_trained_again_and_never_published(study
     cell.must_equal(undisturbed(1))
     (cell.out / "work/result/training.json").write_text("{")
     assert cell.attempt() == [0], cell.log
-    assert "result/training.json is damaged: it is trained again" in cell.log
+    assert "result/training.json is damaged (it is not JSON" in cell.log
     assert cell.attempt() == [0] and "its result is taken from" in cell.log
 
 

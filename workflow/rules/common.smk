@@ -24,6 +24,7 @@ from longwatt import (
     gpus,
     places,
     in_force,
+    machine_settings,
     priorities,
     provenance,
     scored,
@@ -76,9 +77,8 @@ def refuse(error):
 
 def read_stages():
     """The jobs of the study that config.yaml names."""
-    machine = study.normalise(config)
     schema = study.read_yaml(SCHEMAS / "config.schema.json")
-    study.validate(machine, schema, "config.yaml (or --config)")
+    machine = machine_settings.machine_settings(config, schema, STUDIES)
     os.environ.update(stages.machine_environment(machine))
     path = STUDIES / f"{machine['study']}.yaml"
     document = study.read_study(path, SCHEMAS / "study.schema.json")

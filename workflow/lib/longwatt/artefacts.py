@@ -61,16 +61,27 @@ def read_artefact(path: Path, shared: bool = False) -> dict[str, Any]:
     Raises:
         Damaged: it is missing, torn, altered or no such object.
     """
+    value, problem = look_at(path)
+    if problem:
+        raise damaged(path, problem, shared=shared)
+    return value
+
+
+def look_at(path: Path) -> tuple[dict[str, Any], str]:
+    """Read a stamped JSON object, and say what is wrong with it; empty if nothing is."""
+    text, problem = _text(path)
+    if problem:
+        return {}, problem
     try:
-        value = json.loads(_content(path, shared))
-    except ValueError as error:
-        raise damaged(path, f"it is not JSON: {error}", shared=shared) from None
+        value = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        return {}, f"it is not JSON: {error}"
     if not isinstance(value, dict):
-        raise damaged(path, "it holds no JSON object", shared=shared)
+        return {}, "it holds no JSON object"
     said = value.get("provenance")
     if isinstance(said, dict) and CONTENT in said and said[CONTENT] != content_digest(value):
-        raise damaged(path, "its content is not what was written", shared=shared)
-    return value
+        return value, "its content is not what was written"
+    return value, ""
 
 
 def digests(folder: Path, paths: Iterable[Path]) -> dict[str, str]:
@@ -115,8 +126,11 @@ def json_rows(path: Path) -> Iterator[dict[str, Any]]:
     Raises:
         Damaged: the file or a line cannot be read.
     """
-    # Not by `splitlines`: texts may hold U+2028 and other separators, which JSON leaves as they are.
-    for number, line in enumerate(_content(path).removesuffix("\n").split("\n"), 1):
+    text, problem = _text(path)
+    if problem:
+        raise damaged(path, problem)
+    # A text may hold other ends of lines, which JSON leaves as they are.
+    for number, line in enumerate(text.removesuffix("\n").split("\n"), 1):
         try:
             row = json.loads(line)
         except ValueError as error:
@@ -139,16 +153,17 @@ def read_from(path: Path) -> Iterator[None]:
         raise damaged(path, f"{type(error).__name__}: {error}") from error
 
 
-def _content(path: Path, shared: bool = False) -> str:
+def _text(path: Path) -> tuple[str, str]:
+    """Read a file, and say what is wrong with it; empty if nothing is."""
     problem = _unreadable(path)
     if problem:
-        raise damaged(path, problem, shared=shared)
+        return "", problem
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8"), ""
     except UnicodeDecodeError as error:
-        raise damaged(path, f"it is not UTF-8: {error.reason} at byte {error.start}", shared=shared) from None
+        return "", f"it is not UTF-8: {error.reason} at byte {error.start}"
     except OSError as error:
-        raise damaged(path, f"it cannot be read: {error.strerror}", shared=shared) from None
+        return "", f"it cannot be read: {error.strerror}"
 
 
 def _unreadable(path: Path) -> str:

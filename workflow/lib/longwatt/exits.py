@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from longwatt import command_line
 from longwatt.cells import CELL_PATTERN
 from longwatt.endings import DIVERGED
 from longwatt.pages import NA
@@ -312,4 +313,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    command_line.run(main)

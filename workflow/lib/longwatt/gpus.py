@@ -34,6 +34,7 @@ from types import TracebackType
 from typing import Any
 from urllib.parse import quote
 
+from longwatt import command_line
 from longwatt.locks import try_lock
 
 GIB = 2**30
@@ -524,6 +525,13 @@ def _count(text: str) -> int:
     return value
 
 
+def _seconds(text: str) -> float:
+    value = float(text)
+    if not value >= 0:  # NaN neither
+        raise argparse.ArgumentTypeError("must be 0 or more")
+    return value
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m longwatt.gpus", description="List or lease this machine's GPUs.")
     verbs = parser.add_subparsers(dest="verb", required=True)
@@ -535,7 +543,7 @@ def _parser() -> argparse.ArgumentParser:
         usage="python -m longwatt.gpus lease --count N [--wait-s S] [--label L] -- COMMAND ...",
     )
     leasing.add_argument("--count", type=_count, required=True, help="how many GPUs, all or none")
-    leasing.add_argument("--wait-s", type=float, help="longest wait in seconds (default: for ever; 0: try once)")
+    leasing.add_argument("--wait-s", type=_seconds, help="longest wait in seconds (default: for ever; 0: try once)")
     leasing.add_argument("--label", default="", help="told to others who wait (default: the command)")
     return parser
 
@@ -566,4 +574,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    command_line.run(main)

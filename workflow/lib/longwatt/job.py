@@ -10,24 +10,27 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import traceback
 from collections.abc import Iterable, Iterator, Mapping
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
 from longwatt import gpus, stopping, waiting
 from longwatt.cells import devices
+from longwatt.disk_space import free_space, full, is_full, said_of_full
 from longwatt.energy.clock import Clock
 from longwatt.energy.log import next_run, publish, runs
 from longwatt.energy.recorder import Order, header
 from longwatt.energy.sidecar import Sidecar, metered
 from longwatt.locks import try_lock
 from longwatt.processes import children, started
-from longwatt.progress import LABEL, TERMINAL, say, share
-from longwatt.provenance import read_object, write_json
+from longwatt.progress import LABEL, TERMINAL, outlast_full_disk, say, share
+from longwatt.provenance import json_lines, read_object, write_json
 from longwatt.stopping import Stopped
-from longwatt.worker import LOST, STOPPED, die_with_parent, error_file
+from longwatt.worker import ERRORS, LOST, STOPPED, die_with_parent, error_file
 
 # Only the jobs that download may fetch; what others need was downloaded by these.
 OFFLINE = {
@@ -39,6 +42,7 @@ OFFLINE = {
 }
 # What an outer launcher would have workers believe; with several processes ours says it anew.
 RANKS = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE")
+SHARED_MEMORY = "/dev/shm"  # a loader's processes hand their batches over there
 TAKEOVER_WAIT_S = 60.0
 GOES_ON = "the next run goes on"
 SIGNAL_S = 0.5  # how soon a SIGTERM is passed on
@@ -67,22 +71,19 @@ def logged(log: str, failure: str | None = None, fetches: bool = False) -> Itera
         failure: where to leave a record of a failure, for `snakemake partial`; an earlier one is removed.
         fetches: whether the job is one that may ask a hub; in all others its client is told to stay offline.
     """
-    path = Path(log)
-    path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = None if failure is None else Path(f"{failure}.unfinished")
-    # What an attempt printed before it failed or was killed stays in the log.
-    resumes = unfinished is not None and unfinished.exists()
-    if unfinished is not None:
-        unfinished.parent.mkdir(parents=True, exist_ok=True)
-        Path(str(failure)).unlink(missing_ok=True)
-        _keep_log(path, unfinished, resumes)
     terminal = os.dup(2)
     share(terminal)
     os.environ[TERMINAL] = f"/proc/{os.getpid()}/fd/{terminal}"
     os.environ.setdefault(LABEL, "longwatt")
-    stream = path.open("ab" if resumes else "wb", buffering=0)
+    try:
+        stream = _open_log(Path(log), failure, unfinished)
+    except OSError as error:  # there is no log to say it in
+        _report_failure(error, log, failure, terminal)
+        raise SystemExit(1) from None
     os.dup2(stream.fileno(), 1)
     os.dup2(stream.fileno(), 2)
+    outlast_full_disk()
     os.environ.update({} if fetches else OFFLINE)
     try:
         yield
@@ -92,6 +93,17 @@ def logged(log: str, failure: str | None = None, fetches: bool = False) -> Itera
         raise SystemExit(1) from None
     if unfinished is not None:
         unfinished.unlink(missing_ok=True)
+
+
+def _open_log(log: Path, failure: str | None, unfinished: Path | None) -> FileIO:
+    """Open a job's log, which goes on where an attempt failed or was killed; forget an earlier failure."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    resumes = unfinished is not None and unfinished.exists()
+    if unfinished is not None:
+        unfinished.parent.mkdir(parents=True, exist_ok=True)
+        Path(str(failure)).unlink(missing_ok=True)
+        _keep_log(log, unfinished, resumes)
+    return log.open("ab" if resumes else "wb", buffering=0)
 
 
 def _keep_log(log: Path, kept: Path, resumes: bool) -> None:
@@ -166,12 +178,22 @@ def _run_leased(
     write_json(path, {**spec, "error": str(error), "energy_log": log})
     processes = devices(spec["settings"]["budget"])
     inherited = {name: value for name, value in os.environ.items() if name not in RANKS}
-    limits = {**_thread_limits(threads, processes), **waiting.environment(inherited)}
-    environment = {**inherited, **lease.environ(), **limits, **LAUNCHER}
-    with metered(order, say) as recorder:
-        status = _run(_command(module, processes, path), environment, recorder, processes)
-    if status != 0:
-        raise _failure(error, status, processes)
+    kept = os.memfd_create("longwatt-errors")  # what a full disk does not take of the workers' last words
+    environment = {
+        **inherited,
+        **lease.environ(),
+        **_thread_limits(threads, processes),
+        **waiting.environment(inherited),
+        **LAUNCHER,
+        ERRORS: f"/proc/{os.getpid()}/fd/{kept}",
+    }
+    try:
+        with metered(order, say) as recorder:
+            status = _run(_command(module, processes, path), environment, recorder, processes)
+        if status != 0:
+            raise _failure(error, status, processes, kept)
+    finally:
+        os.close(kept)
 
 
 def _command(module: str, processes: int, spec: Path) -> list[str]:
@@ -231,9 +253,17 @@ def _ask_to_end(pids: Iterable[int]) -> None:
             os.kill(pid, signal.SIGTERM)
 
 
-def _failure(error: Path, status: int, processes: int) -> BaseException:
-    """What to raise for workers that failed or were asked to end, by what each of them said."""
+def _failure(error: Path, status: int, processes: int, kept: int) -> BaseException:
+    """What to raise for workers that failed or were asked to end, by what each of them said.
+
+    Args:
+        error: where they said it.
+        status: of their end.
+        processes: how many there were.
+        kept: a descriptor of the memory where they said it on a full disk.
+    """
     said = [read_object(path) for path in sorted(error.parent.glob(error_file(error, "*").name))]
+    said += json_lines(os.pread(kept, os.fstat(kept).st_size, 0).decode(errors="replace"))
     causes = [one for one in said if one.get("type") not in (STOPPED, LOST, None)]
     if causes:
         return JobError(f"{causes[0]['type']}: {causes[0]['message']}")
@@ -243,6 +273,10 @@ def _failure(error: Path, status: int, processes: int) -> BaseException:
         return Stopped((stopped or ["stopped by SIGTERM"])[0])
     how = f"signal {-status}" if status < 0 else f"exit status {status}"
     who = "a worker" if processes == 1 else f"one of {processes} workers"
+    short = full([error.parent, Path(tempfile.gettempdir()), Path(SHARED_MEMORY)])
+    if short:
+        rooms = ", ".join(dict.fromkeys(map(free_space, short)))
+        return JobError(f"{who} died without a message ({how}), with no space left: {rooms}; free some, then run again")
     return JobError(
         f"{who} died without a message ({how}); was it killed, or out of memory? If of memory: lower "
         "training.validation.batch_size (a training goes on from its last checkpoint), or per_device_batch_size in the "
@@ -314,6 +348,9 @@ def _report_failure(error: BaseException, log: str, failure: str | None, termina
         _tell(terminal, f"{label}: {said}{'' if GOES_ON in said else f'; {GOES_ON} from what is saved'}\n")
         return
     message = str(error) if isinstance(error, JobError) else f"{type(error).__name__}: {error}"
+    if is_full(error) and not isinstance(error, JobError):
+        places = (Path(log).parent, Path.cwd(), Path(tempfile.gettempdir()))
+        message = f"{type(error).__name__}: {said_of_full(error, *places)}"
     _tell(terminal, f"{label}: FAILED: {message}\n{label}: see {log}\n")
     if failure is not None:
         record = {

@@ -4,17 +4,52 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import io
 import os
 import stat
+import sys
+from typing import Any
+
+from longwatt.disk_space import DISK_FULL
 
 TERMINAL = "LONGWATT_TERMINAL"  # a path that the job opened for its workers
 LABEL = "LONGWATT_LABEL"
+
+
+class _Log(io.FileIO):
+    """A log's descriptor; what a full disk does not take is lost, and said once on the terminal."""
+
+    told = False
+
+    def write(self, data: Any) -> int:
+        try:
+            return super().write(data) or 0
+        except OSError as error:
+            if error.errno not in DISK_FULL:
+                raise
+            if not self.told:
+                tell_terminal(f"{os.environ.get(LABEL, 'longwatt')}: the log cannot be written: {error.strerror}\n")
+            self.told = True
+            return len(data)
+
+
+def outlast_full_disk() -> None:
+    """Have prints and tracebacks go to a log that may be full: a line that it lacks is no reason to end a job."""
+    for name, descriptor in (("stdout", 1), ("stderr", 2)):
+        getattr(sys, name).flush()
+        raw = io.BufferedWriter(_Log(descriptor, "wb", closefd=False))
+        setattr(sys, name, io.TextIOWrapper(raw, "utf-8", "backslashreplace", line_buffering=True))
 
 
 def say(message: str) -> None:
     """Print one line to the log and, if somebody watches, to the terminal, with the job's label."""
     line = f"{os.environ.get(LABEL, 'longwatt')}: {message}\n"
     print(line, end="", flush=True)
+    tell_terminal(line)
+
+
+def tell_terminal(line: str) -> None:
+    """Write a line to the terminal, if somebody watches."""
     terminal = os.environ.get(TERMINAL)
     if terminal:
         # The terminal may be gone (a closed session); the log has the line all the same.

@@ -28,6 +28,8 @@ PACKAGE = Path(__file__).parent
 NOT_RESULTS = (
     "longwatt.job",
     "longwatt.artefacts",
+    "longwatt.command_line",
+    "longwatt.disk_space",
     "longwatt.gpus",
     "longwatt.datasets.temporary",
     "longwatt.datasets.visibility",  # it refuses records and tells of them, and changes none
@@ -172,6 +174,20 @@ def work_identity(made_by: Mapping[str, Any], inputs: Mapping[str, str], but: Se
     return {"settings": settings, "code": made_by["code_digest"], **digests}
 
 
+def _file_digest(path: str) -> str:
+    """Digest a file that a job is given.
+
+    Raises:
+        longwatt.artefacts.Damaged: it is missing, or no file.
+    """
+    from longwatt.artefacts import damaged  # it needs this module
+
+    try:
+        return sha256(Path(path))
+    except OSError as error:
+        raise damaged(Path(path), f"it cannot be read: {error.strerror}", shared=True) from None
+
+
 def _contents(report: str) -> str:
     """Digest of what a report says its files' digests are."""
     from longwatt.artefacts import read_artefact  # it needs this module
@@ -182,11 +198,11 @@ def _contents(report: str) -> str:
 # What work is made from -> the input that says it, and how it is digested.
 _DECIDING: dict[str, tuple[str, Callable[[str], str]]] = {
     "data": ("tokenized", _contents),
-    "tokenizer": ("tokenizer", lambda path: sha256(Path(path))),
+    "tokenizer": ("tokenizer", _file_digest),
     "weights": ("checkpoint", _contents),
-    "batch size": ("batch_size", lambda path: sha256(Path(path))),
-    "training": ("training", lambda path: sha256(Path(path))),
-    "temperatures": ("temperatures", lambda path: sha256(Path(path))),
+    "batch size": ("batch_size", _file_digest),
+    "training": ("training", _file_digest),
+    "temperatures": ("temperatures", _file_digest),
 }
 
 
@@ -251,16 +267,17 @@ def json_lines(text: str) -> list[dict[str, Any]]:
 def write_json(path: Path | str, value: Any) -> None:
     """Write JSON under its final name only once it is whole and on disk; what carries a stamp gets its digest too."""
     if isinstance(value, Mapping) and isinstance(value.get("provenance"), Mapping):
-        value = {**value, "provenance": {**value["provenance"], CONTENT: content_digest(value)}}
+        said = content_digest(json.loads(json.dumps(value)))  # as it will be read again
+        value = {**value, "provenance": {**value["provenance"], CONTENT: said}}
     with whole_file(Path(path)) as stream:
         json.dump(value, stream, indent=1, allow_nan=False)
         stream.write("\n")
 
 
 def content_digest(value: Mapping[str, Any]) -> str:
-    """Digest a stamped object as it will be read again, but for the digest that it holds."""
+    """Digest a stamped object of JSON's types, but for the digest that it holds."""
     said = {name: item for name, item in value["provenance"].items() if name != CONTENT}
-    return digest(json.loads(json.dumps({**value, "provenance": said})))
+    return digest({**value, "provenance": said})
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from longwatt import costs, search
+from longwatt import command_line, costs, search
 from longwatt.artefacts import damaged, read_artefact, read_from
 from longwatt.columns import COLUMNS, COMPARED, FROM_INFERENCE, FROM_SCORES, FROM_TRAINING
 from longwatt.energy.reduction import J_PER_KWH
@@ -58,7 +58,7 @@ def summarize(
     compared = read_object(exits or compared_in(results)).get("rows", {})
     table = [
         {
-            **_row(row, {name: _read(p) for name, p in artefacts(results, row).items()}, prices),
+            **_row(row, {name: read_artefact(p) for name, p in artefacts(results, row).items()}, prices),
             **_compared(compared.get(row["cell"], {}).get(row["inference"], {})),
         }
         for row in rows
@@ -280,7 +280,11 @@ def _ratio(above: float | None, below: float | None) -> float | None:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    return read_artefact(path)
+    """What a report says that is only looked at here; the next run makes it again."""
+    found = read_object(path)
+    if "made_from" not in found:
+        raise StaleSummary(f"{path} is damaged; run the study again until nothing is left to do")
+    return found
 
 
 def _same(path: Path, digest: str) -> bool:
@@ -330,4 +334,4 @@ def _main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(_main())
+    command_line.run(_main)

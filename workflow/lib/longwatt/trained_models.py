@@ -6,9 +6,9 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-from longwatt.artefacts import damaged, differing, model_files, read_artefact
+from longwatt.artefacts import damaged, differing, look_at, model_files, read_artefact
 from longwatt.progress import say
-from longwatt.provenance import read_object, sha256, whole_path
+from longwatt.provenance import sha256, whole_path
 
 __all__ = ["ensure_sound", "model_files", "result_damage"]
 AGAIN = "the cell is trained again"
@@ -19,9 +19,9 @@ def result_damage(result: Path) -> str:
 
     A result shares its files with what was published of it, so bit rot strikes both.
     """
-    facts = read_object(result / "training.json")
-    if not facts:
-        return f"{result}/training.json is damaged"
+    facts, problem = look_at(result / "training.json")
+    if problem:
+        return f"{result}/training.json is damaged ({problem})"
     wrong = differing(result, facts.get("sha256", {}))
     return "; ".join(f"{result}/{name} is damaged ({problem})" for name, problem in wrong.items())
 

@@ -17,13 +17,14 @@ from torch.utils.data import DataLoader
 from transformers import PrinterCallback, Seq2SeqTrainer, TrainerCallback, TrainerControl, TrainerState
 
 from longwatt import devices, distributed, endings, stopping
+from longwatt.disk_space import free_space
 from longwatt.ledger import Stopwatch
 from longwatt.models.family import Batch, Family
 from longwatt.progress import say
 from longwatt.sampling import LengthGroupedSampler, MicroBatches, ShardedBatches
 from longwatt.validation import CutShort, Validator
 from longwatt.workdir import WorkFolder, checkpoint_step
-from longwatt.worker import WorkerError, die_with_parent, free_space
+from longwatt.worker import WorkerError, die_with_parent
 
 # What code raises, and no disk: a number that JSON cannot hold, a name that is not there.
 NOT_THE_DISKS = (ValueError, TypeError, LookupError, AttributeError, AssertionError)

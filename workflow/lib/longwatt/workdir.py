@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from longwatt.energy.log import FOLDER as ENERGY
-from longwatt.energy.log import forget_runs
+from longwatt.energy.log import append, forget_runs
 from longwatt.provenance import digest, fsync, fsync_tree, json_lines, read_object, write_json
 
 GIVEN_UP = "given_up.json"  # of a training that ended without a result, and would again
@@ -244,10 +244,8 @@ class WorkFolder:
 
     def _log(self, event: str, **facts: Any) -> None:
         self.path.mkdir(parents=True, exist_ok=True)
-        line = json.dumps({"event": event, "wall_time_s": time.time(), **facts}) + "\n"
-        with self.attempts_log.open("ab", buffering=0) as stream:
-            stream.write(line.encode())
-            os.fsync(stream.fileno())
+        append(self.attempts_log, {"event": event, "wall_time_s": time.time(), **facts})  # whole, or an error
+        fsync(self.attempts_log)
 
 
 def checkpoint_step(checkpoint: Path) -> int:
@@ -262,8 +260,10 @@ def checkpoint_state(checkpoint: Path) -> dict[str, Any]:
 
 
 def checkpoint_times(checkpoint: Path) -> dict[str, float]:
-    """What `WorkFolder.note_times` added; empty if a kill came between."""
-    return read_object(checkpoint / TIMES)
+    """What `WorkFolder.note_times` added; empty if a kill came between, without what is damaged."""
+    known = checkpoint_state(checkpoint)
+    said = read_object(checkpoint / TIMES)
+    return {name: value for name, value in said.items() if name in known and isinstance(value, int | float)}
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:

@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import errno
 import json
 import os
-import shutil
 import signal
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,14 +19,15 @@ from typing import Any
 
 from longwatt import stopping
 from longwatt.cells import devices
+from longwatt.disk_space import is_full, said_of_full
 from longwatt.energy.marks import Marker
 from longwatt.processes import lift_memory_limit
+from longwatt.progress import outlast_full_disk
 from longwatt.provenance import write_json
 
-GIB = 2**30
 PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 STOPPED, LOST = "Stopped", "Lost"  # kinds of errors that are no cause: asked to end, and left alone
-DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+ERRORS = "LONGWATT_ERRORS"  # a path to the job's memory, for what a full disk does not take
 
 
 class WorkerError(RuntimeError):
@@ -83,6 +83,7 @@ def run(work: Callable[[Spec], None]) -> None:
     if os.getppid() != parent:  # it died before the kernel was told
         sys.exit("longwatt: the launcher is gone")
     stopping.listen()
+    outlast_full_disk()
     spec = Spec(**json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")))
     with _reported(spec):
         _check_devices(spec)
@@ -117,8 +118,19 @@ def _report(spec: Spec, kind: str, message: str) -> None:
     path = error_file(spec.error, os.environ.get("RANK", "0"))
     if path.exists():  # said where it happened
         return
-    with contextlib.suppress(OSError):  # on a full disk the log has it
-        write_json(path, {"type": kind, "message": message})
+    record = {"type": kind, "message": message}
+    try:
+        write_json(path, record)
+    except OSError:  # a full disk
+        _tell_job(record)
+
+
+def _tell_job(record: Mapping[str, str]) -> None:
+    """Say what went wrong in the memory that the job keeps for it."""
+    kept = os.environ.get(ERRORS)
+    if kept:
+        with contextlib.suppress(OSError), open(kept, "ab", buffering=0) as stream:  # noqa: PTH123
+            stream.write((json.dumps(record) + "\n").encode())
 
 
 def _said(error: Exception, spec: Spec) -> tuple[str, str]:
@@ -129,14 +141,9 @@ def _said(error: Exception, spec: Spec) -> tuple[str, str]:
     if not out_of_memory(error) and lost_a_process(error):
         return LOST, "another process of this job died (killed, or out of memory?); the log may say why"
     kind = type(error).__name__
-    if isinstance(error, OSError) and error.errno in DISK_FULL:
-        return kind, f"{error}; {free_space(Path(spec.error).parent)}: free some, then run again"
+    if is_full(error) and not isinstance(error, WorkerError):  # which says it itself
+        return kind, said_of_full(error, Path(spec.error).parent, Path(tempfile.gettempdir()))
     return kind, str(error)
-
-
-def free_space(folder: Path) -> str:
-    """How much room there is beside a folder's files, in words."""
-    return f"{shutil.disk_usage(folder).free / GIB:.2g} GiB are free at {folder.resolve()}"
 
 
 def _check_devices(spec: Spec) -> None:

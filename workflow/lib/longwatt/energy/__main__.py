@@ -21,6 +21,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from longwatt import command_line
 from longwatt.energy import marks, selection
 from longwatt.energy.log import LOG_VARIABLE, LogError, compress
 from longwatt.energy.recorder import Order
@@ -200,4 +201,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    command_line.run(main)

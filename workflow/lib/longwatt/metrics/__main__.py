@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from longwatt import metrics
+from longwatt import command_line, metrics
 from longwatt.datasets.opening import open_data, refuse_foreign
 from longwatt.datasets.records import DatasetError
 from longwatt.datasets.rows import read_rows
@@ -118,4 +118,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    command_line.run(main)

@@ -1,0 +1,57 @@
+"""Run a command's main function, and end as a shell expects where its output ends early."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import sys
+from collections.abc import Callable
+from typing import NoReturn
+
+from longwatt.disk_space import DISK_FULL
+
+READER_LEFT = 128 + signal.SIGPIPE  # as of a program that SIGPIPE ends: `... | head` is no error
+INTERRUPTED = 128 + signal.SIGINT
+UNWRITTEN = 74  # <sysexits.h>: EX_IOERR
+
+
+def run(main: Callable[[], int]) -> NoReturn:
+    """Run `main` and end the process with the status that it returns.
+
+    Args:
+        main: prints its answer and returns its status.
+    """
+    try:
+        status = _status(main)
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        _end(INTERRUPTED)
+    except OSError as error:
+        if isinstance(error, BrokenPipeError) and _reader_left():
+            _end(READER_LEFT)
+        if error.errno not in DISK_FULL:
+            raise
+        _end(UNWRITTEN, f"longwatt: the output cannot be written ({error.strerror}); free some space and run again")
+    sys.exit(status)
+
+
+def _status(main: Callable[[], int]) -> int | str | None:
+    try:
+        return main()
+    except SystemExit as ended:  # of argparse, after it printed help
+        return ended.code
+
+
+def _reader_left() -> bool:
+    """Tell whether standard output is a pipe that nobody reads; another pipe may have broken instead."""
+    poll = select.poll()
+    poll.register(1, select.POLLOUT)
+    return any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
+
+
+def _end(status: int, message: str = "") -> NoReturn:
+    """End without Python's own last words on what could not be flushed."""
+    if message:
+        os.write(2, f"{message}\n".encode())
+    os._exit(status)

@@ -1,0 +1,76 @@
+"""Read config.yaml and what `--config` adds to it: the study by name or path, and values that came as text."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from longwatt.canonical import text_of
+from longwatt.study import StudyError, normalise, validate
+from longwatt.yaml_values import Loader
+
+SOURCE = "config.yaml (or --config)"
+STUDY_KEYS = ("study", "against")
+_ENDINGS = (".yaml", ".yml")
+
+
+def machine_settings(config: Mapping[str, Any], schema: Mapping[str, Any], studies: Path) -> dict[str, Any]:
+    """Check and normalise the settings of this machine.
+
+    Args:
+        config: as Snakemake gives it; nested values of `--config` are text there.
+        schema: workflow/schemas/config.schema.json.
+        studies: the folder of the study files.
+
+    Raises:
+        StudyError: names the key, what was expected and what to do.
+    """
+    typed = {key: _typed(value, schema["properties"].get(key, {})) for key, value in config.items()}
+    named = {key: study_name(typed[key], studies, key) for key in STUDY_KEYS if typed.get(key) is not None}
+    settings = normalise({**typed, **named})
+    validate(settings, schema, SOURCE)
+    assert isinstance(settings, dict)
+    return settings
+
+
+def study_name(given: Any, studies: Path, key: str = "study") -> Any:
+    """Take a study's name from what a user gave: the name, the file, or the file's path.
+
+    Raises:
+        StudyError: the file lies elsewhere.
+    """
+    if isinstance(given, bool | int | float):  # `--config study=1` is a number to Snakemake
+        return text_of(given) or str(given)
+    if not isinstance(given, str):
+        return given
+    path = Path(given.strip())
+    if path.suffix in _ENDINGS and not (studies / f"{path.name}.yaml").exists():
+        path = path.with_suffix("")
+    if len(path.parts) > 1 and studies.resolve() not in (
+        path.parent.resolve(),
+        (studies.parent / path.parent).resolve(),
+    ):
+        raise StudyError(
+            f"{SOURCE}: {key}: {given!r} lies in {path.parent}, but a study is given by its name and lies in "
+            f"{studies.name}/; copy it there, then give {key}={path.name}"
+        )
+    return path.name
+
+
+def _typed(value: Any, schema: Mapping[str, Any]) -> Any:
+    """Read text as YAML where the schema wants something else, as Snakemake leaves what `--config` nests."""
+    kinds = schema.get("type", [])
+    kinds = [kinds] if isinstance(kinds, str) else kinds
+    if isinstance(value, Mapping):
+        known = schema.get("properties", {})
+        return {key: _typed(item, known.get(key, {})) for key, item in value.items()}
+    if not isinstance(value, str) or not kinds:
+        return value
+    try:
+        read = yaml.load(value, Loader=Loader)
+    except (yaml.YAMLError, ValueError):
+        return value
+    return read if "string" not in kinds or (read is None and "null" in kinds) else value
