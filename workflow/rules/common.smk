@@ -25,11 +25,13 @@ from longwatt import (
     priorities,
     provenance,
     scored,
+    source_checks,
     stages,
     start_checks,
     study,
 )
 from longwatt.datasets import visibility
+from longwatt.source_files import KnownDigests
 
 # The jobs of a large study are millions of live objects and no garbage: looking through them while they are made takes
 # 16 % of the time (1,500 cells). Once jobs run, it is done again.
@@ -142,6 +144,16 @@ def check_unrecorded():
             f"Made by other settings or code than now, to be made again:\n  {names}",
             file=sys.stderr,
         )
+
+
+def check_changed():
+    """Have what was made from files that have changed since made again."""
+    dry = asked.only_looks(ASKED) or bool(ASKED.get("touch"))
+    known = KnownDigests(source_checks.KNOWN)
+    check = source_checks.changed if dry else source_checks.set_aside
+    found = check(STAGES, known)
+    if found:
+        print(source_checks.describe(found, dry), file=sys.stderr)
 
 
 def check_clock():
@@ -363,6 +375,8 @@ try:
             start_checks.check_writable(STAGES)
             check_clock()
         check_unrecorded()
+        if asked.fetches(ASKED):
+            check_changed()
         os.environ.update(asked.job_environment(ASKED))
         if asked.reports_only(ASKED):
             start_checks.check_report(STAGES)

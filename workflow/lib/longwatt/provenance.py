@@ -43,6 +43,7 @@ NOT_RESULTS = (
     "longwatt.processes",
     "longwatt.progress",
     "longwatt.provenance",
+    "longwatt.source_files",
     "longwatt.spelling",
     "longwatt.stopping",
     "longwatt.study",  # it reads settings, which are digested themselves

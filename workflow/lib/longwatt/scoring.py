@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from longwatt import metrics
+from longwatt.metric_words import mostly_sees
 from longwatt.metrics import classification
 from longwatt.provenance import whole_file, write_json
 from longwatt.references import compared_id, compared_texts
@@ -53,13 +54,20 @@ def score(
         facts = _label_facts(settings, per_example, dataset)
     else:
         references = compared_texts(rows, load_tokenizer(tokenizer.parent), settings)
-        used = dict.fromkeys((*metrics.SCROLLS_METRICS, settings["metric"]))
-        per_example = metrics.score_examples(predicted, references, tuple(used), settings["text"])
+        used = _metrics(settings, references)
+        per_example = metrics.score_examples(predicted, references, used, settings["text"])
         lead, ceiling = _lead(settings, rows, references), _ceiling(settings, rows, tokenized, dataset)
         facts = _text_facts(settings, per_example, lead, ceiling)
     _write_examples(examples, per_example)
     rounded = {k: round(v, 4) if isinstance(v, float) else v for k, v in facts.items()}
     write_json(scores, {**rounded, "provenance": provenance})
+
+
+def _metrics(settings: Mapping[str, Any], references: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
+    """The dataset's metric and those of SCROLLS' that see its references: 0 for any answer would be no score."""
+    text = settings["text"]
+    seen = (name for name in metrics.SCROLLS_METRICS if mostly_sees(name, references.values(), text))
+    return tuple(dict.fromkeys((*seen, settings["metric"])))
 
 
 def read_predictions(path: Path) -> dict[str, str]:
