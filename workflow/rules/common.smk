@@ -61,6 +61,7 @@ def options():
 
 
 ASKED = options() if workflow.is_main_process else {}
+CHANGED = {}  # files by artefact, in a dry run
 # Jobs go to a cluster's scheduler, or this process is one of its jobs.
 ON_CLUSTER = asked.on_cluster(ASKED) or not workflow.is_main_process
 
@@ -147,13 +148,17 @@ def check_unrecorded():
 
 
 def check_changed():
-    """Have what was made from files that have changed since made again."""
+    """Have what was made from files that have changed since made again; what a dry run must know of it.
+
+    A real run finds such artefacts renamed. A dry run writes nothing, and goes by a parameter that differs.
+    """
     dry = asked.only_looks(ASKED) or bool(ASKED.get("touch"))
     known = KnownDigests(source_checks.KNOWN)
     check = source_checks.changed if dry else source_checks.set_aside
     found = check(STAGES, known)
     if found:
-        print(source_checks.describe(found, dry), file=sys.stderr)
+        print(source_checks.describe(found), file=sys.stderr)
+    return found if dry else {}
 
 
 def check_clock():
@@ -246,6 +251,11 @@ def stage_of(rule):
 def settings_of(rule):
     """A rule's `settings` parameter."""
     return lambda wildcards: dict(stage_of(rule)(wildcards).settings)
+
+
+def changed_of(rule):
+    """The files that a rule's artefact is no longer made from, as far as a dry run is to show it."""
+    return lambda wildcards: CHANGED.get(stage_of(rule)(wildcards).artefact, [])
 
 
 def code_of(rule):
@@ -376,7 +386,7 @@ try:
             check_clock()
         check_unrecorded()
         if asked.fetches(ASKED):
-            check_changed()
+            CHANGED = check_changed()
         os.environ.update(asked.job_environment(ASKED))
         if asked.reports_only(ASKED):
             start_checks.check_report(STAGES)

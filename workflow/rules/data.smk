@@ -20,6 +20,7 @@ rule download_dataset:
     params:
         settings=settings_of("download_dataset"),
         code=code_of("download_dataset"),
+        changed=changed_of("download_dataset"),
     script:
         "../scripts/download_dataset.py"
 
@@ -38,6 +39,7 @@ rule download_model:
     params:
         settings=settings_of("download_model"),
         code=code_of("download_model"),
+        changed=changed_of("download_model"),
     script:
         "../scripts/download_model.py"
 
@@ -58,6 +60,7 @@ rule make_tokenizer:
     params:
         settings=settings_of("make_tokenizer"),
         code=code_of("make_tokenizer"),
+        changed=changed_of("make_tokenizer"),
     script:
         "../scripts/make_tokenizer.py"
 

@@ -81,11 +81,10 @@ def set_aside(stages: Stages, known: KnownDigests) -> dict[str, list[str]]:
     return found
 
 
-def describe(found: Mapping[str, list[str]], dry: bool) -> str:
-    """What to tell of files that changed; a dry run leaves everything as it is."""
+def describe(found: Mapping[str, list[str]]) -> str:
+    """What to tell of files that changed."""
     lines = [f"{artefact}: {', '.join(files)}" for artefact, files in found.items()]
-    more = " (a dry run changes nothing, so that its jobs are those of unchanged files)" if dry else ""
-    intro = f"Read from files that have changed since, to be made again with all that follows{more}:"
+    intro = "Read from files that have changed since, to be made again with all that follows:"
     return "\n  ".join([intro, *lines])
 
 
