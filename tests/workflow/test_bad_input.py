@@ -6,6 +6,7 @@ import ctypes
 import json
 import os
 import resource
+import shutil
 import subprocess
 import zipfile
 
@@ -59,7 +60,18 @@ def test_a_change_of_own_data_makes_them_again(tmp_path):
     (project.path / "data/validation.jsonl").write_text(rows(11))
     assert project.would_run()["download_dataset"] == 1
     project.run(*DATA_ONLY)
-    (project.path / "data/train.jsonl").unlink()
+    own = project.path / "data/train.jsonl"
+    own.touch()
+    assert project.would_run(*DATA_ONLY) == {}, "it holds what it held"
+    assert not (project.path / "resources/sources.json").exists(), "a dry run writes nothing"
+    older = project.path / "data/older.jsonl"
+    older.write_text(rows(41))
+    os.utime(older, (1.5e9, 1.5e9))
+    shutil.copy2(older, own)
+    assert project.would_run()["download_dataset"] == 1, "nor is it newer for that"
+    said = project.run(*DATA_ONLY)
+    assert "files that have changed since" in said and "dataset.json: data/train.jsonl" in said
+    own.unlink()
     assert project.would_run(*DATA_ONLY) == {}, "what was made stays when its source is gone"
 
 

@@ -28,12 +28,14 @@ from longwatt import (
     priorities,
     provenance,
     scored,
+    source_checks,
     stages,
     start_checks,
     study,
     waiting,
 )
 from longwatt.datasets import visibility
+from longwatt.source_files import KnownDigests
 
 # Jobs inherit it, those that load torch in their script too.
 os.environ.update(waiting.environment(os.environ))
@@ -66,6 +68,7 @@ def options():
 
 
 ASKED = options() if workflow.is_main_process else {}
+CHANGED = {}  # files by artefact, in a dry run
 # Jobs go to a cluster's scheduler, or this process is one of its jobs.
 ON_CLUSTER = asked.on_cluster(ASKED) or not workflow.is_main_process
 
@@ -131,6 +134,20 @@ def check_unrecorded():
             f"Made by other settings or code than now, to be made again:\n  {names}",
             file=sys.stderr,
         )
+
+
+def check_changed():
+    """Have what was made from files that have changed since made again; what a dry run must know of it.
+
+    A real run finds such artefacts renamed. A dry run writes nothing, and goes by a parameter that differs.
+    """
+    dry = asked.only_looks(ASKED) or bool(ASKED.get("touch"))
+    known = KnownDigests(source_checks.KNOWN)
+    check = source_checks.changed if dry else source_checks.set_aside
+    found = check(STAGES, known)
+    if found:
+        print(source_checks.describe(found), file=sys.stderr)
+    return found if dry else {}
 
 
 def check_clock():
@@ -220,6 +237,11 @@ def settings_of(rule):
 def execution_of_finetune(wildcards, threads):
     """How a training is carried out, as the number of its threads is: Snakemake compares no parameter made from them."""
     return dict(STAGES.execution(wildcards.cell))
+
+
+def changed_of(rule):
+    """The files that a rule's artefact is no longer made from, as far as a dry run is to show it."""
+    return lambda wildcards: CHANGED.get(stage_of(rule)(wildcards).artefact, [])
 
 
 def code_of(rule):
@@ -351,6 +373,8 @@ try:
             start_checks.check_writable(STAGES)
             check_clock()
         check_unrecorded()
+        if asked.fetches(ASKED):
+            CHANGED = check_changed()
         os.environ.update(asked.job_environment(ASKED))
         if asked.reports_only(ASKED):
             start_checks.check_report(IN_FORCE)

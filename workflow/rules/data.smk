@@ -1,10 +1,14 @@
-"""Everything that is made once and shared by all studies; first of all, so that bad data shows before any training."""
+"""Everything that is made once and shared by all studies; first of all, so that bad data shows before any training.
+
+Files that data are read from are `ancient`: Snakemake would miss older ones that replace them, and make everything again
+after a mere touch. `longwatt.source_checks` compares what they hold.
+"""
 
 
 rule download_dataset:
     """Records of one dataset in the common schema."""
     input:
-        files=lambda wildcards: STAGES.dataset_files(wildcards.dataset),
+        files=ancient(lambda wildcards: STAGES.dataset_files(wildcards.dataset)),
     output:
         records="resources/datasets/{dataset}/records.jsonl",
         dataset="resources/datasets/{dataset}/dataset.json",
@@ -16,6 +20,7 @@ rule download_dataset:
     params:
         settings=settings_of("download_dataset"),
         code=code_of("download_dataset"),
+        changed=changed_of("download_dataset"),
     script:
         "../scripts/download_dataset.py"
 
@@ -23,7 +28,7 @@ rule download_dataset:
 rule download_model:
     """Safetensors and configuration of one pretrained model."""
     input:
-        files=lambda wildcards: STAGES.model_files(wildcards.model),
+        files=ancient(lambda wildcards: STAGES.model_files(wildcards.model)),
     output:
         model="resources/models/{model}/model.json",
     log:
@@ -34,6 +39,7 @@ rule download_model:
     params:
         settings=settings_of("download_model"),
         code=code_of("download_model"),
+        changed=changed_of("download_model"),
     script:
         "../scripts/download_model.py"
 
@@ -43,7 +49,7 @@ rule make_tokenizer:
     input:
         records="resources/datasets/{dataset}/records.jsonl",
         dataset="resources/datasets/{dataset}/dataset.json",
-        files=lambda wildcards: STAGES.tokenizer_files(wildcards.tokenizer),
+        files=ancient(lambda wildcards: STAGES.tokenizer_files(wildcards.tokenizer)),
     output:
         tokenizer="resources/tokenizers/{dataset}/{tokenizer}/tokenizer.json",
         provenance="resources/tokenizers/{dataset}/{tokenizer}/provenance.json",
@@ -55,6 +61,7 @@ rule make_tokenizer:
     params:
         settings=settings_of("make_tokenizer"),
         code=code_of("make_tokenizer"),
+        changed=changed_of("make_tokenizer"),
     script:
         "../scripts/make_tokenizer.py"
 

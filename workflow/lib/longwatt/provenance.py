@@ -49,6 +49,7 @@ NOT_RESULTS = (
     "longwatt.processes",
     "longwatt.progress",
     "longwatt.provenance",
+    "longwatt.source_files",
     "longwatt.spelling",
     "longwatt.stopping",
     "longwatt.trained_models",  # it only refuses or replaces what is damaged

@@ -10,6 +10,7 @@ from typing import Any
 from longwatt import metrics
 from longwatt.artefacts import check_beside, json_rows, read_artefact, read_from
 from longwatt.example_scores import CEILING, EXAMPLE, LEAD, MAJORITY
+from longwatt.metric_words import mostly_sees
 from longwatt.metrics import classification
 from longwatt.metrics.resampling import Interval
 from longwatt.provenance import sha256, whole_file, write_json
@@ -59,8 +60,8 @@ def score(
         facts = _label_facts(settings, per_example)
     else:
         references = compared_texts(rows, load_tokenizer(tokenizer.parent), settings)
-        used = dict.fromkeys((*metrics.SCROLLS_METRICS, settings["metric"]))
-        scored = metrics.score_examples(predicted, references, tuple(used), settings["text"])
+        used = _metrics(settings, references)
+        scored = metrics.score_examples(predicted, references, used, settings["text"])
         lead, ceiling = _lead(settings, rows, references), _ceiling(settings, rows, tokenized, dataset)
         own = compared_examples(rows, settings["references"])
         facts = _text_facts(settings, scored, lead, ceiling, own)
@@ -69,6 +70,13 @@ def score(
     rounded = {k: round(v, 4) if isinstance(v, float) else v for k, v in facts.items()}
     written = {examples.name: sha256(examples)}
     write_json(scores, {**rounded, "sha256": written, "provenance": provenance})
+
+
+def _metrics(settings: Mapping[str, Any], references: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
+    """The dataset's metric and those of SCROLLS' that see its references: 0 for any answer would be no score."""
+    text = settings["text"]
+    seen = (name for name in metrics.SCROLLS_METRICS if mostly_sees(name, references.values(), text))
+    return tuple(dict.fromkeys((*seen, settings["metric"])))
 
 
 def read_predictions(path: Path) -> dict[str, str]:

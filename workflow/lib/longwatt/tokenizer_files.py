@@ -18,22 +18,20 @@ from longwatt import hub, vocabulary
 from longwatt.artefacts import digests
 from longwatt.datasets.records import read_records
 from longwatt.pretrained import (
-    BPE,
     TOKENIZER,
-    TOKENIZER_SETTINGS,
     choose_tokenizer,
     local_folder,
     local_origin,
     missing_checkpoint,
     missing_tokenizer,
     repository_of,
+    tokenizer_sources,
 )
 from longwatt.provenance import sha256, whole_file, whole_path
+from longwatt.source_files import SourceChanged, recorded
 from longwatt.tokenization import Tokenizer, TokenizerError, check_records, load_tokenizer
 
 SPECIAL_TOKENS = {"bos": "<s>", "pad": "<pad>", "eos": "</s>", "unk": "<unk>", "mask": "<mask>"}
-# A checkpoint's tokenizer may be any of these; no weights among them.
-TOKENIZER_FILES = (TOKENIZER, *TOKENIZER_SETTINGS, *BPE)
 COMPARED, COMPARED_CHARACTERS = 200, 2_000  # texts, and how much of each, that a tokenizer made here is checked on
 
 
@@ -127,12 +125,16 @@ def _copy_tokenizer(settings: Mapping[str, Any], folder: Path) -> dict[str, Any]
     problem, source = missing_checkpoint(settings, missing_tokenizer), local_folder(settings)
     if problem or source is None:
         raise TokenizerError(problem)
-    for name in TOKENIZER_FILES:
-        if (source / name).is_file():
-            with whole_path(folder / name) as partial:
-                shutil.copyfile(source / name, partial)
+    try:
+        with recorded(tokenizer_sources(source)) as sources:
+            for name, path in tokenizer_sources(source).items():
+                with whole_path(folder / name) as partial:
+                    shutil.copyfile(path, partial)
+    except SourceChanged as error:
+        raise TokenizerError(str(error)) from None
     _tokenize_whole(folder / TOKENIZER)
-    return {"origin": local_origin(settings)} if "package" in settings else {}
+    # An installed package is known by its version.
+    return {"origin": local_origin(settings)} if "package" in settings else {"sources": sources}
 
 
 def _tokenize_whole(file: Path) -> None:

@@ -8,7 +8,9 @@ A source module defines
 and where it needs to
 
 - `splits(options)`: the splits it will have (without it: train, validation and test),
-- `files(options)`: local files whose change makes the dataset again,
+- `files(options)`: local files that Snakemake is told of, since only with them the dataset can be made,
+- `local_files(options)`: all files of this machine that are read, by the name that a record of them has; one whose
+  contents change makes the dataset again, unless the options pin them (`sha256`, `revision`),
 - `missing(options)`: what stands in the way of reading it here, as a sentence, or None,
 - `repository(options)`: the hub's repository that it is fetched from and the choice of its files, or None,
 - `at_hand(options)`: whether it is had from elsewhere here, so that the hub is not asked.
@@ -22,6 +24,7 @@ import pkgutil
 from collections.abc import Mapping
 from functools import cache
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 from longwatt import hub
@@ -52,6 +55,16 @@ def splits(source: str, options: Options) -> tuple[str, ...]:
 def files(source: str, options: Options) -> list[str]:
     """The local files that a dataset is read from, whether they are there or not."""
     return list(_ask(source, "files", options) or [])
+
+
+def local_files(source: str, options: Options) -> dict[str, Path]:
+    """The files of this machine that a dataset is read from, by the name that a record of them has."""
+    return dict(_ask(source, "local_files", options) or {})
+
+
+def is_pinned(options: Options) -> bool:
+    """Whether options say themselves which contents are meant."""
+    return "sha256" in options or "revision" in options
 
 
 def missing(source: str, options: Options) -> str | None:

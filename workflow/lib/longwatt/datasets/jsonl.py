@@ -45,6 +45,11 @@ def files(options: Mapping[str, Any]) -> list[str]:
     return [str(path) for path in _paths(options).values()]
 
 
+def local_files(options: Mapping[str, Any]) -> dict[str, Path]:
+    """One per split, as the options name them."""
+    return {options["files"][split]: path for split, path in _paths(options).items()}
+
+
 def missing(options: Mapping[str, Any]) -> str | None:
     """The first file that is not there."""
     absent = [path for path in _paths(options).values() if not path.is_file()]

@@ -87,6 +87,13 @@ def files(options: Mapping[str, Any]) -> list[str]:
     return [str(Path(path).expanduser()) for path in dict.fromkeys(named)]
 
 
+def local_files(options: Mapping[str, Any]) -> dict[str, Path]:
+    """Those that are read from this machine, the mirror's among them, as the options name them; none of the hub's."""
+    if "repository" in options:
+        return {}
+    return {split_member(path)[0]: _local(path) for path in _all_files(options)}
+
+
 def repository(options: Mapping[str, Any]) -> tuple[hub.Repository, hub.Choose] | None:
     """The hub's repository that the files are of; None if they are none of the hub's."""
     if "repository" not in options:

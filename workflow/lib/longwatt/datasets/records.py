@@ -15,6 +15,7 @@ from longwatt.datasets.temporary import stored_in
 from longwatt.datasets.text_digests import Digests
 from longwatt.datasets.visibility import Scoring, UnseenReferences, Visibility, notes, refuse_unseen
 from longwatt.provenance import sha256, whole_file, write_json
+from longwatt.source_files import Facts, SourceChanged, recorded
 from longwatt.tasks import CLASSIFICATION
 
 SPLITS = ("train", "validation", "test")
@@ -86,8 +87,7 @@ def download(
             of classification also a record without exactly one label, a label that the training split lacks, or a
             split of one class.
     """
-    with stored_in(folder):
-        data: SourceData = import_module(f"longwatt.datasets.{settings['source']}").read(settings["options"])
+    data, sources = _read(settings, folder)
     _check(data, settings["source"])
     labels = _labels(data, settings["source"]) if settings.get("task") == CLASSIFICATION else {}
     seen = {} if labels else _visibility(data, scored)
@@ -101,6 +101,7 @@ def download(
                 stream.write(json.dumps(row, ensure_ascii=False) + "\n")
     facts = {key: getattr(data, key) for key in ("licence", "origin", "chance_per_hidden_word", "notes")}
     facts["sha256"] = {"records.jsonl": sha256(folder / "records.jsonl")}
+    facts["sources"] = sources
     facts["notes"] = [*facts["notes"], *_said(notes(seen, scored))]
     facts |= {"labels": sorted(labels["train"])} if labels else {"visibility": seen}
     by_split = {
@@ -110,6 +111,19 @@ def download(
     write_json(
         folder / "dataset.json", {**facts, "lead_words": lead_words, "splits": by_split, "provenance": provenance}
     )
+
+
+def _read(settings: Mapping[str, Any], folder: Path) -> tuple[SourceData, list[Facts]]:
+    """A source's data, and the files of this machine that they are read from."""
+    source = import_module(f"longwatt.datasets.{settings['source']}")
+    files = source.local_files(settings["options"]) if hasattr(source, "local_files") else {}
+    there = {name: path for name, path in files.items() if path.is_file()}  # the source says what is missing
+    try:
+        with stored_in(folder), recorded(there) as sources:
+            data: SourceData = source.read(settings["options"])
+    except SourceChanged as error:
+        raise DatasetError(str(error)) from None
+    return data, sources
 
 
 def read_records(path: Path) -> Iterator[tuple[str, Record]]:

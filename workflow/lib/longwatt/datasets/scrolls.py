@@ -66,6 +66,14 @@ def repository(options: Mapping[str, Any]) -> tuple[hub.Repository, hub.Choose] 
     return hub.Repository("dataset", name, options["revision"]), lambda names: _choose(names, options["task"])
 
 
+def local_files(options: Mapping[str, Any]) -> dict[str, Path]:
+    """The task's zip in the mirror, wherever that is; none of a mirror at a URL, or of the hub's."""
+    mirror, name = os.environ.get(MIRROR, ""), f"{options['task']}.zip"
+    if _remote(mirror) or not at_hand(options):
+        return {}
+    return {f"mirror:{name}": Path(_location(mirror, options["task"]))}
+
+
 def at_hand(options: Mapping[str, Any]) -> bool:
     """Whether the mirror has the task, so that the hub is not asked; one at a URL is taken at its word."""
     mirror = os.environ.get(MIRROR, "")

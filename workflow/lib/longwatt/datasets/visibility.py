@@ -15,6 +15,7 @@ from typing import Any
 
 from longwatt.metric_words import (
     METRICS_OF_TEXTS,
+    MOST_UNSEEN,
     NORMALIZED,
     RAW,
     has_unspaced,
@@ -24,8 +25,6 @@ from longwatt.metric_words import (
 )
 
 SCORED_BY = "LONGWATT_SCORED_BY"  # environment: how a study scores its datasets, by their folders' names
-# A few such rows are found in published data, whose scores must stay comparable.
-MOST_UNSEEN = 0.01
 MOST_LETTERS_UNSEEN = 0.01  # of a split's; names and loan words in English texts stay far below
 QUOTED = 40  # characters of a reference in a message
 

@@ -1,0 +1,126 @@
+"""Which of a study's data, weights and tokenizers are no longer made from the files that there are.
+
+Snakemake makes again what is older than its files. A file that was replaced by an older one escapes it, as does one in
+a mirror; and it would train everything again after a mere touch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from longwatt import datasets, settings
+from longwatt.pretrained import (
+    checkpoint_files,
+    missing_checkpoint,
+    missing_tokenizer,
+    missing_weights,
+    tokenizer_sources,
+)
+from longwatt.source_files import KnownDigests, differences, folder_files
+from longwatt.stages import Stages
+
+KNOWN = Path("resources/sources.json")  # digests of files that were touched and hold what they held
+OUTDATED = ".outdated"
+
+
+@dataclass(frozen=True)
+class Source:
+    """What an artefact is read from.
+
+    Attributes:
+        artefact: written last of all that its job writes into its folder.
+        files: on this machine, by name.
+        all_of_them: a file less than before is a difference, as in a folder whose files nobody names.
+    """
+
+    artefact: Path
+    files: Mapping[str, Path]
+    all_of_them: bool
+
+    def differences(self, artefact: Path, known: KnownDigests) -> list[str]:
+        """The files that are not what the artefact, or what it was renamed to, was made from."""
+        return differences(artefact, self.files, known, all_of_them=self.all_of_them)
+
+
+def sources(stages: Stages) -> Iterator[Source]:
+    """All that is read from files of this machine and can be read again.
+
+    What the study pins by a digest or a revision is left out, and what lacks a file: it is kept as it is.
+    """
+    yield from _of_datasets(stages)
+    yield from _of_models(stages)
+    yield from _of_tokenizers(stages)
+
+
+def changed(stages: Stages, known: KnownDigests) -> dict[str, list[str]]:
+    """The files that changed, by the artefact that was made from them; nothing is written."""
+    found = {
+        str(source.artefact): source.differences(source.artefact, known)
+        for source in sources(stages)
+        if source.artefact.exists()
+    }
+    return {artefact: files for artefact, files in found.items() if files}
+
+
+def set_aside(stages: Stages, known: KnownDigests) -> dict[str, list[str]]:
+    """Rename artefacts whose files changed, so that Snakemake misses them and makes them again.
+
+    One whose files are again what they were, before anything was made anew, gets its name back.
+
+    Returns:
+        The files that changed, by artefact.
+    """
+    for source in sources(stages):
+        _restore(source, known)
+    found = changed(stages, known)
+    for artefact in found:
+        Path(artefact).replace(artefact + OUTDATED)
+    known.save()
+    return found
+
+
+def describe(found: Mapping[str, list[str]]) -> str:
+    """What to tell of files that changed."""
+    lines = [f"{artefact}: {', '.join(files)}" for artefact, files in found.items()]
+    intro = "Read from files that have changed since, to be made again with all that follows:"
+    return "\n  ".join([intro, *lines])
+
+
+def _restore(source: Source, known: KnownDigests) -> None:
+    old = source.artefact.with_name(source.artefact.name + OUTDATED)
+    if source.artefact.exists() or not old.exists():
+        return
+    made = old.stat().st_mtime_ns
+    beside = [path for path in old.parent.iterdir() if path != old and path.is_file()]
+    untouched = beside and all(path.stat().st_mtime_ns <= made for path in beside)
+    if untouched and not source.differences(old, known):
+        old.replace(source.artefact)
+
+
+def _of_datasets(stages: Stages) -> Iterator[Source]:
+    for key, name in stages.datasets.items():
+        chosen = settings.dataset_settings(stages.study, name)
+        source, options = chosen["source"], chosen["options"]
+        artefact = Path(stages.download_dataset(key).artefact)
+        if not datasets.is_pinned(options) and datasets.missing(source, options) is None:
+            yield Source(artefact, datasets.local_files(source, options), all_of_them=False)
+
+
+def _of_models(stages: Stages) -> Iterator[Source]:
+    for key, name in stages.models.items():
+        entry, artefact = stages.study["models"][name], Path(stages.download_model(key).artefact)
+        if "path" in entry and missing_checkpoint(entry, missing_weights) is None:
+            folder = Path(entry["path"]).expanduser()
+            files = folder_files(folder, checkpoint_files(folder))
+            yield Source(artefact, files, all_of_them=True)
+
+
+def _of_tokenizers(stages: Stages) -> Iterator[Source]:
+    for dataset, key in stages.pairs():
+        entry = stages.study["tokenizers"][stages.tokenizers[key]]
+        artefact = Path(stages.make_tokenizer(dataset, key).artefact)
+        if "path" in entry and missing_checkpoint(entry, missing_tokenizer) is None:
+            files = tokenizer_sources(Path(entry["path"]).expanduser())
+            yield Source(artefact, files, all_of_them=True)
