@@ -120,7 +120,10 @@ def check_fresh(
     """
     report = results / "summary.json"
     if not report.exists() or not (results / "summary.csv").exists():
-        raise StaleSummary(f"{results} has no summary; run the study first, or `snakemake partial`")
+        raise StaleSummary(
+            f"{results} has no summary; run the study until nothing is left to do (snakemake partial "
+            "--cores 1 says what is)"
+        )
     recorded = _read(report)["made_from"]
     wrong = [path for path, digest in recorded.items() if not _same(Path(path), digest)]
     expected = {str(path) for row in wanted or () for path in artefacts(results, row).values()}
