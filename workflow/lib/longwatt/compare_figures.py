@@ -21,6 +21,7 @@ from longwatt.drawing import (
     LIGHTEST,
     MARKERS,
     SCORE_TITLES,
+    lay_out,
     leave_empty,
     legend,
     logarithmic,
@@ -90,7 +91,7 @@ def against(
             _panel(axis, comparison[comparison["dataset_a"] == dataset], studies, quantity, styles)
             axis.set_title(titles.get(dataset, dataset))
         _legend(figure, comparison, styles, titles, len(datasets))
-        figure.draw_without_rendering()  # only now is every point where it will be
+        lay_out(figure)
         for axis in axes:
             _label_lengths(axis)
     return figure

@@ -93,6 +93,12 @@ def legend(place: Figure | Axes, handles: Sequence[Artist], **options: Any) -> L
     return shown
 
 
+def lay_out(figure: Figure) -> None:
+    """Give the panels their places, by which words beside points keep off each other."""
+    make_texts_fit(figure)
+    figure.draw_without_rendering()
+
+
 def leave_empty(axis: Axes, why: str) -> None:
     """Say in a panel why it shows nothing."""
     axis.set_xticks([])

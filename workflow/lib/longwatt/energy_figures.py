@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from longwatt.drawing import NO_ENERGY, leave_empty, legend, panels
+from longwatt.figure_texts import beside_an_axis
 from longwatt.phases import PHASES, WASTED
 from longwatt.points import SERIES, EnergyUnit, energy_unit, short_name, with_series
 
@@ -55,7 +56,7 @@ def _draw_bars(axis: Axes, panel: pd.DataFrame, titles: Mapping[str, str], table
         *series, length = key if isinstance(key, tuple) else (key,)
         names.append(f"{short_name(tuple(series), titles, table)}, {length}")
         _draw_bar(axis, place, group, unit)
-    axis.set_yticks(range(len(names)), names, fontsize=10)
+    axis.set_yticks(range(len(names)), beside_an_axis(names), fontsize=10)
     axis.set_ylim(len(names) - 0.4, -0.6)
     axis.grid(visible=False, axis="y")
     estimated = (panel["train_energy_source"] == "estimate").any()

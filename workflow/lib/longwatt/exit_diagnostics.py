@@ -17,6 +17,7 @@ from matplotlib.patches import Patch, Rectangle
 
 from longwatt.drawing import HOLLOW, leave_empty, legend, panels, styles
 from longwatt.endings import DIVERGED
+from longwatt.figure_texts import beside_an_axis
 
 Cell = Mapping[str, Any]
 # What makes the cells of one panel, whose seeds are put together.
@@ -234,7 +235,8 @@ def _draw_difficulty(axes: Sequence[Axes], rows: pd.DataFrame, label: str) -> No
         loc="lower center", bbox_to_anchor=(0.5, 0.99),
     )  # fmt: skip
     for axis in axes:
-        axis.set_xticks(range(len(names)), names, fontsize=9, rotation=20 if max(map(len, names), default=0) > 7 else 0)
+        turned = 20 if max(map(len, names), default=0) > 7 else 0
+        axis.set_xticks(range(len(names)), beside_an_axis(names), fontsize=9, rotation=turned)
         axis.set_xlabel(label, fontsize=10)
 
 

@@ -18,7 +18,7 @@ from matplotlib.lines import Line2D
 
 from longwatt.artefacts import check_beside, read_artefact
 from longwatt.displays import DISTILLED
-from longwatt.drawing import HOLLOW, NO_ENERGY, leave_empty, legend, panels, save, styles
+from longwatt.drawing import HOLLOW, NO_ENERGY, lay_out, leave_empty, legend, panels, save, styles
 from longwatt.exit_diagnostics import NUMBERS, Study, by_difficulty, confidence_by_label, on_their_splits, reliability
 from longwatt.exit_series import EFFICIENT, ORACLE, OURS, PLACE, STANDARD, over_all_seeds, points
 from longwatt.glyphs import drawable
@@ -239,7 +239,7 @@ def _figure(
             axis.set_title(study.heading(place["dataset"], table, **{k: v for k, v in place.items() if k != "dataset"}))
         if known:
             _legend(figure, table, study, drawn, baselines)
-        figure.draw_without_rendering()  # gives the panels their places, by which labels keep off each other
+        lay_out(figure)
         for axis, found in zip(axes, lines, strict=True):
             label_where_there_is_room(axis, found)
     return figure

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from matplotlib.figure import Figure
@@ -12,9 +11,11 @@ from matplotlib.text import Text
 
 from longwatt import glyphs
 
-EM = 0.6  # mean width of a letter, as a share of the size of its font
+EVEN = 0.9  # how full lines of a broken text are; their letters are not as wide as the mean of all
 HANDLE = 40  # points that a legend needs beside a label
 SHORTEST = 12  # letters of a line
+BESIDE = 40  # letters of a name beside an axis
+LINES = 4  # of a text; more would leave the panels no room
 
 
 class Place(NamedTuple):
@@ -27,14 +28,19 @@ class Place(NamedTuple):
 def make_texts_fit(figure: Figure) -> None:
     """Break titles and labels that are too long, and draw every text in fonts that have its characters.
 
-    What no font has is spelled out.
+    What no font has is spelled out; of a text of many lines the first are shown, and tables have it whole.
     """
-    for place in _places(figure):
-        place.text.set_text(_broken(place.text.get_text(), place.width / (EM * float(place.text.get_fontsize()))))
     for artist in figure.findobj(Text):
         if isinstance(artist, Text) and not artist.get_text().isascii():
             artist.set_text(glyphs.spelled(artist.get_text()))
             artist.set_fontfamily(glyphs.families([artist.get_text()]))
+    for place in _places(figure):
+        place.text.set_text(_broken(place.text.get_text(), place.width / _letter(place.text, figure.dpi)))
+
+
+def beside_an_axis(names: Iterable[str]) -> list[str]:
+    """Write names as they can stand beside an axis, whose texts matplotlib makes anew each time that it draws."""
+    return ["\n".join(textwrap.wrap(glyphs.spelled(name), BESIDE)) for name in names]
 
 
 def _places(figure: Figure) -> Iterator[Place]:
@@ -45,7 +51,6 @@ def _places(figure: Figure) -> Iterator[Place]:
         own = width * axis.get_position().width
         left = axis._left_title  # type: ignore[attr-defined]  # it has no public name
         yield from (Place(text, own) for text in (axis.title, left))
-        yield from (Place(text, own / 2) for text in axis.get_yticklabels())
         legend = axis.get_legend()
         yield from (Place(text, own) for text in (legend.get_texts() if legend else ()))
     for legend in figure.legends:
@@ -53,11 +58,17 @@ def _places(figure: Figure) -> Iterator[Place]:
         yield from (Place(text, width / columns - HANDLE) for text in legend.get_texts())
 
 
+def _letter(text: Text, dpi: float) -> float:
+    """The mean width of a text's letters (points), as they are drawn."""
+    longest = max(map(len, text.get_text().split("\n")))
+    width = text.get_window_extent().width * 72 / dpi if longest else 0.0
+    return max(1.0, width / max(1, longest))
+
+
 def _broken(text: str, letters: float) -> str:
-    """A text whose lines have at most so many letters; wide ones, as of Chinese, count twice."""
-    lines = []
-    for line in text.split("\n"):
-        wide = sum(unicodedata.east_asian_width(letter) in "WF" for letter in line)
-        room = max(SHORTEST, int(letters * len(line) / max(1, len(line) + wide)))
-        lines += textwrap.wrap(line, room) or [""]
-    return "\n".join(lines)
+    """A text whose lines have at most so many letters."""
+    room = max(SHORTEST, int(letters * EVEN))
+    lines = [
+        part for line in text.split("\n") for part in (textwrap.wrap(line, room) if len(line) > letters else [line])
+    ]
+    return "\n".join(lines if len(lines) <= LINES else [*lines[: LINES - 1], f"{lines[LINES - 1][:-2]} …"])

