@@ -1,7 +1,9 @@
 """Read the study, list its cells, and say what every rule may ask of them. No rules here."""
 
 import contextlib
+import functools
 import gc
+import inspect
 import io
 import os
 import sys
@@ -111,15 +113,23 @@ def plan_settings():
 
 def code(stage):
     """The digest of the code behind a stage, or the older one that config.yaml accepts for it."""
-    accepted, artefact = config.get("accept_code", []), Path(stage.artefact)
-    if accepted and provenance.agrees(artefact, stage.settings, accepted):
-        return provenance.read_stamp(artefact)["code_digest"]
+    accepted = config.get("accept_code", [])
+    if accepted:
+        artefact = Path(stage.artefact)
+        if provenance.agrees(artefact, stage.settings, accepted):
+            return provenance.read_stamp(artefact)["code_digest"]
     return current_code(stage)
 
 
 def current_code(stage):
     """The digest of the code behind a stage as it is now."""
-    return provenance.code_digest(SCRIPTS / f"{stage.rule}.py", stage.modules)
+    return script_code(stage.rule, stage.modules)
+
+
+@functools.cache
+def script_code(rule, modules=()):
+    """The digest of a script and what it imports; few answers to the questions of thousands of jobs."""
+    return provenance.code_digest(SCRIPTS / f"{rule}.py", modules)
 
 
 def acceptable_codes(stage):
@@ -173,6 +183,13 @@ def cpus_per_gpu():
         )
 
 
+def signed(function):
+    """Let Snakemake read a function's parameters off it: it asks three times a job, and inspection takes 5 % of its time."""
+    function.__signature__ = inspect.signature(function)
+    return function
+
+
+@signed
 def threads_of(wildcards):
     """The cores of a cell's jobs."""
     return threads_for(gpus_of(wildcards))
@@ -205,6 +222,7 @@ def reduction_priority():
     return priorities.DATA - 1 if ON_CLUSTER else priorities.REDUCTION
 
 
+@signed
 def gpus_of(wildcards):
     """The GPUs that a cell's jobs lease."""
     return STAGES.gpus(wildcards.cell)
@@ -215,6 +233,7 @@ def gpus_of_probe(wildcards):
     return min(1, STAGES.gpus(STAGES.probes[wildcards.probe]))
 
 
+@signed
 def priority_of(wildcards):
     """How urgent a job that leases GPUs is: many GPUs before few, long before short."""
     return STAGES.priority(wildcards.cell, wildcards.get("inference"))
@@ -229,35 +248,42 @@ def stage_of(rule):
 
 def settings_of(rule):
     """A rule's `settings` parameter."""
-    return lambda wildcards: dict(stage_of(rule)(wildcards).settings)
+    stage = stage_of(rule)
+    return signed(lambda wildcards: dict(stage(wildcards).settings))
 
 
 def code_of(rule):
     """A rule's `code` parameter."""
-    return lambda wildcards: code(stage_of(rule)(wildcards))
+    stage = stage_of(rule)
+    return signed(lambda wildcards: code(stage(wildcards)))
 
 
+@signed
 def failure_of_energy(wildcards):
     """Where a failed reduction of one part leaves its record; parts must not share one."""
     part = wildcards.part.replace(os.sep, "-")
     return f"{STAGES.results}/{wildcards.cell}/work/failure-energy-{part}.json"
 
 
+@signed
 def cell_inputs(wildcards):
     """Tokens, tokenizer and, for a pretrained model, the checkpoint of a cell."""
     return STAGES.inputs(wildcards.cell)
 
 
+@signed
 def predict_inputs(wildcards):
     """What a cell predicts with: its model, calibrated where it has several exits."""
     return STAGES.predict_inputs(wildcards.cell)
 
 
+@signed
 def finetune_inputs(wildcards):
     """What a cell trains on, and its batch size where that is found out."""
     return STAGES.finetune_inputs(wildcards.cell)
 
 
+@signed
 def score_inputs(wildcards):
     """What a cell's predictions are judged by."""
     found = cell_inputs(wildcards)

@@ -62,7 +62,7 @@ rule plot_power:
         lambda wildcards: STAGES.energies(),
     output:
         figures=power_output(),
-        report=STAGES.plot_power().artefact,
+        report=STAGES.power_report,
     log:
         f"logs/{STAGES.study_id}/plot_power.log",
     conda:
@@ -106,9 +106,9 @@ rule partial:
         "../../envs/longwatt.yaml"
     params:
         results=STAGES.results,
-        settings=STAGES.partial_settings(),
+        settings=lambda wildcards: STAGES.partial_settings(),
         stamps=lambda wildcards: stamps_in_force(),
-        code=provenance.code_digest(SCRIPTS / "partial.py"),
+        code=lambda wildcards: script_code("partial"),
     script:
         "../scripts/partial.py"
 
@@ -123,7 +123,7 @@ rule plan:
         results=STAGES.results,
         settings=lambda wildcards: plan_settings(),
         stamps=lambda wildcards: stamps_in_force(),
-        code=provenance.code_digest(SCRIPTS / "plan.py"),
+        code=lambda wildcards: script_code("plan"),
     script:
         "../scripts/plan.py"
 
@@ -137,6 +137,6 @@ rule compare:
     params:
         results="results",
         settings=lambda wildcards: STAGES.compare_settings(),
-        code=provenance.code_digest(SCRIPTS / "compare.py"),
+        code=lambda wildcards: script_code("compare"),
     script:
         "../scripts/compare.py"
