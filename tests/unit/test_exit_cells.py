@@ -130,5 +130,5 @@ def code_modules(family: str) -> set[str]:
         path = provenance.module_path(name)
         if name not in found and path is not None and name not in provenance.NOT_RESULTS:
             found.add(name)
-            waiting += provenance._references(provenance._tree(path))
+            waiting += provenance._references(path)
     return found

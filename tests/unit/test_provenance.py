@@ -32,7 +32,7 @@ def package(tmp_path, monkeypatch) -> Path:
 
 
 def digest_of(package: Path, *modules: str) -> str:
-    for cached in (code_digest, provenance._tree, provenance._meaning):
+    for cached in (code_digest, provenance._source, provenance._meaning):
         cached.cache_clear()
     return code_digest(package / "script.py", modules)
 
@@ -72,13 +72,13 @@ def modules(root):
     """The modules of a rule's code."""
 
     def found_by(rule: str) -> set[str]:
-        found, waiting = set(), provenance._references(provenance._tree(root / f"workflow/scripts/{rule}.py"))
+        found, waiting = set(), [*provenance._references(root / f"workflow/scripts/{rule}.py")]
         while waiting:
             name = waiting.pop()
             path = provenance.module_path(name)
             if path and name not in found and name not in provenance.NOT_RESULTS:
                 found.add(name)
-                waiting += provenance._references(provenance._tree(path))
+                waiting += provenance._references(path)
         return found
 
     return found_by

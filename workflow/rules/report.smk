@@ -63,7 +63,7 @@ rule plot_power:
         lambda wildcards: STAGES.energies(),
     output:
         page=power_output(),
-        report=STAGES.plot_power().artefact,
+        report=STAGES.power_report,
     log:
         f"logs/{STAGES.study_id}/plot_power.log",
     conda:
@@ -109,9 +109,9 @@ rule partial:
         "../../envs/longwatt.yaml"
     params:
         results=STAGES.results,
-        settings=STAGES.partial_settings(),
+        settings=lambda wildcards: STAGES.partial_settings(),
         stamps=lambda wildcards: IN_FORCE.stamps(),
-        code=provenance.code_digest(SCRIPTS / "partial.py"),
+        code=lambda wildcards: IN_FORCE.code_of_rule("partial"),
     script:
         "../scripts/partial.py"
 
@@ -126,7 +126,7 @@ rule plan:
         results=STAGES.results,
         settings=lambda wildcards: plan_settings(),
         stamps=lambda wildcards: IN_FORCE.stamps(),
-        code=provenance.code_digest(SCRIPTS / "plan.py"),
+        code=lambda wildcards: IN_FORCE.code_of_rule("plan"),
     script:
         "../scripts/plan.py"
 
@@ -140,6 +140,6 @@ rule compare:
     params:
         results="results",
         settings=lambda wildcards: STAGES.compare_settings(),
-        code=provenance.code_digest(SCRIPTS / "compare.py"),
+        code=lambda wildcards: IN_FORCE.code_of_rule("compare"),
     script:
         "../scripts/compare.py"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,11 @@ from longwatt.provenance import PACKAGE, Stage, agrees, code_digest, digest, rea
 
 WORKFLOW = PACKAGE.parents[1]  # of a checkout, where the package lies in workflow/lib
 MACHINE = "config.yaml"
+
+
+@cache
+def _script_code(scripts: Path, rule: str, modules: tuple[str, ...]) -> str:
+    return code_digest(scripts / f"{rule}.py", modules)
 
 
 @dataclass(frozen=True)
@@ -33,7 +39,11 @@ class InForce:
 
     def current_code(self, stage: Stage) -> str:
         """Digest the code behind a stage as it is now."""
-        return code_digest(self.scripts / f"{stage.rule}.py", stage.modules)
+        return self.code_of_rule(stage.rule, stage.modules)
+
+    def code_of_rule(self, rule: str, modules: tuple[str, ...] = ()) -> str:
+        """Digest the code behind a rule; few answers to the questions of thousands of jobs."""
+        return _script_code(self.scripts, rule, modules)
 
     def codes(self, stage: Stage) -> list[str]:
         """List the code digests that an artefact may carry and be kept."""
@@ -41,9 +51,10 @@ class InForce:
 
     def code(self, stage: Stage) -> str:
         """Digest the code behind a stage, or give the older digest that is accepted for its artefact."""
-        artefact = Path(stage.artefact)
-        if self.accepted and agrees(artefact, stage.settings, self.accepted):
-            return str((read_stamp(artefact) or {})["code_digest"])
+        if self.accepted:
+            artefact = Path(stage.artefact)
+            if agrees(artefact, stage.settings, self.accepted):
+                return str((read_stamp(artefact) or {})["code_digest"])
         return self.current_code(stage)
 
     def stamps(self) -> dict[str, list[str]]:

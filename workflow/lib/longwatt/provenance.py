@@ -93,14 +93,14 @@ def code_digest(script: Path, modules: tuple[str, ...] = ()) -> str:
     name), from the script and from `modules` on. Comments, docstrings and formatting do not count.
     """
     found: dict[str, str] = {}
-    waiting = [*_references(_tree(script)), *modules]
+    waiting = [*_references(script), *modules]
     while waiting:
         name = waiting.pop()
         path = module_path(name)
         if name in found or path is None or name in NOT_RESULTS:
             continue
         found[name] = _meaning(path)
-        waiting += _references(_tree(path))
+        waiting += _references(path)
     return digest([_meaning(script), sorted(found.items())])
 
 
@@ -327,58 +327,93 @@ def fsync_tree(folder: Path) -> None:
         fsync(path)
 
 
+@dataclass(frozen=True)
+class _Source:
+    """A module's syntax tree without docstrings, and the longwatt modules that it names."""
+
+    tree: ast.Module
+    references: tuple[str, ...]
+
+
 @cache
-def _tree(path: Path) -> ast.Module:
+def _source(path: Path) -> _Source:
+    """Parse a file and walk it once; every process of Snakemake does so for a hundred modules."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
-    for node in ast.walk(tree):
-        match node:
-            case ast.Module() | ast.ClassDef() | ast.FunctionDef() | ast.AsyncFunctionDef():
-                if ast.get_docstring(node, clean=False) is not None:
-                    node.body = node.body[1:] or [ast.Pass()]
-    return tree
+    names: list[str] = []
+    waiting: list[ast.AST] = [tree]
+    while waiting:
+        node = waiting.pop()
+        _drop_docstring(node)
+        names += _named(node)
+        waiting += _children(node)
+    return _Source(tree, tuple(name for name in names if _is_module(name)))
+
+
+def _drop_docstring(node: ast.AST) -> None:
+    if not isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+        return
+    if ast.get_docstring(node, clean=False) is not None:
+        node.body = node.body[1:] or [ast.Pass()]
+
+
+def _children(node: ast.AST) -> Iterator[ast.AST]:
+    for name in node._fields:
+        value = getattr(node, name, None)
+        for item in value if isinstance(value, list) else (value,):
+            if isinstance(item, ast.AST):
+                yield item
+
+
+def _named(node: ast.AST) -> list[str]:
+    """The names in a node that may be those of modules: imports, and strings."""
+    if isinstance(node, ast.Constant):
+        return [node.value] if isinstance(node.value, str) else []
+    if isinstance(node, ast.Import):
+        return [alias.name for alias in node.names]
+    if isinstance(node, ast.ImportFrom) and node.module and not node.level:
+        return [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+    return []
+
+
+def _references(path: Path) -> tuple[str, ...]:
+    return _source(path).references
 
 
 @cache
 def _meaning(path: Path) -> str:
     """The source without comments, docstrings and formatting."""
-    return repr(_shape(_tree(path)))
+    return _shape(_source(path).tree)
 
 
-def _shape(value: Any) -> Any:
-    """A syntax tree as nested tuples; `ast.unparse` and `ast.dump` differ between Python versions."""
+def _shape(value: Any) -> str:
+    """A syntax tree as nested tuples, in text; `ast.unparse` and `ast.dump` differ between Python versions."""
+    if isinstance(value, ast.JoinedStr):
+        return _tuple(["'JoinedStr'", *_joined(value)])
     if isinstance(value, ast.AST):
-        if isinstance(value, ast.JoinedStr):
-            return ("JoinedStr", *_joined(value))
-        fields = ((name, _shape(item)) for name, item in ast.iter_fields(value))
+        fields = ((name, _shape(getattr(value, name, None))) for name in value._fields)
         # Fields that newer versions add are empty here.
-        return (type(value).__name__, *(pair for pair in fields if pair[1] not in (None, ())))
+        filled = (f"({name!r}, {shape})" for name, shape in fields if shape not in ("None", "()"))
+        return _tuple([repr(type(value).__name__), *filled])
     if isinstance(value, list):
-        return tuple(_shape(item) for item in value)
-    return repr(value) if value is not None else None
+        return _tuple([_shape(item) for item in value])
+    return repr(repr(value)) if value is not None else "None"
 
 
-def _joined(value: ast.JoinedStr) -> list[Any]:
+def _tuple(parts: list[str]) -> str:
+    """A tuple of these parts, as Python writes it."""
+    return f"({parts[0]},)" if len(parts) == 1 else f"({', '.join(parts)})"
+
+
+def _joined(value: ast.JoinedStr) -> list[str]:
     """The parts of an f-string, neighbouring texts as one: Python 3.12 leaves them apart, some empty."""
-    parts: list[Any] = []
+    parts: list[tuple[bool, str]] = []
     for item in value.values:
         text = item.value if isinstance(item, ast.Constant) else None
-        if isinstance(text, str) and parts and isinstance(parts[-1], str):
-            parts[-1] += text
+        if isinstance(text, str) and parts and parts[-1][0]:
+            parts[-1] = (True, parts[-1][1] + text)
         else:
-            parts.append(text if isinstance(text, str) else _shape(item))
-    return [part for part in parts if part != ""]
-
-
-def _references(tree: ast.Module) -> list[str]:
-    names: list[str] = []
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            names += [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
-            names.append(node.value)
-    return [name for name in names if _is_module(name)]
+            parts.append((True, text) if isinstance(text, str) else (False, _shape(item)))
+    return [repr(part) if is_text else part for is_text, part in parts if part]
 
 
 def _is_module(name: str) -> bool:
@@ -399,6 +434,8 @@ def set_stale_aside(stages: Iterable[Stage], codes: Callable[[Stage], Collection
     """
     aside = []
     for stage in stages:
+        if not (os.path.lexists(stage.artefact) or os.path.lexists(stage.artefact + STALE)):
+            continue  # most, before a study has run; a `Path` each would take longer than the look
         path, old = Path(stage.artefact), Path(stage.artefact + STALE)
         if path.exists():
             if not agrees(path, stage.settings, codes(stage)):

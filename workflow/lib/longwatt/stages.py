@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from longwatt import costs, datasets, displays, hub, models, priorities, published, settings
+from longwatt.cell_settings import CellSettings
 from longwatt.cells import Cell, classifies, devices, expand, points
 from longwatt.claim_settings import check_claims, claims_of, left_out, scored_rows
 from longwatt.escaping import in_one_line
@@ -76,6 +77,7 @@ class Stages:
         self.study = study
         self.machine = machine
         self.cells = expand(study, f"studies/{study_id}.yaml")
+        self._settings = CellSettings(study)
         check_references(study, f"studies/{study_id}.yaml")
         used = list(self.cells.values())
         meant = [*used, *(cell for cell, _ in left_out(study).values())]  # `exclude` leaves gaps, not errors
@@ -253,7 +255,8 @@ class Stages:
 
     def points(self, name: str) -> list[str]:
         """A cell's inference points."""
-        return self._points[self.cell(name).name]
+        self.cell(name)
+        return self._points[name]
 
     def probe_batch_size(self, key: str) -> Stage:
         """The largest batch of the cells that share a probe."""
@@ -279,7 +282,7 @@ class Stages:
     @_remembered
     def finetune(self, name: str) -> Stage:
         """One cell's training."""
-        chosen = settings.finetune_settings(self.study, self.cell(name))
+        chosen = self._settings.finetune(self.cell(name))
         module = f"longwatt.models.{chosen['model']['family']}"
         return Stage("finetune", f"{self.results}/{name}/finetune/training.json", chosen, (module,))
 
@@ -291,7 +294,7 @@ class Stages:
     @_remembered
     def predict(self, name: str, inference: str) -> Stage:
         """One inference point of a cell."""
-        chosen = settings.predict_settings(self.study, self.cell(name), inference)
+        chosen = self._settings.predict(self.cell(name), inference)
         path = f"{self.results}/{name}/predict/{inference}/inference.json"
         return Stage("predict", path, chosen, (f"longwatt.models.{chosen['family']}",))
 
@@ -383,7 +386,7 @@ class Stages:
     @_remembered
     def score(self, name: str, inference: str) -> Stage:
         """The scores of one inference point."""
-        chosen = settings.score_settings(self.study, self.cell(name), inference)
+        chosen = self._settings.score(self.cell(name), inference)
         return Stage("score", f"{self.results}/{name}/predict/{inference}/scores.json", chosen)
 
     def summarize(self) -> Stage:
@@ -413,7 +416,7 @@ class Stages:
         titles = self.titles()
         headings = {name: _heading(cell, titles) for name, cell in self.cells.items()}
         chosen = {"headings": headings, "parts": {name: self.parts(name) for name in self.cells}}
-        return Stage("plot_power", f"{self.results}/power/power.json", chosen)
+        return Stage("plot_power", self.power_report, chosen)
 
     def judge_claims(self) -> Stage:
         """The study's claims, each with its verdict."""
@@ -517,7 +520,7 @@ class Stages:
     @_remembered
     def inputs(self, name: str) -> dict[str, str]:
         """Where a cell's tokens, tokenizer and (if pretrained) checkpoint are."""
-        chosen = settings.finetune_settings(self.study, self.cell(name))
+        chosen = self.finetune(name).settings
         paths = {
             "tokens": f"resources/tokenized/{chosen['tokens']}/tokens",
             "tokenized": f"resources/tokenized/{chosen['tokens']}/tokenized.json",
@@ -627,6 +630,11 @@ class Stages:
         of both would take it hours and gigabytes.
         """
         return f"{self.results}/power/power.html"
+
+    @property
+    def power_report(self) -> str:
+        """The artefact of `plot_power`; the rule asks for its path alone."""
+        return f"{self.results}/power/power.json"
 
     def figures(self) -> list[str]:
         """Paths of the study's figures."""

@@ -1,0 +1,61 @@
+"""Give every cell its settings, and merge them once for all cells that share them.
+
+A study of thousands of cells has few datasets, models and budgets; its cells differ by length and seed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from longwatt import cells as grid
+from longwatt import settings
+from longwatt.cells import Cell
+from longwatt.settings import Settings
+
+# What settings hold of a cell beside what is shared; the seed in those of scoring is its bootstrap's.
+OWN = ("seq_len", "seed")
+OWN_OF_SCORING = ("seq_len",)
+
+
+class CellSettings:
+    """The functions of `longwatt.settings` for one study, each answered in the time that a copy takes.
+
+    Answers share their inner parts, and must not be changed.
+
+    Args:
+        study: a study read by `longwatt.study.read_study`.
+    """
+
+    def __init__(self, study: Mapping[str, Any]) -> None:
+        self.study = study
+        self._shared: dict[tuple[str, ...], Settings] = {}
+
+    def finetune(self, cell: Cell) -> Settings:
+        """Return `settings.finetune_settings` of a cell."""
+        found = self._of("finetune", cell, OWN, settings.finetune_settings)
+        # A table by length may say how large its batch is.
+        return {**found, "budget": {**found["budget"], **grid.batch_settings(self.study, cell)}}
+
+    def predict(self, cell: Cell, point: str) -> Settings:
+        """Return `settings.predict_settings` of one inference point of a cell."""
+        return self._of(f"predict/{point}", cell, OWN, settings.predict_settings, point)
+
+    def score(self, cell: Cell, point: str) -> Settings:
+        """Return `settings.score_settings` of one inference point of a cell."""
+        return self._of(f"score/{point}", cell, OWN_OF_SCORING, settings.score_settings, point)
+
+    def _of(
+        self,
+        what: str,
+        cell: Cell,
+        own: Sequence[str],
+        merge: Callable[..., Settings],
+        *point: str,
+    ) -> Settings:
+        """Put a cell's own values in place of those of the first cell like it."""
+        key = (what, cell.dataset, cell.model, cell.budget, cell.protocol)
+        if key not in self._shared:
+            self._shared[key] = merge(self.study, cell, *point)
+        shared = self._shared[key]
+        return {**shared, **{name: getattr(cell, name) for name in own if name in shared}}
