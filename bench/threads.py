@@ -3,13 +3,14 @@
     python -m bench.threads [--threads 2] [--seconds 20] [--rounds 5] [--policies DEFAULT PASSIVE]
                             [--only quiet|busy] [--out FILE.json]
 
-Trains a tiny LED (64 wide, 32 inputs of 256 tokens a step) in a process of its own for each measurement, since OpenMP
-reads its variables once. A round measures every policy quiet and beside one process that never sleeps, in turns that
-change from round to round; what is printed are medians of steps per second, and the median over rounds of each
-policy's speed over the default's. Run it where nothing else runs.
+Trains a tiny LED (64 wide, 32 inputs of 256 tokens a step) in a process of its own for each
+measurement, since OpenMP reads its variables once. A round measures every policy quiet and beside
+one process that never sleeps, in turns that change from round to round. It prints medians of steps
+per second, and the median over rounds of each policy's speed over the default's. Run it where
+nothing else runs.
 
-Target: what longwatt sets (PASSIVE) is at least 0.97 times as fast as the default when it is quiet, and faster when
-it is not. The exit status says whether it was met.
+Target: the policy that longwatt sets (PASSIVE) is at least 0.97 times as fast as the default when
+it is quiet, and at least as fast when it is not. The exit status says whether it was met.
 """
 
 from __future__ import annotations

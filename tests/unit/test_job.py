@@ -108,7 +108,7 @@ def test_workers_see_their_lease_and_the_log_holds_everything(start, tmp_path):
     assert any("GPU-b was not metered" in problem for problem in found["problems"]), "the stand-in has no sensors"
 
 
-@pytest.mark.parametrize("given", [{}, {"OMP_WAIT_POLICY": "ACTIVE"}, {"GOMP_SPINCOUNT": "1000"}])
+@pytest.mark.parametrize("given", [{}, {"GOMP_SPINCOUNT": "1000"}])
 def test_threads_of_workers_sleep_while_they_wait_unless_the_user_decided(start, tmp_path, monkeypatch, given):
     for name in DECIDED_BY:
         monkeypatch.delenv(name, raising=False)

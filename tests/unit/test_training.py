@@ -33,6 +33,7 @@ def test_early_stopping_keeps_the_best_weights(study, data, tmp_path):
     still = {"learning_rate": 1e-12, "max_steps": 20, "validation": {"every_steps": 2, "patience": 2}}
     facts = train(study, data, tmp_path, {"training": still})
     assert facts["stopped_early"] and facts["steps"] == 6
+    assert facts["ended_by"] == "early_stopping"
     assert (facts["best_step"], facts["validations"], facts["max_steps"]) == (2, 3, 20)
 
 

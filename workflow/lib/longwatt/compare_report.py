@@ -108,7 +108,7 @@ def headlines(
 
 
 def _note(row: Mapping[Any, Any]) -> str:
-    """What a reader of a pair must know of its trainings."""
+    """Note the caveats of a pair's trainings."""
     random = "random weights" if "random" in (row["initialisation_a"], row["initialisation_b"]) else ""
     return ", ".join(filter(None, [random, DIVERGED if row["diverged_a"] or row["diverged_b"] else ""]))
 

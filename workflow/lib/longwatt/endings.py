@@ -7,15 +7,17 @@ from collections.abc import Mapping
 from typing import Any
 
 # What ended a training: `ended_by` of training.json and of the summary.
-EARLY_STOPPING, MAX_STEPS, MAX_EPOCHS, DIVERGENCE = "early_stopping", "max_steps", "max_epochs", "divergence"
+EARLY_STOPPING, DIVERGENCE = "early_stopping", "divergence"
+MAX_STEPS, MAX_EPOCHS = "max_steps", "max_epochs"
 # What was not finite first.
 LOSS, WEIGHTS, SCORE = "the loss", "a weight", "the validation score"
 DIVERGED = "training diverged"  # the mark of such a cell in tables, figures and claims
-WIDER = {"fp16": "bf16 or fp32", "bf16": "fp32", "tf32": "fp32"}  # precision -> those of more range or digits
+# Precision -> those of more range or digits.
+WIDER = {"fp16": "bf16 or fp32", "bf16": "fp32", "tf32": "fp32"}
 
 
 def bound(training: Mapping[str, Any]) -> str:
-    """Name the setting that bounds a training: `max_steps`, where it is given, overrules `max_epochs`."""
+    """Name the setting that bounds a training; `max_steps` overrules `max_epochs`."""
     return MAX_STEPS if training["max_steps"] else MAX_EPOCHS
 
 
@@ -27,17 +29,17 @@ def ended_by(diverged_step: int | None, stopped_early: bool, training: Mapping[s
 
 
 def diverged(row: Mapping[Any, Any]) -> bool:
-    """Whether a row of a summary is of a training that diverged; summaries of old do not say."""
+    """Tell whether the training of a summary's row diverged; old summaries do not say."""
     return row.get("ended_by") == DIVERGENCE
 
 
 def marked(row: Mapping[Any, Any]) -> str:
-    """The mark of a diverged training behind a name in a table; empty for any other."""
+    """Return the mark that a table puts behind a diverged training's name, or nothing."""
     return f" ({DIVERGED})" if diverged(row) else ""
 
 
 def in_words(row: Mapping[Any, Any]) -> str:
-    """What ended the training of a summary's row, as tables say it; empty where the summary does not say."""
+    """Say what ended the training of a summary's row; nothing where the row does not say."""
     found = row.get("ended_by")
     if not isinstance(found, str):
         return ""
@@ -80,13 +82,13 @@ def _advice(settings: Mapping[str, Any]) -> str:
 
 
 def not_again(training: str) -> str:
-    """Say why a training without weights to keep is not tried again as it is, and how to have it tried.
+    """Say why a training without weights to keep is not tried again as it is.
 
     Args:
         training: path of its training.json.
     """
     return (
-        "No validation before it left weights to keep. With the same settings it would end alike, so it is not trained "
-        "again until they are changed, or its cell is taken out by `exclude`; to try it once more as it is, give "
-        f"Snakemake `--forcerun {training}`"
+        "No validation before it left weights to keep. With the same settings it would end alike, so "
+        "it is not trained again until they are changed, or its cell is taken out by `exclude`; to try "
+        f"it once more as it is, give Snakemake `--forcerun {training}`"
     )

@@ -1,7 +1,7 @@
 """Settings of a training that change how it is carried out and not what it gives.
 
-They are no part of its identity: a finished training stays finished when they change, and an unfinished one goes on
-with the new ones at its next attempt.
+They are no part of its identity: a finished training stays finished when they change, and an
+unfinished one goes on with the new ones at its next attempt.
 """
 
 from __future__ import annotations
@@ -9,25 +9,26 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-# How often it says something and saves, and who loads its data. Every loss and weight is the same with any of them.
+# How often it says something and saves, and who loads its data. Losses and weights are the same.
 EXECUTION = ("log_every_steps", "checkpoint_every_s", "dataloader_workers")
-# Settings that an unfinished training may go on with changed: a batch size of validations changes no step. It counts
-# for a finished one, whose validations took their time, energy and memory with it (and a score its last digit).
+# Settings that an unfinished training may go on with changed: a batch size of validations changes
+# no step. It counts for a finished one, whose validations took their time, energy and memory with
+# it (and a score its last digit).
 MAY_CHANGE = ("training.validation.batch_size",)
 
 
 def deciding(training: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings of a training that decide what it gives."""
+    """Keep the settings of a training that decide what it gives."""
     return {name: value for name, value in training.items() if name not in EXECUTION}
 
 
 def execution(training: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings of a training that decide how it is carried out, and nothing else."""
+    """Keep the settings of a training that decide how it is carried out, and nothing else."""
     return {name: training[name] for name in EXECUTION}
 
 
 def without(settings: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
-    """Settings but for some, named as `training.validation.batch_size`; blocks that lack one stay."""
+    """Leave out some settings, named as `training.validation.batch_size`; blocks stay."""
     kept = dict(settings)
     for name in names:
         block, _, rest = name.partition(".")

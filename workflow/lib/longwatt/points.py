@@ -107,7 +107,7 @@ def _ours(group: pd.DataFrame | None, summary: pd.DataFrame, row: Mapping[str, A
 
 
 def any_diverged(group: pd.DataFrame) -> bool:
-    """Whether the training of any of these rows diverged."""
+    """Tell whether the training of any of these rows diverged."""
     return any(diverged(row) for row in group.to_dict("records"))
 
 

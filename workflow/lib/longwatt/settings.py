@@ -145,12 +145,12 @@ def finetune_settings(study: Study, cell: Cell) -> Settings:
 
 
 def execution_settings(study: Study, cell: Cell) -> Settings:
-    """How a cell's training is carried out, which changes nothing in what it gives."""
+    """Merge the settings of how a cell's training is carried out; none changes its result."""
     return _narrow(execution(_training(study, cell)))
 
 
 def _training(study: Study, cell: Cell) -> Settings:
-    """All settings of a cell's training; those that another overrules are None."""
+    """Merge all settings of a cell's training; those that another overrules are None."""
     training = merge(TRAINING_DEFAULTS, *_layers(study, cell, "training"))
     overruled = {"max_epochs": training["max_steps"], "warmup_ratio": training["lr_scheduler"] == "constant"}
     return {name: None if overruled.get(name) else value for name, value in training.items()}
@@ -339,9 +339,10 @@ def _generation(study: Study, cell: Cell, training: Mapping[str, Any]) -> Settin
 
 
 def _generation_in_force(generation: Mapping[str, Any], protocol: str) -> Settings:
-    """Settings of generation, those that another overrules as they are by default or None.
+    """Set those settings of generation that another overrules to their defaults or None.
 
-    A teacher-forced cell generates nothing; `max_new_tokens` still decides how long a target its model can hold.
+    A teacher-forced cell generates nothing; `max_new_tokens` still decides how long a target its
+    model can hold.
     """
     if protocol == grid.TEACHER_FORCED:
         return {**GENERATION_DEFAULTS, "max_new_tokens": generation["max_new_tokens"]}

@@ -34,8 +34,8 @@ class Schedule(TrainerCallback):  # type: ignore[misc]
     """Says when to validate (every N steps and at the last), when to save (by elapsed time), and when to leave.
 
     Attributes:
-        not_finite: names what of this process's training is no number any more; asked after every step, of the weights
-            too where a validation is due.
+        not_finite: names what of this process's training is not finite; asked after every step,
+            of the weights too where a validation is due.
         stopped: some process was asked to end, and training was left after a step.
         history: log entries that the checkpoint to resume from lacks; None if it lacks none.
     """
@@ -84,7 +84,7 @@ class Schedule(TrainerCallback):  # type: ignore[misc]
         return control
 
     def give_up(self, what: str, step: int, control: TrainerControl) -> TrainerControl:
-        """End a training that diverged at once: nothing that follows is worth a validation or a checkpoint."""
+        """End a diverged training at once; no validation or checkpoint is worth its time."""
         self.stopwatch.ledger.diverged_in, self.stopwatch.ledger.diverged_step = what, step
         control.should_evaluate = control.should_save = False
         control.should_log = control.should_training_stop = True
@@ -220,9 +220,10 @@ class CellTrainer(Seq2SeqTrainer):  # type: ignore[misc]
         return sum(parts) / len(parts)
 
     def _not_finite(self, weights: bool) -> str | None:
-        """Name what of this process is not finite: the loss since the last log line or, if asked for, a weight.
+        """Name what of this process is not finite: its loss or, if asked for, a weight.
 
-        The library looks at every micro-batch's loss, to hide it (`logging_nan_inf_filter`); this waits once a step.
+        The library would wait for every micro-batch's loss, to hide one that is not finite
+        (`logging_nan_inf_filter`); this waits once a step.
         """
         if not math.isfinite(self._loss.item()):
             return endings.LOSS
@@ -306,8 +307,9 @@ class CellTrainer(Seq2SeqTrainer):  # type: ignore[misc]
 
 
 def _all_finite(model: torch.nn.Module) -> bool:
-    """Whether every parameter is a number; the device is waited for once, not for each of them."""
-    return bool(torch.stack([parameter.detach().isfinite().all() for parameter in model.parameters()]).all())
+    """Tell whether every parameter is finite; the device is waited for once."""
+    finite = [parameter.detach().isfinite().all() for parameter in model.parameters()]
+    return bool(torch.stack(finite).all())
 
 
 def _progress_line(state: TrainerState, logs: Mapping[str, float]) -> str:

@@ -146,7 +146,7 @@ class WorkFolder:
         self._free()
 
     def gave_up(self) -> dict[str, Any]:
-        """The `message` and `anew` of a `give_up` of this very training; empty if there was none."""
+        """Return the `message` and `anew` of this very training's `give_up`, or nothing."""
         record = read_object(self.path / GIVEN_UP)
         return record if record.get("identity") == self.identity else {}
 
@@ -297,6 +297,6 @@ def _crc32(path: Path) -> int:
 
 
 def _is_disposable(path: Path) -> bool:
-    """Whether a file speaks only of earlier work: whose it is, how it failed, or its weights."""
+    """Tell whether a file speaks only of earlier work: its identity, failure or weights."""
     of_one = path.name.startswith(("failure-", "best-")) and path.suffix == ".json"
     return of_one or path.name in ("identity.json", GIVEN_UP)
