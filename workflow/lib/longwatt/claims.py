@@ -5,15 +5,16 @@ from __future__ import annotations
 import itertools
 import math
 import operator
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from longwatt import flags
 from longwatt.claim_settings import ClaimTest, Comparison, Point, list_tests, point_of
-from longwatt.columns import ACCURACIES, EXACT, energy_source
+from longwatt.columns import ACCURACIES, EXACT, energy_flags, energy_source
 from longwatt.intervals import NORMAL_95, of_difference, over_seeds
 
 SUPPORTED, CONTRADICTED, UNDECIDED = "supported", "contradicted", "not decidable"
@@ -133,14 +134,19 @@ class Evidence:
         regimes = {(row["model"], row["attention_regime"]) for row in rows if not pd.isna(row["attention_regime"])}
         notes = {
             "estimated energy": any(row[source] == "estimate" for row in rows for source in sources),
-            "energy flagged": any(
-                not pd.isna(row[source.replace("source", "flags")]) for row in rows for source in sources
-            ),
             RANDOM_WEIGHTS: not set(columns).isdisjoint(ACCURACIES)
             and any(row["initialisation"] == "random" for row in rows),
             "two attention regimes, so two models": len(regimes) > len({model for model, _ in regimes}),
         }
-        return [note for note, needed in notes.items() if needed]
+        flagged = self.flags(itertools.product(points, columns))
+        said = [f"energy flagged: {', '.join(flagged)}"] if flagged else []
+        return [*(note for note, needed in notes.items() if needed), *said]
+
+    def flags(self, values: Iterable[tuple[Point, str]]) -> tuple[str, ...]:
+        """Flags of the energies among some values."""
+        return flags.union(
+            row.get(named) for point, column in values if (named := energy_flags(column)) for row in self._rows[point]
+        )
 
 
 def judge(summary: pd.DataFrame, settings: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
@@ -207,6 +213,11 @@ def _find(test: ClaimTest, comparison: Comparison, evidence: Evidence) -> Findin
     notes = evidence.notes(comparison, test.columns)
     if RANDOM_WEIGHTS in notes and not test.random_weights:
         status, why = UNCLEAR, [f"{name_of(cells)}: random weights, whose scores say nothing of the model"]
+    for flag in (flag for flag in evidence.flags(wanted) if flag in flags.DISCLAIMED):
+        status, why = (
+            UNCLEAR,
+            [f"{name_of(cells)}: an energy {flags.DISCLAIMED[flag]} (flag {flag}); nothing is claimed"],
+        )
     return Finding(cells, [one.value for one in found], estimate, status, why, notes)
 
 

@@ -16,6 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
+from longwatt import flags
 from longwatt.provenance import whole_path
 
 NO_ENERGY = (
@@ -35,6 +36,8 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 # From dark to light, evenly: the order survives greyscale and colour-blindness. The lightest end is left out.
 COLOURS, LIGHTEST = "viridis", 0.72
 HOLLOW: dict[str, Any] = {"markerfacecolor": "white", "markeredgewidth": 1.5}  # of a published score
+FLAGGED = "flagged"  # marks the rings
+RING: dict[str, Any] = {"fillstyle": "none", "color": "0.35", "markeredgewidth": 0.9}
 SVG_SALT = "longwatt"  # fixed, so that equal figures are equal files
 
 
@@ -63,6 +66,17 @@ def logarithmic(axis: Axes) -> None:
     axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.xaxis.set_minor_formatter(NullFormatter())
+
+
+def ring(axis: Axes, x: Any, y: Any) -> None:
+    """Draw a ring around points whose energy is flagged."""
+    axis.plot(x, y, linestyle="none", marker="o", markersize=15, gid=FLAGGED, **RING)
+
+
+def flagged_in_words(texts: Iterable[Any]) -> str:
+    """Say below an axis what its ringed points are flagged with; nothing where none is."""
+    found = flags.union(texts)
+    return f"\nringed: energy flagged {', '.join(found)}" if found else ""
 
 
 def leave_empty(axis: Axes, why: str) -> None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from longwatt import flags
 from longwatt.cells import CELL_PATTERN
 from longwatt.pages import NA
 from longwatt.provenance import read_object
@@ -227,8 +228,8 @@ def _speed(comparison: Comparison, point: Point) -> str:
 def _energy(point: Point) -> str:
     if point["joules_per_example"] is None:
         return f"{NA}: nothing metered it"
-    word = "" if point["energy_measured"] else " (estimated)"
-    return f"{point['joules_per_example']:.3g} J per example{word}"
+    said = flags.beside(not point["energy_measured"], point.get("energy_flags") or ())
+    return f"{point['joules_per_example']:.3g} J per example{said}"
 
 
 def _chosen_on(comparison: Comparison, point: Point) -> str:
