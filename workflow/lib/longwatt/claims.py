@@ -132,15 +132,15 @@ class Evidence:
         rows = [row for point in dict.fromkeys(points) for row in self._rows[point]]
         sources = {source for column in columns if (source := energy_source(column))}
         regimes = {(row["model"], row["attention_regime"]) for row in rows if not pd.isna(row["attention_regime"])}
+        flagged = self.flags(itertools.product(points, columns))
         notes = {
             "estimated energy": any(row[source] == "estimate" for row in rows for source in sources),
+            f"energy flagged: {', '.join(flagged)}": bool(flagged),
             RANDOM_WEIGHTS: not set(columns).isdisjoint(ACCURACIES)
             and any(row["initialisation"] == "random" for row in rows),
             "two attention regimes, so two models": len(regimes) > len({model for model, _ in regimes}),
         }
-        flagged = self.flags(itertools.product(points, columns))
-        said = [f"energy flagged: {', '.join(flagged)}"] if flagged else []
-        return [*(note for note, needed in notes.items() if needed), *said]
+        return [note for note, needed in notes.items() if needed]
 
     def flags(self, values: Iterable[tuple[Point, str]]) -> tuple[str, ...]:
         """Flags of the energies among some values."""
@@ -213,11 +213,10 @@ def _find(test: ClaimTest, comparison: Comparison, evidence: Evidence) -> Findin
     notes = evidence.notes(comparison, test.columns)
     if RANDOM_WEIGHTS in notes and not test.random_weights:
         status, why = UNCLEAR, [f"{name_of(cells)}: random weights, whose scores say nothing of the model"]
-    for flag in (flag for flag in evidence.flags(wanted) if flag in flags.DISCLAIMED):
-        status, why = (
-            UNCLEAR,
-            [f"{name_of(cells)}: an energy {flags.DISCLAIMED[flag]} (flag {flag}); nothing is claimed"],
-        )
+    disclaimed = [flag for flag in evidence.flags(wanted) if flag in flags.DISCLAIMED]
+    if disclaimed:
+        words = "; ".join(f"an energy {flags.DISCLAIMED[flag]} (flag {flag})" for flag in disclaimed)
+        status, why = UNCLEAR, [f"{name_of(cells)}: {words}, of which nothing is claimed"]
     return Finding(cells, [one.value for one in found], estimate, status, why, notes)
 
 
