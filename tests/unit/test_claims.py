@@ -535,7 +535,7 @@ def test_estimates_random_weights_and_mixed_attention_are_noted_where_they_show(
 
     assert notes("train_energy_kwh", {"seq_len": "next"}) == [
         "estimated energy",
-        "energy flagged",
+        "energy flagged: short",
         "two attention regimes, so two models",
     ]
     assert notes("score", {"value": 0}) == ["random weights"]

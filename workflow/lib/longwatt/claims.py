@@ -13,9 +13,10 @@ from typing import Any, TypeVar
 import numpy as np
 import pandas as pd
 
+from longwatt import flags
 from longwatt.claim_scores import ClaimScores
 from longwatt.claim_settings import GROUPED, ClaimTest, Comparison, Point, list_tests, point_of, training_of
-from longwatt.columns import ACCURACIES, BASELINES, EXACT, energy_source, varies_with_inference
+from longwatt.columns import ACCURACIES, BASELINES, EXACT, energy_flags, energy_source, varies_with_inference
 from longwatt.endings import DIVERGED, diverged
 from longwatt.intervals import NORMAL_95, of_difference, over_seeds
 from longwatt.metrics.resampling import Interval, Scores
@@ -181,17 +182,25 @@ class Evidence:
         rows = [row for point, column in wanted for row in self.rows(point, column)]
         sources = {source for column in columns if (source := energy_source(column))}
         regimes = {(row["model"], row["attention_regime"]) for row in rows if not pd.isna(row["attention_regime"])}
+        flagged = self.flags(itertools.product(points, columns))
         notes = {
             "estimated energy": any(row[source] == "estimate" for row in rows for source in sources),
-            "energy flagged": any(
-                not pd.isna(row[source.replace("source", "flags")]) for row in rows for source in sources
-            ),
+            f"energy flagged: {', '.join(flagged)}": bool(flagged),
             RANDOM_WEIGHTS: not set(columns).isdisjoint(ACCURACIES)
             and any(row["initialisation"] == "random" for row in rows),
             DIVERGED: not set(columns) <= set(EXACT) and any(diverged(row) for row in rows),
             "two attention regimes, so two models": len(regimes) > len({model for model, _ in regimes}),
         }
         return [note for note, needed in notes.items() if needed]
+
+    def flags(self, values: Iterable[tuple[Point, str]]) -> tuple[str, ...]:
+        """Flags of the energies among some values."""
+        return flags.union(
+            row.get(named)
+            for point, column in values
+            if (named := energy_flags(column))
+            for row in self.rows(point, column)
+        )
 
 
 def _ends(row: Mapping[str, Any], column: str) -> tuple[float, float] | None:
@@ -295,6 +304,10 @@ def _find(test: ClaimTest, comparison: Comparison, evidence: Evidence) -> Findin
     if DIVERGED in notes:
         lost = f"{name_of(cells)}: {DIVERGED}, so neither costs nor scores are a whole training's"
         status, why = UNCLEAR, [lost]
+    disclaimed = [flag for flag in evidence.flags(wanted) if flag in flags.DISCLAIMED]
+    if disclaimed:
+        words = "; ".join(f"an energy {flags.DISCLAIMED[flag]} (flag {flag})" for flag in disclaimed)
+        status, why = UNCLEAR, [f"{name_of(cells)}: {words}, of which nothing is claimed"]
     return Finding(cells, [one.value for one in found], estimate, status, why, notes)
 
 

@@ -15,7 +15,7 @@ EXITS = (
 # What `longwatt.exit_comparison` says of them beside each other, all with the interval where there is one.
 COMPARED = (
     "relative_time", "relative_time_ci_low", "relative_time_ci_high",
-    "relative_joules",
+    "relative_joules", "relative_joules_flags",
     "speedup_at_equal_accuracy", "speedup_at_equal_accuracy_ci_low", "speedup_at_equal_accuracy_ci_high",
     "accuracy_over_efficient", "accuracy_over_efficient_ci_low", "accuracy_over_efficient_ci_high",
     "ece_before", "ece_after", "ece_drop", "ece_drop_ci_low", "ece_drop_ci_high",
@@ -36,13 +36,16 @@ COLUMNS = (
     *EXITS, *COMPARED,
     "train_samples_per_second", "train_runtime_s", "train_steps_s", "validation_s",
     "train_energy_kwh", "train_energy_source", "train_energy_measured", "train_energy_flags",
-    "train_steps_energy_kwh", "validation_energy_kwh", "checkpoint_energy_kwh", "train_net_energy_kwh",
+    "train_steps_energy_kwh", "validation_energy_kwh", "checkpoint_energy_kwh", "train_steps_energy_flags",
+    "validation_energy_flags", "checkpoint_energy_flags", "train_net_energy_kwh",
     "train_energy_kwh_paper", "train_crosscheck_pct", "train_mean_power_w", "train_idle_power_w", "train_throttled_pct",
-    "train_power_efficiency", "train_steps_power_efficiency", "wasted_energy_kwh", "wasted_runtime_s",
+    "train_power_efficiency", "train_steps_power_efficiency", "wasted_energy_kwh", "wasted_energy_flags",
+    "wasted_runtime_s",
     "inference_samples_per_second", "inference_runtime_s", "inference_energy_kwh",
     "inference_energy_source", "inference_energy_measured", "inference_energy_flags", "inference_net_energy_kwh",
     "inference_energy_kwh_paper", "inference_crosscheck_pct", "inference_mean_power_w",
     "inference_power_efficiency", "joules_per_example", "joules_per_output_token", "inference_wasted_energy_kwh",
+    "inference_wasted_energy_flags",
     *costs.COLUMNS,
     "mean_gpu_utilization_pct", "mean_gpu_memory_gib", "peak_memory_gib", "peak_memory_kind",
     "effective_batch_size", "per_device_batch_size", "gradient_accumulation_steps",
@@ -71,6 +74,8 @@ NO_NUMBERS = (
     "train_energy_source", "train_energy_measured", "train_energy_flags",
     "inference_energy_source", "inference_energy_measured", "inference_energy_flags", "grid_source", "currency",
     "peak_memory_kind", "ended_by", "stopped_early", "device", "exit_kind", "exit_layers", "encoder", "exit_rule",
+    "train_steps_energy_flags", "validation_energy_flags", "checkpoint_energy_flags", "wasted_energy_flags",
+    "inference_wasted_energy_flags", "relative_joules_flags",
 )  # fmt: skip
 NUMBERS = tuple(name for name in COLUMNS if name not in NO_NUMBERS)
 # Settings, and baselines that follow from the data alone: the same with every seed.
@@ -98,6 +103,10 @@ ENERGY_OF_STEPS = {
 }
 TIME_OF_STEPS = {"train_runtime_s": "train_steps_s"}
 _OF_POINTS = frozenset((*FROM_SCORES, *FROM_INFERENCE, *COMPARED, "exit_rule", "exit_value"))
+# Of parts and ratios, that have flags of their own: the beginnings of their columns.
+_OWN_FLAGS = (
+    "validation_energy", "checkpoint_energy", "wasted_energy", "inference_wasted_energy", "relative_joules",
+)  # fmt: skip
 _ENERGY_WORDS = ("energy", "power", "gco2e", "joules")
 
 
@@ -111,3 +120,14 @@ def energy_source(column: str) -> str | None:
     if not any(word in column for word in _ENERGY_WORDS):
         return None
     return "inference_energy_source" if varies_with_inference(column) else "train_energy_source"
+
+
+def energy_flags(column: str) -> str | None:
+    """The column with the flags of an energy; None for what is no energy."""
+    source = energy_source(column)
+    if source is None:
+        return None
+    if column.startswith("train_steps_"):
+        return "train_steps_energy_flags"
+    own = (name for name in _OWN_FLAGS if column.startswith(name))
+    return next((f"{name}_flags" for name in own), source.replace("source", "flags"))

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from longwatt import flags
 from longwatt.cells import CLASSIFIED
 from longwatt.columns import COLUMNS
 from longwatt.example_scores import ExampleScores, read_examples
@@ -33,6 +34,7 @@ RATIOS = {
     "train_power_ratio": "train_mean_power_w",
     "peak_memory_ratio": "peak_memory_gib",
 }
+FLAGS = "train_energy_flags"
 # Of labels, beside the headline score.
 OF_LABELS = ("accuracy", "macro_f1", "mean_layers")
 # What tells inference points of a classifier apart, whatever they are called.
@@ -194,6 +196,7 @@ def _row(results: Path, studies: tuple[str, str], pair: Pair, scoring: Mapping[s
         row |= _ratio(name, column, pair)
     row |= {"ratio_interval": _ratio_interval(pair)}
     sources = [set(rows["train_energy_source"].dropna()) for rows in sides.values()]
+    row |= {f"train_energy_flags_{side}": flags.joined(flags.union(rows[FLAGS])) for side, rows in sides.items()}
     return {**row, "train_energy_estimated": any("estimate" in source for source in sources)}
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from longwatt import flags
 from longwatt.compare import AXES, NO_SCORE, ONE_RUN, Match, compare, match, read_results
 from longwatt.compare_figures import QUANTITIES, draw_all
 from longwatt.compare_settings import ALIKE, Rulers, read_rulers
@@ -30,6 +31,7 @@ RATIO_TITLES = {
     "train_power_ratio": "mean power in training",
     "peak_memory_ratio": "peak memory",
 }
+OF_ENERGY = ("train_energy_ratio", "train_power_ratio")
 # Of labels, in both studies.
 LABEL_TITLES = {"accuracy": "accuracy", "macro_f1": "macro F1", "mean_layers": "mean layers"}
 FIGURE_TEXTS = {
@@ -166,7 +168,9 @@ def _ratio(comparison: pd.DataFrame, name: str, title: str) -> str:
     if known.empty:
         return f"{title.capitalize()}: NA, not known of both studies."
     of = "" if len(known) == len(comparison) else f", known of {len(known)} pairs"
-    estimated = " (partly estimated)" if name == "train_energy_ratio" and known["train_energy_estimated"].any() else ""
+    estimated = ""
+    if name in OF_ENERGY:
+        estimated = _beside("partly estimated" if known["train_energy_estimated"].any() else "", _flags_of(known))
     values = known[name]
     span = f"from {values.min():.3g} to {values.max():.3g}"
     return f"{title.capitalize()}{estimated}: median ratio {values.median():.3g}, {span}{of}."
@@ -203,7 +207,6 @@ def _pairs(studies: tuple[str, str], comparison: pd.DataFrame) -> list[dict[str,
     rows = []
     for row in comparison.to_dict("records"):
         scores = {study: _score(row, side) for study, side in zip(studies, "ab", strict=True)}
-        energy = _ratio_text(row, "train_energy_ratio")
         rows.append(
             {
                 **{axis: _axis_text(row, axis) for axis in shown},
@@ -213,9 +216,8 @@ def _pairs(studies: tuple[str, str], comparison: pd.DataFrame) -> list[dict[str,
                 **{title: _both(row, name) for name, title in LABEL_TITLES.items() if f"{name}_a" in row},
                 "training speed ratio": _ratio_text(row, "train_speed_ratio"),
                 "inference speed ratio": _ratio_text(row, "inference_speed_ratio"),
-                "training energy ratio": energy
-                + (" (estimated)" if energy != NA and row["train_energy_estimated"] else ""),
-                "mean power ratio": _ratio_text(row, "train_power_ratio"),
+                "training energy ratio": _energy_text(row, "train_energy_ratio"),
+                "mean power ratio": _energy_text(row, "train_power_ratio"),
                 "peak memory ratio": _ratio_text(row, "peak_memory_ratio"),
                 "intervals of ratios": row["ratio_interval"],
                 "note": _note(row),
@@ -250,6 +252,22 @@ def _ratio_text(row: Mapping[Any, Any], name: str) -> str:
     low, high = row[f"{name}_ci_low"], row[f"{name}_ci_high"]
     interval = "" if pd.isna(low) else f" ({_number(low, '.3g')} to {_number(high, '.3g')})"
     return _number(row[name], ".3g") + interval
+
+
+def _energy_text(row: Mapping[Any, Any], name: str) -> str:
+    """A ratio of energies or of powers, with what must be said beside it."""
+    text = _ratio_text(row, name)
+    said = flags.union(row[f"train_energy_flags_{side}"] for side in "ab")
+    return text if text == NA else text + flags.beside(bool(row["train_energy_estimated"]), said)
+
+
+def _flags_of(pairs: pd.DataFrame) -> tuple[str, ...]:
+    return flags.union(text for side in "ab" for text in pairs[f"train_energy_flags_{side}"])
+
+
+def _beside(word: str, found: Sequence[str]) -> str:
+    said = "; ".join(filter(None, (word, f"partly flagged {', '.join(found)}" if found else "")))
+    return f" ({said})" if said else ""
 
 
 def _number(value: Any, digits: str = ".2f") -> str:

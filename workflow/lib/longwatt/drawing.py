@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.legend import Legend
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
+from longwatt import flags
 from longwatt.figure_texts import make_texts_fit
 from longwatt.provenance import whole_path
 
@@ -52,6 +53,8 @@ CROSSED: dict[str, Any] = {
     "markeredgewidth": 1.6,
 }
 CROSSED_OUT = "crossed out: training diverged, score of the best weights before"
+FLAGGED = "flagged"  # marks the rings
+RING: dict[str, Any] = {"fillstyle": "none", "color": "0.35", "markeredgewidth": 0.9}
 SVG_SALT = "longwatt"  # fixed, so that equal figures are equal files
 
 
@@ -97,6 +100,17 @@ def lay_out(figure: Figure) -> None:
     """Give the panels their places, by which words beside points keep off each other."""
     make_texts_fit(figure)
     figure.draw_without_rendering()
+
+
+def ring(axis: Axes, x: Any, y: Any) -> None:
+    """Draw a ring around points whose energy is flagged."""
+    axis.plot(x, y, linestyle="none", marker="o", markersize=15, gid=FLAGGED, **RING)
+
+
+def flagged_in_words(texts: Iterable[Any]) -> str:
+    """Say below an axis what its ringed points are flagged with; nothing where none is."""
+    found = flags.union(texts)
+    return f"\nringed: energy flagged {', '.join(found)}" if found else ""
 
 
 def leave_empty(axis: Axes, why: str) -> None:

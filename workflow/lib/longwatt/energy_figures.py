@@ -11,6 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
+from longwatt import flags
+from longwatt.columns import energy_flags
 from longwatt.drawing import NO_ENERGY, leave_empty, legend, panels
 from longwatt.figure_texts import beside_an_axis
 from longwatt.phases import PHASES, WASTED
@@ -60,7 +62,18 @@ def _draw_bars(axis: Axes, panel: pd.DataFrame, titles: Mapping[str, str], table
     axis.set_ylim(len(names) - 0.4, -0.6)
     axis.grid(visible=False, axis="y")
     estimated = (panel["train_energy_source"] == "estimate").any()
-    axis.set_xlabel(f"Training energy, by phase{', estimated' if estimated else ''} ({unit.name})")
+    axis.set_xlabel(f"Training energy, by phase{', estimated' if estimated else ''} ({unit.name}){_flags(panel)}")
+
+
+def _flags(panel: pd.DataFrame) -> str:
+    """The flags of a panel's energies by phase, on a line of its own."""
+    found = {
+        PHASES[phase][0] if phase else "wasted": flags.union(panel[named])
+        for column, phase in STACK.items()
+        if (named := energy_flags(column)) in panel
+    }
+    said = [f"{name}: {', '.join(words)}" for name, words in found.items() if words]
+    return f"\nflagged: {'; '.join(said)}" if said else ""
 
 
 def _draw_bar(axis: Axes, place: int, group: pd.DataFrame, unit: EnergyUnit) -> None:

@@ -11,7 +11,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from longwatt import search
+from longwatt import flags, search
 from longwatt.artefacts import digests
 from longwatt.endings import diverged
 from longwatt.exit_measured import (
@@ -37,6 +37,7 @@ from longwatt.exit_statistics import (
 from longwatt.exit_tables import write_curve, write_difficulty
 from longwatt.provenance import write_json
 
+ENERGY = ("joules_per_example", "energy_source", "energy_measured", "energy_flags")
 CHOSEN = ("threshold", "patience")  # rules with a value that a user sets
 ECE = ("ece_before", "ece_after", "ece_drop", "ece_drop_ci_low", "ece_drop_ci_high")
 NO_STANDARD = "the study has no standard baseline (one classifier, on the last layer) of this encoder, length and seed"
@@ -207,7 +208,7 @@ def _point(point: Measured, group: Group, study: Everything) -> Columns:
         **{name: point.facts[name] for name in (*FROM_SCORES, *FROM_INFERENCE)},
         "seconds_per_example": point.seconds_per_example,
         **time.columns("relative_time"),
-        **{name: point.facts[name] for name in ("joules_per_example", "energy_source", "energy_measured")},
+        **{name: point.facts[name] for name in ENERGY},
         "relative_joules": joules,
         "calibration_accuracy": _calibration_accuracy(point, group.cell, study.points),
     }
@@ -219,6 +220,11 @@ def _relative(point: Measured, standard: Measured | None, settings: Settings) ->
         return Estimate(reason=NO_STANDARD), None
     joules, of_standard = (one.facts["joules_per_example"] for one in (point, standard))
     return relative_time(point, standard, settings), joules / of_standard if joules and of_standard else None
+
+
+def _relative_flags(point: Measured, standard: Measured | None) -> str | None:
+    """The flags of both energies of a ratio."""
+    return flags.joined(flag for one in (point, standard) if one for flag in one.facts["energy_flags"])
 
 
 def _speedup(group: Group, settings: Settings) -> Estimate:
@@ -287,12 +293,14 @@ def _rows_of(cell: CellResults, study: Everything, comparisons: Sequence[Columns
 
 def _row(point: Measured, cell: CellResults, study: Everything, comparisons: Sequence[Columns]) -> Columns:
     time, joules = study.relative[point.key]
+    standard = standard_of(point, study.points)
     return {
         **time.columns("relative_time"),
         "relative_joules": joules,
+        "relative_joules_flags": _relative_flags(point, standard) if joules is not None else None,
         **_of_group(point, comparisons),
         **_calibrated(cell, point.split),
-        "train_time_over_standard": _train_time(point, standard_of(point, study.points)),
+        "train_time_over_standard": _train_time(point, standard),
     }
 
 

@@ -18,7 +18,18 @@ from matplotlib.lines import Line2D
 
 from longwatt.artefacts import check_beside, read_artefact
 from longwatt.displays import DISTILLED
-from longwatt.drawing import HOLLOW, NO_ENERGY, lay_out, leave_empty, legend, panels, save, styles
+from longwatt.drawing import (
+    HOLLOW,
+    NO_ENERGY,
+    flagged_in_words,
+    lay_out,
+    leave_empty,
+    legend,
+    panels,
+    ring,
+    save,
+    styles,
+)
 from longwatt.exit_diagnostics import NUMBERS, Study, by_difficulty, confidence_by_label, on_their_splits, reliability
 from longwatt.exit_series import EFFICIENT, ORACLE, OURS, PLACE, STANDARD, over_all_seeds, points
 from longwatt.glyphs import drawable
@@ -262,6 +273,9 @@ def _draw_panel(
         leave_empty(axis, across.missing)
         return []
     lines = [_draw_line(axis, line, drawn) for line in _lines(known, baselines)]
+    flagged = known[known["flags"] != ""]
+    if across.word and len(flagged):
+        ring(axis, flagged["x"], flagged["y"])
     axis.margins(x=0.08, y=0.14)
     axis.set_xlim(left=0)
     if across.baseline:
@@ -324,10 +338,13 @@ def _style_of(kind: str, model: str, rule: str, drawn: Mapping[str, Style]) -> d
 
 
 def _label(across: Across, known: pd.DataFrame) -> str:
-    if not across.word or known.empty or not known["estimated"].any():
+    if not across.word or known.empty:
         return across.label
+    said = flagged_in_words(known["flags"])
+    if not known["estimated"].any():
+        return across.label + said
     word = "estimated" if known["estimated"].all() else "partly estimated"
-    return across.label.replace(across.word, f"{across.word}, {word}", 1)
+    return across.label.replace(across.word, f"{across.word}, {word}", 1) + said
 
 
 def _draw_majority(axis: Axes, majority: pd.Series[float]) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from longwatt import flags
 from longwatt.artefacts import check_beside, json_rows, read_artefact, read_from
 from longwatt.exit_logits import Recorded, read_logits
 from longwatt.exit_points import LAST, rule_of
@@ -201,4 +202,5 @@ def _facts(folder: Path) -> dict[str, Any]:
         "joules_per_example": None if joules is None else joules / inference["samples"],
         "energy_source": energy.get("energy_source"),
         "energy_measured": energy.get("measured"),
+        "energy_flags": flags.of_energy(energy, inference.get("inference_runtime_s")),
     }

@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from longwatt import flags
 from longwatt.intervals import over_seeds
 from longwatt.points import CONFIDENCE
 
@@ -19,7 +20,7 @@ OURS, STANDARD, EFFICIENT, ORACLE = "early_exit", "standard", "efficient", "orac
 # Numbers of a point that have an interval.
 NUMBERS = ("accuracy", "relative_time", "joules_per_example", "relative_to_largest")
 OTHERS = ("seconds_per_example", "mean_layers", "majority", "encoder_layers")
-COLUMNS = (*PLACE, "seed", *POINT, *NUMBERS, *OTHERS, "estimated",
+COLUMNS = (*PLACE, "seed", *POINT, *NUMBERS, *OTHERS, "estimated", "flags",
            *(f"{name}_ci_{end}" for name in NUMBERS for end in ("low", "high")))  # fmt: skip
 
 
@@ -68,6 +69,7 @@ def _point(kind: str, entry: Mapping[str, Any], comparison: Mapping[str, Any]) -
         "value": entry.get("value") if own else None,
         "layer": None if own else layers[-1],
         "estimated": entry.get("energy_source") == "estimate",
+        "flags": flags.joined(entry.get("energy_flags") or ()) or "",
         **found,
         **ends,
     }
@@ -89,4 +91,5 @@ def _mean(group: pd.DataFrame, confidence: float) -> dict[str, Any]:
     for name in NUMBERS:
         low, high = (math.nan, math.nan) if math.isnan(found[name]) else over_seeds(group[name], confidence)
         found |= {f"{name}_ci_low": low, f"{name}_ci_high": high}
-    return {**found, "estimated": bool(group["estimated"].any())}
+    said = flags.joined(flags.union(group["flags"])) or ""
+    return {**found, "estimated": bool(group["estimated"].any()), "flags": said}

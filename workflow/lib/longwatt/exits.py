@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from longwatt import command_line
+from longwatt import command_line, flags
 from longwatt.cells import CELL_PATTERN
 from longwatt.endings import DIVERGED
 from longwatt.pages import NA
@@ -229,8 +229,8 @@ def _speed(comparison: Comparison, point: Point) -> str:
 def _energy(point: Point) -> str:
     if point["joules_per_example"] is None:
         return f"{NA}: nothing metered it"
-    word = "" if point["energy_measured"] else " (estimated)"
-    return f"{point['joules_per_example']:.3g} J per example{word}"
+    said = flags.beside(not point["energy_measured"], point.get("energy_flags") or ())
+    return f"{point['joules_per_example']:.3g} J per example{said}"
 
 
 def _chosen_on(comparison: Comparison, point: Point) -> str:

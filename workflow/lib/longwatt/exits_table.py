@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from longwatt import flags
 from longwatt.endings import marked
 from longwatt.table_files import number
 
@@ -96,4 +97,5 @@ def _milliseconds(row: Mapping[str, Any]) -> str:
 
 def _joules(row: Mapping[str, Any]) -> str:
     estimated = not _unknown(row, "joules_per_example") and row["inference_energy_source"] == "estimate"
-    return number(row["joules_per_example"], 3) + (" (estimated)" if estimated else "")
+    said = flags.split(row.get("inference_energy_flags"))
+    return number(row["joules_per_example"], 3) + flags.beside(estimated, said)

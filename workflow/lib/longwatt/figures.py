@@ -15,9 +15,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from longwatt import drawing
+from longwatt import drawing, flags
 from longwatt import published as theirs
-from longwatt.columns import varies_with_inference
+from longwatt.columns import energy_flags, varies_with_inference
 from longwatt.displays import PUBLISHED, shows, split_cost
 from longwatt.drawing import (
     CROSSED,
@@ -27,11 +27,13 @@ from longwatt.drawing import (
     NO_ENERGY,
     ONLY_EXITS,
     SCORE_TITLES,
+    flagged_in_words,
     lay_out,
     leave_empty,
     legend,
     logarithmic,
     panels,
+    ring,
     save,
 )
 from longwatt.energy_figures import energy_by_phase
@@ -245,7 +247,7 @@ def _in_unit(cost: Cost, summary: pd.DataFrame) -> Cost:
 def points(panel: pd.DataFrame, cost: Cost, published: Mapping[Place, float] | None = None) -> pd.DataFrame:
     """One row per point of a panel: means over seeds, with an interval.
 
-    Returns columns SERIES, seq_len, x, y, low, high, ceiling, published, estimated, diverged, seeds.
+    Returns columns SERIES, seq_len, x, y, low, high, ceiling, published, estimated, diverged, flags, seeds.
     """
     rows = []
     for keys, group in with_series(panel).groupby([*SERIES, "seq_len"], sort=True):
@@ -262,10 +264,17 @@ def points(panel: pd.DataFrame, cost: Cost, published: Mapping[Place, float] | N
                 "published": (published or {}).get(place_of(group.iloc[0]), math.nan),
                 "estimated": estimated,
                 "diverged": any_diverged(group),
+                "flags": _flags(group, cost),
                 "seeds": len(group),
             }
         )
     return pd.DataFrame(rows)
+
+
+def _flags(group: pd.DataFrame, cost: Cost) -> str:
+    """The flags of a point's energies; empty for what is no energy."""
+    named = energy_flags(cost.column)
+    return flags.joined(flags.union(group[named])) or "" if named in group else ""
 
 
 def _beside_their_own(found: pd.DataFrame, published: Mapping[str, Any]) -> pd.DataFrame:
@@ -316,6 +325,9 @@ def _draw_panel(
     for key, line in lines:
         _draw_line(axis, line, styles[tuple(key)])
         _draw_published(axis, line.dropna(subset=["published"]), styles[tuple(key)])
+        flagged = line[line["flags"] != ""]
+        if len(flagged):
+            ring(axis, flagged["x"], flagged["y"])
     if panel.close:
         axis.margins(y=0.14)
     else:
@@ -359,11 +371,14 @@ def _draw_line(axis: Axes, line: pd.DataFrame, style: Style) -> None:
 
 
 def _label(cost: Cost, known: pd.DataFrame) -> str:
-    if known.empty or not known["estimated"].any():
+    if known.empty:
         return cost.label
+    said = flagged_in_words(known["flags"])
+    if not known["estimated"].any():
+        return cost.label + said
     head, _, unit = cost.label.rpartition(" (")
     word = "estimated" if known["estimated"].all() else "partly estimated"
-    return f"{head}, {word} ({unit}"
+    return f"{head}, {word} ({unit}{said}"
 
 
 def _legend(

@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from longwatt import command_line, costs, search
+from longwatt import command_line, costs, flags, search
 from longwatt.artefacts import damaged, read_artefact, read_from
 from longwatt.columns import COLUMNS, COMPARED, FROM_INFERENCE, FROM_SCORES, FROM_TRAINING
 from longwatt.energy.reduction import J_PER_KWH
@@ -20,11 +20,7 @@ from longwatt.outdated import message, outdated, set_outdated_aside
 from longwatt.provenance import digest, read_object, sha256, whole_file, write_json
 from longwatt.study import StudyError
 
-BY_PHASE = {
-    "train_steps_energy_kwh": "train",
-    "validation_energy_kwh": "validation",
-    "checkpoint_energy_kwh": "checkpoint",
-}
+BY_PHASE = {"train_steps_energy": "train", "validation_energy": "validation", "checkpoint_energy": "checkpoint"}
 
 
 class StaleSummary(RuntimeError):
@@ -217,13 +213,15 @@ def _row(known: Mapping[str, Any], found: Mapping[str, Mapping[str, Any]], price
         "best_validation_score": training.get("best_score"),
         "train_steps_s": training.get("train_s"),
         "attempts": len(training["attempts"]),
-        **_energy("train", energy),
-        **{column: _phase(energy, phase) for column, phase in BY_PHASE.items()},
+        **_energy("train", energy, training.get("train_runtime_s")),
+        **{f"{name}_kwh": _phase(energy, phase) for name, phase in BY_PHASE.items()},
+        **{f"{name}_flags": _phase_flags(energy, phase, training) for name, phase in BY_PHASE.items()},
         "train_idle_power_w": energy.get("idle_power_w"),
         "train_throttled_pct": energy.get("throttled_pct"),
         "train_power_efficiency": _ratio(training.get("samples"), energy.get("energy_j")),  # samples/s/W = samples/J
         "train_steps_power_efficiency": _ratio(training.get("samples"), _joules(_phase(energy, "train"))),
         "wasted_energy_kwh": _wasted_kwh(energy),
+        "wasted_energy_flags": flags.joined(energy.get("wasted", {}).get("flags", ())),
         "wasted_runtime_s": energy.get("wasted", {}).get("duration_s"),
         **_inference(found["inference"], found["inference_energy"]),
         **{name: prices[name] for name in costs.COLUMNS if name in prices},
@@ -234,13 +232,13 @@ def _row(known: Mapping[str, Any], found: Mapping[str, Mapping[str, Any]], price
     }
 
 
-def _energy(prefix: str, energy: Mapping[str, Any]) -> dict[str, Any]:
+def _energy(prefix: str, energy: Mapping[str, Any], seconds: float | None) -> dict[str, Any]:
     """What training and inference have in common."""
     return {
         f"{prefix}_energy_kwh": energy.get("energy_kwh"),
         f"{prefix}_energy_source": energy.get("energy_source"),
         f"{prefix}_energy_measured": energy.get("measured"),
-        f"{prefix}_energy_flags": " ".join(energy.get("flags", ())) or None,
+        f"{prefix}_energy_flags": flags.joined(flags.of_energy(energy, seconds)),
         f"{prefix}_net_energy_kwh": energy.get("net_energy_kwh"),
         f"{prefix}_energy_kwh_paper": energy.get("energy_kwh_paper"),
         f"{prefix}_crosscheck_pct": energy.get("crosscheck_pct"),
@@ -251,11 +249,12 @@ def _energy(prefix: str, energy: Mapping[str, Any]) -> dict[str, Any]:
 def _inference(inference: Mapping[str, Any], energy: Mapping[str, Any]) -> dict[str, Any]:
     joules = energy.get("energy_j")
     return {
-        **_energy("inference", energy),
+        **_energy("inference", energy, inference.get("inference_runtime_s")),
         "inference_power_efficiency": _ratio(inference.get("samples"), joules),
         "joules_per_example": _ratio(joules, inference.get("samples")),
         "joules_per_output_token": _ratio(joules, inference.get("output_tokens")),
         "inference_wasted_energy_kwh": _wasted_kwh(energy),
+        "inference_wasted_energy_flags": flags.joined(energy.get("wasted", {}).get("flags", ())),
     }
 
 
@@ -266,6 +265,11 @@ def _phase(energy: Mapping[str, Any], phase: str) -> float | None:
         kwh: float | None = phases[phase]["energy_kwh"]
         return kwh
     return None if energy.get("energy_kwh") is None else 0.0
+
+
+def _phase_flags(energy: Mapping[str, Any], phase: str, training: Mapping[str, Any]) -> str | None:
+    """The flags of a phase's energy, beside the seconds that training counted of it."""
+    return flags.joined(flags.of_energy(energy.get("phases", {}).get(phase, {}), training.get(f"{phase}_s")))
 
 
 def _joules(kwh: float | None) -> float | None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from longwatt import flags
 from longwatt.artefacts import read_artefact
 from longwatt.batch_sizes import batch_sizes
 from longwatt.datasets.visibility import unseen
@@ -31,13 +32,21 @@ from longwatt.settings_table import settings_in_force
 from longwatt.summary import read_summary
 from longwatt.table_files import number, write
 
-PARTS = ("train", "inference")
 ENERGIES = {
     "train_steps": "of it steps",
     "validation": "of it validations",
     "checkpoint": "of it checkpoints",
     "train_net": "training above idle",
     "wasted": "wasted",
+}
+# Flags of the energies above, by the column that they stand in.
+FLAGS = {
+    "train_energy_flags": "flags: training",
+    "train_steps_energy_flags": "flags: steps alone",
+    "validation_energy_flags": "flags: validations",
+    "checkpoint_energy_flags": "flags: checkpoints",
+    "wasted_energy_flags": "flags: wasted",
+    "inference_energy_flags": "flags: inference",
 }
 SPLITS = ("train", "validation", "test")
 
@@ -261,34 +270,35 @@ def _confidence(row: Mapping[str, Any]) -> float:
 
 def _energy_row(row: Mapping[str, Any], titles: Mapping[str, str], unit: EnergyUnit) -> dict[str, str]:
     others = {f"{title} ({unit.name})": _in(unit, row[f"{name}_energy_kwh"]) for name, title in ENERGIES.items()}
-    flags = " ".join(str(row[f"{part}_energy_flags"]) for part in PARTS if not pd.isna(row[f"{part}_energy_flags"]))
     currency = "" if pd.isna(row["currency"]) else f" ({row['currency']})"
     return {
         **_cell(row, titles),
         "source": str(row["train_energy_source"]),
-        f"training ({unit.name})": _energy(row, "train", unit),
+        f"training ({unit.name})": _energy(row, "train", unit, flagged=False),
         **others,
         f"mean power x time, as the paper ({unit.name})": _in(unit, row["train_energy_kwh_paper"]),
         "mean power (W)": number(row["train_mean_power_w"]),
         "idle (W)": number(row["train_idle_power_w"]),
         "throttled (%)": number(row["train_throttled_pct"]),
         "integral against counter (%)": number(row["train_crosscheck_pct"], 2),
-        f"inference ({unit.name})": _energy(row, "inference", unit),
+        f"inference ({unit.name})": _energy(row, "inference", unit, flagged=False),
         "J/example": number(row["joules_per_example"], 2),
         "J/output token": number(row["joules_per_output_token"], 3),
         "training gCO2e": number(row["train_gco2e"], 2),
         f"energy cost{currency}": number(row["train_energy_cost"], 4),
         f"GPU cost{currency}": number(row["train_gpu_cost"], 4),
         "PUE": number(row["pue"], 2),
-        "flags": flags,
+        **{title: " ".join(flags.split(row.get(column))) for column, title in FLAGS.items()},
     }
 
 
-def _energy(row: Mapping[str, Any], part: str, unit: EnergyUnit) -> str:
+def _energy(row: Mapping[str, Any], part: str, unit: EnergyUnit, flagged: bool = True) -> str:
+    """An energy with the word that it is estimated, and its flags where these have no column of their own."""
     if pd.isna(row[f"{part}_energy_kwh"]):
         return NA
-    word = " (estimated)" if row[f"{part}_energy_source"] == "estimate" else ""
-    return _in(unit, row[f"{part}_energy_kwh"]) + word
+    estimated = row[f"{part}_energy_source"] == "estimate"
+    said = flags.beside(estimated, flags.split(row.get(f"{part}_energy_flags")) if flagged else ())
+    return _in(unit, row[f"{part}_energy_kwh"]) + said
 
 
 def _in(unit: EnergyUnit, kwh: float | None) -> str:
