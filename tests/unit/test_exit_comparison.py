@@ -19,6 +19,7 @@ INTERVALS = ("relative_time", "speedup_at_equal_accuracy", "accuracy_over_effici
 COLUMNS = {
     *(f"{name}{end}" for name in INTERVALS for end in ("", "_ci_low", "_ci_high")),
     "relative_joules", "ece_before", "ece_after", "train_time_over_standard",
+    "relative_time_across", "train_time_across",
 }  # fmt: skip
 
 

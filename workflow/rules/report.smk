@@ -138,6 +138,7 @@ rule compare:
     params:
         results="results",
         settings=lambda wildcards: STAGES.compare_settings(),
+        stamps=lambda wildcards: compared_stamps(),
         code=provenance.code_digest(SCRIPTS / "compare.py"),
     script:
         "../scripts/compare.py"

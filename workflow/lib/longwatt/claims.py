@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from longwatt import differences
 from longwatt.claim_settings import ClaimTest, Comparison, Point, list_tests, point_of
 from longwatt.columns import ACCURACIES, EXACT, energy_source
 from longwatt.intervals import NORMAL_95, of_difference, over_seeds
@@ -140,7 +141,7 @@ class Evidence:
             and any(row["initialisation"] == "random" for row in rows),
             "two attention regimes, so two models": len(regimes) > len({model for model, _ in regimes}),
         }
-        return [note for note, needed in notes.items() if needed]
+        return [*(note for note, needed in notes.items() if needed), *differences.notes(rows, columns)]
 
 
 def judge(summary: pd.DataFrame, settings: Mapping[str, Any]) -> dict[str, dict[str, Any]]:

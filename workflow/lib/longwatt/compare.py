@@ -16,13 +16,14 @@ import pandas as pd
 
 from longwatt.cells import CLASSIFIED
 from longwatt.columns import COLUMNS
+from longwatt.compare_beside import across
+from longwatt.fresh_summary import UNSAID, best_summary
 from longwatt.intervals import of_difference, over_seeds
 from longwatt.metrics.classification import difference_intervals
 from longwatt.metrics.rouge import ROUGE_TYPES
 from longwatt.points import interval
 from longwatt.provenance import read_stamp
 from longwatt.references import EACH
-from longwatt.runtime_model import newest_summary
 from longwatt.summary import read_summary
 
 # What may tell two rows apart beside the seed; without the first there is nothing to compare.
@@ -43,6 +44,7 @@ NO_SCORE = "none: no score"
 PAIRED, SEEDS, APART = "paired bootstrap over examples", "Student's t over seeds", "two independent intervals"
 REFERENCE_NUMBER = r"#\d+$"  # what `longwatt.references.compared_id` puts after an example's id
 REFERENCES = "references of the example"
+FAULTS = 5  # changed results that a message names
 RESAMPLES_AT_ONCE = 64  # of hundreds of examples: a few megabytes
 
 
@@ -76,20 +78,27 @@ class Match:
 
 
 def read_results(results: Path, study: str) -> pd.DataFrame:
-    """A study's newest summary, that of its finished cells included, with every column that there is now.
+    """Read the summary that tells most of a study's results as they are, with every column that there is now.
 
     Args:
         results: the folder of all studies' results.
         study: which.
 
     Raises:
-        CompareError: it has none.
+        CompareError: it has none, or one that speaks of other results than are there.
     """
-    path = newest_summary(results / study)
-    if not path.is_file():
+    path, faults = best_summary(results / study)
+    if path is None:
         raise CompareError(
-            f"{path} does not exist: run the study {study} first (snakemake --cores all --config study={study}), or "
-            f"have its finished cells summarised (snakemake partial --cores 1 --config study={study})"
+            f"{results / study / 'summary.csv'} does not exist: run the study {study} first "
+            f"(snakemake --cores all --config study={study}), or have its finished cells summarised "
+            f"(snakemake partial --cores 1 --config study={study})"
+        )
+    if faults and faults != [UNSAID]:
+        named = ", ".join(faults[:FAULTS]) + (f" and {len(faults) - FAULTS} more" if len(faults) > FAULTS else "")
+        raise CompareError(
+            f"{path} does not tell the results beside it ({named}): run the study {study} again, or have its finished "
+            f"cells summarised (snakemake partial --cores 1 --config study={study})"
         )
     return read_summary(path).reindex(columns=list(COLUMNS))
 
@@ -196,7 +205,7 @@ def _row(results: Path, studies: tuple[str, str], pair: Pair, scoring: Mapping[s
     row |= _difference(results, studies, pair, scoring)
     for name, column in RATIOS.items():
         row |= _ratio(name, column, pair)
-    row |= {"ratio_interval": _ratio_interval(pair)}
+    row |= {"ratio_interval": _ratio_interval(pair), **across(pair.first, pair.second)}
     sources = [set(rows["train_energy_source"].dropna()) for rows in sides.values()]
     return {**row, "train_energy_estimated": any("estimate" in source for source in sources)}
 

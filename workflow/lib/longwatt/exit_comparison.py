@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from longwatt import search
+from longwatt.differences import unlike_machines
 from longwatt.exit_measured import (
     EARLY_EXIT,
     EFFICIENT,
@@ -79,11 +80,13 @@ class Everything:
     Attributes:
         points: of every chosen cell.
         relative: time and joules over the standard's, by cell and point, of all cells.
+        across: in what the standard's machine was another one, by cell and point; None where in nothing.
         settings: of the comparison.
     """
 
     points: Sequence[Measured]
     relative: Mapping[tuple[str, str], tuple[Estimate, float | None]]
+    across: Mapping[tuple[str, str], str | None]
     settings: Settings
 
     @classmethod
@@ -92,7 +95,8 @@ class Everything:
         points = [point for cell in chosen for point in cell.points]
         everyone = [point for cell in found for point in cell.points]
         relative = {point.key: _relative(point, standard_of(point, points), settings) for point in everyone}
-        return cls(points, relative, settings)
+        across = {point.key: _across(point, standard_of(point, points)) for point in everyone}
+        return cls(points, relative, across, settings)
 
 
 def compare(
@@ -182,7 +186,7 @@ def _comparison(group: Group, study: Everything) -> Columns:
         **speedup.columns("speedup_at_equal_accuracy"),
         **gain.columns("accuracy_over_efficient"),
         **_calibrated(group.cell, first.split),
-        "train_time_over_standard": _train_time(first, group.standard),
+        **_training_beside(first, group.standard),
         "reasons": _reasons(speedup, gain, *(study.relative[p.key][0] for p in (*group.ours, *group.oracle))),
     }
 
@@ -201,6 +205,8 @@ def _point(point: Measured, group: Group, study: Everything) -> Columns:
         **{name: point.facts[name] for name in (*FROM_SCORES, *FROM_INFERENCE)},
         "seconds_per_example": point.seconds_per_example,
         **time.columns("relative_time"),
+        "relative_time_across": study.across[point.key],
+        "machine": dict(point.machine),
         **{name: point.facts[name] for name in ("joules_per_example", "energy_source", "energy_measured")},
         "relative_joules": joules,
         "calibration_accuracy": _calibration_accuracy(point, group.cell, study.points),
@@ -213,6 +219,11 @@ def _relative(point: Measured, standard: Measured | None, settings: Settings) ->
         return Estimate(reason=NO_STANDARD), None
     joules, of_standard = (one.facts["joules_per_example"] for one in (point, standard))
     return relative_time(point, standard, settings), joules / of_standard if joules and of_standard else None
+
+
+def _across(point: Measured, standard: Measured | None) -> str | None:
+    """Say in what the machine that measured a point was another one than its standard's."""
+    return None if standard is None else unlike_machines(point.machine, standard.machine)
 
 
 def _speedup(group: Group, settings: Settings) -> Estimate:
@@ -284,10 +295,17 @@ def _row(point: Measured, cell: CellResults, study: Everything, comparisons: Seq
     return {
         **time.columns("relative_time"),
         "relative_joules": joules,
+        "relative_time_across": study.across[point.key],
         **_of_group(point, comparisons),
         **_calibrated(cell, point.split),
-        "train_time_over_standard": _train_time(point, standard_of(point, study.points)),
+        **_training_beside(point, standard_of(point, study.points)),
     }
+
+
+def _training_beside(point: Measured, standard: Measured | None) -> Columns:
+    """A cell's training beside the standard's: its time, and in what the machine was another one."""
+    across = None if standard is None else unlike_machines(point.trained_on, standard.trained_on)
+    return {"train_time_over_standard": _train_time(point, standard), "train_time_across": across}
 
 
 def _of_group(point: Measured, comparisons: Sequence[Columns]) -> Columns:

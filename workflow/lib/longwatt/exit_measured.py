@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from longwatt.differences import machine_of
 from longwatt.exit_logits import Recorded, read_logits
 from longwatt.exit_points import LAST, rule_of
 
@@ -44,6 +45,8 @@ class Measured:
         batches: seconds and examples of every batch (batches, 2).
         facts: of its scores, its inference and its energy, by column.
         train_seconds_per_sample: of the cell's training steps.
+        machine: what it was measured on (`longwatt.differences.machine_of`).
+        trained_on: what the cell was trained on.
     """
 
     cell: Mapping[str, Any]
@@ -58,6 +61,8 @@ class Measured:
     batches: Array
     facts: Mapping[str, Any]
     train_seconds_per_sample: float
+    machine: Mapping[str, Any] = field(default_factory=dict)
+    trained_on: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def kind(self) -> str:
@@ -129,9 +134,8 @@ def read_cell(results: Path, cell: Mapping[str, Any]) -> CellResults | None:
     if "exit_kind" not in training:
         return None
     known = {**cell, **{name: training[name] for name in FROM_TRAINING if name in training}}
-    per_sample = training["train_s"] / training["samples"]
     points = [
-        _measured(folder / "predict" / name, name, known, settings, per_sample)
+        _measured(folder / "predict" / name, name, known, settings, training)
         for name, settings in cell["points"].items()
     ]
     recorded: Mapping[str, Recorded] = {}
@@ -149,8 +153,10 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def _measured(
-    folder: Path, name: str, cell: Mapping[str, Any], settings: Mapping[str, Any], per_sample: float
+    folder: Path, name: str, cell: Mapping[str, Any], known: Mapping[str, Any], training: Mapping[str, Any]
 ) -> Measured:
+    inference = read(folder / "inference.json")
+    settings = predicted_with(inference, known)
     rows = {row["id"]: row for row in _predictions(folder / "predictions.jsonl")}
     right = dict(_examples(folder / "examples.csv"))
     rule, value = rule_of(settings.get("exit"))
@@ -167,8 +173,22 @@ def _measured(
         seconds=np.array([batches[rows[id_]["batch"]][0] / batches[rows[id_]["batch"]][1] for id_ in right]),
         batches=np.array(list(batches.values())),
         facts=_facts(folder),
-        train_seconds_per_sample=per_sample,
+        train_seconds_per_sample=training["train_s"] / training["samples"],
+        machine=machine_of(inference),
+        trained_on=machine_of(training),
     )
+
+
+def predicted_with(inference: Mapping[str, Any], known: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Take the settings of an inference point from its artefact, or from the study where that does not say.
+
+    Args:
+        inference: inference.json.
+        known: what the study says of the point.
+    """
+    block = inference.get("provenance") or {}
+    made: Mapping[str, Any] = (block.get("settings") or {}).get("inference") or known
+    return made
 
 
 def _predictions(path: Path) -> Iterator[dict[str, Any]]:

@@ -15,7 +15,7 @@ from typing import Any, cast
 
 import torch
 
-from longwatt import devices, distributed, stopping
+from longwatt import devices, distributed, environment, stopping
 from longwatt.batch_store import BatchStore
 from longwatt.decoding import autocast
 from longwatt.energy.log import forget_runs
@@ -62,6 +62,7 @@ def record(spec: Spec) -> None:
         kept = store.kept()
         missing = [(number, part) for number, part in enumerate(parts) if number not in kept]
         if missing:
+            environment.note(spec.paths["work"], spec.settings["budget"], fresh=not kept)
             _run_model(spec, distributed.share(missing), store)
     distributed.gather(None)  # what the others recorded is kept too
     if distributed.rank() == 0:
@@ -122,6 +123,7 @@ def _write(spec: Spec, parts: Sequence[Part], kept: Mapping[int, Mapping[str, An
                 found = {"split": part.split, **row, "label_name": config["labels"][row["label"]]}
                 stream.write(json.dumps(found, ensure_ascii=False) + "\n")
     facts = {"labels": config["labels"], "layers": config["layers"], "splits": counts}
+    facts |= {**environment.noted(spec.paths["work"]), "identity": dict(spec.identity)}
     write_json(spec.paths["exits"], {**facts, "provenance": spec.provenance})
 
 

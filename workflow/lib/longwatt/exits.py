@@ -17,6 +17,7 @@ from longwatt.cells import CELL_PATTERN
 from longwatt.pages import NA
 from longwatt.provenance import read_object
 from longwatt.spelling import nearest
+from longwatt.study import StudyError, parse_changes
 
 if TYPE_CHECKING:
     from longwatt.models.exit_model import ExitClassifier
@@ -74,6 +75,30 @@ def read_comparisons(results: Path, study: str) -> list[Comparison]:
     if found:
         return list(found)
     raise NothingFits(_why_none(folder))
+
+
+def check_current(folder: Path, changes: Mapping[str, Any]) -> None:
+    """Refuse to choose from results that other settings or code made, or from others than those that are there.
+
+    Args:
+        folder: results/{study}.
+        changes: of the machine's configuration, as given to Snakemake by `--config`.
+
+    Raises:
+        NothingFits: names the artefacts, and what to do.
+        longwatt.study.StudyError: the study or the configuration is wrong.
+    """
+    # What a study says is needed only here, and not to load a model.
+    from longwatt.in_force import find
+    from longwatt.outdated import Files, message, outdated
+
+    current, compared = find(folder, changes), folder / "exits" / "exits.json"
+    if current is not None:
+        jobs = [*current.stages.before_summary(), current.stages.compare_exits()]
+        if found := outdated(current, folder, jobs):
+            raise NothingFits(message(folder.name, found))
+    elif other := Files(folder).other_origin(compared):
+        raise NothingFits(f"{compared} was made from another {other} than is there; run the study again")
 
 
 def _why_none(folder: Path) -> str:
@@ -221,7 +246,9 @@ def _speed(comparison: Comparison, point: Point) -> str:
     if point["relative_time"] is None:
         return f"{value:.2f} times its own last classifier's speed (the study has no standard baseline)"
     low, high = (end and 1 / end for end in (point["relative_time_ci_high"], point["relative_time_ci_low"]))
-    return f"{value:.2f} times the standard baseline's{_range(low, high, 2)}"
+    across = point.get("relative_time_across")
+    beside = f"; not the model's alone: the baseline was measured with {across}" if across else ""
+    return f"{value:.2f} times the standard baseline's{_range(low, high, 2)}{beside}"
 
 
 def _energy(point: Point) -> str:
@@ -251,6 +278,7 @@ def _range(low: float | None, high: float | None, digits: int) -> str:
 def run(given: argparse.Namespace) -> int:
     """Print a choice for every model with exits that was asked for; 0 if there is any."""
     comparisons: Sequence[Comparison] = read_comparisons(given.results, given.study)
+    check_current(given.results / given.study, parse_changes(given.config))
     for axis in ("dataset", "model"):
         comparisons = _only(comparisons, axis, getattr(given, axis))
     wanted = Wanted(given.max_drop, given.min_speedup, given.max_joules)
@@ -303,9 +331,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--dataset", help="only this one")
     parser.add_argument("--model", help="only this one")
     parser.add_argument("--batch-size", type=int, default=1, help="as measured (1)")
+    parser.add_argument("--config", nargs="*", default=[], metavar="KEY=VALUE", help="as given to Snakemake")
     try:
         return run(parser.parse_args(arguments))
-    except NothingFits as error:
+    except (NothingFits, StudyError) as error:
         print(f"longwatt.exits: {error}", file=sys.stderr)
         return 1
 
