@@ -184,6 +184,7 @@ def _comparison(group: Group, study: Everything) -> Columns:
         "standard": standard or None,
         **parts,
         **speedup.columns("speedup_at_equal_accuracy"),
+        "speedup_across": _speedup_across(group, study),
         **gain.columns("accuracy_over_efficient"),
         **_calibrated(group.cell, first.split),
         **_training_beside(first, group.standard),
@@ -224,6 +225,12 @@ def _relative(point: Measured, standard: Measured | None, settings: Settings) ->
 def _across(point: Measured, standard: Measured | None) -> str | None:
     """Say in what the machine that measured a point was another one than its standard's."""
     return None if standard is None else unlike_machines(point.machine, standard.machine)
+
+
+def _speedup_across(group: Group, study: Everything) -> str | None:
+    """Say in what the machines of the points that a speed-up is chosen from differ from the standard's."""
+    said = [words for point in group.chosen if (words := study.across[point.key])]
+    return ", ".join(dict.fromkeys(word for words in said for word in words.split(", "))) or None
 
 
 def _speedup(group: Group, settings: Settings) -> Estimate:
@@ -315,6 +322,7 @@ def _of_group(point: Measured, comparisons: Sequence[Columns]) -> Columns:
         for name in ("speedup_at_equal_accuracy", "accuracy_over_efficient")
         for end in ("", "_ci_low", "_ci_high")
     ]
+    names.append("speedup_across")
     own = {"cell": point.cell["cell"], "split": point.split, "batch_size": point.batch_size}
     found = (one for one in comparisons if point.rule in CHOSEN and own.items() <= one.items())
     group = next(found, {})

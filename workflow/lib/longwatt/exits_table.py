@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from longwatt.columns import RELATIVE_TO_BASELINE
 from longwatt.table_files import number
 
 KINDS = {"early_exit": "early exit"}  # the other kinds are words already
@@ -87,9 +88,8 @@ def _with_interval(row: Mapping[str, Any], column: str, digits: int) -> str:
 
 def _across(row: Mapping[str, Any], column: str) -> str:
     """Say behind a relative time in what the baseline's machine was another one."""
-    if _unknown(row, column) or _unknown(row, "relative_time_across"):
-        return ""
-    return f" (baseline: {row['relative_time_across']})"
+    across = RELATIVE_TO_BASELINE[column]
+    return "" if _unknown(row, column) or _unknown(row, across) else f" (baseline: {row[across]})"
 
 
 def _speed_up(row: Mapping[str, Any]) -> str:
