@@ -19,6 +19,7 @@ INTERVALS = ("relative_time", "speedup_at_equal_accuracy", "accuracy_over_effici
 COLUMNS = {
     *(f"{name}{end}" for name in INTERVALS for end in ("", "_ci_low", "_ci_high")),
     "relative_joules", "relative_joules_flags", "ece_before", "ece_after", "train_time_over_standard",
+    "relative_time_across", "speedup_across", "train_time_across",
 }  # fmt: skip
 
 
@@ -309,3 +310,33 @@ def test_cells_without_classifiers_are_left_out(study):
     path.parent.mkdir(parents=True)
     path.write_text(json.dumps({"train_s": 1, "samples": 2}))
     assert text["cell"] not in run(folder, [text, *cells])["rows"]
+
+
+def on(folder, cell: str, points, **machine) -> None:
+    """Have inference points of a cell measured on a machine."""
+    for path in folder.glob(f"*/{cell}/*/*/*/*/predict/{points}/inference.json"):
+        path.write_text(json.dumps({**json.loads(path.read_text()), **machine}))
+
+
+def test_a_relative_time_across_machines_says_in_what_they_differ(study):
+    folder, cells = study
+    on(folder, "*", "*", device="H200", processor="EPYC", threads=4)
+    on(folder, "exits", "t0.8-b1", device="A100", threads=1)
+    found = run(folder, cells)
+    words = "other devices, other thread counts"
+    across = {point["point"]: point["relative_time_across"] for point in of(found)["points"]}
+    assert across == {**dict.fromkeys(across), "t0.8-b1": words}
+    assert of(found)["speedup_across"] == words and of(found, 32)["speedup_across"] is None
+    (rows,) = [rows for cell, rows in found["rows"].items() if "/exits/" in cell]
+    assert rows["t0.8-b1"]["relative_time_across"] == words and rows["t0.6-b1"]["relative_time_across"] is None
+    assert rows["t0.6-b1"]["speedup_across"] == words, "the fastest of all points may be that one"
+
+
+def test_an_inference_point_is_what_it_was_predicted_with(study):
+    folder, cells = study
+    (path,) = folder.glob("*/exits/*/*/*/*/predict/t0.8-b1/inference.json")
+    made = {"split": "test", "batch_size": 1, "exit": {"threshold": 0.85}, "regroup_batches": 2}
+    stamp = {"settings": {"inference": made}}
+    path.write_text(json.dumps({**json.loads(path.read_text()), "provenance": stamp}))
+    values = {point["point"]: point["value"] for point in of(run(folder, cells))["points"]}
+    assert values["t0.8-b1"] == 0.85 and values["t0.6-b1"] == 0.6, "whatever the study says by now"

@@ -442,3 +442,22 @@ def test_general_tables_name_the_exit_and_the_majority_class():
     text = readable(summary({**{name: EXIT_ROW[name] for name in ("validation_s", "steps")}, "score_lead": 3.0}), {})
     assert {"exit", "macro F1", "mean layers", "majority class"}.isdisjoint(text.columns)
     assert text["lead baseline"].tolist() == ["3.0"]
+
+
+def test_points_of_several_machines_in_a_panel_are_named_on_its_axis():
+    plain, elsewhere = comparison(), comparison(dataset="yelp")
+    for point in (*plain["points"], *elsewhere["points"], plain["standard"], elsewhere["standard"]):
+        point["machine"] = {"device": "H200", "threads": 4}
+    elsewhere["standard"]["machine"] = {"device": "H200", "threads": 1}
+    labels = [axis.get_xlabel() for axis in shown(time_figure(plain, elsewhere))]
+    assert ["other devices, processors or thread counts" in label for label in labels] == [False, True]
+
+
+def test_the_table_says_behind_a_relative_time_that_its_baseline_was_measured_elsewhere():
+    row = {**EXIT_ROW, "relative_time_across": "other devices", "speedup_across": "other thread counts"}
+    row["speedup_at_equal_accuracy"] = 1.5
+    (found,) = early_exits(summary(row), {}).to_dict("records")
+    assert found["relative time"].endswith(" (baseline: other devices)")
+    assert found["speed-up at equal accuracy"].endswith(" (baseline: other thread counts)")
+    (found,) = early_exits(summary(EXIT_ROW), {}).to_dict("records")
+    assert "baseline" not in found["relative time"] + found["speed-up"]

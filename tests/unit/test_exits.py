@@ -2,15 +2,20 @@
 
 import copy
 import json
+import shutil
 import subprocess
 import sys
 import types
+from pathlib import Path
 
 import pytest
 
-from longwatt import exits
+from longwatt import exits, in_force
 from longwatt.exit_comparison import compare
+from longwatt.provenance import origin
 from tests.exit_results import SCORING, write_study
+from tests.made_results import write_artefact
+from tests.tiny_exits import study_text, write_data
 
 
 @pytest.fixture(scope="module")
@@ -200,3 +205,50 @@ def test_choosing_loads_nothing_heavy():
     code = "import sys, longwatt.exits; print(*{name.split('.')[0] for name in sys.modules})"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert {"torch", "transformers", "numpy", "pandas"}.isdisjoint(loaded)
+
+
+def test_a_speed_up_across_machines_says_so(comparison):
+    folder, chosen = exits.Path("results/study"), points(comparison)["t0.8-b1"]
+    assert "alone" not in exits.page(comparison, chosen, folder)
+    chosen["relative_time_across"] = "other devices"
+    assert "not the model's alone: the baseline was measured with other devices" in exits.page(
+        comparison, chosen, folder
+    )
+    chosen.update(relative_time=None, machine={"threads": 1})
+    points(comparison)["last-b1"]["machine"] = {"threads": 2}
+    said = exits.page(comparison, chosen, folder)
+    assert "the last classifier was measured with other thread counts" in said
+
+
+def test_nothing_is_chosen_from_results_that_were_made_from_others(made, tmp_path, capsys):
+    results = tmp_path / "results"
+    shutil.copytree(made, results)
+    compared = results / "study/exits/exits.json"
+    (scores,) = results.glob("study/*/exits/*/*/*/*/predict/t0.8-b1/scores.json")
+    recorded = f"results/study/{scores.relative_to(results / 'study')}"
+    found = json.loads(compared.read_text())
+    compared.write_text(json.dumps({**found, "provenance": {"made_from": {recorded: origin(scores)}}}))
+    assert call(results, "--max-drop", "0.5") == 0
+    assert "studies/study.yaml is not here" in capsys.readouterr().err
+    scores.write_text(scores.read_text().replace("240", "241"))
+    assert call(results, "--max-drop", "0.5") == 1
+    assert f"was made from another {scores} than is there" in capsys.readouterr().err
+
+
+def test_nothing_is_chosen_from_results_of_other_settings(tmp_path, monkeypatch, capsys):
+    """The study says another learning rate than its models were trained with."""
+    monkeypatch.chdir(tmp_path)
+    write_data(tmp_path / "data")
+    study = study_text(tmp_path / "data")
+    Path("studies").mkdir()
+    Path("studies/tiny.yaml").write_text(study)
+    current = in_force.find(Path("results/tiny"))
+    for stage in [*current.stages.before_summary(), current.stages.compare_exits()]:
+        write_artefact(current, stage)
+    compared = Path(current.stages.compare_exits().artefact)
+    compared.write_text(json.dumps({**json.loads(compared.read_text()), "comparisons": [{"batch_size": 1}]}))
+    exits.check_current(Path("results/tiny"), {})
+    Path("studies/tiny.yaml").write_text(study.replace("5e-3", "6e-3"))
+    assert exits.main(["choose", "--study", "tiny", "--max-drop", "1"]) == 1
+    said = capsys.readouterr().err
+    assert said.count("training.learning_rate 0.005, now 0.006") == 3 and "Run the study again" in said

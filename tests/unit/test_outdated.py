@@ -5,18 +5,27 @@ import os
 import shutil
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
+from longwatt import costs
+from longwatt.batch_sizes import _products
+from longwatt.compare import CompareError, read_results
+from longwatt.compare_beside import outdated_rows
+from longwatt.fresh_summary import CHANGED, UNSAID, best_summary
 from longwatt.in_force import InForce, find
+from longwatt.made_settings import settings_of_rows
 from longwatt.outdated import message, outdated
 from longwatt.partial import write_partial
 from longwatt.plan import finished_parts
 from longwatt.provenance import PACKAGE, digest, origin, sha256
+from longwatt.settings_table import settings_in_force
 from longwatt.stages import Stages
 from longwatt.start_checks import StaleReport, check_report
 from longwatt.status import cell_states
 from longwatt.study import read_study
-from longwatt.summary import StaleSummary, _main, check, check_current
+from longwatt.summary import StaleSummary, _main, check, check_current, write_summary
+from longwatt.tables import write_tables
 from tests.conftest import ROOT, TINY_STUDY
 from tests.made_results import summarise, write_artefact, write_study_results
 
@@ -244,3 +253,80 @@ def test_an_origin_is_what_a_file_says_not_who_made_it(tmp_path):
     assert origin(path) == digest({"a": "1"})
     path.write_text("[1]")
     assert origin(path) == sha256(path)
+
+
+def test_settings_are_told_as_they_were_whatever_the_study_says_now(current):
+    """One cell was trained anew with another rate, the other kept (`--rerun-triggers mtime`)."""
+    changed = in_force(*RATE)
+    write_artefact(changed, stage_of(changed, "finetune"))
+    write_artefact(changed, stage_of(changed, "predict"))
+    groups = settings_of_rows(results(current), current.stages.rows())
+    rates = {tuple(group["cells"]["seq_len"]): group["settings"]["training.learning_rate"] for group in groups}
+    assert rates == {(32,): 0.002, (64,): 0.001}
+    for stage in (stage_of(changed, "score"), *(stage_of(changed, "summarize_energy", n) for n in (0, 1))):
+        write_artefact(changed, stage)
+    summarise(changed)
+    shutil.rmtree("resources")  # made-up data have no statistics to show
+    write_tables(results(current) / "summary.csv", Path("tables"), changed.stages.tabulate().settings, {})
+    table = pd.read_csv("tables/settings.csv").set_index("setting")
+    assert table.loc["training.learning_rate"].tolist() == ["0.002", "0.001"]
+    assert table.loc["input lengths (tokens)"].tolist() == ["32", "64"]
+
+
+def test_settings_that_results_do_not_say_are_na(current):
+    path = Path(stage_of(current, "finetune").artefact)
+    path.write_text(json.dumps({**json.loads(path.read_text()), "provenance": {}}))
+    groups = settings_of_rows(results(current), current.stages.rows())
+    table = settings_in_force(groups, {}).set_index("setting")
+    assert sorted(table.loc["training.learning_rate"]) == ["0.001", "NA"]
+
+
+def test_devices_of_a_batch_are_those_that_the_training_had(current):
+    row = {"budget": "cpu", "effective_batch_size": 16.0, "per_device_batch_size": 2.0}
+    row |= {"gradient_accumulation_steps": 4.0, "processes": 2.0}
+    table = pd.DataFrame([{**dict.fromkeys(("dataset", "model", "protocol"), "x"), "seq_len": 32, **row}])
+    assert list(_products(table, {"cpu": 1}).values()) == ["16 = 2 x 4 x 2"]
+    assert list(_products(table.assign(processes=None), {"cpu": 8}).values()) == ["16 < 2 x 4 x 8"]
+
+
+def test_the_summary_that_tells_what_is_there_is_compared_not_the_newest(current):
+    folder = results(current)
+    partial = folder / "partial/summary.csv"
+    write_summary(folder, current.stages.rows()[:1], costs.figures({}), partial, {})
+    os.utime(partial, (4e9, 4e9))
+    assert best_summary(folder) == (folder / "summary.csv", []), "it has more rows"
+    write_artefact(current, stage_of(current, "score", 1), score=99.0)
+    assert best_summary(folder) == (partial, []), "the cell that it has is as it was"
+    scores = stage_of(current, "score").artefact
+    write_artefact(current, stage_of(current, "score"), score=98.0)
+    path, found = best_summary(folder)
+    assert path == folder / "summary.csv" and scores in found
+    with pytest.raises(CompareError, match=r"does not tell the results beside it \(.*scores\.json.*partial"):
+        read_results(Path("results"), "tiny")
+
+
+def test_a_study_that_was_renamed_is_judged_where_it_is_now(current):
+    moved = Path("results/before")
+    results(current).rename(moved)
+    assert best_summary(moved) == (moved / "summary.csv", [])
+    assert len(read_results(Path("results"), "before")) == 2
+    table = moved / "summary.csv"
+    table.write_text(table.read_text().replace("12.5", "13.5"))
+    assert best_summary(moved) == (table, [CHANGED])
+    (moved / "summary.json").unlink()
+    assert best_summary(moved) == (table, [UNSAID])
+
+
+def test_a_comparison_names_the_results_that_a_study_would_make_otherwise_now(current):
+    changed, table = in_force(*RATE), read_results(Path("results"), "tiny")
+    assert outdated_rows(Path("results"), "tiny", table, current.stamps()) == []
+    assert outdated_rows(Path("results"), "tiny", table, None) is None
+    names = outdated_rows(Path("results"), "tiny", table, changed.stamps())
+    assert names == [f"needle/led/{length}/cpu/generated/seed1 (greedy)" for length in (32, 64)]
+    fewer = in_force("seq_lens: [32, 64]", "seq_lens: [32]")
+    names = outdated_rows(Path("results"), "tiny", table, fewer.stamps())
+    assert names == ["needle/led/64/cpu/generated/seed1 (greedy)"], "a cell that the study has no more"
+    other = current.of_other("tiny", Path("studies/tiny.yaml"), SCHEMA)
+    assert other.stamps() == fewer.stamps() and current.of_other("x", Path("studies/x.yaml"), SCHEMA) is None
+    Path("studies/bad.yaml").write_text("title: 3")
+    assert current.of_other("bad", Path("studies/bad.yaml"), SCHEMA) is None

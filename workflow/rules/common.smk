@@ -164,6 +164,16 @@ def check_clock():
         )
 
 
+def compared_stamps():
+    """The digests in force of the two studies to compare; None for one whose file is not here."""
+    other, schema = STAGES.machine.get("against"), SCHEMAS / "study.schema.json"
+    against = IN_FORCE.of_other(other, STUDIES / f"{other}.yaml", schema)
+    return {
+        STAGES.study_id: IN_FORCE.stamps(),
+        other: against.stamps() if against else None,
+    }
+
+
 def cpus_per_gpu():
     """CPU cores that go with each GPU on a cluster: the profile's number; `workflow.cores` is unknown there."""
     given = workflow.resource_settings.default_resources or {}

@@ -140,6 +140,7 @@ rule compare:
     params:
         results="results",
         settings=lambda wildcards: STAGES.compare_settings(),
+        stamps=lambda wildcards: compared_stamps(),
         code=lambda wildcards: IN_FORCE.code_of_rule("compare"),
     script:
         "../scripts/compare.py"

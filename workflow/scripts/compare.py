@@ -12,4 +12,5 @@ if __name__ == "__main__":
             Path(snakemake.params.results),
             snakemake.params.settings,
             stamp(snakemake.rule, snakemake.params.settings, snakemake.params.code),
+            snakemake.params.stamps,
         )

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import numpy as np
 import pandas as pd
 
-from longwatt import flags
+from longwatt import differences, flags
 from longwatt.claim_scores import ClaimScores
 from longwatt.claim_settings import GROUPED, ClaimTest, Comparison, Point, list_tests, point_of, training_of
 from longwatt.columns import ACCURACIES, BASELINES, EXACT, energy_flags, energy_source, varies_with_inference
@@ -191,7 +191,7 @@ class Evidence:
             DIVERGED: not set(columns) <= set(EXACT) and any(diverged(row) for row in rows),
             "two attention regimes, so two models": len(regimes) > len({model for model, _ in regimes}),
         }
-        return [note for note, needed in notes.items() if needed]
+        return [*(note for note, needed in notes.items() if needed), *differences.notes(rows, columns)]
 
     def flags(self, values: Iterable[tuple[Point, str]]) -> tuple[str, ...]:
         """Flags of the energies among some values."""

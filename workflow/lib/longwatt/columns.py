@@ -19,12 +19,16 @@ COMPARED = (
     "speedup_at_equal_accuracy", "speedup_at_equal_accuracy_ci_low", "speedup_at_equal_accuracy_ci_high",
     "accuracy_over_efficient", "accuracy_over_efficient_ci_low", "accuracy_over_efficient_ci_high",
     "ece_before", "ece_after", "ece_drop", "ece_drop_ci_low", "ece_drop_ci_high",
-    "train_time_over_standard",
+    "train_time_over_standard", "relative_time_across", "speedup_across",
+    "train_time_across",
 )  # fmt: skip
 # Scores that a dataset has where it asks for them.
 OTHER_SCORES = (
     "rouge1_unicode", "rouge2_unicode", "rougeL_unicode", "rouge_unicode_geometric_mean", "f1_unicode",
 )  # fmt: skip
+# What times and energies were measured on, of a training and (behind INFERENCE) of an inference.
+ENVIRONMENT = ("device", "processor", "threads", "wait_policy", "processes")
+INFERENCE = "inference_"
 COLUMNS = (
     "cell", "dataset", "model", "seq_len", "budget", "protocol", "seed", "inference", "initialisation",
     "attention_regime", "variant_of", "best_validation_score", "selected",
@@ -50,13 +54,16 @@ COLUMNS = (
     "mean_gpu_utilization_pct", "mean_gpu_memory_gib", "peak_memory_gib", "peak_memory_kind",
     "effective_batch_size", "per_device_batch_size", "gradient_accumulation_steps",
     "samples", "input_tokens", "steps", "best_step", "validations",
-    "ended_by", "diverged_step", "stopped_early", "attempts", "parameters", "device",
+    "ended_by", "diverged_step", "stopped_early", "attempts", "parameters",
+    *ENVIRONMENT, *(f"{INFERENCE}{name}" for name in ENVIRONMENT),
+    "data_digest", "weights_digest", "train_code_digest", "inference_code_digest",
+    "train_libraries", "inference_libraries",
 )  # fmt: skip
 FROM_TRAINING = (
     "train_samples_per_second", "train_runtime_s", "validation_s", "peak_memory_gib", "peak_memory_kind",
     "effective_batch_size", "per_device_batch_size", "gradient_accumulation_steps",
     "samples", "input_tokens", "steps", "best_step", "validations",
-    "ended_by", "diverged_step", "stopped_early", "parameters", "device", "attention_regime",
+    "ended_by", "diverged_step", "stopped_early", "parameters", "attention_regime",
     "exit_kind", "exit_layers", "encoder", "encoder_layers",
 )  # fmt: skip
 FROM_SCORES = (
@@ -73,9 +80,13 @@ NO_NUMBERS = (
     "variant_of", "selected", "score_name", "score_confidence",
     "train_energy_source", "train_energy_measured", "train_energy_flags",
     "inference_energy_source", "inference_energy_measured", "inference_energy_flags", "grid_source", "currency",
-    "peak_memory_kind", "ended_by", "stopped_early", "device", "exit_kind", "exit_layers", "encoder", "exit_rule",
     "train_steps_energy_flags", "validation_energy_flags", "checkpoint_energy_flags", "wasted_energy_flags",
     "inference_wasted_energy_flags", "relative_joules_flags",
+    "peak_memory_kind", "ended_by", "stopped_early", "exit_kind", "exit_layers", "encoder", "exit_rule",
+    "relative_time_across", "speedup_across", "train_time_across",
+    *ENVIRONMENT, *(f"{INFERENCE}{name}" for name in ENVIRONMENT),
+    "data_digest", "weights_digest", "train_code_digest", "inference_code_digest",
+    "train_libraries", "inference_libraries",
 )  # fmt: skip
 NUMBERS = tuple(name for name in COLUMNS if name not in NO_NUMBERS)
 # Settings, and baselines that follow from the data alone: the same with every seed.
@@ -113,6 +124,27 @@ _ENERGY_WORDS = ("energy", "power", "gco2e", "joules")
 def varies_with_inference(column: str) -> bool:
     """Whether a cell's inference points may differ in a column; a training's columns are repeated for each."""
     return column in _OF_POINTS or column.startswith(("inference_", "joules_"))
+
+
+# Beginnings of the columns that a training's machine decides.
+_TRAINING_COSTS = ("train_", "validation_", "checkpoint_", "wasted_", "mean_gpu_", "peak_memory_gib")
+_INFERENCE_COSTS = (INFERENCE, "joules_")
+# Columns that are relative to a baseline -> the column that says in what its machine was another one.
+RELATIVE_TO_BASELINE = {
+    "relative_time": "relative_time_across",
+    "relative_joules": "relative_time_across",
+    "speedup_at_equal_accuracy": "speedup_across",
+    "train_time_over_standard": "train_time_across",
+}
+
+
+def machine_columns(column: str) -> tuple[str, ...]:
+    """Name the columns that say on what a time, speed, energy or memory was measured; none of other columns."""
+    if column not in NUMBERS or column in (*EXACT, *RELATIVE_TO_BASELINE):
+        return ()
+    if column.startswith(_INFERENCE_COSTS):
+        return tuple(f"{INFERENCE}{name}" for name in ENVIRONMENT)
+    return ENVIRONMENT if column.startswith(_TRAINING_COSTS) else ()
 
 
 def energy_source(column: str) -> str | None:

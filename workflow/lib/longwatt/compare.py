@@ -17,11 +17,12 @@ import pandas as pd
 from longwatt import flags
 from longwatt.cells import CLASSIFIED
 from longwatt.columns import COLUMNS
+from longwatt.compare_beside import across
 from longwatt.example_scores import ExampleScores, read_examples
+from longwatt.fresh_summary import UNSAID, best_summary
 from longwatt.intervals import of_difference, over_seeds
 from longwatt.metrics.resampling import Interval, Resampling, Scores
 from longwatt.points import any_diverged, interval
-from longwatt.runtime_model import newest_summary
 from longwatt.score_intervals import OVER_SEEDS, paired_difference
 from longwatt.summary import read_summary
 
@@ -42,6 +43,7 @@ POINTS = ("exit_rule", "exit_value", "inference_batch_size")
 LOG_SEEDS, ONE_RUN, NO_SEEDS = OVER_SEEDS, "one run each: not known", "no seed in common: not known"
 NO_SCORE = "none: no score"
 SEEDS, APART = OVER_SEEDS, "two independent intervals"
+FAULTS = 5  # changed results that a message names
 
 
 class CompareError(ValueError):
@@ -74,20 +76,27 @@ class Match:
 
 
 def read_results(results: Path, study: str) -> pd.DataFrame:
-    """A study's newest summary, that of its finished cells included, with every column that there is now.
+    """Read the summary that tells most of a study's results as they are, with every column that there is now.
 
     Args:
         results: the folder of all studies' results.
         study: which.
 
     Raises:
-        CompareError: it has none.
+        CompareError: it has none, or one that speaks of other results than are there.
     """
-    path = newest_summary(results / study)
-    if not path.is_file():
+    path, faults = best_summary(results / study)
+    if path is None:
         raise CompareError(
-            f"{path} does not exist: run the study {study} first (snakemake --cores all --config study={study}), or "
-            f"have its finished cells summarised (snakemake partial --cores 1 --config study={study})"
+            f"{results / study / 'summary.csv'} does not exist: run the study {study} first "
+            f"(snakemake --cores all --config study={study}), or have its finished cells summarised "
+            f"(snakemake partial --cores 1 --config study={study})"
+        )
+    if faults and faults != [UNSAID]:
+        named = ", ".join(faults[:FAULTS]) + (f" and {len(faults) - FAULTS} more" if len(faults) > FAULTS else "")
+        raise CompareError(
+            f"{path} does not tell the results beside it ({named}): run the study {study} again, or have its finished "
+            f"cells summarised (snakemake partial --cores 1 --config study={study})"
         )
     return read_summary(path).reindex(columns=list(COLUMNS))
 
@@ -194,7 +203,7 @@ def _row(results: Path, studies: tuple[str, str], pair: Pair, scoring: Mapping[s
     row |= _difference(results, studies, pair, scoring)
     for name, column in RATIOS.items():
         row |= _ratio(name, column, pair)
-    row |= {"ratio_interval": _ratio_interval(pair)}
+    row |= {"ratio_interval": _ratio_interval(pair), **across(pair.first, pair.second)}
     sources = [set(rows["train_energy_source"].dropna()) for rows in sides.values()]
     row |= {f"train_energy_flags_{side}": flags.joined(flags.union(rows[FLAGS])) for side, rows in sides.items()}
     return {**row, "train_energy_estimated": any("estimate" in source for source in sources)}

@@ -10,15 +10,27 @@ from typing import Any
 import pandas as pd
 
 from longwatt import flags
+from longwatt.columns import INFERENCE
 from longwatt.compare import AXES, NO_SCORE, ONE_RUN, Match, compare, match, read_results
+from longwatt.compare_beside import (
+    ACROSS,
+    MARK,
+    MARKED,
+    differing_beside,
+    notes,
+    outdated_rows,
+    sections,
+    sentences,
+)
 from longwatt.compare_figures import QUANTITIES, draw_all
 from longwatt.compare_settings import ALIKE, Rulers, read_rulers
 from longwatt.endings import DIVERGED
+from longwatt.fresh_summary import best_summary
+from longwatt.outdated import Stamps
 from longwatt.pages import NA, Picture, Section, Table, as_html, markdown
 from longwatt.progress import say
 from longwatt.provenance import sha256, whole_file, write_json
 from longwatt.ranking import ALL, GROUP, Ranking, Swap, rankings, unscored
-from longwatt.runtime_model import newest_summary
 from longwatt.summary import write_csv
 
 NAMED = 8  # settings that the first sentences name; the rest is in a table
@@ -40,7 +52,12 @@ FIGURE_TEXTS = {
 }
 
 
-def write_comparison(results: Path, settings: Mapping[str, Any], provenance: Mapping[str, Any]) -> None:
+def write_comparison(
+    results: Path,
+    settings: Mapping[str, Any],
+    provenance: Mapping[str, Any],
+    stamps: Mapping[str, Stamps | None] | None = None,
+) -> None:
     """Write results/{study}/compare/{against}/ and say its first sentences on the terminal.
 
     Files: comparison.csv (a row per pair of cells), ranking.csv, swaps.csv, comparison.md and .html, figures, and
@@ -50,6 +67,7 @@ def write_comparison(results: Path, settings: Mapping[str, Any], provenance: Map
         results: the folder of all studies' results.
         settings: as `longwatt.stages.Stages.compare_settings`.
         provenance: the stamp of comparison.json.
+        stamps: by study the digests in force (`longwatt.in_force.InForce.stamps`); None where its file is not here.
 
     Raises:
         longwatt.compare.CompareError: a study has no summary, or no cell has a partner.
@@ -58,17 +76,27 @@ def write_comparison(results: Path, settings: Mapping[str, Any], provenance: Map
     tables = [read_results(results, study) for study in studies]
     found = match(tables[0], tables[1])
     comparison = compare(results, studies, found, settings["scoring"])
-    rulers = read_rulers(results, studies, [(pair.first, pair.second) for pair in found.pairs])
+    pairs = [(pair.first, pair.second) for pair in found.pairs]
+    rulers, beside = read_rulers(results, studies, pairs), differing_beside(pairs)
+    in_force = stamps or {}
+    outdated = {
+        study: outdated_rows(results, study, table, in_force[study])
+        for study, table in zip(studies, tables, strict=True)
+        if study in in_force
+    }
     ranked = rankings(comparison)
     folder = results / studies[0] / "compare" / studies[1]
     write_csv(folder / "comparison.csv", comparison)
     write_csv(folder / "ranking.csv", ranking_table(ranked))
     write_csv(folder / "swaps.csv", swap_table(ranked))
     draw_all(comparison, studies, folder, settings["titles"])
-    _write_pages(folder, studies, page(studies, found, comparison, ranked, rulers))
-    digests = {study: sha256(newest_summary(results / study)) for study in studies}
+    told = sentences(studies, comparison, beside, outdated)
+    shown = page(studies, found, comparison, ranked, rulers, told)
+    _write_pages(folder, studies, [*shown, *sections(studies, beside, outdated)])
+    used = {study: best_summary(results / study)[0] for study in studies}
+    digests = {study: sha256(path) for study, path in used.items() if path}
     write_json(folder / "comparison.json", {"summary_sha256": digests, "provenance": provenance})
-    for line in headlines(studies, found, comparison, ranked, rulers):
+    for line in [*headlines(studies, found, comparison, ranked, rulers), *told]:
         say(line)
     say(f"cell by cell in {folder / 'comparison.html'}, comparison.md and comparison.csv")
 
@@ -107,12 +135,6 @@ def headlines(
     lost = int(comparison[["diverged_a", "diverged_b"]].any(axis=1).sum())
     lines += [f"In {lost} pairs a {DIVERGED}: its costs and its score are not those of a whole one."] if lost else []
     return lines
-
-
-def _note(row: Mapping[Any, Any]) -> str:
-    """Note the caveats of a pair's trainings."""
-    random = "random weights" if "random" in (row["initialisation_a"], row["initialisation_b"]) else ""
-    return ", ".join(filter(None, [random, DIVERGED if row["diverged_a"] or row["diverged_b"] else ""]))
 
 
 def _axis(axis: str, studies: tuple[str, str], values: tuple[Sequence[str], Sequence[str]]) -> str:
@@ -182,9 +204,10 @@ def page(
     comparison: pd.DataFrame,
     ranked: Sequence[Ranking],
     rulers: Rulers = ALIKE,
+    beside: Sequence[str] = (),
 ) -> list[Section]:
-    """comparison.md and comparison.html."""
-    pictures = [Picture(f"{name}.svg", FIGURE_TEXTS[name]) for name in QUANTITIES]
+    """Lay out comparison.md and comparison.html; `beside` are sentences of what else differs."""
+    pictures = [Picture(f"{name}.svg", _caption(name, comparison)) for name in QUANTITIES]
     kinds = sorted(set(comparison["difference_interval"]))
     note = (
         f"Intervals are of 95 % unless the study says otherwise; those of differences: {'; '.join(kinds)}; those of "
@@ -192,13 +215,24 @@ def page(
     )
     words = ["dataset", "model", "budget", "protocol", "inference", "metric", "intervals of ratios", "note"]
     return [
-        Section("", headlines(studies, found, comparison, ranked, rulers)),
+        Section("", [*headlines(studies, found, comparison, ranked, rulers), *beside]),
         Section("Figures", pictures),
-        Section("Cell by cell", [note, Table(_pairs(studies, comparison), words)]),
+        Section("Cell by cell", [note, *_marked(comparison), Table(_pairs(studies, comparison), words)]),
         *_ranking_sections(studies, ranked, unscored(comparison)),
         *_settings_sections(studies, rulers),
         *_unmatched(studies, found),
     ]
+
+
+def _caption(name: str, comparison: pd.DataFrame) -> str:
+    """Say of a figure what it shows, and of how many pairs it compares machines too."""
+    others = int(comparison["inference_across"].notna().sum()) if name == "inference_speed" else 0
+    more = f"; {others} of {len(comparison)} pairs were measured on other devices, processors or thread counts"
+    return FIGURE_TEXTS[name] + (more if others else "")
+
+
+def _marked(comparison: pd.DataFrame) -> list[str]:
+    return [MARKED] if comparison[list(ACROSS)].notna().any(axis=None) else []
 
 
 def _pairs(studies: tuple[str, str], comparison: pd.DataFrame) -> list[dict[str, str]]:
@@ -220,11 +254,20 @@ def _pairs(studies: tuple[str, str], comparison: pd.DataFrame) -> list[dict[str,
                 "mean power ratio": _energy_text(row, "train_power_ratio"),
                 "peak memory ratio": _ratio_text(row, "peak_memory_ratio"),
                 "intervals of ratios": row["ratio_interval"],
-                "note": _note(row),
+                "note": "; ".join(_notes(row)),
             }
         )
     noted = any(row["note"] for row in rows)
     return [{name: text for name, text in row.items() if noted or name != "note"} for row in rows]
+
+
+def _notes(row: Mapping[Any, Any]) -> list[str]:
+    """List the caveats of a pair's trainings."""
+    found = {
+        "random weights": "random" in (row["initialisation_a"], row["initialisation_b"]),
+        DIVERGED: row["diverged_a"] or row["diverged_b"],
+    }
+    return [*(note for note, needed in found.items() if needed), *notes(row)]
 
 
 def _both(row: Mapping[Any, Any], name: str) -> str:
@@ -251,7 +294,9 @@ def _with_interval(row: Mapping[Any, Any]) -> str:
 def _ratio_text(row: Mapping[Any, Any], name: str) -> str:
     low, high = row[f"{name}_ci_low"], row[f"{name}_ci_high"]
     interval = "" if pd.isna(low) else f" ({_number(low, '.3g')} to {_number(high, '.3g')})"
-    return _number(row[name], ".3g") + interval
+    side = "inference_across" if name.startswith(INFERENCE) else "train_across"
+    mark = MARK if isinstance(row[side], str) and not pd.isna(row[name]) else ""
+    return _number(row[name], ".3g") + interval + mark
 
 
 def _energy_text(row: Mapping[Any, Any], name: str) -> str:

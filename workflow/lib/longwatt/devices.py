@@ -127,8 +127,3 @@ def total_memory_gib(budget: Mapping[str, Any]) -> float:
 def peak_memory_kind(device: torch.device) -> str:
     """What `peak_memory_gib` speaks of."""
     return "gpu_reserved" if device.type == "cuda" else "process_rss"
-
-
-def name(device: torch.device) -> str:
-    """The device as its vendor calls it."""
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"

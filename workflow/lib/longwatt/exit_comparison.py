@@ -13,6 +13,7 @@ from typing import Any
 
 from longwatt import flags, search
 from longwatt.artefacts import digests
+from longwatt.differences import unlike_machines
 from longwatt.endings import diverged
 from longwatt.exit_measured import (
     EARLY_EXIT,
@@ -82,11 +83,13 @@ class Everything:
     Attributes:
         points: of every chosen cell.
         relative: time and joules over the standard's, by cell and point, of all cells.
+        across: in what the standard's machine was another one, by cell and point; None where in nothing.
         settings: of the comparison.
     """
 
     points: Sequence[Measured]
     relative: Mapping[tuple[str, str], tuple[Estimate, float | None]]
+    across: Mapping[tuple[str, str], str | None]
     settings: Settings
 
     @classmethod
@@ -95,7 +98,8 @@ class Everything:
         points = [point for cell in chosen for point in cell.points]
         everyone = [point for cell in found for point in cell.points]
         relative = {point.key: _relative(point, standard_of(point, points), settings) for point in everyone}
-        return cls(points, relative, settings)
+        across = {point.key: _across(point, standard_of(point, points)) for point in everyone}
+        return cls(points, relative, across, settings)
 
 
 def compare(
@@ -187,9 +191,10 @@ def _comparison(group: Group, study: Everything) -> Columns:
         "standard": standard or None,
         **parts,
         **speedup.columns("speedup_at_equal_accuracy"),
+        "speedup_across": _speedup_across(group, study),
         **gain.columns("accuracy_over_efficient"),
         **_calibrated(group.cell, first.split),
-        "train_time_over_standard": _train_time(first, group.standard),
+        **_training_beside(first, group.standard),
         "reasons": _reasons(speedup, gain, *(study.relative[p.key][0] for p in (*group.ours, *group.oracle))),
     }
 
@@ -209,6 +214,8 @@ def _point(point: Measured, group: Group, study: Everything) -> Columns:
         "seconds_per_example": point.seconds_per_example,
         **time.columns("relative_time"),
         **{name: point.facts[name] for name in ENERGY},
+        "relative_time_across": study.across[point.key],
+        "machine": dict(point.machine),
         "relative_joules": joules,
         "calibration_accuracy": _calibration_accuracy(point, group.cell, study.points),
     }
@@ -225,6 +232,17 @@ def _relative(point: Measured, standard: Measured | None, settings: Settings) ->
 def _relative_flags(point: Measured, standard: Measured | None) -> str | None:
     """The flags of both energies of a ratio."""
     return flags.joined(flag for one in (point, standard) if one for flag in one.facts["energy_flags"])
+
+
+def _across(point: Measured, standard: Measured | None) -> str | None:
+    """Say in what the machine that measured a point was another one than its standard's."""
+    return None if standard is None else unlike_machines(point.machine, standard.machine)
+
+
+def _speedup_across(group: Group, study: Everything) -> str | None:
+    """Say in what the machines of the points that a speed-up is chosen from differ from the standard's."""
+    said = [words for point in group.chosen if (words := study.across[point.key])]
+    return ", ".join(dict.fromkeys(word for words in said for word in words.split(", "))) or None
 
 
 def _speedup(group: Group, settings: Settings) -> Estimate:
@@ -298,10 +316,17 @@ def _row(point: Measured, cell: CellResults, study: Everything, comparisons: Seq
         **time.columns("relative_time"),
         "relative_joules": joules,
         "relative_joules_flags": _relative_flags(point, standard) if joules is not None else None,
+        "relative_time_across": study.across[point.key],
         **_of_group(point, comparisons),
         **_calibrated(cell, point.split),
-        "train_time_over_standard": _train_time(point, standard),
+        **_training_beside(point, standard),
     }
+
+
+def _training_beside(point: Measured, standard: Measured | None) -> Columns:
+    """A cell's training beside the standard's: its time, and in what the machine was another one."""
+    across = None if standard is None else unlike_machines(point.trained_on, standard.trained_on)
+    return {"train_time_over_standard": _train_time(point, standard), "train_time_across": across}
 
 
 def _of_group(point: Measured, comparisons: Sequence[Columns]) -> Columns:
@@ -311,6 +336,7 @@ def _of_group(point: Measured, comparisons: Sequence[Columns]) -> Columns:
         for name in ("speedup_at_equal_accuracy", "accuracy_over_efficient")
         for end in ("", "_ci_low", "_ci_high")
     ]
+    names.append("speedup_across")
     own = {"cell": point.cell["cell"], "split": point.split, "batch_size": point.batch_size}
     found = (one for one in comparisons if point.rule in CHOSEN and own.items() <= one.items())
     group = next(found, {})

@@ -54,6 +54,8 @@ BASELINES = {
     EFFICIENT: "efficient: a model per layer (beside the point)",
     ORACLE: "oracle: leaves at the first right classifier",
 }
+# What an axis says of a panel whose points compare machines too.
+SEVERAL_MACHINES = "\n(measured on other devices, processors or thread counts)"
 LEGEND_LINE = 0.22  # inches
 REACH = 0.6  # a majority class this share of the panel's height below it is still shown
 
@@ -338,9 +340,10 @@ def _style_of(kind: str, model: str, rule: str, drawn: Mapping[str, Style]) -> d
 
 
 def _label(across: Across, known: pd.DataFrame) -> str:
+    machines = "" if known["machine"].nunique() < 2 else SEVERAL_MACHINES
     if not across.word or known.empty:
-        return across.label
-    said = flagged_in_words(known["flags"])
+        return across.label + machines
+    said = machines + flagged_in_words(known["flags"])
     if not known["estimated"].any():
         return across.label + said
     word = "estimated" if known["estimated"].all() else "partly estimated"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from longwatt import flags
 from longwatt.artefacts import check_beside, json_rows, read_artefact, read_from
+from longwatt.differences import machine_of
 from longwatt.exit_logits import Recorded, read_logits
 from longwatt.exit_points import LAST, rule_of
 
@@ -45,6 +46,8 @@ class Measured:
         batches: seconds and examples of every batch (batches, 2).
         facts: of its scores, its inference and its energy, by column.
         train_seconds_per_sample: of the cell's training steps.
+        machine: what it was measured on (`longwatt.differences.machine_of`).
+        trained_on: what the cell was trained on.
     """
 
     cell: Mapping[str, Any]
@@ -59,6 +62,8 @@ class Measured:
     batches: Array
     facts: Mapping[str, Any]
     train_seconds_per_sample: float
+    machine: Mapping[str, Any] = field(default_factory=dict)
+    trained_on: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def kind(self) -> str:
@@ -130,9 +135,8 @@ def read_cell(results: Path, cell: Mapping[str, Any]) -> CellResults | None:
     if "exit_kind" not in training:
         return None
     known = {**cell, **{name: training[name] for name in FROM_TRAINING if name in training}}
-    per_sample = training["train_s"] / training["samples"]
     points = [
-        _measured(folder / "predict" / name, name, known, settings, per_sample)
+        _measured(folder / "predict" / name, name, known, settings, training)
         for name, settings in cell["points"].items()
     ]
     recorded: Mapping[str, Recorded] = {}
@@ -153,7 +157,7 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def _measured(
-    folder: Path, name: str, cell: Mapping[str, Any], settings: Mapping[str, Any], per_sample: float
+    folder: Path, name: str, cell: Mapping[str, Any], known: Mapping[str, Any], training: Mapping[str, Any]
 ) -> Measured:
     check_beside(folder / "inference.json", folder / "predictions.jsonl")
     check_beside(folder / "scores.json", folder / "examples.csv")
@@ -161,6 +165,8 @@ def _measured(
         rows = {row["id"]: row for row in json_rows(folder / "predictions.jsonl")}
     with read_from(folder / "examples.csv"):
         right = dict(_examples(folder / "examples.csv"))
+    inference = read(folder / "inference.json")
+    settings = predicted_with(inference, known)
     rule, value = rule_of(settings.get("exit"))
     batches = _batches(rows)
     return Measured(
@@ -175,8 +181,22 @@ def _measured(
         seconds=np.array([batches[rows[id_]["batch"]][0] / batches[rows[id_]["batch"]][1] for id_ in right]),
         batches=np.array(list(batches.values())),
         facts=_facts(folder),
-        train_seconds_per_sample=per_sample,
+        train_seconds_per_sample=training["train_s"] / training["samples"],
+        machine=machine_of(inference),
+        trained_on=machine_of(training),
     )
+
+
+def predicted_with(inference: Mapping[str, Any], known: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Take the settings of an inference point from its artefact, or from the study where that does not say.
+
+    Args:
+        inference: inference.json.
+        known: what the study says of the point.
+    """
+    block = inference.get("provenance") or {}
+    made: Mapping[str, Any] = (block.get("settings") or {}).get("inference") or known
+    return made
 
 
 def _examples(path: Path) -> Iterator[tuple[str, float]]:

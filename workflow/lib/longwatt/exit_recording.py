@@ -16,7 +16,7 @@ from typing import Any, cast
 
 import torch
 
-from longwatt import devices, distributed
+from longwatt import devices, distributed, environment
 from longwatt.batch_progress import Progress
 from longwatt.batch_store import BatchStore
 from longwatt.decoding import autocast
@@ -71,6 +71,7 @@ def _record(spec: Spec, progress: Progress) -> None:
     kept = progress.store.kept()
     missing = [(number, part) for number, part in enumerate(parts) if number not in kept]
     if missing:
+        environment.note(spec.paths["work"], spec.settings["budget"], fresh=not kept)
         _run_model(spec, distributed.share(missing), progress)
     distributed.gather(None)  # what the others recorded is kept too
     if distributed.rank() == 0:
@@ -135,6 +136,7 @@ def _write(spec: Spec, parts: Sequence[Part], kept: Mapping[int, Mapping[str, An
                 stream.write(json.dumps(found, ensure_ascii=False) + "\n")
     written = {"logits.jsonl": sha256(Path(spec.paths["logits"]))}
     facts = {"labels": config["labels"], "layers": config["layers"], "splits": counts, "sha256": written}
+    facts |= {**environment.noted(spec.paths["work"]), "identity": dict(spec.identity)}
     write_json(spec.paths["exits"], {**facts, "provenance": spec.provenance})
 
 

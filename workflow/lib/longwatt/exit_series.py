@@ -20,7 +20,7 @@ OURS, STANDARD, EFFICIENT, ORACLE = "early_exit", "standard", "efficient", "orac
 # Numbers of a point that have an interval.
 NUMBERS = ("accuracy", "relative_time", "joules_per_example", "relative_to_largest")
 OTHERS = ("seconds_per_example", "mean_layers", "majority", "encoder_layers")
-COLUMNS = (*PLACE, "seed", *POINT, *NUMBERS, *OTHERS, "estimated", "flags",
+COLUMNS = (*PLACE, "seed", *POINT, *NUMBERS, *OTHERS, "estimated", "flags", "machine",
            *(f"{name}_ci_{end}" for name in NUMBERS for end in ("low", "high")))  # fmt: skip
 
 
@@ -70,9 +70,15 @@ def _point(kind: str, entry: Mapping[str, Any], comparison: Mapping[str, Any]) -
         "layer": None if own else layers[-1],
         "estimated": entry.get("energy_source") == "estimate",
         "flags": flags.joined(entry.get("energy_flags") or ()) or "",
+        "machine": _machine(entry.get("machine") or {}),
         **found,
         **ends,
     }
+
+
+def _machine(found: Mapping[str, Any]) -> str | None:
+    """What a point was measured on, as one text; None where that is not known."""
+    return ", ".join(f"{name} {value}" for name, value in found.items() if value is not None) or None
 
 
 def _against_largest(table: pd.DataFrame) -> pd.DataFrame:
@@ -92,4 +98,5 @@ def _mean(group: pd.DataFrame, confidence: float) -> dict[str, Any]:
         low, high = (math.nan, math.nan) if math.isnan(found[name]) else over_seeds(group[name], confidence)
         found |= {f"{name}_ci_low": low, f"{name}_ci_high": high}
     said = flags.joined(flags.union(group["flags"])) or ""
-    return {**found, "estimated": bool(group["estimated"].any()), "flags": said}
+    machines = " / ".join(sorted(set(group["machine"].dropna()))) or None
+    return {**found, "estimated": bool(group["estimated"].any()), "flags": said, "machine": machines}

@@ -15,10 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 from longwatt import command_line, flags
 from longwatt.cells import CELL_PATTERN
+from longwatt.differences import unlike_machines
 from longwatt.endings import DIVERGED
 from longwatt.pages import NA
 from longwatt.provenance import read_object
 from longwatt.spelling import nearest
+from longwatt.study import StudyError, parse_changes
 
 if TYPE_CHECKING:
     from longwatt.models.exit_model import ExitClassifier
@@ -78,6 +80,35 @@ def read_comparisons(results: Path, study: str) -> list[Comparison]:
     raise NothingFits(_why_none(folder))
 
 
+def check_current(folder: Path, changes: Mapping[str, Any]) -> str | None:
+    """Refuse to choose from results that other settings or code made, or from others than those that are there.
+
+    Args:
+        folder: results/{study}.
+        changes: of the machine's configuration, as given to Snakemake by `--config`.
+
+    Returns:
+        What is not known, should the study's file not be here.
+
+    Raises:
+        NothingFits: names the artefacts, and what to do.
+        longwatt.study.StudyError: the study or the configuration is wrong.
+    """
+    # What a study says is needed only here, and not to load a model.
+    from longwatt.in_force import find
+    from longwatt.outdated import Files, message, outdated
+
+    current, compared = find(folder, changes), folder / "exits" / "exits.json"
+    if current is not None:
+        jobs = [*current.stages.before_summary(), current.stages.compare_exits()]
+        if found := outdated(current, folder, jobs):
+            raise NothingFits(message(folder.name, found))
+        return None
+    if other := Files(folder).other_origin(compared):
+        raise NothingFits(f"{compared} was made from another {other} than is there; run the study again")
+    return f"studies/{folder.name}.yaml is not here, so whether these are results of its settings is not known"
+
+
 def _why_none(folder: Path) -> str:
     trained = folder.glob("/".join("*" for _ in CELL_PATTERN.split("/")) + "/finetune/training.json")
     kinds = {read_object(path).get("exit_kind") for path in trained}
@@ -129,8 +160,13 @@ def speedup(comparison: Comparison, point: Point) -> float | None:
     """How many times as fast as the standard baseline, or without one as the model's own last classifier."""
     if point["relative_time"] is not None:
         return float(1 / point["relative_time"])
-    last = next((one for one in comparison["points"] if one["rule"] == "last"), None)
+    last = last_of(comparison)
     return None if last is None else float(last["seconds_per_example"] / point["seconds_per_example"])
+
+
+def last_of(comparison: Comparison) -> Point | None:
+    """Find the point of a model at which its last classifier answers all examples."""
+    return next((one for one in comparison["points"] if one["rule"] == "last"), None)
 
 
 def reference(comparison: Comparison) -> tuple[float | None, str]:
@@ -221,9 +257,20 @@ def _speed(comparison: Comparison, point: Point) -> str:
     if value is None:
         return f"{NA}: neither a standard baseline nor the last classifier was timed"
     if point["relative_time"] is None:
-        return f"{value:.2f} times its own last classifier's speed (the study has no standard baseline)"
+        own = f"{value:.2f} times its own last classifier's speed (the study has no standard baseline)"
+        return own + _elsewhere(unlike_machines(_machine(point), _machine(last_of(comparison))), "the last classifier")
     low, high = (end and 1 / end for end in (point["relative_time_ci_high"], point["relative_time_ci_low"]))
-    return f"{value:.2f} times the standard baseline's{_range(low, high, 2)}"
+    beside = _elsewhere(point.get("relative_time_across"), "the baseline")
+    return f"{value:.2f} times the standard baseline's{_range(low, high, 2)}{beside}"
+
+
+def _elsewhere(across: str | None, whose: str) -> str:
+    """Say behind a speed-up that its two sides were measured on different machines."""
+    return f"; not the model's alone: {whose} was measured with {across}" if across else ""
+
+
+def _machine(point: Point | None) -> Mapping[str, Any]:
+    return (point or {}).get("machine") or {}
 
 
 def _energy(point: Point) -> str:
@@ -253,6 +300,7 @@ def _range(low: float | None, high: float | None, digits: int) -> str:
 def run(given: argparse.Namespace) -> int:
     """Print a choice for every model with exits that was asked for; 0 if there is any."""
     comparisons: Sequence[Comparison] = read_comparisons(given.results, given.study)
+    unknown = check_current(given.results / given.study, parse_changes(given.config))
     for axis in ("dataset", "model"):
         comparisons = _only(comparisons, axis, getattr(given, axis))
     wanted = Wanted(given.max_drop, given.min_speedup, given.max_joules)
@@ -263,6 +311,8 @@ def run(given: argparse.Namespace) -> int:
             chosen += 1
         except NothingFits as error:
             print(f"{comparison['cell']}: {error}", file=sys.stderr)
+    if chosen and unknown:
+        print(unknown, file=sys.stderr)
     return 0 if chosen else 1
 
 
@@ -305,9 +355,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--dataset", help="only this one")
     parser.add_argument("--model", help="only this one")
     parser.add_argument("--batch-size", type=int, default=1, help="as measured (1)")
+    parser.add_argument("--config", nargs="*", default=[], metavar="KEY=VALUE", help="as given to Snakemake")
     try:
         return run(parser.parse_args(arguments))
-    except NothingFits as error:
+    except (NothingFits, StudyError) as error:
         print(f"longwatt.exits: {error}", file=sys.stderr)
         return 1
 

@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from longwatt import flags
+from longwatt.columns import RELATIVE_TO_BASELINE
 from longwatt.endings import marked
 from longwatt.table_files import number
 
@@ -65,9 +66,10 @@ def _row(row: Mapping[str, Any], titles: Mapping[str, str], apart: Mapping[str, 
         "accuracy (%)": _with_interval(row, "accuracy", 1),
         "macro F1 (%)": _with_interval(row, "macro_f1", 1),
         "mean layers": number(row["mean_layers"], 2),
-        "relative time": _with_interval(row, "relative_time", 2),
-        "speed-up": _speed_up(row),
-        "speed-up at equal accuracy": _with_interval(row, "speedup_at_equal_accuracy", 2),
+        "relative time": _with_interval(row, "relative_time", 2) + _across(row, "relative_time"),
+        "speed-up": _speed_up(row) + _across(row, "relative_time"),
+        "speed-up at equal accuracy": _with_interval(row, "speedup_at_equal_accuracy", 2)
+        + _across(row, "speedup_at_equal_accuracy"),
         "J/example": _joules(row),
         "ms/example": _milliseconds(row),
     }
@@ -84,6 +86,12 @@ def _with_interval(row: Mapping[str, Any], column: str, digits: int) -> str:
     if pd.isna(value) or pd.isna(low) or pd.isna(high):
         return number(value, digits)
     return f"{number(value, digits)} ({number(low, digits)} to {number(high, digits)})"
+
+
+def _across(row: Mapping[str, Any], column: str) -> str:
+    """Say behind a relative time in what the baseline's machine was another one."""
+    across = RELATIVE_TO_BASELINE[column]
+    return "" if _unknown(row, column) or _unknown(row, across) else f" (baseline: {row[across]})"
 
 
 def _speed_up(row: Mapping[str, Any]) -> str:

@@ -74,6 +74,17 @@ def exit_rule(rule: Mapping[str, Any] | None) -> str:
     return name if value is True else f"{name} {value:g}"
 
 
+def rule_columns(inference: Mapping[str, Any]) -> dict[str, Any]:
+    """Give the summary's columns of the rule by which examples leave at an inference point.
+
+    Args:
+        inference: the point, as `longwatt.settings.predict_settings` has it for a classifier.
+    """
+    ((rule, value),) = (inference["exit"] or {"last": None}).items()
+    shown = {"exit_rule": rule, "exit_value": None if value is True else value}
+    return {**shown, "inference_batch_size": inference["batch_size"]}
+
+
 def groups(cells: Mapping[str, Cell], settings: Callable[[str], InForce]) -> list[dict[str, Any]]:
     """Cells grouped by the settings that they share.
 

@@ -9,8 +9,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from longwatt import stages, study
 from longwatt.provenance import PACKAGE, Stage, agrees, code_digest, digest, read_stamp
 
@@ -61,6 +59,17 @@ class InForce:
         """Give the digests of settings and code that each artefact of data and cells must carry."""
         return {s.artefact: [digest(dict(s.settings)), self.code(s)] for s in self.stages.before_summary()}
 
+    def of_other(self, study_id: str, document: Path, schema: Path) -> InForce | None:
+        """Read another study for this machine; None where its file is not here or cannot be used."""
+        if not document.is_file():
+            return None
+        try:
+            read = study.read_study(document, schema)
+            jobs = stages.Stages(study_id, read, {**self.stages.machine, "study": study_id})
+        except study.StudyError:
+            return None
+        return InForce(jobs, self.scripts, self.accepted)
+
 
 def find(results: Path, changes: Mapping[str, Any] | None = None) -> InForce | None:
     """Read the study that a results folder belongs to; None where its file is not here.
@@ -84,19 +93,6 @@ def find(results: Path, changes: Mapping[str, Any] | None = None) -> InForce | N
     read = study.read_study(document, schemas / "study.schema.json")
     jobs = stages.Stages(results.name, read, machine)
     return InForce(jobs, WORKFLOW / "scripts", machine.get("accept_code", ()))
-
-
-def parse_changes(words: Sequence[str]) -> dict[str, Any]:
-    """Read `KEY=VALUE` as Snakemake's `--config` does.
-
-    Raises:
-        longwatt.study.StudyError: a word is no such pair.
-    """
-    pairs = [word.partition("=") for word in words]
-    wrong = [name for name, sign, _ in pairs if not sign]
-    if wrong:
-        raise study.StudyError(f"--config {wrong[0]}: give it as KEY=VALUE")
-    return {name: yaml.safe_load(value) for name, _, value in pairs}
 
 
 def _machine(roots: Sequence[Path]) -> dict[str, Any]:

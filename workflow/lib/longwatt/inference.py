@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from longwatt import devices, distributed
+from longwatt import devices, distributed, environment
 from longwatt.batch_progress import Progress
 from longwatt.batch_store import BatchStore
 from longwatt.decoding import BatchResult, Predictor
@@ -70,6 +70,7 @@ def _predict(spec: Spec, progress: Progress) -> None:
         earlier = f", {len(kept)} of them predicted by an earlier attempt" if kept else ""
         say(f"{len(examples)} examples in {len(groups)} batches{earlier}")
     if missing:
+        environment.note(spec.paths["work"], spec.settings["budget"], fresh=not kept)
         _generate(_predictor(spec, tokenizer), examples, distributed.share(missing), progress, spec)
     distributed.gather(None)  # what the others predicted is kept too
     if distributed.rank() == 0:
@@ -153,6 +154,7 @@ def _write(spec: Spec, kept: Mapping[int, Mapping[str, Any]]) -> None:
             for row in _rows(number, batch):
                 stream.write(json.dumps(row, ensure_ascii=False) + "\n")
     facts = {**_speed(list(kept.values())), **_exits(spec.settings["inference"], list(kept.values()))}
+    facts |= {**environment.noted(spec.paths["work"]), "identity": dict(spec.identity)}
     written = {"predictions.jsonl": sha256(Path(spec.paths["predictions"]))}
     write_json(spec.paths["inference"], {**facts, "sha256": written, "provenance": spec.provenance})
 

@@ -5,7 +5,7 @@ Neither times of files nor Snakemake's records are asked: both can be restored f
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -113,6 +113,8 @@ class Counting:
         return self._known[path]
 
     def _carries(self, path: Path) -> bool:
+        if str(path) not in self._stamps:  # of a cell that the study has no more
+            return False
         block, (settings, *codes) = self._files.stamp(path), self._stamps[str(path)]
         return block.get("settings_digest") == settings and block.get("code_digest") in codes
 
@@ -123,7 +125,7 @@ class Counting:
         return all(self.counts(given) for given in known)
 
 
-def outdated(in_force: InForce, results: Path) -> list[Outdated]:
+def outdated(in_force: InForce, results: Path, jobs: Iterable[Stage] | None = None) -> list[Outdated]:
     """List the artefacts of a study that do not count any more, and why, in the order of the flow.
 
     Data that are gone are passed over: what was made from them says by itself whether it counts.
@@ -131,9 +133,10 @@ def outdated(in_force: InForce, results: Path) -> list[Outdated]:
     Args:
         in_force: what the study, the machine's configuration and the code say now.
         results: results/{study}.
+        jobs: those whose artefacts are looked at; None for all.
     """
     files, found = Files(results), []
-    for stage in in_force.stages.all():
+    for stage in in_force.stages.all() if jobs is None else jobs:
         reason = _reason(stage, in_force.codes(stage), files)
         if reason:
             found.append(Outdated(str(files.place(stage.artefact)), reason))

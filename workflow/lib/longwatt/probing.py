@@ -21,7 +21,7 @@ import torch
 from torch.utils.data import Dataset
 from transformers import PrinterCallback, Seq2SeqTrainer, Seq2SeqTrainingArguments
 
-from longwatt import devices
+from longwatt import devices, environment
 from longwatt.examples import label_names
 from longwatt.models import load_family
 from longwatt.models.family import Batch, Example, Family
@@ -256,7 +256,7 @@ def probe(spec: Spec) -> None:
         "margin_gib": limit - fitting.peak_gib,
         "bounded_by": _bounded_by(tries, bound, spec.settings["most"]),
         "tries": [vars(t) for t in tries],
-        "device": devices.name(torch.device("cuda" if spec.settings["budget"]["gpus"] else "cpu")),
+        **environment.environment(spec.settings["budget"]),
     }
     write_json(spec.paths["probe"], {**found, **facts, "provenance": spec.provenance})
     write_json(spec.paths["batch_size"], found)

@@ -41,6 +41,7 @@ NOT_RESULTS = (
     "longwatt.energy.rapl",
     "longwatt.energy.recorder",
     "longwatt.energy.sidecar",
+    "longwatt.environment",
     "longwatt.file_times",
     "longwatt.hub",
     "longwatt.hub_requests",

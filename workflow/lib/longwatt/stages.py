@@ -15,6 +15,7 @@ from longwatt.cells import Cell, classifies, devices, expand, points
 from longwatt.claim_settings import check_claims, claims_of, left_out, scored_rows
 from longwatt.escaping import in_one_line
 from longwatt.expansion import VARIANT_OF
+from longwatt.hyperparameters import rule_columns
 from longwatt.models.errors import ModelError
 from longwatt.pretrained import (
     CONFIG,
@@ -474,11 +475,7 @@ class Stages:
     def _rule(self, name: str, point: str) -> dict[str, Any]:
         """By which rule examples leave at an inference point; nothing for a text."""
         chosen = self.predict(name, point).settings
-        if chosen.get("task") != CLASSIFICATION:
-            return {}
-        ((rule, value),) = (chosen["inference"]["exit"] or {"last": None}).items()
-        shown = {"exit_rule": rule, "exit_value": None if value is True else value}
-        return {**shown, "inference_batch_size": chosen["inference"]["batch_size"]}
+        return rule_columns(chosen["inference"]) if chosen.get("task") == CLASSIFICATION else {}
 
     def plan_settings(self) -> dict[str, Any]:
         """What is needed to know these jobs elsewhere."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +77,19 @@ def normalise(value: Any) -> Any:
     if isinstance(value, float) and value.is_integer():
         return int(value)
     return value
+
+
+def parse_changes(words: Sequence[str]) -> dict[str, Any]:
+    """Read `KEY=VALUE` as Snakemake's `--config` does.
+
+    Raises:
+        StudyError: a word is no such pair.
+    """
+    pairs = [word.partition("=") for word in words]
+    wrong = [name for name, sign, _ in pairs if not sign]
+    if wrong:
+        raise StudyError(f"--config {wrong[0]}: give it as KEY=VALUE")
+    return {name: yaml.safe_load(value) for name, _, value in pairs}
 
 
 def merge(*layers: Mapping[str, Any]) -> dict[str, Any]:

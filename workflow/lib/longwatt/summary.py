@@ -13,12 +13,14 @@ import pandas as pd
 from longwatt import command_line, costs, flags, search
 from longwatt.artefacts import damaged, read_artefact, read_from
 from longwatt.columns import COLUMNS, COMPARED, FROM_INFERENCE, FROM_SCORES, FROM_TRAINING
+from longwatt.differences import recorded
 from longwatt.energy.reduction import J_PER_KWH
-from longwatt.in_force import InForce, find, parse_changes
+from longwatt.hyperparameters import rule_columns
+from longwatt.in_force import InForce, find
 from longwatt.made_settings import settings_of_rows
 from longwatt.outdated import message, outdated, set_outdated_aside
 from longwatt.provenance import digest, read_object, sha256, whole_file, write_json
-from longwatt.study import StudyError
+from longwatt.study import StudyError, parse_changes
 
 BY_PHASE = {"train_steps_energy": "train", "validation_energy": "validation", "checkpoint_energy": "checkpoint"}
 
@@ -206,10 +208,12 @@ def _row(known: Mapping[str, Any], found: Mapping[str, Mapping[str, Any]], price
     training, energy = found["training"], found["training_energy"]
     return {
         **known,
+        **_as_made(known, training, found["inference"]),
         **{name: found["scores"].get(name) for name in FROM_SCORES},
         **{name: training.get(name) for name in FROM_TRAINING},
         "exit_layers": " ".join(map(str, training.get("exit_layers") or ())) or None,
         **{name: found["inference"].get(name) for name in FROM_INFERENCE},
+        **recorded(training, found["inference"]),
         "best_validation_score": training.get("best_score"),
         "train_steps_s": training.get("train_s"),
         "attempts": len(training["attempts"]),
@@ -230,6 +234,15 @@ def _row(known: Mapping[str, Any], found: Mapping[str, Mapping[str, Any]], price
         "mean_gpu_utilization_pct": energy.get("mean_gpu_utilization_pct"),
         "mean_gpu_memory_gib": energy.get("mean_gpu_memory_gib"),
     }
+
+
+def _as_made(known: Mapping[str, Any], training: Mapping[str, Any], inference: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings that are columns, as the artefacts say them; those of the study where they do not."""
+    found = {"initialisation": training["initialisation"]} if "initialisation" in training else {}
+    made = (inference.get("provenance") or {}).get("settings") or {}
+    if known.get("exit_rule") and made.get("inference"):
+        found |= rule_columns(made["inference"])
+    return found
 
 
 def _energy(prefix: str, energy: Mapping[str, Any], seconds: float | None) -> dict[str, Any]:

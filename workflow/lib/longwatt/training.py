@@ -9,10 +9,8 @@ from __future__ import annotations
 import csv
 import json
 import shutil
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +21,7 @@ from transformers import (
     set_seed,
 )
 
-from longwatt import devices, distributed, endings, stopping
+from longwatt import devices, distributed, endings, environment, stopping
 from longwatt.artefacts import check_beside, digests, read_artefact
 from longwatt.cells import LARGEST, StepBatch, step_batch
 from longwatt.decoding import Predictor
@@ -45,7 +43,6 @@ from longwatt.workdir import WorkFolder, checkpoint_state, checkpoint_step, chec
 from longwatt.worker import Spec, WorkerError, run
 
 HISTORY_COLUMNS = ("step", "epoch", "loss", "learning_rate", "score", "seconds")
-RECORDED_PACKAGES = ("torch", "transformers", "accelerate", "datasets", "tokenizers", "numpy")
 OUTPUTS = {"model": "model", "history": "history.csv", "training": "training.json"}
 
 
@@ -80,6 +77,7 @@ def train(spec: Spec) -> None:
         marker.mark("load", attempt=attempt, step=step, checkpoint_counted=counted)
     with devices.memory_named(spec.settings["budget"], _advice(spec)):
         trainer = _trainer(spec, work, ledger, marker, attempt)
+        environment.note(work.path, spec.settings["budget"], fresh=checkpoint is None)
         with stopping.deferred():
             _run(trainer, checkpoint)
             trainer.stopwatch.leave("finish", trainer.state.global_step)
@@ -435,7 +433,6 @@ def _facts(spec: Spec, work: WorkFolder, trainer: CellTrainer) -> dict[str, Any]
         "per_device_batch_size": step.per_device,
         "gradient_accumulation_steps": step.accumulation,
         "effective_batch_size": step.effective,
-        "processes": distributed.world_size(),
         "parameters": sum(p.numel() for p in model.parameters()),
         "initialisation": settings["model"]["initialisation"],
         "attention_regime": trainer.family.regime(model.config.to_dict(), settings["seq_len"]),
@@ -444,14 +441,9 @@ def _facts(spec: Spec, work: WorkFolder, trainer: CellTrainer) -> dict[str, Any]
         **({"encoder": settings["encoder"]} if "encoder" in settings else {}),
         "validation_examples": len(trainer.validator.examples),
         "peak_memory_kind": devices.peak_memory_kind(trainer.args.device),
-        "device": devices.name(trainer.args.device),
-        "threads": torch.get_num_threads(),
+        **environment.noted(work.path),
         "attempts": work.starts(),
         "execution": dict(spec.execution),
-        "versions": {
-            "python": sys.version.split()[0],
-            **{p: version(p) for p in RECORDED_PACKAGES},
-        },
         "identity": dict(spec.identity),
         "provenance": spec.provenance,
     }

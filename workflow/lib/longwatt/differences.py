@@ -1,0 +1,141 @@
+"""What tells results apart beside what is compared: data, weights, code, libraries and the machine.
+
+A value that is not known (of results made before it was recorded) differs from nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from longwatt.columns import ENVIRONMENT, INFERENCE, RELATIVE_TO_BASELINE, machine_columns
+
+Row = Mapping[Any, Any]
+# Column of the summary -> what is said of rows that differ in it.
+MACHINE = {
+    "device": "other devices",
+    "processor": "other processors",
+    "threads": "other thread counts",
+    "wait_policy": "other wait policies of threads",
+    "processes": "other numbers of processes",
+}
+MADE_WITH = {
+    "data_digest": "other data",
+    "weights_digest": "other weights",
+    "train_code_digest": "other code",
+    "inference_code_digest": "other code",
+    "train_libraries": "other library versions",
+    "inference_libraries": "other library versions",
+}
+LIBRARIES = ("train_libraries", "inference_libraries")
+DIGITS = 12  # of a digest
+
+
+def recorded(training: Mapping[str, Any], inference: Mapping[str, Any]) -> dict[str, str | None]:
+    """Read from a row's artefacts what it was made with and measured on; None where they do not say.
+
+    Args:
+        training: training.json.
+        inference: inference.json.
+    """
+    identity = training.get("identity") or {}
+    return {
+        **{name: training.get(name) for name in ENVIRONMENT},
+        **{f"{INFERENCE}{name}": inference.get(name) for name in ENVIRONMENT},
+        "data_digest": _short(identity.get("data")),
+        "weights_digest": _short(identity.get("weights")),
+        "train_code_digest": _short((training.get("provenance") or {}).get("code_digest")),
+        "inference_code_digest": _short((inference.get("provenance") or {}).get("code_digest")),
+        "train_libraries": _libraries(training),
+        "inference_libraries": _libraries(inference),
+    }
+
+
+def _short(digest: str | None) -> str | None:
+    return digest[:DIGITS] if digest else None
+
+
+def _libraries(artefact: Mapping[str, Any]) -> str | None:
+    versions: Mapping[str, str] = artefact.get("versions") or {}
+    return ", ".join(f"{name} {number}" for name, number in versions.items()) or None
+
+
+def words_of(column: str) -> str:
+    """Say what rows are that differ in a column: other devices, other data."""
+    return MADE_WITH.get(column) or MACHINE[column.removeprefix(INFERENCE)]
+
+
+def machine_of(artefact: Mapping[str, Any]) -> dict[str, Any]:
+    """Take from an artefact what its times and energies were measured on."""
+    return {name: artefact.get(name) for name in ENVIRONMENT}
+
+
+def unlike_machines(one: Mapping[str, Any], other: Mapping[str, Any]) -> str | None:
+    """Say in what two machines (`machine_of`) differ; None where in nothing that is known."""
+    return ", ".join(unlike_words([one, other], ENVIRONMENT)) or None
+
+
+def notes(rows: Sequence[Row], columns: Iterable[str]) -> list[str]:
+    """Say what must stand beside a number that these columns of these rows make.
+
+    Args:
+        rows: of a summary.
+        columns: whose values make the number.
+    """
+    machine = {name: None for column in columns for name in machine_columns(column)}
+    found = list(unlike_words(rows, machine))
+    if len({row.get("budget") for row in rows}) > 1 and MACHINE["processes"] in found:
+        found.remove(MACHINE["processes"])  # budgets are what is compared
+    found += [word for like in _alike(rows) for word in unlike_words(like, MADE_WITH)]
+    found += list(unlike_words(rows, LIBRARIES))
+    found += [f"relative to a baseline with {word}" for word in _relative(rows, columns)]
+    return list(dict.fromkeys(found))
+
+
+def unlike_words(rows: Sequence[Row], columns: Iterable[str]) -> Iterator[str]:
+    """Say of each column in which rows differ what they are, each word once."""
+    said = (words_of(column) for column in columns if len(_known(rows, column)) > 1)
+    yield from dict.fromkeys(said)
+
+
+def _alike(rows: Sequence[Row]) -> list[list[Row]]:
+    """Group rows whose data, weights and code should be the same: those of one dataset and model."""
+    found: dict[tuple[Any, Any], list[Row]] = {}
+    for row in rows:
+        found.setdefault((row.get("dataset"), row.get("model")), []).append(row)
+    return list(found.values())
+
+
+def _relative(rows: Sequence[Row], columns: Iterable[str]) -> list[str]:
+    across = dict.fromkeys(RELATIVE_TO_BASELINE[name] for name in columns if name in RELATIVE_TO_BASELINE)
+    return list(dict.fromkeys(str(row[name]) for name in across for row in rows if _is_known(row.get(name))))
+
+
+def between(first: Sequence[Row], second: Sequence[Row]) -> dict[str, tuple[str, str]]:
+    """Give the values of every column in which two groups of rows differ.
+
+    Args:
+        first: rows of one study, with the columns of a summary.
+        second: those of the other.
+    """
+    names = [*ENVIRONMENT, *(f"{INFERENCE}{name}" for name in ENVIRONMENT), *MADE_WITH]
+    both = {name: (_known(first, name), _known(second, name)) for name in names}
+    return {
+        name: (" / ".join(one), " / ".join(other))
+        for name, (one, other) in both.items()
+        if one and other and one != other
+    }
+
+
+def _known(rows: Sequence[Row], column: str) -> list[str]:
+    """List the distinct known values of a column, as texts in order."""
+    return sorted({_text(row[column]) for row in rows if _is_known(row.get(column))})
+
+
+def _is_known(value: Any) -> bool:
+    return value is not None and value == value  # NaN is not itself
+
+
+def _text(value: Any) -> str:
+    """Write a number alike whether its column has gaps or not: 2 is 2.0."""
+    return f"{value:g}" if isinstance(value, float) else str(value)
