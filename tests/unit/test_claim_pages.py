@@ -5,6 +5,7 @@ import json
 import pytest
 
 from longwatt.claim_pages import in_words, page, write_claims
+from longwatt.pages import Labelled
 from longwatt.provenance import sha256
 from tests.unit.test_figures import as_file, row
 
@@ -61,6 +62,20 @@ def test_each_test_is_put_in_words_with_threshold_reason_and_numbers(pages):
     assert "**Verdict, whole run.** supported: of 1 comparison 1 hold; 1 must hold" in text
     assert "| 64 | 128 | 64 | 128 | 0.5 | not known | holds | estimated energy |" in text
     assert "| 64 | 64 | 21 | 25 | -4 | -6 to -2 | holds | random weights |" in text
+
+
+def test_a_page_says_where_intervals_are_from_and_what_was_not_compared(pages):
+    text, _, _ = pages
+    assert "**Intervals.** one cell's interval over examples (2)" in text and "Not compared" not in text
+    judged = {"columns": ["score", "score"], "verdict": "supported", "holds": 1, "fails": 0, "unclear": 0, "needed": 1,
+              "unclear_because": [], "alone": ["led/128"], "findings": [
+                  {"cells": ["a", "b"], "values": [2, 1], "number": 1, "interval": None, "status": "holds",
+                   "notes": [], "method": None}]}  # fmt: skip
+    given = {"column": "score", "to": {"model": "b"}, "above": 0}
+    test = {"kind": "difference", "given": given, "reason": None, "judged": {"whole run": judged}}
+    claim = {"statement": "s", "source": None, "verdicts": {"whole run": "supported"}, "notes": [], "tests": [test]}
+    parts = [part for section in page({"c": claim}, 0.95) for part in section.parts]
+    assert Labelled("Not compared", "led/128: the grid has nothing to set beside them as this test asks") in parts
 
 
 def test_what_a_verdict_lacks_is_named(pages):

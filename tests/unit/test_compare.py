@@ -196,7 +196,10 @@ def test_other_examples_are_not_paired(tmp_path):
 
 def test_seeds_with_the_same_examples_have_an_interval_over_both(tmp_path):
     hard, source = np.linspace(5, 60, 40), np.random.default_rng(1)
-    rows = {study: [row(seed=n, score=32.5 + gain + n) for n in (1, 2)] for study, gain in (("a", 0), ("b", 2))}
+    rows = {
+        study: [row(seed=n, score=32.5 + gain + n + gain * n / 100) for n in (1, 2)]
+        for study, gain in (("a", 0), ("b", 2))
+    }
     for study, known in rows.items():
         for n, one in enumerate(known, start=1):
             values = hard + n + (2 if study == "b" else 0) + source.normal(0, 1, 40)

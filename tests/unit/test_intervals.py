@@ -5,7 +5,7 @@ import math
 import pandas as pd
 import pytest
 
-from longwatt.intervals import of_difference, over_seeds, students_t
+from longwatt.intervals import of_difference, over_seeds, over_seeds_of_scores, students_t
 
 
 def test_a_mean_over_seeds_has_student_s_interval():
@@ -14,6 +14,12 @@ def test_a_mean_over_seeds_has_student_s_interval():
         (2 - 4.303 / math.sqrt(3), 2 + 4.303 / math.sqrt(3))
     )
     assert over_seeds([4.0] * 5) == (4, 4)
+
+
+def test_seeds_that_all_score_alike_have_the_interval_of_their_examples():
+    assert over_seeds_of_scores([100.0, 100.0], [98.0, 97.0], [100.0, 100.0]) == (97.5, 100)
+    assert over_seeds_of_scores([1.0, 3.0], [0.0, 0.0], [4.0, 4.0]) == over_seeds([1.0, 3.0])
+    assert over_seeds_of_scores([4.0, 4.0], [math.nan, 3.0], [5.0, 5.0]) == (4, 4)
 
 
 # Two-sided 97.5 % points of Student's t for 1, 2, ... degrees of freedom, as printed.

@@ -18,7 +18,7 @@ from longwatt.claim_scores import ClaimScores
 from longwatt.claim_settings import GROUPED, ClaimTest, Comparison, Point, list_tests, point_of, training_of
 from longwatt.columns import ACCURACIES, BASELINES, EXACT, energy_flags, energy_source, varies_with_inference
 from longwatt.endings import DIVERGED, diverged
-from longwatt.intervals import NORMAL_95, of_difference, over_seeds
+from longwatt.intervals import NORMAL_95, of_difference, over_seeds_of_scores
 from longwatt.metrics.resampling import Interval, Scores
 from longwatt.score_intervals import OVER_SEEDS, mean_of, paired_difference, paired_ratio
 
@@ -174,7 +174,11 @@ class Evidence:
             return Estimate(mean, *ends, OVER_EXAMPLES)
         if scores:
             return Estimate(mean, *mean_of(scores))
-        return Estimate(mean, *over_seeds(values), OVER_SEEDS) if len(values) > 1 else Estimate(mean)
+        if len(values) == 1:
+            return Estimate(mean)
+        own = [_ends(row, column) or (math.nan, math.nan) for row in rows]
+        lows, highs = zip(*own, strict=True)
+        return Estimate(mean, *over_seeds_of_scores(values, lows, highs), OVER_SEEDS)
 
     def notes(self, points: Sequence[Point], columns: Sequence[str]) -> list[str]:
         """What must be said beside a number that these columns of these points make."""

@@ -249,7 +249,7 @@ def _difference(results: Path, studies: tuple[str, str], pair: Pair, scoring: Ma
     paired = list(pair.first["seed"]) == list(pair.second["seed"])
     if ends := _over_examples(results, studies, pair, scoring):
         low, high, kind = ends
-    elif len(pair.first) > 1 and paired:
+    elif len(pair.first) > 1 and paired and np.ptp(by_seed[0] - by_seed[1]) > 0:
         low, high, kind = (*over_seeds(by_seed[0] - by_seed[1]), SEEDS)
     else:
         low, high, kind = _independent(pair)

@@ -25,6 +25,23 @@ def over_seeds(values: Any, confidence: float = 0.95) -> tuple[float, float]:
     return mean - half, mean + half
 
 
+def over_seeds_of_scores(scores: Any, lows: Any, highs: Any, confidence: float = 0.95) -> tuple[float, float]:
+    """The interval of a mean score over seeds; where all score alike, that over examples.
+
+    Seeds that all answer everything right would give an interval without width.
+
+    Args:
+        scores: of two seeds or more.
+        lows: ends of each seed's interval over examples; NaN where it is not known.
+        highs: the other ends.
+        confidence: between 0 and 1.
+    """
+    low, high = (float(np.mean(np.asarray(ends, float))) for ends in (lows, highs))
+    if np.ptp(np.asarray(scores, float)) > 0 or math.isnan(low) or math.isnan(high):
+        return over_seeds(scores, confidence)
+    return low, high
+
+
 def students_t(confidence: float, freedom: int) -> float:
     """The t within which Student's distribution of some degrees of freedom has this share of its weight."""
     low, high = 0.0, 1.0
