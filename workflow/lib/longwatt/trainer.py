@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader
 from transformers import PrinterCallback, Seq2SeqTrainer, TrainerCallback, TrainerControl, TrainerState
 
 from longwatt import devices, distributed, stopping
-from longwatt.disk_space import free_space
+from longwatt.disk_space import free_space, in_words
 from longwatt.ledger import Stopwatch
 from longwatt.models.family import Batch, Family
 from longwatt.progress import say
@@ -235,7 +235,7 @@ class CellTrainer(Seq2SeqTrainer):  # type: ignore[misc]
             if distributed.lost_a_process(error) or devices.out_of_memory(error):
                 raise
             raise WorkerError(
-                f"{what} could not be written ({error}); {free_space(self.work.path)}. Free some, then run again: "
+                f"{what} could not be written ({in_words(error, self.work.path)}); {free_space(self.work.path)}. Free some, then run again: "
                 "the cell goes on from its last checkpoint"
             ) from error
 
