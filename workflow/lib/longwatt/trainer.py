@@ -234,9 +234,10 @@ class CellTrainer(Seq2SeqTrainer):  # type: ignore[misc]
         except Exception as error:
             if distributed.lost_a_process(error) or devices.out_of_memory(error):
                 raise
+            said, room = in_words(error, self.work.path), free_space(self.work.path)
             raise WorkerError(
-                f"{what} could not be written ({in_words(error, self.work.path)}); {free_space(self.work.path)}. Free some, then run again: "
-                "the cell goes on from its last checkpoint"
+                f"{what} could not be written ({said}); {room}. Free some, then run again: the cell goes on from its "
+                "last checkpoint"
             ) from error
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
