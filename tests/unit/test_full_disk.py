@@ -147,6 +147,7 @@ class Wrapped(RuntimeError):
         OSError(errno.EDQUOT, "Disk quota exceeded", "results/x"),
         OSError(errno.EFBIG, "File too large"),
         Wrapped('SafetensorError: I/O error: No space left on device (os error 28)'),
+        Wrapped("[enforce fail at inline_container.cc:672] . unexpected pos 64 vs 0"),
         Wrapped("[enforce fail] . PytorchStreamWriter failed writing file data/12: file write failed"),
     ],
 )  # fmt: skip
@@ -155,6 +156,8 @@ def test_a_full_disk_is_told_in_every_wording(error, tmp_path):
     outer = ValueError("the table could not be written")
     outer.__cause__ = error
     assert is_full(outer), "also where it is the cause of another"
+    plain = ("no space left on device", "quota exceeded", "file too large")
+    assert any(words in said_of_full(error, tmp_path).lower() for words in plain)
     assert "free at" in said_of_full(error, tmp_path) and said_of_full(error, tmp_path / "not/there")
 
 

@@ -1,5 +1,6 @@
 """What `--config` may say of this machine, as Snakemake hands it over."""
 
+import datetime
 import json
 import math
 from pathlib import Path
@@ -35,6 +36,7 @@ def read(studies: Path, *entries: str) -> dict:
 )  # fmt: skip
 def test_a_study_is_given_by_name_or_path(studies, given, name):
     assert read(studies, f"study={given.format(studies)}")["study"] == name
+    assert machine_settings({"study": datetime.date(2024, 1, 1)}, SCHEMA, studies)["study"] == "2024-01-01"
     assert read(studies, f"against={given.format(studies)}")["against"] == name
 
 

@@ -102,7 +102,7 @@ def test_a_bad_row_stops_its_dataset_before_any_training_and_nothing_else(tmp_pa
             b'{"id": "1", "input": "x", "output": []}\n',
             "line 1: the field 'output' has no reference",
         ),
-        ("validation.jsonl", b"", "the split 'validation' has no records"),
+        ("validation.jsonl", b"", "data/validation.jsonl is empty: it has no bytes"),
     ],
 )
 def test_bad_files_are_named(tmp_path, name, content, said):

@@ -11,10 +11,8 @@ MIB, GIB = 2**20, 2**30
 LITTLE = 16 * MIB  # with less a disk counts as full: what could not be written was removed again
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 # The libraries' own words, where they give no number: torch, safetensors, zstd.
-_WORDS = (
-    "no space left on device", "disk quota exceeded", "file too large", "os error 28", "os error 122",
-    "pytorchstreamwriter failed writing file",
-)  # fmt: skip
+_PLAIN = ("no space left on device", "disk quota exceeded", "file too large")
+_WORDS = (*_PLAIN, "os error 28", "os error 122", "pytorchstreamwriter failed writing file", "] . unexpected pos ")
 
 
 def is_full(error: BaseException) -> bool:
@@ -27,10 +25,15 @@ def is_full(error: BaseException) -> bool:
 
 def said_of_full(error: BaseException, *folders: Path) -> str:
     """Say what was not written, how much room there is, and what to do."""
-    words = str(error) or type(error).__name__
-    cause = "" if any(word in words.lower() for word in _WORDS) else "no space left on device: "
     rooms = dict.fromkeys(free_space(folder) for folder in folders)
-    return f"{cause}{words}; {', '.join(rooms)}: free some, then run again"
+    return f"{in_words(error, *folders)}; {', '.join(rooms)}: free some, then run again"
+
+
+def in_words(error: BaseException, *folders: Path) -> str:
+    """Word an error so that a full disk is named as that, whatever a library says of it."""
+    words = str(error) or type(error).__name__
+    unsaid = not any(plain in words.lower() for plain in _PLAIN)
+    return f"no space left on device: {words}" if unsaid and (is_full(error) or full(folders)) else words
 
 
 def free_space(folder: Path) -> str:

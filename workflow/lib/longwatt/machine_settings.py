@@ -42,10 +42,8 @@ def study_name(given: Any, studies: Path, key: str = "study") -> Any:
     Raises:
         StudyError: the file lies elsewhere.
     """
-    if isinstance(given, bool | int | float):  # `--config study=1` is a number to Snakemake
-        return text_of(given) or str(given)
-    if not isinstance(given, str):
-        return given
+    if not isinstance(given, str):  # `--config study=1` is a number to Snakemake, 2024-01-31 a date
+        return text_of(given) or (str(given) if isinstance(given, float) else given)
     path = Path(given.strip())
     if path.suffix in _ENDINGS and not (studies / f"{path.name}.yaml").exists():
         path = path.with_suffix("")

@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader
 from transformers import PrinterCallback, Seq2SeqTrainer, TrainerCallback, TrainerControl, TrainerState
 
 from longwatt import devices, distributed, endings, stopping
-from longwatt.disk_space import free_space
+from longwatt.disk_space import free_space, in_words
 from longwatt.ledger import Stopwatch
 from longwatt.models.family import Batch, Family
 from longwatt.progress import say
@@ -269,9 +269,10 @@ class CellTrainer(Seq2SeqTrainer):  # type: ignore[misc]
         except Exception as error:
             if distributed.lost_a_process(error) or devices.out_of_memory(error) or isinstance(error, NOT_THE_DISKS):
                 raise
+            said, room = in_words(error, self.work.path), free_space(self.work.path)
             raise WorkerError(
-                f"{what} could not be written ({error}); {free_space(self.work.path)}. Free some, then run again: "
-                "the cell goes on from its last checkpoint"
+                f"{what} could not be written ({said}); {room}. Free some, then run again: the cell goes on from its "
+                "last checkpoint"
             ) from error
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
