@@ -43,8 +43,14 @@ def check_paths(paths: Iterable[Path | str], on_cluster: bool) -> None:
         bad = next((character for character in path if character in NEVER), None)
         if bad:
             raise StudyError(f"{path}: jobs cannot be started from a path with {bad!r}: {NEVER[bad]}; {CURE}")
-        if on_cluster and shlex.quote(path) != path:
-            raise StudyError(f"{path}: on a cluster jobs cannot be started from a path with blanks or quotes; {CURE}")
+        bad = next((character for character in path if _means_something(character)), None)
+        if on_cluster and bad:
+            raise StudyError(f"{path}: jobs of a cluster cannot be started from a path with {bad!r}; {CURE}")
 
 
 CURE = "move or rename the folder, so that its path has letters, digits, '.', '_' and '-' alone"
+
+
+def _means_something(character: str) -> bool:
+    """Tell characters that a shell reads as more than themselves; letters of any language are themselves."""
+    return character.isascii() and shlex.quote(character) != character

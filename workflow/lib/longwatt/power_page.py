@@ -21,7 +21,7 @@ from longwatt.provenance import sha256, whole_file, write_json
 WIDTH, HEIGHT = 800, 150  # of a panel, in the drawing's units
 LEFT, BOTTOM, TOP, RIGHT = 50, 36, 8, 12  # what stands around it
 POINTS = 400  # of all curves of a panel, and stretches that are shaded; more cannot be seen
-ALL_POINTS = 480_000  # of a page: a report of 1,000 cells stays below 20 MB
+ALL_POINTS = 470_000  # of a page: a report of 1,000 cells stays below 20 MB
 FEWEST = 40  # of a curve
 COLOURS = ("#000", "#b2182b", "#2166ac", "#762a83", "#8c510a", "#01665e", "#c51b7d", "#4d4d4d")  # one per GPU
 NO_SENSOR = "Power was not measured: no sensor could be read."
