@@ -51,7 +51,7 @@ def training_spec(
     inputs = {**made_from(data), "work": str(out / "work")}
     if checkpoint:
         inputs["checkpoint"] = str(checkpoint / "model.json")
-    return Spec(settings, {**paths, **inputs}, IDENTITY, {"rule": "finetune"}, *_files(out), execution(carried))
+    return Spec(settings, {**paths, **inputs}, IDENTITY, {"rule": "finetune"}, *run_files(out), execution(carried))
 
 
 def inference_spec(study: dict, data: Path, model: Path, out: Path, changes: dict | None = None) -> Spec:
@@ -59,10 +59,10 @@ def inference_spec(study: dict, data: Path, model: Path, out: Path, changes: dic
     settings = merge(predict_settings(study, list(expand(study).values())[1], "greedy"), changes or {})
     names = {"predictions": "predictions.jsonl", "inference": "inference.json", "work": "work"}
     paths = {name: str(out / file) for name, file in names.items()}
-    return Spec(settings, {**paths, **made_from(data), "model": str(model)}, IDENTITY, {}, *_files(out))
+    return Spec(settings, {**paths, **made_from(data), "model": str(model)}, IDENTITY, {}, *run_files(out))
 
 
-def _files(out: Path) -> tuple[str, str]:
+def run_files(out: Path) -> tuple[str, str]:
     """Where an error goes, and a new energy log with its header, as a job's recorder makes it."""
     log = next_run(out / "work")
     log.parent.mkdir(parents=True, exist_ok=True)

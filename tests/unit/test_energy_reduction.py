@@ -465,3 +465,94 @@ def test_days_of_samples_are_read_within_memory(tmp_path):
     joules, kib = done.stdout.split()
     assert float(joules) == pytest.approx(8 * 300 * 8640, rel=0.001)
     assert int(kib) * 1024 / (86_400 * 8 * 2) < 100
+
+
+# Inferences whose log says which batches they kept.
+
+
+def kept(*parts: tuple[int, int, list[tuple[float, float]]], processes: int = 1, boot: str = "boot-a") -> dict:
+    """A line of kept batches: (attempt, process, windows in seconds)."""
+    said = [
+        {"boot_id": boot, "attempt": number, "process": process, "windows": [[ns(a), ns(b)] for a, b in windows]}
+        for number, process, windows in parts
+    ]
+    return {"kept": said, "processes": processes, "t": ns(999)}
+
+
+def batches(start: float, count: int, seconds: float, pause: float) -> list[tuple[float, float]]:
+    return [(start + n * (seconds + pause), start + n * (seconds + pause) + seconds) for n in range(count)]
+
+
+def test_thousands_of_short_batches_are_billed_at_the_mean_power_of_their_stretch(log):
+    windows = batches(5, 10_000, 0.001, 0.0005)
+    marks = [mark(4, "load", **attempt(1, 0)), mark(5, "generate", **attempt(1, 0)), mark(21, "finish")]
+    found = summarize([log(header(), samples(0, 30, 80), marks, kept((1, 0, windows)), end(30))])
+    assert found["duration_s"] == pytest.approx(10) and found["energy_j"] == pytest.approx(800)
+    assert found["windows"] == 1 and found["flags"] == ["interleaved"]
+    assert found["phases"]["between_batches"]["duration_s"] == pytest.approx(6)
+
+
+def test_a_long_pause_is_nobodys_and_its_power_in_no_batch(log):
+    power = lambda t: 20.0 if 15 <= t < 25 else 100.0  # noqa: E731
+    marks = [mark(4, "load", **attempt(1, 0)), mark(5, "generate", **attempt(1, 0)), mark(35, "finish")]
+    windows = [*batches(5, 100, 0.1, 0), *batches(25, 100, 0.1, 0)]
+    found = summarize([log(header(), samples(0, 40, power), marks, kept((1, 0, windows)), end(40))])
+    assert found["energy_j"] == pytest.approx(2000, rel=0.01) and found["flags"] == []
+    assert found["phases"]["between_batches"]["energy_j"] == pytest.approx(200, rel=0.05)
+
+
+def test_each_gpu_is_billed_for_its_own_process(log):
+    marks = [mark(4, "load", **attempt(1, 0)), mark(5, "generate", **attempt(1, 0)), mark(25, "finish")]
+    line = kept((1, 0, batches(5, 10, 1, 0)), (1, 1, batches(5, 20, 1, 0)), processes=2)
+    found = summarize([log(header(gpus=2), samples(0, 30, 100, gpus=2), marks, line, end(30))])
+    assert [gpu["duration_s"] for gpu in found["gpus"].values()] == [10, 20]
+    assert found["energy_j"] == pytest.approx(3000) and found["duration_s"] == 20
+    assert found["phases"]["between_batches"]["energy_j"] == pytest.approx(1000), "the first waited for the second"
+
+
+def test_each_process_stands_for_its_share_of_the_processors(log):
+    lines = [{"t": ns(t), "cpu_s": 2.0 * t} for t in range(31)]
+    marks = [mark(4, "load", **attempt(1, 0)), mark(5, "generate", **attempt(1, 0)), mark(25, "finish")]
+    line = kept((1, 0, batches(5, 10, 1, 0)), (1, 1, batches(5, 20, 1, 0)), processes=2)
+    found = summarize([log(header(gpus=0), lines, marks, line, end(30))], 10.0)
+    assert found["energy_j"] == pytest.approx(20 * 15) and found["duration_s"] == 20
+
+
+def test_a_recorder_that_was_killed_leaves_what_the_marks_counted(log):
+    marks = [
+        mark(t, phase, **attempt(1, 0), counter_mj={uuid(0): round(t * 100e3)})
+        for t, phase in ((1, "load"), (5, "generate"), (15, "generate"), (25, "generate"), (32, "finish"))
+    ]
+    found = summarize([log(header(), marks, kept((1, 0, batches(5.01, 269, 0.1, 0))))])
+    # A reading within 0.1 s of an edge is taken for the edge's.
+    assert found["energy_j"] == pytest.approx(2690, abs=20) and found["energy_source"] == "nvml_counter"
+
+
+def test_batches_of_a_run_whose_log_is_lost_leave_the_energy_unknown(log):
+    marks = [mark(100, "load", **attempt(2, 3)), mark(105, "generate", **attempt(2, 3)), mark(125, "finish")]
+    line = kept((1, 0, batches(5, 20, 1, 0)), (2, 0, batches(105, 20, 1, 0)))
+    found = summarize([log(header(100), samples(100, 130, 100), marks, line, end(130))])
+    assert found["energy_j"] is None and found["energy_source"] == "none" and not found["measured"]
+    assert found["duration_s"] == 40
+    assert any(
+        "20 s of the batches that are kept (50 % of their time) were not metered" in p for p in found["problems"]
+    )
+
+
+def test_two_inferences_read_together_are_added_and_one_said_twice_is_not(log):
+    def run(start: float, name: str, *lines):
+        marks = [mark(start, "load", **attempt(1, 0)), mark(start + 5, "generate", **attempt(1, 0))]
+        given = (samples(start, start + 30, 100), *marks, mark(start + 16, "finish"), *lines, end(start + 30))
+        return log(header(start), *given, name=name)
+
+    first = run(0, "a.jsonl", kept((1, 0, batches(5, 10, 1, 0))), kept((1, 0, batches(5, 10, 1, 0))))
+    second = run(100, "b.jsonl", kept((1, 0, batches(105, 6, 1, 0))))
+    assert summarize([first])["energy_j"] == pytest.approx(1000)
+    both = summarize([first, second])
+    assert both["energy_j"] == pytest.approx(1600) and both["duration_s"] == 16
+
+
+def test_a_torn_line_of_kept_batches_leaves_the_marks(log):
+    path = log(header(), samples(0, 30, 100), mark(4, "load", **attempt(1, 0)), mark(5, "generate", **attempt(1, 0)),
+               mark(25, "finish", **attempt(1, 9)), end(30), tail='{"kept":[{"boot_id":"boot-a","att')  # fmt: skip
+    assert summarize([path])["energy_j"] == pytest.approx(2000)

@@ -8,16 +8,19 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
-from longwatt import batch_progress, decoding, inference, training, validation
+from longwatt import batch_progress, decoding, exit_recording, inference, training, validation
 from longwatt.batch_store import BatchStore
 from longwatt.energy.log import runs
 from longwatt.energy.reduction import summarize
+from longwatt.models.family import Example
 from longwatt.study import merge
 from longwatt.workdir import WorkFolder
+from longwatt.worker import Spec
 from tests import forked
 from tests.constant_power import WATTS, has_gpus, meter
-from tests.tiny_cell import inference_spec, training_spec
+from tests.tiny_cell import IDENTITY, inference_spec, run_files, training_spec
 
 SLOW_S = 0.01  # a batch, so that one can be cut in its middle
 
@@ -186,6 +189,60 @@ def test_what_a_lost_end_of_the_log_hides_counts_with_the_mean_of_the_rest_or_le
         assert ("gap" in found["flags"]) is flagged
         assert any("s of the batches that are kept" in problem for problem in found["problems"])
         assert found["duration_s"] == pytest.approx(sum(cell.seconds.values()))
+
+
+class Stub:
+    """A model with exits that takes its time."""
+
+    def to(self, device):
+        return self
+
+    def eval(self):
+        return self
+
+    def build(self, *args):
+        return self
+
+    def collate(self, chosen, *args):
+        return {"input_ids": torch.zeros(len(chosen), 1)}
+
+    def exit_logits(self, model, batch):
+        return torch.zeros(2, len(batch["input_ids"]), 2)
+
+
+@pytest.mark.parametrize("death", ["inside a batch", "asked inside a batch", "between writing and marking"])
+def test_recording_what_exits_say_bills_what_it_keeps(tmp_path, monkeypatch, death):
+    examples = [Example(f"e{n}", [1, 2], [0], ("good",)) for n in range(24)]
+    parts = [exit_recording.Part("test", examples, [n]) for n in range(24)]
+    for name, value in {
+        "_parts": lambda spec: iter(parts), "load_tokenizer": lambda path: None, "load_family": lambda name: Stub(),
+        "repair_tokens": lambda paths: None, "autocast": decoding.autocast,
+    }.items():  # fmt: skip
+        monkeypatch.setattr(exit_recording, name, value)
+    (tmp_path / "config.json").write_text(json.dumps({"labels": ["good", "bad"], "layers": [0, 1]}))
+    paths = {"model": str(tmp_path), "work": str(tmp_path / "work")}
+    paths |= {"logits": str(tmp_path / "logits.jsonl"), "exits": str(tmp_path / "exits.json")}
+    budget = {"gpus": 0, "precision": "fp32", "memory_gib_per_gpu": None}
+    settings = {"budget": budget, "family": "stub", "seq_len": 2, "padding": "longest", "splits": ["test"]}
+    faults = {
+        "inside a batch": before(exit_recording, "autocast", 9, K),
+        "asked inside a batch": before(exit_recording, "autocast", 9, T),
+        "between writing and marking": before(BatchStore, "add", 2, K, after=True),
+    }
+    for fault in (faults[death], None):
+        spec = Spec(settings, paths, IDENTITY, {}, *run_files(tmp_path))
+        has_gpus(spec.energy_log, 1)
+        statuses = forked.run(exit_recording.record, [spec], fault)
+        meter(spec.energy_log)
+        assert statuses[0] in ((-K, forked.STOPPED) if fault else (0,)), (tmp_path / "processes.log").read_text()
+    found = summarize(runs(tmp_path / "work"))
+    stored = BatchStore(tmp_path / "work", IDENTITY, 0).kept()
+    assert len(stored) == 24 and len((tmp_path / "logits.jsonl").read_text().splitlines()) == 24
+    seconds = sum(batch["took"].seconds for batch in stored.values())
+    assert found["duration_s"] == pytest.approx(seconds) and found["energy_j"] == pytest.approx(
+        WATTS * seconds, rel=2e-3
+    )
+    assert found["wasted"]["duration_s"] > 0
 
 
 # Trainings: the ledger, which training.json is written from, and the log speak of the same time.

@@ -38,23 +38,32 @@ class Division:
     until: dict[int, float] = field(default_factory=dict)
 
 
-def divide(kept: Kept, segments: Sequence[Segment], found: Sequence[Interval]) -> Division:
-    """Divide the time that an inference spent on its batches.
+def divide(inferences: Sequence[Kept], segments: Sequence[Segment], found: Sequence[Interval]) -> Division:
+    """Divide the time that inferences spent on their batches.
 
     Args:
-        kept: what its result is made of.
-        segments: of its log.
+        inferences: what the result of each is made of; a log has one, several read together may have more.
+        segments: of the log.
         found: the log's intervals.
     """
     division = Division()
+    for kept in inferences:
+        _divide_one(division, kept, segments, found, alone=len(inferences) == 1)
+    return division
+
+
+def _divide_one(
+    division: Division, kept: Kept, segments: Sequence[Segment], found: Sequence[Interval], alone: bool
+) -> None:
+    """Divide the time of one inference: of all segments, or, if there are others, of those with its batches."""
     places = [(one, _segment_of(one, segments)) for one in kept.batches]
-    division.unmetered_s = sum(one.seconds for one, segment in places if segment is None)
-    for segment in segments:
+    division.unmetered_s += sum(one.seconds for one, segment in places if segment is None)
+    its = [segment for segment in segments if alone or any(place is segment for _, place in places)]
+    for segment in its:
         spent = [(i.start, i.end) for i in found if i.segment == segment.number and i.phase == GENERATE]
         for process in range(kept.processes):
             own = [one for one, place in places if place is segment and one.process == process]
             _divide(division, segment, process, kept.processes, own, spent, _is_last(segment, segments))
-    return division
 
 
 def judged(found: Sequence[Interval], division: Division, segments: Sequence[Segment]) -> list[Interval]:

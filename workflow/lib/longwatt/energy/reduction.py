@@ -34,6 +34,7 @@ MEASURED = (COUNTER, INTEGRAL, RAPL)  # the best first
 PASSES_PCT, FLAGGED_PCT = 2.0, 5.0  # counter against integral
 CPU_BRACKET_S = 60.0  # an estimate may rest on readings of CPU time that a busy machine delayed
 SHORT_S = 5.0  # of a shorter phase nothing is claimed
+UNSAID = 0.01  # share of an inference that may have been unmetered without a word
 FILLED = 0.95  # share of a stretch that must be batches, or their pauses' power is too much of the mean
 IDLE_S = 2.0  # shortest stretch that an idle power is taken from
 # Bits of nvmlClocksEventReasons that mean: slower than it could be (idle and chosen clocks are no throttling).
@@ -84,7 +85,7 @@ def reduce_log(log: Log, watts_per_core: float | None) -> dict[str, Any]:
         return _total(parts, uuids, watts_per_core)
 
     by_phase = {name: total(parts) for name, parts in _phases(found, segments, division).items()}
-    if division and log.kept:
+    if division:
         by_phase[GENERATE] = _whole_inference(by_phase[GENERATE], division, log.kept, problems)
         whole, whole_by_gpu = by_phase[GENERATE]
     else:
@@ -129,7 +130,10 @@ def _wasted(found: Sequence[Interval], segments: dict[int, Segment], division: D
 
 
 def _whole_inference(
-    found: tuple[dict[str, Any], dict[str, dict[str, Any]]], division: Division, kept: Kept, problems: list[str]
+    found: tuple[dict[str, Any], dict[str, dict[str, Any]]],
+    division: Division,
+    inferences: Sequence[Kept],
+    problems: list[str],
 ) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
     """The facts of an inference's kept batches over its own seconds, with what no meter saw of them.
 
@@ -137,21 +141,21 @@ def _whole_inference(
     energy unknown.
     """
     row, by_gpu = found
-    every = sum(one.seconds for one in kept.batches)
+    every = sum(one.seconds for kept in inferences for one in kept.batches)
+    runtime = sum(kept.seconds for kept in inferences)
     lacking = division.unmetered_s / every if every > 0 else 0.0
-    if division.unmetered_s > 0:
-        known = lacking <= 1 - COVERED
+    known = lacking <= 1 - COVERED
+    if division.unmetered_s > GAP_S or lacking > UNSAID:
         says = "counts with the mean power of the rest" if known else "is too much for their energy to be known"
         problems.append(
             f"{division.unmetered_s:.3g} s of the batches that are kept ({100 * lacking:.2g} % of their "
             f"time) were not metered; that {says}"
         )
-        row = _extended(row, 1 / (1 - lacking)) if known else {**row, **dict.fromkeys(AMOUNTS), "energy_source": NONE}
-        row["measured"] = row["energy_source"] in MEASURED
-        row["flags"] = list(dict.fromkeys([*row["flags"], *(["gap"] if known else [])]))
-    joules = row["energy_j"]
-    row = {**row, "duration_s": kept.seconds}
-    row["mean_power_w"] = joules / kept.seconds if joules is not None and kept.seconds > 0 else None
+        row = {**row, "flags": list(dict.fromkeys([*row["flags"], *(["gap"] if known else [])]))}
+    row = _extended(row, 1 / (1 - lacking)) if known else {**row, **dict.fromkeys(AMOUNTS), "energy_source": NONE}
+    joules, measured = row["energy_j"], row["energy_source"] in MEASURED
+    row = {**row, "duration_s": runtime, "measured": measured}
+    row["mean_power_w"] = joules / runtime if joules is not None and runtime > 0 else None
     return _finished(row), by_gpu
 
 

@@ -146,14 +146,21 @@ class Kept:
             by_process[one.process] = by_process.get(one.process, 0.0) + one.seconds
         return max(by_process.values(), default=0.0)
 
+    def shares(self, other: Kept) -> bool:
+        """Whether both have a batch in common, and so are one inference's."""
+        mine, others = (
+            {(one.boot_id, int(start)) for one in kept.batches for start in one.windows[:, 0]} for kept in (self, other)
+        )
+        return not mine.isdisjoint(others)
+
 
 @dataclass
 class Log:
-    """A whole log, what was found wrong with it, and the batches that an inference kept."""
+    """A whole log, what was found wrong with it, and the batches that each inference kept."""
 
     segments: list[Segment]
     problems: list[str]
-    kept: Kept | None = None
+    kept: Sequence[Kept] = ()
 
 
 def read_log(paths: Iterable[Path]) -> Log:
@@ -182,7 +189,7 @@ class _Reader:
 
     def __init__(self) -> None:
         self.problems: list[str] = []
-        self.kept: Kept | None = None
+        self.kept: list[Kept] = []
         self._drafts: list[_Draft] = []
         self._current: _Draft | None = None
         self._unread = 0
@@ -220,7 +227,8 @@ class _Reader:
         if "run" in line:
             self.begin()
         elif "kept" in line:
-            self.kept = _kept(line)
+            found = _kept(line)  # an inference that is killed as it ends says it again
+            self.kept = [*(one for one in self.kept if not one.shares(found)), found]
         elif "segment" in line:
             same = (draft for draft in self._drafts if draft.header["segment"] == line["segment"])
             self._current = next(same, None)
