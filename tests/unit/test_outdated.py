@@ -12,12 +12,13 @@ from longwatt import costs
 from longwatt.batch_sizes import _products
 from longwatt.compare import CompareError, read_results
 from longwatt.compare_beside import outdated_rows
-from longwatt.fresh_summary import CHANGED, UNSAID, best_summary
+from longwatt.fresh_summary import CHANGED, UNSAID, best_summary, changed_cells
 from longwatt.in_force import InForce, find
 from longwatt.made_settings import settings_of_rows
 from longwatt.outdated import message, outdated
 from longwatt.partial import write_partial
 from longwatt.plan import finished_parts
+from longwatt.plan_report import read_plan
 from longwatt.provenance import PACKAGE, digest, origin, sha256
 from longwatt.settings_table import settings_in_force
 from longwatt.stages import Stages
@@ -330,3 +331,20 @@ def test_a_comparison_names_the_results_that_a_study_would_make_otherwise_now(cu
     assert other.stamps() == fewer.stamps() and current.of_other("x", Path("studies/x.yaml"), SCHEMA) is None
     Path("studies/bad.yaml").write_text("title: 3")
     assert current.of_other("bad", Path("studies/bad.yaml"), SCHEMA) is None
+
+
+def test_a_plan_takes_no_times_from_rows_of_results_that_are_there_no_more(current):
+    """Trained again, and killed before the summary: what it took is not what the summary says."""
+    settings = {**current.stages.plan_settings(), "gpus_given": None, "gpus_found": 0, "demo": None}
+
+    def sources() -> dict[str, str]:
+        parts = read_plan(settings, current.stamps()).parts
+        return {part.cell.seq_len: part.source for part in parts if part.part == "finetune"}
+
+    assert sources() == {32: "measured", 64: "measured"}
+    write_artefact(current, stage_of(current, "finetune"), train_runtime_s=7.0)
+    found = sources()
+    assert found[64] == "measured" and found[32].startswith("scaled by 1 measured cells")
+    summary = results(current) / "summary.csv"
+    summary.write_text(summary.read_text() + "\n")
+    assert changed_cells(summary, results(current)) == frozenset(current.stages.cells)

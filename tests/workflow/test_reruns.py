@@ -190,6 +190,17 @@ def test_a_summary_older_than_its_cells_is_refused_by_the_report(project):
     assert "scores.json" in project.run("--report", "report.html", ok=False)
 
 
+def test_a_report_of_other_settings_is_refused_and_a_touch_does_not_hide_them(project):
+    project.edit("studies/tiny.yaml", "learning_rate: 1e-3", "learning_rate: 2e-3")
+    said = project.run("--report", "report.html", ok=False)
+    assert "2 results of tiny are not what the study" in said and "learning_rate 0.001, now 0.002" in said
+    assert not (project.path / "report.html").exists()
+    project.run("--touch")
+    assert project.would_run()["finetune"] == 2
+    project.edit("studies/tiny.yaml", "learning_rate: 2e-3", "learning_rate: 1e-3")
+    assert project.would_run() == {}, "what was set aside counts again"
+
+
 def test_a_report_before_anything_has_run_is_refused(tmp_path):
     assert "has no summary" in Project.create(tmp_path / "new").run("--report", "report.html", ok=False)
 

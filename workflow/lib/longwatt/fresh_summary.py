@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from longwatt.cells import CELL_PATTERN
 from longwatt.outdated import Files
 from longwatt.provenance import read_object, sha256
+from longwatt.runtime_model import csv_rows
 
+CELL_PARTS = len(CELL_PATTERN.split("/"))  # folders of a cell below results/{study}
 UNSAID = "it does not say what it was made from"
 CHANGED = "it is not the table that was written"
 
@@ -49,3 +52,17 @@ def best_summary(results: Path) -> tuple[Path | None, list[str]]:
     unsaid = [path for path, found in known.items() if found == [UNSAID]]
     chosen = next(iter([*unsaid, *known]), None)
     return chosen, known[chosen] if chosen else []
+
+
+def changed_cells(summary: Path, results: Path) -> frozenset[str]:
+    """Name the cells whose results are others now than a summary tells; all of them if the table itself was changed.
+
+    Args:
+        summary: a summary.csv that may be missing.
+        results: results/{study}.
+    """
+    found = faults(summary, results) if summary.is_file() else []
+    if found == [CHANGED]:
+        return frozenset(row["cell"] for row in csv_rows(summary) if "cell" in row)
+    names = (Path(path) for path in found if path != UNSAID)
+    return frozenset("/".join(path.relative_to(results).parts[:CELL_PARTS]) for path in names)

@@ -18,7 +18,7 @@ from longwatt.footprint import Share, checkpoint_bytes, disk, parameters_of
 from longwatt.forecast import Miss, Part, Powers, foretell, jobs, misses
 from longwatt.makespan import Span
 from longwatt.outdated import Counting
-from longwatt.runtime_model import FINETUNE, RECORD, csv_rows
+from longwatt.runtime_model import FINETUNE, RECORD
 from longwatt.stages import Stages
 
 HOUR_S = 3600.0
@@ -114,7 +114,7 @@ class Plan:
     @cached_property
     def parts(self) -> list[Part]:
         """Every training and prediction, and what is recorded of exits between them."""
-        rows = csv_rows(self.stages.runtimes.summary)
+        rows = self.stages.runtimes.rows
         powers = Powers(self.stages.study, rows, self.stages.machine.get("watts_per_core"), cores())
         return foretell(self.stages, self.finished, powers)
 

@@ -13,6 +13,7 @@ from longwatt.cells import LARGEST, classifies
 from longwatt.data_sizes import LABELLED_DATA, SCROLLS_DATA, TOKENS_PER_WORD, Data, repository_name
 from longwatt.footprint import parameters_of
 from longwatt.forecast import Miss, Part
+from longwatt.fresh_summary import changed_cells
 from longwatt.pages import NA, Section, Table, markdown
 from longwatt.plan import G_PER_KG, HOUR_S, Bill, Gpus, Plan, finished_parts
 from longwatt.progress import say
@@ -66,6 +67,8 @@ def read_plan(settings: Mapping[str, Any], stamps: Mapping[str, Sequence[str]]) 
     gpus = Gpus.of(settings["gpus_given"], settings["gpus_found"], needed)
     other = stages.study_id != DEMO and settings["demo"] is not None
     demo = Stages(DEMO, settings["demo"], machine) if other else None
+    for each in filter(None, (stages, demo)):  # times of results that are there no more foretell nothing
+        each.runtimes.left_out = changed_cells(each.runtimes.summary, Path(each.results))
     return Plan(stages, gpus, finished_parts(stages, stamps), demo)
 
 

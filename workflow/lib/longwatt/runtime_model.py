@@ -334,6 +334,7 @@ class RuntimeModel:
         facts: dataset.json of each dataset, empty where it is not there yet.
         summary: the study's summary.csv, or that of its finished cells; whether it is there or not.
         points: the inference points of each cell; None if every cell has all of the study.
+        left_out: cells whose rows of the summary do not count.
     """
 
     study: Mapping[str, Any]
@@ -342,6 +343,7 @@ class RuntimeModel:
     facts: Mapping[str, Mapping[str, Any]]
     summary: Path
     points: Mapping[str, Sequence[str]] | None = None
+    left_out: frozenset[str] = frozenset()
     _modelled: dict[tuple[Any, ...], float] = field(default_factory=dict, repr=False)
     _settings: dict[tuple[str, ...], dict[str, Any]] = field(default_factory=dict, repr=False)
     _probed: dict[str, int | None] = field(default_factory=dict, repr=False)
@@ -545,14 +547,15 @@ class RuntimeModel:
         }
 
     @cached_property
-    def _rows(self) -> list[dict[str, str]]:
-        return csv_rows(self.summary)
+    def rows(self) -> list[dict[str, str]]:
+        """The rows of the summary that count."""
+        return [row for row in csv_rows(self.summary) if row.get("cell") not in self.left_out]
 
     @cached_property
     def measured(self) -> dict[tuple[str, str], float]:
         """Measured seconds by cell and part, of cells of this study; empty before it has a summary."""
         found: dict[tuple[str, str], float] = {}
-        for row in self._rows:
+        for row in self.rows:
             name, point = row.get("cell", ""), row.get("inference", "")
             for part, column in ((FINETUNE, "finetune"), (PREDICT + point, "predict")):
                 seconds = positive(row.get(MEASURED_SECONDS[column]))
@@ -564,7 +567,7 @@ class RuntimeModel:
     def _ran(self) -> dict[tuple[str, str], float]:
         """The share of its layers that a mean example ran through, by cell and part, of models with several exits."""
         found: dict[tuple[str, str], float] = {}
-        for row in self._rows:
+        for row in self.rows:
             name, layers = row.get("cell", ""), positive(row.get("mean_layers"))
             if name in self.cells and layers and self.records(name):
                 built = self.shapes[self.cells[name].model].encoder_layers
@@ -600,7 +603,7 @@ class RuntimeModel:
         """The rows of measured trainings that say how many steps and validations they made."""
         return {
             row["cell"]: row
-            for row in self._rows
+            for row in self.rows
             if row.get("cell") in self.cells and positive(row.get("steps")) and positive(row.get("validations"))
         }
 
