@@ -280,9 +280,10 @@ def _source(path: Path) -> _Source:
 
 
 def _drop_docstring(node: ast.AST) -> None:
-    documented = isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
-    if documented and ast.get_docstring(node, clean=False) is not None:
-        node.body = node.body[1:] or [ast.Pass()]
+    match node:
+        case ast.Module() | ast.ClassDef() | ast.FunctionDef() | ast.AsyncFunctionDef():
+            if ast.get_docstring(node, clean=False) is not None:
+                node.body = node.body[1:] or [ast.Pass()]
 
 
 def _children(node: ast.AST) -> Iterator[ast.AST]:
