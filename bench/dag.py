@@ -5,7 +5,8 @@
 Generates a study with so many cells in a temporary copy of the project and runs `snakemake -n` on it, as a user would:
 a fresh study, of which every job would run; a finished one, of which none would; and the finished one's files alone, as
 beside a fresh clone, whose stamps must then be read. Their files are made by `bench.pretend`, which runs no job. CPU
-time stands beside the clock's, since others may use the machine.
+time stands beside the clock's, since others may use the machine, and is parted into what this project's code took
+(settings, digests, priorities: `bench.whose_time`) and Snakemake's own.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from pathlib import Path
 import yaml
 
 from bench.project import copy_project
+from bench.whose_time import OURS
 
 ROOT = Path(__file__).parent.parent
 CELLS_PER_SEED = 50  # 2 datasets x 5 models x 5 lengths
@@ -39,6 +41,7 @@ class Cost:
     jobs: int
     wall_s: float
     cpu_s: float
+    ours_s: float
     memory_mib: float
 
 
@@ -93,10 +96,10 @@ def forget(project: Path) -> None:
 
 def dry_run(project: Path) -> Cost:
     """Run `snakemake -n` and say what it took, with all its child processes."""
-    command = [sys.executable, "-m", "snakemake", "-n", "--cores", "2", "--config", "study=scale"]
+    command = [sys.executable, "-m", "bench.whose_time", "-n", "--cores", "2", "--config", "study=scale"]
     before = time.perf_counter()
     with tempfile.TemporaryFile("w+") as said:
-        process = subprocess.Popen(command, cwd=project, env=environment(), stdout=said, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(command, cwd=project, env=with_bench(), stdout=said, stderr=subprocess.STDOUT)
         _, status, used = os.wait4(process.pid, 0)
         wall_s = time.perf_counter() - before
         process.returncode = os.waitstatus_to_exitcode(status)
@@ -105,7 +108,21 @@ def dry_run(project: Path) -> Cost:
     if process.returncode:
         raise RuntimeError(f"{' '.join(command)} failed:\n{text[-2000:]}")
     total = re.search(r"^total +(\d+)$", text, flags=re.MULTILINE)
-    return Cost(int(total[1]) if total else 0, wall_s, used.ru_utime + used.ru_stime, used.ru_maxrss * KIB / MIB)
+    ours = re.search(rf"^{re.escape(OURS)} ([0-9.]+)$", text, flags=re.MULTILINE)
+    if not ours:
+        raise RuntimeError(f"{' '.join(command)} did not say whose time it took:\n{text[-2000:]}")
+    return Cost(
+        jobs=int(total[1]) if total else 0,
+        wall_s=wall_s,
+        cpu_s=used.ru_utime + used.ru_stime,
+        ours_s=float(ours[1]),
+        memory_mib=used.ru_maxrss * KIB / MIB,
+    )
+
+
+def with_bench() -> dict[str, str]:
+    """Return the variables of a process that finds this folder's package beside the copied project's own."""
+    return {**environment(), "PYTHONPATH": str(ROOT)}
 
 
 def environment() -> dict[str, str]:
@@ -131,10 +148,12 @@ def main() -> None:
     parser.add_argument("cells", type=int, nargs="*", default=[50, 500, 5000], help=f"multiples of {CELLS_PER_SEED}")
     parser.add_argument("--states", nargs="+", choices=STATES, default=STATES)
     given = parser.parse_args()
-    print(f"{'cells':>6}  {'state':<10}  {'jobs to run':>11}  {'wall s':>7}  {'CPU s':>7}  {'MiB':>6}")
+    times = f"{'wall s':>7}  {'CPU s':>7}  {'ours s':>7}  {'Snakemake s':>11}"
+    print(f"{'cells':>6}  {'state':<10}  {'jobs to run':>11}  {times}  {'MiB':>6}")
     for cells in given.cells:
         for state, cost in measure(cells, given.states):
-            numbers = f"{cost.jobs:>11,}  {cost.wall_s:>7.1f}  {cost.cpu_s:>7.1f}  {cost.memory_mib:>6.0f}"
+            parts = f"{cost.cpu_s:>7.1f}  {cost.ours_s:>7.1f}  {cost.cpu_s - cost.ours_s:>11.1f}"
+            numbers = f"{cost.jobs:>11,}  {cost.wall_s:>7.1f}  {parts}  {cost.memory_mib:>6.0f}"
             print(f"{cells:>6,}  {state:<10}  {numbers}", flush=True)
 
 
