@@ -43,6 +43,7 @@ from longwatt.workdir import WorkFolder, checkpoint_state, checkpoint_step, chec
 from longwatt.worker import Spec, WorkerError, run
 
 HISTORY_COLUMNS = ("step", "epoch", "loss", "learning_rate", "score", "seconds")
+OTHERWISE = "it was validated with another training.validation.batch_size"
 OUTPUTS = {"model": "model", "history": "history.csv", "training": "training.json"}
 
 
@@ -196,6 +197,7 @@ def _had_completed(spec: Spec, work: WorkFolder) -> bool:
     # What may change half-way counts once it is complete: its stamp would not be that of the settings in force.
     other = (read_stamp(work.result / OUTPUTS["training"]) or {}).get("settings_digest")
     if asked_anew("finetune") or other != spec.provenance.get("settings_digest"):
+        say(f"the completed training in {work.result} is not taken: it is to be made anew, or {OTHERWISE}")
         work.clear()
         return False
     damage = result_damage(work.result)
