@@ -16,6 +16,7 @@ from longwatt.energy_figures import energy_by_phase
 from longwatt.exit_measured import read_cell
 from longwatt.exits_table import early_exits
 from longwatt.figures import COSTS, accuracy_against
+from longwatt.forecast import _flagged
 from longwatt.summary import artefacts, summarize
 from longwatt.tables import energies, readable
 from tests.exit_results import write_study
@@ -177,3 +178,8 @@ def test_points_of_exits_know_their_flags(tmp_path):
     path.write_text(json.dumps({**energy, "duration_s": 10**6, "flags": ["short"]}))
     point = next(iter(read_cell(results, one).points))
     assert point.facts["energy_flags"] == ["short", "window"]
+
+
+def test_a_power_that_a_plan_reckons_with_says_its_flags():
+    assert _flagged(["short", "NA", "gap short", ""]) == ", flagged short, gap"
+    assert _flagged(["NA", ""]) == ""

@@ -11,10 +11,11 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
-from longwatt import priorities
+from longwatt import flags, priorities
 from longwatt.cells import Cell
 from longwatt.energy.reduction import J_PER_KWH
 from longwatt.makespan import Job
+from longwatt.pages import NA
 from longwatt.runtime_model import FINETUNE, RECORD, Prediction, RuntimeModel, Work, mean_steps, most_steps, positive
 from longwatt.stages import Stages
 
@@ -110,7 +111,8 @@ class Powers:
             watts = [value for row in found if (value := positive(row.get(f"{PREFIX[trains]}_mean_power_w")))]
             if watts:
                 word = _word([row.get(f"{PREFIX[trains]}_energy_source", "") for row in found])
-                return Power(statistics.fmean(watts), f"{word} of {len(watts)} rows ({' and '.join(names)})")
+                said = _flagged([row.get(f"{PREFIX[trains]}_energy_flags", "") for row in found])
+                return Power(statistics.fmean(watts), f"{word} of {len(watts)} rows ({' and '.join(names)}){said}")
         return self._declared(cell.budget)
 
     def _declared(self, budget: str) -> Power:
@@ -122,6 +124,12 @@ class Powers:
             return Power(self.cores * self.watts_per_core, f"declared: watts_per_core x {self.cores} cores")
         missing = f"budgets.{budget}.watts_per_gpu" if gpus else "watts_per_core"
         return Power(None, f"unknown: nothing measured and no {missing}")
+
+
+def _flagged(texts: Sequence[str]) -> str:
+    """The flags of the energies that a power was measured with; nothing where there are none."""
+    found = flags.union(text for text in texts if text != NA)
+    return f", flagged {', '.join(found)}" if found else ""
 
 
 def _word(sources: Sequence[str]) -> str:
