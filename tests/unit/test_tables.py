@@ -86,7 +86,9 @@ def test_dataset_statistics_are_those_of_all_splits_by_rows(tmp_path):
     records["visibility"] = {"train": {"unseen": {}}, "validation": {"unseen": missed}}
     lengths = {"train": {"mean": 10.0, "min": 1, "max": 30}, "validation": {"mean": 20.0, "min": 1, "max": 25}}
     (tmp_path / "dataset.json").write_text(json.dumps(records))
-    (tmp_path / "tokenized.json").write_text(json.dumps({"input_tokens": lengths}))
+    (tmp_path / "tokenized.json").write_text(
+        json.dumps({"input_tokens": lengths, "round_trip": {"train": {"references_changed": 4}}})
+    )
     fact = {"dataset": "d", "metric": "rouge", "tokenizer": "bpe", "text": "normalized"}
     there = {**fact, "records": str(tmp_path / "dataset.json"), "tokens": str(tmp_path / "tokenized.json")}
     absent = {**fact, "records": str(tmp_path / "none.json"), "tokens": str(tmp_path / "none.json")}
@@ -102,6 +104,7 @@ def test_dataset_statistics_are_those_of_all_splits_by_rows(tmp_path):
         "tokenizer": "bpe",
         "tokens in": "15",
         "most tokens in": "30",
+        "references changed by tokenizer": "4",
     }
 
 

@@ -228,6 +228,7 @@ def predict_settings(study: Study, cell: Cell, inference: str) -> Settings:
     training = merge(TRAINING_DEFAULTS, *_layers(study, cell, "training"))
     point = merge(INFERENCE_DEFAULTS, study["inference"][inference], *_layers(study, cell, "inference")[1:])
     generation = merge(_generation(study, cell, training), point.pop("generation", {}))
+    _fill_in_most_tokens(generation, training)
     generation = _generation_in_force(generation, cell.protocol)
     alone = {"regroup_batches": 1} if point["batch_size"] == 1 else {}  # there is nothing to regroup
     labels = {"task": CLASSIFICATION, "inference": {**EXIT_DEFAULTS, **point, **alone}}
@@ -333,9 +334,13 @@ def _layers(study: Study, cell: Cell, block: str) -> list[Mapping[str, Any]]:
 
 def _generation(study: Study, cell: Cell, training: Mapping[str, Any]) -> Settings:
     generation = merge(GENERATION_DEFAULTS, *_layers(study, cell, "generation"))
+    _fill_in_most_tokens(generation, training)
+    return generation
+
+
+def _fill_in_most_tokens(generation: Settings, training: Mapping[str, Any]) -> None:
     if generation["max_new_tokens"] is None:
         generation["max_new_tokens"] = training["max_target_tokens"]
-    return generation
 
 
 def _generation_in_force(generation: Mapping[str, Any], protocol: str) -> Settings:

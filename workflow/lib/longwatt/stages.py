@@ -15,6 +15,7 @@ from longwatt.cells import Cell, classifies, devices, expand, points
 from longwatt.claim_settings import check_claims, claims_of, left_out, scored_rows
 from longwatt.escaping import in_one_line
 from longwatt.expansion import VARIANT_OF
+from longwatt.generation_checks import check_lengths
 from longwatt.hyperparameters import rule_columns
 from longwatt.models.errors import ModelError
 from longwatt.pretrained import (
@@ -169,12 +170,24 @@ class Stages:
         if "generation" in chosen:
             targets = [chosen["training"]["max_target_tokens"], chosen["generation"]["max_new_tokens"]]
             targets += [point["generation"]["max_new_tokens"] for point in points.values()]
+            self._check_generation(name, cell, chosen, points)
         given = chosen["model"]["config"] or {}
         known, exits = {**config, **given}, self.study["models"][cell.model].get("exits")
         try:
             models.load_family(chosen["model"]["family"]).check(known, given, cell.seq_len, max(targets), exits)
         except ModelError as error:
             raise StudyError(f"studies/{self.study_id}.yaml: cell {name}: {error}") from None
+
+    def _check_generation(
+        self, name: str, cell: Cell, chosen: Mapping[str, Any], points: Mapping[str, Mapping[str, Any]]
+    ) -> None:
+        """Refuse a cell whose targets or answers have no room for a word, or contradict each other."""
+        found = {"generation": chosen["generation"]}
+        found |= {f"inference.{key}.generation": point["generation"] for key, point in points.items()}
+        tokenizer = self.study["tokenizers"][self.study["models"][cell.model]["tokenizer"]]
+        problem = check_lengths(chosen["training"]["max_target_tokens"], found, tokenizer)
+        if problem:
+            raise StudyError(f"studies/{self.study_id}.yaml: cell {name}: {problem}")
 
     def _checkpoint_config(self, model: str) -> dict[str, Any]:
         """The config.json of a pretrained model, from resources/ or where it comes from; empty if not to be had yet."""

@@ -109,7 +109,8 @@ def dataset_statistics(
 
 
 DATASET = ("dataset", "metric", "rows", "words in", "words out", "train/validation/test rows",
-           "references unseen by metric", "tokenizer", "tokens in", "most tokens in")  # fmt: skip
+           "references unseen by metric", "tokenizer", "tokens in", "most tokens in",
+           "references changed by tokenizer")  # fmt: skip
 PUBLISHED_DATASET = ("published rows", "rows differ (%)", "published words in", "words in differ (%)",
                      "published words out", "words out differ (%)", "published train/validation/test rows")  # fmt: skip
 
@@ -226,6 +227,7 @@ def _dataset(fact: Mapping[str, str], titles: Mapping[str, str], published: Mapp
         "tokenizer": fact["tokenizer"],
         "tokens in": f"{_mean({n: s['mean'] for n, s in lengths.items()}, examples):,.0f}",
         "most tokens in": f"{max(s['max'] for s in lengths.values()):,}",
+        "references changed by tokenizer": _changed(records, tokens),
         **_published_dataset(rows, words, published.get(fact["dataset"], {})),
     }
 
@@ -236,6 +238,14 @@ def _unseen(records: Mapping[str, Any], fact: Mapping[str, str]) -> str:
     if not by_split:
         return NA
     return f"{sum(unseen(facts, fact['metric'], fact['text'])['references'] for facts in by_split.values()):,}"
+
+
+def _changed(records: Mapping[str, Any], tokens: Mapping[str, Any]) -> str:
+    """How many references a tokenizer does not give back; NA of labels, and where that was not counted."""
+    texts = tokens.get("round_trip")
+    if not texts or "labels" in records:
+        return NA
+    return f"{sum(facts['references_changed'] for facts in texts.values()):,}"
 
 
 def _published_dataset(

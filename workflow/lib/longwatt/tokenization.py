@@ -15,6 +15,7 @@ from typing import Any
 from longwatt.artefacts import check_beside, read_artefact
 from longwatt.datasets.records import Record, read_records
 from longwatt.provenance import read_object, sha256, write_json
+from longwatt.round_trip import RoundTrip, notes
 
 SNAKEMAKE_TIMESTAMP = ".snakemake_timestamp"  # in a folder that a rule declares; its time is the folder's
 BATCH = 64  # records at once: keeps the fast tokenizer's threads busy without holding a whole split's text
@@ -159,6 +160,8 @@ def tokenize_dataset(
     check_records(records)
     partial = tokens.with_name(".tokens.part")
     facts = _tokenize(records, tokenizer_folder, partial)
+    for note in facts["notes"]:
+        print(f"Note: {note}", flush=True)
     shutil.rmtree(tokens, ignore_errors=True)
     partial.replace(tokens)
     write_json(report, {**facts, "seconds": round(time.perf_counter() - start, 2), "provenance": provenance})
@@ -244,13 +247,19 @@ def _tokenize(records: Path, tokenizer_folder: Path, folder: Path) -> dict[str, 
     disable_progress_bars()
     tokenizer = load_tokenizer(tokenizer_folder)
     by_split = groupby(read_records(records), key=lambda pair: pair[0])
-    tokenized = {split: _tokenize_split(tokenizer, (record for _, record in pairs)) for split, pairs in by_split}
+    tokenized, texts = {}, {}
+    for split, pairs in by_split:
+        counted = RoundTrip(tokenizer.unk_token_id)
+        tokenized[split] = _tokenize_split(tokenizer, (record for _, record in pairs), counted)
+        texts[split] = counted.facts()
     shutil.rmtree(folder, ignore_errors=True)
     DatasetDict(tokenized).save_to_disk(str(folder))
     return {
         "vocabulary": len(tokenizer),
         "special_tokens": SpecialTokens.of(tokenizer).count,
         "input_tokens": {split: _length_statistics(rows["input_tokens"]) for split, rows in tokenized.items()},
+        "round_trip": texts,
+        "notes": [note for split, found in texts.items() for note in notes(split, found)],
         "bytes": sum(path.stat().st_size for path in folder.rglob("*.arrow")),
         "sha256": _digests(folder),
     }
@@ -280,7 +289,7 @@ def visible_evidence(ends: Sequence[int], length: int, special_tokens: int) -> i
     return sum(end <= length - special_tokens for end in ends)
 
 
-def _tokenize_split(tokenizer: Tokenizer, records: Iterator[Record]) -> Any:
+def _tokenize_split(tokenizer: Tokenizer, records: Iterator[Record], counted: RoundTrip) -> Any:
     """One split as a `datasets.Dataset`; token ids take 4 bytes from the first batch on."""
     from datasets import Dataset, Features, List, Value, concatenate_datasets
 
@@ -299,8 +308,18 @@ def _tokenize_split(tokenizer: Tokenizer, records: Iterator[Record]) -> Any:
     )
     parts = []
     while batch := list(islice(records, BATCH)):
-        parts.append(Dataset.from_list(_rows(tokenizer, batch), features=features))
+        rows = _rows(tokenizer, batch)
+        _count_round_trips(tokenizer, rows, counted)
+        parts.append(Dataset.from_list(rows, features=features))
     return concatenate_datasets(parts)
+
+
+def _count_round_trips(tokenizer: Tokenizer, rows: Sequence[Mapping[str, Any]], counted: RoundTrip) -> None:
+    decoded = iter(decode(tokenizer, [ids for row in rows for ids in row["labels"]]))
+    for row in rows:
+        counted.add_input(row["input_ids"])
+        for reference, ids in zip(row["references"], row["labels"], strict=True):
+            counted.add_reference(row["id"], reference, ids, next(decoded))
 
 
 def _rows(tokenizer: Tokenizer, records: Sequence[Record]) -> list[dict[str, Any]]:

@@ -10,7 +10,7 @@ and where it needs to
 - `splits(options)`: the splits it will have (without it: train, validation and test),
 - `files(options)`: local files that Snakemake is told of, since only with them the dataset can be made,
 - `local_files(options)`: all files of this machine that are read, by the name that a record of them has; one whose
-  contents change makes the dataset again, unless the options pin them (`sha256`, `revision`),
+  contents change makes the dataset again, unless the options pin them (`sha256`, `revision`). Without it: `files`,
 - `missing(options)`: what stands in the way of reading it here, as a sentence, or None,
 - `repository(options)`: the hub's repository that it is fetched from and the choice of its files, or None,
 - `at_hand(options)`: whether it is had from elsewhere here, so that the hub is not asked.
@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from longwatt import hub
-from longwatt.datasets.records import SPLITS
+from longwatt.datasets.records import SPLITS, files_read
 
 Options = Mapping[str, Any]
 
@@ -59,7 +59,7 @@ def files(source: str, options: Options) -> list[str]:
 
 def local_files(source: str, options: Options) -> dict[str, Path]:
     """The files of this machine that a dataset is read from, by the name that a record of them has."""
-    return dict(_ask(source, "local_files", options) or {})
+    return files_read(_module(source), options)
 
 
 def is_pinned(options: Options) -> bool:

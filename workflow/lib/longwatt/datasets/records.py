@@ -116,7 +116,7 @@ def download(
 def _read(settings: Mapping[str, Any], folder: Path) -> tuple[SourceData, list[Facts]]:
     """A source's data, and the files of this machine that they are read from."""
     source = import_module(f"longwatt.datasets.{settings['source']}")
-    files = source.local_files(settings["options"]) if hasattr(source, "local_files") else {}
+    files = files_read(source, settings["options"])
     there = {name: path for name, path in files.items() if path.is_file()}  # the source says what is missing
     try:
         with stored_in(folder), recorded(there) as sources:
@@ -124,6 +124,13 @@ def _read(settings: Mapping[str, Any], folder: Path) -> tuple[SourceData, list[F
     except SourceChanged as error:
         raise DatasetError(str(error)) from None
     return data, sources
+
+
+def files_read(source: Any, options: Mapping[str, Any]) -> dict[str, Path]:
+    """The files of this machine that a source's module reads, by the name that a record of them has."""
+    if hasattr(source, "local_files"):
+        return dict(source.local_files(options))
+    return {path: Path(path) for path in (source.files(options) if hasattr(source, "files") else ())}
 
 
 def read_records(path: Path) -> Iterator[tuple[str, Record]]:

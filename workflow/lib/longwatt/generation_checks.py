@@ -1,0 +1,98 @@
+"""Lengths of targets and answers that leave no room for a word, or contradict each other.
+
+Found when the study is read: a training whose targets are special tokens alone would run to its end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from longwatt.pretrained import TOKENIZER, local_folder
+from longwatt.provenance import read_object
+
+# A target this long has room for words whatever a tokenizer puts around a text; its file is then not read.
+SURELY_ENOUGH = 8
+AROUND = {"BertProcessing": (1, 1), "RobertaProcessing": (1, 1)}
+
+
+def check_lengths(
+    max_target_tokens: int,
+    generations: Mapping[str, Mapping[str, Any]],
+    tokenizer: Mapping[str, Any],
+) -> str | None:
+    """Find what in a cell's lengths of targets and answers cannot be meant.
+
+    Args:
+        max_target_tokens: of training.
+        generations: settings in force, by the key of the study that they are found under.
+        tokenizer: the study's entry.
+
+    Returns:
+        The key, its value, why it cannot be and what would do; None if nothing is wrong.
+    """
+    shortest = min([max_target_tokens, *(chosen["max_new_tokens"] for chosen in generations.values())])
+    before, after = special_tokens(tokenizer) if shortest < SURELY_ENOUGH else (0, 0)
+    if max_target_tokens <= before + after:
+        return (
+            f"training.max_target_tokens is {max_target_tokens}, but the tokenizer puts {before + after} special "
+            f"tokens around a text, so that no word of a target is left; choose {before + after + 1} or more"
+        )
+    for key, chosen in generations.items():
+        problem = _check(key, chosen, max_target_tokens, before)
+        if problem:
+            return problem
+    return None
+
+
+def _check(key: str, chosen: Mapping[str, Any], max_target_tokens: int, before: int) -> str | None:
+    least, most = chosen["min_new_tokens"], chosen["max_new_tokens"]
+    if least > most:
+        return (
+            f"{key}.min_new_tokens is {least}, but max_new_tokens, which is training.max_target_tokens unless it is "
+            f"given, is {most}; lower the one or raise the other"
+        )
+    if least > max_target_tokens:
+        return (
+            f"{key}.min_new_tokens is {least}, but no target of training is longer than its max_target_tokens of "
+            f"{max_target_tokens}; lower the one or raise the other"
+        )
+    if most <= before:
+        return (
+            f"{key}.max_new_tokens is {most}, but the tokenizer puts {before} special tokens before a text, so that no "
+            f"answer has a word; choose {before + 1} or more"
+        )
+    return None
+
+
+def special_tokens(tokenizer: Mapping[str, Any]) -> tuple[int, int]:
+    """How many tokens a tokenizer puts before and after a text, as far as that is known yet; else none.
+
+    Args:
+        tokenizer: a study's entry.
+    """
+    if tokenizer["kind"] != "checkpoint":
+        return 1, 1  # as `longwatt.tokenizer_files` makes it
+    file = Path(local_folder(tokenizer) or "", TOKENIZER)
+    return _around_in(file, file.stat().st_mtime_ns) if file.is_file() else (0, 0)
+
+
+@cache  # the file may be large, and every cell asks
+def _around_in(file: Path, time: int) -> tuple[int, int]:
+    return _around(read_object(file).get("post_processor"))
+
+
+def _around(processor: Any) -> tuple[int, int]:
+    """What a tokenizer.json says that its post-processor adds to a single text."""
+    if not isinstance(processor, dict):
+        return 0, 0
+    if processor.get("type") == "Sequence":
+        found = [_around(part) for part in processor.get("processors", [])]
+        return sum(before for before, _ in found), sum(after for _, after in found)
+    if processor.get("type") == "TemplateProcessing":
+        kinds = ["Sequence" in part for part in processor.get("single", [])]
+        text = kinds.index(True) if True in kinds else len(kinds)
+        return text, len(kinds) - text - 1
+    return AROUND.get(str(processor.get("type")), (0, 0))

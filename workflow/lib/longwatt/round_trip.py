@@ -1,0 +1,88 @@
+"""References that a tokenizer does not give back: no model that uses it can write them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import Any
+
+QUOTED = 60  # characters of a text in a note
+
+
+class RoundTrip:
+    """Counts the references of one split that are not what their token ids are decoded to.
+
+    Args:
+        unknown: the id of the token for what a vocabulary lacks; None if the tokenizer has none.
+    """
+
+    def __init__(self, unknown: int | None) -> None:
+        self.unknown = unknown
+        self._references = self._changed = self._beyond_space = self._with_unknown = 0
+        self._inputs = self._inputs_with_unknown = 0
+        self._first: dict[str, str] = {}
+
+    def add_input(self, ids: Collection[int]) -> None:
+        """Count an input."""
+        self._inputs += 1
+        self._inputs_with_unknown += self._has_unknown(ids)
+
+    def add_reference(self, id_: str, reference: str, ids: Collection[int], decoded: str) -> None:
+        """Count a reference.
+
+        Args:
+            id_: of its example.
+            reference: the text.
+            ids: its tokens.
+            decoded: what an answer of just these tokens would read.
+        """
+        self._references += 1
+        self._with_unknown += self._has_unknown(ids)
+        if decoded == reference.strip():
+            return
+        self._changed += 1
+        self._beyond_space += decoded.split() != reference.split()
+        if not self._first:
+            self._first = {"first_id": id_, **_difference(reference.strip(), decoded)}
+
+    def facts(self) -> dict[str, Any]:
+        """Counts, and the first reference that changed with what became of it, from shortly before the change."""
+        return {
+            "references": self._references,
+            "references_changed": self._changed,
+            "references_changed_beyond_space": self._beyond_space,
+            "references_with_unknown_tokens": self._with_unknown,
+            "inputs": self._inputs,
+            "inputs_with_unknown_tokens": self._inputs_with_unknown,
+            **self._first,
+        }
+
+    def _has_unknown(self, ids: Collection[int]) -> bool:
+        return self.unknown is not None and self.unknown in ids
+
+
+def notes(split: str, facts: dict[str, Any]) -> list[str]:
+    """What to know of a split's texts; nothing if the tokenizer gives all of them back."""
+    found = []
+    if facts["references_changed"]:
+        found.append(
+            f"{facts['references_changed']} of {facts['references']} references of {split} are not what the tokenizer "
+            f"gives back ({facts['references_changed_beyond_space']} of them beyond white space), so that no answer "
+            f"can equal them; first at id {facts['first_id']!r}: {facts['first_reference']!r} becomes "
+            f"{facts['first_decoded']!r}"
+        )
+    for what in ("references", "inputs"):
+        count = facts[f"{what}_with_unknown_tokens"]
+        if count:
+            found.append(f"{count} of {facts[what]} {what} of {split} have characters that the vocabulary lacks")
+    return found
+
+
+def _difference(reference: str, decoded: str) -> dict[str, str]:
+    """Both texts from shortly before they differ."""
+    pairs: Sequence[tuple[str, str]] = list(zip(reference, decoded, strict=False))
+    place = next((n for n, (one, other) in enumerate(pairs) if one != other), len(pairs))
+    start = max(0, place - QUOTED // 3)
+    return {
+        "first_reference": reference[start : start + QUOTED],
+        "first_decoded": decoded[start : start + QUOTED],
+    }
