@@ -1,4 +1,4 @@
-"""Every example's scores as `longwatt.scoring` wrote them, ready to be resampled."""
+"""Read every example's scores, as `longwatt.scoring` wrote them, to resample them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ BASELINES = {"score_lead": LEAD, "score_ceiling": CEILING, "majority": MAJORITY}
 
 @dataclass(frozen=True)
 class ExampleScores:
-    """One inference point's examples.csv.
+    """Holds one inference point's examples.csv.
 
     Attributes:
         table: its rows.
