@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from longwatt.metrics import ScoringError
 from longwatt.metrics.classification import MACRO_F1, labels_sample
 from longwatt.metrics.resampling import Sample
 from longwatt.metrics.rouge import ROUGE_TYPES
@@ -60,9 +61,17 @@ def read_examples(path: Path) -> ExampleScores:
 
     Where each reference was an example of its own, those of one example belong together. Older files
     do not name it: there scores.json beside them says so.
+
+    Raises:
+        ScoringError: it cannot be read; names it and what to do.
     """
     words = dict.fromkeys(("id", EXAMPLE, "label", "prediction"), str)
-    table = pd.read_csv(path, dtype=words, keep_default_na=False)
+    try:
+        table = pd.read_csv(path, dtype=words, keep_default_na=False)
+    except (ValueError, OSError) as error:  # pandas' own errors are ValueErrors
+        raise ScoringError(f"{path} cannot be read ({error}); delete it, and run the study again") from None
+    if "id" not in table:
+        raise ScoringError(f"{path} has no column id; delete it, and run the study again")
     settings = (read_stamp(path.with_name("scores.json")) or {}).get("settings") or {}
     ids = table["id"]
     if EXAMPLE in table:
