@@ -1,4 +1,4 @@
-"""How often intervals over examples hold the truth, and verdicts are false, on made-up scores of known means.
+"""Count how often intervals over examples hold a known truth, on made-up scores.
 
     .venv/bin/python -m bench.intervals [--samples 4000] [--qmsum qmsum.zip]
 
@@ -29,14 +29,14 @@ RESAMPLES = 1000
 
 
 class Rates(NamedTuple):
-    """Shares of made-up samples."""
+    """Hold shares of made-up samples."""
 
     below: float
     holds: float
     above: float
 
     def __str__(self) -> str:
-        """In per cent."""
+        """Say them in per cent."""
         holds, below, above = (f"{100 * share:.1f} %" for share in (self.holds, self.below, self.above))
         return f"{holds} hold the truth, {below} lie below, {above} above"
 
@@ -45,14 +45,14 @@ Apart = Callable[[np.random.Generator, Resampling], tuple[Ends, Ends]]
 
 
 def rates(truth: float, made: Sequence[Ends]) -> Rates:
-    """Shares of intervals that lie below the truth, hold it, and lie above it."""
+    """Count the intervals that lie below the truth, hold it, and lie above it."""
     below = float(np.mean([high < truth for _, high in made]))
     above = float(np.mean([low > truth for low, _ in made]))
     return Rates(below, 1 - below - above, above)
 
 
 def apart_and_together(simulate: Apart, samples: int, truth: float) -> tuple[Rates, Rates]:
-    """Draw samples, and judge both kinds of interval of each."""
+    """Draw samples and judge both kinds of interval."""
     source = np.random.default_rng(0)
     pairs = [simulate(source, Resampling(RESAMPLES, 0.95, seed)) for seed in range(samples)]
     apart, together = zip(*pairs, strict=True)
@@ -60,13 +60,13 @@ def apart_and_together(simulate: Apart, samples: int, truth: float) -> tuple[Rat
 
 
 def scores(values: Array, how: Resampling, examples: Sequence[str] | None = None) -> Scores:
-    """One cell's scores of examples, or of references that belong to some."""
+    """Make one cell's scores of examples, or of references that belong to some."""
     names = [str(n) for n in range(len(values))] if examples is None else examples
     return Scores([Sample.of(names, values[:, None])], how)
 
 
 def each_reference(source: np.random.Generator, how: Resampling) -> tuple[Ends, Ends]:
-    """100 examples of one to several references (two on average) that are alike in how hard they are; mean 40."""
+    """Draw 100 examples with two references each on average, alike in difficulty; the mean is 40."""
     counts = 1 + source.poisson(1.0, 100)
     hard = np.repeat(source.normal(40, 12, 100), counts)
     values = source.normal(hard, 10)
@@ -75,14 +75,14 @@ def each_reference(source: np.random.Generator, how: Resampling) -> tuple[Ends, 
 
 
 def beside_the_lead(source: np.random.Generator, how: Resampling) -> tuple[Ends, Ends]:
-    """200 examples on which a model and the lead baseline are equally good; difference 0."""
+    """Draw 200 examples on which a model and the lead baseline are equally good."""
     ours, lead = (scores(source.normal(30, 12, 200), how) for _ in range(2))
     low, high = interval_of(ours).ends
     return (low - lead.value, high - lead.value), difference_of(ours, lead).ends
 
 
 def two_models(source: np.random.Generator, how: Resampling) -> tuple[Ends, Ends]:
-    """200 examples that are hard or easy for two equally good models alike; difference 0."""
+    """Draw 200 examples that are hard or easy for two equally good models alike."""
     hard = source.normal(40, 15, 200)
     first, second = (scores(source.normal(hard, 6), how) for _ in range(2))
     known = [(one.value, *interval_of(one).ends) for one in (first, second)]
@@ -90,7 +90,7 @@ def two_models(source: np.random.Generator, how: Resampling) -> tuple[Ends, Ends
 
 
 def three_seeds(source: np.random.Generator, how: Resampling) -> tuple[Ends, Ends]:
-    """Two equally good models of three seeds each, on 60 examples; difference 0. Apart: over seeds alone."""
+    """Draw three seeds of two equally good models on 60 examples; apart means over seeds alone."""
     hard = source.normal(40, 15, 60)
     sides = []
     for _ in range(2):
@@ -102,7 +102,7 @@ def three_seeds(source: np.random.Generator, how: Resampling) -> tuple[Ends, End
 
 
 def nearly_all_right(source: np.random.Generator, how: Resampling) -> tuple[Ends, Ends]:
-    """50 examples, of which each is right with 98 %. Apart: the bootstrap alone."""
+    """Draw 50 examples, each right with 98 %; apart means the bootstrap alone."""
     right = 100.0 * (source.random(50) < 0.98)
     found = scores(right, how)
     low, high = np.percentile(found.draws, [2.5, 97.5])
@@ -119,7 +119,7 @@ SIMULATIONS: dict[str, tuple[Apart, float]] = {
 
 
 def qmsum(path: Path) -> tuple[float, Ends, Ends]:
-    """Score the first 90 words of QMSum's documents less the first 60: the difference, unpaired and paired."""
+    """Compare the first 90 words of QMSum's documents with the first 60, unpaired and paired."""
     with zipfile.ZipFile(path) as archive, archive.open("qmsum/validation.jsonl") as stream:
         rows = [json.loads(line) for line in stream]
     references = {row["id"]: [row["output"]] for row in rows}
@@ -135,7 +135,7 @@ def qmsum(path: Path) -> tuple[float, Ends, Ends]:
 
 
 def main() -> None:
-    """The command."""
+    """Run the command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--samples", type=int, default=4000)
     parser.add_argument("--qmsum", type=Path)

@@ -8,6 +8,7 @@ import pytest
 
 from longwatt.claims import APART, FAILS, HOLDS, OVER_EXAMPLES, UNCLEAR, WHOLE_RUN, judge
 from longwatt.columns import COLUMNS
+from longwatt.metrics import ScoringError
 from longwatt.metrics.resampling import PAIRED, Resampling, Sample, Scores, difference_of, interval_of
 from longwatt.score_intervals import OVER_SEEDS
 
@@ -200,3 +201,13 @@ def test_all_of_it_is_json(study):
     study.add("a", HARD + 2 + noise(1))
     study.add("b", HARD)
     json.dumps(study.judged("difference", PAIR))
+
+
+@pytest.mark.parametrize("damaged", ["", "nothing\n1\n", 'id,f1\n"e0,1\n'])
+def test_a_damaged_file_is_named_with_what_to_do(study, damaged):
+    study.add("a", HARD)
+    study.add("b", HARD)
+    path = study.results / study.rows[0]["cell"] / "predict/greedy/examples.csv"
+    path.write_text(damaged)
+    with pytest.raises(ScoringError, match=r"d/a/seed1/predict/greedy/examples\.csv .*delete it"):
+        study.judged("difference", PAIR)

@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from longwatt.example_scores import read_examples
 from longwatt.metrics import ScoringError, token_f1
 from longwatt.provenance import write_json
 from longwatt.references import compared_texts
@@ -122,6 +123,12 @@ def test_as_published_every_reference_counts_on_its_own_cut_and_normalised(repor
     perfect = {id_: text for id_, (text,) in cut.items()}
     found = run(reports, tmp_path, perfect, **scored)
     assert (found["examples"], found["rouge1"]) == (3, 100)
+    with (tmp_path / "examples.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    assert [(row["id"], row["example"]) for row in rows] == [("a#0", "a"), ("b#0", "b"), ("b#1", "b")]
+    assert read_examples(tmp_path / "examples.csv").sample("score", "rouge_geometric_mean").ids == ("a", "b")
+    leads = read_examples(tmp_path / "examples.csv").sample("score_lead", "rouge_geometric_mean")
+    assert leads.value == pytest.approx(found["score_lead"], abs=0.01)
     without = run(reports, tmp_path, {**perfect, "b#0": "calm sea"}, **scored)
     assert without["rouge1"] == 100, "articles and punctuation do not count"
     assert run(reports, tmp_path, {**perfect, "b#0": "calm sea"}, **{**scored, "text": "raw"})["rouge1"] < 100

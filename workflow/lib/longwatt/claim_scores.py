@@ -1,4 +1,4 @@
-"""The scores of examples that claims compare: of the cells behind a summary's rows, and of baselines."""
+"""Read every example's scores behind the rows that claims compare."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Row = Mapping[str, Any]
 
 
 class ClaimScores:
-    """Every example's scores behind the rows of a summary, read when they are first asked for.
+    """Reads every example's scores behind a summary's rows when they are first asked for.
 
     Args:
         results: results/{study}; None where there are none.
@@ -59,7 +59,7 @@ class ClaimScores:
         return self._found[key]
 
     def same(self, first: Sequence[Row], second: Sequence[Row]) -> bool:
-        """Whether rows are about one split of one dataset; their examples' ids alone do not say so."""
+        """Tell rows about one split of one dataset, which their examples' ids alone do not."""
         of = {(row["dataset"], self._splits.get((row["cell"], row["inference"]))) for row in (*first, *second)}
         return len(of) == 1
 

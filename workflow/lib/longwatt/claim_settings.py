@@ -97,7 +97,7 @@ class ClaimTest:
         return replace(self, given=_renamed(self.given, {**ENERGY_OF_STEPS, **TIME_OF_STEPS}))
 
     def comparisons(self, points: Iterable[Point]) -> list[Comparison]:
-        """List what it compares among the cells that a study's grid names.
+        """List the comparisons among the cells that a study's grid names.
 
         A training is the same whatever was inferred with it, so a column of the training makes every
         cell count once, with the first of its inference points.
@@ -161,11 +161,11 @@ class ClaimTest:
 
     @cached_property
     def _vary(self) -> tuple[bool, ...]:
-        """Whether inference points of a cell may differ in each of its columns."""
+        """Tell for each of its columns if a cell's inference points may differ there."""
         return tuple(varies_with_inference(column) for column in self.columns)
 
     def _counted(self, point: Point) -> Point:
-        """The point as its side counts it: with its inference, or as a training."""
+        """Give the point as the first column counts it: with its inference or as a training."""
         return point if self._vary[0] else training_of(point)
 
     def _lacks_partner(self, point: Point, lengths: Iterable[int]) -> bool:
@@ -188,7 +188,7 @@ class ClaimTest:
         return next(filter(None, found), [])
 
     def _found(self, point: Point, wanted: Mapping[str, Any], there: Trainings) -> list[Point]:
-        """The points of trainings with these axes, as the second column counts them."""
+        """Look up the points of trainings with these axes, as the second column counts them."""
         names = self._inference_of_partners(point)
         found: list[Point] = []
         for axes in itertools.product(*map(as_list, wanted.values())):
@@ -201,7 +201,7 @@ class ClaimTest:
         return [other for other in found if training_of(other) != training_of(point)]
 
     def _inference_of_partners(self, point: Point) -> list[str] | None:
-        """The inference points that a partner may have; None for any."""
+        """Name the inference points that a partner may have; None for any."""
         if "inference" in self.target:
             return as_list(self.target["inference"])
         first, second = self._vary
@@ -216,12 +216,12 @@ class ClaimTest:
 
 
 def training_of(point: Point) -> Point:
-    """A point without its inference: equal for all points of one training."""
+    """Take the inference off a point: equal for all points of one training."""
     return point._replace(inference="")
 
 
 def first_points(points: Iterable[Point]) -> list[Point]:
-    """The first inference point of every training among these."""
+    """Keep the first inference point of every training."""
     found: dict[Point, Point] = {}
     for point in sorted(points):
         found.setdefault(training_of(point), point)
@@ -276,7 +276,7 @@ def list_tests(name: str, claim: Mapping[str, Any]) -> list[ClaimTest]:
 
 
 def scored_rows(claims: Mapping[str, Any], cells: Collection[Mapping[str, Any]]) -> list[tuple[str, str]]:
-    """The cells and inference points whose examples' scores claims are judged by.
+    """List the cells and inference points whose examples' scores claims are judged by.
 
     Args:
         claims: as `claims_of`.
@@ -396,7 +396,7 @@ def _check_found(test: ClaimTest, points: Collection[Point], found: Sequence[Com
 
 
 def _meant(test: ClaimTest, side: int, found: Sequence[Comparison], points: Collection[Point]) -> Collection[Point]:
-    """The points that one side of the comparisons speaks of: all of a training's for a column of it."""
+    """List the points that one side of the comparisons speaks of; all of a training's for its columns."""
     compared = {comparison[side] for comparison in found}
     if varies_with_inference(test.columns[side]):
         return compared

@@ -41,7 +41,7 @@ DIGITS = 9  # beyond these a difference is rounding, and decides nothing
 
 @dataclass(frozen=True)
 class Estimate:
-    """A number with its 95 % interval and where that is from; None where the interval is unknown."""
+    """Holds a number, its 95 % interval (None where unknown) and where that is from."""
 
     value: float
     low: float | None = None
@@ -112,7 +112,7 @@ class Evidence:
         return "/".join(str(getattr(point, axis)) for axis in chosen or Point._fields[:-1])
 
     def rows(self, point: Point, column: str) -> list[Mapping[str, Any]]:
-        """The rows that speak of a column at a point: one for each seed.
+        """Find the rows that speak of a column at a point, one for each seed.
 
         A training's column stands on every row of its cell, so the first row that knows it counts.
         """
@@ -125,7 +125,7 @@ class Evidence:
         return list(found.values())
 
     def _of_training(self, found: Mapping[Point, list[Mapping[str, Any]]], point: Point) -> Iterator[Mapping[str, Any]]:
-        """What all inference points of a point's training have."""
+        """Gather the entries of all inference points of a point's training."""
         for own in self._trainings[training_of(point)]:
             yield from found.get(own, ())
 
@@ -150,16 +150,16 @@ class Evidence:
         return words
 
     def scores(self, point: Point, column: str) -> Scores | None:
-        """What the examples of a point score; None where that is not at hand."""
+        """Look up the examples' scores of a point; None where they are not at hand."""
         return self._scores.of(self.rows(point, column), column) if self._scores else None
 
     def same_examples(self, first: Point, second: Point) -> bool:
-        """Whether two points predicted one split of one dataset."""
+        """Tell if two points predicted one split of one dataset."""
         rows = (self._rows[point] for point in (first, second))
         return self._scores is not None and self._scores.same(*rows)
 
     def seeds(self, point: Point) -> list[int]:
-        """The seeds of a point's rows, in order."""
+        """List the seeds of a point's rows, in order."""
         return sorted(row["seed"] for row in self._rows[point])
 
     def estimate(self, point: Point, column: str) -> Estimate:
@@ -208,7 +208,7 @@ class Evidence:
 
 
 def _ends(row: Mapping[str, Any], column: str) -> tuple[float, float] | None:
-    """The ends of an interval that a row of one seed holds; without them one seed says nothing of it."""
+    """Find the interval that one seed's row holds; without it one seed says nothing."""
     # The headline's interval stands under its own name too.
     for name in (column, *(["score"] if column == row["score_name"] else [])):
         low, high = (row.get(f"{name}_ci_{end}") for end in ("low", "high"))
@@ -324,7 +324,7 @@ def _labels(test: ClaimTest, comparison: Comparison, evidence: Evidence) -> list
 
 
 def _paired(test: ClaimTest, wanted: Sequence[tuple[Point, str]], evidence: Evidence) -> Interval | None:
-    """The interval of a pair whose cells scored the same examples, from these together; None of others."""
+    """Find the interval of a pair whose cells scored the same examples; None of others."""
     if test.kind not in ("difference", "ratio") or len(wanted) != 2:
         return None
     (one, _), (other, _) = wanted

@@ -280,7 +280,7 @@ def _over_examples(results: Path, studies: tuple[str, str], pair: Pair, scoring:
 
 
 def _examples_of(results: Path, rows: pd.DataFrame) -> list[ExampleScores | None]:
-    """The examples' scores of every seed; None where they are not there."""
+    """Read the examples' scores of every seed; None where they are not there."""
     places = zip(rows["cell"], rows["inference"], strict=True)
     paths = [results / cell / "predict" / inference / "examples.csv" for cell, inference in places]
     return [read_examples(path) if path.is_file() else None for path in paths]

@@ -1,4 +1,4 @@
-"""Every example's scores as `longwatt.scoring` wrote them, ready to be resampled."""
+"""Read every example's scores, as `longwatt.scoring` wrote them, to resample them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ BASELINES = {"score_lead": LEAD, "score_ceiling": CEILING, "majority": MAJORITY}
 
 @dataclass(frozen=True)
 class ExampleScores:
-    """One inference point's examples.csv.
+    """Holds one inference point's examples.csv.
 
     Attributes:
         table: its rows.
@@ -68,8 +68,8 @@ def read_examples(path: Path) -> ExampleScores:
     words = dict.fromkeys(("id", EXAMPLE, "label", "prediction"), str)
     with read_from(path):
         table = pd.read_csv(path, dtype=words, keep_default_na=False)
+        ids = table["id"]
     settings = (read_stamp(path.with_name("scores.json")) or {}).get("settings") or {}
-    ids = table["id"]
     if EXAMPLE in table:
         ids = table[EXAMPLE]
     elif settings.get("references") == EACH:

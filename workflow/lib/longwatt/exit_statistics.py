@@ -140,7 +140,7 @@ def accuracy_over_efficient(draws: Draws, baselines: int, settings: Settings) ->
 
 
 def _allowing(value: float, draws: Draws, ends: tuple[float | None, float | None]) -> tuple[float | None, float | None]:
-    """The interval of a gain in accuracy, allowing for examples unlike those seen where these are nearly all alike."""
+    """Widen the interval of a gain by examples that may be unlike nearly identical ones."""
     low, high = ends
     if draws.unlike is None or low is None or high is None:
         return ends

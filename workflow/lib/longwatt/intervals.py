@@ -26,7 +26,7 @@ def over_seeds(values: Any, confidence: float = 0.95) -> tuple[float, float]:
 
 
 def over_seeds_of_scores(scores: Any, lows: Any, highs: Any, confidence: float = 0.95) -> tuple[float, float]:
-    """The interval of a mean score over seeds; where all score alike, that over examples.
+    """Find the interval of a mean score over seeds; where all score alike, that over examples.
 
     Seeds that all answer everything right would give an interval without width.
 

@@ -22,7 +22,7 @@ def compared_id(id_: str, number: int, references: str) -> str:
 
 
 def compared_examples(rows: Any, references: str) -> dict[str, str]:
-    """The example of every prediction, by the prediction's id.
+    """Name the example of every prediction, by the prediction's id.
 
     Args:
         rows: of a split, as `longwatt.tokenization.load_split` gives them.

@@ -1,4 +1,4 @@
-"""Intervals of scores over examples and, where there are several seeds, over seeds too.
+"""Find intervals of scores over examples and, of several seeds, over seeds too.
 
 One seed gives an interval over examples. Several give one over seeds and examples together: half
 widths add as squares, as for a difference of independent numbers.
@@ -20,12 +20,12 @@ Halves = tuple[float, float]  # how far an interval reaches below and above its 
 
 
 def mean_of(scores: Scores) -> Interval:
-    """The interval of a score, over seeds too where there are several."""
+    """Find the interval of a score, over seeds too where there are several."""
     return _with_seeds(scores.value, interval_of(scores), _halves(scores.by_seed, scores.how))
 
 
 def paired_difference(first: Scores, second: Scores, paired_seeds: bool) -> Interval:
-    """The interval of the first score less the second, both of the same examples.
+    """Find the interval of the first score less the second, both of the same examples.
 
     Args:
         first: by seed.
@@ -39,7 +39,7 @@ def paired_difference(first: Scores, second: Scores, paired_seeds: bool) -> Inte
 
 
 def paired_ratio(first: Scores, second: Scores, paired_seeds: bool) -> Interval | None:
-    """The interval of the first score by the second, as a difference of logarithms; None where one may be 0."""
+    """Find the interval of a ratio of two scores by logarithms; None where one may be 0."""
     found = ratio_of(first, second)
     if found is None or min(*first.by_seed, *second.by_seed) <= 0:
         return None
@@ -52,7 +52,7 @@ def paired_ratio(first: Scores, second: Scores, paired_seeds: bool) -> Interval 
 
 
 def _seeds_of_pair(first: Any, second: Any, how: Resampling, paired: bool) -> Halves | None:
-    """How far seeds make a difference reach either way; None where both sides have one."""
+    """Find how far seeds make a difference reach; None where both sides have one."""
     if paired:
         return _halves(first - second, how)
     own, other = _halves(first, how), _halves(second, how)
@@ -62,7 +62,7 @@ def _seeds_of_pair(first: Any, second: Any, how: Resampling, paired: bool) -> Ha
 
 
 def _halves(by_seed: Any, how: Resampling) -> Halves | None:
-    """How far the interval over seeds reaches below and above their mean; None of one seed."""
+    """Find how far an interval over seeds reaches either way; None of one seed."""
     if len(by_seed) < 2:
         return None
     low, high = over_seeds(by_seed, how.confidence)
@@ -71,7 +71,7 @@ def _halves(by_seed: Any, how: Resampling) -> Halves | None:
 
 
 def _with_seeds(value: float, examples: Interval, seeds: Halves | None) -> Interval:
-    """An interval over examples, widened by that over seeds."""
+    """Widen an interval over examples by that over seeds."""
     if seeds is None:
         return examples
     low, high = (

@@ -111,7 +111,7 @@ def _beside(
     ceiling: Mapping[str, float] | None,
     examples: Mapping[str, str],
 ) -> dict[str, dict[str, Any]]:
-    """Put baselines beside the scores that they are compared with, and before them whose references they are."""
+    """Put each example's baselines beside its scores, and its own id before a reference's."""
     return {
         id_: {
             **({EXAMPLE: examples[id_]} if examples else {}),
@@ -161,14 +161,14 @@ def _bootstrap(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _with_majority(per_example: classification.PerExample, dataset: Path) -> dict[str, dict[str, Any]]:
-    """Put beside each example whether the training split's most frequent label, of several the first, is right."""
+    """Put the accuracy of the training split's most frequent label beside each example."""
     counts: Mapping[str, int] = read_artefact(dataset, shared=True)["splits"]["train"]["labels"]
     label = min(counts, key=lambda name: (-counts[name], name))
     return {id_: {**row, MAJORITY: 100.0 * (row["label"] == label)} for id_, row in per_example.items()}
 
 
 def best_f1(visible: int, words: int, chance: float) -> float:
-    """The best expected F1 (a fraction) of any answer, however long, to a question whose answer is partly hidden.
+    """Find the best expected F1 (a fraction) of any answer where words are hidden.
 
     Every hidden word is one of 1 / chance words of its own, equally likely. An answer of the visible words and G
     guesses shares visible + G chance words with the right one on average: F1 is twice that by (visible + G + words).
@@ -185,7 +185,7 @@ def best_f1(visible: int, words: int, chance: float) -> float:
 
 
 def _lead(settings: Mapping[str, Any], rows: Any, references: Mapping[str, Sequence[str]]) -> metrics.PerExample:
-    """The scores of taking each document's first words for the prediction, as many as a training reference has."""
+    """Score each document's first words, as many as a training reference has."""
     leads = dict(zip(rows["id"], rows["lead"], strict=True))
     examples = compared_examples(rows, settings["references"])
     said = {id_: leads[example] for id_, example in examples.items()}
@@ -193,7 +193,7 @@ def _lead(settings: Mapping[str, Any], rows: Any, references: Mapping[str, Seque
 
 
 def _ceiling(settings: Mapping[str, Any], rows: Any, tokenized: Path, dataset: Path) -> dict[str, float] | None:
-    """The best F1 (x 100) that the length leaves every example; None where it is not known."""
+    """Find the best expected F1 (x 100) of every example; None where it is not known."""
     chance = read_artefact(dataset, shared=True)["chance_per_hidden_word"]
     ends = dict(zip(rows["id"], rows["evidence_ends"], strict=True))
     if settings["metric"] != "f1" or chance is None or not all(len(e) for e in ends.values()):

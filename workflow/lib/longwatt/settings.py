@@ -280,7 +280,7 @@ def calibrate_settings(study: Study, cell: Cell) -> Settings:
 
 
 def resampling_settings(study: Study) -> Settings:
-    """How intervals over examples are found."""
+    """Say how intervals over examples are found."""
     return _narrow(_scoring(study))
 
 

@@ -449,14 +449,14 @@ class Stages:
         ]
 
     def _split(self, cell: Mapping[str, Any]) -> str | None:
-        """Whose examples a row of `claim_cells` is about; None where `exclude` takes it away."""
+        """Name the split of a row of `claim_cells`; None where `exclude` takes it away."""
         if cell["left_out"] is not None:
             return None
         return str(self.predict(cell["cell"], cell["inference"]).settings["inference"]["split"])
 
     @cached_property
     def claim_examples(self) -> list[str]:
-        """The files with every example's scores that claims are judged by."""
+        """List the files with every example's scores that claims are judged by."""
         rows = scored_rows(self.claims, self.claim_cells())
         return [f"{self.results}/{cell}/predict/{point}/examples.csv" for cell, point in rows]
 

@@ -98,7 +98,7 @@ def _marks(predicted: Array, gold: Array, classes: int) -> Array:
 
 
 def _scores(sums: Array, examples: int) -> dict[str, Array]:
-    """Both metrics of sums of `_marks` (..., 1 + 2 classes)."""
+    """Make both metrics of sums of `_marks` (..., 1 + 2 classes)."""
     right, (hits, weights) = sums[..., 0], np.split(sums[..., 1:], 2, axis=-1)
     occurs = weights > 0
     f1 = np.divide(2 * hits, weights, out=np.zeros_like(weights), where=occurs)

@@ -1,4 +1,4 @@
-"""The bootstrap over examples: one for scores, their differences and their ratios.
+"""Resample examples: one bootstrap for scores, their differences and their ratios.
 
 Examples are drawn, not their references: what belongs to one example is drawn with it. Samples of the
 same examples see the same draws, so whatever is made from several of them is paired.
@@ -62,7 +62,7 @@ def percentile_interval(found: Array, confidence: float) -> Ends:
 
 
 def wilson(share: float, number: float, confidence: float) -> Ends:
-    """Wilson's interval of a proportion (1927), which has a width at 0 and at 1 too."""
+    """Find Wilson's interval of a proportion (1927), which has a width at 0 and 1 too."""
     z2 = NormalDist().inv_cdf((1 + confidence) / 2) ** 2
     centre = (share + z2 / (2 * number)) / (1 + z2 / number)
     half = math.sqrt(z2 * share * (1 - share) / number + z2**2 / (4 * number**2)) / (1 + z2 / number)
@@ -70,7 +70,7 @@ def wilson(share: float, number: float, confidence: float) -> Ends:
 
 
 class Interval(NamedTuple):
-    """An interval and where it is from."""
+    """Holds an interval and where it is from."""
 
     low: float
     high: float
@@ -78,12 +78,12 @@ class Interval(NamedTuple):
 
     @property
     def ends(self) -> Ends:
-        """Its two ends."""
+        """Give its two ends."""
         return self.low, self.high
 
 
 class Resampling(NamedTuple):
-    """How intervals over examples are found."""
+    """Says how intervals over examples are found."""
 
     resamples: int = 1000
     confidence: float = 0.95
@@ -96,14 +96,14 @@ class Resampling(NamedTuple):
 
 
 def geometric_mean(means: Array) -> Array:
-    """The headline of several metrics' means (..., metrics); of one metric its mean."""
+    """Make the headline of metrics' means (..., metrics); of one metric it is its mean."""
     found: Array = means.prod(axis=-1) ** (1 / means.shape[-1])
     return found
 
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """What the examples of one cell add to a score.
+    """Holds what each example of one cell adds to a score.
 
     Attributes:
         ids: of the examples, sorted, so that equal ones are drawn together in every sample.
@@ -148,7 +148,7 @@ class Sample:
 
     @property
     def value(self) -> float:
-        """The score of all examples."""
+        """Score all examples."""
         return float(self.score(self.marks.sum(axis=0) / self.rows.sum()))
 
     def draws(self, resamples: int, seed: int) -> Array:
@@ -158,19 +158,19 @@ class Sample:
         return self.score(sums[:, :-1] / sums[:, -1:])
 
     def metric(self, place: int) -> Sample:
-        """The sample of one metric of several."""
+        """Take one metric of several."""
         return replace(self, marks=self.marks[:, [place]], values=self.values[:, [place]])
 
     @property
     def is_proportion(self) -> bool:
-        """Whether it is a share of examples, each right or wrong."""
+        """Tell if it is a share of examples, each right or wrong."""
         alone = self.groups is None and self.values.shape[1] == 1 and bool((self.rows == 1).all())
         return alone and bool(np.isin(self.values, (0, WHOLE)).all())
 
 
 @dataclass(frozen=True, eq=False)
 class Scores:
-    """A score of one cell: the mean over its seeds, which scored the same examples.
+    """Holds a score of one cell, the mean over seeds that scored the same examples.
 
     Attributes:
         samples: one for each seed.
@@ -182,39 +182,39 @@ class Scores:
 
     @property
     def ids(self) -> tuple[str, ...]:
-        """The examples of all seeds."""
+        """List the examples of all seeds."""
         return self.samples[0].ids
 
     @cached_property
     def by_seed(self) -> Array:
-        """The score of every seed."""
+        """Score every seed."""
         return np.array([sample.value for sample in self.samples])
 
     @cached_property
     def value(self) -> float:
-        """The mean over seeds."""
+        """Average the seeds' scores."""
         return float(self.by_seed.mean())
 
     @cached_property
     def draws(self) -> Array:
-        """The mean over seeds in every resample of the examples."""
+        """Average the seeds' scores in every resample of the examples."""
         drawn = [sample.draws(self.how.resamples, self.how.seed) for sample in self.samples]
         mean: Array = np.mean(drawn, axis=0)
         return mean
 
     @cached_property
     def values(self) -> Array:
-        """What each example scores alone, mean over seeds (examples, metrics)."""
+        """Average over seeds what each example scores alone (examples, metrics)."""
         mean: Array = np.mean([sample.values for sample in self.samples], axis=0)
         return mean
 
     def metric(self, place: int) -> Scores:
-        """The same of one metric of several."""
+        """Take one metric of several."""
         return Scores([sample.metric(place) for sample in self.samples], self.how)
 
 
 def interval_of(scores: Scores) -> Interval:
-    """The interval over examples of a score: Wilson's of a proportion, else the bootstrap's.
+    """Find a score's interval over examples: Wilson's of a proportion, else the bootstrap's.
 
     Where nearly all examples score alike the bootstrap knows only those; then the interval allows for
     as many others as may well be, of whatever score (the end of Wilson's interval of their share).
@@ -240,7 +240,7 @@ def interval_of(scores: Scores) -> Interval:
 
 
 def difference_of(first: Scores, second: Scores) -> Interval:
-    """The interval over examples of the first score less the second, both of the same examples.
+    """Find the interval over examples of the first score less the second.
 
     Raises:
         ValueError: these are other examples.
@@ -254,7 +254,7 @@ def difference_of(first: Scores, second: Scores) -> Interval:
 
 
 def ratio_of(first: Scores, second: Scores) -> Interval | None:
-    """The interval over examples of the first score by the second; None where a resample has no ratio.
+    """Find the interval over examples of a ratio; None where a resample has none.
 
     Raises:
         ValueError: these are other examples.
@@ -272,7 +272,7 @@ def ratio_of(first: Scores, second: Scores) -> Interval | None:
 
 
 def _wider_difference(first: Scores, second: Scores) -> Ends | None:
-    """What a difference may be where nearly all examples differ alike; None where resampling says it."""
+    """Bound a difference where nearly all examples differ alike; None where resampling does."""
     value = first.value - second.value
     one, other = first.samples[0], second.samples[0]
     if first.values.shape == second.values.shape and np.array_equal(one.rows, other.rows):
@@ -292,7 +292,7 @@ def _unlike(values: Array, scores: Scores) -> float | None:
 
 
 def unlike_share(values: Array, confidence: float, groups: Array | None = None) -> float | None:
-    """The greatest share that examples unlike nearly all others may have; None where enough differ.
+    """Bound the share of examples unlike nearly all others; None where enough differ.
 
     Args:
         values: what is known of each example (examples, columns).
