@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from longwatt import costs
+from longwatt.asked import believes_files
 from longwatt.batch_sizes import _products
 from longwatt.compare import CompareError, read_results
 from longwatt.compare_beside import outdated_rows
@@ -368,3 +369,18 @@ def test_a_summary_and_curves_of_other_cells_are_set_aside_too(current):
     assert named(current) == ["summary.json"]
     assert _main(["check", "results/tiny", "--set-aside"]) == 0
     assert not Path("results/tiny/summary.json").exists() and Path("results/tiny/summary.csv").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "judged"),
+    [
+        ({"executor": "touch"}, True),
+        ({"touch": True}, True),
+        ({"report": "r.html", "report_after_run": True}, True),
+        ({"executor": "local", "touch": False}, False),
+        ({"report": "r.html"}, False),
+        ({}, False),
+    ],
+)
+def test_all_is_judged_before_snakemake_takes_it_as_it_is(options, judged):
+    assert believes_files(options) == judged

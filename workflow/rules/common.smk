@@ -111,12 +111,12 @@ def plan_settings():
 
 
 def check_unrecorded():
-    """Have artefacts checked by their own stamps that Snakemake has no record of, or is about to touch.
+    """Have artefacts checked by their own stamps that Snakemake has no record of, or would believe unseen.
 
     Those that were set aside are looked at too: they come back if they count again.
     """
     recorded = provenance.recorded_paths(Path(".snakemake") / "metadata")
-    told = set() if asked.touches(ASKED) else recorded
+    told = set() if asked.believes_files(ASKED) else recorded
     unrecorded = [
         s
         for s in STAGES.all()
