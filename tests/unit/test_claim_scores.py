@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from longwatt.artefacts import Damaged
 from longwatt.claims import APART, FAILS, HOLDS, OVER_EXAMPLES, UNCLEAR, WHOLE_RUN, judge
 from longwatt.columns import COLUMNS
-from longwatt.metrics import ScoringError
 from longwatt.metrics.resampling import PAIRED, Resampling, Sample, Scores, difference_of, interval_of
 from longwatt.score_intervals import OVER_SEEDS
 
@@ -209,5 +209,5 @@ def test_a_damaged_file_is_named_with_what_to_do(study, damaged):
     study.add("b", HARD)
     path = study.results / study.rows[0]["cell"] / "predict/greedy/examples.csv"
     path.write_text(damaged)
-    with pytest.raises(ScoringError, match=r"d/a/seed1/predict/greedy/examples\.csv .*delete it"):
+    with pytest.raises(Damaged, match=r"d/a/seed1/predict/greedy/examples\.csv is damaged .*run again"):
         study.judged("difference", PAIR)

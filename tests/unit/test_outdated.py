@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from longwatt import costs
+from longwatt.asked import believes_files
 from longwatt.batch_sizes import _products
 from longwatt.compare import CompareError, read_results
 from longwatt.compare_beside import outdated_rows
@@ -136,7 +137,7 @@ def test_results_of_other_code_are_refused_and_accepted_by_their_digest(current)
     summarise(current)
     (found,) = outdated(current, results(current))
     assert found.artefact == str(path) and found.reason.startswith("made by code 0123456789ab, which is now ")
-    assert "accept_code" in message("tiny", [found])
+    assert "accept_code in config.yaml: [0123456789abcdef]" in message("tiny", [found])
     accepting = InForce(current.stages, SCRIPTS, ["0123456789abcdef"])
     check_current(results(current), accepting)
     assert accepting.code(stage_of(current, "predict")) == "0123456789abcdef"
@@ -201,7 +202,8 @@ def test_an_artefact_without_a_stamp_and_one_that_is_torn_are_named(current):
     first, second = (Path(stage_of(current, "score", place).artefact) for place in (0, 1))
     first.write_text("{")
     second.write_text(json.dumps({"score": 1}))
-    assert [one.reason for one in outdated(current, results(current))] == ["does not say what made it"] * 2
+    found = [one.reason for one in outdated(current, results(current))]
+    assert found[:2] == ["does not say what made it"] * 2
 
 
 def test_what_does_not_count_is_set_aside_and_made_again(current, capsys):
@@ -348,3 +350,37 @@ def test_a_plan_takes_no_times_from_rows_of_results_that_are_there_no_more(curre
     summary = results(current) / "summary.csv"
     summary.write_text(summary.read_text() + "\n")
     assert changed_cells(summary, results(current)) == frozenset(current.stages.cells)
+
+
+def test_results_are_judged_alike_by_whatever_path_they_are_called(current, tmp_path, monkeypatch):
+    for path in ("results/tiny/", str(tmp_path / "results/tiny")):
+        assert _main(["check", path]) == 0
+    monkeypatch.chdir(results(current))
+    assert _main(["check", "."]) == 0
+    monkeypatch.chdir(tmp_path)
+    in_force(*RATE)
+    assert _main(["check", str(tmp_path / "results/tiny")]) == 1
+
+
+def test_a_summary_and_curves_of_other_cells_are_set_aside_too(current):
+    """Cells were restored from a backup, so Snakemake would find nothing to do."""
+    write_artefact(current, stage_of(current, "score"), score=99.0)
+    assert _main(["check", "results/tiny"]) == 1
+    assert named(current) == ["summary.json"]
+    assert _main(["check", "results/tiny", "--set-aside"]) == 0
+    assert not Path("results/tiny/summary.json").exists() and Path("results/tiny/summary.csv").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "judged"),
+    [
+        ({"executor": "touch"}, True),
+        ({"touch": True}, True),
+        ({"report": "r.html", "report_after_run": True}, True),
+        ({"executor": "local", "touch": False}, False),
+        ({"report": "r.html"}, False),
+        ({}, False),
+    ],
+)
+def test_all_is_judged_before_snakemake_takes_it_as_it_is(options, judged):
+    assert believes_files(options) == judged

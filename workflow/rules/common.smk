@@ -124,10 +124,17 @@ def plan_settings():
 
 
 def check_unrecorded():
-    """Have artefacts that Snakemake holds no record of, or is about to touch, checked by their own stamps."""
+    """Have artefacts checked by their own stamps that Snakemake has no record of, or would believe unseen.
+
+    Those that were set aside are looked at too: they come back if they count again.
+    """
     recorded = provenance.recorded_paths(Path(".snakemake") / "metadata")
-    told = set() if asked.touches(ASKED) else recorded
-    unrecorded = [s for s in STAGES.all() if s.artefact not in told]
+    told = set() if asked.believes_files(ASKED) else recorded
+    unrecorded = [
+        s
+        for s in STAGES.all()
+        if s.artefact not in told or os.path.exists(s.artefact + provenance.STALE)
+    ]
     aside = provenance.set_stale_aside(unrecorded, IN_FORCE.codes)
     if aside:
         names = "\n  ".join(aside)

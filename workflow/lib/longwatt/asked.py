@@ -41,9 +41,13 @@ def only_looks(asked: Mapping[str, Any]) -> bool:
     return not runs_jobs(asked) or bool(asked.get("dryrun"))
 
 
-def touches(asked: Mapping[str, Any]) -> bool:
-    """Tell whether Snakemake was asked to take what is there for what jobs would make."""
-    return asked.get("executor") == "touch" or bool(asked.get("touch"))
+def believes_files(asked: Mapping[str, Any]) -> bool:
+    """Tell whether Snakemake was asked to take what is there as current, so that it must be judged before.
+
+    Touched files would count as made by what is in force, and a report after a run is made without another look.
+    """
+    touched = asked.get("executor") == "touch" or asked.get("touch")
+    return bool(touched or asked.get("report_after_run"))
 
 
 def leases_gpus(asked: Mapping[str, Any]) -> bool:

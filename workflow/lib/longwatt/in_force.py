@@ -82,16 +82,17 @@ def find(results: Path, changes: Mapping[str, Any] | None = None) -> InForce | N
         longwatt.study.StudyError: the study or the configuration is wrong.
     """
     roots = (results.resolve().parents[1], Path.cwd(), WORKFLOW.parent)
-    here = [root / "studies" / f"{results.name}.yaml" for root in roots]
+    name = results.resolve().name
+    here = [root / "studies" / f"{name}.yaml" for root in roots]
     document = next((path for path in here if path.is_file()), None)
     if document is None or not (WORKFLOW / "scripts").is_dir():
         return None
-    machine = {**_machine(roots), **study.normalise(changes or {}), "study": results.name}
+    machine = {**_machine(roots), **study.normalise(changes or {}), "study": name}
     schemas = WORKFLOW / "schemas"
     study.validate(machine, study.read_yaml(schemas / "config.schema.json"), MACHINE)
     os.environ.update(stages.machine_environment(machine))
     read = study.read_study(document, schemas / "study.schema.json")
-    jobs = stages.Stages(results.name, read, machine)
+    jobs = stages.Stages(name, read, machine)
     return InForce(jobs, WORKFLOW / "scripts", machine.get("accept_code", ()))
 
 

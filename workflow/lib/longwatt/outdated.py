@@ -15,6 +15,7 @@ from longwatt.in_force import InForce
 from longwatt.provenance import MADE_FROM, STALE, Stage, digest, origin, read_object, sha256
 
 RESULTS = "results"
+OTHER_CODE = "made by code"
 SHOWN = 3  # settings of one artefact that are named
 LISTED = 20  # artefacts that a message names
 DIGITS = 12  # of a digest in a message
@@ -22,7 +23,7 @@ DIGITS = 12  # of a digest in a message
 SPEAKERS = {"tokenizer.json": "provenance.json", "batch_size.json": "probe.json"}
 
 # Rule -> where the pages and figures that its artefact lists by digest lie, beside it.
-PAGES = {"tabulate": "", "plot": "", "plot_exits": "figures", "judge_claims": ""}
+PAGES = {"summarize": "", "tabulate": "", "plot": "", "plot_exits": "figures", "judge_claims": ""}
 # By artefact: the settings digest and the code digest that it must carry to count.
 Stamps = Mapping[str, Sequence[str]]
 
@@ -34,10 +35,12 @@ class Outdated:
     Attributes:
         artefact: its path.
         reason: what it says of itself, and what it should say.
+        code: digest of the code that made it, where that is the reason.
     """
 
     artefact: str
     reason: str
+    code: str = ""
 
     def __str__(self) -> str:
         return f"{self.artefact}: {self.reason}"
@@ -77,6 +80,15 @@ class Files:
             if not there.exists() and not recorded.startswith(RESULTS):
                 continue
             if self._origin(there) != expected:
+                return str(there)
+        return self._other_file(path)
+
+    def _other_file(self, path: Path) -> str | None:
+        """Name a file that is another one than a report lists; summary and curves list all that they were read from."""
+        listed = read_object(path).get(MADE_FROM)
+        for recorded, expected in listed.items() if isinstance(listed, dict) else ():
+            there = self.place(recorded)
+            if not there.is_file() or sha256(there) != expected:
                 return str(there)
         return None
 
@@ -137,9 +149,11 @@ def outdated(in_force: InForce, results: Path, jobs: Iterable[Stage] | None = No
     """
     files, found = Files(results), []
     for stage in in_force.stages.all() if jobs is None else jobs:
-        reason = _reason(stage, in_force.codes(stage), files)
+        path, codes = files.place(stage.artefact), in_force.codes(stage)
+        reason = _reason(stage, codes, files)
         if reason:
-            found.append(Outdated(str(files.place(stage.artefact)), reason))
+            code = str(files.stamp(path).get("code_digest", "")) if reason.startswith(OTHER_CODE) else ""
+            found.append(Outdated(str(path), reason, code))
     return found
 
 
@@ -162,7 +176,7 @@ def _reason(stage: Stage, codes: Sequence[str], files: Files) -> str | None:
     if block.get("settings_digest") != digest(settings):
         return f"made with other settings: {differing(block.get('settings') or {}, settings)}"
     if block.get("code_digest") not in codes:
-        return f"made by code {str(block.get('code_digest'))[:DIGITS]}, which is now {codes[0][:DIGITS]}"
+        return f"{OTHER_CODE} {str(block.get('code_digest'))[:DIGITS]}, which is now {codes[0][:DIGITS]}"
     other = files.other_origin(path)
     if other:
         return f"made from another {other} than is there"
@@ -186,8 +200,10 @@ def _value(settings: Mapping[str, Any], name: str) -> str:
 
 
 def _changed_page(rule: str, path: Path) -> str | None:
-    """Name a page or figure that is not the one that was written with the artefact that lists it."""
+    """Name a table, page or figure that is not the one that was written with the artefact that lists it."""
     listed = read_object(path).get("sha256") if rule in PAGES else None
+    if isinstance(listed, str):  # of the summary
+        listed = {path.with_suffix(".csv").name: listed}
     for name, expected in listed.items() if isinstance(listed, dict) else ():
         page = path.parent / PAGES[rule] / name
         if not page.is_file() or sha256(page) != expected:
@@ -199,11 +215,11 @@ def message(study: str, found: Sequence[Outdated]) -> str:
     """Tell a user which results do not count, and what to do."""
     more = [f"and {len(found) - LISTED} more"] if len(found) > LISTED else []
     listed = "\n  ".join([*map(str, found[:LISTED]), *more])
-    code = any("made by code" in one.reason for one in found)
+    codes = ", ".join(dict.fromkeys(one.code for one in found if one.code))
     keep = (
-        "To keep results of older code that you know to be harmless, put its whole digest (`provenance.code_digest` "
-        "in the artefact) into accept_code in config.yaml. "
-        if code
+        "To keep results of older code that you know to be harmless, put its digest into accept_code in config.yaml: "
+        f"[{codes}]. "
+        if codes
         else ""
     )
     return (

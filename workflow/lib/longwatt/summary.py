@@ -18,7 +18,7 @@ from longwatt.energy.reduction import J_PER_KWH
 from longwatt.hyperparameters import rule_columns
 from longwatt.in_force import InForce, find
 from longwatt.made_settings import settings_of_rows
-from longwatt.outdated import message, outdated, set_outdated_aside
+from longwatt.outdated import Files, message, outdated, set_outdated_aside
 from longwatt.provenance import digest, read_object, sha256, whole_file, write_json
 from longwatt.study import StudyError, parse_changes
 
@@ -137,12 +137,12 @@ def check_fresh(
             f"{results} has no summary; run the study until nothing is left to do (snakemake partial "
             "--cores 1 says what is)"
         )
-    recorded = _read(report)["made_from"]
     if not _same(results / "summary.csv", _read(report).get("sha256", "")):
         raise StaleSummary(
             f"{results}/summary.csv is not the table that was written with {report} (it was changed, or comes from "
             "elsewhere); remove it and run the study again, then make the report"
         )
+    recorded = _recorded(report, results)
     wrong = [path for path, digest in recorded.items() if not _same(Path(path), digest)]
     expected = {str(path) for row in wanted or () for path in artefacts(results, row).values()}
     wrong += [f"{path} (not in the summary)" for path in sorted(expected - recorded.keys())]
@@ -150,10 +150,17 @@ def check_fresh(
         listed = "\n  ".join(wrong[:20])
         raise StaleSummary(
             f"{results}/summary.csv is older than {len(wrong)} of the results it should "
-            f"speak of:\n  {listed}\nRun the study again until nothing is left to do, then make the report"
+            f"speak of:\n  {listed}\nRun the study again until nothing is left to do, then make the report. Should it "
+            f"find nothing to do, first remove {report}"
         )
     _check_drawn(results)
     _check_claims(results / "claims.json", sha256(results / "summary.csv"), claims)
+
+
+def _recorded(report: Path, results: Path) -> dict[str, str]:
+    """Digests of the files that a report lists, by where they are now."""
+    files = Files(results)
+    return {str(files.place(path)): digest for path, digest in (read_object(report).get("made_from") or {}).items()}
 
 
 def check_current(results: Path, current: InForce) -> None:
@@ -173,11 +180,11 @@ def check_current(results: Path, current: InForce) -> None:
 def _check_drawn(results: Path) -> None:
     """Raise StaleSummary unless figures and tables show the summary beside them, and curves what it was made from."""
     now = sha256(results / "summary.csv")
-    artefacts_now = _read(results / "summary.json")["made_from"]
+    artefacts_now = _recorded(results / "summary.json", results)
     drawn = {name: read_object(results / name / f"{name}.json") for name in ("figures", "tables", "power")}
     stale = [name for name in ("figures", "tables") if drawn[name].get("summary_sha256") != now]
-    curves = drawn["power"].get("made_from")
-    if curves is None or any(artefacts_now.get(path) != digest for path, digest in curves.items()):
+    curves = _recorded(results / "power" / "power.json", results)
+    if "made_from" not in drawn["power"] or any(artefacts_now.get(path) != digest for path, digest in curves.items()):
         stale.append("power")
     exits = compared_in(results)
     if str(exits) in artefacts_now and read_object(exits.with_name("exits_figures.json")).get("exits_sha256") != sha256(
