@@ -17,7 +17,7 @@ def study(tmp_path, monkeypatch):
     asked = {}
     for name in DRAWN:
         monkeypatch.setattr(partial, name, lambda *args: None)
-    monkeypatch.setattr(partial, "plot_power", lambda results, folder, headings, parts, stamp: asked.update(parts))
+    monkeypatch.setattr(partial, "write_power", lambda results, folder, headings, parts, stamp: asked.update(parts))
     results = tmp_path / "results"
     cells = write_study(results)
     for cell in cells:  # what the reduction of energy and the engine add

@@ -226,7 +226,7 @@ def test_a_figure_of_the_paper_has_its_panels_and_lines(drawn, name):
         lines = [line for line in axis.lines if line.get_linestyle() == "-" and len(line.get_xdata()) == 4]
         assert len(lines) == 3, "one of four lengths for each model"
         assert axis.get_ylim()[0] > 0, "as close as the scores are"
-    legend = [text.get_text() for text in figure.legends[0].get_texts()]
+    legend = [text.get_text().replace("\n", " ") for text in figure.legends[0].get_texts()]
     published = "published, arXiv 2204.07288 (teacher-forced; another protocol than ours)"
     assert legend == ["LED-base", "LED-large", "BigBird-large", published]
 

@@ -189,8 +189,9 @@ def damage_of(published: Path) -> str:
     Every part has a checksum of its own, and a log whose first line says that it was published has a last one.
     """
     first, last = None, None
+    opened = gzip.open if published.suffix == ".gz" else open
     try:
-        with gzip.open(published, "rb") as stream:
+        with opened(published, "rb") as stream:
             for line in stream:
                 if line != b"\n":
                     first, last = first or line, line
