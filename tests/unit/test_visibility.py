@@ -22,7 +22,15 @@ from longwatt.datasets.visibility import (
     refuse_unseen,
     scored_by,
 )
-from longwatt.metric_words import METRICS_OF_TEXTS, NORMALIZED, RAW, metrics_that_see, sees, unicode_words
+from longwatt.metric_words import (
+    METRICS_OF_TEXTS,
+    NORMALIZED,
+    RAW,
+    has_plain_word,
+    metrics_that_see,
+    sees,
+    unicode_words,
+)
 from longwatt.metrics.__main__ import main
 
 CHINESE, ARABIC, DEVANAGARI = "春天来了，花开了。", "مرحبا بالعالم", "नमस्ते दुनिया"
@@ -76,6 +84,8 @@ def test_a_metric_sees_what_its_own_tokens_are():
             assert sees("rouge", text, compared) == bool(tokenize(read_as, None))
             assert sees("f1", text, compared) == bool(metrics.token_f1(read_as, read_as))
             assert sees("f1_unicode", text, compared) == bool(metrics.f1_unicode(read_as, read_as))
+            assert all(sees(metric, text, compared) for metric in METRICS_OF_TEXTS) or not has_plain_word(text)
+    assert has_plain_word("the RAIN") and has_plain_word("a1b2!") and not has_plain_word("a-b the")
     assert set(METRICS_OF_TEXTS) == set(metrics.METRICS) - {"macro_f1"}
 
 

@@ -21,6 +21,7 @@ UNSPACED = ("Han", "Hiragana", "Katakana", "Thai", "Lao", "Khmer", "Myanmar")
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
 _NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
 _ROUGE = re.compile("[a-z0-9]")  # the characters of rouge-score's tokens
+_PLAIN = re.compile("[a-z0-9]{4}")  # longer than any article, and no punctuation
 _NO_WORD = re.compile(r"[\W_]+")
 
 
@@ -48,6 +49,11 @@ def letters_unseen_by_rouge(text: str) -> tuple[int, int]:
     """How many letters and digits of a text `rouge` skips, and how many there are."""
     letters = _NO_WORD.sub("", text.lower())
     return (0 if letters.isascii() else len(_ROUGE.sub("", letters))), len(letters)
+
+
+def has_plain_word(text: str) -> bool:
+    """Whether a text has a word that every metric sees, however it is compared; quickly found in most texts."""
+    return _PLAIN.search(text.lower()) is not None
 
 
 def sees(metric: str, text: str, compared: str = RAW) -> bool:

@@ -18,6 +18,7 @@ from longwatt.metric_words import (
     MOST_UNSEEN,
     NORMALIZED,
     RAW,
+    has_plain_word,
     has_unspaced,
     letters_unseen_by_rouge,
     metrics_that_see,
@@ -66,6 +67,8 @@ class Visibility:
         for text in references:
             lost, letters = letters_unseen_by_rouge(text)
             self._lost, self._letters = self._lost + lost, self._letters + letters
+        if all(map(has_plain_word, references)):
+            return
         for metric in METRICS_OF_TEXTS:
             for compared in (RAW, NORMALIZED):
                 self._count(id_, references, metric, compared)
