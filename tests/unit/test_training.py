@@ -3,6 +3,7 @@
 import copy
 import csv
 import json
+import os
 import shutil
 import time
 from pathlib import Path
@@ -12,6 +13,7 @@ import torch
 from safetensors.torch import load_file
 
 from longwatt import inference, training
+from longwatt.artefacts import Damaged
 from longwatt.energy.log import runs
 from longwatt.energy.reduction import summarize
 from longwatt.models import load_family
@@ -128,6 +130,11 @@ def test_a_checkpoint_is_where_training_starts(study, data, tmp_path):
     before, after = (load_file(tmp_path / f"{n}/model/model.safetensors") for n in ("first", "second"))
     assert facts["initialisation"] == "checkpoint"
     assert all(torch.allclose(before[name], after[name], atol=1e-6) for name in before)
+    with (tmp_path / "resources/model.safetensors").open("r+b") as stream:
+        stream.seek(-9, os.SEEK_END)
+        stream.write(b"rot")
+    with pytest.raises(Damaged, match=r"resources/model\.safetensors is damaged \(its SHA-256.*put a sound copy back"):
+        train(study, data, tmp_path / "third", still, tmp_path / "resources")
 
 
 def test_bf16_runs_on_a_cpu_too(study, data, tmp_path):
