@@ -164,7 +164,7 @@ def test_joules_per_example_and_per_token(results):
 
 
 def test_no_summary_says_what_to_do(tmp_path):
-    with pytest.raises(StaleSummary, match="run the study until nothing is left"):
+    with pytest.raises(StaleSummary, match="run the study until nothing is left to do"):
         check_fresh(tmp_path)
 
 
