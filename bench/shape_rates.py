@@ -31,6 +31,7 @@ from longwatt.energy.nvml import Gpus
 from longwatt.energy.recorder import Order
 from longwatt.energy.reduction import summarize
 from longwatt.energy.sidecar import Sidecar
+from longwatt.environment import environment
 from longwatt.models import load_family
 from longwatt.models.family import Batch, Example, Family
 from longwatt.probing import HELD_BACK, STEPS, Try, largest, limit_gib
@@ -377,7 +378,7 @@ def hardware(shape: Shape) -> dict[str, Any]:
     """Device, driver and the software around them."""
     found = Gpus([shape.gpu]).describe()[0] if shape.gpu else {}
     return {
-        "hardware": devices.name(torch.device(shape.device)),
+        "hardware": environment({"gpus": 0 if shape.device == "cpu" else 1})["device"],
         "driver": found.get("driver"),
         "power_limit_w": found.get("power_limit_w"),
         "torch": torch.__version__,

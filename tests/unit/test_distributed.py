@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import tempfile
 import time
 from pathlib import Path
 
@@ -75,6 +76,12 @@ def together(spec, work) -> None:
         raise stopping.Stopped from None
 
 
+def _failure(spec) -> BaseException:
+    """Give what a job of two workers raises for what they said."""
+    with tempfile.TemporaryFile() as nothing:
+        return job._failure(Path(spec.error), 1, 2, nothing.fileno())
+
+
 @pytest.mark.parametrize("attempt", range(3))  # who comes first is chance
 def test_the_process_that_knows_why_is_believed(study, data, tmp_path, attempt):
     def work(spec) -> None:
@@ -84,7 +91,7 @@ def test_the_process_that_knows_why_is_believed(study, data, tmp_path, attempt):
 
     spec = training_spec(study, data, tmp_path, {"budget": {"processes": 2}})
     forked.run(lambda one: together(one, work), [spec] * 2)
-    found = job._failure(Path(spec.error), 1, 2)
+    found = _failure(spec)
     assert isinstance(found, job.JobError) and str(found) == "WorkerError: the reason"
 
 
@@ -98,6 +105,6 @@ def test_asked_to_end_while_one_still_loads_a_job_has_not_failed(study, data, tm
 
     spec = training_spec(study, data, tmp_path, {"budget": {"processes": 2}})
     forked.run(lambda one: together(one, work), [spec] * 2)
-    assert isinstance(job._failure(Path(spec.error), 1, 2), job.JobError), "nobody asked this job: one of them died"
+    assert isinstance(_failure(spec), job.JobError), "nobody asked this job: one of them died"
     monkeypatch.setattr(stopping._State, "asked", True)
-    assert isinstance(job._failure(Path(spec.error), 1, 2), stopping.Stopped)
+    assert isinstance(_failure(spec), stopping.Stopped)

@@ -17,7 +17,7 @@ from longwatt.escaping import (
     in_markdown_cell,
     in_report_label,
     mended,
-    unusable,
+    unusable_text,
 )
 from longwatt.pages import Labelled, Picture, Section, Table, as_html, markdown
 from longwatt.provenance import digest
@@ -117,7 +117,7 @@ def test_a_character_written_as_two_halves_is_one():
     ],
 )
 def test_what_no_file_can_hold_and_no_page_can_show_is_named(document, problem):
-    found = unusable(document)
+    found = unusable_text(document)
     assert found == problem if problem is None else found is not None and found.startswith(problem)
 
 

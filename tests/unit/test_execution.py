@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from longwatt import training
 from longwatt.cells import Cell
 from longwatt.execution import EXECUTION, MAY_CHANGE, without
-from longwatt.provenance import digest, stamp, work_identity
+from longwatt.provenance import CONTENT, digest, stamp, work_identity
 from longwatt.settings import execution_settings, finetune_settings, predict_settings, record_settings
 from longwatt.study import merge
 from tests.labelled_study import labelled_study
@@ -134,6 +134,7 @@ def test_a_finished_training_counts_only_with_the_batch_size_that_it_validated_w
     )
     training.train(smaller)
     facts = json.loads((tmp_path / "training.json").read_text())
+    assert facts["provenance"].pop(CONTENT)
     assert facts["provenance"] == dict(smaller.provenance)
     assert [attempt["from_step"] for attempt in facts["attempts"]] == [0]
 

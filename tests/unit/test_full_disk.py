@@ -16,7 +16,7 @@ from longwatt.energy.log import append
 WORKER = """
 import os, signal
 from pathlib import Path
-from longwatt.batch_store import BatchStore
+from longwatt.batch_store import Batch, BatchStore, Took
 from longwatt.provenance import whole_path, write_json
 from longwatt.worker import run
 
@@ -26,7 +26,7 @@ def work(spec):
     store = BatchStore(out / "work", {}, 0)
     store.begin()
     for number in range(4):
-        store.add(number, {"ids": ["x" * 900]})
+        store.add([Batch(number, {"ids": ["x" * 900]}, Took("boot", 1, number, number + 1))])
     with whole_path(out / "weights") as partial:
         partial.write_bytes(bytes(40_000))
     write_json(out / "facts.json", {"facts": "x" * 3000})

@@ -20,7 +20,7 @@ from longwatt.outdated import message, outdated
 from longwatt.partial import write_partial
 from longwatt.plan import finished_parts
 from longwatt.plan_report import read_plan
-from longwatt.provenance import PACKAGE, digest, origin, sha256
+from longwatt.provenance import PACKAGE, digest, origin, sha256, write_json
 from longwatt.settings_table import settings_in_force
 from longwatt.stages import Stages
 from longwatt.start_checks import StaleReport, check_report
@@ -133,7 +133,7 @@ def test_results_of_other_code_are_refused_and_accepted_by_their_digest(current)
     path = Path(stage_of(current, "predict").artefact)
     content = json.loads(path.read_text())
     content["provenance"]["code_digest"] = "0123456789abcdef"
-    path.write_text(json.dumps(content))
+    write_json(path, content)
     summarise(current)
     (found,) = outdated(current, results(current))
     assert found.artefact == str(path) and found.reason.startswith("made by code 0123456789ab, which is now ")

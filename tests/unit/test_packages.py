@@ -72,6 +72,7 @@ def test_a_tokenizer_that_cuts_and_pads_tokenizes_whole_inputs(carrier, tmp_path
     raw.no_truncation()
     raw.no_padding()
     facts = make_tokenizer({"kind": "checkpoint", **PACKAGE}, tmp_path / "records.jsonl", tmp_path / "own")
+    assert set(facts.pop("sha256")) == {"tokenizer.json", "tokenizer_config.json"}
     assert facts == {"origin": {"package": "tiny_carrier", "folder": "model", "version": "1.2"}}
     own = load_tokenizer(tmp_path / "own")
     assert own(TEXT, add_special_tokens=False)["input_ids"] == raw.encode(TEXT, add_special_tokens=False).ids

@@ -8,7 +8,9 @@ import pytest
 
 from longwatt.forecast import Powers, foretell, jobs
 from longwatt.hyperparameters import exit_rule
+from longwatt.made_settings import settings_of_rows
 from longwatt.plan_report import write_plan
+from longwatt.provenance import write_json
 from longwatt.runtime_model import RECORD, record_seconds
 from longwatt.settings_table import settings_in_force
 from longwatt.stages import Stages
@@ -150,8 +152,11 @@ def test_what_is_recorded_counts_as_finished_when_its_stamp_is_in_force(stages):
     assert finished_parts(stages, stamps(stages)) == {(name, "finetune"), (name, RECORD)}
 
 
-def test_settings_in_force_are_those_of_labels(stages):
-    table = settings_in_force(stages.tabulate().settings["groups"], {}).set_index("setting")
+def test_settings_in_force_are_those_of_labels(stages, tmp_path):
+    for stage in stages.cell_stages():
+        write_json(tmp_path / stage.artefact, {"provenance": {"settings": stage.settings}})
+    groups = settings_of_rows(tmp_path / stages.results, stages.rows())
+    table = settings_in_force(groups, {}).set_index("setting")
     by_model = {table.loc["models", column]: table[column] for column in table.columns}
     exits, standard = by_model["exits"], by_model["standard"]
     assert exits["exits.layers"] == "0, 1, 3, 5" and standard["exits.layers"] == "5"

@@ -8,6 +8,7 @@ import pytest
 from longwatt import devices, probing
 from longwatt.cells import expand
 from longwatt.probing import HELD_BACK, Try, attempt, largest, probe
+from longwatt.provenance import read_object, write_json
 from longwatt.settings import finetune_settings, probe_key, probe_settings
 from longwatt.study import merge
 from longwatt.worker import Spec, WorkerError
@@ -171,7 +172,7 @@ def test_an_example_of_a_classifier_is_its_text_and_one_label(data, tmp_path, mo
     from longwatt.models.early_exit import FAMILY
 
     facts = tmp_path / "dataset.json"
-    facts.write_text(json.dumps({**json.loads((data / "dataset.json").read_text()), "labels": ["a", "b", "c"]}))
+    write_json(facts, {**read_object(data / "dataset.json"), "labels": ["a", "b", "c"]})
     cell, config = next(iter(expand(labelled_study()).values())), {**CONFIG, "vocab_size": 600}
     study = labelled_study(models={"exits": {"config": config}}, budgets={"gpu": BUDGET | {"gpus": 0}})
     settings_ = probe_settings(finetune_settings(study, cell))

@@ -54,7 +54,6 @@ def make_tokenizer(settings: Mapping[str, Any], records: Path, folder: Path) -> 
         HubError: a repository's files cannot be had.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    check_records(records)
     facts = _write_tokenizer(settings, records, folder)
     return {
         **facts,
@@ -65,9 +64,11 @@ def make_tokenizer(settings: Mapping[str, Any], records: Path, folder: Path) -> 
 def _write_tokenizer(settings: Mapping[str, Any], records: Path, folder: Path) -> dict[str, Any]:
     repository = repository_of(settings)
     if repository is not None:
+        check_records(records)
         return _tokenizer_from_hub(repository, records, folder)
     if settings["kind"] == "checkpoint":
         return _copy_tokenizer(settings, folder)
+    check_records(records)
     _save(_train_byte_level_bpe(settings, records), folder)
     return {}
 
