@@ -8,7 +8,8 @@ import pytest
 
 from longwatt.artefacts import Damaged
 from longwatt.claims import APART, FAILS, HOLDS, OVER_EXAMPLES, UNCLEAR, WHOLE_RUN, judge
-from longwatt.columns import COLUMNS
+from longwatt.columns import ACCURACIES, COLUMNS, FROM_SCORES, NUMBERS, OF_EXAMPLES
+from longwatt.metrics import METRICS, parts
 from longwatt.metrics.resampling import PAIRED, Resampling, Sample, Scores, difference_of, interval_of
 from longwatt.score_intervals import OVER_SEEDS
 
@@ -211,3 +212,59 @@ def test_a_damaged_file_is_named_with_what_to_do(study, damaged):
     path.write_text(damaged)
     with pytest.raises(Damaged, match=r"d/a/seed1/predict/greedy/examples\.csv is damaged .*run again"):
         study.judged("difference", PAIR)
+
+
+UNICODE = ("rouge1_unicode", "rouge2_unicode", "rougeL_unicode", "f1_unicode")
+
+
+@pytest.mark.parametrize("column", ["score", *UNICODE, "rouge_unicode_geometric_mean"])
+def test_scores_of_unicode_words_are_paired_too(study, column):
+    for model, values in (("a", HARD + 2 + noise(1)), ("b", HARD)):
+        mean = round(float(values.round(4).mean()), 4)
+        name = "rouge_unicode_geometric_mean"
+        known = {**dict.fromkeys((*UNICODE, name, "score"), mean), "score_name": name}
+        study.add(model, {"f1": values, **dict.fromkeys(UNICODE, values)}, **known)
+    found = study.judged("difference", {**PAIR, "column": column})
+    assert (
+        found["status"] == HOLDS and found["method"] == PAIRED and 1 < found["interval"][0] < found["interval"][1] < 3
+    )
+
+
+def test_every_score_of_examples_is_a_column_that_claims_pair():
+    scores = {*METRICS.values(), *(part for name in METRICS.values() for part in parts(name))}
+    assert scores <= {*OF_EXAMPLES} and scores <= {*ACCURACIES} and scores <= {*FROM_SCORES} and scores <= {*NUMBERS}
+
+
+def test_an_interval_s_end_of_random_weights_decides_nothing_either(study):
+    study.add("a", HARD, initialisation="random")
+    found = study.judged("value", {"column": "score_ci_low", "above": 0})
+    assert found["status"] == UNCLEAR and found["notes"] == ["random weights"]
+
+
+def test_flags_of_an_energy_that_a_number_is_not_made_of_are_not_its_own(study):
+    energy = {"train_energy_source": "nvml_counter", "inference_energy_source": "estimate", "train_energy_kwh": 2.0,
+              "inference_energy_kwh": 1.0}  # fmt: skip
+    study.add("a", HARD, **energy, inference_energy_flags="short")
+    study.add("b", HARD, **{**energy, "inference_energy_source": "nvml_counter"}, train_energy_flags="gap")
+    other = {"model": "b", "column": "inference_energy_kwh"}
+    found = study.judged("ratio", {"column": "train_energy_kwh", "of": {"model": "a"}, "to": other})
+    assert (found["status"], found["notes"]) == (HOLDS, [])
+
+
+@pytest.mark.parametrize(
+    ("lost", "column", "status"),
+    [
+        ("standard", "relative_time", UNCLEAR),
+        ("standard", "speedup_at_equal_accuracy_ci_low", UNCLEAR),
+        ("standard", "accuracy_over_efficient", HOLDS),
+        ("efficient", "accuracy_over_efficient", UNCLEAR),
+        ("standard efficient", "train_time_over_standard", UNCLEAR),
+        ("standard", "mean_layers", HOLDS),
+        (None, "relative_time", HOLDS),
+        (float("nan"), "relative_time", HOLDS),
+    ],
+)
+def test_nothing_is_claimed_relative_to_a_baseline_that_diverged(study, lost, column, status):
+    study.add("a", HARD, diverged_baselines=lost, **{column: 1.0})
+    found = study.judged("value", {"column": column})
+    assert found["status"] == status and ("training diverged" in found["notes"]) == (status == UNCLEAR)

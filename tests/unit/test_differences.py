@@ -69,22 +69,48 @@ def test_what_a_number_was_measured_on_depends_on_the_number(column, of):
         ({"processes": 8, "budget": "gpu8"}, "train_runtime_s", []),
         ({"processes": 8}, "train_runtime_s", ["other numbers of processes"]),
         ({"relative_time_across": "other devices"}, "relative_time", ["relative to a baseline with other devices"]),
+        (
+            {"relative_time_across": "other devices"},
+            "relative_time_ci_low",
+            ["relative to a baseline with other devices"],
+        ),
+        (
+            {"efficient_across": "other devices"},
+            "accuracy_over_efficient",
+            ["relative to a baseline with other devices"],
+        ),
         ({"relative_time_across": "other devices"}, "accuracy", []),
     ],
 )
 def test_a_claim_notes_what_else_differs(change, column, said):
     known = {"dataset": "d", "model": "m", "budget": "gpu1", **ON}
-    assert notes([known, {**known, **change}], [column]) == said
-    assert notes([known, known], [column]) == []
+    assert notes([(known, column), ({**known, **change}, column)]) == said
+    assert notes([(known, column), (known, column)]) == []
+
+
+def test_one_column_set_against_another_compares_what_both_were_measured_on():
+    row = {"dataset": "d", "model": "m", "budget": "b", **ON, "inference_device": "A100"}
+    values = [(row, "train_samples_per_second"), (row, "inference_samples_per_second")]
+    assert notes(values) == ["other devices"]
+    assert notes(values, apart=True) == [], "a correlation sets cells against cells, column by column"
+    assert notes([*values, ({**row, "threads": 1}, "train_samples_per_second")], apart=True) == ["other thread counts"]
+
+
+@pytest.mark.parametrize(("device", "said"), [("A100 / H200", ["other devices"]), ("A100 + H200", [])])
+def test_a_value_of_attempts_on_several_machines_says_so_alone(device, said):
+    row = {"dataset": "d", "model": "m", "budget": "b", **ON, "inference_device": device}
+    assert notes([(row, "joules_per_example")]) == notes([(row, "joules_per_example")] * 2) == said
+    assert notes([(row, "train_runtime_s")]) == []
 
 
 def test_evidence_of_other_devices_says_so():
     rows = [row(**ON), row(**{**ON, "device": "A100"}, seq_len=2048)]
     cells = [{**one, "left_out": None} for one in rows]
     evidence = Evidence(summary(*rows), cells)
-    assert evidence.notes(evidence.points, ["train_samples_per_second"]) == ["other devices"]
-    assert evidence.notes(evidence.points, ["score"]) == []
-    assert evidence.notes(evidence.points[:1], ["train_samples_per_second"]) == []
+    speeds, scores = ([(point, name) for point in evidence.points] for name in ("train_samples_per_second", "score"))
+    assert evidence.notes(speeds) == ["other devices"]
+    assert evidence.notes(scores) == []
+    assert evidence.notes(speeds[:1]) == []
 
 
 def test_pairs_across_devices_are_marked_and_all_that_differs_stands_in_a_table():

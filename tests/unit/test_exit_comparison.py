@@ -19,7 +19,7 @@ INTERVALS = ("relative_time", "speedup_at_equal_accuracy", "accuracy_over_effici
 COLUMNS = {
     *(f"{name}{end}" for name in INTERVALS for end in ("", "_ci_low", "_ci_high")),
     "relative_joules", "relative_joules_flags", "ece_before", "ece_after", "train_time_over_standard",
-    "relative_time_across", "speedup_across", "train_time_across",
+    "relative_time_across", "speedup_across", "efficient_across", "train_time_across", "diverged_baselines",
 }  # fmt: skip
 
 
@@ -330,6 +330,27 @@ def test_a_relative_time_across_machines_says_in_what_they_differ(study):
     (rows,) = [rows for cell, rows in found["rows"].items() if "/exits/" in cell]
     assert rows["t0.8-b1"]["relative_time_across"] == words and rows["t0.6-b1"]["relative_time_across"] is None
     assert rows["t0.6-b1"]["speedup_across"] == words, "the fastest of all points may be that one"
+
+
+def test_a_gain_over_efficient_baselines_across_machines_says_so(study):
+    folder, cells = study
+    on(folder, "*", "*", device="H200", threads=4)
+    on(folder, "efficient*", "last-b1", device="A100")
+    found = run(folder, cells)
+    assert of(found)["efficient_across"] == "other devices" and of(found, 32)["efficient_across"] is None
+    (rows,) = [rows for cell, rows in found["rows"].items() if "/exits/" in cell]
+    assert rows["t0.6-b1"]["efficient_across"] == "other devices" and rows["last-b1"]["efficient_across"] is None
+
+
+@pytest.mark.parametrize(("lost", "kinds"), [("standard", "standard"), ("efficient*", "efficient"), ("exits", None)])
+def test_baselines_whose_training_diverged_are_named_beside_what_is_relative_to_them(study, lost, kinds):
+    folder, cells = study
+    for path in folder.glob(f"*/{lost}/*/*/*/*/finetune/training.json"):
+        path.write_text(json.dumps({**json.loads(path.read_text()), "ended_by": "divergence"}))
+    found = run(folder, cells)
+    (rows,) = [rows for cell, rows in found["rows"].items() if "/exits/" in cell]
+    assert {row["diverged_baselines"] for row in rows.values()} == {kinds}
+    assert of(found)["diverged_baselines"] == kinds
 
 
 def test_an_inference_point_is_what_it_was_predicted_with(study):

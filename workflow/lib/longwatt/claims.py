@@ -16,7 +16,16 @@ import pandas as pd
 from longwatt import differences, flags
 from longwatt.claim_scores import ClaimScores
 from longwatt.claim_settings import GROUPED, ClaimTest, Comparison, Point, list_tests, point_of, training_of
-from longwatt.columns import ACCURACIES, BASELINES, EXACT, energy_flags, energy_source, varies_with_inference
+from longwatt.columns import (
+    ACCURACIES,
+    BASELINE_KIND,
+    BASELINES,
+    EXACT,
+    energy_flags,
+    energy_source,
+    number_of,
+    varies_with_inference,
+)  # fmt: skip
 from longwatt.endings import DIVERGED, diverged
 from longwatt.intervals import NORMAL_95, of_difference, over_seeds_of_scores
 from longwatt.metrics.resampling import Interval, Scores
@@ -180,22 +189,24 @@ class Evidence:
         lows, highs = zip(*own, strict=True)
         return Estimate(mean, *over_seeds_of_scores(values, lows, highs), OVER_SEEDS)
 
-    def notes(self, points: Sequence[Point], columns: Sequence[str]) -> list[str]:
-        """What must be said beside a number that these columns of these points make."""
-        wanted = itertools.product(dict.fromkeys(points), dict.fromkeys(columns))
-        rows = [row for point, column in wanted for row in self.rows(point, column)]
-        sources = {source for column in columns if (source := energy_source(column))}
-        regimes = {(row["model"], row["attention_regime"]) for row in rows if not pd.isna(row["attention_regime"])}
-        flagged = self.flags(itertools.product(points, columns))
+    def notes(self, wanted: Sequence[tuple[Point, str]], apart: bool = False) -> list[str]:
+        """Say what a reader must know of a number.
+
+        Args:
+            wanted: the values that make it, a point and a column each.
+            apart: as `longwatt.differences.notes`.
+        """
+        values = [(row, column) for point, column in wanted for row in self.rows(point, column)]
+        regimes = {(row["model"], row["attention_regime"]) for row, _ in values if not pd.isna(row["attention_regime"])}
+        flagged = self.flags(wanted)
         notes = {
-            "estimated energy": any(row[source] == "estimate" for row in rows for source in sources),
+            "estimated energy": any(_is_estimated(*value) for value in values),
             f"energy flagged: {', '.join(flagged)}": bool(flagged),
-            RANDOM_WEIGHTS: not set(columns).isdisjoint(ACCURACIES)
-            and any(row["initialisation"] == "random" for row in rows),
-            DIVERGED: not set(columns) <= set(EXACT) and any(diverged(row) for row in rows),
+            RANDOM_WEIGHTS: any(_of_random_weights(*value) for value in values),
+            DIVERGED: any(_of_diverged(*value) for value in values),
             "two attention regimes, so two models": len(regimes) > len({model for model, _ in regimes}),
         }
-        return [*(note for note, needed in notes.items() if needed), *differences.notes(rows, columns)]
+        return [*(note for note, needed in notes.items() if needed), *differences.notes(values, apart)]
 
     def flags(self, values: Iterable[tuple[Point, str]]) -> tuple[str, ...]:
         """Flags of the energies among some values."""
@@ -205,6 +216,26 @@ class Evidence:
             if (named := energy_flags(column))
             for row in self.rows(point, column)
         )
+
+
+def _is_estimated(row: Mapping[str, Any], column: str) -> bool:
+    """Tell if a value is an energy that was not measured."""
+    source = energy_source(column)
+    return source is not None and row[source] == "estimate"
+
+
+def _of_random_weights(row: Mapping[str, Any], column: str) -> bool:
+    """Tell if a value is a score, or the end of one's interval, of a model from random weights."""
+    return number_of(column) in ACCURACIES and row["initialisation"] == "random"
+
+
+def _of_diverged(row: Mapping[str, Any], column: str) -> bool:
+    """Tell if a value rests on a training that diverged: the cell's own, or that of a baseline it is relative to."""
+    if column in EXACT:
+        return False
+    lost = row.get("diverged_baselines")
+    beside = BASELINE_KIND.get(number_of(column))
+    return diverged(row) or (isinstance(lost, str) and beside in lost.split())
 
 
 def _ends(row: Mapping[str, Any], column: str) -> tuple[float, float] | None:
@@ -302,7 +333,7 @@ def _find(test: ClaimTest, comparison: Comparison, evidence: Evidence) -> Findin
     if estimate is not None:
         status = against(test.bounds, estimate)
         why = [f"the interval of {name_of(cells)} reaches across the threshold"] if status == UNCLEAR else []
-    notes = evidence.notes(comparison, test.columns)
+    notes = evidence.notes(wanted, apart=test.kind in GROUPED)
     if RANDOM_WEIGHTS in notes and not test.random_weights:
         status, why = UNCLEAR, [f"{name_of(cells)}: random weights, whose scores say nothing of the model"]
     if DIVERGED in notes:

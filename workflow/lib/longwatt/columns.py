@@ -19,8 +19,8 @@ COMPARED = (
     "speedup_at_equal_accuracy", "speedup_at_equal_accuracy_ci_low", "speedup_at_equal_accuracy_ci_high",
     "accuracy_over_efficient", "accuracy_over_efficient_ci_low", "accuracy_over_efficient_ci_high",
     "ece_before", "ece_after", "ece_drop", "ece_drop_ci_low", "ece_drop_ci_high",
-    "train_time_over_standard", "relative_time_across", "speedup_across",
-    "train_time_across",
+    "train_time_over_standard", "relative_time_across", "speedup_across", "efficient_across",
+    "train_time_across", "diverged_baselines",
 )  # fmt: skip
 # Scores that a dataset has where it asks for them.
 OTHER_SCORES = (
@@ -83,7 +83,7 @@ NO_NUMBERS = (
     "train_steps_energy_flags", "validation_energy_flags", "checkpoint_energy_flags", "wasted_energy_flags",
     "inference_wasted_energy_flags", "relative_joules_flags",
     "peak_memory_kind", "ended_by", "stopped_early", "exit_kind", "exit_layers", "encoder", "exit_rule",
-    "relative_time_across", "speedup_across", "train_time_across",
+    "relative_time_across", "speedup_across", "efficient_across", "train_time_across", "diverged_baselines",
     *ENVIRONMENT, *(f"{INFERENCE}{name}" for name in ENVIRONMENT),
     "data_digest", "weights_digest", "train_code_digest", "inference_code_digest",
     "train_libraries", "inference_libraries",
@@ -105,7 +105,7 @@ ANY_METRIC = ("score", "score_ci_low", "score_ci_high", "score_lead", "score_cei
 BASELINES = ("score_lead", "score_ceiling", "majority")
 OF_EXAMPLES = (
     "score", "rouge1", "rouge2", "rougeL", "rouge_geometric_mean", "f1", "exact_match", "accuracy", "macro_f1",
-    *BASELINES,
+    *OTHER_SCORES, *BASELINES,
 )  # fmt: skip
 # Energy of the whole run, validations included, and what it is of the training steps alone.
 ENERGY_OF_STEPS = {
@@ -134,8 +134,21 @@ RELATIVE_TO_BASELINE = {
     "relative_time": "relative_time_across",
     "relative_joules": "relative_time_across",
     "speedup_at_equal_accuracy": "speedup_across",
+    "accuracy_over_efficient": "efficient_across",
     "train_time_over_standard": "train_time_across",
 }
+# The same columns -> the kind of that baseline, as `diverged_baselines` names it.
+BASELINE_KIND = {
+    **dict.fromkeys(RELATIVE_TO_BASELINE, "standard"),
+    "accuracy_over_efficient": "efficient",
+}
+INTERVAL_ENDS = ("_ci_low", "_ci_high")
+
+
+def number_of(column: str) -> str:
+    """Name the number whose interval ends in a column; any other column itself."""
+    end = next((end for end in INTERVAL_ENDS if column.endswith(end)), "")
+    return column.removesuffix(end)
 
 
 def machine_columns(column: str) -> tuple[str, ...]:

@@ -8,7 +8,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from longwatt.columns import ENVIRONMENT, INFERENCE, RELATIVE_TO_BASELINE, machine_columns
+from longwatt.columns import (
+    ENVIRONMENT,
+    INFERENCE,
+    RELATIVE_TO_BASELINE,
+    machine_columns,
+    number_of,
+)  # fmt: skip
 
 Row = Mapping[Any, Any]
 # Column of the summary -> what is said of rows that differ in it.
@@ -27,6 +33,7 @@ MADE_WITH = {
     "train_libraries": "other library versions",
     "inference_libraries": "other library versions",
 }
+BETWEEN = " / "  # values of several attempts
 LIBRARIES = ("train_libraries", "inference_libraries")
 DIGITS = 12  # of a digest
 
@@ -75,27 +82,44 @@ def unlike_machines(one: Mapping[str, Any], other: Mapping[str, Any]) -> str | N
     return ", ".join(unlike_words([one, other], ENVIRONMENT)) or None
 
 
-def notes(rows: Sequence[Row], columns: Iterable[str]) -> list[str]:
-    """Say what must stand beside a number that these columns of these rows make.
+def notes(values: Sequence[tuple[Row, str]], apart: bool = False) -> list[str]:
+    """Say what must stand beside a number that these values make.
 
     Args:
-        rows: of a summary.
-        columns: whose values make the number.
+        values: rows of a summary, each with the column that is read of it.
+        apart: whether the number sets no value of one column against one of another, as a correlation.
     """
-    machine = {name: None for column in columns for name in machine_columns(column)}
-    found = list(unlike_words(rows, machine))
-    if len({row.get("budget") for row in rows}) > 1 and MACHINE["processes"] in found:
-        found.remove(MACHINE["processes"])  # budgets are what is compared
+    rows, columns = [row for row, _ in values], dict.fromkeys(column for _, column in values)
+    groups = [[one for one in values if one[1] == column] for column in columns] if apart else [values]
+    found = [word for group in groups for word in unlike_words(_measured_on(group), ENVIRONMENT)]
+    if len({row.get("budget") for row in rows}) > 1:  # budgets are what is compared
+        found = [word for word in found if word != MACHINE["processes"]]
     found += [word for like in _alike(rows) for word in unlike_words(like, MADE_WITH)]
     found += list(unlike_words(rows, LIBRARIES))
-    found += [f"relative to a baseline with {word}" for word in _relative(rows, columns)]
+    found += [f"relative to a baseline with {word}" for word in _relative(values)]
     return list(dict.fromkeys(found))
 
 
+def _measured_on(values: Iterable[tuple[Row, str]]) -> list[Row]:
+    """Give what each value was measured on: a training's or an inference's machine; nothing of other values."""
+    return [
+        {name: row.get(own) for name, own in zip(ENVIRONMENT, machine_columns(column), strict=False)}
+        for row, column in values
+    ]
+
+
 def unlike_words(rows: Sequence[Row], columns: Iterable[str]) -> Iterator[str]:
-    """Say of each column in which rows differ what they are, each word once."""
-    said = (words_of(column) for column in columns if len(_known(rows, column)) > 1)
+    """Say of each column in which rows differ what they are, each word once.
+
+    Attempts at one cell may have differed too; their values stand side by side.
+    """
+    said = (words_of(name) for name in columns if len(_known(rows, name)) > 1 or _mixed(rows, name))
     yield from dict.fromkeys(said)
+
+
+def _mixed(rows: Sequence[Row], column: str) -> bool:
+    """Tell if a row's attempts differ in a column."""
+    return any(BETWEEN in text for text in _known(rows, column))
 
 
 def _alike(rows: Sequence[Row]) -> list[list[Row]]:
@@ -106,9 +130,10 @@ def _alike(rows: Sequence[Row]) -> list[list[Row]]:
     return list(found.values())
 
 
-def _relative(rows: Sequence[Row], columns: Iterable[str]) -> list[str]:
-    across = dict.fromkeys(RELATIVE_TO_BASELINE[name] for name in columns if name in RELATIVE_TO_BASELINE)
-    return list(dict.fromkeys(str(row[name]) for name in across for row in rows if _is_known(row.get(name))))
+def _relative(values: Iterable[tuple[Row, str]]) -> list[str]:
+    """Say in what the baselines of relative values were measured on other machines."""
+    across = ((row, RELATIVE_TO_BASELINE.get(number_of(column), "")) for row, column in values)
+    return list(dict.fromkeys(str(row[name]) for row, name in across if _is_known(row.get(name))))
 
 
 def between(first: Sequence[Row], second: Sequence[Row]) -> dict[str, tuple[str, str]]:

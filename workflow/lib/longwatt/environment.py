@@ -14,13 +14,13 @@ from typing import Any
 import torch
 
 from longwatt import distributed
+from longwatt.differences import BETWEEN
 from longwatt.energy.log import append
 from longwatt.provenance import json_lines
 
 PACKAGES = ("torch", "transformers", "accelerate", "datasets", "tokenizers", "numpy")
 CPU_FACTS = Path("/proc/cpuinfo")
 NAMES = ("model name", "Hardware", "cpu model")  # of a processor, by architecture
-BETWEEN = " / "  # values of several attempts
 
 
 def environment(budget: Mapping[str, Any]) -> dict[str, Any]:

@@ -193,6 +193,8 @@ def _comparison(group: Group, study: Everything) -> Columns:
         **speedup.columns("speedup_at_equal_accuracy"),
         "speedup_across": _speedup_across(group, study),
         **gain.columns("accuracy_over_efficient"),
+        "efficient_across": _efficient_across(group),
+        "diverged_baselines": _diverged_baselines(group.standard, group.efficient),
         **_calibrated(group.cell, first.split),
         **_training_beside(first, group.standard),
         "reasons": _reasons(speedup, gain, *(study.relative[p.key][0] for p in (*group.ours, *group.oracle))),
@@ -243,6 +245,19 @@ def _speedup_across(group: Group, study: Everything) -> str | None:
     """Say in what the machines of the points that a speed-up is chosen from differ from the standard's."""
     said = [words for point in group.chosen if (words := study.across[point.key])]
     return ", ".join(dict.fromkeys(word for words in said for word in words.split(", "))) or None
+
+
+def _efficient_across(group: Group) -> str | None:
+    """Say in what the machines of the efficient baselines differ from those of the points set beside them."""
+    pairs = ((one, other) for one in group.ours for other in group.efficient)
+    said = [words for one, other in pairs if (words := unlike_machines(one.machine, other.machine))]
+    return ", ".join(dict.fromkeys(word for words in said for word in words.split(", "))) or None
+
+
+def _diverged_baselines(standard: Measured | None, efficient: Sequence[Measured]) -> str | None:
+    """Name the kinds of baselines of which a training diverged; None where none did."""
+    baselines = [*([standard] if standard else []), *efficient]
+    return " ".join(dict.fromkeys(one.kind for one in baselines if diverged(one.cell))) or None
 
 
 def _speedup(group: Group, settings: Settings) -> Estimate:
@@ -317,6 +332,7 @@ def _row(point: Measured, cell: CellResults, study: Everything, comparisons: Seq
         "relative_joules": joules,
         "relative_joules_flags": _relative_flags(point, standard) if joules is not None else None,
         "relative_time_across": study.across[point.key],
+        "diverged_baselines": _diverged_baselines(standard, _baselines(point, study.points, EFFICIENT)),
         **_of_group(point, comparisons),
         **_calibrated(cell, point.split),
         **_training_beside(point, standard),
@@ -336,7 +352,7 @@ def _of_group(point: Measured, comparisons: Sequence[Columns]) -> Columns:
         for name in ("speedup_at_equal_accuracy", "accuracy_over_efficient")
         for end in ("", "_ci_low", "_ci_high")
     ]
-    names.append("speedup_across")
+    names += ["speedup_across", "efficient_across"]
     own = {"cell": point.cell["cell"], "split": point.split, "batch_size": point.batch_size}
     found = (one for one in comparisons if point.rule in CHOSEN and own.items() <= one.items())
     group = next(found, {})
