@@ -556,3 +556,30 @@ def test_a_torn_line_of_kept_batches_leaves_the_marks(log):
     path = log(header(), samples(0, 30, 100), mark(4, "load", **attempt(1, 0)), mark(5, "generate", **attempt(1, 0)),
                mark(25, "finish", **attempt(1, 9)), end(30), tail='{"kept":[{"boot_id":"boot-a","att')  # fmt: skip
     assert summarize([path])["energy_j"] == pytest.approx(2000)
+
+
+def killed_and_resumed(log, gpus: int = 1) -> dict:
+    """Reduce the log of an inference that was resumed under another boot, whose clock stood earlier."""
+    went = [mark(4, "load", **attempt(1, 0)), mark(5, "generate", **attempt(1, 0))]
+    on = [mark(t, name, boot="boot-b", **attempt(2, 10)) for t, name in ((6, "load"), (8, "generate"), (18, "finish"))]
+    first = kept((1, 0, batches(5, 10, 1, 0)))
+    second = kept((2, 0, batches(8, 10, 1, 0)), boot="boot-b")
+    both = {**second, "kept": [*first["kept"], *second["kept"]]}
+    powers = samples(3, 30, 300, gpus=gpus) if gpus else [{"t": ns(t), "cpu_s": 1.0 * t} for t in range(3, 31)]
+    paths = [
+        log(header(), samples(0, 17, 100), went, name="1.jsonl"),
+        log(header(3, boot="boot-b", gpus=gpus), powers, on, both, end(30), name="2.jsonl"),
+    ]
+    return summarize(paths, 10.0)
+
+
+def test_batches_of_two_boots_are_each_billed_by_their_own_log(log):
+    found = killed_and_resumed(log)
+    assert found["energy_j"] == pytest.approx(10 * 100 + 10 * 300, rel=0.01) and found["duration_s"] == 20
+    assert found["wasted"]["duration_s"] == pytest.approx(4) and found["flags"] == []
+
+
+def test_energy_is_unknown_where_one_of_several_runs_had_no_gpu(log):
+    found = killed_and_resumed(log, gpus=0)
+    assert (found["energy_j"], found["energy_source"], found["measured"]) == (None, "none", False)
+    assert found["duration_s"] == 20 and found["mean_power_w"] is None

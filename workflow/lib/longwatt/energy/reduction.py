@@ -230,6 +230,9 @@ def _total(
     had = [rows[uuid] for uuid in uuids if of[uuid]]
     duration = sum(part.seconds for part in parts)
     whole = _facts(parts, "") if not had else had[0] if len(had) == 1 else _sum(had, duration)
+    if had and any(not part.segment.gpus and part.seconds > 0 for part in parts):
+        # A run without GPUs took part, whose energy no GPU has counted.
+        whole |= {**dict.fromkeys((*AMOUNTS, "mean_power_w")), "energy_source": NONE, "measured": False}
     if whole["energy_source"] == NONE and not had and watts_per_core is not None:
         whole |= _estimate(parts, watts_per_core, duration)
     return _finished(whole), {uuid: _finished(row) for uuid, row in rows.items()}
