@@ -1,9 +1,12 @@
 """Figures of energy say what they show."""
 
+from itertools import pairwise
+
 import matplotlib.pyplot as plt
 import pytest
 
 from longwatt.energy_figures import WASTED, energy_by_phase
+from longwatt.figure_texts import make_texts_fit
 from tests.unit.test_figures import row, table, words
 
 MEASURED = {
@@ -38,3 +41,36 @@ def test_estimates_and_unknown_energies_say_so():
     mixed = energy_by_phase(table(row(cell="a", **MEASURED), row(cell="b", seq_len=128)), {})
     assert " NA" in [text.get_text() for text in mixed.axes[0].texts]
     plt.close(mixed)
+
+
+FLAGS = dict.fromkeys(("train_steps_energy_flags", "validation_energy_flags", "checkpoint_energy_flags",
+                       "wasted_energy_flags"), "short gap counter_reset")  # fmt: skip
+
+
+def boxes(figure, texts):
+    figure.draw_without_rendering()
+    return [text.get_window_extent() for text in texts if text.get_text()]
+
+
+def test_a_long_name_and_every_flag_stay_on_the_page_and_off_each_other():
+    titles = {
+        "led": "a model with a title that says all of it and more " * 3,
+        "needle": "A needle in a very long haystack",
+    }
+    rows = table(*(row(seq_len=2**n, **MEASURED, **FLAGS, cell=str(n)) for n in range(5, 9)))
+    figure = energy_by_phase(rows, titles)
+    make_texts_fit(figure)  # as when it is saved
+    (axis,) = figure.axes
+    page = figure.bbox
+    for box in boxes(figure, [axis.xaxis.label, axis.title]):
+        assert page.x0 <= box.x0 and box.x1 <= page.x1 and page.y0 <= box.y0, "cut off"
+    names = sorted(boxes(figure, axis.get_yticklabels()), key=lambda box: box.y0)
+    assert all(below.y1 <= above.y0 for below, above in pairwise(names))
+    said = " ".join(axis.get_xlabel().split())
+    assert "(Wh)" in said and said.count("short, gap, counter_reset") == 4
+
+
+def test_a_bar_says_that_its_training_diverged():
+    lost = row(seq_len=32, **MEASURED, cell="a", ended_by="divergence")
+    figure = energy_by_phase(table(lost, row(seq_len=64, **MEASURED, cell="b")), {})
+    assert [text.get_text() for text in figure.axes[0].get_yticklabels()] == ["led, 32, training diverged", "led, 64"]

@@ -107,6 +107,16 @@ def test_unknown_joules_fit_nothing(comparison):
     assert "NA: nothing metered it" in exits.page(comparison, chosen, exits.Path("results/study"))
 
 
+def test_a_standard_baseline_that_diverged_is_named_wherever_it_is_a_measure(comparison):
+    chosen = exits.choose(comparison, exits.Wanted(max_drop=0.5))
+    said = [
+        exits.page({**comparison, "diverged_baselines": lost}, chosen, exits.Path("results/study"))
+        for lost in (None, "efficient", "standard efficient")
+    ]
+    assert [page.count("(training diverged)") for page in said] == [0, 0, 2]
+    assert "the standard baseline has 90.4 % (training diverged)" in said[2]
+
+
 def test_the_page_says_what_to_use_and_what_to_expect(made, capsys):
     assert call(made, "--max-drop", "0.5") == 0
     said = capsys.readouterr().out

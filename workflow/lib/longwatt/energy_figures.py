@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -14,11 +14,14 @@ from matplotlib.patches import Patch
 from longwatt import flags
 from longwatt.columns import energy_flags
 from longwatt.drawing import NO_ENERGY, leave_empty, legend, panels
+from longwatt.endings import DIVERGED
 from longwatt.figure_texts import beside_an_axis
 from longwatt.phases import PHASES, WASTED
-from longwatt.points import SERIES, EnergyUnit, energy_unit, short_name, with_series
+from longwatt.points import SERIES, EnergyUnit, any_diverged, energy_unit, short_name, with_series
 
 HATCH = "///"
+BAR_INCHES, LINE_INCHES = 0.36, 0.167  # a line of 10 points
+LABEL_INCHES = 0.2 / 18  # that a letter adds below a narrow panel, on lines of 12 points
 # Column of the summary -> the phase that it is the energy of; None is what was wasted.
 STACK = {
     "train_steps_energy_kwh": "train",
@@ -34,32 +37,49 @@ def energy_by_phase(summary: pd.DataFrame, titles: Mapping[str, str]) -> Figure:
     table = with_series(summary).drop_duplicates("cell").assign(inference="")
     known = bool(table["train_energy_kwh"].notna().any())
     names = list(dict.fromkeys(table["dataset"]))
-    bars = max(table[table["dataset"] == name].groupby([*SERIES, "seq_len"], sort=False).ngroups for name in names)
+    rows = [table[table["dataset"] == name] for name in names]
+    panels_bars = [_bars(panel, titles, table) for panel in rows]
+    height = 1.9 + max(map(_height, panels_bars)) + max(LABEL_INCHES * len(_flags(panel)) for panel in rows)
     with sns.axes_style("whitegrid"), sns.plotting_context("notebook"):
-        figure, axes = panels(len(names), 1.6 + 0.36 * bars if known else 2.4)
-        for axis, name in zip(axes, names, strict=True):
-            _draw_bars(axis, table[table["dataset"] == name], titles, table)
+        figure, axes = panels(len(names), height if known else 2.4)
+        for axis, name, panel, bars in zip(axes, names, rows, panels_bars, strict=True):
+            _draw_bars(axis, panel, bars, energy_unit(table))
             axis.set_title(titles.get(name, name))
         if known:
             handles = [Patch(facecolor=PHASES[p][1], label=PHASES[p][0]) for p in STACK.values() if p]
             handles.append(Patch(facecolor="white", edgecolor="0.3", hatch=HATCH, label=WASTED))
             columns = 2 if len(names) == 1 else 4
             legend(figure, handles, loc="outside lower center", ncols=columns, fontsize=10, frameon=False)
+        figure.draw_without_rendering()  # names beside an axis leave it a part of its panel, which texts must fit
     return figure
 
 
-def _draw_bars(axis: Axes, panel: pd.DataFrame, titles: Mapping[str, str], table: pd.DataFrame) -> None:
+def _bars(panel: pd.DataFrame, titles: Mapping[str, str], table: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
+    """Give each bar of a panel the name beside it and the rows of its seeds; a series' bars follow each other."""
+    together = panel.iloc[panel.groupby(SERIES, sort=False).ngroup().argsort(kind="stable")]
+    names, groups = [], []
+    for key, group in together.groupby([*SERIES, "seq_len"], sort=False):
+        *series, length = key if isinstance(key, tuple) else (key,)
+        lost = f", {DIVERGED}" if any_diverged(group) else ""
+        names.append(f"{short_name(tuple(series), titles, table)}, {length}{lost}")
+        groups.append(group)
+    return list(zip(beside_an_axis(names), groups, strict=True))
+
+
+def _height(bars: Sequence[tuple[str, pd.DataFrame]]) -> float:
+    """Give the inches that a panel's bars need, each as high as the lines of the longest name."""
+    lines = max(name.count("\n") + 1 for name, _ in bars)
+    return len(bars) * max(BAR_INCHES, LINE_INCHES * (lines + 0.5))
+
+
+def _draw_bars(axis: Axes, panel: pd.DataFrame, bars: Sequence[tuple[str, pd.DataFrame]], unit: EnergyUnit) -> None:
     if panel["train_energy_kwh"].isna().all():
         leave_empty(axis, NO_ENERGY)
         return
-    names, unit = [], energy_unit(table)
-    together = panel.iloc[panel.groupby(SERIES, sort=False).ngroup().argsort(kind="stable")]  # a series' bars
-    for place, (key, group) in enumerate(together.groupby([*SERIES, "seq_len"], sort=False)):
-        *series, length = key if isinstance(key, tuple) else (key,)
-        names.append(f"{short_name(tuple(series), titles, table)}, {length}")
+    for place, (_, group) in enumerate(bars):
         _draw_bar(axis, place, group, unit)
-    axis.set_yticks(range(len(names)), beside_an_axis(names), fontsize=10)
-    axis.set_ylim(len(names) - 0.4, -0.6)
+    axis.set_yticks(range(len(bars)), [name for name, _ in bars], fontsize=10)
+    axis.set_ylim(len(bars) - 0.4, -0.6)
     axis.grid(visible=False, axis="y")
     estimated = (panel["train_energy_source"] == "estimate").any()
     axis.set_xlabel(f"Training energy, by phase{', estimated' if estimated else ''} ({unit.name}){_flags(panel)}")

@@ -173,7 +173,7 @@ def reference(comparison: Comparison) -> tuple[float | None, str]:
     """The accuracy on the calibration split that a drop is counted from, and whose it is."""
     standard = (comparison["standard"] or {}).get("calibration_accuracy")
     if standard is not None:
-        return standard, "the standard baseline's"
+        return standard, f"the standard baseline's{_lost(comparison)}"
     missing = "was not measured there" if comparison["standard"] else "is not in the study"
     return comparison["last_calibration_accuracy"], f"its own last classifier's (a standard baseline {missing})"
 
@@ -248,7 +248,7 @@ def page(comparison: Comparison, point: Point, folder: Path) -> str:
 def _accuracy(comparison: Comparison, point: Point) -> str:
     ends = _range(point["accuracy_ci_low"], point["accuracy_ci_high"], 1)
     standard = comparison["standard"]
-    beside = f"; the standard baseline has {standard['accuracy']:.1f} %" if standard else ""
+    beside = f"; the standard baseline has {standard['accuracy']:.1f} %{_lost(comparison)}" if standard else ""
     return f"{point['accuracy']:.1f} %{ends} of {point['examples']} examples{beside}"
 
 
@@ -262,6 +262,12 @@ def _speed(comparison: Comparison, point: Point) -> str:
     low, high = (end and 1 / end for end in (point["relative_time_ci_high"], point["relative_time_ci_low"]))
     beside = _elsewhere(point.get("relative_time_across"), "the baseline")
     return f"{value:.2f} times the standard baseline's{_range(low, high, 2)}{beside}"
+
+
+def _lost(comparison: Comparison) -> str:
+    """Say behind the standard baseline's number that its training diverged, so that little is needed to equal it."""
+    lost = (comparison.get("diverged_baselines") or "").split()
+    return f" ({DIVERGED})" if "standard" in lost else ""
 
 
 def _elsewhere(across: str | None, whose: str) -> str:

@@ -16,6 +16,7 @@ HANDLE = 40  # points that a legend needs beside a label
 SHORTEST = 12  # letters of a line
 BESIDE = 40  # letters of a name beside an axis
 LINES = 4  # of a text; more would leave the panels no room
+MOST_LINES = 12  # of what an axis says of its numbers, flags among it
 
 
 class Place(NamedTuple):
@@ -23,6 +24,7 @@ class Place(NamedTuple):
 
     text: Text
     width: float
+    lines: int = LINES
 
 
 def make_texts_fit(figure: Figure) -> None:
@@ -35,7 +37,8 @@ def make_texts_fit(figure: Figure) -> None:
             artist.set_text(glyphs.spelled(artist.get_text()))
             artist.set_fontfamily(glyphs.families([artist.get_text()]))
     for place in _places(figure):
-        place.text.set_text(_broken(place.text.get_text(), place.width / _letter(place.text, figure.dpi)))
+        letters = place.width / _letter(place.text, figure.dpi)
+        place.text.set_text(_broken(place.text.get_text(), letters, place.lines))
 
 
 def beside_an_axis(names: Iterable[str]) -> list[str]:
@@ -44,13 +47,15 @@ def beside_an_axis(names: Iterable[str]) -> list[str]:
 
 
 def _places(figure: Figure) -> Iterator[Place]:
-    """The texts of a figure that may be long: its title, its panels' titles, its legends' labels."""
-    width = 72 * float(figure.get_size_inches()[0])
+    """The texts of a figure that may be long: titles of it, its panels and their axes, and its legends' labels."""
+    width, height = (72 * float(size) for size in figure.get_size_inches())
     yield from (Place(text, width) for text in figure.texts)  # the title of all panels
     for axis in figure.axes:
         own = width * axis.get_position().width
         left = axis._left_title  # type: ignore[attr-defined]  # it has no public name
         yield from (Place(text, own) for text in (axis.title, left))
+        yield Place(axis.xaxis.label, own, MOST_LINES)
+        yield Place(axis.yaxis.label, height * axis.get_position().height)
         legend = axis.get_legend()
         yield from (Place(text, own) for text in (legend.get_texts() if legend else ()))
     for legend in figure.legends:
@@ -61,14 +66,16 @@ def _places(figure: Figure) -> Iterator[Place]:
 def _letter(text: Text, dpi: float) -> float:
     """The mean width of a text's letters (points), as they are drawn."""
     longest = max(map(len, text.get_text().split("\n")))
-    width = text.get_window_extent().width * 72 / dpi if longest else 0.0
-    return max(1.0, width / max(1, longest))
+    extent = text.get_window_extent()
+    upright = text.get_rotation() == 90  # of a vertical axis
+    length = (extent.height if upright else extent.width) * 72 / dpi if longest else 0.0
+    return max(1.0, length / max(1, longest))
 
 
-def _broken(text: str, letters: float) -> str:
+def _broken(text: str, letters: float, most: int = LINES) -> str:
     """A text whose lines have at most so many letters."""
     room = max(SHORTEST, int(letters * EVEN))
     lines = [
         part for line in text.split("\n") for part in (textwrap.wrap(line, room) if len(line) > letters else [line])
     ]
-    return "\n".join(lines if len(lines) <= LINES else [*lines[: LINES - 1], f"{lines[LINES - 1][:-2]} …"])
+    return "\n".join(lines if len(lines) <= most else [*lines[: most - 1], f"{lines[most - 1][:-2]} …"])
