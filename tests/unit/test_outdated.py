@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from longwatt import costs
+from longwatt import costs, source_checks
 from longwatt.asked import believes_files
 from longwatt.batch_sizes import _products
 from longwatt.compare import CompareError, read_results
@@ -16,12 +16,13 @@ from longwatt.compare_beside import outdated_rows
 from longwatt.fresh_summary import CHANGED, UNSAID, best_summary, changed_cells
 from longwatt.in_force import InForce, find
 from longwatt.made_settings import settings_of_rows
-from longwatt.outdated import message, outdated
+from longwatt.outdated import message, outdated, set_outdated_aside
 from longwatt.partial import write_partial
 from longwatt.plan import finished_parts
 from longwatt.plan_report import read_plan
-from longwatt.provenance import PACKAGE, digest, origin, sha256, write_json
+from longwatt.provenance import PACKAGE, STALE, digest, origin, set_stale_aside, sha256, write_json
 from longwatt.settings_table import settings_in_force
+from longwatt.source_files import KnownDigests
 from longwatt.stages import Stages
 from longwatt.start_checks import StaleReport, check_report
 from longwatt.status import cell_states
@@ -369,6 +370,78 @@ def test_a_summary_and_curves_of_other_cells_are_set_aside_too(current):
     assert named(current) == ["summary.json"]
     assert _main(["check", "results/tiny", "--set-aside"]) == 0
     assert not Path("results/tiny/summary.json").exists() and Path("results/tiny/summary.csv").exists()
+
+
+def test_what_is_set_aside_for_what_it_was_made_from_does_not_come_back_by_itself(current):
+    """Predictions of another training carry the settings and code in force."""
+    write_artefact(current, stage_of(current, "finetune"), train_s=7.0)
+    write_artefact(current, stage_of(current, "summarize_energy"))
+    summarise(current)
+    inference = Path(stage_of(current, "predict").artefact)
+    assert set_outdated_aside(current, results(current)) == [str(inference)]
+    everything = list(current.stages.all())
+    assert set_stale_aside(everything, current.codes) == [] and not inference.exists()
+    assert inference.with_name("inference.json.unmatched").exists()
+
+
+def test_summaries_set_aside_do_not_come_back_by_themselves(current):
+    write_artefact(current, stage_of(current, "score"), score=99.0)
+    assert set_outdated_aside(current, results(current)) == ["results/tiny/summary.json"]
+    set_stale_aside(list(current.stages.all()), current.codes)
+    assert not Path("results/tiny/summary.json").exists()
+
+
+NEEDLE = TINY_STUDY[TINY_STUDY.index("    source: needle") : TINY_STUDY.index("    metric: f1")]
+OWN = "    source: jsonl\n    options: {files: {train: own.jsonl, validation: own.jsonl}}\n"
+
+
+@pytest.fixture
+def own(tmp_path, monkeypatch) -> InForce:
+    """A finished study of the user's own file, below the current folder."""
+    monkeypatch.chdir(tmp_path)
+    Path("own.jsonl").write_text("old\n")
+    found = in_force(NEEDLE, OWN)
+    write_study_results(found)
+    os.utime("own.jsonl", (1e9, 1e9))  # these artefacts record no sources, so times are all there is
+    check_current(results(found), found)
+    return found
+
+
+def change_own_file() -> None:
+    Path("own.jsonl").write_text("new\n")
+    os.utime("own.jsonl", (4e9, 4e9))
+
+
+def test_results_of_files_that_have_changed_since_are_refused_and_do_not_count(own, capsys):
+    change_own_file()
+    (found,) = outdated(own, results(own))
+    assert found.artefact.endswith("dataset.json")
+    assert found.reason == "read from files that have changed since: own.jsonl"
+    assert _main(["check", "results/tiny"]) == 1 and "own.jsonl" in capsys.readouterr().err
+    states = cell_states(results(own), own.stages.rows(), own.stamps())
+    assert set(states["state"]) == {"outdated"}
+    table = read_results(Path("results"), "tiny")
+    assert len(outdated_rows(Path("results"), "tiny", table, own.stamps())) == 2
+
+
+def test_data_that_were_set_aside_and_not_made_again_are_not_data_that_were_removed(own):
+    """The file had changed, and what it holds now cannot be read."""
+    change_own_file()
+    (data,) = source_checks.set_aside(own.stages, KnownDigests(source_checks.KNOWN))
+    (found,) = outdated(own, results(own))
+    assert (found.artefact, found.reason) == (data, "set aside, and not made again yet")
+    states = cell_states(results(own), own.stages.rows(), own.stamps())
+    assert set(states["state"]) == {"outdated"}
+    Path(data + source_checks.OUTDATED).unlink()
+    assert outdated(own, results(own)) == []
+
+
+@pytest.mark.parametrize("rule", ["make_tokenizer", "tokenize_dataset"])
+def test_tokens_of_other_code_that_were_set_aside_are_no_removed_data(current, rule):
+    path = Path(stage_of(current, rule).artefact)
+    path.rename(path.with_name(path.name + STALE))
+    assert [one.artefact for one in outdated(current, results(current))] == [str(path)]
+    assert set(cell_states(results(current), current.stages.rows(), current.stamps())["state"]) == {"outdated"}
 
 
 @pytest.mark.parametrize(

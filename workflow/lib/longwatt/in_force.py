@@ -9,8 +9,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from longwatt import stages, study
+from longwatt import source_checks, stages, study
 from longwatt.provenance import PACKAGE, Stage, agrees, code_digest, digest, read_stamp
+from longwatt.source_files import KnownDigests
 
 WORKFLOW = PACKAGE.parents[1]  # of a checkout, where the package lies in workflow/lib
 MACHINE = "config.yaml"
@@ -56,8 +57,19 @@ class InForce:
         return self.current_code(stage)
 
     def stamps(self) -> dict[str, list[str]]:
-        """Give the digests of settings and code that each artefact of data and cells must carry."""
-        return {s.artefact: [digest(dict(s.settings)), self.code(s)] for s in self.stages.before_summary()}
+        """Give the digests of settings and code that each artefact of data and cells must carry.
+
+        No code is good enough for what was read from files that have changed since.
+        """
+        changed = self.changed_sources()
+        return {
+            s.artefact: [digest(dict(s.settings)), *([] if s.artefact in changed else [self.code(s)])]
+            for s in self.stages.before_summary()
+        }
+
+    def changed_sources(self) -> dict[str, list[str]]:
+        """List the files that have changed since an artefact was read from them, by artefact."""
+        return source_checks.changed(self.stages, KnownDigests(source_checks.KNOWN))
 
     def of_other(self, study_id: str, document: Path, schema: Path) -> InForce | None:
         """Read another study for this machine; None where its file is not here or cannot be used."""

@@ -12,10 +12,13 @@ from typing import Any
 
 from longwatt.hyperparameters import flat
 from longwatt.in_force import InForce
-from longwatt.provenance import MADE_FROM, STALE, Stage, digest, origin, read_object, sha256
+from longwatt.provenance import MADE_FROM, STALE, Stage, agrees, digest, origin, read_object, sha256
+from longwatt.source_checks import OUTDATED
 
 RESULTS = "results"
 OTHER_CODE = "made by code"
+# Behind the name of what was set aside for another reason than settings and code, which may come into force again.
+UNMATCHED = ".unmatched"
 SHOWN = 3  # settings of one artefact that are named
 LISTED = 20  # artefacts that a message names
 DIGITS = 12  # of a digest in a message
@@ -36,11 +39,13 @@ class Outdated:
         artefact: its path.
         reason: what it says of itself, and what it should say.
         code: digest of the code that made it, where that is the reason.
+        otherwise: whether its settings or code are the reason, so that it counts again once they are in force.
     """
 
     artefact: str
     reason: str
     code: str = ""
+    otherwise: bool = False
 
     def __str__(self) -> str:
         return f"{self.artefact}: {self.reason}"
@@ -133,8 +138,8 @@ class Counting:
     def _sound(self, path: Path) -> bool:
         if self._files.other_origin(path) is not None:
             return False
-        known = (given for given in self._files.inputs(path) if str(given) in self._stamps and given.exists())
-        return all(self.counts(given) for given in known)
+        known = [given for given in self._files.inputs(path) if str(given) in self._stamps]
+        return all(self.counts(given) if given.exists() else not is_set_aside(given) for given in known)
 
 
 def outdated(in_force: InForce, results: Path, jobs: Iterable[Stage] | None = None) -> list[Outdated]:
@@ -147,29 +152,46 @@ def outdated(in_force: InForce, results: Path, jobs: Iterable[Stage] | None = No
         results: results/{study}.
         jobs: those whose artefacts are looked at; None for all.
     """
-    files, found = Files(results), []
+    files, found, changed = Files(results), [], in_force.changed_sources()
     for stage in in_force.stages.all() if jobs is None else jobs:
         path, codes = files.place(stage.artefact), in_force.codes(stage)
-        reason = _reason(stage, codes, files)
+        reason = _reason(stage, codes, files, changed.get(stage.artefact, []))
         if reason:
             code = str(files.stamp(path).get("code_digest", "")) if reason.startswith(OTHER_CODE) else ""
-            found.append(Outdated(str(path), reason, code))
+            found.append(Outdated(str(path), reason, code, not agrees(path, stage.settings, codes)))
     return found
 
 
+def is_set_aside(artefact: Path) -> bool:
+    """Tell whether an artefact that is gone was renamed to be made again, and not removed to free the disk."""
+    return any(artefact.with_name(artefact.name + suffix).exists() for suffix in (STALE, OUTDATED, UNMATCHED))
+
+
 def set_outdated_aside(in_force: InForce, results: Path) -> list[str]:
-    """Rename every outdated artefact to `NAME.stale`, whatever Snakemake's records say; returns their paths."""
-    there = [Path(one.artefact) for one in outdated(in_force, results) if Path(one.artefact).exists()]
-    for path in there:
-        path.replace(path.with_name(path.name + STALE))
-    return [str(path) for path in there]
+    """Rename every outdated artefact, whatever Snakemake's records say; returns their paths.
+
+    One of other settings or code becomes `NAME.stale`, which the next run takes back should they be in force again;
+    another one becomes `NAME.unmatched`, since by its settings and code alone it would be taken back at once.
+    """
+    there = [one for one in outdated(in_force, results) if Path(one.artefact).exists()]
+    for one in there:
+        Path(one.artefact).replace(one.artefact + (STALE if one.otherwise else UNMATCHED))
+    return [one.artefact for one in there]
 
 
-def _reason(stage: Stage, codes: Sequence[str], files: Files) -> str | None:
-    """Say why the artefact of a stage does not count; None if it does."""
+def _reason(stage: Stage, codes: Sequence[str], files: Files, changed: Sequence[str]) -> str | None:
+    """Say why the artefact of a stage does not count; None if it does.
+
+    Args:
+        stage: of the artefact.
+        codes: acceptable digests of its code.
+        files: as they are now.
+        changed: files that it was read from and that have changed since.
+    """
     path = files.place(stage.artefact)
     if not path.exists():
-        return "not there" if stage.artefact.startswith(RESULTS) else None
+        gone = "set aside, and not made again yet" if is_set_aside(path) else None
+        return "not there" if stage.artefact.startswith(RESULTS) else gone
     block, settings = files.stamp(path), dict(stage.settings)
     if not block:
         return "does not say what made it"
@@ -177,6 +199,8 @@ def _reason(stage: Stage, codes: Sequence[str], files: Files) -> str | None:
         return f"made with other settings: {differing(block.get('settings') or {}, settings)}"
     if block.get("code_digest") not in codes:
         return f"{OTHER_CODE} {str(block.get('code_digest'))[:DIGITS]}, which is now {codes[0][:DIGITS]}"
+    if changed:
+        return f"read from files that have changed since: {', '.join(changed)}"
     other = files.other_origin(path)
     if other:
         return f"made from another {other} than is there"
