@@ -50,6 +50,24 @@ def test_whole_numbers_are_one_label_however_they_are_written(tmp_path, csv, key
         assert labels_of(path, options) == ["agrees", "differs"], path
 
 
+def test_without_names_for_them_one_value_is_one_class_in_every_file(tmp_path):
+    for values, csv, names in (
+        ([True, False], ["TRUE", "False"], ["true", "false"]),
+        ([1.0, 0.0], ["+1", "0.0"], ["1", "0"]),
+    ):
+        for path in files_of(tmp_path, values, csv):
+            assert labels_of(path, "licence: mine") == names, path
+    (tmp_path / "b.csv").write_text("input,label\nt,1\nt,1.0\nt,01\nt,1.5\n")
+    assert labels_of(tmp_path / "b.csv", "licence: mine") == ["1", "1", "01", "1.5"]
+
+
+def test_a_number_of_thousands_of_digits_is_a_label_like_others(tmp_path):
+    (tmp_path / "a.csv").write_text(f"input,label\nt,{'9' * 5000}\n")
+    assert labels_of(tmp_path / "a.csv", "licence: mine") == ["9" * 5000]
+    with pytest.raises(DatasetError, match=r"line 2: .* options\.labels names '0', '1'"):
+        labels_of(tmp_path / "a.csv", "labels: [no, yes]")
+
+
 def test_words_that_yaml_took_for_truth_values_and_dates_are_text(tmp_path):
     for values, keys in ((["yes", "no"], "yes: agrees, no: differs"), (["on", "off"], "on: agrees, off: differs")):
         for path in files_of(tmp_path, values, values):

@@ -49,17 +49,19 @@ WAYS = {
 @pytest.mark.parametrize("way", WAYS)
 def test_it_stops_where_the_loss_is_not_finite_and_keeps_the_best_weights(study, data, tmp_path, capfd, way):
     facts = train(study, data, tmp_path, merge(WILD, WAYS[way]))
-    assert facts["ended_by"] == "divergence" and facts["diverged_in"] == "the loss"
+    # Accumulated, a validation before the next step's loss is the first to see it.
+    what = "the loss in validation" if "accumulated" in way else "the loss"
+    assert facts["ended_by"] == "divergence" and facts["diverged_in"] == what
     # At the step itself, whatever the log interval.
-    assert facts["steps"] == facts["diverged_step"] and (facts["steps"] == 8 or "accumulated" in way)
+    assert facts["steps"] == facts["diverged_step"] == 8
     assert facts["best_step"] == 4 and math.isfinite(facts["best_score"]) and finite(tmp_path)
     assert not facts["stopped_early"]
     said = "".join(capfd.readouterr())
-    assert f"training diverged: the loss is not finite at step {facts['steps']}" in said
+    assert f"training diverged: {what} is not finite at step {facts['steps']}" in said
     assert "Lower training.learning_rate (now 10000)" in said and "kept are the best weights before, of step 4" in said
     with (tmp_path / "history.csv").open() as stream:
         *_, last = csv.DictReader(stream)
-    assert (last["step"], last["loss"]) == (str(facts["steps"]), "nan")
+    assert (last["step"], last["score" if "accumulated" in way else "loss"]) == (str(facts["steps"]), "nan")
 
 
 def test_a_diverged_training_is_complete_and_run_again_takes_what_it_gave(study, data, tmp_path):
@@ -157,6 +159,22 @@ def test_a_score_that_is_not_finite_is_never_the_best(study, data, tmp_path, mon
     facts = train(study, data, tmp_path, {"training": {"max_steps": 40}})
     assert (facts["diverged_in"], facts["diverged_step"]) == ("the validation score", 8)
     assert (facts["best_step"], facts["best_score"]) == (4, 1.0)
+
+
+@pytest.mark.parametrize("protocol", ["generated", "teacher_forced"])
+def test_weights_that_are_finite_but_too_large_to_compute_with_are_never_the_best(study, data, tmp_path, protocol):
+    # The loss of the last step is that before its update: only the validation sees what this made.
+    last = {"learning_rate": 1e10, "lr_scheduler": "constant", "max_steps": 1, "validation": {"every_steps": 1}}
+    with pytest.raises(WorkerError, match="diverged: the loss in validation is not finite at step 1"):
+        train(study, data, tmp_path, {"protocol": protocol, "training": last})
+    assert not (tmp_path / "model").exists()
+
+
+def test_fp16_that_skips_every_step_ends_as_diverged(study, data, tmp_path, monkeypatch):
+    monkeypatch.setattr("accelerate.Accelerator.optimizer_step_was_skipped", property(lambda self: True))
+    facts = train(study, data, tmp_path, {"training": {"max_steps": 60, "validation": {"patience": 60}}})
+    assert (facts["ended_by"], facts["diverged_step"]) == ("divergence", 25)
+    assert facts["diverged_in"].startswith("a gradient") and facts["best_step"] == 4
 
 
 def test_one_of_several_processes_stops_all(study, data, tmp_path, monkeypatch):

@@ -176,7 +176,7 @@ def test_a_bad_row_is_named_by_file_line_field_and_value(tmp_path, content, opti
         ("a.csv", b"", r"a\.csv is empty: it has no bytes"),
         ("a.csv", b'input,label\n"x,y\n', r"a\.csv, line 2: unexpected end of data"),
         ("a.tsv", b"input\tlabel\nok\ty\n\xff\ty\n", r"a\.tsv is not UTF-8 \(invalid start byte, after line"),
-        ("a.parquet", b"no parquet at all", r"a\.parquet is damaged or no parquet"),
+        ("a.parquet", b"no parquet at all", r"a\.parquet is no parquet, though its name ends so"),
         ("a.zip::b.csv", b"no zip", r"a\.zip::b\.csv is damaged or no zip"),
     ],
 )

@@ -72,6 +72,25 @@ def test_packed_csv_and_parquet_are_read_and_so_are_packed_members_of_a_zip(tmp_
         assert read_labelled(f"{tmp_path}/{name}") == ["good", "bad"]
 
 
+def test_a_zip_that_python_cannot_unpack_is_named_with_what_to_do(tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a.csv", "input,label\ngood,1\n")
+    whole = (tmp_path / "a.zip").read_bytes()
+    directory = whole.index(b"PK\x01\x02")
+    for byte, value, said in ((0, 1, "encrypted"), (2, 9, "compression method")):  # flags, and Deflate64
+        changed = bytearray(whole)
+        changed[6 + byte] = changed[directory + 8 + byte] = value
+        (tmp_path / "a.zip").write_bytes(changed)
+        with pytest.raises(DatasetError, match=rf"a\.zip::a\.csv cannot be unpacked here .*{said}.*unpack it"):
+            read_labelled(f"{tmp_path}/a.zip::a.csv")
+
+
+def test_zstd_that_begins_with_a_frame_to_skip_is_read(tmp_path):
+    skipped = b"\x50\x2a\x4d\x18\x04\x00\x00\x00size"  # as pzstd writes it
+    (tmp_path / "a.jsonl.zst").write_bytes(skipped + PACKERS["zst"](TEXT))
+    assert read(tmp_path / "a.jsonl.zst") == ["good", "bad"]
+
+
 @pytest.mark.parametrize(
     ("content", "said"),
     [
@@ -89,8 +108,10 @@ def test_packed_csv_and_parquet_are_read_and_so_are_packed_members_of_a_zip(tmp_
         ('{"input": "é", "output": "x"}\n'.encode("latin-1"), r"a\.jsonl, line 1 is not UTF-8.*Latin-1"),
         (gzip.compress(gzip.compress(TEXT)), r"a\.jsonl is packed twice \(gzip\)"),
         (gzip.compress(b"%PDF-1.7\n"), r"a\.jsonl is a PDF"),
+        (lzma.compress(TEXT, format=lzma.FORMAT_ALONE), r"a\.jsonl is packed as old lzma.*pack it as xz"),
+        (pyarrow.compress(TEXT, codec="lz4", asbytes=True), r"a\.jsonl is packed as lz4.*unpack it"),
     ],
-    ids=range(14),  # gzip writes the time: processes of the tests must agree on names
+    ids=range(16),  # gzip writes the time: processes of the tests must agree on names
 )
 def test_what_holds_no_rows_is_named_for_what_it_is(tmp_path, content, said):
     (tmp_path / "a.jsonl").write_bytes(content)

@@ -4,6 +4,7 @@ import json
 import random
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -57,6 +58,16 @@ def test_digests_tell_where_one_text_ends_and_the_next_begins():
         digests.add(*pair)
     assert digests.later() == {0: [3, 4]}
     assert Digests().later() == {}
+
+
+def test_equal_texts_are_found_in_time_that_grows_with_their_number():
+    digests = Digests()
+    for number in range(100_000):
+        digests.add("same" if number % 3 else str(number % 2))
+    start = time.process_time()
+    later = digests.later()
+    assert time.process_time() - start < 2  # a search for each among all that came before took 20 s
+    assert {first: len(others) for first, others in later.items()} == {1: 66_665, 0: 16_666, 3: 16_666}
 
 
 def test_shared_texts_are_counted_row_by_row():

@@ -66,6 +66,15 @@ def test_an_anchor_may_be_merged(tmp_path):
     assert read_yaml(tmp_path / "a.yaml")["y"] == {"a": 1, "b": 3}
 
 
+def test_a_mapping_that_is_merged_where_it_stands_may_be_used_again(tmp_path):
+    (tmp_path / "a.yaml").write_text("c: &c {a: 1, b: 2}\nx: {<<: &d {<<: *c, b: 3}, e: 4}\ny: *d\nz: {<<: *d}\n")
+    read = read_yaml(tmp_path / "a.yaml")
+    assert read["x"] == {"a": 1, "b": 3, "e": 4} and read["y"] == read["z"] == {"a": 1, "b": 3}
+    (tmp_path / "b.yaml").write_text("x:\n  <<: {a: 1, a: 2}\n")
+    with pytest.raises(StudyError, match=r"b\.yaml, line 2: the key a is given twice"):
+        read_yaml(tmp_path / "b.yaml")
+
+
 def test_an_unknown_study_names_the_nearest(tmp_path):
     (tmp_path / "demo.yaml").write_text("")
     with pytest.raises(StudyError, match="did you mean 'demo'"):

@@ -32,4 +32,7 @@ def value_key(text: str) -> str:
     plain = text.strip()
     if plain.lower() in ("true", "false"):
         return plain.lower()
-    return str(int(plain.partition(".")[0])) if _WHOLE.fullmatch(plain) else plain
+    if not _WHOLE.fullmatch(plain):
+        return plain
+    whole = plain.partition(".")[0].lstrip("+")  # no int: it takes no more than 4,300 digits
+    return "0" if whole == "-0" else whole

@@ -73,6 +73,13 @@ class Predictor:
         for group in groups:
             yield self._predict_batch([examples[position] for position in group])
 
+    def loss(self, examples: Examples, group: Sequence[int]) -> float:
+        """Compute the loss of a group of positions in `examples`, in the precision of predictions."""
+        chosen = [examples[position] for position in group]
+        batch = self._to_device(self.family.collate(chosen, self.pad_to, self.target_pad_to))
+        with torch.no_grad(), autocast(self.device, self.precision):
+            return self.family.loss(self.model, batch).item()
+
     def _predict_batch(self, chosen: Sequence[Any]) -> BatchResult:
         synchronize(self.device)
         start_ns = time.monotonic_ns()

@@ -10,7 +10,8 @@ from typing import Any
 EARLY_STOPPING, DIVERGENCE = "early_stopping", "divergence"
 MAX_STEPS, MAX_EPOCHS = "max_steps", "max_epochs"
 # What was not finite first.
-LOSS, WEIGHTS, SCORE = "the loss", "a weight", "the validation score"
+LOSS, WEIGHTS, SCORE, VALIDATION = "the loss", "a weight", "the validation score", "the loss in validation"
+GRADIENTS = "a gradient, for dozens of steps in a row,"  # fp16 skips a step whose gradients are not finite
 DIVERGED = "training diverged"  # the mark of such a cell in tables, figures and claims
 # Precision -> those of more range or digits.
 WIDER = {"fp16": "bf16 or fp32", "bf16": "fp32", "tf32": "fp32"}
@@ -52,7 +53,7 @@ def said(what: str, step: int, settings: Mapping[str, Any]) -> str:
     """Say where a training diverged and what to change.
 
     Args:
-        what: LOSS, WEIGHTS or SCORE.
+        what: LOSS, WEIGHTS, SCORE, VALIDATION or GRADIENTS.
         step: the optimiser step after which it was not finite.
         settings: as `longwatt.settings.finetune_settings`.
     """

@@ -28,6 +28,8 @@ from longwatt.worker import WorkerError, die_with_parent
 
 # What code raises, and no disk: a number that JSON cannot hold, a name that is not there.
 NOT_THE_DISKS = (ValueError, TypeError, LookupError, AttributeError, AssertionError)
+# Each step that fp16 skips halves the factor of its loss, from 65,536 on: in a row, this many bring it below 0.002.
+MOST_SKIPPED = 25
 
 
 class Schedule(TrainerCallback):  # type: ignore[misc]
@@ -129,6 +131,7 @@ class CellTrainer(Seq2SeqTrainer):  # type: ignore[misc]
         # Each process goes on with its own sum: a mean of means would end in another last digit.
         mine = self.ledger.pending_losses[distributed.rank()] if self.ledger.pending_losses else 0.0
         self._loss = torch.tensor(mine, device=self.args.device)
+        self._skipped = 0
         schedule.not_finite = self._not_finite
 
     def get_train_dataloader(self) -> DataLoader[Any]:
@@ -190,8 +193,9 @@ class CellTrainer(Seq2SeqTrainer):  # type: ignore[misc]
             self._leave_pending(step)
             return {}
         self.ledger.scoring_s += seconds
-        self._judge(score, step)
-        metrics_ = {"eval_score": score}
+        finite = self.validator.finite()
+        self._judge(score, step, finite)
+        metrics_ = {"eval_score": score if finite else math.nan}
         self.log(metrics_)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics_)
         self.stopwatch.switch("train", step)
@@ -227,15 +231,19 @@ class CellTrainer(Seq2SeqTrainer):  # type: ignore[misc]
         """
         if not math.isfinite(self._loss.item()):
             return endings.LOSS
+        self._skipped = self._skipped + 1 if self.accelerator.optimizer_step_was_skipped else 0
+        if self._skipped >= MOST_SKIPPED:
+            return endings.GRADIENTS
         if weights and not _all_finite(self.model):
             return endings.WEIGHTS
         return None
 
-    def _judge(self, score: float, step: int) -> None:
+    def _judge(self, score: float, step: int, finite: bool) -> None:
         ledger = self.ledger
         ledger.validations += 1
-        if not math.isfinite(score):
-            self.control = self.schedule.give_up(endings.SCORE, step, self.control)
+        if not (finite and math.isfinite(score)):
+            what = endings.SCORE if finite else endings.VALIDATION
+            self.control = self.schedule.give_up(what, step, self.control)
             return
         if ledger.best_score is None or score > ledger.best_score:
             ledger.best_score, ledger.best_step, ledger.without_improvement = score, step, 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -64,6 +65,20 @@ class Validator:
         start = time.perf_counter()
         score = self._headline(predictions)
         return score, time.perf_counter() - start
+
+    def finite(self) -> bool:
+        """Tell whether the model computes numbers in every process: the loss of one example has to be finite.
+
+        Weights may be finite and yet too large for what is computed with them; of logits that are
+        not finite the best is then always the same, and its score an ordinary one.
+        """
+        return all(distributed.gather(self._loss_is_finite()))
+
+    def _loss_is_finite(self) -> bool:
+        if not self.groups:  # more processes than batches
+            return True
+        loss = self.predictor.loss(self.examples, self.groups[0][:1])
+        return math.isfinite(loss)
 
     def _headline(self, predictions: dict[str, str]) -> float:
         """The headline score of what all processes have predicted."""

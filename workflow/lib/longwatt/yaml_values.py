@@ -34,6 +34,22 @@ class DuplicateKey(ValueError):
 class Loader(yaml.SafeLoader):
     """Refuses duplicate keys, spells keys as text, and tells types as YAML 1.2 does."""
 
+    def __init__(self, stream: Any) -> None:
+        super().__init__(stream)
+        self._flattened: set[yaml.MappingNode] = set()
+
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        """Refuse a key that a mapping itself has twice, then put what it merges before its own.
+
+        A mapping that another one merges comes here before it is itself made; its keys then stand
+        beside those that they overrule.
+        """
+        if node in self._flattened:
+            return
+        self._flattened.add(node)
+        _refuse_duplicates(self, node)
+        super().flatten_mapping(node)
+
 
 def key_of(value: Any) -> str:
     """Spell a mapping's key as text: true, null and 1 (also of 1.0)."""
@@ -56,7 +72,7 @@ def unusable_numbers(value: Any, where: str = "") -> Iterator[str]:
         yield f"{where}: expected a number that is at most {LARGEST}, but found one of {value.bit_length()} bits"
 
 
-def _mapping_without_duplicates(loader: Loader, node: yaml.MappingNode) -> dict[str, Any]:
+def _refuse_duplicates(loader: Loader, node: yaml.MappingNode) -> None:
     own = [key for key, _ in node.value if key.tag != f"{_TAG}merge"]  # `<<:` may be overridden
     keys = [_key(loader, key) for key in own]
     twice = sorted({key for key in keys if keys.count(key) > 1})
@@ -65,6 +81,9 @@ def _mapping_without_duplicates(loader: Loader, node: yaml.MappingNode) -> dict[
             f"{node.start_mark.name}, line {node.start_mark.line + 1}: "
             f"the key {', '.join(twice)} is given twice in one mapping; keep one"
         )
+
+
+def _mapping(loader: Loader, node: yaml.MappingNode) -> dict[str, Any]:
     loader.flatten_mapping(node)
     return {_key(loader, key): loader.construct_object(value, deep=True) for key, value in node.value}
 
@@ -77,7 +96,7 @@ def _key(loader: Loader, node: yaml.Node) -> str:
     return key_of(loader.construct_object(node, deep=True))
 
 
-Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping_without_duplicates)
+Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
 Loader.yaml_implicit_resolvers = {
     first: [(tag, pattern) for tag, pattern in known if tag not in _REPLACED]
     for first, known in yaml.SafeLoader.yaml_implicit_resolvers.items()

@@ -50,7 +50,7 @@ def _of_score(score: float, classes: Mapping[str, Any]) -> str | None:
 
 def _named(row: Row, field: str, value: str, labels: list[str] | Mapping[str, str] | None) -> str:
     if labels is None:
-        return value
+        return value_key(value)  # or 1 and 1.0, True and true would be two classes
     # A list's names are those of 0, 1, ...
     names = labels if isinstance(labels, Mapping) else {str(number): name for number, name in enumerate(labels)}
     by_key = {value_key(known): name for known, name in names.items()}

@@ -28,6 +28,9 @@ _FOREIGN: tuple[tuple[bytes, str, str], ...] = (
     (b"\x00\x00\xfe\xff", "UTF-32 text", "save it as UTF-8 (iconv -f UTF-32 -t UTF-8)"),
     (b"7z\xbc\xaf\x27\x1c", "a 7z archive", "unpack it"),
     (b"Rar!", "a RAR archive", "unpack it"),
+    (b"\x04\x22\x4d\x18", "packed as lz4", "unpack it, or pack it as gzip or zstd"),
+    (b"\x5d\x00\x00", "packed as old lzma", "unpack it, or pack it as xz"),
+    (b"\x1f\x9d", "packed by compress (.Z)", "unpack it, or pack it as gzip"),
     (b"ARROW1", "an Arrow file", "save it as parquet"),
     (b"\x89HDF", "an HDF5 file", "save it as parquet or JSON lines"),
     (b"SQLite format 3", "an SQLite database", "export the table as CSV or JSON lines"),
@@ -140,4 +143,5 @@ _PACKED: dict[bytes, tuple[str, Callable[[IO[bytes]], Any]]] = {
     b"BZh": ("bzip2", bz2.BZ2File),
     b"\xfd7zXZ\x00": ("xz", lzma.LZMAFile),
     b"\x28\xb5\x2f\xfd": ("zstd", _zstd),
+    b"\x50\x2a\x4d\x18": ("zstd", _zstd),  # as pzstd begins: with a frame that is skipped
 }

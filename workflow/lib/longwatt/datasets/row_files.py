@@ -75,8 +75,15 @@ def _open(path: Path, member: str | None, name: str) -> Iterator[IO[bytes]]:
         if member not in archive.namelist():
             there = ", ".join(archive.namelist()[:8]) or "nothing"
             raise DatasetError(f"{name}: the zip has no such member; it has {there}")
-        with archive.open(member) as stream:
+        with _opened(archive, member, name) as stream:
             yield unpacked(stream, name)
+
+
+def _opened(archive: zipfile.ZipFile, member: str, name: str) -> IO[bytes]:
+    try:
+        return archive.open(member)
+    except RuntimeError as error:  # it is encrypted, or packed in a way that Python does not know
+        raise DatasetError(f"{name} cannot be unpacked here ({error}); unpack it and give the file itself") from None
 
 
 def _json_lines(stream: IO[bytes], name: str, fields: Collection[str]) -> Iterator[Row]:
@@ -123,6 +130,11 @@ def _parquet(stream: IO[bytes], name: str, fields: Collection[str]) -> Iterator[
     import pyarrow
     from pyarrow import parquet
 
+    if not holds_parquet(stream):
+        raise DatasetError(
+            f"{name} is no parquet, though its name ends so; name it as what it holds "
+            "(.jsonl, .csv, .tsv), or fetch it again"
+        )
     try:
         # Pages are read as they are needed, not a whole group of rows at once.
         file = parquet.ParquetFile(_seekable(stream), pre_buffer=False, buffer_size=PARQUET_BUFFER)
