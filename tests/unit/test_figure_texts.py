@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 import sys
+from xml.etree import ElementTree
 
 import matplotlib.pyplot as plt
 import pytest
@@ -11,7 +12,7 @@ from matplotlib.lines import Line2D
 from longwatt import glyphs
 from longwatt.compare_figures import QUANTITIES, against
 from longwatt.drawing import legend, panels, save
-from longwatt.figure_texts import make_texts_fit
+from longwatt.figure_texts import beside_an_axis, make_texts_fit
 from longwatt.figures import COSTS, accuracy_against, own_figure
 from tests.unit.test_figures import as_file, row, table
 
@@ -111,6 +112,26 @@ def test_other_texts_have_the_numbers_of_characters_that_no_font_has(tmp_path):
     axis.set_title(f"a{UNKNOWN}b")
     save(figure, tmp_path / "figure")
     assert axis.get_title() == "a[U+1FAE8]b"
+
+
+@pytest.mark.parametrize(
+    ("text", "drawn"),
+    [
+        ("bell\x07", "bell[U+0007]"),
+        ("a\x0bb\x1cc\td", "a b c d"),
+        ("\x1b[31mred", "[U+001B][31mred"),
+        ("del\x7f", "del[U+007F]"),
+        ("b\x85\ufffe", "b [U+FFFE]"),
+    ],
+)
+def test_control_characters_of_a_label_leave_figures_that_can_be_opened(text, drawn, tmp_path, recwarn):
+    """Labels come from data files, which may hold anything; XML knows no such characters."""
+    figure, (axis,) = panels(1, 2)
+    axis.set_title(text)
+    save(figure, tmp_path / "figure")
+    assert axis.get_title() == drawn and beside_an_axis([text]) == [drawn]
+    ElementTree.parse(tmp_path / "figure.svg")
+    assert not recwarn.list
 
 
 def test_characters_without_a_shape_are_no_hindrance():

@@ -56,6 +56,23 @@ def test_nested_values_and_nothing_are_read_as_yaml(studies):
     assert read(studies, "accept_code=[12345678, deadbeef]")["accept_code"] == ["12345678", "deadbeef"]
 
 
+def test_a_character_written_as_two_halves_is_one(studies):
+    fox = "\U0001f98a"
+    assert read(studies, 'prices={"currency": "\\ud83e\\udd8a"}')["prices"]["currency"] == fox
+    config = {"study": "x", "carbon": {"grams_per_kwh": 1, "source": "\ud83e\udd8a", "year": 2024}}
+    assert machine_settings(config, SCHEMA, studies)["carbon"]["source"] == fox
+
+
+@pytest.mark.parametrize(
+    ("entry", "key"),
+    [('prices={"currency": "\\ud83e"}', "prices.currency"), ('prices={"currency": "\\e[31m"}', "prices.currency"),
+     ('carbon={"source": "\\0"}', "carbon.source"), ("mirror=/a\udc80b", "mirror")],
+)  # fmt: skip
+def test_a_text_that_no_table_can_hold_is_refused_with_its_key(studies, entry, key):
+    with pytest.raises(StudyError, match=rf"--config\): {key}: U\+.* take it out"):
+        read(studies, entry)
+
+
 @pytest.mark.parametrize(
     ("entry", "said"),
     [

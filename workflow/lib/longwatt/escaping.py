@@ -21,7 +21,7 @@ INLINE = re.compile(r"[\\`*~$]|(?<!\w)_|_(?!\w)|<(?=[A-Za-z/!?])|&(?=#|\w+;)|](?
 OPENING = re.compile(r"^(\d{1,9})(?=[.)](?:\s|$))|^(?=[-+>](?:\s|$)|[-=>])")
 JOINER = "\u2060"  # WORD JOINER: takes no room and forbids no reading
 FORMULA = re.compile(r"[=@]|[+-](?![\d.,]|$)")  # what spreadsheets take for one; a number is none
-SHOWN = {"title", "statement", "source", "reason"}  # keys of a study whose texts people read
+SHOWN = {"title", "statement", "source", "reason", "table", "currency"}  # keys whose texts people read
 
 
 def in_one_line(text: str) -> str:

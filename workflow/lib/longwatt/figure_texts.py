@@ -33,7 +33,7 @@ def make_texts_fit(figure: Figure) -> None:
     What no font has is spelled out; of a text of many lines the first are shown, and tables have it whole.
     """
     for artist in figure.findobj(Text):
-        if isinstance(artist, Text) and not artist.get_text().isascii():
+        if isinstance(artist, Text) and not glyphs.plain(artist.get_text()):
             artist.set_text(glyphs.spelled(artist.get_text()))
             artist.set_fontfamily(glyphs.families([artist.get_text()]))
     for place in _places(figure):

@@ -31,9 +31,15 @@ def drawable(titles: Mapping[str, str]) -> dict[str, str]:
 
 def spelled(text: str) -> str:
     """Write every character that no font of this machine has as U+ and its number, and drop those without a shape."""
-    missing = set(_missing(text))
-    kept = (c for c in text if c in missing or not _shapeless(c) or _families(c))
+    words = "".join(" " if c.isspace() and _control(c) and c != "\n" else c for c in text)
+    missing = set(_missing(words))
+    kept = (c for c in words if c in missing or not _shapeless(c) or _families(c))
     return "".join(f"[{_code(c)}]" if c in missing else c for c in kept)
+
+
+def plain(text: str) -> bool:
+    """Tell texts of ASCII letters and lines, which need no look at fonts."""
+    return text.isascii() and text.replace("\n", "").isprintable()
 
 
 def families(texts: Iterable[str]) -> list[str]:
@@ -55,6 +61,11 @@ def _code(character: str) -> str:
     return f"U+{ord(character):04X}"
 
 
+def _control(character: str) -> bool:
+    """Tell control characters, which no picture shows and which no SVG may hold."""
+    return unicodedata.category(character) == "Cc"
+
+
 def _shapeless(character: str) -> bool:
     """Tell characters that only change how others look: joiners, marks of direction, variation selectors."""
     return unicodedata.category(character) == "Cf" or "VARIATION SELECTOR" in unicodedata.name(character, "")
@@ -63,6 +74,8 @@ def _shapeless(character: str) -> bool:
 @cache
 def _families(character: str) -> tuple[str, ...]:
     """The families that have a character, the best first; the default alone where that has it."""
+    if _control(character):
+        return ()
     if character.isascii() or any(_has(entry, character) for entry in _upright() if entry.name == FIRST):
         return (FIRST,)
     found = {entry.name for entry in _upright() if _has(entry, character)}

@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from longwatt.canonical import text_of
+from longwatt.escaping import mended, unusable_text
 from longwatt.study import StudyError, normalise, validate
 from longwatt.yaml_values import Loader
 
@@ -28,10 +29,13 @@ def machine_settings(config: Mapping[str, Any], schema: Mapping[str, Any], studi
     Raises:
         StudyError: names the key, what was expected and what to do.
     """
-    typed = {key: _typed(value, schema["properties"].get(key, {})) for key, value in config.items()}
+    typed = mended({key: _typed(value, schema["properties"].get(key, {})) for key, value in config.items()})
     named = {key: study_name(typed[key], studies, key) for key in STUDY_KEYS if typed.get(key) is not None}
     settings = normalise({**typed, **named})
     validate(settings, schema, SOURCE)
+    problem = unusable_text(settings)
+    if problem:
+        raise StudyError(f"{SOURCE}: {problem}")
     assert isinstance(settings, dict)
     return settings
 
