@@ -14,7 +14,7 @@ from bench.stand_in_gpus import STAND_IN
 
 from longwatt.energy.reduction import summarize
 from longwatt.job import _end
-from longwatt.processes import children, started
+from longwatt.processes import RUN, children, identified, started
 from longwatt.waiting import DECIDED_BY
 from tests.conftest import wait_for
 from tests.nvml import AVERAGE, FakeGpu, uuid
@@ -291,6 +291,22 @@ def test_the_lock_of_a_dead_process_is_nobody_s(start, tmp_path):
     (tmp_path / "work").mkdir()
     (tmp_path / "work/lock").write_text('{"pid": 1, "started": 1, "host": "a node that is gone"}')
     assert start(0).wait() == 0
+
+
+def test_work_that_another_living_run_asked_for_is_left_alone(start, tmp_path, monkeypatch):
+    monkeypatch.setenv(RUN, identified(os.getpid()))
+    job = start(0, "wait")
+    wait_for(lambda: alive(tmp_path), "a worker", 40)
+    with subprocess.Popen(["sleep", "600"]) as other:
+        monkeypatch.setenv(RUN, identified(other.pid))
+        second = start(0)
+        _, said = second.communicate(timeout=40)
+        assert second.returncode == 1 and "whose Snakemake still runs" in said
+        assert job.poll() is None and alive(tmp_path)
+        monkeypatch.setenv(RUN, identified(os.getpid()))
+        assert start(0).wait(60) == 0, "a run may end its own earlier attempt"
+        assert job.wait(10) == -signal.SIGKILL
+        other.kill()
 
 
 def test_a_terminated_job_ends_its_workers(start, tmp_path):

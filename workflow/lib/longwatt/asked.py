@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from longwatt.processes import RUN, identified
 from longwatt.provenance import ANEW
 
 # Options of Snakemake's with which it runs no job.
@@ -66,7 +67,7 @@ def on_cluster(asked: Mapping[str, Any]) -> bool:
 
 
 def job_environment(asked: Mapping[str, Any]) -> dict[str, str]:
-    """What jobs must know of what Snakemake was asked: whether to train or predict anew.
+    """What jobs must know of what Snakemake was asked: who asked, and whether to train or predict anew.
 
     A job that is made again for any other reason (Snakemake died before it recorded it, its outputs were deleted)
     takes what its work folder still holds.
@@ -74,4 +75,5 @@ def job_environment(asked: Mapping[str, Any]) -> dict[str, str]:
     everything = asked.get("forceall") or asked.get("force")
     named = asked.get("forcerun") or ()
     chosen = [rule for rule in LASTING if everything or any(rule in Path(name).parts for name in named)]
-    return {ANEW: f"{os.getpid()}-{time.time_ns()}:{' '.join(chosen)}"} if chosen else {}
+    anew = {ANEW: f"{os.getpid()}-{time.time_ns()}:{' '.join(chosen)}"} if chosen else {}
+    return {RUN: identified(os.getpid()), **anew}

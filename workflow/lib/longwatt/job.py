@@ -26,7 +26,7 @@ from longwatt.energy.log import next_run, publish, runs
 from longwatt.energy.recorder import Order, header
 from longwatt.energy.sidecar import Sidecar, metered
 from longwatt.locks import try_lock
-from longwatt.processes import children, started
+from longwatt.processes import RUN, children, is_alive, started
 from longwatt.progress import LABEL, TERMINAL, outlast_full_disk, say, share
 from longwatt.provenance import json_lines, read_object, write_json
 from longwatt.stopping import Stopped
@@ -293,6 +293,7 @@ def _exclusive(path: Path) -> Iterator[None]:
         stream.seek(0)
         stream.truncate()
         me = {"pid": os.getpid(), "started": started(os.getpid()), "host": os.uname().nodename}
+        me |= {"run": os.environ.get(RUN, "")}
         stream.write(json.dumps(me))
         stream.flush()
         yield
@@ -311,12 +312,23 @@ def _end_holder(stream: Any) -> None:
                 f"{stream.name} is held by process {holder['pid']} on {holder['host']}, an earlier attempt "
                 "at this cell that still runs; wait for it or end it there, then run again"
             )
+        if holder and _is_asked_for(holder):
+            raise JobError(
+                f"{stream.name} is held by process {holder['pid']}, whose Snakemake still runs "
+                "(another run of this study); wait for that run or end it, then run again"
+            )
         if holder:
             _end(holder["pid"], holder["started"])
         if time.monotonic() > deadline:
             raise JobError(f"{stream.name} is held by {holder or 'a process that did not name itself'} for a minute")
         time.sleep(0.1)
     time.sleep(1)  # its workers die by the kernel's hand, a moment after it
+
+
+def _is_asked_for(holder: Mapping[str, Any]) -> bool:
+    """Tell whether another Snakemake that is alive waits for a lock's holder."""
+    run = holder.get("run", "")
+    return bool(run) and run != os.environ.get(RUN) and is_alive(run)
 
 
 def _holder(stream: Any) -> dict[str, Any] | None:

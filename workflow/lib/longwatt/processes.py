@@ -6,6 +6,7 @@ import os
 import resource
 from pathlib import Path
 
+RUN = "LONGWATT_RUN"  # environment: the Snakemake that started a job, as `identified`
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
 
@@ -33,6 +34,17 @@ def started(pid: int) -> int | None:
     """When a process started, in clock ticks since boot; None if there is none."""
     fields = _stat(pid)
     return int(fields[19]) if fields else None
+
+
+def identified(pid: int) -> str:
+    """Name a process so that no later one has its name: host, number and start."""
+    return f"{os.uname().nodename}:{pid}:{started(pid)}"
+
+
+def is_alive(name: str) -> bool:
+    """Tell whether a process that `identified` named runs on this host; of another host nothing is known."""
+    host, pid, since = name.rsplit(":", 2)
+    return host == os.uname().nodename and str(started(int(pid))) == since
 
 
 def lift_memory_limit() -> None:
