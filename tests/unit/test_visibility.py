@@ -31,6 +31,7 @@ from longwatt.metric_words import (
     sees,
     unicode_words,
 )
+from longwatt.metrics import f1_unicode
 from longwatt.metrics.__main__ import main
 
 CHINESE, ARABIC, DEVANAGARI = "春天来了，花开了。", "مرحبا بالعالم", "नमस्ते दुनिया"
@@ -211,3 +212,10 @@ def test_what_was_not_counted_refuses_nothing():
     refuse_unseen({"validation": counted.facts()}, [Scoring("x", "macro_f1")])
     with pytest.raises(UnseenReferences):
         refuse_unseen({"validation": counted.facts()}, [Scoring("x", "rouge")])
+
+
+@pytest.mark.parametrize("mark", ["\u00ad", "\u200e", "\u200f", "\u2060", "\ufeff", "\u202b"])
+def test_marks_that_nobody_sees_part_no_words(mark):
+    assert unicode_words(f"co{mark}op {mark}שלום{mark}") == ["coop", "שלום"]
+    assert f1_unicode("coop", f"co{mark}op") == 100 and not sees("f1_unicode", mark)
+    assert unicode_words("ab\u200bcd") == ["ab", "cd"], "a zero-width space does"

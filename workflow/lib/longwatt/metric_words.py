@@ -22,6 +22,8 @@ _ARTICLES = re.compile(r"\b(a|an|the)\b")
 _NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
 _ROUGE = re.compile("[a-z0-9]")  # the characters of rouge-score's tokens
 _PLAIN = re.compile("[a-z0-9]{4}")  # longer than any article, and no punctuation
+# Soft hyphens, marks of writing direction and the like: they part no words, and nobody sees them.
+_INVISIBLE = dict.fromkeys((0xAD, 0x61C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2060, 0x2070), 0xFEFF))
 _NO_WORD = re.compile(r"[\W_]+")
 
 
@@ -79,7 +81,7 @@ def mostly_sees(metric: str, references: Collection[Sequence[str]], compared: st
 
 
 def _folded(text: str) -> str:
-    return unicodedata.normalize("NFKC", text).casefold()
+    return unicodedata.normalize("NFKC", text).casefold().translate(_INVISIBLE)
 
 
 @cache
