@@ -2,10 +2,14 @@
 
 import math
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from longwatt.intervals import of_difference, over_seeds, over_seeds_of_scores, students_t
+from longwatt.metrics.resampling import Resampling, Sample, Scores
+from longwatt.points import interval
+from longwatt.score_intervals import mean_of
 
 
 def test_a_mean_over_seeds_has_student_s_interval():
@@ -38,3 +42,12 @@ def test_half_widths_of_a_difference_add_as_squares_end_by_end():
     assert of_difference((20, 17, 21), (10, 6, 18)) == pytest.approx((10 - math.hypot(3, 8), 10 + math.hypot(1, 4)))
     assert of_difference((20, 17, 21), (10, 10, 10)) == (7, 11)
     assert of_difference((0, -math.inf, 1), (0, -1, 1))[0] == -math.inf
+
+
+def test_an_interval_of_a_score_over_few_seeds_ends_where_scores_do():
+    rows = pd.DataFrame({"score": [60.0, 100.0], "score_ci_low": [50.0, 95.0], "score_ci_high": [70.0, 100.0],
+                         "score_confidence": 0.95})  # fmt: skip
+    assert over_seeds([60, 100])[1] > 300 and interval(rows) == (0.0, 100.0)
+    right = [np.repeat([0.0, 100.0], [n, 50 - n])[:, None] for n in (20, 0)]
+    scores = Scores([Sample.of([f"e{n:02}" for n in range(50)], values) for values in right], Resampling(100))
+    assert mean_of(scores).ends == (0.0, 100.0)

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from longwatt.example_scores import read_examples
-from longwatt.metrics import ScoringError, token_f1
+from longwatt.metrics import ScoringError, parts, token_f1
 from longwatt.provenance import write_json
 from longwatt.references import compared_texts
 from longwatt.scoring import best_f1, score
@@ -175,3 +175,30 @@ def test_a_label_that_was_not_predicted_is_named(labels, tmp_path):
     with pytest.raises(ScoringError, match=r"1 ids have no prediction.*validation-3"):
         said = {f"validation-{n}": "good" for n in range(3)}
         run(labels, tmp_path, said, task="classification", metric="accuracy")
+
+
+@pytest.mark.parametrize("metric", ["rouge_unicode", "f1_unicode"])
+@pytest.mark.parametrize("references", ["best", "each"])
+def test_scores_of_other_scripts_can_be_paired_example_by_example(tmp_path, metric, references):
+    rows = [
+        {"id": "a", "input": "一份报告", "output": ["今天下雨。", "天气不好。"]},
+        {"id": "b", "input": "एक रिपोर्ट", "output": ["समुद्र शांत था।"]},
+    ]
+    for split in ("train", "validation"):
+        lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in rows]
+        (tmp_path / f"{split}.jsonl").write_text("".join(lines), encoding="utf-8")
+    options = {"files": {split: str(tmp_path / f"{split}.jsonl") for split in ("train", "validation")}}
+    made = make_data(
+        tmp_path / "made", {"source": "jsonl", "options": options}, {"vocab_size": 400, "min_frequency": 1}
+    )
+    compared = {"references": references, "max_reference_tokens": None}
+    texts = compared_texts(load_split(made / "tokens", "validation", None), load_tokenizer(made / "bpe"), compared)
+    perfect = {id_: own[-1] for id_, own in texts.items()}
+    found = run(made, tmp_path, perfect, metric=metric, seq_len=64, references=references)
+    name = found["score_name"]
+    assert found["score"] == found[name] == pytest.approx(100) and "rouge1" not in found
+    examples = read_examples(tmp_path / "examples.csv")
+    for column in ("score", name, *parts(name)):
+        sample = examples.sample(column, name)
+        assert sample.ids == ("a", "b") and sample.value == pytest.approx(100)
+    assert examples.sample("score_lead", name).value == pytest.approx(found["score_lead"], abs=0.01)

@@ -31,6 +31,7 @@ from longwatt.metric_words import (
     sees,
     unicode_words,
 )
+from longwatt.metrics import f1_unicode
 from longwatt.metrics.__main__ import main
 
 CHINESE, ARABIC, DEVANAGARI = "春天来了，花开了。", "مرحبا بالعالم", "नमस्ते दुनिया"
@@ -90,13 +91,13 @@ def test_a_metric_sees_what_its_own_tokens_are():
 
 
 def test_normalized_texts_lose_articles_before_rouge_sees_them(tmp_path):
-    read(tmp_path, ["the"], "rouge")
+    read(tmp_path, ["the a"], "rouge")
     with pytest.raises(DatasetError, match="finds no word"):
-        read(tmp_path, ["the"], "rouge", NORMALIZED)
+        read(tmp_path, ["the a"], "rouge", NORMALIZED)
 
 
 def test_a_few_such_rows_are_counted_and_told(tmp_path, capsys):
-    facts = read(tmp_path, ["plain"] * 150 + ["..."], "rouge")
+    facts = read(tmp_path, ["plain words"] * 150 + ["..."], "rouge")
     assert facts["notes"] == [
         "1 of 151 references of validation hold no word that rouge sees, first at id 'validation-150': '...'"
     ]
@@ -211,3 +212,25 @@ def test_what_was_not_counted_refuses_nothing():
     refuse_unseen({"validation": counted.facts()}, [Scoring("x", "macro_f1")])
     with pytest.raises(UnseenReferences):
         refuse_unseen({"validation": counted.facts()}, [Scoring("x", "rouge")])
+
+
+@pytest.mark.parametrize("mark", ["\u00ad", "\u200e", "\u200f", "\u2060", "\ufeff", "\u202b"])
+def test_marks_that_nobody_sees_part_no_words(mark):
+    assert unicode_words(f"co{mark}op {mark}שלום{mark}") == ["coop", "שלום"]
+    assert f1_unicode("coop", f"co{mark}op") == 100 and not sees("f1_unicode", mark)
+    assert unicode_words("ab\u200bcd") == ["ab", "cd"], "a zero-width space does"
+
+
+@pytest.mark.parametrize(
+    ("metric", "text", "compared"),
+    [("rouge", "yes", RAW), ("rouge", "The end.", NORMALIZED), ("rouge_unicode", "да", RAW), ("rouge", "x 模型", RAW)],
+)
+def test_rouge_of_single_words_would_be_0_for_a_perfect_answer_and_is_refused(tmp_path, metric, text, compared):
+    per_example = metrics.score_examples({"1": text}, {"1": [text]}, (metric,), compared)
+    assert metrics.corpus_scores(per_example)[metrics.headline(metric)] == 0
+    with pytest.raises(DatasetError, match=r"all 3 examples are of one word.*Choose a metric that needs none: f1"):
+        read(tmp_path, [text] * 3, metric, compared)
+    (note,) = read(tmp_path, [text, "two words"], metric, compared)["notes"][:1]
+    assert note.startswith("1 of 2 examples of validation have references of one word")
+    assert not any("one word" in note for note in read(tmp_path, [[text, "two words"]], metric, compared)["notes"])
+    assert not any("one word" in note for note in read(tmp_path, [text] * 3, "accuracy", compared)["notes"])

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from longwatt import flags
-from longwatt.intervals import over_seeds_of_scores
+from longwatt.intervals import of_a_score, over_seeds_of_scores
 from longwatt.points import CONFIDENCE
 
 # What a panel of points shows one of: a baseline is compared only with points that share these.
@@ -98,6 +98,7 @@ def _mean(group: pd.DataFrame, confidence: float) -> dict[str, Any]:
         ends = group[f"{name}_ci_low"], group[f"{name}_ci_high"]
         known = not math.isnan(found[name])
         low, high = over_seeds_of_scores(group[name], *ends, confidence) if known else (math.nan, math.nan)
+        low, high = of_a_score(low, high) if name == "accuracy" and known else (low, high)
         found |= {f"{name}_ci_low": low, f"{name}_ci_high": high}
     said = flags.joined(flags.union(group["flags"])) or ""
     machines = " / ".join(sorted(set(group["machine"].dropna()))) or None

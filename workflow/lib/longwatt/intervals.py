@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from longwatt.metrics.resampling import WHOLE
+
 NORMAL_95 = 1.96
 # A number, and the ends of its interval.
 Known = tuple[float, float, float]
@@ -40,6 +42,11 @@ def over_seeds_of_scores(scores: Any, lows: Any, highs: Any, confidence: float =
     if np.ptp(np.asarray(scores, float)) > 0 or math.isnan(low) or math.isnan(high):
         return over_seeds(scores, confidence)
     return low, high
+
+
+def of_a_score(low: float, high: float) -> tuple[float, float]:
+    """Cut an interval to what a score can be, 0 to 100; Student's t of few seeds knows no bounds."""
+    return max(0.0, low), min(WHOLE, high)
 
 
 def students_t(confidence: float, freedom: int) -> float:

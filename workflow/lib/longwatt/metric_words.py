@@ -21,7 +21,11 @@ UNSPACED = ("Han", "Hiragana", "Katakana", "Thai", "Lao", "Khmer", "Myanmar")
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
 _NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
 _ROUGE = re.compile("[a-z0-9]")  # the characters of rouge-score's tokens
+_ROUGE_PAIR = re.compile("[a-z0-9][^a-z0-9]+[a-z0-9]")
+_PLAIN_PAIR = re.compile(r"[A-Za-z0-9]\s+[A-Za-z0-9]")
 _PLAIN = re.compile("[a-z0-9]{4}")  # longer than any article, and no punctuation
+# Soft hyphens, marks of writing direction and the like: they part no words, and nobody sees them.
+_INVISIBLE = dict.fromkeys((0xAD, 0x61C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2060, 0x2070), 0xFEFF))
 _NO_WORD = re.compile(r"[\W_]+")
 
 
@@ -72,6 +76,21 @@ def metrics_that_see(text: str, compared: str = RAW) -> list[str]:
     return [metric for metric in _SEES if sees(metric, text, compared)]
 
 
+def has_a_pair(metric: str, text: str, compared: str = RAW) -> bool:
+    """Whether a metric of pairs of words (ROUGE-2) finds one in a text.
+
+    Args:
+        metric: one of METRICS_OF_PAIRS.
+        text: a reference.
+        compared: as `sees`.
+    """
+    if compared == NORMALIZED:
+        text = normalize_answer(text)
+    if metric == "rouge_unicode":
+        return _PLAIN_PAIR.search(text) is not None or len(unicode_words(text)) > 1
+    return _ROUGE_PAIR.search(text.lower()) is not None
+
+
 def mostly_sees(metric: str, references: Collection[Sequence[str]], compared: str = RAW) -> bool:
     """Whether a metric finds words in a reference of all but MOST_UNSEEN of the examples."""
     unseen = sum(not any(sees(metric, text, compared) for text in texts) for texts in references)
@@ -79,7 +98,7 @@ def mostly_sees(metric: str, references: Collection[Sequence[str]], compared: st
 
 
 def _folded(text: str) -> str:
-    return unicodedata.normalize("NFKC", text).casefold()
+    return unicodedata.normalize("NFKC", text).casefold().translate(_INVISIBLE)
 
 
 @cache
@@ -110,3 +129,4 @@ _SEES: Mapping[str, Callable[[str], bool]] = {
     "f1_unicode": lambda text: bool(_unicode_word().search(_folded(text))),
 }
 METRICS_OF_TEXTS = tuple(_SEES)
+METRICS_OF_PAIRS = ("rouge", "rouge_unicode")  # a mean of 0 over pairs of words makes their headline 0

@@ -10,7 +10,7 @@ import pandas as pd
 
 from longwatt import published as theirs
 from longwatt.endings import diverged
-from longwatt.intervals import over_seeds_of_scores
+from longwatt.intervals import of_a_score, over_seeds_of_scores
 from longwatt.published import Place
 
 # What makes two rows points of one line; a model's attention regimes are two models.
@@ -120,7 +120,7 @@ def interval(group: pd.DataFrame) -> tuple[float, float]:
     if len(group) == 1:
         return float(group["score_ci_low"].iloc[0]), float(group["score_ci_high"].iloc[0])
     ends = group["score_ci_low"], group["score_ci_high"]
-    return over_seeds_of_scores(group["score"], *ends, confidence_of(group))
+    return of_a_score(*over_seeds_of_scores(group["score"], *ends, confidence_of(group)))
 
 
 def confidence_of(summary: pd.DataFrame) -> float:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from longwatt.intervals import over_seeds
+from longwatt.intervals import of_a_score, over_seeds
 from longwatt.metrics.resampling import Interval, Resampling, Scores, difference_of, interval_of, ratio_of
 
 OVER_SEEDS = "Student's t over seeds"
@@ -21,7 +21,8 @@ Halves = tuple[float, float]  # how far an interval reaches below and above its 
 
 def mean_of(scores: Scores) -> Interval:
     """Find the interval of a score, over seeds too where there are several."""
-    return _with_seeds(scores.value, interval_of(scores), _halves(scores.by_seed, scores.how))
+    low, high, method = _with_seeds(scores.value, interval_of(scores), _halves(scores.by_seed, scores.how))
+    return Interval(*of_a_score(low, high), method)
 
 
 def paired_difference(first: Scores, second: Scores, paired_seeds: bool) -> Interval:

@@ -6,6 +6,7 @@ does not change its records, and is therefore no setting of theirs: jobs are tol
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 from collections import Counter
@@ -14,10 +15,12 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from longwatt.metric_words import (
+    METRICS_OF_PAIRS,
     METRICS_OF_TEXTS,
     MOST_UNSEEN,
     NORMALIZED,
     RAW,
+    has_a_pair,
     has_plain_word,
     has_unspaced,
     letters_unseen_by_rouge,
@@ -58,6 +61,7 @@ class Visibility:
         self._examples = self._references = self._unspaced = self._lost = self._letters = 0
         self._unseen: Counter[tuple[str, str, str]] = Counter()
         self._first: dict[tuple[str, str], tuple[str, str]] = {}
+        self._pairless: Counter[tuple[str, str]] = Counter()
 
     def add(self, id_: str, references: Sequence[str]) -> None:
         """Count one example."""
@@ -67,6 +71,8 @@ class Visibility:
         for text in references:
             lost, letters = letters_unseen_by_rouge(text)
             self._lost, self._letters = self._lost + lost, self._letters + letters
+        for metric, compared in itertools.product(METRICS_OF_PAIRS, (RAW, NORMALIZED)):
+            self._pairless[metric, compared] += not any(has_a_pair(metric, text, compared) for text in references)
         if all(map(has_plain_word, references)):
             return
         for metric in METRICS_OF_TEXTS:
@@ -88,7 +94,12 @@ class Visibility:
             counts = {kind: self._unseen[metric, compared, kind] for kind in ("examples", "references")}
             first = {"first_id": id_, "first_reference": text[:QUOTED]}
             unseen.setdefault(metric, {})[compared] = {**counts, **first}
+        pairless: dict[str, dict[str, int]] = {}
+        for (metric, compared), count in self._pairless.items():
+            if count:
+                pairless.setdefault(metric, {})[compared] = count
         return {
+            "without_pairs": pairless,
             "examples": self._examples,
             "references": self._references,
             "unseen": unseen,
@@ -113,6 +124,9 @@ def refuse_unseen(by_split: Mapping[str, Mapping[str, Any]], scored: Collection[
             if found["examples"] > MOST_UNSEEN * facts["examples"]:
                 where = f"{scoring.entry}: the split {split!r}"
                 raise UnseenReferences(f"{where}: {refusal(facts, scoring.metric, scoring.text)}")
+            if facts["examples"] and without_pairs(facts, scoring) == facts["examples"]:
+                where = f"{scoring.entry}: the split {split!r}"
+                raise UnseenReferences(f"{where}: {_of_one_word(facts, scoring.metric)}")
 
 
 def refusal(facts: Mapping[str, Any], metric: str, compared: str = RAW) -> str:
@@ -124,6 +138,15 @@ def refusal(facts: Mapping[str, Any], metric: str, compared: str = RAW) -> str:
         f"the metric {metric} finds no word in the references of {found['examples']} of {facts['examples']} examples, "
         f"first at id {found['first_id']!r}: {found['first_reference']!r}; {_WHY[metric]}. "
         + (f"Choose a metric that sees them: {listed}" if others else "Mend or remove those rows")
+    )
+
+
+def _of_one_word(facts: Mapping[str, Any], metric: str) -> str:
+    """What is wrong with ROUGE of references without pairs of words, and the metrics that need none."""
+    return (
+        f"the references of all {facts['examples']} examples are of one word, and {metric} is a geometric mean with "
+        "ROUGE-2, which compares pairs of words: a perfect answer would score 0. Choose a metric that needs none: f1, "
+        "exact_match, accuracy or f1_unicode (not SCROLLS')"
     )
 
 
@@ -155,6 +178,12 @@ def _notes(split: str, facts: Mapping[str, Any], scoring: Scoring) -> Iterator[s
             f"{missed['references']} of {facts['references']} references of {split} hold no word that {metric} sees, "
             f"first at id {missed['first_id']!r}: {missed['first_reference']!r}"
         )
+    single = without_pairs(facts, scoring)
+    if single > MOST_UNSEEN * facts["examples"]:
+        yield (
+            f"{single} of {facts['examples']} examples of {split} have references of one word, of which {metric}'s "
+            "ROUGE-2 is 0 whatever is answered"
+        )
     lost = facts["letters_unseen_by_rouge"] or 0
     if metric == "rouge" and lost > MOST_LETTERS_UNSEEN:
         yield (
@@ -173,6 +202,12 @@ def unseen(facts: Mapping[str, Any], metric: str, compared: str) -> Mapping[str,
     none = {"examples": 0, "references": 0, "first_id": "", "first_reference": ""}
     found: Mapping[str, Any] = facts["unseen"].get(metric, {}).get(compared, none)
     return found
+
+
+def without_pairs(facts: Mapping[str, Any], scoring: Scoring) -> int:
+    """Count the examples of a split in which a metric of pairs of words finds none; 0 for other metrics."""
+    counts = facts.get("without_pairs", {}).get(scoring.metric, {})
+    return int(counts.get(scoring.text, 0))
 
 
 def _scored(by_split: Mapping[str, Mapping[str, Any]], scoring: Scoring) -> Iterator[tuple[str, Mapping[str, Any]]]:
