@@ -1,5 +1,6 @@
 """Results are judged by what they say of themselves: not by times of files, nor by Snakemake's records."""
 
+import errno
 import json
 import os
 import shutil
@@ -253,10 +254,21 @@ def test_an_origin_is_what_a_file_says_not_who_made_it(tmp_path):
 
     before = written()
     assert written(code_digest="d", longwatt="2") == before != written(settings_digest="t")
-    path.write_text(json.dumps({"sha256": {"a": "1"}, "seconds": 3}))
+    said = {"sha256": {"a": "1"}, "provenance": {"rule": "tokenize_dataset"}}
+    path.write_text(json.dumps({**said, "seconds": 3}))
     assert origin(path) == digest({"a": "1"})
     path.write_text("[1]")
     assert origin(path) == sha256(path)
+
+
+@pytest.mark.parametrize(("rule", "said"), [("predict", "inference_runtime_s"), ("summarize_energy", "energy_j")])
+def test_other_times_and_joules_beside_equal_files_are_another_origin(tmp_path, rule, said):
+    """A comparison tells them; predictions and curves, which the artefact lists, can be the same."""
+    path, listed = tmp_path / "a.json", {"sha256": {"predictions.jsonl": "1"}, "provenance": {"rule": rule}}
+    path.write_text(json.dumps({**listed, said: 4.0}))
+    before = origin(path)
+    path.write_text(json.dumps({**listed, said: 5.0}))
+    assert origin(path) != before
 
 
 def test_settings_are_told_as_they_were_whatever_the_study_says_now(current):
@@ -389,6 +401,21 @@ def test_summaries_set_aside_do_not_come_back_by_themselves(current):
     assert set_outdated_aside(current, results(current)) == ["results/tiny/summary.json"]
     set_stale_aside(list(current.stages.all()), current.codes)
     assert not Path("results/tiny/summary.json").exists()
+
+
+def test_results_that_cannot_be_renamed_are_named_without_a_traceback(current, capsys, monkeypatch):
+    changed = in_force(*RATE)
+
+    def refused(path: Path, target: Path) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "replace", refused)
+        assert _main(["check", "results/tiny", "--set-aside"]) == 1
+        aside = set_stale_aside(list(changed.stages.all()), changed.codes)
+    assert "training.json cannot be renamed (Read-only file system)" in capsys.readouterr().err
+    assert aside == [stage_of(current, "finetune", place).artefact for place in (0, 1)]
+    assert all(Path(artefact).exists() for artefact in aside)
 
 
 NEEDLE = TINY_STUDY[TINY_STUDY.index("    source: needle") : TINY_STUDY.index("    metric: f1")]

@@ -147,7 +147,8 @@ def check_unrecorded():
 def check_changed():
     """Have what was made from files that have changed since made again; what a dry run must know of it.
 
-    A real run finds such artefacts renamed. A dry run writes nothing, and goes by a parameter that differs.
+    A real run finds such artefacts renamed. A dry run writes nothing, and goes by a parameter that differs; a touch must
+    not record that parameter, or the next dry run would find nothing to do.
     """
     dry = asked.only_looks(ASKED) or bool(ASKED.get("touch"))
     known = KnownDigests(source_checks.KNOWN)
@@ -155,7 +156,7 @@ def check_changed():
     found = check(STAGES, known)
     if found:
         print(source_checks.describe(found), file=sys.stderr)
-    return found if dry else {}
+    return found if asked.only_looks(ASKED) else {}
 
 
 def check_clock():

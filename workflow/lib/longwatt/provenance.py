@@ -13,7 +13,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -61,6 +61,8 @@ NOT_RESULTS = (
 
 STALE = ".stale"
 CONTENT = "content_sha256"  # of the object that carries the stamp, in its provenance
+# Rules whose artefact others use only for the files that it lists.
+BRINGING = ("download_dataset", "download_model", "make_tokenizer", "tokenize_dataset")
 MADE_FROM = "made_from"  # of a stamp: digests of what the artefact was made from, by path
 ANEW = "LONGWATT_ANEW"  # environment, "COMMAND:RULE ...": rules whose earlier work a job must not go on from
 
@@ -150,16 +152,18 @@ def origins(paths: Iterable[str]) -> dict[str, str]:
 def origin(path: Path) -> str:
     """Digest a file by what others can make of it.
 
-    Files that an artefact lists by their digests count as these; an artefact counts as what it says and
-    the settings that it was made with. Code does not count: other code may make the same.
+    Data, tokenizers and weights count as the files that their artefact lists by digest; any other artefact
+    counts as all that it says and the settings that it was made with, since times and joules are read from
+    it. Code does not count: other code may make the same.
     """
     found = read_object(path) if path.suffix == ".json" else {}
     if not found:
         return sha256(path)
-    if isinstance(found.get("sha256"), dict):
-        return digest(found["sha256"])
     block = found.pop("provenance", None)
-    return digest([found, block.get("settings_digest") if isinstance(block, dict) else None])
+    said = block if isinstance(block, dict) else {}
+    if said.get("rule") in BRINGING and isinstance(found.get("sha256"), dict):
+        return digest(found["sha256"])
+    return digest([found, said.get("settings_digest")])
 
 
 def work_identity(made_by: Mapping[str, Any], inputs: Mapping[str, str], but: Sequence[str] = ()) -> dict[str, str]:
@@ -431,7 +435,8 @@ def set_stale_aside(stages: Iterable[Stage], codes: Callable[[Stage], Collection
         codes: acceptable code digests of a stage.
 
     Returns:
-        The artefacts set aside, now or by an earlier call.
+        The artefacts set aside, now or by an earlier call, and those whose folder cannot be written to: a run is
+        refused there, and a look is not.
     """
     aside = []
     for stage in stages:
@@ -440,9 +445,13 @@ def set_stale_aside(stages: Iterable[Stage], codes: Callable[[Stage], Collection
         path, old = Path(stage.artefact), Path(stage.artefact + STALE)
         if path.exists():
             if not agrees(path, stage.settings, codes(stage)):
-                path.replace(old)
-        elif old.exists() and agrees(old, stage.settings, codes(stage)):
-            old.replace(path)
-        if old.exists() and not path.exists():
+                aside.append(stage.artefact)
+                with suppress(OSError):
+                    path.replace(old)
+            continue
+        if old.exists() and agrees(old, stage.settings, codes(stage)):
+            with suppress(OSError):
+                old.replace(path)
+        elif old.exists():
             aside.append(stage.artefact)
     return aside

@@ -338,7 +338,12 @@ def check(results: Path, changes: Mapping[str, Any], set_aside: bool = False) ->
             "so whether they are those of its settings is not known"
         )
     if set_aside:
-        aside = set_outdated_aside(current, results)
+        try:
+            aside = set_outdated_aside(current, results)
+        except OSError as error:
+            raise StaleSummary(
+                f"{error.filename} cannot be renamed ({error.strerror}); make its folder writable first"
+            ) from None
         if aside:
             return "set aside, to be made by the next run:\n  " + "\n  ".join(aside)
     check_current(results, current)
