@@ -1,14 +1,20 @@
 """A disk that is too small by a little: whichever writer it strikes first, what is said is "no space"."""
 
 import errno
+import gzip
 import os
 import subprocess
 import sys
 from pathlib import Path
 
+import pyarrow
 import pytest
+from pyarrow import parquet
 
 from longwatt import job
+from longwatt.datasets import labelled
+from longwatt.datasets.records import DatasetError
+from longwatt.datasets.temporary import stored_in
 from longwatt.disk_space import free_space, full, is_full, said_of_full
 from longwatt.energy.log import append
 
@@ -134,6 +140,25 @@ def test_a_script_job_whose_output_does_not_fit_names_the_disk(small):
     done = subprocess.run([sys.executable, "-c", script, str(small)], stderr=subprocess.PIPE, text=True)
     assert done.returncode == 1 and "longwatt: FAILED: OSError: [Errno 28] No space left on device" in done.stderr
     assert f"MiB are free at {small}" in done.stderr and not list(small.glob("*.png")), "what is there is whole"
+
+
+def test_a_packed_file_whose_copy_does_not_fit_is_not_blamed(small, tmp_path):
+    table = pyarrow.table({"input": [f"{number} words" * 50 for number in range(900)], "label": ["a", "b", "c"] * 300})
+    parquet.write_table(table, tmp_path / "a.parquet", compression="none", use_dictionary=False)
+    (tmp_path / "a.parquet.gz").write_bytes(gzip.compress((tmp_path / "a.parquet").read_bytes()))
+    fill(small, 16 * 1024)
+    with stored_in(small), pytest.raises(OSError, match="No space left on device") as said:
+        labelled.read({"files": {"train": str(tmp_path / "a.parquet.gz")}})
+    assert not isinstance(said.value, DatasetError) and is_full(said.value)
+
+
+def test_the_disk_of_results_behind_a_link_is_named_and_each_disk_once(small, tmp_path):
+    (tmp_path / "results").symlink_to(small)
+    fill(small, 0)
+    said = said_of_full(
+        OSError(errno.ENOSPC, "No space left on device"), tmp_path, tmp_path / "results", tmp_path / "x"
+    )
+    assert said.count("free at") == 2 and f"0.0 MiB are free at {small}" in said
 
 
 class Wrapped(RuntimeError):

@@ -81,6 +81,11 @@ def test_an_unknown_study_names_the_nearest(tmp_path):
         read_yaml(tmp_path / "dmeo.yaml")
 
 
+def test_a_file_that_cannot_be_opened_is_named_with_the_reason(tmp_path):
+    with pytest.raises(StudyError, match=r"xxx\.yaml cannot be read: File name too long"):
+        read_yaml(tmp_path / f"{'x' * 300}.yaml")
+
+
 def test_broken_yaml_and_broken_utf8_name_the_file(tmp_path):
     (tmp_path / "a.yaml").write_text("a: [1\n")
     with pytest.raises(StudyError, match=r"(?s)a\.yaml is not YAML.*line 2"):

@@ -5,6 +5,7 @@ import re
 
 import pytest
 
+from longwatt.workdir import read_lines
 from tests.conftest import TINY_STUDY
 from tests.workflow.conftest import Project
 
@@ -19,8 +20,8 @@ TRAINED = "results/tiny/needle/led/64/cpu/generated/seed1/finetune/training.json
 
 
 def started(project: Project) -> list[float]:
-    lines = (project.cell(64) / "work/attempts.jsonl").read_text().splitlines()
-    return [line["wall_time_s"] for line in map(json.loads, lines) if line["event"] == "start"]
+    lines = read_lines(project.cell(64) / "work/attempts.jsonl")
+    return [line["wall_time_s"] for line in lines if line["event"] == "start"]
 
 
 @pytest.mark.long

@@ -24,9 +24,12 @@ def is_full(error: BaseException) -> bool:
 
 
 def said_of_full(error: BaseException, *folders: Path) -> str:
-    """Say what was not written, how much room there is, and what to do."""
-    rooms = dict.fromkeys(free_space(folder) for folder in folders)
-    return f"{in_words(error, *folders)}; {', '.join(rooms)}: free some, then run again"
+    """Say what was not written, how much room there is on each disk of these folders, and what to do."""
+    disks: dict[int, Path] = {}
+    for folder in folders:
+        disks.setdefault(_nearest(folder).stat().st_dev, folder)
+    rooms = ", ".join(map(free_space, disks.values()))
+    return f"{in_words(error, *folders)}; {rooms}: free some, then run again"
 
 
 def in_words(error: BaseException, *folders: Path) -> str:
@@ -38,12 +41,17 @@ def in_words(error: BaseException, *folders: Path) -> str:
 
 def free_space(folder: Path) -> str:
     """Say how much room there is beside a folder's files, the nearest that exists counting."""
-    there = next(path for path in (folder, *folder.resolve().parents) if path.is_dir())
+    there = _nearest(folder)
     state = os.statvfs(there)
     bytes_ = state.f_bavail * state.f_frsize
     room = f"{bytes_ / GIB:.2g} GiB are" if bytes_ >= GIB / 10 else f"{bytes_ / MIB:.1f} MiB are"
     files = " and no further file fits" if state.f_files and not state.f_favail else ""
     return f"{room} free at {there.resolve()}{files}"
+
+
+def _nearest(folder: Path) -> Path:
+    """Return the folder, or the first one above it that is there."""
+    return next(path for path in (folder, *folder.resolve().parents) if path.is_dir())
 
 
 def full(folders: Iterable[Path]) -> list[Path]:

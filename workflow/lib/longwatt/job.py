@@ -361,7 +361,8 @@ def _report_failure(error: BaseException, log: str, failure: str | None, termina
         return
     message = str(error) if isinstance(error, JobError) else f"{type(error).__name__}: {error}"
     if is_full(error) and not isinstance(error, JobError):
-        places = (Path(log).parent, Path.cwd(), Path(tempfile.gettempdir()))
+        # Results may lie on a disk of their own, behind a link.
+        places = (Path(log).parent, Path.cwd(), Path("results"), Path(tempfile.gettempdir()))
         message = f"{type(error).__name__}: {said_of_full(error, *places)}"
     _tell(terminal, f"{label}: FAILED: {message}\n{label}: see {log}\n")
     if failure is not None:

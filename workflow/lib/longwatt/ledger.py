@@ -65,7 +65,7 @@ class Stopwatch:
         self.attempt = attempt
         self.device = device
         self.phase: str | None = None
-        self.since = time.perf_counter()
+        self.since_ns = time.monotonic_ns()
 
     def switch(self, phase: str, step: int) -> None:
         """End the current phase and begin another once the device has finished its work."""
@@ -84,18 +84,19 @@ class Stopwatch:
 
         The mark is past the step that the next attempt resumes at, so the energy log judges likewise.
         """
-        self.phase, self.since = None, time.perf_counter()
+        self.phase, self.since_ns = None, time.monotonic_ns()
         self._mark("cut_short", step + 1)
 
     def _mark(self, phase: str, step: int) -> None:
         if self.marker is not None:
-            self.marker.mark(phase, attempt=self.attempt, step=step)
+            # At the moment that the ledger counts from: the log's phases are then its seconds, on a busy machine too.
+            self.marker.mark(phase, attempt=self.attempt, step=step, at_ns=self.since_ns)
 
     def tick(self) -> None:
         """Bring the ledger up to now."""
         devices.synchronize(self.device)
-        now = time.perf_counter()
+        now = time.monotonic_ns()  # the energy log's clock
         if self.phase is not None:
             field = f"{self.phase}_s"
-            setattr(self.ledger, field, getattr(self.ledger, field) + now - self.since)
-        self.since = now
+            setattr(self.ledger, field, getattr(self.ledger, field) + (now - self.since_ns) / 1e9)
+        self.since_ns = now

@@ -58,6 +58,8 @@ def read_yaml(path: Path, extended_by: Collection[str] = ()) -> Any:
         raise StudyError(f"{path} is not UTF-8 ({error.reason} at byte {error.start})") from None
     except IsADirectoryError:
         raise StudyError(f"{path} is a folder, but a file is expected; remove or rename it") from None
+    except OSError as error:  # no right to read it, or too long a name
+        raise StudyError(f"{path} cannot be read: {error.strerror}") from None
     except DuplicateKey as error:
         raise StudyError(str(error)) from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # also a number of thousands of digits

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from longwatt.datasets.records import DatasetError
+from longwatt.disk_space import DISK_FULL
 
 HEAD_BYTES = 512  # enough for every signature below; tar has the last one, at byte 257
 PACKED_ENDINGS = (".gz", ".bz2", ".xz", ".zst")
@@ -61,6 +62,8 @@ def damage_named(name: str) -> Iterator[None]:
     except (zlib.error, lzma.LZMAError, EOFError, gzip.BadGzipFile) as error:
         raise DatasetError(f"{name} is damaged ({error}); fetch it again") from None
     except OSError as error:
+        if error.errno in DISK_FULL:  # of the temporary copy that parquet is read from; the file is sound
+            raise
         if error.errno is None:  # the decompressors' own, which name no system call
             raise DatasetError(f"{name} is damaged ({error}); fetch it again") from None
         raise DatasetError(f"{name} cannot be read: {error.strerror or error}") from None

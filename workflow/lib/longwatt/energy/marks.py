@@ -43,6 +43,7 @@ class Marker:
         attempt: int | None = None,
         step: int | None = None,
         checkpoint_counted: bool | None = None,
+        at_ns: int | None = None,
     ) -> None:
         """Begin a phase; work queued on a GPU must be done. A log that cannot be written never stops a job.
 
@@ -51,10 +52,12 @@ class Marker:
             attempt: which attempt at its work this is, from 1.
             step: training step (or batch) reached.
             checkpoint_counted: whether the time of writing the checkpoint that the attempt goes on from is known to it.
+            at_ns: when it began, a moment ago, on the log's clock; None is now.
         """
         if self.path is None:
             return
-        line: dict[str, Any] = {"mark": phase, "t": self._clock.now_ns(), "boot_id": boot_id()}
+        moment = self._clock.now_ns() if at_ns is None else at_ns
+        line: dict[str, Any] = {"mark": phase, "t": moment, "boot_id": boot_id()}
         line |= {"wall_time_s": self._clock.wall_s(), "attempt": attempt, "step": step, "pid": os.getpid()}
         line |= {} if checkpoint_counted is None else {"checkpoint_counted": checkpoint_counted}
         self._gpus.reopen()
