@@ -14,6 +14,7 @@ from longwatt.exit_diagnostics import Study, by_difficulty, confidence_by_label,
 from longwatt.exit_figures import ENERGY, TIME, accuracy_against, against_largest, by_threshold, drawings, plot_exits
 from longwatt.exit_series import over_all_seeds, points
 from longwatt.exits_table import early_exits
+from longwatt.figure_texts import make_texts_fit
 from longwatt.provenance import sha256
 from longwatt.tables import readable, scores_by_length
 from tests.unit.test_figures import row, words
@@ -320,6 +321,27 @@ def test_confidence_has_a_box_for_each_label_and_exit(tmp_path):
     assert len(axis.patches) == 4 * len(LAYERS)
     assert [text.get_text() for text in axis.get_xticklabels()] == [str(layer) for layer in LAYERS]
     assert [text.get_text() for text in axis.get_legend().get_texts()] == ["World", "Sports", "Business", "Sci/Tech"]
+    plt.close(figure)
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        ("Computer science and its applications", "Sports", "Business", "Science and technology of today"),
+        ("a label of very many words " * 6, "no"),
+        tuple(f"label number {number}" for number in range(9)),
+        ("unbroken" * 20, "no"),
+    ],
+)
+def test_long_labels_lie_within_the_picture(labels, tmp_path):
+    made = Made(tmp_path, [comparison()])
+    cell, dataset, model = made.difficulty.iloc[0][["cell", "dataset", "model"]]
+    figure = confidence_by_label(pd.DataFrame(difficulty_rows(cell, dataset, model, labels)), made.study)
+    make_texts_fit(figure)
+    figure.canvas.draw()
+    for text in figure.axes[0].get_legend().get_texts():
+        box = text.get_window_extent()
+        assert box.x0 >= 0 and box.x1 <= figure.bbox.x1, text.get_text()
     plt.close(figure)
 
 

@@ -94,3 +94,11 @@ def test_the_conda_environment_repeats_the_pins(root):
     for line in constraints:
         name, version = line.split("==")
         assert pinned.get(name.lower().replace("_", "-"), version) == version, line
+
+
+def test_contributing_names_every_module(root):
+    """The table of modules is where newcomers look; a module that it lacks is found by nobody."""
+    table = (root / "CONTRIBUTING.md").read_text()
+    package = root / "workflow/lib/longwatt"
+    modules = {path.stem for folder in (package, package / "energy") for path in folder.glob("*.py")}
+    assert sorted(name for name in modules if name[0] != "_" and f"`{name}`" not in table) == []

@@ -28,6 +28,7 @@ KINDS = {
     "gold_confidence": "Last classifier's confidence in the right label (quintiles)",
 }
 WIDEST = 4  # panels side by side
+IN_A_LINE = 44  # letters of the labels that a panel's legend has side by side
 BEFORE, AFTER = "#b2182b", "#21918c"
 
 
@@ -205,7 +206,8 @@ def _draw_boxes(axis: Axes, rows: pd.DataFrame) -> None:
     axis.set_xlabel("Classifier after layer")
     axis.set_ylabel("Calibrated confidence")
     handles = [Patch(facecolor=drawn[label]["color"], alpha=0.75, label=label) for label in labels]
-    legend(axis, handles, loc="upper center", bbox_to_anchor=(0.5, -0.17), ncols=min(4, len(labels)),
+    columns = max(1, min(4, len(labels), IN_A_LINE // max(1, *(len(str(label)) for label in labels))))
+    legend(axis, handles, loc="upper center", bbox_to_anchor=(0.5, -0.17), ncols=columns,
            fontsize=9, frameon=False)  # fmt: skip
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from longwatt import source_checks, stages, study
+from longwatt.machine_settings import machine_settings
 from longwatt.provenance import PACKAGE, Stage, agrees, code_digest, digest, read_stamp
 from longwatt.source_files import KnownDigests
 
@@ -99,9 +100,9 @@ def find(results: Path, changes: Mapping[str, Any] | None = None) -> InForce | N
     document = next((path for path in here if path.is_file()), None)
     if document is None or not (WORKFLOW / "scripts").is_dir():
         return None
-    machine = {**_machine(roots), **study.normalise(changes or {}), "study": name}
     schemas = WORKFLOW / "schemas"
-    study.validate(machine, study.read_yaml(schemas / "config.schema.json"), MACHINE)
+    said = {**study.merge(_machine(roots), changes or {}), "study": name}
+    machine = machine_settings(said, study.read_yaml(schemas / "config.schema.json"), document.parent)
     os.environ.update(stages.machine_environment(machine))
     read = study.read_study(document, schemas / "study.schema.json")
     jobs = stages.Stages(name, read, machine)
@@ -109,6 +110,11 @@ def find(results: Path, changes: Mapping[str, Any] | None = None) -> InForce | N
 
 
 def _machine(roots: Sequence[Path]) -> dict[str, Any]:
-    """Read the first configuration of the machine that is there."""
-    path = next((root / MACHINE for root in roots if (root / MACHINE).is_file()), None)
-    return study.normalise(study.read_yaml(path)) if path else {}
+    """Read the machine's configuration as a run does: a folder's own stands over that of the project it works for."""
+    having = [root for root in roots if (root / MACHINE).is_file()]
+    if not having:
+        return {}
+    folder, *others = having
+    alone = folder != roots[0] or (folder / "Snakefile").is_file()
+    below = [] if alone else [root for root in others if (root / "Snakefile").is_file()][:1]
+    return study.merge(*(study.normalise(study.read_yaml(root / MACHINE)) for root in [*below, folder]))

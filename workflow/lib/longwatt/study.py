@@ -82,7 +82,7 @@ def normalise(value: Any) -> Any:
 
 
 def parse_changes(words: Sequence[str]) -> dict[str, Any]:
-    """Read `KEY=VALUE` as Snakemake's `--config` does.
+    """Read `KEY=VALUE` as Snakemake's `--config` does: nested values as text, which `machine_settings` reads.
 
     Raises:
         StudyError: a word is no such pair.
@@ -91,7 +91,14 @@ def parse_changes(words: Sequence[str]) -> dict[str, Any]:
     wrong = [name for name, sign, _ in pairs if not sign]
     if wrong:
         raise StudyError(f"--config {wrong[0]}: give it as KEY=VALUE")
-    return {name: yaml.safe_load(value) for name, _, value in pairs}
+    return {name: _loaded(value) for name, _, value in pairs}
+
+
+def _loaded(value: str) -> Any:
+    try:
+        return yaml.load(value, Loader=yaml.BaseLoader)
+    except yaml.YAMLError:
+        return value
 
 
 def merge(*layers: Mapping[str, Any]) -> dict[str, Any]:
