@@ -22,7 +22,9 @@ WIDTH, HEIGHT = 800, 150  # of a panel, in the drawing's units
 LEFT, BOTTOM, TOP, RIGHT = 50, 36, 8, 12  # what stands around it
 POINTS = 400  # of all curves of a panel, and stretches that are shaded; more cannot be seen
 ALL_POINTS = 470_000  # of a page: a report of 1,000 cells stays below 20 MB
-FEWEST = 40  # of a curve
+FEWEST = 40  # of a panel
+SPARSEST = 10  # of a curve, where a panel has many
+KEY = 10  # what the name and the colour of one more curve take, as points
 COLOURS = ("#000", "#b2182b", "#2166ac", "#762a83", "#8c510a", "#01665e", "#c51b7d", "#4d4d4d")  # one per GPU
 NO_SENSOR = "Power was not measured: no sensor could be read."
 STYLE = (
@@ -153,6 +155,7 @@ def _head() -> str:
 
 
 def _figure(part: Part, points: int) -> str:
+    points = max(FEWEST, points - KEY * max(0, len(part.curves) - 2))
     length = max((interval["end_s"] for interval in part.energy["timeline"]), default=0.0) or 1.0
     scale, unit = next((s, u) for s, u in ((3600, "h"), (60, "min"), (1, "s")) if length > 3 * s or s == 1)
     box = f"0 0 {LEFT + WIDTH + RIGHT} {TOP + HEIGHT + BOTTOM}"
@@ -181,7 +184,7 @@ def _lines(part: Part, length: float, points: int) -> Iterator[str]:
     if not part.curves:
         yield f"<text class='n' x='{WIDTH // 2}' y='{HEIGHT // 2}'>{NO_SENSOR}</text>"
         return
-    each = max(FEWEST, points // len(part.curves))
+    each = max(SPARSEST, points // len(part.curves))
     curves = [thinned(curve, each) for curve in part.curves.values()]
     ticks = steps(1.08 * max(watts for curve in curves for _, watts in curve))
     for number, curve in enumerate(curves):
