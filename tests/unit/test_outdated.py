@@ -17,7 +17,7 @@ from longwatt.compare_beside import outdated_rows
 from longwatt.fresh_summary import CHANGED, UNSAID, best_summary, changed_cells
 from longwatt.in_force import InForce, find
 from longwatt.made_settings import settings_of_rows
-from longwatt.outdated import message, outdated, set_outdated_aside
+from longwatt.outdated import UNMATCHED, message, outdated, set_outdated_aside, shared_set_aside
 from longwatt.partial import write_partial
 from longwatt.plan import finished_parts
 from longwatt.plan_report import read_plan
@@ -484,3 +484,16 @@ def test_tokens_of_other_code_that_were_set_aside_are_no_removed_data(current, r
 )
 def test_all_is_judged_before_snakemake_takes_it_as_it_is(options, judged):
     assert believes_files(options) == judged
+
+
+def test_shared_data_set_aside_are_awaited_by_the_next_run(current):
+    """Snakemake alone would not miss them while all that was made from them is there."""
+    jobs = list(current.stages.all())
+    path = Path(stage_of(current, "tokenize_dataset").artefact)
+    for suffix in (STALE, source_checks.OUTDATED, UNMATCHED):
+        path.rename(path.with_name(path.name + suffix))
+        assert shared_set_aside(jobs) == [str(path)]
+        path.with_name(path.name + suffix).rename(path)
+    assert shared_set_aside(jobs) == []
+    path.unlink()
+    assert shared_set_aside(jobs) == [], "removed to free the disk"

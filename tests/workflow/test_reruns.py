@@ -221,6 +221,18 @@ def test_changed_data_are_still_to_be_read_again_after_a_touch(project):
     project.study.write_text(text.replace(source, own))
     project.run("--until", "download_dataset")
     name.write_text(name.read_text().replace("a b", "a x"))
+    (before,) = (
+        path.read_text()
+        for path in project.path.glob("resources/datasets/*/dataset.json")
+        if "jsonl" in path.read_text()
+    )
     project.run("--touch", "--until", "download_dataset")
     said = project.run("-n", "--until", "download_dataset")
     assert "Read from files that have changed since" in said and "Nothing to be done" not in said
+    project.run("--until", "download_dataset")
+    (made,) = (
+        path.read_text()
+        for path in project.path.glob("resources/datasets/*/dataset.json")
+        if "jsonl" in path.read_text()
+    )
+    assert made != before and "Nothing to be done" in project.run("-n", "--until", "download_dataset")

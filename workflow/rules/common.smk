@@ -26,6 +26,7 @@ from longwatt import (
     places,
     in_force,
     machine_settings,
+    outdated,
     priorities,
     provenance,
     scored,
@@ -70,6 +71,8 @@ def options():
 
 ASKED = options() if workflow.is_main_process else {}
 CHANGED = {}  # files by artefact, in a dry run
+# Data that were set aside: Snakemake does not miss them by itself where all that follows from them is there.
+AWAITED = []
 # Jobs go to a cluster's scheduler, or this process is one of its jobs.
 ON_CLUSTER = asked.on_cluster(ASKED) or not workflow.is_main_process
 
@@ -411,6 +414,7 @@ try:
         check_unrecorded()
         if asked.fetches(ASKED):
             CHANGED = check_changed()
+            AWAITED = outdated.shared_set_aside(STAGES.before_summary())
         os.environ.update(asked.job_environment(ASKED))
         if asked.reports_only(ASKED):
             start_checks.check_report(IN_FORCE)

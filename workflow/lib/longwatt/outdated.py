@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -165,6 +166,17 @@ def outdated(in_force: InForce, results: Path, jobs: Iterable[Stage] | None = No
 def is_set_aside(artefact: Path) -> bool:
     """Tell whether an artefact that is gone was renamed to be made again, and not removed to free the disk."""
     return any(artefact.with_name(artefact.name + suffix).exists() for suffix in (STALE, OUTDATED, UNMATCHED))
+
+
+def shared_set_aside(jobs: Iterable[Stage]) -> list[str]:
+    """List data, weights and tokenizers that were set aside and are to be made again.
+
+    Args:
+        jobs: in the order of the flow, those of cells last.
+    """
+    shared = takewhile(lambda stage: not stage.artefact.startswith(RESULTS), jobs)
+    missing = (Path(stage.artefact) for stage in shared if not Path(stage.artefact).exists())
+    return [str(path) for path in missing if is_set_aside(path)]
 
 
 def set_outdated_aside(in_force: InForce, results: Path) -> list[str]:
