@@ -135,7 +135,7 @@ def check_fresh(
     if not report.exists() or not (results / "summary.csv").exists():
         raise StaleSummary(
             f"{results} has no summary; run the study until nothing is left to do (snakemake partial "
-            "--cores 1 says what is)"
+            f"--cores 1 --config study={results.name} says what is)"
         )
     if not _same(results / "summary.csv", _read(report).get("sha256", "")):
         raise StaleSummary(
