@@ -232,7 +232,8 @@ def test_a_figure_of_the_paper_has_its_panels_and_lines(drawn, name):
 
 
 def test_the_papers_axes(drawn):
-    labels = {name: [axis.get_xlabel().partition(" (")[0] for axis in drawn[name].axes] for name in PANELS}
+    shown = {name: [axis.get_xlabel().replace("\n", " ") for axis in drawn[name].axes] for name in PANELS}
+    labels = {name: [label.partition(" (")[0] for label in found] for name, found in shown.items()}
     assert labels["figure_1"] == ["Training power efficiency"] * 3
     assert labels["figure_2"] == ["Training energy"] * 3
     assert {axis.get_xlabel() for axis in drawn["figure_2"].axes if axis.get_visible()} == {"Training energy (kWh)"}
