@@ -7,6 +7,7 @@ import torch
 
 from longwatt import distributed, environment, inference, training
 from longwatt.environment import note, noted, processor
+from longwatt.waiting import DECIDED_BY
 from tests.tiny_cell import inference_spec, training_spec
 
 CPU = {"gpus": 0}
@@ -14,13 +15,15 @@ FACTS = ("device", "processor", "threads", "wait_policy", "processes", "versions
 
 
 def test_training_and_inference_record_what_they_ran_on(study, data, tmp_path, monkeypatch):
+    for name in DECIDED_BY:
+        monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("OMP_WAIT_POLICY", "PASSIVE")
     short = {"training": {"max_steps": 4}}
     training.train(training_spec(study, data, tmp_path, short))
     inference.infer(inference_spec(study, data, tmp_path / "model", tmp_path / "predict"))
     found = [json.loads((tmp_path / name).read_text()) for name in ("training.json", "predict/inference.json")]
     for facts in found:
-        assert (facts["device"], facts["processes"], facts["wait_policy"]) == ("cpu", 1, "passive")
+        assert (facts["device"], facts["processes"], facts["wait_policy"]) == ("cpu", 1, "OMP_WAIT_POLICY=passive")
         assert facts["threads"] == torch.get_num_threads() and facts["processor"] == processor()
         assert facts["versions"]["torch"] == torch.__version__ and facts["versions"]["python"].startswith("3.")
         assert facts["identity"]["data"] == "d"

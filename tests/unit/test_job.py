@@ -108,14 +108,14 @@ def test_workers_see_their_lease_and_the_log_holds_everything(start, tmp_path):
     assert any("GPU-b was not metered" in problem for problem in found["problems"]), "the stand-in has no sensors"
 
 
-@pytest.mark.parametrize("given", [{}, {"GOMP_SPINCOUNT": "1000"}])
+@pytest.mark.parametrize("given", [{}, {"OMP_WAIT_POLICY": "PASSIVE"}])
 def test_threads_of_workers_sleep_while_they_wait_unless_the_user_decided(start, tmp_path, monkeypatch, given):
     for name in DECIDED_BY:
         monkeypatch.delenv(name, raising=False)
     for name, value in given.items():
         monkeypatch.setenv(name, value)
     assert start(0).wait() == 0
-    assert f"waits {given or {'OMP_WAIT_POLICY': 'PASSIVE'}}" in (tmp_path / "job.log").read_text()
+    assert f"waits {given or {'GOMP_SPINCOUNT': '10000'}}" in (tmp_path / "job.log").read_text()
 
 
 def test_a_job_whose_recorder_cannot_start_goes_on_and_says_so(start, tmp_path):

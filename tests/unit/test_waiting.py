@@ -3,12 +3,20 @@
 import pytest
 from bench import threads
 
-from longwatt.waiting import DECIDED_BY, environment
+from longwatt.waiting import DECIDED_BY, described, environment
 
 
 def test_threads_sleep_unless_the_user_decided():
-    assert environment({"OMP_NUM_THREADS": "2"}) == {"OMP_WAIT_POLICY": "PASSIVE"}
+    assert environment({"OMP_NUM_THREADS": "2"}) == {"GOMP_SPINCOUNT": "10000"}
     assert not any(environment({name: "x"}) for name in DECIDED_BY)
+
+
+def test_how_threads_wait_is_told_by_what_decides_it():
+    assert described({"OMP_NUM_THREADS": "2"}) == "default"
+    assert (
+        described({"GOMP_SPINCOUNT": "10000", "OMP_WAIT_POLICY": "ACTIVE"})
+        == "OMP_WAIT_POLICY=active GOMP_SPINCOUNT=10000"
+    )
 
 
 def test_every_job_inherits_it_from_the_workflow(root):
@@ -34,9 +42,9 @@ def test_a_measurement_has_the_policy_that_it_is_to_have(monkeypatch):
 def test_the_target_is_of_the_median_ratio_within_rounds(quiet, busy, met):
     found = {
         ("quiet", "DEFAULT"): [10.0, 20.0, 5.0],
-        ("quiet", "PASSIVE"): [10.0 * quiet, 20.0 * quiet, 50.0],
+        ("quiet", threads.OURS): [10.0 * quiet, 20.0 * quiet, 50.0],
         ("busy", "DEFAULT"): [1.0, 1.0, 1.0],
-        ("busy", "PASSIVE"): [busy, busy, busy],
+        ("busy", threads.OURS): [busy, busy, busy],
     }
     assert threads.met(found) is met
-    assert f"| quiet | PASSIVE | {20 * quiet:.3f} |" in threads.report(found, 2)
+    assert f"| quiet | {threads.OURS} | {20 * quiet:.3f} |" in threads.report(found, 2)

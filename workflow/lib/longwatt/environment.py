@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from longwatt import distributed
+from longwatt import distributed, waiting
 from longwatt.differences import BETWEEN
 from longwatt.energy.log import append
 from longwatt.provenance import json_lines
@@ -31,13 +31,13 @@ def environment(budget: Mapping[str, Any]) -> dict[str, Any]:
 
     Returns:
         device (as its vendor calls it, `cpu` without), processor, threads (of torch, in each process), wait_policy (how
-        idle threads wait, `OMP_WAIT_POLICY`), processes and versions.
+        idle threads wait), processes and versions.
     """
     return {
         "device": _devices() if budget["gpus"] else "cpu",
         "processor": processor(),
         "threads": torch.get_num_threads(),
-        "wait_policy": os.environ.get("OMP_WAIT_POLICY", "default").lower(),
+        "wait_policy": waiting.described(os.environ),
         "processes": distributed.world_size(),
         "versions": {"python": sys.version.split()[0], **{name: version(name) for name in PACKAGES}},
     }
