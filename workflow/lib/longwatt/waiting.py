@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-POLICY, PASSIVE = "OMP_WAIT_POLICY", "PASSIVE"
+POLICY = "OMP_WAIT_POLICY"
 SPIN, TURNS = "GOMP_SPINCOUNT", "10000"  # GNU's own default is 300,000
 # Variables by which a user decides it: of OpenMP, of GNU's and of Intel's and LLVM's runtimes.
 DECIDED_BY = (POLICY, SPIN, "KMP_BLOCKTIME", "KMP_LIBRARY")
