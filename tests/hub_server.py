@@ -12,6 +12,7 @@ import re
 import socket
 import struct
 import threading
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -46,6 +47,7 @@ class Fault:
         content: bytes to send instead of the file's.
         ignores_range: send all of it whatever part was asked for.
         before: to call before the answer.
+        pause: seconds to wait before each tenth of the content.
         times: how often.
     """
 
@@ -58,6 +60,7 @@ class Fault:
     content: bytes | None = None
     ignores_range: bool = False
     before: Callable[[], object] | None = None
+    pause: float = 0.0
     times: int = 1
 
 
@@ -231,9 +234,15 @@ class Handler(BaseHTTPRequestHandler):
         if self.command == "HEAD":
             return
         cut = fault.after if fault else None
-        self.wfile.write(body if cut is None else body[:cut])
+        self._write(body if cut is None else body[:cut], fault.pause if fault else 0.0)
         if cut is not None:
             self._hang_up(fault is not None and fault.reset)
+
+    def _write(self, body: bytes, pause: float) -> None:
+        size = len(body) // 10 + 1 if pause else len(body)
+        for start in range(0, len(body), max(size, 1)):
+            time.sleep(pause)
+            self.wfile.write(body[start : start + size])
 
     def _hang_up(self, reset: bool) -> None:
         self.wfile.flush()

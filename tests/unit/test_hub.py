@@ -21,6 +21,7 @@ from tests.hub_server import Fault, Hub
 from tests.unit.conftest import TOKEN
 
 SMALL, LARGE = b'{"model_type": "led"}\n', random.Random(0).randbytes(200_000)
+SHA256 = hashlib.sha256(LARGE).hexdigest()
 FILES = {"config.json": SMALL, "model.safetensors": LARGE, "README.md": b"words", "flax_model.msgpack": b"no"}
 
 
@@ -286,8 +287,8 @@ def test_what_is_sent_anew_each_time_is_no_progress(served, repository, naps):
 def process(repository: Repository, before: str = "pass") -> subprocess.Popen:
     """Another process that fetches the same."""
     code = (
-        "import os, time; from huggingface_hub import constants; from longwatt import hub; "
-        f"constants.DOWNLOAD_CHUNK_SIZE = 10_000; {before}; "
+        f"import os, time; {before}; from huggingface_hub import constants; from longwatt import hub; "
+        "constants.DOWNLOAD_CHUNK_SIZE = 10_000; "
         f"hub.fetch(hub.{repository!r}, lambda _: ['config.json', 'model.safetensors'])"
     )
     return subprocess.Popen([sys.executable, "-c", code])
@@ -314,6 +315,33 @@ def test_two_processes_that_fetch_one_file_at_once_transfer_it_once(served, repo
     assert [one.wait() for one in (process(repository), process(repository))] == [0, 0]
     assert whole(repository.snapshot)
     assert sorted(served.fetched()) == ["config.json", "model.safetensors"]
+
+
+NO_LOCKS = "import fcntl; fcntl.flock = lambda *_: None"  # as a file system does that grants every lock to everyone
+
+
+@pytest.mark.parametrize(
+    ("faults", "lead_s"),
+    [
+        pytest.param([Fault("/cdn/", pause=0.05, times=99)], 0.0, id="at once"),
+        pytest.param([Fault("/cdn/", pause=0.15, times=99)], 0.7, id="half way"),
+        pytest.param([Fault("/cdn/", pause=0.1), Fault("/cdn/", pause=0.01, times=99)], 0.3, id="overtaken"),
+        pytest.param([Fault("/cdn/", pause=0.1), Fault("/cdn/", pause=0.1, content=b"x" * len(LARGE))], 0.0,
+                     id="one gets a wrong file"),
+        pytest.param([Fault("/cdn/", pause=0.1, after=120_000, times=2)], 0.2, id="both are cut"),
+    ],
+)  # fmt: skip
+def test_without_locks_two_processes_leave_a_right_file(served, repository, faults, lead_s):
+    """Neither says that it has the file while the cache holds another; a shared file would be twice as long."""
+    served.faults += faults
+    one = process(repository, NO_LOCKS)
+    while lead_s and "model.safetensors" not in served.fetched():
+        time.sleep(0.01)
+    time.sleep(lead_s)
+    other = process(repository, NO_LOCKS)
+    assert [one.wait(60), other.wait(60)] == [0, 0] and whole(repository.snapshot)
+    assert blobs(repository) == sorted([hub.git_blob_id(repository.snapshot / "config.json"), SHA256])
+    assert hashlib.sha256((repository.cache / "blobs" / SHA256).read_bytes()).hexdigest() == SHA256
 
 
 def test_where_there_are_no_links_the_cache_holds_copies(served, repository, monkeypatch):
