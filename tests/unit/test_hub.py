@@ -326,6 +326,7 @@ NO_LOCKS = "import fcntl; fcntl.flock = lambda *_: None"  # as a file system doe
         pytest.param([Fault("/cdn/", pause=0.05, times=99)], 0.0, id="at once"),
         pytest.param([Fault("/cdn/", pause=0.15, times=99)], 0.7, id="half way"),
         pytest.param([Fault("/cdn/", pause=0.1), Fault("/cdn/", pause=0.01, times=99)], 0.3, id="overtaken"),
+        pytest.param([Fault("/cdn/", before=lambda: time.sleep(2.5))], 0.1, id="answered last"),
         pytest.param([Fault("/cdn/", pause=0.1), Fault("/cdn/", pause=0.1, content=b"x" * len(LARGE))], 0.0,
                      id="one gets a wrong file"),
         pytest.param([Fault("/cdn/", pause=0.1, after=120_000, times=2)], 0.2, id="both are cut"),
