@@ -31,6 +31,7 @@ class Repository:
     commits: dict[str, dict[str, bytes]]
     branches: dict[str, str] = field(default_factory=dict)
     gated: bool = False
+    xet: bool = False  # its large files are in the hub's own storage too, which is out of reach
 
 
 @dataclass
@@ -45,7 +46,6 @@ class Fault:
         after: end the connection after so many bytes of the content.
         reset: end it as a broken network does, not as a server that closes.
         content: bytes to send instead of the file's.
-        ignores_range: send all of it whatever part was asked for.
         before: to call before the answer.
         pause: seconds to wait before each tenth of the content.
         times: how often.
@@ -58,7 +58,6 @@ class Fault:
     after: int | None = None
     reset: bool = False
     content: bytes | None = None
-    ignores_range: bool = False
     before: Callable[[], object] | None = None
     pause: float = 0.0
     times: int = 1
@@ -212,13 +211,14 @@ class Handler(BaseHTTPRequestHandler):
             return self._send(404, b'{"error": "Entry not found"}', {**named, "X-Error-Code": "EntryNotFound"})
         if file.endswith(LARGE) and not stored:
             linked = {"X-Linked-Etag": f'"{hashlib.sha256(content).hexdigest()}"', "X-Linked-Size": str(len(content))}
+            if repository.xet:
+                linked |= {"X-Xet-Hash": "a" * 64, "X-Xet-Refresh-Route": f"{self.served.url}/xet"}
             elsewhere = f"http://localhost:{self.served.port}/cdn{self.path}"
             return self._send(302, b"", {**named, **linked, "Location": elsewhere})
         return self._content(content, start, {**named, "ETag": f'"{blob_id(content)}"'}, fault)
 
     def _content(self, content: bytes, start: int, headers: Mapping[str, str], fault: Fault | None) -> None:
         sent = fault.content if fault and fault.content is not None else content
-        start = 0 if fault and fault.ignores_range else start
         if start >= len(sent) and start:
             return self._send(416, b"", {"Content-Range": f"bytes */{len(sent)}"})
         ranged = {"Content-Range": f"bytes {start}-{len(sent) - 1}/{len(sent)}"} if start else {}
@@ -241,7 +241,8 @@ class Handler(BaseHTTPRequestHandler):
     def _write(self, body: bytes, pause: float) -> None:
         size = len(body) // 10 + 1 if pause else len(body)
         for start in range(0, len(body), max(size, 1)):
-            time.sleep(pause)
+            if pause:
+                time.sleep(pause)
             self.wfile.write(body[start : start + size])
 
     def _hang_up(self, reset: bool) -> None:

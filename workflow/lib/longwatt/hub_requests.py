@@ -1,13 +1,14 @@
-"""What is asked of a hub of repositories, what its answers mean, and how long to wait for them.
+"""Questions to a hub of repositories, the meaning of its answers, and how long to wait for them.
 
-The client (huggingface_hub) does the asking. Its errors become sentences here that name the repository and what to do,
-and no credentials.
+The client (huggingface_hub) asks. This module turns its errors into sentences that name the
+repository and what to do, and no credentials.
 """
 
 from __future__ import annotations
 
 import errno
 import logging
+import math
 import re
 import socket
 import ssl
@@ -21,18 +22,18 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 TIMEOUT_S = 10  # for an answer about a repository, before anything is downloaded
-TRIES = 6  # without a byte of progress
+TRIES = 6
 PAUSE_S = 1.0  # before the second try; doubled before each further one
 LONGEST_PAUSE_S = 600.0  # that a hub may ask for by Retry-After
-CONNECTION_ERRORS = (ConnectionError, TimeoutError, socket.gaierror, ssl.SSLError)
-UNREACHABLE = (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN, errno.EHOSTDOWN)
+NETWORK_ERRORS = (ConnectionError, TimeoutError, socket.gaierror, ssl.SSLError)
+UNREACHABLE = (None, errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN, errno.EHOSTDOWN)
 BUSY = (408, 429)  # statuses that pass, beside the server's own errors
-CREDENTIALS = re.compile(r"(?<=://)[^/\s]*@")
+USER, SIGNATURE = re.compile(r"(?<=://)[^/\s]*@"), re.compile(r"(://[^\s?]*)\?[^\s)'\"]*")
 Answer = TypeVar("Answer")
 
 
 class HubError(ValueError):
-    """A file that cannot be had; names the repository, the revision, and what to do, and no one's credentials."""
+    """A file that cannot be had, with the repository, the revision and what to do."""
 
     def __init__(self, message: str) -> None:
         super().__init__(without_credentials(message))
@@ -43,15 +44,13 @@ class HubUnreachable(HubError):
 
     Attributes:
         answered: whether the hub said "later", so that it is there.
-        wait_s: seconds that it asked to wait, None if it did not say.
-        hopeless: whether no later try can help, since the client was told to stay offline.
+        wait_s: seconds that it asked to wait, None if it did not say; infinite where no later try
+            can help, since the client was told to stay offline.
     """
 
-    def __init__(
-        self, message: str, answered: bool = False, wait_s: float | None = None, hopeless: bool = False
-    ) -> None:
+    def __init__(self, message: str, answered: bool = False, wait_s: float | None = None) -> None:
         super().__init__(message)
-        self.answered, self.wait_s, self.hopeless = answered, wait_s, hopeless
+        self.answered, self.wait_s = answered, wait_s
 
 
 @dataclass(frozen=True)
@@ -79,44 +78,13 @@ class Repository:
     @property
     def cache(self) -> Path:
         """Its folder in the client's cache, whose layout the client documents."""
-        return Path(_constants().HF_HUB_CACHE) / f"{self.kind}s--{self.name.replace('/', '--')}"
+        name = f"{self.kind}s--{self.name.replace('/', '--')}"
+        return Path(_constants().HF_HUB_CACHE) / name
 
     @property
     def snapshot(self) -> Path:
         """The folder of this revision's files in the client's cache."""
         return self.cache / "snapshots" / self.revision
-
-
-@dataclass(frozen=True)
-class RemoteFile:
-    """A file as the hub lists it.
-
-    Attributes:
-        digest: what its content must hash to: SHA-256 (64 digits), or git's blob id (40) for a small file.
-    """
-
-    name: str
-    size: int
-    digest: str
-
-
-def listing(repository: Repository) -> dict[str, RemoteFile]:
-    """A repository's files by name, with their checksums.
-
-    Raises:
-        HubError: it or its revision does not exist, or may not be seen.
-        HubUnreachable: no answer.
-    """
-    siblings = info(repository).siblings or []
-    return {file.rfilename: RemoteFile(file.rfilename, int(file.size), _digest_of(file)) for file in siblings}
-
-
-listed_once = cache(listing)  # a model and its tokenizer are one repository
-
-
-def without_credentials(text: str) -> str:
-    """A text whose addresses name no user and no password."""
-    return CREDENTIALS.sub("", text)
 
 
 def _constants() -> Any:
@@ -126,22 +94,17 @@ def _constants() -> Any:
 
 
 def endpoint() -> str:
-    """The hub's address, as it may be shown."""
+    """Return the hub's address, as it may be shown."""
     return without_credentials(_constants().ENDPOINT)
 
 
-def _clean_record(record: logging.LogRecord) -> bool:
-    """A filter of the client's log, which names the addresses that it asks."""
-    record.msg, record.args = without_credentials(record.getMessage()), ()
-    return True
-
-
-def _digest_of(file: Any) -> str:
-    return str(file.lfs.sha256 if file.lfs else file.blob_id)
+def without_credentials(text: str) -> str:
+    """Remove users, passwords and signatures from the addresses in a text."""
+    return SIGNATURE.sub(r"\1", USER.sub("", text))
 
 
 def info(repository: Repository) -> Any:
-    """What the hub says of a repository at its revision, its files with their checksums included.
+    """Ask the hub about a repository at its revision, its files with their checksums included.
 
     Raises:
         HubError: it or its revision does not exist, or may not be seen.
@@ -159,87 +122,143 @@ def info(repository: Repository) -> Any:
         )
 
 
+def listing(repository: Repository) -> dict[str, str]:
+    """List a repository's files with their checksums, as `info` asks for them.
+
+    Returns:
+        By name, SHA-256 (64 digits), or git's blob id (40) for a small file.
+    """
+    files = info(repository).siblings or []
+    return {file.rfilename: str(file.lfs.sha256 if file.lfs else file.blob_id) for file in files}
+
+
+listed_once = cache(listing)  # a model and its tokenizer are one repository
+
+
 def check_access(repository: Repository, name: str) -> None:
-    """A gated repository shows its files' names to all, and its files to some."""
-    from huggingface_hub import HfApi
+    """Ask for a file's facts: a gated repository shows names to all, and files to some."""
+    from huggingface_hub import get_hf_file_metadata, hf_hub_url
 
+    revision, kind = repository.revision, repository.kind
     with explained(repository, name):
-        HfApi().get_hf_file_metadata(url=url(repository, name), timeout=TIMEOUT_S)
+        url = hf_hub_url(repository.name, name, repo_type=kind, revision=revision)
+        get_hf_file_metadata(url, timeout=TIMEOUT_S)
 
 
-def url(repository: Repository, name: str) -> str:
-    """Where the hub has a file."""
-    from huggingface_hub import hf_hub_url
+def download(repository: Repository, name: str) -> Path:
+    """Have a file in the client's cache, from the hub's storage (Xet) or by plain HTTP.
 
-    return str(hf_hub_url(repository.name, name, repo_type=repository.kind, revision=repository.revision))
+    Every process writes a file of its own and renames it when it is whole, so that the cache is
+    right even where locks do nothing. The content is not compared with a checksum yet.
+
+    Raises:
+        HubError: as of `info`.
+    """
+    from huggingface_hub import hf_hub_download
+
+    revision, kind = repository.revision, repository.kind
+    with explained(repository, name):
+        try:
+            return Path(hf_hub_download(repository.name, name, repo_type=kind, revision=revision))
+        except RuntimeError as error:  # Xet's for all that goes wrong, a firewall included
+            _constants().HF_HUB_DISABLE_XET = True
+            raise HubUnreachable(
+                f"{repository}, file {name}: the hub's storage (Xet) fails, so that plain HTTP "
+                f"comes next ({error})"
+            ) from None
 
 
 @contextmanager
 def explained(repository: Repository, name: str = "") -> Iterator[None]:
-    """The client's errors as ours; never its own words, which can hold signed addresses."""
+    """Raise the client's errors as ours, without the addresses in its own words."""
     from huggingface_hub import errors
 
     what = f"{repository}{f', file {name}' if name else ''}"
-    for handler in logging.getLogger(errors.__name__.partition(".")[0]).handlers:
-        handler.addFilter(_clean_record)
+    _prepare_client()
     try:
         yield
-    except errors.OfflineModeIsEnabled:
-        raise HubUnreachable(f"{what}: HF_HUB_OFFLINE forbids to ask the hub", hopeless=True) from None
-    except errors.HfHubHTTPError as error:
-        raise _refusal(repository, what, error) from None
-    except errors.LocalEntryNotFoundError as error:  # how the client says that asking about a file failed
-        cause = error.__cause__
-        if isinstance(cause, errors.HfHubHTTPError):
-            raise _refusal(repository, what, cause) from None
-        raise _no_answer(what, cause or error) from None
-    except errors.HTTPError as error:  # of the client's own client, whichever that is
-        raise _no_answer(what, error) from None
-    except errors.FileMetadataError as error:
-        raise HubError(f"{what}: {endpoint()} does not answer as a hub does ({error})") from None
-    except OSError as error:
-        if error.errno is not None and not _is_of_a_network(error):  # a disk
-            raise
-        raise _no_answer(what, error) from None
+    except errors.LocalEntryNotFoundError as error:  # the client could not ask about a file
+        raise _meaning(repository, what, error.__cause__ or error) from None
+    except (errors.HTTPError, OSError) as error:
+        raise _meaning(repository, what, error) from None
+
+
+def _prepare_client() -> None:
+    """Have the client log no credentials and leave every wait to `patiently`, which bounds it."""
+    from huggingface_hub.utils import get_session
+
+    for handler in logging.getLogger("huggingface_hub").handlers:
+        handler.addFilter(_clean_record)
+    hooks = get_session().event_hooks["response"]
+    if _end_at_busy not in hooks:
+        hooks.append(_end_at_busy)
+
+
+def _clean_record(record: logging.LogRecord) -> bool:
+    record.msg, record.args = without_credentials(record.getMessage()), ()
+    return True
+
+
+def _end_at_busy(response: Any) -> None:
+    """Raise at once where the client would wait for as long as an answer says."""
+    from huggingface_hub.utils import hf_raise_for_status
+
+    if _passes(response.status_code):
+        hf_raise_for_status(response)
+
+
+def _passes(status: int) -> bool:
+    return status in BUSY or status >= 500
+
+
+def _meaning(repository: Repository, what: str, error: BaseException) -> BaseException:
+    from huggingface_hub import errors
+
+    if isinstance(error, errors.OfflineModeIsEnabled):
+        return HubUnreachable(f"{what}: HF_HUB_OFFLINE forbids to ask the hub", wait_s=math.inf)
+    if isinstance(error, errors.HfHubHTTPError):
+        return _refusal(repository, what, error)
+    if isinstance(error, errors.FileMetadataError):
+        return HubError(f"{what}: {endpoint()} does not answer as a hub does ({error})")
+    if isinstance(error, OSError) and not _is_of_a_network(error):  # a disk
+        return error
+    said = f"no connection to the hub at {endpoint()} ({type(error).__name__}: {error})"
+    return HubUnreachable(f"{what}: {said}")
 
 
 def _is_of_a_network(error: OSError) -> bool:
-    return isinstance(error, CONNECTION_ERRORS) or error.errno in UNREACHABLE
-
-
-def _no_answer(what: str, error: BaseException) -> HubUnreachable:
-    return HubUnreachable(f"{what}: no connection to the hub at {endpoint()} ({type(error).__name__}: {error})")
+    return isinstance(error, NETWORK_ERRORS) or error.errno in UNREACHABLE
 
 
 def _refusal(repository: Repository, what: str, error: Any) -> HubError:
-    """What an HTTP status means, and what to do about it."""
+    """Say what an HTTP status means, and what to do about it."""
     from huggingface_hub import errors
 
-    status = error.response.status_code
+    status, page, kind = error.response.status_code, repository.page, repository.kind
     if isinstance(error, errors.GatedRepoError):
-        return HubError(
-            f"{what}: it is gated. Accept its terms at {repository.page} with your account, then log in here with "
+        problem = (
+            f"it is gated. Accept its terms at {page} with your account, then log in here with "
             "`hf auth login` or set HF_TOKEN"
         )
-    if isinstance(error, errors.RepositoryNotFoundError):
-        return HubError(
-            f"{what}: the hub has no such {repository.kind} repository, or shows it only to some; look at "
-            f"{repository.page}, correct the name, or log in with `hf auth login` (or HF_TOKEN) if it is private"
+    elif isinstance(error, errors.RepositoryNotFoundError):
+        problem = (
+            f"the hub has no such {kind} repository, or shows it only to some; look at {page}, "
+            "correct the name, or log in with `hf auth login` (or HF_TOKEN) if it is private"
         )
-    if isinstance(error, errors.RevisionNotFoundError):
-        return HubError(f"{what}: it has no such revision; its commits are at {repository.page}/commits/main")
-    if isinstance(error, errors.EntryNotFoundError):
-        return HubError(
-            f"{what}: it has no such file at this revision; see {repository.page}/tree/{repository.revision}"
-        )
-    if status in BUSY or status >= 500:
+    elif isinstance(error, errors.RevisionNotFoundError):
+        problem = f"it has no such revision; its commits are at {page}/commits/main"
+    elif isinstance(error, errors.EntryNotFoundError):
+        problem = f"it has no such file at this revision; see {page}/tree/{repository.revision}"
+    elif _passes(status):
         said = f"{what}: the hub at {endpoint()} answers {status}"
         return HubUnreachable(said, answered=True, wait_s=_asked_pause(error.response.headers))
-    return HubError(f"{what}: the hub at {endpoint()} refuses with {status}; see {repository.page}")
+    else:
+        problem = f"the hub at {endpoint()} refuses with {status}; see {page}"
+    return HubError(f"{what}: {problem}")
 
 
 def _asked_pause(headers: Mapping[str, str]) -> float | None:
-    """Seconds that an answer asks to wait: by the hub's own header, or by Retry-After, a number or a date."""
+    """Read the seconds to wait: the hub's own header, or Retry-After, a number or a date."""
     from huggingface_hub.utils import parse_ratelimit_headers
 
     limit = parse_ratelimit_headers(headers)
@@ -254,24 +273,21 @@ def _asked_pause(headers: Mapping[str, str]) -> float | None:
         return None
 
 
-def patiently(action: Callable[[], Answer], tries: int = TRIES, progress: Callable[[], int] = lambda: 0) -> Answer:
-    """Try again what may pass, after growing pauses, until there have been `tries` without progress."""
-    failed, most = 0, progress()
+def patiently(action: Callable[[], Answer], tries: int = TRIES) -> Answer:
+    """Try again what may pass, after growing pauses or as long as the hub asks for."""
+    failed = 0
     while True:
         try:
             return action()
         except HubUnreachable as error:
-            now = progress()  # less than before, where a server sends it all anew, is none
-            failed, most = (1 if now > most else failed + 1), max(now, most)
-            if error.hopeless or failed >= tries or (error.wait_s or 0) > LONGEST_PAUSE_S:
-                raise _given_up(error, failed) from None
-            pause = PAUSE_S * 2 ** (failed - 1) if error.wait_s is None else error.wait_s
-            print(f"{error}; next try in {pause:g} s", flush=True)
-            time.sleep(pause)
-
-
-def _given_up(error: HubUnreachable, failed: int) -> HubUnreachable:
-    if not error.answered:
-        return error
-    asks = f" and asks to wait {error.wait_s:g} s" if (error.wait_s or 0) > LONGEST_PAUSE_S else f", {failed} times"
-    return HubUnreachable(f"{error}{asks}; try later", answered=True, wait_s=error.wait_s)
+            failed, wait_s = failed + 1, error.wait_s or 0
+            if failed < tries and wait_s <= LONGEST_PAUSE_S:
+                pause = PAUSE_S * 2 ** (failed - 1) if error.wait_s is None else wait_s
+                print(f"{error}; next try in {pause:g} s", flush=True)
+                time.sleep(pause)
+            elif not error.answered:
+                raise
+            else:
+                long = wait_s > LONGEST_PAUSE_S
+                asks = f" and asks to wait {wait_s:g} s" if long else f", {failed} times"
+                raise HubUnreachable(f"{error}{asks}; try later", True, error.wait_s) from None
