@@ -13,7 +13,7 @@ from longwatt.asked import fetches
 from longwatt.datasets import scrolls
 from longwatt.datasets.records import DatasetError, download
 from longwatt.models import load_family
-from longwatt.pretrained import download_model
+from longwatt.models.download import download_model
 from longwatt.stages import Stages
 from longwatt.start_checks import check_hub, check_sources
 from longwatt.study import StudyError, read_study

@@ -18,7 +18,7 @@ PARSE_TIME = (
 )  # fmt: skip
 NO_TORCH = (
     "metrics", "summary", "figures", "tables", "claim_pages", "scoring", "status", "partial", "tokenization",
-    "tokenizer_files", "pretrained", "vocabulary", "plan_report", "compare_report",
+    "tokenizer_files", "pretrained", "models.download", "vocabulary", "plan_report", "compare_report",
     "temperatures", "calibration", "exit_comparison", "exits", "exit_figures",
 )  # fmt: skip
 HEAVY = {"torch", "transformers", "datasets", "pandas", "numpy", "matplotlib", "seaborn", "tokenizers", "pynvml"}
@@ -38,6 +38,12 @@ def test_what_the_snakefile_imports_is_light(module):
 @pytest.mark.parametrize("module", NO_TORCH)
 def test_scoring_and_figures_never_load_torch(module):
     assert "torch" not in loaded_by(module)
+
+
+def test_what_names_checkpoints_and_fetches_files_needs_no_model():
+    """These lie below the models, which they serve as they serve tokenizers and data."""
+    for name in ("pretrained", "hub", "hub_requests"):
+        assert not any(found.startswith("longwatt.models") for found in imports(PACKAGE / f"{name}.py"))
 
 
 def imports(path: Path) -> set[str]:

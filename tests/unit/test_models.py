@@ -8,10 +8,12 @@ import pytest
 import torch
 import transformers
 
+from longwatt import models
 from longwatt.models import families, load_family
+from longwatt.models.download import download_model
 from longwatt.models.errors import ModelError
 from longwatt.models.family import Example
-from longwatt.pretrained import download_model
+from longwatt.models.led import LED
 from longwatt.tokenization import load_tokenizer
 from tests.needle_data import make_needle_data
 
@@ -48,7 +50,23 @@ def build(tokenizer, family: str, config: dict | None, checkpoint: Path | None =
 
 def test_families_are_found_by_their_modules():
     assert {"led", "bigbird_pegasus", "seq2seq"} <= set(families())
-    assert not {"family", "errors", "encoder_decoder"} & set(families())
+    assert not {"family", "errors", "encoder_decoder", "download"} & set(families())
+
+
+def test_a_package_is_a_family_too_and_a_mention_makes_none(tmp_path, monkeypatch):
+    texts = {
+        "whole/__init__.py": "from longwatt.models.led import FAMILY",
+        "typed.py": "FAMILY: type = dict",
+        "mentions.py": '"""\nFAMILY is what families define.\n"""\nFAMILY_NAMES = (1,)\n',
+        "inside.py": "def made():\n    FAMILY = 1\n    return FAMILY",
+        "parts/__init__.py": "",
+    }
+    for name, text in texts.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    monkeypatch.setattr(models, "__path__", [str(tmp_path)])
+    assert families.__wrapped__() == ("typed", "whole")
+    assert isinstance(load_family("whole"), LED)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -10,8 +10,9 @@ import pytest
 from tokenizers import BertWordPieceTokenizer, Tokenizer
 
 from longwatt import settings, vocabulary
+from longwatt.models.download import download_model
 from longwatt.models.errors import ModelError
-from longwatt.pretrained import REQUIREMENTS, choose_tokenizer, download_model, local_folder
+from longwatt.pretrained import REQUIREMENTS, choose_tokenizer, local_folder
 from longwatt.stages import Stages
 from longwatt.start_checks import check_sources
 from longwatt.study import StudyError, read_study

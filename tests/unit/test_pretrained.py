@@ -10,8 +10,9 @@ import torch
 from safetensors.torch import load_file
 
 from longwatt import hub
+from longwatt.models.download import convert_pickle, download_model
 from longwatt.models.errors import ModelError
-from longwatt.pretrained import choose_model, choose_tokenizer, convert_pickle, download_model
+from longwatt.pretrained import choose_model, choose_tokenizer
 from tests.tiny_hub import bigbird_model, led_model, pickled
 
 SHARDS = [f"model-0000{n}-of-00002.safetensors" for n in (1, 2)]

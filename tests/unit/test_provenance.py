@@ -98,7 +98,10 @@ def test_temperatures_rest_on_nothing_that_is_only_reported(modules):
     assert "longwatt.temperatures" not in modules("judge_calibration")
 
 
-FETCHING = {f"longwatt.{name}" for name in ("hub", "hub_requests", "pretrained", "vocabulary", "tokenizer_files")}
+FETCHING = {
+    f"longwatt.{name}"
+    for name in ("hub", "hub_requests", "models.download", "pretrained", "vocabulary", "tokenizer_files")
+}
 
 
 @pytest.mark.parametrize("rule", ["finetune", "probe_batch_size", "predict", "score", "tokenize_dataset"])

@@ -9,7 +9,7 @@ import pytest
 
 from longwatt import hub, source_checks
 from longwatt.datasets.records import DatasetError, download
-from longwatt.pretrained import download_model
+from longwatt.models.download import download_model
 from longwatt.source_checks import KNOWN
 from longwatt.source_files import KnownDigests, SourceChanged, differences, recorded
 from longwatt.stages import Stages

@@ -17,9 +17,9 @@ from longwatt.artefacts import Damaged
 from longwatt.energy.log import runs
 from longwatt.energy.reduction import summarize
 from longwatt.models import load_family
+from longwatt.models.download import download_model
 from longwatt.models.errors import ModelError
 from longwatt.models.family import Example
-from longwatt.pretrained import download_model
 from longwatt.study import merge
 from longwatt.tokenization import load_split, load_tokenizer
 from tests.needle_data import make_data

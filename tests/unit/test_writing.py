@@ -26,7 +26,8 @@ WRITERS = {
     "Path('data/records.jsonl'), Path('.'))",
     "table": "import pandas; from longwatt.summary import write_csv; "
     "write_csv(Path('out'), pandas.DataFrame({'a': range(9000)}))",
-    "copy": "from longwatt.pretrained import download_model; download_model({'path': 'source'}, Path('model'), {})",
+    "copy": "from longwatt.models.download import download_model; "
+    "download_model({'path': 'source'}, Path('model'), {})",
     "figure": "import matplotlib.pyplot as plt; from longwatt.drawing import save; figure, axis = plt.subplots(); "
     "axis.plot([n * n % 97 for n in range(3000)]); save(figure, Path('out'))",
 }

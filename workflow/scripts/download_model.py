@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from longwatt import job
-from longwatt.pretrained import download_model
+from longwatt.models.download import download_model
 from longwatt.provenance import stamp
 
 if __name__ == "__main__":

@@ -1,14 +1,14 @@
-"""Model families: one module each for all that is special about it.
+"""Model families: one module or package each for all that is special about it.
 
-A family module defines `FAMILY`, a class with the interface of `longwatt.models.family.Family`; its name is what a
-study's `family:` says. torch and transformers are imported inside its methods, since settings are checked against it at
-parse time.
+A family's module defines `FAMILY`, a class with the interface of `longwatt.models.family.Family`.
+The module's name is what a study's `family:` says. Its methods import torch and transformers, since
+settings are checked against it at parse time.
 """
 
 from __future__ import annotations
 
+import ast
 import pkgutil
-import re
 from functools import cache
 from importlib import import_module
 from pathlib import Path
@@ -20,18 +20,30 @@ if TYPE_CHECKING:
 
 @cache
 def families() -> tuple[str, ...]:
-    """The names of all families: of every module here that defines `FAMILY`."""
-    names = sorted(module.name for module in pkgutil.iter_modules(__path__))
-    return tuple(name for name in names if _defines_family(name))
+    """Find the names of all families: of every module or package here that defines `FAMILY`."""
+    return tuple(
+        sorted(module.name for module in pkgutil.iter_modules(__path__) if _is_family(module))
+    )
 
 
-def _defines_family(name: str) -> bool:
-    """Read, not imported: what families are made of may be here too, and load torch."""
-    source = Path(__path__[0], f"{name}.py").read_text(encoding="utf-8")
-    return re.search(r"^FAMILY\b", source, re.MULTILINE) is not None
+def _is_family(module: pkgutil.ModuleInfo) -> bool:
+    """Read a module, without importing it: what families are made of may load torch."""
+    path = Path(__path__[0], module.name)
+    source = (path / "__init__.py" if module.ispkg else path.with_suffix(".py")).read_text("utf-8")
+    return "FAMILY" in source and any("FAMILY" in _bound(node) for node in ast.parse(source).body)
+
+
+def _bound(statement: ast.stmt) -> set[str]:
+    """Collect the names that a statement assigns or imports."""
+    if isinstance(statement, ast.ImportFrom):
+        return {alias.asname or alias.name for alias in statement.names}
+    targets = statement.targets if isinstance(statement, ast.Assign) else []
+    if isinstance(statement, ast.AnnAssign):
+        targets = [statement.target]
+    return {target.id for target in targets if isinstance(target, ast.Name)}
 
 
 def load_family(name: str) -> Family:
-    """The family called `name`."""
+    """Make the family called `name`."""
     family: Family = import_module(f"{__name__}.{name}").FAMILY()
     return family

@@ -1,0 +1,190 @@
+"""Bring a checkpoint into resources/ as safetensors, from a folder or a hub's repository.
+
+A folder of the user's must hold safetensors. A repository may hold pickled weights (the published
+study's do): they are opened as plain tensors alone, which cannot run code, and written once as
+safetensors.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections import Counter
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from longwatt import hub
+from longwatt.models.errors import ModelError
+from longwatt.pretrained import (
+    checkpoint_files,
+    choose_model,
+    local_folder,
+    local_origin,
+    missing_checkpoint,
+    missing_weights,
+    repository_of,
+)
+from longwatt.provenance import read_object, sha256, whole_path, write_json
+from longwatt.source_files import SourceChanged, folder_files, recorded
+
+
+def download_model(
+    settings: Mapping[str, Any], folder: Path, provenance: Mapping[str, Any]
+) -> None:
+    """Write a checkpoint's safetensors and JSON files into `folder`, and `model.json` about them.
+
+    That names their SHA-256 and where they come from.
+
+    Args:
+        settings: `path` of a local checkpoint folder, `package` and `folder` of one in a Python
+            package, or `repository` and `revision`.
+        folder: where to.
+        provenance: the artefact's stamp.
+
+    Raises:
+        ModelError: no configuration, or no weights that may be loaded.
+        HubError: the repository's files cannot be had.
+    """
+    repository = repository_of(settings)
+    problem = missing_checkpoint(settings, missing_weights)
+    source = hub.fetch(repository, choose_model) if repository else local_folder(settings)
+    if problem or source is None:
+        raise ModelError(problem)
+    # Files of an earlier source (shards beside a single file) must not be taken for this one's.
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    files = checkpoint_files(source) if "path" in settings else []
+    try:
+        with recorded(folder_files(source, files)) as sources:
+            origin = _bring(settings, source, folder)
+    except SourceChanged as error:
+        raise ModelError(str(error)) from None
+    digests = {path.name: sha256(path) for path in sorted(folder.iterdir())}
+    write_json(
+        folder / "model.json",
+        {"sha256": digests, "origin": origin, "sources": sources, "provenance": provenance},
+    )
+
+
+def _bring(settings: Mapping[str, Any], source: Path, folder: Path) -> dict[str, Any]:
+    """Copy or convert a checkpoint into `folder`.
+
+    Returns:
+        Where it comes from.
+    """
+    repository = repository_of(settings)
+    if repository is not None:
+        return _take(repository, source, folder)
+    for file in checkpoint_files(source):
+        _copy(file, folder / file.name)
+    return local_origin(settings)
+
+
+def _take(repository: hub.Repository, source: Path, folder: Path) -> dict[str, Any]:
+    """Link or convert a repository's files into `folder`.
+
+    Returns:
+        Where they come from, with what they were there.
+    """
+    files = choose_model([path.name for path in source.iterdir()])
+    pickled = [name for name in files if name.endswith(".bin")]
+    for name in files:
+        if name in pickled:
+            convert_pickle(source / name, folder / _safe(name))
+        elif name.endswith(".index.json"):
+            _rename_shards(source / name, folder / _safe(name))
+        else:
+            _link_or_copy(source / name, folder / name)
+    return {
+        "repository": repository.name,
+        "revision": repository.revision,
+        "files": {name: sha256(source / name) for name in files},
+        "verified": hub.verified(repository, source, files),
+        "converted": sorted(pickled),
+    }
+
+
+def _safe(name: str) -> str:
+    """Name a file of pickled weights, or their index, as it is once they are safetensors."""
+    return name.replace("pytorch_model", "model").replace(".bin", ".safetensors")
+
+
+def _rename_shards(index: Path, target: Path) -> None:
+    """Write an index of shards with their new names."""
+    known = read_object(index)
+    write_json(
+        target,
+        {**known, "weight_map": {key: _safe(name) for key, name in known["weight_map"].items()}},
+    )
+
+
+def convert_pickle(source: Path, target: Path) -> None:
+    """Write pickled weights as safetensors, bit by bit the same.
+
+    The first of the names that share one tensor (tied weights) is kept: transformers ties the
+    others to it when it loads.
+
+    Raises:
+        ModelError: the file holds something else than named tensors, or cannot be opened without
+            running code.
+    """
+    import torch
+    from safetensors.torch import save_file
+
+    try:
+        # Only tensors and plain containers: nothing in the file is ever run.
+        held = torch.load(source, map_location="cpu", weights_only=True)
+    except Exception as error:  # whatever a damaged or hostile pickle makes of it
+        said = str(error).partition("\n")[0]
+        raise ModelError(
+            f"{source} cannot be opened as weights alone ({type(error).__name__}: {said})"
+        ) from None
+    if not isinstance(held, dict) or not all(
+        isinstance(value, torch.Tensor) for value in held.values()
+    ):
+        raise ModelError(f"{source} holds something else than named tensors")
+    with whole_path(target) as partial:
+        save_file(_untied(held), partial, metadata={"format": "pt"})
+
+
+def _untied(held: Mapping[str, Any]) -> dict[str, Any]:
+    """Keep one name for each tensor, with memory of its own: safetensors knows no sharing."""
+    first: dict[tuple[Any, ...], str] = {}
+    for name, tensor in held.items():
+        place = (
+            _memory(tensor),
+            tensor.storage_offset(),
+            tensor.dtype,
+            tensor.shape,
+            tensor.stride(),
+        )
+        first.setdefault(place if tensor.numel() else (name,), name)
+    kept = {name: held[name] for name in first.values()}
+    uses = Counter(map(_memory, kept.values()))
+    return {
+        name: (tensor.clone() if uses[_memory(tensor)] > 1 else tensor).contiguous()
+        for name, tensor in kept.items()
+    }
+
+
+def _memory(tensor: Any) -> int:
+    """Return where the memory begins that a tensor, and others that share it, lie in."""
+    return int(tensor.untyped_storage().data_ptr())
+
+
+def _link_or_copy(source: Path, target: Path) -> None:
+    """Give weights in the client's cache a second name, which takes no room; copy all else.
+
+    They are copied too where the cache is on another disk.
+    """
+    if source.is_symlink() and source.suffix == ".safetensors":
+        with suppress(OSError):
+            target.hardlink_to(source.resolve())
+            return
+    _copy(source, target)
+
+
+def _copy(source: Path, target: Path) -> None:
+    with whole_path(target) as partial:
+        shutil.copyfile(source, partial)
