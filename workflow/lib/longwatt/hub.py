@@ -82,7 +82,9 @@ def fetch(repository: Repository, choose: Choose) -> Path:
     mirrored = _mirrored(repository)
     if mirrored is not None:
         names = _chosen(repository, choose, _names(mirrored), str(mirrored))
-        _take_mirrors(repository, mirrored, names)
+        if unknown := ", ".join(check_copies(repository, mirrored, names)):
+            said = f"unverified: nothing says that {unknown} is of {repository}"
+            print(f"{mirrored}: {said}", flush=True)
         return mirrored
     lack = _lack_of_cache(repository, choose)
     try:
@@ -302,13 +304,6 @@ def _mirrored(repository: Repository) -> Path | None:
         return None
     folder = Path(mirror).expanduser() / repository.name
     return folder if folder.is_dir() else None
-
-
-def _take_mirrors(repository: Repository, folder: Path, names: Collection[str]) -> None:
-    unverified = ", ".join(check_copies(repository, folder, names))
-    if unverified:
-        said = f"unverified: nothing says that {unverified} is of {repository}"
-        print(f"{folder}: {said}", flush=True)
 
 
 def check_copies(repository: Repository, folder: Path, names: Collection[str]) -> list[str]:

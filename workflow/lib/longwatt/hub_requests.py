@@ -71,6 +71,11 @@ class Repository:
         return f"{self.kind} repository {self.name}, revision {self.revision}"
 
     @property
+    def asked(self) -> dict[str, str]:
+        """How the client is asked for it."""
+        return {"repo_id": self.name, "repo_type": self.kind, "revision": self.revision}
+
+    @property
     def page(self) -> str:
         """Its page at the hub."""
         return f"{endpoint()}/{'datasets/' if self.kind == 'dataset' else ''}{self.name}"
@@ -113,13 +118,7 @@ def info(repository: Repository) -> Any:
     from huggingface_hub import HfApi
 
     with explained(repository):
-        return HfApi().repo_info(
-            repository.name,
-            revision=repository.revision,
-            repo_type=repository.kind,
-            timeout=TIMEOUT_S,
-            files_metadata=True,
-        )
+        return HfApi().repo_info(**repository.asked, timeout=TIMEOUT_S, files_metadata=True)
 
 
 def listing(repository: Repository) -> dict[str, str]:
@@ -139,9 +138,8 @@ def check_access(repository: Repository, name: str) -> None:
     """Ask for a file's facts: a gated repository shows names to all, and files to some."""
     from huggingface_hub import get_hf_file_metadata, hf_hub_url
 
-    revision, kind = repository.revision, repository.kind
     with explained(repository, name):
-        url = hf_hub_url(repository.name, name, repo_type=kind, revision=revision)
+        url = hf_hub_url(filename=name, **repository.asked)
         get_hf_file_metadata(url, timeout=TIMEOUT_S)
 
 
@@ -156,10 +154,9 @@ def download(repository: Repository, name: str) -> Path:
     """
     from huggingface_hub import hf_hub_download
 
-    revision, kind = repository.revision, repository.kind
     with explained(repository, name):
         try:
-            return Path(hf_hub_download(repository.name, name, repo_type=kind, revision=revision))
+            return Path(hf_hub_download(filename=name, **repository.asked))
         except RuntimeError as error:  # Xet's for all that goes wrong, a firewall included
             _constants().HF_HUB_DISABLE_XET = True
             raise HubUnreachable(
@@ -220,14 +217,11 @@ def _meaning(repository: Repository, what: str, error: BaseException) -> BaseExc
         return _refusal(repository, what, error)
     if isinstance(error, errors.FileMetadataError):
         return HubError(f"{what}: {endpoint()} does not answer as a hub does ({error})")
-    if isinstance(error, OSError) and not _is_of_a_network(error):  # a disk
+    of_network = isinstance(error, NETWORK_ERRORS)
+    if isinstance(error, OSError) and not of_network and error.errno not in UNREACHABLE:  # a disk
         return error
     said = f"no connection to the hub at {endpoint()} ({type(error).__name__}: {error})"
     return HubUnreachable(f"{what}: {said}")
-
-
-def _is_of_a_network(error: OSError) -> bool:
-    return isinstance(error, NETWORK_ERRORS) or error.errno in UNREACHABLE
 
 
 def _refusal(repository: Repository, what: str, error: Any) -> HubError:
