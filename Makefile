@@ -2,29 +2,35 @@
 # make test    set up and run every test that needs nothing else
 # make test-long    tests that take half a minute or more each
 # make test-slow    tests of whole studies and of models at their real size
-# make test-slurm   the tests of a cluster, on a Slurm of their own (needs slurm-wlm, munge and root)
+# make test-slurm   tests of a cluster, on a Slurm of their own (needs slurm-wlm, munge and root)
 # make check   lint, format, types, Snakefile lint and format
-# make early-exit-demo    the same for the study of early exit, with the pretrained model that a package brings
+# make early-exit-demo    the same for the study of early exit, with a package's pretrained model
 # make report  STUDY=name: build results/name/report.html from finished results
 PYTHON ?= python3
 STUDY ?= demo
 CORES ?= all
 BIN := .venv/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+CONSTRAINED := -c envs/constraints.txt
+PYTEST := $(BIN)/python -m pytest
+PARALLEL := --numprocesses 2 --dist loadfile
 
-.PHONY: demo early-exit-demo test test-long test-slow test-slurm check report format setup clean-venv
+.PHONY: demo early-exit-demo test test-long test-slow test-slurm check report format setup
+.PHONY: clean-venv
 
 setup: .venv/runtime.stamp
 
 .venv/runtime.stamp: envs/requirements.txt envs/constraints.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-		{ echo "longwatt needs Python 3.11 or newer; say which with: make PYTHON=python3.12 ..."; exit 1; }
+		{ echo "longwatt needs Python 3.11 or newer; say which with: make PYTHON=python3.12 ..."; \
+		exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r envs/requirements.txt -c envs/constraints.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	$(PIP) -r envs/requirements.txt $(CONSTRAINED)
+	$(PIP) --no-deps --editable .
 	@touch $@
 
 .venv/dev.stamp: .venv/runtime.stamp envs/requirements-dev.txt envs/requirements-slurm.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r envs/requirements-dev.txt -c envs/constraints.txt
+	$(PIP) -r envs/requirements-dev.txt $(CONSTRAINED)
 	@touch $@
 
 demo: .venv/runtime.stamp
@@ -32,7 +38,7 @@ demo: .venv/runtime.stamp
 	@$(MAKE) --no-print-directory report STUDY=demo
 
 .venv/early-exit.stamp: .venv/runtime.stamp envs/requirements-early-exit.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r envs/requirements-early-exit.txt
+	$(PIP) --no-deps -r envs/requirements-early-exit.txt
 	@touch $@
 
 early-exit-demo: .venv/early-exit.stamp
@@ -44,16 +50,16 @@ report: .venv/runtime.stamp
 	@echo "The report is results/$(STUDY)/report.html"
 
 test: .venv/dev.stamp
-	$(BIN)/python -m pytest -m "not slow and not slurm and not long" --numprocesses 2 --dist loadfile --no-loadscope-reorder
+	$(PYTEST) -m "not slow and not slurm and not long" $(PARALLEL) --no-loadscope-reorder
 
 test-long: .venv/dev.stamp
-	$(BIN)/python -m pytest -m long --numprocesses 2 --dist loadfile
+	$(PYTEST) -m long $(PARALLEL)
 
 test-slow: .venv/dev.stamp
-	$(BIN)/python -m pytest -m slow
+	$(PYTEST) -m slow
 
 test-slurm: .venv/dev.stamp
-	$(BIN)/python -m pytest -m slurm
+	$(PYTEST) -m slurm
 
 check: .venv/dev.stamp
 	$(BIN)/ruff check .

@@ -25,7 +25,7 @@ include: "workflow/rules/exits.smk"
 include: "workflow/rules/report.smk"
 
 
-# Seconds each, or a download that compute nodes cannot make: not worth a place in a cluster's queue.
+# Seconds each, or a download that compute nodes cannot make: not worth a place in a queue.
 localrules:
     all,
     download_dataset,

@@ -31,7 +31,8 @@ def test_every_key_of_a_profile_is_commented(path):
     lines = path.read_text().splitlines()
     keys = [(number, line) for number, line in enumerate(lines) if re.match(r"\s*[\w-]+:", line)]
     assert keys
-    bare = [line for number, line in keys if "#" not in line and not lines[number - 1].startswith("#")]
+    above = [(line, lines[number - 1].lstrip()) for number, line in keys if "#" not in line]
+    bare = [line for line, comment in above if not comment.startswith("#")]
     assert [line for line in bare if not line.endswith(":")] == []
 
 

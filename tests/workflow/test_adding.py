@@ -1,4 +1,4 @@
-"""docs/adding.md, followed to the letter."""
+"""Pages of docs/ on data and models of one's own, followed to the letter."""
 
 import csv
 import re
@@ -8,6 +8,7 @@ import sys
 from tests.conftest import ROOT
 from tests.workflow.conftest import Project
 
+PAGES = ("tutorial/own_data", "how-to/add_source", "how-to/add_family")  # in a reader's order
 FENCE = re.compile(r"^```(\w+)(?: (\S+))?\n(.*?)^```$", flags=re.MULTILINE | re.DOTALL)
 
 
@@ -16,11 +17,12 @@ def scores(project: Project, study: str) -> dict[str, str]:
         return {row["model"]: row["score"] for row in csv.DictReader(stream)}
 
 
-def test_every_file_and_command_of_the_page_works(tmp_path):
+def test_every_file_and_command_of_the_pages_works(tmp_path):
     project = Project.create(tmp_path / "project")
     (project.path / ".venv").symlink_to(sys.prefix)
-    blocks = FENCE.findall((ROOT / "docs/adding.md").read_text())
-    assert [kind for kind, _, _ in blocks].count("sh") == 4 and sum(bool(name) for _, name, _ in blocks) == 6
+    blocks = FENCE.findall("".join((ROOT / f"docs/{page}.md").read_text() for page in PAGES))
+    assert [kind for kind, _, _ in blocks].count("sh") == 4
+    assert sum(bool(name) for _, name, _ in blocks) == 6
     # Files first: a reader, too, has both before the command that uses them.
     for kind, name, body in blocks:
         if name:
@@ -29,8 +31,13 @@ def test_every_file_and_command_of_the_page_works(tmp_path):
             path.write_text(body)
         elif kind == "sh":
             done = subprocess.run(
-                ["bash", "-euc", body], cwd=project.path, env=project.environment(), capture_output=True, text=True
+                ["bash", "-euc", body],
+                cwd=project.path,
+                env=project.environment(),
+                capture_output=True,
+                text=True,
             )
             assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
-    assert set(scores(project, "mine")) == {"t5", "bart"} and set(scores(project, "coded")) == {"both_ends"}
+    assert set(scores(project, "mine")) == {"t5", "bart"}
+    assert set(scores(project, "coded")) == {"both_ends"}
     assert "My T5" in (project.path / "results/mine/tables/scores.md").read_text()

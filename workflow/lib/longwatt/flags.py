@@ -1,4 +1,4 @@
-"""Flags of energies: what a reader must know of a number, as single words; docs/energy.md explains each.
+"""Flags of energies, as single words that docs/reference/energy_log.md explains.
 
 A number of energy is never shown without its flags, and with some of them nothing is claimed of it.
 """

@@ -11,8 +11,9 @@ from longwatt.pretrained import repository_of
 from longwatt.study import StudyError, check_name, validate
 
 NEW_FAMILY = (
-    "; a new one is one module in workflow/lib/longwatt/models/ with the interface longwatt.models.family.Family "
-    "(docs/adding.md), and many need none: seq2seq takes any Hugging Face encoder-decoder without peculiarities"
+    "; a new one is one module in workflow/lib/longwatt/models/ with the interface "
+    "longwatt.models.family.Family (docs/how-to/add_family.md), and many need none: seq2seq takes "
+    "any Hugging Face encoder-decoder without peculiarities"
 )
 LABEL_METRICS = ("accuracy", "macro_f1")
 

@@ -398,7 +398,7 @@ def _idle_w(segments: Sequence[Segment], gpu: str) -> float | None:
 
 
 def _flags(facts: dict[str, Any]) -> list[str]:
-    """What a reader must know of a row, as single words; docs/energy.md explains each."""
+    """Name a row's flags, as docs/reference/energy_log.md explains them."""
     crosscheck, gap = facts["crosscheck_pct"], facts["largest_gap_s"]
     checks = {
         "short": facts["duration_s"] < SHORT_S * max(1, facts["windows"]),

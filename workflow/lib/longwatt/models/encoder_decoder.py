@@ -226,7 +226,7 @@ def _check_start(model: Any) -> None:
     if trained != generated:
         raise ModelError(
             f"{type(model).__name__} starts its decoder with token {trained} in training and {generated} in "
-            "generation; such a kind needs a family of its own (docs/adding.md)"
+            "generation; such a kind needs a family of its own (docs/how-to/add_family.md)"
         )
 
 
