@@ -15,9 +15,17 @@ All else has Snakemake's default, 0. Priorities only order jobs: none is a param
 from __future__ import annotations
 
 import math
+from functools import cached_property
+
+from longwatt.cells import PREDICT
+from longwatt.runtime_model import RuntimeModel
+from longwatt.stages import Stages
+from longwatt.study_checks import known_configs
 
 DATA = 1_000_000
-PER_DOUBLING = 64  # steps of urgency between a job and one that takes twice as long: 1 % apart is told apart
+PER_DOUBLING = (
+    64  # steps of urgency between a job and one that takes twice as long: 1 % apart is told apart
+)
 LENGTHS = 4096  # room for the lengths of one kind of job; enough for 2**64 seconds
 KINDS = 2 * LENGTHS  # room for the trainings and predictions of one number of GPUs
 REDUCTION = KINDS - 1  # below every job with a GPU, above every job without
@@ -33,3 +41,33 @@ def of_cell(gpus: int, seconds: float, trained: bool) -> int:
     """
     length = min(LENGTHS - 2, round(PER_DOUBLING * math.log2(1 + seconds)))
     return min(DATA - 1, gpus * KINDS + trained * LENGTHS + length)
+
+
+def runtimes(stages: Stages) -> RuntimeModel:
+    """Foretell trainings and predictions of a study, by the summary of earlier runs where there is one."""
+    points = {name: stages.points(name) for name in stages.cells}
+    return RuntimeModel.of(
+        stages.study, stages.cells, known_configs(stages), stages.results, points
+    )
+
+
+class Urgency:
+    """How urgent the jobs of one study's cells are.
+
+    Args:
+        stages: the study's jobs.
+    """
+
+    def __init__(self, stages: Stages) -> None:
+        self.stages = stages
+
+    @cached_property
+    def runtimes(self) -> RuntimeModel:
+        """How long jobs will take; found out for the first that asks."""
+        return runtimes(self.stages)
+
+    def of(self, name: str, inference: str | None = None) -> int:
+        """Return the urgency of a cell's training, or of one of its inference points."""
+        parts = self.stages.parts(name) if inference is None else [PREDICT + inference]
+        seconds = sum(self.runtimes.predict(name, part).seconds for part in parts)
+        return of_cell(self.stages.gpus(name), seconds, trained=inference is not None)
