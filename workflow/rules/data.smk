@@ -1,12 +1,12 @@
-"""Everything that is made once and shared by all studies; first of all, so that bad data shows before any training.
+"""Data: made once, shared by all studies, and first, so that bad data shows before any training.
 
-Files that data are read from are `ancient`: Snakemake would miss older ones that replace them, and make everything again
-after a mere touch. `longwatt.source_checks` compares what they hold.
+Files that data are read from are `ancient`: Snakemake would miss older ones that replace them, and
+make everything again after a mere touch. `longwatt.source_checks` compares what they hold.
 """
 
 
 rule download_dataset:
-    """Records of one dataset in the common schema."""
+    """Bring the records of one dataset in the common schema."""
     input:
         files=ancient(lambda w: source_checks.dataset_files(STAGES, w.dataset)),
     output:
@@ -26,7 +26,7 @@ rule download_dataset:
 
 
 rule download_model:
-    """Safetensors and configuration of one pretrained model."""
+    """Bring safetensors and configuration of one pretrained model."""
     input:
         files=ancient(lambda w: source_checks.model_files(STAGES, w.model)),
     output:
@@ -45,7 +45,7 @@ rule download_model:
 
 
 rule make_tokenizer:
-    """A tokenizer trained on one dataset's training split, or a checkpoint's own."""
+    """Train a tokenizer on one dataset's training split, or take a checkpoint's own."""
     input:
         records="resources/datasets/{dataset}/records.jsonl",
         dataset="resources/datasets/{dataset}/dataset.json",
@@ -67,7 +67,7 @@ rule make_tokenizer:
 
 
 rule tokenize_dataset:
-    """Token ids of whole inputs; every cell cuts them to its own length."""
+    """Tokenize whole inputs; every cell cuts them to its own length."""
     input:
         records="resources/datasets/{dataset}/records.jsonl",
         dataset="resources/datasets/{dataset}/dataset.json",

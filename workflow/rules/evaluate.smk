@@ -2,7 +2,7 @@
 
 
 rule predict:
-    """Predictions of one inference point, and how fast they came."""
+    """Predict at one inference point, and measure how fast."""
     input:
         unpack(lambda w: STAGES.predict_inputs(w.cell)),
     output:
@@ -30,7 +30,7 @@ rule predict:
 
 
 rule score:
-    """Corpus scores with an interval, and every example's scores."""
+    """Score a corpus, with an interval, and every example."""
     input:
         unpack(lambda w: STAGES.score_inputs(w.cell)),
         predictions="results/{study}/{cell}/predict/{inference}/predictions.jsonl",
@@ -52,7 +52,7 @@ rule score:
 
 
 rule summarize_energy:
-    """Energy, power and utilisation of one metered part of a cell."""
+    """Reduce the energy log of one metered part of a cell."""
     input:
         energy_log="results/{study}/{cell}/{part}/energy.jsonl.gz",
     output:

@@ -1,8 +1,8 @@
-"""Models with several exits: what their classifiers say, their temperatures, and how they compare with their baselines."""
+"""Models with several exits: recorded answers, temperatures, and a comparison with baselines."""
 
 
 rule record_exits:
-    """Every classifier's logits at full depth, from which accuracy at any threshold follows."""
+    """Record every classifier's logits, from which accuracy at any threshold follows."""
     input:
         unpack(lambda w: STAGES.inputs(w.cell)),
         model="results/{study}/{cell}/finetune/model",
@@ -32,7 +32,7 @@ rule record_exits:
 
 
 rule calibrate:
-    """One temperature for each classifier, fitted on a split that no result is taken from."""
+    """Fit a temperature for each classifier, on a split that no result is taken from."""
     input:
         logits="results/{study}/{cell}/exits/logits.jsonl",
         exits="results/{study}/{cell}/exits/exits.json",
@@ -55,7 +55,7 @@ rule calibrate:
 
 
 rule judge_calibration:
-    """How far confidences can be trusted before and after; no prediction rests on it."""
+    """Judge confidences before and after calibration; no prediction rests on it."""
     input:
         logits="results/{study}/{cell}/exits/logits.jsonl",
         temperatures="results/{study}/{cell}/calibrate/temperatures.json",
@@ -75,7 +75,7 @@ rule judge_calibration:
 
 
 rule compare_exits:
-    """Models with exits beside the standard, the efficient ones and the oracle: time, accuracy, energy, with intervals."""
+    """Compare models with exits with the standard, the efficient ones and the oracle."""
     input:
         lambda w: outputs.compare_exits_inputs(STAGES),
     output:
@@ -95,7 +95,7 @@ rule compare_exits:
 
 
 rule plot_exits:
-    """Accuracy against time and energy, confidence, difficulty and reliability of models with exits."""
+    """Draw accuracy, confidence, difficulty and reliability of models with exits."""
     input:
         exits="results/{study}/exits/exits.json",
         curve="results/{study}/exits/curve.csv",

@@ -2,7 +2,7 @@
 
 
 rule summarize:
-    """One row per cell and inference point."""
+    """Make a table of one row per cell and inference point."""
     input:
         lambda w: outputs.summary_inputs(STAGES),
     output:
@@ -20,7 +20,7 @@ rule summarize:
 
 
 rule tabulate:
-    """The summary, the scores by length and the datasets as people read them."""
+    """Write the summary, the scores by length and the datasets as people read them."""
     input:
         summary="results/{study}/summary.csv",
         report="results/{study}/summary.json",
@@ -40,7 +40,7 @@ rule tabulate:
 
 
 rule plot:
-    """Accuracy against each cost."""
+    """Draw accuracy against each cost."""
     input:
         summary="results/{study}/summary.csv",
     output:
@@ -58,7 +58,7 @@ rule plot:
 
 
 rule plot_power:
-    """Every cell's power over time, its phases shaded."""
+    """Draw every cell's power over time, its phases shaded."""
     input:
         lambda w: outputs.energies(STAGES),
     output:
@@ -81,7 +81,7 @@ rule plot_power:
 
 
 rule judge_claims:
-    """Every claim of the study with its verdict; a study without claims has no such job."""
+    """Judge every claim of the study; one without claims has no such job."""
     input:
         summary="results/{study}/summary.csv",
         examples=lambda w: outputs.claim_examples(STAGES),
@@ -107,7 +107,7 @@ rule judge_claims:
 
 
 rule partial:
-    """Summary and figures of what is finished, and the state of every cell; runs whenever asked for."""
+    """Report on what is finished, and the state of every cell; runs whenever asked for."""
     log:
         f"logs/{STAGES.study_id}/partial.log",
     conda:
@@ -122,7 +122,10 @@ rule partial:
 
 
 rule plan:
-    """What the study will take: time, energy, money, disk; runs whenever asked for, before any data or GPU is there."""
+    """Foretell time, energy, money and disk of the study.
+
+    It runs whenever asked for, before any data or GPU is there.
+    """
     log:
         f"logs/{STAGES.study_id}/plan.log",
     conda:
@@ -137,7 +140,7 @@ rule plan:
 
 
 rule compare:
-    """Two studies' summaries side by side, cell by cell; runs whenever asked for."""
+    """Set two studies side by side, cell by cell; runs whenever asked for."""
     log:
         f"logs/{STAGES.study_id}/compare.log",
     conda:

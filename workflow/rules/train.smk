@@ -2,7 +2,7 @@
 
 
 rule probe_batch_size:
-    """The largest batch per device that fits a budget's memory; shared by all cells of one shape."""
+    """Find the largest batch per device that fits; shared by all cells of one shape."""
     input:
         unpack(lambda w: STAGES.probe_inputs(w.probe)),
     output:

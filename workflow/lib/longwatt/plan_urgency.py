@@ -1,15 +1,17 @@
-"""How urgent jobs are, as the whole numbers that Snakemake's `priority:` wants; higher goes first.
+"""Urgency of jobs, as the whole numbers that Snakemake's `priority:` wants; higher goes first.
 
 From the most urgent on:
 
 1. data: everything waits for them, and bad data shows before any training;
-2. jobs with GPUs: those of more GPUs first, since jobs of few fill the gaps that they leave and not the other way
-   round; then predictions before trainings, so that a trained cell's scores come at once; then the longer before the
-   shorter, so that the last jobs to end are short;
-3. scores and energy reductions: seconds on one core, which must not keep a GPU waiting but show what is finished;
+2. jobs with GPUs: those of more GPUs first, since jobs of few fill the gaps that they leave and not
+   the other way round; then predictions before trainings, so that a trained cell's scores come at
+   once; then the longer before the shorter, so that the last jobs to end are short;
+3. scores and energy reductions: seconds on one core, which must not keep a GPU waiting but show
+   what is finished;
 4. jobs on the CPU, in the order of 2.
 
-All else has Snakemake's default, 0. Priorities only order jobs: none is a parameter, so none has a job run again.
+All else has Snakemake's default, 0. Priorities only order jobs: none is a parameter, so none has a
+job run again.
 """
 
 from __future__ import annotations
@@ -32,7 +34,7 @@ REDUCTION = KINDS - 1  # below every job with a GPU, above every job without
 
 
 def of_cell(gpus: int, seconds: float, trained: bool) -> int:
-    """The urgency of a training or a prediction.
+    """Return the urgency of a training or a prediction.
 
     Args:
         gpus: devices it leases; 0 is the CPU.
@@ -44,7 +46,7 @@ def of_cell(gpus: int, seconds: float, trained: bool) -> int:
 
 
 def runtimes(stages: Stages) -> RuntimeModel:
-    """Foretell trainings and predictions of a study, by the summary of earlier runs where there is one."""
+    """Foretell run times of a study, by the summary of earlier runs where there is one."""
     points = {name: stages.points(name) for name in stages.cells}
     return RuntimeModel.of(
         stages.study, stages.cells, known_configs(stages), stages.results, points

@@ -1,4 +1,4 @@
-"""Settings of reports: names for people, and what is known of rows and datasets before anything has run."""
+"""Settings of reports: names for people, and what is known before anything has run."""
 
 from __future__ import annotations
 
@@ -19,7 +19,10 @@ DRAWN = ("cell", "dataset", "model", "seq_len", "budget", "seed", "encoder")
 
 
 def titles(study: Mapping[str, Any]) -> dict[str, str]:
-    """Return how datasets, models and budgets are called in figures; one name for two things is the model's."""
+    """Return how datasets, models and budgets are called in figures.
+
+    One name for two things is the model's.
+    """
     entries = {**study["budgets"], **study["datasets"], **study["models"]}
     of_searches = {
         m[VARIANT_OF]: m["search_title"] for m in study["models"].values() if VARIANT_OF in m
@@ -86,14 +89,14 @@ def drawn(cells: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def claimed(study: Mapping[str, Any], cell: Cell) -> str:
-    """Return what claims call a cell's model: the entry that a search made it from, else its own."""
+    """Return what claims call a cell's model: its entry, or the one that a search made it from."""
     return str(study["models"][cell.model].get(VARIANT_OF, cell.model))
 
 
 def claim_cells(
     study: Mapping[str, Any], cells: Mapping[str, Cell], points: Mapping[str, Sequence[str]]
 ) -> list[dict[str, Any]]:
-    """List every row that the grid means: its axes, its cell, and why `exclude` takes it away, if it does.
+    """List every row that the grid means, and why `exclude` takes it away, if it does.
 
     Args:
         study: as in `rows`.
@@ -134,7 +137,8 @@ def dataset_facts(
 
     Args:
         study: as in `rows`.
-        cells: at least one for each dataset and tokenizer, with the paths of its `dataset` and `tokenized`.
+        cells: one or more for each dataset and tokenizer, with the paths of its `dataset` and
+            `tokenized`.
     """
     text = {**settings.COMPARISON_DEFAULTS, **study.get("scoring", {})}["text"]
     facts = {
@@ -154,7 +158,7 @@ def dataset_facts(
 def compare_settings(
     study_id: str, study: Mapping[str, Any], against: str | None
 ) -> dict[str, Any]:
-    """Return the two studies to set side by side, how things are called, and how intervals are found."""
+    """Return two studies to set side by side, and how to call things and find intervals."""
     scoring = {**settings.SCORING_DEFAULTS, **study.get("scoring", {})}
     chosen = {key: scoring[key] for key in settings.SCORING_DEFAULTS}
     return {"study": study_id, "against": against, "titles": titles(study), "scoring": chosen}

@@ -1,4 +1,4 @@
-"""Catalogue of a study's jobs: each with its artefact, its narrow settings and the code behind it."""
+"""Catalogue of a study's jobs: each with its artefact, its settings and the code behind it."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ class Stages:
 
     @cached_property
     def grid_points(self) -> dict[str, list[str]]:
-        """Inference points of every cell that the grid names, those that `exclude` takes away too."""
+        """Inference points of every cell that the grid names, whatever `exclude` takes away."""
         return points(self.study)
 
     def points(self, name: str) -> list[str]:
@@ -158,7 +158,7 @@ class Stages:
         return [(dataset, tokenizer) for dataset, tokenizer in split]
 
     def _by_data(self) -> Iterable[str]:
-        """Name one cell for every dataset and model, on which alone depends what precedes training."""
+        """Name one cell for every dataset and model: before training nothing else counts."""
         return {(cell.dataset, cell.model): name for name, cell in self.cells.items()}.values()
 
     # Data: made once and shared by all studies.
@@ -244,7 +244,7 @@ class Stages:
         return dict(self.predict(name, point).settings["inference"])
 
     def predict_inputs(self, name: str) -> dict[str, str]:
-        """Return what an inference needs: data, and the model, calibrated where it has several exits."""
+        """Return what an inference needs; a model with several exits comes calibrated."""
         folder = f"{self.results}/{name}"
         found = {**self.inputs(name), "training": f"{folder}/finetune/training.json"}
         if not several_exits(self.study, self.cell(name).model):
@@ -318,7 +318,7 @@ class Stages:
 
     @_remembered
     def tabulate(self) -> Stage:
-        """Make the study's tables as people read them; the settings in them are those of the results."""
+        """Make the tables that people read; the settings in them are those of the results."""
         by_data = [(self.cells[name], self.inputs(name)) for name in self._by_data()]
         chosen = {
             "titles": report_settings.titles(self.study),

@@ -65,7 +65,8 @@ class Given:
             return int(self.cpus_per_gpu or CPUS_PER_GPU)
         except (TypeError, ValueError):
             raise study.StudyError(
-                "default-resources: cpus_per_gpu must be a number: the threads of jobs follow from it"
+                "default-resources: cpus_per_gpu must be a number: "
+                "the threads of jobs follow from it"
             ) from None
 
 
@@ -130,8 +131,8 @@ class Run:
 
         It has an equal share with each, and one core stays free for scoring if there are enough. A
         job on the CPU takes all, so that trainings run one at a time and timings mean something; in
-        a study that also uses GPUs, what their shares leave. On a cluster a job takes the cores that
-        go with its GPUs, one on the CPU those of one.
+        a study that also uses GPUs, what their shares leave. On a cluster a job takes the cores
+        that go with its GPUs, one on the CPU those of one.
         """
         if self.given.on_cluster:
             return self._cores_per_gpu * max(1, wanted)
@@ -194,11 +195,12 @@ class Run:
             folders = [Path("resources"), Path(self.stages.results), logs]
             lowered = file_times.lower_future_times(folders)
             _say(
-                f"The clock was set back since the last run: {lowered} files from the future now have the present time."
+                f"The clock was set back since the last run: {lowered} files from the future "
+                "now have the present time."
             )
 
     def set_unrecorded_aside(self) -> None:
-        """Check artefacts by their own stamps that Snakemake knows nothing of, or would believe unseen.
+        """Check by their stamps the artefacts that Snakemake has no record of, or would believe.
 
         Those that were set aside are looked at too: they come back if they count again.
         """
@@ -257,7 +259,7 @@ class Run:
         return report_settings.compare_settings(stages.study_id, stages.study, against)
 
     def compared_stamps(self) -> dict[str, dict[str, list[str]] | None]:
-        """Give the digests in force of the two studies to compare; None for one that is not here."""
+        """Return the digests in force of both studies to compare; None for one that is not here."""
         other = str(self.stages.machine.get("against"))
         against = self.current.of_other(other, self.studies / f"{other}.yaml", self.schema)
         found = against.stamps() if against else None
