@@ -50,4 +50,4 @@ localrules:
 rule all:
     default_target: True
     input:
-        lambda wildcards: [*STAGES.kept(), *AWAITED],
+        lambda w: [*outputs.kept(STAGES), *RUN.awaited],

@@ -49,8 +49,10 @@ import yaml
 from bench.stand_in_gpus import environment
 from bench.stand_in_stages import make_project, read_log, write_plan
 from longwatt.cells import Cell
+from longwatt.plan_urgency import runtimes
 from longwatt.stages import Stages
 from longwatt.study import read_study
+from longwatt.study_checks import checked_stages
 
 ROOT = Path(__file__).parent.parent
 GRID = ROOT / "studies" / "paper_as_published.yaml"
@@ -245,7 +247,8 @@ def _shared(job: Job, start: float, end: float) -> float:
 
 def prediction_errors(stages: Stages, plan: Mapping[str, float]) -> dict[str, float]:
     """Predicted over planned seconds of the trainings, their common factor taken out: the range, and that of 80 %."""
-    ratios = [math.log(stages.runtimes.predict(n, "finetune").seconds / plan[f"finetune {n}"]) for n in stages.cells]
+    model = runtimes(stages)
+    ratios = [math.log(model.predict(n, "finetune").seconds / plan[f"finetune {n}"]) for n in stages.cells]
     centre = statistics.fmean(ratios)
     low, high = statistics.quantiles(ratios, n=10)[::8]
     spread = {"least": min(ratios), "tenth": low, "ninetieth": high, "most": max(ratios)}
@@ -265,7 +268,7 @@ def prepare(folder: Path, plan: Mapping[str, float], study: Mapping[str, Any], b
     make_project(ROOT, project)
     (project / "studies" / f"{STUDY}.yaml").write_text(yaml.safe_dump(dict(study)), encoding="utf-8")
     write_plan(folder / "plan.json", plan)
-    stages = Stages(STUDY, study, {})
+    stages = checked_stages(STUDY, study, {})
     if not blind:
         write_summary(stages, project)
     with contextlib.chdir(project):
@@ -295,7 +298,7 @@ def run(folder: Path, scheduler: str, study: Mapping[str, Any], options: Sequenc
     assert done.returncode == 0, done.stdout[-3000:]
     lines = read_log(log)
     assert not overlaps(lines), overlaps(lines)
-    stages = Stages(STUDY, study, {})
+    stages = checked_stages(STUDY, study, {})
     return Run(lines, {name: stages.inputs(name)["dataset"].split("/")[2] for name in stages.cells})
 
 
@@ -334,7 +337,7 @@ def main() -> int:
     parser.add_argument("--blind", action="store_true", help="without the summary of an earlier run")
     given = parser.parse_args()
     study = published_study()
-    plan = durations(Stages(STUDY, study, {}), given.seconds, given.seed)
+    plan = durations(checked_stages(STUDY, study, {}), given.seconds, given.seed)
     options = [] if given.patience is None else ["--scheduler-longwatt-patience-s", str(given.patience)]
     missed = 0
     for scheduler in given.scheduler:

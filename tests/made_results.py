@@ -13,6 +13,7 @@ from longwatt.claim_pages import write_claims
 from longwatt.in_force import InForce
 from longwatt.provenance import Stage, deciding, sha256, stamp, write_json
 from longwatt.stages import Stages
+from longwatt.study_outputs import energies as energy_files
 from longwatt.summary import write_summary
 
 FACTS: dict[str, dict[str, Any]] = {
@@ -77,14 +78,15 @@ def summarise(current: InForce) -> None:
     def made(stage: Stage, inputs: list[str] | None = None) -> dict[str, Any]:
         return stamp(stage.rule, dict(stage.settings), current.code(stage), inputs)
 
-    write_summary(results, stages.rows(), costs.figures(stages.machine), summary, made(stages.summarize()))
+    rows = stages.summarize().settings["rows"]
+    write_summary(results, rows, costs.figures(stages.machine), summary, made(stages.summarize()))
     for stage in (stages.tabulate(), stages.plot()):
         page = Path(stage.artefact).with_suffix(".html")
         page.parent.mkdir(parents=True, exist_ok=True)
         page.write_text(pd.read_csv(summary).to_string())
         facts = {"summary_sha256": sha256(summary), "sha256": {page.name: sha256(page)}}
         write_json(stage.artefact, {**facts, "provenance": made(stage, [str(summary)])})
-    energies = [path for path in stages.energies() if path.endswith(".json")]
+    energies = [path for path in energy_files(stages) if path.endswith(".json")]
     power = {"made_from": {path: sha256(Path(path)) for path in energies}}
     write_json(stages.plot_power().artefact, {**power, "provenance": made(stages.plot_power())})
     if stages.claims:

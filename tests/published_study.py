@@ -29,7 +29,7 @@ def made_up(stages: Stages, seed: int = 0, **every: Any) -> pd.DataFrame:
     """A summary of all cells with plausible numbers from a seeded generator; `every`: what all rows say."""
     noise = np.random.default_rng(seed)
     batches = batch_sizes(stages.study["published"])
-    rows = [_row(row, noise, batches) | every for row in stages.rows()]
+    rows = [_row(row, noise, batches) | every for row in stages.summarize().settings["rows"]]
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 

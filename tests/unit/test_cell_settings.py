@@ -11,6 +11,7 @@ from longwatt import settings
 from longwatt.cell_settings import CellSettings
 from longwatt.stages import Stages
 from longwatt.study import read_study
+from longwatt.study_checks import checked_stages
 
 STUDIES = sorted(path.stem for path in (Path(__file__).parents[2] / "studies").glob("*.yaml"))
 
@@ -42,13 +43,13 @@ def agree(made: Stages) -> None:
 
 @pytest.mark.parametrize("name", STUDIES)
 def test_cells_of_shipped_studies_have_the_settings_of_their_own(name, root, study_schema):
-    agree(Stages(name, read_study(root / f"studies/{name}.yaml", study_schema), {}))
+    agree(checked_stages(name, read_study(root / f"studies/{name}.yaml", study_schema), {}))
 
 
 def test_cells_that_differ_along_every_axis_have_the_settings_of_their_own(tmp_path, study_schema):
     path = tmp_path / "mixed.yaml"
     path.write_text(mixed_text())
-    made = Stages("mixed", read_study(path, study_schema), {})
+    made = checked_stages("mixed", read_study(path, study_schema), {})
     assert made.probes, "some batch sizes must be found out"
     agree(made)
 
@@ -68,7 +69,7 @@ def test_settings_are_merged_no_oftener_for_more_seeds(monkeypatch, tmp_path, st
         path = tmp_path / f"scale{cells}.yaml"
         path.write_text(study_text(cells))
         called.clear()
-        made = Stages("scale", read_study(path, study_schema), {})
+        made = checked_stages("scale", read_study(path, study_schema), {})
         assert len(list(made.all())) > 5 * cells
         merged.append(called.copy())
     assert merged[0] == merged[1] and merged[0]["finetune_settings"] > 0
@@ -77,7 +78,7 @@ def test_settings_are_merged_no_oftener_for_more_seeds(monkeypatch, tmp_path, st
 def test_a_study_of_many_cells_reads_each_cells_own_values(tmp_path, study_schema):
     path = tmp_path / "scale.yaml"
     path.write_text(study_text(100))
-    made = Stages("scale", read_study(path, study_schema), {})
+    made = checked_stages("scale", read_study(path, study_schema), {})
     held = {(s["seq_len"], s["seed"]) for s in (made.finetune(name).settings for name in made.cells)}
     assert len(held) == 10, "five lengths, two seeds"
     assert CellSettings(made.study).finetune(next(iter(made.cells.values())))["seed"] == 1

@@ -8,6 +8,8 @@ from longwatt.claim_settings import check_claims, point_of
 from longwatt.columns import COLUMNS, EXACT, NO_NUMBERS, NUMBERS, energy_source, varies_with_inference
 from longwatt.stages import Stages
 from longwatt.study import StudyError, read_study
+from longwatt.study_checks import checked_stages
+from longwatt.study_outputs import claim_files, kept
 
 CLAIM = """
 claims:
@@ -22,7 +24,7 @@ TEST = "difference: {column: score, of: {seq_len: 64}, to: {seq_len: shorter}, a
 def stages(tmp_path, text: str, schema) -> Stages:
     path = tmp_path / "tiny.yaml"
     path.write_text(text)
-    return Stages("tiny", read_study(path, schema), {})
+    return checked_stages("tiny", read_study(path, schema), {})
 
 
 @pytest.mark.parametrize(
@@ -115,7 +117,7 @@ def test_what_is_judged_are_the_claims_over_all_that_the_grid_means(tmp_path, ti
     made = stages(tmp_path, tiny_study_text + CLAIM, study_schema)
     chosen = made.judge_claims().settings
     assert list(chosen["claims"]) == ["rises"] and [cell["seq_len"] for cell in chosen["cells"]] == [32, 64]
-    assert set(made.claim_files()) < set(made.kept()) and made.judge_claims() in list(made.all())
+    assert set(claim_files(made)) < set(kept(made)) and made.judge_claims() in list(made.all())
 
 
 def test_cells_that_a_study_excludes_may_still_be_claimed_of(tmp_path, tiny_study_text, study_schema):
@@ -127,8 +129,8 @@ def test_cells_that_a_study_excludes_may_still_be_claimed_of(tmp_path, tiny_stud
 @pytest.mark.parametrize("text", ["", "claims: {}\n", CLAIM.split("    statement")[0].rstrip() + " null\n"])
 def test_a_study_without_claims_has_no_such_job(tmp_path, tiny_study_text, study_schema, text):
     made = stages(tmp_path, tiny_study_text + text, study_schema)
-    assert made.claim_files() == [] and "judge_claims" not in {stage.rule for stage in made.all()}
-    assert not any("claims" in path for path in made.kept())
+    assert claim_files(made) == [] and "judge_claims" not in {stage.rule for stage in made.all()}
+    assert not any("claims" in path for path in kept(made))
 
 
 def test_every_column_is_a_number_or_known_not_to_be_one():

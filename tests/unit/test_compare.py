@@ -31,9 +31,9 @@ from longwatt.metrics.resampling import FEW_DIFFER, PAIRED, Resampling, Sample, 
 from longwatt.pages import Section, Table, as_html, markdown
 from longwatt.ranking import ALL, kendall_tau, rankings
 from longwatt.references import EACH
-from longwatt.stages import Stages
 from longwatt.start_checks import check_against
 from longwatt.study import StudyError, read_study
+from longwatt.study_checks import checked_stages
 
 SCORING = {"bootstrap_resamples": 200, "confidence": 0.95, "seed": 0}
 STUDIES = ("a", "b")
@@ -446,7 +446,7 @@ def test_a_comparison_that_cannot_be_is_refused(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "results" / "other").mkdir(parents=True)  # its study file is gone
     (tmp_path / "tiny.yaml").write_text(tiny_study_text)
-    stages = Stages("tiny", read_study(tmp_path / "tiny.yaml", study_schema), machine)
+    stages = checked_stages("tiny", read_study(tmp_path / "tiny.yaml", study_schema), machine)
     with pytest.raises(StudyError, match=said):
         check_against(stages, {"targets": targets}, tmp_path)
 
@@ -456,8 +456,8 @@ def test_a_study_with_results_alone_can_be_compared(tmp_path, monkeypatch, study
     (tmp_path / "results" / "other").mkdir(parents=True)
     (tmp_path / "tiny.yaml").write_text(tiny_study_text)
     study = read_study(tmp_path / "tiny.yaml", study_schema)
-    check_against(Stages("tiny", study, {"against": "other"}), {"targets": ["compare"]}, tmp_path)
-    check_against(Stages("tiny", study, {}), {"targets": ["all"]}, tmp_path)
+    check_against(checked_stages("tiny", study, {"against": "other"}), {"targets": ["compare"]}, tmp_path)
+    check_against(checked_stages("tiny", study, {}), {"targets": ["all"]}, tmp_path)
 
 
 def labelled_row(**changes) -> dict:

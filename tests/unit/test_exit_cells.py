@@ -7,6 +7,8 @@ import pytest
 from longwatt import provenance
 from longwatt.stages import Stages
 from longwatt.study import StudyError
+from longwatt.study_checks import checked_stages
+from longwatt.study_outputs import compare_exits_inputs, kept
 from tests.tiny_exits import read_tiny_exits
 
 EXITS, STANDARD = (f"words/{model}/24/cpu/classified/seed42" for model in ("exits", "standard"))
@@ -18,7 +20,7 @@ def study(tmp_path_factory):
 
 
 def stages_of(study: dict, **changes) -> Stages:
-    return Stages("tiny", {**copy.deepcopy(study), **changes}, {})
+    return checked_stages("tiny", {**copy.deepcopy(study), **changes}, {})
 
 
 def test_points_differ_by_cell(study):
@@ -66,12 +68,12 @@ def test_how_results_are_reported_changes_nothing_that_a_prediction_rests_on(stu
     assert one.calibrate(EXITS).settings == {"split": "validation", "temperatures": None}
     judged = other.judge_calibration(EXITS)
     assert judged.settings == {"bootstrap_resamples": 7, "confidence": 0.5, "seed": 3}
-    assert judged.artefact not in given.values() and judged.artefact in other.compare_exits_inputs()
-    assert {judged.artefact, given["temperatures"]} <= set(other.kept())
+    assert judged.artefact not in given.values() and judged.artefact in compare_exits_inputs(other)
+    assert {judged.artefact, given["temperatures"]} <= set(kept(other))
 
 
 def test_rows_say_by_which_rule_examples_leave(study):
-    rows = {(row["model"], row["inference"]): row for row in stages_of(study).rows()}
+    rows = {(row["model"], row["inference"]): row for row in stages_of(study).summarize().settings["rows"]}
     early = rows["exits", "early-t0.7-b8"]
     assert (early["exit_rule"], early["exit_value"], early["inference_batch_size"]) == ("threshold", 0.7, 8)
     assert rows["exits", "oracle"]["exit_rule"] == "oracle" and rows["exits", "oracle"]["exit_value"] is None

@@ -9,6 +9,7 @@ from longwatt.generation_checks import check_lengths, special_tokens
 from longwatt.settings import GENERATION_DEFAULTS
 from longwatt.stages import Stages
 from longwatt.study import StudyError, read_study
+from longwatt.study_checks import checked_stages
 from tests.conftest import TINY_STUDY
 
 BPE = {"kind": "byte_level_bpe", "vocab_size": 600}
@@ -25,7 +26,7 @@ def read(tmp_path, study_schema):
             assert old in text
             text = text.replace(old, new)
         (tmp_path / "tiny.yaml").write_text(text)
-        return Stages("tiny", read_study(tmp_path / "tiny.yaml", study_schema), {})
+        return checked_stages("tiny", read_study(tmp_path / "tiny.yaml", study_schema), {})
 
     return reader
 

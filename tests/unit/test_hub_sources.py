@@ -14,9 +14,11 @@ from longwatt.datasets import scrolls
 from longwatt.datasets.records import DatasetError, download
 from longwatt.models import load_family
 from longwatt.models.download import download_model
+from longwatt.source_checks import dataset_files
 from longwatt.stages import Stages
 from longwatt.start_checks import check_hub, check_sources
 from longwatt.study import StudyError, read_study
+from longwatt.study_checks import checked_stages, known_configs
 from longwatt.tokenization import load_tokenizer
 from longwatt.tokenizer_files import make_tokenizer
 from tests.hub_server import Fault
@@ -47,7 +49,7 @@ def read(hub_of, tmp_path, study_schema, monkeypatch):
         assert old in text
         path = tmp_path / "hub.yaml"
         path.write_text(text.replace(old, new))
-        return Stages("hub", read_study(path, study_schema), {})
+        return checked_stages("hub", read_study(path, study_schema), {})
 
     return reader
 
@@ -129,7 +131,7 @@ def test_a_dry_run_fetches_nothing_and_a_run_the_configurations(read, hub_of):
     assert hub_of.fetched() == []
     check_hub(made, {})
     assert hub_of.fetched() == ["config.json", "config.json"]
-    assert made._checkpoint_config("led")["max_encoder_position_embeddings"] == 128, "known to lengths and run times"
+    assert known_configs(made)["led"]["max_encoder_position_embeddings"] == 128, "known to lengths and run times"
 
 
 def test_what_was_made_needs_no_hub(read, hub_of):
@@ -223,4 +225,4 @@ def test_a_task_comes_from_the_hub_where_the_mirror_has_it_not(read, hub_of, tmp
     revision = commit(hub_of, "tau/scrolls", "dataset")
     origin = json.loads((tmp_path / "data/dataset.json").read_text())["origin"]
     assert f"dataset repository tau/scrolls, revision {revision}: qmsum.zip, sha256 " in origin
-    assert made.dataset_files(key) == [] and hub_of.fetched() == ["qmsum.zip"]
+    assert dataset_files(made, key) == [] and hub_of.fetched() == ["qmsum.zip"]

@@ -11,7 +11,8 @@ PACKAGE = Path(__file__).parents[2] / "workflow" / "lib" / "longwatt"
 FILES = sorted(PACKAGE.rglob("*.py"))
 PARSE_TIME = (
     "study", "cells", "settings", "claim_settings", "provenance", "stages", "models", "datasets", "runtime_model",
-    "priorities", "published", "displays", "hyperparameters", "hub", "hub_requests",
+    "plan_urgency", "study_outputs", "report_settings", "startup.run", "published", "displays", "hyperparameters",
+    "hub", "hub_requests",
     "data_sizes", "shapes", "expansion", "search", "exit_rules", "asked", "start_checks", "study_checks",
     "canonical", "machine_settings", "yaml_values", "in_force", "outdated",
     "execution", "waiting", "endings",

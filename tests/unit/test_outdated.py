@@ -24,10 +24,11 @@ from longwatt.plan_report import read_plan
 from longwatt.provenance import PACKAGE, STALE, digest, origin, set_stale_aside, sha256, write_json
 from longwatt.settings_table import settings_in_force
 from longwatt.source_files import KnownDigests
-from longwatt.stages import Stages
 from longwatt.start_checks import StaleReport, check_report
+from longwatt.startup.run import partial_settings
 from longwatt.status import cell_states
 from longwatt.study import read_study
+from longwatt.study_checks import checked_stages
 from longwatt.summary import StaleSummary, _main, check, check_current, write_summary
 from longwatt.tables import write_tables
 from tests.conftest import ROOT, TINY_STUDY
@@ -50,7 +51,7 @@ def in_force(*change: str, machine: dict | None = None) -> InForce:
     Path("studies").mkdir(exist_ok=True)
     Path("studies/tiny.yaml").write_text(text)
     study = read_study(Path("studies/tiny.yaml"), SCHEMA)
-    return InForce(Stages("tiny", study, machine or {}), SCRIPTS)
+    return InForce(checked_stages("tiny", study, machine or {}), SCRIPTS)
 
 
 @pytest.fixture
@@ -69,6 +70,10 @@ def results(current: InForce) -> Path:
 def named(current: InForce) -> list[str]:
     """The artefacts that do not count, without the folder of their study or cell."""
     return [one.artefact.removeprefix("results/tiny/") for one in outdated(current, results(current))]
+
+
+def rows(current: InForce) -> list[dict]:
+    return current.stages.summarize().settings["rows"]
 
 
 def stage_of(current: InForce, rule: str, place: int = 0):
@@ -126,7 +131,7 @@ def test_one_outdated_cell_of_many_is_found(current):
     content = json.loads(path.read_text())
     content["provenance"]["settings_digest"] = "0"
     path.write_text(json.dumps(content))
-    states = cell_states(results(current), current.stages.rows(), current.stamps())
+    states = cell_states(results(current), rows(current), current.stamps())
     assert states["state"].tolist() == ["outdated", "finished"]
     assert len(finished_parts(current.stages, current.stamps())) == 2
 
@@ -154,7 +159,7 @@ def test_predictions_of_another_training_do_not_count(current):
     (found,) = outdated(current, results(current))
     assert found.artefact.endswith("32/cpu/generated/seed1/predict/greedy/inference.json")
     assert "made from another results/tiny/" in found.reason and "training.json than is there" in found.reason
-    assert cell_states(results(current), current.stages.rows(), current.stamps())["state"].tolist() == [
+    assert cell_states(results(current), rows(current), current.stamps())["state"].tolist() == [
         "outdated",
         "finished",
     ]
@@ -170,7 +175,7 @@ def test_new_data_make_all_outdated_that_is_made_from_the_old(current):
     """The data alone were read again, from a file that had changed, and everything else was touched."""
     write_artefact(current, stage_of(current, "download_dataset"), splits={"train": {"rows": 65}})
     assert {Path(name).name for name in named(current)} == {"provenance.json", "tokenized.json"}
-    states = cell_states(results(current), current.stages.rows(), current.stamps())
+    states = cell_states(results(current), rows(current), current.stamps())
     assert set(states["state"]) == {"outdated"}, "through all that lies between"
     assert finished_parts(current.stages, current.stamps()) == frozenset()
     write_artefact(current, stage_of(current, "make_tokenizer"))
@@ -182,7 +187,7 @@ def test_new_data_make_all_outdated_that_is_made_from_the_old(current):
 def test_data_that_were_removed_to_free_the_disk_say_nothing_against_results(current):
     shutil.rmtree("resources")
     check_current(results(current), current)
-    assert set(cell_states(results(current), current.stages.rows(), current.stamps())["state"]) == {"finished"}
+    assert set(cell_states(results(current), rows(current), current.stamps())["state"]) == {"finished"}
 
 
 @pytest.mark.parametrize("name", ["tables/tables.html", "figures/figures.html", "claims.html", "claims.md"])
@@ -240,7 +245,7 @@ def test_without_its_study_file_results_are_judged_by_each_other(current, monkey
 def test_partial_makes_nothing_of_what_another_training_gave(current, capsys):
     write_artefact(current, stage_of(current, "finetune"), train_s=7.0)
     write_artefact(current, stage_of(current, "finetune", 1), train_s=7.0)
-    write_partial(results(current), current.stages.partial_settings(), current.stamps(), {})
+    write_partial(results(current), partial_settings(current.stages), current.stamps(), {})
     assert not (results(current) / "partial/summary.csv").exists()
 
 
@@ -276,7 +281,7 @@ def test_settings_are_told_as_they_were_whatever_the_study_says_now(current):
     changed = in_force(*RATE)
     write_artefact(changed, stage_of(changed, "finetune"))
     write_artefact(changed, stage_of(changed, "predict"))
-    groups = settings_of_rows(results(current), current.stages.rows())
+    groups = settings_of_rows(results(current), rows(current))
     rates = {tuple(group["cells"]["seq_len"]): group["settings"]["training.learning_rate"] for group in groups}
     assert rates == {(32,): 0.002, (64,): 0.001}
     for stage in (stage_of(changed, "score"), *(stage_of(changed, "summarize_energy", n) for n in (0, 1))):
@@ -292,7 +297,7 @@ def test_settings_are_told_as_they_were_whatever_the_study_says_now(current):
 def test_settings_that_results_do_not_say_are_na(current):
     path = Path(stage_of(current, "finetune").artefact)
     path.write_text(json.dumps({**json.loads(path.read_text()), "provenance": {}}))
-    groups = settings_of_rows(results(current), current.stages.rows())
+    groups = settings_of_rows(results(current), rows(current))
     table = settings_in_force(groups, {}).set_index("setting")
     assert sorted(table.loc["training.learning_rate"]) == ["0.001", "NA"]
 
@@ -308,7 +313,7 @@ def test_devices_of_a_batch_are_those_that_the_training_had(current):
 def test_the_summary_that_tells_what_is_there_is_compared_not_the_newest(current):
     folder = results(current)
     partial = folder / "partial/summary.csv"
-    write_summary(folder, current.stages.rows()[:1], costs.figures({}), partial, {})
+    write_summary(folder, rows(current)[:1], costs.figures({}), partial, {})
     os.utime(partial, (4e9, 4e9))
     assert best_summary(folder) == (folder / "summary.csv", []), "it has more rows"
     write_artefact(current, stage_of(current, "score", 1), score=99.0)
@@ -445,7 +450,7 @@ def test_results_of_files_that_have_changed_since_are_refused_and_do_not_count(o
     assert found.artefact.endswith("dataset.json")
     assert found.reason == "read from files that have changed since: own.jsonl"
     assert _main(["check", "results/tiny"]) == 1 and "own.jsonl" in capsys.readouterr().err
-    states = cell_states(results(own), own.stages.rows(), own.stamps())
+    states = cell_states(results(own), rows(own), own.stamps())
     assert set(states["state"]) == {"outdated"}
     table = read_results(Path("results"), "tiny")
     assert len(outdated_rows(Path("results"), "tiny", table, own.stamps())) == 2
@@ -457,7 +462,7 @@ def test_data_that_were_set_aside_and_not_made_again_are_not_data_that_were_remo
     (data,) = source_checks.set_aside(own.stages, KnownDigests(source_checks.KNOWN))
     (found,) = outdated(own, results(own))
     assert (found.artefact, found.reason) == (data, "set aside, and not made again yet")
-    states = cell_states(results(own), own.stages.rows(), own.stamps())
+    states = cell_states(results(own), rows(own), own.stamps())
     assert set(states["state"]) == {"outdated"}
     Path(data + source_checks.OUTDATED).unlink()
     assert outdated(own, results(own)) == []
@@ -468,7 +473,7 @@ def test_tokens_of_other_code_that_were_set_aside_are_no_removed_data(current, r
     path = Path(stage_of(current, rule).artefact)
     path.rename(path.with_name(path.name + STALE))
     assert [one.artefact for one in outdated(current, results(current))] == [str(path)]
-    assert set(cell_states(results(current), current.stages.rows(), current.stamps())["state"]) == {"outdated"}
+    assert set(cell_states(results(current), rows(current), current.stamps())["state"]) == {"outdated"}
 
 
 @pytest.mark.parametrize(

@@ -13,9 +13,11 @@ from longwatt import settings, vocabulary
 from longwatt.models.download import download_model
 from longwatt.models.errors import ModelError
 from longwatt.pretrained import REQUIREMENTS, choose_tokenizer, local_folder
+from longwatt.source_checks import model_files, tokenizer_files
 from longwatt.stages import Stages
 from longwatt.start_checks import check_sources
 from longwatt.study import StudyError, read_study
+from longwatt.study_checks import checked_stages
 from longwatt.tokenization import TokenizerError, load_tokenizer
 from longwatt.tokenizer_files import make_tokenizer
 from tests.tiny_hub import led_model, sentences
@@ -136,7 +138,7 @@ def read(tmp_path, study_schema, monkeypatch):
 
     def reader(old: str = "", new: str = "") -> Stages:
         (tmp_path / "own.yaml").write_text(STUDY.replace(old, new) if old else STUDY)
-        return Stages("own", read_study(tmp_path / "own.yaml", study_schema), {})
+        return checked_stages("own", read_study(tmp_path / "own.yaml", study_schema), {})
 
     return reader
 
@@ -145,8 +147,9 @@ def test_a_study_reads_lengths_from_a_packages_model_and_makes_nothing_again(car
     made = read()
     check_sources(made)
     (model,), (tokenizer,) = made.models, made.tokenizers
-    assert made.download_model(model).settings == PACKAGE and made.checkpoint(model) == carrier
-    assert made.model_files(model) == made.tokenizer_files(tokenizer) == []
+    assert made.download_model(model).settings == PACKAGE
+    assert local_folder(made.study["models"][made.models[model]]) == carrier
+    assert model_files(made, model) == tokenizer_files(made, tokenizer) == []
     with pytest.raises(StudyError, match="seq_len 8192 is above the model's"):
         read("seq_lens: [64]", "seq_lens: [8192]")
 

@@ -3,7 +3,7 @@
 import pytest
 from bench.packing import DATASET_H, GPUS, Run, durations, overlaps, published_study, training_hours
 
-from longwatt.stages import Stages
+from longwatt.study_checks import checked_stages
 
 ALL = [f"GPU-{n}" for n in range(GPUS)]
 
@@ -54,7 +54,7 @@ def test_two_jobs_on_one_gpu_are_found():
 
 def test_durations_come_to_the_wanted_gpu_seconds_and_are_not_the_scheduler_s():
     study = published_study()
-    stages = Stages("packing", study, {})
+    stages = checked_stages("packing", study, {})
     plan = durations(stages, 100, seed=0)
     jobs = [(n, plan[f"finetune {n}"] + plan[f"predict {n}"]) for n in stages.cells]
     assert len(jobs) == 64 and sum(stages.gpus(name) == 8 for name, _ in jobs) == 16

@@ -7,8 +7,9 @@ import pytest
 from longwatt import settings
 from longwatt.cells import LARGEST, Cell, expand, step_batch
 from longwatt.claim_settings import list_tests
-from longwatt.stages import Stages
+from longwatt.source_checks import tokenizer_files
 from longwatt.study import read_study, read_yaml
+from longwatt.study_checks import checked_stages
 from tests.conftest import ROOT
 
 LENGTHS = (1024, 2048, 3072, 4096)
@@ -169,13 +170,13 @@ def test_revisions_are_pinned_in_one_place_and_downloads_and_tokens_are_shared()
 
 
 def test_random_weights_need_no_model_hub_and_say_so():
-    stages = Stages("paper_cost", read("paper_cost"), {})
-    assert stages.models == {} and {row["initialisation"] for row in stages.rows()} == {"random"}
-    assert not any(stages.tokenizer_files(key) for key in stages.tokenizers)
+    stages = checked_stages("paper_cost", read("paper_cost"), {})
+    assert stages.models == {} and {row["initialisation"] for row in stages.summarize().settings["rows"]} == {"random"}
+    assert not any(tokenizer_files(stages, key) for key in stages.tokenizers)
 
 
 def test_what_200_steps_from_random_weights_are_judged_by_is_speed_and_power_efficiency():
-    stages = Stages("paper_cost", read("paper_cost"), {})
+    stages = checked_stages("paper_cost", read("paper_cost"), {})
     columns = {column for name, claim in stages.claims.items() for t in list_tests(name, claim) for column in t.columns}
     assert [name[:2] for name in stages.claims] == ["01", "02", "06"]
     assert columns == {"seq_len", "train_power_efficiency", "train_samples_per_second", "inference_samples_per_second"}
@@ -187,7 +188,7 @@ def test_what_200_steps_from_random_weights_are_judged_by_is_speed_and_power_eff
 
 @pytest.mark.parametrize("name", STUDIES)
 def test_the_studies_can_be_run_as_far_as_can_be_seen_without_a_hub(name):
-    stages = Stages(name, read(name), {})
+    stages = checked_stages(name, read(name), {})
     assert len(stages.cells) == 64 and len(list(stages.cell_stages())) > 64 * 4
     assert len(stages.probes) == (0 if name == "paper_as_published" else 64)
 
@@ -196,6 +197,6 @@ def test_the_studies_can_be_run_as_far_as_can_be_seen_without_a_hub(name):
 def test_cells_that_do_not_fit_can_be_left_out(left_out):
     """Their published values, their place in figures and the claims about them stay, and are NA."""
     study = {**read("paper"), "exclude": [{**left_out, "reason": "does not fit this card"}]}
-    stages = Stages("paper", study, {})
+    stages = checked_stages("paper", study, {})
     assert len(stages.cells) == 64 - (4 if "seq_len" in left_out else 16)
     assert len(stages.claims) == 11

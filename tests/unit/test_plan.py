@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from bench.packing import published_study
 
-from longwatt import makespan, priorities, settings
+from longwatt import makespan, plan_urgency, settings
 from longwatt.cells import expand
 from longwatt.data_sizes import SCROLLS_DATA
 from longwatt.footprint import checkpoint_bytes, parameters
@@ -21,6 +21,7 @@ from longwatt.provenance import digest
 from longwatt.runtime_model import RuntimeModel, newest_summary
 from longwatt.stages import Stages
 from longwatt.study import StudyError, normalise, read_study
+from longwatt.study_checks import checked_stages
 from snakemake_scheduler_plugin_longwatt.policy import GPU, Need, choose
 
 LED_BASE = {"d_model": 768, "encoder_layers": 6, "decoder_layers": 6, "encoder_ffn_dim": 3072, "decoder_ffn_dim": 3072}
@@ -65,7 +66,7 @@ def stamps(stages: Stages) -> dict[str, list[str]]:
 
 def plan_of(study: dict, **more):
     found = given(study, **more)
-    return read_plan(found, stamps(Stages("s", study, found["machine"])))
+    return read_plan(found, stamps(checked_stages("s", study, found["machine"])))
 
 
 def part_of(plan, cell: str, part: str = "finetune"):
@@ -141,7 +142,7 @@ def test_a_training_cannot_stop_early_at_its_last_step(steps, stuck):
 
 
 def test_the_validation_after_the_last_step_is_told_from_those_that_are_due():
-    write_plan(given(grid()), stamps(Stages("s", grid(), {})), Path("results/s"), {})
+    write_plan(given(grid()), stamps(checked_stages("s", grid(), {})), Path("results/s"), {})
     text = Path("results/s/plan.md").read_text()
     assert "| 2, and one after the last step | 3 | 500 |" in text and "one more after it is counted" in text
 
@@ -157,7 +158,7 @@ def test_a_plan_says_that_unique_ids_are_not_known_before_the_data():
     study, said = grid(), {}
     study["scoring"] = {"references": "best"}
     for kind in ("best", "each"):
-        write_plan(given(study), stamps(Stages("s", study, {})), Path("results/s"), {})
+        write_plan(given(study), stamps(checked_stages("s", study, {})), Path("results/s"), {})
         said[kind] = Path("results/s/plan.md").read_text()
         study = {**study, "scoring": {"references": "each"}}
     assert "at most 1,726 inputs" in said["best"] and "not known before the data are here" in said["best"]
@@ -168,11 +169,11 @@ def test_bills_are_means_and_the_order_of_jobs_is_by_medians():
     plan = plan_of(grid())
     part = part_of(plan, "qasper/led_base/4096/gpu1")  # stops between 40 and 21,400 steps
     assert part.work.steps == pytest.approx((21400 - 40) / math.log(21400 / 40))
-    assert part.seconds_median == plan.stages.runtimes.predict(part.cell.name, "finetune").seconds
+    assert part.seconds_median == plan.runtimes.predict(part.cell.name, "finetune").seconds
     assert part.seconds / part.seconds_median == pytest.approx(part.work.steps / math.sqrt(40 * 21400), rel=0.01)
     assert Bill.of([part], plan.prices).gpu_hours == part.seconds / 3600
     (job,) = (job for job in jobs(plan.parts) if (job.cell, job.part) == (part.cell.name, "finetune"))
-    assert job.seconds == part.seconds and job.priority == plan.stages.priority(part.cell.name)
+    assert job.seconds == part.seconds and job.priority == plan_urgency.Urgency(plan.stages).of(part.cell.name)
 
 
 def test_what_other_settings_once_took_only_scales_what_is_left():
@@ -184,7 +185,7 @@ def test_what_other_settings_once_took_only_scales_what_is_left():
     assert not part.finished and part.source.startswith("scaled by 1 measured cells")
     assert part.seconds == pytest.approx(2 * plain.seconds) and part.seconds_at_most > part.seconds
     assert part.energy_kwh == pytest.approx(0.3 * part.seconds / 3600) and part.work.steps == plain.work.steps
-    write_plan(given(study), stamps(Stages("s", study, {})), Path("results/s"), {})
+    write_plan(given(study), stamps(checked_stages("s", study, {})), Path("results/s"), {})
     text = Path("results/s/plan.md").read_text()
     assert (
         "1 measurement in the summary of what was made with other settings" in text
@@ -213,7 +214,7 @@ def test_jobs_run_in_the_scheduler_s_own_order():
 
 def test_a_schedule_holds_gpus_back_and_runs_one_job_at_a_time_on_the_cpu():
     def job(cell: str, gpus: int, seconds: float, part: str = "finetune", after: str | None = None) -> Job:
-        return Job(cell, part, gpus, seconds, priorities.of_cell(gpus, seconds, part != "finetune"), after)
+        return Job(cell, part, gpus, seconds, plan_urgency.of_cell(gpus, seconds, part != "finetune"), after)
 
     wide, narrow = job("wide", 2, 5), [job(f"narrow{n}", 1, 10 + n) for n in range(3)]
     spans = {s.job.cell: (s.start, s.end) for s in schedule([*narrow, wide], 2)}
@@ -243,7 +244,7 @@ def test_the_gpus_that_a_plan_reckons_with():
 
 def test_power_is_measured_or_declared_or_unknown():
     study = grid(watts_per_gpu=250)
-    cells = Stages("s", study, {}).cells
+    cells = checked_stages("s", study, {}).cells
     one, eight = (cells[f"qasper/led_base/1024/{b}/generated/seed42"] for b in ("gpu1", "gpu8x4"))
     large = cells["gov_report/led_large/1024/gpu1/generated/seed42"]
     rows = [
@@ -266,7 +267,7 @@ def test_power_is_measured_or_declared_or_unknown():
 
 def test_declared_power_changes_no_setting_of_a_job():
     cell = "qasper/led_base/1024/gpu1/generated/seed42"
-    plain, declared = (Stages("s", grid(**more), {}) for more in ({}, {"watts_per_gpu": 300}))
+    plain, declared = (checked_stages("s", grid(**more), {}) for more in ({}, {"watts_per_gpu": 300}))
     assert plain.finetune(cell).settings == declared.finetune(cell).settings
     assert plain.predict(cell, "greedy").settings == declared.predict(cell, "greedy").settings
     assert "watts_per_gpu" not in settings.BUDGET_DEFAULTS
@@ -276,7 +277,7 @@ def test_declared_power_of_gpus_is_refused_where_there_are_none():
     study = grid()
     study["budgets"]["gpu1"] |= {"gpus": 0, "watts_per_gpu": 300}
     with pytest.raises(StudyError, match=r"budgets\.gpu1\.watts_per_gpu is for budgets with GPUs"):
-        Stages("s", study, {})
+        checked_stages("s", study, {})
 
 
 def test_energy_is_unknown_where_no_power_is_known_and_money_follows_it():
@@ -291,7 +292,8 @@ def test_energy_is_unknown_where_no_power_is_known_and_money_follows_it():
 
 def test_a_plan_says_what_people_pay_and_what_it_rests_on(capsys):
     study = grid(watts_per_gpu=300)
-    write_plan(given(study, machine=PRICES), stamps(Stages("s", study, PRICES)), Path("results/s"), {"rule": "plan"})
+    found = stamps(checked_stages("s", study, PRICES))
+    write_plan(given(study, machine=PRICES), found, Path("results/s"), {"rule": "plan"})
     facts, text = json.loads(Path("results/s/plan.json").read_text()), Path("results/s/plan.md").read_text()
     bill = facts["left_at_most"]
     assert bill["energy_kwh"] == pytest.approx(0.3 * bill["gpu_hours"])
@@ -318,7 +320,7 @@ def test_a_plan_says_what_people_pay_and_what_it_rests_on(capsys):
 
 def test_a_finished_cell_counts_as_measured_and_only_the_rest_is_left():
     study, done = grid(watts_per_gpu=300), "qmsum/led_base/1024/gpu1/generated/seed42"
-    stages = Stages("s", study, {})
+    stages = checked_stages("s", study, {})
     measured = {"train_runtime_s": 3600, "inference_runtime_s": 60, "steps": 500, "validations": 1}
     measure(
         {
@@ -345,17 +347,17 @@ def test_a_finished_cell_counts_as_measured_and_only_the_rest_is_left():
 
 def test_a_training_that_stopped_early_scales_the_most_by_its_pace():
     """Half the expected steps in half the expected time: the pace is the model's, and so is the time of all steps."""
-    plain = plan_of(grid()).stages.runtimes
+    plain = plan_of(grid()).runtimes
     cell = "qmsum/led_base/1024/gpu1/generated/seed42"
     work = plain.work(cell)
     steps = work.steps / 2
     seconds = steps * work.step_s + work.validation_s
     measure({cell: {"train_runtime_s": seconds, "steps": steps, "validations": 1}})
-    model = Stages("s", grid(), {}).runtimes
+    model = plan_urgency.runtimes(checked_stages("s", grid(), {}))
     assert model.predict(cell, "finetune").seconds == pytest.approx(seconds)
     assert model.at_most(cell).seconds == pytest.approx(plain.at_most(cell).seconds)
     measure({cell: {"train_runtime_s": 2 * seconds, "steps": steps, "validations": 1}})
-    slower = Stages("s", grid(), {}).runtimes
+    slower = plan_urgency.runtimes(checked_stages("s", grid(), {}))
     assert slower.at_most(cell).seconds == pytest.approx(2 * plain.at_most(cell).seconds)
     assert slower.at_most(cell).refined_by == "dataset, model, seq_len and budget"
 
@@ -374,9 +376,10 @@ def test_the_newer_summary_counts(tmp_path):
 
 def test_a_plan_says_how_far_predictions_were_off(study_schema, root):
     demo = read_study(root / "studies" / "demo.yaml", study_schema)
-    stages = Stages("demo", demo, {})
+    stages = checked_stages("demo", demo, {})
     names = sorted(stages.cells)[:3]
-    plain = [stages.runtimes.modelled(name, "finetune") for name in names]
+    model = plan_urgency.runtimes(stages)
+    plain = [model.modelled(name, "finetune") for name in names]
     measure(
         {n: {"train_runtime_s": f * s} for n, s, f in zip(names, plain, (2, 2, 8), strict=True)},
         "results/demo/summary.csv",
@@ -386,17 +389,17 @@ def test_a_plan_says_how_far_predictions_were_off(study_schema, root):
     (miss,) = found["demo"]  # cells of other lengths
     assert (miss.cells, miss.unrefined_median, miss.unrefined_worst) == (3, pytest.approx(2), pytest.approx(8))
     assert miss.worst == pytest.approx(4) and miss.worst_cell == names[2]  # foretold from the other two: 2, not 8
-    write_plan(given(grid(), demo=demo), stamps(Stages("s", grid(), {})), Path("results/s"), {})
+    write_plan(given(grid(), demo=demo), stamps(checked_stages("s", grid(), {})), Path("results/s"), {})
     text = Path("results/s/plan.md").read_text()
     assert "4.00 x" in text and "s: nothing measured on this machine" in text
     measure({names[0]: {"train_runtime_s": 2 * plain[0]}}, "results/demo/summary.csv")
     (alone,) = plan_of(grid(), demo=demo).misses["demo"]  # nothing is left that could scale it
     assert (alone.cells, alone.scaled, alone.median, alone.worst) == (1, 0, None, None)
     assert alone.unrefined_median == pytest.approx(2)
-    write_plan(given(grid(), demo=demo), stamps(Stages("s", grid(), {})), Path("results/s"), {})
+    write_plan(given(grid(), demo=demo), stamps(checked_stages("s", grid(), {})), Path("results/s"), {})
     assert "| 1 | 0 | NA | NA |" in Path("results/s/plan.md").read_text()
     Path("results/demo/summary.csv").unlink()
-    write_plan(given(grid(), demo=demo), stamps(Stages("s", grid(), {})), Path("results/s"), {})
+    write_plan(given(grid(), demo=demo), stamps(checked_stages("s", grid(), {})), Path("results/s"), {})
     assert "demo: nothing measured on this machine; run it" in Path("results/s/plan.md").read_text()
 
 
@@ -405,7 +408,7 @@ def test_what_nothing_is_measured_of_and_batches_that_were_found():
     for entry in study["budgets"].values():
         entry["per_device_batch_size"] = "largest"
     name = "qmsum/led_base/1024/gpu1/generated/seed42"
-    stages = Stages("s", study, {})
+    stages = checked_stages("s", study, {})
     found = Path(stages.finetune_inputs(name)["batch_size"])
     before = plan_of(study)
     assert part_of(before, "qmsum/led_base/1024/gpu1").work_at_most.steps == 50 * math.ceil(1257 / 8)

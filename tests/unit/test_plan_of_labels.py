@@ -6,14 +6,17 @@ from pathlib import Path
 
 import pytest
 
+from longwatt.cells import RECORD
 from longwatt.forecast import Powers, foretell, jobs
 from longwatt.hyperparameters import exit_rule
 from longwatt.made_settings import settings_of_rows
 from longwatt.plan_report import write_plan
+from longwatt.plan_urgency import Urgency, runtimes
 from longwatt.provenance import write_json
-from longwatt.runtime_model import RECORD, record_seconds
+from longwatt.runtime_model import record_seconds
 from longwatt.settings_table import settings_in_force
 from longwatt.stages import Stages
+from longwatt.study_checks import checked_stages
 from tests.labelled_study import cell_of, labelled_study
 from tests.unit.test_plan import given, plan_of, stamps
 
@@ -28,7 +31,7 @@ def here(tmp_path, monkeypatch):
 
 @pytest.fixture
 def stages() -> Stages:
-    return Stages("s", labelled_study(), {})
+    return checked_stages("s", labelled_study(), {})
 
 
 def measure(rows: list[dict]) -> None:
@@ -47,7 +50,7 @@ def part_of(plan, model: str, part: str):
 
 def test_every_cell_has_its_own_points_and_only_several_exits_are_recorded(stages):
     found = {}
-    for part in foretell(stages, (), Powers(stages.study, [], None, 1)):
+    for part in foretell(stages, runtimes(stages), (), Powers(stages.study, [], None, 1)):
         found.setdefault(part.cell.model, []).append(part.part)
     assert found == {
         "exits": ["finetune", RECORD, *(f"predict/{point}" for point in POINTS)],
@@ -57,7 +60,7 @@ def test_every_cell_has_its_own_points_and_only_several_exits_are_recorded(stage
 
 
 def test_fewer_layers_take_less_time_and_leaving_early_half_of_what_is_above_the_first_exit(stages):
-    model = stages.runtimes
+    model = runtimes(stages)
     seconds = {
         (kind, part): model.predict(cell_of(kind), part).seconds
         for kind in ("standard", "efficient")
@@ -75,14 +78,14 @@ def test_fewer_layers_take_less_time_and_leaving_early_half_of_what_is_above_the
 def test_without_regrouping_a_batch_is_waited_for_through_all_layers():
     apart = labelled_study(inference={"leave": {"regroup_batches": 1}})
     seconds = [
-        Stages("s", study, {}).runtimes.predict(cell_of("exits"), "predict/leave-t0.9-b32").seconds
+        runtimes(checked_stages("s", study, {})).predict(cell_of("exits"), "predict/leave-t0.9-b32").seconds
         for study in (labelled_study(), apart)
     ]
     assert seconds[0] < seconds[1] < seconds[0] / ((1 + 6) / 2 / 6) * 1.01
 
 
 def test_recording_runs_every_split_through_all_layers_once(stages):
-    model, name = stages.runtimes, cell_of("exits")
+    model, name = runtimes(stages), cell_of("exits")
     assert model.recorded_examples(name) == 1978 + 3766  # temperatures are fitted on the one, points are of the other
     chosen = {**stages.record_exits(name).settings, "splits": ["test"]}
     one = record_seconds(chosen, model.shapes["exits"], model.data["sentences"])
@@ -90,14 +93,14 @@ def test_recording_runs_every_split_through_all_layers_once(stages):
 
 
 def test_measured_layers_replace_the_assumption_and_seconds_are_scaled_by_pace():
-    plain = Stages("s", labelled_study(), {}).runtimes
+    plain = runtimes(checked_stages("s", labelled_study(), {}))
     exits, part = cell_of("exits"), "predict/leave-t0.9-b1"
     at_two_layers = plain.modelled(exits, part, depth=2 / 6)
     other = cell_of("exits").replace("seed42", "seed43")
     measure([{"cell": other, "inference": "leave-t0.9-b1", "mean_layers": 2, "inference_runtime_s": 3 * at_two_layers}])
     grid = labelled_study()["grid"]
     seeds = labelled_study(grid=[{**grid[0], "seeds": [42, 43]}, grid[1]])
-    model = Stages("s", seeds, {}).runtimes
+    model = runtimes(checked_stages("s", seeds, {}))
     assert model.measured_depth(exits, part) == pytest.approx(2 / 6)
     assert model.predict(exits, part).seconds == pytest.approx(3 * at_two_layers)
     assert model.at_most(exits, part).seconds == pytest.approx(3 * plain.modelled(exits, part, depth=1.0))
@@ -106,19 +109,20 @@ def test_measured_layers_replace_the_assumption_and_seconds_are_scaled_by_pace()
 
 
 def test_predictions_wait_for_what_is_recorded_and_jobs_are_as_urgent_as_the_scheduler_has_them(stages):
-    found = {(job.cell, job.part): job for job in jobs(foretell(stages, (), Powers(stages.study, [], None, 1)))}
+    parts = foretell(stages, runtimes(stages), (), Powers(stages.study, [], None, 1))
+    found = {(job.cell, job.part): job for job in jobs(parts)}
     after = {key: job.after for key, job in found.items()}
     exits, standard = cell_of("exits"), cell_of("standard")
     assert after[exits, RECORD] == "finetune" and after[standard, "predict/last-b1"] == "finetune"
     assert {after[exits, f"predict/{point}"] for point in POINTS} == {RECORD}
     for (name, part), job in found.items():
         point = part.removeprefix("predict/") if part.startswith("predict/") else None
-        assert job.priority == stages.priority(name, point), part
+        assert job.priority == Urgency(stages).of(name, point), part
 
 
 def test_a_plan_of_labels_is_written_before_anything_is_there(capsys):
     study = labelled_study()
-    write_plan(given(study, gpus=2), stamps(Stages("s", study, {})), Path("results/s"), {})
+    write_plan(given(study, gpus=2), stamps(checked_stages("s", study, {})), Path("results/s"), {})
     text, facts = Path("results/s/plan.md").read_text(), json.loads(Path("results/s/plan.json").read_text())
     for word in (
         "3,868 rows to train on, 1,978 to validate",
@@ -155,7 +159,7 @@ def test_what_is_recorded_counts_as_finished_when_its_stamp_is_in_force(stages):
 def test_settings_in_force_are_those_of_labels(stages, tmp_path):
     for stage in stages.cell_stages():
         write_json(tmp_path / stage.artefact, {"provenance": {"settings": stage.settings}})
-    groups = settings_of_rows(tmp_path / stages.results, stages.rows())
+    groups = settings_of_rows(tmp_path / stages.results, stages.summarize().settings["rows"])
     table = settings_in_force(groups, {}).set_index("setting")
     by_model = {table.loc["models", column]: table[column] for column in table.columns}
     exits, standard = by_model["exits"], by_model["standard"]

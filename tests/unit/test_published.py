@@ -6,8 +6,9 @@ import pytest
 
 from longwatt import displays
 from longwatt.published import Place, batch_sizes, scores, tables
-from longwatt.stages import Stages
 from longwatt.study import StudyError
+from longwatt.study_checks import checked_stages
+from longwatt.study_outputs import kept
 from tests.published_study import published_study
 
 
@@ -69,24 +70,24 @@ def test_lengths_are_in_the_order_of_numbers(study):
 def test_a_published_value_of_what_is_not_there_is_refused(study, key, change, said):
     study["published"][key][0] |= change
     with pytest.raises(StudyError) as error:
-        Stages("paper", study, {})
+        checked_stages("paper", study, {})
     assert said in str(error.value) and "studies/paper.yaml: published" in str(error.value)
 
 
 def test_published_statistics_of_an_unknown_dataset_are_refused(study):
     study["published"]["datasets"]["gov_reports"] = {"words_in": 3}
     with pytest.raises(StudyError, match=r"published\.datasets: unknown dataset 'gov_reports' \(did you mean"):
-        Stages("paper", study, {})
+        checked_stages("paper", study, {})
 
 
 def test_a_value_outside_the_grid_is_refused_but_not_that_of_an_excluded_cell(study):
     study["exclude"] = [{"dataset": "qasper", "seq_len": 4096, "budget": "gpu1", "reason": "too slow"}]
-    assert len(Stages("paper", study, {}).cells) == 63
+    assert len(checked_stages("paper", study, {}).cells) == 63
     del study["exclude"]
     (block,) = (b for b in study["grid"] if b["datasets"] == ["qasper"] and "gpu1" in b["budgets"])
     block["seq_lens"] = [1024, 2048, 3072]
     with pytest.raises(StudyError, match=r"no cell qasper/led_base/4096/gpu1 \(there it has .* 2048, 3072\)"):
-        Stages("paper", study, {})
+        checked_stages("paper", study, {})
 
 
 @pytest.mark.parametrize(
@@ -106,7 +107,7 @@ def test_a_value_outside_the_grid_is_refused_but_not_that_of_an_excluded_cell(st
 def test_a_figure_of_what_is_not_there_is_refused(study, change, said):
     study["figures"][0] |= change
     with pytest.raises(StudyError) as error:
-        Stages("paper", study, {})
+        checked_stages("paper", study, {})
     assert said in str(error.value) and "studies/paper.yaml: figures[" in str(error.value)
 
 
@@ -114,8 +115,8 @@ def test_the_papers_figures_come_first_and_in_its_order(paper):
     names = list(displays.figures(paper))
     assert names[:6] == [f"figure_{number}" for number in range(1, 7)]
     assert names[6:] == [*displays.GENERAL, "published"]
-    made = Stages("paper", paper, {})
-    assert {"results/paper/figures/figure_6.png", "results/paper/tables/published.csv"} <= set(made.kept())
+    made = checked_stages("paper", paper, {})
+    assert {"results/paper/figures/figure_6.png", "results/paper/tables/published.csv"} <= set(kept(made))
 
 
 def test_a_study_without_published_scores_shows_none(paper):

@@ -13,6 +13,7 @@ from longwatt.published_figure import beside_published_scores
 from longwatt.published_table import published_scores
 from longwatt.settings_table import settings_in_force
 from longwatt.stages import Stages
+from longwatt.study_checks import checked_stages
 from longwatt.table_files import caption_of, write
 from longwatt.tables import write_tables
 from tests.published_study import made_up, published_study
@@ -24,7 +25,7 @@ SIZES = [22, 11, 7, 5]
 
 @pytest.fixture(scope="module")
 def stages(root) -> Stages:
-    return Stages("paper", published_study(root), {})
+    return checked_stages("paper", published_study(root), {})
 
 
 @pytest.fixture(scope="module")
@@ -182,7 +183,7 @@ def test_table_4_has_a_column_for_each_group_of_cells(stages, shown):
 def test_settings_that_a_protocol_does_not_use_are_not_in_force(root):
     study = published_study(root)
     study["grid"].append({**study["grid"][1], "protocols": ["teacher_forced"]})
-    table = settings_in_force(groups_of(Stages("paper", study, {})), {}).set_index("setting")
+    table = settings_in_force(groups_of(checked_stages("paper", study, {})), {}).set_index("setting")
     forced = table.columns[2]
     assert "teacher_forced" in forced and table.loc["generation.num_beams"].tolist() == ["1", "1", "not used"]
     assert table.loc["training.learning_rate", forced] == "2e-05"

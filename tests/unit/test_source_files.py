@@ -14,6 +14,7 @@ from longwatt.source_checks import KNOWN
 from longwatt.source_files import KnownDigests, SourceChanged, differences, recorded
 from longwatt.stages import Stages
 from longwatt.study import read_study
+from longwatt.study_checks import checked_stages
 from longwatt.tokenizer_files import make_tokenizer
 from tests.conftest import TINY_STUDY
 
@@ -32,7 +33,7 @@ def rows(count: int, word: str = "word") -> str:
 
 def stages(schema: Path, text: str = OWN) -> Stages:
     Path("tiny.yaml").write_text(text)
-    return Stages("tiny", read_study(Path("tiny.yaml"), schema), {})
+    return checked_stages("tiny", read_study(Path("tiny.yaml"), schema), {})
 
 
 def make(found: Stages) -> Path:

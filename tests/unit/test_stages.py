@@ -4,8 +4,9 @@ import pytest
 from snakemake.cli import parse_args
 
 from longwatt.asked import job_environment, leases_gpus, on_cluster, only_looks, only_tells, reports_only
-from longwatt.stages import Stages
+from longwatt.startup.run import partial_settings
 from longwatt.study import StudyError, read_study
+from longwatt.study_checks import checked_stages
 
 
 def asked(line: str, root) -> dict:
@@ -88,7 +89,7 @@ def test_a_cluster_is_where_jobs_are_handed_to_another_scheduler(line, cluster, 
 def test_settings_of_a_job_are_merged_once_however_often_they_are_asked_for(tiny_study_text, study_schema, tmp_path):
     path = tmp_path / "tiny.yaml"
     path.write_text(tiny_study_text)
-    made = Stages("tiny", read_study(path, study_schema), {})
+    made = checked_stages("tiny", read_study(path, study_schema), {})
     one, other = made.cells
     assert made.finetune(one) is made.finetune(one)
     assert made.finetune(one) is not made.finetune(other)
@@ -99,8 +100,8 @@ def test_settings_of_a_job_are_merged_once_however_often_they_are_asked_for(tiny
 def test_a_cell_that_differs_in_its_seed_alone_is_checked_once(tiny_study_text, study_schema, tmp_path, monkeypatch):
     path, checked = tmp_path / "tiny.yaml", []
     path.write_text(tiny_study_text.replace("seeds: [1]", "seeds: [1, 2, 3]"))
-    monkeypatch.setattr(Stages, "_check_lengths", lambda self, name, *rest: checked.append(name))
-    made = Stages("tiny", read_study(path, study_schema), {})
+    monkeypatch.setattr("longwatt.study_checks._Checked.check_lengths", lambda self, config: checked.append(self.name))
+    made = checked_stages("tiny", read_study(path, study_schema), {})
     assert len(made.cells) == 6
     assert checked == [name for name in made.cells if name.endswith("seed1")]
 
@@ -109,8 +110,8 @@ def test_a_part_of_a_study_is_shown_as_the_whole(tiny_study_text, study_schema, 
     path = tmp_path / "tiny.yaml"
     figure = "figures: [{name: own, costs: [peak_memory], datasets: [needle]}]\n"
     path.write_text(f"{tiny_study_text}{figure}published: {{source: x, protocol: generated}}\n")
-    made = Stages("tiny", read_study(path, study_schema), {})
-    partial = made.partial_settings()
+    made = checked_stages("tiny", read_study(path, study_schema), {})
+    partial = partial_settings(made)
     for stage in (made.summarize(), made.tabulate(), made.plot(), made.plot_power()):
         assert partial.items() >= stage.settings.items()
     assert partial["figures"][0]["name"] == "own" and partial["published"]["source"] == "x"

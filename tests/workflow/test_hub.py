@@ -7,8 +7,8 @@ import json
 import pytest
 
 from longwatt import hub
-from longwatt.stages import Stages
 from longwatt.study import read_study
+from longwatt.study_checks import checked_stages
 from tests.conftest import ROOT
 from tests.hub_server import Hub
 from tests.tiny_hub import repositories, study_of
@@ -45,7 +45,7 @@ def project(tmp_path, served, monkeypatch) -> Project:
 
 def targets(project: Project) -> list[str]:
     """LED's trained cell, and BigBird's weights and tokenizer: from there on nothing knows where they came from."""
-    made = Stages("tiny", read_study(project.study, ROOT / "workflow/schemas/study.schema.json"), {})
+    made = checked_stages("tiny", read_study(project.study, ROOT / "workflow/schemas/study.schema.json"), {})
     led, bigbird = sorted(made.cells, key=lambda name: "bigbird" in name)
     inputs = made.inputs(bigbird)
     return [made.finetune(led).artefact, *(inputs[name] for name in ("tokenizer", "checkpoint"))]

@@ -2,9 +2,9 @@
 
 
 rule predict:
-    """Predictions of one inference point, and how fast they came."""
+    """Predict at one inference point, and measure how fast."""
     input:
-        unpack(predict_inputs),
+        unpack(lambda w: STAGES.predict_inputs(w.cell)),
     output:
         predictions="results/{study}/{cell}/predict/{inference}/predictions.jsonl",
         inference="results/{study}/{cell}/predict/{inference}/inference.json",
@@ -13,16 +13,16 @@ rule predict:
         "logs/{study}/{cell}/predict-{inference}.log",
     benchmark:
         "logs/{study}/{cell}/predict-{inference}.benchmark.tsv"
-    priority: priority_of
+    priority: lambda w: RUN.priority(w.cell, w.inference)
     conda:
         "../../envs/longwatt.yaml"
-    threads: threads_of
+    threads: lambda w: RUN.threads(w.cell)
     resources:
-        gpu=gpus_of,
+        gpu=lambda w: STAGES.gpus(w.cell),
         nodes=1,
     params:
-        settings=settings_of("predict"),
-        code=code_of("predict"),
+        settings=lambda w: STAGES.predict(w.cell, w.inference).settings,
+        code=lambda w: RUN.code(STAGES.predict(w.cell, w.inference)),
         work="results/{study}/{cell}/work/predict-{inference}",
         failure="results/{study}/{cell}/work/failure-predict-{inference}.json",
     script:
@@ -30,9 +30,9 @@ rule predict:
 
 
 rule score:
-    """Corpus scores with an interval, and every example's scores."""
+    """Score a corpus, with an interval, and every example."""
     input:
-        unpack(score_inputs),
+        unpack(lambda w: STAGES.score_inputs(w.cell)),
         predictions="results/{study}/{cell}/predict/{inference}/predictions.jsonl",
         inference="results/{study}/{cell}/predict/{inference}/inference.json",
     output:
@@ -40,19 +40,19 @@ rule score:
         examples="results/{study}/{cell}/predict/{inference}/examples.csv",
     log:
         "logs/{study}/{cell}/score-{inference}.log",
-    priority: reduction_priority()
+    priority: RUN.reduction_priority
     conda:
         "../../envs/longwatt.yaml"
     params:
-        settings=settings_of("score"),
-        code=code_of("score"),
+        settings=lambda w: STAGES.score(w.cell, w.inference).settings,
+        code=lambda w: RUN.code(STAGES.score(w.cell, w.inference)),
         failure="results/{study}/{cell}/work/failure-score-{inference}.json",
     script:
         "../scripts/score.py"
 
 
 rule summarize_energy:
-    """Energy, power and utilisation of one metered part of a cell."""
+    """Reduce the energy log of one metered part of a cell."""
     input:
         energy_log="results/{study}/{cell}/{part}/energy.jsonl.gz",
     output:
@@ -60,12 +60,12 @@ rule summarize_energy:
         power="results/{study}/{cell}/{part}/power.csv",
     log:
         "logs/{study}/{cell}/{part}/energy.log",
-    priority: reduction_priority()
+    priority: RUN.reduction_priority
     conda:
         "../../envs/longwatt.yaml"
     params:
-        settings=settings_of("summarize_energy"),
-        code=code_of("summarize_energy"),
-        failure=failure_of_energy,
+        settings=lambda w: STAGES.summarize_energy(w.cell, w.part).settings,
+        code=lambda w: RUN.code(STAGES.summarize_energy(w.cell, w.part)),
+        failure=lambda w: RUN.failure_of_energy(w.cell, w.part),
     script:
         "../scripts/summarize_energy.py"

@@ -1,10 +1,10 @@
-"""Models with several exits: what their classifiers say, their temperatures, and how they compare with their baselines."""
+"""Models with several exits: recorded answers, temperatures, and a comparison with baselines."""
 
 
 rule record_exits:
-    """Every classifier's logits at full depth, from which accuracy at any threshold follows."""
+    """Record every classifier's logits, from which accuracy at any threshold follows."""
     input:
-        unpack(cell_inputs),
+        unpack(lambda w: STAGES.inputs(w.cell)),
         model="results/{study}/{cell}/finetune/model",
         training="results/{study}/{cell}/finetune/training.json",
     output:
@@ -15,16 +15,16 @@ rule record_exits:
         "logs/{study}/{cell}/record_exits.log",
     benchmark:
         "logs/{study}/{cell}/record_exits.benchmark.tsv"
-    priority: priority_of
+    priority: lambda w: RUN.priority(w.cell)
     conda:
         "../../envs/longwatt.yaml"
-    threads: threads_of
+    threads: lambda w: RUN.threads(w.cell)
     resources:
-        gpu=gpus_of,
+        gpu=lambda w: STAGES.gpus(w.cell),
         nodes=1,
     params:
-        settings=settings_of("record_exits"),
-        code=code_of("record_exits"),
+        settings=lambda w: STAGES.record_exits(w.cell).settings,
+        code=lambda w: RUN.code(STAGES.record_exits(w.cell)),
         work="results/{study}/{cell}/work/record_exits",
         failure="results/{study}/{cell}/work/failure-record_exits.json",
     script:
@@ -32,7 +32,7 @@ rule record_exits:
 
 
 rule calibrate:
-    """One temperature for each classifier, fitted on a split that no result is taken from."""
+    """Fit a temperature for each classifier, on a split that no result is taken from."""
     input:
         logits="results/{study}/{cell}/exits/logits.jsonl",
         exits="results/{study}/{cell}/exits/exits.json",
@@ -43,19 +43,19 @@ rule calibrate:
         temperatures="results/{study}/{cell}/calibrate/temperatures.json",
     log:
         "logs/{study}/{cell}/calibrate.log",
-    priority: reduction_priority()
+    priority: RUN.reduction_priority
     conda:
         "../../envs/longwatt.yaml"
     params:
-        settings=settings_of("calibrate"),
-        code=code_of("calibrate"),
+        settings=lambda w: STAGES.calibrate(w.cell).settings,
+        code=lambda w: RUN.code(STAGES.calibrate(w.cell)),
         failure="results/{study}/{cell}/work/failure-calibrate.json",
     script:
         "../scripts/calibrate.py"
 
 
 rule judge_calibration:
-    """How far confidences can be trusted before and after; no prediction rests on it."""
+    """Judge confidences before and after calibration; no prediction rests on it."""
     input:
         logits="results/{study}/{cell}/exits/logits.jsonl",
         temperatures="results/{study}/{cell}/calibrate/temperatures.json",
@@ -63,21 +63,21 @@ rule judge_calibration:
         calibration="results/{study}/{cell}/calibrate/calibration.json",
     log:
         "logs/{study}/{cell}/judge_calibration.log",
-    priority: reduction_priority()
+    priority: RUN.reduction_priority
     conda:
         "../../envs/longwatt.yaml"
     params:
-        settings=settings_of("judge_calibration"),
-        code=code_of("judge_calibration"),
+        settings=lambda w: STAGES.judge_calibration(w.cell).settings,
+        code=lambda w: RUN.code(STAGES.judge_calibration(w.cell)),
         failure="results/{study}/{cell}/work/failure-judge_calibration.json",
     script:
         "../scripts/judge_calibration.py"
 
 
 rule compare_exits:
-    """Models with exits beside the standard, the efficient ones and the oracle: time, accuracy, energy, with intervals."""
+    """Compare models with exits with the standard, the efficient ones and the oracle."""
     input:
-        lambda wildcards: STAGES.compare_exits_inputs(),
+        lambda w: outputs.compare_exits_inputs(STAGES),
     output:
         exits="results/{study}/exits/exits.json",
         curve="results/{study}/exits/curve.csv",
@@ -88,29 +88,29 @@ rule compare_exits:
         "../../envs/longwatt.yaml"
     params:
         results=STAGES.results,
-        settings=settings_of("compare_exits"),
-        code=code_of("compare_exits"),
+        settings=lambda w: STAGES.compare_exits().settings,
+        code=lambda w: RUN.code(STAGES.compare_exits()),
     script:
         "../scripts/compare_exits.py"
 
 
 rule plot_exits:
-    """Accuracy against time and energy, confidence, difficulty and reliability of models with exits."""
+    """Draw accuracy, confidence, difficulty and reliability of models with exits."""
     input:
         exits="results/{study}/exits/exits.json",
         curve="results/{study}/exits/curve.csv",
         difficulty="results/{study}/exits/difficulty.csv",
-        calibrations=lambda wildcards: list(STAGES.calibrations().values()),
+        calibrations=lambda w: outputs.calibrations(STAGES),
     output:
-        *exits_outputs(),
+        *figures_in_report("exits/figures", displays.exit_figures(STAGES.study)),
         report="results/{study}/exits/exits_figures.json",
     log:
         "logs/{study}/plot_exits.log",
     conda:
         "../../envs/longwatt.yaml"
     params:
-        cells=list(STAGES.calibrations()),
-        settings=settings_of("plot_exits"),
-        code=code_of("plot_exits"),
+        cells=STAGES.with_exits,
+        settings=lambda w: STAGES.plot_exits().settings,
+        code=lambda w: RUN.code(STAGES.plot_exits()),
     script:
         "../scripts/plot_exits.py"

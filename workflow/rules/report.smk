@@ -2,9 +2,9 @@
 
 
 rule summarize:
-    """One row per cell and inference point."""
+    """Make a table of one row per cell and inference point."""
     input:
-        summary_inputs,
+        lambda w: outputs.summary_inputs(STAGES),
     output:
         summary="results/{study}/summary.csv",
         report="results/{study}/summary.json",
@@ -13,73 +13,78 @@ rule summarize:
     conda:
         "../../envs/longwatt.yaml"
     params:
-        settings=settings_of("summarize"),
-        code=code_of("summarize"),
+        settings=lambda w: STAGES.summarize().settings,
+        code=lambda w: RUN.code(STAGES.summarize()),
     script:
         "../scripts/summarize.py"
 
 
 rule tabulate:
-    """The summary, the scores by length and the datasets as people read them."""
+    """Write the summary, the scores by length and the datasets as people read them."""
     input:
         summary="results/{study}/summary.csv",
         report="results/{study}/summary.json",
-        facts=dataset_facts,
+        facts=lambda w: outputs.dataset_facts(STAGES),
     output:
-        *table_outputs(),
+        *tables_in_report(displays.tables(STAGES.study)),
         report="results/{study}/tables/tables.json",
     log:
         "logs/{study}/tabulate.log",
     conda:
         "../../envs/longwatt.yaml"
     params:
-        settings=settings_of("tabulate"),
-        code=code_of("tabulate"),
+        settings=lambda w: STAGES.tabulate().settings,
+        code=lambda w: RUN.code(STAGES.tabulate()),
     script:
         "../scripts/tabulate.py"
 
 
 rule plot:
-    """Accuracy against each cost."""
+    """Draw accuracy against each cost."""
     input:
         summary="results/{study}/summary.csv",
     output:
-        *figure_outputs(),
+        *figures_in_report("figures", displays.figures(STAGES.study)),
         report="results/{study}/figures/figures.json",
     log:
         "logs/{study}/plot.log",
     conda:
         "../../envs/longwatt.yaml"
     params:
-        settings=settings_of("plot"),
-        code=code_of("plot"),
+        settings=lambda w: STAGES.plot().settings,
+        code=lambda w: RUN.code(STAGES.plot()),
     script:
         "../scripts/plot.py"
 
 
 rule plot_power:
-    """Every cell's power over time, its phases shaded."""
+    """Draw every cell's power over time, its phases shaded."""
     input:
-        lambda wildcards: STAGES.energies(),
+        lambda w: outputs.energies(STAGES),
     output:
-        page=power_output(),
-        report=STAGES.power_report,
+        page=report(
+            outputs.power_page(STAGES),
+            caption="../report/power.rst",
+            category="Power over time",
+            labels={"page": "all cells"},
+        ),
+        report=f"{STAGES.results}/power/power.json",
     log:
         f"logs/{STAGES.study_id}/plot_power.log",
     conda:
         "../../envs/longwatt.yaml"
     params:
-        settings=settings_of("plot_power"),
-        code=code_of("plot_power"),
+        settings=lambda w: STAGES.plot_power().settings,
+        code=lambda w: RUN.code(STAGES.plot_power()),
     script:
         "../scripts/plot_power.py"
 
 
 rule judge_claims:
-    """Every claim of the study with its verdict; a study without claims has no such job."""
+    """Judge every claim of the study; one without claims has no such job."""
     input:
         summary="results/{study}/summary.csv",
-        examples=lambda wildcards: STAGES.claim_examples,
+        examples=lambda w: outputs.claim_examples(STAGES),
     output:
         page=report(
             "results/{study}/claims.html",
@@ -95,52 +100,55 @@ rule judge_claims:
         "../../envs/longwatt.yaml"
     params:
         results=STAGES.results,
-        settings=settings_of("judge_claims"),
-        code=code_of("judge_claims"),
+        settings=lambda w: STAGES.judge_claims().settings,
+        code=lambda w: RUN.code(STAGES.judge_claims()),
     script:
         "../scripts/judge_claims.py"
 
 
 rule partial:
-    """Summary and figures of what is finished, and the state of every cell; runs whenever asked for."""
+    """Report on what is finished, and the state of every cell; runs whenever asked for."""
     log:
         f"logs/{STAGES.study_id}/partial.log",
     conda:
         "../../envs/longwatt.yaml"
     params:
         results=STAGES.results,
-        settings=lambda wildcards: STAGES.partial_settings(),
-        stamps=lambda wildcards: IN_FORCE.stamps(),
-        code=lambda wildcards: IN_FORCE.code_of_rule("partial"),
+        settings=lambda w: RUN.partial_settings(),
+        stamps=lambda w: IN_FORCE.stamps(),
+        code=lambda w: IN_FORCE.code_of_rule("partial"),
     script:
         "../scripts/partial.py"
 
 
 rule plan:
-    """What the study will take: time, energy, money, disk; runs whenever asked for, before any data or GPU is there."""
+    """Foretell time, energy, money and disk of the study.
+
+    It runs whenever asked for, before any data or GPU is there.
+    """
     log:
         f"logs/{STAGES.study_id}/plan.log",
     conda:
         "../../envs/longwatt.yaml"
     params:
         results=STAGES.results,
-        settings=lambda wildcards: plan_settings(),
-        stamps=lambda wildcards: IN_FORCE.stamps(),
-        code=lambda wildcards: IN_FORCE.code_of_rule("plan"),
+        settings=lambda w: RUN.plan_settings(),
+        stamps=lambda w: IN_FORCE.stamps(),
+        code=lambda w: IN_FORCE.code_of_rule("plan"),
     script:
         "../scripts/plan.py"
 
 
 rule compare:
-    """Two studies' summaries side by side, cell by cell; runs whenever asked for."""
+    """Set two studies side by side, cell by cell; runs whenever asked for."""
     log:
         f"logs/{STAGES.study_id}/compare.log",
     conda:
         "../../envs/longwatt.yaml"
     params:
         results="results",
-        settings=lambda wildcards: STAGES.compare_settings(),
-        stamps=lambda wildcards: compared_stamps(),
-        code=lambda wildcards: IN_FORCE.code_of_rule("compare"),
+        settings=lambda w: RUN.compare_settings(),
+        stamps=lambda w: RUN.compared_stamps(),
+        code=lambda w: IN_FORCE.code_of_rule("compare"),
     script:
         "../scripts/compare.py"

@@ -2,9 +2,9 @@
 
 
 rule probe_batch_size:
-    """The largest batch per device that fits a budget's memory; shared by all cells of one shape."""
+    """Find the largest batch per device that fits; shared by all cells of one shape."""
     input:
-        unpack(probe_inputs),
+        unpack(lambda w: STAGES.probe_inputs(w.probe)),
     output:
         batch_size="resources/batch_sizes/{probe}/batch_size.json",
         probe="resources/batch_sizes/{probe}/probe.json",
@@ -13,16 +13,16 @@ rule probe_batch_size:
         "logs/batch_sizes/{probe}.log",
     benchmark:
         "logs/batch_sizes/{probe}.benchmark.tsv"
-    priority: priorities.DATA
+    priority: urgency.DATA
     conda:
         "../../envs/longwatt.yaml"
-    threads: threads_of_probe
+    threads: lambda w: RUN.threads_of_probe(w.probe)
     resources:
-        gpu=gpus_of_probe,
+        gpu=lambda w: RUN.gpus_of_probe(w.probe),
         nodes=1,
     params:
-        settings=settings_of("probe_batch_size"),
-        code=code_of("probe_batch_size"),
+        settings=lambda w: STAGES.probe_batch_size(w.probe).settings,
+        code=lambda w: RUN.code(STAGES.probe_batch_size(w.probe)),
         work="resources/batch_sizes/{probe}/work",
     script:
         "../scripts/probe_batch_size.py"
@@ -31,7 +31,7 @@ rule probe_batch_size:
 rule finetune:
     """Fine-tune one cell with early stopping; resumes from its work folder if it was killed."""
     input:
-        unpack(finetune_inputs),
+        unpack(lambda w: STAGES.finetune_inputs(w.cell)),
     output:
         model=directory("results/{study}/{cell}/finetune/model"),
         training="results/{study}/{cell}/finetune/training.json",
@@ -41,17 +41,18 @@ rule finetune:
         "logs/{study}/{cell}/finetune.log",
     benchmark:
         "logs/{study}/{cell}/finetune.benchmark.tsv"
-    priority: priority_of
+    priority: lambda w: RUN.priority(w.cell)
     conda:
         "../../envs/longwatt.yaml"
-    threads: threads_of
+    threads: lambda w: RUN.threads(w.cell)
     resources:
-        gpu=gpus_of,
+        gpu=lambda w: STAGES.gpus(w.cell),
         nodes=1,
     params:
-        settings=settings_of("finetune"),
-        execution=execution_of_finetune,
-        code=code_of("finetune"),
+        settings=lambda w: STAGES.finetune(w.cell).settings,
+        # Snakemake compares no parameter that is made from the number of threads.
+        execution=lambda w, threads: dict(STAGES.execution(w.cell)),
+        code=lambda w: RUN.code(STAGES.finetune(w.cell)),
         work="results/{study}/{cell}/work",
         failure="results/{study}/{cell}/work/failure-finetune.json",
     script:

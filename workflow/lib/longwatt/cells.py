@@ -23,6 +23,10 @@ AXIS_DEFAULTS: dict[str, list[Any]] = {"seeds": [42]}  # that of the paper's pub
 # How predictions are made: of a text by generation (the sound way) or from gold inputs, of a label by its logits.
 GENERATED, TEACHER_FORCED, CLASSIFIED = "generated", "teacher_forced", "classified"
 LARGEST = "largest"  # a batch size that is found out by trying
+# Parts of a cell that are metered.
+FINETUNE = "finetune"
+RECORD = "exits"  # what every exit of a trained model says of every example, recorded once
+PREDICT = "predict/"  # of every inference point, its name behind it
 # A cell's id and its folder below results/{study}/.
 CELL_PATTERN = "{dataset}/{model}/{seq_len}/{budget}/{protocol}/seed{seed}"
 
@@ -78,6 +82,11 @@ def points(study: Mapping[str, Any]) -> dict[str, list[str]]:
 def classifies(study: Mapping[str, Any], dataset: str) -> bool:
     """Whether a dataset's references are labels."""
     return bool(study["datasets"][dataset].get("task") == CLASSIFICATION)
+
+
+def several_exits(study: Mapping[str, Any], model: str) -> bool:
+    """Return whether a model has exits before its last."""
+    return len(study["models"][model].get("exits", {}).get("layers", ())) > 1
 
 
 @dataclass(frozen=True)

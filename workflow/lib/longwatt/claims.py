@@ -89,7 +89,7 @@ class Evidence:
 
     Args:
         summary: as `longwatt.summary.summarize`; rows may be missing.
-        cells: as `longwatt.stages.Stages.claim_cells`.
+        cells: as `longwatt.report_settings.claim_cells`.
         scores: of the examples; None where they are not at hand.
 
     Of the models that a search made, all called by one name, only the chosen one speaks.

@@ -65,7 +65,7 @@ def write_comparison(
 
     Args:
         results: the folder of all studies' results.
-        settings: as `longwatt.stages.Stages.compare_settings`.
+        settings: as `longwatt.report_settings.compare_settings`.
         provenance: the stamp of comparison.json.
         stamps: by study the digests in force (`longwatt.in_force.InForce.stamps`); None where its file is not here.
 

@@ -121,15 +121,17 @@ def checkpoint_bytes(count: int) -> int:
     return checkpoints * count * WEIGHT_BYTES * (1 + MOMENTS) + checkpoints * count * WEIGHT_BYTES
 
 
-def disk(stages: Stages, seconds: Mapping[tuple[str, str], float], together: Iterable[str]) -> list[Share]:
+def disk(
+    stages: Stages, model: RuntimeModel, seconds: Mapping[tuple[str, str], float], together: Iterable[str]
+) -> list[Share]:
     """What a study will take once all its cells are finished, and beside it the checkpoints of those under way.
 
     Args:
         stages: the study's.
+        model: its run times.
         seconds: of every cell and part; energy logs grow with them.
         together: the cells that train at once where their checkpoints take most.
     """
-    model = stages.runtimes
     counts = parameters_of(model)
     finished = sum(counts[cell.model] * WEIGHT_BYTES for cell in stages.cells.values())
     under_way = [checkpoint_bytes(counts[stages.cells[name].model]) for name in together]

@@ -11,12 +11,12 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
-from longwatt import flags, priorities
-from longwatt.cells import Cell
+from longwatt import flags, plan_urgency
+from longwatt.cells import FINETUNE, RECORD, Cell
 from longwatt.energy.reduction import J_PER_KWH
 from longwatt.makespan import Job
 from longwatt.pages import NA
-from longwatt.runtime_model import FINETUNE, RECORD, Prediction, RuntimeModel, Work, mean_steps, most_steps, positive
+from longwatt.runtime_model import Prediction, RuntimeModel, Work, mean_steps, most_steps, positive
 from longwatt.stages import Stages
 
 PREFIX = {True: "train", False: "inference"}  # of a summary's columns: of trainings, of predictions
@@ -136,30 +136,32 @@ def _word(sources: Sequence[str]) -> str:
     return "estimated" if "estimate" in sources else MEASURED
 
 
-def foretell(stages: Stages, finished: Collection[tuple[str, str]], powers: Powers) -> list[Part]:
+def foretell(stages: Stages, model: RuntimeModel, finished: Collection[tuple[str, str]], powers: Powers) -> list[Part]:
     """Every training and prediction of a study, and for cells with several exits what they say, recorded once.
 
     Args:
         stages: the study's.
+        model: its run times.
         finished: (cell, part) of what need not run any more.
         powers: mean power.
     """
     energies = _energies(powers.rows)
     return [
-        _part(stages, name, part, (name, part) in finished, powers, energies)
+        _part(stages, model, name, part, (name, part) in finished, powers, energies)
         for name in stages.cells
-        for part in _parts(stages, name)
+        for part in _parts(stages, model, name)
     ]
 
 
-def _parts(stages: Stages, name: str) -> list[str]:
+def _parts(stages: Stages, model: RuntimeModel, name: str) -> list[str]:
     """The parts of a cell that take time; recording exits comes before what is predicted with them."""
     trained, *predicted = stages.parts(name)
-    return [trained, *([RECORD] if stages.runtimes.records(name) else []), *predicted]
+    return [trained, *([RECORD] if model.records(name) else []), *predicted]
 
 
 def _part(
     stages: Stages,
+    model: RuntimeModel,
     name: str,
     part: str,
     finished: bool,
@@ -167,7 +169,7 @@ def _part(
     energies: Mapping[tuple[str, str], float],
 ) -> Part:
     cell, trains = stages.cells[name], part == FINETUNE
-    took = _times(stages.runtimes, name, part, finished)
+    took = _times(model, name, part, finished)
     power, known = powers.of(cell, trains), energies.get((name, part)) if finished else None
     found = Part(
         cell=cell,
@@ -182,7 +184,7 @@ def _part(
         energy_kwh=known or _kwh(power, took.mean),
         energy_kwh_at_most=known or _kwh(power, took.most),
     )
-    return _with_training(found, stages) if trains else found
+    return _with_training(found, stages, model) if trains else found
 
 
 class _Times(NamedTuple):
@@ -205,9 +207,9 @@ def _times(model: RuntimeModel, name: str, part: str, finished: bool) -> _Times:
     return _Times(min(most, model.mean(name).seconds), median, most, source)
 
 
-def _with_training(part: Part, stages: Stages) -> Part:
+def _with_training(part: Part, stages: Stages, model: RuntimeModel) -> Part:
     """A training with its steps and validations; of one that is finished and measured those that it made."""
-    model, name = stages.runtimes, part.cell.name
+    name = part.cell.name
     made = model.trained(name) if part.finished else None
     work = made or model.work(name, mean_steps)
     validation = stages.finetune(name).settings["training"]["validation"]
@@ -238,7 +240,7 @@ def _energies(rows: Sequence[Mapping[str, str]]) -> dict[tuple[str, str], float]
 
 
 def jobs(parts: Sequence[Part], at_most: bool = False) -> list[Job]:
-    """What is still to run, as the scheduler sees it: as urgent as `longwatt.stages.Stages.priority` says, by medians.
+    """What is still to run, as the scheduler sees it: as urgent as `longwatt.plan_urgency.Urgency` says, by medians.
 
     Args:
         parts: all of a study.
@@ -252,7 +254,7 @@ def jobs(parts: Sequence[Part], at_most: bool = False) -> list[Job]:
     for part in parts:
         predicts, name = part.part not in (FINETUNE, RECORD), part.cell.name
         own = seconds[name, part.part] if predicts else whole[name]
-        urgency = priorities.of_cell(part.gpus, own, trained=predicts)
+        urgency = plan_urgency.of_cell(part.gpus, own, trained=predicts)
         lasts = part.seconds_at_most if at_most else part.seconds
         job = Job(name, part.part, part.gpus, lasts, urgency, _after(part, seconds))
         found += [] if part.finished else [job]

@@ -9,10 +9,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from longwatt import source_checks, stages, study
-from longwatt.machine_settings import machine_settings
+from longwatt import source_checks, study
+from longwatt.machine_settings import environment, machine_settings
 from longwatt.provenance import PACKAGE, Stage, agrees, code_digest, digest, read_stamp
 from longwatt.source_files import KnownDigests
+from longwatt.stages import Stages
+from longwatt.study_checks import checked_stages
 
 WORKFLOW = PACKAGE.parents[1]  # of a checkout, where the package lies in workflow/lib
 MACHINE = "config.yaml"
@@ -33,7 +35,7 @@ class InForce:
         accepted: digests of older code whose artefacts count too (`accept_code`).
     """
 
-    stages: stages.Stages
+    stages: Stages
     scripts: Path
     accepted: Sequence[str] = ()
 
@@ -78,7 +80,7 @@ class InForce:
             return None
         try:
             read = study.read_study(document, schema)
-            jobs = stages.Stages(study_id, read, {**self.stages.machine, "study": study_id})
+            jobs = checked_stages(study_id, read, {**self.stages.machine, "study": study_id})
         except study.StudyError:
             return None
         return InForce(jobs, self.scripts, self.accepted)
@@ -103,9 +105,9 @@ def find(results: Path, changes: Mapping[str, Any] | None = None) -> InForce | N
     schemas = WORKFLOW / "schemas"
     said = {**study.merge(_machine(roots), changes or {}), "study": name}
     machine = machine_settings(said, study.read_yaml(schemas / "config.schema.json"), document.parent)
-    os.environ.update(stages.machine_environment(machine))
+    os.environ.update(environment(machine))
     read = study.read_study(document, schemas / "study.schema.json")
-    jobs = stages.Stages(name, read, machine)
+    jobs = checked_stages(name, read, machine)
     return InForce(jobs, WORKFLOW / "scripts", machine.get("accept_code", ()))
 
 

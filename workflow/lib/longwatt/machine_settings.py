@@ -10,6 +10,7 @@ import yaml
 
 from longwatt.canonical import text_of
 from longwatt.escaping import mended, unusable_text
+from longwatt.hub import MIRROR
 from longwatt.study import StudyError, normalise, validate
 from longwatt.yaml_values import Loader
 
@@ -38,6 +39,12 @@ def machine_settings(config: Mapping[str, Any], schema: Mapping[str, Any], studi
         raise StudyError(f"{SOURCE}: {problem}")
     assert isinstance(settings, dict)
     return settings
+
+
+def environment(machine: Mapping[str, Any]) -> dict[str, str]:
+    """Return what jobs must know of this machine, though no result depends on it."""
+    mirror = machine.get("mirror")
+    return {MIRROR: str(mirror)} if mirror else {}
 
 
 def study_name(given: Any, studies: Path, key: str = "study") -> Any:

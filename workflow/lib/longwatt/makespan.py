@@ -1,6 +1,6 @@
 """When a study's jobs would start and end on so many GPUs, in the order in which the scheduler takes them.
 
-The order is that of `longwatt.priorities`; GPUs are held back for the most urgent job that does not fit, as the
+The order is that of `longwatt.plan_urgency`; GPUs are held back for the most urgent job that does not fit, as the
 scheduler does. Jobs on the CPU run one at a time. Data are there and starting a job takes no time.
 """
 

@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from longwatt.cells import FINETUNE
 from longwatt.claim_pages import write_claims
 from longwatt.exit_comparison import compare
 from longwatt.figures import plot_all
 from longwatt.outdated import Stamps
 from longwatt.power_page import write_power
 from longwatt.progress import say
-from longwatt.runtime_model import FINETUNE
 from longwatt.status import STATES, cell_states, up_to_date_rows
 from longwatt.summary import write_csv, write_summary
 from longwatt.tables import write_tables

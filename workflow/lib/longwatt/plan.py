@@ -14,12 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from longwatt import costs, makespan
+from longwatt.cells import FINETUNE, RECORD
 from longwatt.footprint import Share, checkpoint_bytes, disk, parameters_of
 from longwatt.forecast import Miss, Part, Powers, foretell, jobs, misses
 from longwatt.makespan import Span
 from longwatt.outdated import Counting
-from longwatt.runtime_model import FINETUNE, RECORD
+from longwatt.runtime_model import RuntimeModel
 from longwatt.stages import Stages
+from longwatt.study import DEMO
 
 HOUR_S = 3600.0
 G_PER_KG = 1000.0
@@ -96,15 +98,18 @@ class Plan:
 
     Args:
         stages: the study's.
+        runtimes: how long its jobs take.
         gpus: devices to reckon with.
         finished: (cell, part) of what need not run any more.
-        demo: the embedded study, whose measured cells show how far predictions are off; None where it is this one.
+        demo: run times of the embedded study, whose measured cells show how far predictions are off; None where it is
+            this one.
     """
 
     stages: Stages
+    runtimes: RuntimeModel
     gpus: Gpus
     finished: frozenset[tuple[str, str]]
-    demo: Stages | None
+    demo: RuntimeModel | None
 
     @cached_property
     def prices(self) -> dict[str, Any]:
@@ -114,9 +119,8 @@ class Plan:
     @cached_property
     def parts(self) -> list[Part]:
         """Every training and prediction, and what is recorded of exits between them."""
-        rows = self.stages.runtimes.rows
-        powers = Powers(self.stages.study, rows, self.stages.machine.get("watts_per_core"), cores())
-        return foretell(self.stages, self.finished, powers)
+        powers = Powers(self.stages.study, self.runtimes.rows, self.stages.machine.get("watts_per_core"), cores())
+        return foretell(self.stages, self.runtimes, self.finished, powers)
 
     @property
     def left(self) -> list[Part]:
@@ -137,22 +141,22 @@ class Plan:
     @cached_property
     def disk(self) -> list[Share]:
         """What the study takes on disk."""
-        counts, cells = parameters_of(self.stages.runtimes), self.stages.cells
+        counts, cells = parameters_of(self.runtimes), self.stages.cells
         weight = {name: float(checkpoint_bytes(counts[cell.model])) for name, cell in cells.items()}
         together = makespan.most_at_once([span for span in self.spans if span.job.part == FINETUNE], weight)
         seconds = {(part.cell.name, part.part): part.seconds for part in self.parts}
-        return disk(self.stages, seconds, together)
+        return disk(self.stages, self.runtimes, seconds, together)
 
     @cached_property
     def misses(self) -> dict[str, list[Miss]]:
         """How far predictions of measured cells are off, by study; of this one those measured with what is in force."""
-        own = {self.stages.study_id: misses(self.stages.runtimes, self.finished)}
-        return own | ({} if self.demo is None else {self.demo.study_id: misses(self.demo.runtimes)})
+        own = {self.stages.study_id: misses(self.runtimes, self.finished)}
+        return own | ({} if self.demo is None else {DEMO: misses(self.demo)})
 
     @property
     def stale(self) -> int:
         """How many measured parts were made with other settings or code than those in force."""
-        return len(self.stages.runtimes.measured.keys() - self.finished)
+        return len(self.runtimes.measured.keys() - self.finished)
 
 
 def cores() -> int:

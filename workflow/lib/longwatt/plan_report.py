@@ -9,6 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TextIO
 
+from longwatt import plan_urgency
 from longwatt.cells import LARGEST, classifies
 from longwatt.data_sizes import LABELLED_DATA, SCROLLS_DATA, TOKENS_PER_WORD, Data, repository_name
 from longwatt.footprint import parameters_of
@@ -19,10 +20,13 @@ from longwatt.plan import G_PER_KG, HOUR_S, Bill, Gpus, Plan, finished_parts
 from longwatt.progress import say
 from longwatt.provenance import whole_file, write_json
 from longwatt.references import EACH
-from longwatt.runtime_model import CPU_FLOPS, CPU_LAYER_S, GPU_FLOPS, GPU_LAYER_S, LARGEST_BATCH
+from longwatt.report_settings import titles as titles_of
+from longwatt.runtime_model import CPU_FLOPS, CPU_LAYER_S, GPU_FLOPS, GPU_LAYER_S, LARGEST_BATCH, RuntimeModel
 from longwatt.settings import COMPARISON_DEFAULTS
 from longwatt.shapes import BIGBIRD_COST
-from longwatt.stages import DEMO, Stages
+from longwatt.stages import Stages
+from longwatt.study import DEMO
+from longwatt.study_checks import checked_stages
 
 DEAREST = 10  # cells that the plan names
 LISTED = 100  # rows of a list in plan.md; plan.csv has all
@@ -62,14 +66,19 @@ def write_plan(
 def read_plan(settings: Mapping[str, Any], stamps: Mapping[str, Sequence[str]]) -> Plan:
     """The plan of a study; arguments as `write_plan`."""
     machine = settings["machine"]
-    stages = Stages(settings["study_id"], settings["study"], machine)
+    stages = checked_stages(settings["study_id"], settings["study"], machine)
     needed = max(stages.gpus(name) for name in stages.cells)
     gpus = Gpus.of(settings["gpus_given"], settings["gpus_found"], needed)
     other = stages.study_id != DEMO and settings["demo"] is not None
-    demo = Stages(DEMO, settings["demo"], machine) if other else None
-    for each in filter(None, (stages, demo)):  # times of results that are there no more foretell nothing
-        each.runtimes.left_out = changed_cells(each.runtimes.summary, Path(each.results))
-    return Plan(stages, gpus, finished_parts(stages, stamps), demo)
+    demo = _runtimes(checked_stages(DEMO, settings["demo"], machine)) if other else None
+    return Plan(stages, _runtimes(stages), gpus, finished_parts(stages, stamps), demo)
+
+
+def _runtimes(stages: Stages) -> RuntimeModel:
+    """Foretell run times; those of results that are there no more foretell nothing."""
+    found = plan_urgency.runtimes(stages)
+    found.left_out = changed_cells(found.summary, Path(stages.results))
+    return found
 
 
 def facts(plan: Plan) -> dict[str, Any]:
@@ -254,7 +263,7 @@ def _pue(plan: Plan) -> list[str]:
 
 def _by_model(plan: Plan) -> list[dict[str, str]]:
     """A row for every dataset, model and budget, and one for all."""
-    titles, groups = plan.stages.titles(), dict[tuple[str, str, str], list[Part]]()
+    titles, groups = titles_of(plan.stages.study), dict[tuple[str, str, str], list[Part]]()
     for part in plan.parts:
         groups.setdefault((part.cell.dataset, part.cell.model, part.cell.budget), []).append(part)
     rows = []
@@ -387,7 +396,7 @@ def _disk_gib(plan: Plan) -> float:
 def _disk(plan: Plan) -> Section:
     rows = [{"what": share.what, "size": _gib(share.gib), "source": share.source} for share in plan.disk]
     rows.append({"what": "at most together", "size": _gib(_disk_gib(plan)), "source": ""})
-    counts = parameters_of(plan.stages.runtimes)
+    counts = parameters_of(plan.runtimes)
     sizes = ", ".join(f"{name} {count / 1e6:,.1f} M" for name, count in sorted(counts.items()))
     return Section("Disk", [Table(rows, ["what", "source"]), f"Parameters, from the models' shapes: {sizes}."])
 
@@ -443,13 +452,13 @@ def _speeds(plan: Plan) -> list[dict[str, str]]:
     sources = [part.source for part in plan.parts]
     counted = {source: sources.count(source) for source in dict.fromkeys(sources)}
     basis = "; ".join(f"{count} from {source}" for source, count in counted.items())
-    measured = f"measured: {plan.stages.runtimes.summary}" if plan.stages.runtimes.measured else "nothing measured yet"
+    measured = f"measured: {plan.runtimes.summary}" if plan.runtimes.measured else "nothing measured yet"
     return [*rows, _fact("times of trainings and predictions", basis, measured)]
 
 
 def _lengths(plan: Plan) -> list[dict[str, str]]:
     rows = []
-    for name, data in sorted(plan.stages.runtimes.data.items()):
+    for name, data in sorted(plan.runtimes.data.items()):
         inputs, outputs = data.words_in * TOKENS_PER_WORD, data.words_out * TOKENS_PER_WORD
         sizes = f"{data.rows.get('train', 0):,} rows to train on, {_validated(plan, name, data)} to validate"
         out = "a label" if _is_labelled(plan, name) else f"{outputs:,.0f}"
@@ -485,7 +494,7 @@ def _exit_rule(plan: Plan, name: str, point: str) -> Mapping[str, Any] | None:
 
 def _depth(plan: Plan, name: str, point: str) -> tuple[str, float, str]:
     """A model, how many of its layers a mean example runs at an inference point, and how that is known."""
-    runtimes, cell = plan.stages.runtimes, plan.stages.cells[name]
+    runtimes, cell = plan.runtimes, plan.stages.cells[name]
     shape, share = runtimes.shapes[cell.model], runtimes.measured_depth(name, f"predict/{point}")
     if share is None:
         return cell.model, shape.depth(_exit_rule(plan, name, point)) * shape.encoder_layers, ASSUMED_EXITS
@@ -512,7 +521,7 @@ def _validated(plan: Plan, name: str, data: Data) -> str:
 def _data_source(plan: Plan, name: str) -> str:
     entry = plan.stages.study["datasets"][name]
     words = f"words x {TOKENS_PER_WORD} tokens"
-    if plan.stages.runtimes.facts.get(name, {}).get("splits"):
+    if plan.runtimes.facts.get(name, {}).get("splits"):
         return f"the dataset itself; {words}"
     if entry["source"] == "needle":
         return f"its options; {words}"
@@ -529,7 +538,7 @@ def _batches(plan: Plan) -> list[dict[str, str]]:
     """The largest batches, those that probes have found and those that are assumed."""
     stages, what, unit = plan.stages, "the largest batch that fits", "examples a device"
     asked = [n for n in stages.cells if stages.finetune(n).settings["budget"]["per_device_batch_size"] == LARGEST]
-    sizes = [size for name in asked if (size := stages.runtimes.largest_batch(name)) is not None]
+    sizes = [size for name in asked if (size := plan.runtimes.largest_batch(name)) is not None]
     count, rows = len(asked) - len(sizes), []
     if sizes:
         span = f"{min(sizes)} {unit}" if len(set(sizes)) == 1 else f"{min(sizes)} to {max(sizes)} {unit}"

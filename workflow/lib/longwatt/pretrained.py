@@ -49,6 +49,21 @@ def local_folder(settings: Mapping[str, Any]) -> Path | None:
     return Path(places[0], settings.get("folder", ".")) if places else None
 
 
+def known_config(settings: Mapping[str, Any], brought: Path) -> dict[str, Any]:
+    """Read a pretrained model's config.json as far as it is at hand.
+
+    Args:
+        settings: of the model.
+        brought: the folder that `download_model` brings it to; else it is read where it comes from.
+
+    Returns:
+        An empty mapping where it is not to be had yet.
+    """
+    repository, folder = repository_of(settings), local_folder(settings)
+    origin = hub.cached(repository, CONFIG) if repository else folder and folder / CONFIG
+    return read_object(brought / CONFIG) or (read_object(origin) if origin else {})
+
+
 def local_origin(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Say where a checkpoint comes from, as it is recorded beside what was made of it."""
     if "package" not in settings:

@@ -21,7 +21,7 @@ from typing import Any
 
 from longwatt import cells as grid
 from longwatt import settings
-from longwatt.cells import Cell
+from longwatt.cells import FINETUNE, PREDICT, RECORD, Cell
 from longwatt.data_sizes import TOKENS_PER_WORD, Data, data_of
 from longwatt.provenance import read_object
 from longwatt.shapes import HUB_CONFIGS, Shape, shape_of
@@ -266,9 +266,6 @@ def _pass_seconds(device: Device, work: float, layers: float) -> float:
     return work / device.flops + layers * device.layer_s
 
 
-FINETUNE = "finetune"
-RECORD = "exits"  # what every exit of a trained model says of every example, recorded once
-PREDICT = "predict/"  # of every inference point, its name behind it
 PACE = "finetune, step by step"  # measured over modelled seconds of the steps that were made, however many those were
 ANY_POINT = "predict"  # measured over modelled seconds of inference points, whichever they are
 MEASURED_SECONDS = {"finetune": "train_runtime_s", "predict": "inference_runtime_s"}  # columns of summary.csv

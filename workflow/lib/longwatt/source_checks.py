@@ -12,12 +12,14 @@ from pathlib import Path
 
 from longwatt import datasets, settings
 from longwatt.pretrained import (
+    TOKENIZER,
     checkpoint_files,
     missing_checkpoint,
     missing_tokenizer,
     missing_weights,
     tokenizer_sources,
 )
+from longwatt.provenance import read_object
 from longwatt.source_files import KnownDigests, differences, folder_files
 from longwatt.stages import Stages
 
@@ -86,6 +88,36 @@ def describe(found: Mapping[str, list[str]]) -> str:
     lines = [f"{artefact}: {', '.join(files)}" for artefact, files in found.items()]
     intro = "Read from files that have changed since, to be made again with all that follows:"
     return "\n  ".join([intro, *lines])
+
+
+def dataset_files(stages: Stages, key: str) -> list[str]:
+    """List the local files that a dataset is read from.
+
+    They are named even if they are gone: Snakemake then keeps what was made from them, while
+    another set of inputs would have it made again.
+    """
+    chosen = stages.download_dataset(key).settings
+    return datasets.files(chosen["source"], chosen["options"])
+
+
+def model_files(stages: Stages, key: str) -> list[str]:
+    """List the checkpoint files that a model is copied from, or was copied (see `dataset_files`).
+
+    A pinned revision or package never changes, wherever and whenever it was installed.
+    """
+    entry = stages.study["models"][stages.models[key]]
+    if "path" not in entry:
+        return []
+    folder = Path(entry["path"]).expanduser()
+    copied = read_object(Path(stages.download_model(key).artefact)).get("sha256", {})
+    there = map(str, checkpoint_files(folder))
+    return sorted(there) or sorted(str(folder / name) for name in copied)
+
+
+def tokenizer_files(stages: Stages, key: str) -> list[str]:
+    """List the file of a checkpoint's own tokenizer in a folder of the user's; none for others."""
+    path = stages.study["tokenizers"][stages.tokenizers[key]].get("path")
+    return [str(Path(path).expanduser() / TOKENIZER)] if path else []
 
 
 def _restore(source: Source, known: KnownDigests) -> None:

@@ -24,6 +24,7 @@ from longwatt.provenance import read_object
 from longwatt.scored import scorings
 from longwatt.stages import Stages
 from longwatt.study import StudyError, check_name
+from longwatt.study_checks import check_cells
 
 
 class StaleReport(RuntimeError):
@@ -66,8 +67,9 @@ def _sources(stages: Stages) -> Iterator[tuple[str, str, str | None]]:
         problem = datasets.missing(chosen["source"], chosen["options"])
         yield f"datasets.{name}", stages.download_dataset(key).artefact, problem
     for key, name in stages.models.items():
-        if stages.repository(key) is None:
-            problem = missing_checkpoint(stages.study["models"][name], missing_weights)
+        entry = stages.study["models"][name]
+        if repository_of(entry) is None:
+            problem = missing_checkpoint(entry, missing_weights)
             yield f"models.{name}", stages.download_model(key).artefact, problem
     for dataset, tokenizer in stages.pairs():
         name = stages.tokenizers[tokenizer]
@@ -143,7 +145,7 @@ def check_hub(stages: Stages, asked: Mapping[str, Any]) -> None:
                 raise StudyError(f"studies/{stages.study_id}.yaml: {entry}: {error}{also}") from None
         except hub.HubError as error:
             raise StudyError(f"studies/{stages.study_id}.yaml: {entry}: {error}") from None
-    stages.check_cells()
+    check_cells(stages)
 
 
 def _repositories(stages: Stages) -> Iterator[tuple[str, str, hub.Repository, hub.Choose]]:
@@ -154,7 +156,7 @@ def _repositories(stages: Stages) -> Iterator[tuple[str, str, hub.Repository, hu
         if found and not datasets.at_hand(chosen["source"], chosen["options"]):
             yield f"datasets.{name}", stages.download_dataset(key).artefact, *found
     for key, name in stages.models.items():
-        repository = stages.repository(key)
+        repository = repository_of(stages.study["models"][name])
         if repository:
             yield f"models.{name}", stages.download_model(key).artefact, repository, choose_model
     for dataset, key in stages.pairs():

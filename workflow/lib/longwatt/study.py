@@ -20,6 +20,7 @@ from longwatt.escaping import mended, unusable_text
 from longwatt.spelling import nearest
 from longwatt.yaml_values import DuplicateKey, Loader, key_of, unusable_numbers
 
+DEMO = "demo"  # the embedded study
 STUDY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 TYPES = {
     "array": "a list [...]",

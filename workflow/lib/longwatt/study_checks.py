@@ -1,13 +1,19 @@
-"""What is refused of a study by itself: parts that name nothing, or do not go together."""
+"""Refuse studies whose parts name nothing, or do not go together."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
-from longwatt import datasets, hub, models
-from longwatt.cells import LARGEST, classifies
-from longwatt.pretrained import repository_of
+from longwatt import datasets, displays, hub, models, published, report_settings, settings
+from longwatt.cells import LARGEST, Cell, classifies, several_exits
+from longwatt.claim_settings import check_claims, left_out
+from longwatt.generation_checks import check_lengths
+from longwatt.models.errors import ModelError
+from longwatt.pretrained import known_config, repository_of
+from longwatt.stages import Stages
 from longwatt.study import StudyError, check_name, validate
 
 NEW_FAMILY = (
@@ -16,6 +22,24 @@ NEW_FAMILY = (
     "any Hugging Face encoder-decoder without peculiarities"
 )
 LABEL_METRICS = ("accuracy", "macro_f1")
+
+
+def checked_stages(study_id: str, study: Mapping[str, Any], machine: Mapping[str, Any]) -> Stages:
+    """Read the jobs of a study that nobody has checked yet; arguments as `Stages`.
+
+    Raises:
+        StudyError: the study names something that does not exist, or asks for what cannot be.
+    """
+    stages = Stages(study_id, study, machine)
+    check_references(study, stages.source)
+    # `exclude` leaves gaps, not errors.
+    meant = [*stages.cells.values(), *(cell for cell, _ in left_out(study).values())]
+    published.check(study, meant, stages.source)
+    displays.check(study, meant, stages.source)
+    rows = report_settings.claim_cells(study, stages.cells, stages.grid_points)
+    check_claims(study, rows, stages.source)
+    check_cells(stages)
+    return stages
 
 
 def check_references(study: Mapping[str, Any], source: str) -> None:
@@ -112,3 +136,112 @@ def _check_pinned(repository: hub.Repository | None, where: str) -> None:
     problem = hub.not_pinned(repository) if repository else None
     if problem:
         raise StudyError(f"{where}.revision: {problem}")
+
+
+def known_configs(stages: Stages) -> dict[str, dict[str, Any]]:
+    """Read the config.json of each model of a study; empty where it is not to be had yet."""
+    found: dict[str, dict[str, Any]] = {}
+    for model in {cell.model for cell in stages.cells.values()}:
+        key, entry = settings.model_key(stages.study, model), stages.study["models"][model]
+        found[model] = known_config(entry, Path("resources/models", key)) if key else {}
+    return found
+
+
+def check_cells(stages: Stages) -> None:
+    """Refuse splits and lengths that cannot be, as far as checkpoints' configurations are at hand.
+
+    Raises:
+        StudyError: names the cell or the key, and what would do.
+    """
+    configs = known_configs(stages)
+    for name in _one_of_all_seeds(stages.cells):  # found here, not hours later
+        cell = _Checked(stages, name)
+        cell.check_splits()
+        cell.check_exits()
+        cell.check_lengths(configs[cell.cell.model])
+
+
+def _one_of_all_seeds(cells: Mapping[str, Cell]) -> list[str]:
+    """Name the first cell of every group that differs in the seed alone; what fits one fits all."""
+    first: dict[Cell, str] = {}
+    for name, cell in cells.items():
+        first.setdefault(replace(cell, seed=0), name)
+    return list(first.values())
+
+
+class _Checked:
+    """Checks of one cell."""
+
+    def __init__(self, stages: Stages, name: str) -> None:
+        self.study, self.source, self.name = stages.study, stages.source, name
+        self.cell = stages.cell(name)
+        self.several = several_exits(self.study, self.cell.model)
+        self.chosen = stages.finetune(name).settings
+        self.points = {point: stages.predict(name, point).settings for point in stages.points(name)}
+
+    def check_splits(self) -> None:
+        """Refuse a cell that uses a split which its dataset will not have."""
+        dataset = self.cell.dataset
+        entry = self.study["datasets"][dataset]
+        there = datasets.splits(entry["source"], entry.get("options", {}))
+        validation = self.chosen["training"]["validation"]
+        used = {"training": "train", "training.validation.split": validation["split"]}
+        used |= {f"inference.{key}.split": p["inference"]["split"] for key, p in self.points.items()}
+        if self.several:
+            used["calibration.split"] = settings.calibration_split(self.study, self.cell)
+        for key, split in used.items():
+            if split not in there:
+                raise StudyError(
+                    f"{self.source}: {key} needs the split {split!r}, but datasets.{dataset} has "
+                    f"only {', '.join(there)}; choose one of those, or give the dataset that split "
+                    "in its options"
+                )
+
+    def check_exits(self) -> None:
+        """Refuse exit rules where nothing can leave early, and to judge by what is fitted on."""
+        split = settings.calibration_split(self.study, self.cell)
+        if self.several and split == "train":
+            raise StudyError(
+                f"{self.source}: calibration.split is train, on which {self.name} is trained: a "
+                "model is too sure of what it has seen; choose another split (the source "
+                "`labelled` makes one by `held_out`)"
+            )
+        for key, point in self.points.items():
+            where, chosen = f"{self.source}: inference.{key}", point["inference"]
+            if chosen.get("exit") and not self.several:
+                raise StudyError(
+                    f"{where}.exit is {chosen['exit']}, but models.{self.cell.model} of the cell "
+                    f"{self.name} has no exit before its last; name the points of its cells in "
+                    "their block of the grid (`inference`)"
+                )
+            if self.several and chosen["split"] == split:
+                raise StudyError(
+                    f"{where}.split is {split}, on which calibration.split has the temperatures of "
+                    f"{self.name} fitted too; choose two different splits, or the confidences "
+                    "would be judged by what they were fitted to"
+                )
+
+    def check_lengths(self, config: Mapping[str, Any]) -> None:
+        """Refuse inputs or targets that the model cannot hold, as far as `config` tells yet."""
+        targets = [1]  # a label
+        if "generation" in self.chosen:
+            targets = [self.chosen["training"]["max_target_tokens"]]
+            generating = (self.chosen, *self.points.values())
+            targets += [chosen["generation"]["max_new_tokens"] for chosen in generating]
+            self._check_generation()
+        given = self.chosen["model"]["config"] or {}
+        known, exits = {**config, **given}, self.study["models"][self.cell.model].get("exits")
+        family = models.load_family(self.chosen["model"]["family"])
+        try:
+            family.check(known, given, self.cell.seq_len, max(targets), exits)
+        except ModelError as error:
+            raise StudyError(f"{self.source}: cell {self.name}: {error}") from None
+
+    def _check_generation(self) -> None:
+        """Refuse targets or answers that have no room for a word, or contradict each other."""
+        points = {f"inference.{key}.generation": p["generation"] for key, p in self.points.items()}
+        found = {"generation": self.chosen["generation"], **points}
+        tokenizer = self.study["tokenizers"][self.study["models"][self.cell.model]["tokenizer"]]
+        problem = check_lengths(self.chosen["training"]["max_target_tokens"], found, tokenizer)
+        if problem:
+            raise StudyError(f"{self.source}: cell {self.name}: {problem}")

@@ -49,7 +49,7 @@ def summarize(
 
     Args:
         results: results/{study}.
-        rows: what is known of each row beforehand (`longwatt.stages.Stages.rows`).
+        rows: what is known of each row beforehand (`longwatt.report_settings.rows`).
         prices: as `longwatt.costs.figures`.
         exits: what models with exits are beside their baselines; None for that of the whole study.
     """
@@ -171,7 +171,8 @@ def check_current(results: Path, current: InForce) -> None:
         current: what the study, the machine's configuration and the code say now.
     """
     stages = current.stages
-    check_fresh(results, stages.rows(), stages.judge_claims().settings if stages.claims else None)
+    claims = stages.judge_claims().settings if stages.claims else None
+    check_fresh(results, stages.summarize().settings["rows"], claims)
     found = outdated(current, results)
     if found:
         raise StaleSummary(message(results.name, found))

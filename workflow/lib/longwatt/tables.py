@@ -98,7 +98,7 @@ def dataset_statistics(
     """What the data in use are: a row per dataset and tokenizer; one whose files are not there yet is left out.
 
     Args:
-        facts: as `longwatt.stages.Stages.dataset_facts`.
+        facts: as `longwatt.report_settings.dataset_facts`.
         titles: how datasets are called.
         published: a study's `published`; its statistics stand beside the measured ones.
     """

@@ -1,0 +1,278 @@
+"""What one run of Snakemake decides: threads, priorities, codes, and what comes before any job."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from longwatt import (
+    asked,
+    file_times,
+    gpus,
+    outdated,
+    plan_urgency,
+    provenance,
+    report_settings,
+    source_checks,
+    start_checks,
+    study,
+)
+from longwatt.in_force import InForce
+from longwatt.provenance import Stage
+from longwatt.source_files import KnownDigests
+from longwatt.stages import Stages
+
+# CPU cores for each GPU on a cluster, where the profile says nothing: its process, data, recorder.
+CPUS_PER_GPU = 4
+RECORDS = Path(".snakemake")  # Snakemake's own, in the folder that it works in
+
+
+@dataclass(frozen=True)
+class Given:
+    """What Snakemake was given.
+
+    Attributes:
+        options: its options by name, those of its profiles included; empty in a job's own process.
+        main: whether this is the process that the user started, not one of its jobs.
+        cores: of this machine that may be used; None where a cluster's scheduler decides.
+        gpus: devices that the user said may be used; None if nothing was said.
+        cpus_per_gpu: as the profile gives it; None or nothing if it does not.
+    """
+
+    options: Mapping[str, Any]
+    main: bool
+    cores: int | None
+    gpus: int | None = None
+    cpus_per_gpu: Any = None
+
+    @property
+    def on_cluster(self) -> bool:
+        """Whether jobs go to a cluster's scheduler, or this process is one of its jobs."""
+        return asked.on_cluster(self.options) or not self.main
+
+    def cores_per_gpu(self) -> int:
+        """Return the CPU cores that go with each GPU on a cluster.
+
+        Raises:
+            StudyError: the profile gives no number.
+        """
+        try:
+            return int(self.cpus_per_gpu or CPUS_PER_GPU)
+        except (TypeError, ValueError):
+            raise study.StudyError(
+                "default-resources: cpus_per_gpu must be a number: "
+                "the threads of jobs follow from it"
+            ) from None
+
+
+class Run:
+    """A study's jobs as one run of Snakemake has them.
+
+    Args:
+        current: the study, and the code behind its jobs.
+        given: what Snakemake was given.
+        limit: GPUs that may be used; None where a cluster allots them.
+        studies: the folder of study files.
+        schema: of these.
+
+    Attributes:
+        awaited: data that were set aside; Snakemake does not miss them by itself where all that
+            follows from them is there.
+
+    Raises:
+        StudyError: `Given.cores_per_gpu`.
+    """
+
+    def __init__(
+        self, current: InForce, given: Given, limit: int | None, studies: Path, schema: Path
+    ) -> None:
+        self.current, self.stages = current, current.stages
+        self.given, self.limit = given, limit
+        self.studies, self.schema = studies, schema
+        self.awaited: list[str] = []
+        self._urgency = plan_urgency.Urgency(self.stages)
+        self._cores_per_gpu = given.cores_per_gpu()
+        self._changed: Mapping[str, list[str]] = {}  # files by artefact, in a dry run
+
+    # Parameters and resources of jobs.
+
+    def code(self, stage: Stage) -> str:
+        """Return the digest of the code behind a job, or an older one that is accepted for it."""
+        return self.current.code(stage)
+
+    def changed(self, stage: Stage) -> list[str]:
+        """List the files that an artefact is no longer made from, as far as a dry run shows it."""
+        return self._changed.get(stage.artefact, [])
+
+    def failure_of_energy(self, name: str, part: str) -> str:
+        """Return where a failed reduction leaves its record; parts of a cell must not share one."""
+        file = f"failure-energy-{part.replace(os.sep, '-')}.json"
+        return f"{self.stages.results}/{name}/work/{file}"
+
+    def gpus_of_probe(self, probe: str) -> int:
+        """Return the devices of a probe: one of its budget's, if that has any."""
+        return min(1, self.stages.gpus(self.stages.probes[probe]))
+
+    def threads(self, name: str) -> int:
+        """Return the cores of a cell's jobs."""
+        return self.threads_for(self.stages.gpus(name))
+
+    def threads_of_probe(self, probe: str) -> int:
+        """Return the cores of a probe."""
+        return self.threads_for(self.gpus_of_probe(probe))
+
+    def threads_for(self, wanted: int) -> int:
+        """Return the cores of a job that wants some GPUs.
+
+        It has an equal share with each, and one core stays free for scoring if there are enough. A
+        job on the CPU takes all, so that trainings run one at a time and timings mean something; in
+        a study that also uses GPUs, what their shares leave. On a cluster a job takes the cores
+        that go with its GPUs, one on the CPU those of one.
+        """
+        if self.given.on_cluster:
+            return self._cores_per_gpu * max(1, wanted)
+        cores, limit = self.given.cores or 1, self.limit or 0
+        share = max(1, (cores - 1) // max(wanted, limit, 1))
+        if wanted:
+            return wanted * share
+        return max(1, cores - limit * share) if self.stages.uses_gpus else cores
+
+    def priority(self, name: str, inference: str | None = None) -> int:
+        """Return how urgent a cell's training is, or one of its inference points."""
+        return self._urgency.of(name, inference)
+
+    @property
+    def reduction_priority(self) -> int:
+        """How urgent scores and energies are: below all that needs a GPU.
+
+        On a cluster none waits for them. There they run beside Snakemake, and its limit of jobs
+        counts them among those that it submits: they come right behind data.
+        """
+        return plan_urgency.DATA - 1 if self.given.on_cluster else plan_urgency.REDUCTION
+
+    # What comes before any job.
+
+    def start(self) -> None:
+        """Refuse what cannot run, and set aside what does not count any more.
+
+        Raises:
+            StudyError, StaleReport: say what is wrong and what to do.
+        """
+        for step in self.steps():
+            step()
+
+    def steps(self) -> list[Callable[[], None]]:
+        """List what is done before any job, in order, by what Snakemake was asked."""
+        if not self.given.main:  # a job on another node sees that node's GPUs alone
+            return []
+        stages, options = self.stages, self.given.options
+        fetches, writes = asked.fetches(options), not asked.only_looks(options)
+        leases = self.limit is not None and asked.leases_gpus(options)
+        steps: list[tuple[bool, Callable[[], None]]] = [
+            (leases, partial(start_checks.check_budgets, stages, self.limit or 0)),
+            (True, partial(start_checks.check_against, stages, options, self.studies)),
+            (not asked.only_tells(options), partial(start_checks.check_sources, stages)),
+            (not asked.only_tells(options), partial(start_checks.check_metrics, stages)),
+            (fetches, partial(start_checks.check_hub, stages, options)),
+            (writes, partial(start_checks.check_writable, stages)),
+            (writes, self.lower_future_times),
+            (True, self.set_unrecorded_aside),
+            (fetches, self.find_changed),
+            (True, self.tell_jobs),
+            (asked.reports_only(options), partial(start_checks.check_report, self.current)),
+        ]
+        return [step for wanted, step in steps if wanted]
+
+    def lower_future_times(self) -> None:
+        """After the clock was set back, let nothing be newer than now."""
+        logs = RECORDS / "log"
+        if file_times.clock_was_set_back(logs):
+            folders = [Path("resources"), Path(self.stages.results), logs]
+            lowered = file_times.lower_future_times(folders)
+            _say(
+                f"The clock was set back since the last run: {lowered} files from the future "
+                "now have the present time."
+            )
+
+    def set_unrecorded_aside(self) -> None:
+        """Check by their stamps the artefacts that Snakemake has no record of, or would believe.
+
+        Those that were set aside are looked at too: they come back if they count again.
+        """
+        believes = asked.believes_files(self.given.options)
+        told = set() if believes else provenance.recorded_paths(RECORDS / "metadata")
+        unrecorded = [
+            stage
+            for stage in self.stages.all()
+            if stage.artefact not in told or Path(stage.artefact + provenance.STALE).exists()
+        ]
+        aside = provenance.set_stale_aside(unrecorded, self.current.codes)
+        if aside:
+            intro = "Made by other settings or code than now, to be made again:"
+            _say("\n  ".join([intro, *aside]))
+
+    def find_changed(self) -> None:
+        """Have what was made from files that have changed since made again.
+
+        A real run finds such artefacts renamed. A dry run writes nothing, and goes by a parameter
+        that differs; a touch must not record that parameter, or the next dry run would find nothing
+        to do.
+        """
+        looks = asked.only_looks(self.given.options)
+        keeps = looks or bool(self.given.options.get("touch"))
+        check = source_checks.changed if keeps else source_checks.set_aside
+        found = check(self.stages, KnownDigests(source_checks.KNOWN))
+        if found:
+            _say(source_checks.describe(found))
+        self._changed = found if looks else {}
+        self.awaited = outdated.shared_set_aside(self.stages.before_summary())
+
+    def tell_jobs(self) -> None:
+        """Put into the environment what jobs must know of what was asked."""
+        os.environ.update(asked.job_environment(self.given.options))
+
+    # Settings of rules that run whenever they are asked for.
+
+    def partial_settings(self) -> dict[str, Any]:
+        """Return what summary, tables and figures of a part of the study need."""
+        return partial_settings(self.stages)
+
+    def plan_settings(self) -> dict[str, Any]:
+        """Return what a plan rests on beside the files there are."""
+        demo = self.studies / f"{study.DEMO}.yaml"
+        return {
+            **self.stages.plan_settings(),
+            "gpus_given": self.given.gpus,
+            "gpus_found": len(gpus.list_devices()),
+            "demo": study.read_study(demo, self.schema) if demo.exists() else None,
+        }
+
+    def compare_settings(self) -> dict[str, Any]:
+        """Return what two studies are set side by side with."""
+        stages = self.stages
+        against = stages.machine.get("against")
+        return report_settings.compare_settings(stages.study_id, stages.study, against)
+
+    def compared_stamps(self) -> dict[str, dict[str, list[str]] | None]:
+        """Return the digests in force of both studies to compare; None for one that is not here."""
+        other = str(self.stages.machine.get("against"))
+        against = self.current.of_other(other, self.studies / f"{other}.yaml", self.schema)
+        found = against.stamps() if against else None
+        return {self.stages.study_id: self.current.stamps(), other: found}
+
+
+def partial_settings(stages: Stages) -> dict[str, Any]:
+    """Return what summary, tables and figures of a part of a study need."""
+    shown = (stages.summarize(), stages.tabulate(), stages.plot(), stages.plot_power())
+    judged = (stages.judge_claims(), *([stages.compare_exits()] if stages.with_exits else []))
+    together = {name: value for stage in shown for name, value in stage.settings.items()}
+    return {**together, **{stage.rule: dict(stage.settings) for stage in judged}}
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr)

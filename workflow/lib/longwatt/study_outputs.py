@@ -1,0 +1,136 @@
+"""Paths of what a study makes and keeps, and of what reports are made from."""
+
+from __future__ import annotations
+
+from longwatt import displays
+from longwatt.claim_settings import scored_rows
+from longwatt.stages import Stages
+
+CLAIM_KINDS = ("html", "md", "json")
+FIGURE_KINDS = ("svg", "png")
+TRAINED = ("model", "history.csv", "energy.jsonl.gz")
+PREDICTED = ("predictions.jsonl", "examples.csv", "energy.jsonl.gz")
+OF_EXITS = ("exits/logits.jsonl", "exits/energy.jsonl.gz", "calibrate/model")
+COMPARED = ("predictions.jsonl", "inference.json", "energy.json", "scores.json", "examples.csv")
+
+
+def kept(stages: Stages) -> list[str]:
+    """List every artefact that a finished study keeps; `rule all` asks for each by name.
+
+    A file left by an earlier run would otherwise hide that the stage before it failed.
+    """
+    results = stages.results
+    tables = displays.tables(stages.study)
+    return [
+        *kept_of_cells(stages),
+        f"{results}/summary.csv",
+        f"{results}/summary.json",
+        *(f"{results}/tables/{name}.{kind}" for name in tables for kind in displays.TABLE_KINDS),
+        *(
+            f"{results}/figures/{name}.{kind}"
+            for name in displays.figures(stages.study)
+            for kind in FIGURE_KINDS
+        ),
+        power_page(stages),
+        *claim_files(stages),
+        *exits_files(stages),
+        *(stage.artefact for stage in (stages.tabulate(), stages.plot(), stages.plot_power())),
+    ]
+
+
+def kept_of_cells(stages: Stages) -> list[str]:
+    """List every artefact of every cell that a finished study keeps."""
+    results, cells = stages.results, stages.cells
+    return [
+        *(stage.artefact for stage in stages.cell_stages()),
+        *(f"{folder}/{file}" for folder in _point_folders(stages) for file in PREDICTED),
+        *(f"{results}/{name}/{part}/power.csv" for name in cells for part in stages.parts(name)),
+        *(f"{results}/{name}/{file}" for name in stages.with_exits for file in OF_EXITS),
+        *(f"{results}/{name}/finetune/{file}" for name in cells for file in TRAINED),
+    ]
+
+
+def _point_folders(stages: Stages) -> list[str]:
+    return [
+        f"{stages.results}/{name}/predict/{point}"
+        for name in stages.cells
+        for point in stages.points(name)
+    ]
+
+
+def summary_inputs(stages: Stages) -> list[str]:
+    """List what the summary is made from: every cell's JSON artefacts, and how exits compare."""
+    compared = [stages.compare_exits().artefact] if stages.with_exits else []
+    return [*(path for path in kept_of_cells(stages) if path.endswith(".json")), *compared]
+
+
+def dataset_facts(stages: Stages) -> list[str]:
+    """List the files with the statistics of every dataset and tokenizer in use."""
+    facts = stages.tabulate().settings["datasets"]
+    return sorted({found[kind] for found in facts for kind in ("records", "tokens")})
+
+
+def energies(stages: Stages) -> list[str]:
+    """List the energy of every metered part of every cell: its numbers and its curve."""
+    folders = [
+        f"{stages.results}/{name}/{part}" for name in stages.cells for part in stages.parts(name)
+    ]
+    return [f"{folder}/{file}" for folder in folders for file in ("energy.json", "power.csv")]
+
+
+def power_page(stages: Stages) -> str:
+    """Return the page of every cell's power over time.
+
+    It is one output, not one for each cell: Snakemake records all inputs of a job with each of its
+    outputs, and thousands of both would take it hours and gigabytes.
+    """
+    return f"{stages.results}/power/power.html"
+
+
+def claim_files(stages: Stages) -> list[str]:
+    """List what becomes of the study's claims; nothing if it has none."""
+    return [f"{stages.results}/claims.{kind}" for kind in CLAIM_KINDS] if stages.claims else []
+
+
+def claim_examples(stages: Stages) -> list[str]:
+    """List the files with every example's scores that claims are judged by."""
+    rows = scored_rows(stages.claims, stages.judge_claims().settings["cells"])
+    return [f"{stages.results}/{cell}/predict/{point}/examples.csv" for cell, point in rows]
+
+
+def exits_files(stages: Stages) -> list[str]:
+    """List what becomes of a study's models with exits; nothing if it has none."""
+    if not stages.with_exits:
+        return []
+    folder, figures = f"{stages.results}/exits", displays.exit_figures(stages.study)
+    tables = ("exits.json", "curve.csv", "difficulty.csv", "exits_figures.json")
+    return [
+        *(f"{folder}/{name}" for name in tables),
+        *(f"{folder}/figures/{name}.{kind}" for name in figures for kind in FIGURE_KINDS),
+    ]
+
+
+def compare_exits_inputs(stages: Stages) -> list[str]:
+    """List every artefact that the comparison of models with exits reads."""
+    cells = [cell["cell"] for cell in stages.compare_exits().settings["cells"]]
+    points = [
+        f"{stages.results}/{name}/predict/{point}"
+        for name in cells
+        for point in stages.points(name)
+    ]
+    return [
+        *(f"{folder}/{file}" for folder in points for file in COMPARED),
+        *(stages.finetune(name).artefact for name in cells),
+        *(path for name in stages.with_exits for path in _of_exits(stages, name)),
+    ]
+
+
+def _of_exits(stages: Stages, name: str) -> list[str]:
+    """List what recording and calibrating leave of a cell."""
+    recorded = [f"{stages.results}/{name}/exits/{file}" for file in ("logits.jsonl", "exits.json")]
+    return [*recorded, stages.judge_calibration(name).artefact]
+
+
+def calibrations(stages: Stages) -> list[str]:
+    """List where it says what calibration did, for each cell with several exits."""
+    return [stages.judge_calibration(name).artefact for name in stages.with_exits]
