@@ -4,6 +4,7 @@
 # make test-slow    tests of whole studies and of models at their real size
 # make test-slurm   the tests of a cluster, on a Slurm of their own (needs slurm-wlm, munge and root)
 # make check   lint, format, types, Snakefile lint and format
+# make docs    write docs/reference/ from the schemas
 # make early-exit-demo    the same for the study of early exit, with the pretrained model that a package brings
 # make report  STUDY=name: build results/name/report.html from finished results
 PYTHON ?= python3
@@ -11,7 +12,7 @@ STUDY ?= demo
 CORES ?= all
 BIN := .venv/bin
 
-.PHONY: demo early-exit-demo test test-long test-slow test-slurm check report format setup clean-venv
+.PHONY: demo early-exit-demo test test-long test-slow test-slurm check docs report format setup clean-venv
 
 setup: .venv/runtime.stamp
 
@@ -66,6 +67,9 @@ format: .venv/dev.stamp
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 	$(BIN)/snakefmt Snakefile workflow/rules
+
+docs: .venv/runtime.stamp
+	$(BIN)/python -m longwatt.schema_reference
 
 clean-venv:
 	rm -rf .venv

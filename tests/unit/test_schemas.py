@@ -6,13 +6,15 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import yaml
 from jsonschema import Draft202012Validator
 
-from longwatt import cells, costs, settings
+from longwatt import cells, costs, schema_reference, settings
 from longwatt.claim_settings import ClaimTest
 from longwatt.schema_paths import describe, path_of
 from longwatt.study import StudyError, check_name, read_study, read_yaml, validate
 from longwatt.tasks import TEXT
+from longwatt.yaml_values import Loader
 from tests.conftest import ROOT
 
 SCHEMAS = {
@@ -203,3 +205,33 @@ def test_paths_are_read_as_messages_spell_them():
     assert path_of("a.yaml: figures[1] (mine).costs") == ["figures", 1, "costs"]
     assert describe(SCHEMAS["study"], ["training", "no_such_key"]) == "", "a key that the schema lacks"
     assert describe(SCHEMAS["study"], ["figures", 1, "costs", 0]).startswith("\n  costs: What the x axes show")
+
+
+def test_the_reference_is_what_the_schemas_give():
+    for path, text in schema_reference.pages().items():
+        name = path.relative_to(ROOT)
+        assert path.read_text(encoding="utf-8") == text, f"{name} is not what its schema gives; run `make docs`"
+        assert max(map(len, text.splitlines())) <= 100, f"{name} is wider than 100 columns"
+
+
+@pytest.mark.parametrize("schema", SCHEMAS.values(), ids=SCHEMAS)
+def test_every_key_and_every_example_stands_in_the_reference_and_examples_hold(schema):
+    text = "\n\n".join(schema_reference.pages().values())
+    for path in described(schema):
+        *_, kind, key = path.split("/")
+        assert kind != "properties" or f"`{key}` (" in text or f"\n## {key}\n" in text, f"{path} is not in it"
+    for key, one in schema["properties"].items():
+        for example in one.get("examples", ()):
+            shown = {"study": "x", key: example} if "study" in schema["properties"] else {key: example}
+            errors = Draft202012Validator(schema).iter_errors(shown)
+            found = [error for error in errors if error.absolute_path or error.validator != "required"]
+            assert found == [], f"the example of {key}"
+
+
+def test_shown_examples_are_those_of_the_schema():
+    pages = schema_reference.pages()
+    for name, schema in SCHEMAS.items():
+        text = pages[ROOT / f"docs/reference/{name}.md"]
+        shown = [yaml.load(block, Loader=Loader) for block in re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)]
+        given = [{key: example} for key, one in schema["properties"].items() for example in one.get("examples", ())]
+        assert shown == given

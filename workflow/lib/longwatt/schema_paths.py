@@ -11,16 +11,21 @@ Schema = Mapping[str, Any]
 _BRANCHES = ("then", "else")
 
 
-def parts_of(schema: Schema, root: Schema) -> Iterator[Schema]:
-    """Yield a schema and all that speak of the same value: referred to, conditional, alternative."""
+def parts_of(schema: Schema, root: Schema, branches: bool = True) -> Iterator[Schema]:
+    """Yield a schema and all that speak of the same value.
+
+    Args:
+        schema: comes first.
+        root: the schema of the whole document, to which references point.
+        branches: also follow what holds of some values alone: conditions and alternatives.
+    """
     yield schema
     if "$ref" in schema:
-        yield from parts_of(_referred(schema["$ref"], root), root)
-    for key in _BRANCHES:
-        if key in schema:
-            yield from parts_of(schema[key], root)
-    for part in schema.get("anyOf", ()):
-        yield from parts_of(part, root)
+        yield from parts_of(_referred(schema["$ref"], root), root, branches)
+    if branches:
+        others = [*(schema[key] for key in _BRANCHES if key in schema), *schema.get("anyOf", ())]
+        for part in others:
+            yield from parts_of(part, root)
 
 
 def below(schema: Schema, root: Schema, key: str | int | None) -> list[Schema]:
