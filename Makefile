@@ -4,6 +4,7 @@
 # make test-slow    tests of whole studies and of models at their real size
 # make test-slurm   tests of a cluster, on a Slurm of their own (needs slurm-wlm, munge and root)
 # make check   lint, format, types, Snakefile lint and format
+# make docs    write docs/reference/ from the schemas
 # make early-exit-demo    the same for the study of early exit, with a package's pretrained model
 # make report  STUDY=name: build results/name/report.html from finished results
 PYTHON ?= python3
@@ -15,7 +16,7 @@ CONSTRAINED := -c envs/constraints.txt
 PYTEST := $(BIN)/python -m pytest
 PARALLEL := --numprocesses 2 --dist loadfile
 
-.PHONY: demo early-exit-demo test test-long test-slow test-slurm check report format setup
+.PHONY: demo early-exit-demo test test-long test-slow test-slurm check docs report format setup
 .PHONY: clean-venv
 
 setup: .venv/runtime.stamp
@@ -72,6 +73,9 @@ format: .venv/dev.stamp
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 	$(BIN)/snakefmt Snakefile workflow/rules
+
+docs: .venv/runtime.stamp
+	$(BIN)/python -m longwatt.schema_reference
 
 clean-venv:
 	rm -rf .venv

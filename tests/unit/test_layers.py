@@ -14,7 +14,7 @@ PARSE_TIME = (
     "plan_urgency", "study_outputs", "report_settings", "startup.run", "published", "displays", "hyperparameters",
     "hub", "hub_requests",
     "data_sizes", "shapes", "expansion", "search", "exit_rules", "asked", "start_checks", "study_checks",
-    "canonical", "machine_settings", "yaml_values", "in_force", "outdated",
+    "canonical", "machine_settings", "schema_paths", "yaml_values", "in_force", "outdated",
     "execution", "waiting", "endings",
 )  # fmt: skip
 NO_TORCH = (

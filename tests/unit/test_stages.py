@@ -127,7 +127,10 @@ def test_a_part_of_a_study_is_shown_as_the_whole(tiny_study_text, study_schema, 
             "batch_sizes: [{datasets: [needle], model: led, budget: cpu, effective: {64: 8.5}}]}",
             "published.batch_sizes.0.effective.64: expected a whole number",
         ),
-        ("figures: [{name: a/b, costs: [peak_memory], datasets: [needle]}]", "figures.0.name: 'a/b' does not match"),
+        (
+            "figures: [{name: a/b, costs: [peak_memory], datasets: [needle]}]",
+            "figures.0.name: expected a name of letters, digits, '_' and '.'",
+        ),
         ("figures: [{name: a, costs: [], datasets: [needle]}]", "figures.0.costs"),
     ],
 )

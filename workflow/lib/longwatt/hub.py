@@ -50,12 +50,12 @@ SCHEMA: dict[str, Any] = {
     "repository": {
         "type": "string",
         "pattern": "^[A-Za-z0-9][A-Za-z0-9_.-]*(/[A-Za-z0-9][A-Za-z0-9_.-]*)?$",
-        "description": "a repository of the hub, OWNER/NAME",
+        "patternErrorMessage": "expected a repository of the hub, OWNER/NAME",
     },
     "revision": {
         "type": "string",
         "pattern": "^[A-Za-z0-9][A-Za-z0-9_./-]*$",
-        "description": "a commit of the repository, its 40 hexadecimal digits",
+        "patternErrorMessage": "expected a commit of the repository, its 40 hexadecimal digits",
     },
 }
 

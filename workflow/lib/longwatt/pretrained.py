@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from longwatt import hub
-from longwatt.provenance import PACKAGE
+from longwatt.provenance import PACKAGE, read_object
 
 CONFIG = "config.json"
 GENERATION = "generation_config.json"

@@ -6,7 +6,13 @@ import difflib
 from collections.abc import Iterable
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """A hint at the known name most like `name`, to go into a message; empty when none is."""
+def closest(name: str, known: Iterable[str]) -> str | None:
+    """Return the known name most like `name`, or None when none is like it."""
     close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
-    return f" (did you mean {close[0]!r}?)" if close else ""
+    return close[0] if close else None
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Hint at the known name most like `name`, to go into a message; empty when none is."""
+    close = closest(name, known)
+    return f" (did you mean {close!r}?)" if close else ""

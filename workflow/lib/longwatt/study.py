@@ -8,8 +8,9 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import yaml
 from jsonschema import Draft202012Validator
@@ -17,10 +18,13 @@ from jsonschema.exceptions import ValidationError, best_match
 
 from longwatt.canonical import text_of
 from longwatt.escaping import mended, unusable_text
-from longwatt.spelling import nearest
+from longwatt.provenance import PACKAGE
+from longwatt.schema_paths import describe, path_of
+from longwatt.spelling import closest, nearest
 from longwatt.yaml_values import DuplicateKey, Loader, key_of, unusable_numbers
 
 DEMO = "demo"  # the embedded study
+SCHEMAS = PACKAGE.parents[1] / "schemas"
 STUDY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 TYPES = {
     "array": "a list [...]",
@@ -119,8 +123,8 @@ def validate(document: Any, schema: Mapping[str, Any], source: str) -> None:
     """Check a document against a JSON schema.
 
     Raises:
-        StudyError: names the source, the key's path, what was expected, and for an unknown key the
-            nearest known one; also for a number that nothing can use.
+        StudyError: names the source, the key's path, what was expected, for an unknown key the
+            nearest known one, and what the key means; also for a number that nothing can use.
     """
     for problem in unusable_numbers(document):
         raise StudyError(f"{source}: {problem}")
@@ -130,7 +134,7 @@ def validate(document: Any, schema: Mapping[str, Any], source: str) -> None:
     # A misspelt key often breaks other rules as well; it is the error worth naming.
     unknown = [error for error in _leaves(errors) if error.validator == "additionalProperties"]
     worst = unknown[0] if unknown else best_match(iter(errors))
-    raise StudyError(f"{source}: {_explain(worst)}")
+    raise StudyError(f"{source}: {_explain(worst)}{_meaning(worst, schema)}")
 
 
 def read_study(path: Path, schema_path: Path) -> dict[str, Any]:
@@ -182,7 +186,30 @@ def check_name(kind: str, name: str, known: Iterable[str], source: str, advice: 
     if name not in names:
         raise StudyError(
             f"{source}: unknown {kind} {name!r}{nearest(name, names)}; known: {', '.join(names) or 'none'}{advice}"
+            f"{describe(_study_schema(), path_of(source))}"
         )
+
+
+@cache
+def _study_schema() -> dict[str, Any]:
+    """Read the schema of a study; empty where the package lies apart from the workflow."""
+    path = SCHEMAS / "study.schema.json"
+    read: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return read
+
+
+def _meaning(error: ValidationError, root: Mapping[str, Any]) -> str:
+    """Say what the key at fault means: the missing one, or the known one most like an unknown one."""
+    path: list[Any] = list(error.absolute_path)
+    if error.validator == "not":  # its description is the message itself
+        return ""
+    if error.validator == "additionalProperties":
+        given, schema = cast(Mapping[str, Any], error.instance), cast(Mapping[str, Any], error.schema)
+        known = sorted(schema.get("properties", {}))
+        path.append(closest(min(given.keys() - set(known)), known))
+    if error.validator in ("required", "dependentRequired"):
+        path.append(error.message.split("'")[1])
+    return describe(root, path)
 
 
 def _quotes(expected: str | list[str], found: Any) -> str:
@@ -225,8 +252,10 @@ def _explain(error: ValidationError) -> str:
         known = [*(TYPES[part["type"]] for part in expected if "type" in part), *words]
         hint = nearest(error.instance, words) if isinstance(error.instance, str) else ""
         return f"{where}: expected {' or '.join(known)}, but found {error.instance!r}{hint}"
-    if error.validator == "pattern" and isinstance(schema, Mapping) and "description" in schema:
-        return f"{where}: expected {schema['description']}, but found {error.instance!r}"
+    if error.validator == "pattern" and isinstance(schema, Mapping) and "patternErrorMessage" in schema:
+        return f"{where}: {schema['patternErrorMessage']}, but found {error.instance!r}"
+    if error.validator == "not" and isinstance(schema, Mapping) and "description" in schema:
+        return f"{where}: {schema['description']}"
     if error.validator in ("required", "dependentRequired"):
         return f"{where}: {error.message}; add it"
     return f"{where}: {error.message}"

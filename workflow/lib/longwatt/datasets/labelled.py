@@ -34,8 +34,8 @@ _NAMES = {"type": "array", "minItems": 2, "items": _TEXT}
 _FILE = {
     "type": "string",
     "pattern": r"^.+\.(jsonl|ndjson|json|csv|tsv|parquet)(\.(gz|bz2|xz|zst))?$",
-    "description": "a file that ends in .jsonl, .json, .csv, .tsv or .parquet, packed (.gz, .bz2, .xz, .zst) or not "
-    "(of a zip FILE.zip::MEMBER)",
+    "patternErrorMessage": "expected a file that ends in .jsonl, .json, .csv, .tsv or .parquet, "
+    "packed (.gz, .bz2, .xz, .zst) or not (of a zip FILE.zip::MEMBER)",
 }
 _FILES = {"anyOf": [_FILE, {"type": "array", "minItems": 1, "uniqueItems": True, "items": _FILE}]}
 _LABEL = {"type": ["string", "integer", "number", "boolean"]}

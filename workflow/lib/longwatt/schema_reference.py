@@ -1,0 +1,156 @@
+"""Write docs/reference/study.md and config.md from the schemas: `python -m longwatt.schema_reference`.
+
+`make docs` runs it, and a test compares what it gives with the files that are there.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from textwrap import fill
+from typing import Any
+
+import yaml
+
+from longwatt.schema_paths import Schema, below, parts_of
+
+ROOT = Path(__file__).parents[3]
+TITLES = {"study": "A study file, key by key", "config": "config.yaml, key by key"}
+WIDTH = 100
+KINDS = {"array": "list", "boolean": "true or false", "integer": "whole number", "number": "number"}
+KINDS |= {"object": "mapping", "string": "text", "null": "`null`"}
+LIMITS = {"minimum": "from", "exclusiveMinimum": "above", "maximum": "to", "exclusiveMaximum": "below"}
+
+
+def pages() -> dict[Path, str]:
+    """Return the text of every page, by its path."""
+    found = {}
+    for name, title in TITLES.items():
+        path = f"workflow/schemas/{name}.schema.json"
+        schema = json.loads((ROOT / path).read_text(encoding="utf-8"))
+        note = f"<!-- Made by `make docs` from {path}: change that file instead. -->"
+        text = "\n\n".join([note, f"# {title}", *_Page(schema).blocks()])
+        found[ROOT / f"docs/reference/{name}.md"] = f"{text}\n"
+    return found
+
+
+class _Page:
+    """The reference that one schema gives."""
+
+    def __init__(self, root: Schema) -> None:
+        self.root = root
+        sections = {one.get("$ref"): name for name, one in root["properties"].items()}
+        text, parts = json.dumps(root), {f"#/$defs/{name}": one for name, one in root.get("$defs", {}).items()}
+        # What several places share is described once: in the section that it is, or in one of its own.
+        shared = {key: one for key, one in parts.items() if "properties" in one and text.count(f'"{key}"') > 1}
+        self.headings = {key: sections.get(key) or str(one["title"]) for key, one in shared.items()}
+        self.extra = [one for key, one in shared.items() if key not in sections]
+
+    def blocks(self) -> Iterator[str]:
+        """Yield paragraphs, examples and lists from the top to the end of the page."""
+        yield fill(self.root["description"], WIDTH)
+        entire = [self.root, *([self.root["else"]] if "else" in self.root else [])]
+        headings = [*self.root["properties"], *(one["title"] for one in self.extra)]
+        yield "\n".join(f"- [{heading}]({_anchor(heading)})" for heading in headings)
+        for name in self.root["properties"]:
+            here = self._at(entire, name)
+            yield f"## {name}"
+            yield fill(f"{here[0]['description']} Type: {self._facts(here[0], name, entire)}.", WIDTH)
+            yield from (_example({name: example}) for example in here[0].get("examples", ()))
+            yield from self._list(here)
+        for one in self.extra:
+            yield from (f"## {one['title']}", fill(one["description"], WIDTH), *self._list([one]))
+
+    def _list(self, here: Sequence[Schema]) -> list[str]:
+        lines = "\n".join(self._bullets(here, ""))
+        return [lines] if lines else []
+
+    def _bullets(self, here: Sequence[Schema], indent: str) -> Iterator[str]:
+        """Yield a bullet for every key of a mapping, of its entries or of a list's items."""
+        holders = self._holders(here)
+        for name in dict.fromkeys(key for one in holders for key in self._keys(one)):
+            found = self._at(holders, name)
+            link = self.headings.get(found[0].get("$ref", ""))
+            text = f"- `{name}` ({self._facts(found[0], name, holders)}): {found[0]['description']}"
+            text += f" Its keys: [{link}]({_anchor(link)})." if link else ""
+            yield fill(text, WIDTH, initial_indent=indent, subsequent_indent=f"{indent}  ", break_on_hyphens=False)
+            if not link:
+                yield from self._bullets(found, f"{indent}  ")
+
+    def _holders(self, here: Sequence[Schema]) -> Sequence[Schema]:
+        """Go down from schemas to the nearest ones that have keys: their own, their entries', their items'."""
+        if any(self._keys(one) for one in here):
+            return here
+        entries = [entry for one in here for key in ("", 0) for entry in below(one, self.root, key)]
+        return self._holders(entries) if entries else []
+
+    def _at(self, here: Sequence[Schema], name: str) -> list[Schema]:
+        return [found for one in here for found in below(one, self.root, name)]
+
+    def _keys(self, schema: Schema) -> list[str]:
+        return [key for part in parts_of(schema, self.root) for key in part.get("properties", ())]
+
+    def _facts(self, schema: Schema, name: str, holders: Sequence[Schema]) -> str:
+        """Say a key's type, that it is needed, and its default."""
+        own = [part for one in holders for part in parts_of(one, self.root, branches=False)]
+        facts = [self._kind(schema)]
+        if any(name in part.get("required", ()) for part in own):
+            facts.append("needed")
+        if schema.get("default") is not None:
+            facts.append(f"default `{_shown(schema['default'])}`")
+        return ", ".join(facts)
+
+    def _kind(self, schema: Schema, of_several: str = "") -> str:
+        """Say which values a schema takes, in words; `of_several` is the ending of a plural."""
+        one: dict[str, Any] = {}
+        for part in parts_of(schema, self.root, branches=False):
+            one = {**part, **one}
+        if "anyOf" in one:
+            return _either(self._kind(part) for part in one["anyOf"])
+        if "enum" in one or "const" in one:
+            return _either(f"`{_shown(value)}`" for value in one.get("enum", [one.get("const")]))
+        limits = "".join(f" {word} {one[key]}" for key, word in LIMITS.items() if key in one)
+        items = f" of {self._kind(one['items'], 's')}" if "items" in one else ""
+        more = {"number": limits, "integer": limits, "array": items}
+        given = one.get("type", "object")
+        kinds = [given] if isinstance(given, str) else given
+        return _either(f"{KINDS[kind]}{of_several}{more.get(kind, '')}" for kind in kinds)
+
+
+def _either(words: Iterable[str]) -> str:
+    """Join words by commas and an `or`; null comes last."""
+    *some, last = sorted(dict.fromkeys(words), key="`null`".__eq__)
+    return f"{', '.join(some)} or {last}" if some else last
+
+
+def _shown(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _anchor(heading: str) -> str:
+    return f"#{heading.lower().replace(' ', '-')}"
+
+
+def _example(document: dict[str, Any]) -> str:
+    """Show a document as YAML: lengths as numbers, leaves on one line where they fit."""
+    nested = any(isinstance(value, dict | list) for value in document.values())
+    for style in (None, False) if nested else (False,):
+        dumped = yaml.safe_dump(_numbered(document), sort_keys=False, default_flow_style=style, width=10 * WIDTH)
+        if max(map(len, dumped.splitlines())) <= WIDTH:
+            break
+    return f"```yaml\n{dumped}```"
+
+
+def _numbered(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_numbered(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    return {int(key) if key.isdigit() else key: _numbered(item) for key, item in value.items()}
+
+
+if __name__ == "__main__":
+    for page, written in pages().items():
+        page.parent.mkdir(parents=True, exist_ok=True)
+        page.write_text(written, encoding="utf-8")
