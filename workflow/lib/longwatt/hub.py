@@ -36,6 +36,8 @@ from longwatt.hub_requests import (
 )
 from longwatt.provenance import fsync, read_object, sha256, whole_path, write_json
 
+CHANGES_NO_RESULT = "It fetches files, which are known by their digests."
+
 __all__ = [
     "MIRROR",
     "SCHEMA",

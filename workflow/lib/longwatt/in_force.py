@@ -10,9 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from longwatt import source_checks, stages, study
+from longwatt.code_digest import code_digest
 from longwatt.machine_settings import machine_settings
-from longwatt.provenance import PACKAGE, Stage, agrees, code_digest, digest, read_stamp
+from longwatt.provenance import PACKAGE, Stage, agrees, digest, read_stamp
 from longwatt.source_files import KnownDigests
+
+CHANGES_NO_RESULT = "It says which results count, and makes none."
 
 WORKFLOW = PACKAGE.parents[1]  # of a checkout, where the package lies in workflow/lib
 MACHINE = "config.yaml"

@@ -20,6 +20,8 @@ from longwatt.escaping import mended, unusable_text
 from longwatt.spelling import nearest
 from longwatt.yaml_values import DuplicateKey, Loader, key_of, unusable_numbers
 
+CHANGES_NO_RESULT = "It reads settings, which are digested themselves."
+
 STUDY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 TYPES = {
     "array": "a list [...]",
