@@ -166,6 +166,7 @@ TWINS = {
 }
 STEPS = "\n\ndef g():\n    return h()\n\n\ndef h():\n    return _shown(1, 2)\n"
 FAR = {**TWINS, "deeper": TWINS["deeper"] + STEPS, "twin": TWINS["twin"] + STEPS}
+VARIABLES = "from longwatt import gpus, waits\n\n\ndef main(gpus, waits):\n    return ???.absent\n"
 PAIRS: dict[str, tuple[Files, Files]] = {
     "the same name of another module": (TWINS, edited("script", "A = deeper.f", "A = twin.f", TWINS)),
     "a name imported from another module": (
@@ -183,6 +184,10 @@ PAIRS: dict[str, tuple[Files, Files]] = {
     "what is three steps away": (
         edited("script", "A = deeper.f", "A = deeper.g", FAR),
         edited("script", "A = deeper.f", "A = twin.g", FAR),
+    ),
+    "which of two variables, where modules have their names": (
+        {**BASE, "waits": BASE["gpus"], "worker": VARIABLES.replace("???", "gpus")},
+        {**BASE, "waits": BASE["gpus"], "worker": VARIABLES.replace("???", "waits")},
     ),
     "one definition for two alike": (
         {**TWINS, **{n: TWINS[n] + "\n\nSEEN = {}\n" for n in ("deeper", "twin")}},

@@ -7,7 +7,7 @@ to another folder. These do not count:
 - comments, docstrings, formatting, `__all__`, and where a module lies and what it is called,
 - where imports stand and how they are grouped: they say what names stand for, and which libraries are loaded,
 - the words of `raise X("words")`; any other argument counts, since who catches the error may use it,
-- modules that define `CHANGES_NO_RESULT`, which gives the reason.
+- modules that define `CHANGES_NO_RESULT`, which gives the reason; what they define counts by its name where it is used.
 
 Definitions may stand in any order. A module that does more than define, such as to register a class, keeps its order.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -87,10 +88,9 @@ def read_module(path: Path, is_module: Callable[[str], bool]) -> Module:
     kept = [node for node in body if not imports.take(node) and not _is_all(node)]
     statements, readers = [], []
     for node in kept:
-        reader = _Reader(imports, is_module)
-        reader.write(node)
+        reader = _Reader(node, imports, is_module)
         readers.append(reader)
-        statements.append(reader.statement(node))
+        statements.append(reader.statement())
     everything = [imports, *(reader.imports for reader in readers)]
     strings = [name for one in statements for name in (*one.strings, *(f"{name}.__main__" for name in one.strings))]
     return Module(
@@ -210,12 +210,14 @@ class _Reader:
     """Writes down one statement at the top of a module.
 
     Args:
+        node: the statement.
         imports: those at the top of its module.
         is_module: tells whether a dotted name is that of a module of ours.
     """
 
-    def __init__(self, imports: _Imports, is_module: Callable[[str], bool]) -> None:
+    def __init__(self, node: ast.stmt, imports: _Imports, is_module: Callable[[str], bool]) -> None:
         self.imports = _Imports(is_module)
+        self._statement = node
         self._is_module = is_module
         self._above = imports.modules
         self._parts: list[str] = []
@@ -224,19 +226,20 @@ class _Reader:
         self._asked: dict[tuple[str, str], int] = {}
         self._strings: dict[str, int] = {}
 
-    def statement(self, node: ast.stmt) -> Statement:
-        """Return what was written of a node."""
+    def statement(self) -> Statement:
+        """Write the statement down."""
+        self._write(self._statement)
         return Statement(
             "".join(self._parts),
             tuple(sorted(self._names)),
             tuple(self._asked),
             tuple(self._strings),
             {name: tuple(given) for name, given in self.imports.given.items()},
-            tuple(sorted(self._shared.union(_bound(node)))),
-            _acts(node),
+            tuple(sorted(self._shared.union(_bound(self._statement)))),
+            _acts(self._statement),
         )
 
-    def write(self, value: Any) -> None:
+    def _write(self, value: Any) -> None:
         """Write a node, a list of nodes or a plain value, so that different ones never read alike."""
         if isinstance(value, list):
             self._list(value)
@@ -254,14 +257,14 @@ class _Reader:
             if value is None or name in UNSEEN or value == []:  # fields that newer versions add are empty here
                 continue
             self._parts += (name, "=")
-            self.write(value)
+            self._write(value)
         self._parts.append(")")
 
     def _list(self, values: list[Any]) -> None:
         self._parts.append("[")
         for value in values:
             if not self.imports.take(value):
-                self.write(value)
+                self._write(value)
                 self._parts.append(",")
         self._parts.append("]")
 
@@ -278,9 +281,16 @@ class _Reader:
         """Write what is asked of a module of ours without the module's name."""
         if not isinstance(node.value, ast.Name) or node.value.id not in self._above | self.imports.modules:
             return False
+        if node.value.id in self._local:  # it may be a variable, which counts by its name
+            return False
         number = self._asked.setdefault((node.value.id, node.attr), len(self._asked))
         self._parts.append(f"asked({number},{node.attr})")
         return True
+
+    @cached_property
+    def _local(self) -> set[str]:
+        """Variables that are set anywhere in the statement."""
+        return {name for node in ast.walk(self._statement) for name in _given_by(node)}
 
     def _constant(self, node: ast.Constant) -> bool:
         """Write a string that names a module of ours as a number."""
@@ -304,7 +314,7 @@ class _Reader:
                 continue
             self._parts.append(f"{text!a},")
             text = ""
-            self.write(item)
+            self._write(item)
         self._parts.append(")")
         return True
 
@@ -343,6 +353,16 @@ def _is_worded(node: ast.expr) -> bool:
     if isinstance(node, ast.Call):
         return isinstance(node.func, ast.Attribute) and _is_worded(node.func.value)
     return isinstance(node, ast.JoinedStr)
+
+
+def _given_by(node: ast.AST) -> Iterator[str]:
+    """Yield the variables that one node sets, in whatever scope."""
+    if isinstance(node, ast.arg):
+        yield node.arg
+    elif isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load):
+        yield node.id
+    elif isinstance(node, ast.ExceptHandler | ast.MatchAs | ast.MatchStar | ast.MatchMapping):
+        yield str(getattr(node, "name", None) or getattr(node, "rest", None))
 
 
 def _bound(node: ast.stmt) -> Iterator[str]:
