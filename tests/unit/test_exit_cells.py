@@ -4,7 +4,8 @@ import copy
 
 import pytest
 
-from longwatt import provenance
+from longwatt.code_digest import Code
+from longwatt.provenance import PACKAGE
 from longwatt.stages import Stages
 from longwatt.study import StudyError
 from longwatt.study_checks import checked_stages
@@ -126,11 +127,4 @@ def test_a_model_and_its_baselines_share_a_download_whatever_their_order(study):
 
 def code_modules(family: str) -> set[str]:
     """The modules behind a training of a family's."""
-    found, waiting = set(), [f"longwatt.models.{family}", "longwatt.training"]
-    while waiting:
-        name = waiting.pop()
-        path = provenance.module_path(name)
-        if name not in found and path is not None and name not in provenance.NOT_RESULTS:
-            found.add(name)
-            waiting += provenance._references(path)
-    return found
+    return set(Code(PACKAGE).closure(PACKAGE.parents[1] / "scripts/finetune.py", [f"longwatt.models.{family}"]))

@@ -14,6 +14,8 @@ from typing import Any
 
 from longwatt.provenance import CONTENT, content_digest, sha256
 
+CHANGES_NO_RESULT = "It refuses what is damaged and changes nothing that it reads."
+
 ASIDE = ".damaged"
 
 

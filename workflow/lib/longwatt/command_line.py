@@ -11,6 +11,8 @@ from typing import NoReturn
 
 from longwatt.disk_space import DISK_FULL
 
+CHANGES_NO_RESULT = "It ends commands; what they say is made elsewhere."
+
 READER_LEFT = 128 + signal.SIGPIPE  # as of a program that SIGPIPE ends: `... | head` is no error
 INTERRUPTED = 128 + signal.SIGINT
 UNWRITTEN = 74  # <sysexits.h>: EX_IOERR

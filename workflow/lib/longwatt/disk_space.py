@@ -7,6 +7,8 @@ import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+CHANGES_NO_RESULT = "It names a full disk; no result is made on one."
+
 MIB, GIB = 2**20, 2**30
 LITTLE = 16 * MIB  # with less a disk counts as full: what could not be written was removed again
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)

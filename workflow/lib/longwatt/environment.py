@@ -18,6 +18,8 @@ from longwatt.differences import BETWEEN
 from longwatt.energy.log import append
 from longwatt.provenance import json_lines
 
+CHANGES_NO_RESULT = "It tells the versions in force, which artefacts record."
+
 PACKAGES = ("torch", "transformers", "accelerate", "datasets", "tokenizers", "numpy")
 CPU_FACTS = Path("/proc/cpuinfo")
 NAMES = ("model name", "Hardware", "cpu model")  # of a processor, by architecture

@@ -11,6 +11,8 @@ import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+CHANGES_NO_RESULT = "It reads the times of files, which decide no content."
+
 TOLERANCE_S = 2.0  # file systems round, and nodes' clocks differ a little
 
 

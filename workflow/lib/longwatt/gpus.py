@@ -37,6 +37,8 @@ from urllib.parse import quote
 from longwatt import command_line
 from longwatt.locks import try_lock
 
+CHANGES_NO_RESULT = "It says which devices a job gets, which its result records."
+
 GIB = 2**30
 POLL_S = 0.1
 GRACE_S = 0.5  # others shut a gate or look at a lock for milliseconds; that alone is no reason to give up

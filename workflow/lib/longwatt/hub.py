@@ -33,6 +33,8 @@ from longwatt.hub_requests import (
 )
 from longwatt.provenance import fsync, read_object, sha256, write_json
 
+CHANGES_NO_RESULT = "It fetches files, which are known by their digests."
+
 __all__ = [
     "MIRROR", "SCHEMA", "TRIES", "Choose", "HubError", "HubUnreachable", "Repository", "cached",
     "check", "check_copies", "fetch", "not_pinned", "verified", "without_credentials",

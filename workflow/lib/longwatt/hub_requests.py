@@ -21,6 +21,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
+CHANGES_NO_RESULT = "It asks for files, which are known by their digests."
+
 TIMEOUT_S = 10  # for an answer about a repository, before anything is downloaded
 TRIES = 6
 PAUSE_S = 1.0  # before the second try; doubled before each further one

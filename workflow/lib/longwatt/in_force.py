@@ -10,11 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from longwatt import source_checks, study
+from longwatt.code_digest import code_digest
 from longwatt.machine_settings import environment, machine_settings
-from longwatt.provenance import PACKAGE, Stage, agrees, code_digest, digest, read_stamp
+from longwatt.provenance import PACKAGE, Stage, agrees, digest, read_stamp
 from longwatt.source_files import KnownDigests
 from longwatt.stages import Stages
 from longwatt.study_checks import checked_stages
+
+CHANGES_NO_RESULT = "It says which results count, and makes none."
 
 WORKFLOW = PACKAGE.parents[1]  # of a checkout, where the package lies in workflow/lib
 MACHINE = "config.yaml"

@@ -32,6 +32,8 @@ from longwatt.provenance import json_lines, read_object, write_json
 from longwatt.stopping import Stopped
 from longwatt.worker import ERRORS, LOST, STOPPED, die_with_parent, error_file
 
+CHANGES_NO_RESULT = "It runs a job and meters it; the work is done elsewhere."
+
 # Only the jobs that download may fetch; what others need was downloaded by these.
 OFFLINE = {
     "HF_HUB_OFFLINE": "1",

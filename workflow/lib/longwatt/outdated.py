@@ -16,6 +16,8 @@ from longwatt.in_force import InForce
 from longwatt.provenance import MADE_FROM, STALE, Stage, agrees, digest, origin, read_object, sha256
 from longwatt.source_checks import OUTDATED
 
+CHANGES_NO_RESULT = "It says which results count, and makes none."
+
 RESULTS = "results"
 OTHER_CODE = "made by code"
 # Behind the name of what was set aside for another reason than settings and code, which may come into force again.

@@ -6,6 +6,8 @@ import os
 import resource
 from pathlib import Path
 
+CHANGES_NO_RESULT = "It starts and ends processes, whatever they do."
+
 RUN = "LONGWATT_RUN"  # environment: the Snakemake that started a job, as `identified`
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 

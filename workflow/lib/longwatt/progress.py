@@ -12,6 +12,8 @@ from typing import Any
 
 from longwatt.disk_space import DISK_FULL
 
+CHANGES_NO_RESULT = "It tells how far a job is."
+
 TERMINAL = "LONGWATT_TERMINAL"  # a path that the job opened for its workers
 LABEL = "LONGWATT_LABEL"
 

@@ -1,4 +1,4 @@
-"""Digests of settings and code, and the stamp that every artefact carries.
+"""Digests of settings, and the stamp that every artefact carries.
 
 Snakemake knows what made a file only through `.snakemake/metadata`. A fresh clone beside old results
 has none, so each artefact also says itself which settings and which code made it.
@@ -6,7 +6,6 @@ has none, so each artefact also says itself which settings and which code made i
 
 from __future__ import annotations
 
-import ast
 import base64
 import hashlib
 import json
@@ -15,50 +14,15 @@ import shutil
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any, TextIO
 
-from longwatt import __version__
+import longwatt
 from longwatt.execution import without
 
-PACKAGE = Path(__file__).parent
-# Where a job runs, what it leases and how it is metered cannot change its declared result; the
-# versions in force are recorded in the artefacts instead.
-NOT_RESULTS = (
-    "longwatt.job",
-    "longwatt.artefacts",
-    "longwatt.command_line",
-    "longwatt.disk_space",
-    "longwatt.gpus",
-    "longwatt.datasets.temporary",
-    "longwatt.datasets.visibility",  # it refuses records and tells of them, and changes none
-    "longwatt.energy",
-    "longwatt.energy.clock",
-    "longwatt.energy.log",
-    "longwatt.energy.marks",
-    "longwatt.energy.nvml",
-    "longwatt.energy.rapl",
-    "longwatt.energy.recorder",
-    "longwatt.energy.sidecar",
-    "longwatt.environment",
-    "longwatt.file_times",
-    "longwatt.hub",
-    "longwatt.hub_requests",
-    "longwatt.in_force",
-    "longwatt.outdated",
-    "longwatt.processes",
-    "longwatt.progress",
-    "longwatt.provenance",
-    "longwatt.source_files",
-    "longwatt.spelling",
-    "longwatt.stopping",
-    "longwatt.trained_models",  # it only refuses or replaces what is damaged
-    "longwatt.waiting",
-    "longwatt.study",  # it reads settings, which are digested themselves
-    "longwatt.yaml_values",
-)
+CHANGES_NO_RESULT = "It says what made an artefact, beside what the artefact holds."
 
+PACKAGE = Path(longwatt.__path__[0])
 STALE = ".stale"
 CONTENT = "content_sha256"  # of the object that carries the stamp, in its provenance
 # Rules whose artefact others use only for the files that it lists.
@@ -88,37 +52,6 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-@cache
-def code_digest(script: Path, modules: tuple[str, ...] = ()) -> str:
-    """Digest of a script and of the longwatt modules that can change its result.
-
-    Modules are found by walking imports, and strings that name a module (a worker that is launched by
-    name), from the script and from `modules` on. Comments, docstrings and formatting do not count.
-    """
-    found: dict[str, str] = {}
-    waiting = [*_references(script), *modules]
-    while waiting:
-        name = waiting.pop()
-        path = module_path(name)
-        if name in found or path is None or name in NOT_RESULTS:
-            continue
-        found[name] = _meaning(path)
-        waiting += _references(path)
-    return digest([_meaning(script), sorted(found.items())])
-
-
-def module_path(name: str) -> Path | None:
-    """The file of a longwatt module, or None when there is no such module."""
-    parts = name.split(".")
-    if parts[0] != "longwatt" or not all(part.isidentifier() for part in parts):
-        return None
-    base = PACKAGE.joinpath(*parts[1:])
-    for path in (base.with_suffix(".py"), base / "__init__.py"):
-        if path.is_file():
-            return path
-    return None
-
-
 def stamp(rule: str, settings: Mapping[str, Any], code: str, inputs: Iterable[str] | None = None) -> dict[str, Any]:
     """Make the provenance block of an artefact: its settings, code and inputs, as digests.
 
@@ -130,7 +63,7 @@ def stamp(rule: str, settings: Mapping[str, Any], code: str, inputs: Iterable[st
     """
     return {
         "rule": rule,
-        "longwatt": __version__,
+        "longwatt": longwatt.__version__,
         "code_digest": code,
         "settings_digest": digest(settings),
         "settings": settings,
@@ -330,99 +263,6 @@ def fsync_tree(folder: Path) -> None:
     """Flush a folder and everything in it to disk."""
     for path in [*folder.rglob("*"), folder]:
         fsync(path)
-
-
-@dataclass(frozen=True)
-class _Source:
-    """A module's syntax tree without docstrings, and the longwatt modules that it names."""
-
-    tree: ast.Module
-    references: tuple[str, ...]
-
-
-@cache
-def _source(path: Path) -> _Source:
-    """Parse a file and walk it once; every process of Snakemake does so for a hundred modules."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    names: list[str] = []
-    waiting: list[ast.AST] = [tree]
-    while waiting:
-        node = waiting.pop()
-        _drop_docstring(node)
-        names += _named(node)
-        waiting += _children(node)
-    return _Source(tree, tuple(name for name in names if _is_module(name)))
-
-
-def _drop_docstring(node: ast.AST) -> None:
-    if not isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-        return
-    if ast.get_docstring(node, clean=False) is not None:
-        node.body = node.body[1:] or [ast.Pass()]
-
-
-def _children(node: ast.AST) -> Iterator[ast.AST]:
-    for name in node._fields:
-        value = getattr(node, name, None)
-        for item in value if isinstance(value, list) else (value,):
-            if isinstance(item, ast.AST):
-                yield item
-
-
-def _named(node: ast.AST) -> list[str]:
-    """The names in a node that may be those of modules: imports, and strings."""
-    if isinstance(node, ast.Constant):
-        return [node.value] if isinstance(node.value, str) else []
-    if isinstance(node, ast.Import):
-        return [alias.name for alias in node.names]
-    if isinstance(node, ast.ImportFrom) and node.module and not node.level:
-        return [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-    return []
-
-
-def _references(path: Path) -> tuple[str, ...]:
-    return _source(path).references
-
-
-@cache
-def _meaning(path: Path) -> str:
-    """The source without comments, docstrings and formatting."""
-    return _shape(_source(path).tree)
-
-
-def _shape(value: Any) -> str:
-    """A syntax tree as nested tuples, in text; `ast.unparse` and `ast.dump` differ between Python versions."""
-    if isinstance(value, ast.JoinedStr):
-        return _tuple(["'JoinedStr'", *_joined(value)])
-    if isinstance(value, ast.AST):
-        fields = ((name, _shape(getattr(value, name, None))) for name in value._fields)
-        # Fields that newer versions add are empty here.
-        filled = (f"({name!r}, {shape})" for name, shape in fields if shape not in ("None", "()"))
-        return _tuple([repr(type(value).__name__), *filled])
-    if isinstance(value, list):
-        return _tuple([_shape(item) for item in value])
-    return repr(repr(value)) if value is not None else "None"
-
-
-def _tuple(parts: list[str]) -> str:
-    """A tuple of these parts, as Python writes it."""
-    return f"({parts[0]},)" if len(parts) == 1 else f"({', '.join(parts)})"
-
-
-def _joined(value: ast.JoinedStr) -> list[str]:
-    """The parts of an f-string, neighbouring texts as one: Python 3.12 leaves them apart, some empty."""
-    parts: list[tuple[bool, str]] = []
-    for item in value.values:
-        text = item.value if isinstance(item, ast.Constant) else None
-        if isinstance(text, str) and parts and parts[-1][0]:
-            parts[-1] = (True, parts[-1][1] + text)
-        else:
-            parts.append((True, text) if isinstance(text, str) else (False, _shape(item)))
-    return [repr(part) if is_text else part for is_text, part in parts if part]
-
-
-def _is_module(name: str) -> bool:
-    return name.startswith("longwatt.") and module_path(name) is not None
 
 
 def set_stale_aside(stages: Iterable[Stage], codes: Callable[[Stage], Collection[str]]) -> list[str]:

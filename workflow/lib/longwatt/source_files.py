@@ -14,6 +14,8 @@ from typing import Any
 
 from longwatt.provenance import read_object, sha256, write_json
 
+CHANGES_NO_RESULT = "It tells whether files have changed, and reads no content."
+
 Facts = dict[str, Any]  # path, size, mtime_ns, ctime_ns, sha256
 COMPARED = ("size", "mtime_ns", "ctime_ns")
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+CHANGES_NO_RESULT = "It finds the name that a misspelt one is close to."
+
 
 def closest(name: str, known: Iterable[str]) -> str | None:
     """Return the known name most like `name`, or None when none is like it."""

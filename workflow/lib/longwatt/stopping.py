@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+CHANGES_NO_RESULT = "It ends a job early, which goes on to an equal result."
+
 
 class Stopped(BaseException):
     """This worker was asked to end and has; the message says what was saved.

@@ -23,6 +23,8 @@ from longwatt.schema_paths import describe, path_of
 from longwatt.spelling import closest, nearest
 from longwatt.yaml_values import DuplicateKey, Loader, key_of, unusable_numbers
 
+CHANGES_NO_RESULT = "It reads settings, which are digested themselves."
+
 DEMO = "demo"  # the embedded study
 SCHEMAS = PACKAGE.parents[1] / "schemas"
 STUDY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")

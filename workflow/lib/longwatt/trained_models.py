@@ -10,6 +10,8 @@ from longwatt.artefacts import damaged, differing, look_at, model_files, read_ar
 from longwatt.progress import say
 from longwatt.provenance import sha256, whole_path
 
+CHANGES_NO_RESULT = "It only refuses or replaces what is damaged."
+
 __all__ = ["ensure_sound", "model_files", "result_damage"]
 AGAIN = "the cell is trained again"
 

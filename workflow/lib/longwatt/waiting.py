@@ -11,6 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+CHANGES_NO_RESULT = "It says how threads wait."
+
 POLICY = "OMP_WAIT_POLICY"
 SPIN, TURNS = "GOMP_SPINCOUNT", "10000"  # GNU's own default is 300,000
 # Variables by which a user decides it: of OpenMP, of GNU's and of Intel's and LLVM's runtimes.

@@ -11,6 +11,8 @@ import yaml
 
 from longwatt.canonical import text_of
 
+CHANGES_NO_RESULT = "It reads settings, which are digested themselves."
+
 LARGEST = 2**63 - 1  # nothing that reads a setting takes a larger whole number
 _TAG = "tag:yaml.org,2002:"
 # PyYAML follows YAML 1.1, where 2e-5 (no dot) is text, while `no`, 010, 12:30 and 2024-01-01 are false, 8, 750 and a

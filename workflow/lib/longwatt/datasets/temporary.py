@@ -9,6 +9,8 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import IO
 
+CHANGES_NO_RESULT = "It says where files lie while they are read."
+
 # None is the system's folder for temporary files, which may be small, or in memory.
 _folder: ContextVar[Path | None] = ContextVar("folder of stored records", default=None)
 

@@ -28,6 +28,8 @@ from longwatt.metric_words import (
     sees,
 )
 
+CHANGES_NO_RESULT = "It refuses records or tells of them, and changes none."
+
 SCORED_BY = "LONGWATT_SCORED_BY"  # environment: how a study scores its datasets, by their folders' names
 MOST_LETTERS_UNSEEN = 0.01  # of a split's; names and loan words in English texts stay far below
 QUOTED = 40  # characters of a reference in a message

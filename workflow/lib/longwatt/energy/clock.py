@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+CHANGES_NO_RESULT = "It says when something is metered; how joules are made of it counts."
+
 
 class Clock:
     """The machine's clocks; another one only simulates."""

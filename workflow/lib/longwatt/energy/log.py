@@ -22,6 +22,8 @@ from typing import Any, TextIO
 from longwatt.locks import try_lock
 from longwatt.provenance import whole_path
 
+CHANGES_NO_RESULT = "It writes and reads a log; how joules are made of it counts."
+
 RUN = re.compile(r"(\d+)\.jsonl(\.\d+)?(\.gz)?$")
 FOLDER = "energy"  # of a job's logs in its work folder: 1.jsonl, 2.jsonl, ..., one per run
 PART_BYTES = 64 * 2**20  # about a day of one GPU at 10 Hz

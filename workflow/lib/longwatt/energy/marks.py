@@ -18,6 +18,8 @@ from longwatt.energy.clock import Clock, boot_id
 from longwatt.energy.log import GPUS_VARIABLE, LOG_VARIABLE, append
 from longwatt.energy.nvml import READ_LIMIT_NS, Gpus
 
+CHANGES_NO_RESULT = "It marks phases in a log; how joules are made of it counts."
+
 UNNAMED = "run"  # time of a command outside all phases that it names
 
 

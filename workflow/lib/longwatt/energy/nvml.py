@@ -12,6 +12,8 @@ from typing import Any
 
 from longwatt.gpus import decoded
 
+CHANGES_NO_RESULT = "It reads a GPU's meters; how joules are made of it counts."
+
 POWER_AVERAGE, POWER_INSTANT = 185, 186  # NVML_FI_DEV_POWER_*: mean of a second, and the sensor's newest reading
 # NVML_ERROR_*: asking again cannot help.
 NOT_SUPPORTED, NO_PERMISSION, FUNCTION_NOT_FOUND = 3, 4, 13

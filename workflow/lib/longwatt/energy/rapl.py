@@ -14,6 +14,8 @@ from longwatt.energy.clock import boot_id
 from longwatt.gpus import GpuError, lock_folder
 from longwatt.locks import try_lock
 
+CHANGES_NO_RESULT = "It reads a processor's meters; how joules are made of it counts."
+
 ROOT_VARIABLE = "LONGWATT_POWERCAP"
 ROOT = "/sys/class/powercap"
 

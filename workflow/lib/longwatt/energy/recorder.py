@@ -29,6 +29,8 @@ from longwatt.energy.nvml import Gpus
 from longwatt.energy.rapl import Rapl
 from longwatt.processes import cpu_seconds
 
+CHANGES_NO_RESULT = "It writes a log beside a job; how joules are made of it counts."
+
 SLOW_EVERY_S = 1.0  # counter and state: the counter, read much faster, returns what it said before
 SYNC_EVERY_S = 5.0
 REOPEN_EVERY_S = 5.0

@@ -19,6 +19,8 @@ from longwatt.energy.log import GPUS_VARIABLE, LOG_VARIABLE, append
 from longwatt.energy.marks import Marker
 from longwatt.energy.recorder import Order, header
 
+CHANGES_NO_RESULT = "It starts the recorder beside a job."
+
 START_WAIT_S = 60.0  # a driver that sleeps can take long to start
 END_WAIT_S = 10.0
 IDLE_S = 2.0  # of idle after a job: the sensor that means over a second lags
