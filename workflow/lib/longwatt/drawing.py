@@ -97,9 +97,10 @@ def legend(place: Figure | Axes, handles: Sequence[Artist], **options: Any) -> L
 
 
 def lay_out(figure: Figure) -> None:
-    """Give the panels their places, by which words beside points keep off each other."""
+    """Give the panels their final places, by which words beside points keep off each other."""
     make_texts_fit(figure)
     figure.draw_without_rendering()
+    figure.set_layout_engine("none")
 
 
 def ring(axis: Axes, x: Any, y: Any) -> None:

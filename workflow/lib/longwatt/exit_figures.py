@@ -33,7 +33,7 @@ from longwatt.drawing import (
 from longwatt.exit_diagnostics import NUMBERS, Study, by_difficulty, confidence_by_label, on_their_splits, reliability
 from longwatt.exit_series import EFFICIENT, ORACLE, OURS, PLACE, STANDARD, over_all_seeds, points
 from longwatt.glyphs import drawable
-from longwatt.point_labels import label_where_there_is_room
+from longwatt.point_labels import label_points
 from longwatt.points import CONFIDENCE
 from longwatt.provenance import sha256, write_json
 
@@ -254,7 +254,7 @@ def _figure(
             _legend(figure, table, study, drawn, baselines)
         lay_out(figure)
         for axis, found in zip(axes, lines, strict=True):
-            label_where_there_is_room(axis, found)
+            label_points(axis, found, needed=False)
     return figure
 
 

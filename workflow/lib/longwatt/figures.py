@@ -39,7 +39,7 @@ from longwatt.drawing import (
 from longwatt.energy_figures import energy_by_phase
 from longwatt.escaping import in_one_line
 from longwatt.glyphs import drawable
-from longwatt.point_labels import label_points
+from longwatt.point_labels import label_ends
 from longwatt.points import (
     SERIES,
     any_diverged,
@@ -232,7 +232,7 @@ def _figure(
             _legend(figure, styles, titles, shown_leads, published)
         lay_out(figure)
         for axis, drawn in zip(axes, lines, strict=True):
-            label_points(axis, drawn)
+            label_ends(axis, drawn)
     return figure
 
 
@@ -334,7 +334,7 @@ def _draw_panel(
         _draw_leads(axis, rows)
         axis.set_ylim(0, 1.12 * max(axis.get_ylim()[1], 1e-9))
     axis.margins(x=0.14)
-    return [line for _, line in lines]
+    return [line.assign(label=line["seq_len"].astype(str)) for _, line in lines]
 
 
 def _draw_leads(axis: Axes, rows: pd.DataFrame) -> None:
