@@ -15,6 +15,7 @@ from longwatt.runtime_model import RECORD, record_seconds
 from longwatt.settings_table import settings_in_force
 from longwatt.stages import Stages
 from tests.labelled_study import cell_of, labelled_study
+from tests.spacing import single_spaced
 from tests.unit.test_plan import given, plan_of, stamps
 
 POINTS = ["last-b1", "last-b32", "leave-t0.5-b1", "leave-t0.5-b32", "leave-t0.9-b1", "leave-t0.9-b32"]
@@ -119,7 +120,10 @@ def test_predictions_wait_for_what_is_recorded_and_jobs_are_as_urgent_as_the_sch
 def test_a_plan_of_labels_is_written_before_anything_is_there(capsys):
     study = labelled_study()
     write_plan(given(study, gpus=2), stamps(Stages("s", study, {})), Path("results/s"), {})
-    text, facts = Path("results/s/plan.md").read_text(), json.loads(Path("results/s/plan.json").read_text())
+    text, facts = (
+        single_spaced(Path("results/s/plan.md").read_text()),
+        json.loads(Path("results/s/plan.json").read_text()),
+    )
     for word in (
         "3,868 rows to train on, 1,978 to validate",
         "a label out",

@@ -30,6 +30,7 @@ from longwatt.drawing import (
 )
 from longwatt.glyphs import drawable
 from longwatt.point_labels import label_points
+from longwatt.wording import random_weights
 
 GREY = "0.35"
 RATIOS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100, 300, 1000)  # guide lines of a logarithmic figure
@@ -190,7 +191,7 @@ def _legend(
     random = set(comparison.loc[_random(comparison), "model_a"])
     handles = []
     for model in models:
-        label = titles.get(model, model) + (", from random weights" if model in random else "")
+        label = titles.get(model, model) + random_weights(model in random)
         handles.append(Line2D([], [], linewidth=3, label=label, color=styles[model, budgets[0]]["color"]))
     for budget in budgets if len(budgets) > 1 else []:
         marker = styles[models[0], budget]["marker"]

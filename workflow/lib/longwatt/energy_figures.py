@@ -18,6 +18,7 @@ from longwatt.endings import DIVERGED
 from longwatt.figure_texts import beside_an_axis
 from longwatt.phases import PHASES, WASTED
 from longwatt.points import SERIES, EnergyUnit, any_diverged, energy_unit, short_name, with_series
+from longwatt.wording import ESTIMATED
 
 HATCH = "///"
 BAR_INCHES, LINE_INCHES = 0.36, 0.167  # a line of 10 points
@@ -81,8 +82,8 @@ def _draw_bars(axis: Axes, panel: pd.DataFrame, bars: Sequence[tuple[str, pd.Dat
     axis.set_yticks(range(len(bars)), [name for name, _ in bars], fontsize=10)
     axis.set_ylim(len(bars) - 0.4, -0.6)
     axis.grid(visible=False, axis="y")
-    estimated = (panel["train_energy_source"] == "estimate").any()
-    axis.set_xlabel(f"Training energy, by phase{', estimated' if estimated else ''} ({unit.name}){_flags(panel)}")
+    word = f", {ESTIMATED}" if (panel["train_energy_source"] == "estimate").any() else ""
+    axis.set_xlabel(f"Training energy, by phase{word} ({unit.name}){_flags(panel)}")
 
 
 def _flags(panel: pd.DataFrame) -> str:

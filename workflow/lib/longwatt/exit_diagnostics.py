@@ -18,6 +18,7 @@ from matplotlib.patches import Patch, Rectangle
 from longwatt.drawing import HOLLOW, leave_empty, legend, panels, styles
 from longwatt.endings import DIVERGED
 from longwatt.figure_texts import beside_an_axis
+from longwatt.wording import percent, plain, random_weights
 
 Cell = Mapping[str, Any]
 # What makes the cells of one panel, whose seeds are put together.
@@ -52,7 +53,7 @@ class Study:
 
     def model(self, name: str) -> str:
         """A model's title, and a word on random weights and on a training that diverged."""
-        random = ", from random weights" if name in self.random else ""
+        random = random_weights(name in self.random)
         return self.titles.get(name, name) + random + (f", {DIVERGED}" if name in self.diverged else "")
 
     def heading(self, dataset: str, table: pd.DataFrame, **more: Any) -> str:
@@ -68,7 +69,7 @@ class Study:
         if name == "model":
             return self.model(value)
         units = {"seq_len": "{} tokens", "batch_size": "batch {}", "split": "{} split"}
-        text = f"{value:g}" if isinstance(value, float) else str(value)
+        text = plain(value)
         return units.get(name, "{}").format(self.titles.get(text, text))
 
 
@@ -274,7 +275,7 @@ def _draw_reliability(axis: Axes, exit_: Exit) -> None:
         sizes = 12 + 160 * bins["count"] / max(1, bins["count"].sum())
         face = "white" if style else colour
         axis.scatter(bins["confidence"], bins["accuracy"], s=sizes, facecolor=face, edgecolor=colour, zorder=3)
-        said.append(f"ECE {name} {100 * float(np.mean([one['ece'] for one in measured])):.1f} %")
+        said.append(f"ECE {name} {percent(float(np.mean([one['ece'] for one in measured])), '.1f')}")
     box = {"facecolor": "white", "alpha": 0.85, "edgecolor": "none", "pad": 2}
     axis.text(0.03, 0.97, "\n".join(said), transform=axis.transAxes, va="top", fontsize=10, bbox=box, zorder=4)
     axis.set_xlim(0, 1.02)

@@ -36,6 +36,7 @@ from longwatt.glyphs import drawable
 from longwatt.point_labels import label_points
 from longwatt.points import CONFIDENCE
 from longwatt.provenance import sha256, write_json
+from longwatt.wording import estimated, number
 
 Style = Mapping[str, Any]
 REPORT = "exits_figures.json"
@@ -299,7 +300,7 @@ def _placed(panel: pd.DataFrame, across: Across) -> pd.DataFrame:
 def _word(row: Mapping[Any, Any]) -> str:
     """What stands beside a point: its threshold or patience, or the layer of an efficient baseline."""
     value = row["layer"] if row["kind"] == EFFICIENT else row["value"]
-    return "" if pd.isna(value) else f"{value:g}"
+    return "" if pd.isna(value) else number(value, "g")
 
 
 def _lines(known: pd.DataFrame, baselines: Sequence[str]) -> list[pd.DataFrame]:
@@ -344,9 +345,8 @@ def _label(across: Across, known: pd.DataFrame) -> str:
     if not across.word or known.empty:
         return across.label + machines
     said = machines + flagged_in_words(known["flags"])
-    if not known["estimated"].any():
+    if not (word := estimated(known["estimated"])):
         return across.label + said
-    word = "estimated" if known["estimated"].all() else "partly estimated"
     return across.label.replace(across.word, f"{across.word}, {word}", 1) + said
 
 

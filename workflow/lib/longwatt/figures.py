@@ -55,6 +55,7 @@ from longwatt.provenance import sha256, write_json
 from longwatt.published import Place
 from longwatt.published_figure import beside_published_scores, called
 from longwatt.summary import read_summary
+from longwatt.wording import estimated
 
 Style = Mapping[str, Any]
 
@@ -252,7 +253,6 @@ def points(panel: pd.DataFrame, cost: Cost, published: Mapping[Place, float] | N
     rows = []
     for keys, group in with_series(panel).groupby([*SERIES, "seq_len"], sort=True):
         low, high = interval(group)
-        estimated = cost.source is not None and bool((group[cost.source] == "estimate").any())
         rows.append(
             {
                 **dict(zip([*SERIES, "seq_len"], keys, strict=True)),
@@ -262,7 +262,7 @@ def points(panel: pd.DataFrame, cost: Cost, published: Mapping[Place, float] | N
                 "high": high,
                 "ceiling": group["score_ceiling"].astype(float).mean(),
                 "published": (published or {}).get(place_of(group.iloc[0]), math.nan),
-                "estimated": estimated,
+                "estimated": cost.source is not None and bool((group[cost.source] == "estimate").any()),
                 "diverged": any_diverged(group),
                 "flags": _flags(group, cost),
                 "seeds": len(group),
@@ -374,10 +374,9 @@ def _label(cost: Cost, known: pd.DataFrame) -> str:
     if known.empty:
         return cost.label
     said = flagged_in_words(known["flags"])
-    if not known["estimated"].any():
+    if not (word := estimated(known["estimated"])):
         return cost.label + said
     head, _, unit = cost.label.rpartition(" (")
-    word = "estimated" if known["estimated"].all() else "partly estimated"
     return f"{head}, {word} ({unit}{said}"
 
 

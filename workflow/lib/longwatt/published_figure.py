@@ -23,6 +23,7 @@ from longwatt.drawing import (
     styles,
 )
 from longwatt.points import beside_published, in_words
+from longwatt.wording import random_weights
 
 LINE = ["model", "budget", "protocol", "inference"]
 THEIR_LINE = ["model", "budget"]  # of which each of ours is another way
@@ -79,8 +80,8 @@ def _name(key: tuple[str, ...], found: pd.DataFrame, titles: Mapping[str, str]) 
     words = [titles.get(known["budget"], known["budget"]), in_words(known["protocol"]), known["inference"]]
     apart = [word for axis, word in zip(LINE[1:], words, strict=True) if found[axis].nunique() > 1]
     own = found[found["model"] == known["model"]]
-    random = ["from random weights"] if (own["initialisation"] == "random").all() else []
-    return ", ".join([titles.get(known["model"], known["model"]), *apart, *random])
+    random = random_weights((own["initialisation"] == "random").all())
+    return ", ".join([titles.get(known["model"], known["model"]), *apart]) + random
 
 
 def _draw_dataset(above: Axes, below: Axes, panel: pd.DataFrame, drawn: Mapping[Any, Mapping[str, Any]]) -> None:
