@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,6 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -21,10 +20,12 @@ from longwatt.drawing import (
     LIGHTEST,
     MARKERS,
     SCORE_TITLES,
+    half_widths,
     lay_out,
     leave_empty,
     legend,
     logarithmic,
+    look,
     panels,
     save,
 )
@@ -80,7 +81,7 @@ def against(
     """
     datasets = list(dict.fromkeys(comparison["dataset_a"]))
     styles = _styles(comparison)
-    with sns.axes_style("whitegrid"), sns.plotting_context("notebook"):
+    with look():
         figure, axes = panels(len(datasets), 4.8)
         lines = []
         for axis, dataset in zip(axes, datasets, strict=True):
@@ -135,21 +136,17 @@ def _panel(
 def _series(axis: Axes, own: pd.DataFrame, quantity: Quantity, style: Style) -> pd.DataFrame:
     """Draw a model's points, joined from the shortest input to the longest; the points with their lengths."""
     x, y = own[f"{quantity.column}_a"], own[f"{quantity.column}_b"]
-    bars: dict[str, Any] = {} if quantity.label else {"xerr": _half_widths(own, "a"), "yerr": _half_widths(own, "b")}
+    bars: dict[str, Any] = {}
+    if not quantity.label:
+        bars = {
+            f"{axis_name}err": half_widths(at, own[f"score_ci_low_{side}"], own[f"score_ci_high_{side}"])
+            for axis_name, at, side in (("x", x, "a"), ("y", y, "b"))
+        }
     classified = (own["protocol_a"] == CLASSIFIED).all()  # points of a model differ in how examples leave it
     if not classified:
         axis.plot(x, y, linewidth=1, alpha=0.4, color=style["color"])
     axis.errorbar(x, y, linestyle="none", markersize=6, elinewidth=0.8, **bars, **style)
     return pd.DataFrame({"x": x, "y": y, "label": "" if classified else own["seq_len_a"].astype(str)})
-
-
-def _half_widths(own: pd.DataFrame, side: str) -> Sequence[pd.Series[float]]:
-    """Below and above the score; an interval of equal examples can miss it by the last rounded digit."""
-    score = own[f"score_{side}"]
-    return [
-        (score - own[f"score_ci_low_{side}"]).clip(lower=0),
-        (own[f"score_ci_high_{side}"] - score).clip(lower=0),
-    ]
 
 
 def _equal_line(axis: Axes) -> None:
@@ -198,7 +195,7 @@ def _legend(
         handles.append(Line2D([], [], linestyle="none", marker=marker, label=budget, color=GREY))
     handles.append(Line2D([], [], linestyle="--", color=GREY, label="equal in both, or in the ratio that it says"))
     columns = min(2, count, len(handles))
-    legend(figure, handles, loc="outside lower center", ncols=columns, fontsize=10, frameon=False)
+    legend(figure, handles, ncols=columns)
 
 
 def _random(comparison: pd.DataFrame) -> pd.Series[bool]:

@@ -9,13 +9,12 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 
-from longwatt.drawing import HOLLOW, leave_empty, legend, panels, styles
+from longwatt.drawing import HOLLOW, leave_empty, legend, look, panels, styles
 from longwatt.endings import DIVERGED
 from longwatt.figure_texts import beside_an_axis
 from longwatt.wording import percent, plain, random_weights
@@ -98,7 +97,7 @@ def confidence_by_label(difficulty: pd.DataFrame, study: Study) -> Figure:
     """
     rows = _means(on_their_splits(difficulty[difficulty["kind"] == "label"], study))
     groups = list(rows.groupby(GROUP, sort=False))
-    with sns.axes_style("whitegrid"), sns.plotting_context("notebook"):
+    with look():
         figure, axes = panels(max(1, len(groups)), 4.4)
         for axis, (key, found) in zip(axes, groups, strict=False):
             _draw_boxes(axis, found)
@@ -119,7 +118,7 @@ def by_difficulty(difficulty: pd.DataFrame, study: Study) -> Figure:
     """
     rows = _means(on_their_splits(difficulty[difficulty["kind"].isin(list(KINDS))], study))
     groups, left_out = _first(list(rows.groupby(GROUP, sort=False)))
-    with sns.axes_style("whitegrid"), sns.plotting_context("notebook"):
+    with look():
         size = (17.6, 0.7 + 3.9 * max(1, len(groups)))
         figure, grid = plt.subplots(max(1, len(groups)), 4, figsize=size, squeeze=False, layout="constrained")
         for axes, (key, found) in zip(grid, groups, strict=False):
@@ -144,7 +143,7 @@ def reliability(study: Study) -> Figure:
     rows, left_out = _first([line for key, found in groups.items() for line in _in_rows(key, found)])
     width = max((len(line) for line in rows), default=1)
     table = pd.DataFrame(list(groups), columns=GROUP)
-    with sns.axes_style("whitegrid"), sns.plotting_context("notebook"):
+    with look():
         size = (max(6.0, 3.9 * width), 0.6 + 4.0 * max(1, len(rows)))
         figure, grid = plt.subplots(max(1, len(rows)), width, figsize=size, squeeze=False, layout="constrained")
         for axes, line in zip(grid, rows, strict=False):
@@ -313,4 +312,4 @@ def _reliability_legend(figure: Figure) -> None:
         Line2D([], [], color=AFTER, marker="o", label="after calibration"),
         Line2D([], [], color="0.35", linestyle="--", label="confidence equal to accuracy"),
     ]
-    legend(figure, handles, loc="outside lower center", ncols=3, fontsize=10, frameon=False)
+    legend(figure, handles, ncols=3)

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -28,13 +27,15 @@ from longwatt.drawing import (
     ONLY_EXITS,
     SCORE_TITLES,
     flagged_in_words,
+    half_widths,
     lay_out,
     leave_empty,
     legend,
     logarithmic,
+    look,
     panels,
     ring,
-    save,
+    save_all,
 )
 from longwatt.energy_figures import energy_by_phase
 from longwatt.escaping import in_one_line
@@ -117,11 +118,8 @@ def plot_all(summary: Path, folder: Path, settings: Mapping[str, Any], provenanc
         settings: as `longwatt.stages.Stages.plot`.
         provenance: the stamp of figures.json.
     """
-    digests = {}
     drawn = {**settings, "titles": drawable(settings["titles"])}
-    for name, draw in drawings(read_summary(summary), drawn).items():
-        for path in save(draw(), folder / name):
-            digests[path.name] = sha256(path)
+    digests = save_all(drawings(read_summary(summary), drawn), folder)
     write_json(
         folder / "figures.json", {"sha256": digests, "summary_sha256": sha256(summary), "provenance": provenance}
     )
@@ -218,7 +216,7 @@ def _figure(
     heading: str = "",
 ) -> Figure:
     styles = styles_of(table)
-    with sns.axes_style("whitegrid"), sns.plotting_context("notebook"):
+    with look():
         known = any(table[panel.cost.column].notna().any() for panel in shown)
         figure, axes = panels(len(shown), 4.4 if known else 2.4)
         lines = [
@@ -361,8 +359,7 @@ def _draw_published(axis: Axes, line: pd.DataFrame, style: Style) -> None:
 
 
 def _draw_line(axis: Axes, line: pd.DataFrame, style: Style) -> None:
-    # An interval of equal examples can miss its mean by the last rounded digit.
-    errors = [(line["y"] - line["low"]).clip(lower=0), (line["high"] - line["y"]).clip(lower=0)]
+    errors = half_widths(line["y"], line["low"], line["high"])
     axis.errorbar(line["x"], line["y"], yerr=errors, capsize=3, markersize=7, linewidth=1.8, **style)
     lost = line[line["diverged"]]
     axis.plot(lost["x"], lost["y"], zorder=4, **CROSSED)
@@ -401,4 +398,4 @@ def _legend(
         handles.append(Line2D([], [], label=CROSSED_OUT, **CROSSED))
     # One panel has no room for two names side by side.
     columns = min(2, sum(axis.get_visible() for axis in figure.axes), len(handles))
-    legend(figure, handles, loc="outside lower center", ncols=columns, fontsize=10, frameon=False)
+    legend(figure, handles, ncols=columns)
