@@ -7,6 +7,7 @@ import pytest
 from longwatt.claim_pages import in_words, page, write_claims
 from longwatt.pages import Labelled
 from longwatt.provenance import sha256
+from tests.spacing import single_spaced
 from tests.unit.test_figures import as_file, row
 
 CLAIMS = {
@@ -43,7 +44,7 @@ def pages(tmp_path) -> tuple[str, str, dict]:
     write_claims(summary, tmp_path / "claims.json", {"claims": CLAIMS, "cells": cells}, {"rule": "judge_claims"})
     found = json.loads((tmp_path / "claims.json").read_text())
     assert found["summary_sha256"] == sha256(summary) and found["provenance"]["rule"] == "judge_claims"
-    return (tmp_path / "claims.md").read_text(), (tmp_path / "claims.html").read_text(), found["claims"]
+    return single_spaced((tmp_path / "claims.md").read_text()), (tmp_path / "claims.html").read_text(), found["claims"]
 
 
 def test_every_claim_stands_with_its_verdicts_first(pages):
@@ -51,7 +52,7 @@ def test_every_claim_stands_with_its_verdicts_first(pages):
     lines = text.splitlines()
     assert "| claim | statement | verdict | training steps alone | note |" in lines
     assert "| energy | Length \\| costs \\<energy>. | supported | not decidable | estimated energy |" in lines
-    assert "| score | It finds the needle. | supported |  | random weights |" in lines
+    assert "| score | It finds the needle. | supported | | random weights |" in lines
 
 
 def test_each_test_is_put_in_words_with_threshold_reason_and_numbers(pages):
@@ -143,5 +144,5 @@ def test_groups_are_named_by_what_they_share(tmp_path):
     test = {"correlation": {"between": ["seq_len", "train_runtime_s"], "within": ["model"], "at_least": 0.7}}
     settings = {"claims": {"c": {"statement": "s", "tests": [test]}}, "cells": cells}
     write_claims(as_file(tmp_path, *rows), tmp_path / "claims.json", settings, {})
-    text = (tmp_path / "claims.md").read_text()
+    text = single_spaced((tmp_path / "claims.md").read_text())
     assert "| a (12 cells) | 1 | 0.9734 to 1 | holds |" in text and "| b (12 cells) | 1 |" in text

@@ -34,6 +34,7 @@ from longwatt.references import EACH
 from longwatt.start_checks import check_against
 from longwatt.study import StudyError, read_study
 from longwatt.study_checks import checked_stages
+from tests.spacing import single_spaced
 
 SCORING = {"bootstrap_resamples": 200, "confidence": 0.95, "seed": 0}
 STUDIES = ("a", "b")
@@ -298,7 +299,7 @@ def test_a_comparison_names_settings_that_differ_beside_the_axes(tmp_path):
     assert rulers.unknown == 1 and rulers.differing[0].pairs == 2  # nothing is there of 4096 tokens
     settings = {"study": "a", "against": "b", "titles": {}, "scoring": SCORING}
     write_comparison(tmp_path, settings, {})
-    text = (tmp_path / "a/compare/b/comparison.md").read_text()
+    text = single_spaced((tmp_path / "a/compare/b/comparison.md").read_text())
     assert "They also differ in: scoring.text (raw / normalized), scoring.max_reference_tokens (none / 128)" in text
     assert "Of 1 pairs the results do not say" in text and "num_beams" not in text
     assert "| training.max_target_tokens | 1024 | 128 | 2 |" in text

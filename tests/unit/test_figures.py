@@ -180,16 +180,20 @@ def test_series_differ_in_lightness_and_marker(count):
 
 @pytest.mark.parametrize("falling", [False, True])
 def test_a_length_stands_off_its_line(falling):
-    """Below a line that rises, above one that falls."""
     scores = (40.0, 20.0) if falling else (20.0, 40.0)
     rows = [
         row(seq_len=n, train_runtime_s=float(n), score=s, score_ci_low=s - 1, score_ci_high=s + 1)
         for n, s in zip((64, 128), scores, strict=True)
     ]
     figure = accuracy_against(table(*rows), TIME, {})
-    offsets = [text.xyann[1] for text in figure.axes[0].texts]
+    (axis,) = figure.axes
+    line = next(line for line in axis.lines if line.get_marker() == "o")
+    path = axis.transData.transform_path(line.get_path())
+    boxes = [text.get_window_extent() for text in axis.texts]
     plt.close(figure)
-    assert all((offset > 0) == falling for offset in offsets)
+    assert len(boxes) == 2 and not any(path.intersects_bbox(box) for box in boxes)
+    for (x, y), box in zip(path.vertices, boxes, strict=True):
+        assert max(box.x0 - x, x - box.x1, box.y0 - y, y - box.y1) < 12, "it stands beside its point"
 
 
 @pytest.mark.parametrize("datasets", [("needle",), ("needle", "aclsum"), ("needle", "aclsum", "c", "d")])

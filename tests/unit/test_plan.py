@@ -23,6 +23,7 @@ from longwatt.stages import Stages
 from longwatt.study import StudyError, normalise, read_study
 from longwatt.study_checks import checked_stages
 from snakemake_scheduler_plugin_longwatt.policy import GPU, Need, choose
+from tests.spacing import single_spaced
 
 LED_BASE = {"d_model": 768, "encoder_layers": 6, "decoder_layers": 6, "encoder_ffn_dim": 3072, "decoder_ffn_dim": 3072}
 PRICES = {
@@ -143,7 +144,7 @@ def test_a_training_cannot_stop_early_at_its_last_step(steps, stuck):
 
 def test_the_validation_after_the_last_step_is_told_from_those_that_are_due():
     write_plan(given(grid()), stamps(checked_stages("s", grid(), {})), Path("results/s"), {})
-    text = Path("results/s/plan.md").read_text()
+    text = single_spaced(Path("results/s/plan.md").read_text())
     assert "| 2, and one after the last step | 3 | 500 |" in text and "one more after it is counted" in text
 
 
@@ -397,7 +398,7 @@ def test_a_plan_says_how_far_predictions_were_off(study_schema, root):
     assert (alone.cells, alone.scaled, alone.median, alone.worst) == (1, 0, None, None)
     assert alone.unrefined_median == pytest.approx(2)
     write_plan(given(grid(), demo=demo), stamps(checked_stages("s", grid(), {})), Path("results/s"), {})
-    assert "| 1 | 0 | NA | NA |" in Path("results/s/plan.md").read_text()
+    assert "| 1 | 0 | NA | NA |" in single_spaced(Path("results/s/plan.md").read_text())
     Path("results/demo/summary.csv").unlink()
     write_plan(given(grid(), demo=demo), stamps(checked_stages("s", grid(), {})), Path("results/s"), {})
     assert "demo: nothing measured on this machine; run it" in Path("results/s/plan.md").read_text()

@@ -18,6 +18,7 @@ from longwatt.settings_table import settings_in_force
 from longwatt.stages import Stages
 from longwatt.study_checks import checked_stages
 from tests.labelled_study import cell_of, labelled_study
+from tests.spacing import single_spaced
 from tests.unit.test_plan import given, plan_of, stamps
 
 POINTS = ["last-b1", "last-b32", "leave-t0.5-b1", "leave-t0.5-b32", "leave-t0.9-b1", "leave-t0.9-b32"]
@@ -123,7 +124,8 @@ def test_predictions_wait_for_what_is_recorded_and_jobs_are_as_urgent_as_the_sch
 def test_a_plan_of_labels_is_written_before_anything_is_there(capsys):
     study = labelled_study()
     write_plan(given(study, gpus=2), stamps(checked_stages("s", study, {})), Path("results/s"), {})
-    text, facts = Path("results/s/plan.md").read_text(), json.loads(Path("results/s/plan.json").read_text())
+    text = single_spaced(Path("results/s/plan.md").read_text())
+    facts = json.loads(Path("results/s/plan.json").read_text())
     for word in (
         "3,868 rows to train on, 1,978 to validate",
         "a label out",

@@ -6,6 +6,7 @@ import time
 
 import pytest
 
+from tests.spacing import single_spaced
 from tests.workflow.conftest import Project
 
 AFTER_SUMMARY = {"tabulate": 1, "plot": 1}
@@ -105,7 +106,9 @@ def test_a_claim_is_judged_and_nothing_is_made_again_for_it(project):
     project.study.write_text(project.study.read_text() + CLAIM)
     assert project.would_run() == {"judge_claims": 1}
     project.run("partial", "all")
-    said = [(folder / "claims.md").read_text() for folder in (project.results, project.results / "partial")]
+    said = [
+        single_spaced((folder / "claims.md").read_text()) for folder in (project.results, project.results / "partial")
+    ]
     assert said[0] == said[1] and "| ceiling_rises | More of the document shows more answers. | supported |" in said[0]
     project.run("--report", "report.html")
     assert "What the study claims, each claim with its verdict" in (project.path / "report.html").read_text()

@@ -8,9 +8,9 @@ from typing import Any
 import pandas as pd
 
 from longwatt import published as theirs
-from longwatt.pages import NA
 from longwatt.published import Place
 from longwatt.table_files import grouped
+from longwatt.wording import NA
 
 Key = tuple[Any, ...]  # a Place and a protocol
 

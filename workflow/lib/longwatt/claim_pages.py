@@ -20,10 +20,11 @@ from longwatt.claims import (
     judge,
     name_of,
 )  # fmt: skip
-from longwatt.pages import NA, Labelled, Part, Section, Table, as_html, markdown
+from longwatt.pages import Labelled, Part, Section, Table, write_page
 from longwatt.points import CONFIDENCE, confidence_of
-from longwatt.provenance import sha256, whole_file, write_json
+from longwatt.provenance import sha256, write_json
 from longwatt.summary import read_summary
+from longwatt.wording import NA, count, number, percent
 
 INTRODUCTION = (
     "A test is supported if enough of its comparisons hold whatever the unclear ones would turn out to be, "
@@ -60,12 +61,8 @@ def write_claims(
     """
     table = read_summary(summary)
     judged = judge(table, settings, results)
-    sections, pages = page(judged, confidence_of(table)), {}
-    for kind, render in (("md", markdown), ("html", as_html)):
-        path = target.with_suffix(f".{kind}")
-        with whole_file(path) as stream:
-            stream.write(render(TITLE, sections))
-        pages[path.name] = sha256(path)
+    paths = write_page(target.with_suffix(""), TITLE, page(judged, confidence_of(table)))
+    pages = {path.name: sha256(path) for path in paths}
     facts = {"claims": judged, "summary_sha256": sha256(summary), "sha256": pages}
     write_json(target, {**facts, "provenance": provenance})
 
@@ -79,7 +76,7 @@ def page(judged: Mapping[str, Mapping[str, Any]], confidence: float) -> list[Sec
     """
     parts: list[Part] = [INTRODUCTION]
     if confidence != CONFIDENCE:
-        own = f"{100 * confidence:g} %"
+        own = percent(confidence, "g")
         parts.append(f"Intervals of scores over examples (and seeds with them) are of {own}, all others of 95 %.")
     about_energy = any(STEPS_ALONE in claim["verdicts"] for claim in judged.values())
     if about_energy:
@@ -126,10 +123,9 @@ def _test(number: int, test: Mapping[str, Any]) -> Section:
 
 
 def _counts(judged: Mapping[str, Any]) -> str:
-    number = len(judged["findings"])
     found = ", ".join(f"{judged[status]} {words}" for status, words in
                       ((HOLDS, "hold"), (FAILS, "fail"), (UNCLEAR, "unclear")) if judged[status])  # fmt: skip
-    return f"of {number} comparison{'s' * (number != 1)} {found}; {judged['needed']} must hold"
+    return f"of {count(len(judged['findings']), 'comparison')} {found}; {judged['needed']} must hold"
 
 
 def _missing(missing: Sequence[str]) -> str:
@@ -140,7 +136,7 @@ def _missing(missing: Sequence[str]) -> str:
 def in_words(kind: str, given: Mapping[str, Any]) -> str:
     """What a test asks, as one line."""
     bounds = " and ".join(f"{word} {given[name]:g}" for name, word in BOUNDS.items() if name in given)
-    share = f", in {100 * given['share']:g} % of them or more" if given.get("share", 1) < 1 else ""
+    share = f", in {percent(given['share'], 'g')} of them or more" if given.get("share", 1) < 1 else ""
     return f"{_subject(kind, given)}: {bounds}{share}"
 
 
@@ -212,4 +208,4 @@ def _interval(ends: Sequence[float | None] | None) -> str:
 
 
 def _number(value: float | None) -> str:
-    return NA if value is None else f"{value:.4g}" if abs(value) < 10_000 else f"{value:.0f}"
+    return number(value, ".4g" if value is None or abs(value) < 10_000 else ".0f")

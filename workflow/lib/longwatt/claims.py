@@ -30,6 +30,7 @@ from longwatt.endings import DIVERGED, diverged
 from longwatt.intervals import NORMAL_95, of_difference, over_seeds_of_scores
 from longwatt.metrics.resampling import Interval, Scores
 from longwatt.score_intervals import OVER_SEEDS, mean_of, paired_difference, paired_ratio
+from longwatt.wording import RANDOM_WEIGHTS
 
 SUPPORTED, CONTRADICTED, UNDECIDED = "supported", "contradicted", "not decidable"
 HOLDS, FAILS, UNCLEAR = "holds", "fails", "unclear"
@@ -42,7 +43,6 @@ COMPARE: dict[str, Callable[[float, float], bool]] = {
     "below": operator.lt,
 }
 FLOORS = ("at_least", "above")
-RANDOM_WEIGHTS = "random weights"
 SPEARMAN_ERROR = math.sqrt(1.06)  # Fieller, Hartley and Pearson (1957), Biometrika 44
 OVER_EXAMPLES, APART, FISHER = "one cell's interval over examples", "two independent intervals", "Fisher's z"
 DIGITS = 9  # beyond these a difference is rounding, and decides nothing

@@ -14,6 +14,7 @@ from longwatt.differences import between, unlike_words
 from longwatt.outdated import Stamps
 from longwatt.pages import Section, Table
 from longwatt.status import up_to_date_rows
+from longwatt.wording import LISTED, listed
 
 Pairs = Sequence[tuple[pd.DataFrame, pd.DataFrame]]
 # Column of a comparison -> the columns of a summary by which its two sides were measured on other machines.
@@ -26,7 +27,6 @@ MARKED = (
     f"{MARK} the two sides were measured on other devices, processors or thread counts, as the note says: the ratio is "
     "not the models' alone."
 )
-LISTED = 100
 
 
 def across(first: pd.DataFrame, second: pd.DataFrame) -> dict[str, str | None]:
@@ -115,13 +115,8 @@ def sections(
     if rows:
         note = "As the results themselves say it, by the names of the summary's columns; what is not known is left out."
         found.append(Section("What else differs", [note, Table(rows[:LISTED], ["what", *studies])]))
-    old = [f"{study} ({len(names)}): {_listed(names)}." for study, names in outdated.items() if names]
+    old = [f"{study} ({len(names)}): {listed(names)}." for study, names in outdated.items() if names]
     return [*found, *([Section("Made with other settings, code or data than those of today", old)] if old else [])]
-
-
-def _listed(names: Sequence[str]) -> str:
-    rest = len(names) - LISTED
-    return ", ".join(names[:LISTED]) + (f" and {rest} more" if rest > 0 else "")
 
 
 def notes(row: Mapping[Any, Any]) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,6 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -21,23 +20,20 @@ from longwatt.drawing import (
     LIGHTEST,
     MARKERS,
     SCORE_TITLES,
+    half_widths,
     lay_out,
     leave_empty,
     legend,
     logarithmic,
+    look,
     panels,
     save,
 )
 from longwatt.glyphs import drawable
+from longwatt.point_labels import label_points
+from longwatt.wording import random_weights
 
 GREY = "0.35"
-LABEL = (25.0, 10.0)  # width and height of a length of four digits, in points
-# Where a length may stand, as its middle seen from its point, in points: near it before far from it.
-PLACES = [
-    (x * far, y * far)
-    for far in (1.0, 1.7, 2.4)
-    for x, y in ((19, -9), (-19, 9), (19, 9), (-19, -9), (0, 13), (0, -13))
-]
 RATIOS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100, 300, 1000)  # guide lines of a logarithmic figure
 Style = Mapping[str, Any]
 
@@ -85,15 +81,16 @@ def against(
     """
     datasets = list(dict.fromkeys(comparison["dataset_a"]))
     styles = _styles(comparison)
-    with sns.axes_style("whitegrid"), sns.plotting_context("notebook"):
+    with look():
         figure, axes = panels(len(datasets), 4.8)
+        lines = []
         for axis, dataset in zip(axes, datasets, strict=True):
-            _panel(axis, comparison[comparison["dataset_a"] == dataset], studies, quantity, styles)
+            lines.append(_panel(axis, comparison[comparison["dataset_a"] == dataset], studies, quantity, styles))
             axis.set_title(titles.get(dataset, dataset))
         _legend(figure, comparison, styles, titles, len(datasets))
         lay_out(figure)
-        for axis in axes:
-            _label_lengths(axis)
+        for axis, drawn in zip(axes, lines, strict=True):
+            label_points(axis, drawn, needed=True)
     return figure
 
 
@@ -114,16 +111,18 @@ def _panel(
     studies: tuple[str, str],
     quantity: Quantity,
     styles: Mapping[tuple[str, str], Style],
-) -> None:
+) -> list[pd.DataFrame]:
+    """Draw one panel but for the lengths at its points; its lines."""
     known = panel.dropna(subset=[f"{quantity.column}_a", f"{quantity.column}_b"])
     if quantity.label is None:
         known = known[known["score_name_a"] == known["score_name_b"]]
     if known.empty:
         leave_empty(axis, "Not known of both studies,\nor not the same metric.")
-        return
+        return []
+    lines = []
     for (model, budget), style in styles.items():
         own = known[(known["model_a"] == model) & (known["budget_a"] == budget)]
-        _series(axis, own.sort_values("seq_len_a"), quantity, style)
+        lines.append(_series(axis, own.sort_values("seq_len_a"), quantity, style))
     if quantity.logarithmic:
         _ratio_lines(axis)
     else:
@@ -131,62 +130,23 @@ def _panel(
     names = [f"{quantity.label or SCORE_TITLES.get(known['score_name_a'].iloc[0], 'score')}, {s}" for s in studies]
     axis.set_xlabel(names[0][0].upper() + names[0][1:])
     axis.set_ylabel(names[1][0].upper() + names[1][1:])
+    return lines
 
 
-def _series(axis: Axes, own: pd.DataFrame, quantity: Quantity, style: Style) -> None:
-    """A model's points, joined from the shortest input to the longest; each carries its length for `_label_lengths`."""
+def _series(axis: Axes, own: pd.DataFrame, quantity: Quantity, style: Style) -> pd.DataFrame:
+    """Draw a model's points, joined from the shortest input to the longest; the points with their lengths."""
     x, y = own[f"{quantity.column}_a"], own[f"{quantity.column}_b"]
-    bars: dict[str, Any] = {} if quantity.label else {"xerr": _half_widths(own, "a"), "yerr": _half_widths(own, "b")}
+    bars: dict[str, Any] = {}
+    if not quantity.label:
+        bars = {
+            f"{axis_name}err": half_widths(at, own[f"score_ci_low_{side}"], own[f"score_ci_high_{side}"])
+            for axis_name, at, side in (("x", x, "a"), ("y", y, "b"))
+        }
     classified = (own["protocol_a"] == CLASSIFIED).all()  # points of a model differ in how examples leave it
     if not classified:
         axis.plot(x, y, linewidth=1, alpha=0.4, color=style["color"])
     axis.errorbar(x, y, linestyle="none", markersize=6, elinewidth=0.8, **bars, **style)
-    if classified:
-        return
-    for length, left, up in zip(own["seq_len_a"], x, y, strict=True):
-        axis.text(left, up, str(length), ha="center", va="center", fontsize=9, color="0.25", gid=LENGTH)
-
-
-LENGTH = "length"  # marks the texts that are moved off their points
-
-
-def _label_lengths(axis: Axes) -> None:
-    """Move every length off its point, to the nearest place that no point, other length or border takes."""
-    texts = [text for text in axis.texts if text.get_gid() == LENGTH]
-    scale = 72 / axis.figure.dpi
-    points = [axis.transData.transform(text.get_position()) * scale for text in texts]
-    inside = axis.get_window_extent().get_points() * scale
-    taken = [(tuple(point), (8.0, 8.0)) for point in points]
-    for text, point in zip(texts, points, strict=True):
-        places = [(point[0] + x, point[1] + y) for x, y in PLACES]
-        found = min(places, key=lambda place: _crowding(place, taken, inside))
-        taken.append((found, LABEL))
-        left, up = axis.transData.inverted().transform(np.array(found) / scale)
-        text.set_position((float(left), float(up)))
-
-
-def _crowding(
-    place: tuple[float, float], taken: Sequence[tuple[tuple[float, ...], tuple[float, float]]], inside: Any
-) -> float:
-    """Square points that a length here shares with others; much more if it leaves the panel."""
-    shared = 0.0
-    for other, (width, height) in taken:
-        across = (LABEL[0] + width) / 2 - abs(place[0] - other[0])
-        up = (LABEL[1] + height) / 2 - abs(place[1] - other[1])
-        shared += max(0.0, across) * max(0.0, up)
-    (left, bottom), (right, top) = inside
-    half = LABEL[0] / 2, LABEL[1] / 2
-    fits = left + half[0] < place[0] < right - half[0] and bottom + half[1] < place[1] < top - half[1]
-    return shared if fits else shared + 1e6
-
-
-def _half_widths(own: pd.DataFrame, side: str) -> Sequence[pd.Series[float]]:
-    """Below and above the score; an interval of equal examples can miss it by the last rounded digit."""
-    score = own[f"score_{side}"]
-    return [
-        (score - own[f"score_ci_low_{side}"]).clip(lower=0),
-        (own[f"score_ci_high_{side}"] - score).clip(lower=0),
-    ]
+    return pd.DataFrame({"x": x, "y": y, "label": "" if classified else own["seq_len_a"].astype(str)})
 
 
 def _equal_line(axis: Axes) -> None:
@@ -228,14 +188,14 @@ def _legend(
     random = set(comparison.loc[_random(comparison), "model_a"])
     handles = []
     for model in models:
-        label = titles.get(model, model) + (", from random weights" if model in random else "")
+        label = titles.get(model, model) + random_weights(model in random)
         handles.append(Line2D([], [], linewidth=3, label=label, color=styles[model, budgets[0]]["color"]))
     for budget in budgets if len(budgets) > 1 else []:
         marker = styles[models[0], budget]["marker"]
         handles.append(Line2D([], [], linestyle="none", marker=marker, label=budget, color=GREY))
     handles.append(Line2D([], [], linestyle="--", color=GREY, label="equal in both, or in the ratio that it says"))
     columns = min(2, count, len(handles))
-    legend(figure, handles, loc="outside lower center", ncols=columns, fontsize=10, frameon=False)
+    legend(figure, handles, ncols=columns)
 
 
 def _random(comparison: pd.DataFrame) -> pd.Series[bool]:

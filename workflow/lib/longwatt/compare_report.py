@@ -27,14 +27,26 @@ from longwatt.compare_settings import ALIKE, Rulers, read_rulers
 from longwatt.endings import DIVERGED
 from longwatt.fresh_summary import best_summary
 from longwatt.outdated import Stamps
-from longwatt.pages import NA, Picture, Section, Table, as_html, markdown
+from longwatt.pages import Picture, Section, Table, write_page
 from longwatt.progress import say
-from longwatt.provenance import sha256, whole_file, write_json
+from longwatt.provenance import sha256, write_json
 from longwatt.ranking import ALL, GROUP, Ranking, Swap, rankings, unscored
 from longwatt.summary import write_csv
+from longwatt.wording import (
+    ESTIMATED,
+    LISTED,
+    NA,
+    RANDOM_WEIGHTS,
+    beside_energy,
+    interval,
+    listed,
+    more_rows,
+    number,
+    with_interval,
+)
 
+SCORE, DIFFERENCE, RATIO = ".2f", "+.2f", ".3g"  # how each is written
 NAMED = 8  # settings that the first sentences name; the rest is in a table
-LISTED = 100  # rows of a list on the page; the CSV files have all
 # What the page says of each ratio.
 RATIO_TITLES = {
     "train_speed_ratio": "training speed",
@@ -92,20 +104,14 @@ def write_comparison(
     draw_all(comparison, studies, folder, settings["titles"])
     told = sentences(studies, comparison, beside, outdated)
     shown = page(studies, found, comparison, ranked, rulers, told)
-    _write_pages(folder, studies, [*shown, *sections(studies, beside, outdated)])
+    title = f"{studies[0]} and {studies[1]}"
+    write_page(folder / "comparison", title, [*shown, *sections(studies, beside, outdated)])
     used = {study: best_summary(results / study)[0] for study in studies}
     digests = {study: sha256(path) for study, path in used.items() if path}
     write_json(folder / "comparison.json", {"summary_sha256": digests, "provenance": provenance})
     for line in [*headlines(studies, found, comparison, ranked, rulers), *told]:
         say(line)
     say(f"cell by cell in {folder / 'comparison.html'}, comparison.md and comparison.csv")
-
-
-def _write_pages(folder: Path, studies: tuple[str, str], sections: Sequence[Section]) -> None:
-    title = f"{studies[0]} and {studies[1]}"
-    for kind, write in (("md", markdown), ("html", as_html)):
-        with whole_file(folder / f"comparison.{kind}") as stream:
-            stream.write(write(title, sections))
 
 
 def headlines(
@@ -161,7 +167,7 @@ def _scores(comparison: pd.DataFrame) -> str:
         return f"Score: no pair has two scores of the same metric{more}."
     values = known["score_difference"]
     beyond = int(((known["difference_ci_low"] > 0) | (known["difference_ci_high"] < 0)).sum())
-    span = f"median {values.median():+.2f}, from {values.min():+.2f} to {values.max():+.2f}"
+    span = f"median {number(values.median(), DIFFERENCE)}, from {interval(values.min(), values.max(), DIFFERENCE)}"
     return f"Score: {span}; the interval of the difference leaves out 0 in {beyond} of {len(known)} pairs{more}."
 
 
@@ -171,18 +177,14 @@ def _order(ranked: Sequence[Ranking]) -> str:
     swaps = [swap for ranking in whole for swap in ranking.swaps]
     clear = sum(swap.clear for swap in swaps)
     pairs = sum(math.comb(len(ranking.cells), 2) for ranking in whole)
-    order = (
-        f"Kendall's tau of the order of cells {_span(taus, '.2f')} over {len(whole)} groups"
-        if len(taus)
-        else "no order"
-    )
+    order = f"Kendall's tau of the order of cells {_span(taus)} over {len(whole)} groups" if len(taus) else "no order"
     return f"Ranking: {order} (without intervals); {len(swaps)} of {pairs} pairs swap, {clear} beyond the intervals."
 
 
-def _span(values: pd.Series[float], digits: str) -> str:
+def _span(values: pd.Series[float]) -> str:
     if values.nunique() == 1:
-        return format(values.iloc[0], digits)
-    return f"{values.median():{digits}} ({values.min():{digits}} to {values.max():{digits}})"
+        return number(values.median(), SCORE)
+    return with_interval(values.median(), values.min(), values.max(), SCORE)
 
 
 def _ratio(comparison: pd.DataFrame, name: str, title: str) -> str:
@@ -192,10 +194,10 @@ def _ratio(comparison: pd.DataFrame, name: str, title: str) -> str:
     of = "" if len(known) == len(comparison) else f", known of {len(known)} pairs"
     estimated = ""
     if name in OF_ENERGY:
-        estimated = _beside("partly estimated" if known["train_energy_estimated"].any() else "", _flags_of(known))
+        estimated = _beside(f"partly {ESTIMATED}" if known["train_energy_estimated"].any() else "", _flags_of(known))
     values = known[name]
-    span = f"from {values.min():.3g} to {values.max():.3g}"
-    return f"{title.capitalize()}{estimated}: median ratio {values.median():.3g}, {span}{of}."
+    span = f"from {interval(values.min(), values.max(), RATIO)}"
+    return f"{title.capitalize()}{estimated}: median ratio {number(values.median(), RATIO)}, {span}{of}."
 
 
 def page(
@@ -264,14 +266,14 @@ def _pairs(studies: tuple[str, str], comparison: pd.DataFrame) -> list[dict[str,
 def _notes(row: Mapping[Any, Any]) -> list[str]:
     """List the caveats of a pair's trainings."""
     found = {
-        "random weights": "random" in (row["initialisation_a"], row["initialisation_b"]),
+        RANDOM_WEIGHTS: "random" in (row["initialisation_a"], row["initialisation_b"]),
         DIVERGED: row["diverged_a"] or row["diverged_b"],
     }
     return [*(note for note, needed in found.items() if needed), *notes(row)]
 
 
 def _both(row: Mapping[Any, Any], name: str) -> str:
-    return " / ".join(_number(row[f"{name}_{side}"]) for side in "ab")
+    return " / ".join(number(row[f"{name}_{side}"], SCORE) for side in "ab")
 
 
 def _axis_text(row: Mapping[Any, Any], axis: str) -> str:
@@ -279,31 +281,29 @@ def _axis_text(row: Mapping[Any, Any], axis: str) -> str:
 
 
 def _score(row: Mapping[Any, Any], side: str) -> str:
-    low, high = row[f"score_ci_low_{side}"], row[f"score_ci_high_{side}"]
+    ends = interval(row[f"score_ci_low_{side}"], row[f"score_ci_high_{side}"], SCORE)
     seeds = f", {row[f'seeds_{side}']} seeds" if row[f"seeds_{side}"] > 1 else ""
-    return f"{_number(row[f'score_{side}'])} ({_number(low)} to {_number(high)}{seeds})"
+    return f"{number(row[f'score_{side}'], SCORE)} ({ends}{seeds})"
 
 
 def _with_interval(row: Mapping[Any, Any]) -> str:
     if pd.isna(row["score_difference"]):
         return f"{NA} ({'no score' if row['difference_interval'] == NO_SCORE else 'other metrics'})"
-    low, high = row["difference_ci_low"], row["difference_ci_high"]
-    return f"{row['score_difference']:+.2f} ({_number(low, '+.2f')} to {_number(high, '+.2f')})"
+    ends = interval(row["difference_ci_low"], row["difference_ci_high"], DIFFERENCE)
+    return f"{number(row['score_difference'], DIFFERENCE)} ({ends})"
 
 
 def _ratio_text(row: Mapping[Any, Any], name: str) -> str:
-    low, high = row[f"{name}_ci_low"], row[f"{name}_ci_high"]
-    interval = "" if pd.isna(low) else f" ({_number(low, '.3g')} to {_number(high, '.3g')})"
     side = "inference_across" if name.startswith(INFERENCE) else "train_across"
     mark = MARK if isinstance(row[side], str) and not pd.isna(row[name]) else ""
-    return _number(row[name], ".3g") + interval + mark
+    return with_interval(row[name], row[f"{name}_ci_low"], row[f"{name}_ci_high"], RATIO) + mark
 
 
 def _energy_text(row: Mapping[Any, Any], name: str) -> str:
     """A ratio of energies or of powers, with what must be said beside it."""
     text = _ratio_text(row, name)
     said = flags.union(row[f"train_energy_flags_{side}"] for side in "ab")
-    return text if text == NA else text + flags.beside(bool(row["train_energy_estimated"]), said)
+    return text if text == NA else text + beside_energy(bool(row["train_energy_estimated"]), said)
 
 
 def _flags_of(pairs: pd.DataFrame) -> tuple[str, ...]:
@@ -313,10 +313,6 @@ def _flags_of(pairs: pd.DataFrame) -> tuple[str, ...]:
 def _beside(word: str, found: Sequence[str]) -> str:
     said = "; ".join(filter(None, (word, f"partly flagged {', '.join(found)}" if found else "")))
     return f" ({said})" if said else ""
-
-
-def _number(value: Any, digits: str = ".2f") -> str:
-    return NA if pd.isna(value) else format(value, digits)
 
 
 def ranking_table(ranked: Sequence[Ranking]) -> pd.DataFrame:
@@ -361,12 +357,12 @@ def _settings_sections(studies: tuple[str, str], rulers: Rulers) -> list[Section
         for first, second in each.values
     ]
     note = "As the results themselves say it; axes of the grid are not repeated. A row for each pair of values."
-    more = [f"{len(rows) - LISTED} more rows are left out."] if len(rows) > LISTED else []
+    more = more_rows(rows, "rows are left out")
     return [Section("Settings that differ", [note, Table(rows[:LISTED], ["setting", *studies]), *more])]
 
 
 def _ranking_sections(studies: tuple[str, str], ranked: Sequence[Ranking], without: pd.DataFrame) -> list[Section]:
-    left_out = f"Without a score in both, and so not ranked ({len(without)}): {_list(list(without['cell_a']))}."
+    left_out = f"Without a score in both, and so not ranked ({len(without)}): {listed(list(without['cell_a']))}."
     missing = [] if without.empty else [left_out]
     if not ranked:
         nothing = "No two pairs share a dataset, a budget and a metric, so nothing can be ranked."
@@ -377,7 +373,7 @@ def _ranking_sections(studies: tuple[str, str], ranked: Sequence[Ranking], witho
             **{name.removesuffix("_a"): ranking.group[GROUP.index(name)] for name in apart},
             "order of": ranking.scope,
             "cells": str(len(ranking.cells)),
-            "Kendall's tau": _number(ranking.tau),
+            "Kendall's tau": number(ranking.tau, SCORE),
             "swaps": str(len(ranking.swaps)),
             "beyond the intervals": str(sum(swap.clear for swap in ranking.swaps)),
         }
@@ -401,14 +397,14 @@ def _swaps(studies: tuple[str, str], ranked: Sequence[Ranking]) -> list[str | Ta
     rows = [
         {
             names[0]: row["better_in_a"],
-            f"by ({studies[0]})": _number(row["difference_a"]),
+            f"by ({studies[0]})": number(row["difference_a"], SCORE),
             names[1]: row["better_in_b"],
-            f"by ({studies[1]})": _number(row["difference_b"]),
+            f"by ({studies[1]})": number(row["difference_b"], SCORE),
             "beyond the intervals": "yes, in both" if row["beyond_intervals"] else "no",
         }
         for row in table.head(LISTED).to_dict("records")
     ]
-    more = [f"{len(table) - LISTED} more are in swaps.csv."] if len(table) > LISTED else []
+    more = more_rows(table, "are in swaps.csv")
     return ["Cells that change places, and by how much:", Table(rows, names), *more]
 
 
@@ -416,15 +412,10 @@ def _unmatched(studies: tuple[str, str], found: Match) -> list[Section]:
     """Who has no partner, by name."""
     parts = []
     for study, names in zip(studies, found.alone, strict=True):
-        parts += [f"Only in {study} ({len(names)}): {_list(names)}."] if names else []
+        parts += [f"Only in {study} ({len(names)}): {listed(names)}."] if names else []
     if found.ambiguous:
         parts.append(
             f"With several possible partners, since {', '.join(found.differing)} cannot tell them apart "
-            f"({len(found.ambiguous)}): {_list(found.ambiguous)}."
+            f"({len(found.ambiguous)}): {listed(found.ambiguous)}."
         )
     return [Section("Not compared", parts)] if parts else []
-
-
-def _list(names: Sequence[str]) -> str:
-    rest = len(names) - LISTED
-    return ", ".join(names[:LISTED]) + (f" and {rest} more" if rest > 0 else "")

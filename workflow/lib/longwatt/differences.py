@@ -15,6 +15,7 @@ from longwatt.columns import (
     machine_columns,
     number_of,
 )  # fmt: skip
+from longwatt.wording import is_known, plain
 
 Row = Mapping[Any, Any]
 # Column of the summary -> what is said of rows that differ in it.
@@ -133,7 +134,7 @@ def _alike(rows: Sequence[Row]) -> list[list[Row]]:
 def _relative(values: Iterable[tuple[Row, str]]) -> list[str]:
     """Say in what the baselines of relative values were measured on other machines."""
     across = ((row, RELATIVE_TO_BASELINE.get(number_of(column), "")) for row, column in values)
-    return list(dict.fromkeys(str(row[name]) for row, name in across if _is_known(row.get(name))))
+    return list(dict.fromkeys(str(row[name]) for row, name in across if is_known(row.get(name))))
 
 
 def between(first: Sequence[Row], second: Sequence[Row]) -> dict[str, tuple[str, str]]:
@@ -154,13 +155,4 @@ def between(first: Sequence[Row], second: Sequence[Row]) -> dict[str, tuple[str,
 
 def _known(rows: Sequence[Row], column: str) -> list[str]:
     """List the distinct known values of a column, as texts in order."""
-    return sorted({_text(row[column]) for row in rows if _is_known(row.get(column))})
-
-
-def _is_known(value: Any) -> bool:
-    return value is not None and value == value  # NaN is not itself
-
-
-def _text(value: Any) -> str:
-    """Write a number alike whether its column has gaps or not: 2 is 2.0."""
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    return sorted({plain(row[column]) for row in rows if is_known(row.get(column))})

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
 import numpy as np
+import seaborn as sns
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -20,7 +22,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from longwatt import flags
 from longwatt.figure_texts import make_texts_fit
-from longwatt.provenance import whole_path
+from longwatt.provenance import sha256, whole_path
 
 matplotlib.rcdefaults()  # a user's matplotlibrc must not change what figures look like
 matplotlib.rcParams["text.parse_math"] = False  # texts are words: a dollar sign begins no formula
@@ -58,6 +60,13 @@ RING: dict[str, Any] = {"fillstyle": "none", "color": "0.35", "markeredgewidth":
 SVG_SALT = "longwatt"  # fixed, so that equal figures are equal files
 
 
+@contextmanager
+def look() -> Iterator[None]:
+    """Draw inside it what all figures share: a white grid, and texts that are read on a page."""
+    with sns.axes_style("whitegrid"), sns.plotting_context("notebook"):
+        yield
+
+
 def panels(count: int, height: float, columns: int | None = None) -> tuple[Figure, list[Axes]]:
     """A figure of `count` panels, each so high (inches), in so many columns; by default at most three, and 2 x 2."""
     columns = columns or (2 if count == 4 else min(count, 3))
@@ -87,7 +96,8 @@ def logarithmic(axis: Axes, vertical: bool = False) -> None:
 
 
 def legend(place: Figure | Axes, handles: Sequence[Artist], **options: Any) -> Legend:
-    """Add a legend of handles by their labels, also of those that matplotlib takes for hidden ones."""
+    """Add a legend below all panels, also of handles whose labels matplotlib takes for hidden ones."""
+    options = {"loc": "outside lower center", "fontsize": 10, "frameon": False, **options}
     labels = [str(handle.get_label()) for handle in handles]
     # A label that begins with an underscore would be left out.
     shown = place.legend(handles=handles, labels=[label.lstrip("_") or "-" for label in labels], **options)
@@ -96,10 +106,19 @@ def legend(place: Figure | Axes, handles: Sequence[Artist], **options: Any) -> L
     return shown
 
 
+def half_widths(middle: Any, low: Any, high: Any) -> list[Any]:
+    """Return an interval's reach below and above its middle.
+
+    An interval of equal examples can miss its mean by the last rounded digit.
+    """
+    return [(middle - low).clip(lower=0), (high - middle).clip(lower=0)]
+
+
 def lay_out(figure: Figure) -> None:
-    """Give the panels their places, by which words beside points keep off each other."""
+    """Give the panels their final places, by which words beside points keep off each other."""
     make_texts_fit(figure)
     figure.draw_without_rendering()
+    figure.set_layout_engine("none")
 
 
 def ring(axis: Axes, x: Any, y: Any) -> None:
@@ -118,6 +137,12 @@ def leave_empty(axis: Axes, why: str) -> None:
     axis.set_xticks([])
     axis.set_yticks([])
     axis.text(0.5, 0.5, why, ha="center", va="center", transform=axis.transAxes)
+
+
+def save_all(drawings: Mapping[str, Callable[[], Figure]], folder: Path) -> dict[str, str]:
+    """Draw and write figures one at a time; the digests of their files."""
+    paths = (path for name, draw in drawings.items() for path in save(draw(), folder / name))
+    return {path.name: sha256(path) for path in paths}
 
 
 def save(figure: Figure, stem: Path, kinds: Sequence[str] = ("svg", "png")) -> list[Path]:

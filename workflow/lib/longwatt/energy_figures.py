@@ -6,18 +6,18 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
-import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from longwatt import flags
 from longwatt.columns import energy_flags
-from longwatt.drawing import NO_ENERGY, leave_empty, legend, panels
+from longwatt.drawing import NO_ENERGY, leave_empty, legend, look, panels
 from longwatt.endings import DIVERGED
 from longwatt.figure_texts import beside_an_axis
 from longwatt.phases import PHASES, WASTED
 from longwatt.points import SERIES, EnergyUnit, any_diverged, energy_unit, short_name, with_series
+from longwatt.wording import ESTIMATED
 
 HATCH = "///"
 BAR_INCHES, LINE_INCHES = 0.36, 0.167  # a line of 10 points
@@ -40,7 +40,7 @@ def energy_by_phase(summary: pd.DataFrame, titles: Mapping[str, str]) -> Figure:
     rows = [table[table["dataset"] == name] for name in names]
     panels_bars = [_bars(panel, titles, table) for panel in rows]
     height = 1.9 + max(map(_height, panels_bars)) + max(LABEL_INCHES * len(_flags(panel)) for panel in rows)
-    with sns.axes_style("whitegrid"), sns.plotting_context("notebook"):
+    with look():
         figure, axes = panels(len(names), height if known else 2.4)
         for axis, name, panel, bars in zip(axes, names, rows, panels_bars, strict=True):
             _draw_bars(axis, panel, bars, energy_unit(table))
@@ -49,7 +49,7 @@ def energy_by_phase(summary: pd.DataFrame, titles: Mapping[str, str]) -> Figure:
             handles = [Patch(facecolor=PHASES[p][1], label=PHASES[p][0]) for p in STACK.values() if p]
             handles.append(Patch(facecolor="white", edgecolor="0.3", hatch=HATCH, label=WASTED))
             columns = 2 if len(names) == 1 else 4
-            legend(figure, handles, loc="outside lower center", ncols=columns, fontsize=10, frameon=False)
+            legend(figure, handles, ncols=columns)
         figure.draw_without_rendering()  # names beside an axis leave it a part of its panel, which texts must fit
     return figure
 
@@ -81,8 +81,8 @@ def _draw_bars(axis: Axes, panel: pd.DataFrame, bars: Sequence[tuple[str, pd.Dat
     axis.set_yticks(range(len(bars)), [name for name, _ in bars], fontsize=10)
     axis.set_ylim(len(bars) - 0.4, -0.6)
     axis.grid(visible=False, axis="y")
-    estimated = (panel["train_energy_source"] == "estimate").any()
-    axis.set_xlabel(f"Training energy, by phase{', estimated' if estimated else ''} ({unit.name}){_flags(panel)}")
+    word = f", {ESTIMATED}" if (panel["train_energy_source"] == "estimate").any() else ""
+    axis.set_xlabel(f"Training energy, by phase{word} ({unit.name}){_flags(panel)}")
 
 
 def _flags(panel: pd.DataFrame) -> str:

@@ -9,15 +9,15 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 
-from longwatt.drawing import HOLLOW, leave_empty, legend, panels, styles
+from longwatt.drawing import HOLLOW, leave_empty, legend, look, panels, styles
 from longwatt.endings import DIVERGED
 from longwatt.figure_texts import beside_an_axis
+from longwatt.wording import percent, plain, random_weights
 
 Cell = Mapping[str, Any]
 # What makes the cells of one panel, whose seeds are put together.
@@ -52,7 +52,7 @@ class Study:
 
     def model(self, name: str) -> str:
         """A model's title, and a word on random weights and on a training that diverged."""
-        random = ", from random weights" if name in self.random else ""
+        random = random_weights(name in self.random)
         return self.titles.get(name, name) + random + (f", {DIVERGED}" if name in self.diverged else "")
 
     def heading(self, dataset: str, table: pd.DataFrame, **more: Any) -> str:
@@ -68,7 +68,7 @@ class Study:
         if name == "model":
             return self.model(value)
         units = {"seq_len": "{} tokens", "batch_size": "batch {}", "split": "{} split"}
-        text = f"{value:g}" if isinstance(value, float) else str(value)
+        text = plain(value)
         return units.get(name, "{}").format(self.titles.get(text, text))
 
 
@@ -97,7 +97,7 @@ def confidence_by_label(difficulty: pd.DataFrame, study: Study) -> Figure:
     """
     rows = _means(on_their_splits(difficulty[difficulty["kind"] == "label"], study))
     groups = list(rows.groupby(GROUP, sort=False))
-    with sns.axes_style("whitegrid"), sns.plotting_context("notebook"):
+    with look():
         figure, axes = panels(max(1, len(groups)), 4.4)
         for axis, (key, found) in zip(axes, groups, strict=False):
             _draw_boxes(axis, found)
@@ -118,7 +118,7 @@ def by_difficulty(difficulty: pd.DataFrame, study: Study) -> Figure:
     """
     rows = _means(on_their_splits(difficulty[difficulty["kind"].isin(list(KINDS))], study))
     groups, left_out = _first(list(rows.groupby(GROUP, sort=False)))
-    with sns.axes_style("whitegrid"), sns.plotting_context("notebook"):
+    with look():
         size = (17.6, 0.7 + 3.9 * max(1, len(groups)))
         figure, grid = plt.subplots(max(1, len(groups)), 4, figsize=size, squeeze=False, layout="constrained")
         for axes, (key, found) in zip(grid, groups, strict=False):
@@ -143,7 +143,7 @@ def reliability(study: Study) -> Figure:
     rows, left_out = _first([line for key, found in groups.items() for line in _in_rows(key, found)])
     width = max((len(line) for line in rows), default=1)
     table = pd.DataFrame(list(groups), columns=GROUP)
-    with sns.axes_style("whitegrid"), sns.plotting_context("notebook"):
+    with look():
         size = (max(6.0, 3.9 * width), 0.6 + 4.0 * max(1, len(rows)))
         figure, grid = plt.subplots(max(1, len(rows)), width, figsize=size, squeeze=False, layout="constrained")
         for axes, line in zip(grid, rows, strict=False):
@@ -274,7 +274,7 @@ def _draw_reliability(axis: Axes, exit_: Exit) -> None:
         sizes = 12 + 160 * bins["count"] / max(1, bins["count"].sum())
         face = "white" if style else colour
         axis.scatter(bins["confidence"], bins["accuracy"], s=sizes, facecolor=face, edgecolor=colour, zorder=3)
-        said.append(f"ECE {name} {100 * float(np.mean([one['ece'] for one in measured])):.1f} %")
+        said.append(f"ECE {name} {percent(float(np.mean([one['ece'] for one in measured])), '.1f')}")
     box = {"facecolor": "white", "alpha": 0.85, "edgecolor": "none", "pad": 2}
     axis.text(0.03, 0.97, "\n".join(said), transform=axis.transAxes, va="top", fontsize=10, bbox=box, zorder=4)
     axis.set_xlim(0, 1.02)
@@ -312,4 +312,4 @@ def _reliability_legend(figure: Figure) -> None:
         Line2D([], [], color=AFTER, marker="o", label="after calibration"),
         Line2D([], [], color="0.35", linestyle="--", label="confidence equal to accuracy"),
     ]
-    legend(figure, handles, loc="outside lower center", ncols=3, fontsize=10, frameon=False)
+    legend(figure, handles, ncols=3)

@@ -11,7 +11,6 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 import pandas as pd
-import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -22,20 +21,23 @@ from longwatt.drawing import (
     HOLLOW,
     NO_ENERGY,
     flagged_in_words,
+    half_widths,
     lay_out,
     leave_empty,
     legend,
+    look,
     panels,
     ring,
-    save,
+    save_all,
     styles,
 )
 from longwatt.exit_diagnostics import NUMBERS, Study, by_difficulty, confidence_by_label, on_their_splits, reliability
 from longwatt.exit_series import EFFICIENT, ORACLE, OURS, PLACE, STANDARD, over_all_seeds, points
 from longwatt.glyphs import drawable
-from longwatt.point_labels import label_where_there_is_room
+from longwatt.point_labels import label_points
 from longwatt.points import CONFIDENCE
 from longwatt.provenance import sha256, write_json
+from longwatt.wording import estimated, number
 
 Style = Mapping[str, Any]
 REPORT = "exits_figures.json"
@@ -110,10 +112,7 @@ def plot_exits(
     random, lost = _random_models(report, settings["cells"]), frozenset(report.get("diverged", ()))
     study = Study(drawable(settings["titles"]), settings["cells"], read, random, lost)
     known = drawings(report, pd.read_csv(curve, na_values=["NA"]), read_difficulty(difficulty), study)
-    digests = {}
-    for name in settings["names"]:
-        for path in save(known[name](), folder / name):
-            digests[path.name] = sha256(path)
+    digests = save_all({name: known[name] for name in settings["names"]}, folder)
     written = {"sha256": digests, "exits_sha256": sha256(exits), "provenance": provenance}
     write_json(folder.parent / REPORT, written)
 
@@ -183,7 +182,7 @@ def by_threshold(curve: pd.DataFrame, table: pd.DataFrame, study: Study) -> Figu
     rows = on_their_splits(curve[curve["rule"] == "threshold"], study)
     places = list(dict.fromkeys(rows[["dataset", "seq_len", "budget"]].itertuples(index=False, name=None)))
     drawn = styles(rows["model"])
-    with sns.axes_style("whitegrid"), sns.plotting_context("notebook"):
+    with look():
         figure, pairs = _pairs(len(places))
         for place, (above, below) in zip(places, pairs, strict=True):
             here = _where(rows, ("dataset", "seq_len", "budget"), place)
@@ -242,7 +241,7 @@ def _figure(
     baselines: Sequence[str],
 ) -> Figure:
     known = table[across.column].notna().any()
-    with sns.axes_style("whitegrid"), sns.plotting_context("notebook"):
+    with look():
         figure, axes = panels(len(places), 4.4 if known else 2.4, _columns(places))
         lines = [
             _draw_panel(axis, _where(table, list(place), list(place.values())), across, drawn, baselines)
@@ -254,7 +253,7 @@ def _figure(
             _legend(figure, table, study, drawn, baselines)
         lay_out(figure)
         for axis, found in zip(axes, lines, strict=True):
-            label_where_there_is_room(axis, found)
+            label_points(axis, found, needed=False)
     return figure
 
 
@@ -299,7 +298,7 @@ def _placed(panel: pd.DataFrame, across: Across) -> pd.DataFrame:
 def _word(row: Mapping[Any, Any]) -> str:
     """What stands beside a point: its threshold or patience, or the layer of an efficient baseline."""
     value = row["layer"] if row["kind"] == EFFICIENT else row["value"]
-    return "" if pd.isna(value) else f"{value:g}"
+    return "" if pd.isna(value) else number(value, "g")
 
 
 def _lines(known: pd.DataFrame, baselines: Sequence[str]) -> list[pd.DataFrame]:
@@ -317,14 +316,10 @@ def _lines(known: pd.DataFrame, baselines: Sequence[str]) -> list[pd.DataFrame]:
 
 def _draw_line(axis: Axes, line: pd.DataFrame, drawn: Mapping[str, Style]) -> pd.DataFrame:
     style = _style_of(line.iloc[0]["kind"], line.iloc[0]["model"], line.iloc[0]["rule"], drawn)
-    across, up = _half_widths(line, "x", "x_low", "x_high"), _half_widths(line, "y", "low", "high")
-    axis.errorbar(line["x"], line["y"], xerr=across, yerr=up, capsize=2, elinewidth=0.8, **style)
+    x, y = line["x"], line["y"]
+    across, up = half_widths(x, line["x_low"], line["x_high"]), half_widths(y, line["low"], line["high"])
+    axis.errorbar(x, y, xerr=across, yerr=up, capsize=2, elinewidth=0.8, **style)
     return line.assign(colour=[style["color"]] * len(line))
-
-
-def _half_widths(line: pd.DataFrame, name: str, low: str, high: str) -> list[pd.Series[float]]:
-    """Below and above; an interval of equal examples can miss its mean by the last rounded digit."""
-    return [(line[name] - line[low]).clip(lower=0), (line[high] - line[name]).clip(lower=0)]
 
 
 def _style_of(kind: str, model: str, rule: str, drawn: Mapping[str, Style]) -> dict[str, Any]:
@@ -344,9 +339,8 @@ def _label(across: Across, known: pd.DataFrame) -> str:
     if not across.word or known.empty:
         return across.label + machines
     said = machines + flagged_in_words(known["flags"])
-    if not known["estimated"].any():
+    if not (word := estimated(known["estimated"])):
         return across.label + said
-    word = "estimated" if known["estimated"].all() else "partly estimated"
     return across.label.replace(across.word, f"{across.word}, {word}", 1) + said
 
 
@@ -381,7 +375,7 @@ def _legend(
     if any(line.get_gid() == MAJORITY for axis in figure.axes for line in axis.lines):
         handles.append(Line2D([], [], linestyle=":", color="0.35", label="majority class"))
     columns = min(2, sum(axis.get_visible() for axis in figure.axes), len(handles))
-    legend(figure, handles, loc="outside lower center", ncols=columns, fontsize=10, frameon=False)
+    legend(figure, handles, ncols=columns)
     _make_room(figure, -(-len(handles) // columns))
 
 
@@ -425,9 +419,10 @@ def _curve_legend(figure: Figure, drawn: Mapping[str, Style], table: pd.DataFram
     if ((table["kind"] == OURS) & (table["rule"] == "threshold")).any():
         shared: dict[str, Any] = {"color": "0.35", "marker": "o", "markersize": 7, "linestyle": "none"}
         handles.append(Line2D([], [], label="as predicted and timed, at every batch size", **shared, **HOLLOW))
-    columns = min(2, sum(axis.get_visible() for axis in figure.axes) // 2)  # a pair of panels is one wide
-    legend(figure, handles, loc="outside lower center", ncols=max(1, columns), fontsize=10, frameon=False)
-    _make_room(figure, -(-len(handles) // max(1, columns)))
+    # A pair of panels is one wide.
+    columns = max(1, min(2, sum(axis.get_visible() for axis in figure.axes) // 2))
+    legend(figure, handles, ncols=columns)
+    _make_room(figure, -(-len(handles) // columns))
 
 
 def _first(rows: pd.DataFrame, column: str) -> Any:

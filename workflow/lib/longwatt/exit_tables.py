@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from longwatt.exit_logits import Recorded
 from longwatt.exit_measured import CellResults
 from longwatt.exit_points import answers, curve, exits_taken, softmax
-from longwatt.pages import NA
 from longwatt.provenance import whole_file
+from longwatt.wording import NA
 
 AXES = ("cell", "dataset", "model")
 CURVE_COLUMNS = (*AXES, "split", "rule", "value", "accuracy", "macro_f1", "mean_layers", "exits_taken")

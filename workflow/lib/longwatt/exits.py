@@ -13,14 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from longwatt import command_line, flags
+from longwatt import command_line
 from longwatt.cells import CELL_PATTERN
 from longwatt.differences import unlike_machines
 from longwatt.endings import DIVERGED
-from longwatt.pages import NA
 from longwatt.provenance import read_object
 from longwatt.spelling import nearest
 from longwatt.study import StudyError, parse_changes
+from longwatt.wording import NA, beside_energy, interval
 
 if TYPE_CHECKING:
     from longwatt.models.exit_model import ExitClassifier
@@ -282,7 +282,7 @@ def _machine(point: Point | None) -> Mapping[str, Any]:
 def _energy(point: Point) -> str:
     if point["joules_per_example"] is None:
         return f"{NA}: nothing metered it"
-    said = flags.beside(not point["energy_measured"], point.get("energy_flags") or ())
+    said = beside_energy(not point["energy_measured"], point.get("energy_flags") or ())
     return f"{point['joules_per_example']:.3g} J per example{said}"
 
 
@@ -300,7 +300,7 @@ def _measured_on(comparison: Comparison) -> str:
 
 
 def _range(low: float | None, high: float | None, digits: int) -> str:
-    return "" if low is None or high is None else f" ({low:.{digits}f} to {high:.{digits}f})"
+    return "" if low is None or high is None else f" ({interval(low, high, f'.{digits}f')})"
 
 
 def run(given: argparse.Namespace) -> int:

@@ -10,7 +10,7 @@ import pandas as pd
 from longwatt import flags
 from longwatt.columns import RELATIVE_TO_BASELINE
 from longwatt.endings import marked
-from longwatt.table_files import number
+from longwatt.wording import beside_energy, number, random_weights, with_interval
 
 KINDS = {"early_exit": "early exit"}  # the other kinds are words already
 # What stands in the summary's table for classification, in the order of its columns; each only where a row has it.
@@ -53,7 +53,7 @@ def exit_in_words(row: Mapping[Any, Any]) -> str:
 
 
 def _row(row: Mapping[str, Any], titles: Mapping[str, str], apart: Mapping[str, str]) -> dict[str, str]:
-    random = " (random weights)" if row["initialisation"] == "random" else ""
+    random = random_weights(row["initialisation"] == "random", brackets=True)
     return {
         "dataset": titles.get(row["dataset"], row["dataset"]),
         "model": titles.get(row["model"], row["model"]) + random + marked(row),
@@ -62,13 +62,13 @@ def _row(row: Mapping[str, Any], titles: Mapping[str, str], apart: Mapping[str, 
         "classifiers after layers": str(row["exit_layers"]),
         "rule": row["exit_rule"] if not _unknown(row, "exit_rule") else "",
         "value": "" if _unknown(row, "exit_value") else f"{float(row['exit_value']):g}",
-        "batch size": number(row["inference_batch_size"], 0),
-        "accuracy (%)": _with_interval(row, "accuracy", 1),
-        "macro F1 (%)": _with_interval(row, "macro_f1", 1),
-        "mean layers": number(row["mean_layers"], 2),
-        "relative time": _with_interval(row, "relative_time", 2) + _across(row, "relative_time"),
+        "batch size": number(row["inference_batch_size"], ".0f"),
+        "accuracy (%)": _with_interval(row, "accuracy", ".1f"),
+        "macro F1 (%)": _with_interval(row, "macro_f1", ".1f"),
+        "mean layers": number(row["mean_layers"], ".2f"),
+        "relative time": _with_interval(row, "relative_time", ".2f") + _across(row, "relative_time"),
         "speed-up": _speed_up(row) + _across(row, "relative_time"),
-        "speed-up at equal accuracy": _with_interval(row, "speedup_at_equal_accuracy", 2)
+        "speed-up at equal accuracy": _with_interval(row, "speedup_at_equal_accuracy", ".2f")
         + _across(row, "speedup_at_equal_accuracy"),
         "J/example": _joules(row),
         "ms/example": _milliseconds(row),
@@ -79,13 +79,11 @@ def _unknown(row: Mapping[Any, Any], column: str) -> bool:
     return bool(pd.isna(row.get(column)))
 
 
-def _with_interval(row: Mapping[str, Any], column: str, digits: int) -> str:
+def _with_interval(row: Mapping[str, Any], column: str, shape: str) -> str:
     # The summary has a headline's interval only as the score's.
     ends = "score" if row["score_name"] == column else column
-    value, low, high = (row.get(name) for name in (column, f"{ends}_ci_low", f"{ends}_ci_high"))
-    if pd.isna(value) or pd.isna(low) or pd.isna(high):
-        return number(value, digits)
-    return f"{number(value, digits)} ({number(low, digits)} to {number(high, digits)})"
+    low, high = (row.get(f"{ends}_ci_{end}") for end in ("low", "high"))
+    return with_interval(row.get(column), low, high, shape)
 
 
 def _across(row: Mapping[str, Any], column: str) -> str:
@@ -95,15 +93,15 @@ def _across(row: Mapping[str, Any], column: str) -> str:
 
 
 def _speed_up(row: Mapping[str, Any]) -> str:
-    return number(None if not row["relative_time"] > 0 else 1 / row["relative_time"], 2)
+    return number(None if not row["relative_time"] > 0 else 1 / row["relative_time"], ".2f")
 
 
 def _milliseconds(row: Mapping[str, Any]) -> str:
     speed = row["inference_samples_per_second"]
-    return number(None if not speed > 0 else 1000 / speed, 2)
+    return number(None if not speed > 0 else 1000 / speed, ".2f")
 
 
 def _joules(row: Mapping[str, Any]) -> str:
     estimated = not _unknown(row, "joules_per_example") and row["inference_energy_source"] == "estimate"
     said = flags.split(row.get("inference_energy_flags"))
-    return number(row["joules_per_example"], 3) + flags.beside(estimated, said)
+    return number(row["joules_per_example"], ".3f") + beside_energy(estimated, said)

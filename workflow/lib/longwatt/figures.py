@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -28,18 +27,20 @@ from longwatt.drawing import (
     ONLY_EXITS,
     SCORE_TITLES,
     flagged_in_words,
+    half_widths,
     lay_out,
     leave_empty,
     legend,
     logarithmic,
+    look,
     panels,
     ring,
-    save,
+    save_all,
 )
 from longwatt.energy_figures import energy_by_phase
 from longwatt.escaping import in_one_line
 from longwatt.glyphs import drawable
-from longwatt.point_labels import label_points
+from longwatt.point_labels import label_ends
 from longwatt.points import (
     SERIES,
     any_diverged,
@@ -55,6 +56,7 @@ from longwatt.provenance import sha256, write_json
 from longwatt.published import Place
 from longwatt.published_figure import beside_published_scores, called
 from longwatt.summary import read_summary
+from longwatt.wording import estimated
 
 Style = Mapping[str, Any]
 
@@ -116,11 +118,8 @@ def plot_all(summary: Path, folder: Path, settings: Mapping[str, Any], provenanc
         settings: as `longwatt.stages.Stages.plot`.
         provenance: the stamp of figures.json.
     """
-    digests = {}
     drawn = {**settings, "titles": drawable(settings["titles"])}
-    for name, draw in drawings(read_summary(summary), drawn).items():
-        for path in save(draw(), folder / name):
-            digests[path.name] = sha256(path)
+    digests = save_all(drawings(read_summary(summary), drawn), folder)
     write_json(
         folder / "figures.json", {"sha256": digests, "summary_sha256": sha256(summary), "provenance": provenance}
     )
@@ -217,7 +216,7 @@ def _figure(
     heading: str = "",
 ) -> Figure:
     styles = styles_of(table)
-    with sns.axes_style("whitegrid"), sns.plotting_context("notebook"):
+    with look():
         known = any(table[panel.cost.column].notna().any() for panel in shown)
         figure, axes = panels(len(shown), 4.4 if known else 2.4)
         lines = [
@@ -232,7 +231,7 @@ def _figure(
             _legend(figure, styles, titles, shown_leads, published)
         lay_out(figure)
         for axis, drawn in zip(axes, lines, strict=True):
-            label_points(axis, drawn)
+            label_ends(axis, drawn)
     return figure
 
 
@@ -252,7 +251,6 @@ def points(panel: pd.DataFrame, cost: Cost, published: Mapping[Place, float] | N
     rows = []
     for keys, group in with_series(panel).groupby([*SERIES, "seq_len"], sort=True):
         low, high = interval(group)
-        estimated = cost.source is not None and bool((group[cost.source] == "estimate").any())
         rows.append(
             {
                 **dict(zip([*SERIES, "seq_len"], keys, strict=True)),
@@ -262,7 +260,7 @@ def points(panel: pd.DataFrame, cost: Cost, published: Mapping[Place, float] | N
                 "high": high,
                 "ceiling": group["score_ceiling"].astype(float).mean(),
                 "published": (published or {}).get(place_of(group.iloc[0]), math.nan),
-                "estimated": estimated,
+                "estimated": cost.source is not None and bool((group[cost.source] == "estimate").any()),
                 "diverged": any_diverged(group),
                 "flags": _flags(group, cost),
                 "seeds": len(group),
@@ -334,7 +332,7 @@ def _draw_panel(
         _draw_leads(axis, rows)
         axis.set_ylim(0, 1.12 * max(axis.get_ylim()[1], 1e-9))
     axis.margins(x=0.14)
-    return [line for _, line in lines]
+    return [line.assign(label=line["seq_len"].astype(str)) for _, line in lines]
 
 
 def _draw_leads(axis: Axes, rows: pd.DataFrame) -> None:
@@ -361,8 +359,7 @@ def _draw_published(axis: Axes, line: pd.DataFrame, style: Style) -> None:
 
 
 def _draw_line(axis: Axes, line: pd.DataFrame, style: Style) -> None:
-    # An interval of equal examples can miss its mean by the last rounded digit.
-    errors = [(line["y"] - line["low"]).clip(lower=0), (line["high"] - line["y"]).clip(lower=0)]
+    errors = half_widths(line["y"], line["low"], line["high"])
     axis.errorbar(line["x"], line["y"], yerr=errors, capsize=3, markersize=7, linewidth=1.8, **style)
     lost = line[line["diverged"]]
     axis.plot(lost["x"], lost["y"], zorder=4, **CROSSED)
@@ -374,10 +371,9 @@ def _label(cost: Cost, known: pd.DataFrame) -> str:
     if known.empty:
         return cost.label
     said = flagged_in_words(known["flags"])
-    if not known["estimated"].any():
+    if not (word := estimated(known["estimated"])):
         return cost.label + said
     head, _, unit = cost.label.rpartition(" (")
-    word = "estimated" if known["estimated"].all() else "partly estimated"
     return f"{head}, {word} ({unit}{said}"
 
 
@@ -402,4 +398,4 @@ def _legend(
         handles.append(Line2D([], [], label=CROSSED_OUT, **CROSSED))
     # One panel has no room for two names side by side.
     columns = min(2, sum(axis.get_visible() for axis in figure.axes), len(handles))
-    legend(figure, handles, loc="outside lower center", ncols=columns, fontsize=10, frameon=False)
+    legend(figure, handles, ncols=columns)

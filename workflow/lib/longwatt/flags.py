@@ -14,7 +14,6 @@ DISCLAIMED = {
     SHORT: "is of less than 5 s, or of pieces that are so on average",
     WINDOW: "is of another time than the seconds beside it",
 }
-ESTIMATED = "estimated"
 # Seconds of an energy's window may differ from those beside it by this share, and by as much as marks are apart.
 WINDOW_SHARE, WINDOW_S = 0.01, 0.1
 
@@ -46,10 +45,3 @@ def of_energy(energy: Mapping[str, Any], seconds: float | None) -> list[str]:
         return flags
     allowed = max(WINDOW_S, WINDOW_SHARE * seconds)
     return [*flags, *([WINDOW] if abs(counted - seconds) > allowed else [])]
-
-
-def beside(estimated: bool, flags: Iterable[str]) -> str:
-    """Return what stands in brackets after an energy; nothing where there is nothing to say."""
-    found = list(dict.fromkeys(flags))
-    said = [*([ESTIMATED] if estimated else []), *([f"flagged {', '.join(found)}"] if found else [])]
-    return f" ({'; '.join(said)})" if said else ""

@@ -15,9 +15,9 @@ from longwatt import flags, plan_urgency
 from longwatt.cells import FINETUNE, RECORD, Cell
 from longwatt.energy.reduction import J_PER_KWH
 from longwatt.makespan import Job
-from longwatt.pages import NA
 from longwatt.runtime_model import Prediction, RuntimeModel, Work, mean_steps, most_steps, positive
 from longwatt.stages import Stages
+from longwatt.wording import NA
 
 PREFIX = {True: "train", False: "inference"}  # of a summary's columns: of trainings, of predictions
 OPERATIONS = "operations alone"

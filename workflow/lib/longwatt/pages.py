@@ -1,13 +1,18 @@
-"""A page of sentences, tables and figures, as Markdown and as HTML; sentences are words, without markup."""
+"""Pages of sentences, tables and figures as Markdown and HTML; all their texts are words without markup."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment
+from markupsafe import Markup
+from tabulate import tabulate
 
 from longwatt.escaping import in_html, in_markdown, in_markdown_cell
-
-NA = "NA"  # what is not known
+from longwatt.provenance import whole_file
 
 STYLE = (
     "body{font:14px/1.45 sans-serif;margin:1.5em;max-width:76em}table{border-collapse:collapse;margin:.6em 0 1.4em}"
@@ -77,83 +82,94 @@ class Section:
     anchor: str = ""
 
 
+def _shown(value: Any) -> Any:
+    return value if isinstance(value, Markup) else Markup(in_html(str(value)))
+
+
+HTML = Environment(autoescape=True, finalize=_shown, trim_blocks=True, lstrip_blocks=True)
+PAGE = HTML.from_string("""\
+{% macro kind(table, column, mark='') %}
+{% set names = [column in table.words and 'words', mark] | select | join(' ') %}
+{% if names %} class='{{ names }}'{% endif %}
+{% endmacro %}
+<!doctype html><meta charset='utf-8'><title>{{ title }}</title><style>{{ style }}</style>
+<h1>{{ title }}</h1>
+{% for section in sections %}
+{% if section.heading %}
+<h{{ section.level }}{% if section.anchor %} id='{{ section.anchor }}'{% endif %}>
+{{- section.heading }}</h{{ section.level }}>
+{% endif %}
+{% for part in section.parts %}
+{% if part is string %}
+<p>{{ part }}</p>
+{% elif part.label is defined %}
+{% set first, colon, rest = part.text.partition(':') %}
+<p><b>{{ part.label }}.</b> {% if part.mark %}
+<span class='{{ part.mark }}'>{{ first }}</span>{% else %}{{ first }}{% endif %}
+{{ colon }}{{ rest }}</p>
+{% elif part.file is defined %}
+<p><img src='{{ part.file }}' alt='{{ part.text }}'></p>
+{% else %}
+<table><tr>
+{% for column in part.rows[0] %}<th{{ kind(part, column) }}>{{ column }}</th>{% endfor %}</tr>
+{% for row in part.rows %}
+<tr>
+{% for column in part.rows[0] %}{% set text = row[column] %}
+<td{{ kind(part, column, part.marks[text]) }}>
+{%- if column == part.links %}<a href='#{{ text }}'>{{ text }}</a>{% else %}{{ text }}{% endif %}
+</td>
+{%- endfor %}</tr>
+{% endfor %}</table>
+{% endif %}
+{% endfor %}
+{% endfor %}
+""")
+
+
+def write_page(stem: Path, title: str, sections: Sequence[Section]) -> list[Path]:
+    """Write a page as STEM.md and STEM.html; their paths."""
+    texts = {".md": markdown(title, sections), ".html": as_html(title, sections)}
+    for suffix, text in texts.items():
+        with whole_file(stem.with_suffix(suffix)) as stream:
+            stream.write(text)
+    return [stem.with_suffix(suffix) for suffix in texts]
+
+
+def as_html(title: str, sections: Sequence[Section]) -> str:
+    """The page as one HTML file; pictures stay beside it."""
+    return PAGE.render(title=title, style=Markup(STYLE), sections=sections)
+
+
 def markdown(title: str, sections: Sequence[Section]) -> str:
     """The page as Markdown; the first section's heading may be empty."""
     lines = [f"# {in_markdown_cell(title)}"]
     for section in sections:
         lines += [f"{'#' * section.level} {in_markdown_cell(section.heading)}"] if section.heading else []
-        lines += [_markdown_part(part) for part in section.parts]
+        lines += map(_markdown_part, section.parts)
     return "\n\n".join(lines) + "\n"
 
 
-def as_html(title: str, sections: Sequence[Section]) -> str:
-    """The page as one HTML file; pictures stay beside it."""
-    lines = [f"<!doctype html><meta charset='utf-8'><title>{in_html(title)}</title><style>{STYLE}</style>"]
-    lines.append(f"<h1>{in_html(title)}</h1>")
-    for section in sections:
-        lines += [_html_heading(section)] if section.heading else []
-        lines += [_html_part(part) for part in section.parts]
-    return "\n".join(lines) + "\n"
+def _markdown_part(part: Part) -> str:
+    match part:
+        case str():
+            return in_markdown(part)
+        case Labelled():
+            return f"**{in_markdown_cell(part.label)}.** {in_markdown_cell(part.text)}"
+        case Picture():
+            return f"![{in_markdown_cell(part.text)}]({part.file})"
+    columns = list(part.rows[0])
+    return markdown_table(columns, [[row[column] for column in columns] for row in part.rows], part.words)
 
 
 def markdown_table(columns: Sequence[str], rows: Sequence[Sequence[str]], words: Sequence[str] = ()) -> str:
-    """Texts as a Markdown table.
+    """Write texts as a Markdown table.
 
     Args:
         columns: headings.
         rows: a text for each column.
         words: columns of words, to the left; the others stand to the right.
     """
-    rule = [":--" if column in words else "--:" for column in columns]
-    return "\n".join([_markdown_line(columns), f"| {' | '.join(rule)} |", *map(_markdown_line, rows)])
-
-
-def _markdown_line(texts: Sequence[str]) -> str:
-    return f"| {' | '.join(map(in_markdown_cell, texts))} |"
-
-
-def _markdown_part(part: Part) -> str:
-    if isinstance(part, str):
-        return in_markdown(part)
-    if isinstance(part, Labelled):
-        return f"**{in_markdown_cell(part.label)}.** {in_markdown_cell(part.text)}"
-    if isinstance(part, Picture):
-        return f"![{in_markdown_cell(part.text)}]({part.file})"
-    columns = list(part.rows[0])
-    return markdown_table(columns, [[row[column] for column in columns] for row in part.rows], part.words)
-
-
-def _html_heading(section: Section) -> str:
-    anchor = f" id='{in_html(section.anchor)}'" if section.anchor else ""
-    return f"<h{section.level}{anchor}>{in_html(section.heading)}</h{section.level}>"
-
-
-def _html_part(part: Part) -> str:
-    if isinstance(part, str):
-        return f"<p>{in_html(part)}</p>"
-    if isinstance(part, Labelled):
-        return f"<p><b>{in_html(part.label)}.</b> {_html_marked(part)}</p>"
-    if isinstance(part, Picture):
-        return f"<p><img src='{in_html(part.file)}' alt='{in_html(part.text)}'></p>"
-    columns = list(part.rows[0])
-    rows = ["".join(_html_cell(part, column, row[column]) for column in columns) for row in part.rows]
-    head = "".join(f"<th{_class(part, column)}>{in_html(column)}</th>" for column in columns)
-    return f"<table><tr>{head}</tr>\n" + "\n".join(f"<tr>{row}</tr>" for row in rows) + "</table>"
-
-
-def _html_cell(table: Table, column: str, text: str) -> str:
-    said = in_html(text)
-    linked = f"<a href='#{said}'>{said}</a>" if column == table.links else said
-    return f"<td{_class(table, column, table.marks.get(text, ''))}>{linked}</td>"
-
-
-def _class(table: Table, column: str, mark: str = "") -> str:
-    names = " ".join(filter(None, ("words" if column in table.words else "", mark)))
-    return f" class='{names}'" if names else ""
-
-
-def _html_marked(part: Labelled) -> str:
-    if not part.mark:
-        return in_html(part.text)
-    first, colon, rest = part.text.partition(":")
-    return f"<span class='{part.mark}'>{in_html(first)}</span>{colon}{in_html(rest)}"
+    sides = ["left" if column in words else "right" for column in columns]
+    head, *cells = ([in_markdown_cell(text) for text in row] for row in (columns, *rows))
+    text: str = tabulate(cells, head, tablefmt="pipe", colalign=sides, disable_numparse=True)
+    return text

@@ -15,7 +15,7 @@ from longwatt.data_sizes import LABELLED_DATA, SCROLLS_DATA, TOKENS_PER_WORD, Da
 from longwatt.footprint import parameters_of
 from longwatt.forecast import Miss, Part
 from longwatt.fresh_summary import changed_cells
-from longwatt.pages import NA, Section, Table, markdown
+from longwatt.pages import Section, Table, markdown
 from longwatt.plan import G_PER_KG, HOUR_S, Bill, Gpus, Plan, finished_parts
 from longwatt.progress import say
 from longwatt.provenance import whole_file, write_json
@@ -27,9 +27,9 @@ from longwatt.shapes import BIGBIRD_COST
 from longwatt.stages import Stages
 from longwatt.study import DEMO
 from longwatt.study_checks import checked_stages
+from longwatt.wording import LISTED, NA, count, duration, gib, more_rows, number, percent, random_weights, short, times
 
 DEAREST = 10  # cells that the plan names
-LISTED = 100  # rows of a list in plan.md; plan.csv has all
 COLUMNS = (
     "cell", "dataset", "model", "seq_len", "budget", "protocol", "seed", "part", "finished", "gpus",
     "seconds", "seconds_median", "seconds_at_most", "seconds_source", "gpu_hours", "gpu_hours_at_most",
@@ -201,7 +201,7 @@ def _head(plan: Plan) -> list[str]:
     cells, left = len(plan.stages.cells), plan.left
     if not left:
         return [f"{cells} cells, all of which have run: nothing is left. What they took: {_bill(plan, plan.parts)}."]
-    lines = [f"{cells} cells, estimated: {_bill(plan, left)}; {_wall(plan)}; {_gib(_disk_gib(plan))} of disk."]
+    lines = [f"{cells} cells, estimated: {_bill(plan, left)}; {_wall(plan)}; {gib(_disk_gib(plan))} of disk."]
     if plan.finished:
         done = [part for part in plan.parts if part.finished]
         word = "was measured" if all(part.source == "measured" for part in done) else "took, partly estimated"
@@ -217,7 +217,7 @@ def _head(plan: Plan) -> list[str]:
     )
     if plan.stale:
         lines.append(
-            f"{_count(plan.stale, 'measurement')} in the summary of what was made with other settings or code than "
+            f"{count(plan.stale, 'measurement')} in the summary of what was made with other settings or code than "
             "now: good to scale these estimates and to tell what power is drawn, but no answer for what is left."
         )
     return lines
@@ -234,7 +234,7 @@ def _bill(plan: Plan, parts: Sequence[Part]) -> str:
         (bill.gpu_cost, most.gpu_cost, f"{currency} for GPUs"),
         (bill.co2e_kg, most.co2e_kg, "kg CO2e"),
     ]
-    said = [_pair(_short(value), _short(limit), f" {unit}") for value, limit, unit in quantities if value is not None]
+    said = [_pair(short(value), short(limit), f" {unit}") for value, limit, unit in quantities if value is not None]
     on_cpu = [_pair(duration(bill.cpu_hours * HOUR_S), duration(most.cpu_hours * HOUR_S), " on the CPU")]
     return ", ".join(
         [*(on_cpu if bill.cpu_hours else []), *said, *([] if bill.energy_kwh is not None else ["energy NA"])]
@@ -247,13 +247,9 @@ def _pair(value: str, limit: str, unit: str) -> str:
 
 def _wall(plan: Plan) -> str:
     expected, most = plan.wall_s
-    where = f" on {_count(plan.gpus.count, 'GPU')}" if plan.gpus.count else ", one job at a time"
+    where = f" on {count(plan.gpus.count, 'GPU')}" if plan.gpus.count else ", one job at a time"
     source = f"; GPUs: {plan.gpus.source}" if plan.gpus.count else ""
     return "done in " + _pair(duration(expected), duration(most), where) + source
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
 def _pue(plan: Plan) -> list[str]:
@@ -268,13 +264,10 @@ def _by_model(plan: Plan) -> list[dict[str, str]]:
         groups.setdefault((part.cell.dataset, part.cell.model, part.cell.budget), []).append(part)
     rows = []
     for (dataset, model, budget), parts in groups.items():
-        names = {"dataset": titles[dataset], "model": titles[model] + _random(plan, model), "budget": budget}
+        random = random_weights(plan.stages.study["models"][model]["initialisation"] == "random", brackets=True)
+        names = {"dataset": titles[dataset], "model": titles[model] + random, "budget": budget}
         rows.append({**names, **_amounts(plan, parts)})
     return [*rows, {"dataset": "all", "model": "", "budget": "", **_amounts(plan, plan.parts)}]
-
-
-def _random(plan: Plan, model: str) -> str:
-    return " (random weights)" if plan.stages.study["models"][model]["initialisation"] == "random" else ""
 
 
 def _amounts(plan: Plan, parts: Sequence[Part]) -> dict[str, str]:
@@ -288,15 +281,15 @@ def _amounts(plan: Plan, parts: Sequence[Part]) -> dict[str, str]:
         "run": str(sum(part.finished for part in trained)),
         "time" if on_cpu else "GPU-hours": _amount(hours, on_cpu),
         "at most": _amount(limit, on_cpu),
-        "kWh": _short(bill.energy_kwh),
-        "kWh at most": _short(most.energy_kwh),
+        "kWh": short(bill.energy_kwh),
+        "kWh at most": short(most.energy_kwh),
         "most validations": f"{validations:,}",
-        "their share": _percent(_validation_share(trained)),
+        "their share": percent(_validation_share(trained)),
     }
 
 
 def _amount(hours: float, on_cpu: bool) -> str:
-    return duration(hours * HOUR_S) if on_cpu else _short(hours)
+    return duration(hours * HOUR_S) if on_cpu else short(hours)
 
 
 def _validation_share(trained: Sequence[Part]) -> float:
@@ -323,7 +316,7 @@ def _dearest(plan: Plan) -> list[dict[str, str]]:
             "expected": _hours(plan, name, hours[name]),
             "at most": _hours(plan, name, most[name]),
             "alone it runs": duration(sum(part.seconds for part in _by_cell(plan)[name])),
-            "kWh": _short(Bill.of(_by_cell(plan)[name], plan.prices).energy_kwh),
+            "kWh": short(Bill.of(_by_cell(plan)[name], plan.prices).energy_kwh),
             "from": "; ".join(dict.fromkeys(part.source for part in _by_cell(plan)[name])),
         }
         for name in named
@@ -331,14 +324,14 @@ def _dearest(plan: Plan) -> list[dict[str, str]]:
 
 
 def _hours(plan: Plan, name: str, hours: float) -> str:
-    return f"{_short(hours)} GPU-hours" if plan.stages.gpus(name) else duration(hours * HOUR_S)
+    return f"{short(hours)} GPU-hours" if plan.stages.gpus(name) else duration(hours * HOUR_S)
 
 
 def _validations(plan: Plan) -> Section:
     trained = sorted((part for part in plan.parts if part.work_at_most), key=lambda part: -_validation_share([part]))
     most = sum(part.work_at_most.validations for part in trained if part.work_at_most)
     text = (
-        f"At most {most:,} validations, {_percent(_validation_share(trained))} of all training time if no cell stops "
+        f"At most {most:,} validations, {percent(_validation_share(trained))} of all training time if no cell stops "
         "early. Where the last step is none at which one is due, one more after it is counted, as it is made. The "
         "cells with the largest share:"
     )
@@ -347,9 +340,9 @@ def _validations(plan: Plan) -> Section:
             "cell": part.cell.name,
             "steps at most": f"{part.work_at_most.steps:,.0f}",
             "validations at most": f"{part.work_at_most.validations:,}",
-            "their share": _percent(part.work_at_most.validation_share),
+            "their share": percent(part.work_at_most.validation_share),
             "validations expected": f"{part.work.validations:,}",
-            "share expected": _percent(part.work.validation_share),
+            "share expected": percent(part.work.validation_share),
         }
         for part in trained[:DEAREST]
         if part.work and part.work_at_most
@@ -371,14 +364,14 @@ def _stuck(plan: Plan) -> Section:
     rows = [
         {
             "cell": part.cell.name,
-            "steps at most": f"{part.work_at_most.steps:,.0f}" if part.work_at_most else NA,
+            "steps at most": number(part.work_at_most and part.work_at_most.steps, ",.0f"),
             "validations": _scheduled(part),
             "patience": str(part.patience),
             "every steps": f"{part.every_steps:,}",
         }
         for part in stuck[:LISTED]
     ]
-    more = [f"{len(stuck) - LISTED} more are in plan.csv."] if len(stuck) > LISTED else []
+    more = more_rows(stuck, "are in plan.csv")
     return Section(heading, [text, Table(rows, ["cell"]), *more])
 
 
@@ -394,8 +387,8 @@ def _disk_gib(plan: Plan) -> float:
 
 
 def _disk(plan: Plan) -> Section:
-    rows = [{"what": share.what, "size": _gib(share.gib), "source": share.source} for share in plan.disk]
-    rows.append({"what": "at most together", "size": _gib(_disk_gib(plan)), "source": ""})
+    rows = [{"what": share.what, "size": gib(share.gib), "source": share.source} for share in plan.disk]
+    rows.append({"what": "at most together", "size": gib(_disk_gib(plan)), "source": ""})
     counts = parameters_of(plan.runtimes)
     sizes = ", ".join(f"{name} {count / 1e6:,.1f} M" for name, count in sorted(counts.items()))
     return Section("Disk", [Table(rows, ["what", "source"]), f"Parameters, from the models' shapes: {sizes}."])
@@ -481,9 +474,9 @@ def _depths(plan: Plan) -> list[dict[str, str]]:
     )
     return [
         _fact(
-            f"layers that a mean example of {name} runs", f"{layers:.1f} at {_count(count, 'inference point')}", source
+            f"layers that a mean example of {name} runs", f"{layers:.1f} at {count(points, 'inference point')}", source
         )
-        for (name, layers, source), count in counted.items()
+        for (name, layers, source), points in counted.items()
     ]
 
 
@@ -510,12 +503,12 @@ def _validated(plan: Plan, name: str, data: Data) -> str:
     if _is_labelled(plan, name):
         return f"{data.inputs('validation'):,}"
     compared = plan.stages.study.get("scoring", {}).get("references", COMPARISON_DEFAULTS["references"])
-    count = f"{data.predictions('validation', None, compared):,}"
+    inputs = f"{data.predictions('validation', None, compared):,}"
     if compared == EACH:
-        return f"{count} rows (each reference)"
+        return f"{inputs} rows (each reference)"
     if data.examples is None:
-        return f"at most {count} inputs (rows; how many ids are unique is not known before the data are here)"
-    return f"{count} inputs"
+        return f"at most {inputs} inputs (rows; how many ids are unique is not known before the data are here)"
+    return f"{inputs} inputs"
 
 
 def _data_source(plan: Plan, name: str) -> str:
@@ -539,12 +532,12 @@ def _batches(plan: Plan) -> list[dict[str, str]]:
     stages, what, unit = plan.stages, "the largest batch that fits", "examples a device"
     asked = [n for n in stages.cells if stages.finetune(n).settings["budget"]["per_device_batch_size"] == LARGEST]
     sizes = [size for name in asked if (size := plan.runtimes.largest_batch(name)) is not None]
-    count, rows = len(asked) - len(sizes), []
+    untried, rows = len(asked) - len(sizes), []
     if sizes:
         span = f"{min(sizes)} {unit}" if len(set(sizes)) == 1 else f"{min(sizes)} to {max(sizes)} {unit}"
-        rows.append(_fact(what, span, f"found by trying for {_count(len(sizes), 'cell')}"))
-    if count:
-        source = f"assumed for {_count(count, 'cell')} until it has been found by trying"
+        rows.append(_fact(what, span, f"found by trying for {count(len(sizes), 'cell')}"))
+    if untried:
+        source = f"assumed for {count(untried, 'cell')} until it has been found by trying"
         rows.append(_fact(what, f"{LARGEST_BATCH} {unit}", source))
     return rows
 
@@ -558,7 +551,7 @@ def _powers(plan: Plan) -> list[dict[str, str]]:
     return [
         _fact(
             f"power on {budget}: {', '.join(sorted(kinds))}",
-            NA if watts is None else f"{_short(watts)} W a job",
+            NA if watts is None else f"{short(watts)} W a job",
             source,
         )
         for (budget, watts, source), kinds in who.items()
@@ -598,35 +591,9 @@ def _miss(study: str, miss: Miss) -> dict[str, str]:
         "part": miss.part,
         "measured cells": str(miss.cells),
         "of them scaled": str(miss.scaled),
-        "scaled: median": NA if miss.median is None else f"{miss.median:.2f} x",
-        "worst": NA if miss.worst is None else f"{miss.worst:.2f} x",
+        "scaled: median": times(miss.median, ".2f"),
+        "worst": times(miss.worst, ".2f"),
         "worst cell": miss.worst_cell or NA,
-        "unscaled: median": f"{miss.unrefined_median:.1f} x",
-        "unscaled: worst": f"{miss.unrefined_worst:.1f} x",
+        "unscaled: median": times(miss.unrefined_median),
+        "unscaled: worst": times(miss.unrefined_worst),
     }
-
-
-def duration(seconds: float) -> str:
-    """A time as people say it."""
-    for limit, unit, word in ((120, 1, "s"), (2 * HOUR_S, 60, "min"), (48 * HOUR_S, HOUR_S, "h")):
-        if seconds < limit:
-            return f"{_short(seconds / unit)} {word}"
-    return f"{_short(seconds / (24 * HOUR_S))} days"
-
-
-def _short(value: float | None) -> str:
-    """Three digits or all before the point, thousands parted."""
-    if value is None:
-        return NA
-    digits = 0 if abs(value) >= 100 else 1 if abs(value) >= 10 else 2 if abs(value) >= 0.1 else 4
-    return f"{value:,.{digits}f}"
-
-
-def _gib(value: float) -> str:
-    if 0 < value < 1:
-        return f"{_short(value * 1024)} MiB"
-    return f"{_short(value)} GiB" if value else "0"
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.0f} %"

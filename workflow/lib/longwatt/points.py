@@ -12,6 +12,7 @@ from longwatt import published as theirs
 from longwatt.endings import diverged
 from longwatt.intervals import of_a_score, over_seeds_of_scores
 from longwatt.published import Place
+from longwatt.wording import random_weights
 
 # What makes two rows points of one line; a model's attention regimes are two models.
 SERIES = ["model", "attention_regime", "budget", "protocol", "inference"]
@@ -132,8 +133,7 @@ def confidence_of(summary: pd.DataFrame) -> float:
 def series_name(key: tuple[Any, ...], titles: Mapping[str, str], summary: pd.DataFrame) -> str:
     """The model, whatever else tells the series apart, and a word on random weights."""
     own = summary[summary["model"] == key[SERIES.index("model")]]
-    random = ", from random weights" if (own["initialisation"] == "random").all() else ""
-    return short_name(key, titles, summary) + random
+    return short_name(key, titles, summary) + random_weights((own["initialisation"] == "random").all())
 
 
 def short_name(key: tuple[Any, ...], titles: Mapping[str, str], summary: pd.DataFrame) -> str:

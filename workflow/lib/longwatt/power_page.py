@@ -17,6 +17,7 @@ from longwatt.artefacts import check_beside, read_artefact, read_from
 from longwatt.escaping import in_html
 from longwatt.phases import OTHER, PHASES, WASTED
 from longwatt.provenance import sha256, whole_file, write_json
+from longwatt.wording import ESTIMATED, number
 
 WIDTH, HEIGHT = 800, 150  # of a panel, in the drawing's units
 LEFT, BOTTOM, TOP, RIGHT = 50, 36, 8, 12  # what stands around it
@@ -187,9 +188,9 @@ def _lines(part: Part, length: float, points: int) -> Iterator[str]:
     each = max(SPARSEST, points // len(part.curves))
     curves = [thinned(curve, each) for curve in part.curves.values()]
     ticks = steps(1.08 * max(watts for curve in curves for _, watts in curve))
-    for number, curve in enumerate(curves):
+    for gpu, curve in enumerate(curves):
         places = [(round(WIDTH * x / length), round(HEIGHT * (1 - y / ticks[-1]))) for x, y in curve]
-        yield f"<path class='l' stroke='{COLOURS[number % len(COLOURS)]}' d='{_path(places)}'/>"
+        yield f"<path class='l' stroke='{COLOURS[gpu % len(COLOURS)]}' d='{_path(places)}'/>"
     for tick in ticks:
         yield f"<text class='e' x='-6' y='{round(HEIGHT * (1 - tick / ticks[-1])) + 4}'>{tick:g}</text>"
     yield f"<text class='n' transform='translate(-38 {HEIGHT // 2})rotate(-90)'>Power (W)</text>"
@@ -233,8 +234,8 @@ def sentence(energy: Mapping[str, Any]) -> str:
     """A part's energy in words."""
     if energy["energy_kwh"] is None:
         return "energy not known"
-    word = ", estimated" if energy["energy_source"] == "estimate" else ""
-    said = f"{1000 * energy['energy_kwh']:.3g} Wh{word}, mean {energy['mean_power_w']:.3g} W"
+    word = f", {ESTIMATED}" if energy["energy_source"] == "estimate" else ""
+    said = f"{number(1000 * energy['energy_kwh'], '.3g')} Wh{word}, mean {number(energy['mean_power_w'], '.3g')} W"
     check = energy["crosscheck_pct"]
-    said += "" if check is None else f", integral against counter {round(check, 1) + 0.0:+.1f} %"
+    said += "" if check is None else f", integral against counter {number(check, '+z.1f')} %"
     return said + (f" [{', '.join(energy['flags'])}]" if energy["flags"] else "")

@@ -7,7 +7,6 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 import pandas as pd
-import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -18,11 +17,14 @@ from longwatt.drawing import (
     HOLLOW,
     NO_CELLS,
     SCORE_TITLES,
+    half_widths,
     leave_empty,
     legend,
+    look,
     styles,
 )
 from longwatt.points import beside_published, in_words
+from longwatt.wording import random_weights
 
 LINE = ["model", "budget", "protocol", "inference"]
 THEIR_LINE = ["model", "budget"]  # of which each of ours is another way
@@ -48,7 +50,7 @@ def beside_published_scores(summary: pd.DataFrame, published: Mapping[str, Any],
     """
     found = beside_published(summary, published)
     names, drawn = list(dict.fromkeys(found["dataset"])), _styles(found)
-    with sns.axes_style("whitegrid"), sns.plotting_context("notebook"):
+    with look():
         figure, grid = plt.subplots(
             2, len(names), figsize=(5.8 * len(names), 7.2), squeeze=False, layout="constrained", height_ratios=(3, 2)
         )
@@ -61,7 +63,7 @@ def beside_published_scores(summary: pd.DataFrame, published: Mapping[str, Any],
         if found["diverged"].any():
             handles.append(Line2D([], [], label=CROSSED_OUT, **CROSSED))
         columns = min(2, len(names))
-        legend(figure, handles, loc="outside lower center", ncols=columns, fontsize=10, frameon=False)
+        legend(figure, handles, ncols=columns)
     return figure
 
 
@@ -79,8 +81,8 @@ def _name(key: tuple[str, ...], found: pd.DataFrame, titles: Mapping[str, str]) 
     words = [titles.get(known["budget"], known["budget"]), in_words(known["protocol"]), known["inference"]]
     apart = [word for axis, word in zip(LINE[1:], words, strict=True) if found[axis].nunique() > 1]
     own = found[found["model"] == known["model"]]
-    random = ["from random weights"] if (own["initialisation"] == "random").all() else []
-    return ", ".join([titles.get(known["model"], known["model"]), *apart, *random])
+    random = random_weights((own["initialisation"] == "random").all())
+    return ", ".join([titles.get(known["model"], known["model"]), *apart]) + random
 
 
 def _draw_dataset(above: Axes, below: Axes, panel: pd.DataFrame, drawn: Mapping[Any, Mapping[str, Any]]) -> None:
@@ -117,7 +119,7 @@ def _draw_line(above: Axes, below: Axes, line: pd.DataFrame, style: Mapping[str,
     known = line.dropna(subset=["score"])
     for axis, less in ((above, 0.0), (below, known["published"])):
         middle = known["score"] - less
-        errors = [(known["score"] - known["low"]).clip(lower=0), (known["high"] - known["score"]).clip(lower=0)]
+        errors = half_widths(known["score"], known["low"], known["high"])
         axis.errorbar(known["x"], middle, yerr=errors, capsize=3, markersize=7, linewidth=1.8, **style)
         lost = known["diverged"].astype(bool)
         axis.plot(known["x"][lost], middle[lost], zorder=4, **CROSSED)

@@ -10,12 +10,12 @@ import pandas as pd
 from longwatt import published as theirs
 from longwatt.batch_sizes import trained
 from longwatt.endings import DIVERGED
-from longwatt.pages import NA
 from longwatt.points import beside_published, place_of
-from longwatt.table_files import caption_of, captioned, grouped, number
+from longwatt.table_files import caption_of, captioned, grouped
+from longwatt.wording import NA, interval, number, random_weights
 
 OTHER_PROTOCOL = "other protocol"
-DIGITS = 2  # of published scores
+SHAPE, DIFFERENCE = ".2f", "+.2f"  # of published scores, and of what differs from them
 Row = Mapping[str, Any]
 
 
@@ -48,14 +48,13 @@ COLUMNS = ("batch", "published", "ours", "difference", "in our interval")
 
 def _head(row: Row, published: Mapping[str, Any], titles: Mapping[str, str]) -> dict[tuple[str, str], str]:
     """What a row is about."""
-    random = ", from random weights" if row["initialisation"] == "random" else ""
     other = "" if row["protocol"] == published["protocol"] else f" (published: {published['protocol']})"
     texts = {
         "table": theirs.tables(published).get(place_of(row), ""),
         "dataset": titles.get(row["dataset"], row["dataset"]),
         "metric": row["score_name"].replace("_", " ") or NA,
         "length (tokens)": str(row["seq_len"]),
-        "model": titles.get(row["model"], row["model"]) + random,
+        "model": titles.get(row["model"], row["model"]) + random_weights(row["initialisation"] == "random"),
         "protocol": row["protocol"] + other,
         "inference": row["inference"],
     }
@@ -67,15 +66,11 @@ def _beside(row: Row, published: Mapping[str, Any], batches: Mapping[tuple[Any, 
     place = place_of(row)
     return {
         "batch": _batch(batches.get((*place, row["protocol"]), NA), theirs.batch_sizes(published).get(place)),
-        "published": number(row["published"], DIGITS),
-        "ours": NA if pd.isna(row["score"]) else f"{number(row['score'], DIGITS)} ({_span(row, 0, '')}){_mark(row)}",
+        "published": number(row["published"], SHAPE),
+        "ours": _beside_span(row, 0, SHAPE, f", {DIVERGED}" if row["diverged"] else ""),
         "difference": _difference(row, published),
         "in our interval": _held(row),
     }
-
-
-def _mark(row: Row) -> str:
-    return f", {DIVERGED}" if row["diverged"] else ""
 
 
 def _batch(ours: str, published: int | None) -> str:
@@ -83,16 +78,15 @@ def _batch(ours: str, published: int | None) -> str:
 
 
 def _difference(row: Row, published: Mapping[str, Any]) -> str:
-    if pd.isna(row["score"]):
-        return NA
     word = "" if row["protocol"] == published["protocol"] else f", {OTHER_PROTOCOL}"
-    return f"{row['score'] - row['published']:+.{DIGITS}f} ({_span(row, row['published'], '+')}){word}"
+    return _beside_span(row, row["published"], DIFFERENCE, word)
 
 
-def _span(row: Row, less: float, sign: str) -> str:
-    if pd.isna(row["low"]):
-        return NA
-    return " to ".join(f"{row[end] - less:{sign}.{DIGITS}f}" for end in ("low", "high"))
+def _beside_span(row: Row, less: float, shape: str, word: str) -> str:
+    """Write a score less a number, with its interval and a word behind it."""
+    score, low, high = (row[name] - less for name in ("score", "low", "high"))
+    span = NA if pd.isna(low) else interval(low, high, shape)
+    return NA if pd.isna(score) else f"{number(score, shape)} ({span}){word}"
 
 
 def _held(row: Row) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from longwatt.pages import NA
+from longwatt.wording import NA, plain
 
 NOT_USED = "not used"
 # Axis -> what its row is called.
@@ -64,4 +64,4 @@ def _value(value: Any) -> str:
         return ", ".join(map(_value, value))
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    return plain(value)

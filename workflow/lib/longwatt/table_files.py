@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from markupsafe import Markup
 
-from longwatt.escaping import in_csv, in_html, in_markdown
-from longwatt.pages import NA, markdown_table
+from longwatt.escaping import in_csv, in_markdown
+from longwatt.pages import HTML, markdown_table
 from longwatt.provenance import whole_file
 
 STYLE = (
@@ -29,11 +31,6 @@ UNBROKEN = re.compile(r"\([^()<>]+ to [^()<>]+\),?|[0-9]+ (?:=|&lt;) [0-9 x]+")
 TEXTS = ("dataset", "datasets", "model", "metric", "tokenizer", "attention", "setting", "protocol", "budget", "table",
          "kind", "classifiers after layers", "rule")  # fmt: skip
 UNBROKEN_TEXTS = ("dataset", "model", "table")
-
-
-def number(value: Any, digits: int = 1) -> str:
-    """A number as a table shows it; NA where it is not known."""
-    return NA if value is None or pd.isna(value) else f"{value:.{digits}f}"
 
 
 def write(folder: Path, name: str, table: pd.DataFrame) -> None:
@@ -65,23 +62,32 @@ def _heading(column: Any) -> str:
     return ": ".join(filter(None, column)) if isinstance(column, tuple) else str(column)
 
 
+PAGE = HTML.from_string("""\
+<!doctype html><meta charset='utf-8'><title>{{ title }}</title><style>{{ style }}</style>
+{% if caption %}<p>{{ caption }}</p>{% endif %}
+{{ table }}""")
+
+
 def _html(name: str, table: pd.DataFrame) -> str:
-    title = name.replace("_", " ").capitalize()
-    page = f"<!doctype html><meta charset='utf-8'><title>{title}</title><style>{STYLE}"
     two = isinstance(table.columns, pd.MultiIndex)
-    page += GROUPED if two else ""
-    for place, column in enumerate(table.columns, 1):
-        if _heading(column) in TEXTS:
-            page += f"tr:last-child th:nth-child({place}),td:nth-child({place}){{text-align:left}}"
-            page += f"td:nth-child({place}){{white-space:nowrap}}" if _heading(column) in UNBROKEN_TEXTS else ""
-        elif two and column[0] and column[0] != table.columns[place - 2][0]:
-            page += f"td:nth-child({place}){{padding-left:1.6em}}"
     with pd.option_context("display.max_colwidth", None):  # texts are shown whole
         body = table.to_html(index=False, border=0, na_rep="")
-    if two:
-        body = UNBROKEN.sub(r"<span>\g<0></span>", body)
-    caption = caption_of(table)
-    return f"{page}</style>{f'<p>{in_html(caption)}</p>' if caption else ''}{body}"
+    return PAGE.render(
+        title=name.replace("_", " ").capitalize(),
+        style=Markup(STYLE + (GROUPED if two else "") + "".join(_column_styles(table))),
+        caption=caption_of(table),
+        table=Markup(UNBROKEN.sub(r"<span>\g<0></span>", body) if two else body),
+    )
+
+
+def _column_styles(table: pd.DataFrame) -> Iterator[str]:
+    """Write the style of each column of names and of each column that begins a group."""
+    for place, column in enumerate(table.columns, 1):
+        if _heading(column) in TEXTS:
+            yield f"tr:last-child th:nth-child({place}),td:nth-child({place}){{text-align:left}}"
+            yield f"td:nth-child({place}){{white-space:nowrap}}" if _heading(column) in UNBROKEN_TEXTS else ""
+        elif isinstance(column, tuple) and column[0] and column[0] != table.columns[place - 2][0]:
+            yield f"td:nth-child({place}){{padding-left:1.6em}}"
 
 
 def _markdown(table: pd.DataFrame) -> str:

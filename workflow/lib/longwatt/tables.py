@@ -8,21 +8,19 @@ from typing import Any
 
 import pandas as pd
 
-from longwatt import flags
+from longwatt import flags, points
 from longwatt.artefacts import read_artefact
 from longwatt.batch_sizes import batch_sizes
 from longwatt.datasets.visibility import unseen
 from longwatt.displays import EXITS, PUBLISHED, TABLE_KINDS
 from longwatt.endings import DIVERGED, in_words, marked
 from longwatt.exits_table import early_exits, exit_columns
-from longwatt.pages import NA
 from longwatt.points import (
     CONFIDENCE,
     SERIES,
     EnergyUnit,
     any_diverged,
     energy_unit,
-    interval,
     series_name,
     with_series,
 )
@@ -30,7 +28,8 @@ from longwatt.provenance import read_object, sha256, write_json
 from longwatt.published_table import published_scores
 from longwatt.settings_table import settings_in_force
 from longwatt.summary import read_summary
-from longwatt.table_files import number, write
+from longwatt.table_files import write
+from longwatt.wording import NA, beside_energy, interval, number, percent, random_weights
 
 ENERGIES = {
     "train_steps": "of it steps",
@@ -183,10 +182,10 @@ def _row(
     exits: Mapping[str, str],
 ) -> dict[str, str]:
     return {
-        **_cell(row, titles, " (random weights)" if row["initialisation"] == "random" else ""),
+        **_cell(row, titles, random_weights(row["initialisation"] == "random", brackets=True)),
         "metric": row["score_name"],
         "score": number(row["score"]),
-        f"{100 * _confidence(row):g} % interval": f"{number(row['score_ci_low'])} to {number(row['score_ci_high'])}",
+        f"{percent(_confidence(row), 'g')} interval": interval(row["score_ci_low"], row["score_ci_high"]),
         **exits,
         **baselines,
         "ceiling": number(row["score_ceiling"]),
@@ -195,7 +194,7 @@ def _row(
         f"training energy ({unit.name})": _energy(row, "train", unit),
         "training (samples/s)": number(row["train_samples_per_second"]),
         "inference (samples/s)": number(row["inference_samples_per_second"]),
-        "peak memory (GiB)": number(row["peak_memory_gib"], 2),
+        "peak memory (GiB)": number(row["peak_memory_gib"], ".2f"),
         "steps": str(row["steps"]),
         "ended by": in_words(row),
     }
@@ -204,9 +203,8 @@ def _row(
 def _score(group: pd.DataFrame) -> str:
     if group.empty:
         return ""
-    low, high = interval(group)
     mark = f", {DIVERGED}" if any_diverged(group) else ""
-    return f"{number(group['score'].mean())} ({number(low)} to {number(high)}){mark}"
+    return f"{number(group['score'].mean())} ({interval(*points.interval(group))}){mark}"
 
 
 def _dataset(fact: Mapping[str, str], titles: Mapping[str, str], published: Mapping[str, Any]) -> dict[str, str]:
@@ -219,9 +217,9 @@ def _dataset(fact: Mapping[str, str], titles: Mapping[str, str], published: Mapp
     return {
         "dataset": titles.get(fact["dataset"], fact["dataset"]),
         "metric": fact["metric"],
-        "rows": f"{sum(rows.values()):,}",
-        "words in": f"{words['words_in']:,.0f}",
-        "words out": f"{words['words_out']:,.1f}",
+        "rows": number(sum(rows.values()), ","),
+        "words in": number(words["words_in"], ",.0f"),
+        "words out": number(words["words_out"], ",.1f"),
         "train/validation/test rows": _by_split(rows),
         "references unseen by metric": _unseen(records, fact),
         "tokenizer": fact["tokenizer"],
@@ -261,8 +259,8 @@ def _published_dataset(
     }
     found = {}
     for name, (ours, known, shape) in pairs.items():
-        found[f"published {name}"] = NA if known is None else f"{known:{shape}}"
-        found[f"{name} differ (%)"] = NA if known is None else f"{round(100 * (ours / known - 1), 1) + 0.0:+.1f}"
+        found[f"published {name}"] = number(known, shape)
+        found[f"{name} differ (%)"] = number(known and 100 * (ours / known - 1), "+z.1f")
     return {**found, "published train/validation/test rows": _by_split(theirs)}
 
 
@@ -290,14 +288,14 @@ def _energy_row(row: Mapping[str, Any], titles: Mapping[str, str], unit: EnergyU
         "mean power (W)": number(row["train_mean_power_w"]),
         "idle (W)": number(row["train_idle_power_w"]),
         "throttled (%)": number(row["train_throttled_pct"]),
-        "integral against counter (%)": number(row["train_crosscheck_pct"], 2),
+        "integral against counter (%)": number(row["train_crosscheck_pct"], ".2f"),
         f"inference ({unit.name})": _energy(row, "inference", unit, flagged=False),
-        "J/example": number(row["joules_per_example"], 2),
-        "J/output token": number(row["joules_per_output_token"], 3),
-        "training gCO2e": number(row["train_gco2e"], 2),
-        f"energy cost{currency}": number(row["train_energy_cost"], 4),
-        f"GPU cost{currency}": number(row["train_gpu_cost"], 4),
-        "PUE": number(row["pue"], 2),
+        "J/example": number(row["joules_per_example"], ".2f"),
+        "J/output token": number(row["joules_per_output_token"], ".3f"),
+        "training gCO2e": number(row["train_gco2e"], ".2f"),
+        f"energy cost{currency}": number(row["train_energy_cost"], ".4f"),
+        f"GPU cost{currency}": number(row["train_gpu_cost"], ".4f"),
+        "PUE": number(row["pue"], ".2f"),
         **{title: " ".join(flags.split(row.get(column))) for column, title in FLAGS.items()},
     }
 
@@ -307,9 +305,9 @@ def _energy(row: Mapping[str, Any], part: str, unit: EnergyUnit, flagged: bool =
     if pd.isna(row[f"{part}_energy_kwh"]):
         return NA
     estimated = row[f"{part}_energy_source"] == "estimate"
-    said = flags.beside(estimated, flags.split(row.get(f"{part}_energy_flags")) if flagged else ())
+    said = beside_energy(estimated, flags.split(row.get(f"{part}_energy_flags")) if flagged else ())
     return _in(unit, row[f"{part}_energy_kwh"]) + said
 
 
 def _in(unit: EnergyUnit, kwh: float | None) -> str:
-    return number(None if kwh is None else unit.per_kwh * kwh, 3)
+    return number(None if kwh is None else unit.per_kwh * kwh, ".3f")
