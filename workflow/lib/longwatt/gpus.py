@@ -35,7 +35,7 @@ from typing import Any
 from urllib.parse import quote
 
 from longwatt import command_line
-from longwatt.locks import try_lock
+from longwatt.processes import try_lock
 
 GIB = 2**30
 POLL_S = 0.1

@@ -19,7 +19,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
-from longwatt.locks import try_lock
+from longwatt.processes import try_lock
 from longwatt.provenance import whole_path
 
 RUN = re.compile(r"(\d+)\.jsonl(\.\d+)?(\.gz)?$")
