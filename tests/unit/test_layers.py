@@ -18,7 +18,7 @@ PARSE_TIME = (
 )  # fmt: skip
 NO_TORCH = (
     "metrics", "summary", "figures", "tables", "claim_pages", "scoring", "status", "partial", "tokenization",
-    "tokenizer_files", "pretrained", "vocabulary", "plan_report", "compare_report",
+    "tokenizer_files", "pretrained", "vocabulary", "plan_report", "models.parameter_counts", "compare_report",
     "temperatures", "calibration", "exit_comparison", "exits", "exit_figures",
 )  # fmt: skip
 HEAVY = {"torch", "transformers", "datasets", "pandas", "numpy", "matplotlib", "seaborn", "tokenizers", "pynvml"}

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from longwatt import costs, makespan
-from longwatt.footprint import Share, checkpoint_bytes, disk, parameters_of
+from longwatt.footprint import Parameters, Share, checkpoint_bytes, disk, parameters_of
 from longwatt.forecast import Miss, Part, Powers, foretell, jobs, misses
 from longwatt.makespan import Span
 from longwatt.outdated import Counting
@@ -135,13 +135,18 @@ class Plan:
         return makespan.length(self.spans), makespan.length(latest)
 
     @cached_property
+    def parameters(self) -> Parameters:
+        """Parameters of the study's models."""
+        return parameters_of(self.stages.runtimes)
+
+    @cached_property
     def disk(self) -> list[Share]:
         """What the study takes on disk."""
-        counts, cells = parameters_of(self.stages.runtimes), self.stages.cells
-        weight = {name: float(checkpoint_bytes(counts[cell.model])) for name, cell in cells.items()}
+        counts, cells = self.parameters.trained, self.stages.cells
+        weight = {name: float(checkpoint_bytes(counts.get(cell.model, 0))) for name, cell in cells.items()}
         together = makespan.most_at_once([span for span in self.spans if span.job.part == FINETUNE], weight)
         seconds = {(part.cell.name, part.part): part.seconds for part in self.parts}
-        return disk(self.stages, seconds, together)
+        return disk(self.stages, self.parameters, seconds, together)
 
     @cached_property
     def misses(self) -> dict[str, list[Miss]]:

@@ -11,7 +11,7 @@ from typing import Any, TextIO
 
 from longwatt.cells import LARGEST, classifies
 from longwatt.data_sizes import LABELLED_DATA, SCROLLS_DATA, TOKENS_PER_WORD, Data, repository_name
-from longwatt.footprint import parameters_of
+from longwatt.footprint import Parameters
 from longwatt.forecast import Miss, Part
 from longwatt.fresh_summary import changed_cells
 from longwatt.pages import NA, Section, Table, markdown
@@ -387,9 +387,19 @@ def _disk_gib(plan: Plan) -> float:
 def _disk(plan: Plan) -> Section:
     rows = [{"what": share.what, "size": _gib(share.gib), "source": share.source} for share in plan.disk]
     rows.append({"what": "at most together", "size": _gib(_disk_gib(plan)), "source": ""})
-    counts = parameters_of(plan.stages.runtimes)
-    sizes = ", ".join(f"{name} {count / 1e6:,.1f} M" for name, count in sorted(counts.items()))
-    return Section("Disk", [Table(rows, ["what", "source"]), f"Parameters, from the models' shapes: {sizes}."])
+    return Section("Disk", [Table(rows, ["what", "source"]), *_parameters(plan.parameters)])
+
+
+def _parameters(found: Parameters) -> list[str]:
+    """Say how many parameters models have, and which of these numbers are not known yet."""
+    sizes = [
+        f"{name} {count / 1e6:,.1f} M" + (" (estimated)" if name in found.estimated else "")
+        for name, count in sorted(found.trained.items())
+    ]
+    said = [f"Parameters, counted in the models: {', '.join(sizes)}."] if sizes else []
+    if found.estimated & found.trained.keys():
+        said.append("Estimated are models whose configuration is not here yet.")
+    return said + [f"Not counted is {n}, which cannot be built: {why}" for n, why in found.unknown.items()]
 
 
 def _assumptions(plan: Plan) -> list[dict[str, str]]:

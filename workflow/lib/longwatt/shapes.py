@@ -90,7 +90,10 @@ FAMILY_DEFAULTS: dict[str, dict[str, int]] = {
     "bigbird_pegasus": {"encoder_layers": 16, "decoder_layers": 16, "vocab_size": 96103}
 }
 EXITS = "early_exit"  # the family of encoders with exits
-BERT_LARGE = {"hidden_size": 1024, "num_hidden_layers": 24, "intermediate_size": 4096, "vocab_size": 30522}
+BERT_LARGE = {
+    "hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16, "intermediate_size": 4096,
+    "vocab_size": 30522,
+}  # fmt: skip
 BERT_BASE = {"hidden_size": 768, "num_hidden_layers": 12, "intermediate_size": 3072, "vocab_size": 30522}
 # The same of encoders, by `model_type`; one that is not named is taken for BERT-large, the published one.
 ENCODER_DEFAULTS: dict[str, dict[str, int]] = {

@@ -183,7 +183,7 @@ def _pegasus(model: Path, settings: Mapping[str, Any]) -> Tokenizer:
 
     named = {role: str(settings[role]) for role in ROLES if settings.get(role)}
     named = {"pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>", **named}
-    masks = {"mask_token_sent": None, "mask_token": None}
+    masks: dict[str, Any] = {"mask_token_sent": None, "mask_token": None}
     if offset := _offset(settings):
         masks["mask_token_sent"] = settings.get("mask_token_sent") or "<mask_1>"
         masks["mask_token"] = named.get("mask_token", "<mask_2>")
