@@ -12,7 +12,8 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 PARSE_TIME = (
     "study", "cells", "settings", "claim_settings", "provenance", "stages", "models", "datasets", "runtime_model",
     "priorities", "published", "displays", "hyperparameters", "hub", "hub_requests",
-    "data_sizes", "shapes", "expansion", "search", "exit_rules", "asked", "start_checks", "study_checks",
+    "data_sizes", "shapes", "training_work", "summary_file",
+    "expansion", "search", "exit_rules", "asked", "start_checks", "study_checks",
     "canonical", "machine_settings", "yaml_values", "in_force", "outdated",
     "execution", "waiting", "endings",
 )  # fmt: skip

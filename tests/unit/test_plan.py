@@ -16,12 +16,13 @@ from longwatt.footprint import checkpoint_bytes, parameters_of
 from longwatt.forecast import Powers, jobs
 from longwatt.makespan import Job, schedule
 from longwatt.models.parameter_counts import count_or_reason
-from longwatt.plan import Bill, Gpus, finished_parts
+from longwatt.plan import Bill, PlannedGpus, finished_parts
 from longwatt.plan_report import read_plan, write_plan
 from longwatt.provenance import digest
-from longwatt.runtime_model import RuntimeModel, newest_summary
+from longwatt.runtime_model import RuntimeModel
 from longwatt.stages import Stages
 from longwatt.study import StudyError, normalise, read_study
+from longwatt.summary_file import newest_summary
 from snakemake_scheduler_plugin_longwatt.policy import GPU, Need, choose
 
 LED_BASE = {"d_model": 768, "encoder_layers": 6, "decoder_layers": 6, "encoder_ffn_dim": 3072, "decoder_ffn_dim": 3072}
@@ -226,11 +227,11 @@ def test_the_heaviest_moment_is_found():
 
 
 def test_the_gpus_that_a_plan_reckons_with():
-    assert Gpus.of(8, 0, 8) == Gpus(8, "as given")
-    assert Gpus.of(None, 4, 2) == Gpus(4, "found here")
-    assert Gpus.of(None, 0, 8).count == 8 and "largest budget" in Gpus.of(None, 0, 8).source
-    assert Gpus.of(2, 0, 8) == Gpus(8, "2 as given, but the largest budget needs 8")
-    assert Gpus.of(None, 0, 0).count == 0
+    assert PlannedGpus.of(8, 0, 8) == PlannedGpus(8, "as given")
+    assert PlannedGpus.of(None, 4, 2) == PlannedGpus(4, "found here")
+    assert PlannedGpus.of(None, 0, 8).count == 8 and "largest budget" in PlannedGpus.of(None, 0, 8).source
+    assert PlannedGpus.of(2, 0, 8) == PlannedGpus(8, "2 as given, but the largest budget needs 8")
+    assert PlannedGpus.of(None, 0, 0).count == 0
 
 
 def test_power_is_measured_or_declared_or_unknown():

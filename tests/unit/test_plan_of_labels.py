@@ -11,9 +11,10 @@ from longwatt.hyperparameters import exit_rule
 from longwatt.made_settings import settings_of_rows
 from longwatt.plan_report import write_plan
 from longwatt.provenance import write_json
-from longwatt.runtime_model import RECORD, record_seconds
+from longwatt.runtime_model import RECORD
 from longwatt.settings_table import settings_in_force
 from longwatt.stages import Stages
+from longwatt.training_work import record_seconds
 from tests.labelled_study import cell_of, labelled_study
 from tests.unit.test_plan import given, plan_of, stamps
 

@@ -16,8 +16,10 @@ from longwatt.cells import Cell
 from longwatt.energy.reduction import J_PER_KWH
 from longwatt.makespan import Job
 from longwatt.pages import NA
-from longwatt.runtime_model import FINETUNE, RECORD, Prediction, RuntimeModel, Work, mean_steps, most_steps, positive
+from longwatt.runtime_model import FINETUNE, RECORD, Prediction, RuntimeModel
 from longwatt.stages import Stages
+from longwatt.summary_file import positive
+from longwatt.training_work import Work, mean_steps, most_steps
 
 PREFIX = {True: "train", False: "inference"}  # of a summary's columns: of trainings, of predictions
 OPERATIONS = "operations alone"
@@ -38,7 +40,7 @@ class Power:
 
 
 @dataclass(frozen=True)
-class Part:
+class CellPart:
     """What a training or a prediction of one cell takes, or recording what its exits say.
 
     Attributes:
@@ -136,7 +138,7 @@ def _word(sources: Sequence[str]) -> str:
     return "estimated" if "estimate" in sources else MEASURED
 
 
-def foretell(stages: Stages, finished: Collection[tuple[str, str]], powers: Powers) -> list[Part]:
+def foretell(stages: Stages, finished: Collection[tuple[str, str]], powers: Powers) -> list[CellPart]:
     """Every training and prediction of a study, and for cells with several exits what they say, recorded once.
 
     Args:
@@ -165,11 +167,11 @@ def _part(
     finished: bool,
     powers: Powers,
     energies: Mapping[tuple[str, str], float],
-) -> Part:
+) -> CellPart:
     cell, trains = stages.cells[name], part == FINETUNE
     took = _times(stages.runtimes, name, part, finished)
     power, known = powers.of(cell, trains), energies.get((name, part)) if finished else None
-    found = Part(
+    found = CellPart(
         cell=cell,
         part=part,
         gpus=stages.gpus(name),
@@ -205,7 +207,7 @@ def _times(model: RuntimeModel, name: str, part: str, finished: bool) -> _Times:
     return _Times(min(most, model.mean(name).seconds), median, most, source)
 
 
-def _with_training(part: Part, stages: Stages) -> Part:
+def _with_training(part: CellPart, stages: Stages) -> CellPart:
     """A training with its steps and validations; of one that is finished and measured those that it made."""
     model, name = stages.runtimes, part.cell.name
     made = model.trained(name) if part.finished else None
@@ -237,7 +239,7 @@ def _energies(rows: Sequence[Mapping[str, str]]) -> dict[tuple[str, str], float]
     return found
 
 
-def jobs(parts: Sequence[Part], at_most: bool = False) -> list[Job]:
+def jobs(parts: Sequence[CellPart], at_most: bool = False) -> list[Job]:
     """What is still to run, as the scheduler sees it: as urgent as `longwatt.stages.Stages.priority` says, by medians.
 
     Args:
@@ -259,7 +261,7 @@ def jobs(parts: Sequence[Part], at_most: bool = False) -> list[Job]:
     return found
 
 
-def _after(part: Part, known: Collection[tuple[str, str]]) -> str | None:
+def _after(part: CellPart, known: Collection[tuple[str, str]]) -> str | None:
     """The part of the same cell that one waits for: temperatures are fitted before examples leave by them."""
     if part.part == FINETUNE:
         return None

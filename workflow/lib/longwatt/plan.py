@@ -15,7 +15,7 @@ from typing import Any
 
 from longwatt import costs, makespan
 from longwatt.footprint import Parameters, Share, checkpoint_bytes, disk, parameters_of
-from longwatt.forecast import Miss, Part, Powers, foretell, jobs, misses
+from longwatt.forecast import CellPart, Miss, Powers, foretell, jobs, misses
 from longwatt.makespan import Span
 from longwatt.outdated import Counting
 from longwatt.runtime_model import FINETUNE, RECORD
@@ -26,14 +26,14 @@ G_PER_KG = 1000.0
 
 
 @dataclass(frozen=True)
-class Gpus:
+class PlannedGpus:
     """The GPUs that a plan reckons with: how many, and who says so."""
 
     count: int
     source: str
 
     @classmethod
-    def of(cls, given: int | None, found: int, needed: int) -> Gpus:
+    def of(cls, given: int | None, found: int, needed: int) -> PlannedGpus:
         """What was given, else what was found, but no fewer than a cell needs.
 
         Args:
@@ -68,7 +68,7 @@ class Bill:
     co2e_kg: float | None
 
     @classmethod
-    def of(cls, parts: Sequence[Part], prices: Mapping[str, Any], at_most: bool = False) -> Bill:
+    def of(cls, parts: Sequence[CellPart], prices: Mapping[str, Any], at_most: bool = False) -> Bill:
         """The bill of some parts at the prices of `longwatt.costs.figures`."""
         seconds = [(part.gpus, part.seconds_at_most if at_most else part.seconds) for part in parts]
         kwh = _sum([part.energy_kwh_at_most if at_most else part.energy_kwh for part in parts])
@@ -102,7 +102,7 @@ class Plan:
     """
 
     stages: Stages
-    gpus: Gpus
+    gpus: PlannedGpus
     finished: frozenset[tuple[str, str]]
     demo: Stages | None
 
@@ -112,14 +112,14 @@ class Plan:
         return costs.figures(self.stages.machine)
 
     @cached_property
-    def parts(self) -> list[Part]:
+    def parts(self) -> list[CellPart]:
         """Every training and prediction, and what is recorded of exits between them."""
         rows = self.stages.runtimes.rows
         powers = Powers(self.stages.study, rows, self.stages.machine.get("watts_per_core"), cores())
         return foretell(self.stages, self.finished, powers)
 
     @property
-    def left(self) -> list[Part]:
+    def left(self) -> list[CellPart]:
         """What is still to run."""
         return [part for part in self.parts if not part.finished]
 

@@ -12,17 +12,17 @@ from typing import Any, TextIO
 from longwatt.cells import LARGEST, classifies
 from longwatt.data_sizes import LABELLED_DATA, SCROLLS_DATA, TOKENS_PER_WORD, Data, repository_name
 from longwatt.footprint import Parameters
-from longwatt.forecast import Miss, Part
+from longwatt.forecast import CellPart, Miss
 from longwatt.fresh_summary import changed_cells
 from longwatt.pages import NA, Section, Table, markdown
-from longwatt.plan import G_PER_KG, HOUR_S, Bill, Gpus, Plan, finished_parts
+from longwatt.plan import G_PER_KG, HOUR_S, Bill, Plan, PlannedGpus, finished_parts
 from longwatt.progress import say
 from longwatt.provenance import whole_file, write_json
 from longwatt.references import EACH
-from longwatt.runtime_model import CPU_FLOPS, CPU_LAYER_S, GPU_FLOPS, GPU_LAYER_S, LARGEST_BATCH
 from longwatt.settings import COMPARISON_DEFAULTS
 from longwatt.shapes import BIGBIRD_COST
 from longwatt.stages import DEMO, Stages
+from longwatt.training_work import CPU_FLOPS, CPU_LAYER_S, GPU_FLOPS, GPU_LAYER_S, LARGEST_BATCH
 
 DEAREST = 10  # cells that the plan names
 LISTED = 100  # rows of a list in plan.md; plan.csv has all
@@ -64,7 +64,7 @@ def read_plan(settings: Mapping[str, Any], stamps: Mapping[str, Sequence[str]]) 
     machine = settings["machine"]
     stages = Stages(settings["study_id"], settings["study"], machine)
     needed = max(stages.gpus(name) for name in stages.cells)
-    gpus = Gpus.of(settings["gpus_given"], settings["gpus_found"], needed)
+    gpus = PlannedGpus.of(settings["gpus_given"], settings["gpus_found"], needed)
     other = stages.study_id != DEMO and settings["demo"] is not None
     demo = Stages(DEMO, settings["demo"], machine) if other else None
     for each in filter(None, (stages, demo)):  # times of results that are there no more foretell nothing
@@ -106,7 +106,7 @@ def _write_rows(stream: TextIO, plan: Plan) -> None:
         writer.writerow(known)
 
 
-def _row(part: Part, prices: Mapping[str, Any]) -> dict[str, Any]:
+def _row(part: CellPart, prices: Mapping[str, Any]) -> dict[str, Any]:
     bill = Bill.of([part], prices)
     trained = {} if part.work is None or part.work_at_most is None else _training_row(part)
     return {
@@ -132,7 +132,7 @@ def _row(part: Part, prices: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _training_row(part: Part) -> dict[str, Any]:
+def _training_row(part: CellPart) -> dict[str, Any]:
     assert part.work is not None and part.work_at_most is not None
     return {
         "steps": round(part.work.steps),
@@ -214,7 +214,7 @@ def _head(plan: Plan) -> list[str]:
     return lines
 
 
-def _bill(plan: Plan, parts: Sequence[Part]) -> str:
+def _bill(plan: Plan, parts: Sequence[CellPart]) -> str:
     """Hours, energy and money of some parts, the most in brackets."""
     bill, most = Bill.of(parts, plan.prices), Bill.of(parts, plan.prices, at_most=True)
     currency = plan.prices["currency"] or NO_CURRENCY
@@ -254,7 +254,7 @@ def _pue(plan: Plan) -> list[str]:
 
 def _by_model(plan: Plan) -> list[dict[str, str]]:
     """A row for every dataset, model and budget, and one for all."""
-    titles, groups = plan.stages.titles(), dict[tuple[str, str, str], list[Part]]()
+    titles, groups = plan.stages.titles(), dict[tuple[str, str, str], list[CellPart]]()
     for part in plan.parts:
         groups.setdefault((part.cell.dataset, part.cell.model, part.cell.budget), []).append(part)
     rows = []
@@ -268,7 +268,7 @@ def _random(plan: Plan, model: str) -> str:
     return " (random weights)" if plan.stages.study["models"][model]["initialisation"] == "random" else ""
 
 
-def _amounts(plan: Plan, parts: Sequence[Part]) -> dict[str, str]:
+def _amounts(plan: Plan, parts: Sequence[CellPart]) -> dict[str, str]:
     bill, most = Bill.of(parts, plan.prices), Bill.of(parts, plan.prices, at_most=True)
     on_cpu = not plan.stages.uses_gpus
     hours, limit = bill.gpu_hours + bill.cpu_hours, most.gpu_hours + most.cpu_hours
@@ -290,14 +290,14 @@ def _amount(hours: float, on_cpu: bool) -> str:
     return duration(hours * HOUR_S) if on_cpu else _short(hours)
 
 
-def _validation_share(trained: Sequence[Part]) -> float:
-    """Part of the longest trainings' time that goes into validations."""
+def _validation_share(trained: Sequence[CellPart]) -> float:
+    """CellPart of the longest trainings' time that goes into validations."""
     works = [(part.work_at_most, part.seconds_at_most) for part in trained if part.work_at_most]
     return sum(work.validation_share * seconds for work, seconds in works) / sum(seconds for _, seconds in works)
 
 
-def _by_cell(plan: Plan) -> dict[str, list[Part]]:
-    cells: dict[str, list[Part]] = {}
+def _by_cell(plan: Plan) -> dict[str, list[CellPart]]:
+    cells: dict[str, list[CellPart]] = {}
     for part in plan.parts:
         cells.setdefault(part.cell.name, []).append(part)
     return cells
@@ -373,7 +373,7 @@ def _stuck(plan: Plan) -> Section:
     return Section(heading, [text, Table(rows, ["cell"]), *more])
 
 
-def _scheduled(part: Part) -> str:
+def _scheduled(part: CellPart) -> str:
     """How many validations are due while a training runs, and whether one follows its last step."""
     assert part.work_at_most is not None and part.every_steps is not None
     due = int(part.work_at_most.steps // part.every_steps)

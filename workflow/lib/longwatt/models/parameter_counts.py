@@ -17,11 +17,10 @@ from longwatt.models.configurations import without_kind
 from longwatt.models.early_exit import EarlyExit
 from longwatt.models.encoders import MODEL_TYPE
 
-Counts = list[int | str]
 LONGEST_REASON = 200  # characters; some libraries list all they know
 
 
-def counted(models: Sequence[Mapping[str, Any]]) -> Counts:
+def counted(models: Sequence[Mapping[str, Any]]) -> list[int | str]:
     """Count the parameters of models; takes some seconds, in which torch is loaded elsewhere.
 
     Args:
@@ -32,10 +31,12 @@ def counted(models: Sequence[Mapping[str, Any]]) -> Counts:
     Returns:
         For each model its parameters, or why it cannot be built.
     """
+    asked = [json.dumps(model, sort_keys=True) for model in models]
+    once = list(dict.fromkeys(asked))  # many differ only in how they are trained
     command = [sys.executable, "-m", __name__]
-    done = subprocess.run(command, input=json.dumps(list(models)), stdout=subprocess.PIPE, text=True, check=True)
-    found: Counts = json.loads(done.stdout.splitlines()[-1])
-    return found
+    done = subprocess.run(command, input="\n".join(once), stdout=subprocess.PIPE, text=True, check=True)
+    answers = dict(zip(once, json.loads(done.stdout.splitlines()[-1]), strict=True))
+    return [answers[model] for model in asked]
 
 
 def count(family: str, config: Mapping[str, Any], exits: Mapping[str, Any] | None, labels: int) -> int:
@@ -89,4 +90,4 @@ def count_or_reason(model: Mapping[str, Any]) -> int | str:
 
 
 if __name__ == "__main__":
-    print(json.dumps([count_or_reason(model) for model in json.load(sys.stdin)]))
+    print(json.dumps([count_or_reason(json.loads(line)) for line in sys.stdin]))
