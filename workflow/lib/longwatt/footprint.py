@@ -1,6 +1,6 @@
-"""What a study takes on disk: data, models, what finished cells keep, and the checkpoints of those under way.
+"""Disk that a study takes: data, models, finished cells, and checkpoints of cells under way.
 
-Foretold from the settings where nothing is there yet, looked up where it is.
+Sizes are looked up where files are there, and foretold from the settings elsewhere.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ from longwatt.stages import Stages
 from longwatt.workdir import KEPT_CHECKPOINTS
 
 GIB = 2**30
-WEIGHT_BYTES = 4  # a parameter is trained and kept in fp32, whatever precision it is computed with
+WEIGHT_BYTES = 4  # parameters are kept in fp32, whatever precision they are computed with
 MOMENTS = 2  # Adam's, of each parameter, in every checkpoint
 BYTES_PER_WORD = 6.1  # of English text with what parts its words
 TOKEN_BYTES = 4  # a stored token id
 EXAMPLE_BYTES = 300  # of an example's prediction and scores beside its text
-# A compressed energy log, measured with stand-ins for GPUs whose readings are noisy: per job, and per GPU.
+# A compressed energy log per job and per GPU, measured with stand-ins whose readings are noisy.
 LOG_BYTES_PER_S, GPU_LOG_BYTES_PER_S = 150.0, 95.0
-UNKNOWN_LABELS = 3  # of a dataset that is not here yet; a classifier is small whatever their number
+UNKNOWN_LABELS = 3  # of a dataset that is not here yet; a classifier is small anyway
 LOGIT_BYTES = 20  # of a number as JSON, what parts it from the next included
 
 
 @dataclass(frozen=True)
 class Share:
-    """What one kind of file takes.
+    """Disk that one kind of file takes.
 
     Attributes:
         what: for people.
@@ -88,10 +88,10 @@ def _of_a_kind(family: str, config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def checkpoint_bytes(count: int) -> int:
-    """The most that a training of `count` parameters keeps while it is under way.
+    """Return the most bytes that a training of `count` parameters keeps while under way.
 
-    Checkpoints (weights and Adam's moments): those kept and one being written; the best weights that each of these
-    refers to.
+    These are checkpoints (weights and Adam's moments), those kept and one being written, and the
+    best weights that each of them refers to.
     """
     checkpoints = KEPT_CHECKPOINTS + 1
     return checkpoints * count * WEIGHT_BYTES * (1 + MOMENTS) + checkpoints * count * WEIGHT_BYTES
@@ -116,7 +116,7 @@ def disk(
     finished = sum(counts.get(cell.model, 0) * WEIGHT_BYTES for cell in stages.cells.values())
     under_way = [checkpoint_bytes(counts.get(stages.cells[name].model, 0)) for name in together]
     kept = f"weights in fp32 of each cell ({len(stages.cells)})"
-    at_once = f"{len(under_way)} at once: {KEPT_CHECKPOINTS} checkpoints kept and one being written, best weights"
+    each = f"{KEPT_CHECKPOINTS} checkpoints kept and one being written, best weights"
     return [
         _datasets(stages, model),
         _tokens(stages, model),
@@ -125,7 +125,7 @@ def disk(
         _predictions(stages, model),
         *_recorded(stages, model),
         _energy_logs(stages, seconds),
-        Share("checkpoints of cells under way", sum(under_way) / GIB, at_once),
+        Share("checkpoints of cells under way", sum(under_way) / GIB, f"{len(under_way)} at once: {each}"),
     ]
 
 
@@ -146,7 +146,7 @@ def _tokens(stages: Stages, model: RuntimeModel) -> Share:
 
 
 def _pretrained(stages: Stages, counts: Mapping[str, int]) -> Share:
-    """Add up checkpoints: one from a hub is in the hub's cache and, as safetensors, in resources."""
+    """Add up checkpoints; one from a hub is also in the hub's cache."""
     models = stages.study["models"]
     sizes, total = [], 0.0
     cached: dict[tuple[str, str], int] = {}  # several models can begin as one
@@ -174,7 +174,7 @@ def _predictions(stages: Stages, model: RuntimeModel) -> Share:
 
 
 def _recorded(stages: Stages, model: RuntimeModel) -> list[Share]:
-    """What every exit says of every example; nothing where no cell has several exits."""
+    """Add up the recorded logits of all exits; nothing where no cell has several."""
     cells = [name for name in stages.cells if model.records(name)]
     total = sum(model.recorded_examples(name) * (EXAMPLE_BYTES + _logit_bytes(stages, model, name)) for name in cells)
     source = f"{UNKNOWN_LABELS} labels where they are not known yet, {LOGIT_BYTES} bytes a number"
@@ -189,16 +189,17 @@ def _logit_bytes(stages: Stages, model: RuntimeModel, name: str) -> int:
 
 def _energy_logs(stages: Stages, seconds: Mapping[tuple[str, str], float]) -> Share:
     total = sum(s * (LOG_BYTES_PER_S + GPU_LOG_BYTES_PER_S * stages.gpus(name)) for (name, _), s in seconds.items())
-    source = f"{LOG_BYTES_PER_S:.0f} bytes/s of a job and {GPU_LOG_BYTES_PER_S:.0f} of each GPU, compressed"
-    return Share("energy logs", total / GIB, source)
+    rates = f"{LOG_BYTES_PER_S:.0f} bytes/s of a job and {GPU_LOG_BYTES_PER_S:.0f} of each GPU"
+    return Share("energy logs", total / GIB, f"{rates}, compressed")
 
 
 def _text_bytes(data: Data) -> float:
-    return (_inputs(data) * data.words_in + sum(data.rows.values()) * data.words_out) * BYTES_PER_WORD
+    words = _inputs(data) * data.words_in + sum(data.rows.values()) * data.words_out
+    return words * BYTES_PER_WORD
 
 
 def _token_bytes(data: Data) -> float:
-    """Ids of inputs and references, and the texts of the references and of the documents' first words."""
+    """Add up ids of inputs and references, the references' texts and documents' first words."""
     inputs, references = _inputs(data), sum(data.rows.values())
     ids = (inputs * data.words_in + references * data.words_out) * TOKENS_PER_WORD * TOKEN_BYTES
     return ids + (inputs + references) * data.words_out * BYTES_PER_WORD
@@ -209,7 +210,7 @@ def _inputs(data: Data) -> int:
 
 
 def _size(folder: Path) -> int:
-    """Bytes of a folder's files; 0 where it is not there."""
+    """Return the bytes of a folder's files; 0 where it is not there."""
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 

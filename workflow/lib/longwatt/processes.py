@@ -72,7 +72,7 @@ def _stat(pid: int) -> list[str]:
 
 
 def lift_memory_limit() -> None:
-    """Let this process have all the memory it may: even saying that there is too little takes some."""
+    """Let this process have all the memory it may; even to report a lack takes some."""
     hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
     resource.setrlimit(resource.RLIMIT_DATA, (hard, hard))
 

@@ -170,7 +170,7 @@ class RuntimeModel:
         return Prediction(seconds, None, 0)
 
     def measured_depth(self, name: str, part: str, without: str | None = None) -> float | None:
-        """Return the measured share of its layers that a mean example ran, in the cells most like one.
+        """Return the share of its layers that a mean example ran in the cells most like one.
 
         Args:
             name: the cell.
@@ -212,7 +212,7 @@ class RuntimeModel:
         return training_work(chosen, shape, data, steps)
 
     def trained(self, name: str) -> Work | None:
-        """Return the work of a measured training in measured seconds; None if it was not measured."""
+        """Return the work and seconds of a training as measured; None if it was not."""
         if name not in self._trained:
             return None
         row = self._trained[name]
@@ -261,7 +261,7 @@ class RuntimeModel:
         return settings.record_settings(self.study, cell, splits)
 
     def _chosen(self, cell: Cell, part: str) -> dict[str, Any]:
-        """Merge a part's settings; that takes a while, so cells share all but length and protocol."""
+        """Merge a part's settings; cells share all but length and protocol, to save time."""
         key = (cell.dataset, cell.model, cell.budget, part)
         if key not in self._settings:
             self._settings[key] = (
@@ -291,7 +291,7 @@ class RuntimeModel:
 
     @cached_property
     def known_configs(self) -> dict[str, dict[str, Any]]:
-        """Each model's configuration as its tokenizer, the hub, its checkpoint and the study say it."""
+        """Configuration of each model by its tokenizer, the hub, its checkpoint and the study."""
         known = {}
         for name in {cell.model for cell in self.cells.values()}:
             entry = self.study["models"][name]
@@ -330,7 +330,7 @@ class RuntimeModel:
 
     @cached_property
     def measured(self) -> dict[tuple[str, str], float]:
-        """Measured seconds by cell and part, of cells of this study; empty before it has a summary."""
+        """Measured seconds by cell and part of this study; empty before it has a summary."""
         found: dict[tuple[str, str], float] = {}
         for row in self.rows:
             name, point = row.get("cell", ""), row.get("inference", "")

@@ -32,7 +32,7 @@ Ids = Callable[[str], list[int]]
 
 
 class VocabularyError(ValueError):
-    """A vocabulary without a faithful fast tokenizer; the message names the folder and what to do."""
+    """A vocabulary without a faithful fast tokenizer; names the folder and what to do."""
 
 
 def build(folder: Path) -> Tokenizer:
@@ -81,8 +81,9 @@ def check(tokenizer: Tokenizer, folder: Path, texts: Sequence[str]) -> dict[str,
     differing = sum((Counter(own) - Counter(found)).total() for found, own in zip(made, wanted, strict=True))
     total = sum(map(len, wanted))
     if differing > DIFFERING_TOKENS * total:
+        share = f"{differing} of {total} tokens"
         raise VocabularyError(
-            f"the fast tokenizer made of {folder} differs from its {source} in {differing} of {total} tokens of the "
+            f"the fast tokenizer made of {folder} differs from its {source} in {share} of the "
             f"dataset's first texts, such as {unequal[0][:80]!r}; {_way_out()}"
         )
     return {
@@ -141,7 +142,7 @@ def _offset(settings: Mapping[str, Any]) -> int:
 
 
 def _reference(folder: Path) -> tuple[str, Ids]:
-    """Return the deciding file's name and its own library's ids of a text without special tokens."""
+    """Return the deciding file's name and its own library's ids of a text."""
     if (folder / TOKENIZER).is_file():
         exact = _whole(folder / TOKENIZER)
         return TOKENIZER, lambda text: list(exact.encode(text, add_special_tokens=False).ids)
@@ -163,7 +164,7 @@ def _reference(folder: Path) -> tuple[str, Ids]:
 
 
 def _wordpiece_ids(folder: Path) -> Ids:
-    """Cut as BERT does. Its files of 2019 say when a vocabulary keeps case, not when it does not."""
+    """Cut as BERT does; its files of 2019 mention case only where a vocabulary keeps it."""
     from tokenizers import BertWordPieceTokenizer
 
     said = _settings(folder)

@@ -60,7 +60,7 @@ def _whole(family: Any, config: Mapping[str, Any]) -> Any:
 
 
 def _encoder(config: Mapping[str, Any], exits: Mapping[str, Any] | None, labels: int) -> Any:
-    """Build an encoder: up to its last exit with its classifiers, or whole as a checkpoint has it."""
+    """Build an encoder up to its last exit with its classifiers, or whole without exits."""
     from transformers import AutoConfig, AutoModel
 
     from longwatt.models.exit_model import EarlyExitConfig, EarlyExitModel
