@@ -1,4 +1,4 @@
-"""Writes a plan down: plan.md for people, plan.csv and plan.json for programs."""
+"""Write a plan down: plan.md for people, plan.csv and plan.json for programs."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ COLUMNS = (
 def write_plan(
     settings: Mapping[str, Any], stamps: Mapping[str, Sequence[str]], folder: Path, provenance: Mapping[str, Any]
 ) -> None:
-    """Write plan.md, plan.csv and plan.json, and say in short on the terminal what stands there.
+    """Write plan.md, plan.csv and plan.json, and a summary to the terminal.
 
     Args:
         settings: `study_id`, `study`, `machine` (config.yaml), `gpus_given`, `gpus_found`, and `demo`: the embedded
@@ -60,7 +60,7 @@ def write_plan(
 
 
 def read_plan(settings: Mapping[str, Any], stamps: Mapping[str, Sequence[str]]) -> Plan:
-    """The plan of a study; arguments as `write_plan`."""
+    """Make the plan of a study; arguments as `write_plan`."""
     machine = settings["machine"]
     stages = Stages(settings["study_id"], settings["study"], machine)
     needed = max(stages.gpus(name) for name in stages.cells)
@@ -73,7 +73,7 @@ def read_plan(settings: Mapping[str, Any], stamps: Mapping[str, Sequence[str]]) 
 
 
 def facts(plan: Plan) -> dict[str, Any]:
-    """plan.json: the totals, and whatever is no row of plan.csv."""
+    """Collect plan.json: the totals, and all that is no row of plan.csv."""
     expected, most = plan.wall_s
     bills = {
         "all": (plan.parts, False),
@@ -147,7 +147,7 @@ def _training_row(part: CellPart) -> dict[str, Any]:
 
 
 def summary(plan: Plan) -> list[str]:
-    """What the terminal shows: the head of plan.md, the dearest cells, and what cannot stop early."""
+    """Sum a plan up for the terminal: its head, the dearest cells, what cannot stop early."""
     lines = _head(plan)
     lines += [f"dearest: {row['cell']}, {row['expected']} ({row['at most']} at most)" for row in _dearest(plan)[:3]]
     stuck = [part for part in plan.parts if part.cannot_stop_early]
@@ -156,15 +156,18 @@ def summary(plan: Plan) -> list[str]:
 
 
 def page(plan: Plan) -> list[Section]:
-    """plan.md."""
+    """Make the sections of plan.md."""
+    pue = plan.prices["pue"]
+    outside = [f"The building's overhead (PUE {pue:g}) is in none of these numbers."]
+    left_out = [NOT_IN_IT, *([LEFT_OUT_OF_EXITS] if plan.stages.with_exits else [])]
     return [
-        Section("", [*_head(plan), *_pue(plan)]),
+        Section("", [*_head(plan), *(outside if pue != 1 else [])]),
         Section("By dataset and model", [Table(_by_model(plan), ["dataset", "model", "budget"])]),
         Section(f"The dearest {min(DEAREST, len(plan.stages.cells))} cells", [Table(_dearest(plan), ["cell", "from"])]),
         _validations(plan),
         _stuck(plan),
         _disk(plan),
-        Section("What this rests on", [Table(_assumptions(plan), ["what", "assumed", "source"]), *_left_out(plan)]),
+        Section("What this rests on", [Table(_assumptions(plan), ["what", "assumed", "source"]), *left_out]),
         _error(plan),
     ]
 
@@ -183,12 +186,8 @@ LEFT_OUT_OF_EXITS = (
 )
 
 
-def _left_out(plan: Plan) -> list[str]:
-    return [NOT_IN_IT, LEFT_OUT_OF_EXITS] if plan.stages.with_exits else [NOT_IN_IT]
-
-
 def _head(plan: Plan) -> list[str]:
-    """The sentences that matter before paying."""
+    """Write the sentences that matter before paying."""
     cells, left = len(plan.stages.cells), plan.left
     if not left:
         return [f"{cells} cells, all of which have run: nothing is left. What they took: {_bill(plan, plan.parts)}."]
@@ -215,7 +214,7 @@ def _head(plan: Plan) -> list[str]:
 
 
 def _bill(plan: Plan, parts: Sequence[CellPart]) -> str:
-    """Hours, energy and money of some parts, the most in brackets."""
+    """Say the hours, energy and money of some parts, the most in brackets."""
     bill, most = Bill.of(parts, plan.prices), Bill.of(parts, plan.prices, at_most=True)
     currency = plan.prices["currency"] or NO_CURRENCY
     quantities = [
@@ -247,25 +246,18 @@ def _count(number: int, what: str) -> str:
     return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
-def _pue(plan: Plan) -> list[str]:
-    pue = plan.prices["pue"]
-    return [f"The building's overhead (PUE {pue:g}) is in none of these numbers."] if pue != 1 else []
-
-
 def _by_model(plan: Plan) -> list[dict[str, str]]:
-    """A row for every dataset, model and budget, and one for all."""
+    """Make a row for every dataset, model and budget, and one for all."""
     titles, groups = plan.stages.titles(), dict[tuple[str, str, str], list[CellPart]]()
     for part in plan.parts:
         groups.setdefault((part.cell.dataset, part.cell.model, part.cell.budget), []).append(part)
     rows = []
     for (dataset, model, budget), parts in groups.items():
-        names = {"dataset": titles[dataset], "model": titles[model] + _random(plan, model), "budget": budget}
+        random = plan.stages.study["models"][model]["initialisation"] == "random"
+        called = titles[model] + (" (random weights)" if random else "")
+        names = {"dataset": titles[dataset], "model": called, "budget": budget}
         rows.append({**names, **_amounts(plan, parts)})
     return [*rows, {"dataset": "all", "model": "", "budget": "", **_amounts(plan, plan.parts)}]
-
-
-def _random(plan: Plan, model: str) -> str:
-    return " (random weights)" if plan.stages.study["models"][model]["initialisation"] == "random" else ""
 
 
 def _amounts(plan: Plan, parts: Sequence[CellPart]) -> dict[str, str]:
@@ -349,7 +341,7 @@ def _validations(plan: Plan) -> Section:
 
 
 def _stuck(plan: Plan) -> Section:
-    """Cells whose early stopping can never fire."""
+    """List the cells whose early stopping can never fire."""
     stuck = [part for part in plan.parts if part.cannot_stop_early and part.work_at_most]
     heading = "Early stopping that can never fire"
     if not stuck:
@@ -374,7 +366,7 @@ def _stuck(plan: Plan) -> Section:
 
 
 def _scheduled(part: CellPart) -> str:
-    """How many validations are due while a training runs, and whether one follows its last step."""
+    """Say how many validations are due in a training, and if one follows its last step."""
     assert part.work_at_most is not None and part.every_steps is not None
     due = int(part.work_at_most.steps // part.every_steps)
     return f"{due}, and one after the last step" if due < part.work_at_most.validations else str(due)
@@ -411,7 +403,7 @@ NO_CURRENCY = "(no currency given)"
 
 
 def _prices(plan: Plan) -> list[dict[str, str]]:
-    """What electricity and GPUs cost and emit here, as far as config.yaml says."""
+    """List prices and carbon of electricity and GPUs as far as config.yaml has them."""
     known, currency = plan.prices, plan.prices["currency"] or NO_CURRENCY
     grid = ", ".join(str(part) for part in (known["grid_source"], known["grid_year"]) if part)
     facts = (
@@ -435,7 +427,7 @@ def _fact(what: str, assumed: str, source: str) -> dict[str, str]:
 
 
 def _speeds(plan: Plan) -> list[dict[str, str]]:
-    """What a device gets through, as long as nothing measured says otherwise."""
+    """List the assumed speeds of devices, and the basis of run times."""
     budgets = plan.stages.study["budgets"]
     used = sorted({part.cell.budget for part in plan.parts})
     rows = []
@@ -473,7 +465,7 @@ def _is_labelled(plan: Plan, dataset: str) -> bool:
 
 
 def _depths(plan: Plan) -> list[dict[str, str]]:
-    """How far examples run where they may leave early: a row for every model and number of layers."""
+    """Make a row for every model with exits and every mean number of layers."""
     counted = Counter(
         _depth(plan, name, point)
         for name in plan.stages.with_exits
@@ -494,7 +486,7 @@ def _exit_rule(plan: Plan, name: str, point: str) -> Mapping[str, Any] | None:
 
 
 def _depth(plan: Plan, name: str, point: str) -> tuple[str, float, str]:
-    """A model, how many of its layers a mean example runs at an inference point, and how that is known."""
+    """Return a model, its layers that a mean example runs at a point, and the source."""
     runtimes, cell = plan.stages.runtimes, plan.stages.cells[name]
     shape, share = runtimes.shapes[cell.model], runtimes.measured_depth(name, f"predict/{point}")
     if share is None:
@@ -507,7 +499,7 @@ MEASURED_EXITS = "measured: of cells like these at the same point"
 
 
 def _validated(plan: Plan, name: str, data: Data) -> str:
-    """How many predictions of the validation split a study compares, and with what."""
+    """Say how many predictions of the validation split are compared, and with what."""
     if _is_labelled(plan, name):
         return f"{data.inputs('validation'):,}"
     compared = plan.stages.study.get("scoring", {}).get("references", COMPARISON_DEFAULTS["references"])
@@ -536,7 +528,7 @@ def _data_source(plan: Plan, name: str) -> str:
 
 
 def _batches(plan: Plan) -> list[dict[str, str]]:
-    """The largest batches, those that probes have found and those that are assumed."""
+    """List the largest batches, found by probes or assumed."""
     stages, what, unit = plan.stages, "the largest batch that fits", "examples a device"
     asked = [n for n in stages.cells if stages.finetune(n).settings["budget"]["per_device_batch_size"] == LARGEST]
     sizes = [size for name in asked if (size := stages.runtimes.largest_batch(name)) is not None]
@@ -551,7 +543,7 @@ def _batches(plan: Plan) -> list[dict[str, str]]:
 
 
 def _powers(plan: Plan) -> list[dict[str, str]]:
-    """A row for every power that is reckoned with, and of whom."""
+    """Make a row for every assumed power, with the kinds of jobs that draw it."""
     who: dict[tuple[str, float | None, str], set[str]] = {}
     for part in plan.parts:
         kind = f"{part.cell.model} {'training' if part.work else 'predicting'}"
@@ -567,7 +559,7 @@ def _powers(plan: Plan) -> list[dict[str, str]]:
 
 
 def _error(plan: Plan) -> Section:
-    """How far predictions of what was measured are off."""
+    """Compare predictions with what was measured."""
     rows, missing = [], []
     for study, found in plan.misses.items():
         rows += [_miss(study, miss) for miss in found]
@@ -577,20 +569,18 @@ def _error(plan: Plan) -> Section:
         "Scaled are predictions scaled by the study's other measured cells (other seeds are left out with "
         "it), as above; unscaled are those from operations alone, which hold while nothing of a study is measured."
     )
-    gaps = [f"{study}: nothing measured {_where(plan, study)}{_hint(study)}." for study in missing]
+    gaps = []
+    for study in missing:
+        stale = plan.stale and study == plan.stages.study_id
+        where = "with the settings and code in force" if stale else "on this machine"
+        gaps.append(f"{study}: nothing measured {where}{TRY_DEMO if study == DEMO else ''}.")
     if DEMO not in plan.misses:
         gaps.append("The embedded study is not here, so predictions were not tried on it.")
     tables: list[str | Table] = [text, Table(rows, ["study", "part", "worst cell"])] if rows else []
     return Section("How far this can be off", [*tables, *gaps])
 
 
-def _where(plan: Plan, study: str) -> str:
-    stale = plan.stale and study == plan.stages.study_id
-    return "with the settings and code in force" if stale else "on this machine"
-
-
-def _hint(study: str) -> str:
-    return "; run it (snakemake --cores all --config study=demo, minutes) to see the error" if study == DEMO else ""
+TRY_DEMO = "; run it (snakemake --cores all --config study=demo, minutes) to see the error"
 
 
 def _miss(study: str, miss: Miss) -> dict[str, str]:
@@ -608,7 +598,7 @@ def _miss(study: str, miss: Miss) -> dict[str, str]:
 
 
 def duration(seconds: float) -> str:
-    """A time as people say it."""
+    """Say a time as people do."""
     for limit, unit, word in ((120, 1, "s"), (2 * HOUR_S, 60, "min"), (48 * HOUR_S, HOUR_S, "h")):
         if seconds < limit:
             return f"{_short(seconds / unit)} {word}"
@@ -616,7 +606,7 @@ def duration(seconds: float) -> str:
 
 
 def _short(value: float | None) -> str:
-    """Three digits or all before the point, thousands parted."""
+    """Write three digits, or all before the point with thousands parted."""
     if value is None:
         return NA
     digits = 0 if abs(value) >= 100 else 1 if abs(value) >= 10 else 2 if abs(value) >= 0.1 else 4
