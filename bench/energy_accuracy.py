@@ -18,13 +18,13 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 from tests.nvml import A100, AVERAGE, TURING, WAVES, FakeGpu, Machine, can_build, uuid
 from tests.nvml.simulate import simulate
 
 from longwatt.energy.recorder import Order
 from longwatt.energy.reduction import summarize
 from longwatt.energy.sidecar import Sidecar
-from longwatt.processes import own_cpu_seconds
 
 IDLE_S = 3.0  # before and after the load
 SENSORS = {"25 ms of every 100 ms (A100-like)": A100, "100 ms (Turing-like)": TURING, "mean of 1 s": AVERAGE}
@@ -116,9 +116,10 @@ def errors(gpu: FakeGpu, tool: Callable[[FakeGpu, float, float, float], float]) 
 def cpu_share(recorder: int, seconds: float) -> float:
     """A recorder's CPU time in % of one core."""
     time.sleep(1)  # its start is not its work
-    before, start = own_cpu_seconds(recorder), time.monotonic()
+    process = psutil.Process(recorder)
+    before, start = sum(process.cpu_times()[:2]), time.monotonic()
     time.sleep(seconds)
-    return 100 * (own_cpu_seconds(recorder) - before) / (time.monotonic() - start)
+    return 100 * (sum(process.cpu_times()[:2]) - before) / (time.monotonic() - start)
 
 
 def overhead(machine: Machine, seconds: float, pairs: int, folder: Path) -> None:

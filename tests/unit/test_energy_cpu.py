@@ -1,15 +1,17 @@
 """Machines without a GPU: RAPL, claimed by one job at a time, and CPU time."""
 
+import os
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from longwatt.energy.rapl import Rapl
 from longwatt.energy.reduction import summarize
-from longwatt.processes import cpu_seconds
+from longwatt.processes import cpu_seconds, identified, is_alive, started
 from tests.conftest import wait_for
 
 
@@ -136,3 +138,22 @@ def test_an_estimate_covers_every_process_of_the_job(tmp_path, monkeypatch):
     )
     found = summarize([tmp_path / "a.jsonl"], 10.0)
     assert found["energy_source"] == "estimate" and 18 < found["energy_j"] < 40
+
+
+def test_a_process_that_was_not_waited_for_still_counts_and_keeps_its_start():
+    process = subprocess.Popen([sys.executable, "-c", "t = __import__('time').process_time\nwhile t() < .3: pass"])
+    wait_for(lambda: psutil.Process(process.pid).status() == psutil.STATUS_ZOMBIE, "it to end")
+    name = identified(process.pid)
+    assert cpu_seconds(process.pid) > 0.2 and is_alive(name)
+    process.wait()
+    assert cpu_seconds(process.pid) is None and not is_alive(name) and started(process.pid) is None
+
+
+def test_a_number_that_belongs_to_another_process_now_is_not_alive():
+    host, pid, since = identified(os.getpid()).rsplit(":", 2)
+    assert is_alive(f"{host}:{pid}:{since}")
+    assert not is_alive(f"{host}:{pid}:{int(since) - 1}") and not is_alive(f"other:{pid}:{since}")
+
+
+def test_cpu_time_agrees_with_psutil():
+    assert cpu_seconds(os.getpid()) == pytest.approx(sum(psutil.Process().cpu_times()[:4]), abs=0.1)

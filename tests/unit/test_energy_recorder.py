@@ -9,9 +9,11 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from longwatt.energy.reduction import summarize
+from longwatt.processes import children
 from tests.conftest import wait_for
 from tests.nvml import AVERAGE, FakeGpu, uuid
 
@@ -38,7 +40,7 @@ class Metered:
     def start(self, *command: str, options: tuple[str, ...] = ("--idle-s", "0"), **more) -> subprocess.Popen:
         process = subprocess.Popen(self.command(*command, options=options), env=self.environment, text=True, **more)
         wait_for(lambda: self.out.exists() and '"mark":"run"' in self.out.read_text(), "the command to start")
-        wait_for(lambda: len(children(process)) == 2, "it and its recorder")
+        wait_for(lambda: len(children(process.pid)) == 2, "it and its recorder")
         time.sleep(0.3)  # by then the recorder knows whom to watch
         return process
 
@@ -67,13 +69,9 @@ def metered(machine, tmp_path):
     return Metered(machine, tmp_path)
 
 
-def children(process: subprocess.Popen) -> list[int]:
-    return [int(pid) for pid in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
-
-
 def child_of(process: subprocess.Popen, recorder: int) -> int:
     """The metered command: the child that is not the recorder."""
-    return next(pid for pid in children(process) if pid != recorder)
+    return next(pid for pid in children(process.pid) if pid != recorder)
 
 
 def test_a_command_is_metered_and_its_phases_are_its_own(metered):
@@ -147,7 +145,7 @@ def test_the_starter_killed_the_command_is_metered_to_its_end(metered):
     child = child_of(process, recorder)
     process.kill()
     process.wait()
-    assert Path(f"/proc/{child}").exists()
+    assert psutil.pid_exists(child)
     wait_for(lambda: metered.end() is not None, "the recorder to end", 20)
     assert metered.end()["end"] == "died" and metered.summary()["duration_s"] == pytest.approx(3, abs=1.5)
     assert any("killed without a word" in problem for problem in metered.summary()["problems"])

@@ -11,15 +11,15 @@ PACKAGE = Path(__file__).parents[2] / "workflow" / "lib" / "longwatt"
 FILES = sorted(PACKAGE.rglob("*.py"))
 PARSE_TIME = (
     "study", "cells", "settings", "claim_settings", "provenance", "stages", "models", "datasets", "runtime_model",
-    "plan_urgency", "study_outputs", "report_settings", "startup.run", "published", "displays", "hyperparameters",
-    "hub", "hub_requests",
-    "data_sizes", "shapes", "expansion", "search", "exit_rules", "asked", "start_checks", "study_checks",
-    "canonical", "machine_settings", "schema_paths", "yaml_values", "in_force", "outdated",
+    "priorities", "published", "displays", "hyperparameters", "hub", "hub_requests",
+    "data_sizes", "shapes", "training_work", "summary_file",
+    "expansion", "search", "exit_rules", "asked", "start_checks", "study_checks",
+    "canonical", "machine_settings", "yaml_values", "in_force", "outdated",
     "execution", "waiting", "endings",
 )  # fmt: skip
 NO_TORCH = (
     "metrics", "summary", "figures", "tables", "claim_pages", "scoring", "status", "partial", "tokenization",
-    "tokenizer_files", "pretrained", "models.download", "vocabulary", "plan_report", "compare_report",
+    "tokenizer_files", "pretrained", "vocabulary", "plan_report", "models.parameter_counts", "compare_report",
     "temperatures", "calibration", "exit_comparison", "exits", "exit_figures",
 )  # fmt: skip
 HEAVY = {"torch", "transformers", "datasets", "pandas", "numpy", "matplotlib", "seaborn", "tokenizers", "pynvml"}

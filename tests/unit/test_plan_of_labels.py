@@ -13,10 +13,10 @@ from longwatt.made_settings import settings_of_rows
 from longwatt.plan_report import write_plan
 from longwatt.plan_urgency import Urgency, runtimes
 from longwatt.provenance import write_json
-from longwatt.runtime_model import record_seconds
 from longwatt.settings_table import settings_in_force
 from longwatt.stages import Stages
 from longwatt.study_checks import checked_stages
+from longwatt.training_work import record_seconds
 from tests.labelled_study import cell_of, labelled_study
 from tests.spacing import single_spaced
 from tests.unit.test_plan import given, plan_of, stamps

@@ -8,16 +8,10 @@ import pytest
 from longwatt import settings
 from longwatt.cells import expand
 from longwatt.data_sizes import SCROLLS_DATA, UNKNOWN_DATA, Data, data_of
-from longwatt.runtime_model import (
-    RuntimeModel,
-    finetune_seconds,
-    mean_steps,
-    median_steps,
-    predict_seconds,
-    training_work,
-)
+from longwatt.runtime_model import RuntimeModel
 from longwatt.shapes import Shape, shape_of
 from longwatt.study import normalise, read_study
+from longwatt.training_work import mean_steps, median_steps, predict_seconds, training_work
 
 STUDY = """
 title: Tiny
@@ -113,7 +107,7 @@ def test_configurations_of_other_families_are_understood():
     ],
 )
 def test_what_makes_a_training_longer(model, less, more):
-    seconds = [finetune_seconds(chosen(model, **change), Shape(), DATA) for change in (less, more)]
+    seconds = [training_work(chosen(model, **change), Shape(), DATA).seconds for change in (less, more)]
     assert 0 < seconds[0] < seconds[1]
 
 
@@ -225,6 +219,6 @@ def test_processes_share_the_cpu_that_one_would_have():
         generation = {"max_new_tokens": 8, "min_new_tokens": 0, "num_beams": 1}
         chosen = {"seq_len": 4096, "protocol": "generated", "budget": budget, "training": training}
         compared = {"comparison": {"references": "best"}}
-        return finetune_seconds({**chosen, **compared, "generation": generation}, shape, DATA)
+        return training_work({**chosen, **compared, "generation": generation}, shape, DATA).seconds
 
     assert seconds(64, 1) == pytest.approx(seconds(32, 2), rel=0.1)

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+import sentencepiece
 from transformers import AutoTokenizer, PegasusTokenizer
 
 from longwatt import vocabulary
@@ -92,6 +93,24 @@ def test_a_tokenizer_json_is_taken_to_the_letter(bigbird, tmp_path):
     assert vocabulary.check(tokenizer, tmp_path / "given", TEXTS)["texts_equal"] == len(TEXTS)
     assert rebuilt("a. ")["input_ids"] != tokenizer("a. ")["input_ids"], "else this test tests nothing"
     assert (tokenizer.pad_token, tokenizer.eos_token, tokenizer.mask_token) == ("<pad>", "</s>", "[MASK]")
+
+
+def test_a_vocabulary_of_another_algorithm_than_pegasus_is_refused(tmp_path):
+    texts = iter(sentences(300))
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=texts, model_prefix=str(tmp_path / "spiece"), vocab_size=200, model_type="bpe", minloglevel=2
+    )
+    write(tmp_path, {"config.json": b'{"model_type": "pegasus"}'})
+    with pytest.raises(VocabularyError, match=r"spiece\.model is no unigram model, as Pegasus' are; save its tok"):
+        vocabulary.build(tmp_path)
+
+
+def test_pegasus_special_pieces_in_a_text_are_text_as_for_sentencepiece(tmp_path):
+    """HTML has <s>, which a Pegasus vocabulary holds and no role names."""
+    files = {"spiece.model": spiece(tmp_path, []), "config.json": b'{"model_type": "pegasus"}'}
+    tokenizer = vocabulary.build(write(tmp_path / "pegasus", files))
+    assert "<s>" in tokenizer.get_vocab() and "<s>" not in tokenizer.get_added_vocab()
+    assert "</s>" in tokenizer.get_added_vocab()
 
 
 def test_a_vocabulary_that_says_nothing_of_its_kind_is_refused_with_the_way_out(bigbird, tmp_path):

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 import pytest
 from bench.project import copy_project
 
@@ -121,16 +122,16 @@ class Project:
 
 def processes_of(text: str) -> list[int]:
     """Live processes whose command line holds a text."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdecimal() and int(entry.name) != os.getpid():
-            try:
-                command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-            except OSError:
-                continue
-            if text in command:
-                found.append(int(entry.name))
-    return found
+    living = ((each.pid, " ".join(each.info["cmdline"] or ())) for each in psutil.process_iter(["cmdline"]))
+    return [pid for pid, command in living if text in command and pid != os.getpid()]
+
+
+def works_in(pid: int, folder: Path) -> bool:
+    """Check whether a process lives and has a folder as its working directory."""
+    try:
+        return Path(psutil.Process(pid).cwd()) == folder
+    except psutil.NoSuchProcess:
+        return False
 
 
 def send(number: signal.Signals, pids: list[int]) -> None:

@@ -6,12 +6,11 @@ import os
 import signal
 import subprocess
 import time
-from pathlib import Path
 
 import pytest
 
 from tests.conftest import TINY_STUDY, wait_for
-from tests.workflow.conftest import Project, processes_of, send
+from tests.workflow.conftest import Project, processes_of, send, works_in
 
 # A batch larger than the training split makes one cell fail when it starts; all others are fine.
 FINE, TOO_LARGE = "per_device_batch_size: 4}", "per_device_batch_size: {led: {32: 4, 64: 100}}}"
@@ -110,7 +109,7 @@ def start_to_a_checkpoint(project: Project) -> subprocess.Popen[str]:
 
 
 def training_processes(project: Project) -> list[int]:
-    return [pid for pid in processes_of("longwatt.training") if _works_in(pid, project)]
+    return [pid for pid in processes_of("longwatt.training") if works_in(pid, project.path)]
 
 
 @pytest.mark.long
@@ -200,13 +199,6 @@ def test_changed_settings_never_go_on_from_old_work(tmp_path):
 
 def _attempts(project: Project) -> int:
     return len(json.loads((project.cell(64) / "finetune/training.json").read_text())["attempts"])
-
-
-def _works_in(pid: int, project: Project) -> bool:
-    try:
-        return Path(f"/proc/{pid}/cwd").readlink() == project.path
-    except OSError:
-        return False
 
 
 @pytest.mark.long

@@ -4,13 +4,13 @@ import csv
 import json
 import os
 import signal
-from pathlib import Path
 
+import psutil
 import pytest
 
 from longwatt.processes import children
 from tests.conftest import TINY_STUDY, wait_for
-from tests.workflow.conftest import Project, processes_of, send
+from tests.workflow.conftest import Project, processes_of, send, works_in
 
 TOGETHER = (
     TINY_STUDY.replace("seq_lens: [32, 64]", "seq_lens: [64]")
@@ -20,7 +20,7 @@ TOGETHER = (
 
 
 def launchers(project: Project) -> list[int]:
-    return [pid for pid in processes_of("torch.distributed.run") if Path(f"/proc/{pid}/cwd").readlink() == project.path]
+    return [pid for pid in processes_of("torch.distributed.run") if works_in(pid, project.path)]
 
 
 def workers(project: Project) -> list[int]:
@@ -30,10 +30,6 @@ def workers(project: Project) -> list[int]:
 def checkpoints(project: Project) -> set[str]:
     found = (project.cell(64) / "work/checkpoints").glob("checkpoint-*/complete.json")
     return {path.parent.name for path in found}
-
-
-def parent(pid: int) -> int:
-    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
 
 
 @pytest.mark.long
@@ -51,7 +47,7 @@ def test_a_cell_of_two_processes_survives_a_killed_worker_and_a_sigterm(tmp_path
     before = checkpoints(project)
     running = project.start()
     wait_for(lambda: checkpoints(project) - before and launchers(project), "another checkpoint", 90)
-    os.kill(parent(launchers(project)[0]), signal.SIGTERM)
+    os.kill(psutil.Process(launchers(project)[0]).ppid(), signal.SIGTERM)
     assert running.wait(90) != 0
     said = (project.path / "run.log").read_text()
     assert "stopped by SIGTERM at step" in said and "saved; the next run goes on there" in said

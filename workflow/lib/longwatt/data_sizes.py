@@ -1,4 +1,4 @@
-"""How much data a dataset has and how long its texts are, as far as that is known before it is here.
+"""Sizes of datasets and lengths of their texts, as far as they are known before they are here.
 
 Read at parse time: the standard library only.
 """
@@ -12,17 +12,18 @@ from typing import Any
 
 from longwatt.references import EACH
 
-TOKENS_PER_WORD = 1.4  # English text in a subword vocabulary; a generated answer is as long as a mean reference
+# English text in a subword vocabulary; a generated answer is as long as a mean reference.
+TOKENS_PER_WORD = 1.4
 
 
 @dataclass(frozen=True)
 class Data:
-    """What matters of a dataset.
+    """Rows and lengths of a dataset.
 
     Attributes:
         rows: references by split; training uses an input once for each of its references.
         words_in, words_out: of a mean input and a mean reference.
-        examples: inputs by split, each with one reference or more; None where only rows are known.
+        examples: inputs by split, each with one or more references; None if only rows are known.
     """
 
     rows: Mapping[str, int]
@@ -31,11 +32,11 @@ class Data:
     examples: Mapping[str, int] | None = None
 
     def inputs(self, split: str) -> int:
-        """Inputs of a split; where they are not known its rows, than which they are no more."""
+        """Count the inputs of a split, or its rows where only these are known."""
         return (self.rows if self.examples is None else self.examples).get(split, 0)
 
     def predictions(self, split: str, most: int | None, references: str) -> int:
-        """Predictions of a split.
+        """Count the predictions of a split.
 
         Args:
             split: which.
@@ -44,12 +45,14 @@ class Data:
         """
         there = self.inputs(split)
         used = there if most is None else min(there, most)
-        return math.ceil(self.rows.get(split, 0) * used / there) if references == EACH and there else used
+        if references == EACH and there:
+            return math.ceil(self.rows.get(split, 0) * used / there)
+        return used
 
 
 # Where nothing is known of a dataset: middling among those of SCROLLS.
 UNKNOWN_DATA = Data({"train": 3000, "validation": 500, "test": 500}, 6000.0, 100.0)
-# arXiv 2204.07288, dataset facts of SCROLLS, which counts rows; used until the dataset itself is here.
+# Facts of arXiv 2204.07288 on SCROLLS, which counts rows; used until the dataset itself is here.
 SCROLLS_DATA = {
     "gov_report": Data({"train": 17457, "validation": 972, "test": 973}, 7897.0, 492.7),
     "summ_screen_fd": Data({"train": 3673, "validation": 338, "test": 337}, 5639.0, 100.0),
@@ -60,7 +63,8 @@ SCROLLS_DATA = {
 
 # Of sentences and pairs with a label: middling among those below.
 UNKNOWN_LABELLED = Data({"train": 25000, "validation": 1000, "test": 2000}, 30.0, 1.0)
-# Rows as published, by the end of a repository's name; words are means over subsets of some thousand rows each.
+# Rows as published, by the end of a repository's name; words are means over subsets of some
+# thousand rows each.
 LABELLED_DATA = {
     "ag_news": Data({"train": 120000, "test": 7600}, 31.5, 1.0),
     "imdb": Data({"train": 25000, "test": 25000}, 230.0, 1.0),
@@ -73,7 +77,7 @@ ACLSUM_SENTENCES = Data({"train": 3868, "validation": 1978, "test": 3766}, 26.1,
 
 
 def data_of(source: str, options: Mapping[str, Any], facts: Mapping[str, Any], labelled: bool = False) -> Data:
-    """What is known of a dataset.
+    """Return the sizes and lengths that are known of a dataset.
 
     Args:
         source: its `source` in the study.
@@ -94,12 +98,12 @@ def data_of(source: str, options: Mapping[str, Any], facts: Mapping[str, Any], l
 
 
 def repository_name(options: Mapping[str, Any]) -> str:
-    """The end of the name of the hub's repository that a dataset comes from; empty where it comes from elsewhere."""
+    """Return the last part of a dataset's hub repository; empty where it comes from elsewhere."""
     return str(options.get("repository") or "").rpartition("/")[2].lower()
 
 
 def _held_out(data: Data, held_out: Mapping[str, Any] | None) -> Data:
-    """The rows that a split has once some of another's are held out for it."""
+    """Move the rows that are held out of one split for another."""
     if held_out is None:
         return data
     count, source = int(held_out["examples"]), str(held_out["from"])

@@ -1,7 +1,8 @@
-"""What every training and prediction of a study will probably take: time, energy, validations. Never a measurement.
+"""Foretell the time, energy and validations of every training and prediction of a study.
 
-Seconds are those of `longwatt.runtime_model`; power is what this study's summary measured, or what the study and
-config.yaml declare. Where neither is there, energy is unknown (None).
+Nothing here is a measurement. Seconds are those of `longwatt.runtime_model`; power is that which
+this study's summary measured, or which the study and config.yaml declare. Where neither is there,
+energy is unknown (None).
 """
 
 from __future__ import annotations
@@ -15,8 +16,10 @@ from longwatt import flags, plan_urgency
 from longwatt.cells import FINETUNE, RECORD, Cell
 from longwatt.energy.reduction import J_PER_KWH
 from longwatt.makespan import Job
-from longwatt.runtime_model import Prediction, RuntimeModel, Work, mean_steps, most_steps, positive
+from longwatt.runtime_model import RuntimeModel
 from longwatt.stages import Stages
+from longwatt.summary_file import positive
+from longwatt.training_work import Work, mean_steps, most_steps
 from longwatt.wording import NA
 
 PREFIX = {True: "train", False: "inference"}  # of a summary's columns: of trainings, of predictions
@@ -38,23 +41,23 @@ class Power:
 
 
 @dataclass(frozen=True)
-class Part:
-    """What a training or a prediction of one cell takes, or recording what its exits say.
+class CellPart:
+    """One part of a cell: its training, a prediction, or the recording of its exits.
 
     Attributes:
         cell: its configuration.
         part: "finetune", "predict/{inference}" or "exits".
         gpus: devices that it leases.
         finished: whether it need not run any more.
-        seconds, seconds_median, seconds_at_most: the mean over when a training may stop, which bills add up to; what
-            half of all trainings take at most, which the scheduler orders jobs by; and should no training stop early
-            and no example leave before the last exit.
+        seconds: the mean over when a training may stop, which bills add up.
+        seconds_median: the most that half of all trainings take, which the scheduler orders by.
+        seconds_at_most: if no training stops early and no example leaves before the last exit.
         source: "measured", or what the seconds are foretold from.
         power: mean power.
         energy_kwh, energy_kwh_at_most: of the mean and the most; None if unknown.
-        work, work_at_most: what a training of mean length and of full length does; None for a prediction.
-        patience: validations without improvement that stop a training; None for a prediction.
-        every_steps: steps from one validation of a training to the next; None for a prediction.
+        work, work_at_most: of a training of mean and of full length; None for a prediction.
+        patience: validations without improvement that stop a training; likewise.
+        every_steps: steps from one validation of a training to the next; likewise.
     """
 
     cell: Cell
@@ -75,7 +78,7 @@ class Part:
 
     @property
     def cannot_stop_early(self) -> bool:
-        """Whether `patience` validations after a first one would end no sooner than the last step."""
+        """Check whether `patience` validations after a first one last to the last step."""
         if self.work_at_most is None or self.patience is None or self.every_steps is None:
             return False
         return (self.patience + 1) * self.every_steps >= self.work_at_most.steps
@@ -83,7 +86,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Powers:
-    """Mean power by what is known: measured of a model and budget, else of the budget, else declared.
+    """Mean power as measured for a model and budget, else for the budget, else as declared.
 
     Attributes:
         study: as `longwatt.study.read_study`.
@@ -99,7 +102,7 @@ class Powers:
     _known: dict[tuple[str, str, bool], Power] = field(default_factory=dict, repr=False)
 
     def of(self, cell: Cell, trains: bool) -> Power:
-        """The mean power of a cell's training or of its predictions."""
+        """Return the mean power of a cell's training or of its predictions."""
         key = (cell.model, cell.budget, trains)
         if key not in self._known:
             self._known[key] = self._find(cell, trains)
@@ -110,7 +113,8 @@ class Powers:
             found = [row for row in self.rows if all(row.get(name) == getattr(cell, name) for name in names)]
             watts = [value for row in found if (value := positive(row.get(f"{PREFIX[trains]}_mean_power_w")))]
             if watts:
-                word = _word([row.get(f"{PREFIX[trains]}_energy_source", "") for row in found])
+                sources = [row.get(f"{PREFIX[trains]}_energy_source", "") for row in found]
+                word = "estimated" if "estimate" in sources else MEASURED
                 said = _flagged([row.get(f"{PREFIX[trains]}_energy_flags", "") for row in found])
                 return Power(statistics.fmean(watts), f"{word} of {len(watts)} rows ({' and '.join(names)}){said}")
         return self._declared(cell.budget)
@@ -127,17 +131,15 @@ class Powers:
 
 
 def _flagged(texts: Sequence[str]) -> str:
-    """The flags of the energies that a power was measured with; nothing where there are none."""
+    """Name the flags of the energies that a power was measured with; nothing without any."""
     found = flags.union(text for text in texts if text != NA)
     return f", flagged {', '.join(found)}" if found else ""
 
 
-def _word(sources: Sequence[str]) -> str:
-    return "estimated" if "estimate" in sources else MEASURED
-
-
-def foretell(stages: Stages, model: RuntimeModel, finished: Collection[tuple[str, str]], powers: Powers) -> list[Part]:
-    """Every training and prediction of a study, and for cells with several exits what they say, recorded once.
+def foretell(
+    stages: Stages, model: RuntimeModel, finished: Collection[tuple[str, str]], powers: Powers
+) -> list[CellPart]:
+    """Foretell every training and prediction of a study, and the recording of several exits.
 
     Args:
         stages: the study's.
@@ -145,18 +147,15 @@ def foretell(stages: Stages, model: RuntimeModel, finished: Collection[tuple[str
         finished: (cell, part) of what need not run any more.
         powers: mean power.
     """
-    energies = _energies(powers.rows)
-    return [
-        _part(stages, model, name, part, (name, part) in finished, powers, energies)
-        for name in stages.cells
-        for part in _parts(stages, model, name)
-    ]
-
-
-def _parts(stages: Stages, model: RuntimeModel, name: str) -> list[str]:
-    """The parts of a cell that take time; recording exits comes before what is predicted with them."""
-    trained, *predicted = stages.parts(name)
-    return [trained, *([RECORD] if model.records(name) else []), *predicted]
+    energies, found = _energies(powers.rows), []
+    for name in stages.cells:
+        trained, *predicted = stages.parts(name)
+        records = [RECORD] if model.records(name) else []  # before predictions use them
+        found += [
+            _part(stages, model, name, part, (name, part) in finished, powers, energies)
+            for part in [trained, *records, *predicted]
+        ]
+    return found
 
 
 def _part(
@@ -167,11 +166,11 @@ def _part(
     finished: bool,
     powers: Powers,
     energies: Mapping[tuple[str, str], float],
-) -> Part:
+) -> CellPart:
     cell, trains = stages.cells[name], part == FINETUNE
     took = _times(model, name, part, finished)
     power, known = powers.of(cell, trains), energies.get((name, part)) if finished else None
-    found = Part(
+    found = CellPart(
         cell=cell,
         part=part,
         gpus=stages.gpus(name),
@@ -195,20 +194,22 @@ class _Times(NamedTuple):
 
 
 def _times(model: RuntimeModel, name: str, part: str, finished: bool) -> _Times:
-    """Seconds of a part: measured if it is finished; what other settings once took is no answer for what is left."""
+    """Return the seconds of a part, measured only if it is finished with the settings in force."""
     measured = model.measured.get((name, part)) if finished else None
     if measured is not None:
         return _Times(measured, measured, measured, MEASURED)
     foretold = model.predict(name, part)
-    median, source = foretold.seconds, _source(foretold)
+    median, source = foretold.seconds, OPERATIONS
+    if foretold.refined_by is not None:
+        source = f"scaled by {foretold.cells} measured cells ({foretold.refined_by})"
     if part != FINETUNE:
         return _Times(median, median, max(median, model.at_most(name, part).seconds), source)
     most = max(median, model.at_most(name).seconds)
     return _Times(min(most, model.mean(name).seconds), median, most, source)
 
 
-def _with_training(part: Part, stages: Stages, model: RuntimeModel) -> Part:
-    """A training with its steps and validations; of one that is finished and measured those that it made."""
+def _with_training(part: CellPart, stages: Stages, model: RuntimeModel) -> CellPart:
+    """Add steps and validations to a training; those that it made if it is measured."""
     name = part.cell.name
     made = model.trained(name) if part.finished else None
     work = made or model.work(name, mean_steps)
@@ -218,18 +219,12 @@ def _with_training(part: Part, stages: Stages, model: RuntimeModel) -> Part:
     return replace(part, work=work, work_at_most=most, patience=patience, every_steps=every)
 
 
-def _source(foretold: Prediction) -> str:
-    if foretold.refined_by is None:
-        return OPERATIONS
-    return f"scaled by {foretold.cells} measured cells ({foretold.refined_by})"
-
-
 def _kwh(power: Power, seconds: float) -> float | None:
     return None if power.watts is None else power.watts * seconds / J_PER_KWH
 
 
 def _energies(rows: Sequence[Mapping[str, str]]) -> dict[tuple[str, str], float]:
-    """Energy in kWh of what a summary has it of, by cell and part."""
+    """Read the kWh that a summary has, by cell and part."""
     found = {}
     for row in rows:
         for part, prefix in ((FINETUNE, "train"), (f"predict/{row.get('inference')}", "inference")):
@@ -239,12 +234,12 @@ def _energies(rows: Sequence[Mapping[str, str]]) -> dict[tuple[str, str], float]
     return found
 
 
-def jobs(parts: Sequence[Part], at_most: bool = False) -> list[Job]:
-    """What is still to run, as the scheduler sees it: as urgent as `longwatt.plan_urgency.Urgency` says, by medians.
+def jobs(parts: Sequence[CellPart], at_most: bool = False) -> list[Job]:
+    """List what is still to run as the scheduler sees it, ordered by medians.
 
     Args:
         parts: all of a study.
-        at_most: whether jobs last as long as they can; else their mean time.
+        at_most: whether jobs last as long as they can, not their mean time.
     """
     seconds = {(part.cell.name, part.part): part.seconds_median for part in parts}
     whole: dict[str, float] = {}
@@ -261,8 +256,8 @@ def jobs(parts: Sequence[Part], at_most: bool = False) -> list[Job]:
     return found
 
 
-def _after(part: Part, known: Collection[tuple[str, str]]) -> str | None:
-    """The part of the same cell that one waits for: temperatures are fitted before examples leave by them."""
+def _after(part: CellPart, known: Collection[tuple[str, str]]) -> str | None:
+    """Name the part of the same cell to wait for; temperatures are fitted before they are used."""
     if part.part == FINETUNE:
         return None
     recorded = part.part != RECORD and (part.cell.name, RECORD) in known
@@ -271,14 +266,14 @@ def _after(part: Part, known: Collection[tuple[str, str]]) -> str | None:
 
 @dataclass(frozen=True)
 class Miss:
-    """How far predictions of measured cells were off, as factors of at least 1 in either direction.
+    """Errors of predicted run times of measured cells, as factors of at least 1.
 
     Attributes:
         part: of which part of the cells.
         cells: how many.
-        scaled: how many of them have other measured cells, which differ by more than the seed, to be scaled by.
+        scaled: how many of them are scaled by other measured cells (other seeds do not count).
         median, worst: of predictions scaled by those; None if there are none.
-        worst_cell: of the worst; None likewise.
+        worst_cell: cell of the worst; likewise.
         unrefined_median, unrefined_worst: of predictions from operations alone.
     """
 
@@ -293,7 +288,7 @@ class Miss:
 
 
 def misses(model: RuntimeModel, of: Collection[tuple[str, str]] | None = None) -> list[Miss]:
-    """Every part that a study's summary has measured cells of, each cell foretold without its own measurement.
+    """Foretell each measured cell without its own measurement and compare, part by part.
 
     Args:
         model: the study's.

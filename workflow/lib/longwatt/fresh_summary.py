@@ -7,7 +7,7 @@ from pathlib import Path
 from longwatt.cells import CELL_PATTERN
 from longwatt.outdated import Files
 from longwatt.provenance import read_object, sha256
-from longwatt.runtime_model import csv_rows
+from longwatt.summary_file import csv_rows
 
 CELL_PARTS = len(CELL_PATTERN.split("/"))  # folders of a cell below results/{study}
 UNSAID = "it does not say what it was made from"

@@ -35,7 +35,7 @@ from typing import Any
 from urllib.parse import quote
 
 from longwatt import command_line
-from longwatt.locks import try_lock
+from longwatt.processes import try_lock
 
 CHANGES_NO_RESULT = "It says which devices a job gets, which its result records."
 

@@ -25,8 +25,7 @@ from longwatt.energy.clock import Clock
 from longwatt.energy.log import next_run, publish, runs
 from longwatt.energy.recorder import Order, header
 from longwatt.energy.sidecar import Sidecar, metered
-from longwatt.locks import try_lock
-from longwatt.processes import RUN, children, is_alive, started
+from longwatt.processes import RUN, children, is_alive, started, try_lock
 from longwatt.progress import LABEL, TERMINAL, outlast_full_disk, say, share
 from longwatt.provenance import json_lines, read_object, write_json
 from longwatt.stopping import Stopped

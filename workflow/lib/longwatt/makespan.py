@@ -1,7 +1,8 @@
-"""When a study's jobs would start and end on so many GPUs, in the order in which the scheduler takes them.
+"""Simulate when a study's jobs start and end on so many GPUs, in the scheduler's order.
 
-The order is that of `longwatt.plan_urgency`; GPUs are held back for the most urgent job that does not fit, as the
-scheduler does. Jobs on the CPU run one at a time. Data are there and starting a job takes no time.
+The order is that of `longwatt.plan_urgency`. GPUs are held back for the most urgent job that does not
+fit, as the scheduler does. Jobs on the CPU run one at a time. Data are there and starting a job
+takes no time.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Span:
-    """When a job runs, in seconds from the beginning."""
+    """Start and end of a job, in seconds from the beginning."""
 
     job: Job
     start: float
@@ -41,7 +42,7 @@ class Span:
 
 
 def schedule(jobs: Sequence[Job], gpus: int) -> list[Span]:
-    """Every job's span.
+    """Simulate every job's span.
 
     Args:
         jobs: those that are still to run; one whose `after` is not among them can start at once.
@@ -69,12 +70,12 @@ def schedule(jobs: Sequence[Job], gpus: int) -> list[Span]:
 
 
 def length(spans: Sequence[Span]) -> float:
-    """Seconds until the last job ends."""
+    """Return the seconds until the last job ends."""
     return max((span.end for span in spans), default=0.0)
 
 
 def most_at_once(spans: Sequence[Span], weight: dict[str, float]) -> list[str]:
-    """The cells under way at the time when their weights add up to most.
+    """List the cells under way when their weights add up to most.
 
     Args:
         spans: of trainings.
@@ -109,11 +110,11 @@ class _Machine:
     spans: list[Span] = field(default_factory=list)
 
     def add(self, job: Job) -> None:
-        """A job that can start from now on."""
+        """Queue a job that can start from now on."""
         heapq.heappush(self.for_gpus if job.gpus else self.for_cpu, (-job.priority, job.cell, job.part, job))
 
     def start(self) -> bool:
-        """Start what may: GPU jobs in order until one does not fit, and one job on the CPU; whether any did."""
+        """Start GPU jobs in order until one does not fit, and one on the CPU; tell if any did."""
         before = len(self.spans)
         while self.for_gpus and self.for_gpus[0][-1].gpus <= self.free:
             self._begin(heapq.heappop(self.for_gpus)[-1])
@@ -129,7 +130,7 @@ class _Machine:
         self.spans.append(span)
 
     def next_to_end(self) -> list[Job]:
-        """Go on to when the next job ends; the jobs that end then."""
+        """Go on to the next end of a job and return the jobs that end then."""
         self.now = self.running[0][0]
         ended = []
         while self.running and self.running[0][0] <= self.now:

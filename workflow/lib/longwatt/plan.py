@@ -1,7 +1,7 @@
-"""What a study will take, before anybody pays for it: its parts, when they would run, the bill, the disk.
+"""Estimate a study before anybody pays for it: its parts, their schedule, the bill, the disk.
 
-Everything in a plan is an estimate, but for cells that have run already; each figure says what it rests on.
-`longwatt.plan_report` writes it down.
+Everything in a plan is an estimate but for cells that have run already. Each figure says what it
+rests on. `longwatt.plan_report` writes it down.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from typing import Any
 
 from longwatt import costs, makespan
 from longwatt.cells import FINETUNE, RECORD
-from longwatt.footprint import Share, checkpoint_bytes, disk, parameters_of
-from longwatt.forecast import Miss, Part, Powers, foretell, jobs, misses
+from longwatt.footprint import Parameters, Share, checkpoint_bytes, disk, parameters_of
+from longwatt.forecast import CellPart, Miss, Powers, foretell, jobs, misses
 from longwatt.makespan import Span
 from longwatt.outdated import Counting
 from longwatt.runtime_model import RuntimeModel
@@ -28,15 +28,15 @@ G_PER_KG = 1000.0
 
 
 @dataclass(frozen=True)
-class Gpus:
-    """The GPUs that a plan reckons with: how many, and who says so."""
+class PlannedGpus:
+    """Number of GPUs that a plan reckons with, and who says so."""
 
     count: int
     source: str
 
     @classmethod
-    def of(cls, given: int | None, found: int, needed: int) -> Gpus:
-        """What was given, else what was found, but no fewer than a cell needs.
+    def of(cls, given: int | None, found: int, needed: int) -> PlannedGpus:
+        """Take the number given, else the number found, but no fewer than a cell needs.
 
         Args:
             given: `--resources gpu=N`; None if nothing was said.
@@ -47,12 +47,13 @@ class Gpus:
         if count >= needed:
             return cls(count, source)
         there = f"{count} {source}, but the largest budget needs {needed}"
-        return cls(needed, there if count else "those of the largest budget; give others with --resources gpu=N")
+        none = "those of the largest budget; give others with --resources gpu=N"
+        return cls(needed, there if count else none)
 
 
 @dataclass(frozen=True)
 class Bill:
-    """What some parts take together; None where it is unknown for any of them.
+    """Sums over some parts; None where a number is unknown for any of them.
 
     Attributes:
         gpu_hours: devices times hours.
@@ -70,8 +71,8 @@ class Bill:
     co2e_kg: float | None
 
     @classmethod
-    def of(cls, parts: Sequence[Part], prices: Mapping[str, Any], at_most: bool = False) -> Bill:
-        """The bill of some parts at the prices of `longwatt.costs.figures`."""
+    def of(cls, parts: Sequence[CellPart], prices: Mapping[str, Any], at_most: bool = False) -> Bill:
+        """Add some parts up at the prices of `longwatt.costs.figures`."""
         seconds = [(part.gpus, part.seconds_at_most if at_most else part.seconds) for part in parts]
         kwh = _sum([part.energy_kwh_at_most if at_most else part.energy_kwh for part in parts])
         gpu_s = sum(gpus * each for gpus, each in seconds)
@@ -94,78 +95,90 @@ def _sum(values: Sequence[float | None]) -> float | None:
 
 @dataclass
 class Plan:
-    """A study's plan; what is costly to know is found out once.
+    """Plan of a study; costly facts are found once.
 
     Args:
         stages: the study's.
         runtimes: how long its jobs take.
         gpus: devices to reckon with.
-        finished: (cell, part) of what need not run any more.
-        demo: run times of the embedded study, whose measured cells show how far predictions are off; None where it is
-            this one.
+        finished: (cell, part) of all that need not run any more.
+        demo: run times of the embedded study, whose measured cells show how far predictions are off; None where
+            it is this one.
     """
 
     stages: Stages
     runtimes: RuntimeModel
-    gpus: Gpus
+    gpus: PlannedGpus
     finished: frozenset[tuple[str, str]]
     demo: RuntimeModel | None
 
     @cached_property
     def prices(self) -> dict[str, Any]:
-        """What energy, carbon and GPUs cost here."""
+        """Prices of energy, carbon and GPUs here."""
         return costs.figures(self.stages.machine)
 
     @cached_property
-    def parts(self) -> list[Part]:
-        """Every training and prediction, and what is recorded of exits between them."""
-        powers = Powers(self.stages.study, self.runtimes.rows, self.stages.machine.get("watts_per_core"), cores())
+    def parts(self) -> list[CellPart]:
+        """All trainings and predictions, and the recordings of exits between them."""
+        rows = self.runtimes.rows
+        powers = Powers(self.stages.study, rows, self.stages.machine.get("watts_per_core"), cores())
         return foretell(self.stages, self.runtimes, self.finished, powers)
 
     @property
-    def left(self) -> list[Part]:
-        """What is still to run."""
+    def left(self) -> list[CellPart]:
+        """Parts that are still to run."""
         return [part for part in self.parts if not part.finished]
 
     @cached_property
     def spans(self) -> list[Span]:
-        """When what is left would run if every job takes its mean time; ordered as the scheduler does, by medians."""
+        """Schedule of what is left if every job takes its mean time, ordered by medians."""
         return makespan.schedule(jobs(self.parts), self.gpus.count)
 
     @cached_property
     def wall_s(self) -> tuple[float, float]:
-        """Seconds until all is done: if every job takes its mean time, and should no training stop early."""
+        """Seconds until all is done, with mean times and with no training stopping early."""
         latest = makespan.schedule(jobs(self.parts, at_most=True), self.gpus.count)
         return makespan.length(self.spans), makespan.length(latest)
 
     @cached_property
+    def parameters(self) -> Parameters:
+        """Parameters of the study's models."""
+        return parameters_of(self.runtimes)
+
+    @cached_property
     def disk(self) -> list[Share]:
-        """What the study takes on disk."""
-        counts, cells = parameters_of(self.runtimes), self.stages.cells
-        weight = {name: float(checkpoint_bytes(counts[cell.model])) for name, cell in cells.items()}
+        """Disk that the study takes."""
+        counts, cells = self.parameters.trained, self.stages.cells
+        weight = {name: float(checkpoint_bytes(counts.get(cell.model, 0))) for name, cell in cells.items()}
         together = makespan.most_at_once([span for span in self.spans if span.job.part == FINETUNE], weight)
         seconds = {(part.cell.name, part.part): part.seconds for part in self.parts}
-        return disk(self.stages, self.runtimes, seconds, together)
+        return disk(self.stages, self.runtimes, self.parameters, seconds, together)
 
     @cached_property
     def misses(self) -> dict[str, list[Miss]]:
-        """How far predictions of measured cells are off, by study; of this one those measured with what is in force."""
+        """Errors of predictions of measured cells, by study.
+
+        Cells of this study count if they were measured with what is in force.
+        """
         own = {self.stages.study_id: misses(self.runtimes, self.finished)}
         return own | ({} if self.demo is None else {DEMO: misses(self.demo)})
 
     @property
     def stale(self) -> int:
-        """How many measured parts were made with other settings or code than those in force."""
+        """Number of measured parts that were made with other settings or code than now."""
         return len(self.runtimes.measured.keys() - self.finished)
 
 
 def cores() -> int:
-    """Cores that this process may use."""
+    """Count the cores that this process may use."""
     return len(os.sched_getaffinity(0))
 
 
 def finished_parts(stages: Stages, stamps: Mapping[str, Sequence[str]]) -> frozenset[tuple[str, str]]:
-    """(cell, part) of what was made by the settings and code in force; predictions of a stale training do not count."""
+    """Find the (cell, part) that the settings and code in force made.
+
+    Predictions of a stale training do not count.
+    """
     found, with_exits = set(), set(stages.with_exits)
     counting = Counting(stamps, Path(stages.results))
     for name in stages.cells:

@@ -1,4 +1,4 @@
-"""Writes a plan down: plan.md for people, plan.csv and plan.json for programs."""
+"""Write a plan down: plan.md for people, plan.csv and plan.json for programs."""
 
 from __future__ import annotations
 
@@ -12,21 +12,22 @@ from typing import Any, TextIO
 from longwatt import plan_urgency
 from longwatt.cells import LARGEST, classifies
 from longwatt.data_sizes import LABELLED_DATA, SCROLLS_DATA, TOKENS_PER_WORD, Data, repository_name
-from longwatt.footprint import parameters_of
-from longwatt.forecast import Miss, Part
+from longwatt.footprint import Parameters
+from longwatt.forecast import CellPart, Miss
 from longwatt.fresh_summary import changed_cells
 from longwatt.pages import Section, Table, markdown
-from longwatt.plan import G_PER_KG, HOUR_S, Bill, Gpus, Plan, finished_parts
+from longwatt.plan import G_PER_KG, HOUR_S, Bill, Plan, PlannedGpus, finished_parts
 from longwatt.progress import say
 from longwatt.provenance import whole_file, write_json
 from longwatt.references import EACH
 from longwatt.report_settings import titles as titles_of
-from longwatt.runtime_model import CPU_FLOPS, CPU_LAYER_S, GPU_FLOPS, GPU_LAYER_S, LARGEST_BATCH, RuntimeModel
+from longwatt.runtime_model import RuntimeModel
 from longwatt.settings import COMPARISON_DEFAULTS
 from longwatt.shapes import BIGBIRD_COST
 from longwatt.stages import Stages
 from longwatt.study import DEMO
 from longwatt.study_checks import checked_stages
+from longwatt.training_work import CPU_FLOPS, CPU_LAYER_S, GPU_FLOPS, GPU_LAYER_S, LARGEST_BATCH
 from longwatt.wording import LISTED, NA, count, duration, gib, more_rows, number, percent, random_weights, short, times
 
 DEAREST = 10  # cells that the plan names
@@ -42,7 +43,7 @@ COLUMNS = (
 def write_plan(
     settings: Mapping[str, Any], stamps: Mapping[str, Sequence[str]], folder: Path, provenance: Mapping[str, Any]
 ) -> None:
-    """Write plan.md, plan.csv and plan.json, and say in short on the terminal what stands there.
+    """Write plan.md, plan.csv and plan.json, and a summary to the terminal.
 
     Args:
         settings: `study_id`, `study`, `machine` (config.yaml), `gpus_given`, `gpus_found`, and `demo`: the embedded
@@ -64,11 +65,11 @@ def write_plan(
 
 
 def read_plan(settings: Mapping[str, Any], stamps: Mapping[str, Sequence[str]]) -> Plan:
-    """The plan of a study; arguments as `write_plan`."""
+    """Make the plan of a study; arguments as `write_plan`."""
     machine = settings["machine"]
     stages = checked_stages(settings["study_id"], settings["study"], machine)
     needed = max(stages.gpus(name) for name in stages.cells)
-    gpus = Gpus.of(settings["gpus_given"], settings["gpus_found"], needed)
+    gpus = PlannedGpus.of(settings["gpus_given"], settings["gpus_found"], needed)
     other = stages.study_id != DEMO and settings["demo"] is not None
     demo = _runtimes(checked_stages(DEMO, settings["demo"], machine)) if other else None
     return Plan(stages, _runtimes(stages), gpus, finished_parts(stages, stamps), demo)
@@ -82,7 +83,7 @@ def _runtimes(stages: Stages) -> RuntimeModel:
 
 
 def facts(plan: Plan) -> dict[str, Any]:
-    """plan.json: the totals, and whatever is no row of plan.csv."""
+    """Collect plan.json: the totals, and all that is no row of plan.csv."""
     expected, most = plan.wall_s
     bills = {
         "all": (plan.parts, False),
@@ -115,7 +116,7 @@ def _write_rows(stream: TextIO, plan: Plan) -> None:
         writer.writerow(known)
 
 
-def _row(part: Part, prices: Mapping[str, Any]) -> dict[str, Any]:
+def _row(part: CellPart, prices: Mapping[str, Any]) -> dict[str, Any]:
     bill = Bill.of([part], prices)
     trained = {} if part.work is None or part.work_at_most is None else _training_row(part)
     return {
@@ -141,7 +142,7 @@ def _row(part: Part, prices: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _training_row(part: Part) -> dict[str, Any]:
+def _training_row(part: CellPart) -> dict[str, Any]:
     assert part.work is not None and part.work_at_most is not None
     return {
         "steps": round(part.work.steps),
@@ -156,7 +157,7 @@ def _training_row(part: Part) -> dict[str, Any]:
 
 
 def summary(plan: Plan) -> list[str]:
-    """What the terminal shows: the head of plan.md, the dearest cells, and what cannot stop early."""
+    """Sum a plan up for the terminal: its head, the dearest cells, what cannot stop early."""
     lines = _head(plan)
     lines += [f"dearest: {row['cell']}, {row['expected']} ({row['at most']} at most)" for row in _dearest(plan)[:3]]
     stuck = [part for part in plan.parts if part.cannot_stop_early]
@@ -165,15 +166,18 @@ def summary(plan: Plan) -> list[str]:
 
 
 def page(plan: Plan) -> list[Section]:
-    """plan.md."""
+    """Make the sections of plan.md."""
+    pue = plan.prices["pue"]
+    outside = [f"The building's overhead (PUE {pue:g}) is in none of these numbers."]
+    left_out = [NOT_IN_IT, *([LEFT_OUT_OF_EXITS] if plan.stages.with_exits else [])]
     return [
-        Section("", [*_head(plan), *_pue(plan)]),
+        Section("", [*_head(plan), *(outside if pue != 1 else [])]),
         Section("By dataset and model", [Table(_by_model(plan), ["dataset", "model", "budget"])]),
         Section(f"The dearest {min(DEAREST, len(plan.stages.cells))} cells", [Table(_dearest(plan), ["cell", "from"])]),
         _validations(plan),
         _stuck(plan),
         _disk(plan),
-        Section("What this rests on", [Table(_assumptions(plan), ["what", "assumed", "source"]), *_left_out(plan)]),
+        Section("What this rests on", [Table(_assumptions(plan), ["what", "assumed", "source"]), *left_out]),
         _error(plan),
     ]
 
@@ -192,12 +196,8 @@ LEFT_OUT_OF_EXITS = (
 )
 
 
-def _left_out(plan: Plan) -> list[str]:
-    return [NOT_IN_IT, LEFT_OUT_OF_EXITS] if plan.stages.with_exits else [NOT_IN_IT]
-
-
 def _head(plan: Plan) -> list[str]:
-    """The sentences that matter before paying."""
+    """Write the sentences that matter before paying."""
     cells, left = len(plan.stages.cells), plan.left
     if not left:
         return [f"{cells} cells, all of which have run: nothing is left. What they took: {_bill(plan, plan.parts)}."]
@@ -223,8 +223,8 @@ def _head(plan: Plan) -> list[str]:
     return lines
 
 
-def _bill(plan: Plan, parts: Sequence[Part]) -> str:
-    """Hours, energy and money of some parts, the most in brackets."""
+def _bill(plan: Plan, parts: Sequence[CellPart]) -> str:
+    """Say the hours, energy and money of some parts, the most in brackets."""
     bill, most = Bill.of(parts, plan.prices), Bill.of(parts, plan.prices, at_most=True)
     currency = plan.prices["currency"] or NO_CURRENCY
     quantities = [
@@ -252,14 +252,9 @@ def _wall(plan: Plan) -> str:
     return "done in " + _pair(duration(expected), duration(most), where) + source
 
 
-def _pue(plan: Plan) -> list[str]:
-    pue = plan.prices["pue"]
-    return [f"The building's overhead (PUE {pue:g}) is in none of these numbers."] if pue != 1 else []
-
-
 def _by_model(plan: Plan) -> list[dict[str, str]]:
-    """A row for every dataset, model and budget, and one for all."""
-    titles, groups = titles_of(plan.stages.study), dict[tuple[str, str, str], list[Part]]()
+    """Make a row for every dataset, model and budget, and one for all."""
+    titles, groups = titles_of(plan.stages.study), dict[tuple[str, str, str], list[CellPart]]()
     for part in plan.parts:
         groups.setdefault((part.cell.dataset, part.cell.model, part.cell.budget), []).append(part)
     rows = []
@@ -270,7 +265,7 @@ def _by_model(plan: Plan) -> list[dict[str, str]]:
     return [*rows, {"dataset": "all", "model": "", "budget": "", **_amounts(plan, plan.parts)}]
 
 
-def _amounts(plan: Plan, parts: Sequence[Part]) -> dict[str, str]:
+def _amounts(plan: Plan, parts: Sequence[CellPart]) -> dict[str, str]:
     bill, most = Bill.of(parts, plan.prices), Bill.of(parts, plan.prices, at_most=True)
     on_cpu = not plan.stages.uses_gpus
     hours, limit = bill.gpu_hours + bill.cpu_hours, most.gpu_hours + most.cpu_hours
@@ -292,14 +287,14 @@ def _amount(hours: float, on_cpu: bool) -> str:
     return duration(hours * HOUR_S) if on_cpu else short(hours)
 
 
-def _validation_share(trained: Sequence[Part]) -> float:
-    """Part of the longest trainings' time that goes into validations."""
+def _validation_share(trained: Sequence[CellPart]) -> float:
+    """CellPart of the longest trainings' time that goes into validations."""
     works = [(part.work_at_most, part.seconds_at_most) for part in trained if part.work_at_most]
     return sum(work.validation_share * seconds for work, seconds in works) / sum(seconds for _, seconds in works)
 
 
-def _by_cell(plan: Plan) -> dict[str, list[Part]]:
-    cells: dict[str, list[Part]] = {}
+def _by_cell(plan: Plan) -> dict[str, list[CellPart]]:
+    cells: dict[str, list[CellPart]] = {}
     for part in plan.parts:
         cells.setdefault(part.cell.name, []).append(part)
     return cells
@@ -351,7 +346,7 @@ def _validations(plan: Plan) -> Section:
 
 
 def _stuck(plan: Plan) -> Section:
-    """Cells whose early stopping can never fire."""
+    """List the cells whose early stopping can never fire."""
     stuck = [part for part in plan.parts if part.cannot_stop_early and part.work_at_most]
     heading = "Early stopping that can never fire"
     if not stuck:
@@ -375,8 +370,8 @@ def _stuck(plan: Plan) -> Section:
     return Section(heading, [text, Table(rows, ["cell"]), *more])
 
 
-def _scheduled(part: Part) -> str:
-    """How many validations are due while a training runs, and whether one follows its last step."""
+def _scheduled(part: CellPart) -> str:
+    """Say how many validations are due in a training, and if one follows its last step."""
     assert part.work_at_most is not None and part.every_steps is not None
     due = int(part.work_at_most.steps // part.every_steps)
     return f"{due}, and one after the last step" if due < part.work_at_most.validations else str(due)
@@ -389,9 +384,19 @@ def _disk_gib(plan: Plan) -> float:
 def _disk(plan: Plan) -> Section:
     rows = [{"what": share.what, "size": gib(share.gib), "source": share.source} for share in plan.disk]
     rows.append({"what": "at most together", "size": gib(_disk_gib(plan)), "source": ""})
-    counts = parameters_of(plan.runtimes)
-    sizes = ", ".join(f"{name} {count / 1e6:,.1f} M" for name, count in sorted(counts.items()))
-    return Section("Disk", [Table(rows, ["what", "source"]), f"Parameters, from the models' shapes: {sizes}."])
+    return Section("Disk", [Table(rows, ["what", "source"]), *_parameters(plan.parameters)])
+
+
+def _parameters(found: Parameters) -> list[str]:
+    """Say how many parameters models have, and which of these numbers are not known yet."""
+    sizes = [
+        f"{name} {count / 1e6:,.1f} M" + (" (estimated)" if name in found.estimated else "")
+        for name, count in sorted(found.trained.items())
+    ]
+    said = [f"Parameters, counted in the models: {', '.join(sizes)}."] if sizes else []
+    if found.estimated & found.trained.keys():
+        said.append("Estimated are models whose configuration is not here yet.")
+    return said + [f"Not counted is {n}, which cannot be built: {why}" for n, why in found.unknown.items()]
 
 
 def _assumptions(plan: Plan) -> list[dict[str, str]]:
@@ -403,7 +408,7 @@ NO_CURRENCY = "(no currency given)"
 
 
 def _prices(plan: Plan) -> list[dict[str, str]]:
-    """What electricity and GPUs cost and emit here, as far as config.yaml says."""
+    """List prices and carbon of electricity and GPUs as far as config.yaml has them."""
     known, currency = plan.prices, plan.prices["currency"] or NO_CURRENCY
     grid = ", ".join(str(part) for part in (known["grid_source"], known["grid_year"]) if part)
     facts = (
@@ -427,7 +432,7 @@ def _fact(what: str, assumed: str, source: str) -> dict[str, str]:
 
 
 def _speeds(plan: Plan) -> list[dict[str, str]]:
-    """What a device gets through, as long as nothing measured says otherwise."""
+    """List the assumed speeds of devices, and the basis of run times."""
     budgets = plan.stages.study["budgets"]
     used = sorted({part.cell.budget for part in plan.parts})
     rows = []
@@ -465,7 +470,7 @@ def _is_labelled(plan: Plan, dataset: str) -> bool:
 
 
 def _depths(plan: Plan) -> list[dict[str, str]]:
-    """How far examples run where they may leave early: a row for every model and number of layers."""
+    """Make a row for every model with exits and every mean number of layers."""
     counted = Counter(
         _depth(plan, name, point)
         for name in plan.stages.with_exits
@@ -486,7 +491,7 @@ def _exit_rule(plan: Plan, name: str, point: str) -> Mapping[str, Any] | None:
 
 
 def _depth(plan: Plan, name: str, point: str) -> tuple[str, float, str]:
-    """A model, how many of its layers a mean example runs at an inference point, and how that is known."""
+    """Return a model, its layers that a mean example runs at a point, and the source."""
     runtimes, cell = plan.runtimes, plan.stages.cells[name]
     shape, share = runtimes.shapes[cell.model], runtimes.measured_depth(name, f"predict/{point}")
     if share is None:
@@ -499,7 +504,7 @@ MEASURED_EXITS = "measured: of cells like these at the same point"
 
 
 def _validated(plan: Plan, name: str, data: Data) -> str:
-    """How many predictions of the validation split a study compares, and with what."""
+    """Say how many predictions of the validation split are compared, and with what."""
     if _is_labelled(plan, name):
         return f"{data.inputs('validation'):,}"
     compared = plan.stages.study.get("scoring", {}).get("references", COMPARISON_DEFAULTS["references"])
@@ -528,7 +533,7 @@ def _data_source(plan: Plan, name: str) -> str:
 
 
 def _batches(plan: Plan) -> list[dict[str, str]]:
-    """The largest batches, those that probes have found and those that are assumed."""
+    """List the largest batches, found by probes or assumed."""
     stages, what, unit = plan.stages, "the largest batch that fits", "examples a device"
     asked = [n for n in stages.cells if stages.finetune(n).settings["budget"]["per_device_batch_size"] == LARGEST]
     sizes = [size for name in asked if (size := plan.runtimes.largest_batch(name)) is not None]
@@ -543,7 +548,7 @@ def _batches(plan: Plan) -> list[dict[str, str]]:
 
 
 def _powers(plan: Plan) -> list[dict[str, str]]:
-    """A row for every power that is reckoned with, and of whom."""
+    """Make a row for every assumed power, with the kinds of jobs that draw it."""
     who: dict[tuple[str, float | None, str], set[str]] = {}
     for part in plan.parts:
         kind = f"{part.cell.model} {'training' if part.work else 'predicting'}"
@@ -559,7 +564,7 @@ def _powers(plan: Plan) -> list[dict[str, str]]:
 
 
 def _error(plan: Plan) -> Section:
-    """How far predictions of what was measured are off."""
+    """Compare predictions with what was measured."""
     rows, missing = [], []
     for study, found in plan.misses.items():
         rows += [_miss(study, miss) for miss in found]
@@ -569,20 +574,18 @@ def _error(plan: Plan) -> Section:
         "Scaled are predictions scaled by the study's other measured cells (other seeds are left out with "
         "it), as above; unscaled are those from operations alone, which hold while nothing of a study is measured."
     )
-    gaps = [f"{study}: nothing measured {_where(plan, study)}{_hint(study)}." for study in missing]
+    gaps = []
+    for study in missing:
+        stale = plan.stale and study == plan.stages.study_id
+        where = "with the settings and code in force" if stale else "on this machine"
+        gaps.append(f"{study}: nothing measured {where}{TRY_DEMO if study == DEMO else ''}.")
     if DEMO not in plan.misses:
         gaps.append("The embedded study is not here, so predictions were not tried on it.")
     tables: list[str | Table] = [text, Table(rows, ["study", "part", "worst cell"])] if rows else []
     return Section("How far this can be off", [*tables, *gaps])
 
 
-def _where(plan: Plan, study: str) -> str:
-    stale = plan.stale and study == plan.stages.study_id
-    return "with the settings and code in force" if stale else "on this machine"
-
-
-def _hint(study: str) -> str:
-    return "; run it (snakemake --cores all --config study=demo, minutes) to see the error" if study == DEMO else ""
+TRY_DEMO = "; run it (snakemake --cores all --config study=demo, minutes) to see the error"
 
 
 def _miss(study: str, miss: Miss) -> dict[str, str]:

@@ -1,10 +1,18 @@
-"""What the kernel says of processes (proc(5)): when they started, their children, their CPU time."""
+"""Processes of this machine: when they started, their children, their CPU time, and locks.
+
+The kernel is asked directly (proc(5)). psutil lists a process's children by reading the state of
+every process of the node: on one with 1,100 processes that takes 22 ms of CPU a sample instead of
+0.8 ms, which the recorder of energy takes every second. It also dates a start by the wall clock,
+which may be set between two readings, so that a living process would seem to be another one.
+"""
 
 from __future__ import annotations
 
+import fcntl
 import os
 import resource
 from pathlib import Path
+from typing import IO, Any
 
 CHANGES_NO_RESULT = "It starts and ends processes, whatever they do."
 
@@ -13,27 +21,23 @@ TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
 
 def cpu_seconds(root: int) -> float | None:
-    """CPU seconds of a process, its living descendants and those they waited for; this process's own left out.
+    """Return the CPU seconds of a process and its descendants without the calling process.
 
-    None once the process is gone.
+    Returns:
+        Seconds of all that live and of those that they waited for; None once `root` is gone.
     """
-    if _ticks(root) is None:
+    if not _stat(root):
         return None
     waiting, ticks = [root], 0
     while waiting:
         pid = waiting.pop()
-        ticks += _ticks(pid) or 0
+        ticks += sum(map(int, _stat(pid)[11:15]))  # utime, stime, those of children waited for
         waiting += [child for child in children(pid) if child != os.getpid()]
     return ticks / TICKS_PER_S
 
 
-def own_cpu_seconds(pid: int) -> float:
-    """CPU seconds of a process alone; 0 once it is gone."""
-    return sum(int(field) for field in _stat(pid)[11:13]) / TICKS_PER_S
-
-
 def started(pid: int) -> int | None:
-    """When a process started, in clock ticks since boot; None if there is none."""
+    """Return when a process started, in clock ticks since boot; None if there is none."""
     fields = _stat(pid)
     return int(fields[19]) if fields else None
 
@@ -44,37 +48,49 @@ def identified(pid: int) -> str:
 
 
 def is_alive(name: str) -> bool:
-    """Tell whether a process that `identified` named runs on this host; of another host nothing is known."""
+    """Check whether a process that `identified` named runs here; False for any other host."""
     host, pid, since = name.rsplit(":", 2)
     return host == os.uname().nodename and str(started(int(pid))) == since
 
 
-def lift_memory_limit() -> None:
-    """Let this process have as much memory again as it may; to say that there was too little takes some, too."""
-    hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
-    resource.setrlimit(resource.RLIMIT_DATA, (hard, hard))
-
-
-def _ticks(pid: int) -> int | None:
-    fields = _stat(pid)
-    return sum(int(field) for field in fields[11:15]) if fields else None  # utime, stime, those of children waited for
+def children(pid: int) -> list[int]:
+    """Return the living children of a process; none once it is gone."""
+    found: list[int] = []
+    for path in Path(f"/proc/{pid}/task").glob("*/children"):
+        try:
+            found += map(int, path.read_text(encoding="ascii").split())
+        except OSError:  # that thread has ended
+            continue
+    return found
 
 
 def _stat(pid: int) -> list[str]:
-    """The fields of /proc/PID/stat from the third on (the second, a name, may hold anything); empty without one."""
+    """Read the fields of /proc/PID/stat from the third on; none once the process is gone."""
     try:
         text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except OSError:
         return []
-    return text.rpartition(")")[2].split()
+    return text.rpartition(")")[2].split()  # the second field, a name, may hold anything
 
 
-def children(pid: int) -> list[int]:
-    """The living children of a process; none once it is gone."""
-    found: list[int] = []
-    for path in Path(f"/proc/{pid}/task").glob("*/children"):
-        try:
-            found += [int(child) for child in path.read_text(encoding="ascii").split()]
-        except OSError:  # that thread has ended
-            continue
-    return found
+def lift_memory_limit() -> None:
+    """Let this process have all the memory it may; even to report a lack takes some."""
+    hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
+    resource.setrlimit(resource.RLIMIT_DATA, (hard, hard))
+
+
+def try_lock(file: int | IO[Any], kind: int = fcntl.LOCK_EX) -> bool:
+    """Take a `flock` without waiting; the kernel frees it when its last holder dies.
+
+    Args:
+        file: an open file or its descriptor; the lock lasts as long as it is open.
+        kind: fcntl.LOCK_EX, or fcntl.LOCK_SH to look without excluding others who look.
+
+    Returns:
+        False while another process holds a lock that excludes it.
+    """
+    try:
+        fcntl.flock(file, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

@@ -1,6 +1,7 @@
-"""The shapes of models and the operations that follow from them, as far as their configurations are known.
+"""Shapes of models and their operations, as far as their configurations are known.
 
-A model is an encoder-decoder, or an encoder with classifiers after some of its layers, above which nothing is built.
+A model is an encoder-decoder, or an encoder with classifiers after some of its layers, above which
+nothing is built.
 
 Read at parse time: the standard library only.
 """
@@ -11,25 +12,26 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-# BigBird gathers its blocks in memory: arXiv 2204.07288 reports 48 h for it where LED-large takes 14, on GovReport at
-# 4096 tokens; a third more operations explain 19 of these hours.
+# BigBird gathers its blocks in memory. arXiv 2204.07288 reports 48 h for it where LED-large takes
+# 14, on GovReport at 4096 tokens; a third more operations explain 19 of these hours.
 BIGBIRD_COST = 3.0
 DEFAULT_VOCABULARY = 50265  # BART's, and so LED's
 
 
 @dataclass(frozen=True)
 class Shape:
-    """What decides a model's operations; defaults are those of BART-large, and so of LED and its like.
+    """Sizes that decide a model's operations; defaults are BART-large's, and so LED-large's.
 
     Attributes:
         d_model: width of the residual stream.
         encoder_layers, decoder_layers: layers that are built; an encoder alone has no decoder.
         encoder_ffn, decoder_ffn: width of the feed-forward blocks.
         vocabulary: entries of the output layer.
-        window: tokens that a token of the encoder attends to around it, global ones included; None for all.
+        window: tokens around it that a token of the encoder attends to, global ones included; None
+            for all.
         full_below: length in tokens up to which attention is full nevertheless.
-        sparse_cost: how many times longer the encoder takes with sparse attention than its operations say.
-        exits: layers of an encoder alone with a classifier after them, counted from 0, ascending; none otherwise.
+        sparse_cost: factor by which sparse attention takes longer than its operations say.
+        exits: layers of an encoder alone with a classifier after them, counted from 0, ascending.
     """
 
     d_model: int = 1024
@@ -44,7 +46,7 @@ class Shape:
     exits: tuple[int, ...] = ()
 
     def encode(self, length: float) -> float:
-        """Operations of the encoder's forward pass over one input of `length` tokens, through all its layers."""
+        """Return the operations of encoding `length` tokens through all layers."""
         full = self.window is None or length <= self.full_below
         seen = length if full else min(length, float(self.window or length))
         projections = 8 * self.d_model**2 + 4 * self.d_model * self.encoder_ffn
@@ -52,29 +54,32 @@ class Shape:
         return cost * length * self.encoder_layers * (projections + 4 * self.d_model * seen)
 
     def decode(self, targets: float, length: float) -> float:
-        """Operations of the decoder's forward pass over `targets` tokens that attend to `length` encoded ones."""
+        """Return the operations of decoding `targets` tokens over `length` encoded ones."""
         if not self.decoder_layers:
             return 0.0
         own = 12 * self.d_model**2 + 4 * self.d_model * (self.decoder_ffn + targets / 2 + length)
-        memory = 4 * self.d_model**2 * length  # keys and values of the encoded input, once for each layer
-        return self.decoder_layers * (targets * own + memory) + targets * 2 * self.d_model * self.vocabulary
+        memory = 4 * self.d_model**2 * length  # keys and values of the input, once for each layer
+        output = targets * 2 * self.d_model * self.vocabulary
+        return self.decoder_layers * (targets * own + memory) + output
 
     def depth(self, rule: Mapping[str, Any] | None) -> float:
-        """The share of its layers that a mean example is assumed to run through, 0 to 1.
+        """Assume the share of its layers that a mean example runs through, 0 to 1.
 
-        Half way between the first exit at which it can leave and the last: where examples really leave is a result.
+        It leaves half way between the first exit at which it can and the last; the true depth is a
+        result.
 
         Args:
-            rule: by which examples leave, as an inference point's `exit`; None if none does before the last exit.
+            rule: by which examples leave, as an inference point's `exit`; None if none does before
+                the last exit.
         """
         if rule is None or len(self.exits) < 2:
             return 1.0
-        needed = min(int(rule.get("patience", 1)), len(self.exits))  # so many classifiers must have agreed
+        needed = min(int(rule.get("patience", 1)), len(self.exits))  # so many must have agreed
         first, last = self.exits[needed - 1] + 1, self.exits[-1] + 1
         return (first + last) / 2 / last
 
 
-# How configurations of different families call the same thing.
+# Names of the same thing in the configurations of different families.
 KEYS = {
     "d_model": ("d_model", "hidden_size", "dim"),
     "encoder_layers": ("encoder_layers", "num_layers", "num_hidden_layers", "n_layers"),
@@ -85,14 +90,17 @@ KEYS = {
 }
 
 
-# What transformers takes for a key that a configuration does not have, where it is not as in `Shape`.
+# Defaults of transformers where they are not those of `Shape`.
 FAMILY_DEFAULTS: dict[str, dict[str, int]] = {
     "bigbird_pegasus": {"encoder_layers": 16, "decoder_layers": 16, "vocab_size": 96103}
 }
 EXITS = "early_exit"  # the family of encoders with exits
-BERT_LARGE = {"hidden_size": 1024, "num_hidden_layers": 24, "intermediate_size": 4096, "vocab_size": 30522}
+BERT_LARGE = {
+    "hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16,
+    "intermediate_size": 4096, "vocab_size": 30522,
+}  # fmt: skip
 BERT_BASE = {"hidden_size": 768, "num_hidden_layers": 12, "intermediate_size": 3072, "vocab_size": 30522}
-# The same of encoders, by `model_type`; one that is not named is taken for BERT-large, the published one.
+# Defaults of encoders by `model_type`; one without a name is taken for the published BERT-large.
 ENCODER_DEFAULTS: dict[str, dict[str, int]] = {
     "bert": BERT_BASE,
     "roberta": BERT_BASE | {"vocab_size": 50265},
@@ -100,11 +108,13 @@ ENCODER_DEFAULTS: dict[str, dict[str, int]] = {
     "electra": BERT_BASE | {"hidden_size": 256, "intermediate_size": 1024},
     "modernbert": BERT_BASE | {"num_hidden_layers": 22, "intermediate_size": 1152, "vocab_size": 50368},
 }
-# Of their feed-forward blocks, how many matrices there are for each two of the others; one is a gate.
+# Matrices in their feed-forward blocks for each two of the others; one is a gate.
 GATED = {"modernbert": 1.5}
 # Configurations of checkpoints on the hub that are known before they are here.
-LED_BASE = {"d_model": 768, "encoder_layers": 6, "decoder_layers": 6, "encoder_ffn_dim": 3072, "decoder_ffn_dim": 3072,
-            "attention_window": 1024}  # fmt: skip
+LED_BASE = {
+    "d_model": 768, "encoder_layers": 6, "decoder_layers": 6, "encoder_ffn_dim": 3072,
+    "decoder_ffn_dim": 3072, "attention_window": 1024,
+}  # fmt: skip
 HUB_CONFIGS: dict[str, dict[str, Any]] = {
     "allenai/led-base-16384": LED_BASE,
     "allenai/led-large-16384": {"attention_window": 1024},
@@ -114,37 +124,48 @@ HUB_CONFIGS: dict[str, dict[str, Any]] = {
     "distilbert/distilbert-base-uncased": {"model_type": "distilbert"},
     "FacebookAI/roberta-base": {"model_type": "roberta"},
     "answerdotai/ModernBERT-base": {"model_type": "modernbert"},
-    "huawei-noah/TinyBERT_General_6L_768D": {"model_type": "bert", **BERT_BASE, "num_hidden_layers": 6},
+    "huawei-noah/TinyBERT_General_6L_768D": {
+        "model_type": "bert", **BERT_BASE, "num_hidden_layers": 6,
+    },
     "huawei-noah/TinyBERT_General_4L_312D": {
         "model_type": "bert", "hidden_size": 312, "num_hidden_layers": 4, "intermediate_size": 1200,
     },
-    "microsoft/MiniLM-L12-H384-uncased": {"model_type": "bert", "hidden_size": 384, "intermediate_size": 1536},
+    "microsoft/MiniLM-L12-H384-uncased": {
+        "model_type": "bert", "hidden_size": 384, "intermediate_size": 1536,
+    },
 }  # fmt: skip
 
 
 def shape_of(family: str, config: Mapping[str, Any], exits: Mapping[str, Any] | None = None) -> Shape:
-    """The shape of a model.
+    """Find the shape of a model.
 
     Args:
-        family: its `family` in the study; led and bigbird_pegasus have sparse attention, early_exit is an encoder.
-        config: what is known of its configuration; what is not is taken from `Shape`, or from the kind of encoder.
-        exits: its `exits` in the study; None for a whole encoder, as a checkpoint has it, or another family.
+        family: its `family` in the study; led and bigbird_pegasus have sparse attention, early_exit
+            is an encoder.
+        config: its configuration as far as it is known; the rest is as in `Shape`, or as the kind
+            of encoder has it.
+        exits: its `exits` in the study; None for a whole encoder, as a checkpoint has it, or
+            another family.
     """
     if family == EXITS:
         return _encoder(config, exits)
     config = {**FAMILY_DEFAULTS.get(family, {}), **config}
     shape = _named(config)
     if family == "led":
-        return replace(shape, window=_window(config.get("attention_window", 512)) + 1)
+        given = config.get("attention_window", 512)  # where it differs by layer, their mean
+        each = given if isinstance(given, list) else [given]
+        return replace(shape, window=round(sum(each) / len(each)) + 1)
     if family == "bigbird_pegasus" and config.get("attention_type") != "original_full":
         block, drawn = int(config.get("block_size", 64)), int(config.get("num_random_blocks", 3))
-        # Three blocks around a token, two global ones, and those drawn; dense up to the threshold of transformers.
-        return replace(shape, window=(5 + drawn) * block, full_below=(5 + 2 * drawn) * block, sparse_cost=BIGBIRD_COST)
+        # Three blocks around a token, two global ones, and those drawn; dense up to the threshold
+        # of transformers.
+        window, dense = (5 + drawn) * block, (5 + 2 * drawn) * block
+        return replace(shape, window=window, full_below=dense, sparse_cost=BIGBIRD_COST)
     return shape
 
 
 def _encoder(config: Mapping[str, Any], exits: Mapping[str, Any] | None) -> Shape:
-    """An encoder alone, no higher than its last exit; attention is counted as full, ModernBERT's local one too."""
+    """Find the shape of an encoder up to its last exit; all attention counts as full."""
     kind = str(config.get("model_type"))
     shape = _named({**ENCODER_DEFAULTS.get(kind, BERT_LARGE), **config})
     layers = tuple(int(layer) for layer in (exits or {}).get("layers", ()))
@@ -158,16 +179,9 @@ def _encoder(config: Mapping[str, Any], exits: Mapping[str, Any] | None) -> Shap
 
 
 def _named(config: Mapping[str, Any]) -> Shape:
-    """What a configuration says under whatever name."""
-    found = {name: _first(config, keys) for name, keys in KEYS.items()}
-    values: dict[str, Any] = {name: int(value) for name, value in found.items() if value}
+    """Read a configuration's sizes under whatever name."""
+    values: dict[str, Any] = {}
+    for name, keys in KEYS.items():
+        stated = [int(config[key]) for key in keys if config.get(key)]
+        values |= {name: stated[0]} if stated else {}
     return Shape(**values)
-
-
-def _first(config: Mapping[str, Any], keys: tuple[str, ...]) -> Any:
-    return next((config[key] for key in keys if config.get(key)), None)
-
-
-def _window(given: Any) -> int:
-    """LED's attention window; where it differs by layer, their mean."""
-    return round(sum(given) / len(given)) if isinstance(given, list) else int(given)

@@ -9,8 +9,8 @@ from typing import Any
 
 import pandas as pd
 
-from longwatt.locks import try_lock
 from longwatt.outdated import Counting, Stamps
+from longwatt.processes import try_lock
 from longwatt.provenance import read_object
 from longwatt.summary import artefacts
 from longwatt.workdir import read_lines

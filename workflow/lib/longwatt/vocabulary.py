@@ -1,11 +1,14 @@
 """Fast tokenizers of a checkpoint's own files, and the check that they tokenize as those files say.
 
-Repositories of 2020 and 2021, the published study's among them, may hold a SentencePiece model or a BPE vocabulary and
-no tokenizer.json. transformers makes a fast tokenizer of most. Not of BigBird-Pegasus: transformers 5.23 does not find
-the kind's class, and PegasusTokenizer, asked by name, puts a second mask token before the pieces and so moves every id
-by one. Pegasus vocabularies are therefore read here. Of a tokenizer.json some classes take the vocabulary alone and
-make the rest anew (Pegasus' own then keeps white space that the file strips); here the file is taken as it is. Every
-tokenizer is compared with its files' own library on the study's texts.
+Repositories of 2020 and 2021, the published study's among them, may hold a SentencePiece model or
+a BPE vocabulary and no tokenizer.json. transformers makes a fast tokenizer of most. It fails on
+BigBird-Pegasus: transformers 5.23 does not find the kind's class, and PegasusTokenizer, asked by
+name, puts a second mask token before the pieces and so moves every id by one. Pegasus vocabularies
+therefore go through its PegasusConverter with the offset that their files state.
+
+Some classes take only the vocabulary from a tokenizer.json and make the rest anew (Pegasus' own
+then keeps white space that the file strips). Here the file is taken as it is. Every tokenizer is
+compared with its files' own library on the study's texts.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from longwatt.pretrained import BPE, CONFIG, SENTENCEPIECE, TOKENIZER, TOKENIZER_SETTINGS, WORDPIECE
@@ -21,21 +25,22 @@ from longwatt.provenance import read_object
 PEGASUS = ("pegasus", "pegasus_x", "bigbird_pegasus")  # kinds of model with a vocabulary of Pegasus' layout
 PEGASUS_OFFSET = 103  # ids that Pegasus puts before its pieces for pretraining; BigBird-Pegasus says 0
 ROLES = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
-# Of all tokens; libraries differ on rare characters, a wrong vocabulary or its numbering differs everywhere.
+# Share of all tokens. Libraries differ on rare characters; a wrong numbering differs everywhere.
 DIFFERING_TOKENS = 0.01
 Tokenizer = Any  # transformers.PreTrainedTokenizerFast, which has no types
 Ids = Callable[[str], list[int]]
 
 
 class VocabularyError(ValueError):
-    """A vocabulary that no faithful fast tokenizer can be made of; names the folder and what to do."""
+    """A vocabulary without a faithful fast tokenizer; names the folder and what to do."""
 
 
 def build(folder: Path) -> Tokenizer:
-    """A fast tokenizer of a folder's files.
+    """Build a fast tokenizer of a folder's files.
 
     Args:
-        folder: holds tokenizer.json, spiece.model, vocab.txt, or vocab.json and merges.txt, and what says their kind.
+        folder: holds tokenizer.json, spiece.model, vocab.txt, or vocab.json and merges.txt, and the
+            settings that say their kind.
 
     Raises:
         VocabularyError: it cannot be made.
@@ -62,7 +67,8 @@ def check(tokenizer: Tokenizer, folder: Path, texts: Sequence[str]) -> dict[str,
         texts: to tokenize both ways.
 
     Returns:
-        What it was made of, how many texts and tokens were compared, and how many agreed or did not.
+        The files it was made of, how many texts and tokens were compared, how many of them agreed
+        or differed.
 
     Raises:
         VocabularyError: too many differ.
@@ -75,8 +81,9 @@ def check(tokenizer: Tokenizer, folder: Path, texts: Sequence[str]) -> dict[str,
     differing = sum((Counter(own) - Counter(found)).total() for found, own in zip(made, wanted, strict=True))
     total = sum(map(len, wanted))
     if differing > DIFFERING_TOKENS * total:
+        share = f"{differing} of {total} tokens"
         raise VocabularyError(
-            f"the fast tokenizer made of {folder} differs from its {source} in {differing} of {total} tokens of the "
+            f"the fast tokenizer made of {folder} differs from its {source} in {share} of the "
             f"dataset's first texts, such as {unequal[0][:80]!r}; {_way_out()}"
         )
     return {
@@ -89,7 +96,7 @@ def check(tokenizer: Tokenizer, folder: Path, texts: Sequence[str]) -> dict[str,
 
 
 def _as_written(made: Tokenizer, file: Path) -> Tokenizer:
-    """A tokenizer.json to the letter; of what a class made of it only the special tokens' roles."""
+    """Take a tokenizer.json to the letter, and the special tokens' roles from `made`."""
     from transformers import PreTrainedTokenizerFast
 
     return PreTrainedTokenizerFast(
@@ -100,7 +107,7 @@ def _as_written(made: Tokenizer, file: Path) -> Tokenizer:
 
 
 def _whole(file: Path) -> Any:
-    """A tokenizer.json that neither cuts nor pads, whatever was switched on when it was saved."""
+    """Read a tokenizer.json and switch off truncation and padding, which may have been saved."""
     from tokenizers import Tokenizer as Inner
 
     found = Inner.from_file(str(file))
@@ -118,7 +125,7 @@ def _sentencepiece_file(folder: Path) -> Path | None:
 
 
 def _settings(folder: Path) -> dict[str, Any]:
-    """What the tokenizer's files say of it, a special token as its text."""
+    """Read the tokenizer's settings; a special token is given as its text."""
     said: dict[str, Any] = {}
     for name in reversed(TOKENIZER_SETTINGS[:2]):
         said |= read_object(folder / name)
@@ -135,7 +142,7 @@ def _offset(settings: Mapping[str, Any]) -> int:
 
 
 def _reference(folder: Path) -> tuple[str, Ids]:
-    """The file that decides, and its own library's ids of a text without special tokens."""
+    """Return the deciding file's name and its own library's ids of a text."""
     if (folder / TOKENIZER).is_file():
         exact = _whole(folder / TOKENIZER)
         return TOKENIZER, lambda text: list(exact.encode(text, add_special_tokens=False).ids)
@@ -157,59 +164,40 @@ def _reference(folder: Path) -> tuple[str, Ids]:
 
 
 def _wordpiece_ids(folder: Path) -> Ids:
-    """BERT's own cut into word pieces; its files of 2019 say that a vocabulary keeps case, not that it does not."""
+    """Cut as BERT does; its files of 2019 mention case only where a vocabulary keeps it."""
     from tokenizers import BertWordPieceTokenizer
 
     said = _settings(folder)
-    how = {"handle_chinese_chars": said.get("tokenize_chinese_chars", True), "strip_accents": said.get("strip_accents")}
-    plain = BertWordPieceTokenizer(str(folder / WORDPIECE), lowercase=bool(said.get("do_lower_case", True)), **how)
+    plain = BertWordPieceTokenizer(
+        str(folder / WORDPIECE),
+        lowercase=bool(said.get("do_lower_case", True)),
+        handle_chinese_chars=said.get("tokenize_chinese_chars", True),
+        strip_accents=said.get("strip_accents"),
+    )
     return lambda text: list(plain.encode(text, add_special_tokens=False).ids)
 
 
 def _pegasus(model: Path, settings: Mapping[str, Any]) -> Tokenizer:
-    """Pegasus' tokenizer: pieces behind `offset` ids for pretraining, an end token and no beginning."""
-    from sentencepiece import sentencepiece_model_pb2
-    from tokenizers import AddedToken, Regex, decoders, normalizers, pre_tokenizers, processors
-    from tokenizers import Tokenizer as Inner
-    from tokenizers.models import Unigram
+    """Convert Pegasus' pieces, which stand behind `offset` ids for pretraining."""
     from transformers import PreTrainedTokenizerFast
+    from transformers.convert_slow_tokenizer import PegasusConverter
 
-    proto = sentencepiece_model_pb2.ModelProto.FromString(model.read_bytes())
-    if proto.trainer_spec.model_type != proto.trainer_spec.UNIGRAM:
-        raise VocabularyError(f"{model} is no unigram model, as Pegasus' are; {_way_out()}")
     named = {role: str(settings[role]) for role in ROLES if settings.get(role)}
     named = {"pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>", **named}
-    offset = _offset(settings)
-    inner = Inner(Unigram(_pegasus_pieces(proto, settings, named, offset), proto.trainer_spec.unk_id + offset))
-    spaces = normalizers.Replace(Regex(r"\s+"), " ")
-    charsmap = proto.normalizer_spec.precompiled_charsmap
-    inner.normalizer = normalizers.Sequence([normalizers.Precompiled(charsmap), spaces]) if charsmap else spaces
-    inner.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Metaspace(replacement="▁", prepend_scheme="always")]
-    )
-    inner.decoder = decoders.Metaspace(replacement="▁", prepend_scheme="always")
-    end = named["eos_token"]
-    inner.post_processor = processors.TemplateProcessing(
-        single=f"$A {end}", pair=f"$A $B {end}", special_tokens=[(end, inner.token_to_id(end))]
-    )
-    own = [piece.piece for piece in proto.pieces if piece.type == piece.USER_DEFINED]
-    inner.add_tokens([AddedToken(piece, normalized=False) for piece in own])
+    masks: dict[str, Any] = {"mask_token_sent": None, "mask_token": None}
+    if offset := _offset(settings):
+        masks["mask_token_sent"] = settings.get("mask_token_sent") or "<mask_1>"
+        masks["mask_token"] = named.get("mask_token", "<mask_2>")
+    ids = {"eos_token_id": 1, "mask_token_id": 3}
+    facts = SimpleNamespace(vocab_file=str(model), offset=offset, **{**named, **masks, **ids})
+    converter = PegasusConverter(facts)
+    if converter.proto.trainer_spec.model_type != converter.proto.trainer_spec.UNIGRAM:
+        raise VocabularyError(f"{model} is no unigram model, as Pegasus' are; {_way_out()}")
+    for piece in converter.proto.pieces:  # control pieces in a text are text, as for SentencePiece
+        piece.type = piece.NORMAL if piece.type == piece.CONTROL else piece.type
     return PreTrainedTokenizerFast(
-        tokenizer_object=inner,
+        tokenizer_object=converter.converted(),
         model_input_names=["input_ids", "attention_mask"],
         clean_up_tokenization_spaces=False,
         **named,
     )
-
-
-def _pegasus_pieces(
-    proto: Any, settings: Mapping[str, Any], named: Mapping[str, str], offset: int
-) -> list[tuple[str, float]]:
-    """(piece, log probability) by id."""
-    pieces = [(piece.piece, piece.score) for piece in proto.pieces]
-    if not offset:
-        return pieces
-    masks = [str(settings.get("mask_token_sent") or "<mask_1>"), named.get("mask_token", "<mask_2>")]
-    before = [named["pad_token"], named["eos_token"], *masks]
-    unused = [(f"<unk_{number}>", -100.0) for number in range(2, offset)]  # never the likeliest piece
-    return [*((token, 0.0) for token in before), *unused, *pieces[2:]]

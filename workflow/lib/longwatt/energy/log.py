@@ -19,7 +19,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
-from longwatt.locks import try_lock
+from longwatt.processes import try_lock
 from longwatt.provenance import whole_path
 
 CHANGES_NO_RESULT = "It writes and reads a log; how joules are made of it counts."

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from longwatt.energy.clock import boot_id
 from longwatt.gpus import GpuError, lock_folder
-from longwatt.locks import try_lock
+from longwatt.processes import try_lock
 
 CHANGES_NO_RESULT = "It reads a processor's meters; how joules are made of it counts."
 
