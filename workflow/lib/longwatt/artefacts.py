@@ -1,6 +1,7 @@
-"""Read what jobs have written, and find out what is damaged before anything is made of it.
+"""Read what jobs have written, and find damage before anything is made of it.
 
-A stamped JSON holds a digest of itself (`provenance.write_json`) and under `sha256` those of the files beside it.
+A stamped JSON holds a digest of itself (`provenance.write_json`) and under `sha256` those of the
+files beside it.
 """
 
 from __future__ import annotations
@@ -20,7 +21,10 @@ ASIDE = ".damaged"
 
 
 class Damaged(RuntimeError):
-    """A file that is not what its job wrote; the message names it and what to do."""
+    """An artefact that is not what its job wrote.
+
+    The message names the file and what to do.
+    """
 
 
 def damaged(
@@ -31,24 +35,26 @@ def damaged(
     then: str = "it is made again",
     shared: bool = False,
 ) -> Damaged:
-    """Set a damaged file aside, so that the next run makes it again, and say so.
+    """Set a damaged file aside for the next run, and say so.
 
     Args:
         path: of the file.
         problem: what is wrong with it.
         output: what its rule declares, where that is a folder around it.
         then: what the next run does.
-        shared: whether many cells rest on it, which would all be made again; then it stays for the user to decide.
+        shared: whether many cells rest on it, which would all be made again; then it stays for the
+            user to decide.
     """
     if shared:
         return Damaged(
-            f"{path} is damaged ({problem}); put a sound copy back, or remove it and run again, which makes all cells "
-            "again that rest on it"
+            f"{path} is damaged ({problem}); put a sound copy back, or remove it and run again, "
+            "which makes all cells again that rest on it"
         )
     made = output or path
     if _set_aside(made):
         return Damaged(
-            f"{path} is damaged ({problem}); {made} was renamed to {made.name}{ASIDE}: run again, and {then}"
+            f"{path} is damaged ({problem}); {made} was renamed to {made.name}{ASIDE}: run again, "
+            f"and {then}"
         )
     return Damaged(f"{path} is damaged ({problem}); remove {made} and run again, and {then}")
 
@@ -70,7 +76,10 @@ def read_artefact(path: Path, shared: bool = False) -> dict[str, Any]:
 
 
 def look_at(path: Path) -> tuple[dict[str, Any], str]:
-    """Read a stamped JSON object, and say what is wrong with it; empty if nothing is."""
+    """Read a stamped JSON object, with a word on what is wrong.
+
+    The word is empty if nothing is.
+    """
     text, problem = _text(path)
     if problem:
         return {}, problem
@@ -92,18 +101,23 @@ def digests(folder: Path, paths: Iterable[Path]) -> dict[str, str]:
 
 
 def model_files(model: Path) -> list[Path]:
-    """The files of a model's folder, but for those that Snakemake writes there."""
+    """List the files of a model's folder without Snakemake's own."""
     return [path for path in model.rglob("*") if path.is_file() and not path.name.startswith(".")]
 
 
 def differing(folder: Path, expected: Mapping[str, str]) -> dict[str, str]:
-    """Say of every file that is not as its digest says, what is wrong with it; names are relative to the folder."""
+    """Say what is wrong with each file that differs from its digest.
+
+    Names are relative to the folder.
+    """
     found = {name: _difference(folder / name, digest) for name, digest in expected.items()}
     return {name: problem for name, problem in found.items() if problem}
 
 
 def check_beside(artefact: Path, *paths: Path, shared: bool = False) -> None:
-    """Compare files with the digests that the JSON beside them holds; of those that it does not name, see if they are.
+    """Compare files with the digests that the JSON beside them holds.
+
+    Files that it does not name must at least be there.
 
     Args:
         artefact: the JSON; without one, files are only opened.
@@ -144,7 +158,7 @@ def json_rows(path: Path) -> Iterator[dict[str, Any]]:
 
 @contextlib.contextmanager
 def read_from(path: Path) -> Iterator[None]:
-    """Name the file that was being read when its content turned out to lack a field or to be no table.
+    """Name the file being read when its content lacks a field or is no table.
 
     Raises:
         Damaged: the block raised one of the errors that a torn or altered file causes.
@@ -156,7 +170,10 @@ def read_from(path: Path) -> Iterator[None]:
 
 
 def _text(path: Path) -> tuple[str, str]:
-    """Read a file, and say what is wrong with it; empty if nothing is."""
+    """Read a file, with a word on what is wrong.
+
+    The word is empty if nothing is.
+    """
     problem = _unreadable(path)
     if problem:
         return "", problem
@@ -169,7 +186,10 @@ def _text(path: Path) -> tuple[str, str]:
 
 
 def _unreadable(path: Path) -> str:
-    """What is wrong with a file at first sight; empty if nothing is."""
+    """Say what is wrong with a file at first sight.
+
+    Returns an empty text if nothing is.
+    """
     if not path.exists():
         return "it is missing"
     if not path.is_file():
@@ -178,7 +198,7 @@ def _unreadable(path: Path) -> str:
 
 
 def _difference(path: Path, expected: str) -> str:
-    """What is wrong with a file, by its digest too."""
+    """Say what is wrong with a file, by its digest too."""
     if not path.exists() or path.is_dir():
         return _unreadable(path)
     try:
@@ -188,7 +208,10 @@ def _difference(path: Path, expected: str) -> str:
 
 
 def _set_aside(path: Path) -> bool:
-    """Rename a file or folder; False where that cannot be done."""
+    """Rename a file or folder.
+
+    Returns False where that cannot be done.
+    """
     aside = path.with_name(path.name + ASIDE)
     try:
         if aside.is_dir() and not aside.is_symlink():

@@ -1,18 +1,23 @@
 """Digest the code that can change the result of a rule.
 
-The digest follows meaning, not places and words. Every statement at the top of a module counts by its text and by
-what each of its names stands for, however far that is away, so a definition may move to another module and a module
-to another folder. These do not count:
+The digest follows meaning, not places and words. Every statement at the top of a module counts by
+its text and by what each of its names stands for, however far that is away, so a definition may
+move to another module and a module to another folder. These do not count:
 
 - comments, docstrings, formatting, `__all__`, and where a module lies and what it is called,
-- where imports stand and how they are grouped: they say what names stand for, and which libraries are loaded,
-- the words of `raise X("words")`; any other argument counts, since who catches the error may use it,
-- modules that define `CHANGES_NO_RESULT`, which gives the reason; what they define counts by its name where it is used.
+- where imports stand and how they are grouped: they say what names stand for, and which libraries
+  are loaded,
+- the words of `raise X("words")`; any other argument counts, since who catches the error may use
+  it,
+- modules that define `CHANGES_NO_RESULT`, which gives the reason; what they define counts by its
+  name where it is used.
 
-Definitions may stand in any order. A module that does more than define, such as to register a class, keeps its order.
+Definitions may stand in any order. A module that does more than define, such as to register a
+class, keeps its order.
 
-Two limits remain. Two variables that begin alike and are changed by functions are not told apart, should functions
-swap them. The order of two definitions that take turns at one hidden state (`next(NUMBERS)`) is not seen.
+Two limits remain. Two variables that begin alike and are changed by functions are not told apart,
+should functions swap them. The order of two definitions that take turns at one hidden state
+(`next(NUMBERS)`) is not seen.
 """
 
 from __future__ import annotations
@@ -35,12 +40,18 @@ OUTSIDE = "changes no result"  # in the place of what such a module defines
 
 @cache
 def code_digest(script: Path, modules: tuple[str, ...] = ()) -> str:
-    """Digest a script and the modules of ours that can change its result; see `Code.digest`."""
+    """Digest a script and the modules of ours that can change its result.
+
+    `Code.digest` says how.
+    """
     return _installed().digest(script, modules)
 
 
 def module_path(name: str, package: Path = PACKAGE) -> Path | None:
-    """Find the file of a longwatt module; None when there is no such module."""
+    """Find the file of a longwatt module.
+
+    Returns None when there is no such module.
+    """
     parts = name.split(".")
     if parts[0] != OURS or not all(part.isidentifier() for part in parts):
         return None
@@ -50,7 +61,10 @@ def module_path(name: str, package: Path = PACKAGE) -> Path | None:
 
 
 def changes_no_result(path: Path) -> bool:
-    """Return whether a module says that it changes no result; only its head is parsed, for speed."""
+    """Return whether a module says that it changes no result.
+
+    Only its head is parsed, for speed.
+    """
     text = path.read_text(encoding="utf-8")
     found = re.search(rf"^{SAYING}\b", text, re.MULTILINE)
     if not found:
@@ -76,8 +90,9 @@ def _installed() -> Code:
 class Code:
     """The code of a package, each file read once.
 
-    Statements have colours: at depth 0 of their texts alone, at depth n also of the colours at depth n - 1 that their
-    names stand for. Where going deeper tells no more statements of a rule apart, equal colours are equal in meaning.
+    Statements have colours: at depth 0 of their texts alone, at depth n also of the colours at
+    depth n - 1 that their names stand for. Where going deeper tells no more statements of a rule
+    apart, equal colours are equal in meaning.
 
     Args:
         package: folder of the package.
@@ -100,7 +115,9 @@ class Code:
             modules: those that it uses by a name from its settings.
         """
         files = [script, *self.closure(script, modules).values()]
-        statements = [(path, n) for path in files for n in range(len(self._module(path).statements))]
+        statements = [
+            (path, n) for path in files for n in range(len(self._module(path).statements))
+        ]
         depth, told_apart = 1, len({self._colour(*one, 0) for one in statements})
         colours = [self._colour(*one, 1) for one in statements]
         while len(set(colours)) > told_apart:
@@ -111,9 +128,12 @@ class Code:
         return digest([sorted(colours), sorted(libraries), named])
 
     def closure(self, script: Path, modules: Iterable[str] = ()) -> dict[str, Path]:
-        """Find the modules that can change the result of a script, by name, without those that say that they do not.
+        """Find the modules, by name, that can change the result of a script.
 
-        They are found by walking imports, and strings that name a module (a worker that is launched by name).
+        Modules that say that they do not are left out.
+
+        They are found by walking imports, and strings that name a module (a worker that is launched
+        by name).
         """
         found: dict[str, Path] = {}
         waiting = [*self._module(script).references, *modules]
@@ -146,12 +166,19 @@ class Code:
         key = (path, number, depth)
         if key not in self._colours:
             text = self._module(path).statements[number].text
-            parts = [self._colour(path, number, 0), *self._edges(path, number, depth - 1)] if depth else [text]
+            parts = (
+                [self._colour(path, number, 0), *self._edges(path, number, depth - 1)]
+                if depth
+                else [text]
+            )
             self._colours[key] = _hash(parts)
         return self._colours[key]
 
     def _edges(self, path: Path, number: int, depth: int) -> Iterator[str]:
-        """Yield what the names in a statement stand for, each with its name or in the order of their numbers."""
+        """Yield what the names in a statement stand for.
+
+        Each comes with its name, or in the order of their numbers.
+        """
         module = self._module(path)
         statement = module.statements[number]
         for name in statement.names:
@@ -164,8 +191,13 @@ class Code:
         if module.is_ordered and number:
             yield f"after {self._colour(path, number - 1, depth)}"
 
-    def _of_statement(self, path: Path, number: int, name: str, depth: int, asked: str = "") -> list[str]:
-        """List what a name in a statement can stand for, or what is asked of it where it is a module."""
+    def _of_statement(
+        self, path: Path, number: int, name: str, depth: int, asked: str = ""
+    ) -> list[str]:
+        """List what a name in a statement can stand for.
+
+        Where the name is a module, list what is asked of it.
+        """
         module = self._module(path)
         imports = module.statements[number].imports.get(name, ())
         if not asked and not imports:
@@ -174,15 +206,19 @@ class Code:
         return [colour for one in bindings for colour in self._of_binding(path, one, depth, asked)]
 
     def _of_module(self, path: Path, name: str, depth: int) -> tuple[str, ...]:
-        """List what a name of a module stands for: all statements that bind it, in their order."""
+        """List the statements that bind a name of a module, in order."""
         key = (path, name, depth)
         if key not in self._meanings:
             self._meanings[key] = ()  # what is imported from itself is nothing
             bindings = self._module(path).bindings.get(name, ())
-            self._meanings[key] = tuple(colour for one in bindings for colour in self._of_binding(path, one, depth))
+            self._meanings[key] = tuple(
+                colour for one in bindings for colour in self._of_binding(path, one, depth)
+            )
         return self._meanings[key]
 
-    def _of_binding(self, path: Path, binding: int | Import, depth: int, asked: str = "") -> Sequence[str]:
+    def _of_binding(
+        self, path: Path, binding: int | Import, depth: int, asked: str = ""
+    ) -> Sequence[str]:
         if isinstance(binding, int):
             return [self._colour(path, binding, depth)]
         module = self._as_module(binding)
@@ -196,10 +232,15 @@ class Code:
             return [self._whole(module, depth)]
         if path is None:
             return [OUTSIDE]
-        return self._of_module(path, given.name, depth) or [self._statements(path, depth)]  # `__getattr__` gives it
+        return self._of_module(path, given.name, depth) or [
+            self._statements(path, depth)
+        ]  # `__getattr__` gives it
 
     def _as_module(self, given: Import) -> str | None:
-        """Return the name of our module that an import gives; None where it gives something else."""
+        """Return the name of our module that an import gives.
+
+        Returns None where it gives something else.
+        """
         if not given.is_ours or not given.name:
             return given.module if given.is_ours else None
         name, package = f"{given.module}.{given.name}", self._counted(given.module)
@@ -207,13 +248,18 @@ class Code:
         return name if self._path(name) and set(bound) <= {given} else None
 
     def _whole(self, name: str, depth: int) -> str:
-        """Hash a module that is used by its name: what can be asked of it, and what it does when it is run."""
+        """Hash a module that is used by its name.
+
+        It counts by its public names and by its acts when it is run.
+        """
         path = self._counted(name)
         if path is None:
             return OUTSIDE
         if (path, depth) not in self._wholes:
             module = self._module(path)
-            acts = [self._colour(path, n, depth) for n, one in enumerate(module.statements) if one.acts]
+            acts = [
+                self._colour(path, n, depth) for n, one in enumerate(module.statements) if one.acts
+            ]
             named = [f"{one}={self._of_module(path, one, depth)}" for one in self._public(module)]
             self._wholes[path, depth] = _hash([*sorted(acts), *sorted(named)])
         return self._wholes[path, depth]

@@ -1,4 +1,4 @@
-"""Read a module to what counts of it: statements without words and places, and what names in them stand for."""
+"""Read a module as statements without words and places, and the meanings of names."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ DOTTED = f"{OURS}."
 
 @dataclass(frozen=True)
 class Import:
-    """What an imported name stands for: a module, or where `name` is not empty something in it."""
+    """An imported name: a module, or something in it where `name` is given."""
 
     module: str
     name: str = ""
@@ -61,7 +61,8 @@ class Module:
     Attributes:
         statements: all but imports and docstring.
         bindings: what each of its names stands for: numbers of statements, imports.
-        references: what may be modules of ours: what it imports, and modules that it names by a string.
+        references: what may be modules of ours: what it imports, and modules that it names by a
+            string.
         libraries: what it imports from elsewhere.
         is_ordered: whether it does more than define, also where it is not the program.
     """
@@ -92,7 +93,11 @@ def read_module(path: Path, is_module: Callable[[str], bool]) -> Module:
         readers.append(reader)
         statements.append(reader.statement())
     everything = [imports, *(reader.imports for reader in readers)]
-    strings = [name for one in statements for name in (*one.strings, *(f"{name}.__main__" for name in one.strings))]
+    strings = [
+        name
+        for one in statements
+        for name in (*one.strings, *(f"{name}.__main__" for name in one.strings))
+    ]
     return Module(
         tuple(statements),
         _bindings(kept, statements, imports),
@@ -104,27 +109,41 @@ def read_module(path: Path, is_module: Callable[[str], bool]) -> Module:
 
 def _without_docstring(body: list[ast.stmt]) -> list[ast.stmt]:
     first = body[0] if body else None
-    if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and isinstance(first.value.value, str):
+    if (
+        isinstance(first, ast.Expr)
+        and isinstance(first.value, ast.Constant)
+        and isinstance(first.value.value, str)
+    ):
         return body[1:]
     return body
 
 
 def _is_all(node: ast.stmt) -> bool:
     """Return whether a statement is `__all__ = ...`, which only `import *` would ask for."""
-    return isinstance(node, ast.Assign) and [getattr(one, "id", "") for one in node.targets] == ["__all__"]
+    return isinstance(node, ast.Assign) and [getattr(one, "id", "") for one in node.targets] == [
+        "__all__"
+    ]
 
 
 def _is_program(node: ast.stmt) -> bool:
-    """Return whether a statement runs only where its module is the program: `if __name__ == "__main__"`."""
+    """Return whether a statement runs only under `if __name__ == "__main__"`."""
     test = node.test if isinstance(node, ast.If) else None
-    return isinstance(test, ast.Compare) and isinstance(test.left, ast.Name) and test.left.id == "__name__"
+    return (
+        isinstance(test, ast.Compare)
+        and isinstance(test.left, ast.Name)
+        and test.left.id == "__name__"
+    )
 
 
 def _acts(node: ast.stmt) -> bool:
     """Return whether a statement does more than define functions, classes or plain names."""
     if isinstance(node, DEFINITIONS):
         return False
-    names = [item for one in _targets(node) for item in (one.elts if isinstance(one, ast.Tuple) else [one])]
+    names = [
+        item
+        for one in _targets(node)
+        for item in (one.elts if isinstance(one, ast.Tuple) else [one])
+    ]
     return not names or not all(isinstance(item, ast.Name) for item in names)
 
 
@@ -137,8 +156,13 @@ def _targets(node: ast.stmt) -> list[ast.expr]:
 def _bindings(
     nodes: Sequence[ast.stmt], statements: Sequence[Statement], imports: _Imports
 ) -> dict[str, tuple[int | Import, ...]]:
-    """Gather what each name of a module stands for, in the order of the statements, imports first."""
-    found: dict[str, dict[int | Import, None]] = {name: dict.fromkeys(given) for name, given in imports.given.items()}
+    """Gather the meanings of each name of a module.
+
+    They come in the order of the statements, imports first.
+    """
+    found: dict[str, dict[int | Import, None]] = {
+        name: dict.fromkeys(given) for name, given in imports.given.items()
+    }
     for number, (node, statement) in enumerate(zip(nodes, statements, strict=True)):
         for name in statement.bound:
             found.setdefault(name, {})[number] = None
@@ -165,7 +189,10 @@ class _Imports:
         self.libraries: set[str] = set()
 
     def take(self, node: ast.AST) -> bool:
-        """Take a statement in if it does nothing but import; return whether it does."""
+        """Take in a statement that only imports.
+
+        Returns whether it does.
+        """
         if isinstance(node, ast.Import):
             for alias in node.names:
                 self._module(alias)
@@ -185,7 +212,9 @@ class _Imports:
 
     def _from(self, node: ast.ImportFrom, alias: ast.alias) -> None:
         if node.level or alias.name == "*":
-            raise SyntaxError(f"line {node.lineno}: import each name, from the full name of its module")
+            raise SyntaxError(
+                f"line {node.lineno}: import each name, from the full name of its module"
+            )
         module = node.module or ""
         self._add(alias.asname or alias.name, Import(module, alias.name), f"{module}:{alias.name}")
 
@@ -240,11 +269,16 @@ class _Reader:
         )
 
     def _write(self, value: Any) -> None:
-        """Write a node, a list of nodes or a plain value, so that different ones never read alike."""
+        """Write a node, a list or a plain value.
+
+        Different ones never read alike.
+        """
         if isinstance(value, list):
             self._list(value)
         elif not isinstance(value, ast.AST):
-            self._parts.append(ascii(value))  # `repr` escapes what this Python's Unicode does not know
+            self._parts.append(
+                ascii(value)
+            )  # `repr` escapes what this Python's Unicode does not know
         else:
             special = self._SPECIAL.get(type(value))
             if special is None or not special(self, value):
@@ -254,7 +288,9 @@ class _Reader:
         self._parts += (type(node).__name__, "(")
         for name in node._fields:
             value = getattr(node, name, None)
-            if value is None or name in UNSEEN or value == []:  # fields that newer versions add are empty here
+            if (
+                value is None or name in UNSEEN or value == []
+            ):  # fields that newer versions add are empty here
                 continue
             self._parts += (name, "=")
             self._write(value)
@@ -279,7 +315,10 @@ class _Reader:
 
     def _attribute(self, node: ast.Attribute) -> bool:
         """Write what is asked of a module of ours without the module's name."""
-        if not isinstance(node.value, ast.Name) or node.value.id not in self._above | self.imports.modules:
+        if (
+            not isinstance(node.value, ast.Name)
+            or node.value.id not in self._above | self.imports.modules
+        ):
             return False
         if node.value.id in self._local:  # it may be a variable, which counts by its name
             return False
@@ -305,7 +344,10 @@ class _Reader:
         return False
 
     def _joined(self, node: ast.JoinedStr) -> bool:
-        """Write an f-string, neighbouring texts as one: Python 3.12 leaves them apart, some empty."""
+        """Write an f-string with neighbouring texts as one.
+
+        Python 3.12 leaves them apart, some of them empty.
+        """
         text = ""
         self._parts.append("joined(")
         for item in [*node.values, None]:
@@ -319,7 +361,10 @@ class _Reader:
         return True
 
     def _raise(self, node: ast.Raise) -> bool:
-        """Write a raised error without its words; who catches it may use any other value that it is given."""
+        """Write a raised error without its words.
+
+        Its handler may use any other value that it is given.
+        """
         if isinstance(node.exc, ast.Call):
             given = [*node.exc.args, *(keyword.value for keyword in node.exc.keywords)]
             worded = {id(one) for one in given if _is_worded(one)}
@@ -343,11 +388,13 @@ _WORDS = ast.Constant("words")
 
 
 def _is_worded(node: ast.expr) -> bool:
-    """Return whether an expression is a text: a string, or one that is put together, formatted or joined."""
+    """Return whether an expression is a text, also one put together or formatted."""
     if isinstance(node, ast.Constant):
         return isinstance(node.value, str)
     if isinstance(node, ast.BinOp):
-        return isinstance(node.op, ast.Add | ast.Mod) and (_is_worded(node.left) or _is_worded(node.right))
+        return isinstance(node.op, ast.Add | ast.Mod) and (
+            _is_worded(node.left) or _is_worded(node.right)
+        )
     if isinstance(node, ast.IfExp):
         return _is_worded(node.body) and _is_worded(node.orelse)
     if isinstance(node, ast.Call):
@@ -370,7 +417,9 @@ def _bound(node: ast.stmt) -> Iterator[str]:
     if isinstance(node, DEFINITIONS):
         yield node.name
         return
-    places: Sequence[ast.AST] = _targets(node) or [node]  # names in a comprehension on the right are not the module's
+    places: Sequence[ast.AST] = _targets(node) or [
+        node
+    ]  # names in a comprehension on the right are not the module's
     for item in ast.walk(node):
         if isinstance(item, ast.NamedExpr):
             yield item.target.id

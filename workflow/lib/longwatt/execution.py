@@ -1,4 +1,4 @@
-"""Settings of a training that change how it is carried out and not what it gives.
+"""Settings of a training that change its execution and not its result.
 
 They are no part of its identity: a finished training stays finished when they change, and an
 unfinished one goes on with the new ones at its next attempt.
@@ -23,12 +23,15 @@ def deciding(training: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def execution(training: Mapping[str, Any]) -> dict[str, Any]:
-    """Keep the settings of a training that decide how it is carried out, and nothing else."""
+    """Keep only the settings of a training that decide its execution."""
     return {name: training[name] for name in EXECUTION}
 
 
 def without(settings: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
-    """Leave out some settings, named as `training.validation.batch_size`; blocks stay."""
+    """Leave out some settings, named as `training.validation.batch_size`.
+
+    Blocks stay.
+    """
     kept = dict(settings)
     for name in names:
         block, _, rest = name.partition(".")

@@ -1,7 +1,7 @@
 """Digests of settings, and the stamp that every artefact carries.
 
-Snakemake knows what made a file only through `.snakemake/metadata`. A fresh clone beside old results
-has none, so each artefact also says itself which settings and which code made it.
+Snakemake knows what made a file only through `.snakemake/metadata`. A fresh clone beside old
+results has none, so each artefact also says itself which settings and which code made it.
 """
 
 from __future__ import annotations
@@ -28,12 +28,13 @@ CONTENT = "content_sha256"  # of the object that carries the stamp, in its prove
 # Rules whose artefact others use only for the files that it lists.
 BRINGING = ("download_dataset", "download_model", "make_tokenizer", "tokenize_dataset")
 MADE_FROM = "made_from"  # of a stamp: digests of what the artefact was made from, by path
-ANEW = "LONGWATT_ANEW"  # environment, "COMMAND:RULE ...": rules whose earlier work a job must not go on from
+# Environment, "COMMAND:RULE ...": rules whose earlier work a job must not go on from.
+ANEW = "LONGWATT_ANEW"
 
 
 @dataclass(frozen=True)
 class Stage:
-    """One job of the workflow: its rule, the artefact that carries its stamp, what decides it."""
+    """Describe one job of the workflow: its rule, its artefact and what decides it."""
 
     rule: str
     artefact: str
@@ -52,7 +53,9 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def stamp(rule: str, settings: Mapping[str, Any], code: str, inputs: Iterable[str] | None = None) -> dict[str, Any]:
+def stamp(
+    rule: str, settings: Mapping[str, Any], code: str, inputs: Iterable[str] | None = None
+) -> dict[str, Any]:
     """Make the provenance block of an artefact: its settings, code and inputs, as digests.
 
     Args:
@@ -72,22 +75,32 @@ def stamp(rule: str, settings: Mapping[str, Any], code: str, inputs: Iterable[st
 
 
 def deciding(inputs: Mapping[str, str]) -> list[str]:
-    """List the inputs that decide what work is made from; see `work_identity`."""
+    """List the inputs that decide the origin of a job's work.
+
+    `work_identity` uses the same ones.
+    """
     given = {**inputs}
     return [given[name] for name, _ in _DECIDING.values() if name in given]
 
 
 def origins(paths: Iterable[str]) -> dict[str, str]:
-    """Digest files by path; a folder has none, since the artefact beside it speaks for it."""
-    return {str(path): origin(Path(path)) for path in sorted(set(map(str, paths))) if not Path(path).is_dir()}
+    """Digest files by path.
+
+    A folder has no digest, since the artefact beside it speaks for it.
+    """
+    return {
+        str(path): origin(Path(path))
+        for path in sorted(set(map(str, paths)))
+        if not Path(path).is_dir()
+    }
 
 
 def origin(path: Path) -> str:
     """Digest a file by what others can make of it.
 
-    Data, tokenizers and weights count as the files that their artefact lists by digest; any other artefact
-    counts as all that it says and the settings that it was made with, since times and joules are read from
-    it. Code does not count: other code may make the same.
+    Data, tokenizers and weights count as the files that their artefact lists by digest; any other
+    artefact counts as all that it says and the settings that it was made with, since times and
+    joules are read from it. Code does not count: other code may make the same.
     """
     found = read_object(path) if path.suffix == ".json" else {}
     if not found:
@@ -99,8 +112,12 @@ def origin(path: Path) -> str:
     return digest([found, said.get("settings_digest")])
 
 
-def work_identity(made_by: Mapping[str, Any], inputs: Mapping[str, str], but: Sequence[str] = ()) -> dict[str, str]:
-    """What must be equal for a killed job's work to be continued: its settings, its code and what it is made from.
+def work_identity(
+    made_by: Mapping[str, Any], inputs: Mapping[str, str], but: Sequence[str] = ()
+) -> dict[str, str]:
+    """Identify a killed job's work by its settings, code and inputs.
+
+    They must be equal for the work to go on.
 
     Args:
         made_by: the job's stamp.
@@ -146,31 +163,38 @@ _DECIDING: dict[str, tuple[str, Callable[[str], str]]] = {
 
 
 def asked_anew(rule: str) -> str:
-    """Which command asked Snakemake to make this rule's work again, whatever is there; empty if none did.
+    """Name the command that asked Snakemake to make this rule's work again.
 
-    A job that is tried again under the same command (`--retries`) goes on from what it made under it.
+    It is empty if none did. The work is then made whatever is there.
+
+    A job that is tried again under the same command (`--retries`) goes on from what it made under
+    it.
     """
     command, _, rules = os.environ.get(ANEW, "").partition(":")
     return command if rule in rules.split() else ""
 
 
 def read_stamp(artefact: Path) -> dict[str, Any] | None:
-    """The provenance block of a JSON artefact; None when there is none to be read."""
+    """Read the provenance block of a JSON artefact.
+
+    Returns None where none can be read.
+    """
     block = read_object(artefact).get("provenance")
     return block if isinstance(block, dict) else None
 
 
 def agrees(artefact: Path, settings: Mapping[str, Any], codes: Collection[str]) -> bool:
-    """Whether an artefact says it was made with these settings by one of these codes."""
+    """Check whether an artefact was made with these settings by one of these codes."""
     block = read_stamp(artefact) or {}
     return block.get("settings_digest") == digest(settings) and block.get("code_digest") in codes
 
 
 def recorded_paths(metadata: Path) -> set[str]:
-    """The output paths that Snakemake holds metadata for.
+    """Find the output paths that Snakemake holds metadata for.
 
-    It names its records by the path in URL-safe base64, split into folders `@...` when long. Were that
-    to change, nothing would be recognised here and every artefact would be checked by its own stamp.
+    It names its records by the path in URL-safe base64, split into folders `@...` when long. Were
+    that to change, nothing would be recognised here and every artefact would be checked by its own
+    stamp.
     """
     paths = set()
     for folder, _, names in os.walk(metadata):
@@ -184,7 +208,10 @@ def recorded_paths(metadata: Path) -> set[str]:
 
 
 def read_object(path: Path) -> dict[str, Any]:
-    """A JSON object; an empty one where the file is missing, torn or holds something else."""
+    """Read a JSON object.
+
+    An empty one stands for a file that is missing, torn or holds something else.
+    """
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -193,7 +220,10 @@ def read_object(path: Path) -> dict[str, Any]:
 
 
 def json_lines(text: str) -> list[dict[str, Any]]:
-    """The objects of JSON lines; a torn line (its writer was killed) is left out."""
+    """Parse JSON lines to objects.
+
+    A torn line (its writer was killed) is left out.
+    """
     objects = []
     for line in text.split("\n"):  # `splitlines` would split texts with U+2028 too
         try:
@@ -204,7 +234,10 @@ def json_lines(text: str) -> list[dict[str, Any]]:
 
 
 def write_json(path: Path | str, value: Any) -> None:
-    """Write JSON under its final name only once it is whole and on disk; what carries a stamp gets its digest too."""
+    """Write JSON under its final name once it is whole and on disk.
+
+    An object that carries a stamp gets the digest of its content too.
+    """
     if isinstance(value, Mapping) and isinstance(value.get("provenance"), Mapping):
         said = content_digest(json.loads(json.dumps(value)))  # as it will be read again
         value = {**value, "provenance": {**value["provenance"], CONTENT: said}}
@@ -221,7 +254,9 @@ def content_digest(value: Mapping[str, Any]) -> str:
 
 @contextmanager
 def whole_path(path: Path) -> Iterator[Path]:
-    """A path to write, whose file gets its final name only once it is whole and on disk; its folder is made.
+    """Give a path whose file gets its final name once it is whole.
+
+    Its folder is made.
 
     A full disk, an error or a kill half-way leaves what was there before.
     """
@@ -237,13 +272,22 @@ def whole_path(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def whole_file(path: Path, newline: str | None = None) -> Iterator[TextIO]:
-    """A text stream to `whole_path`; CSV writers want the newline ""."""
-    with whole_path(path) as partial, partial.open("w", encoding="utf-8", newline=newline) as stream:
+    """Open a text stream to `whole_path`.
+
+    CSV writers want the newline "".
+    """
+    with (
+        whole_path(path) as partial,
+        partial.open("w", encoding="utf-8", newline=newline) as stream,
+    ):
         yield stream
 
 
 def link_or_copy(source: str, target: str) -> None:
-    """Give a file a second name, or where there are no links a copy; for `shutil.copytree`."""
+    """Give a file a second name, or a copy where there are no links.
+
+    It serves `shutil.copytree`.
+    """
     try:
         os.link(source, target)
     except OSError:  # another filesystem, or one without links
@@ -265,17 +309,23 @@ def fsync_tree(folder: Path) -> None:
         fsync(path)
 
 
-def set_stale_aside(stages: Iterable[Stage], codes: Callable[[Stage], Collection[str]]) -> list[str]:
-    """Rename artefacts that say they were made otherwise, so that Snakemake misses them and makes them again.
+def set_stale_aside(
+    stages: Iterable[Stage], codes: Callable[[Stage], Collection[str]]
+) -> list[str]:
+    """Rename artefacts that say they were made otherwise.
 
-    Nothing is lost: `x.json` becomes `x.json.stale`, and comes back should settings and code be again as they were.
+    Snakemake misses them then, and makes them again.
+
+    Nothing is lost: `x.json` becomes `x.json.stale`, and comes back should settings and code be
+        again as they were.
 
     Args:
         stages: stages that Snakemake holds no record of; it checks the others itself.
         codes: acceptable code digests of a stage.
 
     Returns:
-        The artefacts set aside, now or by an earlier call, and those whose folder cannot be written to: a run is
+        The artefacts set aside, now or by an earlier call, and those whose folder cannot be written
+            to: a run is
         refused there, and a look is not.
     """
     aside = []

@@ -1,8 +1,9 @@
-"""The files on this machine that data, weights and tokenizers are read from, and whether they are still the same.
+"""Source files of data, weights and tokenizers, and whether they changed.
 
-Size and times are compared at every start, contents only where those differ. The time of a file's last change of any
-kind (ctime) is among them: `cp -p` and `rsync -t` set the other one back. Nothing here is seen that leaves all three
-as they were, which takes a hand on the clock or the disk itself.
+Size and times are compared at every start, contents only where those differ. The time of a file's
+last change of any kind (ctime) is among them: `cp -p` and `rsync -t` set the other one back.
+Nothing here is seen that leaves all three as they were, which takes a hand on the clock or the disk
+itself.
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ def recorded(files: Mapping[str, Path]) -> Iterator[list[Facts]]:
     """Give what is known of files that are read meanwhile, complete once they have been.
 
     Args:
-        files: by the name that a record of them has; where it is read from may differ between machines.
+        files: by the name that a record of them has; where it is read from may differ between
+            machines.
 
     Raises:
         SourceChanged: a file changed while it was read; names it.
@@ -40,7 +42,9 @@ def recorded(files: Mapping[str, Path]) -> Iterator[list[Facts]]:
     for name, path in files.items():
         digest = sha256(path)
         if _stat(path) != before[name]:
-            raise SourceChanged(f"{path} changed while it was read; run again once nothing writes to it")
+            raise SourceChanged(
+                f"{path} changed while it was read; run again once nothing writes to it"
+            )
         found.append({"path": name, **before[name], "sha256": digest})
 
 
@@ -50,7 +54,9 @@ def folder_files(folder: Path, files: list[Path]) -> dict[str, Path]:
 
 
 class KnownDigests:
-    """Digests of files whose times changed and whose contents may not have, so that each is read once.
+    """Digests of files whose times changed and whose contents may not have.
+
+    Each file is read once.
 
     Args:
         path: of the file that remembers them.
@@ -62,7 +68,10 @@ class KnownDigests:
         self._new = False
 
     def of(self, file: Path) -> str:
-        """A file's SHA-256, read from the file unless it is known for its size and times."""
+        """Return a file's SHA-256.
+
+        The file is read unless it is known for its size and times.
+        """
         key, now = str(file.resolve()), _stat(file)
         known = self._known.get(key, {})
         if {name: known.get(name) for name in COMPARED} != now:
@@ -71,7 +80,10 @@ class KnownDigests:
         return str(known["sha256"])
 
     def save(self) -> None:
-        """Remember what was read; where that cannot be written, it is read again next time."""
+        """Remember what was read.
+
+        Where that cannot be written, it is read again next time.
+        """
         if self._new:
             try:
                 write_json(self.path, self._known)
@@ -82,19 +94,25 @@ class KnownDigests:
 def differences(
     artefact: Path, files: Mapping[str, Path], known: KnownDigests, *, all_of_them: bool = False
 ) -> list[str]:
-    """The files that are no longer what an artefact was made from.
+    """List the files that are no longer what an artefact was made from.
 
     Args:
-        artefact: a JSON file with `sources`, as `recorded` gives them; one without was made by an older version, and
-            counts as made from any file that is not newer.
-        files: by name; one that is gone counts as unchanged, since what was made of it is still whole.
+        artefact: a JSON file with `sources`, as `recorded` gives them; one without was made by an
+            older version, and counts as made from any file that is not newer.
+        files: by name; one that is gone counts as unchanged, since what was made of it is still
+            whole.
         known: digests of files whose times differ.
-        all_of_them: `files` are all that would be read now, so that one that is missing there is a difference.
+        all_of_them: `files` are all that would be read now, so that one that is missing there is a
+            difference.
     """
     sources = read_object(artefact).get("sources")
     if sources is None:
         made = artefact.stat().st_mtime_ns
-        return [str(path) for path in files.values() if path.is_file() and path.stat().st_mtime_ns > made]
+        return [
+            str(path)
+            for path in files.values()
+            if path.is_file() and path.stat().st_mtime_ns > made
+        ]
     before = {facts["path"]: facts for facts in sources}
     found = [str(path) for name, path in files.items() if _differs(path, before.get(name), known)]
     return found + [name for name in before if all_of_them and name not in files]
