@@ -1,4 +1,7 @@
-"""Two studies' scores and speeds against each other: a panel per dataset, a colour per model, lengths at the points."""
+"""Two studies' scores and speeds against each other.
+
+A panel per dataset, a colour per model, lengths at the points.
+"""
 
 from __future__ import annotations
 
@@ -34,13 +37,27 @@ from longwatt.point_labels import label_points
 from longwatt.wording import random_weights
 
 GREY = "0.35"
-RATIOS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100, 300, 1000)  # guide lines of a logarithmic figure
+RATIOS = (
+    0.001,
+    0.003,
+    0.01,
+    0.03,
+    0.1,
+    0.3,
+    1,
+    3,
+    10,
+    30,
+    100,
+    300,
+    1000,
+)  # guide lines of a logarithmic figure
 Style = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
 class Quantity:
-    """What is set against itself.
+    """A quantity of one study that is set against the other's.
 
     Attributes:
         column: of the comparison, less `_a` and `_b`.
@@ -55,12 +72,19 @@ class Quantity:
 
 QUANTITIES = {
     "scores": Quantity("score", None),
-    "inference_speed": Quantity("inference_samples_per_second", "inference speed (samples/s)", logarithmic=True),
+    "inference_speed": Quantity(
+        "inference_samples_per_second", "inference speed (samples/s)", logarithmic=True
+    ),
 }
 
 
-def draw_all(comparison: pd.DataFrame, studies: tuple[str, str], folder: Path, titles: Mapping[str, str]) -> list[Path]:
-    """Write every figure of QUANTITIES as SVG and PNG; their paths."""
+def draw_all(
+    comparison: pd.DataFrame, studies: tuple[str, str], folder: Path, titles: Mapping[str, str]
+) -> list[Path]:
+    """Write every figure of QUANTITIES as SVG and PNG.
+
+    Returns their paths.
+    """
     found: list[Path] = []
     shown = drawable(titles)
     for name, quantity in QUANTITIES.items():
@@ -69,9 +93,14 @@ def draw_all(comparison: pd.DataFrame, studies: tuple[str, str], folder: Path, t
 
 
 def against(
-    comparison: pd.DataFrame, studies: tuple[str, str], quantity: Quantity, titles: Mapping[str, str]
+    comparison: pd.DataFrame,
+    studies: tuple[str, str],
+    quantity: Quantity,
+    titles: Mapping[str, str],
 ) -> Figure:
-    """The second study's values over the first's, with lines on which both are equal or have the same ratio.
+    """Draw the second study's values over the first's.
+
+    Lines show where both are equal or have the same ratio.
 
     Args:
         comparison: as `longwatt.compare.compare`.
@@ -85,7 +114,11 @@ def against(
         figure, axes = panels(len(datasets), 4.8)
         lines = []
         for axis, dataset in zip(axes, datasets, strict=True):
-            lines.append(_panel(axis, comparison[comparison["dataset_a"] == dataset], studies, quantity, styles))
+            lines.append(
+                _panel(
+                    axis, comparison[comparison["dataset_a"] == dataset], studies, quantity, styles
+                )
+            )
             axis.set_title(titles.get(dataset, dataset))
         _legend(figure, comparison, styles, titles, len(datasets))
         lay_out(figure)
@@ -95,7 +128,7 @@ def against(
 
 
 def _styles(comparison: pd.DataFrame) -> dict[tuple[str, str], dict[str, Any]]:
-    """A colour for each model, a marker for each budget, by both."""
+    """Choose a colour for each model and a marker for each budget."""
     models, budgets = (list(dict.fromkeys(comparison[name])) for name in ("model_a", "budget_a"))
     colours = plt.get_cmap(COLOURS)(np.linspace(0, LIGHTEST, max(2, len(models))))
     return {
@@ -112,7 +145,10 @@ def _panel(
     quantity: Quantity,
     styles: Mapping[tuple[str, str], Style],
 ) -> list[pd.DataFrame]:
-    """Draw one panel but for the lengths at its points; its lines."""
+    """Draw one panel without the lengths at its points.
+
+    Returns its lines.
+    """
     known = panel.dropna(subset=[f"{quantity.column}_a", f"{quantity.column}_b"])
     if quantity.label is None:
         known = known[known["score_name_a"] == known["score_name_b"]]
@@ -127,30 +163,42 @@ def _panel(
         _ratio_lines(axis)
     else:
         _equal_line(axis)
-    names = [f"{quantity.label or SCORE_TITLES.get(known['score_name_a'].iloc[0], 'score')}, {s}" for s in studies]
+    names = [
+        f"{quantity.label or SCORE_TITLES.get(known['score_name_a'].iloc[0], 'score')}, {s}"
+        for s in studies
+    ]
     axis.set_xlabel(names[0][0].upper() + names[0][1:])
     axis.set_ylabel(names[1][0].upper() + names[1][1:])
     return lines
 
 
 def _series(axis: Axes, own: pd.DataFrame, quantity: Quantity, style: Style) -> pd.DataFrame:
-    """Draw a model's points, joined from the shortest input to the longest; the points with their lengths."""
+    """Draw a model's points, joined from the shortest input to the longest.
+
+    Returns the points with their lengths.
+    """
     x, y = own[f"{quantity.column}_a"], own[f"{quantity.column}_b"]
     bars: dict[str, Any] = {}
     if not quantity.label:
         bars = {
-            f"{axis_name}err": half_widths(at, own[f"score_ci_low_{side}"], own[f"score_ci_high_{side}"])
+            f"{axis_name}err": half_widths(
+                at, own[f"score_ci_low_{side}"], own[f"score_ci_high_{side}"]
+            )
             for axis_name, at, side in (("x", x, "a"), ("y", y, "b"))
         }
-    classified = (own["protocol_a"] == CLASSIFIED).all()  # points of a model differ in how examples leave it
+    classified = (
+        own["protocol_a"] == CLASSIFIED
+    ).all()  # points of a model differ in how examples leave it
     if not classified:
         axis.plot(x, y, linewidth=1, alpha=0.4, color=style["color"])
     axis.errorbar(x, y, linestyle="none", markersize=6, elinewidth=0.8, **bars, **style)
-    return pd.DataFrame({"x": x, "y": y, "label": "" if classified else own["seq_len_a"].astype(str)})
+    return pd.DataFrame(
+        {"x": x, "y": y, "label": "" if classified else own["seq_len_a"].astype(str)}
+    )
 
 
 def _equal_line(axis: Axes) -> None:
-    """The same range on both axes, and the line on which both studies agree."""
+    """Give both axes the same range, and draw the line of equal values."""
     axis.margins(0.12)
     limits = [*axis.get_xlim(), *axis.get_ylim()]
     low, high = min(limits), max(limits)
@@ -161,7 +209,10 @@ def _equal_line(axis: Axes) -> None:
 
 
 def _ratio_lines(axis: Axes) -> None:
-    """Lines of equal ratio that cross a logarithmic panel, each with its ratio at the left or lower end."""
+    """Draw lines of equal ratio across a logarithmic panel.
+
+    Each has its ratio at the left or lower end.
+    """
     logarithmic(axis)
     logarithmic(axis, vertical=True)
     axis.margins(0.18)
@@ -169,10 +220,26 @@ def _ratio_lines(axis: Axes) -> None:
     for ratio in RATIOS:
         if not bottom < ratio * right or not ratio * left < top:
             continue
-        axis.plot([left, right], [ratio * left, ratio * right], linestyle="--", color=GREY, linewidth=0.9, zorder=1)
+        axis.plot(
+            [left, right],
+            [ratio * left, ratio * right],
+            linestyle="--",
+            color=GREY,
+            linewidth=0.9,
+            zorder=1,
+        )
         start = max(left, bottom / ratio) * 1.04
         paper = {"facecolor": "white", "edgecolor": "none", "pad": 0.8}
-        axis.text(start, ratio * start, f"{ratio:g} x", fontsize=8, color=GREY, bbox=paper, clip_on=True, zorder=1.5)
+        axis.text(
+            start,
+            ratio * start,
+            f"{ratio:g} x",
+            fontsize=8,
+            color=GREY,
+            bbox=paper,
+            clip_on=True,
+            zorder=1.5,
+        )
     axis.set_xlim(left, right)
     axis.set_ylim(bottom, top)
 
@@ -189,14 +256,22 @@ def _legend(
     handles = []
     for model in models:
         label = titles.get(model, model) + random_weights(model in random)
-        handles.append(Line2D([], [], linewidth=3, label=label, color=styles[model, budgets[0]]["color"]))
+        handles.append(
+            Line2D([], [], linewidth=3, label=label, color=styles[model, budgets[0]]["color"])
+        )
     for budget in budgets if len(budgets) > 1 else []:
         marker = styles[models[0], budget]["marker"]
         handles.append(Line2D([], [], linestyle="none", marker=marker, label=budget, color=GREY))
-    handles.append(Line2D([], [], linestyle="--", color=GREY, label="equal in both, or in the ratio that it says"))
+    handles.append(
+        Line2D(
+            [], [], linestyle="--", color=GREY, label="equal in both, or in the ratio that it says"
+        )
+    )
     columns = min(2, count, len(handles))
     legend(figure, handles, ncols=columns)
 
 
 def _random(comparison: pd.DataFrame) -> pd.Series[bool]:
-    return (comparison["initialisation_a"] == "random") | (comparison["initialisation_b"] == "random")
+    return (comparison["initialisation_a"] == "random") | (
+        comparison["initialisation_b"] == "random"
+    )

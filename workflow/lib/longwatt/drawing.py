@@ -1,4 +1,7 @@
-"""What all figures share: panels, and files that are whole and equal when figures are."""
+"""The look that all figures share, and files that are equal when figures are.
+
+Files are whole or not there.
+"""
 
 from __future__ import annotations
 
@@ -43,9 +46,13 @@ SCORE_TITLES = {
     "f1_unicode": "F1 of Unicode words",
 }
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
-# From dark to light, evenly: the order survives greyscale and colour-blindness. The lightest end is left out.
+# From dark to light, evenly: the order survives greyscale and colour-blindness. The lightest end is
+# left out.
 COLOURS, LIGHTEST = "viridis", 0.72
-HOLLOW: dict[str, Any] = {"markerfacecolor": "white", "markeredgewidth": 1.5}  # of a published score
+HOLLOW: dict[str, Any] = {
+    "markerfacecolor": "white",
+    "markeredgewidth": 1.5,
+}  # of a published score
 # Across a point whose training diverged, and what the legend says of it.
 CROSSED: dict[str, Any] = {
     "linestyle": "none",
@@ -62,13 +69,19 @@ SVG_SALT = "longwatt"  # fixed, so that equal figures are equal files
 
 @contextmanager
 def look() -> Iterator[None]:
-    """Draw inside it what all figures share: a white grid, and texts that are read on a page."""
+    """Draw inside this context with the look of all figures.
+
+    It has a white grid, and texts that are read on a page.
+    """
     with sns.axes_style("whitegrid"), sns.plotting_context("notebook"):
         yield
 
 
 def panels(count: int, height: float, columns: int | None = None) -> tuple[Figure, list[Axes]]:
-    """A figure of `count` panels, each so high (inches), in so many columns; by default at most three, and 2 x 2."""
+    """Make a figure of `count` panels, each so high (inches), in columns.
+
+    By default three columns at most, and 2 x 2.
+    """
     columns = columns or (2 if count == 4 else min(count, 3))
     rows = -(-count // columns)
     size = (5.4 * columns, height * rows)
@@ -83,11 +96,14 @@ def styles(series: Iterable[Hashable]) -> dict[Any, dict[str, Any]]:
     """Colour and marker of each line."""
     keys = list(dict.fromkeys(series))
     colours = plt.get_cmap(COLOURS)(np.linspace(0, LIGHTEST, max(2, len(keys))))
-    return {key: {"color": tuple(colours[i][:3]), "marker": MARKERS[i % len(MARKERS)]} for i, key in enumerate(keys)}
+    return {
+        key: {"color": tuple(colours[i][:3]), "marker": MARKERS[i % len(MARKERS)]}
+        for i, key in enumerate(keys)
+    }
 
 
 def logarithmic(axis: Axes, vertical: bool = False) -> None:
-    """Make an axis logarithmic, with plain numbers at 1, 2 and 5 of each power of ten."""
+    """Make an axis logarithmic, with plain numbers at 1, 2 and 5."""
     axis.set(**{"yscale" if vertical else "xscale": "log"})
     scale = axis.yaxis if vertical else axis.xaxis
     scale.set_major_locator(LogLocator(subs=(1, 2, 5)))
@@ -96,11 +112,16 @@ def logarithmic(axis: Axes, vertical: bool = False) -> None:
 
 
 def legend(place: Figure | Axes, handles: Sequence[Artist], **options: Any) -> Legend:
-    """Add a legend below all panels, also of handles whose labels matplotlib takes for hidden ones."""
+    """Add a legend below all panels.
+
+    Handles count also where matplotlib takes their labels for hidden ones.
+    """
     options = {"loc": "outside lower center", "fontsize": 10, "frameon": False, **options}
     labels = [str(handle.get_label()) for handle in handles]
     # A label that begins with an underscore would be left out.
-    shown = place.legend(handles=handles, labels=[label.lstrip("_") or "-" for label in labels], **options)
+    shown = place.legend(
+        handles=handles, labels=[label.lstrip("_") or "-" for label in labels], **options
+    )
     for text, label in zip(shown.get_texts(), labels, strict=True):
         text.set_text(label)
     return shown
@@ -127,7 +148,10 @@ def ring(axis: Axes, x: Any, y: Any) -> None:
 
 
 def flagged_in_words(texts: Iterable[Any]) -> str:
-    """Say below an axis what its ringed points are flagged with; nothing where none is."""
+    """Say below an axis what its ringed points are flagged with.
+
+    Nothing is said where no point is ringed.
+    """
     found = flags.union(texts)
     return f"\nringed: energy flagged {', '.join(found)}" if found else ""
 
@@ -140,7 +164,10 @@ def leave_empty(axis: Axes, why: str) -> None:
 
 
 def save_all(drawings: Mapping[str, Callable[[], Figure]], folder: Path) -> dict[str, str]:
-    """Draw and write figures one at a time; the digests of their files."""
+    """Draw and write figures one at a time.
+
+    Returns the digests of their files.
+    """
     paths = (path for name, draw in drawings.items() for path in save(draw(), folder / name))
     return {path.name: sha256(path) for path in paths}
 

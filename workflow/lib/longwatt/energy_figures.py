@@ -32,30 +32,45 @@ STACK = {
 
 
 def energy_by_phase(summary: pd.DataFrame, titles: Mapping[str, str]) -> Figure:
-    """Training energy as stacked bars: a panel per dataset, a bar per cell (mean over seeds), a colour per phase."""
+    """Draw training energy as stacked bars.
+
+    A panel per dataset, a bar per cell (mean over seeds), a colour per phase.
+    """
     # A training has no inference point, and cells need not have the same.
     table = with_series(summary).drop_duplicates("cell").assign(inference="")
     known = bool(table["train_energy_kwh"].notna().any())
     names = list(dict.fromkeys(table["dataset"]))
     rows = [table[table["dataset"] == name] for name in names]
     panels_bars = [_bars(panel, titles, table) for panel in rows]
-    height = 1.9 + max(map(_height, panels_bars)) + max(LABEL_INCHES * len(_flags(panel)) for panel in rows)
+    height = (
+        1.9
+        + max(map(_height, panels_bars))
+        + max(LABEL_INCHES * len(_flags(panel)) for panel in rows)
+    )
     with look():
         figure, axes = panels(len(names), height if known else 2.4)
         for axis, name, panel, bars in zip(axes, names, rows, panels_bars, strict=True):
             _draw_bars(axis, panel, bars, energy_unit(table))
             axis.set_title(titles.get(name, name))
         if known:
-            handles = [Patch(facecolor=PHASES[p][1], label=PHASES[p][0]) for p in STACK.values() if p]
+            handles = [
+                Patch(facecolor=PHASES[p][1], label=PHASES[p][0]) for p in STACK.values() if p
+            ]
             handles.append(Patch(facecolor="white", edgecolor="0.3", hatch=HATCH, label=WASTED))
             columns = 2 if len(names) == 1 else 4
             legend(figure, handles, ncols=columns)
-        figure.draw_without_rendering()  # names beside an axis leave it a part of its panel, which texts must fit
+        # Names beside an axis leave it a part of its panel, which texts must fit.
+        figure.draw_without_rendering()
     return figure
 
 
-def _bars(panel: pd.DataFrame, titles: Mapping[str, str], table: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
-    """Give each bar of a panel the name beside it and the rows of its seeds; a series' bars follow each other."""
+def _bars(
+    panel: pd.DataFrame, titles: Mapping[str, str], table: pd.DataFrame
+) -> list[tuple[str, pd.DataFrame]]:
+    """Give each bar of a panel its name and the rows of its seeds.
+
+    A series' bars follow each other.
+    """
     together = panel.iloc[panel.groupby(SERIES, sort=False).ngroup().argsort(kind="stable")]
     names, groups = [], []
     for key, group in together.groupby([*SERIES, "seq_len"], sort=False):
@@ -67,12 +82,17 @@ def _bars(panel: pd.DataFrame, titles: Mapping[str, str], table: pd.DataFrame) -
 
 
 def _height(bars: Sequence[tuple[str, pd.DataFrame]]) -> float:
-    """Give the inches that a panel's bars need, each as high as the lines of the longest name."""
+    """Return the inches that a panel's bars need.
+
+    Each is as high as the lines of the longest name.
+    """
     lines = max(name.count("\n") + 1 for name, _ in bars)
     return len(bars) * max(BAR_INCHES, LINE_INCHES * (lines + 0.5))
 
 
-def _draw_bars(axis: Axes, panel: pd.DataFrame, bars: Sequence[tuple[str, pd.DataFrame]], unit: EnergyUnit) -> None:
+def _draw_bars(
+    axis: Axes, panel: pd.DataFrame, bars: Sequence[tuple[str, pd.DataFrame]], unit: EnergyUnit
+) -> None:
     if panel["train_energy_kwh"].isna().all():
         leave_empty(axis, NO_ENERGY)
         return
@@ -86,7 +106,7 @@ def _draw_bars(axis: Axes, panel: pd.DataFrame, bars: Sequence[tuple[str, pd.Dat
 
 
 def _flags(panel: pd.DataFrame) -> str:
-    """The flags of a panel's energies by phase, on a line of its own."""
+    """Join the flags of a panel's energies by phase, on a line of its own."""
     found = {
         PHASES[phase][0] if phase else "wasted": flags.union(panel[named])
         for column, phase in STACK.items()

@@ -1,7 +1,7 @@
-"""A study's text in each language that carries it: HTML, Markdown, CSV, and a report's labels.
+"""Escape a study's texts for HTML, Markdown, CSV and a report's labels.
 
-Titles, claims and labels are words, and mean nothing in the language around them. Figures have no language of their
-own: `longwatt.drawing` turns matplotlib's off.
+Titles, claims and labels are words, and mean nothing in the language around them. Figures have no
+language of their own: `longwatt.drawing` turns matplotlib's off.
 """
 
 from __future__ import annotations
@@ -14,14 +14,22 @@ from typing import Any
 
 from longwatt.provenance import digest
 
-# Punctuation that means something inside a paragraph: code, emphasis, HTML, formulas, entities, links, headings' ends.
-# An underscore or an ampersand inside a word or a number stays, so that names of columns can be read.
+# Punctuation that means something inside a paragraph: code, emphasis, HTML, formulas, entities,
+# links, headings' ends. An underscore or an ampersand inside a word or a number stays, so that
+# names of columns can be read.
 INLINE = re.compile(r"[\\`*~$]|(?<!\w)_|_(?!\w)|<(?=[A-Za-z/!?])|&(?=#|\w+;)|](?=[(\[:])|(?<!\S)#")
 # What would make a list, a quotation, a heading's line or a rule of a paragraph.
 OPENING = re.compile(r"^(\d{1,9})(?=[.)](?:\s|$))|^(?=[-+>](?:\s|$)|[-=>])")
 JOINER = "\u2060"  # WORD JOINER: takes no room and forbids no reading
 FORMULA = re.compile(r"[=@]|[+-](?![\d.,]|$)")  # what spreadsheets take for one; a number is none
-SHOWN = {"title", "statement", "source", "reason", "table", "currency"}  # keys whose texts people read
+SHOWN = {
+    "title",
+    "statement",
+    "source",
+    "reason",
+    "table",
+    "currency",
+}  # keys whose texts people read
 
 
 def in_one_line(text: str) -> str:
@@ -40,29 +48,37 @@ def in_markdown(text: str) -> str:
 
 
 def in_markdown_cell(text: str, bar: str = r"\|") -> str:
-    """Write a text as a cell of a Markdown table, or inside a line, that shows it."""
+    """Escape a text for a cell of a Markdown table, or for a line."""
     return INLINE.sub(r"\\\g<0>", in_one_line(text)).replace("|", bar)
 
 
 def in_csv(text: str) -> str:
-    """Write a text as a cell of CSV that no spreadsheet takes for a formula; commas are the writer's."""
+    """Escape a text for CSV, so that no spreadsheet takes it for a formula.
+
+    Commas are the writer's.
+    """
     return f"'{text}" if FORMULA.match(text) else text
 
 
 def in_report_label(text: str) -> str:
-    """Write a text as a label of Snakemake's report, which looks for wildcards in it and puts it into a script.
+    """Escape a text for a label of Snakemake's report.
 
-    The report's page writes labels as JSON inside a `<script>` element, which knows no escape that labels could use. An
-    invisible joiner keeps `</script` and `<!--` from being one word, and `{name}` from being a wildcard.
+    Snakemake looks for wildcards in it and puts it into a script.
+
+    The report's page writes labels as JSON inside a `<script>` element, which knows no escape that
+    labels could use. An invisible joiner keeps `</script` and `<!--` from being one word, and
+    `{name}` from being a wildcard.
     """
     return re.sub(r"[<{]", rf"\g<0>{JOINER}", in_one_line(text))
 
 
 class Undisclosed(dict[str, Any]):
-    """Settings that print as their digest, as a job's parameters in Snakemake's report; else a dictionary.
+    """Settings that print as their digest, and are a dictionary otherwise.
 
-    The report repeats the parameters of a job beside each of its files, unescaped. `repr` stays that of a dictionary,
-    by which Snakemake tells whether parameters have changed.
+    A job's parameters print in Snakemake's report.
+
+    The report repeats the parameters of a job beside each of its files, unescaped. `repr` stays
+    that of a dictionary, by which Snakemake tells whether parameters have changed.
     """
 
     def __str__(self) -> str:
@@ -70,7 +86,10 @@ class Undisclosed(dict[str, Any]):
 
 
 def mended(document: Any) -> Any:
-    """Return a document whose characters written as two halves are one, as JSON in a YAML file may have them."""
+    """Join characters of a document that are written as two halves.
+
+    JSON in a YAML file may write them so.
+    """
     if isinstance(document, Mapping):
         return {mended(key): mended(value) for key, value in document.items()}
     if isinstance(document, list):
@@ -81,13 +100,20 @@ def mended(document: Any) -> Any:
 
 
 def unusable_text(document: Any, where: str = "") -> str | None:
-    """Say which text of a document no file can hold or no page can show; None if there is none."""
+    """Name a text of a document that no file can hold or page can show.
+
+    Returns None if there is none.
+    """
     if isinstance(document, Mapping):
-        parts = [(f"{where}.{key}" if where else str(key), value) for key, value in document.items()]
+        parts = [
+            (f"{where}.{key}" if where else str(key), value) for key, value in document.items()
+        ]
         keys = (_unusable_in(str(key), where or "top level", shown=True) for key in document)
         found = [*keys, *(unusable_text(value, place) for place, value in parts)]
     elif isinstance(document, list):
-        found = [unusable_text(value, f"{where}[{number}]") for number, value in enumerate(document)]
+        found = [
+            unusable_text(value, f"{where}[{number}]") for number, value in enumerate(document)
+        ]
     elif isinstance(document, str):
         found = [_unusable_in(document, where, where.rpartition(".")[2] in SHOWN)]
     else:

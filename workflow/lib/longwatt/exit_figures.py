@@ -1,4 +1,7 @@
-"""Figures of early exit: accuracy against time and energy by rule and threshold, with the baselines beside it."""
+"""Figures of early exit: accuracy against time and energy.
+
+Lines follow a rule's thresholds, with the baselines beside them.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +34,14 @@ from longwatt.drawing import (
     save_all,
     styles,
 )
-from longwatt.exit_diagnostics import NUMBERS, Study, by_difficulty, confidence_by_label, on_their_splits, reliability
+from longwatt.exit_diagnostics import (
+    NUMBERS,
+    Study,
+    by_difficulty,
+    confidence_by_label,
+    on_their_splits,
+    reliability,
+)
 from longwatt.exit_series import EFFICIENT, ORACLE, OURS, PLACE, STANDARD, over_all_seeds, points
 from longwatt.glyphs import drawable
 from longwatt.point_labels import label_points
@@ -49,7 +59,10 @@ NO_LARGEST = "Not known: no standard baseline\nwas run at this batch size."
 RULES: Mapping[str, tuple[dict[str, Any], str]] = {
     "threshold": ({"linestyle": "-"}, "leaves by threshold (beside the point)"),
     "patience": ({"linestyle": "--", **HOLLOW}, "leaves by patience (beside the point)"),
-    "last": ({"linestyle": "none", "fillstyle": "left"}, "runs all layers, the last classifier answers"),
+    "last": (
+        {"linestyle": "none", "fillstyle": "left"},
+        "runs all layers, the last classifier answers",
+    ),
 }
 BASELINES = {
     STANDARD: "standard: one classifier, on the last layer",
@@ -81,9 +94,18 @@ class Across:
     word: str = ""
 
 
-TIME = Across("relative_time", "Time per example, standard baseline = 1", NO_STANDARD, baseline=True)
-ENERGY = Across("joules_per_example", "Energy per example (J)", NO_ENERGY, word="Energy per example")
-LARGEST = Across("relative_to_largest", "Time per example, largest encoder's standard = 1", NO_LARGEST, baseline=True)
+TIME = Across(
+    "relative_time", "Time per example, standard baseline = 1", NO_STANDARD, baseline=True
+)
+ENERGY = Across(
+    "joules_per_example", "Energy per example (J)", NO_ENERGY, word="Energy per example"
+)
+LARGEST = Across(
+    "relative_to_largest",
+    "Time per example, largest encoder's standard = 1",
+    NO_LARGEST,
+    baseline=True,
+)
 
 
 def plot_exits(
@@ -95,7 +117,9 @@ def plot_exits(
     settings: Mapping[str, Any],
     provenance: Any,
 ) -> None:
-    """Draw a study's figures of early exit as SVG and PNG into `folder`, and beside it exits_figures.json.
+    """Draw a study's figures of early exit as SVG and PNG.
+
+    They go into `folder`, and exits_figures.json beside it.
 
     Args:
         exits: what cells with exits were compared to be (exits.json); its digest is recorded.
@@ -103,7 +127,8 @@ def plot_exits(
         difficulty: confidence and accuracy by label, length and difficulty (difficulty.csv).
         calibrations: cell -> its calibration.json.
         folder: made if it is not there.
-        settings: `titles` by name, `cells` (their axes and names) and `names` of the figures to draw.
+        settings: `titles` by name, `cells` (their axes and names) and `names` of the figures to
+            draw.
         provenance: the stamp of exits_figures.json.
     """
     check_beside(exits, curve, difficulty)
@@ -111,14 +136,19 @@ def plot_exits(
     read = {cell: read_artefact(Path(path)) for cell, path in calibrations.items()}
     random, lost = _random_models(report, settings["cells"]), frozenset(report.get("diverged", ()))
     study = Study(drawable(settings["titles"]), settings["cells"], read, random, lost)
-    known = drawings(report, pd.read_csv(curve, na_values=["NA"]), read_difficulty(difficulty), study)
+    known = drawings(
+        report, pd.read_csv(curve, na_values=["NA"]), read_difficulty(difficulty), study
+    )
     digests = save_all({name: known[name] for name in settings["names"]}, folder)
     written = {"sha256": digests, "exits_sha256": sha256(exits), "provenance": provenance}
     write_json(folder.parent / REPORT, written)
 
 
 def read_difficulty(path: Path) -> pd.DataFrame:
-    """Read a difficulty.csv; groups and labels are words, also where they look like numbers."""
+    """Read a difficulty.csv.
+
+    Groups and labels are words, also where they look like numbers.
+    """
     unknown = {name: ["NA"] for name in NUMBERS}  # of numbers; a label may have that name
     return pd.read_csv(path, dtype={"group": str}, na_values=unknown, keep_default_na=False)
 
@@ -126,7 +156,7 @@ def read_difficulty(path: Path) -> pd.DataFrame:
 def drawings(
     report: Mapping[str, Any], curve: pd.DataFrame, difficulty: pd.DataFrame, study: Study
 ) -> dict[str, Callable[[], Figure]]:
-    """Every figure of `longwatt.displays.EXIT_FIGURES`, to be drawn one at a time.
+    """List every figure of `longwatt.displays.EXIT_FIGURES`, to be drawn one at a time.
 
     Args:
         report: an exits.json.
@@ -134,7 +164,9 @@ def drawings(
         difficulty: rows of a difficulty.csv.
         study: how things are called, and each cell's calibration.
     """
-    confidence = next((c["confidence"] for c in report["comparisons"] if c.get("confidence")), CONFIDENCE)
+    confidence = next(
+        (c["confidence"] for c in report["comparisons"] if c.get("confidence")), CONFIDENCE
+    )
     table = over_all_seeds(points(report["comparisons"]), confidence)
     return {
         "exits_accuracy_vs_time": partial(accuracy_against, table, TIME, study),
@@ -148,7 +180,9 @@ def drawings(
 
 
 def accuracy_against(table: pd.DataFrame, across: Across, study: Study) -> Figure:
-    """Accuracy against a cost: a panel per dataset, encoder, length and batch size, a line per model and exit rule.
+    """Draw accuracy against a cost.
+
+    A panel per dataset, encoder, length and batch size, a line per model and exit rule.
 
     Args:
         table: as `longwatt.exit_series.over_all_seeds`.
@@ -161,7 +195,10 @@ def accuracy_against(table: pd.DataFrame, across: Across, study: Study) -> Figur
 
 
 def against_largest(table: pd.DataFrame, study: Study) -> Figure:
-    """Exits and standards of all encoders against the time of the largest encoder's standard: a panel per dataset."""
+    """Draw all encoders against the time of the largest encoder's standard.
+
+    A panel per dataset, with exits and standards.
+    """
     shown = table[table["kind"].isin([OURS, STANDARD])]
     named = shown.assign(model=shown["model"].where(shown["kind"] == OURS, shown["encoder"]))
     colours, markers = styles(named["encoder"]), styles(named.loc[named["kind"] == OURS, "model"])
@@ -178,9 +215,14 @@ def _marker(style: Style | None) -> Style:
 
 
 def by_threshold(curve: pd.DataFrame, table: pd.DataFrame, study: Study) -> Figure:
-    """Accuracy above and mean layers below, by threshold: lines from recorded logits, measured points on them."""
+    """Draw accuracy above and mean layers below, by threshold.
+
+    Lines come from recorded logits, and measured points lie on them.
+    """
     rows = on_their_splits(curve[curve["rule"] == "threshold"], study)
-    places = list(dict.fromkeys(rows[["dataset", "seq_len", "budget"]].itertuples(index=False, name=None)))
+    places = list(
+        dict.fromkeys(rows[["dataset", "seq_len", "budget"]].itertuples(index=False, name=None))
+    )
     drawn = styles(rows["model"])
     with look():
         figure, pairs = _pairs(len(places))
@@ -190,19 +232,30 @@ def by_threshold(curve: pd.DataFrame, table: pd.DataFrame, study: Study) -> Figu
             measured = measured[measured["split"].isin(set(here["split"]))]
             _draw_curves(above, below, here, measured[measured["rule"] == "threshold"], drawn)
             above.set_title(
-                study.heading(place[0], rows, seq_len=place[1], budget=place[2], split=_first(here, "split"))
+                study.heading(
+                    place[0], rows, seq_len=place[1], budget=place[2], split=_first(here, "split")
+                )
             )
         _curve_legend(figure, drawn, table, study)
     return figure
 
 
 def _pairs(count: int) -> tuple[Figure, list[tuple[Axes, Axes]]]:
-    """A figure of `count` pairs of panels, one above the other; at most three pairs side by side."""
+    """Make a figure of `count` pairs of panels, one above the other.
+
+    At most three pairs stand side by side.
+    """
     columns = max(1, min(count, 3))
     rows = max(1, -(-count // columns))
     size = (max(7.0, 5.4 * columns), 6.8 * rows)
-    figure, grid = plt.subplots(2 * rows, columns, figsize=size, squeeze=False, layout="constrained")
-    found = [(grid[2 * row, column], grid[2 * row + 1, column]) for row in range(rows) for column in range(columns)]
+    figure, grid = plt.subplots(
+        2 * rows, columns, figsize=size, squeeze=False, layout="constrained"
+    )
+    found = [
+        (grid[2 * row, column], grid[2 * row + 1, column])
+        for row in range(rows)
+        for column in range(columns)
+    ]
     for axis in (axis for pair in found[count:] for axis in pair):
         axis.set_visible(False)
     return figure, found[:count]
@@ -210,15 +263,19 @@ def _pairs(count: int) -> tuple[Figure, list[tuple[Axes, Axes]]]:
 
 def _random_models(report: Mapping[str, Any], cells: Iterable[Mapping[str, Any]]) -> frozenset[str]:
     """Models that never saw other data."""
-    from_encoders = {c["model"] for c in report["comparisons"] if str(c.get("encoder", "")).startswith("random")}
-    return frozenset(from_encoders | {c["model"] for c in cells if c.get("initialisation") == "random"})
+    from_encoders = {
+        c["model"] for c in report["comparisons"] if str(c.get("encoder", "")).startswith("random")
+    }
+    return frozenset(
+        from_encoders | {c["model"] for c in cells if c.get("initialisation") == "random"}
+    )
 
 
 Place = dict[str, Any]
 
 
 def _panels(table: pd.DataFrame, names: Sequence[str]) -> list[Place]:
-    """A panel's values of these columns, datasets together."""
+    """Yield a panel's values of these columns, datasets together."""
     found = table[list(names)].drop_duplicates()
     order = {name: number for number, name in enumerate(dict.fromkeys(found["dataset"]))}
     sorted_ = found.sort_values("dataset", key=lambda column: column.map(order), kind="stable")
@@ -244,11 +301,17 @@ def _figure(
     with look():
         figure, axes = panels(len(places), 4.4 if known else 2.4, _columns(places))
         lines = [
-            _draw_panel(axis, _where(table, list(place), list(place.values())), across, drawn, baselines)
+            _draw_panel(
+                axis, _where(table, list(place), list(place.values())), across, drawn, baselines
+            )
             for axis, place in zip(axes, places, strict=True)
         ]
         for axis, place in zip(axes, places, strict=True):
-            axis.set_title(study.heading(place["dataset"], table, **{k: v for k, v in place.items() if k != "dataset"}))
+            axis.set_title(
+                study.heading(
+                    place["dataset"], table, **{k: v for k, v in place.items() if k != "dataset"}
+                )
+            )
         if known:
             _legend(figure, table, study, drawn, baselines)
         lay_out(figure)
@@ -258,15 +321,24 @@ def _figure(
 
 
 def _columns(places: Sequence[Place]) -> int | None:
-    """As many as a dataset has panels, where all have as many and they fit a page."""
-    counts = {sum(place["dataset"] == name for place in places) for name in (p["dataset"] for p in places)}
+    """Return a dataset's number of panels if all have as many and fit a page."""
+    counts = {
+        sum(place["dataset"] == name for place in places) for name in (p["dataset"] for p in places)
+    }
     return next(iter(counts)) if len(counts) == 1 and counts <= {2, 3} else None
 
 
 def _draw_panel(
-    axis: Axes, panel: pd.DataFrame, across: Across, drawn: Mapping[str, Style], baselines: Sequence[str]
+    axis: Axes,
+    panel: pd.DataFrame,
+    across: Across,
+    drawn: Mapping[str, Style],
+    baselines: Sequence[str],
 ) -> list[pd.DataFrame]:
-    """Draw one panel but for the words beside its points; its lines."""
+    """Draw one panel without the words beside its points.
+
+    Returns its lines.
+    """
     known = _placed(panel, across).dropna(subset=["x", "y"])
     axis.set_xlabel(_label(across, known))
     axis.set_ylabel(ACCURACY)
@@ -290,19 +362,29 @@ def _placed(panel: pd.DataFrame, across: Across) -> pd.DataFrame:
     ends = {f"x_{end}": panel.get(f"{across.column}_ci_{end}", math.nan) for end in ("low", "high")}
     words = [_word(row) for row in panel.to_dict("records")]
     return panel.assign(
-        x=panel[across.column], y=panel["accuracy"], low=panel["accuracy_ci_low"], high=panel["accuracy_ci_high"],
-        label=words, **ends,
-    )  # fmt: skip
+        x=panel[across.column],
+        y=panel["accuracy"],
+        low=panel["accuracy_ci_low"],
+        high=panel["accuracy_ci_high"],
+        label=words,
+        **ends,
+    )
 
 
 def _word(row: Mapping[Any, Any]) -> str:
-    """What stands beside a point: its threshold or patience, or the layer of an efficient baseline."""
+    """Return the word beside a point.
+
+    It is its threshold or patience, or the layer of an efficient baseline.
+    """
     value = row["layer"] if row["kind"] == EFFICIENT else row["value"]
     return "" if pd.isna(value) else number(value, "g")
 
 
 def _lines(known: pd.DataFrame, baselines: Sequence[str]) -> list[pd.DataFrame]:
-    """Ours, a line per model and rule, by its value; and the baselines, the efficient ones as one line."""
+    """List a line per model and rule, by its value, and the baselines.
+
+    The efficient baselines are one line.
+    """
     ours = known[known["kind"] == OURS].groupby(["model", "rule"], sort=False)
     found = [line.sort_values(["value", "x"]) for _, line in ours]
     for kind in baselines:
@@ -317,7 +399,10 @@ def _lines(known: pd.DataFrame, baselines: Sequence[str]) -> list[pd.DataFrame]:
 def _draw_line(axis: Axes, line: pd.DataFrame, drawn: Mapping[str, Style]) -> pd.DataFrame:
     style = _style_of(line.iloc[0]["kind"], line.iloc[0]["model"], line.iloc[0]["rule"], drawn)
     x, y = line["x"], line["y"]
-    across, up = half_widths(x, line["x_low"], line["x_high"]), half_widths(y, line["low"], line["high"])
+    across, up = (
+        half_widths(x, line["x_low"], line["x_high"]),
+        half_widths(y, line["low"], line["high"]),
+    )
     axis.errorbar(x, y, xerr=across, yerr=up, capsize=2, elinewidth=0.8, **style)
     return line.assign(colour=[style["color"]] * len(line))
 
@@ -327,9 +412,29 @@ def _style_of(kind: str, model: str, rule: str, drawn: Mapping[str, Style]) -> d
     if kind == OURS:
         return {"linewidth": 1.6, "markersize": 6, **own, **RULES.get(rule, RULES["last"])[0]}
     by_kind: dict[str, dict[str, Any]] = {
-        STANDARD: {"color": DARK, **own, "marker": "s", "markersize": 9, "linestyle": "none", "zorder": 1.9},
-        EFFICIENT: {"color": GREY, "marker": "D", "markersize": 6, "linestyle": ":", "linewidth": 1.2},
-        ORACLE: {"color": DARK, **own, "marker": "*", "markersize": 13, "linestyle": "none", **HOLLOW},
+        STANDARD: {
+            "color": DARK,
+            **own,
+            "marker": "s",
+            "markersize": 9,
+            "linestyle": "none",
+            "zorder": 1.9,
+        },
+        EFFICIENT: {
+            "color": GREY,
+            "marker": "D",
+            "markersize": 6,
+            "linestyle": ":",
+            "linewidth": 1.2,
+        },
+        ORACLE: {
+            "color": DARK,
+            **own,
+            "marker": "*",
+            "markersize": 13,
+            "linestyle": "none",
+            **HOLLOW,
+        },
     }
     return by_kind[kind]
 
@@ -345,7 +450,7 @@ def _label(across: Across, known: pd.DataFrame) -> str:
 
 
 def _draw_majority(axis: Axes, majority: pd.Series[float]) -> None:
-    """The accuracy of the majority class, where it is not far below all points."""
+    """Draw the accuracy of the majority class where it is near the points."""
     bottom, top = axis.get_ylim()
     for value in sorted(set(majority.dropna().round(4))):
         if value > bottom - REACH * (top - bottom):
@@ -357,9 +462,13 @@ MAJORITY = "majority"  # marks the line
 
 
 def _legend(
-    figure: Figure, table: pd.DataFrame, study: Study, drawn: Mapping[str, Style], baselines: Sequence[str]
+    figure: Figure,
+    table: pd.DataFrame,
+    study: Study,
+    drawn: Mapping[str, Style],
+    baselines: Sequence[str],
 ) -> None:
-    """A model's colour and marker, and apart from them what each kind of line or marker is."""
+    """Make the legend: models by colour and marker, and the kinds of lines and markers."""
     ours = table[table["kind"] == OURS]
     handles = [
         Line2D([], [], label=study.model(model), **_style_of(OURS, model, "threshold", drawn))
@@ -371,7 +480,9 @@ def _legend(
         if (ours["rule"] == rule).any()
     ]
     there = [kind for kind in baselines if (table["kind"] == kind).any()]
-    handles += [Line2D([], [], label=BASELINES[kind], **_style_of(kind, "", "", {})) for kind in there]
+    handles += [
+        Line2D([], [], label=BASELINES[kind], **_style_of(kind, "", "", {})) for kind in there
+    ]
     if any(line.get_gid() == MAJORITY for axis in figure.axes for line in axis.lines):
         handles.append(Line2D([], [], linestyle=":", color="0.35", label="majority class"))
     columns = min(2, sum(axis.get_visible() for axis in figure.axes), len(handles))
@@ -380,7 +491,7 @@ def _legend(
 
 
 def _make_room(figure: Figure, lines: int) -> None:
-    """A higher figure, so that a long legend takes nothing from the panels."""
+    """Make a figure higher, so that a long legend takes nothing from the panels."""
     width, height = figure.get_size_inches()
     figure.set_size_inches(width, height + LEGEND_LINE * lines)
 
@@ -389,14 +500,25 @@ LEAST_SPAN = 2.0  # points of accuracy that an axis shows at least
 
 
 def _draw_curves(
-    above: Axes, below: Axes, curve: pd.DataFrame, measured: pd.DataFrame, drawn: Mapping[str, Style]
+    above: Axes,
+    below: Axes,
+    curve: pd.DataFrame,
+    measured: pd.DataFrame,
+    drawn: Mapping[str, Style],
 ) -> None:
     for model, line in curve.groupby("model", sort=False):
         means = line.groupby("value")[["accuracy", "mean_layers"]].mean()
         own, style = measured[measured["model"] == model], drawn[str(model)]
         for axis, name in ((above, "accuracy"), (below, "mean_layers")):
             axis.plot(means.index, means[name], color=style["color"], linewidth=1.6)
-            axis.plot(own["value"].astype(float), own[name], linestyle="none", markersize=7, **HOLLOW, **style)
+            axis.plot(
+                own["value"].astype(float),
+                own[name],
+                linestyle="none",
+                markersize=7,
+                **HOLLOW,
+                **style,
+            )
     above.set_ylabel(ACCURACY)
     below.set_ylabel("Mean layers run")
     below.set_ylim(bottom=0)
@@ -409,16 +531,29 @@ def _draw_curves(
     below.set_xlabel("Threshold of the calibrated confidence")
 
 
-def _curve_legend(figure: Figure, drawn: Mapping[str, Style], table: pd.DataFrame, study: Study) -> None:
+def _curve_legend(
+    figure: Figure, drawn: Mapping[str, Style], table: pd.DataFrame, study: Study
+) -> None:
     handles = [
         Line2D(
-            [], [], color=style["color"], linewidth=1.6, label=f"{study.model(model)}, from recorded logits, not timed"
+            [],
+            [],
+            color=style["color"],
+            linewidth=1.6,
+            label=f"{study.model(model)}, from recorded logits, not timed",
         )
         for model, style in drawn.items()
     ]
     if ((table["kind"] == OURS) & (table["rule"] == "threshold")).any():
-        shared: dict[str, Any] = {"color": "0.35", "marker": "o", "markersize": 7, "linestyle": "none"}
-        handles.append(Line2D([], [], label="as predicted and timed, at every batch size", **shared, **HOLLOW))
+        shared: dict[str, Any] = {
+            "color": "0.35",
+            "marker": "o",
+            "markersize": 7,
+            "linestyle": "none",
+        }
+        handles.append(
+            Line2D([], [], label="as predicted and timed, at every batch size", **shared, **HOLLOW)
+        )
     # A pair of panels is one wide.
     columns = max(1, min(2, sum(axis.get_visible() for axis in figure.axes) // 2))
     legend(figure, handles, ncols=columns)

@@ -1,4 +1,7 @@
-"""Texts of a finished figure: in fonts that have their characters, and no line wider than its place."""
+"""Fit the texts of a finished figure.
+
+Their fonts have their characters, and no line is wider than its place.
+"""
 
 from __future__ import annotations
 
@@ -29,9 +32,10 @@ class Place(NamedTuple):
 
 
 def make_texts_fit(figure: Figure) -> None:
-    """Break titles and labels that are too long, and draw every text in fonts that have its characters.
+    """Break titles and labels that are too long, and draw all texts in fitting fonts.
 
-    What no font has is spelled out; of a text of many lines the first are shown, and tables have it whole.
+    A character that no font has is spelled out. The first lines are shown of a long text, and
+    tables have it whole.
     """
     for artist in figure.findobj(Text):
         if isinstance(artist, Text) and not glyphs.plain(artist.get_text()):
@@ -43,12 +47,18 @@ def make_texts_fit(figure: Figure) -> None:
 
 
 def beside_an_axis(names: Iterable[str]) -> list[str]:
-    """Write names as they can stand beside an axis, whose texts matplotlib makes anew each time that it draws."""
+    """Write names as they can stand beside an axis.
+
+    Matplotlib makes these texts anew each time that it draws.
+    """
     return ["\n".join(textwrap.wrap(glyphs.spelled(name), BESIDE)) for name in names]
 
 
 def _places(figure: Figure) -> Iterator[Place]:
-    """The texts of a figure that may be long: titles of it, its panels and their axes, and its legends' labels."""
+    """List the texts of a figure that may be long.
+
+    They are titles of it, its panels and their axes, and its legends' labels.
+    """
     width, height = (72 * float(size) for size in figure.get_size_inches())
     yield from (Place(text, width) for text in figure.texts)  # the title of all panels
     for axis in figure.axes:
@@ -58,21 +68,26 @@ def _places(figure: Figure) -> Iterator[Place]:
         yield Place(axis.xaxis.label, own, MOST_LINES)
         yield Place(axis.yaxis.label, height * axis.get_position().height)
         legend = axis.get_legend()
-        yield from (Place(text, _column(axis, width)) for text in (legend.get_texts() if legend else ()))
+        yield from (
+            Place(text, _column(axis, width)) for text in (legend.get_texts() if legend else ())
+        )
     for legend in figure.legends:
         columns = getattr(legend, "_ncols", 1)  # it has no public name
         yield from (Place(text, width / columns - HANDLE) for text in legend.get_texts())
 
 
 def _column(axis: Axes, width: float) -> float:
-    """The room of a label in the legend of a panel, which may be as wide as the panel's share of the figure."""
+    """Return the room of a label in the legend of a panel.
+
+    It may be as wide as the panel's share of the figure.
+    """
     place, legend = axis.get_subplotspec(), axis.get_legend()
     share = width / place.get_gridspec().ncols if place else width * axis.get_position().width
     return share / getattr(legend, "_ncols", 1) - HANDLE  # it has no public name
 
 
 def _letter(text: Text, dpi: float) -> float:
-    """The mean width of a text's letters (points), as they are drawn."""
+    """Measure the mean width of a text's letters (points), as they are drawn."""
     longest = max(map(len, text.get_text().split("\n")))
     extent = text.get_window_extent()
     upright = text.get_rotation() == 90  # of a vertical axis
@@ -81,9 +96,13 @@ def _letter(text: Text, dpi: float) -> float:
 
 
 def _broken(text: str, letters: float, most: int = LINES) -> str:
-    """A text whose lines have at most so many letters."""
+    """Break a text into lines of at most so many letters."""
     room = max(SHORTEST, int(letters * EVEN))
     lines = [
-        part for line in text.split("\n") for part in (textwrap.wrap(line, room) if len(line) > letters else [line])
+        part
+        for line in text.split("\n")
+        for part in (textwrap.wrap(line, room) if len(line) > letters else [line])
     ]
-    return "\n".join(lines if len(lines) <= most else [*lines[: most - 1], f"{lines[most - 1][:-2]} …"])
+    return "\n".join(
+        lines if len(lines) <= most else [*lines[: most - 1], f"{lines[most - 1][:-2]} …"]
+    )

@@ -1,4 +1,7 @@
-"""Figures: accuracy against costs, a panel per dataset and cost, a line per model, lengths at the points."""
+"""Figures of accuracy against costs.
+
+A figure has a panel per dataset and cost, a line per model, and lengths at the points.
+"""
 
 from __future__ import annotations
 
@@ -98,9 +101,15 @@ COSTS = {
         missing=NO_ENERGY,
     ),
     "training_energy": Cost(
-        "train_energy_kwh", "Training energy (Wh)", source="train_energy_source", scale=1000, missing=NO_ENERGY
+        "train_energy_kwh",
+        "Training energy (Wh)",
+        source="train_energy_source",
+        scale=1000,
+        missing=NO_ENERGY,
     ),
-    "training_speed": Cost("train_samples_per_second", "Training speed, validations included (samples/s)"),
+    "training_speed": Cost(
+        "train_samples_per_second", "Training speed, validations included (samples/s)"
+    ),
     "inference_speed": Cost("inference_samples_per_second", "Inference speed (samples/s)"),
     "training_time": Cost("train_runtime_s", "Training time, validations included (s)"),
     "gpu_utilization": Cost("mean_gpu_utilization_pct", "Mean GPU utilisation (%)", missing=NO_GPU),
@@ -113,7 +122,8 @@ def plot_all(summary: Path, folder: Path, settings: Mapping[str, Any], provenanc
     """Draw every figure as SVG and PNG into `folder`, and `figures.json` with their digests.
 
     Args:
-        summary: a summary.csv; its digest is recorded, so that a report can tell whether it shows what this made.
+        summary: a summary.csv; its digest is recorded, so that a report can tell whether it shows
+            what this made.
         folder: made if it is not there.
         settings: as `longwatt.stages.Stages.plot`.
         provenance: the stamp of figures.json.
@@ -121,12 +131,13 @@ def plot_all(summary: Path, folder: Path, settings: Mapping[str, Any], provenanc
     drawn = {**settings, "titles": drawable(settings["titles"])}
     digests = save_all(drawings(read_summary(summary), drawn), folder)
     write_json(
-        folder / "figures.json", {"sha256": digests, "summary_sha256": sha256(summary), "provenance": provenance}
+        folder / "figures.json",
+        {"sha256": digests, "summary_sha256": sha256(summary), "provenance": provenance},
     )
 
 
 def drawings(table: pd.DataFrame, settings: Mapping[str, Any]) -> dict[str, Callable[[], Figure]]:
-    """Every figure of `longwatt.displays.figures`, to be drawn one at a time.
+    """List every figure of `longwatt.displays.figures`, to be drawn one at a time.
 
     Args:
         table: rows of a summary.csv.
@@ -134,7 +145,10 @@ def drawings(table: pd.DataFrame, settings: Mapping[str, Any]) -> dict[str, Call
     """
     titles, published = settings["titles"], settings["published"]
     own = {f["name"]: partial(own_figure, table, f, titles, published) for f in settings["figures"]}
-    costs = {f"accuracy_vs_{n}": partial(accuracy_against, table, c, titles, published) for n, c in COSTS.items()}
+    costs = {
+        f"accuracy_vs_{n}": partial(accuracy_against, table, c, titles, published)
+        for n, c in COSTS.items()
+    }
     found: dict[str, Callable[[], Figure]] = {
         **own,
         **costs,
@@ -146,13 +160,19 @@ def drawings(table: pd.DataFrame, settings: Mapping[str, Any]) -> dict[str, Call
 
 
 def accuracy_against(
-    summary: pd.DataFrame, cost: Cost, titles: Mapping[str, str], published: Mapping[str, Any] | None = None
+    summary: pd.DataFrame,
+    cost: Cost,
+    titles: Mapping[str, str],
+    published: Mapping[str, Any] | None = None,
 ) -> Figure:
-    """Score against one cost: a panel per dataset, a line per model, the input length at each point.
+    """Draw score against one cost.
 
-    Vertical bars are intervals: over examples for one seed, over seeds for several. A dotted line is the lead
-    baseline (of a classification the majority class), a dashed one the best expected score that the lengths leave
-    possible, a hollow marker a published score. Points of early exit are left out.
+    A panel per dataset, a line per model, the input length at each point.
+
+    Vertical bars are intervals: over examples for one seed, over seeds for several. A dotted line
+    is the lead baseline (of a classification the majority class), a dashed one the best expected
+    score that the lengths leave possible, a hollow marker a published score. Points of early exit
+    are left out.
     """
     names, table = list(dict.fromkeys(summary["dataset"])), comparable(summary)
     if not varies_with_inference(cost.column):
@@ -163,9 +183,14 @@ def accuracy_against(
 
 
 def own_figure(
-    summary: pd.DataFrame, figure: Mapping[str, Any], titles: Mapping[str, str], published: Mapping[str, Any]
+    summary: pd.DataFrame,
+    figure: Mapping[str, Any],
+    titles: Mapping[str, str],
+    published: Mapping[str, Any],
 ) -> Figure:
-    """A figure that a study names: a panel for each of its datasets and costs, drawn as `accuracy_against` does.
+    """Draw a figure that a study names.
+
+    It has a panel for each of its datasets and costs, drawn as `accuracy_against` does.
 
     Args:
         summary: rows of a summary.csv.
@@ -174,30 +199,41 @@ def own_figure(
         published: a study's `published`, or an empty mapping.
     """
     there = comparable(summary)
-    rows = [shows(figure, {str(key): value for key, value in row.items()}) for row in there.to_dict("records")]
+    rows = [
+        shows(figure, {str(key): value for key, value in row.items()})
+        for row in there.to_dict("records")
+    ]
     table, names = with_series(there[rows]), figure["datasets"]
     costs = [_scaled(_in_unit(named_cost(name), summary), table) for name in figure["costs"]]
     several = len(names) > 1
-    shown = [Panel(name, cost, titles.get(name, name) if several else "", True) for name in names for cost in costs]
-    heading = [in_one_line(figure.get("title", "")), "" if several else titles.get(names[0], names[0])]
+    shown = [
+        Panel(name, cost, titles.get(name, name) if several else "", True)
+        for name in names
+        for cost in costs
+    ]
+    heading = [
+        in_one_line(figure.get("title", "")),
+        "" if several else titles.get(names[0], names[0]),
+    ]
     return _figure(table, shown, titles, published, ": ".join(filter(None, heading)))
 
 
 def named_cost(name: str) -> Cost:
-    """A cost as a study's own figure names it, with the scale that it asks for."""
+    """Return a cost as a study's own figure names it, with its scale."""
     cost, scale = split_cost(name)
     return replace(COSTS[cost], axis=scale)
 
 
 @dataclass(frozen=True)
 class Panel:
-    """What one panel shows: a dataset's scores against a cost.
+    """One panel of a figure: a dataset's scores against a cost.
 
     Attributes:
         dataset: its id.
         cost: the horizontal axis.
         title: above the panel.
-        close: whether the vertical axis is as long as the scores are apart, instead of beginning at 0.
+        close: whether the vertical axis is as long as the scores are apart, instead of beginning at
+            0.
         missing: what it says if it has no rows.
     """
 
@@ -236,17 +272,25 @@ def _figure(
 
 
 def _in_unit(cost: Cost, summary: pd.DataFrame) -> Cost:
-    """A cost in the unit that fits its size; all figures of a study show one unit."""
+    """Write a cost in the unit that fits its size.
+
+    All figures of a study show one unit.
+    """
     if cost.column != "train_energy_kwh":
         return cost
     unit = energy_unit(summary)
-    return replace(cost, label=f"{cost.label.rpartition(' (')[0]} ({unit.name})", scale=unit.per_kwh)
+    return replace(
+        cost, label=f"{cost.label.rpartition(' (')[0]} ({unit.name})", scale=unit.per_kwh
+    )
 
 
-def points(panel: pd.DataFrame, cost: Cost, published: Mapping[Place, float] | None = None) -> pd.DataFrame:
-    """One row per point of a panel: means over seeds, with an interval.
+def points(
+    panel: pd.DataFrame, cost: Cost, published: Mapping[Place, float] | None = None
+) -> pd.DataFrame:
+    """Make one row per point of a panel: means over seeds, with an interval.
 
-    Returns columns SERIES, seq_len, x, y, low, high, ceiling, published, estimated, diverged, flags, seeds.
+    Returns columns SERIES, seq_len, x, y, low, high, ceiling, published, estimated, diverged,
+    flags, seeds.
     """
     rows = []
     for keys, group in with_series(panel).groupby([*SERIES, "seq_len"], sort=True):
@@ -260,7 +304,8 @@ def points(panel: pd.DataFrame, cost: Cost, published: Mapping[Place, float] | N
                 "high": high,
                 "ceiling": group["score_ceiling"].astype(float).mean(),
                 "published": (published or {}).get(place_of(group.iloc[0]), math.nan),
-                "estimated": cost.source is not None and bool((group[cost.source] == "estimate").any()),
+                "estimated": cost.source is not None
+                and bool((group[cost.source] == "estimate").any()),
                 "diverged": any_diverged(group),
                 "flags": _flags(group, cost),
                 "seeds": len(group),
@@ -270,16 +315,24 @@ def points(panel: pd.DataFrame, cost: Cost, published: Mapping[Place, float] | N
 
 
 def _flags(group: pd.DataFrame, cost: Cost) -> str:
-    """The flags of a point's energies; empty for what is no energy."""
+    """Join the flags of a point's energies.
+
+    The text is empty for other costs.
+    """
     named = energy_flags(cost.column)
     return flags.joined(flags.union(group[named])) or "" if named in group else ""
 
 
 def _beside_their_own(found: pd.DataFrame, published: Mapping[str, Any]) -> pd.DataFrame:
-    """Points of which only those of the published protocol have the published score, where there are both kinds."""
+    """Keep the published score only at points of its protocol.
+
+    This matters where there are points of both protocols.
+    """
     other = found["protocol"] != published.get("protocol")
     place = [found[name] for name in ("model", "budget", "seq_len")]
-    return found.assign(published=found["published"].mask(other & ~other.groupby(place).transform("all")))
+    return found.assign(
+        published=found["published"].mask(other & ~other.groupby(place).transform("all"))
+    )
 
 
 def styles_of(table: pd.DataFrame) -> dict[tuple[Any, ...], dict[str, Any]]:
@@ -288,7 +341,7 @@ def styles_of(table: pd.DataFrame) -> dict[tuple[Any, ...], dict[str, Any]]:
 
 
 def _scaled(cost: Cost, table: pd.DataFrame) -> Cost:
-    """A cost whose scale is chosen for all panels of a figure together."""
+    """Choose the scale of a cost for all panels of a figure together."""
     return replace(cost, axis=cost.axis or _scale(table[cost.column].astype(float)))
 
 
@@ -303,7 +356,10 @@ def _draw_panel(
     styles: Mapping[tuple[Any, ...], Style],
     published: Mapping[str, Any],
 ) -> list[pd.DataFrame]:
-    """Draw one panel but for the lengths beside its points; its lines."""
+    """Draw one panel without the lengths beside its points.
+
+    Returns its lines.
+    """
     cost = panel.cost
     axis.set_title(panel.title)
     if rows.empty:
@@ -315,7 +371,9 @@ def _draw_panel(
     axis.set_ylabel(SCORE_TITLES.get(rows["score_name"].iloc[0], rows["score_name"].iloc[0]))
     axis.set_xlabel(_label(cost, known))
     if known.empty:
-        leave_empty(axis, cost.missing or f"Not known:\n{cost.column} is NA\nfor all of these cells.")
+        leave_empty(
+            axis, cost.missing or f"Not known:\n{cost.column} is NA\nfor all of these cells."
+        )
         return []
     if cost.axis == "log":
         logarithmic(axis)
@@ -342,7 +400,10 @@ def _draw_leads(axis: Axes, rows: pd.DataFrame) -> None:
 
 
 def _leads(rows: pd.DataFrame) -> dict[str, pd.Series[float]]:
-    """The baselines that are known, by what they are called; the majority class has an accuracy, and no macro F1."""
+    """List the baselines that are known, by their names.
+
+    The majority class has an accuracy and no macro F1.
+    """
     shown = {name: rows[name] for name in LEADS if name in rows}
     if "majority" in shown:
         shown["majority"] = shown["majority"][rows["score_name"] == "accuracy"]
@@ -354,17 +415,28 @@ def _draw_published(axis: Axes, line: pd.DataFrame, style: Style) -> None:
     """Published scores at the cells' own costs, each joined to ours."""
     if line.empty:
         return
-    axis.vlines(line["x"], line["y"], line["published"], color=style["color"], linewidth=0.9, zorder=1)
+    axis.vlines(
+        line["x"], line["y"], line["published"], color=style["color"], linewidth=0.9, zorder=1
+    )
     axis.plot(line["x"], line["published"], linestyle="none", markersize=7, **HOLLOW, **style)
 
 
 def _draw_line(axis: Axes, line: pd.DataFrame, style: Style) -> None:
     errors = half_widths(line["y"], line["low"], line["high"])
-    axis.errorbar(line["x"], line["y"], yerr=errors, capsize=3, markersize=7, linewidth=1.8, **style)
+    axis.errorbar(
+        line["x"], line["y"], yerr=errors, capsize=3, markersize=7, linewidth=1.8, **style
+    )
     lost = line[line["diverged"]]
     axis.plot(lost["x"], lost["y"], zorder=4, **CROSSED)
     capped = line.dropna(subset=["ceiling"])
-    axis.plot(capped["x"], capped["ceiling"], linestyle="--", marker="_", linewidth=1.2, color=style["color"])
+    axis.plot(
+        capped["x"],
+        capped["ceiling"],
+        linestyle="--",
+        marker="_",
+        linewidth=1.2,
+        color=style["color"],
+    )
 
 
 def _label(cost: Cost, known: pd.DataFrame) -> str:
@@ -384,7 +456,10 @@ def _legend(
     table: pd.DataFrame,
     published: Mapping[str, Any],
 ) -> None:
-    handles = [Line2D([], [], label=series_name(key, titles, table), **style) for key, style in styles.items()]
+    handles = [
+        Line2D([], [], label=series_name(key, titles, table), **style)
+        for key, style in styles.items()
+    ]
     leads = "; ".join(_leads(table))
     if leads:
         handles.append(Line2D([], [], linestyle=":", color="0.35", label=leads))
@@ -393,7 +468,9 @@ def _legend(
         handles.append(Line2D([], [], linestyle="--", color="0.35", marker="_", label=label))
     if theirs.scores(published).keys() & {place_of(row) for _, row in table.iterrows()}:
         label = called(published, table)
-        handles.append(Line2D([], [], linestyle="none", marker="o", color="0.35", label=label, **HOLLOW))
+        handles.append(
+            Line2D([], [], linestyle="none", marker="o", color="0.35", label=label, **HOLLOW)
+        )
     if any_diverged(table):
         handles.append(Line2D([], [], label=CROSSED_OUT, **CROSSED))
     # One panel has no room for two names side by side.

@@ -1,4 +1,4 @@
-"""Which fonts of this machine have the characters of a text, and what stands in where none has."""
+"""Fonts of this machine by the characters that they have, and stand-ins for the rest."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ BOXES = "Last Resort"  # a family that has a box for every character
 
 
 def drawable(titles: Mapping[str, str]) -> dict[str, str]:
-    """Return titles by name, a name in place of a title that no font of this machine can draw, which is said."""
+    """Return titles by name, with the name for a title that no font can draw.
+
+    The log says where that is so.
+    """
     shown = {}
     for name, title in titles.items():
         missing = _missing(title)
@@ -24,13 +27,17 @@ def drawable(titles: Mapping[str, str]) -> dict[str, str]:
         if missing:
             say(
                 f'Figures call "{title}" by its name {name}, since no font of this machine has '
-                f"{', '.join(map(_code, missing))}; install one (Noto has nearly all) and draw them again"
+                f"{', '.join(map(_code, missing))}; install one (Noto has nearly all) and draw "
+                f"them again"
             )
     return shown
 
 
 def spelled(text: str) -> str:
-    """Write every character that no font of this machine has as U+ and its number, and drop those without a shape."""
+    """Write characters that no font of this machine has as U+ and their number.
+
+    Characters without a shape are dropped.
+    """
     words = "".join(" " if c.isspace() and _control(c) and c != "\n" else c for c in text)
     missing = set(_missing(words))
     kept = (c for c in words if c in missing or not _shapeless(c) or _families(c))
@@ -43,7 +50,7 @@ def plain(text: str) -> bool:
 
 
 def families(texts: Iterable[str]) -> list[str]:
-    """Return the font families that together have all characters of some texts, matplotlib's own first."""
+    """Return font families that together have all characters, matplotlib's own first."""
     found = [FIRST]
     for character in sorted({c for text in texts for c in text}):
         having = _families(character)
@@ -53,8 +60,10 @@ def families(texts: Iterable[str]) -> list[str]:
 
 
 def _missing(text: str) -> list[str]:
-    """The characters of a text that have a shape which no font here has, once each."""
-    return [c for c in dict.fromkeys(text) if not c.isspace() and not _shapeless(c) and not _families(c)]
+    """Return characters of a text that have a shape and no font here, once each."""
+    return [
+        c for c in dict.fromkeys(text) if not c.isspace() and not _shapeless(c) and not _families(c)
+    ]
 
 
 def _code(character: str) -> str:
@@ -67,16 +76,26 @@ def _control(character: str) -> bool:
 
 
 def _shapeless(character: str) -> bool:
-    """Tell characters that only change how others look: joiners, marks of direction, variation selectors."""
-    return unicodedata.category(character) == "Cf" or "VARIATION SELECTOR" in unicodedata.name(character, "")
+    """Return whether a character only changes how others look.
+
+    Joiners, marks of direction and variation selectors do.
+    """
+    return unicodedata.category(character) == "Cf" or "VARIATION SELECTOR" in unicodedata.name(
+        character, ""
+    )
 
 
 @cache
 def _families(character: str) -> tuple[str, ...]:
-    """The families that have a character, the best first; the default alone where that has it."""
+    """List the families that have a character, the best first.
+
+    The default stands alone where it has the character.
+    """
     if _control(character):
         return ()
-    if character.isascii() or any(_has(entry, character) for entry in _upright() if entry.name == FIRST):
+    if character.isascii() or any(
+        _has(entry, character) for entry in _upright() if entry.name == FIRST
+    ):
         return (FIRST,)
     found = {entry.name for entry in _upright() if _has(entry, character)}
     return tuple(sorted(found, key=lambda name: ("Sans" not in name, "Mono" in name, name)))
@@ -84,7 +103,10 @@ def _families(character: str) -> tuple[str, ...]:
 
 @cache
 def _upright() -> tuple[FontEntry, ...]:
-    """Fonts of ordinary weight whose glyphs are outlines of one colour; matplotlib draws no others."""
+    """List fonts of ordinary weight whose glyphs are outlines of one colour.
+
+    Matplotlib draws no others.
+    """
     return tuple(entry for entry in fontManager.ttflist if _ordinary(entry) and _outlined(entry))
 
 

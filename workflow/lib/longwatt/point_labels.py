@@ -24,7 +24,9 @@ Array = NDArray[np.float64]
 
 
 def label_ends(axis: Axes, lines: Sequence[pd.DataFrame]) -> None:
-    """Label all points of a panel, or in a crowded one the ends of its lines that have room.
+    """Label all points of a panel, or only the lines' ends if it is crowded.
+
+    An end that has no room stays without a label.
 
     Args:
         axis: as `label_points`.
@@ -71,10 +73,15 @@ def label_points(axis: Axes, lines: Sequence[pd.DataFrame], *, needed: bool) -> 
 
 
 def _drawn(axis: Axes) -> tuple[Array, Array, list[Array]]:
-    """Find a panel's markers, their radii in points, and its lines, all in the panel's coordinates."""
+    """Find a panel's markers, their radii in points, and its lines.
+
+    All are in the panel's coordinates.
+    """
     markers, radii, lines = [], [], []
     for line in axis.lines:
-        places = axis.transData.inverted().transform(line.get_transform().transform(line.get_xydata()))
+        places = axis.transData.inverted().transform(
+            line.get_transform().transform(line.get_xydata())
+        )
         if line.get_marker() not in ("None", "", "_", "|"):
             markers.append(places)
             radii += [line.get_markersize() / 2] * len(places)

@@ -1,6 +1,9 @@
-"""Every cell's power over time, on one page that shows a cell's curves when it is opened.
+"""A page of every cell's power over time.
 
-The curves are drawings in the page itself, thinned to what can be seen; nothing runs in a reader's browser.
+It shows a cell's curves when that cell is opened.
+
+The curves are drawings in the page itself, thinned to what can be seen; nothing runs in a reader's
+browser.
 """
 
 from __future__ import annotations
@@ -26,19 +29,33 @@ ALL_POINTS = 470_000  # of a page: a report of 1,000 cells stays below 20 MB
 FEWEST = 40  # of a panel
 SPARSEST = 10  # of a curve, where a panel has many
 KEY = 10  # what the name and the colour of one more curve take, as points
-COLOURS = ("#000", "#b2182b", "#2166ac", "#762a83", "#8c510a", "#01665e", "#c51b7d", "#4d4d4d")  # one per GPU
+COLOURS = (
+    "#000",
+    "#b2182b",
+    "#2166ac",
+    "#762a83",
+    "#8c510a",
+    "#01665e",
+    "#c51b7d",
+    "#4d4d4d",
+)  # one per GPU
 NO_SENSOR = "Power was not measured: no sensor could be read."
 STYLE = (
-    "body{font:14px/1.45 sans-serif;margin:1.5em;max-width:62em}summary{cursor:pointer;padding:.25em 0}"
+    "body{font:14px/1.45 sans-serif;margin:1.5em;max-width:62em}summary{cursor:pointer;"
+    "padding:.25em 0}"
     "details{border-bottom:1px solid #ccc}figure{margin:.4em 0 1em}figcaption{font-size:.93em}"
-    "svg{width:100%;height:auto;font-size:11px}svg text{fill:#333}.a{stroke:#666;fill:none}.n{text-anchor:middle}"
-    ".e{text-anchor:end}.l{fill:none;stroke-width:1.2}.p{stroke-opacity:.55;fill:none}.k{display:inline-block;width:1.6em;"
+    "svg{width:100%;height:auto;font-size:11px}svg text{fill:#333}.a{stroke:#666;fill:none}"
+    ".n{text-anchor:middle}"
+    ".e{text-anchor:end}.l{fill:none;stroke-width:1.2}.p{stroke-opacity:.55;fill:none}"
+    ".k{display:inline-block;width:1.6em;"
     "height:.9em;margin:0 .4em 0 0;border:1px solid #999}.q{white-space:nowrap;margin-right:1em}"
 )
 # Lines across what was wasted.
 HATCHED = (
-    "<svg width='0' height='0' style='position:absolute'><defs><pattern id='w' width='6' height='6' "
-    "patternUnits='userSpaceOnUse' patternTransform='rotate(45)'><path d='M0 0v6' stroke='#333'/></pattern></defs>"
+    "<svg width='0' height='0' style='position:absolute'><defs><pattern id='w' width='6' "
+    "height='6' "
+    "patternUnits='userSpaceOnUse' patternTransform='rotate(45)'><path d='M0 0v6' stroke='#333'/>"
+    "</pattern></defs>"
     "</svg>"
 )
 HATCHED_KEY = "background:repeating-linear-gradient(135deg,#fff 0 3px,#555 3px 4px)"
@@ -62,14 +79,18 @@ class Part:
 
 
 class Kind(NamedTuple):
-    """What a stretch of time is shaded for."""
+    """A reason for which a stretch of time is shaded."""
 
     phase: str
     wasted: bool
 
 
 def write_power(
-    results: Path, folder: Path, headings: Mapping[str, str], parts: Mapping[str, Sequence[str]], provenance: Any
+    results: Path,
+    folder: Path,
+    headings: Mapping[str, str],
+    parts: Mapping[str, Sequence[str]],
+    provenance: Any,
 ) -> None:
     """Write power.html, a section for each cell, and say in power.json from what.
 
@@ -93,7 +114,10 @@ def write_power(
 
 
 def points_of_a_panel(panels: int) -> int:
-    """How many points the curves of a panel have together on a page of so many panels."""
+    """Count the points that the curves of one panel have together.
+
+    The number falls with the panels of the page.
+    """
     return max(FEWEST, min(POINTS, ALL_POINTS // max(1, panels)))
 
 
@@ -110,20 +134,30 @@ def read_part(cell: Path, name: str) -> Part:
 
 
 def section(heading: str, parts: Sequence[Part], points: int) -> str:
-    """A cell's section: its name, closed; below it a panel for each part."""
+    """Write a cell's section.
+
+    Its name is closed, with a panel for each part below it.
+    """
     drawn = "".join(_figure(part, points) for part in parts)
     return f"<details><summary>{in_html(heading)}</summary>{drawn}</details>\n"
 
 
 def thinned(curve: Curve, points: int) -> Curve:
-    """A curve of at most so many points, each the mean of its neighbours."""
+    """Thin a curve to at most so many points, each the mean of its neighbours."""
     size = max(1, math.ceil(len(curve) / points))
     groups = (curve[start : start + size] for start in range(0, len(curve), size))
-    return [(sum(x for x, _ in group) / len(group), sum(y for _, y in group) / len(group)) for group in groups]
+    return [
+        (sum(x for x, _ in group) / len(group), sum(y for _, y in group) / len(group))
+        for group in groups
+    ]
 
 
-def strips(timeline: Sequence[Mapping[str, Any]], length: float, count: int) -> Iterator[tuple[Kind, int, int]]:
-    """Every shaded part of a panel that has so many stretches: its kind, its first and its last stretch.
+def strips(
+    timeline: Sequence[Mapping[str, Any]], length: float, count: int
+) -> Iterator[tuple[Kind, int, int]]:
+    """List the shaded parts of a panel of so many stretches.
+
+    Each has its kind, its first and its last stretch.
 
     A stretch is shaded as what it is most.
     """
@@ -142,15 +176,17 @@ def strips(timeline: Sequence[Mapping[str, Any]], length: float, count: int) -> 
 
 
 def _head() -> str:
-    """The page's beginning: what colours mean."""
+    """Write the page's beginning: the meaning of colours."""
     keys = "".join(
-        f"<span class='q'><span class='k' style='background:{colour};opacity:.7'></span>{name}</span> "
+        f"<span class='q'><span class='k' style='background:{colour};opacity:.7'></span>{name}"
+        f"</span> "
         for name, colour in dict.fromkeys([*PHASES.values(), OTHER])
     )
     keys += f"<span class='q'><span class='k' style='{HATCHED_KEY}'></span>{WASTED}</span>"
     title = "Power over time"
     return (
-        f"<!doctype html><html lang='en'><meta charset='utf-8'><title>{title}</title><style>{STYLE}</style>{HATCHED}"
+        f"<!doctype html><html lang='en'><meta charset='utf-8'><title>{title}</title><style>{STYLE}"
+        f"</style>{HATCHED}"
         f"<h1>{title}</h1><p>Open a cell to see its curves.</p><p>{keys}</p>\n"
     )
 
@@ -158,29 +194,41 @@ def _head() -> str:
 def _figure(part: Part, points: int) -> str:
     points = max(FEWEST, points - KEY * max(0, len(part.curves) - 2))
     length = max((interval["end_s"] for interval in part.energy["timeline"]), default=0.0) or 1.0
-    scale, unit = next((s, u) for s, u in ((3600, "h"), (60, "min"), (1, "s")) if length > 3 * s or s == 1)
+    scale, unit = next(
+        (s, u) for s, u in ((3600, "h"), (60, "min"), (1, "s")) if length > 3 * s or s == 1
+    )
     box = f"0 0 {LEFT + WIDTH + RIGHT} {TOP + HEIGHT + BOTTOM}"
     inner = [*_shades(part, length, points), *_lines(part, length, points), *_across(length, scale)]
-    inner.append(f"<text class='n' x='{WIDTH // 2}' y='{HEIGHT + 30}'>Time of the job, all its runs ({unit})</text>")
+    inner.append(
+        f"<text class='n' x='{WIDTH // 2}' y='{HEIGHT + 30}'>Time of the job, all its runs ({unit}"
+        f")</text>"
+    )
     caption = in_html(f"{_part_name(part.name)}: {sentence(part.energy)}")
     return (
         f"<figure><figcaption>{caption}{_gpus(part)}</figcaption>"
-        f"<svg viewBox='{box}'><g transform='translate({LEFT} {TOP})'>{''.join(inner)}</g></svg></figure>"
+        f"<svg viewBox='{box}'><g transform='translate({LEFT} {TOP})'>{''.join(inner)}</g></svg>"
+        f"</figure>"
     )
 
 
 def _shades(part: Part, length: float, points: int) -> Iterator[str]:
-    """The phases, a path for each whose line is as wide as the panel is high, and lines across what was wasted."""
+    """Draw the phases, and lines across wasted time.
+
+    Each phase is a path whose line is as wide as the panel is high.
+    """
     paths: dict[str, str] = {}
     for kind, first, last in strips(part.energy["timeline"], length, points):
         left, right = round(WIDTH * first / points), round(WIDTH * last / points)
         for paint in [PHASES.get(kind.phase, OTHER)[1], *(["url(#w)"] if kind.wasted else [])]:
             paths[paint] = paths.get(paint, "") + f"M{left} {HEIGHT // 2}H{right}"
-    yield from (f"<path class='p' stroke-width='{HEIGHT}' stroke='{c}' d='{path}'/>" for c, path in paths.items())
+    yield from (
+        f"<path class='p' stroke-width='{HEIGHT}' stroke='{c}' d='{path}'/>"
+        for c, path in paths.items()
+    )
 
 
 def _lines(part: Part, length: float, points: int) -> Iterator[str]:
-    """The curves, and the axis of watts; or why there are none."""
+    """Draw the curves and the axis of watts, or say why there are none."""
     yield f"<path class='a' d='M0 0V{HEIGHT}H{WIDTH}'/>"
     if not part.curves:
         yield f"<text class='n' x='{WIDTH // 2}' y='{HEIGHT // 2}'>{NO_SENSOR}</text>"
@@ -189,25 +237,40 @@ def _lines(part: Part, length: float, points: int) -> Iterator[str]:
     curves = [thinned(curve, each) for curve in part.curves.values()]
     ticks = steps(1.08 * max(watts for curve in curves for _, watts in curve))
     for gpu, curve in enumerate(curves):
-        places = [(round(WIDTH * x / length), round(HEIGHT * (1 - y / ticks[-1]))) for x, y in curve]
+        places = [
+            (round(WIDTH * x / length), round(HEIGHT * (1 - y / ticks[-1]))) for x, y in curve
+        ]
         yield f"<path class='l' stroke='{COLOURS[gpu % len(COLOURS)]}' d='{_path(places)}'/>"
     for tick in ticks:
-        yield f"<text class='e' x='-6' y='{round(HEIGHT * (1 - tick / ticks[-1])) + 4}'>{tick:g}</text>"
+        yield (
+            f"<text class='e' x='-6' y='{round(HEIGHT * (1 - tick / ticks[-1])) + 4}'>{tick:g}"
+            f"</text>"
+        )
     yield f"<text class='n' transform='translate(-38 {HEIGHT // 2})rotate(-90)'>Power (W)</text>"
 
 
 def _path(places: Sequence[tuple[int, int]]) -> str:
-    """A line through places, each after the first as its distance from the one before."""
+    """Draw a line through places.
+
+    Each place after the first is its distance from the one before.
+    """
     (left, up), *_ = places
     moves = (f"{x - a} {y - b}" for (a, b), (x, y) in pairwise(places))
-    return f"M{left} {up}l{' '.join(moves)}".replace(" -", "-") if len(places) > 1 else f"M{left} {up}h1"
+    return (
+        f"M{left} {up}l{' '.join(moves)}".replace(" -", "-")
+        if len(places) > 1
+        else f"M{left} {up}h1"
+    )
 
 
 def _across(length: float, scale: float) -> Iterator[str]:
     """Numbers below the axis of time."""
     for tick in steps(length / scale, beyond=False):
         place = round(WIDTH * tick * scale / length)
-        yield f"<path class='a' d='M{place} {HEIGHT}v4'/><text class='n' x='{place}' y='{HEIGHT + 16}'>{tick:g}</text>"
+        yield (
+            f"<path class='a' d='M{place} {HEIGHT}v4'/><text class='n' x='{place}' y='{HEIGHT + 16}"
+            f"'>{tick:g}</text>"
+        )
 
 
 def steps(greatest: float, beyond: bool = True) -> list[float]:
@@ -220,9 +283,12 @@ def steps(greatest: float, beyond: bool = True) -> list[float]:
 
 
 def _gpus(part: Part) -> str:
-    """Which colour is which GPU, where there are several."""
+    """Say which colour is which GPU, where there are several."""
     names = [f"GPU {gpu.removeprefix('GPU-')[:8]}" for gpu in part.curves]
-    keys = (f"; <span style='color:{COLOURS[n % len(COLOURS)]}'>{in_html(name)}</span>" for n, name in enumerate(names))
+    keys = (
+        f"; <span style='color:{COLOURS[n % len(COLOURS)]}'>{in_html(name)}</span>"
+        for n, name in enumerate(names)
+    )
     return "".join(keys)
 
 
@@ -231,11 +297,14 @@ def _part_name(part: str) -> str:
 
 
 def sentence(energy: Mapping[str, Any]) -> str:
-    """A part's energy in words."""
+    """Say a part's energy in words."""
     if energy["energy_kwh"] is None:
         return "energy not known"
     word = f", {ESTIMATED}" if energy["energy_source"] == "estimate" else ""
-    said = f"{number(1000 * energy['energy_kwh'], '.3g')} Wh{word}, mean {number(energy['mean_power_w'], '.3g')} W"
+    said = (
+        f"{number(1000 * energy['energy_kwh'], '.3g')} Wh{word}, mean "
+        f"{number(energy['mean_power_w'], '.3g')} W"
+    )
     check = energy["crosscheck_pct"]
     said += "" if check is None else f", integral against counter {number(check, '+z.1f')} %"
     return said + (f" [{', '.join(energy['flags'])}]" if energy["flags"] else "")

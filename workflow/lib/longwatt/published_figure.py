@@ -33,15 +33,24 @@ SPREAD = 0.5  # how far apart lines stand at one length, as a share of the way t
 
 
 def called(published: Mapping[str, Any], table: pd.DataFrame) -> str:
-    """What published scores are called in a legend; their protocol is named where some cell has another."""
+    """Name published scores in a legend.
+
+    Their protocol is named where some cell has another.
+    """
     other = table["protocol"] != published["protocol"]
     ours = "ours" if other.all() else "some of ours"
-    word = f" ({in_words(published['protocol'])}; another protocol than {ours})" if other.any() else ""
+    word = (
+        f" ({in_words(published['protocol'])}; another protocol than {ours})" if other.any() else ""
+    )
     return f"published, {published['source']}{word}"
 
 
-def beside_published_scores(summary: pd.DataFrame, published: Mapping[str, Any], titles: Mapping[str, str]) -> Figure:
-    """Scores and published scores by length, and below them their difference: a column per dataset, a line per budget.
+def beside_published_scores(
+    summary: pd.DataFrame, published: Mapping[str, Any], titles: Mapping[str, str]
+) -> Figure:
+    """Draw our scores and published ones by length, and their difference below.
+
+    A column per dataset, a line per budget.
 
     Args:
         summary: rows of a summary.csv.
@@ -52,14 +61,23 @@ def beside_published_scores(summary: pd.DataFrame, published: Mapping[str, Any],
     names, drawn = list(dict.fromkeys(found["dataset"])), _styles(found)
     with look():
         figure, grid = plt.subplots(
-            2, len(names), figsize=(5.8 * len(names), 7.2), squeeze=False, layout="constrained", height_ratios=(3, 2)
+            2,
+            len(names),
+            figsize=(5.8 * len(names), 7.2),
+            squeeze=False,
+            layout="constrained",
+            height_ratios=(3, 2),
         )
         for name, (above, below) in zip(names, grid.T, strict=True):
             _draw_dataset(above, below, found[found["dataset"] == name], drawn)
             above.set_title(titles.get(name, name))
-        handles = [Line2D([], [], label=_name(key, found, titles), **style) for key, style in drawn.items()]
+        handles = [
+            Line2D([], [], label=_name(key, found, titles), **style) for key, style in drawn.items()
+        ]
         label = called(published, found)
-        handles.append(Line2D([], [], linestyle="--", marker="o", color="0.35", label=label, **HOLLOW))
+        handles.append(
+            Line2D([], [], linestyle="--", marker="o", color="0.35", label=label, **HOLLOW)
+        )
         if found["diverged"].any():
             handles.append(Line2D([], [], label=CROSSED_OUT, **CROSSED))
         columns = min(2, len(names))
@@ -68,28 +86,43 @@ def beside_published_scores(summary: pd.DataFrame, published: Mapping[str, Any],
 
 
 def _styles(found: pd.DataFrame) -> dict[Any, dict[str, Any]]:
-    """A style for each of our lines: where several stand beside one published line they have its marker."""
+    """Choose a style for each of our lines.
+
+    Where several stand beside one published line they have its marker.
+    """
     keys = list(dict.fromkeys(found[LINE].itertuples(index=False, name=None)))
     theirs, ways = styles(key[:2] for key in keys), styles(key[2:] for key in keys)
     if len(ways) == 1:
         return {key: theirs[key[:2]] for key in keys}
-    return {key: {"color": ways[key[2:]]["color"], "marker": theirs[key[:2]]["marker"]} for key in keys}
+    return {
+        key: {"color": ways[key[2:]]["color"], "marker": theirs[key[:2]]["marker"]} for key in keys
+    }
 
 
 def _name(key: tuple[str, ...], found: pd.DataFrame, titles: Mapping[str, str]) -> str:
     known = dict(zip(LINE, key, strict=True))
-    words = [titles.get(known["budget"], known["budget"]), in_words(known["protocol"]), known["inference"]]
+    words = [
+        titles.get(known["budget"], known["budget"]),
+        in_words(known["protocol"]),
+        known["inference"],
+    ]
     apart = [word for axis, word in zip(LINE[1:], words, strict=True) if found[axis].nunique() > 1]
     own = found[found["model"] == known["model"]]
     random = random_weights((own["initialisation"] == "random").all())
     return ", ".join([titles.get(known["model"], known["model"]), *apart]) + random
 
 
-def _draw_dataset(above: Axes, below: Axes, panel: pd.DataFrame, drawn: Mapping[Any, Mapping[str, Any]]) -> None:
+def _draw_dataset(
+    above: Axes, below: Axes, panel: pd.DataFrame, drawn: Mapping[Any, Mapping[str, Any]]
+) -> None:
     lengths = sorted(set(panel["seq_len"]))
     lines = list(panel.groupby(LINE, sort=False))
-    aside = {key: SPREAD * ((number + 0.5) / len(lines) - 0.5) for number, (key, _) in enumerate(lines)}
-    placed = panel.assign(x=[lengths.index(row["seq_len"]) + aside[tuple(row[LINE])] for _, row in panel.iterrows()])
+    aside = {
+        key: SPREAD * ((number + 0.5) / len(lines) - 0.5) for number, (key, _) in enumerate(lines)
+    }
+    placed = panel.assign(
+        x=[lengths.index(row["seq_len"]) + aside[tuple(row[LINE])] for _, row in panel.iterrows()]
+    )
     for key, line in placed.groupby(THEIR_LINE, sort=False):
         _draw_published(above, line, {k: style for k, style in drawn.items() if k[:2] == key})
     for key, line in placed.groupby(LINE, sort=False):
@@ -109,10 +142,15 @@ def _draw_dataset(above: Axes, below: Axes, panel: pd.DataFrame, drawn: Mapping[
 
 
 def _draw_published(axis: Axes, rows: pd.DataFrame, ours: Mapping[Any, Mapping[str, Any]]) -> None:
-    """A published line once, amid those of ours that stand beside it: in the colour of the one, or grey."""
+    """Draw a published line once, amid ours that stand beside it.
+
+    It has the colour of the one, or is grey.
+    """
     style = dict(next(iter(ours.values()))) | ({"color": GREY} if len(ours) > 1 else {})
     line = rows.groupby("seq_len")[["x", "published"]].mean()
-    axis.plot(line["x"], line["published"], linestyle="--", linewidth=1.2, markersize=7, **HOLLOW, **style)
+    axis.plot(
+        line["x"], line["published"], linestyle="--", linewidth=1.2, markersize=7, **HOLLOW, **style
+    )
 
 
 def _draw_line(above: Axes, below: Axes, line: pd.DataFrame, style: Mapping[str, Any]) -> None:
@@ -120,6 +158,8 @@ def _draw_line(above: Axes, below: Axes, line: pd.DataFrame, style: Mapping[str,
     for axis, less in ((above, 0.0), (below, known["published"])):
         middle = known["score"] - less
         errors = half_widths(known["score"], known["low"], known["high"])
-        axis.errorbar(known["x"], middle, yerr=errors, capsize=3, markersize=7, linewidth=1.8, **style)
+        axis.errorbar(
+            known["x"], middle, yerr=errors, capsize=3, markersize=7, linewidth=1.8, **style
+        )
         lost = known["diverged"].astype(bool)
         axis.plot(known["x"][lost], middle[lost], zorder=4, **CROSSED)

@@ -20,7 +20,8 @@ STYLE = (
     "th{border-bottom:2px solid #666}"
 )
 CAPTION = "caption"
-# Of a table with two rows of headings, which is wide: a group's heading over its columns, and lines of text that break.
+# Of a table with two rows of headings, which is wide: a group's heading over its columns, and lines
+# of text that break.
 GROUPED = (
     "th,td{white-space:normal;padding:.35em .5em}td span{white-space:nowrap}"
     "thead tr:first-child th{text-align:center;border-bottom:1px solid #ccc}"
@@ -28,14 +29,21 @@ GROUPED = (
 # An interval and a product are never broken.
 UNBROKEN = re.compile(r"\([^()<>]+ to [^()<>]+\),?|[0-9]+ (?:=|&lt;) [0-9 x]+")
 # A column of names, to the left; the others are numbers, to the right.
-TEXTS = ("dataset", "datasets", "model", "metric", "tokenizer", "attention", "setting", "protocol", "budget", "table",
+TEXTS = ("dataset", "datasets", "model", (
+    "metric"
+), "tokenizer", "attention", "setting", "protocol", "budget", "table",
          "kind", "classifiers after layers", "rule")  # fmt: skip
 UNBROKEN_TEXTS = ("dataset", "model", "table")
 
 
 def write(folder: Path, name: str, table: pd.DataFrame) -> None:
-    """Write a table of texts as NAME.html, NAME.md and NAME.csv; a column's two headings are one in the last two."""
-    flat = captioned(table.set_axis([_heading(c) for c in table.columns], axis="columns"), caption_of(table))
+    """Write a table of texts as NAME.html, NAME.md and NAME.csv.
+
+    A column's two headings are one in the last two.
+    """
+    flat = captioned(
+        table.set_axis([_heading(c) for c in table.columns], axis="columns"), caption_of(table)
+    )
     texts = (("html", _html(name, table)), ("md", _markdown(flat)), ("csv", _csv(flat)))
     for kind, text in texts:
         with whole_file(folder / f"{name}.{kind}", newline="") as stream:
@@ -43,19 +51,27 @@ def write(folder: Path, name: str, table: pd.DataFrame) -> None:
 
 
 def captioned(table: pd.DataFrame, caption: str) -> pd.DataFrame:
-    """A table with a line above it, in HTML and Markdown: what is the same in all its rows."""
+    """Give a table a line above it, in HTML and Markdown.
+
+    The line says what is the same in all rows.
+    """
     table.attrs[CAPTION] = caption
     return table
 
 
 def caption_of(table: pd.DataFrame) -> str:
-    """The line above a table; '' if it has none."""
+    """Return the line above a table, or '' if it has none."""
     return str(table.attrs.get(CAPTION, ""))
 
 
 def grouped(table: pd.DataFrame) -> pd.DataFrame:
-    """A table whose columns are (group, name), the group '' for those that stand alone, with two rows of headings."""
-    return table.set_axis(pd.MultiIndex.from_tuples([tuple(column) for column in table.columns]), axis="columns")
+    """Give a table two rows of headings.
+
+    Its columns are (group, name), with the group '' for those that stand alone.
+    """
+    return table.set_axis(
+        pd.MultiIndex.from_tuples([tuple(column) for column in table.columns]), axis="columns"
+    )
 
 
 def _heading(column: Any) -> str:
@@ -81,11 +97,15 @@ def _html(name: str, table: pd.DataFrame) -> str:
 
 
 def _column_styles(table: pd.DataFrame) -> Iterator[str]:
-    """Write the style of each column of names and of each column that begins a group."""
+    """Write the style of columns of names and of columns that begin a group."""
     for place, column in enumerate(table.columns, 1):
         if _heading(column) in TEXTS:
             yield f"tr:last-child th:nth-child({place}),td:nth-child({place}){{text-align:left}}"
-            yield f"td:nth-child({place}){{white-space:nowrap}}" if _heading(column) in UNBROKEN_TEXTS else ""
+            yield (
+                f"td:nth-child({place}){{white-space:nowrap}}"
+                if _heading(column) in UNBROKEN_TEXTS
+                else ""
+            )
         elif isinstance(column, tuple) and column[0] and column[0] != table.columns[place - 2][0]:
             yield f"td:nth-child({place}){{padding-left:1.6em}}"
 

@@ -1,4 +1,4 @@
-"""Numbers, intervals and caveats in words, as figures, tables, pages and the terminal share them."""
+"""Numbers, intervals and caveats in words, shared by figures, tables and pages."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def is_known(value: Any) -> bool:
 
 
 def number(value: Any, shape: str = ".1f") -> str:
-    """Write a number in a format; NA where it is not known."""
+    """Write a number in a format, or NA where it is not known."""
     return format(value, shape) if is_known(value) else NA
 
 
@@ -38,7 +38,10 @@ def plain(value: Any) -> str:
 
 
 def short(value: float | None) -> str:
-    """Write a number with three digits, or with all before the point; thousands parted."""
+    """Write a number with three digits, or with all before the point.
+
+    Thousands are parted.
+    """
     if value is None:
         return NA
     size = abs(value)
@@ -67,7 +70,7 @@ def percent(share: float, shape: str = ".0f") -> str:
 
 
 def times(factor: float | None, shape: str = ".1f") -> str:
-    """Write how many times as much something is; NA where it is not known."""
+    """Write how many times as much something is, or NA where it is not known."""
     return NA if factor is None else f"{number(factor, shape)} x"
 
 
@@ -83,26 +86,32 @@ def listed(names: Sequence[str]) -> str:
 
 
 def more_rows(found: Collection[Any], where: str) -> list[str]:
-    """Say how many rows of a table are left out; nothing where all stand there."""
+    """Say how many rows of a table are left out.
+
+    Nothing is said where all stand there.
+    """
     rest = len(found) - LISTED
     return [f"{rest} more {where}."] if rest > 0 else []
 
 
 def random_weights(are_random: Any, *, brackets: bool = False) -> str:
-    """Return what stands behind the name of a model from random weights; nothing behind others."""
+    """Return the words behind a model's name if its weights are random."""
     if not are_random:
         return ""
     return f" ({RANDOM_WEIGHTS})" if brackets else f", from {RANDOM_WEIGHTS}"
 
 
 def estimated(known: Iterable[Any]) -> str:
-    """Say whether all or some of several numbers are estimated; nothing where none is."""
+    """Say whether all or some of several numbers are estimated.
+
+    Nothing is said where none is.
+    """
     found = list(map(bool, known))
     return ESTIMATED if found and all(found) else f"partly {ESTIMATED}" if any(found) else ""
 
 
 def beside_energy(is_estimated: bool, flags: Iterable[str]) -> str:
-    """Return what stands in brackets behind an energy; nothing where there is nothing to say."""
+    """Return the words in brackets behind an energy, if there is anything to say."""
     found = list(dict.fromkeys(flags))
     flagged = [f"flagged {', '.join(found)}"] if found else []
     said = [*([ESTIMATED] if is_estimated else []), *flagged]
