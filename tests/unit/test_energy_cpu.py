@@ -50,7 +50,9 @@ def test_packages_and_memory_are_read_and_their_parts_are_not(powercap):
 def test_a_second_job_is_never_billed_for_the_node(powercap):
     first = Rapl()
     second = Rapl()
-    assert second.zones == [] and "another metered job of this node is billed for it" in second.reason
+    assert (
+        second.zones == [] and "another metered job of this node is billed for it" in second.reason
+    )
     assert first.others_were_refused()
     del first
     third = Rapl()
@@ -67,13 +69,16 @@ def test_who_was_refused_under_another_boot_shares_nothing(powercap, tmp_path):
 
 
 def test_counters_that_only_root_may_read_are_no_counters(powercap, monkeypatch):
-    monkeypatch.setattr("longwatt.energy.rapl._readable", lambda path: False)  # tests may run as root
+    monkeypatch.setattr(
+        "longwatt.energy.rapl._readable", lambda path: False
+    )  # tests may run as root
     assert Rapl().zones == [] and "root only" in Rapl().reason
 
 
 def record(out: Path, *command: str) -> subprocess.Popen:
     return subprocess.Popen(
-        [sys.executable, "-m", "longwatt.energy", "record", "--out", str(out), "--", *command], stderr=subprocess.PIPE
+        [sys.executable, "-m", "longwatt.energy", "record", "--out", str(out), "--", *command],
+        stderr=subprocess.PIPE,
     )
 
 
@@ -89,7 +94,9 @@ def test_packed_jobs_are_billed_once_together(powercap, tmp_path):
     for zone in ("intel-rapl:0", "intel-rapl:1"):
         powercap.says(zone, 30_001_000)
     assert [job.wait(30) for job in jobs] == [0, 0]
-    found = sorted((summarize([tmp_path / f"{n}.jsonl"]) for n in range(2)), key=lambda f: f["energy_source"])
+    found = sorted(
+        (summarize([tmp_path / f"{n}.jsonl"]) for n in range(2)), key=lambda f: f["energy_source"]
+    )
     assert [f["energy_source"] for f in found] == ["none", "rapl"]
     assert found[1]["energy_j"] == pytest.approx(60) and found[0]["energy_j"] is None
     assert any("another metered job" in problem for problem in found[0]["problems"])
@@ -97,7 +104,12 @@ def test_packed_jobs_are_billed_once_together(powercap, tmp_path):
 
 
 def test_a_job_alone_has_the_node_s_energy_by_phase(powercap, tmp_path):
-    job = record(tmp_path / "a.jsonl", "sh", "-c", f"sleep 1; {sys.executable} -m longwatt.energy mark two; sleep 1")
+    job = record(
+        tmp_path / "a.jsonl",
+        "sh",
+        "-c",
+        f"sleep 1; {sys.executable} -m longwatt.energy mark two; sleep 1",
+    )
     wait_for(lambda: runs(tmp_path / "a.jsonl"), "it to run")
     time.sleep(0.5)
     powercap.says("intel-rapl:0", 50_001_000)
@@ -131,7 +143,12 @@ def test_an_estimate_covers_every_process_of_the_job(tmp_path, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     burn = "import time\nt = time.process_time()\nwhile time.process_time() - t < 1: pass"
     assert (
-        record(tmp_path / "a.jsonl", "sh", "-c", f"{sys.executable} -c '{burn}'; {sys.executable} -c '{burn}'").wait(60)
+        record(
+            tmp_path / "a.jsonl",
+            "sh",
+            "-c",
+            f"{sys.executable} -c '{burn}'; {sys.executable} -c '{burn}'",
+        ).wait(60)
         == 0
     )
     found = summarize([tmp_path / "a.jsonl"], 10.0)

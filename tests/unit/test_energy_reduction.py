@@ -29,12 +29,20 @@ def test_phases_of_a_steady_gpu_add_up_by_counter_and_by_integral(log):
         mark(10, "train"), mark(40, "validation"), mark(50, "idle_after"), end(60),
     )  # fmt: skip
     found = summarize([path])
-    assert (found["energy_source"], found["measured"], found["problems"]) == ("nvml_counter", True, [])
+    assert (found["energy_source"], found["measured"], found["problems"]) == (
+        "nvml_counter",
+        True,
+        [],
+    )
     assert found["energy_j"] == pytest.approx(12_000) and found["duration_s"] == 40
     assert {name: round(p["energy_j"]) for name, p in found["phases"].items()} == {
         "idle_before": 3000, "train": 9000, "validation": 3000, "idle_after": 3000,
     }  # fmt: skip
-    assert found["energy_kwh"] == pytest.approx(12_000 / 3.6e6) == pytest.approx(found["energy_kwh_paper"])
+    assert (
+        found["energy_kwh"]
+        == pytest.approx(12_000 / 3.6e6)
+        == pytest.approx(found["energy_kwh_paper"])
+    )
     assert found["crosscheck_pct"] == pytest.approx(0, abs=0.01) and found["flags"] == []
     assert (found["mean_gpu_utilization_pct"], found["peak_gpu_memory_gib"]) == (80, 2)
     assert (found["throttled_pct"], found["throttle_reasons_pct"]) == (100, {"power_cap": 100})
@@ -46,7 +54,12 @@ def test_net_energy_is_above_the_lower_of_both_idle_powers(log):
         return 70 if t < 10 else 350 if t < 30 else 60
 
     path = log(
-        header(), samples(0, 40, watts), mark(0, "idle_before"), mark(10, "train"), mark(30, "idle_after"), end(40)
+        header(),
+        samples(0, 40, watts),
+        mark(0, "idle_before"),
+        mark(10, "train"),
+        mark(30, "idle_after"),
+        end(40),
     )
     found = summarize([path])
     assert found["idle_power_w"] == 60
@@ -71,11 +84,16 @@ def test_one_gpu_of_several_unknown_leaves_the_sum_unknown(log):
             line["counter_mj"][1] = None
     found = summarize([log(header(gpus=2), lines, mark(0, "train"), end(20))])
     assert (found["energy_j"], found["energy_source"], found["measured"]) == (None, "none", False)
-    assert found["gpus"][uuid(0)]["energy_j"] == pytest.approx(2000) and found["gpus"][uuid(1)]["energy_j"] is None
+    assert (
+        found["gpus"][uuid(0)]["energy_j"] == pytest.approx(2000)
+        and found["gpus"][uuid(1)]["energy_j"] is None
+    )
 
 
 def test_without_a_counter_the_integral_is_the_source(log):
-    found = summarize([log(header(), samples(0, 20, 100, counter=False), mark(0, "train"), end(20))])
+    found = summarize(
+        [log(header(), samples(0, 20, 100, counter=False), mark(0, "train"), end(20))]
+    )
     assert (found["energy_source"], found["measured"]) == ("nvml_power_integral", True)
     assert found["energy_j"] == pytest.approx(2000) and found["crosscheck_pct"] is None
 
@@ -101,14 +119,20 @@ def test_nothing_readable_is_na_and_watts_per_core_say_nothing_of_a_gpu(log):
 
 
 def cpu(rapl=None):
-    return [{"t": ns(t), "cpu_s": 2.0 * t, **({"rapl_uj": rapl(t)} if rapl else {})} for t in range(21)]
+    return [
+        {"t": ns(t), "cpu_s": 2.0 * t, **({"rapl_uj": rapl(t)} if rapl else {})} for t in range(21)
+    ]
 
 
 def test_a_processor_without_a_meter_is_estimated_only_if_watts_are_declared(log):
     path = log(header(gpus=0), cpu(), mark(5, "train"), end(20))
     assert summarize([path])["energy_source"] == "none" and summarize([path])["energy_j"] is None
     found = summarize([path], 10.0)
-    assert (found["energy_j"], found["energy_source"], found["measured"]) == (300.0, "estimate", False)
+    assert (found["energy_j"], found["energy_source"], found["measured"]) == (
+        300.0,
+        "estimate",
+        False,
+    )
     assert found["mean_power_w"] == 20.0 and found["phases"]["train"]["energy_source"] == "estimate"
 
 
@@ -118,14 +142,21 @@ def test_rapl_is_summed_over_zones_and_through_the_wrap_of_a_counter(log):
     def counters(t):
         return [(95_000_000 + 10_000_000 * t) % 100_000_000, 40_000_000 * t]
 
-    found = summarize([log(header(gpus=0, rapl=rapl), cpu(counters), mark(5, "train"), end(20))], 10.0)
+    found = summarize(
+        [log(header(gpus=0, rapl=rapl), cpu(counters), mark(5, "train"), end(20))], 10.0
+    )
     assert (found["energy_source"], found["measured"]) == ("rapl", True)
     assert found["energy_j"] == pytest.approx(15 * 50)
 
 
 def test_rapl_that_others_shared_says_so(log):
     rapl = {"zones": ["package-0"], "ranges_uj": [10**12], "reason": None}
-    path = log(header(gpus=0, rapl=rapl), cpu(lambda t: [t * 10**7]), mark(5, "train"), end(20, rapl_shared=True))
+    path = log(
+        header(gpus=0, rapl=rapl),
+        cpu(lambda t: [t * 10**7]),
+        mark(5, "train"),
+        end(20, rapl_shared=True),
+    )
     assert "other metered jobs ran on this node meanwhile" in summarize([path])["problems"][0]
 
 
@@ -141,12 +172,16 @@ def test_a_reset_counter_is_bridged_by_the_integral_and_said(log):
 
 def test_a_counter_that_stands_still_gives_way_to_the_integral(log):
     lines = samples(0, 60, 200)
-    stuck = next(line["counter_mj"] for line in lines if line["t"] >= ns(20) and "counter_mj" in line)
+    stuck = next(
+        line["counter_mj"] for line in lines if line["t"] >= ns(20) and "counter_mj" in line
+    )
     for line in lines:
         if "counter_mj" in line and line["t"] >= ns(20):
             line["counter_mj"] = stuck
     found = summarize([log(header(), lines, mark(0, "train"), end(60))])
-    assert found["energy_source"] == "nvml_power_integral" and found["energy_j"] == pytest.approx(12_000, rel=0.01)
+    assert found["energy_source"] == "nvml_power_integral" and found["energy_j"] == pytest.approx(
+        12_000, rel=0.01
+    )
     assert {"counter_stale", "crosscheck"} <= set(found["flags"])
 
 
@@ -160,17 +195,25 @@ def test_a_counter_and_an_integral_that_disagree_are_flagged(log):
 
 
 def test_a_gap_is_measured_and_too_large_a_one_leaves_no_integral(log):
-    small = summarize([log(header(), samples(0, 60, 200, skip=[(20, 22)]), mark(0, "train"), end(60))])
-    assert small["largest_gap_s"] == pytest.approx(2, abs=0.11) and small["coverage_pct"] == pytest.approx(
-        96.7, abs=0.3
+    small = summarize(
+        [log(header(), samples(0, 60, 200, skip=[(20, 22)]), mark(0, "train"), end(60))]
     )
-    assert small["energy_j_integral"] == pytest.approx(12_000, rel=0.001) and small["flags"] == ["gap"]
-    large = summarize([log(header(), samples(0, 60, 200, skip=[(20, 40)]), mark(0, "train"), end(60))])
+    assert small["largest_gap_s"] == pytest.approx(2, abs=0.11) and small[
+        "coverage_pct"
+    ] == pytest.approx(96.7, abs=0.3)
+    assert small["energy_j_integral"] == pytest.approx(12_000, rel=0.001) and small["flags"] == [
+        "gap"
+    ]
+    large = summarize(
+        [log(header(), samples(0, 60, 200, skip=[(20, 40)]), mark(0, "train"), end(60))]
+    )
     assert large["energy_j_integral"] is None and large["energy_j"] == pytest.approx(12_000)
 
 
 def test_short_phases_are_flagged(log):
-    found = summarize([log(header(), samples(0, 14, 200), mark(0, "train"), mark(10, "validation"), end(14))])
+    found = summarize(
+        [log(header(), samples(0, 14, 200), mark(0, "train"), mark(10, "validation"), end(14))]
+    )
     assert found["phases"]["validation"]["flags"] == ["short"] and found["flags"] == []
 
 
@@ -229,7 +272,12 @@ def test_an_attempt_that_fell_back_further_throws_away_more(log):
         (21, "train", 20),
     ]
     lines = [mark(t, phase, **attempt(1, step)) for t, phase, step in steps]
-    lines += [header(100), mark(100, "load", **attempt(2, 20)), header(200), mark(200, "load", **attempt(3, 10))]
+    lines += [
+        header(100),
+        mark(100, "load", **attempt(2, 20)),
+        header(200),
+        mark(200, "load", **attempt(3, 10)),
+    ]
     lines += [mark(201, "train", **attempt(3, 10)), mark(211, "finish", **attempt(3, 20)), end(211)]
     found = summarize([log(header(), lines)])
     assert found["duration_s"] == 9 + 1 + 10
@@ -246,9 +294,16 @@ def test_a_job_that_went_on_with_another_gpu_is_one_job(log):
         ]
         lines = [mark(start + t, phase, **attempt(number, s)) for t, phase, s in marks]
         power = lambda t: 50 if t < start + 5 else watts  # noqa: E731
-        return [header(start, gpus=[uuid(gpu)]), *samples(start, start + 28, power), *lines, end(start + 28)]
+        return [
+            header(start, gpus=[uuid(gpu)]),
+            *samples(start, start + 28, power),
+            *lines,
+            end(start + 28),
+        ]
 
-    found = summarize([log(run(0, 0, 1, 0, 100), name="1.jsonl"), log(run(100, 5, 2, 10, 300), name="2.jsonl")])
+    found = summarize(
+        [log(run(0, 0, 1, 0, 100), name="1.jsonl"), log(run(100, 5, 2, 10, 300), name="2.jsonl")]
+    )
     assert found["duration_s"] == 42 and found["energy_j"] == pytest.approx(21 * 400)
     assert found["mean_power_w"] == pytest.approx(200) and found["idle_power_w"] == 50
     assert found["net_energy_j"] == pytest.approx(21 * 400 - 42 * 50)
@@ -260,7 +315,12 @@ def test_a_job_that_went_on_with_another_gpu_is_one_job(log):
 
 def test_several_runs_into_one_log_are_added(log):
     first = [header(), *samples(0, 10, 100), mark(0, "run"), end(10)]
-    second = [header(50, boot="boot-b"), *samples(50, 70, 200), mark(50, "run", boot="boot-b"), end(70)]
+    second = [
+        header(50, boot="boot-b"),
+        *samples(50, 70, 200),
+        mark(50, "run", boot="boot-b"),
+        end(70),
+    ]
     found = summarize([log(first, second)])
     assert found["energy_j"] == pytest.approx(1000 + 4000) and found["attempts"] == 2
     assert found["problems"] == [
@@ -284,7 +344,10 @@ def test_a_clock_that_is_set_back_changes_nothing(log):
 def test_a_torn_last_line(log):
     path = log(header(), samples(0, 20, 100), mark(0, "train"), tail='{"t":10000')
     found = summarize([path])
-    assert f"{path}: the last line is torn (its writer was killed); all lines before it count" in found["problems"]
+    assert (
+        f"{path}: the last line is torn (its writer was killed); all lines before it count"
+        in found["problems"]
+    )
     assert found["energy_j"] == pytest.approx(2000)
 
 
@@ -298,25 +361,35 @@ def test_a_torn_line_within(log, tmp_path):
 
 
 def test_marks_of_another_boot(log):
-    path = log(header(), samples(0, 20, 100), mark(0, "train"), mark(5, "lies", boot="boot-z"), end(20))
+    path = log(
+        header(), samples(0, 20, 100), mark(0, "train"), mark(5, "lies", boot="boot-z"), end(20)
+    )
     found = summarize([path])
     assert found["problems"] == ["segment 1: 1 marks were made under another boot and are left out"]
     assert list(found["phases"]) == ["train"] and found["energy_j"] == pytest.approx(2000)
 
 
 def test_a_segment_without_an_end(log):
-    found = summarize([log(header(), samples(0, 20, 100), mark(0, "train"), mark(15, "validation"))])
-    assert "segment 1 has no end: its recorder or its machine stopped 20.0 s after it began" in found["problems"][0]
+    found = summarize(
+        [log(header(), samples(0, 20, 100), mark(0, "train"), mark(15, "validation"))]
+    )
+    assert (
+        "segment 1 has no end: its recorder or its machine stopped 20.0 s after it began"
+        in found["problems"][0]
+    )
     assert found["phases"]["validation"]["energy_j"] == pytest.approx(500)
 
 
 def test_marks_out_of_order(log):
     path = log(header(), samples(0, 20, 100), end(20))
     path.write_text(
-        path.read_text() + "".join(json.dumps(mark(t, p)) + "\n" for t, p in ((10, "validation"), (0, "train")))
+        path.read_text()
+        + "".join(json.dumps(mark(t, p)) + "\n" for t, p in ((10, "validation"), (0, "train")))
     )
     found = summarize([path])
-    assert found["problems"] == ["segment 1: marks stand out of order; they are taken in the order of their times"]
+    assert found["problems"] == [
+        "segment 1: marks stand out of order; they are taken in the order of their times"
+    ]
     assert found["phases"]["train"]["duration_s"] == 10
 
 
@@ -332,15 +405,24 @@ def test_overlapping_segments_are_not_counted_twice(log):
     packed = summarize([log(first, name="a.jsonl"), log(other, name="c.jsonl")])
     assert packed["problems"] == [], "two runs on two GPUs may run at one time"
     assert [g["energy_j"] for g in packed["gpus"].values()] == pytest.approx([2000, 2500])
-    assert packed["energy_j"] == pytest.approx(4500) and packed["mean_power_w"] == pytest.approx(100)
+    assert packed["energy_j"] == pytest.approx(4500) and packed["mean_power_w"] == pytest.approx(
+        100
+    )
 
 
 def test_a_dead_run_s_recorder_that_lived_on_takes_nothing_from_the_run_that_made_the_result(log):
-    first = [header(), *samples(0, 20, 100), mark(0, "load", **attempt(1, 0)), mark(2, "train", **attempt(1, 0))]
+    first = [
+        header(),
+        *samples(0, 20, 100),
+        mark(0, "load", **attempt(1, 0)),
+        mark(2, "train", **attempt(1, 0)),
+    ]
     second = [header(19.5), *samples(19.5, 60, 300), mark(19.5, "load", **attempt(2, 0))]
     second += [mark(25, "train", **attempt(2, 0)), mark(60, "finish", **attempt(2, 9)), end(60)]
     found = summarize([log(first, name="1.jsonl"), log(second, name="2.jsonl")])
-    assert found["energy_j"] == pytest.approx(300 * 35) and found["wasted"]["duration_s"] == pytest.approx(17.5 + 5.5)
+    assert found["energy_j"] == pytest.approx(300 * 35) and found["wasted"][
+        "duration_s"
+    ] == pytest.approx(17.5 + 5.5)
     assert found["gpu_s"] == pytest.approx(19.5 + 40.5)
 
 
@@ -356,7 +438,9 @@ def test_estimates_of_two_jobs_on_one_node_are_both_counted(log):
 def test_many_short_windows_are_short_however_long_together(log):
     marks = [mark(t, "checkpoint" if t % 3 == 2 else "train") for t in range(60)]
     found = summarize([log(header(), samples(0, 60, 100), marks, end(60))])
-    assert found["phases"]["checkpoint"]["duration_s"] == 20 and found["phases"]["checkpoint"]["flags"] == ["short"]
+    assert found["phases"]["checkpoint"]["duration_s"] == 20 and found["phases"]["checkpoint"][
+        "flags"
+    ] == ["short"]
     assert found["flags"] == [], "the whole is one window"
 
 
@@ -376,12 +460,18 @@ def test_a_counter_that_was_read_late_is_no_reset(log):
 
 
 def test_a_recorder_that_died_between_two_readings_loses_at_most_what_flowed_since(log):
-    lines = [line for line in samples(0, 20.7, 100) if line["t"] <= ns(20) or "counter_mj" not in line]
+    lines = [
+        line for line in samples(0, 20.7, 100) if line["t"] <= ns(20) or "counter_mj" not in line
+    ]
     found = summarize([log(header(), lines, mark(0, "train"))])
-    assert found["energy_source"] == "nvml_counter" and found["energy_j"] == pytest.approx(2050, abs=2)
+    assert found["energy_source"] == "nvml_counter" and found["energy_j"] == pytest.approx(
+        2050, abs=2
+    )
     bare = [{k: v for k, v in line.items() if k != "instant_mw"} for line in lines]
     found = summarize([log(header(), bare, mark(0, "train"))])
-    assert found["energy_source"] == "nvml_counter" and found["energy_j"] == pytest.approx(2000, abs=2)
+    assert found["energy_source"] == "nvml_counter" and found["energy_j"] == pytest.approx(
+        2000, abs=2
+    )
 
 
 def test_a_run_without_a_header_is_never_added_to_the_one_before(log, tmp_path):
@@ -391,18 +481,34 @@ def test_a_run_without_a_header_is_never_added_to_the_one_before(log, tmp_path):
     for paths in ([first, second], [tmp_path / "energy.jsonl.gz"]):
         found = summarize(paths)
         assert found["energy_j"] == pytest.approx(2000) and found["attempts"] == 1
-        assert found["problems"] == ["203 lines come before the header of their log and are left out"]
+        assert found["problems"] == [
+            "203 lines come before the header of their log and are left out"
+        ]
 
 
 def test_a_job_of_which_no_log_could_be_written_says_so(tmp_path):
-    publish([], tmp_path / "energy.jsonl.gz", header(problem="no energy log of this job could be written"))
+    publish(
+        [],
+        tmp_path / "energy.jsonl.gz",
+        header(problem="no energy log of this job could be written"),
+    )
     found = summarize([tmp_path / "energy.jsonl.gz"])
-    assert found["energy_source"] == "none" and "no energy log of this job could be written" in found["problems"][1]
+    assert (
+        found["energy_source"] == "none"
+        and "no energy log of this job could be written" in found["problems"][1]
+    )
 
 
 def test_lines_that_are_json_and_no_lines_of_a_log(log):
     path = log(header(), samples(0, 20, 100), mark(0, "train"), end(20))
-    odd = ['{"a":1}', "[1]", "3", '{"t":null}', '{"t":1000000000000,"instant_mw":[1,2,3]}', '{"mark":"x"}']
+    odd = [
+        '{"a":1}',
+        "[1]",
+        "3",
+        '{"t":null}',
+        '{"t":1000000000000,"instant_mw":[1,2,3]}',
+        '{"mark":"x"}',
+    ]
     lines = path.read_text().splitlines()
     path.write_text("\n".join([*lines[:40], *odd, *lines[40:]]) + "\n")
     found = summarize([path])
@@ -414,12 +520,16 @@ def test_no_log_and_no_header(tmp_path):
     with pytest.raises(LogError, match="there is no energy log"):
         summarize([tmp_path / "none.jsonl"])
     (tmp_path / "odd.jsonl").write_text('{"t": 1}\nnonsense\n')
-    with pytest.raises(LogError, match="holds no header of an energy log; nothing can be established"):
+    with pytest.raises(
+        LogError, match="holds no header of an energy log; nothing can be established"
+    ):
         summarize([tmp_path / "odd.jsonl"])
 
 
 def test_a_damaged_gzip_gives_what_stands_before_the_damage(log, tmp_path):
-    whole = log(header(), samples(0, 600, lambda t: 100 + 10 * math.sin(t)), mark(0, "train"), end(600)).read_bytes()
+    whole = log(
+        header(), samples(0, 600, lambda t: 100 + 10 * math.sin(t)), mark(0, "train"), end(600)
+    ).read_bytes()
     (tmp_path / "cut.jsonl.gz").write_bytes(gzip.compress(whole)[:-4000])
     found = summarize([tmp_path / "cut.jsonl.gz"])
     assert any("is damaged" in problem for problem in found["problems"])
@@ -461,7 +571,9 @@ def test_days_of_samples_are_read_within_memory(tmp_path):
         "found = summarize([Path(sys.argv[1])])\n"
         "print(found['energy_j'], resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)"
     )
-    done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True
+    )
     joules, kib = done.stdout.split()
     assert float(joules) == pytest.approx(8 * 300 * 8640, rel=0.001)
     assert int(kib) * 1024 / (86_400 * 8 * 2) < 100
@@ -470,22 +582,36 @@ def test_days_of_samples_are_read_within_memory(tmp_path):
 # Inferences whose log says which batches they kept.
 
 
-def kept(*parts: tuple[int, int, list[tuple[float, float]]], processes: int = 1, boot: str = "boot-a") -> dict:
+def kept(
+    *parts: tuple[int, int, list[tuple[float, float]]], processes: int = 1, boot: str = "boot-a"
+) -> dict:
     """A line of kept batches: (attempt, process, windows in seconds)."""
     said = [
-        {"boot_id": boot, "attempt": number, "process": process, "windows": [[ns(a), ns(b)] for a, b in windows]}
+        {
+            "boot_id": boot,
+            "attempt": number,
+            "process": process,
+            "windows": [[ns(a), ns(b)] for a, b in windows],
+        }
         for number, process, windows in parts
     ]
     return {"kept": said, "processes": processes, "t": ns(999)}
 
 
 def batches(start: float, count: int, seconds: float, pause: float) -> list[tuple[float, float]]:
-    return [(start + n * (seconds + pause), start + n * (seconds + pause) + seconds) for n in range(count)]
+    return [
+        (start + n * (seconds + pause), start + n * (seconds + pause) + seconds)
+        for n in range(count)
+    ]
 
 
 def test_thousands_of_short_batches_are_billed_at_the_mean_power_of_their_stretch(log):
     windows = batches(5, 10_000, 0.001, 0.0005)
-    marks = [mark(4, "load", **attempt(1, 0)), mark(5, "generate", **attempt(1, 0)), mark(21, "finish")]
+    marks = [
+        mark(4, "load", **attempt(1, 0)),
+        mark(5, "generate", **attempt(1, 0)),
+        mark(21, "finish"),
+    ]
     found = summarize([log(header(), samples(0, 30, 80), marks, kept((1, 0, windows)), end(30))])
     assert found["duration_s"] == pytest.approx(10) and found["energy_j"] == pytest.approx(800)
     assert found["windows"] == 1 and found["flags"] == ["interleaved"]
@@ -494,7 +620,11 @@ def test_thousands_of_short_batches_are_billed_at_the_mean_power_of_their_stretc
 
 def test_a_long_pause_is_nobodys_and_its_power_in_no_batch(log):
     power = lambda t: 20.0 if 15 <= t < 25 else 100.0  # noqa: E731
-    marks = [mark(4, "load", **attempt(1, 0)), mark(5, "generate", **attempt(1, 0)), mark(35, "finish")]
+    marks = [
+        mark(4, "load", **attempt(1, 0)),
+        mark(5, "generate", **attempt(1, 0)),
+        mark(35, "finish"),
+    ]
     windows = [*batches(5, 100, 0.1, 0), *batches(25, 100, 0.1, 0)]
     found = summarize([log(header(), samples(0, 40, power), marks, kept((1, 0, windows)), end(40))])
     assert found["energy_j"] == pytest.approx(2000, rel=0.01) and found["flags"] == []
@@ -502,17 +632,27 @@ def test_a_long_pause_is_nobodys_and_its_power_in_no_batch(log):
 
 
 def test_each_gpu_is_billed_for_its_own_process(log):
-    marks = [mark(4, "load", **attempt(1, 0)), mark(5, "generate", **attempt(1, 0)), mark(25, "finish")]
+    marks = [
+        mark(4, "load", **attempt(1, 0)),
+        mark(5, "generate", **attempt(1, 0)),
+        mark(25, "finish"),
+    ]
     line = kept((1, 0, batches(5, 10, 1, 0)), (1, 1, batches(5, 20, 1, 0)), processes=2)
     found = summarize([log(header(gpus=2), samples(0, 30, 100, gpus=2), marks, line, end(30))])
     assert [gpu["duration_s"] for gpu in found["gpus"].values()] == [10, 20]
     assert found["energy_j"] == pytest.approx(3000) and found["duration_s"] == 20
-    assert found["phases"]["between_batches"]["energy_j"] == pytest.approx(1000), "the first waited for the second"
+    assert found["phases"]["between_batches"]["energy_j"] == pytest.approx(1000), (
+        "the first waited for the second"
+    )
 
 
 def test_each_process_stands_for_its_share_of_the_processors(log):
     lines = [{"t": ns(t), "cpu_s": 2.0 * t} for t in range(31)]
-    marks = [mark(4, "load", **attempt(1, 0)), mark(5, "generate", **attempt(1, 0)), mark(25, "finish")]
+    marks = [
+        mark(4, "load", **attempt(1, 0)),
+        mark(5, "generate", **attempt(1, 0)),
+        mark(25, "finish"),
+    ]
     line = kept((1, 0, batches(5, 10, 1, 0)), (1, 1, batches(5, 20, 1, 0)), processes=2)
     found = summarize([log(header(gpus=0), lines, marks, line, end(30))], 10.0)
     assert found["energy_j"] == pytest.approx(20 * 15) and found["duration_s"] == 20
@@ -521,31 +661,53 @@ def test_each_process_stands_for_its_share_of_the_processors(log):
 def test_a_recorder_that_was_killed_leaves_what_the_marks_counted(log):
     marks = [
         mark(t, phase, **attempt(1, 0), counter_mj={uuid(0): round(t * 100e3)})
-        for t, phase in ((1, "load"), (5, "generate"), (15, "generate"), (25, "generate"), (32, "finish"))
+        for t, phase in (
+            (1, "load"),
+            (5, "generate"),
+            (15, "generate"),
+            (25, "generate"),
+            (32, "finish"),
+        )
     ]
     found = summarize([log(header(), marks, kept((1, 0, batches(5.01, 269, 0.1, 0))))])
     # A reading within 0.1 s of an edge is taken for the edge's.
-    assert found["energy_j"] == pytest.approx(2690, abs=20) and found["energy_source"] == "nvml_counter"
+    assert (
+        found["energy_j"] == pytest.approx(2690, abs=20)
+        and found["energy_source"] == "nvml_counter"
+    )
 
 
 def test_batches_of_a_run_whose_log_is_lost_leave_the_energy_unknown(log):
-    marks = [mark(100, "load", **attempt(2, 3)), mark(105, "generate", **attempt(2, 3)), mark(125, "finish")]
+    marks = [
+        mark(100, "load", **attempt(2, 3)),
+        mark(105, "generate", **attempt(2, 3)),
+        mark(125, "finish"),
+    ]
     line = kept((1, 0, batches(5, 20, 1, 0)), (2, 0, batches(105, 20, 1, 0)))
     found = summarize([log(header(100), samples(100, 130, 100), marks, line, end(130))])
     assert found["energy_j"] is None and found["energy_source"] == "none" and not found["measured"]
     assert found["duration_s"] == 40
     assert any(
-        "20 s of the batches that are kept (50 % of their time) were not metered" in p for p in found["problems"]
+        "20 s of the batches that are kept (50 % of their time) were not metered" in p
+        for p in found["problems"]
     )
 
 
 def test_two_inferences_read_together_are_added_and_one_said_twice_is_not(log):
     def run(start: float, name: str, *lines):
         marks = [mark(start, "load", **attempt(1, 0)), mark(start + 5, "generate", **attempt(1, 0))]
-        given = (samples(start, start + 30, 100), *marks, mark(start + 16, "finish"), *lines, end(start + 30))
+        given = (
+            samples(start, start + 30, 100),
+            *marks,
+            mark(start + 16, "finish"),
+            *lines,
+            end(start + 30),
+        )
         return log(header(start), *given, name=name)
 
-    first = run(0, "a.jsonl", kept((1, 0, batches(5, 10, 1, 0))), kept((1, 0, batches(5, 10, 1, 0))))
+    first = run(
+        0, "a.jsonl", kept((1, 0, batches(5, 10, 1, 0))), kept((1, 0, batches(5, 10, 1, 0)))
+    )
     second = run(100, "b.jsonl", kept((1, 0, batches(105, 6, 1, 0))))
     assert summarize([first])["energy_j"] == pytest.approx(1000)
     both = summarize([first, second])
@@ -561,11 +723,18 @@ def test_a_torn_line_of_kept_batches_leaves_the_marks(log):
 def killed_and_resumed(log, gpus: int = 1) -> dict:
     """Reduce the log of an inference that was resumed under another boot, whose clock stood earlier."""
     went = [mark(4, "load", **attempt(1, 0)), mark(5, "generate", **attempt(1, 0))]
-    on = [mark(t, name, boot="boot-b", **attempt(2, 10)) for t, name in ((6, "load"), (8, "generate"), (18, "finish"))]
+    on = [
+        mark(t, name, boot="boot-b", **attempt(2, 10))
+        for t, name in ((6, "load"), (8, "generate"), (18, "finish"))
+    ]
     first = kept((1, 0, batches(5, 10, 1, 0)))
     second = kept((2, 0, batches(8, 10, 1, 0)), boot="boot-b")
     both = {**second, "kept": [*first["kept"], *second["kept"]]}
-    powers = samples(3, 30, 300, gpus=gpus) if gpus else [{"t": ns(t), "cpu_s": 1.0 * t} for t in range(3, 31)]
+    powers = (
+        samples(3, 30, 300, gpus=gpus)
+        if gpus
+        else [{"t": ns(t), "cpu_s": 1.0 * t} for t in range(3, 31)]
+    )
     paths = [
         log(header(), samples(0, 17, 100), went, name="1.jsonl"),
         log(header(3, boot="boot-b", gpus=gpus), powers, on, both, end(30), name="2.jsonl"),
@@ -575,7 +744,10 @@ def killed_and_resumed(log, gpus: int = 1) -> dict:
 
 def test_batches_of_two_boots_are_each_billed_by_their_own_log(log):
     found = killed_and_resumed(log)
-    assert found["energy_j"] == pytest.approx(10 * 100 + 10 * 300, rel=0.01) and found["duration_s"] == 20
+    assert (
+        found["energy_j"] == pytest.approx(10 * 100 + 10 * 300, rel=0.01)
+        and found["duration_s"] == 20
+    )
     assert found["wasted"]["duration_s"] == pytest.approx(4) and found["flags"] == []
 
 

@@ -76,7 +76,9 @@ def slow_batches(monkeypatch):
     original = decoding.autocast
 
     def slow(*args):
-        time.sleep(SLOW_S * (1 + 2 * int(os.environ.get("RANK", "0"))))  # each process at its own pace
+        time.sleep(
+            SLOW_S * (1 + 2 * int(os.environ.get("RANK", "0")))
+        )  # each process at its own pace
         return original(*args)
 
     monkeypatch.setattr(decoding, "autocast", slow)
@@ -87,10 +89,21 @@ class Inference:
     """An inference on GPUs that draw a constant power, in forked processes."""
 
     def __init__(
-        self, study: dict, data: Path, model: Path, out: Path, processes: int = 1, batch_size: int = 1
+        self,
+        study: dict,
+        data: Path,
+        model: Path,
+        out: Path,
+        processes: int = 1,
+        batch_size: int = 1,
     ) -> None:
         self.given, self.out, self.processes = (study, data, model, out), out, processes
-        point = {"batch_size": batch_size, "split": "train", "max_examples": 24, "warmup_batches": 1}
+        point = {
+            "batch_size": batch_size,
+            "split": "train",
+            "max_examples": 24,
+            "warmup_batches": 1,
+        }
         self.changes = {"budget": {"processes": processes}, "inference": point}
         self.spec = None
 
@@ -103,7 +116,9 @@ class Inference:
 
     @property
     def seconds(self) -> dict[int, float]:
-        rows = [json.loads(line) for line in (self.out / "predictions.jsonl").read_text().splitlines()]
+        rows = [
+            json.loads(line) for line in (self.out / "predictions.jsonl").read_text().splitlines()
+        ]
         return {row["batch"]: row["batch_seconds"] for row in rows}
 
     def must_bill_what_it_kept(self) -> dict:
@@ -113,7 +128,10 @@ class Inference:
         assert found["duration_s"] == pytest.approx(facts["inference_runtime_s"], rel=1e-6)
         assert found["mean_power_w"] * found["duration_s"] == pytest.approx(found["energy_j"])
         assert found["phases"]["generate"]["energy_j"] == found["energy_j"]
-        spent = sum(phase["duration_s"] for phase in found["phases"].values()) + found["wasted"]["duration_s"]
+        spent = (
+            sum(phase["duration_s"] for phase in found["phases"].values())
+            + found["wasted"]["duration_s"]
+        )
         if self.processes == 1:
             marked = sum(interval["end_s"] - interval["start_s"] for interval in found["timeline"])
             assert spent == pytest.approx(marked), "every second is somebody's, and nobody's twice"
@@ -147,7 +165,9 @@ def test_an_inference_bills_the_batches_that_it_keeps(study, data, model, tmp_pa
 
 @pytest.mark.parametrize("rank", [0, 1])
 @pytest.mark.parametrize("signal_", [K, T])
-def test_processes_that_got_differently_far_are_billed_for_their_own(study, data, model, tmp_path, rank, signal_):
+def test_processes_that_got_differently_far_are_billed_for_their_own(
+    study, data, model, tmp_path, rank, signal_
+):
     cell = Inference(study, data, model, tmp_path, processes=2)
     cell.attempt(inside(5, signal_), rank)
     assert cell.attempt() == [0, 0]
@@ -159,7 +179,9 @@ def test_batches_that_a_power_loss_took_are_billed_once(study, data, model, tmp_
     cell.attempt(inside(14, K))
     (path,) = (tmp_path / "work").glob("batches-*.jsonl")
     lines = [line for line in path.read_text().splitlines() if line]
-    path.write_text("\n".join(lines[:4]) + "\n" + lines[4][:40] + "\n" + "\0" * 300)  # as a journal may leave it
+    path.write_text(
+        "\n".join(lines[:4]) + "\n" + lines[4][:40] + "\n" + "\0" * 300
+    )  # as a journal may leave it
     assert cell.attempt() == [0]
     cell.must_bill_what_it_kept()
 
@@ -171,7 +193,9 @@ def test_large_batches_are_billed_alike(study, data, model, tmp_path):
     cell.must_bill_what_it_kept()
 
 
-def test_what_a_lost_end_of_the_log_hides_counts_with_the_mean_of_the_rest_or_leaves_na(study, data, model, tmp_path):
+def test_what_a_lost_end_of_the_log_hides_counts_with_the_mean_of_the_rest_or_leaves_na(
+    study, data, model, tmp_path
+):
     cell = Inference(study, data, model, tmp_path)
     assert cell.attempt() == [0]
     log = Path(cell.spec.energy_log)
@@ -210,7 +234,9 @@ class Stub:
         return torch.zeros(2, len(batch["input_ids"]), 2)
 
 
-@pytest.mark.parametrize("death", ["inside a batch", "asked inside a batch", "between writing and marking"])
+@pytest.mark.parametrize(
+    "death", ["inside a batch", "asked inside a batch", "between writing and marking"]
+)
 def test_recording_what_exits_say_bills_what_it_keeps(tmp_path, monkeypatch, death):
     examples = [Example(f"e{n}", [1, 2], [0], ("good",)) for n in range(24)]
     parts = [exit_recording.Part("test", examples, [n]) for n in range(24)]
@@ -223,7 +249,13 @@ def test_recording_what_exits_say_bills_what_it_keeps(tmp_path, monkeypatch, dea
     paths = {"model": str(tmp_path), "work": str(tmp_path / "work")}
     paths |= {"logits": str(tmp_path / "logits.jsonl"), "exits": str(tmp_path / "exits.json")}
     budget = {"gpus": 0, "precision": "fp32", "memory_gib_per_gpu": None}
-    settings = {"budget": budget, "family": "stub", "seq_len": 2, "padding": "longest", "splits": ["test"]}
+    settings = {
+        "budget": budget,
+        "family": "stub",
+        "seq_len": 2,
+        "padding": "longest",
+        "splits": ["test"],
+    }
     faults = {
         "inside a batch": before(exit_recording, "autocast", 9, K),
         "asked inside a batch": before(exit_recording, "autocast", 9, T),
@@ -234,7 +266,9 @@ def test_recording_what_exits_say_bills_what_it_keeps(tmp_path, monkeypatch, dea
         has_gpus(spec.energy_log, 1)
         statuses = forked.run(exit_recording.record, [spec], fault)
         meter(spec.energy_log)
-        assert statuses[0] in ((-K, forked.STOPPED) if fault else (0,)), (tmp_path / "processes.log").read_text()
+        assert statuses[0] in ((-K, forked.STOPPED) if fault else (0,)), (
+            tmp_path / "processes.log"
+        ).read_text()
     found = summarize(runs(tmp_path / "work"))
     stored = BatchStore(tmp_path / "work", IDENTITY, 0).kept()
     assert len(stored) == 24 and len((tmp_path / "logits.jsonl").read_text().splitlines()) == 24
@@ -253,7 +287,11 @@ class Training:
 
     def __init__(self, study: dict, data: Path, out: Path, changes: dict | None = None) -> None:
         settings = {
-            "training": {"max_steps": 8, "checkpoint_every_s": 1000, "validation": {"every_steps": 2, "patience": 9}}
+            "training": {
+                "max_steps": 8,
+                "checkpoint_every_s": 1000,
+                "validation": {"every_steps": 2, "patience": 9},
+            }
         }
         self.given, self.changes, self.out = (study, data, out), merge(settings, changes or {}), out
 
@@ -271,7 +309,9 @@ class Training:
             logged = found["phases"].get(phase, {"duration_s": 0.0})
             assert facts[f"{phase}_s"] == pytest.approx(logged["duration_s"], abs=0.01), phase
         assert facts["train_runtime_s"] == pytest.approx(found["duration_s"], abs=0.015)
-        assert found["energy_j"] == pytest.approx(WATTS * facts["train_runtime_s"], abs=0.015 * WATTS)
+        assert found["energy_j"] == pytest.approx(
+            WATTS * facts["train_runtime_s"], abs=0.015 * WATTS
+        )
         return found
 
 
@@ -299,7 +339,9 @@ def test_a_validation_that_is_made_up_for_is_billed_once(study, data, tmp_path, 
 PLACES = {
     "a checkpoint that is durable and not counted": before(WorkFolder, "note_times", 2, K),
     "a checkpoint that is not durable": before(WorkFolder, "commit_checkpoint", 2, K),
-    "a checkpoint that is durable and not marked": before(WorkFolder, "commit_checkpoint", 2, K, after=True),
+    "a checkpoint that is durable and not marked": before(
+        WorkFolder, "commit_checkpoint", 2, K, after=True
+    ),
     "the best weights": before(WorkFolder, "keep_best", 1, K),
     "a validation": before(validation.Validator, "_predictions", 3, K),
     "a step": before(training.CellTrainer, "training_step", 5, K),

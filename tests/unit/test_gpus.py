@@ -110,7 +110,16 @@ class Machine:
     @contextlib.contextmanager
     def held_by_another(self, count: int, label: str = "other"):
         """`count` GPUs leased by a process of its own, which ends with the block."""
-        command = ("--count", str(count), "--label", label, "--", "sh", "-c", "echo ready; exec sleep 60")
+        command = (
+            "--count",
+            str(count),
+            "--label",
+            label,
+            "--",
+            "sh",
+            "-c",
+            "echo ready; exec sleep 60",
+        )
         process = self.start("lease", *command)
         try:
             assert process.stdout.readline() == "ready\n"
@@ -350,7 +359,9 @@ def test_who_waits_behind_another_request_says_who_is_ahead(machine):
     with machine.held_by_another(1):
         large = machine.start("lease", "--count", "4", "--label", "large", "--", "true")
         assert "3 kept for this request" in large.stderr.readline()
-        with pytest.raises(gpus.LeaseTimeout, match=f"ahead in the queue: process {large.pid} 'large'"):
+        with pytest.raises(
+            gpus.LeaseTimeout, match=f"ahead in the queue: process {large.pid} 'large'"
+        ):
             gpus.lease(1, wait_s=0, say=silent)
         large.kill()
         large.communicate()
@@ -397,13 +408,17 @@ def test_a_child_that_was_given_the_locks_keeps_the_gpus(machine):
     assert gpus.holder(uuid(0)) is None
 
 
-@pytest.mark.parametrize("content", [b"", b"\xff\xfe\x00", b"[1, 2]", b'{"pid": "x"}', b"null", b"[" * 10_000])
+@pytest.mark.parametrize(
+    "content", [b"", b"\xff\xfe\x00", b"[1, 2]", b'{"pid": "x"}', b"null", b"[" * 10_000]
+)
 def test_a_lock_file_with_garbage_is_tolerated(machine, content):
     machine.has([gpu(0)])
     with machine.held_by_another(1):
         (lock,) = machine.leases.glob("*.lock")
         lock.write_bytes(content)
-        with pytest.raises(gpus.LeaseTimeout, match="held by a process that left no readable record"):
+        with pytest.raises(
+            gpus.LeaseTimeout, match="held by a process that left no readable record"
+        ):
             gpus.lease(1, wait_s=0, say=silent)
         assert "no readable record" in machine.run("list").stdout
     with gpus.lease(1, wait_s=0):
@@ -492,7 +507,9 @@ def test_list_prints_every_device_and_who_holds_it(machine):
     with machine.held_by_another(1, "a cell") as other:
         done = machine.run("list")
     first, second = done.stdout.splitlines()
-    assert first.startswith(f"0  {uuid(0)}  H100  80.0 GiB  held by process {other.pid} 'a cell' since ")
+    assert first.startswith(
+        f"0  {uuid(0)}  H100  80.0 GiB  held by process {other.pid} 'a cell' since "
+    )
     assert second == f"1  {uuid(1)}  H100  NA  free"
     assert done.returncode == 0
 
@@ -538,13 +555,17 @@ def test_a_signal_is_the_commands_own(machine):
 
 
 def test_a_command_dies_of_a_closed_pipe_as_it_would_alone(machine):
-    done = machine.run("lease", "--count", "1", "--", "bash", "-c", "yes | head -1; exit ${PIPESTATUS[0]}")
+    done = machine.run(
+        "lease", "--count", "1", "--", "bash", "-c", "yes | head -1; exit ${PIPESTATUS[0]}"
+    )
     assert done.returncode == 128 + signal.SIGPIPE
 
 
 def test_a_command_holds_the_locks_of_its_gpus_and_no_gate(machine):
     done = machine.run("lease", "--count", "2", "--", "sh", "-c", "ls -l /proc/$$/fd")
-    held = [line.split(" -> ")[1] for line in done.stdout.splitlines() if str(machine.leases) in line]
+    held = [
+        line.split(" -> ")[1] for line in done.stdout.splitlines() if str(machine.leases) in line
+    ]
     assert len(held) == 2
     assert not [path for path in held if "gate" in Path(path).name]
 
@@ -575,7 +596,8 @@ def test_a_command_that_cannot_run_is_exit_126(machine, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "arguments", [("--count", "1"), ("--count", "1", "--"), ("--count", "-1", "--", "true"), ("--", "true")]
+    "arguments",
+    [("--count", "1"), ("--count", "1", "--"), ("--count", "-1", "--", "true"), ("--", "true")],
 )
 def test_an_incomplete_command_line_is_exit_2(machine, arguments):
     done = machine.run("lease", *arguments)

@@ -51,5 +51,8 @@ def of_energy(energy: Mapping[str, Any], seconds: float | None) -> list[str]:
 def beside(estimated: bool, flags: Iterable[str]) -> str:
     """Return what stands in brackets after an energy; nothing where there is nothing to say."""
     found = list(dict.fromkeys(flags))
-    said = [*([ESTIMATED] if estimated else []), *([f"flagged {', '.join(found)}"] if found else [])]
+    said = [
+        *([ESTIMATED] if estimated else []),
+        *([f"flagged {', '.join(found)}"] if found else []),
+    ]
     return f" ({'; '.join(said)})" if said else ""

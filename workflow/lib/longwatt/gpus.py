@@ -39,7 +39,9 @@ from longwatt.locks import try_lock
 
 GIB = 2**30
 POLL_S = 0.1
-GRACE_S = 0.5  # others shut a gate or look at a lock for milliseconds; that alone is no reason to give up
+GRACE_S = (
+    0.5  # others shut a gate or look at a lock for milliseconds; that alone is no reason to give up
+)
 REMIND_S = 60.0
 RECORD_BYTES = 4096  # most that is read of a lock file, whatever it holds
 TEMPORARY_FAILURE = 75  # EX_TEMPFAIL of sysexits.h
@@ -121,7 +123,9 @@ def present() -> list[Device]:
     try:
         found = [_nvml_device(nvml, index) for index in range(nvml.nvmlDeviceGetCount())]
     except nvml.NVMLError as error:
-        raise GpuError(f"the NVIDIA driver does not answer ({error}); see what `nvidia-smi` says") from error
+        raise GpuError(
+            f"the NVIDIA driver does not answer ({error}); see what `nvidia-smi` says"
+        ) from error
     finally:
         nvml.nvmlShutdown()
     return [device for device in found if device]
@@ -186,7 +190,10 @@ class Lease:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self.close()
 
@@ -302,7 +309,11 @@ class _Request:
 
     def _describe(self) -> str:
         others = [uuid for uuid in self.uuids if uuid not in self.locks]
-        held = [f"{uuid} held by {who}" for uuid in others if (who := _holder(_lock_path(self.folder, uuid)))]
+        held = [
+            f"{uuid} held by {who}"
+            for uuid in others
+            if (who := _holder(_lock_path(self.folder, uuid)))
+        ]
         gates = {_holder(_gate_path(self.folder, uuid)) for uuid in others}
         ahead = [f"ahead in the queue: {who}" for who in gates if who and who.pid != os.getpid()]
         kept = [f"{len(self.locks)} kept for this request"] if self.locks else []
@@ -319,10 +330,15 @@ def _initialised_nvml() -> Any:
     try:
         pynvml.nvmlInit()
     except pynvml.NVMLError as error:
-        if error.value in (pynvml.NVML_ERROR_LIBRARY_NOT_FOUND, pynvml.NVML_ERROR_DRIVER_NOT_LOADED):
+        if error.value in (
+            pynvml.NVML_ERROR_LIBRARY_NOT_FOUND,
+            pynvml.NVML_ERROR_DRIVER_NOT_LOADED,
+        ):
             return None
         # A driver that is there and broken is not a machine without GPUs.
-        raise GpuError(f"the NVIDIA driver does not start ({error}); see what `nvidia-smi` says") from error
+        raise GpuError(
+            f"the NVIDIA driver does not start ({error}); see what `nvidia-smi` says"
+        ) from error
     return pynvml
 
 
@@ -363,7 +379,9 @@ def _restrict(found: Sequence[Device], wanted: str, source: str) -> list[Device]
 def entries(visible: str) -> Iterator[str]:
     """What a list as CUDA_VISIBLE_DEVICES names, up to where CUDA stops reading."""
     for entry in (part.strip() for part in visible.split(",")):
-        if not entry or re.fullmatch(r"-\d+|NoDevFiles", entry):  # CUDA's end of the list; Slurm's for no GPU
+        if not entry or re.fullmatch(
+            r"-\d+|NoDevFiles", entry
+        ):  # CUDA's end of the list; Slurm's for no GPU
             return
         yield entry
 
@@ -373,7 +391,9 @@ def _named(found: Sequence[Device], entry: str, source: str) -> Device:
         return Device(entry, None, "MIG slice", None)
     if re.fullmatch(r"[0-9]+", entry):
         return _by_index(found, int(entry), source)
-    matching = [device for device in found if entry.startswith("GPU-") and device.uuid.startswith(entry)]
+    matching = [
+        device for device in found if entry.startswith("GPU-") and device.uuid.startswith(entry)
+    ]
     if len(matching) != 1:
         problem = "fits several GPUs" if matching else "is not here"
         raise GpuError(f"{source} names {entry}, which {problem}; here: {_known(found)}")
@@ -412,12 +432,16 @@ def lock_folder() -> Path:
     except OSError as error:
         raise _unusable(path, error.strerror) from error
     if not stat.S_ISDIR(state.st_mode) or state.st_uid != os.getuid() or state.st_mode & 0o022:
-        raise _unusable(path, "it must be a directory of yours that nobody else can write to, and no link")
+        raise _unusable(
+            path, "it must be a directory of yours that nobody else can write to, and no link"
+        )
     return path
 
 
 def _unusable(path: Path, why: str | None) -> GpuError:
-    return GpuError(f"{path} cannot hold GPU locks: {why}; repair it, or set {FOLDER_VARIABLE} to a local directory")
+    return GpuError(
+        f"{path} cannot hold GPU locks: {why}; repair it, or set {FOLDER_VARIABLE} to a local directory"
+    )
 
 
 def _lock_path(folder: Path, uuid: str) -> Path:
@@ -448,7 +472,9 @@ def _locked(descriptor: int, kind: int) -> bool:
     try:
         return try_lock(descriptor, kind)
     except OSError as error:  # some network file systems have no flock
-        raise GpuError(f"no lock on this file system ({error}); set {FOLDER_VARIABLE} to a local directory") from error
+        raise GpuError(
+            f"no lock on this file system ({error}); set {FOLDER_VARIABLE} to a local directory"
+        ) from error
 
 
 def _is_still(path: Path, descriptor: int) -> bool:
@@ -493,14 +519,18 @@ def _read_record(content: bytes) -> Holder:
 def _print_list(as_json: bool) -> int:
     held = [(device, holder(device.uuid)) for device in list_devices()]
     if as_json:
-        print(json.dumps([{**asdict(d), "held_by": who and asdict(who)} for d, who in held], indent=1))
+        print(
+            json.dumps([{**asdict(d), "held_by": who and asdict(who)} for d, who in held], indent=1)
+        )
         return 0
     if not held:
         print("no GPU is visible here (no NVIDIA driver, or CUDA_VISIBLE_DEVICES hides all)")
     for device, who in held:
         index = "-" if device.index is None else device.index
         memory = "NA" if device.memory_gib is None else f"{device.memory_gib:.1f} GiB"
-        print(f"{index}  {device.uuid}  {device.name}  {memory}  {f'held by {who}' if who else 'free'}")
+        print(
+            f"{index}  {device.uuid}  {device.name}  {memory}  {f'held by {who}' if who else 'free'}"
+        )
     return 0
 
 
@@ -533,7 +563,9 @@ def _seconds(text: str) -> float:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m longwatt.gpus", description="List or lease this machine's GPUs.")
+    parser = argparse.ArgumentParser(
+        prog="python -m longwatt.gpus", description="List or lease this machine's GPUs."
+    )
     verbs = parser.add_subparsers(dest="verb", required=True)
     listing = verbs.add_parser("list", help="print every visible GPU and who holds it")
     listing.add_argument("--json", action="store_true", help="print JSON")
@@ -543,8 +575,12 @@ def _parser() -> argparse.ArgumentParser:
         usage="python -m longwatt.gpus lease --count N [--wait-s S] [--label L] -- COMMAND ...",
     )
     leasing.add_argument("--count", type=_count, required=True, help="how many GPUs, all or none")
-    leasing.add_argument("--wait-s", type=_seconds, help="longest wait in seconds (default: for ever; 0: try once)")
-    leasing.add_argument("--label", default="", help="told to others who wait (default: the command)")
+    leasing.add_argument(
+        "--wait-s", type=_seconds, help="longest wait in seconds (default: for ever; 0: try once)"
+    )
+    leasing.add_argument(
+        "--label", default="", help="told to others who wait (default: the command)"
+    )
     return parser
 
 
@@ -565,7 +601,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; see the module's docstring."""
     parsed, command = parse_with_command(_parser(), "lease", arguments)
     try:
-        return _print_list(parsed.json) if parsed.verb == "list" else _exec_with_lease(parsed, command)
+        return (
+            _print_list(parsed.json) if parsed.verb == "list" else _exec_with_lease(parsed, command)
+        )
     except GpuError as error:
         _say_on_stderr(str(error))
         return TEMPORARY_FAILURE if isinstance(error, LeaseTimeout) else 2

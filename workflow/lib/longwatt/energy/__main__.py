@@ -74,7 +74,9 @@ def summarize(arguments: argparse.Namespace) -> int:
 def set_mark(arguments: argparse.Namespace) -> int:
     """Begin a phase of the metered job that this shell is part of."""
     if not os.environ.get(LOG_VARIABLE):
-        return _fail("no energy log here to mark; run the job with `python -m longwatt.energy record --out F -- JOB`")
+        return _fail(
+            "no energy log here to mark; run the job with `python -m longwatt.energy record --out F -- JOB`"
+        )
     marks.mark(arguments.name)
     return 0
 
@@ -121,11 +123,15 @@ def _text(found: Mapping[str, Any]) -> str:
         )
         for row in rows
     ]
-    return "\n".join([*(line.rstrip() for line in lines), *(f"! {problem}" for problem in found["problems"])])
+    return "\n".join(
+        [*(line.rstrip() for line in lines), *(f"! {problem}" for problem in found["problems"])]
+    )
 
 
 def _row(name: str, facts: Mapping[str, Any]) -> tuple[str, ...]:
-    numbers = ("NA" if facts[key] is None else f"{facts[key]:.{digits}f}" for _, key, digits in COLUMNS)
+    numbers = (
+        "NA" if facts[key] is None else f"{facts[key]:.{digits}f}" for _, key, digits in COLUMNS
+    )
     source = "estimated" if facts["energy_source"] == "estimate" else facts["energy_source"]
     return (name, *numbers, source, ",".join(facts["flags"]))
 
@@ -156,12 +162,16 @@ def _positive(text: str) -> float:
 def _interval(text: str) -> float:
     value = _not_negative(text)
     if not 0.01 <= value <= 60:
-        raise argparse.ArgumentTypeError("must be 0.01 to 60 seconds; sensors move every 0.1 s or so")
+        raise argparse.ArgumentTypeError(
+            "must be 0.01 to 60 seconds; sensors move every 0.1 s or so"
+        )
     return value
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m longwatt.energy", description="Meter the energy of a command.")
+    parser = argparse.ArgumentParser(
+        prog="python -m longwatt.energy", description="Meter the energy of a command."
+    )
     verbs = parser.add_subparsers(dest="verb", required=True)
     recording = verbs.add_parser(
         "record",
@@ -169,20 +179,32 @@ def _parser() -> argparse.ArgumentParser:
         usage="python -m longwatt.energy record --out energy.jsonl [--gpus UUID,...|visible|all] [--interval-s S] "
         "[--idle-s S] [--label L] -- COMMAND ...",
     )
-    recording.add_argument("--out", required=True, help="the log; one that is there gets a new segment")
     recording.add_argument(
-        "--gpus", default=selection.VISIBLE, help="UUIDs, visible (default: CUDA_VISIBLE_DEVICES) or all"
+        "--out", required=True, help="the log; one that is there gets a new segment"
     )
-    recording.add_argument("--interval-s", type=_interval, default=0.1, help="mean time between power samples (0.1)")
-    recording.add_argument("--idle-s", type=_not_negative, default=IDLE_S, help="idle to record before and after (2)")
+    recording.add_argument(
+        "--gpus",
+        default=selection.VISIBLE,
+        help="UUIDs, visible (default: CUDA_VISIBLE_DEVICES) or all",
+    )
+    recording.add_argument(
+        "--interval-s", type=_interval, default=0.1, help="mean time between power samples (0.1)"
+    )
+    recording.add_argument(
+        "--idle-s", type=_not_negative, default=IDLE_S, help="idle to record before and after (2)"
+    )
     recording.add_argument("--label", default="", help="said in the log (default: the command)")
-    marking = verbs.add_parser("mark", help="begin a phase of the metered command that this runs in")
+    marking = verbs.add_parser(
+        "mark", help="begin a phase of the metered command that this runs in"
+    )
     marking.add_argument("name")
     printing = verbs.add_parser("summarize", help="print what a log says")
     printing.add_argument("logs", type=Path, nargs="+", metavar="energy.jsonl")
     printing.add_argument("--json", action="store_true", help="print JSON")
     printing.add_argument(
-        "--watts-per-core", type=_positive, help="estimate, where nothing was measured, from CPU time"
+        "--watts-per-core",
+        type=_positive,
+        help="estimate, where nothing was measured, from CPU time",
     )
     return parser
 

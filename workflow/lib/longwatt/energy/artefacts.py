@@ -17,7 +17,9 @@ FINETUNE = "finetune"  # its work folder is the cell's, those of other parts lie
 CURVE_BINS = 600  # as many as a figure can show
 
 
-def write_energy(log: Path, settings: Mapping[str, Any], energy: Path, power: Path, provenance: Any) -> None:
+def write_energy(
+    log: Path, settings: Mapping[str, Any], energy: Path, power: Path, provenance: Any
+) -> None:
     """Write energy.json (see `longwatt.energy.reduction.reduce_log`) and power.csv.
 
     Args:

@@ -65,7 +65,9 @@ class _Attempts:
 
     def least_after(self, attempt: int) -> int | None:
         """The earliest step that a later attempt went on from; None if there is none."""
-        return min((step for number, step in self.resumed.items() if number > attempt), default=None)
+        return min(
+            (step for number, step in self.resumed.items() if number > attempt), default=None
+        )
 
 
 def intervals(segments: Sequence[Segment]) -> list[Interval]:
@@ -85,7 +87,9 @@ def intervals(segments: Sequence[Segment]) -> list[Interval]:
     return [_judged(interval, _Attempts(resumed, cuts)) for interval in found]
 
 
-def _cut(attempt: int, resumed: Mapping[int, int], counted: Mapping[int, bool], found: Sequence[Interval]) -> float:
+def _cut(
+    attempt: int, resumed: Mapping[int, int], counted: Mapping[int, bool], found: Sequence[Interval]
+) -> float:
     """When an attempt wrote the checkpoint that a later one went on from; what it did afterwards was lost.
 
     Steps alone do not tell: a validation that is made up for, or a search for better weights, takes time at the very

@@ -38,7 +38,9 @@ class Division:
     until: dict[int, float] = field(default_factory=dict)
 
 
-def divide(inferences: Sequence[Kept], segments: Sequence[Segment], found: Sequence[Interval]) -> Division:
+def divide(
+    inferences: Sequence[Kept], segments: Sequence[Segment], found: Sequence[Interval]
+) -> Division:
     """Divide the time that inferences spent on their batches.
 
     Args:
@@ -53,23 +55,37 @@ def divide(inferences: Sequence[Kept], segments: Sequence[Segment], found: Seque
 
 
 def _divide_one(
-    division: Division, kept: Kept, segments: Sequence[Segment], found: Sequence[Interval], alone: bool
+    division: Division,
+    kept: Kept,
+    segments: Sequence[Segment],
+    found: Sequence[Interval],
+    alone: bool,
 ) -> None:
     """Divide the time of one inference: of all segments, or, if there are others, of those with its batches."""
     places = [(one, _segment_of(one, segments)) for one in kept.batches]
     division.unmetered_s += sum(one.seconds for one, segment in places if segment is None)
     its = [segment for segment in segments if alone or any(place is segment for _, place in places)]
     for segment in its:
-        spent = [(i.start, i.end) for i in found if i.segment == segment.number and i.phase == GENERATE]
+        spent = [
+            (i.start, i.end) for i in found if i.segment == segment.number and i.phase == GENERATE
+        ]
         for process in range(kept.processes):
             own = [one for one, place in places if place is segment and one.process == process]
-            _divide(division, segment, process, kept.processes, own, spent, _is_last(segment, segments))
+            _divide(
+                division, segment, process, kept.processes, own, spent, _is_last(segment, segments)
+            )
 
 
-def judged(found: Sequence[Interval], division: Division, segments: Sequence[Segment]) -> list[Interval]:
+def judged(
+    found: Sequence[Interval], division: Division, segments: Sequence[Segment]
+) -> list[Interval]:
     """Return the intervals with those of batches cut where what is kept ends."""
     last = {segment.number for segment in segments if _is_last(segment, segments)}
-    return [piece for interval in found for piece in _pieces(interval, division, interval.segment in last)]
+    return [
+        piece
+        for interval in found
+        for piece in _pieces(interval, division, interval.segment in last)
+    ]
 
 
 def _pieces(interval: Interval, division: Division, last: bool) -> Iterator[Interval]:
@@ -103,7 +119,9 @@ def _divide(
     end = float(windows[-1, 1]) if len(windows) else min((a for a, _ in spent), default=0.0)
     if len(windows):
         division.until[segment.number] = max(end, division.until.get(segment.number, 0.0))
-    rest = [piece for window in spent for piece in minus(window, [(s.start, s.end) for s in stretches])]
+    rest = [
+        piece for window in spent for piece in minus(window, [(s.start, s.end) for s in stretches])
+    ]
     rest = [piece for window in rest for piece in minus(window, segment.excluded)]
     before = [(a, min(b, end)) for a, b in rest if a < end]
     after = [(max(a, end), b) for a, b in rest if b > end]
@@ -126,7 +144,8 @@ def _segment_of(batches: Batches, segments: Sequence[Segment]) -> Segment | None
     there = [
         segment
         for segment in segments
-        if segment.header["boot_id"] == batches.boot_id and 0 <= segment.seconds(first) <= segment.length_s
+        if segment.header["boot_id"] == batches.boot_id
+        and 0 <= segment.seconds(first) <= segment.length_s
     ]
     own = [segment for segment in there if segment.attempt == batches.attempt]
     return next(reversed(own or there), None)
@@ -172,4 +191,7 @@ def _joined(windows: Floats) -> list[Stretch]:
     first = np.flatnonzero(np.concatenate([[True], starts[1:] - ends[:-1] > JOIN_S]))
     last = np.concatenate([first[1:], [len(windows)]]) - 1
     seconds = np.add.reduceat(ends - starts, first)
-    return [Stretch(float(starts[a]), float(ends[b]), float(s)) for a, b, s in zip(first, last, seconds, strict=True)]
+    return [
+        Stretch(float(starts[a]), float(ends[b]), float(s))
+        for a, b, s in zip(first, last, seconds, strict=True)
+    ]

@@ -25,7 +25,10 @@ from longwatt.provenance import whole_path
 RUN = re.compile(r"(\d+)\.jsonl(\.\d+)?(\.gz)?$")
 FOLDER = "energy"  # of a job's logs in its work folder: 1.jsonl, 2.jsonl, ..., one per run
 PART_BYTES = 64 * 2**20  # about a day of one GPU at 10 Hz
-PUBLISHED, END = "published", "end of the log"  # in place of a run's name: what all runs stand between
+PUBLISHED, END = (
+    "published",
+    "end of the log",
+)  # in place of a run's name: what all runs stand between
 LOG_VARIABLE = "LONGWATT_ENERGY_LOG"
 GPUS_VARIABLE = "LONGWATT_ENERGY_GPUS"
 
@@ -56,7 +59,9 @@ class LogWriter:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._descriptor = self._open()
         except OSError as error:
-            raise LogError(f"{path} cannot be written: {error.strerror}; choose another path") from error
+            raise LogError(
+                f"{path} cannot be written: {error.strerror}; choose another path"
+            ) from error
 
     def write(self, line: Mapping[str, Any]) -> bool:
         """Append one line with one write; once the disk takes lines again, say how many it did not.
@@ -112,10 +117,14 @@ class LogWriter:
         return not self._torn
 
     def _open(self) -> int:
-        descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
+        descriptor = os.open(
+            self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666
+        )
         try:
             if not try_lock(descriptor, fcntl.LOCK_EX):
-                raise LogError(f"{self.path} is being written by another recorder; choose another path")
+                raise LogError(
+                    f"{self.path} is being written by another recorder; choose another path"
+                )
             self._end_line(descriptor)
         except BaseException:
             os.close(descriptor)
@@ -239,7 +248,11 @@ def _append_gzipped(part: Path, stream: Any) -> None:
 
 
 def _gzip(part: Path) -> None:
-    with whole_path(_zipped(part)) as partial, part.open("rb") as source, gzip.open(partial, "wb") as packed:
+    with (
+        whole_path(_zipped(part)) as partial,
+        part.open("rb") as source,
+        gzip.open(partial, "wb") as packed,
+    ):
         shutil.copyfileobj(source, packed)
     part.unlink()
 

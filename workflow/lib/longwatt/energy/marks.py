@@ -30,7 +30,9 @@ class Marker:
         clock: other than the machine's only to simulate.
     """
 
-    def __init__(self, path: Path | None, uuids: Sequence[str] = (), clock: Clock | None = None) -> None:
+    def __init__(
+        self, path: Path | None, uuids: Sequence[str] = (), clock: Clock | None = None
+    ) -> None:
         self.path = path
         self._clock = clock or Clock()
         self._gpus = Gpus(uuids if path else ())
@@ -58,7 +60,12 @@ class Marker:
             return
         moment = self._clock.now_ns() if at_ns is None else at_ns
         line: dict[str, Any] = {"mark": phase, "t": moment, "boot_id": boot_id()}
-        line |= {"wall_time_s": self._clock.wall_s(), "attempt": attempt, "step": step, "pid": os.getpid()}
+        line |= {
+            "wall_time_s": self._clock.wall_s(),
+            "attempt": attempt,
+            "step": step,
+            "pid": os.getpid(),
+        }
         line |= {} if checkpoint_counted is None else {"checkpoint_counted": checkpoint_counted}
         self._gpus.reopen()
         moments, counters = self._gpus.counters_mj(self._clock.now_ns)
@@ -91,7 +98,10 @@ class Marker:
     def _warn(self, error: OSError) -> None:
         if not self._warned:
             self._warned = True
-            print(f"longwatt: no mark could be written to {self.path}: {error.strerror}", file=sys.stderr)
+            print(
+                f"longwatt: no mark could be written to {self.path}: {error.strerror}",
+                file=sys.stderr,
+            )
 
 
 def mark(name: str, *, attempt: int | None = None, step: int | None = None) -> None:

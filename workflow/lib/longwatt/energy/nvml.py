@@ -12,10 +12,18 @@ from typing import Any
 
 from longwatt.gpus import decoded
 
-POWER_AVERAGE, POWER_INSTANT = 185, 186  # NVML_FI_DEV_POWER_*: mean of a second, and the sensor's newest reading
+POWER_AVERAGE, POWER_INSTANT = (
+    185,
+    186,
+)  # NVML_FI_DEV_POWER_*: mean of a second, and the sensor's newest reading
 # NVML_ERROR_*: asking again cannot help.
 NOT_SUPPORTED, NO_PERMISSION, FUNCTION_NOT_FOUND = 3, 4, 13
-GONE = (1, 9, 15, 16)  # uninitialised, driver not loaded, GPU lost, GPU needs a reset: its handle is worth nothing
+GONE = (
+    1,
+    9,
+    15,
+    16,
+)  # uninitialised, driver not loaded, GPU lost, GPU needs a reset: its handle is worth nothing
 READ_LIMIT_NS = 100_000_000  # a counter that took longer to read moved meanwhile
 MIB = 2**20
 MIG = (
@@ -45,7 +53,9 @@ class Gpus:
         self._refused: set[int] = set()
         if self.uuids:
             self._open()
-            self._refused = {number for number, handle in enumerate(self._handles) if handle is None}
+            self._refused = {
+                number for number, handle in enumerate(self._handles) if handle is None
+            }
 
     def describe(self) -> list[dict[str, Any]]:
         """What each GPU is and which of its sensors answer; `refused` says why one is not metered at all."""
@@ -59,7 +69,9 @@ class Gpus:
         pairs = [self._powers(number) for number in range(len(self.uuids))]
         return [instant for instant, _ in pairs], [average for _, average in pairs]
 
-    def counters_mj(self, now_ns: Callable[[], int] = time.monotonic_ns) -> tuple[list[int], list[int | None]]:
+    def counters_mj(
+        self, now_ns: Callable[[], int] = time.monotonic_ns
+    ) -> tuple[list[int], list[int | None]]:
         """When each counter was read, and the energy since the driver was loaded in mJ (Volta and newer).
 
         Counters move about every 100 ms; one that took as long to read (a driver or a process that hung) is None.
@@ -70,7 +82,9 @@ class Gpus:
     def states(self) -> dict[str, list[Any]]:
         """Utilisation (%), memory in use (MiB), temperature (C), SM and memory clock (MHz), throttle reasons (bits)."""
         return {
-            "util_pct": self._all(lambda n: getattr(self._read(n, "nvmlDeviceGetUtilizationRates"), "gpu", None)),
+            "util_pct": self._all(
+                lambda n: getattr(self._read(n, "nvmlDeviceGetUtilizationRates"), "gpu", None)
+            ),
             "memory_mib": self._all(self._memory_mib),
             "temperature_c": self._all(lambda n: self._read(n, "nvmlDeviceGetTemperature", 0)),
             "sm_mhz": self._all(lambda n: self._read(n, "nvmlDeviceGetClockInfo", 1)),
@@ -80,10 +94,14 @@ class Gpus:
 
     def reopen(self) -> None:
         """Look again for GPUs that were lost (fallen off the bus, driver reloaded)."""
-        lost = {number for number, handle in enumerate(self._handles) if handle is None} - self._refused
+        lost = {
+            number for number, handle in enumerate(self._handles) if handle is None
+        } - self._refused
         for number in lost:
             self._handles[number] = self._handle(self.uuids[number])
-        if lost and not any(self._handles):  # starting NVML anew can take seconds, which others must not wait for
+        if lost and not any(
+            self._handles
+        ):  # starting NVML anew can take seconds, which others must not wait for
             with contextlib.suppress(self._nvml.NVMLError):
                 self._nvml.nvmlShutdown()
             self._open()
@@ -113,7 +131,10 @@ class Gpus:
     def _mig(self, handle: Any) -> bool:
         try:
             return bool(self._nvml.nvmlDeviceGetMigMode(handle)[0])
-        except (self._nvml.NVMLError, AttributeError):  # GPUs without MIG, drivers and bindings before it
+        except (
+            self._nvml.NVMLError,
+            AttributeError,
+        ):  # GPUs without MIG, drivers and bindings before it
             return False
 
     def _all(self, read: Callable[[int], Any]) -> list[Any]:
@@ -148,8 +169,12 @@ class Gpus:
 
     def _powers(self, number: int) -> tuple[int | None, int | None]:
         fields = self._read(number, "nvmlDeviceGetFieldValues", [POWER_INSTANT, POWER_AVERAGE])
-        instant, average = (None, None) if fields is None else (_value(fields[0]), _value(fields[1]))
-        return self._read(number, "nvmlDeviceGetPowerUsage") if instant is None else instant, average
+        instant, average = (
+            (None, None) if fields is None else (_value(fields[0]), _value(fields[1]))
+        )
+        return self._read(
+            number, "nvmlDeviceGetPowerUsage"
+        ) if instant is None else instant, average
 
     def _memory_mib(self, number: int) -> int | None:
         memory = self._read(number, "nvmlDeviceGetMemoryInfo")
@@ -163,7 +188,10 @@ class Gpus:
 
     def _describe(self, number: int, uuid: str) -> dict[str, Any]:
         if self._handles[number] is None:
-            return {"uuid": uuid, "refused": self.problems.get(uuid) or self.problems.get("", "not found")}
+            return {
+                "uuid": uuid,
+                "refused": self.problems.get(uuid) or self.problems.get("", "not found"),
+            }
         pci = self._read(number, "nvmlDeviceGetPciInfo")
         return {
             "uuid": uuid,
@@ -171,7 +199,9 @@ class Gpus:
             "name": _text(self._read(number, "nvmlDeviceGetName")),
             "bus_id": None if pci is None else _text(pci.busId),
             "power_limit_w": _watts(self._read(number, "nvmlDeviceGetEnforcedPowerLimit")),
-            "default_power_limit_w": _watts(self._read(number, "nvmlDeviceGetPowerManagementDefaultLimit")),
+            "default_power_limit_w": _watts(
+                self._read(number, "nvmlDeviceGetPowerManagementDefaultLimit")
+            ),
             "max_sm_mhz": self._read(number, "nvmlDeviceGetMaxClockInfo", 1),
             "max_memory_mhz": self._read(number, "nvmlDeviceGetMaxClockInfo", 2),
             "ecc": _first(self._read(number, "nvmlDeviceGetEccMode")),
@@ -183,7 +213,10 @@ class Gpus:
         }
 
     def _answering(self, number: int) -> list[str]:
-        fields = self._read(number, "nvmlDeviceGetFieldValues", [POWER_INSTANT, POWER_AVERAGE]) or (None, None)
+        fields = self._read(number, "nvmlDeviceGetFieldValues", [POWER_INSTANT, POWER_AVERAGE]) or (
+            None,
+            None,
+        )
         readings = (
             self._read(number, "nvmlDeviceGetTotalEnergyConsumption"),
             fields[0] and _value(fields[0]),
@@ -192,7 +225,9 @@ class Gpus:
             self._read(number, "nvmlDeviceGetUtilizationRates"),
             self._read(number, "nvmlDeviceGetMemoryInfo"),
         )
-        return [name for name, reading in zip(SENSORS, readings, strict=True) if reading is not None]
+        return [
+            name for name, reading in zip(SENSORS, readings, strict=True) if reading is not None
+        ]
 
     def _system(self, function: str) -> str | None:
         with contextlib.suppress(self._nvml.NVMLError, AttributeError):

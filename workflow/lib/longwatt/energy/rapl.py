@@ -58,9 +58,7 @@ class Rapl:
     def _claim_and_open(self) -> None:
         readable = [zone for zone in _zones() if _readable(zone / "energy_uj")]
         if not readable:
-            self.reason = (
-                "no RAPL counter can be read here (root only since Linux 5.10, absent on most virtual machines)"
-            )
+            self.reason = "no RAPL counter can be read here (root only since Linux 5.10, absent on most virtual machines)"
             return
         try:
             folder = lock_folder()
@@ -74,7 +72,9 @@ class Rapl:
         if not try_lock(self._lock):
             try_lock(self._beside, fcntl.LOCK_SH)  # for as long as this job runs
             self._others.write_text(f"{boot_id()} {time.monotonic_ns()}", encoding="ascii")
-            self.reason = "RAPL counts the whole node, and another metered job of this node is billed for it"
+            self.reason = (
+                "RAPL counts the whole node, and another metered job of this node is billed for it"
+            )
             return
         self._began_beside_others = not try_lock(self._beside)
         fcntl.flock(self._beside, fcntl.LOCK_UN)

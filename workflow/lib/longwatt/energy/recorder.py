@@ -85,7 +85,9 @@ class Recorder:
         self.devices = self.gpus.describe()
         if order.strict and self.refused:
             reasons = "; ".join(f"{uuid}: {reason}" for uuid, reason in self.refused.items())
-            raise LogError(f"not everything that was asked for can be metered, so nothing was started: {reasons}")
+            raise LogError(
+                f"not everything that was asked for can be metered, so nothing was started: {reasons}"
+            )
         self.log = LogWriter(Path(order.out), order.part_bytes)
         self.rapl = Rapl() if order.rapl and not order.gpus else None
         self._said = {**self.refused, "": self.gpus.problems.get("", "")}
@@ -110,7 +112,9 @@ class Recorder:
         """Why nothing at all can be read; None if something can."""
         if self.metered or (self.rapl and self.rapl.zones):
             return None
-        return self.gpus.problems.get("") or (self.rapl.reason if self.rapl else "none of its GPUs can be metered")
+        return self.gpus.problems.get("") or (
+            self.rapl.reason if self.rapl else "none of its GPUs can be metered"
+        )
 
     def run(self, control: Control) -> None:
         """Record until `control` says that the job is over."""
@@ -121,7 +125,11 @@ class Recorder:
             ended = control.wait(interval * self._random.uniform(*JITTER))
         self._due["slow"], now = 0, self.clock.now_ns()
         self.sample()
-        shared = {"rapl_shared": self.rapl.others_were_refused()} if self.rapl and self.rapl.zones else {}
+        shared = (
+            {"rapl_shared": self.rapl.others_were_refused()}
+            if self.rapl and self.rapl.zones
+            else {}
+        )
         self._write({**ended, "t": now, **shared})
         self.log.close()
 
@@ -147,7 +155,9 @@ class Recorder:
             self.log.write(line)
 
     def _slow(self) -> dict[str, Any]:
-        if not self.order.gpus:  # no estimate is ever made of a job on GPUs, and its many threads take long to walk
+        if (
+            not self.order.gpus
+        ):  # no estimate is ever made of a job on GPUs, and its many threads take long to walk
             return {"cpu_s": cpu_seconds(self._starter)}
         if not self.metered:
             return {}
@@ -179,7 +189,8 @@ class Recorder:
         return {
             "gpus": self.devices,
             "problem": self.gpus.problems.get(""),
-            "rapl": rapl and {"zones": rapl.zones, "ranges_uj": rapl.ranges_uj, "reason": rapl.reason},
+            "rapl": rapl
+            and {"zones": rapl.zones, "ranges_uj": rapl.ranges_uj, "reason": rapl.reason},
         }
 
 

@@ -149,7 +149,8 @@ class Kept:
     def shares(self, other: Kept) -> bool:
         """Whether both have a batch in common, and so are one inference's."""
         mine, others = (
-            {(one.boot_id, int(start)) for one in kept.batches for start in one.windows[:, 0]} for kept in (self, other)
+            {(one.boot_id, int(start)) for one in kept.batches for start in one.windows[:, 0]}
+            for kept in (self, other)
         )
         return not mine.isdisjoint(others)
 
@@ -180,7 +181,9 @@ def read_log(paths: Iterable[Path]) -> Log:
     segments = reader.finish()
     if not segments:
         first = next(file for files in logs.values() for file in files)
-        raise LogError(f"{first} holds no header of an energy log; nothing can be established from it")
+        raise LogError(
+            f"{first} holds no header of an energy log; nothing can be established from it"
+        )
     return Log(segments, [*reader.problems, *_between(segments)], reader.kept)
 
 
@@ -211,13 +214,19 @@ class _Reader:
                 self._unread += 1
         if last_is_torn:
             self._unread -= 1
-            self.problems.append(f"{file}: the last line is torn (its writer was killed); all lines before it count")
+            self.problems.append(
+                f"{file}: the last line is torn (its writer was killed); all lines before it count"
+            )
 
     def finish(self) -> list[Segment]:
         if self._unread:
-            self.problems.append(f"{self._unread} lines within the log are torn or damaged, and left out")
+            self.problems.append(
+                f"{self._unread} lines within the log are torn or damaged, and left out"
+            )
         if self._early:
-            self.problems.append(f"{self._early} lines come before the header of their log and are left out")
+            self.problems.append(
+                f"{self._early} lines come before the header of their log and are left out"
+            )
         segments = [draft.segment() for draft in self._drafts]
         for draft in self._drafts:
             self.problems += draft.problems
@@ -245,7 +254,9 @@ def _kept(line: Mapping[str, Any]) -> Kept:
     parts = line["kept"]
     windows = [np.array(part["windows"], dtype=np.int64).reshape(-1, 2) for part in parts]
     batches = (
-        Batches(part["boot_id"], int(part["attempt"]), int(part["process"]), own[np.argsort(own[:, 0])])
+        Batches(
+            part["boot_id"], int(part["attempt"]), int(part["process"]), own[np.argsort(own[:, 0])]
+        )
         for part, own in zip(parts, windows, strict=True)
     )
     return Kept(tuple(batches), int(line["processes"]))
@@ -275,7 +286,9 @@ class _Draft:
             self._lost[line["why"]] = self._lost.get(line["why"], 0) + line["lost"]
             return
         if "problem" in line:
-            self._said.append(f"{line['gpu']} after {self._seconds(line['t']):.0f} s: {line['problem']}")
+            self._said.append(
+                f"{line['gpu']} after {self._seconds(line['t']):.0f} s: {line['problem']}"
+            )
             return
         if "mark" in line and line.get("boot_id") != self.header["boot_id"]:
             self._strangers += 1
@@ -310,14 +323,22 @@ class _Draft:
                 "began; what is known up to there counts"
             )
         elif self._end["end"] == "died":
-            self.problems.append(f"{name}: its job was killed without a word; what is known up to there counts")
+            self.problems.append(
+                f"{name}: its job was killed without a word; what is known up to there counts"
+            )
         if self._strangers:
-            self.problems.append(f"{name}: {self._strangers} marks were made under another boot and are left out")
+            self.problems.append(
+                f"{name}: {self._strangers} marks were made under another boot and are left out"
+            )
         times = [mark.time for mark in self._marks]
         if times != sorted(times):
-            self.problems.append(f"{name}: marks stand out of order; they are taken in the order of their times")
+            self.problems.append(
+                f"{name}: marks stand out of order; they are taken in the order of their times"
+            )
         for why, count in self._lost.items():
-            self.problems.append(f"{name}: {count} lines could not be written ({why}); see its largest gap")
+            self.problems.append(
+                f"{name}: {count} lines could not be written ({why}); see its largest gap"
+            )
         if self.header["problem"]:
             self.problems.append(f"{name}: {self.header['problem']}")
         self.problems += [f"{name}: {said}" for said in self._said]
@@ -332,15 +353,21 @@ class _Draft:
             )
 
     def _mark(self, line: Mapping[str, Any]) -> Mark:
-        readings = {uuid: mj / 1000 for uuid, mj in line.get("counter_mj", {}).items() if mj is not None}
+        readings = {
+            uuid: mj / 1000 for uuid, mj in line.get("counter_mj", {}).items() if mj is not None
+        }
         place = line.get("attempt"), line.get("step")
-        return Mark(line["mark"], self._seconds(line["t"]), *place, readings, line.get("checkpoint_counted"))
+        return Mark(
+            line["mark"], self._seconds(line["t"]), *place, readings, line.get("checkpoint_counted")
+        )
 
     def _sample(self, line: Mapping[str, Any]) -> None:
         time = self._seconds(line["t"])
         for name, (key, factor) in PER_GPU.items():
             if key in line:
-                moments = line["counter_ns"] if name == "counter_j" else [line["t"]] * len(self._uuids)
+                moments = (
+                    line["counter_ns"] if name == "counter_j" else [line["t"]] * len(self._uuids)
+                )
                 for uuid, moment, value in zip(self._uuids, moments, line[key], strict=True):
                     self._add(name, uuid, self._seconds(moment), value, factor)
         self._add("cpu_s", "", time, line.get("cpu_s"), 1.0)

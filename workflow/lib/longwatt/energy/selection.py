@@ -33,7 +33,11 @@ def _check_that_none_is_hidden() -> None:
     """Refuse where GPUs may work though NVML is not there: their energy would be taken for that of the processors."""
     named = list(gpus.entries(os.environ.get(gpus.VISIBLE, "")))
     if not gpus.present() and (named or Path("/dev/nvidia0").exists()):
-        said = f"{gpus.VISIBLE}={os.environ[gpus.VISIBLE]} names GPUs" if named else "/dev/nvidia0 is here"
+        said = (
+            f"{gpus.VISIBLE}={os.environ[gpus.VISIBLE]} names GPUs"
+            if named
+            else "/dev/nvidia0 is here"
+        )
         raise gpus.GpuError(
             f"{said}, but NVIDIA's library libnvidia-ml.so.1 is not, so that they cannot be metered; install it (in a "
             f"container: NVIDIA_DRIVER_CAPABILITIES=compute,utility), or hide them: {gpus.VISIBLE}= "

@@ -63,7 +63,9 @@ class Sidecar:
         self.refused: Mapping[str, str] = answer["refused"]
         self.metered: bool = answer["metered"]
         self.unmetered: str | None = answer["unmetered"]
-        self._marker = Marker(Path(order.out), [uuid for uuid in order.gpus if uuid not in self.refused])
+        self._marker = Marker(
+            Path(order.out), [uuid for uuid in order.gpus if uuid not in self.refused]
+        )
 
     @property
     def pid(self) -> int:
@@ -72,7 +74,10 @@ class Sidecar:
 
     def environ(self) -> dict[str, str]:
         """Variables by which the job's processes find the log."""
-        return {LOG_VARIABLE: str(Path(self.order.out).resolve()), GPUS_VARIABLE: ",".join(self.order.gpus)}
+        return {
+            LOG_VARIABLE: str(Path(self.order.out).resolve()),
+            GPUS_VARIABLE: ",".join(self.order.gpus),
+        }
 
     def mark(self, phase: str) -> None:
         """Begin a phase from outside the job."""

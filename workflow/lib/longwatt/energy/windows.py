@@ -17,8 +17,13 @@ AVERAGE_LAG_S = 0.5  # the mean of the last second speaks of half a second ago
 # Two readings of one counter by two processes may stand a moment out of order; a reset falls back by far more.
 RESET_J = 50.0
 BRACKET_S = 2.5  # a counter is interpolated between readings this close (it is read every second)
-STALE_S, STALE_W = 3.0, 5.0  # a counter that stands still this long while this much flows has failed
-EDGE_S = 0.1  # a counter read this close to a moment is the counter at that moment: it moves no faster
+STALE_S, STALE_W = (
+    3.0,
+    5.0,
+)  # a counter that stands still this long while this much flows has failed
+EDGE_S = (
+    0.1  # a counter read this close to a moment is the counter at that moment: it moves no faster
+)
 GAP_S = 1.0  # samples further apart than this leave a gap
 COVERED = 0.9  # share of a window that samples must cover for its integral to be believed
 DISAGREES_PCT = 5.0
@@ -148,7 +153,9 @@ class Device:
     @cached_property
     def last_read_s(self) -> float | None:
         """When it was last read; None if it never was."""
-        series = (self.counter, self.samples) if self.gpu else (self.counter, self.segment.of("cpu_s"))
+        series = (
+            (self.counter, self.samples) if self.gpu else (self.counter, self.segment.of("cpu_s"))
+        )
         return next((float(one.times[-1]) for one in series if len(one.times)), None)
 
     def read(self, window: Stretch) -> Reading:
@@ -180,10 +187,16 @@ class Device:
             peak_w=float(within.max()) if len(within) else None,
         )
 
-    def _choose(self, counted: float | None, integral: float | None, stale_s: float) -> tuple[float | None, str | None]:
+    def _choose(
+        self, counted: float | None, integral: float | None, stale_s: float
+    ) -> tuple[float | None, str | None]:
         if not self.gpu:
             return counted, None if counted is None else RAPL
-        lacks = counted is not None and integral is not None and counted < integral * (1 - DISAGREES_PCT / 100)
+        lacks = (
+            counted is not None
+            and integral is not None
+            and counted < integral * (1 - DISAGREES_PCT / 100)
+        )
         if counted is not None and not (lacks and stale_s >= STALE_S):
             return counted, COUNTER
         return integral, None if integral is None else INTEGRAL
@@ -193,8 +206,12 @@ class Device:
         times, values = self.counter
         edges = (_at(self.counter, start), _at(self.counter, end))
         if edges[1] is None and len(times) and max(start, end - BRACKET_S) < times[-1] < end:
-            counted, count = self._counted(start, times[-1])  # the recorder died between two readings
-            return (None if counted is None else counted + (self._integral(times[-1], end) or 0.0)), count
+            counted, count = self._counted(
+                start, times[-1]
+            )  # the recorder died between two readings
+            return (
+                None if counted is None else counted + (self._integral(times[-1], end) or 0.0)
+            ), count
         if edges[0] is None or edges[1] is None:
             return None, 0
         inside = _inside(times, start, end)
@@ -218,7 +235,9 @@ class Device:
             return None
         inside = _inside(times, start, end)
         moments = np.concatenate([[start], times[inside], [end]])
-        watts = np.concatenate([np.interp([start], times, values), values[inside], np.interp([end], times, values)])
+        watts = np.concatenate(
+            [np.interp([start], times, values), values[inside], np.interp([end], times, values)]
+        )
         return float(np.sum(np.diff(moments) * (watts[1:] + watts[:-1])) / 2)
 
     def _stale_s(self, start: float, end: float) -> float:
@@ -249,13 +268,22 @@ def minus(window: Window, excluded: Sequence[Window]) -> list[Window]:
     """What is left of a window."""
     left = [window]
     for start, end in excluded:
-        left = [piece for a, b in left for piece in ((a, min(b, start)), (max(a, end), b)) if piece[1] > piece[0]]
+        left = [
+            piece
+            for a, b in left
+            for piece in ((a, min(b, start)), (max(a, end), b))
+            if piece[1] > piece[0]
+        ]
     return left
 
 
 def mean_of(series: Series, windows: Sequence[Window]) -> float | None:
     """The mean over several windows, each weighted by its length; None where none holds a value."""
-    found = [(within.mean(), end - start) for start, end in windows if len(within := _within(series, start, end))]
+    found = [
+        (within.mean(), end - start)
+        for start, end in windows
+        if len(within := _within(series, start, end))
+    ]
     weight = sum(length for _, length in found)
     return float(sum(mean * length for mean, length in found) / weight) if weight > 0 else None
 
@@ -294,7 +322,9 @@ def _at(series: Series, moment: float, bracket_s: float = BRACKET_S) -> float | 
     if after == 0 or after == len(times):
         near = 0 if after == 0 else -1
         return float(values[near]) if len(times) and abs(times[near] - moment) < EDGE_S else None
-    if times[after] - times[after - 1] > bracket_s:  # readings far apart: only one of this very moment counts
+    if (
+        times[after] - times[after - 1] > bracket_s
+    ):  # readings far apart: only one of this very moment counts
         near = after if times[after] - moment < moment - times[after - 1] else after - 1
         return float(values[near]) if abs(times[near] - moment) < EDGE_S else None
     return float(np.interp(moment, times, values))
@@ -307,5 +337,7 @@ def _coverage(times: Floats, start: float, end: float) -> tuple[float, float]:
     gaps = np.diff(edges)
     if not len(inside):  # samples around a short window speak for it
         around = times[_slice(times, start - GAP_S, end + GAP_S)]
-        return (end - start if len(around) > 1 and end - start <= GAP_S else 0.0), float(end - start)
+        return (end - start if len(around) > 1 and end - start <= GAP_S else 0.0), float(
+            end - start
+        )
     return float(end - start - gaps[gaps > GAP_S].sum()), float(gaps.max())
