@@ -1,6 +1,7 @@
-"""RAPL: the energy counters of a node's processors (https://www.kernel.org/doc/html/latest/power/powercap/powercap.html).
+"""RAPL: the energy counters of a node's processors.
 
-They count the whole node, so one metered job at a time is billed for them.
+They count the whole node, so one metered job at a time is billed for them. See
+https://www.kernel.org/doc/html/latest/power/powercap/powercap.html.
 """
 
 from __future__ import annotations
@@ -19,10 +20,11 @@ ROOT = "/sys/class/powercap"
 
 
 class Rapl:
-    """Processor packages and their memory; claimed by one job of this user at a time.
+    """Processor packages and their memory, claimed by one job of this user at a time.
 
     Attributes:
         zones: name of each counter that is read; empty where none can be.
+        ranges_uj: where each zone's counter starts again at 0.
         reason: why there is none.
     """
 
@@ -30,23 +32,21 @@ class Rapl:
         self.zones: list[str] = []
         self.reason: str | None = None
         self._files: list[Path] = []
-        self._ranges_uj: list[int] = []
+        self.ranges_uj: list[int] = []
         self._claim_and_open()
 
     def energies_uj(self) -> list[int] | None:
-        """Each zone's counter in microjoules; it starts again at 0 after its `ranges_uj`."""
+        """Return each zone's counter in microjoules; it starts again at 0 after its `ranges_uj`."""
         try:
             return [int(path.read_text(encoding="ascii")) for path in self._files] or None
         except (OSError, ValueError):
             return None
 
-    @property
-    def ranges_uj(self) -> list[int]:
-        """Where each zone's counter starts again at 0."""
-        return list(self._ranges_uj)
-
     def others_were_refused(self) -> bool:
-        """Whether another metered job ran here while this one had the counters: its share is then in them."""
+        """Return whether another metered job ran here while this one had the counters.
+
+        They then hold its share too.
+        """
         if self._began_beside_others:
             return True
         try:
@@ -58,7 +58,10 @@ class Rapl:
     def _claim_and_open(self) -> None:
         readable = [zone for zone in _zones() if _readable(zone / "energy_uj")]
         if not readable:
-            self.reason = "no RAPL counter can be read here (root only since Linux 5.10, absent on most virtual machines)"
+            self.reason = (
+                "no RAPL counter can be read here (root only since Linux 5.10, absent on most "
+                "virtual machines)"
+            )
             return
         try:
             folder = lock_folder()
@@ -80,11 +83,11 @@ class Rapl:
         fcntl.flock(self._beside, fcntl.LOCK_UN)
         self._files = [zone / "energy_uj" for zone in readable]
         self.zones = [f"{zone.name} {_text(zone / 'name')}" for zone in readable]
-        self._ranges_uj = [int(_text(zone / "max_energy_range_uj") or 2**32) for zone in readable]
+        self.ranges_uj = [int(_text(zone / "max_energy_range_uj") or 2**32) for zone in readable]
 
 
 def _zones() -> list[Path]:
-    """Packages and the memory beside them; cores and uncore are part of a package already."""
+    """Return packages and their memory; cores and uncore are part of a package already."""
     root = Path(os.environ.get(ROOT_VARIABLE) or ROOT)
     found = sorted(root.glob("intel-rapl:*"))  # AMD's processors have this name too
     return [zone for zone in found if _text(zone / "name").startswith(("package", "dram"))]
