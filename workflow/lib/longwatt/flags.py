@@ -21,12 +21,12 @@ WINDOW_SHARE, WINDOW_S = 0.01, 0.1
 
 
 def split(text: Any) -> tuple[str, ...]:
-    """Return the flags of a summary's cell; none if it is NA."""
+    """Return the flags of a summary's cell (none if it is NA)."""
     return tuple(text.split()) if isinstance(text, str) else ()
 
 
 def joined(flags: Iterable[str]) -> str | None:
-    """Return flags as a summary's cell, each once; None if there are none."""
+    """Return flags as a summary's cell, each once (None if there are none)."""
     return " ".join(dict.fromkeys(flags)) or None
 
 
@@ -50,7 +50,7 @@ def of_energy(energy: Mapping[str, Any], seconds: float | None) -> list[str]:
 
 
 def beside(estimated: bool, flags: Iterable[str]) -> str:
-    """Return the caveats in brackets after an energy; an empty text if there are none."""
+    """Return the caveats in brackets after an energy (empty if there are none)."""
     said = [ESTIMATED] if estimated else []
     if found := list(dict.fromkeys(flags)):
         said.append(f"flagged {', '.join(found)}")

@@ -50,7 +50,7 @@ FOLDER_VARIABLE = "LONGWATT_LEASE_DIR"
 
 
 class GpuError(RuntimeError):
-    """GPUs cannot be had as asked. The message says which are there and how to proceed."""
+    """GPUs cannot be had as asked. The message says what to do."""
 
 
 class LeaseTimeout(GpuError):
@@ -96,10 +96,10 @@ class Holder:
 
 
 def list_devices() -> list[Device]:
-    """Return NVML's devices in PCI order, within an outer CUDA_VISIBLE_DEVICES; none without NVML.
+    """Return NVML's devices in PCI order, within an outer CUDA_VISIBLE_DEVICES.
 
-    As in CUDA the variable's list ends at a negative or empty entry. An unknown or repeated entry,
-    for which CUDA would silently show fewer devices, is refused.
+    There are none without NVML. As in CUDA the variable's list ends at a negative or empty entry.
+    An unknown or repeated entry, for which CUDA would silently show fewer devices, is refused.
 
     Raises:
         GpuError: CUDA_VISIBLE_DEVICES has an entry that is not here or is ambiguous, or the driver
@@ -111,7 +111,7 @@ def list_devices() -> list[Device]:
 
 
 def present() -> list[Device]:
-    """Return all of NVML's devices in PCI order; none without NVML.
+    """Return all of NVML's devices in PCI order (none without NVML).
 
     Raises:
         GpuError: the driver fails.
@@ -144,7 +144,7 @@ def named(wanted: str, source: str) -> list[Device]:
 
 
 def holder(uuid: str) -> Holder | None:
-    """Return the process that leases a GPU, or keeps it for its request; None if it is free.
+    """Return the process, if any, that leases a GPU or keeps it for a request.
 
     Raises:
         GpuError: the folder of the locks is not safe.
@@ -169,11 +169,11 @@ class Lease:
 
     @property
     def descriptors(self) -> tuple[int, ...]:
-        """File descriptors that hold the locks; empty once closed."""
+        """File descriptors that hold the locks, none once closed."""
         return tuple(self._descriptors)
 
     def environ(self) -> dict[str, str]:
-        """Return variables that show a process these GPUs alone; set them before CUDA starts."""
+        """Return variables, to be set before CUDA starts, that show only these GPUs."""
         return {"CUDA_VISIBLE_DEVICES": ",".join(self.uuids), "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
 
     def keep_across_exec(self) -> None:
@@ -182,7 +182,7 @@ class Lease:
             os.set_inheritable(descriptor, True)
 
     def close(self) -> None:
-        """Give the GPUs back; closing twice is harmless."""
+        """Give the GPUs back. Closing twice is harmless."""
         while self._descriptors:
             os.close(self._descriptors.pop())
 
@@ -229,7 +229,8 @@ def lease(
     if count > len(uuids):
         raise GpuError(
             f"{count} GPU(s) wanted, {len(uuids)} visible here ({', '.join(uuids) or 'none'}); use "
-            "a machine that has them, widen CUDA_VISIBLE_DEVICES, or choose a budget with fewer GPUs"
+            "a machine that has them, widen CUDA_VISIBLE_DEVICES, or choose a budget with fewer "
+            "GPUs"
         )
     return _Request(lock_folder(), uuids, count, label, _Patience(wait_s, say)).fulfil()
 
@@ -273,9 +274,9 @@ class _Request:
         """Wait at the gates, then keep each free GPU until there are enough."""
         self.locks: dict[str, int] = {}
         with contextlib.ExitStack() as gates, contextlib.ExitStack() as taken:
-            # In one order for all, so that requests over overlapping sets of GPUs never wait in a circle.
+            # One order for all: requests over overlapping sets of GPUs never wait in a circle.
             for uuid in sorted(self.uuids):
-                while self._take(_gate_path(self.folder, uuid), gates) is None:
+                while self._take(_lock_path(self.folder, uuid, "gate"), gates) is None:
                     self.patience.wait(self._describe)
             while not self._enough(taken):
                 self.patience.wait(self._describe)
@@ -284,11 +285,10 @@ class _Request:
 
     def _enough(self, taken: contextlib.ExitStack) -> bool:
         for uuid in self.uuids:
-            if len(self.locks) == self.count:
-                break
-            if uuid not in self.locks:
+            if uuid not in self.locks and len(self.locks) < self.count:
                 lock = self._take(_lock_path(self.folder, uuid), taken)
-                self.locks |= {} if lock is None else {uuid: lock}
+                if lock is not None:
+                    self.locks[uuid] = lock
         return len(self.locks) == self.count
 
     def _take(self, path: Path, stack: contextlib.ExitStack) -> int | None:
@@ -302,7 +302,7 @@ class _Request:
         others = [uuid for uuid in self.uuids if uuid not in self.locks]
         holders = [(uuid, _holder(_lock_path(self.folder, uuid))) for uuid in others]
         held = [f"{uuid} held by {who}" for uuid, who in holders if who]
-        gates = {_holder(_gate_path(self.folder, uuid)) for uuid in others}
+        gates = {_holder(_lock_path(self.folder, uuid, "gate")) for uuid in others}
         ahead = [f"ahead in the queue: {who}" for who in gates if who and who.pid != os.getpid()]
         kept = [f"{len(self.locks)} kept for this request"] if self.locks else []
         wanted = f"waiting for {self.count} of {len(self.uuids)} GPU(s)"
@@ -310,7 +310,7 @@ class _Request:
 
 
 def _initialised_nvml() -> Any:
-    """Return the NVML binding, to be shut down; None if there is no NVIDIA driver to ask."""
+    """Return the NVML binding, to be shut down (None without an NVIDIA driver)."""
     try:
         import pynvml
     except ImportError:
@@ -347,7 +347,7 @@ def _memory_gib(nvml: Any, handle: Any) -> float | None:
 
 
 def decoded(value: str | bytes) -> str:
-    """Return a text of NVML's; old bindings return bytes."""
+    """Return a text of NVML's, which old bindings return as bytes."""
     return value.decode() if isinstance(value, bytes) else value
 
 
@@ -428,12 +428,8 @@ def _unusable(path: Path, why: str | None) -> GpuError:
     )
 
 
-def _lock_path(folder: Path, uuid: str) -> Path:
-    return folder / f"{quote(uuid, safe='')}.lock"  # MIG ids of older drivers hold slashes
-
-
-def _gate_path(folder: Path, uuid: str) -> Path:
-    return folder / f"{quote(uuid, safe='')}.gate"
+def _lock_path(folder: Path, uuid: str, kind: str = "lock") -> Path:
+    return folder / f"{quote(uuid, safe='')}.{kind}"  # MIG ids of older drivers hold slashes
 
 
 def _try_lock(path: Path) -> int | None:
@@ -445,14 +441,12 @@ def _try_lock(path: Path) -> int | None:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
     except OSError as error:
         raise _unusable(path, error.strerror) from error
-    try:
-        if _locked(descriptor, fcntl.LOCK_EX) and _is_still(path, descriptor):
-            return descriptor
-    except BaseException:
-        os.close(descriptor)
-        raise
-    os.close(descriptor)
-    return None
+    with contextlib.ExitStack() as stack:
+        stack.callback(os.close, descriptor)
+        if not _locked(descriptor, fcntl.LOCK_EX) or not _is_still(path, descriptor):
+            return None
+        stack.pop_all()
+    return descriptor
 
 
 def _locked(descriptor: int, kind: int) -> bool:
@@ -569,16 +563,7 @@ def _parser() -> argparse.ArgumentParser:
 def parse_with_command(
     parser: argparse.ArgumentParser, verb: str, arguments: Sequence[str] | None
 ) -> tuple[argparse.Namespace, list[str]]:
-    """Parse a command line of verbs, one of which runs the command after `--`.
-
-    Args:
-        parser: of the verbs.
-        verb: the one that needs a command.
-        arguments: those of this process if None.
-
-    Returns:
-        The parsed arguments, and the command.
-    """
+    """Parse a command line whose `verb` runs the command after `--`, and return both."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     # Cut here: argparse's own treatment of "--" differs between Python versions.
     cut = given.index("--") if "--" in given else len(given)

@@ -121,13 +121,7 @@ def _intervals(segment: Segment) -> list[Interval]:
 
 
 def _judged(interval: Interval, resumed: Mapping[int, int], cuts: Mapping[int, float]) -> Interval:
-    """Return an interval with what became of it.
-
-    Args:
-        interval: of any attempt.
-        resumed: the step that each attempt resumed from.
-        cuts: by attempt, as `_cut` returns it.
-    """
+    """Judge an interval, by the step that each attempt resumed from and its cut."""
     kept = interval.phase in WORK and _survived(interval, resumed, cuts)
     if interval.phase in WORK:
         wasted = not kept

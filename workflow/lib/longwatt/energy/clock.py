@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 class Clock:
-    """The machine's clocks; only simulations replace them."""
+    """The machine's clocks, replaced only to simulate."""
 
     def now_ns(self) -> int:
         """Return CLOCK_MONOTONIC in nanoseconds, which is never set back."""

@@ -125,7 +125,7 @@ def _divide(
 
 
 def _segment_of(batches: Batches, segments: Sequence[Segment]) -> Segment | None:
-    """Find the segment that was recorded while batches were predicted; None if there is none."""
+    """Find the segment, if any, that was recorded while batches were predicted."""
     if not len(batches.windows):
         return None
     first = int(batches.windows[0, 0])
@@ -155,7 +155,7 @@ def _relative(segment: Segment, own: Sequence[Batches]) -> Floats:
 
 
 def _metered_until(segment: Segment, gpu: str | None) -> float:
-    """Return when a meter was last read; the segment's end where nothing was read at all."""
+    """Return when a meter was last read, or the segment's end if none was."""
     devices = segment.gpus or [""] if gpu is None else [gpu]
     seen = [Device(segment, device).last_read_s for device in devices]
     return min((last for last in seen if last is not None), default=segment.length_s)

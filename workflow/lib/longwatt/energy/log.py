@@ -32,7 +32,7 @@ GPUS_VARIABLE = "LONGWATT_ENERGY_GPUS"
 
 
 class LogError(RuntimeError):
-    """A log cannot be written or read as asked; the message names it and says what to do."""
+    """A log cannot be written or read as asked, and the message says why."""
 
 
 class LogWriter:
@@ -67,7 +67,7 @@ class LogWriter:
         The report is written once the disk takes lines again.
 
         Returns:
-            Whether this line was written whole.
+            True if this line was written whole.
         """
         if not self._append(line):
             self._lost += 1
@@ -92,7 +92,7 @@ class LogWriter:
         return os.fstat(self._descriptor).st_size > self._part_bytes
 
     def rotate(self) -> None:
-        """Give the file of the written lines the next number, and go on in an empty one."""
+        """Give the file the next number, and go on in an empty one."""
         try:
             self.path.rename(_numbered(self.path, len(_older(self.path)) + 1))
             fresh = self._open()
@@ -158,7 +158,7 @@ def append(path: Path, *lines: Mapping[str, Any]) -> None:
 
 
 def parts(path: Path) -> list[Path]:
-    """Return the files of a log, oldest first; none if there is no log."""
+    """Return the files of a log, oldest first (none if there is no log)."""
     return [*_older(path), *(there for there in (path, _zipped(path)) if there.exists())]
 
 
@@ -193,7 +193,7 @@ def publish(logs: Sequence[Path], target: Path, otherwise: Mapping[str, Any]) ->
 
 
 def damage_of(published: Path) -> str:
-    """Return the damage of a log that `publish` wrote; empty if it is whole.
+    """Return the damage of a log that `publish` wrote (empty if it is whole).
 
     Every part has a checksum of its own. A log whose first line says that it was published has a
     last line too.
@@ -221,7 +221,7 @@ def open_log(part: Path) -> TextIO:
 
 
 def runs(work: Path) -> list[Path]:
-    """Return the logs of all runs of a job, oldest first. A run never writes into another's."""
+    """Return the logs, one each, of all runs of a job, oldest first."""
     names = {found[1] for path in (work / FOLDER).glob("*") if (found := RUN.match(path.name))}
     return [work / FOLDER / f"{name}.jsonl" for name in sorted(names, key=int)]
 

@@ -51,7 +51,7 @@ class Gpus:
             self._refused = {n for n, handle in enumerate(self._handles) if handle is None}
 
     def describe(self) -> list[dict[str, Any]]:
-        """Return each GPU's facts and answering sensors; `refused` says why one is not metered."""
+        """Return each GPU's facts and sensors, or why it is `refused`."""
         return [self._describe(number, uuid) for number, uuid in enumerate(self.uuids)]
 
     def powers_mw(self) -> tuple[list[int | None], list[int | None]]:
@@ -65,10 +65,10 @@ class Gpus:
     def counters_mj(
         self, now_ns: Callable[[], int] = time.monotonic_ns
     ) -> tuple[list[int], list[int | None]]:
-        """Return when each counter was read, and the energy since the driver was loaded in mJ.
+        """Return when each counter was read, and its energy in mJ.
 
-        GPUs have counters since Volta. They move about every 100 ms. One that took as long to read
-        (a driver or a process that hung) is None.
+        Counters start when the driver is loaded, and exist since Volta. They move about every
+        100 ms. One that took as long to read (a driver or a process that hung) is None.
         """
         pairs = [self._counter(number, now_ns) for number in range(len(self.uuids))]
         return [moment for moment, _ in pairs], [value for _, value in pairs]

@@ -36,7 +36,7 @@ class Rapl:
         self._claim_and_open()
 
     def energies_uj(self) -> list[int] | None:
-        """Return each zone's counter in microjoules; it starts again at 0 after its `ranges_uj`."""
+        """Return each zone's counter in microjoules, which wraps at its `ranges_uj`."""
         try:
             return [int(path.read_text(encoding="ascii")) for path in self._files] or None
         except (OSError, ValueError):
@@ -87,7 +87,7 @@ class Rapl:
 
 
 def _zones() -> list[Path]:
-    """Return packages and their memory; cores and uncore are part of a package already."""
+    """Return packages and their memory. Packages include cores and uncore."""
     root = Path(os.environ.get(ROOT_VARIABLE) or ROOT)
     found = sorted(root.glob("intel-rapl:*"))  # AMD's processors have this name too
     return [zone for zone in found if _text(zone / "name").startswith(("package", "dram"))]

@@ -66,7 +66,7 @@ class Control(Protocol):
     """Pauses between samples, and the end of the recording."""
 
     def wait(self, seconds: float) -> Mapping[str, Any] | None:
-        """Wait at most so long, and return the end line's facts once the job is over."""
+        """Wait at most so long, or return the end line's facts."""
 
 
 class Recorder:
@@ -110,12 +110,12 @@ class Recorder:
 
     @property
     def metered(self) -> bool:
-        """Whether a GPU's power can be read."""
+        """True if a GPU's power can be read."""
         return any(device["refused"] is None for device in self.devices)
 
     @property
     def unmetered(self) -> str | None:
-        """Why nothing at all can be read; None if something can."""
+        """Why nothing at all can be read, or None if something can."""
         if self.metered or (self.rapl and self.rapl.zones):
             return None
         return self.gpus.problems.get("") or (
@@ -194,10 +194,7 @@ class Recorder:
 def header(order: Order, clock: Clock, problem: str | None = None) -> dict[str, Any]:
     """Return the first line of a segment, before anything is known of its meters.
 
-    Args:
-        order: the recorder's task.
-        clock: the machine's.
-        problem: why there is no recorder, so that the log has marks alone.
+    A `problem` says why there is no recorder, so that the log has marks alone.
     """
     now = clock.now_ns()
     return {
@@ -289,7 +286,7 @@ def main() -> int:
 
 
 def _answer(value: Mapping[str, Any]) -> None:
-    """Tell the starter on a pipe of its own, lest a library's output be taken for an answer."""
+    """Answer the starter on a pipe that no library prints to."""
     with os.fdopen(int(sys.argv[1]), "w") as stream:
         stream.write(json.dumps(value) + "\n")
 

@@ -1,4 +1,4 @@
-"""Numbers of an energy log: per phase and GPU, summed, with waste and the log's problems."""
+"""Numbers of an energy log: by phase and GPU, with waste and problems."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ def reduce_log(log: Log, watts_per_core: float | None) -> Row:
 def _phases(
     found: Sequence[Interval], segments: dict[int, Segment], division: Division | None
 ) -> dict[str, list[Part]]:
-    """Return the parts of each phase, in the order of the log; only kept ones of batches."""
+    """Return the parts of each phase in the order of the log, without lost batches."""
     phases: dict[str, list[Part]] = {}
     for name in dict.fromkeys(i.phase for i in found if i.kept or not i.wasted):
         own = [i for i in found if i.phase == name and not i.wasted]
@@ -138,7 +138,7 @@ def _phases(
 def _wasted(
     found: Sequence[Interval], segments: dict[int, Segment], division: Division | None
 ) -> list[Part]:
-    """Return the parts that were spent for nothing; the division knows those of batches."""
+    """Return the parts that were spent for nothing."""
     if division is None:
         return _parts([i for i in found if i.wasted], segments)
     others = [i for i in found if i.wasted and i.phase != GENERATE]
@@ -239,12 +239,12 @@ def _parts(chosen: Sequence[Interval], segments: dict[int, Segment]) -> list[Par
 
 
 def _held_s(segment: Segment) -> float:
-    """Return how long a run had its devices, less the time that another run's segment covers."""
+    """Return how long a run had its devices alone."""
     return sum(end - start for start, end in minus((0.0, segment.length_s), segment.excluded))
 
 
 def _total(parts: Sequence[Part], uuids: Sequence[str], watts_per_core: float | None) -> Total:
-    """Return facts of a whole job and of each GPU; its runs may have been on different ones."""
+    """Return the facts of a whole job and of each GPU that its runs had."""
     of = {
         uuid: [part for part in parts if uuid in part.segment.gpus and part.gpu in (None, uuid)]
         for uuid in uuids
@@ -382,14 +382,14 @@ def _sum(rows: Sequence[Row], duration: float) -> Row:
 
 
 def _over_time(rows: Sequence[Row], name: str) -> float | None:
-    """Return the mean over several GPUs, weighted by their time; None if one is unknown."""
+    """Return the mean over GPUs, weighted by their time (None if one is unknown)."""
     seconds = sum(row["duration_s"] for row in rows)
     weighted = _all([row[name] and row[name] * row["duration_s"] for row in rows])
     return weighted / seconds if weighted is not None and seconds else None
 
 
 def _all(values: Sequence[Any], combine: Callable[[Sequence[Any]], Any] = sum) -> Any:
-    """Combine the values of all parts; None if there is none, or one of them is unknown."""
+    """Combine the values of all parts (None if one is unknown, or there is none)."""
     return combine(values) if values and None not in values else None
 
 
@@ -402,14 +402,14 @@ def _crosscheck_pct(counter: float | None, integral: float | None) -> float | No
 
 
 def _worst(sources: Sequence[str | None]) -> str:
-    """Return the least trustworthy source that a sum rests on; none if a part is unknown."""
+    """Return the least trustworthy source of a sum (none if a part is unknown)."""
     if not sources or None in sources:
         return NONE
     return max((source for source in sources if source), key=[*MEASURED, ESTIMATE, NONE].index)
 
 
 def _estimate(parts: Sequence[Part], watts_per_core: float, duration: float) -> Row:
-    """Return declared watts per busy core times the CPU time of the job and all its processes."""
+    """Estimate the energy as declared watts per busy core times the job's CPU time."""
     seconds = _all([_busy_s(part, window) for part in parts for window in part.windows])
     if seconds is None:
         return {}

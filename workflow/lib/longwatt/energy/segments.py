@@ -1,4 +1,4 @@
-"""An energy log as data: one segment per run of its job, with marks and readings.
+"""Energy log as data: one segment per run, with marks and readings.
 
 Lines that are torn, lost or contradictory are named in `problems`, and the rest is used.
 """
@@ -92,7 +92,7 @@ class Segment:
 
     @property
     def attempt(self) -> int | None:
-        """Number of the job's attempt that ran meanwhile; None where it counts none."""
+        """Number of the job's attempt that ran meanwhile, or None where it counts none."""
         return next((mark.attempt for mark in self.marks if mark.attempt is not None), None)
 
     def seconds(self, nanoseconds: int) -> float:
@@ -100,7 +100,7 @@ class Segment:
         return float((nanoseconds - self.header["t"]) / 1e9)
 
     def of(self, name: str, gpu: str = "") -> Series:
-        """Return one series; an empty one where nothing was read."""
+        """Return one series, which is empty where nothing was read."""
         return self.series.get((name, gpu), EMPTY)
 
 
@@ -199,7 +199,7 @@ class _Reader:
         self._early = 0
 
     def begin(self) -> None:
-        """Begin another log: its lines are not the last one's, even if its header is missing."""
+        """Begin another log, even if its header is missing."""
         self._current = None
 
     def read(self, file: Path) -> None:
@@ -317,8 +317,8 @@ class _Draft:
         name, after = f"segment {self.number}", self._seconds(self._last)
         if self._end is None:
             yield (
-                f"{name} has no end: its recorder or its machine stopped {after:.1f} s after it began; "
-                "what is known up to there counts"
+                f"{name} has no end: its recorder or its machine stopped {after:.1f} s after it "
+                "began; what is known up to there counts"
             )
         elif self._end["end"] == "died":
             yield f"{name}: its job was killed without a word; what is known up to there counts"
@@ -373,7 +373,7 @@ class _Draft:
             values.append(value * factor)
 
     def _add_rapl(self, time: float, now: list[int]) -> None:
-        """Add up the zones since the first reading; their counters start again at 0 at times."""
+        """Add up the zones' growth since the first reading, through wraps to 0."""
         before, self._rapl = self._rapl or now, now
         for old, new, range_ in zip(before, now, self.header["rapl"]["ranges_uj"], strict=True):
             self._rapl_j += (new - old + (range_ if new < old else 0)) / 1e6

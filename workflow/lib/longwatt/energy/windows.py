@@ -72,7 +72,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Reading:
-    """One window of one device; None where it is unknown.
+    """One window of one device, with None for what is unknown.
 
     Attributes:
         span_s: its length, pauses included.
@@ -154,7 +154,7 @@ class Device:
 
     @cached_property
     def last_read_s(self) -> float | None:
-        """When it was last read; None if it never was."""
+        """When it was last read, or None if it never was."""
         series = (self.counter, self.samples if self.gpu else self.segment.of("cpu_s"))
         return next((float(one.times[-1]) for one in series if len(one.times)), None)
 
@@ -223,7 +223,7 @@ class Device:
         return max(0.0, total), len(resets)
 
     def _integral(self, start: float, end: float) -> float | None:
-        """Integrate the power samples by trapezoids; None if they miss too much of the window."""
+        """Integrate power by trapezoids (None if samples miss too much of the window)."""
         times, values = self.power
         covered, _ = _coverage(times, start, end)
         if end <= start or covered < COVERED * (end - start):
@@ -268,7 +268,7 @@ def minus(window: Window, excluded: Sequence[Window]) -> list[Window]:
 
 
 def mean_of(series: Series, windows: Sequence[Window]) -> float | None:
-    """Return the mean over windows, weighted by their lengths; None where none holds a value."""
+    """Return the mean over windows by length (None where none holds a value)."""
     found = [
         (within.mean(), end - start)
         for start, end in windows
@@ -297,7 +297,7 @@ def _within(series: Series, start: float, end: float) -> Floats:
 
 
 def _slice(times: Floats, start: float, end: float) -> slice:
-    """Return the slice from start to end, both included; times are sorted, and millions."""
+    """Return the slice of sorted times from start to end, both included."""
     return slice(int(np.searchsorted(times, start)), int(np.searchsorted(times, end, "right")))
 
 
@@ -307,7 +307,7 @@ def _inside(times: Floats, start: float, end: float) -> slice:
 
 
 def _at(series: Series, moment: float, bracket_s: float = BRACKET_S) -> float | None:
-    """Return a counter at a moment between readings that are close; None otherwise."""
+    """Return a counter at a moment, if readings are close to it."""
     times, values = series
     after = int(np.searchsorted(times, moment))
     if after < len(times) and times[after] == moment:
