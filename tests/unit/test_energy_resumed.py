@@ -273,9 +273,8 @@ def test_recording_what_exits_say_bills_what_it_keeps(tmp_path, monkeypatch, dea
     stored = BatchStore(tmp_path / "work", IDENTITY, 0).kept()
     assert len(stored) == 24 and len((tmp_path / "logits.jsonl").read_text().splitlines()) == 24
     seconds = sum(batch["took"].seconds for batch in stored.values())
-    assert found["duration_s"] == pytest.approx(seconds) and found["energy_j"] == pytest.approx(
-        WATTS * seconds, rel=2e-3
-    )
+    assert found["duration_s"] == pytest.approx(seconds)
+    assert found["energy_j"] == pytest.approx(WATTS * seconds, rel=2e-3)
     assert found["wasted"]["duration_s"] > 0
 
 

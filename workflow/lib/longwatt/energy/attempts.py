@@ -73,10 +73,7 @@ def intervals(segments: Sequence[Segment]) -> list[Interval]:
 
 
 def _cut(
-    attempt: int,
-    resumed: Mapping[int, int],
-    counted: Mapping[int, bool],
-    found: Sequence[Interval],
+    attempt: int, resumed: Mapping[int, int], counted: Mapping[int, bool], found: Sequence[Interval]
 ) -> float:
     """Return when an attempt wrote the checkpoint that a later one resumed from.
 
