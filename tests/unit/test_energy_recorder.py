@@ -1,4 +1,4 @@
-"""The recorder as a process: what is left when it, its job or both are killed, frozen or out of disk."""
+"""The recorder as a process: its log when it, its job or both are killed, frozen or out of disk."""
 
 import json
 import os
@@ -16,6 +16,8 @@ from tests.conftest import wait_for
 from tests.nvml import AVERAGE, FakeGpu, uuid
 
 STEADY = FakeGpu(high=300, **AVERAGE)
+METER = [sys.executable, "-m", "longwatt.energy"]
+NO_IDLE = ("--idle-s", "0")
 
 
 class Metered:
@@ -26,42 +28,20 @@ class Metered:
         self.out = folder / "energy.jsonl"
         self.environment = machine.environment() | {"LONGWATT_LEASE_DIR": str(folder / "leases")}
 
-    def command(self, *command: str, options: tuple[str, ...] = ("--idle-s", "0")) -> list[str]:
-        return [
-            sys.executable,
-            "-m",
-            "longwatt.energy",
-            "record",
-            "--out",
-            str(self.out),
-            *options,
-            "--",
-            *command,
-        ]
+    def command(self, *command: str, options: tuple[str, ...] = NO_IDLE) -> list[str]:
+        return [*METER, "record", "--out", str(self.out), *options, "--", *command]
 
     def run(
-        self, *command: str, options: tuple[str, ...] = ("--idle-s", "0"), **more
+        self, *command: str, options: tuple[str, ...] = NO_IDLE, **more
     ) -> subprocess.CompletedProcess:
-        environment = self.environment | more.pop("env", {})
-        return subprocess.run(
-            self.command(*command, options=options),
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            **more,
-        )
+        more["env"] = self.environment | more.get("env", {})
+        given = self.command(*command, options=options)
+        return subprocess.run(given, capture_output=True, text=True, timeout=60, **more)
 
-    def start(
-        self, *command: str, options: tuple[str, ...] = ("--idle-s", "0"), **more
-    ) -> subprocess.Popen:
-        process = subprocess.Popen(
-            self.command(*command, options=options), env=self.environment, text=True, **more
-        )
-        wait_for(
-            lambda: self.out.exists() and '"mark":"run"' in self.out.read_text(),
-            "the command to start",
-        )
+    def start(self, *command: str, **more) -> subprocess.Popen:
+        process = subprocess.Popen(self.command(*command), env=self.environment, text=True, **more)
+        began = lambda: self.out.exists() and '"mark":"run"' in self.out.read_text()  # noqa: E731
+        wait_for(began, "the command to start")
         wait_for(lambda: len(children(process)) == 2, "it and its recorder")
         time.sleep(0.3)  # by then the recorder knows whom to watch
         return process
@@ -92,10 +72,8 @@ def metered(machine, tmp_path):
 
 
 def children(process: subprocess.Popen) -> list[int]:
-    return [
-        int(pid)
-        for pid in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-    ]
+    path = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    return [int(pid) for pid in path.read_text().split()]
 
 
 def child_of(process: subprocess.Popen, recorder: int) -> int:
@@ -134,16 +112,10 @@ def test_a_shell_marks_phases_with_a_command(metered):
 def test_marks_outside_a_metered_job_do_nothing_from_python_and_are_refused_in_a_shell(tmp_path):
     environment = {k: v for k, v in os.environ.items() if not k.startswith("LONGWATT_ENERGY")}
     code = "from longwatt.energy import phase\nwith phase('x'): print('worked')"
-    done = subprocess.run(
-        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, cwd=tmp_path
-    )
+    given = {"env": environment, "capture_output": True, "text": True, "cwd": tmp_path}
+    done = subprocess.run([sys.executable, "-c", code], **given)
     assert (done.stdout, done.stderr) == ("worked\n", "") and not list(tmp_path.iterdir())
-    done = subprocess.run(
-        [sys.executable, "-m", "longwatt.energy", "mark", "x"],
-        env=environment,
-        capture_output=True,
-        text=True,
-    )
+    done = subprocess.run([*METER, "mark", "x"], **given)
     assert done.returncode == 2 and "no energy log here to mark" in done.stderr
 
 
@@ -163,9 +135,8 @@ def test_the_job_killed(metered):
 
 
 def test_the_recorder_killed(metered):
-    process = metered.start(
-        "sh", "-c", f"sleep 3; {sys.executable} -m longwatt.energy mark late; sleep 1.5"
-    )
+    script = f"sleep 3; {sys.executable} -m longwatt.energy mark late; sleep 1.5"
+    process = metered.start("sh", "-c", script)
     os.kill(metered.recorder(), signal.SIGKILL)
     assert process.wait(30) == 0, "the command goes on"
     found = metered.summary()
@@ -310,29 +281,21 @@ def test_two_recorders_never_write_one_log(metered):
     assert process.wait(20) == 0 and metered.summary()["problems"] == []
 
 
-# Which GPUs: CUDA_VISIBLE_DEVICES and --gpus.
+# The choice of GPUs: CUDA_VISIBLE_DEVICES and --gpus.
 
 
 def gpus_of(metered, visible: str | None, chosen: str = "visible") -> list[str]:
     env = {} if visible is None else {"CUDA_VISIBLE_DEVICES": visible}
-    done = metered.run("true", options=("--idle-s", "0", "--gpus", chosen), env=env)
+    done = metered.run("true", options=(*NO_IDLE, "--gpus", chosen), env=env)
     assert done.returncode == 0, done.stderr
     header = [line for line in metered.lines() if "segment" in line][-1]
     return [gpu["uuid"] for gpu in header["gpus"]]
 
 
-@pytest.mark.parametrize(
-    ("visible", "expected"),
-    [
-        (None, [0, 1]),
-        ("1", [1]),
-        ("1,0", [1, 0]),
-        (uuid(1), [1]),
-        (uuid(1)[:12], [1]),
-        ("", []),
-        ("-1", []),
-    ],
-)
+CHOICES = {None: [0, 1], "1": [1], "1,0": [1, 0], uuid(1): [1], uuid(1)[:12]: [1], "": [], "-1": []}
+
+
+@pytest.mark.parametrize(("visible", "expected"), CHOICES.items())
 def test_visible_gpus_are_those_of_cuda_visible_devices(metered, visible, expected):
     assert gpus_of(metered, visible) == [uuid(n) for n in expected]
 
@@ -345,11 +308,7 @@ def test_all_gpus_and_named_ones_whatever_is_visible(metered):
 @pytest.mark.parametrize(
     ("visible", "chosen", "message"),
     [
-        (
-            None,
-            "GPU-nowhere",
-            "--gpus names GPU-nowhere, which is not here; here: 0 = GPU-00000000",
-        ),
+        (None, "GPU-nowhere", "--gpus names GPU-nowhere, which is not here; here: 0 = GPU-0000000"),
         (None, "7", "--gpus names GPU 7, which is not here"),
         ("7", "visible", "CUDA_VISIBLE_DEVICES names GPU 7, which is not here"),
         ("GPU-nowhere", "visible", "CUDA_VISIBLE_DEVICES names GPU-nowhere, which is not here"),
@@ -371,32 +330,16 @@ def test_mig_is_refused_before_anything_runs(metered, machine, tmp_path):
     assert done.returncode == 2 and "no slice can be billed for" in done.stderr
     done = metered.run("touch", str(tmp_path / "ran"), env={"CUDA_VISIBLE_DEVICES": "MIG-12"})
     assert done.returncode == 2 and "MIG-12" in done.stderr
-    assert not (tmp_path / "ran").exists() and not metered.out.exists(), (
-        "nothing is left of what was refused"
-    )
+    assert not (tmp_path / "ran").exists()
+    assert not metered.out.exists(), "nothing is left of what was refused"
 
 
 def test_without_nvml_the_time_is_logged_and_the_energy_is_na(tmp_path):
     environment = {k: v for k, v in os.environ.items() if not k.startswith("CUDA")}
+    environment["LONGWATT_POWERCAP"] = str(tmp_path)
     out = tmp_path / "energy.jsonl"
-    command = [
-        sys.executable,
-        "-m",
-        "longwatt.energy",
-        "record",
-        "--out",
-        str(out),
-        "--",
-        "sleep",
-        "0.3",
-    ]
-    done = subprocess.run(
-        command,
-        env={**environment, "LONGWATT_POWERCAP": str(tmp_path)},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    command = [*METER, "record", "--out", str(out), "--", "sleep", "0.3"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     if '"gpus":[]' not in out.read_text():
         pytest.skip("this machine has a GPU")
     assert "no energy is measured here, only time: no RAPL counter" in done.stderr
@@ -407,16 +350,7 @@ def test_without_nvml_the_time_is_logged_and_the_energy_is_na(tmp_path):
 
 def test_gpus_that_nvml_does_not_show_are_never_taken_for_processors(tmp_path):
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "0"}
-    command = [
-        sys.executable,
-        "-m",
-        "longwatt.energy",
-        "record",
-        "--out",
-        str(tmp_path / "e.jsonl"),
-        "--",
-        "true",
-    ]
+    command = [*METER, "record", "--out", str(tmp_path / "e.jsonl"), "--", "true"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     if done.returncode == 0:
         pytest.skip("this machine has a GPU")
@@ -428,9 +362,8 @@ def test_what_a_library_prints_is_no_answer_and_never_in_the_command_s_output(me
     (tmp_path / "sitecustomize.py").write_text("print('hello from a library')\n")
     done = metered.run("echo", "mine", env={"PYTHONPATH": str(tmp_path)})
     assert done.returncode == 0 and metered.end()["end"] == "completed"
-    assert done.stdout == "hello from a library\nmine\n", (
-        "once by the command line's own Python, never the recorder's"
-    )
+    # Once by the command line's own Python, never the recorder's.
+    assert done.stdout == "hello from a library\nmine\n"
 
 
 def test_a_recorder_that_says_nothing_is_given_up(metered, tmp_path, monkeypatch):
@@ -453,11 +386,11 @@ def test_a_driver_that_does_not_start_is_said(metered, machine):
     assert done.returncode == 2 and "the NVIDIA driver does not start" in done.stderr
 
 
-# What the commands print.
+# The commands' output.
 
 
 def summarized(out: Path, *more: str) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "longwatt.energy", "summarize", str(out), *more]
+    command = [*METER, "summarize", str(out), *more]
     return subprocess.run(command, capture_output=True, text=True)
 
 
@@ -482,12 +415,10 @@ def test_a_summary_of_nothing_says_so(tmp_path):
     assert done.returncode == 2 and "there is no energy log" in done.stderr
 
 
-@pytest.mark.parametrize(
-    "arguments", [("--interval-s", "0"), ("--interval-s", "no"), ("--idle-s", "-1")]
-)
-def test_wrong_numbers_are_refused(metered, arguments):
-    done = metered.run("true", options=arguments)
-    assert done.returncode == 2 and arguments[0] in done.stderr
+@pytest.mark.parametrize("argument", ["--interval-s=0", "--interval-s=no", "--idle-s=-1"])
+def test_wrong_numbers_are_refused(metered, argument):
+    done = metered.run("true", options=(argument,))
+    assert done.returncode == 2 and argument.split("=")[0] in done.stderr
 
 
 def test_no_command_says_where_to_write_it(metered):
