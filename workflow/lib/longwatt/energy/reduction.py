@@ -85,8 +85,7 @@ def reduce_log(log: Log, watts_per_core: float | None) -> Row:
     segments = {segment.number: segment for segment in log.segments}
     found = intervals(log.segments)
     division = divide(log.kept, log.segments, found) if log.kept else None
-    if division:
-        found = judged(found, division, log.segments)
+    found = judged(found, division, log.segments) if division else found
     uuids = _uuids(log.segments)
     held = {number: _held_s(segment) for number, segment in segments.items()}
     problems = list(log.problems)
@@ -94,23 +93,15 @@ def reduce_log(log: Log, watts_per_core: float | None) -> Row:
     by_phase = {name: total(parts) for name, parts in _phases(found, segments, division).items()}
     if division:
         by_phase[GENERATE] = _whole_inference(by_phase[GENERATE], division, log.kept, problems)
-        whole, whole_by_gpu = by_phase[GENERATE]
+        whole, by_gpu = by_phase[GENERATE]
     else:
         working = [i for i in found if i.kept and i.phase not in IDLE]
-        whole, whole_by_gpu = total(_parts(working, segments))
+        whole, by_gpu = total(_parts(working, segments))
     wasted, _ = total(_wasted(found, segments, division))
-    gpus = {
-        uuid: {
-            **_gpu(log.segments, uuid),
-            **whole_by_gpu[uuid],
-            "phases": {name: rows[uuid] for name, (_, rows) in by_phase.items()},
-        }
-        for uuid in uuids
-    }
     return {
         **whole,
         "phases": {name: row for name, (row, _) in by_phase.items()},
-        "gpus": gpus,
+        "gpus": _gpus(log.segments, by_gpu, by_phase),
         "wasted": wasted,
         "job_s": sum(held.values()),
         "gpu_s": sum(held[number] * len(segment.gpus) for number, segment in segments.items()),
@@ -458,8 +449,17 @@ def _uuids(segments: Sequence[Segment]) -> list[str]:
     return list(dict.fromkeys(uuid for segment in segments for uuid in segment.gpus))
 
 
-def _gpu(segments: Sequence[Segment], uuid: str) -> Row:
-    """Return a GPU's description in the log's last header that has it."""
-    described = [gpu for one in segments for gpu in one.header["gpus"] if gpu["uuid"] == uuid][-1]
+def _gpus(
+    segments: Sequence[Segment], by_gpu: dict[str, Row], by_phase: dict[str, Total]
+) -> dict[str, Row]:
+    """Return each GPU's facts, with its description in the last header that has it."""
     kept = ("name", "driver", "power_limit_w", "default_power_limit_w", "sensors", "refused")
-    return {key: described.get(key) for key in kept}
+    described = {gpu["uuid"]: gpu for segment in segments for gpu in segment.header["gpus"]}
+    return {
+        uuid: {
+            **{key: described[uuid].get(key) for key in kept},
+            **row,
+            "phases": {name: rows[uuid] for name, (_, rows) in by_phase.items()},
+        }
+        for uuid, row in by_gpu.items()
+    }
