@@ -22,10 +22,10 @@ from typing import Any
 import torch
 
 from bench.workload import Training, paired
+from longwatt.energy.__main__ import choose_gpus
 from longwatt.energy.nvml import Gpus
 from longwatt.energy.recorder import Order
 from longwatt.energy.reduction import summarize
-from longwatt.energy.selection import choose
 from longwatt.energy.sidecar import Sidecar
 
 IDLE_S = 5.0
@@ -124,7 +124,7 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=150, help="pairs of training with and without the recorder")
     parser.add_argument("--device", default="cuda", help="cpu rehearses this script beside a GPU that it does not load")
     given = parser.parse_args()
-    gpus = choose("visible")
+    gpus = choose_gpus("visible")
     if not gpus or (given.device == "cuda" and not torch.cuda.is_available()):
         parser.error("no GPU is visible here, or this torch cannot use it")
     width = 2048 if given.device == "cuda" else 64

@@ -30,7 +30,7 @@ import yaml
 
 from longwatt.datasets import needle, scrolls
 from longwatt.datasets.records import Record
-from longwatt.energy.selection import choose
+from longwatt.energy.__main__ import choose_gpus
 from longwatt.gpus import VISIBLE, GpuError
 from longwatt.provenance import read_object, whole_file, write_json
 from longwatt.study import merge
@@ -388,7 +388,7 @@ def _gpu(given: argparse.Namespace) -> str | None:
     if given.device == "cpu" and not given.tiny:
         return None
     try:
-        gpus = choose("visible")
+        gpus = choose_gpus("visible")
     except GpuError as error:
         print(f"power is not measured: {error}", file=sys.stderr)
         return None

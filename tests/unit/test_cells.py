@@ -4,7 +4,14 @@ import copy
 
 import pytest
 
-from longwatt.cells import Cell, StepBatch, expand, per_device_batch_size, step_batch, wanted_batch_size
+from longwatt.cells import (
+    Cell,
+    StepBatch,
+    expand,
+    per_device_batch_size,
+    step_batch,
+    wanted_batch_size,
+)
 from longwatt.study import StudyError, read_study
 
 

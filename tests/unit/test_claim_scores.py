@@ -10,7 +10,14 @@ from longwatt.artefacts import Damaged
 from longwatt.claims import APART, FAILS, HOLDS, OVER_EXAMPLES, UNCLEAR, WHOLE_RUN, judge
 from longwatt.columns import ACCURACIES, COLUMNS, FROM_SCORES, NUMBERS, OF_EXAMPLES
 from longwatt.metrics import METRICS, parts
-from longwatt.metrics.resampling import PAIRED, Resampling, Sample, Scores, difference_of, interval_of
+from longwatt.metrics.resampling import (
+    PAIRED,
+    Resampling,
+    Sample,
+    Scores,
+    difference_of,
+    interval_of,
+)
 from longwatt.score_intervals import OVER_SEEDS
 
 SCORING = {"bootstrap_resamples": 500, "confidence": 0.95, "seed": 0}

@@ -5,7 +5,14 @@ import time
 import pytest
 
 from longwatt.claim_settings import check_claims, point_of
-from longwatt.columns import COLUMNS, EXACT, NO_NUMBERS, NUMBERS, energy_source, varies_with_inference
+from longwatt.columns import (
+    COLUMNS,
+    EXACT,
+    NO_NUMBERS,
+    NUMBERS,
+    energy_source,
+    varies_with_inference,
+)
 from longwatt.stages import Stages
 from longwatt.study import StudyError, read_study
 from longwatt.study_checks import checked_stages

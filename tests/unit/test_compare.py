@@ -27,7 +27,15 @@ from longwatt.compare_settings import read_rulers
 from longwatt.example_scores import REFERENCE_NUMBER
 from longwatt.metrics import bootstrap_interval
 from longwatt.metrics.classification import labels_sample
-from longwatt.metrics.resampling import FEW_DIFFER, PAIRED, Resampling, Sample, Scores, difference_of, wilson
+from longwatt.metrics.resampling import (
+    FEW_DIFFER,
+    PAIRED,
+    Resampling,
+    Sample,
+    Scores,
+    difference_of,
+    wilson,
+)
 from longwatt.pages import Section, Table, as_html, markdown
 from longwatt.ranking import ALL, kendall_tau, rankings
 from longwatt.references import EACH

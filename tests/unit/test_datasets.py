@@ -7,7 +7,15 @@ from statistics import fmean
 import pytest
 
 from longwatt.datasets import aclsum, aclsum_sentences, needle, options_schema, sources
-from longwatt.datasets.records import SPLITS, DatasetError, Record, SourceData, _check, download, read_records
+from longwatt.datasets.records import (
+    SPLITS,
+    DatasetError,
+    Record,
+    SourceData,
+    _check,
+    download,
+    read_records,
+)
 from longwatt.study import StudyError, validate
 
 OPTIONS = {"words_per_document": 100, "train": 400, "validation": 20, "test": 5, "answer_vocabulary": 16}

@@ -52,7 +52,8 @@ def test_packages_and_memory_are_read_and_their_parts_are_not(powercap):
 def test_a_second_job_is_never_billed_for_the_node(powercap):
     first = Rapl()
     second = Rapl()
-    assert second.zones == [] and "another metered job of this node is billed for it" in second.reason
+    assert second.zones == []
+    assert "another metered job of this node is billed for it" in second.reason
     assert first.others_were_refused()
     del first
     third = Rapl()
@@ -69,14 +70,14 @@ def test_who_was_refused_under_another_boot_shares_nothing(powercap, tmp_path):
 
 
 def test_counters_that_only_root_may_read_are_no_counters(powercap, monkeypatch):
-    monkeypatch.setattr("longwatt.energy.rapl._readable", lambda path: False)  # tests may run as root
+    # Tests may run as root.
+    monkeypatch.setattr("longwatt.energy.rapl._readable", lambda path: False)
     assert Rapl().zones == [] and "root only" in Rapl().reason
 
 
 def record(out: Path, *command: str) -> subprocess.Popen:
-    return subprocess.Popen(
-        [sys.executable, "-m", "longwatt.energy", "record", "--out", str(out), "--", *command], stderr=subprocess.PIPE
-    )
+    meter = [sys.executable, "-m", "longwatt.energy", "record", "--out", str(out), "--"]
+    return subprocess.Popen([*meter, *command], stderr=subprocess.PIPE)
 
 
 def runs(log: Path) -> bool:
@@ -91,7 +92,8 @@ def test_packed_jobs_are_billed_once_together(powercap, tmp_path):
     for zone in ("intel-rapl:0", "intel-rapl:1"):
         powercap.says(zone, 30_001_000)
     assert [job.wait(30) for job in jobs] == [0, 0]
-    found = sorted((summarize([tmp_path / f"{n}.jsonl"]) for n in range(2)), key=lambda f: f["energy_source"])
+    found = [summarize([tmp_path / f"{n}.jsonl"]) for n in range(2)]
+    found.sort(key=lambda one: one["energy_source"])
     assert [f["energy_source"] for f in found] == ["none", "rapl"]
     assert found[1]["energy_j"] == pytest.approx(60) and found[0]["energy_j"] is None
     assert any("another metered job" in problem for problem in found[0]["problems"])
@@ -99,7 +101,8 @@ def test_packed_jobs_are_billed_once_together(powercap, tmp_path):
 
 
 def test_a_job_alone_has_the_node_s_energy_by_phase(powercap, tmp_path):
-    job = record(tmp_path / "a.jsonl", "sh", "-c", f"sleep 1; {sys.executable} -m longwatt.energy mark two; sleep 1")
+    script = f"sleep 1; {sys.executable} -m longwatt.energy mark two; sleep 1"
+    job = record(tmp_path / "a.jsonl", "sh", "-c", script)
     wait_for(lambda: runs(tmp_path / "a.jsonl"), "it to run")
     time.sleep(0.5)
     powercap.says("intel-rapl:0", 50_001_000)
@@ -110,9 +113,9 @@ def test_a_job_alone_has_the_node_s_energy_by_phase(powercap, tmp_path):
 
 
 def test_cpu_time_counts_children_that_live_and_those_that_ended():
+    burn = "from time import *\nt = process_time()\nwhile process_time() - t < .4: pass"
     code = (
-        "import subprocess, sys, time\n"
-        "burn = 'import time\\nt = time.process_time()\\nwhile time.process_time() - t < .4: pass'\n"
+        f"import subprocess, sys, time; burn = {burn!r}\n"
         "subprocess.run([sys.executable, '-c', burn])\n"
         "child = subprocess.Popen([sys.executable, '-c', burn + '\\ntime.sleep(30)'])\n"
         "time.sleep(2); print('ready', flush=True); time.sleep(30)\n"
@@ -131,11 +134,9 @@ def test_cpu_time_counts_children_that_live_and_those_that_ended():
 def test_an_estimate_covers_every_process_of_the_job(tmp_path, monkeypatch):
     monkeypatch.setenv("LONGWATT_POWERCAP", str(tmp_path))
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    burn = "import time\nt = time.process_time()\nwhile time.process_time() - t < 1: pass"
-    assert (
-        record(tmp_path / "a.jsonl", "sh", "-c", f"{sys.executable} -c '{burn}'; {sys.executable} -c '{burn}'").wait(60)
-        == 0
-    )
+    burn = "from time import *\nt = process_time()\nwhile process_time() - t < 1: pass"
+    script = f"{sys.executable} -c '{burn}'; {sys.executable} -c '{burn}'"
+    assert record(tmp_path / "a.jsonl", "sh", "-c", script).wait(60) == 0
     found = summarize([tmp_path / "a.jsonl"], 10.0)
     assert found["energy_source"] == "estimate" and 18 < found["energy_j"] < 40
 

@@ -11,7 +11,8 @@ from tests.unit.test_figures import row, table, words
 
 MEASURED = {
     "train_energy_kwh": 0.003, "train_steps_energy_kwh": 0.002, "validation_energy_kwh": 0.001,
-    "checkpoint_energy_kwh": 0.0, "wasted_energy_kwh": 0.0005, "train_energy_source": "nvml_counter",
+    "checkpoint_energy_kwh": 0.0, "wasted_energy_kwh": 0.0005,
+    "train_energy_source": "nvml_counter",
 }  # fmt: skip
 
 
@@ -26,8 +27,10 @@ def test_phases_are_stacked_to_the_whole_and_what_was_wasted_stands_beyond():
 
 
 def test_seeds_are_means_and_inference_points_count_once():
-    rows = [row(cell=f"s{n}", seed=n, inference=point, **{**MEASURED, "train_steps_energy_kwh": 0.001 * n})
-            for n in (1, 3) for point in ("greedy", "beams")]  # fmt: skip
+    rows = []
+    for n in (1, 3):
+        measured = {**MEASURED, "train_steps_energy_kwh": 0.001 * n}
+        rows += [row(cell=f"s{n}", seed=n, inference=p, **measured) for p in ("greedy", "beams")]
     figure = energy_by_phase(table(*rows), {})
     assert len(figure.axes[0].get_yticklabels()) == 1
     assert figure.axes[0].patches[0].get_width() == pytest.approx(2.0)
@@ -35,7 +38,8 @@ def test_seeds_are_means_and_inference_points_count_once():
 
 
 def test_estimates_and_unknown_energies_say_so():
-    estimated = words(energy_by_phase(table(row(cell="a", **{**MEASURED, "train_energy_source": "estimate"})), {}))
+    rows = table(row(cell="a", **{**MEASURED, "train_energy_source": "estimate"}))
+    estimated = words(energy_by_phase(rows, {}))
     assert "Training energy, by phase, estimated (Wh)" in estimated
     assert "Energy was not measured" in words(energy_by_phase(table(row(cell="a")), {}))
     mixed = energy_by_phase(table(row(cell="a", **MEASURED), row(cell="b", seq_len=128)), {})
@@ -43,8 +47,8 @@ def test_estimates_and_unknown_energies_say_so():
     plt.close(mixed)
 
 
-FLAGS = dict.fromkeys(("train_steps_energy_flags", "validation_energy_flags", "checkpoint_energy_flags",
-                       "wasted_energy_flags"), "short gap counter_reset")  # fmt: skip
+PARTS = ("train_steps", "validation", "checkpoint", "wasted")
+FLAGS = {f"{part}_energy_flags": "short gap counter_reset" for part in PARTS}
 
 
 def boxes(figure, texts):
@@ -73,4 +77,5 @@ def test_a_long_name_and_every_flag_stay_on_the_page_and_off_each_other():
 def test_a_bar_says_that_its_training_diverged():
     lost = row(seq_len=32, **MEASURED, cell="a", ended_by="divergence")
     figure = energy_by_phase(table(lost, row(seq_len=64, **MEASURED, cell="b")), {})
-    assert [text.get_text() for text in figure.axes[0].get_yticklabels()] == ["led, 32, training diverged", "led, 64"]
+    names = [text.get_text() for text in figure.axes[0].get_yticklabels()]
+    assert names == ["led, 32, training diverged", "led, 64"]

@@ -1,4 +1,4 @@
-"""The recorder as a process: what is left when it, its job or both are killed, frozen or out of disk."""
+"""The recorder as a process: its log when it, its job or both are killed, frozen or out of disk."""
 
 import json
 import os
@@ -18,6 +18,8 @@ from tests.conftest import wait_for
 from tests.nvml import AVERAGE, FakeGpu, uuid
 
 STEADY = FakeGpu(high=300, **AVERAGE)
+METER = [sys.executable, "-m", "longwatt.energy"]
+NO_IDLE = ("--idle-s", "0")
 
 
 class Metered:
@@ -28,18 +30,23 @@ class Metered:
         self.out = folder / "energy.jsonl"
         self.environment = machine.environment() | {"LONGWATT_LEASE_DIR": str(folder / "leases")}
 
-    def command(self, *command: str, options: tuple[str, ...] = ("--idle-s", "0")) -> list[str]:
-        return [sys.executable, "-m", "longwatt.energy", "record", "--out", str(self.out), *options, "--", *command]
+    def command(self, *command: str, options: tuple[str, ...] = NO_IDLE) -> list[str]:
+        return [*METER, "record", "--out", str(self.out), *options, "--", *command]
 
-    def run(self, *command: str, options: tuple[str, ...] = ("--idle-s", "0"), **more) -> subprocess.CompletedProcess:
-        environment = self.environment | more.pop("env", {})
-        return subprocess.run(
-            self.command(*command, options=options), env=environment, capture_output=True, text=True, timeout=60, **more
-        )
+    def run(
+        self, *command: str, options: tuple[str, ...] = NO_IDLE, **more
+    ) -> subprocess.CompletedProcess:
+        more["env"] = self.environment | more.get("env", {})
+        given = self.command(*command, options=options)
+        return subprocess.run(given, capture_output=True, text=True, timeout=60, **more)
 
-    def start(self, *command: str, options: tuple[str, ...] = ("--idle-s", "0"), **more) -> subprocess.Popen:
-        process = subprocess.Popen(self.command(*command, options=options), env=self.environment, text=True, **more)
-        wait_for(lambda: self.out.exists() and '"mark":"run"' in self.out.read_text(), "the command to start")
+    def start(
+        self, *command: str, options: tuple[str, ...] = ("--idle-s", "0"), **more
+    ) -> subprocess.Popen:
+        arguments = self.command(*command, options=options)
+        process = subprocess.Popen(arguments, env=self.environment, text=True, **more)
+        began = lambda: self.out.exists() and '"mark":"run"' in self.out.read_text()  # noqa: E731
+        wait_for(began, "the command to start")
         wait_for(lambda: len(children(process.pid)) == 2, "it and its recorder")
         time.sleep(0.3)  # by then the recorder knows whom to watch
         return process
@@ -105,11 +112,10 @@ def test_a_shell_marks_phases_with_a_command(metered):
 def test_marks_outside_a_metered_job_do_nothing_from_python_and_are_refused_in_a_shell(tmp_path):
     environment = {k: v for k, v in os.environ.items() if not k.startswith("LONGWATT_ENERGY")}
     code = "from longwatt.energy import phase\nwith phase('x'): print('worked')"
-    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, cwd=tmp_path)
+    given = {"env": environment, "capture_output": True, "text": True, "cwd": tmp_path}
+    done = subprocess.run([sys.executable, "-c", code], **given)
     assert (done.stdout, done.stderr) == ("worked\n", "") and not list(tmp_path.iterdir())
-    done = subprocess.run(
-        [sys.executable, "-m", "longwatt.energy", "mark", "x"], env=environment, capture_output=True, text=True
-    )
+    done = subprocess.run([*METER, "mark", "x"], **given)
     assert done.returncode == 2 and "no energy log here to mark" in done.stderr
 
 
@@ -129,14 +135,16 @@ def test_the_job_killed(metered):
 
 
 def test_the_recorder_killed(metered):
-    process = metered.start("sh", "-c", f"sleep 3; {sys.executable} -m longwatt.energy mark late; sleep 1.5")
+    script = f"sleep 3; {sys.executable} -m longwatt.energy mark late; sleep 1.5"
+    process = metered.start("sh", "-c", script)
     os.kill(metered.recorder(), signal.SIGKILL)
     assert process.wait(30) == 0, "the command goes on"
     found = metered.summary()
     assert any("segment 1 has no end" in problem for problem in found["problems"])
     # Counters at the marks are enough for every phase that another one ends.
     run = found["phases"]["run"]
-    assert run["energy_j"] == pytest.approx(500 * run["duration_s"], rel=0.1) and run["duration_s"] > 2.5
+    assert run["energy_j"] == pytest.approx(500 * run["duration_s"], rel=0.1)
+    assert run["duration_s"] > 2.5
 
 
 def test_the_starter_killed_the_command_is_metered_to_its_end(metered):
@@ -147,7 +155,8 @@ def test_the_starter_killed_the_command_is_metered_to_its_end(metered):
     process.wait()
     assert psutil.pid_exists(child)
     wait_for(lambda: metered.end() is not None, "the recorder to end", 20)
-    assert metered.end()["end"] == "died" and metered.summary()["duration_s"] == pytest.approx(3, abs=1.5)
+    assert metered.end()["end"] == "died"
+    assert metered.summary()["duration_s"] == pytest.approx(3, abs=1.5)
     assert any("killed without a word" in problem for problem in metered.summary()["problems"])
 
 
@@ -159,7 +168,8 @@ def test_both_killed(metered):
     process.wait()
     found = metered.summary()
     assert "segment 1 has no end" in found["problems"][0]
-    assert found["energy_j"] == pytest.approx(500 * found["duration_s"], rel=0.15) and found["duration_s"] > 2
+    assert found["energy_j"] == pytest.approx(500 * found["duration_s"], rel=0.15)
+    assert found["duration_s"] > 2
     done = metered.run("sleep", "0.5")
     assert done.returncode == 0, "the next run appends a segment"
     assert len([line for line in metered.lines() if "segment" in line]) == 2
@@ -271,21 +281,21 @@ def test_two_recorders_never_write_one_log(metered):
     assert process.wait(20) == 0 and metered.summary()["problems"] == []
 
 
-# Which GPUs: CUDA_VISIBLE_DEVICES and --gpus.
+# The choice of GPUs: CUDA_VISIBLE_DEVICES and --gpus.
 
 
 def gpus_of(metered, visible: str | None, chosen: str = "visible") -> list[str]:
     env = {} if visible is None else {"CUDA_VISIBLE_DEVICES": visible}
-    done = metered.run("true", options=("--idle-s", "0", "--gpus", chosen), env=env)
+    done = metered.run("true", options=(*NO_IDLE, "--gpus", chosen), env=env)
     assert done.returncode == 0, done.stderr
     header = [line for line in metered.lines() if "segment" in line][-1]
     return [gpu["uuid"] for gpu in header["gpus"]]
 
 
-@pytest.mark.parametrize(
-    ("visible", "expected"),
-    [(None, [0, 1]), ("1", [1]), ("1,0", [1, 0]), (uuid(1), [1]), (uuid(1)[:12], [1]), ("", []), ("-1", [])],
-)
+CHOICES = {None: [0, 1], "1": [1], "1,0": [1, 0], uuid(1): [1], uuid(1)[:12]: [1], "": [], "-1": []}
+
+
+@pytest.mark.parametrize(("visible", "expected"), CHOICES.items())
 def test_visible_gpus_are_those_of_cuda_visible_devices(metered, visible, expected):
     assert gpus_of(metered, visible) == [uuid(n) for n in expected]
 
@@ -298,14 +308,16 @@ def test_all_gpus_and_named_ones_whatever_is_visible(metered):
 @pytest.mark.parametrize(
     ("visible", "chosen", "message"),
     [
-        (None, "GPU-nowhere", "--gpus names GPU-nowhere, which is not here; here: 0 = GPU-00000000"),
+        (None, "GPU-nowhere", "--gpus names GPU-nowhere, which is not here; here: 0 = GPU-0000000"),
         (None, "7", "--gpus names GPU 7, which is not here"),
         ("7", "visible", "CUDA_VISIBLE_DEVICES names GPU 7, which is not here"),
         ("GPU-nowhere", "visible", "CUDA_VISIBLE_DEVICES names GPU-nowhere, which is not here"),
         ("0,0", "visible", "twice"),
     ],
 )
-def test_gpus_that_are_not_here_are_refused_before_anything_runs(metered, tmp_path, visible, chosen, message):
+def test_gpus_that_are_not_here_are_refused_before_anything_runs(
+    metered, tmp_path, visible, chosen, message
+):
     env = {} if visible is None else {"CUDA_VISIBLE_DEVICES": visible}
     done = metered.run("touch", str(tmp_path / "ran"), options=("--gpus", chosen), env=env)
     assert done.returncode == 2 and message in done.stderr
@@ -318,41 +330,40 @@ def test_mig_is_refused_before_anything_runs(metered, machine, tmp_path):
     assert done.returncode == 2 and "no slice can be billed for" in done.stderr
     done = metered.run("touch", str(tmp_path / "ran"), env={"CUDA_VISIBLE_DEVICES": "MIG-12"})
     assert done.returncode == 2 and "MIG-12" in done.stderr
-    assert not (tmp_path / "ran").exists() and not metered.out.exists(), "nothing is left of what was refused"
+    assert not (tmp_path / "ran").exists()
+    assert not metered.out.exists(), "nothing is left of what was refused"
 
 
 def test_without_nvml_the_time_is_logged_and_the_energy_is_na(tmp_path):
     environment = {k: v for k, v in os.environ.items() if not k.startswith("CUDA")}
+    environment["LONGWATT_POWERCAP"] = str(tmp_path)
     out = tmp_path / "energy.jsonl"
-    command = [sys.executable, "-m", "longwatt.energy", "record", "--out", str(out), "--", "sleep", "0.3"]
-    done = subprocess.run(
-        command,
-        env={**environment, "LONGWATT_POWERCAP": str(tmp_path)},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    command = [*METER, "record", "--out", str(out), "--", "sleep", "0.3"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     if '"gpus":[]' not in out.read_text():
         pytest.skip("this machine has a GPU")
     assert "no energy is measured here, only time: no RAPL counter" in done.stderr
     found = summarize([out])
-    assert (found["energy_j"], found["energy_source"]) == (None, "none") and found["duration_s"] > 0.2
+    assert (found["energy_j"], found["energy_source"]) == (None, "none")
+    assert found["duration_s"] > 0.2
 
 
 def test_gpus_that_nvml_does_not_show_are_never_taken_for_processors(tmp_path):
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "0"}
-    command = [sys.executable, "-m", "longwatt.energy", "record", "--out", str(tmp_path / "e.jsonl"), "--", "true"]
+    command = [*METER, "record", "--out", str(tmp_path / "e.jsonl"), "--", "true"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     if done.returncode == 0:
         pytest.skip("this machine has a GPU")
-    assert done.returncode == 2 and "CUDA_VISIBLE_DEVICES=0 names GPUs, but NVIDIA's library" in done.stderr
+    assert done.returncode == 2
+    assert "CUDA_VISIBLE_DEVICES=0 names GPUs, but NVIDIA's library" in done.stderr
 
 
 def test_what_a_library_prints_is_no_answer_and_never_in_the_command_s_output(metered, tmp_path):
     (tmp_path / "sitecustomize.py").write_text("print('hello from a library')\n")
     done = metered.run("echo", "mine", env={"PYTHONPATH": str(tmp_path)})
     assert done.returncode == 0 and metered.end()["end"] == "completed"
-    assert done.stdout == "hello from a library\nmine\n", "once by the command line's own Python, never the recorder's"
+    # Once by the command line's own Python, never the recorder's.
+    assert done.stdout == "hello from a library\nmine\n"
 
 
 def test_a_recorder_that_says_nothing_is_given_up(metered, tmp_path, monkeypatch):
@@ -375,18 +386,20 @@ def test_a_driver_that_does_not_start_is_said(metered, machine):
     assert done.returncode == 2 and "the NVIDIA driver does not start" in done.stderr
 
 
-# What the commands print.
+# The commands' output.
 
 
 def summarized(out: Path, *more: str) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "longwatt.energy", "summarize", str(out), *more]
+    command = [*METER, "summarize", str(out), *more]
     return subprocess.run(command, capture_output=True, text=True)
 
 
 def test_a_summary_as_text_and_as_json(metered):
     metered.run("sleep", "1")
     text = summarized(metered.out).stdout
-    assert text.splitlines()[0].split()[:3] == ["s", "J", "mean"] and "total" in text and "nvml_counter" in text
+    assert text.splitlines()[0].split()[:3] == ["s", "J", "mean"]
+    assert "total" in text
+    assert "nvml_counter" in text
     assert f"{uuid(1)} Fake" in text
     facts = json.loads(summarized(metered.out, "--json").stdout)
     assert facts == json.loads(json.dumps(metered.summary()))
@@ -402,10 +415,10 @@ def test_a_summary_of_nothing_says_so(tmp_path):
     assert done.returncode == 2 and "there is no energy log" in done.stderr
 
 
-@pytest.mark.parametrize("arguments", [("--interval-s", "0"), ("--interval-s", "no"), ("--idle-s", "-1")])
-def test_wrong_numbers_are_refused(metered, arguments):
-    done = metered.run("true", options=arguments)
-    assert done.returncode == 2 and arguments[0] in done.stderr
+@pytest.mark.parametrize("argument", ["--interval-s=0", "--interval-s=no", "--idle-s=-1"])
+def test_wrong_numbers_are_refused(metered, argument):
+    done = metered.run("true", options=(argument,))
+    assert done.returncode == 2 and argument.split("=")[0] in done.stderr
 
 
 def test_no_command_says_where_to_write_it(metered):

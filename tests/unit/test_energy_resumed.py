@@ -1,4 +1,4 @@
-"""What is kept is what is billed, wherever a training or an inference dies: at constant power, to rounding."""
+"""Kept work alone is billed, wherever a training or an inference dies (at constant power)."""
 
 import json
 import os
@@ -76,7 +76,8 @@ def slow_batches(monkeypatch):
     original = decoding.autocast
 
     def slow(*args):
-        time.sleep(SLOW_S * (1 + 2 * int(os.environ.get("RANK", "0"))))  # each process at its own pace
+        rank = int(os.environ.get("RANK", "0"))
+        time.sleep(SLOW_S * (1 + 2 * rank))  # each process at its own pace
         return original(*args)
 
     monkeypatch.setattr(decoding, "autocast", slow)
@@ -84,13 +85,18 @@ def slow_batches(monkeypatch):
 
 
 class Inference:
-    """An inference on GPUs that draw a constant power, in forked processes."""
+    """An inference on GPUs that draw a constant power, in forked processes.
 
-    def __init__(
-        self, study: dict, data: Path, model: Path, out: Path, processes: int = 1, batch_size: int = 1
-    ) -> None:
-        self.given, self.out, self.processes = (study, data, model, out), out, processes
-        point = {"batch_size": batch_size, "split": "train", "max_examples": 24, "warmup_batches": 1}
+    Args:
+        given: study, data, model and out.
+        processes: number of processes, each with a GPU.
+        batch_size: of each.
+    """
+
+    def __init__(self, *given, processes: int = 1, batch_size: int = 1) -> None:
+        self.given, self.out, self.processes = given, given[-1], processes
+        point = {"batch_size": batch_size, "split": "train", "max_examples": 24}
+        point["warmup_batches"] = 1
         self.changes = {"budget": {"processes": processes}, "inference": point}
         self.spec = None
 
@@ -103,7 +109,8 @@ class Inference:
 
     @property
     def seconds(self) -> dict[int, float]:
-        rows = [json.loads(line) for line in (self.out / "predictions.jsonl").read_text().splitlines()]
+        text = (self.out / "predictions.jsonl").read_text()
+        rows = [json.loads(line) for line in text.splitlines()]
         return {row["batch"]: row["batch_seconds"] for row in rows}
 
     def must_bill_what_it_kept(self) -> dict:
@@ -113,7 +120,7 @@ class Inference:
         assert found["duration_s"] == pytest.approx(facts["inference_runtime_s"], rel=1e-6)
         assert found["mean_power_w"] * found["duration_s"] == pytest.approx(found["energy_j"])
         assert found["phases"]["generate"]["energy_j"] == found["energy_j"]
-        spent = sum(phase["duration_s"] for phase in found["phases"].values()) + found["wasted"]["duration_s"]
+        spent = sum(p["duration_s"] for p in (*found["phases"].values(), found["wasted"]))
         if self.processes == 1:
             marked = sum(interval["end_s"] - interval["start_s"] for interval in found["timeline"])
             assert spent == pytest.approx(marked), "every second is somebody's, and nobody's twice"
@@ -147,7 +154,9 @@ def test_an_inference_bills_the_batches_that_it_keeps(study, data, model, tmp_pa
 
 @pytest.mark.parametrize("rank", [0, 1])
 @pytest.mark.parametrize("signal_", [K, T])
-def test_processes_that_got_differently_far_are_billed_for_their_own(study, data, model, tmp_path, rank, signal_):
+def test_processes_that_got_differently_far_are_billed_for_their_own(
+    study, data, model, tmp_path, rank, signal_
+):
     cell = Inference(study, data, model, tmp_path, processes=2)
     cell.attempt(inside(5, signal_), rank)
     assert cell.attempt() == [0, 0]
@@ -159,7 +168,8 @@ def test_batches_that_a_power_loss_took_are_billed_once(study, data, model, tmp_
     cell.attempt(inside(14, K))
     (path,) = (tmp_path / "work").glob("batches-*.jsonl")
     lines = [line for line in path.read_text().splitlines() if line]
-    path.write_text("\n".join(lines[:4]) + "\n" + lines[4][:40] + "\n" + "\0" * 300)  # as a journal may leave it
+    # As a journal may leave it.
+    path.write_text("\n".join([*lines[:4], lines[4][:40], "\0" * 300]))
     assert cell.attempt() == [0]
     cell.must_bill_what_it_kept()
 
@@ -171,7 +181,9 @@ def test_large_batches_are_billed_alike(study, data, model, tmp_path):
     cell.must_bill_what_it_kept()
 
 
-def test_what_a_lost_end_of_the_log_hides_counts_with_the_mean_of_the_rest_or_leaves_na(study, data, model, tmp_path):
+def test_what_a_lost_end_of_the_log_hides_counts_with_the_mean_of_the_rest_or_leaves_na(
+    study, data, model, tmp_path
+):
     cell = Inference(study, data, model, tmp_path)
     assert cell.attempt() == [0]
     log = Path(cell.spec.energy_log)
@@ -210,38 +222,42 @@ class Stub:
         return torch.zeros(2, len(batch["input_ids"]), 2)
 
 
-@pytest.mark.parametrize("death", ["inside a batch", "asked inside a batch", "between writing and marking"])
+FAULTS = {
+    "inside a batch": before(exit_recording, "autocast", 9, K),
+    "asked inside a batch": before(exit_recording, "autocast", 9, T),
+    "between writing and marking": before(BatchStore, "add", 2, K, after=True),
+}
+
+
+@pytest.mark.parametrize("death", FAULTS)
 def test_recording_what_exits_say_bills_what_it_keeps(tmp_path, monkeypatch, death):
     examples = [Example(f"e{n}", [1, 2], [0], ("good",)) for n in range(24)]
     parts = [exit_recording.Part("test", examples, [n]) for n in range(24)]
     for name, value in {
-        "_parts": lambda spec: iter(parts), "load_tokenizer": lambda path: None, "load_family": lambda name: Stub(),
-        "repair_tokens": lambda paths: None, "autocast": decoding.autocast,
+        "_parts": lambda spec: iter(parts), "load_tokenizer": lambda path: None,
+        "load_family": lambda name: Stub(), "repair_tokens": lambda paths: None,
+        "autocast": decoding.autocast,
     }.items():  # fmt: skip
         monkeypatch.setattr(exit_recording, name, value)
     (tmp_path / "config.json").write_text(json.dumps({"labels": ["good", "bad"], "layers": [0, 1]}))
     paths = {"model": str(tmp_path), "work": str(tmp_path / "work")}
     paths |= {"logits": str(tmp_path / "logits.jsonl"), "exits": str(tmp_path / "exits.json")}
     budget = {"gpus": 0, "precision": "fp32", "memory_gib_per_gpu": None}
-    settings = {"budget": budget, "family": "stub", "seq_len": 2, "padding": "longest", "splits": ["test"]}
-    faults = {
-        "inside a batch": before(exit_recording, "autocast", 9, K),
-        "asked inside a batch": before(exit_recording, "autocast", 9, T),
-        "between writing and marking": before(BatchStore, "add", 2, K, after=True),
-    }
-    for fault in (faults[death], None):
+    settings = {"budget": budget, "family": "stub", "seq_len": 2, "splits": ["test"]}
+    settings["padding"] = "longest"
+    for fault in (FAULTS[death], None):
         spec = Spec(settings, paths, IDENTITY, {}, *run_files(tmp_path))
         has_gpus(spec.energy_log, 1)
         statuses = forked.run(exit_recording.record, [spec], fault)
         meter(spec.energy_log)
-        assert statuses[0] in ((-K, forked.STOPPED) if fault else (0,)), (tmp_path / "processes.log").read_text()
+        said = (tmp_path / "processes.log").read_text()
+        assert statuses[0] in ((-K, forked.STOPPED) if fault else (0,)), said
     found = summarize(runs(tmp_path / "work"))
     stored = BatchStore(tmp_path / "work", IDENTITY, 0).kept()
     assert len(stored) == 24 and len((tmp_path / "logits.jsonl").read_text().splitlines()) == 24
     seconds = sum(batch["took"].seconds for batch in stored.values())
-    assert found["duration_s"] == pytest.approx(seconds) and found["energy_j"] == pytest.approx(
-        WATTS * seconds, rel=2e-3
-    )
+    assert found["duration_s"] == pytest.approx(seconds)
+    assert found["energy_j"] == pytest.approx(WATTS * seconds, rel=2e-3)
     assert found["wasted"]["duration_s"] > 0
 
 
@@ -252,9 +268,8 @@ class Training:
     """A training on a GPU that draws a constant power."""
 
     def __init__(self, study: dict, data: Path, out: Path, changes: dict | None = None) -> None:
-        settings = {
-            "training": {"max_steps": 8, "checkpoint_every_s": 1000, "validation": {"every_steps": 2, "patience": 9}}
-        }
+        fixed = {"max_steps": 8, "checkpoint_every_s": 1000}
+        settings = {"training": {**fixed, "validation": {"every_steps": 2, "patience": 9}}}
         self.given, self.changes, self.out = (study, data, out), merge(settings, changes or {}), out
 
     def attempt(self, fault=None) -> list[int]:
@@ -271,7 +286,8 @@ class Training:
             logged = found["phases"].get(phase, {"duration_s": 0.0})
             assert facts[f"{phase}_s"] == pytest.approx(logged["duration_s"], abs=0.01), phase
         assert facts["train_runtime_s"] == pytest.approx(found["duration_s"], abs=0.015)
-        assert found["energy_j"] == pytest.approx(WATTS * facts["train_runtime_s"], abs=0.015 * WATTS)
+        billed = WATTS * facts["train_runtime_s"]
+        assert found["energy_j"] == pytest.approx(billed, abs=0.015 * WATTS)
         return found
 
 
@@ -296,10 +312,11 @@ def test_a_validation_that_is_made_up_for_is_billed_once(study, data, tmp_path, 
     assert found["wasted"]["duration_s"] > 2 * 0.2, "what two attempts made up for in vain"
 
 
+COMMIT = (WorkFolder, "commit_checkpoint", 2, K)
 PLACES = {
     "a checkpoint that is durable and not counted": before(WorkFolder, "note_times", 2, K),
-    "a checkpoint that is not durable": before(WorkFolder, "commit_checkpoint", 2, K),
-    "a checkpoint that is durable and not marked": before(WorkFolder, "commit_checkpoint", 2, K, after=True),
+    "a checkpoint that is not durable": before(*COMMIT),
+    "a checkpoint that is durable and not marked": before(*COMMIT, after=True),
     "the best weights": before(WorkFolder, "keep_best", 1, K),
     "a validation": before(validation.Validator, "_predictions", 3, K),
     "a step": before(training.CellTrainer, "training_step", 5, K),

@@ -12,7 +12,12 @@ from longwatt import training
 from longwatt.cells import Cell
 from longwatt.execution import EXECUTION, MAY_CHANGE, without
 from longwatt.provenance import CONTENT, digest, stamp, work_identity
-from longwatt.settings import execution_settings, finetune_settings, predict_settings, record_settings
+from longwatt.settings import (
+    execution_settings,
+    finetune_settings,
+    predict_settings,
+    record_settings,
+)
 from longwatt.study import merge
 from tests.labelled_study import labelled_study
 from tests.tiny_cell import made_from, training_spec

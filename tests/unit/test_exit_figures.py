@@ -11,7 +11,15 @@ from matplotlib.text import Text
 
 from longwatt import displays
 from longwatt.exit_diagnostics import Study, by_difficulty, confidence_by_label, pooled, reliability
-from longwatt.exit_figures import ENERGY, TIME, accuracy_against, against_largest, by_threshold, drawings, plot_exits
+from longwatt.exit_figures import (
+    ENERGY,
+    TIME,
+    accuracy_against,
+    against_largest,
+    by_threshold,
+    drawings,
+    plot_exits,
+)
 from longwatt.exit_series import over_all_seeds, points
 from longwatt.exits_table import early_exits
 from longwatt.figure_texts import make_texts_fit

@@ -11,7 +11,13 @@ from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassificati
 from longwatt.exit_rules import LAST, ORACLE, PATIENCE, THRESHOLD, ExitRule
 from longwatt.models.errors import ModelError
 from longwatt.models.exit_inference import Leaver, _exact
-from longwatt.models.exit_model import EarlyExitConfig, EarlyExitModel, cut_config, load_trained, new_model
+from longwatt.models.exit_model import (
+    EarlyExitConfig,
+    EarlyExitModel,
+    cut_config,
+    load_trained,
+    new_model,
+)
 from longwatt.models.layerwise import Layerwise, check_layerwise
 
 BERT_LIKE = {

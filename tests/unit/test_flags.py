@@ -1,4 +1,4 @@
-"""Flags of energies stand wherever their numbers do, and nothing is claimed of what docs disclaim."""
+"""Flags of energies stand beside their numbers, and nothing is claimed of disclaimed ones."""
 
 import json
 
@@ -41,36 +41,42 @@ def test_every_number_of_energy_has_a_column_of_flags(column):
 
 
 def test_parts_have_flags_of_their_own():
-    assert energy_flags("train_energy_kwh") == energy_flags("train_power_efficiency") == "train_energy_flags"
+    for name in ("train_energy_kwh", "train_power_efficiency"):
+        assert energy_flags(name) == "train_energy_flags"
     for name in ("train_steps_energy_kwh", "train_steps_power_efficiency"):
         assert energy_flags(name) == "train_steps_energy_flags"
     assert energy_flags("wasted_energy_kwh") == "wasted_energy_flags"
     assert energy_flags("joules_per_example") == "inference_energy_flags"
     assert energy_flags("relative_joules") == "relative_joules_flags"
-    assert energy_flags("score") is energy_flags("train_runtime_s") is energy_flags("train_gpu_cost") is None
+    for name in ("score", "train_runtime_s", "train_gpu_cost"):
+        assert energy_flags(name) is None
 
 
-@pytest.mark.parametrize(("counted", "flagged"), [(100.0, False), (100.9, False), (101.1, True), (40.0, True)])
+@pytest.mark.parametrize(
+    ("counted", "flagged"), [(100.0, False), (100.9, False), (101.1, True), (40.0, True)]
+)
 def test_joules_of_another_time_than_the_seconds_beside_them_are_flagged(counted, flagged):
     energy = {"energy_j": 1.0, "duration_s": counted, "flags": ["gap"]}
     assert flags.of_energy(energy, 100.0) == ["gap", *(["window"] if flagged else [])]
-    assert flags.of_energy({**energy, "energy_j": None}, 100.0) == ["gap"], "of no energy nothing is said"
+    unknown = {**energy, "energy_j": None}
+    assert flags.of_energy(unknown, 100.0) == ["gap"], "nothing is said of no energy"
 
 
 def test_a_summary_has_the_flags_of_every_part(tmp_path):
     known = {**cell(), "inference": "greedy"}
     found = artefacts(tmp_path, known)
-    training = {"attempts": [{}], "samples": 9, "train_s": 60.0, "validation_s": 3.0, "train_runtime_s": 63.0}
+    training = {"train_s": 60.0, "validation_s": 3.0, "train_runtime_s": 63.0}
+    training |= {"attempts": [{}], "samples": 9}
     phases = {
         "train": {"energy_j": 6000.0, "energy_kwh": 0.1, "duration_s": 60.0, "flags": []},
         "validation": {"energy_j": 300.0, "energy_kwh": 0.1, "duration_s": 3.0, "flags": ["short"]},
     }
-    energy = {
-        "energy_j": 6300.0, "energy_kwh": 0.2, "duration_s": 63.0, "flags": ["gap"], "phases": phases, "gpus": {},
-        "wasted": {"duration_s": 1.0, "energy_kwh": 0.1, "flags": ["short"]},
-    }  # fmt: skip
+    energy = {"energy_j": 6300.0, "energy_kwh": 0.2, "duration_s": 63.0, "flags": ["gap"]}
+    energy |= {"wasted": {"duration_s": 1.0, "energy_kwh": 0.1, "flags": ["short"]}}
+    energy |= {"phases": phases, "gpus": {}}
     inference = {"samples": 4, "inference_runtime_s": 2.0}
-    spent = {"energy_j": 9.0, "energy_kwh": 0.1, "duration_s": 4.0, "flags": ["short"], "gpus": {}, "wasted": {}}
+    spent = {"energy_j": 9.0, "energy_kwh": 0.1, "duration_s": 4.0, "flags": ["short"]}
+    spent |= {"gpus": {}, "wasted": {}}
     given = (training, energy, inference, spent, {})
     for path, facts in zip(found.values(), given, strict=True):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -84,7 +90,8 @@ def test_a_summary_has_the_flags_of_every_part(tmp_path):
 def judged(kind: str, given: dict, *rows: dict) -> dict:
     base = {**dict.fromkeys(COLUMNS), "score_name": "f1", "initialisation": "checkpoint"}
     summary = pd.DataFrame([{**base, **one} for one in rows])
-    return judge_test(ClaimTest("t", kind, given), Evidence(summary, [{"left_out": None, **one} for one in rows]))
+    evidence = Evidence(summary, [{"left_out": None, **one} for one in rows])
+    return judge_test(ClaimTest("t", kind, given), evidence)
 
 
 @pytest.mark.parametrize("flag", ["short", "gap short", "window"])
@@ -100,23 +107,31 @@ def test_nothing_is_claimed_of_an_energy_that_docs_disclaim(kind, flag):
     assert found["findings"][0]["notes"] == [f"energy flagged: {', '.join(flag.split())}"]
     rows[1]["train_energy_flags"] = "gap"
     found = judged(kind, given, *rows)
-    assert found["findings"][0]["status"] == HOLDS and found["findings"][0]["notes"] == ["energy flagged: gap"]
+    assert found["findings"][0]["status"] == HOLDS
+    assert found["findings"][0]["notes"] == ["energy flagged: gap"]
 
 
 def test_training_steps_alone_are_judged_by_their_own_flags():
-    rows = [{**cell(m), "train_energy_kwh": k, "train_steps_energy_kwh": k / 2} for m, k in (("a", 1.0), ("b", 2.0))]
+    rows = [
+        {**cell(m), "train_energy_kwh": k, "train_steps_energy_kwh": k / 2}
+        for m, k in (("a", 1.0), ("b", 2.0))
+    ]
     rows[0]["train_steps_energy_flags"] = "short"
     test = {"column": "train_energy_kwh", "of": {"model": "a"}, "to": {"model": "b"}, "below": 1}
     claim = {"statement": "less", "tests": [{"ratio": test}]}
     base = {**dict.fromkeys(COLUMNS), "score_name": "f1", "initialisation": "checkpoint"}
     cells = [{**one, "left_out": None} for one in rows]
-    found = judge(pd.DataFrame([{**base, **one} for one in rows]), {"claims": {"c": claim}, "cells": cells})["c"]
+    summary = pd.DataFrame([{**base, **one} for one in rows])
+    found = judge(summary, {"claims": {"c": claim}, "cells": cells})["c"]
     assert found["verdicts"] == {"whole run": SUPPORTED, "training steps alone": UNDECIDED}
     assert found["notes"] == ["energy flagged: short"]
 
 
 def test_scores_and_times_are_judged_whatever_is_said_of_energies():
-    rows = [{**cell(m), "train_runtime_s": s, "train_energy_flags": "short"} for m, s in (("a", 1.0), ("b", 2.0))]
+    rows = [
+        {**cell(m), "train_runtime_s": s, "train_energy_flags": "short"}
+        for m, s in (("a", 1.0), ("b", 2.0))
+    ]
     given = {"column": "train_runtime_s", "of": {"model": "a"}, "to": {"model": "b"}, "below": 1}
     found = judged("ratio", given, *rows)
     assert found["verdict"] == SUPPORTED and found["findings"][0]["notes"] == []
@@ -126,11 +141,14 @@ def test_tables_show_flags_beside_an_energy_or_in_columns_of_their_own():
     (shown,) = readable(table(row(**FLAGGED_ROW)), {}).to_dict("records")
     assert shown["training energy (Wh)"] == "3.000 (flagged gap)"
     estimated = table(row(**{**FLAGGED_ROW, "train_energy_source": "estimate"}))
-    assert readable(estimated, {})["training energy (Wh)"].tolist() == ["3.000 (estimated; flagged gap)"]
-    (found,) = energies(table(row(**FLAGGED_ROW, inference_energy_flags="interleaved")), {}).to_dict("records")
+    (text,) = readable(estimated, {})["training energy (Wh)"]
+    assert text == "3.000 (estimated; flagged gap)"
+    rows = table(row(**FLAGGED_ROW, inference_energy_flags="interleaved"))
+    (found,) = energies(rows, {}).to_dict("records")
     assert {name: text for name, text in found.items() if name.startswith("flags")} == {
         "flags: training": "gap", "flags: steps alone": "short", "flags: validations": "",
-        "flags: checkpoints": "short crosscheck", "flags: wasted": "", "flags: inference": "interleaved",
+        "flags: checkpoints": "short crosscheck", "flags: wasted": "",
+        "flags: inference": "interleaved",
     }  # fmt: skip
 
 
@@ -153,7 +171,8 @@ def test_a_comparison_flags_ratios_of_energy_and_power(tmp_path):
               (compared(), compared(train_energy_flags="short"))]  # fmt: skip
     found = match(*tables)
     rows = compare(tmp_path, STUDIES, found, SCORING)
-    assert rows["train_energy_flags_b"].tolist() == ["short"] and rows["train_energy_flags_a"].tolist() == [None]
+    assert rows["train_energy_flags_b"].tolist() == ["short"]
+    assert rows["train_energy_flags_a"].tolist() == [None]
     said = "\n".join(headlines(STUDIES, found, rows, []))
     assert "Training energy (partly flagged short): median" in said
     assert "Mean power in training (partly flagged short): median" in said
@@ -164,7 +183,8 @@ def test_a_comparison_flags_ratios_of_energy_and_power(tmp_path):
 
 def test_pages_of_exits_show_flags():
     shown = pd.DataFrame([{**row(), **EXIT_ROW, "inference_energy_flags": "short interleaved"}])
-    assert early_exits(shown, {})["J/example"].tolist() == ["0.500 (estimated; flagged short, interleaved)"]
+    (text,) = early_exits(shown, {})["J/example"]
+    assert text == "0.500 (estimated; flagged short, interleaved)"
     point = {"joules_per_example": 0.5, "energy_measured": True, "energy_flags": ["short"]}
     assert exits._energy(point) == "0.5 J per example (flagged short)"
 

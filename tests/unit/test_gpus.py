@@ -100,8 +100,8 @@ class Machine:
         self.patch.setenv("CUDA_VISIBLE_DEVICES", visible)
 
     def start(self, *arguments: str) -> subprocess.Popen:
-        command = [sys.executable, "-m", "longwatt.gpus", *arguments]
-        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        command, pipe = [sys.executable, "-m", "longwatt.gpus", *arguments], subprocess.PIPE
+        return subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True)
 
     def run(self, *arguments: str) -> subprocess.CompletedProcess:
         command = [sys.executable, "-m", "longwatt.gpus", *arguments]
@@ -110,8 +110,8 @@ class Machine:
     @contextlib.contextmanager
     def held_by_another(self, count: int, label: str = "other"):
         """`count` GPUs leased by a process of its own, which ends with the block."""
-        command = ("--count", str(count), "--label", label, "--", "sh", "-c", "echo ready; exec sleep 60")
-        process = self.start("lease", *command)
+        given = ("--count", str(count), "--label", label)
+        process = self.start("lease", *given, "--", "sh", "-c", "echo ready; exec sleep 60")
         try:
             assert process.stdout.readline() == "ready\n"
             yield process
@@ -133,7 +133,7 @@ def silent(_message: str) -> None:
     pass
 
 
-# What is there
+# The machine's devices
 
 
 def test_all_devices_are_listed_in_the_drivers_order_and_the_driver_is_let_go(machine):
@@ -188,22 +188,13 @@ def test_a_gpu_that_is_not_given_to_this_job_is_left_out(machine):
 # An outer CUDA_VISIBLE_DEVICES
 
 
-@pytest.mark.parametrize(
-    ("visible", "expected"),
-    [
-        ("2", [2]),
-        ("2, 0", [2, 0]),
-        ("", []),
-        ("-1", []),
-        ("-7,0", []),
-        ("1,-1,99", [1]),
-        ("1,,2", [1]),
-        ("NoDevFiles", []),
-        (uuid(3), [3]),
-        ("GPU-01,GPU-03a", [1, 3]),
-        (f"{uuid(1)},0", [1, 0]),
-    ],
-)
+CHOICES = {
+    "2": [2], "2, 0": [2, 0], "": [], "-1": [], "-7,0": [], "1,-1,99": [1], "1,,2": [1],
+    "NoDevFiles": [], uuid(3): [3], "GPU-01,GPU-03a": [1, 3], f"{uuid(1)},0": [1, 0],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("visible", "expected"), CHOICES.items())
 def test_the_outer_variable_chooses_devices_as_in_cuda(machine, visible, expected):
     machine.shows(visible)
     assert seen() == [uuid(number) for number in expected]
@@ -262,10 +253,8 @@ def test_different_models_are_fine_without_indices(machine, visible):
 
 def test_a_lease_shows_its_gpus_and_gives_them_back(machine):
     with gpus.lease(2, wait_s=0, label="cell") as lease:
-        assert lease.environ() == {
-            "CUDA_VISIBLE_DEVICES": f"{uuid(0)},{uuid(1)}",
-            "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
-        }
+        shown = {"CUDA_VISIBLE_DEVICES": f"{uuid(0)},{uuid(1)}", "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
+        assert lease.environ() == shown
         assert (gpus.holder(uuid(0)).pid, gpus.holder(uuid(0)).label) == (os.getpid(), "cell")
         assert gpus.holder(uuid(2)) is None
     assert gpus.holder(uuid(0)) is None
@@ -350,7 +339,8 @@ def test_who_waits_behind_another_request_says_who_is_ahead(machine):
     with machine.held_by_another(1):
         large = machine.start("lease", "--count", "4", "--label", "large", "--", "true")
         assert "3 kept for this request" in large.stderr.readline()
-        with pytest.raises(gpus.LeaseTimeout, match=f"ahead in the queue: process {large.pid} 'large'"):
+        ahead = f"ahead in the queue: process {large.pid} 'large'"
+        with pytest.raises(gpus.LeaseTimeout, match=ahead):
             gpus.lease(1, wait_s=0, say=silent)
         large.kill()
         large.communicate()
@@ -397,13 +387,17 @@ def test_a_child_that_was_given_the_locks_keeps_the_gpus(machine):
     assert gpus.holder(uuid(0)) is None
 
 
-@pytest.mark.parametrize("content", [b"", b"\xff\xfe\x00", b"[1, 2]", b'{"pid": "x"}', b"null", b"[" * 10_000])
+GARBAGE = [b"", b"\xff\xfe\x00", b"[1, 2]", b'{"pid": "x"}', b"null", b"[" * 10_000]
+
+
+@pytest.mark.parametrize("content", GARBAGE)
 def test_a_lock_file_with_garbage_is_tolerated(machine, content):
     machine.has([gpu(0)])
     with machine.held_by_another(1):
         (lock,) = machine.leases.glob("*.lock")
         lock.write_bytes(content)
-        with pytest.raises(gpus.LeaseTimeout, match="held by a process that left no readable record"):
+        unknown = "held by a process that left no readable record"
+        with pytest.raises(gpus.LeaseTimeout, match=unknown):
             gpus.lease(1, wait_s=0, say=silent)
         assert "no readable record" in machine.run("list").stdout
     with gpus.lease(1, wait_s=0):
@@ -446,23 +440,16 @@ def test_the_default_folder_is_the_same_for_all_jobs_of_a_user(machine, monkeypa
     assert made == [Path(f"/tmp/longwatt-{os.getuid()}")]
 
 
-def spoil_by_link(path: Path) -> None:
-    (path.parent / "elsewhere").mkdir(mode=0o700)
-    path.symlink_to(path.parent / "elsewhere")
-
-
-def spoil_by_file(path: Path) -> None:
-    path.write_text("")
-
-
-def spoil_by_mode(path: Path) -> None:
-    path.mkdir()
-    path.chmod(0o777)
-
-
-@pytest.mark.parametrize("spoil", [spoil_by_link, spoil_by_file, spoil_by_mode])
-def test_a_folder_that_others_could_have_made_is_refused(machine, spoil):
-    spoil(machine.leases)
+@pytest.mark.parametrize("kind", ["link", "file", "mode"])
+def test_a_folder_that_others_could_have_made_is_refused(machine, kind):
+    if kind == "link":
+        (machine.leases.parent / "elsewhere").mkdir(mode=0o700)
+        machine.leases.symlink_to(machine.leases.parent / "elsewhere")
+    elif kind == "file":
+        machine.leases.write_text("")
+    else:
+        machine.leases.mkdir()
+        machine.leases.chmod(0o777)
     with pytest.raises(gpus.GpuError, match=r"leases cannot hold GPU locks.*LONGWATT_LEASE_DIR"):
         gpus.lease(1)
 
@@ -492,7 +479,8 @@ def test_list_prints_every_device_and_who_holds_it(machine):
     with machine.held_by_another(1, "a cell") as other:
         done = machine.run("list")
     first, second = done.stdout.splitlines()
-    assert first.startswith(f"0  {uuid(0)}  H100  80.0 GiB  held by process {other.pid} 'a cell' since ")
+    held = f"held by process {other.pid} 'a cell' since "
+    assert first.startswith(f"0  {uuid(0)}  H100  80.0 GiB  {held}")
     assert second == f"1  {uuid(1)}  H100  NA  free"
     assert done.returncode == 0
 
@@ -515,8 +503,8 @@ def test_list_without_devices_says_so(machine):
 
 
 def test_a_command_runs_on_its_gpus_and_its_exit_code_is_the_leases(machine):
-    code = "import os; print(os.environ['CUDA_VISIBLE_DEVICES'], os.environ['CUDA_DEVICE_ORDER']); exit(7)"
-    done = machine.run("lease", "--count", "2", "--", sys.executable, "-c", code)
+    code = "echo $CUDA_VISIBLE_DEVICES $CUDA_DEVICE_ORDER; exit 7"
+    done = machine.run("lease", "--count", "2", "--", "sh", "-c", code)
     assert done.stdout == f"{uuid(0)},{uuid(1)} PCI_BUS_ID\n"
     assert done.returncode == 7
 
@@ -538,13 +526,15 @@ def test_a_signal_is_the_commands_own(machine):
 
 
 def test_a_command_dies_of_a_closed_pipe_as_it_would_alone(machine):
-    done = machine.run("lease", "--count", "1", "--", "bash", "-c", "yes | head -1; exit ${PIPESTATUS[0]}")
+    script = "yes | head -1; exit ${PIPESTATUS[0]}"
+    done = machine.run("lease", "--count", "1", "--", "bash", "-c", script)
     assert done.returncode == 128 + signal.SIGPIPE
 
 
 def test_a_command_holds_the_locks_of_its_gpus_and_no_gate(machine):
     done = machine.run("lease", "--count", "2", "--", "sh", "-c", "ls -l /proc/$$/fd")
-    held = [line.split(" -> ")[1] for line in done.stdout.splitlines() if str(machine.leases) in line]
+    lines = [line for line in done.stdout.splitlines() if str(machine.leases) in line]
+    held = [line.split(" -> ")[1] for line in lines]
     assert len(held) == 2
     assert not [path for path in held if "gate" in Path(path).name]
 
@@ -575,7 +565,8 @@ def test_a_command_that_cannot_run_is_exit_126(machine, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "arguments", [("--count", "1"), ("--count", "1", "--"), ("--count", "-1", "--", "true"), ("--", "true")]
+    "arguments",
+    [("--count", "1"), ("--count", "1", "--"), ("--count", "-1", "--", "true"), ("--", "true")],
 )
 def test_an_incomplete_command_line_is_exit_2(machine, arguments):
     done = machine.run("lease", *arguments)

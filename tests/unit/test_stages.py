@@ -3,7 +3,14 @@
 import pytest
 from snakemake.cli import parse_args
 
-from longwatt.asked import job_environment, leases_gpus, on_cluster, only_looks, only_tells, reports_only
+from longwatt.asked import (
+    job_environment,
+    leases_gpus,
+    on_cluster,
+    only_looks,
+    only_tells,
+    reports_only,
+)
 from longwatt.startup.run import partial_settings
 from longwatt.study import StudyError, read_study
 from longwatt.study_checks import checked_stages

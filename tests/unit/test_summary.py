@@ -11,7 +11,14 @@ import pytest
 from longwatt import costs
 from longwatt.provenance import digest, sha256
 from longwatt.status import cell_states, up_to_date
-from longwatt.summary import StaleSummary, artefacts, check_fresh, read_summary, summarize, write_summary
+from longwatt.summary import (
+    StaleSummary,
+    artefacts,
+    check_fresh,
+    read_summary,
+    summarize,
+    write_summary,
+)
 
 ROWS = [{"cell": f"d/m/{n}/b/generated/seed1", "dataset": "d", "seq_len": n, "inference": "greedy"} for n in (64, 128)]
 

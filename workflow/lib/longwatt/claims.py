@@ -15,7 +15,15 @@ import pandas as pd
 
 from longwatt import differences, flags
 from longwatt.claim_scores import ClaimScores
-from longwatt.claim_settings import GROUPED, ClaimTest, Comparison, Point, list_tests, point_of, training_of
+from longwatt.claim_settings import (
+    GROUPED,
+    ClaimTest,
+    Comparison,
+    Point,
+    list_tests,
+    point_of,
+    training_of,
+)
 from longwatt.columns import (
     ACCURACIES,
     BASELINE_KIND,

@@ -1,4 +1,7 @@
-"""From energy to carbon and money, by the figures that config.yaml gives for this machine; unknown figures give NA."""
+"""Carbon and money of energy, by the figures of config.yaml for this machine.
+
+Unknown figures give NA.
+"""
 
 from __future__ import annotations
 
@@ -13,14 +16,15 @@ COLUMNS = (
 
 
 def figures(machine: Mapping[str, Any]) -> dict[str, Any]:
-    """What config.yaml says of carbon, prices and the data centre; None where it says nothing.
+    """Return the figures of config.yaml for carbon, prices and the data centre.
 
     Args:
         machine: config.yaml.
 
     Returns:
-        pue (power usage effectiveness: what the building draws for each kWh of its machines), grid_gco2e_per_kwh with
-        grid_source and grid_year, currency, price_per_kwh, price_per_gpu_hour.
+        pue (power usage effectiveness: kWh of the building for each kWh of its machines),
+        grid_gco2e_per_kwh with grid_source and grid_year, currency, price_per_kwh,
+        price_per_gpu_hour. None where config.yaml has no figure.
     """
     carbon, prices = machine.get("carbon") or {}, machine.get("prices") or {}
     return {
@@ -35,15 +39,15 @@ def figures(machine: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def priced(prefix: str, energy: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    """Carbon and money of one job's energy.json, as summary columns.
+    """Return carbon and money of one job's energy.json, as summary columns.
 
-    GPU-hours are those that the job held its GPUs, loading, idle and lost attempts included, as a provider bills them.
-    PUE is in none of them.
+    GPU-hours are those that the job held its GPUs, loading, idle and lost attempts included, as a
+    provider bills them. PUE is in no column.
 
     Args:
         prefix: train or inference.
-        energy: as `longwatt.energy.reduction.reduce_log`.
-        given: as `figures`.
+        energy: as `longwatt.energy.reduction.reduce_log` returns it.
+        given: as `figures` returns them.
     """
     kwh, seconds = energy.get("energy_kwh"), energy.get("gpu_s")
     hours = seconds / 3600 if seconds else None  # a job on processors holds none

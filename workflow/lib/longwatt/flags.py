@@ -1,6 +1,7 @@
-"""Flags of energies, as single words that docs/reference/energy_log.md explains.
+"""Flags of energies: caveats of a number as single words.
 
-A number of energy is never shown without its flags, and with some of them nothing is claimed of it.
+docs/reference/energy_log.md explains each. A number of energy is never shown without its flags.
+With some of them nothing is claimed of it.
 """
 
 from __future__ import annotations
@@ -9,22 +10,23 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 SHORT, WINDOW = "short", "window"
-# What each of these means, where a claim rests on such a number.
+# The meaning of each of these, where a claim rests on such a number.
 DISCLAIMED = {
     SHORT: "is of less than 5 s, or of pieces that are so on average",
     WINDOW: "is of another time than the seconds beside it",
 }
-# Seconds of an energy's window may differ from those beside it by this share, and by as much as marks are apart.
+# Seconds of an energy's window may differ from those beside it by this share, and by the distance
+# of marks.
 WINDOW_SHARE, WINDOW_S = 0.01, 0.1
 
 
 def split(text: Any) -> tuple[str, ...]:
-    """Return the flags of a summary's cell; none where it is NA."""
+    """Return the flags of a summary's cell (none if it is NA)."""
     return tuple(text.split()) if isinstance(text, str) else ()
 
 
 def joined(flags: Iterable[str]) -> str | None:
-    """Return flags as a summary's cell, each once; None where there are none."""
+    """Return flags as a summary's cell, each once (None if there are none)."""
     return " ".join(dict.fromkeys(flags)) or None
 
 
@@ -34,11 +36,11 @@ def union(texts: Iterable[Any]) -> tuple[str, ...]:
 
 
 def of_energy(energy: Mapping[str, Any], seconds: float | None) -> list[str]:
-    """Return the flags of a row of energy.json beside the seconds that its work took.
+    """Return the flags of a row of energy.json beside the seconds of its work.
 
     Args:
         energy: a row of `longwatt.energy.reduction.reduce_log`.
-        seconds: as the work's own artefact says them; None where it does not.
+        seconds: as the work's own artefact has them; None if it has none.
     """
     flags, counted = list(energy.get("flags", ())), energy.get("duration_s")
     if energy.get("energy_j") is None or counted is None or seconds is None:

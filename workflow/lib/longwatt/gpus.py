@@ -1,15 +1,16 @@
-"""Find this node's GPUs, and lease concrete ones, by UUID, to one job at a time.
+"""Find this node's GPUs, and lease them by UUID to one job at a time.
 
-Snakemake's `gpu` resource only counts; it never says which devices. A lease is one `flock` per GPU, so the
-kernel frees it when its last holder dies, kill -9 included. Who asks first waits with the gate of every GPU it
-could use shut behind it: large requests are not starved by small ones, no two can block each other
-half-way, and jobs that see other GPUs of the node are not held up.
+Snakemake's `gpu` resource only counts; it never names devices. A lease is one `flock` per GPU, so
+the kernel frees it when its last holder dies, kill -9 included. The first request waits with the
+gate of every GPU that it could use shut behind it. So small requests do not starve large ones, no
+two can block each other half-way, and jobs that see other GPUs of the node are not held up.
 
 Command line:
     python -m longwatt.gpus list [--json]
     python -m longwatt.gpus lease --count N [--wait-s S] [--label L] -- COMMAND ...
 
-Exit codes of `lease`: the command's own; 75 not free in time, 2 cannot be had, 126 and 127 as a shell.
+Exit codes of `lease`: the command's own; 75 if GPUs are not free in time, 2 if they cannot be had,
+126 and 127 as a shell.
 """
 
 from __future__ import annotations
@@ -30,7 +31,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 from urllib.parse import quote
 
@@ -41,22 +41,22 @@ CHANGES_NO_RESULT = "It says which devices a job gets, which its result records.
 
 GIB = 2**30
 POLL_S = 0.1
-GRACE_S = 0.5  # others shut a gate or look at a lock for milliseconds; that alone is no reason to give up
+# Others shut a gate or look at a lock for milliseconds; that alone is no reason to give up.
+GRACE_S = 0.5
 REMIND_S = 60.0
-RECORD_BYTES = 4096  # most that is read of a lock file, whatever it holds
+RECORD_BYTES = 4096  # most that is read of a lock file
 TEMPORARY_FAILURE = 75  # EX_TEMPFAIL of sysexits.h
-NOT_EXECUTABLE, NOT_FOUND = 126, 127  # as a shell says them
-INTERRUPTED = 130
+NOT_EXECUTABLE, NOT_FOUND = 126, 127  # as in a shell
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 FOLDER_VARIABLE = "LONGWATT_LEASE_DIR"
 
 
 class GpuError(RuntimeError):
-    """GPUs cannot be had as asked; the message says what is there and what to do."""
+    """GPUs cannot be had as asked. The message says what to do."""
 
 
 class LeaseTimeout(GpuError):
-    """GPUs were not free in time; the message says who holds them."""
+    """GPUs were not free in time. The message names their holders."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class Device:
     """A GPU, or a MIG slice that an outer CUDA_VISIBLE_DEVICES names.
 
     Attributes:
-        uuid: what CUDA_VISIBLE_DEVICES will hold.
+        uuid: its entry in CUDA_VISIBLE_DEVICES.
         index: NVML (PCI) index; None for a MIG slice.
         name: product name.
         memory_gib: total memory; None where it cannot be read.
@@ -78,11 +78,11 @@ class Device:
 
 @dataclass(frozen=True)
 class Holder:
-    """Who holds a lock, as its file records it.
+    """Holder of a lock, as its file records it.
 
     Attributes:
         pid: process id; None if the record cannot be read.
-        label: what the holder called itself.
+        label: the name that the holder gave itself.
         since: local time, ISO 8601.
     """
 
@@ -98,13 +98,14 @@ class Holder:
 
 
 def list_devices() -> list[Device]:
-    """The devices NVML sees, in PCI order, within an outer CUDA_VISIBLE_DEVICES; none without NVML.
+    """Return NVML's devices in PCI order, within an outer CUDA_VISIBLE_DEVICES.
 
-    As in CUDA the variable's list ends at a negative or empty entry. Where CUDA would silently show fewer
-    devices (an unknown or repeated entry), this refuses.
+    There are none without NVML. As in CUDA the variable's list ends at a negative or empty entry.
+    An unknown or repeated entry, for which CUDA would silently show fewer devices, is refused.
 
     Raises:
-        GpuError: CUDA_VISIBLE_DEVICES names what is not here or is ambiguous, or the driver fails.
+        GpuError: CUDA_VISIBLE_DEVICES has an entry that is not here or is ambiguous, or the driver
+            fails.
     """
     found = present()
     visible = os.environ.get(VISIBLE)
@@ -112,7 +113,7 @@ def list_devices() -> list[Device]:
 
 
 def present() -> list[Device]:
-    """All devices NVML sees, in PCI order, whatever CUDA_VISIBLE_DEVICES says; none without NVML.
+    """Return all of NVML's devices in PCI order (none without NVML).
 
     Raises:
         GpuError: the driver fails.
@@ -123,17 +124,19 @@ def present() -> list[Device]:
     try:
         found = [_nvml_device(nvml, index) for index in range(nvml.nvmlDeviceGetCount())]
     except nvml.NVMLError as error:
-        raise GpuError(f"the NVIDIA driver does not answer ({error}); see what `nvidia-smi` says") from error
+        raise GpuError(
+            f"the NVIDIA driver does not answer ({error}); see what `nvidia-smi` says"
+        ) from error
     finally:
         nvml.nvmlShutdown()
     return [device for device in found if device]
 
 
 def named(wanted: str, source: str) -> list[Device]:
-    """The devices that a list of UUIDs (or unambiguous beginnings of them) or NVML indices names.
+    """Return the devices that a list names.
 
     Args:
-        wanted: entries with commas between them.
+        wanted: UUIDs (or unambiguous beginnings of them) or NVML indices, with commas between.
         source: where the list was given, for messages.
 
     Raises:
@@ -143,7 +146,7 @@ def named(wanted: str, source: str) -> list[Device]:
 
 
 def holder(uuid: str) -> Holder | None:
-    """Who leases a GPU, or keeps it for a request under way; None while it is free.
+    """Return the process, if any, that leases a GPU or keeps it for a request.
 
     Raises:
         GpuError: the folder of the locks is not safe.
@@ -152,13 +155,14 @@ def holder(uuid: str) -> Holder | None:
 
 
 class Lease:
-    """Exclusive use of some GPUs until `close`, the end of a `with` block, or the end of the process.
+    """Exclusive use of some GPUs.
 
-    A child that inherited a lock's descriptor (fork, or `pass_fds=lease.descriptors`) shares the lease: the GPU
+    It lasts until `close`, the end of a `with` block, or the end of the process. A child that
+    inherited a lock's descriptor (fork, or `pass_fds=lease.descriptors`) shares the lease: the GPU
     is free when the last of them is gone.
 
     Attributes:
-        uuids: the leased GPUs, in the order CUDA will number them.
+        uuids: the leased GPUs, in CUDA's order.
     """
 
     def __init__(self, locks: Mapping[str, int]) -> None:
@@ -167,11 +171,11 @@ class Lease:
 
     @property
     def descriptors(self) -> tuple[int, ...]:
-        """File descriptors that hold the locks; empty once closed."""
+        """File descriptors that hold the locks, none once closed."""
         return tuple(self._descriptors)
 
     def environ(self) -> dict[str, str]:
-        """Variables that show a process these GPUs and no others; to be set before CUDA starts."""
+        """Return variables, to be set before CUDA starts, that show only these GPUs."""
         return {"CUDA_VISIBLE_DEVICES": ",".join(self.uuids), "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
 
     def keep_across_exec(self) -> None:
@@ -180,16 +184,14 @@ class Lease:
             os.set_inheritable(descriptor, True)
 
     def close(self) -> None:
-        """Give the GPUs back; closing twice is harmless."""
+        """Give the GPUs back. Closing twice is harmless."""
         while self._descriptors:
             os.close(self._descriptors.pop())
 
     def __enter__(self) -> Lease:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *raised: object) -> None:
         self.close()
 
 
@@ -210,9 +212,9 @@ def lease(
     A process that asks for more while it holds a lease can wait for itself: ask once for all.
 
     Args:
-        count: how many; 0 leases nothing and shows no GPU.
+        count: number of GPUs; 0 leases nothing and shows no GPU.
         wait_s: longest wait in seconds; None for ever, 0 to give up at once (after GRACE_S).
-        label: told to others who wait.
+        label: shown to others who wait.
         devices: to choose from, preferred first; default `list_devices()`.
         say: prints a line about waiting, after GRACE_S and then every REMIND_S.
 
@@ -224,22 +226,19 @@ def lease(
         return Lease({})
     chosen = list_devices() if devices is None else devices
     uuids = list(dict.fromkeys(device.uuid for device in chosen))
-    _check_count(count, uuids)
-    return _Request(lock_folder(), uuids, count, label, _Patience(wait_s, say)).fulfil()
-
-
-def _check_count(count: int, uuids: Sequence[str]) -> None:
     if count < 0:
         raise GpuError(f"{count} GPUs cannot be leased; ask for 0 or more")
     if count > len(uuids):
         raise GpuError(
-            f"{count} GPU(s) wanted, {len(uuids)} visible here ({', '.join(uuids) or 'none'}); use a machine that has "
-            "them, widen CUDA_VISIBLE_DEVICES, or choose a budget with fewer GPUs"
+            f"{count} GPU(s) wanted, {len(uuids)} visible here ({', '.join(uuids) or 'none'}); use "
+            "a machine that has them, widen CUDA_VISIBLE_DEVICES, or choose a budget with fewer "
+            "GPUs"
         )
+    return _Request(lock_folder(), uuids, count, label, _Patience(wait_s, say)).fulfil()
 
 
 class _Patience:
-    """Waits between attempts, says so now and then, and gives up in time."""
+    """Pauses between attempts, with a message now and then, and a limit."""
 
     def __init__(self, wait_s: float | None, say: Callable[[str], None]) -> None:
         now = time.monotonic()
@@ -249,10 +248,12 @@ class _Patience:
         self._say = say
 
     def wait(self, describe: Callable[[], str]) -> None:
+        """Pause before the next attempt, or raise LeaseTimeout at the limit."""
         now = time.monotonic()
         if now >= self._gives_up_at:
             raise LeaseTimeout(
-                f"not free within {self._wait_s:g} s: {describe()}; allow a longer wait, end a holder, or ask for fewer"
+                f"not free within {self._wait_s:g} s: {describe()}; allow a longer wait, end a "
+                "holder, or ask for fewer"
             )
         if now >= self._speaks_at:
             self._say(describe())
@@ -272,12 +273,12 @@ class _Request:
     patience: _Patience
 
     def fulfil(self) -> Lease:
-        """Wait at the gates, then keep each GPU that is or becomes free until there are enough."""
+        """Wait at the gates, then keep each free GPU until there are enough."""
         self.locks: dict[str, int] = {}
         with contextlib.ExitStack() as gates, contextlib.ExitStack() as taken:
-            # In one order for all, so that requests over overlapping sets of GPUs never wait in a circle.
+            # One order for all: requests over overlapping sets of GPUs never wait in a circle.
             for uuid in sorted(self.uuids):
-                while self._take(_gate_path(self.folder, uuid), gates) is None:
+                while self._take(_lock_path(self.folder, uuid, "gate"), gates) is None:
                     self.patience.wait(self._describe)
             while not self._enough(taken):
                 self.patience.wait(self._describe)
@@ -286,13 +287,10 @@ class _Request:
 
     def _enough(self, taken: contextlib.ExitStack) -> bool:
         for uuid in self.uuids:
-            if len(self.locks) == self.count:
-                break
-            if uuid in self.locks:
-                continue
-            lock = self._take(_lock_path(self.folder, uuid), taken)
-            if lock is not None:
-                self.locks[uuid] = lock
+            if uuid not in self.locks and len(self.locks) < self.count:
+                lock = self._take(_lock_path(self.folder, uuid), taken)
+                if lock is not None:
+                    self.locks[uuid] = lock
         return len(self.locks) == self.count
 
     def _take(self, path: Path, stack: contextlib.ExitStack) -> int | None:
@@ -304,8 +302,9 @@ class _Request:
 
     def _describe(self) -> str:
         others = [uuid for uuid in self.uuids if uuid not in self.locks]
-        held = [f"{uuid} held by {who}" for uuid in others if (who := _holder(_lock_path(self.folder, uuid)))]
-        gates = {_holder(_gate_path(self.folder, uuid)) for uuid in others}
+        holders = [(uuid, _holder(_lock_path(self.folder, uuid))) for uuid in others]
+        held = [f"{uuid} held by {who}" for uuid, who in holders if who]
+        gates = {_holder(_lock_path(self.folder, uuid, "gate")) for uuid in others}
         ahead = [f"ahead in the queue: {who}" for who in gates if who and who.pid != os.getpid()]
         kept = [f"{len(self.locks)} kept for this request"] if self.locks else []
         wanted = f"waiting for {self.count} of {len(self.uuids)} GPU(s)"
@@ -313,7 +312,7 @@ class _Request:
 
 
 def _initialised_nvml() -> Any:
-    """The NVML binding, to be shut down; None where there is no NVIDIA driver to ask."""
+    """Return the NVML binding, to be shut down (None without an NVIDIA driver)."""
     try:
         import pynvml
     except ImportError:
@@ -321,10 +320,13 @@ def _initialised_nvml() -> Any:
     try:
         pynvml.nvmlInit()
     except pynvml.NVMLError as error:
-        if error.value in (pynvml.NVML_ERROR_LIBRARY_NOT_FOUND, pynvml.NVML_ERROR_DRIVER_NOT_LOADED):
+        absent = (pynvml.NVML_ERROR_LIBRARY_NOT_FOUND, pynvml.NVML_ERROR_DRIVER_NOT_LOADED)
+        if error.value in absent:
             return None
         # A driver that is there and broken is not a machine without GPUs.
-        raise GpuError(f"the NVIDIA driver does not start ({error}); see what `nvidia-smi` says") from error
+        raise GpuError(
+            f"the NVIDIA driver does not start ({error}); see what `nvidia-smi` says"
+        ) from error
     return pynvml
 
 
@@ -347,7 +349,7 @@ def _memory_gib(nvml: Any, handle: Any) -> float | None:
 
 
 def decoded(value: str | bytes) -> str:
-    """A text of NVML's; old bindings return bytes."""
+    """Return a text of NVML's, which old bindings return as bytes."""
     return value.decode() if isinstance(value, bytes) else value
 
 
@@ -363,9 +365,10 @@ def _restrict(found: Sequence[Device], wanted: str, source: str) -> list[Device]
 
 
 def entries(visible: str) -> Iterator[str]:
-    """What a list as CUDA_VISIBLE_DEVICES names, up to where CUDA stops reading."""
+    """Yield the entries of a list like CUDA_VISIBLE_DEVICES, up to the last that CUDA reads."""
     for entry in (part.strip() for part in visible.split(",")):
-        if not entry or re.fullmatch(r"-\d+|NoDevFiles", entry):  # CUDA's end of the list; Slurm's for no GPU
+        # A negative index ends CUDA's list, NoDevFiles is Slurm's entry for no GPU.
+        if not entry or re.fullmatch(r"-\d+|NoDevFiles", entry):
             return
         yield entry
 
@@ -375,7 +378,7 @@ def _named(found: Sequence[Device], entry: str, source: str) -> Device:
         return Device(entry, None, "MIG slice", None)
     if re.fullmatch(r"[0-9]+", entry):
         return _by_index(found, int(entry), source)
-    matching = [device for device in found if entry.startswith("GPU-") and device.uuid.startswith(entry)]
+    matching = [one for one in found if entry.startswith("GPU-") and one.uuid.startswith(entry)]
     if len(matching) != 1:
         problem = "fits several GPUs" if matching else "is not here"
         raise GpuError(f"{source} names {entry}, which {problem}; here: {_known(found)}")
@@ -399,10 +402,11 @@ def _known(found: Sequence[Device]) -> str:
 
 
 def lock_folder() -> Path:
-    """Where this user's locks of this node are: node-local and private to the user.
+    """Return the folder of this user's locks, node-local and private to the user.
 
-    Not TMPDIR or XDG_RUNTIME_DIR: these differ between one user's jobs on a node. Cleaners of /tmp leave files
-    alone that are locked (systemd-tmpfiles), and a lock that was removed is made anew (`_try_lock`).
+    It is not TMPDIR or XDG_RUNTIME_DIR, which differ between one user's jobs on a node. Cleaners of
+    /tmp leave locked files alone (systemd-tmpfiles), and a lock that was removed is made anew
+    (`_try_lock`).
 
     Raises:
         GpuError: it is not safe.
@@ -414,47 +418,50 @@ def lock_folder() -> Path:
     except OSError as error:
         raise _unusable(path, error.strerror) from error
     if not stat.S_ISDIR(state.st_mode) or state.st_uid != os.getuid() or state.st_mode & 0o022:
-        raise _unusable(path, "it must be a directory of yours that nobody else can write to, and no link")
+        wanted = "it must be a directory of yours that nobody else can write to, and no link"
+        raise _unusable(path, wanted)
     return path
 
 
 def _unusable(path: Path, why: str | None) -> GpuError:
-    return GpuError(f"{path} cannot hold GPU locks: {why}; repair it, or set {FOLDER_VARIABLE} to a local directory")
+    return GpuError(
+        f"{path} cannot hold GPU locks: {why}; repair it, or set {FOLDER_VARIABLE} to a local "
+        "directory"
+    )
 
 
-def _lock_path(folder: Path, uuid: str) -> Path:
-    return folder / f"{quote(uuid, safe='')}.lock"  # MIG ids of older drivers hold slashes
-
-
-def _gate_path(folder: Path, uuid: str) -> Path:
-    return folder / f"{quote(uuid, safe='')}.gate"
+def _lock_path(folder: Path, uuid: str, kind: str = "lock") -> Path:
+    return folder / f"{quote(uuid, safe='')}.{kind}"  # MIG ids of older drivers hold slashes
 
 
 def _try_lock(path: Path) -> int | None:
-    """A descriptor that holds the lock, not inherited across exec; None while another has it."""
+    """Return a descriptor that holds the lock, not inherited across exec.
+
+    None while another has it.
+    """
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
     except OSError as error:
         raise _unusable(path, error.strerror) from error
-    try:
-        if _locked(descriptor, fcntl.LOCK_EX) and _is_still(path, descriptor):
-            return descriptor
-    except BaseException:
-        os.close(descriptor)
-        raise
-    os.close(descriptor)
-    return None
+    with contextlib.ExitStack() as stack:
+        stack.callback(os.close, descriptor)
+        if not _locked(descriptor, fcntl.LOCK_EX) or not _is_still(path, descriptor):
+            return None
+        stack.pop_all()
+    return descriptor
 
 
 def _locked(descriptor: int, kind: int) -> bool:
     try:
         return try_lock(descriptor, kind)
     except OSError as error:  # some network file systems have no flock
-        raise GpuError(f"no lock on this file system ({error}); set {FOLDER_VARIABLE} to a local directory") from error
+        raise GpuError(
+            f"no lock on this file system ({error}); set {FOLDER_VARIABLE} to a local directory"
+        ) from error
 
 
 def _is_still(path: Path, descriptor: int) -> bool:
-    """Whether a file was not removed between its opening and its locking."""
+    """Return whether a file was not removed between its opening and its locking."""
     try:
         return os.path.samestat(path.lstat(), os.fstat(descriptor))
     except FileNotFoundError:
@@ -495,14 +502,16 @@ def _read_record(content: bytes) -> Holder:
 def _print_list(as_json: bool) -> int:
     held = [(device, holder(device.uuid)) for device in list_devices()]
     if as_json:
-        print(json.dumps([{**asdict(d), "held_by": who and asdict(who)} for d, who in held], indent=1))
+        rows = [{**asdict(device), "held_by": who and asdict(who)} for device, who in held]
+        print(json.dumps(rows, indent=1))
         return 0
     if not held:
         print("no GPU is visible here (no NVIDIA driver, or CUDA_VISIBLE_DEVICES hides all)")
     for device, who in held:
         index = "-" if device.index is None else device.index
         memory = "NA" if device.memory_gib is None else f"{device.memory_gib:.1f} GiB"
-        print(f"{index}  {device.uuid}  {device.name}  {memory}  {f'held by {who}' if who else 'free'}")
+        state = f"held by {who}" if who else "free"
+        print(f"{index}  {device.uuid}  {device.name}  {memory}  {state}")
     return 0
 
 
@@ -535,7 +544,9 @@ def _seconds(text: str) -> float:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m longwatt.gpus", description="List or lease this machine's GPUs.")
+    parser = argparse.ArgumentParser(
+        prog="python -m longwatt.gpus", description="List or lease this machine's GPUs."
+    )
     verbs = parser.add_subparsers(dest="verb", required=True)
     listing = verbs.add_parser("list", help="print every visible GPU and who holds it")
     listing.add_argument("--json", action="store_true", help="print JSON")
@@ -545,15 +556,16 @@ def _parser() -> argparse.ArgumentParser:
         usage="python -m longwatt.gpus lease --count N [--wait-s S] [--label L] -- COMMAND ...",
     )
     leasing.add_argument("--count", type=_count, required=True, help="how many GPUs, all or none")
-    leasing.add_argument("--wait-s", type=_seconds, help="longest wait in seconds (default: for ever; 0: try once)")
-    leasing.add_argument("--label", default="", help="told to others who wait (default: the command)")
+    limit = "longest wait in seconds (default: for ever; 0: try once)"
+    leasing.add_argument("--wait-s", type=_seconds, help=limit)
+    leasing.add_argument("--label", default="", help="shown to others (default: the command)")
     return parser
 
 
 def parse_with_command(
     parser: argparse.ArgumentParser, verb: str, arguments: Sequence[str] | None
 ) -> tuple[argparse.Namespace, list[str]]:
-    """A command line of verbs, one of which (`verb`) runs the command that stands after `--`."""
+    """Parse a command line whose `verb` runs the command after `--`, and return both."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     # Cut here: argparse's own treatment of "--" differs between Python versions.
     cut = given.index("--") if "--" in given else len(given)
@@ -564,15 +576,17 @@ def parse_with_command(
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line; see the module's docstring."""
+    """Run the command line that the module's docstring describes."""
     parsed, command = parse_with_command(_parser(), "lease", arguments)
     try:
-        return _print_list(parsed.json) if parsed.verb == "list" else _exec_with_lease(parsed, command)
+        if parsed.verb == "list":
+            return _print_list(parsed.json)
+        return _exec_with_lease(parsed, command)
     except GpuError as error:
         _say_on_stderr(str(error))
         return TEMPORARY_FAILURE if isinstance(error, LeaseTimeout) else 2
     except KeyboardInterrupt:
-        return INTERRUPTED
+        return command_line.INTERRUPTED
 
 
 if __name__ == "__main__":

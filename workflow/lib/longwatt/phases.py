@@ -1,4 +1,4 @@
-"""Phases of an energy log as figures and pages show them."""
+"""Names and colours of an energy log's phases in figures and pages."""
 
 from __future__ import annotations
 

@@ -28,7 +28,19 @@ from longwatt.stages import Stages
 from longwatt.study import DEMO
 from longwatt.study_checks import checked_stages
 from longwatt.training_work import CPU_FLOPS, CPU_LAYER_S, GPU_FLOPS, GPU_LAYER_S, LARGEST_BATCH
-from longwatt.wording import LISTED, NA, count, duration, gib, more_rows, number, percent, random_weights, short, times
+from longwatt.wording import (
+    LISTED,
+    NA,
+    count,
+    duration,
+    gib,
+    more_rows,
+    number,
+    percent,
+    random_weights,
+    short,
+    times,
+)
 
 DEAREST = 10  # cells that the plan names
 COLUMNS = (

@@ -12,7 +12,14 @@ from typing import Any
 import numpy as np
 
 from longwatt.intervals import of_a_score, over_seeds
-from longwatt.metrics.resampling import Interval, Resampling, Scores, difference_of, interval_of, ratio_of
+from longwatt.metrics.resampling import (
+    Interval,
+    Resampling,
+    Scores,
+    difference_of,
+    interval_of,
+    ratio_of,
+)
 
 OVER_SEEDS = "Student's t over seeds"
 

@@ -31,7 +31,14 @@ from longwatt.ledger import Ledger, Stopwatch
 from longwatt.models import load_family
 from longwatt.models.family import Batch, Family
 from longwatt.progress import say
-from longwatt.provenance import asked_anew, link_or_copy, read_stamp, whole_file, whole_path, write_json
+from longwatt.provenance import (
+    asked_anew,
+    link_or_copy,
+    read_stamp,
+    whole_file,
+    whole_path,
+    write_json,
+)
 from longwatt.references import EACH, compared_texts
 from longwatt.sampling import LengthGroupedSampler, ShardedBatches, WeightedExamples
 from longwatt.tasks import CLASSIFICATION

@@ -1,4 +1,4 @@
-"""The energy of a job: a recorder beside it, one append-only log, marks from inside, and their reduction to numbers.
+"""Energy of a job: its recorder, its log, marks from inside, and the reduction.
 
 From inside a command that `python -m longwatt.energy record` meters:
 

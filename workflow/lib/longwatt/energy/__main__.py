@@ -1,12 +1,13 @@
 """Meter any command, mark its phases, and print what it took.
 
 Command line:
-    python -m longwatt.energy record --out energy.jsonl [--gpus UUID,...|visible|all] [--interval-s 0.1] -- COMMAND ...
+    python -m longwatt.energy record --out F [--gpus UUID,...|visible|all] [--interval-s S]
+        [--idle-s S] [--label L] -- COMMAND ...
     python -m longwatt.energy mark NAME
-    python -m longwatt.energy summarize energy.jsonl [--json]
+    python -m longwatt.energy summarize energy.jsonl [--json] [--watts-per-core W]
 
-Exit codes of `record`: the command's own (128 + N after signal N); 2 if it cannot be metered as asked, and then it is
-not started; 126 and 127 as a shell.
+Exit codes of `record`: the command's own (128 + N after signal N), 126 and 127 as a shell. It is 2
+where the command cannot be metered as asked; the command is then not started.
 """
 
 from __future__ import annotations
@@ -21,28 +22,58 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from longwatt import command_line
-from longwatt.energy import marks, selection
+from longwatt import command_line, gpus
+from longwatt.energy import marks
 from longwatt.energy.log import LOG_VARIABLE, LogError, compress
 from longwatt.energy.recorder import Order
 from longwatt.energy.sidecar import IDLE_S, RecorderError, Sidecar
-from longwatt.gpus import INTERRUPTED, NOT_EXECUTABLE, NOT_FOUND, GpuError, parse_with_command
+from longwatt.gpus import NOT_EXECUTABLE, NOT_FOUND, GpuError, parse_with_command
 
-# What a user or a batch system may send to end or steer a command.
+VISIBLE_GPUS, ALL_GPUS = "visible", "all"
+# Signals that a user or a batch system may send to end or steer a command.
 PASSED_ON = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGINT)
 SI_KERNEL = 0x80  # <bits/siginfo-consts.h>: sent by the kernel, as a terminal's signals are
 COLUMNS = (
-    ("s", "duration_s", 1), ("J", "energy_j", 1), ("mean W", "mean_power_w", 1), ("peak W", "peak_power_w", 1),
-    ("net J", "net_energy_j", 1), ("cross-check %", "crosscheck_pct", 2), ("util %", "mean_gpu_utilization_pct", 1),
+    ("s", "duration_s", 1), ("J", "energy_j", 1), ("mean W", "mean_power_w", 1),
+    ("peak W", "peak_power_w", 1), ("net J", "net_energy_j", 1),
+    ("cross-check %", "crosscheck_pct", 2), ("util %", "mean_gpu_utilization_pct", 1),
     ("throttled %", "throttled_pct", 1),
 )  # fmt: skip
 
 
+def choose_gpus(wanted: str) -> list[str]:
+    """Return the full UUIDs of the GPUs that are asked for.
+
+    Args:
+        wanted: `visible` (those that CUDA_VISIBLE_DEVICES leaves: all if it is unset, none if it is
+            empty), `all` of the machine, or a list of UUIDs or indices with commas.
+
+    Raises:
+        longwatt.gpus.GpuError: one of them is not here; the message names those that are. Or GPUs
+            may work although NVML is absent, and the processors' energy would be taken for theirs.
+    """
+    if wanted != VISIBLE_GPUS:
+        devices = gpus.present() if wanted == ALL_GPUS else gpus.named(wanted, "--gpus")
+        return [device.uuid for device in devices]
+    devices = gpus.list_devices()
+    named = any(gpus.entries(os.environ.get(gpus.VISIBLE, "")))
+    hidden = not devices and (named or Path("/dev/nvidia0").exists())
+    if hidden and not gpus.present():
+        setting = f"{gpus.VISIBLE}={os.environ.get(gpus.VISIBLE)} names GPUs"
+        raise GpuError(
+            f"{setting if named else '/dev/nvidia0 is here'}, but NVIDIA's library "
+            "libnvidia-ml.so.1 is not, so that they cannot be metered; install it (in a container: "
+            "NVIDIA_DRIVER_CAPABILITIES=compute,utility), or hide them: "
+            f"{gpus.VISIBLE}= "
+        )
+    return [device.uuid for device in devices]
+
+
 def record(arguments: argparse.Namespace, command: list[str]) -> int:
-    """Run a command under a recorder; its exit code."""
+    """Run a command under a recorder and return its exit code."""
     order = Order(
         out=arguments.out,
-        gpus=selection.choose(arguments.gpus),
+        gpus=choose_gpus(arguments.gpus),
         interval_s=arguments.interval_s,
         facts={"label": arguments.label or command[0], "command": command},
         strict=True,
@@ -63,7 +94,7 @@ def record(arguments: argparse.Namespace, command: list[str]) -> int:
 
 
 def summarize(arguments: argparse.Namespace) -> int:
-    """Print what a log says."""
+    """Print the numbers of a log."""
     from longwatt.energy import reduction  # numpy is needed only here
 
     found = reduction.summarize(arguments.logs, arguments.watts_per_core)
@@ -74,13 +105,20 @@ def summarize(arguments: argparse.Namespace) -> int:
 def set_mark(arguments: argparse.Namespace) -> int:
     """Begin a phase of the metered job that this shell is part of."""
     if not os.environ.get(LOG_VARIABLE):
-        return _fail("no energy log here to mark; run the job with `python -m longwatt.energy record --out F -- JOB`")
+        _say(
+            "no energy log here to mark; run the job with "
+            "`python -m longwatt.energy record --out F -- JOB`"
+        )
+        return 2
     marks.mark(arguments.name)
     return 0
 
 
 def _run(command: list[str], sidecar: Sidecar) -> int:
-    """The command's status, negative after a signal; signals are passed on to it."""
+    """Run a command and return its status, negative after a signal.
+
+    Signals to this process are passed on to the command.
+    """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, [*PASSED_ON, signal.SIGCHLD])
     try:
         process = subprocess.Popen(
@@ -90,7 +128,10 @@ def _run(command: list[str], sidecar: Sidecar) -> int:
         )
         sidecar.watch(process.pid)
         while process.poll() is None:
-            _pass_on(process, signal.sigwaitinfo([*PASSED_ON, signal.SIGCHLD]))
+            received = signal.sigwaitinfo([*PASSED_ON, signal.SIGCHLD])
+            # A terminal's Ctrl-C reaches the command by itself.
+            if received.si_signo != signal.SIGCHLD and received.si_code != SI_KERNEL:
+                process.send_signal(received.si_signo)
         return process.returncode
     except OSError as error:
         _say(f"{command[0]}: {error.strerror}; write a command that is on PATH after --")
@@ -99,13 +140,8 @@ def _run(command: list[str], sidecar: Sidecar) -> int:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _pass_on(process: subprocess.Popen[bytes], received: signal.struct_siginfo) -> None:
-    """Pass a signal on, unless it is a terminal's Ctrl-C, which reaches the command by itself."""
-    if received.si_signo != signal.SIGCHLD and received.si_code != SI_KERNEL:
-        process.send_signal(received.si_signo)
-
-
 def _text(found: Mapping[str, Any]) -> str:
+    """Return a log's numbers as a table, with its problems below."""
     rows = [("", *(title for title, _, _ in COLUMNS), "source", "flags"), _row("total", found)]
     rows += [_row(f"  {name}", facts) for name, facts in found["phases"].items()]
     for uuid, facts in found["gpus"].items():
@@ -113,30 +149,24 @@ def _text(found: Mapping[str, Any]) -> str:
         rows += [_row(f"  {name}", phase) for name, phase in facts["phases"].items()]
     if found["wasted"]["duration_s"]:
         rows.append(_row("wasted", found["wasted"]))
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    first, *widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = [
-        "  ".join(
-            cell.ljust(width) if not column else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-        )
-        for row in rows
+        "  ".join([name.ljust(first), *map(str.rjust, cells, widths)]).rstrip()
+        for name, *cells in rows
     ]
-    return "\n".join([*(line.rstrip() for line in lines), *(f"! {problem}" for problem in found["problems"])])
+    return "\n".join([*lines, *(f"! {problem}" for problem in found["problems"])])
 
 
 def _row(name: str, facts: Mapping[str, Any]) -> tuple[str, ...]:
-    numbers = ("NA" if facts[key] is None else f"{facts[key]:.{digits}f}" for _, key, digits in COLUMNS)
+    numbers = (
+        "NA" if facts[key] is None else f"{facts[key]:.{digits}f}" for _, key, digits in COLUMNS
+    )
     source = "estimated" if facts["energy_source"] == "estimate" else facts["energy_source"]
     return (name, *numbers, source, ",".join(facts["flags"]))
 
 
 def _say(message: str) -> None:
     print(f"longwatt: {message}", file=sys.stderr, flush=True)
-
-
-def _fail(message: str) -> int:
-    _say(message)
-    return 2
 
 
 def _not_negative(text: str) -> float:
@@ -147,57 +177,57 @@ def _not_negative(text: str) -> float:
 
 
 def _positive(text: str) -> float:
-    value = _not_negative(text)
-    if not value:
-        raise argparse.ArgumentTypeError("must be more than 0")
-    return value
+    if value := _not_negative(text):
+        return value
+    raise argparse.ArgumentTypeError("must be more than 0")
 
 
 def _interval(text: str) -> float:
-    value = _not_negative(text)
-    if not 0.01 <= value <= 60:
-        raise argparse.ArgumentTypeError("must be 0.01 to 60 seconds; sensors move every 0.1 s or so")
-    return value
+    if 0.01 <= (value := _not_negative(text)) <= 60:
+        return value
+    raise argparse.ArgumentTypeError("must be 0.01 to 60 seconds; sensors move every 0.1 s or so")
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m longwatt.energy", description="Meter the energy of a command.")
+    parser = argparse.ArgumentParser(
+        prog="python -m longwatt.energy", description="Meter the energy of a command."
+    )
     verbs = parser.add_subparsers(dest="verb", required=True)
     recording = verbs.add_parser(
         "record",
         help="run a command and log what its GPUs draw",
-        usage="python -m longwatt.energy record --out energy.jsonl [--gpus UUID,...|visible|all] [--interval-s S] "
-        "[--idle-s S] [--label L] -- COMMAND ...",
+        usage="python -m longwatt.energy record --out energy.jsonl [--gpus UUID,...|visible|all] "
+        "[--interval-s S] [--idle-s S] [--label L] -- COMMAND ...",
     )
-    recording.add_argument("--out", required=True, help="the log; one that is there gets a new segment")
-    recording.add_argument(
-        "--gpus", default=selection.VISIBLE, help="UUIDs, visible (default: CUDA_VISIBLE_DEVICES) or all"
-    )
-    recording.add_argument("--interval-s", type=_interval, default=0.1, help="mean time between power samples (0.1)")
-    recording.add_argument("--idle-s", type=_not_negative, default=IDLE_S, help="idle to record before and after (2)")
-    recording.add_argument("--label", default="", help="said in the log (default: the command)")
-    marking = verbs.add_parser("mark", help="begin a phase of the metered command that this runs in")
+    option = recording.add_argument
+    option("--out", required=True, help="the log; one that is there gets a new segment")
+    visible = "UUIDs, visible (default: CUDA_VISIBLE_DEVICES) or all"
+    option("--gpus", default=VISIBLE_GPUS, help=visible)
+    option("--interval-s", type=_interval, default=0.1, help="mean time between samples (0.1)")
+    option("--idle-s", type=_not_negative, default=IDLE_S, help="idle before and after (2)")
+    option("--label", default="", help="said in the log (default: the command)")
+    marking = verbs.add_parser("mark", help="begin a phase of the metered command that runs this")
     marking.add_argument("name")
-    printing = verbs.add_parser("summarize", help="print what a log says")
+    printing = verbs.add_parser("summarize", help="print the numbers of a log")
     printing.add_argument("logs", type=Path, nargs="+", metavar="energy.jsonl")
     printing.add_argument("--json", action="store_true", help="print JSON")
-    printing.add_argument(
-        "--watts-per-core", type=_positive, help="estimate, where nothing was measured, from CPU time"
-    )
+    estimate = "estimate, where nothing was measured, from CPU time"
+    printing.add_argument("--watts-per-core", type=_positive, help=estimate)
     return parser
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line; see the module's docstring."""
+    """Run the command line that the module's docstring describes."""
     parsed, command = parse_with_command(_parser(), "record", arguments)
     try:
         if parsed.verb == "record":
             return record(parsed, command)
         return summarize(parsed) if parsed.verb == "summarize" else set_mark(parsed)
     except (GpuError, LogError, RecorderError) as error:
-        return _fail(str(error))
+        _say(str(error))
+        return 2
     except KeyboardInterrupt:  # before the command or after it
-        return INTERRUPTED
+        return command_line.INTERRUPTED
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What summarize_energy writes."""
+"""Files that summarize_energy writes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ FINETUNE = "finetune"  # its work folder is the cell's, those of other parts lie
 CURVE_BINS = 600  # as many as a figure can show
 
 
-def write_energy(log: Path, settings: Mapping[str, Any], energy: Path, power: Path, provenance: Any) -> None:
+def write_energy(
+    log: Path, settings: Mapping[str, Any], energy: Path, power: Path, provenance: Any
+) -> None:
     """Write energy.json (see `longwatt.energy.reduction.reduce_log`) and power.csv.
 
     Args:
@@ -33,8 +35,8 @@ def write_energy(log: Path, settings: Mapping[str, Any], energy: Path, power: Pa
         writer = csv.DictWriter(stream, ("seconds", "gpu", "mean_w", "max_w"))
         writer.writeheader()
         writer.writerows(power_over_time(found.segments, CURVE_BINS))
-    facts = {**reduce_log(found, settings["watts_per_core"]), "sha256": {power.name: sha256(power)}}
-    write_json(energy, {**facts, "provenance": provenance})
+    facts = reduce_log(found, settings["watts_per_core"])
+    write_json(energy, {**facts, "sha256": {power.name: sha256(power)}, "provenance": provenance})
 
 
 def _mend(log: Path) -> None:
@@ -54,7 +56,10 @@ def _mend(log: Path) -> None:
 
 
 def _work_of(part: Path) -> Path:
-    """The work folder of the job whose log lies in a cell's folder of a part: finetune, exits or predict/POINT."""
+    """Return the work folder of a job, given the folder of its log.
+
+    The latter lies in a cell's folder: finetune, exits or predict/POINT.
+    """
     if part.name == FINETUNE:
         return part.parent / "work"
     if part.parent.name == "predict":

@@ -1,7 +1,7 @@
-"""Which of a job's time made its final result, and which was wasted.
+"""Time of a job that made its final result, and time that was wasted.
 
-A job that is killed and run again goes on from its last durable checkpoint: what came after that is lost, and so is
-what later attempts spend before they work.
+A job that is killed and run again goes on from its last durable checkpoint. The work after that
+checkpoint is lost, and so is the time that later attempts spend before they work.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from dataclasses import dataclass, replace
 from longwatt.energy.segments import Mark, Segment
 
 IDLE = ("idle_before", "idle_after")
-# Phases of a cell's job whose energy is the result's: all that the paper counts as training, or the inference.
+# Phases of a cell's job whose energy is the result's: all that the paper counts as training, or the
+# inference.
 WORK = ("train", "validation", "checkpoint", "generate")
 ENDING = ("finish", "idle_after")
 WHOLE = "run"  # of a segment without marks
@@ -27,7 +28,7 @@ class Interval:
     Attributes:
         segment: number of its segment.
         phase: its name.
-        attempt: of the job's work; None where the job counts none.
+        attempt: number of the job's attempt; None where the job counts none.
         start, end: seconds since the segment's beginning.
         end_step: training step (or batch) reached at its end.
         unended: no mark ended it; the job may have done any part of it.
@@ -51,25 +52,11 @@ class Interval:
         return self.end - self.start
 
 
-@dataclass(frozen=True)
-class _Attempts:
-    """Which step each attempt went on from, and until when its work was gone on from.
-
-    Attributes:
-        resumed: steps by attempt.
-        cuts: by attempt, the end of what later attempts went on from, as seconds of its segment; infinite for all.
-    """
-
-    resumed: Mapping[int, int]
-    cuts: Mapping[int, float]
-
-    def least_after(self, attempt: int) -> int | None:
-        """The earliest step that a later attempt went on from; None if there is none."""
-        return min((step for number, step in self.resumed.items() if number > attempt), default=None)
-
-
 def intervals(segments: Sequence[Segment]) -> list[Interval]:
-    """All intervals of all segments, judged: of a job that counts attempts, what was kept and what was wasted."""
+    """Return all intervals of all segments.
+
+    They are judged where the job counts attempts: what was kept, and what was wasted.
+    """
     found = [interval for segment in segments for interval in _intervals(segment)]
     loads = {
         mark.attempt: mark
@@ -82,15 +69,20 @@ def intervals(segments: Sequence[Segment]) -> list[Interval]:
     resumed = {attempt: mark.step or 0 for attempt, mark in loads.items()}
     counted = {attempt: mark.checkpoint_counted is not False for attempt, mark in loads.items()}
     cuts = {attempt: _cut(attempt, resumed, counted, found) for attempt in resumed}
-    return [_judged(interval, _Attempts(resumed, cuts)) for interval in found]
+    return [_judged(interval, resumed, cuts) for interval in found]
 
 
-def _cut(attempt: int, resumed: Mapping[int, int], counted: Mapping[int, bool], found: Sequence[Interval]) -> float:
-    """When an attempt wrote the checkpoint that a later one went on from; what it did afterwards was lost.
+def _cut(
+    attempt: int, resumed: Mapping[int, int], counted: Mapping[int, bool], found: Sequence[Interval]
+) -> float:
+    """Return when an attempt wrote the checkpoint that a later one resumed from.
 
-    Steps alone do not tell: a validation that is made up for, or a search for better weights, takes time at the very
-    step of the checkpoint, and again with every attempt. The checkpoint's own time counts only where the later attempt
-    knows it.
+    The work after that moment was lost. Steps alone do not tell it: a validation that is made up
+    for, or a search for better weights, takes time at the very step of the checkpoint, and again
+    with every attempt. The checkpoint's own time counts only where the later attempt knows it.
+
+    Returns:
+        Seconds of the attempt's segment; infinite where all its work was kept.
     """
     later = {number: step for number, step in resumed.items() if number > attempt}
     if not later:
@@ -109,11 +101,8 @@ def _cut(attempt: int, resumed: Mapping[int, int], counted: Mapping[int, bool], 
 
 
 def _intervals(segment: Segment) -> list[Interval]:
-    end = segment.length_s
-    begin = Mark(WHOLE, 0.0, None, None, {})
-    marks = segment.marks or [begin]
-    attempt = segment.attempt
-    last = Mark("", end, None, None, {})
+    marks = segment.marks or [Mark(WHOLE, 0.0, None, None, {})]
+    attempt, last = segment.attempt, Mark("", segment.length_s, None, None, {})
     return [
         Interval(
             segment=segment.number,
@@ -128,23 +117,25 @@ def _intervals(segment: Segment) -> list[Interval]:
     ]
 
 
-def _judged(interval: Interval, attempts: _Attempts) -> Interval:
-    attempt, works = interval.attempt, interval.phase in WORK
-    kept = works and attempt is not None and _survived(interval, attempt, attempts)
-    if works:
+def _judged(interval: Interval, resumed: Mapping[int, int], cuts: Mapping[int, float]) -> Interval:
+    """Judge an interval, by the step that each attempt resumed from and its cut."""
+    kept = interval.phase in WORK and _survived(interval, resumed, cuts)
+    if interval.phase in WORK:
         wasted = not kept
     elif interval.phase in ENDING:  # an attempt that was not the last did not complete
-        wasted = attempt != max(attempts.resumed)
+        wasted = interval.attempt != max(resumed)
     else:  # the first attempt had to start
-        wasted = attempt != min(attempts.resumed)
+        wasted = interval.attempt != min(resumed)
     return replace(interval, kept=kept, wasted=wasted)
 
 
-def _survived(interval: Interval, attempt: int, attempts: _Attempts) -> bool:
-    """Whether every later attempt went on from after this interval."""
-    least = attempts.least_after(attempt)
-    if least is None:
-        return True
-    if interval.unended or interval.end_step is None or interval.end_step > least:
+def _survived(interval: Interval, resumed: Mapping[int, int], cuts: Mapping[int, float]) -> bool:
+    """Return whether every later attempt resumed from after this interval."""
+    if interval.attempt is None:
         return False
-    return interval.end <= attempts.cuts.get(attempt, -math.inf)
+    later = [step for number, step in resumed.items() if number > interval.attempt]
+    if not later:
+        return True
+    if interval.unended or interval.end_step is None or interval.end_step > min(later):
+        return False
+    return interval.end <= cuts.get(interval.attempt, -math.inf)

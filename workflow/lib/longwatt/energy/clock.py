@@ -9,19 +9,19 @@ CHANGES_NO_RESULT = "It says when something is metered; how joules are made of i
 
 
 class Clock:
-    """The machine's clocks; another one only simulates."""
+    """The machine's clocks, replaced only to simulate."""
 
     def now_ns(self) -> int:
-        """CLOCK_MONOTONIC in nanoseconds: never set back."""
+        """Return CLOCK_MONOTONIC in nanoseconds, which is never set back."""
         return time.monotonic_ns()
 
     def wall_s(self) -> float:
-        """Seconds since 1970, as the machine believes now."""
+        """Return the seconds since 1970, as the machine believes now."""
         return time.time()
 
 
 def boot_id() -> str | None:
-    """The kernel's boot id: monotonic times of different boots cannot be compared."""
+    """Return the kernel's boot id: monotonic times of different boots cannot be compared."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     except OSError:

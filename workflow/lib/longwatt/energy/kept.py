@@ -1,7 +1,8 @@
-"""Divide the time of an inference by what its result is made of: kept batches, what lies between, what was wasted.
+"""Divide the time of an inference: kept batches, the pauses between, and waste.
 
-Every kept batch carries the moments of its beginning and end, and an inference's seconds are counted from the same
-moments, so that its joules and its seconds speak of one set of batches wherever a run was killed.
+Every kept batch carries the moments of its beginning and end. An inference's seconds are counted
+from the same moments, so that its joules and its seconds speak of one set of batches wherever a run
+was killed.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ class Division:
 
     Attributes:
         kept: batches of the result.
-        between: time of the runs that kept them which is no batch's: storing, or waiting for other processes.
+        between: time outside batches, of the runs that kept them: storing, or waiting for other
+            processes.
         wasted: time after the last kept batch of a run that did not complete.
         unmetered_s: seconds of kept batches that no meter saw; these are not in `kept`.
         until: the end of each segment's last kept batch, in its seconds.
@@ -38,38 +40,39 @@ class Division:
     until: dict[int, float] = field(default_factory=dict)
 
 
-def divide(inferences: Sequence[Kept], segments: Sequence[Segment], found: Sequence[Interval]) -> Division:
+def divide(
+    inferences: Sequence[Kept], segments: Sequence[Segment], found: Sequence[Interval]
+) -> Division:
     """Divide the time that inferences spent on their batches.
 
     Args:
-        inferences: what the result of each is made of; a log has one, several read together may have more.
+        inferences: the kept batches of each. A log has one, several read together may have more.
         segments: of the log.
         found: the log's intervals.
     """
     division = Division()
     for kept in inferences:
-        _divide_one(division, kept, segments, found, alone=len(inferences) == 1)
+        places = [(one, _segment_of(one, segments)) for one in kept.batches]
+        division.unmetered_s += sum(one.seconds for one, segment in places if segment is None)
+        for segment in segments:
+            own = [one for one, place in places if place is segment]
+            if not own and len(inferences) > 1:  # another inference's
+                continue
+            here = [i for i in found if i.segment == segment.number and i.phase == GENERATE]
+            spent = [(i.start, i.end) for i in here]
+            last = _is_last(segment, segments)
+            for process in range(kept.processes):
+                batches = [one for one in own if one.process == process]
+                _divide(division, segment, process, kept.processes, batches, spent, last)
     return division
 
 
-def _divide_one(
-    division: Division, kept: Kept, segments: Sequence[Segment], found: Sequence[Interval], alone: bool
-) -> None:
-    """Divide the time of one inference: of all segments, or, if there are others, of those with its batches."""
-    places = [(one, _segment_of(one, segments)) for one in kept.batches]
-    division.unmetered_s += sum(one.seconds for one, segment in places if segment is None)
-    its = [segment for segment in segments if alone or any(place is segment for _, place in places)]
-    for segment in its:
-        spent = [(i.start, i.end) for i in found if i.segment == segment.number and i.phase == GENERATE]
-        for process in range(kept.processes):
-            own = [one for one, place in places if place is segment and one.process == process]
-            _divide(division, segment, process, kept.processes, own, spent, _is_last(segment, segments))
-
-
-def judged(found: Sequence[Interval], division: Division, segments: Sequence[Segment]) -> list[Interval]:
-    """Return the intervals with those of batches cut where what is kept ends."""
+def judged(
+    found: Sequence[Interval], division: Division, segments: Sequence[Segment]
+) -> list[Interval]:
+    """Return the intervals with those of batches cut at the end of the kept work."""
     last = {segment.number for segment in segments if _is_last(segment, segments)}
-    return [piece for interval in found for piece in _pieces(interval, division, interval.segment in last)]
+    return [piece for i in found for piece in _pieces(i, division, i.segment in last)]
 
 
 def _pieces(interval: Interval, division: Division, last: bool) -> Iterator[Interval]:
@@ -93,53 +96,57 @@ def _divide(
     spent: Sequence[Window],
     last: bool,
 ) -> None:
-    """Add what one process did in one segment."""
+    """Add the work of one process in one segment."""
     gpus = segment.gpus
     gpu = None if processes == 1 or not gpus else gpus[process] if process < len(gpus) else ""
     windows = _relative(segment, own)
-    metered = _clipped(windows, _metered_until(segment, gpu))
+    until = _metered_until(segment, gpu)
+    metered = np.minimum(windows[windows[:, 0] < until], until)
     division.unmetered_s += _length(windows) - _length(metered)
     stretches = _joined(metered)
     end = float(windows[-1, 1]) if len(windows) else min((a for a, _ in spent), default=0.0)
     if len(windows):
         division.until[segment.number] = max(end, division.until.get(segment.number, 0.0))
-    rest = [piece for window in spent for piece in minus(window, [(s.start, s.end) for s in stretches])]
+    counted = [(s.start, s.end) for s in stretches]
+    rest = [piece for window in spent for piece in minus(window, counted)]
     rest = [piece for window in rest for piece in minus(window, segment.excluded)]
     before = [(a, min(b, end)) for a, b in rest if a < end]
     after = [(max(a, end), b) for a, b in rest if b > end]
     pauses = [Stretch(s.start, s.end, s.end - s.start - s.seconds) for s in stretches]
     between = [*pauses, *map(Stretch.of, [*before, *(after if last else [])])]
+    wasted = [] if last else [Stretch.of(window) for window in after]
     for parts, chosen in (
         (division.kept, stretches),
         (division.between, between),
-        (division.wasted, [] if last else [Stretch.of(window) for window in after]),
+        (division.wasted, wasted),
     ):
         if chosen:
             parts.append(Part(segment, tuple(chosen), gpu, 1 / processes))
 
 
 def _segment_of(batches: Batches, segments: Sequence[Segment]) -> Segment | None:
-    """Find the segment that was recorded while batches were predicted; None if there is none."""
+    """Find the segment, if any, that was recorded while batches were predicted."""
     if not len(batches.windows):
         return None
     first = int(batches.windows[0, 0])
     there = [
         segment
         for segment in segments
-        if segment.header["boot_id"] == batches.boot_id and 0 <= segment.seconds(first) <= segment.length_s
+        if segment.header["boot_id"] == batches.boot_id
+        and 0 <= segment.seconds(first) <= segment.length_s
     ]
     own = [segment for segment in there if segment.attempt == batches.attempt]
     return next(reversed(own or there), None)
 
 
 def _is_last(segment: Segment, segments: Sequence[Segment]) -> bool:
-    """Tell whether a segment's attempt is the job's last, which completed if any did."""
+    """Return whether a segment's attempt is the job's last, which completed if any did."""
     attempts = [one.attempt for one in segments if one.attempt is not None]
     return segment.attempt == max(attempts, default=None)
 
 
 def _relative(segment: Segment, own: Sequence[Batches]) -> Floats:
-    """Windows in seconds since the segment's beginning, in the order of time, (batches, 2)."""
+    """Return windows in seconds since the segment's beginning, in order of time, (batches, 2)."""
     if not own:
         return np.empty((0, 2))
     windows = np.concatenate([one.windows for one in own])
@@ -148,16 +155,10 @@ def _relative(segment: Segment, own: Sequence[Batches]) -> Floats:
 
 
 def _metered_until(segment: Segment, gpu: str | None) -> float:
-    """When a meter was last read; the segment's end where nothing was read at all."""
+    """Return when a meter was last read, or the segment's end if none was."""
     devices = segment.gpus or [""] if gpu is None else [gpu]
     seen = [Device(segment, device).last_read_s for device in devices]
     return min((last for last in seen if last is not None), default=segment.length_s)
-
-
-def _clipped(windows: Floats, until: float) -> Floats:
-    """What windows have before a moment."""
-    inside = windows[windows[:, 0] < until]
-    return np.minimum(inside, until)
 
 
 def _length(windows: Floats) -> float:
@@ -165,11 +166,12 @@ def _length(windows: Floats) -> float:
 
 
 def _joined(windows: Floats) -> list[Stretch]:
-    """Windows with only short pauses between them as one stretch."""
+    """Join windows with only short pauses between them to one stretch."""
     if not len(windows):
         return []
     starts, ends = windows[:, 0], windows[:, 1]
     first = np.flatnonzero(np.concatenate([[True], starts[1:] - ends[:-1] > JOIN_S]))
     last = np.concatenate([first[1:], [len(windows)]]) - 1
     seconds = np.add.reduceat(ends - starts, first)
-    return [Stretch(float(starts[a]), float(ends[b]), float(s)) for a, b, s in zip(first, last, seconds, strict=True)]
+    edges = zip(first, last, seconds, strict=True)
+    return [Stretch(float(starts[a]), float(ends[b]), float(s)) for a, b, s in edges]

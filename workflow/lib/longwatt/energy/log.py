@@ -1,6 +1,7 @@
-"""The energy log as files: appended to by whole lines, cut into parts when it grows, gzipped when its job has ended.
+"""Files of an energy log: lines are appended, long logs are cut, ended ones gzipped.
 
-PATH holds the newest lines, PATH.1, PATH.2, ... the older ones in order; any of them may be gzipped (.gz).
+PATH holds the newest lines, PATH.1, PATH.2, ... the older ones in order. Any of them may be gzipped
+(.gz).
 """
 
 from __future__ import annotations
@@ -27,20 +28,20 @@ CHANGES_NO_RESULT = "It writes and reads a log; how joules are made of it counts
 RUN = re.compile(r"(\d+)\.jsonl(\.\d+)?(\.gz)?$")
 FOLDER = "energy"  # of a job's logs in its work folder: 1.jsonl, 2.jsonl, ..., one per run
 PART_BYTES = 64 * 2**20  # about a day of one GPU at 10 Hz
-PUBLISHED, END = "published", "end of the log"  # in place of a run's name: what all runs stand between
+PUBLISHED, END = "published", "end of the log"  # stand around all runs, in place of a run's name
 LOG_VARIABLE = "LONGWATT_ENERGY_LOG"
 GPUS_VARIABLE = "LONGWATT_ENERGY_GPUS"
 
 
 class LogError(RuntimeError):
-    """A log cannot be written or read as asked; the message names it and says what to do."""
+    """A log cannot be written or read as asked, and the message says why."""
 
 
 class LogWriter:
-    """Appends a recorder's lines; a full disk loses lines, never the log.
+    """Writer of a recorder's lines. A full disk loses lines, never the log.
 
     Args:
-        path: made, with its folder, if it is not there.
+        path: the log; it and its folder are made if they are absent.
         part_bytes: a larger file becomes a numbered part.
 
     Raises:
@@ -58,12 +59,17 @@ class LogWriter:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._descriptor = self._open()
         except OSError as error:
-            raise LogError(f"{path} cannot be written: {error.strerror}; choose another path") from error
+            raise LogError(
+                f"{path} cannot be written: {error.strerror}; choose another path"
+            ) from error
 
     def write(self, line: Mapping[str, Any]) -> bool:
-        """Append one line with one write; once the disk takes lines again, say how many it did not.
+        """Append one line with one write, and report lines that were lost before.
 
-        Returns whether this one was written whole.
+        The report is written once the disk takes lines again.
+
+        Returns:
+            True if this line was written whole.
         """
         if not self._append(line):
             self._lost += 1
@@ -73,22 +79,22 @@ class LogWriter:
         return True
 
     def sync(self) -> None:
-        """Make durable what was written."""
+        """Make the written lines durable."""
         with contextlib.suppress(OSError):
             os.fsync(self._descriptor)
 
     def sync_soon(self) -> None:
-        """Make durable what was written, without waiting: a busy disk or server can take seconds."""
+        """Make the written lines durable without waiting: a busy disk can take seconds."""
         if self._syncing is None or not self._syncing.is_alive():
             self._syncing = threading.Thread(target=self.sync, daemon=True)
             self._syncing.start()
 
     def too_large(self) -> bool:
-        """Whether it is time for `rotate`."""
+        """Return whether it is time for `rotate`."""
         return os.fstat(self._descriptor).st_size > self._part_bytes
 
     def rotate(self) -> None:
-        """Give what was written so far the next number, and go on in an empty file."""
+        """Give the file the next number, and go on in an empty one."""
         try:
             self.path.rename(_numbered(self.path, len(_older(self.path)) + 1))
             fresh = self._open()
@@ -114,10 +120,13 @@ class LogWriter:
         return not self._torn
 
     def _open(self) -> int:
-        descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+        descriptor = os.open(self.path, flags, 0o666)
         try:
             if not try_lock(descriptor, fcntl.LOCK_EX):
-                raise LogError(f"{self.path} is being written by another recorder; choose another path")
+                raise LogError(
+                    f"{self.path} is being written by another recorder; choose another path"
+                )
             self._end_line(descriptor)
         except BaseException:
             os.close(descriptor)
@@ -125,7 +134,7 @@ class LogWriter:
         return descriptor
 
     def _end_line(self, descriptor: int) -> None:
-        """After a line that a kill or a full disk has torn, begin on a new one."""
+        """Begin a new line after one that a kill or a full disk has torn."""
         size = os.fstat(descriptor).st_size
         if size:
             with self.path.open("rb") as stream:
@@ -136,7 +145,7 @@ class LogWriter:
 def append(path: Path, *lines: Mapping[str, Any]) -> None:
     """Append lines with one write, from a process that is not the log's recorder.
 
-    The first begins on a new line, whatever a full disk left of the one before.
+    The first begins on a new line, because a full disk may have torn the one before.
 
     Raises:
         OSError: the disk did not take them whole.
@@ -151,9 +160,8 @@ def append(path: Path, *lines: Mapping[str, Any]) -> None:
 
 
 def parts(path: Path) -> list[Path]:
-    """The files of a log, oldest first; none if there is no log."""
-    newest = [there for there in (path, _zipped(path)) if there.exists()]
-    return [*_older(path), *newest]
+    """Return the files of a log, oldest first (none if there is no log)."""
+    return [*_older(path), *(there for there in (path, _zipped(path)) if there.exists())]
 
 
 def compress(path: Path) -> None:
@@ -165,14 +173,15 @@ def compress(path: Path) -> None:
 
 
 def publish(logs: Sequence[Path], target: Path, otherwise: Mapping[str, Any]) -> None:
-    """Write several logs, in order, as one gzipped log under its final name once it is whole.
+    """Join several logs, in order, to one gzipped log.
 
-    gzip's format allows files to be joined: what is gzipped already is not packed again.
+    It has its final name once it is whole. The format of gzip allows files to be joined, so that
+    gzipped parts are not packed again.
 
     Args:
         logs: of all runs of a job.
-        target: made, with its folder.
-        otherwise: the header that stands for a job of which no log could be written at all.
+        target: the path of the joined log; its folder is made.
+        otherwise: the header of a job without any log.
     """
     with whole_path(target) as partial, partial.open("wb") as stream:
         stream.write(gzip.compress(_line({"run": PUBLISHED, "of": len(logs)}), mtime=0))
@@ -186,9 +195,10 @@ def publish(logs: Sequence[Path], target: Path, otherwise: Mapping[str, Any]) ->
 
 
 def damage_of(published: Path) -> str:
-    """Say what is wrong with a log that `publish` wrote; empty if it is whole.
+    """Return the damage of a log that `publish` wrote (empty if it is whole).
 
-    Every part has a checksum of its own, and a log whose first line says that it was published has a last one.
+    Every part has a checksum of its own. A log whose first line says that it was published has a
+    last line too.
     """
     first, last = None, None
     opened = gzip.open if published.suffix == ".gz" else open
@@ -206,20 +216,20 @@ def damage_of(published: Path) -> str:
 
 
 def open_log(part: Path) -> TextIO:
-    """One file of a log as text, gzipped or not."""
+    """Open one file of a log as text, gzipped or not."""
     if part.suffix == ".gz":
         return gzip.open(part, "rt", encoding="utf-8", errors="replace")
     return part.open(encoding="utf-8", errors="replace")
 
 
 def runs(work: Path) -> list[Path]:
-    """The logs of all runs of a job, oldest first: a run never writes into another's."""
+    """Return the logs, one each, of all runs of a job, oldest first."""
     names = {found[1] for path in (work / FOLDER).glob("*") if (found := RUN.match(path.name))}
     return [work / FOLDER / f"{name}.jsonl" for name in sorted(names, key=int)]
 
 
 def next_run(work: Path) -> Path:
-    """The log of a new run of a job."""
+    """Return the path of the log of a new run of a job."""
     return work / FOLDER / f"{max((int(log.stem) for log in runs(work)), default=0) + 1}.jsonl"
 
 
@@ -241,7 +251,11 @@ def _append_gzipped(part: Path, stream: Any) -> None:
 
 
 def _gzip(part: Path) -> None:
-    with whole_path(_zipped(part)) as partial, part.open("rb") as source, gzip.open(partial, "wb") as packed:
+    with (
+        whole_path(_zipped(part)) as partial,
+        part.open("rb") as source,
+        gzip.open(partial, "wb") as packed,
+    ):
         shutil.copyfileobj(source, packed)
     part.unlink()
 

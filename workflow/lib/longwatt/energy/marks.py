@@ -1,7 +1,8 @@
-"""Marks: when each phase of a job began, and what its GPUs' counters said then.
+"""Marks: when each phase of a job began, and its GPUs' counters at that moment.
 
-A mark is one line in the job's energy log, written by the job itself. A phase lasts until the next mark. Which log
-and which GPUs is said by the environment of a metered job; outside one, marks are not written.
+A mark is one line in the job's energy log, written by the job itself. A phase lasts until the next
+mark. The environment of a metered job names the log and the GPUs. Outside a metered job, no marks
+are written.
 """
 
 from __future__ import annotations
@@ -24,15 +25,17 @@ UNNAMED = "run"  # time of a command outside all phases that it names
 
 
 class Marker:
-    """Writes the marks of one attempt.
+    """Writer of the marks of one attempt.
 
     Args:
         path: the energy log; None writes nothing.
         uuids: GPUs whose counters are read at every mark.
-        clock: other than the machine's only to simulate.
+        clock: the machine's if None; simulations pass another.
     """
 
-    def __init__(self, path: Path | None, uuids: Sequence[str] = (), clock: Clock | None = None) -> None:
+    def __init__(
+        self, path: Path | None, uuids: Sequence[str] = (), clock: Clock | None = None
+    ) -> None:
         self.path = path
         self._clock = clock or Clock()
         self._gpus = Gpus(uuids if path else ())
@@ -47,24 +50,34 @@ class Marker:
         checkpoint_counted: bool | None = None,
         at_ns: int | None = None,
     ) -> None:
-        """Begin a phase; work queued on a GPU must be done. A log that cannot be written never stops a job.
+        """Begin a phase, once the work queued on a GPU is done.
+
+        A log that cannot be written never stops a job.
 
         Args:
             phase: its name.
-            attempt: which attempt at its work this is, from 1.
+            attempt: number of the attempt at the job's work, from 1.
             step: training step (or batch) reached.
-            checkpoint_counted: whether the time of writing the checkpoint that the attempt goes on from is known to it.
+            checkpoint_counted: whether the attempt knows how long the checkpoint that it resumed
+                from took to write.
             at_ns: when it began, a moment ago, on the log's clock; None is now.
         """
         if self.path is None:
             return
-        moment = self._clock.now_ns() if at_ns is None else at_ns
-        line: dict[str, Any] = {"mark": phase, "t": moment, "boot_id": boot_id()}
-        line |= {"wall_time_s": self._clock.wall_s(), "attempt": attempt, "step": step, "pid": os.getpid()}
-        line |= {} if checkpoint_counted is None else {"checkpoint_counted": checkpoint_counted}
+        line: dict[str, Any] = {
+            "mark": phase,
+            "t": self._clock.now_ns() if at_ns is None else at_ns,
+            "boot_id": boot_id(),
+            "wall_time_s": self._clock.wall_s(),
+            "attempt": attempt,
+            "step": step,
+            "pid": os.getpid(),
+        }
+        if checkpoint_counted is not None:
+            line["checkpoint_counted"] = checkpoint_counted
         self._gpus.reopen()
         moments, counters = self._gpus.counters_mj(self._clock.now_ns)
-        # One that was read late (this process hung) says nothing of this moment.
+        # A counter that was read late (this process hung) says nothing of this moment.
         read = [
             value if moment - line["t"] < READ_LIMIT_NS else None
             for moment, value in zip(moments, counters, strict=True)
@@ -73,12 +86,12 @@ class Marker:
         self._append(line)
 
     def keep(self, parts: Sequence[Mapping[str, Any]], processes: int) -> None:
-        """Say which batches the result of an inference is made of; the last such line of a log counts.
+        """Log the batches of an inference's result. The last such line of a log counts.
 
         Args:
-            parts: one for each process and attempt: `boot_id`, `attempt`, `process` (from 0) and `windows`, the
-                [start, end] of each of its batches in nanoseconds.
-            processes: how many work at once.
+            parts: one for each process and attempt: `boot_id`, `attempt`, `process` (from 0) and
+                `windows`, the [start, end] of each of its batches in nanoseconds.
+            processes: number of processes that work at once.
         """
         if self.path is not None:
             self._append({"kept": list(parts), "processes": processes, "t": self._clock.now_ns()})
@@ -88,33 +101,32 @@ class Marker:
         try:
             append(self.path, line)
         except OSError as error:
-            self._warn(error)
-
-    def _warn(self, error: OSError) -> None:
-        if not self._warned:
+            if not self._warned:
+                said = f"longwatt: no mark could be written to {self.path}: {error.strerror}"
+                print(said, file=sys.stderr)
             self._warned = True
-            print(f"longwatt: no mark could be written to {self.path}: {error.strerror}", file=sys.stderr)
 
 
 def mark(name: str, *, attempt: int | None = None, step: int | None = None) -> None:
-    """Begin a phase of the metered job that this process is part of; it lasts until the next mark.
+    """Begin a phase of the metered job that this process is part of.
 
-    Waits for work that torch has queued on its GPU. Does nothing outside a metered job, and in all processes but
-    the first of a launcher's.
+    The phase lasts until the next mark. The function first waits for work that torch has queued on
+    its GPU. It does nothing outside a metered job, nor in any process but a launcher's first.
     """
     if os.environ.get("RANK", "0") != "0":
         return
-    _synchronize()
-    _environments_marker(os.environ.get(LOG_VARIABLE, ""), os.environ.get(GPUS_VARIABLE, "")).mark(
-        name, attempt=attempt, step=step
-    )
+    torch: Any = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
+        torch.cuda.synchronize()
+    path, uuids = (os.environ.get(name, "") for name in (LOG_VARIABLE, GPUS_VARIABLE))
+    _environments_marker(path, uuids).mark(name, attempt=attempt, step=step)
 
 
 @contextlib.contextmanager
 def phase(name: str, *, step: int | None = None) -> Iterator[None]:
-    """A phase of the metered job that this process is part of; afterwards the phase around it goes on.
+    """Run a block as a phase of the metered job, as `mark` begins one.
 
-    See `mark`.
+    Afterwards the phase around it goes on.
     """
     _open_phases.append(name)
     mark(name, step=step)
@@ -131,10 +143,3 @@ _open_phases: list[str] = []
 @functools.cache
 def _environments_marker(path: str, uuids: str) -> Marker:
     return Marker(Path(path) if path else None, [uuid for uuid in uuids.split(",") if uuid])
-
-
-def _synchronize() -> None:
-    """Wait for queued GPU work, if this process has any."""
-    torch: Any = sys.modules.get("torch")
-    if torch is not None and torch.cuda.is_initialized():
-        torch.cuda.synchronize()

@@ -1,6 +1,7 @@
-"""Sensors of GPUs, read through NVML; with `longwatt.gpus` the only place that touches the driver.
+"""Sensors of GPUs, read through NVML.
 
-NVML: https://docs.nvidia.com/deploy/nvml-api/. Whatever cannot be read is None, never 0.
+Only this module and `longwatt.gpus` touch the driver. A value that cannot be read is None, never 0.
+NVML: https://docs.nvidia.com/deploy/nvml-api/.
 """
 
 from __future__ import annotations
@@ -14,15 +15,17 @@ from longwatt.gpus import decoded
 
 CHANGES_NO_RESULT = "It reads a GPU's meters; how joules are made of it counts."
 
-POWER_AVERAGE, POWER_INSTANT = 185, 186  # NVML_FI_DEV_POWER_*: mean of a second, and the sensor's newest reading
+# NVML_FI_DEV_POWER_*: mean of a second, and the sensor's newest reading
+POWER_AVERAGE, POWER_INSTANT = 185, 186
 # NVML_ERROR_*: asking again cannot help.
 NOT_SUPPORTED, NO_PERMISSION, FUNCTION_NOT_FOUND = 3, 4, 13
-GONE = (1, 9, 15, 16)  # uninitialised, driver not loaded, GPU lost, GPU needs a reset: its handle is worth nothing
+# Uninitialised, driver not loaded, GPU lost, GPU needs a reset: its handle is worth nothing.
+GONE = 1, 9, 15, 16
 READ_LIMIT_NS = 100_000_000  # a counter that took longer to read moved meanwhile
 MIB = 2**20
 MIG = (
-    "the GPU is cut into MIG slices; NVML counts the energy of the whole board, which no slice can be billed for. "
-    "Meter a whole GPU (nvidia-smi -mig 0), or run without an energy figure"
+    "the GPU is cut into MIG slices; NVML counts the energy of the whole board, which no slice can "
+    "be billed for. Meter a whole GPU (nvidia-smi -mig 0), or run without an energy figure"
 )
 SENSORS = ("counter", "instant", "average", "usage", "utilization", "memory")
 
@@ -47,45 +50,56 @@ class Gpus:
         self._refused: set[int] = set()
         if self.uuids:
             self._open()
-            self._refused = {number for number, handle in enumerate(self._handles) if handle is None}
+            self._refused = {n for n, handle in enumerate(self._handles) if handle is None}
 
     def describe(self) -> list[dict[str, Any]]:
-        """What each GPU is and which of its sensors answer; `refused` says why one is not metered at all."""
+        """Return each GPU's facts and sensors, or why it is `refused`."""
         return [self._describe(number, uuid) for number, uuid in enumerate(self.uuids)]
 
     def powers_mw(self) -> tuple[list[int | None], list[int | None]]:
-        """(newest reading, mean of the last second) of every GPU in mW.
+        """Return (newest readings, means of the last second) of all GPUs in mW.
 
-        Where the driver lacks these fields, the first is what nvmlDeviceGetPowerUsage says.
+        The first are those of nvmlDeviceGetPowerUsage where the driver lacks these fields.
         """
         pairs = [self._powers(number) for number in range(len(self.uuids))]
         return [instant for instant, _ in pairs], [average for _, average in pairs]
 
-    def counters_mj(self, now_ns: Callable[[], int] = time.monotonic_ns) -> tuple[list[int], list[int | None]]:
-        """When each counter was read, and the energy since the driver was loaded in mJ (Volta and newer).
+    def counters_mj(
+        self, now_ns: Callable[[], int] = time.monotonic_ns
+    ) -> tuple[list[int], list[int | None]]:
+        """Return when each counter was read, and its energy in mJ.
 
-        Counters move about every 100 ms; one that took as long to read (a driver or a process that hung) is None.
+        Counters start when the driver is loaded, and exist since Volta. They move about every
+        100 ms. One that took as long to read (a driver or a process that hung) is None.
         """
         pairs = [self._counter(number, now_ns) for number in range(len(self.uuids))]
         return [moment for moment, _ in pairs], [value for _, value in pairs]
 
     def states(self) -> dict[str, list[Any]]:
-        """Utilisation (%), memory in use (MiB), temperature (C), SM and memory clock (MHz), throttle reasons (bits)."""
+        """Return the state of all GPUs.
+
+        Returns:
+            By sensor, a value per GPU: utilisation (%), memory in use (MiB), temperature (C), SM
+            and memory clock (MHz), throttle reasons (bits).
+        """
+        numbers = range(len(self.uuids))
+        rates = [self._read(n, "nvmlDeviceGetUtilizationRates") for n in numbers]
         return {
-            "util_pct": self._all(lambda n: getattr(self._read(n, "nvmlDeviceGetUtilizationRates"), "gpu", None)),
-            "memory_mib": self._all(self._memory_mib),
-            "temperature_c": self._all(lambda n: self._read(n, "nvmlDeviceGetTemperature", 0)),
-            "sm_mhz": self._all(lambda n: self._read(n, "nvmlDeviceGetClockInfo", 1)),
-            "memory_mhz": self._all(lambda n: self._read(n, "nvmlDeviceGetClockInfo", 2)),
-            "throttle": self._all(self._throttle),
+            "util_pct": [getattr(rate, "gpu", None) for rate in rates],
+            "memory_mib": [self._memory_mib(n) for n in numbers],
+            "temperature_c": [self._read(n, "nvmlDeviceGetTemperature", 0) for n in numbers],
+            "sm_mhz": [self._read(n, "nvmlDeviceGetClockInfo", 1) for n in numbers],
+            "memory_mhz": [self._read(n, "nvmlDeviceGetClockInfo", 2) for n in numbers],
+            "throttle": [self._throttle(n) for n in numbers],
         }
 
     def reopen(self) -> None:
         """Look again for GPUs that were lost (fallen off the bus, driver reloaded)."""
-        lost = {number for number, handle in enumerate(self._handles) if handle is None} - self._refused
+        lost = {n for n, handle in enumerate(self._handles) if handle is None} - self._refused
         for number in lost:
             self._handles[number] = self._handle(self.uuids[number])
-        if lost and not any(self._handles):  # starting NVML anew can take seconds, which others must not wait for
+        # Starting NVML anew can take seconds, which others must not wait for.
+        if lost and not any(self._handles):
             with contextlib.suppress(self._nvml.NVMLError):
                 self._nvml.nvmlShutdown()
             self._open()
@@ -115,14 +129,14 @@ class Gpus:
     def _mig(self, handle: Any) -> bool:
         try:
             return bool(self._nvml.nvmlDeviceGetMigMode(handle)[0])
-        except (self._nvml.NVMLError, AttributeError):  # GPUs without MIG, drivers and bindings before it
+        except (self._nvml.NVMLError, AttributeError):  # a GPU, driver or binding without MIG
             return False
 
-    def _all(self, read: Callable[[int], Any]) -> list[Any]:
-        return [read(number) for number in range(len(self.uuids))]
-
     def _read(self, number: int, function: str, *arguments: Any) -> Any:
-        """One reading of one GPU; None where there is none, and then never asked for again if that cannot change."""
+        """Return one reading of one GPU.
+
+        None where there is none. A reading that can never come is not asked for again.
+        """
         handle = self._handles[number]
         if handle is None or (number, function) in self._hopeless:
             return None
@@ -148,10 +162,15 @@ class Gpus:
         after = now_ns()
         return (before + after) // 2, value if after - before < READ_LIMIT_NS else None
 
-    def _powers(self, number: int) -> tuple[int | None, int | None]:
+    def _power_fields(self, number: int) -> tuple[int | None, int | None]:
         fields = self._read(number, "nvmlDeviceGetFieldValues", [POWER_INSTANT, POWER_AVERAGE])
-        instant, average = (None, None) if fields is None else (_value(fields[0]), _value(fields[1]))
-        return self._read(number, "nvmlDeviceGetPowerUsage") if instant is None else instant, average
+        return (_value(fields[0]), _value(fields[1])) if fields else (None, None)
+
+    def _powers(self, number: int) -> tuple[int | None, int | None]:
+        instant, average = self._power_fields(number)
+        if instant is None:
+            instant = self._read(number, "nvmlDeviceGetPowerUsage")
+        return instant, average
 
     def _memory_mib(self, number: int) -> int | None:
         memory = self._read(number, "nvmlDeviceGetMemoryInfo")
@@ -165,15 +184,17 @@ class Gpus:
 
     def _describe(self, number: int, uuid: str) -> dict[str, Any]:
         if self._handles[number] is None:
-            return {"uuid": uuid, "refused": self.problems.get(uuid) or self.problems.get("", "not found")}
+            reason = self.problems.get(uuid) or self.problems.get("", "not found")
+            return {"uuid": uuid, "refused": reason}
         pci = self._read(number, "nvmlDeviceGetPciInfo")
+        default_limit = self._read(number, "nvmlDeviceGetPowerManagementDefaultLimit")
         return {
             "uuid": uuid,
             "refused": None,
             "name": _text(self._read(number, "nvmlDeviceGetName")),
             "bus_id": None if pci is None else _text(pci.busId),
             "power_limit_w": _watts(self._read(number, "nvmlDeviceGetEnforcedPowerLimit")),
-            "default_power_limit_w": _watts(self._read(number, "nvmlDeviceGetPowerManagementDefaultLimit")),
+            "default_power_limit_w": _watts(default_limit),
             "max_sm_mhz": self._read(number, "nvmlDeviceGetMaxClockInfo", 1),
             "max_memory_mhz": self._read(number, "nvmlDeviceGetMaxClockInfo", 2),
             "ecc": _first(self._read(number, "nvmlDeviceGetEccMode")),
@@ -185,16 +206,14 @@ class Gpus:
         }
 
     def _answering(self, number: int) -> list[str]:
-        fields = self._read(number, "nvmlDeviceGetFieldValues", [POWER_INSTANT, POWER_AVERAGE]) or (None, None)
         readings = (
             self._read(number, "nvmlDeviceGetTotalEnergyConsumption"),
-            fields[0] and _value(fields[0]),
-            fields[1] and _value(fields[1]),
+            *self._power_fields(number),
             self._read(number, "nvmlDeviceGetPowerUsage"),
             self._read(number, "nvmlDeviceGetUtilizationRates"),
             self._read(number, "nvmlDeviceGetMemoryInfo"),
         )
-        return [name for name, reading in zip(SENSORS, readings, strict=True) if reading is not None]
+        return [name for name, read in zip(SENSORS, readings, strict=True) if read is not None]
 
     def _system(self, function: str) -> str | None:
         with contextlib.suppress(self._nvml.NVMLError, AttributeError):

@@ -1,6 +1,7 @@
-"""RAPL: the energy counters of a node's processors (https://www.kernel.org/doc/html/latest/power/powercap/powercap.html).
+"""RAPL: the energy counters of a node's processors.
 
-They count the whole node, so one metered job at a time is billed for them.
+They count the whole node, so one metered job at a time is billed for them. See
+https://www.kernel.org/doc/html/latest/power/powercap/powercap.html.
 """
 
 from __future__ import annotations
@@ -21,10 +22,11 @@ ROOT = "/sys/class/powercap"
 
 
 class Rapl:
-    """Processor packages and their memory; claimed by one job of this user at a time.
+    """Processor packages and their memory, claimed by one job of this user at a time.
 
     Attributes:
         zones: name of each counter that is read; empty where none can be.
+        ranges_uj: where each zone's counter starts again at 0.
         reason: why there is none.
     """
 
@@ -32,23 +34,21 @@ class Rapl:
         self.zones: list[str] = []
         self.reason: str | None = None
         self._files: list[Path] = []
-        self._ranges_uj: list[int] = []
+        self.ranges_uj: list[int] = []
         self._claim_and_open()
 
     def energies_uj(self) -> list[int] | None:
-        """Each zone's counter in microjoules; it starts again at 0 after its `ranges_uj`."""
+        """Return each zone's counter in microjoules, which wraps at its `ranges_uj`."""
         try:
             return [int(path.read_text(encoding="ascii")) for path in self._files] or None
         except (OSError, ValueError):
             return None
 
-    @property
-    def ranges_uj(self) -> list[int]:
-        """Where each zone's counter starts again at 0."""
-        return list(self._ranges_uj)
-
     def others_were_refused(self) -> bool:
-        """Whether another metered job ran here while this one had the counters: its share is then in them."""
+        """Return whether another metered job ran here while this one had the counters.
+
+        They then hold its share too.
+        """
         if self._began_beside_others:
             return True
         try:
@@ -61,7 +61,8 @@ class Rapl:
         readable = [zone for zone in _zones() if _readable(zone / "energy_uj")]
         if not readable:
             self.reason = (
-                "no RAPL counter can be read here (root only since Linux 5.10, absent on most virtual machines)"
+                "no RAPL counter can be read here (root only since Linux 5.10, absent on most "
+                "virtual machines)"
             )
             return
         try:
@@ -76,17 +77,19 @@ class Rapl:
         if not try_lock(self._lock):
             try_lock(self._beside, fcntl.LOCK_SH)  # for as long as this job runs
             self._others.write_text(f"{boot_id()} {time.monotonic_ns()}", encoding="ascii")
-            self.reason = "RAPL counts the whole node, and another metered job of this node is billed for it"
+            self.reason = (
+                "RAPL counts the whole node, and another metered job of this node is billed for it"
+            )
             return
         self._began_beside_others = not try_lock(self._beside)
         fcntl.flock(self._beside, fcntl.LOCK_UN)
         self._files = [zone / "energy_uj" for zone in readable]
         self.zones = [f"{zone.name} {_text(zone / 'name')}" for zone in readable]
-        self._ranges_uj = [int(_text(zone / "max_energy_range_uj") or 2**32) for zone in readable]
+        self.ranges_uj = [int(_text(zone / "max_energy_range_uj") or 2**32) for zone in readable]
 
 
 def _zones() -> list[Path]:
-    """Packages and the memory beside them; cores and uncore are part of a package already."""
+    """Return packages and their memory. Packages include cores and uncore."""
     root = Path(os.environ.get(ROOT_VARIABLE) or ROOT)
     found = sorted(root.glob("intel-rapl:*"))  # AMD's processors have this name too
     return [zone for zone in found if _text(zone / "name").startswith(("package", "dram"))]

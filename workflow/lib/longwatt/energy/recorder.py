@@ -1,9 +1,10 @@
-"""The recorder: a small process beside a job that writes what its meters say into the job's energy log.
+"""The recorder: a small process beside a job that logs its meters' readings.
 
-Started as `python -m longwatt.energy.recorder` by `longwatt.energy.sidecar`, which tells it on standard input what to
-do: a line of JSON to begin with (`Order`), then `watch PID`, and at the end `end STATUS`. It ignores the signals
-that end a job, and goes on until the job is over: told so, or (its starter killed) until the watched process is
-gone. Times are CLOCK_MONOTONIC nanoseconds; only the header knows the wall clock.
+`longwatt.energy.sidecar` starts it as `python -m longwatt.energy.recorder` and directs it on
+standard input: a line of JSON (`Order`), then `watch PID`, and at last `end STATUS`. It ignores the
+signals that end a job, and goes on until the job is over. If its starter was killed, that is when
+the watched process is gone. Times are CLOCK_MONOTONIC nanoseconds. Only the header knows the wall
+clock.
 """
 
 from __future__ import annotations
@@ -37,17 +38,18 @@ REOPEN_EVERY_S = 5.0
 CPU_INTERVAL_S = 0.5  # without a power sensor only CPU time is read, every second
 # A fixed period would beat with a periodic load; these are factors of the interval.
 JITTER = (0.5, 1.5)
+RAPL_FACTS = ("zones", "ranges_uj", "reason")  # of the header
 
 
 @dataclass(frozen=True)
 class Order:
-    """What a recorder is to do.
+    """A recorder's task.
 
     Attributes:
         out: the log.
         gpus: full UUIDs; empty on a CPU.
         interval_s: mean time between power samples.
-        facts: said in the header (label, command, settings' digests).
+        facts: written into the header (label, command, settings' digests).
         rapl: whether to read the processors' counters where there are no GPUs.
         strict: whether to refuse, before the log is touched, if one of the GPUs cannot be metered.
         part_bytes: size at which the log is cut.
@@ -63,18 +65,18 @@ class Order:
 
 
 class Control(Protocol):
-    """Waits between samples and says when to end."""
+    """Pauses between samples, and the end of the recording."""
 
     def wait(self, seconds: float) -> Mapping[str, Any] | None:
-        """Wait at most so long; the end line's facts once the job is over."""
+        """Wait at most so long, or return the end line's facts."""
 
 
 class Recorder:
-    """Writes one segment of a log: a header, samples, an end.
+    """Writer of one segment of a log: a header, samples, an end.
 
     Args:
-        order: what to record, and where.
-        clock: other than the machine's only to simulate.
+        order: the task.
+        clock: the machine's if None; simulations pass another.
 
     Raises:
         LogError: the log cannot be written, or (if the order is strict) a GPU cannot be metered.
@@ -87,13 +89,19 @@ class Recorder:
         self.devices = self.gpus.describe()
         if order.strict and self.refused:
             reasons = "; ".join(f"{uuid}: {reason}" for uuid, reason in self.refused.items())
-            raise LogError(f"not everything that was asked for can be metered, so nothing was started: {reasons}")
+            raise LogError(
+                "not everything that was asked for can be metered, so nothing was started: "
+                + reasons
+            )
         self.log = LogWriter(Path(order.out), order.part_bytes)
         self.rapl = Rapl() if order.rapl and not order.gpus else None
         self._said = {**self.refused, "": self.gpus.problems.get("", "")}
         self._random = random.Random()
         self._starter = os.getppid()
-        self._header = header(order, self.clock) | self._found()
+        rapl = self.rapl and {name: getattr(self.rapl, name) for name in RAPL_FACTS}
+        problem = self.gpus.problems.get("")
+        facts = {"gpus": self.devices, "problem": problem, "rapl": rapl}
+        self._header = header(order, self.clock) | facts
         self._due = {"slow": 0, "sync": 0, "reopen": 0}
         self._announced = self.log.write(self._header)
 
@@ -104,15 +112,17 @@ class Recorder:
 
     @property
     def metered(self) -> bool:
-        """Whether a GPU's power can be read."""
+        """True if a GPU's power can be read."""
         return any(device["refused"] is None for device in self.devices)
 
     @property
     def unmetered(self) -> str | None:
-        """Why nothing at all can be read; None if something can."""
+        """Why nothing at all can be read, or None if something can."""
         if self.metered or (self.rapl and self.rapl.zones):
             return None
-        return self.gpus.problems.get("") or (self.rapl.reason if self.rapl else "none of its GPUs can be metered")
+        return self.gpus.problems.get("") or (
+            self.rapl.reason if self.rapl else "none of its GPUs can be metered"
+        )
 
     def run(self, control: Control) -> None:
         """Record until `control` says that the job is over."""
@@ -123,12 +133,14 @@ class Recorder:
             ended = control.wait(interval * self._random.uniform(*JITTER))
         self._due["slow"], now = 0, self.clock.now_ns()
         self.sample()
-        shared = {"rapl_shared": self.rapl.others_were_refused()} if self.rapl and self.rapl.zones else {}
-        self._write({**ended, "t": now, **shared})
+        line = {**ended, "t": now}
+        if self.rapl and self.rapl.zones:
+            line["rapl_shared"] = self.rapl.others_were_refused()
+        self._write(line)
         self.log.close()
 
     def sample(self) -> None:
-        """Append one line with what is due now."""
+        """Append one line with the readings that are due now."""
         start = self.clock.now_ns()
         line: dict[str, Any] = {"t": start}
         if self.metered:
@@ -142,14 +154,18 @@ class Recorder:
         self._care(start)
 
     def _write(self, line: Mapping[str, Any]) -> None:
-        """Write a line, unless the disk has not taken the header yet, without which no line means anything."""
+        """Write a line after the header, without which no line means anything.
+
+        Nothing is written until the disk has taken the header.
+        """
         if not self._announced:
             self._announced = self.log.write(self._header)
         if self._announced:
             self.log.write(line)
 
     def _slow(self) -> dict[str, Any]:
-        if not self.order.gpus:  # no estimate is ever made of a job on GPUs, and its many threads take long to walk
+        # No estimate is ever made of a job on GPUs, and its many threads take long to walk.
+        if not self.order.gpus:
             return {"cpu_s": cpu_seconds(self._starter)}
         if not self.metered:
             return {}
@@ -176,22 +192,11 @@ class Recorder:
         self._due[what] = now + int(every_s * 1e9)
         return True
 
-    def _found(self) -> dict[str, Any]:
-        rapl = self.rapl
-        return {
-            "gpus": self.devices,
-            "problem": self.gpus.problems.get(""),
-            "rapl": rapl and {"zones": rapl.zones, "ranges_uj": rapl.ranges_uj, "reason": rapl.reason},
-        }
-
 
 def header(order: Order, clock: Clock, problem: str | None = None) -> dict[str, Any]:
-    """The first line of a segment, before anything is known of its meters.
+    """Return the first line of a segment, before anything is known of its meters.
 
-    Args:
-        order: what was to be recorded.
-        clock: the machine's.
-        problem: why there is no recorder; marks alone then say what they can.
+    A `problem` says why there is no recorder, so that the log has marks alone.
     """
     now = clock.now_ns()
     return {
@@ -210,7 +215,7 @@ def header(order: Order, clock: Clock, problem: str | None = None) -> dict[str, 
 
 
 class Pipe:
-    """The starter's orders on standard input, and the watched process's life."""
+    """Orders of the starter on standard input, and the life of the watched process."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
@@ -221,7 +226,7 @@ class Pipe:
         self._poll.register(descriptor, select.POLLIN)
 
     def wait(self, seconds: float) -> Mapping[str, Any] | None:
-        """See `Control.wait`."""
+        """Wait as `Control.wait` describes."""
         deadline = time.monotonic() + seconds
         while (left := deadline - time.monotonic()) > 0:
             for descriptor, _ in self._poll.poll(left * 1000):
@@ -263,7 +268,10 @@ class Pipe:
 
 
 def main() -> int:
-    """Take an order from standard input, answer with a line of JSON on the descriptor that is named, record."""
+    """Take an order from standard input, answer it, and record.
+
+    The answer is a line of JSON on the descriptor that the command line names.
+    """
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(number, signal.SIG_IGN)  # they are the job's; the recorder ends after it
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -273,26 +281,20 @@ def main() -> int:
     except LogError as error:
         _answer({"error": str(error)})
         return 2
-    _answer(
-        {
-            "error": None,
-            "refused": recorder.refused,
-            "metered": recorder.metered,
-            "unmetered": recorder.unmetered,
-        }
-    )
+    facts = {name: getattr(recorder, name) for name in ("refused", "metered", "unmetered")}
+    _answer({"error": None, **facts})
     recorder.run(Pipe(0))
     return 0
 
 
 def _answer(value: Mapping[str, Any]) -> None:
-    """Tell the starter, on a pipe of its own: what a library prints must not be taken for an answer."""
+    """Answer the starter on a pipe that no library prints to."""
     with os.fdopen(int(sys.argv[1]), "w") as stream:
         stream.write(json.dumps(value) + "\n")
 
 
 def _first_line() -> bytes:
-    """The first line of standard input, byte by byte: what follows is `Pipe`'s."""
+    """Read the first line of standard input byte by byte: the rest is `Pipe`'s."""
     line = b""
     while not line.endswith(b"\n") and (byte := os.read(0, 1)):
         line += byte

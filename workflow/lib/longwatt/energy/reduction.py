@@ -1,7 +1,8 @@
-"""From an energy log to numbers: per phase and GPU, their sums, what was wasted, and what is wrong with the log."""
+"""Numbers of an energy log: by phase and GPU, with waste and problems."""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,6 @@ from longwatt.energy.windows import (
     RAPL,
     Device,
     Part,
-    Reading,
     Stretch,
     Window,
     growth,
@@ -31,26 +31,33 @@ from longwatt.energy.windows import (
 J_PER_KWH = 3.6e6
 ESTIMATE, NONE = "estimate", "none"
 MEASURED = (COUNTER, INTEGRAL, RAPL)  # the best first
-PASSES_PCT, FLAGGED_PCT = 2.0, 5.0  # counter against integral
+FLAGGED_PCT = 5.0  # counter against integral
 CPU_BRACKET_S = 60.0  # an estimate may rest on readings of CPU time that a busy machine delayed
-SHORT_S = 5.0  # of a shorter phase nothing is claimed
+SHORT_S = 5.0  # nothing is claimed of a shorter phase
 UNSAID = 0.01  # share of an inference that may have been unmetered without a word
-FILLED = 0.95  # share of a stretch that must be batches, or their pauses' power is too much of the mean
+# Share of a stretch that must be batches, or their pauses' power is too much of the mean.
+FILLED = 0.95
 IDLE_S = 2.0  # shortest stretch that an idle power is taken from
-# Bits of nvmlClocksEventReasons that mean: slower than it could be (idle and chosen clocks are no throttling).
-THROTTLED = {"power_cap": 0x4, "hardware": 0x8, "heat": 0x20, "hardware_heat": 0x40, "power_brake": 0x80}
+# Bits of nvmlClocksEventReasons that mean: slower than it could be (idle and chosen clocks are no
+# throttling).
+THROTTLED = {
+    "power_cap": 0x4,
+    "hardware": 0x8,
+    "heat": 0x20,
+    "hardware_heat": 0x40,
+    "power_brake": 0x80,
+}
 # How several GPUs' facts become their job's.
-ADDED = (
-    "energy_j", "energy_j_counter", "energy_j_integral", "energy_kwh_paper", "net_energy_j", "samples",
-    "counter_resets",
-)  # fmt: skip
 AMOUNTS = ("energy_j", "energy_j_counter", "energy_j_integral", "energy_kwh_paper", "net_energy_j")
+ADDED = (*AMOUNTS, "samples", "counter_resets")
 MEANS = ("mean_gpu_utilization_pct", "mean_gpu_memory_gib", "throttled_pct", "coverage_pct")
 LARGEST = ("windows", "peak_power_w", "largest_gap_s", "peak_gpu_memory_gib", "counter_stale_s")
+Row = dict[str, Any]
+Total = tuple[Row, dict[str, Row]]  # of a job, and of each of its GPUs
 
 
-def summarize(paths: Iterable[Path], watts_per_core: float | None = None) -> dict[str, Any]:
-    """Read one log, or several as one, oldest first, and reduce it to numbers; see `reduce_log`.
+def summarize(paths: Iterable[Path], watts_per_core: float | None = None) -> Row:
+    """Read one log, or several as one, oldest first, and reduce it as `reduce_log` does.
 
     Raises:
         LogError: nothing in it can be read.
@@ -58,50 +65,43 @@ def summarize(paths: Iterable[Path], watts_per_core: float | None = None) -> dic
     return reduce_log(read_log(paths), watts_per_core)
 
 
-def reduce_log(log: Log, watts_per_core: float | None) -> dict[str, Any]:
+def reduce_log(log: Log, watts_per_core: float | None) -> Row:
     """Reduce a log to numbers.
 
+    The whole of a job that counts attempts is its training or inference as far as it was kept. The
+    whole of any other is everything but idle.
+
     Args:
-        log: as `longwatt.energy.segments.read_log` gives it.
-        watts_per_core: what one busy core draws, if energy may be estimated where it is not measured.
+        log: as `longwatt.energy.segments.read_log` returns it.
+        watts_per_core: the power of one busy core, if energy may be estimated where it is not
+            measured.
 
     Returns:
-        The columns of `_facts` for the whole of the work; by `phases`; by `gpus` (each with its own `phases`); of what
-        was `wasted`; `job_s` and `gpu_s` (of all its runs, idle and load included); `attempts`; `problems` (sentences);
-        `timeline`
-        (every interval, in seconds of the job's time). The whole of a job that counts attempts is its training or
-        inference as far as it was kept; of any other, everything but idle. None is unknown.
+        The columns of `_facts` for the whole of the work; by `phases`; by `gpus` (each with its own
+        `phases`); of the time that was `wasted`; `job_s` and `gpu_s` (of all its runs, idle and
+        load included); `attempts`; `problems` (sentences); `timeline` (every interval, in seconds
+        of the job's time). None is unknown.
     """
     segments = {segment.number: segment for segment in log.segments}
     found = intervals(log.segments)
     division = divide(log.kept, log.segments, found) if log.kept else None
-    if division:
-        found = judged(found, division, log.segments)
+    found = judged(found, division, log.segments) if division else found
     uuids = _uuids(log.segments)
     held = {number: _held_s(segment) for number, segment in segments.items()}
     problems = list(log.problems)
-
-    def total(parts: Sequence[Part]) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
-        return _total(parts, uuids, watts_per_core)
-
+    total = functools.partial(_total, uuids=uuids, watts_per_core=watts_per_core)
     by_phase = {name: total(parts) for name, parts in _phases(found, segments, division).items()}
     if division:
         by_phase[GENERATE] = _whole_inference(by_phase[GENERATE], division, log.kept, problems)
-        whole, whole_by_gpu = by_phase[GENERATE]
+        whole, by_gpu = by_phase[GENERATE]
     else:
-        whole, whole_by_gpu = total(_parts([i for i in found if i.kept and i.phase not in IDLE], segments))
+        working = [i for i in found if i.kept and i.phase not in IDLE]
+        whole, by_gpu = total(_parts(working, segments))
     wasted, _ = total(_wasted(found, segments, division))
     return {
         **whole,
-        "phases": {name: total for name, (total, _) in by_phase.items()},
-        "gpus": {
-            uuid: {
-                **_gpu(log.segments, uuid),
-                **whole_by_gpu[uuid],
-                "phases": {name: rows[uuid] for name, (_, rows) in by_phase.items()},
-            }
-            for uuid in uuids
-        },
+        "phases": {name: row for name, (row, _) in by_phase.items()},
+        "gpus": _gpus(log.segments, by_gpu, by_phase),
         "wasted": wasted,
         "job_s": sum(held.values()),
         "gpu_s": sum(held[number] * len(segment.gpus) for number, segment in segments.items()),
@@ -114,57 +114,64 @@ def reduce_log(log: Log, watts_per_core: float | None) -> dict[str, Any]:
 def _phases(
     found: Sequence[Interval], segments: dict[int, Segment], division: Division | None
 ) -> dict[str, list[Part]]:
-    """What each phase is made of, in the order of the log; of batches those that are kept."""
-    names = list(dict.fromkeys(i.phase for i in found if i.kept or not i.wasted))
-    phases = {name: _parts([i for i in found if i.phase == name and not i.wasted], segments) for name in names}
+    """Return the parts of each phase in the order of the log, without lost batches."""
+    phases: dict[str, list[Part]] = {}
+    for name in dict.fromkeys(i.phase for i in found if i.kept or not i.wasted):
+        own = [i for i in found if i.phase == name and not i.wasted]
+        phases[name] = _parts(own, segments)
+    if division:
+        phases[GENERATE] = division.kept
+        if division.between:
+            phases[BETWEEN] = division.between
+    return phases
+
+
+def _wasted(
+    found: Sequence[Interval], segments: dict[int, Segment], division: Division | None
+) -> list[Part]:
+    """Return the parts that were spent for nothing."""
     if division is None:
-        return phases
-    phases[GENERATE] = division.kept
-    return {**phases, **({BETWEEN: division.between} if division.between else {})}
-
-
-def _wasted(found: Sequence[Interval], segments: dict[int, Segment], division: Division | None) -> list[Part]:
-    """What was spent for nothing; of batches' time what the division says."""
-    intervals_ = [i for i in found if i.wasted and not (division and i.phase == GENERATE)]
-    return [*_parts(intervals_, segments), *(division.wasted if division else [])]
+        return _parts([i for i in found if i.wasted], segments)
+    others = [i for i in found if i.wasted and i.phase != GENERATE]
+    return [*_parts(others, segments), *division.wasted]
 
 
 def _whole_inference(
-    found: tuple[dict[str, Any], dict[str, dict[str, Any]]],
-    division: Division,
-    inferences: Sequence[Kept],
-    problems: list[str],
-) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
-    """The facts of an inference's kept batches over its own seconds, with what no meter saw of them.
+    found: Total, division: Division, inferences: Sequence[Kept], problems: list[str]
+) -> Total:
+    """Return the facts of an inference's kept batches over its own seconds.
 
-    A small part that was not metered counts with the mean power of the rest, and is flagged; a larger one leaves the
-    energy unknown.
+    A small part that was not metered counts with the mean power of the rest, and is flagged. A
+    larger one leaves the energy unknown.
     """
-    row, by_gpu = found
+    row, by_gpu = dict(found[0]), found[1]
     every = sum(one.seconds for kept in inferences for one in kept.batches)
     runtime = sum(kept.seconds for kept in inferences)
     lacking = division.unmetered_s / every if every > 0 else 0.0
     known = lacking <= 1 - COVERED
     if division.unmetered_s > GAP_S or lacking > UNSAID:
-        says = "counts with the mean power of the rest" if known else "is too much for their energy to be known"
+        unknown = "is too much for their energy to be known"
+        says = "counts with the mean power of the rest" if known else unknown
         problems.append(
-            f"{division.unmetered_s:.3g} s of the batches that are kept ({100 * lacking:.2g} % of their "
-            f"time) were not metered; that {says}"
+            f"{division.unmetered_s:.3g} s of the batches that are kept ({100 * lacking:.2g} % of "
+            f"their time) were not metered; that {says}"
         )
-        row = {**row, "flags": list(dict.fromkeys([*row["flags"], *(["gap"] if known else [])]))}
-    row = _extended(row, 1 / (1 - lacking)) if known else {**row, **dict.fromkeys(AMOUNTS), "energy_source": NONE}
-    joules, measured = row["energy_j"], row["energy_source"] in MEASURED
-    row = {**row, "duration_s": runtime, "measured": measured}
-    row["mean_power_w"] = joules / runtime if joules is not None and runtime > 0 else None
+        row["flags"] = list(dict.fromkeys([*row["flags"], *(["gap"] if known else [])]))
+    if known:
+        factor = 1 / (1 - lacking)
+        row |= {name: None if row[name] is None else row[name] * factor for name in AMOUNTS}
+    else:
+        row |= {**dict.fromkeys(AMOUNTS), "energy_source": NONE}
+    row |= {"duration_s": runtime, "measured": row["energy_source"] in MEASURED}
+    row["mean_power_w"] = _per(row["energy_j"], runtime)
     return _finished(row), by_gpu
 
 
-def _extended(row: dict[str, Any], factor: float) -> dict[str, Any]:
-    return {**row, **{name: None if row[name] is None else row[name] * factor for name in AMOUNTS}}
+def timeline(segments: Sequence[Segment], found: Sequence[Interval]) -> list[Row]:
+    """Return every interval in seconds of the job's time.
 
-
-def timeline(segments: Sequence[Segment], found: Sequence[Interval]) -> list[dict[str, Any]]:
-    """Every interval in seconds of the job's time: segments follow each other without the time between them."""
+    Segments follow each other without the time between them.
+    """
     starts = _starts(segments)
     return [
         {
@@ -178,30 +185,36 @@ def timeline(segments: Sequence[Segment], found: Sequence[Interval]) -> list[dic
     ]
 
 
-def power_over_time(segments: Sequence[Segment], bins: int) -> list[dict[str, Any]]:
-    """Mean and largest sampled power by GPU in at most `bins` stretches of the job's time (columns as CSV rows)."""
+def power_over_time(segments: Sequence[Segment], bins: int) -> list[Row]:
+    """Return the power curve of each GPU as rows of a CSV file.
+
+    Returns:
+        The mean and the largest sample in at most `bins` stretches of the job's time.
+    """
     starts = _starts(segments)
     edges = np.linspace(0, max(sum(segment.length_s for segment in segments), 1e-9), bins + 1)
     rows = []
     for gpu in _uuids(segments):
-        curves = [(starts[one.number], Device(one, gpu).samples) for one in segments if gpu in one.gpus]
+        own = [one for one in segments if gpu in one.gpus]
+        curves = [(starts[one.number], Device(one, gpu).samples) for one in own]
         times = np.concatenate([start + curve.times for start, curve in curves])
         watts = np.concatenate([curve.values for _, curve in curves])
         places = np.clip(np.digitize(times, edges) - 1, 0, bins - 1)
         for place in np.unique(places):
             chosen = watts[places == place]
             middle = float(edges[place] + edges[place + 1]) / 2
-            rows.append({"seconds": middle, "gpu": gpu, "mean_w": float(chosen.mean()), "max_w": float(chosen.max())})
+            powers = {"mean_w": float(chosen.mean()), "max_w": float(chosen.max())}
+            rows.append({"seconds": middle, "gpu": gpu, **powers})
     return rows
 
 
 def _starts(segments: Sequence[Segment]) -> dict[int, float]:
-    lengths = [0.0, *(segment.length_s for segment in segments)]
-    return {segment.number: float(start) for segment, start in zip(segments, np.cumsum(lengths), strict=False)}
+    starts = np.cumsum([0.0, *(segment.length_s for segment in segments)])
+    return {one.number: float(start) for one, start in zip(segments, starts, strict=False)}
 
 
 def _parts(chosen: Sequence[Interval], segments: dict[int, Segment]) -> list[Part]:
-    """Windows by segment; neighbours are joined, so that a counter between them need not be known."""
+    """Return windows by segment, neighbours joined: a counter between them need not be known."""
     parts = []
     for number, segment in segments.items():
         windows: list[Window] = []
@@ -210,54 +223,64 @@ def _parts(chosen: Sequence[Interval], segments: dict[int, Segment]) -> list[Par
                 windows[-1] = (windows[-1][0], interval.end)
             else:
                 windows.append((interval.start, interval.end))
-        counted = tuple(Stretch.of(piece) for window in windows for piece in minus(window, segment.excluded))
-        if counted:
-            parts.append(Part(segment, counted))
+        pieces = [piece for window in windows for piece in minus(window, segment.excluded)]
+        if pieces:
+            parts.append(Part(segment, tuple(map(Stretch.of, pieces))))
     return parts
 
 
 def _held_s(segment: Segment) -> float:
-    """How long a run had its devices, less what another run's segment has measured too."""
+    """Return how long a run had its devices alone."""
     return sum(end - start for start, end in minus((0.0, segment.length_s), segment.excluded))
 
 
-def _total(
-    parts: Sequence[Part], uuids: Sequence[str], watts_per_core: float | None
-) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
-    """Facts of all that a job had, and of each GPU; its runs may have been on different ones."""
-    of = {uuid: [part for part in parts if uuid in part.segment.gpus and part.gpu in (None, uuid)] for uuid in uuids}
+def _total(parts: Sequence[Part], uuids: Sequence[str], watts_per_core: float | None) -> Total:
+    """Return the facts of a whole job and of each GPU that its runs had."""
+    of = {
+        uuid: [part for part in parts if uuid in part.segment.gpus and part.gpu in (None, uuid)]
+        for uuid in uuids
+    }
     rows = {uuid: _facts(own, uuid) for uuid, own in of.items()}
     had = [rows[uuid] for uuid in uuids if of[uuid]]
     duration = sum(part.seconds for part in parts)
     whole = _facts(parts, "") if not had else had[0] if len(had) == 1 else _sum(had, duration)
     if had and any(not part.segment.gpus and part.seconds > 0 for part in parts):
         # A run without GPUs took part, whose energy no GPU has counted.
-        whole |= {**dict.fromkeys((*AMOUNTS, "mean_power_w")), "energy_source": NONE, "measured": False}
+        whole |= dict.fromkeys((*AMOUNTS, "mean_power_w"))
+        whole |= {"energy_source": NONE, "measured": False}
     if whole["energy_source"] == NONE and not had and watts_per_core is not None:
         whole |= _estimate(parts, watts_per_core, duration)
     return _finished(whole), {uuid: _finished(row) for uuid, row in rows.items()}
 
 
-def _finished(row: dict[str, Any]) -> dict[str, Any]:
-    """Facts with what follows from them."""
+def _finished(row: Row) -> Row:
+    """Return facts with those that follow from them."""
     flags = row["flags"]
-    if row["energy_source"] == NONE:  # nothing is claimed, so nothing needs a warning of how long it took
+    # Nothing is claimed of an unknown energy, so nothing needs a warning of how long it took.
+    if row["energy_source"] == NONE:
         flags = [flag for flag in flags if flag != "short"]
-    return {**row, "flags": flags, "energy_kwh": _kwh(row["energy_j"]), "net_energy_kwh": _kwh(row["net_energy_j"])}
+    kwh, net = _per(row["energy_j"], J_PER_KWH), _per(row["net_energy_j"], J_PER_KWH)
+    return {**row, "flags": flags, "energy_kwh": kwh, "net_energy_kwh": net}
 
 
-def _facts(parts: Sequence[Part], gpu: str) -> dict[str, Any]:
-    """One device over the windows of all segments."""
+def _facts(parts: Sequence[Part], gpu: str) -> Row:
+    """Return the facts of one device over the windows of all segments."""
     devices = [(Device(part.segment, gpu), part) for part in parts]
     # Every process stands for its share of the processors; a GPU is one process's own.
-    readings = [d.read(window).part(1.0 if gpu else part.share) for d, part in devices for window in part.windows]
+    readings = [
+        device.read(window).part(1.0 if gpu else part.share)
+        for device, part in devices
+        for window in part.windows
+    ]
     duration = sum(reading.duration_s for reading in readings)
-    energy = _sum_of(readings, lambda r: r.energy_j)
-    counter, integral = _sum_of(readings, lambda r: r.counter_j), _sum_of(readings, lambda r: r.integral_j)
+    energy = _all([reading.energy_j for reading in readings])
+    counter = _all([reading.counter_j for reading in readings])
+    integral = _all([reading.integral_j for reading in readings])
     samples = sum(reading.samples for reading in readings)
     sampled_w = sum(reading.sample_sum_w for reading in readings) / samples if samples else None
     idle = _idle_w([part.segment for part in parts], gpu)
-    crosscheck = 100 * (integral - counter) / counter if integral is not None and counter else None
+    largest_gap = max((reading.largest_gap_s for reading in readings), default=None)
+    covered = 100 * sum(reading.covered_s for reading in readings)
     facts = {
         "duration_s": duration,
         "filled_pct": 100 * _filled(parts),
@@ -266,15 +289,15 @@ def _facts(parts: Sequence[Part], gpu: str) -> dict[str, Any]:
         "energy_source": _worst([reading.source for reading in readings]),
         "energy_j_counter": counter if gpu else None,
         "energy_j_integral": integral,
-        "crosscheck_pct": crosscheck,
+        "crosscheck_pct": _crosscheck_pct(counter, integral),
         "energy_kwh_paper": None if sampled_w is None else sampled_w * duration / J_PER_KWH,
-        "mean_power_w": energy / duration if energy is not None and duration > 0 else None,
+        "mean_power_w": _per(energy, duration),
         "peak_power_w": max((r.peak_w for r in readings if r.peak_w is not None), default=None),
         "idle_power_w": idle,
         "net_energy_j": None if idle is None or energy is None else energy - idle * duration,
         "samples": samples,
-        "largest_gap_s": max((reading.largest_gap_s for reading in readings), default=None) if gpu else None,
-        "coverage_pct": 100 * sum(r.covered_s for r in readings) / duration if duration > 0 and gpu else None,
+        "largest_gap_s": largest_gap if gpu else None,
+        "coverage_pct": _per(covered, duration) if gpu else None,
         "counter_resets": sum(reading.resets for reading in readings),
         "counter_stale_s": max((reading.stale_s for reading in readings), default=0.0),
         **_states(devices),
@@ -284,109 +307,120 @@ def _facts(parts: Sequence[Part], gpu: str) -> dict[str, Any]:
 
 
 def _filled(parts: Sequence[Part]) -> float:
-    """The share of all stretches that counts."""
-    spans = sum(window.end - window.start for part in parts for window in part.windows)
-    return sum(window.seconds for part in parts for window in part.windows) / spans if spans > 0 else 1.0
+    """Return the share of all stretches that counts."""
+    windows = [window for part in parts for window in part.windows]
+    spans = sum(window.end - window.start for window in windows)
+    return sum(window.seconds for window in windows) / spans if spans > 0 else 1.0
 
 
-def _states(metered: Sequence[tuple[Device, Part]]) -> dict[str, Any]:
-    """Utilisation, memory and throttling of one GPU."""
-    devices = [(device, [(w.start, w.end) for w in part.windows]) for device, part in metered]
-    lengths = [sum(window.seconds for window in part.windows) for _, part in metered]
+def _states(metered: Sequence[tuple[Device, Part]]) -> Row:
+    """Return utilisation, memory and throttling of one GPU."""
+    devices = [
+        (device, [(w.start, w.end) for w in part.windows], sum(w.seconds for w in part.windows))
+        for device, part in metered
+        if device.gpu
+    ]
 
     def mean(name: str) -> float | None:
-        means = [mean_of(d.segment.of(name, d.gpu), windows) if d.gpu else None for d, windows in devices]
-        known = [(m, length) for m, length in zip(means, lengths, strict=True) if m is not None and length > 0]
+        means = [(mean_of(d.segment.of(name, d.gpu), windows), s) for d, windows, s in devices]
+        known = [(value, length) for value, length in means if value is not None and length > 0]
         weight = sum(length for _, length in known)
-        return sum(m * length for m, length in known) / weight if known else None
+        return sum(value * length for value, length in known) / weight if known else None
 
     def values(name: str) -> Any:
-        return np.concatenate([[], *(values_of(d.segment.of(name, d.gpu), w) for d, w in devices if d.gpu)])
+        found = (values_of(d.segment.of(name, d.gpu), windows) for d, windows, _ in devices)
+        return np.concatenate([[], *found])
 
     memory, reasons = values("memory_gib"), values("throttle").astype(int)
-    shares = (
-        {name: float(100 * np.mean((reasons & bit) != 0)) for name, bit in THROTTLED.items()} if len(reasons) else {}
-    )
+
+    def share_pct(bits: int) -> float:
+        return float(100 * np.mean((reasons & bits) != 0)) if len(reasons) else 0.0
+
+    shares = {name: share_pct(bit) for name, bit in THROTTLED.items()}
     return {
         "mean_gpu_utilization_pct": mean("utilization_pct"),
         "mean_gpu_memory_gib": mean("memory_gib"),
         "peak_gpu_memory_gib": float(memory.max()) if len(memory) else None,
-        "throttled_pct": float(100 * np.mean((reasons & sum(THROTTLED.values())) != 0)) if len(reasons) else None,
+        "throttled_pct": share_pct(sum(THROTTLED.values())) if len(reasons) else None,
         "throttle_reasons_pct": {name: share for name, share in shares.items() if share > 0},
     }
 
 
-def _sum(rows: Sequence[dict[str, Any]], duration: float) -> dict[str, Any]:
-    """Several GPUs of one job: joules are summed, shares are means over their time, extremes stay extremes."""
-    row: dict[str, Any] = {"duration_s": duration}
-    row |= {name: _all(rows, name, sum) for name in ADDED}
+def _sum(rows: Sequence[Row], duration: float) -> Row:
+    """Join the rows of several GPUs of one job.
+
+    Joules are summed, shares are means over their time, extremes stay extremes.
+    """
+    row: Row = {"duration_s": duration}
+    row |= {name: _all([one[name] for one in rows]) for name in ADDED}
     row |= {name: _over_time(rows, name) for name in MEANS}
-    row |= {name: _all(rows, name, max) for name in LARGEST}
-    row["filled_pct"] = _all(rows, "filled_pct", min)
-    idle_j = _all([{"j": r["idle_power_w"] and r["idle_power_w"] * r["duration_s"]} for r in rows], "j", sum)
-    row["idle_power_w"] = idle_j / duration if idle_j is not None and duration > 0 else None
-    row["mean_power_w"] = row["energy_j"] / duration if row["energy_j"] is not None and duration > 0 else None
-    reasons = sorted({reason for one in rows for reason in one["throttle_reasons_pct"]})
+    row |= {name: _all([one[name] for one in rows], max) for name in LARGEST}
+    row["filled_pct"] = _all([one["filled_pct"] for one in rows], min)
+    idle = [one["idle_power_w"] and one["idle_power_w"] * one["duration_s"] for one in rows]
+    row["idle_power_w"] = _per(_all(idle), duration)
+    row["mean_power_w"] = _per(row["energy_j"], duration)
     seconds = sum(one["duration_s"] for one in rows)
     row["throttle_reasons_pct"] = {
-        r: sum(one["throttle_reasons_pct"].get(r, 0) * one["duration_s"] for one in rows) / seconds for r in reasons
+        r: sum(one["throttle_reasons_pct"].get(r, 0) * one["duration_s"] for one in rows) / seconds
+        for r in sorted({reason for one in rows for reason in one["throttle_reasons_pct"]})
     }
-    counter, integral = row["energy_j_counter"], row["energy_j_integral"]
-    row["crosscheck_pct"] = 100 * (integral - counter) / counter if counter and integral is not None else None
-    row["energy_source"] = _worst([None if one["energy_j"] is None else one["energy_source"] for one in rows])
+    row["crosscheck_pct"] = _crosscheck_pct(row["energy_j_counter"], row["energy_j_integral"])
+    sources = [None if one["energy_j"] is None else one["energy_source"] for one in rows]
+    row["energy_source"] = _worst(sources)
     row["measured"] = row["energy_source"] in MEASURED
     row["flags"] = sorted({flag for one in rows for flag in one["flags"]})
     return row
 
 
-def _over_time(rows: Sequence[dict[str, Any]], name: str) -> float | None:
-    """The mean over several GPUs, each weighted by its time; unknown if one of them is."""
+def _over_time(rows: Sequence[Row], name: str) -> float | None:
+    """Return the mean over GPUs, weighted by their time (None if one is unknown)."""
     seconds = sum(row["duration_s"] for row in rows)
-    weighted = [None if row[name] is None else row[name] * row["duration_s"] for row in rows]
-    return None if None in weighted or not seconds else sum(value for value in weighted if value) / seconds
+    weighted = _all([row[name] and row[name] * row["duration_s"] for row in rows])
+    return weighted / seconds if weighted is not None and seconds else None
 
 
-def _all(rows: Sequence[dict[str, Any]], name: str, combine: Callable[[list[Any]], Any]) -> Any:
-    """What all GPUs together have; unknown if one of them is."""
-    values = [row[name] for row in rows]
-    return None if any(value is None for value in values) else combine(values)
+def _all(values: Sequence[Any], combine: Callable[[Sequence[Any]], Any] = sum) -> Any:
+    """Combine the values of all parts (None if one is unknown, or there is none)."""
+    return combine(values) if values and None not in values else None
 
 
-def _sum_of(readings: Sequence[Reading], value: Callable[[Reading], float | None]) -> float | None:
-    found = [value(reading) for reading in readings]
-    known = [joules for joules in found if joules is not None]
-    return sum(known) if known and len(known) == len(found) else None
+def _per(amount: float | None, whole: float) -> float | None:
+    return amount / whole if amount is not None and whole > 0 else None
+
+
+def _crosscheck_pct(counter: float | None, integral: float | None) -> float | None:
+    return 100 * (integral - counter) / counter if integral is not None and counter else None
 
 
 def _worst(sources: Sequence[str | None]) -> str:
-    """The least trustworthy source that a sum rests on; none if a part is unknown."""
+    """Return the least trustworthy source of a sum (none if a part is unknown)."""
     if not sources or None in sources:
         return NONE
     return max((source for source in sources if source), key=[*MEASURED, ESTIMATE, NONE].index)
 
 
-def _estimate(parts: Sequence[Part], watts_per_core: float, duration: float) -> dict[str, Any]:
-    """Declared watts per busy core times the CPU time of the job and all that it started."""
-    growths = [_busy_s(part, window) for part in parts for window in part.windows]
-    if not growths or any(seconds is None for seconds in growths):
+def _estimate(parts: Sequence[Part], watts_per_core: float, duration: float) -> Row:
+    """Estimate the energy as declared watts per busy core times the job's CPU time."""
+    seconds = _all([_busy_s(part, window) for part in parts for window in part.windows])
+    if seconds is None:
         return {}
-    joules = watts_per_core * sum(seconds for seconds in growths if seconds is not None)
-    return {
-        "energy_j": joules,
-        "energy_source": ESTIMATE,
-        "mean_power_w": joules / duration if duration > 0 else None,
-    }
+    joules = watts_per_core * seconds
+    power = _per(joules, duration)
+    return {"energy_j": joules, "energy_source": ESTIMATE, "mean_power_w": power}
 
 
 def _busy_s(part: Part, window: Stretch) -> float | None:
-    """CPU seconds of a stretch, as far as it counts."""
+    """Return the CPU seconds of a stretch, as far as it counts."""
     span = window.end - window.start
     grown = growth(part.segment.of("cpu_s"), (window.start, window.end), CPU_BRACKET_S)
     return None if grown is None or not span > 0 else grown * part.share * window.seconds / span
 
 
 def _idle_w(segments: Sequence[Segment], gpu: str) -> float | None:
-    """The lower of what a GPU drew before and after its work; the median, since the mean of a second lags."""
+    """Return the lower of a GPU's powers before and after its work.
+
+    They are medians, since the mean of a second lags.
+    """
     found = []
     for segment in segments if gpu else ():
         device = Device(segment, gpu)
@@ -397,8 +431,8 @@ def _idle_w(segments: Sequence[Segment], gpu: str) -> float | None:
     return min(found, default=None)
 
 
-def _flags(facts: dict[str, Any]) -> list[str]:
-    """Name a row's flags, as docs/reference/energy_log.md explains them."""
+def _flags(facts: Row) -> list[str]:
+    """Return a row's caveats as single words, which docs/reference/energy_log.md explains."""
     crosscheck, gap = facts["crosscheck_pct"], facts["largest_gap_s"]
     checks = {
         "short": facts["duration_s"] < SHORT_S * max(1, facts["windows"]),
@@ -415,12 +449,17 @@ def _uuids(segments: Sequence[Segment]) -> list[str]:
     return list(dict.fromkeys(uuid for segment in segments for uuid in segment.gpus))
 
 
-def _gpu(segments: Sequence[Segment], uuid: str) -> dict[str, Any]:
-    """What the log's last header says a GPU is."""
-    described = [gpu for segment in segments for gpu in segment.header["gpus"] if gpu["uuid"] == uuid][-1]
+def _gpus(
+    segments: Sequence[Segment], by_gpu: dict[str, Row], by_phase: dict[str, Total]
+) -> dict[str, Row]:
+    """Return each GPU's facts, with its description in the last header that has it."""
     kept = ("name", "driver", "power_limit_w", "default_power_limit_w", "sensors", "refused")
-    return {key: described.get(key) for key in kept}
-
-
-def _kwh(joules: float | None) -> float | None:
-    return None if joules is None else joules / J_PER_KWH
+    described = {gpu["uuid"]: gpu for segment in segments for gpu in segment.header["gpus"]}
+    return {
+        uuid: {
+            **{key: described[uuid].get(key) for key in kept},
+            **row,
+            "phases": {name: rows[uuid] for name, (_, rows) in by_phase.items()},
+        }
+        for uuid, row in by_gpu.items()
+    }

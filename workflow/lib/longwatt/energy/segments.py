@@ -1,6 +1,6 @@
-"""An energy log as data: segments (one per run of its job) with marks and what the meters said.
+"""Energy log as data: one segment per run, with marks and readings.
 
-Whatever is torn, lost or contradictory is named in `problems`, and the rest is used.
+Lines that are torn, lost or contradictory are named in `problems`, and the rest is used.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ SLACK_S = 0.05  # a mark and a sample of one moment, taken by two processes
 
 
 class Series(NamedTuple):
-    """Values over time: seconds since the segment's beginning, and the values; what could not be read is left out."""
+    """Values over time, in seconds since the segment's beginning, without failed readings."""
 
     times: Floats
     values: Floats
@@ -52,8 +52,8 @@ class Mark:
         time: seconds since the segment's beginning.
         attempt, step: as the job said; None where it did not.
         counters_j: counter readings by GPU.
-        checkpoint_counted: of an attempt's first mark, whether the time that its checkpoint took to write is known to
-            it; None where the job does not say.
+        checkpoint_counted: of an attempt's first mark, whether the attempt knows how long its
+            checkpoint took to write; None where the job does not say.
     """
 
     phase: str
@@ -74,7 +74,7 @@ class Segment:
         marks: in the order of time.
         end: how the job ended, as the recorder wrote it; None if it could not.
         length_s: from the header to the last line.
-        excluded: stretches that another segment has measured on the same meter, and that count there.
+        excluded: stretches that another segment has measured on the same meter; they count there.
     """
 
     number: int
@@ -92,15 +92,15 @@ class Segment:
 
     @property
     def attempt(self) -> int | None:
-        """The job's attempt that ran meanwhile; None where it counts none."""
+        """Number of the job's attempt that ran meanwhile, or None where it counts none."""
         return next((mark.attempt for mark in self.marks if mark.attempt is not None), None)
 
     def seconds(self, nanoseconds: int) -> float:
-        """A moment of CLOCK_MONOTONIC as seconds since the segment's beginning."""
+        """Return a moment of CLOCK_MONOTONIC as seconds since the segment's beginning."""
         return float((nanoseconds - self.header["t"]) / 1e9)
 
     def of(self, name: str, gpu: str = "") -> Series:
-        """One series; an empty one where nothing was read."""
+        """Return one series, which is empty where nothing was read."""
         return self.series.get((name, gpu), EMPTY)
 
 
@@ -122,17 +122,17 @@ class Batches:
 
     @property
     def seconds(self) -> float:
-        """How long they took together."""
+        """Their time together."""
         return float((self.windows[:, 1] - self.windows[:, 0]).sum() / 1e9)
 
 
 @dataclass(frozen=True)
 class Kept:
-    """What the result of an inference is made of.
+    """Batches of the result of an inference.
 
     Attributes:
         batches: by process and attempt.
-        processes: how many work at once.
+        processes: number of processes that work at once.
     """
 
     batches: tuple[Batches, ...]
@@ -140,23 +140,24 @@ class Kept:
 
     @property
     def seconds(self) -> float:
-        """How long the slowest process took for its batches, as an inference's runtime is counted."""
+        """Time of the slowest process's batches, as an inference's runtime is counted."""
         by_process: dict[int, float] = {}
         for one in self.batches:
             by_process[one.process] = by_process.get(one.process, 0.0) + one.seconds
         return max(by_process.values(), default=0.0)
 
     def shares(self, other: Kept) -> bool:
-        """Whether both have a batch in common, and so are one inference's."""
+        """Return whether both have a batch in common, and so are one inference's."""
         mine, others = (
-            {(one.boot_id, int(start)) for one in kept.batches for start in one.windows[:, 0]} for kept in (self, other)
+            {(one.boot_id, int(start)) for one in kept.batches for start in one.windows[:, 0]}
+            for kept in (self, other)
         )
         return not mine.isdisjoint(others)
 
 
 @dataclass
 class Log:
-    """A whole log, what was found wrong with it, and the batches that each inference kept."""
+    """A whole log, its problems, and the batches that each inference kept."""
 
     segments: list[Segment]
     problems: list[str]
@@ -180,12 +181,14 @@ def read_log(paths: Iterable[Path]) -> Log:
     segments = reader.finish()
     if not segments:
         first = next(file for files in logs.values() for file in files)
-        raise LogError(f"{first} holds no header of an energy log; nothing can be established from it")
+        raise LogError(
+            f"{first} holds no header of an energy log; nothing can be established from it"
+        )
     return Log(segments, [*reader.problems, *_between(segments)], reader.kept)
 
 
 class _Reader:
-    """Gathers lines into segments."""
+    """Gather lines into segments."""
 
     def __init__(self) -> None:
         self.problems: list[str] = []
@@ -196,7 +199,7 @@ class _Reader:
         self._early = 0
 
     def begin(self) -> None:
-        """Another log: its lines are not the last one's, even if its header is missing."""
+        """Begin another log, even if its header is missing."""
         self._current = None
 
     def read(self, file: Path) -> None:
@@ -211,17 +214,19 @@ class _Reader:
                 self._unread += 1
         if last_is_torn:
             self._unread -= 1
-            self.problems.append(f"{file}: the last line is torn (its writer was killed); all lines before it count")
+            torn = "the last line is torn (its writer was killed); all lines before it count"
+            self.problems.append(f"{file}: {torn}")
 
     def finish(self) -> list[Segment]:
-        if self._unread:
-            self.problems.append(f"{self._unread} lines within the log are torn or damaged, and left out")
-        if self._early:
-            self.problems.append(f"{self._early} lines come before the header of their log and are left out")
-        segments = [draft.segment() for draft in self._drafts]
+        """Return the segments, and complete the problems."""
+        for count, where in (
+            (self._unread, "within the log are torn or damaged, and left out"),
+            (self._early, "come before the header of their log and are left out"),
+        ):
+            self.problems += [f"{count} lines {where}"] if count else []
         for draft in self._drafts:
-            self.problems += draft.problems
-        return segments
+            self.problems += draft.problems()
+        return [draft.segment() for draft in self._drafts]
 
     def _take(self, line: dict[str, Any]) -> None:
         if "run" in line:
@@ -242,22 +247,25 @@ class _Reader:
 
 
 def _kept(line: Mapping[str, Any]) -> Kept:
-    parts = line["kept"]
-    windows = [np.array(part["windows"], dtype=np.int64).reshape(-1, 2) for part in parts]
-    batches = (
-        Batches(part["boot_id"], int(part["attempt"]), int(part["process"]), own[np.argsort(own[:, 0])])
-        for part, own in zip(parts, windows, strict=True)
-    )
+    batches = []
+    for part in line["kept"]:
+        windows = np.array(part["windows"], dtype=np.int64).reshape(-1, 2)
+        ordered = windows[np.argsort(windows[:, 0])]
+        batches.append(
+            Batches(part["boot_id"], int(part["attempt"]), int(part["process"]), ordered)
+        )
     return Kept(tuple(batches), int(line["processes"]))
 
 
 class _Draft:
-    """A segment while its lines are read; columns are packed arrays, since days at 10 Hz are millions of samples."""
+    """A segment while its lines are read.
+
+    Columns are packed arrays, since days at 10 Hz are millions of samples.
+    """
 
     def __init__(self, number: int, header: dict[str, Any]) -> None:
         self.number = number
         self.header = header
-        self.problems: list[str] = []
         self._zero = header["t"]
         self._last = header["t"]
         self._columns: dict[tuple[str, str], tuple[array[float], array[float]]] = {}
@@ -271,11 +279,13 @@ class _Draft:
         self._said: list[str] = []
 
     def take(self, line: dict[str, Any]) -> None:
+        """Take one line after the header."""
         if "lost" in line:
             self._lost[line["why"]] = self._lost.get(line["why"], 0) + line["lost"]
             return
         if "problem" in line:
-            self._said.append(f"{line['gpu']} after {self._seconds(line['t']):.0f} s: {line['problem']}")
+            when = f"{self._seconds(line['t']):.0f} s"
+            self._said.append(f"{line['gpu']} after {when}: {line['problem']}")
             return
         if "mark" in line and line.get("boot_id") != self.header["boot_id"]:
             self._strangers += 1
@@ -289,7 +299,7 @@ class _Draft:
             self._sample(line)
 
     def segment(self) -> Segment:
-        self._check()
+        """Return the segment of all lines so far."""
         return Segment(
             number=self.number,
             header=self.header,
@@ -302,45 +312,54 @@ class _Draft:
             },
         )
 
-    def _check(self) -> None:
-        name = f"segment {self.number}"
+    def problems(self) -> Iterator[str]:
+        """Yield a sentence for everything that is wrong with the segment."""
+        name, after = f"segment {self.number}", self._seconds(self._last)
         if self._end is None:
-            self.problems.append(
-                f"{name} has no end: its recorder or its machine stopped {self._seconds(self._last):.1f} s after it "
+            yield (
+                f"{name} has no end: its recorder or its machine stopped {after:.1f} s after it "
                 "began; what is known up to there counts"
             )
         elif self._end["end"] == "died":
-            self.problems.append(f"{name}: its job was killed without a word; what is known up to there counts")
+            yield f"{name}: its job was killed without a word; what is known up to there counts"
         if self._strangers:
-            self.problems.append(f"{name}: {self._strangers} marks were made under another boot and are left out")
+            yield f"{name}: {self._strangers} marks were made under another boot and are left out"
         times = [mark.time for mark in self._marks]
         if times != sorted(times):
-            self.problems.append(f"{name}: marks stand out of order; they are taken in the order of their times")
+            yield f"{name}: marks stand out of order; they are taken in the order of their times"
         for why, count in self._lost.items():
-            self.problems.append(f"{name}: {count} lines could not be written ({why}); see its largest gap")
+            yield f"{name}: {count} lines could not be written ({why}); see its largest gap"
         if self.header["problem"]:
-            self.problems.append(f"{name}: {self.header['problem']}")
-        self.problems += [f"{name}: {said}" for said in self._said]
+            yield f"{name}: {self.header['problem']}"
+        yield from (f"{name}: {said}" for said in self._said)
         for gpu in self.header["gpus"]:
             if gpu["refused"]:
-                self.problems.append(f"{name}: {gpu['uuid']} was not metered: {gpu['refused']}")
+                yield f"{name}: {gpu['uuid']} was not metered: {gpu['refused']}"
         if not self._uuids and (self.header.get("rapl") or {}).get("reason"):
-            self.problems.append(f"{name}: {self.header['rapl']['reason']}")
+            yield f"{name}: {self.header['rapl']['reason']}"
         if self._end and self._end.get("rapl_shared"):
-            self.problems.append(
-                f"{name}: other metered jobs ran on this node meanwhile; RAPL counts the node, so their share is in it"
+            yield (
+                f"{name}: other metered jobs ran on this node meanwhile; RAPL counts the node, so "
+                "their share is in it"
             )
 
     def _mark(self, line: Mapping[str, Any]) -> Mark:
-        readings = {uuid: mj / 1000 for uuid, mj in line.get("counter_mj", {}).items() if mj is not None}
-        place = line.get("attempt"), line.get("step")
-        return Mark(line["mark"], self._seconds(line["t"]), *place, readings, line.get("checkpoint_counted"))
+        counters = line.get("counter_mj", {})
+        return Mark(
+            phase=line["mark"],
+            time=self._seconds(line["t"]),
+            attempt=line.get("attempt"),
+            step=line.get("step"),
+            counters_j={uuid: mj / 1000 for uuid, mj in counters.items() if mj is not None},
+            checkpoint_counted=line.get("checkpoint_counted"),
+        )
 
     def _sample(self, line: Mapping[str, Any]) -> None:
         time = self._seconds(line["t"])
         for name, (key, factor) in PER_GPU.items():
             if key in line:
-                moments = line["counter_ns"] if name == "counter_j" else [line["t"]] * len(self._uuids)
+                same = [line["t"]] * len(self._uuids)
+                moments = line["counter_ns"] if name == "counter_j" else same
                 for uuid, moment, value in zip(self._uuids, moments, line[key], strict=True):
                     self._add(name, uuid, self._seconds(moment), value, factor)
         self._add("cpu_s", "", time, line.get("cpu_s"), 1.0)
@@ -354,7 +373,7 @@ class _Draft:
             values.append(value * factor)
 
     def _add_rapl(self, time: float, now: list[int]) -> None:
-        """Sum of the zones since the first reading; each zone's counter starts again at 0 now and then."""
+        """Add up the zones' growth since the first reading, through wraps to 0."""
         before, self._rapl = self._rapl or now, now
         for old, new, range_ in zip(before, now, self.header["rapl"]["ranges_uj"], strict=True):
             self._rapl_j += (new - old + (range_ if new < old else 0)) / 1e6
@@ -377,12 +396,16 @@ def _lines(file: Path, problems: list[str]) -> Iterator[str]:
 
 
 def _between(segments: Sequence[Segment]) -> list[str]:
-    """What is wrong between segments; time that two have measured with the same meter is counted once."""
+    """Return the problems between segments, and count their common time once.
+
+    Common time is what two segments have measured with the same meter.
+    """
     problems: list[str] = []
     boots = {segment.header["boot_id"] for segment in segments}
     if len(boots) > 1:
         problems.append(
-            f"the segments come from {len(boots)} boots; times are compared within a segment only, so all of them count"
+            f"the segments come from {len(boots)} boots; times are compared within a segment only, "
+            "so all of them count"
         )
     for earlier, later in itertools.combinations(segments, 2):
         seconds = _overlap_s(earlier, later)
@@ -390,8 +413,8 @@ def _between(segments: Sequence[Segment]) -> list[str]:
             start = (later.header["t"] - earlier.header["t"]) / 1e9
             earlier.excluded.append((start, start + later.length_s))
             problems.append(
-                f"segments {earlier.number} and {later.number} overlap by {seconds:.1f} s on the same meter; "
-                f"that time is counted once, in segment {later.number}"
+                f"segments {earlier.number} and {later.number} overlap by {seconds:.1f} s on the "
+                f"same meter; that time is counted once, in segment {later.number}"
             )
     return problems
 

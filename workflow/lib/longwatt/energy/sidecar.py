@@ -1,4 +1,4 @@
-"""Starts a recorder beside a job, and ends it with the job."""
+"""Start a recorder beside a job, and end it with the job."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ IDLE_S = 2.0  # of idle after a job: the sensor that means over a second lags
 
 
 class RecorderError(RuntimeError):
-    """The recorder did not start; the message is its own."""
+    """The recorder did not start. The message is its own."""
 
 
 class Sidecar:
     """A recorder at work.
 
     Args:
-        order: what to record, and where.
+        order: the recorder's task.
 
     Attributes:
         refused: why a GPU is not metered, by UUID.
@@ -60,12 +60,16 @@ class Sidecar:
         self._send(json.dumps(dataclasses.asdict(order)))
         answer = _answer(answering)
         if answer["error"]:
-            self._abandon()
+            self._process.kill()
+            # One that hangs in a driver is left behind.
+            with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+                self._process.communicate(timeout=END_WAIT_S)
             raise RecorderError(answer["error"])
         self.refused: Mapping[str, str] = answer["refused"]
         self.metered: bool = answer["metered"]
         self.unmetered: str | None = answer["unmetered"]
-        self._marker = Marker(Path(order.out), [uuid for uuid in order.gpus if uuid not in self.refused])
+        metered = [uuid for uuid in order.gpus if uuid not in self.refused]
+        self._marker = Marker(Path(order.out), metered)
 
     @property
     def pid(self) -> int:
@@ -73,19 +77,20 @@ class Sidecar:
         return self._process.pid
 
     def environ(self) -> dict[str, str]:
-        """Variables by which the job's processes find the log."""
-        return {LOG_VARIABLE: str(Path(self.order.out).resolve()), GPUS_VARIABLE: ",".join(self.order.gpus)}
+        """Return the variables by which the job's processes find the log."""
+        log = str(Path(self.order.out).resolve())
+        return {LOG_VARIABLE: log, GPUS_VARIABLE: ",".join(self.order.gpus)}
 
     def mark(self, phase: str) -> None:
         """Begin a phase from outside the job."""
         self._marker.mark(phase)
 
     def watch(self, pid: int) -> None:
-        """Tell the recorder which process the job is: should the starter be killed, it records until that ends."""
+        """Name the job's process, until whose end it records if the starter is killed."""
         self._send(f"watch {pid}")
 
     def idle(self, name: str, seconds: float = IDLE_S) -> None:
-        """Record idle GPUs for a while, as a phase; nothing without a power sensor."""
+        """Record idle GPUs for a while as a phase, if their power can be read."""
         if self.metered and seconds > 0:
             self.mark(name)
             time.sleep(seconds)
@@ -107,15 +112,9 @@ class Sidecar:
             self._process.stdin.write(line.encode() + b"\n")
             self._process.stdin.flush()
 
-    def _abandon(self) -> None:
-        """End a recorder that does not record; one that hangs in a driver is left behind."""
-        self._process.kill()
-        with contextlib.suppress(OSError, subprocess.TimeoutExpired):
-            self._process.communicate(timeout=END_WAIT_S)
-
 
 def _answer(descriptor: int) -> dict[str, Any]:
-    """What a recorder says when it has begun, or why it cannot."""
+    """Return a recorder's answer: its facts when it has begun, or why it cannot."""
     with os.fdopen(descriptor) as stream:
         if not select.select([stream], [], [], START_WAIT_S)[0]:
             return {"error": f"the recorder did not start within {START_WAIT_S:g} s"}
@@ -128,9 +127,10 @@ def _answer(descriptor: int) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def metered(order: Order, tell: Callable[[str], None]) -> Iterator[Sidecar | None]:
-    """A recorder beside the block's work; None, said by `tell`, where it cannot be: a job goes on without one.
+    """Run a recorder beside the block's work.
 
-    Its marks are written all the same, and give times and, by the GPUs' counters, energy.
+    A job goes on where it cannot run: `tell` says why, and the block gets None. The job's marks are
+    written all the same, and give times and, by the GPUs' counters, energy.
     """
     try:
         sidecar = Sidecar(order)

@@ -1,4 +1,4 @@
-"""What one device's meters say of stretches of time."""
+"""Readings of one device's meters over stretches of time."""
 
 from __future__ import annotations
 
@@ -14,11 +14,16 @@ from longwatt.energy.segments import EMPTY, Floats, Segment, Series
 
 COUNTER, INTEGRAL, RAPL = "nvml_counter", "nvml_power_integral", "rapl"
 AVERAGE_LAG_S = 0.5  # the mean of the last second speaks of half a second ago
-# Two readings of one counter by two processes may stand a moment out of order; a reset falls back by far more.
+# Two processes' readings of one counter may stand a moment out of order; a reset falls by far more.
 RESET_J = 50.0
 BRACKET_S = 2.5  # a counter is interpolated between readings this close (it is read every second)
-STALE_S, STALE_W = 3.0, 5.0  # a counter that stands still this long while this much flows has failed
-EDGE_S = 0.1  # a counter read this close to a moment is the counter at that moment: it moves no faster
+STALE_S, STALE_W = (
+    3.0,
+    5.0,
+)  # a counter that stands still this long while this much flows has failed
+EDGE_S = (
+    0.1  # a counter read this close to a moment is the counter at that moment: it moves no faster
+)
 GAP_S = 1.0  # samples further apart than this leave a gap
 COVERED = 0.9  # share of a window that samples must cover for its integral to be believed
 DISAGREES_PCT = 5.0
@@ -28,8 +33,8 @@ Window = tuple[float, float]
 class Stretch(NamedTuple):
     """A window, and how many of its seconds count.
 
-    Batches that follow each other closely are one stretch: no meter tells them from the pauses between them, so that
-    they are billed at its mean power.
+    Batches that follow each other closely are one stretch: no meter tells them from the pauses
+    between them, so that they are billed at its mean power.
     """
 
     start: float
@@ -50,8 +55,8 @@ class Part:
         segment: their segment.
         windows: the stretches.
         gpu: the only one of its GPUs that they are about; None for all.
-        share: how much of the job's time, and of its processors, they stand for: a half where two
-            processes work at once.
+        share: the part of the job's time, and of its processors, that they stand for: a half where
+            two processes work at once.
     """
 
     segment: Segment
@@ -67,7 +72,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Reading:
-    """One window of one device; None where it is unknown.
+    """One window of one device, with None for what is unknown.
 
     Attributes:
         span_s: its length, pauses included.
@@ -104,21 +109,21 @@ def _times(amount: float | None, factor: float) -> float | None:
     return None if amount is None else amount * factor
 
 
+@dataclass(eq=False)
 class Device:
     """A GPU of a segment, or its processors.
 
-    Args:
+    Attributes:
         segment: where it was metered.
         gpu: its UUID; "" for the processors.
     """
 
-    def __init__(self, segment: Segment, gpu: str) -> None:
-        self.segment = segment
-        self.gpu = gpu
+    segment: Segment
+    gpu: str
 
     @cached_property
     def counter(self) -> Series:
-        """Joules: the recorder's readings and those at the marks, in the order of time."""
+        """Joules: the recorder's readings and those at the marks, in order of time."""
         if not self.gpu:
             return self.segment.of("rapl_j")
         own = self.segment.of("counter_j", self.gpu)
@@ -130,9 +135,11 @@ class Device:
 
     @cached_property
     def power(self) -> Series:
-        """Watts, at the times that they speak of: the mean of a second where there is one, else the newest reading.
+        """Watts at the times that they speak of.
 
-        A sensor that looks at 25 ms of every 100 ms (A100, H100) can lock to a periodic load; its own mean cannot.
+        They are means of a second where there are some, else the newest readings. A sensor that
+        looks at 25 ms of every 100 ms (A100, H100) can lock to a periodic load. Its own mean
+        cannot.
         """
         average = self.segment.of("average_w", self.gpu)
         if len(average.times) > 1:
@@ -147,12 +154,12 @@ class Device:
 
     @cached_property
     def last_read_s(self) -> float | None:
-        """When it was last read; None if it never was."""
-        series = (self.counter, self.samples) if self.gpu else (self.counter, self.segment.of("cpu_s"))
+        """When it was last read, or None if it never was."""
+        series = (self.counter, self.samples if self.gpu else self.segment.of("cpu_s"))
         return next((float(one.times[-1]) for one in series if len(one.times)), None)
 
     def read(self, window: Stretch) -> Reading:
-        """Everything about one stretch, as far as it counts."""
+        """Read everything about one stretch, as far as it counts."""
         found = self._read((window.start, window.end))
         return found.part(window.seconds / found.span_s) if found.span_s > 0 else found
 
@@ -180,21 +187,26 @@ class Device:
             peak_w=float(within.max()) if len(within) else None,
         )
 
-    def _choose(self, counted: float | None, integral: float | None, stale_s: float) -> tuple[float | None, str | None]:
+    def _choose(
+        self, counted: float | None, integral: float | None, stale_s: float
+    ) -> tuple[float | None, str | None]:
+        """Return the joules to believe, and their source."""
         if not self.gpu:
             return counted, None if counted is None else RAPL
-        lacks = counted is not None and integral is not None and counted < integral * (1 - DISAGREES_PCT / 100)
+        least = None if integral is None else integral * (1 - DISAGREES_PCT / 100)
+        lacks = counted is not None and least is not None and counted < least
         if counted is not None and not (lacks and stale_s >= STALE_S):
             return counted, COUNTER
         return integral, None if integral is None else INTEGRAL
 
     def _counted(self, start: float, end: float) -> tuple[float | None, int]:
-        """Joules by the counter, and how often it was reset; what flowed around a reset is the integral's."""
+        """Return the counter's joules and its resets, around which the integral stands in."""
         times, values = self.counter
         edges = (_at(self.counter, start), _at(self.counter, end))
         if edges[1] is None and len(times) and max(start, end - BRACKET_S) < times[-1] < end:
-            counted, count = self._counted(start, times[-1])  # the recorder died between two readings
-            return (None if counted is None else counted + (self._integral(times[-1], end) or 0.0)), count
+            counted, count = self._counted(start, times[-1])  # the recorder died after its reading
+            rest = self._integral(times[-1], end) or 0.0
+            return (None if counted is None else counted + rest), count
         if edges[0] is None or edges[1] is None:
             return None, 0
         inside = _inside(times, start, end)
@@ -211,18 +223,19 @@ class Device:
         return max(0.0, total), len(resets)
 
     def _integral(self, start: float, end: float) -> float | None:
-        """Joules by the trapezoid over the power samples; None if they leave too much of the window out."""
+        """Integrate power by trapezoids (None if samples miss too much of the window)."""
         times, values = self.power
         covered, _ = _coverage(times, start, end)
         if end <= start or covered < COVERED * (end - start):
             return None
         inside = _inside(times, start, end)
         moments = np.concatenate([[start], times[inside], [end]])
-        watts = np.concatenate([np.interp([start], times, values), values[inside], np.interp([end], times, values)])
+        first, last = np.interp([start], times, values), np.interp([end], times, values)
+        watts = np.concatenate([first, values[inside], last])
         return float(np.sum(np.diff(moments) * (watts[1:] + watts[:-1])) / 2)
 
     def _stale_s(self, start: float, end: float) -> float:
-        """The longest stretch in which the counter stood still while power flowed."""
+        """Return the longest time that the counter stood still while power flowed."""
         times, values = self.counter
         there = _slice(times, start, end)
         times, values = times[there], values[there]
@@ -236,9 +249,9 @@ class Device:
 
 
 def _without_late(times: Floats, values: Floats) -> Series:
-    """Leave out readings that were taken later than their time says: what follows them is less, then more again.
+    """Leave out readings that were taken later than their time says.
 
-    A reset falls and stays below.
+    The reading after such a one is less, and the next is more again. A reset falls and stays below.
     """
     falls = np.flatnonzero(np.diff(values) < -RESET_J)
     late = [i for i in falls if i + 2 < len(values) and values[i + 2] >= values[i]]
@@ -246,27 +259,35 @@ def _without_late(times: Floats, values: Floats) -> Series:
 
 
 def minus(window: Window, excluded: Sequence[Window]) -> list[Window]:
-    """What is left of a window."""
+    """Return the pieces of a window outside others."""
     left = [window]
     for start, end in excluded:
-        left = [piece for a, b in left for piece in ((a, min(b, start)), (max(a, end), b)) if piece[1] > piece[0]]
+        cut = [piece for a, b in left for piece in ((a, min(b, start)), (max(a, end), b))]
+        left = [(a, b) for a, b in cut if b > a]
     return left
 
 
 def mean_of(series: Series, windows: Sequence[Window]) -> float | None:
-    """The mean over several windows, each weighted by its length; None where none holds a value."""
-    found = [(within.mean(), end - start) for start, end in windows if len(within := _within(series, start, end))]
+    """Return the mean over windows by length (None where none holds a value)."""
+    found = [
+        (within.mean(), end - start)
+        for start, end in windows
+        if len(within := _within(series, start, end))
+    ]
     weight = sum(length for _, length in found)
     return float(sum(mean * length for mean, length in found) / weight) if weight > 0 else None
 
 
 def values_of(series: Series, windows: Sequence[Window]) -> Floats:
-    """All values within several windows."""
+    """Return all values within several windows."""
     return np.concatenate([EMPTY.values, *(_within(series, start, end) for start, end in windows)])
 
 
 def growth(series: Series, window: Window, bracket_s: float) -> float | None:
-    """How much a counter grew in a window; None where it was not read within `bracket_s` around both ends."""
+    """Return a counter's growth in a window.
+
+    None where it was not read within `bracket_s` around both ends.
+    """
     start, end = (_at(series, moment, bracket_s) for moment in window)
     return None if start is None or end is None else max(0.0, end - start)
 
@@ -276,36 +297,37 @@ def _within(series: Series, start: float, end: float) -> Floats:
 
 
 def _slice(times: Floats, start: float, end: float) -> slice:
-    """The moments from start to end, both included; times are sorted, and millions."""
+    """Return the slice of sorted times from start to end, both included."""
     return slice(int(np.searchsorted(times, start)), int(np.searchsorted(times, end, "right")))
 
 
 def _inside(times: Floats, start: float, end: float) -> slice:
-    """The moments between start and end, both left out."""
+    """Return the slice between start and end, both left out."""
     return slice(int(np.searchsorted(times, start, "right")), int(np.searchsorted(times, end)))
 
 
 def _at(series: Series, moment: float, bracket_s: float = BRACKET_S) -> float | None:
-    """A counter at a moment, between readings that are close; None otherwise."""
+    """Return a counter at a moment, if readings are close to it."""
     times, values = series
     after = int(np.searchsorted(times, moment))
     if after < len(times) and times[after] == moment:
         return float(values[after])
-    if after == 0 or after == len(times):
-        near = 0 if after == 0 else -1
-        return float(values[near]) if len(times) and abs(times[near] - moment) < EDGE_S else None
-    if times[after] - times[after - 1] > bracket_s:  # readings far apart: only one of this very moment counts
-        near = after if times[after] - moment < moment - times[after - 1] else after - 1
-        return float(values[near]) if abs(times[near] - moment) < EDGE_S else None
-    return float(np.interp(moment, times, values))
+    if 0 < after < len(times) and times[after] - times[after - 1] <= bracket_s:
+        return float(np.interp(moment, times, values))
+    # Readings far apart, or on one side alone: only one of this very moment counts.
+    around = [place for place in (after - 1, after) if 0 <= place < len(times)]
+    near = min(around, key=lambda place: float(abs(times[place] - moment)), default=None)
+    return None if near is None or abs(times[near] - moment) >= EDGE_S else float(values[near])
 
 
 def _coverage(times: Floats, start: float, end: float) -> tuple[float, float]:
-    """Seconds of a window within reach of samples, and the longest time without one."""
+    """Return the seconds of a window within reach of samples, and the longest gap."""
     inside = times[_inside(times, start, end)]
     edges = np.concatenate([[start], inside, [end]])
     gaps = np.diff(edges)
     if not len(inside):  # samples around a short window speak for it
         around = times[_slice(times, start - GAP_S, end + GAP_S)]
-        return (end - start if len(around) > 1 and end - start <= GAP_S else 0.0), float(end - start)
+        return (end - start if len(around) > 1 and end - start <= GAP_S else 0.0), float(
+            end - start
+        )
     return float(end - start - gaps[gaps > GAP_S].sum()), float(gaps.max())

@@ -35,7 +35,9 @@ class Seq2Seq(EncoderDecoder):
 
     def _default_config(self, given: Mapping[str, Any]) -> Any:
         from transformers import AutoConfig
-        from transformers.models.auto.modeling_auto import MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES as KINDS
+        from transformers.models.auto.modeling_auto import (
+            MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES as KINDS,
+        )
 
         kind = given.get("model_type")
         if kind not in KINDS:
