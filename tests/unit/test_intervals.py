@@ -35,11 +35,15 @@ STUDENT_T = (
 
 def test_students_t_is_that_of_printed_tables():
     assert [students_t(0.95, n) for n in range(1, 31)] == pytest.approx(STUDENT_T, abs=6e-4)
-    assert [students_t(0.99, n) for n in (1, 2, 9)] == pytest.approx([63.657, 9.925, 3.250], abs=6e-4)
+    assert [students_t(0.99, n) for n in (1, 2, 9)] == pytest.approx(
+        [63.657, 9.925, 3.250], abs=6e-4
+    )
 
 
 def test_half_widths_of_a_difference_add_as_squares_end_by_end():
-    assert of_difference((20, 17, 21), (10, 6, 18)) == pytest.approx((10 - math.hypot(3, 8), 10 + math.hypot(1, 4)))
+    assert of_difference((20, 17, 21), (10, 6, 18)) == pytest.approx(
+        (10 - math.hypot(3, 8), 10 + math.hypot(1, 4))
+    )
     assert of_difference((20, 17, 21), (10, 10, 10)) == (7, 11)
     assert of_difference((0, -math.inf, 1), (0, -1, 1))[0] == -math.inf
 
@@ -49,5 +53,7 @@ def test_an_interval_of_a_score_over_few_seeds_ends_where_scores_do():
                          "score_confidence": 0.95})  # fmt: skip
     assert over_seeds([60, 100])[1] > 300 and interval(rows) == (0.0, 100.0)
     right = [np.repeat([0.0, 100.0], [n, 50 - n])[:, None] for n in (20, 0)]
-    scores = Scores([Sample.of([f"e{n:02}" for n in range(50)], values) for values in right], Resampling(100))
+    scores = Scores(
+        [Sample.of([f"e{n:02}" for n in range(50)], values) for values in right], Resampling(100)
+    )
     assert mean_of(scores).ends == (0.0, 100.0)

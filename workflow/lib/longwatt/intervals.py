@@ -27,7 +27,9 @@ def over_seeds(values: Any, confidence: float = 0.95) -> tuple[float, float]:
     return mean - half, mean + half
 
 
-def over_seeds_of_scores(scores: Any, lows: Any, highs: Any, confidence: float = 0.95) -> tuple[float, float]:
+def over_seeds_of_scores(
+    scores: Any, lows: Any, highs: Any, confidence: float = 0.95
+) -> tuple[float, float]:
     """Find the interval of a mean score over seeds; where all score alike, that over examples.
 
     Seeds that all answer everything right would give an interval without width.
@@ -79,4 +81,6 @@ def of_difference(first: Known, second: Known) -> tuple[float, float]:
     """
     (one, low, high), (other, other_low, other_high) = first, second
     value = one - other
-    return value - math.hypot(one - low, other_high - other), value + math.hypot(high - one, other - other_low)
+    return value - math.hypot(one - low, other_high - other), value + math.hypot(
+        high - one, other - other_low
+    )

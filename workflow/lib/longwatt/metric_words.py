@@ -25,7 +25,9 @@ _ROUGE_PAIR = re.compile("[a-z0-9][^a-z0-9]+[a-z0-9]")
 _PLAIN_PAIR = re.compile(r"[A-Za-z0-9]\s+[A-Za-z0-9]")
 _PLAIN = re.compile("[a-z0-9]{4}")  # longer than any article, and no punctuation
 # Soft hyphens, marks of writing direction and the like: they part no words, and nobody sees them.
-_INVISIBLE = dict.fromkeys((0xAD, 0x61C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2060, 0x2070), 0xFEFF))
+_INVISIBLE = dict.fromkeys(
+    (0xAD, 0x61C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2060, 0x2070), 0xFEFF)
+)
 _NO_WORD = re.compile(r"[\W_]+")
 
 
@@ -105,7 +107,9 @@ def _folded(text: str) -> str:
 def _unspaced() -> Any:
     import regex  # slow to load, and needed where texts are read alone
 
-    return regex.compile("[" + "".join(rf"\p{{scx={script}}}" for script in UNSPACED) + r"&&\p{L}]", regex.V1)
+    return regex.compile(
+        "[" + "".join(rf"\p{{scx={script}}}" for script in UNSPACED) + r"&&\p{L}]", regex.V1
+    )
 
 
 @cache
@@ -116,7 +120,9 @@ def _unicode_word() -> Any:
     inside = rf"[\p{{L}}\p{{M}}\p{{N}}--[{alone}]]"
     one = rf"[[{alone}]&&[\p{{L}}\p{{N}}]]\p{{M}}*"
     joiners = "[\u200c\u200d]*"  # of Persian and Indian scripts
-    return regex.compile(rf"{one}|{inside}(?:{joiners}[{inside}\p{{M}}])*|\p{{M}}+|\p{{S}}\p{{M}}*", regex.V1)
+    return regex.compile(
+        rf"{one}|{inside}(?:{joiners}[{inside}\p{{M}}])*|\p{{M}}+|\p{{S}}\p{{M}}*", regex.V1
+    )
 
 
 # As the metrics themselves split texts.
@@ -129,4 +135,7 @@ _SEES: Mapping[str, Callable[[str], bool]] = {
     "f1_unicode": lambda text: bool(_unicode_word().search(_folded(text))),
 }
 METRICS_OF_TEXTS = tuple(_SEES)
-METRICS_OF_PAIRS = ("rouge", "rouge_unicode")  # a mean of 0 over pairs of words makes their headline 0
+METRICS_OF_PAIRS = (
+    "rouge",
+    "rouge_unicode",
+)  # a mean of 0 over pairs of words makes their headline 0

@@ -29,10 +29,16 @@ def compared_examples(rows: Any, references: str) -> dict[str, str]:
         references: "best" or "each".
     """
     counts = zip(rows["id"], map(len, rows["references"]), strict=True)
-    return {compared_id(id_, number, references): id_ for id_, count in counts for number in range(count)}
+    return {
+        compared_id(id_, number, references): id_
+        for id_, count in counts
+        for number in range(count)
+    }
 
 
-def compared_texts(rows: Any, tokenizer: Tokenizer, comparison: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
+def compared_texts(
+    rows: Any, tokenizer: Tokenizer, comparison: Mapping[str, Any]
+) -> dict[str, tuple[str, ...]]:
     """The references of every prediction, by its id.
 
     Args:
@@ -44,13 +50,17 @@ def compared_texts(rows: Any, tokenizer: Tokenizer, comparison: Mapping[str, Any
     texts: dict[str, tuple[str, ...]] = {}
     for id_, references in _references(rows, tokenizer, comparison["max_reference_tokens"]):
         if comparison["references"] == EACH:
-            texts |= {compared_id(id_, number, EACH): (text,) for number, text in enumerate(references)}
+            texts |= {
+                compared_id(id_, number, EACH): (text,) for number, text in enumerate(references)
+            }
         else:
             texts[id_] = references
     return texts
 
 
-def _references(rows: Any, tokenizer: Tokenizer, most_tokens: int | None) -> Iterator[tuple[str, tuple[str, ...]]]:
+def _references(
+    rows: Any, tokenizer: Tokenizer, most_tokens: int | None
+) -> Iterator[tuple[str, tuple[str, ...]]]:
     """(example's id, its references), whole or as their first tokens read."""
     if most_tokens is None:
         yield from zip(rows["id"], map(tuple, rows["references"]), strict=True)

@@ -73,7 +73,9 @@ def notes(split: str, facts: dict[str, Any]) -> list[str]:
     for what in ("references", "inputs"):
         count = facts[f"{what}_with_unknown_tokens"]
         if count:
-            found.append(f"{count} of {facts[what]} {what} of {split} have characters that the vocabulary lacks")
+            found.append(
+                f"{count} of {facts[what]} {what} of {split} have characters that the vocabulary lacks"
+            )
     return found
 
 

@@ -12,7 +12,14 @@ from typing import Any
 import numpy as np
 
 from longwatt.intervals import of_a_score, over_seeds
-from longwatt.metrics.resampling import Interval, Resampling, Scores, difference_of, interval_of, ratio_of
+from longwatt.metrics.resampling import (
+    Interval,
+    Resampling,
+    Scores,
+    difference_of,
+    interval_of,
+    ratio_of,
+)
 
 OVER_SEEDS = "Student's t over seeds"
 
@@ -21,7 +28,9 @@ Halves = tuple[float, float]  # how far an interval reaches below and above its 
 
 def mean_of(scores: Scores) -> Interval:
     """Find the interval of a score, over seeds too where there are several."""
-    low, high, method = _with_seeds(scores.value, interval_of(scores), _halves(scores.by_seed, scores.how))
+    low, high, method = _with_seeds(
+        scores.value, interval_of(scores), _halves(scores.by_seed, scores.how)
+    )
     return Interval(*of_a_score(low, high), method)
 
 
@@ -35,7 +44,9 @@ def paired_difference(first: Scores, second: Scores, paired_seeds: bool) -> Inte
     """
     sides = first.by_seed, second.by_seed
     return _with_seeds(
-        first.value - second.value, difference_of(first, second), _seeds_of_pair(*sides, first.how, paired_seeds)
+        first.value - second.value,
+        difference_of(first, second),
+        _seeds_of_pair(*sides, first.how, paired_seeds),
     )
 
 
@@ -79,4 +90,6 @@ def _with_seeds(value: float, examples: Interval, seeds: Halves | None) -> Inter
         math.hypot(max(0.0, reach), half)
         for reach, half in zip((value - examples.low, examples.high - value), seeds, strict=True)
     )
-    return Interval(value - low, value + high, f"{OVER_SEEDS} and {examples.method}, added as squares")
+    return Interval(
+        value - low, value + high, f"{OVER_SEEDS} and {examples.method}, added as squares"
+    )

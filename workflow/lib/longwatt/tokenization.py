@@ -17,7 +17,9 @@ from longwatt.datasets.records import Record, read_records
 from longwatt.provenance import read_object, sha256, write_json
 from longwatt.round_trip import RoundTrip, notes
 
-SNAKEMAKE_TIMESTAMP = ".snakemake_timestamp"  # in a folder that a rule declares; its time is the folder's
+SNAKEMAKE_TIMESTAMP = (
+    ".snakemake_timestamp"  # in a folder that a rule declares; its time is the folder's
+)
 BATCH = 64  # records at once: keeps the fast tokenizer's threads busy without holding a whole split's text
 Tokenizer = Any  # transformers.PreTrainedTokenizerFast, which has no types
 
@@ -35,7 +37,9 @@ def load_tokenizer(folder: Path | str) -> Tokenizer:
 
 def decode(tokenizer: Any, rows: Sequence[Sequence[int]]) -> list[str]:
     """Texts of token ids, as SCROLLS scores them."""
-    texts = tokenizer.batch_decode(rows, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+    texts = tokenizer.batch_decode(
+        rows, skip_special_tokens=True, clean_up_tokenization_spaces=False
+    )
     # SCROLLS' scores were made with the clean-up of spaces, which transformers 5 no longer applies to BPE.
     return [tokenizer.clean_up_tokenization(text).strip() for text in texts]
 
@@ -60,7 +64,9 @@ class PairTokens:
     @classmethod
     def of(cls, tokenizer: Tokenizer) -> PairTokens | None:
         """Read them off an encoded pair; None for a tokenizer that does not put two texts one after the other."""
-        if not getattr(tokenizer, "is_fast", False):  # others do not say which token is of which text
+        if not getattr(
+            tokenizer, "is_fast", False
+        ):  # others do not say which token is of which text
             return None
         encoded = tokenizer("a", "a", return_token_type_ids=True)
         ids, texts = encoded["input_ids"], encoded.sequence_ids()
@@ -76,11 +82,15 @@ class PairTokens:
         """Tokens that a cut must leave room for."""
         return len(self.prefix) + len(self.middle) + len(self.suffix)
 
-    def cut(self, first: Sequence[int], second: Sequence[int], length: int) -> tuple[list[int], int]:
+    def cut(
+        self, first: Sequence[int], second: Sequence[int], length: int
+    ) -> tuple[list[int], int]:
         """As `SpecialTokens.cut_pair`."""
         room = length - self.count
         if room < 2:
-            raise TokenizerError(f"length {length} leaves no room for two texts beside {self.count} special tokens")
+            raise TokenizerError(
+                f"length {length} leaves no room for two texts beside {self.count} special tokens"
+            )
         kept, other = _longest_first(len(first), len(second), room)
         head = [*self.prefix, *list(first)[:kept]]
         ids = [*head, *self.middle, *list(second)[:other], *self.suffix]
@@ -126,10 +136,14 @@ class SpecialTokens:
         """
         room = length - self.count
         if room < 1:
-            raise TokenizerError(f"length {length} leaves no room beside {self.count} special tokens")
+            raise TokenizerError(
+                f"length {length} leaves no room beside {self.count} special tokens"
+            )
         return [*self.prefix, *list(ids)[:room], *self.suffix]
 
-    def cut_pair(self, first: Sequence[int], second: Sequence[int], length: int) -> tuple[list[int], int]:
+    def cut_pair(
+        self, first: Sequence[int], second: Sequence[int], length: int
+    ) -> tuple[list[int], int]:
         """Ids of two texts without special tokens, cut and wrapped to at most `length` tokens.
 
         Equal to the tokenizer's own `truncation=True, max_length=length` of the pair.
@@ -142,7 +156,9 @@ class SpecialTokens:
             TokenizerError: there is no room for a token of each, or the tokenizer does not know pairs.
         """
         if self.pair is None:
-            raise TokenizerError("this tokenizer does not put two texts one after the other, but the dataset has pairs")
+            raise TokenizerError(
+                "this tokenizer does not put two texts one after the other, but the dataset has pairs"
+            )
         return self.pair.cut(first, second, length)
 
 
@@ -164,7 +180,10 @@ def tokenize_dataset(
         print(f"Note: {note}", flush=True)
     shutil.rmtree(tokens, ignore_errors=True)
     partial.replace(tokens)
-    write_json(report, {**facts, "seconds": round(time.perf_counter() - start, 2), "provenance": provenance})
+    write_json(
+        report,
+        {**facts, "seconds": round(time.perf_counter() - start, 2), "provenance": provenance},
+    )
 
 
 def check_records(records: Path) -> None:
@@ -257,7 +276,9 @@ def _tokenize(records: Path, tokenizer_folder: Path, folder: Path) -> dict[str, 
     return {
         "vocabulary": len(tokenizer),
         "special_tokens": SpecialTokens.of(tokenizer).count,
-        "input_tokens": {split: _length_statistics(rows["input_tokens"]) for split, rows in tokenized.items()},
+        "input_tokens": {
+            split: _length_statistics(rows["input_tokens"]) for split, rows in tokenized.items()
+        },
         "round_trip": texts,
         "notes": [note for split, found in texts.items() for note in notes(split, found)],
         "bytes": sum(path.stat().st_size for path in folder.rglob("*.arrow")),
@@ -314,7 +335,9 @@ def _tokenize_split(tokenizer: Tokenizer, records: Iterator[Record], counted: Ro
     return concatenate_datasets(parts)
 
 
-def _count_round_trips(tokenizer: Tokenizer, rows: Sequence[Mapping[str, Any]], counted: RoundTrip) -> None:
+def _count_round_trips(
+    tokenizer: Tokenizer, rows: Sequence[Mapping[str, Any]], counted: RoundTrip
+) -> None:
     decoded = iter(decode(tokenizer, [ids for row in rows for ids in row["labels"]]))
     for row in rows:
         counted.add_input(row["input_ids"])
@@ -345,7 +368,9 @@ def _rows(tokenizer: Tokenizer, records: Sequence[Record]) -> list[dict[str, Any
             "lead": record.lead,
             "evidence_ends": _evidence_ends(record.evidence, places),
         }
-        for record, ids, second, places in zip(records, encoded["input_ids"], seconds, offsets, strict=True)
+        for record, ids, second, places in zip(
+            records, encoded["input_ids"], seconds, offsets, strict=True
+        )
     ]
 
 

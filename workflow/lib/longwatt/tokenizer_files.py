@@ -33,7 +33,10 @@ from longwatt.source_files import SourceChanged, recorded
 from longwatt.tokenization import Tokenizer, TokenizerError, check_records, load_tokenizer
 
 SPECIAL_TOKENS = {"bos": "<s>", "pad": "<pad>", "eos": "</s>", "unk": "<unk>", "mask": "<mask>"}
-COMPARED, COMPARED_CHARACTERS = 200, 2_000  # texts, and how much of each, that a tokenizer made here is checked on
+COMPARED, COMPARED_CHARACTERS = (
+    200,
+    2_000,
+)  # texts, and how much of each, that a tokenizer made here is checked on
 
 
 def make_tokenizer(settings: Mapping[str, Any], records: Path, folder: Path) -> dict[str, Any]:
@@ -57,7 +60,9 @@ def make_tokenizer(settings: Mapping[str, Any], records: Path, folder: Path) -> 
     facts = _write_tokenizer(settings, records, folder)
     return {
         **facts,
-        "sha256": digests(folder, (folder / name for name in TOKENIZER_FILES if (folder / name).is_file())),
+        "sha256": digests(
+            folder, (folder / name for name in TOKENIZER_FILES if (folder / name).is_file())
+        ),
     }
 
 
@@ -79,7 +84,12 @@ def _train_byte_level_bpe(settings: Mapping[str, Any], records: Path) -> Tokeniz
     from tokenizers.processors import TemplateProcessing
     from transformers import PreTrainedTokenizerFast
 
-    texts = (t for split, r in read_records(records) if split == "train" for t in (r.input, *r.references))
+    texts = (
+        t
+        for split, r in read_records(records)
+        if split == "train"
+        for t in (r.input, *r.references)
+    )
     bpe = ByteLevelBPETokenizer(add_prefix_space=True)
     bpe.train_from_iterator(
         texts,
@@ -95,7 +105,9 @@ def _train_byte_level_bpe(settings: Mapping[str, Any], records: Path) -> Tokeniz
         special_tokens=[(token, bpe.token_to_id(token)) for token in (bos, eos)],
     )
     named = {f"{name}_token": token for name, token in SPECIAL_TOKENS.items()}
-    return PreTrainedTokenizerFast(tokenizer_object=bpe._tokenizer, clean_up_tokenization_spaces=False, **named)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=bpe._tokenizer, clean_up_tokenization_spaces=False, **named
+    )
 
 
 def _save(tokenizer: Tokenizer, folder: Path) -> None:
@@ -119,7 +131,9 @@ def _tokenizer_from_hub(repository: hub.Repository, records: Path, folder: Path)
 
 def _texts(records: Path) -> list[str]:
     """The beginnings of the first inputs."""
-    return [record.input[:COMPARED_CHARACTERS] for _, record in islice(read_records(records), COMPARED)]
+    return [
+        record.input[:COMPARED_CHARACTERS] for _, record in islice(read_records(records), COMPARED)
+    ]
 
 
 def _copy_tokenizer(settings: Mapping[str, Any], folder: Path) -> dict[str, Any]:

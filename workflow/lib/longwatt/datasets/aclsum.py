@@ -54,7 +54,9 @@ def _records(split: str, aspects: list[str]) -> Iterator[Record]:
             query = QUERIES[aspect]
             summary = document.summaries[aspect]
             start = len(query) + 2
-            yield Record(f"{document.id}/{aspect}", f"{query}\n\n{text}", (summary,), document_start=start)
+            yield Record(
+                f"{document.id}/{aspect}", f"{query}\n\n{text}", (summary,), document_start=start
+            )
 
 
 def full_text(title: str, parse: Mapping[str, Any]) -> str:

@@ -52,9 +52,15 @@ def _split(name: str, aspects: Sequence[str]) -> tuple[list[Record], int]:
         for section in SECTIONS:
             marks = [document.get_all_highlights(aspect, [section]) for aspect in aspects]
             for number, sentence in enumerate(document.get_all_sentences([section])):
-                told = [aspect for aspect, marked in zip(aspects, marks, strict=True) if marked[number]]
+                told = [
+                    aspect for aspect, marked in zip(aspects, marks, strict=True) if marked[number]
+                ]
                 if len(told) > 1:
                     several += 1
                     continue
-                records.append(Record(f"{document.id}/{section}/{number}", sentence, (told[0] if told else NONE,)))
+                records.append(
+                    Record(
+                        f"{document.id}/{section}/{number}", sentence, (told[0] if told else NONE,)
+                    )
+                )
     return records, several

@@ -53,7 +53,11 @@ def local_files(options: Mapping[str, Any]) -> dict[str, Path]:
 def missing(options: Mapping[str, Any]) -> str | None:
     """The first file that is not there."""
     absent = [path for path in _paths(options).values() if not path.is_file()]
-    return f"{absent[0]} does not exist, or is no file; options.files names one file per split" if absent else None
+    return (
+        f"{absent[0]} does not exist, or is no file; options.files names one file per split"
+        if absent
+        else None
+    )
 
 
 def read(options: Mapping[str, Any]) -> SourceData:
@@ -66,7 +70,9 @@ def read(options: Mapping[str, Any]) -> SourceData:
     Raises:
         DatasetError: a file cannot be read, or a row lacks a field; names file and line.
     """
-    found = {split: _read(path, options.get("fields", {})) for split, path in _paths(options).items()}
+    found = {
+        split: _read(path, options.get("fields", {})) for split, path in _paths(options).items()
+    }
     return SourceData(
         splits={split: records for split, (records, _) in found.items()},
         licence=options.get("licence", "not stated"),
@@ -112,7 +118,10 @@ class _Ids:
         """
         self._first = self._first or row
         # One row with an id means that all have one; a number beside them could be another row's id.
-        field, named = self.fields.get("id", "id"), "id" in self.fields or "id" in self._first.values
+        field, named = (
+            self.fields.get("id", "id"),
+            "id" in self.fields or "id" in self._first.values,
+        )
         if not named and "id" in row.values:
             self._first.id(field)
         return _record(row, self.fields, row.id(field) if named else row.place.rpartition(" ")[2])

@@ -33,7 +33,9 @@ def label_of(row: Row, field: str, options: Mapping[str, Any]) -> str | None:
 
 def twice_named(labels: Collection[str] | Mapping[str, str]) -> list[str]:
     """The values of a mapping of labels that are one value in two spellings, as 1 and 1.0 are."""
-    keys = Counter(value_key(value) for value in labels) if isinstance(labels, Mapping) else Counter()
+    keys = (
+        Counter(value_key(value) for value in labels) if isinstance(labels, Mapping) else Counter()
+    )
     return [value for value in labels if keys[value_key(value)] > 1]
 
 
@@ -52,7 +54,11 @@ def _named(row: Row, field: str, value: str, labels: list[str] | Mapping[str, st
     if labels is None:
         return value_key(value)  # or 1 and 1.0, True and true would be two classes
     # A list's names are those of 0, 1, ...
-    names = labels if isinstance(labels, Mapping) else {str(number): name for number, name in enumerate(labels)}
+    names = (
+        labels
+        if isinstance(labels, Mapping)
+        else {str(number): name for number, name in enumerate(labels)}
+    )
     by_key = {value_key(known): name for known, name in names.items()}
     if value_key(value) not in by_key:
         known = ", ".join(map(repr, names))

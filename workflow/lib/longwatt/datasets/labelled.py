@@ -42,7 +42,12 @@ _LABEL = {"type": ["string", "integer", "number", "boolean"]}
 
 
 def _object(required: Collection[str], **properties: Any) -> dict[str, Any]:
-    return {"type": "object", "additionalProperties": False, "required": list(required), "properties": properties}
+    return {
+        "type": "object",
+        "additionalProperties": False,
+        "required": list(required),
+        "properties": properties,
+    }
 
 
 OPTIONS_SCHEMA: dict[str, Any] = {
@@ -50,13 +55,19 @@ OPTIONS_SCHEMA: dict[str, Any] = {
         ["files"],
         files={**_object([], **dict.fromkeys(SPLITS, _FILES)), "minProperties": 1},
         fields=_object([], input=_TEXT, second=_TEXT, label=_TEXT, id=_TEXT),
-        labels={"anyOf": [_NAMES, {"type": "object", "minProperties": 2, "additionalProperties": _TEXT}]},
+        labels={
+            "anyOf": [_NAMES, {"type": "object", "minProperties": 2, "additionalProperties": _TEXT}]
+        },
         drop={"type": "array", "minItems": 1, "uniqueItems": True, "items": _LABEL},
         drop_empty={"type": "boolean"},
         score_classes=_object(
             ["classes", "names"],
             classes={"type": "integer", "minimum": 2},
-            names={"type": "array", "minItems": 2, "items": {"type": ["string", "null"], "minLength": 1}},
+            names={
+                "type": "array",
+                "minItems": 2,
+                "items": {"type": ["string", "null"], "minLength": 1},
+            },
         ),
         held_out=_object(
             ["split", "from", "examples"],
@@ -183,8 +194,12 @@ class _Rows:
             else:
                 records.add(found, row.place)
         for _, again, place in records.repeats():
-            raise DatasetError(f"{place}: the field {self.fields['id']!r} repeats the id {again.id!r}")
-        found_out = [f"{count} rows of {split} {reason}: left out" for reason, count in left_out.items()]
+            raise DatasetError(
+                f"{place}: the field {self.fields['id']!r} repeats the id {again.id!r}"
+            )
+        found_out = [
+            f"{count} rows of {split} {reason}: left out" for reason, count in left_out.items()
+        ]
         if not records:
             raise DatasetError(f"options.files: no row of {split} is left ({'; '.join(found_out)})")
         self.notes += found_out
@@ -235,7 +250,9 @@ def _contradiction(options: Mapping[str, Any]) -> str | None:
         return f"options.labels names one value twice, as {' and as '.join(map(repr, twice))}; keep one"
     if "pair" in options and "second" in options.get("fields", {}):
         return "options.pair splits the input in two, and options.fields.second names another second text; give one"
-    if held_out and (held_out["split"] in options["files"] or held_out["from"] not in options["files"]):
+    if held_out and (
+        held_out["split"] in options["files"] or held_out["from"] not in options["files"]
+    ):
         return (
             f"options.held_out draws {held_out['split']} from {held_out['from']}: options.files must name the latter "
             f"and not the former, but names {', '.join(options['files'])}"
@@ -246,7 +263,9 @@ def _contradiction(options: Mapping[str, Any]) -> str | None:
     return None
 
 
-def _hold_out(found: Mapping[str, Collection[Record]], held_out: Mapping[str, Any]) -> dict[str, Collection[Record]]:
+def _hold_out(
+    found: Mapping[str, Collection[Record]], held_out: Mapping[str, Any]
+) -> dict[str, Collection[Record]]:
     """Splits with one drawn from another, both in the order that the records had."""
     records, wanted = found[held_out["from"]], held_out["examples"]
     if wanted >= len(records):

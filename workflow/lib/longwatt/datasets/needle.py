@@ -47,7 +47,9 @@ def read(options: Mapping[str, Any]) -> SourceData:
     answers = [words[i * size : (i + 1) * size] for i in range(count)]
     filler = words[count * size :]
     splits = {
-        split: [_record(source, f"{split}-{n}", options, answers, filler) for n in range(options[split])]
+        split: [
+            _record(source, f"{split}-{n}", options, answers, filler) for n in range(options[split])
+        ]
         for split in ("train", "validation", "test")
     }
     return SourceData(

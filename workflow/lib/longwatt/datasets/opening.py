@@ -22,7 +22,11 @@ PARQUET = b"PAR1"
 _UTF_8_ADVICE = "save it as UTF-8 (iconv -f UTF-16 -t UTF-8)"
 # First bytes -> what such a file is, and what to do.
 _FOREIGN: tuple[tuple[bytes, str, str], ...] = (
-    (b"version https://git-lfs.github.com/", "a Git LFS pointer", "fetch the file with git lfs pull"),
+    (
+        b"version https://git-lfs.github.com/",
+        "a Git LFS pointer",
+        "fetch the file with git lfs pull",
+    ),
     (b"%PDF", "a PDF", "extract its text into JSON lines"),
     (b"\xff\xfe", "UTF-16 text", _UTF_8_ADVICE),
     (b"\xfe\xff", "UTF-16 text", _UTF_8_ADVICE),
@@ -62,7 +66,9 @@ def damage_named(name: str) -> Iterator[None]:
     except (zlib.error, lzma.LZMAError, EOFError, gzip.BadGzipFile) as error:
         raise DatasetError(f"{name} is damaged ({error}); fetch it again") from None
     except OSError as error:
-        if error.errno in DISK_FULL:  # of the temporary copy that parquet is read from; the file is sound
+        if (
+            error.errno in DISK_FULL
+        ):  # of the temporary copy that parquet is read from; the file is sound
             raise
         if error.errno is None:  # the decompressors' own, which name no system call
             raise DatasetError(f"{name} is damaged ({error}); fetch it again") from None
@@ -111,7 +117,10 @@ def holds_parquet(stream: IO[bytes]) -> bool:
 
 def _foreign(head: bytes, zip_advice: str) -> tuple[str, str] | None:
     if head.startswith(PARQUET):
-        return "a parquet file", "give it a name that ends in .parquet, as a file of the source `labelled`"
+        return (
+            "a parquet file",
+            "give it a name that ends in .parquet, as a file of the source `labelled`",
+        )
     if head.startswith(b"PK\x03\x04"):
         return "a zip", zip_advice
     for signature, kind, advice in _FOREIGN:

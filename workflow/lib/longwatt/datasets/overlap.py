@@ -16,7 +16,9 @@ def shared_texts(splits: Mapping[str, Collection[Record]]) -> list[str]:
     for first, later in combinations(splits, 2):
         count = texts[later].shared_with(texts[first])
         if count:
-            notes.append(f"{count} of {len(splits[later])} records of {later} have the same text as one of {first}")
+            notes.append(
+                f"{count} of {len(splits[later])} records of {later} have the same text as one of {first}"
+            )
     return notes
 
 

@@ -99,7 +99,9 @@ def download(
                 statistics_of[split].add(record)
                 row = {"split": split, **asdict(record), "lead": _lead(record, lead_words)}
                 stream.write(json.dumps(row, ensure_ascii=False) + "\n")
-    facts = {key: getattr(data, key) for key in ("licence", "origin", "chance_per_hidden_word", "notes")}
+    facts = {
+        key: getattr(data, key) for key in ("licence", "origin", "chance_per_hidden_word", "notes")
+    }
     facts["sha256"] = {"records.jsonl": sha256(folder / "records.jsonl")}
     facts["sources"] = sources
     facts["notes"] = [*facts["notes"], *_said(notes(seen, scored))]
@@ -109,7 +111,8 @@ def download(
         for split, counted in statistics_of.items()
     }
     write_json(
-        folder / "dataset.json", {**facts, "lead_words": lead_words, "splits": by_split, "provenance": provenance}
+        folder / "dataset.json",
+        {**facts, "lead_words": lead_words, "splits": by_split, "provenance": provenance},
     )
 
 
@@ -117,7 +120,9 @@ def _read(settings: Mapping[str, Any], folder: Path) -> tuple[SourceData, list[F
     """A source's data, and the files of this machine that they are read from."""
     source = import_module(f"longwatt.datasets.{settings['source']}")
     files = files_read(source, settings["options"])
-    there = {name: path for name, path in files.items() if path.is_file()}  # the source says what is missing
+    there = {
+        name: path for name, path in files.items() if path.is_file()
+    }  # the source says what is missing
     try:
         with stored_in(folder), recorded(there) as sources:
             data: SourceData = source.read(settings["options"])
@@ -130,7 +135,9 @@ def files_read(source: Any, options: Mapping[str, Any]) -> dict[str, Path]:
     """The files of this machine that a source's module reads, by the name that a record of them has."""
     if hasattr(source, "local_files"):
         return dict(source.local_files(options))
-    return {path: Path(path) for path in (source.files(options) if hasattr(source, "files") else ())}
+    return {
+        path: Path(path) for path in (source.files(options) if hasattr(source, "files") else ())
+    }
 
 
 def read_records(path: Path) -> Iterator[tuple[str, Record]]:
@@ -139,14 +146,18 @@ def read_records(path: Path) -> Iterator[tuple[str, Record]]:
         for line in stream:
             row = json.loads(line)
             split = row.pop("split")
-            values: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in row.items()}
+            values: dict[str, Any] = {
+                name: tuple(v) if isinstance(v, list) else v for name, v in row.items()
+            }
             yield split, Record(**values)
 
 
 def _mean_reference_words(data: SourceData) -> int:
     """Words of a mean reference of the training split, or of the first one where there is none."""
     records = data.splits.get("train") or next(iter(data.splits.values()))
-    return round(statistics.fmean(len(text.split()) for record in records for text in record.references))
+    return round(
+        statistics.fmean(len(text.split()) for record in records for text in record.references)
+    )
 
 
 def _lead(record: Record, words: int) -> str:
@@ -163,7 +174,9 @@ def _check(data: SourceData, source: str) -> None:
         for record in records:
             ids.add(record.id)
             if not record.input.strip() or not record.references or not all(record.references):
-                raise DatasetError(f"dataset source {source}, split {split!r}, id {record.id!r}: no text")
+                raise DatasetError(
+                    f"dataset source {source}, split {split!r}, id {record.id!r}: no text"
+                )
         if ids.later():
             raise DatasetError(f"dataset source {source}, split {split!r}: ids repeat")
 
@@ -194,15 +207,24 @@ def _labels(data: SourceData, source: str) -> dict[str, dict[str, int]]:
     """How many records of each split have each label, by name in order."""
     where = f"dataset source {source}"
     if "train" not in data.splits:
-        raise DatasetError(f"{where}: classification needs a training split; its labels are the classes")
-    counts = {split: _count_labels(records, f"{where}, split {split!r}") for split, records in data.splits.items()}
+        raise DatasetError(
+            f"{where}: classification needs a training split; its labels are the classes"
+        )
+    counts = {
+        split: _count_labels(records, f"{where}, split {split!r}")
+        for split, records in data.splits.items()
+    }
     for split, found in counts.items():
         if len(found) < 2:
             (label,) = found
-            raise DatasetError(f"{where}, split {split!r}: every label is {label!r}; a split needs two classes or more")
+            raise DatasetError(
+                f"{where}, split {split!r}: every label is {label!r}; a split needs two classes or more"
+            )
         unseen = {label: count for label, count in found.items() if label not in counts["train"]}
         if unseen:
-            first = next(record.id for record in data.splits[split] if record.references[0] in unseen)
+            first = next(
+                record.id for record in data.splits[split] if record.references[0] in unseen
+            )
             listed = ", ".join(f"{label!r} ({count})" for label, count in unseen.items())
             raise DatasetError(
                 f"{where}, split {split!r}: the training split never has {listed}; first at id {first!r}; it has "
@@ -218,7 +240,9 @@ def _count_labels(records: Collection[Record], where: str) -> dict[str, int]:
 def _only_label(record: Record, where: str) -> str:
     if len(record.references) != 1:
         found = ", ".join(map(repr, record.references))
-        raise DatasetError(f"{where}, id {record.id!r}: classification needs one label, but there are {found}")
+        raise DatasetError(
+            f"{where}, id {record.id!r}: classification needs one label, but there are {found}"
+        )
     return record.references[0]
 
 
@@ -226,7 +250,9 @@ class _Statistics:
     """Facts of one split; a row is an input with one of its references, as SCROLLS counts."""
 
     def __init__(self) -> None:
-        self.examples = self.rows = self.words_in = self.words_out = self.most_in = self.most_out = 0
+        self.examples = self.rows = self.words_in = self.words_out = self.most_in = (
+            self.most_out
+        ) = 0
 
     def add(self, record: Record) -> None:
         """Count a record, once for each of its references."""

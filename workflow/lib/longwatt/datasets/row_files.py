@@ -56,7 +56,9 @@ def read_file(path: Path, member: str | None, name: str, fields: Collection[str]
         for row in _READERS[ending](stream, name, fields):
             yield row
         if row is None:
-            raise DatasetError(f"{name} has no rows: it is blank, or a header alone; give a file with rows")
+            raise DatasetError(
+                f"{name} has no rows: it is blank, or a header alone; give a file with rows"
+            )
 
 
 def format_of(name: str) -> str:
@@ -83,7 +85,9 @@ def _opened(archive: zipfile.ZipFile, member: str, name: str) -> IO[bytes]:
     try:
         return archive.open(member)
     except RuntimeError as error:  # it is encrypted, or packed in a way that Python does not know
-        raise DatasetError(f"{name} cannot be unpacked here ({error}); unpack it and give the file itself") from None
+        raise DatasetError(
+            f"{name} cannot be unpacked here ({error}); unpack it and give the file itself"
+        ) from None
 
 
 def _json_lines(stream: IO[bytes], name: str, fields: Collection[str]) -> Iterator[Row]:
@@ -99,7 +103,9 @@ def _tsv(stream: IO[bytes], name: str, fields: Collection[str]) -> Iterator[Row]
     return _delimited(stream, name, csv.reader, delimiter="\t", quoting=csv.QUOTE_NONE)
 
 
-def _delimited(stream: IO[bytes], name: str, reader: Callable[..., Any], **how: Any) -> Iterator[Row]:
+def _delimited(
+    stream: IO[bytes], name: str, reader: Callable[..., Any], **how: Any
+) -> Iterator[Row]:
     """Rows under a header line; a place is the line on which the row ends."""
     csv.field_size_limit(LONGEST_FIELD)
     lines = reader(io.TextIOWrapper(stream, encoding="utf-8-sig", newline=""), **how)
@@ -108,14 +114,18 @@ def _delimited(stream: IO[bytes], name: str, reader: Callable[..., Any], **how: 
         for values in lines:
             place = f"{name}, line {lines.line_num}"
             if values and len(values) != len(header):
-                raise DatasetError(f"{place} has {len(values)} fields, but the header has {len(header)}")
+                raise DatasetError(
+                    f"{place} has {len(values)} fields, but the header has {len(header)}"
+                )
             if values:
                 yield Row(dict(zip(header, values, strict=True)), place)
     except csv.Error as error:
         raise DatasetError(f"{name}, line {lines.line_num}: {error}") from None
     except UnicodeDecodeError as error:
         where = f"{error.reason}, after line {lines.line_num}"
-        raise DatasetError(f"{name} is not UTF-8 ({where}); save the file as UTF-8{OTHER_TEXT}") from None
+        raise DatasetError(
+            f"{name} is not UTF-8 ({where}); save the file as UTF-8{OTHER_TEXT}"
+        ) from None
 
 
 def _header(names: list[str], name: str) -> list[str]:
@@ -150,7 +160,9 @@ def _parquet(stream: IO[bytes], name: str, fields: Collection[str]) -> Iterator[
                 number += 1
                 yield Row(values, f"{name}, row {number}")
     except pyarrow.ArrowException as error:
-        raise DatasetError(f"{name} is damaged or no parquet ({str(error).splitlines()[0]}); fetch it again") from None
+        raise DatasetError(
+            f"{name} is damaged or no parquet ({str(error).splitlines()[0]}); fetch it again"
+        ) from None
 
 
 def _seekable(stream: IO[bytes]) -> IO[bytes]:

@@ -37,9 +37,13 @@ class Row:
         """
         value = self._value(field)
         if not isinstance(value, str):
-            raise DatasetError(f"{self.place}: the field {field!r} must be text, but is {_kind(value)}")
+            raise DatasetError(
+                f"{self.place}: the field {field!r} must be text, but is {_kind(value)}"
+            )
         if not value.strip():
-            raise DatasetError(f"{self.place}: the field {field!r} is empty; remove the row or fill it in")
+            raise DatasetError(
+                f"{self.place}: the field {field!r} is empty; remove the row or fill it in"
+            )
         return value
 
     def texts(self, field: str) -> tuple[str, ...]:
@@ -54,11 +58,17 @@ class Row:
         if wrong:
             raise DatasetError(
                 f"{self.place}: the field {field!r} must be text or a list of texts, but holds {_kind(wrong[0])}"
-                + ("; SCROLLS hides the outputs of its test splits, so leave that split out" if value is None else "")
+                + (
+                    "; SCROLLS hides the outputs of its test splits, so leave that split out"
+                    if value is None
+                    else ""
+                )
             )
         texts = tuple(item for item in given if item.strip())
         if not texts:
-            raise DatasetError(f"{self.place}: the field {field!r} has no reference; remove the row or fill it in")
+            raise DatasetError(
+                f"{self.place}: the field {field!r} has no reference; remove the row or fill it in"
+            )
         return texts
 
     def id(self, field: str) -> str:
@@ -112,7 +122,9 @@ class Row:
         except (TypeError, ValueError):
             found = math.nan
         if not 0 <= found <= 1:
-            raise DatasetError(f"{self.place}: the field {field!r} must be a number from 0 to 1, but is {_kind(value)}")
+            raise DatasetError(
+                f"{self.place}: the field {field!r} must be a number from 0 to 1, but is {_kind(value)}"
+            )
         return found
 
     def _value(self, field: str) -> Any:
@@ -140,12 +152,16 @@ def read_rows(lines: Iterable[bytes], name: str) -> Iterator[Row]:
             text = line.decode("utf-8-sig" if number == 1 else "utf-8")
         except UnicodeDecodeError as error:
             where = f"{error.reason} at byte {error.start + 1} of the line"
-            raise DatasetError(f"{place} is not UTF-8 ({where}); save the file as UTF-8{OTHER_TEXT}") from None
+            raise DatasetError(
+                f"{place} is not UTF-8 ({where}); save the file as UTF-8{OTHER_TEXT}"
+            ) from None
         if text.strip():
             yield Row(_object(text, place), place)
 
 
-def records_of(rows: Iterable[Row], record: Callable[[Row], Record]) -> tuple[StoredRecords, list[str]]:
+def records_of(
+    rows: Iterable[Row], record: Callable[[Row], Record]
+) -> tuple[StoredRecords, list[str]]:
     """Store the records of rows, those of one id as one with all references in order (as SCROLLS counts them).
 
     Returns:
@@ -158,7 +174,9 @@ def records_of(rows: Iterable[Row], record: Callable[[Row], Record]) -> tuple[St
     for first, later, where in stored.repeats():
         if later.input != first.input:
             differing, place = differing + 1, place or where
-    return stored, [f"{differing} rows repeat an id with another input, first {place}"] if differing else []
+    return stored, [
+        f"{differing} rows repeat an id with another input, first {place}"
+    ] if differing else []
 
 
 def _object(text: str, place: str) -> dict[str, Any]:
@@ -167,9 +185,13 @@ def _object(text: str, place: str) -> dict[str, Any]:
         if HALF.search(text):  # of a pair, as a rule; alone it is no text
             json.dumps(value, ensure_ascii=False).encode()
     except UnicodeEncodeError:
-        raise DatasetError(f"{place} holds half of a character (a lone surrogate); remove or mend it") from None
+        raise DatasetError(
+            f"{place} holds half of a character (a lone surrogate); remove or mend it"
+        ) from None
     except (ValueError, RecursionError) as error:
-        raise DatasetError(f"{place} is not JSON ({error}); one object per line is expected") from None
+        raise DatasetError(
+            f"{place} is not JSON ({error}); one object per line is expected"
+        ) from None
     if not isinstance(value, dict):
         raise DatasetError(f"{place} must be a JSON object, but is {_kind(value)}")
     return value
@@ -178,6 +200,15 @@ def _object(text: str, place: str) -> dict[str, Any]:
 def _kind(value: Any) -> str:
     if isinstance(value, float) and math.isnan(value):
         return "not a number (NaN)"
-    kinds = {bool: "true or false", int: "a number", float: "a number", str: "text", list: "a list", dict: "an object"}
-    kind = kinds.get(type(value), f"of the type {type(value).__name__}")  # parquet knows dates, bytes and more
+    kinds = {
+        bool: "true or false",
+        int: "a number",
+        float: "a number",
+        str: "text",
+        list: "a list",
+        dict: "an object",
+    }
+    kind = kinds.get(
+        type(value), f"of the type {type(value).__name__}"
+    )  # parquet knows dates, bytes and more
     return "null" if value is None else f"{kind} ({str(value)[:40]!r})"

@@ -46,7 +46,12 @@ OPTIONS_SCHEMA: dict[str, Any] = {
     "dependentRequired": {"repository": ["revision"]},
     "properties": {
         "task": {"enum": list(TASKS)},
-        "splits": {"type": "array", "minItems": 1, "uniqueItems": True, "items": {"enum": list(SPLITS)}},
+        "splits": {
+            "type": "array",
+            "minItems": 1,
+            "uniqueItems": True,
+            "items": {"enum": list(SPLITS)},
+        },
         "sha256": {"type": "string", "pattern": "^[0-9a-f]{64}$"},
         **hub.SCHEMA,
     },
@@ -63,7 +68,9 @@ def repository(options: Mapping[str, Any]) -> tuple[hub.Repository, hub.Choose] 
     if "revision" not in options:
         return None
     name = options.get("repository", REPOSITORY)
-    return hub.Repository("dataset", name, options["revision"]), lambda names: _choose(names, options["task"])
+    return hub.Repository("dataset", name, options["revision"]), lambda names: _choose(
+        names, options["task"]
+    )
 
 
 def local_files(options: Mapping[str, Any]) -> dict[str, Path]:
@@ -198,7 +205,9 @@ def _check_digest(path: Path, location: str, expected: str | None) -> str:
     return found
 
 
-def _read_split(path: Path, location: str, task: str, split: str) -> tuple[StoredRecords, list[str]]:
+def _read_split(
+    path: Path, location: str, task: str, split: str
+) -> tuple[StoredRecords, list[str]]:
     member = f"{task}/{split}.jsonl"
     try:
         with zipfile.ZipFile(path) as archive:
@@ -217,7 +226,12 @@ def _read_split(path: Path, location: str, task: str, split: str) -> tuple[Store
 
 def _record(row: Row, has_query: bool) -> Record:
     text = row.text("input")
-    return Record(row.id("id"), text, row.texts("output"), document_start=_document_start(text) if has_query else 0)
+    return Record(
+        row.id("id"),
+        text,
+        row.texts("output"),
+        document_start=_document_start(text) if has_query else 0,
+    )
 
 
 def _document_start(text: str) -> int:

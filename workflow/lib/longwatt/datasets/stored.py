@@ -60,7 +60,11 @@ class StoredRecords(Collection[Record]):
     def _whole(self, number: int) -> Record:
         record, _ = self._row(number)
         others = [self._row(later)[0] for later in self._later.get(number, ())]
-        return replace(record, references=sum((r.references for r in others), record.references)) if others else record
+        return (
+            replace(record, references=sum((r.references for r in others), record.references))
+            if others
+            else record
+        )
 
     def _row(self, number: int) -> tuple[Record, str]:
         self._stream.seek(self._offsets[number])
@@ -77,7 +81,9 @@ class ChosenRecords(Collection[Record]):
         others: take all but `numbers`.
     """
 
-    def __init__(self, records: Collection[Record], numbers: Collection[int], *, others: bool = False) -> None:
+    def __init__(
+        self, records: Collection[Record], numbers: Collection[int], *, others: bool = False
+    ) -> None:
         self._records, self._others = records, others
         self._numbers = frozenset(numbers)
 

@@ -40,5 +40,7 @@ class Digests:
         """How many of these stand among others."""
         import numpy as np
 
-        own, other = (np.frombuffer(bytes(d._bytes), dtype=f"S{DIGEST_BYTES}") for d in (self, others))
+        own, other = (
+            np.frombuffer(bytes(d._bytes), dtype=f"S{DIGEST_BYTES}") for d in (self, others)
+        )
         return int(np.isin(own, other).sum())

@@ -28,7 +28,9 @@ from longwatt.metric_words import (
     sees,
 )
 
-SCORED_BY = "LONGWATT_SCORED_BY"  # environment: how a study scores its datasets, by their folders' names
+SCORED_BY = (
+    "LONGWATT_SCORED_BY"  # environment: how a study scores its datasets, by their folders' names
+)
 MOST_LETTERS_UNSEEN = 0.01  # of a split's; names and loan words in English texts stay far below
 QUOTED = 40  # characters of a reference in a message
 
@@ -72,7 +74,9 @@ class Visibility:
             lost, letters = letters_unseen_by_rouge(text)
             self._lost, self._letters = self._lost + lost, self._letters + letters
         for metric, compared in itertools.product(METRICS_OF_PAIRS, (RAW, NORMALIZED)):
-            self._pairless[metric, compared] += not any(has_a_pair(metric, text, compared) for text in references)
+            self._pairless[metric, compared] += not any(
+                has_a_pair(metric, text, compared) for text in references
+            )
         if all(map(has_plain_word, references)):
             return
         for metric in METRICS_OF_TEXTS:
@@ -91,7 +95,9 @@ class Visibility:
         """Counts by metric and by what is compared; only of metrics that miss any."""
         unseen: dict[str, dict[str, Any]] = {}
         for (metric, compared), (id_, text) in self._first.items():
-            counts = {kind: self._unseen[metric, compared, kind] for kind in ("examples", "references")}
+            counts = {
+                kind: self._unseen[metric, compared, kind] for kind in ("examples", "references")
+            }
             first = {"first_id": id_, "first_reference": text[:QUOTED]}
             unseen.setdefault(metric, {})[compared] = {**counts, **first}
         pairless: dict[str, dict[str, int]] = {}
@@ -104,7 +110,9 @@ class Visibility:
             "references": self._references,
             "unseen": unseen,
             "references_in_unspaced_scripts": self._unspaced,
-            "letters_unseen_by_rouge": round(self._lost / self._letters, 4) if self._letters else None,
+            "letters_unseen_by_rouge": round(self._lost / self._letters, 4)
+            if self._letters
+            else None,
         }
 
 
@@ -133,7 +141,9 @@ def refusal(facts: Mapping[str, Any], metric: str, compared: str = RAW) -> str:
     """What is wrong with references that a metric does not see, and the metrics that see them."""
     found = unseen(facts, metric, compared)
     others = metrics_that_see(found["first_reference"], compared)
-    listed = ", ".join(name + (" (not SCROLLS')" if name.endswith("_unicode") else "") for name in others)
+    listed = ", ".join(
+        name + (" (not SCROLLS')" if name.endswith("_unicode") else "") for name in others
+    )
     return (
         f"the metric {metric} finds no word in the references of {found['examples']} of {facts['examples']} examples, "
         f"first at id {found['first_id']!r}: {found['first_reference']!r}; {_WHY[metric]}. "
@@ -190,7 +200,10 @@ def _notes(split: str, facts: Mapping[str, Any], scoring: Scoring) -> Iterator[s
             f"{lost:.1%} of the letters in references of {split} are none of a to z, and rouge, as SCROLLS computes "
             "it, skips them (of Äpfel it sees pfel); rouge_unicode sees all"
         )
-    if metric == "f1" and facts["references_in_unspaced_scripts"] > MOST_UNSEEN * facts["references"]:
+    if (
+        metric == "f1"
+        and facts["references_in_unspaced_scripts"] > MOST_UNSEEN * facts["references"]
+    ):
         yield (
             f"{facts['references_in_unspaced_scripts']} of {facts['references']} references of {split} are in scripts "
             "written without spaces, of which f1 takes whole sentences for one word; f1_unicode takes each character"
@@ -210,7 +223,9 @@ def without_pairs(facts: Mapping[str, Any], scoring: Scoring) -> int:
     return int(counts.get(scoring.text, 0))
 
 
-def _scored(by_split: Mapping[str, Mapping[str, Any]], scoring: Scoring) -> Iterator[tuple[str, Mapping[str, Any]]]:
+def _scored(
+    by_split: Mapping[str, Mapping[str, Any]], scoring: Scoring
+) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """The facts of splits that are scored."""
     if scoring.metric in METRICS_OF_TEXTS:
         yield from ((split, by_split[split]) for split in scoring.splits if split in by_split)

@@ -82,7 +82,10 @@ SINGLE = {
     "accuracy": accuracy,
     "f1_unicode": f1_unicode,
 }
-SEVERAL = {"rouge": rouge, "rouge_unicode": rouge_unicode}  # functions of a pair that give several scores
+SEVERAL = {
+    "rouge": rouge,
+    "rouge_unicode": rouge_unicode,
+}  # functions of a pair that give several scores
 
 
 def score_examples(
@@ -104,20 +107,29 @@ def score_examples(
     """
     check_ids(predictions, references)
     read = normalize_answer if text == "normalized" else str
-    return {id_: _best(read(predictions[id_]), list(map(read, texts)), metrics) for id_, texts in references.items()}
+    return {
+        id_: _best(read(predictions[id_]), list(map(read, texts)), metrics)
+        for id_, texts in references.items()
+    }
 
 
 def corpus_scores(per_example: PerExample) -> dict[str, float]:
     """Means over examples, and the geometric mean of the ROUGE means where there are any; unrounded."""
     names = next(iter(per_example.values()))
-    means = {name: float(np.mean([values[name] for values in per_example.values()])) for name in names}
+    means = {
+        name: float(np.mean([values[name] for values in per_example.values()])) for name in names
+    }
     for headline_score, types in GEOMETRIC_MEANS.items():
         if all(name in means for name in types):
-            means[headline_score] = float(np.prod([means[name] for name in types]) ** (1 / len(types)))
+            means[headline_score] = float(
+                np.prod([means[name] for name in types]) ** (1 / len(types))
+            )
     return means
 
 
-def text_sample(per_example: PerExample, metric: str, examples: Mapping[str, str] | None = None) -> Sample:
+def text_sample(
+    per_example: PerExample, metric: str, examples: Mapping[str, str] | None = None
+) -> Sample:
     """Gather what examples add to a metric's headline score.
 
     Args:
@@ -168,7 +180,9 @@ def check_ids(predictions: Mapping[str, str], references: Mapping[str, Sequence[
         (empty, "have no reference text, so they cannot be scored"),
     ):
         if ids:
-            raise ScoringError(f"{len(ids)} ids {problem}: {', '.join(ids[:5])}{' ...' if len(ids) > 5 else ''}")
+            raise ScoringError(
+                f"{len(ids)} ids {problem}: {', '.join(ids[:5])}{' ...' if len(ids) > 5 else ''}"
+            )
     if not references:
         raise ScoringError("there is no example to score")
 
@@ -182,4 +196,6 @@ def _pair(prediction: str, reference: str, metrics: Sequence[str]) -> dict[str, 
     found: dict[str, float] = {}
     for name, scores in SEVERAL.items():
         found |= scores(prediction, reference) if name in metrics else {}
-    return found | {name: score(prediction, reference) for name, score in SINGLE.items() if name in metrics}
+    return found | {
+        name: score(prediction, reference) for name, score in SINGLE.items() if name in metrics
+    }

@@ -31,11 +31,15 @@ def read_predictions(path: Path) -> dict[str, str]:
     try:
         value = json.loads(content.decode("utf-8-sig"), object_pairs_hook=_once_each)
     except UnicodeDecodeError as error:
-        raise metrics.ScoringError(f"{path} is not UTF-8 ({error.reason} at byte {error.start + 1})") from None
+        raise metrics.ScoringError(
+            f"{path} is not UTF-8 ({error.reason} at byte {error.start + 1})"
+        ) from None
     except (ValueError, RecursionError) as error:
         raise metrics.ScoringError(f"{path} is not JSON that can be used ({error})") from None
     if not isinstance(value, dict):
-        raise metrics.ScoringError(f"{path} must hold one JSON object, id: text, but holds a {type(value).__name__}")
+        raise metrics.ScoringError(
+            f"{path} must hold one JSON object, id: text, but holds a {type(value).__name__}"
+        )
     wrong = [id_ for id_, text in value.items() if not isinstance(text, str)]
     if wrong:
         raise metrics.ScoringError(f"{path}: the prediction of {wrong[0]!r} must be text")
@@ -95,17 +99,27 @@ def _only_labels(references: Mapping[str, Sequence[str]], path: Path) -> dict[st
     """The label of each example, which has one."""
     several = [id_ for id_, texts in references.items() if len(texts) != 1]
     if several:
-        raise metrics.ScoringError(f"{path}: macro_f1 wants one label for each id, but {several[0]!r} has several")
+        raise metrics.ScoringError(
+            f"{path}: macro_f1 wants one label for each id, but {several[0]!r} has several"
+        )
     return {id_: texts[0] for id_, texts in references.items()}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; returns its exit status."""
     parser = argparse.ArgumentParser(prog="python -m longwatt.metrics", description=__doc__)
-    parser.add_argument("--task", required=True, choices=sorted(metrics.METRICS), help="which metric")
-    parser.add_argument("--predictions", required=True, type=Path, metavar="P.json", help="one object, id: text")
     parser.add_argument(
-        "--references", required=True, type=Path, metavar="R.jsonl", help="SCROLLS rows: a line per id and output"
+        "--task", required=True, choices=sorted(metrics.METRICS), help="which metric"
+    )
+    parser.add_argument(
+        "--predictions", required=True, type=Path, metavar="P.json", help="one object, id: text"
+    )
+    parser.add_argument(
+        "--references",
+        required=True,
+        type=Path,
+        metavar="R.jsonl",
+        help="SCROLLS rows: a line per id and output",
     )
     given = parser.parse_args(arguments)
     try:

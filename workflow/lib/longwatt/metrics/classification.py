@@ -32,7 +32,11 @@ def classify_examples(predictions: Labels, labels: Labels) -> dict[str, dict[str
     """
     check_ids(predictions, {id_: (label,) for id_, label in labels.items()})
     return {
-        id_: {"accuracy": 100.0 * (predictions[id_] == label), "label": label, "prediction": predictions[id_]}
+        id_: {
+            "accuracy": 100.0 * (predictions[id_] == label),
+            "label": label,
+            "prediction": predictions[id_],
+        }
         for id_, label in labels.items()
     }
 
@@ -50,7 +54,9 @@ def headline_score(metric: str, predictions: Labels, labels: Labels) -> float:
         ScoringError: ids are missing or unknown, or the metric is none of classification.
     """
     if metric not in CLASSIFICATION:
-        raise ScoringError(f"{metric!r} is no metric of classification; it has {', '.join(CLASSIFICATION)}")
+        raise ScoringError(
+            f"{metric!r} is no metric of classification; it has {', '.join(CLASSIFICATION)}"
+        )
     return classification_scores(classify_examples(predictions, labels))[metric]
 
 
@@ -66,7 +72,10 @@ def classification_intervals(
         seed: equal seeds give equal intervals.
     """
     how = Resampling(resamples, confidence, seed)
-    return {metric: interval_of(Scores([labels_sample(per_example, metric)], how)) for metric in CLASSIFICATION}
+    return {
+        metric: interval_of(Scores([labels_sample(per_example, metric)], how))
+        for metric in CLASSIFICATION
+    }
 
 
 def labels_sample(per_example: PerExample, metric: str) -> Sample:
@@ -81,7 +90,9 @@ def labels_sample(per_example: PerExample, metric: str) -> Sample:
     if metric == ACCURACY:
         return Sample.of(list(per_example), right)
     marks = _marks(predicted, gold, classes)
-    return Sample.of(list(per_example), right, marks, lambda means: _scores(means, 1)[MACRO_F1], gold)
+    return Sample.of(
+        list(per_example), right, marks, lambda means: _scores(means, 1)[MACRO_F1], gold
+    )
 
 
 def corpus_of(predicted: Array, gold: Array, classes: int) -> dict[str, float]:
@@ -107,7 +118,9 @@ def _scores(sums: Array, examples: int) -> dict[str, Array]:
 
 def _indices(per_example: PerExample) -> tuple[Array, Array, int]:
     """Indices of the predictions and of the labels, and how many classes occur among them."""
-    predicted, gold = ([row[key] for row in per_example.values()] for key in ("prediction", "label"))
+    predicted, gold = (
+        [row[key] for row in per_example.values()] for key in ("prediction", "label")
+    )
     names = {name: place for place, name in enumerate(sorted({*predicted, *gold}))}
     return _places(predicted, names), _places(gold, names), len(names)
 

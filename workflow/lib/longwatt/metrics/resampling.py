@@ -65,7 +65,9 @@ def wilson(share: float, number: float, confidence: float) -> Ends:
     """Find Wilson's interval of a proportion (1927), which has a width at 0 and 1 too."""
     z2 = NormalDist().inv_cdf((1 + confidence) / 2) ** 2
     centre = (share + z2 / (2 * number)) / (1 + z2 / number)
-    half = math.sqrt(z2 * share * (1 - share) / number + z2**2 / (4 * number**2)) / (1 + z2 / number)
+    half = math.sqrt(z2 * share * (1 - share) / number + z2**2 / (4 * number**2)) / (
+        1 + z2 / number
+    )
     return max(0.0, centre - half), min(1.0, centre + half)
 
 
@@ -140,7 +142,10 @@ class Sample:
             groups: of each row, which is the only one of its example.
         """
         ids, places, rows = np.unique(np.asarray(examples), return_inverse=True, return_counts=True)
-        sums, own = (np.zeros((len(ids), given.shape[1])) for given in (values if marks is None else marks, values))
+        sums, own = (
+            np.zeros((len(ids), given.shape[1]))
+            for given in (values if marks is None else marks, values)
+        )
         np.add.at(sums, places, values if marks is None else marks)
         np.add.at(own, places, values)
         of_ids = None if groups is None else groups[np.argsort(places)]
@@ -305,7 +310,8 @@ def unlike_share(values: Array, confidence: float, groups: Array | None = None) 
         return None
     groups = np.zeros(len(values), int) if groups is None else groups
     shares = [
-        wilson(differ[groups == group].mean(), (groups == group).sum(), confidence)[1] for group in np.unique(groups)
+        wilson(differ[groups == group].mean(), (groups == group).sum(), confidence)[1]
+        for group in np.unique(groups)
     ]
     return float(np.mean(shares))
 
