@@ -76,8 +76,8 @@ def _within(t: float, freedom: int) -> float:
 def of_difference(first: Known, second: Known) -> tuple[float, float]:
     """The interval of the first less the second, both independent: Newcombe (Statistics in Medicine 17, 1998).
 
-    Two cells that score the same examples are not, which makes this rather too wide than too narrow. Ends may be
-    infinite.
+    Two cells that score the same examples are not, which makes this rather too wide than too
+    narrow. Ends may be infinite.
     """
     (one, low, high), (other, other_low, other_high) = first, second
     value = one - other

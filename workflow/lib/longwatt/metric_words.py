@@ -1,6 +1,7 @@
 """The words that each metric compares, and so the texts in which it finds none.
 
-Apart from the metrics, since data are looked at with it: a metric that counts otherwise is no reason to read them anew.
+Apart from the metrics, since data are looked at with it: a metric that counts otherwise is no
+reason to read them anew.
 """
 
 from __future__ import annotations
@@ -39,8 +40,8 @@ def normalize_answer(text: str) -> str:
 def unicode_words(text: str) -> list[str]:
     """Words of any script, without case and compatibility forms.
 
-    A word is a run of letters, marks and digits; a character of a script in UNSPACED and a symbol (an emoji) are words
-    of their own. Joiners inside a word belong to it, punctuation to none.
+    A word is a run of letters, marks and digits; a character of a script in UNSPACED and a symbol
+    (an emoji) are words of their own. Joiners inside a word belong to it, punctuation to none.
     """
     found: list[str] = _unicode_word().findall(_folded(text))
     return found

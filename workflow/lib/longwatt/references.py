@@ -44,8 +44,9 @@ def compared_texts(
     Args:
         rows: of a split, as `longwatt.tokenization.load_split` gives them.
         tokenizer: that made them.
-        comparison: `references` ("best": of all of an example's; "each") and `max_reference_tokens` (special ones
-            included; None for whole texts), as `longwatt.settings.COMPARISON_DEFAULTS`.
+        comparison: `references` ("best": of all of an example's; "each") and `max_reference_tokens`
+            (special ones included; None for whole texts), as
+            `longwatt.settings.COMPARISON_DEFAULTS`.
     """
     texts: dict[str, tuple[str, ...]] = {}
     for id_, references in _references(rows, tokenizer, comparison["max_reference_tokens"]):

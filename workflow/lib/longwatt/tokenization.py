@@ -52,8 +52,8 @@ class PairTokens:
         prefix: before the first text.
         middle: between them.
         suffix: after the second text.
-        first_segment: how many tokens of `middle` are of the first text's segment (token type 0); all of them where
-            the tokenizer knows no segments.
+        first_segment: how many tokens of `middle` are of the first text's segment (token type 0);
+            all of them where the tokenizer knows no segments.
     """
 
     prefix: tuple[int, ...]
@@ -148,12 +148,12 @@ class SpecialTokens:
 
         Equal to the tokenizer's own `truncation=True, max_length=length` of the pair.
 
-        Returns:
-            The ids, and the position from which they are of the second text's segment (token type 1); where the
-            tokenizer knows no segments, that of the second text.
+        Returns: The ids, and the position from which they are of the second text's segment (token
+            type 1); where the tokenizer knows no segments, that of the second text.
 
         Raises:
-            TokenizerError: there is no room for a token of each, or the tokenizer does not know pairs.
+            TokenizerError: there is no room for a token of each, or the tokenizer does not know
+                pairs.
         """
         if self.pair is None:
             raise TokenizerError(
@@ -167,10 +167,10 @@ def tokenize_dataset(
 ) -> None:
     """Tokenize whole inputs and references of every split once.
 
-    Writes to `tokens` a `datasets.DatasetDict` with columns id, input_ids (no special tokens), second_ids (of a pair's
-    second text, empty without one), input_tokens (of both), labels (one list of ids per reference, no special tokens),
-    references (texts), lead (text) and evidence_ends (for each evidence word the number of input ids that must be kept
-    for it to be whole).
+    Writes to `tokens` a `datasets.DatasetDict` with columns id, input_ids (no special tokens),
+    second_ids (of a pair's second text, empty without one), input_tokens (of both), labels (one
+    list of ids per reference, no special tokens), references (texts), lead (text) and evidence_ends
+    (for each evidence word the number of input ids that must be kept for it to be whole).
     """
     start = time.perf_counter()
     check_records(records)

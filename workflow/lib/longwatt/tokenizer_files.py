@@ -1,7 +1,7 @@
 """Write a dataset's tokenizer: trained on it, copied from a checkpoint, or made of a hub repository's files.
 
-Apart from `longwatt.tokenization`, which the code of every cell holds, so that this holds nothing of hubs and
-vocabularies.
+Apart from `longwatt.tokenization`, which the code of every cell holds, so that this holds nothing
+of hubs and vocabularies.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ def make_tokenizer(settings: Mapping[str, Any], records: Path, folder: Path) -> 
     """Write a fast tokenizer to `folder`: trained on the training split, or a checkpoint's own.
 
     Args:
-        settings: `kind`, and of a checkpoint the `path` of its folder, the `package` that has it and the `folder`
-            there, or its `repository` and `revision`.
+        settings: `kind`, and of a checkpoint the `path` of its folder, the `package` that has it
+            and the `folder` there, or its `repository` and `revision`.
         records: of the dataset that it will tokenize.
         folder: where to.
 
@@ -53,7 +53,8 @@ def make_tokenizer(settings: Mapping[str, Any], records: Path, folder: Path) -> 
 
     Raises:
         TokenizerError: a checkpoint folder has no tokenizer.json, or the package is not installed.
-        VocabularyError: what is made of a checkpoint's vocabulary tokenizes otherwise than that does.
+        VocabularyError: what is made of a checkpoint's vocabulary tokenizes otherwise than that
+            does.
         HubError: a repository's files cannot be had.
     """
     folder.mkdir(parents=True, exist_ok=True)

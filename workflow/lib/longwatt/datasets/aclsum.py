@@ -1,8 +1,8 @@
-"""Whole ACL papers with human summaries of three aspects, from the PyPI package `aclsum`.
+"""Full ACL papers with human summaries of three aspects, from the PyPI package `aclsum`.
 
-Takeshita et al. 2024, "ACLSum: A New Dataset for Aspect-based Summarization of Scientific Publications".
-250 papers (100/50/100). As a query-based task: the aspect is the query, the S2ORC parse of the full paper
-the document. Nothing is fetched at run time.
+Takeshita et al. 2024, "ACLSum: A New Dataset for Aspect-based Summarization of Scientific
+Publications": 250 papers (100/50/100). As a query-based task, the aspect is the query and the S2ORC
+parse of the full paper is the document. Nothing is fetched at run time.
 """
 
 from __future__ import annotations
@@ -36,7 +36,8 @@ OPTIONS_SCHEMA: dict[str, Any] = {
 
 
 def read(options: Mapping[str, Any]) -> SourceData:
-    """Records `<paper>/<aspect>`: query, blank line, title and full text; one reference each."""
+    """Read records `<paper>/<aspect>`: query, blank line, title and full text, with one reference.
+    """
     aspects = options.get("aspects", list(ASPECTS))
     return SourceData(
         splits={split: list(_records(name, aspects)) for split, name in SPLIT_NAMES.items()},
@@ -60,7 +61,7 @@ def _records(split: str, aspects: list[str]) -> Iterator[Record]:
 
 
 def full_text(title: str, parse: Mapping[str, Any]) -> str:
-    """Title, abstract and body of an S2ORC parse, a heading before each new section."""
+    """Join title, abstract and body of an S2ORC parse, with a heading before each section."""
     blocks = [title, *(p["text"] for p in parse["pdf_parse"]["abstract"])]
     heading = None
     for paragraph in parse["pdf_parse"]["body_text"]:

@@ -1,8 +1,9 @@
-"""Sentences of ACL papers by what they say, from the PyPI package `aclsum`: a small set of real classification.
+"""Sentences of ACL papers classified by aspect, from the PyPI package `aclsum`.
 
-Takeshita et al. 2024 had people highlight, in abstract, introduction and conclusion of 250 papers, the sentences that
-tell a paper's challenge, approach and outcome. A sentence's class is its aspect, or `none`. The few with several
-aspects have no one class: they are left out and counted. Nothing is fetched at run time.
+A small set of real classification. Annotators of Takeshita et al. 2024 highlighted the sentences
+that state a paper's challenge, approach and outcome, in abstract, introduction and conclusion of
+250 papers. The class of a sentence is its aspect, or `none`. The few sentences with several aspects
+have no single class: they are left out and counted. Nothing is fetched at run time.
 """
 
 from __future__ import annotations
@@ -22,10 +23,11 @@ OPTIONS_SCHEMA: dict[str, Any] = aclsum.OPTIONS_SCHEMA
 
 
 def read(options: Mapping[str, Any]) -> SourceData:
-    """Records `<paper>/<section>/<number>`: a sentence and its one class.
+    """Read records `<paper>/<section>/<number>`: a sentence and its class.
 
     Args:
-        options: `aspects` that are classes of their own (all three); sentences of the others count as `none`.
+        options: `aspects` that are classes of their own (default: all three). Sentences of the
+            other aspects count as `none`.
     """
     aspects = options.get("aspects", list(aclsum.ASPECTS))
     found = {split: _split(name, aspects) for split, name in aclsum.SPLIT_NAMES.items()}
@@ -44,7 +46,7 @@ def read(options: Mapping[str, Any]) -> SourceData:
 
 
 def _split(name: str, aspects: Sequence[str]) -> tuple[list[Record], int]:
-    """Records of a split of the package's, and how many sentences have several aspects."""
+    """Return the records of a split of the package, and how many sentences have several aspects."""
     from aclsum import ACLSum
 
     records, several = [], 0

@@ -1,4 +1,4 @@
-"""A user's own files: JSON lines, one file per split."""
+"""A user's own JSON lines, one file per split."""
 
 from __future__ import annotations
 
@@ -36,22 +36,22 @@ OPTIONS_SCHEMA: dict[str, Any] = {
 
 
 def splits(options: Mapping[str, Any]) -> list[str]:
-    """Those with a file."""
+    """Return the splits that have a file."""
     return [split for split in SPLITS if split in options["files"]]
 
 
 def files(options: Mapping[str, Any]) -> list[str]:
-    """One per split."""
+    """Return one file per split."""
     return [str(path) for path in _paths(options).values()]
 
 
 def local_files(options: Mapping[str, Any]) -> dict[str, Path]:
-    """One per split, as the options name them."""
+    """Return one file per split, under its name in the options."""
     return {options["files"][split]: path for split, path in _paths(options).items()}
 
 
 def missing(options: Mapping[str, Any]) -> str | None:
-    """The first file that is not there."""
+    """Name the first file that does not exist."""
     absent = [path for path in _paths(options).values() if not path.is_file()]
     return (
         f"{absent[0]} does not exist, or is no file; options.files names one file per split"
@@ -61,14 +61,17 @@ def missing(options: Mapping[str, Any]) -> str | None:
 
 
 def read(options: Mapping[str, Any]) -> SourceData:
-    """Records of JSON lines with an input and an output (text, or a list of texts: several references).
+    """Read records of JSON lines with an input and an output.
+
+    The output is text, or a list of texts if there are several references.
 
     Args:
-        options: `files` by split; `fields`: what the file calls `input`, `output`, `id` (without one, rows are
-            numbered) and `query` (put before the input with a blank line; none by default); `licence`.
+        options: `files` by split; `fields`: what the file calls `input`, `output`, `id` (default:
+            rows are numbered) and `query` (put before the input with a blank line; default: none);
+            `licence`.
 
     Raises:
-        DatasetError: a file cannot be read, or a row lacks a field; names file and line.
+        DatasetError: a file cannot be read, or a row lacks a field. Names file and line.
     """
     found = {
         split: _read(path, options.get("fields", {})) for split, path in _paths(options).items()
@@ -100,10 +103,10 @@ def _rows(path: Path) -> Iterator[Row]:
 
 
 class _Ids:
-    """Makes records of a file's rows, each with its id, or numbered where none has one.
+    """Records of a file's rows, with each row's own id, or numbered if no row has one.
 
     Args:
-        fields: as a study's options have them.
+        fields: the `fields` of a study's options.
     """
 
     def __init__(self, fields: Mapping[str, str]) -> None:
@@ -114,7 +117,7 @@ class _Ids:
         """Make a row's record.
 
         Raises:
-            DatasetError: some rows have an id and others none; names the first without.
+            DatasetError: some rows have an id and others none. Names the first row without.
         """
         self._first = self._first or row
         # One row with an id means that all have one; a number beside them could be another row's id.

@@ -1,4 +1,4 @@
-"""From what a row says of its class to the name of that class."""
+"""Class names of the label values in a file's rows."""
 
 from __future__ import annotations
 
@@ -12,15 +12,16 @@ from longwatt.datasets.rows import Row
 
 
 def label_of(row: Row, field: str, options: Mapping[str, Any]) -> str | None:
-    """The name of a row's class; None for a row that is to be left out.
+    """Return the name of a row's class, or None for a row to leave out.
 
     Args:
-        row: of a file.
-        field: that holds the label, or with `score_classes` a number from 0 to 1.
-        options: `labels` (names by number, or a mapping from value to name), `score_classes`, `drop`.
+        row: a row of a file.
+        field: the field with the label, or with `score_classes` a number from 0 to 1.
+        options: `labels` (names by number, or a mapping from value to name), `score_classes`,
+            `drop`.
 
     Raises:
-        DatasetError: the value is none that the options know; names file, line, field and value.
+        DatasetError: the options do not know the value. Names file, line, field and value.
     """
     if "score_classes" in options:
         found = _of_score(row.share(field), options["score_classes"])
@@ -32,7 +33,7 @@ def label_of(row: Row, field: str, options: Mapping[str, Any]) -> str | None:
 
 
 def twice_named(labels: Collection[str] | Mapping[str, str]) -> list[str]:
-    """The values of a mapping of labels that are one value in two spellings, as 1 and 1.0 are."""
+    """Find values in a mapping of labels that spell one value twice, as 1 and 1.0 do."""
     keys = (
         Counter(value_key(value) for value in labels) if isinstance(labels, Mapping) else Counter()
     )

@@ -1,9 +1,10 @@
-"""Labelled examples for classification: one text or a pair, from a user's files or a hub's repository.
+"""Labelled examples for classification: one text or a pair, from local files or the hub.
 
-A file is JSON lines, CSV, TSV (without quoting) or parquet by its ending, and unpacked by its first bytes where it is
-gzip, bzip2, xz or zstd; `file.zip::member.jsonl` is a member of a zip. With `repository` and its pinned `revision`,
-files are paths in that repository of the hub. Otherwise they lie where they say, or, if they begin with `mirror:`, in
-the folder that config.yaml's `mirror` names.
+The ending of a file says its format: JSON lines, CSV, TSV (without quoting) or parquet. Its first
+bytes say how it is packed: gzip, bzip2, xz, zstd or not at all. `file.zip::member.jsonl` is a
+member of a zip. With `repository` and its pinned `revision`, files are paths in that hub
+repository. Otherwise they are local paths, or, if they begin with `mirror:`, paths in the folder
+that config.yaml's `mirror` names.
 """
 
 from __future__ import annotations
@@ -85,13 +86,17 @@ OPTIONS_SCHEMA: dict[str, Any] = {
 
 
 def splits(options: Mapping[str, Any]) -> list[str]:
-    """Those with files, and the one that is drawn from another."""
+    """Return the splits with files, and the one that is drawn from another."""
     drawn = options.get("held_out", {}).get("split")
     return [split for split in SPLITS if split in options["files"] or split == drawn]
 
 
 def files(options: Mapping[str, Any]) -> list[str]:
-    """Those that lie where they say; where a mirror is makes nothing again, and a pinned revision never changes."""
+    """Return the files at paths of this machine.
+
+    Files of a mirror are left out, since its place makes nothing again. Files of a hub repository
+    are left out too, since a pinned revision never changes.
+    """
     if "repository" in options:
         return []
     named = [split_member(path)[0] for path in _all_files(options) if not path.startswith(MIRRORED)]
@@ -99,14 +104,14 @@ def files(options: Mapping[str, Any]) -> list[str]:
 
 
 def local_files(options: Mapping[str, Any]) -> dict[str, Path]:
-    """Those that are read from this machine, the mirror's among them, as the options name them; none of the hub's."""
+    """Return the files read from this machine or its mirror, by their names in the options."""
     if "repository" in options:
         return {}
     return {split_member(path)[0]: _local(path) for path in _all_files(options)}
 
 
 def repository(options: Mapping[str, Any]) -> tuple[hub.Repository, hub.Choose] | None:
-    """The hub's repository that the files are of; None if they are none of the hub's."""
+    """Return the hub repository of the files and the choice of them, or None."""
     if "repository" not in options:
         return None
     found = hub.Repository("dataset", options["repository"], options["revision"])
@@ -114,7 +119,7 @@ def repository(options: Mapping[str, Any]) -> tuple[hub.Repository, hub.Choose] 
 
 
 def missing(options: Mapping[str, Any]) -> str | None:
-    """Options that do not go together, or the first file that is not there."""
+    """Name options that contradict each other, or the first file that does not exist."""
     problem = _contradiction(options)
     if problem or "repository" in options:
         return problem
@@ -132,21 +137,29 @@ def missing(options: Mapping[str, Any]) -> str | None:
 
 
 def read(options: Mapping[str, Any]) -> SourceData:
-    """Records with one label each.
+    """Read records with one label each.
 
     Args:
-        options: `files` by split, one or a list; `fields`: what they call `input` (input), `second` (none), `label`
-            (label) and `id` (without one, rows are numbered); `labels`: names of the labels 0, 1, ... or by value
-            (absent: the values are the names); `drop`: labels of rows to leave out; `drop_empty`: leave rows out that
-            lack a text; `score_classes`: the label is a number from 0 to 1 that falls into one of `classes` of equal
-            width, of `names`, null for one to leave out; `pair`: the input holds both texts of a pair with a
-            `separator` (a blank line) between them, the second one before the first if `second_first`; `held_out`:
-            draw a `split` of so many `examples` `from` another by `seed` (0); `repository` and `revision` of the hub;
+        options:
+            `files` by split, one or a list.
+            `fields`: what the files call `input` (default: input), `second` (none), `label` (label)
+            and
+            `id` (default: rows are numbered).
+            `labels`: names of the labels 0, 1, ... or by value (default: the values are the names).
+            `drop`: labels of rows to leave out.
+            `drop_empty`: leave out rows that lack a text.
+            `score_classes`: the label is a number from 0 to 1, which falls into one of `classes` of
+            equal width with these `names` (null: leave the row out).
+            `pair`: the input holds both texts of a pair with a `separator` (default: a blank line)
+            between them; the second text comes first if `second_first`.
+            `held_out`: draw a `split` of so many `examples` `from` another split by `seed` (0).
+            `repository` and `revision` of the hub.
             `licence`.
 
     Raises:
-        DatasetError: options do not go together, a file cannot be read, or a row cannot be used; names file and line.
-        HubError: the repository's files cannot be had.
+        DatasetError: options contradict each other, a file cannot be read, or a row cannot be used.
+            Names file and line.
+        HubError: the repository's files are not available.
     """
     problem = missing(options)
     if problem:
@@ -166,11 +179,11 @@ def read(options: Mapping[str, Any]) -> SourceData:
 
 
 class _Rows:
-    """Reads the files of a study's options, and notes what is left out.
+    """Reader of the files in a study's options, with notes on the rows it leaves out.
 
     Args:
-        options: as of `read`.
-        folder: with the repository's files; None where there is no repository.
+        options: as for `read`.
+        folder: the folder of the hub repository's files; None for local files.
     """
 
     def __init__(self, options: Mapping[str, Any], folder: Path | None) -> None:
@@ -180,10 +193,10 @@ class _Rows:
         self.notes: list[str] = []
 
     def of(self, split: str) -> StoredRecords:
-        """Records of one split.
+        """Read the records of one split.
 
         Raises:
-            DatasetError: a row cannot be used, or two have one id.
+            DatasetError: a row cannot be used, or two rows share an id.
         """
         records = StoredRecords()
         left_out: Counter[str] = Counter()
@@ -213,7 +226,7 @@ class _Rows:
             yield from read_file(where, member, name, list(self.fields.values()))
 
     def _record(self, row: Row, number: int) -> Record | str:
-        """A row's record, or why there is none."""
+        """Return a row's record, or the reason why there is none."""
         label = label_of(row, self.fields["label"], self.options)
         if label is None:
             return f"have no label that is asked for ({self.fields['label']!r})"
@@ -239,7 +252,7 @@ class _Rows:
 
 
 def _contradiction(options: Mapping[str, Any]) -> str | None:
-    """What in the options cannot be meant together."""
+    """Name the options that contradict each other, or return None."""
     scores, held_out = options.get("score_classes"), options.get("held_out")
     if scores and "labels" in options:
         return "options.labels and options.score_classes both say what a label means; give one of the two"
@@ -266,7 +279,7 @@ def _contradiction(options: Mapping[str, Any]) -> str | None:
 def _hold_out(
     found: Mapping[str, Collection[Record]], held_out: Mapping[str, Any]
 ) -> dict[str, Collection[Record]]:
-    """Splits with one drawn from another, both in the order that the records had."""
+    """Draw one split from another; both keep the order of the records."""
     records, wanted = found[held_out["from"]], held_out["examples"]
     if wanted >= len(records):
         raise DatasetError(
@@ -293,7 +306,7 @@ def _all_files(options: Mapping[str, Any]) -> list[str]:
 
 
 def _local(path: str) -> Path:
-    """The file, or the zip that holds it, on this machine."""
+    """Return the path on this machine of a file, or of the zip that holds it."""
     file, _ = split_member(path)
     if file.startswith(MIRRORED):
         return Path(os.environ.get(hub.MIRROR, "")).expanduser() / file.removeprefix(MIRRORED)
@@ -313,7 +326,7 @@ def _choose(names: Collection[str], options: Mapping[str, Any]) -> list[str]:
 
 
 def _doubts(options: Mapping[str, Any], folder: Path | None) -> list[str]:
-    """That a mirror's copy is of the pinned revision is not known where nothing beside it says so."""
+    """Note that nothing beside a mirror's copy says it is of the pinned revision."""
     found = repository(options)
     if found is None or folder is None or hub.verified(found[0], folder, _of_repository(options)):
         return []
@@ -321,7 +334,7 @@ def _doubts(options: Mapping[str, Any], folder: Path | None) -> list[str]:
 
 
 def _origin(options: Mapping[str, Any], folder: Path | None) -> str:
-    """Every file with its SHA-256."""
+    """Describe where the files come from, each with its SHA-256."""
     if folder is not None:
         named = {name: folder / name for name in _of_repository(options)}
         prefix = f"{options['repository']}, revision {options['revision']}: "

@@ -1,7 +1,8 @@
-"""Needle: a generated question-answering set, the instrument check.
+"""Needle: a generated question-answering set that checks the instrument.
 
-The answer sits at a uniformly random place in a document of known length, so the best expected F1 at each
-input length is known: that of the words that a cut leaves visible, or of all that the hidden ones may be.
+The answer stands at a uniformly random place in a document of known length. The best expected F1 at
+each input length is therefore known: that of the words that a cut leaves visible, plus a guess at
+the hidden ones among all that they may be.
 """
 
 from __future__ import annotations
@@ -34,11 +35,13 @@ OPTIONS_SCHEMA: dict[str, Any] = {
 
 
 def read(options: Mapping[str, Any]) -> SourceData:
-    """Records: a query, a blank line, filler with one needle in it; the reference is the needle's answer.
+    """Generate records: a query, a blank line, and filler text with one needle.
+
+    The reference is the needle's answer.
 
     Args:
-        options: words_per_document and examples per split; answer_words (2), answer_vocabulary (32 per
-            position), filler_vocabulary (200), seed (0).
+        options: words_per_document and examples per split; answer_words (2), answer_vocabulary (32
+            per position), filler_vocabulary (200), seed (0).
     """
     count, size = options.get("answer_words", 2), options.get("answer_vocabulary", 32)
     source = random.Random(options.get("seed", 0))
@@ -61,7 +64,7 @@ def read(options: Mapping[str, Any]) -> SourceData:
 
 
 def _words(source: random.Random, count: int) -> list[str]:
-    """Distinct pronounceable words of two syllables and a final letter."""
+    """Draw distinct pronounceable words of two syllables and a final letter."""
     syllables = [c + v for c in "bdfgklmnprstvz" for v in "aeiou"]
     all_words = [a + b + end for a in syllables for b in syllables for end in "nrst"]
     return source.sample([word for word in all_words if word not in MARKER], count)

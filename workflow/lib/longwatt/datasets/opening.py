@@ -1,4 +1,4 @@
-"""Open data files: unpack compressed ones while they are read, and name what holds no rows at all."""
+"""Open data files, unpack them while they are read, and name files that hold no rows."""
 
 from __future__ import annotations
 
@@ -47,10 +47,11 @@ _PAGE = (b"<!doctype html", b"<html", b"<head", b"<?xml")
 
 @contextmanager
 def open_data(path: Path, name: str) -> Iterator[IO[bytes]]:
-    """Give a file's bytes, unpacked where they are gzip, bzip2, xz or zstd.
+    """Open a file for its bytes, unpacked if it is gzip, bzip2, xz or zstd.
 
     Raises:
-        DatasetError: the file cannot be read, is empty, damaged or of no kind that has rows; names it.
+        DatasetError: the file cannot be read, is empty, damaged or of a kind without rows. Names
+            it.
     """
     with damage_named(name), path.open("rb") as stream:
         yield unpacked(stream, name)
@@ -76,10 +77,10 @@ def damage_named(name: str) -> Iterator[None]:
 
 
 def unpacked(stream: IO[bytes], name: str) -> IO[bytes]:
-    """Give what a stream holds, once unpacked by its first bytes.
+    """Return a stream unpacked once, as its first bytes say.
 
     Raises:
-        DatasetError: it is empty, or packed twice; names it.
+        DatasetError: the stream is empty, or packed twice. Names it.
     """
     head = _head(stream)
     for signature, (kind, unpack) in _PACKED.items():
@@ -95,15 +96,15 @@ def unpacked(stream: IO[bytes], name: str) -> IO[bytes]:
 
 
 def refuse_foreign(stream: IO[bytes], name: str, advice: str = "") -> None:
-    """Refuse a stream whose first bytes show that it is no text of rows.
+    """Refuse a stream whose first bytes show that it is not text with rows.
 
     Args:
-        stream: as `unpacked` gives it.
+        stream: as `unpacked` returns it.
         name: of the file, for messages.
         advice: what to do about a zip.
 
     Raises:
-        DatasetError: names the file, what it is and what to do.
+        DatasetError: names the file, its kind and what to do.
     """
     found = _foreign(_head(stream), advice or "unpack it")
     if found:
@@ -111,7 +112,7 @@ def refuse_foreign(stream: IO[bytes], name: str, advice: str = "") -> None:
 
 
 def holds_parquet(stream: IO[bytes]) -> bool:
-    """Tell parquet by its first bytes."""
+    """Return whether a stream begins as parquet does."""
     return _head(stream).startswith(PARQUET)
 
 

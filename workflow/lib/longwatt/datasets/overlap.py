@@ -1,4 +1,4 @@
-"""Texts that stand in two splits: what a model has seen in training, or twice in evaluation."""
+"""Texts that stand in two splits, so that evaluation sees them in training or twice."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from longwatt.datasets.text_digests import Digests
 
 
 def shared_texts(splits: Mapping[str, Collection[Record]]) -> list[str]:
-    """Notes on how many records of each split stand, text by text, in an earlier one too; none where none do."""
+    """Note how many records of each split have the same text as one of an earlier split."""
     texts = {split: _digests(records) for split, records in splits.items()}
     notes = []
     for first, later in combinations(splits, 2):

@@ -29,11 +29,12 @@ class Record:
         id: unique within its split.
         input: the whole text; for a query-based task the query, a blank line, the document.
         references: acceptable outputs, at least one.
-        evidence: character ends (exclusive) in `input` of each reference word that can only be known from
-            the text, empty when unknown; a cut before an end hides that word.
+        evidence: character ends (exclusive) in `input` of each reference word that only the text
+            can tell; empty if unknown. A cut before an end hides that word.
         document_start: the character of `input` where the document begins, after a query.
-        lead: the document's first words, as many as a training reference has on average; `download` fills it in.
-        second: the second text of a pair that is classified, empty without one.
+        lead: the document's first words, as many as a mean training reference has; `download` sets
+            it.
+        second: the second text of a pair to classify, empty without one.
     """
 
     id: str
@@ -47,14 +48,15 @@ class Record:
 
 @dataclass(frozen=True)
 class SourceData:
-    """What a source yields: records by split, and facts that the study may rest on.
+    """Records by split that a source yields, and facts that the study may rest on.
 
     Attributes:
-        splits: records by split name; what is read of files lies on disk (`longwatt.datasets.stored`).
-        chance_per_hidden_word: the share of hidden reference words that the best guess gets right, None
-            when the source cannot know it.
+        splits: records by split name; records from files lie on disk (`longwatt.datasets.stored`).
         licence: of the texts.
         origin: where the texts come from, with a version.
+        chance_per_hidden_word: the share of hidden reference words that the best guess gets right;
+            None if the source cannot know it.
+        notes: what a user should know about the records.
     """
 
     splits: Mapping[str, Collection[Record]]
@@ -74,18 +76,18 @@ def download(
     provenance: Mapping[str, Any],
     scored: Collection[Scoring] = (),
 ) -> None:
-    """Read a source and write `records.jsonl` and `dataset.json` (statistics, provenance) to `folder`.
+    """Read a source and write `records.jsonl` and `dataset.json` (statistics, provenance).
 
     Args:
-        settings: `source`, its `options`, and for records that are classified `task`.
-        folder: where to.
+        settings: `source`, its `options`, and for records to classify `task`.
+        folder: where to write.
         provenance: the artefact's stamp.
         scored: how the study scores these records.
 
     Raises:
-        DatasetError: a split is empty, an id repeats, a record lacks text, or the metric does not see the references;
-            of classification also a record without exactly one label, a label that the training split lacks, or a
-            split of one class.
+        DatasetError: a split is empty, an id repeats, a record lacks text, or the metric does not
+            see the references. For classification also: a record without exactly one label, a label
+            that the training split lacks, or a split of one class.
     """
     data, sources = _read(settings, folder)
     _check(data, settings["source"])
@@ -117,7 +119,7 @@ def download(
 
 
 def _read(settings: Mapping[str, Any], folder: Path) -> tuple[SourceData, list[Facts]]:
-    """A source's data, and the files of this machine that they are read from."""
+    """Return a source's data, and the files of this machine that they were read from."""
     source = import_module(f"longwatt.datasets.{settings['source']}")
     files = files_read(source, settings["options"])
     there = {
@@ -132,7 +134,7 @@ def _read(settings: Mapping[str, Any], folder: Path) -> tuple[SourceData, list[F
 
 
 def files_read(source: Any, options: Mapping[str, Any]) -> dict[str, Path]:
-    """The files of this machine that a source's module reads, by the name that a record of them has."""
+    """Return the files of this machine that a source's module reads, by name."""
     if hasattr(source, "local_files"):
         return dict(source.local_files(options))
     return {
@@ -153,7 +155,7 @@ def read_records(path: Path) -> Iterator[tuple[str, Record]]:
 
 
 def _mean_reference_words(data: SourceData) -> int:
-    """Words of a mean reference of the training split, or of the first one where there is none."""
+    """Return the mean number of words of training references, or of the first split's."""
     records = data.splits.get("train") or next(iter(data.splits.values()))
     return round(
         statistics.fmean(len(text.split()) for record in records for text in record.references)
@@ -182,7 +184,7 @@ def _check(data: SourceData, source: str) -> None:
 
 
 def _visibility(data: SourceData, scored: Collection[Scoring]) -> dict[str, dict[str, Any]]:
-    """What metrics miss of each split's references, where it is little enough to go on."""
+    """Count what metrics miss of each split's references; refuse if it is too much."""
     found = {}
     for split, records in data.splits.items():
         counted = Visibility()
@@ -204,7 +206,7 @@ def _said(found: list[str]) -> list[str]:
 
 
 def _labels(data: SourceData, source: str) -> dict[str, dict[str, int]]:
-    """How many records of each split have each label, by name in order."""
+    """Count the records of each split by label, in the order of the labels' names."""
     where = f"dataset source {source}"
     if "train" not in data.splits:
         raise DatasetError(
@@ -247,7 +249,7 @@ def _only_label(record: Record, where: str) -> str:
 
 
 class _Statistics:
-    """Facts of one split; a row is an input with one of its references, as SCROLLS counts."""
+    """Statistics of one split; a row is an input with one of its references, as SCROLLS counts."""
 
     def __init__(self) -> None:
         self.examples = self.rows = self.words_in = self.words_out = self.most_in = (
@@ -265,7 +267,7 @@ class _Statistics:
         self.most_in, self.most_out = max(self.most_in, words_in), max(self.most_out, *words_out)
 
     def facts(self) -> dict[str, float | int]:
-        """Counts, and means over rows."""
+        """Return counts, and means over rows."""
         return {
             "examples": self.examples,
             "rows": self.rows,

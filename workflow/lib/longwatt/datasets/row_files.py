@@ -1,4 +1,4 @@
-"""Rows of files as people have them: JSON lines, CSV, TSV and parquet, also packed or as members of a zip."""
+"""Read rows of JSON lines, CSV, TSV and parquet, also packed or as members of a zip."""
 
 from __future__ import annotations
 
@@ -30,23 +30,23 @@ LONGEST_FIELD = 2**31 - 1  # characters; csv's own limit would refuse a long doc
 
 
 def split_member(path: str) -> tuple[str, str | None]:
-    """A file, and the member that is meant where it is a zip."""
+    """Split a path into a file and, if the file is a zip, its member."""
     file, _, member = path.partition(INSIDE)
     return file, member or None
 
 
 def read_file(path: Path, member: str | None, name: str, fields: Collection[str]) -> Iterator[Row]:
-    """The rows of a file.
+    """Yield the rows of a file.
 
     Args:
         path: of the file, or of the zip that holds it.
         member: of the zip.
         name: of the file with its member, for messages; its ending says the format.
-        fields: to read of parquet, whose other columns may be large.
+        fields: to read from parquet, whose other columns may be large.
 
     Raises:
-        DatasetError: the file cannot be read, is damaged, has no rows or is no such file; names it, and the line or
-            row.
+        DatasetError: the file cannot be read, is damaged, has no rows or is of another kind. Names
+            it, and the line or row.
     """
     ending = format_of(name)
     with _open(path, member, name) as stream:
@@ -62,7 +62,7 @@ def read_file(path: Path, member: str | None, name: str, fields: Collection[str]
 
 
 def format_of(name: str) -> str:
-    """The ending that says a file's format, without that of a compression: .jsonl of a.jsonl.gz."""
+    """Return the ending that says a file's format: .jsonl of a.jsonl.gz."""
     path = Path(name.lower())
     return (path.with_suffix("") if path.suffix in PACKED_ENDINGS else path).suffix
 
@@ -106,7 +106,7 @@ def _tsv(stream: IO[bytes], name: str, fields: Collection[str]) -> Iterator[Row]
 def _delimited(
     stream: IO[bytes], name: str, reader: Callable[..., Any], **how: Any
 ) -> Iterator[Row]:
-    """Rows under a header line; a place is the line on which the row ends."""
+    """Yield rows under a header line; a place is the line on which the row ends."""
     csv.field_size_limit(LONGEST_FIELD)
     lines = reader(io.TextIOWrapper(stream, encoding="utf-8-sig", newline=""), **how)
     try:
@@ -166,7 +166,7 @@ def _parquet(stream: IO[bytes], name: str, fields: Collection[str]) -> Iterator[
 
 
 def _seekable(stream: IO[bytes]) -> IO[bytes]:
-    """Give a file as it is, of what is unpacked a copy on disk: parquet is read to and fro."""
+    """Return a file as it is, but a copy on disk of an unpacked one: parquet needs to seek."""
     if isinstance(stream, io.BufferedReader) and isinstance(stream.raw, io.FileIO):
         return stream
     copied = temporary_file()

@@ -1,4 +1,4 @@
-"""Rows of JSON lines as people have them, and the records they become."""
+"""Rows of users' JSON lines, and the records made of them."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ class Row:
     place: str
 
     def text(self, field: str) -> str:
-        """The text of a field that must have some.
+        """Return the text of a field that must have some.
 
         Raises:
-            DatasetError: it is missing, empty or no text.
+            DatasetError: the field is missing, empty or no text.
         """
         value = self._value(field)
         if not isinstance(value, str):
@@ -47,10 +47,10 @@ class Row:
         return value
 
     def texts(self, field: str) -> tuple[str, ...]:
-        """The texts of a field that may hold one or a list of them; empty ones are left out.
+        """Return the texts of a field with one or a list of them, without the empty ones.
 
         Raises:
-            DatasetError: it is missing, holds something else, or no text is left.
+            DatasetError: the field is missing, holds something else, or no text is left.
         """
         value = self._value(field)
         given = value if isinstance(value, list) else [value]
@@ -75,7 +75,7 @@ class Row:
         """Spell an identifier, which is text or a whole number (1.0 is 1).
 
         Raises:
-            DatasetError: it is missing or something else.
+            DatasetError: the field is missing or holds something else.
         """
         value = self._value(field)
         if isinstance(value, float) and value.is_integer():  # parquet has them so beside empty ones
@@ -87,10 +87,10 @@ class Row:
         return str(value)
 
     def is_empty(self, field: str) -> bool:
-        """Whether a field holds nothing, or white space alone.
+        """Return whether a field holds nothing but white space.
 
         Raises:
-            DatasetError: it is missing.
+            DatasetError: the field is missing.
         """
         value = self._value(field)
         return value is None or (isinstance(value, str) and not value.strip())
@@ -99,7 +99,7 @@ class Row:
         """Spell a label's value as `longwatt.canonical.text_of` does.
 
         Raises:
-            DatasetError: it is missing or something else.
+            DatasetError: the field is missing or holds something else.
         """
         value = self._value(field)
         text = text_of(value)
@@ -111,10 +111,10 @@ class Row:
         return text
 
     def share(self, field: str) -> float:
-        """A number from 0 to 1, or text that says one.
+        """Return a number from 0 to 1, also from text that says one.
 
         Raises:
-            DatasetError: it is missing, no number, or outside.
+            DatasetError: the field is missing, no number, or outside that range.
         """
         value = self._value(field)
         try:
@@ -137,14 +137,14 @@ class Row:
 
 
 def read_rows(lines: Iterable[bytes], name: str) -> Iterator[Row]:
-    """The rows of JSON lines; empty lines are skipped.
+    """Yield the rows of JSON lines, without blank lines.
 
     Args:
         lines: of a file opened in binary mode.
         name: of the file, for messages.
 
     Raises:
-        DatasetError: a line is not UTF-8, not JSON or no object; names file and line.
+        DatasetError: a line is not UTF-8, not JSON or no object. Names file and line.
     """
     for number, line in enumerate(lines, 1):
         place = f"{name}, line {number}"
@@ -162,10 +162,12 @@ def read_rows(lines: Iterable[bytes], name: str) -> Iterator[Row]:
 def records_of(
     rows: Iterable[Row], record: Callable[[Row], Record]
 ) -> tuple[StoredRecords, list[str]]:
-    """Store the records of rows, those of one id as one with all references in order (as SCROLLS counts them).
+    """Store the records of rows; rows that share an id become one record.
+
+    That record has all references in order (as SCROLLS counts them) and the input of the first row.
 
     Returns:
-        The records, and notes on rows whose input differs from that of the first row of their id, which is kept.
+        The records, and notes on rows whose input differs from that of the first row of their id.
     """
     stored = StoredRecords()
     for row in rows:

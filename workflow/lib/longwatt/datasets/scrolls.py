@@ -1,9 +1,10 @@
-"""SCROLLS tasks (Shaham et al. 2022) from the hub's repository tau/scrolls, or from a mirror in its layout.
+"""SCROLLS tasks (Shaham et al. 2022) from the hub's repository tau/scrolls, or a mirror of it.
 
-`<task>.zip` holds `<task>/{train,validation,test}.jsonl`. A study that names the repository's `revision` has it from
-the hub, unless a mirror (a folder or a URL) has it. Where that is concerns the machine, not the study: config.yaml says
-it, and a task that was read once is kept wherever the mirror goes. Its `sha256` makes sure that it is the file which
-the study means.
+`<task>.zip` holds `<task>/{train,validation,test}.jsonl`. A study that names the repository's
+`revision` takes the zip from the hub, unless a mirror (a folder or a URL in the repository's
+layout) has it. The mirror's place concerns the machine, not the study: config.yaml names it, and a
+task that was read once is kept wherever the mirror goes. `sha256` makes sure that the file is the
+one that the study means.
 """
 
 from __future__ import annotations
@@ -59,12 +60,12 @@ OPTIONS_SCHEMA: dict[str, Any] = {
 
 
 def splits(options: Mapping[str, Any]) -> list[str]:
-    """Those that are asked for; without a word, those that SCROLLS labels."""
+    """Return the splits that are asked for; by default those with labels in SCROLLS."""
     return [split for split in SPLITS if split in options.get("splits", LABELLED)]
 
 
 def repository(options: Mapping[str, Any]) -> tuple[hub.Repository, hub.Choose] | None:
-    """The hub's repository that the task is fetched from where no mirror has it; None if no revision is named."""
+    """Return the hub repository that has the task, or None if no revision is named."""
     if "revision" not in options:
         return None
     name = options.get("repository", REPOSITORY)
@@ -74,7 +75,7 @@ def repository(options: Mapping[str, Any]) -> tuple[hub.Repository, hub.Choose] 
 
 
 def local_files(options: Mapping[str, Any]) -> dict[str, Path]:
-    """The task's zip in the mirror, wherever that is; none of a mirror at a URL, or of the hub's."""
+    """Return the task's zip in the mirror's folder; nothing for a mirror at a URL or the hub."""
     mirror, name = os.environ.get(MIRROR, ""), f"{options['task']}.zip"
     if _remote(mirror) or not at_hand(options):
         return {}
@@ -82,13 +83,16 @@ def local_files(options: Mapping[str, Any]) -> dict[str, Path]:
 
 
 def at_hand(options: Mapping[str, Any]) -> bool:
-    """Whether the mirror has the task, so that the hub is not asked; one at a URL is taken at its word."""
+    """Return whether the mirror has the task, so that the hub is not asked.
+
+    A mirror at a URL is taken at its word.
+    """
     mirror = os.environ.get(MIRROR, "")
     return bool(mirror) and (_remote(mirror) or Path(_location(mirror, options["task"])).is_file())
 
 
 def missing(options: Mapping[str, Any]) -> str | None:
-    """No mirror, or one that lacks the task, and no revision to take it from the hub."""
+    """Say that neither a mirror nor a revision of the hub provides the task."""
     mirror, name = os.environ.get(MIRROR, ""), f"{options['task']}.zip"
     if "revision" in options or at_hand(options):
         return None
@@ -101,15 +105,17 @@ def missing(options: Mapping[str, Any]) -> str | None:
 
 
 def read(options: Mapping[str, Any]) -> SourceData:
-    """Records of one task; rows that share an id are one record with several references.
+    """Read the records of one task; rows that share an id are one record with several references.
 
     Args:
-        options: `task`; `splits` (train and validation: SCROLLS hides the outputs of test); `sha256` of the zip;
-            `revision` and `repository` of the hub.
+        options: `task`; `splits` (default: train and validation, since SCROLLS hides the outputs of
+            test);
+            `sha256` of the zip; `revision` and `repository` of the hub.
 
     Raises:
-        HubError: the hub does not give the zip, or a mirror's is not the pinned one.
-        DatasetError: the zip cannot be fetched, is damaged or another one, lacks a split, or a row lacks a field.
+        HubError: the hub does not give the zip, or a mirror's zip is not the pinned one.
+        DatasetError: the zip cannot be fetched, is damaged, lacks a split or is another one, or a
+            row lacks a field.
     """
     problem = missing(options)
     if problem:
@@ -133,7 +139,7 @@ def _choose(names: Collection[str], task: str) -> list[str]:
 
 
 def _doubts(options: Mapping[str, Any]) -> list[str]:
-    """That a mirror's zip is the pinned one is not known, where neither its folder nor the study says so."""
+    """Note that neither the mirror's folder nor the study says that its zip is the pinned one."""
     found, location = repository(options), _location(os.environ.get(MIRROR, ""), options["task"])
     if found is None or not at_hand(options):
         return []
@@ -148,7 +154,7 @@ def _doubts(options: Mapping[str, Any]) -> list[str]:
 
 @contextmanager
 def _zip(options: Mapping[str, Any]) -> Iterator[tuple[Path, str]]:
-    """The task's zip as a local file, and where it comes from."""
+    """Provide the task's zip as a local file, and say where it comes from."""
     found = repository(options)
     if found and not at_hand(options):
         yield hub.fetch(*found) / f"{options['task']}.zip", f"{found[0]}: {options['task']}.zip"
@@ -169,7 +175,7 @@ def _location(mirror: str, task: str) -> str:
 
 @contextmanager
 def _local(location: str) -> Iterator[Path]:
-    """The zip as a local file, fetched first if it is not one."""
+    """Provide the zip as a local file, downloaded first if it lies at a URL."""
     if not _remote(location):
         yield Path(location)
         return
@@ -235,7 +241,7 @@ def _record(row: Row, has_query: bool) -> Record:
 
 
 def _document_start(text: str) -> int:
-    """Where the document begins: after the query's blank line, and after QuALITY's options and theirs."""
+    """Find where the document begins: after the query's blank line, and QuALITY's options."""
     start = text.find("\n\n") + 2 if "\n\n" in text else 0
     options = text.find("(D)", start) if text[start:].lstrip().startswith("(A)") else start
     end = text.find("\n\n", options)

@@ -27,7 +27,7 @@ class StoredRecords(Collection[Record]):
         """Append a record.
 
         Args:
-            record: with an id that may be another's too.
+            record: its id may repeat an earlier one.
             place: its file and line, for messages.
         """
         self._ids.add(record.id)
@@ -35,7 +35,8 @@ class StoredRecords(Collection[Record]):
         pickle.dump((place, *(getattr(record, name) for name in NAMES)), self._stream)
 
     def repeats(self) -> Iterator[tuple[Record, Record, str]]:
-        """Every record whose id an earlier one has, in order: that one, itself and its place."""
+        """Yield (first record of that id, record, its place) for every record that repeats an id.
+        """
         pairs = ((later, first) for first, all_later in self._later.items() for later in all_later)
         for later, first in sorted(pairs):
             record, place = self._row(later)
@@ -77,7 +78,7 @@ class ChosenRecords(Collection[Record]):
 
     Args:
         records: the collection.
-        numbers: positions of those that are taken, or with `others` of those that are not.
+        numbers: positions of the records to take, or with `others` of those not to take.
         others: take all but `numbers`.
     """
 

@@ -1,7 +1,9 @@
-"""References in which a metric finds no word: a perfect answer would score nothing, and early stopping follow it.
+"""Count references in which a metric finds no word.
 
-What every metric misses is counted when data are read, and told with them. By which metrics a study scores a dataset
-does not change its records, and is therefore no setting of theirs: jobs are told by their environment.
+A perfect answer to such a reference would score nothing, and early stopping would follow that
+score. References that each metric misses are counted when data are read, and reported with them.
+The metrics by which a study scores a dataset do not change its records, so they are no setting of
+theirs: jobs learn them from their environment.
 """
 
 from __future__ import annotations
@@ -41,9 +43,9 @@ class Scoring:
 
     Attributes:
         entry: the study's file and the dataset's key in it.
-        metric: the dataset's.
+        metric: of the dataset.
         text: "raw" or "normalized".
-        splits: those that are scored.
+        splits: the splits that are scored.
     """
 
     entry: str
@@ -57,7 +59,7 @@ class UnseenReferences(ValueError):
 
 
 class Visibility:
-    """Counts the references of one split that metrics miss."""
+    """Counts of the references of one split that metrics miss."""
 
     def __init__(self) -> None:
         self._examples = self._references = self._unspaced = self._lost = self._letters = 0
@@ -92,7 +94,7 @@ class Visibility:
         self._first.setdefault((metric, compared), (id_, unseen[0]))
 
     def facts(self) -> dict[str, Any]:
-        """Counts by metric and by what is compared; only of metrics that miss any."""
+        """Return counts by metric and by compared text, only of metrics that miss any."""
         unseen: dict[str, dict[str, Any]] = {}
         for (metric, compared), (id_, text) in self._first.items():
             counts = {
@@ -120,11 +122,12 @@ def refuse_unseen(by_split: Mapping[str, Mapping[str, Any]], scored: Collection[
     """Refuse to score a split by a metric that does not see its references.
 
     Args:
-        by_split: as `Visibility.facts`; empty where it was not counted.
+        by_split: facts as `Visibility.facts` returns them; empty if nothing was counted.
         scored: how the dataset is scored.
 
     Raises:
-        UnseenReferences: names the dataset's entry, the metric, the split, the first example and what would do.
+        UnseenReferences: names the dataset's entry, the metric, the split, the first example and a
+            remedy.
     """
     for scoring in scored:
         for split, facts in _scored(by_split, scoring):
@@ -138,7 +141,7 @@ def refuse_unseen(by_split: Mapping[str, Mapping[str, Any]], scored: Collection[
 
 
 def refusal(facts: Mapping[str, Any], metric: str, compared: str = RAW) -> str:
-    """What is wrong with references that a metric does not see, and the metrics that see them."""
+    """Say which references a metric does not see, and name the metrics that see them."""
     found = unseen(facts, metric, compared)
     others = metrics_that_see(found["first_reference"], compared)
     listed = ", ".join(
@@ -173,7 +176,7 @@ _WHY = {
 
 
 def notes(by_split: Mapping[str, Mapping[str, Any]], scored: Collection[Scoring]) -> list[str]:
-    """What to know of references that a metric misses, wholly or in part, where the share is small enough to go on."""
+    """Note what metrics miss of references, if it is little enough to go on."""
     found = []
     for scoring in scored:
         for split, facts in _scored(by_split, scoring):
@@ -211,14 +214,14 @@ def _notes(split: str, facts: Mapping[str, Any], scoring: Scoring) -> Iterator[s
 
 
 def unseen(facts: Mapping[str, Any], metric: str, compared: str) -> Mapping[str, Any]:
-    """What a metric misses of a split: how many examples and references, and the first."""
+    """Return how many examples and references of a split a metric misses, and the first."""
     none = {"examples": 0, "references": 0, "first_id": "", "first_reference": ""}
     found: Mapping[str, Any] = facts["unseen"].get(metric, {}).get(compared, none)
     return found
 
 
 def without_pairs(facts: Mapping[str, Any], scoring: Scoring) -> int:
-    """Count the examples of a split in which a metric of pairs of words finds none; 0 for other metrics."""
+    """Count a split's examples in which a metric of word pairs finds none; 0 for other metrics."""
     counts = facts.get("without_pairs", {}).get(scoring.metric, {})
     return int(counts.get(scoring.text, 0))
 
@@ -232,12 +235,12 @@ def _scored(
 
 
 def environment(scored: Mapping[str, Collection[Scoring]]) -> dict[str, str]:
-    """What the jobs that read datasets must know, by the datasets' folders."""
+    """Make the environment that tells jobs how datasets are scored, by dataset folder."""
     listed = {key: [asdict(scoring) for scoring in found] for key, found in scored.items()}
     return {SCORED_BY: json.dumps(listed)}
 
 
 def scored_by(key: str) -> list[Scoring]:
-    """How the study that a job belongs to scores the dataset of a folder."""
+    """Return how the study of this job scores the dataset of a folder."""
     found = json.loads(os.environ.get(SCORED_BY) or "{}").get(key, [])
     return [Scoring(**{**values, "splits": tuple(values["splits"])}) for values in found]

@@ -1,8 +1,9 @@
 """Scores as SCROLLS computes them, to the fourth decimal, every example's kept.
 
-Per pair ROUGE-1/2/L F-measures x 100 (rouge-score's, no stemming), SQuAD-style F1 and exact match, and accuracy;
-several references give each metric its own maximum. The ROUGE headline is the geometric mean of the three corpus means.
-`rouge_unicode` and `f1_unicode` compare words of any script, which SCROLLS' metrics do not see; they are not SCROLLS'.
+Per pair ROUGE-1/2/L F-measures x 100 (rouge-score's, no stemming), SQuAD-style F1 and exact match,
+and accuracy; several references give each metric its own maximum. The ROUGE headline is the
+geometric mean of the three corpus means. `rouge_unicode` and `f1_unicode` compare words of any
+script, which SCROLLS' metrics do not see; they are not SCROLLS'.
 """
 
 from __future__ import annotations
@@ -100,7 +101,8 @@ def score_examples(
         predictions: text by id.
         references: acceptable texts by id, at least one each.
         metrics: which of METRICS to compute.
-        text: "raw", as SCROLLS has it, or "normalized": as SQuAD normalises answers, for ROUGE too (arXiv 2204.07288).
+        text: "raw", as SCROLLS has it, or "normalized": as SQuAD normalises answers, for ROUGE too
+            (arXiv 2204.07288).
 
     Raises:
         ScoringError: ids are missing or unknown, or an example has no reference.

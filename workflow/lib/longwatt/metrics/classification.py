@@ -1,7 +1,7 @@
 """Accuracy and macro F1 of predicted labels, x 100, with intervals over examples.
 
-Macro F1 is the unweighted mean of the classes' F1 = 2 TP / (2 TP + FP + FN), over the classes that occur among the
-right or the predicted labels.
+Macro F1 is the unweighted mean of the classes' F1 = 2 TP / (2 TP + FP + FN), over the classes that
+occur among the right or the predicted labels.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Resample examples: one bootstrap for scores, their differences and their ratios.
 
-Examples are drawn, not their references: what belongs to one example is drawn with it. Samples of the
-same examples see the same draws, so whatever is made from several of them is paired.
+Examples are drawn, not their references: what belongs to one example is drawn with it. Samples of
+the same examples see the same draws, so whatever is made from several of them is paired.
 """
 
 from __future__ import annotations
@@ -109,7 +109,8 @@ class Sample:
 
     Attributes:
         ids: of the examples, sorted, so that equal ones are drawn together in every sample.
-        marks: sums over an example's rows (examples, columns); a row is a reference that counts alone.
+        marks: sums over an example's rows (examples, columns); a row is a reference that counts
+            alone.
         rows: of each example (examples).
         score: scores from mean marks (..., columns).
         values: what each example scores alone, 0 to 100 (examples, metrics).
@@ -221,8 +222,9 @@ class Scores:
 def interval_of(scores: Scores) -> Interval:
     """Find a score's interval over examples: Wilson's of a proportion, else the bootstrap's.
 
-    Where nearly all examples score alike the bootstrap knows only those; then the interval allows for
-    as many others as may well be, of whatever score (the end of Wilson's interval of their share).
+    Where nearly all examples score alike the bootstrap knows only those; then the interval allows
+    for as many others as may well be, of whatever score (the end of Wilson's interval of their
+    share).
     """
     confidence, only = scores.how.confidence, scores.samples[0]
     if len(scores.samples) == 1 and only.is_proportion:

@@ -2,8 +2,8 @@
 
 ROUGE of Unicode words is the same measure of other tokens, which is not SCROLLS'.
 
-Tokens and F-measures are rouge-score's own; only its table for the longest common subsequence, n x m steps in Python,
-is replaced, so that scoring between validations does not keep a GPU waiting.
+Tokens and F-measures are rouge-score's own; only its table for the longest common subsequence, n x
+m steps in Python, is replaced, so that scoring between validations does not keep a GPU waiting.
 """
 
 from __future__ import annotations
@@ -46,7 +46,8 @@ def _measures(predicted: Sequence[str], expected: Sequence[str]) -> tuple[float,
 def common_subsequence(one: Sequence[str], other: Sequence[str]) -> int:
     """Length of the longest common subsequence, a whole row of its table per step.
 
-    A row's differences are the bits of one integer: Hyyrö 2004, "Bit-parallel LCS-length computation revisited".
+    A row's differences are the bits of one integer: Hyyrö 2004, "Bit-parallel LCS-length
+    computation revisited".
     """
     places: dict[str, int] = {}
     for index, token in enumerate(one):
