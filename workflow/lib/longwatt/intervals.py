@@ -15,7 +15,7 @@ Known = tuple[float, float, float]
 
 
 def over_seeds(values: Any, confidence: float = 0.95) -> tuple[float, float]:
-    """The interval of a mean, by Student's t.
+    """Find the interval of a mean, by Student's t.
 
     Args:
         values: of two seeds or more, a list or an array.
@@ -30,14 +30,14 @@ def over_seeds(values: Any, confidence: float = 0.95) -> tuple[float, float]:
 def over_seeds_of_scores(
     scores: Any, lows: Any, highs: Any, confidence: float = 0.95
 ) -> tuple[float, float]:
-    """Find the interval of a mean score over seeds; where all score alike, that over examples.
+    """Find the interval of a mean score over seeds; if all score alike, that over examples.
 
     Seeds that all answer everything right would give an interval without width.
 
     Args:
         scores: of two seeds or more.
-        lows: ends of each seed's interval over examples; NaN where it is not known.
-        highs: the other ends.
+        lows: lower ends of each seed's interval over examples; NaN if unknown.
+        highs: the upper ends.
         confidence: between 0 and 1.
     """
     low, high = (float(np.mean(np.asarray(ends, float))) for ends in (lows, highs))
@@ -47,12 +47,12 @@ def over_seeds_of_scores(
 
 
 def of_a_score(low: float, high: float) -> tuple[float, float]:
-    """Cut an interval to what a score can be, 0 to 100; Student's t of few seeds knows no bounds."""
+    """Cut an interval to 0 to 100, since Student's t of few seeds knows no bounds."""
     return max(0.0, low), min(WHOLE, high)
 
 
 def students_t(confidence: float, freedom: int) -> float:
-    """The t within which Student's distribution of some degrees of freedom has this share of its weight."""
+    """Find the t for which Student's distribution has this share of its weight in -t to t."""
     low, high = 0.0, 1.0
     while _within(high, freedom) < confidence:
         high *= 2
@@ -63,7 +63,10 @@ def students_t(confidence: float, freedom: int) -> float:
 
 
 def _within(t: float, freedom: int) -> float:
-    """The weight of Student's distribution from -t to t (Abramowitz and Stegun, 26.7.3 and 26.7.4)."""
+    """Return the weight of Student's distribution from -t to t.
+
+    Source: Abramowitz and Stegun, 26.7.3 and 26.7.4.
+    """
     angle = math.atan(t / math.sqrt(freedom))
     odd = freedom % 2
     term, total = (math.cos(angle), 0.0) if odd else (1.0, 0.0)
@@ -74,10 +77,10 @@ def _within(t: float, freedom: int) -> float:
 
 
 def of_difference(first: Known, second: Known) -> tuple[float, float]:
-    """The interval of the first less the second, both independent: Newcombe (Statistics in Medicine 17, 1998).
+    """Find the interval of the first less the second, both independent.
 
-    Two cells that score the same examples are not, which makes this rather too wide than too
-    narrow. Ends may be infinite.
+    Method: Newcombe (Statistics in Medicine 17, 1998). Two cells that score the same examples are
+        not independent, which makes this too wide rather than too narrow. Ends may be infinite.
     """
     (one, low, high), (other, other_low, other_high) = first, second
     value = one - other

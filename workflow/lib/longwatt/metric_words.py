@@ -1,7 +1,7 @@
-"""The words that each metric compares, and so the texts in which it finds none.
+"""The words that each metric compares, and the texts in which it finds none.
 
-Apart from the metrics, since data are looked at with it: a metric that counts otherwise is no
-reason to read them anew.
+They stand apart from the metrics since data are checked with them: a change in how a metric counts
+is no reason to read the data anew.
 """
 
 from __future__ import annotations
@@ -33,59 +33,63 @@ _NO_WORD = re.compile(r"[\W_]+")
 
 
 def normalize_answer(text: str) -> str:
-    """SQuAD normalisation: lower case, no punctuation, no articles, single spaces."""
+    """Normalise as SQuAD does: lower case, no punctuation, no articles, single spaces."""
     return " ".join(_ARTICLES.sub(" ", text.lower().translate(_NO_PUNCTUATION)).split())
 
 
 def unicode_words(text: str) -> list[str]:
-    """Words of any script, without case and compatibility forms.
+    """Return words of any script, without case and compatibility forms.
 
-    A word is a run of letters, marks and digits; a character of a script in UNSPACED and a symbol
-    (an emoji) are words of their own. Joiners inside a word belong to it, punctuation to none.
+    A word is a run of letters, marks and digits. A character of a script in UNSPACED and a symbol
+    (an emoji) are words of their own. Joiners inside a word belong to it; punctuation belongs to
+    none.
     """
     found: list[str] = _unicode_word().findall(_folded(text))
     return found
 
 
 def has_unspaced(text: str) -> bool:
-    """Whether any character is of a script that is written without spaces."""
+    """Return whether any character is of a script that is written without spaces."""
     return not text.isascii() and _unspaced().search(text) is not None
 
 
 def letters_unseen_by_rouge(text: str) -> tuple[int, int]:
-    """How many letters and digits of a text `rouge` skips, and how many there are."""
+    """Count the letters and digits of a text that `rouge` skips, and all of them."""
     letters = _NO_WORD.sub("", text.lower())
     return (0 if letters.isascii() else len(_ROUGE.sub("", letters))), len(letters)
 
 
 def has_plain_word(text: str) -> bool:
-    """Whether a text has a word that every metric sees, however it is compared; quickly found in most texts."""
+    """Return whether a text has a word that every metric sees in any comparison.
+
+    It is a quick check that holds for most texts.
+    """
     return _PLAIN.search(text.lower()) is not None
 
 
 def sees(metric: str, text: str, compared: str = RAW) -> bool:
-    """Whether a metric finds any word in a text.
+    """Return whether a metric finds any word in a text.
 
     Args:
         metric: one of longwatt.metrics.METRICS.
         text: a reference.
-        compared: "raw", or "normalized" as SQuAD does it first.
+        compared: "raw", or "normalized" to normalise as SQuAD does first.
     """
     return _SEES[metric](normalize_answer(text) if compared == NORMALIZED else text)
 
 
 def metrics_that_see(text: str, compared: str = RAW) -> list[str]:
-    """The metrics of texts that find a word in this one."""
+    """List the metrics of texts that find a word in this one."""
     return [metric for metric in _SEES if sees(metric, text, compared)]
 
 
 def has_a_pair(metric: str, text: str, compared: str = RAW) -> bool:
-    """Whether a metric of pairs of words (ROUGE-2) finds one in a text.
+    """Return whether a metric of word pairs (ROUGE-2) finds one in a text.
 
     Args:
         metric: one of METRICS_OF_PAIRS.
         text: a reference.
-        compared: as `sees`.
+        compared: as for `sees`.
     """
     if compared == NORMALIZED:
         text = normalize_answer(text)
@@ -95,7 +99,7 @@ def has_a_pair(metric: str, text: str, compared: str = RAW) -> bool:
 
 
 def mostly_sees(metric: str, references: Collection[Sequence[str]], compared: str = RAW) -> bool:
-    """Whether a metric finds words in a reference of all but MOST_UNSEEN of the examples."""
+    """Return whether a metric sees a reference of all but MOST_UNSEEN of the examples."""
     unseen = sum(not any(sees(metric, text, compared) for text in texts) for texts in references)
     return unseen <= MOST_UNSEEN * len(references)
 

@@ -1,4 +1,4 @@
-"""What predictions are compared with: every example's best reference, as SCROLLS does, or each reference on its own."""
+"""Reference texts for predictions: an example's best one, as in SCROLLS, or each on its own."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ EACH = "each"  # every reference is an example of its own, as the code of arXiv 
 
 
 def compared_id(id_: str, number: int, references: str) -> str:
-    """The id of a prediction: the example's, or where each reference counts on its own, that of one of them.
+    """Return the id of a prediction: the example's, or that of one of its references.
 
     Args:
         id_: of the example.
         number: of the reference, from 0.
-        references: "best" or "each".
+        references: "best", or "each" if each reference counts on its own.
     """
     return f"{id_}#{number}" if references == EACH else id_
 
 
 def compared_examples(rows: Any, references: str) -> dict[str, str]:
-    """Name the example of every prediction, by the prediction's id.
+    """Return the example of every prediction, by the prediction's id.
 
     Args:
-        rows: of a split, as `longwatt.tokenization.load_split` gives them.
+        rows: of a split, as `longwatt.tokenization.load_split` returns them.
         references: "best" or "each".
     """
     counts = zip(rows["id"], map(len, rows["references"]), strict=True)
@@ -39,14 +39,14 @@ def compared_examples(rows: Any, references: str) -> dict[str, str]:
 def compared_texts(
     rows: Any, tokenizer: Tokenizer, comparison: Mapping[str, Any]
 ) -> dict[str, tuple[str, ...]]:
-    """The references of every prediction, by its id.
+    """Return the references of every prediction, by its id.
 
     Args:
-        rows: of a split, as `longwatt.tokenization.load_split` gives them.
-        tokenizer: that made them.
-        comparison: `references` ("best": of all of an example's; "each") and `max_reference_tokens`
-            (special ones included; None for whole texts), as
-            `longwatt.settings.COMPARISON_DEFAULTS`.
+        rows: of a split, as `longwatt.tokenization.load_split` returns them.
+        tokenizer: the one that made them.
+        comparison: as `longwatt.settings.COMPARISON_DEFAULTS`: `references` ("best" of an
+            example's, or "each") and `max_reference_tokens` (special ones included; None for whole
+            texts).
     """
     texts: dict[str, tuple[str, ...]] = {}
     for id_, references in _references(rows, tokenizer, comparison["max_reference_tokens"]):
@@ -62,7 +62,7 @@ def compared_texts(
 def _references(
     rows: Any, tokenizer: Tokenizer, most_tokens: int | None
 ) -> Iterator[tuple[str, tuple[str, ...]]]:
-    """(example's id, its references), whole or as their first tokens read."""
+    """Yield (example's id, its references), whole or decoded from their first tokens."""
     if most_tokens is None:
         yield from zip(rows["id"], map(tuple, rows["references"]), strict=True)
         return

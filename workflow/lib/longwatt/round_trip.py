@@ -1,4 +1,4 @@
-"""References that a tokenizer does not give back: no model that uses it can write them."""
+"""References that a tokenizer does not give back, so that no model using it can write them."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ QUOTED = 60  # characters of a text in a note
 
 
 class RoundTrip:
-    """Counts the references of one split that are not what their token ids are decoded to.
+    """Counts of the references of one split that differ from their decoded token ids.
 
     Args:
-        unknown: the id of the token for what a vocabulary lacks; None if the tokenizer has none.
+        unknown: the id of the token for characters that a vocabulary lacks; None if there is none.
     """
 
     def __init__(self, unknown: int | None) -> None:
@@ -33,7 +33,7 @@ class RoundTrip:
             id_: of its example.
             reference: the text.
             ids: its tokens.
-            decoded: what an answer of just these tokens would read.
+            decoded: the text of an answer with just these tokens.
         """
         self._references += 1
         self._with_unknown += self._has_unknown(ids)
@@ -45,7 +45,8 @@ class RoundTrip:
             self._first = {"first_id": id_, **_difference(reference.strip(), decoded)}
 
     def facts(self) -> dict[str, Any]:
-        """Counts, and the first reference that changed with what became of it, from shortly before the change."""
+        """Return counts and the first changed reference, both texts from shortly before the change.
+        """
         return {
             "references": self._references,
             "references_changed": self._changed,
@@ -61,7 +62,7 @@ class RoundTrip:
 
 
 def notes(split: str, facts: dict[str, Any]) -> list[str]:
-    """What to know of a split's texts; nothing if the tokenizer gives all of them back."""
+    """Note which texts of a split the tokenizer does not give back."""
     found = []
     if facts["references_changed"]:
         found.append(
@@ -80,7 +81,7 @@ def notes(split: str, facts: dict[str, Any]) -> list[str]:
 
 
 def _difference(reference: str, decoded: str) -> dict[str, str]:
-    """Both texts from shortly before they differ."""
+    """Quote both texts from shortly before they differ."""
     pairs: Sequence[tuple[str, str]] = list(zip(reference, decoded, strict=False))
     place = next((n for n, (one, other) in enumerate(pairs) if one != other), len(pairs))
     start = max(0, place - QUOTED // 3)

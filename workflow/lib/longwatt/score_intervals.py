@@ -1,7 +1,7 @@
-"""Find intervals of scores over examples and, of several seeds, over seeds too.
+"""Find intervals of scores over examples and, for several seeds, over seeds too.
 
-One seed gives an interval over examples. Several give one over seeds and examples together: half
-widths add as squares, as for a difference of independent numbers.
+One seed gives an interval over examples. Several seeds give one over seeds and examples together:
+half widths add as squares, as for a difference of independent numbers.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ Halves = tuple[float, float]  # how far an interval reaches below and above its 
 
 
 def mean_of(scores: Scores) -> Interval:
-    """Find the interval of a score, over seeds too where there are several."""
+    """Find the interval of a score, over seeds too if there are several."""
     low, high, method = _with_seeds(
         scores.value, interval_of(scores), _halves(scores.by_seed, scores.how)
     )
@@ -51,7 +51,7 @@ def paired_difference(first: Scores, second: Scores, paired_seeds: bool) -> Inte
 
 
 def paired_ratio(first: Scores, second: Scores, paired_seeds: bool) -> Interval | None:
-    """Find the interval of a ratio of two scores by logarithms; None where one may be 0."""
+    """Find the interval of a ratio of two scores by logarithms; None if one may be 0."""
     found = ratio_of(first, second)
     if found is None or min(*first.by_seed, *second.by_seed) <= 0:
         return None
@@ -64,7 +64,7 @@ def paired_ratio(first: Scores, second: Scores, paired_seeds: bool) -> Interval 
 
 
 def _seeds_of_pair(first: Any, second: Any, how: Resampling, paired: bool) -> Halves | None:
-    """Find how far seeds make a difference reach; None where both sides have one."""
+    """Find how far seeds make a difference reach; None if both sides have one."""
     if paired:
         return _halves(first - second, how)
     own, other = _halves(first, how), _halves(second, how)
@@ -74,7 +74,7 @@ def _seeds_of_pair(first: Any, second: Any, how: Resampling, paired: bool) -> Ha
 
 
 def _halves(by_seed: Any, how: Resampling) -> Halves | None:
-    """Find how far an interval over seeds reaches either way; None of one seed."""
+    """Find how far an interval over seeds reaches either way; None for one seed."""
     if len(by_seed) < 2:
         return None
     low, high = over_seeds(by_seed, how.confidence)

@@ -36,7 +36,7 @@ def load_tokenizer(folder: Path | str) -> Tokenizer:
 
 
 def decode(tokenizer: Any, rows: Sequence[Sequence[int]]) -> list[str]:
-    """Texts of token ids, as SCROLLS scores them."""
+    """Decode token ids to texts as SCROLLS scores them."""
     texts = tokenizer.batch_decode(
         rows, skip_special_tokens=True, clean_up_tokenization_spaces=False
     )
@@ -46,14 +46,14 @@ def decode(tokenizer: Any, rows: Sequence[Sequence[int]]) -> list[str]:
 
 @dataclass(frozen=True)
 class PairTokens:
-    """What a tokenizer puts around two texts.
+    """The special tokens that a tokenizer puts around two texts.
 
     Attributes:
         prefix: before the first text.
         middle: between them.
         suffix: after the second text.
-        first_segment: how many tokens of `middle` are of the first text's segment (token type 0);
-            all of them where the tokenizer knows no segments.
+        first_segment: number of `middle` tokens in the first text's segment (token type 0); all of
+            them if the tokenizer knows no segments.
     """
 
     prefix: tuple[int, ...]
@@ -63,7 +63,7 @@ class PairTokens:
 
     @classmethod
     def of(cls, tokenizer: Tokenizer) -> PairTokens | None:
-        """Read them off an encoded pair; None for a tokenizer that does not put two texts one after the other."""
+        """Read them off an encoded pair; None if the texts do not follow one another."""
         if not getattr(
             tokenizer, "is_fast", False
         ):  # others do not say which token is of which text
@@ -79,13 +79,13 @@ class PairTokens:
 
     @property
     def count(self) -> int:
-        """Tokens that a cut must leave room for."""
+        """Number of tokens that a cut must leave room for."""
         return len(self.prefix) + len(self.middle) + len(self.suffix)
 
     def cut(
         self, first: Sequence[int], second: Sequence[int], length: int
     ) -> tuple[list[int], int]:
-        """As `SpecialTokens.cut_pair`."""
+        """Cut and wrap two texts; see `SpecialTokens.cut_pair`."""
         room = length - self.count
         if room < 2:
             raise TokenizerError(
@@ -98,7 +98,10 @@ class PairTokens:
 
 
 def _longest_first(first: int, second: int, room: int) -> tuple[int, int]:
-    """Tokens kept of two texts: the longer one gives way, down to the other's length, then both alike."""
+    """Return how many tokens to keep of two texts.
+
+    The longer text gives way, down to the other's length, then both alike.
+    """
     short, long = sorted((first, second))
     if short + long > room:
         long = max(short, room - short)
@@ -109,7 +112,7 @@ def _longest_first(first: int, second: int, room: int) -> tuple[int, int]:
 
 @dataclass(frozen=True)
 class SpecialTokens:
-    """What a tokenizer puts around a single text, and around a pair if it knows pairs."""
+    """The special tokens around a single text, and around a pair if the tokenizer knows pairs."""
 
     prefix: tuple[int, ...]
     suffix: tuple[int, ...]
@@ -126,13 +129,13 @@ class SpecialTokens:
 
     @property
     def count(self) -> int:
-        """Tokens that a cut must leave room for."""
+        """Number of tokens that a cut must leave room for."""
         return len(self.prefix) + len(self.suffix)
 
     def cut(self, ids: Sequence[int], length: int) -> list[int]:
-        """Ids of a text without special tokens, cut and wrapped to at most `length` tokens.
+        """Cut and wrap ids of a text without special tokens to at most `length` tokens.
 
-        Equal to the tokenizer's own `truncation=True, max_length=length`.
+        The result equals the tokenizer's own `truncation=True, max_length=length`.
         """
         room = length - self.count
         if room < 1:
@@ -144,12 +147,12 @@ class SpecialTokens:
     def cut_pair(
         self, first: Sequence[int], second: Sequence[int], length: int
     ) -> tuple[list[int], int]:
-        """Ids of two texts without special tokens, cut and wrapped to at most `length` tokens.
+        """Cut and wrap ids of two texts without special tokens to at most `length` tokens.
 
-        Equal to the tokenizer's own `truncation=True, max_length=length` of the pair.
+        The result equals the tokenizer's own `truncation=True, max_length=length` of the pair.
 
-        Returns: The ids, and the position from which they are of the second text's segment (token
-            type 1); where the tokenizer knows no segments, that of the second text.
+        Returns: The ids, and the position at which the second text's segment (token type 1) begins,
+            or the second text itself if the tokenizer knows no segments.
 
         Raises:
             TokenizerError: there is no room for a token of each, or the tokenizer does not know
@@ -167,10 +170,10 @@ def tokenize_dataset(
 ) -> None:
     """Tokenize whole inputs and references of every split once.
 
-    Writes to `tokens` a `datasets.DatasetDict` with columns id, input_ids (no special tokens),
-    second_ids (of a pair's second text, empty without one), input_tokens (of both), labels (one
-    list of ids per reference, no special tokens), references (texts), lead (text) and evidence_ends
-    (for each evidence word the number of input ids that must be kept for it to be whole).
+    Writes to `tokens` a `datasets.DatasetDict` with the columns id, input_ids, second_ids (of a
+    pair's second text, empty without one), input_tokens (number of both), labels (one list of ids
+    per reference), references (texts), lead (text) and evidence_ends (by evidence word, how many
+    input ids must be kept for it to be whole). No ids include special tokens.
     """
     start = time.perf_counter()
     check_records(records)
@@ -187,7 +190,7 @@ def tokenize_dataset(
 
 
 def check_records(records: Path) -> None:
-    """Refuse records that are not those that the dataset.json beside them speaks of.
+    """Refuse records that differ from those that the dataset.json beside them describes.
 
     Raises:
         longwatt.artefacts.Damaged: names the file, and what to do.
@@ -203,9 +206,10 @@ def _check_tokenizer(tokenizer: Path) -> None:
 
 
 def repair_tokens(paths: Mapping[str, str]) -> None:
-    """Make stored tokens again if they are not those that their report speaks of (a bad disk, a stray hand).
+    """Make stored tokens again if they differ from what their report describes.
 
-    Each file is put in place whole and holds what it held; nothing made from them is out of date.
+    A bad disk or a stray hand may have changed them. Each file is replaced whole and holds what it
+    held, so nothing made from them is out of date.
 
     Args:
         paths: tokens, tokenized (their report), dataset (beside the records), tokenizer.
@@ -226,7 +230,7 @@ def repair_tokens(paths: Mapping[str, str]) -> None:
 
 
 def _is_sound(tokens: Path, report: Path) -> bool:
-    """Whether all token files have their digests, and the small files beside them can be read."""
+    """Return whether all token files have their digests and the library can load them."""
     from datasets import load_from_disk
 
     facts = read_artefact(report, shared=True)
@@ -260,7 +264,7 @@ def _make_again(paths: Mapping[str, str], tokens: Path, report: Path) -> None:
 
 
 def _tokenize(records: Path, tokenizer_folder: Path, folder: Path) -> dict[str, Any]:
-    """Write all splits' tokens into an empty folder; what a report says of them."""
+    """Write all splits' tokens into an empty folder and return the facts of their report."""
     from datasets import DatasetDict, disable_progress_bars
 
     disable_progress_bars()
@@ -291,7 +295,7 @@ def _digests(tokens: Path) -> dict[str, str]:
 
 
 def load_split(tokens: Path, split: str, max_examples: int | None) -> Any:
-    """Rows of one split, at most `max_examples`, evenly spread so that no part is favoured."""
+    """Load the rows of one split, at most `max_examples`, spread evenly to favour no part."""
     from datasets import load_from_disk
 
     rows = load_from_disk(str(tokens))[split]
@@ -301,17 +305,17 @@ def load_split(tokens: Path, split: str, max_examples: int | None) -> Any:
 
 
 def evenly_spread(total: int, wanted: int) -> list[int]:
-    """`wanted` of the positions 0..total-1, evenly spread."""
+    """Choose `wanted` evenly spread positions of 0 to total - 1."""
     return [(2 * i + 1) * total // (2 * wanted) for i in range(wanted)]
 
 
 def visible_evidence(ends: Sequence[int], length: int, special_tokens: int) -> int:
-    """How many evidence words survive a cut to `length` tokens."""
+    """Count the evidence words that survive a cut to `length` tokens."""
     return sum(end <= length - special_tokens for end in ends)
 
 
 def _tokenize_split(tokenizer: Tokenizer, records: Iterator[Record], counted: RoundTrip) -> Any:
-    """One split as a `datasets.Dataset`; token ids take 4 bytes from the first batch on."""
+    """Tokenize one split to a `datasets.Dataset`; ids take 4 bytes from the first batch on."""
     from datasets import Dataset, Features, List, Value, concatenate_datasets
 
     ids = List(Value("int32"))

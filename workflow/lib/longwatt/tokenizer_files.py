@@ -1,7 +1,7 @@
-"""Write a dataset's tokenizer: trained on it, copied from a checkpoint, or made of a hub repository's files.
+"""Write a dataset's tokenizer: trained on it, or taken from a checkpoint or the hub.
 
-Apart from `longwatt.tokenization`, which the code of every cell holds, so that this holds nothing
-of hubs and vocabularies.
+It stands apart from `longwatt.tokenization`, which the code digest of every cell includes, to keep
+hubs and vocabularies out of that digest.
 """
 
 from __future__ import annotations
@@ -40,22 +40,22 @@ COMPARED, COMPARED_CHARACTERS = (
 
 
 def make_tokenizer(settings: Mapping[str, Any], records: Path, folder: Path) -> dict[str, Any]:
-    """Write a fast tokenizer to `folder`: trained on the training split, or a checkpoint's own.
+    """Write a fast tokenizer: trained on the training split, or a checkpoint's own.
 
     Args:
-        settings: `kind`, and of a checkpoint the `path` of its folder, the `package` that has it
-            and the `folder` there, or its `repository` and `revision`.
+        settings: `kind`, and for a checkpoint the `path` of its folder, or the `package` that has
+            it with the `folder` inside, or its `repository` and `revision`.
         records: of the dataset that it will tokenize.
-        folder: where to.
+        folder: where to write.
 
     Returns:
-        What is known of it: where it comes from, how it was checked, and its files' digests.
+        Facts for its report: where it comes from, how it was checked, and its files' digests.
 
     Raises:
         TokenizerError: a checkpoint folder has no tokenizer.json, or the package is not installed.
-        VocabularyError: what is made of a checkpoint's vocabulary tokenizes otherwise than that
-            does.
-        HubError: a repository's files cannot be had.
+        VocabularyError: the tokenizer made from a checkpoint's vocabulary differs from the
+            original.
+        HubError: a repository's files are not available.
     """
     folder.mkdir(parents=True, exist_ok=True)
     facts = _write_tokenizer(settings, records, folder)
@@ -80,7 +80,7 @@ def _write_tokenizer(settings: Mapping[str, Any], records: Path, folder: Path) -
 
 
 def _train_byte_level_bpe(settings: Mapping[str, Any], records: Path) -> Tokenizer:
-    """Byte-level BPE on the inputs and references of the training split alone."""
+    """Train byte-level BPE on the inputs and references of the training split alone."""
     from tokenizers import ByteLevelBPETokenizer
     from tokenizers.processors import TemplateProcessing
     from transformers import PreTrainedTokenizerFast
@@ -120,7 +120,7 @@ def _save(tokenizer: Tokenizer, folder: Path) -> None:
 
 
 def _tokenizer_from_hub(repository: hub.Repository, records: Path, folder: Path) -> dict[str, Any]:
-    """A repository's fast tokenizer, made of its files and compared with them."""
+    """Make a fast tokenizer from a repository's files, and compare it with them."""
     source = hub.fetch(repository, choose_tokenizer)
     _save(vocabulary.build(source), folder)
     checked = vocabulary.check(load_tokenizer(folder), source, _texts(records))
@@ -131,14 +131,14 @@ def _tokenizer_from_hub(repository: hub.Repository, records: Path, folder: Path)
 
 
 def _texts(records: Path) -> list[str]:
-    """The beginnings of the first inputs."""
+    """Return the beginnings of the first inputs."""
     return [
         record.input[:COMPARED_CHARACTERS] for _, record in islice(read_records(records), COMPARED)
     ]
 
 
 def _copy_tokenizer(settings: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    """Take a checkpoint's files as they are, but for what cuts or pads; where a package's come from."""
+    """Copy a checkpoint's files as they are, except for truncation and padding."""
     problem, source = missing_checkpoint(settings, missing_tokenizer), local_folder(settings)
     if problem or source is None:
         raise TokenizerError(problem)
@@ -155,7 +155,7 @@ def _copy_tokenizer(settings: Mapping[str, Any], folder: Path) -> dict[str, Any]
 
 
 def _tokenize_whole(file: Path) -> None:
-    """Switch off the cutting and padding that were on when a tokenizer was saved: whole inputs are stored."""
+    """Switch off truncation and padding saved in a tokenizer: whole inputs are stored."""
     said = json.loads(file.read_text(encoding="utf-8"))
     if said.get("truncation") or said.get("padding"):
         with whole_file(file) as stream:

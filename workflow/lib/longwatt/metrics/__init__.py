@@ -1,9 +1,9 @@
-"""Scores as SCROLLS computes them, to the fourth decimal, every example's kept.
+"""Scores as SCROLLS computes them, to the fourth decimal, also by example.
 
-Per pair ROUGE-1/2/L F-measures x 100 (rouge-score's, no stemming), SQuAD-style F1 and exact match,
-and accuracy; several references give each metric its own maximum. The ROUGE headline is the
-geometric mean of the three corpus means. `rouge_unicode` and `f1_unicode` compare words of any
-script, which SCROLLS' metrics do not see; they are not SCROLLS'.
+For a pair of texts: ROUGE-1/2/L F-measures x 100 (rouge-score's, no stemming), SQuAD-style F1 and
+exact match, and accuracy. With several references each metric takes its own maximum. The ROUGE
+headline is the geometric mean of the three corpus means. `rouge_unicode` and `f1_unicode` compare
+words of any script, which SCROLLS' metrics do not see; they are not part of SCROLLS.
 """
 
 from __future__ import annotations
@@ -43,22 +43,22 @@ class ScoringError(ValueError):
 
 
 def headline(metric: str) -> str:
-    """The name of a metric's headline score."""
+    """Return the name of a metric's headline score."""
     return METRICS[metric]
 
 
 def parts(headline_score: str) -> tuple[str, ...]:
-    """The scores that a headline score is the geometric mean of; of most it is itself."""
+    """Return the scores whose geometric mean is the headline score; mostly that score itself."""
     return GEOMETRIC_MEANS.get(headline_score, (headline_score,))
 
 
 def token_f1(prediction: str, reference: str) -> float:
-    """F1 x 100 over normalised tokens; 0 when nothing is shared."""
+    """Return F1 x 100 over normalised tokens; 0 if nothing is shared."""
     return _f1(normalize_answer(prediction).split(), normalize_answer(reference).split())
 
 
 def f1_unicode(prediction: str, reference: str) -> float:
-    """F1 x 100 over `longwatt.metric_words.unicode_words`; 0 when nothing is shared."""
+    """Return F1 x 100 over `longwatt.metric_words.unicode_words`; 0 if nothing is shared."""
     return _f1(unicode_words(prediction), unicode_words(reference))
 
 
@@ -68,12 +68,12 @@ def _f1(predicted: Sequence[str], expected: Sequence[str]) -> float:
 
 
 def exact_match(prediction: str, reference: str) -> float:
-    """100 if equal after normalisation, else 0."""
+    """Return 100 if both are equal after normalisation, else 0."""
     return 100.0 * (normalize_answer(prediction) == normalize_answer(reference))
 
 
 def accuracy(prediction: str, reference: str) -> float:
-    """100 if equal but for outer white space, as a label must be; else 0."""
+    """Return 100 if both are equal but for outer white space, as labels must be, else 0."""
     return 100.0 * (prediction.strip() == reference.strip())
 
 
@@ -95,13 +95,15 @@ def score_examples(
     metrics: Sequence[str] = SCROLLS_METRICS,
     text: str = "raw",
 ) -> dict[str, dict[str, float]]:
-    """Every example's scores, in the references' order; each metric's own maximum over references.
+    """Return every example's scores, in the references' order.
+
+    Each metric takes its own maximum over the references of an example.
 
     Args:
         predictions: text by id.
         references: acceptable texts by id, at least one each.
         metrics: which of METRICS to compute.
-        text: "raw", as SCROLLS has it, or "normalized": as SQuAD normalises answers, for ROUGE too
+        text: "raw", as in SCROLLS, or "normalized": as SQuAD normalises answers, for ROUGE too
             (arXiv 2204.07288).
 
     Raises:
@@ -116,7 +118,7 @@ def score_examples(
 
 
 def corpus_scores(per_example: PerExample) -> dict[str, float]:
-    """Means over examples, and the geometric mean of the ROUGE means where there are any; unrounded."""
+    """Return unrounded means over examples, and the geometric mean of any ROUGE means."""
     names = next(iter(per_example.values()))
     means = {
         name: float(np.mean([values[name] for values in per_example.values()])) for name in names
@@ -137,7 +139,8 @@ def text_sample(
     Args:
         per_example: as `score_examples` returns.
         metric: one of METRICS.
-        examples: the example of each id, where several ids are references of one; None for the ids.
+        examples: the example of each id, if several ids are references of one; None if ids are
+            examples.
     """
     names = parts(headline(metric))
     scores = np.array([[values[name] for name in names] for values in per_example.values()])
@@ -153,12 +156,14 @@ def bootstrap_interval(
     confidence: float = 0.95,
     seed: int = 0,
 ) -> Interval:
-    """Find the interval over examples of a metric's headline score; see `resampling.interval_of`.
+    """Find the interval over examples of a metric's headline score.
+
+    See `resampling.interval_of`.
 
     Args:
         per_example: as `score_examples` returns.
         metric: one of METRICS.
-        examples: as `text_sample`.
+        examples: as for `text_sample`.
         resamples: how many.
         confidence: between 0 and 1.
         seed: equal seeds give equal intervals.
@@ -168,7 +173,7 @@ def bootstrap_interval(
 
 
 def check_ids(predictions: Mapping[str, str], references: Mapping[str, Sequence[str]]) -> None:
-    """Refuse predictions that are not exactly those of the references' ids.
+    """Refuse predictions whose ids are not exactly those of the references.
 
     Raises:
         ScoringError: ids are missing, unknown or without a reference, or there are none at all.

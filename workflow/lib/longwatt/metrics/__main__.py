@@ -19,11 +19,11 @@ from longwatt.metrics import classification
 
 
 def read_predictions(path: Path) -> dict[str, str]:
-    """Predictions by id from one JSON object.
+    """Read predictions by id from one JSON object.
 
     Raises:
-        ScoringError: the file is not such an object; names it and what is wrong.
-        DatasetError: the file cannot be read, or is no text at all.
+        ScoringError: the file is no such object. Names it and what is wrong.
+        DatasetError: the file cannot be read, or is not text.
     """
     with open_data(path, str(path)) as stream:
         refuse_foreign(stream, str(path))
@@ -54,10 +54,12 @@ def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def read_references(path: Path) -> dict[str, list[str]]:
-    """References by id from JSON lines with `id` and `output`; lines that share an id are one example.
+    """Read references by id from JSON lines with `id` and `output`.
+
+    Lines that share an id are one example.
 
     Raises:
-        DatasetError: a line cannot be used; names file and line.
+        DatasetError: a line cannot be used. Names file and line.
     """
     references: dict[str, list[str]] = {}
     with open_data(path, str(path)) as stream:
@@ -68,7 +70,7 @@ def read_references(path: Path) -> dict[str, list[str]]:
 
 
 def evaluate(task: str, predictions: Path, references: Path) -> dict[str, Any]:
-    """Corpus scores of one metric, rounded to four decimals."""
+    """Return the corpus scores of one metric, rounded to four decimals."""
     given, expected = read_predictions(predictions), read_references(references)
     if task == classification.MACRO_F1:
         score = classification.headline_score(task, given, _only_labels(expected, references))
@@ -81,7 +83,7 @@ def evaluate(task: str, predictions: Path, references: Path) -> dict[str, Any]:
 
 
 def _unseen(task: str, expected: Mapping[str, Sequence[str]], path: Path) -> dict[str, Any]:
-    """What to say of references that the metric does not see: nothing where there are none."""
+    """Return notes on references that the metric does not see, if there are any."""
     counted = Visibility()
     for id_, texts in expected.items():
         counted.add(id_, texts)
@@ -96,7 +98,7 @@ def _unseen(task: str, expected: Mapping[str, Sequence[str]], path: Path) -> dic
 
 
 def _only_labels(references: Mapping[str, Sequence[str]], path: Path) -> dict[str, str]:
-    """The label of each example, which has one."""
+    """Return the one label of each example."""
     several = [id_ for id_, texts in references.items() if len(texts) != 1]
     if several:
         raise metrics.ScoringError(
@@ -106,7 +108,7 @@ def _only_labels(references: Mapping[str, Sequence[str]], path: Path) -> dict[st
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command; returns its exit status."""
+    """Run the command and return its exit status."""
     parser = argparse.ArgumentParser(prog="python -m longwatt.metrics", description=__doc__)
     parser.add_argument(
         "--task", required=True, choices=sorted(metrics.METRICS), help="which metric"

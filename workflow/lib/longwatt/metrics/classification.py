@@ -25,7 +25,7 @@ PerExample = Mapping[str, Mapping[str, Any]]
 
 
 def classify_examples(predictions: Labels, labels: Labels) -> dict[str, dict[str, Any]]:
-    """Every example's accuracy (0 or 100), label and prediction, in the labels' order.
+    """Return every example's accuracy (0 or 100), label and prediction, in the labels' order.
 
     Raises:
         ScoringError: ids are missing or unknown.
@@ -42,16 +42,16 @@ def classify_examples(predictions: Labels, labels: Labels) -> dict[str, dict[str
 
 
 def classification_scores(per_example: PerExample) -> dict[str, float]:
-    """Accuracy and macro F1 of the whole, unrounded."""
+    """Return accuracy and macro F1 over all examples, unrounded."""
     predicted, gold, classes = _indices(per_example)
     return corpus_of(predicted, gold, classes)
 
 
 def headline_score(metric: str, predictions: Labels, labels: Labels) -> float:
-    """Accuracy or macro F1 of predicted labels by id.
+    """Return accuracy or macro F1 of predicted labels by id.
 
     Raises:
-        ScoringError: ids are missing or unknown, or the metric is none of classification.
+        ScoringError: ids are missing or unknown, or the metric is not one of classification.
     """
     if metric not in CLASSIFICATION:
         raise ScoringError(
@@ -63,7 +63,9 @@ def headline_score(metric: str, predictions: Labels, labels: Labels) -> float:
 def classification_intervals(
     per_example: PerExample, *, resamples: int = 1000, confidence: float = 0.95, seed: int = 0
 ) -> dict[str, Interval]:
-    """Find the intervals over examples of both metrics; see `longwatt.metrics.resampling.interval_of`.
+    """Find the intervals over examples of both metrics.
+
+    See `longwatt.metrics.resampling.interval_of`.
 
     Args:
         per_example: as `classify_examples` returns.
@@ -96,13 +98,16 @@ def labels_sample(per_example: PerExample, metric: str) -> Sample:
 
 
 def corpus_of(predicted: Array, gold: Array, classes: int) -> dict[str, float]:
-    """Accuracy and macro F1 of labels' indices (examples)."""
+    """Return accuracy and macro F1 of the indices of labels (examples)."""
     sums = _marks(predicted, gold, classes).sum(axis=0, keepdims=True)
     return {metric: float(values[0]) for metric, values in _scores(sums, len(gold)).items()}
 
 
 def _marks(predicted: Array, gold: Array, classes: int) -> Array:
-    """Per example whether it is right, then by class a true positive, and what it adds to 2 TP + FP + FN."""
+    """Mark each example (examples, 1 + 2 classes).
+
+    Columns: 1 if it is right; by class 1 for a true positive; by class its part of 2 TP + FP + FN.
+    """
     own, other = np.eye(classes)[gold], np.eye(classes)[predicted]
     right = (predicted == gold).astype(float)[:, None]
     return np.concatenate([right, own * other, own + other], axis=1)
@@ -117,7 +122,7 @@ def _scores(sums: Array, examples: int) -> dict[str, Array]:
 
 
 def _indices(per_example: PerExample) -> tuple[Array, Array, int]:
-    """Indices of the predictions and of the labels, and how many classes occur among them."""
+    """Return the indices of predictions and labels, and the number of classes among them."""
     predicted, gold = (
         [row[key] for row in per_example.values()] for key in ("prediction", "label")
     )

@@ -1,7 +1,7 @@
 """Resample examples: one bootstrap for scores, their differences and their ratios.
 
-Examples are drawn, not their references: what belongs to one example is drawn with it. Samples of
-the same examples see the same draws, so whatever is made from several of them is paired.
+Examples are drawn, not their references: all rows of one example are drawn together. Samples of the
+same examples see the same draws, so everything made from several of them is paired.
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ Ends = tuple[float, float]
 def resampled_sums(values: Array, *, resamples: int, seed: int) -> Array:
     """Sum over examples that are drawn with replacement, as many as there are.
 
-    Columns of one call see the same resamples, so what is made from several of them is paired.
+    Columns of one call see the same resamples, so everything made from several of them is paired.
 
     Args:
         values: (examples, columns).
         resamples: how many.
-        seed: equal seeds draw equal examples of as many.
+        seed: equal seeds draw equal examples from as many.
 
     Returns:
-        (resamples, columns).
+        Sums of shape (resamples, columns).
     """
     source, found = np.random.default_rng(seed), []
     for start in range(0, resamples, RESAMPLES_AT_ONCE):
@@ -51,7 +51,7 @@ def resampled_sums(values: Array, *, resamples: int, seed: int) -> Array:
 
 
 def percentile_interval(found: Array, confidence: float) -> Ends:
-    """Give the ends between which this share of resampled values lies."""
+    """Return the ends between which this share of resampled values lies."""
     tail = 50 * (1 - confidence)
     ends = [tail, 100 - tail]
     if np.isfinite(found).all():
@@ -72,7 +72,7 @@ def wilson(share: float, number: float, confidence: float) -> Ends:
 
 
 class Interval(NamedTuple):
-    """Holds an interval and where it is from."""
+    """An interval and the method that found it."""
 
     low: float
     high: float
@@ -80,12 +80,12 @@ class Interval(NamedTuple):
 
     @property
     def ends(self) -> Ends:
-        """Give its two ends."""
+        """The lower and the upper end."""
         return self.low, self.high
 
 
 class Resampling(NamedTuple):
-    """Says how intervals over examples are found."""
+    """How to find intervals over examples."""
 
     resamples: int = 1000
     confidence: float = 0.95
@@ -93,28 +93,28 @@ class Resampling(NamedTuple):
 
     @classmethod
     def of(cls, settings: Mapping[str, Any]) -> Resampling:
-        """Read a study's `scoring`."""
+        """Read the `scoring` settings of a study."""
         return cls(settings["bootstrap_resamples"], settings["confidence"], settings["seed"])
 
 
 def geometric_mean(means: Array) -> Array:
-    """Make the headline of metrics' means (..., metrics); of one metric it is its mean."""
+    """Return the headline of metrics' means (..., metrics); of one metric it is its mean."""
     found: Array = means.prod(axis=-1) ** (1 / means.shape[-1])
     return found
 
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """Holds what each example of one cell adds to a score.
+    """What each example of one cell adds to a score.
 
     Attributes:
         ids: of the examples, sorted, so that equal ones are drawn together in every sample.
         marks: sums over an example's rows (examples, columns); a row is a reference that counts
             alone.
-        rows: of each example (examples).
-        score: scores from mean marks (..., columns).
+        rows: number of rows of each example (examples).
+        score: makes scores from mean marks (..., columns).
         values: what each example scores alone, 0 to 100 (examples, metrics).
-        groups: which class an example is of, where a score is a mean over classes; else None.
+        groups: the class of each example, if the score is a mean over classes; else None.
     """
 
     ids: tuple[str, ...]
@@ -138,9 +138,9 @@ class Sample:
         Args:
             examples: the example of each row.
             values: scores of each row, 0 to 100 (rows, metrics).
-            marks: of each row; None for its values.
-            score: what makes a score of mean marks.
-            groups: of each row, which is the only one of its example.
+            marks: of each row; None if they are its values.
+            score: makes a score from mean marks.
+            groups: the class of each row, which must be the only one of its example.
         """
         ids, places, rows = np.unique(np.asarray(examples), return_inverse=True, return_counts=True)
         sums, own = (
@@ -154,7 +154,7 @@ class Sample:
 
     @property
     def value(self) -> float:
-        """Score all examples."""
+        """The score of all examples."""
         return float(self.score(self.marks.sum(axis=0) / self.rows.sum()))
 
     def draws(self, resamples: int, seed: int) -> Array:
@@ -164,23 +164,23 @@ class Sample:
         return self.score(sums[:, :-1] / sums[:, -1:])
 
     def metric(self, place: int) -> Sample:
-        """Take one metric of several."""
+        """Select one of several metrics."""
         return replace(self, marks=self.marks[:, [place]], values=self.values[:, [place]])
 
     @property
     def is_proportion(self) -> bool:
-        """Tell if it is a share of examples, each right or wrong."""
+        """True if the score is a share of examples, each right or wrong."""
         alone = self.groups is None and self.values.shape[1] == 1 and bool((self.rows == 1).all())
         return alone and bool(np.isin(self.values, (0, WHOLE)).all())
 
 
 @dataclass(frozen=True, eq=False)
 class Scores:
-    """Holds a score of one cell, the mean over seeds that scored the same examples.
+    """A score of one cell, the mean over seeds that scored the same examples.
 
     Attributes:
         samples: one for each seed.
-        how: intervals are found.
+        how: settings for its intervals.
     """
 
     samples: Sequence[Sample]
@@ -188,43 +188,43 @@ class Scores:
 
     @property
     def ids(self) -> tuple[str, ...]:
-        """List the examples of all seeds."""
+        """The examples of all seeds."""
         return self.samples[0].ids
 
     @cached_property
     def by_seed(self) -> Array:
-        """Score every seed."""
+        """The score of every seed."""
         return np.array([sample.value for sample in self.samples])
 
     @cached_property
     def value(self) -> float:
-        """Average the seeds' scores."""
+        """The mean of the seeds' scores."""
         return float(self.by_seed.mean())
 
     @cached_property
     def draws(self) -> Array:
-        """Average the seeds' scores in every resample of the examples."""
+        """The mean of the seeds' scores in every resample of the examples."""
         drawn = [sample.draws(self.how.resamples, self.how.seed) for sample in self.samples]
         mean: Array = np.mean(drawn, axis=0)
         return mean
 
     @cached_property
     def values(self) -> Array:
-        """Average over seeds what each example scores alone (examples, metrics)."""
+        """The mean over seeds of what each example scores alone (examples, metrics)."""
         mean: Array = np.mean([sample.values for sample in self.samples], axis=0)
         return mean
 
     def metric(self, place: int) -> Scores:
-        """Take one metric of several."""
+        """Select one of several metrics."""
         return Scores([sample.metric(place) for sample in self.samples], self.how)
 
 
 def interval_of(scores: Scores) -> Interval:
     """Find a score's interval over examples: Wilson's of a proportion, else the bootstrap's.
 
-    Where nearly all examples score alike the bootstrap knows only those; then the interval allows
-    for as many others as may well be, of whatever score (the end of Wilson's interval of their
-    share).
+    Where nearly all examples score alike, the bootstrap knows only those. The interval then allows
+    for as many unlike examples as are plausible, of any score: the upper end of Wilson's interval
+    of their share.
     """
     confidence, only = scores.how.confidence, scores.samples[0]
     if len(scores.samples) == 1 and only.is_proportion:
@@ -250,7 +250,7 @@ def difference_of(first: Scores, second: Scores) -> Interval:
     """Find the interval over examples of the first score less the second.
 
     Raises:
-        ValueError: these are other examples.
+        ValueError: the scores are of different examples.
     """
     _check_same(first, second)
     ends = percentile_interval(first.draws - second.draws, first.how.confidence)
@@ -261,10 +261,10 @@ def difference_of(first: Scores, second: Scores) -> Interval:
 
 
 def ratio_of(first: Scores, second: Scores) -> Interval | None:
-    """Find the interval over examples of a ratio; None where a resample has none.
+    """Find the interval over examples of a ratio; None if a resample has none.
 
     Raises:
-        ValueError: these are other examples.
+        ValueError: the scores are of different examples.
     """
     _check_same(first, second)
     if ((first.draws <= 0) & (second.draws <= 0)).any() or second.value <= 0:
@@ -279,7 +279,7 @@ def ratio_of(first: Scores, second: Scores) -> Interval | None:
 
 
 def _wider_difference(first: Scores, second: Scores) -> Ends | None:
-    """Bound a difference where nearly all examples differ alike; None where resampling does."""
+    """Bound a difference if nearly all examples differ alike; None if resampling does."""
     value = first.value - second.value
     one, other = first.samples[0], second.samples[0]
     if first.values.shape == second.values.shape and np.array_equal(one.rows, other.rows):
@@ -299,12 +299,12 @@ def _unlike(values: Array, scores: Scores) -> float | None:
 
 
 def unlike_share(values: Array, confidence: float, groups: Array | None = None) -> float | None:
-    """Bound the share of examples unlike nearly all others; None where enough differ.
+    """Bound the share of examples unlike nearly all others; None if enough differ.
 
     Args:
         values: what is known of each example (examples, columns).
         confidence: between 0 and 1.
-        groups: the class of each example, where classes count alike; None for all as one.
+        groups: the class of each example, if classes count alike; None for one group.
     """
     _, places, counts = np.unique(values.round(9), axis=0, return_inverse=True, return_counts=True)
     differ = places.ravel() != counts.argmax()
@@ -328,7 +328,7 @@ def _check_same(first: Scores, second: Scores) -> None:
 
 
 def _counts(drawn: Array) -> Array:
-    """How often each resample (rows) has each example (columns)."""
+    """Count how often each resample (rows) has each example (columns)."""
     resamples, examples = drawn.shape
     places = drawn + np.arange(resamples)[:, None] * examples
     return np.bincount(places.ravel(), minlength=drawn.size).reshape(drawn.shape).astype(float)
