@@ -30,7 +30,7 @@ def over_seeds(values: Any, confidence: float = 0.95) -> tuple[float, float]:
 def over_seeds_of_scores(
     scores: Any, lows: Any, highs: Any, confidence: float = 0.95
 ) -> tuple[float, float]:
-    """Find the interval of a mean score over seeds; if all score alike, that over examples.
+    """Find the interval of a mean score over seeds, or over examples if all score alike.
 
     Seeds that all answer everything right would give an interval without width.
 
@@ -47,12 +47,15 @@ def over_seeds_of_scores(
 
 
 def of_a_score(low: float, high: float) -> tuple[float, float]:
-    """Cut an interval to 0 to 100, since Student's t of few seeds knows no bounds."""
+    """Cut an interval to 0 to 100.
+
+    Student's t of few seeds knows no bounds.
+    """
     return max(0.0, low), min(WHOLE, high)
 
 
 def students_t(confidence: float, freedom: int) -> float:
-    """Find the t for which Student's distribution has this share of its weight in -t to t."""
+    """Find the t with this share of Student's distribution between -t and t."""
     low, high = 0.0, 1.0
     while _within(high, freedom) < confidence:
         high *= 2

@@ -1,4 +1,4 @@
-"""Reference texts for predictions: an example's best one, as in SCROLLS, or each on its own."""
+"""Reference texts for predictions: an example's best, as in SCROLLS, or each alone."""
 
 from __future__ import annotations
 

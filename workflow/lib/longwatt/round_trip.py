@@ -1,4 +1,4 @@
-"""References that a tokenizer does not give back, so that no model using it can write them."""
+"""References that a tokenizer does not give back, so that no model can write them."""
 
 from __future__ import annotations
 

@@ -51,7 +51,10 @@ def paired_difference(first: Scores, second: Scores, paired_seeds: bool) -> Inte
 
 
 def paired_ratio(first: Scores, second: Scores, paired_seeds: bool) -> Interval | None:
-    """Find the interval of a ratio of two scores by logarithms; None if one may be 0."""
+    """Find the interval of a ratio of two scores, or None if one may be 0.
+
+    It is computed on logarithms.
+    """
     found = ratio_of(first, second)
     if found is None or min(*first.by_seed, *second.by_seed) <= 0:
         return None
@@ -64,7 +67,7 @@ def paired_ratio(first: Scores, second: Scores, paired_seeds: bool) -> Interval 
 
 
 def _seeds_of_pair(first: Any, second: Any, how: Resampling, paired: bool) -> Halves | None:
-    """Find how far seeds make a difference reach; None if both sides have one."""
+    """Find how far seeds make a difference reach, or None if both sides have one."""
     if paired:
         return _halves(first - second, how)
     own, other = _halves(first, how), _halves(second, how)
@@ -74,7 +77,7 @@ def _seeds_of_pair(first: Any, second: Any, how: Resampling, paired: bool) -> Ha
 
 
 def _halves(by_seed: Any, how: Resampling) -> Halves | None:
-    """Find how far an interval over seeds reaches either way; None for one seed."""
+    """Find how far an interval over seeds reaches either way, or None for one seed."""
     if len(by_seed) < 2:
         return None
     low, high = over_seeds(by_seed, how.confidence)

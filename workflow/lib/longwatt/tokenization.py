@@ -25,7 +25,7 @@ Tokenizer = Any  # transformers.PreTrainedTokenizerFast, which has no types
 
 
 class TokenizerError(ValueError):
-    """A tokenizer that cannot be made or used; names the folder or file."""
+    """A tokenizer that cannot be made or used, named by its folder or file."""
 
 
 def load_tokenizer(folder: Path | str) -> Tokenizer:
@@ -63,7 +63,7 @@ class PairTokens:
 
     @classmethod
     def of(cls, tokenizer: Tokenizer) -> PairTokens | None:
-        """Read them off an encoded pair; None if the texts do not follow one another."""
+        """Read them off an encoded pair, or return None if the texts do not follow each other."""
         if not getattr(
             tokenizer, "is_fast", False
         ):  # others do not say which token is of which text
@@ -85,7 +85,7 @@ class PairTokens:
     def cut(
         self, first: Sequence[int], second: Sequence[int], length: int
     ) -> tuple[list[int], int]:
-        """Cut and wrap two texts; see `SpecialTokens.cut_pair`."""
+        """Cut and wrap two texts as `SpecialTokens.cut_pair` does."""
         room = length - self.count
         if room < 2:
             raise TokenizerError(
@@ -112,7 +112,7 @@ def _longest_first(first: int, second: int, room: int) -> tuple[int, int]:
 
 @dataclass(frozen=True)
 class SpecialTokens:
-    """The special tokens around a single text, and around a pair if the tokenizer knows pairs."""
+    """The special tokens that a tokenizer puts around a text, or around a pair."""
 
     prefix: tuple[int, ...]
     suffix: tuple[int, ...]
@@ -315,7 +315,10 @@ def visible_evidence(ends: Sequence[int], length: int, special_tokens: int) -> i
 
 
 def _tokenize_split(tokenizer: Tokenizer, records: Iterator[Record], counted: RoundTrip) -> Any:
-    """Tokenize one split to a `datasets.Dataset`; ids take 4 bytes from the first batch on."""
+    """Tokenize one split to a `datasets.Dataset`.
+
+    Token ids take 4 bytes from the first batch on.
+    """
     from datasets import Dataset, Features, List, Value, concatenate_datasets
 
     ids = List(Value("int32"))

@@ -71,7 +71,7 @@ def is_pinned(options: Options) -> bool:
 
 
 def missing(source: str, options: Options) -> str | None:
-    """Say why a dataset cannot be read here; return None if nothing is known to hinder it."""
+    """Say why a dataset cannot be read here, or return None."""
     sentence: str | None = _ask(source, "missing", options)
     return sentence
 

@@ -46,7 +46,7 @@ def read(options: Mapping[str, Any]) -> SourceData:
 
 
 def _split(name: str, aspects: Sequence[str]) -> tuple[list[Record], int]:
-    """Return the records of a split of the package, and how many sentences have several aspects."""
+    """Return a split's records, and how many sentences have several aspects."""
     from aclsum import ACLSum
 
     records, several = [], 0

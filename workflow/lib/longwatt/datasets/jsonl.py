@@ -103,7 +103,7 @@ def _rows(path: Path) -> Iterator[Row]:
 
 
 class _Ids:
-    """Records of a file's rows, with each row's own id, or numbered if no row has one.
+    """Records of a file's rows, numbered if no row has an id.
 
     Args:
         fields: the `fields` of a study's options.

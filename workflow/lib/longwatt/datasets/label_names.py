@@ -33,7 +33,7 @@ def label_of(row: Row, field: str, options: Mapping[str, Any]) -> str | None:
 
 
 def twice_named(labels: Collection[str] | Mapping[str, str]) -> list[str]:
-    """Find values in a mapping of labels that spell one value twice, as 1 and 1.0 do."""
+    """Find values in a mapping of labels that spell one value twice (1, 1.0)."""
     keys = (
         Counter(value_key(value) for value in labels) if isinstance(labels, Mapping) else Counter()
     )
@@ -45,7 +45,7 @@ def _dropped(options: Mapping[str, Any]) -> set[str]:
 
 
 def _of_score(score: float, classes: Mapping[str, Any]) -> str | None:
-    """The class of equal width that a score falls in; the highest score falls in the last."""
+    """Return the class of equal width that a score falls in."""
     number = min(int(classes["classes"] * score), classes["classes"] - 1)
     name: str | None = classes["names"][number]
     return name

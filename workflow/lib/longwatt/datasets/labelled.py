@@ -104,7 +104,7 @@ def files(options: Mapping[str, Any]) -> list[str]:
 
 
 def local_files(options: Mapping[str, Any]) -> dict[str, Path]:
-    """Return the files read from this machine or its mirror, by their names in the options."""
+    """Return the files of this machine or its mirror, by their names in the options."""
     if "repository" in options:
         return {}
     return {split_member(path)[0]: _local(path) for path in _all_files(options)}
@@ -179,7 +179,7 @@ def read(options: Mapping[str, Any]) -> SourceData:
 
 
 class _Rows:
-    """Reader of the files in a study's options, with notes on the rows it leaves out.
+    """Reader of a study's files, with notes on the rows it leaves out.
 
     Args:
         options: as for `read`.
@@ -279,7 +279,7 @@ def _contradiction(options: Mapping[str, Any]) -> str | None:
 def _hold_out(
     found: Mapping[str, Collection[Record]], held_out: Mapping[str, Any]
 ) -> dict[str, Collection[Record]]:
-    """Draw one split from another; both keep the order of the records."""
+    """Draw one split from another, both in the order of the records."""
     records, wanted = found[held_out["from"]], held_out["examples"]
     if wanted >= len(records):
         raise DatasetError(
@@ -306,7 +306,7 @@ def _all_files(options: Mapping[str, Any]) -> list[str]:
 
 
 def _local(path: str) -> Path:
-    """Return the path on this machine of a file, or of the zip that holds it."""
+    """Return the local path of a file, or of the zip that holds it."""
     file, _ = split_member(path)
     if file.startswith(MIRRORED):
         return Path(os.environ.get(hub.MIRROR, "")).expanduser() / file.removeprefix(MIRRORED)

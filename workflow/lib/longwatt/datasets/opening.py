@@ -1,4 +1,4 @@
-"""Open data files, unpack them while they are read, and name files that hold no rows."""
+"""Open data files, unpacked while they are read, and refuse files without rows."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from longwatt.datasets.text_digests import Digests
 
 
 def shared_texts(splits: Mapping[str, Collection[Record]]) -> list[str]:
-    """Note how many records of each split have the same text as one of an earlier split."""
+    """Note how many texts of each split also stand in an earlier split."""
     texts = {split: _digests(records) for split, records in splits.items()}
     notes = []
     for first, later in combinations(splits, 2):

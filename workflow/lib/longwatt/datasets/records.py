@@ -67,7 +67,7 @@ class SourceData:
 
 
 class DatasetError(ValueError):
-    """Records that cannot be used; names the dataset, split and record."""
+    """Records that cannot be used, named by dataset, split and record."""
 
 
 def download(
@@ -184,7 +184,7 @@ def _check(data: SourceData, source: str) -> None:
 
 
 def _visibility(data: SourceData, scored: Collection[Scoring]) -> dict[str, dict[str, Any]]:
-    """Count what metrics miss of each split's references; refuse if it is too much."""
+    """Count what metrics miss of each split's references, and refuse too much."""
     found = {}
     for split, records in data.splits.items():
         counted = Visibility()
@@ -249,7 +249,10 @@ def _only_label(record: Record, where: str) -> str:
 
 
 class _Statistics:
-    """Statistics of one split; a row is an input with one of its references, as SCROLLS counts."""
+    """Statistics of one split.
+
+    A row is an input with one of its references, as SCROLLS counts.
+    """
 
     def __init__(self) -> None:
         self.examples = self.rows = self.words_in = self.words_out = self.most_in = (

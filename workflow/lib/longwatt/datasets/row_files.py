@@ -1,4 +1,4 @@
-"""Read rows of JSON lines, CSV, TSV and parquet, also packed or as members of a zip."""
+"""Read rows of JSON lines, CSV, TSV and parquet, also packed or in a zip."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def _tsv(stream: IO[bytes], name: str, fields: Collection[str]) -> Iterator[Row]
 def _delimited(
     stream: IO[bytes], name: str, reader: Callable[..., Any], **how: Any
 ) -> Iterator[Row]:
-    """Yield rows under a header line; a place is the line on which the row ends."""
+    """Yield rows under a header line, each placed by the line on which it ends."""
     csv.field_size_limit(LONGEST_FIELD)
     lines = reader(io.TextIOWrapper(stream, encoding="utf-8-sig", newline=""), **how)
     try:
@@ -166,7 +166,10 @@ def _parquet(stream: IO[bytes], name: str, fields: Collection[str]) -> Iterator[
 
 
 def _seekable(stream: IO[bytes]) -> IO[bytes]:
-    """Return a file as it is, but a copy on disk of an unpacked one: parquet needs to seek."""
+    """Return a file as it is, or a copy on disk of what is unpacked.
+
+    Parquet needs to seek.
+    """
     if isinstance(stream, io.BufferedReader) and isinstance(stream.raw, io.FileIO):
         return stream
     copied = temporary_file()

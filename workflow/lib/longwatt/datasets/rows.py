@@ -47,7 +47,7 @@ class Row:
         return value
 
     def texts(self, field: str) -> tuple[str, ...]:
-        """Return the texts of a field with one or a list of them, without the empty ones.
+        """Return the texts of a field with one or several, without empty ones.
 
         Raises:
             DatasetError: the field is missing, holds something else, or no text is left.
@@ -162,7 +162,7 @@ def read_rows(lines: Iterable[bytes], name: str) -> Iterator[Row]:
 def records_of(
     rows: Iterable[Row], record: Callable[[Row], Record]
 ) -> tuple[StoredRecords, list[str]]:
-    """Store the records of rows; rows that share an id become one record.
+    """Store the records of rows, one for each id.
 
     That record has all references in order (as SCROLLS counts them) and the input of the first row.
 

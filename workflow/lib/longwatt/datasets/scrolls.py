@@ -1,4 +1,4 @@
-"""SCROLLS tasks (Shaham et al. 2022) from the hub's repository tau/scrolls, or a mirror of it.
+"""SCROLLS tasks (Shaham et al. 2022) from the hub's tau/scrolls, or a mirror of it.
 
 `<task>.zip` holds `<task>/{train,validation,test}.jsonl`. A study that names the repository's
 `revision` takes the zip from the hub, unless a mirror (a folder or a URL in the repository's
@@ -60,7 +60,7 @@ OPTIONS_SCHEMA: dict[str, Any] = {
 
 
 def splits(options: Mapping[str, Any]) -> list[str]:
-    """Return the splits that are asked for; by default those with labels in SCROLLS."""
+    """Return the splits that are asked for (default: those with labels in SCROLLS)."""
     return [split for split in SPLITS if split in options.get("splits", LABELLED)]
 
 
@@ -75,7 +75,7 @@ def repository(options: Mapping[str, Any]) -> tuple[hub.Repository, hub.Choose] 
 
 
 def local_files(options: Mapping[str, Any]) -> dict[str, Path]:
-    """Return the task's zip in the mirror's folder; nothing for a mirror at a URL or the hub."""
+    """Return the task's zip if it lies in a mirror's folder."""
     mirror, name = os.environ.get(MIRROR, ""), f"{options['task']}.zip"
     if _remote(mirror) or not at_hand(options):
         return {}
@@ -105,7 +105,7 @@ def missing(options: Mapping[str, Any]) -> str | None:
 
 
 def read(options: Mapping[str, Any]) -> SourceData:
-    """Read the records of one task; rows that share an id are one record with several references.
+    """Read the records of one task, with all references of an id in one record.
 
     Args:
         options: `task`; `splits` (default: train and validation, since SCROLLS hides the outputs of
@@ -139,7 +139,10 @@ def _choose(names: Collection[str], task: str) -> list[str]:
 
 
 def _doubts(options: Mapping[str, Any]) -> list[str]:
-    """Note that neither the mirror's folder nor the study says that its zip is the pinned one."""
+    """Note a mirror's zip that nothing shows to be the pinned one.
+
+    The mirror's folder or the study's `sha256` could show it.
+    """
     found, location = repository(options), _location(os.environ.get(MIRROR, ""), options["task"])
     if found is None or not at_hand(options):
         return []

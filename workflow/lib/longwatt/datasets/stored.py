@@ -1,4 +1,4 @@
-"""Records on disk while a dataset is read, so that its size does not matter to memory."""
+"""Records on disk while a dataset is read, so that memory does not limit its size."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ NAMES = tuple(field.name for field in fields(Record))
 
 
 class StoredRecords(Collection[Record]):
-    """Records in the order they were added; those that share an id are read back as one."""
+    """Records in the order they were added, read back as one for each id."""
 
     def __init__(self) -> None:
         self._stream = temporary_file()
@@ -35,8 +35,7 @@ class StoredRecords(Collection[Record]):
         pickle.dump((place, *(getattr(record, name) for name in NAMES)), self._stream)
 
     def repeats(self) -> Iterator[tuple[Record, Record, str]]:
-        """Yield (first record of that id, record, its place) for every record that repeats an id.
-        """
+        """Yield (first record of that id, record, place) for each record that repeats an id."""
         pairs = ((later, first) for first, all_later in self._later.items() for later in all_later)
         for later, first in sorted(pairs):
             record, place = self._row(later)

@@ -155,7 +155,7 @@ def refusal(facts: Mapping[str, Any], metric: str, compared: str = RAW) -> str:
 
 
 def _of_one_word(facts: Mapping[str, Any], metric: str) -> str:
-    """What is wrong with ROUGE of references without pairs of words, and the metrics that need none."""
+    """Say that ROUGE finds no word pairs in references, and name metrics without pairs."""
     return (
         f"the references of all {facts['examples']} examples are of one word, and {metric} is a geometric mean with "
         "ROUGE-2, which compares pairs of words: a perfect answer would score 0. Choose a metric that needs none: f1, "
@@ -221,7 +221,7 @@ def unseen(facts: Mapping[str, Any], metric: str, compared: str) -> Mapping[str,
 
 
 def without_pairs(facts: Mapping[str, Any], scoring: Scoring) -> int:
-    """Count a split's examples in which a metric of word pairs finds none; 0 for other metrics."""
+    """Count the examples in which a metric of word pairs finds none."""
     counts = facts.get("without_pairs", {}).get(scoring.metric, {})
     return int(counts.get(scoring.text, 0))
 
@@ -229,7 +229,7 @@ def without_pairs(facts: Mapping[str, Any], scoring: Scoring) -> int:
 def _scored(
     by_split: Mapping[str, Mapping[str, Any]], scoring: Scoring
 ) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """The facts of splits that are scored."""
+    """Yield the facts of the splits that are scored."""
     if scoring.metric in METRICS_OF_TEXTS:
         yield from ((split, by_split[split]) for split in scoring.splits if split in by_split)
 

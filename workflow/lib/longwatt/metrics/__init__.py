@@ -39,7 +39,7 @@ PerExample = Mapping[str, Mapping[str, float]]
 
 
 class ScoringError(ValueError):
-    """Predictions and references that do not belong together; names the ids."""
+    """Predictions and references that do not belong together, named by id."""
 
 
 def headline(metric: str) -> str:
@@ -48,17 +48,17 @@ def headline(metric: str) -> str:
 
 
 def parts(headline_score: str) -> tuple[str, ...]:
-    """Return the scores whose geometric mean is the headline score; mostly that score itself."""
+    """Return the scores whose geometric mean is the headline score, or that score itself."""
     return GEOMETRIC_MEANS.get(headline_score, (headline_score,))
 
 
 def token_f1(prediction: str, reference: str) -> float:
-    """Return F1 x 100 over normalised tokens; 0 if nothing is shared."""
+    """Return F1 x 100 over normalised tokens."""
     return _f1(normalize_answer(prediction).split(), normalize_answer(reference).split())
 
 
 def f1_unicode(prediction: str, reference: str) -> float:
-    """Return F1 x 100 over `longwatt.metric_words.unicode_words`; 0 if nothing is shared."""
+    """Return F1 x 100 over `longwatt.metric_words.unicode_words`."""
     return _f1(unicode_words(prediction), unicode_words(reference))
 
 
@@ -73,7 +73,10 @@ def exact_match(prediction: str, reference: str) -> float:
 
 
 def accuracy(prediction: str, reference: str) -> float:
-    """Return 100 if both are equal but for outer white space, as labels must be, else 0."""
+    """Return 100 if both are equal but for outer white space, else 0.
+
+    A label must be equal as a whole.
+    """
     return 100.0 * (prediction.strip() == reference.strip())
 
 

@@ -1,4 +1,4 @@
-"""Score a file of predictions against a file of references, as SCROLLS does, and print JSON."""
+"""Score a file of predictions against references, as SCROLLS does, and print JSON."""
 
 from __future__ import annotations
 

@@ -62,7 +62,10 @@ def percentile_interval(found: Array, confidence: float) -> Ends:
 
 
 def wilson(share: float, number: float, confidence: float) -> Ends:
-    """Find Wilson's interval of a proportion (1927), which has a width at 0 and 1 too."""
+    """Find Wilson's interval of a proportion (1927).
+
+    It has a width at 0 and 1 too.
+    """
     z2 = NormalDist().inv_cdf((1 + confidence) / 2) ** 2
     centre = (share + z2 / (2 * number)) / (1 + z2 / number)
     half = math.sqrt(z2 * share * (1 - share) / number + z2**2 / (4 * number**2)) / (
@@ -98,14 +101,14 @@ class Resampling(NamedTuple):
 
 
 def geometric_mean(means: Array) -> Array:
-    """Return the headline of metrics' means (..., metrics); of one metric it is its mean."""
+    """Return the headline of metrics' means (..., metrics)."""
     found: Array = means.prod(axis=-1) ** (1 / means.shape[-1])
     return found
 
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """What each example of one cell adds to a score.
+    """The part that each example of one cell adds to a score.
 
     Attributes:
         ids: of the examples, sorted, so that equal ones are drawn together in every sample.
@@ -261,7 +264,7 @@ def difference_of(first: Scores, second: Scores) -> Interval:
 
 
 def ratio_of(first: Scores, second: Scores) -> Interval | None:
-    """Find the interval over examples of a ratio; None if a resample has none.
+    """Find the interval over examples of a ratio, or None if a resample has none.
 
     Raises:
         ValueError: the scores are of different examples.
@@ -279,7 +282,7 @@ def ratio_of(first: Scores, second: Scores) -> Interval | None:
 
 
 def _wider_difference(first: Scores, second: Scores) -> Ends | None:
-    """Bound a difference if nearly all examples differ alike; None if resampling does."""
+    """Bound a difference where nearly all examples differ alike, else return None."""
     value = first.value - second.value
     one, other = first.samples[0], second.samples[0]
     if first.values.shape == second.values.shape and np.array_equal(one.rows, other.rows):
@@ -299,7 +302,9 @@ def _unlike(values: Array, scores: Scores) -> float | None:
 
 
 def unlike_share(values: Array, confidence: float, groups: Array | None = None) -> float | None:
-    """Bound the share of examples unlike nearly all others; None if enough differ.
+    """Bound the share of examples unlike nearly all others, or return None.
+
+    None means that enough differ for resampling.
 
     Args:
         values: what is known of each example (examples, columns).

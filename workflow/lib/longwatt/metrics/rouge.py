@@ -1,4 +1,4 @@
-"""ROUGE-1, -2 and -L of a pair of texts, equal to rouge-score's to the last bit.
+"""ROUGE-1, -2 and -L of two texts, equal to rouge-score's to the last bit.
 
 It is forty times faster on long texts. Tokens and F-measures are rouge-score's own. Only its table
 for the longest common subsequence, n x m steps in Python, is replaced, so that scoring between
