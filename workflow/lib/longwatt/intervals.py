@@ -7,14 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from longwatt.metrics.resampling import WHOLE
+from longwatt.metrics.resampling import WHOLE, Ends
 
 NORMAL_95 = 1.96
 # A number, and the ends of its interval.
 Known = tuple[float, float, float]
 
 
-def over_seeds(values: Any, confidence: float = 0.95) -> tuple[float, float]:
+def over_seeds(values: Any, confidence: float = 0.95) -> Ends:
     """Find the interval of a mean, by Student's t.
 
     Args:
@@ -27,10 +27,8 @@ def over_seeds(values: Any, confidence: float = 0.95) -> tuple[float, float]:
     return mean - half, mean + half
 
 
-def over_seeds_of_scores(
-    scores: Any, lows: Any, highs: Any, confidence: float = 0.95
-) -> tuple[float, float]:
-    """Find the interval of a mean score over seeds, or over examples if all score alike.
+def over_seeds_of_scores(scores: Any, lows: Any, highs: Any, confidence: float = 0.95) -> Ends:
+    """Find the interval of a mean score over seeds, or over examples if all agree.
 
     Seeds that all answer everything right would give an interval without width.
 
@@ -46,7 +44,7 @@ def over_seeds_of_scores(
     return low, high
 
 
-def of_a_score(low: float, high: float) -> tuple[float, float]:
+def of_a_score(low: float, high: float) -> Ends:
     """Cut an interval to 0 to 100.
 
     Student's t of few seeds knows no bounds.
@@ -79,14 +77,15 @@ def _within(t: float, freedom: int) -> float:
     return 2 / math.pi * (angle + math.sin(angle) * total) if odd else math.sin(angle) * total
 
 
-def of_difference(first: Known, second: Known) -> tuple[float, float]:
+def of_difference(first: Known, second: Known) -> Ends:
     """Find the interval of the first less the second, both independent.
 
     Method: Newcombe (Statistics in Medicine 17, 1998). Two cells that score the same examples are
         not independent, which makes this too wide rather than too narrow. Ends may be infinite.
     """
     (one, low, high), (other, other_low, other_high) = first, second
-    value = one - other
-    return value - math.hypot(one - low, other_high - other), value + math.hypot(
-        high - one, other - other_low
+    below, above = (
+        math.hypot(one - low, other_high - other),
+        math.hypot(high - one, other - other_low),
     )
+    return one - other - below, one - other + above

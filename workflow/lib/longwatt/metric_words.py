@@ -14,10 +14,12 @@ from functools import cache
 from typing import Any
 
 RAW, NORMALIZED = "raw", "normalized"
-# Examples whose references a metric misses: some are found in published data, whose scores must stay comparable.
+# Share of examples whose references a metric may miss: published data have some, whose scores must
+# stay comparable.
 MOST_UNSEEN = 0.01
 # Scripts that are written without spaces between words: each of their characters is a word.
 UNSPACED = ("Han", "Hiragana", "Katakana", "Thai", "Lao", "Khmer", "Myanmar")
+_ALONE = "".join(rf"\p{{scx={script}}}" for script in UNSPACED)
 
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
 _NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
@@ -110,24 +112,20 @@ def _folded(text: str) -> str:
 
 @cache
 def _unspaced() -> Any:
-    import regex  # slow to load, and needed where texts are read alone
+    import regex  # slow to load, and only needed where texts are read
 
-    return regex.compile(
-        "[" + "".join(rf"\p{{scx={script}}}" for script in UNSPACED) + r"&&\p{L}]", regex.V1
-    )
+    return regex.compile(rf"[{_ALONE}&&\p{{L}}]", regex.V1)
 
 
 @cache
 def _unicode_word() -> Any:
     import regex
 
-    alone = "".join(rf"\p{{scx={script}}}" for script in UNSPACED)
-    inside = rf"[\p{{L}}\p{{M}}\p{{N}}--[{alone}]]"
-    one = rf"[[{alone}]&&[\p{{L}}\p{{N}}]]\p{{M}}*"
+    inside = rf"[\p{{L}}\p{{M}}\p{{N}}--[{_ALONE}]]"
+    one = rf"[[{_ALONE}]&&[\p{{L}}\p{{N}}]]\p{{M}}*"
     joiners = "[\u200c\u200d]*"  # of Persian and Indian scripts
-    return regex.compile(
-        rf"{one}|{inside}(?:{joiners}[{inside}\p{{M}}])*|\p{{M}}+|\p{{S}}\p{{M}}*", regex.V1
-    )
+    several = rf"{inside}(?:{joiners}[{inside}\p{{M}}])*"
+    return regex.compile(rf"{one}|{several}|\p{{M}}+|\p{{S}}\p{{M}}*", regex.V1)
 
 
 # As the metrics themselves split texts.
@@ -140,7 +138,4 @@ _SEES: Mapping[str, Callable[[str], bool]] = {
     "f1_unicode": lambda text: bool(_unicode_word().search(_folded(text))),
 }
 METRICS_OF_TEXTS = tuple(_SEES)
-METRICS_OF_PAIRS = (
-    "rouge",
-    "rouge_unicode",
-)  # a mean of 0 over pairs of words makes their headline 0
+METRICS_OF_PAIRS = ("rouge", "rouge_unicode")  # a mean of 0 over word pairs makes their headline 0

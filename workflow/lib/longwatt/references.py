@@ -7,7 +7,9 @@ from typing import Any
 
 from longwatt.tokenization import SpecialTokens, Tokenizer, decode
 
-EACH = "each"  # every reference is an example of its own, as the code of arXiv 2204.07288 has it
+EACH = "each"  # every reference is an example of its own, as in the code of arXiv 2204.07288
+Compared = tuple[str, tuple[str, ...]]  # an id and its references
+Texts = dict[str, tuple[str, ...]]
 
 
 def compared_id(id_: str, number: int, references: str) -> str:
@@ -28,17 +30,14 @@ def compared_examples(rows: Any, references: str) -> dict[str, str]:
         rows: of a split, as `longwatt.tokenization.load_split` returns them.
         references: "best" or "each".
     """
-    counts = zip(rows["id"], map(len, rows["references"]), strict=True)
     return {
         compared_id(id_, number, references): id_
-        for id_, count in counts
-        for number in range(count)
+        for id_, texts in zip(rows["id"], rows["references"], strict=True)
+        for number in range(len(texts))
     }
 
 
-def compared_texts(
-    rows: Any, tokenizer: Tokenizer, comparison: Mapping[str, Any]
-) -> dict[str, tuple[str, ...]]:
+def compared_texts(rows: Any, tokenizer: Tokenizer, comparison: Mapping[str, Any]) -> Texts:
     """Return the references of every prediction, by its id.
 
     Args:
@@ -48,20 +47,17 @@ def compared_texts(
             example's, or "each") and `max_reference_tokens` (special ones included; None for whole
             texts).
     """
-    texts: dict[str, tuple[str, ...]] = {}
-    for id_, references in _references(rows, tokenizer, comparison["max_reference_tokens"]):
-        if comparison["references"] == EACH:
-            texts |= {
-                compared_id(id_, number, EACH): (text,) for number, text in enumerate(references)
-            }
-        else:
-            texts[id_] = references
-    return texts
+    found = dict(_references(rows, tokenizer, comparison["max_reference_tokens"]))
+    if comparison["references"] != EACH:
+        return found
+    return {
+        compared_id(id_, number, EACH): (text,)
+        for id_, references in found.items()
+        for number, text in enumerate(references)
+    }
 
 
-def _references(
-    rows: Any, tokenizer: Tokenizer, most_tokens: int | None
-) -> Iterator[tuple[str, tuple[str, ...]]]:
+def _references(rows: Any, tokenizer: Tokenizer, most_tokens: int | None) -> Iterator[Compared]:
     """Yield (example's id, its references), whole or decoded from their first tokens."""
     if most_tokens is None:
         yield from zip(rows["id"], map(tuple, rows["references"]), strict=True)

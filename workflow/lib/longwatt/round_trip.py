@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
+from itertools import takewhile
 from typing import Any
 
 QUOTED = 60  # characters of a text in a note
@@ -45,8 +46,7 @@ class RoundTrip:
             self._first = {"first_id": id_, **_difference(reference.strip(), decoded)}
 
     def facts(self) -> dict[str, Any]:
-        """Return counts and the first changed reference, both texts from shortly before the change.
-        """
+        """Return counts, and the first changed reference with what it became."""
         return {
             "references": self._references,
             "references_changed": self._changed,
@@ -66,26 +66,23 @@ def notes(split: str, facts: dict[str, Any]) -> list[str]:
     found = []
     if facts["references_changed"]:
         found.append(
-            f"{facts['references_changed']} of {facts['references']} references of {split} are not what the tokenizer "
-            f"gives back ({facts['references_changed_beyond_space']} of them beyond white space), so that no answer "
-            f"can equal them; first at id {facts['first_id']!r}: {facts['first_reference']!r} becomes "
-            f"{facts['first_decoded']!r}"
+            f"{facts['references_changed']} of {facts['references']} references of {split} are not "
+            "what the tokenizer gives back "
+            f"({facts['references_changed_beyond_space']} of them beyond white space), so that no "
+            f"answer can equal them; first at id {facts['first_id']!r}: "
+            f"{facts['first_reference']!r} becomes {facts['first_decoded']!r}"
         )
     for what in ("references", "inputs"):
-        count = facts[f"{what}_with_unknown_tokens"]
-        if count:
-            found.append(
-                f"{count} of {facts[what]} {what} of {split} have characters that the vocabulary lacks"
-            )
+        if count := facts[f"{what}_with_unknown_tokens"]:
+            unknown = f"{count} of {facts[what]} {what} of {split}"
+            found.append(f"{unknown} have characters that the vocabulary lacks")
     return found
 
 
 def _difference(reference: str, decoded: str) -> dict[str, str]:
     """Quote both texts from shortly before they differ."""
-    pairs: Sequence[tuple[str, str]] = list(zip(reference, decoded, strict=False))
-    place = next((n for n, (one, other) in enumerate(pairs) if one != other), len(pairs))
-    start = max(0, place - QUOTED // 3)
-    return {
-        "first_reference": reference[start : start + QUOTED],
-        "first_decoded": decoded[start : start + QUOTED],
-    }
+    pairs = zip(reference, decoded, strict=False)
+    equal = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+    start = max(0, equal - QUOTED // 3)
+    quoted = slice(start, start + QUOTED)
+    return {"first_reference": reference[quoted], "first_decoded": decoded[quoted]}

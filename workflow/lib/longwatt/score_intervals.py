@@ -28,9 +28,8 @@ Halves = tuple[float, float]  # how far an interval reaches below and above its 
 
 def mean_of(scores: Scores) -> Interval:
     """Find the interval of a score, over seeds too if there are several."""
-    low, high, method = _with_seeds(
-        scores.value, interval_of(scores), _halves(scores.by_seed, scores.how)
-    )
+    seeds = _halves(scores.by_seed, scores.how)
+    low, high, method = _with_seeds(scores.value, interval_of(scores), seeds)
     return Interval(*of_a_score(low, high), method)
 
 
@@ -42,16 +41,12 @@ def paired_difference(first: Scores, second: Scores, paired_seeds: bool) -> Inte
         second: by seed.
         paired_seeds: whether both have the same seeds.
     """
-    sides = first.by_seed, second.by_seed
-    return _with_seeds(
-        first.value - second.value,
-        difference_of(first, second),
-        _seeds_of_pair(*sides, first.how, paired_seeds),
-    )
+    seeds = _seeds_of_pair(first.by_seed, second.by_seed, first.how, paired_seeds)
+    return _with_seeds(first.value - second.value, difference_of(first, second), seeds)
 
 
 def paired_ratio(first: Scores, second: Scores, paired_seeds: bool) -> Interval | None:
-    """Find the interval of a ratio of two scores, or None if one may be 0.
+    """Find the interval of a ratio of two scores, or None if one is 0.
 
     It is computed on logarithms.
     """
@@ -89,10 +84,7 @@ def _with_seeds(value: float, examples: Interval, seeds: Halves | None) -> Inter
     """Widen an interval over examples by that over seeds."""
     if seeds is None:
         return examples
-    low, high = (
-        math.hypot(max(0.0, reach), half)
-        for reach, half in zip((value - examples.low, examples.high - value), seeds, strict=True)
-    )
-    return Interval(
-        value - low, value + high, f"{OVER_SEEDS} and {examples.method}, added as squares"
-    )
+    low = math.hypot(max(0.0, value - examples.low), seeds[0])
+    high = math.hypot(max(0.0, examples.high - value), seeds[1])
+    method = f"{OVER_SEEDS} and {examples.method}, added as squares"
+    return Interval(value - low, value + high, method)

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby, islice
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,12 @@ from longwatt.datasets.records import Record, read_records
 from longwatt.provenance import read_object, sha256, write_json
 from longwatt.round_trip import RoundTrip, notes
 
-SNAKEMAKE_TIMESTAMP = (
-    ".snakemake_timestamp"  # in a folder that a rule declares; its time is the folder's
-)
-BATCH = 64  # records at once: keeps the fast tokenizer's threads busy without holding a whole split's text
+# Snakemake's file in a folder that a rule declares; its time counts as the folder's.
+SNAKEMAKE_TIMESTAMP = ".snakemake_timestamp"
+BATCH = 64  # records at once: enough for the fast tokenizer's threads, little of a split's text
 Tokenizer = Any  # transformers.PreTrainedTokenizerFast, which has no types
+Ids = Sequence[int]
+CutPair = tuple[list[int], int]  # ids, and where the second text's segment begins
 
 
 class TokenizerError(ValueError):
@@ -35,12 +37,11 @@ def load_tokenizer(folder: Path | str) -> Tokenizer:
     return AutoTokenizer.from_pretrained(str(folder), local_files_only=True, use_fast=True)
 
 
-def decode(tokenizer: Any, rows: Sequence[Sequence[int]]) -> list[str]:
+def decode(tokenizer: Tokenizer, rows: Sequence[Ids]) -> list[str]:
     """Decode token ids to texts as SCROLLS scores them."""
-    texts = tokenizer.batch_decode(
-        rows, skip_special_tokens=True, clean_up_tokenization_spaces=False
-    )
-    # SCROLLS' scores were made with the clean-up of spaces, which transformers 5 no longer applies to BPE.
+    how = {"skip_special_tokens": True, "clean_up_tokenization_spaces": False}
+    texts = tokenizer.batch_decode(rows, **how)
+    # SCROLLS' scores include the clean-up of spaces, which transformers 5 leaves out for BPE.
     return [tokenizer.clean_up_tokenization(text).strip() for text in texts]
 
 
@@ -63,10 +64,8 @@ class PairTokens:
 
     @classmethod
     def of(cls, tokenizer: Tokenizer) -> PairTokens | None:
-        """Read them off an encoded pair, or return None if the texts do not follow each other."""
-        if not getattr(
-            tokenizer, "is_fast", False
-        ):  # others do not say which token is of which text
+        """Read them off an encoded pair, or return None if its texts swap places."""
+        if not getattr(tokenizer, "is_fast", False):  # others do not assign tokens to texts
             return None
         encoded = tokenizer("a", "a", return_token_type_ids=True)
         ids, texts = encoded["input_ids"], encoded.sequence_ids()
@@ -82,15 +81,12 @@ class PairTokens:
         """Number of tokens that a cut must leave room for."""
         return len(self.prefix) + len(self.middle) + len(self.suffix)
 
-    def cut(
-        self, first: Sequence[int], second: Sequence[int], length: int
-    ) -> tuple[list[int], int]:
+    def cut(self, first: Ids, second: Ids, length: int) -> CutPair:
         """Cut and wrap two texts as `SpecialTokens.cut_pair` does."""
         room = length - self.count
         if room < 2:
-            raise TokenizerError(
-                f"length {length} leaves no room for two texts beside {self.count} special tokens"
-            )
+            problem = f"no room for two texts beside {self.count} special tokens"
+            raise TokenizerError(f"length {length} leaves {problem}")
         kept, other = _longest_first(len(first), len(second), room)
         head = [*self.prefix, *list(first)[:kept]]
         ids = [*head, *self.middle, *list(second)[:other], *self.suffix]
@@ -132,21 +128,18 @@ class SpecialTokens:
         """Number of tokens that a cut must leave room for."""
         return len(self.prefix) + len(self.suffix)
 
-    def cut(self, ids: Sequence[int], length: int) -> list[int]:
+    def cut(self, ids: Ids, length: int) -> list[int]:
         """Cut and wrap ids of a text without special tokens to at most `length` tokens.
 
         The result equals the tokenizer's own `truncation=True, max_length=length`.
         """
         room = length - self.count
         if room < 1:
-            raise TokenizerError(
-                f"length {length} leaves no room beside {self.count} special tokens"
-            )
+            problem = f"no room beside {self.count} special tokens"
+            raise TokenizerError(f"length {length} leaves {problem}")
         return [*self.prefix, *list(ids)[:room], *self.suffix]
 
-    def cut_pair(
-        self, first: Sequence[int], second: Sequence[int], length: int
-    ) -> tuple[list[int], int]:
+    def cut_pair(self, first: Ids, second: Ids, length: int) -> CutPair:
         """Cut and wrap ids of two texts without special tokens to at most `length` tokens.
 
         The result equals the tokenizer's own `truncation=True, max_length=length` of the pair.
@@ -159,9 +152,8 @@ class SpecialTokens:
                 pairs.
         """
         if self.pair is None:
-            raise TokenizerError(
-                "this tokenizer does not put two texts one after the other, but the dataset has pairs"
-            )
+            problem = "does not put two texts one after the other, but the dataset has pairs"
+            raise TokenizerError(f"this tokenizer {problem}")
         return self.pair.cut(first, second, length)
 
 
@@ -183,10 +175,8 @@ def tokenize_dataset(
         print(f"Note: {note}", flush=True)
     shutil.rmtree(tokens, ignore_errors=True)
     partial.replace(tokens)
-    write_json(
-        report,
-        {**facts, "seconds": round(time.perf_counter() - start, 2), "provenance": provenance},
-    )
+    seconds = round(time.perf_counter() - start, 2)
+    write_json(report, {**facts, "seconds": seconds, "provenance": provenance})
 
 
 def check_records(records: Path) -> None:
@@ -196,13 +186,6 @@ def check_records(records: Path) -> None:
         longwatt.artefacts.Damaged: names the file, and what to do.
     """
     check_beside(records.with_name("dataset.json"), records, shared=True)
-
-
-def _check_tokenizer(tokenizer: Path) -> None:
-    report = tokenizer.with_name("provenance.json")
-    if report.exists():
-        names = read_artefact(report, shared=True).get("sha256", {})
-        check_beside(report, *(tokenizer.with_name(name) for name in names), shared=True)
 
 
 def repair_tokens(paths: Mapping[str, str]) -> None:
@@ -218,7 +201,10 @@ def repair_tokens(paths: Mapping[str, str]) -> None:
         TokenizerError: they cannot be made as they were.
         longwatt.artefacts.Damaged: the report, the records or the tokenizer are damaged themselves.
     """
-    _check_tokenizer(Path(paths["tokenizer"]))
+    made_by = Path(paths["tokenizer"]).with_name("provenance.json")
+    if made_by.exists():
+        names = read_artefact(made_by, shared=True).get("sha256", {})
+        check_beside(made_by, *map(made_by.with_name, names), shared=True)
     tokens, report = Path(paths["tokens"]), Path(paths["tokenized"])
     if _is_sound(tokens, report):
         return
@@ -249,8 +235,9 @@ def _make_again(paths: Mapping[str, str], tokens: Path, report: Path) -> None:
     facts = _tokenize(records, Path(paths["tokenizer"]).parent, partial)
     if facts["sha256"] != read_object(report).get("sha256"):
         raise TokenizerError(
-            f"{tokens} is damaged, and what is made again from {records} differs from what was there; remove "
-            f"{tokens.parent} and run again, which makes all cells of this dataset again"
+            f"{tokens} is damaged, and what is made again from {records} differs from what was "
+            f"there; remove {tokens.parent} and run again, which makes all cells of this dataset "
+            "again"
         )
     made = report.stat()
     for source in (path for path in partial.rglob("*") if path.is_file()):
@@ -269,9 +256,8 @@ def _tokenize(records: Path, tokenizer_folder: Path, folder: Path) -> dict[str, 
 
     disable_progress_bars()
     tokenizer = load_tokenizer(tokenizer_folder)
-    by_split = groupby(read_records(records), key=lambda pair: pair[0])
     tokenized, texts = {}, {}
-    for split, pairs in by_split:
+    for split, pairs in groupby(read_records(records), key=itemgetter(0)):
         counted = RoundTrip(tokenizer.unk_token_id)
         tokenized[split] = _tokenize_split(tokenizer, (record for _, record in pairs), counted)
         texts[split] = counted.facts()
@@ -281,7 +267,7 @@ def _tokenize(records: Path, tokenizer_folder: Path, folder: Path) -> dict[str, 
         "vocabulary": len(tokenizer),
         "special_tokens": SpecialTokens.of(tokenizer).count,
         "input_tokens": {
-            split: _length_statistics(rows["input_tokens"]) for split, rows in tokenized.items()
+            split: _lengths(rows["input_tokens"]) for split, rows in tokenized.items()
         },
         "round_trip": texts,
         "notes": [note for split, found in texts.items() for note in notes(split, found)],
@@ -309,7 +295,7 @@ def evenly_spread(total: int, wanted: int) -> list[int]:
     return [(2 * i + 1) * total // (2 * wanted) for i in range(wanted)]
 
 
-def visible_evidence(ends: Sequence[int], length: int, special_tokens: int) -> int:
+def visible_evidence(ends: Ids, length: int, special_tokens: int) -> int:
     """Count the evidence words that survive a cut to `length` tokens."""
     return sum(end <= length - special_tokens for end in ends)
 
@@ -321,35 +307,28 @@ def _tokenize_split(tokenizer: Tokenizer, records: Iterator[Record], counted: Ro
     """
     from datasets import Dataset, Features, List, Value, concatenate_datasets
 
-    ids = List(Value("int32"))
-    features = Features(
-        {
-            "id": Value("string"),
-            "input_ids": ids,
-            "second_ids": ids,
-            "input_tokens": Value("int32"),
-            "labels": List(ids),
-            "references": List(Value("string")),
-            "lead": Value("string"),
-            "evidence_ends": ids,
-        }
-    )
+    number, text = Value("int32"), Value("string")
+    ids = List(number)
+    features = {
+        "id": text,
+        "input_ids": ids,
+        "second_ids": ids,
+        "input_tokens": number,
+        "labels": List(ids),
+        "references": List(text),
+        "lead": text,
+        "evidence_ends": ids,
+    }
     parts = []
     while batch := list(islice(records, BATCH)):
         rows = _rows(tokenizer, batch)
-        _count_round_trips(tokenizer, rows, counted)
-        parts.append(Dataset.from_list(rows, features=features))
+        decoded = iter(decode(tokenizer, [ids for row in rows for ids in row["labels"]]))
+        for row in rows:
+            counted.add_input(row["input_ids"])
+            for reference, label in zip(row["references"], row["labels"], strict=True):
+                counted.add_reference(row["id"], reference, label, next(decoded))
+        parts.append(Dataset.from_list(rows, features=Features(features)))
     return concatenate_datasets(parts)
-
-
-def _count_round_trips(
-    tokenizer: Tokenizer, rows: Sequence[Mapping[str, Any]], counted: RoundTrip
-) -> None:
-    decoded = iter(decode(tokenizer, [ids for row in rows for ids in row["labels"]]))
-    for row in rows:
-        counted.add_input(row["input_ids"])
-        for reference, ids in zip(row["references"], row["labels"], strict=True):
-            counted.add_reference(row["id"], reference, ids, next(decoded))
 
 
 def _rows(tokenizer: Tokenizer, records: Sequence[Record]) -> list[dict[str, Any]]:
@@ -397,5 +376,5 @@ def _evidence_ends(evidence: Sequence[int], offsets: Sequence[tuple[int, int]]) 
     return ends
 
 
-def _length_statistics(lengths: Sequence[int]) -> dict[str, float]:
+def _lengths(lengths: Ids) -> dict[str, float]:
     return {"mean": round(sum(lengths) / len(lengths), 1), "min": min(lengths), "max": max(lengths)}

@@ -33,10 +33,8 @@ from longwatt.source_files import SourceChanged, recorded
 from longwatt.tokenization import Tokenizer, TokenizerError, check_records, load_tokenizer
 
 SPECIAL_TOKENS = {"bos": "<s>", "pad": "<pad>", "eos": "</s>", "unk": "<unk>", "mask": "<mask>"}
-COMPARED, COMPARED_CHARACTERS = (
-    200,
-    2_000,
-)  # texts, and how much of each, that a tokenizer made here is checked on
+# Texts, and how much of each, that a tokenizer made here is checked on.
+COMPARED, COMPARED_CHARACTERS = 200, 2_000
 
 
 def make_tokenizer(settings: Mapping[str, Any], records: Path, folder: Path) -> dict[str, Any]:
@@ -58,25 +56,17 @@ def make_tokenizer(settings: Mapping[str, Any], records: Path, folder: Path) -> 
         HubError: a repository's files are not available.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    facts = _write_tokenizer(settings, records, folder)
-    return {
-        **facts,
-        "sha256": digests(
-            folder, (folder / name for name in TOKENIZER_FILES if (folder / name).is_file())
-        ),
-    }
-
-
-def _write_tokenizer(settings: Mapping[str, Any], records: Path, folder: Path) -> dict[str, Any]:
-    repository = repository_of(settings)
-    if repository is not None:
+    facts, repository = {}, repository_of(settings)
+    if repository is None and settings["kind"] == "checkpoint":
+        facts = _copy_tokenizer(settings, folder)
+    else:
         check_records(records)
-        return _tokenizer_from_hub(repository, records, folder)
-    if settings["kind"] == "checkpoint":
-        return _copy_tokenizer(settings, folder)
-    check_records(records)
-    _save(_train_byte_level_bpe(settings, records), folder)
-    return {}
+        if repository is None:
+            _save(_train_byte_level_bpe(settings, records), folder)
+        else:
+            facts = _tokenizer_from_hub(repository, records, folder)
+    made = filter(Path.is_file, map(folder.joinpath, TOKENIZER_FILES))
+    return {**facts, "sha256": digests(folder, made)}
 
 
 def _train_byte_level_bpe(settings: Mapping[str, Any], records: Path) -> Tokenizer:
@@ -85,12 +75,8 @@ def _train_byte_level_bpe(settings: Mapping[str, Any], records: Path) -> Tokeniz
     from tokenizers.processors import TemplateProcessing
     from transformers import PreTrainedTokenizerFast
 
-    texts = (
-        t
-        for split, r in read_records(records)
-        if split == "train"
-        for t in (r.input, *r.references)
-    )
+    rows = (record for split, record in read_records(records) if split == "train")
+    texts = (text for record in rows for text in (record.input, *record.references))
     bpe = ByteLevelBPETokenizer(add_prefix_space=True)
     bpe.train_from_iterator(
         texts,
@@ -123,18 +109,17 @@ def _tokenizer_from_hub(repository: hub.Repository, records: Path, folder: Path)
     """Make a fast tokenizer from a repository's files, and compare it with them."""
     source = hub.fetch(repository, choose_tokenizer)
     _save(vocabulary.build(source), folder)
-    checked = vocabulary.check(load_tokenizer(folder), source, _texts(records))
+    rows = islice(read_records(records), COMPARED)
+    texts = [record.input[:COMPARED_CHARACTERS] for _, record in rows]
+    checked = vocabulary.check(load_tokenizer(folder), source, texts)
     files = choose_tokenizer([path.name for path in source.iterdir()])
-    digests = {name: sha256(source / name) for name in files}
-    origin = {"repository": repository.name, "revision": repository.revision, "files": digests}
-    return {"origin": {**origin, "verified": hub.verified(repository, source, files)}, **checked}
-
-
-def _texts(records: Path) -> list[str]:
-    """Return the beginnings of the first inputs."""
-    return [
-        record.input[:COMPARED_CHARACTERS] for _, record in islice(read_records(records), COMPARED)
-    ]
+    origin = {
+        "repository": repository.name,
+        "revision": repository.revision,
+        "files": {name: sha256(source / name) for name in files},
+        "verified": hub.verified(repository, source, files),
+    }
+    return {"origin": origin, **checked}
 
 
 def _copy_tokenizer(settings: Mapping[str, Any], folder: Path) -> dict[str, Any]:

@@ -45,8 +45,7 @@ def sources() -> tuple[str, ...]:
 
 def options_schema(source: str) -> dict[str, Any]:
     """Return the JSON schema of a source's options."""
-    schema: dict[str, Any] = _module(source).OPTIONS_SCHEMA
-    return schema
+    return dict(_module(source).OPTIONS_SCHEMA)
 
 
 def splits(source: str, options: Options) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from importlib.metadata import version
 from typing import Any
 
-from longwatt.datasets.records import Record, SourceData
+from longwatt.datasets.records import Record, SourceData, list_schema, object_schema
 
 ASPECTS = ("challenge", "approach", "outcome")
 QUERIES = {
@@ -19,29 +19,18 @@ QUERIES = {
     "approach": "Which approach does the paper take?",
     "outcome": "What is the outcome of the paper?",
 }
+LICENCE = "MIT (package); papers before 2016 CC BY-NC-SA, later ones CC BY"
 SPLIT_NAMES = {"train": "train", "validation": "val", "test": "test"}
 
-OPTIONS_SCHEMA: dict[str, Any] = {
-    "type": "object",
-    "additionalProperties": False,
-    "properties": {
-        "aspects": {
-            "type": "array",
-            "minItems": 1,
-            "uniqueItems": True,
-            "items": {"enum": list(ASPECTS)},
-        }
-    },
-}
+OPTIONS_SCHEMA = object_schema([], aspects=list_schema({"enum": list(ASPECTS)}))
 
 
 def read(options: Mapping[str, Any]) -> SourceData:
-    """Read records `<paper>/<aspect>`: query, blank line, title and full text, with one reference.
-    """
+    """Read records `<paper>/<aspect>`: query, blank line, title and text, with one reference."""
     aspects = options.get("aspects", list(ASPECTS))
     return SourceData(
         splits={split: list(_records(name, aspects)) for split, name in SPLIT_NAMES.items()},
-        licence="MIT (package); papers before 2016 CC BY-NC-SA, later ones CC BY",
+        licence=LICENCE,
         origin=f"PyPI aclsum {version('aclsum')}",
     )
 
@@ -52,12 +41,10 @@ def _records(split: str, aspects: list[str]) -> Iterator[Record]:
     for document in ACLSum(split):
         text = full_text(document.title, document.get_fulltext_parse())
         for aspect in aspects:
-            query = QUERIES[aspect]
-            summary = document.summaries[aspect]
-            start = len(query) + 2
-            yield Record(
-                f"{document.id}/{aspect}", f"{query}\n\n{text}", (summary,), document_start=start
-            )
+            query = f"{QUERIES[aspect]}\n\n"
+            references = (document.summaries[aspect],)
+            id_ = f"{document.id}/{aspect}"
+            yield Record(id_, query + text, references, document_start=len(query))
 
 
 def full_text(title: str, parse: Mapping[str, Any]) -> str:

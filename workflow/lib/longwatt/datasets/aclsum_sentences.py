@@ -19,7 +19,7 @@ from longwatt.datasets.records import Record, SourceData
 SECTIONS = ("abstract", "introduction", "conclusion")
 NONE = "none"  # the class of sentences that tell none of the aspects
 
-OPTIONS_SCHEMA: dict[str, Any] = aclsum.OPTIONS_SCHEMA
+OPTIONS_SCHEMA = aclsum.OPTIONS_SCHEMA
 
 
 def read(options: Mapping[str, Any]) -> SourceData:
@@ -33,13 +33,14 @@ def read(options: Mapping[str, Any]) -> SourceData:
     found = {split: _split(name, aspects) for split, name in aclsum.SPLIT_NAMES.items()}
     splits = {split: records for split, (records, _) in found.items()}
     dropped = [
-        f"{count} of {count + len(splits[split])} sentences of {split} have several aspects: left out"
+        f"{count} of {count + len(splits[split])} sentences of {split} have several aspects: "
+        "left out"
         for split, (_, count) in found.items()
         if count
     ]
     return SourceData(
         splits=splits,
-        licence="MIT (package); papers before 2016 CC BY-NC-SA, later ones CC BY",
+        licence=aclsum.LICENCE,
         origin=f"PyPI aclsum {version('aclsum')}, sentences with highlights",
         notes=[*dropped, *shared_texts(splits)],
     )
@@ -54,15 +55,10 @@ def _split(name: str, aspects: Sequence[str]) -> tuple[list[Record], int]:
         for section in SECTIONS:
             marks = [document.get_all_highlights(aspect, [section]) for aspect in aspects]
             for number, sentence in enumerate(document.get_all_sentences([section])):
-                told = [
-                    aspect for aspect, marked in zip(aspects, marks, strict=True) if marked[number]
-                ]
-                if len(told) > 1:
+                marked = [aspect for aspect, of in zip(aspects, marks, strict=True) if of[number]]
+                if len(marked) > 1:
                     several += 1
                     continue
-                records.append(
-                    Record(
-                        f"{document.id}/{section}/{number}", sentence, (told[0] if told else NONE,)
-                    )
-                )
+                id_ = f"{document.id}/{section}/{number}"
+                records.append(Record(id_, sentence, (marked[0] if marked else NONE,)))
     return records, several

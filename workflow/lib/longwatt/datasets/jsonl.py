@@ -7,32 +7,18 @@ from pathlib import Path
 from typing import Any
 
 from longwatt.datasets.opening import open_data, refuse_foreign
-from longwatt.datasets.records import SPLITS, DatasetError, Record, SourceData
+from longwatt.datasets.records import SPLITS, DatasetError, Record, SourceData, object_schema
 from longwatt.datasets.rows import Row, read_rows, records_of
-from longwatt.datasets.stored import StoredRecords
 
 _TEXT = {"type": "string", "minLength": 1}
 FIELDS = ("id", "query", "input", "output")
 
-OPTIONS_SCHEMA: dict[str, Any] = {
-    "type": "object",
-    "additionalProperties": False,
-    "required": ["files"],
-    "properties": {
-        "files": {
-            "type": "object",
-            "additionalProperties": False,
-            "minProperties": 1,
-            "properties": {split: _TEXT for split in SPLITS},
-        },
-        "fields": {
-            "type": "object",
-            "additionalProperties": False,
-            "properties": {field: _TEXT for field in FIELDS},
-        },
-        "licence": _TEXT,
-    },
-}
+OPTIONS_SCHEMA = object_schema(
+    ["files"],
+    files={**object_schema([], **dict.fromkeys(SPLITS, _TEXT)), "minProperties": 1},
+    fields=object_schema([], **dict.fromkeys(FIELDS, _TEXT)),
+    licence=_TEXT,
+)
 
 
 def splits(options: Mapping[str, Any]) -> list[str]:
@@ -52,12 +38,10 @@ def local_files(options: Mapping[str, Any]) -> dict[str, Path]:
 
 def missing(options: Mapping[str, Any]) -> str | None:
     """Name the first file that does not exist."""
-    absent = [path for path in _paths(options).values() if not path.is_file()]
-    return (
-        f"{absent[0]} does not exist, or is no file; options.files names one file per split"
-        if absent
-        else None
-    )
+    for path in _paths(options).values():
+        if not path.is_file():
+            return f"{path} does not exist, or is no file; options.files names one file per split"
+    return None
 
 
 def read(options: Mapping[str, Any]) -> SourceData:
@@ -73,8 +57,10 @@ def read(options: Mapping[str, Any]) -> SourceData:
     Raises:
         DatasetError: a file cannot be read, or a row lacks a field. Names file and line.
     """
+    fields = options.get("fields", {})
     found = {
-        split: _read(path, options.get("fields", {})) for split, path in _paths(options).items()
+        split: records_of(_rows(path), _Ids(fields).record)
+        for split, path in _paths(options).items()
     }
     return SourceData(
         splits={split: records for split, (records, _) in found.items()},
@@ -86,10 +72,6 @@ def read(options: Mapping[str, Any]) -> SourceData:
 
 def _paths(options: Mapping[str, Any]) -> dict[str, Path]:
     return {split: Path(options["files"][split]).expanduser() for split in splits(options)}
-
-
-def _read(path: Path, fields: Mapping[str, str]) -> tuple[StoredRecords, list[str]]:
-    return records_of(_rows(path), _Ids(fields).record)
 
 
 def _rows(path: Path) -> Iterator[Row]:
@@ -120,17 +102,13 @@ class _Ids:
             DatasetError: some rows have an id and others none. Names the first row without.
         """
         self._first = self._first or row
-        # One row with an id means that all have one; a number beside them could be another row's id.
-        field, named = (
-            self.fields.get("id", "id"),
-            "id" in self.fields or "id" in self._first.values,
-        )
+        # One row with an id means that all have one: a number could be another row's id.
+        fields, field = self.fields, self.fields.get("id", "id")
+        named = "id" in fields or "id" in self._first.values
         if not named and "id" in row.values:
             self._first.id(field)
-        return _record(row, self.fields, row.id(field) if named else row.place.rpartition(" ")[2])
-
-
-def _record(row: Row, fields: Mapping[str, str], id_: str) -> Record:
-    query = f"{row.text(fields['query'])}\n\n" if "query" in fields else ""
-    text = query + row.text(fields.get("input", "input"))
-    return Record(id_, text, row.texts(fields.get("output", "output")), document_start=len(query))
+        id_ = row.id(field) if named else row.place.rpartition(" ")[2]
+        query = f"{row.text(fields['query'])}\n\n" if "query" in fields else ""
+        text = query + row.text(fields.get("input", "input"))
+        references = row.texts(fields.get("output", "output"))
+        return Record(id_, text, references, document_start=len(query))

@@ -23,29 +23,25 @@ def label_of(row: Row, field: str, options: Mapping[str, Any]) -> str | None:
     Raises:
         DatasetError: the options do not know the value. Names file, line, field and value.
     """
+    dropped = {value_key(text_of(value) or str(value)) for value in options.get("drop", ())}
     if "score_classes" in options:
         found = _of_score(row.share(field), options["score_classes"])
     else:
         value = row.label(field)
-        dropped = value_key(value) in _dropped(options)
-        found = None if dropped else _named(row, field, value, options.get("labels"))
-    return None if found is None or value_key(found) in _dropped(options) else found
+        known = value_key(value) not in dropped
+        found = _named(row, field, value, options.get("labels")) if known else None
+    return None if found is None or value_key(found) in dropped else found
 
 
 def twice_named(labels: Collection[str] | Mapping[str, str]) -> list[str]:
     """Find values in a mapping of labels that spell one value twice (1, 1.0)."""
-    keys = (
-        Counter(value_key(value) for value in labels) if isinstance(labels, Mapping) else Counter()
-    )
+    keys = Counter(map(value_key, labels if isinstance(labels, Mapping) else ()))
     return [value for value in labels if keys[value_key(value)] > 1]
-
-
-def _dropped(options: Mapping[str, Any]) -> set[str]:
-    return {value_key(text_of(value) or str(value)) for value in options.get("drop", ())}
 
 
 def _of_score(score: float, classes: Mapping[str, Any]) -> str | None:
     """Return the class of equal width that a score falls in."""
+    # The highest score falls in the last class.
     number = min(int(classes["classes"] * score), classes["classes"] - 1)
     name: str | None = classes["names"][number]
     return name
@@ -54,11 +50,9 @@ def _of_score(score: float, classes: Mapping[str, Any]) -> str | None:
 def _named(row: Row, field: str, value: str, labels: list[str] | Mapping[str, str] | None) -> str:
     if labels is None:
         return value_key(value)  # or 1 and 1.0, True and true would be two classes
-    # A list's names are those of 0, 1, ...
+    # A list names the values 0, 1, ...
     names = (
-        labels
-        if isinstance(labels, Mapping)
-        else {str(number): name for number, name in enumerate(labels)}
+        labels if isinstance(labels, Mapping) else {str(n): name for n, name in enumerate(labels)}
     )
     by_key = {value_key(known): name for known, name in names.items()}
     if value_key(value) not in by_key:

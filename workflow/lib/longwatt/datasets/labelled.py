@@ -20,7 +20,14 @@ from typing import Any
 from longwatt import hub
 from longwatt.datasets.label_names import label_of, twice_named
 from longwatt.datasets.overlap import shared_texts
-from longwatt.datasets.records import SPLITS, DatasetError, Record, SourceData
+from longwatt.datasets.records import (
+    SPLITS,
+    DatasetError,
+    Record,
+    SourceData,
+    list_schema,
+    object_schema,
+)
 from longwatt.datasets.row_files import INSIDE, read_file, split_member
 from longwatt.datasets.rows import Row
 from longwatt.datasets.stored import ChosenRecords, StoredRecords
@@ -35,49 +42,33 @@ _NAMES = {"type": "array", "minItems": 2, "items": _TEXT}
 _FILE = {
     "type": "string",
     "pattern": r"^.+\.(jsonl|ndjson|json|csv|tsv|parquet)(\.(gz|bz2|xz|zst))?$",
-    "description": "a file that ends in .jsonl, .json, .csv, .tsv or .parquet, packed (.gz, .bz2, .xz, .zst) or not "
-    "(of a zip FILE.zip::MEMBER)",
+    "description": "a file that ends in .jsonl, .json, .csv, .tsv or .parquet, "
+    "packed (.gz, .bz2, .xz, .zst) or not (of a zip FILE.zip::MEMBER)",
 }
-_FILES = {"anyOf": [_FILE, {"type": "array", "minItems": 1, "uniqueItems": True, "items": _FILE}]}
-_LABEL = {"type": ["string", "integer", "number", "boolean"]}
+_FILES = {"anyOf": [_FILE, list_schema(_FILE)]}
+_BY_VALUE = {"type": "object", "minProperties": 2, "additionalProperties": _TEXT}
+_SPLIT = {"enum": list(SPLITS)}
 
-
-def _object(required: Collection[str], **properties: Any) -> dict[str, Any]:
-    return {
-        "type": "object",
-        "additionalProperties": False,
-        "required": list(required),
-        "properties": properties,
-    }
-
-
-OPTIONS_SCHEMA: dict[str, Any] = {
-    **_object(
+OPTIONS_SCHEMA = {
+    **object_schema(
         ["files"],
-        files={**_object([], **dict.fromkeys(SPLITS, _FILES)), "minProperties": 1},
-        fields=_object([], input=_TEXT, second=_TEXT, label=_TEXT, id=_TEXT),
-        labels={
-            "anyOf": [_NAMES, {"type": "object", "minProperties": 2, "additionalProperties": _TEXT}]
-        },
-        drop={"type": "array", "minItems": 1, "uniqueItems": True, "items": _LABEL},
+        files={**object_schema([], **dict.fromkeys(SPLITS, _FILES)), "minProperties": 1},
+        fields=object_schema([], input=_TEXT, second=_TEXT, label=_TEXT, id=_TEXT),
+        labels={"anyOf": [_NAMES, _BY_VALUE]},
+        drop=list_schema({"type": ["string", "integer", "number", "boolean"]}),
         drop_empty={"type": "boolean"},
-        score_classes=_object(
+        score_classes=object_schema(
             ["classes", "names"],
             classes={"type": "integer", "minimum": 2},
-            names={
-                "type": "array",
-                "minItems": 2,
-                "items": {"type": ["string", "null"], "minLength": 1},
-            },
+            names={**_NAMES, "items": {"type": ["string", "null"], "minLength": 1}},
         ),
-        held_out=_object(
+        held_out=object_schema(
             ["split", "from", "examples"],
-            split={"enum": list(SPLITS)},
-            **{"from": {"enum": list(SPLITS)}},
+            **dict.fromkeys(("split", "from"), _SPLIT),
             examples={"type": "integer", "minimum": 1},
             seed={"type": "integer", "minimum": 0},
         ),
-        pair=_object([], separator=_TEXT, second_first={"type": "boolean"}),
+        pair=object_schema([], separator=_TEXT, second_first={"type": "boolean"}),
         licence=_TEXT,
         **hub.SCHEMA,
     ),
@@ -99,15 +90,15 @@ def files(options: Mapping[str, Any]) -> list[str]:
     """
     if "repository" in options:
         return []
-    named = [split_member(path)[0] for path in _all_files(options) if not path.startswith(MIRRORED)]
-    return [str(Path(path).expanduser()) for path in dict.fromkeys(named)]
+    named = [name for name in _archives(options) if not name.startswith(MIRRORED)]
+    return [str(Path(name).expanduser()) for name in named]
 
 
 def local_files(options: Mapping[str, Any]) -> dict[str, Path]:
     """Return the files of this machine or its mirror, by their names in the options."""
     if "repository" in options:
         return {}
-    return {split_member(path)[0]: _local(path) for path in _all_files(options)}
+    return {name: _local(name) for name in _archives(options)}
 
 
 def repository(options: Mapping[str, Any]) -> tuple[hub.Repository, hub.Choose] | None:
@@ -128,11 +119,14 @@ def missing(options: Mapping[str, Any]) -> str | None:
         if path.startswith(MIRRORED) and (not mirror or mirror.startswith(("http://", "https://"))):
             have = f"{hub.without_credentials(mirror)} is a URL" if mirror else "none is set"
             return (
-                f"options.files: {path} lies in the mirror's folder, but {have}; give a folder as `mirror` in "
-                "config.yaml or with --config mirror=..."
+                f"options.files: {path} lies in the mirror's folder, but {have}; give a folder as "
+                "`mirror` in config.yaml or with --config mirror=..."
             )
         if not _local(path).is_file():
-            return f"{_local(path)} does not exist, or is no file; options.files names the files of each split"
+            return (
+                f"{_local(path)} does not exist, or is no file; options.files names the files of "
+                "each split"
+            )
     return None
 
 
@@ -143,8 +137,7 @@ def read(options: Mapping[str, Any]) -> SourceData:
         options:
             `files` by split, one or a list.
             `fields`: what the files call `input` (default: input), `second` (none), `label` (label)
-            and
-            `id` (default: rows are numbered).
+            and `id` (default: rows are numbered).
             `labels`: names of the labels 0, 1, ... or by value (default: the values are the names).
             `drop`: labels of rows to leave out.
             `drop_empty`: leave out rows that lack a text.
@@ -210,12 +203,10 @@ class _Rows:
             raise DatasetError(
                 f"{place}: the field {self.fields['id']!r} repeats the id {again.id!r}"
             )
-        found_out = [
-            f"{count} rows of {split} {reason}: left out" for reason, count in left_out.items()
-        ]
+        notes = [f"{count} rows of {split} {why}: left out" for why, count in left_out.items()]
         if not records:
-            raise DatasetError(f"options.files: no row of {split} is left ({'; '.join(found_out)})")
-        self.notes += found_out
+            raise DatasetError(f"options.files: no row of {split} is left ({'; '.join(notes)})")
+        self.notes += notes
         return records
 
     def _rows(self, split: str) -> Iterator[Row]:
@@ -245,8 +236,8 @@ class _Rows:
         before, _, after = text.partition(separator)
         if not before.strip() or not after.strip():
             raise DatasetError(
-                f"{row.place}: the field {self.fields['input']!r} must hold two texts with {separator!r} between them, "
-                f"but is {text[:40]!r}"
+                f"{row.place}: the field {self.fields['input']!r} must hold two texts with "
+                f"{separator!r} between them, but is {text[:40]!r}"
             )
         return (after, before) if self.options["pair"].get("second_first") else (before, after)
 
@@ -255,24 +246,27 @@ def _contradiction(options: Mapping[str, Any]) -> str | None:
     """Name the options that contradict each other, or return None."""
     scores, held_out = options.get("score_classes"), options.get("held_out")
     if scores and "labels" in options:
-        return "options.labels and options.score_classes both say what a label means; give one of the two"
+        return "options.labels and options.score_classes both say what a label means; give only one"
     if scores and len(scores["names"]) != scores["classes"]:
-        return f"options.score_classes.names needs {scores['classes']} names, but has {len(scores['names'])}"
-    twice = twice_named(options.get("labels", ()))
-    if twice:
-        return f"options.labels names one value twice, as {' and as '.join(map(repr, twice))}; keep one"
+        wanted, given = scores["classes"], len(scores["names"])
+        return f"options.score_classes.names needs {wanted} names, but has {given}"
+    if twice := twice_named(options.get("labels", ())):
+        spelt = " and as ".join(map(repr, twice))
+        return f"options.labels names one value twice, as {spelt}; keep one"
     if "pair" in options and "second" in options.get("fields", {}):
-        return "options.pair splits the input in two, and options.fields.second names another second text; give one"
-    if held_out and (
-        held_out["split"] in options["files"] or held_out["from"] not in options["files"]
-    ):
         return (
-            f"options.held_out draws {held_out['split']} from {held_out['from']}: options.files must name the latter "
-            f"and not the former, but names {', '.join(options['files'])}"
+            "options.pair splits the input in two, and options.fields.second names another second "
+            "text; give one"
         )
-    if "repository" in options:
-        outside = [path for path in _all_files(options) if path.startswith(MIRRORED)]
-        return f"options.files: {outside[0]} is no path in the repository" if outside else None
+    files = options["files"]
+    if held_out and (held_out["split"] in files or held_out["from"] not in files):
+        return (
+            f"options.held_out draws {held_out['split']} from {held_out['from']}: options.files "
+            f"must name the latter and not the former, but names {', '.join(files)}"
+        )
+    outside = [path for path in _all_files(options) if path.startswith(MIRRORED)]
+    if "repository" in options and outside:
+        return f"options.files: {outside[0]} is no path in the repository"
     return None
 
 
@@ -283,10 +277,10 @@ def _hold_out(
     records, wanted = found[held_out["from"]], held_out["examples"]
     if wanted >= len(records):
         raise DatasetError(
-            f"options.held_out asks for {wanted} examples of {held_out['from']}, which has {len(records)}; "
-            "some must stay there"
+            f"options.held_out asks for {wanted} examples of {held_out['from']}, which has "
+            f"{len(records)}; some must stay there"
         )
-    # Python promises the same `random()` on every version and machine, and nothing of `shuffle` or `sample`.
+    # Python promises the same `random()` on every version and machine, but not the same `shuffle`.
     source = random.Random(held_out.get("seed", 0))
     keys = array("d", (source.random() for _ in range(len(records))))
     drawn = sorted(range(len(records)), key=lambda number: keys[number])[:wanted]
@@ -313,32 +307,31 @@ def _local(path: str) -> Path:
     return Path(file).expanduser()
 
 
-def _of_repository(options: Mapping[str, Any]) -> list[str]:
+def _archives(options: Mapping[str, Any]) -> list[str]:
+    """List all files once, without the members of zips."""
     return list(dict.fromkeys(split_member(path)[0] for path in _all_files(options)))
 
 
 def _choose(names: Collection[str], options: Mapping[str, Any]) -> list[str]:
-    wanted = _of_repository(options)
-    absent = [name for name in wanted if name not in names]
-    if absent:
-        raise LookupError(f"it has no {absent[0]}")
+    wanted = _archives(options)
+    for name in wanted:
+        if name not in names:
+            raise LookupError(f"it has no {name}")
     return wanted
 
 
 def _doubts(options: Mapping[str, Any], folder: Path | None) -> list[str]:
     """Note that nothing beside a mirror's copy says it is of the pinned revision."""
     found = repository(options)
-    if found is None or folder is None or hub.verified(found[0], folder, _of_repository(options)):
+    if found is None or folder is None or hub.verified(found[0], folder, _archives(options)):
         return []
     return [f"unverified: nothing says that the files in {folder} are of {found[0]}"]
 
 
 def _origin(options: Mapping[str, Any], folder: Path | None) -> str:
     """Describe where the files come from, each with its SHA-256."""
+    prefix, files = "", local_files(options)
     if folder is not None:
-        named = {name: folder / name for name in _of_repository(options)}
+        files = {name: folder / name for name in _archives(options)}
         prefix = f"{options['repository']}, revision {options['revision']}: "
-    else:
-        named = {split_member(path)[0]: _local(path) for path in _all_files(options)}
-        prefix = ""
-    return prefix + "; ".join(f"{name} (sha256 {sha256(path)})" for name, path in named.items())
+    return prefix + "; ".join(f"{name} (sha256 {sha256(path)})" for name, path in files.items())

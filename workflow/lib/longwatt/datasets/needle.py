@@ -11,27 +11,21 @@ import random
 from collections.abc import Mapping
 from typing import Any
 
-from longwatt.datasets.records import Record, SourceData
+from longwatt.datasets.records import SPLITS, Record, SourceData, object_schema
 
 QUERY = "What is the secret code?"
 MARKER = ("the", "secret", "code", "is")
 _COUNT = {"type": "integer", "minimum": 1}
 
-OPTIONS_SCHEMA: dict[str, Any] = {
-    "type": "object",
-    "additionalProperties": False,
-    "required": ["words_per_document", "train", "validation", "test"],
-    "properties": {
-        "words_per_document": {"type": "integer", "minimum": 16},
-        "train": _COUNT,
-        "validation": _COUNT,
-        "test": _COUNT,
-        "answer_words": {"type": "integer", "minimum": 1, "maximum": 8},
-        "answer_vocabulary": {"type": "integer", "minimum": 2, "maximum": 400},
-        "filler_vocabulary": {"type": "integer", "minimum": 2, "maximum": 2000},
-        "seed": {"type": "integer", "minimum": 0},
-    },
-}
+OPTIONS_SCHEMA = object_schema(
+    ["words_per_document", *SPLITS],
+    words_per_document={"type": "integer", "minimum": 16},
+    **dict.fromkeys(SPLITS, _COUNT),
+    answer_words={"type": "integer", "minimum": 1, "maximum": 8},
+    answer_vocabulary={"type": "integer", "minimum": 2, "maximum": 400},
+    filler_vocabulary={"type": "integer", "minimum": 2, "maximum": 2000},
+    seed={"type": "integer", "minimum": 0},
+)
 
 
 def read(options: Mapping[str, Any]) -> SourceData:
@@ -49,11 +43,12 @@ def read(options: Mapping[str, Any]) -> SourceData:
     # A vocabulary per position: a word that is right can only stand in its own place.
     answers = [words[i * size : (i + 1) * size] for i in range(count)]
     filler = words[count * size :]
+    length = options["words_per_document"]
     splits = {
         split: [
-            _record(source, f"{split}-{n}", options, answers, filler) for n in range(options[split])
+            _record(source, f"{split}-{n}", length, answers, filler) for n in range(options[split])
         ]
-        for split in ("train", "validation", "test")
+        for split in SPLITS
     }
     return SourceData(
         splits=splits,
@@ -71,15 +66,11 @@ def _words(source: random.Random, count: int) -> list[str]:
 
 
 def _record(
-    source: random.Random,
-    id_: str,
-    options: Mapping[str, Any],
-    answers: list[list[str]],
-    filler: list[str],
+    source: random.Random, id_: str, length: int, answers: list[list[str]], filler: list[str]
 ) -> Record:
     answer = [source.choice(vocabulary) for vocabulary in answers]
     needle = [*MARKER, *answer, "."]
-    rest = source.choices(filler, k=options["words_per_document"] - len(needle))
+    rest = source.choices(filler, k=length - len(needle))
     place = source.randint(0, len(rest))
     head = " ".join([*rest[:place], *MARKER])
     text = " ".join([head, *answer, ".", *rest[place:]])

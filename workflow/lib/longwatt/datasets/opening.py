@@ -23,10 +23,11 @@ _UTF_8_ADVICE = "save it as UTF-8 (iconv -f UTF-16 -t UTF-8)"
 # First bytes -> what such a file is, and what to do.
 _FOREIGN: tuple[tuple[bytes, str, str], ...] = (
     (
-        b"version https://git-lfs.github.com/",
-        "a Git LFS pointer",
-        "fetch the file with git lfs pull",
+        PARQUET,
+        "a parquet file",
+        "give it a name that ends in .parquet, as a file of the source `labelled`",
     ),
+    (b"version https://git-lfs", "a Git LFS pointer", "fetch the file with git lfs pull"),
     (b"%PDF", "a PDF", "extract its text into JSON lines"),
     (b"\xff\xfe", "UTF-16 text", _UTF_8_ADVICE),
     (b"\xfe\xff", "UTF-16 text", _UTF_8_ADVICE),
@@ -67,9 +68,7 @@ def damage_named(name: str) -> Iterator[None]:
     except (zlib.error, lzma.LZMAError, EOFError, gzip.BadGzipFile) as error:
         raise DatasetError(f"{name} is damaged ({error}); fetch it again") from None
     except OSError as error:
-        if (
-            error.errno in DISK_FULL
-        ):  # of the temporary copy that parquet is read from; the file is sound
+        if error.errno in DISK_FULL:  # the temporary copy that parquet is read from does not fit
             raise
         if error.errno is None:  # the decompressors' own, which name no system call
             raise DatasetError(f"{name} is damaged ({error}); fetch it again") from None
@@ -106,8 +105,7 @@ def refuse_foreign(stream: IO[bytes], name: str, advice: str = "") -> None:
     Raises:
         DatasetError: names the file, its kind and what to do.
     """
-    found = _foreign(_head(stream), advice or "unpack it")
-    if found:
+    if found := _foreign(_head(stream), advice or "unpack it"):
         raise DatasetError(f"{name} is {found[0]}, not text with rows; {found[1]}")
 
 
@@ -117,14 +115,7 @@ def holds_parquet(stream: IO[bytes]) -> bool:
 
 
 def _foreign(head: bytes, zip_advice: str) -> tuple[str, str] | None:
-    if head.startswith(PARQUET):
-        return (
-            "a parquet file",
-            "give it a name that ends in .parquet, as a file of the source `labelled`",
-        )
-    if head.startswith(b"PK\x03\x04"):
-        return "a zip", zip_advice
-    for signature, kind, advice in _FOREIGN:
+    for signature, kind, advice in (*_FOREIGN, (b"PK\x03\x04", "a zip", zip_advice)):
         if head.startswith(signature):
             return kind, advice
     if head.lstrip(b"\xef\xbb\xbf \t\r\n").lower().startswith(_PAGE):
@@ -147,12 +138,8 @@ def _zstd(stream: IO[bytes]) -> IO[bytes]:
     return io.BufferedReader(pyarrow.CompressedInputStream(stream, "zstd"))
 
 
-def _gzip(stream: IO[bytes]) -> Any:
-    return gzip.GzipFile(fileobj=stream)
-
-
 _PACKED: dict[bytes, tuple[str, Callable[[IO[bytes]], Any]]] = {
-    b"\x1f\x8b": ("gzip", _gzip),
+    b"\x1f\x8b": ("gzip", lambda stream: gzip.GzipFile(fileobj=stream)),
     b"BZh": ("bzip2", bz2.BZ2File),
     b"\xfd7zXZ\x00": ("xz", lzma.LZMAFile),
     b"\x28\xb5\x2f\xfd": ("zstd", _zstd),

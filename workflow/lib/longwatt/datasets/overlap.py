@@ -14,11 +14,9 @@ def shared_texts(splits: Mapping[str, Collection[Record]]) -> list[str]:
     texts = {split: _digests(records) for split, records in splits.items()}
     notes = []
     for first, later in combinations(splits, 2):
-        count = texts[later].shared_with(texts[first])
-        if count:
-            notes.append(
-                f"{count} of {len(splits[later])} records of {later} have the same text as one of {first}"
-            )
+        if count := texts[later].shared_with(texts[first]):
+            shared = f"{count} of {len(splits[later])} records of {later}"
+            notes.append(f"{shared} have the same text as one of {first}")
     return notes
 
 

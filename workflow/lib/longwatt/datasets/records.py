@@ -21,6 +21,21 @@ from longwatt.tasks import CLASSIFICATION
 SPLITS = ("train", "validation", "test")
 
 
+def object_schema(required: Collection[str], **properties: Any) -> dict[str, Any]:
+    """Make the JSON schema of an object with exactly these properties."""
+    return {
+        "type": "object",
+        "additionalProperties": False,
+        "required": list(required),
+        "properties": properties,
+    }
+
+
+def list_schema(items: Mapping[str, Any]) -> dict[str, Any]:
+    """Make the JSON schema of a list of one or more different items."""
+    return {"type": "array", "minItems": 1, "uniqueItems": True, "items": items}
+
+
 @dataclass(frozen=True)
 class Record:
     """One example.
@@ -101,30 +116,33 @@ def download(
                 statistics_of[split].add(record)
                 row = {"split": split, **asdict(record), "lead": _lead(record, lead_words)}
                 stream.write(json.dumps(row, ensure_ascii=False) + "\n")
+    said = notes(seen, scored)
+    for note in said:  # a log is read before a file of facts
+        print(f"Note: {note}", flush=True)
     facts = {
-        key: getattr(data, key) for key in ("licence", "origin", "chance_per_hidden_word", "notes")
+        "licence": data.licence,
+        "origin": data.origin,
+        "chance_per_hidden_word": data.chance_per_hidden_word,
+        "notes": [*data.notes, *said],
+        "sha256": {"records.jsonl": sha256(folder / "records.jsonl")},
+        "sources": sources,
+        **({"labels": sorted(labels["train"])} if labels else {"visibility": seen}),
+        "lead_words": lead_words,
+        "splits": {
+            split: counted.facts() | ({"labels": labels[split]} if labels else {})
+            for split, counted in statistics_of.items()
+        },
+        "provenance": provenance,
     }
-    facts["sha256"] = {"records.jsonl": sha256(folder / "records.jsonl")}
-    facts["sources"] = sources
-    facts["notes"] = [*facts["notes"], *_said(notes(seen, scored))]
-    facts |= {"labels": sorted(labels["train"])} if labels else {"visibility": seen}
-    by_split = {
-        split: {**counted.facts(), **({"labels": labels[split]} if labels else {})}
-        for split, counted in statistics_of.items()
-    }
-    write_json(
-        folder / "dataset.json",
-        {**facts, "lead_words": lead_words, "splits": by_split, "provenance": provenance},
-    )
+    write_json(folder / "dataset.json", facts)
 
 
 def _read(settings: Mapping[str, Any], folder: Path) -> tuple[SourceData, list[Facts]]:
     """Return a source's data, and the files of this machine that they were read from."""
     source = import_module(f"longwatt.datasets.{settings['source']}")
     files = files_read(source, settings["options"])
-    there = {
-        name: path for name, path in files.items() if path.is_file()
-    }  # the source says what is missing
+    # The source itself says which files are missing.
+    there = {name: path for name, path in files.items() if path.is_file()}
     try:
         with stored_in(folder), recorded(there) as sources:
             data: SourceData = source.read(settings["options"])
@@ -137,9 +155,8 @@ def files_read(source: Any, options: Mapping[str, Any]) -> dict[str, Path]:
     """Return the files of this machine that a source's module reads, by name."""
     if hasattr(source, "local_files"):
         return dict(source.local_files(options))
-    return {
-        path: Path(path) for path in (source.files(options) if hasattr(source, "files") else ())
-    }
+    files = source.files(options) if hasattr(source, "files") else ()
+    return {path: Path(path) for path in files}
 
 
 def read_records(path: Path) -> Iterator[tuple[str, Record]]:
@@ -149,7 +166,7 @@ def read_records(path: Path) -> Iterator[tuple[str, Record]]:
             row = json.loads(line)
             split = row.pop("split")
             values: dict[str, Any] = {
-                name: tuple(v) if isinstance(v, list) else v for name, v in row.items()
+                k: tuple(v) if isinstance(v, list) else v for k, v in row.items()
             }
             yield split, Record(**values)
 
@@ -157,30 +174,27 @@ def read_records(path: Path) -> Iterator[tuple[str, Record]]:
 def _mean_reference_words(data: SourceData) -> int:
     """Return the mean number of words of training references, or of the first split's."""
     records = data.splits.get("train") or next(iter(data.splits.values()))
-    return round(
-        statistics.fmean(len(text.split()) for record in records for text in record.references)
-    )
+    return round(statistics.fmean(len(text.split()) for r in records for text in r.references))
 
 
 def _lead(record: Record, words: int) -> str:
-    # A word is at most a few dozen characters: splitting a whole book for its first words would be slow.
+    # Splitting a whole book for its first words would be slow; words have a few dozen characters.
     start = record.input[record.document_start : record.document_start + 100 * (words + 1)]
     return " ".join(start.split()[:words])
 
 
 def _check(data: SourceData, source: str) -> None:
     for split, records in data.splits.items():
+        where = f"dataset source {source}, split {split!r}"
         if not records:
             raise DatasetError(f"dataset source {source}: the split {split!r} has no records")
         ids = Digests()
         for record in records:
             ids.add(record.id)
             if not record.input.strip() or not record.references or not all(record.references):
-                raise DatasetError(
-                    f"dataset source {source}, split {split!r}, id {record.id!r}: no text"
-                )
+                raise DatasetError(f"{where}, id {record.id!r}: no text")
         if ids.later():
-            raise DatasetError(f"dataset source {source}, split {split!r}: ids repeat")
+            raise DatasetError(f"{where}: ids repeat")
 
 
 def _visibility(data: SourceData, scored: Collection[Scoring]) -> dict[str, dict[str, Any]]:
@@ -198,13 +212,6 @@ def _visibility(data: SourceData, scored: Collection[Scoring]) -> dict[str, dict
     return found
 
 
-def _said(found: list[str]) -> list[str]:
-    """Notes, which are printed too: a log is read before a file of facts."""
-    for note in found:
-        print(f"Note: {note}", flush=True)
-    return found
-
-
 def _labels(data: SourceData, source: str) -> dict[str, dict[str, int]]:
     """Count the records of each split by label, in the order of the labels' names."""
     where = f"dataset source {source}"
@@ -212,31 +219,26 @@ def _labels(data: SourceData, source: str) -> dict[str, dict[str, int]]:
         raise DatasetError(
             f"{where}: classification needs a training split; its labels are the classes"
         )
-    counts = {
-        split: _count_labels(records, f"{where}, split {split!r}")
-        for split, records in data.splits.items()
-    }
+    counts: dict[str, dict[str, int]] = {}
+    for split, records in data.splits.items():
+        labels = Counter(_only_label(record, f"{where}, split {split!r}") for record in records)
+        counts[split] = dict(sorted(labels.items()))
     for split, found in counts.items():
         if len(found) < 2:
             (label,) = found
             raise DatasetError(
-                f"{where}, split {split!r}: every label is {label!r}; a split needs two classes or more"
+                f"{where}, split {split!r}: every label is {label!r}; a split needs two classes or "
+                "more"
             )
         unseen = {label: count for label, count in found.items() if label not in counts["train"]}
         if unseen:
-            first = next(
-                record.id for record in data.splits[split] if record.references[0] in unseen
-            )
+            first = next(r.id for r in data.splits[split] if r.references[0] in unseen)
             listed = ", ".join(f"{label!r} ({count})" for label, count in unseen.items())
             raise DatasetError(
-                f"{where}, split {split!r}: the training split never has {listed}; first at id {first!r}; it has "
-                + ", ".join(map(repr, counts["train"]))
+                f"{where}, split {split!r}: the training split never has {listed}; first at id "
+                f"{first!r}; it has {', '.join(map(repr, counts['train']))}"
             )
     return counts
-
-
-def _count_labels(records: Collection[Record], where: str) -> dict[str, int]:
-    return dict(sorted(Counter(_only_label(record, where) for record in records).items()))
 
 
 def _only_label(record: Record, where: str) -> str:
@@ -255,9 +257,8 @@ class _Statistics:
     """
 
     def __init__(self) -> None:
-        self.examples = self.rows = self.words_in = self.words_out = self.most_in = (
-            self.most_out
-        ) = 0
+        self.examples = self.rows = self.words_in = self.words_out = 0
+        self.most_in = self.most_out = 0
 
     def add(self, record: Record) -> None:
         """Count a record, once for each of its references."""

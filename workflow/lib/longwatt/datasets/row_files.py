@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import shutil
 import zipfile
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -56,9 +57,8 @@ def read_file(path: Path, member: str | None, name: str, fields: Collection[str]
         for row in _READERS[ending](stream, name, fields):
             yield row
         if row is None:
-            raise DatasetError(
-                f"{name} has no rows: it is blank, or a header alone; give a file with rows"
-            )
+            problem = "has no rows: it is blank, or a header alone; give a file with rows"
+            raise DatasetError(f"{name} {problem}")
 
 
 def format_of(name: str) -> str:
@@ -77,55 +77,31 @@ def _open(path: Path, member: str | None, name: str) -> Iterator[IO[bytes]]:
         if member not in archive.namelist():
             there = ", ".join(archive.namelist()[:8]) or "nothing"
             raise DatasetError(f"{name}: the zip has no such member; it has {there}")
-        with _opened(archive, member, name) as stream:
+        try:
+            stream = archive.open(member)
+        except RuntimeError as error:  # encrypted, or packed in a way that Python does not know
+            advice = "unpack it and give the file itself"
+            raise DatasetError(f"{name} cannot be unpacked here ({error}); {advice}") from None
+        with stream:
             yield unpacked(stream, name)
 
 
-def _opened(archive: zipfile.ZipFile, member: str, name: str) -> IO[bytes]:
-    try:
-        return archive.open(member)
-    except RuntimeError as error:  # it is encrypted, or packed in a way that Python does not know
-        raise DatasetError(
-            f"{name} cannot be unpacked here ({error}); unpack it and give the file itself"
-        ) from None
-
-
-def _json_lines(stream: IO[bytes], name: str, fields: Collection[str]) -> Iterator[Row]:
-    return read_rows(stream, name)
-
-
-def _csv(stream: IO[bytes], name: str, fields: Collection[str]) -> Iterator[Row]:
-    return _delimited(stream, name, csv.reader, strict=True)
-
-
-def _tsv(stream: IO[bytes], name: str, fields: Collection[str]) -> Iterator[Row]:
-    # As the format is registered, and as GLUE's files are: a quotation mark is a character like others.
-    return _delimited(stream, name, csv.reader, delimiter="\t", quoting=csv.QUOTE_NONE)
-
-
-def _delimited(
-    stream: IO[bytes], name: str, reader: Callable[..., Any], **how: Any
-) -> Iterator[Row]:
+def _delimited(stream: IO[bytes], name: str, **how: Any) -> Iterator[Row]:
     """Yield rows under a header line, each placed by the line on which it ends."""
     csv.field_size_limit(LONGEST_FIELD)
-    lines = reader(io.TextIOWrapper(stream, encoding="utf-8-sig", newline=""), **how)
+    lines = csv.reader(io.TextIOWrapper(stream, encoding="utf-8-sig", newline=""), **how)
     try:
         header = _header(next(lines, []), name)
-        for values in lines:
-            place = f"{name}, line {lines.line_num}"
-            if values and len(values) != len(header):
-                raise DatasetError(
-                    f"{place} has {len(values)} fields, but the header has {len(header)}"
-                )
-            if values:
-                yield Row(dict(zip(header, values, strict=True)), place)
+        for values in filter(None, lines):
+            place, given = f"{name}, line {lines.line_num}", len(values)
+            if given != len(header):
+                raise DatasetError(f"{place} has {given} fields, but the header has {len(header)}")
+            yield Row(dict(zip(header, values, strict=True)), place)
     except csv.Error as error:
         raise DatasetError(f"{name}, line {lines.line_num}: {error}") from None
     except UnicodeDecodeError as error:
-        where = f"{error.reason}, after line {lines.line_num}"
-        raise DatasetError(
-            f"{name} is not UTF-8 ({where}); save the file as UTF-8{OTHER_TEXT}"
-        ) from None
+        problem = f"is not UTF-8 ({error.reason}, after line {lines.line_num})"
+        raise DatasetError(f"{name} {problem}; save the file as UTF-8{OTHER_TEXT}") from None
 
 
 def _header(names: list[str], name: str) -> list[str]:
@@ -149,20 +125,17 @@ def _parquet(stream: IO[bytes], name: str, fields: Collection[str]) -> Iterator[
         # Pages are read as they are needed, not a whole group of rows at once.
         file = parquet.ParquetFile(_seekable(stream), pre_buffer=False, buffer_size=PARQUET_BUFFER)
         there = file.schema_arrow.names
-        absent = [field for field in fields if field not in there]
-        if absent:
-            raise DatasetError(
-                f"{name}: the field {absent[0]!r} is missing; the file has {', '.join(map(repr, there))}"
-            )
-        number = 0
-        for batch in file.iter_batches(PARQUET_ROWS, columns=list(fields)):
-            for values in batch.to_pylist():
-                number += 1
-                yield Row(values, f"{name}, row {number}")
+        for field in fields:
+            if field not in there:
+                has = ", ".join(map(repr, there))
+                raise DatasetError(f"{name}: the field {field!r} is missing; the file has {has}")
+        batches = file.iter_batches(PARQUET_ROWS, columns=list(fields))
+        rows = itertools.chain.from_iterable(batch.to_pylist() for batch in batches)
+        for number, values in enumerate(rows, 1):
+            yield Row(values, f"{name}, row {number}")
     except pyarrow.ArrowException as error:
-        raise DatasetError(
-            f"{name} is damaged or no parquet ({str(error).splitlines()[0]}); fetch it again"
-        ) from None
+        problem = f"is damaged or no parquet ({str(error).splitlines()[0]})"
+        raise DatasetError(f"{name} {problem}; fetch it again") from None
 
 
 def _seekable(stream: IO[bytes]) -> IO[bytes]:
@@ -179,11 +152,13 @@ def _seekable(stream: IO[bytes]) -> IO[bytes]:
 
 _Reader = Callable[[IO[bytes], str, Collection[str]], Iterator[Row]]
 _READERS: Mapping[str, _Reader] = {
-    ".jsonl": _json_lines,
-    ".ndjson": _json_lines,
-    ".json": _json_lines,
-    ".csv": _csv,
-    ".tsv": _tsv,
+    **dict.fromkeys(
+        (".jsonl", ".ndjson", ".json"), lambda stream, name, _: read_rows(stream, name)
+    ),
+    ".csv": lambda stream, name, _: _delimited(stream, name, strict=True),
+    # As the format is registered and GLUE uses it: a quotation mark is a character like others.
+    ".tsv": lambda stream, name, _: _delimited(
+        stream, name, delimiter="\t", quoting=csv.QUOTE_NONE
+    ),
     ".parquet": _parquet,
 }
-FORMATS = tuple(_READERS)

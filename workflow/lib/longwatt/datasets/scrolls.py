@@ -20,9 +20,15 @@ from typing import Any
 
 from longwatt import hub
 from longwatt.datasets.opening import refuse_foreign, unpacked
-from longwatt.datasets.records import SPLITS, DatasetError, Record, SourceData
-from longwatt.datasets.rows import Row, read_rows, records_of
-from longwatt.datasets.stored import StoredRecords
+from longwatt.datasets.records import (
+    SPLITS,
+    DatasetError,
+    Record,
+    SourceData,
+    list_schema,
+    object_schema,
+)
+from longwatt.datasets.rows import Noted, Row, read_rows, records_of
 from longwatt.hub import MIRROR
 from longwatt.provenance import sha256
 
@@ -40,22 +46,15 @@ TASKS = {
 TIMEOUT_S = 60  # without a single byte
 LABELLED = ("train", "validation")  # SCROLLS hides the test splits' outputs
 
-OPTIONS_SCHEMA: dict[str, Any] = {
-    "type": "object",
-    "additionalProperties": False,
-    "required": ["task"],
-    "dependentRequired": {"repository": ["revision"]},
-    "properties": {
-        "task": {"enum": list(TASKS)},
-        "splits": {
-            "type": "array",
-            "minItems": 1,
-            "uniqueItems": True,
-            "items": {"enum": list(SPLITS)},
-        },
-        "sha256": {"type": "string", "pattern": "^[0-9a-f]{64}$"},
+OPTIONS_SCHEMA = {
+    **object_schema(
+        ["task"],
+        task={"enum": list(TASKS)},
+        splits=list_schema({"enum": list(SPLITS)}),
+        sha256={"type": "string", "pattern": "^[0-9a-f]{64}$"},
         **hub.SCHEMA,
-    },
+    ),
+    "dependentRequired": {"repository": ["revision"]},
 }
 
 
@@ -69,9 +68,8 @@ def repository(options: Mapping[str, Any]) -> tuple[hub.Repository, hub.Choose] 
     if "revision" not in options:
         return None
     name = options.get("repository", REPOSITORY)
-    return hub.Repository("dataset", name, options["revision"]), lambda names: _choose(
-        names, options["task"]
-    )
+    found = hub.Repository("dataset", name, options["revision"])
+    return found, lambda names: _choose(names, f"{options['task']}.zip")
 
 
 def local_files(options: Mapping[str, Any]) -> dict[str, Path]:
@@ -97,9 +95,11 @@ def missing(options: Mapping[str, Any]) -> str | None:
     if "revision" in options or at_hand(options):
         return None
     if not mirror:
-        how = "give its folder or URL, as `mirror` in config.yaml or with --config mirror=..."
-        other = f"or the `revision` of the hub's {REPOSITORY} to take it from there, in the dataset's options"
-        return f"no mirror is set to take {name} from; {how}, {other}"
+        return (
+            f"no mirror is set to take {name} from; give its folder or URL, as `mirror` in "
+            f"config.yaml or with --config mirror=..., or the `revision` of the hub's {REPOSITORY} "
+            "to take it from there, in the dataset's options"
+        )
     there = sorted(path.name for path in Path(mirror).expanduser().glob("*.zip"))
     return f"the mirror {mirror} has no {name}; it has {', '.join(there) or 'no zip files'}"
 
@@ -132,10 +132,10 @@ def read(options: Mapping[str, Any]) -> SourceData:
     )
 
 
-def _choose(names: Collection[str], task: str) -> list[str]:
-    if f"{task}.zip" not in names:
-        raise LookupError(f"it has no {task}.zip")
-    return [f"{task}.zip"]
+def _choose(names: Collection[str], wanted: str) -> list[str]:
+    if wanted not in names:
+        raise LookupError(f"it has no {wanted}")
+    return [wanted]
 
 
 def _doubts(options: Mapping[str, Any]) -> list[str]:
@@ -163,7 +163,12 @@ def _zip(options: Mapping[str, Any]) -> Iterator[tuple[Path, str]]:
         yield hub.fetch(*found) / f"{options['task']}.zip", f"{found[0]}: {options['task']}.zip"
         return
     location = _location(os.environ[MIRROR], options["task"])
-    with _local(location) as path:
+    if not _remote(location):
+        yield Path(location), hub.without_credentials(location)
+        return
+    with tempfile.TemporaryDirectory(prefix="longwatt-") as folder:
+        path = Path(folder) / "task.zip"
+        _fetch(location, path)
         yield path, hub.without_credentials(location)
 
 
@@ -176,18 +181,6 @@ def _location(mirror: str, task: str) -> str:
     return f"{where}/{task}.zip"
 
 
-@contextmanager
-def _local(location: str) -> Iterator[Path]:
-    """Provide the zip as a local file, downloaded first if it lies at a URL."""
-    if not _remote(location):
-        yield Path(location)
-        return
-    with tempfile.TemporaryDirectory(prefix="longwatt-") as folder:
-        path = Path(folder) / "task.zip"
-        _fetch(location, path)
-        yield path
-
-
 def _fetch(url: str, path: Path) -> None:
     import requests
 
@@ -197,32 +190,31 @@ def _fetch(url: str, path: Path) -> None:
             for block in answer.iter_content(2**20):
                 stream.write(block)
     except requests.RequestException as error:
-        said = (
-            f"{url} cannot be fetched ({type(error).__name__}: {error}); check the mirror's address, or download the "
-            "zip yourself and give its folder as the mirror"
+        problem = (
+            f"{url} cannot be fetched ({type(error).__name__}: {error}); check the mirror's "
+            "address, or download the zip yourself and give its folder as the mirror"
         )
-        raise DatasetError(hub.without_credentials(said)) from None
+        raise DatasetError(hub.without_credentials(problem)) from None
 
 
 def _check_digest(path: Path, location: str, expected: str | None) -> str:
     found = sha256(path)
     if expected is not None and found != expected:
         raise DatasetError(
-            f"{location} has the sha256 {found}, but the study expects {expected}; fetch it again (is it truncated?), "
-            "or correct options.sha256 if this is the file you mean"
+            f"{location} has the sha256 {found}, but the study expects {expected}; fetch it again "
+            "(is it truncated?), or correct options.sha256 if this is the file you mean"
         )
     return found
 
 
-def _read_split(
-    path: Path, location: str, task: str, split: str
-) -> tuple[StoredRecords, list[str]]:
+def _read_split(path: Path, location: str, task: str, split: str) -> Noted:
     member = f"{task}/{split}.jsonl"
     try:
         with zipfile.ZipFile(path) as archive:
             if member not in archive.namelist():
+                there = ", ".join(archive.namelist()[:8]) or "nothing"
                 raise DatasetError(
-                    f"{location} has no {member} (it has {', '.join(archive.namelist()[:8]) or 'nothing'}); "
+                    f"{location} has no {member} (it has {there}); "
                     "name the splits that it has under options.splits"
                 )
             name = f"{location}:{member}"
@@ -235,12 +227,8 @@ def _read_split(
 
 def _record(row: Row, has_query: bool) -> Record:
     text = row.text("input")
-    return Record(
-        row.id("id"),
-        text,
-        row.texts("output"),
-        document_start=_document_start(text) if has_query else 0,
-    )
+    start = _document_start(text) if has_query else 0
+    return Record(row.id("id"), text, row.texts("output"), document_start=start)
 
 
 def _document_start(text: str) -> int:

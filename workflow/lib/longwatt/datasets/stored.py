@@ -1,4 +1,4 @@
-"""Records on disk while a dataset is read, so that memory does not limit its size."""
+"""Records on disk while a dataset is read, so that memory does not limit it."""
 
 from __future__ import annotations
 
@@ -60,11 +60,7 @@ class StoredRecords(Collection[Record]):
     def _whole(self, number: int) -> Record:
         record, _ = self._row(number)
         others = [self._row(later)[0] for later in self._later.get(number, ())]
-        return (
-            replace(record, references=sum((r.references for r in others), record.references))
-            if others
-            else record
-        )
+        return replace(record, references=sum((r.references for r in others), record.references))
 
     def _row(self, number: int) -> tuple[Record, str]:
         self._stream.seek(self._offsets[number])

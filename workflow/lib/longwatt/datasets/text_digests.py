@@ -31,7 +31,7 @@ class Digests:
         first = -1
         for place in np.flatnonzero(found[order[1:]] == found[order[:-1]]):
             one, other = int(order[place]), int(order[place + 1])
-            # Equals stand together, so that `one` is the last that was found or the first of others.
+            # Equals stand together: `one` is the last that was found or the first of others.
             first = first if first in equals and equals[first][-1] == one else one
             equals.setdefault(first, []).append(other)
         return equals

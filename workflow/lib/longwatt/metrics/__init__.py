@@ -36,6 +36,7 @@ GEOMETRIC_MEANS = {
 }
 
 PerExample = Mapping[str, Mapping[str, float]]
+Examples = Mapping[str, str] | None
 
 
 class ScoringError(ValueError):
@@ -80,16 +81,14 @@ def accuracy(prediction: str, reference: str) -> float:
     return 100.0 * (prediction.strip() == reference.strip())
 
 
+# Functions of a pair of texts that return one score, and those that return several.
 SINGLE = {
     "f1": token_f1,
     "exact_match": exact_match,
     "accuracy": accuracy,
     "f1_unicode": f1_unicode,
 }
-SEVERAL = {
-    "rouge": rouge,
-    "rouge_unicode": rouge_unicode,
-}  # functions of a pair that give several scores
+SEVERAL = {"rouge": rouge, "rouge_unicode": rouge_unicode}
 
 
 def score_examples(
@@ -122,21 +121,16 @@ def score_examples(
 
 def corpus_scores(per_example: PerExample) -> dict[str, float]:
     """Return unrounded means over examples, and the geometric mean of any ROUGE means."""
-    names = next(iter(per_example.values()))
-    means = {
-        name: float(np.mean([values[name] for values in per_example.values()])) for name in names
-    }
+    rows = list(per_example.values())
+    means = {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
     for headline_score, types in GEOMETRIC_MEANS.items():
-        if all(name in means for name in types):
-            means[headline_score] = float(
-                np.prod([means[name] for name in types]) ** (1 / len(types))
-            )
+        if means.keys() >= set(types):
+            product = np.prod([means[name] for name in types])
+            means[headline_score] = float(product ** (1 / len(types)))
     return means
 
 
-def text_sample(
-    per_example: PerExample, metric: str, examples: Mapping[str, str] | None = None
-) -> Sample:
+def text_sample(per_example: PerExample, metric: str, examples: Examples = None) -> Sample:
     """Gather what examples add to a metric's headline score.
 
     Args:
@@ -154,22 +148,15 @@ def bootstrap_interval(
     per_example: PerExample,
     metric: str,
     *,
-    examples: Mapping[str, str] | None = None,
+    examples: Examples = None,
     resamples: int = 1000,
     confidence: float = 0.95,
     seed: int = 0,
 ) -> Interval:
     """Find the interval over examples of a metric's headline score.
 
-    See `resampling.interval_of`.
-
-    Args:
-        per_example: as `score_examples` returns.
-        metric: one of METRICS.
-        examples: as for `text_sample`.
-        resamples: how many.
-        confidence: between 0 and 1.
-        seed: equal seeds give equal intervals.
+    See `text_sample` for the first three arguments, `resampling.interval_of` for the interval.
+    Equal seeds give equal intervals.
     """
     how = Resampling(resamples, confidence, seed)
     return interval_of(Scores([text_sample(per_example, metric, examples)], how))
@@ -190,9 +177,8 @@ def check_ids(predictions: Mapping[str, str], references: Mapping[str, Sequence[
         (empty, "have no reference text, so they cannot be scored"),
     ):
         if ids:
-            raise ScoringError(
-                f"{len(ids)} ids {problem}: {', '.join(ids[:5])}{' ...' if len(ids) > 5 else ''}"
-            )
+            more = " ..." if len(ids) > 5 else ""
+            raise ScoringError(f"{len(ids)} ids {problem}: {', '.join(ids[:5])}{more}")
     if not references:
         raise ScoringError("there is no example to score")
 
@@ -206,6 +192,5 @@ def _pair(prediction: str, reference: str, metrics: Sequence[str]) -> dict[str, 
     found: dict[str, float] = {}
     for name, scores in SEVERAL.items():
         found |= scores(prediction, reference) if name in metrics else {}
-    return found | {
-        name: score(prediction, reference) for name, score in SINGLE.items() if name in metrics
-    }
+    single = {name: score for name, score in SINGLE.items() if name in metrics}
+    return found | {name: score(prediction, reference) for name, score in single.items()}

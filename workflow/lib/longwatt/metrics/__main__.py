@@ -7,6 +7,7 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from longwatt.datasets.opening import open_data, refuse_foreign
 from longwatt.datasets.records import DatasetError
 from longwatt.datasets.rows import read_rows
 from longwatt.datasets.visibility import Scoring, UnseenReferences, Visibility, notes, refuse_unseen
-from longwatt.metrics import classification
+from longwatt.metrics import ScoringError, classification
 
 
 def read_predictions(path: Path) -> dict[str, str]:
@@ -31,25 +32,23 @@ def read_predictions(path: Path) -> dict[str, str]:
     try:
         value = json.loads(content.decode("utf-8-sig"), object_pairs_hook=_once_each)
     except UnicodeDecodeError as error:
-        raise metrics.ScoringError(
-            f"{path} is not UTF-8 ({error.reason} at byte {error.start + 1})"
-        ) from None
+        problem = f"is not UTF-8 ({error.reason} at byte {error.start + 1})"
+        raise ScoringError(f"{path} {problem}") from None
     except (ValueError, RecursionError) as error:
-        raise metrics.ScoringError(f"{path} is not JSON that can be used ({error})") from None
+        raise ScoringError(f"{path} is not JSON that can be used ({error})") from None
     if not isinstance(value, dict):
-        raise metrics.ScoringError(
-            f"{path} must hold one JSON object, id: text, but holds a {type(value).__name__}"
-        )
-    wrong = [id_ for id_, text in value.items() if not isinstance(text, str)]
-    if wrong:
-        raise metrics.ScoringError(f"{path}: the prediction of {wrong[0]!r} must be text")
+        kind = type(value).__name__
+        raise ScoringError(f"{path} must hold one JSON object, id: text, but holds a {kind}")
+    for id_, text in value.items():
+        if not isinstance(text, str):
+            raise ScoringError(f"{path}: the prediction of {id_!r} must be text")
     return value
 
 
 def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    twice = [id_ for id_, count in Counter(id_ for id_, _ in pairs).items() if count > 1]
-    if twice:
-        raise ValueError(f"{twice[0]!r} is there twice")
+    for id_, count in Counter(id_ for id_, _ in pairs).items():
+        if count > 1:
+            raise ValueError(f"{id_!r} is there twice")
     return dict(pairs)
 
 
@@ -92,41 +91,32 @@ def _unseen(task: str, expected: Mapping[str, Sequence[str]], path: Path) -> dic
     try:
         refuse_unseen(split, scoring)
     except UnseenReferences as error:
-        raise metrics.ScoringError(str(error)) from None
+        raise ScoringError(str(error)) from None
     found = notes(split, scoring)
     return {"notes": found} if found else {}
 
 
 def _only_labels(references: Mapping[str, Sequence[str]], path: Path) -> dict[str, str]:
     """Return the one label of each example."""
-    several = [id_ for id_, texts in references.items() if len(texts) != 1]
-    if several:
-        raise metrics.ScoringError(
-            f"{path}: macro_f1 wants one label for each id, but {several[0]!r} has several"
-        )
+    for id_, texts in references.items():
+        if len(texts) != 1:
+            problem = f"macro_f1 wants one label for each id, but {id_!r} has several"
+            raise ScoringError(f"{path}: {problem}")
     return {id_: texts[0] for id_, texts in references.items()}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit status."""
     parser = argparse.ArgumentParser(prog="python -m longwatt.metrics", description=__doc__)
-    parser.add_argument(
-        "--task", required=True, choices=sorted(metrics.METRICS), help="which metric"
-    )
-    parser.add_argument(
-        "--predictions", required=True, type=Path, metavar="P.json", help="one object, id: text"
-    )
-    parser.add_argument(
-        "--references",
-        required=True,
-        type=Path,
-        metavar="R.jsonl",
-        help="SCROLLS rows: a line per id and output",
-    )
+    add = partial(parser.add_argument, required=True)
+    add("--task", choices=sorted(metrics.METRICS), help="which metric")
+    add("--predictions", type=Path, metavar="P.json", help="one object, id: text")
+    references = "SCROLLS rows: a line per id and output"
+    add("--references", type=Path, metavar="R.jsonl", help=references)
     given = parser.parse_args(arguments)
     try:
         scores = evaluate(given.task, given.predictions, given.references)
-    except (metrics.ScoringError, DatasetError, OSError) as error:
+    except (ScoringError, DatasetError, OSError) as error:
         print(f"longwatt.metrics: {error}", file=sys.stderr)
         return 1
     print(json.dumps(scores, indent=1))

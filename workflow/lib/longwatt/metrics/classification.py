@@ -6,7 +6,7 @@ occur among the right or the predicted labels.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -31,13 +31,10 @@ def classify_examples(predictions: Labels, labels: Labels) -> dict[str, dict[str
         ScoringError: ids are missing or unknown.
     """
     check_ids(predictions, {id_: (label,) for id_, label in labels.items()})
+    pairs = {id_: (label, predictions[id_]) for id_, label in labels.items()}
     return {
-        id_: {
-            "accuracy": 100.0 * (predictions[id_] == label),
-            "label": label,
-            "prediction": predictions[id_],
-        }
-        for id_, label in labels.items()
+        id_: {"accuracy": 100.0 * (said == label), "label": label, "prediction": said}
+        for id_, (label, said) in pairs.items()
     }
 
 
@@ -65,13 +62,7 @@ def classification_intervals(
 ) -> dict[str, Interval]:
     """Find the intervals over examples of both metrics.
 
-    See `longwatt.metrics.resampling.interval_of`.
-
-    Args:
-        per_example: as `classify_examples` returns.
-        resamples: how many.
-        confidence: between 0 and 1.
-        seed: equal seeds give equal intervals.
+    See `longwatt.metrics.resampling.interval_of`. Equal seeds give equal intervals.
     """
     how = Resampling(resamples, confidence, seed)
     return {
@@ -81,20 +72,13 @@ def classification_intervals(
 
 
 def labels_sample(per_example: PerExample, metric: str) -> Sample:
-    """Gather what examples add to accuracy or macro F1.
-
-    Args:
-        per_example: label and prediction by id.
-        metric: one of CLASSIFICATION.
-    """
+    """Gather what examples, with label and prediction, add to accuracy or macro F1."""
     predicted, gold, classes = _indices(per_example)
     right = 100.0 * (predicted == gold)[:, None]
     if metric == ACCURACY:
         return Sample.of(list(per_example), right)
-    marks = _marks(predicted, gold, classes)
-    return Sample.of(
-        list(per_example), right, marks, lambda means: _scores(means, 1)[MACRO_F1], gold
-    )
+    marks, score = _marks(predicted, gold, classes), lambda means: _scores(means, 1)[MACRO_F1]
+    return Sample.of(list(per_example), right, marks, score, gold)
 
 
 def corpus_of(predicted: Array, gold: Array, classes: int) -> dict[str, float]:
@@ -123,12 +107,8 @@ def _scores(sums: Array, examples: int) -> dict[str, Array]:
 
 def _indices(per_example: PerExample) -> tuple[Array, Array, int]:
     """Return the indices of predictions and labels, and the number of classes among them."""
-    predicted, gold = (
-        [row[key] for row in per_example.values()] for key in ("prediction", "label")
-    )
-    names = {name: place for place, name in enumerate(sorted({*predicted, *gold}))}
-    return _places(predicted, names), _places(gold, names), len(names)
-
-
-def _places(labels: Sequence[str], names: Mapping[str, int]) -> Array:
-    return np.array([names[label] for label in labels])
+    rows, keys = list(per_example.values()), ("prediction", "label")
+    names = sorted({row[key] for row in rows for key in keys})
+    places = {name: place for place, name in enumerate(names)}
+    predicted, gold = (np.array([places[row[key]] for row in rows]) for key in keys)
+    return predicted, gold, len(names)

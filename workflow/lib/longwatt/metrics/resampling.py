@@ -11,14 +11,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from statistics import NormalDist
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 RESAMPLES_AT_ONCE = 64  # bounds the memory: 64 x examples counts
-# Of five examples that differ from all others a sign test decides nothing (p = 0.06), of six it may.
-FEW = 6
+FEW = 6  # a sign test of five examples that differ from the others decides nothing (p = 0.06)
 ROUNDING = 1e-9
 WHOLE = 100.0  # scores are between 0 and this
 WILSON = "Wilson's interval of a proportion"
@@ -38,7 +37,7 @@ def resampled_sums(values: Array, *, resamples: int, seed: int) -> Array:
     Args:
         values: (examples, columns).
         resamples: how many.
-        seed: equal seeds draw equal examples from as many.
+        seed: equal seeds draw equal examples from equally many.
 
     Returns:
         Sums of shape (resamples, columns).
@@ -46,18 +45,19 @@ def resampled_sums(values: Array, *, resamples: int, seed: int) -> Array:
     source, found = np.random.default_rng(seed), []
     for start in range(0, resamples, RESAMPLES_AT_ONCE):
         size = (min(RESAMPLES_AT_ONCE, resamples - start), len(values))
-        found.append(_counts(source.integers(0, len(values), size)) @ values)
+        places = source.integers(0, len(values), size) + np.arange(size[0])[:, None] * size[1]
+        # How often each resample (rows) has each example (columns).
+        counts = np.bincount(places.ravel(), minlength=places.size).reshape(size).astype(float)
+        found.append(counts @ values)
     return np.concatenate(found)
 
 
 def percentile_interval(found: Array, confidence: float) -> Ends:
     """Return the ends between which this share of resampled values lies."""
     tail = 50 * (1 - confidence)
-    ends = [tail, 100 - tail]
-    if np.isfinite(found).all():
-        low, high = np.percentile(found, ends)
-    else:  # nothing lies between a number and infinity
-        low, high = np.percentile(found, ends, method="inverted_cdf")
+    finite = np.isfinite(found).all()  # nothing lies between a number and infinity
+    method: Literal["linear", "inverted_cdf"] = "linear" if finite else "inverted_cdf"
+    low, high = np.percentile(found, [tail, 100 - tail], method=method)
     return float(low), float(high)
 
 
@@ -68,9 +68,8 @@ def wilson(share: float, number: float, confidence: float) -> Ends:
     """
     z2 = NormalDist().inv_cdf((1 + confidence) / 2) ** 2
     centre = (share + z2 / (2 * number)) / (1 + z2 / number)
-    half = math.sqrt(z2 * share * (1 - share) / number + z2**2 / (4 * number**2)) / (
-        1 + z2 / number
-    )
+    half = math.sqrt(z2 * share * (1 - share) / number + z2**2 / (4 * number**2))
+    half /= 1 + z2 / number
     return max(0.0, centre - half), min(1.0, centre + half)
 
 
@@ -146,14 +145,12 @@ class Sample:
             groups: the class of each row, which must be the only one of its example.
         """
         ids, places, rows = np.unique(np.asarray(examples), return_inverse=True, return_counts=True)
-        sums, own = (
-            np.zeros((len(ids), given.shape[1]))
-            for given in (values if marks is None else marks, values)
-        )
-        np.add.at(sums, places, values if marks is None else marks)
-        np.add.at(own, places, values)
+        sums = []
+        for given in (values if marks is None else marks, values):
+            sums.append(np.zeros((len(ids), given.shape[1])))
+            np.add.at(sums[-1], places, given)
         of_ids = None if groups is None else groups[np.argsort(places)]
-        return cls(tuple(map(str, ids)), sums, rows, score, own / rows[:, None], of_ids)
+        return cls(tuple(map(str, ids)), sums[0], rows, score, sums[1] / rows[:, None], of_ids)
 
     @property
     def value(self) -> float:
@@ -233,20 +230,16 @@ def interval_of(scores: Scores) -> Interval:
     if len(scores.samples) == 1 and only.is_proportion:
         low, high = wilson(scores.value / WHOLE, len(only.ids), confidence)
         return Interval(WHOLE * low, WHOLE * high, WILSON)
-    ends = percentile_interval(scores.draws, confidence)
-    metrics = range(scores.values.shape[1])
-    if len(metrics) > 1:
-        alone = [scores.metric(place) for place in metrics]
-        if any(_unlike(one.values, one) for one in alone):
-            lows, highs = zip(*(interval_of(one).ends for one in alone), strict=True)
-            wider = (float(only.score(np.array(lows))), float(only.score(np.array(highs))))
-            return Interval(*_union(ends, wider), f"{BOOTSTRAP}, {FEW_DIFFER}")
-        return Interval(*ends, BOOTSTRAP)
-    share = _unlike(scores.values, scores)
-    if not share:
-        return Interval(*ends, BOOTSTRAP)
-    kept = (1 - share) * scores.value
-    return Interval(*_union(ends, (kept, kept + WHOLE * share)), f"{BOOTSTRAP}, {FEW_DIFFER}")
+    ends, wider = percentile_interval(scores.draws, confidence), None
+    alone = [scores.metric(place) for place in range(scores.values.shape[1])]
+    shares = [_unlike(one.values, one) for one in alone]
+    if len(alone) > 1 and any(shares):
+        lows, highs = zip(*(interval_of(one).ends for one in alone), strict=True)
+        wider = (float(only.score(np.array(lows))), float(only.score(np.array(highs))))
+    elif share := shares[0]:
+        kept = (1 - share) * scores.value
+        wider = kept, kept + WHOLE * share
+    return _widened(ends, wider, BOOTSTRAP)
 
 
 def difference_of(first: Scores, second: Scores) -> Interval:
@@ -257,10 +250,7 @@ def difference_of(first: Scores, second: Scores) -> Interval:
     """
     _check_same(first, second)
     ends = percentile_interval(first.draws - second.draws, first.how.confidence)
-    wider = _wider_difference(first, second)
-    if wider is None:
-        return Interval(*ends, PAIRED)
-    return Interval(*_union(ends, wider), f"{PAIRED}, {FEW_DIFFER}")
+    return _widened(ends, _wider_difference(first, second), PAIRED)
 
 
 def ratio_of(first: Scores, second: Scores) -> Interval | None:
@@ -275,20 +265,19 @@ def ratio_of(first: Scores, second: Scores) -> Interval | None:
     with np.errstate(divide="ignore"):
         ends = percentile_interval(first.draws / second.draws, first.how.confidence)
     wider = _wider_difference(first, second)
-    if wider is None:
-        return Interval(*ends, PAIRED)
-    low, high = ((second.value + end) / second.value for end in wider)
-    return Interval(*_union(ends, (max(0.0, low), high)), f"{PAIRED}, {FEW_DIFFER}")
+    if wider:
+        low, high = ((second.value + end) / second.value for end in wider)
+        wider = max(0.0, low), high
+    return _widened(ends, wider, PAIRED)
 
 
 def _wider_difference(first: Scores, second: Scores) -> Ends | None:
     """Bound a difference where nearly all examples differ alike, else return None."""
     value = first.value - second.value
-    one, other = first.samples[0], second.samples[0]
-    if first.values.shape == second.values.shape and np.array_equal(one.rows, other.rows):
-        share = _unlike(first.values - second.values, first)
-        if share:
-            return (1 - share) * value - WHOLE * share, (1 - share) * value + WHOLE * share
+    alike = np.array_equal(first.samples[0].rows, second.samples[0].rows)
+    paired = first.values.shape == second.values.shape and alike
+    if paired and (share := _unlike(first.values - second.values, first)):
+        return (1 - share) * value - WHOLE * share, (1 - share) * value + WHOLE * share
     if np.ptp(first.draws - second.draws) > ROUNDING:
         return None
     # A mean of 0 in one metric makes every headline 0, whatever the examples are.
@@ -323,17 +312,13 @@ def unlike_share(values: Array, confidence: float, groups: Array | None = None) 
     return float(np.mean(shares))
 
 
-def _union(one: Ends, other: Ends) -> Ends:
-    return min(one[0], other[0]), max(one[1], other[1])
+def _widened(ends: Ends, wider: Ends | None, method: str) -> Interval:
+    if wider is None:
+        return Interval(*ends, method)
+    low, high = min(ends[0], wider[0]), max(ends[1], wider[1])
+    return Interval(low, high, f"{method}, {FEW_DIFFER}")
 
 
 def _check_same(first: Scores, second: Scores) -> None:
     if first.ids != second.ids or first.how != second.how:
         raise ValueError("only scores of the same examples can be paired")
-
-
-def _counts(drawn: Array) -> Array:
-    """Count how often each resample (rows) has each example (columns)."""
-    resamples, examples = drawn.shape
-    places = drawn + np.arange(resamples)[:, None] * examples
-    return np.bincount(places.ravel(), minlength=drawn.size).reshape(drawn.shape).astype(float)

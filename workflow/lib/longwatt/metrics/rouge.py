@@ -35,11 +35,11 @@ def rouge_unicode(prediction: str, reference: str) -> dict[str, float]:
 
 def _measures(predicted: Sequence[str], expected: Sequence[str]) -> tuple[float, float, float]:
     bigrams = [list(pairwise(tokens)) for tokens in (predicted, expected)]
-    longest = common_subsequence(expected, predicted)
+    lengths = len(predicted), len(expected)
     return (
-        _score(_shared(predicted, expected), len(predicted), len(expected)),
+        _score(_shared(predicted, expected), *lengths),
         _score(_shared(*bigrams), *map(len, bigrams)),
-        _score(longest, len(predicted), len(expected)),
+        _score(common_subsequence(expected, predicted), *lengths),
     )
 
 
@@ -52,8 +52,7 @@ def common_subsequence(one: Sequence[str], other: Sequence[str]) -> int:
     places: dict[str, int] = {}
     for index, token in enumerate(one):
         places[token] = places.get(token, 0) | 1 << index
-    everything = (1 << len(one)) - 1
-    row = everything
+    row = everything = (1 << len(one)) - 1
     for token in other:
         matches = row & places.get(token, 0)
         row = (row + matches | row - matches) & everything
