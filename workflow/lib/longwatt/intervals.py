@@ -15,12 +15,7 @@ Known = tuple[float, float, float]
 
 
 def over_seeds(values: Any, confidence: float = 0.95) -> Ends:
-    """Find the interval of a mean, by Student's t.
-
-    Args:
-        values: of two seeds or more, a list or an array.
-        confidence: between 0 and 1.
-    """
+    """Find the interval of the mean of two values or more by Student's t."""
     found = np.asarray(values, float)
     half = students_t(confidence, len(found) - 1) * float(found.std(ddof=1)) / math.sqrt(len(found))
     mean = float(found.mean())
@@ -45,10 +40,7 @@ def over_seeds_of_scores(scores: Any, lows: Any, highs: Any, confidence: float =
 
 
 def of_a_score(low: float, high: float) -> Ends:
-    """Cut an interval to 0 to 100.
-
-    Student's t of few seeds knows no bounds.
-    """
+    """Cut an interval to 0 to 100, since Student's t has no bounds."""
     return max(0.0, low), min(WHOLE, high)
 
 
@@ -64,10 +56,8 @@ def students_t(confidence: float, freedom: int) -> float:
 
 
 def _within(t: float, freedom: int) -> float:
-    """Return the weight of Student's distribution from -t to t.
-
-    Source: Abramowitz and Stegun, 26.7.3 and 26.7.4.
-    """
+    """Return the weight of Student's distribution from -t to t."""
+    # Abramowitz and Stegun, 26.7.3 and 26.7.4.
     angle = math.atan(t / math.sqrt(freedom))
     odd = freedom % 2
     term, total = (math.cos(angle), 0.0) if odd else (1.0, 0.0)

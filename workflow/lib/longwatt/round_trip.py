@@ -43,7 +43,12 @@ class RoundTrip:
         self._changed += 1
         self._beyond_space += decoded.split() != reference.split()
         if not self._first:
-            self._first = {"first_id": id_, **_difference(reference.strip(), decoded)}
+            # Both texts are quoted from shortly before they differ.
+            pairs = zip(reference.strip(), decoded, strict=False)
+            equal = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+            start = max(0, equal - QUOTED // 3)
+            first, became = (text[start : start + QUOTED] for text in (reference.strip(), decoded))
+            self._first = {"first_id": id_, "first_reference": first, "first_decoded": became}
 
     def facts(self) -> dict[str, Any]:
         """Return counts, and the first changed reference with what it became."""
@@ -77,12 +82,3 @@ def notes(split: str, facts: dict[str, Any]) -> list[str]:
             unknown = f"{count} of {facts[what]} {what} of {split}"
             found.append(f"{unknown} have characters that the vocabulary lacks")
     return found
-
-
-def _difference(reference: str, decoded: str) -> dict[str, str]:
-    """Quote both texts from shortly before they differ."""
-    pairs = zip(reference, decoded, strict=False)
-    equal = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
-    start = max(0, equal - QUOTED // 3)
-    quoted = slice(start, start + QUOTED)
-    return {"first_reference": reference[quoted], "first_decoded": decoded[quoted]}

@@ -46,10 +46,7 @@ def paired_difference(first: Scores, second: Scores, paired_seeds: bool) -> Inte
 
 
 def paired_ratio(first: Scores, second: Scores, paired_seeds: bool) -> Interval | None:
-    """Find the interval of a ratio of two scores, or None if one is 0.
-
-    It is computed on logarithms.
-    """
+    """Find a ratio's interval by logarithms, or None if a score may be 0."""
     found = ratio_of(first, second)
     if found is None or min(*first.by_seed, *second.by_seed) <= 0:
         return None

@@ -134,14 +134,10 @@ def _copy_tokenizer(settings: Mapping[str, Any], folder: Path) -> dict[str, Any]
                     shutil.copyfile(path, partial)
     except SourceChanged as error:
         raise TokenizerError(str(error)) from None
-    _tokenize_whole(folder / TOKENIZER)
+    # Truncation and padding that were saved with it are switched off: whole inputs are stored.
+    said = json.loads((folder / TOKENIZER).read_text(encoding="utf-8"))
+    if said.get("truncation") or said.get("padding"):
+        with whole_file(folder / TOKENIZER) as stream:
+            json.dump({**said, "truncation": None, "padding": None}, stream, ensure_ascii=False)
     # An installed package is known by its version.
     return {"origin": local_origin(settings)} if "package" in settings else {"sources": sources}
-
-
-def _tokenize_whole(file: Path) -> None:
-    """Switch off truncation and padding saved in a tokenizer: whole inputs are stored."""
-    said = json.loads(file.read_text(encoding="utf-8"))
-    if said.get("truncation") or said.get("padding"):
-        with whole_file(file) as stream:
-            json.dump({**said, "truncation": None, "padding": None}, stream, ensure_ascii=False)

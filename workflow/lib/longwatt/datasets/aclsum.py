@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from importlib.metadata import version
 from typing import Any
 
-from longwatt.datasets.records import Record, SourceData, list_schema, object_schema
+from longwatt.datasets.records import Record, SourceData, list_of, object_of
 
 ASPECTS = ("challenge", "approach", "outcome")
 QUERIES = {
@@ -22,7 +22,7 @@ QUERIES = {
 LICENCE = "MIT (package); papers before 2016 CC BY-NC-SA, later ones CC BY"
 SPLIT_NAMES = {"train": "train", "validation": "val", "test": "test"}
 
-OPTIONS_SCHEMA = object_schema([], aspects=list_schema({"enum": list(ASPECTS)}))
+OPTIONS_SCHEMA = object_of([], aspects=list_of({"enum": list(ASPECTS)}))
 
 
 def read(options: Mapping[str, Any]) -> SourceData:

@@ -7,16 +7,16 @@ from pathlib import Path
 from typing import Any
 
 from longwatt.datasets.opening import open_data, refuse_foreign
-from longwatt.datasets.records import SPLITS, DatasetError, Record, SourceData, object_schema
+from longwatt.datasets.records import SPLITS, DatasetError, Record, SourceData, object_of
 from longwatt.datasets.rows import Row, read_rows, records_of
 
 _TEXT = {"type": "string", "minLength": 1}
 FIELDS = ("id", "query", "input", "output")
 
-OPTIONS_SCHEMA = object_schema(
+OPTIONS_SCHEMA = object_of(
     ["files"],
-    files={**object_schema([], **dict.fromkeys(SPLITS, _TEXT)), "minProperties": 1},
-    fields=object_schema([], **dict.fromkeys(FIELDS, _TEXT)),
+    files={**object_of([], **dict.fromkeys(SPLITS, _TEXT)), "minProperties": 1},
+    fields=object_of([], **dict.fromkeys(FIELDS, _TEXT)),
     licence=_TEXT,
 )
 
@@ -65,7 +65,7 @@ def read(options: Mapping[str, Any]) -> SourceData:
     return SourceData(
         splits={split: records for split, (records, _) in found.items()},
         licence=options.get("licence", "not stated"),
-        origin="; ".join(str(path) for path in _paths(options).values()),
+        origin="; ".join(files(options)),
         notes=[note for _, notes in found.values() for note in notes],
     )
 

@@ -24,8 +24,11 @@ def label_of(row: Row, field: str, options: Mapping[str, Any]) -> str | None:
         DatasetError: the options do not know the value. Names file, line, field and value.
     """
     dropped = {value_key(text_of(value) or str(value)) for value in options.get("drop", ())}
+    found: str | None
     if "score_classes" in options:
-        found = _of_score(row.share(field), options["score_classes"])
+        # Classes have equal width; the highest score falls in the last.
+        classes, names = options["score_classes"]["classes"], options["score_classes"]["names"]
+        found = names[min(int(classes * row.share(field)), classes - 1)]
     else:
         value = row.label(field)
         known = value_key(value) not in dropped
@@ -37,14 +40,6 @@ def twice_named(labels: Collection[str] | Mapping[str, str]) -> list[str]:
     """Find values in a mapping of labels that spell one value twice (1, 1.0)."""
     keys = Counter(map(value_key, labels if isinstance(labels, Mapping) else ()))
     return [value for value in labels if keys[value_key(value)] > 1]
-
-
-def _of_score(score: float, classes: Mapping[str, Any]) -> str | None:
-    """Return the class of equal width that a score falls in."""
-    # The highest score falls in the last class.
-    number = min(int(classes["classes"] * score), classes["classes"] - 1)
-    name: str | None = classes["names"][number]
-    return name
 
 
 def _named(row: Row, field: str, value: str, labels: list[str] | Mapping[str, str] | None) -> str:

@@ -20,19 +20,13 @@ from typing import Any
 from longwatt import hub
 from longwatt.datasets.label_names import label_of, twice_named
 from longwatt.datasets.overlap import shared_texts
-from longwatt.datasets.records import (
-    SPLITS,
-    DatasetError,
-    Record,
-    SourceData,
-    list_schema,
-    object_schema,
-)
+from longwatt.datasets.records import SPLITS, DatasetError, Record, SourceData, list_of, object_of
 from longwatt.datasets.row_files import INSIDE, read_file, split_member
 from longwatt.datasets.rows import Row
 from longwatt.datasets.stored import ChosenRecords, StoredRecords
 from longwatt.provenance import sha256
 
+Splits = dict[str, Collection[Record]]
 MIRRORED = "mirror:"
 SEPARATOR = "\n\n"  # between the texts of a pair in one field
 FIELDS = {"input": "input", "label": "label"}  # what a file calls them where a study says nothing
@@ -45,30 +39,30 @@ _FILE = {
     "description": "a file that ends in .jsonl, .json, .csv, .tsv or .parquet, "
     "packed (.gz, .bz2, .xz, .zst) or not (of a zip FILE.zip::MEMBER)",
 }
-_FILES = {"anyOf": [_FILE, list_schema(_FILE)]}
+_FILES = {"anyOf": [_FILE, list_of(_FILE)]}
 _BY_VALUE = {"type": "object", "minProperties": 2, "additionalProperties": _TEXT}
 _SPLIT = {"enum": list(SPLITS)}
 
 OPTIONS_SCHEMA = {
-    **object_schema(
+    **object_of(
         ["files"],
-        files={**object_schema([], **dict.fromkeys(SPLITS, _FILES)), "minProperties": 1},
-        fields=object_schema([], input=_TEXT, second=_TEXT, label=_TEXT, id=_TEXT),
+        files={**object_of([], **dict.fromkeys(SPLITS, _FILES)), "minProperties": 1},
+        fields=object_of([], input=_TEXT, second=_TEXT, label=_TEXT, id=_TEXT),
         labels={"anyOf": [_NAMES, _BY_VALUE]},
-        drop=list_schema({"type": ["string", "integer", "number", "boolean"]}),
+        drop=list_of({"type": ["string", "integer", "number", "boolean"]}),
         drop_empty={"type": "boolean"},
-        score_classes=object_schema(
+        score_classes=object_of(
             ["classes", "names"],
             classes={"type": "integer", "minimum": 2},
             names={**_NAMES, "items": {"type": ["string", "null"], "minLength": 1}},
         ),
-        held_out=object_schema(
+        held_out=object_of(
             ["split", "from", "examples"],
             **dict.fromkeys(("split", "from"), _SPLIT),
             examples={"type": "integer", "minimum": 1},
             seed={"type": "integer", "minimum": 0},
         ),
-        pair=object_schema([], separator=_TEXT, second_first={"type": "boolean"}),
+        pair=object_of([], separator=_TEXT, second_first={"type": "boolean"}),
         licence=_TEXT,
         **hub.SCHEMA,
     ),
@@ -83,10 +77,9 @@ def splits(options: Mapping[str, Any]) -> list[str]:
 
 
 def files(options: Mapping[str, Any]) -> list[str]:
-    """Return the files at paths of this machine.
+    """Return the files of this machine, without those of a mirror or the hub.
 
-    Files of a mirror are left out, since its place makes nothing again. Files of a hub repository
-    are left out too, since a pinned revision never changes.
+    A mirror's place makes nothing again, and a pinned revision of the hub never changes.
     """
     if "repository" in options:
         return []
@@ -123,10 +116,8 @@ def missing(options: Mapping[str, Any]) -> str | None:
                 "`mirror` in config.yaml or with --config mirror=..."
             )
         if not _local(path).is_file():
-            return (
-                f"{_local(path)} does not exist, or is no file; options.files names the files of "
-                "each split"
-            )
+            advice = "options.files names the files of each split"
+            return f"{_local(path)} does not exist, or is no file; {advice}"
     return None
 
 
@@ -154,20 +145,23 @@ def read(options: Mapping[str, Any]) -> SourceData:
             Names file and line.
         HubError: the repository's files are not available.
     """
-    problem = missing(options)
-    if problem:
+    if problem := missing(options):
         raise DatasetError(problem)
     found = repository(options)
     folder = hub.fetch(*found) if found else None
-    rows = _Rows(options, folder)
-    read_splits = {split: rows.of(split) for split in SPLITS if split in options["files"]}
-    drawn = _hold_out(read_splits, options["held_out"]) if "held_out" in options else read_splits
-    records = {split: drawn[split] for split in splits(options)}
+    rows, doubts = _Rows(options, folder), []
+    if found and folder and not hub.verified(found[0], folder, _archives(options)):
+        # Nothing beside a mirror's copy says that it is of the pinned revision.
+        doubts = [f"unverified: nothing says that the files in {folder} are of {found[0]}"]
+    read_splits: Splits = {split: rows.of(split) for split in SPLITS if split in options["files"]}
+    if "held_out" in options:
+        read_splits = _hold_out(read_splits, options["held_out"])
+    records = {split: read_splits[split] for split in splits(options)}
     return SourceData(
         splits=records,
         licence=options.get("licence", "not stated"),
         origin=_origin(options, folder),
-        notes=[*_doubts(options, folder), *rows.notes, *shared_texts(records)],
+        notes=[*doubts, *rows.notes, *shared_texts(records)],
     )
 
 
@@ -200,9 +194,8 @@ class _Rows:
             else:
                 records.add(found, row.place)
         for _, again, place in records.repeats():
-            raise DatasetError(
-                f"{place}: the field {self.fields['id']!r} repeats the id {again.id!r}"
-            )
+            field = self.fields["id"]
+            raise DatasetError(f"{place}: the field {field!r} repeats the id {again.id!r}")
         notes = [f"{count} rows of {split} {why}: left out" for why, count in left_out.items()]
         if not records:
             raise DatasetError(f"options.files: no row of {split} is left ({'; '.join(notes)})")
@@ -254,10 +247,8 @@ def _contradiction(options: Mapping[str, Any]) -> str | None:
         spelt = " and as ".join(map(repr, twice))
         return f"options.labels names one value twice, as {spelt}; keep one"
     if "pair" in options and "second" in options.get("fields", {}):
-        return (
-            "options.pair splits the input in two, and options.fields.second names another second "
-            "text; give one"
-        )
+        second = "options.fields.second names another second text; give one"
+        return f"options.pair splits the input in two, and {second}"
     files = options["files"]
     if held_out and (held_out["split"] in files or held_out["from"] not in files):
         return (
@@ -270,9 +261,7 @@ def _contradiction(options: Mapping[str, Any]) -> str | None:
     return None
 
 
-def _hold_out(
-    found: Mapping[str, Collection[Record]], held_out: Mapping[str, Any]
-) -> dict[str, Collection[Record]]:
+def _hold_out(found: Splits, held_out: Mapping[str, Any]) -> Splits:
     """Draw one split from another, both in the order of the records."""
     records, wanted = found[held_out["from"]], held_out["examples"]
     if wanted >= len(records):
@@ -318,14 +307,6 @@ def _choose(names: Collection[str], options: Mapping[str, Any]) -> list[str]:
         if name not in names:
             raise LookupError(f"it has no {name}")
     return wanted
-
-
-def _doubts(options: Mapping[str, Any], folder: Path | None) -> list[str]:
-    """Note that nothing beside a mirror's copy says it is of the pinned revision."""
-    found = repository(options)
-    if found is None or folder is None or hub.verified(found[0], folder, _archives(options)):
-        return []
-    return [f"unverified: nothing says that the files in {folder} are of {found[0]}"]
 
 
 def _origin(options: Mapping[str, Any], folder: Path | None) -> str:

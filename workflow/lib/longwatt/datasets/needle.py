@@ -11,13 +11,13 @@ import random
 from collections.abc import Mapping
 from typing import Any
 
-from longwatt.datasets.records import SPLITS, Record, SourceData, object_schema
+from longwatt.datasets.records import SPLITS, Record, SourceData, object_of
 
 QUERY = "What is the secret code?"
 MARKER = ("the", "secret", "code", "is")
 _COUNT = {"type": "integer", "minimum": 1}
 
-OPTIONS_SCHEMA = object_schema(
+OPTIONS_SCHEMA = object_of(
     ["words_per_document", *SPLITS],
     words_per_document={"type": "integer", "minimum": 16},
     **dict.fromkeys(SPLITS, _COUNT),

@@ -11,17 +11,12 @@ from longwatt.datasets.text_digests import Digests
 
 def shared_texts(splits: Mapping[str, Collection[Record]]) -> list[str]:
     """Note how many texts of each split also stand in an earlier split."""
-    texts = {split: _digests(records) for split, records in splits.items()}
-    notes = []
+    texts, notes = {split: Digests() for split in splits}, []
+    for split, records in splits.items():
+        for record in records:
+            texts[split].add(record.input, record.second)
     for first, later in combinations(splits, 2):
         if count := texts[later].shared_with(texts[first]):
             shared = f"{count} of {len(splits[later])} records of {later}"
             notes.append(f"{shared} have the same text as one of {first}")
     return notes
-
-
-def _digests(records: Collection[Record]) -> Digests:
-    found = Digests()
-    for record in records:
-        found.add(record.input, record.second)
-    return found

@@ -13,7 +13,13 @@ from typing import Any
 
 from longwatt.datasets.temporary import stored_in
 from longwatt.datasets.text_digests import Digests
-from longwatt.datasets.visibility import Scoring, UnseenReferences, Visibility, notes, refuse_unseen
+from longwatt.datasets.visibility import (
+    Scoring,
+    UnseenReferences,
+    count_unseen,
+    notes,
+    refuse_unseen,
+)
 from longwatt.provenance import sha256, whole_file, write_json
 from longwatt.source_files import Facts, SourceChanged, recorded
 from longwatt.tasks import CLASSIFICATION
@@ -21,7 +27,7 @@ from longwatt.tasks import CLASSIFICATION
 SPLITS = ("train", "validation", "test")
 
 
-def object_schema(required: Collection[str], **properties: Any) -> dict[str, Any]:
+def object_of(required: Collection[str], **properties: Any) -> dict[str, Any]:
     """Make the JSON schema of an object with exactly these properties."""
     return {
         "type": "object",
@@ -31,8 +37,8 @@ def object_schema(required: Collection[str], **properties: Any) -> dict[str, Any
     }
 
 
-def list_schema(items: Mapping[str, Any]) -> dict[str, Any]:
-    """Make the JSON schema of a list of one or more different items."""
+def list_of(items: Mapping[str, Any]) -> dict[str, Any]:
+    """Make the JSON schema of a list with one or more distinct items."""
     return {"type": "array", "minItems": 1, "uniqueItems": True, "items": items}
 
 
@@ -164,11 +170,8 @@ def read_records(path: Path) -> Iterator[tuple[str, Record]]:
     with path.open(encoding="utf-8") as stream:
         for line in stream:
             row = json.loads(line)
-            split = row.pop("split")
-            values: dict[str, Any] = {
-                k: tuple(v) if isinstance(v, list) else v for k, v in row.items()
-            }
-            yield split, Record(**values)
+            lists = {key: tuple(value) for key, value in row.items() if isinstance(value, list)}
+            yield row.pop("split"), Record(**row | lists)
 
 
 def _mean_reference_words(data: SourceData) -> int:
@@ -199,12 +202,10 @@ def _check(data: SourceData, source: str) -> None:
 
 def _visibility(data: SourceData, scored: Collection[Scoring]) -> dict[str, dict[str, Any]]:
     """Count what metrics miss of each split's references, and refuse too much."""
-    found = {}
-    for split, records in data.splits.items():
-        counted = Visibility()
-        for record in records:
-            counted.add(record.id, record.references)
-        found[split] = counted.facts()
+    found = {
+        split: count_unseen((record.id, record.references) for record in records)
+        for split, records in data.splits.items()
+    }
     try:
         refuse_unseen(found, scored)
     except UnseenReferences as error:

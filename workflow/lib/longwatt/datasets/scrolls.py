@@ -20,37 +20,23 @@ from typing import Any
 
 from longwatt import hub
 from longwatt.datasets.opening import refuse_foreign, unpacked
-from longwatt.datasets.records import (
-    SPLITS,
-    DatasetError,
-    Record,
-    SourceData,
-    list_schema,
-    object_schema,
-)
+from longwatt.datasets.records import SPLITS, DatasetError, Record, SourceData, list_of, object_of
 from longwatt.datasets.rows import Noted, Row, read_rows, records_of
 from longwatt.hub import MIRROR
 from longwatt.provenance import sha256
 
 REPOSITORY = "tau/scrolls"
-# Task -> whether its input begins with a query and a blank line.
-TASKS = {
-    "gov_report": False,
-    "summ_screen_fd": False,
-    "qmsum": True,
-    "qasper": True,
-    "narrative_qa": True,
-    "quality": True,
-    "contract_nli": True,
-}
+# The inputs of these tasks begin with a query and a blank line.
+QUERIED = ("qmsum", "qasper", "narrative_qa", "quality", "contract_nli")
+TASKS = ("gov_report", "summ_screen_fd", *QUERIED)
 TIMEOUT_S = 60  # without a single byte
 LABELLED = ("train", "validation")  # SCROLLS hides the test splits' outputs
 
 OPTIONS_SCHEMA = {
-    **object_schema(
+    **object_of(
         ["task"],
         task={"enum": list(TASKS)},
-        splits=list_schema({"enum": list(SPLITS)}),
+        splits=list_of({"enum": list(SPLITS)}),
         sha256={"type": "string", "pattern": "^[0-9a-f]{64}$"},
         **hub.SCHEMA,
     ),
@@ -109,16 +95,14 @@ def read(options: Mapping[str, Any]) -> SourceData:
 
     Args:
         options: `task`; `splits` (default: train and validation, since SCROLLS hides the outputs of
-            test);
-            `sha256` of the zip; `revision` and `repository` of the hub.
+            test); `sha256` of the zip; `revision` and `repository` of the hub.
 
     Raises:
         HubError: the hub does not give the zip, or a mirror's zip is not the pinned one.
         DatasetError: the zip cannot be fetched, is damaged, lacks a split or is another one, or a
             row lacks a field.
     """
-    problem = missing(options)
-    if problem:
+    if problem := missing(options):
         raise DatasetError(problem)
     task, doubts = options["task"], _doubts(options)
     with _zip(options) as (path, location):
@@ -220,7 +204,7 @@ def _read_split(path: Path, location: str, task: str, split: str) -> Noted:
             name = f"{location}:{member}"
             with archive.open(member) as stream:
                 refuse_foreign(plain := unpacked(stream, name), name)
-                return records_of(read_rows(plain, name), lambda row: _record(row, TASKS[task]))
+                return records_of(read_rows(plain, name), lambda row: _record(row, task in QUERIED))
     except (zipfile.BadZipFile, zlib.error, EOFError) as error:
         raise DatasetError(f"{location} is damaged or no zip ({error}); fetch it again") from None
 

@@ -51,16 +51,13 @@ class StoredRecords(Collection[Record]):
         skipped = {number for later in self._later.values() for number in later}
         for number in range(len(self._offsets)):
             if number not in skipped:
-                yield self._whole(number)
+                record, _ = self._row(number)
+                others = [self._row(later)[0].references for later in self._later.get(number, ())]
+                yield replace(record, references=sum(others, record.references))
 
     @cached_property
     def _later(self) -> dict[int, list[int]]:
         return self._ids.later()
-
-    def _whole(self, number: int) -> Record:
-        record, _ = self._row(number)
-        others = [self._row(later)[0] for later in self._later.get(number, ())]
-        return replace(record, references=sum((r.references for r in others), record.references))
 
     def _row(self, number: int) -> tuple[Record, str]:
         self._stream.seek(self._offsets[number])

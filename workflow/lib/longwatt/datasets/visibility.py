@@ -12,7 +12,7 @@ import itertools
 import json
 import os
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -110,6 +110,14 @@ class Visibility:
             "references_in_unspaced_scripts": self._unspaced,
             "letters_unseen_by_rouge": share,
         }
+
+
+def count_unseen(examples: Iterable[tuple[str, Sequence[str]]]) -> dict[str, Any]:
+    """Count the references of one split, given as (id, references), that metrics miss."""
+    counted = Visibility()
+    for id_, references in examples:
+        counted.add(id_, references)
+    return counted.facts()
 
 
 def refuse_unseen(by_split: BySplit, scored: Collection[Scoring]) -> None:

@@ -113,10 +113,12 @@ def score_examples(
     """
     check_ids(predictions, references)
     read = normalize_answer if text == "normalized" else str
-    return {
-        id_: _best(read(predictions[id_]), list(map(read, texts)), metrics)
-        for id_, texts in references.items()
-    }
+    found = {}
+    for id_, texts in references.items():
+        prediction = read(predictions[id_])
+        pairs = [_pair(prediction, read(reference), metrics) for reference in texts]
+        found[id_] = {name: max(pair[name] for pair in pairs) for name in pairs[0]}
+    return found
 
 
 def corpus_scores(per_example: PerExample) -> dict[str, float]:
@@ -183,14 +185,10 @@ def check_ids(predictions: Mapping[str, str], references: Mapping[str, Sequence[
         raise ScoringError("there is no example to score")
 
 
-def _best(prediction: str, references: Sequence[str], metrics: Sequence[str]) -> dict[str, float]:
-    pairs = [_pair(prediction, reference, metrics) for reference in references]
-    return {name: max(pair[name] for pair in pairs) for name in pairs[0]}
-
-
 def _pair(prediction: str, reference: str, metrics: Sequence[str]) -> dict[str, float]:
     found: dict[str, float] = {}
-    for name, scores in SEVERAL.items():
-        found |= scores(prediction, reference) if name in metrics else {}
-    single = {name: score for name, score in SINGLE.items() if name in metrics}
-    return found | {name: score(prediction, reference) for name, score in single.items()}
+    for several in (SEVERAL[name] for name in SEVERAL if name in metrics):
+        found |= several(prediction, reference)
+    return found | {
+        name: score(prediction, reference) for name, score in SINGLE.items() if name in metrics
+    }

@@ -15,7 +15,13 @@ from longwatt import command_line, metrics
 from longwatt.datasets.opening import open_data, refuse_foreign
 from longwatt.datasets.records import DatasetError
 from longwatt.datasets.rows import read_rows
-from longwatt.datasets.visibility import Scoring, UnseenReferences, Visibility, notes, refuse_unseen
+from longwatt.datasets.visibility import (
+    Scoring,
+    UnseenReferences,
+    count_unseen,
+    notes,
+    refuse_unseen,
+)
 from longwatt.metrics import ScoringError, classification
 
 
@@ -83,10 +89,7 @@ def evaluate(task: str, predictions: Path, references: Path) -> dict[str, Any]:
 
 def _unseen(task: str, expected: Mapping[str, Sequence[str]], path: Path) -> dict[str, Any]:
     """Return notes on references that the metric does not see, if there are any."""
-    counted = Visibility()
-    for id_, texts in expected.items():
-        counted.add(id_, texts)
-    split = {path.name: counted.facts()}
+    split = {path.name: count_unseen(expected.items())}
     scoring = [Scoring(str(path), task, splits=(path.name,))]
     try:
         refuse_unseen(split, scoring)
