@@ -1,4 +1,4 @@
-"""One value in YAML, JSON, CSV and parquet is one label; numbers that nothing can use are refused by key."""
+"""One value in YAML, JSON, CSV and parquet is one label; useless numbers are refused by key."""
 
 import datetime
 import json

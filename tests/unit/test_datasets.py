@@ -183,8 +183,10 @@ def test_labels_are_counted_by_split(tmp_path):
 @pytest.mark.parametrize(
     ("splits", "said"),
     [
-        ({"train": "ab", "test": "axxy"}, r"'test': the training split never has 'x' \(2\), 'y' \(1\); first at id"),
-        ({"train": "aaa", "test": "ab"}, "'train': every label is 'a'; a split needs two classes or more"),
+        ({"train": "ab", "test": "axxy"},
+         r"'test': the training split never has 'x' \(2\), 'y' \(1\); first at id"),
+        ({"train": "aaa", "test": "ab"},
+         "'train': every label is 'a'; a split needs two classes or more"),
         ({"train": "ab", "validation": "bb"}, "'validation': every label is 'b'"),
         ({"test": "ab"}, "classification needs a training split"),
     ],

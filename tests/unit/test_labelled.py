@@ -1,4 +1,4 @@
-"""Labelled examples from files of four formats, zips, a mirror's folder and the hub, good and bad."""
+"""Labelled examples from four formats, zips, a mirror's folder and the hub, good and bad."""
 
 import json
 import zipfile
@@ -133,7 +133,8 @@ def test_a_score_falls_into_a_class_of_equal_width(tmp_path):
     classes = {"classes": 5, "names": ["negative", "negative", None, "positive", "positive"]}
     found = read(path, score_classes=classes)
     assert [(record.input, record.references[0]) for record in found] == [
-        ("0", "negative"), ("0.2", "negative"), ("0.39", "negative"), ("0.6", "positive"), ("0.99", "positive"),
+        ("0", "negative"), ("0.2", "negative"), ("0.39", "negative"),
+        ("0.6", "positive"), ("0.99", "positive"),
         ("1.0", "positive"),
     ]  # fmt: skip
 
@@ -186,12 +187,17 @@ def test_texts_in_two_splits_are_counted(tmp_path):
 @pytest.mark.parametrize(
     ("content", "options", "said"),
     [
-        (lines([{"input": "t"}]), {}, r"a\.jsonl, line 1: the field 'label' is missing; the row has 'input'"),
-        (lines([{"input": "t", "label": None}]), {}, r"line 1: the field 'label' must be a label .*, but is null"),
-        (lines([{"input": "t", "label": 0.5}]), {}, "the field 'label' must be a label .*but is a number .'0.5'"),
+        (lines([{"input": "t"}]), {},
+         r"a\.jsonl, line 1: the field 'label' is missing; the row has 'input'"),
+        (lines([{"input": "t", "label": None}]), {},
+         r"line 1: the field 'label' must be a label .*, but is null"),
+        (lines([{"input": "t", "label": 0.5}]), {},
+         "the field 'label' must be a label .*but is a number .'0.5'"),
         (lines([{"input": "t", "label": 7}]), {"labels": NAMES},
-         "line 1: the field 'label' holds '7', but options.labels names '0', '1'; name it there, or leave"),
-        (lines([{"input": "t", "label": 1.5}]), {"score_classes": {"classes": 2, "names": ["a", "b"]}},
+         "line 1: the field 'label' holds '7', but options.labels names '0', '1'; name it there, "
+         "or leave"),
+        (lines([{"input": "t", "label": 1.5}]),
+         {"score_classes": {"classes": 2, "names": ["a", "b"]}},
          "line 1: the field 'label' must be a number from 0 to 1, but is a number .'1.5'"),
         (lines([{"input": "t", "label": "x", "id": 3}] * 2), {"fields": {"id": "id"}},
          "line 2: the field 'id' repeats the id '3'"),
@@ -263,7 +269,8 @@ def test_a_parquets_missing_column_and_odd_value_are_named(tmp_path):
         ),
         (
             {},
-            r"options.files: mirror:x\.csv lies in the mirror's folder, but none is set; give a folder as `mirror`",
+            r"options.files: mirror:x\.csv lies in the mirror's folder, but none is set; "
+            "give a folder as `mirror`",
         ),
     ],
 )

@@ -34,7 +34,7 @@ def wordpiece() -> BertWordPieceTokenizer:
 
 @pytest.fixture
 def carrier(tmp_path, monkeypatch) -> Path:
-    """A package with a model and a tokenizer that cuts and pads as it was saved; importing it is an error."""
+    """A package that must not be imported, with a model and a tokenizer that cuts and pads."""
     folder = tmp_path / "site/tiny_carrier/model"
     folder.mkdir(parents=True)
     (folder.parent / "__init__.py").write_text("raise RuntimeError('imported')\n")
@@ -142,7 +142,8 @@ datasets:
 tokenizers:
   own: {kind: checkpoint, package: tiny_carrier, folder: model}
 models:
-  led: {family: led, initialisation: checkpoint, package: tiny_carrier, folder: model, tokenizer: own}
+  led: {family: led, initialisation: checkpoint, package: tiny_carrier, folder: model,
+        tokenizer: own}
 budgets:
   cpu: {gpus: 0, per_device_batch_size: 4}
 inference:
@@ -179,13 +180,17 @@ def test_a_study_reads_lengths_from_a_packages_model_and_makes_nothing_again(car
     [
         ("models:\n  led: {family: led, initialisation: checkpoint, package: tiny_carrier",
          "models:\n  led: {family: led, initialisation: checkpoint, package: tiny_courier",
-         "models.led: the Python package tiny_courier is not installed .* install the distribution"),
+         "models.led: the Python package tiny_courier is not installed .* install the "
+         "distribution"),
         ("tokenizers:\n  own: {kind: checkpoint, package: tiny_carrier",
          "tokenizers:\n  own: {kind: checkpoint, package: tiny_courier",
          "tokenizers.own: the Python package tiny_courier"),
-        ("package: tiny_carrier", "path: x, package: tiny_carrier", r"own: a checkpoint comes from a `path`.*give one"),
-        ("package: tiny_carrier", "package: tiny.carrier", "expected the name by which an installed Python package is"),
-        ("folder: model", "folder: ../model", r"expected a folder within the package, .* found '\.\./model'"),
+        ("package: tiny_carrier", "path: x, package: tiny_carrier",
+         r"own: a checkpoint comes from a `path`.*give one"),
+        ("package: tiny_carrier", "package: tiny.carrier",
+         "expected the name by which an installed Python package is"),
+        ("folder: model", "folder: ../model",
+         r"expected a folder within the package, .* found '\.\./model'"),
         ("package: tiny_carrier, ", "", "'package' is a dependency of 'folder'"),
         ("initialisation: checkpoint", "config: {}, initialisation: random",
          "models.led: False schema does not allow 'tiny_carrier'"),

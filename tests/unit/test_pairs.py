@@ -32,7 +32,7 @@ def sentences(count: int, most: int, seed: int = 0) -> list[str]:
 
 @pytest.fixture(scope="module")
 def vocabularies(tmp_path_factory):
-    """A trained word piece vocabulary and a byte-level one, as folders in the classes' own layout."""
+    """A trained word piece vocabulary and a byte-level one, in the classes' own folder layout."""
     folder = tmp_path_factory.mktemp("vocabularies")
     pieces = BertWordPieceTokenizer()
     pieces.train_from_iterator(sentences(300, 20), vocab_size=220, show_progress=False)

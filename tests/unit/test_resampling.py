@@ -33,7 +33,8 @@ def simulated(name: str, samples: int = 150) -> tuple[Rates, Rates]:
     return apart_and_together(chosen[0], samples, chosen[1])
 
 
-# 150 samples know a share of 95 % within 3.5 points (two standard errors); larger runs are `python -m bench.intervals`.
+# 150 samples know a share of 95 % within 3.5 points (two standard errors).
+# `python -m bench.intervals` draws more.
 def test_references_of_one_example_are_not_independent():
     apart, together = simulated("each reference")
     assert apart.holds < 0.91 <= together.holds

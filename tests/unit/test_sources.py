@@ -189,7 +189,8 @@ def test_where_a_mirror_is_makes_nothing_again(mirror):
 
 
 def test_the_document_of_quality_begins_after_the_options(mirror):
-    text = "Who did it?\n\n (A) one\n (B) two\n (C) three\n (D) four\n\nThe article begins (D) here.\n\nMore."
+    query = "Who did it?\n\n (A) one\n (B) two\n (C) three\n (D) four\n\n"
+    text = query + "The article begins (D) here.\n\nMore."
     make_zip(
         mirror, "quality", train=json.dumps({"id": "1", "input": text, "output": "two"}).encode()
     )

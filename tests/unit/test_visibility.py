@@ -132,7 +132,8 @@ def test_normalized_texts_lose_articles_before_rouge_sees_them(tmp_path):
 def test_a_few_such_rows_are_counted_and_told(tmp_path, capsys):
     facts = read(tmp_path, ["plain words"] * 150 + ["..."], "rouge")
     assert facts["notes"] == [
-        "1 of 151 references of validation hold no word that rouge sees, first at id 'validation-150': '...'"
+        "1 of 151 references of validation hold no word that rouge sees, "
+        "first at id 'validation-150': '...'"
     ]
     assert facts["notes"][0] in capsys.readouterr().out
     assert facts["visibility"]["validation"]["unseen"]["rouge"]["raw"]["examples"] == 1

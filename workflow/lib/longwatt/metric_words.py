@@ -123,7 +123,7 @@ def _unicode_word() -> Any:
 
     inside = rf"[\p{{L}}\p{{M}}\p{{N}}--[{_ALONE}]]"
     one = rf"[[{_ALONE}]&&[\p{{L}}\p{{N}}]]\p{{M}}*"
-    joiners = "[\u200c\u200d]*"  # of Persian and Indian scripts
+    joiners = "[\u200c\u200d]*"  # in Persian and Indian scripts
     several = rf"{inside}(?:{joiners}[{inside}\p{{M}}])*"
     return regex.compile(rf"{one}|{several}|\p{{M}}+|\p{{S}}\p{{M}}*", regex.V1)
 

@@ -41,7 +41,7 @@ def compared_texts(rows: Any, tokenizer: Tokenizer, comparison: Mapping[str, Any
     """Return the references of every prediction, by its id.
 
     Args:
-        rows: of a split, as `longwatt.tokenization.load_split` returns them.
+        rows: as for `compared_examples`.
         tokenizer: the one that made them.
         comparison: as `longwatt.settings.COMPARISON_DEFAULTS`: `references` ("best" of an
             example's, or "each") and `max_reference_tokens` (special ones included; None for whole

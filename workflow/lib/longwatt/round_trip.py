@@ -38,16 +38,17 @@ class RoundTrip:
         """
         self._references += 1
         self._with_unknown += self._has_unknown(ids)
-        if decoded == reference.strip():
+        reference = reference.strip()
+        if decoded == reference:
             return
         self._changed += 1
         self._beyond_space += decoded.split() != reference.split()
         if not self._first:
             # Both texts are quoted from shortly before they differ.
-            pairs = zip(reference.strip(), decoded, strict=False)
+            pairs = zip(reference, decoded, strict=False)
             equal = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
             start = max(0, equal - QUOTED // 3)
-            first, became = (text[start : start + QUOTED] for text in (reference.strip(), decoded))
+            first, became = (text[start : start + QUOTED] for text in (reference, decoded))
             self._first = {"first_id": id_, "first_reference": first, "first_decoded": became}
 
     def facts(self) -> dict[str, Any]:

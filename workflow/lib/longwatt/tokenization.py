@@ -343,6 +343,7 @@ def _rows(tokenizer: Tokenizer, records: Sequence[Record]) -> list[dict[str, Any
     )
     offsets = encoded["offset_mapping"] if located else [()] * len(records)
     seconds = _second_ids(tokenizer, records)
+    columns = zip(records, encoded["input_ids"], seconds, offsets, strict=True)
     return [
         {
             "id": record.id,
@@ -354,9 +355,7 @@ def _rows(tokenizer: Tokenizer, records: Sequence[Record]) -> list[dict[str, Any
             "lead": record.lead,
             "evidence_ends": _evidence_ends(record.evidence, places),
         }
-        for record, ids, second, places in zip(
-            records, encoded["input_ids"], seconds, offsets, strict=True
-        )
+        for record, ids, second, places in columns
     ]
 
 
@@ -368,12 +367,10 @@ def _second_ids(tokenizer: Tokenizer, records: Sequence[Record]) -> list[list[in
     return ids
 
 
-def _evidence_ends(evidence: Sequence[int], offsets: Sequence[tuple[int, int]]) -> list[int]:
-    ends = []
-    for character in evidence:
-        token = next((i for i, (_, stop) in enumerate(offsets) if stop >= character), len(offsets))
-        ends.append(token + 1)
-    return ends
+def _evidence_ends(evidence: Ids, offsets: Sequence[tuple[int, int]]) -> list[int]:
+    stops = [stop for _, stop in offsets]
+    kept = (next((i for i, end in enumerate(stops) if end >= c), len(stops)) for c in evidence)
+    return [token + 1 for token in kept]
 
 
 def _lengths(lengths: Ids) -> dict[str, float]:

@@ -29,7 +29,7 @@ from longwatt.provenance import sha256
 Splits = dict[str, Collection[Record]]
 MIRRORED = "mirror:"
 SEPARATOR = "\n\n"  # between the texts of a pair in one field
-FIELDS = {"input": "input", "label": "label"}  # what a file calls them where a study says nothing
+FIELDS = {"input": "input", "label": "label"}  # default names of a file's fields
 
 _TEXT = {"type": "string", "minLength": 1}
 _NAMES = {"type": "array", "minItems": 2, "items": _TEXT}

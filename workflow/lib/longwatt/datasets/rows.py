@@ -17,7 +17,7 @@ Noted = tuple[StoredRecords, list[str]]  # records, and notes on them
 OTHER_TEXT = " (is it Latin-1? iconv -f ISO-8859-1 -t UTF-8)"
 _NAMES = {bool: "true or false", str: "text", list: "a list", dict: "an object"}
 _KINDS = {**dict.fromkeys((int, float), "a number"), **_NAMES}
-HALF = re.compile(r"\\u[dD][89a-fA-F]")  # of a character, escaped
+HALF = re.compile(r"\\u[dD][89a-fA-F]")  # an escaped half of a character
 
 
 @dataclass(frozen=True)
@@ -147,7 +147,7 @@ def records_of(rows: Iterable[Row], record: Callable[[Row], Record]) -> Noted:
 def _object(text: str, place: str) -> dict[str, Any]:
     try:
         value = json.loads(text)
-        if HALF.search(text):  # of a pair, as a rule; alone it is no text
+        if HALF.search(text):  # usually one of a pair; alone it is no text
             json.dumps(value, ensure_ascii=False).encode()
     except UnicodeEncodeError:
         raise DatasetError(

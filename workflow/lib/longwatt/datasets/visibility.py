@@ -32,7 +32,7 @@ from longwatt.metric_words import (
 
 # Environment variable: how a study scores its datasets, by the names of their folders.
 SCORED_BY = "LONGWATT_SCORED_BY"
-MOST_LETTERS_UNSEEN = 0.01  # of a split's; names and loan words in English texts stay far below
+MOST_LETTERS_UNSEEN = 0.01  # share in a split; names and loan words in English texts stay far below
 QUOTED = 40  # characters of a reference in a message
 BySplit = Mapping[str, Mapping[str, Any]]  # facts as of `Visibility`
 

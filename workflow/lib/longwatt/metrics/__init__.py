@@ -23,7 +23,7 @@ METRICS = {
     "f1": "f1",
     "exact_match": "exact_match",
     "accuracy": "accuracy",
-    "macro_f1": "macro_f1",  # of labels only: see longwatt.metrics.classification
+    "macro_f1": "macro_f1",  # only for labels: see longwatt.metrics.classification
     "rouge_unicode": "rouge_unicode_geometric_mean",
     "f1_unicode": "f1_unicode",
 }
