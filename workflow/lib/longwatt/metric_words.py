@@ -62,10 +62,7 @@ def letters_unseen_by_rouge(text: str) -> tuple[int, int]:
 
 
 def has_plain_word(text: str) -> bool:
-    """Return whether a text has a word that every metric sees in any comparison.
-
-    It is a quick check that holds for most texts.
-    """
+    """Check quickly whether a text has a word that every metric sees, as most have."""
     return _PLAIN.search(text.lower()) is not None
 
 

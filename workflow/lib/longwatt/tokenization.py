@@ -144,8 +144,9 @@ class SpecialTokens:
 
         The result equals the tokenizer's own `truncation=True, max_length=length` of the pair.
 
-        Returns: The ids, and the position at which the second text's segment (token type 1) begins,
-            or the second text itself if the tokenizer knows no segments.
+        Returns:
+            The ids, and the position at which the second text's segment (token type 1) begins, or
+            the second text itself if the tokenizer knows no segments.
 
         Raises:
             TokenizerError: there is no room for a token of each, or the tokenizer does not know
@@ -261,14 +262,13 @@ def _tokenize(records: Path, tokenizer_folder: Path, folder: Path) -> dict[str, 
         counted = RoundTrip(tokenizer.unk_token_id)
         tokenized[split] = _tokenize_split(tokenizer, (record for _, record in pairs), counted)
         texts[split] = counted.facts()
+    lengths = {split: _lengths(rows["input_tokens"]) for split, rows in tokenized.items()}
     shutil.rmtree(folder, ignore_errors=True)
     DatasetDict(tokenized).save_to_disk(str(folder))
     return {
         "vocabulary": len(tokenizer),
         "special_tokens": SpecialTokens.of(tokenizer).count,
-        "input_tokens": {
-            split: _lengths(rows["input_tokens"]) for split, rows in tokenized.items()
-        },
+        "input_tokens": lengths,
         "round_trip": texts,
         "notes": [note for split, found in texts.items() for note in notes(split, found)],
         "bytes": sum(path.stat().st_size for path in folder.rglob("*.arrow")),
@@ -342,7 +342,10 @@ def _rows(tokenizer: Tokenizer, records: Sequence[Record]) -> list[dict[str, Any
         verbose=False,
     )
     offsets = encoded["offset_mapping"] if located else [()] * len(records)
-    seconds = _second_ids(tokenizer, records)
+    texts = [record.second for record in records]
+    seconds: list[list[int]] = [[]] * len(texts)
+    if any(texts):
+        seconds = tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]
     columns = zip(records, encoded["input_ids"], seconds, offsets, strict=True)
     return [
         {
@@ -357,14 +360,6 @@ def _rows(tokenizer: Tokenizer, records: Sequence[Record]) -> list[dict[str, Any
         }
         for record, ids, second, places in columns
     ]
-
-
-def _second_ids(tokenizer: Tokenizer, records: Sequence[Record]) -> list[list[int]]:
-    if not any(record.second for record in records):
-        return [[] for _ in records]
-    texts = [record.second for record in records]
-    ids: list[list[int]] = tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]
-    return ids
 
 
 def _evidence_ends(evidence: Ids, offsets: Sequence[tuple[int, int]]) -> list[int]:

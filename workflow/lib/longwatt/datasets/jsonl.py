@@ -57,11 +57,9 @@ def read(options: Mapping[str, Any]) -> SourceData:
     Raises:
         DatasetError: a file cannot be read, or a row lacks a field. Names file and line.
     """
-    fields = options.get("fields", {})
-    found = {
-        split: records_of(_rows(path), _Ids(fields).record)
-        for split, path in _paths(options).items()
-    }
+    found, fields = {}, options.get("fields", {})
+    for split, path in _paths(options).items():
+        found[split] = records_of(_rows(path), _Ids(fields).record)
     return SourceData(
         splits={split: records for split, (records, _) in found.items()},
         licence=options.get("licence", "not stated"),

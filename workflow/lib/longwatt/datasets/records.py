@@ -228,8 +228,8 @@ def _labels(data: SourceData, source: str) -> dict[str, dict[str, int]]:
         if len(found) < 2:
             (label,) = found
             raise DatasetError(
-                f"{where}, split {split!r}: every label is {label!r}; a split needs two classes or "
-                "more"
+                f"{where}, split {split!r}: every label is {label!r}; "
+                "a split needs two classes or more"
             )
         unseen = {label: count for label, count in found.items() if label not in counts["train"]}
         if unseen:
@@ -244,10 +244,9 @@ def _labels(data: SourceData, source: str) -> dict[str, dict[str, int]]:
 
 def _only_label(record: Record, where: str) -> str:
     if len(record.references) != 1:
-        found = ", ".join(map(repr, record.references))
-        raise DatasetError(
-            f"{where}, id {record.id!r}: classification needs one label, but there are {found}"
-        )
+        problem = "classification needs one label, but there are "
+        problem += ", ".join(map(repr, record.references))
+        raise DatasetError(f"{where}, id {record.id!r}: {problem}")
     return record.references[0]
 
 

@@ -216,8 +216,7 @@ def _notes(split: str, facts: Mapping[str, Any], scoring: Scoring) -> Iterator[s
 def unseen(facts: Mapping[str, Any], metric: str, compared: str) -> Mapping[str, Any]:
     """Return how many examples and references of a split a metric misses, and the first."""
     none = {"examples": 0, "references": 0, "first_id": "", "first_reference": ""}
-    found: Mapping[str, Any] = facts["unseen"].get(metric, {}).get(compared, none)
-    return found
+    return {**none, **facts["unseen"].get(metric, {}).get(compared, {})}
 
 
 def without_pairs(facts: Mapping[str, Any], scoring: Scoring) -> int:
