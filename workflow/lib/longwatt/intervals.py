@@ -70,8 +70,8 @@ def _within(t: float, freedom: int) -> float:
 def of_difference(first: Known, second: Known) -> Ends:
     """Find the interval of the first less the second, both independent.
 
-    Method: Newcombe (Statistics in Medicine 17, 1998). Two cells that score the same examples are
-        not independent, which makes this too wide rather than too narrow. Ends may be infinite.
+    Newcombe (Statistics in Medicine 17, 1998). Two cells that score the same examples are not
+    independent, which makes this too wide rather than too narrow. Ends may be infinite.
     """
     (one, low, high), (other, other_low, other_high) = first, second
     below, above = (

@@ -43,8 +43,7 @@ def unicode_words(text: str) -> list[str]:
     """Return words of any script, without case and compatibility forms.
 
     A word is a run of letters, marks and digits. A character of a script in UNSPACED and a symbol
-    (an emoji) are words of their own. Joiners inside a word belong to it; punctuation belongs to
-    none.
+    (an emoji) are words of their own. Joiners inside a word belong to it, punctuation to none.
     """
     found: list[str] = _unicode_word().findall(_folded(text))
     return found

@@ -64,7 +64,7 @@ class PairTokens:
 
     @classmethod
     def of(cls, tokenizer: Tokenizer) -> PairTokens | None:
-        """Read them off an encoded pair, or return None if its texts swap places."""
+        """Read them off an encoded pair (None if its texts do not follow each other)."""
         if not getattr(tokenizer, "is_fast", False):  # others do not assign tokens to texts
             return None
         encoded = tokenizer("a", "a", return_token_type_ids=True)
@@ -149,8 +149,7 @@ class SpecialTokens:
             the second text itself if the tokenizer knows no segments.
 
         Raises:
-            TokenizerError: there is no room for a token of each, or the tokenizer does not know
-                pairs.
+            TokenizerError: there is no room for a token of each, or no support for pairs.
         """
         if self.pair is None:
             problem = "does not put two texts one after the other, but the dataset has pairs"

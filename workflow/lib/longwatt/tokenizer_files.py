@@ -51,8 +51,7 @@ def make_tokenizer(settings: Mapping[str, Any], records: Path, folder: Path) -> 
 
     Raises:
         TokenizerError: a checkpoint folder has no tokenizer.json, or the package is not installed.
-        VocabularyError: the tokenizer made from a checkpoint's vocabulary differs from the
-            original.
+        VocabularyError: the tokenizer made from a checkpoint's vocabulary differs from it.
         HubError: a repository's files are not available.
     """
     folder.mkdir(parents=True, exist_ok=True)

@@ -8,8 +8,7 @@ A source module defines
 and where it needs to
 
 - `splits(options)`: the splits it will have (default: train, validation and test),
-- `files(options)`: local files that Snakemake tracks, since the dataset cannot be made without
-them,
+- `files(options)`: local files that Snakemake tracks, since the dataset is made from them,
 - `local_files(options)`: every file of this machine that is read, by its name in provenance records
   (default: `files`). A file whose contents change makes the dataset again, unless the options pin
   it (`sha256`, `revision`),

@@ -17,8 +17,7 @@ def label_of(row: Row, field: str, options: Mapping[str, Any]) -> str | None:
     Args:
         row: a row of a file.
         field: the field with the label, or with `score_classes` a number from 0 to 1.
-        options: `labels` (names by number, or a mapping from value to name), `score_classes`,
-            `drop`.
+        options: `labels` (names by number or by value), `score_classes`, `drop`.
 
     Raises:
         DatasetError: the options do not know the value. Names file, line, field and value.

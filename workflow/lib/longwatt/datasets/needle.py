@@ -2,7 +2,7 @@
 
 The answer stands at a uniformly random place in a document of known length. The best expected F1 at
 each input length is therefore known: that of the words that a cut leaves visible, plus a guess at
-the hidden ones among all that they may be.
+the hidden words among all that these may be.
 """
 
 from __future__ import annotations

@@ -51,8 +51,7 @@ def open_data(path: Path, name: str) -> Iterator[IO[bytes]]:
     """Open a file for its bytes, unpacked if it is gzip, bzip2, xz or zstd.
 
     Raises:
-        DatasetError: the file cannot be read, is empty, damaged or of a kind without rows. Names
-            it.
+        DatasetError: the file cannot be read, is empty, damaged or has no rows. Names it.
     """
     with damage_named(name), path.open("rb") as stream:
         yield unpacked(stream, name)

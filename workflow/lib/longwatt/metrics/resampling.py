@@ -111,8 +111,7 @@ class Sample:
 
     Attributes:
         ids: of the examples, sorted, so that equal ones are drawn together in every sample.
-        marks: sums over an example's rows (examples, columns); a row is a reference that counts
-            alone.
+        marks: sums over an example's rows, its references that count alone (examples, columns).
         rows: number of rows of each example (examples).
         score: makes scores from mean marks (..., columns).
         values: what each example scores alone, 0 to 100 (examples, metrics).
