@@ -18,8 +18,14 @@ GOLD = {"1": "a", "2": "a", "3": "b", "4": "c"}
 
 def made_up(count: int, seed: int, right: float = 0.7) -> tuple[dict[str, str], dict[str, str]]:
     source = np.random.default_rng(seed)
-    gold = {f"e{n}": str(source.choice(["x", "y", "z", "rare"], p=[0.5, 0.3, 0.18, 0.02])) for n in range(count)}
-    said = {id_: label if source.random() < right else str(source.choice(["x", "y"])) for id_, label in gold.items()}
+    gold = {
+        f"e{n}": str(source.choice(["x", "y", "z", "rare"], p=[0.5, 0.3, 0.18, 0.02]))
+        for n in range(count)
+    }
+    said = {
+        id_: label if source.random() < right else str(source.choice(["x", "y"]))
+        for id_, label in gold.items()
+    }
     return said, gold
 
 
@@ -56,15 +62,24 @@ def test_examples_keep_their_order_and_say_what_was_predicted():
 
 def test_macro_f1_is_that_of_a_slow_reference():
     said, gold = made_up(300, 1)
-    assert headline_score("macro_f1", said, gold) == pytest.approx(slow_macro_f1([(said[i], gold[i]) for i in gold]))
-    assert headline_score("accuracy", said, gold) == pytest.approx(100 * np.mean([said[i] == gold[i] for i in gold]))
+    assert headline_score("macro_f1", said, gold) == pytest.approx(
+        slow_macro_f1([(said[i], gold[i]) for i in gold])
+    )
+    assert headline_score("accuracy", said, gold) == pytest.approx(
+        100 * np.mean([said[i] == gold[i] for i in gold])
+    )
 
 
 def test_intervals_are_those_of_a_slow_bootstrap_also_where_a_class_is_not_drawn():
     said, gold = made_up(60, 2)
-    said, gold = {**said, "e0": "x"}, {**gold, "e0": "rare"}  # which is in only some of the resamples
+    said, gold = (
+        {**said, "e0": "x"},
+        {**gold, "e0": "rare"},
+    )  # which is in only some of the resamples
     ids = sorted(gold)  # as they are drawn
-    found = classification_intervals(classify_examples(said, gold), resamples=150, confidence=0.9, seed=5)
+    found = classification_intervals(
+        classify_examples(said, gold), resamples=150, confidence=0.9, seed=5
+    )
     source, slow = np.random.default_rng(5), []
     for size in (64, 64, 22):
         for drawn in source.integers(0, len(ids), (size, len(ids))):
@@ -76,14 +91,19 @@ def test_the_interval_of_accuracy_is_wilson_s_whatever_scores_it():
     per_example = classify_examples(*made_up(200, 3))
     plain = {id_: {"accuracy": row["accuracy"]} for id_, row in per_example.items()}
     expected = metrics.bootstrap_interval(plain, "accuracy")
-    assert classification_intervals(per_example)["accuracy"] == expected and expected.method == WILSON
+    assert (
+        classification_intervals(per_example)["accuracy"] == expected and expected.method == WILSON
+    )
     share = sum(row["accuracy"] for row in per_example.values()) / 200 / 100
     assert expected.ends == pytest.approx([100 * end for end in wilson(share, 200, 0.95)])
 
 
 def differences(first: dict, second: dict) -> dict[str, tuple[float, float]]:
     """Intervals of the second's scores less the first's."""
-    sides = {m: [Scores([labels_sample(side, m)], Resampling()) for side in (second, first)] for m in METRICS}
+    sides = {
+        m: [Scores([labels_sample(side, m)], Resampling()) for side in (second, first)]
+        for m in METRICS
+    }
     return {metric: difference_of(*both).ends for metric, both in sides.items()}
 
 
@@ -115,7 +135,9 @@ def test_equal_predictions_may_differ_on_examples_not_seen():
 def test_all_right_and_all_wrong_have_intervals_with_width():
     _, gold = made_up(200, 5)
     right = classification_intervals(classify_examples(gold, gold))
-    assert right["accuracy"].high == 100 and right["accuracy"].low == pytest.approx(100 * 200 / 203.8415, abs=1e-3)
+    assert right["accuracy"].high == 100 and right["accuracy"].low == pytest.approx(
+        100 * 200 / 203.8415, abs=1e-3
+    )
     assert right["macro_f1"].low < right["accuracy"].low < right["macro_f1"].high == 100
     wrong = classification_intervals(classify_examples(dict.fromkeys(gold, "never"), gold))
     assert wrong["accuracy"].low == 0 < wrong["accuracy"].high < wrong["macro_f1"].high
@@ -134,7 +156,10 @@ def test_missing_and_unknown_ids_are_named(said, message):
 
 
 def test_a_metric_of_texts_is_refused():
-    with pytest.raises(metrics.ScoringError, match="'rouge' is no metric of classification; it has accuracy, macro_f1"):
+    with pytest.raises(
+        metrics.ScoringError,
+        match="'rouge' is no metric of classification; it has accuracy, macro_f1",
+    ):
         headline_score("rouge", GOLD, GOLD)
 
 

@@ -18,7 +18,13 @@ from longwatt.datasets.records import (
 )
 from longwatt.study import StudyError, validate
 
-OPTIONS = {"words_per_document": 100, "train": 400, "validation": 20, "test": 5, "answer_vocabulary": 16}
+OPTIONS = {
+    "words_per_document": 100,
+    "train": 400,
+    "validation": 20,
+    "test": 5,
+    "answer_vocabulary": 16,
+}
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +83,11 @@ def test_aclsum_gives_whole_papers_and_their_aspects():
 
 
 def test_a_full_text_has_each_heading_once():
-    body = [{"section": "Intro", "text": "One."}, {"section": "Intro", "text": "Two."}, {"section": "", "text": " "}]
+    body = [
+        {"section": "Intro", "text": "One."},
+        {"section": "Intro", "text": "Two."},
+        {"section": "", "text": " "},
+    ]
     parse = {"pdf_parse": {"abstract": [{"text": "Short."}], "body_text": body}}
     assert aclsum.full_text("Title", parse) == "Title\nShort.\nIntro\nOne.\nTwo."
 
@@ -85,7 +95,11 @@ def test_a_full_text_has_each_heading_once():
 @pytest.mark.parametrize("source", sources())
 def test_a_misspelt_option_is_named(source):
     with pytest.raises(StudyError, match="unknown key 'sed'"):
-        validate({"sed": 1, **(OPTIONS if source == "needle" else {})}, options_schema(source), "datasets.x.options")
+        validate(
+            {"sed": 1, **(OPTIONS if source == "needle" else {})},
+            options_schema(source),
+            "datasets.x.options",
+        )
 
 
 def test_records_survive_the_disk(tmp_path):
@@ -95,7 +109,10 @@ def test_records_survive_the_disk(tmp_path):
     assert [replace(record, lead="") for split, record in found if split == "test"] == expected
     assert {record.lead for _, record in found} != {""}
     facts = json.loads((tmp_path / "dataset.json").read_text())
-    assert facts["splits"]["train"]["examples"] == 400 and facts["splits"]["train"]["words_out_mean"] == 2
+    assert (
+        facts["splits"]["train"]["examples"] == 400
+        and facts["splits"]["train"]["words_out_mean"] == 2
+    )
     assert facts["provenance"]["rule"] == "x" and set(facts["sha256"]) == {"records.jsonl"}
 
 
@@ -157,14 +174,19 @@ def test_labels_are_counted_by_split(tmp_path):
     facts = classified(tmp_path, train="bbac", validation="ab", test="cb")
     assert facts["labels"] == ["a", "b", "c"]
     assert facts["splits"]["train"]["labels"] == {"a": 1, "b": 2, "c": 1}
-    assert facts["splits"]["test"]["labels"] == {"b": 1, "c": 1} and facts["splits"]["test"]["rows"] == 2
+    assert (
+        facts["splits"]["test"]["labels"] == {"b": 1, "c": 1}
+        and facts["splits"]["test"]["rows"] == 2
+    )
 
 
 @pytest.mark.parametrize(
     ("splits", "said"),
     [
-        ({"train": "ab", "test": "axxy"}, r"'test': the training split never has 'x' \(2\), 'y' \(1\); first at id"),
-        ({"train": "aaa", "test": "ab"}, "'train': every label is 'a'; a split needs two classes or more"),
+        ({"train": "ab", "test": "axxy"},
+         r"'test': the training split never has 'x' \(2\), 'y' \(1\); first at id"),
+        ({"train": "aaa", "test": "ab"},
+         "'train': every label is 'a'; a split needs two classes or more"),
         ({"train": "ab", "validation": "bb"}, "'validation': every label is 'b'"),
         ({"test": "ab"}, "classification needs a training split"),
     ],
@@ -179,7 +201,8 @@ def test_a_record_with_two_labels_is_refused(tmp_path):
     (tmp_path / "a.jsonl").write_text('{"id": "7", "input": "t", "output": ["a", "b"]}\n')
     settings = {"source": "jsonl", "options": {"files": {"train": str(tmp_path / "a.jsonl")}}}
     with pytest.raises(
-        DatasetError, match=r"jsonl, split 'train', id '7': classification needs one label, .* 'a', 'b'"
+        DatasetError,
+        match=r"jsonl, split 'train', id '7': classification needs one label, .* 'a', 'b'",
     ):
         download({**settings, "task": "classification"}, tmp_path / "out", {})
     download(settings, tmp_path / "out", {})

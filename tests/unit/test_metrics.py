@@ -22,12 +22,29 @@ from longwatt.metrics import (
 
 PREDICTIONS = {"a": "exact match example", "b": "hello there", "c": "general kenobi"}
 REFERENCES = {"a": ["exact match example"], "b": ["hello", "hi there"], "c": ["commander kenobi"]}
-WORDS = ["the", "a", "cat", "Cat,", "sat", "on", "mat.", "an", "dog-house", "can't", "42", "-", "über"]
+WORDS = [
+    "the",
+    "a",
+    "cat",
+    "Cat,",
+    "sat",
+    "on",
+    "mat.",
+    "an",
+    "dog-house",
+    "can't",
+    "42",
+    "-",
+    "über",
+]
 texts = st.lists(st.sampled_from(WORDS), max_size=12).map(" ".join)
 
 
 def test_the_golden_case():
-    corpus = {name: round(score, 4) for name, score in corpus_scores(score_examples(PREDICTIONS, REFERENCES)).items()}
+    corpus = {
+        name: round(score, 4)
+        for name, score in corpus_scores(score_examples(PREDICTIONS, REFERENCES)).items()
+    }
     assert corpus == {
         "rouge1": 72.2222,
         "rouge2": 33.3333,
@@ -73,7 +90,9 @@ def test_rouge_is_the_maximum_over_references_of_rouge_score(prediction, referen
 
 
 def test_each_metric_has_its_own_best_reference():
-    found = score_examples({"x": "red cat sat"}, {"x": ["red cat sat on a very big old mat", "sat cat red"]})["x"]
+    found = score_examples(
+        {"x": "red cat sat"}, {"x": ["red cat sat on a very big old mat", "sat cat red"]}
+    )["x"]
     assert found["f1"] == 100 and found["rouge1"] == 100
     assert 0 < found["rouge2"] < 100
 
@@ -98,13 +117,19 @@ def test_exact_match_is_after_normalisation():
 
 def test_only_what_is_asked_for_is_computed():
     assert set(score_examples(PREDICTIONS, REFERENCES, metrics=("f1",))["a"]) == {"f1"}
-    assert "rouge_geometric_mean" not in corpus_scores(score_examples(PREDICTIONS, REFERENCES, metrics=("f1",)))
+    assert "rouge_geometric_mean" not in corpus_scores(
+        score_examples(PREDICTIONS, REFERENCES, metrics=("f1",))
+    )
 
 
 @pytest.mark.parametrize(
     ("predictions", "references", "said"),
     [
-        ({"a": "x"}, REFERENCES, "2 ids have no prediction; predict every example of the split: b, c"),
+        (
+            {"a": "x"},
+            REFERENCES,
+            "2 ids have no prediction; predict every example of the split: b, c",
+        ),
         ({**PREDICTIONS, "z": "x"}, REFERENCES, "1 ids are predicted but have no reference.*: z"),
         (PREDICTIONS, {**REFERENCES, "c": []}, "1 ids have no reference text.*: c"),
         ({}, {}, "no example"),
@@ -125,7 +150,10 @@ def some_scores(count: int) -> dict[str, dict[str, float]]:
 def test_the_interval_is_that_of_a_slow_reference(metric):
     scores = some_scores(50)
     low, high, _ = bootstrap_interval(scores, metric, resamples=300, confidence=0.9, seed=4)
-    source, values = np.random.default_rng(4), [scores[id_] for id_ in sorted(scores)]  # as they are drawn
+    source, values = (
+        np.random.default_rng(4),
+        [scores[id_] for id_ in sorted(scores)],
+    )  # as they are drawn
     found = []
     for start in range(0, 300, 64):
         for row in source.integers(0, 50, (min(64, 300 - start), 50)):

@@ -16,20 +16,41 @@ from longwatt.metrics.__main__ import main
 from tests.unit.test_metrics import PREDICTIONS, REFERENCES
 from tests.unit.test_sources import REAL
 
-ROWS = "".join(json.dumps({"id": i, "input": "x", "output": t}) + "\n" for i, ts in REFERENCES.items() for t in ts)
+ROWS = "".join(
+    json.dumps({"id": i, "input": "x", "output": t}) + "\n"
+    for i, ts in REFERENCES.items()
+    for t in ts
+)
 
 
 def call(folder: Path, task: str, predictions=PREDICTIONS, references: str = ROWS) -> int:
     given = predictions if isinstance(predictions, bytes) else json.dumps(predictions).encode()
     (folder / "p.json").write_bytes(given)
     (folder / "r.jsonl").write_text(references)
-    return main(["--task", task, "--predictions", str(folder / "p.json"), "--references", str(folder / "r.jsonl")])
+    return main(
+        [
+            "--task",
+            task,
+            "--predictions",
+            str(folder / "p.json"),
+            "--references",
+            str(folder / "r.jsonl"),
+        ]
+    )
 
 
 @pytest.mark.parametrize(
     ("task", "expected"),
     [
-        ("rouge", {"rouge1": 72.2222, "rouge2": 33.3333, "rougeL": 72.2222, "rouge_geometric_mean": 55.8136}),
+        (
+            "rouge",
+            {
+                "rouge1": 72.2222,
+                "rouge2": 33.3333,
+                "rougeL": 72.2222,
+                "rouge_geometric_mean": 55.8136,
+            },
+        ),
         ("f1", {"f1": 72.2222}),
         ("exact_match", {"exact_match": 33.3333}),
         ("accuracy", {"accuracy": 33.3333}),
@@ -61,7 +82,12 @@ def test_bad_input_is_named_without_a_traceback(tmp_path, capsys, predictions, r
 
 
 def test_a_missing_file_and_an_unknown_task_are_named(tmp_path, capsys):
-    assert main(["--task", "f1", "--predictions", str(tmp_path / "no.json"), "--references", "no.jsonl"]) == 1
+    assert (
+        main(
+            ["--task", "f1", "--predictions", str(tmp_path / "no.json"), "--references", "no.jsonl"]
+        )
+        == 1
+    )
     assert "no.json" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         call(tmp_path, "bleu")
@@ -72,7 +98,11 @@ def test_it_is_a_command(tmp_path):
     call(tmp_path, "f1")
     arguments = ["--task", "f1", "--predictions", "p.json", "--references", "r.jsonl"]
     done = subprocess.run(
-        [sys.executable, "-m", "longwatt.metrics", *arguments], cwd=tmp_path, capture_output=True, text=True, check=True
+        [sys.executable, "-m", "longwatt.metrics", *arguments],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
     )
     assert json.loads(done.stdout)["f1"] == 72.2222
 
@@ -85,20 +115,26 @@ def compare(pairs: list[tuple[str, str]]) -> float:
     middle = time.perf_counter()
     ours = [rouge(prediction, reference) for prediction, reference in pairs]
     end = time.perf_counter()
-    assert ours == [{name: 100 * score.fmeasure for name, score in scores.items()} for scores in theirs]
+    assert ours == [
+        {name: 100 * score.fmeasure for name, score in scores.items()} for scores in theirs
+    ]
     return (middle - start) / (end - middle)
 
 
 def test_rouge_equals_rouge_score_on_real_texts_and_is_much_faster():
     papers = aclsum.read({}).splits["validation"]
     pairs = [
-        (record.input[:2500], other.input[:2500]) for record, other in zip(papers[::10], papers[3::10], strict=True)
+        (record.input[:2500], other.input[:2500])
+        for record, other in zip(papers[::10], papers[3::10], strict=True)
     ]
     pairs += [(record.input[:600], record.references[0]) for record in papers]
     assert compare(pairs) > 5
 
 
-@pytest.mark.skipif(not REAL or not Path(REAL, "gov_report.zip").is_file(), reason="LONGWATT_SCROLLS_MIRROR is not set")
+@pytest.mark.skipif(
+    not REAL or not Path(REAL, "gov_report.zip").is_file(),
+    reason="LONGWATT_SCROLLS_MIRROR is not set",
+)
 def test_rouge_equals_rouge_score_on_gov_report():
     with zipfile.ZipFile(Path(REAL, "gov_report.zip")) as archive:
         lines = [line for name in archive.namelist() for line in archive.open(name)]
@@ -107,8 +143,17 @@ def test_rouge_equals_rouge_score_on_gov_report():
 
 
 def test_macro_f1_of_labels_is_printed_and_wants_one_label_each(tmp_path, capsys):
-    rows = "".join(json.dumps({"id": i, "output": label}) + "\n" for i, label in (("1", "a"), ("2", "a"), ("3", "b")))
+    rows = "".join(
+        json.dumps({"id": i, "output": label}) + "\n"
+        for i, label in (("1", "a"), ("2", "a"), ("3", "b"))
+    )
     assert call(tmp_path, "macro_f1", {"1": "a", "2": "a", "3": "a"}, rows) == 0
-    assert json.loads(capsys.readouterr().out) == {"task": "macro_f1", "examples": 3, "macro_f1": 40.0}
-    assert call(tmp_path, "macro_f1", {"1": "a"}, rows + json.dumps({"id": "1", "output": "b"})) == 1
+    assert json.loads(capsys.readouterr().out) == {
+        "task": "macro_f1",
+        "examples": 3,
+        "macro_f1": 40.0,
+    }
+    assert (
+        call(tmp_path, "macro_f1", {"1": "a"}, rows + json.dumps({"id": "1", "output": "b"})) == 1
+    )
     assert "macro_f1 wants one label for each id, but '1' has several" in capsys.readouterr().err

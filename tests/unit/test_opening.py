@@ -77,11 +77,16 @@ def test_a_zip_that_python_cannot_unpack_is_named_with_what_to_do(tmp_path):
         archive.writestr("a.csv", "input,label\ngood,1\n")
     whole = (tmp_path / "a.zip").read_bytes()
     directory = whole.index(b"PK\x01\x02")
-    for byte, value, said in ((0, 1, "encrypted"), (2, 9, "compression method")):  # flags, and Deflate64
+    for byte, value, said in (
+        (0, 1, "encrypted"),
+        (2, 9, "compression method"),
+    ):  # flags, and Deflate64
         changed = bytearray(whole)
         changed[6 + byte] = changed[directory + 8 + byte] = value
         (tmp_path / "a.zip").write_bytes(changed)
-        with pytest.raises(DatasetError, match=rf"a\.zip::a\.csv cannot be unpacked here .*{said}.*unpack it"):
+        with pytest.raises(
+            DatasetError, match=rf"a\.zip::a\.csv cannot be unpacked here .*{said}.*unpack it"
+        ):
             read_labelled(f"{tmp_path}/a.zip::a.csv")
 
 
@@ -103,13 +108,25 @@ def test_zstd_that_begins_with_a_frame_to_skip_is_read(tmp_path):
         (TEXT.decode().encode("utf-16"), r"a\.jsonl is UTF-16 text.*iconv"),
         (TEXT.decode().encode("utf-16-le"), r"a\.jsonl is UTF-16 without a mark"),
         (b"\n <!DOCTYPE html><html>404</html>", r"a\.jsonl is a web page.*fetch it again"),
-        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n", r"Git LFS pointer.*git lfs pull"),
+        (
+            b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n",
+            r"Git LFS pointer.*git lfs pull",
+        ),
         (b"%PDF-1.7\n", r"a\.jsonl is a PDF"),
-        ('{"input": "é", "output": "x"}\n'.encode("latin-1"), r"a\.jsonl, line 1 is not UTF-8.*Latin-1"),
+        (
+            '{"input": "é", "output": "x"}\n'.encode("latin-1"),
+            r"a\.jsonl, line 1 is not UTF-8.*Latin-1",
+        ),
         (gzip.compress(gzip.compress(TEXT)), r"a\.jsonl is packed twice \(gzip\)"),
         (gzip.compress(b"%PDF-1.7\n"), r"a\.jsonl is a PDF"),
-        (lzma.compress(TEXT, format=lzma.FORMAT_ALONE), r"a\.jsonl is packed as old lzma.*pack it as xz"),
-        (pyarrow.compress(TEXT, codec="lz4", asbytes=True), r"a\.jsonl is packed as lz4.*unpack it"),
+        (
+            lzma.compress(TEXT, format=lzma.FORMAT_ALONE),
+            r"a\.jsonl is packed as old lzma.*pack it as xz",
+        ),
+        (
+            pyarrow.compress(TEXT, codec="lz4", asbytes=True),
+            r"a\.jsonl is packed as lz4.*unpack it",
+        ),
     ],
     ids=range(16),  # gzip writes the time: processes of the tests must agree on names
 )
@@ -124,11 +141,15 @@ def test_a_header_without_rows_and_a_split_that_is_left_empty_are_named(tmp_path
     (tmp_path / "a.csv").write_text("input,label\n")
     with pytest.raises(DatasetError, match=r"a\.csv has no rows: .*header"):
         read_labelled(str(tmp_path / "a.csv"))
-    parquet.write_table(pyarrow.table({"input": ["x"], "label": ["y"]}).slice(0, 0), tmp_path / "a.parquet")
+    parquet.write_table(
+        pyarrow.table({"input": ["x"], "label": ["y"]}).slice(0, 0), tmp_path / "a.parquet"
+    )
     with pytest.raises(DatasetError, match=r"a\.parquet has no rows"):
         read_labelled(str(tmp_path / "a.parquet"))
     (tmp_path / "a.jsonl").write_bytes(TEXT)
-    with pytest.raises(DatasetError, match=r"no row of train is left \(2 rows of train have no label"):
+    with pytest.raises(
+        DatasetError, match=r"no row of train is left \(2 rows of train have no label"
+    ):
         labelled.read({"files": {"train": str(tmp_path / "a.jsonl")}, "drop": [0, 1]})
 
 

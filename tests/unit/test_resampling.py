@@ -21,7 +21,9 @@ from longwatt.metrics.resampling import (
 HOW = Resampling(resamples=400)
 
 
-def scores(values: list[float] | np.ndarray, examples: list[str] | None = None, how: Resampling = HOW) -> Scores:
+def scores(
+    values: list[float] | np.ndarray, examples: list[str] | None = None, how: Resampling = HOW
+) -> Scores:
     table = np.asarray(values, float).reshape(len(values), -1)
     return Scores([Sample.of(examples or [f"e{n}" for n in range(len(table))], table)], how)
 
@@ -31,7 +33,8 @@ def simulated(name: str, samples: int = 150) -> tuple[Rates, Rates]:
     return apart_and_together(chosen[0], samples, chosen[1])
 
 
-# 150 samples know a share of 95 % within 3.5 points (two standard errors); larger runs are `python -m bench.intervals`.
+# 150 samples know a share of 95 % within 3.5 points (two standard errors).
+# `python -m bench.intervals` draws more.
 def test_references_of_one_example_are_not_independent():
     apart, together = simulated("each reference")
     assert apart.holds < 0.91 <= together.holds
@@ -49,7 +52,9 @@ def test_seeds_alone_do_not_say_what_other_examples_would():
 
 def test_wilson_s_interval_is_as_published():
     assert wilson(0.0, 10, 0.95) == pytest.approx((0, 0.27753), abs=1e-4)
-    assert wilson(15 / 148, 148, 0.95) == pytest.approx((0.0624, 0.1605), abs=1e-4)  # Newcombe (1998), table I
+    assert wilson(15 / 148, 148, 0.95) == pytest.approx(
+        (0.0624, 0.1605), abs=1e-4
+    )  # Newcombe (1998), table I
     assert wilson(1.0, 29, 0.95) == pytest.approx((0.8830, 1), abs=1e-4)
 
 
@@ -57,7 +62,10 @@ def test_wilson_s_interval_is_as_published():
 @pytest.mark.parametrize("metric", ["f1", "exact_match", "accuracy", "rouge"])
 def test_no_score_at_an_end_is_without_width(metric, value):
     said = "a perfect answer" if value else "nothing"
-    predictions, references = {f"e{n}": said for n in range(40)}, {f"e{n}": ["a perfect answer"] for n in range(40)}
+    predictions, references = (
+        {f"e{n}": said for n in range(40)},
+        {f"e{n}": ["a perfect answer"] for n in range(40)},
+    )
     low, high, method = bootstrap_interval(score_examples(predictions, references), metric)
     reach = 100 * wilson(0, 40, 0.95)[1]
     assert (low, high) == pytest.approx((100 - reach, 100) if value else (0, reach))
@@ -127,9 +135,14 @@ def test_references_are_drawn_with_their_example():
     three, ids = np.repeat(values, 3), [f"e{n}" for n in range(50) for _ in range(3)]
     assert interval_of(scores(three, ids)).ends == pytest.approx(interval_of(scores(values)).ends)
     low, high, method = interval_of(scores(three))
-    assert high - low < 0.65 * np.subtract(*interval_of(scores(values)).ends[::-1]) and method == BOOTSTRAP
+    assert (
+        high - low < 0.65 * np.subtract(*interval_of(scores(values)).ends[::-1])
+        and method == BOOTSTRAP
+    )
     right = np.repeat([0.0, 100.0] * 25, 3)
-    assert interval_of(scores(right, ids)).method == BOOTSTRAP, "no proportion of independent answers"
+    assert interval_of(scores(right, ids)).method == BOOTSTRAP, (
+        "no proportion of independent answers"
+    )
     sample = text_sample({"a#0": {"f1": 1.0}, "a#1": {"f1": 4.0}, "b#0": {"f1": 7.0}}, "f1", {
         "a#0": "a", "a#1": "a", "b#0": "b"})  # fmt: skip
     assert (sample.ids, sample.value, sample.rows.tolist()) == (("a", "b"), 4, [2, 1])

@@ -16,14 +16,22 @@ def tokenized(folder, references, tokenizer=None, text="a plain input") -> dict:
     """tokenized.json of a dataset with these references."""
     rows = [{"id": f"r{n}", "input": text, "output": output} for n, output in enumerate(references)]
     (folder / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    download({"source": "jsonl", "options": {"files": {"train": str(folder / "train.jsonl")}}}, folder, {})
+    download(
+        {"source": "jsonl", "options": {"files": {"train": str(folder / "train.jsonl")}}},
+        folder,
+        {},
+    )
     if tokenizer is None:
         make_tokenizer(
-            {"kind": "byte_level_bpe", "vocab_size": 300, "min_frequency": 1}, folder / "records.jsonl", folder / "t"
+            {"kind": "byte_level_bpe", "vocab_size": 300, "min_frequency": 1},
+            folder / "records.jsonl",
+            folder / "t",
         )
     else:
         tokenizer.save_pretrained(folder / "t")
-    tokenize_dataset(folder / "records.jsonl", folder / "t", folder / "tokens", folder / "tokenized.json", {})
+    tokenize_dataset(
+        folder / "records.jsonl", folder / "t", folder / "tokens", folder / "tokenized.json", {}
+    )
     return json.loads((folder / "tokenized.json").read_text())
 
 
@@ -49,7 +57,10 @@ def test_texts_that_come_back_are_counted_as_such(tmp_path):
 def test_the_clean_up_of_spaces_is_told(tmp_path, capsys, text):
     found = tokenized(tmp_path, ["rain today", text])["round_trip"]["train"]
     assert (found["references"], found["references_changed"], found["first_id"]) == (2, 1, "r1")
-    assert "1 of 2 references of train are not what the tokenizer gives back" in capsys.readouterr().out
+    assert (
+        "1 of 2 references of train are not what the tokenizer gives back"
+        in capsys.readouterr().out
+    )
 
 
 def test_white_space_alone_is_told_apart(tmp_path):

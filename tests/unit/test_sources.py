@@ -17,7 +17,9 @@ from longwatt.datasets.records import DatasetError, Record, download, read_recor
 from longwatt.study import StudyError, validate
 
 FINE = b'{"id": "1", "input": "a long text", "output": "short"}\n'
-QUERY = b'{"id": "1", "pid": "1_0", "input": "What?\\n\\nA long text of words.", "output": "short"}\n'
+QUERY = (
+    b'{"id": "1", "pid": "1_0", "input": "What?\\n\\nA long text of words.", "output": "short"}\n'
+)
 
 
 def make_zip(folder: Path, task: str = "qmsum", **splits: bytes) -> Path:
@@ -46,7 +48,10 @@ def own(path: Path, lines: bytes, **options) -> list[Record]:
 def test_own_files_become_records(tmp_path):
     lines = b'\xef\xbb\xbf{"id": 7, "input": "text", "output": ["one", "two"]}\n\n'
     lines += b'{"id": "b", "input": "t", "output": "x"}\n'
-    assert own(tmp_path / "a.jsonl", lines) == [Record("7", "text", ("one", "two")), Record("b", "t", ("x",))]
+    assert own(tmp_path / "a.jsonl", lines) == [
+        Record("7", "text", ("one", "two")),
+        Record("b", "t", ("x",)),
+    ]
 
 
 def test_fields_may_have_other_names_and_a_query_goes_first(tmp_path):
@@ -69,23 +74,44 @@ def test_rows_of_one_id_are_one_record_with_all_references(tmp_path):
 @pytest.mark.parametrize(
     ("second", "said"),
     [
-        (b'{"id": "2", "input": "x"}\n', r"a\.jsonl, line 2: the field 'output' is missing; the row has 'id', 'input'"),
-        (b'{"id": "2", "input": "x", "output": []}\n', "line 2: the field 'output' has no reference"),
-        (b'{"id": "2", "input": "x", "output": " "}\n', "line 2: the field 'output' has no reference"),
+        (
+            b'{"id": "2", "input": "x"}\n',
+            r"a\.jsonl, line 2: the field 'output' is missing; the row has 'id', 'input'",
+        ),
+        (
+            b'{"id": "2", "input": "x", "output": []}\n',
+            "line 2: the field 'output' has no reference",
+        ),
+        (
+            b'{"id": "2", "input": "x", "output": " "}\n',
+            "line 2: the field 'output' has no reference",
+        ),
         (
             b'{"id": "2", "input": "x", "output": null}\n',
             "line 2: .* holds null; SCROLLS hides the outputs of its test",
         ),
         (b'{"id": "2", "input": "x", "output": ["a", 3]}\n', "line 2: .* but holds a number"),
         (b'{"id": "2", "input": "", "output": "y"}\n', "line 2: the field 'input' is empty"),
-        (b'{"id": "2", "input": ["x"], "output": "y"}\n', "line 2: the field 'input' must be text, but is a list"),
-        (b'{"id": true, "input": "x", "output": "y"}\n', "line 2: the field 'id' must be text or a whole number"),
-        (b'{"id": "2", "input": "x", "output": "y"\n', "line 2 is not JSON .*; one object per line is expected"),
+        (
+            b'{"id": "2", "input": ["x"], "output": "y"}\n',
+            "line 2: the field 'input' must be text, but is a list",
+        ),
+        (
+            b'{"id": true, "input": "x", "output": "y"}\n',
+            "line 2: the field 'id' must be text or a whole number",
+        ),
+        (
+            b'{"id": "2", "input": "x", "output": "y"\n',
+            "line 2 is not JSON .*; one object per line is expected",
+        ),
         (b'{"input": "x", "output": "y"}\n', "line 2: the field 'id' is missing"),
         (b'{"id": "2", "input": "\\ud800", "output": "y"}\n', "line 2 holds half of a character"),
         (b"[" * 100_000 + b"\n", "line 2 is not JSON"),
         (b'["x", "y"]\n', "line 2 must be a JSON object, but is a list"),
-        (b'{"id": "2", "input": "\xff", "output": "y"}\n', "line 2 is not UTF-8 .* at byte 23 of the line"),
+        (
+            b'{"id": "2", "input": "\xff", "output": "y"}\n',
+            "line 2 is not UTF-8 .* at byte 23 of the line",
+        ),
     ],
 )
 def test_a_bad_row_is_named_by_file_and_line(tmp_path, second, said):
@@ -95,9 +121,14 @@ def test_a_bad_row_is_named_by_file_and_line(tmp_path, second, said):
 
 def test_own_files_say_which_splits_they_have_and_what_is_missing(tmp_path):
     (tmp_path / "t.jsonl").write_bytes(FINE)
-    options = {"files": {"validation": str(tmp_path / "v.jsonl"), "train": str(tmp_path / "t.jsonl")}}
+    options = {
+        "files": {"validation": str(tmp_path / "v.jsonl"), "train": str(tmp_path / "t.jsonl")}
+    }
     assert datasets.splits("jsonl", options) == ("train", "validation")
-    assert datasets.files("jsonl", options) == [str(tmp_path / "t.jsonl"), str(tmp_path / "v.jsonl")]
+    assert datasets.files("jsonl", options) == [
+        str(tmp_path / "t.jsonl"),
+        str(tmp_path / "v.jsonl"),
+    ]
     assert "v.jsonl does not exist" in (datasets.missing("jsonl", options) or "")
     with pytest.raises(DatasetError, match=r"v\.jsonl cannot be read: No such file"):
         jsonl.read(options)
@@ -106,7 +137,11 @@ def test_own_files_say_which_splits_they_have_and_what_is_missing(tmp_path):
 def test_an_empty_file_is_an_empty_split(tmp_path):
     (tmp_path / "a.jsonl").write_bytes(b"\n")
     with pytest.raises(DatasetError, match=r"a\.jsonl has no rows: it is blank"):
-        download({"source": "jsonl", "options": {"files": {"train": str(tmp_path / "a.jsonl")}}}, tmp_path / "out", {})
+        download(
+            {"source": "jsonl", "options": {"files": {"train": str(tmp_path / "a.jsonl")}}},
+            tmp_path / "out",
+            {},
+        )
     assert not (tmp_path / "out").exists()
 
 
@@ -126,7 +161,10 @@ def test_a_task_is_read_from_a_mirrors_zip(mirror):
     assert list(data.splits) == ["train", "validation"], "SCROLLS hides the outputs of test"
     (record,) = data.splits["train"]
     assert record == Record("1", "What?\n\nA long text of words.", ("short",), document_start=7)
-    assert list(scrolls.read({"task": "qmsum", "splits": ["test", "train"]}).splits) == ["train", "test"]
+    assert list(scrolls.read({"task": "qmsum", "splits": ["test", "train"]}).splits) == [
+        "train",
+        "test",
+    ]
 
 
 def test_a_task_without_queries_begins_with_its_document(mirror):
@@ -139,7 +177,9 @@ def test_the_digest_is_checked_and_recorded(mirror):
     digest = hashlib.sha256(make_zip(mirror).read_bytes()).hexdigest()
     assert digest in scrolls.read({"task": "qmsum", "sha256": digest}).origin
     assert digest in scrolls.read({"task": "qmsum"}).origin
-    with pytest.raises(DatasetError, match=f"qmsum.zip has the sha256 {digest}, but the study expects {'0' * 64}"):
+    with pytest.raises(
+        DatasetError, match=f"qmsum.zip has the sha256 {digest}, but the study expects {'0' * 64}"
+    ):
         scrolls.read({"task": "qmsum", "sha256": "0" * 64})
 
 
@@ -149,8 +189,11 @@ def test_where_a_mirror_is_makes_nothing_again(mirror):
 
 
 def test_the_document_of_quality_begins_after_the_options(mirror):
-    text = "Who did it?\n\n (A) one\n (B) two\n (C) three\n (D) four\n\nThe article begins (D) here.\n\nMore."
-    make_zip(mirror, "quality", train=json.dumps({"id": "1", "input": text, "output": "two"}).encode())
+    query = "Who did it?\n\n (A) one\n (B) two\n (C) three\n (D) four\n\n"
+    text = query + "The article begins (D) here.\n\nMore."
+    make_zip(
+        mirror, "quality", train=json.dumps({"id": "1", "input": text, "output": "two"}).encode()
+    )
     (record,) = scrolls.read({"task": "quality", "splits": ["train"]}).splits["train"]
     assert text[record.document_start :].startswith("The article begins")
 
@@ -158,7 +201,8 @@ def test_the_document_of_quality_begins_after_the_options(mirror):
 @pytest.mark.parametrize("kept", [0.3, 0.9])
 def test_a_truncated_zip_is_refused(mirror, kept):
     rows = b"".join(
-        json.dumps({"id": str(n), "input": f"t{n * 7919}", "output": "o"}).encode() + b"\n" for n in range(999)
+        json.dumps({"id": str(n), "input": f"t{n * 7919}", "output": "o"}).encode() + b"\n"
+        for n in range(999)
     )
     path = make_zip(mirror, train=rows)
     whole = path.read_bytes()
@@ -169,36 +213,46 @@ def test_a_truncated_zip_is_refused(mirror, kept):
 
 def test_a_corrupt_zip_is_refused(mirror):
     rows = b"".join(
-        json.dumps({"id": str(n), "input": f"t{n * 7919}", "output": "o"}).encode() + b"\n" for n in range(999)
+        json.dumps({"id": str(n), "input": f"t{n * 7919}", "output": "o"}).encode() + b"\n"
+        for n in range(999)
     )
     path = make_zip(mirror, train=rows)
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 0xFF
     path.write_bytes(content)
-    with pytest.raises(DatasetError, match=r"qmsum\.zip is damaged|qmsum/train\.jsonl, line \d+ is not"):
+    with pytest.raises(
+        DatasetError, match=r"qmsum\.zip is damaged|qmsum/train\.jsonl, line \d+ is not"
+    ):
         scrolls.read({"task": "qmsum", "splits": ["train"]})
 
 
 def test_a_missing_split_names_those_there_are(mirror):
     make_zip(mirror, validation=QUERY)
     with pytest.raises(
-        DatasetError, match=r"has no qmsum/train\.jsonl .it has qmsum/validation\.jsonl.; name the splits"
+        DatasetError,
+        match=r"has no qmsum/train\.jsonl .it has qmsum/validation\.jsonl.; name the splits",
     ):
         scrolls.read({"task": "qmsum"})
 
 
 def test_a_bad_row_is_named_by_zip_member_and_line(mirror):
     make_zip(mirror, train=QUERY + b'{"id": "2", "input": "x"}\n')
-    with pytest.raises(DatasetError, match=r"qmsum\.zip:qmsum/train\.jsonl, line 2: the field 'output' is missing"):
+    with pytest.raises(
+        DatasetError, match=r"qmsum\.zip:qmsum/train\.jsonl, line 2: the field 'output' is missing"
+    ):
         scrolls.read({"task": "qmsum", "splits": ["train"]})
 
 
 def test_what_is_missing_is_said_before_anything_runs(mirror, monkeypatch):
     make_zip(mirror, "qasper")
-    assert "has no qmsum.zip; it has qasper.zip" in (datasets.missing("scrolls", {"task": "qmsum"}) or "")
+    assert "has no qmsum.zip; it has qasper.zip" in (
+        datasets.missing("scrolls", {"task": "qmsum"}) or ""
+    )
     assert datasets.missing("scrolls", {"task": "qasper"}) is None
     monkeypatch.delenv(scrolls.MIRROR)
-    assert "no mirror is set to take qmsum.zip from" in (datasets.missing("scrolls", {"task": "qmsum"}) or "")
+    assert "no mirror is set to take qmsum.zip from" in (
+        datasets.missing("scrolls", {"task": "qmsum"}) or ""
+    )
 
 
 class Handler(http.server.SimpleHTTPRequestHandler):
@@ -233,7 +287,9 @@ def test_a_mirror_may_be_a_url(tmp_path, server, monkeypatch):
     assert datasets.missing("scrolls", {"task": "qmsum"}) is None
     data = scrolls.read({"task": "qmsum", "sha256": digest})
     assert len(data.splits["train"]) == 1 and server in data.origin
-    with pytest.raises(DatasetError, match=r"qasper\.zip cannot be fetched .*404.*check the mirror's address"):
+    with pytest.raises(
+        DatasetError, match=r"qasper\.zip cannot be fetched .*404.*check the mirror's address"
+    ):
         scrolls.read({"task": "qasper"})
 
 
@@ -259,16 +315,28 @@ def test_the_lead_is_as_long_as_a_training_reference_and_skips_the_query(mirror)
         {"id": "2", "input": "Which?\n\nsix seven", "output": "a b"},
     ]
     make_zip(mirror, train="".join(json.dumps(r) + "\n" for r in rows).encode())
-    download({"source": "scrolls", "options": {"task": "qmsum", "splits": ["train"]}}, mirror / "out", {})
-    assert [record.lead for _, record in read_records(mirror / "out/records.jsonl")] == ["one two three", "six seven"]
+    download(
+        {"source": "scrolls", "options": {"task": "qmsum", "splits": ["train"]}}, mirror / "out", {}
+    )
+    assert [record.lead for _, record in read_records(mirror / "out/records.jsonl")] == [
+        "one two three",
+        "six seven",
+    ]
     assert json.loads((mirror / "out/dataset.json").read_text())["lead_words"] == 3
 
 
 def test_statistics_count_rows_as_scrolls_does(mirror):
-    rows = [{"id": "1", "input": "a b c d", "output": "x"}, {"id": "1", "input": "a b c d", "output": "y z"}]
+    rows = [
+        {"id": "1", "input": "a b c d", "output": "x"},
+        {"id": "1", "input": "a b c d", "output": "y z"},
+    ]
     rows.append({"id": "2", "input": "a", "output": "x y z"})
     make_zip(mirror, "gov_report", train="".join(json.dumps(r) + "\n" for r in rows).encode())
-    download({"source": "scrolls", "options": {"task": "gov_report", "splits": ["train"]}}, mirror / "out", {})
+    download(
+        {"source": "scrolls", "options": {"task": "gov_report", "splits": ["train"]}},
+        mirror / "out",
+        {},
+    )
     facts = json.loads((mirror / "out/dataset.json").read_text())["splits"]
     assert facts == {
         "train": {
@@ -285,7 +353,9 @@ def test_statistics_count_rows_as_scrolls_does(mirror):
 REAL = os.environ.get("LONGWATT_SCROLLS_MIRROR", "")
 
 
-@pytest.mark.skipif(not Path(REAL, "qmsum.zip").is_file() or not REAL, reason="LONGWATT_SCROLLS_MIRROR is not set")
+@pytest.mark.skipif(
+    not Path(REAL, "qmsum.zip").is_file() or not REAL, reason="LONGWATT_SCROLLS_MIRROR is not set"
+)
 def test_the_whole_of_qmsum_has_the_published_statistics(tmp_path, monkeypatch):
     monkeypatch.setenv(scrolls.MIRROR, REAL)
     options = {"task": "qmsum", "splits": ["train", "validation", "test"]}

@@ -41,7 +41,9 @@ def test_records_of_one_id_are_read_back_as_one_however_they_are_scattered():
 
 def test_two_readers_at_once_do_not_disturb_each_other():
     found = stored(*(Record(str(n), f"t{n}", ("r",)) for n in range(5)))
-    assert [(a.id, b.id) for a, b in zip(found, found, strict=True)] == [(str(n), str(n)) for n in range(5)]
+    assert [(a.id, b.id) for a, b in zip(found, found, strict=True)] == [
+        (str(n), str(n)) for n in range(5)
+    ]
     assert Record("3", "t3", ("r",)) in found and Record("3", "other", ("r",)) not in found
 
 
@@ -67,7 +69,11 @@ def test_equal_texts_are_found_in_time_that_grows_with_their_number():
     start = time.process_time()
     later = digests.later()
     assert time.process_time() - start < 2  # a search for each among all that came before took 20 s
-    assert {first: len(others) for first, others in later.items()} == {1: 66_665, 0: 16_666, 3: 16_666}
+    assert {first: len(others) for first, others in later.items()} == {
+        1: 66_665,
+        0: 16_666,
+        3: 16_666,
+    }
 
 
 def test_shared_texts_are_counted_row_by_row():
@@ -88,8 +94,12 @@ def test_an_id_that_only_some_rows_have_is_refused_at_the_first_without(tmp_path
     file = tmp_path / "a.jsonl"
     rows = [{"id": "1"}, {}, {"id": "2"}]
     for some in (rows, rows[1:]):
-        file.write_text("".join(json.dumps({**row, "input": "t", "output": "r"}) + "\n" for row in some))
-        with pytest.raises(DatasetError, match=rf"line {some.index({}) + 1}: the field 'id' is missing"):
+        file.write_text(
+            "".join(json.dumps({**row, "input": "t", "output": "r"}) + "\n" for row in some)
+        )
+        with pytest.raises(
+            DatasetError, match=rf"line {some.index({}) + 1}: the field 'id' is missing"
+        ):
             jsonl.read({"files": {"train": str(file)}})
 
 
@@ -108,11 +118,15 @@ def test_parquet_in_a_zip_is_read_from_disk(tmp_path):
     from pyarrow import parquet
 
     rows = 300  # more than one batch
-    table = pyarrow.table({"input": [f"text {n}" for n in range(rows)], "label": ["x", "y"] * (rows // 2)})
+    table = pyarrow.table(
+        {"input": [f"text {n}" for n in range(rows)], "label": ["x", "y"] * (rows // 2)}
+    )
     parquet.write_table(table, tmp_path / "a.parquet")
     with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.write(tmp_path / "a.parquet", "a.parquet")
-    found = list(row_files.read_file(tmp_path / "a.zip", "a.parquet", "a.zip::a.parquet", ["input", "label"]))
+    found = list(
+        row_files.read_file(tmp_path / "a.zip", "a.parquet", "a.zip::a.parquet", ["input", "label"])
+    )
     assert [row.values["input"] for row in found] == [f"text {n}" for n in range(rows)]
     assert found[-1].place == "a.zip::a.parquet, row 300"
 

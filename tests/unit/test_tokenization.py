@@ -37,7 +37,9 @@ def t5_like() -> PreTrainedTokenizerFast:
     inner = Tokenizer(WordLevel(words, unk_token="<unk>"))
     inner.pre_tokenizer = Whitespace()
     inner.post_processor = TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
-    return PreTrainedTokenizerFast(tokenizer_object=inner, eos_token="</s>", pad_token="<pad>", unk_token="<unk>")
+    return PreTrainedTokenizerFast(
+        tokenizer_object=inner, eos_token="</s>", pad_token="<pad>", unk_token="<unk>"
+    )
 
 
 @pytest.mark.parametrize("length", [3, 4, 7, 20, 64, 500])
@@ -45,7 +47,12 @@ def test_a_cut_equals_the_tokenizers_own_truncation(folder, length):
     tokenizer = load_tokenizer(folder / "bpe")
     special = SpecialTokens.of(tokenizer)
     assert (len(special.prefix), len(special.suffix)) == (1, 1)
-    records = dict(zip(*(load_split(folder / "tokens", "train", None)[c] for c in ("id", "input_ids")), strict=True))
+    records = dict(
+        zip(
+            *(load_split(folder / "tokens", "train", None)[c] for c in ("id", "input_ids")),
+            strict=True,
+        )
+    )
     for line in (folder / "records.jsonl").read_text().splitlines()[:40]:
         row = json.loads(line)
         own = tokenizer(row["input"], truncation=True, max_length=length)["input_ids"]
@@ -59,7 +66,10 @@ def test_a_cut_equals_truncation_without_a_prefix_too(length):
     assert (special.prefix, special.suffix) == ((), (1,))
     text = " ".join(random.Random(length).choices("abcdefgh", k=20))
     whole = tokenizer(text, add_special_tokens=False)["input_ids"]
-    assert special.cut(whole, length) == tokenizer(text, truncation=True, max_length=length)["input_ids"]
+    assert (
+        special.cut(whole, length)
+        == tokenizer(text, truncation=True, max_length=length)["input_ids"]
+    )
 
 
 def test_a_length_without_room_is_refused():
@@ -72,7 +82,9 @@ def test_rows_hold_ids_references_and_evidence(folder):
     for row in load_split(folder / "tokens", "validation", None):
         assert row["input_tokens"] == len(row["input_ids"])
         assert tokenizer.decode(row["labels"][0]).strip() == row["references"][0]
-        seen = [tokenizer.decode(row["input_ids"][:end]).split()[-1] for end in row["evidence_ends"]]
+        seen = [
+            tokenizer.decode(row["input_ids"][:end]).split()[-1] for end in row["evidence_ends"]
+        ]
         assert " ".join(seen) == row["references"][0]
         first, _ = row["evidence_ends"]
         assert tokenizer.decode(row["input_ids"][: first - 1]).split()[-1] != seen[0]
@@ -96,16 +108,25 @@ def test_the_tokenizer_is_trained_on_the_training_split_alone(folder, tmp_path):
     (tmp_path / "records.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     settings = {"kind": "byte_level_bpe", "vocab_size": 700, "min_frequency": 2}
     make_tokenizer(settings, tmp_path / "records.jsonl", tmp_path / "bpe")
-    assert (tmp_path / "bpe/tokenizer.json").read_text() == (folder / "bpe/tokenizer.json").read_text()
+    assert (tmp_path / "bpe/tokenizer.json").read_text() == (
+        folder / "bpe/tokenizer.json"
+    ).read_text()
 
 
 def test_a_checkpoints_own_tokenizer_is_copied(folder, tmp_path):
     settings = {"kind": "checkpoint", "path": str(folder / "bpe")}
     make_tokenizer(settings, folder / "records.jsonl", tmp_path / "own")
     text = "the secret code"
-    assert load_tokenizer(tmp_path / "own")(text)["input_ids"] == load_tokenizer(folder / "bpe")(text)["input_ids"]
+    assert (
+        load_tokenizer(tmp_path / "own")(text)["input_ids"]
+        == load_tokenizer(folder / "bpe")(text)["input_ids"]
+    )
     with pytest.raises(TokenizerError, match=r"has no tokenizer\.json; save the tokenizer"):
-        make_tokenizer({"kind": "checkpoint", "path": str(tmp_path)}, folder / "records.jsonl", tmp_path / "none")
+        make_tokenizer(
+            {"kind": "checkpoint", "path": str(tmp_path)},
+            folder / "records.jsonl",
+            tmp_path / "none",
+        )
 
 
 def test_a_part_of_a_split_is_evenly_spread(folder):

@@ -43,9 +43,15 @@ SCROLLS = Path(os.environ.get("LONGWATT_SCROLLS_MIRROR", "/nowhere"))
 def dataset(folder: Path, references: list[str | list[str]], split: str = "validation") -> dict:
     """Settings of a dataset with these references, in files of `folder`."""
     for name, outputs in (("train", ["plain text"]), (split, references)):
-        rows = [{"id": f"{name}-{n}", "input": "a text", "output": output} for n, output in enumerate(outputs)]
+        rows = [
+            {"id": f"{name}-{n}", "input": "a text", "output": output}
+            for n, output in enumerate(outputs)
+        ]
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return {"source": "jsonl", "options": {"files": {n: str(folder / f"{n}.jsonl") for n in ("train", split)}}}
+    return {
+        "source": "jsonl",
+        "options": {"files": {n: str(folder / f"{n}.jsonl") for n in ("train", split)}},
+    }
 
 
 def read(folder: Path, references: list, metric: str, text: str = RAW, **more) -> dict:
@@ -55,12 +61,18 @@ def read(folder: Path, references: list, metric: str, text: str = RAW, **more) -
     return json.loads((folder / "out" / "dataset.json").read_text())
 
 
-@pytest.mark.parametrize("text", [CHINESE, ARABIC, DEVANAGARI, RUSSIAN, GREEK, THAI, JAPANESE, "😀 🎉", "...", "— …"])
-def test_rouge_of_what_it_cannot_see_is_refused_and_the_metrics_that_see_it_are_named(tmp_path, text):
+@pytest.mark.parametrize(
+    "text", [CHINESE, ARABIC, DEVANAGARI, RUSSIAN, GREEK, THAI, JAPANESE, "😀 🎉", "...", "— …"]
+)
+def test_rouge_of_what_it_cannot_see_is_refused_and_the_metrics_that_see_it_are_named(
+    tmp_path, text
+):
     with pytest.raises(DatasetError) as caught:
         read(tmp_path, [text] * 20, "rouge")
     said = str(caught.value)
-    assert said.startswith("studies/x.yaml: datasets.mine: the split 'validation': the metric rouge finds no word")
+    assert said.startswith(
+        "studies/x.yaml: datasets.mine: the split 'validation': the metric rouge finds no word"
+    )
     assert "20 of 20 examples, first at id 'validation-0'" in said and repr(text[:40]) in said
     for metric in metrics_that_see(text):
         assert metric in said.partition("Choose")[2]
@@ -70,7 +82,8 @@ def test_rouge_of_what_it_cannot_see_is_refused_and_the_metrics_that_see_it_are_
 
 
 @pytest.mark.parametrize(
-    ("metric", "text"), [("f1", "the"), ("f1", "..."), ("exact_match", "A!"), ("rouge_unicode", "!!!")]
+    ("metric", "text"),
+    [("f1", "the"), ("f1", "..."), ("exact_match", "A!"), ("rouge_unicode", "!!!")],
 )
 def test_other_metrics_are_refused_where_nothing_is_left_for_them(tmp_path, metric, text):
     with pytest.raises(DatasetError, match=f"the metric {metric} finds no word"):
@@ -79,13 +92,33 @@ def test_other_metrics_are_refused_where_nothing_is_left_for_them(tmp_path, metr
 
 
 def test_a_metric_sees_what_its_own_tokens_are():
-    odd = ["İ", "K", "the", "THE a", "_", "ﬁ", "１", "a-b", "²", "", " ", CHINESE, RUSSIAN, "é", "9", "ẞ", "ſ"]
+    odd = [
+        "İ",
+        "K",
+        "the",
+        "THE a",
+        "_",
+        "ﬁ",
+        "１",
+        "a-b",
+        "²",
+        "",
+        " ",
+        CHINESE,
+        RUSSIAN,
+        "é",
+        "9",
+        "ẞ",
+        "ſ",
+    ]
     for text in odd:
         for compared, read_as in ((RAW, text), (NORMALIZED, metrics.normalize_answer(text))):
             assert sees("rouge", text, compared) == bool(tokenize(read_as, None))
             assert sees("f1", text, compared) == bool(metrics.token_f1(read_as, read_as))
             assert sees("f1_unicode", text, compared) == bool(metrics.f1_unicode(read_as, read_as))
-            assert all(sees(metric, text, compared) for metric in METRICS_OF_TEXTS) or not has_plain_word(text)
+            assert all(
+                sees(metric, text, compared) for metric in METRICS_OF_TEXTS
+            ) or not has_plain_word(text)
     assert has_plain_word("the RAIN") and has_plain_word("a1b2!") and not has_plain_word("a-b the")
     assert set(METRICS_OF_TEXTS) == set(metrics.METRICS) - {"macro_f1"}
 
@@ -99,7 +132,8 @@ def test_normalized_texts_lose_articles_before_rouge_sees_them(tmp_path):
 def test_a_few_such_rows_are_counted_and_told(tmp_path, capsys):
     facts = read(tmp_path, ["plain words"] * 150 + ["..."], "rouge")
     assert facts["notes"] == [
-        "1 of 151 references of validation hold no word that rouge sees, first at id 'validation-150': '...'"
+        "1 of 151 references of validation hold no word that rouge sees, "
+        "first at id 'validation-150': '...'"
     ]
     assert facts["notes"][0] in capsys.readouterr().out
     assert facts["visibility"]["validation"]["unseen"]["rouge"]["raw"]["examples"] == 1
@@ -144,7 +178,9 @@ def test_unicode_metrics_give_a_perfect_answer_everything_and_a_part_a_part(text
     for metric in UNICODE:
         name = metrics.headline(metric)
         found = [
-            metrics.corpus_scores(metrics.score_examples({"1": given}, {"1": [text]}, (metric,)))[name]
+            metrics.corpus_scores(metrics.score_examples({"1": given}, {"1": [text]}, (metric,)))[
+                name
+            ]
             for given in (text, part, "nothing of it")
         ]
         assert found[0] == pytest.approx(100) or len(words) < 3
@@ -154,7 +190,9 @@ def test_unicode_metrics_give_a_perfect_answer_everything_and_a_part_a_part(text
 
 def test_unicode_rouge_of_plain_english_is_rouge():
     pair = ({"1": "a storm hits the coast"}, {"1": ["the storm is near the coast"]})
-    plain, ours = (metrics.score_examples(*pair, (name,))["1"] for name in ("rouge", "rouge_unicode"))
+    plain, ours = (
+        metrics.score_examples(*pair, (name,))["1"] for name in ("rouge", "rouge_unicode")
+    )
     assert list(plain.values()) == list(ours.values())
     assert set(ours) == {"rouge1_unicode", "rouge2_unicode", "rougeL_unicode"}
 
@@ -174,12 +212,22 @@ def test_the_command_refuses_alike_and_tells_alike(tmp_path, capsys):
         (tmp_path / "r.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
         (tmp_path / "p.json").write_text(json.dumps({row["id"]: row["output"] for row in rows}))
         return main(
-            ["--task", task, "--predictions", str(tmp_path / "p.json"), "--references", str(tmp_path / "r.jsonl")]
+            [
+                "--task",
+                task,
+                "--predictions",
+                str(tmp_path / "p.json"),
+                "--references",
+                str(tmp_path / "r.jsonl"),
+            ]
         )
 
     assert score("rouge", [CHINESE, ARABIC]) == 1
     said = capsys.readouterr().err
-    assert "finds no word in the references of 2 of 2" in said and "rouge_unicode (not SCROLLS')" in said
+    assert (
+        "finds no word in the references of 2 of 2" in said
+        and "rouge_unicode (not SCROLLS')" in said
+    )
     assert score("rouge_unicode", [CHINESE, ARABIC * 2]) == 0
     assert json.loads(capsys.readouterr().out)["rouge_unicode_geometric_mean"] == 100
     assert score("rouge", ["plain words here"] * 120 + ["!!!"]) == 0
@@ -187,7 +235,9 @@ def test_the_command_refuses_alike_and_tells_alike(tmp_path, capsys):
     assert score("accuracy", ["..."]) == 0
 
 
-@pytest.mark.skipif(not SCROLLS.is_dir(), reason="LONGWATT_SCROLLS_MIRROR names no folder of SCROLLS' zips")
+@pytest.mark.skipif(
+    not SCROLLS.is_dir(), reason="LONGWATT_SCROLLS_MIRROR names no folder of SCROLLS' zips"
+)
 @pytest.mark.parametrize("metric", ["rouge", "f1", "exact_match"])
 def test_nothing_of_scrolls_is_refused(metric):
     for path in SCROLLS.glob("*.zip"):
@@ -223,14 +273,28 @@ def test_marks_that_nobody_sees_part_no_words(mark):
 
 @pytest.mark.parametrize(
     ("metric", "text", "compared"),
-    [("rouge", "yes", RAW), ("rouge", "The end.", NORMALIZED), ("rouge_unicode", "да", RAW), ("rouge", "x 模型", RAW)],
+    [
+        ("rouge", "yes", RAW),
+        ("rouge", "The end.", NORMALIZED),
+        ("rouge_unicode", "да", RAW),
+        ("rouge", "x 模型", RAW),
+    ],
 )
-def test_rouge_of_single_words_would_be_0_for_a_perfect_answer_and_is_refused(tmp_path, metric, text, compared):
+def test_rouge_of_single_words_would_be_0_for_a_perfect_answer_and_is_refused(
+    tmp_path, metric, text, compared
+):
     per_example = metrics.score_examples({"1": text}, {"1": [text]}, (metric,), compared)
     assert metrics.corpus_scores(per_example)[metrics.headline(metric)] == 0
-    with pytest.raises(DatasetError, match=r"all 3 examples are of one word.*Choose a metric that needs none: f1"):
+    with pytest.raises(
+        DatasetError, match=r"all 3 examples are of one word.*Choose a metric that needs none: f1"
+    ):
         read(tmp_path, [text] * 3, metric, compared)
     (note,) = read(tmp_path, [text, "two words"], metric, compared)["notes"][:1]
     assert note.startswith("1 of 2 examples of validation have references of one word")
-    assert not any("one word" in note for note in read(tmp_path, [[text, "two words"]], metric, compared)["notes"])
-    assert not any("one word" in note for note in read(tmp_path, [text] * 3, "accuracy", compared)["notes"])
+    assert not any(
+        "one word" in note
+        for note in read(tmp_path, [[text, "two words"]], metric, compared)["notes"]
+    )
+    assert not any(
+        "one word" in note for note in read(tmp_path, [text] * 3, "accuracy", compared)["notes"]
+    )

@@ -11,10 +11,11 @@ _WHOLE = re.compile(r"[-+]?(0|[1-9][0-9]*)(\.0*)?")
 
 
 def text_of(value: Any) -> str | None:
-    """Spell a value as text: true, false, 1 (also of 1.0), a date as in ISO 8601.
+    """Spell a value as text: true, false, 1 (also for 1.0), an ISO 8601 date.
 
     Returns:
-        The text without blanks around it; None for nothing, for a number that is not whole, and for other types.
+        The text without outer blanks; None for nothing, for a number that is not whole, and for
+        other types.
     """
     if hasattr(value, "item"):  # numpy's scalars
         value = value.item()

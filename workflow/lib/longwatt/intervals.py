@@ -7,35 +7,30 @@ from typing import Any
 
 import numpy as np
 
-from longwatt.metrics.resampling import WHOLE
+from longwatt.metrics.resampling import WHOLE, Ends
 
 NORMAL_95 = 1.96
 # A number, and the ends of its interval.
 Known = tuple[float, float, float]
 
 
-def over_seeds(values: Any, confidence: float = 0.95) -> tuple[float, float]:
-    """The interval of a mean, by Student's t.
-
-    Args:
-        values: of two seeds or more, a list or an array.
-        confidence: between 0 and 1.
-    """
+def over_seeds(values: Any, confidence: float = 0.95) -> Ends:
+    """Find the interval of the mean of two values or more by Student's t."""
     found = np.asarray(values, float)
     half = students_t(confidence, len(found) - 1) * float(found.std(ddof=1)) / math.sqrt(len(found))
     mean = float(found.mean())
     return mean - half, mean + half
 
 
-def over_seeds_of_scores(scores: Any, lows: Any, highs: Any, confidence: float = 0.95) -> tuple[float, float]:
-    """Find the interval of a mean score over seeds; where all score alike, that over examples.
+def over_seeds_of_scores(scores: Any, lows: Any, highs: Any, confidence: float = 0.95) -> Ends:
+    """Find the interval of a mean score over seeds, or over examples if all agree.
 
     Seeds that all answer everything right would give an interval without width.
 
     Args:
         scores: of two seeds or more.
-        lows: ends of each seed's interval over examples; NaN where it is not known.
-        highs: the other ends.
+        lows: lower ends of each seed's interval over examples; NaN if unknown.
+        highs: the upper ends.
         confidence: between 0 and 1.
     """
     low, high = (float(np.mean(np.asarray(ends, float))) for ends in (lows, highs))
@@ -44,13 +39,13 @@ def over_seeds_of_scores(scores: Any, lows: Any, highs: Any, confidence: float =
     return low, high
 
 
-def of_a_score(low: float, high: float) -> tuple[float, float]:
-    """Cut an interval to what a score can be, 0 to 100; Student's t of few seeds knows no bounds."""
+def of_a_score(low: float, high: float) -> Ends:
+    """Cut an interval to 0 to 100, since Student's t has no bounds."""
     return max(0.0, low), min(WHOLE, high)
 
 
 def students_t(confidence: float, freedom: int) -> float:
-    """The t within which Student's distribution of some degrees of freedom has this share of its weight."""
+    """Find the t with this share of Student's distribution between -t and t."""
     low, high = 0.0, 1.0
     while _within(high, freedom) < confidence:
         high *= 2
@@ -61,7 +56,8 @@ def students_t(confidence: float, freedom: int) -> float:
 
 
 def _within(t: float, freedom: int) -> float:
-    """The weight of Student's distribution from -t to t (Abramowitz and Stegun, 26.7.3 and 26.7.4)."""
+    """Return the weight of Student's distribution from -t to t."""
+    # Abramowitz and Stegun, 26.7.3 and 26.7.4.
     angle = math.atan(t / math.sqrt(freedom))
     odd = freedom % 2
     term, total = (math.cos(angle), 0.0) if odd else (1.0, 0.0)
@@ -71,12 +67,15 @@ def _within(t: float, freedom: int) -> float:
     return 2 / math.pi * (angle + math.sin(angle) * total) if odd else math.sin(angle) * total
 
 
-def of_difference(first: Known, second: Known) -> tuple[float, float]:
-    """The interval of the first less the second, both independent: Newcombe (Statistics in Medicine 17, 1998).
+def of_difference(first: Known, second: Known) -> Ends:
+    """Find the interval of the first less the second, both independent.
 
-    Two cells that score the same examples are not, which makes this rather too wide than too narrow. Ends may be
-    infinite.
+    Newcombe (Statistics in Medicine 17, 1998). Two cells that score the same examples are not
+    independent, which makes this too wide rather than too narrow. Ends may be infinite.
     """
     (one, low, high), (other, other_low, other_high) = first, second
-    value = one - other
-    return value - math.hypot(one - low, other_high - other), value + math.hypot(high - one, other - other_low)
+    below, above = (
+        math.hypot(one - low, other_high - other),
+        math.hypot(high - one, other - other_low),
+    )
+    return one - other - below, one - other + above

@@ -1,6 +1,7 @@
-"""The words that each metric compares, and so the texts in which it finds none.
+"""The words that each metric compares, and the texts in which it finds none.
 
-Apart from the metrics, since data are looked at with it: a metric that counts otherwise is no reason to read them anew.
+They stand apart from the metrics since data are checked with them: a change in how a metric counts
+is no reason to read the data anew.
 """
 
 from __future__ import annotations
@@ -13,10 +14,12 @@ from functools import cache
 from typing import Any
 
 RAW, NORMALIZED = "raw", "normalized"
-# Examples whose references a metric misses: some are found in published data, whose scores must stay comparable.
+# Share of examples whose references a metric may miss: published data have some, whose scores must
+# stay comparable.
 MOST_UNSEEN = 0.01
 # Scripts that are written without spaces between words: each of their characters is a word.
 UNSPACED = ("Han", "Hiragana", "Katakana", "Thai", "Lao", "Khmer", "Myanmar")
+_ALONE = "".join(rf"\p{{scx={script}}}" for script in UNSPACED)
 
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
 _NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
@@ -25,64 +28,66 @@ _ROUGE_PAIR = re.compile("[a-z0-9][^a-z0-9]+[a-z0-9]")
 _PLAIN_PAIR = re.compile(r"[A-Za-z0-9]\s+[A-Za-z0-9]")
 _PLAIN = re.compile("[a-z0-9]{4}")  # longer than any article, and no punctuation
 # Soft hyphens, marks of writing direction and the like: they part no words, and nobody sees them.
-_INVISIBLE = dict.fromkeys((0xAD, 0x61C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2060, 0x2070), 0xFEFF))
+_INVISIBLE = dict.fromkeys(
+    (0xAD, 0x61C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2060, 0x2070), 0xFEFF)
+)
 _NO_WORD = re.compile(r"[\W_]+")
 
 
 def normalize_answer(text: str) -> str:
-    """SQuAD normalisation: lower case, no punctuation, no articles, single spaces."""
+    """Normalise as SQuAD does: lower case, no punctuation, no articles, single spaces."""
     return " ".join(_ARTICLES.sub(" ", text.lower().translate(_NO_PUNCTUATION)).split())
 
 
 def unicode_words(text: str) -> list[str]:
-    """Words of any script, without case and compatibility forms.
+    """Return words of any script, without case and compatibility forms.
 
-    A word is a run of letters, marks and digits; a character of a script in UNSPACED and a symbol (an emoji) are words
-    of their own. Joiners inside a word belong to it, punctuation to none.
+    A word is a run of letters, marks and digits. A character of a script in UNSPACED and a symbol
+    (an emoji) are words of their own. Joiners inside a word belong to it, punctuation to none.
     """
     found: list[str] = _unicode_word().findall(_folded(text))
     return found
 
 
 def has_unspaced(text: str) -> bool:
-    """Whether any character is of a script that is written without spaces."""
+    """Return whether any character is of a script that is written without spaces."""
     return not text.isascii() and _unspaced().search(text) is not None
 
 
 def letters_unseen_by_rouge(text: str) -> tuple[int, int]:
-    """How many letters and digits of a text `rouge` skips, and how many there are."""
+    """Count the letters and digits of a text that `rouge` skips, and all of them."""
     letters = _NO_WORD.sub("", text.lower())
     return (0 if letters.isascii() else len(_ROUGE.sub("", letters))), len(letters)
 
 
 def has_plain_word(text: str) -> bool:
-    """Whether a text has a word that every metric sees, however it is compared; quickly found in most texts."""
+    """Check quickly whether a text has a word that every metric sees, as most have."""
     return _PLAIN.search(text.lower()) is not None
 
 
 def sees(metric: str, text: str, compared: str = RAW) -> bool:
-    """Whether a metric finds any word in a text.
+    """Return whether a metric finds any word in a text.
 
     Args:
         metric: one of longwatt.metrics.METRICS.
         text: a reference.
-        compared: "raw", or "normalized" as SQuAD does it first.
+        compared: "raw", or "normalized" to normalise as SQuAD does first.
     """
     return _SEES[metric](normalize_answer(text) if compared == NORMALIZED else text)
 
 
 def metrics_that_see(text: str, compared: str = RAW) -> list[str]:
-    """The metrics of texts that find a word in this one."""
+    """List the metrics of texts that find a word in this one."""
     return [metric for metric in _SEES if sees(metric, text, compared)]
 
 
 def has_a_pair(metric: str, text: str, compared: str = RAW) -> bool:
-    """Whether a metric of pairs of words (ROUGE-2) finds one in a text.
+    """Return whether a metric of word pairs (ROUGE-2) finds one in a text.
 
     Args:
         metric: one of METRICS_OF_PAIRS.
         text: a reference.
-        compared: as `sees`.
+        compared: as for `sees`.
     """
     if compared == NORMALIZED:
         text = normalize_answer(text)
@@ -92,7 +97,7 @@ def has_a_pair(metric: str, text: str, compared: str = RAW) -> bool:
 
 
 def mostly_sees(metric: str, references: Collection[Sequence[str]], compared: str = RAW) -> bool:
-    """Whether a metric finds words in a reference of all but MOST_UNSEEN of the examples."""
+    """Return whether a metric sees a reference of all but MOST_UNSEEN of the examples."""
     unseen = sum(not any(sees(metric, text, compared) for text in texts) for texts in references)
     return unseen <= MOST_UNSEEN * len(references)
 
@@ -103,20 +108,20 @@ def _folded(text: str) -> str:
 
 @cache
 def _unspaced() -> Any:
-    import regex  # slow to load, and needed where texts are read alone
+    import regex  # slow to load, and only needed where texts are read
 
-    return regex.compile("[" + "".join(rf"\p{{scx={script}}}" for script in UNSPACED) + r"&&\p{L}]", regex.V1)
+    return regex.compile(rf"[{_ALONE}&&\p{{L}}]", regex.V1)
 
 
 @cache
 def _unicode_word() -> Any:
     import regex
 
-    alone = "".join(rf"\p{{scx={script}}}" for script in UNSPACED)
-    inside = rf"[\p{{L}}\p{{M}}\p{{N}}--[{alone}]]"
-    one = rf"[[{alone}]&&[\p{{L}}\p{{N}}]]\p{{M}}*"
-    joiners = "[\u200c\u200d]*"  # of Persian and Indian scripts
-    return regex.compile(rf"{one}|{inside}(?:{joiners}[{inside}\p{{M}}])*|\p{{M}}+|\p{{S}}\p{{M}}*", regex.V1)
+    inside = rf"[\p{{L}}\p{{M}}\p{{N}}--[{_ALONE}]]"
+    one = rf"[[{_ALONE}]&&[\p{{L}}\p{{N}}]]\p{{M}}*"
+    joiners = "[\u200c\u200d]*"  # in Persian and Indian scripts
+    several = rf"{inside}(?:{joiners}[{inside}\p{{M}}])*"
+    return regex.compile(rf"{one}|{several}|\p{{M}}+|\p{{S}}\p{{M}}*", regex.V1)
 
 
 # As the metrics themselves split texts.
@@ -129,4 +134,4 @@ _SEES: Mapping[str, Callable[[str], bool]] = {
     "f1_unicode": lambda text: bool(_unicode_word().search(_folded(text))),
 }
 METRICS_OF_TEXTS = tuple(_SEES)
-METRICS_OF_PAIRS = ("rouge", "rouge_unicode")  # a mean of 0 over pairs of words makes their headline 0
+METRICS_OF_PAIRS = ("rouge", "rouge_unicode")  # a mean of 0 over word pairs makes their headline 0

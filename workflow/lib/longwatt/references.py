@@ -1,4 +1,4 @@
-"""What predictions are compared with: every example's best reference, as SCROLLS does, or each reference on its own."""
+"""Reference texts for predictions: an example's best, as in SCROLLS, or each alone."""
 
 from __future__ import annotations
 
@@ -7,51 +7,58 @@ from typing import Any
 
 from longwatt.tokenization import SpecialTokens, Tokenizer, decode
 
-EACH = "each"  # every reference is an example of its own, as the code of arXiv 2204.07288 has it
+EACH = "each"  # every reference is an example of its own, as in the code of arXiv 2204.07288
+Compared = tuple[str, tuple[str, ...]]  # an id and its references
+Texts = dict[str, tuple[str, ...]]
 
 
 def compared_id(id_: str, number: int, references: str) -> str:
-    """The id of a prediction: the example's, or where each reference counts on its own, that of one of them.
+    """Return the id of a prediction: the example's, or that of one of its references.
 
     Args:
         id_: of the example.
         number: of the reference, from 0.
-        references: "best" or "each".
+        references: "best", or "each" if each reference counts on its own.
     """
     return f"{id_}#{number}" if references == EACH else id_
 
 
 def compared_examples(rows: Any, references: str) -> dict[str, str]:
-    """Name the example of every prediction, by the prediction's id.
+    """Return the example of every prediction, by the prediction's id.
 
     Args:
-        rows: of a split, as `longwatt.tokenization.load_split` gives them.
+        rows: of a split, as `longwatt.tokenization.load_split` returns them.
         references: "best" or "each".
     """
-    counts = zip(rows["id"], map(len, rows["references"]), strict=True)
-    return {compared_id(id_, number, references): id_ for id_, count in counts for number in range(count)}
+    return {
+        compared_id(id_, number, references): id_
+        for id_, texts in zip(rows["id"], rows["references"], strict=True)
+        for number in range(len(texts))
+    }
 
 
-def compared_texts(rows: Any, tokenizer: Tokenizer, comparison: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
-    """The references of every prediction, by its id.
+def compared_texts(rows: Any, tokenizer: Tokenizer, comparison: Mapping[str, Any]) -> Texts:
+    """Return the references of every prediction, by its id.
 
     Args:
-        rows: of a split, as `longwatt.tokenization.load_split` gives them.
-        tokenizer: that made them.
-        comparison: `references` ("best": of all of an example's; "each") and `max_reference_tokens` (special ones
-            included; None for whole texts), as `longwatt.settings.COMPARISON_DEFAULTS`.
+        rows: as for `compared_examples`.
+        tokenizer: the one that made them.
+        comparison: as `longwatt.settings.COMPARISON_DEFAULTS`: `references` ("best" of an
+            example's, or "each") and `max_reference_tokens` (special ones included; None for whole
+            texts).
     """
-    texts: dict[str, tuple[str, ...]] = {}
-    for id_, references in _references(rows, tokenizer, comparison["max_reference_tokens"]):
-        if comparison["references"] == EACH:
-            texts |= {compared_id(id_, number, EACH): (text,) for number, text in enumerate(references)}
-        else:
-            texts[id_] = references
-    return texts
+    found = dict(_references(rows, tokenizer, comparison["max_reference_tokens"]))
+    if comparison["references"] != EACH:
+        return found
+    return {
+        compared_id(id_, number, EACH): (text,)
+        for id_, references in found.items()
+        for number, text in enumerate(references)
+    }
 
 
-def _references(rows: Any, tokenizer: Tokenizer, most_tokens: int | None) -> Iterator[tuple[str, tuple[str, ...]]]:
-    """(example's id, its references), whole or as their first tokens read."""
+def _references(rows: Any, tokenizer: Tokenizer, most_tokens: int | None) -> Iterator[Compared]:
+    """Yield (example's id, its references), whole or decoded from their first tokens."""
     if most_tokens is None:
         yield from zip(rows["id"], map(tuple, rows["references"]), strict=True)
         return

@@ -1,18 +1,19 @@
-"""References that a tokenizer does not give back: no model that uses it can write them."""
+"""References that a tokenizer does not give back, so that no model can write them."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
+from itertools import takewhile
 from typing import Any
 
 QUOTED = 60  # characters of a text in a note
 
 
 class RoundTrip:
-    """Counts the references of one split that are not what their token ids are decoded to.
+    """Counts of the references of one split that differ from their decoded token ids.
 
     Args:
-        unknown: the id of the token for what a vocabulary lacks; None if the tokenizer has none.
+        unknown: the id of the token for characters that a vocabulary lacks; None if there is none.
     """
 
     def __init__(self, unknown: int | None) -> None:
@@ -33,19 +34,25 @@ class RoundTrip:
             id_: of its example.
             reference: the text.
             ids: its tokens.
-            decoded: what an answer of just these tokens would read.
+            decoded: the text of an answer with just these tokens.
         """
         self._references += 1
         self._with_unknown += self._has_unknown(ids)
-        if decoded == reference.strip():
+        reference = reference.strip()
+        if decoded == reference:
             return
         self._changed += 1
         self._beyond_space += decoded.split() != reference.split()
         if not self._first:
-            self._first = {"first_id": id_, **_difference(reference.strip(), decoded)}
+            # Both texts are quoted from shortly before they differ.
+            pairs = zip(reference, decoded, strict=False)
+            equal = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+            start = max(0, equal - QUOTED // 3)
+            first, became = (text[start : start + QUOTED] for text in (reference, decoded))
+            self._first = {"first_id": id_, "first_reference": first, "first_decoded": became}
 
     def facts(self) -> dict[str, Any]:
-        """Counts, and the first reference that changed with what became of it, from shortly before the change."""
+        """Return counts, and the first changed reference with what it became."""
         return {
             "references": self._references,
             "references_changed": self._changed,
@@ -61,28 +68,18 @@ class RoundTrip:
 
 
 def notes(split: str, facts: dict[str, Any]) -> list[str]:
-    """What to know of a split's texts; nothing if the tokenizer gives all of them back."""
+    """Note which texts of a split the tokenizer does not give back."""
     found = []
     if facts["references_changed"]:
         found.append(
-            f"{facts['references_changed']} of {facts['references']} references of {split} are not what the tokenizer "
-            f"gives back ({facts['references_changed_beyond_space']} of them beyond white space), so that no answer "
-            f"can equal them; first at id {facts['first_id']!r}: {facts['first_reference']!r} becomes "
-            f"{facts['first_decoded']!r}"
+            f"{facts['references_changed']} of {facts['references']} references of {split} are not "
+            "what the tokenizer gives back "
+            f"({facts['references_changed_beyond_space']} of them beyond white space), so that no "
+            f"answer can equal them; first at id {facts['first_id']!r}: "
+            f"{facts['first_reference']!r} becomes {facts['first_decoded']!r}"
         )
     for what in ("references", "inputs"):
-        count = facts[f"{what}_with_unknown_tokens"]
-        if count:
-            found.append(f"{count} of {facts[what]} {what} of {split} have characters that the vocabulary lacks")
+        if count := facts[f"{what}_with_unknown_tokens"]:
+            unknown = f"{count} of {facts[what]} {what} of {split}"
+            found.append(f"{unknown} have characters that the vocabulary lacks")
     return found
-
-
-def _difference(reference: str, decoded: str) -> dict[str, str]:
-    """Both texts from shortly before they differ."""
-    pairs: Sequence[tuple[str, str]] = list(zip(reference, decoded, strict=False))
-    place = next((n for n, (one, other) in enumerate(pairs) if one != other), len(pairs))
-    start = max(0, place - QUOTED // 3)
-    return {
-        "first_reference": reference[start : start + QUOTED],
-        "first_decoded": decoded[start : start + QUOTED],
-    }

@@ -1,7 +1,7 @@
-"""Find intervals of scores over examples and, of several seeds, over seeds too.
+"""Find intervals of scores over examples and, for several seeds, over seeds too.
 
-One seed gives an interval over examples. Several give one over seeds and examples together: half
-widths add as squares, as for a difference of independent numbers.
+One seed gives an interval over examples. Several seeds give one over seeds and examples together:
+half widths add as squares, as for a difference of independent numbers.
 """
 
 from __future__ import annotations
@@ -27,8 +27,9 @@ Halves = tuple[float, float]  # how far an interval reaches below and above its 
 
 
 def mean_of(scores: Scores) -> Interval:
-    """Find the interval of a score, over seeds too where there are several."""
-    low, high, method = _with_seeds(scores.value, interval_of(scores), _halves(scores.by_seed, scores.how))
+    """Find the interval of a score, over seeds too if there are several."""
+    seeds = _halves(scores.by_seed, scores.how)
+    low, high, method = _with_seeds(scores.value, interval_of(scores), seeds)
     return Interval(*of_a_score(low, high), method)
 
 
@@ -40,14 +41,12 @@ def paired_difference(first: Scores, second: Scores, paired_seeds: bool) -> Inte
         second: by seed.
         paired_seeds: whether both have the same seeds.
     """
-    sides = first.by_seed, second.by_seed
-    return _with_seeds(
-        first.value - second.value, difference_of(first, second), _seeds_of_pair(*sides, first.how, paired_seeds)
-    )
+    seeds = _seeds_of_pair(first.by_seed, second.by_seed, first.how, paired_seeds)
+    return _with_seeds(first.value - second.value, difference_of(first, second), seeds)
 
 
 def paired_ratio(first: Scores, second: Scores, paired_seeds: bool) -> Interval | None:
-    """Find the interval of a ratio of two scores by logarithms; None where one may be 0."""
+    """Find a ratio's interval by logarithms, or None if a score may be 0."""
     found = ratio_of(first, second)
     if found is None or min(*first.by_seed, *second.by_seed) <= 0:
         return None
@@ -60,7 +59,7 @@ def paired_ratio(first: Scores, second: Scores, paired_seeds: bool) -> Interval 
 
 
 def _seeds_of_pair(first: Any, second: Any, how: Resampling, paired: bool) -> Halves | None:
-    """Find how far seeds make a difference reach; None where both sides have one."""
+    """Find how far seeds make a difference reach, or None if both sides have one."""
     if paired:
         return _halves(first - second, how)
     own, other = _halves(first, how), _halves(second, how)
@@ -70,7 +69,7 @@ def _seeds_of_pair(first: Any, second: Any, how: Resampling, paired: bool) -> Ha
 
 
 def _halves(by_seed: Any, how: Resampling) -> Halves | None:
-    """Find how far an interval over seeds reaches either way; None of one seed."""
+    """Find how far an interval over seeds reaches either way, or None for one seed."""
     if len(by_seed) < 2:
         return None
     low, high = over_seeds(by_seed, how.confidence)
@@ -82,8 +81,7 @@ def _with_seeds(value: float, examples: Interval, seeds: Halves | None) -> Inter
     """Widen an interval over examples by that over seeds."""
     if seeds is None:
         return examples
-    low, high = (
-        math.hypot(max(0.0, reach), half)
-        for reach, half in zip((value - examples.low, examples.high - value), seeds, strict=True)
-    )
-    return Interval(value - low, value + high, f"{OVER_SEEDS} and {examples.method}, added as squares")
+    low = math.hypot(max(0.0, value - examples.low), seeds[0])
+    high = math.hypot(max(0.0, examples.high - value), seeds[1])
+    method = f"{OVER_SEEDS} and {examples.method}, added as squares"
+    return Interval(value - low, value + high, method)

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby, islice
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +18,16 @@ from longwatt.datasets.records import Record, read_records
 from longwatt.provenance import read_object, sha256, write_json
 from longwatt.round_trip import RoundTrip, notes
 
-SNAKEMAKE_TIMESTAMP = ".snakemake_timestamp"  # in a folder that a rule declares; its time is the folder's
-BATCH = 64  # records at once: keeps the fast tokenizer's threads busy without holding a whole split's text
+# Snakemake's file in a folder that a rule declares; its time counts as the folder's.
+SNAKEMAKE_TIMESTAMP = ".snakemake_timestamp"
+BATCH = 64  # records at once: enough for the fast tokenizer's threads, little of a split's text
 Tokenizer = Any  # transformers.PreTrainedTokenizerFast, which has no types
+Ids = Sequence[int]
+CutPair = tuple[list[int], int]  # ids, and where the second text's segment begins
 
 
 class TokenizerError(ValueError):
-    """A tokenizer that cannot be made or used; names the folder or file."""
+    """A tokenizer that cannot be made or used, named by its folder or file."""
 
 
 def load_tokenizer(folder: Path | str) -> Tokenizer:
@@ -33,23 +37,24 @@ def load_tokenizer(folder: Path | str) -> Tokenizer:
     return AutoTokenizer.from_pretrained(str(folder), local_files_only=True, use_fast=True)
 
 
-def decode(tokenizer: Any, rows: Sequence[Sequence[int]]) -> list[str]:
-    """Texts of token ids, as SCROLLS scores them."""
-    texts = tokenizer.batch_decode(rows, skip_special_tokens=True, clean_up_tokenization_spaces=False)
-    # SCROLLS' scores were made with the clean-up of spaces, which transformers 5 no longer applies to BPE.
+def decode(tokenizer: Tokenizer, rows: Sequence[Ids]) -> list[str]:
+    """Decode token ids to texts as SCROLLS scores them."""
+    how = {"skip_special_tokens": True, "clean_up_tokenization_spaces": False}
+    texts = tokenizer.batch_decode(rows, **how)
+    # SCROLLS' scores include the clean-up of spaces, which transformers 5 leaves out for BPE.
     return [tokenizer.clean_up_tokenization(text).strip() for text in texts]
 
 
 @dataclass(frozen=True)
 class PairTokens:
-    """What a tokenizer puts around two texts.
+    """The special tokens that a tokenizer puts around two texts.
 
     Attributes:
         prefix: before the first text.
         middle: between them.
         suffix: after the second text.
-        first_segment: how many tokens of `middle` are of the first text's segment (token type 0); all of them where
-            the tokenizer knows no segments.
+        first_segment: number of `middle` tokens in the first text's segment (token type 0); all of
+            them if the tokenizer knows no segments.
     """
 
     prefix: tuple[int, ...]
@@ -59,8 +64,8 @@ class PairTokens:
 
     @classmethod
     def of(cls, tokenizer: Tokenizer) -> PairTokens | None:
-        """Read them off an encoded pair; None for a tokenizer that does not put two texts one after the other."""
-        if not getattr(tokenizer, "is_fast", False):  # others do not say which token is of which text
+        """Read them off an encoded pair (None if its texts do not follow each other)."""
+        if not getattr(tokenizer, "is_fast", False):  # others do not assign tokens to texts
             return None
         encoded = tokenizer("a", "a", return_token_type_ids=True)
         ids, texts = encoded["input_ids"], encoded.sequence_ids()
@@ -73,14 +78,15 @@ class PairTokens:
 
     @property
     def count(self) -> int:
-        """Tokens that a cut must leave room for."""
+        """Number of tokens that a cut must leave room for."""
         return len(self.prefix) + len(self.middle) + len(self.suffix)
 
-    def cut(self, first: Sequence[int], second: Sequence[int], length: int) -> tuple[list[int], int]:
-        """As `SpecialTokens.cut_pair`."""
+    def cut(self, first: Ids, second: Ids, length: int) -> CutPair:
+        """Cut and wrap two texts as `SpecialTokens.cut_pair` does."""
         room = length - self.count
         if room < 2:
-            raise TokenizerError(f"length {length} leaves no room for two texts beside {self.count} special tokens")
+            problem = f"no room for two texts beside {self.count} special tokens"
+            raise TokenizerError(f"length {length} leaves {problem}")
         kept, other = _longest_first(len(first), len(second), room)
         head = [*self.prefix, *list(first)[:kept]]
         ids = [*head, *self.middle, *list(second)[:other], *self.suffix]
@@ -88,7 +94,10 @@ class PairTokens:
 
 
 def _longest_first(first: int, second: int, room: int) -> tuple[int, int]:
-    """Tokens kept of two texts: the longer one gives way, down to the other's length, then both alike."""
+    """Return how many tokens to keep of two texts.
+
+    The longer text gives way, down to the other's length, then both alike.
+    """
     short, long = sorted((first, second))
     if short + long > room:
         long = max(short, room - short)
@@ -99,7 +108,7 @@ def _longest_first(first: int, second: int, room: int) -> tuple[int, int]:
 
 @dataclass(frozen=True)
 class SpecialTokens:
-    """What a tokenizer puts around a single text, and around a pair if it knows pairs."""
+    """The special tokens that a tokenizer puts around a text, or around a pair."""
 
     prefix: tuple[int, ...]
     suffix: tuple[int, ...]
@@ -116,33 +125,35 @@ class SpecialTokens:
 
     @property
     def count(self) -> int:
-        """Tokens that a cut must leave room for."""
+        """Number of tokens that a cut must leave room for."""
         return len(self.prefix) + len(self.suffix)
 
-    def cut(self, ids: Sequence[int], length: int) -> list[int]:
-        """Ids of a text without special tokens, cut and wrapped to at most `length` tokens.
+    def cut(self, ids: Ids, length: int) -> list[int]:
+        """Cut and wrap ids of a text without special tokens to at most `length` tokens.
 
-        Equal to the tokenizer's own `truncation=True, max_length=length`.
+        The result equals the tokenizer's own `truncation=True, max_length=length`.
         """
         room = length - self.count
         if room < 1:
-            raise TokenizerError(f"length {length} leaves no room beside {self.count} special tokens")
+            problem = f"no room beside {self.count} special tokens"
+            raise TokenizerError(f"length {length} leaves {problem}")
         return [*self.prefix, *list(ids)[:room], *self.suffix]
 
-    def cut_pair(self, first: Sequence[int], second: Sequence[int], length: int) -> tuple[list[int], int]:
-        """Ids of two texts without special tokens, cut and wrapped to at most `length` tokens.
+    def cut_pair(self, first: Ids, second: Ids, length: int) -> CutPair:
+        """Cut and wrap ids of two texts without special tokens to at most `length` tokens.
 
-        Equal to the tokenizer's own `truncation=True, max_length=length` of the pair.
+        The result equals the tokenizer's own `truncation=True, max_length=length` of the pair.
 
         Returns:
-            The ids, and the position from which they are of the second text's segment (token type 1); where the
-            tokenizer knows no segments, that of the second text.
+            The ids, and the position at which the second text's segment (token type 1) begins, or
+            the second text itself if the tokenizer knows no segments.
 
         Raises:
-            TokenizerError: there is no room for a token of each, or the tokenizer does not know pairs.
+            TokenizerError: there is no room for a token of each, or no support for pairs.
         """
         if self.pair is None:
-            raise TokenizerError("this tokenizer does not put two texts one after the other, but the dataset has pairs")
+            problem = "does not put two texts one after the other, but the dataset has pairs"
+            raise TokenizerError(f"this tokenizer {problem}")
         return self.pair.cut(first, second, length)
 
 
@@ -151,10 +162,10 @@ def tokenize_dataset(
 ) -> None:
     """Tokenize whole inputs and references of every split once.
 
-    Writes to `tokens` a `datasets.DatasetDict` with columns id, input_ids (no special tokens), second_ids (of a pair's
-    second text, empty without one), input_tokens (of both), labels (one list of ids per reference, no special tokens),
-    references (texts), lead (text) and evidence_ends (for each evidence word the number of input ids that must be kept
-    for it to be whole).
+    Writes to `tokens` a `datasets.DatasetDict` with the columns id, input_ids, second_ids (of a
+    pair's second text, empty without one), input_tokens (number of both), labels (one list of ids
+    per reference), references (texts), lead (text) and evidence_ends (by evidence word, how many
+    input ids must be kept for it to be whole). No ids include special tokens.
     """
     start = time.perf_counter()
     check_records(records)
@@ -164,11 +175,12 @@ def tokenize_dataset(
         print(f"Note: {note}", flush=True)
     shutil.rmtree(tokens, ignore_errors=True)
     partial.replace(tokens)
-    write_json(report, {**facts, "seconds": round(time.perf_counter() - start, 2), "provenance": provenance})
+    seconds = round(time.perf_counter() - start, 2)
+    write_json(report, {**facts, "seconds": seconds, "provenance": provenance})
 
 
 def check_records(records: Path) -> None:
-    """Refuse records that are not those that the dataset.json beside them speaks of.
+    """Refuse records that differ from those that the dataset.json beside them describes.
 
     Raises:
         longwatt.artefacts.Damaged: names the file, and what to do.
@@ -176,17 +188,11 @@ def check_records(records: Path) -> None:
     check_beside(records.with_name("dataset.json"), records, shared=True)
 
 
-def _check_tokenizer(tokenizer: Path) -> None:
-    report = tokenizer.with_name("provenance.json")
-    if report.exists():
-        names = read_artefact(report, shared=True).get("sha256", {})
-        check_beside(report, *(tokenizer.with_name(name) for name in names), shared=True)
-
-
 def repair_tokens(paths: Mapping[str, str]) -> None:
-    """Make stored tokens again if they are not those that their report speaks of (a bad disk, a stray hand).
+    """Make stored tokens again if they differ from what their report describes.
 
-    Each file is put in place whole and holds what it held; nothing made from them is out of date.
+    A bad disk or a stray hand may have changed them. Each file is replaced whole and holds what it
+    held, so nothing made from them is out of date.
 
     Args:
         paths: tokens, tokenized (their report), dataset (beside the records), tokenizer.
@@ -195,7 +201,10 @@ def repair_tokens(paths: Mapping[str, str]) -> None:
         TokenizerError: they cannot be made as they were.
         longwatt.artefacts.Damaged: the report, the records or the tokenizer are damaged themselves.
     """
-    _check_tokenizer(Path(paths["tokenizer"]))
+    made_by = Path(paths["tokenizer"]).with_name("provenance.json")
+    if made_by.exists():
+        names = read_artefact(made_by, shared=True).get("sha256", {})
+        check_beside(made_by, *map(made_by.with_name, names), shared=True)
     tokens, report = Path(paths["tokens"]), Path(paths["tokenized"])
     if _is_sound(tokens, report):
         return
@@ -207,7 +216,7 @@ def repair_tokens(paths: Mapping[str, str]) -> None:
 
 
 def _is_sound(tokens: Path, report: Path) -> bool:
-    """Whether all token files have their digests, and the small files beside them can be read."""
+    """Return whether all token files have their digests and the library can load them."""
     from datasets import load_from_disk
 
     facts = read_artefact(report, shared=True)
@@ -226,8 +235,9 @@ def _make_again(paths: Mapping[str, str], tokens: Path, report: Path) -> None:
     facts = _tokenize(records, Path(paths["tokenizer"]).parent, partial)
     if facts["sha256"] != read_object(report).get("sha256"):
         raise TokenizerError(
-            f"{tokens} is damaged, and what is made again from {records} differs from what was there; remove "
-            f"{tokens.parent} and run again, which makes all cells of this dataset again"
+            f"{tokens} is damaged, and what is made again from {records} differs from what was "
+            f"there; remove {tokens.parent} and run again, which makes all cells of this dataset "
+            "again"
         )
     made = report.stat()
     for source in (path for path in partial.rglob("*") if path.is_file()):
@@ -241,23 +251,23 @@ def _make_again(paths: Mapping[str, str], tokens: Path, report: Path) -> None:
 
 
 def _tokenize(records: Path, tokenizer_folder: Path, folder: Path) -> dict[str, Any]:
-    """Write all splits' tokens into an empty folder; what a report says of them."""
+    """Write all splits' tokens into an empty folder and return the facts of their report."""
     from datasets import DatasetDict, disable_progress_bars
 
     disable_progress_bars()
     tokenizer = load_tokenizer(tokenizer_folder)
-    by_split = groupby(read_records(records), key=lambda pair: pair[0])
     tokenized, texts = {}, {}
-    for split, pairs in by_split:
+    for split, pairs in groupby(read_records(records), key=itemgetter(0)):
         counted = RoundTrip(tokenizer.unk_token_id)
         tokenized[split] = _tokenize_split(tokenizer, (record for _, record in pairs), counted)
         texts[split] = counted.facts()
+    lengths = {split: _lengths(rows["input_tokens"]) for split, rows in tokenized.items()}
     shutil.rmtree(folder, ignore_errors=True)
     DatasetDict(tokenized).save_to_disk(str(folder))
     return {
         "vocabulary": len(tokenizer),
         "special_tokens": SpecialTokens.of(tokenizer).count,
-        "input_tokens": {split: _length_statistics(rows["input_tokens"]) for split, rows in tokenized.items()},
+        "input_tokens": lengths,
         "round_trip": texts,
         "notes": [note for split, found in texts.items() for note in notes(split, found)],
         "bytes": sum(path.stat().st_size for path in folder.rglob("*.arrow")),
@@ -270,7 +280,7 @@ def _digests(tokens: Path) -> dict[str, str]:
 
 
 def load_split(tokens: Path, split: str, max_examples: int | None) -> Any:
-    """Rows of one split, at most `max_examples`, evenly spread so that no part is favoured."""
+    """Load the rows of one split, at most `max_examples`, spread evenly to favour no part."""
     from datasets import load_from_disk
 
     rows = load_from_disk(str(tokens))[split]
@@ -280,46 +290,44 @@ def load_split(tokens: Path, split: str, max_examples: int | None) -> Any:
 
 
 def evenly_spread(total: int, wanted: int) -> list[int]:
-    """`wanted` of the positions 0..total-1, evenly spread."""
+    """Choose `wanted` evenly spread positions of 0 to total - 1."""
     return [(2 * i + 1) * total // (2 * wanted) for i in range(wanted)]
 
 
-def visible_evidence(ends: Sequence[int], length: int, special_tokens: int) -> int:
-    """How many evidence words survive a cut to `length` tokens."""
+def visible_evidence(ends: Ids, length: int, special_tokens: int) -> int:
+    """Count the evidence words that survive a cut to `length` tokens."""
     return sum(end <= length - special_tokens for end in ends)
 
 
 def _tokenize_split(tokenizer: Tokenizer, records: Iterator[Record], counted: RoundTrip) -> Any:
-    """One split as a `datasets.Dataset`; token ids take 4 bytes from the first batch on."""
+    """Tokenize one split to a `datasets.Dataset`.
+
+    Token ids take 4 bytes from the first batch on.
+    """
     from datasets import Dataset, Features, List, Value, concatenate_datasets
 
-    ids = List(Value("int32"))
-    features = Features(
-        {
-            "id": Value("string"),
-            "input_ids": ids,
-            "second_ids": ids,
-            "input_tokens": Value("int32"),
-            "labels": List(ids),
-            "references": List(Value("string")),
-            "lead": Value("string"),
-            "evidence_ends": ids,
-        }
-    )
+    number, text = Value("int32"), Value("string")
+    ids = List(number)
+    features = {
+        "id": text,
+        "input_ids": ids,
+        "second_ids": ids,
+        "input_tokens": number,
+        "labels": List(ids),
+        "references": List(text),
+        "lead": text,
+        "evidence_ends": ids,
+    }
     parts = []
     while batch := list(islice(records, BATCH)):
         rows = _rows(tokenizer, batch)
-        _count_round_trips(tokenizer, rows, counted)
-        parts.append(Dataset.from_list(rows, features=features))
+        decoded = iter(decode(tokenizer, [ids for row in rows for ids in row["labels"]]))
+        for row in rows:
+            counted.add_input(row["input_ids"])
+            for reference, label in zip(row["references"], row["labels"], strict=True):
+                counted.add_reference(row["id"], reference, label, next(decoded))
+        parts.append(Dataset.from_list(rows, features=Features(features)))
     return concatenate_datasets(parts)
-
-
-def _count_round_trips(tokenizer: Tokenizer, rows: Sequence[Mapping[str, Any]], counted: RoundTrip) -> None:
-    decoded = iter(decode(tokenizer, [ids for row in rows for ids in row["labels"]]))
-    for row in rows:
-        counted.add_input(row["input_ids"])
-        for reference, ids in zip(row["references"], row["labels"], strict=True):
-            counted.add_reference(row["id"], reference, ids, next(decoded))
 
 
 def _rows(tokenizer: Tokenizer, records: Sequence[Record]) -> list[dict[str, Any]]:
@@ -333,7 +341,11 @@ def _rows(tokenizer: Tokenizer, records: Sequence[Record]) -> list[dict[str, Any
         verbose=False,
     )
     offsets = encoded["offset_mapping"] if located else [()] * len(records)
-    seconds = _second_ids(tokenizer, records)
+    texts = [record.second for record in records]
+    seconds: list[list[int]] = [[]] * len(texts)
+    if any(texts):
+        seconds = tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]
+    columns = zip(records, encoded["input_ids"], seconds, offsets, strict=True)
     return [
         {
             "id": record.id,
@@ -345,25 +357,15 @@ def _rows(tokenizer: Tokenizer, records: Sequence[Record]) -> list[dict[str, Any
             "lead": record.lead,
             "evidence_ends": _evidence_ends(record.evidence, places),
         }
-        for record, ids, second, places in zip(records, encoded["input_ids"], seconds, offsets, strict=True)
+        for record, ids, second, places in columns
     ]
 
 
-def _second_ids(tokenizer: Tokenizer, records: Sequence[Record]) -> list[list[int]]:
-    if not any(record.second for record in records):
-        return [[] for _ in records]
-    texts = [record.second for record in records]
-    ids: list[list[int]] = tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]
-    return ids
+def _evidence_ends(evidence: Ids, offsets: Sequence[tuple[int, int]]) -> list[int]:
+    stops = [stop for _, stop in offsets]
+    kept = (next((i for i, end in enumerate(stops) if end >= c), len(stops)) for c in evidence)
+    return [token + 1 for token in kept]
 
 
-def _evidence_ends(evidence: Sequence[int], offsets: Sequence[tuple[int, int]]) -> list[int]:
-    ends = []
-    for character in evidence:
-        token = next((i for i, (_, stop) in enumerate(offsets) if stop >= character), len(offsets))
-        ends.append(token + 1)
-    return ends
-
-
-def _length_statistics(lengths: Sequence[int]) -> dict[str, float]:
+def _lengths(lengths: Ids) -> dict[str, float]:
     return {"mean": round(sum(lengths) / len(lengths), 1), "min": min(lengths), "max": max(lengths)}

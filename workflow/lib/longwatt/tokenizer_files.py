@@ -1,7 +1,7 @@
-"""Write a dataset's tokenizer: trained on it, copied from a checkpoint, or made of a hub repository's files.
+"""Write a dataset's tokenizer: trained on it, or taken from a checkpoint or the hub.
 
-Apart from `longwatt.tokenization`, which the code of every cell holds, so that this holds nothing of hubs and
-vocabularies.
+It stands apart from `longwatt.tokenization`, which the code digest of every cell includes, to keep
+hubs and vocabularies out of that digest.
 """
 
 from __future__ import annotations
@@ -33,53 +33,49 @@ from longwatt.source_files import SourceChanged, recorded
 from longwatt.tokenization import Tokenizer, TokenizerError, check_records, load_tokenizer
 
 SPECIAL_TOKENS = {"bos": "<s>", "pad": "<pad>", "eos": "</s>", "unk": "<unk>", "mask": "<mask>"}
-COMPARED, COMPARED_CHARACTERS = 200, 2_000  # texts, and how much of each, that a tokenizer made here is checked on
+# Texts, and how much of each, that a tokenizer made here is checked on.
+COMPARED, COMPARED_CHARACTERS = 200, 2_000
 
 
 def make_tokenizer(settings: Mapping[str, Any], records: Path, folder: Path) -> dict[str, Any]:
-    """Write a fast tokenizer to `folder`: trained on the training split, or a checkpoint's own.
+    """Write a fast tokenizer: trained on the training split, or a checkpoint's own.
 
     Args:
-        settings: `kind`, and of a checkpoint the `path` of its folder, the `package` that has it and the `folder`
-            there, or its `repository` and `revision`.
+        settings: `kind`, and for a checkpoint the `path` of its folder, or the `package` that has
+            it with the `folder` inside, or its `repository` and `revision`.
         records: of the dataset that it will tokenize.
-        folder: where to.
+        folder: where to write.
 
     Returns:
-        What is known of it: where it comes from, how it was checked, and its files' digests.
+        Facts for its report: where it comes from, how it was checked, and its files' digests.
 
     Raises:
         TokenizerError: a checkpoint folder has no tokenizer.json, or the package is not installed.
-        VocabularyError: what is made of a checkpoint's vocabulary tokenizes otherwise than that does.
-        HubError: a repository's files cannot be had.
+        VocabularyError: the tokenizer made from a checkpoint's vocabulary differs from it.
+        HubError: a repository's files are not available.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    facts = _write_tokenizer(settings, records, folder)
-    return {
-        **facts,
-        "sha256": digests(folder, (folder / name for name in TOKENIZER_FILES if (folder / name).is_file())),
-    }
-
-
-def _write_tokenizer(settings: Mapping[str, Any], records: Path, folder: Path) -> dict[str, Any]:
-    repository = repository_of(settings)
-    if repository is not None:
+    facts, repository = {}, repository_of(settings)
+    if repository is None and settings["kind"] == "checkpoint":
+        facts = _copy_tokenizer(settings, folder)
+    else:
         check_records(records)
-        return _tokenizer_from_hub(repository, records, folder)
-    if settings["kind"] == "checkpoint":
-        return _copy_tokenizer(settings, folder)
-    check_records(records)
-    _save(_train_byte_level_bpe(settings, records), folder)
-    return {}
+        if repository is None:
+            _save(_train_byte_level_bpe(settings, records), folder)
+        else:
+            facts = _tokenizer_from_hub(repository, records, folder)
+    made = filter(Path.is_file, map(folder.joinpath, TOKENIZER_FILES))
+    return {**facts, "sha256": digests(folder, made)}
 
 
 def _train_byte_level_bpe(settings: Mapping[str, Any], records: Path) -> Tokenizer:
-    """Byte-level BPE on the inputs and references of the training split alone."""
+    """Train byte-level BPE on the inputs and references of the training split alone."""
     from tokenizers import ByteLevelBPETokenizer
     from tokenizers.processors import TemplateProcessing
     from transformers import PreTrainedTokenizerFast
 
-    texts = (t for split, r in read_records(records) if split == "train" for t in (r.input, *r.references))
+    rows = (record for split, record in read_records(records) if split == "train")
+    texts = (text for record in rows for text in (record.input, *record.references))
     bpe = ByteLevelBPETokenizer(add_prefix_space=True)
     bpe.train_from_iterator(
         texts,
@@ -95,7 +91,9 @@ def _train_byte_level_bpe(settings: Mapping[str, Any], records: Path) -> Tokeniz
         special_tokens=[(token, bpe.token_to_id(token)) for token in (bos, eos)],
     )
     named = {f"{name}_token": token for name, token in SPECIAL_TOKENS.items()}
-    return PreTrainedTokenizerFast(tokenizer_object=bpe._tokenizer, clean_up_tokenization_spaces=False, **named)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=bpe._tokenizer, clean_up_tokenization_spaces=False, **named
+    )
 
 
 def _save(tokenizer: Tokenizer, folder: Path) -> None:
@@ -107,23 +105,24 @@ def _save(tokenizer: Tokenizer, folder: Path) -> None:
 
 
 def _tokenizer_from_hub(repository: hub.Repository, records: Path, folder: Path) -> dict[str, Any]:
-    """A repository's fast tokenizer, made of its files and compared with them."""
+    """Make a fast tokenizer from a repository's files, and compare it with them."""
     source = hub.fetch(repository, choose_tokenizer)
     _save(vocabulary.build(source), folder)
-    checked = vocabulary.check(load_tokenizer(folder), source, _texts(records))
+    rows = islice(read_records(records), COMPARED)
+    texts = [record.input[:COMPARED_CHARACTERS] for _, record in rows]
+    checked = vocabulary.check(load_tokenizer(folder), source, texts)
     files = choose_tokenizer([path.name for path in source.iterdir()])
-    digests = {name: sha256(source / name) for name in files}
-    origin = {"repository": repository.name, "revision": repository.revision, "files": digests}
-    return {"origin": {**origin, "verified": hub.verified(repository, source, files)}, **checked}
-
-
-def _texts(records: Path) -> list[str]:
-    """The beginnings of the first inputs."""
-    return [record.input[:COMPARED_CHARACTERS] for _, record in islice(read_records(records), COMPARED)]
+    origin = {
+        "repository": repository.name,
+        "revision": repository.revision,
+        "files": {name: sha256(source / name) for name in files},
+        "verified": hub.verified(repository, source, files),
+    }
+    return {"origin": origin, **checked}
 
 
 def _copy_tokenizer(settings: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    """Take a checkpoint's files as they are, but for what cuts or pads; where a package's come from."""
+    """Copy a checkpoint's files as they are, except for truncation and padding."""
     problem, source = missing_checkpoint(settings, missing_tokenizer), local_folder(settings)
     if problem or source is None:
         raise TokenizerError(problem)
@@ -134,14 +133,10 @@ def _copy_tokenizer(settings: Mapping[str, Any], folder: Path) -> dict[str, Any]
                     shutil.copyfile(path, partial)
     except SourceChanged as error:
         raise TokenizerError(str(error)) from None
-    _tokenize_whole(folder / TOKENIZER)
+    # Truncation and padding that were saved with it are switched off: whole inputs are stored.
+    said = json.loads((folder / TOKENIZER).read_text(encoding="utf-8"))
+    if said.get("truncation") or said.get("padding"):
+        with whole_file(folder / TOKENIZER) as stream:
+            json.dump({**said, "truncation": None, "padding": None}, stream, ensure_ascii=False)
     # An installed package is known by its version.
     return {"origin": local_origin(settings)} if "package" in settings else {"sources": sources}
-
-
-def _tokenize_whole(file: Path) -> None:
-    """Switch off the cutting and padding that were on when a tokenizer was saved: whole inputs are stored."""
-    said = json.loads(file.read_text(encoding="utf-8"))
-    if said.get("truncation") or said.get("padding"):
-        with whole_file(file) as stream:
-            json.dump({**said, "truncation": None, "padding": None}, stream, ensure_ascii=False)

@@ -1,21 +1,23 @@
-"""Dataset sources: one module each, a pure function `read(options)` that gives records by split.
+"""Dataset sources: one module each, with a pure function `read(options)`.
 
 A source module defines
 
 - `OPTIONS_SCHEMA`, the JSON schema of a study's `options`,
-- `read(options) -> longwatt.datasets.records.SourceData`,
+- `read(options) -> longwatt.datasets.records.SourceData`, the records by split,
 
 and where it needs to
 
-- `splits(options)`: the splits it will have (without it: train, validation and test),
-- `files(options)`: local files that Snakemake is told of, since only with them the dataset can be made,
-- `local_files(options)`: all files of this machine that are read, by the name that a record of them has; one whose
-  contents change makes the dataset again, unless the options pin them (`sha256`, `revision`). Without it: `files`,
-- `missing(options)`: what stands in the way of reading it here, as a sentence, or None,
-- `repository(options)`: the hub's repository that it is fetched from and the choice of its files, or None,
-- `at_hand(options)`: whether it is had from elsewhere here, so that the hub is not asked.
+- `splits(options)`: the splits it will have (default: train, validation and test),
+- `files(options)`: local files that Snakemake tracks, since the dataset is made from them,
+- `local_files(options)`: every file of this machine that is read, by its name in provenance records
+  (default: `files`). A file whose contents change makes the dataset again, unless the options pin
+  it (`sha256`, `revision`),
+- `missing(options)`: a sentence on why the dataset cannot be read here, or None,
+- `repository(options)`: the hub repository it is fetched from and the choice of its files, or None,
+- `at_hand(options)`: True if it is available here without asking the hub.
 
-Its name is what a study's `source:` says. Heavy imports happen inside `read`, since the rest is asked at parse time.
+A study names the module as `source:`. Heavy imports happen inside `read`, since Snakemake calls the
+other functions at parse time.
 """
 
 from __future__ import annotations
@@ -35,52 +37,51 @@ Options = Mapping[str, Any]
 
 @cache
 def sources() -> tuple[str, ...]:
-    """The names of all sources: of every module here that defines `OPTIONS_SCHEMA`."""
+    """List the names of all sources: the modules here that define `OPTIONS_SCHEMA`."""
     names = sorted(module.name for module in pkgutil.iter_modules(__path__))
     return tuple(name for name in names if hasattr(_module(name), "OPTIONS_SCHEMA"))
 
 
 def options_schema(source: str) -> dict[str, Any]:
-    """The JSON schema of a source's options."""
-    schema: dict[str, Any] = _module(source).OPTIONS_SCHEMA
-    return schema
+    """Return the JSON schema of a source's options."""
+    return dict(_module(source).OPTIONS_SCHEMA)
 
 
 def splits(source: str, options: Options) -> tuple[str, ...]:
-    """The splits that a source will have."""
+    """Return the splits that a source will have."""
     found = _ask(source, "splits", options)
     return SPLITS if found is None else tuple(found)
 
 
 def files(source: str, options: Options) -> list[str]:
-    """The local files that a dataset is read from, whether they are there or not."""
+    """Return the local files that a dataset is read from, existing or not."""
     return list(_ask(source, "files", options) or [])
 
 
 def local_files(source: str, options: Options) -> dict[str, Path]:
-    """The files of this machine that a dataset is read from, by the name that a record of them has."""
+    """Return the files of this machine that a dataset is read from, by name."""
     return files_read(_module(source), options)
 
 
 def is_pinned(options: Options) -> bool:
-    """Whether options say themselves which contents are meant."""
+    """Return whether options pin the contents that they mean."""
     return "sha256" in options or "revision" in options
 
 
 def missing(source: str, options: Options) -> str | None:
-    """What stands in the way of reading a dataset here; None if nothing is known to."""
+    """Say why a dataset cannot be read here, or return None."""
     sentence: str | None = _ask(source, "missing", options)
     return sentence
 
 
 def repository(source: str, options: Options) -> tuple[hub.Repository, hub.Choose] | None:
-    """The hub's repository that a dataset is fetched from, and the choice of its files; None if from elsewhere."""
+    """Return the hub repository of a dataset and the choice of its files, or None."""
     found: tuple[hub.Repository, hub.Choose] | None = _ask(source, "repository", options)
     return found
 
 
 def at_hand(source: str, options: Options) -> bool:
-    """Whether a dataset is had without its repository here."""
+    """Return whether a dataset is available here without its hub repository."""
     return bool(_ask(source, "at_hand", options))
 
 

@@ -1,8 +1,8 @@
-"""Whole ACL papers with human summaries of three aspects, from the PyPI package `aclsum`.
+"""Full ACL papers with human summaries of three aspects, from the PyPI package `aclsum`.
 
-Takeshita et al. 2024, "ACLSum: A New Dataset for Aspect-based Summarization of Scientific Publications".
-250 papers (100/50/100). As a query-based task: the aspect is the query, the S2ORC parse of the full paper
-the document. Nothing is fetched at run time.
+Takeshita et al. 2024, "ACLSum: A New Dataset for Aspect-based Summarization of Scientific
+Publications": 250 papers (100/50/100). As a query-based task, the aspect is the query and the S2ORC
+parse of the full paper is the document. Nothing is fetched at run time.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from importlib.metadata import version
 from typing import Any
 
-from longwatt.datasets.records import Record, SourceData
+from longwatt.datasets.records import Record, SourceData, list_of, object_of
 
 ASPECTS = ("challenge", "approach", "outcome")
 QUERIES = {
@@ -19,28 +19,18 @@ QUERIES = {
     "approach": "Which approach does the paper take?",
     "outcome": "What is the outcome of the paper?",
 }
+LICENCE = "MIT (package); papers before 2016 CC BY-NC-SA, later ones CC BY"
 SPLIT_NAMES = {"train": "train", "validation": "val", "test": "test"}
 
-OPTIONS_SCHEMA: dict[str, Any] = {
-    "type": "object",
-    "additionalProperties": False,
-    "properties": {
-        "aspects": {
-            "type": "array",
-            "minItems": 1,
-            "uniqueItems": True,
-            "items": {"enum": list(ASPECTS)},
-        }
-    },
-}
+OPTIONS_SCHEMA = object_of([], aspects=list_of({"enum": list(ASPECTS)}))
 
 
 def read(options: Mapping[str, Any]) -> SourceData:
-    """Records `<paper>/<aspect>`: query, blank line, title and full text; one reference each."""
+    """Read records `<paper>/<aspect>`: query, blank line, title and text, with one reference."""
     aspects = options.get("aspects", list(ASPECTS))
     return SourceData(
         splits={split: list(_records(name, aspects)) for split, name in SPLIT_NAMES.items()},
-        licence="MIT (package); papers before 2016 CC BY-NC-SA, later ones CC BY",
+        licence=LICENCE,
         origin=f"PyPI aclsum {version('aclsum')}",
     )
 
@@ -51,14 +41,14 @@ def _records(split: str, aspects: list[str]) -> Iterator[Record]:
     for document in ACLSum(split):
         text = full_text(document.title, document.get_fulltext_parse())
         for aspect in aspects:
-            query = QUERIES[aspect]
-            summary = document.summaries[aspect]
-            start = len(query) + 2
-            yield Record(f"{document.id}/{aspect}", f"{query}\n\n{text}", (summary,), document_start=start)
+            query = f"{QUERIES[aspect]}\n\n"
+            references = (document.summaries[aspect],)
+            id_ = f"{document.id}/{aspect}"
+            yield Record(id_, query + text, references, document_start=len(query))
 
 
 def full_text(title: str, parse: Mapping[str, Any]) -> str:
-    """Title, abstract and body of an S2ORC parse, a heading before each new section."""
+    """Join title, abstract and body of an S2ORC parse, with a heading before each section."""
     blocks = [title, *(p["text"] for p in parse["pdf_parse"]["abstract"])]
     heading = None
     for paragraph in parse["pdf_parse"]["body_text"]:

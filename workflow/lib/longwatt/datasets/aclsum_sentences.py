@@ -1,8 +1,9 @@
-"""Sentences of ACL papers by what they say, from the PyPI package `aclsum`: a small set of real classification.
+"""Sentences of ACL papers classified by aspect, from the PyPI package `aclsum`.
 
-Takeshita et al. 2024 had people highlight, in abstract, introduction and conclusion of 250 papers, the sentences that
-tell a paper's challenge, approach and outcome. A sentence's class is its aspect, or `none`. The few with several
-aspects have no one class: they are left out and counted. Nothing is fetched at run time.
+A small set of real classification. Annotators of Takeshita et al. 2024 highlighted the sentences
+that state a paper's challenge, approach and outcome, in abstract, introduction and conclusion of
+250 papers. The class of a sentence is its aspect, or `none`. The few sentences with several aspects
+have no single class: they are left out and counted. Nothing is fetched at run time.
 """
 
 from __future__ import annotations
@@ -18,33 +19,35 @@ from longwatt.datasets.records import Record, SourceData
 SECTIONS = ("abstract", "introduction", "conclusion")
 NONE = "none"  # the class of sentences that tell none of the aspects
 
-OPTIONS_SCHEMA: dict[str, Any] = aclsum.OPTIONS_SCHEMA
+OPTIONS_SCHEMA = aclsum.OPTIONS_SCHEMA
 
 
 def read(options: Mapping[str, Any]) -> SourceData:
-    """Records `<paper>/<section>/<number>`: a sentence and its one class.
+    """Read records `<paper>/<section>/<number>`: a sentence and its class.
 
     Args:
-        options: `aspects` that are classes of their own (all three); sentences of the others count as `none`.
+        options: `aspects` that are classes of their own (default: all three). Sentences of the
+            other aspects count as `none`.
     """
     aspects = options.get("aspects", list(aclsum.ASPECTS))
     found = {split: _split(name, aspects) for split, name in aclsum.SPLIT_NAMES.items()}
     splits = {split: records for split, (records, _) in found.items()}
     dropped = [
-        f"{count} of {count + len(splits[split])} sentences of {split} have several aspects: left out"
+        f"{count} of {count + len(splits[split])} sentences of {split} have several aspects: "
+        "left out"
         for split, (_, count) in found.items()
         if count
     ]
     return SourceData(
         splits=splits,
-        licence="MIT (package); papers before 2016 CC BY-NC-SA, later ones CC BY",
+        licence=aclsum.LICENCE,
         origin=f"PyPI aclsum {version('aclsum')}, sentences with highlights",
         notes=[*dropped, *shared_texts(splits)],
     )
 
 
 def _split(name: str, aspects: Sequence[str]) -> tuple[list[Record], int]:
-    """Records of a split of the package's, and how many sentences have several aspects."""
+    """Return a split's records, and how many sentences have several aspects."""
     from aclsum import ACLSum
 
     records, several = [], 0
@@ -52,9 +55,10 @@ def _split(name: str, aspects: Sequence[str]) -> tuple[list[Record], int]:
         for section in SECTIONS:
             marks = [document.get_all_highlights(aspect, [section]) for aspect in aspects]
             for number, sentence in enumerate(document.get_all_sentences([section])):
-                told = [aspect for aspect, marked in zip(aspects, marks, strict=True) if marked[number]]
-                if len(told) > 1:
+                marked = [aspect for aspect, of in zip(aspects, marks, strict=True) if of[number]]
+                if len(marked) > 1:
                     several += 1
                     continue
-                records.append(Record(f"{document.id}/{section}/{number}", sentence, (told[0] if told else NONE,)))
+                id_ = f"{document.id}/{section}/{number}"
+                records.append(Record(id_, sentence, (marked[0] if marked else NONE,)))
     return records, several

@@ -1,4 +1,4 @@
-"""From what a row says of its class to the name of that class."""
+"""Class names of the label values in a file's rows."""
 
 from __future__ import annotations
 
@@ -12,47 +12,42 @@ from longwatt.datasets.rows import Row
 
 
 def label_of(row: Row, field: str, options: Mapping[str, Any]) -> str | None:
-    """The name of a row's class; None for a row that is to be left out.
+    """Return the name of a row's class, or None for a row to leave out.
 
     Args:
-        row: of a file.
-        field: that holds the label, or with `score_classes` a number from 0 to 1.
-        options: `labels` (names by number, or a mapping from value to name), `score_classes`, `drop`.
+        row: a row of a file.
+        field: the field with the label, or with `score_classes` a number from 0 to 1.
+        options: `labels` (names by number or by value), `score_classes`, `drop`.
 
     Raises:
-        DatasetError: the value is none that the options know; names file, line, field and value.
+        DatasetError: the options do not know the value. Names file, line, field and value.
     """
+    dropped = {value_key(text_of(value) or str(value)) for value in options.get("drop", ())}
+    found: str | None
     if "score_classes" in options:
-        found = _of_score(row.share(field), options["score_classes"])
+        # Classes have equal width; the highest score falls in the last.
+        classes, names = options["score_classes"]["classes"], options["score_classes"]["names"]
+        found = names[min(int(classes * row.share(field)), classes - 1)]
     else:
         value = row.label(field)
-        dropped = value_key(value) in _dropped(options)
-        found = None if dropped else _named(row, field, value, options.get("labels"))
-    return None if found is None or value_key(found) in _dropped(options) else found
+        known = value_key(value) not in dropped
+        found = _named(row, field, value, options.get("labels")) if known else None
+    return None if found is None or value_key(found) in dropped else found
 
 
 def twice_named(labels: Collection[str] | Mapping[str, str]) -> list[str]:
-    """The values of a mapping of labels that are one value in two spellings, as 1 and 1.0 are."""
-    keys = Counter(value_key(value) for value in labels) if isinstance(labels, Mapping) else Counter()
+    """Find values in a mapping of labels that spell one value twice (1, 1.0)."""
+    keys = Counter(map(value_key, labels if isinstance(labels, Mapping) else ()))
     return [value for value in labels if keys[value_key(value)] > 1]
-
-
-def _dropped(options: Mapping[str, Any]) -> set[str]:
-    return {value_key(text_of(value) or str(value)) for value in options.get("drop", ())}
-
-
-def _of_score(score: float, classes: Mapping[str, Any]) -> str | None:
-    """The class of equal width that a score falls in; the highest score falls in the last."""
-    number = min(int(classes["classes"] * score), classes["classes"] - 1)
-    name: str | None = classes["names"][number]
-    return name
 
 
 def _named(row: Row, field: str, value: str, labels: list[str] | Mapping[str, str] | None) -> str:
     if labels is None:
         return value_key(value)  # or 1 and 1.0, True and true would be two classes
-    # A list's names are those of 0, 1, ...
-    names = labels if isinstance(labels, Mapping) else {str(number): name for number, name in enumerate(labels)}
+    # A list names the values 0, 1, ...
+    names = (
+        labels if isinstance(labels, Mapping) else {str(n): name for n, name in enumerate(labels)}
+    )
     by_key = {value_key(known): name for known, name in names.items()}
     if value_key(value) not in by_key:
         known = ", ".join(map(repr, names))

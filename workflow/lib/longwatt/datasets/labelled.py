@@ -1,9 +1,10 @@
-"""Labelled examples for classification: one text or a pair, from a user's files or a hub's repository.
+"""Labelled examples for classification: one text or a pair, from local files or the hub.
 
-A file is JSON lines, CSV, TSV (without quoting) or parquet by its ending, and unpacked by its first bytes where it is
-gzip, bzip2, xz or zstd; `file.zip::member.jsonl` is a member of a zip. With `repository` and its pinned `revision`,
-files are paths in that repository of the hub. Otherwise they lie where they say, or, if they begin with `mirror:`, in
-the folder that config.yaml's `mirror` names.
+The ending of a file says its format: JSON lines, CSV, TSV (without quoting) or parquet. Its first
+bytes say how it is packed: gzip, bzip2, xz, zstd or not at all. `file.zip::member.jsonl` is a
+member of a zip. With `repository` and its pinned `revision`, files are paths in that hub
+repository. Otherwise they are local paths, or, if they begin with `mirror:`, paths in the folder
+that config.yaml's `mirror` names.
 """
 
 from __future__ import annotations
@@ -19,15 +20,16 @@ from typing import Any
 from longwatt import hub
 from longwatt.datasets.label_names import label_of, twice_named
 from longwatt.datasets.overlap import shared_texts
-from longwatt.datasets.records import SPLITS, DatasetError, Record, SourceData
+from longwatt.datasets.records import SPLITS, DatasetError, Record, SourceData, list_of, object_of
 from longwatt.datasets.row_files import INSIDE, read_file, split_member
 from longwatt.datasets.rows import Row
 from longwatt.datasets.stored import ChosenRecords, StoredRecords
 from longwatt.provenance import sha256
 
+Splits = dict[str, Collection[Record]]
 MIRRORED = "mirror:"
 SEPARATOR = "\n\n"  # between the texts of a pair in one field
-FIELDS = {"input": "input", "label": "label"}  # what a file calls them where a study says nothing
+FIELDS = {"input": "input", "label": "label"}  # default names of a file's fields
 
 _TEXT = {"type": "string", "minLength": 1}
 _NAMES = {"type": "array", "minItems": 2, "items": _TEXT}
@@ -37,35 +39,30 @@ _FILE = {
     "patternErrorMessage": "expected a file that ends in .jsonl, .json, .csv, .tsv or .parquet, "
     "packed (.gz, .bz2, .xz, .zst) or not (of a zip FILE.zip::MEMBER)",
 }
-_FILES = {"anyOf": [_FILE, {"type": "array", "minItems": 1, "uniqueItems": True, "items": _FILE}]}
-_LABEL = {"type": ["string", "integer", "number", "boolean"]}
+_FILES = {"anyOf": [_FILE, list_of(_FILE)]}
+_BY_VALUE = {"type": "object", "minProperties": 2, "additionalProperties": _TEXT}
+_SPLIT = {"enum": list(SPLITS)}
 
-
-def _object(required: Collection[str], **properties: Any) -> dict[str, Any]:
-    return {"type": "object", "additionalProperties": False, "required": list(required), "properties": properties}
-
-
-OPTIONS_SCHEMA: dict[str, Any] = {
-    **_object(
+OPTIONS_SCHEMA = {
+    **object_of(
         ["files"],
-        files={**_object([], **dict.fromkeys(SPLITS, _FILES)), "minProperties": 1},
-        fields=_object([], input=_TEXT, second=_TEXT, label=_TEXT, id=_TEXT),
-        labels={"anyOf": [_NAMES, {"type": "object", "minProperties": 2, "additionalProperties": _TEXT}]},
-        drop={"type": "array", "minItems": 1, "uniqueItems": True, "items": _LABEL},
+        files={**object_of([], **dict.fromkeys(SPLITS, _FILES)), "minProperties": 1},
+        fields=object_of([], input=_TEXT, second=_TEXT, label=_TEXT, id=_TEXT),
+        labels={"anyOf": [_NAMES, _BY_VALUE]},
+        drop=list_of({"type": ["string", "integer", "number", "boolean"]}),
         drop_empty={"type": "boolean"},
-        score_classes=_object(
+        score_classes=object_of(
             ["classes", "names"],
             classes={"type": "integer", "minimum": 2},
-            names={"type": "array", "minItems": 2, "items": {"type": ["string", "null"], "minLength": 1}},
+            names={**_NAMES, "items": {"type": ["string", "null"], "minLength": 1}},
         ),
-        held_out=_object(
+        held_out=object_of(
             ["split", "from", "examples"],
-            split={"enum": list(SPLITS)},
-            **{"from": {"enum": list(SPLITS)}},
+            **dict.fromkeys(("split", "from"), _SPLIT),
             examples={"type": "integer", "minimum": 1},
             seed={"type": "integer", "minimum": 0},
         ),
-        pair=_object([], separator=_TEXT, second_first={"type": "boolean"}),
+        pair=object_of([], separator=_TEXT, second_first={"type": "boolean"}),
         licence=_TEXT,
         **hub.SCHEMA,
     ),
@@ -74,28 +71,31 @@ OPTIONS_SCHEMA: dict[str, Any] = {
 
 
 def splits(options: Mapping[str, Any]) -> list[str]:
-    """Those with files, and the one that is drawn from another."""
+    """Return the splits with files, and the one that is drawn from another."""
     drawn = options.get("held_out", {}).get("split")
     return [split for split in SPLITS if split in options["files"] or split == drawn]
 
 
 def files(options: Mapping[str, Any]) -> list[str]:
-    """Those that lie where they say; where a mirror is makes nothing again, and a pinned revision never changes."""
+    """Return the files of this machine, without those of a mirror or the hub.
+
+    A mirror's place makes nothing again, and a pinned revision of the hub never changes.
+    """
     if "repository" in options:
         return []
-    named = [split_member(path)[0] for path in _all_files(options) if not path.startswith(MIRRORED)]
-    return [str(Path(path).expanduser()) for path in dict.fromkeys(named)]
+    named = [name for name in _archives(options) if not name.startswith(MIRRORED)]
+    return [str(Path(name).expanduser()) for name in named]
 
 
 def local_files(options: Mapping[str, Any]) -> dict[str, Path]:
-    """Those that are read from this machine, the mirror's among them, as the options name them; none of the hub's."""
+    """Return the files of this machine or its mirror, by their names in the options."""
     if "repository" in options:
         return {}
-    return {split_member(path)[0]: _local(path) for path in _all_files(options)}
+    return {name: _local(name) for name in _archives(options)}
 
 
 def repository(options: Mapping[str, Any]) -> tuple[hub.Repository, hub.Choose] | None:
-    """The hub's repository that the files are of; None if they are none of the hub's."""
+    """Return the hub repository of the files and the choice of them, or None."""
     if "repository" not in options:
         return None
     found = hub.Repository("dataset", options["repository"], options["revision"])
@@ -103,7 +103,7 @@ def repository(options: Mapping[str, Any]) -> tuple[hub.Repository, hub.Choose] 
 
 
 def missing(options: Mapping[str, Any]) -> str | None:
-    """Options that do not go together, or the first file that is not there."""
+    """Name options that contradict each other, or the first file that does not exist."""
     problem = _contradiction(options)
     if problem or "repository" in options:
         return problem
@@ -112,54 +112,65 @@ def missing(options: Mapping[str, Any]) -> str | None:
         if path.startswith(MIRRORED) and (not mirror or mirror.startswith(("http://", "https://"))):
             have = f"{hub.without_credentials(mirror)} is a URL" if mirror else "none is set"
             return (
-                f"options.files: {path} lies in the mirror's folder, but {have}; give a folder as `mirror` in "
-                "config.yaml or with --config mirror=..."
+                f"options.files: {path} lies in the mirror's folder, but {have}; give a folder as "
+                "`mirror` in config.yaml or with --config mirror=..."
             )
         if not _local(path).is_file():
-            return f"{_local(path)} does not exist, or is no file; options.files names the files of each split"
+            advice = "options.files names the files of each split"
+            return f"{_local(path)} does not exist, or is no file; {advice}"
     return None
 
 
 def read(options: Mapping[str, Any]) -> SourceData:
-    """Records with one label each.
+    """Read records with one label each.
 
     Args:
-        options: `files` by split, one or a list; `fields`: what they call `input` (input), `second` (none), `label`
-            (label) and `id` (without one, rows are numbered); `labels`: names of the labels 0, 1, ... or by value
-            (absent: the values are the names); `drop`: labels of rows to leave out; `drop_empty`: leave rows out that
-            lack a text; `score_classes`: the label is a number from 0 to 1 that falls into one of `classes` of equal
-            width, of `names`, null for one to leave out; `pair`: the input holds both texts of a pair with a
-            `separator` (a blank line) between them, the second one before the first if `second_first`; `held_out`:
-            draw a `split` of so many `examples` `from` another by `seed` (0); `repository` and `revision` of the hub;
+        options:
+            `files` by split, one or a list.
+            `fields`: what the files call `input` (default: input), `second` (none), `label` (label)
+            and `id` (default: rows are numbered).
+            `labels`: names of the labels 0, 1, ... or by value (default: the values are the names).
+            `drop`: labels of rows to leave out.
+            `drop_empty`: leave out rows that lack a text.
+            `score_classes`: the label is a number from 0 to 1, which falls into one of `classes` of
+            equal width with these `names` (null: leave the row out).
+            `pair`: the input holds both texts of a pair with a `separator` (default: a blank line)
+            between them; the second text comes first if `second_first`.
+            `held_out`: draw a `split` of so many `examples` `from` another split by `seed` (0).
+            `repository` and `revision` of the hub.
             `licence`.
 
     Raises:
-        DatasetError: options do not go together, a file cannot be read, or a row cannot be used; names file and line.
-        HubError: the repository's files cannot be had.
+        DatasetError: options contradict each other, a file cannot be read, or a row cannot be used.
+            Names file and line.
+        HubError: the repository's files are not available.
     """
-    problem = missing(options)
-    if problem:
+    if problem := missing(options):
         raise DatasetError(problem)
     found = repository(options)
     folder = hub.fetch(*found) if found else None
-    rows = _Rows(options, folder)
-    read_splits = {split: rows.of(split) for split in SPLITS if split in options["files"]}
-    drawn = _hold_out(read_splits, options["held_out"]) if "held_out" in options else read_splits
-    records = {split: drawn[split] for split in splits(options)}
+    rows, doubts = _Rows(options, folder), []
+    if found and folder and not hub.verified(found[0], folder, _archives(options)):
+        # Nothing beside a mirror's copy says that it is of the pinned revision.
+        doubts = [f"unverified: nothing says that the files in {folder} are of {found[0]}"]
+    read_splits: Splits = {split: rows.of(split) for split in SPLITS if split in options["files"]}
+    if "held_out" in options:
+        read_splits = _hold_out(read_splits, options["held_out"])
+    records = {split: read_splits[split] for split in splits(options)}
     return SourceData(
         splits=records,
         licence=options.get("licence", "not stated"),
         origin=_origin(options, folder),
-        notes=[*_doubts(options, folder), *rows.notes, *shared_texts(records)],
+        notes=[*doubts, *rows.notes, *shared_texts(records)],
     )
 
 
 class _Rows:
-    """Reads the files of a study's options, and notes what is left out.
+    """Reader of a study's files, with notes on the rows it leaves out.
 
     Args:
-        options: as of `read`.
-        folder: with the repository's files; None where there is no repository.
+        options: as for `read`.
+        folder: the folder of the hub repository's files; None for local files.
     """
 
     def __init__(self, options: Mapping[str, Any], folder: Path | None) -> None:
@@ -169,10 +180,10 @@ class _Rows:
         self.notes: list[str] = []
 
     def of(self, split: str) -> StoredRecords:
-        """Records of one split.
+        """Read the records of one split.
 
         Raises:
-            DatasetError: a row cannot be used, or two have one id.
+            DatasetError: a row cannot be used, or two rows share an id.
         """
         records = StoredRecords()
         left_out: Counter[str] = Counter()
@@ -183,11 +194,12 @@ class _Rows:
             else:
                 records.add(found, row.place)
         for _, again, place in records.repeats():
-            raise DatasetError(f"{place}: the field {self.fields['id']!r} repeats the id {again.id!r}")
-        found_out = [f"{count} rows of {split} {reason}: left out" for reason, count in left_out.items()]
+            field = self.fields["id"]
+            raise DatasetError(f"{place}: the field {field!r} repeats the id {again.id!r}")
+        notes = [f"{count} rows of {split} {why}: left out" for why, count in left_out.items()]
         if not records:
-            raise DatasetError(f"options.files: no row of {split} is left ({'; '.join(found_out)})")
-        self.notes += found_out
+            raise DatasetError(f"options.files: no row of {split} is left ({'; '.join(notes)})")
+        self.notes += notes
         return records
 
     def _rows(self, split: str) -> Iterator[Row]:
@@ -198,7 +210,7 @@ class _Rows:
             yield from read_file(where, member, name, list(self.fields.values()))
 
     def _record(self, row: Row, number: int) -> Record | str:
-        """A row's record, or why there is none."""
+        """Return a row's record, or the reason why there is none."""
         label = label_of(row, self.fields["label"], self.options)
         if label is None:
             return f"have no label that is asked for ({self.fields['label']!r})"
@@ -217,44 +229,47 @@ class _Rows:
         before, _, after = text.partition(separator)
         if not before.strip() or not after.strip():
             raise DatasetError(
-                f"{row.place}: the field {self.fields['input']!r} must hold two texts with {separator!r} between them, "
-                f"but is {text[:40]!r}"
+                f"{row.place}: the field {self.fields['input']!r} must hold two texts with "
+                f"{separator!r} between them, but is {text[:40]!r}"
             )
         return (after, before) if self.options["pair"].get("second_first") else (before, after)
 
 
 def _contradiction(options: Mapping[str, Any]) -> str | None:
-    """What in the options cannot be meant together."""
+    """Name the options that contradict each other, or return None."""
     scores, held_out = options.get("score_classes"), options.get("held_out")
     if scores and "labels" in options:
-        return "options.labels and options.score_classes both say what a label means; give one of the two"
+        return "options.labels and options.score_classes both say what a label means; give only one"
     if scores and len(scores["names"]) != scores["classes"]:
-        return f"options.score_classes.names needs {scores['classes']} names, but has {len(scores['names'])}"
-    twice = twice_named(options.get("labels", ()))
-    if twice:
-        return f"options.labels names one value twice, as {' and as '.join(map(repr, twice))}; keep one"
+        wanted, given = scores["classes"], len(scores["names"])
+        return f"options.score_classes.names needs {wanted} names, but has {given}"
+    if twice := twice_named(options.get("labels", ())):
+        spelt = " and as ".join(map(repr, twice))
+        return f"options.labels names one value twice, as {spelt}; keep one"
     if "pair" in options and "second" in options.get("fields", {}):
-        return "options.pair splits the input in two, and options.fields.second names another second text; give one"
-    if held_out and (held_out["split"] in options["files"] or held_out["from"] not in options["files"]):
+        second = "options.fields.second names another second text; give one"
+        return f"options.pair splits the input in two, and {second}"
+    files = options["files"]
+    if held_out and (held_out["split"] in files or held_out["from"] not in files):
         return (
-            f"options.held_out draws {held_out['split']} from {held_out['from']}: options.files must name the latter "
-            f"and not the former, but names {', '.join(options['files'])}"
+            f"options.held_out draws {held_out['split']} from {held_out['from']}: options.files "
+            f"must name the latter and not the former, but names {', '.join(files)}"
         )
-    if "repository" in options:
-        outside = [path for path in _all_files(options) if path.startswith(MIRRORED)]
-        return f"options.files: {outside[0]} is no path in the repository" if outside else None
+    outside = [path for path in _all_files(options) if path.startswith(MIRRORED)]
+    if "repository" in options and outside:
+        return f"options.files: {outside[0]} is no path in the repository"
     return None
 
 
-def _hold_out(found: Mapping[str, Collection[Record]], held_out: Mapping[str, Any]) -> dict[str, Collection[Record]]:
-    """Splits with one drawn from another, both in the order that the records had."""
+def _hold_out(found: Splits, held_out: Mapping[str, Any]) -> Splits:
+    """Draw one split from another, both in the order of the records."""
     records, wanted = found[held_out["from"]], held_out["examples"]
     if wanted >= len(records):
         raise DatasetError(
-            f"options.held_out asks for {wanted} examples of {held_out['from']}, which has {len(records)}; "
-            "some must stay there"
+            f"options.held_out asks for {wanted} examples of {held_out['from']}, which has "
+            f"{len(records)}; some must stay there"
         )
-    # Python promises the same `random()` on every version and machine, and nothing of `shuffle` or `sample`.
+    # Python promises the same `random()` on every version and machine, but not the same `shuffle`.
     source = random.Random(held_out.get("seed", 0))
     keys = array("d", (source.random() for _ in range(len(records))))
     drawn = sorted(range(len(records)), key=lambda number: keys[number])[:wanted]
@@ -274,39 +289,30 @@ def _all_files(options: Mapping[str, Any]) -> list[str]:
 
 
 def _local(path: str) -> Path:
-    """The file, or the zip that holds it, on this machine."""
+    """Return the local path of a file, or of the zip that holds it."""
     file, _ = split_member(path)
     if file.startswith(MIRRORED):
         return Path(os.environ.get(hub.MIRROR, "")).expanduser() / file.removeprefix(MIRRORED)
     return Path(file).expanduser()
 
 
-def _of_repository(options: Mapping[str, Any]) -> list[str]:
+def _archives(options: Mapping[str, Any]) -> list[str]:
+    """List all files once, without the members of zips."""
     return list(dict.fromkeys(split_member(path)[0] for path in _all_files(options)))
 
 
 def _choose(names: Collection[str], options: Mapping[str, Any]) -> list[str]:
-    wanted = _of_repository(options)
-    absent = [name for name in wanted if name not in names]
-    if absent:
-        raise LookupError(f"it has no {absent[0]}")
+    wanted = _archives(options)
+    for name in wanted:
+        if name not in names:
+            raise LookupError(f"it has no {name}")
     return wanted
 
 
-def _doubts(options: Mapping[str, Any], folder: Path | None) -> list[str]:
-    """That a mirror's copy is of the pinned revision is not known where nothing beside it says so."""
-    found = repository(options)
-    if found is None or folder is None or hub.verified(found[0], folder, _of_repository(options)):
-        return []
-    return [f"unverified: nothing says that the files in {folder} are of {found[0]}"]
-
-
 def _origin(options: Mapping[str, Any], folder: Path | None) -> str:
-    """Every file with its SHA-256."""
+    """Describe where the files come from, each with its SHA-256."""
+    prefix, files = "", local_files(options)
     if folder is not None:
-        named = {name: folder / name for name in _of_repository(options)}
+        files = {name: folder / name for name in _archives(options)}
         prefix = f"{options['repository']}, revision {options['revision']}: "
-    else:
-        named = {split_member(path)[0]: _local(path) for path in _all_files(options)}
-        prefix = ""
-    return prefix + "; ".join(f"{name} (sha256 {sha256(path)})" for name, path in named.items())
+    return prefix + "; ".join(f"{name} (sha256 {sha256(path)})" for name, path in files.items())

@@ -1,7 +1,8 @@
-"""Needle: a generated question-answering set, the instrument check.
+"""Needle: a generated question-answering set that checks the instrument.
 
-The answer sits at a uniformly random place in a document of known length, so the best expected F1 at each
-input length is known: that of the words that a cut leaves visible, or of all that the hidden ones may be.
+The answer stands at a uniformly random place in a document of known length. The best expected F1 at
+each input length is therefore known: that of the words that a cut leaves visible, plus a guess at
+the hidden words among all that these may be.
 """
 
 from __future__ import annotations
@@ -10,35 +11,31 @@ import random
 from collections.abc import Mapping
 from typing import Any
 
-from longwatt.datasets.records import Record, SourceData
+from longwatt.datasets.records import SPLITS, Record, SourceData, object_of
 
 QUERY = "What is the secret code?"
 MARKER = ("the", "secret", "code", "is")
 _COUNT = {"type": "integer", "minimum": 1}
 
-OPTIONS_SCHEMA: dict[str, Any] = {
-    "type": "object",
-    "additionalProperties": False,
-    "required": ["words_per_document", "train", "validation", "test"],
-    "properties": {
-        "words_per_document": {"type": "integer", "minimum": 16},
-        "train": _COUNT,
-        "validation": _COUNT,
-        "test": _COUNT,
-        "answer_words": {"type": "integer", "minimum": 1, "maximum": 8},
-        "answer_vocabulary": {"type": "integer", "minimum": 2, "maximum": 400},
-        "filler_vocabulary": {"type": "integer", "minimum": 2, "maximum": 2000},
-        "seed": {"type": "integer", "minimum": 0},
-    },
-}
+OPTIONS_SCHEMA = object_of(
+    ["words_per_document", *SPLITS],
+    words_per_document={"type": "integer", "minimum": 16},
+    **dict.fromkeys(SPLITS, _COUNT),
+    answer_words={"type": "integer", "minimum": 1, "maximum": 8},
+    answer_vocabulary={"type": "integer", "minimum": 2, "maximum": 400},
+    filler_vocabulary={"type": "integer", "minimum": 2, "maximum": 2000},
+    seed={"type": "integer", "minimum": 0},
+)
 
 
 def read(options: Mapping[str, Any]) -> SourceData:
-    """Records: a query, a blank line, filler with one needle in it; the reference is the needle's answer.
+    """Generate records: a query, a blank line, and filler text with one needle.
+
+    The reference is the needle's answer.
 
     Args:
-        options: words_per_document and examples per split; answer_words (2), answer_vocabulary (32 per
-            position), filler_vocabulary (200), seed (0).
+        options: words_per_document and examples per split; answer_words (2), answer_vocabulary (32
+            per position), filler_vocabulary (200), seed (0).
     """
     count, size = options.get("answer_words", 2), options.get("answer_vocabulary", 32)
     source = random.Random(options.get("seed", 0))
@@ -46,9 +43,12 @@ def read(options: Mapping[str, Any]) -> SourceData:
     # A vocabulary per position: a word that is right can only stand in its own place.
     answers = [words[i * size : (i + 1) * size] for i in range(count)]
     filler = words[count * size :]
+    length = options["words_per_document"]
     splits = {
-        split: [_record(source, f"{split}-{n}", options, answers, filler) for n in range(options[split])]
-        for split in ("train", "validation", "test")
+        split: [
+            _record(source, f"{split}-{n}", length, answers, filler) for n in range(options[split])
+        ]
+        for split in SPLITS
     }
     return SourceData(
         splits=splits,
@@ -59,22 +59,18 @@ def read(options: Mapping[str, Any]) -> SourceData:
 
 
 def _words(source: random.Random, count: int) -> list[str]:
-    """Distinct pronounceable words of two syllables and a final letter."""
+    """Draw distinct pronounceable words of two syllables and a final letter."""
     syllables = [c + v for c in "bdfgklmnprstvz" for v in "aeiou"]
     all_words = [a + b + end for a in syllables for b in syllables for end in "nrst"]
     return source.sample([word for word in all_words if word not in MARKER], count)
 
 
 def _record(
-    source: random.Random,
-    id_: str,
-    options: Mapping[str, Any],
-    answers: list[list[str]],
-    filler: list[str],
+    source: random.Random, id_: str, length: int, answers: list[list[str]], filler: list[str]
 ) -> Record:
     answer = [source.choice(vocabulary) for vocabulary in answers]
     needle = [*MARKER, *answer, "."]
-    rest = source.choices(filler, k=options["words_per_document"] - len(needle))
+    rest = source.choices(filler, k=length - len(needle))
     place = source.randint(0, len(rest))
     head = " ".join([*rest[:place], *MARKER])
     text = " ".join([head, *answer, ".", *rest[place:]])

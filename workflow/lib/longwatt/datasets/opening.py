@@ -1,4 +1,4 @@
-"""Open data files: unpack compressed ones while they are read, and name what holds no rows at all."""
+"""Open data files, unpacked while they are read, and refuse files without rows."""
 
 from __future__ import annotations
 
@@ -22,7 +22,12 @@ PARQUET = b"PAR1"
 _UTF_8_ADVICE = "save it as UTF-8 (iconv -f UTF-16 -t UTF-8)"
 # First bytes -> what such a file is, and what to do.
 _FOREIGN: tuple[tuple[bytes, str, str], ...] = (
-    (b"version https://git-lfs.github.com/", "a Git LFS pointer", "fetch the file with git lfs pull"),
+    (
+        PARQUET,
+        "a parquet file",
+        "give it a name that ends in .parquet, as a file of the source `labelled`",
+    ),
+    (b"version https://git-lfs", "a Git LFS pointer", "fetch the file with git lfs pull"),
     (b"%PDF", "a PDF", "extract its text into JSON lines"),
     (b"\xff\xfe", "UTF-16 text", _UTF_8_ADVICE),
     (b"\xfe\xff", "UTF-16 text", _UTF_8_ADVICE),
@@ -43,10 +48,10 @@ _PAGE = (b"<!doctype html", b"<html", b"<head", b"<?xml")
 
 @contextmanager
 def open_data(path: Path, name: str) -> Iterator[IO[bytes]]:
-    """Give a file's bytes, unpacked where they are gzip, bzip2, xz or zstd.
+    """Open a file for its bytes, unpacked if it is gzip, bzip2, xz or zstd.
 
     Raises:
-        DatasetError: the file cannot be read, is empty, damaged or of no kind that has rows; names it.
+        DatasetError: the file cannot be read, is empty, damaged or has no rows. Names it.
     """
     with damage_named(name), path.open("rb") as stream:
         yield unpacked(stream, name)
@@ -62,7 +67,7 @@ def damage_named(name: str) -> Iterator[None]:
     except (zlib.error, lzma.LZMAError, EOFError, gzip.BadGzipFile) as error:
         raise DatasetError(f"{name} is damaged ({error}); fetch it again") from None
     except OSError as error:
-        if error.errno in DISK_FULL:  # of the temporary copy that parquet is read from; the file is sound
+        if error.errno in DISK_FULL:  # the temporary copy that parquet is read from does not fit
             raise
         if error.errno is None:  # the decompressors' own, which name no system call
             raise DatasetError(f"{name} is damaged ({error}); fetch it again") from None
@@ -70,10 +75,10 @@ def damage_named(name: str) -> Iterator[None]:
 
 
 def unpacked(stream: IO[bytes], name: str) -> IO[bytes]:
-    """Give what a stream holds, once unpacked by its first bytes.
+    """Return a stream unpacked once, as its first bytes say.
 
     Raises:
-        DatasetError: it is empty, or packed twice; names it.
+        DatasetError: the stream is empty, or packed twice. Names it.
     """
     head = _head(stream)
     for signature, (kind, unpack) in _PACKED.items():
@@ -89,32 +94,27 @@ def unpacked(stream: IO[bytes], name: str) -> IO[bytes]:
 
 
 def refuse_foreign(stream: IO[bytes], name: str, advice: str = "") -> None:
-    """Refuse a stream whose first bytes show that it is no text of rows.
+    """Refuse a stream whose first bytes show that it is not text with rows.
 
     Args:
-        stream: as `unpacked` gives it.
+        stream: as `unpacked` returns it.
         name: of the file, for messages.
         advice: what to do about a zip.
 
     Raises:
-        DatasetError: names the file, what it is and what to do.
+        DatasetError: names the file, its kind and what to do.
     """
-    found = _foreign(_head(stream), advice or "unpack it")
-    if found:
+    if found := _foreign(_head(stream), advice or "unpack it"):
         raise DatasetError(f"{name} is {found[0]}, not text with rows; {found[1]}")
 
 
 def holds_parquet(stream: IO[bytes]) -> bool:
-    """Tell parquet by its first bytes."""
+    """Return whether a stream begins as parquet does."""
     return _head(stream).startswith(PARQUET)
 
 
 def _foreign(head: bytes, zip_advice: str) -> tuple[str, str] | None:
-    if head.startswith(PARQUET):
-        return "a parquet file", "give it a name that ends in .parquet, as a file of the source `labelled`"
-    if head.startswith(b"PK\x03\x04"):
-        return "a zip", zip_advice
-    for signature, kind, advice in _FOREIGN:
+    for signature, kind, advice in (*_FOREIGN, (b"PK\x03\x04", "a zip", zip_advice)):
         if head.startswith(signature):
             return kind, advice
     if head.lstrip(b"\xef\xbb\xbf \t\r\n").lower().startswith(_PAGE):
@@ -137,12 +137,8 @@ def _zstd(stream: IO[bytes]) -> IO[bytes]:
     return io.BufferedReader(pyarrow.CompressedInputStream(stream, "zstd"))
 
 
-def _gzip(stream: IO[bytes]) -> Any:
-    return gzip.GzipFile(fileobj=stream)
-
-
 _PACKED: dict[bytes, tuple[str, Callable[[IO[bytes]], Any]]] = {
-    b"\x1f\x8b": ("gzip", _gzip),
+    b"\x1f\x8b": ("gzip", lambda stream: gzip.GzipFile(fileobj=stream)),
     b"BZh": ("bzip2", bz2.BZ2File),
     b"\xfd7zXZ\x00": ("xz", lzma.LZMAFile),
     b"\x28\xb5\x2f\xfd": ("zstd", _zstd),

@@ -1,4 +1,4 @@
-"""Texts that stand in two splits: what a model has seen in training, or twice in evaluation."""
+"""Texts that stand in two splits, so that evaluation sees them in training or twice."""
 
 from __future__ import annotations
 
@@ -10,18 +10,13 @@ from longwatt.datasets.text_digests import Digests
 
 
 def shared_texts(splits: Mapping[str, Collection[Record]]) -> list[str]:
-    """Notes on how many records of each split stand, text by text, in an earlier one too; none where none do."""
-    texts = {split: _digests(records) for split, records in splits.items()}
-    notes = []
+    """Note how many texts of each split also stand in an earlier split."""
+    texts, notes = {split: Digests() for split in splits}, []
+    for split, records in splits.items():
+        for record in records:
+            texts[split].add(record.input, record.second)
     for first, later in combinations(splits, 2):
-        count = texts[later].shared_with(texts[first])
-        if count:
-            notes.append(f"{count} of {len(splits[later])} records of {later} have the same text as one of {first}")
+        if count := texts[later].shared_with(texts[first]):
+            shared = f"{count} of {len(splits[later])} records of {later}"
+            notes.append(f"{shared} have the same text as one of {first}")
     return notes
-
-
-def _digests(records: Collection[Record]) -> Digests:
-    found = Digests()
-    for record in records:
-        found.add(record.input, record.second)
-    return found

@@ -13,12 +13,33 @@ from typing import Any
 
 from longwatt.datasets.temporary import stored_in
 from longwatt.datasets.text_digests import Digests
-from longwatt.datasets.visibility import Scoring, UnseenReferences, Visibility, notes, refuse_unseen
+from longwatt.datasets.visibility import (
+    Scoring,
+    UnseenReferences,
+    count_unseen,
+    notes,
+    refuse_unseen,
+)
 from longwatt.provenance import sha256, whole_file, write_json
 from longwatt.source_files import Facts, SourceChanged, recorded
 from longwatt.tasks import CLASSIFICATION
 
 SPLITS = ("train", "validation", "test")
+
+
+def object_of(required: Collection[str], **properties: Any) -> dict[str, Any]:
+    """Make the JSON schema of an object with exactly these properties."""
+    return {
+        "type": "object",
+        "additionalProperties": False,
+        "required": list(required),
+        "properties": properties,
+    }
+
+
+def list_of(items: Mapping[str, Any]) -> dict[str, Any]:
+    """Make the JSON schema of a list with one or more distinct items."""
+    return {"type": "array", "minItems": 1, "uniqueItems": True, "items": items}
 
 
 @dataclass(frozen=True)
@@ -29,11 +50,12 @@ class Record:
         id: unique within its split.
         input: the whole text; for a query-based task the query, a blank line, the document.
         references: acceptable outputs, at least one.
-        evidence: character ends (exclusive) in `input` of each reference word that can only be known from
-            the text, empty when unknown; a cut before an end hides that word.
+        evidence: character ends (exclusive) in `input` of each reference word that only the text
+            can tell; empty if unknown. A cut before an end hides that word.
         document_start: the character of `input` where the document begins, after a query.
-        lead: the document's first words, as many as a training reference has on average; `download` fills it in.
-        second: the second text of a pair that is classified, empty without one.
+        lead: the document's first words, as many as a mean training reference has; `download` sets
+            it.
+        second: the second text of a pair to classify, empty without one.
     """
 
     id: str
@@ -47,14 +69,15 @@ class Record:
 
 @dataclass(frozen=True)
 class SourceData:
-    """What a source yields: records by split, and facts that the study may rest on.
+    """Records by split that a source yields, and facts that the study may rest on.
 
     Attributes:
-        splits: records by split name; what is read of files lies on disk (`longwatt.datasets.stored`).
-        chance_per_hidden_word: the share of hidden reference words that the best guess gets right, None
-            when the source cannot know it.
+        splits: records by split name; records from files lie on disk (`longwatt.datasets.stored`).
         licence: of the texts.
         origin: where the texts come from, with a version.
+        chance_per_hidden_word: the share of hidden reference words that the best guess gets right;
+            None if the source cannot know it.
+        notes: what a user should know about the records.
     """
 
     splits: Mapping[str, Collection[Record]]
@@ -65,7 +88,7 @@ class SourceData:
 
 
 class DatasetError(ValueError):
-    """Records that cannot be used; names the dataset, split and record."""
+    """Records that cannot be used, named by dataset, split and record."""
 
 
 def download(
@@ -74,18 +97,18 @@ def download(
     provenance: Mapping[str, Any],
     scored: Collection[Scoring] = (),
 ) -> None:
-    """Read a source and write `records.jsonl` and `dataset.json` (statistics, provenance) to `folder`.
+    """Read a source and write `records.jsonl` and `dataset.json` (statistics, provenance).
 
     Args:
-        settings: `source`, its `options`, and for records that are classified `task`.
-        folder: where to.
+        settings: `source`, its `options`, and for records to classify `task`.
+        folder: where to write.
         provenance: the artefact's stamp.
         scored: how the study scores these records.
 
     Raises:
-        DatasetError: a split is empty, an id repeats, a record lacks text, or the metric does not see the references;
-            of classification also a record without exactly one label, a label that the training split lacks, or a
-            split of one class.
+        DatasetError: a split is empty, an id repeats, a record lacks text, or the metric does not
+            see the references. For classification also: a record without exactly one label, a label
+            that the training split lacks, or a split of one class.
     """
     data, sources = _read(settings, folder)
     _check(data, settings["source"])
@@ -99,25 +122,33 @@ def download(
                 statistics_of[split].add(record)
                 row = {"split": split, **asdict(record), "lead": _lead(record, lead_words)}
                 stream.write(json.dumps(row, ensure_ascii=False) + "\n")
-    facts = {key: getattr(data, key) for key in ("licence", "origin", "chance_per_hidden_word", "notes")}
-    facts["sha256"] = {"records.jsonl": sha256(folder / "records.jsonl")}
-    facts["sources"] = sources
-    facts["notes"] = [*facts["notes"], *_said(notes(seen, scored))]
-    facts |= {"labels": sorted(labels["train"])} if labels else {"visibility": seen}
-    by_split = {
-        split: {**counted.facts(), **({"labels": labels[split]} if labels else {})}
-        for split, counted in statistics_of.items()
+    said = notes(seen, scored)
+    for note in said:  # a log is read before a file of facts
+        print(f"Note: {note}", flush=True)
+    facts = {
+        "licence": data.licence,
+        "origin": data.origin,
+        "chance_per_hidden_word": data.chance_per_hidden_word,
+        "notes": [*data.notes, *said],
+        "sha256": {"records.jsonl": sha256(folder / "records.jsonl")},
+        "sources": sources,
+        **({"labels": sorted(labels["train"])} if labels else {"visibility": seen}),
+        "lead_words": lead_words,
+        "splits": {
+            split: counted.facts() | ({"labels": labels[split]} if labels else {})
+            for split, counted in statistics_of.items()
+        },
+        "provenance": provenance,
     }
-    write_json(
-        folder / "dataset.json", {**facts, "lead_words": lead_words, "splits": by_split, "provenance": provenance}
-    )
+    write_json(folder / "dataset.json", facts)
 
 
 def _read(settings: Mapping[str, Any], folder: Path) -> tuple[SourceData, list[Facts]]:
-    """A source's data, and the files of this machine that they are read from."""
+    """Return a source's data, and the files of this machine that they were read from."""
     source = import_module(f"longwatt.datasets.{settings['source']}")
     files = files_read(source, settings["options"])
-    there = {name: path for name, path in files.items() if path.is_file()}  # the source says what is missing
+    # The source itself says which files are missing.
+    there = {name: path for name, path in files.items() if path.is_file()}
     try:
         with stored_in(folder), recorded(there) as sources:
             data: SourceData = source.read(settings["options"])
@@ -127,10 +158,11 @@ def _read(settings: Mapping[str, Any], folder: Path) -> tuple[SourceData, list[F
 
 
 def files_read(source: Any, options: Mapping[str, Any]) -> dict[str, Path]:
-    """The files of this machine that a source's module reads, by the name that a record of them has."""
+    """Return the files of this machine that a source's module reads, by name."""
     if hasattr(source, "local_files"):
         return dict(source.local_files(options))
-    return {path: Path(path) for path in (source.files(options) if hasattr(source, "files") else ())}
+    files = source.files(options) if hasattr(source, "files") else ()
+    return {path: Path(path) for path in files}
 
 
 def read_records(path: Path) -> Iterator[tuple[str, Record]]:
@@ -138,44 +170,42 @@ def read_records(path: Path) -> Iterator[tuple[str, Record]]:
     with path.open(encoding="utf-8") as stream:
         for line in stream:
             row = json.loads(line)
-            split = row.pop("split")
-            values: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in row.items()}
-            yield split, Record(**values)
+            lists = {key: tuple(value) for key, value in row.items() if isinstance(value, list)}
+            yield row.pop("split"), Record(**row | lists)
 
 
 def _mean_reference_words(data: SourceData) -> int:
-    """Words of a mean reference of the training split, or of the first one where there is none."""
+    """Return the mean number of words of training references, or of the first split's."""
     records = data.splits.get("train") or next(iter(data.splits.values()))
-    return round(statistics.fmean(len(text.split()) for record in records for text in record.references))
+    return round(statistics.fmean(len(text.split()) for r in records for text in r.references))
 
 
 def _lead(record: Record, words: int) -> str:
-    # A word is at most a few dozen characters: splitting a whole book for its first words would be slow.
+    # Splitting a whole book for its first words would be slow; words have a few dozen characters.
     start = record.input[record.document_start : record.document_start + 100 * (words + 1)]
     return " ".join(start.split()[:words])
 
 
 def _check(data: SourceData, source: str) -> None:
     for split, records in data.splits.items():
+        where = f"dataset source {source}, split {split!r}"
         if not records:
             raise DatasetError(f"dataset source {source}: the split {split!r} has no records")
         ids = Digests()
         for record in records:
             ids.add(record.id)
             if not record.input.strip() or not record.references or not all(record.references):
-                raise DatasetError(f"dataset source {source}, split {split!r}, id {record.id!r}: no text")
+                raise DatasetError(f"{where}, id {record.id!r}: no text")
         if ids.later():
-            raise DatasetError(f"dataset source {source}, split {split!r}: ids repeat")
+            raise DatasetError(f"{where}: ids repeat")
 
 
 def _visibility(data: SourceData, scored: Collection[Scoring]) -> dict[str, dict[str, Any]]:
-    """What metrics miss of each split's references, where it is little enough to go on."""
-    found = {}
-    for split, records in data.splits.items():
-        counted = Visibility()
-        for record in records:
-            counted.add(record.id, record.references)
-        found[split] = counted.facts()
+    """Count what metrics miss of each split's references, and refuse too much."""
+    found = {
+        split: count_unseen((record.id, record.references) for record in records)
+        for split, records in data.splits.items()
+    }
     try:
         refuse_unseen(found, scored)
     except UnseenReferences as error:
@@ -183,50 +213,52 @@ def _visibility(data: SourceData, scored: Collection[Scoring]) -> dict[str, dict
     return found
 
 
-def _said(found: list[str]) -> list[str]:
-    """Notes, which are printed too: a log is read before a file of facts."""
-    for note in found:
-        print(f"Note: {note}", flush=True)
-    return found
-
-
 def _labels(data: SourceData, source: str) -> dict[str, dict[str, int]]:
-    """How many records of each split have each label, by name in order."""
+    """Count the records of each split by label, in the order of the labels' names."""
     where = f"dataset source {source}"
     if "train" not in data.splits:
-        raise DatasetError(f"{where}: classification needs a training split; its labels are the classes")
-    counts = {split: _count_labels(records, f"{where}, split {split!r}") for split, records in data.splits.items()}
+        raise DatasetError(
+            f"{where}: classification needs a training split; its labels are the classes"
+        )
+    counts: dict[str, dict[str, int]] = {}
+    for split, records in data.splits.items():
+        labels = Counter(_only_label(record, f"{where}, split {split!r}") for record in records)
+        counts[split] = dict(sorted(labels.items()))
     for split, found in counts.items():
         if len(found) < 2:
             (label,) = found
-            raise DatasetError(f"{where}, split {split!r}: every label is {label!r}; a split needs two classes or more")
+            raise DatasetError(
+                f"{where}, split {split!r}: every label is {label!r}; "
+                "a split needs two classes or more"
+            )
         unseen = {label: count for label, count in found.items() if label not in counts["train"]}
         if unseen:
-            first = next(record.id for record in data.splits[split] if record.references[0] in unseen)
+            first = next(r.id for r in data.splits[split] if r.references[0] in unseen)
             listed = ", ".join(f"{label!r} ({count})" for label, count in unseen.items())
             raise DatasetError(
-                f"{where}, split {split!r}: the training split never has {listed}; first at id {first!r}; it has "
-                + ", ".join(map(repr, counts["train"]))
+                f"{where}, split {split!r}: the training split never has {listed}; first at id "
+                f"{first!r}; it has {', '.join(map(repr, counts['train']))}"
             )
     return counts
 
 
-def _count_labels(records: Collection[Record], where: str) -> dict[str, int]:
-    return dict(sorted(Counter(_only_label(record, where) for record in records).items()))
-
-
 def _only_label(record: Record, where: str) -> str:
     if len(record.references) != 1:
-        found = ", ".join(map(repr, record.references))
-        raise DatasetError(f"{where}, id {record.id!r}: classification needs one label, but there are {found}")
+        problem = "classification needs one label, but there are "
+        problem += ", ".join(map(repr, record.references))
+        raise DatasetError(f"{where}, id {record.id!r}: {problem}")
     return record.references[0]
 
 
 class _Statistics:
-    """Facts of one split; a row is an input with one of its references, as SCROLLS counts."""
+    """Statistics of one split.
+
+    A row is an input with one of its references, as SCROLLS counts.
+    """
 
     def __init__(self) -> None:
-        self.examples = self.rows = self.words_in = self.words_out = self.most_in = self.most_out = 0
+        self.examples = self.rows = self.words_in = self.words_out = 0
+        self.most_in = self.most_out = 0
 
     def add(self, record: Record) -> None:
         """Count a record, once for each of its references."""
@@ -239,7 +271,7 @@ class _Statistics:
         self.most_in, self.most_out = max(self.most_in, words_in), max(self.most_out, *words_out)
 
     def facts(self) -> dict[str, float | int]:
-        """Counts, and means over rows."""
+        """Return counts, and means over rows."""
         return {
             "examples": self.examples,
             "rows": self.rows,

@@ -1,9 +1,10 @@
-"""Rows of files as people have them: JSON lines, CSV, TSV and parquet, also packed or as members of a zip."""
+"""Read rows of JSON lines, CSV, TSV and parquet, also packed or in a zip."""
 
 from __future__ import annotations
 
 import csv
 import io
+import itertools
 import shutil
 import zipfile
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -30,23 +31,23 @@ LONGEST_FIELD = 2**31 - 1  # characters; csv's own limit would refuse a long doc
 
 
 def split_member(path: str) -> tuple[str, str | None]:
-    """A file, and the member that is meant where it is a zip."""
+    """Split a path into a file and, if the file is a zip, its member."""
     file, _, member = path.partition(INSIDE)
     return file, member or None
 
 
 def read_file(path: Path, member: str | None, name: str, fields: Collection[str]) -> Iterator[Row]:
-    """The rows of a file.
+    """Yield the rows of a file.
 
     Args:
         path: of the file, or of the zip that holds it.
         member: of the zip.
         name: of the file with its member, for messages; its ending says the format.
-        fields: to read of parquet, whose other columns may be large.
+        fields: to read from parquet, whose other columns may be large.
 
     Raises:
-        DatasetError: the file cannot be read, is damaged, has no rows or is no such file; names it, and the line or
-            row.
+        DatasetError: the file cannot be read, is damaged, has no rows or is of another kind. Names
+            it, and the line or row.
     """
     ending = format_of(name)
     with _open(path, member, name) as stream:
@@ -56,11 +57,12 @@ def read_file(path: Path, member: str | None, name: str, fields: Collection[str]
         for row in _READERS[ending](stream, name, fields):
             yield row
         if row is None:
-            raise DatasetError(f"{name} has no rows: it is blank, or a header alone; give a file with rows")
+            problem = "has no rows: it is blank, or a header alone; give a file with rows"
+            raise DatasetError(f"{name} {problem}")
 
 
 def format_of(name: str) -> str:
-    """The ending that says a file's format, without that of a compression: .jsonl of a.jsonl.gz."""
+    """Return the ending that says a file's format: .jsonl of a.jsonl.gz."""
     path = Path(name.lower())
     return (path.with_suffix("") if path.suffix in PACKED_ENDINGS else path).suffix
 
@@ -75,47 +77,31 @@ def _open(path: Path, member: str | None, name: str) -> Iterator[IO[bytes]]:
         if member not in archive.namelist():
             there = ", ".join(archive.namelist()[:8]) or "nothing"
             raise DatasetError(f"{name}: the zip has no such member; it has {there}")
-        with _opened(archive, member, name) as stream:
+        try:
+            stream = archive.open(member)
+        except RuntimeError as error:  # encrypted, or packed in a way that Python does not know
+            advice = "unpack it and give the file itself"
+            raise DatasetError(f"{name} cannot be unpacked here ({error}); {advice}") from None
+        with stream:
             yield unpacked(stream, name)
 
 
-def _opened(archive: zipfile.ZipFile, member: str, name: str) -> IO[bytes]:
-    try:
-        return archive.open(member)
-    except RuntimeError as error:  # it is encrypted, or packed in a way that Python does not know
-        raise DatasetError(f"{name} cannot be unpacked here ({error}); unpack it and give the file itself") from None
-
-
-def _json_lines(stream: IO[bytes], name: str, fields: Collection[str]) -> Iterator[Row]:
-    return read_rows(stream, name)
-
-
-def _csv(stream: IO[bytes], name: str, fields: Collection[str]) -> Iterator[Row]:
-    return _delimited(stream, name, csv.reader, strict=True)
-
-
-def _tsv(stream: IO[bytes], name: str, fields: Collection[str]) -> Iterator[Row]:
-    # As the format is registered, and as GLUE's files are: a quotation mark is a character like others.
-    return _delimited(stream, name, csv.reader, delimiter="\t", quoting=csv.QUOTE_NONE)
-
-
-def _delimited(stream: IO[bytes], name: str, reader: Callable[..., Any], **how: Any) -> Iterator[Row]:
-    """Rows under a header line; a place is the line on which the row ends."""
+def _delimited(stream: IO[bytes], name: str, **how: Any) -> Iterator[Row]:
+    """Yield rows under a header line, each placed by the line on which it ends."""
     csv.field_size_limit(LONGEST_FIELD)
-    lines = reader(io.TextIOWrapper(stream, encoding="utf-8-sig", newline=""), **how)
+    lines = csv.reader(io.TextIOWrapper(stream, encoding="utf-8-sig", newline=""), **how)
     try:
         header = _header(next(lines, []), name)
-        for values in lines:
-            place = f"{name}, line {lines.line_num}"
-            if values and len(values) != len(header):
-                raise DatasetError(f"{place} has {len(values)} fields, but the header has {len(header)}")
-            if values:
-                yield Row(dict(zip(header, values, strict=True)), place)
+        for values in filter(None, lines):
+            place, given = f"{name}, line {lines.line_num}", len(values)
+            if given != len(header):
+                raise DatasetError(f"{place} has {given} fields, but the header has {len(header)}")
+            yield Row(dict(zip(header, values, strict=True)), place)
     except csv.Error as error:
         raise DatasetError(f"{name}, line {lines.line_num}: {error}") from None
     except UnicodeDecodeError as error:
-        where = f"{error.reason}, after line {lines.line_num}"
-        raise DatasetError(f"{name} is not UTF-8 ({where}); save the file as UTF-8{OTHER_TEXT}") from None
+        problem = f"is not UTF-8 ({error.reason}, after line {lines.line_num})"
+        raise DatasetError(f"{name} {problem}; save the file as UTF-8{OTHER_TEXT}") from None
 
 
 def _header(names: list[str], name: str) -> list[str]:
@@ -139,22 +125,24 @@ def _parquet(stream: IO[bytes], name: str, fields: Collection[str]) -> Iterator[
         # Pages are read as they are needed, not a whole group of rows at once.
         file = parquet.ParquetFile(_seekable(stream), pre_buffer=False, buffer_size=PARQUET_BUFFER)
         there = file.schema_arrow.names
-        absent = [field for field in fields if field not in there]
-        if absent:
-            raise DatasetError(
-                f"{name}: the field {absent[0]!r} is missing; the file has {', '.join(map(repr, there))}"
-            )
-        number = 0
-        for batch in file.iter_batches(PARQUET_ROWS, columns=list(fields)):
-            for values in batch.to_pylist():
-                number += 1
-                yield Row(values, f"{name}, row {number}")
+        for field in fields:
+            if field not in there:
+                has = ", ".join(map(repr, there))
+                raise DatasetError(f"{name}: the field {field!r} is missing; the file has {has}")
+        batches = file.iter_batches(PARQUET_ROWS, columns=list(fields))
+        rows = itertools.chain.from_iterable(batch.to_pylist() for batch in batches)
+        for number, values in enumerate(rows, 1):
+            yield Row(values, f"{name}, row {number}")
     except pyarrow.ArrowException as error:
-        raise DatasetError(f"{name} is damaged or no parquet ({str(error).splitlines()[0]}); fetch it again") from None
+        problem = f"is damaged or no parquet ({str(error).splitlines()[0]})"
+        raise DatasetError(f"{name} {problem}; fetch it again") from None
 
 
 def _seekable(stream: IO[bytes]) -> IO[bytes]:
-    """Give a file as it is, of what is unpacked a copy on disk: parquet is read to and fro."""
+    """Return a file as it is, or a copy on disk of what is unpacked.
+
+    Parquet needs to seek.
+    """
     if isinstance(stream, io.BufferedReader) and isinstance(stream.raw, io.FileIO):
         return stream
     copied = temporary_file()
@@ -164,11 +152,13 @@ def _seekable(stream: IO[bytes]) -> IO[bytes]:
 
 _Reader = Callable[[IO[bytes], str, Collection[str]], Iterator[Row]]
 _READERS: Mapping[str, _Reader] = {
-    ".jsonl": _json_lines,
-    ".ndjson": _json_lines,
-    ".json": _json_lines,
-    ".csv": _csv,
-    ".tsv": _tsv,
+    **dict.fromkeys(
+        (".jsonl", ".ndjson", ".json"), lambda stream, name, _: read_rows(stream, name)
+    ),
+    ".csv": lambda stream, name, _: _delimited(stream, name, strict=True),
+    # As the format is registered and GLUE uses it: a quotation mark is a character like others.
+    ".tsv": lambda stream, name, _: _delimited(
+        stream, name, delimiter="\t", quoting=csv.QUOTE_NONE
+    ),
     ".parquet": _parquet,
 }
-FORMATS = tuple(_READERS)

@@ -1,9 +1,10 @@
-"""SCROLLS tasks (Shaham et al. 2022) from the hub's repository tau/scrolls, or from a mirror in its layout.
+"""SCROLLS tasks (Shaham et al. 2022) from the hub's tau/scrolls, or a mirror of it.
 
-`<task>.zip` holds `<task>/{train,validation,test}.jsonl`. A study that names the repository's `revision` has it from
-the hub, unless a mirror (a folder or a URL) has it. Where that is concerns the machine, not the study: config.yaml says
-it, and a task that was read once is kept wherever the mirror goes. Its `sha256` makes sure that it is the file which
-the study means.
+`<task>.zip` holds `<task>/{train,validation,test}.jsonl`. A study that names the repository's
+`revision` takes the zip from the hub, unless a mirror (a folder or a URL in the repository's
+layout) has it. The mirror's place concerns the machine, not the study: config.yaml names it, and a
+task that was read once is kept wherever the mirror goes. `sha256` makes sure that the file is the
+one that the study means.
 """
 
 from __future__ import annotations
@@ -19,55 +20,46 @@ from typing import Any
 
 from longwatt import hub
 from longwatt.datasets.opening import refuse_foreign, unpacked
-from longwatt.datasets.records import SPLITS, DatasetError, Record, SourceData
-from longwatt.datasets.rows import Row, read_rows, records_of
-from longwatt.datasets.stored import StoredRecords
+from longwatt.datasets.records import SPLITS, DatasetError, Record, SourceData, list_of, object_of
+from longwatt.datasets.rows import Noted, Row, read_rows, records_of
 from longwatt.hub import MIRROR
 from longwatt.provenance import sha256
 
 REPOSITORY = "tau/scrolls"
-# Task -> whether its input begins with a query and a blank line.
-TASKS = {
-    "gov_report": False,
-    "summ_screen_fd": False,
-    "qmsum": True,
-    "qasper": True,
-    "narrative_qa": True,
-    "quality": True,
-    "contract_nli": True,
-}
+# The inputs of these tasks begin with a query and a blank line.
+QUERIED = ("qmsum", "qasper", "narrative_qa", "quality", "contract_nli")
+TASKS = ("gov_report", "summ_screen_fd", *QUERIED)
 TIMEOUT_S = 60  # without a single byte
 LABELLED = ("train", "validation")  # SCROLLS hides the test splits' outputs
 
-OPTIONS_SCHEMA: dict[str, Any] = {
-    "type": "object",
-    "additionalProperties": False,
-    "required": ["task"],
-    "dependentRequired": {"repository": ["revision"]},
-    "properties": {
-        "task": {"enum": list(TASKS)},
-        "splits": {"type": "array", "minItems": 1, "uniqueItems": True, "items": {"enum": list(SPLITS)}},
-        "sha256": {"type": "string", "pattern": "^[0-9a-f]{64}$"},
+OPTIONS_SCHEMA = {
+    **object_of(
+        ["task"],
+        task={"enum": list(TASKS)},
+        splits=list_of({"enum": list(SPLITS)}),
+        sha256={"type": "string", "pattern": "^[0-9a-f]{64}$"},
         **hub.SCHEMA,
-    },
+    ),
+    "dependentRequired": {"repository": ["revision"]},
 }
 
 
 def splits(options: Mapping[str, Any]) -> list[str]:
-    """Those that are asked for; without a word, those that SCROLLS labels."""
+    """Return the splits that are asked for (default: those with labels in SCROLLS)."""
     return [split for split in SPLITS if split in options.get("splits", LABELLED)]
 
 
 def repository(options: Mapping[str, Any]) -> tuple[hub.Repository, hub.Choose] | None:
-    """The hub's repository that the task is fetched from where no mirror has it; None if no revision is named."""
+    """Return the hub repository that has the task, or None if no revision is named."""
     if "revision" not in options:
         return None
     name = options.get("repository", REPOSITORY)
-    return hub.Repository("dataset", name, options["revision"]), lambda names: _choose(names, options["task"])
+    found = hub.Repository("dataset", name, options["revision"])
+    return found, lambda names: _choose(names, f"{options['task']}.zip")
 
 
 def local_files(options: Mapping[str, Any]) -> dict[str, Path]:
-    """The task's zip in the mirror, wherever that is; none of a mirror at a URL, or of the hub's."""
+    """Return the task's zip if it lies in a mirror's folder."""
     mirror, name = os.environ.get(MIRROR, ""), f"{options['task']}.zip"
     if _remote(mirror) or not at_hand(options):
         return {}
@@ -75,37 +67,42 @@ def local_files(options: Mapping[str, Any]) -> dict[str, Path]:
 
 
 def at_hand(options: Mapping[str, Any]) -> bool:
-    """Whether the mirror has the task, so that the hub is not asked; one at a URL is taken at its word."""
+    """Return whether the mirror has the task, so that the hub is not asked.
+
+    A mirror at a URL is taken at its word.
+    """
     mirror = os.environ.get(MIRROR, "")
     return bool(mirror) and (_remote(mirror) or Path(_location(mirror, options["task"])).is_file())
 
 
 def missing(options: Mapping[str, Any]) -> str | None:
-    """No mirror, or one that lacks the task, and no revision to take it from the hub."""
+    """Say that neither a mirror nor a revision of the hub provides the task."""
     mirror, name = os.environ.get(MIRROR, ""), f"{options['task']}.zip"
     if "revision" in options or at_hand(options):
         return None
     if not mirror:
-        how = "give its folder or URL, as `mirror` in config.yaml or with --config mirror=..."
-        other = f"or the `revision` of the hub's {REPOSITORY} to take it from there, in the dataset's options"
-        return f"no mirror is set to take {name} from; {how}, {other}"
+        return (
+            f"no mirror is set to take {name} from; give its folder or URL, as `mirror` in "
+            f"config.yaml or with --config mirror=..., or the `revision` of the hub's {REPOSITORY} "
+            "to take it from there, in the dataset's options"
+        )
     there = sorted(path.name for path in Path(mirror).expanduser().glob("*.zip"))
     return f"the mirror {mirror} has no {name}; it has {', '.join(there) or 'no zip files'}"
 
 
 def read(options: Mapping[str, Any]) -> SourceData:
-    """Records of one task; rows that share an id are one record with several references.
+    """Read the records of one task, with all references of an id in one record.
 
     Args:
-        options: `task`; `splits` (train and validation: SCROLLS hides the outputs of test); `sha256` of the zip;
-            `revision` and `repository` of the hub.
+        options: `task`; `splits` (default: train and validation, since SCROLLS hides the outputs of
+            test); `sha256` of the zip; `revision` and `repository` of the hub.
 
     Raises:
-        HubError: the hub does not give the zip, or a mirror's is not the pinned one.
-        DatasetError: the zip cannot be fetched, is damaged or another one, lacks a split, or a row lacks a field.
+        HubError: the hub does not give the zip, or a mirror's zip is not the pinned one.
+        DatasetError: the zip cannot be fetched, is damaged, lacks a split or is another one, or a
+            row lacks a field.
     """
-    problem = missing(options)
-    if problem:
+    if problem := missing(options):
         raise DatasetError(problem)
     task, doubts = options["task"], _doubts(options)
     with _zip(options) as (path, location):
@@ -119,14 +116,17 @@ def read(options: Mapping[str, Any]) -> SourceData:
     )
 
 
-def _choose(names: Collection[str], task: str) -> list[str]:
-    if f"{task}.zip" not in names:
-        raise LookupError(f"it has no {task}.zip")
-    return [f"{task}.zip"]
+def _choose(names: Collection[str], wanted: str) -> list[str]:
+    if wanted not in names:
+        raise LookupError(f"it has no {wanted}")
+    return [wanted]
 
 
 def _doubts(options: Mapping[str, Any]) -> list[str]:
-    """That a mirror's zip is the pinned one is not known, where neither its folder nor the study says so."""
+    """Note a mirror's zip that nothing shows to be the pinned one.
+
+    The mirror's folder or the study's `sha256` could show it.
+    """
     found, location = repository(options), _location(os.environ.get(MIRROR, ""), options["task"])
     if found is None or not at_hand(options):
         return []
@@ -141,13 +141,18 @@ def _doubts(options: Mapping[str, Any]) -> list[str]:
 
 @contextmanager
 def _zip(options: Mapping[str, Any]) -> Iterator[tuple[Path, str]]:
-    """The task's zip as a local file, and where it comes from."""
+    """Provide the task's zip as a local file, and say where it comes from."""
     found = repository(options)
     if found and not at_hand(options):
         yield hub.fetch(*found) / f"{options['task']}.zip", f"{found[0]}: {options['task']}.zip"
         return
     location = _location(os.environ[MIRROR], options["task"])
-    with _local(location) as path:
+    if not _remote(location):
+        yield Path(location), hub.without_credentials(location)
+        return
+    with tempfile.TemporaryDirectory(prefix="longwatt-") as folder:
+        path = Path(folder) / "task.zip"
+        _fetch(location, path)
         yield path, hub.without_credentials(location)
 
 
@@ -160,18 +165,6 @@ def _location(mirror: str, task: str) -> str:
     return f"{where}/{task}.zip"
 
 
-@contextmanager
-def _local(location: str) -> Iterator[Path]:
-    """The zip as a local file, fetched first if it is not one."""
-    if not _remote(location):
-        yield Path(location)
-        return
-    with tempfile.TemporaryDirectory(prefix="longwatt-") as folder:
-        path = Path(folder) / "task.zip"
-        _fetch(location, path)
-        yield path
-
-
 def _fetch(url: str, path: Path) -> None:
     import requests
 
@@ -181,47 +174,49 @@ def _fetch(url: str, path: Path) -> None:
             for block in answer.iter_content(2**20):
                 stream.write(block)
     except requests.RequestException as error:
-        said = (
-            f"{url} cannot be fetched ({type(error).__name__}: {error}); check the mirror's address, or download the "
-            "zip yourself and give its folder as the mirror"
+        problem = (
+            f"{url} cannot be fetched ({type(error).__name__}: {error}); check the mirror's "
+            "address, or download the zip yourself and give its folder as the mirror"
         )
-        raise DatasetError(hub.without_credentials(said)) from None
+        raise DatasetError(hub.without_credentials(problem)) from None
 
 
 def _check_digest(path: Path, location: str, expected: str | None) -> str:
     found = sha256(path)
     if expected is not None and found != expected:
         raise DatasetError(
-            f"{location} has the sha256 {found}, but the study expects {expected}; fetch it again (is it truncated?), "
-            "or correct options.sha256 if this is the file you mean"
+            f"{location} has the sha256 {found}, but the study expects {expected}; fetch it again "
+            "(is it truncated?), or correct options.sha256 if this is the file you mean"
         )
     return found
 
 
-def _read_split(path: Path, location: str, task: str, split: str) -> tuple[StoredRecords, list[str]]:
+def _read_split(path: Path, location: str, task: str, split: str) -> Noted:
     member = f"{task}/{split}.jsonl"
     try:
         with zipfile.ZipFile(path) as archive:
             if member not in archive.namelist():
+                there = ", ".join(archive.namelist()[:8]) or "nothing"
                 raise DatasetError(
-                    f"{location} has no {member} (it has {', '.join(archive.namelist()[:8]) or 'nothing'}); "
+                    f"{location} has no {member} (it has {there}); "
                     "name the splits that it has under options.splits"
                 )
             name = f"{location}:{member}"
             with archive.open(member) as stream:
                 refuse_foreign(plain := unpacked(stream, name), name)
-                return records_of(read_rows(plain, name), lambda row: _record(row, TASKS[task]))
+                return records_of(read_rows(plain, name), lambda row: _record(row, task in QUERIED))
     except (zipfile.BadZipFile, zlib.error, EOFError) as error:
         raise DatasetError(f"{location} is damaged or no zip ({error}); fetch it again") from None
 
 
 def _record(row: Row, has_query: bool) -> Record:
     text = row.text("input")
-    return Record(row.id("id"), text, row.texts("output"), document_start=_document_start(text) if has_query else 0)
+    start = _document_start(text) if has_query else 0
+    return Record(row.id("id"), text, row.texts("output"), document_start=start)
 
 
 def _document_start(text: str) -> int:
-    """Where the document begins: after the query's blank line, and after QuALITY's options and theirs."""
+    """Find where the document begins: after the query's blank line, and QuALITY's options."""
     start = text.find("\n\n") + 2 if "\n\n" in text else 0
     options = text.find("(D)", start) if text[start:].lstrip().startswith("(A)") else start
     end = text.find("\n\n", options)

@@ -1,4 +1,4 @@
-"""Records on disk while a dataset is read, so that its size does not matter to memory."""
+"""Records on disk while a dataset is read, so that memory does not limit it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ NAMES = tuple(field.name for field in fields(Record))
 
 
 class StoredRecords(Collection[Record]):
-    """Records in the order they were added; those that share an id are read back as one."""
+    """Records in the order they were added, read back as one for each id."""
 
     def __init__(self) -> None:
         self._stream = temporary_file()
@@ -27,7 +27,7 @@ class StoredRecords(Collection[Record]):
         """Append a record.
 
         Args:
-            record: with an id that may be another's too.
+            record: its id may repeat an earlier one.
             place: its file and line, for messages.
         """
         self._ids.add(record.id)
@@ -35,7 +35,7 @@ class StoredRecords(Collection[Record]):
         pickle.dump((place, *(getattr(record, name) for name in NAMES)), self._stream)
 
     def repeats(self) -> Iterator[tuple[Record, Record, str]]:
-        """Every record whose id an earlier one has, in order: that one, itself and its place."""
+        """Yield (first record of that id, record, place) for each record that repeats an id."""
         pairs = ((later, first) for first, all_later in self._later.items() for later in all_later)
         for later, first in sorted(pairs):
             record, place = self._row(later)
@@ -51,16 +51,13 @@ class StoredRecords(Collection[Record]):
         skipped = {number for later in self._later.values() for number in later}
         for number in range(len(self._offsets)):
             if number not in skipped:
-                yield self._whole(number)
+                record, _ = self._row(number)
+                others = [self._row(later)[0].references for later in self._later.get(number, ())]
+                yield replace(record, references=sum(others, record.references))
 
     @cached_property
     def _later(self) -> dict[int, list[int]]:
         return self._ids.later()
-
-    def _whole(self, number: int) -> Record:
-        record, _ = self._row(number)
-        others = [self._row(later)[0] for later in self._later.get(number, ())]
-        return replace(record, references=sum((r.references for r in others), record.references)) if others else record
 
     def _row(self, number: int) -> tuple[Record, str]:
         self._stream.seek(self._offsets[number])
@@ -73,11 +70,13 @@ class ChosenRecords(Collection[Record]):
 
     Args:
         records: the collection.
-        numbers: positions of those that are taken, or with `others` of those that are not.
+        numbers: positions of the records to take, or with `others` of those not to take.
         others: take all but `numbers`.
     """
 
-    def __init__(self, records: Collection[Record], numbers: Collection[int], *, others: bool = False) -> None:
+    def __init__(
+        self, records: Collection[Record], numbers: Collection[int], *, others: bool = False
+    ) -> None:
         self._records, self._others = records, others
         self._numbers = frozenset(numbers)
 

@@ -17,7 +17,7 @@ _folder: ContextVar[Path | None] = ContextVar("folder of stored records", defaul
 
 @contextmanager
 def stored_in(folder: Path) -> Iterator[None]:
-    """Put temporary files that are made meanwhile in a folder, or in the first one above it that is there."""
+    """Put temporary files made meanwhile in a folder, or in its first parent that exists."""
     there = next(path for path in (folder, *folder.absolute().parents) if path.is_dir())
     token = _folder.set(there)
     try:
@@ -27,5 +27,5 @@ def stored_in(folder: Path) -> Iterator[None]:
 
 
 def temporary_file() -> IO[bytes]:
-    """A file that vanishes once nothing reads it, in the folder of `stored_in`."""
+    """Make a file that vanishes once nothing reads it, in the folder of `stored_in`."""
     return tempfile.TemporaryFile(prefix="longwatt-", dir=_folder.get())

@@ -8,7 +8,7 @@ DIGEST_BYTES = 16  # no two texts of any dataset share one by chance
 
 
 class Digests:
-    """Digests of texts in the order they came, to find those that are equal."""
+    """Digests of texts in the order they came, to find equal ones."""
 
     def __init__(self) -> None:
         self._bytes = bytearray()
@@ -22,7 +22,7 @@ class Digests:
         self._bytes += found.digest()
 
     def later(self) -> dict[int, list[int]]:
-        """The positions of later equals, by the position of the first of them."""
+        """Return the positions of later equals, by the position of the first of them."""
         import numpy as np
 
         found = np.frombuffer(bytes(self._bytes), dtype=f"S{DIGEST_BYTES}")
@@ -31,14 +31,16 @@ class Digests:
         first = -1
         for place in np.flatnonzero(found[order[1:]] == found[order[:-1]]):
             one, other = int(order[place]), int(order[place + 1])
-            # Equals stand together, so that `one` is the last that was found or the first of others.
+            # Equals stand together: `one` is the last that was found or the first of others.
             first = first if first in equals and equals[first][-1] == one else one
             equals.setdefault(first, []).append(other)
         return equals
 
     def shared_with(self, others: Digests) -> int:
-        """How many of these stand among others."""
+        """Count how many of these stand among others."""
         import numpy as np
 
-        own, other = (np.frombuffer(bytes(d._bytes), dtype=f"S{DIGEST_BYTES}") for d in (self, others))
+        own, other = (
+            np.frombuffer(bytes(d._bytes), dtype=f"S{DIGEST_BYTES}") for d in (self, others)
+        )
         return int(np.isin(own, other).sum())

@@ -1,8 +1,9 @@
-"""Scores as SCROLLS computes them, to the fourth decimal, every example's kept.
+"""Scores as SCROLLS computes them, to the fourth decimal, also by example.
 
-Per pair ROUGE-1/2/L F-measures x 100 (rouge-score's, no stemming), SQuAD-style F1 and exact match, and accuracy;
-several references give each metric its own maximum. The ROUGE headline is the geometric mean of the three corpus means.
-`rouge_unicode` and `f1_unicode` compare words of any script, which SCROLLS' metrics do not see; they are not SCROLLS'.
+For a pair of texts: ROUGE-1/2/L F-measures x 100 (rouge-score's, no stemming), SQuAD-style F1 and
+exact match, and accuracy. With several references each metric takes its own maximum. The ROUGE
+headline is the geometric mean of the three corpus means. `rouge_unicode` and `f1_unicode` compare
+words of any script, which SCROLLS' metrics do not see; they are not part of SCROLLS.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ METRICS = {
     "f1": "f1",
     "exact_match": "exact_match",
     "accuracy": "accuracy",
-    "macro_f1": "macro_f1",  # of labels only: see longwatt.metrics.classification
+    "macro_f1": "macro_f1",  # only for labels: see longwatt.metrics.classification
     "rouge_unicode": "rouge_unicode_geometric_mean",
     "f1_unicode": "f1_unicode",
 }
@@ -35,29 +36,30 @@ GEOMETRIC_MEANS = {
 }
 
 PerExample = Mapping[str, Mapping[str, float]]
+Examples = Mapping[str, str] | None
 
 
 class ScoringError(ValueError):
-    """Predictions and references that do not belong together; names the ids."""
+    """Predictions and references that do not belong together, named by id."""
 
 
 def headline(metric: str) -> str:
-    """The name of a metric's headline score."""
+    """Return the name of a metric's headline score."""
     return METRICS[metric]
 
 
 def parts(headline_score: str) -> tuple[str, ...]:
-    """The scores that a headline score is the geometric mean of; of most it is itself."""
+    """Return the scores whose geometric mean is the headline score, or that score itself."""
     return GEOMETRIC_MEANS.get(headline_score, (headline_score,))
 
 
 def token_f1(prediction: str, reference: str) -> float:
-    """F1 x 100 over normalised tokens; 0 when nothing is shared."""
+    """Return F1 x 100 over normalised tokens."""
     return _f1(normalize_answer(prediction).split(), normalize_answer(reference).split())
 
 
 def f1_unicode(prediction: str, reference: str) -> float:
-    """F1 x 100 over `longwatt.metric_words.unicode_words`; 0 when nothing is shared."""
+    """Return F1 x 100 over `longwatt.metric_words.unicode_words`."""
     return _f1(unicode_words(prediction), unicode_words(reference))
 
 
@@ -67,22 +69,26 @@ def _f1(predicted: Sequence[str], expected: Sequence[str]) -> float:
 
 
 def exact_match(prediction: str, reference: str) -> float:
-    """100 if equal after normalisation, else 0."""
+    """Return 100 if both are equal after normalisation, else 0."""
     return 100.0 * (normalize_answer(prediction) == normalize_answer(reference))
 
 
 def accuracy(prediction: str, reference: str) -> float:
-    """100 if equal but for outer white space, as a label must be; else 0."""
+    """Return 100 if both are equal but for outer white space, else 0.
+
+    A label must be equal as a whole.
+    """
     return 100.0 * (prediction.strip() == reference.strip())
 
 
+# Functions of a pair of texts that return one score, and those that return several.
 SINGLE = {
     "f1": token_f1,
     "exact_match": exact_match,
     "accuracy": accuracy,
     "f1_unicode": f1_unicode,
 }
-SEVERAL = {"rouge": rouge, "rouge_unicode": rouge_unicode}  # functions of a pair that give several scores
+SEVERAL = {"rouge": rouge, "rouge_unicode": rouge_unicode}
 
 
 def score_examples(
@@ -91,39 +97,49 @@ def score_examples(
     metrics: Sequence[str] = SCROLLS_METRICS,
     text: str = "raw",
 ) -> dict[str, dict[str, float]]:
-    """Every example's scores, in the references' order; each metric's own maximum over references.
+    """Return every example's scores, in the references' order.
+
+    Each metric takes its own maximum over the references of an example.
 
     Args:
         predictions: text by id.
         references: acceptable texts by id, at least one each.
         metrics: which of METRICS to compute.
-        text: "raw", as SCROLLS has it, or "normalized": as SQuAD normalises answers, for ROUGE too (arXiv 2204.07288).
+        text: "raw", as in SCROLLS, or "normalized": as SQuAD normalises answers, for ROUGE too
+            (arXiv 2204.07288).
 
     Raises:
         ScoringError: ids are missing or unknown, or an example has no reference.
     """
     check_ids(predictions, references)
     read = normalize_answer if text == "normalized" else str
-    return {id_: _best(read(predictions[id_]), list(map(read, texts)), metrics) for id_, texts in references.items()}
+    found = {}
+    for id_, texts in references.items():
+        prediction = read(predictions[id_])
+        pairs = [_pair(prediction, read(reference), metrics) for reference in texts]
+        found[id_] = {name: max(pair[name] for pair in pairs) for name in pairs[0]}
+    return found
 
 
 def corpus_scores(per_example: PerExample) -> dict[str, float]:
-    """Means over examples, and the geometric mean of the ROUGE means where there are any; unrounded."""
-    names = next(iter(per_example.values()))
-    means = {name: float(np.mean([values[name] for values in per_example.values()])) for name in names}
+    """Return unrounded means over examples, and the geometric mean of any ROUGE means."""
+    rows = list(per_example.values())
+    means = {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
     for headline_score, types in GEOMETRIC_MEANS.items():
-        if all(name in means for name in types):
-            means[headline_score] = float(np.prod([means[name] for name in types]) ** (1 / len(types)))
+        if means.keys() >= set(types):
+            product = np.prod([means[name] for name in types])
+            means[headline_score] = float(product ** (1 / len(types)))
     return means
 
 
-def text_sample(per_example: PerExample, metric: str, examples: Mapping[str, str] | None = None) -> Sample:
+def text_sample(per_example: PerExample, metric: str, examples: Examples = None) -> Sample:
     """Gather what examples add to a metric's headline score.
 
     Args:
         per_example: as `score_examples` returns.
         metric: one of METRICS.
-        examples: the example of each id, where several ids are references of one; None for the ids.
+        examples: the example of each id, if several ids are references of one; None if ids are
+            examples.
     """
     names = parts(headline(metric))
     scores = np.array([[values[name] for name in names] for values in per_example.values()])
@@ -134,27 +150,22 @@ def bootstrap_interval(
     per_example: PerExample,
     metric: str,
     *,
-    examples: Mapping[str, str] | None = None,
+    examples: Examples = None,
     resamples: int = 1000,
     confidence: float = 0.95,
     seed: int = 0,
 ) -> Interval:
-    """Find the interval over examples of a metric's headline score; see `resampling.interval_of`.
+    """Find the interval over examples of a metric's headline score.
 
-    Args:
-        per_example: as `score_examples` returns.
-        metric: one of METRICS.
-        examples: as `text_sample`.
-        resamples: how many.
-        confidence: between 0 and 1.
-        seed: equal seeds give equal intervals.
+    See `text_sample` for the first three arguments, `resampling.interval_of` for the interval.
+    Equal seeds give equal intervals.
     """
     how = Resampling(resamples, confidence, seed)
     return interval_of(Scores([text_sample(per_example, metric, examples)], how))
 
 
 def check_ids(predictions: Mapping[str, str], references: Mapping[str, Sequence[str]]) -> None:
-    """Refuse predictions that are not exactly those of the references' ids.
+    """Refuse predictions whose ids are not exactly those of the references.
 
     Raises:
         ScoringError: ids are missing, unknown or without a reference, or there are none at all.
@@ -168,18 +179,16 @@ def check_ids(predictions: Mapping[str, str], references: Mapping[str, Sequence[
         (empty, "have no reference text, so they cannot be scored"),
     ):
         if ids:
-            raise ScoringError(f"{len(ids)} ids {problem}: {', '.join(ids[:5])}{' ...' if len(ids) > 5 else ''}")
+            more = " ..." if len(ids) > 5 else ""
+            raise ScoringError(f"{len(ids)} ids {problem}: {', '.join(ids[:5])}{more}")
     if not references:
         raise ScoringError("there is no example to score")
 
 
-def _best(prediction: str, references: Sequence[str], metrics: Sequence[str]) -> dict[str, float]:
-    pairs = [_pair(prediction, reference, metrics) for reference in references]
-    return {name: max(pair[name] for pair in pairs) for name in pairs[0]}
-
-
 def _pair(prediction: str, reference: str, metrics: Sequence[str]) -> dict[str, float]:
     found: dict[str, float] = {}
-    for name, scores in SEVERAL.items():
-        found |= scores(prediction, reference) if name in metrics else {}
-    return found | {name: score(prediction, reference) for name, score in SINGLE.items() if name in metrics}
+    for several in (SEVERAL[name] for name in SEVERAL if name in metrics):
+        found |= several(prediction, reference)
+    return found | {
+        name: score(prediction, reference) for name, score in SINGLE.items() if name in metrics
+    }

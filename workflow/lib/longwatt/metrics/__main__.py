@@ -1,4 +1,4 @@
-"""Score a file of predictions against a file of references, as SCROLLS does, and print JSON."""
+"""Score a file of predictions against references, as SCROLLS does, and print JSON."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +15,22 @@ from longwatt import command_line, metrics
 from longwatt.datasets.opening import open_data, refuse_foreign
 from longwatt.datasets.records import DatasetError
 from longwatt.datasets.rows import read_rows
-from longwatt.datasets.visibility import Scoring, UnseenReferences, Visibility, notes, refuse_unseen
-from longwatt.metrics import classification
+from longwatt.datasets.visibility import (
+    Scoring,
+    UnseenReferences,
+    count_unseen,
+    notes,
+    refuse_unseen,
+)
+from longwatt.metrics import ScoringError, classification
 
 
 def read_predictions(path: Path) -> dict[str, str]:
-    """Predictions by id from one JSON object.
+    """Read predictions by id from one JSON object.
 
     Raises:
-        ScoringError: the file is not such an object; names it and what is wrong.
-        DatasetError: the file cannot be read, or is no text at all.
+        ScoringError: the file is no such object. Names it and what is wrong.
+        DatasetError: the file cannot be read, or is not text.
     """
     with open_data(path, str(path)) as stream:
         refuse_foreign(stream, str(path))
@@ -31,29 +38,33 @@ def read_predictions(path: Path) -> dict[str, str]:
     try:
         value = json.loads(content.decode("utf-8-sig"), object_pairs_hook=_once_each)
     except UnicodeDecodeError as error:
-        raise metrics.ScoringError(f"{path} is not UTF-8 ({error.reason} at byte {error.start + 1})") from None
+        problem = f"is not UTF-8 ({error.reason} at byte {error.start + 1})"
+        raise ScoringError(f"{path} {problem}") from None
     except (ValueError, RecursionError) as error:
-        raise metrics.ScoringError(f"{path} is not JSON that can be used ({error})") from None
+        raise ScoringError(f"{path} is not JSON that can be used ({error})") from None
     if not isinstance(value, dict):
-        raise metrics.ScoringError(f"{path} must hold one JSON object, id: text, but holds a {type(value).__name__}")
-    wrong = [id_ for id_, text in value.items() if not isinstance(text, str)]
-    if wrong:
-        raise metrics.ScoringError(f"{path}: the prediction of {wrong[0]!r} must be text")
+        kind = type(value).__name__
+        raise ScoringError(f"{path} must hold one JSON object, id: text, but holds a {kind}")
+    for id_, text in value.items():
+        if not isinstance(text, str):
+            raise ScoringError(f"{path}: the prediction of {id_!r} must be text")
     return value
 
 
 def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    twice = [id_ for id_, count in Counter(id_ for id_, _ in pairs).items() if count > 1]
-    if twice:
-        raise ValueError(f"{twice[0]!r} is there twice")
+    for id_, count in Counter(id_ for id_, _ in pairs).items():
+        if count > 1:
+            raise ValueError(f"{id_!r} is there twice")
     return dict(pairs)
 
 
 def read_references(path: Path) -> dict[str, list[str]]:
-    """References by id from JSON lines with `id` and `output`; lines that share an id are one example.
+    """Read references by id from JSON lines with `id` and `output`.
+
+    Lines that share an id are one example.
 
     Raises:
-        DatasetError: a line cannot be used; names file and line.
+        DatasetError: a line cannot be used. Names file and line.
     """
     references: dict[str, list[str]] = {}
     with open_data(path, str(path)) as stream:
@@ -64,7 +75,7 @@ def read_references(path: Path) -> dict[str, list[str]]:
 
 
 def evaluate(task: str, predictions: Path, references: Path) -> dict[str, Any]:
-    """Corpus scores of one metric, rounded to four decimals."""
+    """Return the corpus scores of one metric, rounded to four decimals."""
     given, expected = read_predictions(predictions), read_references(references)
     if task == classification.MACRO_F1:
         score = classification.headline_score(task, given, _only_labels(expected, references))
@@ -77,40 +88,38 @@ def evaluate(task: str, predictions: Path, references: Path) -> dict[str, Any]:
 
 
 def _unseen(task: str, expected: Mapping[str, Sequence[str]], path: Path) -> dict[str, Any]:
-    """What to say of references that the metric does not see: nothing where there are none."""
-    counted = Visibility()
-    for id_, texts in expected.items():
-        counted.add(id_, texts)
-    split = {path.name: counted.facts()}
+    """Return notes on references that the metric does not see, if there are any."""
+    split = {path.name: count_unseen(expected.items())}
     scoring = [Scoring(str(path), task, splits=(path.name,))]
     try:
         refuse_unseen(split, scoring)
     except UnseenReferences as error:
-        raise metrics.ScoringError(str(error)) from None
+        raise ScoringError(str(error)) from None
     found = notes(split, scoring)
     return {"notes": found} if found else {}
 
 
 def _only_labels(references: Mapping[str, Sequence[str]], path: Path) -> dict[str, str]:
-    """The label of each example, which has one."""
-    several = [id_ for id_, texts in references.items() if len(texts) != 1]
-    if several:
-        raise metrics.ScoringError(f"{path}: macro_f1 wants one label for each id, but {several[0]!r} has several")
+    """Return the one label of each example."""
+    for id_, texts in references.items():
+        if len(texts) != 1:
+            problem = f"macro_f1 wants one label for each id, but {id_!r} has several"
+            raise ScoringError(f"{path}: {problem}")
     return {id_: texts[0] for id_, texts in references.items()}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command; returns its exit status."""
+    """Run the command and return its exit status."""
     parser = argparse.ArgumentParser(prog="python -m longwatt.metrics", description=__doc__)
-    parser.add_argument("--task", required=True, choices=sorted(metrics.METRICS), help="which metric")
-    parser.add_argument("--predictions", required=True, type=Path, metavar="P.json", help="one object, id: text")
-    parser.add_argument(
-        "--references", required=True, type=Path, metavar="R.jsonl", help="SCROLLS rows: a line per id and output"
-    )
+    add = partial(parser.add_argument, required=True)
+    add("--task", choices=sorted(metrics.METRICS), help="which metric")
+    add("--predictions", type=Path, metavar="P.json", help="one object, id: text")
+    references = "SCROLLS rows: a line per id and output"
+    add("--references", type=Path, metavar="R.jsonl", help=references)
     given = parser.parse_args(arguments)
     try:
         scores = evaluate(given.task, given.predictions, given.references)
-    except (metrics.ScoringError, DatasetError, OSError) as error:
+    except (ScoringError, DatasetError, OSError) as error:
         print(f"longwatt.metrics: {error}", file=sys.stderr)
         return 1
     print(json.dumps(scores, indent=1))

@@ -1,12 +1,12 @@
 """Accuracy and macro F1 of predicted labels, x 100, with intervals over examples.
 
-Macro F1 is the unweighted mean of the classes' F1 = 2 TP / (2 TP + FP + FN), over the classes that occur among the
-right or the predicted labels.
+Macro F1 is the unweighted mean of the classes' F1 = 2 TP / (2 TP + FP + FN), over the classes that
+occur among the right or the predicted labels.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -25,73 +25,73 @@ PerExample = Mapping[str, Mapping[str, Any]]
 
 
 def classify_examples(predictions: Labels, labels: Labels) -> dict[str, dict[str, Any]]:
-    """Every example's accuracy (0 or 100), label and prediction, in the labels' order.
+    """Return every example's accuracy (0 or 100), label and prediction, in the labels' order.
 
     Raises:
         ScoringError: ids are missing or unknown.
     """
     check_ids(predictions, {id_: (label,) for id_, label in labels.items()})
+    pairs = {id_: (label, predictions[id_]) for id_, label in labels.items()}
     return {
-        id_: {"accuracy": 100.0 * (predictions[id_] == label), "label": label, "prediction": predictions[id_]}
-        for id_, label in labels.items()
+        id_: {"accuracy": 100.0 * (said == label), "label": label, "prediction": said}
+        for id_, (label, said) in pairs.items()
     }
 
 
 def classification_scores(per_example: PerExample) -> dict[str, float]:
-    """Accuracy and macro F1 of the whole, unrounded."""
+    """Return accuracy and macro F1 over all examples, unrounded."""
     predicted, gold, classes = _indices(per_example)
     return corpus_of(predicted, gold, classes)
 
 
 def headline_score(metric: str, predictions: Labels, labels: Labels) -> float:
-    """Accuracy or macro F1 of predicted labels by id.
+    """Return accuracy or macro F1 of predicted labels by id.
 
     Raises:
-        ScoringError: ids are missing or unknown, or the metric is none of classification.
+        ScoringError: ids are missing or unknown, or the metric is not one of classification.
     """
     if metric not in CLASSIFICATION:
-        raise ScoringError(f"{metric!r} is no metric of classification; it has {', '.join(CLASSIFICATION)}")
+        raise ScoringError(
+            f"{metric!r} is no metric of classification; it has {', '.join(CLASSIFICATION)}"
+        )
     return classification_scores(classify_examples(predictions, labels))[metric]
 
 
 def classification_intervals(
     per_example: PerExample, *, resamples: int = 1000, confidence: float = 0.95, seed: int = 0
 ) -> dict[str, Interval]:
-    """Find the intervals over examples of both metrics; see `longwatt.metrics.resampling.interval_of`.
+    """Find the intervals over examples of both metrics.
 
-    Args:
-        per_example: as `classify_examples` returns.
-        resamples: how many.
-        confidence: between 0 and 1.
-        seed: equal seeds give equal intervals.
+    See `longwatt.metrics.resampling.interval_of`. Equal seeds give equal intervals.
     """
     how = Resampling(resamples, confidence, seed)
-    return {metric: interval_of(Scores([labels_sample(per_example, metric)], how)) for metric in CLASSIFICATION}
+    return {
+        metric: interval_of(Scores([labels_sample(per_example, metric)], how))
+        for metric in CLASSIFICATION
+    }
 
 
 def labels_sample(per_example: PerExample, metric: str) -> Sample:
-    """Gather what examples add to accuracy or macro F1.
-
-    Args:
-        per_example: label and prediction by id.
-        metric: one of CLASSIFICATION.
-    """
+    """Gather what examples, with label and prediction, add to accuracy or macro F1."""
     predicted, gold, classes = _indices(per_example)
     right = 100.0 * (predicted == gold)[:, None]
     if metric == ACCURACY:
         return Sample.of(list(per_example), right)
-    marks = _marks(predicted, gold, classes)
-    return Sample.of(list(per_example), right, marks, lambda means: _scores(means, 1)[MACRO_F1], gold)
+    marks, score = _marks(predicted, gold, classes), lambda means: _scores(means, 1)[MACRO_F1]
+    return Sample.of(list(per_example), right, marks, score, gold)
 
 
 def corpus_of(predicted: Array, gold: Array, classes: int) -> dict[str, float]:
-    """Accuracy and macro F1 of labels' indices (examples)."""
+    """Return accuracy and macro F1 of the indices of labels (examples)."""
     sums = _marks(predicted, gold, classes).sum(axis=0, keepdims=True)
     return {metric: float(values[0]) for metric, values in _scores(sums, len(gold)).items()}
 
 
 def _marks(predicted: Array, gold: Array, classes: int) -> Array:
-    """Per example whether it is right, then by class a true positive, and what it adds to 2 TP + FP + FN."""
+    """Mark each example (examples, 1 + 2 classes).
+
+    Columns: 1 if it is right; by class 1 for a true positive; by class its part of 2 TP + FP + FN.
+    """
     own, other = np.eye(classes)[gold], np.eye(classes)[predicted]
     right = (predicted == gold).astype(float)[:, None]
     return np.concatenate([right, own * other, own + other], axis=1)
@@ -106,11 +106,9 @@ def _scores(sums: Array, examples: int) -> dict[str, Array]:
 
 
 def _indices(per_example: PerExample) -> tuple[Array, Array, int]:
-    """Indices of the predictions and of the labels, and how many classes occur among them."""
-    predicted, gold = ([row[key] for row in per_example.values()] for key in ("prediction", "label"))
-    names = {name: place for place, name in enumerate(sorted({*predicted, *gold}))}
-    return _places(predicted, names), _places(gold, names), len(names)
-
-
-def _places(labels: Sequence[str], names: Mapping[str, int]) -> Array:
-    return np.array([names[label] for label in labels])
+    """Return the indices of predictions and labels, and the number of classes among them."""
+    rows, keys = list(per_example.values()), ("prediction", "label")
+    names = sorted({row[key] for row in rows for key in keys})
+    places = {name: place for place, name in enumerate(names)}
+    predicted, gold = (np.array([places[row[key]] for row in rows]) for key in keys)
+    return predicted, gold, len(names)

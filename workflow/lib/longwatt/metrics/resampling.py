@@ -1,7 +1,7 @@
 """Resample examples: one bootstrap for scores, their differences and their ratios.
 
-Examples are drawn, not their references: what belongs to one example is drawn with it. Samples of the
-same examples see the same draws, so whatever is made from several of them is paired.
+Examples are drawn, not their references: all rows of one example are drawn together. Samples of the
+same examples see the same draws, so everything made from several of them is paired.
 """
 
 from __future__ import annotations
@@ -11,14 +11,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from statistics import NormalDist
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 RESAMPLES_AT_ONCE = 64  # bounds the memory: 64 x examples counts
-# Of five examples that differ from all others a sign test decides nothing (p = 0.06), of six it may.
-FEW = 6
+FEW = 6  # a sign test of five examples that differ from the others decides nothing (p = 0.06)
 ROUNDING = 1e-9
 WHOLE = 100.0  # scores are between 0 and this
 WILSON = "Wilson's interval of a proportion"
@@ -33,44 +32,49 @@ Ends = tuple[float, float]
 def resampled_sums(values: Array, *, resamples: int, seed: int) -> Array:
     """Sum over examples that are drawn with replacement, as many as there are.
 
-    Columns of one call see the same resamples, so what is made from several of them is paired.
+    Columns of one call see the same resamples, so everything made from several of them is paired.
 
     Args:
         values: (examples, columns).
         resamples: how many.
-        seed: equal seeds draw equal examples of as many.
+        seed: equal seeds draw equal examples from equally many.
 
     Returns:
-        (resamples, columns).
+        Sums of shape (resamples, columns).
     """
     source, found = np.random.default_rng(seed), []
     for start in range(0, resamples, RESAMPLES_AT_ONCE):
         size = (min(RESAMPLES_AT_ONCE, resamples - start), len(values))
-        found.append(_counts(source.integers(0, len(values), size)) @ values)
+        places = source.integers(0, len(values), size) + np.arange(size[0])[:, None] * size[1]
+        # How often each resample (rows) has each example (columns).
+        counts = np.bincount(places.ravel(), minlength=places.size).reshape(size).astype(float)
+        found.append(counts @ values)
     return np.concatenate(found)
 
 
 def percentile_interval(found: Array, confidence: float) -> Ends:
-    """Give the ends between which this share of resampled values lies."""
+    """Return the ends between which this share of resampled values lies."""
     tail = 50 * (1 - confidence)
-    ends = [tail, 100 - tail]
-    if np.isfinite(found).all():
-        low, high = np.percentile(found, ends)
-    else:  # nothing lies between a number and infinity
-        low, high = np.percentile(found, ends, method="inverted_cdf")
+    finite = np.isfinite(found).all()  # nothing lies between a number and infinity
+    method: Literal["linear", "inverted_cdf"] = "linear" if finite else "inverted_cdf"
+    low, high = np.percentile(found, [tail, 100 - tail], method=method)
     return float(low), float(high)
 
 
 def wilson(share: float, number: float, confidence: float) -> Ends:
-    """Find Wilson's interval of a proportion (1927), which has a width at 0 and 1 too."""
+    """Find Wilson's interval of a proportion (1927).
+
+    It has a width at 0 and 1 too.
+    """
     z2 = NormalDist().inv_cdf((1 + confidence) / 2) ** 2
     centre = (share + z2 / (2 * number)) / (1 + z2 / number)
-    half = math.sqrt(z2 * share * (1 - share) / number + z2**2 / (4 * number**2)) / (1 + z2 / number)
+    half = math.sqrt(z2 * share * (1 - share) / number + z2**2 / (4 * number**2))
+    half /= 1 + z2 / number
     return max(0.0, centre - half), min(1.0, centre + half)
 
 
 class Interval(NamedTuple):
-    """Holds an interval and where it is from."""
+    """An interval and the method that found it."""
 
     low: float
     high: float
@@ -78,12 +82,12 @@ class Interval(NamedTuple):
 
     @property
     def ends(self) -> Ends:
-        """Give its two ends."""
+        """The lower and the upper end."""
         return self.low, self.high
 
 
 class Resampling(NamedTuple):
-    """Says how intervals over examples are found."""
+    """How to find intervals over examples."""
 
     resamples: int = 1000
     confidence: float = 0.95
@@ -91,27 +95,27 @@ class Resampling(NamedTuple):
 
     @classmethod
     def of(cls, settings: Mapping[str, Any]) -> Resampling:
-        """Read a study's `scoring`."""
+        """Read the `scoring` settings of a study."""
         return cls(settings["bootstrap_resamples"], settings["confidence"], settings["seed"])
 
 
 def geometric_mean(means: Array) -> Array:
-    """Make the headline of metrics' means (..., metrics); of one metric it is its mean."""
+    """Return the headline of metrics' means (..., metrics)."""
     found: Array = means.prod(axis=-1) ** (1 / means.shape[-1])
     return found
 
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """Holds what each example of one cell adds to a score.
+    """The part that each example of one cell adds to a score.
 
     Attributes:
         ids: of the examples, sorted, so that equal ones are drawn together in every sample.
-        marks: sums over an example's rows (examples, columns); a row is a reference that counts alone.
-        rows: of each example (examples).
-        score: scores from mean marks (..., columns).
+        marks: sums over an example's rows, its references that count alone (examples, columns).
+        rows: number of rows of each example (examples).
+        score: makes scores from mean marks (..., columns).
         values: what each example scores alone, 0 to 100 (examples, metrics).
-        groups: which class an example is of, where a score is a mean over classes; else None.
+        groups: the class of each example, if the score is a mean over classes; else None.
     """
 
     ids: tuple[str, ...]
@@ -135,20 +139,21 @@ class Sample:
         Args:
             examples: the example of each row.
             values: scores of each row, 0 to 100 (rows, metrics).
-            marks: of each row; None for its values.
-            score: what makes a score of mean marks.
-            groups: of each row, which is the only one of its example.
+            marks: of each row; None if they are its values.
+            score: makes a score from mean marks.
+            groups: the class of each row, which must be the only one of its example.
         """
         ids, places, rows = np.unique(np.asarray(examples), return_inverse=True, return_counts=True)
-        sums, own = (np.zeros((len(ids), given.shape[1])) for given in (values if marks is None else marks, values))
-        np.add.at(sums, places, values if marks is None else marks)
-        np.add.at(own, places, values)
+        sums = []
+        for given in (values if marks is None else marks, values):
+            sums.append(np.zeros((len(ids), given.shape[1])))
+            np.add.at(sums[-1], places, given)
         of_ids = None if groups is None else groups[np.argsort(places)]
-        return cls(tuple(map(str, ids)), sums, rows, score, own / rows[:, None], of_ids)
+        return cls(tuple(map(str, ids)), sums[0], rows, score, sums[1] / rows[:, None], of_ids)
 
     @property
     def value(self) -> float:
-        """Score all examples."""
+        """The score of all examples."""
         return float(self.score(self.marks.sum(axis=0) / self.rows.sum()))
 
     def draws(self, resamples: int, seed: int) -> Array:
@@ -158,23 +163,23 @@ class Sample:
         return self.score(sums[:, :-1] / sums[:, -1:])
 
     def metric(self, place: int) -> Sample:
-        """Take one metric of several."""
+        """Select one of several metrics."""
         return replace(self, marks=self.marks[:, [place]], values=self.values[:, [place]])
 
     @property
     def is_proportion(self) -> bool:
-        """Tell if it is a share of examples, each right or wrong."""
+        """True if the score is a share of examples, each right or wrong."""
         alone = self.groups is None and self.values.shape[1] == 1 and bool((self.rows == 1).all())
         return alone and bool(np.isin(self.values, (0, WHOLE)).all())
 
 
 @dataclass(frozen=True, eq=False)
 class Scores:
-    """Holds a score of one cell, the mean over seeds that scored the same examples.
+    """A score of one cell, the mean over seeds that scored the same examples.
 
     Attributes:
         samples: one for each seed.
-        how: intervals are found.
+        how: settings for its intervals.
     """
 
     samples: Sequence[Sample]
@@ -182,82 +187,76 @@ class Scores:
 
     @property
     def ids(self) -> tuple[str, ...]:
-        """List the examples of all seeds."""
+        """The examples of all seeds."""
         return self.samples[0].ids
 
     @cached_property
     def by_seed(self) -> Array:
-        """Score every seed."""
+        """The score of every seed."""
         return np.array([sample.value for sample in self.samples])
 
     @cached_property
     def value(self) -> float:
-        """Average the seeds' scores."""
+        """The mean of the seeds' scores."""
         return float(self.by_seed.mean())
 
     @cached_property
     def draws(self) -> Array:
-        """Average the seeds' scores in every resample of the examples."""
+        """The mean of the seeds' scores in every resample of the examples."""
         drawn = [sample.draws(self.how.resamples, self.how.seed) for sample in self.samples]
         mean: Array = np.mean(drawn, axis=0)
         return mean
 
     @cached_property
     def values(self) -> Array:
-        """Average over seeds what each example scores alone (examples, metrics)."""
+        """The mean over seeds of what each example scores alone (examples, metrics)."""
         mean: Array = np.mean([sample.values for sample in self.samples], axis=0)
         return mean
 
     def metric(self, place: int) -> Scores:
-        """Take one metric of several."""
+        """Select one of several metrics."""
         return Scores([sample.metric(place) for sample in self.samples], self.how)
 
 
 def interval_of(scores: Scores) -> Interval:
     """Find a score's interval over examples: Wilson's of a proportion, else the bootstrap's.
 
-    Where nearly all examples score alike the bootstrap knows only those; then the interval allows for
-    as many others as may well be, of whatever score (the end of Wilson's interval of their share).
+    Where nearly all examples score alike, the bootstrap knows only those. The interval then allows
+    for as many unlike examples as are plausible, of any score: the upper end of Wilson's interval
+    of their share.
     """
     confidence, only = scores.how.confidence, scores.samples[0]
     if len(scores.samples) == 1 and only.is_proportion:
         low, high = wilson(scores.value / WHOLE, len(only.ids), confidence)
         return Interval(WHOLE * low, WHOLE * high, WILSON)
-    ends = percentile_interval(scores.draws, confidence)
-    metrics = range(scores.values.shape[1])
-    if len(metrics) > 1:
-        alone = [scores.metric(place) for place in metrics]
-        if any(_unlike(one.values, one) for one in alone):
-            lows, highs = zip(*(interval_of(one).ends for one in alone), strict=True)
-            wider = (float(only.score(np.array(lows))), float(only.score(np.array(highs))))
-            return Interval(*_union(ends, wider), f"{BOOTSTRAP}, {FEW_DIFFER}")
-        return Interval(*ends, BOOTSTRAP)
-    share = _unlike(scores.values, scores)
-    if not share:
-        return Interval(*ends, BOOTSTRAP)
-    kept = (1 - share) * scores.value
-    return Interval(*_union(ends, (kept, kept + WHOLE * share)), f"{BOOTSTRAP}, {FEW_DIFFER}")
+    ends, wider = percentile_interval(scores.draws, confidence), None
+    alone = [scores.metric(place) for place in range(scores.values.shape[1])]
+    shares = [_unlike(one.values, one) for one in alone]
+    if len(alone) > 1 and any(shares):
+        lows, highs = zip(*(interval_of(one).ends for one in alone), strict=True)
+        wider = (float(only.score(np.array(lows))), float(only.score(np.array(highs))))
+    elif share := shares[0]:
+        kept = (1 - share) * scores.value
+        wider = kept, kept + WHOLE * share
+    return _widened(ends, wider, BOOTSTRAP)
 
 
 def difference_of(first: Scores, second: Scores) -> Interval:
     """Find the interval over examples of the first score less the second.
 
     Raises:
-        ValueError: these are other examples.
+        ValueError: the scores are of different examples.
     """
     _check_same(first, second)
     ends = percentile_interval(first.draws - second.draws, first.how.confidence)
-    wider = _wider_difference(first, second)
-    if wider is None:
-        return Interval(*ends, PAIRED)
-    return Interval(*_union(ends, wider), f"{PAIRED}, {FEW_DIFFER}")
+    return _widened(ends, _wider_difference(first, second), PAIRED)
 
 
 def ratio_of(first: Scores, second: Scores) -> Interval | None:
-    """Find the interval over examples of a ratio; None where a resample has none.
+    """Find the interval over examples of a ratio, or None if a resample has none.
 
     Raises:
-        ValueError: these are other examples.
+        ValueError: the scores are of different examples.
     """
     _check_same(first, second)
     if ((first.draws <= 0) & (second.draws <= 0)).any() or second.value <= 0:
@@ -265,20 +264,19 @@ def ratio_of(first: Scores, second: Scores) -> Interval | None:
     with np.errstate(divide="ignore"):
         ends = percentile_interval(first.draws / second.draws, first.how.confidence)
     wider = _wider_difference(first, second)
-    if wider is None:
-        return Interval(*ends, PAIRED)
-    low, high = ((second.value + end) / second.value for end in wider)
-    return Interval(*_union(ends, (max(0.0, low), high)), f"{PAIRED}, {FEW_DIFFER}")
+    if wider:
+        low, high = ((second.value + end) / second.value for end in wider)
+        wider = max(0.0, low), high
+    return _widened(ends, wider, PAIRED)
 
 
 def _wider_difference(first: Scores, second: Scores) -> Ends | None:
-    """Bound a difference where nearly all examples differ alike; None where resampling does."""
+    """Bound a difference where nearly all examples differ alike, else return None."""
     value = first.value - second.value
-    one, other = first.samples[0], second.samples[0]
-    if first.values.shape == second.values.shape and np.array_equal(one.rows, other.rows):
-        share = _unlike(first.values - second.values, first)
-        if share:
-            return (1 - share) * value - WHOLE * share, (1 - share) * value + WHOLE * share
+    alike = np.array_equal(first.samples[0].rows, second.samples[0].rows)
+    paired = first.values.shape == second.values.shape and alike
+    if paired and (share := _unlike(first.values - second.values, first)):
+        return (1 - share) * value - WHOLE * share, (1 - share) * value + WHOLE * share
     if np.ptp(first.draws - second.draws) > ROUNDING:
         return None
     # A mean of 0 in one metric makes every headline 0, whatever the examples are.
@@ -292,12 +290,14 @@ def _unlike(values: Array, scores: Scores) -> float | None:
 
 
 def unlike_share(values: Array, confidence: float, groups: Array | None = None) -> float | None:
-    """Bound the share of examples unlike nearly all others; None where enough differ.
+    """Bound the share of examples unlike nearly all others, or return None.
+
+    None means that enough differ for resampling.
 
     Args:
         values: what is known of each example (examples, columns).
         confidence: between 0 and 1.
-        groups: the class of each example, where classes count alike; None for all as one.
+        groups: the class of each example, if classes count alike; None for one group.
     """
     _, places, counts = np.unique(values.round(9), axis=0, return_inverse=True, return_counts=True)
     differ = places.ravel() != counts.argmax()
@@ -305,22 +305,19 @@ def unlike_share(values: Array, confidence: float, groups: Array | None = None) 
         return None
     groups = np.zeros(len(values), int) if groups is None else groups
     shares = [
-        wilson(differ[groups == group].mean(), (groups == group).sum(), confidence)[1] for group in np.unique(groups)
+        wilson(differ[groups == group].mean(), (groups == group).sum(), confidence)[1]
+        for group in np.unique(groups)
     ]
     return float(np.mean(shares))
 
 
-def _union(one: Ends, other: Ends) -> Ends:
-    return min(one[0], other[0]), max(one[1], other[1])
+def _widened(ends: Ends, wider: Ends | None, method: str) -> Interval:
+    if wider is None:
+        return Interval(*ends, method)
+    low, high = min(ends[0], wider[0]), max(ends[1], wider[1])
+    return Interval(low, high, f"{method}, {FEW_DIFFER}")
 
 
 def _check_same(first: Scores, second: Scores) -> None:
     if first.ids != second.ids or first.how != second.how:
         raise ValueError("only scores of the same examples can be paired")
-
-
-def _counts(drawn: Array) -> Array:
-    """How often each resample (rows) has each example (columns)."""
-    resamples, examples = drawn.shape
-    places = drawn + np.arange(resamples)[:, None] * examples
-    return np.bincount(places.ravel(), minlength=drawn.size).reshape(drawn.shape).astype(float)
