@@ -10,7 +10,11 @@ from typing import Any
 from longwatt.spelling import nearest
 
 THRESHOLD, PATIENCE, ORACLE, LAST = "threshold", "patience", "oracle", "last"
-GIVEN = (THRESHOLD, PATIENCE, ORACLE)  # what `exit` may hold; without it the last classifier answers
+GIVEN = (
+    THRESHOLD,
+    PATIENCE,
+    ORACLE,
+)  # what `exit` may hold; without it the last classifier answers
 
 
 class ExitRuleError(ValueError):
@@ -47,9 +51,13 @@ def exit_rule(given: Mapping[str, Any] | None) -> ExitRule:
         return ExitRule(LAST)
     for key in given:
         if key not in GIVEN:
-            raise ExitRuleError(f"exit: unknown key {key!r}{nearest(str(key), GIVEN)}; it may be {', '.join(GIVEN)}")
+            raise ExitRuleError(
+                f"exit: unknown key {key!r}{nearest(str(key), GIVEN)}; it may be {', '.join(GIVEN)}"
+            )
     if len(given) > 1:
-        raise ExitRuleError(f"exit: {' and '.join(given)} exclude each other; one point follows one rule")
+        raise ExitRuleError(
+            f"exit: {' and '.join(given)} exclude each other; one point follows one rule"
+        )
     ((kind, value),) = given.items()
     return ExitRule(kind, _CHECKS[kind](value))
 
@@ -62,7 +70,9 @@ def check_threshold(value: Any) -> float:
     """
     number = isinstance(value, int | float) and not isinstance(value, bool)
     if not number or not 0 < value <= 1:  # NaN is none either
-        raise ExitRuleError(f"exit: threshold must be a number above 0 and at most 1, but is {value!r}")
+        raise ExitRuleError(
+            f"exit: threshold must be a number above 0 and at most 1, but is {value!r}"
+        )
     return float(value)
 
 
@@ -89,7 +99,9 @@ def check_temperatures(given: Any, classifiers: int) -> list[float]:
         if not number or not 0 < value < math.inf:
             raise ExitRuleError(f"temperatures must be positive numbers, but one is {value!r}")
     if len(values) != classifiers:
-        raise ExitRuleError(f"temperatures has {len(values)} values, but there are {classifiers} classifiers")
+        raise ExitRuleError(
+            f"temperatures has {len(values)} values, but there are {classifiers} classifiers"
+        )
     return [float(value) for value in values]
 
 

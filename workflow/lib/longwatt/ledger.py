@@ -34,14 +34,20 @@ class Ledger:
     diverged_step: int | None = None  # the step after which a number was not finite
     diverged_in: str | None = None  # which: one of `longwatt.endings`
     pending_validation: bool = False  # cut short; the next attempt begins with it
-    pending_losses: list[float] = field(default_factory=list)  # by process, summed since the last log line
+    pending_losses: list[float] = field(
+        default_factory=list
+    )  # by process, summed since the last log line
     logged_step: int = 0
     peak_memory_gib: float = 0.0
 
     @property
     def times(self) -> dict[str, float]:
         """Seconds by phase."""
-        return {"train_s": self.train_s, "validation_s": self.validation_s, "checkpoint_s": self.checkpoint_s}
+        return {
+            "train_s": self.train_s,
+            "validation_s": self.validation_s,
+            "checkpoint_s": self.checkpoint_s,
+        }
 
     @property
     def runtime_s(self) -> float:
@@ -59,7 +65,9 @@ class Stopwatch:
         device: waited for before a phase ends.
     """
 
-    def __init__(self, ledger: Ledger, marker: Marker | None, attempt: int, device: torch.device) -> None:
+    def __init__(
+        self, ledger: Ledger, marker: Marker | None, attempt: int, device: torch.device
+    ) -> None:
         self.ledger = ledger
         self.marker = marker
         self.attempt = attempt

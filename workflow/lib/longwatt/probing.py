@@ -96,7 +96,9 @@ def _foretold(done: Sequence[Try]) -> int | None:
     fitting = sorted((t for t in done if t.fits), key=lambda t: t.batch_size)[-2:]
     if len(fitting) < 2:
         return None
-    (x1, y1, _), (x2, y2, limit) = ((t.batch_size, t.peak_gib or 0.0, t.limit_gib or 0.0) for t in fitting)
+    (x1, y1, _), (x2, y2, limit) = (
+        (t.batch_size, t.peak_gib or 0.0, t.limit_gib or 0.0) for t in fitting
+    )
     slope = (y2 - y1) / (x2 - x1)
     return None if slope <= 0 else math.floor(x2 + (limit - y2) / slope)
 
@@ -111,7 +113,9 @@ class _Longest(Dataset[Example]):
         vocabulary: ids that there are.
     """
 
-    def __init__(self, count: int, seq_len: int, target_tokens: int | None, vocabulary: int) -> None:
+    def __init__(
+        self, count: int, seq_len: int, target_tokens: int | None, vocabulary: int
+    ) -> None:
         generator = torch.Generator().manual_seed(0)
         self.count = count
         self.input_ids = _ids(vocabulary, seq_len, generator)
@@ -121,7 +125,9 @@ class _Longest(Dataset[Example]):
         return self.count
 
     def __getitem__(self, position: int) -> Example:
-        return Example(id=str(position), input_ids=self.input_ids, labels=self.labels, references=("",))
+        return Example(
+            id=str(position), input_ids=self.input_ids, labels=self.labels, references=("",)
+        )
 
 
 def _ids(vocabulary: int, count: int, generator: torch.Generator) -> list[int]:
@@ -147,16 +153,24 @@ def attempt(spec: Spec, batch_size: int) -> Try:
     """
     start = time.perf_counter()
     mine, its = multiprocessing.Pipe(duplex=False)
-    context = multiprocessing.get_context("spawn")  # a fork would share CUDA and the threads of libraries
+    context = multiprocessing.get_context(
+        "spawn"
+    )  # a fork would share CUDA and the threads of libraries
     process = context.Process(target=_child, args=(spec, batch_size, its, os.getpid()), daemon=True)
     process.start()
     its.close()
     answers = _answers(mine)
     process.join()
     if not answers:
-        raise WorkerError(f"the process that was to try {batch_size} did not start (exit code {process.exitcode})")
+        raise WorkerError(
+            f"the process that was to try {batch_size} did not start (exit code {process.exitcode})"
+        )
     # One that began and died was killed or aborted for want of memory: whatever else goes wrong, it says.
-    said = answers[1] if len(answers) > 1 else {"fits": False, "said": f"died (exit code {process.exitcode})"}
+    said = (
+        answers[1]
+        if len(answers) > 1
+        else {"fits": False, "said": f"died (exit code {process.exitcode})"}
+    )
     if "error" in said:
         raise WorkerError(f"a batch of {batch_size} could not be tried: {said['error']}")
     found: dict[str, Any] = {"peak_gib": None, "limit_gib": None, **said}
@@ -185,7 +199,9 @@ def _child(spec: Spec, batch_size: int, answer: Connection, parent: int) -> None
         device = devices.prepare({**spec.settings["budget"], "memory_gib_per_gpu": limit})
         try:
             _steps(spec, batch_size, device)
-            answer.send({"fits": True, "peak_gib": devices.peak_limited_gib(device), "limit_gib": limit})
+            answer.send(
+                {"fits": True, "peak_gib": devices.peak_limited_gib(device), "limit_gib": limit}
+            )
         except Exception as error:
             if not devices.out_of_memory(error):
                 raise
@@ -204,7 +220,9 @@ def _steps(spec: Spec, batch_size: int, device: torch.device) -> None:
     seq_len, targets = settings["seq_len"], settings.get("max_target_tokens")
     labels = label_names(spec.paths["dataset"]) if settings.get("task") == CLASSIFICATION else ()
     checkpoint = Path(source).parent if source else None
-    model = family.build(settings["model"], tokenizer, checkpoint, seq_len, targets or LABEL_TOKENS, labels)
+    model = family.build(
+        settings["model"], tokenizer, checkpoint, seq_len, targets or LABEL_TOKENS, labels
+    )
     if settings["activation_checkpointing"]:
         model.gradient_checkpointing_enable()  # type: ignore[operator]
     model.to(device)
@@ -213,14 +231,18 @@ def _steps(spec: Spec, batch_size: int, device: torch.device) -> None:
         family,
         model=model,
         args=_arguments(settings, spec.paths["work"], batch_size),
-        train_dataset=_Longest(batch_size * STEPS * _accumulation(settings), seq_len, targets, len(tokenizer)),
+        train_dataset=_Longest(
+            batch_size * STEPS * _accumulation(settings), seq_len, targets, len(tokenizer)
+        ),
         data_collator=lambda chosen: family.collate(chosen, seq_len, targets),
     ).train()
     devices.synchronize(device)
     del buckets  # held until here
 
 
-def _gradient_buckets(model: torch.nn.Module, together: int, device: torch.device) -> torch.Tensor | None:
+def _gradient_buckets(
+    model: torch.nn.Module, together: int, device: torch.device
+) -> torch.Tensor | None:
     """As much memory as the buckets of data-parallel training take, where several devices train together."""
     if together == 1:
         return None

@@ -42,7 +42,9 @@ class LengthGroupedSampler(Sampler[int]):
         group: False gives a plain random permutation.
     """
 
-    def __init__(self, lengths: Sequence[int], batch_size: int, seed: int, group: bool = True) -> None:
+    def __init__(
+        self, lengths: Sequence[int], batch_size: int, seed: int, group: bool = True
+    ) -> None:
         self.lengths = lengths
         self.batch_size = batch_size
         self.seed = seed
@@ -123,7 +125,11 @@ class ShardedBatches(Sampler[MicroBatch]):
     def _share(self, examples: list[int]) -> Iterator[MicroBatch]:
         """This process's part of one optimiser step."""
         dealt = self._rounds(len(examples)) * self.world_size
-        cut = self._cut(examples) if self.target_tokens is None else _cut_evenly(examples, min(dealt, len(examples)))
+        cut = (
+            self._cut(examples)
+            if self.target_tokens is None
+            else _cut_evenly(examples, min(dealt, len(examples)))
+        )
         weights = self._weights(cut)
         for number in range(self.rank, dealt, self.world_size):
             if number < len(cut):

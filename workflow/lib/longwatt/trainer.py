@@ -14,7 +14,13 @@ from typing import Any
 
 import torch
 from torch.utils.data import DataLoader
-from transformers import PrinterCallback, Seq2SeqTrainer, TrainerCallback, TrainerControl, TrainerState
+from transformers import (
+    PrinterCallback,
+    Seq2SeqTrainer,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+)
 
 from longwatt import devices, distributed, endings, stopping
 from longwatt.disk_space import free_space, in_words
@@ -43,7 +49,11 @@ class Schedule(TrainerCallback):  # type: ignore[misc]
     """
 
     def __init__(
-        self, sampler: LengthGroupedSampler, stopwatch: Stopwatch, every_steps: int, checkpoint_every_s: float
+        self,
+        sampler: LengthGroupedSampler,
+        stopwatch: Stopwatch,
+        every_steps: int,
+        checkpoint_every_s: float,
     ) -> None:
         self.sampler = sampler
         self.stopwatch = stopwatch
@@ -54,22 +64,30 @@ class Schedule(TrainerCallback):  # type: ignore[misc]
         self.history: list[dict[str, float]] | None = None
         self.not_finite: Callable[[bool], str | None] = lambda weights: None
 
-    def on_train_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+    def on_train_begin(
+        self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
         """Add what happened between the checkpoint and now; log as often as is asked now, not then."""
         state.logging_steps = args.logging_steps
         if self.history is not None:
             state.log_history = self.history
 
-    def on_epoch_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+    def on_epoch_begin(
+        self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
         """Give the sampler its epoch; after a resume the epoch is a fraction."""
         self.sampler.set_epoch(int((state.epoch or 0) + 1e-6))
 
-    def on_step_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+    def on_step_begin(
+        self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
         """Training begins with its first step; what went before (loading, skipping what was seen) is no training."""
         if self.stopwatch.phase is None:
             self.stopwatch.switch("train", state.global_step)
 
-    def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> TrainerControl:
+    def on_step_end(
+        self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> TrainerControl:
         """Decide after each optimiser step; the main process's clock decides for all, a signal to any stops all."""
         last = state.global_step >= state.max_steps
         if last or state.global_step % self.every_steps == 0:
@@ -118,7 +136,9 @@ class CellTrainer(Seq2SeqTrainer):  # type: ignore[misc]
         super().__init__(callbacks=[schedule], **kwargs)
         self.schedule = schedule
         self.remove_callback(PrinterCallback)  # `log` says it better
-        self.model_accepts_loss_kwargs = False  # the loss is a mean, divided by the accumulation steps
+        self.model_accepts_loss_kwargs = (
+            False  # the loss is a mean, divided by the accumulation steps
+        )
         self.family = family
         self.micro_batches = micro_batches
         self.validator = validator
@@ -162,7 +182,9 @@ class CellTrainer(Seq2SeqTrainer):  # type: ignore[misc]
             torch.tensor(mask.numel()),
             (labels >= 0).sum(),
         )
-        self._counts += torch.stack([count.to(self._counts.device) for count in counts]) * (weight > 0)
+        self._counts += torch.stack([count.to(self._counts.device) for count in counts]) * (
+            weight > 0
+        )
         return self.family.loss(model, inputs) * weight
 
     def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
@@ -197,7 +219,9 @@ class CellTrainer(Seq2SeqTrainer):  # type: ignore[misc]
         self._judge(score, step, finite)
         metrics_ = {"eval_score": score if finite else math.nan}
         self.log(metrics_)
-        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics_)
+        self.control = self.callback_handler.on_evaluate(
+            self.args, self.state, self.control, metrics_
+        )
         self.stopwatch.switch("train", step)
         return metrics_
 
@@ -261,7 +285,9 @@ class CellTrainer(Seq2SeqTrainer):  # type: ignore[misc]
         partial = self.work.path / f"best-{step}.part"
         shutil.rmtree(partial, ignore_errors=True)
         with self._written(f"the weights of step {step}"):
-            self.accelerator.unwrap_model(self.model).save_pretrained(partial, safe_serialization=True)
+            self.accelerator.unwrap_model(self.model).save_pretrained(
+                partial, safe_serialization=True
+            )
             self.work.keep_best(partial, step)
         self.stopwatch.switch("validation", step)
 
@@ -275,7 +301,11 @@ class CellTrainer(Seq2SeqTrainer):  # type: ignore[misc]
         try:
             yield
         except Exception as error:
-            if distributed.lost_a_process(error) or devices.out_of_memory(error) or isinstance(error, NOT_THE_DISKS):
+            if (
+                distributed.lost_a_process(error)
+                or devices.out_of_memory(error)
+                or isinstance(error, NOT_THE_DISKS)
+            ):
                 raise
             said, room = in_words(error, self.work.path), free_space(self.work.path)
             raise WorkerError(
@@ -295,7 +325,9 @@ class CellTrainer(Seq2SeqTrainer):  # type: ignore[misc]
             super()._save_checkpoint(model, trial)
             distributed.gather(None)  # nobody's part is missing
             if main:
-                self.work.commit_checkpoint(written / f"checkpoint-{step}", step, asdict(self.ledger))
+                self.work.commit_checkpoint(
+                    written / f"checkpoint-{step}", step, asdict(self.ledger)
+                )
         self.stopwatch.switch("train", step)  # marked only now: the checkpoint is durable
         if main:
             self.work.note_times(step, self.ledger.times)

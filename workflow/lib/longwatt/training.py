@@ -31,7 +31,14 @@ from longwatt.ledger import Ledger, Stopwatch
 from longwatt.models import load_family
 from longwatt.models.family import Batch, Family
 from longwatt.progress import say
-from longwatt.provenance import asked_anew, link_or_copy, read_stamp, whole_file, whole_path, write_json
+from longwatt.provenance import (
+    asked_anew,
+    link_or_copy,
+    read_stamp,
+    whole_file,
+    whole_path,
+    write_json,
+)
 from longwatt.references import EACH, compared_texts
 from longwatt.sampling import LengthGroupedSampler, ShardedBatches, WeightedExamples
 from longwatt.tasks import CLASSIFICATION
@@ -59,13 +66,17 @@ def train(spec: Spec) -> None:
         longwatt.stopping.Stopped: it was asked to end, and has saved.
         WorkerError: it cannot be done here; says what to change.
     """
-    work = WorkFolder(Path(spec.paths["work"]), spec.identity, Path(spec.energy_log) if spec.energy_log else None)
+    work = WorkFolder(
+        Path(spec.paths["work"]), spec.identity, Path(spec.energy_log) if spec.energy_log else None
+    )
     if distributed.from_main(_had_completed(spec, work) if distributed.rank() == 0 else None):
         return
     if distributed.rank() == 0:
         repair_tokens(spec.paths)
         _check_weights(spec.paths.get("checkpoint"))
-    attempt, checkpoint, sentence = distributed.from_main(_begin(spec, work) if distributed.rank() == 0 else None)
+    attempt, checkpoint, sentence = distributed.from_main(
+        _begin(spec, work) if distributed.rank() == 0 else None
+    )
     ledger, marker, counted = Ledger(), None, None
     if checkpoint:
         times = checkpoint_times(checkpoint)
@@ -197,7 +208,9 @@ def _had_completed(spec: Spec, work: WorkFolder) -> bool:
     # What may change half-way counts once it is complete: its stamp would not be that of the settings in force.
     other = (read_stamp(work.result / OUTPUTS["training"]) or {}).get("settings_digest")
     if asked_anew("finetune") or other != spec.provenance.get("settings_digest"):
-        say(f"the completed training in {work.result} is not taken: it is to be made anew, or {OTHERWISE}")
+        say(
+            f"the completed training in {work.result} is not taken: it is to be made anew, or {OTHERWISE}"
+        )
         work.clear()
         return False
     damage = result_damage(work.result)
@@ -210,7 +223,9 @@ def _had_completed(spec: Spec, work: WorkFolder) -> bool:
     return True
 
 
-def _trainer(spec: Spec, work: WorkFolder, ledger: Ledger, marker: Marker | None, attempt: int) -> CellTrainer:
+def _trainer(
+    spec: Spec, work: WorkFolder, ledger: Ledger, marker: Marker | None, attempt: int
+) -> CellTrainer:
     settings = spec.settings
     training, budget = settings["training"], settings["budget"]
     device = devices.prepare(budget)
@@ -232,7 +247,9 @@ def _trainer(spec: Spec, work: WorkFolder, ledger: Ledger, marker: Marker | None
     )
     # Where the step is given, what it computes must not depend on how much of it fits a device.
     tokens = examples.target_tokens if budget["effective_batch_size"] else None
-    micro_batches = ShardedBatches(sampler, step, distributed.rank(), distributed.world_size(), tokens)
+    micro_batches = ShardedBatches(
+        sampler, step, distributed.rank(), distributed.world_size(), tokens
+    )
     stopwatch = Stopwatch(ledger, marker, attempt, device)
     every_steps = training["validation"]["every_steps"]
     schedule = Schedule(sampler, stopwatch, every_steps, spec.execution["checkpoint_every_s"])
@@ -256,7 +273,11 @@ def _trainer(spec: Spec, work: WorkFolder, ledger: Ledger, marker: Marker | None
 
 def _grouped_together(step: StepBatch, budget: Mapping[str, Any]) -> int:
     """Examples that the order groups by length; where the step is given, they do not depend on what fits a device."""
-    return step.effective // distributed.world_size() if budget["effective_batch_size"] else step.per_device
+    return (
+        step.effective // distributed.world_size()
+        if budget["effective_batch_size"]
+        else step.per_device
+    )
 
 
 def _model(spec: Spec, family: Family, tokenizer: Any) -> torch.nn.Module:
@@ -265,17 +286,23 @@ def _model(spec: Spec, family: Family, tokenizer: Any) -> torch.nn.Module:
     labels = label_names(spec.paths["dataset"]) if classifies else ()
     target_tokens = 1 if classifies else _target_tokens(settings)
     checkpoint = Path(source).parent if source else None
-    model = family.build(settings["model"], tokenizer, checkpoint, settings["seq_len"], target_tokens, labels)
+    model = family.build(
+        settings["model"], tokenizer, checkpoint, settings["seq_len"], target_tokens, labels
+    )
     if settings["training"]["activation_checkpointing"]:
         model.gradient_checkpointing_enable()  # type: ignore[operator]
     return model
 
 
 def _target_tokens(settings: Mapping[str, Any]) -> int:
-    return int(max(settings["training"]["max_target_tokens"], settings["generation"]["max_new_tokens"]))
+    return int(
+        max(settings["training"]["max_target_tokens"], settings["generation"]["max_new_tokens"])
+    )
 
 
-def _collator(family: Family, pad_to: int | None, targets: int | None) -> Callable[[WeightedExamples], Batch]:
+def _collator(
+    family: Family, pad_to: int | None, targets: int | None
+) -> Callable[[WeightedExamples], Batch]:
     """Makes tensors of a micro-batch: the family's, and its weight."""
 
     def collate(micro_batch: WeightedExamples) -> Batch:
@@ -291,7 +318,11 @@ def _validator(
     settings = spec.settings
     validation, comparison = settings["training"]["validation"], settings.get("comparison", {})
     examples = _examples(
-        spec, tokenizer, validation["split"], validation["max_examples"], comparison.get("references", "best")
+        spec,
+        tokenizer,
+        validation["split"],
+        validation["max_examples"],
+        comparison.get("references", "best"),
     )
     predictor = Predictor(
         family,
@@ -302,7 +333,9 @@ def _validator(
         pad_to=pad_to,
         target_pad_to=targets,
     )
-    return Validator(examples, predictor, _judge(settings, examples, tokenizer), validation["batch_size"])
+    return Validator(
+        examples, predictor, _judge(settings, examples, tokenizer), validation["batch_size"]
+    )
 
 
 def _how(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -315,7 +348,10 @@ def _how(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 def _judge(settings: Mapping[str, Any], examples: Examples, tokenizer: Any) -> Judge:
     if settings.get("task") == CLASSIFICATION:
-        labels = {row["id"]: row["references"] for row in examples.rows.select_columns(["id", "references"])}
+        labels = {
+            row["id"]: row["references"]
+            for row in examples.rows.select_columns(["id", "references"])
+        }
         return Judge(labels, settings["metric"], task=CLASSIFICATION)
     references = compared_texts(examples.rows, tokenizer, settings["comparison"])
     return Judge(references, settings["metric"], settings["comparison"]["text"])
@@ -388,7 +424,9 @@ def _result(spec: Spec, work: WorkFolder, trainer: CellTrainer) -> Path:
     folder = work.path / "result.part"
     shutil.rmtree(folder, ignore_errors=True)
     # Linked, not moved: should this be killed half-way, the work folder is still whole.
-    shutil.copytree(work.best(trainer.ledger.best_step), folder / OUTPUTS["model"], copy_function=link_or_copy)
+    shutil.copytree(
+        work.best(trainer.ledger.best_step), folder / OUTPUTS["model"], copy_function=link_or_copy
+    )
     trainer.validator.predictor.tokenizer.save_pretrained(folder / OUTPUTS["model"])
     _write_history(folder / OUTPUTS["history"], trainer.state.log_history)
     files = [*model_files(folder / OUTPUTS["model"]), folder / OUTPUTS["history"]]
@@ -407,7 +445,9 @@ def _publish(result: Path, paths: Mapping[str, Any]) -> None:
     copy.rename(model)
     with whole_path(Path(paths["history"])) as partial:
         shutil.copyfile(result / OUTPUTS["history"], partial)
-    write_json(paths["training"], json.loads((result / OUTPUTS["training"]).read_text(encoding="utf-8")))
+    write_json(
+        paths["training"], json.loads((result / OUTPUTS["training"]).read_text(encoding="utf-8"))
+    )
 
 
 def _write_history(path: Path, entries: Sequence[Mapping[str, Any]]) -> None:
@@ -416,16 +456,24 @@ def _write_history(path: Path, entries: Sequence[Mapping[str, Any]]) -> None:
         writer.writeheader()
         for entry in entries:
             if "loss" in entry or "eval_score" in entry:
-                writer.writerow({**entry, **({"score": entry["eval_score"]} if "eval_score" in entry else {})})
+                writer.writerow(
+                    {**entry, **({"score": entry["eval_score"]} if "eval_score" in entry else {})}
+                )
 
 
 def _facts(spec: Spec, work: WorkFolder, trainer: CellTrainer) -> dict[str, Any]:
     ledger, settings, step = trainer.ledger, spec.settings, trainer.micro_batches.step
     model = trainer.accelerator.unwrap_model(trainer.model)
-    kept = {key: value for key, value in asdict(ledger).items() if not key.startswith(("pending", "logged"))}
+    kept = {
+        key: value
+        for key, value in asdict(ledger).items()
+        if not key.startswith(("pending", "logged"))
+    }
     return {
         **kept,
-        "ended_by": endings.ended_by(ledger.diverged_step, ledger.stopped_early, settings["training"]),
+        "ended_by": endings.ended_by(
+            ledger.diverged_step, ledger.stopped_early, settings["training"]
+        ),
         "steps": trainer.state.global_step,
         "epochs": trainer.state.epoch,
         "max_steps": trainer.state.max_steps,

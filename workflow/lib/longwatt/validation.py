@@ -46,7 +46,9 @@ class Validator:
         batch_size: examples per batch; which process predicts a batch changes nothing in it.
     """
 
-    def __init__(self, examples: Examples, predictor: Predictor, judge: Judge, batch_size: int) -> None:
+    def __init__(
+        self, examples: Examples, predictor: Predictor, judge: Judge, batch_size: int
+    ) -> None:
         self.examples = examples
         self.predictor = predictor
         self.judge = judge
@@ -87,7 +89,9 @@ class Validator:
             labels = {id_: references[0] for id_, references in self.judge.references.items()}
             family = cast(Classifier, self.predictor.family)
             return family.score(self.judge.metric, {id_: found[id_] for id_ in labels}, labels)
-        scored = [pair for part in distributed.gather(self._scores(predictions)) for pair in part.items()]
+        scored = [
+            pair for part in distributed.gather(self._scores(predictions)) for pair in part.items()
+        ]
         by_id = dict(scored)
         # In one order, whoever scored what: sums of floats depend on it.
         corpus = metrics.corpus_scores({id_: by_id[id_] for id_ in self.judge.references})
@@ -107,4 +111,6 @@ class Validator:
             return {}
         judge = self.judge
         references = {id_: judge.references[id_] for id_ in predictions}
-        return metrics.score_examples(predictions, references, metrics=(judge.metric,), text=judge.text)
+        return metrics.score_examples(
+            predictions, references, metrics=(judge.metric,), text=judge.text
+        )

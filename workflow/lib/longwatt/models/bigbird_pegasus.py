@@ -68,7 +68,11 @@ class BigBirdPegasus(EncoderDecoder):
         """See `Family.notes`; which random blocks there are depends on the length."""
         if self._attention_type(config, seq_len) == FULL:
             return []
-        where = "from the first 1,024 tokens" if seq_len in OLD_PLAN else "by the plan for other lengths than those"
+        where = (
+            "from the first 1,024 tokens"
+            if seq_len in OLD_PLAN
+            else "by the plan for other lengths than those"
+        )
         lengths = ", ".join(map(str, OLD_PLAN))
         return [
             f"random blocks are drawn {where} ({lengths} have a plan of their own), and none are drawn in evaluation"
@@ -92,7 +96,9 @@ class BigBirdPegasus(EncoderDecoder):
         self.sparse_length = seq_len if kind == SPARSE else None
         return built
 
-    def collate(self, examples: Sequence[Example], pad_to: int | None, targets: int | None) -> Batch:
+    def collate(
+        self, examples: Sequence[Example], pad_to: int | None, targets: int | None
+    ) -> Batch:
         """See `Family.collate`; to the cell's length in the sparse regime."""
         return super().collate(examples, pad_to or self.sparse_length, targets)
 

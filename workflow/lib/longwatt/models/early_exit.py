@@ -67,14 +67,18 @@ class EarlyExit:
         """See `Family.check`; where the encoder's depth is not known yet, it is checked when the model is built."""
         stated = config if config.get("model_type") == MODEL_TYPE and exits is None else exits
         if stated is None:
-            raise ModelError("a model of the family early_exit needs `exits`, as in exits: {layers: [0, 4, 12, 23]}")
+            raise ModelError(
+                "a model of the family early_exit needs `exits`, as in exits: {layers: [0, 4, 12, 23]}"
+            )
         if stated is exits:
             _check_exit_keys(stated)
         layers = check_layers(stated.get("layers"), depth(config))
         weights = stated.get("layer_weights", LEARNED)
         if weights not in LAYER_WEIGHTS:
             hint = nearest(str(weights), LAYER_WEIGHTS)
-            raise ModelError(f"exits: layer_weights must be {' or '.join(LAYER_WEIGHTS)}, but is {weights!r}{hint}")
+            raise ModelError(
+                f"exits: layer_weights must be {' or '.join(LAYER_WEIGHTS)}, but is {weights!r}{hint}"
+            )
         if stated.get("temperatures") is not None:
             _temperatures(stated["temperatures"], len(layers))
         _check_length(config, seq_len)
@@ -89,14 +93,20 @@ class EarlyExit:
         if config.get("pooler") == "random":
             notes.append("the pooler began with random weights: the encoder comes without one")
         if config.get("layer_weights") == FROZEN_RANDOM:
-            notes.append("the layer weights are frozen random unit vectors, as in the public code of arXiv 2004.07453")
+            notes.append(
+                "the layer weights are frozen random unit vectors, as in the public code of arXiv 2004.07453"
+            )
         return notes
 
     def facts(self, config: Mapping[str, Any]) -> dict[str, Any]:
         """See `Family.facts`: which layers have a classifier, of how many, and what that makes of the model."""
         layers, deepest = config["layers"], depth(config["encoder"])
         assert deepest is not None, "a configuration of transformers states all it has"
-        known = {"exit_kind": exit_kind(layers, deepest), "exit_layers": layers, "encoder_layers": deepest}
+        known = {
+            "exit_kind": exit_kind(layers, deepest),
+            "exit_layers": layers,
+            "encoder_layers": deepest,
+        }
         return {**known, "labels": config["labels"]}
 
     def build(
@@ -113,16 +123,21 @@ class EarlyExit:
             raise ModelError("the tokenizer has no padding token; set pad_token and save it again")
         self.pad_token_id = int(tokenizer.pad_token_id)
         trained = (
-            bool(checkpoint) and read_object(Path(checkpoint or "") / "config.json").get("model_type") == MODEL_TYPE
+            bool(checkpoint)
+            and read_object(Path(checkpoint or "") / "config.json").get("model_type") == MODEL_TYPE
         )
         built = (
-            self._trained(Path(checkpoint or ""), model) if trained else self._new(model, tokenizer, checkpoint, labels)
+            self._trained(Path(checkpoint or ""), model)
+            if trained
+            else self._new(model, tokenizer, checkpoint, labels)
         )
         config = built.config.to_dict()
         check_vocabulary(config["encoder"]["vocab_size"], tokenizer)
         self.check(config, {}, seq_len, target_tokens)
         if labels and list(labels) != config["labels"]:
-            raise ModelError(f"the model tells {config['labels']} apart, not the dataset's {list(labels)}")
+            raise ModelError(
+                f"the model tells {config['labels']} apart, not the dataset's {list(labels)}"
+            )
         self.segments = has_segments(config)
         if labels:  # it is to be trained, at this length
             built.config.seq_len = seq_len
@@ -134,13 +149,19 @@ class EarlyExit:
         return load_trained(folder, (model.get("exits") or {}).get("temperatures"))
 
     def _new(
-        self, model: Mapping[str, Any], tokenizer: Any, checkpoint: Path | None, labels: Sequence[str]
+        self,
+        model: Mapping[str, Any],
+        tokenizer: Any,
+        checkpoint: Path | None,
+        labels: Sequence[str],
     ) -> EarlyExitModel:
         """An encoder with new classifiers."""
         from longwatt.models.exit_model import EarlyExitConfig, new_model
 
         if len(labels) < 2:
-            raise ModelError(f"a classifier needs two labels at least, but the dataset has {list(labels)}")
+            raise ModelError(
+                f"a classifier needs two labels at least, but the dataset has {list(labels)}"
+            )
         given, exits = dict(model.get("config") or {}), dict(model.get("exits") or {})
         encoder = _read_config(checkpoint, given) if checkpoint else _new_config(given, tokenizer)
         self.check(encoder.to_dict(), given, 1, 1, exits or None)
@@ -153,7 +174,9 @@ class EarlyExit:
         )
         return new_model(config, checkpoint)
 
-    def collate(self, examples: Sequence[Example], pad_to: int | None, targets: int | None) -> Batch:
+    def collate(
+        self, examples: Sequence[Example], pad_to: int | None, targets: int | None
+    ) -> Batch:
         """See `Family.collate`: input_ids and attention_mask (batch, length), labels (batch, 1), and token_type_ids."""
         import torch
 
@@ -166,7 +189,9 @@ class EarlyExit:
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
         """See `Family.loss`: mean over examples of the cross-entropies summed over classifiers."""
-        loss: Tensor = model(**batch).loss  # through the model's own forward pass, which gradients are gathered by
+        loss: Tensor = model(
+            **batch
+        ).loss  # through the model's own forward pass, which gradients are gathered by
         return loss
 
     def predict(self, model: nn.Module, batch: Batch, how: Mapping[str, Any]) -> list[ExitAnswer]:
@@ -188,7 +213,9 @@ class EarlyExit:
     def answers(self, predicted: list[ExitAnswer], tokenizer: Any) -> list[Answer]:
         """See `Family.answers`; facts are the exit, the layers run and the confidence."""
         return [
-            Answer(one.label, 1, {"exit": one.exit, "layers": one.layers, "confidence": one.confidence})
+            Answer(
+                one.label, 1, {"exit": one.exit, "layers": one.layers, "confidence": one.confidence}
+            )
             for one in predicted
         ]
 
@@ -196,7 +223,9 @@ class EarlyExit:
         """See `Classifier.exit_logits`."""
         return _unwrapped(model).exit_logits(_inputs(batch))
 
-    def score(self, metric: str, predictions: Mapping[str, str], labels: Mapping[str, str]) -> float:
+    def score(
+        self, metric: str, predictions: Mapping[str, str], labels: Mapping[str, str]
+    ) -> float:
         """See `Classifier.score`."""
         from longwatt.metrics.classification import headline_score
 
@@ -210,7 +239,9 @@ def check_layers(layers: Any, encoder_layers: int | None) -> list[int]:
         ModelError: names the layer and what would do.
     """
     if not isinstance(layers, list | tuple) or not layers:
-        raise ModelError(f"exits: layers must be a list of encoder layers, counted from 0, but is {layers!r}")
+        raise ModelError(
+            f"exits: layers must be a list of encoder layers, counted from 0, but is {layers!r}"
+        )
     for layer in layers:
         if isinstance(layer, bool) or not isinstance(layer, int) or layer < 0:
             raise ModelError(f"exits: layers must be whole numbers from 0, but one is {layer!r}")
@@ -218,7 +249,9 @@ def check_layers(layers: Any, encoder_layers: int | None) -> list[int]:
     if repeated:
         raise ModelError(f"exits: layers names {repeated[0]} more than once, in {list(layers)}")
     if list(layers) != sorted(layers):
-        raise ModelError(f"exits: layers must ascend; say {sorted(layers)} instead of {list(layers)}")
+        raise ModelError(
+            f"exits: layers must ascend; say {sorted(layers)} instead of {list(layers)}"
+        )
     if encoder_layers is not None and layers[-1] >= encoder_layers:
         raise ModelError(
             f"exits: layers has {layers[-1]}, but the encoder has {encoder_layers} layers, 0 to {encoder_layers - 1}"
@@ -244,7 +277,11 @@ def _check_length(config: Mapping[str, Any], seq_len: int) -> None:
     if limit is None or seq_len <= limit:
         return
     positions = encoder_of(config).get("max_position_embeddings", limit)
-    offset = "" if positions == limit else f" less the {positions - limit} that stand before the first token's"
+    offset = (
+        ""
+        if positions == limit
+        else f" less the {positions - limit} that stand before the first token's"
+    )
     raise ModelError(
         f"seq_len {seq_len} is above the encoder's max_position_embeddings of {positions}{offset}; lower it to "
         f"{limit}, or raise max_position_embeddings in the model's config"
@@ -266,7 +303,9 @@ def _new_config(given: Mapping[str, Any], tokenizer: Any) -> Any:
     check_keys(given, default)
     roles = ("pad_token_id", "bos_token_id", "eos_token_id", "cls_token_id", "sep_token_id")
     ids = {role: getattr(tokenizer, role, None) for role in roles if hasattr(default, role)}
-    return AutoConfig.for_model(kind, **{"vocab_size": len(tokenizer), **ids, **without_kind(given)})
+    return AutoConfig.for_model(
+        kind, **{"vocab_size": len(tokenizer), **ids, **without_kind(given)}
+    )
 
 
 def _read_config(checkpoint: Path, given: Mapping[str, Any]) -> Any:
@@ -275,7 +314,9 @@ def _read_config(checkpoint: Path, given: Mapping[str, Any]) -> Any:
     known = AutoConfig.from_pretrained(str(checkpoint), local_files_only=True)
     check_keys(given, known)
     if given.get("model_type", known.model_type) != known.model_type:
-        raise ModelError(f"the checkpoint is of the kind {known.model_type!r}, not {given['model_type']!r}")
+        raise ModelError(
+            f"the checkpoint is of the kind {known.model_type!r}, not {given['model_type']!r}"
+        )
     return AutoConfig.from_pretrained(str(checkpoint), local_files_only=True, **without_kind(given))
 
 

@@ -52,7 +52,9 @@ class EncoderDecoder:
     ) -> None:
         """See `Family.check`."""
         if exits is not None:
-            raise ModelError("`exits` is for encoders (family: early_exit); take it out of the model's entry")
+            raise ModelError(
+                "`exits` is for encoders (family: early_exit); take it out of the model's entry"
+            )
         self._check_kind(config.get("model_type"))
         needs = (
             (self.encoder_positions, "seq_len", seq_len),
@@ -68,7 +70,9 @@ class EncoderDecoder:
 
     def _check_kind(self, kind: str | None) -> None:
         if None not in (kind, self.kind) and kind != self.kind:
-            raise ModelError(f"this family is for models of the kind {self.kind!r}, not {kind!r}; name another family")
+            raise ModelError(
+                f"this family is for models of the kind {self.kind!r}, not {kind!r}; name another family"
+            )
 
     def whole(self, config: Mapping[str, Any], key: str) -> int | None:
         """A setting that must be a whole number from 1, from the configuration or the known defaults; None if neither.
@@ -77,8 +81,12 @@ class EncoderDecoder:
             ModelError: it is something else; names the key.
         """
         value = config.get(key, self.defaults.get(key))
-        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
-            raise ModelError(f"{key} in the model's config must be a whole number from 1, but is {value!r}")
+        if value is not None and (
+            isinstance(value, bool) or not isinstance(value, int) or value < 1
+        ):
+            raise ModelError(
+                f"{key} in the model's config must be a whole number from 1, but is {value!r}"
+            )
         return value
 
     def regime(self, config: Mapping[str, Any], seq_len: int) -> str | None:
@@ -107,7 +115,11 @@ class EncoderDecoder:
             raise ModelError("the tokenizer has no padding token; set pad_token and save it again")
         self.pad_token_id = int(tokenizer.pad_token_id)
         given = dict(model.get("config") or {})
-        config = self._read_config(checkpoint, given) if checkpoint else self._new_config(given, tokenizer)
+        config = (
+            self._read_config(checkpoint, given)
+            if checkpoint
+            else self._new_config(given, tokenizer)
+        )
         check_vocabulary(config.vocab_size, tokenizer)
         self.check(config.to_dict(), given, seq_len, target_tokens)
         if checkpoint:
@@ -117,7 +129,9 @@ class EncoderDecoder:
         _check_start(built)
         return built  # type: ignore[no-any-return]
 
-    def collate(self, examples: Sequence[Example], pad_to: int | None, targets: int | None) -> Batch:
+    def collate(
+        self, examples: Sequence[Example], pad_to: int | None, targets: int | None
+    ) -> Batch:
         """See `Family.collate`: input_ids, attention_mask (batch, length) and labels (batch, targets)."""
         ids = _pad([e.input_ids for e in examples], self.pad_token_id, pad_to)
         ones = _pad([[1] * len(e.input_ids) for e in examples], 0, pad_to)
@@ -136,7 +150,9 @@ class EncoderDecoder:
         inputs = {key: value for key, value in batch.items() if key != "labels"}
         given = {key: value for key, value in how["generation"].items() if value is not None}
         if given.get("num_beams", 1) == 1:  # transformers warns about beam settings that are unused
-            given = {k: v for k, v in given.items() if k not in ("length_penalty", "early_stopping")}
+            given = {
+                k: v for k, v in given.items() if k not in ("length_penalty", "early_stopping")
+            }
         output: Tensor = model.generate(**inputs, **given, do_sample=False)  # type: ignore[operator]
         return [row for row in output[:, 1:].tolist()]  # the first token only starts the decoder
 
@@ -173,7 +189,9 @@ class EncoderDecoder:
         known = read(str(checkpoint), local_files_only=True)
         check_keys(given, known)
         if given.get("model_type", known.model_type) != known.model_type:
-            raise ModelError(f"the checkpoint is of the kind {known.model_type!r}, not {given['model_type']!r}")
+            raise ModelError(
+                f"the checkpoint is of the kind {known.model_type!r}, not {given['model_type']!r}"
+            )
         return read(str(checkpoint), local_files_only=True, **without_kind(given))
 
     def _new(self, config: Any) -> Any:
@@ -243,7 +261,11 @@ def _special_tokens(default: Any, tokenizer: Any) -> dict[str, int | None]:
     if ids[role] in SpecialTokens.of(tokenizer).prefix:
         # Every target begins with that token: a decoder that starts with it too learns to repeat it.
         role = "eos_token_id"
-    forced = {"forced_eos_token_id": ids["eos_token_id"]} if getattr(default, "forced_eos_token_id", None) else {}
+    forced = (
+        {"forced_eos_token_id": ids["eos_token_id"]}
+        if getattr(default, "forced_eos_token_id", None)
+        else {}
+    )
     return {**ids, "decoder_start_token_id": ids[role], **forced}
 
 

@@ -24,7 +24,12 @@ OFFSET_POSITIONS = (
 # What the classes of transformers say where a configuration does not.
 DEFAULTS: Mapping[str, Mapping[str, int]] = {
     "bert": {"num_hidden_layers": 12, "max_position_embeddings": 512, "type_vocab_size": 2},
-    "roberta": {"num_hidden_layers": 12, "max_position_embeddings": 512, "type_vocab_size": 2, "pad_token_id": 1},
+    "roberta": {
+        "num_hidden_layers": 12,
+        "max_position_embeddings": 512,
+        "type_vocab_size": 2,
+        "pad_token_id": 1,
+    },
     "distilbert": {"n_layers": 6, "max_position_embeddings": 512},
     "electra": {"num_hidden_layers": 12, "max_position_embeddings": 512, "type_vocab_size": 2},
     "modernbert": {"num_hidden_layers": 22, "max_position_embeddings": 8192},
@@ -34,7 +39,9 @@ DEFAULTS: Mapping[str, Mapping[str, int]] = {
 def encoder_of(config: Mapping[str, Any]) -> Mapping[str, Any]:
     """The encoder's configuration, whether of itself or of a trained model around it."""
     inner = config.get("encoder")
-    return inner if config.get("model_type") == MODEL_TYPE and isinstance(inner, Mapping) else config
+    return (
+        inner if config.get("model_type") == MODEL_TYPE and isinstance(inner, Mapping) else config
+    )
 
 
 def setting(config: Mapping[str, Any], key: str) -> int | None:
@@ -45,7 +52,9 @@ def setting(config: Mapping[str, Any], key: str) -> int | None:
     """
     value = config.get(key, DEFAULTS.get(str(config.get("model_type")), {}).get(key))
     if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 0):
-        raise ModelError(f"{key} in the model's config must be a whole number from 0, but is {value!r}")
+        raise ModelError(
+            f"{key} in the model's config must be a whole number from 0, but is {value!r}"
+        )
     return value
 
 

@@ -99,7 +99,12 @@ class Decision:
         if verdict.margin < limit:
             return True
         threshold = self.rule.value
-        if self.rule.kind != THRESHOLD or threshold is None or threshold == 1 or number == self.last:
+        if (
+            self.rule.kind != THRESHOLD
+            or threshold is None
+            or threshold == 1
+            or number == self.last
+        ):
             return False
         if min(verdict.confidence, threshold) > SURE:
             return True
@@ -143,7 +148,11 @@ class Folded:
     def refresh(self) -> Folded:
         """Read weights that are new, were changed or moved."""
         exits: Any = self.model.exits
-        held = [tensor for one in exits for tensor in (one.weights, one.classifier.weight, one.classifier.bias)]
+        held = [
+            tensor
+            for one in exits
+            for tensor in (one.weights, one.classifier.weight, one.classifier.bias)
+        ]
         state = tuple((tensor.data_ptr(), tensor._version) for tensor in held)
         if state != self._of:
             self._of = state
@@ -154,7 +163,9 @@ class Folded:
         exits: list[Any] = list(self.model.exits)
         self._weights, self._biases = [], []
         for number, one in enumerate(exits):
-            self._weights.append(torch.cat([e.classifier.weight * e.weights[number] for e in exits[number:]]))
+            self._weights.append(
+                torch.cat([e.classifier.weight * e.weights[number] for e in exits[number:]])
+            )
             later = one.classifier.bias.new_zeros((len(exits) - number - 1) * self.classes)
             self._biases.append(torch.cat([one.classifier.bias, later]))
 
@@ -181,7 +192,9 @@ class Leaver:
         ModelError: a threshold is asked of a model that was not calibrated.
     """
 
-    def __init__(self, model: EarlyExitModel, rule: ExitRule, batch_size: int, uncalibrated: bool = False) -> None:
+    def __init__(
+        self, model: EarlyExitModel, rule: ExitRule, batch_size: int, uncalibrated: bool = False
+    ) -> None:
         self.model, self.rule, self.batch_size = model, rule, batch_size
         self.layerwise, self.folded = model.layerwise, model.folded.refresh()
         self.layers: list[int] = model.config.layers
@@ -213,13 +226,17 @@ class Leaver:
             gold = list(labels.flatten().tolist())
         texts = {key: value for key, value in inputs.items() if key != "attention_mask"}
         if self.batch_size == 1 or len(lengths) == 1:
-            return [self._alone(texts, row, length, gold[row]) for row, length in enumerate(lengths)]
+            return [
+                self._alone(texts, row, length, gold[row]) for row, length in enumerate(lengths)
+            ]
         return self._together(texts, lengths, gold)
 
     def _alone(self, texts: Mapping[str, Tensor], row: int, length: int, label: int | None) -> Left:
         """One row by itself, without padding and mask."""
         decision, classes = Decision(self.rule, self.last, label), self.folded.classes
-        hidden, calls = self.layerwise.begin({key: value[row : row + 1, :length] for key, value in texts.items()})
+        hidden, calls = self.layerwise.begin(
+            {key: value[row : row + 1, :length] for key, value in texts.items()}
+        )
         layer, held, summed = 0, list[Tensor](), [0.0] * (classes * len(self.layers))
         for number, last in enumerate(self.layers):
             for call in calls[layer : last + 1]:
@@ -228,7 +245,10 @@ class Leaver:
             held.append(self.folded.scores(number, hidden))
             if number in self.asked:
                 for scores in held:  # those of one exit, or, where only the last is asked, of all
-                    summed = [a + b for a, b in zip(summed[-scores.shape[1] :], scores[0].tolist(), strict=True)]
+                    summed = [
+                        a + b
+                        for a, b in zip(summed[-scores.shape[1] :], scores[0].tolist(), strict=True)
+                    ]
                 held.clear()
                 verdict = _verdict(summed[:classes], self.temperatures[number])
                 if decision.leaves(number, verdict):
@@ -236,13 +256,17 @@ class Leaver:
                 summed = summed[classes:]
         return Left(verdict.answer, number, verdict.confidence)
 
-    def _together(self, texts: Mapping[str, Tensor], lengths: list[int], gold: Sequence[int | None]) -> list[Left]:
+    def _together(
+        self, texts: Mapping[str, Tensor], lengths: list[int], gold: Sequence[int | None]
+    ) -> list[Left]:
         """Many rows, in micro-batches that are regrouped after each classifier."""
         decisions = [Decision(self.rule, self.last, label) for label in gold]
         left: dict[int, Left] = {}
         exact = _exact(texts["input_ids"].device)
         order = sorted(range(len(lengths)), key=lengths.__getitem__)
-        groups = [self._first_group(texts, rows, lengths) for rows in _parts(order, self.batch_size)]
+        groups = [
+            self._first_group(texts, rows, lengths) for rows in _parts(order, self.batch_size)
+        ]
         first = 0
         for number in self.asked:
             for group in groups:
@@ -256,12 +280,16 @@ class Leaver:
             groups = self._regrouped(groups, left, lengths)
         return [left[row] for row in range(len(lengths))]
 
-    def _first_group(self, texts: Mapping[str, Tensor], rows: list[int], lengths: Sequence[int]) -> _Group:
+    def _first_group(
+        self, texts: Mapping[str, Tensor], rows: list[int], lengths: Sequence[int]
+    ) -> _Group:
         length = lengths[rows[-1]]
         chosen = _index(rows, texts["input_ids"])
         inputs = {key: value[:, :length].index_select(0, chosen) for key, value in texts.items()}
         mask = _mask([lengths[row] for row in rows], chosen)
-        hidden, calls = self.layerwise.begin(inputs if mask is None else {**inputs, "attention_mask": mask})
+        hidden, calls = self.layerwise.begin(
+            inputs if mask is None else {**inputs, "attention_mask": mask}
+        )
         return _Group(rows, hidden, calls)
 
     def _advance(self, group: _Group, first: int, last: int) -> None:
@@ -272,18 +300,26 @@ class Leaver:
                 group.hidden = call(group.hidden)
             layer = end + 1
             scores = self.folded.scores(number, group.hidden)
-            group.scores = scores if group.scores is None else group.scores[:, -scores.shape[1] :] + scores
+            group.scores = (
+                scores if group.scores is None else group.scores[:, -scores.shape[1] :] + scores
+            )
 
     def _verdicts(self, groups: Sequence[_Group], number: int) -> Iterator[tuple[int, Verdict]]:
         """What one classifier says of every row still here; one transfer from the device."""
         if not groups:
             return
-        logits = torch.cat([group.scores[:, : self.folded.classes] for group in groups if group.scores is not None])
+        logits = torch.cat(
+            [group.scores[:, : self.folded.classes] for group in groups if group.scores is not None]
+        )
         rows = [row for group in groups for row in group.rows]
-        for row, (answer, *numbers) in zip(rows, _judged(logits, self.temperatures[number]), strict=True):
+        for row, (answer, *numbers) in zip(
+            rows, _judged(logits, self.temperatures[number]), strict=True
+        ):
             yield row, Verdict(int(answer), *numbers)
 
-    def _regrouped(self, groups: Sequence[_Group], left: Mapping[int, Left], lengths: Sequence[int]) -> list[_Group]:
+    def _regrouped(
+        self, groups: Sequence[_Group], left: Mapping[int, Left], lengths: Sequence[int]
+    ) -> list[_Group]:
         """Groups without the rows that left, as few as hold the others."""
         staying = [
             (number, place, row)
@@ -307,7 +343,13 @@ class Leaver:
         ]
         length = lengths[rows[-1]]
         hidden = _cat([_cut(group.hidden, chosen, length) for group, chosen in takes])
-        scores = _cat([group.scores.index_select(0, chosen) for group, chosen in takes if group.scores is not None])
+        scores = _cat(
+            [
+                group.scores.index_select(0, chosen)
+                for group, chosen in takes
+                if group.scores is not None
+            ]
+        )
         mask = _mask([lengths[row] for row in rows], device)
         return _Group(rows, hidden, self.layerwise.resume(hidden, mask), scores)
 
@@ -358,7 +400,9 @@ def _mask(lengths: Sequence[int], like: Tensor) -> Tensor | None:
 def _cut(hidden: Tensor, chosen: Tensor, length: int) -> Tensor:
     """Some rows, cut or padded to a length."""
     rows = hidden[:, :length].index_select(0, chosen)
-    return functional.pad(rows, (0, 0, 0, length - rows.shape[1])) if rows.shape[1] < length else rows
+    return (
+        functional.pad(rows, (0, 0, 0, length - rows.shape[1])) if rows.shape[1] < length else rows
+    )
 
 
 def _cat(parts: Sequence[Tensor]) -> Tensor:

@@ -67,14 +67,19 @@ class EarlyExitConfig(PreTrainedConfig):  # type: ignore[misc]
         self.layers = list(layers)
         self.layer_weights = layer_weights
         self.labels = list(labels)
-        self.temperatures = None if temperatures is None else [float(value) for value in temperatures]
+        self.temperatures = (
+            None if temperatures is None else [float(value) for value in temperatures]
+        )
         self.dropout = dropout
         self.pooler = pooler
         self.seq_len = seq_len
         # The pooler and the classifiers begin as the encoder's own layers did.
         own = kwargs.pop("initializer_range", 0.02)
         self.initializer_range = float(self.encoder.get("initializer_range", own))
-        names = {"id2label": dict(enumerate(self.labels)), "label2id": {n: i for i, n in enumerate(self.labels)}}
+        names = {
+            "id2label": dict(enumerate(self.labels)),
+            "label2id": {n: i for i, n in enumerate(self.labels)},
+        }
         super().__init__(**{**kwargs, **(names if self.labels else {})})
 
     @property
@@ -175,7 +180,9 @@ class EarlyExitModel(PreTrainedModel):  # type: ignore[misc]
         self.dropout = nn.Dropout(config.dropout)
         learned = config.layer_weights == LEARNED
         sizes = (cut.hidden_size, len(config.labels))
-        self.exits = nn.ModuleList(Exit(place, *sizes, learned) for place in range(len(config.layers)))
+        self.exits = nn.ModuleList(
+            Exit(place, *sizes, learned) for place in range(len(config.layers))
+        )
         self._layerwise: Layerwise | None = None
         self._folded: Folded | None = None
         self.post_init()
@@ -203,7 +210,9 @@ class EarlyExitModel(PreTrainedModel):  # type: ignore[misc]
     def answer(self, left: Left) -> ExitAnswer:
         """What an example's exit says, in names."""
         config = self.config
-        return ExitAnswer(config.labels[left.answer], left.confidence, left.exit, config.layers[left.exit] + 1)
+        return ExitAnswer(
+            config.labels[left.answer], left.confidence, left.exit, config.layers[left.exit] + 1
+        )
 
     def pool(self, hidden: Tensor) -> Tensor:
         """The pooled first token of a layer's output: (rows, length, width) to (rows, width)."""
@@ -234,7 +243,11 @@ class EarlyExitModel(PreTrainedModel):  # type: ignore[misc]
         **unused: Any,
     ) -> EarlyExitOutput:
         """Run all layers; `labels` (batch,) or (batch, 1) give the loss as well."""
-        given = {"input_ids": input_ids, "attention_mask": attention_mask, "token_type_ids": token_type_ids}
+        given = {
+            "input_ids": input_ids,
+            "attention_mask": attention_mask,
+            "token_type_ids": token_type_ids,
+        }
         logits = self.exit_logits({key: value for key, value in given.items() if value is not None})
         loss = None if labels is None else summed_loss(logits, labels)
         return EarlyExitOutput(loss=loss, logits=logits[-1], exit_logits=logits)
@@ -275,7 +288,9 @@ def _take(model: EarlyExitModel, checkpoint: Path) -> None:
     held = source.state_dict()
     model.encoder.load_state_dict({key: held[key] for key in model.encoder.state_dict()})
     if not absent and "pooler.dense.weight" in held:
-        model.dense.load_state_dict({name: held[f"pooler.dense.{name}"] for name in ("weight", "bias")})
+        model.dense.load_state_dict(
+            {name: held[f"pooler.dense.{name}"] for name in ("weight", "bias")}
+        )
         model.config.pooler = "checkpoint"
 
 
@@ -303,7 +318,11 @@ def summed_loss(logits: Tensor, labels: Tensor) -> Tensor:
 def _without_pooler(config: Any) -> dict[str, bool]:
     """The argument that keeps an encoder from making a pooler of its own, where it would."""
     kind = AutoModel._model_mapping[type(config)]
-    return {"add_pooling_layer": False} if "add_pooling_layer" in signature(kind.__init__).parameters else {}
+    return (
+        {"add_pooling_layer": False}
+        if "add_pooling_layer" in signature(kind.__init__).parameters
+        else {}
+    )
 
 
 def cut_config(encoder: Mapping[str, Any], layers: int) -> Any:
@@ -380,7 +399,11 @@ class ExitClassifier:
         leaver = Leaver(self.model, rule, batch_size)
         step, longest = batch_size * TOGETHER, self._longest(texts, max_length)
         parts = [list(texts[first : first + step]) for first in range(0, len(texts), step)]
-        return [self.model.answer(left) for part in parts for left in leaver.leave(self._encode(part, longest))]
+        return [
+            self.model.answer(left)
+            for part in parts
+            for left in leaver.leave(self._encode(part, longest))
+        ]
 
     def _longest(self, texts: Sequence[str | tuple[str, str]], max_length: int | None) -> int:
         """Most tokens of a text."""
@@ -389,7 +412,9 @@ class ExitClassifier:
         if max_length is None:
             return config.seq_len or limit or int(self.tokenizer.model_max_length)
         if limit is not None and max_length > limit:
-            raise ValueError(f"max_length {max_length} is above the {limit} tokens that the encoder holds")
+            raise ValueError(
+                f"max_length {max_length} is above the {limit} tokens that the encoder holds"
+            )
         paired = any(not isinstance(text, str) for text in texts)
         special = self.tokenizer.num_special_tokens_to_add(pair=paired)
         least = special + (2 if paired else 1)
@@ -403,11 +428,14 @@ class ExitClassifier:
     def _encode(self, texts: Sequence[str | tuple[str, str]], longest: int) -> dict[str, Tensor]:
         pairs = [(text, None) if isinstance(text, str) else text for text in texts]
         rows = [
-            self.tokenizer(*pair, truncation=True, max_length=longest, return_token_type_ids=True) for pair in pairs
+            self.tokenizer(*pair, truncation=True, max_length=longest, return_token_type_ids=True)
+            for pair in pairs
         ]
         return padded(
             [row["input_ids"] for row in rows],
-            [row["token_type_ids"] for row in rows] if has_segments(self.model.config.encoder) else None,
+            [row["token_type_ids"] for row in rows]
+            if has_segments(self.model.config.encoder)
+            else None,
             int(self.tokenizer.pad_token_id),
             None,
             self.model.device,
@@ -422,9 +450,15 @@ def load_trained(folder: Path, temperatures: Sequence[float] | None = None) -> E
     """
     kind = read_object(folder / "config.json").get("model_type")
     if kind != MODEL_TYPE:
-        raise ModelError(f"{folder} holds a model of the kind {kind!r}, not one with exits ({MODEL_TYPE})")
+        raise ModelError(
+            f"{folder} holds a model of the kind {kind!r}, not one with exits ({MODEL_TYPE})"
+        )
     model, said = EarlyExitModel.from_pretrained(
-        str(folder), local_files_only=True, use_safetensors=True, dtype=torch.float32, output_loading_info=True
+        str(folder),
+        local_files_only=True,
+        use_safetensors=True,
+        dtype=torch.float32,
+        output_loading_info=True,
     )
     absent = sorted(said["missing_keys"])
     if absent:
@@ -446,9 +480,14 @@ def padded(
     width = length if length is not None else max(map(len, ids))
 
     def rows(values: Sequence[Sequence[int]], filler: int) -> Tensor:
-        return torch.tensor([[*row, *[filler] * (width - len(row))] for row in values], device=device)
+        return torch.tensor(
+            [[*row, *[filler] * (width - len(row))] for row in values], device=device
+        )
 
-    inputs = {"input_ids": rows(ids, pad), "attention_mask": rows([[1] * len(row) for row in ids], 0)}
+    inputs = {
+        "input_ids": rows(ids, pad),
+        "attention_mask": rows([[1] * len(row) for row in ids], 0),
+    }
     return inputs if segments is None else {**inputs, "token_type_ids": rows(segments, 0)}
 
 

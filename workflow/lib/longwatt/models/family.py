@@ -115,7 +115,9 @@ class Family(Protocol):
             ModelError: the entry cannot be built, or cannot hold these lengths.
         """
 
-    def collate(self, examples: Sequence[Example], pad_to: int | None, targets: int | None) -> Batch:
+    def collate(
+        self, examples: Sequence[Example], pad_to: int | None, targets: int | None
+    ) -> Batch:
         """Pad examples to the longest or to fixed lengths, and add whatever masks the model needs."""
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
@@ -141,7 +143,9 @@ class Classifier(Family, Protocol):
     def exit_logits(self, model: nn.Module, batch: Batch) -> Tensor:
         """What every classifier says of every row: (exits, batch, classes), float32, before any temperature."""
 
-    def score(self, metric: str, predictions: Mapping[str, str], labels: Mapping[str, str]) -> float:
+    def score(
+        self, metric: str, predictions: Mapping[str, str], labels: Mapping[str, str]
+    ) -> float:
         """The headline score of predicted labels by id.
 
         It is here, so that what scores labels is no part of the code that other families are trained by.

@@ -76,7 +76,9 @@ class Layerwise:
             raise ModelError(f"{_named(encoder)} has no module called embeddings; {WORKS}")
         self._holder, self._place = _layers_of(encoder)
         self._layers: Any = self._holder._modules[self._place]
-        self._filler = _few_tokens(encoder, 1, 1)  # an id that is no padding, which kinds like RoBERTa look for
+        self._filler = _few_tokens(
+            encoder, 1, 1
+        )  # an id that is no padding, which kinds like RoBERTa look for
         with _evaluating(encoder):
             embedded, output = self._outputs()
             self._embedded_width = int(embedded.shape[-1])
@@ -135,7 +137,9 @@ class Layerwise:
         """The module between the last layer's output and the encoder's; None if there is nothing."""
         seen: list[tuple[nn.Module, Any, Any]] = []
         others = [module for module in self.encoder.modules() if module is not self.encoder]
-        with _hooked(others, lambda module, given, output: seen.append((module, given[:1], output))):
+        with _hooked(
+            others, lambda module, given, output: seen.append((module, given[:1], output))
+        ):
             trace, result = self._trace({"input_ids": _few_tokens(self.encoder)})
         handed, output = trace.hidden, result[0]
         assert handed is not None
@@ -144,7 +148,9 @@ class Layerwise:
         for module, given, made in seen:
             if made is output and given and given[0] is handed:
                 return module
-        raise ModelError(f"{_named(self.encoder)} does more after its last layer than one module does; {WORKS}")
+        raise ModelError(
+            f"{_named(self.encoder)} does more after its last layer than one module does; {WORKS}"
+        )
 
 
 @torch.no_grad()
@@ -159,7 +165,9 @@ def check_layerwise(layerwise: Layerwise) -> None:
         try:
             wrong = _difference(layerwise)
         except Exception as error:  # whatever an encoder of another make does
-            raise ModelError(f"{_named(encoder)} cannot be run by layers ({error}); {WORKS}") from error
+            raise ModelError(
+                f"{_named(encoder)} cannot be run by layers ({error}); {WORKS}"
+            ) from error
     if not wrong <= TOLERANCE:  # NaN is wrong too
         raise ModelError(
             f"{_named(encoder)} gives other states when it is run by layers (by {wrong:.1g} of the largest), as "
@@ -180,7 +188,9 @@ def _difference(layerwise: Layerwise) -> float:
         if number == 0:
             hidden = hidden[kept, :length].contiguous()
             calls = layerwise.resume(hidden, mask[kept, :length])
-    return float((layerwise.first_token(hidden) - expected[kept]).abs().max() / expected.abs().max())
+    return float(
+        (layerwise.first_token(hidden) - expected[kept]).abs().max() / expected.abs().max()
+    )
 
 
 def _layers_of(encoder: nn.Module) -> tuple[nn.Module, str]:
@@ -190,18 +200,24 @@ def _layers_of(encoder: nn.Module) -> tuple[nn.Module, str]:
         (parent, name)
         for parent in encoder.modules()
         for name, child in parent.named_children()
-        if isinstance(child, nn.ModuleList) and len(child) == depth and len({type(layer) for layer in child}) == 1
+        if isinstance(child, nn.ModuleList)
+        and len(child) == depth
+        and len({type(layer) for layer in child}) == 1
     ]
     if len(found) != 1:
         what = "several" if found else "no"
-        raise ModelError(f"{_named(encoder)} has {what} lists of {depth} layers, so exits have no place; {WORKS}")
+        raise ModelError(
+            f"{_named(encoder)} has {what} lists of {depth} layers, so exits have no place; {WORKS}"
+        )
     return found[0]
 
 
 def _few_tokens(encoder: Any, rows: int = 1, length: int = 3) -> Tensor:
     """Random ids, the same every time; none of them is special in the vocabularies in use."""
     vocabulary = int(encoder.config.vocab_size)
-    ids = torch.randint(vocabulary // 2, vocabulary, (rows, length), generator=torch.Generator().manual_seed(0))
+    ids = torch.randint(
+        vocabulary // 2, vocabulary, (rows, length), generator=torch.Generator().manual_seed(0)
+    )
     return ids.to(next(encoder.parameters()).device)
 
 

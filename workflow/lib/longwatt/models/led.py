@@ -26,7 +26,9 @@ class LED(EncoderDecoder):
         "max_decoder_position_embeddings": 1024,
     }
 
-    def collate(self, examples: Sequence[Example], pad_to: int | None, targets: int | None) -> Batch:
+    def collate(
+        self, examples: Sequence[Example], pad_to: int | None, targets: int | None
+    ) -> Batch:
         """See `Family.collate`; adds global_attention_mask (batch, length)."""
         import torch
 

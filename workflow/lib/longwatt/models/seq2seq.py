@@ -30,12 +30,16 @@ class Seq2Seq(EncoderDecoder):
         """See `Family.check`; kinds that need something special have their own family."""
         kind = config.get("model_type")
         if kind in OWN_FAMILIES:
-            raise ModelError(f"models of the kind {kind!r} need their own family; say `family: {kind}`")
+            raise ModelError(
+                f"models of the kind {kind!r} need their own family; say `family: {kind}`"
+            )
         super().check(config, given, seq_len, target_tokens, exits)
 
     def _default_config(self, given: Mapping[str, Any]) -> Any:
         from transformers import AutoConfig
-        from transformers.models.auto.modeling_auto import MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES as KINDS
+        from transformers.models.auto.modeling_auto import (
+            MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES as KINDS,
+        )
 
         kind = given.get("model_type")
         if kind not in KINDS:
