@@ -1,4 +1,4 @@
-"""When an example leaves an encoder with exits: the rules that an inference point may name, and their values."""
+"""Rules for when an example leaves an encoder with exits, as an inference point names them."""
 
 from __future__ import annotations
 
@@ -10,25 +10,22 @@ from typing import Any
 from longwatt.spelling import nearest
 
 THRESHOLD, PATIENCE, ORACLE, LAST = "threshold", "patience", "oracle", "last"
-GIVEN = (
-    THRESHOLD,
-    PATIENCE,
-    ORACLE,
-)  # what `exit` may hold; without it the last classifier answers
+GIVEN = (THRESHOLD, PATIENCE, ORACLE)  # keys of `exit`; without it the last classifier answers
 
 
 class ExitRuleError(ValueError):
-    """An exit rule that cannot be followed; names the key and the value."""
+    """An exit rule that cannot be followed, with the key and the value."""
 
 
 @dataclass(frozen=True)
 class ExitRule:
-    """When an example leaves.
+    """The rule by which an example leaves; where no classifier qualifies, the last one answers.
 
     Attributes:
-        kind: `threshold` (the first classifier whose calibrated confidence reaches `value`, in (0, 1]; none reaches 1),
-            `patience` (as soon as `value` classifiers in a row, the present one among them, gave one answer), `oracle`
-            (the first that is right) or `last`. Where none qualifies, the last classifier answers.
+        kind: `threshold` leaves at the first classifier whose calibrated confidence reaches
+            `value`, in (0, 1]; none reaches 1. `patience` leaves as soon as `value` classifiers in
+            a row, the present one included, gave the same answer. `oracle` leaves at the first that
+            is right, `last` at the last.
         value: the threshold or the patience; None for the others.
     """
 
@@ -37,15 +34,18 @@ class ExitRule:
 
 
 def reaches(confidence: float, threshold: float) -> bool:
-    """Whether a confidence is enough. None is for 1: no probability of a softmax is, though rounding may say so."""
+    """Check whether a confidence reaches a threshold.
+
+    None reaches 1: no probability of a softmax does, though rounding may give 1.
+    """
     return threshold < 1 and confidence >= threshold
 
 
 def exit_rule(given: Mapping[str, Any] | None) -> ExitRule:
-    """The rule that an inference point's `exit` states; `last` where it states none.
+    """Return the rule of an inference point's `exit`; `last` if there is none.
 
     Raises:
-        ExitRuleError: there is no such rule, there are several, or its value is none.
+        ExitRuleError: there is no such rule, there are several, or its value is not allowed.
     """
     if not given:
         return ExitRule(LAST)
@@ -62,14 +62,17 @@ def exit_rule(given: Mapping[str, Any] | None) -> ExitRule:
     return ExitRule(kind, _CHECKS[kind](value))
 
 
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
 def check_threshold(value: Any) -> float:
-    """A threshold of the largest probability.
+    """Check a threshold of the largest probability.
 
     Raises:
-        ExitRuleError: it is no number in (0, 1].
+        ExitRuleError: it is not a number in (0, 1].
     """
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not number or not 0 < value <= 1:  # NaN is none either
+    if not _is_number(value) or not 0 < value <= 1:  # NaN is refused too
         raise ExitRuleError(
             f"exit: threshold must be a number above 0 and at most 1, but is {value!r}"
         )
@@ -77,10 +80,10 @@ def check_threshold(value: Any) -> float:
 
 
 def check_patience(value: Any) -> int:
-    """How many classifiers in a row must agree.
+    """Check the number of classifiers in a row that must agree.
 
     Raises:
-        ExitRuleError: it is no whole number from 1.
+        ExitRuleError: it is not a whole number from 1.
     """
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise ExitRuleError(f"exit: patience must be a whole number from 1, but is {value!r}")
@@ -88,15 +91,14 @@ def check_patience(value: Any) -> int:
 
 
 def check_temperatures(given: Any, classifiers: int) -> list[float]:
-    """One temperature per classifier.
+    """Check that there is one temperature per classifier.
 
     Raises:
         ExitRuleError: there are more or fewer, or one is not a positive number.
     """
     values = list(given) if isinstance(given, list | tuple) else [given]
     for value in values:
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not number or not 0 < value < math.inf:
+        if not _is_number(value) or not 0 < value < math.inf:
             raise ExitRuleError(f"temperatures must be positive numbers, but one is {value!r}")
     if len(values) != classifiers:
         raise ExitRuleError(

@@ -151,7 +151,7 @@ class Exit(nn.Module):
             self.weights.copy_(nn.functional.normalize(torch.randn(count), dim=0))
 
     def forward(self, pooled: Sequence[Tensor]) -> Tensor:
-        """Return logits (rows, classes) of pooled states (rows, width), earliest classifier first."""
+        """Return logits (rows, classes) of pooled states (rows, width), in the exits' order."""
         if len(pooled) == 1:
             return self.classifier(pooled[0] * self.weights)  # type: ignore[no-any-return]
         stacked = torch.stack(list(pooled))
