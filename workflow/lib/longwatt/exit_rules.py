@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,35 +59,24 @@ def exit_rule(given: Mapping[str, Any] | None) -> ExitRule:
             f"exit: {' and '.join(given)} exclude each other; one point follows one rule"
         )
     ((kind, value),) = given.items()
-    return ExitRule(kind, _CHECKS[kind](value))
+    allowed, said = _ALLOWED[kind]
+    if not allowed(value):
+        raise ExitRuleError(f"exit: {kind} must be {said}, but is {value!r}")
+    if kind == ORACLE:
+        return ExitRule(ORACLE)
+    return ExitRule(kind, float(value) if kind == THRESHOLD else value)
 
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def check_threshold(value: Any) -> float:
-    """Check a threshold of the largest probability.
-
-    Raises:
-        ExitRuleError: it is not a number in (0, 1].
-    """
-    if not _is_number(value) or not 0 < value <= 1:  # NaN is refused too
-        raise ExitRuleError(
-            f"exit: threshold must be a number above 0 and at most 1, but is {value!r}"
-        )
-    return float(value)
-
-
-def check_patience(value: Any) -> int:
-    """Check the number of classifiers in a row that must agree.
-
-    Raises:
-        ExitRuleError: it is not a whole number from 1.
-    """
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ExitRuleError(f"exit: patience must be a whole number from 1, but is {value!r}")
-    return value
+# Each rule's values: a check of one, and words for all. NaN is no threshold.
+_ALLOWED: Mapping[str, tuple[Callable[[Any], bool], str]] = {
+    THRESHOLD: (lambda v: _is_number(v) and 0 < v <= 1, "a number above 0 and at most 1"),
+    PATIENCE: (lambda v: _is_number(v) and isinstance(v, int) and v >= 1, "a whole number from 1"),
+    ORACLE: (lambda v: v is True, "true, or not be there"),
+}
 
 
 def check_temperatures(given: Any, classifiers: int) -> list[float]:
@@ -105,11 +94,3 @@ def check_temperatures(given: Any, classifiers: int) -> list[float]:
             f"temperatures has {len(values)} values, but there are {classifiers} classifiers"
         )
     return [float(value) for value in values]
-
-
-def _check_oracle(value: Any) -> None:
-    if value is not True:
-        raise ExitRuleError(f"exit: oracle must be true, or not be there, but is {value!r}")
-
-
-_CHECKS = {THRESHOLD: check_threshold, PATIENCE: check_patience, ORACLE: _check_oracle}

@@ -51,6 +51,7 @@ class Ledger:
         return self.train_s + self.validation_s + self.checkpoint_s
 
 
+@dataclass(eq=False)
 class Stopwatch:
     """A stopwatch that adds time to the ledger by phase and marks the energy log alongside.
 
@@ -61,15 +62,12 @@ class Stopwatch:
         device: a phase ends once it has finished its work.
     """
 
-    def __init__(
-        self, ledger: Ledger, marker: Marker | None, attempt: int, device: torch.device
-    ) -> None:
-        self.ledger = ledger
-        self.marker = marker
-        self.attempt = attempt
-        self.device = device
-        self.phase: str | None = None
-        self.since_ns = time.monotonic_ns()
+    ledger: Ledger
+    marker: Marker | None
+    attempt: int
+    device: torch.device
+    phase: str | None = None
+    since_ns: int = field(default_factory=time.monotonic_ns)
 
     def switch(self, phase: str, step: int) -> None:
         """End the current phase and begin another once the device has finished its work."""
@@ -103,6 +101,6 @@ class Stopwatch:
         devices.synchronize(self.device)
         now = time.monotonic_ns()  # the energy log's clock
         if self.phase is not None:
-            field = f"{self.phase}_s"
-            setattr(self.ledger, field, getattr(self.ledger, field) + (now - self.since_ns) / 1e9)
+            name = f"{self.phase}_s"
+            setattr(self.ledger, name, getattr(self.ledger, name) + (now - self.since_ns) / 1e9)
         self.since_ns = now

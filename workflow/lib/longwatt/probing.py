@@ -103,14 +103,7 @@ def _predicted(done: Sequence[Try]) -> int | None:
 
 
 class _Longest(Dataset[Example]):
-    """Examples of full length, with any tokens or label: these make no difference to memory.
-
-    Args:
-        count: number of examples.
-        seq_len: tokens of an input.
-        target_tokens: tokens of a target; None where it is a label.
-        vocabulary: number of ids.
-    """
+    """Examples of full length; their tokens and labels make no difference to memory."""
 
     def __init__(
         self, count: int, seq_len: int, target_tokens: int | None, vocabulary: int
@@ -306,10 +299,7 @@ def _most(spec: Spec) -> int:
 
 
 def _accumulation(settings: Mapping[str, Any]) -> int:
-    """Return the accumulation steps to try: from the second on, all need the same memory.
-
-    Gradients then lie beside activations.
-    """
+    """Return the steps to try: from the second on, gradients lie beside activations."""
     return min(2, int(settings["gradient_accumulation_steps"]))
 
 

@@ -6,7 +6,7 @@ Both depend on (seed, epoch) alone, so that training resumes bit-equal.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 
 import torch
@@ -33,6 +33,7 @@ class MicroBatch:
     weight: float
 
 
+@dataclass(eq=False)
 class LengthGroupedSampler(Sampler[int]):
     """A random order with examples of similar length side by side.
 
@@ -45,14 +46,11 @@ class LengthGroupedSampler(Sampler[int]):
         group: False gives a plain random permutation.
     """
 
-    def __init__(
-        self, lengths: Sequence[int], batch_size: int, seed: int, group: bool = True
-    ) -> None:
-        self.lengths = lengths
-        self.batch_size = batch_size
-        self.seed = seed
-        self.group = group
-        self.epoch = 0
+    lengths: Sequence[int]
+    batch_size: int
+    seed: int
+    group: bool = True
+    epoch: int = field(default=0, init=False)
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch whose order the next iteration yields."""
@@ -77,6 +75,7 @@ class LengthGroupedSampler(Sampler[int]):
         return [index for chunk in chunks for index in chunk]
 
 
+@dataclass(eq=False)
 class ShardedBatches(Sampler[MicroBatch]):
     """One process's micro-batches of an epoch; over all processes every example comes exactly once.
 
@@ -100,19 +99,11 @@ class ShardedBatches(Sampler[MicroBatch]):
         target_tokens: of every example.
     """
 
-    def __init__(
-        self,
-        order: LengthGroupedSampler,
-        step: StepBatch,
-        rank: int,
-        world_size: int,
-        target_tokens: Sequence[int] | None = None,
-    ) -> None:
-        self.order = order
-        self.step = step
-        self.rank = rank
-        self.world_size = world_size
-        self.target_tokens = target_tokens
+    order: LengthGroupedSampler
+    step: StepBatch
+    rank: int
+    world_size: int
+    target_tokens: Sequence[int] | None = None
 
     def __len__(self) -> int:
         full, rest = divmod(len(self.order), self.step.effective)
@@ -160,11 +151,11 @@ def _cut_evenly(examples: list[int], pieces: int) -> list[tuple[int, ...]]:
 WeightedExamples = tuple[list[Example], float]
 
 
+@dataclass(eq=False)
 class MicroBatches(Dataset[WeightedExamples]):
     """A dataset that is asked for whole micro-batches: their examples and their weight."""
 
-    def __init__(self, examples: Dataset[Example]) -> None:
-        self.examples = examples
+    examples: Dataset[Example]
 
     def __len__(self) -> int:
         return len(self.examples)  # type: ignore[arg-type]

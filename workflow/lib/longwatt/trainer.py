@@ -8,7 +8,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,7 @@ NOT_THE_DISKS = (ValueError, TypeError, LookupError, AttributeError, AssertionEr
 MOST_SKIPPED = 25
 
 
+@dataclass(eq=False)
 class Schedule(TrainerCallback):  # type: ignore[misc]
     """The schedule of validation (every N steps and at the last), saving (by time) and leaving.
 
@@ -49,21 +50,14 @@ class Schedule(TrainerCallback):  # type: ignore[misc]
         history: log entries that the checkpoint to resume from lacks; None if it lacks none.
     """
 
-    def __init__(
-        self,
-        sampler: LengthGroupedSampler,
-        stopwatch: Stopwatch,
-        every_steps: int,
-        checkpoint_every_s: float,
-    ) -> None:
-        self.sampler = sampler
-        self.stopwatch = stopwatch
-        self.every_steps = every_steps
-        self.checkpoint_every_s = checkpoint_every_s
-        self.saved_at = time.monotonic()
-        self.stopped = False
-        self.history: list[dict[str, float]] | None = None
-        self.not_finite: Callable[[bool], str | None] = lambda weights: None
+    sampler: LengthGroupedSampler
+    stopwatch: Stopwatch
+    every_steps: int
+    checkpoint_every_s: float
+    saved_at: float = field(default_factory=time.monotonic)
+    stopped: bool = False
+    history: list[dict[str, float]] | None = None
+    not_finite: Callable[[bool], str | None] = lambda weights: None
 
     def on_train_begin(self, args: Any, state: TrainerState, *rest: Any, **kwargs: Any) -> None:
         """Add the entries that the checkpoint lacks; log as often as the settings now ask for."""
@@ -183,7 +177,9 @@ class CellTrainer(Seq2SeqTrainer):  # type: ignore[misc]
         self.stopwatch.tick()
         logs["seconds"] = self.ledger.runtime_s
         if "loss" in logs:
-            logs["loss"] = self._mean_loss() / (self.state.global_step - self.ledger.logged_step)
+            parts: list[float] = distributed.gather(self._loss.item())
+            steps = self.state.global_step - self.ledger.logged_step
+            logs["loss"] = sum(parts) / len(parts) / steps
             self.ledger.logged_step = self.state.global_step
             self._loss.zero_()
         super().log(logs, start_time)
@@ -197,7 +193,11 @@ class CellTrainer(Seq2SeqTrainer):  # type: ignore[misc]
         try:
             score, seconds = self.validator.score()
         except CutShort:
-            self._leave_pending(step)
+            # Save and leave; the next attempt begins with this validation.
+            self.stopwatch.discard(step)
+            self.ledger.pending_validation = True
+            self.control.should_evaluate = False
+            self.control.should_save = self.control.should_training_stop = True
             return {}
         self.ledger.scoring_s += seconds
         finite = self.validator.finite()
@@ -209,13 +209,6 @@ class CellTrainer(Seq2SeqTrainer):  # type: ignore[misc]
         self.stopwatch.switch("train", step)
         return found
 
-    def _leave_pending(self, step: int) -> None:
-        """Save and leave; the next attempt begins with this validation."""
-        self.stopwatch.discard(step)
-        self.ledger.pending_validation = True
-        self.control.should_evaluate = False
-        self.control.should_save = self.control.should_training_stop = True
-
     def validate_pending(self, checkpoint: Path) -> None:
         """Make up for the validation that the last attempt was asked to leave."""
         step = checkpoint_step(checkpoint)
@@ -225,11 +218,6 @@ class CellTrainer(Seq2SeqTrainer):  # type: ignore[misc]
         self.evaluate()
         self.schedule.history = self.state.log_history
         self.stopwatch.leave("load", step)
-
-    def _mean_loss(self) -> float:
-        """Return the summed loss since the last log line, mean over processes."""
-        parts: list[float] = distributed.gather(self._loss.item())
-        return sum(parts) / len(parts)
 
     def _not_finite(self, weights: bool) -> str | None:
         """Name the part of this process that is not finite: its loss or, if asked for, a weight.
@@ -242,8 +230,9 @@ class CellTrainer(Seq2SeqTrainer):  # type: ignore[misc]
         self._skipped = self._skipped + 1 if self.accelerator.optimizer_step_was_skipped else 0
         if self._skipped >= MOST_SKIPPED:
             return endings.GRADIENTS
-        if weights and not _all_finite(self.model):
-            return endings.WEIGHTS
+        if weights:  # this waits for the device once
+            finite = [parameter.detach().isfinite().all() for parameter in self.model.parameters()]
+            return None if bool(torch.stack(finite).all()) else endings.WEIGHTS
         return None
 
     def _judge(self, score: float, step: int, finite: bool) -> None:
@@ -289,8 +278,8 @@ class CellTrainer(Seq2SeqTrainer):  # type: ignore[misc]
                 raise
             said, room = in_words(error, self.work.path), free_space(self.work.path)
             raise WorkerError(
-                f"{what} could not be written ({said}); {room}. Free some, then run again: the cell "
-                "goes on from its last checkpoint"
+                f"{what} could not be written ({said}); {room}. Free some, then run again: the "
+                "cell goes on from its last checkpoint"
             ) from error
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
@@ -323,12 +312,6 @@ class CellTrainer(Seq2SeqTrainer):  # type: ignore[misc]
         names = ("samples", "input_tokens", "padded_input_tokens", "target_tokens")
         for name, *counts in zip(names, *parts, strict=True):
             setattr(self.ledger, name, getattr(self.ledger, name) + sum(counts))
-
-
-def _all_finite(model: torch.nn.Module) -> bool:
-    """Check whether every parameter is finite; this waits for the device once."""
-    finite = [parameter.detach().isfinite().all() for parameter in model.parameters()]
-    return bool(torch.stack(finite).all())
 
 
 def _progress_line(state: TrainerState, logs: Mapping[str, float]) -> str:

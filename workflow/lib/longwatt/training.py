@@ -9,8 +9,9 @@ from __future__ import annotations
 import csv
 import json
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +74,13 @@ def train(spec: Spec) -> None:
     if main:
         repair_tokens(spec.paths)
         _check_weights(spec.paths.get("checkpoint"))
-    attempt, checkpoint, sentence = distributed.from_main(_begin(spec, work) if main else None)
+    # An attempt before may have had another one.
+    execution = {
+        **spec.execution,
+        "validation.batch_size": spec.settings["training"]["validation"]["batch_size"],
+    }
+    begun = work.begin(execution) if main else None
+    attempt, checkpoint, sentence = distributed.from_main(begun)
     ledger, marker, counted = Ledger(), None, None
     if checkpoint:
         times = checkpoint_times(checkpoint)
@@ -111,12 +118,6 @@ def _check_weights(checkpoint: str | None) -> None:
     report = Path(checkpoint)
     names = read_artefact(report, shared=True).get("sha256", {})
     check_beside(report, *(report.with_name(name) for name in names), shared=True)
-
-
-def _begin(spec: Spec, work: WorkFolder) -> tuple[int, Path | None, str]:
-    """Start an attempt, and record the settings that may differ between attempts."""
-    size = spec.settings["training"]["validation"]["batch_size"]
-    return work.begin(execution={**spec.execution, "validation.batch_size": size})
 
 
 def _run(trainer: CellTrainer, checkpoint: Path | None) -> None:
@@ -254,7 +255,7 @@ def _trainer(
         model=model,
         args=arguments,
         train_dataset=examples,
-        data_collator=_collator(family, pad_to, targets),
+        data_collator=partial(_collate, family, pad_to, targets),
     )
     if rank > 0:  # equal dropout everywhere would be less of it
         torch.manual_seed(seed * 1_000_003 + rank)
@@ -278,16 +279,12 @@ def _model(spec: Spec, family: Family, tokenizer: Any) -> torch.nn.Module:
     return model
 
 
-def _collator(
-    family: Family, pad_to: int | None, targets: int | None
-) -> Callable[[WeightedExamples], Batch]:
-    """Return a function that makes the tensors of a micro-batch: the family's, and its weight."""
-
-    def collate(micro_batch: WeightedExamples) -> Batch:
-        examples, weight = micro_batch
-        return {**family.collate(examples, pad_to, targets), "weight": torch.tensor(weight)}
-
-    return collate
+def _collate(
+    family: Family, pad_to: int | None, targets: int | None, micro_batch: WeightedExamples
+) -> Batch:
+    """Make the tensors of a micro-batch: the family's, and its weight."""
+    examples, weight = micro_batch
+    return {**family.collate(examples, pad_to, targets), "weight": torch.tensor(weight)}
 
 
 def _validator(
@@ -360,18 +357,14 @@ def _check_size(examples: Examples, step: StepBatch) -> None:
 def _arguments(spec: Spec, work: WorkFolder, step: StepBatch) -> Seq2SeqTrainingArguments:
     settings, execution = spec.settings, spec.execution
     training, budget = settings["training"], settings["budget"]
+    same = ("learning_rate", "adam_beta1", "adam_beta2", "adam_epsilon", "weight_decay")
     return Seq2SeqTrainingArguments(
+        **{name: training[name] for name in (*same, "max_grad_norm")},
         output_dir=str(work.path),
         per_device_train_batch_size=step.per_device,
         gradient_accumulation_steps=step.accumulation,
-        learning_rate=training["learning_rate"],
-        adam_beta1=training["adam_beta1"],
-        adam_beta2=training["adam_beta2"],
-        adam_epsilon=training["adam_epsilon"],
-        weight_decay=training["weight_decay"],
         lr_scheduler_type=training["lr_scheduler"],
         warmup_steps=float(training["warmup_ratio"] or 0),  # below 1 it is a ratio
-        max_grad_norm=training["max_grad_norm"],
         num_train_epochs=training["max_epochs"] or 1,  # without effect where max_steps is given
         max_steps=training["max_steps"] or -1,
         logging_steps=execution["log_every_steps"],

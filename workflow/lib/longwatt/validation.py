@@ -80,12 +80,10 @@ class Validator:
         Finite weights may be too large to compute with. The best of logits that are not finite is
         always the same one, and its score looks ordinary.
         """
-        return all(distributed.gather(self._loss_is_finite()))
-
-    def _loss_is_finite(self) -> bool:
-        if not self.groups:  # more processes than batches
-            return True
-        return math.isfinite(self.predictor.loss(self.examples, self.groups[0][:1]))
+        # Without groups there are more processes than batches.
+        firsts = [group[:1] for group in self.groups[:1]]
+        finite = all(math.isfinite(self.predictor.loss(self.examples, first)) for first in firsts)
+        return all(distributed.gather(finite))
 
     def _headline(self, predictions: dict[str, str]) -> float:
         """Return the headline score of the predictions of all processes."""

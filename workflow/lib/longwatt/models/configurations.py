@@ -1,7 +1,9 @@
-"""Checks of a study's model configuration against that of transformers."""
+"""Checks of a study's model configuration and weights against those of transformers."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from longwatt.models.errors import ModelError
@@ -81,4 +83,36 @@ def check_vocabulary(vocab_size: int, tokenizer: Any) -> None:
             f"the tokenizer has {len(tokenizer)} tokens but the model's vocab_size is "
             f"{vocab_size}; use the checkpoint's own tokenizer (kind: checkpoint), or another "
             "vocab_size"
+        )
+
+
+def load_weights(load: Callable[..., Any], folder: Path, **kwargs: Any) -> tuple[Any, list[str]]:
+    """Load a model in float32 with a `from_pretrained`, from safetensors only.
+
+    A pickle can run code when it is loaded. A repository's own code is never run either.
+
+    Returns:
+        The model, and the sorted names of weights that the folder lacks.
+    """
+    import torch
+
+    fixed = {"local_files_only": True, "use_safetensors": True, "output_loading_info": True}
+    model, said = load(str(folder), dtype=torch.float32, **fixed, **kwargs)
+    return model, sorted(said["missing_keys"])
+
+
+def check_complete(absent: Sequence[str], part: str) -> None:
+    """Refuse a checkpoint that lacks weights.
+
+    Args:
+        absent: names of these weights.
+        part: the part of the model that needs them.
+
+    Raises:
+        ModelError: counts them and names the first.
+    """
+    if absent:
+        raise ModelError(
+            f"the checkpoint lacks {len(absent)} of the {part}'s weights, {absent[0]} first; is it "
+            "of another kind, or does the study's config ask for more layers than it has?"
         )

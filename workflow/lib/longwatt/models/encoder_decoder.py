@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from longwatt.models.configurations import (
+    check_complete,
     check_keys,
     check_vocabulary,
+    load_weights,
     pad_token_of,
     read_known,
     whole_number,
@@ -142,7 +144,10 @@ class EncoderDecoder:
     def predict(self, model: nn.Module, batch: Batch, how: Mapping[str, Any]) -> list[list[int]]:
         """See `Family.predict`; token ids per example, special tokens and padding included."""
         if how["protocol"] == "teacher_forced":
-            return self._teacher_forced(model, batch)
+            # The argmax under gold decoder inputs, as arXiv 2204.07288 scored its models.
+            best = model(**batch).logits.argmax(-1)
+            kept = zip(best, batch["labels"] != IGNORED, strict=True)
+            return [row[mask].tolist() for row, mask in kept]
         inputs = {key: value for key, value in batch.items() if key != "labels"}
         given = _known(how["generation"])
         if given.get("num_beams", 1) == 1:  # transformers warns about unused beam settings
@@ -156,12 +161,6 @@ class EncoderDecoder:
         pad = tokenizer.pad_token_id
         counts = [sum(token != pad for token in row) for row in predicted]
         return [Answer(*pair) for pair in zip(decode(tokenizer, predicted), counts, strict=True)]
-
-    def _teacher_forced(self, model: nn.Module, batch: Batch) -> list[list[int]]:
-        """Take the argmax under gold decoder inputs, as arXiv 2204.07288 scored its models."""
-        best = model(**batch).logits.argmax(-1)
-        kept = [row[mask] for row, mask in zip(best, batch["labels"] != IGNORED, strict=True)]
-        return [row.tolist() for row in kept]
 
     def _default_config(self, given: Config) -> Any:
         """Return the default configuration of the study's kind."""
@@ -189,25 +188,11 @@ class EncoderDecoder:
         return getattr(transformers, self.model_class)(config)
 
     def _load(self, checkpoint: Path, config: Any) -> Any:
-        import torch
         import transformers
 
-        # Safetensors only: a pickle can run code when it is loaded. A repository's own code is
-        # never run either.
-        built, said = getattr(transformers, self.model_class).from_pretrained(
-            str(checkpoint),
-            config=config,
-            local_files_only=True,
-            use_safetensors=True,
-            dtype=torch.float32,
-            output_loading_info=True,
-        )
-        absent = sorted(said["missing_keys"])  # transformers would go on with random ones
-        if absent:
-            raise ModelError(
-                f"the checkpoint lacks {len(absent)} of the model's weights, {absent[0]} first; is "
-                "it of another kind, or does the study's config ask for more layers than it has?"
-            )
+        load = getattr(transformers, self.model_class).from_pretrained
+        built, absent = load_weights(load, checkpoint, config=config)
+        check_complete(absent, "model")  # transformers would go on with random ones
         return built
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import groupby
 from operator import add, itemgetter
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
@@ -66,6 +66,7 @@ class Verdict:
     scale: float = 0.0
 
 
+@dataclass(slots=True, eq=False)
 class Decision:
     """An exit rule followed for one example, from its first classifier to its exit.
 
@@ -75,11 +76,11 @@ class Decision:
         label: index of the right answer, for the oracle alone.
     """
 
-    __slots__ = ("agreed", "answer", "label", "last", "rule")
-
-    def __init__(self, rule: ExitRule, last: int, label: int | None) -> None:
-        self.rule, self.last, self.label = rule, last, label
-        self.answer, self.agreed = -1, 0
+    rule: ExitRule
+    last: int
+    label: int | None
+    answer: int = field(default=-1, init=False)
+    agreed: int = field(default=0, init=False)
 
     def leaves(self, number: int, verdict: Verdict) -> bool:
         """Check whether the example leaves at this classifier; ask for each of them in turn."""
@@ -149,13 +150,9 @@ class Folded:
         """Read weights that are new, were changed or moved."""
         held = [(e.weights, e.classifier.weight, e.classifier.bias) for e in self.exits]
         state = tuple((tensor.data_ptr(), tensor._version) for one in held for tensor in one)
-        if state != self._of:
-            self._of = state
-            self._fold()
-        return self
-
-    def _fold(self) -> None:
-        self._weights, self._biases = [], []
+        if state == self._of:
+            return self
+        self._of, self._weights, self._biases = state, [], []
         for number, one in enumerate(self.exits):
             seeing = self.exits[number:]
             self._weights.append(
@@ -163,6 +160,7 @@ class Folded:
             )
             later = one.classifier.bias.new_zeros((len(seeing) - 1) * self.classes)
             self._biases.append(torch.cat([one.classifier.bias, later]))
+        return self
 
     def scores(self, number: int, hidden: Tensor) -> Tensor:
         """Return the part of exit `number` in the logits of its classifier and the later ones.
@@ -361,11 +359,10 @@ def _verdict(logits: Sequence[float], temperature: float) -> Verdict:
 
 
 def _judged(logits: Tensor, temperature: float) -> list[list[float]]:
-    """Return each row's answer, confidence, margin and scale; in doubles, as for a single row.
+    """Judge each row of logits (rows, classes), in doubles as a single row.
 
-    Args:
-        logits: (rows, classes).
-        temperature: divides them.
+    Returns:
+        Its answer, confidence, margin and scale.
     """
     scaled = logits.double() / temperature
     best, answer = scaled.max(1)
@@ -380,10 +377,7 @@ def _log_odds(probability: float) -> float:
 
 
 def _exact(device: torch.device) -> bool:
-    """Check whether products are in float32.
-
-    Coarser ones (bf16, fp16, TF32) differ by more than answering rows alone can mend.
-    """
+    """Check whether products are in float32, and not in bf16, fp16 or TF32."""
     tf32 = device.type == "cuda" and torch.backends.cuda.matmul.allow_tf32
     return not tf32 and not torch.is_autocast_enabled(device.type)
 

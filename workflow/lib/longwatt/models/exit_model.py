@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from inspect import signature
 from pathlib import Path
 from typing import Any, ClassVar
@@ -25,6 +26,7 @@ from transformers import (
 from transformers.utils import ModelOutput, logging
 
 from longwatt.exit_rules import PATIENCE, THRESHOLD, check_temperatures, exit_rule
+from longwatt.models.configurations import check_complete, load_weights
 from longwatt.models.encoders import LEARNED, MODEL_TYPE, depth, has_segments, most_tokens
 from longwatt.models.errors import ModelError
 from longwatt.models.exit_inference import Folded, Leaver, Left
@@ -180,8 +182,6 @@ class EarlyExitModel(PreTrainedModel):  # type: ignore[misc]
         learned = config.layer_weights == LEARNED
         sizes = (cut.hidden_size, len(config.labels), learned)
         self.exits = nn.ModuleList(Exit(place, *sizes) for place in range(len(config.layers)))
-        self._layerwise: Layerwise | None = None
-        self._folded: Folded | None = None
         self.post_init()
 
     def _init_weights(self, module: nn.Module) -> None:
@@ -190,19 +190,15 @@ class EarlyExitModel(PreTrainedModel):  # type: ignore[misc]
         if isinstance(module, Exit):
             module.start()
 
-    @property
+    @cached_property
     def layerwise(self) -> Layerwise:
         """The encoder's layers, one by one."""
-        if self._layerwise is None:
-            self._layerwise = Layerwise(self.encoder)
-        return self._layerwise
+        return Layerwise(self.encoder)
 
-    @property
+    @cached_property
     def folded(self) -> Folded:
         """The pooler and the classifiers, for inference."""
-        if self._folded is None:
-            self._folded = Folded(self.layerwise, self.dense, self.exits)
-        return self._folded
+        return Folded(self.layerwise, self.dense, self.exits)
 
     def answer(self, left: Left) -> ExitAnswer:
         """Return an example's exit with the label's name and the layers run."""
@@ -243,7 +239,11 @@ class EarlyExitModel(PreTrainedModel):  # type: ignore[misc]
         optional = {"attention_mask": attention_mask, "token_type_ids": token_type_ids}
         given = {key: value for key, value in optional.items() if value is not None}
         logits = self.exit_logits({"input_ids": input_ids, **given})
-        loss = None if labels is None else summed_loss(logits, labels)
+        loss = None
+        if labels is not None:
+            # The mean over examples of the cross-entropies summed over classifiers.
+            exits, gold = len(logits), labels.flatten()
+            loss = nn.functional.cross_entropy(logits.flatten(0, 1), gold.repeat(exits)) * exits
         return EarlyExitOutput(loss=loss, logits=logits[-1], exit_logits=logits)
 
 
@@ -265,24 +265,10 @@ def new_model(config: EarlyExitConfig, checkpoint: Path | None) -> EarlyExitMode
 
 def _take(model: EarlyExitModel, checkpoint: Path) -> None:
     """Load a checkpoint's weights, except those of layers above the highest classifier."""
-    source, said = _quietly(
-        AutoModel.from_pretrained,
-        str(checkpoint),
-        config=model.encoder.config,
-        local_files_only=True,
-        # Safetensors only: a pickle can run code when it is loaded. A repository's own code is
-        # never run either.
-        use_safetensors=True,
-        dtype=torch.float32,
-        output_loading_info=True,
+    source, absent = _quietly(
+        load_weights, AutoModel.from_pretrained, checkpoint, config=model.encoder.config
     )
-    absent = sorted(said["missing_keys"])
-    lacking = [key for key in absent if not key.startswith("pooler.")]
-    if lacking:
-        raise ModelError(
-            f"the checkpoint lacks {len(lacking)} of the encoder's weights, {lacking[0]} first; is "
-            "it of another kind, or does the study's config ask for more layers than it has?"
-        )
+    check_complete([key for key in absent if not key.startswith("pooler.")], "encoder")
     held = source.state_dict()
     model.encoder.load_state_dict({key: held[key] for key in model.encoder.state_dict()})
     if not absent and "pooler.dense.weight" in held:
@@ -299,17 +285,6 @@ def _quietly(load: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         return load(*args, **kwargs)
     finally:
         logging.set_verbosity(before)
-
-
-def summed_loss(logits: Tensor, labels: Tensor) -> Tensor:
-    """Return the mean over examples of the cross-entropies summed over classifiers.
-
-    Args:
-        logits: (exits, batch, classes).
-        labels: (batch,) or (batch, 1).
-    """
-    exits = len(logits)
-    return nn.functional.cross_entropy(logits.flatten(0, 1), labels.flatten().repeat(exits)) * exits
 
 
 def _without_pooler(config: Any) -> dict[str, bool]:
@@ -440,14 +415,7 @@ def load_trained(folder: Path, temperatures: Sequence[float] | None = None) -> E
         raise ModelError(
             f"{folder} holds a model of the kind {kind!r}, not one with exits ({MODEL_TYPE})"
         )
-    model, said = EarlyExitModel.from_pretrained(
-        str(folder),
-        local_files_only=True,
-        use_safetensors=True,
-        dtype=torch.float32,
-        output_loading_info=True,
-    )
-    absent = sorted(said["missing_keys"])
+    model, absent = load_weights(EarlyExitModel.from_pretrained, folder)
     if absent:
         raise ModelError(f"{folder} lacks {len(absent)} of the model's weights, {absent[0]} first")
     if temperatures is not None:

@@ -45,11 +45,13 @@ class _Trace:
     calls: list[Call] = field(default_factory=list)
 
 
+@dataclass(eq=False)
 class _StandIn:
     """A stand-in for a layer that hands the hidden states on and records its call."""
 
-    def __init__(self, layer: nn.Module, trace: _Trace, as_tuple: bool) -> None:
-        self.layer, self.trace, self.as_tuple = layer, trace, as_tuple
+    layer: nn.Module
+    trace: _Trace
+    as_tuple: bool
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         hidden, rest = (args[0], args[1:]) if args else (kwargs.pop("hidden_states"), ())
