@@ -1,4 +1,4 @@
-"""Rules for when an example leaves an encoder with exits, as an inference point names them."""
+"""Rules for when an example leaves an encoder with exits."""
 
 from __future__ import annotations
 
@@ -19,7 +19,9 @@ class ExitRuleError(ValueError):
 
 @dataclass(frozen=True)
 class ExitRule:
-    """The rule by which an example leaves; where no classifier qualifies, the last one answers.
+    """The rule by which an example leaves.
+
+    Where no classifier qualifies, the last one answers.
 
     Attributes:
         kind: `threshold` leaves at the first classifier whose calibrated confidence reaches
@@ -42,7 +44,7 @@ def reaches(confidence: float, threshold: float) -> bool:
 
 
 def exit_rule(given: Mapping[str, Any] | None) -> ExitRule:
-    """Return the rule of an inference point's `exit`; `last` if there is none.
+    """Return the rule of an inference point's `exit`, or `last` if there is none.
 
     Raises:
         ExitRuleError: there is no such rule, there are several, or its value is not allowed.

@@ -53,7 +53,7 @@ class Ledger:
 
 @dataclass(eq=False)
 class Stopwatch:
-    """A stopwatch that adds time to the ledger by phase and marks the energy log alongside.
+    """A stopwatch that adds time to the ledger and marks the energy log.
 
     Args:
         ledger: gains the time.
@@ -76,7 +76,7 @@ class Stopwatch:
         self._mark(phase, step)
 
     def leave(self, phase: str, step: int) -> None:
-        """End the current phase; what follows (loading, writing results) is not counted."""
+        """End the current phase before work that is not counted (loading, writing results)."""
         self.tick()
         self.phase = None
         self._mark(phase, step)

@@ -93,7 +93,7 @@ def _next(done: Sequence[Try], low: int, high: int, most: int) -> int:
 
 
 def _predicted(done: Sequence[Try]) -> int | None:
-    """Predict the largest size by a line through the two largest that fit, if there are two."""
+    """Predict the largest size from the two largest that fit, if there are two."""
     fitting = sorted((t for t in done if t.fits), key=lambda t: t.batch_size)[-2:]
     if len(fitting) < 2:
         return None
@@ -103,7 +103,7 @@ def _predicted(done: Sequence[Try]) -> int | None:
 
 
 class _Longest(Dataset[Example]):
-    """Examples of full length; their tokens and labels make no difference to memory."""
+    """Examples of full length, whose tokens and labels do not matter to memory."""
 
     def __init__(
         self, count: int, seq_len: int, target_tokens: int | None, vocabulary: int
@@ -137,7 +137,7 @@ class _ProbeTrainer(Seq2SeqTrainer):  # type: ignore[misc]
 
 
 def attempt(spec: Spec, batch_size: int) -> Try:
-    """Train some steps with a batch size in a process of its own; if it dies, it does not fit.
+    """Try a batch size in its own process, which may die if it does not fit.
 
     Raises:
         WorkerError: something else than memory went wrong.

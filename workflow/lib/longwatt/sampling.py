@@ -77,14 +77,14 @@ class LengthGroupedSampler(Sampler[int]):
 
 @dataclass(eq=False)
 class ShardedBatches(Sampler[MicroBatch]):
-    """One process's micro-batches of an epoch; over all processes every example comes exactly once.
+    """One process's micro-batches of an epoch.
 
-    The epoch's order is cut into optimiser steps, and each step into micro-batches. Processes get
-    these in turn, so N processes with A accumulation steps train on the same examples as one
-    process with A x N steps. The last step of an epoch may have fewer examples, and so fewer
-    micro-batches than processes. A process without one computes an example again with weight 0;
-    the others' weights make the mean that of the micro-batches there are. (The library would
-    repeat examples instead, and count them twice.)
+    Over all processes every example comes exactly once. The epoch's order is cut into optimiser
+    steps, and each step into micro-batches. Processes get these in turn, so N processes with A
+    accumulation steps train on the same examples as one process with A x N steps. The last step of
+    an epoch may have fewer examples, and so fewer micro-batches than processes. A process without
+    one computes an example again with weight 0; the others' weights make the mean that of the
+    micro-batches there are. (The library would repeat examples instead, and count them twice.)
 
     A loss is the mean over a micro-batch's target tokens. Without `target_tokens` all micro-batches
     of a step weigh the same, as with the library. With `target_tokens` a micro-batch weighs its
@@ -161,5 +161,5 @@ class MicroBatches(Dataset[WeightedExamples]):
         return len(self.examples)  # type: ignore[arg-type]
 
     def __getitems__(self, batch: MicroBatch) -> WeightedExamples:
-        """Return a micro-batch; torch's loader calls this with what its batch sampler yields."""
+        """Return a micro-batch for torch's loader."""
         return [self.examples[position] for position in batch.positions], batch.weight

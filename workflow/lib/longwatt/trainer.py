@@ -41,7 +41,7 @@ MOST_SKIPPED = 25
 
 @dataclass(eq=False)
 class Schedule(TrainerCallback):  # type: ignore[misc]
-    """The schedule of validation (every N steps and at the last), saving (by time) and leaving.
+    """The schedule of validation (every N steps and last), saving (by time) and leaving.
 
     Attributes:
         not_finite: names the part of this process's training that is not finite. It is called
@@ -60,7 +60,7 @@ class Schedule(TrainerCallback):  # type: ignore[misc]
     not_finite: Callable[[bool], str | None] = lambda weights: None
 
     def on_train_begin(self, args: Any, state: TrainerState, *rest: Any, **kwargs: Any) -> None:
-        """Add the entries that the checkpoint lacks; log as often as the settings now ask for."""
+        """Add log entries that the checkpoint lacks, and set the logging interval."""
         state.logging_steps = args.logging_steps
         if self.history is not None:
             state.log_history = self.history
@@ -70,7 +70,7 @@ class Schedule(TrainerCallback):  # type: ignore[misc]
         self.sampler.set_epoch(int((state.epoch or 0) + 1e-6))
 
     def on_step_begin(self, args: Any, state: TrainerState, *rest: Any, **kwargs: Any) -> None:
-        """Count training from its first step; loading and skipping seen examples is not counted."""
+        """Count training from its first step, without loading and skipping seen examples."""
         if self.stopwatch.phase is None:
             self.stopwatch.switch("train", state.global_step)
 
@@ -96,7 +96,7 @@ class Schedule(TrainerCallback):  # type: ignore[misc]
         return control
 
     def give_up(self, what: str, step: int, control: TrainerControl) -> TrainerControl:
-        """End a diverged training at once; no validation or checkpoint is worth its time."""
+        """End a diverged training at once, without another validation or checkpoint."""
         self.stopwatch.ledger.diverged_in, self.stopwatch.ledger.diverged_step = what, step
         control.should_evaluate = control.should_save = False
         control.should_log = control.should_training_stop = True
@@ -145,7 +145,7 @@ class CellTrainer(Seq2SeqTrainer):  # type: ignore[misc]
         schedule.not_finite = self._not_finite
 
     def get_train_dataloader(self) -> DataLoader[Any]:
-        """Load this process's micro-batches; the library's sharding would repeat examples."""
+        """Load this process's micro-batches, since the library's sharding repeats examples."""
         assert self.train_dataset is not None
         return DataLoader(
             MicroBatches(self.train_dataset),
@@ -157,7 +157,7 @@ class CellTrainer(Seq2SeqTrainer):  # type: ignore[misc]
         )
 
     def compute_loss(self, model: Any, inputs: Batch, *rest: Any, **kwargs: Any) -> torch.Tensor:
-        """Return the family's loss by its weight in the mean over processes; count the examples."""
+        """Count the examples, and return the family's loss by its weight."""
         weight = inputs.pop("weight")
         mask, labels = inputs["attention_mask"], inputs["labels"]
         rows, padded = torch.tensor(len(mask)), torch.tensor(mask.numel())
@@ -167,7 +167,7 @@ class CellTrainer(Seq2SeqTrainer):  # type: ignore[misc]
         return self.family.loss(model, inputs) * weight
 
     def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
-        """Make a step and sum its loss for checkpoints; a kill would lose the library's own sum."""
+        """Make a step, and sum its loss where a checkpoint can keep it."""
         loss: torch.Tensor = super().training_step(*args, **kwargs)
         self._loss += loss
         return loss
@@ -220,7 +220,7 @@ class CellTrainer(Seq2SeqTrainer):  # type: ignore[misc]
         self.stopwatch.leave("load", step)
 
     def _not_finite(self, weights: bool) -> str | None:
-        """Name the part of this process that is not finite: its loss or, if asked for, a weight.
+        """Name what is not finite in this process: loss, gradients or, if asked for, weights.
 
         The library would wait for every micro-batch's loss, to hide one that is not finite
         (`logging_nan_inf_filter`); this waits once a step.
@@ -265,7 +265,7 @@ class CellTrainer(Seq2SeqTrainer):  # type: ignore[misc]
 
     @contextmanager
     def _written(self, what: str) -> Iterator[None]:
-        """Name files that could not be written; libraries name neither the file nor the disk.
+        """Name files that could not be written, as the libraries' errors do not.
 
         Raises:
             WorkerError: says what, where, and how much room there is.

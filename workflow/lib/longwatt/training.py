@@ -1,4 +1,4 @@
-"""The training engine: one cell, from token ids to the best weights, resumable at any moment.
+"""Train one cell from token ids to the best weights, resumable at any moment.
 
 It runs as `python -m longwatt.training SPEC`, one process per device. Several meet through torch's
 launcher and run the same code.
@@ -57,8 +57,7 @@ def train(spec: Spec) -> None:
     Args:
         spec: settings as `longwatt.settings.finetune_settings`, execution as `execution_settings`;
             paths tokens, tokenized, dataset, tokenizer, checkpoint (or None), batch_size (where the
-            budget's is to be found out), work, model, training, history; identity, provenance and
-            energy_log.
+            budget says largest), work, model, training, history; identity, provenance, energy_log.
 
     Raises:
         longwatt.stopping.Stopped: it was asked to end, and has saved.
@@ -79,7 +78,7 @@ def train(spec: Spec) -> None:
         **spec.execution,
         "validation.batch_size": spec.settings["training"]["validation"]["batch_size"],
     }
-    begun = work.begin(execution) if main else None
+    begun = work.begin(execution=execution) if main else None
     attempt, checkpoint, sentence = distributed.from_main(begun)
     ledger, marker, counted = Ledger(), None, None
     if checkpoint:
@@ -96,15 +95,7 @@ def train(spec: Spec) -> None:
         environment.note(work.path, spec.settings["budget"], fresh=checkpoint is None)
         with stopping.deferred():
             _run(trainer, checkpoint)
-            trainer.stopwatch.leave("finish", trainer.state.global_step)
-            trainer.count()
-            if trainer.schedule.stopped or ledger.pending_validation:
-                _leave(trainer, attempt)
-            if ledger.diverged_step is not None:
-                _say_diverged(spec, work, ledger, attempt)
-            if main:
-                work.finish(attempt, _result(spec, work, trainer))
-                _publish(work.result, spec.paths)
+            _end(spec, work, trainer, attempt)
 
 
 def _check_weights(checkpoint: str | None) -> None:
@@ -121,7 +112,7 @@ def _check_weights(checkpoint: str | None) -> None:
 
 
 def _run(trainer: CellTrainer, checkpoint: Path | None) -> None:
-    """Train from a checkpoint, if there is one, to the end or until asked to end."""
+    """Train to the end or until asked to stop, from a checkpoint if given."""
     if checkpoint is None:
         trainer.train()
         return
@@ -136,16 +127,27 @@ def _run(trainer: CellTrainer, checkpoint: Path | None) -> None:
         trainer.train(resume_from_checkpoint=str(checkpoint))
 
 
-def _leave(trainer: CellTrainer, attempt: int) -> None:
-    """End this attempt as asked, with nothing lost."""
-    step = trainer.state.global_step
-    if distributed.rank() == 0:
-        trainer.work.end(attempt, "stopped")
-    raise stopping.Stopped(f"stopped by SIGTERM at step {step}, saved; the next run goes on there")
+def _end(spec: Spec, work: WorkFolder, trainer: CellTrainer, attempt: int) -> None:
+    """End an attempt with the training's result, or as asked with nothing lost."""
+    trainer.stopwatch.leave("finish", trainer.state.global_step)
+    trainer.count()
+    ledger, main = trainer.ledger, distributed.rank() == 0
+    if trainer.schedule.stopped or ledger.pending_validation:
+        if main:
+            work.end(attempt, "stopped")
+        step = trainer.state.global_step
+        raise stopping.Stopped(
+            f"stopped by SIGTERM at step {step}, saved; the next run goes on there"
+        )
+    if ledger.diverged_step is not None:
+        _say_diverged(spec, work, ledger, attempt)
+    if main:
+        work.finish(attempt, _result(spec, work, trainer))
+        _publish(work.result, spec.paths)
 
 
 def _say_diverged(spec: Spec, work: WorkFolder, ledger: Ledger, attempt: int) -> None:
-    """Report where a training diverged; the best weights before are its result.
+    """Report where a training diverged, with the best weights before as its result.
 
     Raises:
         WorkerError: there are none.
@@ -180,7 +182,7 @@ def _advice(spec: Spec) -> str:
 
 
 def batch_of(spec: Spec) -> StepBatch:
-    """Return a cell's optimiser step, by the budget's batch size or the largest that was found."""
+    """Return a cell's optimiser step, with the budget's or the largest batch size."""
     budget = spec.settings["budget"]
     most = budget["per_device_batch_size"]
     if most == LARGEST:
@@ -328,7 +330,7 @@ def _judge(settings: Mapping[str, Any], examples: Examples, tokenizer: Any) -> J
 def _examples(
     spec: Spec, tokenizer: Any, split: str, max_examples: int | None, references: str | None = None
 ) -> Examples:
-    """Return a split's examples; for training (no `references`) one for every reference."""
+    """Return a split's examples, for training (no `references`) one for every reference."""
     if spec.settings.get("task") == CLASSIFICATION:
         return classified(spec.paths, tokenizer, split, max_examples, spec.settings["seq_len"])
     rows = load_split(Path(spec.paths["tokens"]), split, max_examples)

@@ -107,7 +107,7 @@ class Validator:
                 yield from zip(result.ids, (answer.text for answer in result.answers), strict=True)
 
     def _scores(self, predictions: dict[str, str]) -> dict[str, dict[str, float]]:
-        """Score this process's predictions; none if there were more processes than batches."""
+        """Score this process's predictions, which may be none."""
         if not predictions:
             return {}
         judge = self.judge

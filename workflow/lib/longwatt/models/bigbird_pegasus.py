@@ -43,7 +43,7 @@ class BigBirdPegasus(EncoderDecoder):
     def check(
         self, config: Config, given: Config, seq_len: int, target_tokens: int, exits: Exits = None
     ) -> None:
-        """See `Family.check`; an explicit block-sparse attention needs a minimum length."""
+        """See `Family.check`. An explicit block-sparse attention needs a minimum length."""
         super().check(config, given, seq_len, target_tokens, exits)
         if given.get("attention_type") == SPARSE and self._attention_type(config, seq_len) == FULL:
             raise ModelError(
@@ -58,7 +58,7 @@ class BigBirdPegasus(EncoderDecoder):
         return REGIMES[self._attention_type(config, seq_len)]
 
     def notes(self, config: Config, seq_len: int) -> list[str]:
-        """See `Family.notes`; the plan of random blocks depends on the length."""
+        """See `Family.notes`. The plan of random blocks depends on the length."""
         if self._attention_type(config, seq_len) == FULL:
             return []
         old, other = "from the first 1,024 tokens", "by the plan for other lengths than those"
@@ -78,7 +78,7 @@ class BigBirdPegasus(EncoderDecoder):
     def collate(
         self, examples: Sequence[Example], pad_to: int | None, targets: int | None
     ) -> Batch:
-        """See `Family.collate`; pads to the cell's length in the sparse regime."""
+        """See `Family.collate`. The sparse regime pads to the cell's length."""
         return super().collate(examples, pad_to or self.sparse_length, targets)
 
     def _attention_type(self, config: Config, seq_len: int) -> str:
@@ -86,12 +86,10 @@ class BigBirdPegasus(EncoderDecoder):
         return SPARSE if asked == SPARSE and seq_len > self._threshold(config) else FULL
 
     def _threshold(self, config: Config) -> int:
-        """Return the longest input with full attention.
-
-        That is two global blocks, three of the window, and twice the random blocks.
-        """
+        """Return the longest input with full attention."""
         random, size = self.whole(config, "num_random_blocks"), self.whole(config, "block_size")
         assert random is not None and size is not None, "they have defaults"
+        # Two global blocks, three of the window, and twice the random blocks.
         return (5 + 2 * random) * size
 
 

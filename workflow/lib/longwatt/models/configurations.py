@@ -12,7 +12,7 @@ from longwatt.spelling import nearest
 
 
 def check_keys(given: Config, known: Any) -> None:
-    """Refuse keys that a configuration does not have; transformers would take and ignore them.
+    """Refuse unknown keys, which transformers would take and ignore.
 
     Raises:
         ModelError: names the first unknown key and the nearest known one.

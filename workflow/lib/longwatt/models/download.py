@@ -67,7 +67,7 @@ def download_model(
 
 
 def _bring(settings: Mapping[str, Any], source: Path, folder: Path) -> dict[str, Any]:
-    """Copy or convert a checkpoint into `folder`; return where it comes from."""
+    """Copy or convert a checkpoint into `folder`, and return its origin."""
     repository = repository_of(settings)
     if repository is not None:
         return _take(repository, source, folder)
@@ -77,7 +77,7 @@ def _bring(settings: Mapping[str, Any], source: Path, folder: Path) -> dict[str,
 
 
 def _take(repository: hub.Repository, source: Path, folder: Path) -> dict[str, Any]:
-    """Link or convert a repository's files into `folder`; return their origin and digests there."""
+    """Link or convert a repository's files into `folder`, and return their origin."""
     files = choose_model([path.name for path in source.iterdir()])
     pickled = [name for name in files if name.endswith(".bin")]
     for name in files:
@@ -145,12 +145,12 @@ def _untied(held: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _memory(tensor: Any) -> int:
-    """Return the address of a tensor's memory, which is that of all tensors that share it."""
+    """Return the address of a tensor's memory, the same for all that share it."""
     return int(tensor.untyped_storage().data_ptr())
 
 
 def _link_or_copy(source: Path, target: Path) -> None:
-    """Hard-link weights in the client's cache, which takes no room; copy everything else.
+    """Hard-link weights in the client's cache to save room, and copy everything else.
 
     Weights are copied too where the cache is on another disk.
     """

@@ -67,7 +67,7 @@ class EarlyExit:
     def check(
         self, config: Config, given: Config, seq_len: int, target_tokens: int, exits: Exits = None
     ) -> None:
-        """See `Family.check`; an encoder's depth may only be known once the model is built."""
+        """See `Family.check`. The encoder's depth may be unknown until `build`."""
         stated = config if config.get("model_type") == MODEL_TYPE and exits is None else exits
         if stated is None:
             raise ModelError(
@@ -92,7 +92,7 @@ class EarlyExit:
         _check_length(config, seq_len)
 
     def regime(self, config: Config, seq_len: int) -> str | None:
-        """See `Family.regime`; an encoder has one regime at every length."""
+        """See `Family.regime`. An encoder has one regime at every length."""
         return None
 
     def notes(self, config: Config, seq_len: int) -> list[str]:
@@ -108,7 +108,7 @@ class EarlyExit:
         return notes
 
     def facts(self, config: Config) -> dict[str, Any]:
-        """See `Family.facts`; layers with a classifier, all layers, and the model's kind."""
+        """See `Family.facts`: kind of model, layers with a classifier, all layers, labels."""
         layers, deepest = config["layers"], depth(config["encoder"])
         assert deepest is not None, "a configuration of transformers states all it has"
         kind = exit_kind(layers, deepest)
@@ -176,7 +176,7 @@ class EarlyExit:
     def collate(
         self, examples: Sequence[Example], pad_to: int | None, targets: int | None
     ) -> Batch:
-        """See `Family.collate`; input_ids, attention_mask (rows, length), labels (rows, 1).
+        """See `Family.collate`: input_ids, attention_mask (rows, length), labels (rows, 1).
 
         Encoders that tell a second text from a first get token_type_ids (rows, length) as well.
         """
@@ -190,13 +190,13 @@ class EarlyExit:
         return {**padded(ids, segments, self.pad_token_id, pad_to), "labels": labels}
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
-        """See `Family.loss`; mean over examples of the cross-entropies summed over classifiers."""
+        """See `Family.loss`: mean over examples of the cross-entropies summed over classifiers."""
         # Gradients are gathered through the model's own forward pass.
         loss: Tensor = model(**batch).loss
         return loss
 
     def predict(self, model: nn.Module, batch: Batch, how: Mapping[str, Any]) -> list[ExitAnswer]:
-        """See `Family.predict`; with `uncalibrated` in `how`, temperatures are not applied.
+        """See `Family.predict`. With `uncalibrated` in `how`, temperatures are not applied.
 
         Raises:
             ModelError: the rule cannot be followed, or needs temperatures that the model lacks.
@@ -212,7 +212,7 @@ class EarlyExit:
         return [own.answer(left) for left in leaver.leave(_inputs(batch), batch.get("labels"))]
 
     def answers(self, predicted: list[ExitAnswer], tokenizer: Any) -> list[Answer]:
-        """See `Family.answers`; facts are the exit, the layers run and the confidence."""
+        """See `Family.answers`. Facts are the exit, the layers run and the confidence."""
         keys = ("exit", "layers", "confidence")
         return [Answer(one.label, 1, {key: getattr(one, key) for key in keys}) for one in predicted]
 

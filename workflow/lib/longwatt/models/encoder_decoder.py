@@ -81,7 +81,7 @@ class EncoderDecoder:
             )
 
     def whole(self, config: Config, key: str) -> int | None:
-        """Return a setting of the configuration, or its known default, as a whole number from 1.
+        """Return a setting or its default, which must be a whole number from 1.
 
         Raises:
             ModelError: it is something else; names the key.
@@ -89,7 +89,7 @@ class EncoderDecoder:
         return whole_number(key, config.get(key, self.defaults.get(key)), least=1)
 
     def regime(self, config: Config, seq_len: int) -> str | None:
-        """See `Family.regime`; most encoder-decoders have one regime at every length."""
+        """See `Family.regime`. Most encoder-decoders have one regime at every length."""
         return None
 
     def notes(self, config: Config, seq_len: int) -> list[str]:
@@ -125,12 +125,12 @@ class EncoderDecoder:
         return built  # type: ignore[no-any-return]
 
     def _adapt(self, built: Any, seq_len: int) -> None:
-        """Change a built model as its family needs it; most need nothing."""
+        """Change a built model as its family needs it."""
 
     def collate(
         self, examples: Sequence[Example], pad_to: int | None, targets: int | None
     ) -> Batch:
-        """See `Family.collate`; input_ids, attention_mask (rows, length), labels (rows, most)."""
+        """See `Family.collate`: input_ids, attention_mask (rows, length), labels (rows, most)."""
         ids = _pad([e.input_ids for e in examples], self.pad_token_id, pad_to)
         ones = _pad([[1] * len(e.input_ids) for e in examples], 0, pad_to)
         labels = _pad([e.labels for e in examples], IGNORED, targets)
@@ -142,7 +142,7 @@ class EncoderDecoder:
         return loss
 
     def predict(self, model: nn.Module, batch: Batch, how: Mapping[str, Any]) -> list[list[int]]:
-        """See `Family.predict`; token ids per example, special tokens and padding included."""
+        """See `Family.predict`: token ids per example, special tokens and padding included."""
         if how["protocol"] == "teacher_forced":
             # The argmax under gold decoder inputs, as arXiv 2204.07288 scored its models.
             best = model(**batch).logits.argmax(-1)

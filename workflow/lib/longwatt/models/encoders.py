@@ -62,7 +62,7 @@ def depth(config: Config) -> int | None:
 
 
 def most_tokens(config: Config) -> int | None:
-    """Return the most tokens of an input; None where there is no limit or it is not known."""
+    """Return the most tokens of an input, or None if no limit is known."""
     encoder = encoder_of(config)
     positions = setting(encoder, "max_position_embeddings")
     if positions is None or encoder.get("model_type") not in OFFSET_POSITIONS:

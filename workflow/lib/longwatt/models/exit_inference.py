@@ -1,6 +1,7 @@
-"""Leave an encoder at the first classifier that a rule accepts, alone or in regrouped batches.
+"""Leave an encoder at the first classifier that a rule accepts.
 
-After each classifier the unfinished rows of all micro-batches are merged into as few as hold them,
+Examples are predicted alone, or in batches that are regrouped: after each classifier the
+unfinished rows of all micro-batches are merged into as few as hold them,
 so that a larger batch gains from early exits too. Sums of floats depend on a batch's shape, which
 in float32 can turn a decision that is close. Such a row is answered alone, so that its answer is
 that of batch 1. With coarser products (bf16, fp16, TF32) too many rows would be in doubt. Answers
@@ -83,7 +84,7 @@ class Decision:
     agreed: int = field(default=0, init=False)
 
     def leaves(self, number: int, verdict: Verdict) -> bool:
-        """Check whether the example leaves at this classifier; ask for each of them in turn."""
+        """Check whether the example leaves here, asked for each classifier in turn."""
         self.agreed = self.agreed + 1 if verdict.answer == self.answer else 1
         self.answer = verdict.answer
         return number == self.last or self._accepts(verdict)
@@ -163,7 +164,7 @@ class Folded:
         return self
 
     def scores(self, number: int, hidden: Tensor) -> Tensor:
-        """Return the part of exit `number` in the logits of its classifier and the later ones.
+        """Return the part of exit `number` in its classifier's and later ones' logits.
 
         Returns:
             (rows, those x classes), in float32 so that one row and many rows are summed alike,
@@ -308,7 +309,7 @@ class Leaver:
             group.scores = scores
 
     def _verdicts(self, groups: Sequence[_Group], number: int) -> Iterator[tuple[int, Verdict]]:
-        """Yield a classifier's verdict on every row still here; one transfer from the device."""
+        """Yield a classifier's verdicts on the rows still here, with one transfer."""
         if not groups:
             return
         classes = self.folded.classes
@@ -351,7 +352,7 @@ class Leaver:
 
 
 def _verdict(logits: Sequence[float], temperature: float) -> Verdict:
-    """Judge one row on the host, which is faster than any device for a few numbers."""
+    """Judge one row on the host, the fastest place for a few numbers."""
     best = max(logits)
     answer = logits.index(best)
     total = math.fsum(math.exp((value - best) / temperature) for value in logits)
@@ -391,7 +392,7 @@ def _index(places: Sequence[int], like: Tensor) -> Tensor:
 
 
 def _mask(lengths: Sequence[int], like: Tensor) -> Tensor | None:
-    """Mask ascending lengths: (rows, longest); None if none is padded, which is faster."""
+    """Mask ascending lengths: (rows, longest), or None, which is faster, if none is padded."""
     if lengths[0] == lengths[-1]:
         return None
     return (torch.arange(lengths[-1]) < torch.tensor(lengths)[:, None]).long().to(like.device)

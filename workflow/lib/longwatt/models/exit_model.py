@@ -185,7 +185,7 @@ class EarlyExitModel(PreTrainedModel):  # type: ignore[misc]
         self.post_init()
 
     def _init_weights(self, module: nn.Module) -> None:
-        """Draw linear layers from a normal distribution, as the library does; start the sums."""
+        """Draw linear layers like the library, and start the classifiers' sums."""
         super()._init_weights(module)
         if isinstance(module, Exit):
             module.start()
@@ -235,7 +235,7 @@ class EarlyExitModel(PreTrainedModel):  # type: ignore[misc]
         labels: Tensor | None = None,
         **unused: Any,
     ) -> EarlyExitOutput:
-        """Run all layers; `labels` (batch,) or (batch, 1) give the loss as well."""
+        """Run all layers, with the loss for `labels` (batch,) or (batch, 1)."""
         optional = {"attention_mask": attention_mask, "token_type_ids": token_type_ids}
         given = {key: value for key, value in optional.items() if value is not None}
         logits = self.exit_logits({"input_ids": input_ids, **given})
@@ -288,7 +288,7 @@ def _quietly(load: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
 
 
 def _without_pooler(config: Any) -> dict[str, bool]:
-    """Return the argument that keeps an encoder from making its own pooler, if it takes one."""
+    """Return the argument that keeps an encoder from making its own pooler."""
     kind, key = AutoModel._model_mapping[type(config)], "add_pooling_layer"
     return {key: False} if key in signature(kind.__init__).parameters else {}
 

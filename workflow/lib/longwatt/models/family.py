@@ -65,7 +65,7 @@ class Family(Protocol):
     def check(
         self, config: Config, given: Config, seq_len: int, target_tokens: int, exits: Exits = None
     ) -> None:
-        """Refuse lengths that a model cannot hold; runs at parse time too, so without torch.
+        """Refuse lengths that a model cannot hold, without torch (also at parse time).
 
         Args:
             config: the known part of the model's configuration.
@@ -79,13 +79,13 @@ class Family(Protocol):
         """
 
     def regime(self, config: Config, seq_len: int) -> str | None:
-        """Name the kind of model that a configuration is at this length; None if it has one kind.
+        """Name the regime of a configuration at this length, if it has several.
 
         Two regimes of one configuration are two models: figures never join them by a line.
         """
 
     def notes(self, config: Config, seq_len: int) -> list[str]:
-        """List remarks on the model for a reader of the results; kept in training.json."""
+        """List remarks for readers of the results, kept in training.json."""
 
     def facts(self, config: Config) -> dict[str, Any]:
         """Return more facts about a trained model, for training.json."""
@@ -116,13 +116,13 @@ class Family(Protocol):
     def collate(
         self, examples: Sequence[Example], pad_to: int | None, targets: int | None
     ) -> Batch:
-        """Pad examples to the longest or to fixed lengths, and add the masks the model needs."""
+        """Pad examples to the longest or to fixed lengths, and add the model's masks."""
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
         """Return the mean cross-entropy over target tokens or examples (scalar, with gradient)."""
 
     def predict(self, model: nn.Module, batch: Batch, how: Mapping[str, Any]) -> Any:
-        """Predict a batch; this is timed, and `answers` reads its result.
+        """Predict a batch for `answers` to read, which alone is timed.
 
         Args:
             model: in evaluation mode.

@@ -125,7 +125,7 @@ class Layerwise:
         return first if self._final is None else self._final(first)
 
     def _trace(self, inputs: Mapping[str, Tensor]) -> tuple[_Trace, Any]:
-        """Run the encoder without its layers; return their calls and the encoder's output."""
+        """Run the encoder without its layers, and return their calls and its output."""
         trace = _Trace()
         stand_ins = [_StandIn(layer, trace, self._as_tuple) for layer in self._layers]
         with _in_place(self._holder, self._place, stand_ins):
@@ -209,7 +209,7 @@ def _layers_of(encoder: nn.Module) -> tuple[Any, str]:
 
 
 def _few_tokens(encoder: Any, rows: int = 1, length: int = 3) -> Tensor:
-    """Draw the same random ids every time; the vocabularies in use have no special ones there."""
+    """Draw the same random ids every time, from where vocabularies have no special ones."""
     size, generator = int(encoder.config.vocab_size), torch.Generator().manual_seed(0)
     ids = torch.randint(size // 2, size, (rows, length), generator=generator)
     return ids.to(next(encoder.parameters()).device)
@@ -221,7 +221,7 @@ def _named(encoder: Any) -> str:
 
 @contextmanager
 def _in_place(parent: nn.Module, name: str, other: Any) -> Iterator[None]:
-    """Replace a submodule for a while; the replacement need not be a module."""
+    """Replace a submodule for a while, not necessarily by a module."""
     modules: Any = parent._modules
     own = modules[name]
     modules[name] = other

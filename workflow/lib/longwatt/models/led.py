@@ -26,7 +26,7 @@ class LED(EncoderDecoder):
     def collate(
         self, examples: Sequence[Example], pad_to: int | None, targets: int | None
     ) -> Batch:
-        """See `Family.collate`; adds global_attention_mask (batch, length)."""
+        """See `Family.collate`. It adds global_attention_mask (batch, length)."""
         import torch
 
         batch = super().collate(examples, pad_to, targets)
