@@ -1,4 +1,4 @@
-"""A training whose loss or weights are not finite stops at once, keeps what was good, and says so everywhere."""
+"""A training whose loss or weights are not finite stops, keeps what was good, and says so."""
 
 import csv
 import json

@@ -1,4 +1,4 @@
-"""The family of encoders with exits: what is refused, what is collated, and its use in plain Python."""
+"""The family of encoders with exits: refusals, collation, and its use in plain Python."""
 
 import json
 import shutil
@@ -23,8 +23,8 @@ from longwatt.models.family import Example
 from longwatt.tokenization import load_tokenizer
 
 TINY = {
-    "model_type": "bert", "hidden_size": 16, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 16,
-    "max_position_embeddings": 32, "initializer_range": 0.3,
+    "model_type": "bert", "hidden_size": 16, "num_hidden_layers": 3, "num_attention_heads": 2,
+    "intermediate_size": 16, "max_position_embeddings": 32, "initializer_range": 0.3,
 }  # fmt: skip
 EXITS = {"layers": [0, 2]}
 LABELS = ("bad", "good")

@@ -21,17 +21,17 @@ from longwatt.models.exit_model import (
 from longwatt.models.layerwise import Layerwise, check_layerwise
 
 BERT_LIKE = {
-    "hidden_size": 32, "num_hidden_layers": 4, "num_attention_heads": 2, "intermediate_size": 32, "vocab_size": 100,
-    "initializer_range": 0.2,
+    "hidden_size": 32, "num_hidden_layers": 4, "num_attention_heads": 2, "intermediate_size": 32,
+    "vocab_size": 100, "initializer_range": 0.2,
 }  # fmt: skip
 KINDS = {
     "bert": BERT_LIKE,
     "roberta": {**BERT_LIKE, "max_position_embeddings": 40},
     "distilbert": {"dim": 32, "n_layers": 4, "n_heads": 2, "hidden_dim": 32, "vocab_size": 100},
     "electra": {**BERT_LIKE, "embedding_size": 16},
-    # A window of 6 tokens, so that local attention is local; norms before the layers, and one after the last.
-    "modernbert": {**BERT_LIKE, "local_attention": 6, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2,
-                   "cls_token_id": 1, "sep_token_id": 2},
+    # A window of 6 tokens, so that local attention is local; norms before the layers and at the end.
+    "modernbert": {**BERT_LIKE, "local_attention": 6, "pad_token_id": 0, "bos_token_id": 1,
+                   "eos_token_id": 2, "cls_token_id": 1, "sep_token_id": 2},
 }  # fmt: skip
 LABELS = ["a", "b", "c"]
 
@@ -104,7 +104,7 @@ def test_regrouped_batches_predict_what_batch_1_predicts(kind):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_layers_state_is_the_encoders_own(kind):
-    """A shallower encoder with the same weights is the reference: what it puts out is what an exit there sees."""
+    """The output of a shallower encoder with the same weights is what an exit there sees."""
     model, rows = model_of(kind), rows_of(kind)
     with torch.no_grad():
         hidden, calls = model.layerwise.begin(rows)
@@ -318,7 +318,7 @@ def test_a_threshold_needs_temperatures():
 
 
 def test_a_row_that_rounding_could_turn_is_answered_alone():
-    """The threshold is a row's own confidence in batch 1: in another batch it may come out just below."""
+    """The threshold is a row's confidence in batch 1; another batch may come out just below."""
     model, rows = model_of(), rows_of("bert")
     for number, left in enumerate(leave(model, ExitRule(THRESHOLD, 1e-6), rows, 1)[:8]):
         rule = ExitRule(THRESHOLD, left.confidence)
@@ -330,7 +330,7 @@ def test_a_row_that_rounding_could_turn_is_answered_alone():
     ("threshold", "margin"), [(0.99, 4.595), (1 - 1e-12, 27.63), (1 - 1e-15, 34.54), (1.0, 36.737)]
 )
 def test_low_temperatures_turn_no_decision(threshold, margin):
-    """A temperature of 0.01 and, for each row, one that puts its confidence at the threshold as doubles have it."""
+    """A temperature of 0.01, and one for each row that puts its confidence at the threshold."""
     model, rows, rule = model_of(), rows_of("bert"), ExitRule(THRESHOLD, threshold)
     with torch.no_grad():
         best, second = model.exit_logits(rows)[0, :8].topk(2).values.unbind(1)

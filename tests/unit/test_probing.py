@@ -53,7 +53,7 @@ def test_memory_that_does_not_grow_evenly_is_searched_all_the_same():
     assert max(t.batch_size for t in tries if t.fits) == 45 and len(tries) <= 44
 
 
-# 64 examples in 16 accumulation steps: no more than 4 are tried, each in a process of its own that takes seconds.
+# 64 examples in 16 accumulation steps: at most 4 are tried, each in a process that takes seconds.
 BUDGET = {
     "per_device_batch_size": "largest",
     "memory_gib_per_gpu": 0.36,
@@ -168,8 +168,8 @@ def test_cells_of_one_shape_share_a_probe(study, cell):
 
 
 def test_many_words_for_no_memory():
-    assert all(devices.out_of_memory(e) for e in (MemoryError(), RuntimeError("CUDA out of memory. Tried"),
-                                                 RuntimeError("could not create a primitive")))  # fmt: skip
+    said = ("CUDA out of memory. Tried", "could not create a primitive")
+    assert all(devices.out_of_memory(e) for e in (MemoryError(), *map(RuntimeError, said)))
     assert not devices.out_of_memory(RuntimeError("shapes differ")) and not devices.out_of_memory(
         ValueError("x")
     )

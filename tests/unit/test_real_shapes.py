@@ -52,7 +52,11 @@ def bare(tmp_path_factory) -> str:
     folder = tmp_path_factory.mktemp("bare")
     (folder / "sitecustomize.py").write_text(HIDE)
     path = os.pathsep.join([str(folder), str(ROOT / "workflow/lib")])
-    look = f"from importlib.util import find_spec; print([name for name in {(*ABSENT, 'torch')!r} if find_spec(name)])"
+    names = (*ABSENT, "torch")
+    look = (
+        "from importlib.util import find_spec; "
+        f"print([name for name in {names!r} if find_spec(name)])"
+    )
     done = subprocess.run(
         [sys.executable, "-c", look], env={**os.environ, "PYTHONPATH": path}, capture_output=True
     )
@@ -72,7 +76,7 @@ def test_the_three_models_are_declared():
 
 @pytest.mark.parametrize("name", PARAMETERS_M)
 def test_a_published_configuration_has_the_published_number_of_parameters(name, tokenizer):
-    """With a small tokenizer: the vocabulary is the configuration's, and the ids of special tokens the tokenizer's."""
+    """With a small tokenizer: the configuration's vocabulary, and the tokenizer's special ids."""
     with torch.device("meta"):
         model = load_family(MODELS[name]["family"]).build(MODELS[name], tokenizer, None, 4096, 128)
     assert sum(p.numel() for p in model.parameters()) / 1e6 == pytest.approx(
@@ -85,7 +89,7 @@ def test_a_published_configuration_has_the_published_number_of_parameters(name, 
 
 
 def one_step(name: str, folder: str) -> dict:
-    """Forward, backward and one generated token at length 1024; run in a process of its own, so memory returns."""
+    """Forward, backward and one token at length 1024, in its own process so that memory returns."""
     tokenizer = load_tokenizer(folder)
     torch.manual_seed(0)
     start = time.perf_counter()
@@ -130,9 +134,8 @@ def test_a_published_model_learns_and_predicts_at_its_real_shape(name, tokenizer
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
         found = pool.submit(one_step, name, str(tmp_path)).result()
     with capsys.disabled():
-        print(
-            f"\n{name}: {found['seconds']:.1f} s, peak {found['peak_gib']:.1f} GiB, loss {found['loss']:.2f}"
-        )
+        took = f"{found['seconds']:.1f} s, peak {found['peak_gib']:.1f} GiB"
+        print(f"\n{name}: {took}, loss {found['loss']:.2f}")
     assert found["parameters_m"] == pytest.approx(PARAMETERS_M[name], abs=0.05)
     assert math.isfinite(found["loss"]) and found["loss"] == pytest.approx(
         found["expected_loss"], abs=1.5

@@ -114,7 +114,7 @@ def test_as_published_every_reference_is_validated_and_predicted_on_its_own(stud
 
 
 def test_a_step_computes_the_same_whatever_fits(study, tmp_path):
-    """12 examples a step with targets of 1 to 12 words, and 4 in the epoch's last: 12, 5 or 2 at once."""
+    """12 examples a step with targets of 1 to 12 words, and 4 in the last: 12, 5 or 2 at once."""
     rows = [
         {"id": n, "input": f"say {n} " * 20, "output": f"{n} " * (1 + 5 * n % 12)}
         for n in range(64)
@@ -200,8 +200,8 @@ RESUMED = {
         "training": {"max_steps": 14, "checkpoint_every_s": 0},
     },
 }
-COUNTS = ("samples", "input_tokens", "padded_input_tokens", "target_tokens", "steps", "best_step", "best_score",
-          "validations", "epochs", "without_improvement")  # fmt: skip
+COUNTS = ("samples", "input_tokens", "padded_input_tokens", "target_tokens", "steps", "best_step",
+          "best_score", "validations", "epochs", "without_improvement")  # fmt: skip
 
 
 def killed_at(monkeypatch, step: int, study, data, out, changes) -> None:

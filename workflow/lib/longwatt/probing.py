@@ -137,7 +137,7 @@ class _ProbeTrainer(Seq2SeqTrainer):  # type: ignore[misc]
 
 
 def attempt(spec: Spec, batch_size: int) -> Try:
-    """Try a batch size in its own process, which may die if it does not fit.
+    """Try a batch size in its own process, which may die.
 
     Raises:
         WorkerError: something else than memory went wrong.
@@ -211,7 +211,9 @@ def _steps(spec: Spec, batch_size: int, device: torch.device) -> None:
     if settings["activation_checkpointing"]:
         model.gradient_checkpointing_enable()  # type: ignore[operator]
     model.to(device)
-    buckets = _gradient_buckets(model, settings["devices"], device)
+    # The memory of data-parallel training's buckets, if several devices train together.
+    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    buckets = torch.zeros(trained if settings["devices"] > 1 else 0, device=device)
     examples = batch_size * STEPS * _accumulation(settings)
     _ProbeTrainer(
         family,
@@ -222,15 +224,6 @@ def _steps(spec: Spec, batch_size: int, device: torch.device) -> None:
     ).train()
     devices.synchronize(device)
     del buckets  # held until here
-
-
-def _gradient_buckets(
-    model: torch.nn.Module, together: int, device: torch.device
-) -> torch.Tensor | None:
-    """Take the memory of data-parallel training's buckets, if several devices train together."""
-    if together == 1:
-        return None
-    return torch.zeros(sum(p.numel() for p in model.parameters() if p.requires_grad), device=device)
 
 
 def probe(spec: Spec) -> None:

@@ -47,7 +47,7 @@ from longwatt.workdir import WorkFolder, checkpoint_state, checkpoint_step, chec
 from longwatt.worker import Spec, WorkerError, run
 
 HISTORY_COLUMNS = ("step", "epoch", "loss", "learning_rate", "score", "seconds")
-OTHERWISE = "it was validated with another training.validation.batch_size"
+OTHERWISE = "it is to be made anew, or it was validated with another training.validation.batch_size"
 OUTPUTS = {"model": "model", "history": "history.csv", "training": "training.json"}
 
 
@@ -64,20 +64,15 @@ def train(spec: Spec) -> None:
         WorkerError: it cannot be trained here; says what to change.
     """
     energy_log = Path(spec.energy_log) if spec.energy_log else None
-    work, main = (
-        WorkFolder(Path(spec.paths["work"]), spec.identity, energy_log),
-        distributed.rank() == 0,
-    )
+    work = WorkFolder(Path(spec.paths["work"]), spec.identity, energy_log)
+    main = distributed.rank() == 0
     if distributed.from_main(_had_completed(spec, work) if main else None):
         return
     if main:
         repair_tokens(spec.paths)
         _check_weights(spec.paths.get("checkpoint"))
-    # An attempt before may have had another one.
-    execution = {
-        **spec.execution,
-        "validation.batch_size": spec.settings["training"]["validation"]["batch_size"],
-    }
+    validated = spec.settings["training"]["validation"]["batch_size"]  # may differ by attempt
+    execution = {**spec.execution, "validation.batch_size": validated}
     begun = work.begin(execution=execution) if main else None
     attempt, checkpoint, sentence = distributed.from_main(begun)
     ledger, marker, counted = Ledger(), None, None
@@ -206,18 +201,16 @@ def _had_completed(spec: Spec, work: WorkFolder) -> bool:
     # Settings that may change half-way count once it is complete: its stamp would be of others.
     other = (read_stamp(work.result / OUTPUTS["training"]) or {}).get("settings_digest")
     if asked_anew("finetune") or other != spec.provenance.get("settings_digest"):
-        again = f"the completed training in {work.result} is not taken: it is to be made anew, or"
-        say(f"{again} {OTHERWISE}")
-        work.clear()
-        return False
-    damage = result_damage(work.result)
-    if damage:
-        say(f"this training had completed before, but {damage}: it is trained again")
-        work.clear()
-        return False
-    say(f"this training had completed before: its result is taken from {work.result}")
-    _publish(work.result, spec.paths)
-    return True
+        refused = f"the completed training in {work.result} is not taken: {OTHERWISE}"
+    elif damage := result_damage(work.result):
+        refused = f"this training had completed before, but {damage}: it is trained again"
+    else:
+        say(f"this training had completed before: its result is taken from {work.result}")
+        _publish(work.result, spec.paths)
+        return True
+    say(refused)
+    work.clear()
+    return False
 
 
 def _trainer(
@@ -297,14 +290,9 @@ def _validator(
     references = comparison.get("references", "best")
     split, most = validation["split"], validation["max_examples"]
     examples = _examples(spec, tokenizer, split, most, references)
+    how, precision = _how(settings), settings["budget"]["precision"]
     predictor = Predictor(
-        family,
-        model,
-        tokenizer,
-        how=_how(settings),
-        precision=settings["budget"]["precision"],
-        pad_to=pad_to,
-        target_pad_to=targets,
+        family, model, tokenizer, how=how, precision=precision, pad_to=pad_to, target_pad_to=targets
     )
     judge = _judge(settings, examples, tokenizer)
     return Validator(examples, predictor, judge, validation["batch_size"])

@@ -35,10 +35,7 @@ def encoder_of(config: Config) -> Config:
 
 
 def setting(config: Config, key: str) -> int | None:
-    """Return a whole number of an encoder's configuration, stated or the default of its kind.
-
-    Returns:
-        None where it is neither stated nor known.
+    """Return a whole number of a configuration, or its kind's default, or None.
 
     Raises:
         ModelError: it is something else; names the key.
@@ -48,10 +45,7 @@ def setting(config: Config, key: str) -> int | None:
 
 
 def depth(config: Config) -> int | None:
-    """Return the number of an encoder's layers, whatever its configuration calls it.
-
-    Returns:
-        None where it is not known.
+    """Return the number of an encoder's layers, or None if it is not known.
 
     Raises:
         ModelError: it is not a whole number.

@@ -7,7 +7,7 @@ cross-entropies. The layers above the highest classifier are not built.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from inspect import signature
@@ -265,9 +265,13 @@ def new_model(config: EarlyExitConfig, checkpoint: Path | None) -> EarlyExitMode
 
 def _take(model: EarlyExitModel, checkpoint: Path) -> None:
     """Load a checkpoint's weights, except those of layers above the highest classifier."""
-    source, absent = _quietly(
-        load_weights, AutoModel.from_pretrained, checkpoint, config=model.encoder.config
-    )
+    before = logging.get_verbosity()
+    logging.set_verbosity_error()  # or it lists the unread weights of the layers above
+    try:
+        load, config = AutoModel.from_pretrained, model.encoder.config
+        source, absent = load_weights(load, checkpoint, config=config)
+    finally:
+        logging.set_verbosity(before)
     check_complete([key for key in absent if not key.startswith("pooler.")], "encoder")
     held = source.state_dict()
     model.encoder.load_state_dict({key: held[key] for key in model.encoder.state_dict()})
@@ -275,16 +279,6 @@ def _take(model: EarlyExitModel, checkpoint: Path) -> None:
         pooler = {name: held[f"pooler.dense.{name}"] for name in ("weight", "bias")}
         model.dense.load_state_dict(pooler)
         model.config.pooler = "checkpoint"
-
-
-def _quietly(load: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    """Load without the library's list of unread weights: those of layers above the exits."""
-    before = logging.get_verbosity()
-    logging.set_verbosity_error()
-    try:
-        return load(*args, **kwargs)
-    finally:
-        logging.set_verbosity(before)
 
 
 def _without_pooler(config: Any) -> dict[str, bool]:
