@@ -9,6 +9,7 @@ from torch import nn
 from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification
 
 from longwatt.exit_rules import LAST, ORACLE, PATIENCE, THRESHOLD, ExitRule
+from longwatt.models.encoders import depth
 from longwatt.models.errors import ModelError
 from longwatt.models.exit_inference import Leaver, _exact
 from longwatt.models.exit_model import (
@@ -29,7 +30,7 @@ KINDS = {
     "roberta": {**BERT_LIKE, "max_position_embeddings": 40},
     "distilbert": {"dim": 32, "n_layers": 4, "n_heads": 2, "hidden_dim": 32, "vocab_size": 100},
     "electra": {**BERT_LIKE, "embedding_size": 16},
-    # A window of 6 tokens, so that local attention is local; norms before the layers and at the end.
+    # A window of 6 tokens, so that local attention is local; norms before layers and at the end.
     "modernbert": {**BERT_LIKE, "local_attention": 6, "pad_token_id": 0, "bos_token_id": 1,
                    "eos_token_id": 2, "cls_token_id": 1, "sep_token_id": 2},
 }  # fmt: skip
@@ -141,7 +142,7 @@ def test_a_model_learns_and_comes_back_bit_by_bit(kind, tmp_path):
     assert set(held) == set(model.state_dict())
     assert all(torch.equal(held[name], tensor) for name, tensor in model.state_dict().items())
     torch.testing.assert_close(again.exit_logits(rows), model.eval().exit_logits(rows))
-    assert again.config.labels == LABELS and again.config.encoder_layers == 4
+    assert again.config.labels == LABELS and depth(again.config.encoder) == 4
     by_auto = AutoModelForSequenceClassification.from_pretrained(tmp_path).eval()
     torch.testing.assert_close(by_auto(**rows).logits, model.exit_logits(rows)[-1])
 
@@ -184,7 +185,7 @@ def test_layer_weights_are_learned_or_a_frozen_random_direction(tmp_path):
 @pytest.mark.parametrize("kind", ["bert", "modernbert"])
 def test_layers_above_the_highest_exit_are_not_built(kind):
     model = model_of(kind, layers=(0, 1))
-    assert model.encoder.config.num_hidden_layers == 2 and model.config.encoder_layers == 4
+    assert model.encoder.config.num_hidden_layers == 2 and depth(model.config.encoder) == 4
     assert not [name for name, _ in model.named_parameters() if ".2." in name]
 
 

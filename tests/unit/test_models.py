@@ -19,7 +19,8 @@ from tests.needle_data import make_needle_data
 
 BART_LIKE = {
     "d_model": 16, "encoder_layers": 1, "decoder_layers": 1, "encoder_attention_heads": 2,
-    "decoder_attention_heads": 2, "encoder_ffn_dim": 16, "decoder_ffn_dim": 16, "max_position_embeddings": 128, "init_std": 0.3,
+    "decoder_attention_heads": 2, "encoder_ffn_dim": 16, "decoder_ffn_dim": 16,
+    "max_position_embeddings": 128, "init_std": 0.3,
 }  # fmt: skip
 T5_LIKE = {
     "d_model": 16,
@@ -149,7 +150,7 @@ def test_a_decoder_starts_as_its_kind_does_in_the_tokenizers_own_ids(
 
 
 def test_how_a_checkpoint_would_generate_is_not_taken_over(tokenizer, tmp_path):
-    """The study's settings replace the 56 to 142 tokens and four beams of bart-large-cnn's folder."""
+    """The study's settings replace the 56 to 142 tokens and four beams of bart-large-cnn."""
     family, model = build(tokenizer, "seq2seq", {"model_type": "bart", **BART_LIKE})
     batch = family.collate([SHORT], None, None)
     expected = family.predict(model, batch, {"protocol": "generated", "generation": GREEDY})

@@ -27,7 +27,7 @@ from transformers.utils import ModelOutput, logging
 
 from longwatt.exit_rules import PATIENCE, THRESHOLD, check_temperatures, exit_rule
 from longwatt.models.configurations import check_complete, load_weights
-from longwatt.models.encoders import LEARNED, MODEL_TYPE, depth, has_segments, most_tokens
+from longwatt.models.encoders import LEARNED, MODEL_TYPE, has_segments, most_tokens
 from longwatt.models.errors import ModelError
 from longwatt.models.exit_inference import Folded, Leaver, Left
 from longwatt.models.layerwise import Layerwise, check_layerwise
@@ -82,13 +82,6 @@ class EarlyExitConfig(PreTrainedConfig):  # type: ignore[misc]
             kwargs["id2label"] = dict(enumerate(self.labels))
             kwargs["label2id"] = {label: index for index, label in enumerate(self.labels)}
         super().__init__(**kwargs)
-
-    @property
-    def encoder_layers(self) -> int:
-        """Layers of the whole encoder, also those above the highest classifier (not built)."""
-        layers = depth(self.encoder)
-        assert layers is not None, "a configuration of transformers states all it has"
-        return layers
 
 
 @dataclass
