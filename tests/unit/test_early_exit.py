@@ -1,4 +1,4 @@
-"""The family of encoders with exits: what is refused, what is collated, and its use in plain Python."""
+"""The family of encoders with exits: refusals, collation, and its use in plain Python."""
 
 import json
 import shutil
@@ -23,8 +23,8 @@ from longwatt.models.family import Example
 from longwatt.tokenization import load_tokenizer
 
 TINY = {
-    "model_type": "bert", "hidden_size": 16, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 16,
-    "max_position_embeddings": 32, "initializer_range": 0.3,
+    "model_type": "bert", "hidden_size": 16, "num_hidden_layers": 3, "num_attention_heads": 2,
+    "intermediate_size": 16, "max_position_embeddings": 32, "initializer_range": 0.3,
 }  # fmt: skip
 EXITS = {"layers": [0, 2]}
 LABELS = ("bad", "good")
@@ -45,11 +45,15 @@ def tokenizer(tmp_path_factory):
     made = Tokenizer(WordLevel({word: n for n, word in enumerate(WORDS)}, unk_token="[UNK]"))
     made.pre_tokenizer = Whitespace()
     made.post_processor = TemplateProcessing(
-        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+        single="[CLS] $A [SEP]",
+        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
+        special_tokens=[("[CLS]", 2), ("[SEP]", 3)],
     )
     names = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
     folder = tmp_path_factory.mktemp("tokenizer")
-    PreTrainedTokenizerFast(tokenizer_object=made, model_max_length=32, **names).save_pretrained(folder)
+    PreTrainedTokenizerFast(tokenizer_object=made, model_max_length=32, **names).save_pretrained(
+        folder
+    )
     return load_tokenizer(folder)
 
 
@@ -88,9 +92,15 @@ def check(exits, config=TINY, seq_len=16) -> None:
         ({"layers": [0, True]}, "whole numbers from 0, but one is True"),
         ({"layers": [0], "layer_weights": "frozen"}, "did you mean 'frozen_random'"),
         ({"layers": [0], "layer_weight": "learned"}, "unknown key 'layer_weight'.*'layer_weights'"),
-        ({"layers": [0, 1], "temperatures": [1.0]}, "temperatures has 1 values, but there are 2 classifiers"),
+        (
+            {"layers": [0, 1], "temperatures": [1.0]},
+            "temperatures has 1 values, but there are 2 classifiers",
+        ),
         ({"layers": [0, 1], "temperatures": [1.0, 0]}, "must be positive numbers, but one is 0"),
-        ({"layers": [0], "temperatures": [float("nan")]}, "must be positive numbers, but one is nan"),
+        (
+            {"layers": [0], "temperatures": [float("nan")]},
+            "must be positive numbers, but one is nan",
+        ),
     ],
 )
 def test_exits_that_cannot_be_are_refused_without_torch(exits, said):
@@ -132,7 +142,11 @@ def test_inputs_longer_than_the_encoder_holds_are_refused(config, most):
 
 
 def test_one_exit_is_a_baseline():
-    assert [exit_kind(*case) for case in (([0, 2], 3), ([2], 3), ([1], 3))] == ["early_exit", "standard", "efficient"]
+    assert [exit_kind(*case) for case in (([0, 2], 3), ([2], 3), ([1], 3))] == [
+        "early_exit",
+        "standard",
+        "efficient",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -176,12 +190,17 @@ def test_temperatures_are_one_for_each_classifier():
 
 def test_a_batch_is_padded_and_knows_its_second_texts(tokenizer):
     family, _ = build(tokenizer)
-    batch = family.collate([example(tokenizer, "a", "w1 w2", 1, "w3"), example(tokenizer, "b", "w4", 0)], None, None)
+    batch = family.collate(
+        [example(tokenizer, "a", "w1 w2", 1, "w3"), example(tokenizer, "b", "w4", 0)], None, None
+    )
     assert batch["input_ids"].tolist() == [[2, 5, 6, 3, 7, 3], [2, 8, 3, 0, 0, 0]]
     assert batch["attention_mask"].tolist() == [[1] * 6, [1, 1, 1, 0, 0, 0]]
     assert batch["token_type_ids"].tolist() == [[0, 0, 0, 0, 1, 1], [0] * 6]
     assert batch["labels"].tolist() == [[1], [0]] and batch["labels"].dtype == torch.long
-    assert family.collate([example(tokenizer, "b", "w4", 0)], 10, None)["input_ids"].shape == (1, 10)
+    assert family.collate([example(tokenizer, "b", "w4", 0)], 10, None)["input_ids"].shape == (
+        1,
+        10,
+    )
 
 
 def test_an_encoder_without_segments_gets_none(tokenizer):
@@ -194,16 +213,20 @@ def test_an_encoder_without_segments_gets_none(tokenizer):
 
 def test_answers_say_where_they_left(tokenizer):
     family, model = build(tokenizer)
-    batch = family.collate([example(tokenizer, str(n), f"w{n} w{n + 1}", n % 2) for n in range(6)], None, None)
+    batch = family.collate(
+        [example(tokenizer, str(n), f"w{n} w{n + 1}", n % 2) for n in range(6)], None, None
+    )
     how = {"exit": {"threshold": 0.7}, "batch_size": 2, "uncalibrated": True}
     answers = family.answers(family.predict(model, batch, how), tokenizer)
     logits = family.exit_logits(model, batch).softmax(-1)
     for number, answer in enumerate(answers):
         exit_ = answer.facts["exit"]
-        assert answer.text == LABELS[int(logits[exit_, number].argmax())] and answer.output_tokens == 1
-        assert answer.facts["layers"] == (1, 3)[exit_] and answer.facts["confidence"] == pytest.approx(
-            logits[exit_, number].max().item(), abs=1e-5
+        assert (
+            answer.text == LABELS[int(logits[exit_, number].argmax())] and answer.output_tokens == 1
         )
+        assert answer.facts["layers"] == (1, 3)[exit_] and answer.facts[
+            "confidence"
+        ] == pytest.approx(logits[exit_, number].max().item(), abs=1e-5)
         json.dumps(dict(answer.facts))
     with pytest.raises(ModelError, match="no temperatures"):
         family.predict(model, batch, {"exit": {"threshold": 0.7}, "batch_size": 2})
@@ -233,8 +256,12 @@ def test_a_checkpoint_is_taken_with_its_pooler_and_says_where_it_has_none(tokeni
     family, model = build(tokenizer, config={}, checkpoint=tmp_path / "with")
     assert torch.equal(model.dense.weight, source.pooler.dense.weight)
     assert family.notes(model.config.to_dict(), 16) == []
-    AutoModel.from_config(source.config, add_pooling_layer=False).save_pretrained(tmp_path / "without")
-    family, model = build(tokenizer, {"layers": [0], "layer_weights": "frozen_random"}, {}, tmp_path / "without")
+    AutoModel.from_config(source.config, add_pooling_layer=False).save_pretrained(
+        tmp_path / "without"
+    )
+    family, model = build(
+        tokenizer, {"layers": [0], "layer_weights": "frozen_random"}, {}, tmp_path / "without"
+    )
     pooler, weights = family.notes(model.config.to_dict(), 16)
     assert "pooler began with random weights" in pooler and "frozen random unit vectors" in weights
 
@@ -243,7 +270,11 @@ def test_a_checkpoint_is_taken_with_its_pooler_and_says_where_it_has_none(tokeni
     ("config", "labels", "said"),
     [
         ({**TINY, "vocab_size": 10}, LABELS, "40 tokens but the model's vocab_size is 10"),
-        ({**TINY, "hiden_size": 16}, LABELS, r"unknown key 'hiden_size' \(did you mean 'hidden_size'\?\)"),
+        (
+            {**TINY, "hiden_size": 16},
+            LABELS,
+            r"unknown key 'hiden_size' \(did you mean 'hidden_size'\?\)",
+        ),
         ({**TINY, "model_type": "brt"}, LABELS, r"'brt' is none \(did you mean"),
         (TINY, ("good",), "two labels at least"),
     ],
@@ -269,7 +300,9 @@ def test_a_saved_model_answers_in_plain_python(folder, tokenizer):
     half = median(answer.confidence for answer in first)
     alone = classifier.predict(texts, threshold=half)
     together = classifier.predict(texts, threshold=half, batch_size=4)
-    assert [(a.label, a.exit, a.layers) for a in alone] == [(t.label, t.exit, t.layers) for t in together]
+    assert [(a.label, a.exit, a.layers) for a in alone] == [
+        (t.label, t.exit, t.layers) for t in together
+    ]
     assert {a.exit for a in alone} == {0, 1} and {a.label for a in alone} <= set(LABELS)
     assert all(a.layers == (1, 3)[a.exit] and (a.exit == 1 or a.confidence >= half) for a in alone)
     assert {a.exit for a in first} == {0}
@@ -282,7 +315,10 @@ def test_plain_python_cuts_as_the_tokenizer_does(folder):
     long = " ".join(f"w{n % 30}" for n in range(100))
     (whole,), (cut,) = classifier.predict([long]), classifier.predict([" ".join(long.split()[:14])])
     assert whole == cut, "seq_len 16 of the training, two of them special"
-    (short,), (kept,) = classifier.predict([long], max_length=6), classifier.predict([" ".join(long.split()[:4])])
+    (short,), (kept,) = (
+        classifier.predict([long], max_length=6),
+        classifier.predict([" ".join(long.split()[:4])]),
+    )
     assert short == kept
 
 
@@ -291,7 +327,9 @@ def test_a_folder_knows_the_length_it_was_trained_at(folder, tmp_path, tokenizer
     assert config["seq_len"] == 16
     _, again = build(tokenizer, checkpoint=folder, seq_len=20)
     assert again.config.seq_len == 20, "trained on at another length"
-    assert load_family("early_exit").build({}, tokenizer, folder, 20, 1).config.seq_len == 16, "only used"
+    assert load_family("early_exit").build({}, tokenizer, folder, 20, 1).config.seq_len == 16, (
+        "only used"
+    )
     shutil.copytree(folder, tmp_path / "older")
     del config["seq_len"]
     (tmp_path / "older/config.json").write_text(json.dumps(config))
@@ -304,7 +342,11 @@ def test_a_folder_knows_the_length_it_was_trained_at(folder, tmp_path, tokenizer
     ("texts", "length", "said"),
     [
         (["w1"], 33, "max_length 33 is above the 32 tokens that the encoder holds"),
-        (["w1"], 2, "max_length 2 leaves no room for text beside 2 special tokens; it must be at least 3"),
+        (
+            ["w1"],
+            2,
+            "max_length 2 leaves no room for text beside 2 special tokens; it must be at least 3",
+        ),
         (["w1"], 0, "at least 3"),
         (["w1", ("w1", "w2")], 4, "beside 3 special tokens; it must be at least 5"),
     ],
@@ -342,13 +384,29 @@ def test_plain_python_refuses_what_cannot_be(folder, tmp_path):
 
 
 def test_the_bench_measures_every_arm(tmp_path, capsys):
-    words = ["--shape", "tiny", "--length", "8", "--seconds", "0", "--batches", "2", "--threads", "1"]
+    words = [
+        "--shape",
+        "tiny",
+        "--length",
+        "8",
+        "--seconds",
+        "0",
+        "--batches",
+        "2",
+        "--threads",
+        "1",
+    ]
     bench.main([*words, "--out", str(tmp_path / "out.json")])
     result = json.loads((tmp_path / "out.json").read_text())
     assert [row["layers"] for row in result["batch_1"]] == [4, 1, 2, 3, 4]
     assert result["equal_predictions"]["equal"] == result["equal_predictions"]["of"] > 0
     regrouped = result["batch_32"][0]
-    assert regrouped["mean_layers"] == pytest.approx(0.4 * 1 + 0.25 * 2 + 0.2 * 3 + 0.15 * 4, abs=0.1)
-    assert all(row["rounds"] >= 5 and row["seconds"] > 0 for row in (*result["batch_1"], *result["batch_32"]))
+    assert regrouped["mean_layers"] == pytest.approx(
+        0.4 * 1 + 0.25 * 2 + 0.2 * 3 + 0.15 * 4, abs=0.1
+    )
+    assert all(
+        row["rounds"] >= 5 and row["seconds"] > 0
+        for row in (*result["batch_1"], *result["batch_32"])
+    )
     printed = capsys.readouterr().out
     assert printed.count("PASS") + printed.count("FAIL") == len(result["batch_1"]) + 2

@@ -9,6 +9,7 @@ from torch import nn
 from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification
 
 from longwatt.exit_rules import LAST, ORACLE, PATIENCE, THRESHOLD, ExitRule
+from longwatt.models.encoders import depth
 from longwatt.models.errors import ModelError
 from longwatt.models.exit_inference import Leaver, _exact
 from longwatt.models.exit_model import (
@@ -21,17 +22,17 @@ from longwatt.models.exit_model import (
 from longwatt.models.layerwise import Layerwise, check_layerwise
 
 BERT_LIKE = {
-    "hidden_size": 32, "num_hidden_layers": 4, "num_attention_heads": 2, "intermediate_size": 32, "vocab_size": 100,
-    "initializer_range": 0.2,
+    "hidden_size": 32, "num_hidden_layers": 4, "num_attention_heads": 2, "intermediate_size": 32,
+    "vocab_size": 100, "initializer_range": 0.2,
 }  # fmt: skip
 KINDS = {
     "bert": BERT_LIKE,
     "roberta": {**BERT_LIKE, "max_position_embeddings": 40},
     "distilbert": {"dim": 32, "n_layers": 4, "n_heads": 2, "hidden_dim": 32, "vocab_size": 100},
     "electra": {**BERT_LIKE, "embedding_size": 16},
-    # A window of 6 tokens, so that local attention is local; norms before the layers, and one after the last.
-    "modernbert": {**BERT_LIKE, "local_attention": 6, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2,
-                   "cls_token_id": 1, "sep_token_id": 2},
+    # A window of 6 tokens, so that local attention is local; norms before layers and at the end.
+    "modernbert": {**BERT_LIKE, "local_attention": 6, "pad_token_id": 0, "bos_token_id": 1,
+                   "eos_token_id": 2, "cls_token_id": 1, "sep_token_id": 2},
 }  # fmt: skip
 LABELS = ["a", "b", "c"]
 
@@ -49,12 +50,18 @@ def encoder(kind: str) -> dict:
     return AutoConfig.for_model(kind, **KINDS[kind]).to_dict()
 
 
-def model_of(kind: str = "bert", layers=(0, 1, 3), temperatures=(1.0, 1.0, 1.0), **settings) -> EarlyExitModel:
+def model_of(
+    kind: str = "bert", layers=(0, 1, 3), temperatures=(1.0, 1.0, 1.0), **settings
+) -> EarlyExitModel:
     torch.manual_seed(0)
     temperatures = None if temperatures is None else list(temperatures)[: len(layers)]
-    config = EarlyExitConfig(encoder=encoder(kind), layers=layers, labels=LABELS, temperatures=temperatures, **settings)
+    config = EarlyExitConfig(
+        encoder=encoder(kind), layers=layers, labels=LABELS, temperatures=temperatures, **settings
+    )
     model = new_model(config, None).eval()
-    with torch.no_grad():  # so that classifiers disagree, and are sure of some rows and not of others
+    with (
+        torch.no_grad()
+    ):  # so that classifiers disagree, and are sure of some rows and not of others
         for exit_ in model.exits:
             exit_.classifier.weight.mul_(10)
     return model
@@ -65,14 +72,21 @@ def rows_of(kind: str, count: int = 24, longest: int = 20) -> dict[str, torch.Te
     lengths = torch.randint(3, longest + 1, (count,), generator=generator)
     mask = (torch.arange(longest) < lengths[:, None]).long()
     ids = torch.randint(50, 100, (count, longest), generator=generator)
-    return {"input_ids": torch.where(mask > 0, ids, 1 if kind == "roberta" else 0), "attention_mask": mask}
+    return {
+        "input_ids": torch.where(mask > 0, ids, 1 if kind == "roberta" else 0),
+        "attention_mask": mask,
+    }
 
 
 def leave(model: EarlyExitModel, rule: ExitRule, rows: dict, size: int, labels=None):
     return Leaver(model, rule, size).leave(rows, labels)
 
 
-RULES = [*(ExitRule(THRESHOLD, t) for t in (0.4, 0.6, 0.8, 0.95, 1.0)), ExitRule(PATIENCE, 2), ExitRule(LAST)]
+RULES = [
+    *(ExitRule(THRESHOLD, t) for t in (0.4, 0.6, 0.8, 0.95, 1.0)),
+    ExitRule(PATIENCE, 2),
+    ExitRule(LAST),
+]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -81,14 +95,17 @@ def test_regrouped_batches_predict_what_batch_1_predicts(kind):
     for rule in RULES:
         alone, together = leave(model, rule, rows, 1), leave(model, rule, rows, 5)
         assert [(a.answer, a.exit) for a in alone] == [(t.answer, t.exit) for t in together], rule
-        assert max(abs(a.confidence - t.confidence) for a, t in zip(alone, together, strict=True)) < 1e-5
+        assert (
+            max(abs(a.confidence - t.confidence) for a, t in zip(alone, together, strict=True))
+            < 1e-5
+        )
         exits |= {a.exit for a in alone}
     assert exits == {0, 1, 2}, "rows leave everywhere, so that all paths are taken"
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_layers_state_is_the_encoders_own(kind):
-    """A shallower encoder with the same weights is the reference: what it puts out is what an exit there sees."""
+    """The output of a shallower encoder with the same weights is what an exit there sees."""
     model, rows = model_of(kind), rows_of(kind)
     with torch.no_grad():
         hidden, calls = model.layerwise.begin(rows)
@@ -97,7 +114,9 @@ def test_every_layers_state_is_the_encoders_own(kind):
             shallow = AutoModel.from_config(cut_config(model.config.encoder, layer + 1)).eval()
             shallow.load_state_dict(model.encoder.state_dict(), strict=False)
             expected = shallow(**rows)[0][:, 0]
-            torch.testing.assert_close(model.layerwise.first_token(hidden), expected, atol=1e-5, rtol=1e-4)
+            torch.testing.assert_close(
+                model.layerwise.first_token(hidden), expected, atol=1e-5, rtol=1e-4
+            )
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -110,7 +129,9 @@ def test_a_model_learns_and_comes_back_bit_by_bit(kind, tmp_path):
         loss = model(**rows, labels=labels).loss
         optimizer.zero_grad()
         loss.backward()
-        assert all(p.grad is not None for p in model.parameters()), "a parameter that no loss reaches stops DDP"
+        assert all(p.grad is not None for p in model.parameters()), (
+            "a parameter that no loss reaches stops DDP"
+        )
         optimizer.step()
         losses.append(loss.item())
     assert losses[-1] < losses[0]
@@ -121,7 +142,7 @@ def test_a_model_learns_and_comes_back_bit_by_bit(kind, tmp_path):
     assert set(held) == set(model.state_dict())
     assert all(torch.equal(held[name], tensor) for name, tensor in model.state_dict().items())
     torch.testing.assert_close(again.exit_logits(rows), model.eval().exit_logits(rows))
-    assert again.config.labels == LABELS and again.config.encoder_layers == 4
+    assert again.config.labels == LABELS and depth(again.config.encoder) == 4
     by_auto = AutoModelForSequenceClassification.from_pretrained(tmp_path).eval()
     torch.testing.assert_close(by_auto(**rows).logits, model.exit_logits(rows)[-1])
 
@@ -150,7 +171,9 @@ def test_layer_weights_are_learned_or_a_frozen_random_direction(tmp_path):
     for model in (learned, frozen):
         for exit_ in model.exits:
             assert exit_.weights.norm().item() == pytest.approx(1)
-    names = {name for name, _ in learned.named_parameters()} - {name for name, _ in frozen.named_parameters()}
+    names = {name for name, _ in learned.named_parameters()} - {
+        name for name, _ in frozen.named_parameters()
+    }
     assert names == {f"exits.{n}.weights" for n in range(3)}
     assert not torch.equal(learned.exits[2].weights, frozen.exits[2].weights)
     frozen.save_pretrained(tmp_path)
@@ -162,7 +185,7 @@ def test_layer_weights_are_learned_or_a_frozen_random_direction(tmp_path):
 @pytest.mark.parametrize("kind", ["bert", "modernbert"])
 def test_layers_above_the_highest_exit_are_not_built(kind):
     model = model_of(kind, layers=(0, 1))
-    assert model.encoder.config.num_hidden_layers == 2 and model.config.encoder_layers == 4
+    assert model.encoder.config.num_hidden_layers == 2 and depth(model.config.encoder) == 4
     assert not [name for name, _ in model.named_parameters() if ".2." in name]
 
 
@@ -183,7 +206,9 @@ def test_activation_checkpointing_gives_the_same_gradients(kind):
 
 def test_processes_can_train_it_together(tmp_path):
     """DDP refuses the second step where a parameter had no part in the first."""
-    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
+    torch.distributed.init_process_group(
+        "gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1
+    )
     try:
         wrapped = nn.parallel.DistributedDataParallel(model_of())
         for _ in range(2):
@@ -204,7 +229,10 @@ def test_a_checkpoints_lower_layers_and_pooler_are_taken(tmp_path):
     full = pretrained(tmp_path)
     model = new_model(EarlyExitConfig(encoder=full, layers=[0, 1], labels=LABELS), tmp_path)
     source = AutoModel.from_pretrained(tmp_path)
-    assert torch.equal(model.dense.weight, source.pooler.dense.weight) and model.config.pooler == "checkpoint"
+    assert (
+        torch.equal(model.dense.weight, source.pooler.dense.weight)
+        and model.config.pooler == "checkpoint"
+    )
     key = "encoder.layer.1.output.dense.weight"
     assert torch.equal(model.encoder.state_dict()[key], source.state_dict()[key])
 
@@ -219,7 +247,9 @@ def test_without_a_pooler_there_is_a_random_one_and_it_says_so(tmp_path):
     torch.manual_seed(0)
     config = AutoConfig.for_model("distilbert", **KINDS["distilbert"])
     AutoModel.from_config(config).save_pretrained(tmp_path)
-    model = new_model(EarlyExitConfig(encoder=config.to_dict(), layers=[0], labels=LABELS), tmp_path)
+    model = new_model(
+        EarlyExitConfig(encoder=config.to_dict(), layers=[0], labels=LABELS), tmp_path
+    )
     assert model.config.pooler == "random"
 
 
@@ -236,7 +266,9 @@ def test_an_encoder_that_is_no_plain_stack_is_refused_by_name(kind, changes, sai
     torch.manual_seed(0)
     given = {**BERT_LIKE, **changes}
     known = AutoConfig.for_model(kind)
-    built = AutoModel.from_config(AutoConfig.for_model(kind, **{k: v for k, v in given.items() if hasattr(known, k)}))
+    built = AutoModel.from_config(
+        AutoConfig.for_model(kind, **{k: v for k, v in given.items() if hasattr(known, k)})
+    )
     with pytest.raises(ModelError, match=said):
         check_layerwise(Layerwise(built.eval()))
 
@@ -257,7 +289,9 @@ def test_an_oracle_leaves_at_the_first_that_is_right():
     with torch.no_grad():
         answers = model.exit_logits(rows).argmax(-1).t().tolist()
     for size in (1, 5):
-        for row, gold, left in zip(answers, labels, leave(model, ExitRule(ORACLE), rows, size, labels), strict=True):
+        for row, gold, left in zip(
+            answers, labels, leave(model, ExitRule(ORACLE), rows, size, labels), strict=True
+        ):
             assert left.exit == next((n for n, answer in enumerate(row) if answer == gold), 2)
     with pytest.raises(ModelError, match="oracle needs the labels"):
         leave(model, ExitRule(ORACLE), rows, 5)
@@ -285,7 +319,7 @@ def test_a_threshold_needs_temperatures():
 
 
 def test_a_row_that_rounding_could_turn_is_answered_alone():
-    """The threshold is a row's own confidence in batch 1: in another batch it may come out just below."""
+    """The threshold is a row's confidence in batch 1; another batch may come out just below."""
     model, rows = model_of(), rows_of("bert")
     for number, left in enumerate(leave(model, ExitRule(THRESHOLD, 1e-6), rows, 1)[:8]):
         rule = ExitRule(THRESHOLD, left.confidence)
@@ -297,15 +331,19 @@ def test_a_row_that_rounding_could_turn_is_answered_alone():
     ("threshold", "margin"), [(0.99, 4.595), (1 - 1e-12, 27.63), (1 - 1e-15, 34.54), (1.0, 36.737)]
 )
 def test_low_temperatures_turn_no_decision(threshold, margin):
-    """A temperature of 0.01 and, for each row, one that puts its confidence at the threshold as doubles have it."""
+    """A temperature of 0.01, and one for each row that puts its confidence at the threshold."""
     model, rows, rule = model_of(), rows_of("bert"), ExitRule(THRESHOLD, threshold)
     with torch.no_grad():
         best, second = model.exit_logits(rows)[0, :8].topk(2).values.unbind(1)
     for temperature in (0.01, *((best - second) / margin).tolist()):
         model.config.temperatures = [temperature, 1e3, 1e3]
         alone, together = leave(model, rule, rows, 1), leave(model, rule, rows, 8)
-        assert [(a.answer, a.exit) for a in alone] == [(t.answer, t.exit) for t in together], temperature
-        assert threshold < 1 or {a.exit for a in alone} == {2}, "a probability of 1 is never reached"
+        assert [(a.answer, a.exit) for a in alone] == [(t.answer, t.exit) for t in together], (
+            temperature
+        )
+        assert threshold < 1 or {a.exit for a in alone} == {2}, (
+            "a probability of 1 is never reached"
+        )
 
 
 def test_coarser_products_are_not_exact(monkeypatch):
@@ -369,14 +407,22 @@ def test_unfinished_rows_are_put_into_as_few_batches_as_hold_them(monkeypatch):
     lefts = leave(model, rule, rows, 6)
     going_on = sum(left.exit > 0 for left in lefts)
     assert 0 < going_on < 24
-    assert sizes[: math.ceil(going_on / 6)] == [*[6] * (going_on // 6), *([going_on % 6] if going_on % 6 else [])]
+    assert sizes[: math.ceil(going_on / 6)] == [
+        *[6] * (going_on // 6),
+        *([going_on % 6] if going_on % 6 else []),
+    ]
 
 
 def test_answers_come_in_the_batchs_order():
     model, rows = model_of(), rows_of("bert")
     forward = leave(model, ExitRule(THRESHOLD, 0.7), rows, 5)
-    backward = leave(model, ExitRule(THRESHOLD, 0.7), {key: value.flip(0) for key, value in rows.items()}, 5)
-    assert [(left.answer, left.exit) for left in forward] == [(left.answer, left.exit) for left in reversed(backward)]
+    backward = leave(
+        model, ExitRule(THRESHOLD, 0.7), {key: value.flip(0) for key, value in rows.items()}, 5
+    )
+    assert [(left.answer, left.exit) for left in forward] == [
+        (left.answer, left.exit) for left in reversed(backward)
+    ]
     assert all(
-        a.confidence == pytest.approx(b.confidence, abs=1e-5) for a, b in zip(forward, reversed(backward), strict=True)
+        a.confidence == pytest.approx(b.confidence, abs=1e-5)
+        for a, b in zip(forward, reversed(backward), strict=True)
     )

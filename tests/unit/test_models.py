@@ -18,19 +18,38 @@ from longwatt.tokenization import load_tokenizer
 from tests.needle_data import make_needle_data
 
 BART_LIKE = {
-    "d_model": 16, "encoder_layers": 1, "decoder_layers": 1, "encoder_attention_heads": 2, "decoder_attention_heads": 2,
-    "encoder_ffn_dim": 16, "decoder_ffn_dim": 16, "max_position_embeddings": 128, "init_std": 0.3,
+    "d_model": 16, "encoder_layers": 1, "decoder_layers": 1, "encoder_attention_heads": 2,
+    "decoder_attention_heads": 2, "encoder_ffn_dim": 16, "decoder_ffn_dim": 16,
+    "max_position_embeddings": 128, "init_std": 0.3,
 }  # fmt: skip
-T5_LIKE = {"d_model": 16, "d_kv": 8, "d_ff": 16, "num_layers": 1, "num_heads": 2, "initializer_factor": 20.0}
+T5_LIKE = {
+    "d_model": 16,
+    "d_kv": 8,
+    "d_ff": 16,
+    "num_layers": 1,
+    "num_heads": 2,
+    "initializer_factor": 20.0,
+}
 KINDS = {
     "bart": BART_LIKE,
     "t5": T5_LIKE,
-    "longt5": {**T5_LIKE, "local_radius": 8, "encoder_attention_type": "transient-global", "global_block_size": 4},
+    "longt5": {
+        **T5_LIKE,
+        "local_radius": 8,
+        "encoder_attention_type": "transient-global",
+        "global_block_size": 4,
+    },
     "pegasus_x": {**BART_LIKE, "block_size": 16, "num_global_tokens": 4},
 }
 # Sparse above (5 + 2 x 1) x 4 = 28 tokens.
 BIGBIRD = {**BART_LIKE, "encoder_layers": 2, "block_size": 4, "num_random_blocks": 1}
-GREEDY = {"max_new_tokens": 6, "min_new_tokens": 0, "num_beams": 1, "length_penalty": 1.0, "no_repeat_ngram_size": 0}
+GREEDY = {
+    "max_new_tokens": 6,
+    "min_new_tokens": 0,
+    "num_beams": 1,
+    "length_penalty": 1.0,
+    "no_repeat_ngram_size": 0,
+}
 SHORT = Example("a", [0, 5, 6, 7, 2], [0, 8, 2], ("x",))
 LONG = Example("b", [0, *range(10, 50), 2], [0, 8, 9, 10, 2], ("y",))
 
@@ -38,11 +57,15 @@ LONG = Example("b", [0, *range(10, 50), 2], [0, 8, 9, 10, 2], ("y",))
 @pytest.fixture(scope="module")
 def tokenizer(tmp_path_factory):
     options = {"words_per_document": 40, "train": 32, "validation": 4, "test": 4}
-    data = make_needle_data(tmp_path_factory.mktemp("data"), options, {"vocab_size": 500, "min_frequency": 2})
+    data = make_needle_data(
+        tmp_path_factory.mktemp("data"), options, {"vocab_size": 500, "min_frequency": 2}
+    )
     return load_tokenizer(data / "bpe")
 
 
-def build(tokenizer, family: str, config: dict | None, checkpoint: Path | None = None, seq_len: int = 64):
+def build(
+    tokenizer, family: str, config: dict | None, checkpoint: Path | None = None, seq_len: int = 64
+):
     torch.manual_seed(0)
     made = load_family(family)
     return made, made.build({"config": config}, tokenizer, checkpoint, seq_len, 8).eval()
@@ -70,7 +93,9 @@ def test_a_package_is_a_family_too_and_a_mention_makes_none(tmp_path, monkeypatc
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_any_encoder_decoder_learns_predicts_and_comes_back_from_its_folder(tokenizer, kind, tmp_path):
+def test_any_encoder_decoder_learns_predicts_and_comes_back_from_its_folder(
+    tokenizer, kind, tmp_path
+):
     family, model = build(tokenizer, "seq2seq", {"model_type": kind, **KINDS[kind]})
     batch = family.collate([SHORT, LONG], None, None)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
@@ -83,7 +108,12 @@ def test_any_encoder_decoder_learns_predicts_and_comes_back_from_its_folder(toke
     assert family.loss(model, batch).item() < before
     rows = family.predict(model, batch, {"protocol": "generated", "generation": GREEDY})
     assert len(rows) == 2 and all(len(row) <= 6 for row in rows)
-    assert [len(row) for row in family.predict(model, batch, {"protocol": "teacher_forced", "generation": GREEDY})] == [
+    assert [
+        len(row)
+        for row in family.predict(
+            model, batch, {"protocol": "teacher_forced", "generation": GREEDY}
+        )
+    ] == [
         3,
         5,
     ]
@@ -101,25 +131,38 @@ def test_any_encoder_decoder_learns_predicts_and_comes_back_from_its_folder(toke
         ("seq2seq", {"model_type": "bart", **BART_LIKE}, "eos_token_id"),
         ("seq2seq", {"model_type": "t5", **T5_LIKE}, "pad_token_id"),
         ("seq2seq", {"model_type": "pegasus_x", **KINDS["pegasus_x"]}, "pad_token_id"),
-        ("bigbird_pegasus", BIGBIRD, "eos_token_id"),  # its own is the beginning, which this tokenizer's targets have
+        (
+            "bigbird_pegasus",
+            BIGBIRD,
+            "eos_token_id",
+        ),  # its own is the beginning, which this tokenizer's targets have
     ],
 )
-def test_a_decoder_starts_as_its_kind_does_in_the_tokenizers_own_ids(tokenizer, family, config, start):
+def test_a_decoder_starts_as_its_kind_does_in_the_tokenizers_own_ids(
+    tokenizer, family, config, start
+):
     _, model = build(tokenizer, family, config)
     assert model.generation_config.decoder_start_token_id == getattr(tokenizer, start)
     assert model.generation_config.eos_token_id == tokenizer.eos_token_id
-    assert model.config.pad_token_id == tokenizer.pad_token_id and model.config.vocab_size == len(tokenizer)
+    assert model.config.pad_token_id == tokenizer.pad_token_id and model.config.vocab_size == len(
+        tokenizer
+    )
 
 
 def test_how_a_checkpoint_would_generate_is_not_taken_over(tokenizer, tmp_path):
-    """bart-large-cnn's folder asks for 56 to 142 tokens and four beams; the study's settings are all there is."""
+    """The study's settings replace the 56 to 142 tokens and four beams of bart-large-cnn."""
     family, model = build(tokenizer, "seq2seq", {"model_type": "bart", **BART_LIKE})
     batch = family.collate([SHORT], None, None)
     expected = family.predict(model, batch, {"protocol": "generated", "generation": GREEDY})
-    model.generation_config.update(min_length=5, num_beams=4, no_repeat_ngram_size=1, max_length=142)
+    model.generation_config.update(
+        min_length=5, num_beams=4, no_repeat_ngram_size=1, max_length=142
+    )
     model.save_pretrained(tmp_path)
     again, loaded = build(tokenizer, "seq2seq", None, tmp_path)
-    assert loaded.generation_config.min_length in (None, 0) and loaded.generation_config.num_beams in (None, 1)
+    assert loaded.generation_config.min_length in (
+        None,
+        0,
+    ) and loaded.generation_config.num_beams in (None, 1)
     assert again.predict(loaded, batch, {"protocol": "generated", "generation": GREEDY}) == expected
 
 
@@ -128,14 +171,26 @@ def test_how_a_checkpoint_would_generate_is_not_taken_over(tokenizer, tmp_path):
     [
         ("seq2seq", {"model_type": "bert"}, r"'bert' is none \(did you mean 'bart'\?\)"),
         ("seq2seq", {"d_model": 16}, "needs the model's config to name a model_type"),
-        ("seq2seq", {"model_type": "bart", "d_modle": 16}, r"unknown key 'd_modle' \(did you mean 'd_model'\?\)"),
-        ("led", {"atention_window": 16}, r"unknown key 'atention_window' \(did you mean 'attention_window'\?\)"),
+        (
+            "seq2seq",
+            {"model_type": "bart", "d_modle": 16},
+            r"unknown key 'd_modle' \(did you mean 'd_model'\?\)",
+        ),
+        (
+            "led",
+            {"atention_window": 16},
+            r"unknown key 'atention_window' \(did you mean 'attention_window'\?\)",
+        ),
         (
             "seq2seq",
             {"model_type": "bart", **BART_LIKE, "vocab_size": 400},
             "500 tokens but the model's vocab_size is 400",
         ),
-        ("seq2seq", {"model_type": "bart", **BART_LIKE, "max_position_embeddings": 32}, "seq_len 64 is above"),
+        (
+            "seq2seq",
+            {"model_type": "bart", **BART_LIKE, "max_position_embeddings": 32},
+            "seq_len 64 is above",
+        ),
         (
             "bigbird_pegasus",
             {**BIGBIRD, "attention_type": "block_sparse", "block_size": 16},
@@ -158,7 +213,10 @@ def test_a_misspelt_key_beside_a_checkpoint_is_refused_too(tokenizer, tmp_path):
 
 
 def test_what_is_known_at_parse_time_is_what_transformers_says():
-    for name, config in (("led", transformers.LEDConfig()), ("bigbird_pegasus", transformers.BigBirdPegasusConfig())):
+    for name, config in (
+        ("led", transformers.LEDConfig()),
+        ("bigbird_pegasus", transformers.BigBirdPegasusConfig()),
+    ):
         for key, value in load_family(name).defaults.items():
             assert getattr(config, key) == value, key
 
@@ -166,7 +224,13 @@ def test_what_is_known_at_parse_time_is_what_transformers_says():
 @pytest.mark.parametrize(
     ("name", "config", "seq_len", "targets", "said"),
     [
-        ("led", {}, 20000, 8, "seq_len 20000 is above the model's max_encoder_position_embeddings of 16384"),
+        (
+            "led",
+            {},
+            20000,
+            8,
+            "seq_len 20000 is above the model's max_encoder_position_embeddings of 16384",
+        ),
         ("led", {}, 64, 2000, "2000 is above the model's max_decoder_position_embeddings of 1024"),
         ("bigbird_pegasus", {}, 5000, 8, "max_position_embeddings of 4096"),
         ("seq2seq", {"max_position_embeddings": 1024}, 2048, 8, "max_position_embeddings of 1024"),
@@ -186,22 +250,33 @@ def seen_lengths(model, family, examples) -> list[tuple[str, int]]:
     seen = []
     encoder = model.get_encoder()
     encoder.register_forward_pre_hook(
-        lambda module, args, given: seen.append((module.attention_type, given["input_ids"].shape[1])), with_kwargs=True
+        lambda module, args, given: seen.append(
+            (module.attention_type, given["input_ids"].shape[1])
+        ),
+        with_kwargs=True,
     )
     for example in examples:
-        family.predict(model, family.collate([example], None, None), {"protocol": "generated", "generation": GREEDY})
+        family.predict(
+            model,
+            family.collate([example], None, None),
+            {"protocol": "generated", "generation": GREEDY},
+        )
     assert encoder.attention_type == seen[0][0], "and it is the same after the batch"
     return seen
 
 
-@pytest.mark.parametrize(("seq_len", "kind"), [(28, "original_full"), (29, "block_sparse"), (64, "block_sparse")])
+@pytest.mark.parametrize(
+    ("seq_len", "kind"), [(28, "original_full"), (29, "block_sparse"), (64, "block_sparse")]
+)
 def test_a_cells_length_decides_its_regime_and_no_batch_changes_it(tokenizer, seq_len, kind):
     family, model = build(tokenizer, "bigbird_pegasus", BIGBIRD, seq_len=seq_len)
     cut = replace(LONG, input_ids=LONG.input_ids[:seq_len])
     seen = seen_lengths(model, family, [cut, SHORT, cut])
     assert {found for found, _ in seen} == {kind}
     lengths = [length for _, length in seen]
-    assert lengths == ([seq_len] * 3 if kind == "block_sparse" else [len(cut.input_ids), 5, len(cut.input_ids)])
+    assert lengths == (
+        [seq_len] * 3 if kind == "block_sparse" else [len(cut.input_ids), 5, len(cut.input_ids)]
+    )
     regime = {"original_full": "full attention", "block_sparse": "block-sparse attention"}[kind]
     assert family.regime(model.config.to_dict(), seq_len) == regime
 
@@ -209,10 +284,16 @@ def test_a_cells_length_decides_its_regime_and_no_batch_changes_it(tokenizer, se
 def test_a_sparse_prediction_does_not_depend_on_its_batch(tokenizer):
     family, model = build(tokenizer, "bigbird_pegasus", BIGBIRD)
     together = family.predict(
-        model, family.collate([SHORT, LONG], None, None), {"protocol": "teacher_forced", "generation": GREEDY}
+        model,
+        family.collate([SHORT, LONG], None, None),
+        {"protocol": "teacher_forced", "generation": GREEDY},
     )
     alone = [
-        family.predict(model, family.collate([e], None, None), {"protocol": "teacher_forced", "generation": GREEDY})[0]
+        family.predict(
+            model,
+            family.collate([e], None, None),
+            {"protocol": "teacher_forced", "generation": GREEDY},
+        )[0]
         for e in (SHORT, LONG)
     ]
     assert together == alone
@@ -229,7 +310,9 @@ def test_a_regime_survives_its_folder(tokenizer, seq_len, tmp_path):
 
 
 def test_full_attention_may_be_asked_for_at_any_length(tokenizer):
-    family, model = build(tokenizer, "bigbird_pegasus", {**BIGBIRD, "attention_type": "original_full"})
+    family, model = build(
+        tokenizer, "bigbird_pegasus", {**BIGBIRD, "attention_type": "original_full"}
+    )
     assert family.regime(model.config.to_dict(), 64) == "full attention"
 
 
@@ -250,7 +333,7 @@ def test_a_checkpoints_own_code_is_never_run(tokenizer, tmp_path):
 
 
 def test_a_pickle_is_never_loaded(tokenizer, tmp_path):
-    """download_model refuses a folder without safetensors; nor does building from such a folder open the pickle."""
+    """download_model refuses a folder without safetensors, and building never opens the pickle."""
 
     class Ran:
         def __reduce__(self):
@@ -306,7 +389,11 @@ def saved(tokenizer, folder: Path, **config) -> Path:
 @pytest.mark.parametrize(
     ("family", "config", "said"),
     [
-        ("seq2seq", {"encoder_layers": 2}, "the checkpoint lacks 16 of the model's weights, model.encoder.layers.1"),
+        (
+            "seq2seq",
+            {"encoder_layers": 2},
+            "the checkpoint lacks 16 of the model's weights, model.encoder.layers.1",
+        ),
         ("seq2seq", {"model_type": "t5"}, "the checkpoint is of the kind 'bart', not 't5'"),
         ("led", None, "for models of the kind 'led', not 'bart'"),
         ("bigbird_pegasus", None, "for models of the kind 'bigbird_pegasus', not 'bart'"),
@@ -323,7 +410,9 @@ def test_another_vocabularys_tokenizer_is_refused(tokenizer, tmp_path):
     folder = saved(tokenizer, tmp_path)
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**config, "eos_token_id": 7}))
-    with pytest.raises(ModelError, match="the tokenizer's eos_token_id is 2 but the checkpoint's is 7"):
+    with pytest.raises(
+        ModelError, match="the tokenizer's eos_token_id is 2 but the checkpoint's is 7"
+    ):
         build(tokenizer, "seq2seq", None, folder)
 
 
@@ -334,15 +423,25 @@ def test_what_has_a_family_of_its_own_is_not_taken_by_the_generic_one(kind):
 
 
 def test_a_kind_that_starts_otherwise_in_training_is_refused(tokenizer):
-    with pytest.raises(ModelError, match="starts its decoder with token 2 in training and 1 in generation"):
+    with pytest.raises(
+        ModelError, match="starts its decoder with token 2 in training and 1 in generation"
+    ):
         build(tokenizer, "seq2seq", {"model_type": "mbart", **BART_LIKE})
 
 
 @pytest.mark.parametrize(
     ("name", "config", "said"),
     [
-        ("led", {"max_encoder_position_embeddings": "128"}, "must be a whole number from 1, but is '128'"),
-        ("bigbird_pegasus", {"block_size": "64"}, "block_size in the model's config must be a whole number"),
+        (
+            "led",
+            {"max_encoder_position_embeddings": "128"},
+            "must be a whole number from 1, but is '128'",
+        ),
+        (
+            "bigbird_pegasus",
+            {"block_size": "64"},
+            "block_size in the model's config must be a whole number",
+        ),
         (
             "bigbird_pegasus",
             {"num_random_blocks": 0},

@@ -53,8 +53,12 @@ def test_memory_that_does_not_grow_evenly_is_searched_all_the_same():
     assert max(t.batch_size for t in tries if t.fits) == 45 and len(tries) <= 44
 
 
-# 64 examples in 16 accumulation steps: no more than 4 are tried, each in a process of its own that takes seconds.
-BUDGET = {"per_device_batch_size": "largest", "memory_gib_per_gpu": 0.36, "gradient_accumulation_steps": 16}
+# 64 examples in 16 accumulation steps: at most 4 are tried, each in a process that takes seconds.
+BUDGET = {
+    "per_device_batch_size": "largest",
+    "memory_gib_per_gpu": 0.36,
+    "gradient_accumulation_steps": 16,
+}
 LARGEST = {"cpu": {"gpus": 0, **BUDGET}}
 
 
@@ -63,14 +67,23 @@ def probe_spec(study, data, out, cell) -> Spec:
     names = {"probe": "probe.json", "batch_size": "batch_size.json", "work": "work"}
     paths = {**made_from(data), **{name: str(out / file) for name, file in names.items()}}
     return Spec(
-        probe_settings(finetune_settings(study, cell)), paths, {}, {"rule": "probe_batch_size"}, str(out / "error.json")
+        probe_settings(finetune_settings(study, cell)),
+        paths,
+        {},
+        {"rule": "probe_batch_size"},
+        str(out / "error.json"),
     )
 
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory) -> dict:
     # Wide layers, so that an example takes megabytes.
-    wide = {"d_model": 512, "encoder_ffn_dim": 4096, "decoder_ffn_dim": 512, "max_encoder_position_embeddings": 512}
+    wide = {
+        "d_model": 512,
+        "encoder_ffn_dim": 4096,
+        "decoder_ffn_dim": 512,
+        "max_encoder_position_embeddings": 512,
+    }
     changes = {"models": {"led": {"config": wide}}, "budgets": LARGEST}
     return merge(tiny_study(tmp_path_factory.mktemp("study")), changes)
 
@@ -89,15 +102,21 @@ def cell():
 
 @pytest.mark.long
 def test_on_a_cpu_the_search_runs_against_a_cap_of_memory(study, data, tmp_path, cell, monkeypatch):
-    monkeypatch.setenv("OMP_NUM_THREADS", "2")  # the stacks of a large machine's threads would count
+    monkeypatch.setenv(
+        "OMP_NUM_THREADS", "2"
+    )  # the stacks of a large machine's threads would count
     roomy = merge(study, {"budgets": {"cpu": {"memory_gib_per_gpu": 4.0}}})
     one = attempt(probe_spec(roomy, data, tmp_path / "one", cell), 1).peak_gib
-    cap = (one + 0.13) / (1 - HELD_BACK)  # an example takes 0.06 GiB or more: room for one or two more
+    cap = (one + 0.13) / (
+        1 - HELD_BACK
+    )  # an example takes 0.06 GiB or more: room for one or two more
     capped = merge(study, {"budgets": {"cpu": {"memory_gib_per_gpu": cap}}})
     probe(probe_spec(capped, data, tmp_path / "probe", cell))
     found = json.loads((tmp_path / "probe/probe.json").read_text())
     size = found["per_device_batch_size"]
-    assert json.loads((tmp_path / "probe/batch_size.json").read_text()) == {"per_device_batch_size": size}
+    assert json.loads((tmp_path / "probe/batch_size.json").read_text()) == {
+        "per_device_batch_size": size
+    }
     assert found["bounded_by"] == "memory" and 1 <= size < 4
     tried = {t["batch_size"]: t["fits"] for t in found["tries"]}
     assert tried[size] and not tried[size + 1], "the next larger one was tried"
@@ -135,17 +154,25 @@ def key(study, cell) -> str | None:
 def test_cells_of_one_shape_share_a_probe(study, cell):
     from dataclasses import replace
 
-    assert key(study, cell) == key(study, replace(cell, seed=2)) != key(study, replace(cell, seq_len=256))
+    assert (
+        key(study, cell)
+        == key(study, replace(cell, seed=2))
+        != key(study, replace(cell, seq_len=256))
+    )
     given = merge(study, {"budgets": {"cpu": {"per_device_batch_size": {"led": {"512": 3}}}}})
     assert key(given, cell) is None
-    mixed = merge(study, {"budgets": {"cpu": {"per_device_batch_size": {"led": {"512": "largest"}}}}})
+    mixed = merge(
+        study, {"budgets": {"cpu": {"per_device_batch_size": {"led": {"512": "largest"}}}}}
+    )
     assert key(mixed, cell) == key(study, cell)
 
 
 def test_many_words_for_no_memory():
-    assert all(devices.out_of_memory(e) for e in (MemoryError(), RuntimeError("CUDA out of memory. Tried"),
-                                                 RuntimeError("could not create a primitive")))  # fmt: skip
-    assert not devices.out_of_memory(RuntimeError("shapes differ")) and not devices.out_of_memory(ValueError("x"))
+    said = ("CUDA out of memory. Tried", "could not create a primitive")
+    assert all(devices.out_of_memory(e) for e in (MemoryError(), *map(RuntimeError, said)))
+    assert not devices.out_of_memory(RuntimeError("shapes differ")) and not devices.out_of_memory(
+        ValueError("x")
+    )
 
 
 def test_no_more_is_tried_than_a_step_needs(study, data, tmp_path, cell, monkeypatch):
@@ -156,13 +183,20 @@ def test_no_more_is_tried_than_a_step_needs(study, data, tmp_path, cell, monkeyp
         return Try(size, size <= room, 0.1, 0.0, 1.0)
 
     monkeypatch.setattr(probing, "attempt", fits)
-    wanted = {"per_device_batch_size": "largest", "memory_gib_per_gpu": 1, "processes": 2, "effective_batch_size": 14}
+    wanted = {
+        "per_device_batch_size": "largest",
+        "memory_gib_per_gpu": 1,
+        "processes": 2,
+        "effective_batch_size": 14,
+    }
     changed = {**study, "budgets": {"cpu": {"gpus": 0, **wanted}}}
     for room, found, why in ((99, 7, "effective batch size"), (4, 4, "memory")):
         tried.clear()
         probe(probe_spec(changed, data, tmp_path / str(room), cell))
         facts = json.loads((tmp_path / str(room) / "probe.json").read_text())
-        assert (facts["per_device_batch_size"], facts["bounded_by"]) == (found, why) and max(tried) <= 7
+        assert (facts["per_device_batch_size"], facts["bounded_by"]) == (found, why) and max(
+            tried
+        ) <= 7
     assert key(changed, cell) != key(study, cell)
 
 
@@ -174,14 +208,20 @@ def test_an_example_of_a_classifier_is_its_text_and_one_label(data, tmp_path, mo
     facts = tmp_path / "dataset.json"
     write_json(facts, {**read_object(data / "dataset.json"), "labels": ["a", "b", "c"]})
     cell, config = next(iter(expand(labelled_study()).values())), {**CONFIG, "vocab_size": 600}
-    study = labelled_study(models={"exits": {"config": config}}, budgets={"gpu": BUDGET | {"gpus": 0}})
+    study = labelled_study(
+        models={"exits": {"config": config}}, budgets={"gpu": BUDGET | {"gpus": 0}}
+    )
     settings_ = probe_settings(finetune_settings(study, cell))
     assert "max_target_tokens" not in settings_ and probe_key(cell, finetune_settings(study, cell))
-    spec = Spec(settings_, {**made_from(data), "dataset": str(facts), "work": str(tmp_path)}, {}, {}, "")
+    spec = Spec(
+        settings_, {**made_from(data), "dataset": str(facts), "work": str(tmp_path)}, {}, {}, ""
+    )
     seen, loss = [], FAMILY.loss
 
     def noted(self, model, batch):
-        seen.append((tuple(batch["input_ids"].shape), batch["labels"].tolist(), model.config.labels))
+        seen.append(
+            (tuple(batch["input_ids"].shape), batch["labels"].tolist(), model.config.labels)
+        )
         return loss(self, model, batch)
 
     monkeypatch.setattr(FAMILY, "loss", noted)

@@ -40,7 +40,9 @@ importlib.machinery.PathFinder.find_spec = classmethod(
 @pytest.fixture(scope="module")
 def tokenizer(tmp_path_factory):
     options = {"words_per_document": 1100, "train": 4, "validation": 1, "test": 1}
-    data = make_needle_data(tmp_path_factory.mktemp("data"), options, {"vocab_size": 600, "min_frequency": 2})
+    data = make_needle_data(
+        tmp_path_factory.mktemp("data"), options, {"vocab_size": 600, "min_frequency": 2}
+    )
     return load_tokenizer(data / "bpe")
 
 
@@ -50,8 +52,14 @@ def bare(tmp_path_factory) -> str:
     folder = tmp_path_factory.mktemp("bare")
     (folder / "sitecustomize.py").write_text(HIDE)
     path = os.pathsep.join([str(folder), str(ROOT / "workflow/lib")])
-    look = f"from importlib.util import find_spec; print([name for name in {(*ABSENT, 'torch')!r} if find_spec(name)])"
-    done = subprocess.run([sys.executable, "-c", look], env={**os.environ, "PYTHONPATH": path}, capture_output=True)
+    names = (*ABSENT, "torch")
+    look = (
+        "from importlib.util import find_spec; "
+        f"print([name for name in {names!r} if find_spec(name)])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", look], env={**os.environ, "PYTHONPATH": path}, capture_output=True
+    )
     assert done.stdout.decode().strip() == "['torch']", done
     return path
 
@@ -68,15 +76,20 @@ def test_the_three_models_are_declared():
 
 @pytest.mark.parametrize("name", PARAMETERS_M)
 def test_a_published_configuration_has_the_published_number_of_parameters(name, tokenizer):
-    """With a small tokenizer: the vocabulary is the configuration's, and the ids of special tokens the tokenizer's."""
+    """With a small tokenizer: the configuration's vocabulary, and the tokenizer's special ids."""
     with torch.device("meta"):
         model = load_family(MODELS[name]["family"]).build(MODELS[name], tokenizer, None, 4096, 128)
-    assert sum(p.numel() for p in model.parameters()) / 1e6 == pytest.approx(PARAMETERS_M[name], abs=0.05)
-    assert model.config.vocab_size > len(tokenizer) and model.config.pad_token_id == tokenizer.pad_token_id
+    assert sum(p.numel() for p in model.parameters()) / 1e6 == pytest.approx(
+        PARAMETERS_M[name], abs=0.05
+    )
+    assert (
+        model.config.vocab_size > len(tokenizer)
+        and model.config.pad_token_id == tokenizer.pad_token_id
+    )
 
 
 def one_step(name: str, folder: str) -> dict:
-    """Forward, backward and one generated token at length 1024; run in a process of its own, so memory returns."""
+    """Forward, backward and one token at length 1024, in its own process so that memory returns."""
     tokenizer = load_tokenizer(folder)
     torch.manual_seed(0)
     start = time.perf_counter()
@@ -105,7 +118,10 @@ def one_step(name: str, folder: str) -> dict:
     made = Predictor(family, model.eval(), tokenizer, how=how, precision="fp32", pad_to=1024)
     (result,) = made.predict([example], [[0]])
     # A token that the tokenizer does not know is no text.
-    facts |= {"output_tokens": [one.output_tokens for one in result.answers], "text": result.answers[0].text}
+    facts |= {
+        "output_tokens": [one.output_tokens for one in result.answers],
+        "text": result.answers[0].text,
+    }
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     return {**facts, "seconds": time.perf_counter() - start, "peak_gib": peak}
 
@@ -118,10 +134,15 @@ def test_a_published_model_learns_and_predicts_at_its_real_shape(name, tokenizer
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
         found = pool.submit(one_step, name, str(tmp_path)).result()
     with capsys.disabled():
-        print(f"\n{name}: {found['seconds']:.1f} s, peak {found['peak_gib']:.1f} GiB, loss {found['loss']:.2f}")
+        took = f"{found['seconds']:.1f} s, peak {found['peak_gib']:.1f} GiB"
+        print(f"\n{name}: {took}, loss {found['loss']:.2f}")
     assert found["parameters_m"] == pytest.approx(PARAMETERS_M[name], abs=0.05)
-    assert math.isfinite(found["loss"]) and found["loss"] == pytest.approx(found["expected_loss"], abs=1.5)
-    assert found["lacking"] == [] and found["output_tokens"] == [1] and isinstance(found["text"], str)
+    assert math.isfinite(found["loss"]) and found["loss"] == pytest.approx(
+        found["expected_loss"], abs=1.5
+    )
+    assert (
+        found["lacking"] == [] and found["output_tokens"] == [1] and isinstance(found["text"], str)
+    )
     assert found["shapes"]["input_ids"] == [1, 1024] and found["shapes"]["labels"] == [1, 128]
     if MODELS[name]["family"] == "led":
         # The global projections learn only where a token attends globally.
@@ -157,18 +178,29 @@ def no_process(*args, **kwargs):
     raise AssertionError("a process was started")
 
 
-def test_a_cell_is_measured_metered_drawn_and_not_measured_again(tmp_path, machine, bare, monkeypatch, capsys):
+def test_a_cell_is_measured_metered_drawn_and_not_measured_again(
+    tmp_path, machine, bare, monkeypatch, capsys
+):
     """As on a machine that has a GPU but neither Snakemake nor datasets nor the scorer."""
     machine.has([FakeGpu(high=300, idle=300)])
     environment = {**machine.environment(), "PYTHONPATH": bare, "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "bench.real_shapes", *tiny(tmp_path, "--only", "led_base,32,bf16")]
+    command = [
+        sys.executable,
+        "-m",
+        "bench.real_shapes",
+        *tiny(tmp_path, "--only", "led_base,32,bf16"),
+    ]
     done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     rows = read(tmp_path / "t.csv")
     assert [row["phase"] for row in rows] == list(real_shapes.PHASES)
     for row in rows:
         assert (row["model"], row["seq_len"], row["precision"]) == ("led_base", "32", "bf16")
-        assert row["source"] == "measured" and row["initialisation"] == "random" and row["documents"] != "NA"
+        assert (
+            row["source"] == "measured"
+            and row["initialisation"] == "random"
+            and row["documents"] != "NA"
+        )
         speed, power = float(row["samples_per_second"]), float(row["mean_power_w"])
         assert speed == pytest.approx(int(row["samples"]) / float(row["duration_s"]), rel=1e-3)
         assert float(row["samples_per_second_per_w"]) == pytest.approx(speed / power, rel=1e-3)
@@ -176,9 +208,14 @@ def test_a_cell_is_measured_metered_drawn_and_not_measured_again(tmp_path, machi
         assert float(row["duration_s"]) >= 0.2 and "short" in row["flags"]
         assert "did nothing" in row["note"]
     train, *others = rows
-    assert train["largest_batch_size"] == train["batch_size"] == "3" and train["batch_bounded_by"] == "the search"
+    assert (
+        train["largest_batch_size"] == train["batch_size"] == "3"
+        and train["batch_bounded_by"] == "the search"
+    )
     assert {row["largest_batch_size"] for row in others} == {"NA"}
-    assert (tmp_path / "t.png").stat().st_size > 10_000 and "cost axis of figure 4" in (tmp_path / "t.svg").read_text()
+    assert (tmp_path / "t.png").stat().st_size > 10_000 and "cost axis of figure 4" in (
+        tmp_path / "t.svg"
+    ).read_text()
 
     monkeypatch.setattr(subprocess, "run", no_process)
     assert real_shapes.main(tiny(tmp_path, "--only", "led_base,32,bf16")) == 0
@@ -190,9 +227,15 @@ def test_what_would_not_end_in_time_is_not_begun(tmp_path, monkeypatch, capsys):
     assert real_shapes.main(tiny(tmp_path, "--deadline", "0")) == 0
     assert "0 rows" in capsys.readouterr().out and not (tmp_path / "t.csv").exists()
     given = real_shapes._parse(["--deadline", "100", "--out", str(tmp_path / "t.csv")])
-    assert real_shapes._parse(["--deadline", "100", "--until", "5"]).until == 5  # what began later ends with the others
+    assert (
+        real_shapes._parse(["--deadline", "100", "--until", "5"]).until == 5
+    )  # what began later ends with the others
     # Training has a batch to find first; inference still fits.
-    assert [real_shapes._in_time(given, phase) for phase in real_shapes.PHASES] == [False, True, True]
+    assert [real_shapes._in_time(given, phase) for phase in real_shapes.PHASES] == [
+        False,
+        True,
+        True,
+    ]
 
 
 @pytest.mark.parametrize("cell", ["led_large,64,fp32", "bigbird_large,32,fp32"])
@@ -200,7 +243,11 @@ def test_every_model_is_measured_and_without_a_meter_power_is_unknown(tmp_path, 
     assert real_shapes.main(tiny(tmp_path, "--cell", cell)) == 0
     rows = read(tmp_path / "t.csv")
     assert len(rows) == 3 and {row["source"] for row in rows} == {"measured"}
-    assert {row["mean_power_w"] for row in rows} == {row["samples_per_second_per_w"] for row in rows} == {"NA"}
+    assert (
+        {row["mean_power_w"] for row in rows}
+        == {row["samples_per_second_per_w"] for row in rows}
+        == {"NA"}
+    )
     assert all(float(row["samples_per_second"]) > 0 for row in rows)
     sparse = cell.startswith("bigbird")
     assert {row["attention"] for row in rows} == {"block-sparse attention" if sparse else "NA"}
@@ -214,10 +261,18 @@ def out_of_memory(*args):
 
 def test_the_batch_is_the_largest_that_fits(tmp_path, monkeypatch, one_thread):
     steps = shape_rates.Rates._steps
-    monkeypatch.setattr(shape_rates.Rates, "_steps", lambda *given: out_of_memory() if given[1] > 2 else steps(*given))
+    monkeypatch.setattr(
+        shape_rates.Rates,
+        "_steps",
+        lambda *given: out_of_memory() if given[1] > 2 else steps(*given),
+    )
     assert real_shapes.main(tiny(tmp_path, "--cell", "led_base,32,fp32")) == 0
     train, *others = read(tmp_path / "t.csv")
-    assert (train["largest_batch_size"], train["batch_size"], train["batch_bounded_by"]) == ("2", "2", "memory")
+    assert (train["largest_batch_size"], train["batch_size"], train["batch_bounded_by"]) == (
+        "2",
+        "2",
+        "memory",
+    )
     assert [row["source"] for row in others] == ["measured", "measured"]
 
 
@@ -226,7 +281,9 @@ def test_what_does_not_fit_is_said_and_not_tried_again(tmp_path, monkeypatch):
         monkeypatch.setattr(shape_rates.Rates, name, out_of_memory)
     assert real_shapes.main(tiny(tmp_path, "--cell", "led_base,32,fp32")) == 0
     rows = read(tmp_path / "t.csv")
-    assert [row["source"] for row in rows] == [row["samples_per_second"] for row in rows] == ["NA"] * 3
+    assert (
+        [row["source"] for row in rows] == [row["samples_per_second"] for row in rows] == ["NA"] * 3
+    )
     assert "not one example fits: CUDA out of memory" in rows[0]["note"]
     assert rows[1]["note"].startswith("out of memory: CUDA out of memory")
     assert real_shapes.missing(tmp_path / "t.csv", ("led_base", 32, "fp32")) == []
@@ -234,7 +291,13 @@ def test_what_does_not_fit_is_said_and_not_tried_again(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
     ("only", "count"),
-    [([], 24), (["led_base"], 8), ([",1024"], 6), (["led_base,1024,fp32", "led_large,,bf16"], 5), (["led"], 0)],
+    [
+        ([], 24),
+        (["led_base"], 8),
+        ([",1024"], 6),
+        (["led_base,1024,fp32", "led_large,,bf16"], 5),
+        (["led"], 0),
+    ],
 )
 def test_cells_are_named_by_model_length_and_precision(only, count):
     assert len(real_shapes.cells(MODELS, real_shapes.LENGTHS, only)) == count
@@ -251,7 +314,9 @@ def test_what_cannot_be_measured_is_refused(arguments, said, capsys):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif("LONGWATT_SCROLLS_MIRROR" not in os.environ, reason="no folder with SCROLLS zips is named")
+@pytest.mark.skipif(
+    "LONGWATT_SCROLLS_MIRROR" not in os.environ, reason="no folder with SCROLLS zips is named"
+)
 def test_documents_are_those_of_qmsum(tmp_path):
     given = real_shapes._parse(["--work", str(tmp_path)])
     given.documents = 8

@@ -42,10 +42,14 @@ def test_a_dataset_smaller_than_a_batch_is_served():
 
 
 def sharded(examples: int, step: StepBatch, rank: int, processes: int) -> ShardedBatches:
-    return ShardedBatches(LengthGroupedSampler(LENGTHS[:examples], step.per_device, 3), step, rank, processes)
+    return ShardedBatches(
+        LengthGroupedSampler(LENGTHS[:examples], step.per_device, 3), step, rank, processes
+    )
 
 
-def shares(examples: int, batch: int, accumulation: int, processes: int, wanted: int | None = None) -> list[list]:
+def shares(
+    examples: int, batch: int, accumulation: int, processes: int, wanted: int | None = None
+) -> list[list]:
     step = StepBatch(batch, accumulation, wanted or batch * accumulation * processes)
     return [list(sharded(examples, step, rank, processes)) for rank in range(processes)]
 
@@ -61,11 +65,15 @@ def test_over_all_processes_every_example_comes_once_and_all_make_equally_many_s
     assert {len(share) for share in dealt} == {len(sharded(examples, step, 0, processes))}
     real = [b.positions for share in dealt for b in share if b.weight]
     assert sorted(position for positions in real for position in positions) == list(range(examples))
-    assert all(b.positions for share in dealt for b in share), "who has none keeps the others company"
+    assert all(b.positions for share in dealt for b in share), (
+        "who has none keeps the others company"
+    )
 
 
 def test_weights_make_the_mean_over_processes_that_over_micro_batches():
-    dealt = shares(64, 3, 2, 3)  # 22 micro-batches: three whole steps of 6, and one of 4 on 3 processes
+    dealt = shares(
+        64, 3, 2, 3
+    )  # 22 micro-batches: three whole steps of 6, and one of 4 on 3 processes
     for step in range(0, len(dealt[0]), 2):
         weights = [b.weight for share in dealt for b in share[step : step + 2]]
         assert sum(weights) / len(weights) == pytest.approx(1)
@@ -85,16 +93,24 @@ TOKENS = [1 + (13 * i) % 29 for i in range(400)]
 
 
 @pytest.mark.parametrize(("most", "accumulation"), [(7, 1), (4, 2), (1, 7)])
-@pytest.mark.parametrize("examples", [64, 58, 57])  # a rest of 8, 2 and 1 of 14 at the end of the epoch
-def test_where_a_step_is_given_every_target_token_weighs_alike_whatever_fits(most, accumulation, examples):
+@pytest.mark.parametrize(
+    "examples", [64, 58, 57]
+)  # a rest of 8, 2 and 1 of 14 at the end of the epoch
+def test_where_a_step_is_given_every_target_token_weighs_alike_whatever_fits(
+    most, accumulation, examples
+):
     """14 examples a step on 2 devices: as if each were one micro-batch."""
     step, order = StepBatch(most, accumulation, 14), LengthGroupedSampler(LENGTHS[:examples], 7, 3)
     dealt = [list(ShardedBatches(order, step, rank, 2, TOKENS)) for rank in range(2)]
     assert {len(share) for share in dealt} == {len(ShardedBatches(order, step, 0, 2, TOKENS))}
     epoch = list(order)
     for number, start in enumerate(range(0, examples, 14)):
-        together = [b for share in dealt for b in share[number * accumulation : (number + 1) * accumulation]]
-        assert sorted(p for b in together if b.weight for p in b.positions) == sorted(epoch[start : start + 14])
+        together = [
+            b for share in dealt for b in share[number * accumulation : (number + 1) * accumulation]
+        ]
+        assert sorted(p for b in together if b.weight for p in b.positions) == sorted(
+            epoch[start : start + 14]
+        )
         assert max(len(b.positions) for b in together) <= most
         in_all = sum(TOKENS[p] for p in epoch[start : start + 14])
         for batch in (b for b in together if b.weight):

@@ -32,7 +32,11 @@ def train(study, data, out, changes=None, checkpoint=None) -> dict:
 
 
 def test_early_stopping_keeps_the_best_weights(study, data, tmp_path):
-    still = {"learning_rate": 1e-12, "max_steps": 20, "validation": {"every_steps": 2, "patience": 2}}
+    still = {
+        "learning_rate": 1e-12,
+        "max_steps": 20,
+        "validation": {"every_steps": 2, "patience": 2},
+    }
     facts = train(study, data, tmp_path, {"training": still})
     assert facts["stopped_early"] and facts["steps"] == 6
     assert facts["ended_by"] == "early_stopping"
@@ -43,7 +47,9 @@ def test_the_paper_s_optimiser_and_schedule_are_used(study, data, tmp_path, monk
     seen = {}
 
     def look(self, *args, **kwargs):
-        optimizer = self.optimizer.optimizer if hasattr(self.optimizer, "optimizer") else self.optimizer
+        optimizer = (
+            self.optimizer.optimizer if hasattr(self.optimizer, "optimizer") else self.optimizer
+        )
         group = optimizer.param_groups[0]
         seen.setdefault("rates", []).append(group["lr"])
         seen.update({name: group[name] for name in ("betas", "eps", "weight_decay")})
@@ -71,14 +77,23 @@ def test_padding_to_the_full_length_is_counted_apart(study, data, tmp_path):
     assert facts["target_tokens"] > 4 * 4
 
 
-def test_both_protocols_train_and_teacher_forcing_predicts_as_many_tokens_as_the_target(led, study, data, tmp_path):
+def test_both_protocols_train_and_teacher_forcing_predicts_as_many_tokens_as_the_target(
+    led, study, data, tmp_path
+):
     assert train(study, data, tmp_path, {"protocol": "teacher_forced"})["steps"] == 8
     family, model, _ = led
-    examples = [Example("a", [0, 5, 2], [0, 6, 7, 2], ("x",)), Example("b", [0, 5, 6, 2], [0, 2], ("y",))]
+    examples = [
+        Example("a", [0, 5, 2], [0, 6, 7, 2], ("x",)),
+        Example("b", [0, 5, 6, 2], [0, 2], ("y",)),
+    ]
     batch = family.collate(examples, None, None)
     model.eval()
-    forced = family.predict(model, batch, {"protocol": "teacher_forced", "generation": {"max_new_tokens": 1}})
-    assert [len(row) for row in forced] == [4, 2], "the length of the gold target, not of a generation"
+    forced = family.predict(
+        model, batch, {"protocol": "teacher_forced", "generation": {"max_new_tokens": 1}}
+    )
+    assert [len(row) for row in forced] == [4, 2], (
+        "the length of the gold target, not of a generation"
+    )
     assert forced[0] == model(**batch).logits[0].argmax(-1).tolist()
 
 
@@ -89,7 +104,9 @@ def test_as_published_every_reference_is_validated_and_predicted_on_its_own(stud
         "training": {"padding": "max_length"},
     }
     facts = train(study, data, tmp_path, published)
-    assert facts["padded_input_tokens"] == facts["samples"] * 64, "every input is padded to the cell's length"
+    assert facts["padded_input_tokens"] == facts["samples"] * 64, (
+        "every input is padded to the cell's length"
+    )
     padded = {"protocol": "teacher_forced", "references": "each", "padding": "max_length"}
     rows, _ = infer(study, data, tmp_path / "model", tmp_path / "predict", padded)
     references = load_split(data / "tokens", "validation", None)
@@ -97,12 +114,18 @@ def test_as_published_every_reference_is_validated_and_predicted_on_its_own(stud
 
 
 def test_a_step_computes_the_same_whatever_fits(study, tmp_path):
-    """12 examples a step with targets of 1 to 12 words, and 4 in the epoch's last: 12, 5 or 2 at once."""
-    rows = [{"id": n, "input": f"say {n} " * 20, "output": f"{n} " * (1 + 5 * n % 12)} for n in range(64)]
+    """12 examples a step with targets of 1 to 12 words, and 4 in the last: 12, 5 or 2 at once."""
+    rows = [
+        {"id": n, "input": f"say {n} " * 20, "output": f"{n} " * (1 + 5 * n % 12)}
+        for n in range(64)
+    ]
     files = {split: tmp_path / f"{split}.jsonl" for split in ("train", "validation")}
     for path in files.values():
         path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    source = {"source": "jsonl", "options": {"files": {split: str(path) for split, path in files.items()}}}
+    source = {
+        "source": "jsonl",
+        "options": {"files": {split: str(path) for split, path in files.items()}},
+    }
     ragged = make_data(tmp_path / "data", source, {"vocab_size": 600, "min_frequency": 1})
     weights = []
     for most, per_device, accumulation in ((12, 12, 1), (5, 4, 3), (2, 2, 6)):
@@ -113,7 +136,10 @@ def test_a_step_computes_the_same_whatever_fits(study, tmp_path):
         }
         facts = train(study, ragged, tmp_path / str(most), changes)
         assert (facts["effective_batch_size"], facts["samples"]) == (12, 6 * 12 + 4)
-        assert (facts["per_device_batch_size"], facts["gradient_accumulation_steps"]) == (per_device, accumulation)
+        assert (facts["per_device_batch_size"], facts["gradient_accumulation_steps"]) == (
+            per_device,
+            accumulation,
+        )
         weights.append(load_file(tmp_path / str(most) / "model/model.safetensors"))
     # Adam divides by the size of a gradient: where that is next to nothing, rounding shows.
     for other in weights[1:]:
@@ -124,16 +150,24 @@ def test_a_step_computes_the_same_whatever_fits(study, tmp_path):
 def test_a_checkpoint_is_where_training_starts(study, data, tmp_path):
     train(study, data, tmp_path / "first")
     download_model({"path": str(tmp_path / "first/model")}, tmp_path / "resources", {})
-    still = {"training": {"learning_rate": 1e-12, "max_steps": 1}, "model": {"initialisation": "checkpoint"}}
+    still = {
+        "training": {"learning_rate": 1e-12, "max_steps": 1},
+        "model": {"initialisation": "checkpoint"},
+    }
     still["model"]["config"] = None
     facts = train(study, data, tmp_path / "second", still, tmp_path / "resources")
-    before, after = (load_file(tmp_path / f"{n}/model/model.safetensors") for n in ("first", "second"))
+    before, after = (
+        load_file(tmp_path / f"{n}/model/model.safetensors") for n in ("first", "second")
+    )
     assert facts["initialisation"] == "checkpoint"
     assert all(torch.allclose(before[name], after[name], atol=1e-6) for name in before)
     with (tmp_path / "resources/model.safetensors").open("r+b") as stream:
         stream.seek(-9, os.SEEK_END)
         stream.write(b"rot")
-    with pytest.raises(Damaged, match=r"resources/model\.safetensors is damaged \(its SHA-256.*put a sound copy back"):
+    with pytest.raises(
+        Damaged,
+        match=r"resources/model\.safetensors is damaged \(its SHA-256.*put a sound copy back",
+    ):
         train(study, data, tmp_path / "third", still, tmp_path / "resources")
 
 
@@ -158,14 +192,16 @@ def test_history_is_complete_whatever_the_log_interval(study, data, tmp_path):
 
 
 RESUMED = {
-    "dropout in the third epoch": {"training": {"max_steps": 36, "checkpoint_every_s": 0, "log_every_steps": 7}},
+    "dropout in the third epoch": {
+        "training": {"max_steps": 36, "checkpoint_every_s": 0, "log_every_steps": 7}
+    },
     "accumulation": {
         "budget": {"gradient_accumulation_steps": 3},
         "training": {"max_steps": 14, "checkpoint_every_s": 0},
     },
 }
-COUNTS = ("samples", "input_tokens", "padded_input_tokens", "target_tokens", "steps", "best_step", "best_score",
-          "validations", "epochs", "without_improvement")  # fmt: skip
+COUNTS = ("samples", "input_tokens", "padded_input_tokens", "target_tokens", "steps", "best_step",
+          "best_score", "validations", "epochs", "without_improvement")  # fmt: skip
 
 
 def killed_at(monkeypatch, step: int, study, data, out, changes) -> None:
@@ -188,22 +224,34 @@ def history(out: Path) -> list[dict[str, str]]:
 
 
 @pytest.mark.parametrize("case", RESUMED)
-def test_resumed_at_any_step_a_training_ends_as_if_undisturbed(study, data, tmp_path, monkeypatch, case):
-    changes = merge(RESUMED[case], {"model": {"config": {"dropout": 0.3}}, "training": {"validation": {"patience": 9}}})
+def test_resumed_at_any_step_a_training_ends_as_if_undisturbed(
+    study, data, tmp_path, monkeypatch, case
+):
+    changes = merge(
+        RESUMED[case],
+        {"model": {"config": {"dropout": 0.3}}, "training": {"validation": {"patience": 9}}},
+    )
     whole = train(study, data, tmp_path / "whole", changes)
     steps = whole["steps"]
     assert whole["epochs"] > 2
     for step in (steps // 3, 2 * steps // 3, steps - 1):
         killed_at(monkeypatch, step, study, data, tmp_path / "killed", changes)
     resumed = train(study, data, tmp_path / "killed", changes)
-    assert [a["from_step"] for a in resumed["attempts"]] == [0, steps // 3, 2 * steps // 3, steps - 1]
+    assert [a["from_step"] for a in resumed["attempts"]] == [
+        0,
+        steps // 3,
+        2 * steps // 3,
+        steps - 1,
+    ]
     assert {name: resumed[name] for name in COUNTS} == {name: whole[name] for name in COUNTS}
     assert history(tmp_path / "killed") == history(tmp_path / "whole")
     a, b = (load_file(tmp_path / f"{n}/model/model.safetensors") for n in ("whole", "killed"))
     assert all(torch.equal(a[name], b[name]) for name in a)
 
 
-def test_times_are_those_of_the_energy_log_and_starting_again_is_no_training(study, data, tmp_path, monkeypatch):
+def test_times_are_those_of_the_energy_log_and_starting_again_is_no_training(
+    study, data, tmp_path, monkeypatch
+):
     changes = {"training": {"max_steps": 6, "checkpoint_every_s": 0}}
     killed_at(monkeypatch, 3, study, data, tmp_path, changes)
     original = training.CellTrainer._load_from_checkpoint
@@ -220,10 +268,14 @@ def test_times_are_those_of_the_energy_log_and_starting_again_is_no_training(stu
     assert facts["train_runtime_s"] == pytest.approx(logged["duration_s"], abs=1e-6)
     loads = [i for i in logged["timeline"] if i["phase"] == "load"]
     assert loads[-1]["end_s"] - loads[-1]["start_s"] > 2
-    assert logged["wasted"]["duration_s"] > 2, "loading again is wasted, and so is the work past the checkpoint"
+    assert logged["wasted"]["duration_s"] > 2, (
+        "loading again is wasted, and so is the work past the checkpoint"
+    )
 
 
-def test_a_completed_training_is_put_in_place_again_unless_a_new_one_is_asked_for(study, data, tmp_path, monkeypatch):
+def test_a_completed_training_is_put_in_place_again_unless_a_new_one_is_asked_for(
+    study, data, tmp_path, monkeypatch
+):
     first = train(study, data, tmp_path)
     weights = load_file(tmp_path / "model/model.safetensors")
     names = ("training.json", "history.csv", "model/model.safetensors")
@@ -235,10 +287,14 @@ def test_a_completed_training_is_put_in_place_again_unless_a_new_one_is_asked_fo
     monkeypatch.setenv("LONGWATT_ANEW", "a command:finetune")
     again = train(study, data, tmp_path)
     assert again["attempts"] != first["attempts"] and len(again["attempts"]) == 1
-    assert all(torch.equal(load_file(tmp_path / "model/model.safetensors")[n], weights[n]) for n in weights)
+    assert all(
+        torch.equal(load_file(tmp_path / "model/model.safetensors")[n], weights[n]) for n in weights
+    )
 
 
-def infer(study, data, model: Path, out: Path, changes: dict | None = None) -> tuple[list[dict], dict]:
+def infer(
+    study, data, model: Path, out: Path, changes: dict | None = None
+) -> tuple[list[dict], dict]:
     inference.infer(inference_spec(study, data, model, out, changes))
     rows = [json.loads(line) for line in (out / "predictions.jsonl").read_text().splitlines()]
     return rows, json.loads((out / "inference.json").read_text())
@@ -252,20 +308,29 @@ def trained(study, data, tmp_path_factory) -> Path:
 
 
 def test_predictions_do_not_depend_on_the_batch_size(study, data, trained, tmp_path):
-    by_size = {n: infer(study, data, trained, tmp_path / str(n), {"inference": {"batch_size": n}}) for n in (1, 5, 12)}
+    by_size = {
+        n: infer(study, data, trained, tmp_path / str(n), {"inference": {"batch_size": n}})
+        for n in (1, 5, 12)
+    }
     texts = [{row["id"]: row["prediction"] for row in rows} for rows, _ in by_size.values()]
     assert texts[0] == texts[1] == texts[2] and len(texts[0]) == 12
     singles, facts = by_size[1]
     assert [row["batch"] for row in singles] == list(range(12))
     assert facts["batches"] == 12 and facts["samples"] == 12
-    assert facts["inference_runtime_s"] == pytest.approx(sum(row["batch_seconds"] for row in singles))
+    assert facts["inference_runtime_s"] == pytest.approx(
+        sum(row["batch_seconds"] for row in singles)
+    )
 
 
 def test_warm_up_is_left_out_of_the_measured_window(study, data, trained, tmp_path, monkeypatch):
     calls = []
     original = inference.Predictor._predict_batch
-    monkeypatch.setattr(inference.Predictor, "_predict_batch", lambda s, c: calls.append(len(c)) or original(s, c))
-    _, facts = infer(study, data, trained, tmp_path / "x", {"inference": {"batch_size": 6, "warmup_batches": 1}})
+    monkeypatch.setattr(
+        inference.Predictor, "_predict_batch", lambda s, c: calls.append(len(c)) or original(s, c)
+    )
+    _, facts = infer(
+        study, data, trained, tmp_path / "x", {"inference": {"batch_size": 6, "warmup_batches": 1}}
+    )
     assert calls == [6, 6, 6] and facts["batches"] == 2
 
 
@@ -277,7 +342,13 @@ def test_a_part_of_a_split_and_short_generation(study, data, trained, tmp_path):
 
 
 def test_beams_are_passed_on(study, data, trained, tmp_path):
-    rows, _ = infer(study, data, trained, tmp_path / "x", {"generation": {"num_beams": 2, "length_penalty": 0.5}})
+    rows, _ = infer(
+        study,
+        data,
+        trained,
+        tmp_path / "x",
+        {"generation": {"num_beams": 2, "length_penalty": 0.5}},
+    )
     assert len(rows) == 12
 
 
@@ -285,14 +356,27 @@ def test_beams_are_passed_on(study, data, trained, tmp_path):
 def led(study, data):
     tokenizer = load_tokenizer(data / "bpe")
     family = load_family("led")
-    return family, family.build(copy.deepcopy(study["models"]["led"]), tokenizer, None, 64, 32), tokenizer
+    return (
+        family,
+        family.build(copy.deepcopy(study["models"]["led"]), tokenizer, None, 64, 32),
+        tokenizer,
+    )
 
 
 def test_led_pads_its_global_attention_mask(led):
     family, _, tokenizer = led
-    examples = [Example("a", [0, 5, 2], [0, 6, 2], ("x",)), Example("b", [0, 5, 6, 7, 2], [0, 2], ("y",))]
+    examples = [
+        Example("a", [0, 5, 2], [0, 6, 2], ("x",)),
+        Example("b", [0, 5, 6, 7, 2], [0, 2], ("y",)),
+    ]
     batch = family.collate(examples, None, None)
-    assert batch["input_ids"][0].tolist() == [0, 5, 2, tokenizer.pad_token_id, tokenizer.pad_token_id]
+    assert batch["input_ids"][0].tolist() == [
+        0,
+        5,
+        2,
+        tokenizer.pad_token_id,
+        tokenizer.pad_token_id,
+    ]
     assert batch["attention_mask"].tolist() == [[1, 1, 1, 0, 0], [1] * 5]
     assert batch["global_attention_mask"].tolist() == [[1, 0, 0, 0, 0]] * 2
     assert batch["labels"].tolist() == [[0, 6, 2], [0, 2, -100]]
@@ -312,7 +396,9 @@ def test_global_attention_reaches_generation(led):
 
 
 def test_an_input_longer_than_the_positions_is_refused(study, data):
-    with pytest.raises(ModelError, match="seq_len 256 is above the model's max_encoder_position_embeddings of 128"):
+    with pytest.raises(
+        ModelError, match="seq_len 256 is above the model's max_encoder_position_embeddings of 128"
+    ):
         load_family("led").build(study["models"]["led"], load_tokenizer(data / "bpe"), None, 256, 8)
 
 
@@ -328,7 +414,10 @@ def test_only_safetensors_are_taken(tmp_path):
 
 def test_a_replaced_source_leaves_nothing_of_the_one_before(tmp_path):
     source = tmp_path / "source"
-    for names in (("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"), ("model.safetensors",)):
+    for names in (
+        ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"),
+        ("model.safetensors",),
+    ):
         shutil.rmtree(source, ignore_errors=True)
         source.mkdir()
         for name in ("config.json", *names):

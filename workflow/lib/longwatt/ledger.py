@@ -1,4 +1,4 @@
-"""What a training has cost and given so far, and the stopwatch that keeps count."""
+"""The costs and results of a training so far, and the stopwatch that keeps count."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from longwatt.energy.marks import Marker
 
 @dataclass
 class Ledger:
-    """What the work so far cost and gave; stored with every checkpoint, so it speaks only of kept work.
+    """The costs and results of the work so far.
 
-    Times are seconds; tokens and samples are those really processed, over all processes.
+    Every checkpoint stores it, so it only counts work that is kept. Times are seconds; tokens and
+    samples are those really processed, over all processes.
     """
 
     train_s: float = 0.0
@@ -34,14 +35,15 @@ class Ledger:
     diverged_step: int | None = None  # the step after which a number was not finite
     diverged_in: str | None = None  # which: one of `longwatt.endings`
     pending_validation: bool = False  # cut short; the next attempt begins with it
-    pending_losses: list[float] = field(default_factory=list)  # by process, summed since the last log line
+    # By process, summed since the last log line.
+    pending_losses: list[float] = field(default_factory=list)
     logged_step: int = 0
     peak_memory_gib: float = 0.0
 
     @property
     def times(self) -> dict[str, float]:
         """Seconds by phase."""
-        return {"train_s": self.train_s, "validation_s": self.validation_s, "checkpoint_s": self.checkpoint_s}
+        return {name: getattr(self, name) for name in ("train_s", "validation_s", "checkpoint_s")}
 
     @property
     def runtime_s(self) -> float:
@@ -49,23 +51,23 @@ class Ledger:
         return self.train_s + self.validation_s + self.checkpoint_s
 
 
+@dataclass(eq=False)
 class Stopwatch:
-    """Adds time to the ledger by phase, and marks the energy log at the same moments.
+    """A stopwatch that adds time to the ledger and marks the energy log.
 
     Args:
         ledger: gains the time.
         marker: marks the phases; None in all processes but the main one.
-        attempt: this run's number, said at every mark.
-        device: waited for before a phase ends.
+        attempt: this run's number, part of every mark.
+        device: a phase ends once it has finished its work.
     """
 
-    def __init__(self, ledger: Ledger, marker: Marker | None, attempt: int, device: torch.device) -> None:
-        self.ledger = ledger
-        self.marker = marker
-        self.attempt = attempt
-        self.device = device
-        self.phase: str | None = None
-        self.since_ns = time.monotonic_ns()
+    ledger: Ledger
+    marker: Marker | None
+    attempt: int
+    device: torch.device
+    phase: str | None = None
+    since_ns: int = field(default_factory=time.monotonic_ns)
 
     def switch(self, phase: str, step: int) -> None:
         """End the current phase and begin another once the device has finished its work."""
@@ -74,22 +76,24 @@ class Stopwatch:
         self._mark(phase, step)
 
     def leave(self, phase: str, step: int) -> None:
-        """End the current phase; what follows (loading, writing results) is no training and counted nowhere."""
+        """End the current phase before work that is not counted (loading, writing results)."""
         self.tick()
         self.phase = None
         self._mark(phase, step)
 
     def discard(self, step: int) -> None:
-        """End the current phase, which was cut short at a step and will be spent again: its time is not counted.
+        """End the current phase without counting its time, since it will be repeated.
 
-        The mark is past the step that the next attempt resumes at, so the energy log judges likewise.
+        The mark is past the step at which the next attempt resumes, so the energy log does not
+        count it either.
         """
         self.phase, self.since_ns = None, time.monotonic_ns()
         self._mark("cut_short", step + 1)
 
     def _mark(self, phase: str, step: int) -> None:
         if self.marker is not None:
-            # At the moment that the ledger counts from: the log's phases are then its seconds, on a busy machine too.
+            # At the moment that the ledger counts from, so that the log's phases last the ledger's
+            # seconds, on a busy machine too.
             self.marker.mark(phase, attempt=self.attempt, step=step, at_ns=self.since_ns)
 
     def tick(self) -> None:
@@ -97,6 +101,6 @@ class Stopwatch:
         devices.synchronize(self.device)
         now = time.monotonic_ns()  # the energy log's clock
         if self.phase is not None:
-            field = f"{self.phase}_s"
-            setattr(self.ledger, field, getattr(self.ledger, field) + (now - self.since_ns) / 1e9)
+            name = f"{self.phase}_s"
+            setattr(self.ledger, name, getattr(self.ledger, name) + (now - self.since_ns) / 1e9)
         self.since_ns = now

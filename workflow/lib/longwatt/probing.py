@@ -1,7 +1,8 @@
 """Find the largest batch per device that fits a budget's memory, by training on it.
 
-Started as `python -m longwatt.probing SPEC` on one device, whatever the budget's number of them. Every size is tried in
-a process of its own: what a failed one leaves behind (caches, gaps) would have smaller ones fail too.
+It runs as `python -m longwatt.probing SPEC` on one device, whatever the budget's number of them.
+Every size is tried in its own process: a failed one leaves caches and gaps behind, which would make
+smaller ones fail too.
 """
 
 from __future__ import annotations
@@ -32,25 +33,25 @@ from longwatt.tasks import CLASSIFICATION
 from longwatt.tokenization import load_split, load_tokenizer, repair_tokens
 from longwatt.worker import Spec, WorkerError, die_with_parent, run
 
-MOST = 1024  # examples per device; where more would fit, the batch is bounded by what is sensible, not by memory
-LABEL_TOKENS = 1  # a label takes no more, whatever it is called
+MOST = 1024  # examples per device: a sensible bound where memory would allow more
+LABEL_TOKENS = 1  # of any label, whatever its name
 STEPS = 2  # the first allocates the optimiser's state, the second runs beside it
-# Of the limit that is held back: later batches come in other orders and shapes and leave gaps between them, and on a
-# GPU what CUDA itself takes is outside the allocator's count.
+# Part of the limit that is held back. Later batches come in other orders and shapes and leave gaps
+# between them, and on a GPU the allocator does not count the memory that CUDA itself takes.
 HELD_BACK = 0.05
 
 
 @dataclass(frozen=True)
 class Try:
-    """One batch size that was tried.
+    """A batch size that was tried.
 
     Attributes:
         batch_size: examples.
-        fits: whether all steps could be made.
-        peak_gib: most memory of the device while they were; None where they could not be made.
-        seconds: what the try took, starting the process included.
-        limit_gib: what it was held to; None where it died.
-        said: why it does not fit.
+        fits: whether all steps succeeded.
+        peak_gib: peak memory of the device in these steps; None where they failed.
+        seconds: duration of the try, the start of its process included.
+        limit_gib: its limit of memory; None where it died.
+        said: reason why it does not fit.
     """
 
     batch_size: int
@@ -64,15 +65,15 @@ class Try:
 def largest(attempt: Callable[[int], Try], most: int) -> list[Try]:
     """Try sizes until the largest that fits is known.
 
-    Memory grows in a line with the batch, so two sizes that fit foretell the largest; every second try halves what is
-    left (or doubles what fits), so a line that is none costs little.
+    Memory grows linearly with the batch, so two sizes that fit predict the largest. Every second
+    try halves the rest (or doubles what fits), so a wrong prediction costs little.
 
     Args:
-        attempt: makes a try; what fits must fit for every smaller size too.
+        attempt: makes a try; where a size fits, every smaller size must fit too.
         most: the largest size worth a try.
 
     Returns:
-        All tries in their order; at most 4 log2(most) + 4. None fits if 1 does not.
+        All tries in their order, at most 4 log2(most) + 4. If 1 does not fit, none does.
     """
     done: list[Try] = []
     low, high = 0, most + 1  # fits; does not, or need not be tried
@@ -87,31 +88,26 @@ def _next(done: Sequence[Try], low: int, high: int, most: int) -> int:
     if low == 0:
         return 1
     halving = (low + high) // 2 if high <= most else 2 * low
-    foretold = _foretold(done) if len(done) % 2 == 0 else None
-    return max(low + 1, min(halving if foretold is None else foretold, high - 1))
+    predicted = _predicted(done) if len(done) % 2 == 0 else None
+    return max(low + 1, min(halving if predicted is None else predicted, high - 1))
 
 
-def _foretold(done: Sequence[Try]) -> int | None:
-    """The largest size by a line through the two largest that fit; None without one."""
+def _predicted(done: Sequence[Try]) -> int | None:
+    """Predict the largest size from the two largest that fit, if there are two."""
     fitting = sorted((t for t in done if t.fits), key=lambda t: t.batch_size)[-2:]
     if len(fitting) < 2:
         return None
-    (x1, y1, _), (x2, y2, limit) = ((t.batch_size, t.peak_gib or 0.0, t.limit_gib or 0.0) for t in fitting)
-    slope = (y2 - y1) / (x2 - x1)
+    (x1, y1), (x2, y2) = ((t.batch_size, t.peak_gib or 0.0) for t in fitting)
+    slope, limit = (y2 - y1) / (x2 - x1), fitting[1].limit_gib or 0.0
     return None if slope <= 0 else math.floor(x2 + (limit - y2) / slope)
 
 
 class _Longest(Dataset[Example]):
-    """Examples of full input and target length; which tokens they hold, or which label, makes no difference to memory.
+    """Examples of full length, whose tokens and labels do not matter to memory."""
 
-    Args:
-        count: how many.
-        seq_len: tokens of an input.
-        target_tokens: of a target; None where it is a label.
-        vocabulary: ids that there are.
-    """
-
-    def __init__(self, count: int, seq_len: int, target_tokens: int | None, vocabulary: int) -> None:
+    def __init__(
+        self, count: int, seq_len: int, target_tokens: int | None, vocabulary: int
+    ) -> None:
         generator = torch.Generator().manual_seed(0)
         self.count = count
         self.input_ids = _ids(vocabulary, seq_len, generator)
@@ -121,11 +117,12 @@ class _Longest(Dataset[Example]):
         return self.count
 
     def __getitem__(self, position: int) -> Example:
-        return Example(id=str(position), input_ids=self.input_ids, labels=self.labels, references=("",))
+        return Example(str(position), self.input_ids, self.labels, references=("",))
 
 
 def _ids(vocabulary: int, count: int, generator: torch.Generator) -> list[int]:
-    return [int(token) for token in torch.randint(vocabulary, (count,), generator=generator)]
+    ids: list[int] = torch.randint(vocabulary, (count,), generator=generator).tolist()
+    return ids
 
 
 class _ProbeTrainer(Seq2SeqTrainer):  # type: ignore[misc]
@@ -140,23 +137,26 @@ class _ProbeTrainer(Seq2SeqTrainer):  # type: ignore[misc]
 
 
 def attempt(spec: Spec, batch_size: int) -> Try:
-    """Train some steps with a batch size, in a process of its own; one that dies does not fit.
+    """Try a batch size in its own process, which may die.
 
     Raises:
-        WorkerError: something beside memory went wrong.
+        WorkerError: something else than memory went wrong.
     """
     start = time.perf_counter()
     mine, its = multiprocessing.Pipe(duplex=False)
-    context = multiprocessing.get_context("spawn")  # a fork would share CUDA and the threads of libraries
+    context = multiprocessing.get_context("spawn")  # a fork would share CUDA and libraries' threads
     process = context.Process(target=_child, args=(spec, batch_size, its, os.getpid()), daemon=True)
     process.start()
     its.close()
     answers = _answers(mine)
     process.join()
     if not answers:
-        raise WorkerError(f"the process that was to try {batch_size} did not start (exit code {process.exitcode})")
-    # One that began and died was killed or aborted for want of memory: whatever else goes wrong, it says.
-    said = answers[1] if len(answers) > 1 else {"fits": False, "said": f"died (exit code {process.exitcode})"}
+        raise WorkerError(
+            f"the process that was to try {batch_size} did not start (exit code {process.exitcode})"
+        )
+    # If it began and died, it was killed or aborted for want of memory: it reports anything else.
+    dead = {"fits": False, "said": f"died (exit code {process.exitcode})"}
+    said = answers[1] if len(answers) > 1 else dead
     if "error" in said:
         raise WorkerError(f"a batch of {batch_size} could not be tried: {said['error']}")
     found: dict[str, Any] = {"peak_gib": None, "limit_gib": None, **said}
@@ -167,7 +167,7 @@ def attempt(spec: Spec, batch_size: int) -> Try:
 
 
 def _answers(connection: Connection) -> list[dict[str, Any]]:
-    """All that a process says until it ends."""
+    """Collect all answers of a process until it ends."""
     answers = []
     with contextlib.suppress(EOFError):
         while True:
@@ -185,7 +185,8 @@ def _child(spec: Spec, batch_size: int, answer: Connection, parent: int) -> None
         device = devices.prepare({**spec.settings["budget"], "memory_gib_per_gpu": limit})
         try:
             _steps(spec, batch_size, device)
-            answer.send({"fits": True, "peak_gib": devices.peak_limited_gib(device), "limit_gib": limit})
+            peak = devices.peak_limited_gib(device)
+            answer.send({"fits": True, "peak_gib": peak, "limit_gib": limit})
         except Exception as error:
             if not devices.out_of_memory(error):
                 raise
@@ -204,38 +205,36 @@ def _steps(spec: Spec, batch_size: int, device: torch.device) -> None:
     seq_len, targets = settings["seq_len"], settings.get("max_target_tokens")
     labels = label_names(spec.paths["dataset"]) if settings.get("task") == CLASSIFICATION else ()
     checkpoint = Path(source).parent if source else None
-    model = family.build(settings["model"], tokenizer, checkpoint, seq_len, targets or LABEL_TOKENS, labels)
+    model = family.build(
+        settings["model"], tokenizer, checkpoint, seq_len, targets or LABEL_TOKENS, labels
+    )
     if settings["activation_checkpointing"]:
         model.gradient_checkpointing_enable()  # type: ignore[operator]
     model.to(device)
-    buckets = _gradient_buckets(model, settings["devices"], device)
+    # The memory of data-parallel training's buckets, if several devices train together.
+    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    buckets = torch.zeros(trained if settings["devices"] > 1 else 0, device=device)
+    examples = batch_size * STEPS * _accumulation(settings)
     _ProbeTrainer(
         family,
         model=model,
         args=_arguments(settings, spec.paths["work"], batch_size),
-        train_dataset=_Longest(batch_size * STEPS * _accumulation(settings), seq_len, targets, len(tokenizer)),
+        train_dataset=_Longest(examples, seq_len, targets, len(tokenizer)),
         data_collator=lambda chosen: family.collate(chosen, seq_len, targets),
     ).train()
     devices.synchronize(device)
     del buckets  # held until here
 
 
-def _gradient_buckets(model: torch.nn.Module, together: int, device: torch.device) -> torch.Tensor | None:
-    """As much memory as the buckets of data-parallel training take, where several devices train together."""
-    if together == 1:
-        return None
-    return torch.zeros(sum(p.numel() for p in model.parameters() if p.requires_grad), device=device)
-
-
 def probe(spec: Spec) -> None:
     """Find the largest batch and write it.
 
     Args:
-        spec: settings as `longwatt.settings.probe_settings`; paths tokens, tokenizer, checkpoint (or none), work,
-            batch_size, probe; provenance.
+        spec: settings as `longwatt.settings.probe_settings`; paths tokens, tokenizer, checkpoint
+            (or none), work, batch_size, probe; provenance.
 
     Raises:
-        WorkerError: not even one example fits, or something beside memory went wrong.
+        WorkerError: not even one example fits, or something else than memory went wrong.
     """
     repair_tokens(spec.paths)
     bound = _most(spec)
@@ -243,10 +242,13 @@ def probe(spec: Spec) -> None:
     fitting = max((t for t in tries if t.fits), key=lambda t: t.batch_size, default=None)
     limit = limit_gib(spec.settings["budget"])
     if fitting is None or fitting.peak_gib is None:
+        targets = spec.settings.get("max_target_tokens")
+        target = "and its label" if targets is None else f"with {targets} target tokens"
         raise WorkerError(
-            f"not one example of {spec.settings['seq_len']} tokens {_with_target(spec.settings)} fits into "
-            f"{limit:.2g} GiB, of which {HELD_BACK:.0%} are held back ({tries[0].said}); set "
-            "training.activation_checkpointing, a lower precision, more memory_gib_per_gpu, or exclude the cell"
+            f"not one example of {spec.settings['seq_len']} tokens {target} fits into {limit:.2g} "
+            f"GiB, of which {HELD_BACK:.0%} are held back ({tries[0].said}); set "
+            "training.activation_checkpointing, a lower precision, more memory_gib_per_gpu, or "
+            "exclude the cell"
         )
     found = {"per_device_batch_size": fitting.batch_size}
     facts = {
@@ -262,13 +264,8 @@ def probe(spec: Spec) -> None:
     write_json(spec.paths["batch_size"], found)
 
 
-def _with_target(settings: Mapping[str, Any]) -> str:
-    targets = settings.get("max_target_tokens")
-    return "and its label" if targets is None else f"with {targets} target tokens"
-
-
 def _bounded_by(tries: Sequence[Try], bound: int, wanted: int | None) -> str:
-    """What kept the batch from being larger."""
+    """Name the bound that kept the batch from being larger."""
     if not all(t.fits for t in tries):
         return "memory"
     if bound == wanted:
@@ -277,14 +274,14 @@ def _bounded_by(tries: Sequence[Try], bound: int, wanted: int | None) -> str:
 
 
 def limit_gib(budget: Mapping[str, Any]) -> float:
-    """GiB per device: the budget's, at most what the device has."""
+    """Return the GiB per device: the budget's, and at most those of the device."""
     there = devices.total_memory_gib(budget)
     wanted = budget["memory_gib_per_gpu"]
     return there if wanted is None else min(there, float(wanted))
 
 
 def _most(spec: Spec) -> int:
-    """A batch that the training split could still fill once per step, and that a step can use."""
+    """Return the largest batch that a step can use and that the training split fills."""
     settings = spec.settings
     if settings["most"]:
         return int(settings["most"])
@@ -295,12 +292,12 @@ def _most(spec: Spec) -> int:
 
 
 def _accumulation(settings: Mapping[str, Any]) -> int:
-    """Accumulation steps that show what all of them need: from the second on, gradients lie beside activations."""
+    """Return the steps to try: from the second on, gradients lie beside activations."""
     return min(2, int(settings["gradient_accumulation_steps"]))
 
 
 def _arguments(settings: Mapping[str, Any], work: str, batch_size: int) -> Seq2SeqTrainingArguments:
-    """As in training, as far as memory depends on it."""
+    """Return the arguments of training that memory depends on."""
     precision = settings["budget"]["precision"]
     return Seq2SeqTrainingArguments(
         output_dir=work,

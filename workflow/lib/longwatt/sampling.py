@@ -1,9 +1,12 @@
-"""Order of training examples, and each process's share; by (seed, epoch) alone, so training resumes bit-equal."""
+"""The order of training examples, and each process's share of it.
+
+Both depend on (seed, epoch) alone, so that training resumes bit-equal.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 
 import torch
@@ -12,26 +15,27 @@ from torch.utils.data import Dataset, Sampler
 from longwatt.cells import StepBatch
 from longwatt.models.family import Example
 
-# The Trainer's own sampler sorts within chunks of this many batches; kept, so that grouping is the same.
+# The Trainer's own sampler sorts within chunks of this many batches; the grouping here is the same.
 BATCHES_PER_CHUNK = 50
 
 
 @dataclass(frozen=True)
 class MicroBatch:
-    """What one process computes in one forward and backward pass.
+    """The examples of one forward and backward pass of one process.
 
     Attributes:
-        positions: of its examples in the dataset.
-        weight: what its loss is multiplied by before the mean over processes and accumulation steps; 0 where a process
-            only keeps the others company.
+        positions: positions of its examples in the dataset.
+        weight: factor of its loss before the mean over processes and accumulation steps; 0 where a
+            process only keeps step with the others.
     """
 
     positions: tuple[int, ...]
     weight: float
 
 
+@dataclass(eq=False)
 class LengthGroupedSampler(Sampler[int]):
-    """Random order, examples of similar length side by side.
+    """A random order with examples of similar length side by side.
 
     The library's sampler draws from the global generator, whose state differs after a resume.
 
@@ -42,12 +46,11 @@ class LengthGroupedSampler(Sampler[int]):
         group: False gives a plain random permutation.
     """
 
-    def __init__(self, lengths: Sequence[int], batch_size: int, seed: int, group: bool = True) -> None:
-        self.lengths = lengths
-        self.batch_size = batch_size
-        self.seed = seed
-        self.group = group
-        self.epoch = 0
+    lengths: Sequence[int]
+    batch_size: int
+    seed: int
+    group: bool = True
+    epoch: int = field(default=0, init=False)
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch whose order the next iteration yields."""
@@ -72,40 +75,35 @@ class LengthGroupedSampler(Sampler[int]):
         return [index for chunk in chunks for index in chunk]
 
 
+@dataclass(eq=False)
 class ShardedBatches(Sampler[MicroBatch]):
-    """One process's micro-batches of an epoch: every example comes exactly once, over all processes.
+    """One process's micro-batches of an epoch.
 
-    The epoch's order is cut into optimiser steps, each step into micro-batches, and those are dealt to the processes in
-    turn, so N processes with A accumulation steps train on what one process with A x N steps would. The last step of an
-    epoch may have fewer examples, and so fewer micro-batches than processes; those without one compute an example again
-    with weight 0, and the others' weights make the mean that of the micro-batches there are. (The library would repeat
-    examples instead, and count them twice.)
+    Over all processes every example comes exactly once. The epoch's order is cut into optimiser
+    steps, and each step into micro-batches. Processes get these in turn, so N processes with A
+    accumulation steps train on the same examples as one process with A x N steps. The last step of
+    an epoch may have fewer examples, and so fewer micro-batches than processes. A process without
+    one computes an example again with weight 0; the others' weights make the mean that of the
+    micro-batches there are. (The library would repeat examples instead, and count them twice.)
 
-    A loss is the mean over a micro-batch's target tokens. Without `target_tokens` all micro-batches of a step weigh the
-    same, as with the library. With them it weighs what it has of the step's tokens, so the step's loss is the mean over
-    all of these, however many examples fit a device.
+    A loss is the mean over a micro-batch's target tokens. Without `target_tokens` all micro-batches
+    of a step weigh the same, as with the library. With `target_tokens` a micro-batch weighs its
+    part of the step's tokens. The step's loss is then the mean over all of them, however many
+    examples fit a device.
 
     Args:
         order: the sampler of the epoch's order.
-        step: how many examples a step has, and how many micro-batches they are cut into.
+        step: examples of a step, and micro-batches that they are cut into.
         rank: this process.
-        world_size: how many processes there are.
+        world_size: number of processes.
         target_tokens: of every example.
     """
 
-    def __init__(
-        self,
-        order: LengthGroupedSampler,
-        step: StepBatch,
-        rank: int,
-        world_size: int,
-        target_tokens: Sequence[int] | None = None,
-    ) -> None:
-        self.order = order
-        self.step = step
-        self.rank = rank
-        self.world_size = world_size
-        self.target_tokens = target_tokens
+    order: LengthGroupedSampler
+    step: StepBatch
+    rank: int
+    world_size: int
+    target_tokens: Sequence[int] | None = None
 
     def __len__(self) -> int:
         full, rest = divmod(len(self.order), self.step.effective)
@@ -117,13 +115,17 @@ class ShardedBatches(Sampler[MicroBatch]):
             yield from self._share(order[start : start + self.step.effective])
 
     def _rounds(self, examples: int) -> int:
-        """Micro-batches of each process in a step of so many examples."""
+        """Count the micro-batches of each process in a step of so many examples."""
         return -(-examples // (self.step.per_device * self.world_size))
 
     def _share(self, examples: list[int]) -> Iterator[MicroBatch]:
-        """This process's part of one optimiser step."""
+        """Yield this process's part of one optimiser step."""
         dealt = self._rounds(len(examples)) * self.world_size
-        cut = self._cut(examples) if self.target_tokens is None else _cut_evenly(examples, min(dealt, len(examples)))
+        if self.target_tokens is None:
+            size = self.step.per_device
+            cut = [tuple(examples[at : at + size]) for at in range(0, len(examples), size)]
+        else:
+            cut = _cut_evenly(examples, min(dealt, len(examples)))
         weights = self._weights(cut)
         for number in range(self.rank, dealt, self.world_size):
             if number < len(cut):
@@ -132,19 +134,15 @@ class ShardedBatches(Sampler[MicroBatch]):
                 yield MicroBatch(cut[-1][:1], 0.0)
 
     def _weights(self, cut: list[tuple[int, ...]]) -> list[float]:
-        """What each micro-batch counts for, as a multiple of an equal share."""
+        """Return the weight of each micro-batch, as a multiple of an equal share."""
         if self.target_tokens is None:
             return [1.0] * len(cut)
         tokens = [sum(self.target_tokens[position] for position in part) for part in cut]
         return [part * len(cut) / sum(tokens) for part in tokens]
 
-    def _cut(self, examples: list[int]) -> list[tuple[int, ...]]:
-        size = self.step.per_device
-        return [tuple(examples[start : start + size]) for start in range(0, len(examples), size)]
-
 
 def _cut_evenly(examples: list[int], pieces: int) -> list[tuple[int, ...]]:
-    """Pieces that differ by an example at most, the larger ones first."""
+    """Cut examples into pieces that differ by one at most, the larger ones first."""
     size, larger = divmod(len(examples), pieces)
     ends = [number * size + min(number, larger) for number in range(pieces + 1)]
     return [tuple(examples[start:end]) for start, end in pairwise(ends)]
@@ -153,15 +151,15 @@ def _cut_evenly(examples: list[int], pieces: int) -> list[tuple[int, ...]]:
 WeightedExamples = tuple[list[Example], float]
 
 
+@dataclass(eq=False)
 class MicroBatches(Dataset[WeightedExamples]):
     """A dataset that is asked for whole micro-batches: their examples and their weight."""
 
-    def __init__(self, examples: Dataset[Example]) -> None:
-        self.examples = examples
+    examples: Dataset[Example]
 
     def __len__(self) -> int:
         return len(self.examples)  # type: ignore[arg-type]
 
     def __getitems__(self, batch: MicroBatch) -> WeightedExamples:
-        """What torch's loader calls with whatever its batch sampler yields."""
+        """Return a micro-batch for torch's loader."""
         return [self.examples[position] for position in batch.positions], batch.weight

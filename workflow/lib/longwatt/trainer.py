@@ -1,4 +1,4 @@
-"""The library's Trainer with our order of examples, our validation, and checkpoints that are whole or not there."""
+"""The library's Trainer with this project's order of examples, validation and checkpoints."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -32,51 +32,55 @@ from longwatt.validation import CutShort, Validator
 from longwatt.workdir import WorkFolder, checkpoint_step
 from longwatt.worker import WorkerError, die_with_parent
 
-# What code raises, and no disk: a number that JSON cannot hold, a name that is not there.
+# Errors of code, not of a disk: a number that JSON cannot hold, a missing name.
 NOT_THE_DISKS = (ValueError, TypeError, LookupError, AttributeError, AssertionError)
-# Each step that fp16 skips halves the factor of its loss, from 65,536 on: in a row, this many bring it below 0.002.
+# Each step that fp16 skips halves the factor of its loss, which starts at 65,536. This many in a
+# row bring it below 0.002.
 MOST_SKIPPED = 25
 
 
+@dataclass(eq=False)
 class Schedule(TrainerCallback):  # type: ignore[misc]
-    """Says when to validate (every N steps and at the last), when to save (by elapsed time), and when to leave.
+    """The schedule of validation (every N steps and last), saving (by time) and leaving.
 
     Attributes:
-        not_finite: names what of this process's training is not finite; asked after every step,
-            of the weights too where a validation is due.
+        not_finite: names the part of this process's training that is not finite. It is called
+            after every step, and checks the weights too where a validation is due.
         stopped: some process was asked to end, and training was left after a step.
         history: log entries that the checkpoint to resume from lacks; None if it lacks none.
     """
 
-    def __init__(
-        self, sampler: LengthGroupedSampler, stopwatch: Stopwatch, every_steps: int, checkpoint_every_s: float
-    ) -> None:
-        self.sampler = sampler
-        self.stopwatch = stopwatch
-        self.every_steps = every_steps
-        self.checkpoint_every_s = checkpoint_every_s
-        self.saved_at = time.monotonic()
-        self.stopped = False
-        self.history: list[dict[str, float]] | None = None
-        self.not_finite: Callable[[bool], str | None] = lambda weights: None
+    sampler: LengthGroupedSampler
+    stopwatch: Stopwatch
+    every_steps: int
+    checkpoint_every_s: float
+    saved_at: float = field(default_factory=time.monotonic)
+    stopped: bool = False
+    history: list[dict[str, float]] | None = None
+    not_finite: Callable[[bool], str | None] = lambda weights: None
 
-    def on_train_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Add what happened between the checkpoint and now; log as often as is asked now, not then."""
+    def on_train_begin(self, args: Any, state: TrainerState, *rest: Any, **kwargs: Any) -> None:
+        """Add log entries that the checkpoint lacks, and set the logging interval."""
         state.logging_steps = args.logging_steps
         if self.history is not None:
             state.log_history = self.history
 
-    def on_epoch_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Give the sampler its epoch; after a resume the epoch is a fraction."""
+    def on_epoch_begin(self, args: Any, state: TrainerState, *rest: Any, **kwargs: Any) -> None:
+        """Give the sampler its epoch, which is a fraction after a resume."""
         self.sampler.set_epoch(int((state.epoch or 0) + 1e-6))
 
-    def on_step_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Training begins with its first step; what went before (loading, skipping what was seen) is no training."""
+    def on_step_begin(self, args: Any, state: TrainerState, *rest: Any, **kwargs: Any) -> None:
+        """Count training from its first step, without loading and skipping seen examples."""
         if self.stopwatch.phase is None:
             self.stopwatch.switch("train", state.global_step)
 
-    def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> TrainerControl:
-        """Decide after each optimiser step; the main process's clock decides for all, a signal to any stops all."""
+    def on_step_end(
+        self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> TrainerControl:
+        """Decide after each optimiser step: validate, save, or stop.
+
+        The main process's clock decides for all, and a signal to any process stops all.
+        """
         last = state.global_step >= state.max_steps
         if last or state.global_step % self.every_steps == 0:
             control.should_evaluate = True
@@ -92,7 +96,7 @@ class Schedule(TrainerCallback):  # type: ignore[misc]
         return control
 
     def give_up(self, what: str, step: int, control: TrainerControl) -> TrainerControl:
-        """End a diverged training at once; no validation or checkpoint is worth its time."""
+        """End a diverged training at once, without another validation or checkpoint."""
         self.stopwatch.ledger.diverged_in, self.stopwatch.ledger.diverged_step = what, step
         control.should_evaluate = control.should_save = False
         control.should_log = control.should_training_stop = True
@@ -100,13 +104,13 @@ class Schedule(TrainerCallback):  # type: ignore[misc]
 
 
 def _outlast_signals(worker: int) -> None:
-    """In a loader's process: a SIGTERM to all of a job is the trainer's to answer; without its parent this one ends."""
+    """Make a loader's process ignore SIGTERM (the trainer answers it) and end with its parent."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     die_with_parent()
 
 
 class CellTrainer(Seq2SeqTrainer):  # type: ignore[misc]
-    """The Trainer, with our sampler, our validation and checkpoints that are whole or not there."""
+    """The Trainer with its own micro-batches and validation, and checkpoints written whole."""
 
     def __init__(
         self,
@@ -124,7 +128,7 @@ class CellTrainer(Seq2SeqTrainer):  # type: ignore[misc]
         super().__init__(callbacks=[schedule], **kwargs)
         self.schedule = schedule
         self.remove_callback(PrinterCallback)  # `log` says it better
-        self.model_accepts_loss_kwargs = False  # the loss is a mean, divided by the accumulation steps
+        self.model_accepts_loss_kwargs = False  # the loss is a mean, divided by accumulation steps
         self.family = family
         self.micro_batches = micro_batches
         self.validator = validator
@@ -141,48 +145,41 @@ class CellTrainer(Seq2SeqTrainer):  # type: ignore[misc]
         schedule.not_finite = self._not_finite
 
     def get_train_dataloader(self) -> DataLoader[Any]:
-        """This process's micro-batches; the library's own sharding would repeat examples to make processes even."""
+        """Load this process's micro-batches, since the library's sharding repeats examples."""
         assert self.train_dataset is not None
         return DataLoader(
             MicroBatches(self.train_dataset),
-            batch_sampler=self.micro_batches,  # type: ignore[arg-type]  # of micro-batches, not of lists
+            batch_sampler=self.micro_batches,  # type: ignore[arg-type]  # not of lists
             collate_fn=self.data_collator,
             num_workers=self.args.dataloader_num_workers,
             worker_init_fn=_outlast_signals,
             pin_memory=self.args.device.type == "cuda",
         )
 
-    def compute_loss(
-        self,
-        model: Any,
-        inputs: Batch,
-        return_outputs: bool = False,
-        num_items_in_batch: Any = None,
-    ) -> torch.Tensor:
-        """The family's loss by its weight in the mean over processes; counts what is processed."""
+    def compute_loss(self, model: Any, inputs: Batch, *rest: Any, **kwargs: Any) -> torch.Tensor:
+        """Count the examples, and return the family's loss by its weight."""
         weight = inputs.pop("weight")
         mask, labels = inputs["attention_mask"], inputs["labels"]
-        counts = (
-            torch.tensor(len(mask)),
-            mask.sum(),
-            torch.tensor(mask.numel()),
-            (labels >= 0).sum(),
-        )
-        self._counts += torch.stack([count.to(self._counts.device) for count in counts]) * (weight > 0)
+        rows, padded = torch.tensor(len(mask)), torch.tensor(mask.numel())
+        counts = (rows, mask.sum(), padded, (labels >= 0).sum())
+        found = torch.stack([count.to(self._counts.device) for count in counts])
+        self._counts += found * (weight > 0)
         return self.family.loss(model, inputs) * weight
 
     def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
-        """One step; sums its loss where a checkpoint can keep it, since the library's own sum is lost with a kill."""
+        """Make a step, and sum its loss where a checkpoint can keep it."""
         loss: torch.Tensor = super().training_step(*args, **kwargs)
         self._loss += loss
         return loss
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Add seconds since the first step to every entry, and tell whoever watches."""
+        """Add the seconds since the first step to every entry, and print progress."""
         self.stopwatch.tick()
         logs["seconds"] = self.ledger.runtime_s
         if "loss" in logs:
-            logs["loss"] = self._mean_loss() / (self.state.global_step - self.ledger.logged_step)
+            parts: list[float] = distributed.gather(self._loss.item())
+            steps = self.state.global_step - self.ledger.logged_step
+            logs["loss"] = sum(parts) / len(parts) / steps
             self.ledger.logged_step = self.state.global_step
             self._loss.zero_()
         super().log(logs, start_time)
@@ -190,32 +187,30 @@ class CellTrainer(Seq2SeqTrainer):  # type: ignore[misc]
             say(_progress_line(self.state, logs))
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
-        """Validate, keep the weights if they are the best, and stop when they no longer improve."""
+        """Validate, keep the best weights, and stop once they no longer improve."""
         step = self.state.global_step
         self.stopwatch.switch("validation", step)
         try:
             score, seconds = self.validator.score()
         except CutShort:
-            self._leave_pending(step)
+            # Save and leave; the next attempt begins with this validation.
+            self.stopwatch.discard(step)
+            self.ledger.pending_validation = True
+            self.control.should_evaluate = False
+            self.control.should_save = self.control.should_training_stop = True
             return {}
         self.ledger.scoring_s += seconds
         finite = self.validator.finite()
         self._judge(score, step, finite)
-        metrics_ = {"eval_score": score if finite else math.nan}
-        self.log(metrics_)
-        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics_)
+        found = {"eval_score": score if finite else math.nan}
+        self.log(found)
+        evaluated = self.callback_handler.on_evaluate
+        self.control = evaluated(self.args, self.state, self.control, found)
         self.stopwatch.switch("train", step)
-        return metrics_
-
-    def _leave_pending(self, step: int) -> None:
-        """Save and leave; the next attempt begins with this validation."""
-        self.stopwatch.discard(step)
-        self.ledger.pending_validation = True
-        self.control.should_evaluate = False
-        self.control.should_save = self.control.should_training_stop = True
+        return found
 
     def validate_pending(self, checkpoint: Path) -> None:
-        """Make up for the validation that the attempt before this one was asked to leave."""
+        """Make up for the validation that the last attempt was asked to leave."""
         step = checkpoint_step(checkpoint)
         self._load_from_checkpoint(str(checkpoint))
         self.state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
@@ -224,13 +219,8 @@ class CellTrainer(Seq2SeqTrainer):  # type: ignore[misc]
         self.schedule.history = self.state.log_history
         self.stopwatch.leave("load", step)
 
-    def _mean_loss(self) -> float:
-        """The summed loss since the last log line, mean over processes."""
-        parts: list[float] = distributed.gather(self._loss.item())
-        return sum(parts) / len(parts)
-
     def _not_finite(self, weights: bool) -> str | None:
-        """Name what of this process is not finite: its loss or, if asked for, a weight.
+        """Name what is not finite in this process: loss, gradients or, if asked for, weights.
 
         The library would wait for every micro-batch's loss, to hide one that is not finite
         (`logging_nan_inf_filter`); this waits once a step.
@@ -240,8 +230,9 @@ class CellTrainer(Seq2SeqTrainer):  # type: ignore[misc]
         self._skipped = self._skipped + 1 if self.accelerator.optimizer_step_was_skipped else 0
         if self._skipped >= MOST_SKIPPED:
             return endings.GRADIENTS
-        if weights and not _all_finite(self.model):
-            return endings.WEIGHTS
+        if weights:  # this waits for the device once
+            finite = [parameter.detach().isfinite().all() for parameter in self.model.parameters()]
+            return None if bool(torch.stack(finite).all()) else endings.WEIGHTS
         return None
 
     def _judge(self, score: float, step: int, finite: bool) -> None:
@@ -267,13 +258,14 @@ class CellTrainer(Seq2SeqTrainer):  # type: ignore[misc]
         partial = self.work.path / f"best-{step}.part"
         shutil.rmtree(partial, ignore_errors=True)
         with self._written(f"the weights of step {step}"):
-            self.accelerator.unwrap_model(self.model).save_pretrained(partial, safe_serialization=True)
+            model = self.accelerator.unwrap_model(self.model)
+            model.save_pretrained(partial, safe_serialization=True)
             self.work.keep_best(partial, step)
         self.stopwatch.switch("validation", step)
 
     @contextmanager
     def _written(self, what: str) -> Iterator[None]:
-        """Name what could not be written; the libraries' errors name neither the file nor the disk.
+        """Name files that could not be written, as the libraries' errors do not.
 
         Raises:
             WorkerError: says what, where, and how much room there is.
@@ -281,12 +273,13 @@ class CellTrainer(Seq2SeqTrainer):  # type: ignore[misc]
         try:
             yield
         except Exception as error:
-            if distributed.lost_a_process(error) or devices.out_of_memory(error) or isinstance(error, NOT_THE_DISKS):
+            lost = distributed.lost_a_process(error) or devices.out_of_memory(error)
+            if lost or isinstance(error, NOT_THE_DISKS):
                 raise
             said, room = in_words(error, self.work.path), free_space(self.work.path)
             raise WorkerError(
-                f"{what} could not be written ({said}); {room}. Free some, then run again: the cell goes on from its "
-                "last checkpoint"
+                f"{what} could not be written ({said}); {room}. Free some, then run again: the "
+                "cell goes on from its last checkpoint"
             ) from error
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
@@ -301,7 +294,8 @@ class CellTrainer(Seq2SeqTrainer):  # type: ignore[misc]
             super()._save_checkpoint(model, trial)
             distributed.gather(None)  # nobody's part is missing
             if main:
-                self.work.commit_checkpoint(written / f"checkpoint-{step}", step, asdict(self.ledger))
+                folder = written / f"checkpoint-{step}"
+                self.work.commit_checkpoint(folder, step, asdict(self.ledger))
         self.stopwatch.switch("train", step)  # marked only now: the checkpoint is durable
         if main:
             self.work.note_times(step, self.ledger.times)
@@ -310,21 +304,14 @@ class CellTrainer(Seq2SeqTrainer):  # type: ignore[misc]
         return str(self.work.path / "partial")
 
     def count(self) -> None:
-        """Move what was counted on all devices since the last call into the ledger, and their largest memory."""
+        """Move the counts and the peak memory of all devices into the ledger."""
         peaks = distributed.gather(devices.peak_memory_gib(self.args.device))
         self.ledger.peak_memory_gib = max(self.ledger.peak_memory_gib, *peaks)
-        totals = sum(torch.tensor(part) for part in distributed.gather(self._counts.tolist()))
-        assert isinstance(totals, torch.Tensor)
+        parts = distributed.gather(self._counts.tolist())
         self._counts.zero_()
         names = ("samples", "input_tokens", "padded_input_tokens", "target_tokens")
-        for name, count in zip(names, totals.tolist(), strict=True):
-            setattr(self.ledger, name, getattr(self.ledger, name) + count)
-
-
-def _all_finite(model: torch.nn.Module) -> bool:
-    """Tell whether every parameter is finite; the device is waited for once."""
-    finite = [parameter.detach().isfinite().all() for parameter in model.parameters()]
-    return bool(torch.stack(finite).all())
+        for name, *counts in zip(names, *parts, strict=True):
+            setattr(self.ledger, name, getattr(self.ledger, name) + sum(counts))
 
 
 def _progress_line(state: TrainerState, logs: Mapping[str, float]) -> str:

@@ -1,7 +1,7 @@
-"""The training engine: one cell, from token ids to the best weights, resumable at any moment.
+"""Train one cell from token ids to the best weights, resumable at any moment.
 
-Started as `python -m longwatt.training SPEC`, one process per device; several meet through torch's launcher and run the
-same code.
+It runs as `python -m longwatt.training SPEC`, one process per device. Several meet through torch's
+launcher and run the same code.
 """
 
 from __future__ import annotations
@@ -9,17 +9,14 @@ from __future__ import annotations
 import csv
 import json
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import (
-    Seq2SeqTrainingArguments,
-    TrainerState,
-    set_seed,
-)
+from transformers import Seq2SeqTrainingArguments, TrainerState, set_seed
 
 from longwatt import devices, distributed, endings, environment, stopping
 from longwatt.artefacts import check_beside, digests, read_artefact
@@ -50,7 +47,7 @@ from longwatt.workdir import WorkFolder, checkpoint_state, checkpoint_step, chec
 from longwatt.worker import Spec, WorkerError, run
 
 HISTORY_COLUMNS = ("step", "epoch", "loss", "learning_rate", "score", "seconds")
-OTHERWISE = "it was validated with another training.validation.batch_size"
+OTHERWISE = "it is to be made anew, or it was validated with another training.validation.batch_size"
 OUTPUTS = {"model": "model", "history": "history.csv", "training": "training.json"}
 
 
@@ -58,27 +55,32 @@ def train(spec: Spec) -> None:
     """Train one cell.
 
     Args:
-        spec: settings as `longwatt.settings.finetune_settings`, execution as `execution_settings`; paths tokens,
-            tokenized, dataset, tokenizer, checkpoint (or None), batch_size (where the budget's is to be found out),
-            work, model, training, history; identity, provenance and energy_log.
+        spec: settings as `longwatt.settings.finetune_settings`, execution as `execution_settings`;
+            paths tokens, tokenized, dataset, tokenizer, checkpoint (or None), batch_size (where the
+            budget says largest), work, model, training, history; identity, provenance, energy_log.
 
     Raises:
         longwatt.stopping.Stopped: it was asked to end, and has saved.
-        WorkerError: it cannot be done here; says what to change.
+        WorkerError: it cannot be trained here; says what to change.
     """
-    work = WorkFolder(Path(spec.paths["work"]), spec.identity, Path(spec.energy_log) if spec.energy_log else None)
-    if distributed.from_main(_had_completed(spec, work) if distributed.rank() == 0 else None):
+    energy_log = Path(spec.energy_log) if spec.energy_log else None
+    work = WorkFolder(Path(spec.paths["work"]), spec.identity, energy_log)
+    main = distributed.rank() == 0
+    if distributed.from_main(_had_completed(spec, work) if main else None):
         return
-    if distributed.rank() == 0:
+    if main:
         repair_tokens(spec.paths)
         _check_weights(spec.paths.get("checkpoint"))
-    attempt, checkpoint, sentence = distributed.from_main(_begin(spec, work) if distributed.rank() == 0 else None)
+    validated = spec.settings["training"]["validation"]["batch_size"]  # may differ by attempt
+    execution = {**spec.execution, "validation.batch_size": validated}
+    begun = work.begin(execution=execution) if main else None
+    attempt, checkpoint, sentence = distributed.from_main(begun)
     ledger, marker, counted = Ledger(), None, None
     if checkpoint:
         times = checkpoint_times(checkpoint)
         counted = bool(times)
         ledger = Ledger(**{**checkpoint_state(checkpoint), **times})
-    if distributed.rank() == 0:
+    if main:
         say(sentence)
         marker = spec.marker()
         step = checkpoint_step(checkpoint) if checkpoint else 0
@@ -88,19 +90,11 @@ def train(spec: Spec) -> None:
         environment.note(work.path, spec.settings["budget"], fresh=checkpoint is None)
         with stopping.deferred():
             _run(trainer, checkpoint)
-            trainer.stopwatch.leave("finish", trainer.state.global_step)
-            trainer.count()
-            if _stopped(trainer):
-                _leave(trainer, attempt)
-            if trainer.ledger.diverged_step is not None:
-                _say_diverged(spec, work, trainer.ledger, attempt)
-            if distributed.rank() == 0:
-                work.finish(attempt, _result(spec, work, trainer))
-                _publish(work.result, spec.paths)
+            _end(spec, work, trainer, attempt)
 
 
 def _check_weights(checkpoint: str | None) -> None:
-    """Refuse pretrained weights that are not those that were brought here.
+    """Refuse pretrained weights other than those that were brought here.
 
     Raises:
         longwatt.artefacts.Damaged: names the file.
@@ -112,14 +106,8 @@ def _check_weights(checkpoint: str | None) -> None:
     check_beside(report, *(report.with_name(name) for name in names), shared=True)
 
 
-def _begin(spec: Spec, work: WorkFolder) -> tuple[int, Path | None, str]:
-    """Start an attempt, and record what of its settings an attempt before may have had otherwise."""
-    size = spec.settings["training"]["validation"]["batch_size"]
-    return work.begin(execution={**spec.execution, "validation.batch_size": size})
-
-
 def _run(trainer: CellTrainer, checkpoint: Path | None) -> None:
-    """Train to the end, from a checkpoint if there is one, or until asked to end."""
+    """Train to the end or until asked to stop, from a checkpoint if given."""
     if checkpoint is None:
         trainer.train()
         return
@@ -127,27 +115,34 @@ def _run(trainer: CellTrainer, checkpoint: Path | None) -> None:
         trainer.validate_pending(checkpoint)
     else:
         trainer.state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
-    # Killed between its last validation and writing the results, it has nothing left to train.
+    # If it was killed between its last validation and its results, nothing is left to train.
     over = trainer.ledger.stopped_early or trainer.ledger.diverged_step is not None
     ended = over or trainer.state.global_step >= trainer.state.max_steps
     if not (ended or trainer.ledger.pending_validation):
         trainer.train(resume_from_checkpoint=str(checkpoint))
 
 
-def _stopped(trainer: CellTrainer) -> bool:
-    return trainer.schedule.stopped or trainer.ledger.pending_validation
-
-
-def _leave(trainer: CellTrainer, attempt: int) -> None:
-    """Say that this attempt ended as asked, with nothing lost."""
-    step = trainer.state.global_step
-    if distributed.rank() == 0:
-        trainer.work.end(attempt, "stopped")
-    raise stopping.Stopped(f"stopped by SIGTERM at step {step}, saved; the next run goes on there")
+def _end(spec: Spec, work: WorkFolder, trainer: CellTrainer, attempt: int) -> None:
+    """End an attempt with the training's result, or as asked with nothing lost."""
+    trainer.stopwatch.leave("finish", trainer.state.global_step)
+    trainer.count()
+    ledger, main = trainer.ledger, distributed.rank() == 0
+    if trainer.schedule.stopped or ledger.pending_validation:
+        if main:
+            work.end(attempt, "stopped")
+        step = trainer.state.global_step
+        raise stopping.Stopped(
+            f"stopped by SIGTERM at step {step}, saved; the next run goes on there"
+        )
+    if ledger.diverged_step is not None:
+        _say_diverged(spec, work, ledger, attempt)
+    if main:
+        work.finish(attempt, _result(spec, work, trainer))
+        _publish(work.result, spec.paths)
 
 
 def _say_diverged(spec: Spec, work: WorkFolder, ledger: Ledger, attempt: int) -> None:
-    """Say where a training diverged; the best weights before are its result.
+    """Report where a training diverged, with the best weights before as its result.
 
     Raises:
         WorkerError: there are none.
@@ -167,20 +162,22 @@ def _say_diverged(spec: Spec, work: WorkFolder, ledger: Ledger, attempt: int) ->
 
 
 def _advice(spec: Spec) -> str:
-    """What was tried, and what needs less memory."""
+    """Describe the batch sizes tried, and the settings that need less memory."""
     validation = spec.settings["training"]["validation"]["batch_size"]
     return (
-        f"trained with {batch_of(spec).per_device} examples per device and validated with {validation}, at "
-        f"{spec.settings['seq_len']} tokens. If it was in validation, lower training.validation.batch_size: this cell "
-        "then goes on from its last checkpoint. If it was in training, lower the budget's per_device_batch_size (and "
-        "raise its gradient_accumulation_steps), or set it to largest, or set training.activation_checkpointing: this "
-        "cell then begins anew. Finished cells that a change applies to are trained again: make it in the entry of "
-        "this cell's model or budget, not for the whole study"
+        f"trained with {batch_of(spec).per_device} examples per device and validated with "
+        f"{validation}, at {spec.settings['seq_len']} tokens. If it was in validation, lower "
+        "training.validation.batch_size: this cell then goes on from its last checkpoint. If it "
+        "was in training, lower the budget's per_device_batch_size (and raise its "
+        "gradient_accumulation_steps), or set it to largest, or set "
+        "training.activation_checkpointing: this cell then begins anew. Finished cells that a "
+        "change applies to are trained again: make it in the entry of this cell's model or budget, "
+        "not for the whole study"
     )
 
 
 def batch_of(spec: Spec) -> StepBatch:
-    """A cell's optimiser step, by the budget's batch size or, where that is to be found out, by what was found."""
+    """Return a cell's optimiser step, with the budget's or the largest batch size."""
     budget = spec.settings["budget"]
     most = budget["per_device_batch_size"]
     if most == LARGEST:
@@ -189,10 +186,10 @@ def batch_of(spec: Spec) -> StepBatch:
 
 
 def _had_completed(spec: Spec, work: WorkFolder) -> bool:
-    """Put the result of this very training in place again, if there is one and no new one was asked for.
+    """Publish the result of this same training again, unless a new one is asked for.
 
     Raises:
-        WorkerError: this very training has diverged without weights to keep, and would again.
+        WorkerError: this same training has diverged without weights to keep, and would again.
     """
     if given_up := work.gave_up():
         if asked_anew("finetune") in ("", given_up["anew"]):
@@ -201,23 +198,24 @@ def _had_completed(spec: Spec, work: WorkFolder) -> bool:
         return False
     if not work.has_result():
         return False
-    # What may change half-way counts once it is complete: its stamp would not be that of the settings in force.
+    # Settings that may change half-way count once it is complete: its stamp would be of others.
     other = (read_stamp(work.result / OUTPUTS["training"]) or {}).get("settings_digest")
     if asked_anew("finetune") or other != spec.provenance.get("settings_digest"):
-        say(f"the completed training in {work.result} is not taken: it is to be made anew, or {OTHERWISE}")
-        work.clear()
-        return False
-    damage = result_damage(work.result)
-    if damage:
-        say(f"this training had completed before, but {damage}: it is trained again")
-        work.clear()
-        return False
-    say(f"this training had completed before: its result is taken from {work.result}")
-    _publish(work.result, spec.paths)
-    return True
+        refused = f"the completed training in {work.result} is not taken: {OTHERWISE}"
+    elif damage := result_damage(work.result):
+        refused = f"this training had completed before, but {damage}: it is trained again"
+    else:
+        say(f"this training had completed before: its result is taken from {work.result}")
+        _publish(work.result, spec.paths)
+        return True
+    say(refused)
+    work.clear()
+    return False
 
 
-def _trainer(spec: Spec, work: WorkFolder, ledger: Ledger, marker: Marker | None, attempt: int) -> CellTrainer:
+def _trainer(
+    spec: Spec, work: WorkFolder, ledger: Ledger, marker: Marker | None, attempt: int
+) -> CellTrainer:
     settings = spec.settings
     training, budget = settings["training"], settings["budget"]
     device = devices.prepare(budget)
@@ -231,15 +229,13 @@ def _trainer(spec: Spec, work: WorkFolder, ledger: Ledger, marker: Marker | None
     _check_size(examples, step)
     pad_to = settings["seq_len"] if training["padding"] == "max_length" else None
     targets = training.get("max_target_tokens") if training["padding"] == "max_length" else None
-    sampler = LengthGroupedSampler(
-        examples.lengths,
-        _grouped_together(step, budget),
-        settings["seed"],
-        training["group_by_length"],
-    )
-    # Where the step is given, what it computes must not depend on how much of it fits a device.
-    tokens = examples.target_tokens if budget["effective_batch_size"] else None
-    micro_batches = ShardedBatches(sampler, step, distributed.rank(), distributed.world_size(), tokens)
+    # If the step is given, its order and its loss must not depend on how much of it fits a device.
+    given, seed = budget["effective_batch_size"], settings["seed"]
+    rank, processes = distributed.rank(), distributed.world_size()
+    together = step.effective // processes if given else step.per_device
+    sampler = LengthGroupedSampler(examples.lengths, together, seed, training["group_by_length"])
+    tokens = examples.target_tokens if given else None
+    micro_batches = ShardedBatches(sampler, step, rank, processes, tokens)
     stopwatch = Stopwatch(ledger, marker, attempt, device)
     every_steps = training["validation"]["every_steps"]
     schedule = Schedule(sampler, stopwatch, every_steps, spec.execution["checkpoint_every_s"])
@@ -254,42 +250,36 @@ def _trainer(spec: Spec, work: WorkFolder, ledger: Ledger, marker: Marker | None
         model=model,
         args=arguments,
         train_dataset=examples,
-        data_collator=_collator(family, pad_to, targets),
+        data_collator=partial(_collate, family, pad_to, targets),
     )
-    if distributed.rank() > 0:  # equal dropout everywhere would be less of it
-        torch.manual_seed(settings["seed"] * 1_000_003 + distributed.rank())
+    if rank > 0:  # equal dropout everywhere would be less of it
+        torch.manual_seed(seed * 1_000_003 + rank)
     return trainer
-
-
-def _grouped_together(step: StepBatch, budget: Mapping[str, Any]) -> int:
-    """Examples that the order groups by length; where the step is given, they do not depend on what fits a device."""
-    return step.effective // distributed.world_size() if budget["effective_batch_size"] else step.per_device
 
 
 def _model(spec: Spec, family: Family, tokenizer: Any) -> torch.nn.Module:
     settings, source = spec.settings, spec.paths.get("checkpoint")
     classifies = settings.get("task") == CLASSIFICATION
     labels = label_names(spec.paths["dataset"]) if classifies else ()
-    target_tokens = 1 if classifies else _target_tokens(settings)
+    target_tokens = 1
+    if not classifies:
+        most = settings["training"]["max_target_tokens"]
+        target_tokens = int(max(most, settings["generation"]["max_new_tokens"]))
     checkpoint = Path(source).parent if source else None
-    model = family.build(settings["model"], tokenizer, checkpoint, settings["seq_len"], target_tokens, labels)
+    model = family.build(
+        settings["model"], tokenizer, checkpoint, settings["seq_len"], target_tokens, labels
+    )
     if settings["training"]["activation_checkpointing"]:
         model.gradient_checkpointing_enable()  # type: ignore[operator]
     return model
 
 
-def _target_tokens(settings: Mapping[str, Any]) -> int:
-    return int(max(settings["training"]["max_target_tokens"], settings["generation"]["max_new_tokens"]))
-
-
-def _collator(family: Family, pad_to: int | None, targets: int | None) -> Callable[[WeightedExamples], Batch]:
-    """Makes tensors of a micro-batch: the family's, and its weight."""
-
-    def collate(micro_batch: WeightedExamples) -> Batch:
-        examples, weight = micro_batch
-        return {**family.collate(examples, pad_to, targets), "weight": torch.tensor(weight)}
-
-    return collate
+def _collate(
+    family: Family, pad_to: int | None, targets: int | None, micro_batch: WeightedExamples
+) -> Batch:
+    """Make the tensors of a micro-batch: the family's, and its weight."""
+    examples, weight = micro_batch
+    return {**family.collate(examples, pad_to, targets), "weight": torch.tensor(weight)}
 
 
 def _validator(
@@ -297,23 +287,19 @@ def _validator(
 ) -> Validator:
     settings = spec.settings
     validation, comparison = settings["training"]["validation"], settings.get("comparison", {})
-    examples = _examples(
-        spec, tokenizer, validation["split"], validation["max_examples"], comparison.get("references", "best")
-    )
+    references = comparison.get("references", "best")
+    split, most = validation["split"], validation["max_examples"]
+    examples = _examples(spec, tokenizer, split, most, references)
+    how, precision = _how(settings), settings["budget"]["precision"]
     predictor = Predictor(
-        family,
-        model,
-        tokenizer,
-        how=_how(settings),
-        precision=settings["budget"]["precision"],
-        pad_to=pad_to,
-        target_pad_to=targets,
+        family, model, tokenizer, how=how, precision=precision, pad_to=pad_to, target_pad_to=targets
     )
-    return Validator(examples, predictor, _judge(settings, examples, tokenizer), validation["batch_size"])
+    judge = _judge(settings, examples, tokenizer)
+    return Validator(examples, predictor, judge, validation["batch_size"])
 
 
 def _how(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """How validations predict."""
+    """Return how validations predict, for `Family.predict`."""
     if settings.get("task") == CLASSIFICATION:  # temperatures are fitted only once training is over
         validation = settings["training"]["validation"]
         return {**{key: validation[key] for key in ("exit", "batch_size")}, "uncalibrated": True}
@@ -322,7 +308,8 @@ def _how(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 def _judge(settings: Mapping[str, Any], examples: Examples, tokenizer: Any) -> Judge:
     if settings.get("task") == CLASSIFICATION:
-        labels = {row["id"]: row["references"] for row in examples.rows.select_columns(["id", "references"])}
+        rows = examples.rows.select_columns(["id", "references"])
+        labels = {row["id"]: row["references"] for row in rows}
         return Judge(labels, settings["metric"], task=CLASSIFICATION)
     references = compared_texts(examples.rows, tokenizer, settings["comparison"])
     return Judge(references, settings["metric"], settings["comparison"]["text"])
@@ -331,7 +318,7 @@ def _judge(settings: Mapping[str, Any], examples: Examples, tokenizer: Any) -> J
 def _examples(
     spec: Spec, tokenizer: Any, split: str, max_examples: int | None, references: str | None = None
 ) -> Examples:
-    """One split's examples; to train on (without `references`), one for every reference."""
+    """Return a split's examples, for training (no `references`) one for every reference."""
     if spec.settings.get("task") == CLASSIFICATION:
         return classified(spec.paths, tokenizer, split, max_examples, spec.settings["seq_len"])
     rows = load_split(Path(spec.paths["tokens"]), split, max_examples)
@@ -346,31 +333,28 @@ def _examples(
 
 
 def _check_size(examples: Examples, step: StepBatch) -> None:
-    """Refuse a training split that does not fill one batch: the declared batch would not be the one trained with."""
+    """Refuse a training split smaller than one batch: it would train with another batch size."""
     if len(examples) < step.effective:
         raise WorkerError(
-            f"the training split has {len(examples)} examples, fewer than one effective batch of {step.effective} "
-            f"({step.per_device} per device x {step.accumulation} accumulation "
-            f"steps x {distributed.world_size()} devices); lower per_device_batch_size, gradient_accumulation_steps or "
-            "effective_batch_size in the cell's budget, or give the dataset more training rows"
+            f"the training split has {len(examples)} examples, fewer than one effective batch of "
+            f"{step.effective} ({step.per_device} per device x {step.accumulation} accumulation "
+            f"steps x {distributed.world_size()} devices); lower per_device_batch_size, "
+            "gradient_accumulation_steps or effective_batch_size in the cell's budget, or give the "
+            "dataset more training rows"
         )
 
 
 def _arguments(spec: Spec, work: WorkFolder, step: StepBatch) -> Seq2SeqTrainingArguments:
     settings, execution = spec.settings, spec.execution
     training, budget = settings["training"], settings["budget"]
+    same = ("learning_rate", "adam_beta1", "adam_beta2", "adam_epsilon", "weight_decay")
     return Seq2SeqTrainingArguments(
+        **{name: training[name] for name in (*same, "max_grad_norm")},
         output_dir=str(work.path),
         per_device_train_batch_size=step.per_device,
         gradient_accumulation_steps=step.accumulation,
-        learning_rate=training["learning_rate"],
-        adam_beta1=training["adam_beta1"],
-        adam_beta2=training["adam_beta2"],
-        adam_epsilon=training["adam_epsilon"],
-        weight_decay=training["weight_decay"],
         lr_scheduler_type=training["lr_scheduler"],
         warmup_steps=float(training["warmup_ratio"] or 0),  # below 1 it is a ratio
-        max_grad_norm=training["max_grad_norm"],
         num_train_epochs=training["max_epochs"] or 1,  # without effect where max_steps is given
         max_steps=training["max_steps"] or -1,
         logging_steps=execution["log_every_steps"],
@@ -390,22 +374,23 @@ def _arguments(spec: Spec, work: WorkFolder, step: StepBatch) -> Seq2SeqTraining
 
 
 def _result(spec: Spec, work: WorkFolder, trainer: CellTrainer) -> Path:
-    """A folder with everything that the training gave, under the names of OUTPUTS."""
+    """Make a folder with all results of the training, under the names of OUTPUTS."""
     assert trainer.ledger.best_step is not None
     folder = work.path / "result.part"
     shutil.rmtree(folder, ignore_errors=True)
-    # Linked, not moved: should this be killed half-way, the work folder is still whole.
-    shutil.copytree(work.best(trainer.ledger.best_step), folder / OUTPUTS["model"], copy_function=link_or_copy)
-    trainer.validator.predictor.tokenizer.save_pretrained(folder / OUTPUTS["model"])
-    _write_history(folder / OUTPUTS["history"], trainer.state.log_history)
-    files = [*model_files(folder / OUTPUTS["model"]), folder / OUTPUTS["history"]]
+    model, history = folder / OUTPUTS["model"], folder / OUTPUTS["history"]
+    # Linked, not moved: if this is killed half-way, the work folder is still whole.
+    shutil.copytree(work.best(trainer.ledger.best_step), model, copy_function=link_or_copy)
+    trainer.validator.predictor.tokenizer.save_pretrained(model)
+    _write_history(history, trainer.state.log_history)
+    files = [*model_files(model), history]
     facts = {"sha256": digests(folder, files), **_facts(spec, work, trainer)}
     write_json(folder / OUTPUTS["training"], facts)
     return folder
 
 
 def _publish(result: Path, paths: Mapping[str, Any]) -> None:
-    """Put a result under the names that the rule declares; the stamped file last."""
+    """Publish a result under the names that the rule declares, the stamped file last."""
     model = Path(paths["model"])
     shutil.rmtree(model, ignore_errors=True)
     copy = model.with_name(".model.part")
@@ -414,7 +399,8 @@ def _publish(result: Path, paths: Mapping[str, Any]) -> None:
     copy.rename(model)
     with whole_path(Path(paths["history"])) as partial:
         shutil.copyfile(result / OUTPUTS["history"], partial)
-    write_json(paths["training"], json.loads((result / OUTPUTS["training"]).read_text(encoding="utf-8")))
+    text = (result / OUTPUTS["training"]).read_text(encoding="utf-8")
+    write_json(paths["training"], json.loads(text))
 
 
 def _write_history(path: Path, entries: Sequence[Mapping[str, Any]]) -> None:
@@ -422,17 +408,21 @@ def _write_history(path: Path, entries: Sequence[Mapping[str, Any]]) -> None:
         writer = csv.DictWriter(stream, HISTORY_COLUMNS, restval="NA", extrasaction="ignore")
         writer.writeheader()
         for entry in entries:
-            if "loss" in entry or "eval_score" in entry:
-                writer.writerow({**entry, **({"score": entry["eval_score"]} if "eval_score" in entry else {})})
+            if "eval_score" in entry:
+                writer.writerow({**entry, "score": entry["eval_score"]})
+            elif "loss" in entry:
+                writer.writerow(entry)
 
 
 def _facts(spec: Spec, work: WorkFolder, trainer: CellTrainer) -> dict[str, Any]:
     ledger, settings, step = trainer.ledger, spec.settings, trainer.micro_batches.step
     model = trainer.accelerator.unwrap_model(trainer.model)
-    kept = {key: value for key, value in asdict(ledger).items() if not key.startswith(("pending", "logged"))}
+    config, inner = model.config.to_dict(), ("pending", "logged")
+    kept = {key: value for key, value in asdict(ledger).items() if not key.startswith(inner)}
+    ended_by = endings.ended_by(ledger.diverged_step, ledger.stopped_early, settings["training"])
     return {
         **kept,
-        "ended_by": endings.ended_by(ledger.diverged_step, ledger.stopped_early, settings["training"]),
+        "ended_by": ended_by,
         "steps": trainer.state.global_step,
         "epochs": trainer.state.epoch,
         "max_steps": trainer.state.max_steps,
@@ -444,9 +434,9 @@ def _facts(spec: Spec, work: WorkFolder, trainer: CellTrainer) -> dict[str, Any]
         "effective_batch_size": step.effective,
         "parameters": sum(p.numel() for p in model.parameters()),
         "initialisation": settings["model"]["initialisation"],
-        "attention_regime": trainer.family.regime(model.config.to_dict(), settings["seq_len"]),
-        "notes": trainer.family.notes(model.config.to_dict(), settings["seq_len"]),
-        **trainer.family.facts(model.config.to_dict()),
+        "attention_regime": trainer.family.regime(config, settings["seq_len"]),
+        "notes": trainer.family.notes(config, settings["seq_len"]),
+        **trainer.family.facts(config),
         **({"encoder": settings["encoder"]} if "encoder" in settings else {}),
         "validation_examples": len(trainer.validator.examples),
         "peak_memory_kind": devices.peak_memory_kind(trainer.args.device),

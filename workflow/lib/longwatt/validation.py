@@ -1,4 +1,4 @@
-"""Scoring a model on the validation examples, each process its share."""
+"""Score a model on the validation examples, each process its share."""
 
 from __future__ import annotations
 
@@ -6,13 +6,15 @@ import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import TypeVar, cast
 
 from longwatt import distributed, metrics, stopping
 from longwatt.decoding import Predictor
 from longwatt.examples import Examples, batches
 from longwatt.models.family import Classifier
 from longwatt.tasks import CLASSIFICATION, TEXT
+
+T = TypeVar("T")
 
 
 class CutShort(Exception):
@@ -21,13 +23,13 @@ class CutShort(Exception):
 
 @dataclass(frozen=True)
 class Judge:
-    """What predictions are compared with, and how.
+    """References for predictions, and how to compare with them.
 
     Attributes:
         references: acceptable texts by prediction's id.
         metric: the dataset's.
         text: "raw" or "normalized".
-        task: the dataset's; of a label there is nothing to normalize.
+        task: the dataset's; labels are not normalized.
     """
 
     references: Mapping[str, Sequence[str]]
@@ -42,18 +44,24 @@ class Validator:
     Args:
         examples: of the validation split.
         predictor: predicts them.
-        judge: of the predictions.
-        batch_size: examples per batch; which process predicts a batch changes nothing in it.
+        judge: compares the predictions.
+        batch_size: examples per batch; batches do not depend on the number of processes.
     """
 
-    def __init__(self, examples: Examples, predictor: Predictor, judge: Judge, batch_size: int) -> None:
+    def __init__(
+        self, examples: Examples, predictor: Predictor, judge: Judge, batch_size: int
+    ) -> None:
         self.examples = examples
         self.predictor = predictor
         self.judge = judge
         self.groups = distributed.share(batches(examples, batch_size))
 
     def score(self) -> tuple[float, float]:
-        """The headline score, the same in every process, and the seconds that scoring kept the device waiting.
+        """Predict and score the examples.
+
+        Returns:
+            The headline score, the same in every process, and the seconds for which scoring kept
+            the device waiting.
 
         Raises:
             CutShort: some process was asked to end before all were predicted.
@@ -67,34 +75,31 @@ class Validator:
         return score, time.perf_counter() - start
 
     def finite(self) -> bool:
-        """Tell whether the model computes numbers in every process: the loss of one example has to be finite.
+        """Check that the loss of one example is finite in every process.
 
-        Weights may be finite and yet too large for what is computed with them; of logits that are
-        not finite the best is then always the same, and its score an ordinary one.
+        Finite weights may be too large to compute with. The best of logits that are not finite is
+        always the same one, and its score looks ordinary.
         """
-        return all(distributed.gather(self._loss_is_finite()))
-
-    def _loss_is_finite(self) -> bool:
-        if not self.groups:  # more processes than batches
-            return True
-        loss = self.predictor.loss(self.examples, self.groups[0][:1])
-        return math.isfinite(loss)
+        # Without groups there are more processes than batches.
+        firsts = [group[:1] for group in self.groups[:1]]
+        finite = all(math.isfinite(self.predictor.loss(self.examples, first)) for first in firsts)
+        return all(distributed.gather(finite))
 
     def _headline(self, predictions: dict[str, str]) -> float:
-        """The headline score of what all processes have predicted."""
+        """Return the headline score of the predictions of all processes."""
+        references = self.judge.references
         if self.judge.task == CLASSIFICATION:  # macro F1 is no mean over examples
-            found = dict(pair for part in distributed.gather(predictions) for pair in part.items())
-            labels = {id_: references[0] for id_, references in self.judge.references.items()}
+            found = _gathered(predictions)
+            labels = {id_: texts[0] for id_, texts in references.items()}
             family = cast(Classifier, self.predictor.family)
             return family.score(self.judge.metric, {id_: found[id_] for id_ in labels}, labels)
-        scored = [pair for part in distributed.gather(self._scores(predictions)) for pair in part.items()]
-        by_id = dict(scored)
-        # In one order, whoever scored what: sums of floats depend on it.
-        corpus = metrics.corpus_scores({id_: by_id[id_] for id_ in self.judge.references})
+        by_id = _gathered(self._scores(predictions))
+        # Always in one order, whoever scored what: sums of floats depend on it.
+        corpus = metrics.corpus_scores({id_: by_id[id_] for id_ in references})
         return corpus[metrics.headline(self.judge.metric)]
 
     def _predictions(self) -> Iterator[tuple[str, str]]:
-        """This process's (id, text), until it is asked to end."""
+        """Yield this process's (id, text) until it is asked to end."""
         for group in self.groups:
             if stopping.asked():
                 return
@@ -102,9 +107,15 @@ class Validator:
                 yield from zip(result.ids, (answer.text for answer in result.answers), strict=True)
 
     def _scores(self, predictions: dict[str, str]) -> dict[str, dict[str, float]]:
-        """Scores of this process's predictions; none where there were more processes than batches."""
+        """Score this process's predictions, which may be none."""
         if not predictions:
             return {}
         judge = self.judge
         references = {id_: judge.references[id_] for id_ in predictions}
-        return metrics.score_examples(predictions, references, metrics=(judge.metric,), text=judge.text)
+        wanted = (judge.metric,)
+        return metrics.score_examples(predictions, references, metrics=wanted, text=judge.text)
+
+
+def _gathered(mine: dict[str, T]) -> dict[str, T]:
+    """Merge the values by id of all processes."""
+    return dict(pair for part in distributed.gather(mine) for pair in part.items())

@@ -1,4 +1,4 @@
-"""Model families: one module or package each for all that is special about it.
+"""Model families: each has one module or package for all that is special about it.
 
 A family's module defines `FAMILY`, a class with the interface of `longwatt.models.family.Family`.
 The module's name is what a study's `family:` says. Its methods import torch and transformers, since
@@ -20,14 +20,12 @@ if TYPE_CHECKING:
 
 @cache
 def families() -> tuple[str, ...]:
-    """Find the names of all families: of every module or package here that defines `FAMILY`."""
-    return tuple(
-        sorted(module.name for module in pkgutil.iter_modules(__path__) if _is_family(module))
-    )
+    """Find the names of all modules and packages here that define `FAMILY`."""
+    return tuple(sorted(m.name for m in pkgutil.iter_modules(__path__) if _is_family(m)))
 
 
 def _is_family(module: pkgutil.ModuleInfo) -> bool:
-    """Read a module, without importing it: what families are made of may load torch."""
+    """Check whether a module defines `FAMILY` without importing it, which may load torch."""
     path = Path(__path__[0], module.name)
     source = (path / "__init__.py" if module.ispkg else path.with_suffix(".py")).read_text("utf-8")
     return "FAMILY" in source and any("FAMILY" in _bound(node) for node in ast.parse(source).body)

@@ -1,28 +1,25 @@
-"""BigBird-Pegasus (Zaheer et al. 2020): block-sparse encoder attention over long inputs, full over short ones.
+"""BigBird-Pegasus (Zaheer et al. 2020): block-sparse attention over long inputs, full over short.
 
-What transformers 5 does, and what follows from it here:
+Behaviour of transformers 5, and what follows from it here:
 
-- A batch at or below the threshold switches the model to full attention for good (transformers #20031). A cell is of
-  one regime from its first batch to its last: its length decides.
-- The global blocks are the first and the last of the padded input, and the places of the random blocks depend on its
-  length, so a prediction would depend on its batch's longest neighbour. In the sparse regime every batch is padded to
-  the cell's length.
-- Random blocks are drawn in training; in evaluation all of them are the first block. At 1024, 3072 and 4096 tokens they
-  come from the first 1,024 tokens (the original authors' plan); other lengths, 2048 among them, use another plan.
+- A batch at or below the threshold switches the model to full attention for good (transformers
+  #20031). The length of a cell therefore decides its regime, from its first batch to its last.
+- The global blocks are the first and the last of the padded input, and the places of the random
+  blocks depend on its length. A prediction would therefore depend on the longest input of its
+  batch. In the sparse regime every batch is padded to the cell's length.
+- Random blocks are drawn in training; in evaluation all of them are the first block. At 1024, 3072
+  and 4096 tokens they come from the first 1,024 tokens (the original authors' plan). Other lengths,
+  2048 among them, use another plan.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from longwatt.models.encoder_decoder import EncoderDecoder
 from longwatt.models.errors import ModelError
-from longwatt.models.family import Batch, Example
-
-if TYPE_CHECKING:
-    from torch import nn
+from longwatt.models.family import Batch, Config, Example, Exits
 
 SPARSE, FULL = "block_sparse", "original_full"
 OLD_PLAN = (1024, 3072, 4096)  # lengths for which transformers keeps the original authors' plan
@@ -30,7 +27,7 @@ REGIMES = {SPARSE: "block-sparse attention", FULL: "full attention"}
 
 
 class BigBirdPegasus(EncoderDecoder):
-    """Sparse above the threshold, full below it, and never both in one cell."""
+    """Sparse attention above the threshold, full below it, and never both in one cell."""
 
     kind = "bigbird_pegasus"
     config_class = "BigBirdPegasusConfig"
@@ -44,66 +41,55 @@ class BigBirdPegasus(EncoderDecoder):
     sparse_length: int | None = None
 
     def check(
-        self,
-        config: Mapping[str, Any],
-        given: Mapping[str, Any],
-        seq_len: int,
-        target_tokens: int,
-        exits: Mapping[str, Any] | None = None,
+        self, config: Config, given: Config, seq_len: int, target_tokens: int, exits: Exits = None
     ) -> None:
-        """See `Family.check`; block-sparse attention that a study asks for by name has a least length."""
+        """See `Family.check`. An explicit block-sparse attention needs a minimum length."""
         super().check(config, given, seq_len, target_tokens, exits)
         if given.get("attention_type") == SPARSE and self._attention_type(config, seq_len) == FULL:
             raise ModelError(
                 f"seq_len {seq_len} is too short for block-sparse attention, which needs more than "
-                f"{self._threshold(config)} tokens ((5 + 2 x num_random_blocks) x block_size); leave attention_type "
-                "out of the model's config to have full attention there, lengthen seq_len, or make the blocks smaller"
+                f"{self._threshold(config)} tokens ((5 + 2 x num_random_blocks) x block_size); "
+                "leave attention_type out of the model's config to have full attention there, "
+                "lengthen seq_len, or make the blocks smaller"
             )
 
-    def regime(self, config: Mapping[str, Any], seq_len: int) -> str | None:
+    def regime(self, config: Config, seq_len: int) -> str | None:
         """See `Family.regime`."""
         return REGIMES[self._attention_type(config, seq_len)]
 
-    def notes(self, config: Mapping[str, Any], seq_len: int) -> list[str]:
-        """See `Family.notes`; which random blocks there are depends on the length."""
+    def notes(self, config: Config, seq_len: int) -> list[str]:
+        """See `Family.notes`. The plan of random blocks depends on the length."""
         if self._attention_type(config, seq_len) == FULL:
             return []
-        where = "from the first 1,024 tokens" if seq_len in OLD_PLAN else "by the plan for other lengths than those"
+        old, other = "from the first 1,024 tokens", "by the plan for other lengths than those"
+        where = old if seq_len in OLD_PLAN else other
         lengths = ", ".join(map(str, OLD_PLAN))
         return [
-            f"random blocks are drawn {where} ({lengths} have a plan of their own), and none are drawn in evaluation"
+            f"random blocks are drawn {where} ({lengths} have a plan of their own), "
+            "and none are drawn in evaluation"
         ]
 
-    def build(
-        self,
-        model: Mapping[str, Any],
-        tokenizer: Any,
-        checkpoint: Path | None,
-        seq_len: int,
-        target_tokens: int,
-        labels: Sequence[str] = (),
-    ) -> nn.Module:
-        """See `Family.build`."""
-        built = super().build(model, tokenizer, checkpoint, seq_len, target_tokens, labels)
-        config: Any = built.config
-        kind = self._attention_type(config.to_dict(), seq_len)
-        config.attention_type = kind
-        built.get_encoder().set_attention_type(kind)  # type: ignore[operator]
+    def _adapt(self, built: Any, seq_len: int) -> None:
+        kind = self._attention_type(built.config.to_dict(), seq_len)
+        built.config.attention_type = kind
+        built.get_encoder().set_attention_type(kind)
         self.sparse_length = seq_len if kind == SPARSE else None
-        return built
 
-    def collate(self, examples: Sequence[Example], pad_to: int | None, targets: int | None) -> Batch:
-        """See `Family.collate`; to the cell's length in the sparse regime."""
+    def collate(
+        self, examples: Sequence[Example], pad_to: int | None, targets: int | None
+    ) -> Batch:
+        """See `Family.collate`. The sparse regime pads to the cell's length."""
         return super().collate(examples, pad_to or self.sparse_length, targets)
 
-    def _attention_type(self, config: Mapping[str, Any], seq_len: int) -> str:
+    def _attention_type(self, config: Config, seq_len: int) -> str:
         asked = {**self.defaults, **config}["attention_type"]
         return SPARSE if asked == SPARSE and seq_len > self._threshold(config) else FULL
 
-    def _threshold(self, config: Mapping[str, Any]) -> int:
-        """The longest input with full attention: two global, three window and twice the random blocks."""
+    def _threshold(self, config: Config) -> int:
+        """Return the longest input with full attention."""
         random, size = self.whole(config, "num_random_blocks"), self.whole(config, "block_size")
         assert random is not None and size is not None, "they have defaults"
+        # Two global blocks, three of the window, and twice the random blocks.
         return (5 + 2 * random) * size
 
 

@@ -1,19 +1,21 @@
-"""What families check of a study's configuration against that of transformers."""
+"""Checks of a study's model configuration and weights against those of transformers."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from longwatt.models.errors import ModelError
+from longwatt.models.family import Config
 from longwatt.spelling import nearest
 
 
-def check_keys(given: Mapping[str, Any], known: Any) -> None:
-    """Refuse keys that a configuration does not have; transformers would take and ignore them.
+def check_keys(given: Config, known: Any) -> None:
+    """Refuse unknown keys, which transformers would take and ignore.
 
     Raises:
-        ModelError: names the first one, and the nearest known.
+        ModelError: names the first unknown key and the nearest known one.
     """
     for key in given:
         if not hasattr(known, key):
@@ -21,9 +23,53 @@ def check_keys(given: Mapping[str, Any], known: Any) -> None:
             raise ModelError(f"the model's config has the unknown key {key!r}{nearest(key, names)}")
 
 
-def without_kind(given: Mapping[str, Any]) -> dict[str, Any]:
-    """A configuration without its model_type, which chose the class."""
+def read_known(read: Any, given: Config) -> Any:
+    """Read a checkpoint's configuration with a study's settings in place of its own.
+
+    Args:
+        read: called with the settings to replace, reads the configuration.
+        given: the study's settings.
+
+    Raises:
+        ModelError: a key is unknown, or the checkpoint is of another kind.
+    """
+    known = read()
+    check_keys(given, known)
+    if given.get("model_type", known.model_type) != known.model_type:
+        raise ModelError(
+            f"the checkpoint is of the kind {known.model_type!r}, not {given['model_type']!r}"
+        )
+    return read(**without_kind(given))
+
+
+def whole_number(key: str, value: Any, least: int) -> int | None:
+    """Return a setting that must be a whole number of at least `least`, or None.
+
+    Raises:
+        ModelError: it is something else; names the key.
+    """
+    whole = isinstance(value, int) and not isinstance(value, bool) and value >= least
+    if value is None or whole:
+        return value  # type: ignore[no-any-return]
+    raise ModelError(
+        f"{key} in the model's config must be a whole number from {least}, but is {value!r}"
+    )
+
+
+def without_kind(given: Config) -> dict[str, Any]:
+    """Return a configuration without its model_type, which chose the class."""
     return {key: value for key, value in given.items() if key != "model_type"}
+
+
+def pad_token_of(tokenizer: Any) -> int:
+    """Return a tokenizer's padding id.
+
+    Raises:
+        ModelError: it has none.
+    """
+    if tokenizer.pad_token_id is None:
+        raise ModelError("the tokenizer has no padding token; set pad_token and save it again")
+    return int(tokenizer.pad_token_id)
 
 
 def check_vocabulary(vocab_size: int, tokenizer: Any) -> None:
@@ -34,6 +80,39 @@ def check_vocabulary(vocab_size: int, tokenizer: Any) -> None:
     """
     if len(tokenizer) > vocab_size:
         raise ModelError(
-            f"the tokenizer has {len(tokenizer)} tokens but the model's vocab_size is {vocab_size}; "
-            "use the checkpoint's own tokenizer (kind: checkpoint), or another vocab_size"
+            f"the tokenizer has {len(tokenizer)} tokens but the model's vocab_size is "
+            f"{vocab_size}; use the checkpoint's own tokenizer (kind: checkpoint), or another "
+            "vocab_size"
+        )
+
+
+def load_weights(load: Callable[..., Any], folder: Path, **kwargs: Any) -> tuple[Any, list[str]]:
+    """Load a model in float32 with a `from_pretrained`, from safetensors only.
+
+    A pickle can run code when it is loaded. A repository's own code is never run either.
+
+    Returns:
+        The model, and the sorted names of weights that the folder lacks.
+    """
+    import torch
+
+    fixed = {"local_files_only": True, "use_safetensors": True, "output_loading_info": True}
+    model, said = load(str(folder), dtype=torch.float32, **fixed, **kwargs)
+    return model, sorted(said["missing_keys"])
+
+
+def check_complete(absent: Sequence[str], part: str) -> None:
+    """Refuse a checkpoint that lacks weights.
+
+    Args:
+        absent: names of these weights.
+        part: the part of the model that needs them.
+
+    Raises:
+        ModelError: counts them and names the first.
+    """
+    if absent:
+        raise ModelError(
+            f"the checkpoint lacks {len(absent)} of the {part}'s weights, {absent[0]} first; is it "
+            "of another kind, or does the study's config ask for more layers than it has?"
         )

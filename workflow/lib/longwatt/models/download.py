@@ -1,8 +1,7 @@
 """Bring a checkpoint into resources/ as safetensors, from a folder or a hub's repository.
 
-A folder of the user's must hold safetensors. A repository may hold pickled weights (the published
-study's do): they are opened as plain tensors alone, which cannot run code, and written once as
-safetensors.
+A user's folder must hold safetensors. A repository may hold pickled weights (the published study's
+do). They are opened as plain tensors only, which cannot run code, and saved as safetensors.
 """
 
 from __future__ import annotations
@@ -32,14 +31,14 @@ from longwatt.source_files import SourceChanged, folder_files, recorded
 def download_model(
     settings: Mapping[str, Any], folder: Path, provenance: Mapping[str, Any]
 ) -> None:
-    """Write a checkpoint's safetensors and JSON files into `folder`, and `model.json` about them.
+    """Write a checkpoint's safetensors and JSON files into `folder`, and a `model.json`.
 
-    That names their SHA-256 and where they come from.
+    It holds their SHA-256 and where they come from.
 
     Args:
         settings: `path` of a local checkpoint folder, `package` and `folder` of one in a Python
             package, or `repository` and `revision`.
-        folder: where to.
+        folder: the folder to fill.
         provenance: the artefact's stamp.
 
     Raises:
@@ -68,11 +67,7 @@ def download_model(
 
 
 def _bring(settings: Mapping[str, Any], source: Path, folder: Path) -> dict[str, Any]:
-    """Copy or convert a checkpoint into `folder`.
-
-    Returns:
-        Where it comes from.
-    """
+    """Copy or convert a checkpoint into `folder`, and return its origin."""
     repository = repository_of(settings)
     if repository is not None:
         return _take(repository, source, folder)
@@ -82,18 +77,16 @@ def _bring(settings: Mapping[str, Any], source: Path, folder: Path) -> dict[str,
 
 
 def _take(repository: hub.Repository, source: Path, folder: Path) -> dict[str, Any]:
-    """Link or convert a repository's files into `folder`.
-
-    Returns:
-        Where they come from, with what they were there.
-    """
+    """Link or convert a repository's files into `folder`, and return their origin."""
     files = choose_model([path.name for path in source.iterdir()])
     pickled = [name for name in files if name.endswith(".bin")]
     for name in files:
         if name in pickled:
             convert_pickle(source / name, folder / _safe(name))
         elif name.endswith(".index.json"):
-            _rename_shards(source / name, folder / _safe(name))
+            known = read_object(source / name)
+            shards = {key: _safe(shard) for key, shard in known["weight_map"].items()}
+            write_json(folder / _safe(name), {**known, "weight_map": shards})
         else:
             _link_or_copy(source / name, folder / name)
     return {
@@ -106,28 +99,18 @@ def _take(repository: hub.Repository, source: Path, folder: Path) -> dict[str, A
 
 
 def _safe(name: str) -> str:
-    """Name a file of pickled weights, or their index, as it is once they are safetensors."""
+    """Return the name as safetensors of a file of pickled weights, or of their index."""
     return name.replace("pytorch_model", "model").replace(".bin", ".safetensors")
-
-
-def _rename_shards(index: Path, target: Path) -> None:
-    """Write an index of shards with their new names."""
-    known = read_object(index)
-    write_json(
-        target,
-        {**known, "weight_map": {key: _safe(name) for key, name in known["weight_map"].items()}},
-    )
 
 
 def convert_pickle(source: Path, target: Path) -> None:
     """Write pickled weights as safetensors, bit by bit the same.
 
-    The first of the names that share one tensor (tied weights) is kept: transformers ties the
-    others to it when it loads.
+    Tied weights keep the first of their names: transformers ties the others to it when it loads.
 
     Raises:
-        ModelError: the file holds something else than named tensors, or cannot be opened without
-            running code.
+        ModelError: the file holds anything but named tensors, or cannot be opened without running
+            code.
     """
     import torch
     from safetensors.torch import save_file
@@ -140,25 +123,18 @@ def convert_pickle(source: Path, target: Path) -> None:
         raise ModelError(
             f"{source} cannot be opened as weights alone ({type(error).__name__}: {said})"
         ) from None
-    if not isinstance(held, dict) or not all(
-        isinstance(value, torch.Tensor) for value in held.values()
-    ):
+    if not isinstance(held, dict) or not all(map(torch.is_tensor, held.values())):
         raise ModelError(f"{source} holds something else than named tensors")
     with whole_path(target) as partial:
         save_file(_untied(held), partial, metadata={"format": "pt"})
 
 
 def _untied(held: Mapping[str, Any]) -> dict[str, Any]:
-    """Keep one name for each tensor, with memory of its own: safetensors knows no sharing."""
+    """Keep one name for each tensor, with its own memory, since safetensors cannot share any."""
     first: dict[tuple[Any, ...], str] = {}
     for name, tensor in held.items():
-        place = (
-            _memory(tensor),
-            tensor.storage_offset(),
-            tensor.dtype,
-            tensor.shape,
-            tensor.stride(),
-        )
+        view = (tensor.storage_offset(), tensor.dtype, tensor.shape, tensor.stride())
+        place = (_memory(tensor), *view)
         first.setdefault(place if tensor.numel() else (name,), name)
     kept = {name: held[name] for name in first.values()}
     uses = Counter(map(_memory, kept.values()))
@@ -169,14 +145,14 @@ def _untied(held: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _memory(tensor: Any) -> int:
-    """Return where the memory begins that a tensor, and others that share it, lie in."""
+    """Return the address of a tensor's memory, the same for all that share it."""
     return int(tensor.untyped_storage().data_ptr())
 
 
 def _link_or_copy(source: Path, target: Path) -> None:
-    """Give weights in the client's cache a second name, which takes no room; copy all else.
+    """Hard-link weights in the client's cache to save room, and copy everything else.
 
-    They are copied too where the cache is on another disk.
+    Weights are copied too where the cache is on another disk.
     """
     if source.is_symlink() and source.suffix == ".safetensors":
         with suppress(OSError):

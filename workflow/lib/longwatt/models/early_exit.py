@@ -1,17 +1,25 @@
-"""Encoders with classifiers on several layers (arXiv 2004.07453), any that Hugging Face has.
+"""Any encoder of Hugging Face with classifiers on several layers (arXiv 2004.07453).
 
-One classifier on the last layer is the standard model, one on a layer below it the efficient one: what early exits are
-compared with. The code behind it, which needs torch, is in `exit_model`, `exit_inference` and `layerwise`.
+Early exits are compared with two models of one classifier: the standard model has it on the last
+layer, the efficient one on a layer below. The code behind this family, which needs torch, is in
+`exit_model`, `exit_inference` and `layerwise`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from longwatt.exit_rules import ExitRuleError, check_temperatures, exit_rule
-from longwatt.models.configurations import check_keys, check_vocabulary, without_kind
+from longwatt.models.configurations import (
+    check_keys,
+    check_vocabulary,
+    pad_token_of,
+    read_known,
+    without_kind,
+)
 from longwatt.models.encoders import (
     FROZEN_RANDOM,
     LAYER_WEIGHTS,
@@ -23,7 +31,7 @@ from longwatt.models.encoders import (
     most_tokens,
 )
 from longwatt.models.errors import ModelError
-from longwatt.models.family import Answer, Batch, Example
+from longwatt.models.family import Answer, Batch, Config, Example, Exits, Labels
 from longwatt.provenance import read_object
 from longwatt.spelling import nearest
 from longwatt.tasks import CLASSIFICATION
@@ -38,11 +46,11 @@ INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 
 
 def exit_kind(layers: Sequence[int], encoder_layers: int) -> str:
-    """What a model is in the comparison: `early_exit`, or with one classifier `standard` or `efficient`.
+    """Return a model's part in the comparison: `early_exit`, `standard` or `efficient`.
 
     Args:
-        layers: with a classifier, counted from 0.
-        encoder_layers: of the whole encoder.
+        layers: layers with a classifier, counted from 0.
+        encoder_layers: layers of the whole encoder.
     """
     if len(layers) > 1:
         return "early_exit"
@@ -57,51 +65,59 @@ class EarlyExit:
     segments: bool = False
 
     def check(
-        self,
-        config: Mapping[str, Any],
-        given: Mapping[str, Any],
-        seq_len: int,
-        target_tokens: int,
-        exits: Mapping[str, Any] | None = None,
+        self, config: Config, given: Config, seq_len: int, target_tokens: int, exits: Exits = None
     ) -> None:
-        """See `Family.check`; where the encoder's depth is not known yet, it is checked when the model is built."""
+        """See `Family.check`. The encoder's depth may be unknown until `build`."""
         stated = config if config.get("model_type") == MODEL_TYPE and exits is None else exits
         if stated is None:
-            raise ModelError("a model of the family early_exit needs `exits`, as in exits: {layers: [0, 4, 12, 23]}")
+            raise ModelError(
+                "a model of the family early_exit needs `exits`, "
+                "as in exits: {layers: [0, 4, 12, 23]}"
+            )
         if stated is exits:
-            _check_exit_keys(stated)
+            for key in stated:
+                if key not in EXIT_KEYS:
+                    raise ModelError(f"exits: unknown key {key!r}{nearest(str(key), EXIT_KEYS)}")
         layers = check_layers(stated.get("layers"), depth(config))
         weights = stated.get("layer_weights", LEARNED)
         if weights not in LAYER_WEIGHTS:
             hint = nearest(str(weights), LAYER_WEIGHTS)
-            raise ModelError(f"exits: layer_weights must be {' or '.join(LAYER_WEIGHTS)}, but is {weights!r}{hint}")
+            allowed = " or ".join(LAYER_WEIGHTS)
+            raise ModelError(f"exits: layer_weights must be {allowed}, but is {weights!r}{hint}")
         if stated.get("temperatures") is not None:
-            _temperatures(stated["temperatures"], len(layers))
+            try:
+                check_temperatures(stated["temperatures"], len(layers))
+            except ExitRuleError as error:
+                raise ModelError(f"exits: {error}") from None
         _check_length(config, seq_len)
 
-    def regime(self, config: Mapping[str, Any], seq_len: int) -> str | None:
-        """See `Family.regime`; an encoder is one kind of model at every length."""
+    def regime(self, config: Config, seq_len: int) -> str | None:
+        """See `Family.regime`. An encoder has one regime at every length."""
         return None
 
-    def notes(self, config: Mapping[str, Any], seq_len: int) -> list[str]:
+    def notes(self, config: Config, seq_len: int) -> list[str]:
         """See `Family.notes`."""
         notes = []
         if config.get("pooler") == "random":
             notes.append("the pooler began with random weights: the encoder comes without one")
         if config.get("layer_weights") == FROZEN_RANDOM:
-            notes.append("the layer weights are frozen random unit vectors, as in the public code of arXiv 2004.07453")
+            notes.append(
+                "the layer weights are frozen random unit vectors, as in the public code of "
+                "arXiv 2004.07453"
+            )
         return notes
 
-    def facts(self, config: Mapping[str, Any]) -> dict[str, Any]:
-        """See `Family.facts`: which layers have a classifier, of how many, and what that makes of the model."""
+    def facts(self, config: Config) -> dict[str, Any]:
+        """See `Family.facts`: kind of model, layers with a classifier, all layers, labels."""
         layers, deepest = config["layers"], depth(config["encoder"])
         assert deepest is not None, "a configuration of transformers states all it has"
-        known = {"exit_kind": exit_kind(layers, deepest), "exit_layers": layers, "encoder_layers": deepest}
+        kind = exit_kind(layers, deepest)
+        known = {"exit_kind": kind, "exit_layers": layers, "encoder_layers": deepest}
         return {**known, "labels": config["labels"]}
 
     def build(
         self,
-        model: Mapping[str, Any],
+        model: Config,
         tokenizer: Any,
         checkpoint: Path | None,
         seq_len: int,
@@ -109,40 +125,44 @@ class EarlyExit:
         labels: Sequence[str] = (),
     ) -> nn.Module:
         """See `Family.build`."""
-        if tokenizer.pad_token_id is None:
-            raise ModelError("the tokenizer has no padding token; set pad_token and save it again")
-        self.pad_token_id = int(tokenizer.pad_token_id)
-        trained = (
-            bool(checkpoint) and read_object(Path(checkpoint or "") / "config.json").get("model_type") == MODEL_TYPE
-        )
-        built = (
-            self._trained(Path(checkpoint or ""), model) if trained else self._new(model, tokenizer, checkpoint, labels)
-        )
+        self.pad_token_id = pad_token_of(tokenizer)
+        known = read_object(checkpoint / "config.json") if checkpoint else {}
+        if checkpoint and known.get("model_type") == MODEL_TYPE:
+            from longwatt.models.exit_model import load_trained
+
+            built = load_trained(checkpoint, (model.get("exits") or {}).get("temperatures"))
+        else:
+            built = self._new(model, tokenizer, checkpoint, labels)
         config = built.config.to_dict()
         check_vocabulary(config["encoder"]["vocab_size"], tokenizer)
         self.check(config, {}, seq_len, target_tokens)
         if labels and list(labels) != config["labels"]:
-            raise ModelError(f"the model tells {config['labels']} apart, not the dataset's {list(labels)}")
+            raise ModelError(
+                f"the model tells {config['labels']} apart, not the dataset's {list(labels)}"
+            )
         self.segments = has_segments(config)
         if labels:  # it is to be trained, at this length
             built.config.seq_len = seq_len
         return built
 
-    def _trained(self, folder: Path, model: Mapping[str, Any]) -> EarlyExitModel:
-        from longwatt.models.exit_model import load_trained
-
-        return load_trained(folder, (model.get("exits") or {}).get("temperatures"))
-
     def _new(
-        self, model: Mapping[str, Any], tokenizer: Any, checkpoint: Path | None, labels: Sequence[str]
+        self, model: Config, tokenizer: Any, checkpoint: Path | None, labels: Sequence[str]
     ) -> EarlyExitModel:
-        """An encoder with new classifiers."""
+        """Build an encoder with new classifiers."""
+        from transformers import AutoConfig
+
         from longwatt.models.exit_model import EarlyExitConfig, new_model
 
         if len(labels) < 2:
-            raise ModelError(f"a classifier needs two labels at least, but the dataset has {list(labels)}")
+            raise ModelError(
+                f"a classifier needs two labels at least, but the dataset has {list(labels)}"
+            )
         given, exits = dict(model.get("config") or {}), dict(model.get("exits") or {})
-        encoder = _read_config(checkpoint, given) if checkpoint else _new_config(given, tokenizer)
+        if checkpoint:
+            read = AutoConfig.from_pretrained
+            encoder = read_known(partial(read, str(checkpoint), local_files_only=True), given)
+        else:
+            encoder = _new_config(given, tokenizer)
         self.check(encoder.to_dict(), given, 1, 1, exits or None)
         config = EarlyExitConfig(
             encoder=encoder.to_dict(),
@@ -153,8 +173,13 @@ class EarlyExit:
         )
         return new_model(config, checkpoint)
 
-    def collate(self, examples: Sequence[Example], pad_to: int | None, targets: int | None) -> Batch:
-        """See `Family.collate`: input_ids and attention_mask (batch, length), labels (batch, 1), and token_type_ids."""
+    def collate(
+        self, examples: Sequence[Example], pad_to: int | None, targets: int | None
+    ) -> Batch:
+        """See `Family.collate`: input_ids, attention_mask (rows, length), labels (rows, 1).
+
+        Encoders that tell a second text from a first get token_type_ids (rows, length) as well.
+        """
         import torch
 
         from longwatt.models.exit_model import padded
@@ -166,14 +191,15 @@ class EarlyExit:
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
         """See `Family.loss`: mean over examples of the cross-entropies summed over classifiers."""
-        loss: Tensor = model(**batch).loss  # through the model's own forward pass, which gradients are gathered by
+        # Gradients are gathered through the model's own forward pass.
+        loss: Tensor = model(**batch).loss
         return loss
 
     def predict(self, model: nn.Module, batch: Batch, how: Mapping[str, Any]) -> list[ExitAnswer]:
-        """See `Family.predict`; `how` also takes `uncalibrated`, for logits as they are before calibration.
+        """See `Family.predict`. With `uncalibrated` in `how`, temperatures are not applied.
 
         Raises:
-            ModelError: the rule cannot be followed, or asks for temperatures that the model does not have.
+            ModelError: the rule cannot be followed, or needs temperatures that the model lacks.
         """
         from longwatt.models.exit_inference import Leaver
 
@@ -186,17 +212,15 @@ class EarlyExit:
         return [own.answer(left) for left in leaver.leave(_inputs(batch), batch.get("labels"))]
 
     def answers(self, predicted: list[ExitAnswer], tokenizer: Any) -> list[Answer]:
-        """See `Family.answers`; facts are the exit, the layers run and the confidence."""
-        return [
-            Answer(one.label, 1, {"exit": one.exit, "layers": one.layers, "confidence": one.confidence})
-            for one in predicted
-        ]
+        """See `Family.answers`. Facts are the exit, the layers run and the confidence."""
+        keys = ("exit", "layers", "confidence")
+        return [Answer(one.label, 1, {key: getattr(one, key) for key in keys}) for one in predicted]
 
     def exit_logits(self, model: nn.Module, batch: Batch) -> Tensor:
         """See `Classifier.exit_logits`."""
         return _unwrapped(model).exit_logits(_inputs(batch))
 
-    def score(self, metric: str, predictions: Mapping[str, str], labels: Mapping[str, str]) -> float:
+    def score(self, metric: str, predictions: Labels, labels: Labels) -> float:
         """See `Classifier.score`."""
         from longwatt.metrics.classification import headline_score
 
@@ -204,13 +228,15 @@ class EarlyExit:
 
 
 def check_layers(layers: Any, encoder_layers: int | None) -> list[int]:
-    """Layers with a classifier: counted from 0, ascending, each once, all within the encoder.
+    """Check the layers with a classifier: from 0, ascending, each once, all within the encoder.
 
     Raises:
         ModelError: names the layer and what would do.
     """
     if not isinstance(layers, list | tuple) or not layers:
-        raise ModelError(f"exits: layers must be a list of encoder layers, counted from 0, but is {layers!r}")
+        raise ModelError(
+            f"exits: layers must be a list of encoder layers, counted from 0, but is {layers!r}"
+        )
     for layer in layers:
         if isinstance(layer, bool) or not isinstance(layer, int) or layer < 0:
             raise ModelError(f"exits: layers must be whole numbers from 0, but one is {layer!r}")
@@ -218,41 +244,32 @@ def check_layers(layers: Any, encoder_layers: int | None) -> list[int]:
     if repeated:
         raise ModelError(f"exits: layers names {repeated[0]} more than once, in {list(layers)}")
     if list(layers) != sorted(layers):
-        raise ModelError(f"exits: layers must ascend; say {sorted(layers)} instead of {list(layers)}")
+        raise ModelError(
+            f"exits: layers must ascend; say {sorted(layers)} instead of {list(layers)}"
+        )
     if encoder_layers is not None and layers[-1] >= encoder_layers:
         raise ModelError(
-            f"exits: layers has {layers[-1]}, but the encoder has {encoder_layers} layers, 0 to {encoder_layers - 1}"
+            f"exits: layers has {layers[-1]}, but the encoder has {encoder_layers} layers, "
+            f"0 to {encoder_layers - 1}"
         )
     return list(layers)
 
 
-def _check_exit_keys(exits: Mapping[str, Any]) -> None:
-    for key in exits:
-        if key not in EXIT_KEYS:
-            raise ModelError(f"exits: unknown key {key!r}{nearest(str(key), EXIT_KEYS)}")
-
-
-def _temperatures(given: Any, classifiers: int) -> list[float]:
-    try:
-        return check_temperatures(given, classifiers)
-    except ExitRuleError as error:
-        raise ModelError(f"exits: {error}") from None
-
-
-def _check_length(config: Mapping[str, Any], seq_len: int) -> None:
+def _check_length(config: Config, seq_len: int) -> None:
     limit = most_tokens(config)
     if limit is None or seq_len <= limit:
         return
     positions = encoder_of(config).get("max_position_embeddings", limit)
-    offset = "" if positions == limit else f" less the {positions - limit} that stand before the first token's"
+    unused = positions - limit
+    offset = f" less the {unused} that stand before the first token's" if unused else ""
     raise ModelError(
-        f"seq_len {seq_len} is above the encoder's max_position_embeddings of {positions}{offset}; lower it to "
-        f"{limit}, or raise max_position_embeddings in the model's config"
+        f"seq_len {seq_len} is above the encoder's max_position_embeddings of {positions}{offset}; "
+        f"lower it to {limit}, or raise max_position_embeddings in the model's config"
     )
 
 
-def _new_config(given: Mapping[str, Any], tokenizer: Any) -> Any:
-    """The configuration of an encoder from random weights, with the tokenizer's ids where the kind has a place."""
+def _new_config(given: Config, tokenizer: Any) -> Any:
+    """Return the configuration of a new encoder, with the tokenizer's ids in its kind's roles."""
     from transformers import AutoConfig
     from transformers.models.auto.modeling_auto import MODEL_MAPPING_NAMES as KINDS
 
@@ -260,27 +277,19 @@ def _new_config(given: Mapping[str, Any], tokenizer: Any) -> Any:
     if kind not in KINDS:
         raise ModelError(
             f"the family early_exit needs the model's config to name a model_type; {kind!r} is none"
-            f"{nearest(str(kind), KINDS)}; bert, roberta, distilbert, electra and modernbert are known to work"
+            f"{nearest(str(kind), KINDS)}; "
+            "bert, roberta, distilbert, electra and modernbert are known to work"
         )
     default = AutoConfig.for_model(kind)
     check_keys(given, default)
     roles = ("pad_token_id", "bos_token_id", "eos_token_id", "cls_token_id", "sep_token_id")
     ids = {role: getattr(tokenizer, role, None) for role in roles if hasattr(default, role)}
-    return AutoConfig.for_model(kind, **{"vocab_size": len(tokenizer), **ids, **without_kind(given)})
-
-
-def _read_config(checkpoint: Path, given: Mapping[str, Any]) -> Any:
-    from transformers import AutoConfig
-
-    known = AutoConfig.from_pretrained(str(checkpoint), local_files_only=True)
-    check_keys(given, known)
-    if given.get("model_type", known.model_type) != known.model_type:
-        raise ModelError(f"the checkpoint is of the kind {known.model_type!r}, not {given['model_type']!r}")
-    return AutoConfig.from_pretrained(str(checkpoint), local_files_only=True, **without_kind(given))
+    settings = {"vocab_size": len(tokenizer), **ids, **without_kind(given)}
+    return AutoConfig.for_model(kind, **settings)
 
 
 def _segments(example: Example) -> list[int]:
-    """Token types: 0, and 1 from where the second text begins."""
+    """Return token types: 0, and 1 from where the second text begins."""
     length, start = len(example.input_ids), example.second_start
     first = length if start is None else min(start, length)
     return [0] * first + [1] * (length - first)
@@ -291,7 +300,7 @@ def _inputs(batch: Batch) -> Batch:
 
 
 def _unwrapped(model: nn.Module) -> EarlyExitModel:
-    """The model itself, where processes train it together."""
+    """Return the model itself, without the wrapper of data-parallel training."""
     own: Any = getattr(model, "module", model)
     return own  # type: ignore[no-any-return]
 

@@ -1,67 +1,62 @@
-"""What can be said of an encoder from its configuration alone, without loading a library."""
+"""Facts about an encoder from its configuration alone, without loading a library."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
-from longwatt.models.errors import ModelError
+from longwatt.models.configurations import whole_number
+from longwatt.models.family import Config
 
-MODEL_TYPE = "longwatt_early_exit"  # of a trained encoder with exits; its `encoder` is the encoder's configuration
+# The kind of a trained encoder with exits; its `encoder` is the encoder's configuration.
+MODEL_TYPE = "longwatt_early_exit"
 LEARNED, FROZEN_RANDOM = "learned", "frozen_random"
 LAYER_WEIGHTS = (LEARNED, FROZEN_RANDOM)
 DEPTH = ("num_hidden_layers", "n_layers", "num_layers")  # DistilBERT says n_layers
-# Positions are counted from pad_token_id + 1 in these kinds, so that many fewer tokens fit.
-OFFSET_POSITIONS = (
-    "roberta",
-    "xlm-roberta",
-    "xlm-roberta-xl",
-    "camembert",
-    "roberta-prelayernorm",
-    "mpnet",
-    "longformer",
-)
-# What the classes of transformers say where a configuration does not.
+# These kinds count positions from pad_token_id + 1, so that many fewer tokens fit.
+ROBERTAS = ("roberta", "xlm-roberta", "xlm-roberta-xl", "camembert", "roberta-prelayernorm")
+OFFSET_POSITIONS = (*ROBERTAS, "mpnet", "longformer")
+_BERT = {"num_hidden_layers": 12, "max_position_embeddings": 512, "type_vocab_size": 2}
+# Defaults of the classes of transformers, for what a configuration leaves out.
 DEFAULTS: Mapping[str, Mapping[str, int]] = {
-    "bert": {"num_hidden_layers": 12, "max_position_embeddings": 512, "type_vocab_size": 2},
-    "roberta": {"num_hidden_layers": 12, "max_position_embeddings": 512, "type_vocab_size": 2, "pad_token_id": 1},
+    "bert": _BERT,
+    "roberta": {**_BERT, "pad_token_id": 1},
     "distilbert": {"n_layers": 6, "max_position_embeddings": 512},
-    "electra": {"num_hidden_layers": 12, "max_position_embeddings": 512, "type_vocab_size": 2},
+    "electra": _BERT,
     "modernbert": {"num_hidden_layers": 22, "max_position_embeddings": 8192},
 }
 
 
-def encoder_of(config: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The encoder's configuration, whether of itself or of a trained model around it."""
+def encoder_of(config: Config) -> Config:
+    """Return the encoder's configuration, given its own or that of a trained model around it."""
     inner = config.get("encoder")
-    return inner if config.get("model_type") == MODEL_TYPE and isinstance(inner, Mapping) else config
+    return (
+        inner if config.get("model_type") == MODEL_TYPE and isinstance(inner, Mapping) else config
+    )
 
 
-def setting(config: Mapping[str, Any], key: str) -> int | None:
-    """A whole number of an encoder's configuration, stated or known of its kind; None if neither.
+def setting(config: Config, key: str) -> int | None:
+    """Return a whole number of a configuration, or its kind's default, or None.
 
     Raises:
         ModelError: it is something else; names the key.
     """
-    value = config.get(key, DEFAULTS.get(str(config.get("model_type")), {}).get(key))
-    if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 0):
-        raise ModelError(f"{key} in the model's config must be a whole number from 0, but is {value!r}")
-    return value
+    known = DEFAULTS.get(str(config.get("model_type")), {})
+    return whole_number(key, config.get(key, known.get(key)), least=0)
 
 
-def depth(config: Mapping[str, Any]) -> int | None:
-    """How many layers an encoder has, whatever its configuration calls it; None where that is not known.
+def depth(config: Config) -> int | None:
+    """Return the number of an encoder's layers, or None if it is not known.
 
     Raises:
-        ModelError: it says so otherwise than by a whole number.
+        ModelError: it is not a whole number.
     """
     encoder = encoder_of(config)
     stated = [key for key in DEPTH if key in encoder] or DEPTH
     return next((value for key in stated if (value := setting(encoder, key)) is not None), None)
 
 
-def most_tokens(config: Mapping[str, Any]) -> int | None:
-    """The most tokens of an input; None where there is no limit or it is not known."""
+def most_tokens(config: Config) -> int | None:
+    """Return the most tokens of an input, or None if no limit is known."""
     encoder = encoder_of(config)
     positions = setting(encoder, "max_position_embeddings")
     if positions is None or encoder.get("model_type") not in OFFSET_POSITIONS:
@@ -70,6 +65,6 @@ def most_tokens(config: Mapping[str, Any]) -> int | None:
     return positions - (1 if padding is None else padding) - 1
 
 
-def has_segments(config: Mapping[str, Any]) -> bool:
-    """Whether an encoder tells a second text from a first by its token types."""
+def has_segments(config: Config) -> bool:
+    """Check whether an encoder's token types tell a second text from a first."""
     return (setting(encoder_of(config), "type_vocab_size") or 0) > 1

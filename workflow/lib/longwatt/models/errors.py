@@ -2,4 +2,4 @@
 
 
 class ModelError(ValueError):
-    """A model that cannot be built as asked; names the key and what would work."""
+    """A model that cannot be built as asked, with the key and what would work."""

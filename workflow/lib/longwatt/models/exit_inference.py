@@ -1,33 +1,35 @@
-"""Leave an encoder at the first classifier that a rule accepts: one example at a time, or many and regrouped.
+"""Leave an encoder at the first classifier that a rule accepts.
 
-After each classifier the unfinished rows of all micro-batches are put together into as few as hold them, so that a
-larger batch gains from early exits too. Sums of floats depend on a batch's shape, and in float32 a row can come so
-close to a decision that this would turn it. Such a row is answered alone, so that its answer is that of batch 1. With
-coarser products (bf16, fp16, TF32) too many rows would be in doubt: there, answers are close to those of batch 1 only.
+Examples are predicted alone, or in batches that are regrouped: after each classifier the
+unfinished rows of all micro-batches are merged into as few as hold them,
+so that a larger batch gains from early exits too. Sums of floats depend on a batch's shape, which
+in float32 can turn a decision that is close. Such a row is answered alone, so that its answer is
+that of batch 1. With coarser products (bf16, fp16, TF32) too many rows would be in doubt. Answers
+are then only close to those of batch 1.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import groupby
-from operator import itemgetter
-from typing import TYPE_CHECKING, Any, TypeVar
+from operator import add, itemgetter
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from longwatt.exit_rules import LAST, ORACLE, PATIENCE, THRESHOLD, ExitRule, reaches
 from longwatt.models.errors import ModelError
 
 if TYPE_CHECKING:
-    from longwatt.models.exit_model import EarlyExitModel
-    from longwatt.models.layerwise import Call
+    from longwatt.models.layerwise import Call, Layerwise
 
 T = TypeVar("T")
-# As a part of the largest logit: far above what float32 sums of another shape change (1e-7 to 1e-6 seen).
+# As a part of the largest logit. It is far above what another shape changes in float32 sums (1e-7
+# to 1e-6 seen).
 DOUBT = 1e-4
 # Above this doubles are too coarse to tell how far a confidence is from a threshold.
 SURE = 1 - 1e-9
@@ -35,7 +37,7 @@ SURE = 1 - 1e-9
 
 @dataclass(frozen=True)
 class Left:
-    """How one example left.
+    """An example's exit.
 
     Attributes:
         answer: index of the label.
@@ -50,13 +52,13 @@ class Left:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What one classifier says of one example.
+    """A classifier's verdict on one example.
 
     Attributes:
         answer: index of the label.
         confidence: its calibrated probability.
         margin: of the answer over the next one, in calibrated logits.
-        scale: the largest of these, sign apart.
+        scale: the largest of these logits by magnitude.
     """
 
     answer: int
@@ -65,23 +67,24 @@ class Verdict:
     scale: float = 0.0
 
 
+@dataclass(slots=True, eq=False)
 class Decision:
-    """Follows a rule for one example, from its first classifier to the one that it leaves at.
+    """An exit rule followed for one example, from its first classifier to its exit.
 
     Args:
         rule: when to leave.
         last: index of the last classifier.
-        label: index of the right answer; only the oracle looks at it.
+        label: index of the right answer, for the oracle alone.
     """
 
-    __slots__ = ("agreed", "answer", "label", "last", "rule")
-
-    def __init__(self, rule: ExitRule, last: int, label: int | None) -> None:
-        self.rule, self.last, self.label = rule, last, label
-        self.answer, self.agreed = -1, 0
+    rule: ExitRule
+    last: int
+    label: int | None
+    answer: int = field(default=-1, init=False)
+    agreed: int = field(default=0, init=False)
 
     def leaves(self, number: int, verdict: Verdict) -> bool:
-        """Whether the example leaves at this classifier; each is to be asked in turn."""
+        """Check whether the example leaves here, asked for each classifier in turn."""
         self.agreed = self.agreed + 1 if verdict.answer == self.answer else 1
         self.answer = verdict.answer
         return number == self.last or self._accepts(verdict)
@@ -94,12 +97,12 @@ class Decision:
         return verdict.answer == self.label
 
     def doubtful(self, number: int, verdict: Verdict) -> bool:
-        """Whether rounding could turn the answer or the decision."""
-        limit = DOUBT * verdict.scale
+        """Check whether rounding could turn the answer or the decision."""
+        limit, threshold = DOUBT * verdict.scale, self.rule.value
         if verdict.margin < limit:
             return True
-        threshold = self.rule.value
-        if self.rule.kind != THRESHOLD or threshold is None or threshold == 1 or number == self.last:
+        decides = self.rule.kind == THRESHOLD and number != self.last
+        if not decides or threshold is None or threshold == 1:
             return False
         if min(verdict.confidence, threshold) > SURE:
             return True
@@ -114,7 +117,8 @@ class _Group:
         rows: positions in the batch, by ascending length.
         hidden: (rows, length, width).
         calls: of all layers, for these rows.
-        scores: logits so far of the last classifier asked and of those above, (rows, (those) x classes); None at first.
+        scores: logits so far of the last classifier asked and of those above, side by side:
+            (rows, those x classes); None at first.
     """
 
     rows: list[int]
@@ -126,46 +130,63 @@ class _Group:
 class Folded:
     """A model's pooler and classifiers as one product for each exit.
 
-    A classifier is linear in the pooled states, so each of these is multiplied once, with the matrices of all the
-    classifiers that see it, and the rest is sums of a few numbers.
+    A classifier is linear in the pooled states. Each of these is multiplied once, with the matrices
+    of all classifiers that see it; the rest is sums of a few numbers.
 
     Args:
-        model: its weights are read, and read again once they have changed.
+        layerwise: the encoder's layers.
+        dense: the pooler's layer.
+        exits: the classifiers; weights are read again once they have changed.
     """
 
-    def __init__(self, model: EarlyExitModel) -> None:
-        self.model = model
-        self.classes = len(model.config.labels)
+    def __init__(self, layerwise: Layerwise, dense: nn.Linear, exits: nn.ModuleList) -> None:
+        self.layerwise, self.dense = layerwise, dense
+        self.exits: list[Any] = list(exits)
+        self.classes: int = self.exits[0].classifier.out_features
         self._of: tuple[Any, ...] = ()
         self._weights: list[Tensor] = []
         self._biases: list[Tensor] = []
 
     def refresh(self) -> Folded:
         """Read weights that are new, were changed or moved."""
-        exits: Any = self.model.exits
-        held = [tensor for one in exits for tensor in (one.weights, one.classifier.weight, one.classifier.bias)]
-        state = tuple((tensor.data_ptr(), tensor._version) for tensor in held)
-        if state != self._of:
-            self._of = state
-            self._fold()
+        held = [(e.weights, e.classifier.weight, e.classifier.bias) for e in self.exits]
+        state = tuple((tensor.data_ptr(), tensor._version) for one in held for tensor in one)
+        if state == self._of:
+            return self
+        self._of, self._weights, self._biases = state, [], []
+        for number, one in enumerate(self.exits):
+            seeing = self.exits[number:]
+            self._weights.append(
+                torch.cat([e.classifier.weight * e.weights[number] for e in seeing])
+            )
+            later = one.classifier.bias.new_zeros((len(seeing) - 1) * self.classes)
+            self._biases.append(torch.cat([one.classifier.bias, later]))
         return self
 
-    def _fold(self) -> None:
-        exits: list[Any] = list(self.model.exits)
-        self._weights, self._biases = [], []
-        for number, one in enumerate(exits):
-            self._weights.append(torch.cat([e.classifier.weight * e.weights[number] for e in exits[number:]]))
-            later = one.classifier.bias.new_zeros((len(exits) - number - 1) * self.classes)
-            self._biases.append(torch.cat([one.classifier.bias, later]))
-
     def scores(self, number: int, hidden: Tensor) -> Tensor:
-        """What exit `number` adds to the logits of its classifier and the later ones: (rows, (those) x classes).
+        """Return the part of exit `number` in its classifier's and later ones' logits.
 
-        In float32, so that one row's and many rows' are summed alike, however coarse the products are.
+        Returns:
+            (rows, those x classes), in float32 so that one row and many rows are summed alike,
+            however coarse the products are.
         """
-        first, dense = self.model.layerwise.first_token(hidden), self.model.dense
-        pooled = functional.linear(first, dense.weight, dense.bias).tanh_()
+        first = self.layerwise.first_token(hidden)
+        pooled = functional.linear(first, self.dense.weight, self.dense.bias).tanh_()
         return functional.linear(pooled, self._weights[number], self._biases[number]).float()
+
+
+class ExitModel(Protocol):
+    """A model with exits, as far as inference needs it."""
+
+    config: Any
+
+    @property
+    def layerwise(self) -> Layerwise:
+        """The encoder's layers, one by one."""
+
+    @property
+    def folded(self) -> Folded:
+        """The pooler and the classifiers."""
 
 
 class Leaver:
@@ -178,19 +199,22 @@ class Leaver:
         uncalibrated: take the logits as they are, whatever the model's temperatures.
 
     Raises:
-        ModelError: a threshold is asked of a model that was not calibrated.
+        ModelError: the rule has a threshold, but the model was not calibrated.
     """
 
-    def __init__(self, model: EarlyExitModel, rule: ExitRule, batch_size: int, uncalibrated: bool = False) -> None:
-        self.model, self.rule, self.batch_size = model, rule, batch_size
+    def __init__(
+        self, model: ExitModel, rule: ExitRule, batch_size: int, uncalibrated: bool = False
+    ) -> None:
+        self.rule, self.batch_size = rule, batch_size
         self.layerwise, self.folded = model.layerwise, model.folded.refresh()
         self.layers: list[int] = model.config.layers
         self.last = len(self.layers) - 1
         given = None if uncalibrated else model.config.temperatures
         if given is None and rule.kind == THRESHOLD and not uncalibrated:
             raise ModelError(
-                "the model has no temperatures: calibrate first, since a threshold compares calibrated confidences, or "
-                "pass temperatures (1 for each classifier takes the logits as they are)"
+                "the model has no temperatures: calibrate first, since a threshold compares "
+                "calibrated confidences, or pass temperatures (1 for each classifier takes the "
+                "logits as they are)"
             )
         self.temperatures = [1.0] * len(self.layers) if given is None else list(given)
         # Classifiers whose answers decide: without a rule only the last.
@@ -198,11 +222,11 @@ class Leaver:
 
     @torch.no_grad()
     def leave(self, inputs: Mapping[str, Tensor], labels: Tensor | None = None) -> list[Left]:
-        """How each row leaves, in the batch's order.
+        """Return the exit of each row, in the batch's order.
 
         Args:
-            inputs: input_ids and attention_mask (rows, length), padded on the right; token_type_ids where the encoder
-                has them.
+            inputs: input_ids and attention_mask (rows, length), padded on the right;
+                token_type_ids where the encoder has them.
             labels: (rows, 1) or (rows,), for the oracle alone.
         """
         lengths = [int(length) for length in inputs["attention_mask"].sum(1).tolist()]
@@ -213,13 +237,15 @@ class Leaver:
             gold = list(labels.flatten().tolist())
         texts = {key: value for key, value in inputs.items() if key != "attention_mask"}
         if self.batch_size == 1 or len(lengths) == 1:
-            return [self._alone(texts, row, length, gold[row]) for row, length in enumerate(lengths)]
+            rows = enumerate(zip(lengths, gold, strict=True))
+            return [self._alone(texts, row, length, label) for row, (length, label) in rows]
         return self._together(texts, lengths, gold)
 
     def _alone(self, texts: Mapping[str, Tensor], row: int, length: int, label: int | None) -> Left:
-        """One row by itself, without padding and mask."""
+        """Predict one row by itself, without padding and mask."""
         decision, classes = Decision(self.rule, self.last, label), self.folded.classes
-        hidden, calls = self.layerwise.begin({key: value[row : row + 1, :length] for key, value in texts.items()})
+        own = {key: value[row : row + 1, :length] for key, value in texts.items()}
+        hidden, calls = self.layerwise.begin(own)
         layer, held, summed = 0, list[Tensor](), [0.0] * (classes * len(self.layers))
         for number, last in enumerate(self.layers):
             for call in calls[layer : last + 1]:
@@ -228,7 +254,7 @@ class Leaver:
             held.append(self.folded.scores(number, hidden))
             if number in self.asked:
                 for scores in held:  # those of one exit, or, where only the last is asked, of all
-                    summed = [a + b for a, b in zip(summed[-scores.shape[1] :], scores[0].tolist(), strict=True)]
+                    summed = list(map(add, summed[-scores.shape[1] :], scores[0].tolist()))
                 held.clear()
                 verdict = _verdict(summed[:classes], self.temperatures[number])
                 if decision.leaves(number, verdict):
@@ -236,13 +262,16 @@ class Leaver:
                 summed = summed[classes:]
         return Left(verdict.answer, number, verdict.confidence)
 
-    def _together(self, texts: Mapping[str, Tensor], lengths: list[int], gold: Sequence[int | None]) -> list[Left]:
-        """Many rows, in micro-batches that are regrouped after each classifier."""
+    def _together(
+        self, texts: Mapping[str, Tensor], lengths: list[int], gold: Sequence[int | None]
+    ) -> list[Left]:
+        """Predict many rows, in micro-batches that are regrouped after each classifier."""
         decisions = [Decision(self.rule, self.last, label) for label in gold]
         left: dict[int, Left] = {}
         exact = _exact(texts["input_ids"].device)
         order = sorted(range(len(lengths)), key=lengths.__getitem__)
-        groups = [self._first_group(texts, rows, lengths) for rows in _parts(order, self.batch_size)]
+        parts = _parts(order, self.batch_size)
+        groups = [self._first_group(texts, rows, lengths) for rows in parts]
         first = 0
         for number in self.asked:
             for group in groups:
@@ -256,35 +285,44 @@ class Leaver:
             groups = self._regrouped(groups, left, lengths)
         return [left[row] for row in range(len(lengths))]
 
-    def _first_group(self, texts: Mapping[str, Tensor], rows: list[int], lengths: Sequence[int]) -> _Group:
+    def _first_group(
+        self, texts: Mapping[str, Tensor], rows: list[int], lengths: Sequence[int]
+    ) -> _Group:
         length = lengths[rows[-1]]
         chosen = _index(rows, texts["input_ids"])
         inputs = {key: value[:, :length].index_select(0, chosen) for key, value in texts.items()}
         mask = _mask([lengths[row] for row in rows], chosen)
-        hidden, calls = self.layerwise.begin(inputs if mask is None else {**inputs, "attention_mask": mask})
-        return _Group(rows, hidden, calls)
+        if mask is not None:
+            inputs["attention_mask"] = mask
+        return _Group(rows, *self.layerwise.begin(inputs))
 
     def _advance(self, group: _Group, first: int, last: int) -> None:
-        """Through the layers above classifier `first` - 1, to classifier `last`."""
+        """Run the layers above classifier `first` - 1, up to classifier `last`."""
         layer = self.layers[first - 1] + 1 if first else 0
         for number, end in enumerate(self.layers[first : last + 1], start=first):
             for call in group.calls[layer : end + 1]:
                 group.hidden = call(group.hidden)
             layer = end + 1
             scores = self.folded.scores(number, group.hidden)
-            group.scores = scores if group.scores is None else group.scores[:, -scores.shape[1] :] + scores
+            if group.scores is not None:
+                scores = group.scores[:, -scores.shape[1] :] + scores
+            group.scores = scores
 
     def _verdicts(self, groups: Sequence[_Group], number: int) -> Iterator[tuple[int, Verdict]]:
-        """What one classifier says of every row still here; one transfer from the device."""
+        """Yield a classifier's verdicts on the rows still here, with one transfer."""
         if not groups:
             return
-        logits = torch.cat([group.scores[:, : self.folded.classes] for group in groups if group.scores is not None])
+        classes = self.folded.classes
+        logits = torch.cat([g.scores[:, :classes] for g in groups if g.scores is not None])
         rows = [row for group in groups for row in group.rows]
-        for row, (answer, *numbers) in zip(rows, _judged(logits, self.temperatures[number]), strict=True):
+        judged = _judged(logits, self.temperatures[number])
+        for row, (answer, *numbers) in zip(rows, judged, strict=True):
             yield row, Verdict(int(answer), *numbers)
 
-    def _regrouped(self, groups: Sequence[_Group], left: Mapping[int, Left], lengths: Sequence[int]) -> list[_Group]:
-        """Groups without the rows that left, as few as hold the others."""
+    def _regrouped(
+        self, groups: Sequence[_Group], left: Mapping[int, Left], lengths: Sequence[int]
+    ) -> list[_Group]:
+        """Merge the rows that have not left into as few groups as hold them."""
         staying = [
             (number, place, row)
             for number, group in enumerate(groups)
@@ -298,7 +336,7 @@ class Leaver:
     def _gathered(
         self, groups: Sequence[_Group], part: Sequence[tuple[int, int, int]], lengths: Sequence[int]
     ) -> _Group:
-        """One group of rows from several; they come in the order of their lengths."""
+        """Make one group of rows from several, in the order of their lengths."""
         rows = [row for _, _, row in part]
         device = groups[0].hidden
         takes = [
@@ -307,13 +345,14 @@ class Leaver:
         ]
         length = lengths[rows[-1]]
         hidden = _cat([_cut(group.hidden, chosen, length) for group, chosen in takes])
-        scores = _cat([group.scores.index_select(0, chosen) for group, chosen in takes if group.scores is not None])
+        held = [(group.scores, chosen) for group, chosen in takes]
+        scores = _cat([s.index_select(0, chosen) for s, chosen in held if s is not None])
         mask = _mask([lengths[row] for row in rows], device)
         return _Group(rows, hidden, self.layerwise.resume(hidden, mask), scores)
 
 
 def _verdict(logits: Sequence[float], temperature: float) -> Verdict:
-    """Of one row; on the host, where a handful of numbers takes less time than on any device."""
+    """Judge one row on the host, the fastest place for a few numbers."""
     best = max(logits)
     answer = logits.index(best)
     total = math.fsum(math.exp((value - best) / temperature) for value in logits)
@@ -321,7 +360,11 @@ def _verdict(logits: Sequence[float], temperature: float) -> Verdict:
 
 
 def _judged(logits: Tensor, temperature: float) -> list[list[float]]:
-    """Answer, confidence, margin and scale for each row of logits (rows, classes); in doubles, as for a single row."""
+    """Judge each row of logits (rows, classes), in doubles as a single row.
+
+    Returns:
+        Its answer, confidence, margin and scale.
+    """
     scaled = logits.double() / temperature
     best, answer = scaled.max(1)
     confidence = (scaled - best[:, None]).exp().sum(1).reciprocal()
@@ -335,7 +378,7 @@ def _log_odds(probability: float) -> float:
 
 
 def _exact(device: torch.device) -> bool:
-    """Whether products are made in float32: coarser ones (bf16, fp16, TF32) differ by more than can be made good."""
+    """Check whether products are in float32, and not in bf16, fp16 or TF32."""
     tf32 = device.type == "cuda" and torch.backends.cuda.matmul.allow_tf32
     return not tf32 and not torch.is_autocast_enabled(device.type)
 
@@ -349,16 +392,17 @@ def _index(places: Sequence[int], like: Tensor) -> Tensor:
 
 
 def _mask(lengths: Sequence[int], like: Tensor) -> Tensor | None:
-    """(rows, longest) ones and zeros for ascending lengths; None where none is padded, which is faster."""
+    """Mask ascending lengths: (rows, longest), or None, which is faster, if none is padded."""
     if lengths[0] == lengths[-1]:
         return None
     return (torch.arange(lengths[-1]) < torch.tensor(lengths)[:, None]).long().to(like.device)
 
 
 def _cut(hidden: Tensor, chosen: Tensor, length: int) -> Tensor:
-    """Some rows, cut or padded to a length."""
+    """Choose rows, and cut or pad them to a length."""
     rows = hidden[:, :length].index_select(0, chosen)
-    return functional.pad(rows, (0, 0, 0, length - rows.shape[1])) if rows.shape[1] < length else rows
+    short = length - rows.shape[1]
+    return functional.pad(rows, (0, 0, 0, short)) if short else rows
 
 
 def _cat(parts: Sequence[Tensor]) -> Tensor:

@@ -1,14 +1,15 @@
 """An encoder with classifiers on several of its layers, as a Hugging Face model.
 
-arXiv 2004.07453: every classifier sees a weighted sum of the pooled first tokens of its own layer and those of the
-classifiers before it; all are trained together on the sum of their cross-entropies. The layers above the highest
-classifier are not built.
+As in arXiv 2004.07453, every classifier sees a weighted sum of the pooled first tokens of its own
+layer and those of the classifiers before it. All are trained together on the sum of their
+cross-entropies. The layers above the highest classifier are not built.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from inspect import signature
 from pathlib import Path
 from typing import Any, ClassVar
@@ -25,7 +26,8 @@ from transformers import (
 from transformers.utils import ModelOutput, logging
 
 from longwatt.exit_rules import PATIENCE, THRESHOLD, check_temperatures, exit_rule
-from longwatt.models.encoders import LEARNED, MODEL_TYPE, depth, has_segments, most_tokens
+from longwatt.models.configurations import check_complete, load_weights
+from longwatt.models.encoders import LEARNED, MODEL_TYPE, has_segments, most_tokens
 from longwatt.models.errors import ModelError
 from longwatt.models.exit_inference import Folded, Leaver, Left
 from longwatt.models.layerwise import Layerwise, check_layerwise
@@ -33,6 +35,7 @@ from longwatt.provenance import read_object
 from longwatt.tokenization import load_tokenizer
 
 TOGETHER = 8  # batches whose unfinished texts are regrouped in plain Python's `predict`
+Text = str | tuple[str, str]  # a text, or a pair
 
 
 class EarlyExitConfig(PreTrainedConfig):  # type: ignore[misc]
@@ -43,10 +46,11 @@ class EarlyExitConfig(PreTrainedConfig):  # type: ignore[misc]
         layers: encoder layers with a classifier, counted from 0, ascending.
         layer_weights: `learned`, or `frozen_random` unit vectors.
         labels: names of the classes, in the order of the logits.
-        temperatures: one per classifier, what its logits are divided by; None before calibration.
+        temperatures: one per classifier, to divide its logits by; None before calibration.
         dropout: of the pooled states.
-        pooler: where the pooler's first weights came from, `checkpoint` or `random`.
-        seq_len: most tokens of an input in training, and so in calibration and measurement; None where not known.
+        pooler: source of the pooler's first weights, `checkpoint` or `random`.
+        seq_len: most tokens of an input in training, and so in calibration and measurement; None
+            where not known.
     """
 
     model_type = MODEL_TYPE
@@ -67,27 +71,22 @@ class EarlyExitConfig(PreTrainedConfig):  # type: ignore[misc]
         self.layers = list(layers)
         self.layer_weights = layer_weights
         self.labels = list(labels)
-        self.temperatures = None if temperatures is None else [float(value) for value in temperatures]
+        self.temperatures = None if temperatures is None else list(map(float, temperatures))
         self.dropout = dropout
         self.pooler = pooler
         self.seq_len = seq_len
         # The pooler and the classifiers begin as the encoder's own layers did.
         own = kwargs.pop("initializer_range", 0.02)
         self.initializer_range = float(self.encoder.get("initializer_range", own))
-        names = {"id2label": dict(enumerate(self.labels)), "label2id": {n: i for i, n in enumerate(self.labels)}}
-        super().__init__(**{**kwargs, **(names if self.labels else {})})
-
-    @property
-    def encoder_layers(self) -> int:
-        """Layers of the whole encoder, those above the highest classifier among them, which are not built."""
-        layers = depth(self.encoder)
-        assert layers is not None, "a configuration of transformers states all it has"
-        return layers
+        if self.labels:
+            kwargs["id2label"] = dict(enumerate(self.labels))
+            kwargs["label2id"] = {label: index for index, label in enumerate(self.labels)}
+        super().__init__(**kwargs)
 
 
 @dataclass
 class EarlyExitOutput(ModelOutput):  # type: ignore[misc]
-    """What a forward pass gives.
+    """The output of a forward pass.
 
     Attributes:
         loss: mean over the batch of the cross-entropies summed over classifiers; only with labels.
@@ -102,11 +101,11 @@ class EarlyExitOutput(ModelOutput):  # type: ignore[misc]
 
 @dataclass(frozen=True)
 class ExitAnswer:
-    """What a classifier with exits answers to one text.
+    """A classifier's answer to one text.
 
     Attributes:
         label: its name.
-        confidence: calibrated probability of the label; uncalibrated where the model has no temperatures.
+        confidence: calibrated probability of the label; uncalibrated if there are no temperatures.
         exit: index of the classifier that answered, from 0.
         layers: encoder layers that were run.
     """
@@ -121,9 +120,9 @@ class Exit(nn.Module):
     """One classifier: a weighted sum of the pooled states so far, and a linear layer.
 
     Args:
-        place: how many classifiers come before it.
+        place: number of classifiers before it.
         width: of the pooled states.
-        classes: labels.
+        classes: number of labels.
         learned: whether the sum's weights are trained.
     """
 
@@ -139,7 +138,7 @@ class Exit(nn.Module):
 
     @torch.no_grad()
     def start(self) -> None:
-        """First weights: equal ones of unit length to learn from, or a random direction to keep."""
+        """Set the first weights: equal ones of unit length to train, or a random direction."""
         count = len(self.weights)
         if isinstance(self.weights, nn.Parameter):
             self.weights.fill_(count**-0.5)
@@ -147,7 +146,7 @@ class Exit(nn.Module):
             self.weights.copy_(nn.functional.normalize(torch.randn(count), dim=0))
 
     def forward(self, pooled: Sequence[Tensor]) -> Tensor:
-        """Logits (rows, classes) of pooled states (rows, width), those of earlier classifiers first."""
+        """Return logits (rows, classes) of pooled states (rows, width), in the exits' order."""
         if len(pooled) == 1:
             return self.classifier(pooled[0] * self.weights)  # type: ignore[no-any-return]
         stacked = torch.stack(list(pooled))
@@ -174,46 +173,42 @@ class EarlyExitModel(PreTrainedModel):  # type: ignore[misc]
         self.dense = nn.Linear(cut.hidden_size, cut.hidden_size)
         self.dropout = nn.Dropout(config.dropout)
         learned = config.layer_weights == LEARNED
-        sizes = (cut.hidden_size, len(config.labels))
-        self.exits = nn.ModuleList(Exit(place, *sizes, learned) for place in range(len(config.layers)))
-        self._layerwise: Layerwise | None = None
-        self._folded: Folded | None = None
+        sizes = (cut.hidden_size, len(config.labels), learned)
+        self.exits = nn.ModuleList(Exit(place, *sizes) for place in range(len(config.layers)))
         self.post_init()
 
     def _init_weights(self, module: nn.Module) -> None:
-        """Linear layers from a normal distribution, as the library does; and the classifiers' sums."""
+        """Draw linear layers like the library, and start the classifiers' sums."""
         super()._init_weights(module)
         if isinstance(module, Exit):
             module.start()
 
-    @property
+    @cached_property
     def layerwise(self) -> Layerwise:
         """The encoder's layers, one by one."""
-        if self._layerwise is None:
-            self._layerwise = Layerwise(self.encoder)
-        return self._layerwise
+        return Layerwise(self.encoder)
 
-    @property
+    @cached_property
     def folded(self) -> Folded:
         """The pooler and the classifiers, for inference."""
-        if self._folded is None:
-            self._folded = Folded(self)
-        return self._folded
+        return Folded(self.layerwise, self.dense, self.exits)
 
     def answer(self, left: Left) -> ExitAnswer:
-        """What an example's exit says, in names."""
-        config = self.config
-        return ExitAnswer(config.labels[left.answer], left.confidence, left.exit, config.layers[left.exit] + 1)
+        """Return an example's exit with the label's name and the layers run."""
+        label, layers = self.config.labels[left.answer], self.config.layers[left.exit] + 1
+        return ExitAnswer(label, left.confidence, left.exit, layers)
 
     def pool(self, hidden: Tensor) -> Tensor:
-        """The pooled first token of a layer's output: (rows, length, width) to (rows, width)."""
-        return self.dropout(torch.tanh(self.dense(self.layerwise.first_token(hidden))))  # type: ignore[no-any-return]
+        """Pool the first token of a layer's output: (rows, length, width) to (rows, width)."""
+        pooled: Tensor = self.dropout(torch.tanh(self.dense(self.layerwise.first_token(hidden))))
+        return pooled
 
     def exit_logits(self, inputs: Mapping[str, Tensor]) -> Tensor:
-        """Logits of all classifiers, uncalibrated: (exits, batch, classes) float32.
+        """Return the uncalibrated logits of all classifiers: (exits, batch, classes) float32.
 
         Args:
-            inputs: what the encoder takes: input_ids and attention_mask (batch, length), token_type_ids.
+            inputs: those of the encoder: input_ids and attention_mask (batch, length),
+                token_type_ids.
         """
         hidden, calls = self.layerwise.begin(inputs)
         pooled: list[Tensor] = []
@@ -233,18 +228,26 @@ class EarlyExitModel(PreTrainedModel):  # type: ignore[misc]
         labels: Tensor | None = None,
         **unused: Any,
     ) -> EarlyExitOutput:
-        """Run all layers; `labels` (batch,) or (batch, 1) give the loss as well."""
-        given = {"input_ids": input_ids, "attention_mask": attention_mask, "token_type_ids": token_type_ids}
-        logits = self.exit_logits({key: value for key, value in given.items() if value is not None})
-        loss = None if labels is None else summed_loss(logits, labels)
+        """Run all layers, with the loss for `labels` (batch,) or (batch, 1)."""
+        optional = {"attention_mask": attention_mask, "token_type_ids": token_type_ids}
+        given = {key: value for key, value in optional.items() if value is not None}
+        logits = self.exit_logits({"input_ids": input_ids, **given})
+        loss = None
+        if labels is not None:
+            # The mean over examples of the cross-entropies summed over classifiers.
+            exits, gold = len(logits), labels.flatten()
+            loss = nn.functional.cross_entropy(logits.flatten(0, 1), gold.repeat(exits)) * exits
         return EarlyExitOutput(loss=loss, logits=logits[-1], exit_logits=logits)
 
 
 def new_model(config: EarlyExitConfig, checkpoint: Path | None) -> EarlyExitModel:
-    """A model to be trained: new classifiers on a random encoder, or on a checkpoint's, with its pooler if it has one.
+    """Build a model to be trained: new classifiers on a random or a checkpoint's encoder.
+
+    The checkpoint's pooler is used too, if it has one.
 
     Raises:
-        ModelError: the checkpoint lacks weights of the layers in use, or the encoder cannot be run by layers.
+        ModelError: the checkpoint lacks weights of the layers in use, or the encoder cannot be run
+            by layers.
     """
     model = EarlyExitModel(config)
     if checkpoint:
@@ -254,66 +257,36 @@ def new_model(config: EarlyExitConfig, checkpoint: Path | None) -> EarlyExitMode
 
 
 def _take(model: EarlyExitModel, checkpoint: Path) -> None:
-    """Put a checkpoint's weights in; those of layers above the highest classifier are left unread."""
-    source, said = _quietly(
-        AutoModel.from_pretrained,
-        str(checkpoint),
-        config=model.encoder.config,
-        local_files_only=True,
-        # Safetensors only: a pickle can run code when it is loaded. Nor is a repository's own code ever run.
-        use_safetensors=True,
-        dtype=torch.float32,
-        output_loading_info=True,
-    )
-    absent = sorted(said["missing_keys"])
-    lacking = [key for key in absent if not key.startswith("pooler.")]
-    if lacking:
-        raise ModelError(
-            f"the checkpoint lacks {len(lacking)} of the encoder's weights, {lacking[0]} first; is it of another kind, "
-            "or does the study's config ask for more layers than it has?"
-        )
+    """Load a checkpoint's weights, except those of layers above the highest classifier."""
+    before = logging.get_verbosity()
+    logging.set_verbosity_error()  # or it lists the unread weights of the layers above
+    try:
+        load, config = AutoModel.from_pretrained, model.encoder.config
+        source, absent = load_weights(load, checkpoint, config=config)
+    finally:
+        logging.set_verbosity(before)
+    check_complete([key for key in absent if not key.startswith("pooler.")], "encoder")
     held = source.state_dict()
     model.encoder.load_state_dict({key: held[key] for key in model.encoder.state_dict()})
     if not absent and "pooler.dense.weight" in held:
-        model.dense.load_state_dict({name: held[f"pooler.dense.{name}"] for name in ("weight", "bias")})
+        pooler = {name: held[f"pooler.dense.{name}"] for name in ("weight", "bias")}
+        model.dense.load_state_dict(pooler)
         model.config.pooler = "checkpoint"
 
 
-def _quietly(load: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    """Load without the library's list of weights left unread, which are those of the layers above the exits."""
-    before = logging.get_verbosity()
-    logging.set_verbosity_error()
-    try:
-        return load(*args, **kwargs)
-    finally:
-        logging.set_verbosity(before)
-
-
-def summed_loss(logits: Tensor, labels: Tensor) -> Tensor:
-    """The mean over examples of the cross-entropies summed over classifiers.
-
-    Args:
-        logits: (exits, batch, classes).
-        labels: (batch,) or (batch, 1).
-    """
-    exits = len(logits)
-    return nn.functional.cross_entropy(logits.flatten(0, 1), labels.flatten().repeat(exits)) * exits
-
-
 def _without_pooler(config: Any) -> dict[str, bool]:
-    """The argument that keeps an encoder from making a pooler of its own, where it would."""
-    kind = AutoModel._model_mapping[type(config)]
-    return {"add_pooling_layer": False} if "add_pooling_layer" in signature(kind.__init__).parameters else {}
+    """Return the argument that keeps an encoder from making its own pooler."""
+    kind, key = AutoModel._model_mapping[type(config)], "add_pooling_layer"
+    return {key: False} if key in signature(kind.__init__).parameters else {}
 
 
 def cut_config(encoder: Mapping[str, Any], layers: int) -> Any:
-    """An encoder's configuration with only its first layers; what is said of each layer is cut with them."""
+    """Return an encoder's configuration cut to its first layers, their types included."""
     given = dict(encoder)
     config = AutoConfig.for_model(given.pop("model_type"), **given)
-    depth = config.num_hidden_layers
-    for key, value in list(vars(config).items()):
-        if key == "layer_types" and isinstance(value, list) and len(value) == depth:
-            setattr(config, key, value[:layers])
+    types = vars(config).get("layer_types")
+    if isinstance(types, list) and len(types) == config.num_hidden_layers:
+        config.layer_types = types[:layers]
     config.num_hidden_layers = layers
     return config
 
@@ -333,43 +306,47 @@ class ExitClassifier:
     def load(
         cls, folder: Path | str, device: str = "cpu", temperatures: Sequence[float] | None = None
     ) -> ExitClassifier:
-        """A model from its folder.
+        """Load a model from its folder.
 
         Args:
             folder: as training or calibration saved it.
-            device: where to run.
-            temperatures: one per classifier, in the place of the folder's.
+            device: the device to run on.
+            temperatures: one per classifier, in place of the folder's.
 
         Raises:
-            ModelError: the folder holds no such model, or the temperatures are not one positive number per classifier.
+            ModelError: the folder holds no such model, or the temperatures are not one positive
+                number per classifier.
         """
         model = load_trained(Path(folder), temperatures)
         return cls(model.to(device).eval(), load_tokenizer(folder))
 
     def predict(
         self,
-        texts: Sequence[str | tuple[str, str]],
+        texts: Sequence[Text],
         threshold: float | None = None,
         patience: int | None = None,
         batch_size: int = 1,
         max_length: int | None = None,
     ) -> list[ExitAnswer]:
-        """Answer texts, or pairs of texts; each leaves as soon as the rule allows, without a rule at the last exit.
+        """Answer texts, or pairs of texts.
+
+        Each leaves as soon as the rule allows; without a rule at the last exit.
 
         Args:
             texts: one string or a pair each; cut by the tokenizer's own truncation.
             threshold: leave at the first classifier this confident, in (0, 1].
             patience: leave once so many classifiers in a row agree.
-            batch_size: texts at a time; more of them are faster together, and the answers are the same.
-            max_length: most tokens of a text, special ones included; None for as many as in training, which are also
-                those of calibration and of what was measured (in a folder that does not say: as many as the encoder
-                holds).
+            batch_size: texts at a time; more are faster together and get the same answers.
+            max_length: most tokens of a text, special ones included. None for the limit of
+                training, which is also that of calibration and measurement (or, in a folder that
+                does not state it, for the encoder's).
 
         Raises:
             ExitRuleError: threshold or patience is out of its range, or both are given.
-            ModelError: a threshold is asked of a model without temperatures.
+            ModelError: there is a threshold, but the model has no temperatures.
             TypeError: texts is one string.
-            ValueError: batch_size is below 1, or max_length above what the encoder holds or too little for any text.
+            ValueError: batch_size is below 1, or max_length is above the encoder's limit or too
+                small for any text.
         """
         if isinstance(texts, str):
             raise TypeError("texts must be a list; pass [text]")
@@ -380,53 +357,52 @@ class ExitClassifier:
         leaver = Leaver(self.model, rule, batch_size)
         step, longest = batch_size * TOGETHER, self._longest(texts, max_length)
         parts = [list(texts[first : first + step]) for first in range(0, len(texts), step)]
-        return [self.model.answer(left) for part in parts for left in leaver.leave(self._encode(part, longest))]
+        left = [one for part in parts for one in leaver.leave(self._encode(part, longest))]
+        return [self.model.answer(one) for one in left]
 
-    def _longest(self, texts: Sequence[str | tuple[str, str]], max_length: int | None) -> int:
-        """Most tokens of a text."""
+    def _longest(self, texts: Sequence[Text], max_length: int | None) -> int:
+        """Return the most tokens of a text."""
         config = self.model.config
         limit = most_tokens(config.encoder)
         if max_length is None:
             return config.seq_len or limit or int(self.tokenizer.model_max_length)
         if limit is not None and max_length > limit:
-            raise ValueError(f"max_length {max_length} is above the {limit} tokens that the encoder holds")
+            raise ValueError(
+                f"max_length {max_length} is above the {limit} tokens that the encoder holds"
+            )
         paired = any(not isinstance(text, str) for text in texts)
         special = self.tokenizer.num_special_tokens_to_add(pair=paired)
         least = special + (2 if paired else 1)
         if max_length < least:
             raise ValueError(
-                f"max_length {max_length} leaves no room for text beside {special} special tokens; it must be at least "
-                f"{least}"
+                f"max_length {max_length} leaves no room for text beside {special} special tokens; "
+                f"it must be at least {least}"
             )
         return max_length
 
-    def _encode(self, texts: Sequence[str | tuple[str, str]], longest: int) -> dict[str, Tensor]:
+    def _encode(self, texts: Sequence[Text], longest: int) -> dict[str, Tensor]:
+        how = {"truncation": True, "max_length": longest, "return_token_type_ids": True}
         pairs = [(text, None) if isinstance(text, str) else text for text in texts]
-        rows = [
-            self.tokenizer(*pair, truncation=True, max_length=longest, return_token_type_ids=True) for pair in pairs
-        ]
-        return padded(
-            [row["input_ids"] for row in rows],
-            [row["token_type_ids"] for row in rows] if has_segments(self.model.config.encoder) else None,
-            int(self.tokenizer.pad_token_id),
-            None,
-            self.model.device,
-        )
+        rows = [self.tokenizer(*pair, **how) for pair in pairs]
+        ids = [row["input_ids"] for row in rows]
+        types = [row["token_type_ids"] for row in rows]
+        segments = types if has_segments(self.model.config.encoder) else None
+        return padded(ids, segments, int(self.tokenizer.pad_token_id), None, self.model.device)
 
 
 def load_trained(folder: Path, temperatures: Sequence[float] | None = None) -> EarlyExitModel:
-    """A trained model from its folder, in float32.
+    """Load a trained model from its folder, in float32.
 
     Raises:
-        ModelError: the folder holds another kind of model, or not all of its weights; or the temperatures do not fit.
+        ModelError: the folder holds another kind of model, or not all of its weights; or the
+            temperatures do not fit.
     """
     kind = read_object(folder / "config.json").get("model_type")
     if kind != MODEL_TYPE:
-        raise ModelError(f"{folder} holds a model of the kind {kind!r}, not one with exits ({MODEL_TYPE})")
-    model, said = EarlyExitModel.from_pretrained(
-        str(folder), local_files_only=True, use_safetensors=True, dtype=torch.float32, output_loading_info=True
-    )
-    absent = sorted(said["missing_keys"])
+        raise ModelError(
+            f"{folder} holds a model of the kind {kind!r}, not one with exits ({MODEL_TYPE})"
+        )
+    model, absent = load_weights(EarlyExitModel.from_pretrained, folder)
     if absent:
         raise ModelError(f"{folder} lacks {len(absent)} of the model's weights, {absent[0]} first")
     if temperatures is not None:
@@ -442,13 +418,15 @@ def padded(
     length: int | None,
     device: Any = "cpu",
 ) -> dict[str, Tensor]:
-    """What an encoder takes, padded on the right to `length` or the longest: (rows, length) each."""
+    """Return an encoder's inputs (rows, length), padded on the right to `length` or the longest."""
     width = length if length is not None else max(map(len, ids))
 
     def rows(values: Sequence[Sequence[int]], filler: int) -> Tensor:
-        return torch.tensor([[*row, *[filler] * (width - len(row))] for row in values], device=device)
+        filled = [[*row, *[filler] * (width - len(row))] for row in values]
+        return torch.tensor(filled, device=device)
 
-    inputs = {"input_ids": rows(ids, pad), "attention_mask": rows([[1] * len(row) for row in ids], 0)}
+    ones = rows([[1] * len(row) for row in ids], 0)
+    inputs = {"input_ids": rows(ids, pad), "attention_mask": ones}
     return inputs if segments is None else {**inputs, "token_type_ids": rows(segments, 0)}
 
 

@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 Batch = dict[str, "Tensor"]
+Config = Mapping[str, Any]  # a model's configuration, or a part of it
+Exits = Mapping[str, Any] | None  # a model entry's `exits`; None where it says nothing of them
+Labels = Mapping[str, str]  # by example's id
 
 
 @dataclass(frozen=True)
@@ -20,9 +23,9 @@ class Example:
     Attributes:
         id: of the example.
         input_ids: of its text, or of both its texts.
-        labels: token ids of the target; in classification the position of the label among the dataset's.
+        labels: token ids of the target; in classification the label's position in the dataset's.
         references: acceptable outputs; in classification the label.
-        second_start: the position in `input_ids` where the second text's segment begins; None for one text.
+        second_start: position in `input_ids` where the second text begins; None for one text.
     """
 
     id: str
@@ -34,12 +37,12 @@ class Example:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a model answers to one example.
+    """A model's answer to one example.
 
     Attributes:
         text: decoded and stripped, or the name of a label.
         output_tokens: tokens produced, padding excluded; 1 for a label.
-        facts: what else there is to say of it, as JSON; kept in its row of predictions.jsonl.
+        facts: more about the answer, as JSON; kept in its row of predictions.jsonl.
     """
 
     text: str
@@ -50,8 +53,8 @@ class Answer:
 class Family(Protocol):
     """All that is special about a kind of model.
 
-    The engine knows nothing of encoders, decoders or `generate`; it moves batches that `collate` made into
-    `loss` and `predict`.
+    The engine knows nothing of encoders, decoders or `generate`; it moves batches that `collate`
+    made into `loss` and `predict`.
 
     Attributes:
         task: TEXT or CLASSIFICATION.
@@ -60,89 +63,87 @@ class Family(Protocol):
     task: ClassVar[str]
 
     def check(
-        self,
-        config: Mapping[str, Any],
-        given: Mapping[str, Any],
-        seq_len: int,
-        target_tokens: int,
-        exits: Mapping[str, Any] | None = None,
+        self, config: Config, given: Config, seq_len: int, target_tokens: int, exits: Exits = None
     ) -> None:
-        """Refuse lengths that a model cannot hold; called at parse time too, so without torch.
+        """Refuse lengths that a model cannot hold, without torch (also at parse time).
 
         Args:
-            config: what is known of the model's configuration.
+            config: the known part of the model's configuration.
             given: the part of it that the study states itself.
             seq_len: tokens of an input.
             target_tokens: most tokens of a target or a prediction; 1 where that is a label.
-            exits: of a family with exits, where they are; None where the study says nothing of them.
+            exits: the layers with exits, for a family that has them.
 
         Raises:
             ModelError: names the key, the limit and what to do.
         """
 
-    def regime(self, config: Mapping[str, Any], seq_len: int) -> str | None:
-        """The name of the kind of model that a configuration is at this length; None where there is only one kind.
+    def regime(self, config: Config, seq_len: int) -> str | None:
+        """Name the regime of a configuration at this length, if it has several.
 
         Two regimes of one configuration are two models: figures never join them by a line.
         """
 
-    def notes(self, config: Mapping[str, Any], seq_len: int) -> list[str]:
-        """What a reader of this cell's results should know of its model; kept in training.json."""
+    def notes(self, config: Config, seq_len: int) -> list[str]:
+        """List remarks for readers of the results, kept in training.json."""
 
-    def facts(self, config: Mapping[str, Any]) -> dict[str, Any]:
-        """What else of a trained model is kept in training.json, by what its configuration says."""
+    def facts(self, config: Config) -> dict[str, Any]:
+        """Return more facts about a trained model, for training.json."""
 
     def build(
         self,
-        model: Mapping[str, Any],
+        model: Config,
         tokenizer: Any,
         checkpoint: Path | None,
         seq_len: int,
         target_tokens: int,
         labels: Sequence[str] = (),
     ) -> nn.Module:
-        """A model from a study's model entry: random weights, or those of a checkpoint folder.
+        """Build a model from a study's model entry.
 
         Args:
-            model: a study's entry; empty for a trained model, which says all of it itself.
+            model: a study's entry; empty for a trained model, which holds all of it itself.
             tokenizer: of the model.
-            checkpoint: the folder of a pretrained or of a trained model; None for random weights.
+            checkpoint: folder of a pretrained or a trained model; None for random weights.
             seq_len: tokens of an input.
             target_tokens: most tokens of a target or a prediction.
-            labels: their names in order, where a new model is to tell them apart.
+            labels: names in order, for a new model that is to tell them apart.
 
         Raises:
             ModelError: the entry cannot be built, or cannot hold these lengths.
         """
 
-    def collate(self, examples: Sequence[Example], pad_to: int | None, targets: int | None) -> Batch:
-        """Pad examples to the longest or to fixed lengths, and add whatever masks the model needs."""
+    def collate(
+        self, examples: Sequence[Example], pad_to: int | None, targets: int | None
+    ) -> Batch:
+        """Pad examples to the longest or to fixed lengths, and add the model's masks."""
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
-        """Mean cross-entropy over target tokens, or over examples (scalar, with gradient)."""
+        """Return the mean cross-entropy over target tokens or examples (scalar, with gradient)."""
 
     def predict(self, model: nn.Module, batch: Batch, how: Mapping[str, Any]) -> Any:
-        """Predictions for a batch, still to be read by `answers`; this is what is timed.
+        """Predict a batch for `answers` to read, which alone is timed.
 
         Args:
             model: in evaluation mode.
             batch: as `collate` made it, on the model's device.
-            how: of a text the `protocol` of the cell and the settings of `generation`; of a label the rule by which to
-                `exit` (None: at the last exit) and the rows of a forward pass (`batch_size`).
+            how: for texts the cell's `protocol` and the settings of `generation`. For labels the
+                rule by which to `exit` (None: at the last exit) and the rows of a forward pass
+                (`batch_size`).
         """
 
     def answers(self, predicted: Any, tokenizer: Any) -> list[Answer]:
-        """What `predict` gave, one answer for each row of its batch."""
+        """Read the result of `predict` as one answer for each row of its batch."""
 
 
 class Classifier(Family, Protocol):
     """A family that tells labels apart, at one exit or several."""
 
     def exit_logits(self, model: nn.Module, batch: Batch) -> Tensor:
-        """What every classifier says of every row: (exits, batch, classes), float32, before any temperature."""
+        """Return the logits of all classifiers: (exits, batch, classes), float32, uncalibrated."""
 
-    def score(self, metric: str, predictions: Mapping[str, str], labels: Mapping[str, str]) -> float:
-        """The headline score of predicted labels by id.
+    def score(self, metric: str, predictions: Labels, labels: Labels) -> float:
+        """Return the headline score of predicted labels.
 
-        It is here, so that what scores labels is no part of the code that other families are trained by.
+        It is here so that the code that scores labels is no part of other families' training code.
         """

@@ -1,4 +1,4 @@
-"""LED: Longformer Encoder-Decoder (Beltagy et al. 2020), sliding-window attention with global tokens."""
+"""LED, the Longformer Encoder-Decoder (Beltagy et al. 2020): sliding windows and global tokens."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from longwatt.models.family import Batch, Example
 
 
 class LED(EncoderDecoder):
-    """The first token attends globally, in training and in generation, as in the published study.
+    """LED with global attention on the first token, as in the published study.
 
-    The tokenizer does not pad a global attention mask, so it is made here, after padding. Padding to a
-    multiple of the attention window happens inside the model.
+    It is there in training and in generation. The tokenizer does not pad a global attention mask,
+    so `collate` makes it after padding. The model itself pads to a multiple of its window.
     """
 
     kind = "led"
@@ -21,13 +21,12 @@ class LED(EncoderDecoder):
     model_class = "LEDForConditionalGeneration"
     encoder_positions = "max_encoder_position_embeddings"
     decoder_positions = "max_decoder_position_embeddings"
-    defaults: ClassVar[Mapping[str, Any]] = {
-        "max_encoder_position_embeddings": 16384,
-        "max_decoder_position_embeddings": 1024,
-    }
+    defaults: ClassVar[Mapping[str, Any]] = {encoder_positions: 16384, decoder_positions: 1024}
 
-    def collate(self, examples: Sequence[Example], pad_to: int | None, targets: int | None) -> Batch:
-        """See `Family.collate`; adds global_attention_mask (batch, length)."""
+    def collate(
+        self, examples: Sequence[Example], pad_to: int | None, targets: int | None
+    ) -> Batch:
+        """See `Family.collate`. It adds global_attention_mask (batch, length)."""
         import torch
 
         batch = super().collate(examples, pad_to, targets)
