@@ -31,7 +31,9 @@ def expected_calibration_error(confidence: Array, correct: Array, bins: int = BI
         correct: whether it is right (examples).
         bins: how many.
     """
-    return float(_errors(_gaps(confidence, correct, bins).sum(axis=0, keepdims=True), len(confidence))[0])
+    return float(
+        _errors(_gaps(confidence, correct, bins).sum(axis=0, keepdims=True), len(confidence))[0]
+    )
 
 
 def reliability(confidence: Array, correct: Array, bins: int = BINS) -> list[dict[str, Any]]:
@@ -77,7 +79,9 @@ def judge_calibration(
     Raises:
         ExitsError: logits are no numbers; names file, split and example.
     """
-    fitted = {name: value for name, value in read_artefact(temperatures).items() if name != "sha256"}
+    fitted = {
+        name: value for name, value in read_artefact(temperatures).items() if name != "sha256"
+    }
     effect = _effect(read_logits(logits), fitted["layers"], fitted["temperatures"], settings)
     write_json(calibration, {**fitted, **effect, "provenance": provenance})
 
@@ -90,7 +94,8 @@ def _effect(
 ) -> dict[str, Any]:
     """Calibration before and after, by exit and split, and the mean over exits by split."""
     exits: list[dict[str, Any]] = [
-        {"layer": layer, "temperature": value, "splits": {}} for layer, value in zip(layers, temperatures, strict=True)
+        {"layer": layer, "temperature": value, "splits": {}}
+        for layer, value in zip(layers, temperatures, strict=True)
     ]
     means = {}
     for name, split in recorded.items():
@@ -133,25 +138,37 @@ def _measures(confidence: Array, correct: Array, nll: float) -> dict[str, Any]:
     }
 
 
-def _resampled_drops(before: Sequence[Judged], after: Sequence[Judged], settings: Mapping[str, Any]) -> list[Array]:
+def _resampled_drops(
+    before: Sequence[Judged], after: Sequence[Judged], settings: Mapping[str, Any]
+) -> list[Array]:
     """By exit: how far the error fell in every resample."""
     gaps = [_gaps(confidence, correct, BINS) for confidence, correct, _ in (*before, *after)]
     examples = len(gaps[0])
     sums = resampled_sums(
-        np.concatenate(gaps, axis=1), resamples=settings["bootstrap_resamples"], seed=settings["seed"]
+        np.concatenate(gaps, axis=1),
+        resamples=settings["bootstrap_resamples"],
+        seed=settings["seed"],
     )
     errors = [_errors(part, examples) for part in np.split(sums, len(gaps), axis=1)]
-    return [old - new for old, new in zip(errors[: len(before)], errors[len(before) :], strict=True)]
+    return [
+        old - new for old, new in zip(errors[: len(before)], errors[len(before) :], strict=True)
+    ]
 
 
-def _drop(before: float, after: float, found: Array, settings: Mapping[str, Any]) -> dict[str, float]:
+def _drop(
+    before: float, after: float, found: Array, settings: Mapping[str, Any]
+) -> dict[str, float]:
     """How far the error fell. A resample's errors are rather large, small ones most, so the interval leans to less."""
     low, high = percentile_interval(found, settings["confidence"])
     return {"ece_drop": before - after, "ece_drop_ci_low": low, "ece_drop_ci_high": high}
 
 
-def _mean_effect(effects: Sequence[Mapping[str, Any]], found: Array, settings: Mapping[str, Any]) -> dict[str, Any]:
-    before, after = (float(np.mean([effect[key]["ece"] for effect in effects])) for key in ("before", "after"))
+def _mean_effect(
+    effects: Sequence[Mapping[str, Any]], found: Array, settings: Mapping[str, Any]
+) -> dict[str, Any]:
+    before, after = (
+        float(np.mean([effect[key]["ece"] for effect in effects])) for key in ("before", "after")
+    )
     return {"ece_before": before, "ece_after": after, **_drop(before, after, found, settings)}
 
 

@@ -37,7 +37,9 @@ def across(first: pd.DataFrame, second: pd.DataFrame) -> dict[str, str | None]:
         second: rows of the other.
     """
     rows = [*first.to_dict("records"), *second.to_dict("records")]
-    return {name: ", ".join(unlike_words(rows, columns)) or None for name, columns in ACROSS.items()}
+    return {
+        name: ", ".join(unlike_words(rows, columns)) or None for name, columns in ACROSS.items()
+    }
 
 
 def differing_beside(pairs: Pairs) -> list[Differing]:
@@ -50,10 +52,14 @@ def differing_beside(pairs: Pairs) -> list[Differing]:
     for first, second in pairs:
         for name, values in between(first.to_dict("records"), second.to_dict("records")).items():
             found.setdefault(name, []).append(values)
-    return [Differing(name, list(dict.fromkeys(values)), len(values)) for name, values in found.items()]
+    return [
+        Differing(name, list(dict.fromkeys(values)), len(values)) for name, values in found.items()
+    ]
 
 
-def outdated_rows(results: Path, study: str, table: pd.DataFrame, stamps: Stamps | None) -> list[str] | None:
+def outdated_rows(
+    results: Path, study: str, table: pd.DataFrame, stamps: Stamps | None
+) -> list[str] | None:
     """Name the rows of a summary that the study as it is now would make otherwise; None where that is not known.
 
     Args:
@@ -65,9 +71,13 @@ def outdated_rows(results: Path, study: str, table: pd.DataFrame, stamps: Stamps
     if stamps is None:
         return None
     rows: list[dict[Any, Any]] = table[["cell", "inference"]].to_dict("records")
-    current = {(row["cell"], row["inference"]) for row in up_to_date_rows(results / study, rows, stamps)}
+    current = {
+        (row["cell"], row["inference"]) for row in up_to_date_rows(results / study, rows, stamps)
+    }
     names = [(row["cell"], row["inference"]) for row in rows]
-    return [f"{cell} ({inference})" for cell, inference in names if (cell, inference) not in current]
+    return [
+        f"{cell} ({inference})" for cell, inference in names if (cell, inference) not in current
+    ]
 
 
 def sentences(
@@ -103,7 +113,9 @@ def sentences(
 
 
 def sections(
-    studies: tuple[str, str], beside: Sequence[Differing], outdated: Mapping[str, Sequence[str] | None]
+    studies: tuple[str, str],
+    beside: Sequence[Differing],
+    outdated: Mapping[str, Sequence[str] | None],
 ) -> list[Section]:
     """Show what else differs, and which results the studies would make otherwise by now."""
     rows = [
@@ -115,8 +127,17 @@ def sections(
     if rows:
         note = "As the results themselves say it, by the names of the summary's columns; what is not known is left out."
         found.append(Section("What else differs", [note, Table(rows[:LISTED], ["what", *studies])]))
-    old = [f"{study} ({len(names)}): {listed(names)}." for study, names in outdated.items() if names]
-    return [*found, *([Section("Made with other settings, code or data than those of today", old)] if old else [])]
+    old = [
+        f"{study} ({len(names)}): {listed(names)}." for study, names in outdated.items() if names
+    ]
+    return [
+        *found,
+        *(
+            [Section("Made with other settings, code or data than those of today", old)]
+            if old
+            else []
+        ),
+    ]
 
 
 def notes(row: Mapping[Any, Any]) -> list[str]:

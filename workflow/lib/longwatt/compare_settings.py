@@ -57,7 +57,9 @@ class Rulers:
 ALIKE = Rulers()
 
 
-def read_rulers(results: Path, studies: tuple[str, str], pairs: Sequence[tuple[pd.DataFrame, pd.DataFrame]]) -> Rulers:
+def read_rulers(
+    results: Path, studies: tuple[str, str], pairs: Sequence[tuple[pd.DataFrame, pd.DataFrame]]
+) -> Rulers:
     """Compare the stamped settings of every pair's first cells.
 
     Args:
@@ -68,14 +70,19 @@ def read_rulers(results: Path, studies: tuple[str, str], pairs: Sequence[tuple[p
     found: dict[str, list[tuple[str, str]]] = {}
     unknown = 0
     for rows in pairs:
-        first, second = (in_force(results / study, own.iloc[0]) for study, own in zip(studies, rows, strict=True))
+        first, second = (
+            in_force(results / study, own.iloc[0]) for study, own in zip(studies, rows, strict=True)
+        )
         unknown += not (first and second)
         for name in {**first, **second} if first and second else ():
             both = first.get(name, MISSING), second.get(name, MISSING)
             if both[0] != both[1] and _generates(name, first, second):
                 found.setdefault(name, []).append((_text(both[0]), _text(both[1])))
     order = sorted(found, key=lambda name: not name.startswith("scoring"))
-    return Rulers([Differing(name, list(dict.fromkeys(found[name])), len(found[name])) for name in order], unknown)
+    return Rulers(
+        [Differing(name, list(dict.fromkeys(found[name])), len(found[name])) for name in order],
+        unknown,
+    )
 
 
 def in_force(results: Path, row: Mapping[str, Any] | pd.Series[Any]) -> dict[str, Any]:
@@ -90,13 +97,21 @@ def in_force(results: Path, row: Mapping[str, Any] | pd.Series[Any]) -> dict[str
     settings = {name: (stamp or {}).get("settings") for name, stamp in stamps.items()}
     if not all(settings.values()):
         return {}
-    trained, predicted, scored = (dict(settings[name] or {}) for name in ("training", "inference", "scores"))
+    trained, predicted, scored = (
+        dict(settings[name] or {}) for name in ("training", "inference", "scores")
+    )
     used = {"inference": point_in_force(predicted)}
-    fitted = (read_stamp(results / row["cell"] / "calibrate" / "temperatures.json") or {}).get("settings")
+    fitted = (read_stamp(results / row["cell"] / "calibrate" / "temperatures.json") or {}).get(
+        "settings"
+    )
     used |= {"calibration": calibration_in_force(fitted)} if fitted else {}
     skipped = {*AXES[:2], TASK, *used["inference"]}
     scoring = {key: value for key, value in scored.items() if key not in skipped}
-    kept = {key: value for key, value in trained.items() if key not in {*AXES, "comparison", "metric", TASK}}
+    kept = {
+        key: value
+        for key, value in trained.items()
+        if key not in {*AXES, "comparison", "metric", TASK}
+    }
     found = {**dict(flat({"scoring": scoring})), **dict(flat(kept)), **dict(flat(used))}
     return {"protocol": trained.get("protocol"), **found}
 

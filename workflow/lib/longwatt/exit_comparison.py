@@ -42,7 +42,9 @@ ENERGY = ("joules_per_example", "energy_source", "energy_measured", "energy_flag
 CHOSEN = ("threshold", "patience")  # rules with a value that a user sets
 ECE = ("ece_before", "ece_after", "ece_drop", "ece_drop_ci_low", "ece_drop_ci_high")
 NO_STANDARD = "the study has no standard baseline (one classifier, on the last layer) of this encoder, length and seed"
-NO_EFFICIENT = "the study has no efficient baseline (one classifier below the last layer) of this encoder"
+NO_EFFICIENT = (
+    "the study has no efficient baseline (one classifier below the last layer) of this encoder"
+)
 
 Columns = dict[str, Any]
 
@@ -93,11 +95,15 @@ class Everything:
     settings: Settings
 
     @classmethod
-    def of(cls, found: Sequence[CellResults], chosen: Sequence[CellResults], settings: Settings) -> Everything:
+    def of(
+        cls, found: Sequence[CellResults], chosen: Sequence[CellResults], settings: Settings
+    ) -> Everything:
         """Set every point beside its standard baseline, which is chosen."""
         points = [point for cell in chosen for point in cell.points]
         everyone = [point for cell in found for point in cell.points]
-        relative = {point.key: _relative(point, standard_of(point, points), settings) for point in everyone}
+        relative = {
+            point.key: _relative(point, standard_of(point, points), settings) for point in everyone
+        }
         across = {point.key: _across(point, standard_of(point, points)) for point in everyone}
         return cls(points, relative, across, settings)
 
@@ -176,14 +182,25 @@ def _comparison(group: Group, study: Everything) -> Columns:
     speedup, gain = _speedup(group, settings), _gain(group, settings)
     parts = {
         name: [_point(point, group, study) for point in chosen]
-        for name, chosen in (("points", group.ours), ("efficient", group.efficient), ("oracle", group.oracle))
+        for name, chosen in (
+            ("points", group.ours),
+            ("efficient", group.efficient),
+            ("oracle", group.oracle),
+        )
     }
     standard = group.standard and _point(group.standard, group, study)
     first, calibration = group.first, group.cell.calibration
     return {
-        **{name: first.cell[name] for name in ("cell", "model", *SAME, "exit_layers", "encoder_layers")},
+        **{
+            name: first.cell[name]
+            for name in ("cell", "model", *SAME, "exit_layers", "encoder_layers")
+        },
         "diverged": diverged(first.cell),
-        **{"split": first.split, "batch_size": first.batch_size, "majority": first.facts["majority"]},
+        **{
+            "split": first.split,
+            "batch_size": first.batch_size,
+            "majority": first.facts["majority"],
+        },
         **{"calibration_split": calibration["split"], "temperatures": calibration["temperatures"]},
         "last_calibration_accuracy": _recorded_accuracy(None, group.cell),
         "confidence": settings["confidence"],
@@ -197,7 +214,9 @@ def _comparison(group: Group, study: Everything) -> Columns:
         "diverged_baselines": _diverged_baselines(group.standard, group.efficient),
         **_calibrated(group.cell, first.split),
         **_training_beside(first, group.standard),
-        "reasons": _reasons(speedup, gain, *(study.relative[p.key][0] for p in (*group.ours, *group.oracle))),
+        "reasons": _reasons(
+            speedup, gain, *(study.relative[p.key][0] for p in (*group.ours, *group.oracle))
+        ),
     }
 
 
@@ -210,8 +229,16 @@ def _point(point: Measured, group: Group, study: Everything) -> Columns:
     """What exits.json says of one point."""
     time, joules = study.relative[point.key]
     return {
-        **{"point": point.name, **{name: point.cell[name] for name in ("cell", "model", "exit_kind", "exit_layers")}},
-        **{"rule": point.rule, "value": point.value, "split": point.split, "batch_size": point.batch_size},
+        **{
+            "point": point.name,
+            **{name: point.cell[name] for name in ("cell", "model", "exit_kind", "exit_layers")},
+        },
+        **{
+            "rule": point.rule,
+            "value": point.value,
+            "split": point.split,
+            "batch_size": point.batch_size,
+        },
         **{name: point.facts[name] for name in (*FROM_SCORES, *FROM_INFERENCE)},
         "seconds_per_example": point.seconds_per_example,
         **time.columns("relative_time"),
@@ -223,17 +250,23 @@ def _point(point: Measured, group: Group, study: Everything) -> Columns:
     }
 
 
-def _relative(point: Measured, standard: Measured | None, settings: Settings) -> tuple[Estimate, float | None]:
+def _relative(
+    point: Measured, standard: Measured | None, settings: Settings
+) -> tuple[Estimate, float | None]:
     """Time and joules over the standard's."""
     if standard is None:
         return Estimate(reason=NO_STANDARD), None
     joules, of_standard = (one.facts["joules_per_example"] for one in (point, standard))
-    return relative_time(point, standard, settings), joules / of_standard if joules and of_standard else None
+    return relative_time(
+        point, standard, settings
+    ), joules / of_standard if joules and of_standard else None
 
 
 def _relative_flags(point: Measured, standard: Measured | None) -> str | None:
     """The flags of both energies of a ratio."""
-    return flags.joined(flag for one in (point, standard) if one for flag in one.facts["energy_flags"])
+    return flags.joined(
+        flag for one in (point, standard) if one for flag in one.facts["energy_flags"]
+    )
 
 
 def _across(point: Measured, standard: Measured | None) -> str | None:
@@ -265,7 +298,9 @@ def _speedup(group: Group, settings: Settings) -> Estimate:
         return Estimate(reason=NO_STANDARD)
     ours = _same_examples(group.chosen, group.standard)
     if not ours:
-        return Estimate(reason="no threshold or patience was measured on the standard baseline's examples")
+        return Estimate(
+            reason="no threshold or patience was measured on the standard baseline's examples"
+        )
     return speedup_at_equal_accuracy(Draws.of([group.standard, *ours], settings), settings)
 
 
@@ -275,15 +310,21 @@ def _gain(group: Group, settings: Settings) -> Estimate:
     efficient = _same_examples(group.efficient, group.first)
     ours = _same_examples(group.ours, group.first)
     if not (efficient and ours):
-        return Estimate(reason="no efficient baseline was measured on the examples of the model with exits")
-    return accuracy_over_efficient(Draws.of([*efficient, *ours], settings), len(efficient), settings)
+        return Estimate(
+            reason="no efficient baseline was measured on the examples of the model with exits"
+        )
+    return accuracy_over_efficient(
+        Draws.of([*efficient, *ours], settings), len(efficient), settings
+    )
 
 
 def _same_examples(points: Sequence[Measured], other: Measured) -> list[Measured]:
     return [point for point in points if point.in_order(other.ids)]
 
 
-def _calibration_accuracy(point: Measured, ours: CellResults, points: Sequence[Measured]) -> float | None:
+def _calibration_accuracy(
+    point: Measured, ours: CellResults, points: Sequence[Measured]
+) -> float | None:
     """Accuracy on the split that the temperatures were fitted on: from recorded logits, or from a point there."""
     if point.cell["cell"] == ours.cell["cell"]:
         return _recorded_accuracy(_rule(point), ours)
@@ -291,7 +332,9 @@ def _calibration_accuracy(point: Measured, ours: CellResults, points: Sequence[M
     recorded = ours.recorded.get(split)
     there = (one for one in points if one.cell["cell"] == point.cell["cell"] and one.split == split)
     # Of other examples it could not be set beside ours.
-    return next((one.accuracy for one in there if recorded and set(one.ids) == set(recorded.ids)), None)
+    return next(
+        (one.accuracy for one in there if recorded and set(one.ids) == set(recorded.ids)), None
+    )
 
 
 def _rule(point: Measured) -> Rule:
@@ -319,12 +362,16 @@ def _train_time(point: Measured, standard: Measured | None) -> float | None:
     return point.train_seconds_per_sample / standard.train_seconds_per_sample if standard else None
 
 
-def _rows_of(cell: CellResults, study: Everything, comparisons: Sequence[Columns]) -> dict[str, Columns]:
+def _rows_of(
+    cell: CellResults, study: Everything, comparisons: Sequence[Columns]
+) -> dict[str, Columns]:
     """The summary's columns of every point of a cell."""
     return {point.name: _row(point, cell, study, comparisons) for point in cell.points}
 
 
-def _row(point: Measured, cell: CellResults, study: Everything, comparisons: Sequence[Columns]) -> Columns:
+def _row(
+    point: Measured, cell: CellResults, study: Everything, comparisons: Sequence[Columns]
+) -> Columns:
     time, joules = study.relative[point.key]
     standard = standard_of(point, study.points)
     return {
@@ -332,7 +379,9 @@ def _row(point: Measured, cell: CellResults, study: Everything, comparisons: Seq
         "relative_joules": joules,
         "relative_joules_flags": _relative_flags(point, standard) if joules is not None else None,
         "relative_time_across": study.across[point.key],
-        "diverged_baselines": _diverged_baselines(standard, _baselines(point, study.points, EFFICIENT)),
+        "diverged_baselines": _diverged_baselines(
+            standard, _baselines(point, study.points, EFFICIENT)
+        ),
         **_of_group(point, comparisons),
         **_calibrated(cell, point.split),
         **_training_beside(point, standard),

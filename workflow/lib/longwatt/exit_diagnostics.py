@@ -53,7 +53,11 @@ class Study:
     def model(self, name: str) -> str:
         """A model's title, and a word on random weights and on a training that diverged."""
         random = random_weights(name in self.random)
-        return self.titles.get(name, name) + random + (f", {DIVERGED}" if name in self.diverged else "")
+        return (
+            self.titles.get(name, name)
+            + random
+            + (f", {DIVERGED}" if name in self.diverged else "")
+        )
 
     def heading(self, dataset: str, table: pd.DataFrame, **more: Any) -> str:
         """A panel's title: the dataset, and below it what tells its panels apart (and always the split)."""
@@ -78,11 +82,15 @@ def on_their_splits(table: pd.DataFrame, study: Study) -> pd.DataFrame:
     That is the first that no temperature was fitted on; the calibration split where there is no other.
     """
     facts = pd.DataFrame(
-        [{name: cell.get(name, "") for name in ("cell", "seq_len", "budget")} for cell in study.cells],
+        [
+            {name: cell.get(name, "") for name in ("cell", "seq_len", "budget")}
+            for cell in study.cells
+        ],
         columns=["cell", "seq_len", "budget"],
     )
     chosen = {
-        cell: _split(list(dict.fromkeys(rows["split"])), str(cell), study) for cell, rows in table.groupby("cell")
+        cell: _split(list(dict.fromkeys(rows["split"])), str(cell), study)
+        for cell, rows in table.groupby("cell")
     }
     there = table[table["split"] == table["cell"].map(chosen)]
     return there.merge(facts, on="cell", how="left")
@@ -120,7 +128,9 @@ def by_difficulty(difficulty: pd.DataFrame, study: Study) -> Figure:
     groups, left_out = _first(list(rows.groupby(GROUP, sort=False)))
     with look():
         size = (17.6, 0.7 + 3.9 * max(1, len(groups)))
-        figure, grid = plt.subplots(max(1, len(groups)), 4, figsize=size, squeeze=False, layout="constrained")
+        figure, grid = plt.subplots(
+            max(1, len(groups)), 4, figsize=size, squeeze=False, layout="constrained"
+        )
         for axes, (key, found) in zip(grid, groups, strict=False):
             for pair, kind in zip((axes[:2], axes[2:]), KINDS, strict=True):
                 _draw_difficulty(pair, found[found["kind"] == kind], KINDS[kind])
@@ -140,20 +150,30 @@ def _first(groups: list[Any]) -> tuple[list[Any], int]:
 def reliability(study: Study) -> Figure:
     """Accuracy by confidence before and after calibration: a panel per classifier, rows by dataset and model."""
     groups = _calibrated(study)
-    rows, left_out = _first([line for key, found in groups.items() for line in _in_rows(key, found)])
+    rows, left_out = _first(
+        [line for key, found in groups.items() for line in _in_rows(key, found)]
+    )
     width = max((len(line) for line in rows), default=1)
     table = pd.DataFrame(list(groups), columns=GROUP)
     with look():
         size = (max(6.0, 3.9 * width), 0.6 + 4.0 * max(1, len(rows)))
-        figure, grid = plt.subplots(max(1, len(rows)), width, figsize=size, squeeze=False, layout="constrained")
+        figure, grid = plt.subplots(
+            max(1, len(rows)), width, figsize=size, squeeze=False, layout="constrained"
+        )
         for axes, line in zip(grid, rows, strict=False):
             for axis, exit_ in zip(axes, line, strict=False):
                 _draw_reliability(axis, exit_)
-                axis.set_title(_reliability_title(exit_, axis is axes[0], table, study), loc="left", fontsize=12)
+                axis.set_title(
+                    _reliability_title(exit_, axis is axes[0], table, study),
+                    loc="left",
+                    fontsize=12,
+                )
             for axis in axes[len(line) :]:
                 axis.set_visible(False)
         if left_out:
-            figure.supxlabel(f"{left_out} more rows are in the cells' calibration.json", fontsize=12)
+            figure.supxlabel(
+                f"{left_out} more rows are in the cells' calibration.json", fontsize=12
+            )
         if rows:
             _reliability_legend(figure)
         else:
@@ -206,16 +226,29 @@ def _draw_boxes(axis: Axes, rows: pd.DataFrame) -> None:
     axis.set_xlabel("Classifier after layer")
     axis.set_ylabel("Calibrated confidence")
     handles = [Patch(facecolor=drawn[label]["color"], alpha=0.75, label=label) for label in labels]
-    columns = max(1, min(4, len(labels), IN_A_LINE // max(1, *(len(str(label)) for label in labels))))
+    columns = max(
+        1, min(4, len(labels), IN_A_LINE // max(1, *(len(str(label)) for label in labels)))
+    )
     legend(axis, handles, loc="upper center", bbox_to_anchor=(0.5, -0.17), ncols=columns,
            fontsize=9, frameon=False)  # fmt: skip
 
 
 def _draw_box(axis: Axes, left: float, width: float, row: Mapping[Any, Any], colour: Any) -> None:
     low, middle, high = (row[f"confidence_{name}"] for name in ("q25", "median", "q75"))
-    axis.add_patch(Rectangle((left, low), width, high - low, facecolor=colour, alpha=0.75, linewidth=0))
-    axis.plot([left, left + width], [middle, middle], color="0.1", linewidth=1.6, solid_capstyle="butt")
-    axis.plot(left + width / 2, row["mean_confidence"], color="white", marker="o", markersize=4, markeredgecolor="0.1")
+    axis.add_patch(
+        Rectangle((left, low), width, high - low, facecolor=colour, alpha=0.75, linewidth=0)
+    )
+    axis.plot(
+        [left, left + width], [middle, middle], color="0.1", linewidth=1.6, solid_capstyle="butt"
+    )
+    axis.plot(
+        left + width / 2,
+        row["mean_confidence"],
+        color="white",
+        marker="o",
+        markersize=4,
+        markeredgecolor="0.1",
+    )
 
 
 def _draw_difficulty(axes: Sequence[Axes], rows: pd.DataFrame, label: str) -> None:
@@ -229,7 +262,14 @@ def _draw_difficulty(axes: Sequence[Axes], rows: pd.DataFrame, label: str) -> No
     drawn = styles(sorted(set(rows["layer"])))
     for layer, style in drawn.items():
         line = rows[rows["layer"] == layer].sort_values("place")
-        right.plot(line["place"], line["accuracy"], linewidth=1.4, markersize=5, label=f"{int(layer)}", **style)
+        right.plot(
+            line["place"],
+            line["accuracy"],
+            linewidth=1.4,
+            markersize=5,
+            label=f"{int(layer)}",
+            **style,
+        )
     right.set_ylabel("Accuracy (%)")
     # Above the panel, where it covers no point.
     right.legend(
@@ -242,7 +282,9 @@ def _draw_difficulty(axes: Sequence[Axes], rows: pd.DataFrame, label: str) -> No
         axis.set_xlabel(label, fontsize=10)
 
 
-Exit = tuple[tuple[Any, ...], str, list[Mapping[str, Any]]]  # a group, its split, and a classifier's facts by seed
+Exit = tuple[
+    tuple[Any, ...], str, list[Mapping[str, Any]]
+]  # a group, its split, and a classifier's facts by seed
 
 
 def _calibrated(study: Study) -> dict[tuple[Any, ...], list[Mapping[str, Any]]]:
@@ -251,7 +293,9 @@ def _calibrated(study: Study) -> dict[tuple[Any, ...], list[Mapping[str, Any]]]:
     for cell in study.cells:
         if cell["cell"] in study.calibrations:
             key = tuple(cell.get(name, "") for name in GROUP)
-            groups.setdefault(key, []).append({**study.calibrations[cell["cell"]], "cell": cell["cell"]})
+            groups.setdefault(key, []).append(
+                {**study.calibrations[cell["cell"]], "cell": cell["cell"]}
+            )
     return groups
 
 
@@ -259,7 +303,10 @@ def _in_rows(key: tuple[Any, ...], found: Sequence[Mapping[str, Any]]) -> list[l
     """A group's classifiers, at most WIDEST side by side."""
     there = list(found[0]["exits"][0]["splits"])
     split = next((name for name in there if name != found[0].get("split")), there[0])
-    exits = [(key, split, [one["exits"][number] for one in found]) for number in range(len(found[0]["exits"]))]
+    exits = [
+        (key, split, [one["exits"][number] for one in found])
+        for number in range(len(found[0]["exits"]))
+    ]
     return [exits[start : start + WIDEST] for start in range(0, len(exits), WIDEST)]
 
 
@@ -270,13 +317,33 @@ def _draw_reliability(axis: Axes, exit_: Exit) -> None:
     for name, colour, style in (("before", BEFORE, HOLLOW), ("after", AFTER, {})):
         measured = [seed["splits"][exit_[1]][name] for seed in exit_[2]]
         bins = pooled([one["bins"] for one in measured])
-        axis.plot(bins["confidence"], bins["accuracy"], color=colour, linewidth=0.9, alpha=0.6, zorder=2)
+        axis.plot(
+            bins["confidence"], bins["accuracy"], color=colour, linewidth=0.9, alpha=0.6, zorder=2
+        )
         sizes = 12 + 160 * bins["count"] / max(1, bins["count"].sum())
         face = "white" if style else colour
-        axis.scatter(bins["confidence"], bins["accuracy"], s=sizes, facecolor=face, edgecolor=colour, zorder=3)
-        said.append(f"ECE {name} {percent(float(np.mean([one['ece'] for one in measured])), '.1f')}")
+        axis.scatter(
+            bins["confidence"],
+            bins["accuracy"],
+            s=sizes,
+            facecolor=face,
+            edgecolor=colour,
+            zorder=3,
+        )
+        said.append(
+            f"ECE {name} {percent(float(np.mean([one['ece'] for one in measured])), '.1f')}"
+        )
     box = {"facecolor": "white", "alpha": 0.85, "edgecolor": "none", "pad": 2}
-    axis.text(0.03, 0.97, "\n".join(said), transform=axis.transAxes, va="top", fontsize=10, bbox=box, zorder=4)
+    axis.text(
+        0.03,
+        0.97,
+        "\n".join(said),
+        transform=axis.transAxes,
+        va="top",
+        fontsize=10,
+        bbox=box,
+        zorder=4,
+    )
     axis.set_xlim(0, 1.02)
     axis.set_ylim(-0.03, 1.24)  # above 1 stands the error
     axis.set_yticks([0, 0.2, 0.4, 0.6, 0.8, 1])
@@ -290,8 +357,12 @@ def pooled(seeds: Sequence[Sequence[Mapping[str, Any]]]) -> pd.DataFrame:
     Args:
         seeds: the bins of each, as a calibration.json has them; those without examples are left out.
     """
-    table = pd.DataFrame([row for bins in seeds for row in bins if row["count"]], columns=["low", "count", *MEANS])
-    sums = table.assign(**{name: table[name] * table["count"] for name in MEANS}).groupby("low").sum()
+    table = pd.DataFrame(
+        [row for bins in seeds for row in bins if row["count"]], columns=["low", "count", *MEANS]
+    )
+    sums = (
+        table.assign(**{name: table[name] * table["count"] for name in MEANS}).groupby("low").sum()
+    )
     return sums.assign(**{name: sums[name] / sums["count"] for name in MEANS}).reset_index()
 
 
@@ -301,7 +372,11 @@ MEANS = ("confidence", "accuracy")
 def _reliability_title(exit_: Exit, first: bool, table: pd.DataFrame, study: Study) -> str:
     """The classifier and its temperatures; over the first of a row also whose it is."""
     key, split, seeds = exit_
-    above = study.heading(key[0], table, **dict(zip(GROUP[1:], key[1:], strict=True)), split=split) if first else ""
+    above = (
+        study.heading(key[0], table, **dict(zip(GROUP[1:], key[1:], strict=True)), split=split)
+        if first
+        else ""
+    )
     temperatures = ", ".join(f"{seed['temperature']:.2f}" for seed in seeds)
     return f"{above}\nafter layer {seeds[0]['layer']}, T = {temperatures}".lstrip("\n")
 

@@ -59,7 +59,9 @@ def _recorded(path: Path, split: str, rows: Sequence[Mapping[str, Any]]) -> Reco
     try:
         logits = np.array([row["logits"] for row in rows], np.float32)
     except ValueError:
-        raise ExitsError(f"{path}: rows of the split {split!r} have other numbers of exits or classes") from None
+        raise ExitsError(
+            f"{path}: rows of the split {split!r} have other numbers of exits or classes"
+        ) from None
     broken = ~np.isfinite(logits).all(axis=(1, 2))
     if broken.any():
         first = rows[int(broken.argmax())]["id"]

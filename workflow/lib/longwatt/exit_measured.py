@@ -157,7 +157,11 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def _measured(
-    folder: Path, name: str, cell: Mapping[str, Any], known: Mapping[str, Any], training: Mapping[str, Any]
+    folder: Path,
+    name: str,
+    cell: Mapping[str, Any],
+    known: Mapping[str, Any],
+    training: Mapping[str, Any],
 ) -> Measured:
     check_beside(folder / "inference.json", folder / "predictions.jsonl")
     check_beside(folder / "scores.json", folder / "examples.csv")
@@ -174,11 +178,15 @@ def _measured(
         name=name,
         split=settings["split"],
         batch_size=settings["batch_size"],
-        rule=rule if len(cell["exit_layers"]) > 1 else LAST,  # an only classifier answers whatever the rule
+        rule=rule
+        if len(cell["exit_layers"]) > 1
+        else LAST,  # an only classifier answers whatever the rule
         value=value,
         ids=tuple(right),
         right=np.array(list(right.values())),
-        seconds=np.array([batches[rows[id_]["batch"]][0] / batches[rows[id_]["batch"]][1] for id_ in right]),
+        seconds=np.array(
+            [batches[rows[id_]["batch"]][0] / batches[rows[id_]["batch"]][1] for id_ in right]
+        ),
         batches=np.array(list(batches.values())),
         facts=_facts(folder),
         train_seconds_per_sample=training["train_s"] / training["samples"],
@@ -214,7 +222,9 @@ def _batches(rows: Mapping[str, Mapping[str, Any]]) -> dict[int, tuple[float, in
 
 
 def _facts(folder: Path) -> dict[str, Any]:
-    scores, inference, energy = (read(folder / f"{name}.json") for name in ("scores", "inference", "energy"))
+    scores, inference, energy = (
+        read(folder / f"{name}.json") for name in ("scores", "inference", "energy")
+    )
     joules = energy.get("energy_j")
     return {
         **{name: scores.get(name) for name in (*FROM_SCORES, "majority")},

@@ -42,14 +42,18 @@ def answers(logits: Array, temperatures: Sequence[float]) -> tuple[Array, Array]
 def softmax(logits: Array, temperatures: Sequence[float]) -> Array:
     """Calibrated probabilities (exits, N, classes), in float32 as the model has them."""
     if len(temperatures) != len(logits):
-        raise ExitsError(f"temperatures has {len(temperatures)} numbers, but there are {len(logits)} exits")
+        raise ExitsError(
+            f"temperatures has {len(temperatures)} numbers, but there are {len(logits)} exits"
+        )
     scaled = logits.astype(np.float32) / np.asarray(temperatures, np.float32)[:, None, None]
     powers = np.exp(scaled - scaled.max(axis=-1, keepdims=True))
     shares: Array = powers / powers.sum(axis=-1, keepdims=True)
     return shares
 
 
-def leave(logits: Array, temperatures: Sequence[float], rule: Rule, gold: Array) -> tuple[Array, Array, Array]:
+def leave(
+    logits: Array, temperatures: Sequence[float], rule: Rule, gold: Array
+) -> tuple[Array, Array, Array]:
     """Where each example leaves, and with which answer.
 
     Args:
@@ -91,7 +95,9 @@ def curve(
     rows = []
     for rule in _all_rules(len(layers)):
         taken = exits_taken(predictions, confidences, rule, recorded.gold)
-        rows.append(_curve_row(rule, taken, _at(predictions, taken), recorded.gold, layers, len(labels)))
+        rows.append(
+            _curve_row(rule, taken, _at(predictions, taken), recorded.gold, layers, len(labels))
+        )
     return rows
 
 
@@ -123,7 +129,9 @@ def _may_leave(predictions: Array, confidences: Array, rule: Rule, gold: Array) 
     name, value = rule_of(rule)
     allowed: Array = np.zeros(predictions.shape, bool)
     if name == "threshold" and value is not None:
-        allowed = (confidences >= np.float32(value)) & (value < 1)  # rounded up to 1 is not 1: `exit_rules.reaches`
+        allowed = (confidences >= np.float32(value)) & (
+            value < 1
+        )  # rounded up to 1 is not 1: `exit_rules.reaches`
     elif name == "patience" and value is not None:
         allowed = _agreeing(predictions) >= value
     elif name == "oracle":

@@ -33,7 +33,9 @@ def points(comparisons: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
         comparisons: those of an exits.json.
     """
     rows = [row for comparison in comparisons for row in _of_one(comparison)]
-    table = pd.DataFrame(rows, columns=list(COLUMNS)).drop_duplicates([*PLACE, "seed", *POINT], ignore_index=True)
+    table = pd.DataFrame(rows, columns=list(COLUMNS)).drop_duplicates(
+        [*PLACE, "seed", *POINT], ignore_index=True
+    )
     numbers = [name for name in COLUMNS if name.startswith(NUMBERS) or name in OTHERS]
     return _against_largest(table.astype(dict.fromkeys(numbers, float)))
 
@@ -44,7 +46,10 @@ def over_all_seeds(table: pd.DataFrame, confidence: float = CONFIDENCE) -> pd.Da
     A number that is unknown of one seed is unknown.
     """
     groups = table.groupby([*PLACE, *POINT], sort=False, dropna=False)
-    rows = [group.iloc[0].to_dict() if len(group) == 1 else _mean(group, confidence) for _, group in groups]
+    rows = [
+        group.iloc[0].to_dict() if len(group) == 1 else _mean(group, confidence)
+        for _, group in groups
+    ]
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
@@ -59,7 +64,11 @@ def _of_one(comparison: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
 
 def _point(kind: str, entry: Mapping[str, Any], comparison: Mapping[str, Any]) -> dict[str, Any]:
     own = kind in (OURS, ORACLE)
-    ends = {f"{name}_ci_{end}": entry.get(f"{name}_ci_{end}") for name in NUMBERS for end in ("low", "high")}
+    ends = {
+        f"{name}_ci_{end}": entry.get(f"{name}_ci_{end}")
+        for name in NUMBERS
+        for end in ("low", "high")
+    }
     found = {name: entry.get(name) for name in (*NUMBERS, *OTHERS) if entry.get(name) is not None}
     layers = entry.get("exit_layers") or [None]
     return {
@@ -78,16 +87,25 @@ def _point(kind: str, entry: Mapping[str, Any], comparison: Mapping[str, Any]) -
 
 def _machine(found: Mapping[str, Any]) -> str | None:
     """What a point was measured on, as one text; None where that is not known."""
-    return ", ".join(f"{name} {value}" for name, value in found.items() if value is not None) or None
+    return (
+        ", ".join(f"{name} {value}" for name, value in found.items() if value is not None) or None
+    )
 
 
 def _against_largest(table: pd.DataFrame) -> pd.DataFrame:
     """With the time relative to the standard baseline of the encoder with most layers; the slowest of several."""
-    standards = table[table["kind"] == STANDARD].sort_values(["encoder_layers", "seconds_per_example"])
+    standards = table[table["kind"] == STANDARD].sort_values(
+        ["encoder_layers", "seconds_per_example"]
+    )
     shared = [name for name in (*PLACE, "seed") if name != "encoder"]
     largest = standards.groupby(shared, dropna=False)["seconds_per_example"].last()
-    seconds = [largest.get(tuple(key), math.nan) for key in table[shared].itertuples(index=False, name=None)]
-    return table.assign(relative_to_largest=table["seconds_per_example"] / pd.Series(seconds, index=table.index))
+    seconds = [
+        largest.get(tuple(key), math.nan)
+        for key in table[shared].itertuples(index=False, name=None)
+    ]
+    return table.assign(
+        relative_to_largest=table["seconds_per_example"] / pd.Series(seconds, index=table.index)
+    )
 
 
 def _mean(group: pd.DataFrame, confidence: float) -> dict[str, Any]:
@@ -97,9 +115,16 @@ def _mean(group: pd.DataFrame, confidence: float) -> dict[str, Any]:
     for name in NUMBERS:
         ends = group[f"{name}_ci_low"], group[f"{name}_ci_high"]
         known = not math.isnan(found[name])
-        low, high = over_seeds_of_scores(group[name], *ends, confidence) if known else (math.nan, math.nan)
+        low, high = (
+            over_seeds_of_scores(group[name], *ends, confidence) if known else (math.nan, math.nan)
+        )
         low, high = of_a_score(low, high) if name == "accuracy" and known else (low, high)
         found |= {f"{name}_ci_low": low, f"{name}_ci_high": high}
     said = flags.joined(flags.union(group["flags"])) or ""
     machines = " / ".join(sorted(set(group["machine"].dropna()))) or None
-    return {**found, "estimated": bool(group["estimated"].any()), "flags": said, "machine": machines}
+    return {
+        **found,
+        "estimated": bool(group["estimated"].any()),
+        "flags": said,
+        "machine": machines,
+    }

@@ -69,9 +69,17 @@ class Draws:
         )
         accuracies, times = np.split(sums / len(right), 2, axis=1)
         if points[0].batch_size > 1:
-            times = np.stack([_batch_times(point, settings, place) for place, point in enumerate(points, 1)], axis=1)
-        few = points[0].batch_size > 1 and min(len(point.batches) for point in points) < ENOUGH_BATCHES
-        untimed = f"fewer than {ENOUGH_BATCHES} batches, so that times have no interval" if few else ""
+            times = np.stack(
+                [_batch_times(point, settings, place) for place, point in enumerate(points, 1)],
+                axis=1,
+            )
+        few = (
+            points[0].batch_size > 1
+            and min(len(point.batches) for point in points) < ENOUGH_BATCHES
+        )
+        untimed = (
+            f"fewer than {ENOUGH_BATCHES} batches, so that times have no interval" if few else ""
+        )
         unlike = unlike_share(right - right[:, :1], settings["confidence"])
         return cls(right.mean(axis=0), seconds.mean(axis=0), accuracies, times, untimed, unlike)
 
@@ -89,9 +97,16 @@ def relative_time(point: Measured, standard: Measured, settings: Settings) -> Es
     if point is standard:
         return Estimate(value, value, value)
     if min(len(point.batches), len(standard.batches)) < ENOUGH_BATCHES:
-        return Estimate(value, reason=f"{point.name}: fewer than {ENOUGH_BATCHES} batches, so its time has no interval")
+        return Estimate(
+            value,
+            reason=f"{point.name}: fewer than {ENOUGH_BATCHES} batches, so its time has no interval",
+        )
     own = standard.in_order(point.ids) if point.batch_size == 1 else None
-    found = _paired_ratios(point.seconds, own[1], settings) if own else _ratios(point, standard, settings)
+    found = (
+        _paired_ratios(point.seconds, own[1], settings)
+        if own
+        else _ratios(point, standard, settings)
+    )
     return Estimate(value, *percentile_interval(found, settings["confidence"]))
 
 
@@ -134,12 +149,16 @@ def accuracy_over_efficient(draws: Draws, baselines: int, settings: Settings) ->
         return Estimate(reason=reason)
     value = _least_gain(draws.accuracy, draws.seconds, baselines, compared)
     pairs = zip(draws.accuracies, draws.times, strict=True)
-    found = np.array([_least_gain(accuracy, seconds, baselines, compared) for accuracy, seconds in pairs])
+    found = np.array(
+        [_least_gain(accuracy, seconds, baselines, compared) for accuracy, seconds in pairs]
+    )
     said = "; ".join(filter(None, (reason if left_out else "", draws.untimed)))
     return Estimate(value, *_allowing(value, draws, draws.interval(found, settings)), said)
 
 
-def _allowing(value: float, draws: Draws, ends: tuple[float | None, float | None]) -> tuple[float | None, float | None]:
+def _allowing(
+    value: float, draws: Draws, ends: tuple[float | None, float | None]
+) -> tuple[float | None, float | None]:
     """Widen the interval of a gain by examples that may be unlike nearly identical ones."""
     low, high = ends
     if draws.unlike is None or low is None or high is None:
@@ -169,14 +188,18 @@ def _speedups(accuracy: Array, seconds: Array, settings: Settings) -> Array:
 
 def _batch_times(point: Measured, settings: Settings, place: int) -> Array:
     """Seconds per example in every resample of a point's batches; `place` sets it apart from other points."""
-    sums = resampled_sums(point.batches, resamples=settings["bootstrap_resamples"], seed=settings["seed"] + place)
+    sums = resampled_sums(
+        point.batches, resamples=settings["bootstrap_resamples"], seed=settings["seed"] + place
+    )
     times: Array = sums[:, 0] / sums[:, 1]
     return times
 
 
 def _paired_ratios(own: Array, other: Array, settings: Settings) -> Array:
     sums = resampled_sums(
-        np.stack([own, other], axis=1), resamples=settings["bootstrap_resamples"], seed=settings["seed"]
+        np.stack([own, other], axis=1),
+        resamples=settings["bootstrap_resamples"],
+        seed=settings["seed"],
     )
     ratios: Array = sums[:, 0] / sums[:, 1]
     return ratios

@@ -18,7 +18,16 @@ from longwatt.provenance import whole_file
 from longwatt.wording import NA
 
 AXES = ("cell", "dataset", "model")
-CURVE_COLUMNS = (*AXES, "split", "rule", "value", "accuracy", "macro_f1", "mean_layers", "exits_taken")
+CURVE_COLUMNS = (
+    *AXES,
+    "split",
+    "rule",
+    "value",
+    "accuracy",
+    "macro_f1",
+    "mean_layers",
+    "exits_taken",
+)
 DIFFICULTY_COLUMNS = (
     *AXES, "split", "exit", "layer", "kind", "group", "count", "accuracy", "mean_confidence", "confidence_q25",
     "confidence_median", "confidence_q75", "mean_exit", "mean_layers",
@@ -32,12 +41,20 @@ Groups = list[tuple[str, Array]]  # a name, and which examples
 
 def write_curve(path: Path, cells: Sequence[CellResults]) -> None:
     """One row per cell with exits, split of its points and exit rule: scores, mean layers and shares of the exits."""
-    _write(path, CURVE_COLUMNS, (row for cell, split in _splits(cells) for row in _curve_rows(cell, split)))
+    _write(
+        path,
+        CURVE_COLUMNS,
+        (row for cell, split in _splits(cells) for row in _curve_rows(cell, split)),
+    )
 
 
 def write_difficulty(path: Path, cells: Sequence[CellResults]) -> None:
     """One row per cell with exits, split, exit and group of examples, by label, length and gold-label confidence."""
-    _write(path, DIFFICULTY_COLUMNS, (row for cell, split in _splits(cells) for row in _difficulty_rows(cell, split)))
+    _write(
+        path,
+        DIFFICULTY_COLUMNS,
+        (row for cell, split in _splits(cells) for row in _difficulty_rows(cell, split)),
+    )
 
 
 def _write(path: Path, columns: Sequence[str], rows: Iterator[dict[str, Any]]) -> None:
@@ -80,7 +97,13 @@ def _difficulty_rows(cell: CellResults, split: str) -> Iterator[dict[str, Any]]:
             right = predictions[exit_, chosen] == recorded.gold[chosen]
             yield {
                 **_known(cell, split),
-                **{"exit": exit_, "layer": int(layer), "kind": kind, "group": group, "count": int(chosen.sum())},
+                **{
+                    "exit": exit_,
+                    "layer": int(layer),
+                    "kind": kind,
+                    "group": group,
+                    "count": int(chosen.sum()),
+                },
                 "accuracy": 100 * float(right.mean()),
                 **_confidence(confidences[exit_, chosen]),
                 "mean_exit": float(taken[chosen].mean()),
@@ -90,17 +113,28 @@ def _difficulty_rows(cell: CellResults, split: str) -> Iterator[dict[str, Any]]:
 
 def _threshold(cell: CellResults) -> float:
     """The study's threshold nearest the usual one, of two the higher."""
-    own = [point.value for point in cell.points if point.rule == "threshold" and point.value is not None]
-    return min(own, key=lambda value: (abs(value - USUAL_THRESHOLD), -value), default=USUAL_THRESHOLD)
+    own = [
+        point.value
+        for point in cell.points
+        if point.rule == "threshold" and point.value is not None
+    ]
+    return min(
+        own, key=lambda value: (abs(value - USUAL_THRESHOLD), -value), default=USUAL_THRESHOLD
+    )
 
 
 def _confidence(values: Array) -> dict[str, float]:
     quartiles = np.percentile(values.astype(float), [25, 50, 75])
     names = ("confidence_q25", "confidence_median", "confidence_q75")
-    return {"mean_confidence": float(values.mean()), **dict(zip(names, map(float, quartiles), strict=True))}
+    return {
+        "mean_confidence": float(values.mean()),
+        **dict(zip(names, map(float, quartiles), strict=True)),
+    }
 
 
-def _all_groups(recorded: Recorded, calibration: Mapping[str, Any]) -> Iterator[tuple[str, str, Array]]:
+def _all_groups(
+    recorded: Recorded, calibration: Mapping[str, Any]
+) -> Iterator[tuple[str, str, Array]]:
     last = softmax(recorded.logits[-1:], calibration["temperatures"][-1:])[0]
     of_gold = last[np.arange(len(recorded.gold)), recorded.gold].astype(float)
     kinds = {

@@ -25,7 +25,9 @@ from longwatt.wording import NA, beside_energy, interval
 if TYPE_CHECKING:
     from longwatt.models.exit_model import ExitClassifier
 
-Comparison = Mapping[str, Any]  # one of exits.json's: a cell with exits on one split at one batch size
+Comparison = Mapping[
+    str, Any
+]  # one of exits.json's: a cell with exits on one split at one batch size
 Point = Mapping[str, Any]
 
 
@@ -73,7 +75,9 @@ def read_comparisons(results: Path, study: str) -> list[Comparison]:
     folder = results / study
     if not folder.is_dir():
         known = sorted(path.name for path in results.glob("*/") if path.is_dir())
-        raise NothingFits(f"{folder} does not exist{nearest(study, known)}; run the study first, or name another")
+        raise NothingFits(
+            f"{folder} does not exist{nearest(study, known)}; run the study first, or name another"
+        )
     found = read_object(folder / "exits" / "exits.json").get("comparisons")
     if found:
         return list(found)
@@ -105,12 +109,16 @@ def check_current(folder: Path, changes: Mapping[str, Any]) -> str | None:
             raise NothingFits(message(folder.name, found))
         return None
     if other := Files(folder).other_origin(compared):
-        raise NothingFits(f"{compared} was made from another {other} than is there; run the study again")
+        raise NothingFits(
+            f"{compared} was made from another {other} than is there; run the study again"
+        )
     return f"studies/{folder.name}.yaml is not here, so whether these are results of its settings is not known"
 
 
 def _why_none(folder: Path) -> str:
-    trained = folder.glob("/".join("*" for _ in CELL_PATTERN.split("/")) + "/finetune/training.json")
+    trained = folder.glob(
+        "/".join("*" for _ in CELL_PATTERN.split("/")) + "/finetune/training.json"
+    )
     kinds = {read_object(path).get("exit_kind") for path in trained}
     if (folder / "summary.csv").exists() and "early_exit" not in kinds:
         return f"{folder} has no model with exits, so there is no threshold to choose"
@@ -126,7 +134,9 @@ def held_out(comparisons: Sequence[Comparison], batch_size: int) -> list[Compari
     there = [one for one in comparisons if one["batch_size"] == batch_size]
     if not there:
         sizes = sorted({one["batch_size"] for one in comparisons})
-        raise NothingFits(f"nothing was measured at batch size {batch_size}; there is {', '.join(map(str, sizes))}")
+        raise NothingFits(
+            f"nothing was measured at batch size {batch_size}; there is {', '.join(map(str, sizes))}"
+        )
     by_cell: dict[str, Comparison] = {}
     for one in sorted(there, key=lambda one: one["split"] == one["calibration_split"]):
         by_cell.setdefault(one["cell"], one)
@@ -143,9 +153,15 @@ def choose(comparison: Comparison, wanted: Wanted) -> Point:
         NothingFits: none does; names the nearest.
     """
     # A rule with a value is one that a user sets.
-    points = [one for one in comparison["points"] if None not in (one["value"], one["calibration_accuracy"])]
+    points = [
+        one
+        for one in comparison["points"]
+        if None not in (one["value"], one["calibration_accuracy"])
+    ]
     if not points:
-        raise NothingFits("no threshold or patience was measured, or no logits of the calibration split are recorded")
+        raise NothingFits(
+            "no threshold or patience was measured, or no logits of the calibration split are recorded"
+        )
     if wanted.max_drop is not None:
         return _fastest(comparison, points, wanted.max_drop)
     if wanted.min_speedup is not None:
@@ -161,7 +177,9 @@ def speedup(comparison: Comparison, point: Point) -> float | None:
     if point["relative_time"] is not None:
         return float(1 / point["relative_time"])
     last = last_of(comparison)
-    return None if last is None else float(last["seconds_per_example"] / point["seconds_per_example"])
+    return (
+        None if last is None else float(last["seconds_per_example"] / point["seconds_per_example"])
+    )
 
 
 def last_of(comparison: Comparison) -> Point | None:
@@ -175,7 +193,9 @@ def reference(comparison: Comparison) -> tuple[float | None, str]:
     if standard is not None:
         return standard, f"the standard baseline's{_lost(comparison)}"
     missing = "was not measured there" if comparison["standard"] else "is not in the study"
-    return comparison["last_calibration_accuracy"], f"its own last classifier's (a standard baseline {missing})"
+    return comparison[
+        "last_calibration_accuracy"
+    ], f"its own last classifier's (a standard baseline {missing})"
 
 
 def _fastest(comparison: Comparison, points: Sequence[Point], most: float) -> Point:
@@ -185,7 +205,9 @@ def _fastest(comparison: Comparison, points: Sequence[Point], most: float) -> Po
     # Drops are differences of percentages, so 0.5 may be 0.5000000000000001.
     fitting = [one for drop, one in drops if drop <= most + 1e-9]
     if fitting:
-        return min(fitting, key=lambda one: (one["seconds_per_example"], -one["calibration_accuracy"]))
+        return min(
+            fitting, key=lambda one: (one["seconds_per_example"], -one["calibration_accuracy"])
+        )
     drop, closest = min(drops, key=lambda pair: pair[0])
     raise NothingFits(
         f"no exit rule stays within {most:g} points of {whose} accuracy; nearest is {said(closest)}, "
@@ -194,15 +216,23 @@ def _fastest(comparison: Comparison, points: Sequence[Point], most: float) -> Po
 
 
 def _best(
-    points: Sequence[Point], measure: Callable[[Point], float | None], bound: float, asked: str, better: int = 1
+    points: Sequence[Point],
+    measure: Callable[[Point], float | None],
+    bound: float,
+    asked: str,
+    better: int = 1,
 ) -> Point:
     """The most accurate whose measure is at least (`better` -1: at most) the bound."""
     known = [(value, one) for one in points if (value := measure(one)) is not None]
     if not known:
-        raise NothingFits(f"it is not known of any exit rule whether it {asked}: that was not measured")
+        raise NothingFits(
+            f"it is not known of any exit rule whether it {asked}: that was not measured"
+        )
     fitting = [one for value, one in known if better * (value - bound) >= 0]
     if fitting:
-        return max(fitting, key=lambda one: (one["calibration_accuracy"], -one["seconds_per_example"]))
+        return max(
+            fitting, key=lambda one: (one["calibration_accuracy"], -one["seconds_per_example"])
+        )
     value, closest = max(known, key=lambda pair: better * pair[0])
     raise NothingFits(f"no exit rule {asked}; nearest is {said(closest)} with {value:.3g}")
 
@@ -248,7 +278,11 @@ def page(comparison: Comparison, point: Point, folder: Path) -> str:
 def _accuracy(comparison: Comparison, point: Point) -> str:
     ends = _range(point["accuracy_ci_low"], point["accuracy_ci_high"], 1)
     standard = comparison["standard"]
-    beside = f"; the standard baseline has {standard['accuracy']:.1f} %{_lost(comparison)}" if standard else ""
+    beside = (
+        f"; the standard baseline has {standard['accuracy']:.1f} %{_lost(comparison)}"
+        if standard
+        else ""
+    )
     return f"{point['accuracy']:.1f} %{ends} of {point['examples']} examples{beside}"
 
 
@@ -258,8 +292,12 @@ def _speed(comparison: Comparison, point: Point) -> str:
         return f"{NA}: neither a standard baseline nor the last classifier was timed"
     if point["relative_time"] is None:
         own = f"{value:.2f} times its own last classifier's speed (the study has no standard baseline)"
-        return own + _elsewhere(unlike_machines(_machine(point), _machine(last_of(comparison))), "the last classifier")
-    low, high = (end and 1 / end for end in (point["relative_time_ci_high"], point["relative_time_ci_low"]))
+        return own + _elsewhere(
+            unlike_machines(_machine(point), _machine(last_of(comparison))), "the last classifier"
+        )
+    low, high = (
+        end and 1 / end for end in (point["relative_time_ci_high"], point["relative_time_ci_low"])
+    )
     beside = _elsewhere(point.get("relative_time_across"), "the baseline")
     return f"{value:.2f} times the standard baseline's{_range(low, high, 2)}{beside}"
 
@@ -288,7 +326,9 @@ def _energy(point: Point) -> str:
 
 def _chosen_on(comparison: Comparison, point: Point) -> str:
     whole, whose = reference(comparison)
-    text = f"the split {comparison['calibration_split']}: {point['calibration_accuracy']:.1f} % there"
+    text = (
+        f"the split {comparison['calibration_split']}: {point['calibration_accuracy']:.1f} % there"
+    )
     return text if whole is None else f"{text}, {whose} is {whole:.1f} %"
 
 
@@ -352,16 +392,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """The command; returns its exit status."""
     parser = argparse.ArgumentParser(prog="python -m longwatt.exits", description=__doc__)
     parser.add_argument("command", choices=["choose"], help="print the threshold to use")
-    parser.add_argument("--study", required=True, metavar="NAME", help="whose results to choose from")
-    parser.add_argument("--results", type=Path, default=Path("results"), help="the folder that holds them (results)")
+    parser.add_argument(
+        "--study", required=True, metavar="NAME", help="whose results to choose from"
+    )
+    parser.add_argument(
+        "--results", type=Path, default=Path("results"), help="the folder that holds them (results)"
+    )
     aim = parser.add_mutually_exclusive_group(required=True)
-    aim.add_argument("--max-drop", type=_finite, metavar="POINTS", help="of accuracy that may be lost; below 0: gained")
-    aim.add_argument("--min-speedup", type=_positive, metavar="X", help="times as fast as the standard baseline")
+    aim.add_argument(
+        "--max-drop",
+        type=_finite,
+        metavar="POINTS",
+        help="of accuracy that may be lost; below 0: gained",
+    )
+    aim.add_argument(
+        "--min-speedup", type=_positive, metavar="X", help="times as fast as the standard baseline"
+    )
     aim.add_argument("--max-joules", type=_positive, metavar="J", help="per example")
     parser.add_argument("--dataset", help="only this one")
     parser.add_argument("--model", help="only this one")
     parser.add_argument("--batch-size", type=int, default=1, help="as measured (1)")
-    parser.add_argument("--config", nargs="*", default=[], metavar="KEY=VALUE", help="as given to Snakemake")
+    parser.add_argument(
+        "--config", nargs="*", default=[], metavar="KEY=VALUE", help="as given to Snakemake"
+    )
     try:
         return run(parser.parse_args(arguments))
     except (NothingFits, StudyError) as error:

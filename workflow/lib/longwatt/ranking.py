@@ -11,7 +11,12 @@ from typing import Any
 import pandas as pd
 
 ALL = "all cells"
-GROUP = ("dataset_a", "budget_a", "protocol_a", "inference_a")  # cells beyond these are not ranked together
+GROUP = (
+    "dataset_a",
+    "budget_a",
+    "protocol_a",
+    "inference_a",
+)  # cells beyond these are not ranked together
 
 
 @dataclass(frozen=True)
@@ -58,7 +63,11 @@ def rankings(comparison: pd.DataFrame) -> list[Ranking]:
     found = []
     for key, group in same.groupby(list(GROUP), sort=False):
         scopes = {ALL: group, **_by_length(group)}
-        found += [_ranking(name, tuple(map(str, key)), cells) for name, cells in scopes.items() if len(cells) > 1]
+        found += [
+            _ranking(name, tuple(map(str, key)), cells)
+            for name, cells in scopes.items()
+            if len(cells) > 1
+        ]
     return found
 
 
@@ -79,7 +88,13 @@ def _ranking(scope: str, group: tuple[str, ...], cells: pd.DataFrame) -> Ranking
         rank_a=cells["score_a"].rank(ascending=False, method="min").astype(int),
         rank_b=cells["score_b"].rank(ascending=False, method="min").astype(int),
     ).sort_values(["rank_a", "cell_a"])
-    return Ranking(scope, group, ranked, kendall_tau(ranked["score_a"], ranked["score_b"]), list(_swaps(ranked)))
+    return Ranking(
+        scope,
+        group,
+        ranked,
+        kendall_tau(ranked["score_a"], ranked["score_b"]),
+        list(_swaps(ranked)),
+    )
 
 
 def kendall_tau(first: pd.Series[float], second: pd.Series[float]) -> float:

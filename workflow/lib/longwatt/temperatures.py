@@ -120,7 +120,9 @@ def _temperatures(
 
 def _given(temperatures: Sequence[float], exits: int) -> list[float]:
     if len(temperatures) != exits:
-        raise ExitsError(f"exits.temperatures has {len(temperatures)} numbers, but the model has {exits} exits")
+        raise ExitsError(
+            f"exits.temperatures has {len(temperatures)} numbers, but the model has {exits} exits"
+        )
     for value in temperatures:
         if not (math.isfinite(value) and value > 0):
             raise ExitsError(f"exits.temperatures holds {value}; a temperature is a number above 0")
