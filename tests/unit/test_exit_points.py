@@ -71,17 +71,12 @@ def test_the_curve_holds_every_rule_and_agrees_with_leaving(tmp_path):
     cell = write_study(tmp_path)[0]["cell"]
     recorded = read_logits(tmp_path / cell / "exits/logits.jsonl")["test"]
     temperatures = [2.0, 2.0, 1.5, 1.5]
-    rows = curve(recorded, temperatures, LAYERS, ["negative", "neutral", "positive"])
-    assert [row["rule"] for row in rows] == ["threshold"] * 101 + ["patience"] * 4 + [
-        "oracle",
-        "last",
-    ]
+    rows = list(curve(recorded, temperatures, LAYERS, ["negative", "neutral", "positive"]))
+    rules = ["threshold"] * 101 + ["patience"] * 4 + ["oracle", "last"]
+    assert [row["rule"] for row in rows] == rules
     for row in rows:
-        rule = (
-            None
-            if row["rule"] == "last"
-            else {row["rule"]: True if row["value"] is None else row["value"]}
-        )
+        own = {row["rule"]: True if row["value"] is None else row["value"]}
+        rule = None if row["rule"] == "last" else own
         taken, predicted, _ = leave(recorded.logits, temperatures, rule, recorded.gold)
         assert row["accuracy"] == pytest.approx(100 * (predicted == recorded.gold).mean())
         assert row["mean_layers"] == pytest.approx(np.mean([LAYERS[exit_] + 1 for exit_ in taken]))
