@@ -25,7 +25,7 @@ from longwatt.exit_measured import (
     CellResults,
     Measured,
     read_cell,
-)  # fmt: skip
+)
 from longwatt.exit_points import LAST, Rule, leave
 from longwatt.exit_statistics import (
     Draws,
@@ -34,7 +34,7 @@ from longwatt.exit_statistics import (
     accuracy_over_efficient,
     relative_time,
     speedup_at_equal_accuracy,
-)  # fmt: skip
+)
 from longwatt.exit_tables import write_curve, write_difficulty
 from longwatt.provenance import write_json
 
