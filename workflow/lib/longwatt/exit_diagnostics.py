@@ -248,7 +248,7 @@ def _draw_box(axis: Axes, left: float, width: float, row: Mapping[Any, Any], col
         "markersize": 4,
         "markeredgecolor": "0.1",
     }
-    axis.plot(left + width / 2, row["mean_confidence"], **dot)
+    axis.plot(left + width / 2, row["mean_confidence"], marker="o", **dot)
 
 
 def _draw_difficulty(axes: Sequence[Axes], rows: pd.DataFrame, label: str) -> None:
