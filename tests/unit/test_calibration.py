@@ -16,7 +16,9 @@ def test_the_calibration_error_counted_by_hand():
     confidence = np.array([0.62, 0.65, 0.9, 0.95])
     correct = np.array([1, 0, 1, 1])
     # Bins of a tenth: (0.6, 0.7] holds two of 0.635 with half right, (0.8, 0.9] and (0.9, 1.0] one right each.
-    assert expected_calibration_error(confidence, correct, 10) == pytest.approx((2 * 0.135 + 0.1 + 0.05) / 4)
+    assert expected_calibration_error(confidence, correct, 10) == pytest.approx(
+        (2 * 0.135 + 0.1 + 0.05) / 4
+    )
     assert expected_calibration_error(np.array([1.0, 1.0]), np.array([1, 1])) == 0
 
 
@@ -59,14 +61,27 @@ def run(cell, **settings) -> dict:
 
 def test_what_calibration_did_is_told_of_every_exit_and_split(cell):
     found = run(cell)
-    assert (found["split"], found["fitted"], found["layers"], found["notes"]) == ("validation", True, list(LAYERS), [])
+    assert (found["split"], found["fitted"], found["layers"], found["notes"]) == (
+        "validation",
+        True,
+        list(LAYERS),
+        [],
+    )
     recorded = read_logits(cell / "exits/logits.jsonl")
     for number, exit_ in enumerate(found["exits"]):
-        assert exit_["temperature"] == temperature(recorded["validation"].logits[number], recorded["validation"].gold)
+        assert exit_["temperature"] == temperature(
+            recorded["validation"].logits[number], recorded["validation"].gold
+        )
         for name, split in recorded.items():
             told = exit_["splits"][name]
-            assert told["examples"] == len(split.gold) == sum(one["count"] for one in told["after"]["bins"])
-            assert told["before"]["accuracy"] == told["after"]["accuracy"], "a temperature changes no answer"
+            assert (
+                told["examples"]
+                == len(split.gold)
+                == sum(one["count"] for one in told["after"]["bins"])
+            )
+            assert told["before"]["accuracy"] == told["after"]["accuracy"], (
+                "a temperature changes no answer"
+            )
             assert told["ece_drop"] == told["before"]["ece"] - told["after"]["ece"]
             assert told["ece_drop_ci_low"] < told["ece_drop_ci_high"]
         fitted = exit_["splits"]["validation"]
@@ -89,7 +104,9 @@ def test_the_interval_of_the_drop_is_that_of_a_slow_paired_bootstrap(cell):
             errors.append(expected_calibration_error(shares.max(axis=1), right))
         drops.append(errors[0] - errors[1])
     told = found["exits"][0]["splits"]["test"]
-    assert (told["ece_drop_ci_low"], told["ece_drop_ci_high"]) == pytest.approx(tuple(np.percentile(drops, [10, 90])))
+    assert (told["ece_drop_ci_low"], told["ece_drop_ci_high"]) == pytest.approx(
+        tuple(np.percentile(drops, [10, 90]))
+    )
 
 
 def test_given_temperatures_that_change_nothing_have_no_effect(cell):

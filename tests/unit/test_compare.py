@@ -66,7 +66,9 @@ def summary(*rows: dict) -> pd.DataFrame:
     return pd.DataFrame(rows).reindex(columns=list(COLUMNS))
 
 
-def side_by_side(first: pd.DataFrame, second: pd.DataFrame, results: Path = Path("none")) -> pd.DataFrame:
+def side_by_side(
+    first: pd.DataFrame, second: pd.DataFrame, results: Path = Path("none")
+) -> pd.DataFrame:
     return compare(results, STUDIES, match(first, second), SCORING)
 
 
@@ -86,7 +88,9 @@ def test_equal_cells_are_pairs_and_the_rest_is_named():
     first = summary(row(), row(seq_len=2048), row(model="bigbird"))
     second = summary(row(), row(seq_len=2048), row(seq_len=4096))
     found = match(first, second)
-    assert [pair.first["cell"].item() for pair in found.pairs] == [pair.second["cell"].item() for pair in found.pairs]
+    assert [pair.first["cell"].item() for pair in found.pairs] == [
+        pair.second["cell"].item() for pair in found.pairs
+    ]
     assert len(found.pairs) == 2 and not found.differing and not found.ambiguous
     assert found.alone == (
         ["qasper/bigbird/1024/gpu1/generated/seed42 (greedy)"],
@@ -96,10 +100,15 @@ def test_equal_cells_are_pairs_and_the_rest_is_named():
 
 def test_an_axis_with_no_value_in_common_is_left_out():
     first = summary(row(), row(seq_len=2048))
-    second = summary(*(row(seq_len=n, protocol="teacher_forced", budget="h100") for n in (1024, 2048)))
+    second = summary(
+        *(row(seq_len=n, protocol="teacher_forced", budget="h100") for n in (1024, 2048))
+    )
     found = match(first, second)
     assert len(found.pairs) == 2
-    assert found.differing == {"budget": (["gpu1"], ["h100"]), "protocol": (["generated"], ["teacher_forced"])}
+    assert found.differing == {
+        "budget": (["gpu1"], ["h100"]),
+        "protocol": (["generated"], ["teacher_forced"]),
+    }
     said = headlines(STUDIES, found, compare(Path("none"), STUDIES, found, SCORING), [])
     assert "They differ in protocol: generated (a) against teacher_forced (b)." in said
 
@@ -132,10 +141,19 @@ def test_a_study_without_results_is_named_with_what_to_run(tmp_path):
 
 
 def test_differences_and_ratios_are_the_second_study_s_over_the_first_s():
-    second = row(score=33.0, inference_samples_per_second=12.0, train_energy_kwh=1.0, train_samples_per_second=5.0)
+    second = row(
+        score=33.0,
+        inference_samples_per_second=12.0,
+        train_energy_kwh=1.0,
+        train_samples_per_second=5.0,
+    )
     (found,) = side_by_side(summary(row()), summary(second)).to_dict("records")
     assert found["score_difference"] == 3
-    assert (found["inference_speed_ratio"], found["train_speed_ratio"], found["train_energy_ratio"]) == (3, 0.5, 0.5)
+    assert (
+        found["inference_speed_ratio"],
+        found["train_speed_ratio"],
+        found["train_energy_ratio"],
+    ) == (3, 0.5, 0.5)
     assert found["difference_interval"] == APART
     assert found["difference_ci_low"] == pytest.approx(3 - math.sqrt(2))
     assert not found["train_energy_estimated"]
@@ -156,12 +174,15 @@ def test_what_is_unknown_stays_unknown_and_an_estimate_says_so():
 
 def test_other_metrics_are_not_subtracted():
     comparison = side_by_side(
-        summary(row(), row(seq_len=2048)), summary(row(score_name="rouge_geometric_mean"), row(seq_len=2048, score=31))
+        summary(row(), row(seq_len=2048)),
+        summary(row(score_name="rouge_geometric_mean"), row(seq_len=2048, score=31)),
     )
     assert list(comparison["score_difference"].isna()) == [True, False]
     assert comparison["difference_interval"].iloc[0] == "none: other metrics"
     found = match(summary(row()), summary(row()))
-    assert any("1 pairs have other metrics" in line for line in headlines(STUDIES, found, comparison, []))
+    assert any(
+        "1 pairs have other metrics" in line for line in headlines(STUDIES, found, comparison, [])
+    )
     assert rankings(comparison) == []
 
 
@@ -216,7 +237,10 @@ def test_seeds_with_the_same_examples_have_an_interval_over_both(tmp_path):
     (got,) = side_by_side(summary(*rows["a"]), summary(*rows["b"]), tmp_path).to_dict("records")
     assert got["difference_interval"] == f"{SEEDS} and {PAIRED}, added as squares"
     (apart,) = side_by_side(summary(*rows["a"]), summary(*rows["b"])).to_dict("records")
-    assert apart["difference_interval"] == SEEDS and apart["difference_ci_low"] > got["difference_ci_low"]
+    assert (
+        apart["difference_interval"] == SEEDS
+        and apart["difference_ci_low"] > got["difference_ci_low"]
+    )
 
 
 def test_another_split_s_examples_of_the_same_names_are_not_paired(tmp_path):
@@ -237,7 +261,11 @@ def test_references_that_count_alone_are_paired_by_their_example(tmp_path):
     """One study scores each example's best reference, the other each of two references of its first 20 examples."""
     a, b = row(), row(score=31)
     values = np.linspace(0, 60, 40)
-    each = {f"{n}#{k}": values[n] + shift for n in range(40) for k, shift in enumerate((-5, 5) if n < 20 else (0,))}
+    each = {
+        f"{n}#{k}": values[n] + shift
+        for n in range(40)
+        for k, shift in enumerate((-5, 5) if n < 20 else (0,))
+    }
     write_examples(tmp_path, "a", a, {"id": [str(n) for n in range(40)], "f1": list(values)})
     write_examples(tmp_path, "b", b, {"id": list(each)[::-1], "f1": list(each.values())[::-1]})
     stamp_scores(tmp_path, "a", a, "best")
@@ -308,7 +336,10 @@ def test_a_comparison_names_settings_that_differ_beside_the_axes(tmp_path):
     settings = {"study": "a", "against": "b", "titles": {}, "scoring": SCORING}
     write_comparison(tmp_path, settings, {})
     text = single_spaced((tmp_path / "a/compare/b/comparison.md").read_text())
-    assert "They also differ in: scoring.text (raw / normalized), scoring.max_reference_tokens (none / 128)" in text
+    assert (
+        "They also differ in: scoring.text (raw / normalized), scoring.max_reference_tokens (none / 128)"
+        in text
+    )
     assert "Of 1 pairs the results do not say" in text and "num_beams" not in text
     assert "| training.max_target_tokens | 1024 | 128 | 2 |" in text
 
@@ -316,7 +347,9 @@ def test_a_comparison_names_settings_that_differ_beside_the_axes(tmp_path):
 def test_ratios_have_intervals_over_common_seeds_alone():
     speeds = (2.0, 8.0)
     first = summary(*(row(seed=n) for n in (1, 2)))
-    second = summary(*(row(seed=n, train_samples_per_second=10 * s) for n, s in zip((1, 2), speeds, strict=True)))
+    second = summary(
+        *(row(seed=n, train_samples_per_second=10 * s) for n, s in zip((1, 2), speeds, strict=True))
+    )
     (got,) = side_by_side(first, second).to_dict("records")
     half = 12.706 * np.std(np.log(speeds), ddof=1) / math.sqrt(2)
     assert got["train_speed_ratio"] == pytest.approx(4) and got["ratio_interval"] == LOG_SEEDS
@@ -324,7 +357,9 @@ def test_ratios_have_intervals_over_common_seeds_alone():
     assert got["inference_speed_ratio_ci_low"] == got["inference_speed_ratio_ci_high"] == 1
     found = match(summary(row()), summary(row()))
     single = compare(Path("none"), STUDIES, found, SCORING)
-    assert single["ratio_interval"].item() == ONE_RUN and math.isnan(single["train_speed_ratio_ci_low"].item())
+    assert single["ratio_interval"].item() == ONE_RUN and math.isnan(
+        single["train_speed_ratio_ci_low"].item()
+    )
     text = markdown("t", page(STUDIES, found, single, rankings(single)))
     assert ONE_RUN in text and "One run each in 1 pairs" in text
 
@@ -339,7 +374,9 @@ def test_a_pair_without_a_score_is_named_and_not_ranked():
     assert len(whole.cells) == 3 and first["cell"][0] not in set(whole.cells["cell_a"])
     text = markdown("t", page(STUDIES, found, comparison, ranked))
     assert f"Without a score in both, and so not ranked (1): {first['cell'][0]}." in text
-    assert "1 pairs lack a score" in text and "other metrics" not in text and "NA (no score)" in text
+    assert (
+        "1 pairs lack a score" in text and "other metrics" not in text and "NA (no score)" in text
+    )
     assert "it has no interval here" in text
 
 
@@ -349,7 +386,8 @@ def test_the_paired_bootstrap_of_rouge_is_of_geometric_means():
     ids, how = [str(n) for n in range(60)], Resampling(400, 0.9, 5)
     sides = (Scores([Sample.of(ids, values)], how) for values in (first, np.zeros((60, 3))))
     examples = {
-        str(n): dict(zip(("rouge1", "rouge2", "rougeL"), values, strict=True)) for n, values in enumerate(first)
+        str(n): dict(zip(("rouge1", "rouge2", "rougeL"), values, strict=True))
+        for n, values in enumerate(first)
     }
     wanted = bootstrap_interval(examples, "rouge", resamples=400, confidence=0.9, seed=5)
     assert difference_of(*sides).ends == pytest.approx(wanted.ends)
@@ -358,7 +396,9 @@ def test_the_paired_bootstrap_of_rouge_is_of_geometric_means():
 def test_kendall_tau():
     assert kendall_tau([1, 2, 3], [4, 5, 6]) == 1 and kendall_tau([1, 2, 3], [3, 2, 1]) == -1
     assert kendall_tau([1, 2, 3, 4], [1, 3, 2, 4]) == pytest.approx(4 / 6)
-    assert kendall_tau([1, 1, 2], [1, 2, 3]) == pytest.approx(2 / math.sqrt(6))  # tau-b, as scipy has it
+    assert kendall_tau([1, 1, 2], [1, 2, 3]) == pytest.approx(
+        2 / math.sqrt(6)
+    )  # tau-b, as scipy has it
     assert math.isnan(kendall_tau([1, 1], [1, 2]))
 
 
@@ -375,7 +415,10 @@ def ranked_studies() -> tuple[pd.DataFrame, pd.DataFrame]:
         row(model="big", seq_len=2048, score=30.5),
     )
     second = summary(
-        row(score=45), row(model="big", score=35), row(seq_len=2048, score=60), row(model="big", seq_len=2048, score=36)
+        row(score=45),
+        row(model="big", score=35),
+        row(seq_len=2048, score=60),
+        row(model="big", seq_len=2048, score=36),
     )
     return first, second
 
@@ -388,12 +431,20 @@ def test_rankings_name_the_pairs_that_swap_and_whether_chance_may_have_done_it()
     found = rankings(side_by_side(*ranked_studies()))
     by_scope = {ranking.scope: ranking for ranking in found}
     assert set(by_scope) == {ALL, "models at 1024 tokens", "models at 2048 tokens"}
-    assert by_scope["models at 1024 tokens"].tau == -1 and by_scope["models at 2048 tokens"].tau == 1
+    assert (
+        by_scope["models at 1024 tokens"].tau == -1 and by_scope["models at 2048 tokens"].tau == 1
+    )
     swaps = swap_table(found)
-    found_swaps = {(_short(r.better_in_a), _short(r.better_in_b)): r.beyond_intervals for r in swaps.itertuples()}
+    found_swaps = {
+        (_short(r.better_in_a), _short(r.better_in_b)): r.beyond_intervals
+        for r in swaps.itertuples()
+    }
     assert found_swaps == {
         ("big 1024", "led 1024"): True,
-        ("big 1024", "big 2048"): False,  # 40 to 35 and 30.5 to 36: in the second study within the intervals
+        (
+            "big 1024",
+            "big 2048",
+        ): False,  # 40 to 35 and 30.5 to 36: in the second study within the intervals
         ("big 2048", "led 1024"): False,
     }
     table = ranking_table(found)
@@ -407,19 +458,33 @@ def test_pages_and_figures_show_both_studies(tmp_path):
     settings = {"study": "a", "against": "b", "titles": {"led": "LED"}, "scoring": SCORING}
     write_comparison(tmp_path, settings, {"rule": "compare"})
     folder = tmp_path / "a" / "compare" / "b"
-    names = {"comparison.csv", "comparison.md", "comparison.html", "comparison.json", "ranking.csv", "swaps.csv"}
+    names = {
+        "comparison.csv",
+        "comparison.md",
+        "comparison.html",
+        "comparison.json",
+        "ranking.csv",
+        "swaps.csv",
+    }
     names |= {f"{name}.{kind}" for name in QUANTITIES for kind in ("svg", "png")}
     assert {path.name for path in folder.iterdir()} == names
     for kind in ("md", "html"):
         text = (folder / f"comparison.{kind}").read_text()
-        assert "4 pairs" in text and "random weights" in text and "scores.svg" in text and "Kendall" in text
+        assert (
+            "4 pairs" in text
+            and "random weights" in text
+            and "scores.svg" in text
+            and "Kendall" in text
+        )
     assert len(pd.read_csv(folder / "comparison.csv")) == 4
 
 
 def test_a_figure_has_a_panel_per_dataset_and_says_why_one_is_empty():
     first = summary(row(), row(dataset="qmsum", score_name="rouge_geometric_mean"))
     second = summary(row(score=35), row(dataset="qmsum"))
-    figure = against(side_by_side(first, second), STUDIES, QUANTITIES["scores"], {"qasper": "Qasper"})
+    figure = against(
+        side_by_side(first, second), STUDIES, QUANTITIES["scores"], {"qasper": "Qasper"}
+    )
     drawn, empty = figure.axes
     assert drawn.get_title() == "Qasper" and drawn.get_xlim() == drawn.get_ylim()
     assert drawn.get_xlabel() == "F1, a" and drawn.get_ylabel() == "F1, b"
@@ -460,19 +525,34 @@ def test_a_comparison_that_cannot_be_is_refused(
         check_against(stages, {"targets": targets}, tmp_path)
 
 
-def test_a_study_with_results_alone_can_be_compared(tmp_path, monkeypatch, study_schema, tiny_study_text):
+def test_a_study_with_results_alone_can_be_compared(
+    tmp_path, monkeypatch, study_schema, tiny_study_text
+):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "results" / "other").mkdir(parents=True)
     (tmp_path / "tiny.yaml").write_text(tiny_study_text)
     study = read_study(tmp_path / "tiny.yaml", study_schema)
-    check_against(checked_stages("tiny", study, {"against": "other"}), {"targets": ["compare"]}, tmp_path)
+    check_against(
+        checked_stages("tiny", study, {"against": "other"}), {"targets": ["compare"]}, tmp_path
+    )
     check_against(checked_stages("tiny", study, {}), {"targets": ["all"]}, tmp_path)
 
 
 def labelled_row(**changes) -> dict:
     """One row of a classifier's summary."""
-    rule = {"exit_rule": "threshold", "exit_value": 0.9, "inference_batch_size": 1, "inference": "leave-t0.9-b1"}
-    known = {"protocol": "classified", "score_name": "macro_f1", "accuracy": 90.0, "macro_f1": 30.0, "mean_layers": 3.5}
+    rule = {
+        "exit_rule": "threshold",
+        "exit_value": 0.9,
+        "inference_batch_size": 1,
+        "inference": "leave-t0.9-b1",
+    }
+    known = {
+        "protocol": "classified",
+        "score_name": "macro_f1",
+        "accuracy": 90.0,
+        "macro_f1": 30.0,
+        "mean_layers": 3.5,
+    }
     return row(**{**rule, **known, **changes})
 
 
@@ -490,13 +570,17 @@ def test_points_of_classifiers_correspond_by_their_rule_where_no_name_is_shared(
         ("leave-p2-b1", "early-p2-b1")
     ]
     assert len(found.alone[0]) == 2 and len(found.alone[1]) == 1 and not found.ambiguous
-    named = match(first, summary(labelled_row(exit_value=0.8)))  # a name in common counts more than the rule
+    named = match(
+        first, summary(labelled_row(exit_value=0.8))
+    )  # a name in common counts more than the rule
     assert [p.first["inference"].item() for p in named.pairs] == ["leave-t0.9-b1"]
 
 
 def test_labels_are_compared_by_both_metrics_from_the_same_resampled_examples(tmp_path):
     gold, first = ["a", "a", "b", "c"] * 30, ["a", "b", "b", "c"] * 30
-    better = [right if n % 3 else said for n, (right, said) in enumerate(zip(gold, first, strict=True))]
+    better = [
+        right if n % 3 else said for n, (right, said) in enumerate(zip(gold, first, strict=True))
+    ]
     ids = [f"e{n}" for n in range(len(gold))]
     for study, predicted in zip(STUDIES, (first, better), strict=True):
         right = [100.0 * (one == other) for one, other in zip(gold, predicted, strict=True)]
@@ -504,28 +588,49 @@ def test_labels_are_compared_by_both_metrics_from_the_same_resampled_examples(tm
         write_examples(tmp_path, study, labelled_row(), table)
     known = [{study: labelled_row(score=70.0 + 10 * n)} for n, study in enumerate(STUDIES)]
     found = side_by_side(summary(known[0]["a"]), summary(known[1]["b"]), tmp_path).iloc[0]
-    assert found["difference_interval"] == PAIRED and 0 < found["difference_ci_low"] < found["difference_ci_high"]
+    assert (
+        found["difference_interval"] == PAIRED
+        and 0 < found["difference_ci_low"] < found["difference_ci_high"]
+    )
     per_example = [
-        {i: {"label": g, "prediction": p} for i, g, p in zip(ids, gold, said, strict=True)} for said in (first, better)
+        {i: {"label": g, "prediction": p} for i, g, p in zip(ids, gold, said, strict=True)}
+        for said in (first, better)
     ]
-    sides = (Scores([labels_sample(one, "macro_f1")], Resampling(200)) for one in reversed(per_example))
+    sides = (
+        Scores([labels_sample(one, "macro_f1")], Resampling(200)) for one in reversed(per_example)
+    )
     ends = difference_of(*sides).ends
     assert (found["difference_ci_low"], found["difference_ci_high"]) == pytest.approx(ends)
     assert (found["accuracy_a"], found["macro_f1_b"], found["mean_layers_a"]) == (90, 30, 3.5)
     comparison = side_by_side(summary(labelled_row()), summary(labelled_row(mean_layers=2.0)))
-    text = markdown("t", page(STUDIES, match(summary(labelled_row()), summary(labelled_row())), comparison, []))
+    text = markdown(
+        "t", page(STUDIES, match(summary(labelled_row()), summary(labelled_row())), comparison, [])
+    )
     assert "mean layers" in text and "3.50 / 2.00" in text
-    assert not [name for name in side_by_side(summary(row()), summary(row())) if name.startswith("mean_layers")]
+    assert not [
+        name
+        for name in side_by_side(summary(row()), summary(row()))
+        if name.startswith("mean_layers")
+    ]
 
 
 def test_what_differs_between_two_classifiers_is_named_as_people_say_it(tmp_path):
     known = labelled_row()
     for study, threshold, layers in zip(STUDIES, (0.9, 0.8), ([0, 5], [1, 5]), strict=True):
         cell = tmp_path / study / known["cell"]
-        point = {"split": "test", "batch_size": 1, "exit": {"threshold": threshold}, "regroup_batches": 8}
+        point = {
+            "split": "test",
+            "batch_size": 1,
+            "exit": {"threshold": threshold},
+            "regroup_batches": 8,
+        }
         task, folder = {"task": "classification"}, f"predict/{known['inference']}"
         stamped = {
-            "finetune/training.json": {**task, "protocol": "classified", "model": {"exits": {"layers": layers}}},
+            "finetune/training.json": {
+                **task,
+                "protocol": "classified",
+                "model": {"exits": {"layers": layers}},
+            },
             f"{folder}/inference.json": {**task, "inference": point},
             f"{folder}/scores.json": {**task, "metric": "macro_f1", "split": "test"},
             "calibrate/temperatures.json": {"split": "validation", "temperatures": None},

@@ -78,9 +78,15 @@ def test_relative_time_is_the_ratio_of_mean_seconds(made, found):
             seconds[model] = facts["inference_runtime_s"] / facts["samples"]
         row = found["rows"][of(found)["cell"]][f"t0.8-b{size}"]
         assert row["relative_time"] == pytest.approx(seconds["exits"] / seconds["standard"])
-        assert row["relative_joules"] == pytest.approx(row["relative_time"]), "made up with a fixed power"
+        assert row["relative_joules"] == pytest.approx(row["relative_time"]), (
+            "made up with a fixed power"
+        )
     row = found["rows"][of(found)["standard"]["cell"]]["last-b1"]
-    assert (row["relative_time"], row["relative_time_ci_low"], row["relative_time_ci_high"]) == (1, 1, 1)
+    assert (row["relative_time"], row["relative_time_ci_low"], row["relative_time_ci_high"]) == (
+        1,
+        1,
+        1,
+    )
 
 
 def test_at_batch_one_the_interval_is_paired_by_example(made, found):
@@ -111,36 +117,57 @@ def test_speedup_at_equal_accuracy_is_that_of_a_slow_paired_bootstrap(made, foun
         return standard.seconds[drawn].mean() / min(times) if times else 1.0
 
     source = np.random.default_rng(0)
-    values = [speedup(drawn) for count in (64, 64, 64, 8) for drawn in source.integers(0, 240, (count, 240))]
+    values = [
+        speedup(drawn)
+        for count in (64, 64, 64, 8)
+        for drawn in source.integers(0, 240, (count, 240))
+    ]
     comparison = of(found)
     assert comparison["speedup_at_equal_accuracy"] == pytest.approx(speedup(np.arange(240)))
     ends = tuple(comparison[f"speedup_at_equal_accuracy_ci_{end}"] for end in ("low", "high"))
     assert ends == pytest.approx(tuple(np.percentile(values, [2.5, 97.5])))
     rows = found["rows"][comparison["cell"]]
     names = [name for name, row in rows.items() if row["speedup_at_equal_accuracy"] is not None]
-    assert names == [f"{rule}-b{size}" for rule in ("t0.6", "t0.8", "t0.95", "p2") for size in (1, 32)]
+    assert names == [
+        f"{rule}-b{size}" for rule in ("t0.6", "t0.8", "t0.95", "p2") for size in (1, 32)
+    ]
 
 
 def test_equal_may_allow_for_some_points(study):
     strict, lenient = of(run(*study)), of(run(*study, equal_accuracy_points=2))
     assert lenient["speedup_at_equal_accuracy"] > strict["speedup_at_equal_accuracy"]
     points = {point["point"]: point for point in lenient["points"]}
-    assert lenient["speedup_at_equal_accuracy"] == pytest.approx(1 / points["t0.8-b1"]["relative_time"])
+    assert lenient["speedup_at_equal_accuracy"] == pytest.approx(
+        1 / points["t0.8-b1"]["relative_time"]
+    )
 
 
 def test_without_an_equal_point_one_would_use_the_standard(study):
     folder, cells = study
-    cells[0]["points"] = {name: point for name, point in cells[0]["points"].items() if name in ("last-b1", "t0.6-b1")}
+    cells[0]["points"] = {
+        name: point for name, point in cells[0]["points"].items() if name in ("last-b1", "t0.6-b1")
+    }
     comparison = of(run(folder, cells))
-    assert comparison["speedup_at_equal_accuracy"] == 1 <= comparison["speedup_at_equal_accuracy_ci_high"]
-    assert any("no threshold or patience is as accurate" in reason for reason in comparison["reasons"])
+    assert (
+        comparison["speedup_at_equal_accuracy"]
+        == 1
+        <= comparison["speedup_at_equal_accuracy_ci_high"]
+    )
+    assert any(
+        "no threshold or patience is as accurate" in reason for reason in comparison["reasons"]
+    )
 
 
 def test_without_a_standard_baseline_what_needs_it_is_unknown(study):
     folder, cells = study
     found = run(folder, [cell for cell in cells if cell["model"] != "standard"])
     comparison, row = of(found), found["rows"][of(found)["cell"]]["t0.8-b1"]
-    for name in ("relative_time", "relative_joules", "speedup_at_equal_accuracy", "train_time_over_standard"):
+    for name in (
+        "relative_time",
+        "relative_joules",
+        "speedup_at_equal_accuracy",
+        "train_time_over_standard",
+    ):
         assert row[name] is None
     assert comparison["standard"] is None and row["accuracy_over_efficient"] is not None
     assert any("no standard baseline" in reason for reason in comparison["reasons"])
@@ -164,12 +191,18 @@ def test_a_standard_baseline_of_other_examples_gives_no_paired_speedup(study):
     comparison = of(run(folder, cells))
     assert comparison["speedup_at_equal_accuracy"] is None
     assert any("standard baseline's examples" in reason for reason in comparison["reasons"])
-    assert comparison["points"][1]["relative_time_ci_low"] is not None, "two sets of examples, each resampled alone"
+    assert comparison["points"][1]["relative_time_ci_low"] is not None, (
+        "two sets of examples, each resampled alone"
+    )
 
 
 def test_the_most_accurate_of_several_standard_baselines_counts(study):
     folder, cells = study
-    second = {**copy.deepcopy(cells[1]), "model": "standard2", "cell": cells[1]["cell"].replace("standard", "other")}
+    second = {
+        **copy.deepcopy(cells[1]),
+        "model": "standard2",
+        "cell": cells[1]["cell"].replace("standard", "other"),
+    }
     shutil.copytree(folder / cells[1]["cell"], folder / second["cell"])
     path = folder / second["cell"] / "predict/last-b1/examples.csv"
     path.write_text(path.read_text().replace(",0.0,", ",100.0,", 5))
@@ -198,7 +231,9 @@ def test_of_a_search_only_the_best_on_validation_is_compared(study):
 
 
 def test_accuracy_over_efficient_is_the_least_at_their_times(made, found):
-    ours = [measured(made, "exits", f"{name}-b1") for name in ("last", "t0.6", "t0.8", "t0.95", "p2")]
+    ours = [
+        measured(made, "exits", f"{name}-b1") for name in ("last", "t0.6", "t0.8", "t0.95", "p2")
+    ]
     efficient = [measured(made, f"efficient{layer}", "last-b1") for layer in (1, 3)]
 
     def gain(drawn) -> float:
@@ -206,14 +241,21 @@ def test_accuracy_over_efficient_is_the_least_at_their_times(made, found):
         for baseline in efficient:
             at = baseline.seconds[drawn].mean()
             pairs = sorted((one.seconds[drawn].mean(), one.right[drawn].mean()) for one in ours)
-            best = [(time, max(accuracy for _, accuracy in pairs[: n + 1])) for n, (time, _) in enumerate(pairs)]
+            best = [
+                (time, max(accuracy for _, accuracy in pairs[: n + 1]))
+                for n, (time, _) in enumerate(pairs)
+            ]
             at = min(max(at, best[0][0]), best[-1][0])
             (left, low), (right, high) = next(p for p in pairwise(best) if p[0][0] <= at <= p[1][0])
-            found.append(low + (high - low) * (at - left) / (right - left) - baseline.right[drawn].mean())
+            found.append(
+                low + (high - low) * (at - left) / (right - left) - baseline.right[drawn].mean()
+            )
         return min(found)
 
     source = np.random.default_rng(0)
-    values = [gain(drawn) for count in (64, 64, 64, 8) for drawn in source.integers(0, 240, (count, 240))]
+    values = [
+        gain(drawn) for count in (64, 64, 64, 8) for drawn in source.integers(0, 240, (count, 240))
+    ]
     comparison = of(found)
     assert comparison["accuracy_over_efficient"] == pytest.approx(gain(np.arange(240)))
     ends = tuple(comparison[f"accuracy_over_efficient_ci_{end}"] for end in ("low", "high"))
@@ -225,7 +267,9 @@ def test_an_efficient_baseline_outside_our_times_is_not_compared(study):
     cells[0]["points"].pop("t0.6-b1")
     without = of(run(folder, cells))
     alone = of(run(folder, [cells[0], cells[1], cells[3]]))
-    assert without["accuracy_over_efficient"] == alone["accuracy_over_efficient"], "efficient1 is faster than t0.8"
+    assert without["accuracy_over_efficient"] == alone["accuracy_over_efficient"], (
+        "efficient1 is faster than t0.8"
+    )
     comparison = of(run(folder, cells[:3]))
     assert comparison["accuracy_over_efficient"] is None
     said = "1 of 1 efficient baselines are faster and less accurate than our fastest point"
@@ -243,9 +287,16 @@ def test_calibration_and_training_time_are_beside(made, found):
     told = json.loads((cell / "calibrate/calibration.json").read_text())["mean"]["test"]
     row = found["rows"][of(found)["cell"]]["t0.8-b1"]
     assert {name: row[name] for name in told} == told
-    training = [json.loads((made[0] / c["cell"] / "finetune/training.json").read_text()) for c in made[1][:2]]
-    assert row["train_time_over_standard"] == pytest.approx(training[0]["train_s"] / training[1]["train_s"])
-    assert found["rows"][made[1][1]["cell"]]["last-b1"]["ece_before"] is None, "a baseline is not calibrated"
+    training = [
+        json.loads((made[0] / c["cell"] / "finetune/training.json").read_text())
+        for c in made[1][:2]
+    ]
+    assert row["train_time_over_standard"] == pytest.approx(
+        training[0]["train_s"] / training[1]["train_s"]
+    )
+    assert found["rows"][made[1][1]["cell"]]["last-b1"]["ece_before"] is None, (
+        "a baseline is not calibrated"
+    )
 
 
 def test_what_a_point_is_on_the_calibration_split_follows_from_recorded_logits(made, found):
@@ -257,7 +308,10 @@ def test_what_a_point_is_on_the_calibration_split_follows_from_recorded_logits(m
     rules = {"t0.8-b1": {"threshold": 0.8}, "p2-b1": {"patience": 2}, "last-b1": None}
     points = {point["point"]: point for point in of(found)["points"]}
     for name, rule in rules.items():
-        right = [answer(np.array(r["logits"]), temperatures, rule, r["label"])[1] == r["label"] for r in rows]
+        right = [
+            answer(np.array(r["logits"]), temperatures, rule, r["label"])[1] == r["label"]
+            for r in rows
+        ]
         assert points[name]["calibration_accuracy"] == pytest.approx(100 * np.mean(right))
     assert of(found)["last_calibration_accuracy"] == points["last-b1"]["calibration_accuracy"]
     scores = json.loads((made[0] / made[1][1]["cell"] / "predict/fitted/scores.json").read_text())
@@ -273,7 +327,9 @@ def test_the_curve_at_a_measured_threshold_is_what_was_measured(made, found):
         row = curve[point["rule"], keys[point["rule"]] or str(point["value"])]
         for name in ("accuracy", "macro_f1", "mean_layers"):
             assert float(row[name]) == pytest.approx(point[name], abs=1e-5)
-        left = [point["left_after_layers"].get(str(layer + 1), 0) for layer in of(found)["exit_layers"]]
+        left = [
+            point["left_after_layers"].get(str(layer + 1), 0) for layer in of(found)["exit_layers"]
+        ]
         assert json.loads(row["exits_taken"]) == pytest.approx(np.array(left) / 240, abs=1e-6)
 
 
@@ -288,9 +344,13 @@ def test_difficulty_counts_every_example_once_per_kind_and_exit(made, found):
             counts = [int(row["count"]) for row in own]
             assert sum(counts) == 240 and (kind == "label" or max(counts) - min(counts) < 12)
             layers = np.average([float(row["mean_layers"]) for row in own], weights=counts)
-            assert layers == pytest.approx(points["t0.95-b1"]["mean_layers"], abs=1e-4), "the nearest to 0.9"
+            assert layers == pytest.approx(points["t0.95-b1"]["mean_layers"], abs=1e-4), (
+                "the nearest to 0.9"
+            )
     last = [row for row in rows if row["kind"] == "label" and row["exit"] == "3"]
-    accuracy = np.average([float(row["accuracy"]) for row in last], weights=[int(row["count"]) for row in last])
+    accuracy = np.average(
+        [float(row["accuracy"]) for row in last], weights=[int(row["count"]) for row in last]
+    )
     assert accuracy == pytest.approx(points["last-b1"]["accuracy"], abs=1e-4)
 
 
@@ -328,7 +388,10 @@ def test_a_relative_time_across_machines_says_in_what_they_differ(study):
     assert across == {**dict.fromkeys(across), "t0.8-b1": words}
     assert of(found)["speedup_across"] == words and of(found, 32)["speedup_across"] is None
     (rows,) = [rows for cell, rows in found["rows"].items() if "/exits/" in cell]
-    assert rows["t0.8-b1"]["relative_time_across"] == words and rows["t0.6-b1"]["relative_time_across"] is None
+    assert (
+        rows["t0.8-b1"]["relative_time_across"] == words
+        and rows["t0.6-b1"]["relative_time_across"] is None
+    )
     assert rows["t0.6-b1"]["speedup_across"] == words, "the fastest of all points may be that one"
 
 
@@ -337,13 +400,23 @@ def test_a_gain_over_efficient_baselines_across_machines_says_so(study):
     on(folder, "*", "*", device="H200", threads=4)
     on(folder, "efficient*", "last-b1", device="A100")
     found = run(folder, cells)
-    assert of(found)["efficient_across"] == "other devices" and of(found, 32)["efficient_across"] is None
+    assert (
+        of(found)["efficient_across"] == "other devices"
+        and of(found, 32)["efficient_across"] is None
+    )
     (rows,) = [rows for cell, rows in found["rows"].items() if "/exits/" in cell]
-    assert rows["t0.6-b1"]["efficient_across"] == "other devices" and rows["last-b1"]["efficient_across"] is None
+    assert (
+        rows["t0.6-b1"]["efficient_across"] == "other devices"
+        and rows["last-b1"]["efficient_across"] is None
+    )
 
 
-@pytest.mark.parametrize(("lost", "kinds"), [("standard", "standard"), ("efficient*", "efficient"), ("exits", None)])
-def test_baselines_whose_training_diverged_are_named_beside_what_is_relative_to_them(study, lost, kinds):
+@pytest.mark.parametrize(
+    ("lost", "kinds"), [("standard", "standard"), ("efficient*", "efficient"), ("exits", None)]
+)
+def test_baselines_whose_training_diverged_are_named_beside_what_is_relative_to_them(
+    study, lost, kinds
+):
     folder, cells = study
     for path in folder.glob(f"*/{lost}/*/*/*/*/finetune/training.json"):
         path.write_text(json.dumps({**json.loads(path.read_text()), "ended_by": "divergence"}))

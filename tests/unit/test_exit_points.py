@@ -36,14 +36,19 @@ def test_every_rule_is_that_of_one_example_at_a_time(rule, exits, classes):
 def test_the_threshold_counts_as_reached_when_equal():
     logits = np.log(np.array([[[0.75, 0.25]], [[0.5, 0.5]]], np.float32))
     reached = softmax(logits, [1, 1])[0, 0].max()
-    taken = [leave(logits, [1, 1], {"threshold": float(t)}, np.array([0]))[0][0] for t in (reached, reached + 1e-6)]
+    taken = [
+        leave(logits, [1, 1], {"threshold": float(t)}, np.array([0]))[0][0]
+        for t in (reached, reached + 1e-6)
+    ]
     assert taken == [0, 1]
 
 
 def test_a_confidence_that_rounds_to_1_does_not_reach_1():
     logits = np.array([[[900, 0]], [[2, 0]], [[0, 1]]], np.float32)
     assert answers(logits, [1, 1, 1])[1][0, 0] == 1
-    found = [leave(logits, [1, 1, 1], {"threshold": t}, np.array([0]))[0][0] for t in (0.999999, 1.0)]
+    found = [
+        leave(logits, [1, 1, 1], {"threshold": t}, np.array([0]))[0][0] for t in (0.999999, 1.0)
+    ]
     assert found == [0, 2]
 
 
@@ -56,7 +61,9 @@ def test_probabilities_are_torch_s():
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, expected, atol=3e-7)
     for threshold in (0.5, 0.7, 0.9):
-        unequal = (found.max(axis=-1) >= np.float32(threshold)) != (expected.max(axis=-1) >= np.float32(threshold))
+        unequal = (found.max(axis=-1) >= np.float32(threshold)) != (
+            expected.max(axis=-1) >= np.float32(threshold)
+        )
         assert unequal.mean() < 1e-3, "but for rounding"
 
 
@@ -64,16 +71,20 @@ def test_the_curve_holds_every_rule_and_agrees_with_leaving(tmp_path):
     cell = write_study(tmp_path)[0]["cell"]
     recorded = read_logits(tmp_path / cell / "exits/logits.jsonl")["test"]
     temperatures = [2.0, 2.0, 1.5, 1.5]
-    rows = curve(recorded, temperatures, LAYERS, ["negative", "neutral", "positive"])
-    assert [row["rule"] for row in rows] == ["threshold"] * 101 + ["patience"] * 4 + ["oracle", "last"]
+    rows = list(curve(recorded, temperatures, LAYERS, ["negative", "neutral", "positive"]))
+    rules = ["threshold"] * 101 + ["patience"] * 4 + ["oracle", "last"]
+    assert [row["rule"] for row in rows] == rules
     for row in rows:
-        rule = None if row["rule"] == "last" else {row["rule"]: True if row["value"] is None else row["value"]}
+        own = {row["rule"]: True if row["value"] is None else row["value"]}
+        rule = None if row["rule"] == "last" else own
         taken, predicted, _ = leave(recorded.logits, temperatures, rule, recorded.gold)
         assert row["accuracy"] == pytest.approx(100 * (predicted == recorded.gold).mean())
         assert row["mean_layers"] == pytest.approx(np.mean([LAYERS[exit_] + 1 for exit_ in taken]))
         assert sum(row["exits_taken"]) == pytest.approx(1)
     thresholds = [row["mean_layers"] for row in rows[:101]]
-    assert thresholds == sorted(thresholds) and thresholds[0] == 1, "a higher threshold never leaves earlier"
+    assert thresholds == sorted(thresholds) and thresholds[0] == 1, (
+        "a higher threshold never leaves earlier"
+    )
     oracle, last = rows[-2], rows[-1]
     assert oracle["accuracy"] == max(row["accuracy"] for row in rows)
     assert (last["mean_layers"], last["exits_taken"]) == (12, [0, 0, 0, 1])

@@ -44,7 +44,10 @@ def test_a_baseline_that_is_faster_and_as_accurate_beats_us():
 def test_a_baseline_that_trades_accuracy_for_speed_is_left_out_and_named():
     found = accuracy_over_efficient(draws([60, 80, 80, 85], [0.3, 0.75, 0.5, 1.0]), 2, SETTINGS)
     assert found.value == pytest.approx(2.5), "half way between our points"
-    assert found.reason == "1 of 2 efficient baselines are faster and less accurate than our fastest point"
+    assert (
+        found.reason
+        == "1 of 2 efficient baselines are faster and less accurate than our fastest point"
+    )
 
 
 def test_a_baseline_slower_than_we_are_is_set_beside_our_best():

@@ -49,7 +49,9 @@ def points(comparison) -> dict:
 
 
 def test_the_fastest_within_the_drop_is_chosen_on_the_calibration_split(comparison):
-    assert rule(comparison, max_drop=0) == "threshold 0.8", "91.25 there, the standard baseline 89.4"
+    assert rule(comparison, max_drop=0) == "threshold 0.8", (
+        "91.25 there, the standard baseline 89.4"
+    )
     found = points(comparison)
     found["t0.8-b1"]["calibration_accuracy"] = 80
     assert rule(comparison, max_drop=0) == "threshold 0.95"
@@ -88,9 +90,15 @@ def test_without_a_standard_the_speedup_is_over_its_own_last_classifier(comparis
 @pytest.mark.parametrize(
     ("wanted", "nearest"),
     [
-        ({"max_drop": -9}, "no exit rule stays within -9 points of the standard baseline's accuracy; nearest is"),
+        (
+            {"max_drop": -9},
+            "no exit rule stays within -9 points of the standard baseline's accuracy; nearest is",
+        ),
         ({"min_speedup": 9}, "no exit rule is 9 times as fast; nearest is threshold 0.6 with 3.1"),
-        ({"max_joules": 1e-4}, "no exit rule takes at most 0.0001 joules per example; nearest is threshold 0.6"),
+        (
+            {"max_joules": 1e-4},
+            "no exit rule takes at most 0.0001 joules per example; nearest is threshold 0.6",
+        ),
     ],
 )
 def test_where_nothing_fits_the_nearest_is_named(comparison, wanted, nearest):
@@ -181,18 +189,29 @@ def test_what_is_not_there_is_named_in_one_line(made, capsys, arguments, message
 
 
 def test_a_study_that_is_missing_unfinished_or_without_exits_is_named(made, tmp_path, capsys):
-    assert exits.main(["choose", "--results", str(made), "--study", "studi", "--max-drop", "1"]) == 1
+    assert (
+        exits.main(["choose", "--results", str(made), "--study", "studi", "--max-drop", "1"]) == 1
+    )
     assert "did you mean 'study'" in capsys.readouterr().err
     cell = tmp_path / "text" / "needle/led/64/cpu/generated/seed1/finetune"
     cell.mkdir(parents=True)
     (cell / "training.json").write_text("{}")
-    assert exits.main(["choose", "--results", str(tmp_path), "--study", "text", "--max-drop", "1"]) == 1
+    assert (
+        exits.main(["choose", "--results", str(tmp_path), "--study", "text", "--max-drop", "1"])
+        == 1
+    )
     assert "run the study to its end first" in capsys.readouterr().err
     (tmp_path / "text/summary.csv").touch()
-    assert exits.main(["choose", "--results", str(tmp_path), "--study", "text", "--max-drop", "1"]) == 1
+    assert (
+        exits.main(["choose", "--results", str(tmp_path), "--study", "text", "--max-drop", "1"])
+        == 1
+    )
     assert "has no model with exits" in capsys.readouterr().err
     (cell / "training.json").write_text(json.dumps({"exit_kind": "early_exit"}))
-    assert exits.main(["choose", "--results", str(tmp_path), "--study", "text", "--max-drop", "1"]) == 1
+    assert (
+        exits.main(["choose", "--results", str(tmp_path), "--study", "text", "--max-drop", "1"])
+        == 1
+    )
     assert "run the study to its end first" in capsys.readouterr().err
 
 
@@ -205,7 +224,9 @@ def test_exactly_one_aim_is_wanted(made, capsys):
 def test_the_classifier_is_loaded_only_when_asked_for(monkeypatch):
     asked = []
     module = types.ModuleType("longwatt.models.exit_model")
-    module.ExitClassifier = types.SimpleNamespace(load=lambda *given: asked.append(given) or "classifier")
+    module.ExitClassifier = types.SimpleNamespace(
+        load=lambda *given: asked.append(given) or "classifier"
+    )
     monkeypatch.setitem(sys.modules, module.__name__, module)
     assert exits.load_classifier("folder", temperatures=[1, 2]) == "classifier"
     assert asked == [("folder", "cpu", [1, 2])]
@@ -213,7 +234,9 @@ def test_the_classifier_is_loaded_only_when_asked_for(monkeypatch):
 
 def test_choosing_loads_nothing_heavy():
     code = "import sys, longwatt.exits; print(*{name.split('.')[0] for name in sys.modules})"
-    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout.split()
     assert {"torch", "transformers", "numpy", "pandas"}.isdisjoint(loaded)
 
 
@@ -237,7 +260,9 @@ def test_nothing_is_chosen_from_results_that_were_made_from_others(made, tmp_pat
     (scores,) = results.glob("study/*/exits/*/*/*/*/predict/t0.8-b1/scores.json")
     recorded = f"results/study/{scores.relative_to(results / 'study')}"
     found = json.loads(compared.read_text())
-    compared.write_text(json.dumps({**found, "provenance": {"made_from": {recorded: origin(scores)}}}))
+    compared.write_text(
+        json.dumps({**found, "provenance": {"made_from": {recorded: origin(scores)}}})
+    )
     assert call(results, "--max-drop", "0.5") == 0
     assert "studies/study.yaml is not here" in capsys.readouterr().err
     scores.write_text(scores.read_text().replace("240", "241"))
@@ -256,9 +281,13 @@ def test_nothing_is_chosen_from_results_of_other_settings(tmp_path, monkeypatch,
     for stage in [*current.stages.before_summary(), current.stages.compare_exits()]:
         write_artefact(current, stage)
     compared = Path(current.stages.compare_exits().artefact)
-    compared.write_text(json.dumps({**json.loads(compared.read_text()), "comparisons": [{"batch_size": 1}]}))
+    compared.write_text(
+        json.dumps({**json.loads(compared.read_text()), "comparisons": [{"batch_size": 1}]})
+    )
     exits.check_current(Path("results/tiny"), {})
     Path("studies/tiny.yaml").write_text(study.replace("5e-3", "6e-3"))
     assert exits.main(["choose", "--study", "tiny", "--max-drop", "1"]) == 1
     said = capsys.readouterr().err
-    assert said.count("training.learning_rate 0.005, now 0.006") == 3 and "Run the study again" in said
+    assert (
+        said.count("training.learning_rate 0.005, now 0.006") == 3 and "Run the study again" in said
+    )

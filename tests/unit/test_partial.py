@@ -17,7 +17,9 @@ def study(tmp_path, monkeypatch):
     asked = {}
     for name in DRAWN:
         monkeypatch.setattr(partial, name, lambda *args: None)
-    monkeypatch.setattr(partial, "write_power", lambda results, folder, headings, parts, stamp: asked.update(parts))
+    monkeypatch.setattr(
+        partial, "write_power", lambda results, folder, headings, parts, stamp: asked.update(parts)
+    )
     results = tmp_path / "results"
     cells = write_study(results)
     for cell in cells:  # what the reduction of energy and the engine add
@@ -30,13 +32,22 @@ def study(tmp_path, monkeypatch):
 
 def rows_of(cells) -> list[dict]:
     known = ("cell", "dataset", "model", "seq_len", "budget", "protocol", "seed")
-    return [{**{key: cell[key] for key in known}, "inference": point} for cell in cells for point in cell["points"]]
+    return [
+        {**{key: cell[key] for key in known}, "inference": point}
+        for cell in cells
+        for point in cell["points"]
+    ]
 
 
 def settings_of(cells) -> dict:
     compared = {"cells": cells, "equal_accuracy_points": 0, **SCORING}
     headings = {cell["cell"]: cell["cell"] for cell in cells}
-    prices = {"price_per_kwh": None, "price_per_gpu_hour": None, "grid_gco2e_per_kwh": None, "pue": 1}
+    prices = {
+        "price_per_kwh": None,
+        "price_per_gpu_hour": None,
+        "grid_gco2e_per_kwh": None,
+        "pue": 1,
+    }
     return {"rows": rows_of(cells), "prices": prices, "headings": headings, "compare_exits": compared,
             "judge_claims": {"claims": {}}}  # fmt: skip
 
@@ -61,7 +72,9 @@ def test_a_cell_whose_calibration_is_not_judged_yet_waits(study):
     results, cells, asked = study
     settings, name = settings_of(cells), cells[0]["cell"]
     judged = results / name / "calibrate/calibration.json"
-    paths = {path for row in settings["rows"] for path in artefacts(results, row).values()} | {judged}
+    paths = {path for row in settings["rows"] for path in artefacts(results, row).values()} | {
+        judged
+    }
     judged.unlink()
     partial.write_partial(results, settings, {str(path): ["0", "0"] for path in paths}, {})
     assert name not in asked and set(asked) == {cell["cell"] for cell in cells} - {name}

@@ -25,7 +25,9 @@ def by_gradient(logits, labels) -> float:
     """Descent on the logarithm of 1 / temperature, with numerical slopes; no bisection."""
     place, step = 0.0, 0.5
     for _ in range(600):
-        ends = [negative_log_likelihood(logits, labels, np.exp(-(place + d))) for d in (-1e-5, 1e-5)]
+        ends = [
+            negative_log_likelihood(logits, labels, np.exp(-(place + d))) for d in (-1e-5, 1e-5)
+        ]
         place -= step * (ends[1] - ends[0]) / 2e-5
     return float(np.exp(-place))
 
@@ -45,28 +47,38 @@ def test_the_temperature_is_the_minimum_of_a_fine_grid_and_of_a_descent(seed):
 @pytest.mark.parametrize("scale", [0.1, 3, 7.5])
 def test_scaled_logits_have_a_scaled_temperature(scale):
     logits, labels = made_up()
-    assert temperature(logits * scale, labels) == pytest.approx(temperature(logits, labels) * scale, rel=1e-9)
+    assert temperature(logits * scale, labels) == pytest.approx(
+        temperature(logits, labels) * scale, rel=1e-9
+    )
 
 
 def test_shifted_logits_have_the_same_temperature():
     logits, labels = made_up()
     shift = np.linspace(-50, 50, len(labels))[:, None]
-    assert temperature(logits + shift, labels) == pytest.approx(temperature(logits, labels), rel=1e-9)
+    assert temperature(logits + shift, labels) == pytest.approx(
+        temperature(logits, labels), rel=1e-9
+    )
 
 
 def test_where_there_is_no_best_temperature_it_lies_at_a_bound():
     right = np.eye(3)[[0, 1, 2, 0]] * 5
-    assert temperature(right, np.array([0, 1, 2, 0])) == 1, "all right: the surer the better, without end"
+    assert temperature(right, np.array([0, 1, 2, 0])) == 1, (
+        "all right: the surer the better, without end"
+    )
     assert temperature(np.zeros((4, 3)), np.array([0, 1, 2, 0])) == 1
     spread = (right - 5).std()
     wrong = np.array([1, 2, 0, 1])
-    assert temperature(right, wrong) == pytest.approx(HIGHEST * spread), "always wrong: the less sure the better"
+    assert temperature(right, wrong) == pytest.approx(HIGHEST * spread), (
+        "always wrong: the less sure the better"
+    )
     assert temperature(right * 1e4, wrong) == pytest.approx(HIGHEST * spread * 1e4), "no overflow"
 
 
 def test_small_logits_have_a_small_temperature_and_no_bound():
     logits, labels = made_up()
-    assert temperature(logits * 1e-6, labels) == pytest.approx(temperature(logits, labels) * 1e-6, rel=1e-6)
+    assert temperature(logits * 1e-6, labels) == pytest.approx(
+        temperature(logits, labels) * 1e-6, rel=1e-6
+    )
 
 
 def test_no_examples_are_refused():
@@ -106,10 +118,15 @@ def test_the_calibrated_model_is_the_trained_one_with_temperatures(cell):
     (cell / "finetune/model/nested/vocab.txt").write_text("a")
     found = run(cell)
     trained, model = cell / "finetune/model", cell / "calibrate/model"
-    assert (model / "model.safetensors").samefile(trained / "model.safetensors"), "linked, not copied"
+    assert (model / "model.safetensors").samefile(trained / "model.safetensors"), (
+        "linked, not copied"
+    )
     assert (model / "nested/vocab.txt").read_text() == "a"
     configs = [json.loads((folder / "config.json").read_text()) for folder in (trained, model)]
-    assert configs[0]["temperatures"] is None and configs[1] == {**configs[0], "temperatures": found["temperatures"]}
+    assert configs[0]["temperatures"] is None and configs[1] == {
+        **configs[0],
+        "temperatures": found["temperatures"],
+    }
     assert not (model / ".snakemake_timestamp").exists(), "it would be the trained model's"
     assert [path.name for path in model.parent.iterdir() if path.name.startswith(".")] == []
 
@@ -137,9 +154,15 @@ def test_given_temperatures_are_taken(cell):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"split": "dev"}, r"logits\.jsonl has no rows of the split 'dev' that calibration\.split names; it has valid"),
+        (
+            {"split": "dev"},
+            r"logits\.jsonl has no rows of the split 'dev' that calibration\.split names; it has valid",
+        ),
         ({"temperatures": [1, 1]}, "exits.temperatures has 2 numbers, but the model has 4 exits"),
-        ({"temperatures": [1, 1, 0, 1]}, "exits.temperatures holds 0; a temperature is a number above 0"),
+        (
+            {"temperatures": [1, 1, 0, 1]},
+            "exits.temperatures holds 0; a temperature is a number above 0",
+        ),
         ({"temperatures": [1, 1, float("nan"), 1]}, "exits.temperatures holds nan"),
     ],
 )
@@ -155,7 +178,9 @@ def test_logits_that_are_no_numbers_are_named(cell):
     rows = [json.loads(line) for line in path.read_text().splitlines()]
     rows[3]["logits"][1][2] = float("nan")
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    with pytest.raises(ExitsError, match=r"logits\.jsonl: 1 examples of the split 'validation'.*'validation-3'"):
+    with pytest.raises(
+        ExitsError, match=r"logits\.jsonl: 1 examples of the split 'validation'.*'validation-3'"
+    ):
         run(cell)
 
 

@@ -93,7 +93,9 @@ def read_results(results: Path, study: str) -> pd.DataFrame:
             f"(snakemake partial --cores 1 --config study={study})"
         )
     if faults and faults != [UNSAID]:
-        named = ", ".join(faults[:FAULTS]) + (f" and {len(faults) - FAULTS} more" if len(faults) > FAULTS else "")
+        named = ", ".join(faults[:FAULTS]) + (
+            f" and {len(faults) - FAULTS} more" if len(faults) > FAULTS else ""
+        )
         raise CompareError(
             f"{path} does not tell the results beside it ({named}): run the study {study} again, or have its finished "
             f"cells summarised (snakemake partial --cores 1 --config study={study})"
@@ -112,7 +114,9 @@ def match(first: pd.DataFrame, second: pd.DataFrame) -> Match:
     """
     first, second = (pd.concat([table, _points(table)], axis=1) for table in (first, second))
     shared = [axis for axis in AXES if axis == AXES[0] or set(first[axis]) & set(second[axis])]
-    differing = {axis: (_values(first, axis), _values(second, axis)) for axis in AXES if axis not in shared}
+    differing = {
+        axis: (_values(first, axis), _values(second, axis)) for axis in AXES if axis not in shared
+    }
     keys = shared if "inference" in shared else [*shared, POINT]
     groups = [dict(list(table.groupby(keys, sort=False))) for table in (first, second)]
     both = [key for key in groups[0] if key in groups[1]]
@@ -120,10 +124,18 @@ def match(first: pd.DataFrame, second: pd.DataFrame) -> Match:
     pairs = [_same_seeds(groups[0][key], groups[1][key]) for key in both if key not in unclear]
     if not pairs:
         raise CompareError(_nothing_in_common(first, second, differing, bool(unclear)))
-    used = [pd.concat([getattr(pair, side) for pair in pairs]).index for side in ("first", "second")]
-    doubtful = [_names(pd.concat([own[key] for key in sorted(unclear, key=str)])) if unclear else [] for own in groups]
+    used = [
+        pd.concat([getattr(pair, side) for pair in pairs]).index for side in ("first", "second")
+    ]
+    doubtful = [
+        _names(pd.concat([own[key] for key in sorted(unclear, key=str)])) if unclear else []
+        for own in groups
+    ]
     alone = [_names(table.drop(index)) for table, index in zip((first, second), used, strict=True)]
-    kept = [[name for name in names if name not in set(doubtful[side])] for side, names in enumerate(alone)]
+    kept = [
+        [name for name in names if name not in set(doubtful[side])]
+        for side, names in enumerate(alone)
+    ]
     return Match(pairs, differing, (kept[0], kept[1]), sorted({*doubtful[0], *doubtful[1]}))
 
 
@@ -133,7 +145,12 @@ POINT = "inference_point"
 def _points(table: pd.DataFrame) -> pd.Series[str]:
     """Every row's exit rule and batch size in one text; empty for a text model's."""
     parts = table[list(POINTS)].to_dict("records")
-    return pd.Series([" ".join(map(_plain, row.values())).strip() for row in parts], table.index, dtype=str, name=POINT)
+    return pd.Series(
+        [" ".join(map(_plain, row.values())).strip() for row in parts],
+        table.index,
+        dtype=str,
+        name=POINT,
+    )
 
 
 def _plain(value: Any) -> str:
@@ -164,7 +181,9 @@ def _names(rows: pd.DataFrame) -> list[str]:
     return [f"{row.cell} ({row.inference})" for row in rows.itertuples()]
 
 
-def _nothing_in_common(first: pd.DataFrame, second: pd.DataFrame, differing: Mapping[str, Any], unclear: bool) -> str:
+def _nothing_in_common(
+    first: pd.DataFrame, second: pd.DataFrame, differing: Mapping[str, Any], unclear: bool
+) -> str:
     if unclear:
         return (
             "no cell has a single partner: the studies have no value in common on "
@@ -174,7 +193,9 @@ def _nothing_in_common(first: pd.DataFrame, second: pd.DataFrame, differing: Map
     return f"the studies have no cell in common (datasets {sets[0]}; and {sets[1]}), whatever axes are left out"
 
 
-def compare(results: Path, studies: tuple[str, str], found: Match, scoring: Mapping[str, Any]) -> pd.DataFrame:
+def compare(
+    results: Path, studies: tuple[str, str], found: Match, scoring: Mapping[str, Any]
+) -> pd.DataFrame:
     """A row for every pair: values of both, differences and ratios; what is unknown is missing.
 
     Args:
@@ -186,7 +207,9 @@ def compare(results: Path, studies: tuple[str, str], found: Match, scoring: Mapp
     return pd.DataFrame([_row(results, studies, pair, scoring) for pair in found.pairs])
 
 
-def _row(results: Path, studies: tuple[str, str], pair: Pair, scoring: Mapping[str, Any]) -> dict[str, Any]:
+def _row(
+    results: Path, studies: tuple[str, str], pair: Pair, scoring: Mapping[str, Any]
+) -> dict[str, Any]:
     sides = {"a": pair.first, "b": pair.second}
     row: dict[str, Any] = {f"cell_{side}": " ".join(rows["cell"]) for side, rows in sides.items()}
     for axis in AXES:
@@ -197,15 +220,25 @@ def _row(results: Path, studies: tuple[str, str], pair: Pair, scoring: Mapping[s
             f"score_name_{side}": rows["score_name"].iloc[0],
             f"score_{side}": float(rows["score"].mean(skipna=False)),
         }
-        row |= {f"score_ci_low_{side}": low, f"score_ci_high_{side}": high, f"seeds_{side}": len(rows)}
-        row |= {f"initialisation_{side}": rows["initialisation"].iloc[0], f"diverged_{side}": any_diverged(rows)}
+        row |= {
+            f"score_ci_low_{side}": low,
+            f"score_ci_high_{side}": high,
+            f"seeds_{side}": len(rows),
+        }
+        row |= {
+            f"initialisation_{side}": rows["initialisation"].iloc[0],
+            f"diverged_{side}": any_diverged(rows),
+        }
         row |= _of_labels(rows, side)
     row |= _difference(results, studies, pair, scoring)
     for name, column in RATIOS.items():
         row |= _ratio(name, column, pair)
     row |= {"ratio_interval": _ratio_interval(pair), **across(pair.first, pair.second)}
     sources = [set(rows["train_energy_source"].dropna()) for rows in sides.values()]
-    row |= {f"train_energy_flags_{side}": flags.joined(flags.union(rows[FLAGS])) for side, rows in sides.items()}
+    row |= {
+        f"train_energy_flags_{side}": flags.joined(flags.union(rows[FLAGS]))
+        for side, rows in sides.items()
+    }
     return {**row, "train_energy_estimated": any("estimate" in source for source in sources)}
 
 
@@ -213,7 +246,9 @@ def _of_labels(rows: pd.DataFrame, side: str) -> dict[str, Any]:
     """What else is known of a classifier: both metrics of labels and how far its examples ran; nothing of others."""
     if (rows["protocol"] != CLASSIFIED).any():
         return {}
-    return {f"{name}_{side}": float(rows[name].astype(float).mean(skipna=False)) for name in OF_LABELS}
+    return {
+        f"{name}_{side}": float(rows[name].astype(float).mean(skipna=False)) for name in OF_LABELS
+    }
 
 
 def _ratio(name: str, column: str, pair: Pair) -> dict[str, Any]:
@@ -238,9 +273,13 @@ def _ratio_interval(pair: Pair) -> str:
     return LOG_SEEDS if list(pair.first["seed"]) == list(pair.second["seed"]) else NO_SEEDS
 
 
-def _difference(results: Path, studies: tuple[str, str], pair: Pair, scoring: Mapping[str, Any]) -> dict[str, Any]:
+def _difference(
+    results: Path, studies: tuple[str, str], pair: Pair, scoring: Mapping[str, Any]
+) -> dict[str, Any]:
     """The difference of the scores with an interval of 95 %, or of the confidence that the study says."""
-    nothing = dict.fromkeys(("score_difference", "difference_ci_low", "difference_ci_high"), math.nan)
+    nothing = dict.fromkeys(
+        ("score_difference", "difference_ci_low", "difference_ci_high"), math.nan
+    )
     if pair.first["score"].isna().any() or pair.second["score"].isna().any():
         return {**nothing, "difference_interval": NO_SCORE}
     if pair.first["score_name"].iloc[0] != pair.second["score_name"].iloc[0]:
@@ -260,20 +299,27 @@ def _difference(results: Path, studies: tuple[str, str], pair: Pair, scoring: Ma
 
 def _independent(pair: Pair) -> tuple[float, float, str]:
     """The interval of a difference of two values that know nothing of each other."""
-    first, second = ((float(rows["score"].mean()), *interval(rows)) for rows in (pair.first, pair.second))
+    first, second = (
+        (float(rows["score"].mean()), *interval(rows)) for rows in (pair.first, pair.second)
+    )
     return *of_difference(second, first), APART
 
 
-def _over_examples(results: Path, studies: tuple[str, str], pair: Pair, scoring: Mapping[str, Any]) -> Interval | None:
+def _over_examples(
+    results: Path, studies: tuple[str, str], pair: Pair, scoring: Mapping[str, Any]
+) -> Interval | None:
     """The interval of a difference from the examples of both cells; None unless these are the same examples."""
     sides = [
-        _examples_of(results / study, rows) for study, rows in zip(studies, (pair.first, pair.second), strict=True)
+        _examples_of(results / study, rows)
+        for study, rows in zip(studies, (pair.first, pair.second), strict=True)
     ]
     found = [one for side in sides for one in side]
     if None in found or len({one.split for one in found if one}) > 1:
         return None
     name = str(pair.first["score_name"].iloc[0])
-    first, second = (Scores([one.sample(name) for one in side if one], Resampling.of(scoring)) for side in sides)
+    first, second = (
+        Scores([one.sample(name) for one in side if one], Resampling.of(scoring)) for side in sides
+    )
     if len({sample.ids for scores in (first, second) for sample in scores.samples}) > 1:
         return None
     return paired_difference(second, first, list(pair.first["seed"]) == list(pair.second["seed"]))

@@ -123,7 +123,11 @@ def headlines(
 ) -> list[str]:
     """What changes from the first study to the second, in sentences."""
     first, second = studies
-    alone = [f"{len(names)} of {study}" for study, names in zip(studies, found.alone, strict=True) if names]
+    alone = [
+        f"{len(names)} of {study}"
+        for study, names in zip(studies, found.alone, strict=True)
+        if names
+    ]
     without = f"; without a partner: {' and '.join(alone)}" if alone else ""
     lines = [
         f"{len(comparison)} pairs of cells{without}. Differences are {second} less {first}, ratios {second} / {first}."
@@ -134,17 +138,27 @@ def headlines(
     lines += [_order(ranked)] if ranked else []
     lines += [_ratio(comparison, name, title) for name, title in RATIO_TITLES.items()]
     single = int((comparison["ratio_interval"] == ONE_RUN).sum())
-    lines += [f"One run each in {single} pairs: how sure their ratios are is not known."] if single else []
+    lines += (
+        [f"One run each in {single} pairs: how sure their ratios are is not known."]
+        if single
+        else []
+    )
     random = (comparison[["initialisation_a", "initialisation_b"]] == "random").any(axis=1)
     lines += [f"Random weights: {int(random.sum())} pairs have models from random weights; their scores say nothing of "
               "pretrained ones."] if random.any() else []  # fmt: skip
     lost = int(comparison[["diverged_a", "diverged_b"]].any(axis=1).sum())
-    lines += [f"In {lost} pairs a {DIVERGED}: its costs and its score are not those of a whole one."] if lost else []
+    lines += (
+        [f"In {lost} pairs a {DIVERGED}: its costs and its score are not those of a whole one."]
+        if lost
+        else []
+    )
     return lines
 
 
 def _axis(axis: str, studies: tuple[str, str], values: tuple[Sequence[str], Sequence[str]]) -> str:
-    sides = " against ".join(f"{', '.join(own)} ({study})" for study, own in zip(studies, values, strict=True))
+    sides = " against ".join(
+        f"{', '.join(own)} ({study})" for study, own in zip(studies, values, strict=True)
+    )
     return f"They differ in {axis}: {sides}."
 
 
@@ -177,7 +191,11 @@ def _order(ranked: Sequence[Ranking]) -> str:
     swaps = [swap for ranking in whole for swap in ranking.swaps]
     clear = sum(swap.clear for swap in swaps)
     pairs = sum(math.comb(len(ranking.cells), 2) for ranking in whole)
-    order = f"Kendall's tau of the order of cells {_span(taus)} over {len(whole)} groups" if len(taus) else "no order"
+    order = (
+        f"Kendall's tau of the order of cells {_span(taus)} over {len(whole)} groups"
+        if len(taus)
+        else "no order"
+    )
     return f"Ranking: {order} (without intervals); {len(swaps)} of {pairs} pairs swap, {clear} beyond the intervals."
 
 
@@ -194,7 +212,9 @@ def _ratio(comparison: pd.DataFrame, name: str, title: str) -> str:
     of = "" if len(known) == len(comparison) else f", known of {len(known)} pairs"
     estimated = ""
     if name in OF_ENERGY:
-        estimated = _beside(f"partly {ESTIMATED}" if known["train_energy_estimated"].any() else "", _flags_of(known))
+        estimated = _beside(
+            f"partly {ESTIMATED}" if known["train_energy_estimated"].any() else "", _flags_of(known)
+        )
     values = known[name]
     span = f"from {interval(values.min(), values.max(), RATIO)}"
     return f"{title.capitalize()}{estimated}: median ratio {number(values.median(), RATIO)}, {span}{of}."
@@ -215,11 +235,22 @@ def page(
         f"Intervals are of 95 % unless the study says otherwise; those of differences: {'; '.join(kinds)}; those of "
         "ratios: Student's t over the logarithms of the seeds' ratios, always of 95 %."
     )
-    words = ["dataset", "model", "budget", "protocol", "inference", "metric", "intervals of ratios", "note"]
+    words = [
+        "dataset",
+        "model",
+        "budget",
+        "protocol",
+        "inference",
+        "metric",
+        "intervals of ratios",
+        "note",
+    ]
     return [
         Section("", [*headlines(studies, found, comparison, ranked, rulers), *beside]),
         Section("Figures", pictures),
-        Section("Cell by cell", [note, *_marked(comparison), Table(_pairs(studies, comparison), words)]),
+        Section(
+            "Cell by cell", [note, *_marked(comparison), Table(_pairs(studies, comparison), words)]
+        ),
         *_ranking_sections(studies, ranked, unscored(comparison)),
         *_settings_sections(studies, rulers),
         *_unmatched(studies, found),
@@ -239,7 +270,11 @@ def _marked(comparison: pd.DataFrame) -> list[str]:
 
 def _pairs(studies: tuple[str, str], comparison: pd.DataFrame) -> list[dict[str, str]]:
     """A row per pair; an axis that is the same for all stands in no column."""
-    shown = [axis for axis in AXES if comparison[f"{axis}_a"].nunique() > 1 or comparison[f"{axis}_b"].nunique() > 1]
+    shown = [
+        axis
+        for axis in AXES
+        if comparison[f"{axis}_a"].nunique() > 1 or comparison[f"{axis}_b"].nunique() > 1
+    ]
     rows = []
     for row in comparison.to_dict("records"):
         scores = {study: _score(row, side) for study, side in zip(studies, "ab", strict=True)}
@@ -249,7 +284,11 @@ def _pairs(studies: tuple[str, str], comparison: pd.DataFrame) -> list[dict[str,
                 "metric": " / ".join(dict.fromkeys((row["score_name_a"], row["score_name_b"]))),
                 **scores,
                 "difference": _with_interval(row),
-                **{title: _both(row, name) for name, title in LABEL_TITLES.items() if f"{name}_a" in row},
+                **{
+                    title: _both(row, name)
+                    for name, title in LABEL_TITLES.items()
+                    if f"{name}_a" in row
+                },
                 "training speed ratio": _ratio_text(row, "train_speed_ratio"),
                 "inference speed ratio": _ratio_text(row, "inference_speed_ratio"),
                 "training energy ratio": _energy_text(row, "train_energy_ratio"),
@@ -320,7 +359,9 @@ def ranking_table(ranked: Sequence[Ranking]) -> pd.DataFrame:
     columns = ["cell_a", "cell_b", "rank_a", "rank_b", "score_a", "score_b"]
     parts = [
         ranking.cells[columns].assign(
-            scope=ranking.scope, **dict(zip(GROUP, ranking.group, strict=True)), kendall_tau=ranking.tau
+            scope=ranking.scope,
+            **dict(zip(GROUP, ranking.group, strict=True)),
+            kendall_tau=ranking.tau,
         )
         for ranking in ranked
     ]
@@ -352,22 +393,35 @@ def _settings_sections(studies: tuple[str, str], rulers: Rulers) -> list[Section
     if not rulers.differing:
         return []
     rows = [
-        {"setting": each.name, studies[0]: first, studies[1]: second, "pairs of cells": str(each.pairs)}
+        {
+            "setting": each.name,
+            studies[0]: first,
+            studies[1]: second,
+            "pairs of cells": str(each.pairs),
+        }
         for each in rulers.differing
         for first, second in each.values
     ]
     note = "As the results themselves say it; axes of the grid are not repeated. A row for each pair of values."
     more = more_rows(rows, "rows are left out")
-    return [Section("Settings that differ", [note, Table(rows[:LISTED], ["setting", *studies]), *more])]
+    return [
+        Section("Settings that differ", [note, Table(rows[:LISTED], ["setting", *studies]), *more])
+    ]
 
 
-def _ranking_sections(studies: tuple[str, str], ranked: Sequence[Ranking], without: pd.DataFrame) -> list[Section]:
+def _ranking_sections(
+    studies: tuple[str, str], ranked: Sequence[Ranking], without: pd.DataFrame
+) -> list[Section]:
     left_out = f"Without a score in both, and so not ranked ({len(without)}): {listed(list(without['cell_a']))}."
     missing = [] if without.empty else [left_out]
     if not ranked:
         nothing = "No two pairs share a dataset, a budget and a metric, so nothing can be ranked."
         return [Section("Ranking", [nothing, *missing])]
-    apart = [name for place, name in enumerate(GROUP) if len({ranking.group[place] for ranking in ranked}) > 1]
+    apart = [
+        name
+        for place, name in enumerate(GROUP)
+        if len({ranking.group[place] for ranking in ranked}) > 1
+    ]
     rows = [
         {
             **{name.removesuffix("_a"): ranking.group[GROUP.index(name)] for name in apart},
@@ -380,7 +434,9 @@ def _ranking_sections(studies: tuple[str, str], ranked: Sequence[Ranking], witho
         for ranking in ranked
     ]
     words = ["dataset", "budget", "protocol", "inference", "order of"]
-    return [Section("Ranking", [NO_INTERVAL, Table(rows, words), *missing, *_swaps(studies, ranked)])]
+    return [
+        Section("Ranking", [NO_INTERVAL, Table(rows, words), *missing, *_swaps(studies, ranked)])
+    ]
 
 
 NO_INTERVAL = (

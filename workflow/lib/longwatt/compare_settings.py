@@ -1,6 +1,7 @@
-"""Which settings two studies' cells were made and scored with, beyond the axes of the grid, and where they differ.
+"""Settings that two studies' cells were made and scored with, and where they differ.
 
-They are those that the artefacts carry in their stamps, not those of the study files, which may have changed since.
+Axes of the grid are left out. The settings are those in the artefacts' stamps, not those of the
+study files, which may have changed since.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ SHOWN = 3  # pairs of values of one setting; the rest is counted
 
 @dataclass(frozen=True)
 class Differing:
-    """A setting that is not the same in two studies.
+    """A setting, or another fact, that is not the same in two studies.
 
     Attributes:
         name: as in a study file, its block before it.
@@ -35,6 +36,11 @@ class Differing:
     values: Sequence[tuple[str, str]]
     pairs: int
 
+    @classmethod
+    def gather(cls, found: Mapping[str, Sequence[tuple[str, str]]]) -> list[Differing]:
+        """Gather the values of both studies in every differing pair of cells, by name."""
+        return [cls(name, list(dict.fromkeys(both)), len(both)) for name, both in found.items()]
+
     def __str__(self) -> str:
         shown = ", ".join(f"{first} / {second}" for first, second in self.values[:SHOWN])
         rest = len(self.values) - SHOWN
@@ -43,11 +49,11 @@ class Differing:
 
 @dataclass(frozen=True)
 class Rulers:
-    """By which settings the cells of two studies were made and scored.
+    """Differences of the settings that two studies' cells were made and scored with.
 
     Attributes:
         differing: settings that differ in some pair, those of scoring first.
-        unknown: pairs of cells of which a side's artefacts do not say their settings.
+        unknown: pairs of cells with a side whose artefacts do not say their settings.
     """
 
     differing: Sequence[Differing] = ()
@@ -57,7 +63,9 @@ class Rulers:
 ALIKE = Rulers()
 
 
-def read_rulers(results: Path, studies: tuple[str, str], pairs: Sequence[tuple[pd.DataFrame, pd.DataFrame]]) -> Rulers:
+def read_rulers(
+    results: Path, studies: tuple[str, str], pairs: Sequence[tuple[pd.DataFrame, pd.DataFrame]]
+) -> Rulers:
     """Compare the stamped settings of every pair's first cells.
 
     Args:
@@ -68,44 +76,50 @@ def read_rulers(results: Path, studies: tuple[str, str], pairs: Sequence[tuple[p
     found: dict[str, list[tuple[str, str]]] = {}
     unknown = 0
     for rows in pairs:
-        first, second = (in_force(results / study, own.iloc[0]) for study, own in zip(studies, rows, strict=True))
+        sides = zip(studies, rows, strict=True)
+        first, second = (in_force(results / study, own.iloc[0]) for study, own in sides)
         unknown += not (first and second)
         for name in {**first, **second} if first and second else ():
             both = first.get(name, MISSING), second.get(name, MISSING)
             if both[0] != both[1] and _generates(name, first, second):
-                found.setdefault(name, []).append((_text(both[0]), _text(both[1])))
+                one, other = ("none" if value is None else str(value) for value in both)
+                found.setdefault(name, []).append((one, other))
     order = sorted(found, key=lambda name: not name.startswith("scoring"))
-    return Rulers([Differing(name, list(dict.fromkeys(found[name])), len(found[name])) for name in order], unknown)
+    return Rulers(Differing.gather({name: found[name] for name in order}), unknown)
 
 
 def in_force(results: Path, row: Mapping[str, Any] | pd.Series[Any]) -> dict[str, Any]:
-    """All settings of a summary's row by name, from the stamps of its artefacts; empty where one has no stamp.
+    """Return all settings of a summary's row by name, from the stamps of its artefacts.
+
+    It is empty where one has no stamp.
 
     Args:
         results: results/{study}.
         row: with `cell` and `inference`.
     """
     paths = artefacts(results, {"cell": row["cell"], "inference": row["inference"]})
-    stamps = {name: read_stamp(paths[name]) for name in ("training", "inference", "scores")}
-    settings = {name: (stamp or {}).get("settings") for name, stamp in stamps.items()}
-    if not all(settings.values()):
+    stamped = (paths[name] for name in ("training", "inference", "scores"))
+    trained, predicted, scored = (
+        dict((stamp or {}).get("settings") or {}) for stamp in map(read_stamp, stamped)
+    )
+    if not (trained and predicted and scored):
         return {}
-    trained, predicted, scored = (dict(settings[name] or {}) for name in ("training", "inference", "scores"))
     used = {"inference": point_in_force(predicted)}
-    fitted = (read_stamp(results / row["cell"] / "calibrate" / "temperatures.json") or {}).get("settings")
-    used |= {"calibration": calibration_in_force(fitted)} if fitted else {}
+    stamp = read_stamp(results / row["cell"] / "calibrate" / "temperatures.json") or {}
+    if fitted := stamp.get("settings"):
+        used["calibration"] = calibration_in_force(fitted)
     skipped = {*AXES[:2], TASK, *used["inference"]}
     scoring = {key: value for key, value in scored.items() if key not in skipped}
-    kept = {key: value for key, value in trained.items() if key not in {*AXES, "comparison", "metric", TASK}}
+    beside = {*AXES, "comparison", "metric", TASK}
+    kept = {key: value for key, value in trained.items() if key not in beside}
     found = {**dict(flat({"scoring": scoring})), **dict(flat(kept)), **dict(flat(used))}
     return {"protocol": trained.get("protocol"), **found}
 
 
 def _generates(name: str, first: Mapping[str, Any], second: Mapping[str, Any]) -> bool:
-    """Whether a setting can matter: the protocol is an axis, and who is teacher-forced generates nothing."""
+    """Return whether a setting can matter.
+
+    The protocol is an axis, and a teacher-forced cell generates nothing.
+    """
     forced = "teacher_forced" in (first["protocol"], second["protocol"])
     return name != "protocol" and not (forced and "generation" in name.split("."))
-
-
-def _text(value: Any) -> str:
-    return "none" if value is None else str(value)

@@ -1,6 +1,7 @@
-"""The recorded logits of every classifier, as exits/logits.jsonl has them.
+"""Read the recorded logits of every classifier from exits/logits.jsonl.
 
-Temperatures are fitted on them, so this module holds nothing of what is reported: predictions rest on its code.
+Temperatures are fitted on them, and predictions rest on this code. It holds nothing that is only
+reported.
 """
 
 from __future__ import annotations
@@ -19,7 +20,10 @@ Array = NDArray[Any]
 
 
 class ExitsError(ValueError):
-    """Recorded logits, temperatures or a rule that cannot be used; names the file, the split and the key."""
+    """Recorded logits, temperatures or a rule that cannot be used.
+
+    The message names the file, the split and the key.
+    """
 
 
 @dataclass(frozen=True)
@@ -42,10 +46,10 @@ class Recorded:
 
 
 def read_logits(path: Path) -> dict[str, Recorded]:
-    """Every split of exits/logits.jsonl, in the file's order.
+    """Read every split of exits/logits.jsonl, in the file's order.
 
     Raises:
-        ExitsError: a logit is no finite number; names file, split and example.
+        ExitsError: a logit is no finite number. The message names file, split and example.
         longwatt.artefacts.Damaged: the file is not what was recorded.
     """
     by_split: dict[str, list[Mapping[str, Any]]] = {}
@@ -59,13 +63,16 @@ def _recorded(path: Path, split: str, rows: Sequence[Mapping[str, Any]]) -> Reco
     try:
         logits = np.array([row["logits"] for row in rows], np.float32)
     except ValueError:
-        raise ExitsError(f"{path}: rows of the split {split!r} have other numbers of exits or classes") from None
+        raise ExitsError(
+            f"{path}: rows of the split {split!r} have other numbers of exits or classes"
+        ) from None
     broken = ~np.isfinite(logits).all(axis=(1, 2))
     if broken.any():
         first = rows[int(broken.argmax())]["id"]
         raise ExitsError(
-            f"{path}: {int(broken.sum())} examples of the split {split!r} have logits that are no finite numbers, "
-            f"{first!r} first; the training diverged: lower its learning_rate, or use precision bf16 or fp32"
+            f"{path}: {int(broken.sum())} examples of the split {split!r} have logits that are no "
+            f"finite numbers, {first!r} first; the training diverged: lower its learning_rate, or "
+            "use precision bf16 or fp32"
         )
     return Recorded(
         ids=tuple(row["id"] for row in rows),

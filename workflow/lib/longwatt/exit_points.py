@@ -1,6 +1,7 @@
-"""What every exit rule answers, from recorded logits: any threshold or patience without running the model again.
+"""Answers of every exit rule from recorded logits, without running the model again.
 
-The rules are the model's own (`longwatt.models`): classifiers answer in their order, and the last one always does.
+The rules are the model's own (`longwatt.models`): classifiers answer in their order, and the last
+one always does.
 """
 
 from __future__ import annotations
@@ -9,19 +10,20 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from longwatt.exit_logits import ExitsError, Recorded
+from longwatt.exit_logits import Array, ExitsError, Recorded
 from longwatt.metrics.classification import corpus_of
 
-Array = NDArray[Any]
 Rule = Mapping[str, Any] | None
 LAST = "last"
 THRESHOLDS = tuple(percent / 100 for percent in range(101))  # of the dense curve
 
 
 def rule_of(exit_: Rule) -> tuple[str, float | None]:
-    """The name of an inference point's exit rule (threshold, patience, oracle or last) and its value, if it has one."""
+    """Return the name of an inference point's exit rule, and its value if any.
+
+    The name is threshold, patience, oracle or last.
+    """
     for name in ("threshold", "patience"):
         if exit_ and name in exit_:
             return name, float(exit_[name])
@@ -29,7 +31,7 @@ def rule_of(exit_: Rule) -> tuple[str, float | None]:
 
 
 def answers(logits: Array, temperatures: Sequence[float]) -> tuple[Array, Array]:
-    """What every classifier would answer: the label's index and its calibrated probability, (exits, N) each.
+    """Return every classifier's label index and its calibrated probability, (exits, N) each.
 
     Args:
         logits: (exits, N, classes).
@@ -40,24 +42,27 @@ def answers(logits: Array, temperatures: Sequence[float]) -> tuple[Array, Array]
 
 
 def softmax(logits: Array, temperatures: Sequence[float]) -> Array:
-    """Calibrated probabilities (exits, N, classes), in float32 as the model has them."""
+    """Return calibrated probabilities (exits, N, classes), in float32 as the model has them."""
     if len(temperatures) != len(logits):
-        raise ExitsError(f"temperatures has {len(temperatures)} numbers, but there are {len(logits)} exits")
+        raise ExitsError(
+            f"temperatures has {len(temperatures)} numbers, but there are {len(logits)} exits"
+        )
     scaled = logits.astype(np.float32) / np.asarray(temperatures, np.float32)[:, None, None]
     powers = np.exp(scaled - scaled.max(axis=-1, keepdims=True))
-    shares: Array = powers / powers.sum(axis=-1, keepdims=True)
-    return shares
+    return np.asarray(powers / powers.sum(axis=-1, keepdims=True))
 
 
-def leave(logits: Array, temperatures: Sequence[float], rule: Rule, gold: Array) -> tuple[Array, Array, Array]:
-    """Where each example leaves, and with which answer.
+def leave(
+    logits: Array, temperatures: Sequence[float], rule: Rule, gold: Array
+) -> tuple[Array, Array, Array]:
+    """Find where each example leaves, and with which answer.
 
     Args:
         logits: (exits, N, classes), uncalibrated.
         temperatures: one per exit.
         rule: {"threshold": t}: at the first classifier whose probability is at least t (none is 1);
-            {"patience": k}: once k classifiers in a row, the present one counted, agree; {"oracle": True}: at the first
-            that is right; None: at the last.
+            {"patience": k}: once k classifiers in a row, the present one counted, agree;
+            {"oracle": True}: at the first that is right; None: at the last.
         gold: index of the right label (N).
 
     Returns:
@@ -69,17 +74,26 @@ def leave(logits: Array, temperatures: Sequence[float], rule: Rule, gold: Array)
 
 
 def exits_taken(predictions: Array, confidences: Array, rule: Rule, gold: Array) -> Array:
-    """The exit at which each example leaves (N), from what every classifier would answer (`answers`)."""
-    may_leave = _may_leave(predictions, confidences, rule, gold)
+    """Return the exit at which each example leaves (N), from every classifier's `answers`."""
+    name, value = rule_of(rule)
+    may_leave = np.zeros(predictions.shape, bool)
+    if name == "threshold" and value is not None:
+        # A probability rounded up to 1 is not 1: see `exit_rules.reaches`.
+        may_leave = (confidences >= np.float32(value)) & (value < 1)
+    elif name == "patience" and value is not None:
+        may_leave = _agreeing(predictions) >= value
+    elif name == "oracle":
+        may_leave = predictions == gold
     may_leave[-1] = True
-    first: Array = may_leave.argmax(axis=0)  # that is true
-    return first
+    return np.asarray(may_leave.argmax(axis=0))  # the first that is true
 
 
 def curve(
     recorded: Recorded, temperatures: Sequence[float], layers: Sequence[int], labels: Sequence[str]
-) -> list[dict[str, Any]]:
-    """A row for every threshold, every patience, the oracle and the last classifier: scores in %, mean layers, shares.
+) -> Iterator[dict[str, Any]]:
+    """Yield a row for every threshold, every patience, the oracle and the last classifier.
+
+    A row has scores in %, mean encoder layers run per example, and shares of the exits.
 
     Args:
         recorded: a split.
@@ -88,16 +102,16 @@ def curve(
         labels: names by index.
     """
     predictions, confidences = answers(recorded.logits, temperatures)
-    rows = []
     for rule in _all_rules(len(layers)):
         taken = exits_taken(predictions, confidences, rule, recorded.gold)
-        rows.append(_curve_row(rule, taken, _at(predictions, taken), recorded.gold, layers, len(labels)))
-    return rows
-
-
-def mean_layers(taken: Array, layers: Sequence[int]) -> float:
-    """Encoder layers run per example, where these exits are taken."""
-    return float(np.asarray(layers)[taken].mean() + 1)
+        name, value = rule_of(rule)
+        yield {
+            "rule": name,
+            "value": value,
+            **corpus_of(_at(predictions, taken), recorded.gold, len(labels)),
+            "mean_layers": float(np.asarray(layers)[taken].mean() + 1),
+            "exits_taken": (np.bincount(taken, minlength=len(layers)) / len(taken)).tolist(),
+        }
 
 
 def _all_rules(exits: int) -> Iterator[Rule]:
@@ -106,33 +120,8 @@ def _all_rules(exits: int) -> Iterator[Rule]:
     yield from ({"oracle": True}, None)
 
 
-def _curve_row(
-    rule: Rule, taken: Array, predicted: Array, gold: Array, layers: Sequence[int], classes: int
-) -> dict[str, Any]:
-    name, value = rule_of(rule)
-    return {
-        "rule": name,
-        "value": value,
-        **corpus_of(predicted, gold, classes),
-        "mean_layers": mean_layers(taken, layers),
-        "exits_taken": (np.bincount(taken, minlength=len(layers)) / len(taken)).tolist(),
-    }
-
-
-def _may_leave(predictions: Array, confidences: Array, rule: Rule, gold: Array) -> Array:
-    name, value = rule_of(rule)
-    allowed: Array = np.zeros(predictions.shape, bool)
-    if name == "threshold" and value is not None:
-        allowed = (confidences >= np.float32(value)) & (value < 1)  # rounded up to 1 is not 1: `exit_rules.reaches`
-    elif name == "patience" and value is not None:
-        allowed = _agreeing(predictions) >= value
-    elif name == "oracle":
-        allowed = predictions == gold
-    return allowed
-
-
 def _agreeing(predictions: Array) -> Array:
-    """How many classifiers in a row, up to and with each, give the same answer: (exits, N)."""
+    """Count how many classifiers in a row, up to and with each, agree: (exits, N)."""
     counts = np.ones(predictions.shape, int)
     for exit_ in range(1, len(predictions)):
         same = predictions[exit_] == predictions[exit_ - 1]
@@ -141,5 +130,4 @@ def _agreeing(predictions: Array) -> Array:
 
 
 def _at(values: Array, exits: Array) -> Array:
-    chosen: Array = values[exits, np.arange(len(exits))]
-    return chosen
+    return np.asarray(values[exits, np.arange(len(exits))])

@@ -1,4 +1,4 @@
-"""What a model with exits gains over baselines, with intervals from the same resampled examples for all of them."""
+"""Gains of a model with exits over baselines, with intervals from the same resampled examples."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from longwatt.exit_logits import Array
 from longwatt.exit_measured import Measured
 from longwatt.metrics.resampling import WHOLE, percentile_interval, resampled_sums, unlike_share
 
 ENOUGH_BATCHES = 5  # fewer say too little of how batches differ
 
-Array = NDArray[Any]
 Settings = Mapping[str, Any]
+Ends = tuple[float | None, float | None]
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A number and the ends of its interval; None where they are not known, `reason` says why."""
+    """A number and the ends of its interval, None where `reason` says why."""
 
     value: float | None = None
     low: float | None = None
@@ -28,13 +28,13 @@ class Estimate:
     reason: str = ""
 
     def columns(self, name: str) -> dict[str, float | None]:
-        """Under a summary's names."""
+        """Return it by the names of a summary's columns."""
         return {name: self.value, f"{name}_ci_low": self.low, f"{name}_ci_high": self.high}
 
 
 @dataclass(frozen=True)
 class Draws:
-    """Accuracies (%) and seconds per example of several points: measured, and in every resample of their examples.
+    """Accuracies (%) and seconds per example of points, measured and in every resample.
 
     Attributes:
         accuracy: (points).
@@ -42,7 +42,8 @@ class Draws:
         accuracies: (resamples, points).
         times: (resamples, points).
         untimed: why `times` says too little for an interval; empty where it does not.
-        unlike: share of examples that points may answer otherwise though they answer nearly all alike; else None.
+        unlike: share of examples that points may answer otherwise though they answer nearly all
+            alike; else None.
     """
 
     accuracy: Array
@@ -54,51 +55,56 @@ class Draws:
 
     @classmethod
     def of(cls, points: Sequence[Measured], settings: Settings) -> Draws:
-        """Of points that predicted the same examples.
+        """Resample the examples of points that predicted the same ones.
 
-        One at a time, an example's time is its own, and resampled with it. In batches it is that of others as well:
-        then whole batches are resampled, each point's apart from its examples' answers.
+        At batch size 1 an example's time is its own, and is resampled with it. In larger batches
+        it is that of others as well. Whole batches are resampled then, each point's apart from its
+        examples' answers.
         """
         pairs = [pair for point in points if (pair := point.in_order(points[0].ids))]
         assert len(pairs) == len(points), "points of other examples are left out before"
         right, seconds = (np.stack(columns, axis=1) for columns in zip(*pairs, strict=True))
-        sums = resampled_sums(
-            np.concatenate([right, seconds], axis=1),
-            resamples=settings["bootstrap_resamples"],
-            seed=settings["seed"],
-        )
+        sums = _resampled(np.concatenate([right, seconds], axis=1), settings)
         accuracies, times = np.split(sums / len(right), 2, axis=1)
+        untimed = ""
         if points[0].batch_size > 1:
-            times = np.stack([_batch_times(point, settings, place) for place, point in enumerate(points, 1)], axis=1)
-        few = points[0].batch_size > 1 and min(len(point.batches) for point in points) < ENOUGH_BATCHES
-        untimed = f"fewer than {ENOUGH_BATCHES} batches, so that times have no interval" if few else ""
+            drawn = [_ratios(one.batches, settings, place) for place, one in enumerate(points, 1)]
+            times = np.stack(drawn, axis=1)
+            if min(len(point.batches) for point in points) < ENOUGH_BATCHES:
+                untimed = f"fewer than {ENOUGH_BATCHES} batches, so that times have no interval"
         unlike = unlike_share(right - right[:, :1], settings["confidence"])
         return cls(right.mean(axis=0), seconds.mean(axis=0), accuracies, times, untimed, unlike)
 
-    def interval(self, found: Array, settings: Settings) -> tuple[float | None, float | None]:
-        """Of what the resamples give; unknown where they say too little of times."""
+    def interval(self, found: Array, settings: Settings) -> Ends:
+        """Return the interval of resampled values, None where they say too little of times."""
         return (None, None) if self.untimed else percentile_interval(found, settings["confidence"])
 
 
 def relative_time(point: Measured, standard: Measured, settings: Settings) -> Estimate:
-    """Seconds per example over the standard baseline's.
+    """Divide a point's seconds per example by the standard baseline's.
 
-    Batch by batch resampled; at batch 1 where both predicted the same examples, both from the same ones.
+    Its interval resamples batches. At batch size 1, where both predicted the same examples, both
+    are resampled from the same ones.
     """
     value = point.seconds_per_example / standard.seconds_per_example
     if point is standard:
         return Estimate(value, value, value)
     if min(len(point.batches), len(standard.batches)) < ENOUGH_BATCHES:
-        return Estimate(value, reason=f"{point.name}: fewer than {ENOUGH_BATCHES} batches, so its time has no interval")
-    own = standard.in_order(point.ids) if point.batch_size == 1 else None
-    found = _paired_ratios(point.seconds, own[1], settings) if own else _ratios(point, standard, settings)
+        few = f"{point.name}: fewer than {ENOUGH_BATCHES} batches, so its time has no interval"
+        return Estimate(value, reason=few)
+    paired = standard.in_order(point.ids) if point.batch_size == 1 else None
+    if paired:
+        found = _ratios(np.stack([point.seconds, paired[1]], axis=1), settings)
+    else:
+        found = _ratios(point.batches, settings) / _ratios(standard.batches, settings, 1)
     return Estimate(value, *percentile_interval(found, settings["confidence"]))
 
 
 def speedup_at_equal_accuracy(draws: Draws, settings: Settings) -> Estimate:
-    """The standard's time over that of the fastest point whose accuracy is not below the standard's.
+    """Divide the standard's time by that of the fastest point that is as accurate.
 
-    Where no point is as accurate it is 1, in a resample as in what was measured: one would use the standard.
+    It is 1 where no point is as accurate, in a resample as in what was measured: one would use the
+    standard.
 
     Args:
         draws: of the standard, then of our points.
@@ -112,11 +118,13 @@ def speedup_at_equal_accuracy(draws: Draws, settings: Settings) -> Estimate:
 
 
 def accuracy_over_efficient(draws: Draws, baselines: int, settings: Settings) -> Estimate:
-    """The least, over efficient baselines, of our accuracy at a baseline's time less its accuracy; in points.
+    """Find the smallest gain over any efficient baseline at that baseline's time, in points.
 
-    Ours at a time lies on straight lines between our points, each the best that takes no more time; beyond our slowest
-    it is the best of all. A baseline faster than our fastest point is beaten by none of ours if it is as accurate as
-    that, and counts with the difference; else it trades accuracy for a speed that we do not have, and is left out.
+    A gain is our accuracy less the baseline's. Ours at a time lies on straight lines between our
+    points, each the best that takes no more time. Beyond our slowest it is the best of all. A
+    baseline faster than our fastest point is beaten by none of ours if it is as accurate as that,
+    and counts with the difference. Else it trades accuracy for a speed that we do not have, and is
+    left out.
 
     Args:
         draws: of the efficient baselines, then of our points.
@@ -129,17 +137,20 @@ def accuracy_over_efficient(draws: Draws, baselines: int, settings: Settings) ->
         if draws.seconds[n] >= ours.min() or draws.accuracy[n] >= draws.accuracy[fastest]
     ]  # fmt: skip
     left_out = baselines - len(compared)
-    reason = f"{left_out} of {baselines} efficient baselines are faster and less accurate than our fastest point"
+    reason = (
+        f"{left_out} of {baselines} efficient baselines are faster and less accurate than our "
+        "fastest point"
+    )
     if not compared:
         return Estimate(reason=reason)
     value = _least_gain(draws.accuracy, draws.seconds, baselines, compared)
     pairs = zip(draws.accuracies, draws.times, strict=True)
-    found = np.array([_least_gain(accuracy, seconds, baselines, compared) for accuracy, seconds in pairs])
+    found = np.array([_least_gain(*pair, baselines, compared) for pair in pairs])
     said = "; ".join(filter(None, (reason if left_out else "", draws.untimed)))
     return Estimate(value, *_allowing(value, draws, draws.interval(found, settings)), said)
 
 
-def _allowing(value: float, draws: Draws, ends: tuple[float | None, float | None]) -> tuple[float | None, float | None]:
+def _allowing(value: float, draws: Draws, ends: Ends) -> Ends:
     """Widen the interval of a gain by examples that may be unlike nearly identical ones."""
     low, high = ends
     if draws.unlike is None or low is None or high is None:
@@ -149,7 +160,7 @@ def _allowing(value: float, draws: Draws, ends: tuple[float | None, float | None
 
 
 def accuracy_at(seconds: Array, accuracy: Array, at: float) -> float:
-    """The accuracy of points (by seconds) at a time: between the best of those that take no more time."""
+    """Interpolate accuracy at a time between points, each the best that takes no more time."""
     order = np.argsort(seconds, kind="stable")
     return float(np.interp(at, seconds[order], np.maximum.accumulate(accuracy[order])))
 
@@ -160,29 +171,18 @@ def _least_gain(accuracy: Array, seconds: Array, baselines: int, within: Sequenc
 
 
 def _speedups(accuracy: Array, seconds: Array, settings: Settings) -> Array:
-    """By row; NaN where no point is as accurate as the standard, the first column."""
+    """Return speed-ups by row, NaN where no point is as accurate as column 0."""
     equal = accuracy[:, 1:] >= accuracy[:, :1] - settings["equal_accuracy_points"]
     fastest = np.where(equal, seconds[:, 1:], np.inf).min(axis=1)
-    found: Array = np.where(np.isinf(fastest), np.nan, seconds[:, 0] / fastest)
-    return found
+    return np.where(np.isinf(fastest), np.nan, seconds[:, 0] / fastest)
 
 
-def _batch_times(point: Measured, settings: Settings, place: int) -> Array:
-    """Seconds per example in every resample of a point's batches; `place` sets it apart from other points."""
-    sums = resampled_sums(point.batches, resamples=settings["bootstrap_resamples"], seed=settings["seed"] + place)
-    times: Array = sums[:, 0] / sums[:, 1]
-    return times
+def _ratios(columns: Array, settings: Settings, place: int = 0) -> Array:
+    """Divide the sums of two columns in every resample, `place` setting draws apart."""
+    sums = _resampled(columns, settings, place)
+    return np.asarray(sums[:, 0] / sums[:, 1])
 
 
-def _paired_ratios(own: Array, other: Array, settings: Settings) -> Array:
-    sums = resampled_sums(
-        np.stack([own, other], axis=1), resamples=settings["bootstrap_resamples"], seed=settings["seed"]
-    )
-    ratios: Array = sums[:, 0] / sums[:, 1]
-    return ratios
-
-
-def _ratios(point: Measured, standard: Measured, settings: Settings) -> Array:
-    own, other = (_batch_times(one, settings, place) for place, one in enumerate((point, standard)))
-    ratios: Array = own / other
-    return ratios
+def _resampled(columns: Array, settings: Settings, place: int = 0) -> Array:
+    resamples, seed = settings["bootstrap_resamples"], settings["seed"] + place
+    return resampled_sums(columns, resamples=resamples, seed=seed)

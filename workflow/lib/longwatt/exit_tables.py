@@ -1,51 +1,67 @@
-"""Tables from recorded logits: what every threshold would give, and which examples leave where."""
+"""Tables from recorded logits: scores at every threshold, and which examples leave where."""
 
 from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from longwatt.exit_logits import Recorded
+from longwatt.exit_logits import Array, Recorded
 from longwatt.exit_measured import CellResults
 from longwatt.exit_points import answers, curve, exits_taken, softmax
 from longwatt.provenance import whole_file
 from longwatt.wording import NA
 
 AXES = ("cell", "dataset", "model")
-CURVE_COLUMNS = (*AXES, "split", "rule", "value", "accuracy", "macro_f1", "mean_layers", "exits_taken")
+CURVE_COLUMNS = (
+    *AXES, "split", "rule", "value", "accuracy", "macro_f1", "mean_layers", "exits_taken"
+)  # fmt: skip
+CONFIDENCES = ("confidence_q25", "confidence_median", "confidence_q75")
 DIFFICULTY_COLUMNS = (
-    *AXES, "split", "exit", "layer", "kind", "group", "count", "accuracy", "mean_confidence", "confidence_q25",
-    "confidence_median", "confidence_q75", "mean_exit", "mean_layers",
+    *AXES, "split", "exit", "layer", "kind", "group", "count", "accuracy",
+    "mean_confidence", *CONFIDENCES, "mean_exit", "mean_layers",
 )  # fmt: skip
 USUAL_THRESHOLD = 0.9  # where the exits of difficulty.csv are taken, or at the study's nearest
 GROUPS = 5  # of length and of gold-label confidence, as equal as ties allow
 
-Array = NDArray[Any]
+Row = dict[str, Any]
+Written = Callable[[Any, int], str]  # a value with so many digits
 Groups = list[tuple[str, Array]]  # a name, and which examples
 
 
 def write_curve(path: Path, cells: Sequence[CellResults]) -> None:
-    """One row per cell with exits, split of its points and exit rule: scores, mean layers and shares of the exits."""
-    _write(path, CURVE_COLUMNS, (row for cell, split in _splits(cells) for row in _curve_rows(cell, split)))
+    """Write curve.csv, a row per cell with exits, split of its points and exit rule.
+
+    A row has scores, mean layers and shares of the exits.
+    """
+    _write(path, CURVE_COLUMNS, cells, _curve_rows)
 
 
 def write_difficulty(path: Path, cells: Sequence[CellResults]) -> None:
-    """One row per cell with exits, split, exit and group of examples, by label, length and gold-label confidence."""
-    _write(path, DIFFICULTY_COLUMNS, (row for cell, split in _splits(cells) for row in _difficulty_rows(cell, split)))
+    """Write difficulty.csv, a row per cell with exits, split, exit and group of examples.
+
+    Examples are grouped by label, length and gold-label confidence.
+    """
+    _write(path, DIFFICULTY_COLUMNS, cells, _difficulty_rows)
 
 
-def _write(path: Path, columns: Sequence[str], rows: Iterator[dict[str, Any]]) -> None:
+def _write(
+    path: Path,
+    columns: Sequence[str],
+    results: Sequence[CellResults],
+    rows_of: Callable[[CellResults, str], Iterator[Row]],
+) -> None:
     with whole_file(path, newline="") as stream:
         writer = csv.DictWriter(stream, columns)
         writer.writeheader()
-        for row in rows:
-            writer.writerow({name: _shown(value) for name, value in row.items()})
+        for cell, split in ((one, split) for one in results for split in one.splits):
+            known = {**{name: cell.cell[name] for name in AXES}, "split": split}
+            for row in rows_of(cell, split):
+                writer.writerow({name: _shown(value) for name, value in {**known, **row}.items()})
 
 
 def _shown(value: Any) -> Any:
@@ -54,70 +70,65 @@ def _shown(value: Any) -> Any:
     return round(value, 6) if isinstance(value, float) else value
 
 
-def _splits(cells: Sequence[CellResults]) -> Iterator[tuple[CellResults, str]]:
-    for cell in cells:
-        yield from ((cell, split) for split in cell.splits)
-
-
-def _known(cell: CellResults, split: str) -> dict[str, Any]:
-    return {**{name: cell.cell[name] for name in AXES}, "split": split}
-
-
-def _curve_rows(cell: CellResults, split: str) -> Iterator[dict[str, Any]]:
-    calibration = cell.calibration
-    given = (calibration[name] for name in ("temperatures", "layers", "labels"))
+def _curve_rows(cell: CellResults, split: str) -> Iterator[Row]:
+    given = (cell.calibration[name] for name in ("temperatures", "layers", "labels"))
     for row in curve(cell.recorded[split], *given):
         shares = json.dumps([round(share, 6) for share in row["exits_taken"]])
-        yield {**_known(cell, split), **row, "exits_taken": shares}
+        yield {**row, "exits_taken": shares}
 
 
-def _difficulty_rows(cell: CellResults, split: str) -> Iterator[dict[str, Any]]:
+def _difficulty_rows(cell: CellResults, split: str) -> Iterator[Row]:
     recorded, layers = cell.recorded[split], np.asarray(cell.calibration["layers"])
     predictions, confidences = answers(recorded.logits, cell.calibration["temperatures"])
     taken = exits_taken(predictions, confidences, {"threshold": _threshold(cell)}, recorded.gold)
     for kind, group, chosen in _all_groups(recorded, cell.calibration):
         for exit_, layer in enumerate(layers):
             right = predictions[exit_, chosen] == recorded.gold[chosen]
+            own = confidences[exit_, chosen]
+            quartiles = map(float, np.percentile(own.astype(float), [25, 50, 75]))
             yield {
-                **_known(cell, split),
-                **{"exit": exit_, "layer": int(layer), "kind": kind, "group": group, "count": int(chosen.sum())},
+                "exit": exit_,
+                "layer": int(layer),
+                "kind": kind,
+                "group": group,
+                "count": int(chosen.sum()),
                 "accuracy": 100 * float(right.mean()),
-                **_confidence(confidences[exit_, chosen]),
+                "mean_confidence": float(own.mean()),
+                **dict(zip(CONFIDENCES, quartiles, strict=True)),
                 "mean_exit": float(taken[chosen].mean()),
                 "mean_layers": float(layers[taken[chosen]].mean() + 1),
             }
 
 
 def _threshold(cell: CellResults) -> float:
-    """The study's threshold nearest the usual one, of two the higher."""
-    own = [point.value for point in cell.points if point.rule == "threshold" and point.value is not None]
-    return min(own, key=lambda value: (abs(value - USUAL_THRESHOLD), -value), default=USUAL_THRESHOLD)
+    """Return the study's threshold nearest the usual one, the higher of two."""
+    thresholds = (point.value for point in cell.points if point.rule == "threshold")
+    own = [value for value in thresholds if value is not None]
+    nearest = min(own, key=lambda value: (abs(value - USUAL_THRESHOLD), -value), default=None)
+    return USUAL_THRESHOLD if nearest is None else nearest
 
 
-def _confidence(values: Array) -> dict[str, float]:
-    quartiles = np.percentile(values.astype(float), [25, 50, 75])
-    names = ("confidence_q25", "confidence_median", "confidence_q75")
-    return {"mean_confidence": float(values.mean()), **dict(zip(names, map(float, quartiles), strict=True))}
-
-
-def _all_groups(recorded: Recorded, calibration: Mapping[str, Any]) -> Iterator[tuple[str, str, Array]]:
+def _all_groups(
+    recorded: Recorded, calibration: Mapping[str, Any]
+) -> Iterator[tuple[str, str, Array]]:
+    """Yield each group's kind, name and examples."""
+    gold = recorded.gold
+    for place, name in enumerate(calibration["labels"]):
+        if (gold == place).any():
+            yield "label", name, gold == place
+    for name, chosen in _quantiles(recorded.input_tokens, lambda value, _: str(int(value))):
+        yield "length", name, chosen
     last = softmax(recorded.logits[-1:], calibration["temperatures"][-1:])[0]
-    of_gold = last[np.arange(len(recorded.gold)), recorded.gold].astype(float)
-    kinds = {
-        "label": _by_label(recorded.gold, calibration["labels"]),
-        "length": _quantiles(recorded.input_tokens, lambda value, _: str(int(value))),
-        "gold_confidence": _quantiles(of_gold, lambda value, digits: f"{value:.{digits}f}"),
-    }
-    for kind, groups in kinds.items():
-        yield from ((kind, name, chosen) for name, chosen in groups)
+    of_gold = last[np.arange(len(gold)), gold].astype(float)
+    for name, chosen in _quantiles(of_gold, lambda value, digits: f"{value:.{digits}f}"):
+        yield "gold_confidence", name, chosen
 
 
-def _by_label(gold: Array, labels: Sequence[str]) -> Groups:
-    return [(name, gold == place) for place, name in enumerate(labels) if (gold == place).any()]
+def _quantiles(values: Array, written: Written) -> Groups:
+    """Part values into groups of equal size, named by their least and greatest value.
 
-
-def _quantiles(values: Array, written: Any) -> Groups:
-    """Groups of equal size, but that equal values are never parted; named by their least and greatest value."""
+    Equal values are never parted.
+    """
     edges = np.unique(np.quantile(values, np.arange(1, GROUPS) / GROUPS, method="inverted_cdf"))
     places = np.searchsorted(edges, values)  # a group holds its upper edge
     parts = [places == place for place in np.unique(places)]
@@ -128,6 +139,6 @@ def _quantiles(values: Array, written: Any) -> Groups:
     return list(zip(names, parts, strict=True))
 
 
-def _range(values: Array, written: Any, digits: int) -> str:
+def _range(values: Array, written: Written, digits: int) -> str:
     low, high = written(values.min(), digits), written(values.max(), digits)
     return low if low == high else f"{low}-{high}"

@@ -1,8 +1,8 @@
-"""The temperatures of classifiers with exits, and the model that has them.
+"""Temperatures of classifiers with exits, and the model that has them.
 
-One temperature per classifier divides its logits (Guo et al., ICML 2017). The mean negative log likelihood is convex in
-1 / temperature, so its minimum is found exactly, by halving. Predictions rest on this module: what is only reported of
-calibration is in `longwatt.calibration`.
+One temperature per classifier divides its logits (Guo et al., ICML 2017). The mean negative log
+likelihood is convex in 1 / temperature, so halving finds its minimum exactly. Predictions rest on
+this module. `longwatt.calibration` holds what is only reported of calibration.
 """
 
 from __future__ import annotations
@@ -15,23 +15,22 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from longwatt.artefacts import digests, model_files, read_artefact
-from longwatt.exit_logits import ExitsError, Recorded, read_logits
+from longwatt.exit_logits import Array, ExitsError, Recorded, read_logits
 from longwatt.provenance import link_or_copy, write_json
 from longwatt.trained_models import ensure_sound
 
-# As shares of the spread of the logits: a confidence at the ends is all or nothing, and what fits better says no more.
+# Shares of the spread of the logits. A confidence at either end is all or nothing, and what fits
+# better says no more.
 LOWEST, HIGHEST = 0.001, 1000.0
-
-Array = NDArray[Any]
 
 
 def temperature(logits: Array, labels: Array) -> float:
-    """The temperature that minimises the mean negative log likelihood, from LOWEST to HIGHEST times the logits' spread.
+    """Return the temperature that minimises the mean negative log likelihood.
 
-    Where every answer is right, or all logits are alike, none is best and it is 1.
+    It lies from LOWEST to HIGHEST times the logits' spread. It is 1 where every answer is right or
+    all logits are alike, since none is best then.
 
     Args:
         logits: (examples, classes).
@@ -40,21 +39,7 @@ def temperature(logits: Array, labels: Array) -> float:
     Raises:
         ExitsError: there are no examples.
     """
-    if not len(labels):
-        raise ExitsError("there is no example to fit a temperature on")
-    above = logits.astype(float) - logits.astype(float).max(axis=1, keepdims=True)
-    spread = float(above.std())
-    if spread == 0 or bool((logits.argmax(axis=1) == labels).all()):
-        return 1.0
-    right = above[np.arange(len(labels)), labels].mean()
-    low, high = 1 / (HIGHEST * spread), 1 / (LOWEST * spread)  # of 1 / temperature
-    if _slope(low, above, right) >= 0:
-        return HIGHEST * spread
-    if _slope(high, above, right) <= 0:
-        return LOWEST * spread
-    while low < (middle := (low + high) / 2) < high:
-        low, high = (middle, high) if _slope(middle, above, right) < 0 else (low, middle)
-    return 1 / high
+    return _fit(logits, labels)[0]
 
 
 def calibrate(
@@ -68,7 +53,7 @@ def calibrate(
     provenance: Mapping[str, Any],
     training: Path | None = None,
 ) -> None:
-    """Fit temperatures, or take the given ones; write them, and the calibrated model.
+    """Fit temperatures, or take the given ones, and write them and the calibrated model.
 
     Args:
         settings: split (fitted on), temperatures (None to fit them).
@@ -78,10 +63,11 @@ def calibrate(
         model: the folder to write: the same weights, with the temperatures in its config.json.
         temperatures: the JSON to write.
         provenance: its stamp.
-        training: finetune's training.json, with the digests of the trained model; without it none are compared.
+        training: finetune's training.json with the trained model's digests. None: compare none.
 
     Raises:
-        ExitsError: the split has no rows, the temperatures do not fit, or logits are no numbers; names file and key.
+        ExitsError: the split has no rows, the temperatures do not fit, or logits are no numbers.
+            The message names file and key.
     """
     if training is not None:
         ensure_sound({"model": str(trained_model), "training": str(training)})
@@ -103,51 +89,63 @@ def calibrate(
 def _temperatures(
     settings: Mapping[str, Any], recorded: Mapping[str, Recorded], path: Path, exits: int
 ) -> tuple[list[float], list[str]]:
-    """Temperatures, and notes on those that lie at a bound."""
+    """Return temperatures, and notes on those that no minimum of the likelihood gives."""
     if settings["temperatures"] is not None:
         return _given(settings["temperatures"], exits), []
     split = recorded.get(settings["split"])
     if split is None:
         raise ExitsError(
-            f"{path} has no rows of the split {settings['split']!r} that calibration.split names; it has "
-            f"{', '.join(recorded) or 'none at all'}"
+            f"{path} has no rows of the split {settings['split']!r} that calibration.split names; "
+            f"it has {', '.join(recorded) or 'none at all'}"
         )
-    fitted = [temperature(logits, split.gold) for logits in split.logits]
-    found = zip(split.logits, fitted, strict=True)
-    notes = (_note(exit_, logits, split.gold, value) for exit_, (logits, value) in enumerate(found))
-    return fitted, [note for note in notes if note]
+    fitted = [_fit(logits, split.gold) for logits in split.logits]
+    notes = [f"exit {exit_}: {note}" for exit_, (_, note) in enumerate(fitted) if note]
+    return [value for value, _ in fitted], notes
 
 
 def _given(temperatures: Sequence[float], exits: int) -> list[float]:
     if len(temperatures) != exits:
-        raise ExitsError(f"exits.temperatures has {len(temperatures)} numbers, but the model has {exits} exits")
+        raise ExitsError(
+            f"exits.temperatures has {len(temperatures)} numbers, but the model has {exits} exits"
+        )
     for value in temperatures:
         if not (math.isfinite(value) and value > 0):
             raise ExitsError(f"exits.temperatures holds {value}; a temperature is a number above 0")
     return [float(value) for value in temperatures]
 
 
-def _note(exit_: int, logits: Array, gold: Array, value: float) -> str | None:
-    """What must be known of a temperature that no minimum of the likelihood gives."""
+def _fit(logits: Array, labels: Array) -> tuple[float, str]:
+    """Find a classifier's temperature, and why if no minimum of the likelihood gives it."""
+    if not len(labels):
+        raise ExitsError("there is no example to fit a temperature on")
     above = logits.astype(float) - logits.astype(float).max(axis=1, keepdims=True)
     spread = float(above.std())
-    if spread == 0 or bool((logits.argmax(axis=1) == gold).all()):
-        return f"exit {exit_}: every answer is right, or all are alike, so no temperature is best; it is left at 1"
-    if value == HIGHEST * spread:
-        return f"exit {exit_}: its confidence says nothing of the answer; the temperature is the highest tried"
-    if value == LOWEST * spread:
-        return f"exit {exit_}: the temperature is the lowest tried"
-    return None
+    if spread == 0 or bool((logits.argmax(axis=1) == labels).all()):
+        why = "every answer is right, or all are alike, so no temperature is best; it is left at 1"
+        return 1.0, why
+    right = above[np.arange(len(labels)), labels].mean()
 
+    def slope(beta: float) -> float:
+        """Return the likelihood's derivative with respect to 1 / temperature."""
+        powers = np.exp(beta * above)
+        return float(((powers * above).sum(axis=1) / powers.sum(axis=1)).mean() - right)
 
-def _slope(beta: float, above: Array, right: float) -> float:
-    """The derivative of the mean negative log likelihood with respect to 1 / temperature."""
-    powers = np.exp(beta * above)
-    return float(((powers * above).sum(axis=1) / powers.sum(axis=1)).mean() - right)
+    low, high = 1 / (HIGHEST * spread), 1 / (LOWEST * spread)  # of 1 / temperature
+    if slope(low) >= 0:
+        why = "its confidence says nothing of the answer; the temperature is the highest tried"
+        return HIGHEST * spread, why
+    if slope(high) <= 0:
+        return LOWEST * spread, "the temperature is the lowest tried"
+    while low < (middle := (low + high) / 2) < high:
+        low, high = (middle, high) if slope(middle) < 0 else (low, middle)
+    return 1 / high, ""
 
 
 def _write_model(trained: Path, model: Path, temperatures: Sequence[float]) -> None:
-    """The trained model with these temperatures in its config.json, whole or not at all; weights are linked."""
+    """Write the trained model with these temperatures in its config.json, whole or not at all.
+
+    Its weights are linked.
+    """
     partial = model.with_name(f".{model.name}.part")
     shutil.rmtree(partial, ignore_errors=True)
     # Snakemake touches its time of a folder: a link would be the trained model's too.
