@@ -24,7 +24,9 @@ CLAIMS = {
     "score": {
         "statement": "It finds the needle.",
         "random_weights": True,
-        "tests": [{"difference": {"column": "score", "to": {"column": "score_ceiling"}, "at_least": -10}}],
+        "tests": [
+            {"difference": {"column": "score", "to": {"column": "score_ceiling"}, "at_least": -10}}
+        ],
     },
 }
 LENGTHS = (64, 128)
@@ -38,20 +40,40 @@ def pages(tmp_path) -> tuple[str, str, dict]:
             score_ci_low=19.0, score_ci_high=23.0)
         for n in LENGTHS
     ]  # fmt: skip
-    axes = {"dataset": "needle", "model": "led", "budget": "cpu", "protocol": "generated", "inference": "greedy"}
+    axes = {
+        "dataset": "needle",
+        "model": "led",
+        "budget": "cpu",
+        "protocol": "generated",
+        "inference": "greedy",
+    }
     cells = [{**axes, "cell": f"c{n}", "seq_len": n, "seed": 1, "left_out": None} for n in LENGTHS]
     summary = as_file(tmp_path, *rows)
-    write_claims(summary, tmp_path / "claims.json", {"claims": CLAIMS, "cells": cells}, {"rule": "judge_claims"})
+    write_claims(
+        summary,
+        tmp_path / "claims.json",
+        {"claims": CLAIMS, "cells": cells},
+        {"rule": "judge_claims"},
+    )
     found = json.loads((tmp_path / "claims.json").read_text())
-    assert found["summary_sha256"] == sha256(summary) and found["provenance"]["rule"] == "judge_claims"
-    return single_spaced((tmp_path / "claims.md").read_text()), (tmp_path / "claims.html").read_text(), found["claims"]
+    assert (
+        found["summary_sha256"] == sha256(summary) and found["provenance"]["rule"] == "judge_claims"
+    )
+    return (
+        single_spaced((tmp_path / "claims.md").read_text()),
+        (tmp_path / "claims.html").read_text(),
+        found["claims"],
+    )
 
 
 def test_every_claim_stands_with_its_verdicts_first(pages):
     text, _, _ = pages
     lines = text.splitlines()
     assert "| claim | statement | verdict | training steps alone | note |" in lines
-    assert "| energy | Length \\| costs \\<energy>. | supported | not decidable | estimated energy |" in lines
+    assert (
+        "| energy | Length \\| costs \\<energy>. | supported | not decidable | estimated energy |"
+        in lines
+    )
     assert "| score | It finds the needle. | supported | | random weights |" in lines
 
 
@@ -67,16 +89,30 @@ def test_each_test_is_put_in_words_with_threshold_reason_and_numbers(pages):
 
 def test_a_page_says_where_intervals_are_from_and_what_was_not_compared(pages):
     text, _, _ = pages
-    assert "**Intervals.** one cell's interval over examples (2)" in text and "Not compared" not in text
+    assert (
+        "**Intervals.** one cell's interval over examples (2)" in text
+        and "Not compared" not in text
+    )
     judged = {"columns": ["score", "score"], "verdict": "supported", "holds": 1, "fails": 0, "unclear": 0, "needed": 1,
               "unclear_because": [], "alone": ["led/128"], "findings": [
                   {"cells": ["a", "b"], "values": [2, 1], "number": 1, "interval": None, "status": "holds",
                    "notes": [], "method": None}]}  # fmt: skip
     given = {"column": "score", "to": {"model": "b"}, "above": 0}
     test = {"kind": "difference", "given": given, "reason": None, "judged": {"whole run": judged}}
-    claim = {"statement": "s", "source": None, "verdicts": {"whole run": "supported"}, "notes": [], "tests": [test]}
+    claim = {
+        "statement": "s",
+        "source": None,
+        "verdicts": {"whole run": "supported"},
+        "notes": [],
+        "tests": [test],
+    }
     parts = [part for section in page({"c": claim}, 0.95) for part in section.parts]
-    assert Labelled("Not compared", "led/128: the grid has nothing to set beside them as this test asks") in parts
+    assert (
+        Labelled(
+            "Not compared", "led/128: the grid has nothing to set beside them as this test asks"
+        )
+        in parts
+    )
 
 
 def test_what_a_verdict_lacks_is_named(pages):
@@ -134,14 +170,27 @@ def test_a_test_in_words(kind, given, words):
 
 def test_another_confidence_is_said():
     said = [part for section in page({}, 0.9) for part in section.parts]
-    assert "Intervals of scores over examples (and seeds with them) are of 90 %, all others of 95 %." in said
+    assert (
+        "Intervals of scores over examples (and seeds with them) are of 90 %, all others of 95 %."
+        in said
+    )
 
 
 def test_groups_are_named_by_what_they_share(tmp_path):
-    rows = [row(cell=f"{m}{n}", model=m, seq_len=n, train_runtime_s=float(n)) for m in "ab" for n in range(12)]
+    rows = [
+        row(cell=f"{m}{n}", model=m, seq_len=n, train_runtime_s=float(n))
+        for m in "ab"
+        for n in range(12)
+    ]
     keys = ("cell", "dataset", "model", "seq_len", "budget", "protocol", "inference", "seed")
     cells = [{**{key: one[key] for key in keys}, "left_out": None} for one in rows]
-    test = {"correlation": {"between": ["seq_len", "train_runtime_s"], "within": ["model"], "at_least": 0.7}}
+    test = {
+        "correlation": {
+            "between": ["seq_len", "train_runtime_s"],
+            "within": ["model"],
+            "at_least": 0.7,
+        }
+    }
     settings = {"claims": {"c": {"statement": "s", "tests": [test]}}, "cells": cells}
     write_claims(as_file(tmp_path, *rows), tmp_path / "claims.json", settings, {})
     text = single_spaced((tmp_path / "claims.md").read_text())

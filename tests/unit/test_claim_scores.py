@@ -31,18 +31,38 @@ class Study:
     def __init__(self, results) -> None:
         self.results, self.rows, self.cells = results, [], []
 
-    def add(self, model: str, values, seed: int = 1, ids=IDS, split="validation", dataset="d", **known) -> None:
+    def add(
+        self, model: str, values, seed: int = 1, ids=IDS, split="validation", dataset="d", **known
+    ) -> None:
         columns = values if isinstance(values, dict) else {"f1": values}
-        axes = {"dataset": dataset, "model": model, "seq_len": 8, "budget": "b", "protocol": "generated", "seed": seed}
+        axes = {
+            "dataset": dataset,
+            "model": model,
+            "seq_len": 8,
+            "budget": "b",
+            "protocol": "generated",
+            "seed": seed,
+        }
         cell = {**axes, "inference": "greedy", "cell": f"{dataset}/{model}/seed{seed}"}
         folder = self.results / cell["cell"] / "predict" / "greedy"
         folder.mkdir(parents=True)
         pd.DataFrame({"id": ids, **columns}).round(4).to_csv(folder / "examples.csv", index=False)
         table = np.asarray(columns["f1"], float)[:, None]
         low, high, _ = interval_of(Scores([Sample.of(ids, table)], Resampling(500)))
-        score = {"score": round(float(table.mean()), 4), "f1": round(float(table.mean()), 4), "score_name": "f1"}
+        score = {
+            "score": round(float(table.mean()), 4),
+            "f1": round(float(table.mean()), 4),
+            "score_name": "f1",
+        }
         ends = {"score_ci_low": low, "score_ci_high": high}
-        base = {**dict.fromkeys(COLUMNS), **cell, **score, **ends, "initialisation": "checkpoint", "examples": len(ids)}
+        base = {
+            **dict.fromkeys(COLUMNS),
+            **cell,
+            **score,
+            **ends,
+            "initialisation": "checkpoint",
+            "examples": len(ids),
+        }
         self.rows.append({**base, **known})
         self.cells.append({**cell, "left_out": None, "split": split})
 
@@ -71,14 +91,20 @@ def test_a_small_gain_on_the_same_examples_is_seen(study):
     study.add("b", HARD)
     found = study.judged("difference", PAIR)
     low, high = found["interval"]
-    assert found["status"] == HOLDS and found["method"] == PAIRED and 1 < low < found["number"] < high < 3
+    assert (
+        found["status"] == HOLDS
+        and found["method"] == PAIRED
+        and 1 < low < found["number"] < high < 3
+    )
     ratio = study.judged("ratio", {**PAIR, "above": 1})
     assert ratio["status"] == HOLDS and ratio["method"] == PAIRED
     assert ratio["interval"][0] < ratio["number"] < ratio["interval"][1] < 1.1
     for row in study.rows:
         (study.results / row["cell"] / "predict/greedy/examples.csv").unlink()
     apart = study.judged("difference", PAIR)
-    assert (apart["status"], apart["method"]) == (UNCLEAR, APART), "the intervals of both reach far across each other"
+    assert (apart["status"], apart["method"]) == (UNCLEAR, APART), (
+        "the intervals of both reach far across each other"
+    )
 
 
 def test_the_order_of_examples_does_not_matter(study):
@@ -104,7 +130,9 @@ def test_other_examples_are_not_paired(study, other):
 def test_another_dataset_with_the_same_ids_is_not_paired(study):
     study.add("a", HARD + 2, dataset="d")
     study.add("a", HARD, dataset="e")
-    found = study.judged("difference", {"column": "score", "of": {"dataset": "d"}, "to": {"dataset": "e"}})
+    found = study.judged(
+        "difference", {"column": "score", "of": {"dataset": "d"}, "to": {"dataset": "e"}}
+    )
     assert found["method"] == APART
 
 
@@ -123,7 +151,9 @@ def test_the_lead_is_as_uncertain_as_the_score_and_of_the_same_examples(study):
     for model, lead in (("a", HARD - 4), ("b", independent)):
         study.rows, study.cells = [], []
         study.add(
-            model, {"f1": HARD, "lead_f1": lead, "ceiling_f1": HARD + 10}, score_lead=round(float(lead.mean()), 4)
+            model,
+            {"f1": HARD, "lead_f1": lead, "ceiling_f1": HARD + 10},
+            score_lead=round(float(lead.mean()), 4),
         )
         found = study.judged("difference", given)
         assert found["method"].startswith(PAIRED)
@@ -135,8 +165,12 @@ def test_the_lead_is_as_uncertain_as_the_score_and_of_the_same_examples(study):
 
 
 def test_a_ceiling_that_is_reached_exactly_still_has_width(study):
-    study.add("a", {"f1": np.full(120, 100.0), "ceiling_f1": np.full(120, 100.0)}, score_ceiling=100.0)
-    found = study.judged("difference", {"column": "score", "to": {"column": "score_ceiling"}, "at_least": -1})
+    study.add(
+        "a", {"f1": np.full(120, 100.0), "ceiling_f1": np.full(120, 100.0)}, score_ceiling=100.0
+    )
+    found = study.judged(
+        "difference", {"column": "score", "to": {"column": "score_ceiling"}, "at_least": -1}
+    )
     assert found["number"] == 0 and found["interval"][0] < -2 and found["status"] == UNCLEAR
 
 
@@ -151,12 +185,17 @@ def test_several_seeds_have_an_interval_over_seeds_and_examples(study):
         study.add("a", HARD + 3 + shift + noise(seed), seed=seed)
         study.add("b", HARD + shift + noise(seed + 10), seed=seed)
     found = study.judged("difference", PAIR)
-    assert found["method"] == f"{OVER_SEEDS} and {PAIRED}, added as squares" and found["status"] == HOLDS
+    assert (
+        found["method"] == f"{OVER_SEEDS} and {PAIRED}, added as squares"
+        and found["status"] == HOLDS
+    )
     sides = [Scores([Sample.of(IDS, (HARD + up + shift + noise(seed + more)).round(4)[:, None])
                      for seed, shift in ((1, 0.0), (2, 0.4), (3, -0.4))], Resampling(500))
              for up, more in ((3, 0), (0, 10))]  # fmt: skip
     low, high, _ = difference_of(*sides)
-    assert found["interval"][0] < low < high < found["interval"][1], "wider than over examples alone"
+    assert found["interval"][0] < low < high < found["interval"][1], (
+        "wider than over examples alone"
+    )
     alone = study.judged("value", {"column": "score", "of": {"model": "a"}, "above": 30})
     assert alone["method"].startswith(OVER_SEEDS) and "examples" in alone["method"]
     ratio = study.judged("ratio", {**PAIR, "above": 1})
@@ -189,8 +228,13 @@ def test_references_that_count_alone_are_drawn_by_their_example(study):
         study.add(model, {"example": examples, "f1": values}, ids=three)
     found = study.judged("difference", PAIR)
     low, high = found["interval"]
-    sides = [Scores([Sample.of(IDS, (HARD + gain * (1 + noise(5)))[:, None])], Resampling(500)) for gain in (1, 0)]
-    assert (low, high) == pytest.approx(difference_of(*sides).ends, abs=1e-2), "as one reference would"
+    sides = [
+        Scores([Sample.of(IDS, (HARD + gain * (1 + noise(5)))[:, None])], Resampling(500))
+        for gain in (1, 0)
+    ]
+    assert (low, high) == pytest.approx(difference_of(*sides).ends, abs=1e-2), (
+        "as one reference would"
+    )
 
 
 def test_classes_and_the_majority_are_compared_by_example(study):
@@ -199,7 +243,15 @@ def test_classes_and_the_majority_are_compared_by_example(study):
     table = {"f1": np.zeros(120), "accuracy": [100.0 * (g == s) for g, s in zip(gold, said, strict=True)],
              "label": gold, "prediction": said, "majority": [100.0 * (g == "x") for g in gold]}  # fmt: skip
     accuracy = float(np.mean(table["accuracy"]))
-    study.add("a", table, score_name="accuracy", score=accuracy, accuracy=accuracy, majority=75.0, macro_f1=None)
+    study.add(
+        "a",
+        table,
+        score_name="accuracy",
+        score=accuracy,
+        accuracy=accuracy,
+        majority=75.0,
+        macro_f1=None,
+    )
     found = study.judged("difference", {"column": "accuracy", "to": {"column": "majority"}})
     assert found["method"] == PAIRED and found["number"] == pytest.approx(accuracy - 75)
     assert found["interval"][0] < found["number"] < found["interval"][1]
@@ -217,7 +269,9 @@ def test_a_damaged_file_is_named_with_what_to_do(study, damaged):
     study.add("b", HARD)
     path = study.results / study.rows[0]["cell"] / "predict/greedy/examples.csv"
     path.write_text(damaged)
-    with pytest.raises(Damaged, match=r"d/a/seed1/predict/greedy/examples\.csv is damaged .*run again"):
+    with pytest.raises(
+        Damaged, match=r"d/a/seed1/predict/greedy/examples\.csv is damaged .*run again"
+    ):
         study.judged("difference", PAIR)
 
 
@@ -233,13 +287,20 @@ def test_scores_of_unicode_words_are_paired_too(study, column):
         study.add(model, {"f1": values, **dict.fromkeys(UNICODE, values)}, **known)
     found = study.judged("difference", {**PAIR, "column": column})
     assert (
-        found["status"] == HOLDS and found["method"] == PAIRED and 1 < found["interval"][0] < found["interval"][1] < 3
+        found["status"] == HOLDS
+        and found["method"] == PAIRED
+        and 1 < found["interval"][0] < found["interval"][1] < 3
     )
 
 
 def test_every_score_of_examples_is_a_column_that_claims_pair():
     scores = {*METRICS.values(), *(part for name in METRICS.values() for part in parts(name))}
-    assert scores <= {*OF_EXAMPLES} and scores <= {*ACCURACIES} and scores <= {*FROM_SCORES} and scores <= {*NUMBERS}
+    assert (
+        scores <= {*OF_EXAMPLES}
+        and scores <= {*ACCURACIES}
+        and scores <= {*FROM_SCORES}
+        and scores <= {*NUMBERS}
+    )
 
 
 def test_an_interval_s_end_of_random_weights_decides_nothing_either(study):
@@ -252,7 +313,9 @@ def test_flags_of_an_energy_that_a_number_is_not_made_of_are_not_its_own(study):
     energy = {"train_energy_source": "nvml_counter", "inference_energy_source": "estimate", "train_energy_kwh": 2.0,
               "inference_energy_kwh": 1.0}  # fmt: skip
     study.add("a", HARD, **energy, inference_energy_flags="short")
-    study.add("b", HARD, **{**energy, "inference_energy_source": "nvml_counter"}, train_energy_flags="gap")
+    study.add(
+        "b", HARD, **{**energy, "inference_energy_source": "nvml_counter"}, train_energy_flags="gap"
+    )
     other = {"model": "b", "column": "inference_energy_kwh"}
     found = study.judged("ratio", {"column": "train_energy_kwh", "of": {"model": "a"}, "to": other})
     assert (found["status"], found["notes"]) == (HOLDS, [])
@@ -274,4 +337,6 @@ def test_flags_of_an_energy_that_a_number_is_not_made_of_are_not_its_own(study):
 def test_nothing_is_claimed_relative_to_a_baseline_that_diverged(study, lost, column, status):
     study.add("a", HARD, diverged_baselines=lost, **{column: 1.0})
     found = study.judged("value", {"column": column})
-    assert found["status"] == status and ("training diverged" in found["notes"]) == (status == UNCLEAR)
+    assert found["status"] == status and ("training diverged" in found["notes"]) == (
+        status == UNCLEAR
+    )

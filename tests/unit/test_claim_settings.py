@@ -68,7 +68,9 @@ def stages(tmp_path, text: str, schema) -> Stages:
         ("ratio: {column: score, to: {value: 1, model: led}, above: 0}", "claims.rises.tests.0.ratio.to"),
     ],
 )  # fmt: skip
-def test_a_test_that_cannot_be_judged_is_refused_by_name(tmp_path, tiny_study_text, study_schema, test, said):
+def test_a_test_that_cannot_be_judged_is_refused_by_name(
+    tmp_path, tiny_study_text, study_schema, test, said
+):
     model = tiny_study_text[tiny_study_text.index("  led:") : tiny_study_text.index("budgets:")]
     text = tiny_study_text.replace("budgets:", model.replace("led:", "other:", 1) + "budgets:", 1)
     with pytest.raises(StudyError) as refused:
@@ -79,9 +81,16 @@ def test_a_test_that_cannot_be_judged_is_refused_by_name(tmp_path, tiny_study_te
 def of_two_metrics(test: dict) -> None:
     """Check a test over four lengths of two datasets, of which one is scored in F1."""
     axes = {"model": "m", "budget": "b", "protocol": "generated", "inference": "greedy"}
-    cells = [{**axes, "dataset": d, "seq_len": n} for d in ("asked", "summed") for n in (8, 16, 24, 32)]
+    cells = [
+        {**axes, "dataset": d, "seq_len": n} for d in ("asked", "summed") for n in (8, 16, 24, 32)
+    ]
     datasets = {"asked": {"metric": "f1"}, "summed": {"metric": "rouge"}}
-    study = {"datasets": datasets, "models": {"m": {}}, "budgets": {"b": {}}, "inference": {"greedy": {}}}
+    study = {
+        "datasets": datasets,
+        "models": {"m": {}},
+        "budgets": {"b": {}},
+        "inference": {"greedy": {}},
+    }
     check_claims({**study, "claims": {"c": {"statement": "x", "tests": [test]}}}, cells, "study")
 
 
@@ -90,7 +99,14 @@ def of_two_metrics(test: dict) -> None:
     [
         {"correlation": {"between": ["seq_len", "score"], "above": 0}},
         {"variation": {"column": "score", "across": "dataset", "at_most": 1}},
-        {"difference": {"column": "score", "of": {"dataset": "asked"}, "to": {"dataset": "summed"}, "above": 0}},
+        {
+            "difference": {
+                "column": "score",
+                "of": {"dataset": "asked"},
+                "to": {"dataset": "summed"},
+                "above": 0,
+            }
+        },
         {"ratio": {"column": "score_lead", "to": {"dataset": "summed"}, "above": 0}},
     ],
 )
@@ -103,7 +119,13 @@ def test_scores_of_several_metrics_are_not_put_into_one_number(test):
     "test",
     [
         {"correlation": {"between": ["seq_len", "score"], "within": ["dataset"], "above": 0}},
-        {"correlation": {"between": ["seq_len", "score"], "cells": {"dataset": "asked"}, "above": 0}},
+        {
+            "correlation": {
+                "between": ["seq_len", "score"],
+                "cells": {"dataset": "asked"},
+                "above": 0,
+            }
+        },
         {"correlation": {"between": ["seq_len", "f1"], "above": 0}},
         {"correlation": {"between": ["seq_len", "train_energy_kwh"], "above": 0}},
         {"difference": {"column": "score", "to": {"seq_len": "next"}, "above": 0}},
@@ -116,24 +138,34 @@ def test_scores_of_one_metric_are(test):
 
 def test_the_test_is_named_by_its_place(tmp_path, tiny_study_text, study_schema):
     wrong = CLAIM + "      - value: {column: x, above: 0}\n"
-    with pytest.raises(StudyError, match=r"tiny\.yaml: claims\.rises\.tests\[1\]\.value: unknown column 'x'"):
+    with pytest.raises(
+        StudyError, match=r"tiny\.yaml: claims\.rises\.tests\[1\]\.value: unknown column 'x'"
+    ):
         stages(tmp_path, tiny_study_text + wrong, study_schema)
 
 
-def test_what_is_judged_are_the_claims_over_all_that_the_grid_means(tmp_path, tiny_study_text, study_schema):
+def test_what_is_judged_are_the_claims_over_all_that_the_grid_means(
+    tmp_path, tiny_study_text, study_schema
+):
     made = stages(tmp_path, tiny_study_text + CLAIM, study_schema)
     chosen = made.judge_claims().settings
-    assert list(chosen["claims"]) == ["rises"] and [cell["seq_len"] for cell in chosen["cells"]] == [32, 64]
+    assert list(chosen["claims"]) == ["rises"] and [
+        cell["seq_len"] for cell in chosen["cells"]
+    ] == [32, 64]
     assert set(claim_files(made)) < set(kept(made)) and made.judge_claims() in list(made.all())
 
 
-def test_cells_that_a_study_excludes_may_still_be_claimed_of(tmp_path, tiny_study_text, study_schema):
+def test_cells_that_a_study_excludes_may_still_be_claimed_of(
+    tmp_path, tiny_study_text, study_schema
+):
     without = "exclude:\n  - {seq_len: 64, reason: no time}\n"
     made = stages(tmp_path, tiny_study_text + without + CLAIM, study_schema)
     assert [cell["left_out"] for cell in made.judge_claims().settings["cells"]] == [None, "no time"]
 
 
-@pytest.mark.parametrize("text", ["", "claims: {}\n", CLAIM.split("    statement")[0].rstrip() + " null\n"])
+@pytest.mark.parametrize(
+    "text", ["", "claims: {}\n", CLAIM.split("    statement")[0].rstrip() + " null\n"]
+)
 def test_a_study_without_claims_has_no_such_job(tmp_path, tiny_study_text, study_schema, text):
     made = stages(tmp_path, tiny_study_text + text, study_schema)
     assert claim_files(made) == [] and "judge_claims" not in {stage.rule for stage in made.all()}
@@ -163,7 +195,10 @@ def test_claims_about_thousands_of_cells_are_checked_in_a_moment():
     axes = {"dataset": "d", "budget": "b", "protocol": "generated", "inference": "greedy"}
     cells = [{**axes, "model": f"m{m}", "seq_len": 8 * n} for m in range(50) for n in range(1, 41)]
     test = {"difference": {"column": "score", "to": {"seq_len": "next"}, "above": 0}}
-    study = {"datasets": {"d": {"metric": "f1"}}, "claims": {"c": {"statement": "x", "tests": [test] * 5}}}
+    study = {
+        "datasets": {"d": {"metric": "f1"}},
+        "claims": {"c": {"statement": "x", "tests": [test] * 5}},
+    }
     began = time.process_time()
     check_claims(study, cells, "study")
     assert time.process_time() - began < 3
@@ -174,14 +209,40 @@ def test_a_selector_may_name_inference_points_that_count_as_one_training():
     axes = {"dataset": "d", "budget": "b", "protocol": "generated", "seq_len": 8}
     cells = [{**axes, "model": "m", "inference": point} for point in ("early", "last")]
     cells += [{**axes, "model": "n", "inference": "last"}]
-    study = {"datasets": {"d": {"metric": "f1"}}, "models": {"m": {}, "n": {}}, "inference": {"early": {}, "last": {}}}
+    study = {
+        "datasets": {"d": {"metric": "f1"}},
+        "models": {"m": {}, "n": {}},
+        "inference": {"early": {}, "last": {}},
+    }
 
     def check(test: dict) -> None:
-        check_claims({**study, "claims": {"c": {"statement": "x", "tests": [test]}}}, cells, "study")
+        check_claims(
+            {**study, "claims": {"c": {"statement": "x", "tests": [test]}}}, cells, "study"
+        )
 
     both = {"inference": ["early", "last"]}
     check({"value": {"column": "train_runtime_s", "of": both, "below": 1}})
-    check({"difference": {"column": "train_runtime_s", "of": {**both, "model": "m"}, "to": {"model": "n"}, "below": 1}})
-    check({"difference": {"column": "train_runtime_s", "of": {"model": "n"}, "to": {"model": "m", **both}, "below": 1}})
+    check(
+        {
+            "difference": {
+                "column": "train_runtime_s",
+                "of": {**both, "model": "m"},
+                "to": {"model": "n"},
+                "below": 1,
+            }
+        }
+    )
+    check(
+        {
+            "difference": {
+                "column": "train_runtime_s",
+                "of": {"model": "n"},
+                "to": {"model": "m", **both},
+                "below": 1,
+            }
+        }
+    )
     with pytest.raises(StudyError, match="no two cells that can be compared"):
-        check({"difference": {"column": "train_runtime_s", "to": {"inference": "last"}, "below": 1}})
+        check(
+            {"difference": {"column": "train_runtime_s", "to": {"inference": "last"}, "below": 1}}
+        )

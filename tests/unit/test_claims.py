@@ -64,7 +64,10 @@ def row(cell: dict) -> dict:
     longer = 1 + 0.1 * step if cell["dataset"] == "qasper" else 1 + step
     energy = ENERGY[cell["model"]] * longer
     efficiency = EFFICIENCY[cell["model"]] / (1 + step)
-    score, half = SCORES[cell["dataset"], cell["model"], cell["budget"]][step], HALVES[cell["dataset"]]
+    score, half = (
+        SCORES[cell["dataset"], cell["model"], cell["budget"]][step],
+        HALVES[cell["dataset"]],
+    )
     return {
         **dict.fromkeys(COLUMNS), **cell,
         "score": score, "score_name": "score", "score_ci_low": score - half, "score_ci_high": score + half,
@@ -84,7 +87,10 @@ def study() -> dict:
 
 @pytest.fixture(scope="module")
 def cells(study) -> list[dict]:
-    return [{**vars(c), "cell": n, "inference": "greedy", "left_out": None} for n, c in expand(study).items()]
+    return [
+        {**vars(c), "cell": n, "inference": "greedy", "left_out": None}
+        for n, c in expand(study).items()
+    ]
 
 
 @pytest.fixture
@@ -115,7 +121,9 @@ def change(column: str, by: Callable[[float], float], **wanted) -> Callable[[pd.
 
     def apply(table: pd.DataFrame) -> None:
         for name in moved.get(column, (column,)):
-            table.loc[where(table, **wanted), name] = table.loc[where(table, **wanted), name].map(by)
+            table.loc[where(table, **wanted), name] = table.loc[where(table, **wanted), name].map(
+                by
+            )
 
     return apply
 
@@ -130,14 +138,22 @@ WITHOUT_ENERGY = (6, 7, 11)
 FALSE = {
     1: change("train_power_efficiency", lambda x: 1 / x),
     2: change("score", lambda x: x + 20, model="bigbird_large"),
-    3: change("train_energy_kwh", lambda x: 10 * x, dataset="qmsum", model="led_large", seq_len=1024),
+    3: change(
+        "train_energy_kwh", lambda x: 10 * x, dataset="qmsum", model="led_large", seq_len=1024
+    ),
     4: change("score", lambda x: x - 9, model="led_large", seq_len=2048),
     5: change("train_energy_kwh", lambda x: x / 100, dataset="qasper", model="bigbird_large"),
     6: change("inference_samples_per_second", lambda x: 9.0),
     7: change("score", lambda x: x - 5, dataset="gov_report", model="led_base", seq_len=2048),
     8: change("score", lambda x: x + 30, dataset="qasper", model="led_large"),
     9: change("train_energy_kwh", lambda x: 10 * x, dataset="qasper", seq_len=4096),
-    10: change("train_runtime_s", lambda x: x / 10, dataset="gov_report", model="bigbird_large", seq_len=4096),
+    10: change(
+        "train_runtime_s",
+        lambda x: x / 10,
+        dataset="gov_report",
+        model="bigbird_large",
+        seq_len=4096,
+    ),
     11: change("score", lambda x: x - 9, dataset="qasper", budget="gpu1x4", seq_len=3072),
 }
 # A cell that each claim needs.
@@ -168,7 +184,9 @@ def test_the_paper_s_claims_are_eleven_and_fit_its_grid(study, cells, study_sche
 
 
 @pytest.mark.parametrize("number", NUMBERS)
-def test_a_claim_that_the_numbers_bear_out_is_supported_by_either_energy(study, cells, summary, number):
+def test_a_claim_that_the_numbers_bear_out_is_supported_by_either_energy(
+    study, cells, summary, number
+):
     ways = [WHOLE_RUN] if number in WITHOUT_ENERGY else [WHOLE_RUN, STEPS_ALONE]
     assert verdicts(study, cells, summary, number) == dict.fromkeys(ways, SUPPORTED)
 
@@ -180,19 +198,30 @@ def test_a_claim_that_the_numbers_deny_is_contradicted(study, cells, summary, nu
 
 
 @pytest.mark.parametrize("number", NUMBERS)
-def test_a_claim_without_one_of_its_cells_is_not_decidable_and_names_it(study, cells, summary, number):
+def test_a_claim_without_one_of_its_cells_is_not_decidable_and_names_it(
+    study, cells, summary, number
+):
     missing = f"{NEEDED[number]}/generated/seed42"
     table = summary[summary["cell"] != missing]
     (name,) = (name for name in study["claims"] if name.startswith(f"{number:02}_"))
     judged = judge(table, {"claims": {name: study["claims"][name]}, "cells": cells})[name]
     assert set(judged["verdicts"].values()) == {UNDECIDED}
-    lacking = [why for test in judged["tests"] for way in test["judged"].values() for why in way["unclear_because"]]
+    lacking = [
+        why
+        for test in judged["tests"]
+        for way in test["judged"].values()
+        for why in way["unclear_because"]
+    ]
     assert {why for why in lacking if "reaches across" not in why} == {f"{missing} is not finished"}
 
 
 @pytest.mark.parametrize("number", NUMBERS)
 def test_only_claims_about_energy_need_it_measured(study, cells, summary, number):
-    unmeasured = [name for name in COLUMNS if name.startswith("train_") and ("energy_kwh" in name or "power_e" in name)]
+    unmeasured = [
+        name
+        for name in COLUMNS
+        if name.startswith("train_") and ("energy_kwh" in name or "power_e" in name)
+    ]
     summary[unmeasured] = None
     expected = SUPPORTED if number in WITHOUT_ENERGY else UNDECIDED
     assert set(verdicts(study, cells, summary, number).values()) == {expected}
@@ -207,19 +236,30 @@ def test_a_score_that_is_not_known_well_enough_decides_nothing(study, cells, sum
 @pytest.mark.parametrize("number", STEPS_DIFFER)
 def test_energy_is_judged_twice(study, cells, summary, number):
     STEPS_DIFFER[number](summary)
-    assert verdicts(study, cells, summary, number) == {WHOLE_RUN: SUPPORTED, STEPS_ALONE: CONTRADICTED}
+    assert verdicts(study, cells, summary, number) == {
+        WHOLE_RUN: SUPPORTED,
+        STEPS_ALONE: CONTRADICTED,
+    }
 
 
 def test_one_summary_can_bear_out_all_claims_together(study, cells, summary):
     judged = judge(summary, {"claims": study["claims"], "cells": cells})
     assert len(judged) == 11
-    assert {verdict for claim in judged.values() for verdict in claim["verdicts"].values()} == {SUPPORTED}
+    assert {verdict for claim in judged.values() for verdict in claim["verdicts"].values()} == {
+        SUPPORTED
+    }
 
 
 @pytest.mark.parametrize("half", [None, 0.05])
-def test_table_2_itself_supports_the_claim_about_batches_however_well_it_is_known(study, cells, summary, half):
+def test_table_2_itself_supports_the_claim_about_batches_however_well_it_is_known(
+    study, cells, summary, half
+):
     """With intervals as wide as those of its examples it does so among all claims."""
-    known = {"score_ci_low": summary["score"] - half, "score_ci_high": summary["score"] + half} if half else {}
+    known = (
+        {"score_ci_low": summary["score"] - half, "score_ci_high": summary["score"] + half}
+        if half
+        else {}
+    )
     table = summary.assign(**{"score_ci_low": None, "score_ci_high": None, **known})
     assert verdicts(study, cells, table, 11) == {WHOLE_RUN: SUPPORTED}
 
@@ -230,25 +270,44 @@ def test_utilisation_that_knows_nothing_of_energy_is_found_not_to_predict_it(stu
     found = []
     for seed in range(40):
         summary.loc[figure_6, "mean_gpu_utilization_pct"] = utilisation(seed, 12)
-        found.append(judge_test(ClaimTest("t", "correlation", given), Evidence(summary, cells))["verdict"])
+        found.append(
+            judge_test(ClaimTest("t", "correlation", given), Evidence(summary, cells))["verdict"]
+        )
     assert found.count(SUPPORTED) >= 36 and CONTRADICTED not in found
     summary["mean_gpu_utilization_pct"] = summary["train_energy_kwh"]
-    assert judge_test(ClaimTest("t", "correlation", given), Evidence(summary, cells))["verdict"] == CONTRADICTED
+    assert (
+        judge_test(ClaimTest("t", "correlation", given), Evidence(summary, cells))["verdict"]
+        == CONTRADICTED
+    )
 
 
 # Kinds of test, one at a time.
 
 
 def cell(model: str = "a", seq_len: int = 64, seed: int = 1, left_out: str | None = None) -> dict:
-    axes = {"dataset": "d", "model": model, "seq_len": seq_len, "budget": "b", "protocol": "generated", "seed": seed}
-    return {**axes, "inference": "greedy", "cell": f"{model}/{seq_len}/seed{seed}", "left_out": left_out}
+    axes = {
+        "dataset": "d",
+        "model": model,
+        "seq_len": seq_len,
+        "budget": "b",
+        "protocol": "generated",
+        "seed": seed,
+    }
+    return {
+        **axes,
+        "inference": "greedy",
+        "cell": f"{model}/{seq_len}/seed{seed}",
+        "left_out": left_out,
+    }
 
 
 def evidence(*rows: dict, cells: list[dict] | None = None) -> Evidence:
     """Rows as a summary; each holds its axes (see `cell`) and what it knows."""
     base = {**dict.fromkeys(COLUMNS), "score_name": "f1", "initialisation": "checkpoint"}
     table = pd.DataFrame([{**base, **row} for row in rows])
-    return Evidence(table, [{**row} for row in cells or [{"left_out": None, **row} for row in rows]])
+    return Evidence(
+        table, [{**row} for row in cells or [{"left_out": None, **row} for row in rows]]
+    )
 
 
 def judged(kind: str, given: dict, found: Evidence) -> dict:
@@ -271,19 +330,28 @@ def judged(kind: str, given: dict, found: Evidence) -> dict:
         ({"below": 1}, Estimate(0.5, 0.2, math.inf), UNCLEAR),
     ],
 )
-def test_a_number_keeps_to_its_thresholds_with_all_of_its_interval_or_not_surely(bounds, estimate, status):
+def test_a_number_keeps_to_its_thresholds_with_all_of_its_interval_or_not_surely(
+    bounds, estimate, status
+):
     assert against(bounds, estimate) == status
 
 
 def scored(model: str, score: float, half: float, **more) -> dict:
-    return {**cell(model, **more), "score": score, "score_ci_low": score - half, "score_ci_high": score + half}
+    return {
+        **cell(model, **more),
+        "score": score,
+        "score_ci_low": score - half,
+        "score_ci_high": score + half,
+    }
 
 
 PAIR = {"column": "score", "of": {"model": "a"}, "to": {"model": "b"}, "above": 0}
 
 
 def test_the_interval_of_a_difference_is_the_root_of_both_squared():
-    (found,) = judged("difference", PAIR, evidence(scored("a", 20, 3), scored("b", 10, 4)))["findings"]
+    (found,) = judged("difference", PAIR, evidence(scored("a", 20, 3), scored("b", 10, 4)))[
+        "findings"
+    ]
     assert (found["number"], found["interval"], found["values"]) == (10, [5, 15], [20, 10])
     assert found["cells"] == ["a", "b"]
 
@@ -292,7 +360,9 @@ def test_the_interval_of_a_ratio_is_that_of_logarithms_and_may_be_open():
     given = {**PAIR, "above": 1}
     (found,) = judged("ratio", given, evidence(scored("a", 20, 2), scored("b", 10, 1)))["findings"]
     below = math.hypot(math.log(20 / 18), math.log(11 / 10))
-    assert found["number"] == pytest.approx(2) and found["interval"][0] == pytest.approx(2 * math.exp(-below))
+    assert found["number"] == pytest.approx(2) and found["interval"][0] == pytest.approx(
+        2 * math.exp(-below)
+    )
     (found,) = judged("ratio", given, evidence(scored("a", 20, 2), scored("b", 1, 1)))["findings"]
     assert found["interval"][1] is None and found["status"] == HOLDS
     (found,) = judged("ratio", given, evidence(scored("a", 20, 2), scored("b", 0, 1)))["findings"]
@@ -312,9 +382,13 @@ def test_several_seeds_have_student_s_interval_and_one_has_none_but_for_scores()
 def test_a_cell_without_one_of_its_seeds_is_not_finished():
     rows = [{**cell("a", seed=n), "train_runtime_s": 10.0} for n in (1, 2)]
     found = judged(
-        "value", {"column": "train_runtime_s", "above": 5}, evidence(rows[0], cells=[cell(seed=1), cell(seed=2)])
+        "value",
+        {"column": "train_runtime_s", "above": 5},
+        evidence(rows[0], cells=[cell(seed=1), cell(seed=2)]),
     )
-    assert found["verdict"] == UNDECIDED and found["unclear_because"] == ["a/64/seed2 is not finished"]
+    assert found["verdict"] == UNDECIDED and found["unclear_because"] == [
+        "a/64/seed2 is not finished"
+    ]
 
 
 def test_a_cell_that_the_study_leaves_out_is_named_with_its_reason():
@@ -339,9 +413,18 @@ def test_pairs_differ_only_in_what_to_names():
 
 
 def test_what_training_took_is_compared_once_however_many_inferences_there_are():
-    points = [point_of({**cell(model), "inference": point}) for model in "ab" for point in ("beams", "greedy")]
+    points = [
+        point_of({**cell(model), "inference": point})
+        for model in "ab"
+        for point in ("beams", "greedy")
+    ]
     assert len(ClaimTest("t", "difference", PAIR).comparisons(points)) == 2
-    assert len(ClaimTest("t", "difference", {**PAIR, "column": "train_energy_kwh"}).comparisons(points)) == 1
+    assert (
+        len(
+            ClaimTest("t", "difference", {**PAIR, "column": "train_energy_kwh"}).comparisons(points)
+        )
+        == 1
+    )
 
 
 def mixed(model: str, inference: str, seed: int = 1, **known) -> dict:
@@ -359,7 +442,10 @@ def test_a_cell_without_the_study_s_first_inference_point_counts_too():
     test = {"column": "train_runtime_s", "below": 200}
     found = judged("value", test, evidence(*EXITS, STANDARD))
     assert found["verdict"] == CONTRADICTED
-    assert [(f["cells"], f["status"]) for f in found["findings"]] == [(["exits"], HOLDS), (["standard"], FAILS)]
+    assert [(f["cells"], f["status"]) for f in found["findings"]] == [
+        (["exits"], HOLDS),
+        (["standard"], FAILS),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -404,8 +490,13 @@ def test_a_correlation_of_trainings_takes_one_point_of_every_cell():
 
 
 def test_seeds_that_were_inferred_at_different_points_are_all_trainings():
-    rows = [mixed("a", point, seed, train_runtime_s=10.0 * seed) for seed, point in ((1, "early"), (2, "last"))]
-    (found,) = judged("value", {"column": "train_runtime_s", "above": 0}, evidence(*rows))["findings"]
+    rows = [
+        mixed("a", point, seed, train_runtime_s=10.0 * seed)
+        for seed, point in ((1, "early"), (2, "last"))
+    ]
+    (found,) = judged("value", {"column": "train_runtime_s", "above": 0}, evidence(*rows))[
+        "findings"
+    ]
     assert found["number"] == 15 and found["interval"] is not None
     lacking = judged("value", {"column": "train_runtime_s", "above": 0}, evidence(rows[0], cells=[
         {**row, "left_out": None} for row in rows]))["unclear_because"]  # fmt: skip
@@ -414,8 +505,12 @@ def test_seeds_that_were_inferred_at_different_points_are_all_trainings():
 
 def test_a_training_is_known_by_any_of_its_inference_points():
     cells = [{**row, "left_out": None} for row in EXITS]
-    (found,) = judged("value", {"column": "train_runtime_s", "below": 200}, evidence(EXITS[1], cells=cells))["findings"]
-    assert found["number"] == 100, "the point that is not finished says nothing more of the training"
+    (found,) = judged(
+        "value", {"column": "train_runtime_s", "below": 200}, evidence(EXITS[1], cells=cells)
+    )["findings"]
+    assert found["number"] == 100, (
+        "the point that is not finished says nothing more of the training"
+    )
 
 
 def test_selected_cells_that_the_grid_gives_no_partner_are_named():
@@ -424,7 +519,9 @@ def test_selected_cells_that_the_grid_gives_no_partner_are_named():
     assert (len(found["findings"]), found["alone"]) == (1, ["a/128"])
     rows = [{**scored(m, 20, 1, seq_len=n), "budget": b} for m, n, b in (
         ("a", 64, "x"), ("a", 128, "x"), ("a", 64, "y"))]  # fmt: skip
-    found = judged("difference", {"column": "score", "to": {"seq_len": "longer"}, "above": 0}, evidence(*rows))
+    found = judged(
+        "difference", {"column": "score", "to": {"seq_len": "longer"}, "above": 0}, evidence(*rows)
+    )
     assert found["alone"] == ["64/y"], "128/x is the longest"
 
 
@@ -433,7 +530,9 @@ def test_a_search_that_chose_no_model_is_not_silent():
     rows = [{**scored("a", 20, 1), "cell": f"a-lr{n}", "selected": False} for n in (1, 2)]
     found = judged("value", {"column": "score", "above": 0}, evidence(*rows, scored("b", 10, 1)))
     assert (len(found["findings"]), found["verdict"]) == (2, UNDECIDED)
-    assert found["unclear_because"] == ["of a-lr1, a-lr2 none is chosen: a search needs the validation score of each"]
+    assert found["unclear_because"] == [
+        "of a-lr1, a-lr2 none is chosen: a search needs the validation score of each"
+    ]
 
 
 def test_a_baseline_is_exact():
@@ -452,11 +551,15 @@ def test_unclear_pairs_matter_only_where_they_could_decide(share, verdict):
     rows += [scored("a", value, 1, seq_len=n) for n, value in ((1, 20), (2, 20), (3, 5), (4, 10))]
     found = judged("difference", {**PAIR, "share": share}, evidence(*rows))
     assert (found[HOLDS], found[FAILS], found[UNCLEAR], found["verdict"]) == (2, 1, 1, verdict)
-    assert found["unclear_because"] == ["the interval of a/4 against b/4 reaches across the threshold"]
+    assert found["unclear_because"] == [
+        "the interval of a/4 against b/4 reaches across the threshold"
+    ]
 
 
 def line(values: list[float]) -> Evidence:
-    return evidence(*({**cell(seq_len=n), "train_runtime_s": value} for n, value in enumerate(values, start=1)))
+    return evidence(
+        *({**cell(seq_len=n), "train_runtime_s": value} for n, value in enumerate(values, start=1))
+    )
 
 
 CORRELATION = {"between": ["seq_len", "train_runtime_s"], "at_least": 0.5}
@@ -465,12 +568,16 @@ CORRELATION = {"between": ["seq_len", "train_runtime_s"], "at_least": 0.5}
 def test_correlations_are_those_of_ranks_or_of_values():
     values = [1.0, 3.0, 3.0, 2.0, 50.0]
     (spearman,) = judged("correlation", CORRELATION, line(values))["findings"]
-    (pearson,) = judged("correlation", {**CORRELATION, "method": "pearson"}, line(values))["findings"]
+    (pearson,) = judged("correlation", {**CORRELATION, "method": "pearson"}, line(values))[
+        "findings"
+    ]
     assert spearman["number"] == pytest.approx(0.666885929)  # ties share the rank 3.5
     assert pearson["number"] == pytest.approx(pd.Series(values).corr(pd.Series([1, 2, 3, 4, 5])))
     for found, error in ((pearson, 1), (spearman, math.sqrt(1.06))):
         centre, half = math.atanh(found["number"]), 1.96 * error / math.sqrt(2)
-        assert found["interval"] == pytest.approx([math.tanh(centre - half), math.tanh(centre + half)])
+        assert found["interval"] == pytest.approx(
+            [math.tanh(centre - half), math.tanh(centre + half)]
+        )
     assert (pearson["status"], spearman["status"]) == (UNCLEAR, UNCLEAR)
 
 
@@ -482,7 +589,9 @@ def lower_end(values: list[float], **more: str) -> float:
 
 
 def test_a_perfect_correlation_decides_the_less_the_fewer_its_cells():
-    assert lower_end([1.0, 2.0, 3.0, 4.0]) == pytest.approx(math.tanh(math.atanh(0.8) - 1.96 * math.sqrt(1.06)))
+    assert lower_end([1.0, 2.0, 3.0, 4.0]) == pytest.approx(
+        math.tanh(math.atanh(0.8) - 1.96 * math.sqrt(1.06))
+    )
     ends = [lower_end([float(n) for n in range(cells)]) for cells in range(4, 20)]
     assert ends == sorted(ends) and ends[0] < 0 and 0.97 < ends[8] < 0.98
     (falling,) = judged("correlation", CORRELATION, line([4.0, 3.0, 2.0, 1.0]))["findings"]
@@ -506,17 +615,30 @@ def test_scores_of_random_weights_decide_nothing_unless_the_claim_is_about_them(
     found = judged("difference", PAIR, evidence(*rows))
     (finding,) = found["findings"]
     assert (finding["number"], finding["status"], found["verdict"]) == (10, UNCLEAR, UNDECIDED)
-    assert found["unclear_because"] == ["a against b: random weights, whose scores say nothing of the model"]
+    assert found["unclear_because"] == [
+        "a against b: random weights, whose scores say nothing of the model"
+    ]
     speeds = evidence(*({**row, "train_samples_per_second": 9.0} for row in rows))
-    assert judged("value", {"column": "train_samples_per_second", "above": 5}, speeds)["verdict"] == SUPPORTED
+    assert (
+        judged("value", {"column": "train_samples_per_second", "above": 5}, speeds)["verdict"]
+        == SUPPORTED
+    )
     claim = {"statement": "s", "random_weights": True, "tests": [{"difference": PAIR}]}
     (about_them,) = list_tests("c", claim)
     assert judge_test(about_them, evidence(*rows))["verdict"] == SUPPORTED
 
 
 def test_variation_is_by_the_mean_across_one_axis():
-    rows = [{**cell(model, n), "train_runtime_s": value * n} for n in (1, 5) for model, value in (("a", 9), ("b", 11))]
-    found = judged("variation", {"column": "train_runtime_s", "across": "model", "at_most": 0.15}, evidence(*rows))
+    rows = [
+        {**cell(model, n), "train_runtime_s": value * n}
+        for n in (1, 5)
+        for model, value in (("a", 9), ("b", 11))
+    ]
+    found = judged(
+        "variation",
+        {"column": "train_runtime_s", "across": "model", "at_most": 0.15},
+        evidence(*rows),
+    )
     assert [one["number"] for one in found["findings"]] == pytest.approx([math.sqrt(2) / 10] * 2)
     assert found["verdict"] == SUPPORTED
 
@@ -530,7 +652,9 @@ def test_estimates_random_weights_and_mixed_attention_are_noted_where_they_show(
     rows[1]["train_energy_flags"] = "short"
 
     def notes(column: str, to: dict) -> list[str]:
-        (found,) = judged("difference", {"column": column, "to": to, "above": 0}, evidence(*rows))["findings"][:1]
+        (found,) = judged("difference", {"column": column, "to": to, "above": 0}, evidence(*rows))[
+            "findings"
+        ][:1]
         return found["notes"]
 
     assert notes("train_energy_kwh", {"seq_len": "next"}) == [
@@ -543,9 +667,13 @@ def test_estimates_random_weights_and_mixed_attention_are_noted_where_they_show(
 
 
 def test_the_energy_of_steps_takes_their_time_with_it():
-    test = ClaimTest("t", "correlation", {"between": ["train_runtime_s", "train_energy_kwh"], "at_least": 0})
+    test = ClaimTest(
+        "t", "correlation", {"between": ["train_runtime_s", "train_energy_kwh"], "at_least": 0}
+    )
     assert test.of_steps_alone().columns == ("train_steps_s", "train_steps_energy_kwh")
-    assert ClaimTest("t", "value", {"column": "train_runtime_s", "above": 0}).of_steps_alone() is None
+    assert (
+        ClaimTest("t", "value", {"column": "train_runtime_s", "above": 0}).of_steps_alone() is None
+    )
 
 
 def test_a_claim_says_what_it_compared_in_the_order_of_its_tests(study):
@@ -557,7 +685,10 @@ def test_a_claim_says_what_it_compared_in_the_order_of_its_tests(study):
 def test_the_demo_s_claims_are_judged_by_what_its_picture_shows():
     """Scores, times and the width of intervals as docs/images/demo.png draws them."""
     study = normalise(read_yaml(ROOT / "studies/demo.yaml"))
-    cells = [{**vars(c), "cell": n, "inference": "greedy", "left_out": None} for n, c in expand(study).items()]
+    cells = [
+        {**vars(c), "cell": n, "inference": "greedy", "left_out": None}
+        for n, c in expand(study).items()
+    ]
     check_claims(study, cells, "studies/demo.yaml")
     drawn = {
         ("needle", "led_tiny"): ((5.5, 14.3), (41.25, 17.2), (100.0, 33.3)),

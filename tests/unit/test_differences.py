@@ -14,7 +14,13 @@ from longwatt.differences import between, machine_of, notes, recorded, unlike_ma
 from longwatt.pages import markdown
 from tests.unit.test_compare import SCORING, STUDIES, row, summary
 
-HERE = {"device": "H200", "processor": "AMD EPYC", "threads": 8, "wait_policy": "passive", "processes": 1}
+HERE = {
+    "device": "H200",
+    "processor": "AMD EPYC",
+    "threads": 8,
+    "wait_policy": "passive",
+    "processes": 1,
+}
 ON = {**HERE, **{f"inference_{name}": value for name, value in HERE.items()}, "data_digest": "d", "weights_digest": "w",
       "train_code_digest": "c", "inference_code_digest": "c", "train_libraries": "torch 2.9",
       "inference_libraries": "torch 2.9"}  # fmt: skip
@@ -22,7 +28,10 @@ ON = {**HERE, **{f"inference_{name}": value for name, value in HERE.items()}, "d
 
 def test_a_row_says_what_it_was_made_with_and_measured_on():
     identity = {"data": "d" * 64, "weights": "w" * 64}
-    block = {"provenance": {"code_digest": "c" * 64}, "versions": {"python": "3.11", "torch": "2.9"}}
+    block = {
+        "provenance": {"code_digest": "c" * 64},
+        "versions": {"python": "3.11", "torch": "2.9"},
+    }
     found = recorded({**HERE, **block, "identity": identity}, {**HERE, **block, "threads": 2})
     assert found["device"] == "H200" and (found["threads"], found["inference_threads"]) == (8, 2)
     assert found["data_digest"] == "d" * 12 and found["train_code_digest"] == "c" * 12
@@ -68,7 +77,11 @@ def test_what_a_number_was_measured_on_depends_on_the_number(column, of):
         ({"model": "other", "train_libraries": "torch 2.8"}, "score", ["other library versions"]),
         ({"processes": 8, "budget": "gpu8"}, "train_runtime_s", []),
         ({"processes": 8}, "train_runtime_s", ["other numbers of processes"]),
-        ({"relative_time_across": "other devices"}, "relative_time", ["relative to a baseline with other devices"]),
+        (
+            {"relative_time_across": "other devices"},
+            "relative_time",
+            ["relative to a baseline with other devices"],
+        ),
         (
             {"relative_time_across": "other devices"},
             "relative_time_ci_low",
@@ -92,11 +105,17 @@ def test_one_column_set_against_another_compares_what_both_were_measured_on():
     row = {"dataset": "d", "model": "m", "budget": "b", **ON, "inference_device": "A100"}
     values = [(row, "train_samples_per_second"), (row, "inference_samples_per_second")]
     assert notes(values) == ["other devices"]
-    assert notes(values, apart=True) == [], "a correlation sets cells against cells, column by column"
-    assert notes([*values, ({**row, "threads": 1}, "train_samples_per_second")], apart=True) == ["other thread counts"]
+    assert notes(values, apart=True) == [], (
+        "a correlation sets cells against cells, column by column"
+    )
+    assert notes([*values, ({**row, "threads": 1}, "train_samples_per_second")], apart=True) == [
+        "other thread counts"
+    ]
 
 
-@pytest.mark.parametrize(("device", "said"), [("A100 / H200", ["other devices"]), ("A100 + H200", [])])
+@pytest.mark.parametrize(
+    ("device", "said"), [("A100 / H200", ["other devices"]), ("A100 + H200", [])]
+)
 def test_a_value_of_attempts_on_several_machines_says_so_alone(device, said):
     row = {"dataset": "d", "model": "m", "budget": "b", **ON, "inference_device": device}
     assert notes([(row, "joules_per_example")]) == notes([(row, "joules_per_example")] * 2) == said
@@ -107,7 +126,10 @@ def test_evidence_of_other_devices_says_so():
     rows = [row(**ON), row(**{**ON, "device": "A100"}, seq_len=2048)]
     cells = [{**one, "left_out": None} for one in rows]
     evidence = Evidence(summary(*rows), cells)
-    speeds, scores = ([(point, name) for point in evidence.points] for name in ("train_samples_per_second", "score"))
+    speeds, scores = (
+        [(point, name) for point in evidence.points]
+        for name in ("train_samples_per_second", "score")
+    )
     assert evidence.notes(speeds) == ["other devices"]
     assert evidence.notes(scores) == []
     assert evidence.notes(speeds[:1]) == []
@@ -115,12 +137,21 @@ def test_evidence_of_other_devices_says_so():
 
 def test_pairs_across_devices_are_marked_and_all_that_differs_stands_in_a_table():
     first = summary(row(**ON), row(**ON, seq_len=2048))
-    other = {**ON, "device": "A100", "inference_device": "A100", "inference_threads": 2, "data_digest": "e"}
+    other = {
+        **ON,
+        "device": "A100",
+        "inference_device": "A100",
+        "inference_threads": 2,
+        "data_digest": "e",
+    }
     second = summary(row(**other), row(**ON, seq_len=2048))
     found = match(first, second)
     comparison = compare(Path("none"), STUDIES, found, SCORING)
     assert comparison["train_across"].fillna("").tolist() == ["other devices", ""]
-    assert comparison["inference_across"].fillna("").tolist() == ["other devices, other thread counts", ""]
+    assert comparison["inference_across"].fillna("").tolist() == [
+        "other devices, other thread counts",
+        "",
+    ]
     pairs = [(pair.first, pair.second) for pair in found.pairs]
     beside = differing_beside(pairs)
     assert {each.name: (each.values, each.pairs) for each in beside} == {
@@ -134,9 +165,15 @@ def test_pairs_across_devices_are_marked_and_all_that_differs_stands_in_a_table(
     assert told[1].startswith(
         "Not the models' alone: 1 trainings and 1 inferences were measured with other devices, other"
     )
-    assert "Not what a would make now: 1 of its results" in told[2] and "its file is not here" in told[3]
+    assert (
+        "Not what a would make now: 1 of its results" in told[2]
+        and "its file is not here" in told[3]
+    )
     text = markdown("t", page(STUDIES, found, comparison, [], beside=told))
-    assert f"1\\{MARK}" in text and "training: other devices; inference: other devices, other thread counts" in text
+    assert (
+        f"1\\{MARK}" in text
+        and "training: other devices; inference: other devices, other thread counts" in text
+    )
     assert "1 of 2 pairs were measured on other devices" in text
 
 
@@ -144,7 +181,10 @@ def test_pairs_of_results_made_before_are_marked_with_nothing():
     found = match(summary(row()), summary(row(**ON)))
     comparison = compare(Path("none"), STUDIES, found, SCORING)
     assert comparison[["train_across", "inference_across"]].isna().all(axis=None)
-    assert across(found.pairs[0].first, found.pairs[0].second) == {"train_across": None, "inference_across": None}
+    assert across(found.pairs[0].first, found.pairs[0].second) == {
+        "train_across": None,
+        "inference_across": None,
+    }
     assert differing_beside([(pair.first, pair.second) for pair in found.pairs]) == []
     assert MARK not in markdown("t", page(STUDIES, found, comparison, []))
 
@@ -156,5 +196,8 @@ def test_values_of_several_seeds_are_compared_as_sets():
 
 
 def test_machines_differ_in_what_is_known_of_both():
-    assert unlike_machines(HERE, {**HERE, "threads": 1, "device": "A100"}) == "other devices, other thread counts"
+    assert (
+        unlike_machines(HERE, {**HERE, "threads": 1, "device": "A100"})
+        == "other devices, other thread counts"
+    )
     assert unlike_machines(HERE, HERE) is None and unlike_machines(machine_of({}), HERE) is None

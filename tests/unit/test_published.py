@@ -27,7 +27,10 @@ def test_the_published_values_are_those_of_the_paper(paper):
     assert len(found) == 24
     assert found[Place("qasper", "led_base", "gpu8x4", 4096)] == 36.36
     assert found[Place("gov_report", "led_base", "gpu1x4", 2048)] == 51.28
-    assert set(tables(paper["published"]).values()) == {"Table 2"} and len(tables(paper["published"])) == 24
+    assert (
+        set(tables(paper["published"]).values()) == {"Table 2"}
+        and len(tables(paper["published"])) == 24
+    )
     sizes = batch_sizes(paper["published"])
     assert len(sizes) == 64, "the batch of every cell is known"
     assert sizes[Place("qmsum", "led_large", "gpu1", 3072)] == 3
@@ -43,7 +46,12 @@ def test_the_published_values_are_those_of_the_paper(paper):
 
 def test_lengths_are_in_the_order_of_numbers(study):
     study["published"]["scores"] = [
-        {"dataset": "qasper", "model": "led_base", "budget": "gpu1", "scores": {"1024": 1, "512": 2, "2048": 3}}
+        {
+            "dataset": "qasper",
+            "model": "led_base",
+            "budget": "gpu1",
+            "scores": {"1024": 1, "512": 2, "2048": 3},
+        }
     ]
     assert [place.seq_len for place in scores(study["published"])] == [512, 1024, 2048]
 
@@ -51,8 +59,16 @@ def test_lengths_are_in_the_order_of_numbers(study):
 @pytest.mark.parametrize(
     ("key", "change", "said"),
     [
-        ("scores", {"dataset": "qaspar"}, "published.scores[0]: unknown dataset 'qaspar' (did you mean 'qasper'?)"),
-        ("scores", {"model": "led_bse"}, "published.scores[0]: unknown model 'led_bse' (did you mean 'led_base'?)"),
+        (
+            "scores",
+            {"dataset": "qaspar"},
+            "published.scores[0]: unknown dataset 'qaspar' (did you mean 'qasper'?)",
+        ),
+        (
+            "scores",
+            {"model": "led_bse"},
+            "published.scores[0]: unknown model 'led_bse' (did you mean 'led_base'?)",
+        ),
         ("scores", {"budget": "gpu4"}, "published.scores[0]: unknown budget 'gpu4' (did you mean"),
         (
             "scores",
@@ -61,10 +77,22 @@ def test_lengths_are_in_the_order_of_numbers(study):
             "2048, 3072, 4096); add it to the grid (datasets, models, budgets, seq_lens), or remove its "
             "published value",
         ),
-        ("scores", {"model": "led_large"}, "the study has no cell qasper/led_large/1024/gpu1; add it"),
-        ("scores", {"budget": "gpu1x4"}, "qasper/led_base/1024/gpu1x4 has a value already, by published.scores[0]"),
+        (
+            "scores",
+            {"model": "led_large"},
+            "the study has no cell qasper/led_large/1024/gpu1; add it",
+        ),
+        (
+            "scores",
+            {"budget": "gpu1x4"},
+            "qasper/led_base/1024/gpu1x4 has a value already, by published.scores[0]",
+        ),
         ("batch_sizes", {"datasets": ["qasper"]}, "published.batch_sizes[0]"),
-        ("batch_sizes", {"datasets": ["qmsum"], "budget": "gpu8x4"}, "no cell qmsum/led_base/1024/gpu8x4"),
+        (
+            "batch_sizes",
+            {"datasets": ["qmsum"], "budget": "gpu8x4"},
+            "no cell qmsum/led_base/1024/gpu8x4",
+        ),
     ],
 )
 def test_a_published_value_of_what_is_not_there_is_refused(study, key, change, said):
@@ -76,29 +104,44 @@ def test_a_published_value_of_what_is_not_there_is_refused(study, key, change, s
 
 def test_published_statistics_of_an_unknown_dataset_are_refused(study):
     study["published"]["datasets"]["gov_reports"] = {"words_in": 3}
-    with pytest.raises(StudyError, match=r"published\.datasets: unknown dataset 'gov_reports' \(did you mean"):
+    with pytest.raises(
+        StudyError, match=r"published\.datasets: unknown dataset 'gov_reports' \(did you mean"
+    ):
         checked_stages("paper", study, {})
 
 
 def test_a_value_outside_the_grid_is_refused_but_not_that_of_an_excluded_cell(study):
-    study["exclude"] = [{"dataset": "qasper", "seq_len": 4096, "budget": "gpu1", "reason": "too slow"}]
+    study["exclude"] = [
+        {"dataset": "qasper", "seq_len": 4096, "budget": "gpu1", "reason": "too slow"}
+    ]
     assert len(checked_stages("paper", study, {}).cells) == 63
     del study["exclude"]
     (block,) = (b for b in study["grid"] if b["datasets"] == ["qasper"] and "gpu1" in b["budgets"])
     block["seq_lens"] = [1024, 2048, 3072]
-    with pytest.raises(StudyError, match=r"no cell qasper/led_base/4096/gpu1 \(there it has .* 2048, 3072\)"):
+    with pytest.raises(
+        StudyError, match=r"no cell qasper/led_base/4096/gpu1 \(there it has .* 2048, 3072\)"
+    ):
         checked_stages("paper", study, {})
 
 
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"costs": ["training_energi"]}, "costs: unknown cost 'training_energi' (did you mean 'training_energy'?)"),
-        ({"costs": ["peak_memory_logg"]}, "unknown cost 'peak_memory_logg' (did you mean 'peak_memory'?)"),
+        (
+            {"costs": ["training_energi"]},
+            "costs: unknown cost 'training_energi' (did you mean 'training_energy'?)",
+        ),
+        (
+            {"costs": ["peak_memory_logg"]},
+            "unknown cost 'peak_memory_logg' (did you mean 'peak_memory'?)",
+        ),
         ({"datasets": ["qmsun"]}, "datasets: unknown dataset 'qmsun' (did you mean 'qmsum'?)"),
         ({"models": ["led_bas"]}, "models: unknown model 'led_bas' (did you mean 'led_base'?)"),
         ({"budgets": ["gpu2"]}, "budgets: unknown budget 'gpu2'"),
-        ({"datasets": ["qmsum"], "budgets": ["gpu8x4"]}, "no cell of qmsum has budgets: ['gpu8x4']"),
+        (
+            {"datasets": ["qmsum"], "budgets": ["gpu8x4"]},
+            "no cell of qmsum has budgets: ['gpu8x4']",
+        ),
         ({"name": "figure_2"}, "figures[1] (figure_2): there is a figure of this name already"),
         ({"name": "energy_by_phase"}, "(energy_by_phase): there is a figure of this name already"),
         ({"name": "published"}, "(published): there is a figure of this name already"),
@@ -116,10 +159,16 @@ def test_the_papers_figures_come_first_and_in_its_order(paper):
     assert names[:6] == [f"figure_{number}" for number in range(1, 7)]
     assert names[6:] == [*displays.GENERAL, "published"]
     made = checked_stages("paper", paper, {})
-    assert {"results/paper/figures/figure_6.png", "results/paper/tables/published.csv"} <= set(kept(made))
+    assert {"results/paper/figures/figure_6.png", "results/paper/tables/published.csv"} <= set(
+        kept(made)
+    )
 
 
 def test_a_study_without_published_scores_shows_none(paper):
-    plain = {**paper, "published": {"source": "x", "protocol": "generated", "batch_sizes": []}, "figures": []}
+    plain = {
+        **paper,
+        "published": {"source": "x", "protocol": "generated", "batch_sizes": []},
+        "figures": [],
+    }
     assert list(displays.figures(plain)) == list(displays.figures({})) == list(displays.GENERAL)
     assert list(displays.tables(plain)) == list(displays.TABLES)

@@ -47,7 +47,9 @@ def flat(table: pd.DataFrame) -> list[dict]:
 
 def at(summary: pd.DataFrame, place: Place) -> pd.Series:
     """The row of a place: there is one protocol, seed and inference point."""
-    rows = summary[[Place(*r) == place for r in summary[list(Place._fields)].itertuples(index=False)]]
+    rows = summary[
+        [Place(*r) == place for r in summary[list(Place._fields)].itertuples(index=False)]
+    ]
     assert len(rows) == 1
     return rows.iloc[0]
 
@@ -65,13 +67,21 @@ def test_table_2_has_its_layout_and_every_difference(summary, shown):
     assert row["8 GPUs, 4 steps difference"] == said
     assert row["8 GPUs, 4 steps in our interval"] == ("yes" if low <= 0 <= high else "no")
     said = caption_of(published_scores(summary, shown["published"], shown["titles"]))
-    assert said == "table: Table 2; model: LED-base; protocol: generated (published: teacher_forced)"
-    assert not {"table", "model", "protocol", "inference"} & row.keys(), "what is said above needs no column"
-    assert {r["1 GPU in our interval"] for r in rows} == {"yes", "no"}, "the made-up scores hold some and miss some"
+    assert (
+        said == "table: Table 2; model: LED-base; protocol: generated (published: teacher_forced)"
+    )
+    assert not {"table", "model", "protocol", "inference"} & row.keys(), (
+        "what is said above needs no column"
+    )
+    assert {r["1 GPU in our interval"] for r in rows} == {"yes", "no"}, (
+        "the made-up scores hold some and miss some"
+    )
 
 
 def test_the_same_protocol_needs_no_word(stages, shown):
-    table = published_scores(made_up(stages, protocol="teacher_forced"), shown["published"], shown["titles"])
+    table = published_scores(
+        made_up(stages, protocol="teacher_forced"), shown["published"], shown["titles"]
+    )
     assert all("protocol" not in text for row in flat(table) for text in row.values())
     assert caption_of(table).endswith("protocol: teacher_forced")
 
@@ -97,7 +107,9 @@ def test_what_is_not_finished_is_not_known(summary, shown, tmp_path):
     assert "\n".join(said).count(NO_CELLS) == 1 and "Score" in said and "nan" not in said
     some.to_csv(tmp_path / "summary.csv", index=False, na_rep="NA")
     write_tables(tmp_path / "summary.csv", tmp_path, shown, {})
-    assert "| NA (published: 24) | 17.68 | NA | NA | NA |" in single_spaced((tmp_path / "published.md").read_text())
+    assert "| NA (published: 24) | 17.68 | NA | NA | NA |" in single_spaced(
+        (tmp_path / "published.md").read_text()
+    )
 
 
 def test_several_seeds_are_one_row_with_their_own_interval(summary, shown):
@@ -121,7 +133,9 @@ def test_table_5_shows_how_a_step_is_made_up(summary, shown):
 
 
 def test_batches_that_differ_or_are_not_known_yet_are_seen(summary, shown):
-    other = summary.assign(effective_batch_size=summary["effective_batch_size"].where(summary["seq_len"] != 2048, 9))
+    other = summary.assign(
+        effective_batch_size=summary["effective_batch_size"].where(summary["seq_len"] != 2048, 9)
+    )
     rows = flat(batch_sizes(other[other["dataset"] != "qmsum"], shown))
     assert all(r["differs at"] == "2048" for r in rows if r["2048 tokens trained"] != "NA")
     missing = [r for r in rows if "QMSum" in r["datasets"]]
@@ -133,9 +147,14 @@ def test_batches_that_differ_or_are_not_known_yet_are_seen(summary, shown):
 def test_the_product_is_of_what_was_trained_with(summary, shown):
     """As where a budget gives a step's examples and the largest batch that fits decides how they are computed."""
     large = summary["budget"] == "gpu8x4"
-    for per_device, accumulation, text in ((11, 8, "704 = 11 x 8 x 8"), (30, 3, "704 < 30 x 3 x 8")):
+    for per_device, accumulation, text in (
+        (11, 8, "704 = 11 x 8 x 8"),
+        (30, 3, "704 < 30 x 3 x 8"),
+    ):
         found = {"per_device_batch_size": per_device, "gradient_accumulation_steps": accumulation}
-        changed = summary.assign(**{name: summary[name].mask(large, value) for name, value in found.items()})
+        changed = summary.assign(
+            **{name: summary[name].mask(large, value) for name, value in found.items()}
+        )
         rows = flat(batch_sizes(changed, shown))
         texts = {r["1024 tokens trained"] for r in rows if r["model"] == "LED-base"}
         assert texts == {"24", "96 = 24 x 4 x 1", text}
@@ -151,7 +170,9 @@ def test_seeds_with_other_micro_batches_are_told_apart(summary, shown):
 
 def test_a_stroke_in_a_text_ends_no_column(tmp_path):
     write(tmp_path, "t", pd.DataFrame([{"model": "a|b", "n": "1"}]))
-    assert single_spaced((tmp_path / "t.md").read_text()) == "| model | n |\n|:-|-:|\n| a\\|b | 1 |\n"
+    assert (
+        single_spaced((tmp_path / "t.md").read_text()) == "| model | n |\n|:-|-:|\n| a\\|b | 1 |\n"
+    )
 
 
 def test_without_published_batches_there_are_only_ours(summary, shown):
@@ -175,7 +196,9 @@ def test_table_4_has_a_column_for_each_group_of_cells(stages, shown):
     table = settings_in_force(groups_of(stages), shown["titles"]).set_index("setting")
     assert list(table.columns) == ["GovReport; SummScreenFD; QMSum", "Qasper"]
     assert table.loc["training.validation.every_steps"].tolist() == ["500", "10"]
-    assert table.loc["training.learning_rate"].tolist() == ["2e-05", "2e-05"], "what they share is there too"
+    assert table.loc["training.learning_rate"].tolist() == ["2e-05", "2e-05"], (
+        "what they share is there too"
+    )
     assert table.loc["metric"].tolist() == ["rouge", "f1"]
     assert table.loc["budgets"].tolist()[0] == "1 GPU; 1 GPU, 4 steps; 8 GPUs, 4 steps"
     assert table.loc["seeds"].tolist() == ["42", "42"]
@@ -184,14 +207,22 @@ def test_table_4_has_a_column_for_each_group_of_cells(stages, shown):
 def test_settings_that_a_protocol_does_not_use_are_not_in_force(root):
     study = published_study(root)
     study["grid"].append({**study["grid"][1], "protocols": ["teacher_forced"]})
-    table = settings_in_force(groups_of(checked_stages("paper", study, {})), {}).set_index("setting")
+    table = settings_in_force(groups_of(checked_stages("paper", study, {})), {}).set_index(
+        "setting"
+    )
     forced = table.columns[2]
-    assert "teacher_forced" in forced and table.loc["generation.num_beams"].tolist() == ["1", "1", "not used"]
+    assert "teacher_forced" in forced and table.loc["generation.num_beams"].tolist() == [
+        "1",
+        "1",
+        "not used",
+    ]
     assert table.loc["training.learning_rate", forced] == "2e-05"
 
 
 def test_cells_that_only_settings_tell_apart_are_numbered():
-    found = [{"cells": {axis: ["x"] for axis in AXES}, "settings": {"a": value}} for value in (None, 0.5)]
+    found = [
+        {"cells": {axis: ["x"] for axis in AXES}, "settings": {"a": value}} for value in (None, 0.5)
+    ]
     table = settings_in_force(found, {})
     assert list(table.columns) == ["setting", "group 1", "group 2"]
     assert table.iloc[-1].tolist() == ["a", "none", "0.5"]
@@ -225,7 +256,11 @@ def test_a_figure_of_the_paper_has_its_panels_and_lines(drawn, name):
     axes = [axis for axis in figure.axes if axis.get_visible()]
     assert len(axes) == PANELS[name]
     for axis in axes:
-        lines = [line for line in axis.lines if line.get_linestyle() == "-" and len(line.get_xdata()) == 4]
+        lines = [
+            line
+            for line in axis.lines
+            if line.get_linestyle() == "-" and len(line.get_xdata()) == 4
+        ]
         assert len(lines) == 3, "one of four lengths for each model"
         assert axis.get_ylim()[0] > 0, "as close as the scores are"
     legend = [text.get_text().replace("\n", " ") for text in figure.legends[0].get_texts()]
@@ -234,12 +269,20 @@ def test_a_figure_of_the_paper_has_its_panels_and_lines(drawn, name):
 
 
 def test_the_papers_axes(drawn):
-    shown = {name: [axis.get_xlabel().replace("\n", " ") for axis in drawn[name].axes] for name in PANELS}
+    shown = {
+        name: [axis.get_xlabel().replace("\n", " ") for axis in drawn[name].axes] for name in PANELS
+    }
     labels = {name: [label.partition(" (")[0] for label in found] for name, found in shown.items()}
     assert labels["figure_1"] == ["Training power efficiency"] * 3
     assert labels["figure_2"] == ["Training energy"] * 3
-    assert {axis.get_xlabel() for axis in drawn["figure_2"].axes if axis.get_visible()} == {"Training energy (kWh)"}
-    assert [axis.get_title() for axis in drawn["figure_2"].axes] == ["GovReport", "SummScreenFD", "QMSum"]
+    assert {axis.get_xlabel() for axis in drawn["figure_2"].axes if axis.get_visible()} == {
+        "Training energy (kWh)"
+    }
+    assert [axis.get_title() for axis in drawn["figure_2"].axes] == [
+        "GovReport",
+        "SummScreenFD",
+        "QMSum",
+    ]
     assert labels["figure_4"] == ["Inference speed"] * 3
     assert labels["figure_5"] == [
         "Training power efficiency",
@@ -264,11 +307,19 @@ def hollow(axis) -> list[tuple[float, float]]:
 
 
 def test_published_scores_stand_at_the_cells_own_costs(drawn, summary, shown):
-    known = {p: s for p, s in scores(shown["published"]).items() if p.dataset == "qasper" and p.budget == "gpu8x4"}
-    expected = sorted((at(summary, place)["train_energy_kwh"], score) for place, score in known.items())
+    known = {
+        p: s
+        for p, s in scores(shown["published"]).items()
+        if p.dataset == "qasper" and p.budget == "gpu8x4"
+    }
+    expected = sorted(
+        (at(summary, place)["train_energy_kwh"], score) for place, score in known.items()
+    )
     assert sorted(hollow(drawn["figure_5"].axes[1])) == expected and len(expected) == 4
     by_dataset = [len(hollow(axis)) for axis in drawn["accuracy_vs_training_energy"].axes]
-    assert by_dataset == [12, 0, 0, 12], "in the general figures too: three budgets of GovReport and of Qasper"
+    assert by_dataset == [12, 0, 0, 12], (
+        "in the general figures too: three budgets of GovReport and of Qasper"
+    )
     assert hollow(drawn["figure_2"].axes[1]) == [], "none is known of SummScreenFD"
 
 
@@ -298,14 +349,20 @@ def test_the_published_figure_has_scores_above_differences(summary, shown):
 def test_a_figure_of_unfinished_cells_says_so(summary, shown):
     some = summary[summary["dataset"] == "qmsum"]
     figure = own_figure(some, shown["figures"][0], shown["titles"], shown["published"])
-    assert [NO_CELLS in [t.get_text() for t in axis.texts] for axis in figure.axes] == [True, True, False]
+    assert [NO_CELLS in [t.get_text() for t in axis.texts] for axis in figure.axes] == [
+        True,
+        True,
+        False,
+    ]
     assert "published" not in words(figure), "nothing of it is shown"
     none = own_figure(some, shown["figures"][4], shown["titles"], shown["published"])
     assert words(none).count(NO_CELLS) == 4
 
 
 def test_unknown_energy_leaves_a_figure_of_the_study_empty(stages, shown):
-    unknown = made_up(stages, train_energy_kwh=None, train_power_efficiency=None, train_energy_source="none")
+    unknown = made_up(
+        stages, train_energy_kwh=None, train_power_efficiency=None, train_energy_source="none"
+    )
     figure = own_figure(unknown, shown["figures"][1], shown["titles"], shown["published"])
     assert words(figure).count("Energy was not measured") == 3
     half = own_figure(unknown, shown["figures"][4], shown["titles"], shown["published"])
@@ -313,7 +370,9 @@ def test_unknown_energy_leaves_a_figure_of_the_study_empty(stages, shown):
 
 
 def test_random_weights_are_named_in_a_figure_of_the_study(stages, shown):
-    figure = own_figure(made_up(stages, initialisation="random"), shown["figures"][0], shown["titles"], {})
+    figure = own_figure(
+        made_up(stages, initialisation="random"), shown["figures"][0], shown["titles"], {}
+    )
     assert "LED-base, from random weights" in words(figure)
 
 
@@ -329,14 +388,22 @@ def test_a_cost_may_ask_for_its_scale(summary, name, scale):
 def three_ways(stages) -> pd.DataFrame:
     """Every cell under both protocols, the generated ones at two inference points."""
     other = {"protocol": "teacher_forced"}, {"inference": "beam4"}
-    return pd.concat([made_up(stages), *(made_up(stages, seed, **every) for seed, every in enumerate(other, 1))])
+    return pd.concat(
+        [made_up(stages), *(made_up(stages, seed, **every) for seed, every in enumerate(other, 1))]
+    )
 
 
 def test_ways_of_a_cell_share_its_published_line(three_ways, shown):
     figure = beside_published_scores(three_ways, shown["published"], shown["titles"])
     theirs = [line for line in figure.axes[0].lines if line.get_linestyle() == "--"]
-    assert len(theirs) == 3 and len({line.get_color() for line in theirs}) == 1, "one for each budget, in grey"
-    ours = [line for line in figure.axes[0].lines if line.get_linestyle() == "-" and len(line.get_xdata()) == 4]
+    assert len(theirs) == 3 and len({line.get_color() for line in theirs}) == 1, (
+        "one for each budget, in grey"
+    )
+    ours = [
+        line
+        for line in figure.axes[0].lines
+        if line.get_linestyle() == "-" and len(line.get_xdata()) == 4
+    ]
     assert len(ours) == 9
     assert {line.get_marker() for line in ours} == {line.get_marker() for line in theirs}
     said = words(figure)

@@ -14,7 +14,12 @@ def cell(name: str, variant_of: str | None = None, **axes) -> dict:
 
 
 def test_the_best_on_validation_of_each_search_counts():
-    cells = [(cell("a", "m"), 80.0), (cell("b", "m"), 81.0), (cell("c"), None), (cell("d", "m", seed=2), 1.0)]
+    cells = [
+        (cell("a", "m"), 80.0),
+        (cell("b", "m"), 81.0),
+        (cell("c"), None),
+        (cell("d", "m", seed=2), 1.0),
+    ]
     assert chosen(cells) == {"b", "c", "d"}
 
 
@@ -24,7 +29,9 @@ def test_of_equals_the_first_counts_and_of_an_unfinished_search_none():
 
 
 def test_claims_hear_the_chosen_model_under_the_name_of_the_search():
-    known = [{**cell(name, "m"), "inference": "p", "model": "m", "left_out": None} for name in ("a", "b")]
+    known = [
+        {**cell(name, "m"), "inference": "p", "model": "m", "left_out": None} for name in ("a", "b")
+    ]
     rows = [
         {**cell(name, "m"), "inference": "p", "selected": name == "b", "score": score, "score_name": "accuracy",
          "score_ci_low": score - 1, "score_ci_high": score + 1}

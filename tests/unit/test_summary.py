@@ -20,7 +20,10 @@ from longwatt.summary import (
     write_summary,
 )
 
-ROWS = [{"cell": f"d/m/{n}/b/generated/seed1", "dataset": "d", "seq_len": n, "inference": "greedy"} for n in (64, 128)]
+ROWS = [
+    {"cell": f"d/m/{n}/b/generated/seed1", "dataset": "d", "seq_len": n, "inference": "greedy"}
+    for n in (64, 128)
+]
 
 
 @pytest.fixture
@@ -35,7 +38,11 @@ def results(tmp_path) -> Path:
                 "train_runtime_s": 6.0,
                 "stopped_early": True,
             },
-            "training_energy": {"energy_j": 200.0, "energy_kwh": 200 / 3.6e6, "energy_source": "nvml_counter"},
+            "training_energy": {
+                "energy_j": 200.0,
+                "energy_kwh": 200 / 3.6e6,
+                "energy_source": "nvml_counter",
+            },
             "inference": {"inference_samples_per_second": 3.0},
             "inference_energy": {"energy_j": None, "energy_kwh": None, "energy_source": "none"},
             "scores": {"score": 12.5, "score_name": "f1", "f1": 12.5},
@@ -148,23 +155,46 @@ def test_energy_by_phase_waste_and_what_it_costs(results):
     }  # fmt: skip
     table = summarize(results, ROWS, costs.figures(machine))
     row = table.iloc[0]
-    assert (row["train_steps_energy_kwh"], row["validation_energy_kwh"], row["checkpoint_energy_kwh"]) == (0.7, 0.3, 0)
+    assert (
+        row["train_steps_energy_kwh"],
+        row["validation_energy_kwh"],
+        row["checkpoint_energy_kwh"],
+    ) == (0.7, 0.3, 0)
     assert row["train_power_efficiency"] == pytest.approx(100 / 3.6e6)
     assert row["train_steps_power_efficiency"] == pytest.approx(100 / (0.7 * 3.6e6))
-    assert (row["wasted_energy_kwh"], row["wasted_runtime_s"], row["train_energy_flags"]) == (0.25, 600, "short gap")
+    assert (row["wasted_energy_kwh"], row["wasted_runtime_s"], row["train_energy_flags"]) == (
+        0.25,
+        600,
+        "short gap",
+    )
     # PUE stands beside and is in nothing.
     assert (row["pue"], row["train_gco2e"], row["train_energy_cost"]) == (1.5, 300, 0.2)
     assert (row["train_gpu_hours"], row["train_gpu_cost"], row["currency"]) == (4, 10, "EUR")
-    assert (row["grid_source"], row["grid_year"], row["grid_gco2e_per_kwh"]) == ("the grid", 2025, 300)
+    assert (row["grid_source"], row["grid_year"], row["grid_gco2e_per_kwh"]) == (
+        "the grid",
+        2025,
+        300,
+    )
     unpriced = summarize(results, ROWS, costs.figures({})).iloc[0]
-    assert unpriced["train_gco2e"] is None and unpriced["pue"] == 1 and unpriced["train_gpu_hours"] == 4
+    assert (
+        unpriced["train_gco2e"] is None
+        and unpriced["pue"] == 1
+        and unpriced["train_gpu_hours"] == 4
+    )
 
 
 def test_joules_per_example_and_per_token(results):
     found = artefacts(results, ROWS[0])
     found["inference"].write_text(json.dumps({"samples": 50, "output_tokens": 400}))
-    facts = {"energy_j": 2000.0, "energy_kwh": 2000 / 3.6e6, "energy_source": "nvml_counter", "gpus": {}}
-    found["inference_energy"].write_text(json.dumps({**facts, "wasted": {"duration_s": 0, "energy_kwh": None}}))
+    facts = {
+        "energy_j": 2000.0,
+        "energy_kwh": 2000 / 3.6e6,
+        "energy_source": "nvml_counter",
+        "gpus": {},
+    }
+    found["inference_energy"].write_text(
+        json.dumps({**facts, "wasted": {"duration_s": 0, "energy_kwh": None}})
+    )
     row = summarize(results, ROWS, costs.figures({})).iloc[0]
     assert (row["joules_per_example"], row["joules_per_output_token"]) == (40, 5)
     assert row["inference_power_efficiency"] == 0.025 and row["inference_wasted_energy_kwh"] == 0

@@ -39,7 +39,10 @@ def _products(summary: pd.DataFrame, devices: Mapping[str, int]) -> dict[Key, st
 
 def _product(row: Mapping[Any, Any], devices: int) -> str:
     """Examples per step, and per device x accumulation x devices where that is more than one factor."""
-    sizes = [row[name] for name in ("effective_batch_size", "per_device_batch_size", "gradient_accumulation_steps")]
+    sizes = [
+        row[name]
+        for name in ("effective_batch_size", "per_device_batch_size", "gradient_accumulation_steps")
+    ]
     if any(map(pd.isna, sizes)) or sizes[2] * devices == 1:
         return f"{sizes[0]:.0f}"
     effective, per_device, accumulation = map(int, sizes)
@@ -59,7 +62,9 @@ def batch_sizes(summary: pd.DataFrame, settings: Mapping[str, Any]) -> pd.DataFr
     published = theirs.batch_sizes(settings["published"])
     places = {Place(*key[:-1]) for key in ours} | published.keys()
     lengths = sorted({place.seq_len for place in places})
-    shown = {name: _row(name, lengths, ours, products, published) for name in _rows(ours, published)}
+    shown = {
+        name: _row(name, lengths, ours, products, published) for name in _rows(ours, published)
+    }
     table = grouped(_merged(shown, settings["titles"]))
     alike = [("", "protocol")] if table[("", "protocol")].nunique() <= 1 else []
     return table.drop(columns=alike)
@@ -95,7 +100,9 @@ def _row(
     return {**row, ("", "differs at"): ", ".join(differing) or ("none" if trained_any else NA)}
 
 
-def _merged(shown: Mapping[Key, dict[tuple[str, str], str]], titles: Mapping[str, str]) -> pd.DataFrame:
+def _merged(
+    shown: Mapping[Key, dict[tuple[str, str], str]], titles: Mapping[str, str]
+) -> pd.DataFrame:
     """Datasets that share a model, a budget and all batches share a row."""
     together: dict[Key, list[str]] = {}
     for (dataset, *others), row in shown.items():

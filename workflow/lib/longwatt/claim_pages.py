@@ -44,11 +44,19 @@ CLASSES = {
 WORDS = {"difference": ", less ", "ratio": ", divided by "}
 ALONE = "the grid has nothing to set beside them as this test asks"
 LEFT = ("cell", "against", "cells", "finding", "note")  # columns of words
-NUMBER_TITLES = {"difference": "difference", "ratio": "ratio", "variation": "coefficient of variation"}
+NUMBER_TITLES = {
+    "difference": "difference",
+    "ratio": "ratio",
+    "variation": "coefficient of variation",
+}
 
 
 def write_claims(
-    summary: Path, target: Path, settings: Mapping[str, Any], provenance: Any, results: Path | None = None
+    summary: Path,
+    target: Path,
+    settings: Mapping[str, Any],
+    provenance: Any,
+    results: Path | None = None,
 ) -> None:
     """Judge claims and write `target` (JSON) and, beside it, the same as .md and .html for people.
 
@@ -77,11 +85,17 @@ def page(judged: Mapping[str, Mapping[str, Any]], confidence: float) -> list[Sec
     parts: list[Part] = [INTRODUCTION]
     if confidence != CONFIDENCE:
         own = percent(confidence, "g")
-        parts.append(f"Intervals of scores over examples (and seeds with them) are of {own}, all others of 95 %.")
+        parts.append(
+            f"Intervals of scores over examples (and seeds with them) are of {own}, all others of 95 %."
+        )
     about_energy = any(STEPS_ALONE in claim["verdicts"] for claim in judged.values())
     if about_energy:
-        words = "validations included (the whole run, as published), and of the training steps alone"
-        parts.append(f"Claims about the energy of training are judged twice: by the energy {words}.")
+        words = (
+            "validations included (the whole run, as published), and of the training steps alone"
+        )
+        parts.append(
+            f"Claims about the energy of training are judged twice: by the energy {words}."
+        )
     first = Section("", [*parts, _overview(judged, about_energy)])
     return [first, *(section for name, claim in judged.items() for section in _claim(name, claim))]
 
@@ -93,7 +107,9 @@ def _overview(judged: Mapping[str, Mapping[str, Any]], about_energy: bool) -> Ta
     noted = any(claim["notes"] for claim in judged.values())
     rows = []
     for name, claim in judged.items():
-        verdicts = {title: claim["verdicts"].get(way, "") for title, way in zip(titles, ways, strict=True)}
+        verdicts = {
+            title: claim["verdicts"].get(way, "") for title, way in zip(titles, ways, strict=True)
+        }
         note = {"note": ", ".join(claim["notes"])} if noted else {}
         rows.append({"claim": name, "statement": claim["statement"], **verdicts, **note})
     words = ["claim", "statement", *titles, "note"]
@@ -113,8 +129,12 @@ def _test(number: int, test: Mapping[str, Any]) -> Section:
         verdict = judged["verdict"]
         parts.append(Labelled(label, f"{verdict}: {_counts(judged)}", CLASSES[verdict]))
         parts.append(_numbers(test["kind"], judged))
-        if methods := Counter(finding["method"] for finding in judged["findings"] if finding["method"]):
-            parts.append(Labelled("Intervals", "; ".join(f"{name} ({n})" for name, n in methods.items())))
+        if methods := Counter(
+            finding["method"] for finding in judged["findings"] if finding["method"]
+        ):
+            parts.append(
+                Labelled("Intervals", "; ".join(f"{name} ({n})" for name, n in methods.items()))
+            )
         if judged["unclear_because"]:
             parts.append(Labelled("Unclear", _missing(judged["unclear_because"])))
         if judged["alone"]:
@@ -125,18 +145,26 @@ def _test(number: int, test: Mapping[str, Any]) -> Section:
 def _counts(judged: Mapping[str, Any]) -> str:
     found = ", ".join(f"{judged[status]} {words}" for status, words in
                       ((HOLDS, "hold"), (FAILS, "fail"), (UNCLEAR, "unclear")) if judged[status])  # fmt: skip
-    return f"of {count(len(judged['findings']), 'comparison')} {found}; {judged['needed']} must hold"
+    return (
+        f"of {count(len(judged['findings']), 'comparison')} {found}; {judged['needed']} must hold"
+    )
 
 
 def _missing(missing: Sequence[str]) -> str:
     more = len(missing) - MOST_MISSING
-    return "; ".join(missing[:MOST_MISSING]) + (f"; and {more} more, listed in claims.json" if more > 0 else "")
+    return "; ".join(missing[:MOST_MISSING]) + (
+        f"; and {more} more, listed in claims.json" if more > 0 else ""
+    )
 
 
 def in_words(kind: str, given: Mapping[str, Any]) -> str:
     """What a test asks, as one line."""
-    bounds = " and ".join(f"{word} {given[name]:g}" for name, word in BOUNDS.items() if name in given)
-    share = f", in {percent(given['share'], 'g')} of them or more" if given.get("share", 1) < 1 else ""
+    bounds = " and ".join(
+        f"{word} {given[name]:g}" for name, word in BOUNDS.items() if name in given
+    )
+    share = (
+        f", in {percent(given['share'], 'g')} of them or more" if given.get("share", 1) < 1 else ""
+    )
     return f"{_subject(kind, given)}: {bounds}{share}"
 
 
@@ -148,7 +176,9 @@ def _subject(kind: str, given: Mapping[str, Any]) -> str:
             method = given.get("method", "spearman").capitalize()
             return f"{method} correlation of {given['between'][0]} with {given['between'][1]} over {cells}{within}"
         case "variation":
-            return f"coefficient of variation of {given['column']} across {given['across']} in {cells}"
+            return (
+                f"coefficient of variation of {given['column']} across {given['across']} in {cells}"
+            )
         case "value":
             return f"{given['column']} of {cells}"
     return f"{given['column']} of {cells}{WORDS[kind]}{_against(given)}"
@@ -159,7 +189,9 @@ def _against(given: Mapping[str, Any]) -> str:
     if "value" in target:
         return f"{target['value']:g}"
     differs = _selected({axis: value for axis, value in target.items() if axis in Point._fields})
-    return f"{target.get('column', 'that')} of the same cell" + (f" with {differs}" if differs else "")
+    return f"{target.get('column', 'that')} of the same cell" + (
+        f" with {differs}" if differs else ""
+    )
 
 
 def _selected(selector: Mapping[str, Any]) -> str:
@@ -182,7 +214,9 @@ def _numbers(kind: str, judged: Mapping[str, Any]) -> Table:
     findings, columns = judged["findings"], judged["columns"]
     if kind in ("difference", "ratio", "value"):
         sides = ["cell", "against"][: max(len(finding["cells"]) for finding in findings)]
-        names = columns if len(set(columns)) == len(columns) else [columns[0], f"{columns[1]} against"]
+        names = (
+            columns if len(set(columns)) == len(columns) else [columns[0], f"{columns[1]} against"]
+        )
         titles = [*sides, *names, *([NUMBER_TITLES[kind]] if kind != "value" else [])]
         rows = [_pair_row(kind, finding, len(names)) for finding in findings]
     else:
@@ -192,7 +226,11 @@ def _numbers(kind: str, judged: Mapping[str, Any]) -> Table:
     noted = any(finding["notes"] for finding in findings)
     rows = [[*row, *end][: None if noted else -1] for row, end in zip(rows, ends, strict=True)]
     columns = [*titles, "interval", "finding", *(["note"] if noted else [])]
-    return Table([dict(zip(columns, row, strict=True)) for row in rows], [c for c in columns if c in LEFT], CLASSES)
+    return Table(
+        [dict(zip(columns, row, strict=True)) for row in rows],
+        [c for c in columns if c in LEFT],
+        CLASSES,
+    )
 
 
 def _pair_row(kind: str, finding: Mapping[str, Any], values: int) -> list[str]:

@@ -60,7 +60,10 @@ class ClaimScores:
 
     def same(self, first: Sequence[Row], second: Sequence[Row]) -> bool:
         """Tell rows about one split of one dataset, which their examples' ids alone do not."""
-        of = {(row["dataset"], self._splits.get((row["cell"], row["inference"]))) for row in (*first, *second)}
+        of = {
+            (row["dataset"], self._splits.get((row["cell"], row["inference"])))
+            for row in (*first, *second)
+        }
         return len(of) == 1
 
     def _gather(self, rows: Sequence[Row], column: str) -> Scores | None:

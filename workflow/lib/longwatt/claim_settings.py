@@ -119,7 +119,9 @@ class ClaimTest:
         if self.kind in ("value", "correlation") or "value" in self.given.get("to", {}):
             return []
         known, pairs = list(points), self.kind != "variation"
-        counted = {self._counted(point) for group in compared for point in (group[:1] if pairs else group)}
+        counted = {
+            self._counted(point) for group in compared for point in (group[:1] if pairs else group)
+        }
         lengths: dict[str, set[int]] = {}
         for point in known:
             lengths.setdefault(point.dataset, set()).add(point.seq_len)
@@ -127,7 +129,8 @@ class ClaimTest:
         return [
             point
             for point in (sorted(chosen) if self._vary[0] else first_points(chosen))
-            if self._counted(point) not in counted and self._lacks_partner(point, lengths[point.dataset])
+            if self._counted(point) not in counted
+            and self._lacks_partner(point, lengths[point.dataset])
         ]
 
     def _grouped(self, chosen: Iterable[Point]) -> list[Comparison]:
@@ -157,7 +160,11 @@ class ClaimTest:
     @cached_property
     def target(self) -> dict[str, Any]:
         """The axes in which the second cell of a pair differs from the first."""
-        return {axis: wanted for axis, wanted in self.given.get("to", {}).items() if axis in Point._fields}
+        return {
+            axis: wanted
+            for axis, wanted in self.given.get("to", {}).items()
+            if axis in Point._fields
+        }
 
     @cached_property
     def _vary(self) -> tuple[bool, ...]:
@@ -208,7 +215,9 @@ class ClaimTest:
         if first and second:
             return [point.inference]
         # A training has no inference of its own that its partner would have to share.
-        return as_list(self.selector["inference"]) if second and "inference" in self.selector else None
+        return (
+            as_list(self.selector["inference"]) if second and "inference" in self.selector else None
+        )
 
     @cached_property
     def _compares_columns(self) -> bool:
@@ -275,7 +284,9 @@ def list_tests(name: str, claim: Mapping[str, Any]) -> list[ClaimTest]:
     ]
 
 
-def scored_rows(claims: Mapping[str, Any], cells: Collection[Mapping[str, Any]]) -> list[tuple[str, str]]:
+def scored_rows(
+    claims: Mapping[str, Any], cells: Collection[Mapping[str, Any]]
+) -> list[tuple[str, str]]:
     """List the cells and inference points whose examples' scores claims are judged by.
 
     Args:
@@ -296,7 +307,9 @@ def scored_rows(claims: Mapping[str, Any], cells: Collection[Mapping[str, Any]])
     return [(cell["cell"], cell["inference"]) for cell in there if point_of(cell) in wanted]
 
 
-def check_claims(study: Mapping[str, Any], cells: Collection[Mapping[str, Any]], source: str) -> None:
+def check_claims(
+    study: Mapping[str, Any], cells: Collection[Mapping[str, Any]], source: str
+) -> None:
     """Refuse claims that cannot be judged, whatever the results.
 
     Args:
@@ -320,15 +333,24 @@ def check_claims(study: Mapping[str, Any], cells: Collection[Mapping[str, Any]],
             _check_test(test, study, points, f"{source}: {test.where}")
 
 
-def _check_test(test: ClaimTest, study: Mapping[str, Any], points: Collection[Point], where: str) -> None:
+def _check_test(
+    test: ClaimTest, study: Mapping[str, Any], points: Collection[Point], where: str
+) -> None:
     if not test.bounds:
-        raise StudyError(f"{where}: no threshold is given; add {', '.join(BOUNDS)} or two of them for a band")
+        raise StudyError(
+            f"{where}: no threshold is given; add {', '.join(BOUNDS)} or two of them for a band"
+        )
     _check_band(test.bounds, where)
     for column in test.columns:
         check_name("column", column, COLUMNS, where)
         if column not in NUMBERS:
-            raise StudyError(f"{where}: the column {column!r} holds no numbers; columns that do: {', '.join(NUMBERS)}")
-    for key, selector in (("cells" if "cells" in test.given else "of", test.selector), ("to", test.target)):
+            raise StudyError(
+                f"{where}: the column {column!r} holds no numbers; columns that do: {', '.join(NUMBERS)}"
+            )
+    for key, selector in (
+        ("cells" if "cells" in test.given else "of", test.selector),
+        ("to", test.target),
+    ):
         _check_values(selector, study, points, f"{where}.{key}")
     found = test.comparisons(points)
     _check_found(test, points, found, where)
@@ -355,11 +377,17 @@ def _check_band(bounds: Mapping[str, float], where: str) -> None:
                 )
 
 
-def _check_metrics(test: ClaimTest, found: Sequence[Comparison], metrics: Mapping[str, str], where: str) -> None:
+def _check_metrics(
+    test: ClaimTest, found: Sequence[Comparison], metrics: Mapping[str, str], where: str
+) -> None:
     """Refuse a number made from headline scores in several metrics."""
     for datasets in {tuple(point.dataset for point in comparison) for comparison in found}:
         grouped = test.kind in GROUPED
-        read = itertools.product(test.columns, datasets) if grouped else zip(test.columns, datasets, strict=True)
+        read = (
+            itertools.product(test.columns, datasets)
+            if grouped
+            else zip(test.columns, datasets, strict=True)
+        )
         scored = sorted({dataset for column, dataset in read if column in ANY_METRIC})
         if len({metrics[dataset] for dataset in scored}) > 1:
             named = ", ".join(f"{dataset} in {metrics[dataset]}" for dataset in scored)
@@ -369,14 +397,20 @@ def _check_metrics(test: ClaimTest, found: Sequence[Comparison], metrics: Mappin
             )
 
 
-def _check_values(selector: Mapping[str, Any], study: Mapping[str, Any], points: Collection[Point], where: str) -> None:
+def _check_values(
+    selector: Mapping[str, Any], study: Mapping[str, Any], points: Collection[Point], where: str
+) -> None:
     """Refuse values of axes that the study does not have."""
     for axis, value in _values(selector):
-        known = {getattr(point, axis) for point in points} | set(study[PLURALS[axis]] if axis in PLURALS else ())
+        known = {getattr(point, axis) for point in points} | set(
+            study[PLURALS[axis]] if axis in PLURALS else ()
+        )
         check_name(axis, str(value), map(str, known), f"{where}.{axis}")
 
 
-def _check_found(test: ClaimTest, points: Collection[Point], found: Sequence[Comparison], where: str) -> None:
+def _check_found(
+    test: ClaimTest, points: Collection[Point], found: Sequence[Comparison], where: str
+) -> None:
     """Refuse selectors that mean no cell of the grid, alone or together, as a whole or with one of their values."""
     advice = (
         "leave cells that the study does without in `grid` and name them in `exclude`, with the reason, or take the "
@@ -386,16 +420,24 @@ def _check_found(test: ClaimTest, points: Collection[Point], found: Sequence[Com
     pairs = test.kind in ("difference", "ratio")
     firsts = _meant(test, 0, found, points) if pairs else chosen
     seconds = _meant(test, -1, found, points) if pairs else chosen
-    for selector, there in ((test.selector, chosen), (test.selector, firsts), (test.target, seconds)):
+    for selector, there in (
+        (test.selector, chosen),
+        (test.selector, firsts),
+        (test.target, seconds),
+    ):
         for axis, value in _values(selector):
             if not any(getattr(point, axis) == value for point in there):
                 what = "no cell" if there is chosen else "no two cells that can be compared"
-                raise StudyError(f"{where}: the grid has {what} with {axis} {value} as this test wants; {advice}")
+                raise StudyError(
+                    f"{where}: the grid has {what} with {axis} {value} as this test wants; {advice}"
+                )
     if not found:
         raise StudyError(f"{where}: the grid has no cells that this test could compare; {advice}")
 
 
-def _meant(test: ClaimTest, side: int, found: Sequence[Comparison], points: Collection[Point]) -> Collection[Point]:
+def _meant(
+    test: ClaimTest, side: int, found: Sequence[Comparison], points: Collection[Point]
+) -> Collection[Point]:
     """List the points that one side of the comparisons speaks of; all of a training's for its columns."""
     compared = {comparison[side] for comparison in found}
     if varies_with_inference(test.columns[side]):
@@ -422,7 +464,10 @@ def _groups(points: Iterable[Point], axes: Sequence[str]) -> list[Comparison]:
 def _renamed(value: Any, names: Mapping[str, str]) -> Any:
     """A test's settings with other columns."""
     if isinstance(value, Mapping):
-        return {key: item if key in Point._fields else _renamed(item, names) for key, item in value.items()}
+        return {
+            key: item if key in Point._fields else _renamed(item, names)
+            for key, item in value.items()
+        }
     if isinstance(value, list):
         return [_renamed(item, names) for item in value]
     return names.get(value, value) if isinstance(value, str) else value

@@ -52,7 +52,11 @@ COMPARE: dict[str, Callable[[float, float], bool]] = {
 }
 FLOORS = ("at_least", "above")
 SPEARMAN_ERROR = math.sqrt(1.06)  # Fieller, Hartley and Pearson (1957), Biometrika 44
-OVER_EXAMPLES, APART, FISHER = "one cell's interval over examples", "two independent intervals", "Fisher's z"
+OVER_EXAMPLES, APART, FISHER = (
+    "one cell's interval over examples",
+    "two independent intervals",
+    "Fisher's z",
+)
 DIGITS = 9  # beyond these a difference is rounding, and decides nothing
 
 
@@ -104,7 +108,10 @@ class Evidence:
     """
 
     def __init__(
-        self, summary: pd.DataFrame, cells: Sequence[Mapping[str, Any]], scores: ClaimScores | None = None
+        self,
+        summary: pd.DataFrame,
+        cells: Sequence[Mapping[str, Any]],
+        scores: ClaimScores | None = None,
     ) -> None:
         self._scores = scores
         rows: list[Mapping[str, Any]] = [
@@ -113,14 +120,22 @@ class Evidence:
         beaten = {row["cell"] for row in rows if row.get("selected") in (False, "False")}
         points = {(cell["cell"], cell["inference"]): point_of(cell) for cell in cells}
         self._expected = _by_point((point_of(cell), cell) for cell in cells)
-        self._rows = _by_point((points.get((row["cell"], row["inference"]), point_of(row)), row) for row in rows)
-        self._unchosen = {p for p, own in self._expected.items() if beaten.issuperset(cell["cell"] for cell in own)}
+        self._rows = _by_point(
+            (points.get((row["cell"], row["inference"]), point_of(row)), row) for row in rows
+        )
+        self._unchosen = {
+            p
+            for p, own in self._expected.items()
+            if beaten.issuperset(cell["cell"] for cell in own)
+        }
         for found in (self._expected, self._rows):
             for point in found.keys() - self._unchosen:
                 found[point] = [one for one in found[point] if one["cell"] not in beaten]
         self._trainings = _by_point((training_of(point), point) for point in sorted(self._expected))
         self.points = list(self._expected)
-        self._shown = [axis for axis in Point._fields if len({getattr(p, axis) for p in self.points}) > 1]
+        self._shown = [
+            axis for axis in Point._fields if len({getattr(p, axis) for p in self.points}) > 1
+        ]
 
     def label(self, point: Point, training: bool = False) -> str:
         """Name a point, or its training, by the axes in which the study's cells differ."""
@@ -141,7 +156,9 @@ class Evidence:
                 found[row["cell"]] = row
         return list(found.values())
 
-    def _of_training(self, found: Mapping[Point, list[Mapping[str, Any]]], point: Point) -> Iterator[Mapping[str, Any]]:
+    def _of_training(
+        self, found: Mapping[Point, list[Mapping[str, Any]]], point: Point
+    ) -> Iterator[Mapping[str, Any]]:
         """Gather the entries of all inference points of a point's training."""
         for own in self._trainings[training_of(point)]:
             yield from found.get(own, ())
@@ -151,7 +168,9 @@ class Evidence:
         values = {row["cell"]: row[column] for row in self.rows(point, column)}
         cells = self._expected[point]
         if not varies_with_inference(column):
-            cells = list({cell["cell"]: cell for cell in self._of_training(self._expected, point)}.values())
+            cells = list(
+                {cell["cell"]: cell for cell in self._of_training(self._expected, point)}.values()
+            )
         if point in self._unchosen:
             names = ", ".join(cell["cell"] for cell in cells)
             return [f"of {names} none is chosen: a search needs the validation score of each"]
@@ -205,16 +224,24 @@ class Evidence:
             apart: as `longwatt.differences.notes`.
         """
         values = [(row, column) for point, column in wanted for row in self.rows(point, column)]
-        regimes = {(row["model"], row["attention_regime"]) for row, _ in values if not pd.isna(row["attention_regime"])}
+        regimes = {
+            (row["model"], row["attention_regime"])
+            for row, _ in values
+            if not pd.isna(row["attention_regime"])
+        }
         flagged = self.flags(wanted)
         notes = {
             "estimated energy": any(_is_estimated(*value) for value in values),
             f"energy flagged: {', '.join(flagged)}": bool(flagged),
             RANDOM_WEIGHTS: any(_of_random_weights(*value) for value in values),
             DIVERGED: any(_of_diverged(*value) for value in values),
-            "two attention regimes, so two models": len(regimes) > len({model for model, _ in regimes}),
+            "two attention regimes, so two models": len(regimes)
+            > len({model for model, _ in regimes}),
         }
-        return [*(note for note, needed in notes.items() if needed), *differences.notes(values, apart)]
+        return [
+            *(note for note, needed in notes.items() if needed),
+            *differences.notes(values, apart),
+        ]
 
     def flags(self, values: Iterable[tuple[Point, str]]) -> tuple[str, ...]:
         """Flags of the energies among some values."""
@@ -267,7 +294,9 @@ def _by_point(found: Iterable[tuple[Point, Entry]]) -> dict[Point, list[Entry]]:
     return gathered
 
 
-def judge(summary: pd.DataFrame, settings: Mapping[str, Any], results: Path | None = None) -> dict[str, dict[str, Any]]:
+def judge(
+    summary: pd.DataFrame, settings: Mapping[str, Any], results: Path | None = None
+) -> dict[str, dict[str, Any]]:
     """Judge every claim.
 
     Args:
@@ -290,9 +319,16 @@ def judge(summary: pd.DataFrame, settings: Mapping[str, Any], results: Path | No
 
 def _judge_claim(name: str, claim: Mapping[str, Any], evidence: Evidence) -> dict[str, Any]:
     tests = [_judge_ways(test, evidence) for test in list_tests(name, claim)]
-    ways = [WHOLE_RUN, STEPS_ALONE] if any(STEPS_ALONE in test["judged"] for test in tests) else [WHOLE_RUN]
+    ways = (
+        [WHOLE_RUN, STEPS_ALONE]
+        if any(STEPS_ALONE in test["judged"] for test in tests)
+        else [WHOLE_RUN]
+    )
     verdicts = {
-        way: _all_of([test["judged"].get(way, test["judged"][WHOLE_RUN])["verdict"] for test in tests]) for way in ways
+        way: _all_of(
+            [test["judged"].get(way, test["judged"][WHOLE_RUN])["verdict"] for test in tests]
+        )
+        for way in ways
     }
     findings = [f for test in tests for way in test["judged"].values() for f in way["findings"]]
     notes = sorted({note for finding in findings for note in finding["notes"]})
@@ -313,7 +349,9 @@ def judge_test(test: ClaimTest, evidence: Evidence) -> dict[str, Any]:
     comparisons = test.comparisons(evidence.points)
     findings = [_find(test, comparison, evidence) for comparison in comparisons]
     alone = [evidence.label(point) for point in test.alone(evidence.points, comparisons)]
-    count = {status: sum(f.status == status for f in findings) for status in (HOLDS, FAILS, UNCLEAR)}
+    count = {
+        status: sum(f.status == status for f in findings) for status in (HOLDS, FAILS, UNCLEAR)
+    }
     needed = math.ceil(round(test.share * len(findings), DIGITS))
     verdict = UNDECIDED
     if count[HOLDS] >= needed:
@@ -321,7 +359,13 @@ def judge_test(test: ClaimTest, evidence: Evidence) -> dict[str, Any]:
     elif count[HOLDS] + count[UNCLEAR] < needed:
         verdict = CONTRADICTED
     reasons = list(dict.fromkeys(why for finding in findings for why in finding.why))
-    shown = {"columns": list(test.columns), "verdict": verdict, **count, "needed": needed, "unclear_because": reasons}
+    shown = {
+        "columns": list(test.columns),
+        "verdict": verdict,
+        **count,
+        "needed": needed,
+        "unclear_because": reasons,
+    }
     shown |= {"alone": alone}
     return {**shown, "findings": [_as_json(finding) for finding in findings]}
 
@@ -330,26 +374,40 @@ def _find(test: ClaimTest, comparison: Comparison, evidence: Evidence) -> Findin
     """What one comparison says."""
     cells = _labels(test, comparison, evidence)
     wanted = _wanted(test, comparison)
-    lacking = list(dict.fromkeys(word for point, column in wanted for word in evidence.lacks(point, column)))
+    lacking = list(
+        dict.fromkeys(word for point, column in wanted for word in evidence.lacks(point, column))
+    )
     if lacking:
         return Finding(cells, [], None, UNCLEAR, lacking, [])
     found = [evidence.estimate(point, column) for point, column in wanted]
     estimate = NUMBERS_OF[test.kind](test, found)
     if estimate is not None and (pair := _paired(test, wanted, evidence)):
         estimate = replace(estimate, **pair._asdict())
-    status, why = UNCLEAR, [f"{name_of(cells)} give no number: a division by 0, or values that are all alike"]
+    status, why = (
+        UNCLEAR,
+        [f"{name_of(cells)} give no number: a division by 0, or values that are all alike"],
+    )
     if estimate is not None:
         status = against(test.bounds, estimate)
-        why = [f"the interval of {name_of(cells)} reaches across the threshold"] if status == UNCLEAR else []
+        why = (
+            [f"the interval of {name_of(cells)} reaches across the threshold"]
+            if status == UNCLEAR
+            else []
+        )
     notes = evidence.notes(wanted, apart=test.kind in GROUPED)
     if RANDOM_WEIGHTS in notes and not test.random_weights:
-        status, why = UNCLEAR, [f"{name_of(cells)}: random weights, whose scores say nothing of the model"]
+        status, why = (
+            UNCLEAR,
+            [f"{name_of(cells)}: random weights, whose scores say nothing of the model"],
+        )
     if DIVERGED in notes:
         lost = f"{name_of(cells)}: {DIVERGED}, so neither costs nor scores are a whole training's"
         status, why = UNCLEAR, [lost]
     disclaimed = [flag for flag in evidence.flags(wanted) if flag in flags.DISCLAIMED]
     if disclaimed:
-        words = "; ".join(f"an energy {flags.DISCLAIMED[flag]} (flag {flag})" for flag in disclaimed)
+        words = "; ".join(
+            f"an energy {flags.DISCLAIMED[flag]} (flag {flag})" for flag in disclaimed
+        )
         status, why = UNCLEAR, [f"{name_of(cells)}: {words}, of which nothing is claimed"]
     return Finding(cells, [one.value for one in found], estimate, status, why, notes)
 
@@ -362,13 +420,20 @@ def _labels(test: ClaimTest, comparison: Comparison, evidence: Evidence) -> list
     return [evidence.label(*side) for side in zip(comparison, trainings, strict=True)]
 
 
-def _paired(test: ClaimTest, wanted: Sequence[tuple[Point, str]], evidence: Evidence) -> Interval | None:
+def _paired(
+    test: ClaimTest, wanted: Sequence[tuple[Point, str]], evidence: Evidence
+) -> Interval | None:
     """Find the interval of a pair whose cells scored the same examples; None of others."""
     if test.kind not in ("difference", "ratio") or len(wanted) != 2:
         return None
     (one, _), (other, _) = wanted
     first, second = (evidence.scores(*side) for side in wanted)
-    if first is None or second is None or first.ids != second.ids or not evidence.same_examples(one, other):
+    if (
+        first is None
+        or second is None
+        or first.ids != second.ids
+        or not evidence.same_examples(one, other)
+    ):
         return None
     make = paired_difference if test.kind == "difference" else paired_ratio
     return make(first, second, evidence.seeds(one) == evidence.seeds(other))
@@ -395,12 +460,17 @@ def against(bounds: Mapping[str, float], estimate: Estimate) -> str:
 
     A number without an interval decides by itself.
     """
-    low, high = (estimate.low, estimate.high) if estimate.known else (estimate.value, estimate.value)
+    low, high = (
+        (estimate.low, estimate.high) if estimate.known else (estimate.value, estimate.value)
+    )
     assert low is not None and high is not None
     ends = _rounded(low), _rounded(high)
     if all(COMPARE[name](end, bound) for name, bound in bounds.items() for end in ends):
         return HOLDS
-    if any(not COMPARE[name](ends[1] if name in FLOORS else ends[0], bound) for name, bound in bounds.items()):
+    if any(
+        not COMPARE[name](ends[1] if name in FLOORS else ends[0], bound)
+        for name, bound in bounds.items()
+    ):
         return FAILS
     return UNCLEAR
 
@@ -430,7 +500,10 @@ def _ratio(test: ClaimTest, found: Sequence[Estimate]) -> Estimate | None:
 def _logarithm(found: Estimate) -> Estimate | None:
     if found.value <= 0:
         return None
-    ends = [None if end is None else math.log(end) if end > 0 else -math.inf for end in (found.low, found.high)]
+    ends = [
+        None if end is None else math.log(end) if end > 0 else -math.inf
+        for end in (found.low, found.high)
+    ]
     return replace(found, value=math.log(found.value), low=ends[0], high=ends[1])
 
 
@@ -454,7 +527,9 @@ def _variation(test: ClaimTest, found: Sequence[Estimate]) -> Estimate | None:
 
 def _correlation(test: ClaimTest, found: Sequence[Estimate]) -> Estimate | None:
     """Correlation of two columns over cells, with Fisher's interval."""
-    pairs = pd.DataFrame([[one.value, other.value] for one, other in zip(found[::2], found[1::2], strict=True)])
+    pairs = pd.DataFrame(
+        [[one.value, other.value] for one, other in zip(found[::2], found[1::2], strict=True)]
+    )
     spearman = test.given.get("method", "spearman") == "spearman"
     # Of equal values pandas' ranks are shared, as Spearman's are.
     table = pairs.rank() if spearman else pairs
@@ -505,6 +580,9 @@ def _as_json(finding: Finding) -> dict[str, Any]:
     number = None if estimate is None else estimate.value
     interval = None
     if estimate is not None and estimate.known:
-        interval = [end if end is not None and math.isfinite(end) else None for end in (estimate.low, estimate.high)]
+        interval = [
+            end if end is not None and math.isfinite(end) else None
+            for end in (estimate.low, estimate.high)
+        ]
     method = estimate.method if estimate is not None and estimate.known else ""
     return {**facts, "number": number, "interval": interval, "method": method or None}

@@ -127,7 +127,14 @@ def varies_with_inference(column: str) -> bool:
 
 
 # Beginnings of the columns that a training's machine decides.
-_TRAINING_COSTS = ("train_", "validation_", "checkpoint_", "wasted_", "mean_gpu_", "peak_memory_gib")
+_TRAINING_COSTS = (
+    "train_",
+    "validation_",
+    "checkpoint_",
+    "wasted_",
+    "mean_gpu_",
+    "peak_memory_gib",
+)
 _INFERENCE_COSTS = (INFERENCE, "joules_")
 # Columns that are relative to a baseline -> the column that says in what its machine was another one.
 RELATIVE_TO_BASELINE = {

@@ -91,7 +91,9 @@ def notes(values: Sequence[tuple[Row, str]], apart: bool = False) -> list[str]:
         apart: whether the number sets no value of one column against one of another, as a correlation.
     """
     rows, columns = [row for row, _ in values], dict.fromkeys(column for _, column in values)
-    groups = [[one for one in values if one[1] == column] for column in columns] if apart else [values]
+    groups = (
+        [[one for one in values if one[1] == column] for column in columns] if apart else [values]
+    )
     found = [word for group in groups for word in unlike_words(_measured_on(group), ENVIRONMENT)]
     if len({row.get("budget") for row in rows}) > 1:  # budgets are what is compared
         found = [word for word in found if word != MACHINE["processes"]]
@@ -104,7 +106,10 @@ def notes(values: Sequence[tuple[Row, str]], apart: bool = False) -> list[str]:
 def _measured_on(values: Iterable[tuple[Row, str]]) -> list[Row]:
     """Give what each value was measured on: a training's or an inference's machine; nothing of other values."""
     return [
-        {name: row.get(own) for name, own in zip(ENVIRONMENT, machine_columns(column), strict=False)}
+        {
+            name: row.get(own)
+            for name, own in zip(ENVIRONMENT, machine_columns(column), strict=False)
+        }
         for row, column in values
     ]
 

@@ -27,7 +27,11 @@ class Shown(NamedTuple):
     caption: str
 
 
-ENERGY, SPEED, HARDWARE = "Accuracy against energy", "Accuracy against speed and time", "Accuracy against hardware use"
+ENERGY, SPEED, HARDWARE = (
+    "Accuracy against energy",
+    "Accuracy against speed and time",
+    "Accuracy against hardware use",
+)
 OF_THE_STUDY = "Figures of the study"
 # Cost -> its category and name in the report. Each has a general figure, and can be asked for in a study's own figures.
 COSTS = {
@@ -42,10 +46,13 @@ COSTS = {
 }
 # Known are the names of the grid; a study that extends another has its figures too.
 INHERITED = " in the grid. Take cells away by `exclude`, which keeps figures as they are, or leave all out (`figures:`)"
-SCALES = ("linear", "log")  # a cost's scale where a study's own figure asks for one, as in training_time_log
-GENERAL = {f"accuracy_vs_{cost}": Shown(*place, f"accuracy_vs_{cost}") for cost, place in COSTS.items()} | {
-    "energy_by_phase": Shown(ENERGY, "training energy by phase", "energy_by_phase")
-}
+SCALES = (
+    "linear",
+    "log",
+)  # a cost's scale where a study's own figure asks for one, as in training_time_log
+GENERAL = {
+    f"accuracy_vs_{cost}": Shown(*place, f"accuracy_vs_{cost}") for cost, place in COSTS.items()
+} | {"energy_by_phase": Shown(ENERGY, "training energy by phase", "energy_by_phase")}
 TABLES = {
     "summary": "all cells",
     "scores": "scores by length",
@@ -75,14 +82,19 @@ TABLE_KINDS = ("html", "md", "csv")
 
 def figures(study: Mapping[str, Any]) -> dict[str, Shown]:
     """A study's figures: its own in their order, the general ones, and ours beside published scores if it has some."""
-    own = {f["name"]: Shown(OF_THE_STUDY, f.get("title", f["name"]), "study_figure") for f in study.get("figures", ())}
+    own = {
+        f["name"]: Shown(OF_THE_STUDY, f.get("title", f["name"]), "study_figure")
+        for f in study.get("figures", ())
+    }
     return {**own, **GENERAL, **_published(study, OF_THE_STUDY, "published_figure")}
 
 
 def tables(study: Mapping[str, Any]) -> dict[str, Shown]:
     """A study's tables; that of published scores only where it has some."""
     general = {name: Shown("Tables", label, name) for name, label in TABLES.items()}
-    exits = {EXITS: Shown("Tables", "early exit", "exits_table")} if _models_with_exits(study) else {}
+    exits = (
+        {EXITS: Shown("Tables", "early exit", "exits_table")} if _models_with_exits(study) else {}
+    )
     return {**general, **exits, **_published(study, "Tables", "published_table")}
 
 
@@ -123,7 +135,10 @@ def check(study: Mapping[str, Any], cells: Iterable[Cell], source: str) -> None:
 
 def shows(figure: Mapping[str, Any], point: Mapping[str, Any]) -> bool:
     """Whether a study's own figure shows a point, by its dataset, model and budget."""
-    return all(point[axis] in figure.get(AXES[axis], [point[axis]]) for axis in ("dataset", "model", "budget"))
+    return all(
+        point[axis] in figure.get(AXES[axis], [point[axis]])
+        for axis in ("dataset", "model", "budget")
+    )
 
 
 def _models_with_exits(study: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:

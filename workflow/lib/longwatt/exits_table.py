@@ -31,7 +31,9 @@ def early_exits(summary: pd.DataFrame, titles: Mapping[str, str]) -> pd.DataFram
     """
     table = summary[summary["exit_kind"].notna()]
     apart = {name: title for name, title in APART.items() if table[name].nunique() > 1}
-    rows = [_row({str(k): v for k, v in row.items()}, titles, apart) for row in table.to_dict("records")]
+    rows = [
+        _row({str(k): v for k, v in row.items()}, titles, apart) for row in table.to_dict("records")
+    ]
     return pd.DataFrame(rows)
 
 
@@ -39,7 +41,10 @@ def exit_columns(summary: pd.DataFrame) -> list[dict[str, str]]:
     """What the table of all cells says of classification: a mapping per row, empty ones where no row has any of it."""
     known = [name for name in SHOWN if name in summary and summary[name].notna().any()]
     return [
-        {SHOWN[name]: exit_in_words(row) if name == "exit_rule" else number(row[name]) for name in known}
+        {
+            SHOWN[name]: exit_in_words(row) if name == "exit_rule" else number(row[name])
+            for name in known
+        }
         for row in summary.to_dict("records")
     ]
 
@@ -52,7 +57,9 @@ def exit_in_words(row: Mapping[Any, Any]) -> str:
     return f"{row['exit_rule']}{value}"
 
 
-def _row(row: Mapping[str, Any], titles: Mapping[str, str], apart: Mapping[str, str]) -> dict[str, str]:
+def _row(
+    row: Mapping[str, Any], titles: Mapping[str, str], apart: Mapping[str, str]
+) -> dict[str, str]:
     random = random_weights(row["initialisation"] == "random", brackets=True)
     return {
         "dataset": titles.get(row["dataset"], row["dataset"]),
@@ -66,7 +73,8 @@ def _row(row: Mapping[str, Any], titles: Mapping[str, str], apart: Mapping[str, 
         "accuracy (%)": _with_interval(row, "accuracy", ".1f"),
         "macro F1 (%)": _with_interval(row, "macro_f1", ".1f"),
         "mean layers": number(row["mean_layers"], ".2f"),
-        "relative time": _with_interval(row, "relative_time", ".2f") + _across(row, "relative_time"),
+        "relative time": _with_interval(row, "relative_time", ".2f")
+        + _across(row, "relative_time"),
         "speed-up": _speed_up(row) + _across(row, "relative_time"),
         "speed-up at equal accuracy": _with_interval(row, "speedup_at_equal_accuracy", ".2f")
         + _across(row, "speedup_at_equal_accuracy"),
@@ -102,6 +110,8 @@ def _milliseconds(row: Mapping[str, Any]) -> str:
 
 
 def _joules(row: Mapping[str, Any]) -> str:
-    estimated = not _unknown(row, "joules_per_example") and row["inference_energy_source"] == "estimate"
+    estimated = (
+        not _unknown(row, "joules_per_example") and row["inference_energy_source"] == "estimate"
+    )
     said = flags.split(row.get("inference_energy_flags"))
     return number(row["joules_per_example"], ".3f") + beside_energy(estimated, said)

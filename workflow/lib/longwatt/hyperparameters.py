@@ -43,10 +43,26 @@ def in_force(
     for name, point in points.items():
         found |= dict(flat({"inference": {name: point_in_force(point)}}))
         skipped = {*point["inference"], *BLOCKS, TASK, *AXES}
-        found |= dict(flat({"scoring": {key: value for key, value in scoring[name].items() if key not in skipped}}))
+        found |= dict(
+            flat(
+                {
+                    "scoring": {
+                        key: value for key, value in scoring[name].items() if key not in skipped
+                    }
+                }
+            )
+        )
     generates = chosen["protocol"] != "teacher_forced"
-    ruled = {key: value for key, value in found.items() if value is not None or key.rpartition(".")[2] not in OVERRULED}
-    return {key: value for key, value in ruled.items() if generates or "generation" not in key.split(".")}
+    ruled = {
+        key: value
+        for key, value in found.items()
+        if value is not None or key.rpartition(".")[2] not in OVERRULED
+    }
+    return {
+        key: value
+        for key, value in ruled.items()
+        if generates or "generation" not in key.split(".")
+    }
 
 
 def point_in_force(point: Mapping[str, Any]) -> dict[str, Any]:

@@ -18,7 +18,9 @@ from longwatt.summary import write_csv, write_summary
 from longwatt.tables import write_tables
 
 
-def write_partial(results: Path, settings: Mapping[str, Any], stamps: Stamps, provenance: Mapping[str, Any]) -> None:
+def write_partial(
+    results: Path, settings: Mapping[str, Any], stamps: Stamps, provenance: Mapping[str, Any]
+) -> None:
     """Write results/{study}/partial: status.csv, and if anything is finished summary.csv, figures and comparisons.
 
     Results that other settings or code made do not count (`stamps`: the digests in force, by artefact).
@@ -44,7 +46,10 @@ def write_partial(results: Path, settings: Mapping[str, Any], stamps: Stamps, pr
     write_tables(summary, folder / "tables", settings, provenance)
     plot_all(summary, folder / "figures", settings, provenance)
     headings = {cell: heading for cell, heading in settings["headings"].items() if cell in finished}
-    parts = {cell: [FINETUNE, *(f"predict/{point}" for point in points)] for cell, points in finished.items()}
+    parts = {
+        cell: [FINETUNE, *(f"predict/{point}" for point in points)]
+        for cell, points in finished.items()
+    }
     write_power(results, folder / "power", headings, parts, provenance)
     if settings["judge_claims"]["claims"]:
         write_claims(summary, folder / "claims.json", settings["judge_claims"], provenance, results)
@@ -76,7 +81,14 @@ def _compare_exits(
         provenance: its stamp.
     """
     cells = [
-        {**cell, "points": {name: point for name, point in cell["points"].items() if name in finished[cell["cell"]]}}
+        {
+            **cell,
+            "points": {
+                name: point
+                for name, point in cell["points"].items()
+                if name in finished[cell["cell"]]
+            },
+        }
         for cell in settings["cells"]
         if cell["cell"] in finished
     ]

@@ -17,7 +17,10 @@ from longwatt.wording import random_weights
 # What makes two rows points of one line; a model's attention regimes are two models.
 SERIES = ["model", "attention_regime", "budget", "protocol", "inference"]
 
-EXIT_RULE, LAST_EXIT = "exit_rule", "last"  # a column of summaries that know of exits, and where no rule is in force
+EXIT_RULE, LAST_EXIT = (
+    "exit_rule",
+    "last",
+)  # a column of summaries that know of exits, and where no rule is in force
 CONFIDENCE = 0.95  # where a summary says none
 
 
@@ -81,7 +84,9 @@ def beside_published(summary: pd.DataFrame, published: Mapping[str, Any]) -> pd.
         protocol, inference, published, score, low, high (NaN where no such cell is finished), score_name and
         initialisation ('' where no cell says them), and diverged (`any_diverged` of those cells).
     """
-    ways = list(summary[["protocol", "inference"]].drop_duplicates().itertuples(index=False, name=None))
+    ways = list(
+        summary[["protocol", "inference"]].drop_duplicates().itertuples(index=False, name=None)
+    )
     rows = [
         {**place._asdict(), "protocol": protocol, "inference": inference, "published": value}
         for place, value in theirs.scores(published).items()
@@ -89,14 +94,18 @@ def beside_published(summary: pd.DataFrame, published: Mapping[str, Any]) -> pd.
     ]
     keys = [*Place._fields, "protocol", "inference"]
     ours = {key: group for key, group in summary.groupby(keys, sort=False)}
-    found = [{**row, **_ours(ours.get(tuple(row[key] for key in keys)), summary, row)} for row in rows]
+    found = [
+        {**row, **_ours(ours.get(tuple(row[key] for key in keys)), summary, row)} for row in rows
+    ]
     return pd.DataFrame(found, columns=[*keys, "published", *OURS])
 
 
 OURS = ("score", "low", "high", "score_name", "initialisation", "diverged")
 
 
-def _ours(group: pd.DataFrame | None, summary: pd.DataFrame, row: Mapping[str, Any]) -> dict[str, Any]:
+def _ours(
+    group: pd.DataFrame | None, summary: pd.DataFrame, row: Mapping[str, Any]
+) -> dict[str, Any]:
     known = {
         "score_name": _first(summary[summary["dataset"] == row["dataset"]]["score_name"]),
         "initialisation": _first(summary[summary["model"] == row["model"]]["initialisation"]),
@@ -104,7 +113,13 @@ def _ours(group: pd.DataFrame | None, summary: pd.DataFrame, row: Mapping[str, A
     if group is None:
         return {**known, "score": math.nan, "low": math.nan, "high": math.nan, "diverged": False}
     low, high = interval(group)
-    return {**known, "diverged": any_diverged(group), "score": float(group["score"].mean()), "low": low, "high": high}
+    return {
+        **known,
+        "diverged": any_diverged(group),
+        "score": float(group["score"].mean()),
+        "low": low,
+        "high": high,
+    }
 
 
 def any_diverged(group: pd.DataFrame) -> bool:
@@ -133,7 +148,9 @@ def confidence_of(summary: pd.DataFrame) -> float:
 def series_name(key: tuple[Any, ...], titles: Mapping[str, str], summary: pd.DataFrame) -> str:
     """The model, whatever else tells the series apart, and a word on random weights."""
     own = summary[summary["model"] == key[SERIES.index("model")]]
-    return short_name(key, titles, summary) + random_weights((own["initialisation"] == "random").all())
+    return short_name(key, titles, summary) + random_weights(
+        (own["initialisation"] == "random").all()
+    )
 
 
 def short_name(key: tuple[Any, ...], titles: Mapping[str, str], summary: pd.DataFrame) -> str:

@@ -38,7 +38,10 @@ def scores(published: Mapping[str, Any]) -> dict[Place, float]:
 
 def tables(published: Mapping[str, Any]) -> dict[Place, str]:
     """Which published table a score stands in, where that is said."""
-    keys = {f"published.scores[{n}]": entry.get("table") for n, entry in enumerate(published.get("scores", ()))}
+    keys = {
+        f"published.scores[{n}]": entry.get("table")
+        for n, entry in enumerate(published.get("scores", ()))
+    }
     return {place: table for key, place, _ in _scores(published) if (table := keys[key])}
 
 
@@ -88,18 +91,26 @@ def _check_places(values: Iterable[tuple[str, Place, Any]], there: set[Place], s
     for key, place, _ in values:
         where = f"{source}: {key}"
         for axis in ("dataset", "model", "budget"):
-            check_name(axis, getattr(place, axis), {getattr(known, axis) for known in there}, where, INHERITED)
+            check_name(
+                axis,
+                getattr(place, axis),
+                {getattr(known, axis) for known in there},
+                where,
+                INHERITED,
+            )
         if place not in there:
-            raise StudyError(f"{where}: the study has no cell {_spoken(place)}{_lengths(place, there)}; {REMEDY}")
+            raise StudyError(
+                f"{where}: the study has no cell {_spoken(place)}{_lengths(place, there)}; {REMEDY}"
+            )
         if place in seen:
-            raise StudyError(f"{where}: {_spoken(place)} has a value already, by {seen[place]}; keep one")
+            raise StudyError(
+                f"{where}: {_spoken(place)} has a value already, by {seen[place]}; keep one"
+            )
         seen[place] = key
 
 
 # Known are the names of the grid; a study that extends another has its published values too.
-INHERITED = (
-    " in the grid. Take cells away by `exclude`, which keeps what is said of them, or leave all out (`published:`)"
-)
+INHERITED = " in the grid. Take cells away by `exclude`, which keeps what is said of them, or leave all out (`published:`)"
 REMEDY = (
     f"add it to the grid ({', '.join(AXES[axis] for axis in Place._fields)}), or remove its published value (an empty "
     "`published:` leaves all of them out)"

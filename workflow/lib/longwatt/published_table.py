@@ -19,7 +19,9 @@ SHAPE, DIFFERENCE = ".2f", "+.2f"  # of published scores, and of what differs fr
 Row = Mapping[str, Any]
 
 
-def published_scores(summary: pd.DataFrame, published: Mapping[str, Any], titles: Mapping[str, str]) -> pd.DataFrame:
+def published_scores(
+    summary: pd.DataFrame, published: Mapping[str, Any], titles: Mapping[str, str]
+) -> pd.DataFrame:
     """A row per dataset, model, length, protocol and inference point; for each budget its batch, scores and difference.
 
     Args:
@@ -30,8 +32,12 @@ def published_scores(summary: pd.DataFrame, published: Mapping[str, Any], titles
     found = beside_published(summary, published)
     batches, budgets = trained(summary), list(dict.fromkeys(found["budget"]))
     rows = []
-    for _, group in found.groupby(["dataset", "model", "seq_len", "protocol", "inference"], sort=False):
-        points = [{str(key): value for key, value in point.items()} for point in group.to_dict("records")]
+    for _, group in found.groupby(
+        ["dataset", "model", "seq_len", "protocol", "inference"], sort=False
+    ):
+        points = [
+            {str(key): value for key, value in point.items()} for point in group.to_dict("records")
+        ]
         by_budget = {point["budget"]: point for point in points}
         row = _head(points[0], published, titles)
         for name in budgets:
@@ -46,26 +52,35 @@ CAPTION = ("table", "model", "protocol", "inference")  # columns of which one va
 COLUMNS = ("batch", "published", "ours", "difference", "in our interval")
 
 
-def _head(row: Row, published: Mapping[str, Any], titles: Mapping[str, str]) -> dict[tuple[str, str], str]:
+def _head(
+    row: Row, published: Mapping[str, Any], titles: Mapping[str, str]
+) -> dict[tuple[str, str], str]:
     """What a row is about."""
-    other = "" if row["protocol"] == published["protocol"] else f" (published: {published['protocol']})"
+    other = (
+        "" if row["protocol"] == published["protocol"] else f" (published: {published['protocol']})"
+    )
     texts = {
         "table": theirs.tables(published).get(place_of(row), ""),
         "dataset": titles.get(row["dataset"], row["dataset"]),
         "metric": row["score_name"].replace("_", " ") or NA,
         "length (tokens)": str(row["seq_len"]),
-        "model": titles.get(row["model"], row["model"]) + random_weights(row["initialisation"] == "random"),
+        "model": titles.get(row["model"], row["model"])
+        + random_weights(row["initialisation"] == "random"),
         "protocol": row["protocol"] + other,
         "inference": row["inference"],
     }
     return {("", name): text for name, text in texts.items()}
 
 
-def _beside(row: Row, published: Mapping[str, Any], batches: Mapping[tuple[Any, ...], str]) -> dict[str, str]:
+def _beside(
+    row: Row, published: Mapping[str, Any], batches: Mapping[tuple[Any, ...], str]
+) -> dict[str, str]:
     """The columns of one budget."""
     place = place_of(row)
     return {
-        "batch": _batch(batches.get((*place, row["protocol"]), NA), theirs.batch_sizes(published).get(place)),
+        "batch": _batch(
+            batches.get((*place, row["protocol"]), NA), theirs.batch_sizes(published).get(place)
+        ),
         "published": number(row["published"], SHAPE),
         "ours": _beside_span(row, 0, SHAPE, f", {DIVERGED}" if row["diverged"] else ""),
         "difference": _difference(row, published),
@@ -74,7 +89,9 @@ def _beside(row: Row, published: Mapping[str, Any], batches: Mapping[tuple[Any, 
 
 
 def _batch(ours: str, published: int | None) -> str:
-    return ours if published is None or ours == str(published) else f"{ours} (published: {published})"
+    return (
+        ours if published is None or ours == str(published) else f"{ours} (published: {published})"
+    )
 
 
 def _difference(row: Row, published: Mapping[str, Any]) -> str:

@@ -56,13 +56,18 @@ def score(
         check_beside(inference, predictions)
     predicted = read_predictions(predictions)
     if settings.get("task") == CLASSIFICATION:
-        per_example: Mapping[str, Mapping[str, Any]] = _with_majority(_classified(rows, predicted), dataset)
+        per_example: Mapping[str, Mapping[str, Any]] = _with_majority(
+            _classified(rows, predicted), dataset
+        )
         facts = _label_facts(settings, per_example)
     else:
         references = compared_texts(rows, load_tokenizer(tokenizer.parent), settings)
         used = _metrics(settings, references)
         scored = metrics.score_examples(predicted, references, used, settings["text"])
-        lead, ceiling = _lead(settings, rows, references), _ceiling(settings, rows, tokenized, dataset)
+        lead, ceiling = (
+            _lead(settings, rows, references),
+            _ceiling(settings, rows, tokenized, dataset),
+        )
         own = compared_examples(rows, settings["references"])
         facts = _text_facts(settings, scored, lead, ceiling, own)
         per_example = _beside(scored, lead, ceiling, own if settings["references"] == EACH else {})
@@ -72,10 +77,14 @@ def score(
     write_json(scores, {**rounded, "sha256": written, "provenance": provenance})
 
 
-def _metrics(settings: Mapping[str, Any], references: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
+def _metrics(
+    settings: Mapping[str, Any], references: Mapping[str, Sequence[str]]
+) -> tuple[str, ...]:
     """The dataset's metric and those of SCROLLS' that see its references: 0 for any answer would be no score."""
     text = settings["text"]
-    seen = (name for name in metrics.SCROLLS_METRICS if mostly_sees(name, references.values(), text))
+    seen = (
+        name for name in metrics.SCROLLS_METRICS if mostly_sees(name, references.values(), text)
+    )
     return tuple(dict.fromkeys((*seen, settings["metric"])))
 
 
@@ -97,12 +106,19 @@ def _text_facts(
     examples: Mapping[str, str],
 ) -> dict[str, Any]:
     corpus = metrics.corpus_scores(per_example)
-    interval = metrics.bootstrap_interval(per_example, settings["metric"], examples=examples, **_bootstrap(settings))
+    interval = metrics.bootstrap_interval(
+        per_example, settings["metric"], examples=examples, **_bootstrap(settings)
+    )
     baselines = {
         "score_lead": metrics.corpus_scores(lead)[metrics.headline(settings["metric"])],
         "score_ceiling": None if ceiling is None else sum(ceiling.values()) / len(ceiling),
     }
-    return {**_headline(settings, corpus, interval), **baselines, "examples": len(per_example), **corpus}
+    return {
+        **_headline(settings, corpus, interval),
+        **baselines,
+        "examples": len(per_example),
+        **corpus,
+    }
 
 
 def _beside(
@@ -125,11 +141,15 @@ def _beside(
 
 def _classified(rows: Any, predicted: Mapping[str, str]) -> dict[str, dict[str, Any]]:
     """Every example's label and prediction; a label is an example's only reference."""
-    labels = {id_: references[0] for id_, references in zip(rows["id"], rows["references"], strict=True)}
+    labels = {
+        id_: references[0] for id_, references in zip(rows["id"], rows["references"], strict=True)
+    }
     return classification.classify_examples(predicted, labels)
 
 
-def _label_facts(settings: Mapping[str, Any], per_example: classification.PerExample) -> dict[str, Any]:
+def _label_facts(
+    settings: Mapping[str, Any], per_example: classification.PerExample
+) -> dict[str, Any]:
     """Accuracy and macro F1, each with its interval, beside what the training split's most frequent label gets."""
     corpus = classification.classification_scores(per_example)
     intervals = classification.classification_intervals(per_example, **_bootstrap(settings))
@@ -144,7 +164,9 @@ def _label_facts(settings: Mapping[str, Any], per_example: classification.PerExa
     return {**headline, **floor, "examples": len(per_example), **corpus, **ends}
 
 
-def _headline(settings: Mapping[str, Any], corpus: Mapping[str, float], interval: Interval) -> dict[str, Any]:
+def _headline(
+    settings: Mapping[str, Any], corpus: Mapping[str, float], interval: Interval
+) -> dict[str, Any]:
     name = metrics.headline(settings["metric"])
     return {
         "score_name": name,
@@ -157,14 +179,21 @@ def _headline(settings: Mapping[str, Any], corpus: Mapping[str, float], interval
 
 
 def _bootstrap(settings: Mapping[str, Any]) -> dict[str, Any]:
-    return {"resamples": settings["bootstrap_resamples"], **{key: settings[key] for key in ("confidence", "seed")}}
+    return {
+        "resamples": settings["bootstrap_resamples"],
+        **{key: settings[key] for key in ("confidence", "seed")},
+    }
 
 
-def _with_majority(per_example: classification.PerExample, dataset: Path) -> dict[str, dict[str, Any]]:
+def _with_majority(
+    per_example: classification.PerExample, dataset: Path
+) -> dict[str, dict[str, Any]]:
     """Put the accuracy of the training split's most frequent label beside each example."""
     counts: Mapping[str, int] = read_artefact(dataset, shared=True)["splits"]["train"]["labels"]
     label = min(counts, key=lambda name: (-counts[name], name))
-    return {id_: {**row, MAJORITY: 100.0 * (row["label"] == label)} for id_, row in per_example.items()}
+    return {
+        id_: {**row, MAJORITY: 100.0 * (row["label"] == label)} for id_, row in per_example.items()
+    }
 
 
 def best_f1(visible: int, words: int, chance: float) -> float:
@@ -184,7 +213,9 @@ def best_f1(visible: int, words: int, chance: float) -> float:
     return max(silent, everything)
 
 
-def _lead(settings: Mapping[str, Any], rows: Any, references: Mapping[str, Sequence[str]]) -> metrics.PerExample:
+def _lead(
+    settings: Mapping[str, Any], rows: Any, references: Mapping[str, Sequence[str]]
+) -> metrics.PerExample:
     """Score each document's first words, as many as a training reference has."""
     leads = dict(zip(rows["id"], rows["lead"], strict=True))
     examples = compared_examples(rows, settings["references"])
@@ -192,7 +223,9 @@ def _lead(settings: Mapping[str, Any], rows: Any, references: Mapping[str, Seque
     return metrics.score_examples(said, references, (settings["metric"],), settings["text"])
 
 
-def _ceiling(settings: Mapping[str, Any], rows: Any, tokenized: Path, dataset: Path) -> dict[str, float] | None:
+def _ceiling(
+    settings: Mapping[str, Any], rows: Any, tokenized: Path, dataset: Path
+) -> dict[str, float] | None:
     """Find the best expected F1 (x 100) of every example; None where it is not known."""
     chance = read_artefact(dataset, shared=True)["chance_per_hidden_word"]
     ends = dict(zip(rows["id"], rows["evidence_ends"], strict=True))
@@ -200,7 +233,8 @@ def _ceiling(settings: Mapping[str, Any], rows: Any, tokenized: Path, dataset: P
         return None
     special = read_artefact(tokenized, shared=True)["special_tokens"]
     return {
-        id_: 100 * best_f1(visible_evidence(ends[own], settings["seq_len"], special), len(ends[own]), chance)
+        id_: 100
+        * best_f1(visible_evidence(ends[own], settings["seq_len"], special), len(ends[own]), chance)
         for id_, own in compared_examples(rows, settings["references"]).items()
     }
 
@@ -211,5 +245,7 @@ def _write_examples(path: Path, per_example: Mapping[str, Mapping[str, Any]]) ->
         writer = csv.writer(stream)
         writer.writerow(["id", *names])
         for id_, values in per_example.items():
-            rounded = (round(value, 4) if isinstance(value, float) else value for value in values.values())
+            rounded = (
+                round(value, 4) if isinstance(value, float) else value for value in values.values()
+            )
             writer.writerow([id_, *rounded])

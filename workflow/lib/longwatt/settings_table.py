@@ -19,7 +19,14 @@ ROWS = {
     "protocol": "protocols",
     "seed": "seeds",
 }
-APART = ("dataset", "protocol", "model", "budget", "seq_len", "seed")  # what a column is called by, first to last
+APART = (
+    "dataset",
+    "protocol",
+    "model",
+    "budget",
+    "seq_len",
+    "seed",
+)  # what a column is called by, first to last
 Group = Mapping[str, Any]
 
 
@@ -32,7 +39,9 @@ def settings_in_force(groups: Sequence[Group], titles: Mapping[str, str]) -> pd.
     """
     names = list(dict.fromkeys(name for group in groups for name in group["settings"]))
     headings = _headings(groups, titles)
-    rows = [[title, *(_names(group, axis, titles) for group in groups)] for axis, title in ROWS.items()]
+    rows = [
+        [title, *(_names(group, axis, titles) for group in groups)] for axis, title in ROWS.items()
+    ]
     rows += [[name, *(_setting(group["settings"], name) for group in groups)] for name in names]
     return pd.DataFrame(rows, columns=["setting", *headings])
 
@@ -41,11 +50,19 @@ def _headings(groups: Sequence[Group], titles: Mapping[str, str]) -> list[str]:
     """What tells the groups apart; a number where their axes do not."""
     # As few of the axes as tell all groups apart.
     for count in range(1, len(APART) + 1):
-        apart = [axis for axis in APART[:count] if len({tuple(group["cells"][axis]) for group in groups}) > 1]
+        apart = [
+            axis
+            for axis in APART[:count]
+            if len({tuple(group["cells"][axis]) for group in groups}) > 1
+        ]
         found = [" / ".join(_names(group, axis, titles) for axis in apart) for group in groups]
         if apart and len(set(found)) == len(groups):
             return found
-    return ["all cells"] if len(groups) == 1 else [f"group {number}" for number in range(1, len(groups) + 1)]
+    return (
+        ["all cells"]
+        if len(groups) == 1
+        else [f"group {number}" for number in range(1, len(groups) + 1)]
+    )
 
 
 def _names(group: Group, axis: str, titles: Mapping[str, str]) -> str:

@@ -27,7 +27,9 @@ def _up_to_date(results: Path, row: Mapping[str, Any], stamps: Stamps, counting:
     return all(counting.counts(path) for path in _awaited(results, row, stamps))
 
 
-def up_to_date_rows(results: Path, rows: Sequence[Mapping[str, Any]], stamps: Stamps) -> list[Mapping[str, Any]]:
+def up_to_date_rows(
+    results: Path, rows: Sequence[Mapping[str, Any]], stamps: Stamps
+) -> list[Mapping[str, Any]]:
     """List the rows that are up to date; each artefact is read once."""
     counting = Counting(stamps, results)
     return [row for row in rows if _up_to_date(results, row, stamps, counting)]
@@ -50,7 +52,11 @@ def cell_states(results: Path, rows: Sequence[Mapping[str, Any]], stamps: Stamps
 
 
 def _state(
-    results: Path, cell: str, points: Sequence[Mapping[str, Any]], stamps: Stamps, counting: Counting
+    results: Path,
+    cell: str,
+    points: Sequence[Mapping[str, Any]],
+    stamps: Stamps,
+    counting: Counting,
 ) -> dict[str, str]:
     work = results / cell / "work"
     failures = [read_object(p) for p in sorted(work.glob("failure-*.json"))]
@@ -58,13 +64,19 @@ def _state(
     if any(_held(lock) for lock in [work / "lock", *work.glob("*/lock")]):
         return {**said, "state": "running"}
     if failures:
-        return {**said, "state": "failed", **{key: str(failures[0].get(key, "")) for key in ("message", "log")}}
+        return {
+            **said,
+            "state": "failed",
+            **{key: str(failures[0].get(key, "")) for key in ("message", "log")},
+        }
     if all(_up_to_date(results, row, stamps, counting) for row in points):
         return {**said, "state": "finished"}
     return {**said, "state": _unfinished(results, cell, points, stamps)}
 
 
-def _unfinished(results: Path, cell: str, points: Sequence[Mapping[str, Any]], stamps: Stamps) -> str:
+def _unfinished(
+    results: Path, cell: str, points: Sequence[Mapping[str, Any]], stamps: Stamps
+) -> str:
     if all(path.exists() for row in points for path in _awaited(results, row, stamps)):
         return "outdated"
     attempts = read_lines(results / cell / "work" / "attempts.jsonl")

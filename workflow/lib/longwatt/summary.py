@@ -22,7 +22,11 @@ from longwatt.outdated import Files, message, outdated, set_outdated_aside
 from longwatt.provenance import digest, read_object, sha256, whole_file, write_json
 from longwatt.study import StudyError, parse_changes
 
-BY_PHASE = {"train_steps_energy": "train", "validation_energy": "validation", "checkpoint_energy": "checkpoint"}
+BY_PHASE = {
+    "train_steps_energy": "train",
+    "validation_energy": "validation",
+    "checkpoint_energy": "checkpoint",
+}
 
 
 class StaleSummary(RuntimeError):
@@ -43,7 +47,10 @@ def artefacts(results: Path, row: Mapping[str, Any]) -> dict[str, Path]:
 
 
 def summarize(
-    results: Path, rows: Sequence[Mapping[str, Any]], prices: Mapping[str, Any], exits: Path | None = None
+    results: Path,
+    rows: Sequence[Mapping[str, Any]],
+    prices: Mapping[str, Any],
+    exits: Path | None = None,
 ) -> pd.DataFrame:
     """Read every row's artefacts into one table with the columns COLUMNS.
 
@@ -56,7 +63,9 @@ def summarize(
     compared = read_object(exits or compared_in(results)).get("rows", {})
     table = [
         {
-            **_row(row, {name: read_artefact(p) for name, p in artefacts(results, row).items()}, prices),
+            **_row(
+                row, {name: read_artefact(p) for name, p in artefacts(results, row).items()}, prices
+            ),
             **_compared(compared.get(row["cell"], {}).get(row["inference"], {})),
         }
         for row in rows
@@ -68,7 +77,10 @@ def _with_selected(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Rows that say which models of a search count; those that no search made say nothing."""
     searched = [row for row in rows if row.get("variant_of")]
     counting = search.chosen((row, row["best_validation_score"]) for row in searched)
-    return [{**row, "selected": row["cell"] in counting if row.get("variant_of") else None} for row in rows]
+    return [
+        {**row, "selected": row["cell"] in counting if row.get("variant_of") else None}
+        for row in rows
+    ]
 
 
 def compared_in(results: Path) -> Path:
@@ -160,7 +172,10 @@ def check_fresh(
 def _recorded(report: Path, results: Path) -> dict[str, str]:
     """Digests of the files that a report lists, by where they are now."""
     files = Files(results)
-    return {str(files.place(path)): digest for path, digest in (read_object(report).get("made_from") or {}).items()}
+    return {
+        str(files.place(path)): digest
+        for path, digest in (read_object(report).get("made_from") or {}).items()
+    }
 
 
 def check_current(results: Path, current: InForce) -> None:
@@ -182,15 +197,20 @@ def _check_drawn(results: Path) -> None:
     """Raise StaleSummary unless figures and tables show the summary beside them, and curves what it was made from."""
     now = sha256(results / "summary.csv")
     artefacts_now = _recorded(results / "summary.json", results)
-    drawn = {name: read_object(results / name / f"{name}.json") for name in ("figures", "tables", "power")}
+    drawn = {
+        name: read_object(results / name / f"{name}.json")
+        for name in ("figures", "tables", "power")
+    }
     stale = [name for name in ("figures", "tables") if drawn[name].get("summary_sha256") != now]
     curves = _recorded(results / "power" / "power.json", results)
-    if "made_from" not in drawn["power"] or any(artefacts_now.get(path) != digest for path, digest in curves.items()):
+    if "made_from" not in drawn["power"] or any(
+        artefacts_now.get(path) != digest for path, digest in curves.items()
+    ):
         stale.append("power")
     exits = compared_in(results)
-    if str(exits) in artefacts_now and read_object(exits.with_name("exits_figures.json")).get("exits_sha256") != sha256(
-        exits
-    ):
+    if str(exits) in artefacts_now and read_object(exits.with_name("exits_figures.json")).get(
+        "exits_sha256"
+    ) != sha256(exits):
         stale.append("exits")
     for name in stale:
         raise StaleSummary(
@@ -212,7 +232,9 @@ def _check_claims(judged: Path, summary: str, wanted: Mapping[str, Any] | None) 
         )
 
 
-def _row(known: Mapping[str, Any], found: Mapping[str, Mapping[str, Any]], prices: Mapping[str, Any]) -> dict[str, Any]:
+def _row(
+    known: Mapping[str, Any], found: Mapping[str, Mapping[str, Any]], prices: Mapping[str, Any]
+) -> dict[str, Any]:
     training, energy = found["training"], found["training_energy"]
     return {
         **known,
@@ -227,11 +249,18 @@ def _row(known: Mapping[str, Any], found: Mapping[str, Mapping[str, Any]], price
         "attempts": len(training["attempts"]),
         **_energy("train", energy, training.get("train_runtime_s")),
         **{f"{name}_kwh": _phase(energy, phase) for name, phase in BY_PHASE.items()},
-        **{f"{name}_flags": _phase_flags(energy, phase, training) for name, phase in BY_PHASE.items()},
+        **{
+            f"{name}_flags": _phase_flags(energy, phase, training)
+            for name, phase in BY_PHASE.items()
+        },
         "train_idle_power_w": energy.get("idle_power_w"),
         "train_throttled_pct": energy.get("throttled_pct"),
-        "train_power_efficiency": _ratio(training.get("samples"), energy.get("energy_j")),  # samples/s/W = samples/J
-        "train_steps_power_efficiency": _ratio(training.get("samples"), _joules(_phase(energy, "train"))),
+        "train_power_efficiency": _ratio(
+            training.get("samples"), energy.get("energy_j")
+        ),  # samples/s/W = samples/J
+        "train_steps_power_efficiency": _ratio(
+            training.get("samples"), _joules(_phase(energy, "train"))
+        ),
         "wasted_energy_kwh": _wasted_kwh(energy),
         "wasted_energy_flags": flags.joined(energy.get("wasted", {}).get("flags", ())),
         "wasted_runtime_s": energy.get("wasted", {}).get("duration_s"),
@@ -244,7 +273,9 @@ def _row(known: Mapping[str, Any], found: Mapping[str, Mapping[str, Any]], price
     }
 
 
-def _as_made(known: Mapping[str, Any], training: Mapping[str, Any], inference: Mapping[str, Any]) -> dict[str, Any]:
+def _as_made(
+    known: Mapping[str, Any], training: Mapping[str, Any], inference: Mapping[str, Any]
+) -> dict[str, Any]:
     """Settings that are columns, as the artefacts say them; those of the study where they do not."""
     found = {"initialisation": training["initialisation"]} if "initialisation" in training else {}
     made = (inference.get("provenance") or {}).get("settings") or {}
@@ -290,7 +321,9 @@ def _phase(energy: Mapping[str, Any], phase: str) -> float | None:
 
 def _phase_flags(energy: Mapping[str, Any], phase: str, training: Mapping[str, Any]) -> str | None:
     """The flags of a phase's energy, beside the seconds that training counted of it."""
-    return flags.joined(flags.of_energy(energy.get("phases", {}).get(phase, {}), training.get(f"{phase}_s")))
+    return flags.joined(
+        flags.of_energy(energy.get("phases", {}).get(phase, {}), training.get(f"{phase}_s"))
+    )
 
 
 def _joules(kwh: float | None) -> float | None:
@@ -353,10 +386,16 @@ def check(results: Path, changes: Mapping[str, Any], set_aside: bool = False) ->
 
 def _main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m longwatt.summary", description=__doc__)
-    parser.add_argument("command", choices=["check"], help="say whether a study's summary is up to date")
+    parser.add_argument(
+        "command", choices=["check"], help="say whether a study's summary is up to date"
+    )
     parser.add_argument("results", type=Path, help="results/NAME")
-    parser.add_argument("--config", nargs="*", default=[], metavar="KEY=VALUE", help="as given to Snakemake")
-    parser.add_argument("--set-aside", action="store_true", help="have what is outdated made by the next run")
+    parser.add_argument(
+        "--config", nargs="*", default=[], metavar="KEY=VALUE", help="as given to Snakemake"
+    )
+    parser.add_argument(
+        "--set-aside", action="store_true", help="have what is outdated made by the next run"
+    )
     given = parser.parse_args(arguments)
     try:
         print(check(given.results, parse_changes(given.config), given.set_aside))

@@ -87,7 +87,10 @@ def scores_by_length(summary: pd.DataFrame, titles: Mapping[str, str]) -> pd.Dat
 def energies(summary: pd.DataFrame, titles: Mapping[str, str]) -> pd.DataFrame:
     """Texts of what training and inference took, one row per cell and inference point; what is unknown is NA."""
     unit = energy_unit(summary)
-    rows = [_energy_row({str(k): v for k, v in row.items()}, titles, unit) for row in summary.to_dict("records")]
+    rows = [
+        _energy_row({str(k): v for k, v in row.items()}, titles, unit)
+        for row in summary.to_dict("records")
+    ]
     return _without_alike(pd.DataFrame(rows))
 
 
@@ -101,7 +104,9 @@ def dataset_statistics(
         titles: how datasets are called.
         published: a study's `published`; its statistics stand beside the measured ones.
     """
-    there = [fact for fact in facts if Path(fact["records"]).exists() and Path(fact["tokens"]).exists()]
+    there = [
+        fact for fact in facts if Path(fact["records"]).exists() and Path(fact["tokens"]).exists()
+    ]
     theirs = published.get("datasets", {})
     rows = [_dataset(fact, titles, theirs) for fact in there]
     return pd.DataFrame(rows, columns=[*DATASET, *(PUBLISHED_DATASET if theirs else ())])
@@ -124,13 +129,19 @@ def write_tables(summary: Path, folder: Path, settings: Mapping[str, Any], prove
         settings: as `longwatt.stages.Stages.tabulate`.
         provenance: the stamp of tables.json.
     """
-    table, groups = read_summary(summary), read_object(summary.with_suffix(".json")).get("settings", [])
+    table, groups = (
+        read_summary(summary),
+        read_object(summary.with_suffix(".json")).get("settings", []),
+    )
     found = _tables(table, settings, groups)
     for name, shown in found.items():
         write(folder, name, shown)
     pages = [folder / f"{name}.{kind}" for name in found for kind in TABLE_KINDS]
     facts = {"rows": len(table), "sha256": {path.name: sha256(path) for path in pages}}
-    write_json(folder / "tables.json", {**facts, "summary_sha256": sha256(summary), "provenance": provenance})
+    write_json(
+        folder / "tables.json",
+        {**facts, "summary_sha256": sha256(summary), "provenance": provenance},
+    )
 
 
 def _tables(
@@ -147,12 +158,20 @@ def _tables(
     }
     if "exit_kind" in table and table["exit_kind"].notna().any():
         general[EXITS] = early_exits(table, titles)
-    return {**general, PUBLISHED: published_scores(table, published, titles)} if published.get("scores") else general
+    return (
+        {**general, PUBLISHED: published_scores(table, published, titles)}
+        if published.get("scores")
+        else general
+    )
 
 
 def _without_alike(table: pd.DataFrame) -> pd.DataFrame:
     """A column that says the same of every row and is a setting tells a reader nothing."""
-    alike = [name for name in ("attention", "budget", "protocol", "seed", "inference") if table[name].nunique() == 1]
+    alike = [
+        name
+        for name in ("attention", "budget", "protocol", "seed", "inference")
+        if table[name].nunique() == 1
+    ]
     return table.drop(columns=alike)
 
 
@@ -169,8 +188,15 @@ def _cell(row: Mapping[str, Any], titles: Mapping[str, str], more: str = "") -> 
 
 def _baselines(row: Any, summary: pd.DataFrame) -> dict[str, str]:
     """The lead baseline, and for classification the majority class; each where any row of the table has it."""
-    known = {name: name in summary and bool(summary[name].notna().any()) for name in ("score_lead", "majority")}
-    lead = {"lead baseline": number(row["score_lead"])} if known["score_lead"] or not known["majority"] else {}
+    known = {
+        name: name in summary and bool(summary[name].notna().any())
+        for name in ("score_lead", "majority")
+    }
+    lead = (
+        {"lead baseline": number(row["score_lead"])}
+        if known["score_lead"] or not known["majority"]
+        else {}
+    )
     return {**lead, **({"majority class": number(row["majority"])} if known["majority"] else {})}
 
 
@@ -185,7 +211,9 @@ def _row(
         **_cell(row, titles, random_weights(row["initialisation"] == "random", brackets=True)),
         "metric": row["score_name"],
         "score": number(row["score"]),
-        f"{percent(_confidence(row), 'g')} interval": interval(row["score_ci_low"], row["score_ci_high"]),
+        f"{percent(_confidence(row), 'g')} interval": interval(
+            row["score_ci_low"], row["score_ci_high"]
+        ),
         **exits,
         **baselines,
         "ceiling": number(row["score_ceiling"]),
@@ -207,13 +235,20 @@ def _score(group: pd.DataFrame) -> str:
     return f"{number(group['score'].mean())} ({interval(*points.interval(group))}){mark}"
 
 
-def _dataset(fact: Mapping[str, str], titles: Mapping[str, str], published: Mapping[str, Any]) -> dict[str, str]:
-    records, tokens = (read_artefact(Path(fact[name]), shared=True) for name in ("records", "tokens"))
+def _dataset(
+    fact: Mapping[str, str], titles: Mapping[str, str], published: Mapping[str, Any]
+) -> dict[str, str]:
+    records, tokens = (
+        read_artefact(Path(fact[name]), shared=True) for name in ("records", "tokens")
+    )
     splits: Mapping[str, Mapping[str, float]] = records["splits"]
     rows = {name: int(split["rows"]) for name, split in splits.items()}
     lengths = tokens["input_tokens"]
     examples = {name: int(split["examples"]) for name, split in splits.items()}
-    words = {kind: _mean({n: s[f"{kind}_mean"] for n, s in splits.items()}, rows) for kind in ("words_in", "words_out")}
+    words = {
+        kind: _mean({n: s[f"{kind}_mean"] for n, s in splits.items()}, rows)
+        for kind in ("words_in", "words_out")
+    }
     return {
         "dataset": titles.get(fact["dataset"], fact["dataset"]),
         "metric": fact["metric"],
@@ -276,8 +311,13 @@ def _confidence(row: Mapping[str, Any]) -> float:
     return CONFIDENCE if pd.isna(row["score_confidence"]) else float(row["score_confidence"])
 
 
-def _energy_row(row: Mapping[str, Any], titles: Mapping[str, str], unit: EnergyUnit) -> dict[str, str]:
-    others = {f"{title} ({unit.name})": _in(unit, row[f"{name}_energy_kwh"]) for name, title in ENERGIES.items()}
+def _energy_row(
+    row: Mapping[str, Any], titles: Mapping[str, str], unit: EnergyUnit
+) -> dict[str, str]:
+    others = {
+        f"{title} ({unit.name})": _in(unit, row[f"{name}_energy_kwh"])
+        for name, title in ENERGIES.items()
+    }
     currency = "" if pd.isna(row["currency"]) else f" ({row['currency']})"
     return {
         **_cell(row, titles),
