@@ -63,7 +63,9 @@ def expand(study: Mapping[str, Any], source: str = "study") -> dict[str, Cell]:
             cells.setdefault(cell.name, cell)
     kept = _without_excluded(cells, study.get("exclude", []), source)
     if not kept:
-        raise StudyError(f"{source}: all {len(cells)} cells fall to `exclude`; nothing is left to run")
+        raise StudyError(
+            f"{source}: all {len(cells)} cells fall to `exclude`; nothing is left to run"
+        )
     return kept
 
 
@@ -182,20 +184,28 @@ def step_batch(most: int, budget: Mapping[str, Any]) -> StepBatch:
 
 
 def _product(study: Mapping[str, Any], block: Mapping[str, Any]) -> list[Cell]:
-    return [cell for dataset in block["datasets"] for cell in _of_dataset(study, {**block, "datasets": [dataset]})]
+    return [
+        cell
+        for dataset in block["datasets"]
+        for cell in _of_dataset(study, {**block, "datasets": [dataset]})
+    ]
 
 
 def _of_dataset(study: Mapping[str, Any], block: Mapping[str, Any]) -> list[Cell]:
     (dataset,) = block["datasets"]
     default = [CLASSIFIED if classifies(study, dataset) else GENERATED]
     given = {**AXIS_DEFAULTS, "protocols": default, **block}
-    return [Cell(*point) for point in itertools.product(*(given[plural] for plural in AXES.values()))]
+    return [
+        Cell(*point) for point in itertools.product(*(given[plural] for plural in AXES.values()))
+    ]
 
 
 def _check_protocol(study: Mapping[str, Any], cell: Cell, where: str) -> None:
     """Refuse to generate labels with a classifier, and to classify texts."""
     if (cell.protocol == CLASSIFIED) != classifies(study, cell.dataset):
-        right = CLASSIFIED if classifies(study, cell.dataset) else f"{GENERATED} or {TEACHER_FORCED}"
+        right = (
+            CLASSIFIED if classifies(study, cell.dataset) else f"{GENERATED} or {TEACHER_FORCED}"
+        )
         raise StudyError(
             f"{where}: the protocol {cell.protocol} does not fit datasets.{cell.dataset}, whose task is "
             f"{study['datasets'][cell.dataset].get('task', 'text')}; it has {right} (leave `protocols` out)"
@@ -209,7 +219,9 @@ def _check_names(study: Mapping[str, Any], block: Mapping[str, Any], where: str)
             check_name(axis, name, study[plural], f"{where}.{plural}")
 
 
-def _without_excluded(cells: Mapping[str, Cell], exclusions: list[Mapping[str, Any]], source: str) -> dict[str, Cell]:
+def _without_excluded(
+    cells: Mapping[str, Cell], exclusions: list[Mapping[str, Any]], source: str
+) -> dict[str, Cell]:
     kept = dict(cells)
     for number, exclusion in enumerate(exclusions):
         matched = [name for name, cell in cells.items() if excluded_by(cell, exclusion)]
@@ -236,4 +248,6 @@ def _check_excluded(cells: Mapping[str, Cell], exclusion: Mapping[str, Any], whe
         for value in _listed(exclusion[axis]):
             check_name(axis, str(value), there, where)
     wanted = {axis: value for axis, value in exclusion.items() if axis != "reason"}
-    raise StudyError(f"{where} ({wanted}) matches no cell; the grid has none with all of these together")
+    raise StudyError(
+        f"{where} ({wanted}) matches no cell; the grid has none with all of these together"
+    )

@@ -32,7 +32,10 @@ def write_out(study: Mapping[str, Any], source: str) -> dict[str, Any]:
     points = _written_out(study["inference"], _points, f"{source}: inference")
     models = _written_out(study["models"], _variants, f"{source}: models")
     made = {"inference": _members(points), "models": _members(models)}
-    grid = [{**block, **_in_block(block, made, f"{source}: grid[{n}]")} for n, block in enumerate(study["grid"])]
+    grid = [
+        {**block, **_in_block(block, made, f"{source}: grid[{n}]")}
+        for n, block in enumerate(study["grid"])
+    ]
     flat = {name: {k: v for found in entries.values() for k, v in found.items()} for name, entries in
             (("inference", points), ("models", models))}  # fmt: skip
     return {**study, **flat, "grid": grid}
@@ -44,7 +47,9 @@ def _written_out(entries: Entries, several: Any, where: str) -> dict[str, dict[s
     names = [made for made_of_one in pairs.values() for made, _ in made_of_one]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
-        raise StudyError(f"{where}: {', '.join(twice)} comes out twice; give one of the entries another name")
+        raise StudyError(
+            f"{where}: {', '.join(twice)} comes out twice; give one of the entries another name"
+        )
     return {name: dict(made_of_one) for name, made_of_one in pairs.items()}
 
 
@@ -68,7 +73,10 @@ def _rules(rule: Mapping[str, Any] | None) -> Iterable[tuple[Mapping[str, Any] |
 def _variants(name: str, entry: Mapping[str, Any]) -> Iterable[tuple[str, dict[str, Any]]]:
     if SEARCH not in entry:
         return [(name, dict(entry))]
-    rest, title = {key: value for key, value in entry.items() if key != SEARCH}, entry.get("title", name)
+    rest, title = (
+        {key: value for key, value in entry.items() if key != SEARCH},
+        entry.get("title", name),
+    )
     return [
         (
             f"{name}-lr{rate!r}",
@@ -92,11 +100,18 @@ def _members(found: Mapping[str, Mapping[str, Any]]) -> dict[str, list[str]]:
     return {**each, **{name: list(entries) for name, entries in found.items()}}
 
 
-def _in_block(block: Mapping[str, Any], made: Mapping[str, Mapping[str, Sequence[str]]], where: str) -> dict[str, Any]:
+def _in_block(
+    block: Mapping[str, Any], made: Mapping[str, Mapping[str, Sequence[str]]], where: str
+) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for key, members in made.items():
         if key in block:
             for name in block[key]:
-                check_name("inference point" if key == "inference" else "model", name, members, f"{where}.{key}")
+                check_name(
+                    "inference point" if key == "inference" else "model",
+                    name,
+                    members,
+                    f"{where}.{key}",
+                )
             found[key] = list(dict.fromkeys(one for name in block[key] for one in members[name]))
     return found

@@ -33,7 +33,9 @@ def check_lengths(
     Returns:
         The key, its value, why it cannot be and what would do; None if nothing is wrong.
     """
-    shortest = min([max_target_tokens, *(chosen["max_new_tokens"] for chosen in generations.values())])
+    shortest = min(
+        [max_target_tokens, *(chosen["max_new_tokens"] for chosen in generations.values())]
+    )
     before, after = special_tokens(tokenizer) if shortest < SURELY_ENOUGH else (0, 0)
     if max_target_tokens <= before + after:
         return (

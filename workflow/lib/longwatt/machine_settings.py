@@ -19,7 +19,9 @@ STUDY_KEYS = ("study", "against")
 _ENDINGS = (".yaml", ".yml")
 
 
-def machine_settings(config: Mapping[str, Any], schema: Mapping[str, Any], studies: Path) -> dict[str, Any]:
+def machine_settings(
+    config: Mapping[str, Any], schema: Mapping[str, Any], studies: Path
+) -> dict[str, Any]:
     """Check and normalise the settings of this machine.
 
     Args:
@@ -30,8 +32,14 @@ def machine_settings(config: Mapping[str, Any], schema: Mapping[str, Any], studi
     Raises:
         StudyError: names the key, what was expected and what to do.
     """
-    typed = mended({key: _typed(value, schema["properties"].get(key, {})) for key, value in config.items()})
-    named = {key: study_name(typed[key], studies, key) for key in STUDY_KEYS if typed.get(key) is not None}
+    typed = mended(
+        {key: _typed(value, schema["properties"].get(key, {})) for key, value in config.items()}
+    )
+    named = {
+        key: study_name(typed[key], studies, key)
+        for key in STUDY_KEYS
+        if typed.get(key) is not None
+    }
     settings = normalise({**typed, **named})
     validate(settings, schema, SOURCE)
     problem = unusable_text(settings)

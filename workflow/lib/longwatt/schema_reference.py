@@ -20,7 +20,12 @@ TITLES = {"study": "A study file, key by key", "config": "config.yaml, key by ke
 WIDTH = 100
 KINDS = {"array": "list", "boolean": "true or false", "integer": "whole number", "number": "number"}
 KINDS |= {"object": "mapping", "string": "text", "null": "`null`"}
-LIMITS = {"minimum": "from", "exclusiveMinimum": "above", "maximum": "to", "exclusiveMaximum": "below"}
+LIMITS = {
+    "minimum": "from",
+    "exclusiveMinimum": "above",
+    "maximum": "to",
+    "exclusiveMaximum": "below",
+}
 
 
 def pages() -> dict[Path, str]:
@@ -41,9 +46,16 @@ class _Page:
     def __init__(self, root: Schema) -> None:
         self.root = root
         sections = {one.get("$ref"): name for name, one in root["properties"].items()}
-        text, parts = json.dumps(root), {f"#/$defs/{name}": one for name, one in root.get("$defs", {}).items()}
+        text, parts = (
+            json.dumps(root),
+            {f"#/$defs/{name}": one for name, one in root.get("$defs", {}).items()},
+        )
         # What several places share is described once: in the section that it is, or in one of its own.
-        shared = {key: one for key, one in parts.items() if "properties" in one and text.count(f'"{key}"') > 1}
+        shared = {
+            key: one
+            for key, one in parts.items()
+            if "properties" in one and text.count(f'"{key}"') > 1
+        }
         self.headings = {key: sections.get(key) or str(one["title"]) for key, one in shared.items()}
         self.extra = [one for key, one in shared.items() if key not in sections]
 
@@ -56,7 +68,9 @@ class _Page:
         for name in self.root["properties"]:
             here = self._at(entire, name)
             yield f"## {name}"
-            yield fill(f"{here[0]['description']} Type: {self._facts(here[0], name, entire)}.", WIDTH)
+            yield fill(
+                f"{here[0]['description']} Type: {self._facts(here[0], name, entire)}.", WIDTH
+            )
             yield from (_example({name: example}) for example in here[0].get("examples", ()))
             yield from self._list(here)
         for one in self.extra:
@@ -74,7 +88,13 @@ class _Page:
             link = self.headings.get(found[0].get("$ref", ""))
             text = f"- `{name}` ({self._facts(found[0], name, holders)}): {found[0]['description']}"
             text += f" Its keys: [{link}]({_anchor(link)})." if link else ""
-            yield fill(text, WIDTH, initial_indent=indent, subsequent_indent=f"{indent}  ", break_on_hyphens=False)
+            yield fill(
+                text,
+                WIDTH,
+                initial_indent=indent,
+                subsequent_indent=f"{indent}  ",
+                break_on_hyphens=False,
+            )
             if not link:
                 yield from self._bullets(found, f"{indent}  ")
 
@@ -136,7 +156,9 @@ def _example(document: dict[str, Any]) -> str:
     """Show a document as YAML: lengths as numbers, leaves on one line where they fit."""
     nested = any(isinstance(value, dict | list) for value in document.values())
     for style in (None, False) if nested else (False,):
-        dumped = yaml.safe_dump(_numbered(document), sort_keys=False, default_flow_style=style, width=10 * WIDTH)
+        dumped = yaml.safe_dump(
+            _numbered(document), sort_keys=False, default_flow_style=style, width=10 * WIDTH
+        )
         if max(map(len, dumped.splitlines())) <= WIDTH:
             break
     return f"```yaml\n{dumped}```"

@@ -47,10 +47,15 @@ TRAINING_DEFAULTS: dict[str, Any] = {
 TEXT_ALONE = ("max_target_tokens",)  # settings of training that no label needs
 # arXiv 2004.07453, and what its public code does where that can be chosen: `layer_weights: frozen_random`.
 EXITS_DEFAULTS: dict[str, Any] = {"layer_weights": "learned", "temperatures": None}
-CALIBRATION_DEFAULTS: dict[str, Any] = {"split": "validation", "batch_size": None}  # the validations'
+CALIBRATION_DEFAULTS: dict[str, Any] = {
+    "split": "validation",
+    "batch_size": None,
+}  # the validations'
 # Beside INFERENCE_DEFAULTS, where labels are predicted: at the last exit, and eight batches together.
 EXIT_DEFAULTS: dict[str, Any] = {"exit": None, "regroup_batches": 8}
-COMPARISON_OF_EXITS = {"equal_accuracy_points": 0}  # accuracy is equal if it is not below the standard's
+COMPARISON_OF_EXITS = {
+    "equal_accuracy_points": 0
+}  # accuracy is equal if it is not below the standard's
 GENERATION_DEFAULTS: dict[str, Any] = {
     "max_new_tokens": None,  # the training's max_target_tokens
     "min_new_tokens": 0,
@@ -59,7 +64,10 @@ GENERATION_DEFAULTS: dict[str, Any] = {
     "no_repeat_ngram_size": 0,
     "early_stopping": False,
 }
-OF_BEAMS = ("length_penalty", "early_stopping")  # settings of generation that a single beam has no use for
+OF_BEAMS = (
+    "length_penalty",
+    "early_stopping",
+)  # settings of generation that a single beam has no use for
 INFERENCE_DEFAULTS: dict[str, Any] = {
     "split": "validation",  # SCROLLS' test labels are hidden
     "batch_size": 16,
@@ -75,7 +83,11 @@ BUDGET_DEFAULTS: dict[str, Any] = {
 SCORING_DEFAULTS: dict[str, Any] = {"bootstrap_resamples": 1000, "confidence": 0.95, "seed": 0}
 # What is compared with what. The defaults are SCROLLS'; the paper's code normalised texts, cut references to 128 tokens
 # and counted every reference as an example of its own.
-COMPARISON_DEFAULTS: dict[str, Any] = {"text": "raw", "references": "best", "max_reference_tokens": None}
+COMPARISON_DEFAULTS: dict[str, Any] = {
+    "text": "raw",
+    "references": "best",
+    "max_reference_tokens": None,
+}
 
 Study = Mapping[str, Any]
 Settings = dict[str, Any]
@@ -96,7 +108,13 @@ def tokenizer_settings(study: Study, tokenizer: str) -> Settings:
 def model_source_settings(study: Study, model: str) -> Settings:
     """What download_model needs: where a checkpoint comes from, a folder, a Python package or a hub's repository."""
     entry = study["models"][model]
-    return _narrow({key: entry[key] for key in ("path", "package", "folder", "repository", "revision") if key in entry})
+    return _narrow(
+        {
+            key: entry[key]
+            for key in ("path", "package", "folder", "repository", "revision")
+            if key in entry
+        }
+    )
 
 
 def dataset_key(study: Study, dataset: str) -> str:
@@ -115,13 +133,17 @@ def model_key(study: Study, model: str) -> str | None:
         return None
     source = model_source_settings(study, model)
     # A model and its baselines are of one origin: they share what is downloaded, under the origin's name.
-    name = _last_part(encoder(study["models"][model])) if "exits" in study["models"][model] else model
+    name = (
+        _last_part(encoder(study["models"][model])) if "exits" in study["models"][model] else model
+    )
     return f"{name}-{digest(source)[:8]}"
 
 
 def _last_part(origin: str) -> str:
     """The end of a repository's name, of a package's or of a path, as a folder may be called."""
-    return re.sub(r"[^A-Za-z0-9_.]+", "-", origin.rstrip("/").rpartition("/")[2]).strip("-") or "model"
+    return (
+        re.sub(r"[^A-Za-z0-9_.]+", "-", origin.rstrip("/").rpartition("/")[2]).strip("-") or "model"
+    )
 
 
 def finetune_settings(study: Study, cell: Cell) -> Settings:
@@ -152,7 +174,10 @@ def execution_settings(study: Study, cell: Cell) -> Settings:
 def _training(study: Study, cell: Cell) -> Settings:
     """Merge all settings of a cell's training; those that another overrules are None."""
     training = merge(TRAINING_DEFAULTS, *_layers(study, cell, "training"))
-    overruled = {"max_epochs": training["max_steps"], "warmup_ratio": training["lr_scheduler"] == "constant"}
+    overruled = {
+        "max_epochs": training["max_steps"],
+        "warmup_ratio": training["lr_scheduler"] == "constant",
+    }
     return {name: None if overruled.get(name) else value for name, value in training.items()}
 
 
@@ -167,12 +192,19 @@ def _of_labels(study: Study, cell: Cell, training: Mapping[str, Any]) -> Setting
     model = study["models"][cell.model]
     chosen = {**EXITS_DEFAULTS, **model.get("exits", {})}
     # Temperatures come after training, and change nothing in it.
-    exits = {"exits": {key: chosen[key] for key in ("layers", "layer_weights")}} if "exits" in model else {}
+    exits = (
+        {"exits": {key: chosen[key] for key in ("layers", "layer_weights")}}
+        if "exits" in model
+        else {}
+    )
     kept = {key: value for key, value in training.items() if key not in TEXT_ALONE}
     return {
         "task": CLASSIFICATION,
         "encoder": encoder(model),
-        "model": {**{key: model.get(key) for key in ("family", "initialisation", "config")}, **exits},
+        "model": {
+            **{key: model.get(key) for key in ("family", "initialisation", "config")},
+            **exits,
+        },
         "training": {**kept, "validation": {"exit": None, **training["validation"]}},
     }
 
@@ -200,12 +232,17 @@ def probe_settings(chosen: Mapping[str, Any]) -> Settings:
     budget, training = chosen["budget"], chosen["training"]
     return _narrow(
         {
-            **{key: chosen[key] for key in ("tokens", "checkpoint", "model", "seq_len", "task") if key in chosen},
+            **{
+                key: chosen[key]
+                for key in ("tokens", "checkpoint", "model", "seq_len", "task")
+                if key in chosen
+            },
             **{key: training[key] for key in PROBED if key in training},
             "gradient_accumulation_steps": _probed_accumulation(budget),
             "devices": grid.devices(budget),
             # No more is worth a try than a step needs of each device.
-            "most": budget["effective_batch_size"] and budget["effective_batch_size"] // grid.devices(budget),
+            "most": budget["effective_batch_size"]
+            and budget["effective_batch_size"] // grid.devices(budget),
             # One device finds it out for all; what they share is allowed for.
             "budget": {
                 "gpus": min(1, budget["gpus"]),
@@ -226,11 +263,15 @@ def probe_key(cell: Cell, chosen: Mapping[str, Any]) -> str | None:
 def predict_settings(study: Study, cell: Cell, inference: str) -> Settings:
     """Everything that decides one inference point's predictions and their measured speed."""
     training = merge(TRAINING_DEFAULTS, *_layers(study, cell, "training"))
-    point = merge(INFERENCE_DEFAULTS, study["inference"][inference], *_layers(study, cell, "inference")[1:])
+    point = merge(
+        INFERENCE_DEFAULTS, study["inference"][inference], *_layers(study, cell, "inference")[1:]
+    )
     generation = merge(_generation(study, cell, training), point.pop("generation", {}))
     _fill_in_most_tokens(generation, training)
     generation = _generation_in_force(generation, cell.protocol)
-    alone = {"regroup_batches": 1} if point["batch_size"] == 1 else {}  # there is nothing to regroup
+    alone = (
+        {"regroup_batches": 1} if point["batch_size"] == 1 else {}
+    )  # there is nothing to regroup
     labels = {"task": CLASSIFICATION, "inference": {**EXIT_DEFAULTS, **point, **alone}}
     texts = {
         "max_target_tokens": training["max_target_tokens"],
@@ -266,7 +307,8 @@ def record_settings(study: Study, cell: Cell, splits: Iterable[str]) -> Settings
             "seq_len": cell.seq_len,
             "seed": cell.seed,
             "padding": training["padding"],
-            "batch_size": _calibration(study, cell)["batch_size"] or training["validation"]["batch_size"],
+            "batch_size": _calibration(study, cell)["batch_size"]
+            or training["validation"]["batch_size"],
             "budget": _devices(study, cell),
             "splits": sorted({calibration_split(study, cell), *splits}),
         }
@@ -302,7 +344,10 @@ def _calibration(study: Study, cell: Cell) -> Settings:
 def _scoring(study: Study, *more: Mapping[str, Any]) -> Settings:
     """How intervals are found and what else of scoring one stage needs, by its defaults."""
     defaults = merge(SCORING_DEFAULTS, *more)
-    return {**defaults, **{key: value for key, value in study.get("scoring", {}).items() if key in defaults}}
+    return {
+        **defaults,
+        **{key: value for key, value in study.get("scoring", {}).items() if key in defaults},
+    }
 
 
 def score_settings(study: Study, cell: Cell, inference: str) -> Settings:
@@ -313,7 +358,14 @@ def score_settings(study: Study, cell: Cell, inference: str) -> Settings:
     if _labels(study, cell):
         task = {"task": CLASSIFICATION, "metric": metric}
         return _narrow({**task, **examples, **_scoring(study)})
-    return _narrow({"metric": metric, "seq_len": cell.seq_len, **examples, **_scoring(study, COMPARISON_DEFAULTS)})
+    return _narrow(
+        {
+            "metric": metric,
+            "seq_len": cell.seq_len,
+            **examples,
+            **_scoring(study, COMPARISON_DEFAULTS),
+        }
+    )
 
 
 def tokens_key(study: Study, cell: Cell) -> str:

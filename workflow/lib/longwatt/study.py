@@ -64,12 +64,18 @@ def read_yaml(path: Path, extended_by: Collection[str] = ()) -> Any:
     except UnicodeDecodeError as error:
         raise StudyError(f"{path} is not UTF-8 ({error.reason} at byte {error.start})") from None
     except IsADirectoryError:
-        raise StudyError(f"{path} is a folder, but a file is expected; remove or rename it") from None
+        raise StudyError(
+            f"{path} is a folder, but a file is expected; remove or rename it"
+        ) from None
     except OSError as error:  # no right to read it, or too long a name
         raise StudyError(f"{path} cannot be read: {error.strerror}") from None
     except DuplicateKey as error:
         raise StudyError(str(error)) from None
-    except (yaml.YAMLError, ValueError, RecursionError) as error:  # also a number of thousands of digits
+    except (
+        yaml.YAMLError,
+        ValueError,
+        RecursionError,
+    ) as error:  # also a number of thousands of digits
         raise StudyError(f"{path} is not YAML: {error}") from None
 
 
@@ -167,7 +173,9 @@ def _with_base(path: Path, extended_by: tuple[str, ...]) -> Any:
         return document
     base, chain = document["extends"], (*extended_by, path.stem)
     if not (isinstance(base, str) and STUDY_NAME.fullmatch(base)):
-        raise StudyError(f"{path}: extends: expected the name of a study beside this one, but found {base!r}")
+        raise StudyError(
+            f"{path}: extends: expected the name of a study beside this one, but found {base!r}"
+        )
     if base in chain:
         raise StudyError(f"{path}: `extends` goes round in a circle: {' -> '.join([*chain, base])}")
     own = {key: value for key, value in document.items() if key != "extends"}
@@ -178,7 +186,9 @@ def _with_base(path: Path, extended_by: tuple[str, ...]) -> Any:
     merged = merge(inherited, own)
     facts = (merged.get("published") or {}).get("datasets")
     if facts:
-        merged["published"]["datasets"] = {name: fact for name, fact in facts.items() if fact is not None}
+        merged["published"]["datasets"] = {
+            name: fact for name, fact in facts.items() if fact is not None
+        }
     return {key: value for key, value in merged.items() if value is not None}
 
 
@@ -206,7 +216,10 @@ def _meaning(error: ValidationError, root: Mapping[str, Any]) -> str:
     if error.validator == "not":  # its description is the message itself
         return ""
     if error.validator == "additionalProperties":
-        given, schema = cast(Mapping[str, Any], error.instance), cast(Mapping[str, Any], error.schema)
+        given, schema = (
+            cast(Mapping[str, Any], error.instance),
+            cast(Mapping[str, Any], error.schema),
+        )
         known = sorted(schema.get("properties", {}))
         path.append(closest(min(given.keys() - set(known)), known))
     if error.validator in ("required", "dependentRequired"):
@@ -218,7 +231,9 @@ def _quotes(expected: str | list[str], found: Any) -> str:
     """Advise quotation marks where YAML took for a number or a truth value what is to be text."""
     is_text = "string" in ([expected] if isinstance(expected, str) else expected)
     return (
-        f'; put it in quotation marks ("{text_of(found)}")' if is_text and isinstance(found, bool | int | float) else ""
+        f'; put it in quotation marks ("{text_of(found)}")'
+        if is_text and isinstance(found, bool | int | float)
+        else ""
     )
 
 
@@ -243,7 +258,9 @@ def _explain(error: ValidationError) -> str:
         return f"{where}: unknown key {hints}; known keys: {', '.join(known)}"
     expected: Any = error.validator_value
     if error.validator == "type":
-        kinds = " or ".join(TYPES[kind] for kind in ([expected] if isinstance(expected, str) else expected))
+        kinds = " or ".join(
+            TYPES[kind] for kind in ([expected] if isinstance(expected, str) else expected)
+        )
         return f"{where}: expected {kinds}, but found {error.instance!r}{_quotes(expected, error.instance)}"
     if error.validator == "enum":
         known = [str(value) for value in expected]
@@ -254,7 +271,11 @@ def _explain(error: ValidationError) -> str:
         known = [*(TYPES[part["type"]] for part in expected if "type" in part), *words]
         hint = nearest(error.instance, words) if isinstance(error.instance, str) else ""
         return f"{where}: expected {' or '.join(known)}, but found {error.instance!r}{hint}"
-    if error.validator == "pattern" and isinstance(schema, Mapping) and "patternErrorMessage" in schema:
+    if (
+        error.validator == "pattern"
+        and isinstance(schema, Mapping)
+        and "patternErrorMessage" in schema
+    ):
         return f"{where}: {schema['patternErrorMessage']}, but found {error.instance!r}"
     if error.validator == "not" and isinstance(schema, Mapping) and "description" in schema:
         return f"{where}: {schema['description']}"

@@ -69,7 +69,9 @@ def check_references(study: Mapping[str, Any], source: str) -> None:
         if entry["initialisation"] == "checkpoint":
             _check_origin(entry, where)
         else:
-            _check_pinned(repository_of(entry), where)  # of a model from random weights: whose shape it has
+            _check_pinned(
+                repository_of(entry), where
+            )  # of a model from random weights: whose shape it has
 
 
 def _check_budget_entries(study: Mapping[str, Any], source: str) -> None:
@@ -77,13 +79,17 @@ def _check_budget_entries(study: Mapping[str, Any], source: str) -> None:
     for name, entry in study["budgets"].items():
         where = f"{source}: budgets.{name}"
         if entry["gpus"] and entry.get("processes", 1) > 1:
-            raise StudyError(f"{where}.processes is for budgets without GPUs; with GPUs there is one process for each")
+            raise StudyError(
+                f"{where}.processes is for budgets without GPUs; with GPUs there is one process for each"
+            )
         if entry.get("effective_batch_size") and "gradient_accumulation_steps" in entry:
             raise StudyError(
                 f"{where}: gradient_accumulation_steps follows from effective_batch_size; give one of the two"
             )
         if not entry["gpus"] and entry.get("watts_per_gpu") is not None:
-            raise StudyError(f"{where}.watts_per_gpu is for budgets with GPUs; on the CPU watts_per_core counts")
+            raise StudyError(
+                f"{where}.watts_per_gpu is for budgets with GPUs; on the CPU watts_per_core counts"
+            )
         largest = _asks_for_largest(entry["per_device_batch_size"])
         if largest and not entry["gpus"] and entry.get("memory_gib_per_gpu") is None:
             raise StudyError(
@@ -101,9 +107,13 @@ def _check_metric(study: Mapping[str, Any], dataset: str, where: str) -> None:
     """Refuse to score labels as texts, and texts as labels."""
     metric, labels = study["datasets"][dataset]["metric"], classifies(study, dataset)
     if labels and metric not in LABEL_METRICS:
-        raise StudyError(f"{where}.metric: {metric} is no metric of labels; choose {' or '.join(LABEL_METRICS)}")
+        raise StudyError(
+            f"{where}.metric: {metric} is no metric of labels; choose {' or '.join(LABEL_METRICS)}"
+        )
     if not labels and metric == "macro_f1":
-        raise StudyError(f"{where}.metric: macro_f1 is for labels; set task: classification, or choose another metric")
+        raise StudyError(
+            f"{where}.metric: macro_f1 is for labels; set task: classification, or choose another metric"
+        )
 
 
 def _check_task(study: Mapping[str, Any], model: str, where: str) -> None:
@@ -114,7 +124,9 @@ def _check_task(study: Mapping[str, Any], model: str, where: str) -> None:
         for dataset in block["datasets"] if model in block["models"] else ():
             wanted = study["datasets"][dataset].get("task", "text")
             if wanted != task:
-                fit = [name for name in models.families() if models.load_family(name).task == wanted]
+                fit = [
+                    name for name in models.families() if models.load_family(name).task == wanted
+                ]
                 raise StudyError(
                     f"{where}.family: {family} is for the task {task}, but datasets.{dataset}.task is {wanted}; "
                     f"families for that: {', '.join(fit)}"
@@ -186,7 +198,9 @@ class _Checked:
         there = datasets.splits(entry["source"], entry.get("options", {}))
         validation = self.chosen["training"]["validation"]
         used = {"training": "train", "training.validation.split": validation["split"]}
-        used |= {f"inference.{key}.split": p["inference"]["split"] for key, p in self.points.items()}
+        used |= {
+            f"inference.{key}.split": p["inference"]["split"] for key, p in self.points.items()
+        }
         if self.several:
             used["calibration.split"] = settings.calibration_split(self.study, self.cell)
         for key, split in used.items():

@@ -87,13 +87,18 @@ def _refuse_duplicates(loader: Loader, node: yaml.MappingNode) -> None:
 
 def _mapping(loader: Loader, node: yaml.MappingNode) -> dict[str, Any]:
     loader.flatten_mapping(node)
-    return {_key(loader, key): loader.construct_object(value, deep=True) for key, value in node.value}
+    return {
+        _key(loader, key): loader.construct_object(value, deep=True) for key, value in node.value
+    }
 
 
 def _key(loader: Loader, node: yaml.Node) -> str:
     if not isinstance(node, yaml.ScalarNode):
         raise yaml.constructor.ConstructorError(
-            None, None, "expected a key of one word or number, but found a list or mapping", node.start_mark
+            None,
+            None,
+            "expected a key of one word or number, but found a list or mapping",
+            node.start_mark,
         )
     return key_of(loader.construct_object(node, deep=True))
 
