@@ -94,19 +94,19 @@ Settings = dict[str, Any]
 
 
 def dataset_settings(study: Study, dataset: str) -> Settings:
-    """What download_dataset needs: the reader and its options."""
+    """Return what download_dataset needs: the reader and its options."""
     entry = study["datasets"][dataset]
     task = {"task": CLASSIFICATION} if grid.classifies(study, dataset) else {}
     return _narrow({"source": entry["source"], "options": entry.get("options", {}), **task})
 
 
 def tokenizer_settings(study: Study, tokenizer: str) -> Settings:
-    """What make_tokenizer needs."""
+    """Return what make_tokenizer needs."""
     return _narrow(merge({"min_frequency": 2}, study["tokenizers"][tokenizer]))
 
 
 def model_source_settings(study: Study, model: str) -> Settings:
-    """What download_model needs: where a checkpoint comes from, a folder, a Python package or a hub's repository."""
+    """Return what download_model needs: the folder, Python package or hub repository of a checkpoint."""
     entry = study["models"][model]
     return _narrow(
         {
@@ -118,17 +118,20 @@ def model_source_settings(study: Study, model: str) -> Settings:
 
 
 def dataset_key(study: Study, dataset: str) -> str:
-    """Folder name below resources/datasets: the id and the digest of its settings."""
+    """Name a dataset's folder below resources/datasets: the id and the digest of its settings."""
     return f"{dataset}-{digest(dataset_settings(study, dataset))[:8]}"
 
 
 def tokenizer_key(study: Study, tokenizer: str) -> str:
-    """Folder name below resources/tokenized/{dataset}: the id and the digest of its settings."""
+    """Name a tokenizer's folder below resources/tokenized/{dataset}: id and digest of its settings."""
     return f"{tokenizer}-{digest(tokenizer_settings(study, tokenizer))[:8]}"
 
 
 def model_key(study: Study, model: str) -> str | None:
-    """Folder name below resources/models, or None for a model that starts from random weights."""
+    """Name a model's folder below resources/models.
+
+    None for a model that starts from random weights.
+    """
     if study["models"][model]["initialisation"] == "random":
         return None
     source = model_source_settings(study, model)
@@ -147,7 +150,7 @@ def _last_part(origin: str) -> str:
 
 
 def finetune_settings(study: Study, cell: Cell) -> Settings:
-    """Everything that decides a cell's trained weights and their measured cost."""
+    """Return all settings that decide a cell's trained weights and their measured cost."""
     model = study["models"][cell.model]
     training = deciding(_training(study, cell))
     return _narrow(
@@ -167,12 +170,15 @@ def finetune_settings(study: Study, cell: Cell) -> Settings:
 
 
 def execution_settings(study: Study, cell: Cell) -> Settings:
-    """Merge the settings of how a cell's training is carried out; none changes its result."""
+    """Merge the settings of how a cell's training is carried out.
+
+    None of them changes its result.
+    """
     return _narrow(execution(_training(study, cell)))
 
 
 def _training(study: Study, cell: Cell) -> Settings:
-    """Merge all settings of a cell's training; those that another overrules are None."""
+    """Merge all settings of a cell's training, with None for those that another overrules."""
     training = merge(TRAINING_DEFAULTS, *_layers(study, cell, "training"))
     overruled = {
         "max_epochs": training["max_steps"],
@@ -182,13 +188,13 @@ def _training(study: Study, cell: Cell) -> Settings:
 
 
 def _of_texts(study: Study, cell: Cell, training: Mapping[str, Any]) -> Settings:
-    """What a training that is to give texts has beside others."""
+    """Return the settings that only a training on texts has."""
     generation = _generation_in_force(_generation(study, cell, training), cell.protocol)
     return {"comparison": _comparison(study), "generation": generation}
 
 
 def _of_labels(study: Study, cell: Cell, training: Mapping[str, Any]) -> Settings:
-    """What a training that is to give labels has instead, or otherwise."""
+    """Return the settings that a training on labels adds or replaces."""
     model = study["models"][cell.model]
     chosen = {**EXITS_DEFAULTS, **model.get("exits", {})}
     # Temperatures come after training, and change nothing in it.
@@ -210,7 +216,9 @@ def _of_labels(study: Study, cell: Cell, training: Mapping[str, Any]) -> Setting
 
 
 def encoder(model: Mapping[str, Any]) -> str:
-    """Which encoder a model is made of, by where its weights come from; models of one encoder can be compared.
+    """Name the encoder of a model, by where its weights come from.
+
+    Models of one encoder can be compared.
 
     Args:
         model: a study's entry.
@@ -224,10 +232,12 @@ PROBED = ("max_target_tokens", "activation_checkpointing", "max_grad_norm")
 
 
 def probe_settings(chosen: Mapping[str, Any]) -> Settings:
-    """Everything that decides how large a batch fits a device; cells that differ in nothing else share a probe.
+    """Return all settings that decide how large a batch fits a device.
+
+    Cells that differ in nothing else share a probe.
 
     Args:
-        chosen: as `finetune_settings`.
+        chosen: from `finetune_settings`.
     """
     budget, training = chosen["budget"], chosen["training"]
     return _narrow(
@@ -254,14 +264,17 @@ def probe_settings(chosen: Mapping[str, Any]) -> Settings:
 
 
 def probe_key(cell: Cell, chosen: Mapping[str, Any]) -> str | None:
-    """Folder name below resources/batch_sizes, or None for a cell whose batch size is given."""
+    """Name a probe's folder below resources/batch_sizes.
+
+    None for a cell whose batch size is given.
+    """
     if chosen["budget"]["per_device_batch_size"] != grid.LARGEST:
         return None
     return f"{cell.model}-{cell.seq_len}-{cell.budget}-{digest(probe_settings(chosen))[:8]}"
 
 
 def predict_settings(study: Study, cell: Cell, inference: str) -> Settings:
-    """Everything that decides one inference point's predictions and their measured speed."""
+    """Return all settings that decide one inference point's predictions and measured speed."""
     training = merge(TRAINING_DEFAULTS, *_layers(study, cell, "training"))
     point = merge(
         INFERENCE_DEFAULTS, study["inference"][inference], *_layers(study, cell, "inference")[1:]
@@ -293,12 +306,12 @@ def predict_settings(study: Study, cell: Cell, inference: str) -> Settings:
 
 
 def record_settings(study: Study, cell: Cell, splits: Iterable[str]) -> Settings:
-    """Everything that decides what the classifiers of a cell with several exits say of its splits.
+    """Return all settings that decide the recorded logits of a cell with several exits.
 
     Args:
         study: the study.
         cell: the cell.
-        splits: of its inference points.
+        splits: those of its inference points.
     """
     training = merge(TRAINING_DEFAULTS, *_layers(study, cell, "training"))
     return _narrow(
@@ -316,23 +329,23 @@ def record_settings(study: Study, cell: Cell, splits: Iterable[str]) -> Settings
 
 
 def calibrate_settings(study: Study, cell: Cell) -> Settings:
-    """Everything that decides the temperatures of a cell, and through them its predictions."""
+    """Return all settings that decide a cell's temperatures, and through them its predictions."""
     exits = {**EXITS_DEFAULTS, **study["models"][cell.model]["exits"]}
     return _narrow({"split": calibration_split(study, cell), "temperatures": exits["temperatures"]})
 
 
 def resampling_settings(study: Study) -> Settings:
-    """Say how intervals over examples are found."""
+    """Return how intervals over examples are found."""
     return _narrow(_scoring(study))
 
 
 def compare_exits_settings(study: Study) -> Settings:
-    """How models with exits are compared with their baselines."""
+    """Return how models with exits are compared with their baselines."""
     return _narrow(_scoring(study, COMPARISON_OF_EXITS))
 
 
 def calibration_split(study: Study, cell: Cell) -> str:
-    """The split on which a cell's temperatures are fitted."""
+    """Return the split on which a cell's temperatures are fitted."""
     return str(_calibration(study, cell)["split"])
 
 
@@ -342,7 +355,7 @@ def _calibration(study: Study, cell: Cell) -> Settings:
 
 
 def _scoring(study: Study, *more: Mapping[str, Any]) -> Settings:
-    """How intervals are found and what else of scoring one stage needs, by its defaults."""
+    """Return how intervals are found, with the settings of scoring that one stage adds by its defaults."""
     defaults = merge(SCORING_DEFAULTS, *more)
     return {
         **defaults,
@@ -351,7 +364,7 @@ def _scoring(study: Study, *more: Mapping[str, Any]) -> Settings:
 
 
 def score_settings(study: Study, cell: Cell, inference: str) -> Settings:
-    """What score needs: which examples, the headline metric, the bootstrap, the length for the ceiling."""
+    """Return what score needs: examples, headline metric, bootstrap, and the length for the ceiling."""
     metric = study["datasets"][cell.dataset]["metric"]
     point = predict_settings(study, cell, inference)["inference"]
     examples = {key: point[key] for key in ("split", "max_examples")}
@@ -369,13 +382,16 @@ def score_settings(study: Study, cell: Cell, inference: str) -> Settings:
 
 
 def tokens_key(study: Study, cell: Cell) -> str:
-    """The folder of a cell's token ids below resources/tokenized."""
+    """Name the folder of a cell's token ids below resources/tokenized."""
     tokenizer = study["models"][cell.model]["tokenizer"]
     return f"{dataset_key(study, cell.dataset)}/{tokenizer_key(study, tokenizer)}"
 
 
 def _layers(study: Study, cell: Cell, block: str) -> list[Mapping[str, Any]]:
-    """A block's layers in merging order; inference is per point at study level, so skipped there."""
+    """List a block's layers in merging order.
+
+    At study level `inference` is per point, so callers skip that layer.
+    """
     entries = (
         study["datasets"][cell.dataset],
         study["budgets"][cell.budget],
@@ -411,7 +427,7 @@ def _labels(study: Study, cell: Cell) -> bool:
 
 
 def _devices(study: Study, cell: Cell) -> Settings:
-    """What of a budget matters to inference."""
+    """Return the settings of a budget that matter to inference."""
     budget = _budget(study, cell)
     return {key: budget[key] for key in ("gpus", "processes", "memory_gib_per_gpu", "precision")}
 
@@ -423,7 +439,7 @@ def _budget(study: Study, cell: Cell) -> Settings:
 
 
 def _comparison(study: Study) -> Settings:
-    """What predictions are compared with, in validation as in scoring."""
+    """Return how predictions are compared with references, in validation as in scoring."""
     given = study.get("scoring", {})
     return {key: given.get(key, default) for key, default in COMPARISON_DEFAULTS.items()}
 

@@ -1,4 +1,4 @@
-"""Refuse studies whose parts name nothing, or do not go together."""
+"""Refuse studies whose parts name nothing that exists, or contradict each other."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ LABEL_METRICS = ("accuracy", "macro_f1")
 
 
 def checked_stages(study_id: str, study: Mapping[str, Any], machine: Mapping[str, Any]) -> Stages:
-    """Read the jobs of a study that nobody has checked yet; arguments as `Stages`.
+    """Read and check the jobs of a study, with the arguments of `Stages`.
 
     Raises:
-        StudyError: the study names something that does not exist, or asks for what cannot be.
+        StudyError: the study names something that does not exist, or asks for the impossible.
     """
     stages = Stages(study_id, study, machine)
     check_references(study, stages.source)
@@ -43,7 +43,7 @@ def checked_stages(study_id: str, study: Mapping[str, Any], machine: Mapping[str
 
 
 def check_references(study: Mapping[str, Any], source: str) -> None:
-    """Refuse a study whose entries name what does not exist, or hold what does not go together.
+    """Refuse entries that name what does not exist, or whose parts contradict each other.
 
     Raises:
         StudyError: names the entry, its key and what would do.
@@ -75,7 +75,7 @@ def check_references(study: Mapping[str, Any], source: str) -> None:
 
 
 def _check_budget_entries(study: Mapping[str, Any], source: str) -> None:
-    """Refuse budgets whose parts do not go together."""
+    """Refuse budgets whose parts contradict each other."""
     for name, entry in study["budgets"].items():
         where = f"{source}: budgets.{name}"
         if entry["gpus"] and entry.get("processes", 1) > 1:
@@ -117,7 +117,7 @@ def _check_metric(study: Mapping[str, Any], dataset: str, where: str) -> None:
 
 
 def _check_task(study: Mapping[str, Any], model: str, where: str) -> None:
-    """Refuse a model that gives texts where the grid wants labels of it, and the other way round."""
+    """Refuse a model that gives texts where the grid wants labels, or the other way round."""
     family = study["models"][model]["family"]
     task = models.load_family(family).task
     for block in study["grid"]:
@@ -134,7 +134,7 @@ def _check_task(study: Mapping[str, Any], model: str, where: str) -> None:
 
 
 def _check_origin(entry: Mapping[str, Any], where: str) -> None:
-    """Refuse a checkpoint that comes from nowhere, or from several places."""
+    """Refuse a checkpoint with no origin, or with several."""
     if sum(origin in entry for origin in ("path", "repository", "package")) != 1:
         raise StudyError(
             f"{where}: a checkpoint comes from a `path`, or from a `repository` and its `revision`, or from the "
@@ -144,14 +144,14 @@ def _check_origin(entry: Mapping[str, Any], where: str) -> None:
 
 
 def _check_pinned(repository: hub.Repository | None, where: str) -> None:
-    """Refuse a branch or a tag, which means something else tomorrow."""
+    """Refuse a branch or a tag, whose meaning may change."""
     problem = hub.not_pinned(repository) if repository else None
     if problem:
         raise StudyError(f"{where}.revision: {problem}")
 
 
 def known_configs(stages: Stages) -> dict[str, dict[str, Any]]:
-    """Read the config.json of each model of a study; empty where it is not to be had yet."""
+    """Read the config.json of each model of a study, empty where it is not available yet."""
     found: dict[str, dict[str, Any]] = {}
     for model in {cell.model for cell in stages.cells.values()}:
         key, entry = settings.model_key(stages.study, model), stages.study["models"][model]
@@ -160,7 +160,7 @@ def known_configs(stages: Stages) -> dict[str, dict[str, Any]]:
 
 
 def check_cells(stages: Stages) -> None:
-    """Refuse splits and lengths that cannot be, as far as checkpoints' configurations are at hand.
+    """Refuse impossible splits and lengths, as far as checkpoints' configurations are available.
 
     Raises:
         StudyError: names the cell or the key, and what would do.
@@ -212,7 +212,7 @@ class _Checked:
                 )
 
     def check_exits(self) -> None:
-        """Refuse exit rules where nothing can leave early, and to judge by what is fitted on."""
+        """Refuse exit rules for models without exits, and judging on the split that is fitted on."""
         split = settings.calibration_split(self.study, self.cell)
         if self.several and split == "train":
             raise StudyError(
@@ -236,7 +236,7 @@ class _Checked:
                 )
 
     def check_lengths(self, config: Mapping[str, Any]) -> None:
-        """Refuse inputs or targets that the model cannot hold, as far as `config` tells yet."""
+        """Refuse inputs or targets that the model cannot hold, as far as `config` is known yet."""
         targets = [1]  # a label
         if "generation" in self.chosen:
             targets = [self.chosen["training"]["max_target_tokens"]]
@@ -252,7 +252,7 @@ class _Checked:
             raise StudyError(f"{self.source}: cell {self.name}: {error}") from None
 
     def _check_generation(self) -> None:
-        """Refuse targets or answers that have no room for a word, or contradict each other."""
+        """Refuse targets or answers without room for a word, or that contradict each other."""
         points = {f"inference.{key}.generation": p["generation"] for key, p in self.points.items()}
         found = {"generation": self.chosen["generation"], **points}
         tokenizer = self.study["tokenizers"][self.study["models"][self.cell.model]["tokenizer"]]
