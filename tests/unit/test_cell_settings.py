@@ -19,10 +19,15 @@ STUDIES = sorted(path.stem for path in (Path(__file__).parents[2] / "studies").g
 def mixed_text() -> str:
     """A study whose settings differ along every axis, with probes and tables of batch sizes by length."""
     document = yaml.safe_load(study_text(100))
-    table = {f"led{n}": {str(length): n + length for length in (32, 64, 128, 256, 512)} for n in range(5)}
+    table = {
+        f"led{n}": {str(length): n + length for length in (32, 64, 128, 256, 512)} for n in range(5)
+    }
     table["led0"] = dict.fromkeys(table["led0"], "largest")
     document["budgets"]["gpu2"] = {"gpus": 2, "per_device_batch_size": table, "precision": "bf16"}
-    document["grid"][0] |= {"budgets": ["cpu", "gpu2"], "protocols": ["generated", "teacher_forced"]}
+    document["grid"][0] |= {
+        "budgets": ["cpu", "gpu2"],
+        "protocols": ["generated", "teacher_forced"],
+    }
     document["inference"]["beam"] = {"split": "test", "generation": {"num_beams": 4}}
     document["models"]["led3"]["training"] = {"learning_rate": 3e-5}
     document["datasets"]["needle1"]["generation"] = {"max_new_tokens": 5}
@@ -33,7 +38,9 @@ def mixed_text() -> str:
 def agree(made: Stages) -> None:
     """Compare by `repr`, as Snakemake compares parameters: the order of keys counts too."""
     for name, cell in made.cells.items():
-        assert repr(made.finetune(name).settings) == repr(settings.finetune_settings(made.study, cell))
+        assert repr(made.finetune(name).settings) == repr(
+            settings.finetune_settings(made.study, cell)
+        )
         for point in made.points(name):
             predicted = settings.predict_settings(made.study, cell, point)
             scored = settings.score_settings(made.study, cell, point)
@@ -79,6 +86,8 @@ def test_a_study_of_many_cells_reads_each_cells_own_values(tmp_path, study_schem
     path = tmp_path / "scale.yaml"
     path.write_text(study_text(100))
     made = checked_stages("scale", read_study(path, study_schema), {})
-    held = {(s["seq_len"], s["seed"]) for s in (made.finetune(name).settings for name in made.cells)}
+    held = {
+        (s["seq_len"], s["seed"]) for s in (made.finetune(name).settings for name in made.cells)
+    }
     assert len(held) == 10, "five lengths, two seeds"
     assert CellSettings(made.study).finetune(next(iter(made.cells.values())))["seed"] == 1

@@ -33,11 +33,16 @@ def test_blocks_are_a_union(study):
     assert [c.seq_len for c in expand(study).values()] == [32, 64, 96]
 
 
-@pytest.mark.parametrize(("axis", "plural"), [("dataset", "datasets"), ("model", "models"), ("budget", "budgets")])
+@pytest.mark.parametrize(
+    ("axis", "plural"), [("dataset", "datasets"), ("model", "models"), ("budget", "budgets")]
+)
 def test_an_unknown_name_in_a_grid_names_the_nearest(study, axis, plural):
     known = next(iter(study[plural]))
     study["grid"][0][plural] = [known + "x"]
-    with pytest.raises(StudyError, match=rf"grid\[0\]\.{plural}: unknown {axis} '{known}x' \(did you mean '{known}'"):
+    with pytest.raises(
+        StudyError,
+        match=rf"grid\[0\]\.{plural}: unknown {axis} '{known}x' \(did you mean '{known}'",
+    ):
         expand(study)
 
 
@@ -48,9 +53,13 @@ def test_exclusions_take_cells_away(study):
     with pytest.raises(StudyError, match=r"exclude\[1\]: unknown seq_len '99'.*known: 32, 64"):
         expand(study)
     study["exclude"] = [{"model": ["led", "ledd"], "seq_len": [64], "reason": "one of them"}]
-    assert [c.seq_len for c in expand(study).values()] == [32], "a list takes away what any of its values names"
+    assert [c.seq_len for c in expand(study).values()] == [32], (
+        "a list takes away what any of its values names"
+    )
     study["exclude"] = [{"model": "ledd", "reason": "misspelt"}]
-    with pytest.raises(StudyError, match=r"exclude\[0\]: unknown model 'ledd' \(did you mean 'led'\?\)"):
+    with pytest.raises(
+        StudyError, match=r"exclude\[0\]: unknown model 'ledd' \(did you mean 'led'\?\)"
+    ):
         expand(study)
 
 
@@ -95,5 +104,7 @@ def test_a_wanted_batch_is_looked_up_like_the_other_and_must_be_shared_evenly(st
     with pytest.raises(StudyError, match=r"budgets.cpu.effective_batch_size has no entry '32'"):
         wanted_batch_size(study, cell)
     budget.update(effective_batch_size=7, processes=2)
-    with pytest.raises(StudyError, match=r"is 7 for the cell .* but its 2 devices cannot share that evenly"):
+    with pytest.raises(
+        StudyError, match=r"is 7 for the cell .* but its 2 devices cannot share that evenly"
+    ):
         wanted_batch_size(study, cell)

@@ -17,7 +17,13 @@ STUDY = {
     "models": {"m": {"title": "M", "training": {"weight_decay": 0}}, "n": {}},
     "budgets": {"b": {}},
     "grid": [
-        {"datasets": ["d"], "models": ["m", "n"], "seq_lens": [8], "budgets": ["b"], "inference": ["last", "early"]}
+        {
+            "datasets": ["d"],
+            "models": ["m", "n"],
+            "seq_lens": [8],
+            "budgets": ["b"],
+            "inference": ["last", "early"],
+        }
     ],
 }
 
@@ -25,7 +31,11 @@ STUDY = {
 def test_thresholds_patiences_and_batch_sizes_become_points():
     found = write_out(STUDY, "s")["inference"]
     assert found["last-b32"] == {"split": "test", "batch_size": 32}
-    assert found["early-t0.75-b1"] == {"split": "test", "exit": {"threshold": 0.75}, "batch_size": 1}
+    assert found["early-t0.75-b1"] == {
+        "split": "test",
+        "exit": {"threshold": 0.75},
+        "batch_size": 1,
+    }
     assert found["patient-p3"] == {"batch_size": 2, "exit": {"patience": 3}}
     assert found["oracle"] == {"exit": {"oracle": True}}
     assert len(found) == 2 + 4 + 2 + 1
@@ -42,7 +52,13 @@ def test_a_block_may_name_the_list_or_one_of_its_points():
 
 
 def test_a_search_becomes_models_that_know_where_they_come_from():
-    study = {**STUDY, "models": {"m": {**STUDY["models"]["m"], "search": {"learning_rate": [2e-5, 5e-5]}}, "n": {}}}
+    study = {
+        **STUDY,
+        "models": {
+            "m": {**STUDY["models"]["m"], "search": {"learning_rate": [2e-5, 5e-5]}},
+            "n": {},
+        },
+    }
     written = write_out(study, "s")
     assert written["grid"][0]["models"] == ["m-lr2e-05", "m-lr5e-05", "n"]
     assert written["models"]["m-lr5e-05"] == {
@@ -56,7 +72,8 @@ def test_a_search_becomes_models_that_know_where_they_come_from():
 def test_an_unknown_name_in_a_block_names_the_nearest():
     wrong = {**STUDY, "grid": [{**STUDY["grid"][0], "inference": ["earli"]}]}
     with pytest.raises(
-        StudyError, match=r"grid\[0\]\.inference: unknown inference point 'earli' \(did you mean 'early'"
+        StudyError,
+        match=r"grid\[0\]\.inference: unknown inference point 'earli' \(did you mean 'early'",
     ):
         write_out(wrong, "s")
 
@@ -78,4 +95,6 @@ def test_a_study_without_lists_stays_as_it_is():
 
 def test_values_that_differ_in_the_last_digit_are_two_points():
     near = {**STUDY["inference"], "early": {"exit": {"thresholds": [0.9, 0.90000001]}}}
-    assert {"early-t0.9", "early-t0.90000001"} <= set(write_out({**STUDY, "inference": near}, "s")["inference"])
+    assert {"early-t0.9", "early-t0.90000001"} <= set(
+        write_out({**STUDY, "inference": near}, "s")["inference"]
+    )

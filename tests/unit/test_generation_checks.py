@@ -99,7 +99,9 @@ def test_a_checkpoints_tokenizer_says_what_it_puts_around_a_text(tmp_path, proce
     assert special_tokens(entry) == expected
     generation = {"generation": {**GENERATION_DEFAULTS, "max_new_tokens": 8}}
     assert check_lengths(sum(expected) + 1, generation, entry) is None
-    assert f"max_target_tokens is {sum(expected)}, but" in (check_lengths(sum(expected), generation, entry) or "")
+    assert f"max_target_tokens is {sum(expected)}, but" in (
+        check_lengths(sum(expected), generation, entry) or ""
+    )
 
 
 def test_our_own_tokenizers_put_as_many_tokens_around_a_text_as_is_reckoned(tmp_path):
@@ -117,5 +119,7 @@ def test_our_own_tokenizers_put_as_many_tokens_around_a_text_as_is_reckoned(tmp_
 
 
 def test_what_is_not_here_yet_is_not_guessed():
-    assert special_tokens({"kind": "checkpoint", "repository": "some/led", "revision": "a" * 40}) == (0, 0)
+    assert special_tokens(
+        {"kind": "checkpoint", "repository": "some/led", "revision": "a" * 40}
+    ) == (0, 0)
     assert special_tokens({"kind": "checkpoint", "path": str(Path("not/there"))}) == (0, 0)

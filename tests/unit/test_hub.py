@@ -23,7 +23,12 @@ from tests.unit.conftest import TOKEN
 
 SMALL, LARGE = b'{"model_type": "led"}\n', random.Random(0).randbytes(200_000)
 SHA256 = hashlib.sha256(LARGE).hexdigest()
-FILES = {"config.json": SMALL, "model.safetensors": LARGE, "README.md": b"words", "flax_model.msgpack": b"no"}
+FILES = {
+    "config.json": SMALL,
+    "model.safetensors": LARGE,
+    "README.md": b"words",
+    "flax_model.msgpack": b"no",
+}
 
 
 def both(names):
@@ -39,7 +44,9 @@ def repository(served) -> Repository:
 
 
 def whole(folder: Path) -> bool:
-    return (folder / "config.json").read_bytes() == SMALL and (folder / "model.safetensors").read_bytes() == LARGE
+    return (folder / "config.json").read_bytes() == SMALL and (
+        folder / "model.safetensors"
+    ).read_bytes() == LARGE
 
 
 def blobs(repository: Repository) -> list[str]:
@@ -52,19 +59,25 @@ def test_chosen_files_come_into_the_clients_own_cache(served, repository, tmp_pa
     assert sorted(path.name for path in folder.iterdir()) == ["config.json", "model.safetensors"]
     assert blobs(repository) == sorted([hashlib.sha256(LARGE).hexdigest(), blob_id(SMALL)])
     ask = dict(repo_id=repository.name, revision=repository.revision, local_files_only=True)
-    assert Path(hf_hub_download(filename="model.safetensors", **ask)) == folder / "model.safetensors"
+    assert (
+        Path(hf_hub_download(filename="model.safetensors", **ask)) == folder / "model.safetensors"
+    )
 
 
 def test_a_token_goes_to_the_hub_and_to_nobody_else(served, repository, capfd, naps):
     served.faults.append(Fault("/api/", status=503))
     hub.fetch(repository, both)
-    assert {request.authorized for request in served.requests if "/cdn/" not in request.path} == {True}
+    assert {request.authorized for request in served.requests if "/cdn/" not in request.path} == {
+        True
+    }
     assert {request.authorized for request in served.requests if "/cdn/" in request.path} == {False}
     said = "".join(capfd.readouterr())
     assert "answers 503" in said and "fetching model.safetensors" in said and TOKEN not in said
 
 
-def test_credentials_in_the_hubs_address_are_never_shown(served, repository, monkeypatch, capfd, caplog, naps):
+def test_credentials_in_the_hubs_address_are_never_shown(
+    served, repository, monkeypatch, capfd, caplog, naps
+):
     monkeypatch.setenv("HF_ENDPOINT", served.url.replace("//", "//user:s3cret@"))
     importlib.reload(constants)
     for path in ("/api/", "config.json"):
@@ -90,7 +103,9 @@ def test_what_is_there_is_not_fetched_again(served, repository):
     hub.fetch(repository, both)
     served.requests.clear()
     assert whole(hub.fetch(repository, both))
-    assert [request.method for request in served.requests] == ["GET"] and served.fetched() == [], "it only asked"
+    assert [request.method for request in served.requests] == ["GET"] and served.fetched() == [], (
+        "it only asked"
+    )
 
 
 def test_without_a_connection_the_cache_does(served, repository):
@@ -100,15 +115,22 @@ def test_without_a_connection_the_cache_does(served, repository):
     hub.check(repository, both)
 
 
-def test_a_part_that_another_program_put_into_the_cache_is_not_taken_for_all(served, repository, naps):
+def test_a_part_that_another_program_put_into_the_cache_is_not_taken_for_all(
+    served, repository, naps
+):
     """It is here as if the repository had no more; what it has more would be chosen with a connection."""
     for name in ("config.json", "model.safetensors"):
         hf_hub_download(repository.name, name, revision=repository.revision)
     served.stop()
     for ask in (hub.fetch, hub.check):
-        with pytest.raises(HubUnreachable, match=r"no connection to the hub.*; without a connection, set `mirror`"):
+        with pytest.raises(
+            HubUnreachable, match=r"no connection to the hub.*; without a connection, set `mirror`"
+        ):
             ask(repository, both)
-    with pytest.raises(HubUnreachable, match=r"of the cache, .*: another program put a part of the repository there"):
+    with pytest.raises(
+        HubUnreachable,
+        match=r"of the cache, .*: another program put a part of the repository there",
+    ):
         hub.fetch(repository, both)
 
 
@@ -126,9 +148,14 @@ def test_a_cache_that_a_download_of_all_has_filled_does(served, naps):
 def test_what_was_fetched_once_says_what_more_there_is(served, repository, naps):
     hub.fetch(repository, lambda names: ["config.json"])
     served.stop()
-    with pytest.raises(HubUnreachable, match=r"of the cache, .*: it has no model\.safetensors; without a connection"):
+    with pytest.raises(
+        HubUnreachable,
+        match=r"of the cache, .*: it has no model\.safetensors; without a connection",
+    ):
         hub.fetch(repository, both)
-    assert (hub.fetch(repository, lambda names: ["config.json"]) / "config.json").read_bytes() == SMALL
+    assert (
+        hub.fetch(repository, lambda names: ["config.json"]) / "config.json"
+    ).read_bytes() == SMALL
 
 
 def test_the_clients_own_look_at_its_cache_finds_nothing_wrong(served, repository):
@@ -145,7 +172,9 @@ def test_a_damaged_cache_is_mended_or_named(served, repository, naps):
     assert whole(hub.fetch(repository, both)), "fetched again"
     blob.write_bytes(LARGE[:-1])
     served.stop()
-    with pytest.raises(HubError, match=r"model\.safetensors is damaged .* and the hub does not answer; remove it"):
+    with pytest.raises(
+        HubError, match=r"model\.safetensors is damaged .* and the hub does not answer; remove it"
+    ):
         hub.fetch(repository, both)
 
 
@@ -156,7 +185,8 @@ def test_an_unknown_repository_is_named(served):
     wanted = Repository("dataset", "some/none", "a" * 40)
     for ask in (hub.fetch, hub.check):
         with pytest.raises(
-            HubError, match=r"some/none, revision a{40}: the hub has no such dataset repository.*/datasets/"
+            HubError,
+            match=r"some/none, revision a{40}: the hub has no such dataset repository.*/datasets/",
         ):
             ask(wanted, both)
 
@@ -165,7 +195,8 @@ def test_an_unknown_revision_is_named(served, repository):
     wanted = Repository("model", repository.name, "b" * 40)
     for ask in (hub.fetch, hub.check):
         with pytest.raises(
-            HubError, match=r"some/led, revision b{40}: it has no such revision; its commits are at http"
+            HubError,
+            match=r"some/led, revision b{40}: it has no such revision; its commits are at http",
         ):
             ask(wanted, both)
 
@@ -173,7 +204,9 @@ def test_an_unknown_revision_is_named(served, repository):
 def test_missing_files_are_named_with_those_there_are(served):
     commit = served.add("model", "some/empty", {"README.md": b"words"})
     for ask in (hub.fetch, hub.check):
-        with pytest.raises(HubError, match=r"some/empty, revision \w+: it has no config\.json; it has README\.md"):
+        with pytest.raises(
+            HubError, match=r"some/empty, revision \w+: it has no config\.json; it has README\.md"
+        ):
             ask(Repository("model", "some/empty", commit), both)
     assert served.fetched() == []
 
@@ -181,7 +214,9 @@ def test_missing_files_are_named_with_those_there_are(served):
 def test_a_gated_repository_says_how_to_get_in(served, naps):
     commit = served.add("model", "some/gated", FILES, gated=True)
     for ask in (hub.fetch, hub.check):
-        with pytest.raises(HubError, match=r"it is gated\. Accept its terms at http.*/some/gated .*`hf auth login`"):
+        with pytest.raises(
+            HubError, match=r"it is gated\. Accept its terms at http.*/some/gated .*`hf auth login`"
+        ):
             ask(Repository("model", "some/gated", commit), both)
     assert naps == [], "asking again would not help"
 
@@ -194,7 +229,9 @@ def test_a_gated_repository_opens_to_an_account_that_has_accepted_its_terms(serv
 
 
 def test_a_file_that_is_gone_all_the_same_is_named(served, repository):
-    served.faults.append(Fault("config.json", status=404, headers={"X-Error-Code": "EntryNotFound"}, times=99))
+    served.faults.append(
+        Fault("config.json", status=404, headers={"X-Error-Code": "EntryNotFound"}, times=99)
+    )
     with pytest.raises(HubError, match=r"file config\.json: it has no such file at this revision"):
         hub.fetch(repository, both)
 
@@ -209,7 +246,9 @@ def test_another_refusal_is_passed_on(served, repository):
 
 
 @pytest.mark.parametrize("path", ["/api/", "config.json", "/cdn/.*safetensors"])
-@pytest.mark.parametrize("headers", [{"Retry-After": "7"}, {"RateLimit": '"api";r=0;t=7', "Retry-After": "99"}])
+@pytest.mark.parametrize(
+    "headers", [{"Retry-After": "7"}, {"RateLimit": '"api";r=0;t=7', "Retry-After": "99"}]
+)
 def test_a_busy_hub_is_given_the_time_it_asks_for(served, repository, naps, path, headers):
     served.faults.append(Fault(path, status=429, headers=headers, times=2))
     assert whole(hub.fetch(repository, both))
@@ -230,7 +269,9 @@ def test_a_hub_that_names_no_time_or_still_has_room_is_asked_as_any_other(served
     assert whole(hub.fetch(repository, both)) and naps == [1, 2]
 
 
-@pytest.mark.parametrize(("path", "method"), [("/api/", "GET"), ("config.json", "HEAD"), ("/cdn/", "GET")])
+@pytest.mark.parametrize(
+    ("path", "method"), [("/api/", "GET"), ("config.json", "HEAD"), ("/cdn/", "GET")]
+)
 def test_who_asks_for_an_hour_is_not_waited_for(served, repository, naps, path, method):
     """Not even by the client, which would."""
     served.faults.append(Fault(path, method, status=429, headers={"Retry-After": "3600"}, times=99))
@@ -249,12 +290,15 @@ def test_a_failing_server_is_asked_again_after_growing_pauses(served, repository
 def test_a_server_that_fails_for_ever_ends_in_an_error(served, repository, naps, capfd):
     served.faults.append(Fault("/cdn/", status=500, times=99))
     with pytest.raises(
-        HubUnreachable, match=r"model\.safetensors: the hub at http.* answers 500, 6 times; try later"
+        HubUnreachable,
+        match=r"model\.safetensors: the hub at http.* answers 500, 6 times; try later",
     ) as refused:
         hub.fetch(repository, both)
     assert refused.value.answered and len(naps) == hub.TRIES - 1
     said = capfd.readouterr().out
-    assert "answers 500; next try in 1 s" in said and "try later" not in said, "as long as it is tried"
+    assert "answers 500; next try in 1 s" in said and "try later" not in said, (
+        "as long as it is tried"
+    )
 
 
 @pytest.mark.parametrize("reset", [False, True])
@@ -263,7 +307,9 @@ def test_a_cut_connection_is_borne(served, repository, naps, reset):
     assert whole(hub.fetch(repository, both)) and naps == [1]
 
 
-def test_a_connection_that_is_cut_again_and_again_goes_on_as_long_as_it_brings_something(served, repository, naps):
+def test_a_connection_that_is_cut_again_and_again_goes_on_as_long_as_it_brings_something(
+    served, repository, naps
+):
     served.faults.append(Fault("/cdn/", after=10_000, times=15))
     assert whole(hub.fetch(repository, both)) and len(naps) == 15 > hub.TRIES
 
@@ -285,10 +331,14 @@ def process(repository: Repository, before: str = "pass") -> subprocess.Popen:
     return subprocess.Popen([sys.executable, "-c", code])
 
 
-def test_what_a_killed_process_left_is_no_hindrance_and_goes_when_nobody_can_write_it(served, repository, capfd):
+def test_what_a_killed_process_left_is_no_hindrance_and_goes_when_nobody_can_write_it(
+    served, repository, capfd
+):
     served.faults.append(Fault("/cdn/", pause=0.2))
     killed = process(repository)
-    while not any(path.stat().st_size for path in (repository.cache / "blobs").glob("*.incomplete")):
+    while not any(
+        path.stat().st_size for path in (repository.cache / "blobs").glob("*.incomplete")
+    ):
         time.sleep(0.01)
     killed.kill()
     killed.wait()
@@ -304,7 +354,10 @@ def test_what_a_killed_process_left_is_no_hindrance_and_goes_when_nobody_can_wri
 def test_two_processes_that_fetch_one_file_at_once_transfer_it_once(served, repository):
     def until_both_want_it() -> None:
         end = time.monotonic() + 30
-        while sum("/revision/" in request.path for request in served.requests) < 2 and time.monotonic() < end:
+        while (
+            sum("/revision/" in request.path for request in served.requests) < 2
+            and time.monotonic() < end
+        ):
             time.sleep(0.01)
         time.sleep(0.3)  # so that the other one would have asked for it, did it not wait
 
@@ -352,17 +405,26 @@ def test_where_there_are_no_links_the_cache_holds_copies(served, repository, mon
 
 def test_a_hub_that_is_busy_when_asked_about_a_file_is_asked_again(served, repository, naps, capfd):
     served.faults.append(Fault("/resolve/", "HEAD", status=503, times=4))
-    assert whole(hub.fetch(repository, both)) and naps == [1, 2], "the client itself asks twice at once"
+    assert whole(hub.fetch(repository, both)) and naps == [1, 2], (
+        "the client itself asks twice at once"
+    )
     assert "file config.json: the hub at http" in capfd.readouterr().out
 
 
-def test_storage_that_is_out_of_reach_gives_way_to_plain_http(served, repository, monkeypatch, naps, capfd):
+def test_storage_that_is_out_of_reach_gives_way_to_plain_http(
+    served, repository, monkeypatch, naps, capfd
+):
     served.repositories["model", "some/led"].xet = True
-    unreachable = Mock(side_effect=RuntimeError("error for url (https://cas/a?X-Amz-Signature=s3cret)"))
+    unreachable = Mock(
+        side_effect=RuntimeError("error for url (https://cas/a?X-Amz-Signature=s3cret)")
+    )
     monkeypatch.setattr("huggingface_hub.file_download.xet_get", unreachable)
     assert whole(hub.fetch(repository, both)) and unreachable.call_count == 1 and naps == [1]
     said = capfd.readouterr().out
-    assert "(Xet) fails, so that plain HTTP comes next (error for url (https://cas/a))" in said and "s3cret" not in said
+    assert (
+        "(Xet) fails, so that plain HTTP comes next (error for url (https://cas/a))" in said
+        and "s3cret" not in said
+    )
 
 
 # What is not what it should be
@@ -377,7 +439,9 @@ def test_a_wrong_file_is_fetched_once_more(served, repository, capfd):
 @pytest.mark.parametrize(("path", "size"), [("/cdn/", len(LARGE)), ("config.json", len(SMALL))])
 def test_a_file_that_stays_wrong_never_enters_the_cache(served, repository, path, size):
     served.faults.append(Fault(path, content=b"x" * size, times=99))
-    with pytest.raises(HubError, match=r"has not the checksum \w+ that the hub lists, twice; is a proxy or mirror"):
+    with pytest.raises(
+        HubError, match=r"has not the checksum \w+ that the hub lists, twice; is a proxy or mirror"
+    ):
         hub.fetch(repository, both)
     assert len(blobs(repository)) == (1 if path == "/cdn/" else 0)
 
@@ -396,9 +460,7 @@ def test_a_page_of_a_login_portal_is_no_hub(served, repository, monkeypatch, nap
 def test_no_connection_says_how_to_do_without(served, repository, naps):
     served.stop()
     said = rf"some/led, revision {repository.revision}: no connection to the hub at {served.url} .*; without a "
-    said += (
-        r"connection, set `mirror` in config.yaml to a folder that holds some/led/ \(made elsewhere by `hf download "
-    )
+    said += r"connection, set `mirror` in config.yaml to a folder that holds some/led/ \(made elsewhere by `hf download "
     said += rf"some/led --revision {repository.revision} --local-dir FOLDER/some/led`\), set HF_ENDPOINT to a mirror of"
     with pytest.raises(HubUnreachable, match=said) as refused:
         hub.fetch(repository, both)
@@ -415,13 +477,17 @@ def test_no_connection_says_how_to_do_without(served, repository, naps):
 )  # fmt: skip
 def test_what_a_socket_says_is_no_connection(served, repository, monkeypatch, naps, error):
     monkeypatch.setattr(HfApi, "repo_info", Mock(side_effect=error))
-    with pytest.raises(HubUnreachable, match=rf"no connection to the hub at .*{type(error).__name__}"):
+    with pytest.raises(
+        HubUnreachable, match=rf"no connection to the hub at .*{type(error).__name__}"
+    ):
         hub.fetch(repository, both)
     assert len(naps) == hub.TRIES - 1
 
 
 def test_a_full_disk_is_no_matter_of_the_connection(served, repository, monkeypatch, naps):
-    monkeypatch.setattr("huggingface_hub.file_download.http_get", Mock(side_effect=OSError(errno.ENOSPC, "full")))
+    monkeypatch.setattr(
+        "huggingface_hub.file_download.http_get", Mock(side_effect=OSError(errno.ENOSPC, "full"))
+    )
     with pytest.raises(OSError, match="full"):
         hub.fetch(repository, both)
     assert naps == []
@@ -430,12 +496,16 @@ def test_a_full_disk_is_no_matter_of_the_connection(served, repository, monkeypa
 def test_a_client_that_was_told_to_stay_offline_asks_nobody(served, repository, monkeypatch, naps):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     importlib.reload(constants)
-    with pytest.raises(HubUnreachable, match="HF_HUB_OFFLINE forbids to ask the hub; without a connection"):
+    with pytest.raises(
+        HubUnreachable, match="HF_HUB_OFFLINE forbids to ask the hub; without a connection"
+    ):
         hub.fetch(repository, both)
     assert served.requests == [] and naps == []
 
 
-def test_a_mirrors_folder_is_taken_as_it_is_checked(served, repository, tmp_path, monkeypatch, capfd):
+def test_a_mirrors_folder_is_taken_as_it_is_checked(
+    served, repository, tmp_path, monkeypatch, capfd
+):
     folder = tmp_path / "mirror/some/led"
     # As `hf download --local-dir` makes it.
     for name in ("config.json", "model.safetensors"):
@@ -444,28 +514,40 @@ def test_a_mirrors_folder_is_taken_as_it_is_checked(served, repository, tmp_path
     monkeypatch.setenv(hub.MIRROR, str(tmp_path / "mirror"))
     hub.check(repository, both)
     assert hub.fetch(repository, both) == folder and whole(folder) and served.requests == []
-    assert "unverified" not in capfd.readouterr().out and hub.verified(repository, folder, ["model.safetensors"])
+    assert "unverified" not in capfd.readouterr().out and hub.verified(
+        repository, folder, ["model.safetensors"]
+    )
     assert hub.cached(repository, "config.json") == folder / "config.json"
 
     other = Repository("model", "some/led", "c" * 40)
-    with pytest.raises(HubError, match=rf"is of revision {repository.revision}, but the study pins .*c{{40}}"):
+    with pytest.raises(
+        HubError, match=rf"is of revision {repository.revision}, but the study pins .*c{{40}}"
+    ):
         hub.fetch(other, both)
     (folder / "model.safetensors").write_bytes(LARGE[:-1])
     with pytest.raises(HubError, match=r"model\.safetensors is damaged: it has not the checksum"):
         hub.fetch(repository, both)
     (folder / "config.json").unlink()
-    with pytest.raises(HubError, match=r"it has no config\.json; .*mirror/some/led has model\.safetensors"):
+    with pytest.raises(
+        HubError, match=r"it has no config\.json; .*mirror/some/led has model\.safetensors"
+    ):
         hub.check(repository, both)
 
 
-def test_a_mirrors_folder_without_a_word_about_its_files_is_called_unverified(repository, tmp_path, monkeypatch, capfd):
+def test_a_mirrors_folder_without_a_word_about_its_files_is_called_unverified(
+    repository, tmp_path, monkeypatch, capfd
+):
     folder = tmp_path / "mirror/some/led"
     folder.mkdir(parents=True)
     for name in ("config.json", "model.safetensors"):
         (folder / name).write_bytes(FILES[name])
     monkeypatch.setenv(hub.MIRROR, str(tmp_path / "mirror"))
-    assert hub.fetch(repository, both) == folder and not hub.verified(repository, folder, ["config.json"])
-    said = f"{folder}: unverified: nothing says that config.json, model.safetensors is of {repository}"
+    assert hub.fetch(repository, both) == folder and not hub.verified(
+        repository, folder, ["config.json"]
+    )
+    said = (
+        f"{folder}: unverified: nothing says that config.json, model.safetensors is of {repository}"
+    )
     assert said in capfd.readouterr().out
 
 
@@ -476,7 +558,10 @@ def test_a_branch_is_refused_with_the_commit_that_it_means(served, repository):
     assert hub.not_pinned(repository) is None
     branch = Repository("model", "some/led", "main")
     said = hub.not_pinned(branch) or ""
-    assert "'main' of some/led is no commit" in said and f"its commit is {repository.revision} now" in said
+    assert (
+        "'main' of some/led is no commit" in said
+        and f"its commit is {repository.revision} now" in said
+    )
     served.stop()
     assert "see http" in (hub.not_pinned(branch) or "")
 

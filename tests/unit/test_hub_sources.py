@@ -95,7 +95,10 @@ def test_what_the_hub_has_not_is_named_before_anything_is_downloaded(read, hub_o
     ],
 )  # fmt: skip
 def test_a_study_that_cannot_be_meant_is_refused_as_it_is_read(read, hub_of, old, new, said):
-    known = {"{led}": commit(hub_of, "some/led"), "{data}": commit(hub_of, "tau/scrolls", "dataset")}
+    known = {
+        "{led}": commit(hub_of, "some/led"),
+        "{data}": commit(hub_of, "tau/scrolls", "dataset"),
+    }
     for name, value in known.items():
         old, said = old.replace(name, value), said.replace(name, value)
     with pytest.raises(StudyError, match=said):
@@ -105,7 +108,9 @@ def test_a_study_that_cannot_be_meant_is_refused_as_it_is_read(read, hub_of, old
 
 def test_a_gated_repository_is_named_at_once(read, hub_of):
     hub_of.repositories["model", "some/bigbird"].gated = True
-    with pytest.raises(StudyError, match=r"models\.bigbird: .*it is gated\. Accept its terms at http"):
+    with pytest.raises(
+        StudyError, match=r"models\.bigbird: .*it is gated\. Accept its terms at http"
+    ):
         check_hub(read(), {})
     assert "pytorch_model.bin" not in hub_of.fetched()
 
@@ -113,7 +118,9 @@ def test_a_gated_repository_is_named_at_once(read, hub_of):
 def test_no_network_is_named_but_in_a_dry_run(read, hub_of):
     made = read()
     hub_of.stop()
-    with pytest.raises(StudyError, match=r"datasets\.qmsum: .*no connection to the hub.*set `mirror`") as refused:
+    with pytest.raises(
+        StudyError, match=r"datasets\.qmsum: .*no connection to the hub.*set `mirror`"
+    ) as refused:
         check_hub(made, {})
     assert str(refused.value).count("without a connection, set") == 1
     check_hub(made, {"dryrun": True})
@@ -131,7 +138,9 @@ def test_a_dry_run_fetches_nothing_and_a_run_the_configurations(read, hub_of):
     assert hub_of.fetched() == []
     check_hub(made, {})
     assert hub_of.fetched() == ["config.json", "config.json"]
-    assert known_configs(made)["led"]["max_encoder_position_embeddings"] == 128, "known to lengths and run times"
+    assert known_configs(made)["led"]["max_encoder_position_embeddings"] == 128, (
+        "known to lengths and run times"
+    )
 
 
 def test_what_was_made_needs_no_hub(read, hub_of):
@@ -172,27 +181,49 @@ def test_a_mirror_serves_all_three_without_a_request(read, hub_of, files, tmp_pa
     dataset = next(iter(made.datasets))
     for key in made.tokenizers:
         chosen = made.make_tokenizer(dataset, key).settings
-        assert make_tokenizer(chosen, tmp_path / "data/records.jsonl", tmp_path / f"t-{key}")["tokens_differing"] == 0
+        assert (
+            make_tokenizer(chosen, tmp_path / "data/records.jsonl", tmp_path / f"t-{key}")[
+                "tokens_differing"
+            ]
+            == 0
+        )
         name = made.tokenizers[key]
         model, folder = made.study["models"][name], tmp_path / settings.model_key(made.study, name)
         tokenizer = load_tokenizer(tmp_path / f"t-{key}")
         load_family(model["family"]).build(model, tokenizer, folder, 64, 8)
     assert hub_of.requests == []
     facts = json.loads((tmp_path / "data/dataset.json").read_text())
-    assert re.match(r"SCROLLS qmsum, .*/mirror/qmsum\.zip, unverified, sha256 [0-9a-f]{64}", facts["origin"])
-    assert re.match(r"unverified: nothing says that .*/mirror/qmsum\.zip is of dataset repository", facts["notes"][0])
+    assert re.match(
+        r"SCROLLS qmsum, .*/mirror/qmsum\.zip, unverified, sha256 [0-9a-f]{64}", facts["origin"]
+    )
+    assert re.match(
+        r"unverified: nothing says that .*/mirror/qmsum\.zip is of dataset repository",
+        facts["notes"][0],
+    )
     for key in made.models:
-        assert json.loads((tmp_path / key / "model.json").read_text())["origin"]["verified"] is False
+        assert (
+            json.loads((tmp_path / key / "model.json").read_text())["origin"]["verified"] is False
+        )
 
 
-def test_a_mirrors_zip_is_compared_with_what_was_noted_as_it_was_downloaded(hub_of, tmp_path, monkeypatch):
+def test_a_mirrors_zip_is_compared_with_what_was_noted_as_it_was_downloaded(
+    hub_of, tmp_path, monkeypatch
+):
     revision = commit(hub_of, "tau/scrolls", "dataset")
-    hf_hub_download("tau/scrolls", "qmsum.zip", repo_type="dataset", revision=revision, local_dir=tmp_path / "mirror")
+    hf_hub_download(
+        "tau/scrolls",
+        "qmsum.zip",
+        repo_type="dataset",
+        revision=revision,
+        local_dir=tmp_path / "mirror",
+    )
     monkeypatch.setenv(hub.MIRROR, str(tmp_path / "mirror"))
     options = {"task": "qmsum", "revision": revision}
     found = scrolls.read(options)
     assert found.notes == [] and "unverified" not in found.origin
-    with pytest.raises(hub.HubError, match=rf"qmsum\.zip is of revision {revision}, but the study pins .*a{{40}}"):
+    with pytest.raises(
+        hub.HubError, match=rf"qmsum\.zip is of revision {revision}, but the study pins .*a{{40}}"
+    ):
         scrolls.read({**options, "revision": "a" * 40})
     path = tmp_path / "mirror/qmsum.zip"
     path.write_bytes(path.read_bytes() + b"x")
@@ -200,7 +231,9 @@ def test_a_mirrors_zip_is_compared_with_what_was_noted_as_it_was_downloaded(hub_
         scrolls.read(options)
 
 
-def test_a_zip_that_the_study_gives_the_digest_of_is_no_matter_of_doubt(hub_of, files, tmp_path, monkeypatch):
+def test_a_zip_that_the_study_gives_the_digest_of_is_no_matter_of_doubt(
+    hub_of, files, tmp_path, monkeypatch
+):
     content = files["dataset", "tau/scrolls"]["qmsum.zip"]
     (tmp_path / "qmsum.zip").write_bytes(content)
     monkeypatch.setenv(hub.MIRROR, str(tmp_path))

@@ -17,7 +17,9 @@ def project(tmp_path, monkeypatch) -> Path:
         folder.mkdir(parents=True)
     (project / "Snakefile").write_text("")
     (project / "studies/tiny.yaml").write_text(TINY_STUDY)
-    (project / "config.yaml").write_text("study: demo\nwatts_per_core: 7\nprices: {currency: EUR, per_kwh: 0.3}\n")
+    (project / "config.yaml").write_text(
+        "study: demo\nwatts_per_core: 7\nprices: {currency: EUR, per_kwh: 0.3}\n"
+    )
     workflow = project / "workflow"
     workflow.symlink_to(in_force.WORKFLOW)
     monkeypatch.setattr(in_force, "WORKFLOW", workflow)
@@ -61,5 +63,7 @@ def test_what_the_command_line_says_is_read_as_by_a_run(project, words, key, exp
 
 def test_a_wrong_value_is_named_with_its_key(project):
     (project / "results/tiny").mkdir(parents=True)
-    with pytest.raises(StudyError, match=r"config\.yaml \(or --config\): watts_per_core: expected a number"):
+    with pytest.raises(
+        StudyError, match=r"config\.yaml \(or --config\): watts_per_core: expected a number"
+    ):
         machine(project / "results/tiny", "watts_per_core=many")

@@ -26,7 +26,9 @@ def studies(tmp_path, monkeypatch) -> Path:
 
 
 def read(studies: Path, *entries: str) -> dict:
-    return machine_settings({"study": "x", "pue": 1.0, **parse_config(list(entries))}, SCHEMA, studies)
+    return machine_settings(
+        {"study": "x", "pue": 1.0, **parse_config(list(entries))}, SCHEMA, studies
+    )
 
 
 @pytest.mark.parametrize(
@@ -36,24 +38,35 @@ def read(studies: Path, *entries: str) -> dict:
 )  # fmt: skip
 def test_a_study_is_given_by_name_or_path(studies, given, name):
     assert read(studies, f"study={given.format(studies)}")["study"] == name
-    assert machine_settings({"study": datetime.date(2024, 1, 1)}, SCHEMA, studies)["study"] == "2024-01-01"
+    assert (
+        machine_settings({"study": datetime.date(2024, 1, 1)}, SCHEMA, studies)["study"]
+        == "2024-01-01"
+    )
     assert read(studies, f"against={given.format(studies)}")["against"] == name
 
 
 @pytest.mark.parametrize("given", ["elsewhere/x.yaml", "../x.yaml", "/tmp/x"])
 def test_a_study_that_lies_elsewhere_is_explained(studies, given):
-    with pytest.raises(StudyError, match=r"--config\): study: .* lies in .*; copy it there, then give study=x"):
+    with pytest.raises(
+        StudyError, match=r"--config\): study: .* lies in .*; copy it there, then give study=x"
+    ):
         read(studies, f"study={given}")
 
 
 def test_nested_values_and_nothing_are_read_as_yaml(studies):
     carbon = {"grams_per_kwh": 50, "source": "2024", "year": 2024}
     assert read(studies, "carbon={grams_per_kwh: 50, source: 2024, year: 2024}")["carbon"] == carbon
-    assert read(studies, 'prices={"per_kwh": 0.3, "currency": EUR}')["prices"] == {"currency": "EUR", "per_kwh": 0.3}
+    assert read(studies, 'prices={"per_kwh": 0.3, "currency": EUR}')["prices"] == {
+        "currency": "EUR",
+        "per_kwh": 0.3,
+    }
     assert read(studies, "watts_per_core=null", "mirror=~") | {"pue": 1} == {
         "study": "x", "pue": 1, "watts_per_core": None, "mirror": None,
     }  # fmt: skip
-    assert read(studies, "accept_code=[12345678, deadbeef]")["accept_code"] == ["12345678", "deadbeef"]
+    assert read(studies, "accept_code=[12345678, deadbeef]")["accept_code"] == [
+        "12345678",
+        "deadbeef",
+    ]
 
 
 def test_a_character_written_as_two_halves_is_one(studies):
@@ -82,7 +95,10 @@ def test_a_text_that_no_table_can_hold_is_refused_with_its_key(studies, entry, k
         ("pue=1e400", "pue: expected a finite number"),
         ("pue=-0", "pue"),
         ("prices={per_kwh: .inf}", r"prices\.per_kwh: expected a finite number"),
-        ("carbon={grams_per_kwh: 1e999, source: a, year: 2024}", r"carbon\.grams_per_kwh: expected a finite number"),
+        (
+            "carbon={grams_per_kwh: 1e999, source: a, year: 2024}",
+            r"carbon\.grams_per_kwh: expected a finite number",
+        ),
         ("carbon={gram_per_kwh: 5}", "unknown key 'gram_per_kwh'.*grams_per_kwh"),
         ("carbon=50", "carbon: expected a mapping"),
         ("wats_per_core=3", "unknown key 'wats_per_core'.*watts_per_core"),

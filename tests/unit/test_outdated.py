@@ -69,7 +69,9 @@ def results(current: InForce) -> Path:
 
 def named(current: InForce) -> list[str]:
     """The artefacts that do not count, without the folder of their study or cell."""
-    return [one.artefact.removeprefix("results/tiny/") for one in outdated(current, results(current))]
+    return [
+        one.artefact.removeprefix("results/tiny/") for one in outdated(current, results(current))
+    ]
 
 
 def rows(current: InForce) -> list[dict]:
@@ -88,13 +90,18 @@ def test_a_finished_study_counts_whatever_the_times_of_its_files(current):
     assert _main(["check", "results/tiny"]) == 0
 
 
-def test_a_changed_learning_rate_is_named_with_both_values_though_nothing_is_missing(current, capsys):
+def test_a_changed_learning_rate_is_named_with_both_values_though_nothing_is_missing(
+    current, capsys
+):
     changed = in_force(*RATE)
     with pytest.raises(StaleReport) as refused:
         check_report(changed)
     said = str(refused.value)
     assert said.startswith("2 results of tiny are not what the study")
-    assert "training.learning_rate 0.001, now 0.002" in said and "64/cpu/generated/seed1/finetune" in said
+    assert (
+        "training.learning_rate 0.001, now 0.002" in said
+        and "64/cpu/generated/seed1/finetune" in said
+    )
     assert "--set-aside" in said and "accept_code" not in said
     assert _main(["check", "results/tiny"]) == 1 and "now 0.002" in capsys.readouterr().err
 
@@ -143,12 +150,16 @@ def test_results_of_other_code_are_refused_and_accepted_by_their_digest(current)
     write_json(path, content)
     summarise(current)
     (found,) = outdated(current, results(current))
-    assert found.artefact == str(path) and found.reason.startswith("made by code 0123456789ab, which is now ")
+    assert found.artefact == str(path) and found.reason.startswith(
+        "made by code 0123456789ab, which is now "
+    )
     assert "accept_code in config.yaml: [0123456789abcdef]" in message("tiny", [found])
     accepting = InForce(current.stages, SCRIPTS, ["0123456789abcdef"])
     check_current(results(current), accepting)
     assert accepting.code(stage_of(current, "predict")) == "0123456789abcdef"
-    assert accepting.code(stage_of(current, "finetune")) == current.code(stage_of(current, "finetune"))
+    assert accepting.code(stage_of(current, "finetune")) == current.code(
+        stage_of(current, "finetune")
+    )
 
 
 def test_predictions_of_another_training_do_not_count(current):
@@ -158,7 +169,10 @@ def test_predictions_of_another_training_do_not_count(current):
     summarise(current)
     (found,) = outdated(current, results(current))
     assert found.artefact.endswith("32/cpu/generated/seed1/predict/greedy/inference.json")
-    assert "made from another results/tiny/" in found.reason and "training.json than is there" in found.reason
+    assert (
+        "made from another results/tiny/" in found.reason
+        and "training.json than is there" in found.reason
+    )
     assert cell_states(results(current), rows(current), current.stamps())["state"].tolist() == [
         "outdated",
         "finished",
@@ -187,15 +201,22 @@ def test_new_data_make_all_outdated_that_is_made_from_the_old(current):
 def test_data_that_were_removed_to_free_the_disk_say_nothing_against_results(current):
     shutil.rmtree("resources")
     check_current(results(current), current)
-    assert set(cell_states(results(current), rows(current), current.stamps())["state"]) == {"finished"}
+    assert set(cell_states(results(current), rows(current), current.stamps())["state"]) == {
+        "finished"
+    }
 
 
-@pytest.mark.parametrize("name", ["tables/tables.html", "figures/figures.html", "claims.html", "claims.md"])
+@pytest.mark.parametrize(
+    "name", ["tables/tables.html", "figures/figures.html", "claims.html", "claims.md"]
+)
 def test_a_page_from_elsewhere_is_found(current, name):
     page = results(current) / name
     page.write_text(page.read_text() + " ")
     (found,) = outdated(current, results(current))
-    assert "is not the file that was written with it" in found.reason and Path(name).name in found.reason
+    assert (
+        "is not the file that was written with it" in found.reason
+        and Path(name).name in found.reason
+    )
 
 
 def test_a_table_from_elsewhere_is_refused(current):
@@ -225,7 +246,9 @@ def test_a_check_says_what_the_command_line_changed(current, capsys):
     machine = {"watts_per_core": 5}
     changed = in_force(machine=machine)
     write_study_results(changed)
-    assert _main(["check", "results/tiny"]) == 1 and "watts_per_core 5, now" in capsys.readouterr().err
+    assert (
+        _main(["check", "results/tiny"]) == 1 and "watts_per_core 5, now" in capsys.readouterr().err
+    )
     assert _main(["check", "results/tiny", "--config", "watts_per_core=5"]) == 0
     assert _main(["check", "results/tiny", "--config", "watts_per_core"]) == 1
     assert "KEY=VALUE" in capsys.readouterr().err
@@ -266,10 +289,15 @@ def test_an_origin_is_what_a_file_says_not_who_made_it(tmp_path):
     assert origin(path) == sha256(path)
 
 
-@pytest.mark.parametrize(("rule", "said"), [("predict", "inference_runtime_s"), ("summarize_energy", "energy_j")])
+@pytest.mark.parametrize(
+    ("rule", "said"), [("predict", "inference_runtime_s"), ("summarize_energy", "energy_j")]
+)
 def test_other_times_and_joules_beside_equal_files_are_another_origin(tmp_path, rule, said):
     """A comparison tells them; predictions and curves, which the artefact lists, can be the same."""
-    path, listed = tmp_path / "a.json", {"sha256": {"predictions.jsonl": "1"}, "provenance": {"rule": rule}}
+    path, listed = (
+        tmp_path / "a.json",
+        {"sha256": {"predictions.jsonl": "1"}, "provenance": {"rule": rule}},
+    )
     path.write_text(json.dumps({**listed, said: 4.0}))
     before = origin(path)
     path.write_text(json.dumps({**listed, said: 5.0}))
@@ -282,13 +310,21 @@ def test_settings_are_told_as_they_were_whatever_the_study_says_now(current):
     write_artefact(changed, stage_of(changed, "finetune"))
     write_artefact(changed, stage_of(changed, "predict"))
     groups = settings_of_rows(results(current), rows(current))
-    rates = {tuple(group["cells"]["seq_len"]): group["settings"]["training.learning_rate"] for group in groups}
+    rates = {
+        tuple(group["cells"]["seq_len"]): group["settings"]["training.learning_rate"]
+        for group in groups
+    }
     assert rates == {(32,): 0.002, (64,): 0.001}
-    for stage in (stage_of(changed, "score"), *(stage_of(changed, "summarize_energy", n) for n in (0, 1))):
+    for stage in (
+        stage_of(changed, "score"),
+        *(stage_of(changed, "summarize_energy", n) for n in (0, 1)),
+    ):
         write_artefact(changed, stage)
     summarise(changed)
     shutil.rmtree("resources")  # made-up data have no statistics to show
-    write_tables(results(current) / "summary.csv", Path("tables"), changed.stages.tabulate().settings, {})
+    write_tables(
+        results(current) / "summary.csv", Path("tables"), changed.stages.tabulate().settings, {}
+    )
     table = pd.read_csv("tables/settings.csv").set_index("setting")
     assert table.loc["training.learning_rate"].tolist() == ["0.002", "0.001"]
     assert table.loc["input lengths (tokens)"].tolist() == ["32", "64"]
@@ -305,7 +341,9 @@ def test_settings_that_results_do_not_say_are_na(current):
 def test_devices_of_a_batch_are_those_that_the_training_had(current):
     row = {"budget": "cpu", "effective_batch_size": 16.0, "per_device_batch_size": 2.0}
     row |= {"gradient_accumulation_steps": 4.0, "processes": 2.0}
-    table = pd.DataFrame([{**dict.fromkeys(("dataset", "model", "protocol"), "x"), "seq_len": 32, **row}])
+    table = pd.DataFrame(
+        [{**dict.fromkeys(("dataset", "model", "protocol"), "x"), "seq_len": 32, **row}]
+    )
     assert list(_products(table, {"cpu": 1}).values()) == ["16 = 2 x 4 x 2"]
     assert list(_products(table.assign(processes=None), {"cpu": 8}).values()) == ["16 < 2 x 4 x 8"]
 
@@ -322,7 +360,9 @@ def test_the_summary_that_tells_what_is_there_is_compared_not_the_newest(current
     write_artefact(current, stage_of(current, "score"), score=98.0)
     path, found = best_summary(folder)
     assert path == folder / "summary.csv" and scores in found
-    with pytest.raises(CompareError, match=r"does not tell the results beside it \(.*scores\.json.*partial"):
+    with pytest.raises(
+        CompareError, match=r"does not tell the results beside it \(.*scores\.json.*partial"
+    ):
         read_results(Path("results"), "tiny")
 
 
@@ -346,9 +386,14 @@ def test_a_comparison_names_the_results_that_a_study_would_make_otherwise_now(cu
     assert names == [f"needle/led/{length}/cpu/generated/seed1 (greedy)" for length in (32, 64)]
     fewer = in_force("seq_lens: [32, 64]", "seq_lens: [32]")
     names = outdated_rows(Path("results"), "tiny", table, fewer.stamps())
-    assert names == ["needle/led/64/cpu/generated/seed1 (greedy)"], "a cell that the study has no more"
+    assert names == ["needle/led/64/cpu/generated/seed1 (greedy)"], (
+        "a cell that the study has no more"
+    )
     other = current.of_other("tiny", Path("studies/tiny.yaml"), SCHEMA)
-    assert other.stamps() == fewer.stamps() and current.of_other("x", Path("studies/x.yaml"), SCHEMA) is None
+    assert (
+        other.stamps() == fewer.stamps()
+        and current.of_other("x", Path("studies/x.yaml"), SCHEMA) is None
+    )
     Path("studies/bad.yaml").write_text("title: 3")
     assert current.of_other("bad", Path("studies/bad.yaml"), SCHEMA) is None
 
@@ -386,7 +431,9 @@ def test_a_summary_and_curves_of_other_cells_are_set_aside_too(current):
     assert _main(["check", "results/tiny"]) == 1
     assert named(current) == ["summary.json"]
     assert _main(["check", "results/tiny", "--set-aside"]) == 0
-    assert not Path("results/tiny/summary.json").exists() and Path("results/tiny/summary.csv").exists()
+    assert (
+        not Path("results/tiny/summary.json").exists() and Path("results/tiny/summary.csv").exists()
+    )
 
 
 def test_what_is_set_aside_for_what_it_was_made_from_does_not_come_back_by_itself(current):
@@ -434,7 +481,9 @@ def own(tmp_path, monkeypatch) -> InForce:
     Path("own.jsonl").write_text("old\n")
     found = in_force(NEEDLE, OWN)
     write_study_results(found)
-    os.utime("own.jsonl", (1e9, 1e9))  # these artefacts record no sources, so times are all there is
+    os.utime(
+        "own.jsonl", (1e9, 1e9)
+    )  # these artefacts record no sources, so times are all there is
     check_current(results(found), found)
     return found
 
@@ -473,7 +522,9 @@ def test_tokens_of_other_code_that_were_set_aside_are_no_removed_data(current, r
     path = Path(stage_of(current, rule).artefact)
     path.rename(path.with_name(path.name + STALE))
     assert [one.artefact for one in outdated(current, results(current))] == [str(path)]
-    assert set(cell_states(results(current), rows(current), current.stamps())["state"]) == {"outdated"}
+    assert set(cell_states(results(current), rows(current), current.stamps())["state"]) == {
+        "outdated"
+    }
 
 
 @pytest.mark.parametrize(

@@ -44,14 +44,17 @@ def test_python_is_one_word_of_a_command_whatever_its_path(name, tmp_path):
     assert shlex.split(command) == [str(python), str(script)]
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True)
     assert (
-        done.stdout == subprocess.run([py_exec, script], capture_output=True, text=True, check=True).stdout == "ran\n"
+        done.stdout
+        == subprocess.run([py_exec, script], capture_output=True, text=True, check=True).stdout
+        == "ran\n"
     )
     assert py_exec == str(python) and Path(py_exec) == python
     check_paths([folder], on_cluster=False)
 
 
 @pytest.mark.parametrize(
-    ("name", "why"), [("a{b}", "wildcard"), ("a{b", "wildcard"), ("a}b", "wildcard"), ("a:b", "packages")]
+    ("name", "why"),
+    [("a{b}", "wildcard"), ("a{b", "wildcard"), ("a}b", "wildcard"), ("a:b", "packages")],
 )
 def test_a_path_that_no_job_can_be_started_from_is_refused_with_the_cure(name, why):
     with pytest.raises(StudyError, match=f"{why}.*move or rename the folder"):
@@ -63,5 +66,7 @@ def test_on_a_cluster_a_path_that_needs_quotes_is_refused(name):
     if name in ("aé模b", "-a"):
         check_paths([f"/home/{name}"], on_cluster=True)
         return
-    with pytest.raises(StudyError, match=r"jobs of a cluster cannot be started from a path with .*move or rename"):
+    with pytest.raises(
+        StudyError, match=r"jobs of a cluster cannot be started from a path with .*move or rename"
+    ):
         check_paths([f"/home/{name}"], on_cluster=True)

@@ -52,7 +52,10 @@ def test_what_is_no_model_is_named(names, said):
 @pytest.mark.parametrize(
     ("names", "last"),
     [
-        (["tokenizer.json", "spiece.model", "tokenizer_config.json", "config.json"], ["tokenizer.json"]),
+        (
+            ["tokenizer.json", "spiece.model", "tokenizer_config.json", "config.json"],
+            ["tokenizer.json"],
+        ),
         (["vocab.json", "merges.txt", "config.json"], ["vocab.json", "merges.txt"]),
         (["spiece.model", "config.json", "special_tokens_map.json"], ["spiece.model"]),
     ],
@@ -88,37 +91,53 @@ def test_pickled_weights_are_the_same_bits_as_safetensors(make, mirror, tmp_path
     (mirror / "config.json").write_text(model.config.to_json_string())
     (mirror / "pytorch_model.bin").write_bytes(pickled(model))
     folder, facts = taken(tmp_path)
-    assert facts["origin"]["converted"] == ["pytorch_model.bin"] and facts["origin"]["revision"] == COMMIT
+    assert (
+        facts["origin"]["converted"] == ["pytorch_model.bin"]
+        and facts["origin"]["revision"] == COMMIT
+    )
     assert facts["origin"]["verified"] is False, "the mirror says nothing of it"
     assert set(facts["origin"]["files"]) == {"config.json", "pytorch_model.bin"}
     assert set(facts["sha256"]) == {"config.json", "model.safetensors"}
-    again, said = type(model).from_pretrained(folder, local_files_only=True, output_loading_info=True)
+    again, said = type(model).from_pretrained(
+        folder, local_files_only=True, output_loading_info=True
+    )
     assert not any(said.values()), "nothing missing, nothing left over"
     one, other = model.state_dict(), again.state_dict()
     assert set(one) == set(other) and all(torch.equal(one[name], other[name]) for name in one)
-    assert other["lm_head.weight"].data_ptr() == again.get_input_embeddings().weight.data_ptr(), "still tied"
+    assert other["lm_head.weight"].data_ptr() == again.get_input_embeddings().weight.data_ptr(), (
+        "still tied"
+    )
     assert len(load_file(folder / "model.safetensors")) < len(one), "and kept once"
 
 
 def test_shards_of_pickled_weights_are_shards_of_safetensors(mirror, tmp_path):
     model = led_model()
     (mirror / "config.json").write_text(model.config.to_json_string())
-    tensors = dict(model.named_parameters(remove_duplicate=True)) | {"final_logits_bias": model.final_logits_bias}
+    tensors = dict(model.named_parameters(remove_duplicate=True)) | {
+        "final_logits_bias": model.final_logits_bias
+    }
     halves = [dict(list(tensors.items())[n::2]) for n in (0, 1)]
     where = {}
     for name, half in zip(PICKLED_SHARDS, halves, strict=True):
         torch.save({key: value.detach() for key, value in half.items()}, mirror / name)
         where |= dict.fromkeys(half, name)
-    (mirror / "pytorch_model.bin.index.json").write_text(json.dumps({"metadata": {}, "weight_map": where}))
+    (mirror / "pytorch_model.bin.index.json").write_text(
+        json.dumps({"metadata": {}, "weight_map": where})
+    )
     folder, facts = taken(tmp_path)
     assert set(facts["sha256"]) == {"config.json", "model.safetensors.index.json", *SHARDS}
     again = type(model).from_pretrained(folder, local_files_only=True)
-    assert all(torch.equal(value, again.state_dict()[name]) for name, value in model.state_dict().items())
+    assert all(
+        torch.equal(value, again.state_dict()[name]) for name, value in model.state_dict().items()
+    )
 
 
 def test_what_is_no_part_of_a_tensor_is_not_stored(tmp_path):
     whole = torch.arange(12.0).reshape(3, 4)
-    torch.save({"a": whole, "view": whole[1], "transposed": whole.T, "empty": torch.zeros(0)}, tmp_path / "x.bin")
+    torch.save(
+        {"a": whole, "view": whole[1], "transposed": whole.T, "empty": torch.zeros(0)},
+        tmp_path / "x.bin",
+    )
     convert_pickle(tmp_path / "x.bin", tmp_path / "x.safetensors")
     held = load_file(tmp_path / "x.safetensors")
     assert torch.equal(held["a"], whole) and torch.equal(held["view"], whole[1])
@@ -142,7 +161,12 @@ def saved(content) -> bytes:
 
 
 def test_a_pickle_that_would_run_code_runs_none(tmp_path):
-    for content in (pickle.dumps(Hostile(tmp_path / "ran")), saved({"a": Hostile(tmp_path / "ran")}), b"", b"x" * 99):
+    for content in (
+        pickle.dumps(Hostile(tmp_path / "ran")),
+        saved({"a": Hostile(tmp_path / "ran")}),
+        b"",
+        b"x" * 99,
+    ):
         (tmp_path / "x.bin").write_bytes(content)
         with pytest.raises(ModelError, match=r"x\.bin cannot be opened as weights alone"):
             convert_pickle(tmp_path / "x.bin", tmp_path / "x.safetensors")
@@ -161,4 +185,6 @@ def test_weights_in_the_clients_cache_take_no_second_room(tmp_path, monkeypatch)
     (snapshot / "model.safetensors").symlink_to(blob)
     monkeypatch.setattr(hub, "fetch", lambda *_: snapshot)
     folder, _ = taken(tmp_path)
-    assert (folder / "model.safetensors").samefile(blob) and not (folder / "model.safetensors").is_symlink()
+    assert (folder / "model.safetensors").samefile(blob) and not (
+        folder / "model.safetensors"
+    ).is_symlink()

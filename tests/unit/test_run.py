@@ -33,7 +33,9 @@ def run_of(tmp_path, monkeypatch) -> Callable[..., Run]:
     def make(line: str = "--cores 8", budget: int = 0, limit: int | None = 0, **given) -> Run:
         options = vars(parse_args(line.replace("profiles/", f"{ROOT}/profiles/").split())[1])
         known = Given(options=options, main=True, cores=options["cores"] and int(options["cores"]))
-        Path("studies/tiny.yaml").write_text(TINY_STUDY.replace("cpu: {gpus: 0,", f"cpu: {{gpus: {budget},"))
+        Path("studies/tiny.yaml").write_text(
+            TINY_STUDY.replace("cpu: {gpus: 0,", f"cpu: {{gpus: {budget},")
+        )
         stages = checked_stages("tiny", read_study(Path("studies/tiny.yaml"), SCHEMA), {})
         current = InForce(stages, SCRIPTS)
         return Run(current, replace(known, **given), limit, Path("studies"), SCHEMA)
@@ -237,7 +239,9 @@ def test_two_studies_are_compared_by_what_is_in_force_of_each(run_of):
     Path("studies/other.yaml").write_text(TINY_STUDY)
     both = run.compared_stamps()
     assert set(both) == {"tiny", "other"} and both["tiny"] == run.current.stamps()
-    assert {path.replace("results/other", "results/tiny") for path in both["other"]} == set(both["tiny"])
+    assert {path.replace("results/other", "results/tiny") for path in both["other"]} == set(
+        both["tiny"]
+    )
 
 
 @pytest.mark.parametrize(

@@ -41,7 +41,9 @@ def test_of_the_cores_only_the_share_of_the_free_gpus_is_held():
     wide, narrow = need(9, gpu=8, cores=16), need(5, gpu=0, cores=2)
     assert choose([wide, narrow], {"_cores": 10, "gpu": 4}) == [1]
     assert choose([wide, narrow], {"_cores": 9, "gpu": 4}) == []
-    assert choose([wide, narrow], {"_cores": 15, "gpu": 8}) == []  # only cores are missing now: all are held
+    assert (
+        choose([wide, narrow], {"_cores": 15, "gpu": 8}) == []
+    )  # only cores are missing now: all are held
 
 
 def test_what_a_ready_job_leaves_is_not_held():
@@ -61,7 +63,10 @@ def test_narrower_jobs_give_way_to_a_coming_one_and_others_do_not():
 
 
 def test_resources_without_a_limit_or_a_number_do_not_count():
-    needs = [need(2, gpu=8, tmpdir="/tmp", slurm_partition="long", mem_mb=10**9), need(1, licence=None)]
+    needs = [
+        need(2, gpu=8, tmpdir="/tmp", slurm_partition="long", mem_mb=10**9),
+        need(1, licence=None),
+    ]
     assert choose(needs, {"_cores": 4}) == [0, 1]
     assert choose(needs, {"_cores": 4, "licence": 1}) == [0, 1]
     assert choose([need(1, gpu="many")], FREE) == [0]
@@ -84,7 +89,11 @@ class Simulation:
         """(ready at, seconds, need)."""
         draw = self.source
         return [
-            (draw.uniform(0, 60), draw.uniform(0.1, 9), need(draw.randint(0, 9), draw.choice([0, 1, 1, 1, 4, 8])))
+            (
+                draw.uniform(0, 60),
+                draw.uniform(0.1, 9),
+                need(draw.randint(0, 9), draw.choice([0, 1, 1, 1, 4, 8])),
+            )
             for _ in range(60)
         ]
 
@@ -120,7 +129,9 @@ def test_a_job_of_all_gpus_waits_for_no_job_that_starts_after_it_could_have(seed
             overtaking = [
                 other
                 for _, began, _, other in done
-                if ready < began < start and other.resources["gpu"] and other.priority < mine.priority
+                if ready < began < start
+                and other.resources["gpu"]
+                and other.priority < mine.priority
             ]
             assert not overtaking
 
@@ -235,13 +246,17 @@ def test_patience_counts_from_when_a_gpu_was_first_withheld_and_for_each_job_ane
     scheduler = Scheduler(dag, SchedulerSettings(patience_s=0.3), None)
     assert scheduler.select_jobs([], [first, second, NARROW], FREE, {}) == []
     time.sleep(0.4)
-    assert scheduler.select_jobs([NARROW], [first, second, NARROW], FREE, {}) == [], "nothing was withheld before"
+    assert scheduler.select_jobs([NARROW], [first, second, NARROW], FREE, {}) == [], (
+        "nothing was withheld before"
+    )
     time.sleep(0.2)
     dag.done.add(slow)
     dag.workflow.scheduler.running = {late, first}
     assert scheduler.select_jobs([NARROW], [second, NARROW], FREE, {}) == []
     time.sleep(0.2)
-    assert scheduler.select_jobs([NARROW], [second, NARROW], FREE, {}) == [], "another job, another wait"
+    assert scheduler.select_jobs([NARROW], [second, NARROW], FREE, {}) == [], (
+        "another job, another wait"
+    )
     time.sleep(0.2)
     assert scheduler.select_jobs([NARROW], [second, NARROW], FREE, {}) == [NARROW]
 

@@ -39,7 +39,9 @@ def described(schema: dict[str, Any]) -> dict[str, Any]:
     """By path, every schema that has to be described: properties, definitions, alternatives, entries and items."""
     found = {}
     for path, node in nodes(schema):
-        entry = path[-1:] in (("items",), ("additionalProperties",)) and "properties" in (node or {})
+        entry = path[-1:] in (("items",), ("additionalProperties",)) and "properties" in (
+            node or {}
+        )
         if entry or (len(path) > 1 and path[-2] in SCHEMAS_INSIDE):
             found["/".join(path)] = node
     return found
@@ -59,7 +61,9 @@ def test_every_property_says_what_it_is(schema):
         text = node.get("description", "")
         assert re.fullmatch(r"[A-Z0-9].*\.", text), f"{path}: {text!r} is no sentence"
         assert len(text) <= 300, f"{path}: {len(text)} characters"
-        assert words(text) - words(path.split("/")[-1]) - {"the", "a", "an", "of"}, f"{path} repeats its name"
+        assert words(text) - words(path.split("/")[-1]) - {"the", "a", "an", "of"}, (
+            f"{path} repeats its name"
+        )
 
 
 def test_the_test_of_descriptions_sees_every_kind_of_place():
@@ -78,7 +82,8 @@ def defaults(schema: dict[str, Any]) -> dict[str, Any]:
     """Every default of a schema, by the definition and the keys that it stands at."""
     stated = {path[:-1]: node for path, node in nodes(schema) if path[-1:] == ("default",)}
     return {
-        ".".join(part for part in path if part not in ("properties", "$defs")): node for path, node in stated.items()
+        ".".join(part for part in path if part not in ("properties", "$defs")): node
+        for path, node in stated.items()
     }
 
 
@@ -86,7 +91,9 @@ def flat(name: str, values: dict[str, Any]) -> dict[str, Any]:
     """Defaults of the code by `name.key`; one that stands for what the schema cannot say as a value is left out."""
     found: dict[str, Any] = {}
     for key, value in values.items():
-        found |= flat(f"{name}.{key}", value) if isinstance(value, dict) else {f"{name}.{key}": value}
+        found |= (
+            flat(f"{name}.{key}", value) if isinstance(value, dict) else {f"{name}.{key}": value}
+        )
     return found
 
 
@@ -102,10 +109,17 @@ def test_every_default_of_a_study_is_that_of_the_code():
         **flat("budget", settings.BUDGET_DEFAULTS),
         "budget.effective_batch_size": None,
         **flat(
-            "scoring", {**settings.SCORING_DEFAULTS, **settings.COMPARISON_DEFAULTS, **settings.COMPARISON_OF_EXITS}
+            "scoring",
+            {
+                **settings.SCORING_DEFAULTS,
+                **settings.COMPARISON_DEFAULTS,
+                **settings.COMPARISON_OF_EXITS,
+            },
         ),
         **flat("model.exits", settings.EXITS_DEFAULTS),
-        "calibration.split": settings.CALIBRATION_DEFAULTS["split"],  # its batch size is another setting's
+        "calibration.split": settings.CALIBRATION_DEFAULTS[
+            "split"
+        ],  # its batch size is another setting's
         "tokenizer.else.min_frequency": bpe["min_frequency"],
         "block.seeds": cells.AXIS_DEFAULTS["seeds"],
         **{f"claim_test.{kind}.share": pair.share for kind in shares},
@@ -149,10 +163,13 @@ def test_an_editor_finds_the_schema_and_nothing_wrong(path):
 
 def test_what_a_study_need_not_repeat_of_its_base_is_needed_of_any_other(tiny_study_text):
     validator = Draft202012Validator(SCHEMAS["study"])
-    assert validator.is_valid({"extends": "paper", "datasets": {"qmsum": {"training": {"max_steps": 1}}}})
+    assert validator.is_valid(
+        {"extends": "paper", "datasets": {"qmsum": {"training": {"max_steps": 1}}}}
+    )
     assert not validator.is_valid({"extends": "paper", "datasets": {"qmsum": {"trianing": {}}}})
     missing = {
-        error.message.split("'")[1] for error in validator.iter_errors({"datasets": {"qmsum": {}}, "models": {"a": {}}})
+        error.message.split("'")[1]
+        for error in validator.iter_errors({"datasets": {"qmsum": {}}, "models": {"a": {}}})
     }
     assert {"title", "grid", "source", "metric", "family", "initialisation", "tokenizer"} <= missing
 
@@ -192,25 +209,42 @@ def test_a_message_about_the_machine_says_what_the_key_means(given, said):
 
 
 def test_an_unknown_name_says_what_its_key_means():
-    with pytest.raises(StudyError, match=r"known: led; a hint\n  family: Module in longwatt/models/"):
+    with pytest.raises(
+        StudyError, match=r"known: led; a hint\n  family: Module in longwatt/models/"
+    ):
         check_name("family", "lde", ["led"], "studies/x.yaml: models.a.family", "; a hint")
-    with pytest.raises(StudyError, match=r"known: b\n  datasets: Names of entries of `datasets`\.$"):
+    with pytest.raises(
+        StudyError, match=r"known: b\n  datasets: Names of entries of `datasets`\.$"
+    ):
         check_name("dataset", "a", ["b"], "studies/x.yaml: grid[0].datasets")
     with pytest.raises(StudyError, match=r"known: b$"):
         check_name("cell", "a", ["b"], "studies/x.yaml")
 
 
 def test_paths_are_read_as_messages_spell_them():
-    assert path_of("a.yaml: claims.x.tests[0].ratio.to") == ["claims", "x", "tests", 0, "ratio", "to"]
+    assert path_of("a.yaml: claims.x.tests[0].ratio.to") == [
+        "claims",
+        "x",
+        "tests",
+        0,
+        "ratio",
+        "to",
+    ]
     assert path_of("a.yaml: figures[1] (mine).costs") == ["figures", 1, "costs"]
-    assert describe(SCHEMAS["study"], ["training", "no_such_key"]) == "", "a key that the schema lacks"
-    assert describe(SCHEMAS["study"], ["figures", 1, "costs", 0]).startswith("\n  costs: What the x axes show")
+    assert describe(SCHEMAS["study"], ["training", "no_such_key"]) == "", (
+        "a key that the schema lacks"
+    )
+    assert describe(SCHEMAS["study"], ["figures", 1, "costs", 0]).startswith(
+        "\n  costs: What the x axes show"
+    )
 
 
 def test_the_reference_is_what_the_schemas_give():
     for path, text in schema_reference.pages().items():
         name = path.relative_to(ROOT)
-        assert path.read_text(encoding="utf-8") == text, f"{name} is not what its schema gives; run `make docs`"
+        assert path.read_text(encoding="utf-8") == text, (
+            f"{name} is not what its schema gives; run `make docs`"
+        )
         assert max(map(len, text.splitlines())) <= 100, f"{name} is wider than 100 columns"
 
 
@@ -219,12 +253,18 @@ def test_every_key_and_every_example_stands_in_the_reference_and_examples_hold(s
     text = "\n\n".join(schema_reference.pages().values())
     for path in described(schema):
         *_, kind, key = path.split("/")
-        assert kind != "properties" or f"`{key}` (" in text or f"\n## {key}\n" in text, f"{path} is not in it"
+        assert kind != "properties" or f"`{key}` (" in text or f"\n## {key}\n" in text, (
+            f"{path} is not in it"
+        )
     for key, one in schema["properties"].items():
         for example in one.get("examples", ()):
-            shown = {"study": "x", key: example} if "study" in schema["properties"] else {key: example}
+            shown = (
+                {"study": "x", key: example} if "study" in schema["properties"] else {key: example}
+            )
             errors = Draft202012Validator(schema).iter_errors(shown)
-            found = [error for error in errors if error.absolute_path or error.validator != "required"]
+            found = [
+                error for error in errors if error.absolute_path or error.validator != "required"
+            ]
             assert found == [], f"the example of {key}"
 
 
@@ -232,6 +272,13 @@ def test_shown_examples_are_those_of_the_schema():
     pages = schema_reference.pages()
     for name, schema in SCHEMAS.items():
         text = pages[ROOT / f"docs/reference/{name}.md"]
-        shown = [yaml.load(block, Loader=Loader) for block in re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)]
-        given = [{key: example} for key, one in schema["properties"].items() for example in one.get("examples", ())]
+        shown = [
+            yaml.load(block, Loader=Loader)
+            for block in re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
+        ]
+        given = [
+            {key: example}
+            for key, one in schema["properties"].items()
+            for example in one.get("examples", ())
+        ]
         assert shown == given

@@ -16,9 +16,19 @@ def study(tmp_path, tiny_study_text, study_schema):
 
 
 def test_defaults_are_those_of_the_published_study(study):
-    training = settings.finetune_settings(merge(study, {"training": {"max_steps": None}}), CELL)["training"]
-    assert (training["adam_beta1"], training["adam_beta2"], training["adam_epsilon"]) == (0.9, 0.98, 1e-6)
-    assert (training["weight_decay"], training["warmup_ratio"], training["max_epochs"]) == (0.001, 0.1, 50)
+    training = settings.finetune_settings(merge(study, {"training": {"max_steps": None}}), CELL)[
+        "training"
+    ]
+    assert (training["adam_beta1"], training["adam_beta2"], training["adam_epsilon"]) == (
+        0.9,
+        0.98,
+        1e-6,
+    )
+    assert (training["weight_decay"], training["warmup_ratio"], training["max_epochs"]) == (
+        0.001,
+        0.1,
+        50,
+    )
     assert training["validation"]["patience"] == 3
 
 
@@ -26,7 +36,9 @@ def test_later_layers_win(study):
     def rate():
         return settings.finetune_settings(study, CELL)["training"]["learning_rate"]
 
-    for rank, layer in enumerate((study, study["datasets"]["needle"], study["budgets"]["cpu"], study["models"]["led"])):
+    for rank, layer in enumerate(
+        (study, study["datasets"]["needle"], study["budgets"]["cpu"], study["models"]["led"])
+    ):
         layer.setdefault("training", {})["learning_rate"] = (rank + 1) / 10
         assert rate() == (rank + 1) / 10
 
@@ -36,7 +48,12 @@ def test_inference_points_merge_too(study):
     study["inference"]["greedy"]["generation"] = {"num_beams": 4}
     study["datasets"]["needle"]["generation"] = {"max_new_tokens": 5}
     chosen = settings.predict_settings(study, CELL, "greedy")
-    assert chosen["inference"] == {"batch_size": 2, "max_examples": None, "split": "validation", "warmup_batches": 1}
+    assert chosen["inference"] == {
+        "batch_size": 2,
+        "max_examples": None,
+        "split": "validation",
+        "warmup_batches": 1,
+    }
     assert (chosen["generation"]["num_beams"], chosen["generation"]["max_new_tokens"]) == (4, 5)
 
 

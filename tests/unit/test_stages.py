@@ -59,7 +59,9 @@ def test_a_report_that_runs_nothing_is_told_from_one_that_does(line, only, root)
     assert reports_only(asked(line, root)) == only
 
 
-@pytest.mark.parametrize("line", ["-n", "-np", "--dry-run", "--report r.html", "--lint", "--unlock", "--list-rules"])
+@pytest.mark.parametrize(
+    "line", ["-n", "-np", "--dry-run", "--report r.html", "--lint", "--unlock", "--list-rules"]
+)
 def test_what_writes_no_results_needs_no_room_to_write(line, root):
     assert only_looks(asked(line, root)) and not only_looks(asked("--cores 2", root))
 
@@ -71,8 +73,13 @@ def test_only_what_may_run_jobs_with_gpus_needs_them(root):
 
 
 def test_only_what_tells_needs_no_data(root):
-    assert only_tells(asked("plan --cores 1", root)) and only_tells(asked("compare --cores 1", root))
-    assert not any(only_tells(asked(line, root)) for line in ("--cores 2", "plan all", "-n", "results/s/summary.csv"))
+    assert only_tells(asked("plan --cores 1", root)) and only_tells(
+        asked("compare --cores 1", root)
+    )
+    assert not any(
+        only_tells(asked(line, root))
+        for line in ("--cores 2", "plan all", "-n", "results/s/summary.csv")
+    )
 
 
 @pytest.mark.parametrize(
@@ -93,7 +100,9 @@ def test_a_cluster_is_where_jobs_are_handed_to_another_scheduler(line, cluster, 
     assert on_cluster(asked(line, root)) == cluster
 
 
-def test_settings_of_a_job_are_merged_once_however_often_they_are_asked_for(tiny_study_text, study_schema, tmp_path):
+def test_settings_of_a_job_are_merged_once_however_often_they_are_asked_for(
+    tiny_study_text, study_schema, tmp_path
+):
     path = tmp_path / "tiny.yaml"
     path.write_text(tiny_study_text)
     made = checked_stages("tiny", read_study(path, study_schema), {})
@@ -101,13 +110,21 @@ def test_settings_of_a_job_are_merged_once_however_often_they_are_asked_for(tiny
     assert made.finetune(one) is made.finetune(one)
     assert made.finetune(one) is not made.finetune(other)
     assert made.predict(one, "greedy") != made.score(one, "greedy")
-    assert made.summarize_energy(one, "finetune").artefact != made.summarize_energy(one, "predict/greedy").artefact
+    assert (
+        made.summarize_energy(one, "finetune").artefact
+        != made.summarize_energy(one, "predict/greedy").artefact
+    )
 
 
-def test_a_cell_that_differs_in_its_seed_alone_is_checked_once(tiny_study_text, study_schema, tmp_path, monkeypatch):
+def test_a_cell_that_differs_in_its_seed_alone_is_checked_once(
+    tiny_study_text, study_schema, tmp_path, monkeypatch
+):
     path, checked = tmp_path / "tiny.yaml", []
     path.write_text(tiny_study_text.replace("seeds: [1]", "seeds: [1, 2, 3]"))
-    monkeypatch.setattr("longwatt.study_checks._Checked.check_lengths", lambda self, config: checked.append(self.name))
+    monkeypatch.setattr(
+        "longwatt.study_checks._Checked.check_lengths",
+        lambda self, config: checked.append(self.name),
+    )
     made = checked_stages("tiny", read_study(path, study_schema), {})
     assert len(made.cells) == 6
     assert checked == [name for name in made.cells if name.endswith("seed1")]
@@ -128,7 +145,10 @@ def test_a_part_of_a_study_is_shown_as_the_whole(tiny_study_text, study_schema, 
     ("more", "said"),
     [
         ("published: {source: x}", "'protocol' is a required property"),
-        ("published: {source: x, protocol: generated, score: []}", "unknown key 'score' (did you mean 'scores'?)"),
+        (
+            "published: {source: x, protocol: generated, score: []}",
+            "unknown key 'score' (did you mean 'scores'?)",
+        ),
         (
             "published: {source: x, protocol: generated, "
             "batch_sizes: [{datasets: [needle], model: led, budget: cpu, effective: {64: 8.5}}]}",
@@ -141,7 +161,9 @@ def test_a_part_of_a_study_is_shown_as_the_whole(tiny_study_text, study_schema, 
         ("figures: [{name: a, costs: [], datasets: [needle]}]", "figures.0.costs"),
     ],
 )
-def test_what_a_study_may_say_of_published_values_and_figures(more, said, tiny_study_text, study_schema, tmp_path):
+def test_what_a_study_may_say_of_published_values_and_figures(
+    more, said, tiny_study_text, study_schema, tmp_path
+):
     path = tmp_path / "tiny.yaml"
     path.write_text(f"{tiny_study_text}{more}\n")
     with pytest.raises(StudyError) as error:

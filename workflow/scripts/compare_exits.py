@@ -15,5 +15,7 @@ if __name__ == "__main__":
             Path(snakemake.output.exits),
             Path(snakemake.output.curve),
             Path(snakemake.output.difficulty),
-            stamp(snakemake.rule, snakemake.params.settings, snakemake.params.code, snakemake.input),
+            stamp(
+                snakemake.rule, snakemake.params.settings, snakemake.params.code, snakemake.input
+            ),
         )

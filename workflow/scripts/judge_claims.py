@@ -12,6 +12,8 @@ if __name__ == "__main__":
             Path(snakemake.input.summary),
             Path(snakemake.output.verdicts),
             snakemake.params.settings,
-            stamp(snakemake.rule, snakemake.params.settings, snakemake.params.code, snakemake.input),
+            stamp(
+                snakemake.rule, snakemake.params.settings, snakemake.params.code, snakemake.input
+            ),
             Path(snakemake.params.results),
         )

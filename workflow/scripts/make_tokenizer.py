@@ -8,7 +8,12 @@ from longwatt.tokenizer_files import make_tokenizer
 
 if __name__ == "__main__":
     with job.logged(snakemake.log[0], fetches=True):
-        made_by = stamp(snakemake.rule, snakemake.params.settings, snakemake.params.code, [snakemake.input.dataset])
+        made_by = stamp(
+            snakemake.rule,
+            snakemake.params.settings,
+            snakemake.params.code,
+            [snakemake.input.dataset],
+        )
         folder = Path(snakemake.output.tokenizer).parent
         facts = make_tokenizer(snakemake.params.settings, Path(snakemake.input.records), folder)
         write_json(snakemake.output.provenance, {**facts, "provenance": made_by})

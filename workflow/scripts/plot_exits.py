@@ -15,5 +15,7 @@ if __name__ == "__main__":
             dict(zip(snakemake.params.cells, map(Path, snakemake.input.calibrations), strict=True)),
             Path(snakemake.output.report).parent / "figures",
             snakemake.params.settings,
-            stamp(snakemake.rule, snakemake.params.settings, snakemake.params.code, snakemake.input),
+            stamp(
+                snakemake.rule, snakemake.params.settings, snakemake.params.code, snakemake.input
+            ),
         )

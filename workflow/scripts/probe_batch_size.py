@@ -11,7 +11,9 @@ if __name__ == "__main__":
                 "settings": snakemake.params.settings,
                 "paths": {**snakemake.input, **snakemake.output, "work": snakemake.params.work},
                 "identity": {},
-                "provenance": stamp(snakemake.rule, snakemake.params.settings, snakemake.params.code),
+                "provenance": stamp(
+                    snakemake.rule, snakemake.params.settings, snakemake.params.code
+                ),
             },
             threads=snakemake.threads,
             work=snakemake.params.work,

@@ -11,5 +11,7 @@ if __name__ == "__main__":
         score(
             snakemake.params.settings,
             **{name: Path(path) for name, path in {**snakemake.input, **snakemake.output}.items()},
-            provenance=stamp(snakemake.rule, snakemake.params.settings, snakemake.params.code, snakemake.input),
+            provenance=stamp(
+                snakemake.rule, snakemake.params.settings, snakemake.params.code, snakemake.input
+            ),
         )

@@ -10,4 +10,6 @@ if __name__ == "__main__":
     with job.logged(snakemake.log[0]):
         summary = Path(snakemake.output.summary)
         made_by = stamp(snakemake.rule, snakemake.params.settings, snakemake.params.code)
-        write_summary(summary.parent, **snakemake.params.settings, target=summary, provenance=made_by)
+        write_summary(
+            summary.parent, **snakemake.params.settings, target=summary, provenance=made_by
+        )

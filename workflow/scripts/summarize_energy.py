@@ -8,7 +8,9 @@ from longwatt.provenance import stamp
 
 if __name__ == "__main__":
     with job.logged(snakemake.log[0], snakemake.params.failure):
-        made_by = stamp(snakemake.rule, snakemake.params.settings, snakemake.params.code, snakemake.input)
+        made_by = stamp(
+            snakemake.rule, snakemake.params.settings, snakemake.params.code, snakemake.input
+        )
         write_energy(
             Path(snakemake.input.energy_log),
             snakemake.params.settings,

@@ -12,5 +12,7 @@ if __name__ == "__main__":
             Path(snakemake.input.summary),
             Path(snakemake.output.report).parent,
             snakemake.params.settings,
-            stamp(snakemake.rule, snakemake.params.settings, snakemake.params.code, snakemake.input),
+            stamp(
+                snakemake.rule, snakemake.params.settings, snakemake.params.code, snakemake.input
+            ),
         )

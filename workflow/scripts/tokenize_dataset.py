@@ -13,5 +13,10 @@ if __name__ == "__main__":
             Path(snakemake.input.tokenizer).parent,
             Path(snakemake.output.tokens),
             Path(snakemake.output.report),
-            stamp(snakemake.rule, snakemake.params.settings, snakemake.params.code, snakemake.input[1:]),
+            stamp(
+                snakemake.rule,
+                snakemake.params.settings,
+                snakemake.params.code,
+                snakemake.input[1:],
+            ),
         )

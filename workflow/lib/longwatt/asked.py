@@ -15,7 +15,11 @@ from longwatt.provenance import ANEW
 NO_JOBS = ("lint", "unlock", "list_rules", "list_target_rules", "summary", "detailed_summary", "dag", "rulegraph",
            "filegraph", "d3dag")  # fmt: skip
 TELLING = {"partial", "plan", "compare"}  # targets that read what is there and train nothing
-LASTING = ("finetune", "predict", "record_exits")  # rules whose jobs keep what they have done so far
+LASTING = (
+    "finetune",
+    "predict",
+    "record_exits",
+)  # rules whose jobs keep what they have done so far
 
 
 def fetches(asked: Mapping[str, Any]) -> bool:
@@ -74,6 +78,8 @@ def job_environment(asked: Mapping[str, Any]) -> dict[str, str]:
     """
     everything = asked.get("forceall") or asked.get("force")
     named = asked.get("forcerun") or ()
-    chosen = [rule for rule in LASTING if everything or any(rule in Path(name).parts for name in named)]
+    chosen = [
+        rule for rule in LASTING if everything or any(rule in Path(name).parts for name in named)
+    ]
     anew = {ANEW: f"{os.getpid()}-{time.time_ns()}:{' '.join(chosen)}"} if chosen else {}
     return {RUN: identified(os.getpid()), **anew}

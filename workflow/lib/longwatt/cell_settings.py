@@ -1,6 +1,7 @@
-"""Give every cell its settings, and merge them once for all cells that share them.
+"""Merge the settings of cells, once for all cells that share them.
 
-A study of thousands of cells has few datasets, models and budgets; its cells differ by length and seed.
+A study of thousands of cells has few datasets, models and budgets. Its cells differ by length and
+seed.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ OWN_OF_SCORING = ("seq_len",)
 
 
 class CellSettings:
-    """The functions of `longwatt.settings` for one study, each answered in the time that a copy takes.
+    """The functions of `longwatt.settings` for one study, each answered in the time of a copy.
 
     Answers share their inner parts, and must not be changed.
 

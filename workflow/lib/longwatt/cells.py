@@ -1,4 +1,4 @@
-"""Expand a study's grid blocks into cells, and say where each cell's files are."""
+"""Expand a study's grid blocks into cells, and name each cell's files."""
 
 from __future__ import annotations
 
@@ -11,16 +11,10 @@ from typing import Any
 from longwatt.study import StudyError, check_name
 from longwatt.tasks import CLASSIFICATION
 
-AXES = {
-    "dataset": "datasets",
-    "model": "models",
-    "seq_len": "seq_lens",
-    "budget": "budgets",
-    "protocol": "protocols",
-    "seed": "seeds",
-}
+# Axis -> its list in a block of the grid.
+AXES = {axis: f"{axis}s" for axis in ("dataset", "model", "seq_len", "budget", "protocol", "seed")}
 AXIS_DEFAULTS: dict[str, list[Any]] = {"seeds": [42]}  # that of the paper's public code
-# How predictions are made: of a text by generation (the sound way) or from gold inputs, of a label by its logits.
+# Texts are generated (the sound way) or predicted from gold inputs, labels are read from logits.
 GENERATED, TEACHER_FORCED, CLASSIFIED = "generated", "teacher_forced", "classified"
 LARGEST = "largest"  # a batch size that is found out by trying
 # Parts of a cell that are metered.
@@ -33,7 +27,7 @@ CELL_PATTERN = "{dataset}/{model}/{seq_len}/{budget}/{protocol}/seed{seed}"
 
 @dataclass(frozen=True, order=True)
 class Cell:
-    """One configuration that is trained once: a point of the grid."""
+    """A point of the grid: one configuration, trained once."""
 
     dataset: str
     model: str
@@ -61,16 +55,19 @@ def expand(study: Mapping[str, Any], source: str = "study") -> dict[str, Cell]:
         for cell in _product(study, block):
             _check_protocol(study, cell, f"{source}: grid[{number}].protocols")
             cells.setdefault(cell.name, cell)
-    kept = _without_excluded(cells, study.get("exclude", []), source)
+    kept = _kept(study, cells, source)
     if not kept:
-        raise StudyError(f"{source}: all {len(cells)} cells fall to `exclude`; nothing is left to run")
+        raise StudyError(
+            f"{source}: all {len(cells)} cells fall to `exclude`; nothing is left to run"
+        )
     return kept
 
 
 def points(study: Mapping[str, Any]) -> dict[str, list[str]]:
-    """The inference points of every cell that the grid names, by the cell's name, each in the study's order.
+    """Return the inference points of every cell that the grid names, in sorted order.
 
-    A block that names none gives its cells all of the study's; a cell of several blocks has the points of all.
+    A block that names none gives its cells all points of the study. A cell of several blocks has
+    the points of all of them.
     """
     found: dict[str, set[str]] = {}
     for block in study["grid"]:
@@ -80,7 +77,7 @@ def points(study: Mapping[str, Any]) -> dict[str, list[str]]:
 
 
 def classifies(study: Mapping[str, Any], dataset: str) -> bool:
-    """Whether a dataset's references are labels."""
+    """Return whether a dataset's references are labels."""
     return bool(study["datasets"][dataset].get("task") == CLASSIFICATION)
 
 
@@ -91,7 +88,7 @@ def several_exits(study: Mapping[str, Any], model: str) -> bool:
 
 @dataclass(frozen=True)
 class StepBatch:
-    """How the examples of one optimiser step are computed.
+    """The examples of one optimiser step, and how they are computed.
 
     Attributes:
         per_device: most examples of a micro-batch.
@@ -105,7 +102,7 @@ class StepBatch:
 
 
 def per_device_batch_size(study: Mapping[str, Any], cell: Cell) -> int | str:
-    """Examples per device and step of a cell, from its budget's number or table, or LARGEST.
+    """Return a cell's examples per device and step, or LARGEST, from its budget's number or table.
 
     Raises:
         StudyError: the budget's table lacks the cell's model or length.
@@ -116,10 +113,13 @@ def per_device_batch_size(study: Mapping[str, Any], cell: Cell) -> int | str:
 
 
 def wanted_batch_size(study: Mapping[str, Any], cell: Cell) -> int | None:
-    """Examples per optimiser step that a cell's budget asks for; None where they follow from the other settings.
+    """Return the examples per optimiser step that a cell's budget asks for.
+
+    None where they follow from the other settings.
 
     Raises:
-        StudyError: the budget's table lacks the cell's model or length, or its devices cannot share that many evenly.
+        StudyError: the budget's table lacks the cell's model or length, or its devices cannot share
+            that many evenly.
     """
     found = _of_table(study, cell, "effective_batch_size")
     if found is None:
@@ -127,14 +127,14 @@ def wanted_batch_size(study: Mapping[str, Any], cell: Cell) -> int | None:
     count = devices(study["budgets"][cell.budget])
     if int(found) % count:
         raise StudyError(
-            f"budgets.{cell.budget}.effective_batch_size is {found} for the cell {cell.name}, but its {count} devices "
-            "cannot share that evenly; choose a multiple of their number"
+            f"budgets.{cell.budget}.effective_batch_size is {found} for the cell {cell.name}, but "
+            f"its {count} devices cannot share that evenly; choose a multiple of their number"
         )
     return int(found)
 
 
 def batch_settings(study: Mapping[str, Any], cell: Cell) -> dict[str, int | str | None]:
-    """What a budget says of a cell's batch, by its keys there."""
+    """Return the batch settings of a cell's budget, by their keys there."""
     return {
         "per_device_batch_size": per_device_batch_size(study, cell),
         "effective_batch_size": wanted_batch_size(study, cell),
@@ -142,7 +142,10 @@ def batch_settings(study: Mapping[str, Any], cell: Cell) -> dict[str, int | str 
 
 
 def _of_table(study: Mapping[str, Any], cell: Cell, key: str) -> int | str | None:
-    """A budget's number, or that of a cell in its table by model and length; None where it has none."""
+    """Return a budget's number, looked up by the cell's model and length if it is a table.
+
+    None where the budget has none.
+    """
     table = study["budgets"][cell.budget].get(key)
     for entry in (cell.model, str(cell.seq_len)):
         if not isinstance(table, Mapping):
@@ -150,27 +153,27 @@ def _of_table(study: Mapping[str, Any], cell: Cell, key: str) -> int | str | Non
         if entry not in table:
             raise StudyError(
                 f"budgets.{cell.budget}.{key} has no entry {entry!r}, which the cell "
-                f"{cell.name} needs; it has {', '.join(table)}. Add one, give a number instead of the table, or "
-                "`exclude` the cell"
+                f"{cell.name} needs; it has {', '.join(table)}. Add one, give a number instead of "
+                "the table, or `exclude` the cell"
             )
         table = table[entry]
     return table if table is None or table == LARGEST else int(table)
 
 
 def devices(budget: Mapping[str, Any]) -> int:
-    """Devices that share a cell's batch: its GPUs, or on the CPU its processes."""
+    """Return the devices that share a cell's batch: its GPUs, or its processes on the CPU."""
     return int(budget["gpus"]) or int(budget.get("processes", 1))
 
 
 def step_batch(most: int, budget: Mapping[str, Any]) -> StepBatch:
-    """An optimiser step of a budget whose devices hold at most `most` examples at once.
+    """Return how a budget's devices compute one optimiser step.
 
-    Where the budget says how many examples a step has, the accumulation follows from that: as few micro-batches as hold
-    them, as equal as can be.
+    Where the budget says how many examples a step has, the accumulation follows from that: as few
+    micro-batches as hold them, as equal as can be.
 
     Args:
-        most: examples per device: the budget's number, or the largest that was found to fit.
-        budget: as `longwatt.settings.finetune_settings` gives it.
+        most: examples that a device holds at once: the budget's number, or the largest that fits.
+        budget: see `longwatt.settings.finetune_settings`.
     """
     wanted = budget.get("effective_batch_size")
     if wanted is None:
@@ -182,23 +185,24 @@ def step_batch(most: int, budget: Mapping[str, Any]) -> StepBatch:
 
 
 def _product(study: Mapping[str, Any], block: Mapping[str, Any]) -> list[Cell]:
-    return [cell for dataset in block["datasets"] for cell in _of_dataset(study, {**block, "datasets": [dataset]})]
-
-
-def _of_dataset(study: Mapping[str, Any], block: Mapping[str, Any]) -> list[Cell]:
-    (dataset,) = block["datasets"]
-    default = [CLASSIFIED if classifies(study, dataset) else GENERATED]
-    given = {**AXIS_DEFAULTS, "protocols": default, **block}
-    return [Cell(*point) for point in itertools.product(*(given[plural] for plural in AXES.values()))]
+    cells: list[Cell] = []
+    for dataset in block["datasets"]:
+        default = [CLASSIFIED if classifies(study, dataset) else GENERATED]
+        given = {**AXIS_DEFAULTS, "protocols": default, **block, "datasets": [dataset]}
+        lists = (given[plural] for plural in AXES.values())
+        cells += itertools.starmap(Cell, itertools.product(*lists))
+    return cells
 
 
 def _check_protocol(study: Mapping[str, Any], cell: Cell, where: str) -> None:
     """Refuse to generate labels with a classifier, and to classify texts."""
-    if (cell.protocol == CLASSIFIED) != classifies(study, cell.dataset):
-        right = CLASSIFIED if classifies(study, cell.dataset) else f"{GENERATED} or {TEACHER_FORCED}"
+    labels = classifies(study, cell.dataset)
+    if (cell.protocol == CLASSIFIED) != labels:
+        right = CLASSIFIED if labels else f"{GENERATED} or {TEACHER_FORCED}"
+        task = study["datasets"][cell.dataset].get("task", "text")
         raise StudyError(
-            f"{where}: the protocol {cell.protocol} does not fit datasets.{cell.dataset}, whose task is "
-            f"{study['datasets'][cell.dataset].get('task', 'text')}; it has {right} (leave `protocols` out)"
+            f"{where}: the protocol {cell.protocol} does not fit datasets.{cell.dataset}, whose "
+            f"task is {task}; it has {right} (leave `protocols` out)"
         )
 
 
@@ -209,9 +213,10 @@ def _check_names(study: Mapping[str, Any], block: Mapping[str, Any], where: str)
             check_name(axis, name, study[plural], f"{where}.{plural}")
 
 
-def _without_excluded(cells: Mapping[str, Cell], exclusions: list[Mapping[str, Any]], source: str) -> dict[str, Cell]:
+def _kept(study: Mapping[str, Any], cells: Mapping[str, Cell], source: str) -> dict[str, Cell]:
+    """Return the cells that `exclude` leaves."""
     kept = dict(cells)
-    for number, exclusion in enumerate(exclusions):
+    for number, exclusion in enumerate(study.get("exclude", [])):
         matched = [name for name, cell in cells.items() if excluded_by(cell, exclusion)]
         if not matched:
             _check_excluded(cells, exclusion, f"{source}: exclude[{number}]")
@@ -221,7 +226,7 @@ def _without_excluded(cells: Mapping[str, Cell], exclusions: list[Mapping[str, A
 
 
 def excluded_by(cell: Cell, exclusion: Mapping[str, Any]) -> bool:
-    """Whether an entry of `exclude` takes a cell away: each axis that it names has one of its values."""
+    """Check whether an entry of `exclude` matches a cell on every axis that it names."""
     return all(value in _listed(exclusion.get(axis, value)) for axis, value in vars(cell).items())
 
 
@@ -230,10 +235,12 @@ def _listed(values: Any) -> list[Any]:
 
 
 def _check_excluded(cells: Mapping[str, Cell], exclusion: Mapping[str, Any], where: str) -> None:
-    """Say what an entry of `exclude` that takes no cell away names wrongly."""
+    """Raise the error for an entry of `exclude` that matches no cell, naming what is wrong."""
     for axis in (axis for axis in AXES if axis in exclusion):
         there = {str(getattr(cell, axis)) for cell in cells.values()}
         for value in _listed(exclusion[axis]):
             check_name(axis, str(value), there, where)
     wanted = {axis: value for axis, value in exclusion.items() if axis != "reason"}
-    raise StudyError(f"{where} ({wanted}) matches no cell; the grid has none with all of these together")
+    raise StudyError(
+        f"{where} ({wanted}) matches no cell; the grid has none with all of these together"
+    )

@@ -1,7 +1,7 @@
-"""What a study file says by lists, written out: inference points by threshold and batch size, models by learning rate.
+"""Expand the lists of a study: thresholds, patiences, batch sizes and learning rates.
 
-Everybody else sees only the points and models that come out of it. Parsed by every Snakemake process, so this module
-imports nothing heavy.
+All other modules see only the points and models that come out of it. Every Snakemake process
+parses this module, so it imports nothing heavy.
 """
 
 from __future__ import annotations
@@ -12,39 +12,45 @@ from typing import Any
 
 from longwatt.study import StudyError, check_name, merge
 
-# Key of an exit rule with a list of values -> the rule of one of them, and its letter in the point's name.
+# Key of an exit rule with a list of values -> the rule of one value, and its letter in the name.
 RULE_LISTS = {"thresholds": ("threshold", "t"), "patiences": ("patience", "p")}
 SEARCH = "search"
 VARIANT_OF = "variant_of"  # of a model that a search made: the entry that it was made from
+KINDS = {"inference": "inference point", "models": "model"}  # blocks of a study with lists
 Entries = Mapping[str, Mapping[str, Any]]
 
 
 def write_out(study: Mapping[str, Any], source: str) -> dict[str, Any]:
-    """A study without lists of thresholds, of patiences, of batch sizes and of learning rates.
+    """Return the study with every list written out as separate points and models.
 
-    `early: {batch_sizes: [1, 32], exit: {thresholds: [0.8, 0.9]}}` becomes the points early-t0.8-b1, early-t0.8-b32,
-    early-t0.9-b1 and early-t0.9-b32; a model `bert` with `search: {learning_rate: [2e-5, 3e-5]}` becomes bert-lr2e-05
-    and bert-lr3e-05. A block of the grid that names `early` or `bert` has all of them.
+    `early: {batch_sizes: [1, 32], exit: {thresholds: [0.8, 0.9]}}` becomes the points
+    early-t0.8-b1, early-t0.8-b32, early-t0.9-b1 and early-t0.9-b32. A model `bert` with
+    `search: {learning_rate: [2e-5, 3e-5]}` becomes bert-lr2e-05 and bert-lr3e-05. A block of the
+    grid that names `early` or `bert` has all of them.
 
     Raises:
         StudyError: two of them would have one name.
     """
-    points = _written_out(study["inference"], _points, f"{source}: inference")
-    models = _written_out(study["models"], _variants, f"{source}: models")
-    made = {"inference": _members(points), "models": _members(models)}
-    grid = [{**block, **_in_block(block, made, f"{source}: grid[{n}]")} for n, block in enumerate(study["grid"])]
-    flat = {name: {k: v for found in entries.values() for k, v in found.items()} for name, entries in
-            (("inference", points), ("models", models))}  # fmt: skip
+    found = {
+        "inference": _written_out(study["inference"], _points, f"{source}: inference"),
+        "models": _written_out(study["models"], _variants, f"{source}: models"),
+    }
+    made = {key: _members(entries) for key, entries in found.items()}
+    blocks = enumerate(study["grid"])
+    grid = [{**one, **_in_block(one, made, f"{source}: grid[{n}]")} for n, one in blocks]
+    flat = {key: merge(*entries.values()) for key, entries in found.items()}
     return {**study, **flat, "grid": grid}
 
 
 def _written_out(entries: Entries, several: Any, where: str) -> dict[str, dict[str, Any]]:
-    """By entry, what it stands for."""
+    """Map each entry to all that it stands for."""
     pairs = {name: list(several(name, entry)) for name, entry in entries.items()}
     names = [made for made_of_one in pairs.values() for made, _ in made_of_one]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
-        raise StudyError(f"{where}: {', '.join(twice)} comes out twice; give one of the entries another name")
+        raise StudyError(
+            f"{where}: {', '.join(twice)} comes out twice; give one of the entries another name"
+        )
     return {name: dict(made_of_one) for name, made_of_one in pairs.items()}
 
 
@@ -58,7 +64,7 @@ def _points(name: str, entry: Mapping[str, Any]) -> Iterable[tuple[str, dict[str
 
 
 def _rules(rule: Mapping[str, Any] | None) -> Iterable[tuple[Mapping[str, Any] | None, str]]:
-    """Each rule that an entry's `exit` stands for, with what it adds to a point's name."""
+    """List the rules that an entry's `exit` stands for, each with its suffix of a point's name."""
     for key, (one, letter) in RULE_LISTS.items():
         if rule and key in rule:
             return [({one: value}, f"-{letter}{value!r}") for value in rule[key]]
@@ -67,36 +73,31 @@ def _rules(rule: Mapping[str, Any] | None) -> Iterable[tuple[Mapping[str, Any] |
 
 def _variants(name: str, entry: Mapping[str, Any]) -> Iterable[tuple[str, dict[str, Any]]]:
     if SEARCH not in entry:
-        return [(name, dict(entry))]
-    rest, title = {key: value for key, value in entry.items() if key != SEARCH}, entry.get("title", name)
-    return [
-        (
-            f"{name}-lr{rate!r}",
-            merge(
-                rest,
-                {
-                    "title": f"{title}, lr {rate!r}",
-                    "training": {"learning_rate": rate},
-                    VARIANT_OF: name,
-                    "search_title": title,
-                },
-            ),
-        )
-        for rate in entry[SEARCH]["learning_rate"]
-    ]
+        yield name, dict(entry)
+        return
+    rest = {key: value for key, value in entry.items() if key != SEARCH}
+    title = entry.get("title", name)
+    for rate in entry[SEARCH]["learning_rate"]:
+        own = {"title": f"{title}, lr {rate!r}", "training": {"learning_rate": rate}}
+        yield f"{name}-lr{rate!r}", merge(rest, own, {VARIANT_OF: name, "search_title": title})
 
 
 def _members(found: Mapping[str, Mapping[str, Any]]) -> dict[str, list[str]]:
-    """What each name in a block of the grid stands for: an entry for all it became, each of these for itself."""
+    """Map each name that a block of the grid may use to the entries that it stands for.
+
+    An entry stands for all that it became, and each of these stands for itself.
+    """
     each = {made: [made] for entries in found.values() for made in entries}
     return {**each, **{name: list(entries) for name, entries in found.items()}}
 
 
-def _in_block(block: Mapping[str, Any], made: Mapping[str, Mapping[str, Sequence[str]]], where: str) -> dict[str, Any]:
+def _in_block(
+    block: Mapping[str, Any], made: Mapping[str, Mapping[str, Sequence[str]]], where: str
+) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for key, members in made.items():
+        for name in block.get(key, ()):
+            check_name(KINDS[key], name, members, f"{where}.{key}")
         if key in block:
-            for name in block[key]:
-                check_name("inference point" if key == "inference" else "model", name, members, f"{where}.{key}")
             found[key] = list(dict.fromkeys(one for name in block[key] for one in members[name]))
     return found

@@ -16,7 +16,11 @@ CHANGED = "it is not the table that was written"
 
 def summaries(results: Path) -> list[Path]:
     """List the summaries of a study that are there: the whole one, and that of `snakemake partial`."""
-    return [path for path in (results / "summary.csv", results / "partial" / "summary.csv") if path.is_file()]
+    return [
+        path
+        for path in (results / "summary.csv", results / "partial" / "summary.csv")
+        if path.is_file()
+    ]
 
 
 def faults(summary: Path, results: Path) -> list[str]:
@@ -33,7 +37,9 @@ def faults(summary: Path, results: Path) -> list[str]:
         return [CHANGED]
     files = Files(results)
     there = {files.place(path): digest for path, digest in report["made_from"].items()}
-    return [str(path) for path, digest in there.items() if not path.is_file() or sha256(path) != digest]
+    return [
+        str(path) for path, digest in there.items() if not path.is_file() or sha256(path) != digest
+    ]
 
 
 def best_summary(results: Path) -> tuple[Path | None, list[str]]:
@@ -48,7 +54,9 @@ def best_summary(results: Path) -> tuple[Path | None, list[str]]:
     known = {path: faults(path, results) for path in summaries(results)}
     sound = [path for path, found in known.items() if not found]
     if sound:
-        return max(sound, key=lambda path: read_object(path.with_suffix(".json")).get("rows", 0)), []
+        return max(
+            sound, key=lambda path: read_object(path.with_suffix(".json")).get("rows", 0)
+        ), []
     unsaid = [path for path, found in known.items() if found == [UNSAID]]
     chosen = next(iter([*unsaid, *known]), None)
     return chosen, known[chosen] if chosen else []

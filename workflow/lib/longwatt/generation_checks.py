@@ -1,6 +1,7 @@
-"""Lengths of targets and answers that leave no room for a word, or contradict each other.
+"""Refuse lengths of targets and answers without room for a word, or that contradict each other.
 
-Found when the study is read: a training whose targets are special tokens alone would run to its end.
+This is checked when the study is read: a training whose targets are special tokens alone would run
+to its end.
 """
 
 from __future__ import annotations
@@ -23,17 +24,19 @@ def check_lengths(
     generations: Mapping[str, Mapping[str, Any]],
     tokenizer: Mapping[str, Any],
 ) -> str | None:
-    """Find what in a cell's lengths of targets and answers cannot be meant.
+    """Find an impossible length among a cell's targets and answers.
 
     Args:
-        max_target_tokens: of training.
-        generations: settings in force, by the key of the study that they are found under.
+        max_target_tokens: setting of training.
+        generations: settings in force, by the study's key for them.
         tokenizer: the study's entry.
 
     Returns:
-        The key, its value, why it cannot be and what would do; None if nothing is wrong.
+        The key, its value, why it cannot be and what would do. None if nothing is wrong.
     """
-    shortest = min([max_target_tokens, *(chosen["max_new_tokens"] for chosen in generations.values())])
+    shortest = min(
+        [max_target_tokens, *(chosen["max_new_tokens"] for chosen in generations.values())]
+    )
     before, after = special_tokens(tokenizer) if shortest < SURELY_ENOUGH else (0, 0)
     if max_target_tokens <= before + after:
         return (
@@ -68,7 +71,9 @@ def _check(key: str, chosen: Mapping[str, Any], max_target_tokens: int, before: 
 
 
 def special_tokens(tokenizer: Mapping[str, Any]) -> tuple[int, int]:
-    """How many tokens a tokenizer puts before and after a text, as far as that is known yet; else none.
+    """Count the tokens that a tokenizer puts before and after a text.
+
+    Zero where that is not known yet.
 
     Args:
         tokenizer: a study's entry.
@@ -85,7 +90,7 @@ def _around_in(file: Path, time: int) -> tuple[int, int]:
 
 
 def _around(processor: Any) -> tuple[int, int]:
-    """What a tokenizer.json says that its post-processor adds to a single text."""
+    """Read from a tokenizer.json's post-processor what it adds to a single text."""
     if not isinstance(processor, dict):
         return 0, 0
     if processor.get("type") == "Sequence":

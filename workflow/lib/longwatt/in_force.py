@@ -69,7 +69,10 @@ class InForce:
         """
         changed = self.changed_sources()
         return {
-            s.artefact: [digest(dict(s.settings)), *([] if s.artefact in changed else [self.code(s)])]
+            s.artefact: [
+                digest(dict(s.settings)),
+                *([] if s.artefact in changed else [self.code(s)]),
+            ]
             for s in self.stages.before_summary()
         }
 
@@ -107,7 +110,9 @@ def find(results: Path, changes: Mapping[str, Any] | None = None) -> InForce | N
         return None
     schemas = WORKFLOW / "schemas"
     said = {**study.merge(_machine(roots), changes or {}), "study": name}
-    machine = machine_settings(said, study.read_yaml(schemas / "config.schema.json"), document.parent)
+    machine = machine_settings(
+        said, study.read_yaml(schemas / "config.schema.json"), document.parent
+    )
     os.environ.update(environment(machine))
     read = study.read_study(document, schemas / "study.schema.json")
     jobs = checked_stages(name, read, machine)
@@ -122,4 +127,6 @@ def _machine(roots: Sequence[Path]) -> dict[str, Any]:
     folder, *others = having
     alone = folder != roots[0] or (folder / "Snakefile").is_file()
     below = [] if alone else [root for root in others if (root / "Snakefile").is_file()][:1]
-    return study.merge(*(study.normalise(study.read_yaml(root / MACHINE)) for root in [*below, folder]))
+    return study.merge(
+        *(study.normalise(study.read_yaml(root / MACHINE)) for root in [*below, folder])
+    )

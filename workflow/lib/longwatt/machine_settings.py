@@ -1,4 +1,7 @@
-"""Read config.yaml and what `--config` adds to it: the study by name or path, and values that came as text."""
+"""Read config.yaml and what `--config` adds to it.
+
+Users name the study by name or path, and Snakemake passes nested values as text.
+"""
 
 from __future__ import annotations
 
@@ -19,36 +22,38 @@ STUDY_KEYS = ("study", "against")
 _ENDINGS = (".yaml", ".yml")
 
 
-def machine_settings(config: Mapping[str, Any], schema: Mapping[str, Any], studies: Path) -> dict[str, Any]:
+def machine_settings(
+    config: Mapping[str, Any], schema: Mapping[str, Any], studies: Path
+) -> dict[str, Any]:
     """Check and normalise the settings of this machine.
 
     Args:
-        config: as Snakemake gives it; nested values of `--config` are text there.
+        config: Snakemake's mapping, in which nested values of `--config` are text.
         schema: workflow/schemas/config.schema.json.
         studies: the folder of the study files.
 
     Raises:
         StudyError: names the key, what was expected and what to do.
     """
-    typed = mended({key: _typed(value, schema["properties"].get(key, {})) for key, value in config.items()})
-    named = {key: study_name(typed[key], studies, key) for key in STUDY_KEYS if typed.get(key) is not None}
-    settings = normalise({**typed, **named})
+    known = schema["properties"]
+    typed = mended({key: _typed(value, known.get(key, {})) for key, value in config.items()})
+    given = [key for key in STUDY_KEYS if typed.get(key) is not None]
+    named = {key: study_name(typed[key], studies, key) for key in given}
+    settings: dict[str, Any] = normalise({**typed, **named})
     validate(settings, schema, SOURCE)
-    problem = unusable_text(settings)
-    if problem:
+    if problem := unusable_text(settings):
         raise StudyError(f"{SOURCE}: {problem}")
-    assert isinstance(settings, dict)
     return settings
 
 
 def environment(machine: Mapping[str, Any]) -> dict[str, str]:
-    """Return what jobs must know of this machine, though no result depends on it."""
+    """Return the environment that jobs need on this machine, on which no result depends."""
     mirror = machine.get("mirror")
     return {MIRROR: str(mirror)} if mirror else {}
 
 
 def study_name(given: Any, studies: Path, key: str = "study") -> Any:
-    """Take a study's name from what a user gave: the name, the file, or the file's path.
+    """Find a study's name from its name, its file's name or its file's path.
 
     Raises:
         StudyError: the file lies elsewhere.
@@ -58,19 +63,20 @@ def study_name(given: Any, studies: Path, key: str = "study") -> Any:
     path = Path(given.strip())
     if path.suffix in _ENDINGS and not (studies / f"{path.name}.yaml").exists():
         path = path.with_suffix("")
-    if len(path.parts) > 1 and studies.resolve() not in (
-        path.parent.resolve(),
-        (studies.parent / path.parent).resolve(),
-    ):
+    folders = (path.parent.resolve(), (studies.parent / path.parent).resolve())
+    if len(path.parts) > 1 and studies.resolve() not in folders:
         raise StudyError(
-            f"{SOURCE}: {key}: {given!r} lies in {path.parent}, but a study is given by its name and lies in "
-            f"{studies.name}/; copy it there, then give {key}={path.name}"
+            f"{SOURCE}: {key}: {given!r} lies in {path.parent}, but a study is given by its name "
+            f"and lies in {studies.name}/; copy it there, then give {key}={path.name}"
         )
     return path.name
 
 
 def _typed(value: Any, schema: Mapping[str, Any]) -> Any:
-    """Read text as YAML where the schema wants something else, as Snakemake leaves what `--config` nests."""
+    """Parse text as YAML where the schema wants another type.
+
+    Snakemake leaves values that `--config` nests as text.
+    """
     kinds = schema.get("type", [])
     kinds = [kinds] if isinstance(kinds, str) else kinds
     if isinstance(value, Mapping):

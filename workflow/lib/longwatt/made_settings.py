@@ -45,7 +45,9 @@ def settings_of_cell(cell: Path, points: Sequence[str]) -> InForce:
     scored = {name: _settings(cell / "predict" / name / "scores.json") for name in points}
     if not (trained and all(predicted.values()) and all(scored.values())):
         return {}
-    return in_force(trained, predicted, scored, _settings(cell / "calibrate" / "temperatures.json") or None)
+    return in_force(
+        trained, predicted, scored, _settings(cell / "calibrate" / "temperatures.json") or None
+    )
 
 
 def _training_settings(training: Path) -> dict[str, Any]:
@@ -53,7 +55,10 @@ def _training_settings(training: Path) -> dict[str, Any]:
     found = _settings(training)
     if not found:
         return {}
-    return {**found, "training": {**found["training"], **read_object(training).get("execution", {})}}
+    return {
+        **found,
+        "training": {**found["training"], **read_object(training).get("execution", {})},
+    }
 
 
 def _settings(artefact: Path) -> dict[str, Any]:

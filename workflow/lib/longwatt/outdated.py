@@ -69,7 +69,11 @@ class Files:
     def place(self, recorded: str) -> Path:
         """Find a recorded path, should its study have been renamed or moved since."""
         parts = Path(recorded).parts
-        return self.results.joinpath(*parts[2:]) if parts[0] == RESULTS and len(parts) > 2 else Path(recorded)
+        return (
+            self.results.joinpath(*parts[2:])
+            if parts[0] == RESULTS and len(parts) > 2
+            else Path(recorded)
+        )
 
     def stamp(self, path: Path) -> dict[str, Any]:
         """Read an artefact's stamp; an empty one where it has none."""
@@ -142,10 +146,14 @@ class Counting:
         if self._files.other_origin(path) is not None:
             return False
         known = [given for given in self._files.inputs(path) if str(given) in self._stamps]
-        return all(self.counts(given) if given.exists() else not is_set_aside(given) for given in known)
+        return all(
+            self.counts(given) if given.exists() else not is_set_aside(given) for given in known
+        )
 
 
-def outdated(in_force: InForce, results: Path, jobs: Iterable[Stage] | None = None) -> list[Outdated]:
+def outdated(
+    in_force: InForce, results: Path, jobs: Iterable[Stage] | None = None
+) -> list[Outdated]:
     """List the artefacts of a study that do not count any more, and why, in the order of the flow.
 
     Data that are gone are passed over: what was made from them says by itself whether it counts.
@@ -160,14 +168,21 @@ def outdated(in_force: InForce, results: Path, jobs: Iterable[Stage] | None = No
         path, codes = files.place(stage.artefact), in_force.codes(stage)
         reason = _reason(stage, codes, files, changed.get(stage.artefact, []))
         if reason:
-            code = str(files.stamp(path).get("code_digest", "")) if reason.startswith(OTHER_CODE) else ""
+            code = (
+                str(files.stamp(path).get("code_digest", ""))
+                if reason.startswith(OTHER_CODE)
+                else ""
+            )
             found.append(Outdated(str(path), reason, code, not agrees(path, stage.settings, codes)))
     return found
 
 
 def is_set_aside(artefact: Path) -> bool:
     """Tell whether an artefact that is gone was renamed to be made again, and not removed to free the disk."""
-    return any(artefact.with_name(artefact.name + suffix).exists() for suffix in (STALE, OUTDATED, UNMATCHED))
+    return any(
+        artefact.with_name(artefact.name + suffix).exists()
+        for suffix in (STALE, OUTDATED, UNMATCHED)
+    )
 
 
 def shared_set_aside(jobs: Iterable[Stage]) -> list[str]:

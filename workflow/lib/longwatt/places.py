@@ -42,10 +42,14 @@ def check_paths(paths: Iterable[Path | str], on_cluster: bool) -> None:
     for path in map(str, paths):
         bad = next((character for character in path if character in NEVER), None)
         if bad:
-            raise StudyError(f"{path}: jobs cannot be started from a path with {bad!r}: {NEVER[bad]}; {CURE}")
+            raise StudyError(
+                f"{path}: jobs cannot be started from a path with {bad!r}: {NEVER[bad]}; {CURE}"
+            )
         bad = next((character for character in path if _means_something(character)), None)
         if on_cluster and bad:
-            raise StudyError(f"{path}: jobs of a cluster cannot be started from a path with {bad!r}; {CURE}")
+            raise StudyError(
+                f"{path}: jobs of a cluster cannot be started from a path with {bad!r}; {CURE}"
+            )
 
 
 CURE = "move or rename the folder, so that its path has letters, digits, '.', '_' and '-' alone"

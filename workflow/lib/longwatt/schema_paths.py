@@ -15,13 +15,16 @@ def parts_of(schema: Schema, root: Schema, branches: bool = True) -> Iterator[Sc
     """Yield a schema and all that speak of the same value.
 
     Args:
-        schema: comes first.
+        schema: the schema to start with, yielded first.
         root: the schema of the whole document, to which references point.
-        branches: also follow what holds of some values alone: conditions and alternatives.
+        branches: also follow conditions and alternatives, which hold for some values only.
     """
     yield schema
     if "$ref" in schema:
-        yield from parts_of(_referred(schema["$ref"], root), root, branches)
+        referred: Any = root
+        for part in schema["$ref"].removeprefix("#/").split("/"):
+            referred = referred[part]
+        yield from parts_of(referred, root, branches)
     if branches:
         others = [*(schema[key] for key in _BRANCHES if key in schema), *schema.get("anyOf", ())]
         for part in others:
@@ -29,7 +32,7 @@ def parts_of(schema: Schema, root: Schema, branches: bool = True) -> Iterator[Sc
 
 
 def below(schema: Schema, root: Schema, key: str | int | None) -> list[Schema]:
-    """List the schemas of one key of a mapping, or of the items of a list."""
+    """List the schemas for one key of a mapping, or for a list's items."""
     found: list[Any] = []
     for part in parts_of(schema, root):
         if isinstance(key, int):
@@ -44,11 +47,11 @@ def describe(root: Schema, path: Iterable[str | int | None]) -> str:
 
     Args:
         root: the schema of the whole document.
-        path: keys and places in lists, from the top of the document; None is a key that is not known.
+        path: keys and list indices from the top of the document, None for an unknown key.
 
     Returns:
-        A line break and the line, of a list's item that of the list; empty where the schema
-        says nothing.
+        A line break and the line. For an item of a list, the line is that of the list. Empty where
+        the schema says nothing.
     """
     found, here = "", [root]
     for key in path:
@@ -67,11 +70,3 @@ def path_of(where: str) -> list[str | int | None]:
     spelt = re.sub(r" \([^)]*\)", "", where.rpartition(": ")[2])
     words = re.findall(r"\[(\d+)\]|([^.\[\]]+)", spelt)
     return [int(place) if place else key for place, key in words]
-
-
-def _referred(reference: str, root: Schema) -> Schema:
-    found: Any = root
-    for part in reference.removeprefix("#/").split("/"):
-        found = found[part]
-    assert isinstance(found, Mapping)
-    return found

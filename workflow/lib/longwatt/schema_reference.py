@@ -1,6 +1,7 @@
-"""Write docs/reference/study.md and config.md from the schemas: `python -m longwatt.schema_reference`.
+"""Write docs/reference/study.md and config.md from the schemas.
 
-`make docs` runs it, and a test compares what it gives with the files that are there.
+`make docs` runs `python -m longwatt.schema_reference`, and a test compares its pages with the
+committed files.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from textwrap import fill
+from textwrap import TextWrapper, fill
 from typing import Any
 
 import yaml
@@ -20,7 +21,8 @@ TITLES = {"study": "A study file, key by key", "config": "config.yaml, key by ke
 WIDTH = 100
 KINDS = {"array": "list", "boolean": "true or false", "integer": "whole number", "number": "number"}
 KINDS |= {"object": "mapping", "string": "text", "null": "`null`"}
-LIMITS = {"minimum": "from", "exclusiveMinimum": "above", "maximum": "to", "exclusiveMaximum": "below"}
+LIMITS = {"minimum": "from", "exclusiveMinimum": "above"}
+LIMITS |= {"maximum": "to", "exclusiveMaximum": "below"}
 
 
 def pages() -> dict[Path, str]:
@@ -36,14 +38,16 @@ def pages() -> dict[Path, str]:
 
 
 class _Page:
-    """The reference that one schema gives."""
+    """The reference page of one schema."""
 
     def __init__(self, root: Schema) -> None:
         self.root = root
         sections = {one.get("$ref"): name for name, one in root["properties"].items()}
-        text, parts = json.dumps(root), {f"#/$defs/{name}": one for name, one in root.get("$defs", {}).items()}
-        # What several places share is described once: in the section that it is, or in one of its own.
-        shared = {key: one for key, one in parts.items() if "properties" in one and text.count(f'"{key}"') > 1}
+        text = json.dumps(root)
+        parts = {f"#/$defs/{name}": one for name, one in root.get("$defs", {}).items()}
+        # A part that several places share is described once: in its section, or in an extra one.
+        having_keys = {key: one for key, one in parts.items() if "properties" in one}
+        shared = {key: one for key, one in having_keys.items() if text.count(f'"{key}"') > 1}
         self.headings = {key: sections.get(key) or str(one["title"]) for key, one in shared.items()}
         self.extra = [one for key, one in shared.items() if key not in sections]
 
@@ -56,7 +60,8 @@ class _Page:
         for name in self.root["properties"]:
             here = self._at(entire, name)
             yield f"## {name}"
-            yield fill(f"{here[0]['description']} Type: {self._facts(here[0], name, entire)}.", WIDTH)
+            facts = self._facts(here[0], name, entire)
+            yield fill(f"{here[0]['description']} Type: {facts}.", WIDTH)
             yield from (_example({name: example}) for example in here[0].get("examples", ()))
             yield from self._list(here)
         for one in self.extra:
@@ -67,19 +72,22 @@ class _Page:
         return [lines] if lines else []
 
     def _bullets(self, here: Sequence[Schema], indent: str) -> Iterator[str]:
-        """Yield a bullet for every key of a mapping, of its entries or of a list's items."""
+        """Yield a bullet for every key of a mapping, its entries or its items."""
         holders = self._holders(here)
         for name in dict.fromkeys(key for one in holders for key in self._keys(one)):
             found = self._at(holders, name)
             link = self.headings.get(found[0].get("$ref", ""))
             text = f"- `{name}` ({self._facts(found[0], name, holders)}): {found[0]['description']}"
             text += f" Its keys: [{link}]({_anchor(link)})." if link else ""
-            yield fill(text, WIDTH, initial_indent=indent, subsequent_indent=f"{indent}  ", break_on_hyphens=False)
+            yield TextWrapper(WIDTH, indent, f"{indent}  ", break_on_hyphens=False).fill(text)
             if not link:
                 yield from self._bullets(found, f"{indent}  ")
 
     def _holders(self, here: Sequence[Schema]) -> Sequence[Schema]:
-        """Go down from schemas to the nearest ones that have keys: their own, their entries', their items'."""
+        """Descend from schemas to the nearest ones with keys.
+
+        These are the schemas themselves, else those of their entries or items.
+        """
         if any(self._keys(one) for one in here):
             return here
         entries = [entry for one in here for key in ("", 0) for entry in below(one, self.root, key)]
@@ -92,7 +100,7 @@ class _Page:
         return [key for part in parts_of(schema, self.root) for key in part.get("properties", ())]
 
     def _facts(self, schema: Schema, name: str, holders: Sequence[Schema]) -> str:
-        """Say a key's type, that it is needed, and its default."""
+        """Give a key's type, its default, and if it is needed."""
         own = [part for one in holders for part in parts_of(one, self.root, branches=False)]
         facts = [self._kind(schema)]
         if any(name in part.get("required", ()) for part in own):
@@ -102,7 +110,10 @@ class _Page:
         return ", ".join(facts)
 
     def _kind(self, schema: Schema, of_several: str = "") -> str:
-        """Say which values a schema takes, in words; `of_several` is the ending of a plural."""
+        """Say in words which values a schema takes.
+
+        `of_several` is the ending of a plural.
+        """
         one: dict[str, Any] = {}
         for part in parts_of(schema, self.root, branches=False):
             one = {**part, **one}
@@ -119,7 +130,7 @@ class _Page:
 
 
 def _either(words: Iterable[str]) -> str:
-    """Join words by commas and an `or`; null comes last."""
+    """Join words by commas and an `or`, with null last."""
     *some, last = sorted(dict.fromkeys(words), key="`null`".__eq__)
     return f"{', '.join(some)} or {last}" if some else last
 
@@ -133,10 +144,11 @@ def _anchor(heading: str) -> str:
 
 
 def _example(document: dict[str, Any]) -> str:
-    """Show a document as YAML: lengths as numbers, leaves on one line where they fit."""
+    """Show a document as YAML, with lengths as numbers and leaves on one line where they fit."""
     nested = any(isinstance(value, dict | list) for value in document.values())
+    data, wide = _numbered(document), 10 * WIDTH
     for style in (None, False) if nested else (False,):
-        dumped = yaml.safe_dump(_numbered(document), sort_keys=False, default_flow_style=style, width=10 * WIDTH)
+        dumped = yaml.safe_dump(data, sort_keys=False, default_flow_style=style, width=wide)
         if max(map(len, dumped.splitlines())) <= WIDTH:
             break
     return f"```yaml\n{dumped}```"

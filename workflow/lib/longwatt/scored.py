@@ -21,7 +21,9 @@ def scorings(stages: Stages) -> dict[str, list[Scoring]]:
     study, found = stages.study, dict[str, list[Scoring]]()
     for dataset in sorted({cell.dataset for cell in stages.cells.values()}):
         if not classifies(study, dataset):
-            scoring = _scoring(study, dataset, f"studies/{stages.study_id}.yaml: datasets.{dataset}")
+            scoring = _scoring(
+                study, dataset, f"studies/{stages.study_id}.yaml: datasets.{dataset}"
+            )
             found.setdefault(settings.dataset_key(study, dataset), []).append(scoring)
     return found
 
@@ -36,7 +38,12 @@ def _scoring(study: Mapping[str, Any], dataset: str, entry: str) -> Scoring:
 
 def _named_splits(study: Mapping[str, Any], dataset: str) -> Iterator[str]:
     """Every split that some part of the study would score."""
-    layers = [study, study["datasets"][dataset], *study["budgets"].values(), *study["models"].values()]
+    layers = [
+        study,
+        study["datasets"][dataset],
+        *study["budgets"].values(),
+        *study["models"].values(),
+    ]
     blocks = [layer.get("training", {}).get("validation", {}) for layer in layers]
     blocks += [layer.get("inference", {}) for layer in layers[1:]]
     blocks += study["inference"].values()

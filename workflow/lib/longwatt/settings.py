@@ -47,10 +47,15 @@ TRAINING_DEFAULTS: dict[str, Any] = {
 TEXT_ALONE = ("max_target_tokens",)  # settings of training that no label needs
 # arXiv 2004.07453, and what its public code does where that can be chosen: `layer_weights: frozen_random`.
 EXITS_DEFAULTS: dict[str, Any] = {"layer_weights": "learned", "temperatures": None}
-CALIBRATION_DEFAULTS: dict[str, Any] = {"split": "validation", "batch_size": None}  # the validations'
+CALIBRATION_DEFAULTS: dict[str, Any] = {
+    "split": "validation",
+    "batch_size": None,
+}  # the validations'
 # Beside INFERENCE_DEFAULTS, where labels are predicted: at the last exit, and eight batches together.
 EXIT_DEFAULTS: dict[str, Any] = {"exit": None, "regroup_batches": 8}
-COMPARISON_OF_EXITS = {"equal_accuracy_points": 0}  # accuracy is equal if it is not below the standard's
+COMPARISON_OF_EXITS = {
+    "equal_accuracy_points": 0
+}  # accuracy is equal if it is not below the standard's
 GENERATION_DEFAULTS: dict[str, Any] = {
     "max_new_tokens": None,  # the training's max_target_tokens
     "min_new_tokens": 0,
@@ -59,7 +64,10 @@ GENERATION_DEFAULTS: dict[str, Any] = {
     "no_repeat_ngram_size": 0,
     "early_stopping": False,
 }
-OF_BEAMS = ("length_penalty", "early_stopping")  # settings of generation that a single beam has no use for
+OF_BEAMS = (
+    "length_penalty",
+    "early_stopping",
+)  # settings of generation that a single beam has no use for
 INFERENCE_DEFAULTS: dict[str, Any] = {
     "split": "validation",  # SCROLLS' test labels are hidden
     "batch_size": 16,
@@ -75,57 +83,74 @@ BUDGET_DEFAULTS: dict[str, Any] = {
 SCORING_DEFAULTS: dict[str, Any] = {"bootstrap_resamples": 1000, "confidence": 0.95, "seed": 0}
 # What is compared with what. The defaults are SCROLLS'; the paper's code normalised texts, cut references to 128 tokens
 # and counted every reference as an example of its own.
-COMPARISON_DEFAULTS: dict[str, Any] = {"text": "raw", "references": "best", "max_reference_tokens": None}
+COMPARISON_DEFAULTS: dict[str, Any] = {
+    "text": "raw",
+    "references": "best",
+    "max_reference_tokens": None,
+}
 
 Study = Mapping[str, Any]
 Settings = dict[str, Any]
 
 
 def dataset_settings(study: Study, dataset: str) -> Settings:
-    """What download_dataset needs: the reader and its options."""
+    """Return what download_dataset needs: the reader and its options."""
     entry = study["datasets"][dataset]
     task = {"task": CLASSIFICATION} if grid.classifies(study, dataset) else {}
     return _narrow({"source": entry["source"], "options": entry.get("options", {}), **task})
 
 
 def tokenizer_settings(study: Study, tokenizer: str) -> Settings:
-    """What make_tokenizer needs."""
+    """Return what make_tokenizer needs."""
     return _narrow(merge({"min_frequency": 2}, study["tokenizers"][tokenizer]))
 
 
 def model_source_settings(study: Study, model: str) -> Settings:
-    """What download_model needs: where a checkpoint comes from, a folder, a Python package or a hub's repository."""
+    """Return what download_model needs: the folder, Python package or hub repository of a checkpoint."""
     entry = study["models"][model]
-    return _narrow({key: entry[key] for key in ("path", "package", "folder", "repository", "revision") if key in entry})
+    return _narrow(
+        {
+            key: entry[key]
+            for key in ("path", "package", "folder", "repository", "revision")
+            if key in entry
+        }
+    )
 
 
 def dataset_key(study: Study, dataset: str) -> str:
-    """Folder name below resources/datasets: the id and the digest of its settings."""
+    """Name a dataset's folder below resources/datasets: the id and the digest of its settings."""
     return f"{dataset}-{digest(dataset_settings(study, dataset))[:8]}"
 
 
 def tokenizer_key(study: Study, tokenizer: str) -> str:
-    """Folder name below resources/tokenized/{dataset}: the id and the digest of its settings."""
+    """Name a tokenizer's folder below resources/tokenized/{dataset}: id and digest of its settings."""
     return f"{tokenizer}-{digest(tokenizer_settings(study, tokenizer))[:8]}"
 
 
 def model_key(study: Study, model: str) -> str | None:
-    """Folder name below resources/models, or None for a model that starts from random weights."""
+    """Name a model's folder below resources/models.
+
+    None for a model that starts from random weights.
+    """
     if study["models"][model]["initialisation"] == "random":
         return None
     source = model_source_settings(study, model)
     # A model and its baselines are of one origin: they share what is downloaded, under the origin's name.
-    name = _last_part(encoder(study["models"][model])) if "exits" in study["models"][model] else model
+    name = (
+        _last_part(encoder(study["models"][model])) if "exits" in study["models"][model] else model
+    )
     return f"{name}-{digest(source)[:8]}"
 
 
 def _last_part(origin: str) -> str:
     """The end of a repository's name, of a package's or of a path, as a folder may be called."""
-    return re.sub(r"[^A-Za-z0-9_.]+", "-", origin.rstrip("/").rpartition("/")[2]).strip("-") or "model"
+    return (
+        re.sub(r"[^A-Za-z0-9_.]+", "-", origin.rstrip("/").rpartition("/")[2]).strip("-") or "model"
+    )
 
 
 def finetune_settings(study: Study, cell: Cell) -> Settings:
-    """Everything that decides a cell's trained weights and their measured cost."""
+    """Return all settings that decide a cell's trained weights and their measured cost."""
     model = study["models"][cell.model]
     training = deciding(_training(study, cell))
     return _narrow(
@@ -145,40 +170,55 @@ def finetune_settings(study: Study, cell: Cell) -> Settings:
 
 
 def execution_settings(study: Study, cell: Cell) -> Settings:
-    """Merge the settings of how a cell's training is carried out; none changes its result."""
+    """Merge the settings of how a cell's training is carried out.
+
+    None of them changes its result.
+    """
     return _narrow(execution(_training(study, cell)))
 
 
 def _training(study: Study, cell: Cell) -> Settings:
-    """Merge all settings of a cell's training; those that another overrules are None."""
+    """Merge all settings of a cell's training, with None for those that another overrules."""
     training = merge(TRAINING_DEFAULTS, *_layers(study, cell, "training"))
-    overruled = {"max_epochs": training["max_steps"], "warmup_ratio": training["lr_scheduler"] == "constant"}
+    overruled = {
+        "max_epochs": training["max_steps"],
+        "warmup_ratio": training["lr_scheduler"] == "constant",
+    }
     return {name: None if overruled.get(name) else value for name, value in training.items()}
 
 
 def _of_texts(study: Study, cell: Cell, training: Mapping[str, Any]) -> Settings:
-    """What a training that is to give texts has beside others."""
+    """Return the settings that only a training on texts has."""
     generation = _generation_in_force(_generation(study, cell, training), cell.protocol)
     return {"comparison": _comparison(study), "generation": generation}
 
 
 def _of_labels(study: Study, cell: Cell, training: Mapping[str, Any]) -> Settings:
-    """What a training that is to give labels has instead, or otherwise."""
+    """Return the settings that a training on labels adds or replaces."""
     model = study["models"][cell.model]
     chosen = {**EXITS_DEFAULTS, **model.get("exits", {})}
     # Temperatures come after training, and change nothing in it.
-    exits = {"exits": {key: chosen[key] for key in ("layers", "layer_weights")}} if "exits" in model else {}
+    exits = (
+        {"exits": {key: chosen[key] for key in ("layers", "layer_weights")}}
+        if "exits" in model
+        else {}
+    )
     kept = {key: value for key, value in training.items() if key not in TEXT_ALONE}
     return {
         "task": CLASSIFICATION,
         "encoder": encoder(model),
-        "model": {**{key: model.get(key) for key in ("family", "initialisation", "config")}, **exits},
+        "model": {
+            **{key: model.get(key) for key in ("family", "initialisation", "config")},
+            **exits,
+        },
         "training": {**kept, "validation": {"exit": None, **training["validation"]}},
     }
 
 
 def encoder(model: Mapping[str, Any]) -> str:
-    """Which encoder a model is made of, by where its weights come from; models of one encoder can be compared.
+    """Name the encoder of a model, by where its weights come from.
+
+    Models of one encoder can be compared.
 
     Args:
         model: a study's entry.
@@ -192,20 +232,27 @@ PROBED = ("max_target_tokens", "activation_checkpointing", "max_grad_norm")
 
 
 def probe_settings(chosen: Mapping[str, Any]) -> Settings:
-    """Everything that decides how large a batch fits a device; cells that differ in nothing else share a probe.
+    """Return all settings that decide how large a batch fits a device.
+
+    Cells that differ in nothing else share a probe.
 
     Args:
-        chosen: as `finetune_settings`.
+        chosen: from `finetune_settings`.
     """
     budget, training = chosen["budget"], chosen["training"]
     return _narrow(
         {
-            **{key: chosen[key] for key in ("tokens", "checkpoint", "model", "seq_len", "task") if key in chosen},
+            **{
+                key: chosen[key]
+                for key in ("tokens", "checkpoint", "model", "seq_len", "task")
+                if key in chosen
+            },
             **{key: training[key] for key in PROBED if key in training},
             "gradient_accumulation_steps": _probed_accumulation(budget),
             "devices": grid.devices(budget),
             # No more is worth a try than a step needs of each device.
-            "most": budget["effective_batch_size"] and budget["effective_batch_size"] // grid.devices(budget),
+            "most": budget["effective_batch_size"]
+            and budget["effective_batch_size"] // grid.devices(budget),
             # One device finds it out for all; what they share is allowed for.
             "budget": {
                 "gpus": min(1, budget["gpus"]),
@@ -217,20 +264,27 @@ def probe_settings(chosen: Mapping[str, Any]) -> Settings:
 
 
 def probe_key(cell: Cell, chosen: Mapping[str, Any]) -> str | None:
-    """Folder name below resources/batch_sizes, or None for a cell whose batch size is given."""
+    """Name a probe's folder below resources/batch_sizes.
+
+    None for a cell whose batch size is given.
+    """
     if chosen["budget"]["per_device_batch_size"] != grid.LARGEST:
         return None
     return f"{cell.model}-{cell.seq_len}-{cell.budget}-{digest(probe_settings(chosen))[:8]}"
 
 
 def predict_settings(study: Study, cell: Cell, inference: str) -> Settings:
-    """Everything that decides one inference point's predictions and their measured speed."""
+    """Return all settings that decide one inference point's predictions and measured speed."""
     training = merge(TRAINING_DEFAULTS, *_layers(study, cell, "training"))
-    point = merge(INFERENCE_DEFAULTS, study["inference"][inference], *_layers(study, cell, "inference")[1:])
+    point = merge(
+        INFERENCE_DEFAULTS, study["inference"][inference], *_layers(study, cell, "inference")[1:]
+    )
     generation = merge(_generation(study, cell, training), point.pop("generation", {}))
     _fill_in_most_tokens(generation, training)
     generation = _generation_in_force(generation, cell.protocol)
-    alone = {"regroup_batches": 1} if point["batch_size"] == 1 else {}  # there is nothing to regroup
+    alone = (
+        {"regroup_batches": 1} if point["batch_size"] == 1 else {}
+    )  # there is nothing to regroup
     labels = {"task": CLASSIFICATION, "inference": {**EXIT_DEFAULTS, **point, **alone}}
     texts = {
         "max_target_tokens": training["max_target_tokens"],
@@ -252,12 +306,12 @@ def predict_settings(study: Study, cell: Cell, inference: str) -> Settings:
 
 
 def record_settings(study: Study, cell: Cell, splits: Iterable[str]) -> Settings:
-    """Everything that decides what the classifiers of a cell with several exits say of its splits.
+    """Return all settings that decide the recorded logits of a cell with several exits.
 
     Args:
         study: the study.
         cell: the cell.
-        splits: of its inference points.
+        splits: those of its inference points.
     """
     training = merge(TRAINING_DEFAULTS, *_layers(study, cell, "training"))
     return _narrow(
@@ -266,7 +320,8 @@ def record_settings(study: Study, cell: Cell, splits: Iterable[str]) -> Settings
             "seq_len": cell.seq_len,
             "seed": cell.seed,
             "padding": training["padding"],
-            "batch_size": _calibration(study, cell)["batch_size"] or training["validation"]["batch_size"],
+            "batch_size": _calibration(study, cell)["batch_size"]
+            or training["validation"]["batch_size"],
             "budget": _devices(study, cell),
             "splits": sorted({calibration_split(study, cell), *splits}),
         }
@@ -274,23 +329,23 @@ def record_settings(study: Study, cell: Cell, splits: Iterable[str]) -> Settings
 
 
 def calibrate_settings(study: Study, cell: Cell) -> Settings:
-    """Everything that decides the temperatures of a cell, and through them its predictions."""
+    """Return all settings that decide a cell's temperatures, and through them its predictions."""
     exits = {**EXITS_DEFAULTS, **study["models"][cell.model]["exits"]}
     return _narrow({"split": calibration_split(study, cell), "temperatures": exits["temperatures"]})
 
 
 def resampling_settings(study: Study) -> Settings:
-    """Say how intervals over examples are found."""
+    """Return how intervals over examples are found."""
     return _narrow(_scoring(study))
 
 
 def compare_exits_settings(study: Study) -> Settings:
-    """How models with exits are compared with their baselines."""
+    """Return how models with exits are compared with their baselines."""
     return _narrow(_scoring(study, COMPARISON_OF_EXITS))
 
 
 def calibration_split(study: Study, cell: Cell) -> str:
-    """The split on which a cell's temperatures are fitted."""
+    """Return the split on which a cell's temperatures are fitted."""
     return str(_calibration(study, cell)["split"])
 
 
@@ -300,30 +355,43 @@ def _calibration(study: Study, cell: Cell) -> Settings:
 
 
 def _scoring(study: Study, *more: Mapping[str, Any]) -> Settings:
-    """How intervals are found and what else of scoring one stage needs, by its defaults."""
+    """Return how intervals are found, with the settings of scoring that one stage adds by its defaults."""
     defaults = merge(SCORING_DEFAULTS, *more)
-    return {**defaults, **{key: value for key, value in study.get("scoring", {}).items() if key in defaults}}
+    return {
+        **defaults,
+        **{key: value for key, value in study.get("scoring", {}).items() if key in defaults},
+    }
 
 
 def score_settings(study: Study, cell: Cell, inference: str) -> Settings:
-    """What score needs: which examples, the headline metric, the bootstrap, the length for the ceiling."""
+    """Return what score needs: examples, headline metric, bootstrap, and the length for the ceiling."""
     metric = study["datasets"][cell.dataset]["metric"]
     point = predict_settings(study, cell, inference)["inference"]
     examples = {key: point[key] for key in ("split", "max_examples")}
     if _labels(study, cell):
         task = {"task": CLASSIFICATION, "metric": metric}
         return _narrow({**task, **examples, **_scoring(study)})
-    return _narrow({"metric": metric, "seq_len": cell.seq_len, **examples, **_scoring(study, COMPARISON_DEFAULTS)})
+    return _narrow(
+        {
+            "metric": metric,
+            "seq_len": cell.seq_len,
+            **examples,
+            **_scoring(study, COMPARISON_DEFAULTS),
+        }
+    )
 
 
 def tokens_key(study: Study, cell: Cell) -> str:
-    """The folder of a cell's token ids below resources/tokenized."""
+    """Name the folder of a cell's token ids below resources/tokenized."""
     tokenizer = study["models"][cell.model]["tokenizer"]
     return f"{dataset_key(study, cell.dataset)}/{tokenizer_key(study, tokenizer)}"
 
 
 def _layers(study: Study, cell: Cell, block: str) -> list[Mapping[str, Any]]:
-    """A block's layers in merging order; inference is per point at study level, so skipped there."""
+    """List a block's layers in merging order.
+
+    At study level `inference` is per point, so callers skip that layer.
+    """
     entries = (
         study["datasets"][cell.dataset],
         study["budgets"][cell.budget],
@@ -359,7 +427,7 @@ def _labels(study: Study, cell: Cell) -> bool:
 
 
 def _devices(study: Study, cell: Cell) -> Settings:
-    """What of a budget matters to inference."""
+    """Return the settings of a budget that matter to inference."""
     budget = _budget(study, cell)
     return {key: budget[key] for key in ("gpus", "processes", "memory_gib_per_gpu", "precision")}
 
@@ -371,7 +439,7 @@ def _budget(study: Study, cell: Cell) -> Settings:
 
 
 def _comparison(study: Study) -> Settings:
-    """What predictions are compared with, in validation as in scoring."""
+    """Return how predictions are compared with references, in validation as in scoring."""
     given = study.get("scoring", {})
     return {key: given.get(key, default) for key, default in COMPARISON_DEFAULTS.items()}
 

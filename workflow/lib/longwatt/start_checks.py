@@ -108,7 +108,9 @@ def check_against(stages: Stages, asked: Mapping[str, Any], studies: Path) -> No
     if other is None:
         return
     if not compares:
-        raise StudyError("`against` is for the target compare: snakemake compare --cores 1 --config study=A against=B")
+        raise StudyError(
+            "`against` is for the target compare: snakemake compare --cores 1 --config study=A against=B"
+        )
     if other == stages.study_id:
         raise StudyError(f"against: {other} is the study itself; name another one")
     known = {path.name for path in Path("results").glob("*") if path.is_dir()}
@@ -136,13 +138,22 @@ def check_hub(stages: Stages, asked: Mapping[str, Any]) -> None:
             if choose is choose_model and not dry:
                 hub.fetch(repository, choose_config)
         except hub.HubUnreachable as error:
-            others = sorted({f"{other} ({theirs.name})" for other, _, theirs, _ in needed[number + 1 :]})
+            others = sorted(
+                {f"{other} ({theirs.name})" for other, _, theirs, _ in needed[number + 1 :]}
+            )
             also = f". Not looked for any more: {', '.join(others)}" if others else ""
             if dry:
-                print(f"Not checked, since the hub does not answer: {entry} ({repository.name}){also}", file=sys.stderr)
+                print(
+                    f"Not checked, since the hub does not answer: {entry} ({repository.name}){also}",
+                    file=sys.stderr,
+                )
                 return
-            if not error.answered:  # a busy hub will have answered by the time that the job runs, which is patient
-                raise StudyError(f"studies/{stages.study_id}.yaml: {entry}: {error}{also}") from None
+            if (
+                not error.answered
+            ):  # a busy hub will have answered by the time that the job runs, which is patient
+                raise StudyError(
+                    f"studies/{stages.study_id}.yaml: {entry}: {error}{also}"
+                ) from None
         except hub.HubError as error:
             raise StudyError(f"studies/{stages.study_id}.yaml: {entry}: {error}") from None
     check_cells(stages)
@@ -163,7 +174,12 @@ def _repositories(stages: Stages) -> Iterator[tuple[str, str, hub.Repository, hu
         name = stages.tokenizers[key]
         repository = repository_of(stages.study["tokenizers"][name])
         if repository:
-            yield f"tokenizers.{name}", stages.make_tokenizer(dataset, key).artefact, repository, choose_tokenizer
+            yield (
+                f"tokenizers.{name}",
+                stages.make_tokenizer(dataset, key).artefact,
+                repository,
+                choose_tokenizer,
+            )
 
 
 def check_writable(stages: Stages) -> None:

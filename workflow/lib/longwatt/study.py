@@ -10,7 +10,7 @@ import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import yaml
 from jsonschema import Draft202012Validator
@@ -40,18 +40,21 @@ TYPES = {
 
 
 class StudyError(ValueError):
-    """A setting that cannot be used; the message names the file, the key and what to do."""
+    """A setting that cannot be used.
+
+    The message names the file, the key and what to do.
+    """
 
 
 def read_yaml(path: Path, extended_by: Collection[str] = ()) -> Any:
     """Parse a YAML file.
 
     Args:
-        path: of the file.
-        extended_by: studies that asked for it, which are not what was meant if it is missing.
+        path: the file.
+        extended_by: studies that extend this one, not suggested if the file is missing.
 
     Raises:
-        StudyError: the file is missing, not UTF-8, not YAML, or repeats a key; names file and line.
+        StudyError: the file is missing, not UTF-8, not YAML, or repeats a key. Names file and line.
     """
     try:
         with path.open(encoding="utf-8") as stream:
@@ -59,28 +62,31 @@ def read_yaml(path: Path, extended_by: Collection[str] = ()) -> Any:
     except FileNotFoundError:
         known = sorted(p.stem for p in path.parent.glob("*.yaml") if p.stem not in extended_by)
         raise StudyError(
-            f"{path} does not exist{nearest(path.stem, known)}; studies found: {', '.join(known) or 'none'}"
+            f"{path} does not exist{nearest(path.stem, known)}; "
+            f"studies found: {', '.join(known) or 'none'}"
         ) from None
     except UnicodeDecodeError as error:
         raise StudyError(f"{path} is not UTF-8 ({error.reason} at byte {error.start})") from None
     except IsADirectoryError:
-        raise StudyError(f"{path} is a folder, but a file is expected; remove or rename it") from None
+        raise StudyError(
+            f"{path} is a folder, but a file is expected; remove or rename it"
+        ) from None
     except OSError as error:  # no right to read it, or too long a name
         raise StudyError(f"{path} cannot be read: {error.strerror}") from None
     except DuplicateKey as error:
         raise StudyError(str(error)) from None
-    except (yaml.YAMLError, ValueError, RecursionError) as error:  # also a number of thousands of digits
+    # A number of thousands of digits is a ValueError.
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise StudyError(f"{path} is not YAML: {error}") from None
 
 
 def normalise(value: Any) -> Any:
-    """One spelling per value: keys are strings in sorted order, 6.0 is 6.
+    """Give every value one spelling: keys are strings in sorted order, 6.0 is 6.
 
     Snakemake compares parameters by repr, so two spellings of one setting would retrain.
     """
     if isinstance(value, Mapping):
-        pairs = sorted((key_of(key), normalise(item)) for key, item in value.items())
-        return dict(pairs)
+        return dict(sorted((key_of(key), normalise(item)) for key, item in value.items()))
     if isinstance(value, list | tuple):
         return [normalise(item) for item in value]
     if isinstance(value, float) and value.is_integer():
@@ -89,7 +95,9 @@ def normalise(value: Any) -> Any:
 
 
 def parse_changes(words: Sequence[str]) -> dict[str, Any]:
-    """Read `KEY=VALUE` as Snakemake's `--config` does: nested values as text, which `machine_settings` reads.
+    """Read `KEY=VALUE` words as Snakemake's `--config` does.
+
+    Nested values stay text, which `machine_settings` reads.
 
     Raises:
         StudyError: a word is no such pair.
@@ -109,7 +117,7 @@ def _loaded(value: str) -> Any:
 
 
 def merge(*layers: Mapping[str, Any]) -> dict[str, Any]:
-    """Merge nested mappings, later layers win key by key."""
+    """Merge nested mappings, where later layers win key by key."""
     merged: dict[str, Any] = {}
     for layer in layers:
         for key, value in layer.items():
@@ -125,8 +133,9 @@ def validate(document: Any, schema: Mapping[str, Any], source: str) -> None:
     """Check a document against a JSON schema.
 
     Raises:
-        StudyError: names the source, the key's path, what was expected, for an unknown key the
-            nearest known one, and what the key means; also for a number that nothing can use.
+        StudyError: names the source, the key's path and what was expected. For an unknown key it
+            names the nearest known one and what that means. A number that nothing can use is an
+            error too.
     """
     for problem in unusable_numbers(document):
         raise StudyError(f"{source}: {problem}")
@@ -140,24 +149,25 @@ def validate(document: Any, schema: Mapping[str, Any], source: str) -> None:
 
 
 def read_study(path: Path, schema_path: Path) -> dict[str, Any]:
-    """Read, check and normalise one study file, merged over the one that it extends; its lists are written out.
+    """Read, check and normalise one study file.
 
-    See workflow/schemas/study.schema.json.
+    The file is merged over the one that it extends, and its lists are written out. See
+    workflow/schemas/study.schema.json.
     """
     from longwatt.expansion import write_out  # it needs this module
 
     document = normalise(mended(_with_base(path, ())))
-    problem = unusable_text(document)
-    if problem:
+    if problem := unusable_text(document):
         raise StudyError(f"{path}: {problem}")
     validate(document, json.loads(schema_path.read_text(encoding="utf-8")), str(path))
     return write_out(document, str(path))
 
 
 def _with_base(path: Path, extended_by: tuple[str, ...]) -> Any:
-    """A study file over the one that it `extends`: mappings key by key, lists and values replaced.
+    """Lay a study file over the one that it `extends`.
 
-    A whole part of the other that is given as nothing (`claims:`) is left out.
+    Mappings merge key by key; lists and values are replaced. A whole part of the other study is
+    left out where this one gives nothing for it (`claims:`).
 
     Raises:
         StudyError: a file cannot be read, or extends itself in the end.
@@ -167,7 +177,9 @@ def _with_base(path: Path, extended_by: tuple[str, ...]) -> Any:
         return document
     base, chain = document["extends"], (*extended_by, path.stem)
     if not (isinstance(base, str) and STUDY_NAME.fullmatch(base)):
-        raise StudyError(f"{path}: extends: expected the name of a study beside this one, but found {base!r}")
+        raise StudyError(
+            f"{path}: extends: expected the name of a study beside this one, but found {base!r}"
+        )
     if base in chain:
         raise StudyError(f"{path}: `extends` goes round in a circle: {' -> '.join([*chain, base])}")
     own = {key: value for key, value in document.items() if key != "extends"}
@@ -176,50 +188,49 @@ def _with_base(path: Path, extended_by: tuple[str, ...]) -> Any:
         if claim is None:
             check_name("claim to take away", name, inherited.get("claims", {}), f"{path}: claims")
     merged = merge(inherited, own)
-    facts = (merged.get("published") or {}).get("datasets")
-    if facts:
-        merged["published"]["datasets"] = {name: fact for name, fact in facts.items() if fact is not None}
+    if facts := (merged.get("published") or {}).get("datasets"):
+        kept = {name: fact for name, fact in facts.items() if fact is not None}
+        merged["published"]["datasets"] = kept
     return {key: value for key, value in merged.items() if value is not None}
 
 
 def check_name(kind: str, name: str, known: Iterable[str], source: str, advice: str = "") -> None:
-    """Raise StudyError naming the nearest known name, and ending in `advice`, unless `name` is known."""
+    """Raise StudyError unless `name` is known, naming the nearest known name.
+
+    The message ends in `advice`.
+    """
     names = sorted(known)
     if name not in names:
         raise StudyError(
-            f"{source}: unknown {kind} {name!r}{nearest(name, names)}; known: {', '.join(names) or 'none'}{advice}"
+            f"{source}: unknown {kind} {name!r}{nearest(name, names)}; "
+            f"known: {', '.join(names) or 'none'}{advice}"
             f"{describe(_study_schema(), path_of(source))}"
         )
 
 
 @cache
-def _study_schema() -> dict[str, Any]:
-    """Read the schema of a study; empty where the package lies apart from the workflow."""
+def _study_schema() -> Any:
+    """Read the schema of a study, empty where the package lies apart from the workflow."""
     path = SCHEMAS / "study.schema.json"
-    read: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    return read
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 
 def _meaning(error: ValidationError, root: Mapping[str, Any]) -> str:
-    """Say what the key at fault means: the missing one, or the known one most like an unknown one."""
+    """Say what the key at fault means.
+
+    For an unknown key, that is the meaning of the known one most like it.
+    """
     path: list[Any] = list(error.absolute_path)
+    schema: Any = error.schema
+    given: Any = error.instance
     if error.validator == "not":  # its description is the message itself
         return ""
     if error.validator == "additionalProperties":
-        given, schema = cast(Mapping[str, Any], error.instance), cast(Mapping[str, Any], error.schema)
         known = sorted(schema.get("properties", {}))
         path.append(closest(min(given.keys() - set(known)), known))
     if error.validator in ("required", "dependentRequired"):
         path.append(error.message.split("'")[1])
     return describe(root, path)
-
-
-def _quotes(expected: str | list[str], found: Any) -> str:
-    """Advise quotation marks where YAML took for a number or a truth value what is to be text."""
-    is_text = "string" in ([expected] if isinstance(expected, str) else expected)
-    return (
-        f'; put it in quotation marks ("{text_of(found)}")' if is_text and isinstance(found, bool | int | float) else ""
-    )
 
 
 def _leaves(errors: Iterable[ValidationError]) -> list[ValidationError]:
@@ -230,33 +241,34 @@ def _leaves(errors: Iterable[ValidationError]) -> list[ValidationError]:
 
 
 def _explain(error: ValidationError) -> str:
-    where = ".".join(str(part) for part in error.absolute_path) or "top level"
-    schema = error.schema
-    if (
-        error.validator == "additionalProperties"
-        and isinstance(error.instance, Mapping)
-        and isinstance(schema, Mapping)
-    ):
+    where = ".".join(map(str, error.absolute_path)) or "top level"
+    schema: Any = error.schema
+    expected: Any = error.validator_value
+    found: Any = error.instance
+    if error.validator == "additionalProperties":
         known = sorted(schema.get("properties", {}))
-        extra = sorted(set(error.instance) - set(known))
+        extra = sorted(set(found) - set(known))
         hints = "; ".join(f"{key!r}{nearest(key, known)}" for key in extra)
         return f"{where}: unknown key {hints}; known keys: {', '.join(known)}"
-    expected: Any = error.validator_value
     if error.validator == "type":
-        kinds = " or ".join(TYPES[kind] for kind in ([expected] if isinstance(expected, str) else expected))
-        return f"{where}: expected {kinds}, but found {error.instance!r}{_quotes(expected, error.instance)}"
+        kinds = [expected] if isinstance(expected, str) else expected
+        # YAML takes some text for a number or a truth value.
+        is_text = "string" in kinds and isinstance(found, bool | int | float)
+        advice = f'; put it in quotation marks ("{text_of(found)}")' if is_text else ""
+        wanted = " or ".join(TYPES[kind] for kind in kinds)
+        return f"{where}: expected {wanted}, but found {found!r}{advice}"
     if error.validator == "enum":
         known = [str(value) for value in expected]
-        hint = nearest(str(error.instance), known)
-        return f"{where}: {error.instance!r} is not known{hint}; known: {', '.join(known)}"
+        hint = nearest(str(found), known)
+        return f"{where}: {found!r} is not known{hint}; known: {', '.join(known)}"
     if error.validator == "anyOf" and all(part.keys() & {"type", "const"} for part in expected):
         words = [str(part["const"]) for part in expected if "const" in part]
         known = [*(TYPES[part["type"]] for part in expected if "type" in part), *words]
-        hint = nearest(error.instance, words) if isinstance(error.instance, str) else ""
-        return f"{where}: expected {' or '.join(known)}, but found {error.instance!r}{hint}"
-    if error.validator == "pattern" and isinstance(schema, Mapping) and "patternErrorMessage" in schema:
-        return f"{where}: {schema['patternErrorMessage']}, but found {error.instance!r}"
-    if error.validator == "not" and isinstance(schema, Mapping) and "description" in schema:
+        hint = nearest(found, words) if isinstance(found, str) else ""
+        return f"{where}: expected {' or '.join(known)}, but found {found!r}{hint}"
+    if error.validator == "pattern" and "patternErrorMessage" in schema:
+        return f"{where}: {schema['patternErrorMessage']}, but found {found!r}"
+    if error.validator == "not" and "description" in schema:
         return f"{where}: {schema['description']}"
     if error.validator in ("required", "dependentRequired"):
         return f"{where}: {error.message}; add it"

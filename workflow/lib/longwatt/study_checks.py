@@ -1,4 +1,4 @@
-"""Refuse studies whose parts name nothing, or do not go together."""
+"""Refuse studies whose parts name nothing that exists, or contradict each other."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ LABEL_METRICS = ("accuracy", "macro_f1")
 
 
 def checked_stages(study_id: str, study: Mapping[str, Any], machine: Mapping[str, Any]) -> Stages:
-    """Read the jobs of a study that nobody has checked yet; arguments as `Stages`.
+    """Read and check the jobs of a study, with the arguments of `Stages`.
 
     Raises:
-        StudyError: the study names something that does not exist, or asks for what cannot be.
+        StudyError: the study names something that does not exist, or asks for the impossible.
     """
     stages = Stages(study_id, study, machine)
     check_references(study, stages.source)
@@ -43,7 +43,7 @@ def checked_stages(study_id: str, study: Mapping[str, Any], machine: Mapping[str
 
 
 def check_references(study: Mapping[str, Any], source: str) -> None:
-    """Refuse a study whose entries name what does not exist, or hold what does not go together.
+    """Refuse entries that name what does not exist, or whose parts contradict each other.
 
     Raises:
         StudyError: names the entry, its key and what would do.
@@ -69,21 +69,27 @@ def check_references(study: Mapping[str, Any], source: str) -> None:
         if entry["initialisation"] == "checkpoint":
             _check_origin(entry, where)
         else:
-            _check_pinned(repository_of(entry), where)  # of a model from random weights: whose shape it has
+            _check_pinned(
+                repository_of(entry), where
+            )  # of a model from random weights: whose shape it has
 
 
 def _check_budget_entries(study: Mapping[str, Any], source: str) -> None:
-    """Refuse budgets whose parts do not go together."""
+    """Refuse budgets whose parts contradict each other."""
     for name, entry in study["budgets"].items():
         where = f"{source}: budgets.{name}"
         if entry["gpus"] and entry.get("processes", 1) > 1:
-            raise StudyError(f"{where}.processes is for budgets without GPUs; with GPUs there is one process for each")
+            raise StudyError(
+                f"{where}.processes is for budgets without GPUs; with GPUs there is one process for each"
+            )
         if entry.get("effective_batch_size") and "gradient_accumulation_steps" in entry:
             raise StudyError(
                 f"{where}: gradient_accumulation_steps follows from effective_batch_size; give one of the two"
             )
         if not entry["gpus"] and entry.get("watts_per_gpu") is not None:
-            raise StudyError(f"{where}.watts_per_gpu is for budgets with GPUs; on the CPU watts_per_core counts")
+            raise StudyError(
+                f"{where}.watts_per_gpu is for budgets with GPUs; on the CPU watts_per_core counts"
+            )
         largest = _asks_for_largest(entry["per_device_batch_size"])
         if largest and not entry["gpus"] and entry.get("memory_gib_per_gpu") is None:
             raise StudyError(
@@ -101,20 +107,26 @@ def _check_metric(study: Mapping[str, Any], dataset: str, where: str) -> None:
     """Refuse to score labels as texts, and texts as labels."""
     metric, labels = study["datasets"][dataset]["metric"], classifies(study, dataset)
     if labels and metric not in LABEL_METRICS:
-        raise StudyError(f"{where}.metric: {metric} is no metric of labels; choose {' or '.join(LABEL_METRICS)}")
+        raise StudyError(
+            f"{where}.metric: {metric} is no metric of labels; choose {' or '.join(LABEL_METRICS)}"
+        )
     if not labels and metric == "macro_f1":
-        raise StudyError(f"{where}.metric: macro_f1 is for labels; set task: classification, or choose another metric")
+        raise StudyError(
+            f"{where}.metric: macro_f1 is for labels; set task: classification, or choose another metric"
+        )
 
 
 def _check_task(study: Mapping[str, Any], model: str, where: str) -> None:
-    """Refuse a model that gives texts where the grid wants labels of it, and the other way round."""
+    """Refuse a model that gives texts where the grid wants labels, or the other way round."""
     family = study["models"][model]["family"]
     task = models.load_family(family).task
     for block in study["grid"]:
         for dataset in block["datasets"] if model in block["models"] else ():
             wanted = study["datasets"][dataset].get("task", "text")
             if wanted != task:
-                fit = [name for name in models.families() if models.load_family(name).task == wanted]
+                fit = [
+                    name for name in models.families() if models.load_family(name).task == wanted
+                ]
                 raise StudyError(
                     f"{where}.family: {family} is for the task {task}, but datasets.{dataset}.task is {wanted}; "
                     f"families for that: {', '.join(fit)}"
@@ -122,7 +134,7 @@ def _check_task(study: Mapping[str, Any], model: str, where: str) -> None:
 
 
 def _check_origin(entry: Mapping[str, Any], where: str) -> None:
-    """Refuse a checkpoint that comes from nowhere, or from several places."""
+    """Refuse a checkpoint with no origin, or with several."""
     if sum(origin in entry for origin in ("path", "repository", "package")) != 1:
         raise StudyError(
             f"{where}: a checkpoint comes from a `path`, or from a `repository` and its `revision`, or from the "
@@ -132,14 +144,14 @@ def _check_origin(entry: Mapping[str, Any], where: str) -> None:
 
 
 def _check_pinned(repository: hub.Repository | None, where: str) -> None:
-    """Refuse a branch or a tag, which means something else tomorrow."""
+    """Refuse a branch or a tag, whose meaning may change."""
     problem = hub.not_pinned(repository) if repository else None
     if problem:
         raise StudyError(f"{where}.revision: {problem}")
 
 
 def known_configs(stages: Stages) -> dict[str, dict[str, Any]]:
-    """Read the config.json of each model of a study; empty where it is not to be had yet."""
+    """Read the config.json of each model of a study, empty where it is not available yet."""
     found: dict[str, dict[str, Any]] = {}
     for model in {cell.model for cell in stages.cells.values()}:
         key, entry = settings.model_key(stages.study, model), stages.study["models"][model]
@@ -148,7 +160,7 @@ def known_configs(stages: Stages) -> dict[str, dict[str, Any]]:
 
 
 def check_cells(stages: Stages) -> None:
-    """Refuse splits and lengths that cannot be, as far as checkpoints' configurations are at hand.
+    """Refuse impossible splits and lengths, as far as checkpoints' configurations are available.
 
     Raises:
         StudyError: names the cell or the key, and what would do.
@@ -186,7 +198,9 @@ class _Checked:
         there = datasets.splits(entry["source"], entry.get("options", {}))
         validation = self.chosen["training"]["validation"]
         used = {"training": "train", "training.validation.split": validation["split"]}
-        used |= {f"inference.{key}.split": p["inference"]["split"] for key, p in self.points.items()}
+        used |= {
+            f"inference.{key}.split": p["inference"]["split"] for key, p in self.points.items()
+        }
         if self.several:
             used["calibration.split"] = settings.calibration_split(self.study, self.cell)
         for key, split in used.items():
@@ -198,7 +212,7 @@ class _Checked:
                 )
 
     def check_exits(self) -> None:
-        """Refuse exit rules where nothing can leave early, and to judge by what is fitted on."""
+        """Refuse exit rules for models without exits, and judging on the split that is fitted on."""
         split = settings.calibration_split(self.study, self.cell)
         if self.several and split == "train":
             raise StudyError(
@@ -222,7 +236,7 @@ class _Checked:
                 )
 
     def check_lengths(self, config: Mapping[str, Any]) -> None:
-        """Refuse inputs or targets that the model cannot hold, as far as `config` tells yet."""
+        """Refuse inputs or targets that the model cannot hold, as far as `config` is known yet."""
         targets = [1]  # a label
         if "generation" in self.chosen:
             targets = [self.chosen["training"]["max_target_tokens"]]
@@ -238,7 +252,7 @@ class _Checked:
             raise StudyError(f"{self.source}: cell {self.name}: {error}") from None
 
     def _check_generation(self) -> None:
-        """Refuse targets or answers that have no room for a word, or contradict each other."""
+        """Refuse targets or answers without room for a word, or that contradict each other."""
         points = {f"inference.{key}.generation": p["generation"] for key, p in self.points.items()}
         found = {"generation": self.chosen["generation"], **points}
         tokenizer = self.study["tokenizers"][self.study["models"][self.cell.model]["tokenizer"]]

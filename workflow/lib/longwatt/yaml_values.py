@@ -1,4 +1,7 @@
-"""YAML as people write it: one spelling per key, no surprising types, and only numbers that can be used."""
+"""Read YAML as people write it.
+
+Keys have one spelling, types bring no surprises, and numbers are ones that can be used.
+"""
 
 from __future__ import annotations
 
@@ -30,21 +33,24 @@ _REPLACED = (*(_TAG + name for name in _RESOLVERS), _TAG + "timestamp")
 
 
 class DuplicateKey(ValueError):
-    """A key that a mapping has twice; the message names file and line."""
+    """A key that a mapping has twice.
+
+    The message names file and line.
+    """
 
 
 class Loader(yaml.SafeLoader):
-    """Refuses duplicate keys, spells keys as text, and tells types as YAML 1.2 does."""
+    """A loader that refuses duplicate keys, spells keys as text and types values as YAML 1.2 does."""
 
     def __init__(self, stream: Any) -> None:
         super().__init__(stream)
         self._flattened: set[yaml.MappingNode] = set()
 
     def flatten_mapping(self, node: yaml.MappingNode) -> None:
-        """Refuse a key that a mapping itself has twice, then put what it merges before its own.
+        """Refuse duplicate keys of a mapping, then put what it merges before its own keys.
 
-        A mapping that another one merges comes here before it is itself made; its keys then stand
-        beside those that they overrule.
+        A mapping that another one merges passes here before it is constructed. Afterwards its keys
+        stand beside those that they overrule, so each mapping is looked at once.
         """
         if node in self._flattened:
             return
@@ -61,7 +67,7 @@ def key_of(value: Any) -> str:
 
 
 def unusable_numbers(value: Any, where: str = "") -> Iterator[str]:
-    """Name every number that nothing can use: NaN, an infinite one, a whole one above LARGEST."""
+    """Yield an error for every NaN, infinite number and whole number above LARGEST."""
     if isinstance(value, Mapping):
         for key, item in value.items():
             yield from unusable_numbers(item, f"{where}.{key}" if where else str(key))
@@ -71,7 +77,8 @@ def unusable_numbers(value: Any, where: str = "") -> Iterator[str]:
     elif isinstance(value, float) and not math.isfinite(value):
         yield f"{where}: expected a finite number, but found {value} (NaN, infinite or too large)"
     elif isinstance(value, int) and abs(value) > LARGEST:
-        yield f"{where}: expected a number that is at most {LARGEST}, but found one of {value.bit_length()} bits"
+        bits = value.bit_length()
+        yield f"{where}: expected a number that is at most {LARGEST}, but found one of {bits} bits"
 
 
 def _refuse_duplicates(loader: Loader, node: yaml.MappingNode) -> None:
@@ -87,14 +94,13 @@ def _refuse_duplicates(loader: Loader, node: yaml.MappingNode) -> None:
 
 def _mapping(loader: Loader, node: yaml.MappingNode) -> dict[str, Any]:
     loader.flatten_mapping(node)
-    return {_key(loader, key): loader.construct_object(value, deep=True) for key, value in node.value}
+    return {_key(loader, k): loader.construct_object(v, deep=True) for k, v in node.value}
 
 
 def _key(loader: Loader, node: yaml.Node) -> str:
     if not isinstance(node, yaml.ScalarNode):
-        raise yaml.constructor.ConstructorError(
-            None, None, "expected a key of one word or number, but found a list or mapping", node.start_mark
-        )
+        expected = "expected a key of one word or number, but found a list or mapping"
+        raise yaml.constructor.ConstructorError(None, None, expected, node.start_mark)
     return key_of(loader.construct_object(node, deep=True))
 
 

@@ -53,12 +53,16 @@ class Scheduler(SchedulerBase):  # type: ignore[misc]
             available_resources: what running jobs leave of every limited resource.
             input_sizes: bytes of the inputs; not used.
         """
-        jobs = sorted(selectable_jobs, key=_name)  # they come as a set: equal priorities then go by name, not by chance
+        jobs = sorted(
+            selectable_jobs, key=_name
+        )  # they come as a set: equal priorities then go by name, not by chance
         needs = [Need(job.priority, job.scheduler_resources) for job in jobs]
         coming = self._coming(set(_single(jobs)), remaining_jobs)
         return [jobs[index] for index in self._choose(needs, available_resources, coming)]
 
-    def _choose(self, needs: Sequence[Need], free: Mapping[str, int | str], coming: Any | None) -> list[int]:
+    def _choose(
+        self, needs: Sequence[Need], free: Mapping[str, int | str], coming: Any | None
+    ) -> list[int]:
         """Hold GPUs for a job that is coming; from when that first keeps one waiting, as long as patience lasts."""
         plain = choose(needs, free)
         if coming is None:
@@ -86,7 +90,9 @@ class Scheduler(SchedulerBase):  # type: ignore[misc]
     def _coming(self, ready: set[Any], remaining: Iterable[Any]) -> Any | None:
         """The most urgent job of several GPUs that is not ready but only waits for jobs more urgent than itself."""
         waiting = set(remaining)
-        self._wide = [job for job in self._wide if job in waiting]  # what has started never waits again, or is ready
+        self._wide = [
+            job for job in self._wide if job in waiting
+        ]  # what has started never waits again, or is ready
         unready = [job for job in self._wide if job not in ready]
         if not unready:
             return None
@@ -100,7 +106,11 @@ class Scheduler(SchedulerBase):  # type: ignore[misc]
         """Jobs of several GPUs, most urgent first."""
         # Not `scheduler_resources`: asked of a job that is not ready, they would be fixed before its inputs are known.
         leasing = [job for job in self.dag.needrun_jobs() if GPU in job.rule.resources]
-        wide = [job for job in leasing if isinstance(job.resources.get(GPU), int) and job.resources[GPU] > 1]
+        wide = [
+            job
+            for job in leasing
+            if isinstance(job.resources.get(GPU), int) and job.resources[GPU] > 1
+        ]
         return sorted(wide, key=lambda job: -job.priority)
 
     def _on_its_way(self, job: Any, unfinished: set[Any], alive: set[Any]) -> bool:
@@ -112,7 +122,9 @@ class Scheduler(SchedulerBase):  # type: ignore[misc]
             if other not in alive or other.priority <= job.priority:
                 return False
             seen.add(other)
-            awaited += [o for o in self.dag.job_dependencies(other) if o in unfinished and o not in seen]
+            awaited += [
+                o for o in self.dag.job_dependencies(other) if o in unfinished and o not in seen
+            ]
         return bool(seen)
 
 

@@ -66,7 +66,11 @@ def choose(needs: Sequence[Need], free: Mapping[str, Any], coming: Need | None =
 
 def _limited(resources: Mapping[str, Any], left: Mapping[str, int]) -> dict[str, int]:
     """The resources that a job needs some of and that are limited."""
-    return {name: amount for name in left if isinstance(amount := resources.get(name), int) and amount > 0}
+    return {
+        name: amount
+        for name in left
+        if isinstance(amount := resources.get(name), int) and amount > 0
+    }
 
 
 def _gives_way(need: Need, wanted: Mapping[str, int], coming: Need) -> bool:
