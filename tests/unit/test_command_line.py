@@ -41,14 +41,21 @@ def start(arguments: list[str], **how) -> subprocess.Popen[bytes]:
 def test_a_reader_that_leaves_ends_a_command_quietly(tmp_path, name):
     with start(["-m", *commands(tmp_path)[name]], stdout=subprocess.PIPE) as process:
         process.stdout.close()
-        expected = 0 if "--help" in process.args else 128 + signal.SIGPIPE  # argparse minds no reader
+        expected = (
+            0 if "--help" in process.args else 128 + signal.SIGPIPE
+        )  # argparse minds no reader
         assert process.stderr.read() == b"" and process.wait() == expected
 
 
 def test_a_full_disk_under_the_output_is_named(tmp_path):
-    with Path("/dev/full").open("wb") as full, start(["-m", *commands(tmp_path)["energy"]], stdout=full) as process:
+    with (
+        Path("/dev/full").open("wb") as full,
+        start(["-m", *commands(tmp_path)["energy"]], stdout=full) as process,
+    ):
         said = process.stderr.read().decode()
-        assert said.startswith("longwatt: the output cannot be written (No space left on device)"), said
+        assert said.startswith(
+            "longwatt: the output cannot be written (No space left on device)"
+        ), said
         assert len(said.splitlines()) == 1 and process.wait() == 74
 
 
@@ -81,7 +88,13 @@ def test_other_ends_stay_as_they_are(body, status, said):
 
 
 def test_every_command_is_run_in_one_place():
-    workers = {"training", "inference", "exit_recording", "probing", "recorder"}  # they print into a log
+    workers = {
+        "training",
+        "inference",
+        "exit_recording",
+        "probing",
+        "recorder",
+    }  # they print into a log
     for path in PACKAGE.rglob("*.py"):
         if 'if __name__ == "__main__":' in path.read_text() and path.stem not in workers:
             assert "command_line.run(" in path.read_text(), path
@@ -89,5 +102,9 @@ def test_every_command_is_run_in_one_place():
 
 def test_a_pipeline_reports_what_a_shell_expects(tmp_path):
     command = " ".join([sys.executable, "-m", *commands(tmp_path)["energy"]])
-    done = subprocess.run(["bash", "-c", f"set -o pipefail; {command} | true"], capture_output=True, env=os.environ)
-    assert done.stderr == b"" and done.returncode in (0, 141), "0 where it printed before its reader left"
+    done = subprocess.run(
+        ["bash", "-c", f"set -o pipefail; {command} | true"], capture_output=True, env=os.environ
+    )
+    assert done.stderr == b"" and done.returncode in (0, 141), (
+        "0 where it printed before its reader left"
+    )

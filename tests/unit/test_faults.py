@@ -68,7 +68,9 @@ def ask(owner: type, name: str, number: int = 1):
 class Cell:
     """A training in forked processes."""
 
-    def __init__(self, study: dict, data: Path, out: Path, processes: int, changes: dict | None = None) -> None:
+    def __init__(
+        self, study: dict, data: Path, out: Path, processes: int, changes: dict | None = None
+    ) -> None:
         self.study, self.data, self.out, self.processes = study, data, out, processes
         self.changes = merge(CELL, {"budget": {"processes": processes}}, changes or {})
         out.mkdir(exist_ok=True)
@@ -87,7 +89,9 @@ class Cell:
 
     def result(self) -> tuple:
         with (self.out / "history.csv").open() as stream:
-            history = [{k: v for k, v in row.items() if k != "seconds"} for row in csv.DictReader(stream)]
+            history = [
+                {k: v for k, v in row.items() if k != "seconds"} for row in csv.DictReader(stream)
+            ]
         return {name: self.facts[name] for name in COUNTS}, history
 
     def weights(self) -> dict[str, torch.Tensor]:
@@ -125,10 +129,14 @@ KILLS = {
 
 
 @pytest.mark.parametrize("processes", [1, 2, 3])
-def test_killed_anywhere_and_again_a_training_ends_as_if_undisturbed(study, data, tmp_path, undisturbed, processes):
+def test_killed_anywhere_and_again_a_training_ends_as_if_undisturbed(
+    study, data, tmp_path, undisturbed, processes
+):
     cell = Cell(study, data, tmp_path / "cell", processes)
     for place, fault in KILLS.items():
-        last = processes - 1 if place in ("training", "validation") else 0  # not always the main process
+        last = (
+            processes - 1 if place in ("training", "validation") else 0
+        )  # not always the main process
         assert cell.attempt(fault, last)[last] == -signal.SIGKILL, (place, cell.log)
     assert cell.attempt() == [0] * processes, cell.log
     cell.must_equal(undisturbed(processes))
@@ -140,25 +148,39 @@ def test_killed_anywhere_and_again_a_training_ends_as_if_undisturbed(study, data
 
 
 @pytest.mark.parametrize("processes", [1, 2])
-def test_asked_to_end_a_training_saves_and_goes_on_there(study, data, tmp_path, undisturbed, processes):
-    cell = Cell(study, data, tmp_path / "cell", processes, {"training": {"checkpoint_every_s": 600}})
+def test_asked_to_end_a_training_saves_and_goes_on_there(
+    study, data, tmp_path, undisturbed, processes
+):
+    cell = Cell(
+        study, data, tmp_path / "cell", processes, {"training": {"checkpoint_every_s": 600}}
+    )
     stopped = [forked.STOPPED] * processes
     last = processes - 1  # the signal need not reach the main process
     assert cell.attempt(ask(training.CellTrainer, "training_step", 9), last) == stopped, cell.log
     assert "stopped by SIGTERM at step 9, saved; the next run goes on there" in cell.log
     assert cell.attempt(ask(validation.Validator, "_predictions", 1), last) == stopped, cell.log
-    assert "stopped by SIGTERM at step 12, saved" in cell.log, "the validation is left, and made up for"
-    assert cell.attempt(ask(validation.Validator, "_predictions", 1), last) == stopped, "left once more"
+    assert "stopped by SIGTERM at step 12, saved" in cell.log, (
+        "the validation is left, and made up for"
+    )
+    assert cell.attempt(ask(validation.Validator, "_predictions", 1), last) == stopped, (
+        "left once more"
+    )
     assert cell.attempt(ask(validation.Validator, "_predictions", 4), last) == stopped, cell.log
     assert "stopped by SIGTERM at step 30, saved" in cell.log, "the last one too"
     assert cell.attempt() == [0] * processes, cell.log
     cell.must_equal(undisturbed(processes))
     assert [a["from_step"] for a in cell.facts["attempts"]] == [0, 9, 12, 12, 30]
-    ends = [line["status"] for line in read_lines(cell.out / "work/attempts.jsonl") if line["event"] == "end"]
+    ends = [
+        line["status"]
+        for line in read_lines(cell.out / "work/attempts.jsonl")
+        if line["event"] == "end"
+    ]
     assert ends == ["stopped"] * 4 + ["completed"]
     found = summarize(runs(cell.out / "work"))
     for phase in ("train", "validation", "checkpoint"):
-        assert cell.facts[f"{phase}_s"] == pytest.approx(found["phases"][phase]["duration_s"], abs=0.05), phase
+        assert cell.facts[f"{phase}_s"] == pytest.approx(
+            found["phases"][phase]["duration_s"], abs=0.05
+        ), phase
 
 
 def test_a_torn_checkpoint_is_passed_over_and_named(study, data, tmp_path, undisturbed):
@@ -168,12 +190,16 @@ def test_a_torn_checkpoint_is_passed_over_and_named(study, data, tmp_path, undis
     with (newest / "optimizer.pt").open("r+b") as stream:
         stream.truncate(1000)
     cell.attempt(kill(training.CellTrainer, "training_step", 9))
-    assert "attempt 2 resumes at step 7 (checkpoint-8 cannot be used: optimizer.pt is damaged)" in cell.log
+    assert (
+        "attempt 2 resumes at step 7 (checkpoint-8 cannot be used: optimizer.pt is damaged)"
+        in cell.log
+    )
     for path in (cell.out / "work/checkpoints").iterdir():
         (path / "trainer_state.json").unlink()
     cell.attempt()
     assert (
-        "attempt 3 starts from the beginning (checkpoint-15 cannot be used: trainer_state.json is missing;" in cell.log
+        "attempt 3 starts from the beginning (checkpoint-15 cannot be used: trainer_state.json is missing;"
+        in cell.log
     )
     cell.must_equal(undisturbed(1))
 
@@ -184,21 +210,32 @@ def test_damaged_best_weights_are_never_a_result(study, data, tmp_path, undistur
     (best,) = (cell.out / "work").glob("best-*/model.safetensors")
     best.write_bytes(best.read_bytes()[:-1000] + bytes(1000))
     assert cell.attempt() == [0], cell.log
-    assert "starts from the beginning (checkpoint-28 cannot be used: the best weights, of step" in cell.log
+    assert (
+        "starts from the beginning (checkpoint-28 cannot be used: the best weights, of step"
+        in cell.log
+    )
     cell.must_equal(undisturbed(1))
 
 
-def test_a_result_that_bit_rot_struck_is_trained_again_and_never_published(study, data, tmp_path, undisturbed):
+def test_a_result_that_bit_rot_struck_is_trained_again_and_never_published(
+    study, data, tmp_path, undisturbed
+):
     cell = Cell(study, data, tmp_path / "cell", 1)
     assert cell.attempt() == [0], cell.log
-    weights, kept = cell.out / "model/model.safetensors", cell.out / "work/result/model/model.safetensors"
+    weights, kept = (
+        cell.out / "model/model.safetensors",
+        cell.out / "work/result/model/model.safetensors",
+    )
     assert weights.stat().st_ino == kept.stat().st_ino, "one file with two names"
     with weights.open("r+b") as stream:
         stream.seek(-100, os.SEEK_END)
         stream.write(b"rot")
     shutil.rmtree(cell.out / "model")
     assert cell.attempt() == [0], cell.log
-    assert "result/model/model.safetensors is damaged (its SHA-256 is not what was written): it is trained" in cell.log
+    assert (
+        "result/model/model.safetensors is damaged (its SHA-256 is not what was written): it is trained"
+        in cell.log
+    )
     cell.must_equal(undisturbed(1))
     (cell.out / "work/result/training.json").write_text("{")
     assert cell.attempt() == [0], cell.log
@@ -206,7 +243,9 @@ def test_a_result_that_bit_rot_struck_is_trained_again_and_never_published(study
     assert cell.attempt() == [0] and "its result is taken from" in cell.log
 
 
-def test_a_signal_to_all_of_a_job_leaves_the_loader_s_processes_be(study, data, tmp_path, undisturbed):
+def test_a_signal_to_all_of_a_job_leaves_the_loader_s_processes_be(
+    study, data, tmp_path, undisturbed
+):
     cell = Cell(study, data, tmp_path / "cell", 1, {"training": {"dataloader_workers": 2}})
 
     def to_all() -> None:
@@ -228,7 +267,9 @@ def test_a_signal_to_all_of_a_job_leaves_the_loader_s_processes_be(study, data, 
     cell.must_equal(undisturbed(1))
 
 
-def test_a_full_disk_is_named_and_costs_only_what_came_after_the_last_checkpoint(study, data, tmp_path, undisturbed):
+def test_a_full_disk_is_named_and_costs_only_what_came_after_the_last_checkpoint(
+    study, data, tmp_path, undisturbed
+):
     cell = Cell(study, data, tmp_path / "cell", 1)
     cell.attempt(kill(training.CellTrainer, "training_step", 9))
     size = (cell.out / "work/checkpoints/checkpoint-8/optimizer.pt").stat().st_size
@@ -237,7 +278,10 @@ def test_a_full_disk_is_named_and_costs_only_what_came_after_the_last_checkpoint
         resource.setrlimit(resource.RLIMIT_FSIZE, (size // 2, resource.RLIM_INFINITY))
 
     assert cell.attempt(fill) == [forked.FAILED]
-    assert "the checkpoint of step 9 could not be written" in cell.log and "GiB are free at" in cell.log
+    assert (
+        "the checkpoint of step 9 could not be written" in cell.log
+        and "GiB are free at" in cell.log
+    )
     assert cell.attempt() == [0], cell.log
     assert "attempt 3 resumes at step 8" in cell.log
     cell.must_equal(undisturbed(1))
@@ -267,7 +311,9 @@ def test_damaged_tokens_are_made_again_as_they_were(study, data, tmp_path, undis
     assert cell.attempt() == [0], cell.log
     assert f"{mine / 'tokens'} is damaged: it is made again" in cell.log
     assert arrow.read_bytes() == whole
-    assert (mine / "tokens/.snakemake_timestamp").stat().st_mtime == pytest.approx(made), "nothing is out of date"
+    assert (mine / "tokens/.snakemake_timestamp").stat().st_mtime == pytest.approx(made), (
+        "nothing is out of date"
+    )
     cell.must_equal(undisturbed(1))
 
 
@@ -276,17 +322,28 @@ def test_tokens_that_cannot_be_made_as_they_were_are_refused(study, data, tmp_pa
     shutil.copytree(data, mine)
     next((mine / "tokens/train").glob("*.arrow")).unlink()
     with (mine / "records.jsonl").open("a") as stream:
-        stream.write((mine / "records.jsonl").read_text().splitlines()[0].replace("train", "extra") + "\n")
+        stream.write(
+            (mine / "records.jsonl").read_text().splitlines()[0].replace("train", "extra") + "\n"
+        )
     cell = Cell(study, mine, tmp_path / "cell", 1)
     assert cell.attempt() == [forked.FAILED]
-    assert "records.jsonl is damaged (its SHA-256" in cell.log and "run again, which makes all cells" in cell.log
+    assert (
+        "records.jsonl is damaged (its SHA-256" in cell.log
+        and "run again, which makes all cells" in cell.log
+    )
 
 
 class Inference:
     """An inference in forked processes."""
 
     def __init__(self, study: dict, data: Path, model: Path, out: Path, processes: int) -> None:
-        self.study, self.data, self.model, self.out, self.processes = study, data, model, out, processes
+        self.study, self.data, self.model, self.out, self.processes = (
+            study,
+            data,
+            model,
+            out,
+            processes,
+        )
         self.changes = {"budget": {"processes": processes}, "inference": {"batch_size": 1}}
         out.mkdir(exist_ok=True)
 
@@ -300,7 +357,9 @@ class Inference:
 
     @property
     def texts(self) -> list[tuple]:
-        rows = [json.loads(line) for line in (self.out / "predictions.jsonl").read_text().splitlines()]
+        rows = [
+            json.loads(line) for line in (self.out / "predictions.jsonl").read_text().splitlines()
+        ]
         return [(row["id"], row["prediction"], row["batch"], row["output_tokens"]) for row in rows]
 
     @property
@@ -309,7 +368,9 @@ class Inference:
 
 
 @pytest.mark.parametrize("processes", [1, 2, 3])
-def test_an_inference_goes_on_at_the_first_missing_batch(study, data, tmp_path, undisturbed, monkeypatch, processes):
+def test_an_inference_goes_on_at_the_first_missing_batch(
+    study, data, tmp_path, undisturbed, monkeypatch, processes
+):
     monkeypatch.setattr(batch_progress, "WRITE_EVERY_S", 0)
     model = undisturbed(1).out / "model"
     whole = Inference(study, data, model, tmp_path / "whole", 1)
@@ -338,15 +399,21 @@ def test_batches_of_another_training_are_never_used_nor_those_that_are_asked_for
     measured = cell.facts["inference_runtime_s"]
     assert cell.attempt() == [0]
     assert cell.facts["inference_runtime_s"] == measured, "nothing was left to predict"
-    store = BatchStore(cell.out / "work", {"settings": "s", "code": "c", "data": "d", "training": "another"}, 0)
+    store = BatchStore(
+        cell.out / "work", {"settings": "s", "code": "c", "data": "d", "training": "another"}, 0
+    )
     assert store.begin() and store.kept() == {}
     cell.attempt()
     measured = cell.facts["inference_runtime_s"]
     monkeypatch.setattr(batch_progress, "WRITE_EVERY_S", 0)
     monkeypatch.setenv("LONGWATT_ANEW", "this command:predict")
-    assert cell.attempt(kill(BatchStore, "add", 3)) == [-signal.SIGKILL], "batches are predicted again"
+    assert cell.attempt(kill(BatchStore, "add", 3)) == [-signal.SIGKILL], (
+        "batches are predicted again"
+    )
     assert cell.attempt() == [0] and cell.facts["inference_runtime_s"] != measured
-    assert "2 of them predicted by an earlier attempt" in cell.log, "a retry under one command begins anew only once"
+    assert "2 of them predicted by an earlier attempt" in cell.log, (
+        "a retry under one command begins anew only once"
+    )
 
 
 def test_scoring_that_is_killed_leaves_nothing_half_written(study, data, tmp_path, undisturbed):
@@ -355,11 +422,25 @@ def test_scoring_that_is_killed_leaves_nothing_half_written(study, data, tmp_pat
     spec = inference_spec(study, data, cell.model, cell.out)
 
     def score(_) -> None:
-        names = {"scores": "scores.json", "examples": "examples.csv", "predictions": "predictions.jsonl"}
+        names = {
+            "scores": "scores.json",
+            "examples": "examples.csv",
+            "predictions": "predictions.jsonl",
+        }
         made = {name: cell.out / file for name, file in names.items()}
         made |= {name: Path(path) for name, path in made_from(data).items()}
-        settings = {"metric": "f1", "seq_len": 64, "split": "validation", "max_examples": None, **COMPARISON_DEFAULTS}
-        scoring.score({**settings, "bootstrap_resamples": 100, "confidence": 0.95, "seed": 0}, **made, provenance={})
+        settings = {
+            "metric": "f1",
+            "seq_len": 64,
+            "split": "validation",
+            "max_examples": None,
+            **COMPARISON_DEFAULTS,
+        }
+        scoring.score(
+            {**settings, "bootstrap_resamples": 100, "confidence": 0.95, "seed": 0},
+            **made,
+            provenance={},
+        )
 
     assert forked.run(score, [spec], kill(scoring, "write_json")) == [-signal.SIGKILL]
     assert not (cell.out / "scores.json").exists()

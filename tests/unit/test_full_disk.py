@@ -66,9 +66,13 @@ def small(tmp_path):
     """A file system of 512 KiB, empty."""
     folder = tmp_path / "small"
     folder.mkdir()
-    made = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=512k", "none", str(folder)], capture_output=True)
+    made = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=512k", "none", str(folder)], capture_output=True
+    )
     if made.returncode:
-        pytest.skip(f"a small file system needs the rights to mount one: {made.stderr.decode().strip()}")
+        pytest.skip(
+            f"a small file system needs the rights to mount one: {made.stderr.decode().strip()}"
+        )
     yield folder
     subprocess.run(["umount", "-l", str(folder)], check=True)
 
@@ -101,7 +105,11 @@ def test_whichever_writer_strikes_first_the_disk_is_named(small, run, left_kib):
     fill(small, left_kib * 1024)
     status, said = run(small)
     if status == 0:
-        assert left_kib > 50 and (small / "weights").stat().st_size == 40_000 and (small / "energy.jsonl.gz").exists()
+        assert (
+            left_kib > 50
+            and (small / "weights").stat().st_size == 40_000
+            and (small / "energy.jsonl.gz").exists()
+        )
         return
     assert "FAILED" in said and "no space left on device" in said.lower(), said
     assert f"MiB are free at {small}" in said and "free some, then run again" in said, said
@@ -117,7 +125,9 @@ def test_a_worker_that_dies_of_a_full_disk_without_a_word_is_explained(small, ru
     assert status == 1 and "a worker died without a message (signal 7); was it killed" in said, said
     fill(small, 100 * 1024)
     status, said = run(small, "die")
-    assert status == 1 and "a worker died without a message (signal 7), with no space left: " in said, said
+    assert (
+        status == 1 and "a worker died without a message (signal 7), with no space left: " in said
+    ), said
 
 
 def test_a_log_that_the_disk_does_not_take_ends_no_job(small, tmp_path):
@@ -125,7 +135,9 @@ def test_a_log_that_the_disk_does_not_take_ends_no_job(small, tmp_path):
     script = "import sys\nfrom longwatt import job, progress\nwith job.logged(sys.argv[1]):\n" + (
         "    progress.say('begun'); print('x' * 10_000); progress.say('still here')\n"
     )
-    done = subprocess.run([sys.executable, "-c", script, str(small / "job.log")], stderr=subprocess.PIPE, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(small / "job.log")], stderr=subprocess.PIPE, text=True
+    )
     assert done.returncode == 0, done.stderr
     assert "longwatt: begun" in done.stderr and "longwatt: still here" in done.stderr
     assert done.stderr.count("the log cannot be written: No space left on device") == 1
@@ -133,17 +145,29 @@ def test_a_log_that_the_disk_does_not_take_ends_no_job(small, tmp_path):
 
 def test_a_script_job_whose_output_does_not_fit_names_the_disk(small):
     fill(small, 8 * 1024)
-    script = "import sys\nfrom pathlib import Path\nfrom longwatt import job\nfrom longwatt.drawing import save\n" + (
-        "import matplotlib.pyplot as plt\nfolder = Path(sys.argv[1])\nwith job.logged(str(folder / 'job.log')):\n"
-        "    save(plt.figure(), folder / 'figure')\n"
+    script = (
+        "import sys\nfrom pathlib import Path\nfrom longwatt import job\nfrom longwatt.drawing import save\n"
+        + (
+            "import matplotlib.pyplot as plt\nfolder = Path(sys.argv[1])\nwith job.logged(str(folder / 'job.log')):\n"
+            "    save(plt.figure(), folder / 'figure')\n"
+        )
     )
-    done = subprocess.run([sys.executable, "-c", script, str(small)], stderr=subprocess.PIPE, text=True)
-    assert done.returncode == 1 and "longwatt: FAILED: OSError: [Errno 28] No space left on device" in done.stderr
-    assert f"MiB are free at {small}" in done.stderr and not list(small.glob("*.png")), "what is there is whole"
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(small)], stderr=subprocess.PIPE, text=True
+    )
+    assert (
+        done.returncode == 1
+        and "longwatt: FAILED: OSError: [Errno 28] No space left on device" in done.stderr
+    )
+    assert f"MiB are free at {small}" in done.stderr and not list(small.glob("*.png")), (
+        "what is there is whole"
+    )
 
 
 def test_a_packed_file_whose_copy_does_not_fit_is_not_blamed(small, tmp_path):
-    table = pyarrow.table({"input": [f"{number} words" * 50 for number in range(900)], "label": ["a", "b", "c"] * 300})
+    table = pyarrow.table(
+        {"input": [f"{number} words" * 50 for number in range(900)], "label": ["a", "b", "c"] * 300}
+    )
     parquet.write_table(table, tmp_path / "a.parquet", compression="none", use_dictionary=False)
     (tmp_path / "a.parquet.gz").write_bytes(gzip.compress((tmp_path / "a.parquet").read_bytes()))
     fill(small, 16 * 1024)
@@ -156,7 +180,10 @@ def test_the_disk_of_results_behind_a_link_is_named_and_each_disk_once(small, tm
     (tmp_path / "results").symlink_to(small)
     fill(small, 0)
     said = said_of_full(
-        OSError(errno.ENOSPC, "No space left on device"), tmp_path, tmp_path / "results", tmp_path / "x"
+        OSError(errno.ENOSPC, "No space left on device"),
+        tmp_path,
+        tmp_path / "results",
+        tmp_path / "x",
     )
     assert said.count("free at") == 2 and f"0.0 MiB are free at {small}" in said
 
@@ -183,11 +210,15 @@ def test_a_full_disk_is_told_in_every_wording(error, tmp_path):
     assert is_full(outer), "also where it is the cause of another"
     plain = ("no space left on device", "quota exceeded", "file too large")
     assert any(words in said_of_full(error, tmp_path).lower() for words in plain)
-    assert "free at" in said_of_full(error, tmp_path) and said_of_full(error, tmp_path / "not/there")
+    assert "free at" in said_of_full(error, tmp_path) and said_of_full(
+        error, tmp_path / "not/there"
+    )
 
 
 def test_other_errors_are_no_full_disk(tmp_path):
-    assert not any(map(is_full, (OSError(errno.EACCES, "Permission denied"), ValueError("28"), KeyError("x"))))
+    assert not any(
+        map(is_full, (OSError(errno.EACCES, "Permission denied"), ValueError("28"), KeyError("x")))
+    )
     assert free_space(tmp_path).endswith(f"free at {tmp_path.resolve()}")
 
 

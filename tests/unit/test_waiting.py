@@ -27,7 +27,11 @@ def test_every_job_inherits_it_from_the_workflow(root):
 def test_a_measurement_has_the_policy_that_it_is_to_have(monkeypatch):
     monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
     decided = {
-        policy: {name: value for name, value in threads.environment(policy, 2).items() if name in DECIDED_BY}
+        policy: {
+            name: value
+            for name, value in threads.environment(policy, 2).items()
+            if name in DECIDED_BY
+        }
         for policy in ("DEFAULT", "PASSIVE", "SPIN=1000")
     }
     assert decided == {
@@ -38,7 +42,9 @@ def test_a_measurement_has_the_policy_that_it_is_to_have(monkeypatch):
     assert threads.environment("DEFAULT", 2)["OMP_NUM_THREADS"] == "2"
 
 
-@pytest.mark.parametrize(("quiet", "busy", "met"), [(0.98, 3.0, True), (0.96, 3.0, False), (1.0, 0.9, False)])
+@pytest.mark.parametrize(
+    ("quiet", "busy", "met"), [(0.98, 3.0, True), (0.96, 3.0, False), (1.0, 0.9, False)]
+)
 def test_the_target_is_of_the_median_ratio_within_rounds(quiet, busy, met):
     found = {
         ("quiet", "DEFAULT"): [10.0, 20.0, 5.0],

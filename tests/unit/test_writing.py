@@ -40,7 +40,9 @@ def test_a_full_disk_leaves_no_half_written_file(kind, tmp_path):
     (tmp_path / "source/model.safetensors").write_bytes(b"x" * 50_000)
     before = {path for path in tmp_path.rglob("*") if path.is_file()}
     code = LIMITED.format(code=WRITERS[kind])
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True
+    )
     assert done.returncode == 1 and "File too large" in done.stderr, done.stderr
     left = {path for path in tmp_path.rglob("*") if path.is_file()} - before
     whole = {"config.json", "records.jsonl", "dataset.json"}  # written before, and small enough

@@ -32,7 +32,9 @@ class Progress:
     def __init__(self, spec: Spec, store: BatchStore) -> None:
         self.store = store
         self.marker = spec.marker() if distributed.rank() == 0 else None
-        self.attempt = int(Path(spec.energy_log).stem) if spec.energy_log else 1  # a run, a log, an attempt
+        self.attempt = (
+            int(Path(spec.energy_log).stem) if spec.energy_log else 1
+        )  # a run, a log, an attempt
         self.boot_id = boot_id()
         self.done = sum(batch["rank"] == store.rank for batch in store.kept().values())
         self.marked_at = self.written_at = 0.0
@@ -46,7 +48,9 @@ class Progress:
         if self.marker:
             self.marker.mark(phase, attempt=self.attempt, step=self.done)
 
-    def keep(self, number: int, result: Mapping[str, Any], window: tuple[int, int], last: bool) -> None:
+    def keep(
+        self, number: int, result: Mapping[str, Any], window: tuple[int, int], last: bool
+    ) -> None:
         """Keep a batch, on disk within WRITE_EVERY_S.
 
         Args:

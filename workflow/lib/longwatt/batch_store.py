@@ -90,7 +90,11 @@ class BatchStore:
         for path in sorted(self.folder.glob("batches-*.jsonl")):
             rank = int(path.stem.removeprefix("batches-"))
             for line in json_lines(path.read_text(encoding="utf-8")):
-                found[line["batch"]] = {**line["result"], "rank": rank, "took": Took(**line["took"])}
+                found[line["batch"]] = {
+                    **line["result"],
+                    "rank": rank,
+                    "took": Took(**line["took"]),
+                }
         return dict(sorted(found.items()))
 
     def add(self, batches: Sequence[Batch]) -> None:

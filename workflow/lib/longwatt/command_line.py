@@ -32,7 +32,10 @@ def run(main: Callable[[], int]) -> NoReturn:
             _end(READER_LEFT)
         if error.errno not in DISK_FULL:
             raise
-        _end(UNWRITTEN, f"longwatt: the output cannot be written ({error.strerror}); free some space and run again")
+        _end(
+            UNWRITTEN,
+            f"longwatt: the output cannot be written ({error.strerror}); free some space and run again",
+        )
     sys.exit(status)
 
 

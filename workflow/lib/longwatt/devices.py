@@ -43,7 +43,9 @@ def prepare(budget: Mapping[str, Any]) -> torch.device:
     device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
     if budget["memory_gib_per_gpu"] is not None:
         total = torch.cuda.get_device_properties(device).total_memory / GIB
-        torch.cuda.set_per_process_memory_fraction(min(1.0, budget["memory_gib_per_gpu"] / total), device)
+        torch.cuda.set_per_process_memory_fraction(
+            min(1.0, budget["memory_gib_per_gpu"] / total), device
+        )
     return device
 
 
@@ -54,7 +56,10 @@ def _limit_process(gib: float | None) -> None:
         _libraries["RssAnon"] = status["RssAnon"]
         _, hard = resource.getrlimit(resource.RLIMIT_DATA)
         limit = status["VmData"] + int(gib * GIB)
-        resource.setrlimit(resource.RLIMIT_DATA, (limit if hard == resource.RLIM_INFINITY else min(limit, hard), hard))
+        resource.setrlimit(
+            resource.RLIMIT_DATA,
+            (limit if hard == resource.RLIM_INFINITY else min(limit, hard), hard),
+        )
 
 
 def memory_status() -> dict[str, int]:

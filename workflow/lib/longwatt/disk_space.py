@@ -12,13 +12,20 @@ LITTLE = 16 * MIB  # with less a disk counts as full: what could not be written 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 # The libraries' own words, where they give no number: torch, safetensors, zstd.
 _PLAIN = ("no space left on device", "disk quota exceeded", "file too large")
-_WORDS = (*_PLAIN, "os error 28", "os error 122", "pytorchstreamwriter failed writing file", "] . unexpected pos ")
+_WORDS = (
+    *_PLAIN,
+    "os error 28",
+    "os error 122",
+    "pytorchstreamwriter failed writing file",
+    "] . unexpected pos ",
+)
 
 
 def is_full(error: BaseException) -> bool:
     """Tell whether an error, or one that it came from, is that of a full disk, an exceeded quota or a file's limit."""
     return any(
-        (isinstance(one, OSError) and one.errno in DISK_FULL) or any(word in str(one).lower() for word in _WORDS)
+        (isinstance(one, OSError) and one.errno in DISK_FULL)
+        or any(word in str(one).lower() for word in _WORDS)
         for one in _chain(error)
     )
 
@@ -36,7 +43,11 @@ def in_words(error: BaseException, *folders: Path) -> str:
     """Word an error so that a full disk is named as that, whatever a library says of it."""
     words = str(error) or type(error).__name__
     unsaid = not any(plain in words.lower() for plain in _PLAIN)
-    return f"no space left on device: {words}" if unsaid and (is_full(error) or full(folders)) else words
+    return (
+        f"no space left on device: {words}"
+        if unsaid and (is_full(error) or full(folders))
+        else words
+    )
 
 
 def free_space(folder: Path) -> str:

@@ -16,7 +16,13 @@ Item = TypeVar("Item")
 # A process that died is noticed at once, by the launcher.
 PATIENCE = timedelta(hours=2)
 # How the libraries say that another process is gone.
-LOST = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "remote process exited", "NCCL error")
+LOST = (
+    "Connection closed by peer",
+    "Connection reset by peer",
+    "Broken pipe",
+    "remote process exited",
+    "NCCL error",
+)
 
 
 @contextmanager

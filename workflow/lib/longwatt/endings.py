@@ -10,8 +10,15 @@ from typing import Any
 EARLY_STOPPING, DIVERGENCE = "early_stopping", "divergence"
 MAX_STEPS, MAX_EPOCHS = "max_steps", "max_epochs"
 # What was not finite first.
-LOSS, WEIGHTS, SCORE, VALIDATION = "the loss", "a weight", "the validation score", "the loss in validation"
-GRADIENTS = "a gradient, for dozens of steps in a row,"  # fp16 skips a step whose gradients are not finite
+LOSS, WEIGHTS, SCORE, VALIDATION = (
+    "the loss",
+    "a weight",
+    "the validation score",
+    "the loss in validation",
+)
+GRADIENTS = (
+    "a gradient, for dozens of steps in a row,"  # fp16 skips a step whose gradients are not finite
+)
 DIVERGED = "training diverged"  # the mark of such a cell in tables, figures and claims
 # Precision -> those of more range or digits.
 WIDER = {"fp16": "bf16 or fp32", "bf16": "fp32", "tf32": "fp32"}

@@ -39,7 +39,10 @@ def environment(budget: Mapping[str, Any]) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "wait_policy": waiting.described(os.environ),
         "processes": distributed.world_size(),
-        "versions": {"python": sys.version.split()[0], **{name: version(name) for name in PACKAGES}},
+        "versions": {
+            "python": sys.version.split()[0],
+            **{name: version(name) for name in PACKAGES},
+        },
     }
 
 

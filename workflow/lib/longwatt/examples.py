@@ -39,7 +39,9 @@ class Examples(Dataset[Example]):
         labels: Sequence[str] | None = None,
     ) -> None:
         self.references = references
-        self.labels = None if labels is None else {name: number for number, name in enumerate(labels)}
+        self.labels = (
+            None if labels is None else {name: number for number, name in enumerate(labels)}
+        )
         self.rows = rows
         self.special = special
         self.seq_len = seq_len
@@ -55,7 +57,9 @@ class Examples(Dataset[Example]):
         if self.labels is not None:
             return [1] * len(self.index)
         most, special = self.max_target_tokens, self.special.count
-        counts = [[min(most, len(ids) + special) for ids in labels] for labels in self.rows["labels"]]
+        counts = [
+            [min(most, len(ids) + special) for ids in labels] for labels in self.rows["labels"]
+        ]
         return [counts[row][reference] for row, reference in self.index]
 
     def __len__(self) -> int:
@@ -107,7 +111,9 @@ def classified(
     """
     rows = load_split(Path(paths["tokens"]), split, max_examples)
     names = label_names(paths["dataset"])
-    return Examples(rows, SpecialTokens.of(tokenizer), seq_len, 1, every_reference=False, labels=names)
+    return Examples(
+        rows, SpecialTokens.of(tokenizer), seq_len, 1, every_reference=False, labels=names
+    )
 
 
 def batches(examples: Sequence[Any] | Examples, size: int) -> list[list[int]]:

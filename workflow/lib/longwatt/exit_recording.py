@@ -86,7 +86,10 @@ def _parts(spec: Spec) -> Iterator[Part]:
     settings, tokenizer = spec.settings, load_tokenizer(spec.paths["model"])
     for split in settings["splits"]:
         examples = classified(spec.paths, tokenizer, split, None, settings["seq_len"])
-        yield from (Part(split, examples, positions) for positions in batches(examples, settings["batch_size"]))
+        yield from (
+            Part(split, examples, positions)
+            for positions in batches(examples, settings["batch_size"])
+        )
 
 
 def _run_model(spec: Spec, mine: Sequence[tuple[int, Part]], progress: Progress) -> None:
@@ -98,14 +101,20 @@ def _run_model(spec: Spec, mine: Sequence[tuple[int, Part]], progress: Progress)
     settings, tokenizer = spec.settings, load_tokenizer(spec.paths["model"])
     device = devices.prepare(settings["budget"])
     family = cast(Classifier, load_family(settings["family"]))
-    model = family.build({}, tokenizer, Path(spec.paths["model"]), settings["seq_len"], 1).to(device).eval()
+    model = (
+        family.build({}, tokenizer, Path(spec.paths["model"]), settings["seq_len"], 1)
+        .to(device)
+        .eval()
+    )
     pad_to = settings["seq_len"] if settings["padding"] == "max_length" else None
     progress.mark("generate")
     for number, part in mine:
         chosen = [part.examples[position] for position in part.positions]
         devices.synchronize(device)
         start_ns = time.monotonic_ns()
-        batch = {name: tensor.to(device) for name, tensor in family.collate(chosen, pad_to, None).items()}
+        batch = {
+            name: tensor.to(device) for name, tensor in family.collate(chosen, pad_to, None).items()
+        }
         with torch.no_grad(), autocast(device, settings["budget"]["precision"]):
             logits = family.exit_logits(model, batch).float().cpu()  # (exits, batch, classes)
         window = start_ns, time.monotonic_ns()
@@ -135,7 +144,12 @@ def _write(spec: Spec, parts: Sequence[Part], kept: Mapping[int, Mapping[str, An
                 found = {"split": part.split, **row, "label_name": config["labels"][row["label"]]}
                 stream.write(json.dumps(found, ensure_ascii=False) + "\n")
     written = {"logits.jsonl": sha256(Path(spec.paths["logits"]))}
-    facts = {"labels": config["labels"], "layers": config["layers"], "splits": counts, "sha256": written}
+    facts = {
+        "labels": config["labels"],
+        "layers": config["layers"],
+        "splits": counts,
+        "sha256": written,
+    }
     facts |= {**environment.noted(spec.paths["work"]), "identity": dict(spec.identity)}
     write_json(spec.paths["exits"], {**facts, "provenance": spec.provenance})
 

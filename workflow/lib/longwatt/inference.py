@@ -81,7 +81,11 @@ def _predict(spec: Spec, progress: Progress) -> None:
 
 
 def _generate(
-    predictor: Predictor, examples: Examples, mine: Sequence[tuple[int, list[int]]], progress: Progress, spec: Spec
+    predictor: Predictor,
+    examples: Examples,
+    mine: Sequence[tuple[int, list[int]]],
+    progress: Progress,
+    spec: Spec,
 ) -> None:
     """Predict this process's share of the missing batches."""
     groups = [group for _, group in mine]
@@ -90,7 +94,9 @@ def _generate(
     distributed.gather(None)  # all start the measured window together
     progress.mark("generate")
     for (number, _), result in zip(mine, predictor.predict(examples, groups), strict=True):
-        progress.keep(number, _stored(result), (result.start_ns, result.end_ns), last=number == mine[-1][0])
+        progress.keep(
+            number, _stored(result), (result.start_ns, result.end_ns), last=number == mine[-1][0]
+        )
     devices.synchronize(predictor.device)
 
 
@@ -110,12 +116,18 @@ def _examples(spec: Spec, tokenizer: Any) -> Examples:
     settings = spec.settings
     point = settings["inference"]
     if settings.get("task") == CLASSIFICATION:
-        return classified(spec.paths, tokenizer, point["split"], point["max_examples"], settings["seq_len"])
+        return classified(
+            spec.paths, tokenizer, point["split"], point["max_examples"], settings["seq_len"]
+        )
     rows = load_split(Path(spec.paths["tokens"]), point["split"], point["max_examples"])
     lengths = (settings["seq_len"], settings["max_target_tokens"])
     each = settings["references"] == EACH
     return Examples(
-        rows, SpecialTokens.of(tokenizer), *lengths, every_reference=each, references=settings["references"]
+        rows,
+        SpecialTokens.of(tokenizer),
+        *lengths,
+        every_reference=each,
+        references=settings["references"],
     )
 
 
@@ -124,7 +136,9 @@ def _predictor(spec: Spec, tokenizer: Any) -> Predictor:
     device = devices.prepare(settings["budget"])
     family = load_family(settings["family"])
     padded = settings["padding"] == "max_length"
-    model = family.build({}, tokenizer, Path(spec.paths["model"]), settings["seq_len"], _target_tokens(settings))
+    model = family.build(
+        {}, tokenizer, Path(spec.paths["model"]), settings["seq_len"], _target_tokens(settings)
+    )
     return Predictor(
         family,
         model.to(device).eval(),
@@ -153,14 +167,19 @@ def _write(spec: Spec, kept: Mapping[int, Mapping[str, Any]]) -> None:
         for number, batch in kept.items():
             for row in _rows(number, batch):
                 stream.write(json.dumps(row, ensure_ascii=False) + "\n")
-    facts = {**_speed(list(kept.values())), **_exits(spec.settings["inference"], list(kept.values()))}
+    facts = {
+        **_speed(list(kept.values())),
+        **_exits(spec.settings["inference"], list(kept.values())),
+    }
     facts |= {**environment.noted(spec.paths["work"]), "identity": dict(spec.identity)}
     written = {"predictions.jsonl": sha256(Path(spec.paths["predictions"]))}
     write_json(spec.paths["inference"], {**facts, "sha256": written, "provenance": spec.provenance})
 
 
 def _rows(number: int, batch: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    for id_, tokens, found in zip(batch["ids"], batch["input_tokens"], batch["answers"], strict=True):
+    for id_, tokens, found in zip(
+        batch["ids"], batch["input_tokens"], batch["answers"], strict=True
+    ):
         answer = Answer(**found)
         yield {
             "id": id_,
@@ -189,7 +208,9 @@ def _speed(kept: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "inference_runtime_s": seconds,
         "inference_samples_per_second": samples / seconds,
         "output_tokens_per_second": output_tokens / seconds,
-        "batch_seconds_median": float(torch.tensor([batch["took"].seconds for batch in kept]).median()),
+        "batch_seconds_median": float(
+            torch.tensor([batch["took"].seconds for batch in kept]).median()
+        ),
     }
 
 

@@ -120,7 +120,9 @@ def _keep_log(log: Path, kept: Path, resumes: bool) -> None:
 def _same_file(there: Path, name: Path) -> None:
     try:
         name.hardlink_to(there)
-    except OSError:  # another file system, or one without links: a copy, which does not grow with the log
+    except (
+        OSError
+    ):  # another file system, or one without links: a copy, which does not grow with the log
         shutil.copyfile(there, name)
 
 
@@ -157,10 +159,16 @@ def run_workers(
     os.environ[LABEL] = label
     stopping.listen()
     with _exclusive(folder / "lock"), contextlib.ExitStack() as until_published:
-        with gpus.lease(spec["settings"]["budget"]["gpus"], wait_s=wait_s, label=label, say=say) as lease:
+        with gpus.lease(
+            spec["settings"]["budget"]["gpus"], wait_s=wait_s, label=label, say=say
+        ) as lease:
             # From here on a SIGTERM is the workers' to answer, and what they have made is published.
             until_published.enter_context(stopping.deferred())
-            order = Order(str(next_run(folder)), lease.uuids, facts={"label": label, "made_by": _digests(spec)})
+            order = Order(
+                str(next_run(folder)),
+                lease.uuids,
+                facts={"label": label, "made_by": _digests(spec)},
+            )
             _run_leased(module, spec, folder, threads, lease, order)
         # Once the GPUs are free again: packing days of samples takes a while.
         unwritten = header(order, Clock(), "no energy log of this job could be written")
@@ -168,7 +176,12 @@ def run_workers(
 
 
 def _run_leased(
-    module: str, spec: Mapping[str, Any], folder: Path, threads: int, lease: gpus.Lease, order: Order
+    module: str,
+    spec: Mapping[str, Any],
+    folder: Path,
+    threads: int,
+    lease: gpus.Lease,
+    order: Order,
 ) -> None:
     """Run the workers on leased GPUs, metered; see `run_workers`."""
     error, log = folder / "error.json", order.out
@@ -178,7 +191,9 @@ def _run_leased(
     write_json(path, {**spec, "error": str(error), "energy_log": log})
     processes = devices(spec["settings"]["budget"])
     inherited = {name: value for name, value in os.environ.items() if name not in RANKS}
-    kept = os.memfd_create("longwatt-errors")  # what a full disk does not take of the workers' last words
+    kept = os.memfd_create(
+        "longwatt-errors"
+    )  # what a full disk does not take of the workers' last words
     environment = {
         **inherited,
         **lease.environ(),
@@ -214,7 +229,9 @@ def _digests(spec: Mapping[str, Any]) -> dict[str, Any]:
     return {name: spec["provenance"].get(name) for name in ("settings_digest", "code_digest")}
 
 
-def _run(command: list[str], environment: dict[str, str], recorder: Sidecar | None, processes: int) -> int:
+def _run(
+    command: list[str], environment: dict[str, str], recorder: Sidecar | None, processes: int
+) -> int:
     """Run a command under a recorder and wait for its end; a SIGTERM is passed on to its workers."""
     if recorder:
         environment = {**environment, **recorder.environ()}
@@ -239,7 +256,9 @@ def _wait(process: subprocess.Popen[bytes], processes: int) -> int:
     descriptor = os.pidfd_open(process.pid)
     try:
         # A signal does not end this wait, so it is looked for.
-        while not select.select([descriptor], [], [], REPEAT_S if stopping.asked() else SIGNAL_S)[0]:
+        while not select.select([descriptor], [], [], REPEAT_S if stopping.asked() else SIGNAL_S)[
+            0
+        ]:
             if stopping.asked():
                 _ask_to_end([process.pid] if processes == 1 else children(process.pid))
     finally:
@@ -276,7 +295,9 @@ def _failure(error: Path, status: int, processes: int, kept: int) -> BaseExcepti
     short = full([error.parent, Path(tempfile.gettempdir()), Path(SHARED_MEMORY)])
     if short:
         rooms = ", ".join(dict.fromkeys(map(free_space, short)))
-        return JobError(f"{who} died without a message ({how}), with no space left: {rooms}; free some, then run again")
+        return JobError(
+            f"{who} died without a message ({how}), with no space left: {rooms}; free some, then run again"
+        )
     return JobError(
         f"{who} died without a message ({how}); was it killed, or out of memory? If of memory: lower "
         "training.validation.batch_size (a training goes on from its last checkpoint), or per_device_batch_size in the "
@@ -320,7 +341,9 @@ def _end_holder(stream: Any) -> None:
         if holder:
             _end(holder["pid"], holder["started"])
         if time.monotonic() > deadline:
-            raise JobError(f"{stream.name} is held by {holder or 'a process that did not name itself'} for a minute")
+            raise JobError(
+                f"{stream.name} is held by {holder or 'a process that did not name itself'} for a minute"
+            )
         time.sleep(0.1)
     time.sleep(1)  # its workers die by the kernel's hand, a moment after it
 
@@ -347,7 +370,9 @@ def _end(pid: int, since: int | None) -> None:
         descriptor = os.pidfd_open(pid)
         try:
             if started(pid) == since:
-                print(f"longwatt: process {pid}, an earlier attempt at this cell, still runs; ending it")
+                print(
+                    f"longwatt: process {pid}, an earlier attempt at this cell, still runs; ending it"
+                )
                 signal.pidfd_send_signal(descriptor, signal.SIGKILL)
         finally:
             os.close(descriptor)
@@ -357,7 +382,10 @@ def _report_failure(error: BaseException, log: str, failure: str | None, termina
     label = os.environ[LABEL]
     if isinstance(error, INTERRUPTIONS):
         said = str(error) if isinstance(error, Stopped) else "interrupted"
-        _tell(terminal, f"{label}: {said}{'' if GOES_ON in said else f'; {GOES_ON} from what is saved'}\n")
+        _tell(
+            terminal,
+            f"{label}: {said}{'' if GOES_ON in said else f'; {GOES_ON} from what is saved'}\n",
+        )
         return
     message = str(error) if isinstance(error, JobError) else f"{type(error).__name__}: {error}"
     if is_full(error) and not isinstance(error, JobError):

@@ -28,7 +28,9 @@ class _Log(io.FileIO):
             if error.errno not in DISK_FULL:
                 raise
             if not self.told:
-                tell_terminal(f"{os.environ.get(LABEL, 'longwatt')}: the log cannot be written: {error.strerror}\n")
+                tell_terminal(
+                    f"{os.environ.get(LABEL, 'longwatt')}: the log cannot be written: {error.strerror}\n"
+                )
             self.told = True
             return len(data)
 

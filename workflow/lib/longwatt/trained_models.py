@@ -45,7 +45,9 @@ def ensure_sound(paths: Mapping[str, str]) -> None:
     cell = artefact.parent.parent
     for name, problem in differing(artefact.parent, expected).items():
         copies = [folder / name for folder in (cell / "work" / "result", cell / "finetune")]
-        sound = next((copy for copy in copies if copy.is_file() and sha256(copy) == expected[name]), None)
+        sound = next(
+            (copy for copy in copies if copy.is_file() and sha256(copy) == expected[name]), None
+        )
         if sound is None:
             then = AGAIN if "temperatures" not in paths else "the model is calibrated again"
             raise damaged(artefact.parent / name, problem, output=model, then=then)

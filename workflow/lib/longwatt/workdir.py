@@ -38,7 +38,9 @@ class WorkFolder:
         energy_log: this run's energy log, kept when earlier work is removed.
     """
 
-    def __init__(self, path: Path, identity: Mapping[str, str], energy_log: Path | None = None) -> None:
+    def __init__(
+        self, path: Path, identity: Mapping[str, str], energy_log: Path | None = None
+    ) -> None:
         self.path = path
         self.identity = dict(identity)
         self.energy_log = energy_log
@@ -64,7 +66,14 @@ class WorkFolder:
         attempt = len(self.starts()) + 1
         step = checkpoint_step(checkpoint) if checkpoint else 0
         self._drop_later_weights(step)
-        self._log("start", attempt=attempt, from_step=step, pid=os.getpid(), host=socket.gethostname(), **facts)
+        self._log(
+            "start",
+            attempt=attempt,
+            from_step=step,
+            pid=os.getpid(),
+            host=socket.gethostname(),
+            **facts,
+        )
         went_on = f"resumes at step {step}" if checkpoint else "starts from the beginning"
         why = "; ".join(filter(None, (reason, *damage)))
         return attempt, checkpoint, f"attempt {attempt} {went_on}{why and f' ({why})'}"
@@ -86,7 +95,12 @@ class WorkFolder:
 
     def commit_checkpoint(self, written: Path, step: int, state: Mapping[str, Any]) -> None:
         """Make a written checkpoint durable, put it in place whole, and drop what it replaces."""
-        facts = {"step": step, "state": state, "identity": self.identity, "files": _contents(written)}
+        facts = {
+            "step": step,
+            "state": state,
+            "identity": self.identity,
+            "files": _contents(written),
+        }
         write_json(written / COMPLETE, {**facts, "sha256": _digest_of(facts)})
         fsync_tree(written)
         final = self.checkpoints / f"checkpoint-{step}"
@@ -177,13 +191,17 @@ class WorkFolder:
     def _complete(self) -> list[Path]:
         """Whole checkpoints of this very training, oldest first."""
         found = self.checkpoints.glob("checkpoint-*")
-        mine = [path for path in found if read_object(path / COMPLETE).get("identity") == self.identity]
+        mine = [
+            path for path in found if read_object(path / COMPLETE).get("identity") == self.identity
+        ]
         return sorted(mine, key=checkpoint_step)
 
     def _last_usable(self) -> tuple[Path | None, list[str]]:
         """The checkpoint to go on from, and what is wrong with those that are newer; they are removed."""
         damage: list[str] = []
-        for path in sorted(self.checkpoints.glob("checkpoint-*"), key=checkpoint_step, reverse=True):
+        for path in sorted(
+            self.checkpoints.glob("checkpoint-*"), key=checkpoint_step, reverse=True
+        ):
             problem = self._problem(path)
             if problem is None:
                 return path, damage
@@ -198,7 +216,9 @@ class WorkFolder:
             return "it was not written to its end"
         if facts.get("identity") != self.identity:
             return "it is another training's"
-        if facts.get("sha256") != _digest_of({name: value for name, value in facts.items() if name != "sha256"}):
+        if facts.get("sha256") != _digest_of(
+            {name: value for name, value in facts.items() if name != "sha256"}
+        ):
             return f"{COMPLETE} is damaged"
         found = _contents(checkpoint)
         torn = [name for name, digest in facts["files"].items() if found.get(name) != digest]
@@ -244,7 +264,9 @@ class WorkFolder:
 
     def _log(self, event: str, **facts: Any) -> None:
         self.path.mkdir(parents=True, exist_ok=True)
-        append(self.attempts_log, {"event": event, "wall_time_s": time.time(), **facts})  # whole, or an error
+        append(
+            self.attempts_log, {"event": event, "wall_time_s": time.time(), **facts}
+        )  # whole, or an error
         fsync(self.attempts_log)
 
 
@@ -263,7 +285,11 @@ def checkpoint_times(checkpoint: Path) -> dict[str, float]:
     """What `WorkFolder.note_times` added; empty if a kill came between, without what is damaged."""
     known = checkpoint_state(checkpoint)
     said = read_object(checkpoint / TIMES)
-    return {name: value for name, value in said.items() if name in known and isinstance(value, int | float)}
+    return {
+        name: value
+        for name, value in said.items()
+        if name in known and isinstance(value, int | float)
+    }
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
@@ -279,8 +305,14 @@ def _contents(checkpoint: Path) -> dict[str, list[int]]:
 
     A checkpoint of gigabytes is read once for it; a cryptographic digest would take several times as long.
     """
-    files = (path for path in sorted(checkpoint.rglob("*")) if path.is_file() and path.name not in (COMPLETE, TIMES))
-    return {str(path.relative_to(checkpoint)): [path.stat().st_size, _crc32(path)] for path in files}
+    files = (
+        path
+        for path in sorted(checkpoint.rglob("*"))
+        if path.is_file() and path.name not in (COMPLETE, TIMES)
+    )
+    return {
+        str(path.relative_to(checkpoint)): [path.stat().st_size, _crc32(path)] for path in files
+    }
 
 
 def _digest_of(facts: Mapping[str, Any]) -> str:

@@ -139,7 +139,10 @@ def _said(error: Exception, spec: Spec) -> tuple[str, str]:
     from longwatt.distributed import lost_a_process
 
     if not out_of_memory(error) and lost_a_process(error):
-        return LOST, "another process of this job died (killed, or out of memory?); the log may say why"
+        return (
+            LOST,
+            "another process of this job died (killed, or out of memory?); the log may say why",
+        )
     kind = type(error).__name__
     if is_full(error) and not isinstance(error, WorkerError):  # which says it itself
         return kind, said_of_full(error, Path(spec.error).parent, Path(tempfile.gettempdir()))
@@ -154,7 +157,9 @@ def _check_devices(spec: Spec) -> None:
     budget = spec.settings["budget"]
     processes, wanted = int(os.environ.get("WORLD_SIZE", "1")), budget["gpus"]
     if processes != devices(budget):
-        raise WorkerError(f"the cell's budget has {devices(budget)} device(s) but {processes} process(es) were started")
+        raise WorkerError(
+            f"the cell's budget has {devices(budget)} device(s) but {processes} process(es) were started"
+        )
     if not wanted:
         return
     import torch
@@ -168,7 +173,9 @@ def _check_devices(spec: Spec) -> None:
 
 def _processes(spec: Spec) -> contextlib.AbstractContextManager[None]:
     """The workers of this job, met before any library does it."""
-    if os.environ.get("WORLD_SIZE", "1") == "1":  # torch takes seconds to load, and tests of jobs need none
+    if (
+        os.environ.get("WORLD_SIZE", "1") == "1"
+    ):  # torch takes seconds to load, and tests of jobs need none
         return contextlib.nullcontext()
     from longwatt.distributed import joined
 
