@@ -1,4 +1,7 @@
-"""Being asked to end (SIGTERM: time limit, preemption, operator): at once, or once what matters is saved."""
+"""End a process on SIGTERM, at once or after its work is saved.
+
+A SIGTERM comes from a time limit, a preemption or an operator.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +12,9 @@ from typing import Any
 
 
 class Stopped(BaseException):
-    """This worker was asked to end and has; the message says what was saved.
+    """A worker ended because it was asked to; the message says how much is saved.
 
-    No Exception, as KeyboardInterrupt is none: a library's own `except` must not swallow it.
+    Like KeyboardInterrupt it is no Exception: a library's own `except` must not swallow it.
     """
 
 
@@ -21,18 +24,18 @@ class _State:
 
 
 def listen() -> None:
-    """From now on SIGTERM raises Stopped, or inside `deferred` is only noted."""
+    """Make SIGTERM raise Stopped from now on; inside `deferred` it is only noted."""
     signal.signal(signal.SIGTERM, _on_signal)
 
 
 def asked() -> bool:
-    """Whether this process was asked to end."""
+    """Return whether this process was asked to end."""
     return _State.asked
 
 
 @contextmanager
 def deferred() -> Iterator[None]:
-    """In here nothing is cut short; who runs long looks at `asked` where it can save and leave."""
+    """Let the block run uncut; long ones call `asked` where they can save and leave."""
     if asked():
         raise Stopped("stopped by SIGTERM")
     _State.deferred = True
@@ -43,7 +46,7 @@ def deferred() -> Iterator[None]:
 
 
 def _on_signal(number: int, frame: Any) -> None:
-    first = not _State.asked  # who asks may ask again; leaving is not disturbed
+    first = not _State.asked  # a repeated signal must not disturb the leaving
     _State.asked = True
     if first and not _State.deferred:
         raise Stopped("stopped by SIGTERM")
