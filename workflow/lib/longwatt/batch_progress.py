@@ -1,4 +1,4 @@
-"""Run a job batch by batch: keep the batches, mark the energy log and report progress."""
+"""Run a job batch by batch: keep batches, mark the energy log, report progress."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SYNC_EVERY_S = 10.0  # younger batches may be lost with the machine
 
 
 class Progress:
-    """Keep this process's batches; the main process also marks the energy log and reports.
+    """Keep this process's batches. The main process also marks the energy log and reports.
 
     Args:
         spec: of the job.
@@ -101,7 +101,7 @@ class Progress:
             raise
 
     def write(self) -> None:
-        """Write the waiting batches; a call that a signal cut short may be repeated."""
+        """Write the waiting batches. A call that a signal cut short may be repeated."""
         if self._waiting:
             self.store.add(self._waiting)
             self._waiting = []
@@ -146,7 +146,7 @@ class Progress:
 
 
 def begin(spec: Spec, rule: str) -> Progress:
-    """Start a job's process once the main one has checked the inputs and the kept batches.
+    """Begin a job's process after the main process has checked inputs and kept batches.
 
     Args:
         spec: of the job; its paths are those of `repair_tokens` and `ensure_sound`, and work.

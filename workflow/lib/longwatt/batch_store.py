@@ -1,4 +1,4 @@
-"""Keep the batches of an inference, so that a killed one goes on at the first missing batch."""
+"""Keep the batches of an inference, so that a killed one goes on."""
 
 from __future__ import annotations
 
@@ -60,13 +60,13 @@ class BatchStore:
         self.path = folder / f"batches-{rank}.jsonl"
 
     def begin(self, anew: str = "") -> bool:
-        """Drop batches of another identity, or all; call it once, before any process reads.
+        """Drop batches of another identity, or all. Call it once, before any process reads.
 
         Args:
             anew: the command that asks to begin anew; only its first attempt drops all batches.
 
         Returns:
-            Whether batches were dropped or none can have been kept.
+            True unless batches of an earlier attempt may be there to go on from.
         """
         name = self.folder / "identity.json"
         recorded = read_object(name)

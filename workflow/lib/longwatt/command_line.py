@@ -1,4 +1,4 @@
-"""Run a command's main function, and end as a shell expects if the output ends early."""
+"""Run a command's main function, and end as a shell expects."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def run(main: Callable[[], int]) -> NoReturn:
 
 
 def _reader_left() -> bool:
-    """Return whether standard output is a pipe without a reader; another may have broken."""
+    """Return whether standard output itself is a pipe that has lost its reader."""
     poll = select.poll()
     poll.register(1, select.POLLOUT)
     return any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))

@@ -99,7 +99,7 @@ def memory_named(budget: Mapping[str, Any], advice: str) -> Iterator[None]:
 
 
 def synchronize(device: torch.device) -> None:
-    """Wait for work queued on a GPU; return at once on a CPU."""
+    """Wait for work queued on a GPU, or return at once on a CPU."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 

@@ -22,7 +22,7 @@ _WORDS = (
 
 
 def is_full(error: BaseException) -> bool:
-    """Return whether an error, or a cause of it, is a full disk, a quota or a file's limit."""
+    """Return whether an error or its cause is a full disk, quota or file limit."""
     seen: set[int] = set()
     one: BaseException | None = error
     while one is not None and id(one) not in seen:
@@ -36,7 +36,7 @@ def is_full(error: BaseException) -> bool:
 
 
 def said_of_full(error: BaseException, *folders: Path) -> str:
-    """Say what was not written, what is free on each disk of the folders, and what to do."""
+    """Say what was not written, and what is free on the folders' disks."""
     disks: dict[int, Path] = {}
     for folder in folders:
         disks.setdefault(_nearest(folder).stat().st_dev, folder)
@@ -45,7 +45,7 @@ def said_of_full(error: BaseException, *folders: Path) -> str:
 
 
 def in_words(error: BaseException, *folders: Path) -> str:
-    """Word an error so that a full disk is named as such, whatever a library says."""
+    """Word an error so that a full disk is named, whatever a library says."""
     words = str(error) or type(error).__name__
     if any(plain in words.lower() for plain in _PLAIN) or not (is_full(error) or full(folders)):
         return words
@@ -53,7 +53,7 @@ def in_words(error: BaseException, *folders: Path) -> str:
 
 
 def free_space(folder: Path) -> str:
-    """Say how much space is free at a folder, or at the nearest parent that exists."""
+    """Say how much space is free at a folder or its nearest parent that exists."""
     there = _nearest(folder)
     state = os.statvfs(there)
     bytes_ = state.f_bavail * state.f_frsize

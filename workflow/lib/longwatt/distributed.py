@@ -27,7 +27,7 @@ LOST = (
 
 @contextmanager
 def joined(backend: str) -> Iterator[None]:
-    """Join the other processes and leave them cleanly; do nothing in a single process.
+    """Join the other processes and leave them cleanly, or do nothing if there are none.
 
     Args:
         backend: for tensors on the device, `nccl` or `gloo`.
@@ -65,7 +65,7 @@ def world_size() -> int:
 
 
 def share(items: Sequence[Item]) -> list[Item]:
-    """Return this process's items; every item goes to exactly one process."""
+    """Return this process's items. Every item goes to exactly one process."""
     return list(items[rank() :: world_size()])
 
 

@@ -32,7 +32,7 @@ def ended_by(diverged_step: int | None, stopped_early: bool, training: Mapping[s
 
 
 def diverged(row: Mapping[Any, Any]) -> bool:
-    """Return whether a summary's row says that its training diverged; old summaries do not."""
+    """Return whether a summary's row says that its training diverged. Old summaries do not."""
     return row.get("ended_by") == DIVERGENCE
 
 
@@ -42,7 +42,7 @@ def marked(row: Mapping[Any, Any]) -> str:
 
 
 def in_words(row: Mapping[Any, Any]) -> str:
-    """Say what ended the training of a summary's row, or nothing where the row does not."""
+    """Say what ended the training of a summary's row, or nothing if unknown."""
     found = row.get("ended_by")
     if not isinstance(found, str):
         return ""

@@ -92,7 +92,7 @@ def _together(attempts: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _value(values: list[Any]) -> Any:
-    """Return the one value if all are alike; else merge mappings by name, and join others."""
+    """Merge values: one if all are alike, mappings by name, and others joined."""
     distinct = list({json.dumps(value, sort_keys=True): value for value in values}.values())
     if len(distinct) == 1:
         return distinct[0]

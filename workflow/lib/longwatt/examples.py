@@ -53,7 +53,7 @@ class Examples(Dataset[Example]):
 
     @cached_property
     def target_tokens(self) -> list[int]:
-        """Number of tokens of every target, special ones included; a label counts as one."""
+        """Number of tokens of every target, special ones included. A label counts as one."""
         if self.labels is not None:
             return [1] * len(self.index)
         most, special = self.max_target_tokens, self.special.count
@@ -109,5 +109,5 @@ def classified(
 
 
 def batches(examples: Sequence[Any] | Examples, size: int) -> list[list[int]]:
-    """Cut the positions, in order, into batches of `size`; the last one may be smaller."""
+    """Cut the positions, in order, into batches of `size`. The last one may be smaller."""
     return [list(range(i, min(i + size, len(examples)))) for i in range(0, len(examples), size)]

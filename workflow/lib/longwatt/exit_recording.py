@@ -1,4 +1,4 @@
-"""Record the logits of all classifiers of a trained model for the examples of some splits.
+"""Record the logits of a trained model's classifiers for the examples of some splits.
 
 Temperatures are fitted on the logits, and the accuracy at any threshold, patience or oracle follows
 from them without running the model again. Like inference, it runs one process per device, and a

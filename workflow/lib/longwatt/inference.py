@@ -165,7 +165,7 @@ def _rows(number: int, batch: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def _speed(kept: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Compute the throughput of the measured windows; the slowest process sets the time."""
+    """Compute the throughput of the measured windows. The slowest process sets the time."""
     samples = sum(len(batch["ids"]) for batch in kept)
     output_tokens = sum(answer["output_tokens"] for batch in kept for answer in batch["answers"])
     by_process: defaultdict[int, float] = defaultdict(float)
@@ -186,7 +186,7 @@ def _speed(kept: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def _exits(point: Mapping[str, Any], kept: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Count where the examples left a model with exits; return nothing for other models."""
+    """Count where the examples left a model with exits, or nothing for other models."""
     left = [answer["facts"] for batch in kept for answer in batch["answers"]]
     if not all("exit" in facts for facts in left):
         return {}

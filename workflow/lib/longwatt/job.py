@@ -91,7 +91,7 @@ def logged(log: str, failure: str | None = None, fetches: bool = False) -> Itera
 
 
 def _unfinished(failure: str) -> Path:
-    """Return the second name of a log whose job has not ended well; see `_open_log`."""
+    """Return the second name of a log whose job has not ended well (`_open_log`)."""
     return Path(f"{failure}.unfinished")
 
 
@@ -127,7 +127,7 @@ def run_workers(
     energy_log: str,
     wait_s: float | None = None,
 ) -> None:
-    """Lease a budget's GPUs and run `python -m module SPEC` on each, with an energy recorder.
+    """Lease a budget's GPUs and run `python -m module SPEC` there, with an energy recorder.
 
     There is one process per device. Several processes meet through torch's launcher.
 
@@ -172,7 +172,7 @@ def _run_leased(
     lease: gpus.Lease,
     order: Order,
 ) -> None:
-    """Run the workers on leased GPUs, metered; see `run_workers`."""
+    """Run and meter the workers on leased GPUs, as `run_workers` says."""
     error = folder / "error.json"
     for path in folder.glob(error_file(error, "*").name):
         path.unlink()
@@ -211,7 +211,7 @@ def _command(module: str, processes: int, spec: Path) -> list[str]:
 def _run(
     command: list[str], environment: dict[str, str], recorder: Sidecar | None, processes: int
 ) -> int:
-    """Run a command under a recorder to its end, and pass a SIGTERM on to its workers."""
+    """Run a command to its end under a recorder, and pass on a SIGTERM."""
     if recorder:
         environment = {**environment, **recorder.environ()}
         recorder.mark("idle_before")  # until the worker touches its GPU
@@ -234,7 +234,7 @@ def _prepare_worker() -> None:
 
 
 def _wait(process: subprocess.Popen[bytes], processes: int) -> int:
-    """Wait for the workers' end; once asked to end, ask them again until they are gone."""
+    """Wait for the workers' end, and keep asking for it once this job is asked to end."""
     descriptor = os.pidfd_open(process.pid)
     try:
         while True:
@@ -285,7 +285,7 @@ def _failure(error: Path, status: int, processes: int, kept: int) -> BaseExcepti
 
 @contextlib.contextmanager
 def _exclusive(path: Path) -> Iterator[None]:
-    """Hold the lock of a work folder, after ending an orphan of a killed run that holds it."""
+    """Hold the lock of a work folder, after ending any orphan of a killed run."""
     with path.open("a+", encoding="utf-8") as stream:
         if not try_lock(stream):
             _end_holder(stream)
@@ -299,7 +299,7 @@ def _exclusive(path: Path) -> Iterator[None]:
 
 
 def _end_holder(stream: Any) -> None:
-    """End the job that outlived its Snakemake and still holds the lock of our work folder.
+    """End a job that outlived its Snakemake and still holds our lock.
 
     Its work is not lost: this attempt goes on from its last checkpoint.
     """
@@ -327,7 +327,7 @@ def _end_holder(stream: Any) -> None:
 
 
 def _holder(stream: Any) -> dict[str, Any] | None:
-    """Read who holds the lock; None before a new holder has written itself down."""
+    """Read who holds the lock, or None before the holder has written itself down."""
     stream.seek(0)
     try:
         holder: dict[str, Any] = json.loads(stream.read())

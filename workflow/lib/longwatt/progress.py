@@ -35,7 +35,7 @@ class _Log(io.FileIO):
 
 
 def outlast_full_disk() -> None:
-    """Let prints and tracebacks fail silently on a full disk: a lost line must not end a job."""
+    """Let prints and tracebacks survive a full disk: a lost line ends no job."""
     for name, descriptor in (("stdout", 1), ("stderr", 2)):
         getattr(sys, name).flush()
         raw = io.BufferedWriter(_Log(descriptor, "wb", closefd=False))
@@ -43,7 +43,7 @@ def outlast_full_disk() -> None:
 
 
 def say(message: str) -> None:
-    """Print a line with the job's label to the log and, if somebody watches, to the terminal."""
+    """Print a line with the job's label to the log and to a watcher's terminal."""
     line = f"{os.environ.get(LABEL, 'longwatt')}: {message}\n"
     print(line, end="", flush=True)
     tell_terminal(line)

@@ -13,6 +13,6 @@ def closest(name: str, known: Iterable[str]) -> str | None:
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """Return a hint, for a message, at the known name most like `name`, or "" when none is."""
+    """Return a hint for a message at the known name most like `name`, or ""."""
     close = closest(name, known)
     return f" (did you mean {close!r}?)" if close else ""

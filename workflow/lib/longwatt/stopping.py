@@ -12,7 +12,7 @@ from typing import Any
 
 
 class Stopped(BaseException):
-    """A worker ended because it was asked to; the message says how much is saved.
+    """A worker was asked to end and has. The message says what is saved.
 
     Like KeyboardInterrupt it is no Exception: a library's own `except` must not swallow it.
     """
@@ -24,7 +24,7 @@ class _State:
 
 
 def listen() -> None:
-    """Make SIGTERM raise Stopped from now on; inside `deferred` it is only noted."""
+    """Make SIGTERM raise Stopped from now on, or only note it inside `deferred`."""
     signal.signal(signal.SIGTERM, _on_signal)
 
 
@@ -35,7 +35,7 @@ def asked() -> bool:
 
 @contextmanager
 def deferred() -> Iterator[None]:
-    """Let the block run uncut; long ones call `asked` where they can save and leave."""
+    """Let the block run uncut. A long one polls `asked` to save and leave."""
     if asked():
         raise Stopped("stopped by SIGTERM")
     _State.deferred = True

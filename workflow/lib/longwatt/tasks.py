@@ -1,4 +1,4 @@
-"""Tasks of datasets and of model families, known to the readers of data without any study."""
+"""Tasks of datasets and model families, apart since readers of data know no study."""
 
 from __future__ import annotations
 

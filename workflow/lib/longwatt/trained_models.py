@@ -1,4 +1,4 @@
-"""Check a trained model by its digests before use, and replace damaged files by sound copies."""
+"""Check a trained model by its digests, and replace damaged files by sound copies."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["ensure_sound", "model_files", "result_damage"]
 
 
 def result_damage(result: Path) -> str:
-    """Say what is damaged in a training's result, which its work folder keeps; "" if nothing is.
+    """Say what is damaged in the result of a work folder, or "" if nothing.
 
     The published files are the result's own, under second names, so bit rot strikes both.
     """
@@ -26,7 +26,7 @@ def result_damage(result: Path) -> str:
 
 
 def ensure_sound(paths: Mapping[str, str]) -> None:
-    """Compare a model's files with their digests, and replace a damaged one by a sound copy.
+    """Compare a model's files with their digests, and replace damaged ones by sound copies.
 
     Args:
         paths: the `model`, its `training` and, where it is calibrated, its `temperatures`. Nothing

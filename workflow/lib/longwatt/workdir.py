@@ -179,7 +179,7 @@ class WorkFolder:
                 entry.unlink()
 
     def _why_clean(self) -> str:
-        """Say why earlier work cannot be continued; "" if it can, or if there is none."""
+        """Say why earlier work cannot be continued, or "" if it can or is absent."""
         lines = read_lines(self.attempts_log)
         if not lines:
             return ""
@@ -191,9 +191,9 @@ class WorkFolder:
 
     def _complete(self) -> list[Path]:
         """List the whole checkpoints of this very training, oldest first."""
-        every = sorted(self.checkpoints.glob("checkpoint-*"), key=checkpoint_step)
-        said = (read_object(path / COMPLETE).get("identity") for path in every)
-        return [path for path, made_by in zip(every, said, strict=True) if made_by == self.identity]
+        every = self.checkpoints.glob("checkpoint-*")
+        mine = [c for c in every if read_object(c / COMPLETE).get("identity") == self.identity]
+        return sorted(mine, key=checkpoint_step)
 
     def _last_usable(self) -> tuple[Path | None, list[str]]:
         """Find the checkpoint to resume from, and remove newer ones.
@@ -212,7 +212,7 @@ class WorkFolder:
         return None, damage
 
     def _problem(self, checkpoint: Path) -> str | None:
-        """Say why training cannot resume from a checkpoint; None if it can."""
+        """Say why training cannot resume from a checkpoint, or None if it can."""
         facts = read_object(checkpoint / COMPLETE)
         sealed = facts.pop("sha256", None)
         if "files" not in facts:
@@ -236,7 +236,7 @@ class WorkFolder:
         return None if sound else f"the best weights, of step {step}, are damaged"
 
     def _digests_of_best(self, step: int) -> Path:
-        """Return the file of the weights' digests; beside their folder, which becomes a result."""
+        """Return the file of the weights' digests, beside their folder, which becomes a result."""
         return self.path / f"best-{step}.json"
 
     def _weights(self) -> list[Path]:
@@ -285,7 +285,7 @@ def checkpoint_times(checkpoint: Path) -> dict[str, float]:
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """Read the records of attempts, without torn or damaged lines; a missing file has none."""
+    """Read the records of attempts without torn or damaged lines. A missing file has none."""
     if not path.is_file():
         return []
     lines = json_lines(path.read_text(encoding="utf-8", errors="replace"))

@@ -28,7 +28,7 @@ ERRORS = "LONGWATT_ERRORS"  # path to the job's memory, for errors that a full d
 
 
 class WorkerError(RuntimeError):
-    """A worker cannot do its work here; the message says what is missing."""
+    """A worker cannot do its work here, with a message that says what is missing."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ def run(work: Callable[[Spec], None]) -> None:
 
 @contextlib.contextmanager
 def _reported(spec: Spec) -> Iterator[None]:
-    """Leave an error of the block for the job, in a file of this process's own."""
+    """Leave an error of the block for the job, in this process's own file."""
     try:
         yield
     except stopping.Stopped as stopped:
@@ -103,7 +103,7 @@ def _reported(spec: Spec) -> Iterator[None]:
 
 
 def error_file(error: str | Path, rank: int | str) -> Path:
-    """Return the file for the error of a rank's process, or a pattern for the rank `*`."""
+    """Return the file for the error of a rank, or a pattern for `*`."""
     path = Path(error)
     return path.with_name(f"{path.stem}-{rank}{path.suffix}")
 
@@ -122,7 +122,7 @@ def _report(spec: Spec, kind: str, message: str) -> None:
 
 
 def _said(error: Exception, spec: Spec) -> tuple[str, str]:
-    """Return the kind of an error, and its message with what to do where that is known."""
+    """Return the kind of an error and its message, with advice where there is some."""
     from longwatt.devices import out_of_memory
     from longwatt.distributed import lost_a_process
 
