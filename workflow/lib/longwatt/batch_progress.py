@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -134,11 +135,11 @@ class Progress:
 
     def _account(self, kept: Iterable[Mapping[str, Any]]) -> None:
         """Name the batches of the result in the energy log, so that these are billed."""
-        parts: dict[tuple[Any, ...], list[list[int]]] = {}
+        parts: defaultdict[tuple[Any, ...], list[list[int]]] = defaultdict(list)
         for batch in kept:
             took: Took = batch["took"]
-            windows = parts.setdefault((took.boot_id, took.attempt, batch["rank"]), [])
-            windows.append([took.start_ns, took.end_ns])
+            key = took.boot_id, took.attempt, batch["rank"]
+            parts[key].append([took.start_ns, took.end_ns])
         names = ("boot_id", "attempt", "process")
         said = [{**dict(zip(names, key, strict=True)), "windows": parts[key]} for key in parts]
         if self.marker:

@@ -19,6 +19,7 @@ from longwatt.energy.log import append
 from longwatt.provenance import json_lines
 
 PACKAGES = ("torch", "transformers", "accelerate", "datasets", "tokenizers", "numpy")
+NOTES = "environments.jsonl"  # in a work folder, one line for each attempt
 CPU_FACTS = Path("/proc/cpuinfo")
 NAMES = ("model name", "Hardware", "cpu model")  # of a processor, by architecture
 
@@ -69,7 +70,7 @@ def note(folder: Path | str, budget: Mapping[str, Any], fresh: bool) -> None:
     """
     if distributed.rank() > 0:
         return
-    path = _notes(folder)
+    path = Path(folder) / NOTES
     if fresh:
         path.unlink(missing_ok=True)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -78,12 +79,8 @@ def note(folder: Path | str, budget: Mapping[str, Any], fresh: bool) -> None:
 
 def noted(folder: Path | str) -> dict[str, Any]:
     """Describe what all attempts with kept work computed on, with differing values joined."""
-    path = _notes(folder)
+    path = Path(folder) / NOTES
     return _together(json_lines(path.read_text(encoding="utf-8")) if path.exists() else [])
-
-
-def _notes(folder: Path | str) -> Path:
-    return Path(folder) / "environments.jsonl"
 
 
 def _together(attempts: list[dict[str, Any]]) -> dict[str, Any]:

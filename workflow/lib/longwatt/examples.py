@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,11 @@ from longwatt.references import compared_id
 from longwatt.tokenization import SpecialTokens, load_split
 
 
+@dataclass(eq=False)
 class Examples(Dataset[Example]):
     """Examples of one split.
 
-    Args:
+    Attributes:
         rows: a `datasets.Dataset` with the columns that
             `longwatt.tokenization.tokenize_dataset` writes.
         special: the tokenizer's special tokens.
@@ -30,25 +32,21 @@ class Examples(Dataset[Example]):
             None where the task is no classification.
     """
 
-    def __init__(
-        self,
-        rows: Any,
-        special: SpecialTokens,
-        seq_len: int,
-        max_target_tokens: int,
-        every_reference: bool,
-        references: str = "best",
-        labels: Sequence[str] | None = None,
-    ) -> None:
-        self.references = references
-        self.labels = None if labels is None else {name: n for n, name in enumerate(labels)}
-        self.rows = rows
-        self.special = special
-        self.seq_len = seq_len
-        self.max_target_tokens = max_target_tokens
-        counts = [len(labels) if every_reference else 1 for labels in rows["references"]]
+    rows: Any
+    special: SpecialTokens
+    seq_len: int
+    max_target_tokens: int
+    every_reference: bool
+    references: str = "best"
+    labels: Sequence[str] | None = None
+
+    def __post_init__(self) -> None:
+        self.number_of = {name: number for number, name in enumerate(self.labels or ())}
+        texts = self.rows["references"]
+        counts = [len(each) if self.every_reference else 1 for each in texts]
         self.index = [(row, n) for row, count in enumerate(counts) for n in range(count)]
-        room = [min(seq_len, tokens + special.count) for tokens in rows["input_tokens"]]
+        extra, most = self.special.count, self.seq_len
+        room = [min(most, tokens + extra) for tokens in self.rows["input_tokens"]]
         self.lengths = [room[row] for row, _ in self.index]
 
     @cached_property
@@ -82,7 +80,7 @@ class Examples(Dataset[Example]):
 
     def _target(self, row: Mapping[str, Any], reference: int) -> list[int]:
         if self.labels is not None:
-            return [self.labels[row["references"][reference]]]
+            return [self.number_of[row["references"][reference]]]
         return self.special.cut(row["labels"][reference], self.max_target_tokens)
 
 

@@ -55,7 +55,10 @@ def infer(spec: Spec) -> None:
 def _predict(spec: Spec, progress: Progress) -> None:
     tokenizer = load_tokenizer(spec.paths["model"])
     examples = _examples(spec, tokenizer)
-    groups = batches(examples, taken_together(spec.settings["inference"]))
+    together = int(spec.settings["inference"]["batch_size"])
+    if together > 1:  # unfinished examples of several batches may be regrouped
+        together *= int(spec.settings["inference"].get("regroup_batches", 1))
+    groups = batches(examples, together)
     if distributed.rank() == 0:
         count = progress.earlier
         earlier = f", {count} of them predicted by an earlier attempt" if count else ""
@@ -85,15 +88,6 @@ def _generate(
         window = result.start_ns, result.end_ns
         progress.keep(number, kept, window, last=number == mine[-1][0])
     devices.synchronize(predictor.device)
-
-
-def taken_together(point: Mapping[str, Any]) -> int:
-    """Return how many examples are predicted, timed and kept together.
-
-    It is a batch, or several batches whose unfinished examples are regrouped.
-    """
-    size = int(point["batch_size"])
-    return size * int(point.get("regroup_batches", 1)) if size > 1 else size
 
 
 def _examples(spec: Spec, tokenizer: Any) -> Examples:

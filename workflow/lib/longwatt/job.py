@@ -42,6 +42,7 @@ OFFLINE = {
 # Variables of an outer launcher that would mislead workers; ours sets them anew for several.
 RANKS = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE")
 SHARED_MEMORY = "/dev/shm"  # where a loader's processes hand over their batches
+UNFINISHED = ".unfinished"  # of a second name of the log, until the job has ended well
 TAKEOVER_WAIT_S = 60.0
 GOES_ON = "the next run goes on"
 SIGNAL_S = 0.5  # how soon a SIGTERM is passed on
@@ -49,6 +50,8 @@ REPEAT_S = 5.0  # a worker that was still loading when it was asked to end may h
 # An option of torch's launcher, as a variable since older versions lack the option. SIGTERM is not
 # among the signals that it handles: it would end its workers itself, seconds later.
 LAUNCHER = {"PET_SIGNALS_TO_HANDLE": "SIGINT,SIGHUP,SIGQUIT"}
+
+Fields = Mapping[str, Any]  # of a `longwatt.worker.Spec`
 
 
 class JobError(RuntimeError):
@@ -87,12 +90,7 @@ def logged(log: str, failure: str | None = None, fetches: bool = False) -> Itera
         _report_failure(error, log, failure, terminal)
         raise SystemExit(1) from None
     if failure is not None:
-        _unfinished(failure).unlink(missing_ok=True)
-
-
-def _unfinished(failure: str) -> Path:
-    """Return the second name of a log whose job has not ended well (`_open_log`)."""
-    return Path(f"{failure}.unfinished")
+        Path(failure + UNFINISHED).unlink(missing_ok=True)
 
 
 def _open_log(log: Path, failure: str | None) -> FileIO:
@@ -104,7 +102,7 @@ def _open_log(log: Path, failure: str | None) -> FileIO:
     log.parent.mkdir(parents=True, exist_ok=True)
     if failure is None:
         return log.open("wb", buffering=0)
-    kept = _unfinished(failure)
+    kept = Path(failure + UNFINISHED)
     resumes = kept.exists()
     kept.parent.mkdir(parents=True, exist_ok=True)
     Path(failure).unlink(missing_ok=True)
@@ -120,7 +118,7 @@ def _open_log(log: Path, failure: str | None) -> FileIO:
 def run_workers(
     module: str,
     *,
-    spec: Mapping[str, Any],
+    spec: Fields,
     threads: int,
     work: str,
     label: str,
@@ -133,8 +131,7 @@ def run_workers(
 
     Args:
         module: a longwatt module that calls `longwatt.worker.run`.
-        spec: fields of `longwatt.worker.Spec` except `error` and `energy_log`; its settings hold
-            the budget.
+        spec: all fields but `error` and `energy_log`; its settings hold the budget.
         threads: CPU threads of this job, shared by its processes.
         work: the cell's work folder; locked, so that two attempts never write there at once.
         label: name of this job in progress lines and leases.
@@ -165,12 +162,7 @@ def run_workers(
 
 
 def _run_leased(
-    module: str,
-    spec: Mapping[str, Any],
-    folder: Path,
-    threads: int,
-    lease: gpus.Lease,
-    order: Order,
+    module: str, spec: Fields, folder: Path, threads: int, lease: gpus.Lease, order: Order
 ) -> None:
     """Run and meter the workers on leased GPUs, as `run_workers` says."""
     error = folder / "error.json"
@@ -234,7 +226,7 @@ def _prepare_worker() -> None:
 
 
 def _wait(process: subprocess.Popen[bytes], processes: int) -> int:
-    """Wait for the workers' end, and keep asking for it once this job is asked to end."""
+    """Wait for the workers' end, and request it repeatedly once this job must end."""
     descriptor = os.pidfd_open(process.pid)
     try:
         while True:
@@ -305,7 +297,9 @@ def _end_holder(stream: Any) -> None:
     """
     deadline = time.monotonic() + TAKEOVER_WAIT_S
     while not try_lock(stream):
-        holder = _holder(stream)
+        stream.seek(0)
+        # A new holder may not have written itself down yet.
+        holder = next(iter(json_lines(stream.read())), None)
         if holder and holder["host"] != os.uname().nodename:
             raise JobError(
                 f"{stream.name} is held by process {holder['pid']} on {holder['host']}, an earlier "
@@ -324,16 +318,6 @@ def _end_holder(stream: Any) -> None:
             raise JobError(f"{stream.name} is held by {who} for a minute")
         time.sleep(0.1)
     time.sleep(1)  # the kernel ends its workers a moment after it
-
-
-def _holder(stream: Any) -> dict[str, Any] | None:
-    """Read who holds the lock, or None before the holder has written itself down."""
-    stream.seek(0)
-    try:
-        holder: dict[str, Any] = json.loads(stream.read())
-    except ValueError:
-        return None
-    return holder
 
 
 def _end(pid: int, since: int | None) -> None:

@@ -116,7 +116,8 @@ class WorkFolder:
 
     def keep_best(self, written: Path, step: int) -> None:
         """Make written weights durable and put them in place whole."""
-        write_json(self._digests_of_best(step), _contents(written))
+        # The digests lie beside the folder, which becomes a result.
+        write_json(self.path / f"best-{step}.json", _contents(written))
         fsync_tree(written)
         shutil.rmtree(self.best(step), ignore_errors=True)
         written.rename(self.best(step))
@@ -232,12 +233,8 @@ class WorkFolder:
     def _problem_of_best(self, step: int) -> str | None:
         if not self.best(step).is_dir():
             return f"the best weights, of step {step}, are gone"
-        sound = _contents(self.best(step)) == read_object(self._digests_of_best(step))
+        sound = _contents(self.best(step)) == read_object(self.path / f"best-{step}.json")
         return None if sound else f"the best weights, of step {step}, are damaged"
-
-    def _digests_of_best(self, step: int) -> Path:
-        """Return the file of the weights' digests, beside their folder, which becomes a result."""
-        return self.path / f"best-{step}.json"
 
     def _weights(self) -> list[Path]:
         return [path for path in self.path.glob("best-*") if path.is_dir()]
