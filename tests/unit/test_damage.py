@@ -1,4 +1,4 @@
-"""Artefacts that are torn, altered, empty or gone are named, never believed, and made again."""
+"""Torn, altered, empty or missing artefacts are named, never trusted, and made again."""
 
 import gzip
 import json
@@ -97,7 +97,7 @@ def test_a_torn_line_and_a_row_without_its_field_are_named(tmp_path):
 
 @pytest.fixture
 def cell(tmp_path) -> Path:
-    """A cell that has trained; its work folder's result shares its files with what was published."""
+    """Make a trained cell, whose published files are those of its work folder's result."""
     kept = tmp_path / "work/result"
     (kept / "model").mkdir(parents=True)
     (kept / "model/model.safetensors").write_bytes(os.urandom(5000))
@@ -156,7 +156,7 @@ def test_a_summary_that_was_altered_is_drawn_by_nothing(tmp_path):
 
 @pytest.fixture
 def log(tmp_path) -> Path:
-    """A published energy log, and the runs that it was made from."""
+    """Make a published energy log, and the runs that it is made from."""
     run = tmp_path / "work/predict-p/energy/1.jsonl"
     run.parent.mkdir(parents=True)
     energy_log.append(run, header(Order(str(run)), Clock()))

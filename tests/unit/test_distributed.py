@@ -15,8 +15,9 @@ from longwatt.study import merge
 from tests import forked
 from tests.tiny_cell import training_spec
 
-# Without dropout, whose random numbers are each process's own. 64 examples make 22 micro-batches of 3 and less, which
-# neither 2 nor 3 processes share evenly; the 7 validation examples make 4 batches, the last of one.
+# Without dropout, whose random numbers are each process's own. 64 examples make 22 micro-batches of
+# at most 3, which neither 2 nor 3 processes share evenly. The 7 validation examples make 4 batches,
+# the last of one example.
 CELL = {
     "protocol": "teacher_forced",
     "model": {"config": {"dropout": 0.0}},
@@ -74,7 +75,7 @@ def test_another_number_of_processes_than_the_budget_s_is_refused(
 
 
 def together(spec, work) -> None:
-    """As `longwatt.worker.run` has met processes work, and say what went wrong before they part."""
+    """Work and report errors as `longwatt.worker.run` has joined processes do."""
     try:
         with worker._reported(spec):
             work(spec)
@@ -83,7 +84,7 @@ def together(spec, work) -> None:
 
 
 def _failure(spec) -> BaseException:
-    """Give what a job of two workers raises for what they said."""
+    """Return the error that a job of two workers raises for theirs."""
     with tempfile.TemporaryFile() as nothing:
         return job._failure(Path(spec.error), 1, 2, nothing.fileno())
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -122,6 +122,7 @@ class Progress:
         """
         kept = self.store.kept()
         missing = [(number, group) for number, group in enumerate(groups) if number not in kept]
+        distributed.gather(None)  # all must see the same batches missing, before any adds some
         if missing:
             environment.note(self.spec.paths["work"], self.spec.settings["budget"], fresh=not kept)
             work(distributed.share(missing))
@@ -130,13 +131,13 @@ class Progress:
             return None
         self.mark("finish")
         kept = self.store.kept()
-        self._account(kept.values())
+        self.account(kept)
         return kept
 
-    def _account(self, kept: Iterable[Mapping[str, Any]]) -> None:
+    def account(self, kept: Mapping[int, Mapping[str, Any]]) -> None:
         """Name the batches of the result in the energy log, so that these are billed."""
         parts: defaultdict[tuple[Any, ...], list[list[int]]] = defaultdict(list)
-        for batch in kept:
+        for batch in kept.values():
             took: Took = batch["took"]
             key = took.boot_id, took.attempt, batch["rank"]
             parts[key].append([took.start_ns, took.end_ns])
