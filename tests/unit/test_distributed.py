@@ -37,9 +37,8 @@ def train(study, data, out: Path, processes: int, accumulation: int) -> dict:
     out.mkdir()
     budget = {"processes": processes, "gradient_accumulation_steps": accumulation}
     spec = training_spec(study, data, out, merge(CELL, {"budget": budget}))
-    assert forked.run(training.train, [spec] * processes) == [0] * processes, (
-        out / "processes.log"
-    ).read_text()
+    done = forked.run(training.train, [spec] * processes)
+    assert done == [0] * processes, (out / "processes.log").read_text()
     return json.loads((out / "training.json").read_text())
 
 

@@ -203,10 +203,10 @@ def test_more_gpus_than_there_are_is_said(start, tmp_path):
 
 def alive(tmp_path: Path) -> list[int]:
     pids = [int(path.read_text() or 0) for path in tmp_path.glob("pid*")]
-    return [pid for pid in pids if pid and Path(f"/proc/{pid}/cmdline").exists() and _command(pid)]
+    return [pid for pid in pids if pid and _is_worker(pid)]
 
 
-def _command(pid: int) -> bool:
+def _is_worker(pid: int) -> bool:
     try:
         return b"stand_in_worker" in Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError:

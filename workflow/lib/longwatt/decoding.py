@@ -99,6 +99,5 @@ class Predictor:
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[Any]:
     """Return mixed precision for bf16 and fp16, and a null context otherwise."""
     kinds = {"bf16": torch.bfloat16, "fp16": torch.float16}
-    if precision not in kinds:
-        return nullcontext()
-    return torch.autocast(device.type, dtype=kinds[precision])
+    kind = kinds.get(precision)
+    return torch.autocast(device.type, dtype=kind) if kind else nullcontext()

@@ -217,12 +217,9 @@ def _run(
 
 
 def _prepare_worker() -> None:
-    """Make a new process die with the job, and ignore SIGTERM until its worker listens.
-
-    The job repeats the SIGTERM.
-    """
+    """Make a new process die with the job, and ignore SIGTERM until its worker listens."""
     die_with_parent()
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the job repeats it
 
 
 def _wait(process: subprocess.Popen[bytes], processes: int) -> int:
@@ -334,13 +331,12 @@ def _end(pid: int, since: int | None) -> None:
 
 
 def _report_failure(error: BaseException, log: str, failure: str | None, terminal: int) -> None:
-    label = os.environ[LABEL]
+    label, message = os.environ[LABEL], str(error)
     if isinstance(error, KeyboardInterrupt | Stopped):  # no failure of the cell
-        said = str(error) if isinstance(error, Stopped) else "interrupted"
+        said = message if isinstance(error, Stopped) else "interrupted"
         more = "" if GOES_ON in said else f"; {GOES_ON} from what is saved"
         _tell(terminal, f"{label}: {said}{more}\n")
         return
-    message = str(error)
     if not isinstance(error, JobError):
         if is_full(error):  # results may lie on a disk of their own, behind a link
             places = (Path(log).parent, Path.cwd(), Path("results"), Path(tempfile.gettempdir()))

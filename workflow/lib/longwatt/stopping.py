@@ -1,7 +1,4 @@
-"""End a process on SIGTERM, at once or after its work is saved.
-
-A SIGTERM comes from a time limit, a preemption or an operator.
-"""
+"""End a process on SIGTERM (time limit, preemption, operator), at once or once saved."""
 
 from __future__ import annotations
 

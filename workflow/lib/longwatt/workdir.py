@@ -197,11 +197,7 @@ class WorkFolder:
         return sorted(mine, key=checkpoint_step)
 
     def _last_usable(self) -> tuple[Path | None, list[str]]:
-        """Find the checkpoint to resume from, and remove newer ones.
-
-        Returns:
-            The checkpoint, and the problems of those removed.
-        """
+        """Find the checkpoint to resume from, and the problems of newer ones, which are removed."""
         damage: list[str] = []
         every = self.checkpoints.glob("checkpoint-*")
         for path in sorted(every, key=checkpoint_step, reverse=True):
@@ -227,10 +223,9 @@ class WorkFolder:
         if torn:
             return f"{torn[0]} is {'damaged' if torn[0] in found else 'missing'}"
         # Without the best weights the run could end with other weights than it should.
-        best = facts["state"].get("best_step")
-        return None if best is None else self._problem_of_best(best)
-
-    def _problem_of_best(self, step: int) -> str | None:
+        step = facts["state"].get("best_step")
+        if step is None:
+            return None
         if not self.best(step).is_dir():
             return f"the best weights, of step {step}, are gone"
         sound = _contents(self.best(step)) == read_object(self.path / f"best-{step}.json")
@@ -273,10 +268,7 @@ def checkpoint_state(checkpoint: Path) -> dict[str, Any]:
 
 
 def checkpoint_times(checkpoint: Path) -> dict[str, float]:
-    """Read the times that `WorkFolder.note_times` added, without damaged ones.
-
-    There are none if a kill came between.
-    """
+    """Read the sound times that `WorkFolder.note_times` added, none if a kill came between."""
     known, said = checkpoint_state(checkpoint), read_object(checkpoint / TIMES)
     return {key: said[key] for key in said if key in known and isinstance(said[key], int | float)}
 
@@ -292,8 +284,7 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
 def _contents(checkpoint: Path) -> dict[str, list[int]]:
     """Return size and CRC-32 of a checkpoint's files, except those that are added later.
 
-    A checkpoint of gigabytes is read once for it. A cryptographic digest would take several times
-    as long.
+    A cryptographic digest of a checkpoint of gigabytes would take several times as long.
     """
     every = sorted(path for path in checkpoint.rglob("*") if path.is_file())
     files = [path for path in every if path.name not in (COMPLETE, TIMES)]

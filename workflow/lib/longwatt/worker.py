@@ -38,8 +38,7 @@ class Spec:
     Attributes:
         settings: the stage's narrow settings.
         paths: where inputs, outputs and the work folder are.
-        identity: digests that must agree for earlier work to be continued; empty where it never
-            is.
+        identity: digests that earlier work must match to be continued; empty if it never is.
         provenance: the stamp that the stage's artefact carries.
         error: where each process writes its error (`error_file`).
         energy_log: where to mark phases; None marks none.
