@@ -54,7 +54,7 @@ def test_a_damaged_json_is_named_and_set_aside_for_the_next_run(tmp_path, damage
     write_json(path, FACTS)
     assert read_artefact(path)["score"] == 41.25
     DAMAGES[damage](path)
-    with refused("scores.json", ".+\\); .*run again, and it is made again") as said:
+    with refused("scores.json", r".+\); .*run again, and it is made again") as said:
         read_artefact(path)
     assert not path.exists(), "the next run misses it"
     assert ("renamed to scores.json.damaged" in str(said.value)) == (damage != "gone")
