@@ -53,13 +53,29 @@ def study_text(cells: int) -> str:
     """
     if cells < 1 or cells % CELLS_PER_SEED:
         raise ValueError(f"{cells} cells cannot be generated; give a multiple of {CELLS_PER_SEED}")
-    options = {"train": 64, "validation": 12, "test": 4, "answer_vocabulary": 8, "filler_vocabulary": 40}
+    options = {
+        "train": 64,
+        "validation": 12,
+        "test": 4,
+        "answer_vocabulary": 8,
+        "filler_vocabulary": 40,
+    }
     dataset = {"source": "needle", "metric": "f1", "training": {"max_target_tokens": 8}}
     model = {"family": "led", "initialisation": "random", "tokenizer": "bpe"}
-    config = {"attention_window": 16, "max_encoder_position_embeddings": 1024, "max_decoder_position_embeddings": 32}
-    datasets = {f"needle{n}": {**dataset, "options": {**options, "words_per_document": 400 + n}} for n in range(2)}
+    config = {
+        "attention_window": 16,
+        "max_encoder_position_embeddings": 1024,
+        "max_decoder_position_embeddings": 32,
+    }
+    datasets = {
+        f"needle{n}": {**dataset, "options": {**options, "words_per_document": 400 + n}}
+        for n in range(2)
+    }
     models = {f"led{n}": {**model, "config": {**config, "d_model": 16 * (n + 1)}} for n in range(5)}
-    axes = {"seq_lens": [32, 64, 128, 256, 512], "seeds": list(range(1, cells // CELLS_PER_SEED + 1))}
+    axes = {
+        "seq_lens": [32, 64, 128, 256, 512],
+        "seeds": list(range(1, cells // CELLS_PER_SEED + 1)),
+    }
     document = {
         "title": f"{cells} cells",
         "datasets": datasets,
@@ -96,10 +112,21 @@ def forget(project: Path) -> None:
 
 def dry_run(project: Path) -> Cost:
     """Run `snakemake -n` and say what it took, with all its child processes."""
-    command = [sys.executable, "-m", "bench.whose_time", "-n", "--cores", "2", "--config", "study=scale"]
+    command = [
+        sys.executable,
+        "-m",
+        "bench.whose_time",
+        "-n",
+        "--cores",
+        "2",
+        "--config",
+        "study=scale",
+    ]
     before = time.perf_counter()
     with tempfile.TemporaryFile("w+") as said:
-        process = subprocess.Popen(command, cwd=project, env=with_bench(), stdout=said, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(
+            command, cwd=project, env=with_bench(), stdout=said, stderr=subprocess.STDOUT
+        )
         _, status, used = os.wait4(process.pid, 0)
         wall_s = time.perf_counter() - before
         process.returncode = os.waitstatus_to_exitcode(status)
@@ -144,8 +171,12 @@ def measure(cells: int, states: Sequence[str]) -> Iterator[tuple[str, Cost]]:
 
 def main() -> None:
     """Print a table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("cells", type=int, nargs="*", default=[50, 500, 5000], help=f"multiples of {CELLS_PER_SEED}")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "cells", type=int, nargs="*", default=[50, 500, 5000], help=f"multiples of {CELLS_PER_SEED}"
+    )
     parser.add_argument("--states", nargs="+", choices=STATES, default=STATES)
     given = parser.parse_args()
     times = f"{'wall s':>7}  {'CPU s':>7}  {'ours s':>7}  {'Snakemake s':>11}"

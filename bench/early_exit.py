@@ -37,10 +37,30 @@ from longwatt.models.exit_inference import Leaver, Left
 from longwatt.models.exit_model import EarlyExitConfig, EarlyExitModel, new_model
 
 SHAPES: Mapping[str, Mapping[str, Any]] = {
-    "tiny": {"hidden_size": 32, "num_hidden_layers": 4, "num_attention_heads": 2, "intermediate_size": 64},
-    "minilm": {"hidden_size": 384, "num_hidden_layers": 6, "num_attention_heads": 12, "intermediate_size": 1536},
-    "bert_base": {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "intermediate_size": 3072},
-    "bert_large": {"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16, "intermediate_size": 4096},
+    "tiny": {
+        "hidden_size": 32,
+        "num_hidden_layers": 4,
+        "num_attention_heads": 2,
+        "intermediate_size": 64,
+    },
+    "minilm": {
+        "hidden_size": 384,
+        "num_hidden_layers": 6,
+        "num_attention_heads": 12,
+        "intermediate_size": 1536,
+    },
+    "bert_base": {
+        "hidden_size": 768,
+        "num_hidden_layers": 12,
+        "num_attention_heads": 12,
+        "intermediate_size": 3072,
+    },
+    "bert_large": {
+        "hidden_size": 1024,
+        "num_hidden_layers": 24,
+        "num_attention_heads": 16,
+        "intermediate_size": 4096,
+    },
 }
 BATCH = 32
 LABELS = ("a", "b")
@@ -63,9 +83,13 @@ def encoder_config(shape: str, checkpoint: Path | None) -> dict[str, Any]:
     return dict(AutoConfig.for_model("bert", **SHAPES[shape]).to_dict())
 
 
-def with_exits(encoder: Mapping[str, Any], layers: Sequence[int], checkpoint: Path | None) -> EarlyExitModel:
+def with_exits(
+    encoder: Mapping[str, Any], layers: Sequence[int], checkpoint: Path | None
+) -> EarlyExitModel:
     """A model with classifiers there, in evaluation mode."""
-    config = EarlyExitConfig(encoder=encoder, layers=layers, labels=LABELS, temperatures=[1.0] * len(layers))
+    config = EarlyExitConfig(
+        encoder=encoder, layers=layers, labels=LABELS, temperatures=[1.0] * len(layers)
+    )
     return new_model(config, checkpoint).eval()
 
 
@@ -73,10 +97,17 @@ def rows_of(encoder: Mapping[str, Any], lengths: Sequence[int], device: str) -> 
     """Random texts of these lengths, padded to the longest."""
     generator = torch.Generator().manual_seed(0)
     ids = torch.randint(
-        encoder["vocab_size"] // 2, encoder["vocab_size"], (len(lengths), max(lengths)), generator=generator
+        encoder["vocab_size"] // 2,
+        encoder["vocab_size"],
+        (len(lengths), max(lengths)),
+        generator=generator,
     )
     mask = (torch.arange(max(lengths)) < torch.tensor(lengths)[:, None]).long()
-    rows = {"input_ids": ids * mask, "attention_mask": mask, "token_type_ids": torch.zeros_like(ids)}
+    rows = {
+        "input_ids": ids * mask,
+        "attention_mask": mask,
+        "token_type_ids": torch.zeros_like(ids),
+    }
     return {key: value.to(device) for key, value in rows.items()}
 
 
@@ -85,7 +116,9 @@ def timed(arms: Mapping[str, Arm], seconds: float, device: str) -> dict[str, lis
     taken: dict[str, list[float]] = {name: [] for name in arms}
     warm, until, order = 2, math.inf, random.Random(0)
     while warm > 0 or time.perf_counter() < until or len(next(iter(taken.values()))) < 5:
-        for name, arm in order.sample(list(arms.items()), len(arms)):  # nobody always follows the same neighbour
+        for name, arm in order.sample(
+            list(arms.items()), len(arms)
+        ):  # nobody always follows the same neighbour
             synchronize(torch.device(device))
             start = time.perf_counter()
             arm()
@@ -104,16 +137,29 @@ def median_ratio(taken: Mapping[str, Sequence[float]], arm: str, over: str) -> d
     """
     ratios = sorted(a / b for a, b in zip(taken[arm], taken[over], strict=True))
     half = 0.98 * math.sqrt(len(ratios))
-    low, high = max(0, math.floor(len(ratios) / 2 - half)), min(len(ratios) - 1, math.ceil(len(ratios) / 2 + half))
+    low, high = (
+        max(0, math.floor(len(ratios) / 2 - half)),
+        min(len(ratios) - 1, math.ceil(len(ratios) / 2 + half)),
+    )
     first, second = (sorted(taken[name])[len(ratios) // 10] for name in (arm, over))
     interval = {"ci_low": ratios[low], "ci_high": ratios[high]}
-    return {"ratio": statistics.median(ratios), **interval, "undisturbed": first / second, "rounds": len(ratios)}
+    return {
+        "ratio": statistics.median(ratios),
+        **interval,
+        "undisturbed": first / second,
+        "rounds": len(ratios),
+    }
 
 
-def leave(model: EarlyExitModel, rule: ExitRule, rows: Mapping[str, Tensor], size: int, together: int) -> list[Left]:
+def leave(
+    model: EarlyExitModel, rule: ExitRule, rows: Mapping[str, Tensor], size: int, together: int
+) -> list[Left]:
     """Predict rows in batches of `size`, `together` of which are regrouped."""
     leaver, step, count = Leaver(model, rule, size), size * together, len(rows["input_ids"])
-    parts = [{key: value[first : first + step] for key, value in rows.items()} for first in range(0, count, step)]
+    parts = [
+        {key: value[first : first + step] for key, value in rows.items()}
+        for first in range(0, count, step)
+    ]
     return [left for part in parts for left in leaver.leave(part)]
 
 
@@ -132,7 +178,9 @@ def leaving_at(model: EarlyExitModel, exit_: int) -> list[float]:
     return [SURE if number == exit_ else UNSURE for number in range(len(model.config.layers))]
 
 
-def leaving_by_shares(model: EarlyExitModel, rows: Mapping[str, Tensor], shares: Sequence[float]) -> list[float]:
+def leaving_by_shares(
+    model: EarlyExitModel, rows: Mapping[str, Tensor], shares: Sequence[float]
+) -> list[float]:
     """Temperatures by which these shares of all rows leave at each exit, those first that are surest there."""
     with torch.no_grad():
         logits = torch.cat([model.exit_logits(part) for part in _split(rows, BATCH)], 1).double()
@@ -150,10 +198,15 @@ def leaving_by_shares(model: EarlyExitModel, rows: Mapping[str, Tensor], shares:
 
 def _split(rows: Mapping[str, Tensor], size: int) -> list[dict[str, Tensor]]:
     count = len(rows["input_ids"])
-    return [{key: value[first : first + size] for key, value in rows.items()} for first in range(0, count, size)]
+    return [
+        {key: value[first : first + size] for key, value in rows.items()}
+        for first in range(0, count, size)
+    ]
 
 
-def one_at_a_time(given: argparse.Namespace, encoder: Mapping[str, Any], standard: Any) -> list[dict[str, Any]]:
+def one_at_a_time(
+    given: argparse.Namespace, encoder: Mapping[str, Any], standard: Any
+) -> list[dict[str, Any]]:
     """Batch 1: the standard model, one exit on the last layer, and leaving at each of four exits."""
     depth, layers = encoder["num_hidden_layers"], exit_layers(encoder["num_hidden_layers"])
     single = with_exits(encoder, [depth - 1], given.checkpoint).to(given.device)
@@ -174,14 +227,19 @@ def one_at_a_time(given: argparse.Namespace, encoder: Mapping[str, Any], standar
     arms: dict[str, Arm] = {
         "standard": lambda: standard_answers(standard, row, 1),
         "one exit on the last layer": lambda: leave(single, ExitRule(LAST), row, 1, 1),
-        **{f"four exits, leaving after layer {layer}": at(number) for number, layer in enumerate(layers)},
+        **{
+            f"four exits, leaving after layer {layer}": at(number)
+            for number, layer in enumerate(layers)
+        },
     }
     taken = timed(arms, given.seconds, given.device)
     run = dict(zip(arms, [depth, depth, *(layer + 1 for layer in layers)], strict=True))
     return [_judged_alone(name, taken, run[name], depth) for name in arms if name != "standard"]
 
 
-def _judged_alone(name: str, taken: Mapping[str, Sequence[float]], layers: int, depth: int) -> dict[str, Any]:
+def _judged_alone(
+    name: str, taken: Mapping[str, Sequence[float]], layers: int, depth: int
+) -> dict[str, Any]:
     measured = median_ratio(taken, name, "standard")
     if layers == depth:
         value, target, passed = measured["ratio"], OVERHEAD, measured["ratio"] <= OVERHEAD
@@ -189,12 +247,17 @@ def _judged_alone(name: str, taken: Mapping[str, Sequence[float]], layers: int, 
     else:
         value, target = 1 / measured["ratio"] / (depth / layers), SPEED
         what, passed = "speed-up over (standard layers / layers run), at least", value >= SPEED
-    seconds = {"standard_s": statistics.median(taken["standard"]), "seconds": statistics.median(taken[name])}
+    seconds = {
+        "standard_s": statistics.median(taken["standard"]),
+        "seconds": statistics.median(taken[name]),
+    }
     return {"arm": name, "layers": layers, **seconds, **measured, "what": what, "value": value, "target": target,
             "passed": passed}  # fmt: skip
 
 
-def many_at_a_time(given: argparse.Namespace, encoder: Mapping[str, Any], standard: Any) -> list[dict[str, Any]]:
+def many_at_a_time(
+    given: argparse.Namespace, encoder: Mapping[str, Any], standard: Any
+) -> list[dict[str, Any]]:
     """Batches of 32 that leave at a mix of exits: regrouped over several batches, and within each alone."""
     depth, layers = encoder["num_hidden_layers"], exit_layers(encoder["num_hidden_layers"])
     many = with_exits(encoder, layers, given.checkpoint).to(given.device)
@@ -203,13 +266,24 @@ def many_at_a_time(given: argparse.Namespace, encoder: Mapping[str, Any], standa
     rule = ExitRule(THRESHOLD, THRESHOLD_AT)
     arms: dict[str, Arm] = {
         "standard": lambda: standard_answers(standard, rows, BATCH),
-        f"regrouped over {given.batches} batches": lambda: leave(many, rule, rows, BATCH, given.batches),
+        f"regrouped over {given.batches} batches": lambda: leave(
+            many, rule, rows, BATCH, given.batches
+        ),
         "regrouped within a batch": lambda: leave(many, rule, rows, BATCH, 1),
     }
-    mean = statistics.mean(layers[left.exit] + 1 for left in arms[f"regrouped over {given.batches} batches"]())
+    mean = statistics.mean(
+        layers[left.exit] + 1 for left in arms[f"regrouped over {given.batches} batches"]()
+    )
     taken = timed(arms, given.seconds, given.device)
-    beside = ("standard", "regrouped within a batch")  # the second is there to compare with, and has no target
-    return [_judged_together(name, taken, mean, depth, name not in beside) for name in arms if name != "standard"]
+    beside = (
+        "standard",
+        "regrouped within a batch",
+    )  # the second is there to compare with, and has no target
+    return [
+        _judged_together(name, taken, mean, depth, name not in beside)
+        for name in arms
+        if name != "standard"
+    ]
 
 
 def _judged_together(
@@ -217,27 +291,51 @@ def _judged_together(
 ) -> dict[str, Any]:
     measured = median_ratio(taken, name, "standard")
     value = (1 - measured["ratio"]) / (1 - mean / depth)
-    seconds = {"standard_s": statistics.median(taken["standard"]), "seconds": statistics.median(taken[name])}
-    target = {"target": SAVING, "passed": value >= SAVING} if judged else {"target": "no target", "passed": None}
-    what = "part of the ideal saving, at least" if judged else "part of the ideal saving, to compare with,"
+    seconds = {
+        "standard_s": statistics.median(taken["standard"]),
+        "seconds": statistics.median(taken[name]),
+    }
+    target = (
+        {"target": SAVING, "passed": value >= SAVING}
+        if judged
+        else {"target": "no target", "passed": None}
+    )
+    what = (
+        "part of the ideal saving, at least"
+        if judged
+        else "part of the ideal saving, to compare with,"
+    )
     measured |= {"mean_layers": mean, "ideal_ratio": mean / depth, **seconds}
     return {"arm": name, **measured, "what": what, "value": value, **target}
 
 
 def equal_predictions(given: argparse.Namespace, encoder: Mapping[str, Any]) -> dict[str, Any]:
     """Texts of many lengths at many thresholds: how many leave alike, with one answer, in batch 1 and in batch 32."""
-    many = with_exits(encoder, exit_layers(encoder["num_hidden_layers"]), given.checkpoint).to(given.device)
+    many = with_exits(encoder, exit_layers(encoder["num_hidden_layers"]), given.checkpoint).to(
+        given.device
+    )
     generator = torch.Generator().manual_seed(1)
-    lengths = torch.randint(min(4, given.length), given.length + 1, (BATCH * 2,), generator=generator).tolist()
+    lengths = torch.randint(
+        min(4, given.length), given.length + 1, (BATCH * 2,), generator=generator
+    ).tolist()
     rows = rows_of(encoder, lengths, given.device)
     many.config.temperatures = leaving_by_shares(many, rows, SHARES)
     pairs = []
     for threshold in THRESHOLDS:
         rule = ExitRule(THRESHOLD, threshold)
-        pairs += zip(leave(many, rule, rows, 1, 1), leave(many, rule, rows, BATCH, given.batches), strict=True)
+        pairs += zip(
+            leave(many, rule, rows, 1, 1),
+            leave(many, rule, rows, BATCH, given.batches),
+            strict=True,
+        )
     equal = sum((one.answer, one.exit) == (other.answer, other.exit) for one, other in pairs)
     apart = max(abs(one.confidence - other.confidence) for one, other in pairs)
-    return {"equal": equal, "of": len(pairs), "largest_difference_of_confidence": apart, "passed": equal == len(pairs)}
+    return {
+        "equal": equal,
+        "of": len(pairs),
+        "largest_difference_of_confidence": apart,
+        "passed": equal == len(pairs),
+    }
 
 
 def measure(given: argparse.Namespace) -> dict[str, Any]:
@@ -265,7 +363,9 @@ def measure(given: argparse.Namespace) -> dict[str, Any]:
 
 def describe(result: Mapping[str, Any]) -> str:
     """Lines for a reader."""
-    lines = [f"{result['shape']}, {result['length']} tokens, {result['device']}, {result['threads']} threads"]
+    lines = [
+        f"{result['shape']}, {result['length']} tokens, {result['device']}, {result['threads']} threads"
+    ]
     for part in ("batch_1", "batch_32"):
         lines.append(part.replace("_", " "))
         for row in result[part]:
@@ -291,14 +391,22 @@ def _verdict(row: Mapping[str, Any]) -> str:
 
 def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--checkpoint", type=Path, help="a folder with an encoder's config.json and safetensors")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--checkpoint", type=Path, help="a folder with an encoder's config.json and safetensors"
+    )
     parser.add_argument("--shape", choices=sorted(SHAPES), default="minilm")
     parser.add_argument("--length", type=int, default=128, help="tokens of a text")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--threads", type=int, help="of the CPU; as torch chooses if not given")
-    parser.add_argument("--seconds", type=float, default=60, help="of each of the two parts that are timed")
-    parser.add_argument("--batches", type=int, default=8, help="batches of 32 that are regrouped together")
+    parser.add_argument(
+        "--seconds", type=float, default=60, help="of each of the two parts that are timed"
+    )
+    parser.add_argument(
+        "--batches", type=int, default=8, help="batches of 32 that are regrouped together"
+    )
     parser.add_argument("--out", type=Path, help="write everything as JSON")
     return parser.parse_args(words)
 

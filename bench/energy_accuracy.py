@@ -27,7 +27,11 @@ from longwatt.energy.reduction import summarize
 from longwatt.energy.sidecar import Sidecar
 
 IDLE_S = 3.0  # before and after the load
-SENSORS = {"25 ms of every 100 ms (A100-like)": A100, "100 ms (Turing-like)": TURING, "mean of 1 s": AVERAGE}
+SENSORS = {
+    "25 ms of every 100 ms (A100-like)": A100,
+    "100 ms (Turing-like)": TURING,
+    "mean of 1 s": AVERAGE,
+}
 OFFSETS = 48
 
 
@@ -95,13 +99,18 @@ def ours(machine: Machine, gpu: FakeGpu, end: float, folder: Path) -> list[str]:
 def accuracy(machine: Machine, seconds: float, folder: Path) -> None:
     """Print a table for every sensor: errors in % of the load's true energy."""
     for sensor, sees in SENSORS.items():
-        print(f"\nSensor: {sensor}; load of {seconds:g} s; error in %, over all offsets of a tool's clock\n")
+        print(
+            f"\nSensor: {sensor}; load of {seconds:g} s; error in %, over all offsets of a tool's clock\n"
+        )
         header = ["load", "our counter", "our integral", "our integral, idle to idle", *OTHERS]
         print("| " + " | ".join(header) + " |\n|" + " --- |" * len(header))
         for name, wave in WAVES.items():
             # The edges fall anywhere between two moves of a counter.
             gpu = FakeGpu(on=IDLE_S + 0.037, off=IDLE_S + 0.037 + seconds, **wave, **sees)
-            cells = [*ours(machine, gpu, gpu.off + IDLE_S, folder), *(errors(gpu, tool) for tool in OTHERS.values())]
+            cells = [
+                *ours(machine, gpu, gpu.off + IDLE_S, folder),
+                *(errors(gpu, tool) for tool in OTHERS.values()),
+            ]
             print("| " + " | ".join([name, *cells]) + " |")
 
 
@@ -131,7 +140,9 @@ def overhead(machine: Machine, seconds: float, pairs: int, folder: Path) -> None
     machine.has(gpus)
     sidecar = Sidecar(Order(str(folder / "overhead.jsonl"), [gpu.uuid for gpu in gpus]))
     share = cpu_share(sidecar.pid, seconds)
-    print(f"\nRecorder, 8 GPUs at 10 Hz, {seconds:g} s: {share:.2f} % of one core (target: at most 1 %)")
+    print(
+        f"\nRecorder, 8 GPUs at 10 Hz, {seconds:g} s: {share:.2f} % of one core (target: at most 1 %)"
+    )
     ratio, low, high = paired(Training("cpu"), sidecar.pid, pairs)
     sidecar.close(0)
     print(
@@ -142,9 +153,15 @@ def overhead(machine: Machine, seconds: float, pairs: int, folder: Path) -> None
 
 def main() -> None:
     """Print everything."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=120.0, help="length of a load and of the CPU measurement")
-    parser.add_argument("--pairs", type=int, default=150, help="pairs of training with and without the recorder")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--seconds", type=float, default=120.0, help="length of a load and of the CPU measurement"
+    )
+    parser.add_argument(
+        "--pairs", type=int, default=150, help="pairs of training with and without the recorder"
+    )
     parser.add_argument("--skip-overhead", action="store_true", help="only the simulated accuracy")
     given = parser.parse_args()
     if not can_build():

@@ -32,7 +32,9 @@ IDLE_S = 5.0
 LOADS = {"steady": {}, "stop and go (2 s, 2 s)": {"busy_s": 2.0, "pause_s": 2.0}}
 
 
-def measure(training: Training, gpu: str, seconds: float, load: dict[str, float], folder: Path) -> dict[str, Any]:
+def measure(
+    training: Training, gpu: str, seconds: float, load: dict[str, float], folder: Path
+) -> dict[str, Any]:
     """Energy of one run of a load, and its steps."""
     log = folder / "energy.jsonl"
     log.unlink(missing_ok=True)
@@ -55,7 +57,11 @@ def update_steps(training: Training, gpu: str, seconds: float) -> dict[str, floa
         "instant power": lambda: sensors.powers_mw()[0][0],
         "mean power": lambda: sensors.powers_mw()[1][0],
     }
-    return {name: step for name, read in reads.items() if (step := _step(training, read, seconds)) is not None}
+    return {
+        name: step
+        for name, read in reads.items()
+        if (step := _step(training, read, seconds)) is not None
+    }
 
 
 def _step(training: Training, read: Callable[[], Any], seconds: float) -> float | None:
@@ -113,16 +119,26 @@ def print_overhead(training: Training, gpu: str, pairs: int, folder: Path) -> No
     sidecar = Sidecar(Order(str(folder / "paired.jsonl"), [gpu]))
     ratio, low, high = paired(training, sidecar.pid, pairs)
     sidecar.close(0)
-    print(f"\nTraining with the recorder over without, {pairs} pairs: {ratio:.4f} ({low:.4f} to {high:.4f})")
+    print(
+        f"\nTraining with the recorder over without, {pairs} pairs: {ratio:.4f} ({low:.4f} to {high:.4f})"
+    )
 
 
 def main() -> None:
     """Print everything."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--seconds", type=float, default=120.0, help="length of each load")
     parser.add_argument("--repeats", type=int, default=3, help="runs of each load")
-    parser.add_argument("--pairs", type=int, default=150, help="pairs of training with and without the recorder")
-    parser.add_argument("--device", default="cuda", help="cpu rehearses this script beside a GPU that it does not load")
+    parser.add_argument(
+        "--pairs", type=int, default=150, help="pairs of training with and without the recorder"
+    )
+    parser.add_argument(
+        "--device",
+        default="cuda",
+        help="cpu rehearses this script beside a GPU that it does not load",
+    )
     given = parser.parse_args()
     gpus = choose("visible")
     if not gpus or (given.device == "cuda" and not torch.cuda.is_available()):

@@ -37,7 +37,9 @@ class Rates(NamedTuple):
 
     def __str__(self) -> str:
         """Say them in per cent."""
-        holds, below, above = (f"{100 * share:.1f} %" for share in (self.holds, self.below, self.above))
+        holds, below, above = (
+            f"{100 * share:.1f} %" for share in (self.holds, self.below, self.above)
+        )
         return f"{holds} hold the truth, {below} lie below, {above} above"
 
 
@@ -98,7 +100,9 @@ def three_seeds(source: np.random.Generator, how: Resampling) -> tuple[Ends, End
         seeds = [source.normal(model + source.normal(0, 0.5), 3) for _ in range(3)]
         sides.append(Scores([sample for one in seeds for sample in scores(one, how).samples], how))
     first, second = sides
-    return over_seeds(first.by_seed - second.by_seed), paired_difference(first, second, True).ends[:2]
+    return over_seeds(first.by_seed - second.by_seed), paired_difference(first, second, True).ends[
+        :2
+    ]
 
 
 def nearly_all_right(source: np.random.Generator, how: Resampling) -> tuple[Ends, Ends]:
@@ -126,27 +130,39 @@ def qmsum(path: Path) -> tuple[float, Ends, Ends]:
     sides = []
     for words in (90, 60):
         # The query, a blank line, the document.
-        said = {row["id"]: " ".join(row["input"].split("\n\n", 1)[1].split()[:words]) for row in rows}
+        said = {
+            row["id"]: " ".join(row["input"].split("\n\n", 1)[1].split()[:words]) for row in rows
+        }
         found = metrics.score_examples(said, references, ("rouge",))
         sides.append(Scores([metrics.text_sample(found, "rouge")], Resampling()))
     first, second = sides
     known = [(one.value, *interval_of(one).ends) for one in sides]
-    return first.value - second.value, of_difference(known[0], known[1]), difference_of(first, second).ends
+    return (
+        first.value - second.value,
+        of_difference(known[0], known[1]),
+        difference_of(first, second).ends,
+    )
 
 
 def main() -> None:
     """Run the command."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--samples", type=int, default=4000)
     parser.add_argument("--qmsum", type=Path)
     given = parser.parse_args()
     for name, (simulate, truth) in SIMULATIONS.items():
-        for kind, found in zip(("apart", "together"), apart_and_together(simulate, given.samples, truth), strict=True):
+        for kind, found in zip(
+            ("apart", "together"), apart_and_together(simulate, given.samples, truth), strict=True
+        ):
             print(f"{name}: {kind}: {found}", flush=True)
     if given.qmsum:
         value, *both = qmsum(given.qmsum)
         shown = ("({:.2f}, {:.2f})".format(*ends) for ends in both)
-        print(f"QMSum, first 90 words less first 60: {value:.2f}, unpaired / paired: {' / '.join(shown)}")
+        print(
+            f"QMSum, first 90 words less first 60: {value:.2f}, unpaired / paired: {' / '.join(shown)}"
+        )
 
 
 if __name__ == "__main__":

@@ -63,13 +63,23 @@ PAUSE_S = 0.5  # an idle GPU is held back or Snakemake takes its time; pauses be
 TARGET = 1.04  # times the lower bound
 
 # Hours of LED-base at 1024 tokens on one GPU, and what others take of that.
-DATASET_H = {"gov_report": 2.4, "summ_screen_fd": 1.1, "qmsum": 0.65, "qasper": 0.9}  # as the square root of their rows
+DATASET_H = {
+    "gov_report": 2.4,
+    "summ_screen_fd": 1.1,
+    "qmsum": 0.65,
+    "qasper": 0.9,
+}  # as the square root of their rows
 MODEL = {"led_base": 1.0, "led_large": 1.46, "bigbird_large": 5.0}
 PREDICTING = 0.03
 # Seconds until a dataset is there, whatever the scale: a job's own pause is about a fifth of a second.
 ARRIVAL_S = {"qmsum": 0.2, "summ_screen_fd": 0.6, "qasper": 1.2, "gov_report": 2.0}
 # Rows and words of SCROLLS (arXiv 2204.07288).
-ROWS = {"gov_report": (17457, 972), "summ_screen_fd": (3673, 338), "qmsum": (1257, 272), "qasper": (2567, 1726)}
+ROWS = {
+    "gov_report": (17457, 972),
+    "summ_screen_fd": (3673, 338),
+    "qmsum": (1257, 272),
+    "qasper": (2567, 1726),
+}
 WORDS = {"gov_report": 7897, "summ_screen_fd": 5639, "qmsum": 10396, "qasper": 3671}
 READ_LATER = ("claims", "figures", "published")  # parts of the study that no stand-in makes
 
@@ -78,7 +88,12 @@ def published_study() -> dict[str, Any]:
     """The published grid over generated data of the published sizes and models of the published shapes."""
     study = read_study(GRID, ROOT / "workflow" / "schemas" / "study.schema.json")
     for name, (train, validation) in ROWS.items():
-        options = {"words_per_document": WORDS[name], "train": train, "validation": validation, "test": validation}
+        options = {
+            "words_per_document": WORDS[name],
+            "train": train,
+            "validation": validation,
+            "test": validation,
+        }
         study["datasets"][name] |= {"source": "needle", "options": options}
     for entry in study["models"].values():
         entry |= {"initialisation": "random", "tokenizer": "any"}
@@ -111,8 +126,12 @@ def write_summary(stages: Stages, folder: Path) -> None:
 
 def durations(stages: Stages, seconds: float, seed: int) -> dict[str, float]:
     """Seconds of every job by the plan's keys, so that all GPU-seconds / 8 come to `seconds`."""
-    hours = {name: training_hours(cell, stages.gpus(name), seed) for name, cell in stages.cells.items()}
-    all_hours = sum(each * stages.gpus(name) for name, each in hours.items()) * (1 + PREDICTING) / GPUS
+    hours = {
+        name: training_hours(cell, stages.gpus(name), seed) for name, cell in stages.cells.items()
+    }
+    all_hours = (
+        sum(each * stages.gpus(name) for name, each in hours.items()) * (1 + PREDICTING) / GPUS
+    )
     scale = seconds / all_hours
     plan = {f"finetune {name}": each * scale for name, each in hours.items()}
     plan |= {f"predict {name}": each * scale * PREDICTING for name, each in hours.items()}
@@ -139,7 +158,9 @@ class Job:
 def jobs_of(lines: Iterable[Mapping[str, Any]]) -> list[Job]:
     """The jobs that ended, by time of their start."""
     ends = [line for line in lines if line["event"] == "end"]
-    jobs = [Job(e["rule"], e["cell"], e["process_start"], e["time"], tuple(e["uuids"])) for e in ends]
+    jobs = [
+        Job(e["rule"], e["cell"], e["process_start"], e["time"], tuple(e["uuids"])) for e in ends
+    ]
     return sorted(jobs, key=lambda job: job.begin)
 
 
@@ -170,7 +191,9 @@ class Run:
         self.jobs = jobs_of(lines)
         self.leasing = [job for job in self.jobs if job.uuids]
         self.origin = min(job.begin for job in self.jobs)
-        tokens = {job.cell.split("/")[0]: job.end for job in self.jobs if job.rule == "tokenize_dataset"}
+        tokens = {
+            job.cell.split("/")[0]: job.end for job in self.jobs if job.rule == "tokenize_dataset"
+        }
         self.data_ready = {cell: tokens[key] for cell, key in data.items()}
         self.trained = {job.cell: job.end for job in self.jobs if job.rule == "finetune"}
 
@@ -199,11 +222,17 @@ class Run:
         for job in self.leasing:
             chains[job.cell] += job.seconds
         wide = [job for job in self.leasing if len(job.uuids) == GPUS]
-        narrow = {cell: seconds for cell, seconds in chains.items() if cell not in {job.cell for job in wide}}
+        narrow = {
+            cell: seconds
+            for cell, seconds in chains.items()
+            if cell not in {job.cell for job in wide}
+        }
         return {
             "gpu_seconds": first + self.area / GPUS,
             "alone_and_longest": first + sum(job.seconds for job in wide) + max(narrow.values()),
-            "chain": max(self.data_ready[cell] - self.origin + seconds for cell, seconds in chains.items()),
+            "chain": max(
+                self.data_ready[cell] - self.origin + seconds for cell, seconds in chains.items()
+            ),
         }
 
     def waits(self) -> list[dict[str, Any]]:
@@ -212,9 +241,21 @@ class Run:
         found = []
         for job in (job for job in wide if job.rule == "finetune"):
             start, end = self.ready(job), job.begin
-            others = sum(_shared(other, start, end) for other in self._wide_spans() if other.cell != job.cell)
-            beside = [other.seconds for other in self.leasing if other is not job and _shared(other, start, end) > 0]
-            found.append({"cell": job.cell, "wait_s": end - start - others, "longest_beside_s": max(beside, default=0)})
+            others = sum(
+                _shared(other, start, end) for other in self._wide_spans() if other.cell != job.cell
+            )
+            beside = [
+                other.seconds
+                for other in self.leasing
+                if other is not job and _shared(other, start, end) > 0
+            ]
+            found.append(
+                {
+                    "cell": job.cell,
+                    "wait_s": end - start - others,
+                    "longest_beside_s": max(beside, default=0),
+                }
+            )
         return sorted(found, key=lambda wait: -wait["wait_s"])
 
     def _wide_spans(self) -> list[Job]:
@@ -234,7 +275,11 @@ class Run:
         total = 0.0
         for begin, end in itertools.pairwise(times):
             busy = sum(len(job.uuids) for job in self.leasing if job.begin <= begin < job.end)
-            waiting = [len(job.uuids) for job in self.leasing if self.ready(job) <= begin and end <= job.begin]
+            waiting = [
+                len(job.uuids)
+                for job in self.leasing
+                if self.ready(job) <= begin and end <= job.begin
+            ]
             fits = any(need <= GPUS - busy for need in waiting)
             total += (GPUS - busy) * (end - begin) if fits and end - begin > PAUSE_S else 0.0
         return total
@@ -248,14 +293,18 @@ def _shared(job: Job, start: float, end: float) -> float:
 def prediction_errors(stages: Stages, plan: Mapping[str, float]) -> dict[str, float]:
     """Predicted over planned seconds of the trainings, their common factor taken out: the range, and that of 80 %."""
     model = runtimes(stages)
-    ratios = [math.log(model.predict(n, "finetune").seconds / plan[f"finetune {n}"]) for n in stages.cells]
+    ratios = [
+        math.log(model.predict(n, "finetune").seconds / plan[f"finetune {n}"]) for n in stages.cells
+    ]
     centre = statistics.fmean(ratios)
     low, high = statistics.quantiles(ratios, n=10)[::8]
     spread = {"least": min(ratios), "tenth": low, "ninetieth": high, "most": max(ratios)}
     return {name: round(math.exp(value - centre), 2) for name, value in spread.items()}
 
 
-def prepare(folder: Path, plan: Mapping[str, float], study: Mapping[str, Any], blind: bool) -> dict[str, float]:
+def prepare(
+    folder: Path, plan: Mapping[str, float], study: Mapping[str, Any], blind: bool
+) -> dict[str, float]:
     """Make a project of the study; how far its predictions are off, as `prediction_errors`.
 
     Args:
@@ -266,7 +315,9 @@ def prepare(folder: Path, plan: Mapping[str, float], study: Mapping[str, Any], b
     """
     project = folder / "project"
     make_project(ROOT, project)
-    (project / "studies" / f"{STUDY}.yaml").write_text(yaml.safe_dump(dict(study)), encoding="utf-8")
+    (project / "studies" / f"{STUDY}.yaml").write_text(
+        yaml.safe_dump(dict(study)), encoding="utf-8"
+    )
     write_plan(folder / "plan.json", plan)
     stages = checked_stages(STUDY, study, {})
     if not blind:
@@ -289,11 +340,24 @@ def run(folder: Path, scheduler: str, study: Mapping[str, Any], options: Sequenc
     """
     log = folder / "log.jsonl"
     stand_ins = {"STAND_IN_PLAN": str(folder / "plan.json"), "STAND_IN_LOG": str(log)}
-    command = [sys.executable, "-m", "snakemake", "--cores", str(CORES), "--resources", f"gpu={GPUS}"]
+    command = [
+        sys.executable,
+        "-m",
+        "snakemake",
+        "--cores",
+        str(CORES),
+        "--resources",
+        f"gpu={GPUS}",
+    ]
     command += ["--scheduler", scheduler, *options, "--config", f"study={STUDY}"]
     environ = {**os.environ, **environment(folder / "gpus", GPUS), **stand_ins}
     done = subprocess.run(
-        command, cwd=folder / "project", env=environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        command,
+        cwd=folder / "project",
+        env=environ,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
     )
     assert done.returncode == 0, done.stdout[-3000:]
     lines = read_log(log)
@@ -319,9 +383,14 @@ def report(done: Run, plan: Mapping[str, float]) -> dict[str, Any]:
         "longest_cell_s": round(longest, 2),
         "longest_wait_s": round(waits[0]["wait_s"], 2),
         "cells_that_waited_too_long": [
-            wait["cell"] for wait in waits if wait["wait_s"] > max(PAUSE_S, wait["longest_beside_s"])
+            wait["cell"]
+            for wait in waits
+            if wait["wait_s"] > max(PAUSE_S, wait["longest_beside_s"])
         ],
-        "waits": [{key: round(v, 2) if isinstance(v, float) else v for key, v in wait.items()} for wait in waits],
+        "waits": [
+            {key: round(v, 2) if isinstance(v, float) else v for key, v in wait.items()}
+            for wait in waits
+        ],
         "pause_between_jobs_s": round(statistics.median(done.pauses()), 3),
         "job_beyond_its_sleep_s": round(statistics.median(beyond), 3),
     }
@@ -329,16 +398,24 @@ def report(done: Run, plan: Mapping[str, float]) -> dict[str, Any]:
 
 def main() -> int:
     """Print one JSON object for each scheduler; 1 if any packs worse than the target or lets a cell wait too long."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--scheduler", nargs="+", default=["longwatt"], help="longwatt, greedy, ilp")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--scheduler", nargs="+", default=["longwatt"], help="longwatt, greedy, ilp"
+    )
     parser.add_argument("--seconds", type=float, default=300.0, help="all GPU-seconds / 8")
     parser.add_argument("--seed", type=int, default=0, help="of the durations' errors")
     parser.add_argument("--patience", type=int, help="--scheduler-longwatt-patience-s")
-    parser.add_argument("--blind", action="store_true", help="without the summary of an earlier run")
+    parser.add_argument(
+        "--blind", action="store_true", help="without the summary of an earlier run"
+    )
     given = parser.parse_args()
     study = published_study()
     plan = durations(checked_stages(STUDY, study, {}), given.seconds, given.seed)
-    options = [] if given.patience is None else ["--scheduler-longwatt-patience-s", str(given.patience)]
+    options = (
+        [] if given.patience is None else ["--scheduler-longwatt-patience-s", str(given.patience)]
+    )
     missed = 0
     for scheduler in given.scheduler:
         with tempfile.TemporaryDirectory() as name:

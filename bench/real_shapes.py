@@ -67,7 +67,10 @@ TINY = {
     "vocab_size": 1000, "d_model": 16, "encoder_layers": 1, "decoder_layers": 1, "encoder_attention_heads": 2,
     "decoder_attention_heads": 2, "encoder_ffn_dim": 16, "decoder_ffn_dim": 16,
 }  # fmt: skip
-TINY_OF = {"led": {"attention_window": 16}, "bigbird_pegasus": {"block_size": 4, "num_random_blocks": 1}}
+TINY_OF = {
+    "led": {"attention_window": 16},
+    "bigbird_pegasus": {"block_size": 4, "num_random_blocks": 1},
+}
 MARKERS, COLOURS = ("o", "s", "^"), ("#440154", "#277f8e", "#a0da39")  # viridis, from dark to light
 Cell = tuple[str, int, str]
 Row = Mapping[str, Any]
@@ -91,9 +94,16 @@ class CostAxis:
 
 
 COST_AXES = (
-    CostAxis(1, "Training power efficiency (samples/s/W)", "samples_per_second_per_w", {"train": "-"}),
+    CostAxis(
+        1, "Training power efficiency (samples/s/W)", "samples_per_second_per_w", {"train": "-"}
+    ),
     CostAxis(3, "Training speed (samples/s)", "samples_per_second", {"train": "-"}),
-    CostAxis(4, "Inference speed (samples/s)", "samples_per_second", {"teacher_forced": "--", "generated": "-"}),
+    CostAxis(
+        4,
+        "Inference speed (samples/s)",
+        "samples_per_second",
+        {"teacher_forced": "--", "generated": "-"},
+    ),
 )
 
 
@@ -101,9 +111,14 @@ def read_models(tiny: bool) -> dict[str, dict[str, Any]]:
     """The published study's models: family and config by id; small ones of the same kinds for a rehearsal."""
     with (ROOT / "studies/paper.yaml").open(encoding="utf-8") as stream:
         entries = yaml.safe_load(stream)["models"]
-    models = {name: {key: entry[key] for key in ("title", "family", "config")} for name, entry in entries.items()}
+    models = {
+        name: {key: entry[key] for key in ("title", "family", "config")}
+        for name, entry in entries.items()
+    }
     if tiny:
-        models = {n: merge(m, {"config": {**TINY, **TINY_OF[m["family"]]}}) for n, m in models.items()}
+        models = {
+            n: merge(m, {"config": {**TINY, **TINY_OF[m["family"]]}}) for n, m in models.items()
+        }
     return models
 
 
@@ -115,13 +130,20 @@ def cells(models: Iterable[str], lengths: Iterable[int], only: Sequence[str]) ->
         lengths: tokens of an input.
         only: model,length,precision; a part that is empty or left out stands for all.
     """
-    every = [(model, length, p) for p, length, model in itertools.product(PRECISIONS, lengths, models)]
+    every = [
+        (model, length, p) for p, length, model in itertools.product(PRECISIONS, lengths, models)
+    ]
     wanted = [[part.strip() for part in pattern.split(",")] for pattern in only]
-    return [cell for cell in every if not wanted or any(_matches(cell, pattern) for pattern in wanted)]
+    return [
+        cell for cell in every if not wanted or any(_matches(cell, pattern) for pattern in wanted)
+    ]
 
 
 def _matches(cell: Cell, pattern: Sequence[str]) -> bool:
-    return all(not part or part == str(value) for part, value in itertools.zip_longest(pattern, cell, fillvalue=""))
+    return all(
+        not part or part == str(value)
+        for part, value in itertools.zip_longest(pattern, cell, fillvalue="")
+    )
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:
@@ -145,7 +167,9 @@ def keep_row(path: Path, row: Row) -> None:
 def _cell(value: Any) -> str:
     if isinstance(value, list):
         return " ".join(value) or "none"
-    return "NA" if value in (None, "") else f"{value:.6g}" if isinstance(value, float) else str(value)
+    return (
+        "NA" if value in (None, "") else f"{value:.6g}" if isinstance(value, float) else str(value)
+    )
 
 
 def missing(path: Path, cell: Cell) -> list[str]:
@@ -163,21 +187,34 @@ def prepare(work: Path, given: argparse.Namespace) -> None:
     from longwatt.tokenization import evenly_spread, load_tokenizer
     from longwatt.tokenizer_files import make_tokenizer
 
-    made_from = [given.zip and given.zip.name, given.documents, given.vocabulary, max(given.lengths)]
+    made_from = [
+        given.zip and given.zip.name,
+        given.documents,
+        given.vocabulary,
+        max(given.lengths),
+    ]
     if read_object(work / "documents.json").get("made_from") == made_from:
         return
     splits, said = _documents(given)
     count = min(given.documents, *map(len, splits.values()))
-    chosen = {split: [found[i] for i in evenly_spread(len(found), count)] for split, found in splits.items()}
+    chosen = {
+        split: [found[i] for i in evenly_spread(len(found), count)]
+        for split, found in splits.items()
+    }
     with whole_file(work / "records.jsonl") as stream:
         for split, records in chosen.items():
-            stream.writelines(json.dumps({"split": split, **asdict(record)}) + "\n" for record in records)
+            stream.writelines(
+                json.dumps({"split": split, **asdict(record)}) + "\n" for record in records
+            )
     settings = {"kind": "byte_level_bpe", "vocab_size": given.vocabulary, "min_frequency": 2}
     make_tokenizer(settings, work / "records.jsonl", work / "tokenizer")
     tokenizer = load_tokenizer(work / "tokenizer")
     encode = {"add_special_tokens": False, "verbose": False}
     rows = {
-        split: [[tokenizer(text, **encode)["input_ids"] for text in (r.input, r.references[0])] for r in records]
+        split: [
+            [tokenizer(text, **encode)["input_ids"] for text in (r.input, r.references[0])]
+            for r in records
+        ]
         for split, records in chosen.items()
     }
     said = f"{said}, tokens by a byte-level BPE of {len(tokenizer)} trained on them"
@@ -188,7 +225,12 @@ def _documents(given: argparse.Namespace) -> tuple[dict[str, list[Record]], str]
     """Records of train and validation, and what they are."""
     if given.zip is None:
         words = max(given.lengths)  # a word is a token at least
-        options = {"words_per_document": words, "train": given.documents, "validation": given.documents, "test": 1}
+        options = {
+            "words_per_document": words,
+            "train": given.documents,
+            "validation": given.documents,
+            "test": 1,
+        }
         return _two(needle.read(options).splits), f"generated, {words} words each"
     os.environ[scrolls.MIRROR] = str(given.zip.parent)
     task = given.zip.stem
@@ -199,7 +241,9 @@ def _two(splits: Mapping[str, list[Record]]) -> dict[str, list[Record]]:
     return {split: splits[split] for split in ("train", "validation")}
 
 
-def _examples(work: Path, tokenizer: Any, length: int, targets: int) -> tuple[dict[str, list[Example]], dict[str, Any]]:
+def _examples(
+    work: Path, tokenizer: Any, length: int, targets: int
+) -> tuple[dict[str, list[Example]], dict[str, Any]]:
     """The documents cut to a length, and what the table says of them."""
     from longwatt.models.family import Example
     from longwatt.tokenization import SpecialTokens
@@ -214,7 +258,10 @@ def _examples(work: Path, tokenizer: Any, length: int, targets: int) -> tuple[di
         for split, rows in documents["rows"].items()
     }
     full = [len(example.input_ids) == length for chosen in examples.values() for example in chosen]
-    return examples, {"documents": documents["said"], "full_inputs_pct": 100 * sum(full) / len(full)}
+    return examples, {
+        "documents": documents["said"],
+        "full_inputs_pct": 100 * sum(full) / len(full),
+    }
 
 
 def measure_cell(cell: Cell, given: argparse.Namespace) -> int:
@@ -234,8 +281,15 @@ def measure_cell(cell: Cell, given: argparse.Namespace) -> int:
     entry = read_models(given.tiny)[model]
     shape = Shape(model, entry, length, precision, given.targets, cap, given.gpu, given.device)
     effort = Effort(given.seconds, given.warm, given.most, given.batch, given.inference_batch)
-    same = {"memory_cap_gib": cap, "target_tokens": given.targets, **dict(zip(KEY, cell, strict=False)), **said}
-    with Meter(given.work / f"{model}-{length}-{precision}.jsonl", shape, given.idle, given.settle) as meter:
+    same = {
+        "memory_cap_gib": cap,
+        "target_tokens": given.targets,
+        **dict(zip(KEY, cell, strict=False)),
+        **said,
+    }
+    with Meter(
+        given.work / f"{model}-{length}-{precision}.jsonl", shape, given.idle, given.settle
+    ) as meter:
         measure(
             Rates(shape, effort, tokenizer, examples, meter),
             missing(given.out, cell),
@@ -272,7 +326,10 @@ def measure_all(chosen: Sequence[Cell], given: argparse.Namespace, arguments: Se
             return status
         failed += status != 0
     left = sum(len(missing(given.out, cell)) for cell in chosen)
-    print(f"{len(read_rows(given.out))} rows in {given.out}, {left} to measure" + (": run it again" if left else ""))
+    print(
+        f"{len(read_rows(given.out))} rows in {given.out}, {left} to measure"
+        + (": run it again" if left else "")
+    )
     return int(failed > 0)
 
 
@@ -283,7 +340,9 @@ def _measure_apart(cell: Cell, given: argparse.Namespace, arguments: Sequence[st
     if given.until is not None:
         command.append(f"--until={given.until}")
     # Left alone it would keep the GPU busy.
-    status = subprocess.run(command, env={**os.environ, **_visible(given)}, preexec_fn=die_with_parent).returncode
+    status = subprocess.run(
+        command, env={**os.environ, **_visible(given)}, preexec_fn=die_with_parent
+    ).returncode
     if status:
         print(f"{name}: ended with status {status}", file=sys.stderr)
     return status
@@ -301,12 +360,18 @@ def draw(path: Path, models: Mapping[str, Mapping[str, Any]]) -> list[Path]:
     from longwatt.drawing import panels, save
 
     rows = [row for row in read_rows(path) if row["source"] == "measured"]
-    precisions = [p for p in PRECISIONS if any(row["precision"] == p for row in rows)] or PRECISIONS[:1]
+    precisions = [
+        p for p in PRECISIONS if any(row["precision"] == p for row in rows)
+    ] or PRECISIONS[:1]
     figure, axes = panels(len(COST_AXES) * len(precisions), 3.6)
     for axis, (precision, cost) in zip(axes, itertools.product(precisions, COST_AXES), strict=True):
         _panel(axis, [row for row in rows if row["precision"] == precision], cost, models)
         axis.set_title(f"{precision}: cost axis of figure {cost.figure}")
-    named = {name: line for axis in axes for line, name in zip(*axis.get_legend_handles_labels(), strict=True)}
+    named = {
+        name: line
+        for axis in axes
+        for line, name in zip(*axis.get_legend_handles_labels(), strict=True)
+    }
     if named:
         figure.legend(named.values(), named, loc="outside lower center", ncols=3)
         figure.suptitle(_caption(rows), fontsize="small")
@@ -314,7 +379,10 @@ def draw(path: Path, models: Mapping[str, Mapping[str, Any]]) -> list[Path]:
 
 
 def _panel(
-    axis: Axes, rows: Sequence[Mapping[str, str]], cost: CostAxis, models: Mapping[str, Mapping[str, Any]]
+    axis: Axes,
+    rows: Sequence[Mapping[str, str]],
+    cost: CostAxis,
+    models: Mapping[str, Mapping[str, Any]],
 ) -> None:
     from longwatt.drawing import leave_empty
 
@@ -324,7 +392,9 @@ def _panel(
         leave_empty(axis, "power was not measured" if measured else "not measured yet")
         return
     styles = zip(models.items(), MARKERS, COLOURS, strict=True)
-    for ((name, model), marker, colour), (phase, line) in itertools.product(styles, cost.lines.items()):
+    for ((name, model), marker, colour), (phase, line) in itertools.product(
+        styles, cost.lines.items()
+    ):
         mine = [row for row in known if (row["model"], row["phase"]) == (name, phase)]
         points = sorted((int(row["seq_len"]), float(row[cost.column])) for row in mine)
         label = model["title"] + (", teacher-forced" if phase == "teacher_forced" else "")
@@ -338,19 +408,31 @@ def _caption(rows: Sequence[Mapping[str, str]]) -> str:
     def of(column: str) -> str:
         return ", ".join(sorted({row[column] for row in rows}))
 
-    return f"Random weights; {of('documents')}; {of('hardware')}; {of('target_tokens')} target tokens"
+    return (
+        f"Random weights; {of('documents')}; {of('hardware')}; {of('target_tokens')} target tokens"
+    )
 
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     mirror = os.environ.get(MIRROR)
     parser.add_argument("--zip", type=Path, default=Path(mirror) / "qmsum.zip" if mirror else None)
-    parser.add_argument("--out", type=Path, default=WORK.with_suffix(".csv"), help="the table; figures go beside it")
-    parser.add_argument("--work", type=Path, default=WORK, help="where token ids, tokenizer and energy logs go")
+    parser.add_argument(
+        "--out", type=Path, default=WORK.with_suffix(".csv"), help="the table; figures go beside it"
+    )
+    parser.add_argument(
+        "--work", type=Path, default=WORK, help="where token ids, tokenizer and energy logs go"
+    )
     parser.add_argument("--seconds", type=float, default=30.0, help="of steady state, for each row")
     parser.add_argument("--only", action="append", default=[], metavar="MODEL,LENGTH,PRECISION")
-    parser.add_argument("--deadline", type=float, help="seconds from now; what would not end by then is not begun")
-    parser.add_argument("--batch", type=int, help="the training batch, instead of the largest that fits")
+    parser.add_argument(
+        "--deadline", type=float, help="seconds from now; what would not end by then is not begun"
+    )
+    parser.add_argument(
+        "--batch", type=int, help="the training batch, instead of the largest that fits"
+    )
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
     parser.add_argument("--draw", action="store_true", help="only draw what the table has")
     parser.add_argument("--tiny", action="store_true", help="rehearse at a tiny shape on a CPU")
@@ -369,12 +451,24 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.set_defaults(lengths=LENGTHS)
     given = parser.parse_args(arguments)
     if given.tiny:
-        small = {"seconds": 0.2, "warm": 0.0, "idle": 0.0, "settle": 0.2, "most": 3, "inference_batch": 2, "targets": 8}
-        vars(given).update(small, documents=6, vocabulary=400, lengths=TINY_LENGTHS, device="cpu", zip=None)
+        small = {
+            "seconds": 0.2,
+            "warm": 0.0,
+            "idle": 0.0,
+            "settle": 0.2,
+            "most": 3,
+            "inference_batch": 2,
+            "targets": 8,
+        }
+        vars(given).update(
+            small, documents=6, vocabulary=400, lengths=TINY_LENGTHS, device="cpu", zip=None
+        )
     elif given.device == "cpu" and not given.batch:
         parser.error("on a CPU nothing caps the memory of a process in its middle: give --batch")
     if given.zip is not None and not given.zip.is_file():
-        parser.error(f"{given.zip} is not there; give --zip, or leave it out for generated documents")
+        parser.error(
+            f"{given.zip} is not there; give --zip, or leave it out for generated documents"
+        )
     if given.deadline is not None and given.until is None:
         given.until = time.time() + given.deadline
     return given
@@ -403,7 +497,9 @@ def main(arguments: Sequence[str]) -> int:
     if given.cell:
         model, length, precision = given.cell.split(",")
         return measure_cell((model, int(length), precision), given)
-    status = 0 if given.draw else measure_all(cells(models, given.lengths, given.only), given, arguments)
+    status = (
+        0 if given.draw else measure_all(cells(models, given.lengths, given.only), given, arguments)
+    )
     try:
         print(*draw(given.out, models) if read_rows(given.out) else (), sep="\n")
     except ModuleNotFoundError as error:

@@ -38,7 +38,9 @@ from longwatt.probing import HELD_BACK, STEPS, Try, largest, limit_gib
 from longwatt.settings import GENERATION_DEFAULTS
 
 TRAIN = "train"
-WARM_UP = 3  # training steps at least before any is counted: the first allocates the optimiser's state
+WARM_UP = (
+    3  # training steps at least before any is counted: the first allocates the optimiser's state
+)
 # Of what the energy log says of a window.
 ENERGY = (
     "duration_s", "energy_j", "energy_source", "mean_power_w", "idle_power_w", "crosscheck_pct", "flags",
@@ -75,7 +77,12 @@ class Shape:
     def budget(self) -> dict[str, Any]:
         """The shape's device, as a study's budget would say it."""
         gpus = int(self.device == "cuda")
-        return {"gpus": gpus, "processes": 1, "precision": self.precision, "memory_gib_per_gpu": self.cap_gib}
+        return {
+            "gpus": gpus,
+            "processes": 1,
+            "precision": self.precision,
+            "memory_gib_per_gpu": self.cap_gib,
+        }
 
 
 @dataclass(frozen=True)
@@ -114,7 +121,12 @@ class Meter:
         facts = {"label": f"{shape.name} {shape.seq_len} {shape.precision}"}
         # The processors' own counter would not be the GPU's energy.
         self._sidecar = Sidecar(
-            Order(str(log), [shape.gpu] if shape.gpu else [], facts=facts, rapl=not shape.budget["gpus"])
+            Order(
+                str(log),
+                [shape.gpu] if shape.gpu else [],
+                facts=facts,
+                rapl=not shape.budget["gpus"],
+            )
         )
         self._sidecar.idle("idle_before", idle_s)
         self._sidecar.mark("prepare")
@@ -138,7 +150,9 @@ class Meter:
     def __enter__(self) -> Meter:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: Any
+    ) -> None:
         self._sidecar.close(0 if kind is None else 1)
 
 
@@ -198,9 +212,20 @@ class Rates:
     """
 
     def __init__(
-        self, shape: Shape, effort: Effort, tokenizer: Any, examples: Mapping[str, Sequence[Example]], meter: Meter
+        self,
+        shape: Shape,
+        effort: Effort,
+        tokenizer: Any,
+        examples: Mapping[str, Sequence[Example]],
+        meter: Meter,
     ) -> None:
-        self.shape, self.effort, self.tokenizer, self.examples, self.meter = shape, effort, tokenizer, examples, meter
+        self.shape, self.effort, self.tokenizer, self.examples, self.meter = (
+            shape,
+            effort,
+            tokenizer,
+            examples,
+            meter,
+        )
         self.device = torch.device(shape.device)
         gc.freeze()  # collections then look at what the phases leave, not at all that is loaded
 
@@ -224,12 +249,17 @@ class Rates:
             "attention": family.regime(config, self.shape.seq_len),
             "initialisation": "random",
             **hardware(self.shape),
-            "note": "; ".join([*family.notes(config, self.shape.seq_len), *self._warnings()]) or None,
+            "note": "; ".join([*family.notes(config, self.shape.seq_len), *self._warnings()])
+            or None,
         }
 
     def _warnings(self) -> list[str]:
         beside = self.shape.gpu and self.device.type == "cpu"
-        return ["a rehearsal on the CPU: the power is that of a GPU which did nothing"] if beside else []
+        return (
+            ["a rehearsal on the CPU: the power is that of a GPU which did nothing"]
+            if beside
+            else []
+        )
 
     def _train(self) -> dict[str, Any]:
         tries = [] if self.effort.batch else self._largest()
@@ -312,7 +342,11 @@ class Rates:
             # Random weights seldom end by themselves: every output has the same length, on purpose.
             how={
                 "protocol": protocol,
-                "generation": {**GENERATION_DEFAULTS, "max_new_tokens": targets, "min_new_tokens": targets},
+                "generation": {
+                    **GENERATION_DEFAULTS,
+                    "max_new_tokens": targets,
+                    "min_new_tokens": targets,
+                },
             },
             precision=self.shape.precision,
             pad_to=self.shape.seq_len,
@@ -328,7 +362,9 @@ class Rates:
         torch.manual_seed(0)
         family = load_family(self.shape.model["family"])
         with torch.device(device or self.device):
-            return family, family.build(self.shape.model, self.tokenizer, None, self.shape.seq_len, self.shape.targets)
+            return family, family.build(
+                self.shape.model, self.tokenizer, None, self.shape.seq_len, self.shape.targets
+            )
 
     def _begin(self, cap_gib: float | None) -> None:
         """Begin with empty caches and counts, held to a cap."""
@@ -356,7 +392,10 @@ class Rates:
     def _peaks(self) -> dict[str, float | None]:
         if self.device.type == "cpu":
             return {}
-        peaks = {"allocated": torch.cuda.max_memory_allocated(), "reserved": torch.cuda.max_memory_reserved()}
+        peaks = {
+            "allocated": torch.cuda.max_memory_allocated(),
+            "reserved": torch.cuda.max_memory_reserved(),
+        }
         return {f"peak_memory_{kind}_gib": size / devices.GIB for kind, size in peaks.items()}
 
 
@@ -390,7 +429,10 @@ def hardware(shape: Shape) -> dict[str, Any]:
 
 
 def measure(
-    rates: Rates, phases: Sequence[str], may_begin: Callable[[str], bool], keep: Callable[[str, dict[str, Any]], None]
+    rates: Rates,
+    phases: Sequence[str],
+    may_begin: Callable[[str], bool],
+    keep: Callable[[str, dict[str, Any]], None],
 ) -> None:
     """Measure phases one after another, each kept as soon as it is known.
 

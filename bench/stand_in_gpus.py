@@ -57,4 +57,8 @@ def environment(folder: Path, count: int) -> dict[str, str]:
     (folder / "pynvml.py").write_text(STAND_IN, encoding="utf-8")
     path = os.pathsep.join(filter(None, [str(folder), os.environ.get("PYTHONPATH", "")]))
     uuids = ",".join(f"GPU-{number}=stand-in" for number in range(count))
-    return {"PYTHONPATH": path, "STAND_IN_GPUS": uuids, "LONGWATT_LEASE_DIR": str(folder / "leases")}
+    return {
+        "PYTHONPATH": path,
+        "STAND_IN_GPUS": uuids,
+        "LONGWATT_LEASE_DIR": str(folder / "leases"),
+    }

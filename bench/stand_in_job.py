@@ -41,7 +41,10 @@ def record(**facts: Any) -> None:
     """Append one line to the log that all jobs share; one write, so that lines never mix."""
     path = os.environ.get("STAND_IN_LOG")
     if path:
-        line = json.dumps({**facts, "time": time.time(), "job_id": os.environ.get("SLURM_JOB_ID")}) + "\n"
+        line = (
+            json.dumps({**facts, "time": time.time(), "job_id": os.environ.get("SLURM_JOB_ID")})
+            + "\n"
+        )
         descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
         os.write(descriptor, line.encode())
         os.close(descriptor)

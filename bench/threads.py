@@ -118,7 +118,10 @@ def measure_all(policies: Sequence[str], loads: Sequence[str], given: argparse.N
                 with beside(load):
                     speed = measure(policy, given.threads, given.seconds)
                 found.setdefault((load, policy), []).append(speed)
-                print(f"round {number + 1}: {load:5}  {policy:10} {speed:7.3f} steps/s", file=sys.stderr)
+                print(
+                    f"round {number + 1}: {load:5}  {policy:10} {speed:7.3f} steps/s",
+                    file=sys.stderr,
+                )
     return found
 
 
@@ -149,11 +152,17 @@ def met(found: Speeds) -> bool:
 
 
 def _main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--seconds", type=float, default=20.0, help="of each measurement, after a warm-up")
+    parser.add_argument(
+        "--seconds", type=float, default=20.0, help="of each measurement, after a warm-up"
+    )
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--policies", nargs="+", default=[DEFAULT, OURS], help="DEFAULT, PASSIVE, ACTIVE, SPIN=N")
+    parser.add_argument(
+        "--policies", nargs="+", default=[DEFAULT, OURS], help="DEFAULT, PASSIVE, ACTIVE, SPIN=N"
+    )
     parser.add_argument("--only", choices=[QUIET, BUSY])
     parser.add_argument("--out", type=Path, help="where to write every speed as JSON")
     parser.add_argument("--train", type=float, help=argparse.SUPPRESS)
@@ -164,7 +173,10 @@ def _main() -> int:
     found = measure_all(given.policies, [given.only] if given.only else [QUIET, BUSY], given)
     print(report(found, given.threads))
     if given.out:
-        rows = [{"load": load, "policy": policy, "steps_per_second": s} for (load, policy), s in found.items()]
+        rows = [
+            {"load": load, "policy": policy, "steps_per_second": s}
+            for (load, policy), s in found.items()
+        ]
         given.out.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
     return 0 if met(found) else 1
 

@@ -38,9 +38,17 @@ def per_cell(records: list[Record], tokenizer: Any, length: int, folder: Path) -
     rows = []
     for first in range(0, len(records), BATCH):
         batch = records[first : first + BATCH]
-        inputs = tokenizer([r.input for r in batch], truncation=True, max_length=length, return_attention_mask=False)
+        inputs = tokenizer(
+            [r.input for r in batch],
+            truncation=True,
+            max_length=length,
+            return_attention_mask=False,
+        )
         labels = tokenizer([r.references[0] for r in batch], return_attention_mask=False)
-        rows += [{"input_ids": i, "labels": t} for i, t in zip(inputs["input_ids"], labels["input_ids"], strict=True)]
+        rows += [
+            {"input_ids": i, "labels": t}
+            for i, t in zip(inputs["input_ids"], labels["input_ids"], strict=True)
+        ]
     Dataset.from_list(rows, features=features).save_to_disk(str(folder))
     return {"seconds": time.perf_counter() - start, "bytes": size(folder)}
 
@@ -52,7 +60,9 @@ def size(folder: Path) -> int:
 
 def main() -> None:
     """Print one JSON object."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("records", type=Path)
     parser.add_argument("tokenizer", type=Path)
     parser.add_argument("--lengths", type=int, nargs="+", default=[1024, 2048, 3072, 4096])
@@ -65,10 +75,21 @@ def main() -> None:
         shared = once(given.records, given.tokenizer, Path(name) / "once")
         passes = {n: per_cell(records, tokenizer, n, Path(name) / str(n)) for n in given.lengths}
     cells = len(given.lengths) * given.models
-    total = {key: given.models * sum(p[key] for p in passes.values()) for key in ("seconds", "bytes")}
+    total = {
+        key: given.models * sum(p[key] for p in passes.values()) for key in ("seconds", "bytes")
+    }
     ratios = {f"{key}_ratio": round(total[key] / shared[key], 2) for key in total}
     print(
-        json.dumps({"rows": len(records), "cells": cells, "once": shared, "a_pass_per_cell": total, **ratios}, indent=1)
+        json.dumps(
+            {
+                "rows": len(records),
+                "cells": cells,
+                "once": shared,
+                "a_pass_per_cell": total,
+                **ratios,
+            },
+            indent=1,
+        )
     )
 
 

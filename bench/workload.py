@@ -54,7 +54,9 @@ class Training:
         return steps
 
 
-def paired(training: Training, recorder: int, pairs: int, seconds: float = 0.7) -> tuple[float, float, float]:
+def paired(
+    training: Training, recorder: int, pairs: int, seconds: float = 0.7
+) -> tuple[float, float, float]:
     """Speed of a training with a recorder over without, in pairs of random order.
 
     The recorder is stopped and continued in between (SIGSTOP, SIGCONT), so that both halves of a pair stand close
@@ -73,7 +75,9 @@ def paired(training: Training, recorder: int, pairs: int, seconds: float = 0.7) 
     source = random.Random(0)
     ratios = []
     for _ in range(pairs):
-        speeds = {number: _speed(training, recorder, number, seconds) for number in source.sample(BOTH, 2)}
+        speeds = {
+            number: _speed(training, recorder, number, seconds) for number in source.sample(BOTH, 2)
+        }
         ratios.append(speeds[signal.SIGCONT] / speeds[signal.SIGSTOP])
     os.kill(recorder, signal.SIGCONT)
     medians = sorted(statistics.median(source.choices(ratios, k=len(ratios))) for _ in range(2000))

@@ -13,14 +13,19 @@ from longwatt.published import Place, batch_sizes
 from longwatt.stages import Stages
 from longwatt.study import read_study
 
-SIZES = {"led_base": 1.0, "led_large": 2.8, "bigbird_large": 3.6}  # how much dearer an example is than LED-base's
+SIZES = {
+    "led_base": 1.0,
+    "led_large": 2.8,
+    "bigbird_large": 3.6,
+}  # how much dearer an example is than LED-base's
 
 
 def published_study(root: Path) -> dict[str, Any]:
     """The 64 cells at the published batch sizes, generated: another protocol than that of the published numbers."""
     schema = root / "workflow/schemas/study.schema.json"
     sound, as_published = (
-        read_study(root / f"studies/{name}.yaml", schema) for name in ("paper", "paper_as_published")
+        read_study(root / f"studies/{name}.yaml", schema)
+        for name in ("paper", "paper_as_published")
     )
     return {**as_published, "grid": sound["grid"]}
 
@@ -33,13 +38,28 @@ def made_up(stages: Stages, seed: int = 0, **every: Any) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
-def _row(known: dict[str, Any], noise: np.random.Generator, batches: dict[Place, int]) -> dict[str, Any]:
+def _row(
+    known: dict[str, Any], noise: np.random.Generator, batches: dict[Place, int]
+) -> dict[str, Any]:
     qa, length, size = known["dataset"] == "qasper", known["seq_len"], SIZES[known["model"]]
     place = Place(known["dataset"], known["model"], known["budget"], length)
-    score = (22 if qa else 47) + 4 * np.log2(length / 1024) + (3 if size == 2.8 else -2 if size > 3 else 0)
+    score = (
+        (22 if qa else 47)
+        + 4 * np.log2(length / 1024)
+        + (3 if size == 2.8 else -2 if size > 3 else 0)
+    )
     score += noise.normal(0, 0.7)
-    speed = 24 / size / (length / 1024) ** 1.1 * (6 if known["budget"] == "gpu8x4" else 1) * noise.uniform(0.9, 1.1)
-    power, seconds = 270 * (6 if known["budget"] == "gpu8x4" else 1), 80_000 / speed * noise.uniform(0.7, 1.6)
+    speed = (
+        24
+        / size
+        / (length / 1024) ** 1.1
+        * (6 if known["budget"] == "gpu8x4" else 1)
+        * noise.uniform(0.9, 1.1)
+    )
+    power, seconds = (
+        270 * (6 if known["budget"] == "gpu8x4" else 1),
+        80_000 / speed * noise.uniform(0.7, 1.6),
+    )
     kwh = power * seconds / 3.6e6
     half = 1.9 if qa else 0.45
     return {

@@ -82,7 +82,9 @@ def led_files(folder: Path) -> dict[str, bytes]:
     """As allenai/led-base-16384: pickled weights, vocab.json and merges.txt, hardly a word about the tokenizer."""
     bpe = ByteLevelBPETokenizer()
     special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
-    bpe.train_from_iterator(sentences(300), vocab_size=VOCABULARY, special_tokens=special, show_progress=False)
+    bpe.train_from_iterator(
+        sentences(300), vocab_size=VOCABULARY, special_tokens=special, show_progress=False
+    )
     folder.mkdir(parents=True)
     bpe.save_model(str(folder))
     model = led_model()
@@ -135,7 +137,9 @@ def scrolls_files(task: str = "qmsum") -> dict[str, bytes]:
                  "output": lines[4 * n + 3]}
                 for n in range(count)
             ]  # fmt: skip
-            archive.writestr(f"{task}/{split}.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+            archive.writestr(
+                f"{task}/{split}.jsonl", "".join(json.dumps(row) + "\n" for row in rows)
+            )
     return {f"{task}.zip": stream.getvalue(), "README.md": b"words", "scrolls.py": b"not wanted"}
 
 
@@ -177,5 +181,8 @@ def repositories(folder: Path) -> dict[tuple[str, str], dict[str, bytes]]:
 
 def study_of(served: Hub) -> str:
     """A study of theirs, with the commits that they have there."""
-    commits = {name.rpartition("/")[2]: entry.branches["main"] for (_, name), entry in served.repositories.items()}
+    commits = {
+        name.rpartition("/")[2]: entry.branches["main"]
+        for (_, name), entry in served.repositories.items()
+    }
     return STUDY.format(data=commits["scrolls"], led=commits["led"], bigbird=commits["bigbird"])

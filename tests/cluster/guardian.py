@@ -31,7 +31,10 @@ def end_descendants() -> None:
 def main() -> None:
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)
     try:
-        daemons = [subprocess.Popen(command, stdin=subprocess.DEVNULL) for command in json.loads(sys.argv[2])]
+        daemons = [
+            subprocess.Popen(command, stdin=subprocess.DEVNULL)
+            for command in json.loads(sys.argv[2])
+        ]
         print(*(daemon.pid for daemon in daemons), flush=True)
         sys.stdin.read()
     finally:

@@ -124,7 +124,9 @@ class Slurm:
             (self.folder / name).mkdir()
         controller_port, node_port = free_ports(2)
         self.conf.write_text(
-            SLURM_CONF.format(folder=self.folder, controller_port=controller_port, node_port=node_port, gpus=GPUS)
+            SLURM_CONF.format(
+                folder=self.folder, controller_port=controller_port, node_port=node_port, gpus=GPUS
+            )
         )
         # With plain files, or a count alone, Slurm would schedule but never set CUDA_VISIBLE_DEVICES.
         for number in range(GPUS):
@@ -139,12 +141,18 @@ class Slurm:
     def shim(self, tool: str) -> None:
         """Put a recorder before one of Slurm's commands."""
         path = self.folder / "bin" / tool
-        path.write_text(SHIM.format(conf=self.conf, log=self.folder / f"{tool}.calls", tool=shutil.which(tool)))
+        path.write_text(
+            SHIM.format(conf=self.conf, log=self.folder / f"{tool}.calls", tool=shutil.which(tool))
+        )
         path.chmod(0o755)
 
     def launch(self) -> None:
         """Start the daemons and wait until the node is idle."""
-        munge = ["--foreground", "--force", *(f"--{n}={self.folder}/munge.{n.split('-')[0]}" for n in MUNGE_FILES)]
+        munge = [
+            "--foreground",
+            "--force",
+            *(f"--{n}={self.folder}/munge.{n.split('-')[0]}" for n in MUNGE_FILES),
+        ]
         commands = [
             ["munged", *munge],
             ["slurmctld", "-D", "-c", "-f", str(self.conf)],
@@ -172,7 +180,11 @@ class Slurm:
 
     def environment(self) -> dict[str, str]:
         """What a client of this Slurm needs."""
-        return {**os.environ, "SLURM_CONF": str(self.conf), "PATH": f"{self.folder}/bin{os.pathsep}{search_path()}"}
+        return {
+            **os.environ,
+            "SLURM_CONF": str(self.conf),
+            "PATH": f"{self.folder}/bin{os.pathsep}{search_path()}",
+        }
 
     def submissions(self) -> list[str]:
         """The options of every sbatch so far, without the command that the job runs."""

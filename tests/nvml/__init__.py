@@ -78,7 +78,9 @@ class FakeGpu:
                 return self.high * busy + self.low * (x - busy)
             case "sine":
                 turn = 2 * math.pi / self.period
-                return (self.high + self.low) / 2 * x + (self.high - self.low) / 2 * (1 - math.cos(turn * x)) / turn
+                return (self.high + self.low) / 2 * x + (self.high - self.low) / 2 * (
+                    1 - math.cos(turn * x)
+                ) / turn
             case "step":
                 return self.low * min(x, self.period) + self.high * max(0.0, x - self.period)
         return self.high * x
@@ -113,12 +115,17 @@ class Machine:
         subprocess.run([*command, "-o", str(library), str(SOURCE), "-lm"], check=True)
         return self
 
-    def has(self, gpus: Sequence[FakeGpu], *, zero_ns: int | None = None, init_error: int = 0) -> None:
+    def has(
+        self, gpus: Sequence[FakeGpu], *, zero_ns: int | None = None, init_error: int = 0
+    ) -> None:
         """What the library finds when it is next initialised; loads begin now unless told otherwise."""
         zero = time.monotonic_ns() if zero_ns is None else zero_ns
         lines = [f"driver init_error={init_error} zero_ns={zero}"]
         for gpu in gpus:
-            lines.append("gpu " + " ".join(f"{field.name}={getattr(gpu, field.name)}" for field in fields(gpu)))
+            lines.append(
+                "gpu "
+                + " ".join(f"{field.name}={getattr(gpu, field.name)}" for field in fields(gpu))
+            )
         self.configuration.write_text("\n".join(lines) + "\n")
 
     @property
@@ -131,9 +138,18 @@ class Machine:
 
     def environment(self, *, simulated: bool = False) -> dict[str, str]:
         """Variables with which a process finds these GPUs; with a simulated clock only `simulate` makes sense."""
-        kept = {name: value for name, value in os.environ.items() if not name.startswith(("CUDA_", "FAKE_NVML"))}
+        kept = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith(("CUDA_", "FAKE_NVML"))
+        }
         clock = {"FAKE_NVML_CLOCK": str(self.clock)} if simulated else {}
-        return {**kept, "LD_LIBRARY_PATH": str(self.folder), "FAKE_NVML": str(self.configuration), **clock}
+        return {
+            **kept,
+            "LD_LIBRARY_PATH": str(self.folder),
+            "FAKE_NVML": str(self.configuration),
+            **clock,
+        }
 
 
 def can_build() -> bool:

@@ -140,18 +140,24 @@ OTHER = {
     "a default": edited("deeper", "y=2", "y=3"),
     "a branch": edited("work", "X > 0", "X >= 0"),
     "the kind of an error": edited("work", "ValueError", "TypeError"),
-    "a value that an error carries": edited("work", "ValueError(f'no {name}')", "ValueError(f'no {name}', X)"),
+    "a value that an error carries": edited(
+        "work", "ValueError(f'no {name}')", "ValueError(f'no {name}', X)"
+    ),
     "whether it is raised": edited("work", "raise ValueError", "print"),
     "a worker": edited("worker", "return 3", "return 4"),
     "what a worker runs": edited("worker", "    main()", "    main(), main()"),
     "another worker": edited("script", "longwatt.worker", "longwatt.unused"),
     "the script": edited("script", "work.run(", "work.run(1, "),
     "another library": edited("deeper", "import math", "import cmath as math"),
-    "another thing of a library": edited("deeper", "from os import path", "from os import sep as path"),
+    "another thing of a library": edited(
+        "deeper", "from os import path", "from os import sep as path"
+    ),
     "a library more": edited("deeper", "import math", "import math\nimport warnings"),
     "a module that says no more that it changes no result": edited("gpus", SAYING, "REASON"),
     "a module that says so without a reason": edited("gpus", '"It only waits."', '""'),
-    "a module that says so in words": edited("gpus", f'{SAYING} = "It only waits."', f'"""\n{SAYING} = "x"\n\n"""'),
+    "a module that says so in words": edited(
+        "gpus", f'{SAYING} = "It only waits."', f'"""\n{SAYING} = "x"\n\n"""'
+    ),
 }
 
 
@@ -226,8 +232,12 @@ def test_what_names_stand_for_counts(tmp_path, pair):
 def test_modules_given_by_name_count_by_what_can_be_asked_of_them(tmp_path, base):
     led = digest_of(tmp_path / "led", BASE, "longwatt.models.led")
     assert led != base
-    assert led == digest_of(tmp_path / "a", moved("models/led", "families/led"), "longwatt.families.led")
-    assert led != digest_of(tmp_path / "b", edited("models/led", "W = 5", "W = 6"), "longwatt.models.led")
+    assert led == digest_of(
+        tmp_path / "a", moved("models/led", "families/led"), "longwatt.families.led"
+    )
+    assert led != digest_of(
+        tmp_path / "b", edited("models/led", "W = 5", "W = 6"), "longwatt.models.led"
+    )
     # `FAMILY` is looked up in the module that is named, wherever it is defined.
     apart = {**BASE, "models/led": "from longwatt.kinds import W as V\n", "kinds": "W = 5\n"}
     assert led != digest_of(tmp_path / "c", apart, "longwatt.models.led")
@@ -249,7 +259,10 @@ def test_a_digest_is_the_same_under_every_python(tmp_path):
     )
     (tmp_path / "s.py").write_text(source)
     # The same under Python 3.11, 3.12 and 3.13. Were it to change, every finished cell would be trained again.
-    assert code_digest(tmp_path / "s.py") == "e58ba32b0f39041b152354a91994a537e8bf1fa20116102229b051fb702e6cfd"
+    assert (
+        code_digest(tmp_path / "s.py")
+        == "e58ba32b0f39041b152354a91994a537e8bf1fa20116102229b051fb702e6cfd"
+    )
 
 
 # The real package, and edits of a copy of it.
@@ -311,7 +324,12 @@ VALUES = {
         {"predict", "record_exits"},
     ),
     "scoring": ("scoring.py", "100 * best_f1(", "100.0 * best_f1(", {"score"}),
-    "reduction": ("energy/reduction.py", "J_PER_KWH = 3.6e6", "J_PER_KWH = 3.7e6", {"summarize_energy", "summarize"}),
+    "reduction": (
+        "energy/reduction.py",
+        "J_PER_KWH = 3.6e6",
+        "J_PER_KWH = 3.7e6",
+        {"summarize_energy", "summarize"},
+    ),
     "figures": ("energy_figures.py", "height=0.66", "height=0.67", {"plot"}),
 }
 
@@ -330,7 +348,10 @@ def test_no_error_message_of_the_package_counts(copy, scripts, before_families):
         tree = ast.parse(path.read_text())
         raised = (node.exc for node in ast.walk(tree) if isinstance(node, ast.Raise))
         for call in (one for one in raised if isinstance(one, ast.Call)):
-            words = [isinstance(one, ast.JoinedStr) or isinstance(getattr(one, "value", 0), str) for one in call.args]
+            words = [
+                isinstance(one, ast.JoinedStr) or isinstance(getattr(one, "value", 0), str)
+                for one in call.args
+            ]
             pairs = zip(call.args, words, strict=True)
             call.args, changed = (
                 [ast.Constant("other words") if is_text else one for one, is_text in pairs],
@@ -365,15 +386,27 @@ def _renamed(text: str, homes: Mapping[str, str]) -> str:
                 setattr(node, field, [new for one in body for new in _imports(one, homes, given)])
         if isinstance(node, ast.Constant) and str(node.value).removeprefix("longwatt.") in homes:
             said = str(node.value)
-            node.value = said.replace(said[9:], homes[said[9:]]) if said.startswith("longwatt.") else node.value
+            node.value = (
+                said.replace(said[9:], homes[said[9:]])
+                if said.startswith("longwatt.")
+                else node.value
+            )
     for node in ast.walk(tree):
-        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in given:
+        if (
+            isinstance(node, ast.Attribute)
+            and isinstance(node.value, ast.Name)
+            and node.value.id in given
+        ):
             node.value.id = given[node.value.id]
     return ast.unparse(tree)
 
 
 def _imports(node: ast.stmt, homes: Mapping[str, str], given: dict[str, str]) -> list[ast.stmt]:
-    if not isinstance(node, ast.ImportFrom) or node.module is None or node.module.partition(".")[0] != "longwatt":
+    if (
+        not isinstance(node, ast.ImportFrom)
+        or node.module is None
+        or node.module.partition(".")[0] != "longwatt"
+    ):
         return [node]
     parts = node.module.split(".")
     if len(parts) > 1:
@@ -390,7 +423,9 @@ def _imports(node: ast.stmt, homes: Mapping[str, str], given: dict[str, str]) ->
 
 
 @pytest.mark.parametrize(
-    "place", [lambda name: f"rooms.{name}", lambda name: f"{name[0]}.{name}_1"], ids=["into a folder", "renamed too"]
+    "place",
+    [lambda name: f"rooms.{name}", lambda name: f"{name[0]}.{name}_1"],
+    ids=["into a folder", "renamed too"],
 )
 def test_every_module_may_move_at_once(copy, scripts, before_families, place):
     there = move_all(copy, scripts, place)
@@ -398,11 +433,16 @@ def test_every_module_may_move_at_once(copy, scripts, before_families, place):
     assert digests(copy, there, *FAMILIES) == before_families
 
 
-@pytest.mark.parametrize("name", ["metric_words", "training", "trainer", "flags", "models/early_exit"])
+@pytest.mark.parametrize(
+    "name", ["metric_words", "training", "trainer", "flags", "models/early_exit"]
+)
 def test_a_module_of_the_package_may_be_split_in_two(copy, scripts, before_families, name):
     path, module = copy / f"{name}.py", f"longwatt.{name.replace('/', '.')}"
     _, *nodes = ast.parse(path.read_text()).body  # but for the docstring
-    imports, body = [node for node in nodes if _is_import(node)], [node for node in nodes if not _is_import(node)]
+    imports, body = (
+        [node for node in nodes if _is_import(node)],
+        [node for node in nodes if not _is_import(node)],
+    )
     moving = [node for node in body if _defined(node)][::2]
     staying = [node for node in body if node not in moving]
     path.write_text(_half("longwatt.other_half", moving, [*imports, *staying]))
@@ -421,7 +461,13 @@ def _defined(node: ast.stmt) -> list[str]:
     if isinstance(node, ast.FunctionDef | ast.ClassDef):
         return [node.name]
     targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
-    return [one.id for target in targets if target for one in ast.walk(target) if isinstance(one, ast.Name)]
+    return [
+        one.id
+        for target in targets
+        if target
+        for one in ast.walk(target)
+        if isinstance(one, ast.Name)
+    ]
 
 
 def _is_import(node: ast.stmt) -> bool:
@@ -450,22 +496,31 @@ def modules(root) -> Callable[[str], set[str]]:
 
 def test_real_rules_see_what_they_must(modules):
     assert {"longwatt.training", "longwatt.sampling", "longwatt.metrics"} <= modules("finetune")
-    assert {"longwatt.figures", "longwatt.gpus", "longwatt.inference"}.isdisjoint(modules("finetune"))
+    assert {"longwatt.figures", "longwatt.gpus", "longwatt.inference"}.isdisjoint(
+        modules("finetune")
+    )
     assert "longwatt.training" not in modules("predict")
     assert {"longwatt.metrics", "longwatt.scoring"} <= modules("score")
     assert "longwatt.training" not in modules("score") | modules("plot")
 
 
 def test_temperatures_rest_on_nothing_that_is_only_reported(modules):
-    assert modules("calibrate") == {"longwatt.temperatures", "longwatt.exit_logits"}, "predictions follow each of them"
+    assert modules("calibrate") == {"longwatt.temperatures", "longwatt.exit_logits"}, (
+        "predictions follow each of them"
+    )
     assert {"longwatt.calibration", "longwatt.metrics.resampling"} <= modules("judge_calibration")
     assert "longwatt.temperatures" not in modules("judge_calibration")
 
 
-FETCHING = {f"longwatt.{name}" for name in ("hub", "hub_requests", "pretrained", "vocabulary", "tokenizer_files")}
+FETCHING = {
+    f"longwatt.{name}"
+    for name in ("hub", "hub_requests", "pretrained", "vocabulary", "tokenizer_files")
+}
 
 
-@pytest.mark.parametrize("rule", ["finetune", "probe_batch_size", "predict", "score", "tokenize_dataset"])
+@pytest.mark.parametrize(
+    "rule", ["finetune", "probe_batch_size", "predict", "score", "tokenize_dataset"]
+)
 def test_how_files_are_fetched_is_no_part_of_what_is_made_from_them(rule, modules, root, copy):
     assert "longwatt.tokenization" in modules(rule) and modules(rule).isdisjoint(FETCHING)
     there = [root / f"workflow/scripts/{name}.py" for name in (rule, "make_tokenizer")]
@@ -521,7 +576,13 @@ def test_the_modules_that_change_no_result_are_known_by_what_they_define():
     pattern = re.compile(r"^(?:def |class |)(\w+)\b", re.MULTILINE)
     defined = {path: set(pattern.findall(path.read_text())) for path in outside}
     assert {name for names in defined.values() for name in names} >= DEFINES
-    others = {str(path.relative_to(PACKAGE)) for path, names in defined.items() if not names & DEFINES}
+    others = {
+        str(path.relative_to(PACKAGE)) for path, names in defined.items() if not names & DEFINES
+    }
     assert others == {"command_line.py", "energy/__init__.py"}
-    written = {path for path in PACKAGE.rglob("*.py") if re.search(rf"^{SAYING}\b", path.read_text(), re.MULTILINE)}
+    written = {
+        path
+        for path in PACKAGE.rglob("*.py")
+        if re.search(rf"^{SAYING}\b", path.read_text(), re.MULTILINE)
+    }
     assert written == set(outside), "each gives its reason where it is read"

@@ -35,7 +35,9 @@ def test_seeds_are_means_and_inference_points_count_once():
 
 
 def test_estimates_and_unknown_energies_say_so():
-    estimated = words(energy_by_phase(table(row(cell="a", **{**MEASURED, "train_energy_source": "estimate"})), {}))
+    estimated = words(
+        energy_by_phase(table(row(cell="a", **{**MEASURED, "train_energy_source": "estimate"})), {})
+    )
     assert "Training energy, by phase, estimated (Wh)" in estimated
     assert "Energy was not measured" in words(energy_by_phase(table(row(cell="a")), {}))
     mixed = energy_by_phase(table(row(cell="a", **MEASURED), row(cell="b", seq_len=128)), {})
@@ -73,4 +75,7 @@ def test_a_long_name_and_every_flag_stay_on_the_page_and_off_each_other():
 def test_a_bar_says_that_its_training_diverged():
     lost = row(seq_len=32, **MEASURED, cell="a", ended_by="divergence")
     figure = energy_by_phase(table(lost, row(seq_len=64, **MEASURED, cell="b")), {})
-    assert [text.get_text() for text in figure.axes[0].get_yticklabels()] == ["led, 32, training diverged", "led, 64"]
+    assert [text.get_text() for text in figure.axes[0].get_yticklabels()] == [
+        "led, 32, training diverged",
+        "led, 64",
+    ]

@@ -11,7 +11,15 @@ from matplotlib.text import Text
 
 from longwatt import displays
 from longwatt.exit_diagnostics import Study, by_difficulty, confidence_by_label, pooled, reliability
-from longwatt.exit_figures import ENERGY, TIME, accuracy_against, against_largest, by_threshold, drawings, plot_exits
+from longwatt.exit_figures import (
+    ENERGY,
+    TIME,
+    accuracy_against,
+    against_largest,
+    by_threshold,
+    drawings,
+    plot_exits,
+)
 from longwatt.exit_series import over_all_seeds, points
 from longwatt.exits_table import early_exits
 from longwatt.figure_texts import make_texts_fit
@@ -26,21 +34,34 @@ def measured(layers: float, best: float, **given) -> dict:
     """A point that ran so many of 24 layers."""
     accuracy = best - 14 * math.exp(-layers / 5)
     relative = (layers + 0.6) / 24.6
-    numbers = {"accuracy": accuracy, "relative_time": relative, "joules_per_example": 1.5 * relative}
+    numbers = {
+        "accuracy": accuracy,
+        "relative_time": relative,
+        "joules_per_example": 1.5 * relative,
+    }
     ends = {
         f"{name}_ci_{end}": value * (1 + sign * wide)
         for (name, value), wide in zip(numbers.items(), (0.006, 0.03, 0.03), strict=True)
         for end, sign in (("low", -1), ("high", 1))
     }
-    facts = {"seconds_per_example": 0.02 * relative, "mean_layers": layers, "energy_source": "nvml_counter"}
+    facts = {
+        "seconds_per_example": 0.02 * relative,
+        "mean_layers": layers,
+        "energy_source": "nvml_counter",
+    }
     return {**numbers, **ends, **facts, **given}
 
 
 def comparison(dataset="ag_news", model="exits", thresholds=(0.5, 0.7, 0.9), **given) -> dict:
     """What a model with exits and its baselines were measured to be, at one batch size and with one seed."""
     best = 92.0 + len(dataset) / 4
-    ours = [measured(3 + 21 * t**3, best, rule="threshold", value=t, point=f"t{t}") for t in thresholds]
-    ours += [measured(layers, best - 0.4, rule="patience", value=k) for k, layers in ((2, 12.0), (3, 19.0))]
+    ours = [
+        measured(3 + 21 * t**3, best, rule="threshold", value=t, point=f"t{t}") for t in thresholds
+    ]
+    ours += [
+        measured(layers, best - 0.4, rule="patience", value=k)
+        for k, layers in ((2, 12.0), (3, 19.0))
+    ]
     ours += [measured(24, best, rule="last", value=None)]
     place = {
         "dataset": dataset,
@@ -78,7 +99,9 @@ def curve_rows(cell: str, dataset: str, model: str) -> list[dict]:
     ]  # fmt: skip
 
 
-def difficulty_rows(cell: str, dataset: str, model: str, labels=("World", "Sports", "Business", "Sci/Tech")) -> list:
+def difficulty_rows(
+    cell: str, dataset: str, model: str, labels=("World", "Sports", "Business", "Sci/Tech")
+) -> list:
     groups = {
         "label": list(labels),
         "length": ["8-21", "22-35", "36-48", "49-77", "78-512"],
@@ -103,19 +126,32 @@ def bins(shift: float) -> list[dict]:
     for number in range(15):
         count = 0 if number < 4 else 10 * number
         middle = (number + 0.5) / 15
-        known = {"confidence": middle, "accuracy": min(1.0, max(0.0, middle - shift))} if count else {}
+        known = (
+            {"confidence": middle, "accuracy": min(1.0, max(0.0, middle - shift))} if count else {}
+        )
         empty = {"confidence": None, "accuracy": None}
-        found.append({"low": number / 15, "high": (number + 1) / 15, "count": count, **empty, **known})
+        found.append(
+            {"low": number / 15, "high": (number + 1) / 15, "count": count, **empty, **known}
+        )
     return found
 
 
 def calibration(layers=LAYERS) -> dict:
     def facts(shift: float) -> dict:
-        return {"nll": 0.3, "ece": shift, "accuracy": 0.9, "mean_confidence": 0.95, "bins": bins(shift)}
+        return {
+            "nll": 0.3,
+            "ece": shift,
+            "accuracy": 0.9,
+            "mean_confidence": 0.95,
+            "bins": bins(shift),
+        }
 
     measured_ = {"examples": 100, "before": facts(0.15), "after": facts(0.02), "ece_drop": 0.13}
     splits = {"validation": measured_, "test": measured_}
-    exits = [{"layer": layer, "temperature": 1.2 + 0.1 * n, "splits": splits} for n, layer in enumerate(layers)]
+    exits = [
+        {"layer": layer, "temperature": 1.2 + 0.1 * n, "splits": splits}
+        for n, layer in enumerate(layers)
+    ]
     return {"split": "validation", "layers": list(layers), "exits": exits}
 
 
@@ -126,7 +162,9 @@ class Made:
         pairs = list(dict.fromkeys((c["dataset"], c["model"]) for c in comparisons))
         self.cells, self.folder, self.titles = cells(*pairs), folder, titles or {}
         self.report = {"rows": {}, "comparisons": comparisons}
-        self.curve = pd.DataFrame([r for c in self.cells for r in curve_rows(c["cell"], c["dataset"], c["model"])])
+        self.curve = pd.DataFrame(
+            [r for c in self.cells for r in curve_rows(c["cell"], c["dataset"], c["model"])]
+        )
         rows = [r for c in self.cells for r in difficulty_rows(c["cell"], c["dataset"], c["model"])]
         self.difficulty = pd.DataFrame(rows)
         self.calibrations = {c["cell"]: calibration() for c in self.cells}
@@ -174,7 +212,9 @@ def shown(figure) -> list:
 
 def test_the_figures_of_a_study_are_those_that_can_be_drawn(root, tmp_path):
     made = Made(tmp_path, [comparison()])
-    assert set(drawings(made.report, made.curve, made.difficulty, made.study)) == set(displays.EXIT_FIGURES)
+    assert set(drawings(made.report, made.curve, made.difficulty, made.study)) == set(
+        displays.EXIT_FIGURES
+    )
     for name in (*displays.EXIT_FIGURES, "exits_table"):
         assert (root / f"workflow/report/{name}.rst").exists(), name
 
@@ -186,7 +226,12 @@ def declared(*models: dict) -> dict:
             "grid": [block]}  # fmt: skip
 
 
-BERT = {"family": "early_exit", "initialisation": "checkpoint", "path": "bert", "exits": {"layers": [0, 3, 5]}}
+BERT = {
+    "family": "early_exit",
+    "initialisation": "checkpoint",
+    "path": "bert",
+    "exits": {"layers": [0, 3, 5]},
+}
 
 
 def test_a_study_without_exits_has_no_figures_of_them():
@@ -194,31 +239,63 @@ def test_a_study_without_exits_has_no_figures_of_them():
     standard = {**BERT, "exits": {"layers": [5]}}
     assert displays.exit_figures({}) == displays.exit_figures(declared(text)) == {}
     assert displays.exit_figures(declared(standard)) == {}, "nothing leaves early"
-    assert "exits" in displays.tables(declared(standard)) and "exits" not in displays.tables(declared(text))
+    assert "exits" in displays.tables(declared(standard)) and "exits" not in displays.tables(
+        declared(text)
+    )
     unused = declared(text, BERT)
     unused["grid"][0]["models"] = ["m0"]
     assert displays.exit_figures(unused) == {} and "exits" not in displays.tables(unused)
 
 
 def test_several_encoders_have_a_figure_of_their_own():
-    standard = {**BERT, "title": "Standard", "training": {"max_epochs": 1}, "exits": {"layers": [5]}}
-    assert set(displays.exit_figures(declared(BERT, standard))) == set(displays.EXIT_FIGURES) - {"exits_distilled"}
-    assert set(displays.exit_figures(declared(BERT, {**standard, "path": "mini"}))) == set(displays.EXIT_FIGURES)
+    standard = {
+        **BERT,
+        "title": "Standard",
+        "training": {"max_epochs": 1},
+        "exits": {"layers": [5]},
+    }
+    assert set(displays.exit_figures(declared(BERT, standard))) == set(displays.EXIT_FIGURES) - {
+        "exits_distilled"
+    }
+    assert set(displays.exit_figures(declared(BERT, {**standard, "path": "mini"}))) == set(
+        displays.EXIT_FIGURES
+    )
 
 
 def test_every_kind_of_point_is_drawn_and_named():
     figure = time_figure(comparison(), ag_news="AG News", exits="BERT with exits")
     said = words(figure).split("\n")
-    for text in ("0.5", "0.7", "0.9", "2", "3", "0", "4", "12", "AG News", "test split", "BERT with exits"):
+    for text in (
+        "0.5",
+        "0.7",
+        "0.9",
+        "2",
+        "3",
+        "0",
+        "4",
+        "12",
+        "AG News",
+        "test split",
+        "BERT with exits",
+    ):
         assert text in said, text
-    for text in ("by threshold", "by patience", "standard:", "efficient:", "oracle:", "last classifier answers"):
+    for text in (
+        "by threshold",
+        "by patience",
+        "standard:",
+        "efficient:",
+        "oracle:",
+        "last classifier answers",
+    ):
         assert any(text in line for line in said), text
     assert "Time per example, standard baseline = 1" in said
 
 
 def test_a_line_goes_through_the_thresholds_in_their_order():
     (axis,) = shown(time_figure(comparison(thresholds=(0.9, 0.5, 0.7))))
-    (line,) = [one for one in axis.lines if one.get_linestyle() == "-" and len(one.get_xdata()) == 3]
+    (line,) = [
+        one for one in axis.lines if one.get_linestyle() == "-" and len(one.get_xdata()) == 3
+    ]
     expected = [measured(3 + 21 * t**3, 92 + 7 / 4) for t in (0.5, 0.7, 0.9)]
     assert list(line.get_xdata()) == [point["relative_time"] for point in expected]
     assert list(line.get_ydata()) == [point["accuracy"] for point in expected]
@@ -227,11 +304,17 @@ def test_a_line_goes_through_the_thresholds_in_their_order():
 def test_there_is_a_panel_per_dataset_and_batch_size():
     pairs = [(name, size) for name in ("ag_news", "imdb") for size in (1, 32)]
     axes = shown(time_figure(*(comparison(name, batch_size=size) for name, size in pairs)))
-    assert [axis.get_title() for axis in axes] == [f"{name}\ntest split, batch {size}" for name, size in pairs]
+    assert [axis.get_title() for axis in axes] == [
+        f"{name}\ntest split, batch {size}" for name, size in pairs
+    ]
 
 
 def test_lengths_and_encoders_are_never_in_one_panel():
-    axes = shown(time_figure(comparison(), comparison(seq_len=128), comparison(encoder="tiny", model="small")))
+    axes = shown(
+        time_figure(
+            comparison(), comparison(seq_len=128), comparison(encoder="tiny", model="small")
+        )
+    )
     assert [axis.get_title().split("\n")[1] for axis in axes] == [
         "bert-large, 512 tokens, test split", "bert-large, 128 tokens, test split", "tiny, 512 tokens, test split",
     ]  # fmt: skip
@@ -239,7 +322,12 @@ def test_lengths_and_encoders_are_never_in_one_panel():
 
 def test_a_baseline_of_two_models_is_one_point():
     both = points([comparison(), comparison(model="others")])
-    assert both["kind"].value_counts().to_dict() == {"early_exit": 12, "efficient": 3, "oracle": 2, "standard": 1}
+    assert both["kind"].value_counts().to_dict() == {
+        "early_exit": 12,
+        "efficient": 3,
+        "oracle": 2,
+        "standard": 1,
+    }
 
 
 def test_seeds_are_means_with_an_interval_over_seeds():
@@ -259,7 +347,11 @@ def test_seeds_are_means_with_an_interval_over_seeds():
 def test_what_is_unknown_leaves_an_empty_panel_that_says_why():
     lonely = comparison(standard=None)
     for point in (*lonely["points"], *lonely["efficient"], *lonely["oracle"]):
-        point |= {"relative_time": None, "relative_time_ci_low": None, "relative_time_ci_high": None}
+        point |= {
+            "relative_time": None,
+            "relative_time_ci_low": None,
+            "relative_time_ci_high": None,
+        }
         point |= {"joules_per_example": None, "energy_source": None}
     assert "no standard baseline" in words(time_figure(lonely))
     said = words(accuracy_against(table(lonely), ENERGY, study(lonely)))
@@ -280,7 +372,9 @@ def test_an_estimate_is_called_one_on_the_axis(source, label):
 @pytest.mark.parametrize(("majority", "there"), [(25.0, False), (78.0, True)])
 def test_the_majority_class_is_drawn_where_it_is_within_reach(majority, there):
     figure = time_figure(comparison(majority=majority))
-    drawn = [line for axis in figure.axes for line in axis.lines if set(line.get_ydata()) == {majority}]
+    drawn = [
+        line for axis in figure.axes for line in axis.lines if set(line.get_ydata()) == {majority}
+    ]
     assert bool(drawn) == there == ("majority class" in words(figure))
 
 
@@ -309,7 +403,9 @@ def test_the_curve_says_that_it_was_not_timed_and_holds_the_measured_points(tmp_
     made = Made(tmp_path, [comparison(), comparison(batch_size=32), comparison(split="validation")])
     figure = by_threshold(made.curve, table(*made.report["comparisons"]), made.study)
     above, below = figure.axes
-    assert [len(line.get_xdata()) for line in above.lines] == [101, 6], "of the test split; three at each batch size"
+    assert [len(line.get_xdata()) for line in above.lines] == [101, 6], (
+        "of the test split; three at each batch size"
+    )
     assert sorted(set(below.lines[1].get_xdata())) == [0.5, 0.7, 0.9]
     assert "from recorded logits, not timed" in words(figure)
 
@@ -320,14 +416,24 @@ def test_confidence_has_a_box_for_each_label_and_exit(tmp_path):
     (axis,) = figure.axes
     assert len(axis.patches) == 4 * len(LAYERS)
     assert [text.get_text() for text in axis.get_xticklabels()] == [str(layer) for layer in LAYERS]
-    assert [text.get_text() for text in axis.get_legend().get_texts()] == ["World", "Sports", "Business", "Sci/Tech"]
+    assert [text.get_text() for text in axis.get_legend().get_texts()] == [
+        "World",
+        "Sports",
+        "Business",
+        "Sci/Tech",
+    ]
     plt.close(figure)
 
 
 @pytest.mark.parametrize(
     "labels",
     [
-        ("Computer science and its applications", "Sports", "Business", "Science and technology of today"),
+        (
+            "Computer science and its applications",
+            "Sports",
+            "Business",
+            "Science and technology of today",
+        ),
         ("a label of very many words " * 6, "no"),
         tuple(f"label number {number}" for number in range(9)),
         ("unbroken" * 20, "no"),
@@ -336,7 +442,9 @@ def test_confidence_has_a_box_for_each_label_and_exit(tmp_path):
 def test_long_labels_lie_within_the_picture(labels, tmp_path):
     made = Made(tmp_path, [comparison()])
     cell, dataset, model = made.difficulty.iloc[0][["cell", "dataset", "model"]]
-    figure = confidence_by_label(pd.DataFrame(difficulty_rows(cell, dataset, model, labels)), made.study)
+    figure = confidence_by_label(
+        pd.DataFrame(difficulty_rows(cell, dataset, model, labels)), made.study
+    )
     make_texts_fit(figure)
     figure.canvas.draw()
     for text in figure.axes[0].get_legend().get_texts():
@@ -349,7 +457,13 @@ def test_difficulty_shows_layers_run_and_each_classifier(tmp_path):
     made = Made(tmp_path, [comparison()])
     layers, accuracy, *_ = shown(by_difficulty(made.difficulty, made.study))
     assert list(layers.lines[0].get_ydata()) == [12, 13, 14, 15, 16]
-    assert [text.get_text() for text in layers.get_xticklabels()] == ["8-21", "22-35", "36-48", "49-77", "78-512"]
+    assert [text.get_text() for text in layers.get_xticklabels()] == [
+        "8-21",
+        "22-35",
+        "36-48",
+        "49-77",
+        "78-512",
+    ]
     assert [line.get_label() for line in accuracy.lines] == [str(layer) for layer in LAYERS]
 
 
@@ -367,7 +481,12 @@ def test_seeds_are_pooled_in_a_reliability_diagram():
     other = [{"low": 0.5, "count": 3, "confidence": 0.5, "accuracy": 1.0}]
     empty = {"low": 0.9, "count": 0, "confidence": None, "accuracy": None}
     (found,) = pooled([[*one, empty], other]).to_dict("records")
-    assert found == {"low": 0.5, "count": 4, "confidence": pytest.approx(0.525), "accuracy": pytest.approx(0.75)}
+    assert found == {
+        "low": 0.5,
+        "count": 4,
+        "confidence": pytest.approx(0.525),
+        "accuracy": pytest.approx(0.75),
+    }
 
 
 def test_a_split_that_temperatures_were_not_fitted_on_is_shown(tmp_path):
@@ -391,12 +510,17 @@ def test_every_named_figure_is_written_with_its_digest(tmp_path):
     made.plot(tmp_path / "again" / "figures", names[:1])
     for kind in ("svg", "png"):
         name = f"{names[0]}.{kind}"
-        assert sha256(tmp_path / "again" / "figures" / name) == written["sha256"][name], "equal data, equal files"
+        assert sha256(tmp_path / "again" / "figures" / name) == written["sha256"][name], (
+            "equal data, equal files"
+        )
 
 
 def test_a_study_without_finished_comparisons_still_has_figures(tmp_path):
     nothing = Study({}, [])
-    figures = [reliability(nothing), confidence_by_label(pd.DataFrame(difficulty_rows("c", "d", "m")).head(0), nothing)]
+    figures = [
+        reliability(nothing),
+        confidence_by_label(pd.DataFrame(difficulty_rows("c", "d", "m")).head(0), nothing),
+    ]
     for figure in figures:
         assert "two exits or more" in words(figure)
 
@@ -411,7 +535,9 @@ def test_words_of_many_thresholds_never_cover_each_other():
     figure = time_figure(comparison(thresholds=thresholds))
     figure.canvas.draw()
     boxes = labels_of(figure.axes[0])
-    assert len(boxes) == len(thresholds) + 3 + 2, "with a line to those that stand farther off, all have room"
+    assert len(boxes) == len(thresholds) + 3 + 2, (
+        "with a line to those that stand farther off, all have room"
+    )
     assert not any(a.overlaps(b) for number, a in enumerate(boxes) for b in boxes[number + 1 :])
     plt.close(figure)
 
@@ -420,9 +546,15 @@ def test_words_of_many_thresholds_never_cover_each_other():
 def test_nothing_is_cut_off(sizes):
     """Long names of datasets and models lie within the picture."""
     title = "BERT-large-uncased with exits after layers 0, 4, 12, 23"
-    figure = time_figure(*(comparison(batch_size=size) for size in sizes), exits=title, ag_news="AG News, all topics")
+    figure = time_figure(
+        *(comparison(batch_size=size) for size in sizes), exits=title, ag_news="AG News, all topics"
+    )
     figure.canvas.draw()
-    texts = [text for axis in figure.axes for text in (axis.title, axis.xaxis.label, axis.yaxis.label, *axis.texts)]
+    texts = [
+        text
+        for axis in figure.axes
+        for text in (axis.title, axis.xaxis.label, axis.yaxis.label, *axis.texts)
+    ]
     for text in (*texts, *figure.legends[0].get_texts()):
         box = text.get_window_extent()
         assert box.x0 >= 0 and box.x1 <= figure.bbox.x1 and box.y0 >= 0, text.get_text()
@@ -446,7 +578,13 @@ def summary(*rows: dict) -> pd.DataFrame:
 
 def test_the_table_of_exits_has_every_point_and_only_models_with_exits():
     text = {"exit_kind": None, "exit_rule": None}
-    last = {**EXIT_ROW, "exit_rule": "last", "exit_value": None, "relative_time": None, "joules_per_example": None}
+    last = {
+        **EXIT_ROW,
+        "exit_rule": "last",
+        "exit_value": None,
+        "relative_time": None,
+        "joules_per_example": None,
+    }
     found = early_exits(summary(EXIT_ROW, last, text), {"ag_news": "AG News"}).to_dict("records")
     assert [(r["dataset"], r["rule"], r["value"]) for r in found] == [
         ("AG News", "threshold", "0.9"),
@@ -463,10 +601,19 @@ def test_the_table_of_exits_has_every_point_and_only_models_with_exits():
 
 def test_general_tables_name_the_exit_and_the_majority_class():
     (found,) = readable(summary(EXIT_ROW), {}).to_dict("records")
-    assert (found["exit"], found["macro F1"], found["mean layers"]) == ("threshold 0.9", "90.0", "6.2")
+    assert (found["exit"], found["macro F1"], found["mean layers"]) == (
+        "threshold 0.9",
+        "90.0",
+        "6.2",
+    )
     assert found["majority class"] == "25.0" and "lead baseline" not in found
     assert scores_by_length(summary(EXIT_ROW), {})["majority class"].tolist() == ["25.0"]
-    text = readable(summary({**{name: EXIT_ROW[name] for name in ("validation_s", "steps")}, "score_lead": 3.0}), {})
+    text = readable(
+        summary(
+            {**{name: EXIT_ROW[name] for name in ("validation_s", "steps")}, "score_lead": 3.0}
+        ),
+        {},
+    )
     assert {"exit", "macro F1", "mean layers", "majority class"}.isdisjoint(text.columns)
     assert text["lead baseline"].tolist() == ["3.0"]
 
@@ -477,11 +624,18 @@ def test_points_of_several_machines_in_a_panel_are_named_on_its_axis():
         point["machine"] = {"device": "H200", "threads": 4}
     elsewhere["standard"]["machine"] = {"device": "H200", "threads": 1}
     labels = [said(axis) for axis in shown(time_figure(plain, elsewhere))]
-    assert ["other devices, processors or thread counts" in label for label in labels] == [False, True]
+    assert ["other devices, processors or thread counts" in label for label in labels] == [
+        False,
+        True,
+    ]
 
 
 def test_the_table_says_behind_a_relative_time_that_its_baseline_was_measured_elsewhere():
-    row = {**EXIT_ROW, "relative_time_across": "other devices", "speedup_across": "other thread counts"}
+    row = {
+        **EXIT_ROW,
+        "relative_time_across": "other devices",
+        "speedup_across": "other thread counts",
+    }
     row["speedup_at_equal_accuracy"] = 1.5
     (found,) = early_exits(summary(row), {}).to_dict("records")
     assert found["relative time"].endswith(" (baseline: other devices)")

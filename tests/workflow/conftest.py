@@ -49,11 +49,22 @@ class Project:
         return self.results / f"needle/led/{length}/cpu/generated/seed1"
 
     def environment(self, **more: str) -> dict[str, str]:
-        kept = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "CUDA_VISIBLE_DEVICES")}
+        kept = {
+            k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "CUDA_VISIBLE_DEVICES")
+        }
         return {**kept, **more}
 
     def command(self, *arguments: str, study: str = "tiny") -> list[str]:
-        return [sys.executable, "-m", "snakemake", *arguments, "--cores", "2", "--config", f"study={study}"]
+        return [
+            sys.executable,
+            "-m",
+            "snakemake",
+            *arguments,
+            "--cores",
+            "2",
+            "--config",
+            f"study={study}",
+        ]
 
     def run(
         self,
@@ -106,7 +117,9 @@ class Project:
     def would_run(self, *arguments: str) -> dict[str, int]:
         """How often each rule would run now."""
         said = self.run(*arguments, "-n")
-        stats = re.search(r"Job stats:\n[^\n]*\n-+[^\n]*\n(.*?)^total", said, flags=re.DOTALL | re.MULTILINE)
+        stats = re.search(
+            r"Job stats:\n[^\n]*\n-+[^\n]*\n(.*?)^total", said, flags=re.DOTALL | re.MULTILINE
+        )
         rows = (line.split() for line in stats.group(1).splitlines()) if stats else ()
         return {name: int(count) for name, count in rows if name != "all"}
 
@@ -122,7 +135,10 @@ class Project:
 
 def processes_of(text: str) -> list[int]:
     """Live processes whose command line holds a text."""
-    living = ((each.pid, " ".join(each.info["cmdline"] or ())) for each in psutil.process_iter(["cmdline"]))
+    living = (
+        (each.pid, " ".join(each.info["cmdline"] or ()))
+        for each in psutil.process_iter(["cmdline"])
+    )
     return [pid for pid, command in living if text in command and pid != os.getpid()]
 
 

@@ -74,7 +74,9 @@ def test_without_records_every_stamp_is_read_once(finished, tmp_path):
     project = tmp_path / "copy"
     subprocess.run(["cp", "-a", finished, project], check=True)
     forget(project)
-    stamps = [path for path in of_cells(opened_by(project, "--list-rules")) if path.endswith(".json")]
+    stamps = [
+        path for path in of_cells(opened_by(project, "--list-rules")) if path.endswith(".json")
+    ]
     assert len(stamps) == CELLS * JOBS_OF_A_CELL
 
 
