@@ -2,11 +2,12 @@
 
     .venv/bin/python -m bench.dag [50 500 5000] [--states fresh finished unrecorded]
 
-Generates a study with so many cells in a temporary copy of the project and runs `snakemake -n` on it, as a user would:
-a fresh study, of which every job would run; a finished one, of which none would; and the finished one's files alone, as
-beside a fresh clone, whose stamps must then be read. Their files are made by `bench.pretend`, which runs no job. CPU
-time stands beside the clock's, since others may use the machine, and is parted into what this project's code took
-(settings, digests, priorities: `bench.whose_time`) and Snakemake's own.
+Generates a study with so many cells in a temporary copy of the project and runs `snakemake -n` on
+it, as a user would: a fresh study, of which every job would run; a finished one, of which none
+would; and the finished one's files alone, as beside a fresh clone, whose stamps must then be read.
+Their files are made by `bench.pretend`, which runs no job. CPU time stands beside the clock's,
+since others may use the machine, and is parted into what this project's code took (settings,
+digests, priorities: `bench.whose_time`) and Snakemake's own.
 """
 
 from __future__ import annotations

@@ -3,14 +3,16 @@
     python -m bench.early_exit [--checkpoint FOLDER] [--shape minilm|bert_base|bert_large|tiny] [--length 128]
                                [--device cpu|cuda] [--threads 2] [--seconds 60] [--batches 8] [--out FILE.json]
 
-Every round times all arms one after the other, and what is printed are medians of the ratios within rounds, with a
-95 % interval of the median: what else the machine does meanwhile hits all arms alike. The standard model is the
-library's own sequence classifier. Weights are random unless a checkpoint is given: no accuracy is claimed, and speed
-does not depend on them. Exits are forced through the real rule by temperatures that make the wanted classifiers sure.
+Every round times all arms one after the other, and what is printed are medians of the ratios within
+rounds, with a 95 % interval of the median: what else the machine does meanwhile hits all arms
+alike. The standard model is the library's own sequence classifier. Weights are random unless a
+checkpoint is given: no accuracy is claimed, and speed does not depend on them. Exits are forced
+through the real rule by temperatures that make the wanted classifiers sure.
 
-Targets: leaving at the last of four exits takes at most 5 % more than the standard model; leaving at any runs at least
-0.8 x (standard layers / layers run) as fast; in batches of 32, regrouped, at least 70 % of the ideal saving remains
-(ideal: time in proportion to the mean number of layers); and every prediction is that of batch 1.
+Targets: leaving at the last of four exits takes at most 5 % more than the standard model; leaving
+at any runs at least 0.8 x (standard layers / layers run) as fast; in batches of 32, regrouped, at
+least 70 % of the ideal saving remains (ideal: time in proportion to the mean number of layers); and
+every prediction is that of batch 1.
 """
 
 from __future__ import annotations
@@ -133,7 +135,8 @@ def timed(arms: Mapping[str, Arm], seconds: float, device: str) -> dict[str, lis
 def median_ratio(taken: Mapping[str, Sequence[float]], arm: str, over: str) -> dict[str, float]:
     """The median over rounds of one arm's time over another's, with its 95 % interval by ranks.
 
-    `undisturbed` is the ratio of their first deciles: what others do on the machine only ever adds time.
+    `undisturbed` is the ratio of their first deciles: what others do on the machine only ever adds
+    time.
     """
     ratios = sorted(a / b for a, b in zip(taken[arm], taken[over], strict=True))
     half = 0.98 * math.sqrt(len(ratios))

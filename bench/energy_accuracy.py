@@ -2,10 +2,10 @@
 
     .venv/bin/python -m bench.energy_accuracy [--seconds 120] [--pairs 150] [--skip-overhead]
 
-Needs gcc and no GPU: loads of known energy are played by the stand-in for NVML of tests/nvml on a simulated clock, and
-read by longwatt's own recorder through pynvml. Beside it stands what the ways of sampling of other tools would report
-of the same sensor, over all offsets of their clocks. Then the recorder's CPU time at 8 GPUs and 10 Hz, and a training's
-speed with and without it.
+Needs gcc and no GPU: loads of known energy are played by the stand-in for NVML of tests/nvml on a
+simulated clock, and read by longwatt's own recorder through pynvml. Beside it stands what the ways
+of sampling of other tools would report of the same sensor, over all offsets of their clocks. Then
+the recorder's CPU time at 8 GPUs and 10 Hz, and a training's speed with and without it.
 """
 
 from __future__ import annotations

@@ -2,9 +2,9 @@
 
     .venv/bin/python -m bench.energy_hardware [--seconds 120] [--repeats 3] [--pairs 150]
 
-On one visible GPU: the counter against the integral of the power samples over a steady and a stop-and-go load, how
-much repeats differ, how often counter and sensors move, and a training's speed with and without the recorder. Prints
-Markdown for docs/explanation/energy_accuracy.md.
+On one visible GPU: the counter against the integral of the power samples over a steady and a
+stop-and-go load, how much repeats differ, how often counter and sensors move, and a training's
+speed with and without the recorder. Prints Markdown for docs/explanation/energy_accuracy.md.
 """
 
 from __future__ import annotations

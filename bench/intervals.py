@@ -2,9 +2,10 @@
 
     .venv/bin/python -m bench.intervals [--samples 4000] [--qmsum qmsum.zip]
 
-Every line sets what would be said if something that belongs together were taken apart (references of one example, two
-scores of the same examples, seeds and examples) beside what is said. With SCROLLS' qmsum.zip, the validation split's
-first 60 words of each meeting are scored against its first 90.
+Every line sets what would be said if something that belongs together were taken apart (references
+of one example, two scores of the same examples, seeds and examples) beside what is said. With
+SCROLLS' qmsum.zip, the validation split's first 60 words of each meeting are scored against its
+first 90.
 """
 
 from __future__ import annotations

@@ -2,28 +2,32 @@
 
     python -m bench.packing [--scheduler longwatt greedy ilp] [--seconds 300] [--seed 0] [--blind] [--patience 0]
 
-Workflow, profile, scheduler and leases are the real ones; jobs sleep (`bench.stand_in_stages`) on stand-in GPUs. Prints
-one JSON object for each scheduler and fails if two jobs ever held one GPU.
+Workflow, profile, scheduler and leases are the real ones; jobs sleep (`bench.stand_in_stages`) on
+stand-in GPUs. Prints one JSON object for each scheduler and fails if two jobs ever held one GPU.
 
-**Durations.** A training takes DATASET_H x (length / 1024) x MODEL / GPUs ** 0.9 hours (several GPUs lose some time in
-talking to each other), which gives the published 48 h and 14 h of BigBird and LED-large on GovReport at 4096 tokens. It
-is multiplied by 2 ** u, u uniform in [-1, 1] and drawn by seed and cell. Predicting takes 3 % of a training. Datasets
-arrive in the order that is worst for packing: those of one-GPU cells first.
+**Durations.** A training takes DATASET_H x (length / 1024) x MODEL / GPUs ** 0.9 hours (several
+GPUs lose some time in talking to each other), which gives the published 48 h and 14 h of BigBird
+and LED-large on GovReport at 4096 tokens. It is multiplied by 2 ** u, u uniform in [-1, 1] and
+drawn by seed and cell. Predicting takes 3 % of a training. Datasets arrive in the order that is
+worst for packing: those of one-GPU cells first.
 
-**Predictions.** The study has the summary.csv of an earlier run that took the usual times, u = 0, so `priority:` is off
-by up to 2 in both directions. With `--blind` it has none, as when it runs for the first time: `longwatt.runtime_model`
-then predicts from operations alone, and shares nothing with the formula above.
+**Predictions.** The study has the summary.csv of an earlier run that took the usual times, u = 0,
+so `priority:` is off by up to 2 in both directions. With `--blind` it has none, as when it runs for
+the first time: `longwatt.runtime_model` then predicts from operations alone, and shares nothing
+with the formula above.
 
-**Lower bound.** From the durations that jobs really took, process start to end. No schedule ends before
+**Lower bound.** From the durations that jobs really took, process start to end. No schedule ends
+before
 
-- the first cell's data are there, plus all GPU-seconds / 8;
-- the first cell's data are there, plus all 8-GPU jobs, beside which nothing runs, plus the longest other cell;
-- any one cell's data are there, plus its training and its predictions.
+- the first cell's data are there, plus all GPU-seconds / 8; - the first cell's data are there, plus
+all 8-GPU jobs, beside which nothing runs, plus the longest other cell; - any one cell's data are
+there, plus its training and its predictions.
 
 The makespan counts from the start of the first job to the end of the last one with a GPU.
 
-**Waits.** From the time a cell's inputs are ready to its training's start, times left out in which other 8-GPU jobs ran
-and Snakemake's pauses between two of these; beside the longest job that ran meanwhile.
+**Waits.** From the time a cell's inputs are ready to its training's start, times left out in which
+other 8-GPU jobs ran and Snakemake's pauses between two of these; beside the longest job that ran
+meanwhile.
 """
 
 from __future__ import annotations
@@ -71,7 +75,8 @@ DATASET_H = {
 }  # as the square root of their rows
 MODEL = {"led_base": 1.0, "led_large": 1.46, "bigbird_large": 5.0}
 PREDICTING = 0.03
-# Seconds until a dataset is there, whatever the scale: a job's own pause is about a fifth of a second.
+# Seconds until a dataset is there, whatever the scale: a job's own pause is about a fifth of a
+# second.
 ARRIVAL_S = {"qmsum": 0.2, "summ_screen_fd": 0.6, "qasper": 1.2, "gov_report": 2.0}
 # Rows and words of SCROLLS (arXiv 2204.07288).
 ROWS = {

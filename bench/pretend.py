@@ -2,8 +2,8 @@
 
     cd PROJECT && python -m bench.pretend STUDY
 
-The files hold no result: JSON artefacts hold their stamp, the others nothing. The records are written by Snakemake's
-own bookkeeping after a job.
+The files hold no result: JSON artefacts hold their stamp, the others nothing. The records are
+written by Snakemake's own bookkeeping after a job.
 """
 
 from __future__ import annotations

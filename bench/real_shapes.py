@@ -2,13 +2,14 @@
 
     .venv/bin/python -m bench.real_shapes --zip qmsum.zip --out real_shapes.csv [--seconds 30] [--deadline 540]
 
-Every model of studies/paper.yaml with random weights, at every length, in fp32 and bf16: training with the largest
-batch under a 48 GiB cap, inference with batches of 16, both generated and teacher-forced, on QMSum documents
-(`--zip`, or the folder LONGWATT_SCROLLS_MIRROR; without one on generated documents, and the table says so). A row per
-model, length, precision and phase is written as soon as it is measured, and a row that is there is not measured again:
-where time is short, run it again and again with `--deadline`. On a node that others use, put `python -m longwatt.gpus
-lease --count 1 --` before it. Then the cost axes of the paper's figures 1, 3 and 4 are drawn beside the table; `--draw`
-only draws. `--tiny` rehearses everything at a tiny shape on a CPU in seconds.
+Every model of studies/paper.yaml with random weights, at every length, in fp32 and bf16: training
+with the largest batch under a 48 GiB cap, inference with batches of 16, both generated and
+teacher-forced, on QMSum documents (`--zip`, or the folder LONGWATT_SCROLLS_MIRROR; without one on
+generated documents, and the table says so). A row per model, length, precision and phase is written
+as soon as it is measured, and a row that is there is not measured again: where time is short, run
+it again and again with `--deadline`. On a node that others use, put `python -m longwatt.gpus lease
+--count 1 --` before it. Then the cost axes of the paper's figures 1, 3 and 4 are drawn beside the
+table; `--draw` only draws. `--tiny` rehearses everything at a tiny shape on a CPU in seconds.
 """
 
 from __future__ import annotations
@@ -60,7 +61,8 @@ COLUMNS = (
 )  # fmt: skip
 KEY = COLUMNS[:4]
 HOPELESS = 2  # exit status: no other cell could be measured either
-# Least seconds that a phase needs beside its window: building, warming up; and for training the search for its batch.
+# Least seconds that a phase needs beside its window: building, warming up; and for training the
+# search for its batch.
 BESIDE_S, SEARCH_S = 20.0, 60.0
 TINY_LENGTHS = (32, 64)
 TINY = {
@@ -181,8 +183,8 @@ def missing(path: Path, cell: Cell) -> list[str]:
 def prepare(work: Path, given: argparse.Namespace) -> None:
     """Make documents and a tokenizer for all cells unless they are there: documents.json (token ids) and tokenizer/.
 
-    Byte-level BPE with as many tokens as LED's own at most, trained on the documents: ids make no difference to cost,
-    lengths do.
+    Byte-level BPE with as many tokens as LED's own at most, trained on the documents: ids make no
+    difference to cost, lengths do.
     """
     from longwatt.tokenization import evenly_spread, load_tokenizer
     from longwatt.tokenizer_files import make_tokenizer

@@ -1,9 +1,9 @@
 """What one model at one length and precision does to its device: the work behind `bench.real_shapes`.
 
-Training is the library's Trainer with longwatt's loss (forward, backward, gradients clipped to norm 1, fused AdamW);
-inference is longwatt's own `Predictor`, and making text of what it predicts. Weights are random: no accuracy is
-claimed, and cost does not depend on them. Every input is padded to the full length, and in training every target to
-its own, as in the published study.
+Training is the library's Trainer with longwatt's loss (forward, backward, gradients clipped to norm
+1, fused AdamW); inference is longwatt's own `Predictor`, and making text of what it predicts.
+Weights are random: no accuracy is claimed, and cost does not depend on them. Every input is padded
+to the full length, and in training every target to its own, as in the published study.
 """
 
 from __future__ import annotations
@@ -111,7 +111,8 @@ class Meter:
         log: the energy log; begun anew.
         shape: on whose GPU; without one nothing is metered but time.
         idle_s: recorded before the GPU is used at all.
-        settle_s: recorded after a window: the sensor that means over a second speaks of half a second ago.
+        settle_s: recorded after a window: the sensor that means over a second speaks of half a
+            second ago.
     """
 
     def __init__(self, log: Path, shape: Shape, idle_s: float, settle_s: float) -> None:

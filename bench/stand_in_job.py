@@ -1,6 +1,7 @@
 """Stands in for every rule's script: leases the GPUs, sleeps as planned, writes what the rule declares.
 
-`bench.stand_in_stages` copies this file over each script of a project's copy, so it runs as a script of Snakemake.
+`bench.stand_in_stages` copies this file over each script of a project's copy, so it runs as a
+script of Snakemake.
 """
 
 import json

@@ -1,6 +1,7 @@
 """A project whose jobs only lease, sleep and write empty results: for measuring and testing how jobs are scheduled.
 
-Snakemake, the Snakefile, the rules, the profiles and the leases are the real ones. The jobs read, from the environment,
+Snakemake, the Snakefile, the rules, the profiles and the leases are the real ones. The jobs read,
+from the environment,
 
     STAND_IN_PLAN   a JSON file {"seconds": {KEY: seconds}, "fail": [KEY, ...]}. A KEY is "RULE NAME", where NAME is the
                     cell (or, for a job of no cell, its wildcards joined by "/"); in `seconds` also a "RULE" alone, for
@@ -9,7 +10,8 @@ Snakemake, the Snakefile, the rules, the profiles and the leases are the real on
                     leased, "end" before it exits), time and process_start (seconds since the epoch), uuids (of the
                     leased GPUs), job_id (Slurm's, or null).
 
-The GPUs are those that `pynvml` shows; `bench.stand_in_gpus.environment` shows as many as one likes.
+The GPUs are those that `pynvml` shows; `bench.stand_in_gpus.environment` shows as many as one
+likes.
 """
 
 from __future__ import annotations

@@ -9,8 +9,8 @@ one process that never sleeps, in turns that change from round to round. It prin
 per second, and the median over rounds of each policy's speed over the default's. Run it where
 nothing else runs.
 
-Target: the policy that longwatt sets (SPIN=10000) is at least 0.97 times as fast as the default when
-it is quiet, and at least as fast when it is not. The exit status says whether it was met.
+Target: the policy that longwatt sets (SPIN=10000) is at least 0.97 times as fast as the default
+when it is quiet, and at least as fast when it is not. The exit status says whether it was met.
 """
 
 from __future__ import annotations

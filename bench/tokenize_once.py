@@ -2,8 +2,9 @@
 
     python bench/tokenize_once.py records.jsonl TOKENIZER_FOLDER [--lengths 1024 2048] [--models 3]
 
-`records.jsonl` and the tokenizer are those below resources/ of a study that has run. A pass per cell tokenizes every
-whole input and keeps the first `length` tokens, as training scripts do that truncate while they tokenize.
+`records.jsonl` and the tokenizer are those below resources/ of a study that has run. A pass per
+cell tokenizes every whole input and keeps the first `length` tokens, as training scripts do that
+truncate while they tokenize.
 """
 
 from __future__ import annotations

@@ -59,8 +59,9 @@ def paired(
 ) -> tuple[float, float, float]:
     """Speed of a training with a recorder over without, in pairs of random order.
 
-    The recorder is stopped and continued in between (SIGSTOP, SIGCONT), so that both halves of a pair stand close
-    together: on a machine that others use, speed wanders by far more than a recorder costs.
+    The recorder is stopped and continued in between (SIGSTOP, SIGCONT), so that both halves of a
+    pair stand close together: on a machine that others use, speed wanders by far more than a
+    recorder costs.
 
     Args:
         training: what is trained.

@@ -13,7 +13,8 @@ from tests.nvml import Machine, can_build
 
 ROOT = Path(__file__).parent.parent
 
-# A shell starts `pytest &` with Ctrl-C ignored, and every process below would inherit that; some tests interrupt.
+# A shell starts `pytest &` with Ctrl-C ignored, and every process below would inherit that; some
+# tests interrupt.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 

@@ -1,6 +1,7 @@
 """Made-up results of a study with early exits: what its cells would have written, for tests of what reads them.
 
-Answers of an exit rule are found here example by example, apart from the package's own vectorised rules.
+Answers of an exit rule are found here example by example, apart from the package's own vectorised
+rules.
 """
 
 from __future__ import annotations
@@ -89,8 +90,9 @@ class Examples:
 def write_study(folder: Path, seed: int = 0) -> list[dict[str, Any]]:
     """Write the artefacts of a small study into `folder` (results/NAME); the cells, as `compare` wants them.
 
-    One dataset of three labels; a model with exits after layers 0, 1, 3 and 5 of 6, the standard baseline and two
-    efficient ones; points by threshold, patience, oracle and last classifier, at batch sizes 1 and 32.
+    One dataset of three labels; a model with exits after layers 0, 1, 3 and 5 of 6, the standard
+    baseline and two efficient ones; points by threshold, patience, oracle and last classifier, at
+    batch sizes 1 and 32.
     """
     source = np.random.default_rng(seed)
     splits = {name: Examples.make(name, count, source) for name, count in SPLITS.items()}

@@ -1,6 +1,7 @@
 """Run an engine in processes forked from the test, each with a fault to meet, as a launcher would: one dies, all end.
 
-A fork costs a second where a start of Python with torch costs five; what the launcher itself does is tested with jobs.
+A fork costs a second where a start of Python with torch costs five; what the launcher itself does
+is tested with jobs.
 """
 
 from __future__ import annotations

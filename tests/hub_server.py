@@ -1,6 +1,7 @@
 """A hub in a thread: what huggingface_hub asks of one, over HTTP, for a few small repositories, with faults to order.
 
-Large files answer with a redirect to another host, as the hub's do; the client must not take its token along.
+Large files answer with a redirect to another host, as the hub's do; the client must not take its
+token along.
 """
 
 from __future__ import annotations
@@ -189,7 +190,8 @@ class Handler(BaseHTTPRequestHandler):
     def _known(self, kind: str, name: str, revision: str) -> tuple[Repository, str] | None:
         repository = self.served.repositories.get((kind, name))
         if repository is None:
-            # What the hub says of a repository that does not exist to someone who has not logged in.
+            # What the hub says of a repository that does not exist to someone who has not logged
+            # in.
             self._send(401, b'{"error": "Repository not found"}', {"X-Error-Code": "RepoNotFound"})
             return None
         commit = repository.branches.get(revision, revision)

@@ -21,7 +21,8 @@ from transformers import (
 from tests.hub_server import Hub
 
 VOCABULARY = 400
-# Pegasus' settings in the repositories of BigBird-Pegasus: no ids before the pieces, and a mask among these.
+# Pegasus' settings in the repositories of BigBird-Pegasus: no ids before the pieces, and a mask
+# among these.
 BIGBIRD_TOKENIZER = {
     "tokenizer_class": "PegasusTokenizer",
     "offset": 0,

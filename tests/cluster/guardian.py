@@ -1,7 +1,8 @@
 """Runs a cluster's daemons and ends them, and all that they started, when its standard input closes.
 
-Whoever starts it keeps the other end of that pipe; the kernel closes it with that process, kill -9 included. Slurm
-detaches every job from its daemons, so this process is told by the kernel to adopt what they leave behind.
+Whoever starts it keeps the other end of that pipe; the kernel closes it with that process, kill -9
+included. Slurm detaches every job from its daemons, so this process is told by the kernel to adopt
+what they leave behind.
 
     python guardian.py FOLDER COMMANDS    (the folder is removed at the end; JSON: a list of command lines)
 """

@@ -24,7 +24,8 @@ from tests.workflow.conftest import Project
 
 pytestmark = pytest.mark.slurm
 
-# Where the throw-away Slurm differs from a cluster: no accounting, nobody else waits for it, files show at once.
+# Where the throw-away Slurm differs from a cluster: no accounting, nobody else waits for it, files
+# show at once.
 HERE = (
     "--slurm-status-command",
     "squeue",
@@ -54,7 +55,8 @@ ENDLESS = (
     .replace("every_steps: 4", "every_steps: 1000000")
 )
 TRAINED = "results/tiny/needle/led/64/cpu/generated/seed1/finetune/training.json"
-# A minute is Slurm's shortest limit. It signals up to a minute early, here between 25 and 55 seconds after the start.
+# A minute is Slurm's shortest limit. It signals up to a minute early, here between 25 and 55
+# seconds after the start.
 SHORT = (
     "--set-resources",
     "finetune:runtime=1",

@@ -54,7 +54,8 @@ KillWait=5
 NodeName=localhost NodeAddr=127.0.0.1 CPUs=64 RealMemory=1000000 Gres=gpu:{gpus} State=UNKNOWN
 PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE State=UP
 """
-# The jobs' own srun starts with all of Slurm's variables removed, so it must be told again where its Slurm is.
+# The jobs' own srun starts with all of Slurm's variables removed, so it must be told again where
+# its Slurm is.
 SHIM = """#!/bin/sh
 export SLURM_CONF={conf}
 printf '%s\\n' "$*" >> {log}
@@ -128,7 +129,8 @@ class Slurm:
                 folder=self.folder, controller_port=controller_port, node_port=node_port, gpus=GPUS
             )
         )
-        # With plain files, or a count alone, Slurm would schedule but never set CUDA_VISIBLE_DEVICES.
+        # With plain files, or a count alone, Slurm would schedule but never set
+        # CUDA_VISIBLE_DEVICES.
         for number in range(GPUS):
             os.mknod(self.folder / f"dev/nvidia{number}", stat.S_IFCHR | 0o666, os.makedev(1, 3))
         gres = f"AutoDetect=off\nNodeName=localhost Name=gpu File={self.folder}/dev/nvidia[0-{GPUS - 1}]\n"

@@ -79,7 +79,8 @@ def run(told: Mapping[str, Any]) -> None:
     """Record one log.
 
     Args:
-        told: clock, out (paths), gpus (UUIDs), start and duration (s), interval_s, seed, marks ([s, phase, {attempt,
+        told: clock, out (paths), gpus (UUIDs), start and duration (s), interval_s, seed, marks ([s,
+            phase, {attempt,
             step}]), frozen ([from, to]), marked (whether marks read counters), part_bytes, jittered.
     """
     clock = SimulatedClock(Path(told["clock"]))

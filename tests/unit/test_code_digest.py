@@ -258,7 +258,8 @@ def test_a_digest_is_the_same_under_every_python(tmp_path):
         '            return f"{z!r:>{b}} {{{a}}} \\U0001fae8" "tail"\n'
     )
     (tmp_path / "s.py").write_text(source)
-    # The same under Python 3.11, 3.12 and 3.13. Were it to change, every finished cell would be trained again.
+    # The same under Python 3.11, 3.12 and 3.13. Were it to change, every finished cell would be
+    # trained again.
     assert (
         code_digest(tmp_path / "s.py")
         == "e58ba32b0f39041b152354a91994a537e8bf1fa20116102229b051fb702e6cfd"

@@ -42,7 +42,8 @@ def test_a_wait_is_seen_beside_what_ran_meanwhile(run):
 
 
 def test_held_gpus_are_those_that_a_ready_job_could_have_had(run):
-    # Only the narrow cell's prediction was ready and would have fitted, and it waited for no free GPU.
+    # Only the narrow cell's prediction was ready and would have fitted, and it waited for no free
+    # GPU.
     assert run.held_back() == 0
     other = [
         *lines("tokenize_dataset", "early/bpe", 0, 1),

@@ -15,7 +15,8 @@ from tests.conftest import ROOT
 LENGTHS = (1024, 2048, 3072, 4096)
 SUMMARISATION = ("gov_report", "summ_screen_fd", "qmsum")
 MODELS = ("led_base", "led_large", "bigbird_large")
-# Table 5: total batch sizes; summarisation on one GPU, Qasper on eight with four accumulation steps.
+# Table 5: total batch sizes; summarisation on one GPU, Qasper on eight with four accumulation
+# steps.
 TABLE_5 = {
     "summarisation": {
         "led_base": (24, 12, 8, 6),

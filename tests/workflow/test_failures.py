@@ -155,8 +155,9 @@ def test_a_killed_snakemake_is_followed_by_the_same_end(undisturbed, tmp_path):
     running = start_to_a_checkpoint(project)
     running.kill()
     running.wait()
-    # The training outlives its Snakemake; the next run ends it and goes on from its last checkpoint. Frozen, since
-    # on a fast machine it would complete while the next run starts (the next test but one is about that).
+    # The training outlives its Snakemake; the next run ends it and goes on from its last
+    # checkpoint. Frozen, since on a fast machine it would complete while the next run starts (the
+    # next test but one is about that).
     send(signal.SIGSTOP, training_processes(project))
     project.run("--unlock")
     project.run(SUMMARY)

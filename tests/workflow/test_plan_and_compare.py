@@ -90,11 +90,7 @@ def test_two_studies_side_by_side(project):
 
 
 @pytest.mark.parametrize(
-    ("other", "said"),
-    [
-        ("tinny", "unknown study 'tinny'"),
-        ("empty", "run the study tiny first"),
-    ],
+    ("other", "said"), [("tinny", "unknown study 'tinny'"), ("empty", "run the study tiny first")]
 )
 def test_what_cannot_be_compared_is_named(fresh, other, said):
     (fresh.path / "results" / "empty").mkdir(parents=True)
