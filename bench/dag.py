@@ -1,4 +1,4 @@
-"""What a large study costs before its first job: time and memory of a dry run.
+"""Measure the time and memory of a large study's dry run.
 
     .venv/bin/python -m bench.dag [50 500 5000] [--states fresh finished unrecorded]
 
@@ -12,7 +12,6 @@ digests, priorities: `bench.whose_time`) and Snakemake's own.
 
 from __future__ import annotations
 
-import argparse
 import os
 import re
 import shutil
@@ -26,6 +25,7 @@ from pathlib import Path
 
 import yaml
 
+from bench import command_line
 from bench.project import copy_project
 from bench.whose_time import OURS
 
@@ -37,7 +37,7 @@ KIB, MIB = 2**10, 2**20
 
 @dataclass
 class Cost:
-    """What one dry run took."""
+    """Time and memory of one dry run."""
 
     jobs: int
     wall_s: float
@@ -47,20 +47,11 @@ class Cost:
 
 
 def study_text(cells: int) -> str:
-    """A study file with that many cells, of one inference point each.
-
-    Args:
-        cells: a multiple of `CELLS_PER_SEED`.
-    """
+    """Return a study file of `cells` cells (a multiple of `CELLS_PER_SEED`), each predicted once."""
     if cells < 1 or cells % CELLS_PER_SEED:
         raise ValueError(f"{cells} cells cannot be generated; give a multiple of {CELLS_PER_SEED}")
-    options = {
-        "train": 64,
-        "validation": 12,
-        "test": 4,
-        "answer_vocabulary": 8,
-        "filler_vocabulary": 40,
-    }
+    splits = {"train": 64, "validation": 12, "test": 4}
+    options = {**splits, "answer_vocabulary": 8, "filler_vocabulary": 40}
     dataset = {"source": "needle", "metric": "f1", "training": {"max_target_tokens": 8}}
     model = {"family": "led", "initialisation": "random", "tokenizer": "bpe"}
     config = {
@@ -73,10 +64,8 @@ def study_text(cells: int) -> str:
         for n in range(2)
     }
     models = {f"led{n}": {**model, "config": {**config, "d_model": 16 * (n + 1)}} for n in range(5)}
-    axes = {
-        "seq_lens": [32, 64, 128, 256, 512],
-        "seeds": list(range(1, cells // CELLS_PER_SEED + 1)),
-    }
+    seeds = list(range(1, cells // CELLS_PER_SEED + 1))
+    axes = {"seq_lens": [32, 64, 128, 256, 512], "seeds": seeds}
     document = {
         "title": f"{cells} cells",
         "datasets": datasets,
@@ -107,26 +96,19 @@ def pretend(project: Path) -> None:
 
 
 def forget(project: Path) -> None:
-    """Take Snakemake's records away, as a fresh clone has none."""
+    """Remove Snakemake's records, since a fresh clone has none."""
     shutil.rmtree(project / ".snakemake")
 
 
 def dry_run(project: Path) -> Cost:
-    """Run `snakemake -n` and say what it took, with all its child processes."""
-    command = [
-        sys.executable,
-        "-m",
-        "bench.whose_time",
-        "-n",
-        "--cores",
-        "2",
-        "--config",
-        "study=scale",
-    ]
+    """Run `snakemake -n` and return what it took, with all its child processes."""
+    options = ["-n", "--cores", "2", "--config", "study=scale"]
+    command = [sys.executable, "-m", "bench.whose_time", *options]
+    with_bench = {**environment(), "PYTHONPATH": str(ROOT)}  # beside the copied project's package
     before = time.perf_counter()
     with tempfile.TemporaryFile("w+") as said:
         process = subprocess.Popen(
-            command, cwd=project, env=with_bench(), stdout=said, stderr=subprocess.STDOUT
+            command, cwd=project, env=with_bench, stdout=said, stderr=subprocess.STDOUT
         )
         _, status, used = os.wait4(process.pid, 0)
         wall_s = time.perf_counter() - before
@@ -148,18 +130,13 @@ def dry_run(project: Path) -> Cost:
     )
 
 
-def with_bench() -> dict[str, str]:
-    """Return the variables of a process that finds this folder's package beside the copied project's own."""
-    return {**environment(), "PYTHONPATH": str(ROOT)}
-
-
 def environment() -> dict[str, str]:
-    """The variables of this process, but for the package: the copied project uses its own."""
+    """Return this process's variables without PYTHONPATH: the copied project has its own package."""
     return {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
 
 
 def measure(cells: int, states: Sequence[str]) -> Iterator[tuple[str, Cost]]:
-    """Dry runs of one study in each of the states."""
+    """Yield the costs of one study's dry runs, one for each of the states."""
     with tempfile.TemporaryDirectory() as folder:
         project = create(Path(folder) / "project", cells)
         for state in (state for state in STATES if state in states):
@@ -171,10 +148,8 @@ def measure(cells: int, states: Sequence[str]) -> Iterator[tuple[str, Cost]]:
 
 
 def main() -> None:
-    """Print a table."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    """Print a table of sizes, states and costs."""
+    parser = command_line(__doc__)
     parser.add_argument(
         "cells", type=int, nargs="*", default=[50, 500, 5000], help=f"multiples of {CELLS_PER_SEED}"
     )
