@@ -47,7 +47,7 @@ class Cost:
 
 
 def study_text(cells: int) -> str:
-    """Return a study file of `cells` cells (a multiple of `CELLS_PER_SEED`), each predicted once."""
+    """Return a study of so many cells (a multiple of `CELLS_PER_SEED`), each predicted once."""
     if cells < 1 or cells % CELLS_PER_SEED:
         raise ValueError(f"{cells} cells cannot be generated; give a multiple of {CELLS_PER_SEED}")
     splits = {"train": 64, "validation": 12, "test": 4}
@@ -131,7 +131,7 @@ def dry_run(project: Path) -> Cost:
 
 
 def environment() -> dict[str, str]:
-    """Return this process's variables without PYTHONPATH: the copied project has its own package."""
+    """Return this process's variables without PYTHONPATH: the copy has its own package."""
     return {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
 
 

@@ -79,10 +79,10 @@ def _step(training: Training, read: Callable[[], Any], seconds: float) -> float 
 def describe(gpu: str) -> str:
     """Return a line about the GPU, its driver and the software around it."""
     found = Gpus([gpu]).describe()[0]
-    sensors = ", ".join(found["sensors"])
+    sensors, date = ", ".join(found["sensors"]), time.strftime("%Y-%m-%d")
     return (
         f"{found['name']}, driver {found['driver']}, power limit {found['power_limit_w']:g} W, "
-        f"sensors {sensors}; torch {torch.__version__}, Python {platform.python_version()}, {time.strftime('%Y-%m-%d')}"
+        f"sensors {sensors}; torch {torch.__version__}, Python {platform.python_version()}, {date}"
     )
 
 

@@ -67,7 +67,7 @@ def scores(values: Array, how: Resampling, examples: Sequence[str] | None = None
 
 
 def each_reference(source: np.random.Generator, how: Resampling) -> tuple[Ends, Ends]:
-    """Draw 100 examples with two references each on average, alike in difficulty; the mean is 40."""
+    """Draw 100 examples with about two references each, alike in difficulty; the mean is 40."""
     counts = 1 + source.poisson(1.0, 100)
     hard = np.repeat(source.normal(40, 12, 100), counts)
     values = source.normal(hard, 10)

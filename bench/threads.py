@@ -1,7 +1,7 @@
 """Measure how a training's speed depends on threads that spin while they wait.
 
-    python -m bench.threads [--threads 2] [--seconds 20] [--rounds 5] [--policies DEFAULT SPIN=10000]
-                            [--only quiet|busy] [--out FILE.json]
+    python -m bench.threads [--threads 2] [--seconds 20] [--rounds 5]
+                            [--policies DEFAULT SPIN=10000] [--only quiet|busy] [--out FILE.json]
 
 Trains a tiny LED (64 wide, 32 inputs of 256 tokens a step) in a process of its own for each
 measurement, since OpenMP reads its variables once. A round measures every policy quiet and beside
