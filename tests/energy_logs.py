@@ -23,8 +23,8 @@ def header(
     uuids = [uuid(number) for number in range(gpus)] if isinstance(gpus, int) else gpus
     described = [{"uuid": name, "refused": None, "name": "Fake"} for name in uuids]
     return {
-        "segment": f"at {start} {boot}", "t": ns(start), "boot_id": boot, "interval_s": 0.1, "gpus": described,
-        "problem": None, "rapl": None, **more,
+        "segment": f"at {start} {boot}", "t": ns(start), "boot_id": boot, "interval_s": 0.1,
+        "gpus": described, "problem": None, "rapl": None, **more,
     }  # fmt: skip
 
 

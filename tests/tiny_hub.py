@@ -54,9 +54,10 @@ def led_model() -> LEDForConditionalGeneration:
     """Two layers and tied weights, as the published ones have."""
     torch.manual_seed(0)
     config = LEDConfig(
-        vocab_size=VOCABULARY, d_model=16, encoder_layers=1, decoder_layers=1, encoder_ffn_dim=16, decoder_ffn_dim=16,
-        encoder_attention_heads=2, decoder_attention_heads=2, attention_window=16, init_std=0.05,
-        max_encoder_position_embeddings=128, max_decoder_position_embeddings=64,
+        vocab_size=VOCABULARY, d_model=16, encoder_layers=1, decoder_layers=1, encoder_ffn_dim=16,
+        decoder_ffn_dim=16, encoder_attention_heads=2, decoder_attention_heads=2,
+        attention_window=16, init_std=0.05, max_encoder_position_embeddings=128,
+        max_decoder_position_embeddings=64,
     )  # fmt: skip
     return LEDForConditionalGeneration(config).eval()
 
@@ -65,9 +66,9 @@ def bigbird_model() -> BigBirdPegasusForConditionalGeneration:
     """Of the kind of the published one, its blocks small."""
     torch.manual_seed(0)
     config = BigBirdPegasusConfig(
-        vocab_size=VOCABULARY, d_model=16, encoder_layers=1, decoder_layers=1, encoder_ffn_dim=16, decoder_ffn_dim=16,
-        encoder_attention_heads=2, decoder_attention_heads=2, max_position_embeddings=128, block_size=8,
-        num_random_blocks=1, init_std=0.05,
+        vocab_size=VOCABULARY, d_model=16, encoder_layers=1, decoder_layers=1, encoder_ffn_dim=16,
+        decoder_ffn_dim=16, encoder_attention_heads=2, decoder_attention_heads=2,
+        max_position_embeddings=128, block_size=8, num_random_blocks=1, init_std=0.05,
     )  # fmt: skip
     return BigBirdPegasusForConditionalGeneration(config).eval()
 
@@ -134,7 +135,8 @@ def scrolls_files(task: str = "qmsum") -> dict[str, bytes]:
         for split, count in (("train", 24), ("validation", 6)):
             lines = sentences(4 * count, seed=len(split))
             rows = [
-                {"id": f"{split}-{n}", "pid": f"{n}", "input": f"What?\n\n{' '.join(lines[4 * n : 4 * n + 3])}",
+                {"id": f"{split}-{n}", "pid": f"{n}",
+                 "input": f"What?\n\n{' '.join(lines[4 * n : 4 * n + 3])}",
                  "output": lines[4 * n + 3]}
                 for n in range(count)
             ]  # fmt: skip

@@ -114,7 +114,8 @@ def simulate(
     chosen = [gpu.uuid for gpu in gpus] if recorded is None else list(recorded)
     told = {
         "clock": str(machine.clock), "out": str(out), "gpus": chosen,
-        "start": start, "duration": duration, "interval_s": interval_s, "seed": seed, "marks": list(marks),
+        "start": start, "duration": duration, "interval_s": interval_s, "seed": seed,
+        "marks": list(marks),
         "frozen": list(frozen), "marked": marked, "part_bytes": part_bytes, "jittered": jittered,
     }  # fmt: skip
     subprocess.run(

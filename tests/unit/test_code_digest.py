@@ -81,7 +81,8 @@ SAME = {
     "a worker that is a package": edited(
         "script", "longwatt.worker", "longwatt.a", moved("worker", "a/__init__")
     ),
-    "a module that changes no result": edited("work", "longwatt.gpus", "longwatt.a.leases", moved("gpus", "a/leases")),
+    "a module that changes no result": edited("work", "longwatt.gpus", "longwatt.a.leases",
+                                              moved("gpus", "a/leases")),
     "an import at the place of use": all_edited(
         BASE,
         ("work", "from longwatt import deeper\n", ""),
@@ -89,15 +90,19 @@ SAME = {
     ),
     "an import of two": all_edited(
         BASE,
-        ("work", "from longwatt import deeper\nfrom longwatt.gpus import lease", "from longwatt import deeper, gpus"),
+        ("work", "from longwatt import deeper\nfrom longwatt.gpus import lease",
+         "from longwatt import deeper, gpus"),
         ("work", "with lease", "with gpus.lease"),
         ("work", "deeper, gpus", "gpus, deeper"),
-        ("work", "from longwatt import gpus, deeper", "from longwatt import deeper\nfrom longwatt.gpus import lease"),
+        ("work", "from longwatt import gpus, deeper",
+         "from longwatt import deeper\nfrom longwatt.gpus import lease"),
         ("work", "with gpus.lease", "with lease"),
     ),
-    "sorted imports": edited("deeper", "import math\nfrom os import path", "from os import path\nimport math"),
+    "sorted imports": edited("deeper", "import math\nfrom os import path",
+                             "from os import path\nimport math"),
     "an import for type checkers": edited(
-        "work", "X = 1", "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from longwatt.deeper import f\nX = 1"
+        "work", "X = 1",
+        "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from longwatt.deeper import f\nX = 1"
     ),
     "a definition at another place": {
         **BASE,
@@ -211,8 +216,10 @@ PAIRS: dict[str, tuple[Files, Files]] = {
         edited("work", "X = 1", "X = 1\nX = 2"), edited("work", "X = 1", "X = 2\nX = 1"),
     ),
     "which library is tried first": (
-        edited("deeper", "import math", "try:\n    import math\nexcept ImportError:\n    import cmath as math"),
-        edited("deeper", "import math", "try:\n    import cmath as math\nexcept ImportError:\n    import math"),
+        edited("deeper", "import math",
+               "try:\n    import math\nexcept ImportError:\n    import cmath as math"),
+        edited("deeper", "import math",
+               "try:\n    import cmath as math\nexcept ImportError:\n    import math"),
     ),
     "which of two methods imports which": (
         {**BASE, "worker": "def main():\n    from longwatt.deeper import f\n\n    return f\n\n\n"

@@ -11,7 +11,8 @@ from tests.unit.test_figures import row, table, words
 
 MEASURED = {
     "train_energy_kwh": 0.003, "train_steps_energy_kwh": 0.002, "validation_energy_kwh": 0.001,
-    "checkpoint_energy_kwh": 0.0, "wasted_energy_kwh": 0.0005, "train_energy_source": "nvml_counter",
+    "checkpoint_energy_kwh": 0.0, "wasted_energy_kwh": 0.0005,
+    "train_energy_source": "nvml_counter",
 }  # fmt: skip
 
 
@@ -26,7 +27,8 @@ def test_phases_are_stacked_to_the_whole_and_what_was_wasted_stands_beyond():
 
 
 def test_seeds_are_means_and_inference_points_count_once():
-    rows = [row(cell=f"s{n}", seed=n, inference=point, **{**MEASURED, "train_steps_energy_kwh": 0.001 * n})
+    rows = [row(cell=f"s{n}", seed=n, inference=point,
+                **{**MEASURED, "train_steps_energy_kwh": 0.001 * n})
             for n in (1, 3) for point in ("greedy", "beams")]  # fmt: skip
     figure = energy_by_phase(table(*rows), {})
     assert len(figure.axes[0].get_yticklabels()) == 1
@@ -45,7 +47,8 @@ def test_estimates_and_unknown_energies_say_so():
     plt.close(mixed)
 
 
-FLAGS = dict.fromkeys(("train_steps_energy_flags", "validation_energy_flags", "checkpoint_energy_flags",
+FLAGS = dict.fromkeys(("train_steps_energy_flags", "validation_energy_flags",
+                       "checkpoint_energy_flags",
                        "wasted_energy_flags"), "short gap counter_reset")  # fmt: skip
 
 

@@ -27,8 +27,9 @@ from tests.spacing import single_spaced
 
 SCRIPT = "</script><script>document.title='x'</script><img src=x onerror=\"document.title='y'\">"
 ODD = [
-    SCRIPT, "<!-- <script>", "a|b", "`code`", "**bold** _it_ ~~gone~~", "[a](javascript:alert(1))", "[a]: b", "$x$",
-    "# no heading", "1. one", "- item", "> said", "back\\slash \\", "&lt; &#60;", "two\nlines", "a #", "---", "{name}",
+    SCRIPT, "<!-- <script>", "a|b", "`code`", "**bold** _it_ ~~gone~~", "[a](javascript:alert(1))",
+    "[a]: b", "$x$", "# no heading", "1. one", "- item", "> said", "back\\slash \\", "&lt; &#60;",
+    "two\nlines", "a #", "---", "{name}",
 ]  # fmt: skip
 
 

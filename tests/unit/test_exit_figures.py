@@ -75,7 +75,8 @@ def comparison(dataset="ag_news", model="exits", thresholds=(0.5, 0.7, 0.9), **g
         **place, "budget": "gpu", "split": "test", "batch_size": 1, "model": model,
         "standard": measured(24, best + 0.2, relative_time=1.0, model="standard", exit_layers=[23]),
         "points": ours,
-        "efficient": [measured(n + 1, best - 0.8, exit_layers=[n], model=f"efficient{n}") for n in LAYERS[:-1]],
+        "efficient": [measured(n + 1, best - 0.8, exit_layers=[n], model=f"efficient{n}")
+                      for n in LAYERS[:-1]],
         "oracle": [measured(5, best + 3, rule="oracle")],
         **given,
     }  # fmt: skip
@@ -93,7 +94,8 @@ def cells(*names: tuple[str, str], seed: int = 1) -> list[dict]:
 def curve_rows(cell: str, dataset: str, model: str) -> list[dict]:
     base = {"cell": cell, "dataset": dataset, "model": model, "macro_f1": 80.0, "exits_taken": "[]"}
     return [
-        {**base, "split": split, "rule": "threshold", "value": t / 100, "mean_layers": 3 + 21 * (t / 100) ** 3,
+        {**base, "split": split, "rule": "threshold", "value": t / 100,
+         "mean_layers": 3 + 21 * (t / 100) ** 3,
          "accuracy": measured(3 + 21 * (t / 100) ** 3, 92.0 + len(dataset) / 4)["accuracy"]}
         for split in ("validation", "test") for t in range(101)
     ]  # fmt: skip
@@ -113,9 +115,11 @@ def difficulty_rows(
             for exit_, layer in enumerate(LAYERS):
                 sure = 0.5 + 0.1 * exit_ + 0.03 * number
                 rows.append(
-                    {"cell": cell, "dataset": dataset, "model": model, "split": "test", "exit": exit_, "layer": layer,
-                     "kind": kind, "group": group, "count": 100, "accuracy": 100 * sure, "mean_confidence": sure,
-                     "confidence_q25": sure - 0.1, "confidence_median": sure + 0.02, "confidence_q75": sure + 0.1,
+                    {"cell": cell, "dataset": dataset, "model": model, "split": "test",
+                     "exit": exit_, "layer": layer,
+                     "kind": kind, "group": group, "count": 100, "accuracy": 100 * sure,
+                     "mean_confidence": sure, "confidence_q25": sure - 0.1,
+                     "confidence_median": sure + 0.02, "confidence_q75": sure + 0.1,
                      "mean_exit": 2.0, "mean_layers": 12.0 + number}
                 )  # fmt: skip
     return rows
@@ -222,7 +226,8 @@ def test_the_figures_of_a_study_are_those_that_can_be_drawn(root, tmp_path):
 def declared(*models: dict) -> dict:
     names = [f"m{number}" for number in range(len(models))]
     block = {"datasets": ["d"], "models": names, "seq_lens": [64], "budgets": ["cpu"]}
-    return {"datasets": {"d": {}}, "budgets": {"cpu": {}}, "models": dict(zip(names, models, strict=True)),
+    return {"datasets": {"d": {}}, "budgets": {"cpu": {}},
+            "models": dict(zip(names, models, strict=True)),
             "grid": [block]}  # fmt: skip
 
 
@@ -316,7 +321,8 @@ def test_lengths_and_encoders_are_never_in_one_panel():
         )
     )
     assert [axis.get_title().split("\n")[1] for axis in axes] == [
-        "bert-large, 512 tokens, test split", "bert-large, 128 tokens, test split", "tiny, 512 tokens, test split",
+        "bert-large, 512 tokens, test split", "bert-large, 128 tokens, test split",
+        "tiny, 512 tokens, test split",
     ]  # fmt: skip
 
 
@@ -562,13 +568,15 @@ def test_nothing_is_cut_off(sizes):
 
 
 EXIT_ROW = {
-    "dataset": "ag_news", "model": "exits", "score_name": "accuracy", "score": 92.0, "score_ci_low": 91.0,
-    "score_ci_high": 93.0, "accuracy": 92.0, "macro_f1": 90.0, "macro_f1_ci_low": 88.0, "macro_f1_ci_high": 92.0,
-    "majority": 25.0, "exit_kind": "early_exit", "exit_layers": "0 4 12 23", "exit_rule": "threshold",
-    "exit_value": 0.9, "inference_batch_size": 32, "mean_layers": 6.25, "relative_time": 0.25,
+    "dataset": "ag_news", "model": "exits", "score_name": "accuracy", "score": 92.0,
+    "score_ci_low": 91.0, "score_ci_high": 93.0, "accuracy": 92.0, "macro_f1": 90.0,
+    "macro_f1_ci_low": 88.0, "macro_f1_ci_high": 92.0, "majority": 25.0, "exit_kind": "early_exit",
+    "exit_layers": "0 4 12 23", "exit_rule": "threshold", "exit_value": 0.9,
+    "inference_batch_size": 32, "mean_layers": 6.25, "relative_time": 0.25,
     "relative_time_ci_low": 0.2, "relative_time_ci_high": 0.3, "joules_per_example": 0.5,
-    "inference_energy_source": "estimate", "initialisation": "checkpoint", "score_ceiling": None, "score_lead": None,
-    "train_samples_per_second": 5.0, "peak_memory_gib": 1.0, "validation_s": 1.0, "steps": 8,
+    "inference_energy_source": "estimate", "initialisation": "checkpoint", "score_ceiling": None,
+    "score_lead": None, "train_samples_per_second": 5.0, "peak_memory_gib": 1.0,
+    "validation_s": 1.0, "steps": 8,
 }  # fmt: skip
 
 
@@ -591,10 +599,12 @@ def test_the_table_of_exits_has_every_point_and_only_models_with_exits():
         ("AG News", "last", ""),
     ]
     assert found[0] == {
-        "dataset": "AG News", "model": "exits", "kind": "early exit", "classifiers after layers": "0 4 12 23",
-        "rule": "threshold", "value": "0.9", "batch size": "32", "accuracy (%)": "92.0 (91.0 to 93.0)",
-        "macro F1 (%)": "90.0 (88.0 to 92.0)", "mean layers": "6.25", "relative time": "0.25 (0.20 to 0.30)",
-        "speed-up": "4.00", "speed-up at equal accuracy": "NA", "J/example": "0.500 (estimated)", "ms/example": "10.00",
+        "dataset": "AG News", "model": "exits", "kind": "early exit",
+        "classifiers after layers": "0 4 12 23", "rule": "threshold", "value": "0.9",
+        "batch size": "32", "accuracy (%)": "92.0 (91.0 to 93.0)",
+        "macro F1 (%)": "90.0 (88.0 to 92.0)", "mean layers": "6.25",
+        "relative time": "0.25 (0.20 to 0.30)", "speed-up": "4.00",
+        "speed-up at equal accuracy": "NA", "J/example": "0.500 (estimated)", "ms/example": "10.00",
     }  # fmt: skip
     assert found[1]["relative time"] == found[1]["speed-up"] == found[1]["J/example"] == "NA"
 

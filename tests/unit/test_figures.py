@@ -17,9 +17,10 @@ from longwatt.summary import COLUMNS
 def row(**given) -> dict:
     base = dict.fromkeys(COLUMNS)
     fixed = {
-        "dataset": "needle", "model": "led", "seq_len": 64, "budget": "cpu", "protocol": "generated", "seed": 1,
-        "inference": "greedy", "initialisation": "random", "score": 20.0, "score_name": "f1", "score_ci_low": 15.0,
-        "score_ci_high": 26.0, "score_ceiling": 25.0, "train_runtime_s": 10.0, "train_energy_source": "none",
+        "dataset": "needle", "model": "led", "seq_len": 64, "budget": "cpu",
+        "protocol": "generated", "seed": 1, "inference": "greedy", "initialisation": "random",
+        "score": 20.0, "score_name": "f1", "score_ci_low": 15.0, "score_ci_high": 26.0,
+        "score_ceiling": 25.0, "train_runtime_s": 10.0, "train_energy_source": "none",
         "inference_samples_per_second": 100.0,
     }  # fmt: skip
     return {**base, **fixed, **given}

@@ -164,7 +164,8 @@ def test_a_stretch_is_shaded_as_what_it_is_most():
 @pytest.mark.parametrize(
     ("greatest", "beyond", "expected"),
     [
-        (270, True, [0, 50, 100, 150, 200, 250, 300]), (1, True, [0, 0.2, 0.4, 0.6, 0.8, 1]), (0, True, None),
+        (270, True, [0, 50, 100, 150, 200, 250, 300]), (1, True, [0, 0.2, 0.4, 0.6, 0.8, 1]),
+        (0, True, None),
         (4.7, False, [0, 1, 2, 3, 4]), (0.03, False, [0, 0.005, 0.01, 0.015, 0.02, 0.025, 0.03]),
     ],
 )  # fmt: skip
@@ -192,7 +193,8 @@ def test_a_page_of_thousands_of_panels_stays_small(panels, gpus):
         }
         for n in range(points)
     ]
-    energy = {"timeline": timeline, "energy_kwh": 1.0, "energy_source": "nvml_counter", "mean_power_w": 300.0,
+    energy = {"timeline": timeline, "energy_kwh": 1.0, "energy_source": "nvml_counter",
+              "mean_power_w": 300.0,
               "crosscheck_pct": 0.1, "flags": ["gaps", "short"]}  # fmt: skip
     curves = {
         f"GPU-{g}": [(k * points / 600, 700.0 * (k % 2)) for k in range(600)] for g in range(gpus)

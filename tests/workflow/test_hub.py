@@ -22,8 +22,9 @@ OUTSIDE = (
     hub.MIRROR,
 )
 WANTED = [
-    "config.json", "config.json", "generation_config.json", "merges.txt", "model.safetensors", "pytorch_model.bin",
-    "qmsum.zip", "spiece.model", "tokenizer_config.json", "tokenizer_config.json", "vocab.json",
+    "config.json", "config.json", "generation_config.json", "merges.txt", "model.safetensors",
+    "pytorch_model.bin", "qmsum.zip", "spiece.model", "tokenizer_config.json",
+    "tokenizer_config.json", "vocab.json",
 ]  # fmt: skip
 
 
@@ -83,7 +84,8 @@ def test_a_revision_that_does_not_exist_stops_the_run_before_anything_is_downloa
     project, served
 ):
     led = served.repositories["model", "some/led"].branches["main"]
-    project.edit("studies/tiny.yaml", f"repository: some/led, revision: {led}, tokenizer", f"repository: some/led, "
+    project.edit("studies/tiny.yaml", f"repository: some/led, revision: {led}, tokenizer",
+                 f"repository: some/led, "
                  f"revision: {'a' * 40}, tokenizer")  # fmt: skip
     said = " ".join(project.run(ok=False).split())
     assert (
