@@ -1,4 +1,4 @@
-"""Made-up results of a study with early exits: what its cells would have written, for tests of what reads them.
+"""Made-up results of a study with early exits, as its cells would have written them.
 
 Answers of an exit rule are found here example by example, apart from the package's own vectorised
 rules.
@@ -81,14 +81,14 @@ class Examples:
         return f"{self.split}-{place}"
 
     def logits(self, layer: int, source: np.random.Generator) -> np.ndarray:
-        """Deeper layers see more, hard examples are seen worse, and all are surer than they should be."""
+        """See more in deeper layers and less in hard examples, always surer than is right."""
         signal = 0.6 + 2.2 * (layer + 1) / ENCODER_LAYERS * (1.35 - self.difficulty)
         noise = source.normal(size=(len(self.gold), len(LABELS)))
         return (3 * (np.eye(len(LABELS))[self.gold] * signal[:, None] + noise)).astype(np.float32)
 
 
 def write_study(folder: Path, seed: int = 0) -> list[dict[str, Any]]:
-    """Write the artefacts of a small study into `folder` (results/NAME); the cells, as `compare` wants them.
+    """Write a small study's artefacts into `folder` (results/NAME); return cells for `compare`.
 
     One dataset of three labels; a model with exits after layers 0, 1, 3 and 5 of 6, the standard
     baseline and two efficient ones; points by threshold, patience, oracle and last classifier, at

@@ -1,7 +1,7 @@
-"""Run an engine in processes forked from the test, each with a fault to meet, as a launcher would: one dies, all end.
+"""Run an engine in processes forked from the test, which may meet faults.
 
-A fork costs a second where a start of Python with torch costs five; what the launcher itself does
-is tested with jobs.
+As with a launcher, one dies and all end. A fork costs a second where a start of Python with torch
+costs five. Jobs test what the launcher itself does.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Fault = Callable[[], None]
 def run(
     work: Callable[[Spec], None], specs: Sequence[Spec], fault: Fault | None = None, rank: int = 0
 ) -> list[int]:
-    """Exit statuses of processes that do a piece of work together (negative: the signal that ended them).
+    """Return exit statuses of processes that work together (negative: the signal that ended one).
 
     Args:
         work: a worker's function.

@@ -1,4 +1,6 @@
-"""A hub in a thread: what huggingface_hub asks of one, over HTTP, for a few small repositories, with faults to order.
+"""A hub in a thread for a few small repositories, with faults to order.
+
+It answers over HTTP what huggingface_hub asks.
 
 Large files answer with a redirect to another host, as the hub's do; the client must not take its
 token along.

@@ -1,4 +1,4 @@
-"""A small study of labels for tests of what is known of it before it runs: exits, the standard, an efficient model."""
+"""A small study of labels that has not run: exits, the standard, an efficient model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Made-up results of a whole study, each artefact stamped as its rule stamps it, for tests of what judges them."""
+"""Made-up results of a whole study, each artefact stamped as its rule stamps it."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def _cell_of(stages: Stages, path: Path) -> str:
 
 
 def summarise(current: InForce) -> None:
-    """Write summary, tables, figures, curves and claims of what is there, each with its own stamp."""
+    """Write summary, tables, figures, curves and claims from the results, each with its stamp."""
     stages = current.stages
     results, summary = Path(stages.results), Path(stages.results) / "summary.csv"
 

@@ -1,4 +1,4 @@
-"""The published grid with the values that were published for it, and a made-up summary of all its 64 cells."""
+"""The published grid with its published values, and a made-up summary of all its 64 cells."""
 
 from __future__ import annotations
 
@@ -13,15 +13,12 @@ from longwatt.published import Place, batch_sizes
 from longwatt.stages import Stages
 from longwatt.study import read_study
 
-SIZES = {
-    "led_base": 1.0,
-    "led_large": 2.8,
-    "bigbird_large": 3.6,
-}  # how much dearer an example is than LED-base's
+# An example's cost over that of LED-base's.
+SIZES = {"led_base": 1.0, "led_large": 2.8, "bigbird_large": 3.6}
 
 
 def published_study(root: Path) -> dict[str, Any]:
-    """The 64 cells at the published batch sizes, generated: another protocol than that of the published numbers."""
+    """Return the 64 cells at published batch sizes, but generated: not the published protocol."""
     schema = root / "workflow/schemas/study.schema.json"
     sound, as_published = (
         read_study(root / f"studies/{name}.yaml", schema)
@@ -31,7 +28,7 @@ def published_study(root: Path) -> dict[str, Any]:
 
 
 def made_up(stages: Stages, seed: int = 0, **every: Any) -> pd.DataFrame:
-    """A summary of all cells with plausible numbers from a seeded generator; `every`: what all rows say."""
+    """Draw a summary of all cells with plausible numbers; `every` holds values of all rows."""
     noise = np.random.default_rng(seed)
     batches = batch_sizes(stages.study["published"])
     rows = [_row(row, noise, batches) | every for row in stages.summarize().settings["rows"]]
@@ -43,19 +40,11 @@ def _row(
 ) -> dict[str, Any]:
     qa, length, size = known["dataset"] == "qasper", known["seq_len"], SIZES[known["model"]]
     place = Place(known["dataset"], known["model"], known["budget"], length)
-    score = (
-        (22 if qa else 47)
-        + 4 * np.log2(length / 1024)
-        + (3 if size == 2.8 else -2 if size > 3 else 0)
-    )
+    bonus = 3 if size == 2.8 else -2 if size > 3 else 0
+    score = (22 if qa else 47) + 4 * np.log2(length / 1024) + bonus
     score += noise.normal(0, 0.7)
-    speed = (
-        24
-        / size
-        / (length / 1024) ** 1.1
-        * (6 if known["budget"] == "gpu8x4" else 1)
-        * noise.uniform(0.9, 1.1)
-    )
+    gpus = 6 if known["budget"] == "gpu8x4" else 1
+    speed = 24 / size / (length / 1024) ** 1.1 * gpus * noise.uniform(0.9, 1.1)
     power, seconds = (
         270 * (6 if known["budget"] == "gpu8x4" else 1),
         80_000 / speed * noise.uniform(0.7, 1.6),

@@ -1,4 +1,4 @@
-"""A tiny cell for tests of the engine: its study, its data, and what a job would hand to its workers."""
+"""A tiny cell for tests of the engine: its study, its data, and its workers' specifications."""
 
 from __future__ import annotations
 
@@ -54,14 +54,8 @@ def training_spec(
     inputs = {**made_from(data), "work": str(out / "work")}
     if checkpoint:
         inputs["checkpoint"] = str(checkpoint / "model.json")
-    return Spec(
-        settings,
-        {**paths, **inputs},
-        IDENTITY,
-        {"rule": "finetune"},
-        *run_files(out),
-        execution(carried),
-    )
+    files, said = run_files(out), execution(carried)
+    return Spec(settings, {**paths, **inputs}, IDENTITY, {"rule": "finetune"}, *files, said)
 
 
 def inference_spec(

@@ -1,4 +1,4 @@
-"""Tiny repositories in the shape of the published study's, as files in memory: LED, BigBird-Pegasus, SCROLLS."""
+"""Tiny repositories like the published study's, in memory: LED, BigBird-Pegasus, SCROLLS."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def pickled(model: torch.nn.Module) -> bytes:
 
 
 def led_files(folder: Path) -> dict[str, bytes]:
-    """As allenai/led-base-16384: pickled weights, vocab.json and merges.txt, hardly a word about the tokenizer."""
+    """Make files as in allenai/led-base-16384: pickled weights, vocab.json and merges.txt."""
     bpe = ByteLevelBPETokenizer()
     special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
     bpe.train_from_iterator(
@@ -100,7 +100,7 @@ def led_files(folder: Path) -> dict[str, bytes]:
 
 
 def bigbird_files(folder: Path) -> dict[str, bytes]:
-    """As google/bigbird-pegasus-large-pubmed, with safetensors: a SentencePiece model and no tokenizer.json."""
+    """Make files as in google/bigbird-pegasus-large-pubmed: safetensors, a SentencePiece model."""
     folder.mkdir(parents=True)
     bigbird_model().save_pretrained(folder)
     kept = ("config.json", "generation_config.json", "model.safetensors")
@@ -158,9 +158,10 @@ tokenizers:
   led: {{kind: checkpoint, repository: some/led, revision: {led}}}
   bigbird: {{kind: checkpoint, repository: some/bigbird, revision: {bigbird}}}
 models:
-  led: {{family: led, initialisation: checkpoint, repository: some/led, revision: {led}, tokenizer: led}}
-  bigbird: {{family: bigbird_pegasus, initialisation: checkpoint, repository: some/bigbird, revision: {bigbird},
-             tokenizer: bigbird}}
+  led: {{family: led, initialisation: checkpoint,
+         repository: some/led, revision: {led}, tokenizer: led}}
+  bigbird: {{family: bigbird_pegasus, initialisation: checkpoint,
+             repository: some/bigbird, revision: {bigbird}, tokenizer: bigbird}}
 budgets:
   cpu: {{gpus: 0, per_device_batch_size: 8}}
 training:

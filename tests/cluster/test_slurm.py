@@ -26,21 +26,15 @@ pytestmark = pytest.mark.slurm
 
 # Where the throw-away Slurm differs from a cluster: no accounting, nobody else waits for it, files
 # show at once.
-HERE = (
-    "--slurm-status-command",
-    "squeue",
-    "--slurm-init-seconds-before-status-checks",
-    "1",
-    "--latency-wait",
-    "5",
-)
+HERE = ("--slurm-status-command", "squeue", "--latency-wait", "5")
+HERE += ("--slurm-init-seconds-before-status-checks", "1")
 BUDGETS = "cpu: {gpus: 0, per_device_batch_size: 4}"
+ONE = "one: {gpus: 1, per_device_batch_size: 4}"
 STUDY = TINY_STUDY.replace(
-    BUDGETS,
-    "one: {gpus: 1, per_device_batch_size: 4}\n  eight: {gpus: 8, per_device_batch_size: 4}",
+    BUDGETS, f"{ONE}\n  eight: {{gpus: 8, per_device_batch_size: 4}}"
 ).replace(
-    "{datasets: [needle], models: [led], seq_lens: [32, 64], budgets: [cpu], seeds: [1]}",
-    "{datasets: [needle], models: [led], seq_lens: [32, 64], budgets: [one], seeds: [1, 2, 3, 4, 5]}\n"
+    "seq_lens: [32, 64], budgets: [cpu], seeds: [1]}",
+    "seq_lens: [32, 64], budgets: [one], seeds: [1, 2, 3, 4, 5]}\n"
     "  - {datasets: [needle], models: [led], seq_lens: [64], budgets: [eight], seeds: [1]}",
 )
 CELLS = [
@@ -57,13 +51,8 @@ ENDLESS = (
 TRAINED = "results/tiny/needle/led/64/cpu/generated/seed1/finetune/training.json"
 # A minute is Slurm's shortest limit. It signals up to a minute early, here between 25 and 55
 # seconds after the start.
-SHORT = (
-    "--set-resources",
-    "finetune:runtime=1",
-    "finetune:slurm_extra='--signal=TERM@5'",
-    "--set-threads",
-    "finetune=1",
-)
+SIGNAL = "finetune:slurm_extra='--signal=TERM@5'"
+SHORT = ("--set-resources", "finetune:runtime=1", SIGNAL, "--set-threads", "finetune=1")
 
 
 @dataclass
@@ -76,27 +65,15 @@ class Runs:
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
         """Start Snakemake in the background, its output in run.log."""
-        command = [
-            sys.executable,
-            "-m",
-            "snakemake",
-            *arguments,
-            "--workflow-profile",
-            "profiles/slurm",
-            *HERE,
-        ]
-        inherited = {
-            name: value for name, value in self.slurm.environment().items() if name != "PYTHONPATH"
-        }
+        profile = ["--workflow-profile", "profiles/slurm", *HERE]
+        command = [sys.executable, "-m", "snakemake", *arguments, *profile]
+        command += ["--config", "study=tiny"]
+        env = self.slurm.environment()
+        env.pop("PYTHONPATH", None)
+        env.update(self.environment)
         with (self.path / "run.log").open("w") as log:
-            return subprocess.Popen(
-                [*command, "--config", "study=tiny"],
-                cwd=self.path,
-                env={**inherited, **self.environment},
-                stdout=log,
-                stderr=log,
-                text=True,
-            )
+            how = {"stdout": log, "stderr": log, "text": True}
+            return subprocess.Popen(command, cwd=self.path, env=env, **how)
 
     def run(self, *arguments: str, ok: bool) -> str:
         """Run Snakemake; its output."""

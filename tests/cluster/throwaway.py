@@ -133,7 +133,8 @@ class Slurm:
         # CUDA_VISIBLE_DEVICES.
         for number in range(GPUS):
             os.mknod(self.folder / f"dev/nvidia{number}", stat.S_IFCHR | 0o666, os.makedev(1, 3))
-        gres = f"AutoDetect=off\nNodeName=localhost Name=gpu File={self.folder}/dev/nvidia[0-{GPUS - 1}]\n"
+        devices = f"{self.folder}/dev/nvidia[0-{GPUS - 1}]"
+        gres = f"AutoDetect=off\nNodeName=localhost Name=gpu File={devices}\n"
         (self.folder / "gres.conf").write_text(gres)
         (self.folder / "munge.key").write_bytes(os.urandom(128))
         (self.folder / "munge.key").chmod(0o400)

@@ -1,4 +1,4 @@
-"""One tiny cell on a real GPU: leased by UUID, metered by its counter. Skips itself where there is none."""
+"""One tiny cell on a real GPU, if there is one: leased by UUID, metered by its counter."""
 
 import csv
 import json

@@ -20,11 +20,13 @@ BASE: Files = {
     "work": "from longwatt import deeper\nfrom longwatt.gpus import lease\n\nX = 1\n\n\n"
     'def run(name, some=()):\n    """Run."""\n    with lease():\n        if X > 0:\n'
     "            return deeper.f(X, *some)\n        raise ValueError(f'no {name}')\n",
-    "deeper": "import math\nfrom os import path\n\n\ndef f(x, y=2):\n    return _shown(math.log(x), y)\n\n\n"
+    "deeper": "import math\nfrom os import path\n\n\n"
+    "def f(x, y=2):\n    return _shown(math.log(x), y)\n\n\n"
     "def _shown(x, y):\n    return path.join(str(x), str(y))\n",
     "worker": f"def main():\n    return 3\n\n\n{MAIN}    main()\n",
     "gpus": f'{SAYING} = "It only waits."\n\n\ndef lease():\n    return "wait"\n',
-    "twin": "def f(x, y=2):\n    return _shown(x + 1, y)\n\n\ndef _shown(x, y):\n    return (x, y)\n",
+    "twin": "def f(x, y=2):\n    return _shown(x + 1, y)\n\n\n"
+    "def _shown(x, y):\n    return (x, y)\n",
     "models/__init__": "",
     "models/led": "W = 5\n",
     "unused": "Z = 4\n",
@@ -61,13 +63,16 @@ SAME = {
     "a comment": edited("work", "X = 1", "X   =   1  # one"),
     "a docstring": edited("work", '"""Run."""', '"""Go."""'),
     "no docstring": edited("work", '    """Run."""\n', ""),
-    "words of an error": edited("work", "f'no {name}'", "f'there is no {name!r}; give another' + ' name'"),
+    "words of an error": edited("work", "f'no {name}'",
+                                "f'there is no {name!r}; give another' + ' name'"),
     "a message elsewhere": edited("gpus", "wait", "waiting"),
     "another module": edited("unused", "Z = 4", "Z = 5"),
     "a module given by nobody": edited("models/led", "W = 5", "W = 6"),
-    "what other modules may import": edited("worker", "def main", '__all__ = ["main"]\n\n\ndef main'),
+    "what other modules may import": edited("worker", "def main",
+                                            '__all__ = ["main"]\n\n\ndef main'),
     "a module in a folder": edited(
-        "work", "from longwatt import deeper", "from longwatt.rooms import deeper", moved("deeper", "rooms/deeper")
+        "work", "from longwatt import deeper", "from longwatt.rooms import deeper",
+        moved("deeper", "rooms/deeper"),
     ),
     "a module renamed in a folder": all_edited(
         moved("deeper", "rooms/below"),
@@ -75,9 +80,11 @@ SAME = {
         ("work", "deeper.f", "below.f"),
     ),
     "a module under another name": all_edited(
-        BASE, ("work", "from longwatt import deeper", "import longwatt.deeper as d"), ("work", "deeper.f", "d.f")
+        BASE, ("work", "from longwatt import deeper", "import longwatt.deeper as d"),
+        ("work", "deeper.f", "d.f"),
     ),
-    "a worker that is launched by name": edited("script", "longwatt.worker", "longwatt.a.b", moved("worker", "a/b")),
+    "a worker that is launched by name": edited("script", "longwatt.worker", "longwatt.a.b",
+                                                moved("worker", "a/b")),
     "a worker that is a package": edited(
         "script", "longwatt.worker", "longwatt.a", moved("worker", "a/__init__")
     ),
@@ -102,7 +109,8 @@ SAME = {
                              "from os import path\nimport math"),
     "an import for type checkers": edited(
         "work", "X = 1",
-        "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from longwatt.deeper import f\nX = 1"
+        "from typing import TYPE_CHECKING\n"
+        "if TYPE_CHECKING:\n    from longwatt.deeper import f\nX = 1",
     ),
     "a definition at another place": {
         **BASE,
@@ -112,7 +120,8 @@ SAME = {
         **BASE,
         "deeper": "import math\n\nfrom longwatt.shown import _shown\n\n\ndef f(x, y=2):\n"
         "    return _shown(math.log(x), y)\n",
-        "shown": "from os import path\n\n\ndef _shown(x, y):\n    return path.join(str(x), str(y))\n",
+        "shown": "from os import path\n\n\n"
+        "def _shown(x, y):\n    return path.join(str(x), str(y))\n",
     },
     "two modules in one": {
         **BASE,
@@ -173,13 +182,16 @@ def test_what_can_change_a_result_counts(tmp_path, base, change):
 
 TWINS = {
     **BASE,
-    "script": f"from longwatt import deeper, twin\n\nA = deeper.f\nB = twin._shown\n\n{MAIN}    print(A(1), B(2, 3))\n",
+    "script": "from longwatt import deeper, twin\n\nA = deeper.f\nB = twin._shown\n\n"
+    f"{MAIN}    print(A(1), B(2, 3))\n",
 }
 STEPS = "\n\ndef g():\n    return h()\n\n\ndef h():\n    return _shown(1, 2)\n"
 FAR = {**TWINS, "deeper": TWINS["deeper"] + STEPS, "twin": TWINS["twin"] + STEPS}
 VARIABLES = "from longwatt import gpus, waits\n\n\ndef main(gpus, waits):\n    return ???.absent\n"
 PAIRS: dict[str, tuple[Files, Files]] = {
-    "the same name of another module": (TWINS, edited("script", "A = deeper.f", "A = twin.f", TWINS)),
+    "the same name of another module": (
+        TWINS, edited("script", "A = deeper.f", "A = twin.f", TWINS),
+    ),
     "a name imported from another module": (
         edited("script", "A = deeper.f", "from longwatt.deeper import f\nA = f", TWINS),
         edited("script", "A = deeper.f", "from longwatt.twin import f\nA = f", TWINS),
@@ -371,7 +383,7 @@ def test_no_error_message_of_the_package_counts(copy, scripts, before_families):
 
 
 def move_all(package: Path, scripts: list[Path], place: Callable[[str], str]) -> list[Path]:
-    """Move every module that lies in no folder, with all that names it; returns the scripts as they are then."""
+    """Move every module that lies in no folder, with all that names it; return the new scripts."""
     homes = {p.stem: place(p.stem) for p in package.glob("*.py") if p.stem != "__init__"}
     new_scripts = [shutil.copy(path, package.parent / path.name) for path in scripts]
     for path in [*package.rglob("*.py"), *map(Path, new_scripts)]:

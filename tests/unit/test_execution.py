@@ -1,4 +1,4 @@
-"""Settings that change no result: no finished training is made again for them, no unfinished one begins anew."""
+"""Settings that change no result: for them no training is made again or begins anew."""
 
 import json
 from dataclasses import replace

@@ -82,7 +82,8 @@ def test_a_legend_shows_names_that_begin_with_an_underscore():
 
 def test_a_user_s_matplotlibrc_changes_no_figure(tmp_path):
     (tmp_path / "matplotlibrc").write_text("text.usetex: True\nfont.size: 40\n")
-    code = "import longwatt.drawing, matplotlib as m; print(m.rcParams['text.usetex'], m.rcParams['font.size'])"
+    code = "import longwatt.drawing; from matplotlib import rcParams as r; "
+    code += "print(r['text.usetex'], r['font.size'])"
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
     )
@@ -117,10 +118,8 @@ def test_a_title_that_no_font_has_gives_way_to_its_name_and_the_log_says_so(capf
     shown = glyphs.drawable({"led": f"LED {UNKNOWN}", "bart": "BART", "needle": "Nadel: größer"})
     assert shown == {"led": "led", "bart": "BART", "needle": "Nadel: größer"}
     said = capfd.readouterr().out
-    assert (
-        f'Figures call "LED {UNKNOWN}" by its name led, since no font of this machine has U+1FAE8; install one'
-        in said
-    )
+    reason = "no font of this machine has U+1FAE8; install one"
+    assert f'Figures call "LED {UNKNOWN}" by its name led, since {reason}' in said
     assert "bart" not in said
 
 

@@ -194,7 +194,7 @@ def lightness(colour) -> float:
 
 @pytest.mark.parametrize("count", [2, 3, 5, 8])
 def test_series_differ_in_lightness_and_marker(count):
-    """A difference in lightness is seen in greyscale and with every kind of colour-blindness alike."""
+    """Return a difference in lightness, seen in greyscale and with every colour-blindness."""
     styles = list(
         styles_of(with_series(table(*(row(model=f"m{n}") for n in range(count))))).values()
     )

@@ -18,7 +18,7 @@ def lines(rule: str, cell: str, begin: float, end: float, uuids=()) -> list[dict
 
 @pytest.fixture
 def run() -> Run:
-    """Data at 1 and 3; a narrow cell from 1 to 11; a wide one ready at 3 starts at 11 and is predicted at once."""
+    """Make a run: data at 1 and 3, a narrow cell from 1 to 11, a wide one ready at 3 from 11."""
     log = [
         *lines("tokenize_dataset", "early/bpe", 0, 1),
         *lines("tokenize_dataset", "late/bpe", 0, 3),

@@ -1,4 +1,4 @@
-"""A plan before the bill: parameters, steps, the order of jobs, what is measured and what is left."""
+"""A plan before the bill: parameters, steps, order of jobs, measured and remaining work."""
 
 import csv
 import json
@@ -43,7 +43,7 @@ PRICES = {
 
 @pytest.fixture(autouse=True)
 def here(tmp_path, monkeypatch):
-    """Look for results and data below the working folder; count models here, where torch is loaded already."""
+    """Look for results and data below the working folder; count models here: torch is loaded."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(
         "longwatt.footprint.counted", lambda models: [*map(count_or_reason, models)]
@@ -51,7 +51,7 @@ def here(tmp_path, monkeypatch):
 
 
 def grid(**budget) -> dict:
-    """The published grid of 64 cells with SCROLLS' data, as published: validations every 500 or 10 steps."""
+    """The published grid of 64 cells with SCROLLS' data: validations every 500 or 10 steps."""
     study = published_study()
     for entry in study["budgets"].values():
         del entry["watts_per_gpu"]
@@ -469,7 +469,7 @@ def test_a_finished_cell_counts_as_measured_and_only_the_rest_is_left():
 
 
 def test_a_training_that_stopped_early_scales_the_most_by_its_pace():
-    """Half the expected steps in half the expected time: the pace is the model's, and so is the time of all steps."""
+    """Half the expected steps in half the expected time: the pace and total are the model's."""
     plain = plan_of(grid()).runtimes
     cell = "qmsum/led_base/1024/gpu1/generated/seed42"
     work = plain.work(cell)

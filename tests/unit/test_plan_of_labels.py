@@ -1,4 +1,4 @@
-"""The plan of a study of labels: exits, points that differ by cell, and what recording exits takes."""
+"""The plan of a study of labels: exits, points that differ by cell, cost of recording exits."""
 
 import csv
 import json

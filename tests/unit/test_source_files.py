@@ -18,13 +18,12 @@ from longwatt.study_checks import checked_stages
 from longwatt.tokenizer_files import make_tokenizer
 from tests.conftest import TINY_STUDY
 
+FILES = "{files: {train: data/train.jsonl, validation: data/validation.jsonl}}"
 OWN = TINY_STUDY.replace(
     TINY_STUDY[TINY_STUDY.index("    source: needle") : TINY_STUDY.index("    metric: f1")],
-    "    source: jsonl\n    options: {files: {train: data/train.jsonl, validation: data/validation.jsonl}}\n",
+    f"    source: jsonl\n    options: {FILES}\n",
 )
-MIRROR = OWN.replace("source: jsonl", "source: scrolls").replace(
-    "{files: {train: data/train.jsonl, validation: data/validation.jsonl}}", "{task: qasper}"
-)
+MIRROR = OWN.replace("source: jsonl", "source: scrolls").replace(FILES, "{task: qasper}")
 
 
 def rows(count: int, word: str = "word") -> str:

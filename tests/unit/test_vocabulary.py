@@ -1,4 +1,4 @@
-"""Fast tokenizers of older checkpoints' vocabularies say what those say, special tokens included."""
+"""Fast tokenizers of older checkpoints' vocabularies agree with these, special tokens included."""
 
 import json
 

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -55,16 +56,8 @@ class Project:
         return {**kept, **more}
 
     def command(self, *arguments: str, study: str = "tiny") -> list[str]:
-        return [
-            sys.executable,
-            "-m",
-            "snakemake",
-            *arguments,
-            "--cores",
-            "2",
-            "--config",
-            f"study={study}",
-        ]
+        common = ["--cores", "2", "--config", f"study={study}"]
+        return [sys.executable, "-m", "snakemake", *arguments, *common]
 
     def run(
         self,
@@ -74,45 +67,26 @@ class Project:
         before: Callable[[], None] | None = None,
         **env: str,
     ) -> str:
-        """Run Snakemake; the output, standard error included. `before` runs in the new process, to limit it."""
-        done = subprocess.run(
-            self.command(*arguments, study=study),
-            cwd=self.path,
-            env=self.environment(**env),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            preexec_fn=before,
-        )
+        """Run Snakemake, limited by `before` in the new process; return all that it prints."""
+        return self._run(self.command(*arguments, study=study), ok, preexec_fn=before, **env)
+
+    def _run(self, command: list[str], ok: bool, preexec_fn: Any = None, **env: str) -> str:
+        how = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "preexec_fn": preexec_fn}
+        variables = self.environment(**env)
+        done = subprocess.run(command, cwd=self.path, env=variables, text=True, **how)
         assert (done.returncode == 0) == ok, done.stdout[-6000:]
         return done.stdout
 
     def run_compare(self, against: str, ok: bool = True) -> str:
-        """Set the study beside another; the output."""
+        """Set the study beside another and return the output."""
         # `--config` takes all words after it, so the other study follows this one's name there.
-        done = subprocess.run(
-            [*self.command("compare"), f"against={against}"],
-            cwd=self.path,
-            env=self.environment(),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        assert (done.returncode == 0) == ok, done.stdout[-6000:]
-        return done.stdout
+        return self._run([*self.command("compare"), f"against={against}"], ok)
 
     def start(self) -> subprocess.Popen[str]:
-        """Start Snakemake in the background, as the head of a group of processes, its output in run.log."""
+        """Start Snakemake as the head of a group of processes, its output in run.log."""
         with (self.path / "run.log").open("a") as log:
-            return subprocess.Popen(
-                self.command(),
-                cwd=self.path,
-                env=self.environment(),
-                stdout=log,
-                stderr=log,
-                text=True,
-                start_new_session=True,
-            )
+            how = {"stdout": log, "stderr": log, "text": True, "start_new_session": True}
+            return subprocess.Popen(self.command(), cwd=self.path, env=self.environment(), **how)
 
     def would_run(self, *arguments: str) -> dict[str, int]:
         """How often each rule would run now."""

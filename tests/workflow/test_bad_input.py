@@ -186,9 +186,10 @@ def test_a_bad_zip_is_named(tmp_path, options, damage, said):
 
 
 CHECKPOINT = {"initialisation: random": "initialisation: checkpoint\n    path: data"}
+WINDOW = "attention_window: 16, max_encoder_position_embeddings: 128"
 TOO_SHORT = {
     "family: led": "family: bigbird_pegasus",
-    "attention_window: 16, max_encoder_position_embeddings: 128,": "block_size: 8, num_random_blocks: 1,",
+    WINDOW: "block_size: 8, num_random_blocks: 1",
     "max_decoder_position_embeddings: 32": "attention_type: block_sparse",
 }
 

@@ -1,4 +1,4 @@
-"""Damaged files among finished results: the run names them with the cure, and the next one makes them again."""
+"""Damaged files among finished results: a run names them and the cure, the next mends them."""
 
 import pytest
 

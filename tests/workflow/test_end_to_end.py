@@ -16,10 +16,11 @@ from tests.conftest import TINY_STUDY
 from tests.workflow.conftest import Project
 
 PROMISED = (
-    "cell dataset model seq_len budget protocol seed inference initialisation score score_name score_ci_low",
-    "score_ci_high rouge1 rouge2 rougeL f1 train_samples_per_second train_runtime_s train_energy_kwh",
-    "train_energy_source train_power_efficiency inference_samples_per_second mean_gpu_utilization_pct",
-    "mean_gpu_memory_gib peak_memory_gib effective_batch_size steps stopped_early",
+    "cell dataset model seq_len budget protocol seed inference initialisation score score_name",
+    "score_ci_low score_ci_high rouge1 rouge2 rougeL f1 train_samples_per_second train_runtime_s",
+    "train_energy_kwh train_energy_source train_power_efficiency inference_samples_per_second",
+    "mean_gpu_utilization_pct mean_gpu_memory_gib peak_memory_gib effective_batch_size steps",
+    "stopped_early",
 )
 UNMEASURED = (
     "train_energy_kwh",

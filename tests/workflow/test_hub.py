@@ -1,4 +1,4 @@
-"""A study whose data and models come from a hub, from its first request to a trained cell, and what stops it."""
+"""A study with data and models of a hub, from its first request to a trained cell or an error."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def project(tmp_path, served, monkeypatch) -> Project:
 
 
 def targets(project: Project) -> list[str]:
-    """LED's trained cell, and BigBird's weights and tokenizer: from there on nothing knows where they came from."""
+    """LED's trained cell, and BigBird's weights and tokenizer; nothing further knows the hub."""
     made = checked_stages(
         "tiny", read_study(project.study, ROOT / "workflow/schemas/study.schema.json"), {}
     )
@@ -84,14 +84,11 @@ def test_a_revision_that_does_not_exist_stops_the_run_before_anything_is_downloa
     project, served
 ):
     led = served.repositories["model", "some/led"].branches["main"]
-    project.edit("studies/tiny.yaml", f"repository: some/led, revision: {led}, tokenizer",
-                 f"repository: some/led, "
-                 f"revision: {'a' * 40}, tokenizer")  # fmt: skip
+    old, new = (f"some/led, revision: {n}, tokenizer" for n in (led, "a" * 40))
+    project.edit("studies/tiny.yaml", old, new)
     said = " ".join(project.run(ok=False).split())
-    assert (
-        f"tiny.yaml: models.led: model repository some/led, revision {'a' * 40}: it has no such revision"
-        in said
-    )
+    where = f"models.led: model repository some/led, revision {'a' * 40}"
+    assert f"tiny.yaml: {where}: it has no such revision" in said
     assert (
         "Traceback" not in said
         and served.fetched() == []

@@ -1,4 +1,4 @@
-"""A cell of several processes through Snakemake and torch's own launcher: killed, asked to end, and completed."""
+"""A cell of several processes through torch's launcher: killed, asked to end, completed."""
 
 import csv
 import json

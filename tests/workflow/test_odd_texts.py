@@ -16,7 +16,8 @@ ATTACK = (
 )
 # Opens all that Snakemake's report can show, one after the other, and says how much that was.
 VISITS = """<script>
-const shown = change => { ReactDOM.flushSync(change); return document.querySelector("#app").textContent; };
+const shown = change => {
+  ReactDOM.flushSync(change); return document.querySelector("#app").textContent; };
 let seen = shown(() => root.render(e(App)));
 const views = [...Object.keys(results).map(path => () => app.showResultInfo(path)),
   ...Object.keys(categories).map(name => () => app.showCategory(name)),

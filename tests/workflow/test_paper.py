@@ -1,4 +1,4 @@
-"""The published study rehearsed: its 64 cells, tables, figures and claims, with tiny models on made-up documents."""
+"""The published study rehearsed with tiny models on made-up documents, up to its claims."""
 
 from __future__ import annotations
 

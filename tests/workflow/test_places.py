@@ -1,4 +1,4 @@
-"""The project where it may lie: below a path with blanks, and in a checkout that cannot be written."""
+"""The project below a path with blanks, and in a checkout that cannot be written."""
 
 import re
 import shlex

@@ -1,4 +1,4 @@
-"""`snakemake plan` and `snakemake compare`, for real: before anything is there, and after a study has run."""
+"""`snakemake plan` and `snakemake compare`, before and after a study has run."""
 
 import csv
 import json

@@ -11,7 +11,8 @@ published:
   batch_sizes: [{datasets: [needle], model: led, budget: cpu, effective: {64: 8}}]
   datasets: {needle: {rows: {train: 64, validation: 24, test: 4}}}
 figures:
-  - {name: zeta, title: Figure 1. Time, costs: [training_time_log, inference_speed], datasets: [needle]}
+  - {name: zeta, title: Figure 1. Time, costs: [training_time_log, inference_speed],
+     datasets: [needle]}
   - {name: alpha, costs: [peak_memory], datasets: [needle], models: [led], budgets: [cpu]}
 """
 

@@ -1,4 +1,4 @@
-"""How jobs of one and of all GPUs share a machine, through Snakemake and with real leases; the jobs only sleep."""
+"""Sharing of a machine by jobs of one and of all GPUs, with real leases and sleeping jobs."""
 
 import os
 import re
@@ -18,7 +18,8 @@ from tests.conftest import ROOT, TINY_STUDY
 
 WIDE = "late/led/64/both/generated/seed1"
 TWO_DATASETS = """datasets:
-  early: &data {source: needle, options: {words_per_document: 40, train: 64, validation: 12, test: 4}, metric: f1}
+  early: &data {source: needle, metric: f1,
+                options: {words_per_document: 40, train: 64, validation: 12, test: 4}}
   late: {<<: *data, options: {words_per_document: 40, train: 64, validation: 12, test: 4, seed: 1}}
 """
 BUDGETS_AND_GRID = """
