@@ -16,10 +16,12 @@ from longwatt.training_work import mean_steps, median_steps, predict_seconds, tr
 STUDY = """
 title: Tiny
 datasets:
-  needle: {source: needle, options: {words_per_document: 4000, train: 640, validation: 100, test: 4}, metric: f1}
+  needle: {source: needle, metric: f1,
+           options: {words_per_document: 4000, train: 640, validation: 100, test: 4}}
 tokenizers: {bpe: {kind: byte_level_bpe, vocab_size: 600}}
 models:
-  small: &model {family: led, initialisation: random, tokenizer: bpe, config: {d_model: 64, attention_window: 32}}
+  small: &model {family: led, initialisation: random, tokenizer: bpe,
+                 config: {d_model: 64, attention_window: 32}}
   other: *model
 budgets:
   one: {gpus: 1, per_device_batch_size: 4}
@@ -27,7 +29,8 @@ budgets:
 training: {max_steps: 100, validation: {every_steps: 50}}
 inference: {greedy: {split: validation}, single: {split: validation, batch_size: 1}}
 grid:
-  - {datasets: [needle], models: [small, other], seq_lens: [512, 1024], budgets: [one, eight], seeds: [1, 2]}
+  - {datasets: [needle], models: [small, other], seq_lens: [512, 1024],
+     budgets: [one, eight], seeds: [1, 2]}
 """
 DATA = Data({"train": 640, "validation": 100}, 4000.0, 20.0)
 
@@ -45,7 +48,7 @@ def cell(length: int = 512, model: str = "small", budget: str = "one", seed: int
 
 
 def measure(model: RuntimeModel, **seconds: float) -> None:
-    """A summary.csv with these training times; cells are named c_{length}_{model}_{budget}_{seed}."""
+    """Write a summary.csv of training times; cells are c_{length}_{model}_{budget}_{seed}."""
     lines = ["cell,inference,train_runtime_s,inference_runtime_s"]
     for name, value in seconds.items():
         _, length, kind, budget, seed = name.split("_")
