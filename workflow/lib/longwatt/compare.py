@@ -18,6 +18,7 @@ from longwatt import flags
 from longwatt.cells import CLASSIFIED
 from longwatt.columns import COLUMNS
 from longwatt.compare_beside import across
+from longwatt.compare_settings import Studies
 from longwatt.example_scores import ExampleScores, read_examples
 from longwatt.fresh_summary import UNSAID, best_summary
 from longwatt.intervals import of_difference, over_seeds
@@ -46,7 +47,6 @@ NO_SCORE = "none: no score"
 SEEDS, APART = OVER_SEEDS, "two independent intervals"
 FAULTS = 5  # changed results that a message names
 
-Studies = tuple[str, str]
 Scoring = Mapping[str, Any]
 
 

@@ -24,7 +24,7 @@ from longwatt.compare_beside import (
     sentences,
 )
 from longwatt.compare_figures import QUANTITIES, draw_all
-from longwatt.compare_settings import ALIKE, Rulers, read_rulers
+from longwatt.compare_settings import ALIKE, Rulers, Studies, read_rulers
 from longwatt.endings import DIVERGED
 from longwatt.fresh_summary import best_summary
 from longwatt.outdated import Stamps
@@ -69,7 +69,6 @@ NO_INTERVAL = (
     "beyond the scores' own intervals says how much of it may be chance."
 )
 
-Studies = tuple[str, str]
 Row = Mapping[Any, Any]
 
 
@@ -95,17 +94,14 @@ def write_comparison(
         longwatt.compare.CompareError: a study has no summary, or no cell has a partner.
     """
     studies = (settings["study"], settings["against"])
-    tables = [read_results(results, study) for study in studies]
-    found = match(tables[0], tables[1])
+    tables = {study: read_results(results, study) for study in studies}
+    found = match(*(tables[study] for study in studies))
     comparison = compare(results, studies, found, settings["scoring"])
     pairs = [(pair.first, pair.second) for pair in found.pairs]
     rulers, beside = read_rulers(results, studies, pairs), differing_beside(pairs)
-    summaries = dict(zip(studies, tables, strict=True))
-    outdated = {
-        study: outdated_rows(results, study, summaries[study], (stamps or {})[study])
-        for study in studies
-        if study in (stamps or {})
-    }
+    in_force = stamps or {}
+    known = [study for study in studies if study in in_force]
+    outdated = {one: outdated_rows(results, one, tables[one], in_force[one]) for one in known}
     ranked = rankings(comparison)
     folder = results / studies[0] / "compare" / studies[1]
     write_csv(folder / "comparison.csv", comparison)
