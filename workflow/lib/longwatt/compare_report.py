@@ -31,7 +31,7 @@ from longwatt.outdated import Stamps
 from longwatt.pages import Picture, Section, Table, write_page
 from longwatt.progress import say
 from longwatt.provenance import sha256, write_json
-from longwatt.ranking import ALL, GROUP, Ranking, Swap, rankings, unscored
+from longwatt.ranking import ALL, GROUP, Ranking, rankings, unscored
 from longwatt.summary import write_csv
 from longwatt.wording import (
     ESTIMATED,
@@ -93,13 +93,12 @@ def write_comparison(
     Raises:
         longwatt.compare.CompareError: a study has no summary, or no cell has a partner.
     """
-    studies = (settings["study"], settings["against"])
+    studies, in_force = (settings["study"], settings["against"]), stamps or {}
     tables = {study: read_results(results, study) for study in studies}
     found = match(*(tables[study] for study in studies))
     comparison = compare(results, studies, found, settings["scoring"])
     pairs = [(pair.first, pair.second) for pair in found.pairs]
     rulers, beside = read_rulers(results, studies, pairs), differing_beside(pairs)
-    in_force = stamps or {}
     known = [study for study in studies if study in in_force]
     outdated = {one: outdated_rows(results, one, tables[one], in_force[one]) for one in known}
     ranked = rankings(comparison)
@@ -112,8 +111,8 @@ def write_comparison(
     shown = page(studies, found, comparison, ranked, rulers, told)
     title = f"{studies[0]} and {studies[1]}"
     write_page(folder / "comparison", title, [*shown, *sections(studies, beside, outdated)])
-    used = {study: best_summary(results / study)[0] for study in studies}
-    digests = {study: sha256(path) for study, path in used.items() if path}
+    used = ((study, best_summary(results / study)[0]) for study in studies)
+    digests = {study: sha256(path) for study, path in used if path}
     write_json(folder / "comparison.json", {"summary_sha256": digests, "provenance": provenance})
     for line in [*headlines(studies, found, comparison, ranked, rulers), *told]:
         say(line)
@@ -349,18 +348,13 @@ def ranking_table(ranked: Sequence[Ranking]) -> pd.DataFrame:
 
 def swap_table(ranked: Sequence[Ranking]) -> pd.DataFrame:
     """Return a row per pair of cells that changes places, each pair once."""
-    rows = [_swap_row(swap) for ranking in ranked if ranking.scope == ALL for swap in ranking.swaps]
+    swaps = [swap for ranking in ranked if ranking.scope == ALL for swap in ranking.swaps]
+    pairs = [(swap.better_a, swap.better_b, swap.clear) for swap in swaps]
+    rows = [
+        (a["cell_a"], b["cell_a"], a["score_a"] - b["score_a"], b["score_b"] - a["score_b"], clear)
+        for a, b, clear in pairs
+    ]
     return pd.DataFrame(rows, columns=list(SWAP_COLUMNS))
-
-
-def _swap_row(swap: Swap) -> dict[str, Any]:
-    return {
-        "better_in_a": swap.better_a["cell_a"],
-        "better_in_b": swap.better_b["cell_a"],
-        "difference_a": swap.better_a["score_a"] - swap.better_b["score_a"],
-        "difference_b": swap.better_b["score_b"] - swap.better_a["score_b"],
-        "beyond_intervals": swap.clear,
-    }
 
 
 def _ranking_sections(
