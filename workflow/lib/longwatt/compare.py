@@ -272,7 +272,7 @@ def _difference(results: Path, studies: Studies, pair: Pair, scoring: Scoring) -
         ends: tuple[float, float, str] = found
     elif len(first) > 1 and pair.same_seeds and np.ptp(second - first) > 0:
         ends = *over_seeds(second - first), SEEDS
-    else:  # two values that know nothing of each other
+    else:  # from the two scores' own intervals, as if they were independent
         one, other = ((float(rows["score"].mean()), *interval(rows)) for rows in both)
         ends = *of_difference(other, one), APART
     return dict(zip(names, [float(second.mean() - first.mean()), *ends], strict=True))

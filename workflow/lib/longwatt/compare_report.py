@@ -69,7 +69,7 @@ NO_INTERVAL = (
     "beyond the scores' own intervals says how much of it may be chance."
 )
 
-Row = Mapping[Any, Any]
+PairRow = Mapping[Any, Any]
 
 
 def write_comparison(
@@ -292,7 +292,7 @@ def _pairs(studies: Studies, comparison: pd.DataFrame) -> list[dict[str, str]]:
     return [{name: text for name, text in row.items() if noted or name != "note"} for row in rows]
 
 
-def _notes(row: Row) -> list[str]:
+def _notes(row: PairRow) -> list[str]:
     """List the caveats of a pair's trainings."""
     found = {
         RANDOM_WEIGHTS: "random" in (row["initialisation_a"], row["initialisation_b"]),
@@ -301,29 +301,29 @@ def _notes(row: Row) -> list[str]:
     return [*(note for note, needed in found.items() if needed), *notes(row)]
 
 
-def _both(row: Row, name: str) -> str:
+def _both(row: PairRow, name: str) -> str:
     return " / ".join(number(row[f"{name}_{side}"], SCORE) for side in "ab")
 
 
-def _either(row: Row, name: str) -> str:
+def _either(row: PairRow, name: str) -> str:
     """Write the values of both sides, or the one that they share."""
     return " / ".join(dict.fromkeys(str(row[f"{name}_{side}"]) for side in "ab"))
 
 
-def _score(row: Row, side: str) -> str:
+def _score(row: PairRow, side: str) -> str:
     ends = interval(row[f"score_ci_low_{side}"], row[f"score_ci_high_{side}"], SCORE)
     seeds = f", {row[f'seeds_{side}']} seeds" if row[f"seeds_{side}"] > 1 else ""
     return f"{number(row[f'score_{side}'], SCORE)} ({ends}{seeds})"
 
 
-def _with_interval(row: Row) -> str:
+def _with_interval(row: PairRow) -> str:
     if pd.isna(row["score_difference"]):
         return f"{NA} ({'no score' if row['difference_interval'] == NO_SCORE else 'other metrics'})"
     ends = interval(row["difference_ci_low"], row["difference_ci_high"], DIFFERENCE)
     return f"{number(row['score_difference'], DIFFERENCE)} ({ends})"
 
 
-def _ratio_text(row: Row, name: str) -> str:
+def _ratio_text(row: PairRow, name: str) -> str:
     """Write a ratio with its interval, and beside one of energies or powers its caveats."""
     side = "inference_across" if name.startswith(INFERENCE) else "train_across"
     mark = MARK if isinstance(row[side], str) and not pd.isna(row[name]) else ""
