@@ -47,7 +47,7 @@ NO_SCORE = "none: no score"
 SEEDS, APART = OVER_SEEDS, "two independent intervals"
 FAULTS = 5  # changed results that a message names
 
-Scoring = Mapping[str, Any]
+Bootstrap = Mapping[str, Any]
 
 
 class CompareError(ValueError):
@@ -192,7 +192,7 @@ def _nothing_in_common(
     return f"the studies have no cell in common (datasets {sets}), whatever axes are left out"
 
 
-def compare(results: Path, studies: Studies, found: Match, scoring: Scoring) -> pd.DataFrame:
+def compare(results: Path, studies: Studies, found: Match, scoring: Bootstrap) -> pd.DataFrame:
     """Return a row for every pair: values of both, differences and ratios.
 
     An unknown number is missing.
@@ -206,7 +206,7 @@ def compare(results: Path, studies: Studies, found: Match, scoring: Scoring) -> 
     return pd.DataFrame([_row(results, studies, pair, scoring) for pair in found.pairs])
 
 
-def _row(results: Path, studies: Studies, pair: Pair, scoring: Scoring) -> dict[str, Any]:
+def _row(results: Path, studies: Studies, pair: Pair, scoring: Bootstrap) -> dict[str, Any]:
     sides = {"a": pair.first, "b": pair.second}
     row: dict[str, Any] = {f"cell_{side}": " ".join(rows["cell"]) for side, rows in sides.items()}
     for axis in AXES:
@@ -258,7 +258,7 @@ def _ratio_interval(pair: Pair) -> str:
     return LOG_SEEDS if pair.same_seeds else NO_SEEDS
 
 
-def _difference(results: Path, studies: Studies, pair: Pair, scoring: Scoring) -> dict[str, Any]:
+def _difference(results: Path, studies: Studies, pair: Pair, scoring: Bootstrap) -> dict[str, Any]:
     """Return the scores' difference, with an interval of the study's confidence or 95 %."""
     names = ("score_difference", "difference_ci_low", "difference_ci_high", "difference_interval")
     nothing = [math.nan] * 3
@@ -279,7 +279,7 @@ def _difference(results: Path, studies: Studies, pair: Pair, scoring: Scoring) -
 
 
 def _over_examples(
-    results: Path, studies: Studies, pair: Pair, scoring: Scoring
+    results: Path, studies: Studies, pair: Pair, scoring: Bootstrap
 ) -> Interval | None:
     """Return a difference's interval from both cells' examples, if they are the same."""
     both = zip(studies, (pair.first, pair.second), strict=True)
