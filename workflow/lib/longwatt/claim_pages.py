@@ -1,4 +1,4 @@
-"""Judged claims as people read them, and as other programs do."""
+"""Judged claims as pages for people and as JSON for programs."""
 
 from __future__ import annotations
 
@@ -58,10 +58,13 @@ def write_claims(
     provenance: Any,
     results: Path | None = None,
 ) -> None:
-    """Judge claims and write `target` (JSON) and, beside it, the same as .md and .html for people.
+    """Judge claims, and write them to `target` as JSON and beside it as pages.
+
+    The pages are an .md and an .html file for people.
 
     Args:
-        summary: a summary.csv; its digest is recorded, so that a report can tell whether it was judged by it.
+        summary: a summary.csv; its digest is recorded, so that a report can tell whether it was
+            judged by it.
         target: claims.json.
         settings: as `longwatt.stages.Stages.judge_claims`.
         provenance: the stamp of `target`.
@@ -76,7 +79,7 @@ def write_claims(
 
 
 def page(judged: Mapping[str, Mapping[str, Any]], confidence: float) -> list[Section]:
-    """What claims.md and claims.html say.
+    """Return the sections of claims.md and claims.html.
 
     Args:
         judged: claims as `longwatt.claims.judge` gives them.
@@ -101,7 +104,7 @@ def page(judged: Mapping[str, Mapping[str, Any]], confidence: float) -> list[Sec
 
 
 def _overview(judged: Mapping[str, Mapping[str, Any]], about_energy: bool) -> Table:
-    """Every claim with its verdicts and what must be said beside them."""
+    """List every claim with its verdicts and the notes on its numbers."""
     ways = [WHOLE_RUN, *([STEPS_ALONE] if about_energy else [])]
     titles = ["verdict", *ways[1:]]
     noted = any(claim["notes"] for claim in judged.values())
@@ -143,8 +146,13 @@ def _test(number: int, test: Mapping[str, Any]) -> Section:
 
 
 def _counts(judged: Mapping[str, Any]) -> str:
-    found = ", ".join(f"{judged[status]} {words}" for status, words in
-                      ((HOLDS, "hold"), (FAILS, "fail"), (UNCLEAR, "unclear")) if judged[status])  # fmt: skip
+    found = ", ".join(
+        f"{judged[status]} {words}"
+        for status, words in
+        # Fmt: skip.
+        ((HOLDS, "hold"), (FAILS, "fail"), (UNCLEAR, "unclear"))
+        if judged[status]
+    )
     return (
         f"of {count(len(judged['findings']), 'comparison')} {found}; {judged['needed']} must hold"
     )
@@ -158,7 +166,7 @@ def _missing(missing: Sequence[str]) -> str:
 
 
 def in_words(kind: str, given: Mapping[str, Any]) -> str:
-    """What a test asks, as one line."""
+    """Describe a test in one line."""
     bounds = " and ".join(
         f"{word} {given[name]:g}" for name, word in BOUNDS.items() if name in given
     )
@@ -195,7 +203,7 @@ def _against(given: Mapping[str, Any]) -> str:
 
 
 def _selected(selector: Mapping[str, Any]) -> str:
-    """A selector in words."""
+    """Describe a selector in words."""
     return ", ".join(
         f"{'the next longer' if value == 'next' else f'any {value}'} {axis}"
         if axis == "seq_len" and isinstance(value, str)
@@ -210,7 +218,7 @@ def _listed(values: Sequence[Any]) -> str:
 
 
 def _numbers(kind: str, judged: Mapping[str, Any]) -> Table:
-    """The numbers that a verdict rests on."""
+    """Tabulate the numbers that a verdict rests on."""
     findings, columns = judged["findings"], judged["columns"]
     if kind in ("difference", "ratio", "value"):
         sides = ["cell", "against"][: max(len(finding["cells"]) for finding in findings)]

@@ -1,4 +1,6 @@
-"""What tells results apart beside what is compared: data, weights, code, libraries and the machine.
+"""Differences between results in their data, weights, code, libraries and machine.
+
+A value that was not recorded, as in older results, counts as no difference.
 
 A value that is not known (of results made before it was recorded) differs from nothing.
 """
@@ -40,7 +42,9 @@ DIGITS = 12  # of a digest
 
 
 def recorded(training: Mapping[str, Any], inference: Mapping[str, Any]) -> dict[str, str | None]:
-    """Read from a row's artefacts what it was made with and measured on; None where they do not say.
+    """Read what a row was made with and measured on from its artefacts.
+
+    A value is None where the artefacts do not record it.
 
     Args:
         training: training.json.
@@ -69,26 +73,27 @@ def _libraries(artefact: Mapping[str, Any]) -> str | None:
 
 
 def words_of(column: str) -> str:
-    """Say what rows are that differ in a column: other devices, other data."""
+    """Describe rows that differ in a column, such as "other devices" or "other data"."""
     return MADE_WITH.get(column) or MACHINE[column.removeprefix(INFERENCE)]
 
 
 def machine_of(artefact: Mapping[str, Any]) -> dict[str, Any]:
-    """Take from an artefact what its times and energies were measured on."""
+    """Return the facts of the machine that an artefact's times and energies come from."""
     return {name: artefact.get(name) for name in ENVIRONMENT}
 
 
 def unlike_machines(one: Mapping[str, Any], other: Mapping[str, Any]) -> str | None:
-    """Say in what two machines (`machine_of`) differ; None where in nothing that is known."""
+    """Describe how two machines (`machine_of`) differ, or return None if they are alike."""
     return ", ".join(unlike_words([one, other], ENVIRONMENT)) or None
 
 
 def notes(values: Sequence[tuple[Row, str]], apart: bool = False) -> list[str]:
-    """Say what must stand beside a number that these values make.
+    """List the caveats to print beside a number computed from these values.
 
     Args:
         values: rows of a summary, each with the column that is read of it.
-        apart: whether the number sets no value of one column against one of another, as a correlation.
+        apart: whether the number sets no value of one column against one of another, as a
+            correlation.
     """
     rows, columns = [row for row, _ in values], dict.fromkeys(column for _, column in values)
     groups = (
@@ -104,7 +109,11 @@ def notes(values: Sequence[tuple[Row, str]], apart: bool = False) -> list[str]:
 
 
 def _measured_on(values: Iterable[tuple[Row, str]]) -> list[Row]:
-    """Give what each value was measured on: a training's or an inference's machine; nothing of other values."""
+    """Return the machine that each value was measured on.
+
+    This is the machine of a training or of an inference; a value that depends on no machine has
+    none.
+    """
     return [
         {
             name: row.get(own)
@@ -115,7 +124,9 @@ def _measured_on(values: Iterable[tuple[Row, str]]) -> list[Row]:
 
 
 def unlike_words(rows: Sequence[Row], columns: Iterable[str]) -> Iterator[str]:
-    """Say of each column in which rows differ what they are, each word once.
+    """Yield a description of each column in which rows differ, without repeats.
+
+    Attempts at one cell may have differed too; such a value lists them all.
 
     Attempts at one cell may have differed too; their values stand side by side.
     """
@@ -124,12 +135,15 @@ def unlike_words(rows: Sequence[Row], columns: Iterable[str]) -> Iterator[str]:
 
 
 def _mixed(rows: Sequence[Row], column: str) -> bool:
-    """Tell if a row's attempts differ in a column."""
+    """Check whether the attempts of any row differ in a column."""
     return any(BETWEEN in text for text in _known(rows, column))
 
 
 def _alike(rows: Sequence[Row]) -> list[list[Row]]:
-    """Group rows whose data, weights and code should be the same: those of one dataset and model."""
+    """Group rows by dataset and model.
+
+    Rows of a group should share their data, weights and code.
+    """
     found: dict[tuple[Any, Any], list[Row]] = {}
     for row in rows:
         found.setdefault((row.get("dataset"), row.get("model")), []).append(row)
@@ -137,13 +151,13 @@ def _alike(rows: Sequence[Row]) -> list[list[Row]]:
 
 
 def _relative(values: Iterable[tuple[Row, str]]) -> list[str]:
-    """Say in what the baselines of relative values were measured on other machines."""
+    """Describe the machine differences between relative values and their baselines."""
     across = ((row, RELATIVE_TO_BASELINE.get(number_of(column), "")) for row, column in values)
     return list(dict.fromkeys(str(row[name]) for row, name in across if is_known(row.get(name))))
 
 
 def between(first: Sequence[Row], second: Sequence[Row]) -> dict[str, tuple[str, str]]:
-    """Give the values of every column in which two groups of rows differ.
+    """Return the values of every column in which two groups of rows differ.
 
     Args:
         first: rows of one study, with the columns of a summary.

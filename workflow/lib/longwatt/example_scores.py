@@ -60,8 +60,8 @@ class ExampleScores:
 def read_examples(path: Path) -> ExampleScores:
     """Read an examples.csv.
 
-    Where each reference was an example of its own, those of one example belong together. Older files
-    do not name it: there scores.json beside them says so.
+    Where each reference was an example of its own, those of one example belong together. Older
+    files do not name it: there scores.json beside them says so.
 
     Raises:
         longwatt.artefacts.Damaged: the file is not what was written with scores.json.

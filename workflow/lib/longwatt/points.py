@@ -1,4 +1,4 @@
-"""Points of a study: one per series and length, means over seeds with an interval."""
+"""The points of a study: one per series and length, a mean over seeds with its interval."""
 
 from __future__ import annotations
 
@@ -34,8 +34,16 @@ class EnergyUnit(NamedTuple):
 KWH, WH = EnergyUnit("kWh", 1.0), EnergyUnit("Wh", 1000.0)
 
 
+def records(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return a table's rows as mappings by column name."""
+    return [{str(name): value for name, value in row.items()} for row in table.to_dict("records")]
+
+
 def comparable(summary: pd.DataFrame) -> pd.DataFrame:
-    """Rows that answer by the whole model, of a search those of the chosen model alone.
+    """Keep the rows that answer with the whole model.
+
+    A search keeps only the rows of its chosen model. A summary that knows of no exits and no search
+    stays whole.
 
     A summary that knows of no exits and no search stays whole.
     """
@@ -47,9 +55,13 @@ def comparable(summary: pd.DataFrame) -> pd.DataFrame:
 
 
 def one_point_per_training(summary: pd.DataFrame) -> pd.DataFrame:
-    """Rows of which those are left out that answer as another of the same training does, by the last classifier.
+    """Drop rows that repeat another row of the same training.
 
-    Points at several batch sizes have one accuracy, so that of what training cost each would say the same.
+    The last classifier has one accuracy at every batch size, so its points would repeat one
+    accuracy for one cost of training.
+
+    Points at several batch sizes have one accuracy, so that of what training cost each would say
+    the same.
     """
     if EXIT_RULE not in summary:
         return summary
@@ -58,31 +70,35 @@ def one_point_per_training(summary: pd.DataFrame) -> pd.DataFrame:
 
 
 def with_series(summary: pd.DataFrame) -> pd.DataFrame:
-    """A summary in which every series can be compared: a model of one regime has the regime ''."""
+    """Replace unknown attention regimes by '' so that every series can be compared.
+
+    A model with a single regime has none in the summary.
+    """
     return summary.assign(attention_regime=summary["attention_regime"].astype(object).fillna(""))
 
 
 def place_of(point: Mapping[str, Any] | pd.Series[Any]) -> Place:
-    """What a published value of a point would belong to."""
+    """Return the place that a published value of this point would have."""
     return Place(point["dataset"], point["model"], point["budget"], int(point["seq_len"]))
 
 
 def energy_unit(summary: pd.DataFrame) -> EnergyUnit:
-    """The unit in which a study's energies are shown: kWh if the greatest training took one or more."""
+    """Choose the unit of a study's energies, kWh if any training took one or more."""
     return KWH if bool((summary["train_energy_kwh"].astype(float) >= 1).any()) else WH
 
 
 def beside_published(summary: pd.DataFrame, published: Mapping[str, Any]) -> pd.DataFrame:
-    """Published scores beside those of the study, for each protocol and inference point that it has.
+    """Put published scores beside the study's, for each protocol and inference point.
 
     Args:
         summary: rows of a summary.csv.
         published: a study's `published`.
 
     Returns:
-        A row per published score, protocol and inference point, with the columns dataset, model, budget, seq_len,
-        protocol, inference, published, score, low, high (NaN where no such cell is finished), score_name and
-        initialisation ('' where no cell says them), and diverged (`any_diverged` of those cells).
+        A row per published score, protocol and inference point, with the columns dataset, model,
+        budget, seq_len, protocol, inference, published, score, low, high (NaN where no such cell is
+        finished), score_name and initialisation ('' where no cell says them), and diverged
+        (`any_diverged` of those cells).
     """
     ways = list(
         summary[["protocol", "inference"]].drop_duplicates().itertuples(index=False, name=None)
@@ -123,7 +139,7 @@ def _ours(
 
 
 def any_diverged(group: pd.DataFrame) -> bool:
-    """Tell whether the training of any of these rows diverged."""
+    """Check whether the training of any of these rows diverged."""
     return any(diverged(row) for row in group.to_dict("records"))
 
 
@@ -132,7 +148,10 @@ def _first(values: pd.Series) -> str:
 
 
 def interval(group: pd.DataFrame) -> tuple[float, float]:
-    """Of a score, with `confidence_of` it: Student's t over seeds, or for one seed the bootstrap over examples."""
+    """Return the interval of a mean score, at the confidence of `confidence_of`.
+
+    Several seeds give Student's t interval; one seed gives the bootstrap over its examples.
+    """
     if len(group) == 1:
         return float(group["score_ci_low"].iloc[0]), float(group["score_ci_high"].iloc[0])
     ends = group["score_ci_low"], group["score_ci_high"]
@@ -140,13 +159,16 @@ def interval(group: pd.DataFrame) -> tuple[float, float]:
 
 
 def confidence_of(summary: pd.DataFrame) -> float:
-    """The confidence of a summary's score intervals; a study has one."""
+    """Return the confidence that all score intervals of a summary share."""
     known = summary["score_confidence"].dropna()
     return CONFIDENCE if known.empty else float(known.iloc[0])
 
 
 def series_name(key: tuple[Any, ...], titles: Mapping[str, str], summary: pd.DataFrame) -> str:
-    """The model, whatever else tells the series apart, and a word on random weights."""
+    """Name a series by its model and whatever else tells it apart.
+
+    A word marks random weights.
+    """
     own = summary[summary["model"] == key[SERIES.index("model")]]
     return short_name(key, titles, summary) + random_weights(
         (own["initialisation"] == "random").all()
@@ -154,7 +176,10 @@ def series_name(key: tuple[Any, ...], titles: Mapping[str, str], summary: pd.Dat
 
 
 def short_name(key: tuple[Any, ...], titles: Mapping[str, str], summary: pd.DataFrame) -> str:
-    """`series_name` for what shows no accuracy, and so owes no word on random weights."""
+    """Name a series as `series_name` does, without the word on random weights.
+
+    Displays that show no accuracy need no such word.
+    """
     known = dict(zip(SERIES, key, strict=True))
     own = summary[summary["model"] == known["model"]]
     apart = [
@@ -172,7 +197,7 @@ def _called(axis: str, value: str, titles: Mapping[str, str]) -> str:
 
 
 def in_words(protocol: str) -> str:
-    """A protocol as figures call it: teacher-forced."""
+    """Write a protocol as figures do, such as teacher-forced."""
     return protocol.replace("_", "-")
 
 

@@ -1,4 +1,8 @@
-"""Score one inference point: corpus scores, an interval, the lead baseline, the ceiling, and every example's scores."""
+"""Score the predictions of one inference point.
+
+Corpus scores come with an interval, the lead baseline and the ceiling; every example's scores are
+written beside them.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +39,8 @@ def score(
     """Write `scores.json` (corpus) and `examples.csv` (one row per example).
 
     Args:
-        settings: as `longwatt.settings.score_settings`; of a task "classification" labels are scored, else texts.
+        settings: as `longwatt.settings.score_settings`; of a task "classification" labels are
+            scored, else texts.
         predictions: JSON lines with id and prediction.
         tokens: the tokenized dataset, which holds the references too.
         tokenized: its report, for the number of special tokens.
@@ -44,7 +49,8 @@ def score(
         scores: written.
         examples: written.
         provenance: the stamp of scores.json.
-        inference: what was written with the predictions, their digest too; without it none is compared.
+        inference: what was written with the predictions, their digest too; without it none is
+            compared.
 
     Raises:
         longwatt.metrics.ScoringError: predictions and references do not match, id by id.
@@ -80,7 +86,10 @@ def score(
 def _metrics(
     settings: Mapping[str, Any], references: Mapping[str, Sequence[str]]
 ) -> tuple[str, ...]:
-    """The dataset's metric and those of SCROLLS' that see its references: 0 for any answer would be no score."""
+    """Choose the dataset's metric and the SCROLLS metrics that see its references.
+
+    A metric that sees none of their words would give 0 to any answer, which is no score.
+    """
     text = settings["text"]
     seen = (
         name for name in metrics.SCROLLS_METRICS if mostly_sees(name, references.values(), text)
@@ -89,7 +98,7 @@ def _metrics(
 
 
 def read_predictions(path: Path) -> dict[str, str]:
-    """Predictions by id from the JSON lines that inference writes.
+    """Read predictions by id from the JSON lines that inference writes.
 
     Raises:
         longwatt.artefacts.Damaged: the file or a line cannot be read.
@@ -127,7 +136,7 @@ def _beside(
     ceiling: Mapping[str, float] | None,
     examples: Mapping[str, str],
 ) -> dict[str, dict[str, Any]]:
-    """Put each example's baselines beside its scores, and its own id before a reference's."""
+    """Add each example's baselines to its scores, and its own id before a reference's."""
     return {
         id_: {
             **({EXAMPLE: examples[id_]} if examples else {}),
@@ -140,7 +149,7 @@ def _beside(
 
 
 def _classified(rows: Any, predicted: Mapping[str, str]) -> dict[str, dict[str, Any]]:
-    """Every example's label and prediction; a label is an example's only reference."""
+    """Pair every example's label, its only reference, with the prediction."""
     labels = {
         id_: references[0] for id_, references in zip(rows["id"], rows["references"], strict=True)
     }
@@ -150,7 +159,10 @@ def _classified(rows: Any, predicted: Mapping[str, str]) -> dict[str, dict[str, 
 def _label_facts(
     settings: Mapping[str, Any], per_example: classification.PerExample
 ) -> dict[str, Any]:
-    """Accuracy and macro F1, each with its interval, beside what the training split's most frequent label gets."""
+    """Score labels: accuracy and macro F1, each with its interval.
+
+    The accuracy of the training split's most frequent label (`majority`) stands beside them.
+    """
     corpus = classification.classification_scores(per_example)
     intervals = classification.classification_intervals(per_example, **_bootstrap(settings))
     headline = _headline(settings, corpus, intervals[settings["metric"]])
@@ -188,7 +200,7 @@ def _bootstrap(settings: Mapping[str, Any]) -> dict[str, Any]:
 def _with_majority(
     per_example: classification.PerExample, dataset: Path
 ) -> dict[str, dict[str, Any]]:
-    """Put the accuracy of the training split's most frequent label beside each example."""
+    """Add to each example the accuracy of the training split's most frequent label."""
     counts: Mapping[str, int] = read_artefact(dataset, shared=True)["splits"]["train"]["labels"]
     label = min(counts, key=lambda name: (-counts[name], name))
     return {
@@ -199,9 +211,15 @@ def _with_majority(
 def best_f1(visible: int, words: int, chance: float) -> float:
     """Find the best expected F1 (a fraction) of any answer where words are hidden.
 
-    Every hidden word is one of 1 / chance words of its own, equally likely. An answer of the visible words and G
-    guesses shares visible + G chance words with the right one on average: F1 is twice that by (visible + G + words).
-    It rises or falls with G throughout, so best is to say the visible words alone, or all that the hidden ones may be.
+    Every hidden word is one of 1 / chance words of its own, equally likely. An answer of the
+    visible words and G guesses shares visible + G chance words with the right one on average. Its
+    F1 is twice that divided by (visible + G + words). This rises or falls with G throughout, so the
+    best answer has either the visible words alone or every word that the hidden ones may be.
+
+    Every hidden word is one of 1 / chance words of its own, equally likely. An answer of the
+    visible words and G guesses shares visible + G chance words with the right one on average: F1 is
+    twice that by (visible + G + words). It rises or falls with G throughout, so best is to say the
+    visible words alone, or all that the hidden ones may be.
 
     Args:
         visible: words of the answer that the input holds.
@@ -226,7 +244,7 @@ def _lead(
 def _ceiling(
     settings: Mapping[str, Any], rows: Any, tokenized: Path, dataset: Path
 ) -> dict[str, float] | None:
-    """Find the best expected F1 (x 100) of every example; None where it is not known."""
+    """Find the best expected F1 (x 100) of every example, or None where it is unknown."""
     chance = read_artefact(dataset, shared=True)["chance_per_hidden_word"]
     ends = dict(zip(rows["id"], rows["evidence_ends"], strict=True))
     if settings["metric"] != "f1" or chance is None or not all(len(e) for e in ends.values()):

@@ -1,4 +1,4 @@
-"""How far each cell of a study is."""
+"""The progress of each cell of a study."""
 
 from __future__ import annotations
 
@@ -19,7 +19,10 @@ STATES = ("finished", "failed", "running", "interrupted", "trained", "outdated",
 
 
 def up_to_date(results: Path, row: Mapping[str, Any], stamps: Stamps) -> bool:
-    """Tell whether all artefacts of a row exist, by what is in force and from what is there."""
+    """Check whether all artefacts of a row exist and were made by what is in force.
+
+    The inputs that are there now must be those that they were made from.
+    """
     return _up_to_date(results, row, stamps, Counting(stamps, results))
 
 
@@ -30,19 +33,26 @@ def _up_to_date(results: Path, row: Mapping[str, Any], stamps: Stamps, counting:
 def up_to_date_rows(
     results: Path, rows: Sequence[Mapping[str, Any]], stamps: Stamps
 ) -> list[Mapping[str, Any]]:
-    """List the rows that are up to date; each artefact is read once."""
+    """List the rows that are up to date, reading each artefact once."""
     counting = Counting(stamps, results)
     return [row for row in rows if _up_to_date(results, row, stamps, counting)]
 
 
 def _awaited(results: Path, row: Mapping[str, Any], stamps: Stamps) -> list[Path]:
-    """The artefacts of a row; of a model with exits also what calibration did to it, which no prediction waits for."""
+    """Return the artefacts that a row needs.
+
+    A model with exits also needs the report on its calibration, for which no prediction waits.
+    """
     judged = results / row["cell"] / "calibrate" / "calibration.json"
     return [*artefacts(results, row).values(), *([judged] if str(judged) in stamps else [])]
 
 
 def cell_states(results: Path, rows: Sequence[Mapping[str, Any]], stamps: Stamps) -> pd.DataFrame:
-    """One row per cell: cell, state (STATES), and for a failed one what it said and where its log is."""
+    """Tabulate the state of every cell.
+
+    The columns are cell, state (one of STATES), message and log; a failed cell has its error
+    message and the path of its log.
+    """
     by_cell: dict[str, list[Mapping[str, Any]]] = {}
     for row in rows:
         by_cell.setdefault(row["cell"], []).append(row)
@@ -86,7 +96,10 @@ def _unfinished(
 
 
 def _held(lock: Path) -> bool:
-    """Whether a live job holds a cell's lock; the kernel frees it when the job dies."""
+    """Check whether a live job holds a cell's lock.
+
+    The kernel frees the lock when the job dies.
+    """
     if not lock.exists():
         return False
     with lock.open(encoding="utf-8") as stream:

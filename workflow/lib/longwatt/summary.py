@@ -1,4 +1,4 @@
-"""One table per study: a row per cell and inference point, unknown values NA."""
+"""The table of a study: a row per cell and inference point, NA for unknown values."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ BY_PHASE = {
 
 
 class StaleSummary(RuntimeError):
-    """A summary that does not speak of the results beside it; names the artefacts."""
+    """An error that names the artefacts which a summary does not agree with."""
 
 
 def artefacts(results: Path, row: Mapping[str, Any]) -> dict[str, Path]:
-    """The JSON artefacts that one row is read from."""
+    """Return the paths of the JSON artefacts that one row is read from."""
     cell = results / row["cell"]
     point = cell / "predict" / row["inference"]
     return {
@@ -74,7 +74,10 @@ def summarize(
 
 
 def _with_selected(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Rows that say which models of a search count; those that no search made say nothing."""
+    """Mark the rows of searched models by whether the search chose them.
+
+    Rows of models that no search made stay unmarked (None).
+    """
     searched = [row for row in rows if row.get("variant_of")]
     counting = search.chosen((row, row["best_validation_score"]) for row in searched)
     return [
@@ -84,7 +87,10 @@ def _with_selected(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def compared_in(results: Path) -> Path:
-    """What models with exits are beside their baselines; there is no such file in a study without them."""
+    """Return the path of the comparison of models with exits to their baselines.
+
+    A study without such models has no such file.
+    """
     return results / "exits" / "exits.json"
 
 
@@ -100,7 +106,10 @@ def write_summary(
     provenance: Mapping[str, Any],
     exits: Path | None = None,
 ) -> None:
-    """Write `target` (CSV), and beside it a JSON with the artefacts and settings that it was made from."""
+    """Write `target` (CSV), and beside it a JSON report.
+
+    The report lists the artefacts and the settings that the table was made from.
+    """
     table = summarize(results, rows, prices, exits)
     write_csv(target, table)
     files = sorted({str(path) for row in rows for path in artefacts(results, row).values()})
@@ -113,16 +122,17 @@ def write_summary(
 
 
 def write_csv(path: Path, table: pd.DataFrame) -> None:
-    """Write a table whole or not at all; what is unknown is NA."""
+    """Write a table whole or not at all, with NA for unknown values."""
     with whole_file(path, newline="") as stream:
         table.to_csv(stream, index=False, na_rep="NA")
 
 
 def read_summary(path: Path) -> pd.DataFrame:
-    """Read a summary.csv; NA stays NA.
+    """Read a summary.csv and keep its NA values.
 
     Raises:
-        longwatt.artefacts.Damaged: it is not the one that the JSON beside it speaks of, or no table.
+        longwatt.artefacts.Damaged: it is not the one that the JSON beside it speaks of, or no
+            table.
     """
     report = path.with_suffix(".json")
     if report.exists() and read_artefact(report).get("sha256") != sha256(path):
@@ -136,12 +146,15 @@ def check_fresh(
     wanted: Sequence[Mapping[str, Any]] | None = None,
     claims: Mapping[str, Any] | None = None,
 ) -> None:
-    """Raise StaleSummary unless the summary and all that is made from it speak of the artefacts that are there now.
+    """Raise StaleSummary unless the summary agrees with the artefacts that exist now.
+
+    All that is made from the summary must agree with it too.
 
     Args:
         results: results/{study}.
         wanted: rows that the summary must have (cell, inference); None for those it has.
-        claims: the settings by which claims must have been judged; None for those they were judged by, if any.
+        claims: the settings by which claims must have been judged; None for those they were judged
+            by, if any.
     """
     report = results / "summary.json"
     if not report.exists() or not (results / "summary.csv").exists():
@@ -170,7 +183,7 @@ def check_fresh(
 
 
 def _recorded(report: Path, results: Path) -> dict[str, str]:
-    """Digests of the files that a report lists, by where they are now."""
+    """Return the digests of the files that a report lists, by their present paths."""
     files = Files(results)
     return {
         str(files.place(path)): digest
@@ -179,7 +192,9 @@ def _recorded(report: Path, results: Path) -> dict[str, str]:
 
 
 def check_current(results: Path, current: InForce) -> None:
-    """Raise StaleSummary unless all results were made by what is in force, and speak of each other.
+    """Raise StaleSummary unless all results were made by what is now in force.
+
+    The results must also agree with each other.
 
     Args:
         results: results/{study}.
@@ -194,7 +209,10 @@ def check_current(results: Path, current: InForce) -> None:
 
 
 def _check_drawn(results: Path) -> None:
-    """Raise StaleSummary unless figures and tables show the summary beside them, and curves what it was made from."""
+    """Raise StaleSummary unless figures and tables show the summary beside them.
+
+    The power curves must show the artefacts that the summary was made from.
+    """
     now = sha256(results / "summary.csv")
     artefacts_now = _recorded(results / "summary.json", results)
     drawn = {
@@ -220,7 +238,7 @@ def _check_drawn(results: Path) -> None:
 
 
 def _check_claims(judged: Path, summary: str, wanted: Mapping[str, Any] | None) -> None:
-    """Raise StaleSummary unless the claims in force were judged by the summary beside them."""
+    """Raise StaleSummary unless the claims in force were judged by the present summary."""
     found = read_object(judged)
     if wanted is None and not found:
         return
@@ -276,7 +294,10 @@ def _row(
 def _as_made(
     known: Mapping[str, Any], training: Mapping[str, Any], inference: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Settings that are columns, as the artefacts say them; those of the study where they do not."""
+    """Take settings that are columns from the artefacts.
+
+    The study's own settings stand where the artefacts do not record them.
+    """
     found = {"initialisation": training["initialisation"]} if "initialisation" in training else {}
     made = (inference.get("provenance") or {}).get("settings") or {}
     if known.get("exit_rule") and made.get("inference"):
@@ -285,7 +306,7 @@ def _as_made(
 
 
 def _energy(prefix: str, energy: Mapping[str, Any], seconds: float | None) -> dict[str, Any]:
-    """What training and inference have in common."""
+    """Collect the energy columns that training and inference share."""
     return {
         f"{prefix}_energy_kwh": energy.get("energy_kwh"),
         f"{prefix}_energy_source": energy.get("energy_source"),
@@ -311,7 +332,10 @@ def _inference(inference: Mapping[str, Any], energy: Mapping[str, Any]) -> dict[
 
 
 def _phase(energy: Mapping[str, Any], phase: str) -> float | None:
-    """A phase's energy; what never took place took none, as far as energy is known at all."""
+    """Return a phase's energy in kWh.
+
+    A phase that never took place took 0, if the run's energy is known at all.
+    """
     phases = energy.get("phases", {})
     if phase in phases:
         kwh: float | None = phases[phase]["energy_kwh"]
@@ -320,7 +344,7 @@ def _phase(energy: Mapping[str, Any], phase: str) -> float | None:
 
 
 def _phase_flags(energy: Mapping[str, Any], phase: str, training: Mapping[str, Any]) -> str | None:
-    """The flags of a phase's energy, beside the seconds that training counted of it."""
+    """Return the flags of a phase's energy, given the seconds that training counted in it."""
     return flags.joined(
         flags.of_energy(energy.get("phases", {}).get(phase, {}), training.get(f"{phase}_s"))
     )
@@ -331,7 +355,10 @@ def _joules(kwh: float | None) -> float | None:
 
 
 def _wasted_kwh(energy: Mapping[str, Any]) -> float | None:
-    """What attempts that were killed took for nothing; 0 is known where there was none."""
+    """Return the energy of attempts that were killed.
+
+    It is a known 0 where there was none.
+    """
     wasted: Mapping[str, Any] = energy.get("wasted", {})
     return 0.0 if wasted.get("duration_s") == 0 else wasted.get("energy_kwh")
 
@@ -341,7 +368,10 @@ def _ratio(above: float | None, below: float | None) -> float | None:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """What a report says that is only looked at here; the next run makes it again."""
+    """Read a report, or raise StaleSummary if it is damaged.
+
+    The next run makes a damaged report again.
+    """
     found = read_object(path)
     if "made_from" not in found:
         raise StaleSummary(f"{path} is damaged; run the study again until nothing is left to do")
@@ -353,7 +383,10 @@ def _same(path: Path, digest: str) -> bool:
 
 
 def check(results: Path, changes: Mapping[str, Any], set_aside: bool = False) -> str:
-    """Check a study's results by its file, or where that is not here by each other; says what was found.
+    """Check a study's results and return the finding in words.
+
+    The study's file is the reference; where it is absent the results are checked against each
+    other.
 
     Args:
         results: results/{study}.
