@@ -75,7 +75,7 @@ class ClaimTest:
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """The summary's columns that the points of a pair, or all points of a group, are read in."""
+        """The summary's columns of a pair's points in order, or of all points of a group."""
         if self.kind == "correlation":
             return tuple(self.given["between"])
         column = self.given["column"]

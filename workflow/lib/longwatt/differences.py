@@ -1,8 +1,6 @@
 """Differences between results in their data, weights, code, libraries and machine.
 
 A value that was not recorded, as in older results, counts as no difference.
-
-A value that is not known (of results made before it was recorded) differs from nothing.
 """
 
 from __future__ import annotations
@@ -41,10 +39,8 @@ LIBRARIES = ("train_libraries", "inference_libraries")
 DIGITS = 12  # of a digest
 
 
-def recorded(training: Mapping[str, Any], inference: Mapping[str, Any]) -> dict[str, str | None]:
-    """Read what a row was made with and measured on from its artefacts.
-
-    A value is None where the artefacts do not record it.
+def recorded(training: Row, inference: Row) -> dict[str, str | None]:
+    """Read what a row was made with and measured on, None where that is not recorded.
 
     Args:
         training: training.json.
@@ -92,28 +88,29 @@ def notes(values: Sequence[tuple[Row, str]], apart: bool = False) -> list[str]:
 
     Args:
         values: rows of a summary, each with the column that is read of it.
-        apart: whether the number sets no value of one column against one of another, as a
-            correlation.
+        apart: whether values of different columns are never compared, as in a correlation.
     """
     rows, columns = [row for row, _ in values], dict.fromkeys(column for _, column in values)
-    groups = (
-        [[one for one in values if one[1] == column] for column in columns] if apart else [values]
-    )
+    groups: list[Sequence[tuple[Row, str]]] = [values]
+    if apart:
+        groups = [[one for one in values if one[1] == column] for column in columns]
     found = [word for group in groups for word in unlike_words(_measured_on(group), ENVIRONMENT)]
     if len({row.get("budget") for row in rows}) > 1:  # budgets are what is compared
         found = [word for word in found if word != MACHINE["processes"]]
-    found += [word for like in _alike(rows) for word in unlike_words(like, MADE_WITH)]
-    found += list(unlike_words(rows, LIBRARIES))
-    found += [f"relative to a baseline with {word}" for word in _relative(values)]
+    # Rows of one dataset and model should share their data, weights and code.
+    alike: dict[tuple[Any, Any], list[Row]] = {}
+    for row in rows:
+        alike.setdefault((row.get("dataset"), row.get("model")), []).append(row)
+    found += [word for group in alike.values() for word in unlike_words(group, MADE_WITH)]
+    found += unlike_words(rows, LIBRARIES)
+    for row, column in values:
+        across = row.get(RELATIVE_TO_BASELINE.get(number_of(column), ""))
+        found += [f"relative to a baseline with {across}"] if is_known(across) else []
     return list(dict.fromkeys(found))
 
 
 def _measured_on(values: Iterable[tuple[Row, str]]) -> list[Row]:
-    """Return the machine that each value was measured on.
-
-    This is the machine of a training or of an inference; a value that depends on no machine has
-    none.
-    """
+    """Return the machine behind each value, a training's or an inference's or none."""
     return [
         {
             name: row.get(own)
@@ -124,36 +121,10 @@ def _measured_on(values: Iterable[tuple[Row, str]]) -> list[Row]:
 
 
 def unlike_words(rows: Sequence[Row], columns: Iterable[str]) -> Iterator[str]:
-    """Yield a description of each column in which rows differ, without repeats.
-
-    Attempts at one cell may have differed too; such a value lists them all.
-
-    Attempts at one cell may have differed too; their values stand side by side.
-    """
-    said = (words_of(name) for name in columns if len(_known(rows, name)) > 1 or _mixed(rows, name))
-    yield from dict.fromkeys(said)
-
-
-def _mixed(rows: Sequence[Row], column: str) -> bool:
-    """Check whether the attempts of any row differ in a column."""
-    return any(BETWEEN in text for text in _known(rows, column))
-
-
-def _alike(rows: Sequence[Row]) -> list[list[Row]]:
-    """Group rows by dataset and model.
-
-    Rows of a group should share their data, weights and code.
-    """
-    found: dict[tuple[Any, Any], list[Row]] = {}
-    for row in rows:
-        found.setdefault((row.get("dataset"), row.get("model")), []).append(row)
-    return list(found.values())
-
-
-def _relative(values: Iterable[tuple[Row, str]]) -> list[str]:
-    """Describe the machine differences between relative values and their baselines."""
-    across = ((row, RELATIVE_TO_BASELINE.get(number_of(column), "")) for row, column in values)
-    return list(dict.fromkeys(str(row[name]) for row, name in across if is_known(row.get(name))))
+    """Yield a description of each column in which rows or their attempts differ, once."""
+    known = {name: _known(rows, name) for name in columns}
+    unlike = (name for name, texts in known.items() if len(texts) > 1 or BETWEEN in "".join(texts))
+    yield from dict.fromkeys(words_of(name) for name in unlike)
 
 
 def between(first: Sequence[Row], second: Sequence[Row]) -> dict[str, tuple[str, str]]:
@@ -166,7 +137,7 @@ def between(first: Sequence[Row], second: Sequence[Row]) -> dict[str, tuple[str,
     names = [*ENVIRONMENT, *(f"{INFERENCE}{name}" for name in ENVIRONMENT), *MADE_WITH]
     both = {name: (_known(first, name), _known(second, name)) for name in names}
     return {
-        name: (" / ".join(one), " / ".join(other))
+        name: (BETWEEN.join(one), BETWEEN.join(other))
         for name, (one, other) in both.items()
         if one and other and one != other
     }

@@ -48,9 +48,7 @@ class ExampleScores:
         name = score_name if column in ("score", "score_lead", "score_ceiling") else column
         if column == MACRO_F1 or (column == "score" and name == MACRO_F1):
             rows = zip(self.examples, self.table["label"], self.table["prediction"], strict=True)
-            said = {
-                id_: {"label": label, "prediction": predicted} for id_, label, predicted in rows
-            }
+            said = {id_: {"label": label, "prediction": given} for id_, label, given in rows}
             return labels_sample(said, MACRO_F1)
         shown = BASELINES.get(column, "{}")
         names = [shown.format(part) for part in metrics.parts(name)]

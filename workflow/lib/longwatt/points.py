@@ -1,4 +1,4 @@
-"""The points of a study: one per series and length, a mean over seeds with its interval."""
+"""The points of a study: means over seeds with an interval, by series and length."""
 
 from __future__ import annotations
 
@@ -17,10 +17,8 @@ from longwatt.wording import random_weights
 # What makes two rows points of one line; a model's attention regimes are two models.
 SERIES = ["model", "attention_regime", "budget", "protocol", "inference"]
 
-EXIT_RULE, LAST_EXIT = (
-    "exit_rule",
-    "last",
-)  # a column of summaries that know of exits, and where no rule is in force
+EXIT_RULE = "exit_rule"  # a column of summaries that know of exits
+LAST_EXIT = "last"  # its value where no rule is in force
 CONFIDENCE = 0.95  # where a summary says none
 
 
@@ -40,10 +38,7 @@ def records(table: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def comparable(summary: pd.DataFrame) -> pd.DataFrame:
-    """Keep the rows that answer with the whole model.
-
-    A search keeps only the rows of its chosen model. A summary that knows of no exits and no search
-    stays whole.
+    """Keep the rows that answer with the whole model, and a search's chosen model alone.
 
     A summary that knows of no exits and no search stays whole.
     """
@@ -57,11 +52,8 @@ def comparable(summary: pd.DataFrame) -> pd.DataFrame:
 def one_point_per_training(summary: pd.DataFrame) -> pd.DataFrame:
     """Drop rows that repeat another row of the same training.
 
-    The last classifier has one accuracy at every batch size, so its points would repeat one
-    accuracy for one cost of training.
-
-    Points at several batch sizes have one accuracy, so that of what training cost each would say
-    the same.
+    The last classifier has one accuracy at every batch size, so its points would say the same
+    beside one cost of training.
     """
     if EXIT_RULE not in summary:
         return summary
@@ -70,10 +62,7 @@ def one_point_per_training(summary: pd.DataFrame) -> pd.DataFrame:
 
 
 def with_series(summary: pd.DataFrame) -> pd.DataFrame:
-    """Replace unknown attention regimes by '' so that every series can be compared.
-
-    A model with a single regime has none in the summary.
-    """
+    """Give models without an attention regime the regime '', so that series can be compared."""
     return summary.assign(attention_regime=summary["attention_regime"].astype(object).fillna(""))
 
 
@@ -95,52 +84,40 @@ def beside_published(summary: pd.DataFrame, published: Mapping[str, Any]) -> pd.
         published: a study's `published`.
 
     Returns:
-        A row per published score, protocol and inference point, with the columns dataset, model,
+        A row per published score, protocol and inference point. Its columns are dataset, model,
         budget, seq_len, protocol, inference, published, score, low, high (NaN where no such cell is
         finished), score_name and initialisation ('' where no cell says them), and diverged
         (`any_diverged` of those cells).
     """
-    ways = list(
-        summary[["protocol", "inference"]].drop_duplicates().itertuples(index=False, name=None)
-    )
-    rows = [
-        {**place._asdict(), "protocol": protocol, "inference": inference, "published": value}
-        for place, value in theirs.scores(published).items()
-        for protocol, inference in ways
-    ]
+    ways = summary[["protocol", "inference"]].drop_duplicates().to_numpy().tolist()
     keys = [*Place._fields, "protocol", "inference"]
     ours = {key: group for key, group in summary.groupby(keys, sort=False)}
-    found = [
-        {**row, **_ours(ours.get(tuple(row[key] for key in keys)), summary, row)} for row in rows
-    ]
+    found = []
+    for place, value in theirs.scores(published).items():
+        for way in ways:
+            key = (*place, *way)
+            own = _ours(ours.get(key), summary, place)
+            found.append({**dict(zip(keys, key, strict=True)), "published": value, **own})
     return pd.DataFrame(found, columns=[*keys, "published", *OURS])
 
 
 OURS = ("score", "low", "high", "score_name", "initialisation", "diverged")
 
 
-def _ours(
-    group: pd.DataFrame | None, summary: pd.DataFrame, row: Mapping[str, Any]
-) -> dict[str, Any]:
-    known = {
-        "score_name": _first(summary[summary["dataset"] == row["dataset"]]["score_name"]),
-        "initialisation": _first(summary[summary["model"] == row["model"]]["initialisation"]),
-    }
+def _ours(group: pd.DataFrame | None, summary: pd.DataFrame, place: Place) -> dict[str, Any]:
+    names = summary.loc[summary["dataset"] == place.dataset, "score_name"]
+    origins = summary.loc[summary["model"] == place.model, "initialisation"]
+    known = {"score_name": _first(names), "initialisation": _first(origins)}
     if group is None:
         return {**known, "score": math.nan, "low": math.nan, "high": math.nan, "diverged": False}
     low, high = interval(group)
-    return {
-        **known,
-        "diverged": any_diverged(group),
-        "score": float(group["score"].mean()),
-        "low": low,
-        "high": high,
-    }
+    score = float(group["score"].mean())
+    return {**known, "diverged": any_diverged(group), "score": score, "low": low, "high": high}
 
 
 def any_diverged(group: pd.DataFrame) -> bool:
     """Check whether the training of any of these rows diverged."""
-    return any(diverged(row) for row in group.to_dict("records"))
+    return any(map(diverged, group.to_dict("records")))
 
 
 def _first(values: pd.Series) -> str:
@@ -150,7 +127,7 @@ def _first(values: pd.Series) -> str:
 def interval(group: pd.DataFrame) -> tuple[float, float]:
     """Return the interval of a mean score, at the confidence of `confidence_of`.
 
-    Several seeds give Student's t interval; one seed gives the bootstrap over its examples.
+    Several seeds give Student's t interval, and one seed the bootstrap over its examples.
     """
     if len(group) == 1:
         return float(group["score_ci_low"].iloc[0]), float(group["score_ci_high"].iloc[0])
@@ -165,29 +142,23 @@ def confidence_of(summary: pd.DataFrame) -> float:
 
 
 def series_name(key: tuple[Any, ...], titles: Mapping[str, str], summary: pd.DataFrame) -> str:
-    """Name a series by its model and whatever else tells it apart.
-
-    A word marks random weights.
-    """
+    """Name a series by its model, what tells it apart, and a word on random weights."""
     own = summary[summary["model"] == key[SERIES.index("model")]]
-    return short_name(key, titles, summary) + random_weights(
-        (own["initialisation"] == "random").all()
-    )
+    is_random = (own["initialisation"] == "random").all()
+    return short_name(key, titles, summary) + random_weights(is_random)
 
 
 def short_name(key: tuple[Any, ...], titles: Mapping[str, str], summary: pd.DataFrame) -> str:
-    """Name a series as `series_name` does, without the word on random weights.
-
-    Displays that show no accuracy need no such word.
-    """
+    """Name a series for displays without accuracy, which need no word on random weights."""
     known = dict(zip(SERIES, key, strict=True))
     own = summary[summary["model"] == known["model"]]
-    apart = [
-        _called(name, str(known[name]), titles)
-        for name in SERIES[1:]
-        if known[name] and _tells_apart(name, own, summary)
-    ]
-    return ", ".join([titles.get(known["model"], known["model"]), *apart])
+    words = [titles.get(known["model"], known["model"])]
+    for name in SERIES[1:]:
+        # Another model's regime says nothing of this one's.
+        rows = own if name == "attention_regime" else summary
+        if known[name] and rows[name].nunique() > 1:
+            words.append(_called(name, str(known[name]), titles))
+    return ", ".join(words)
 
 
 def _called(axis: str, value: str, titles: Mapping[str, str]) -> str:
@@ -199,8 +170,3 @@ def _called(axis: str, value: str, titles: Mapping[str, str]) -> str:
 def in_words(protocol: str) -> str:
     """Write a protocol as figures do, such as teacher-forced."""
     return protocol.replace("_", "-")
-
-
-def _tells_apart(name: str, own: pd.DataFrame, summary: pd.DataFrame) -> bool:
-    # Another model's regime says nothing of this one's.
-    return bool((own if name == "attention_regime" else summary)[name].nunique() > 1)

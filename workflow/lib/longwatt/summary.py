@@ -1,4 +1,4 @@
-"""The table of a study: a row per cell and inference point, NA for unknown values."""
+"""The table of a study, with a row per cell and inference point and NA for unknown values."""
 
 from __future__ import annotations
 
@@ -23,10 +23,11 @@ from longwatt.provenance import digest, read_object, sha256, whole_file, write_j
 from longwatt.study import StudyError, parse_changes
 
 BY_PHASE = {
-    "train_steps_energy": "train",
-    "validation_energy": "validation",
+    "train_steps_energy": "train", "validation_energy": "validation",
     "checkpoint_energy": "checkpoint",
-}
+}  # fmt: skip
+
+Rows = Sequence[Mapping[str, Any]]
 
 
 class StaleSummary(RuntimeError):
@@ -47,10 +48,7 @@ def artefacts(results: Path, row: Mapping[str, Any]) -> dict[str, Path]:
 
 
 def summarize(
-    results: Path,
-    rows: Sequence[Mapping[str, Any]],
-    prices: Mapping[str, Any],
-    exits: Path | None = None,
+    results: Path, rows: Rows, prices: Mapping[str, Any], exits: Path | None = None
 ) -> pd.DataFrame:
     """Read every row's artefacts into one table with the columns COLUMNS.
 
@@ -58,26 +56,21 @@ def summarize(
         results: results/{study}.
         rows: what is known of each row beforehand (`longwatt.report_settings.rows`).
         prices: as `longwatt.costs.figures`.
-        exits: what models with exits are beside their baselines; None for that of the whole study.
+        exits: the comparison of models with exits to their baselines; None for that of the whole
+            study.
     """
     compared = read_object(exits or compared_in(results)).get("rows", {})
-    table = [
-        {
-            **_row(
-                row, {name: read_artefact(p) for name, p in artefacts(results, row).items()}, prices
-            ),
-            **_compared(compared.get(row["cell"], {}).get(row["inference"], {})),
-        }
-        for row in rows
-    ]
+    table = []
+    for row in rows:
+        found = {name: read_artefact(path) for name, path in artefacts(results, row).items()}
+        beside = compared.get(row["cell"], {}).get(row["inference"], {})
+        own = {name: beside[name] for name in COMPARED if name in beside}
+        table.append(_row(row, found, prices) | own)
     return pd.DataFrame(_with_selected(table), columns=list(COLUMNS))
 
 
 def _with_selected(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Mark the rows of searched models by whether the search chose them.
-
-    Rows of models that no search made stay unmarked (None).
-    """
+    """Mark the rows of searched models by whether their model is chosen, and others by None."""
     searched = [row for row in rows if row.get("variant_of")]
     counting = search.chosen((row, row["best_validation_score"]) for row in searched)
     return [
@@ -87,10 +80,7 @@ def _with_selected(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def compared_in(results: Path) -> Path:
-    """Return the path of the comparison of models with exits to their baselines.
-
-    A study without such models has no such file.
-    """
+    """Return the path of the comparison of exits, a file only in studies of such models."""
     return results / "exits" / "exits.json"
 
 
@@ -100,16 +90,13 @@ def _compared(found: Mapping[str, Any]) -> dict[str, Any]:
 
 def write_summary(
     results: Path,
-    rows: Sequence[Mapping[str, Any]],
+    rows: Rows,
     prices: Mapping[str, Any],
     target: Path,
     provenance: Mapping[str, Any],
     exits: Path | None = None,
 ) -> None:
-    """Write `target` (CSV), and beside it a JSON report.
-
-    The report lists the artefacts and the settings that the table was made from.
-    """
+    """Write `target` (CSV), and beside it a JSON of the artefacts and settings behind it."""
     table = summarize(results, rows, prices, exits)
     write_csv(target, table)
     files = sorted({str(path) for row in rows for path in artefacts(results, row).values()})
@@ -142,13 +129,9 @@ def read_summary(path: Path) -> pd.DataFrame:
 
 
 def check_fresh(
-    results: Path,
-    wanted: Sequence[Mapping[str, Any]] | None = None,
-    claims: Mapping[str, Any] | None = None,
+    results: Path, wanted: Rows | None = None, claims: Mapping[str, Any] | None = None
 ) -> None:
-    """Raise StaleSummary unless the summary agrees with the artefacts that exist now.
-
-    All that is made from the summary must agree with it too.
+    """Raise StaleSummary unless the summary and all that is made from it are up to date.
 
     Args:
         results: results/{study}.
@@ -159,13 +142,17 @@ def check_fresh(
     report = results / "summary.json"
     if not report.exists() or not (results / "summary.csv").exists():
         raise StaleSummary(
-            f"{results} has no summary; run the study until nothing is left to do (snakemake partial "
-            f"--cores 1 --config study={results.name} says what is)"
+            f"{results} has no summary; run the study until nothing is left to do "
+            f"(snakemake partial --cores 1 --config study={results.name} says what is)"
         )
-    if not _same(results / "summary.csv", _read(report).get("sha256", "")):
+    found = read_object(report)
+    if "made_from" not in found:
+        raise StaleSummary(f"{report} is damaged; run the study again until nothing is left to do")
+    if not _same(results / "summary.csv", found.get("sha256", "")):
         raise StaleSummary(
-            f"{results}/summary.csv is not the table that was written with {report} (it was changed, or comes from "
-            "elsewhere); remove it and run the study again, then make the report"
+            f"{results}/summary.csv is not the table that was written with {report} (it was "
+            "changed, or comes from elsewhere); remove it and run the study again, then make the "
+            "report"
         )
     recorded = _recorded(report, results)
     wrong = [path for path, digest in recorded.items() if not _same(Path(path), digest)]
@@ -174,9 +161,9 @@ def check_fresh(
     if wrong:
         listed = "\n  ".join(wrong[:20])
         raise StaleSummary(
-            f"{results}/summary.csv is older than {len(wrong)} of the results it should "
-            f"speak of:\n  {listed}\nRun the study again until nothing is left to do, then make the report. Should it "
-            f"find nothing to do, first remove {report}"
+            f"{results}/summary.csv is older than {len(wrong)} of the results it should speak of:"
+            f"\n  {listed}\nRun the study again until nothing is left to do, then make the report. "
+            f"Should it find nothing to do, first remove {report}"
         )
     _check_drawn(results)
     _check_claims(results / "claims.json", sha256(results / "summary.csv"), claims)
@@ -185,16 +172,12 @@ def check_fresh(
 def _recorded(report: Path, results: Path) -> dict[str, str]:
     """Return the digests of the files that a report lists, by their present paths."""
     files = Files(results)
-    return {
-        str(files.place(path)): digest
-        for path, digest in (read_object(report).get("made_from") or {}).items()
-    }
+    listed = read_object(report).get("made_from") or {}
+    return {str(files.place(path)): digest for path, digest in listed.items()}
 
 
 def check_current(results: Path, current: InForce) -> None:
-    """Raise StaleSummary unless all results were made by what is now in force.
-
-    The results must also agree with each other.
+    """Raise StaleSummary unless all results are of what is in force, and agree.
 
     Args:
         results: results/{study}.
@@ -209,31 +192,27 @@ def check_current(results: Path, current: InForce) -> None:
 
 
 def _check_drawn(results: Path) -> None:
-    """Raise StaleSummary unless figures and tables show the summary beside them.
-
-    The power curves must show the artefacts that the summary was made from.
-    """
+    """Raise StaleSummary unless figures, tables and power curves show the present summary."""
     now = sha256(results / "summary.csv")
     artefacts_now = _recorded(results / "summary.json", results)
-    drawn = {
-        name: read_object(results / name / f"{name}.json")
-        for name in ("figures", "tables", "power")
-    }
-    stale = [name for name in ("figures", "tables") if drawn[name].get("summary_sha256") != now]
-    curves = _recorded(results / "power" / "power.json", results)
-    if "made_from" not in drawn["power"] or any(
-        artefacts_now.get(path) != digest for path, digest in curves.items()
-    ):
+    stale = [
+        name
+        for name in ("figures", "tables")
+        if read_object(results / name / f"{name}.json").get("summary_sha256") != now
+    ]
+    power = results / "power" / "power.json"
+    curves = _recorded(power, results).items()
+    outdated_curves = any(artefacts_now.get(path) != digest for path, digest in curves)
+    if outdated_curves or "made_from" not in read_object(power):
         stale.append("power")
     exits = compared_in(results)
-    if str(exits) in artefacts_now and read_object(exits.with_name("exits_figures.json")).get(
-        "exits_sha256"
-    ) != sha256(exits):
+    shown = read_object(exits.with_name("exits_figures.json")).get("exits_sha256")
+    if str(exits) in artefacts_now and shown != sha256(exits):
         stale.append("exits")
     for name in stale:
         raise StaleSummary(
-            f"{results / name} is older than {results}/summary.csv, or missing; run the study again until "
-            "nothing is left to do, then make the report"
+            f"{results / name} is older than {results}/summary.csv, or missing; run the study "
+            "again until nothing is left to do, then make the report"
         )
 
 
@@ -245,8 +224,8 @@ def _check_claims(judged: Path, summary: str, wanted: Mapping[str, Any] | None) 
     by = (found.get("provenance") or {}).get("settings_digest")
     if found.get("summary_sha256") != summary or (wanted is not None and by != digest(wanted)):
         raise StaleSummary(
-            f"{judged} is older than the summary beside it or than the study's claims, or missing; run the study "
-            "again until nothing is left to do, then make the report"
+            f"{judged} is older than the summary beside it or than the study's claims, or missing; "
+            "run the study again until nothing is left to do, then make the report"
         )
 
 
@@ -254,35 +233,29 @@ def _row(
     known: Mapping[str, Any], found: Mapping[str, Mapping[str, Any]], prices: Mapping[str, Any]
 ) -> dict[str, Any]:
     training, energy = found["training"], found["training_energy"]
+    inference, scores, samples = found["inference"], found["scores"], training.get("samples")
     return {
         **known,
-        **_as_made(known, training, found["inference"]),
-        **{name: found["scores"].get(name) for name in FROM_SCORES},
+        **_as_made(known, training, inference),
+        **{name: scores.get(name) for name in FROM_SCORES},
         **{name: training.get(name) for name in FROM_TRAINING},
         "exit_layers": " ".join(map(str, training.get("exit_layers") or ())) or None,
-        **{name: found["inference"].get(name) for name in FROM_INFERENCE},
-        **recorded(training, found["inference"]),
+        **{name: inference.get(name) for name in FROM_INFERENCE},
+        **recorded(training, inference),
         "best_validation_score": training.get("best_score"),
         "train_steps_s": training.get("train_s"),
         "attempts": len(training["attempts"]),
         **_energy("train", energy, training.get("train_runtime_s")),
         **{f"{name}_kwh": _phase(energy, phase) for name, phase in BY_PHASE.items()},
-        **{
-            f"{name}_flags": _phase_flags(energy, phase, training)
-            for name, phase in BY_PHASE.items()
-        },
+        **{f"{name}_flags": _phase_flags(energy, p, training) for name, p in BY_PHASE.items()},
         "train_idle_power_w": energy.get("idle_power_w"),
         "train_throttled_pct": energy.get("throttled_pct"),
-        "train_power_efficiency": _ratio(
-            training.get("samples"), energy.get("energy_j")
-        ),  # samples/s/W = samples/J
-        "train_steps_power_efficiency": _ratio(
-            training.get("samples"), _joules(_phase(energy, "train"))
-        ),
-        "wasted_energy_kwh": _wasted_kwh(energy),
-        "wasted_energy_flags": flags.joined(energy.get("wasted", {}).get("flags", ())),
+        # Samples/s/W are samples/J.
+        "train_power_efficiency": _ratio(samples, energy.get("energy_j")),
+        "train_steps_power_efficiency": _ratio(samples, _joules(_phase(energy, "train"))),
+        **_wasted("", energy),
         "wasted_runtime_s": energy.get("wasted", {}).get("duration_s"),
-        **_inference(found["inference"], found["inference_energy"]),
+        **_inference(inference, found["inference_energy"]),
         **{name: prices[name] for name in costs.COLUMNS if name in prices},
         **costs.priced("train", energy, prices),
         **costs.priced("inference", found["inference_energy"], prices),
@@ -294,10 +267,7 @@ def _row(
 def _as_made(
     known: Mapping[str, Any], training: Mapping[str, Any], inference: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Take settings that are columns from the artefacts.
-
-    The study's own settings stand where the artefacts do not record them.
-    """
+    """Take settings that are columns from the artefacts, as far as these record them."""
     found = {"initialisation": training["initialisation"]} if "initialisation" in training else {}
     made = (inference.get("provenance") or {}).get("settings") or {}
     if known.get("exit_rule") and made.get("inference"):
@@ -320,22 +290,18 @@ def _energy(prefix: str, energy: Mapping[str, Any], seconds: float | None) -> di
 
 
 def _inference(inference: Mapping[str, Any], energy: Mapping[str, Any]) -> dict[str, Any]:
-    joules = energy.get("energy_j")
+    joules, samples = energy.get("energy_j"), inference.get("samples")
     return {
         **_energy("inference", energy, inference.get("inference_runtime_s")),
-        "inference_power_efficiency": _ratio(inference.get("samples"), joules),
-        "joules_per_example": _ratio(joules, inference.get("samples")),
+        "inference_power_efficiency": _ratio(samples, joules),
+        "joules_per_example": _ratio(joules, samples),
         "joules_per_output_token": _ratio(joules, inference.get("output_tokens")),
-        "inference_wasted_energy_kwh": _wasted_kwh(energy),
-        "inference_wasted_energy_flags": flags.joined(energy.get("wasted", {}).get("flags", ())),
+        **_wasted("inference_", energy),
     }
 
 
 def _phase(energy: Mapping[str, Any], phase: str) -> float | None:
-    """Return a phase's energy in kWh.
-
-    A phase that never took place took 0, if the run's energy is known at all.
-    """
+    """Return a phase's energy in kWh, 0 for one that never took place if the run's is known."""
     phases = energy.get("phases", {})
     if phase in phases:
         kwh: float | None = phases[phase]["energy_kwh"]
@@ -345,37 +311,27 @@ def _phase(energy: Mapping[str, Any], phase: str) -> float | None:
 
 def _phase_flags(energy: Mapping[str, Any], phase: str, training: Mapping[str, Any]) -> str | None:
     """Return the flags of a phase's energy, given the seconds that training counted in it."""
-    return flags.joined(
-        flags.of_energy(energy.get("phases", {}).get(phase, {}), training.get(f"{phase}_s"))
-    )
+    found = energy.get("phases", {}).get(phase, {})
+    return flags.joined(flags.of_energy(found, training.get(f"{phase}_s")))
 
 
 def _joules(kwh: float | None) -> float | None:
     return None if kwh is None else kwh * J_PER_KWH
 
 
-def _wasted_kwh(energy: Mapping[str, Any]) -> float | None:
-    """Return the energy of attempts that were killed.
-
-    It is a known 0 where there was none.
-    """
+def _wasted(prefix: str, energy: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the columns on the energy of killed attempts, a known 0 where there was none."""
     wasted: Mapping[str, Any] = energy.get("wasted", {})
-    return 0.0 if wasted.get("duration_s") == 0 else wasted.get("energy_kwh")
+    return {
+        f"{prefix}wasted_energy_kwh": (
+            0.0 if wasted.get("duration_s") == 0 else wasted.get("energy_kwh")
+        ),
+        f"{prefix}wasted_energy_flags": flags.joined(wasted.get("flags", ())),
+    }
 
 
 def _ratio(above: float | None, below: float | None) -> float | None:
     return above / below if above is not None and below else None
-
-
-def _read(path: Path) -> dict[str, Any]:
-    """Read a report, or raise StaleSummary if it is damaged.
-
-    The next run makes a damaged report again.
-    """
-    found = read_object(path)
-    if "made_from" not in found:
-        raise StaleSummary(f"{path} is damaged; run the study again until nothing is left to do")
-    return found
 
 
 def _same(path: Path, digest: str) -> bool:
@@ -383,10 +339,7 @@ def _same(path: Path, digest: str) -> bool:
 
 
 def check(results: Path, changes: Mapping[str, Any], set_aside: bool = False) -> str:
-    """Check a study's results and return the finding in words.
-
-    The study's file is the reference; where it is absent the results are checked against each
-    other.
+    """Check a study's results by its file, or else against each other, and say the finding.
 
     Args:
         results: results/{study}.
@@ -409,7 +362,8 @@ def check(results: Path, changes: Mapping[str, Any], set_aside: bool = False) ->
             aside = set_outdated_aside(current, results)
         except OSError as error:
             raise StaleSummary(
-                f"{error.filename} cannot be renamed ({error.strerror}); make its folder writable first"
+                f"{error.filename} cannot be renamed ({error.strerror}); "
+                "make its folder writable first"
             ) from None
         if aside:
             return "set aside, to be made by the next run:\n  " + "\n  ".join(aside)
@@ -419,16 +373,11 @@ def check(results: Path, changes: Mapping[str, Any], set_aside: bool = False) ->
 
 def _main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m longwatt.summary", description=__doc__)
-    parser.add_argument(
-        "command", choices=["check"], help="say whether a study's summary is up to date"
-    )
-    parser.add_argument("results", type=Path, help="results/NAME")
-    parser.add_argument(
-        "--config", nargs="*", default=[], metavar="KEY=VALUE", help="as given to Snakemake"
-    )
-    parser.add_argument(
-        "--set-aside", action="store_true", help="have what is outdated made by the next run"
-    )
+    add = parser.add_argument
+    add("command", choices=["check"], help="say whether a study's summary is up to date")
+    add("results", type=Path, help="results/NAME")
+    add("--config", nargs="*", default=[], metavar="KEY=VALUE", help="as given to Snakemake")
+    add("--set-aside", action="store_true", help="have what is outdated made by the next run")
     given = parser.parse_args(arguments)
     try:
         print(check(given.results, parse_changes(given.config), given.set_aside))
