@@ -171,8 +171,8 @@ class Run:
         if not self.given.main:  # a job on another node sees that node's GPUs alone
             return []
         stages, options = self.stages, self.given.options
-        fetches, writes = asked.fetches(options), not asked.only_looks(options)
-        leases = self.limit is not None and asked.leases_gpus(options)
+        fetches, writes = asked.leases_gpus(options), not asked.only_looks(options)
+        leases = self.limit is not None and fetches
         steps: list[tuple[bool, Callable[[], None]]] = [
             (leases, partial(start_checks.check_budgets, stages, self.limit or 0)),
             (True, partial(start_checks.check_against, stages, options, self.studies)),
