@@ -30,7 +30,7 @@ def reports_only(asked: Mapping[str, Any]) -> bool:
 
 
 def runs_jobs(asked: Mapping[str, Any]) -> bool:
-    """Return whether Snakemake was asked for jobs, if only to list them in a dry run."""
+    """Return whether Snakemake was asked for jobs, be it in a dry run."""
     return not (reports_only(asked) or any(asked.get(name) for name in NO_JOBS))
 
 
@@ -40,7 +40,7 @@ def only_looks(asked: Mapping[str, Any]) -> bool:
 
 
 def believes_files(asked: Mapping[str, Any]) -> bool:
-    """Return whether Snakemake was asked to take all files as current, so that they need a check.
+    """Return whether Snakemake takes all files as current, so that they need a check.
 
     Touched files would count as made by what is in force, and a report after a run is made without
     another look.

@@ -1,4 +1,4 @@
-"""Refuse lengths of targets and answers without room for a word, or that contradict each other.
+"""Refuse lengths of targets and answers that leave no room, or contradict each other.
 
 This is checked when the study is read: a training whose targets are special tokens alone would run
 to its end.

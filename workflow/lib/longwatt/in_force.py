@@ -62,7 +62,9 @@ class InForce:
         return self.code_of_rule(stage.rule, stage.modules)
 
     def stamps(self) -> dict[str, list[str]]:
-        """Return the digests of settings and code that each artefact of data and cells must carry.
+        """Return the digests that each artefact of data and cells must carry.
+
+        These are the digests of its settings and code.
 
         No code is good enough for an artefact read from files that have changed since.
         """

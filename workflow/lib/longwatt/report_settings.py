@@ -67,7 +67,7 @@ def _known(study: Study, name: str, cell: Cell) -> dict[str, Any]:
 
 
 def compared(study: Study, cells: Cells, inference: Inference) -> list[dict[str, Any]]:
-    """List what is known of each cell with labels before it has run, to compare it with others."""
+    """List what is known of cells with labels beforehand, for their comparison."""
     return [
         {
             **vars(cell),
@@ -88,7 +88,7 @@ def drawn(cells: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def claimed(study: Study, cell: Cell) -> str:
-    """Return the name of a cell's model in claims: its entry, or the origin of its search."""
+    """Name a cell's model in claims: its entry, or the origin of its search."""
     return str(study["models"][cell.model].get(VARIANT_OF, cell.model))
 
 

@@ -27,7 +27,7 @@ def scorings(stages: Stages) -> dict[str, list[Scoring]]:
 
 
 def _scoring(study: Mapping[str, Any], dataset: str, entry: str) -> Scoring:
-    """Describe the scoring of one dataset, over all splits that some part of the study scores."""
+    """Describe the scoring of one dataset, over all splits that may be scored."""
     compared = {**settings.COMPARISON_DEFAULTS, **study.get("scoring", {})}
     used = {settings.INFERENCE_DEFAULTS["split"], settings.TRAINING_DEFAULTS["validation"]["split"]}
     entries = [study["datasets"][dataset], *study["budgets"].values(), *study["models"].values()]

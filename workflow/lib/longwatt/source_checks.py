@@ -1,7 +1,7 @@
-"""Which of a study's data, weights and tokenizers are no longer made from the files that there are.
+"""Find data, weights and tokenizers whose files have changed since they were read.
 
-Snakemake makes again what is older than its files. A file that was replaced by an older one escapes it, as does one in
-a mirror; and it would train everything again after a mere touch.
+Snakemake makes again what is older than its files. A file that was replaced by an older one escapes
+it, as does one in a mirror, and after a mere touch it would train everything again.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ OUTDATED = ".outdated"
 
 @dataclass(frozen=True)
 class Source:
-    """What an artefact is read from.
+    """The files that an artefact is read from.
 
     Attributes:
-        artefact: written last of all that its job writes into its folder.
-        files: on this machine, by name.
-        all_of_them: a file less than before is a difference, as in a folder whose files nobody names.
+        artefact: the last file that its job writes into its folder.
+        files: files on this machine, by name.
+        all_of_them: a missing file is a difference too, as in a folder whose files nobody names.
     """
 
     artefact: Path
@@ -42,14 +42,18 @@ class Source:
     all_of_them: bool
 
     def differences(self, artefact: Path, known: KnownDigests) -> list[str]:
-        """The files that are not what the artefact, or what it was renamed to, was made from."""
+        """List the files that have changed since the artefact was made.
+
+        The artefact may have been renamed since.
+        """
         return differences(artefact, self.files, known, all_of_them=self.all_of_them)
 
 
 def sources(stages: Stages) -> Iterator[Source]:
-    """All that is read from files of this machine and can be read again.
+    """Yield all artefacts that are read from local files and can be read again.
 
-    What the study pins by a digest or a revision is left out, and what lacks a file: it is kept as it is.
+    An artefact is left out, and so kept as it is, if the study pins it by a digest or a revision,
+    or if it lacks a file.
     """
     yield from _of_datasets(stages)
     yield from _of_models(stages)
@@ -57,7 +61,7 @@ def sources(stages: Stages) -> Iterator[Source]:
 
 
 def changed(stages: Stages, known: KnownDigests) -> dict[str, list[str]]:
-    """The files that changed, by the artefact that was made from them; nothing is written."""
+    """List the files that changed, by the artefact made from them, without writing anything."""
     found = {
         str(source.artefact): source.differences(source.artefact, known)
         for source in sources(stages)
@@ -67,9 +71,10 @@ def changed(stages: Stages, known: KnownDigests) -> dict[str, list[str]]:
 
 
 def set_aside(stages: Stages, known: KnownDigests) -> dict[str, list[str]]:
-    """Rename artefacts whose files changed, so that Snakemake misses them and makes them again.
+    """Rename artefacts whose files changed, so that Snakemake makes them again.
 
-    One whose files are again what they were, before anything was made anew, gets its name back.
+    An artefact whose files are again as they were, before anything was made anew, gets its name
+    back.
 
     Returns:
         The files that changed, by artefact.
@@ -84,7 +89,7 @@ def set_aside(stages: Stages, known: KnownDigests) -> dict[str, list[str]]:
 
 
 def describe(found: Mapping[str, list[str]]) -> str:
-    """What to tell of files that changed."""
+    """Tell which files changed."""
     lines = [f"{artefact}: {', '.join(files)}" for artefact, files in found.items()]
     intro = "Read from files that have changed since, to be made again with all that follows:"
     return "\n  ".join([intro, *lines])
@@ -115,7 +120,7 @@ def model_files(stages: Stages, key: str) -> list[str]:
 
 
 def tokenizer_files(stages: Stages, key: str) -> list[str]:
-    """List the file of a checkpoint's own tokenizer in a folder of the user's; none for others."""
+    """List the tokenizer file of a checkpoint in a user's folder, none for other checkpoints."""
     path = stages.study["tokenizers"][stages.tokenizers[key]].get("path")
     return [str(Path(path).expanduser() / TOKENIZER)] if path else []
 

@@ -42,7 +42,9 @@ def _stage(rule: str, artefact: str, chosen: Mapping[str, Any], *modules: str) -
 
 
 class Stages:
-    """The jobs of one study, with a method for each rule that takes the names of its wildcards.
+    """The jobs of one study, with a method for each rule.
+
+    The methods take the names that the rule's wildcards hold.
 
     `longwatt.study_checks.checked_stages` makes one for a study that nobody has checked yet.
 
@@ -227,7 +229,7 @@ class Stages:
 
     @_remembered
     def execution(self, name: str) -> dict[str, Any]:
-        """Return how one cell's training is carried out; see `longwatt.execution`."""
+        """Return how one cell's training is carried out (see `longwatt.execution`)."""
         return settings.execution_settings(self.study, self.cell(name))
 
     # Inference, scores and energy.

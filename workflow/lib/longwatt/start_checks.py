@@ -126,7 +126,7 @@ def check_against(stages: Stages, asked: Mapping[str, Any], studies: Path) -> No
 
 
 def check_hub(stages: Stages, asked: Mapping[str, Any]) -> None:
-    """Ask the hub for all that a study still needs of it, before anything is downloaded.
+    """Ask the hub for all that a study still needs, before any download.
 
     Models' configurations are fetched at once, since lengths are checked against them and run times
     follow from them.
@@ -200,7 +200,7 @@ def check_writable(stages: Stages) -> None:
 
 
 def check_report(current: InForce) -> None:
-    """Refuse a report of results made by other settings or code, or of results that are gone.
+    """Refuse a report if its results are gone, or made by other settings or code.
 
     Raises:
         StaleReport: names the artefacts, and what to do.

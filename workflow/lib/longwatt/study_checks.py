@@ -119,7 +119,7 @@ def _check_metric(study: Mapping[str, Any], dataset: str, where: str) -> None:
 
 
 def _check_task(study: Mapping[str, Any], model: str, where: str) -> None:
-    """Refuse a model that gives texts where the grid wants labels, or the other way round."""
+    """Refuse a model that gives texts where the grid wants labels, or vice versa."""
     family = study["models"][model]["family"]
     task = models.load_family(family).task
     blocks = (block["datasets"] for block in study["grid"] if model in block["models"])
@@ -151,7 +151,7 @@ def _check_pinned(repository: hub.Repository | None, where: str) -> None:
 
 
 def known_configs(stages: Stages) -> dict[str, dict[str, Any]]:
-    """Read the config.json of each model of a study, empty where it is not available yet."""
+    """Read the config.json of each model, empty where it is not available yet."""
     found: dict[str, dict[str, Any]] = {}
     for model in {cell.model for cell in stages.cells.values()}:
         key, entry = settings.model_key(stages.study, model), stages.study["models"][model]
@@ -232,7 +232,7 @@ class _Checked:
                 )
 
     def check_lengths(self, config: Mapping[str, Any]) -> None:
-        """Refuse inputs or targets that the model cannot hold, as far as `config` is known yet."""
+        """Refuse inputs or targets that are too long for the model, by `config`."""
         targets = [1]  # a label
         if "generation" in self.chosen:
             targets = [self.chosen["training"]["max_target_tokens"]]

@@ -1,4 +1,4 @@
-"""List the paths of what a study makes and keeps, and of what reports are made from."""
+"""List the paths that a study makes and keeps, and the inputs of reports."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ COMPARED = ("predictions.jsonl", "inference.json", "energy.json", "scores.json",
 
 
 def kept(stages: Stages) -> list[str]:
-    """List every artefact that a finished study keeps; `rule all` asks for each by name.
+    """List every artefact that a finished study keeps, as `rule all` asks for.
 
     A file left by an earlier run would otherwise hide that the stage before it failed.
     """

@@ -40,7 +40,7 @@ class DuplicateKey(ValueError):
 
 
 class Loader(yaml.SafeLoader):
-    """Loader that refuses duplicate keys, spells keys as text and types values as YAML 1.2 does."""
+    """Loader that refuses duplicate keys, spells keys as text and types as YAML 1.2."""
 
     def __init__(self, stream: Any) -> None:
         super().__init__(stream)

@@ -1,4 +1,4 @@
-"""Constraints of wildcards: regular expressions for the names that a study declares."""
+"""Constrain wildcards by regular expressions for the names that a study declares."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def part_of(inferences: Iterable[str]) -> str:
 
 
 def cell_of(cells: Collection[Cell]) -> str:
-    """Match cell ids by their parts; an alternation of thousands of ids would be slow."""
+    """Match cell ids part by part: thousands of alternatives would be slow."""
     names: tuple[set[str], ...] = (
         {cell.dataset for cell in cells},
         {cell.model for cell in cells},
