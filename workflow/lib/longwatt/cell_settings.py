@@ -24,9 +24,6 @@ class CellSettings:
     """The functions of `longwatt.settings` for one study, each answered in the time of a copy.
 
     Answers share their inner parts, and must not be changed.
-
-    Args:
-        study: a study read by `longwatt.study.read_study`.
     """
 
     def __init__(self, study: Mapping[str, Any]) -> None:

@@ -216,7 +216,7 @@ def _check_names(study: Mapping[str, Any], block: Mapping[str, Any], where: str)
 def _kept(study: Mapping[str, Any], cells: Mapping[str, Cell], source: str) -> dict[str, Cell]:
     """Return the cells that `exclude` leaves."""
     kept = dict(cells)
-    for number, exclusion in enumerate(study.get("exclude", [])):
+    for number, exclusion in enumerate(study.get("exclude", ())):
         matched = [name for name, cell in cells.items() if excluded_by(cell, exclusion)]
         if not matched:
             _check_excluded(cells, exclusion, f"{source}: exclude[{number}]")

@@ -20,20 +20,16 @@ TOLERANCE_S = 2.0  # file systems round, and nodes' clocks differ a little
 def clock_was_set_back(logs: Path) -> bool:
     """Return whether an earlier run of Snakemake ended in what is now the future.
 
-    Args:
-        logs: its folder of logs, one for each run. They are few, whatever the study's size.
+    Its folder of logs has one file for each run, so they are few, whatever the study's size.
     """
     return any(_is_future(path) for path in logs.glob("*"))
 
 
 def lower_future_times(folders: Iterable[Path]) -> int:
-    """Set the times of all files from the future below some folders to now.
+    """Set the times of all files from the future to now, and return their number.
 
     Files that then have equal times are not newer than each other, so none makes another look out
     of date.
-
-    Returns:
-        The number of files.
     """
     now = time.time()
     found = [path for folder in folders for path in _below(folder) if _is_future(path, now)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from longwatt.cells import CELL_PATTERN
-from longwatt.outdated import Files
+from longwatt.outdated import Files, differs
 from longwatt.provenance import read_object, sha256
 from longwatt.summary_file import csv_rows
 
@@ -21,12 +21,7 @@ def summaries(results: Path) -> list[Path]:
 
 
 def faults(summary: Path, results: Path) -> list[str]:
-    """List what speaks against a summary, empty if it matches the results.
-
-    Args:
-        summary: a summary.csv, whose origin stands in the JSON beside it.
-        results: results/{study}.
-    """
+    """List what speaks against a summary.csv, by the origin in the JSON beside it."""
     report = read_object(summary.with_suffix(".json"))
     if "made_from" not in report:
         return [UNSAID]
@@ -34,20 +29,14 @@ def faults(summary: Path, results: Path) -> list[str]:
         return [CHANGED]
     files = Files(results)
     there = {files.place(path): digest for path, digest in report["made_from"].items()}
-    return [
-        str(path) for path, digest in there.items() if not path.is_file() or sha256(path) != digest
-    ]
+    return [str(path) for path, digest in there.items() if differs(path, digest)]
 
 
 def best_summary(results: Path) -> tuple[Path | None, list[str]]:
     """Choose the summary that covers most of the results, and list its faults.
 
-    Args:
-        results: results/{study}.
-
-    Returns:
-        The summary and its faults. Summaries without faults come first, those with most rows ahead,
-        then summaries that do not say what they were made from, then any other.
+    Summaries without faults come first, those with most rows ahead, then summaries that do not say
+    what they were made from, then any other.
     """
     known = {path: faults(path, results) for path in summaries(results)}
     sound = [path for path, found in known.items() if not found]
@@ -62,11 +51,7 @@ def best_summary(results: Path) -> tuple[Path | None, list[str]]:
 def changed_cells(summary: Path, results: Path) -> frozenset[str]:
     """Name the cells whose results have changed since a summary was made.
 
-    All of its cells are named if the table itself was changed.
-
-    Args:
-        summary: a summary.csv that may be missing.
-        results: results/{study}.
+    All of its cells are named if the table itself was changed, none if it is missing.
     """
     found = faults(summary, results) if summary.is_file() else []
     if found == [CHANGED]:

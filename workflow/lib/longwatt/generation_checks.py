@@ -32,7 +32,7 @@ def check_lengths(
         tokenizer: the study's entry.
 
     Returns:
-        The key, its value, why it cannot be and what would do. None if nothing is wrong.
+        The key, its value, why it cannot be and what would do.
     """
     lengths = [max_target_tokens, *(one["max_new_tokens"] for one in generations.values())]
     before, after = special_tokens(tokenizer) if min(lengths) < SURELY_ENOUGH else (0, 0)
@@ -69,13 +69,7 @@ def _check(key: str, chosen: Mapping[str, Any], max_target_tokens: int, before: 
 
 
 def special_tokens(tokenizer: Mapping[str, Any]) -> tuple[int, int]:
-    """Count the tokens that a tokenizer puts before and after a text.
-
-    Zero where that is not known yet.
-
-    Args:
-        tokenizer: a study's entry.
-    """
+    """Count a tokenizer's tokens before and after a text, zero if not known yet."""
     if tokenizer["kind"] != "checkpoint":
         return 1, 1  # as `longwatt.tokenizer_files` makes it
     file = Path(local_folder(tokenizer) or "", TOKENIZER)

@@ -65,18 +65,12 @@ Choose = Callable[[Collection[str]], list[str]]
 
 
 def fetch(repository: Repository, choose: Choose) -> Path:
-    """Bring a repository's chosen files into a folder, each as the hub lists it.
+    """Bring a repository's chosen files into a folder, and return the folder.
 
-    They come from the mirror's folder if that has the repository, else from the hub into the
-    client's cache, or from that cache alone where the hub does not answer.
-
-    Args:
-        repository: the repository to fetch from.
-        choose: picks files from all names, in the order in which to fetch them. It raises
-            LookupError with a sentence if the names do not do.
-
-    Returns:
-        The folder.
+    Each file is as the hub lists it. They come from the mirror's folder if that has the repository,
+    else from the hub into the client's cache, or from that cache alone where the hub does not
+    answer. `choose` picks files from all names, in the order in which to fetch them. It raises
+    LookupError with a sentence if the names do not do.
 
     Raises:
         HubError: names the repository, the revision, the file, and what to do.
@@ -154,10 +148,7 @@ def not_pinned(repository: Repository) -> str | None:
 
 
 def _advised(repository: Repository, error: HubUnreachable, lack: str = "") -> HubUnreachable:
-    """Add what the cache lacks, and how to work without a hub.
-
-    A hub that answers "later" needs time alone, and no such advice.
-    """
+    """Add what the cache lacks, and how to work without a hub."""
     said = str(error)
     if lack and repository.snapshot.is_dir():
         said += f"; of the cache, {repository.snapshot}: {lack}"
@@ -303,10 +294,7 @@ def _noted(repository: Repository, folder: Path, name: str) -> str:
 
 
 def _mirrored(repository: Repository) -> Path | None:
-    """Find a repository's folder in the mirror.
-
-    None if it has none, or the mirror is a URL.
-    """
+    """Find a repository's folder in the mirror, None for a URL or none."""
     mirror = os.environ.get(MIRROR, "")
     if not mirror or mirror.startswith(("http://", "https://")):
         return None
@@ -317,11 +305,8 @@ def _mirrored(repository: Repository) -> Path | None:
 def check_copies(repository: Repository, folder: Path, names: Collection[str]) -> list[str]:
     """Compare a folder's files with the revision and checksum that `hf download` noted.
 
-    Returns:
-        The names of files without a note.
-
-    Raises:
-        HubError: a file is of another revision, or damaged.
+    Returns the names of files without a note, and raises HubError if one is of another revision or
+    damaged.
     """
     for name in names:
         path, digest = folder / name, _noted(repository, folder, name)

@@ -124,10 +124,9 @@ def info(repository: Repository) -> Any:
 
 
 def listing(repository: Repository) -> dict[str, str]:
-    """List a repository's files with their checksums.
+    """List a repository's files by name, with their checksums.
 
-    Returns:
-        By name, SHA-256 (64 digits), or git's blob id (40) for a small file.
+    A checksum is a SHA-256 (64 digits), or git's blob id (40) for a small file.
     """
     files = info(repository).siblings or []
     return {file.rfilename: str(file.lfs.sha256 if file.lfs else file.blob_id) for file in files}

@@ -17,13 +17,8 @@ from longwatt.provenance import read_object, read_stamp
 def settings_of_rows(results: Path, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Group the cells of some rows by the settings that they were made with.
 
-    Args:
-        results: results/{study}.
-        rows: rows with `cell`, the axes and `inference`.
-
-    Returns:
-        Groups, see `longwatt.hyperparameters.groups`. A cell has no settings if its artefacts do
-        not say.
+    Rows have `cell`, the axes and `inference`. A cell has no settings if its artefacts do not say.
+    See `longwatt.hyperparameters.groups`.
     """
     points: dict[str, list[str]] = {}
     cells: dict[str, Cell] = {}
@@ -35,12 +30,7 @@ def settings_of_rows(results: Path, rows: Sequence[Mapping[str, Any]]) -> list[d
 
 
 def settings_of_cell(cell: Path, points: Sequence[str]) -> InForce:
-    """Read the settings that a cell was trained, predicted, scored and calibrated with.
-
-    Args:
-        cell: results/{study}/{cell}.
-        points: its inference points.
-    """
+    """Read the settings that a cell was trained, predicted, scored and calibrated with."""
     trained = _training_settings(cell / "finetune" / "training.json")
     predicted = {name: _settings(cell / "predict" / name / "inference.json") for name in points}
     scored = {name: _settings(cell / "predict" / name / "scores.json") for name in points}

@@ -56,6 +56,11 @@ class Outdated:
         return f"{self.artefact}: {self.reason}"
 
 
+def differs(path: Path, digest: str) -> bool:
+    """Return whether a file is gone or has another SHA-256 digest."""
+    return not path.is_file() or sha256(path) != digest
+
+
 @dataclass
 class Files:
     """Files as they are now, each read once.
@@ -93,19 +98,11 @@ class Files:
                 continue
             if self._origin(there) != expected:
                 return str(there)
-        return self._other_file(path)
-
-    def _other_file(self, path: Path) -> str | None:
-        """Name a file that a report lists and that has changed since.
-
-        Summary and curves list all files that they were read from.
-        """
+        # Summary and curves list all files that they were read from.
         listed = read_object(path).get(MADE_FROM)
-        for recorded, expected in listed.items() if isinstance(listed, dict) else ():
-            there = self.place(recorded)
-            if not there.is_file() or sha256(there) != expected:
-                return str(there)
-        return None
+        read = listed if isinstance(listed, dict) else {}
+        found = {self.place(recorded): expected for recorded, expected in read.items()}
+        return next((str(place) for place, known in found.items() if differs(place, known)), None)
 
     def _origin(self, path: Path) -> str | None:
         if path not in self._origins:
@@ -120,12 +117,7 @@ class Files:
 
 
 class Counting:
-    """A judge of artefacts, by their stamps and those of all their inputs.
-
-    Args:
-        stamps: the digests in force.
-        results: results/{study}.
-    """
+    """A judge of artefacts, by the digests in force and by all their inputs."""
 
     def __init__(self, stamps: Stamps, results: Path) -> None:
         self._stamps = stamps
@@ -157,16 +149,10 @@ class Counting:
 def outdated(
     in_force: InForce, results: Path, jobs: Iterable[Stage] | None = None
 ) -> list[Outdated]:
-    """List the artefacts of a study that no longer count, and why.
+    """List a study's artefacts that no longer count, in the order of the flow.
 
-    They come in the order of the flow.
-
-    Missing data are passed over: what was made from them says by itself if it counts.
-
-    Args:
-        in_force: the study, the machine's configuration and the code as they are now.
-        results: results/{study}.
-        jobs: the jobs whose artefacts are looked at, None for all.
+    Only those of `jobs` are looked at, if it is given. Missing data are passed over: what was made
+    from them says by itself if it counts.
     """
     files, found, changed = Files(results), [], in_force.changed_sources()
     for stage in in_force.stages.all() if jobs is None else jobs:
@@ -190,8 +176,7 @@ def is_set_aside(artefact: Path) -> bool:
 def shared_set_aside(jobs: Iterable[Stage]) -> list[str]:
     """List data, weights and tokenizers that were set aside and are to be made again.
 
-    Args:
-        jobs: jobs in the order of the flow, those of cells last.
+    The jobs come in the order of the flow, those of cells last.
     """
     shared = takewhile(lambda stage: not stage.artefact.startswith(RESULTS), jobs)
     missing = (Path(stage.artefact) for stage in shared if not Path(stage.artefact).exists())
@@ -214,11 +199,7 @@ def set_outdated_aside(in_force: InForce, results: Path) -> list[str]:
 def _reason(stage: Stage, codes: Sequence[str], files: Files, changed: Sequence[str]) -> str | None:
     """Say why the artefact of a stage does not count, None if it does.
 
-    Args:
-        stage: the stage.
-        codes: acceptable digests of its code.
-        files: files as they are now.
-        changed: files that it was read from and that have changed since.
+    Its code must have one of some digests, and no file may have changed since it was read from it.
     """
     path = files.place(stage.artefact)
     if not path.exists():
@@ -262,7 +243,7 @@ def _changed_page(rule: str, path: Path) -> str | None:
         listed = {path.with_suffix(".csv").name: listed}
     for name, expected in listed.items() if isinstance(listed, dict) else ():
         page = path.parent / PAGES[rule] / name
-        if not page.is_file() or sha256(page) != expected:
+        if differs(page, expected):
             return f"{page} is not the file that was written with it"
     return None
 

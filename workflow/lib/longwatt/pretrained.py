@@ -52,14 +52,9 @@ def local_folder(settings: Mapping[str, Any]) -> Path | None:
 
 
 def known_config(settings: Mapping[str, Any], brought: Path) -> dict[str, Any]:
-    """Read a pretrained model's config.json as far as it is available.
+    """Read a pretrained model's config.json, empty where it is not available yet.
 
-    Args:
-        settings: the model's settings.
-        brought: the folder that `download_model` brings it to, read before the model's origin.
-
-    Returns:
-        An empty mapping where it is not available yet.
+    It is read from the folder that `download_model` brings it to, else from the model's origin.
     """
     repository, folder = repository_of(settings), local_folder(settings)
     origin = hub.cached(repository, CONFIG) if repository else folder and folder / CONFIG
@@ -79,12 +74,8 @@ def local_origin(settings: Mapping[str, Any]) -> dict[str, Any]:
 def missing_checkpoint(settings: Mapping[str, Any], lacks: Lacks) -> str | None:
     """Say why a model or tokenizer cannot be taken from a folder here.
 
-    Args:
-        settings: settings of the model or tokenizer.
-        lacks: `missing_weights` or `missing_tokenizer`.
-
-    Returns:
-        A sentence, None if nothing stands in the way or it comes from the hub.
+    None if nothing stands in the way or it comes from the hub. `lacks` is `missing_weights` or
+    `missing_tokenizer`.
     """
     folder = local_folder(settings)
     if folder is not None:
@@ -116,11 +107,7 @@ def choose_model(names: Collection[str]) -> list[str]:
 
 
 def choose_config(names: Collection[str]) -> list[str]:
-    """Choose a model's configuration alone.
-
-    Raises:
-        LookupError: there is none.
-    """
+    """Choose a model's configuration alone, or raise LookupError."""
     if CONFIG not in names:
         raise LookupError(f"it is no model's: it has no {CONFIG}")
     return [CONFIG]
@@ -180,10 +167,7 @@ def tokenizer_sources(folder: Path) -> dict[str, Path]:
 
 
 def _weights(names: Collection[str], kind: str) -> list[str]:
-    """Choose the file, or the shards and index, of a repository's weights.
-
-    Empty unless all of them are there.
-    """
+    """Choose all files of a repository's weights, none unless they are complete."""
     if kind.format("") in names:
         return [kind.format("")]
     pattern = kind.replace(".", r"\.").format(SHARD)

@@ -20,10 +20,7 @@ DRAWN = ("cell", "dataset", "model", "seq_len", "budget", "seed", "encoder")
 
 
 def titles(study: Study) -> dict[str, str]:
-    """Return the display names of datasets, models and budgets in figures.
-
-    Where two things share a name, the model's is taken.
-    """
+    """Return the display names in figures, the model's where two things share a name."""
     entries = {**study["budgets"], **study["datasets"], **study["models"]}
     variants = [model for model in study["models"].values() if VARIANT_OF in model]
     of_searches = {model[VARIANT_OF]: model["search_title"] for model in variants}
@@ -97,10 +94,7 @@ def claim_cells(
 ) -> list[dict[str, Any]]:
     """List every row that the grid means, with the reason if `exclude` takes it away.
 
-    Args:
-        study: see `rows`.
-        cells: the study's cells by name.
-        points: inference points of these cells and of those that `exclude` takes away.
+    The points include those of the cells that `exclude` takes away.
     """
     there: dict[str, tuple[Cell, str | None]] = {name: (cell, None) for name, cell in cells.items()}
     return [
@@ -130,10 +124,8 @@ def dataset_facts(
 ) -> list[dict[str, str]]:
     """List the datasets and tokenizers in use, with the files that hold their statistics.
 
-    Args:
-        study: see `rows`.
-        cells: at least one for each dataset and tokenizer, with the paths of its `dataset` and
-            `tokenized`.
+    The cells have the paths of their `dataset` and `tokenized`. Each dataset and tokenizer has at
+    least one.
     """
     text = {**settings.COMPARISON_DEFAULTS, **study.get("scoring", {})}["text"]
     facts = {

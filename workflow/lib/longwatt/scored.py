@@ -13,11 +13,7 @@ from longwatt.stages import Stages
 
 
 def scorings(stages: Stages) -> dict[str, list[Scoring]]:
-    """List how texts are scored, by the folder of their dataset, which entries may share.
-
-    Args:
-        stages: the study's.
-    """
+    """List how texts are scored, by the folder of their dataset, which entries may share."""
     study, found = stages.study, dict[str, list[Scoring]]()
     for dataset in sorted({cell.dataset for cell in stages.cells.values()}):
         if not classifies(study, dataset):

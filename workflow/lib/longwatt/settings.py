@@ -114,10 +114,7 @@ def tokenizer_key(study: Study, tokenizer: str) -> str:
 
 
 def model_key(study: Study, model: str) -> str | None:
-    """Name a model's folder below resources/models.
-
-    None for a model that starts from random weights.
-    """
+    """Name a model's folder below resources/models, None if it starts from random weights."""
     entry, name = study["models"][model], model
     if entry["initialisation"] == "random":
         return None
@@ -154,10 +151,7 @@ def finetune_settings(study: Study, cell: Cell) -> Settings:
 
 
 def execution_settings(study: Study, cell: Cell) -> Settings:
-    """Merge the settings of how a cell's training is carried out.
-
-    None of them changes its result.
-    """
+    """Merge the settings of how a cell is trained, none of which changes its result."""
     return _narrow(execution(_training(study, cell)))
 
 
@@ -188,9 +182,6 @@ def encoder(model: Mapping[str, Any]) -> str:
     """Name the encoder of a model, by where its weights come from.
 
     Models of one encoder can be compared.
-
-    Args:
-        model: a study's entry.
     """
     if model["initialisation"] == "random":
         return f"random-{digest(model['config'])[:8]}"
@@ -205,10 +196,7 @@ PROBED_OF_TRAINING = ("max_target_tokens", "activation_checkpointing", "max_grad
 def probe_settings(chosen: Mapping[str, Any]) -> Settings:
     """Return all settings that decide how large a batch fits a device.
 
-    Cells that differ in nothing else share a probe.
-
-    Args:
-        chosen: from `finetune_settings`.
+    They are a part of `finetune_settings`, and cells that differ in nothing else share a probe.
     """
     budget, training = chosen["budget"], chosen["training"]
     wanted, devices = budget["effective_batch_size"], grid.devices(budget)
@@ -232,10 +220,7 @@ def probe_settings(chosen: Mapping[str, Any]) -> Settings:
 
 
 def probe_key(cell: Cell, chosen: Mapping[str, Any]) -> str | None:
-    """Name a probe's folder below resources/batch_sizes.
-
-    None for a cell whose batch size is given.
-    """
+    """Name a probe's folder below resources/batch_sizes, None for a given batch size."""
     if chosen["budget"]["per_device_batch_size"] != grid.LARGEST:
         return None
     return f"{cell.model}-{cell.seq_len}-{cell.budget}-{digest(probe_settings(chosen))[:8]}"
@@ -273,10 +258,7 @@ def predict_settings(study: Study, cell: Cell, inference: str) -> Settings:
 def record_settings(study: Study, cell: Cell, splits: Iterable[str]) -> Settings:
     """Return all settings that decide the recorded logits of a cell with several exits.
 
-    Args:
-        study: the study.
-        cell: the cell.
-        splits: those of its inference points.
+    The splits are those of its inference points.
     """
     training = merge(TRAINING_DEFAULTS, *_layers(study, cell, "training"))
     batch_size = _calibration(study, cell)["batch_size"]

@@ -9,16 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from longwatt import datasets, settings
-from longwatt.pretrained import (
-    TOKENIZER,
-    checkpoint_files,
-    missing_checkpoint,
-    missing_tokenizer,
-    missing_weights,
-    tokenizer_sources,
-)
+from longwatt import datasets, pretrained, settings
 from longwatt.provenance import read_object
 from longwatt.source_files import KnownDigests, differences, folder_files
 from longwatt.stages import Stages
@@ -55,9 +48,29 @@ def sources(stages: Stages) -> Iterator[Source]:
     An artefact is left out, and so kept as it is, if the study pins it by a digest or a revision,
     or if it lacks a file.
     """
-    yield from _of_datasets(stages)
-    yield from _of_models(stages)
-    yield from _of_tokenizers(stages)
+    for key, name in stages.datasets.items():
+        chosen = settings.dataset_settings(stages.study, name)
+        source, options = chosen["source"], chosen["options"]
+        artefact = Path(stages.download_dataset(key).artefact)
+        if not datasets.is_pinned(options) and datasets.missing(source, options) is None:
+            yield Source(artefact, datasets.local_files(source, options), all_of_them=False)
+    for key, name in stages.models.items():
+        artefact = Path(stages.download_model(key).artefact)
+        if folder := _folder(stages.study["models"][name], pretrained.missing_weights):
+            files = folder_files(folder, pretrained.checkpoint_files(folder))
+            yield Source(artefact, files, all_of_them=True)
+    for dataset, key in stages.pairs():
+        entry = stages.study["tokenizers"][stages.tokenizers[key]]
+        artefact = Path(stages.make_tokenizer(dataset, key).artefact)
+        if folder := _folder(entry, pretrained.missing_tokenizer):
+            yield Source(artefact, pretrained.tokenizer_sources(folder), all_of_them=True)
+
+
+def _folder(entry: Mapping[str, Any], lacks: pretrained.Lacks) -> Path | None:
+    """Find a user's folder that a model or tokenizer can be taken from."""
+    if "path" not in entry or pretrained.missing_checkpoint(entry, lacks) is not None:
+        return None
+    return Path(entry["path"]).expanduser()
 
 
 def changed(stages: Stages, known: KnownDigests) -> dict[str, list[str]]:
@@ -115,14 +128,14 @@ def model_files(stages: Stages, key: str) -> list[str]:
         return []
     folder = Path(entry["path"]).expanduser()
     copied = read_object(Path(stages.download_model(key).artefact)).get("sha256", {})
-    there = map(str, checkpoint_files(folder))
+    there = map(str, pretrained.checkpoint_files(folder))
     return sorted(there) or sorted(str(folder / name) for name in copied)
 
 
 def tokenizer_files(stages: Stages, key: str) -> list[str]:
     """List the tokenizer file of a checkpoint in a user's folder, none for other checkpoints."""
     path = stages.study["tokenizers"][stages.tokenizers[key]].get("path")
-    return [str(Path(path).expanduser() / TOKENIZER)] if path else []
+    return [str(Path(path).expanduser() / pretrained.TOKENIZER)] if path else []
 
 
 def _restore(source: Source, known: KnownDigests) -> None:
@@ -134,30 +147,3 @@ def _restore(source: Source, known: KnownDigests) -> None:
     untouched = beside and all(path.stat().st_mtime_ns <= made for path in beside)
     if untouched and not source.differences(old, known):
         old.replace(source.artefact)
-
-
-def _of_datasets(stages: Stages) -> Iterator[Source]:
-    for key, name in stages.datasets.items():
-        chosen = settings.dataset_settings(stages.study, name)
-        source, options = chosen["source"], chosen["options"]
-        artefact = Path(stages.download_dataset(key).artefact)
-        if not datasets.is_pinned(options) and datasets.missing(source, options) is None:
-            yield Source(artefact, datasets.local_files(source, options), all_of_them=False)
-
-
-def _of_models(stages: Stages) -> Iterator[Source]:
-    for key, name in stages.models.items():
-        entry, artefact = stages.study["models"][name], Path(stages.download_model(key).artefact)
-        if "path" in entry and missing_checkpoint(entry, missing_weights) is None:
-            folder = Path(entry["path"]).expanduser()
-            files = folder_files(folder, checkpoint_files(folder))
-            yield Source(artefact, files, all_of_them=True)
-
-
-def _of_tokenizers(stages: Stages) -> Iterator[Source]:
-    for dataset, key in stages.pairs():
-        entry = stages.study["tokenizers"][stages.tokenizers[key]]
-        artefact = Path(stages.make_tokenizer(dataset, key).artefact)
-        if "path" in entry and missing_checkpoint(entry, missing_tokenizer) is None:
-            files = tokenizer_sources(Path(entry["path"]).expanduser())
-            yield Source(artefact, files, all_of_them=True)

@@ -11,18 +11,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from longwatt import datasets, hub, settings
+from longwatt import datasets, hub, pretrained, settings
 from longwatt.datasets.visibility import UnseenReferences, refuse_unseen
 from longwatt.in_force import InForce
-from longwatt.pretrained import (
-    choose_config,
-    choose_model,
-    choose_tokenizer,
-    missing_checkpoint,
-    missing_tokenizer,
-    missing_weights,
-    repository_of,
-)
 from longwatt.provenance import read_object
 from longwatt.scored import scorings
 from longwatt.stages import Stages
@@ -72,12 +63,13 @@ def _sources(stages: Stages) -> Iterator[tuple[str, str, str | None]]:
         yield f"datasets.{name}", stages.download_dataset(key).artefact, problem
     for key, name in stages.models.items():
         entry = stages.study["models"][name]
-        if repository_of(entry) is None:
-            problem = missing_checkpoint(entry, missing_weights)
+        if pretrained.repository_of(entry) is None:
+            problem = pretrained.missing_checkpoint(entry, pretrained.missing_weights)
             yield f"models.{name}", stages.download_model(key).artefact, problem
     for dataset, tokenizer in stages.pairs():
         name = stages.tokenizers[tokenizer]
-        problem = missing_checkpoint(stages.study["tokenizers"][name], missing_tokenizer)
+        entry = stages.study["tokenizers"][name]
+        problem = pretrained.missing_checkpoint(entry, pretrained.missing_tokenizer)
         yield f"tokenizers.{name}", stages.make_tokenizer(dataset, tokenizer).artefact, problem
 
 
@@ -99,11 +91,6 @@ def check_metrics(stages: Stages) -> None:
 
 def check_against(stages: Stages, asked: Mapping[str, Any], studies: Path) -> None:
     """Refuse a comparison with no second study or an unknown one, and `against` without one.
-
-    Args:
-        stages: the study's.
-        asked: Snakemake's options.
-        studies: the folder of study files. A study whose file is gone can still have results.
 
     Raises:
         StudyError: names the known study that is most like the given one.
@@ -129,11 +116,7 @@ def check_hub(stages: Stages, asked: Mapping[str, Any]) -> None:
     """Ask the hub for all that a study still needs, before any download.
 
     Models' configurations are fetched at once, since lengths are checked against them and run times
-    follow from them.
-
-    Args:
-        stages: the study's.
-        asked: Snakemake's options. A dry run does without an answer, and fetches nothing.
+    follow from them. A dry run does without an answer, and fetches nothing.
 
     Raises:
         StudyError: names the entry, the repository and what to do, and what else is out of reach.
@@ -143,8 +126,8 @@ def check_hub(stages: Stages, asked: Mapping[str, Any]) -> None:
     for number, (entry, _, repository, choose) in enumerate(needed):
         try:
             hub.check(repository, choose)
-            if choose is choose_model and not dry:
-                hub.fetch(repository, choose_config)
+            if choose is pretrained.choose_model and not dry:
+                hub.fetch(repository, pretrained.choose_config)
         except hub.HubUnreachable as error:
             later = {f"{other} ({theirs.name})" for other, _, theirs, _ in needed[number + 1 :]}
             also = f". Not looked for any more: {', '.join(sorted(later))}" if later else ""
@@ -171,13 +154,14 @@ def _repositories(stages: Stages) -> Iterator[tuple[str, str, hub.Repository, hu
         if found and not datasets.at_hand(chosen["source"], chosen["options"]):
             yield f"datasets.{name}", stages.download_dataset(key).artefact, *found
     for key, name in stages.models.items():
-        if repository := repository_of(stages.study["models"][name]):
-            yield f"models.{name}", stages.download_model(key).artefact, repository, choose_model
+        if repository := pretrained.repository_of(stages.study["models"][name]):
+            artefact = stages.download_model(key).artefact
+            yield f"models.{name}", artefact, repository, pretrained.choose_model
     for dataset, key in stages.pairs():
         name = stages.tokenizers[key]
-        if repository := repository_of(stages.study["tokenizers"][name]):
+        if repository := pretrained.repository_of(stages.study["tokenizers"][name]):
             artefact = stages.make_tokenizer(dataset, key).artefact
-            yield f"tokenizers.{name}", artefact, repository, choose_tokenizer
+            yield f"tokenizers.{name}", artefact, repository, pretrained.choose_tokenizer
 
 
 def check_writable(stages: Stages) -> None:

@@ -63,10 +63,7 @@ class Scheduler(SchedulerBase):  # type: ignore[misc]
     def _choose(
         self, needs: Sequence[Need], free: Mapping[str, int | str], coming: Any | None
     ) -> list[int]:
-        """Choose jobs to start, holding GPUs for a coming job while patience lasts.
-
-        Patience begins when that job first keeps another one waiting.
-        """
+        """Choose jobs to start, holding GPUs for a coming job while patience lasts."""
         plain = choose(needs, free)
         if coming is None:
             return plain
@@ -74,10 +71,7 @@ class Scheduler(SchedulerBase):  # type: ignore[misc]
         return held if len(held) == len(plain) or self._is_patient(coming) else plain
 
     def _is_patient(self, coming: Any) -> bool:
-        """Return whether GPUs have not been withheld for this job for too long.
-
-        The time counts from when they were first withheld.
-        """
+        """Return whether GPUs have been withheld for this job for a short time only."""
         patience_s = (self.settings or SchedulerSettings()).patience_s
         if coming is not self._held_for:
             self._held_for, self._held_since = coming, time.monotonic()
@@ -120,10 +114,7 @@ class Scheduler(SchedulerBase):  # type: ignore[misc]
         return sorted(wide, key=lambda job: -job.priority)
 
     def _on_its_way(self, job: Any, unfinished: set[Any], alive: set[Any]) -> bool:
-        """Return whether a job waits only for more urgent jobs that have not failed.
-
-        Jobs that it waits for indirectly count too.
-        """
+        """Return whether a job waits only for more urgent jobs that have not failed."""
         awaited = [other for other in self.dag.job_dependencies(job) if other in unfinished]
         seen: set[Any] = set()
         while awaited:

@@ -14,11 +14,7 @@ def one_of(names: Iterable[str]) -> str:
 
 
 def part_of(inferences: Iterable[str]) -> str:
-    """Match a metered part of some cell.
-
-    Args:
-        inferences: the study's inference points.
-    """
+    """Match a metered part of some cell, by the study's inference points."""
     return one_of([FINETUNE, *(PREDICT + name for name in inferences)])
 
 

@@ -86,9 +86,6 @@ class Run:
     Attributes:
         awaited: data that were set aside. Snakemake does not miss them by itself where all that
             follows from them is there.
-
-    Raises:
-        StudyError: see `Given.cores_per_gpu`.
     """
 
     def __init__(
@@ -236,10 +233,6 @@ class Run:
         os.environ.update(asked.job_environment(self.given.options))
 
     # Settings of rules that run whenever they are asked for.
-
-    def partial_settings(self) -> dict[str, Any]:
-        """Return the settings for summary, tables and figures of a part of the study."""
-        return partial_settings(self.stages)
 
     def plan_settings(self) -> dict[str, Any]:
         """Return the inputs of a plan beside the files there are."""
