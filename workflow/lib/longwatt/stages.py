@@ -42,9 +42,7 @@ def _stage(rule: str, artefact: str, chosen: Mapping[str, Any], *modules: str) -
 
 
 class Stages:
-    """The jobs of one study, with a method for each rule.
-
-    The methods take the names that the rule's wildcards hold.
+    """The jobs of one study, with a method for each rule that takes its wildcards' names.
 
     `longwatt.study_checks.checked_stages` makes one for a study that nobody has checked yet.
 
@@ -78,11 +76,7 @@ class Stages:
         return f"results/{self.study_id}"
 
     def cell(self, name: str) -> Cell:
-        """Look a cell up by its id.
-
-        Raises:
-            StudyError: the study has no such cell.
-        """
+        """Look a cell up by its id, or raise StudyError."""
         if name not in self.cells:
             check_name("cell", name, self.cells, self.source)
         return self.cells[name]
@@ -156,8 +150,7 @@ class Stages:
     def pairs(self) -> list[tuple[str, str]]:
         """List the datasets and tokenizers that some cell uses together, by key."""
         keys = {settings.tokens_key(self.study, self.cells[name]) for name in self._by_data()}
-        split = (key.split("/") for key in sorted(keys))
-        return [(dataset, tokenizer) for dataset, tokenizer in split]
+        return [(key.split("/")[0], key.split("/")[1]) for key in sorted(keys)]
 
     def _by_data(self) -> Iterable[str]:
         """Name one cell for every dataset and model, as nothing else counts before training."""
@@ -320,10 +313,7 @@ class Stages:
 
     @_remembered
     def tabulate(self) -> Stage:
-        """Make the tables that people read.
-
-        The settings shown in them are those of the results.
-        """
+        """Make the tables that people read, which show the settings of the results."""
         by_data = [(self.cells[name], self.inputs(name)) for name in self._by_data()]
         chosen = {
             "titles": report_settings.titles(self.study),
