@@ -144,7 +144,10 @@ def _anchor(heading: str) -> str:
 
 
 def _example(document: dict[str, Any]) -> str:
-    """Show a document as YAML, with lengths as numbers and leaves on one line where they fit."""
+    """Show a document as YAML, with leaves on one line where they fit.
+
+    Lengths are shown as numbers.
+    """
     nested = any(isinstance(value, dict | list) for value in document.values())
     data, wide = _numbered(document), 10 * WIDTH
     for style in (None, False) if nested else (False,):
