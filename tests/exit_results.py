@@ -188,13 +188,8 @@ def _facts(model: Model) -> dict[str, Any]:
 def _write_training(cell: Path, model: Model) -> None:
     samples = 1000
     seconds = samples * (0.004 + 0.002 * (max(model.layers) + 1) + 1e-4 * len(model.layers))
-    facts = {
-        **_facts(model),
-        "labels": list(LABELS),
-        "train_s": seconds,
-        "samples": samples,
-        "seed": model.seed,
-    }
+    facts = {**_facts(model), "labels": list(LABELS), "train_s": seconds, "samples": samples}
+    facts["seed"] = model.seed
     _write(cell / "finetune/training.json", {**facts, "provenance": STAMP})
     (cell / "finetune/model").mkdir(parents=True)
     _write(
@@ -325,27 +320,14 @@ def _write_scores(folder: Path, examples: Examples, rows: Sequence[Mapping[str, 
             writer.writerow([row["id"], value, label, row["prediction"]])
     accuracy, half = float(np.mean(right)), 1.96 * float(np.std(right)) / math.sqrt(len(right))
     macro = float(np.mean([_f1(name, gold, rows) for name in LABELS]))
-    own = {
-        "score_name": "accuracy",
-        "score": accuracy,
-        "score_ci_low": accuracy - half,
-        "score_ci_high": accuracy + half,
-    }
-    both = {
-        "accuracy": accuracy,
-        "accuracy_ci_low": accuracy - half,
-        "accuracy_ci_high": accuracy + half,
-    }
+    own = {"score_name": "accuracy", "score": accuracy, "score_ci_low": accuracy - half}
+    own["score_ci_high"] = accuracy + half
+    both = {"accuracy": accuracy, "accuracy_ci_low": accuracy - half}
+    both["accuracy_ci_high"] = accuracy + half
     other = {"macro_f1": macro, "macro_f1_ci_low": macro - half, "macro_f1_ci_high": macro + half}
     majority = 100 * gold.count("negative") / len(gold)
-    facts = {
-        **own,
-        **both,
-        **other,
-        "majority": majority,
-        "score_lead": None,
-        "score_ceiling": None,
-    }
+    facts = {**own, **both, **other, "majority": majority, "score_lead": None}
+    facts["score_ceiling"] = None
     _write(
         folder / "scores.json",
         {**facts, "score_confidence": 0.95, "examples": len(rows), "provenance": STAMP},

@@ -210,14 +210,8 @@ class Handler(BaseHTTPRequestHandler):
                 _sibling(file, content)
                 for file, content in sorted(repository.commits[commit].items())
             ]
-            facts = {
-                "id": name,
-                "sha": commit,
-                "private": False,
-                "gated": repository.gated,
-                "tags": [],
-                "downloads": 0,
-            }
+            facts = {"id": name, "sha": commit, "private": False, "gated": repository.gated}
+            facts |= {"tags": [], "downloads": 0}
             self._send(200, json.dumps({**facts, "siblings": siblings}).encode())
 
     def _file(self, path: re.Match[str], start: int, fault: Fault | None) -> None:
@@ -236,10 +230,8 @@ class Handler(BaseHTTPRequestHandler):
                 404, b'{"error": "Entry not found"}', {**named, "X-Error-Code": "EntryNotFound"}
             )
         if file.endswith(LARGE) and not stored:
-            linked = {
-                "X-Linked-Etag": f'"{hashlib.sha256(content).hexdigest()}"',
-                "X-Linked-Size": str(len(content)),
-            }
+            linked = {"X-Linked-Etag": f'"{hashlib.sha256(content).hexdigest()}"'}
+            linked["X-Linked-Size"] = str(len(content))
             if repository.xet:
                 linked |= {"X-Xet-Hash": "a" * 64, "X-Xet-Refresh-Route": f"{self.served.url}/xet"}
             elsewhere = f"http://localhost:{self.served.port}/cdn{self.path}"

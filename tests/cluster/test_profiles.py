@@ -73,14 +73,8 @@ def login_node(tmp_path) -> Project:
 
 def dry_run(project: Project, *arguments: str) -> str:
     command = [
-        sys.executable,
-        "-m",
-        "snakemake",
-        "-n",
-        "--workflow-profile",
-        "profiles/slurm",
-        *arguments,
-    ]
+        sys.executable, "-m", "snakemake", "-n", "--workflow-profile", "profiles/slurm", *arguments,
+    ]  # fmt: skip
     command += ["--config", "study=tiny"]
     done = subprocess.run(
         command, cwd=project.path, env=project.environment(), capture_output=True, text=True

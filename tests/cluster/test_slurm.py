@@ -102,11 +102,8 @@ def study(slurm: Slurm, cut_off, tmp_path_factory) -> Runs:
     (folder / "project/studies/tiny.yaml").write_text(STUDY)
     plan, log = folder / "plan.json", folder / "log.jsonl"
     write_plan(plan, {"finetune": 2.0}, fail=[f"finetune {BAD}"])
-    variables = {
-        **stand_in_gpus(folder / "gpus", GPUS),
-        "STAND_IN_PLAN": str(plan),
-        "STAND_IN_LOG": str(log),
-    }
+    variables = {**stand_in_gpus(folder / "gpus", GPUS), "STAND_IN_PLAN": str(plan)}
+    variables["STAND_IN_LOG"] = str(log)
     Project(folder / "project").run("--until", "tokenize_dataset", **variables)
     runs = Runs(slurm, folder / "project", variables)
     runs.run(ok=False)
@@ -147,11 +144,8 @@ def test_slurm_is_asked_for_what_the_profile_and_the_rules_say(study, slurm):
     assert all({"--nodes=1", "--signal=TERM@300"} <= set(line.split()) for line in trainings)
     assert all("-t 1440 " in line for line in trainings)
     (eight,) = [line for line in trainings if "_eight_" in line]
-    assert (
-        f"--gpus={GPUS}" in eight.split()
-        and "--mem 384000 " in eight
-        and "--cpus-per-gpu=8" in eight.split()
-    )
+    assert f"--gpus={GPUS}" in eight.split() and "--mem 384000 " in eight
+    assert "--cpus-per-gpu=8" in eight.split()
     assert all(
         "--gpus=1" in line.split() and "--mem 48000 " in line for line in trainings if line != eight
     )

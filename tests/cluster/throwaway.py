@@ -183,11 +183,8 @@ class Slurm:
 
     def environment(self) -> dict[str, str]:
         """What a client of this Slurm needs."""
-        return {
-            **os.environ,
-            "SLURM_CONF": str(self.conf),
-            "PATH": f"{self.folder}/bin{os.pathsep}{search_path()}",
-        }
+        found = {**os.environ, "SLURM_CONF": str(self.conf)}
+        return {**found, "PATH": f"{self.folder}/bin{os.pathsep}{search_path()}"}
 
     def submissions(self) -> list[str]:
         """The options of every sbatch so far, without the command that the job runs."""

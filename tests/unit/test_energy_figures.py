@@ -58,10 +58,8 @@ def boxes(figure, texts):
 
 
 def test_a_long_name_and_every_flag_stay_on_the_page_and_off_each_other():
-    titles = {
-        "led": "a model with a title that says all of it and more " * 3,
-        "needle": "A needle in a very long haystack",
-    }
+    titles = {"led": "a model with a title that says all of it and more " * 3}
+    titles["needle"] = "A needle in a very long haystack"
     rows = table(*(row(seq_len=2**n, **MEASURED, **FLAGS, cell=str(n)) for n in range(5, 9)))
     figure = energy_by_phase(rows, titles)
     make_texts_fit(figure)  # as when it is saved
@@ -78,7 +76,5 @@ def test_a_long_name_and_every_flag_stay_on_the_page_and_off_each_other():
 def test_a_bar_says_that_its_training_diverged():
     lost = row(seq_len=32, **MEASURED, cell="a", ended_by="divergence")
     figure = energy_by_phase(table(lost, row(seq_len=64, **MEASURED, cell="b")), {})
-    assert [text.get_text() for text in figure.axes[0].get_yticklabels()] == [
-        "led, 32, training diverged",
-        "led, 64",
-    ]
+    wanted = ["led, 32, training diverged", "led, 64"]
+    assert [text.get_text() for text in figure.axes[0].get_yticklabels()] == wanted

@@ -120,10 +120,8 @@ def test_work_is_of_one_identity_whatever_the_validations_batch_size(study, data
 
 def test_settings_without_some_keep_the_others_and_are_not_changed():
     given = {"a": {"b": 1, "c": 2}, "d": 3}
-    assert without(given, ["a.b", "d", "x.y", "d.e"]) == {"a": {"c": 2}} and given == {
-        "a": {"b": 1, "c": 2},
-        "d": 3,
-    }
+    assert without(given, ["a.b", "d", "x.y", "d.e"]) == {"a": {"c": 2}}
+    assert given == {"a": {"b": 1, "c": 2}, "d": 3}
 
 
 UNTIL = {"training": {"max_steps": 12, "checkpoint_every_s": 600, "validation": {"every_steps": 6}}}
@@ -189,7 +187,5 @@ def test_out_of_memory_the_advice_says_what_it_costs(study, data, tmp_path):
         "lower training.validation.batch_size: this cell then goes on from its last checkpoint"
         in said
     )
-    assert (
-        "this cell then begins anew" in said
-        and "Finished cells that a change applies to are trained again" in said
-    )
+    assert "this cell then begins anew" in said
+    assert "Finished cells that a change applies to are trained again" in said

@@ -56,10 +56,8 @@ def test_a_label_needs_no_generation_and_no_target_length(study):
     ]
     assert trained["model"]["exits"] == {"layer_weights": "learned", "layers": [0, 1, 3]}
     assert {"generation", "references", "max_target_tokens"}.isdisjoint(predicted)
-    assert (
-        predicted["inference"]["exit"] == {"threshold": 0.7}
-        and predicted["inference"]["regroup_batches"] == 3
-    )
+    assert predicted["inference"]["exit"] == {"threshold": 0.7}
+    assert predicted["inference"]["regroup_batches"] == 3
     assert stages.score(EXITS, "oracle").settings["task"] == "classification"
 
 
@@ -83,10 +81,8 @@ def test_how_results_are_reported_changes_nothing_that_a_prediction_rests_on(stu
         stages_of(study, scoring={"bootstrap_resamples": 7, "confidence": 0.5, "seed": 3}),
     )
     given = one.predict_inputs(EXITS)
-    assert (
-        given == other.predict_inputs(EXITS)
-        and given["temperatures"] == one.calibrate(EXITS).artefact
-    )
+    assert given == other.predict_inputs(EXITS)
+    assert given["temperatures"] == one.calibrate(EXITS).artefact
     assert one.record_exits(EXITS) == other.record_exits(EXITS) and one.calibrate(
         EXITS
     ) == other.calibrate(EXITS)
@@ -103,15 +99,10 @@ def test_rows_say_by_which_rule_examples_leave(study):
         for row in stages_of(study).summarize().settings["rows"]
     }
     early = rows["exits", "early-t0.7-b8"]
-    assert (early["exit_rule"], early["exit_value"], early["inference_batch_size"]) == (
-        "threshold",
-        0.7,
-        8,
-    )
-    assert (
-        rows["exits", "oracle"]["exit_rule"] == "oracle"
-        and rows["exits", "oracle"]["exit_value"] is None
-    )
+    wanted = ("threshold", 0.7, 8)
+    assert (early["exit_rule"], early["exit_value"], early["inference_batch_size"]) == wanted
+    assert rows["exits", "oracle"]["exit_rule"] == "oracle"
+    assert rows["exits", "oracle"]["exit_value"] is None
     assert rows["standard", "last-b1"]["exit_rule"] == "last"
 
 

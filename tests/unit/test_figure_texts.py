@@ -48,12 +48,8 @@ def test_titles_are_drawn_as_they_stand(title, tmp_path):
 
 def test_axes_of_a_comparison_have_plain_numbers():
     """Without formulas, matplotlib's own labels of a logarithmic axis would show their source."""
-    columns = {
-        "inference_samples_per_second": 3.0,
-        "score": 1.0,
-        "score_ci_low": 0.5,
-        "score_ci_high": 1.5,
-    }
+    columns = {"inference_samples_per_second": 3.0, "score": 1.0, "score_ci_low": 0.5}
+    columns["score_ci_high"] = 1.5
     one = {"dataset": "d", "model": "m", "budget": "b", "seq_len": 64, "protocol": "generated",
            "initialisation": "random", "score_name": "f1", **columns}  # fmt: skip
     rows = [{f"{name}_{side}": value for name, value in one.items() for side in "ab"}]

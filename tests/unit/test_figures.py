@@ -145,12 +145,8 @@ def lines(figure) -> list:
 
 
 def test_two_regimes_of_a_model_are_never_on_one_line():
-    regimes = {
-        64: "full attention",
-        128: "full attention",
-        256: "block-sparse attention",
-        512: "block-sparse attention",
-    }
+    regimes = {64: "full attention", 128: "full attention", 256: "block-sparse attention"}
+    regimes[512] = "block-sparse attention"
     rows = [
         row(seq_len=n, train_runtime_s=float(n), attention_regime=regime)
         for n, regime in regimes.items()
@@ -335,13 +331,8 @@ def test_a_crowded_panel_labels_the_ends_of_its_lines():
 
 def of_exits(rule: str | None, **given) -> dict:
     """A row of a summary that knows of exits."""
-    base = {
-        "score_name": "accuracy",
-        "exit_rule": rule,
-        "majority": 12.0,
-        "cell": "c",
-        "score_ceiling": None,
-    }
+    base = {"score_name": "accuracy", "exit_rule": rule, "majority": 12.0, "cell": "c"}
+    base["score_ceiling"] = None
     return {**row(), **base, **given}
 
 

@@ -22,13 +22,8 @@ from tests.spacing import single_spaced
 from tests.unit.test_plan import given, plan_of, stamps
 
 POINTS = [
-    "last-b1",
-    "last-b32",
-    "leave-t0.5-b1",
-    "leave-t0.5-b32",
-    "leave-t0.9-b1",
-    "leave-t0.9-b32",
-]
+    "last-b1", "last-b32", "leave-t0.5-b1", "leave-t0.5-b32", "leave-t0.9-b1", "leave-t0.9-b32",
+]  # fmt: skip
 
 
 @pytest.fixture(autouse=True)
@@ -199,15 +194,11 @@ def test_settings_in_force_are_those_of_labels(stages, tmp_path):
     exits, standard = by_model["exits"], by_model["standard"]
     assert exits["exits.layers"] == "0, 1, 3, 5" and standard["exits.layers"] == "5"
     assert (exits["exits.layer_weights"], exits["metric"]) == ("learned", "macro_f1")
-    assert (exits["calibration.split"], exits["calibration.temperatures"]) == (
-        "validation",
-        "fitted",
-    )
+    wanted = ("validation", "fitted")
+    assert (exits["calibration.split"], exits["calibration.temperatures"]) == wanted
     assert standard["calibration.split"] == "not used"
-    assert (
-        exits["inference.leave-t0.9-b32.exit"] == "threshold 0.9"
-        and exits["inference.last-b1.exit"] == "last"
-    )
+    assert exits["inference.leave-t0.9-b32.exit"] == "threshold 0.9"
+    assert exits["inference.last-b1.exit"] == "last"
     assert standard["inference.leave-t0.9-b32.exit"] == "not used"
     assert exits["inference.leave-t0.9-b32.regroup_batches"] == "8"
     assert "inference.leave-t0.9-b1.regroup_batches" not in table.index  # nothing is regrouped

@@ -92,12 +92,8 @@ def test_without_a_sensor_the_phases_are_shown_and_the_panel_says_why(part):
         "finetune", header(gpus=0), [{"t": header()["t"] + 10**9}], mark(0, "train"), end(9)
     )
     text = section("x", [found], 400)
-    assert (
-        NO_SENSOR in text
-        and "energy not known" in text
-        and "class='p'" in text
-        and not lines_of(text)
-    )
+    assert NO_SENSOR in text and "energy not known" in text and "class='p'" in text
+    assert not lines_of(text)
 
 
 def test_the_page_has_every_cell_and_power_json_says_from_what(part, tmp_path):
@@ -110,11 +106,8 @@ def test_the_page_has_every_cell_and_power_json_says_from_what(part, tmp_path):
     )
     page = (tmp_path / "power/power.html").read_text()
     assert "<script" not in page and "A &lt;/summary&gt;" in page
-    assert (
-        page.count("<details>") == 1
-        and page.count("<figure>") == 2
-        and "Inference (greedy): " in page
-    )
+    assert page.count("<details>") == 1 and page.count("<figure>") == 2
+    assert "Inference (greedy): " in page
     assert page.count(WASTED) == 1, "what colours mean is said once"
     facts = json.loads((tmp_path / "power/power.json").read_text())
     energy = tmp_path / "results/cell/predict/greedy/energy.json"
@@ -143,11 +136,8 @@ def test_a_stretch_is_shaded_as_what_it_is_most():
         {"phase": "train", "start_s": 6.0, "end_s": 8.0, "wasted": True},
     ]
     train, wasted = Kind("train", wasted=False), Kind("train", wasted=True)
-    assert list(strips(timeline, 10.0, 10)) == [
-        (train, 0, 5),
-        (Kind("validation", wasted=False), 5, 6),
-        (wasted, 6, 8),
-    ]
+    wanted = [(train, 0, 5), (Kind("validation", wasted=False), 5, 6), (wasted, 6, 8)]
+    assert list(strips(timeline, 10.0, 10)) == wanted
     thousands = [
         {
             "phase": ("train", "validation")[n % 2],
@@ -179,11 +169,8 @@ def test_axes_have_round_numbers(greatest, beyond, expected):
 def test_a_page_of_thousands_of_panels_stays_small(panels, gpus):
     """The worst panel: its curve and its phases change at every point."""
     points = points_of_a_panel(panels)
-    assert (
-        points_of_a_panel(1) == POINTS
-        and points_of_a_panel(10**9) == FEWEST
-        and points * panels <= ALL_POINTS
-    )
+    assert points_of_a_panel(1) == POINTS and points_of_a_panel(10**9) == FEWEST
+    assert points * panels <= ALL_POINTS
     timeline = [
         {
             "phase": ("train", "validation")[n % 2],

@@ -169,11 +169,8 @@ def test_what_is_known_of_a_dataset():
         "splits": {"train": {"examples": 5, "rows": 9, "words_in_mean": 70, "words_out_mean": 3}}
     }
     facts["splits"]["validation"] = {
-        "examples": 4,
-        "rows": 8,
-        "words_in_mean": 60,
-        "words_out_mean": 3,
-    }
+        "examples": 4, "rows": 8, "words_in_mean": 60, "words_out_mean": 3,
+    }  # fmt: skip
     rows, inputs = {"train": 9, "validation": 8}, {"train": 5, "validation": 4}
     assert data_of("scrolls", {"task": "qmsum"}, facts) == Data(rows, 70, 3, inputs)
     assert data_of("scrolls", {"task": "qmsum"}, {}) == SCROLLS_DATA["qmsum"]
@@ -189,10 +186,8 @@ def test_predictions_are_counted_by_input_or_by_reference():
     known = Data({"validation": 1800}, 70, 3, {"validation": 1000})
     assert known.predictions("validation", None, "best") == 1000
     assert known.predictions("validation", None, "each") == 1800
-    assert (
-        known.predictions("validation", 10, "best") == 10
-        and known.predictions("validation", 10, "each") == 18
-    )
+    assert known.predictions("validation", 10, "best") == 10
+    assert known.predictions("validation", 10, "each") == 18
     rows_alone = Data({"validation": 1800}, 70, 3)
     assert {rows_alone.predictions("validation", None, kind) for kind in ("best", "each")} == {1800}
     assert known.predictions("test", None, "each") == 0
@@ -247,11 +242,8 @@ def test_several_measured_cells_count_as_their_geometric_mean_and_one_can_be_lef
     )
     three = RuntimeModel(model.study, model.cells, {}, {}, model.summary)
     left = three.predict(cell(seed=2), "finetune", without=cell())
-    assert (left.seconds, left.refined_by, left.cells) == (
-        pytest.approx(5 * plain),
-        "model and budget",
-        1,
-    )
+    wanted = (pytest.approx(5 * plain), "model and budget", 1)
+    assert (left.seconds, left.refined_by, left.cells) == wanted
     measure(model, c_512_small_one_1=2 * plain)
     alone = RuntimeModel(model.study, model.cells, {}, {}, model.summary)
     assert alone.predict(cell(), "finetune", without=cell()).refined_by is None
@@ -276,27 +268,14 @@ def test_configurations_come_from_checkpoints_tokenizers_and_the_study(model):
 
 def test_processes_share_the_cpu_that_one_would_have():
     shape = Shape(d_model=64, encoder_layers=1, decoder_layers=1)
-    study = {
-        "max_steps": 100,
-        "max_epochs": 1,
-        "max_target_tokens": 8,
-        "activation_checkpointing": False,
-    }
-    validation = {
-        "split": "validation",
-        "max_examples": None,
-        "batch_size": 8,
-        "every_steps": 50,
-        "patience": 9,
-    }
+    study = {"max_steps": 100, "max_epochs": 1, "max_target_tokens": 8}
+    study["activation_checkpointing"] = False
+    validation = {"split": "validation", "max_examples": None, "batch_size": 8, "every_steps": 50}
+    validation["patience"] = 9
 
     def seconds(batch: int, processes: int) -> float:
-        budget = {
-            "gpus": 0,
-            "processes": processes,
-            "per_device_batch_size": batch,
-            "gradient_accumulation_steps": 1,
-        }
+        budget = {"gpus": 0, "processes": processes, "per_device_batch_size": batch}
+        budget["gradient_accumulation_steps"] = 1
         training = {**study, "padding": "max_length", "validation": validation}
         generation = {"max_new_tokens": 8, "min_new_tokens": 0, "num_beams": 1}
         chosen = {"seq_len": 4096, "protocol": "generated", "budget": budget, "training": training}

@@ -35,10 +35,8 @@ def project(tmp_path) -> Project:
 
 def environment(project: Project) -> dict[str, str]:
     folder = project.path.parent
-    variables = {
-        "STAND_IN_PLAN": str(folder / "plan.json"),
-        "STAND_IN_LOG": str(folder / "log.jsonl"),
-    }
+    variables = {"STAND_IN_PLAN": str(folder / "plan.json")}
+    variables["STAND_IN_LOG"] = str(folder / "log.jsonl")
     return {**stand_in_gpus(folder / "gpus", 2), **variables}
 
 

@@ -20,16 +20,8 @@ SLOW = TINY_STUDY.replace("seq_lens: [32, 64]", "seq_lens: [64]").replace(
     "max_steps: 8", "max_steps: 60"
 )
 METRICS = (
-    "score",
-    "rouge1",
-    "rouge2",
-    "rougeL",
-    "f1",
-    "steps",
-    "best_step",
-    "samples",
-    "input_tokens",
-)
+    "score", "rouge1", "rouge2", "rougeL", "f1", "steps", "best_step", "samples", "input_tokens",
+)  # fmt: skip
 
 
 def metrics(project: Project) -> dict[str, str]:

@@ -22,10 +22,8 @@ def want_gpus(project: Project, count: int) -> None:
 
 def with_stand_ins(project: Project, count: int) -> dict[str, str]:
     (project.path / "pynvml.py").write_text(STAND_IN)
-    return {
-        "PYTHONPATH": str(project.path),
-        "STAND_IN_GPUS": ",".join(f"GPU-{n}=x" for n in range(count)),
-    }
+    found = {"PYTHONPATH": str(project.path)}
+    return {**found, "STAND_IN_GPUS": ",".join(f"GPU-{n}=x" for n in range(count))}
 
 
 def test_a_budget_above_the_devices_found_is_refused(project):

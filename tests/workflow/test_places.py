@@ -27,16 +27,9 @@ def own_python(folder: Path) -> Path:
 
 def run(project: Project, python: Path | str, *arguments: str) -> subprocess.CompletedProcess[str]:
     command = [
-        str(python),
-        "-m",
-        "snakemake",
-        "--cores",
-        "1",
-        *FIRST,
-        *arguments,
-        "--config",
+        str(python), "-m", "snakemake", "--cores", "1", *FIRST, *arguments, "--config",
         "study=tiny",
-    ]
+    ]  # fmt: skip
     return subprocess.run(
         command, cwd=project.path, env=project.environment(), capture_output=True, text=True
     )
@@ -94,15 +87,8 @@ def test_a_config_of_the_other_folder_stands_over_the_project_s(tmp_path):
     elsewhere.mkdir()
     (elsewhere / "config.yaml").write_text("study: tiny\nwatts_per_core: many\n")
     command = [
-        sys.executable,
-        "-m",
-        "snakemake",
-        "-n",
-        "--cores",
-        "1",
-        "-s",
-        project.path / "Snakefile",
-    ]
+        sys.executable, "-m", "snakemake", "-n", "--cores", "1", "-s", project.path / "Snakefile",
+    ]  # fmt: skip
     done = subprocess.run(
         command, cwd=elsewhere, env=project.environment(), capture_output=True, text=True
     )

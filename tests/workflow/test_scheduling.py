@@ -61,20 +61,11 @@ class Machine:
 
     def run(self, *arguments: str) -> str:
         """Run Snakemake; what it said."""
-        stand_ins = {
-            "STAND_IN_PLAN": str(self.folder / "plan.json"),
-            "STAND_IN_LOG": str(self.folder / "log.jsonl"),
-        }
+        stand_ins = {"STAND_IN_PLAN": str(self.folder / "plan.json")}
+        stand_ins["STAND_IN_LOG"] = str(self.folder / "log.jsonl")
         command = [
-            sys.executable,
-            "-m",
-            "snakemake",
-            "--cores",
-            "5",
-            "--until",
-            "predict",
-            *arguments,
-        ]
+            sys.executable, "-m", "snakemake", "--cores", "5", "--until", "predict", *arguments,
+        ]  # fmt: skip
         done = subprocess.run(
             [*command, "--config", "study=tiny"],
             cwd=self.project,
