@@ -110,7 +110,7 @@ def timed(arms: Mapping[str, Arm], seconds: float, device: str) -> dict[str, lis
 
 
 def median_ratio(taken: Times, arm: str, over: str) -> dict[str, float]:
-    """Return the median ratio of two arms' times in a round, with its 95 % interval.
+    """Return the median ratio of two arms' times, with its 95 % interval.
 
     `undisturbed` is the ratio of their first deciles: what others do on the machine only ever adds
     time.

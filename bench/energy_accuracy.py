@@ -50,7 +50,7 @@ def wandb(gpu: FakeGpu, start: float, end: float, offset: float) -> float:
 
 
 def wandb_older(gpu: FakeGpu, start: float, end: float, offset: float) -> float:
-    """Return an older wandb's energy: each 30 s a mean of 15 readings 2 s apart."""
+    """Return an older wandb's energy: means of 15 readings, 2 s apart, every 30 s."""
     points, t = [], start + offset * 2.0
     while t + 28 < end:
         points.append(sum(gpu.shows(t + 2.0 * n) for n in range(15)) / 15)

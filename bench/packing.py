@@ -3,8 +3,8 @@
     python -m bench.packing [--scheduler longwatt greedy ilp] [--seconds 300] [--seed 0] [--blind]
                             [--patience 0]
 
-Snakemake, workflow, profile, scheduler and leases are the real ones. The jobs of its 64
-cells sleep (`bench.stand_in_stages`) on stand-in GPUs. Prints one JSON object for each scheduler and fails if
+Snakemake, workflow, profile, scheduler and leases are the real ones. The jobs of its 64 cells sleep
+(`bench.stand_in_stages`) on stand-in GPUs. Prints one JSON object for each scheduler and fails if
 two jobs ever held one GPU.
 
 **Durations.** A training takes DATASET_H x (length / 1024) x MODEL / GPUs ** 0.9 hours (several
