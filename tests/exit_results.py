@@ -144,27 +144,11 @@ def _write_cell(
         temperatures = _calibrate(cell)
     points = dict(_points(model))
     for name, settings in points.items():
-        _write_point(
-            cell / "predict" / name,
-            model,
-            splits[settings["split"]],
-            settings,
-            temperatures,
-            source,
-        )
-    return {
-        "cell": model.cell,
-        **{
-            "dataset": "reviews",
-            "model": model.name,
-            "seq_len": 64,
-            "budget": "cpu",
-            "protocol": "classified",
-        },
-        "seed": model.seed,
-        "points": points,
-        **_facts(model),
-    }
+        examples, out = splits[settings["split"]], cell / "predict" / name
+        _write_point(out, model, examples, settings, temperatures, source)
+    cell = {"cell": model.cell, "dataset": "reviews", "model": model.name, "seq_len": 64}
+    cell |= {"budget": "cpu", "protocol": "classified", "seed": model.seed}
+    return {**cell, "points": points, **_facts(model)}
 
 
 def _points(model: Model) -> Iterator[tuple[str, dict[str, Any]]]:

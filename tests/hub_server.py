@@ -245,12 +245,8 @@ class Handler(BaseHTTPRequestHandler):
         if start >= len(sent) and start:
             return self._send(416, b"", {"Content-Range": f"bytes */{len(sent)}"})
         ranged = {"Content-Range": f"bytes {start}-{len(sent) - 1}/{len(sent)}"} if start else {}
-        return self._send(
-            206 if start else 200,
-            sent[start:],
-            {**headers, **ranged, "Accept-Ranges": "bytes"},
-            fault,
-        )
+        headers = {**headers, **ranged, "Accept-Ranges": "bytes"}
+        return self._send(206 if start else 200, sent[start:], headers, fault)
 
     def _send(
         self,
@@ -289,9 +285,6 @@ class Handler(BaseHTTPRequestHandler):
 
 def _sibling(file: str, content: bytes) -> dict[str, object]:
     digest = hashlib.sha256(content).hexdigest()
-    lfs = (
-        {"lfs": {"sha256": digest, "size": len(content), "pointerSize": 134}}
-        if file.endswith(LARGE)
-        else {}
-    )
+    pointer = {"sha256": digest, "size": len(content), "pointerSize": 134}
+    lfs = {"lfs": pointer} if file.endswith(LARGE) else {}
     return {"rfilename": file, "size": len(content), "blobId": blob_id(content), **lfs}

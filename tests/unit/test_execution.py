@@ -85,11 +85,8 @@ def test_where_one_text_is_answered_at_a_time_nothing_is_regrouped():
 def training_cells(study) -> list[Cell]:
     from longwatt.cells import expand
 
-    return [
-        cell
-        for cell in expand(study).values()
-        if len(study["models"][cell.model]["exits"]["layers"]) > 1
-    ]
+    layers = {name: model["exits"]["layers"] for name, model in study["models"].items()}
+    return [cell for cell in expand(study).values() if len(layers[cell.model]) > 1]
 
 
 def test_recording_has_a_batch_size_of_its_own_that_no_training_depends_on():
@@ -156,11 +153,8 @@ def test_a_finished_training_counts_only_with_the_batch_size_that_it_validated_w
     training.train(spec)
     training.train(spec)
     assert len(attempts(tmp_path)) == 1
-    smaller = stamped(
-        training_spec(
-            study, data, tmp_path, merge(UNTIL, {"training": {"validation": {"batch_size": 2}}})
-        )
-    )
+    change = merge(UNTIL, {"training": {"validation": {"batch_size": 2}}})
+    smaller = stamped(training_spec(study, data, tmp_path, change))
     training.train(smaller)
     facts = json.loads((tmp_path / "training.json").read_text())
     assert facts["provenance"].pop(CONTENT)

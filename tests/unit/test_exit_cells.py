@@ -68,11 +68,8 @@ def test_a_temperature_changes_neither_training_nor_recording(study):
     assert one.finetune(EXITS) == other.finetune(EXITS) and one.record_exits(
         EXITS
     ) == other.record_exits(EXITS)
-    assert (
-        other.calibrate(EXITS).settings["temperatures"]
-        == [1, 2, 3]
-        != one.calibrate(EXITS).settings["temperatures"]
-    )
+    assert other.calibrate(EXITS).settings["temperatures"] == [1, 2, 3]
+    assert one.calibrate(EXITS).settings["temperatures"] != [1, 2, 3]
 
 
 def test_how_results_are_reported_changes_nothing_that_a_prediction_rests_on(study):
@@ -146,11 +143,8 @@ def test_what_cannot_be_is_refused_before_training(study, path, value, said):
 def test_a_model_and_its_baselines_share_a_download_whatever_their_order(study):
     changed = copy.deepcopy(study)
     for name in ("exits", "standard", "shallow"):
-        changed["models"][name] = {
-            **changed["models"][name],
-            "initialisation": "checkpoint",
-            "path": "/x/some-bert",
-        }
+        checkpoint = {"initialisation": "checkpoint", "path": "/x/some-bert"}
+        changed["models"][name] = {**changed["models"][name], **checkpoint}
         changed["models"][name].pop("config")
     changed["tokenizers"]["bpe"] = study["tokenizers"]["bpe"]
     (key,) = stages_of(changed).models
@@ -161,8 +155,5 @@ def test_a_model_and_its_baselines_share_a_download_whatever_their_order(study):
 
 def code_modules(family: str) -> set[str]:
     """The modules behind a training of a family's."""
-    return set(
-        Code(PACKAGE).closure(
-            PACKAGE.parents[1] / "scripts/finetune.py", [f"longwatt.models.{family}"]
-        )
-    )
+    script = PACKAGE.parents[1] / "scripts/finetune.py"
+    return set(Code(PACKAGE).closure(script, [f"longwatt.models.{family}"]))

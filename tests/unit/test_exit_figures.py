@@ -287,11 +287,8 @@ def test_there_is_a_panel_per_dataset_and_batch_size():
 
 
 def test_lengths_and_encoders_are_never_in_one_panel():
-    axes = shown(
-        time_figure(
-            comparison(), comparison(seq_len=128), comparison(encoder="tiny", model="small")
-        )
-    )
+    small = comparison(encoder="tiny", model="small")
+    axes = shown(time_figure(comparison(), comparison(seq_len=128), small))
     assert [axis.get_title().split("\n")[1] for axis in axes] == [
         "bert-large, 512 tokens, test split", "bert-large, 128 tokens, test split",
         "tiny, 512 tokens, test split",
@@ -321,11 +318,8 @@ def test_seeds_are_means_with_an_interval_over_seeds():
 def test_what_is_unknown_leaves_an_empty_panel_that_says_why():
     lonely = comparison(standard=None)
     for point in (*lonely["points"], *lonely["efficient"], *lonely["oracle"]):
-        point |= {
-            "relative_time": None,
-            "relative_time_ci_low": None,
-            "relative_time_ci_high": None,
-        }
+        ends = ("", "_ci_low", "_ci_high")
+        point |= {f"relative_time{end}": None for end in ends}
         point |= {"joules_per_example": None, "energy_source": None}
     assert "no standard baseline" in words(time_figure(lonely))
     said = words(accuracy_against(table(lonely), ENERGY, study(lonely)))
@@ -446,12 +440,8 @@ def test_seeds_are_pooled_in_a_reliability_diagram():
     other = [{"low": 0.5, "count": 3, "confidence": 0.5, "accuracy": 1.0}]
     empty = {"low": 0.9, "count": 0, "confidence": None, "accuracy": None}
     (found,) = pooled([[*one, empty], other]).to_dict("records")
-    assert found == {
-        "low": 0.5,
-        "count": 4,
-        "confidence": pytest.approx(0.525),
-        "accuracy": pytest.approx(0.75),
-    }
+    shares = {"confidence": pytest.approx(0.525), "accuracy": pytest.approx(0.75)}
+    assert found == {"low": 0.5, "count": 4, **shares}
 
 
 def test_a_split_that_temperatures_were_not_fitted_on_is_shown(tmp_path):
@@ -567,12 +557,8 @@ def test_general_tables_name_the_exit_and_the_majority_class():
     assert (found["exit"], found["macro F1"], found["mean layers"]) == wanted
     assert found["majority class"] == "25.0" and "lead baseline" not in found
     assert scores_by_length(summary(EXIT_ROW), {})["majority class"].tolist() == ["25.0"]
-    text = readable(
-        summary(
-            {**{name: EXIT_ROW[name] for name in ("validation_s", "steps")}, "score_lead": 3.0}
-        ),
-        {},
-    )
+    kept = {name: EXIT_ROW[name] for name in ("validation_s", "steps")}
+    text = readable(summary({**kept, "score_lead": 3.0}), {})
     assert {"exit", "macro F1", "mean layers", "majority class"}.isdisjoint(text.columns)
     assert text["lead baseline"].tolist() == ["3.0"]
 

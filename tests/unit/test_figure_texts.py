@@ -18,19 +18,8 @@ from tests.unit.test_figures import as_file, row, table
 
 TIME = COSTS["training_time"]
 UNKNOWN = "\U0001fae8"  # SHAKING FACE, of 2022
-ODD = [
-    "costs $5 and $6",
-    "$",
-    "a $\\frac{$ b",
-    "_hidden",
-    "__",
-    "x^2_i",
-    "100 % & #1",
-    r"C:\new\text",
-    "{x} {{y}}",
-    "<b>",
-    "~",
-]
+ODD = ["costs $5 and $6", "$", "a $\\frac{$ b", "_hidden", "__", "x^2_i", "100 % & #1"]
+ODD += [r"C:\new\text", "{x} {{y}}", "<b>", "~"]
 
 
 @pytest.mark.parametrize("title", ODD)
@@ -101,12 +90,8 @@ def test_long_titles_lie_within_the_picture(word, length):
     for text in (*figure.texts, figure.legends[0].get_texts()[0]):
         box = text.get_window_extent()
         assert box.x0 >= 0 and box.x1 <= figure.bbox.x1, text.get_text()
-        assert (
-            text.get_text()
-            .replace("\n", "")
-            .replace(" ", "")
-            .startswith(title[:20].replace(" ", ""))
-        )
+        said = text.get_text().replace("\n", "").replace(" ", "")
+        assert said.startswith(title[:20].replace(" ", ""))
     plt.close(figure)
 
 
@@ -175,16 +160,8 @@ def test_a_font_that_is_not_this_machine_s_is_found_once_it_is_there(tmp_path, m
     for cached in (glyphs._upright, glyphs._families):
         cached.cache_clear()
     first = [font for font in glyphs.fontManager.ttflist if font.name == "DejaVu Sans"]
-    other = type(entry)(
-        str(tmp_path / "font.ttf"),
-        0,
-        "Sans of my own",
-        "normal",
-        "normal",
-        400,
-        "normal",
-        "scalable",
-    )
+    plain = ("normal", "normal", 400, "normal", "scalable")
+    other = type(entry)(str(tmp_path / "font.ttf"), 0, "Sans of my own", *plain)
     monkeypatch.setattr(glyphs.fontManager, "ttflist", [*first, other])
     only = next(
         chr(n)
@@ -204,14 +181,8 @@ def test_every_figure_of_a_study_is_drawn_with_any_title(tmp_path):
     from longwatt.figures import plot_all
 
     titles = {"needle": "$a$ \\$ %", "led": UNKNOWN, "cpu": "{b}"}
-    own = [
-        {
-            "name": "own",
-            "title": "$x$ " + UNKNOWN,
-            "costs": ["training_time"],
-            "datasets": ["needle"],
-        }
-    ]
+    own = {"name": "own", "title": "$x$ " + UNKNOWN, "costs": ["training_time"]}
+    own = [{**own, "datasets": ["needle"]}]
     settings = {"titles": titles, "published": {}, "figures": own}
     plot_all(as_file(tmp_path, row(), row(seq_len=128)), tmp_path / "figures", settings, {})
     assert (tmp_path / "figures/own.png").stat().st_size > 5000

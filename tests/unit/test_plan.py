@@ -86,13 +86,8 @@ def part_of(plan, cell: str, part: str = "finetune"):
 
 def measure(cells: dict[str, dict], path: str = "results/s/summary.csv") -> None:
     """A summary with these values of trainings, NA elsewhere."""
-    columns = [
-        "cell",
-        "model",
-        "budget",
-        "inference",
-        *dict.fromkeys(key for row in cells.values() for key in row),
-    ]
+    measured = dict.fromkeys(key for row in cells.values() for key in row)
+    columns = ["cell", "model", "budget", "inference", *measured]
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     with Path(path).open("w", newline="") as stream:
         writer = csv.DictWriter(stream, columns, restval="NA")
@@ -106,12 +101,8 @@ def measure(cells: dict[str, dict], path: str = "results/s/summary.csv") -> None
 
 def test_parameters_of_models_whose_configuration_is_not_here_yet_are_estimates():
     study, found = grid(), []
-    study["models"]["led_base"] |= {
-        "initialisation": "checkpoint",
-        "repository": "a/b",
-        "revision": "c",
-        "config": {},
-    }
+    hub = {"initialisation": "checkpoint", "repository": "a/b", "revision": "c", "config": {}}
+    study["models"]["led_base"] |= hub
     for configs, estimated in (({}, {"led_base"}), ({"led_base": {"vocab_size": 265}}, set())):
         found.append(
             parameters_of(RuntimeModel(study, expand(study), configs, {}, Path("summary.csv")))
@@ -213,16 +204,8 @@ def test_what_other_settings_once_took_only_scales_what_is_left():
     name, study = "qmsum/led_base/1024/gpu1/generated/seed42", grid(watts_per_gpu=300)
     plain = part_of(plan_of(study), "qmsum/led_base/1024/gpu1")
     seconds = 2 * plain.seconds_median
-    measure(
-        {
-            name: {
-                "train_runtime_s": seconds,
-                "train_energy_kwh": 0.2,
-                "steps": 500,
-                "validations": 1,
-            }
-        }
-    )
+    row = {"train_runtime_s": seconds, "train_energy_kwh": 0.2, "steps": 500, "validations": 1}
+    measure({name: row})
     part = part_of(
         plan_of(study), "qmsum/led_base/1024/gpu1"
     )  # no artefact carries the stamps in force
@@ -264,14 +247,8 @@ def test_a_schedule_holds_gpus_back_and_runs_one_job_at_a_time_on_the_cpu():
     def job(
         cell: str, gpus: int, seconds: float, part: str = "finetune", after: str | None = None
     ) -> Job:
-        return Job(
-            cell,
-            part,
-            gpus,
-            seconds,
-            plan_urgency.of_cell(gpus, seconds, part != "finetune"),
-            after,
-        )
+        urgency = plan_urgency.of_cell(gpus, seconds, part != "finetune")
+        return Job(cell, part, gpus, seconds, urgency, after)
 
     wide, narrow = job("wide", 2, 5), [job(f"narrow{n}", 1, 10 + n) for n in range(3)]
     spans = {s.job.cell: (s.start, s.end) for s in schedule([*narrow, wide], 2)}
@@ -308,15 +285,8 @@ def test_power_is_measured_or_declared_or_unknown():
     cells = checked_stages("s", study, {}).cells
     one, eight = (cells[f"qasper/led_base/1024/{b}/generated/seed42"] for b in ("gpu1", "gpu8x4"))
     large = cells["gov_report/led_large/1024/gpu1/generated/seed42"]
-    rows = [
-        {
-            "model": "led_base",
-            "budget": "gpu1",
-            "train_mean_power_w": w,
-            "train_energy_source": "nvml_counter",
-        }
-        for w in ("200", "220", "NA")
-    ]
+    same = {"model": "led_base", "budget": "gpu1", "train_energy_source": "nvml_counter"}
+    rows = [{**same, "train_mean_power_w": watts} for watts in ("200", "220", "NA")]
     powers = Powers(study, rows, 9.0, 4)
     assert powers.of(one, trains=True).watts == 210 and powers.of(
         one, trains=True
@@ -399,17 +369,8 @@ def test_a_finished_cell_counts_as_measured_and_only_the_rest_is_left():
     study, done = grid(watts_per_gpu=300), "qmsum/led_base/1024/gpu1/generated/seed42"
     stages = checked_stages("s", study, {})
     measured = {"train_runtime_s": 3600, "inference_runtime_s": 60, "steps": 500, "validations": 1}
-    measure(
-        {
-            done: measured
-            | {
-                "train_mean_power_w": 200,
-                "train_energy_kwh": 0.21,
-                "train_steps_s": 3000,
-                "validation_s": 600,
-            }
-        }
-    )
+    power = {"train_mean_power_w": 200, "train_energy_kwh": 0.21}
+    measure({done: {**measured, **power, "train_steps_s": 3000, "validation_s": 600}})
     made = {"finetune": stages.finetune(done), "predict": stages.predict(done, "greedy")}
     for stage in made.values():
         block = {"settings_digest": digest(dict(stage.settings)), "code_digest": "code"}
@@ -524,11 +485,8 @@ def test_what_nothing_is_measured_of_and_batches_that_were_found():
 
 def test_checkpoints_on_the_hub_have_known_shapes_before_they_are_here():
     study = grid()
-    study["models"]["led_base"] |= {
-        "initialisation": "checkpoint",
-        "repository": "allenai/led-base-16384",
-        "config": {},
-    }
+    hub = {"initialisation": "checkpoint", "repository": "allenai/led-base-16384"}
+    study["models"]["led_base"] |= {**hub, "config": {}}
     model = RuntimeModel(study, expand(study), {}, {}, Path("none"))
     assert (model.shapes["led_base"].d_model, model.shapes["led_base"].window) == (768, 1025)
     assert model.data["qasper"] == SCROLLS_DATA["qasper"]

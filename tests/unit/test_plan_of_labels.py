@@ -82,12 +82,9 @@ def test_fewer_layers_take_less_time_and_leaving_early_half_of_what_is_above_the
 
 def test_without_regrouping_a_batch_is_waited_for_through_all_layers():
     apart = labelled_study(inference={"leave": {"regroup_batches": 1}})
-    seconds = [
-        runtimes(checked_stages("s", study, {}))
-        .predict(cell_of("exits"), "predict/leave-t0.9-b32")
-        .seconds
-        for study in (labelled_study(), apart)
-    ]
+    cell, part = cell_of("exits"), "predict/leave-t0.9-b32"
+    models = [runtimes(checked_stages("s", study, {})) for study in (labelled_study(), apart)]
+    seconds = [model.predict(cell, part).seconds for model in models]
     assert seconds[0] < seconds[1] < seconds[0] / ((1 + 6) / 2 / 6) * 1.01
 
 
@@ -108,16 +105,8 @@ def test_measured_layers_replace_the_assumption_and_seconds_are_scaled_by_pace()
     exits, part = cell_of("exits"), "predict/leave-t0.9-b1"
     at_two_layers = plain.modelled(exits, part, depth=2 / 6)
     other = cell_of("exits").replace("seed42", "seed43")
-    measure(
-        [
-            {
-                "cell": other,
-                "inference": "leave-t0.9-b1",
-                "mean_layers": 2,
-                "inference_runtime_s": 3 * at_two_layers,
-            }
-        ]
-    )
+    row = {"cell": other, "inference": "leave-t0.9-b1", "mean_layers": 2}
+    measure([{**row, "inference_runtime_s": 3 * at_two_layers}])
     grid = labelled_study()["grid"]
     seeds = labelled_study(grid=[{**grid[0], "seeds": [42, 43]}, grid[1]])
     model = runtimes(checked_stages("s", seeds, {}))

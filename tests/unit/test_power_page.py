@@ -3,6 +3,7 @@
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -29,6 +30,12 @@ from longwatt.provenance import sha256
 from tests.energy_logs import end, header, mark, samples, write
 
 
+def span(number: int, start_s: float, end_s: float, wasted: bool) -> dict[str, Any]:
+    """Return a span of a timeline; spans train and validate in turn."""
+    phase = ("train", "validation")[number % 2]
+    return {"phase": phase, "start_s": start_s, "end_s": end_s, "wasted": wasted}
+
+
 @pytest.fixture
 def part(tmp_path):
     """A cell with the energy of one metered part."""
@@ -47,11 +54,8 @@ def part(tmp_path):
 def killed_and_resumed():
     first = [header(gpus=2), *samples(0, 40, 100, gpus=2), mark(0, "load", attempt=1, step=0)]
     first += [mark(5, "train", attempt=1, step=0)]
-    second = [
-        header(60, gpus=2),
-        *samples(60, 100, 150, gpus=2),
-        mark(60, "load", attempt=2, step=0),
-    ]
+    loaded = mark(60, "load", attempt=2, step=0)
+    second = [header(60, gpus=2), *samples(60, 100, 150, gpus=2), loaded]
     second += [mark(70, "train", attempt=2, step=0), mark(95, "validation", attempt=2, step=9)]
     return [*first, *second, mark(99, "finish", attempt=2, step=9), end(100)]
 
@@ -138,15 +142,7 @@ def test_a_stretch_is_shaded_as_what_it_is_most():
     train, wasted = Kind("train", wasted=False), Kind("train", wasted=True)
     wanted = [(train, 0, 5), (Kind("validation", wasted=False), 5, 6), (wasted, 6, 8)]
     assert list(strips(timeline, 10.0, 10)) == wanted
-    thousands = [
-        {
-            "phase": ("train", "validation")[n % 2],
-            "start_s": n / 100,
-            "end_s": (n + 1) / 100,
-            "wasted": False,
-        }
-        for n in range(10_000)
-    ]
+    thousands = [span(n, n / 100, (n + 1) / 100, False) for n in range(10_000)]
     assert len(list(strips(thousands, 100.0, 50))) <= 50
     assert list(strips([], 1.0, 5)) == []
 
@@ -171,25 +167,14 @@ def test_a_page_of_thousands_of_panels_stays_small(panels, gpus):
     points = points_of_a_panel(panels)
     assert points_of_a_panel(1) == POINTS and points_of_a_panel(10**9) == FEWEST
     assert points * panels <= ALL_POINTS
-    timeline = [
-        {
-            "phase": ("train", "validation")[n % 2],
-            "start_s": float(n),
-            "end_s": n + 1.0,
-            "wasted": n % 3 == 0,
-        }
-        for n in range(points)
-    ]
+    timeline = [span(n, float(n), n + 1.0, n % 3 == 0) for n in range(points)]
     energy = {"timeline": timeline, "energy_kwh": 1.0, "energy_source": "nvml_counter",
               "mean_power_w": 300.0,
               "crosscheck_pct": 0.1, "flags": ["gaps", "short"]}  # fmt: skip
     curves = {
         f"GPU-{g}": [(k * points / 600, 700.0 * (k % 2)) for k in range(600)] for g in range(gpus)
     }
-    text = section(
-        "GovReport, LED large, 16384 tokens (gpu8, generated, seed 1)",
-        [Part("finetune", energy, curves)],
-        points,
-    )
+    title = "GovReport, LED large, 16384 tokens (gpu8, generated, seed 1)"
+    text = section(title, [Part("finetune", energy, curves)], points)
     # 1,000 cells with two parts or four each, as base64, beside the 4 MB of everything else.
     assert panels * len(text) * 4 / 3 < 16e6

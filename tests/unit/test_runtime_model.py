@@ -63,17 +63,8 @@ def chosen(model: RuntimeModel, **changes) -> dict:
     """A cell's settings with some changed."""
     found = settings.finetune_settings(model.study, model.cells[cell()])
     for key, value in changes.items():
-        block = next(
-            b
-            for b in (
-                found,
-                found["training"],
-                found["budget"],
-                found["generation"],
-                found["comparison"],
-            )
-            if key in b
-        )
+        parts = ("training", "budget", "generation", "comparison")
+        block = next(b for b in (found, *(found[part] for part in parts)) if key in b)
         block[key] = value
     return found
 
@@ -200,13 +191,8 @@ def test_a_validation_of_every_reference_takes_longer(model):
     assert works[1].validation_s / works[0].validation_s == pytest.approx(
         math.ceil(1800 / 16) / math.ceil(900 / 16)
     )
-    points = [
-        {
-            **settings.predict_settings(model.study, model.cells[cell()], "single"),
-            "references": kind,
-        }
-        for kind in ("best", "each")
-    ]
+    point = settings.predict_settings(model.study, model.cells[cell()], "single")
+    points = [{**point, "references": kind} for kind in ("best", "each")]
     seconds = [predict_seconds(point, Shape(), data) for point in points]
     assert seconds[1] / seconds[0] == pytest.approx(2)
 

@@ -112,13 +112,8 @@ def test_a_threshold_is_chosen_and_used_in_plain_python(finished):
     command = [
         sys.executable, "-m", "longwatt.exits", "choose", "--study", "tiny", "--max-drop", "100",
     ]  # fmt: skip
-    done = subprocess.run(
-        command,
-        cwd=finished.path,
-        env=finished.environment(PYTHONPATH=lib),
-        capture_output=True,
-        text=True,
-    )
+    where = {"cwd": finished.path, "env": finished.environment(PYTHONPATH=lib)}
+    done = subprocess.run(command, capture_output=True, text=True, **where)
     assert done.returncode == 0 and "load_classifier" in done.stdout, done.stdout + done.stderr
     classifier = load_classifier(finished.results / CELL / "calibrate/model")
     rows = [

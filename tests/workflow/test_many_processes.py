@@ -36,11 +36,8 @@ def checkpoints(project: Project) -> set[str]:
 def test_a_cell_of_two_processes_survives_a_killed_worker_and_a_sigterm(tmp_path):
     project = Project.create(tmp_path / "project", TOGETHER)
     running = project.start()
-    wait_for(
-        lambda: checkpoints(project) and len(workers(project)) == 2,
-        "a checkpoint of two workers",
-        90,
-    )
+    awaited = "a checkpoint of two workers"
+    wait_for(lambda: checkpoints(project) and len(workers(project)) == 2, awaited, 90)
     send(signal.SIGKILL, workers(project)[1:])
     assert running.wait(90) != 0
     said = (project.path / "run.log").read_text()

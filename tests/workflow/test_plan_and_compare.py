@@ -23,16 +23,10 @@ def test_a_plan_needs_no_gpu_no_data_and_no_weights(fresh):
     fresh.edit("studies/tiny.yaml", "cpu: {gpus: 0,", "cpu: {gpus: 8, watts_per_gpu: 300,")
     fresh.edit("studies/tiny.yaml", "source: needle", "source: scrolls")
     fresh.edit("studies/tiny.yaml", "options: {words_per_document: 40", "options: {task: qmsum} #")
-    fresh.edit(
-        "studies/tiny.yaml",
-        "initialisation: random",
-        "initialisation: checkpoint\n    path: nowhere",
-    )
-    fresh.edit(
-        "studies/tiny.yaml",
-        "{kind: byte_level_bpe, vocab_size: 600}",
-        "{kind: checkpoint, path: nowhere}",
-    )
+    study, there = "studies/tiny.yaml", "initialisation: checkpoint\n    path: nowhere"
+    fresh.edit(study, "initialisation: random", there)
+    made = "{kind: byte_level_bpe, vocab_size: 600}"
+    fresh.edit(study, made, "{kind: checkpoint, path: nowhere}")
     said = fresh.run("plan", "--resources", "gpu=16")
     assert "2 cells, estimated" in said and "GPU-hours" in said and "kWh" in said
     found = plan(fresh)

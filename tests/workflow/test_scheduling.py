@@ -66,14 +66,10 @@ class Machine:
         command = [
             sys.executable, "-m", "snakemake", "--cores", "5", "--until", "predict", *arguments,
         ]  # fmt: skip
-        done = subprocess.run(
-            [*command, "--config", "study=tiny"],
-            cwd=self.project,
-            env={**os.environ, **environment(self.folder / "gpus", 2), **stand_ins},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
+        command += ["--config", "study=tiny"]
+        env = {**os.environ, **environment(self.folder / "gpus", 2), **stand_ins}
+        how = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+        done = subprocess.run(command, cwd=self.project, env=env, **how)
         assert done.returncode == 0, done.stdout[-3000:]
         return done.stdout
 
