@@ -92,7 +92,7 @@ def rows_of(encoder: Mapping[str, Any], lengths: Sequence[int], device: str) -> 
 
 
 def timed(arms: Mapping[str, Arm], seconds: float, device: str) -> dict[str, list[float]]:
-    """Return the seconds of every arm in every round, after two rounds that do not count."""
+    """Return every arm's seconds in every round, after two rounds that do not count."""
     taken: dict[str, list[float]] = {name: [] for name in arms}
     warm, until, order = 2, math.inf, random.Random(0)
     while warm > 0 or time.perf_counter() < until or len(next(iter(taken.values()))) < 5:
@@ -110,7 +110,7 @@ def timed(arms: Mapping[str, Arm], seconds: float, device: str) -> dict[str, lis
 
 
 def median_ratio(taken: Times, arm: str, over: str) -> dict[str, float]:
-    """Return the median over rounds of one arm's time over another's, with its 95 % interval.
+    """Return the median ratio of two arms' times, with its 95 % interval.
 
     `undisturbed` is the ratio of their first deciles: what others do on the machine only ever adds
     time.
@@ -173,7 +173,7 @@ def _split(rows: Rows, size: int) -> list[dict[str, Tensor]]:
 def one_at_a_time(
     given: argparse.Namespace, encoder: Mapping[str, Any], standard: Any
 ) -> list[dict[str, Any]]:
-    """Time batches of 1: the standard model, one exit after the last layer, each of four exits."""
+    """Time batches of 1: the standard model, one exit, and each of four exits."""
     depth, layers = encoder["num_hidden_layers"], exit_layers(encoder["num_hidden_layers"])
     single = with_exits(encoder, [depth - 1], given.checkpoint).to(given.device)
     many = with_exits(encoder, layers, given.checkpoint).to(given.device)
@@ -253,7 +253,7 @@ def _judged_together(
 
 
 def equal_predictions(given: argparse.Namespace, encoder: Mapping[str, Any]) -> dict[str, Any]:
-    """Count the predictions that batches of 1 and of 32 share, over many lengths and thresholds."""
+    """Count the predictions that batches of 1 and 32 share, at many lengths and thresholds."""
     layers, source = exit_layers(encoder["num_hidden_layers"]), torch.Generator().manual_seed(1)
     many = with_exits(encoder, layers, given.checkpoint).to(given.device)
     shortest, texts = min(4, given.length), (BATCH * 2,)
@@ -272,7 +272,7 @@ def equal_predictions(given: argparse.Namespace, encoder: Mapping[str, Any]) -> 
 
 
 def measure(given: argparse.Namespace) -> dict[str, Any]:
-    """Measure everything; return it with the device and versions it was measured on."""
+    """Measure everything, and add the device and the versions."""
     if given.threads:
         torch.set_num_threads(given.threads)
     torch.manual_seed(0)

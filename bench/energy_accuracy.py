@@ -45,12 +45,12 @@ def poll(gpu: FakeGpu, start: float, end: float, every_s: float, offset: float) 
 
 
 def wandb(gpu: FakeGpu, start: float, end: float, offset: float) -> float:
-    """Return what wandb would: one power reading every 15 s."""
+    """Return wandb's energy: one power reading every 15 s."""
     return poll(gpu, start, end, 15.0, offset)
 
 
 def wandb_older(gpu: FakeGpu, start: float, end: float, offset: float) -> float:
-    """Return what an older wandb would: a point each 30 s, the mean of 15 readings 2 s apart."""
+    """Return an older wandb's energy: means of 15 readings, 2 s apart, every 30 s."""
     points, t = [], start + offset * 2.0
     while t + 28 < end:
         points.append(sum(gpu.shows(t + 2.0 * n) for n in range(15)) / 15)
@@ -59,12 +59,12 @@ def wandb_older(gpu: FakeGpu, start: float, end: float, offset: float) -> float:
 
 
 def codecarbon(gpu: FakeGpu, start: float, end: float, offset: float) -> float:
-    """Return what codecarbon would: differences of the energy counter each 15 s and at the end."""
+    """Return codecarbon's energy: differences of the counter every 15 s and at the end."""
     return gpu.counted(end) - gpu.counted(start)
 
 
 def plain(gpu: FakeGpu, start: float, end: float, offset: float) -> float:
-    """Return what a loop would that reads the power once a second."""
+    """Return the energy of a loop that reads the power once a second."""
     return poll(gpu, start, end, 1.0, offset)
 
 

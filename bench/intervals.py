@@ -67,7 +67,7 @@ def scores(values: Array, how: Resampling, examples: Sequence[str] | None = None
 
 
 def each_reference(source: np.random.Generator, how: Resampling) -> tuple[Ends, Ends]:
-    """Draw 100 examples with about two references each, alike in difficulty; the mean is 40."""
+    """Draw 100 examples of mean 40 with about two references each, alike in difficulty."""
     counts = 1 + source.poisson(1.0, 100)
     hard = np.repeat(source.normal(40, 12, 100), counts)
     values = source.normal(hard, 10)
@@ -91,7 +91,7 @@ def two_models(source: np.random.Generator, how: Resampling) -> tuple[Ends, Ends
 
 
 def three_seeds(source: np.random.Generator, how: Resampling) -> tuple[Ends, Ends]:
-    """Draw three seeds of two equally good models on 60 examples; apart means over seeds alone."""
+    """Draw 60 examples for three seeds of two models (apart: over seeds alone)."""
     hard = source.normal(40, 15, 60)
     sides = []
     for _ in range(2):
@@ -104,7 +104,7 @@ def three_seeds(source: np.random.Generator, how: Resampling) -> tuple[Ends, End
 
 
 def nearly_all_right(source: np.random.Generator, how: Resampling) -> tuple[Ends, Ends]:
-    """Draw 50 examples, each right with 98 %; apart means the bootstrap alone."""
+    """Draw 50 examples, each right with 98 % (apart: the bootstrap alone)."""
     right = 100.0 * (source.random(50) < 0.98)
     found = scores(right, how)
     low, high = np.percentile(found.draws, [2.5, 97.5])

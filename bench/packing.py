@@ -1,9 +1,9 @@
-"""Measure how well the published grid's 64 cells pack onto 8 GPUs, hours scaled to seconds.
+"""Measure how well the published grid packs onto 8 GPUs, hours scaled to seconds.
 
     python -m bench.packing [--scheduler longwatt greedy ilp] [--seconds 300] [--seed 0] [--blind]
                             [--patience 0]
 
-Snakemake, workflow, profile, scheduler and leases are the real ones. Jobs sleep
+Snakemake, workflow, profile, scheduler and leases are the real ones. The jobs of its 64 cells sleep
 (`bench.stand_in_stages`) on stand-in GPUs. Prints one JSON object for each scheduler and fails if
 two jobs ever held one GPU.
 
@@ -104,7 +104,7 @@ def published_study() -> dict[str, Any]:
 
 
 def usual_hours(cell: Cell, gpus: int) -> float:
-    """Return the hours that a cell's training usually takes; see the module's docstring."""
+    """Return the hours that a cell's training usually takes, by the module's formula."""
     return DATASET_H[cell.dataset] * cell.seq_len / 1024 * MODEL[cell.model] / gpus**0.9
 
 
@@ -125,7 +125,7 @@ def write_summary(stages: Stages, folder: Path) -> None:
 
 
 def durations(stages: Stages, seconds: float, seed: int) -> dict[str, float]:
-    """Return every job's seconds by the plan's keys; all GPU-seconds / 8 come to `seconds`."""
+    """Return every job's seconds by the plan's keys (`seconds`: GPU-seconds / 8 of all)."""
     gpus = {name: stages.gpus(name) for name in stages.cells}
     hours = {n: training_hours(cell, gpus[n], seed) for n, cell in stages.cells.items()}
     gpu_hours = sum(each * gpus[name] for name, each in hours.items()) * (1 + PREDICTING)
@@ -161,7 +161,7 @@ def jobs_of(lines: Iterable[Mapping[str, Any]]) -> list[Job]:
 
 
 def overlaps(lines: Iterable[Mapping[str, Any]]) -> list[str]:
-    """Find GPUs given to a job while another held them; leases count, not processes."""
+    """Find GPUs that were leased to a job while another held them."""
     held: dict[str, str] = {}
     found = []
     for line in sorted(lines, key=lambda line: (line["time"], line["event"] == "start")):
@@ -199,7 +199,7 @@ class Run:
 
     @property
     def makespan(self) -> float:
-        """Seconds from the first job's start to the end of the last one with a GPU."""
+        """Seconds from the first start of a job to the last end with a GPU."""
         return max(job.end for job in self.leasing) - self.origin
 
     @property
@@ -212,7 +212,7 @@ class Run:
         return max(self.bounds().values())
 
     def bounds(self) -> dict[str, float]:
-        """Return the seconds that any schedule of these jobs takes at least; see the module."""
+        """Return the seconds that any schedule of these jobs takes at least."""
         first = min(self.data_ready.values()) - self.origin
         chains = dict.fromkeys(self.data_ready, 0.0)
         for job in self.leasing:
@@ -240,7 +240,7 @@ class Run:
         return sorted(found, key=lambda wait: -wait["wait_s"])
 
     def _wide_spans(self) -> list[Job]:
-        """Return the 8-GPU jobs, each until the next one starts if that was ready when it ended."""
+        """Return the 8-GPU jobs, each until the next one's start if that was ready."""
         pairs = zip(self.wide, [*self.wide[1:], None], strict=True)
         return [replace(a, end=b.begin) if b and self.ready(b) <= a.end else a for a, b in pairs]
 
@@ -267,9 +267,9 @@ def _shared(job: Job, start: float, end: float) -> float:
 
 
 def prediction_errors(stages: Stages, plan: Mapping[str, float]) -> dict[str, float]:
-    """Return the range of predicted over planned seconds of trainings, and that of 80 % of them.
+    """Return the range of trainings' predicted over planned seconds, whole and of 80 %.
 
-    Their common factor (the geometric mean) is taken out.
+    The common factor of all ratios (their geometric mean) is taken out.
     """
     model = runtimes(stages)
     predicted = {name: model.predict(name, "finetune").seconds for name in stages.cells}

@@ -1,4 +1,4 @@
-"""Copies of the project to try things on: all that Snakemake reads, and no study or result."""
+"""Copies of the project to try things on, without studies and results."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ PARTS = ("Snakefile", "config.yaml", "workflow", "profiles", "envs")
 
 
 def copy_project(root: Path, target: Path) -> None:
-    """Copy the repository at `root` into a new or empty folder; its `studies` stays empty."""
+    """Copy the repository at `root` without its studies into a new or empty folder."""
     target.mkdir(parents=True, exist_ok=True)
     for part in PARTS:
         copy = shutil.copytree if (root / part).is_dir() else shutil.copy2

@@ -1,4 +1,4 @@
-"""Measure speed, power and memory of the published study's models at their real shapes on a GPU.
+"""Measure speed, power and memory of the published models at their real shapes.
 
     .venv/bin/python -m bench.real_shapes --zip qmsum.zip --out real_shapes.csv [--seconds 30]
                                           [--deadline 540]
@@ -107,7 +107,7 @@ COST_AXES = (
 
 
 def read_models(tiny: bool) -> dict[str, dict[str, Any]]:
-    """Read title, family and config of the published study's models, or of tiny ones like them."""
+    """Read title, family and config of the published models, or of tiny ones."""
     with (ROOT / "studies/paper.yaml").open(encoding="utf-8") as stream:
         entries = yaml.safe_load(stream)["models"]
     keys = ("title", "family", "config")
@@ -146,7 +146,7 @@ def read_rows(path: Path) -> list[dict[str, str]]:
 
 
 def keep_row(path: Path, row: Row) -> None:
-    """Add a row to the table, which is whole at every moment; unknown is NA."""
+    """Add a row (unknown is NA) to the table, which is whole at every moment."""
     path.parent.mkdir(parents=True, exist_ok=True)
     rows = [*read_rows(path), {name: _cell(row.get(name)) for name in COLUMNS}]
     with whole_file(path, newline="") as stream:
@@ -310,7 +310,7 @@ def measure_all(chosen: Sequence[Cell], given: argparse.Namespace, arguments: Se
 
 
 def _measure_apart(cell: Cell, given: argparse.Namespace, arguments: Sequence[str]) -> int:
-    """Measure a cell in its own process, where memory and a GPU's idle watts begin anew."""
+    """Measure a cell in its own process, where memory and idle watts begin anew."""
     name = ",".join(map(str, cell))
     command = [sys.executable, "-m", "bench.real_shapes", *arguments, f"--cell={name}"]
     if given.until is not None:
@@ -331,7 +331,7 @@ def _visible(given: argparse.Namespace) -> dict[str, str]:
 
 
 def draw(path: Path, models: Mapping[str, Mapping[str, Any]]) -> list[Path]:
-    """Draw the cost axes of the paper's figures 1, 3 and 4 as SVG and PNG beside a table."""
+    """Draw the cost axes of figures 1, 3 and 4 beside a table (SVG, PNG)."""
     from longwatt.drawing import panels, save
 
     rows = [row for row in read_rows(path) if row["source"] == "measured"]
@@ -415,7 +415,7 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
 
 
 def _gpu(given: argparse.Namespace) -> str | None:
-    """Return the UUID of the GPU to meter, or None if there is none that can be metered.
+    """Return the UUID of the GPU to meter, or None if none can be metered.
 
     A rehearsal meters one that it does not use, so that this is rehearsed too.
     """

@@ -147,7 +147,7 @@ class Meter:
 
 
 class _Cycle(Dataset[Example]):
-    """Examples over and over, so that a batch of any size can be made of them."""
+    """Examples over and over, for batches of any size."""
 
     def __init__(self, examples: Sequence[Example], count: int) -> None:
         self.examples, self.count = examples, count
@@ -171,7 +171,7 @@ class _Trainer(Seq2SeqTrainer):  # type: ignore[misc]
 
 
 class _Window(TrainerCallback):  # type: ignore[misc]
-    """Begins the window once training is warm, and ends training once the window is long enough."""
+    """Begins the window once training is warm, and ends training after it."""
 
     def __init__(self, meter: Meter, effort: Effort) -> None:
         self.meter, self.effort = meter, effort
@@ -215,7 +215,7 @@ class Rates:
         gc.freeze()  # collections then look at what the phases leave, not at all that is loaded
 
     def row(self, phase: str) -> dict[str, Any]:
-        """Measure a phase; if memory runs out, return a row of source NA with the reason."""
+        """Measure a phase, or return a row of source NA where memory runs out."""
         try:
             return self._train() if phase == TRAIN else self._infer(phase)
         except Exception as error:

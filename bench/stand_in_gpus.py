@@ -47,7 +47,7 @@ def nvmlDeviceGetMemoryInfo(handle):
 
 
 def environment(folder: Path, count: int) -> dict[str, str]:
-    """Return variables that show a process some stand-in GPUs, leased in a folder of their own.
+    """Return variables that show a process stand-in GPUs with leases of their own.
 
     Args:
         folder: where the stand-in module and the locks go; made if it is not there.

@@ -1,4 +1,4 @@
-"""Stand in for every rule's script: lease the GPUs, sleep as planned, write the rule's outputs.
+"""Stand in for every rule's script: lease GPUs, sleep as planned, write outputs.
 
 `bench.stand_in_stages` copies this file over each script of a project's copy, so it runs as a
 script of Snakemake.
@@ -33,13 +33,13 @@ def name_of(wildcards: Mapping[str, str]) -> str:
 
 
 def read_plan() -> dict[str, Any]:
-    """Read how long jobs take and which fail; see `bench.stand_in_stages`."""
+    """Read how long jobs take and which fail (see `bench.stand_in_stages`)."""
     path = os.environ.get("STAND_IN_PLAN")
     return json.loads(Path(path).read_text(encoding="utf-8")) if path else {}
 
 
 def record(**facts: Any) -> None:
-    """Append a line to the log that all jobs share, in one write so that lines never mix."""
+    """Append a line to the jobs' log in one write, so that lines never mix."""
     path = os.environ.get("STAND_IN_LOG")
     if path:
         facts |= {"time": time.time(), "job_id": os.environ.get("SLURM_JOB_ID")}

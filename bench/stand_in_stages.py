@@ -39,7 +39,7 @@ def make_project(root: Path, target: Path) -> None:
 
 
 def write_plan(path: Path, seconds: Mapping[str, float | str], fail: Collection[str] = ()) -> None:
-    """Write how long jobs take (or the file they wait for) and which fail, by the module's keys."""
+    """Write how long jobs take (or which file they await) and which fail."""
     path.write_text(json.dumps({"seconds": dict(seconds), "fail": sorted(fail)}), encoding="utf-8")
 
 

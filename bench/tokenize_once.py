@@ -1,4 +1,4 @@
-"""Compare one tokenizing pass over a dataset with one per cell, in time and on disk.
+"""Compare one tokenizing pass with one per cell, in time and on disk.
 
     python bench/tokenize_once.py records.jsonl TOKENIZER_FOLDER [--lengths 1024 2048] [--models 3]
 

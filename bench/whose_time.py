@@ -25,7 +25,7 @@ MODULE = "<module>"
 
 @cache
 def is_ours(file: str, function: str) -> bool:
-    """Tell whether a frame is the project's; a rules file's own body only declares."""
+    """Tell whether a frame is the project's (a rules file's own body only declares)."""
     path = Path(file)
     if path.suffix == ".smk" or path.name == "Snakefile":
         return function != MODULE

@@ -1,4 +1,4 @@
-"""A training step to keep a device busy, and a fair comparison of how fast it goes two ways."""
+"""Training steps that keep a device busy, and paired comparisons of their speed."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Training:
         self.inputs = torch.randn(8, length, width, device=self.device)
 
     def step(self) -> None:
-        """Start one step; it returns before a GPU is done."""
+        """Start one step, and return before a GPU is done."""
         self.optimizer.zero_grad()
         self.model(self.inputs).square().mean().backward()
         self.optimizer.step()

@@ -33,12 +33,8 @@ def mark(second: float, phase: str, boot: str = "boot-a", **more: Any) -> dict[s
 
 
 def end(second: float, status: int | None = 0, **more: Any) -> dict[str, Any]:
-    return {
-        "end": "completed" if status == 0 else "failed",
-        "status": status,
-        "t": ns(second),
-        **more,
-    }
+    found = {"end": "completed" if status == 0 else "failed", "status": status}
+    return {**found, "t": ns(second), **more}
 
 
 def samples(

@@ -144,27 +144,11 @@ def _write_cell(
         temperatures = _calibrate(cell)
     points = dict(_points(model))
     for name, settings in points.items():
-        _write_point(
-            cell / "predict" / name,
-            model,
-            splits[settings["split"]],
-            settings,
-            temperatures,
-            source,
-        )
-    return {
-        "cell": model.cell,
-        **{
-            "dataset": "reviews",
-            "model": model.name,
-            "seq_len": 64,
-            "budget": "cpu",
-            "protocol": "classified",
-        },
-        "seed": model.seed,
-        "points": points,
-        **_facts(model),
-    }
+        examples, out = splits[settings["split"]], cell / "predict" / name
+        _write_point(out, model, examples, settings, temperatures, source)
+    cell = {"cell": model.cell, "dataset": "reviews", "model": model.name, "seq_len": 64}
+    cell |= {"budget": "cpu", "protocol": "classified", "seed": model.seed}
+    return {**cell, "points": points, **_facts(model)}
 
 
 def _points(model: Model) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -188,13 +172,8 @@ def _facts(model: Model) -> dict[str, Any]:
 def _write_training(cell: Path, model: Model) -> None:
     samples = 1000
     seconds = samples * (0.004 + 0.002 * (max(model.layers) + 1) + 1e-4 * len(model.layers))
-    facts = {
-        **_facts(model),
-        "labels": list(LABELS),
-        "train_s": seconds,
-        "samples": samples,
-        "seed": model.seed,
-    }
+    facts = {**_facts(model), "labels": list(LABELS), "train_s": seconds, "samples": samples}
+    facts["seed"] = model.seed
     _write(cell / "finetune/training.json", {**facts, "provenance": STAMP})
     (cell / "finetune/model").mkdir(parents=True)
     _write(
@@ -325,27 +304,14 @@ def _write_scores(folder: Path, examples: Examples, rows: Sequence[Mapping[str, 
             writer.writerow([row["id"], value, label, row["prediction"]])
     accuracy, half = float(np.mean(right)), 1.96 * float(np.std(right)) / math.sqrt(len(right))
     macro = float(np.mean([_f1(name, gold, rows) for name in LABELS]))
-    own = {
-        "score_name": "accuracy",
-        "score": accuracy,
-        "score_ci_low": accuracy - half,
-        "score_ci_high": accuracy + half,
-    }
-    both = {
-        "accuracy": accuracy,
-        "accuracy_ci_low": accuracy - half,
-        "accuracy_ci_high": accuracy + half,
-    }
+    own = {"score_name": "accuracy", "score": accuracy, "score_ci_low": accuracy - half}
+    own["score_ci_high"] = accuracy + half
+    both = {"accuracy": accuracy, "accuracy_ci_low": accuracy - half}
+    both["accuracy_ci_high"] = accuracy + half
     other = {"macro_f1": macro, "macro_f1_ci_low": macro - half, "macro_f1_ci_high": macro + half}
     majority = 100 * gold.count("negative") / len(gold)
-    facts = {
-        **own,
-        **both,
-        **other,
-        "majority": majority,
-        "score_lead": None,
-        "score_ceiling": None,
-    }
+    facts = {**own, **both, **other, "majority": majority, "score_lead": None}
+    facts["score_ceiling"] = None
     _write(
         folder / "scores.json",
         {**facts, "score_confidence": 0.95, "examples": len(rows), "provenance": STAMP},

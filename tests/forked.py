@@ -69,12 +69,8 @@ def _fork(
     try:
         sys.stdout = sys.stderr = log.open("a", buffering=1)  # pytest has put its own there
         if count > 1:
-            environment = {
-                "RANK": rank,
-                "LOCAL_RANK": rank,
-                "WORLD_SIZE": count,
-                "LOCAL_WORLD_SIZE": count,
-            }
+            environment = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": count}
+            environment["LOCAL_WORLD_SIZE"] = count
             os.environ.update({name: str(value) for name, value in environment.items()})
             os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=port)
         status = _child(work, spec, fault)

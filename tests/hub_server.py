@@ -210,14 +210,8 @@ class Handler(BaseHTTPRequestHandler):
                 _sibling(file, content)
                 for file, content in sorted(repository.commits[commit].items())
             ]
-            facts = {
-                "id": name,
-                "sha": commit,
-                "private": False,
-                "gated": repository.gated,
-                "tags": [],
-                "downloads": 0,
-            }
+            facts = {"id": name, "sha": commit, "private": False, "gated": repository.gated}
+            facts |= {"tags": [], "downloads": 0}
             self._send(200, json.dumps({**facts, "siblings": siblings}).encode())
 
     def _file(self, path: re.Match[str], start: int, fault: Fault | None) -> None:
@@ -236,10 +230,8 @@ class Handler(BaseHTTPRequestHandler):
                 404, b'{"error": "Entry not found"}', {**named, "X-Error-Code": "EntryNotFound"}
             )
         if file.endswith(LARGE) and not stored:
-            linked = {
-                "X-Linked-Etag": f'"{hashlib.sha256(content).hexdigest()}"',
-                "X-Linked-Size": str(len(content)),
-            }
+            linked = {"X-Linked-Etag": f'"{hashlib.sha256(content).hexdigest()}"'}
+            linked["X-Linked-Size"] = str(len(content))
             if repository.xet:
                 linked |= {"X-Xet-Hash": "a" * 64, "X-Xet-Refresh-Route": f"{self.served.url}/xet"}
             elsewhere = f"http://localhost:{self.served.port}/cdn{self.path}"
@@ -253,12 +245,8 @@ class Handler(BaseHTTPRequestHandler):
         if start >= len(sent) and start:
             return self._send(416, b"", {"Content-Range": f"bytes */{len(sent)}"})
         ranged = {"Content-Range": f"bytes {start}-{len(sent) - 1}/{len(sent)}"} if start else {}
-        return self._send(
-            206 if start else 200,
-            sent[start:],
-            {**headers, **ranged, "Accept-Ranges": "bytes"},
-            fault,
-        )
+        headers = {**headers, **ranged, "Accept-Ranges": "bytes"}
+        return self._send(206 if start else 200, sent[start:], headers, fault)
 
     def _send(
         self,
@@ -297,9 +285,6 @@ class Handler(BaseHTTPRequestHandler):
 
 def _sibling(file: str, content: bytes) -> dict[str, object]:
     digest = hashlib.sha256(content).hexdigest()
-    lfs = (
-        {"lfs": {"sha256": digest, "size": len(content), "pointerSize": 134}}
-        if file.endswith(LARGE)
-        else {}
-    )
+    pointer = {"sha256": digest, "size": len(content), "pointerSize": 134}
+    lfs = {"lfs": pointer} if file.endswith(LARGE) else {}
     return {"rfilename": file, "size": len(content), "blobId": blob_id(content), **lfs}

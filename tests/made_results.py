@@ -18,27 +18,14 @@ from longwatt.summary import write_summary
 
 FACTS: dict[str, dict[str, Any]] = {
     "tokenize_dataset": {"sha256": {"validation.arrow": "1"}},
-    "finetune": {
-        "attempts": [1],
-        "samples": 100,
-        "train_s": 5.0,
-        "train_runtime_s": 6.0,
-        "steps": 8,
-    },
+    "finetune": {"attempts": [1], "samples": 100, "train_s": 5.0, "train_runtime_s": 6.0,
+                 "steps": 8},
     "predict": {"samples": 12, "inference_samples_per_second": 3.0, "inference_runtime_s": 4.0},
-    "score": {
-        "score": 12.5,
-        "score_name": "f1",
-        "score_ci_low": 10.0,
-        "score_ci_high": 15.0,
-        "f1": 12.5,
-    },
-    "summarize_energy": {
-        "energy_j": 200.0,
-        "energy_kwh": 200 / 3.6e6,
-        "energy_source": "nvml_counter",
-    },
-}
+    "score": {"score": 12.5, "score_name": "f1", "score_ci_low": 10.0, "score_ci_high": 15.0,
+              "f1": 12.5},
+    "summarize_energy": {"energy_j": 200.0, "energy_kwh": 200 / 3.6e6,
+                         "energy_source": "nvml_counter"},
+}  # fmt: skip
 
 
 def write_study_results(current: InForce) -> None:

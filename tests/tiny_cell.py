@@ -35,10 +35,8 @@ def tiny_data(folder: Path, study: dict[str, Any]) -> Path:
 def made_from(data: Path) -> dict[str, str]:
     """The inputs that training and inference have in common."""
     names = {"tokens": "tokens", "tokenized": "tokenized.json", "dataset": "dataset.json"}
-    return {
-        **{key: str(data / name) for key, name in names.items()},
-        "tokenizer": str(data / "bpe/tokenizer.json"),
-    }
+    found = {key: str(data / name) for key, name in names.items()}
+    return {**found, "tokenizer": str(data / "bpe/tokenizer.json")}
 
 
 def training_spec(

@@ -24,17 +24,10 @@ VOCABULARY = 400
 # Pegasus' settings in the repositories of BigBird-Pegasus: no ids before the pieces, and a mask
 # among these.
 BIGBIRD_TOKENIZER = {
-    "tokenizer_class": "PegasusTokenizer",
-    "offset": 0,
-    "mask_token_sent": None,
-    "mask_token": "[MASK]",
-    "pad_token": "<pad>",
-    "eos_token": "</s>",
-    "unk_token": "<unk>",
-    "bos_token": "<s>",
-    "cls_token": "[CLS]",
-    "sep_token": "[SEP]",
-}
+    "tokenizer_class": "PegasusTokenizer", "offset": 0, "mask_token_sent": None,
+    "mask_token": "[MASK]", "pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>",
+    "bos_token": "<s>", "cls_token": "[CLS]", "sep_token": "[SEP]",
+}  # fmt: skip
 CONTROLS = ["[CLS]", "[SEP]", "[MASK]", *(f"<unused_{n}>" for n in range(20))]
 SYLLABLES = [a + b for a in "bdfgklmnprstvz" for b in "aeiou"]
 

@@ -42,11 +42,8 @@ def test_local_rules_exist():
     )
     names = {name.strip(" ,") for name in listed.group(1).splitlines()}
     rules = (ROOT / "Snakefile", *(ROOT / "workflow/rules").glob("*.smk"))
-    assert names <= set(
-        re.findall(
-            r"^rule (\w+):", "\n".join(path.read_text() for path in rules), flags=re.MULTILINE
-        )
-    )
+    text = "\n".join(path.read_text() for path in rules)
+    assert names <= set(re.findall(r"^rule (\w+):", text, flags=re.MULTILINE))
 
 
 def test_the_plugin_is_pinned():
@@ -73,14 +70,8 @@ def login_node(tmp_path) -> Project:
 
 def dry_run(project: Project, *arguments: str) -> str:
     command = [
-        sys.executable,
-        "-m",
-        "snakemake",
-        "-n",
-        "--workflow-profile",
-        "profiles/slurm",
-        *arguments,
-    ]
+        sys.executable, "-m", "snakemake", "-n", "--workflow-profile", "profiles/slurm", *arguments,
+    ]  # fmt: skip
     command += ["--config", "study=tiny"]
     done = subprocess.run(
         command, cwd=project.path, env=project.environment(), capture_output=True, text=True
@@ -100,29 +91,19 @@ def test_a_login_node_needs_no_gpus(login_node):
 
 def test_what_runs_beside_snakemake_waits_for_no_job_with_a_gpu(login_node):
     said = dry_run(login_node)
-    urgency = {
-        rule: int(
-            re.search(
-                rf"^(?:local)?rule {rule}:.*?priority: (\d+)", said, re.DOTALL | re.MULTILINE
-            ).group(1)
-        )
-        for rule in ("tokenize_dataset", "finetune", "score", "summarize_energy")
-    }
-    assert (
-        urgency["tokenize_dataset"]
-        > urgency["score"]
-        == urgency["summarize_energy"]
-        > urgency["finetune"]
-    )
+
+    def urgency(rule: str) -> int:
+        pattern = rf"^(?:local)?rule {rule}:.*?priority: (\d+)"
+        return int(re.search(pattern, said, re.DOTALL | re.MULTILINE).group(1))
+
+    assert urgency("tokenize_dataset") > urgency("score") == urgency("summarize_energy")
+    assert urgency("score") > urgency("finetune")
 
 
 def test_threads_follow_from_a_number_of_cores_per_gpu_and_an_expression_is_refused(login_node):
     profile = login_node.path / "profiles/slurm/config.yaml"
-    assert re.search(
-        r"^rule finetune:.*?threads: 64",
-        dry_run(login_node, "--cores", "64"),
-        re.DOTALL | re.MULTILINE,
-    )
+    said = dry_run(login_node, "--cores", "64")
+    assert re.search(r"^rule finetune:.*?threads: 64", said, re.DOTALL | re.MULTILINE)
     profile.write_text(profile.read_text().replace("cpus_per_gpu: 8", "cpus_per_gpu: attempt * 4"))
     said = dry_run(login_node)
     assert "cpus_per_gpu must be a number" in said and "Traceback" not in said

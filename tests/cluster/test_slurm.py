@@ -102,11 +102,8 @@ def study(slurm: Slurm, cut_off, tmp_path_factory) -> Runs:
     (folder / "project/studies/tiny.yaml").write_text(STUDY)
     plan, log = folder / "plan.json", folder / "log.jsonl"
     write_plan(plan, {"finetune": 2.0}, fail=[f"finetune {BAD}"])
-    variables = {
-        **stand_in_gpus(folder / "gpus", GPUS),
-        "STAND_IN_PLAN": str(plan),
-        "STAND_IN_LOG": str(log),
-    }
+    variables = {**stand_in_gpus(folder / "gpus", GPUS), "STAND_IN_PLAN": str(plan)}
+    variables["STAND_IN_LOG"] = str(log)
     Project(folder / "project").run("--until", "tokenize_dataset", **variables)
     runs = Runs(slurm, folder / "project", variables)
     runs.run(ok=False)
@@ -147,11 +144,8 @@ def test_slurm_is_asked_for_what_the_profile_and_the_rules_say(study, slurm):
     assert all({"--nodes=1", "--signal=TERM@300"} <= set(line.split()) for line in trainings)
     assert all("-t 1440 " in line for line in trainings)
     (eight,) = [line for line in trainings if "_eight_" in line]
-    assert (
-        f"--gpus={GPUS}" in eight.split()
-        and "--mem 384000 " in eight
-        and "--cpus-per-gpu=8" in eight.split()
-    )
+    assert f"--gpus={GPUS}" in eight.split() and "--mem 384000 " in eight
+    assert "--cpus-per-gpu=8" in eight.split()
     assert all(
         "--gpus=1" in line.split() and "--mem 48000 " in line for line in trainings if line != eight
     )
@@ -180,14 +174,8 @@ def test_a_failing_cell_is_named_and_made_again_alone(study, slurm):
     assert {
         cell for rule, cell in again if rule in ("finetune", "predict", "score", "summarize_energy")
     } == {BAD}
-    assert {rule for rule, _ in again} >= {
-        "finetune",
-        "predict",
-        "score",
-        "summarize",
-        "tabulate",
-        "plot",
-    }
+    wanted = {"finetune", "predict", "score", "summarize", "tabulate", "plot"}
+    assert {rule for rule, _ in again} >= wanted
     assert len(slurm.submissions()) - submitted == 2
     assert (study.path / "results/tiny/summary.csv").exists()
 
@@ -201,11 +189,8 @@ def slurm_logs(runs: Runs) -> str:
 
 def test_a_cell_cut_off_by_its_time_limit_goes_on_in_the_next_run(cut_off, slurm):
     runs, running = cut_off
-    wait_for(
-        lambda: "Error in rule finetune" in (runs.path / "run.log").read_text(),
-        "the cell to be reported",
-        180,
-    )
+    said = runs.path / "run.log"
+    wait_for(lambda: "Error in rule finetune" in said.read_text(), "the cell to be reported", 180)
     running.kill()  # it would sleep for another half minute before it looks at Slurm again and ends
     running.wait()
     said = slurm_logs(runs)
@@ -235,14 +220,9 @@ def test_a_cell_cut_off_by_its_time_limit_goes_on_in_the_next_run(cut_off, slurm
 def test_a_throw_away_slurm_ends_with_whoever_started_it(slurm):
     start = "from tests.cluster.throwaway import Slurm; s = Slurm.start()"
     code = f"{start}; print(s.guardian.pid, s.folder, flush=True); input()"
-    owner = subprocess.Popen(
-        [sys.executable, "-c", code],
-        cwd=ROOT,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-    )
+    how = {"cwd": ROOT, "env": {**os.environ, "PYTHONPATH": str(ROOT)}, "text": True}
+    how |= {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    owner = subprocess.Popen([sys.executable, "-c", code], **how)
     pid, folder = owner.stdout.readline().split()
     guardian = psutil.Process(int(pid))
     daemons = guardian.children(recursive=True)

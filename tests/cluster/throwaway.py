@@ -124,11 +124,8 @@ class Slurm:
         for name in ("state", "spool", "dev", "bin"):
             (self.folder / name).mkdir()
         controller_port, node_port = free_ports(2)
-        self.conf.write_text(
-            SLURM_CONF.format(
-                folder=self.folder, controller_port=controller_port, node_port=node_port, gpus=GPUS
-            )
-        )
+        ports = {"controller_port": controller_port, "node_port": node_port}
+        self.conf.write_text(SLURM_CONF.format(folder=self.folder, gpus=GPUS, **ports))
         # With plain files, or a count alone, Slurm would schedule but never set
         # CUDA_VISIBLE_DEVICES.
         for number in range(GPUS):
@@ -151,25 +148,18 @@ class Slurm:
 
     def launch(self) -> None:
         """Start the daemons and wait until the node is idle."""
-        munge = [
-            "--foreground",
-            "--force",
-            *(f"--{n}={self.folder}/munge.{n.split('-')[0]}" for n in MUNGE_FILES),
-        ]
+        files = [f"--{n}={self.folder}/munge.{n.split('-')[0]}" for n in MUNGE_FILES]
+        munge = ["--foreground", "--force", *files]
         commands = [
             ["munged", *munge],
             ["slurmctld", "-D", "-c", "-f", str(self.conf)],
             ["slurmd", "-D", "-c", "-N", "localhost", "-f", str(self.conf)],
         ]
         with (self.folder / "daemons.log").open("w") as log:
-            self.guardian = subprocess.Popen(
-                [sys.executable, str(GUARDIAN), str(self.folder), json.dumps(commands)],
-                stdin=subprocess.PIPE,
-                stdout=log,
-                stderr=log,
-                text=True,
-                env={**os.environ, "PATH": search_path()},
-            )
+            command = [sys.executable, str(GUARDIAN), str(self.folder), json.dumps(commands)]
+            how = {"stdin": subprocess.PIPE, "stdout": log, "stderr": log, "text": True}
+            env = {**os.environ, "PATH": search_path()}
+            self.guardian = subprocess.Popen(command, env=env, **how)
         wait_for(self.idle, f"an idle node; see {self.folder}", 60)
 
     def idle(self) -> bool:
@@ -183,11 +173,8 @@ class Slurm:
 
     def environment(self) -> dict[str, str]:
         """What a client of this Slurm needs."""
-        return {
-            **os.environ,
-            "SLURM_CONF": str(self.conf),
-            "PATH": f"{self.folder}/bin{os.pathsep}{search_path()}",
-        }
+        found = {**os.environ, "SLURM_CONF": str(self.conf)}
+        return {**found, "PATH": f"{self.folder}/bin{os.pathsep}{search_path()}"}
 
     def submissions(self) -> list[str]:
         """The options of every sbatch so far, without the command that the job runs."""

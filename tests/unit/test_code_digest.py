@@ -406,11 +406,8 @@ def _renamed(text: str, homes: Mapping[str, str]) -> str:
                 setattr(node, field, [new for one in body for new in _imports(one, homes, given)])
         if isinstance(node, ast.Constant) and str(node.value).removeprefix("longwatt.") in homes:
             said = str(node.value)
-            node.value = (
-                said.replace(said[9:], homes[said[9:]])
-                if said.startswith("longwatt.")
-                else node.value
-            )
+            if said.startswith("longwatt."):
+                node.value = said.replace(said[9:], homes[said[9:]])
     for node in ast.walk(tree):
         if (
             isinstance(node, ast.Attribute)
@@ -553,42 +550,13 @@ def test_how_files_are_fetched_is_no_part_of_what_is_made_from_them(rule, module
 
 
 # One definition of each module that no digest holds.
-DEFINES = set(
-    [
-        "Damaged",
-        "Code",
-        "read_module",
-        "stored_in",
-        "refuse_unseen",
-        "said_of_full",
-        "Clock",
-        "LogWriter",
-        "Marker",
-        "POWER_AVERAGE",
-        "Rapl",
-        "Recorder",
-        "Sidecar",
-        "processor",
-        "clock_was_set_back",
-        "list_devices",
-        "fetch",
-        "Repository",
-        "InForce",
-        "run_workers",
-        "Counting",
-        "cpu_seconds",
-        "tell_terminal",
-        "stamp",
-        "KnownDigests",
-        "nearest",
-        "Stopped",
-        "StudyError",
-        "ensure_sound",
-        "described",
-        "Loader",
-        "__version__",
-    ]
-)
+DEFINES = {
+    "Damaged", "Code", "read_module", "stored_in", "refuse_unseen", "said_of_full", "Clock",
+    "LogWriter", "Marker", "POWER_AVERAGE", "Rapl", "Recorder", "Sidecar", "processor",
+    "clock_was_set_back", "list_devices", "fetch", "Repository", "InForce", "run_workers",
+    "Counting", "cpu_seconds", "tell_terminal", "stamp", "KnownDigests", "nearest", "Stopped",
+    "StudyError", "ensure_sound", "described", "Loader", "__version__",
+}  # fmt: skip
 
 
 def test_the_modules_that_change_no_result_are_known_by_what_they_define():

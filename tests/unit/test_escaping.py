@@ -35,11 +35,8 @@ ODD = [
 
 @pytest.mark.parametrize("text", ODD)
 def test_pages_show_a_text_and_no_markup_of_its_own(text):
-    sections = [
-        Section(
-            text, [text, Labelled(text, text), Picture("f.svg", text), Table([{"c": text}], ["c"])]
-        )
-    ]
+    said = [text, Labelled(text, text), Picture("f.svg", text), Table([{"c": text}], ["c"])]
+    sections = [Section(text, said)]
     page = as_html(text, sections)
     assert "<script" not in page and "<img src=x" not in page and "<!--" not in page
     assert page.count(html.escape(text)) >= 5
@@ -100,11 +97,8 @@ def test_a_label_is_neither_a_wildcard_nor_the_end_of_a_script(text):
 
 
 def test_the_report_s_labels_hold_a_figure_s_title():
-    (shown,) = [
-        f
-        for f in figures({"figures": [{"name": "a", "title": SCRIPT}]}).values()
-        if f.label == SCRIPT
-    ]
+    drawn = figures({"figures": [{"name": "a", "title": SCRIPT}]}).values()
+    (shown,) = [figure for figure in drawn if figure.label == SCRIPT]
     assert "</script" not in in_report_label(shown.label)
 
 

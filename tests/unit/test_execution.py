@@ -85,11 +85,8 @@ def test_where_one_text_is_answered_at_a_time_nothing_is_regrouped():
 def training_cells(study) -> list[Cell]:
     from longwatt.cells import expand
 
-    return [
-        cell
-        for cell in expand(study).values()
-        if len(study["models"][cell.model]["exits"]["layers"]) > 1
-    ]
+    layers = {name: model["exits"]["layers"] for name, model in study["models"].items()}
+    return [cell for cell in expand(study).values() if len(layers[cell.model]) > 1]
 
 
 def test_recording_has_a_batch_size_of_its_own_that_no_training_depends_on():
@@ -120,10 +117,8 @@ def test_work_is_of_one_identity_whatever_the_validations_batch_size(study, data
 
 def test_settings_without_some_keep_the_others_and_are_not_changed():
     given = {"a": {"b": 1, "c": 2}, "d": 3}
-    assert without(given, ["a.b", "d", "x.y", "d.e"]) == {"a": {"c": 2}} and given == {
-        "a": {"b": 1, "c": 2},
-        "d": 3,
-    }
+    assert without(given, ["a.b", "d", "x.y", "d.e"]) == {"a": {"c": 2}}
+    assert given == {"a": {"b": 1, "c": 2}, "d": 3}
 
 
 UNTIL = {"training": {"max_steps": 12, "checkpoint_every_s": 600, "validation": {"every_steps": 6}}}
@@ -158,11 +153,8 @@ def test_a_finished_training_counts_only_with_the_batch_size_that_it_validated_w
     training.train(spec)
     training.train(spec)
     assert len(attempts(tmp_path)) == 1
-    smaller = stamped(
-        training_spec(
-            study, data, tmp_path, merge(UNTIL, {"training": {"validation": {"batch_size": 2}}})
-        )
-    )
+    change = merge(UNTIL, {"training": {"validation": {"batch_size": 2}}})
+    smaller = stamped(training_spec(study, data, tmp_path, change))
     training.train(smaller)
     facts = json.loads((tmp_path / "training.json").read_text())
     assert facts["provenance"].pop(CONTENT)
@@ -189,7 +181,5 @@ def test_out_of_memory_the_advice_says_what_it_costs(study, data, tmp_path):
         "lower training.validation.batch_size: this cell then goes on from its last checkpoint"
         in said
     )
-    assert (
-        "this cell then begins anew" in said
-        and "Finished cells that a change applies to are trained again" in said
-    )
+    assert "this cell then begins anew" in said
+    assert "Finished cells that a change applies to are trained again" in said

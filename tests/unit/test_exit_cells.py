@@ -56,10 +56,8 @@ def test_a_label_needs_no_generation_and_no_target_length(study):
     ]
     assert trained["model"]["exits"] == {"layer_weights": "learned", "layers": [0, 1, 3]}
     assert {"generation", "references", "max_target_tokens"}.isdisjoint(predicted)
-    assert (
-        predicted["inference"]["exit"] == {"threshold": 0.7}
-        and predicted["inference"]["regroup_batches"] == 3
-    )
+    assert predicted["inference"]["exit"] == {"threshold": 0.7}
+    assert predicted["inference"]["regroup_batches"] == 3
     assert stages.score(EXITS, "oracle").settings["task"] == "classification"
 
 
@@ -70,11 +68,8 @@ def test_a_temperature_changes_neither_training_nor_recording(study):
     assert one.finetune(EXITS) == other.finetune(EXITS) and one.record_exits(
         EXITS
     ) == other.record_exits(EXITS)
-    assert (
-        other.calibrate(EXITS).settings["temperatures"]
-        == [1, 2, 3]
-        != one.calibrate(EXITS).settings["temperatures"]
-    )
+    assert other.calibrate(EXITS).settings["temperatures"] == [1, 2, 3]
+    assert one.calibrate(EXITS).settings["temperatures"] != [1, 2, 3]
 
 
 def test_how_results_are_reported_changes_nothing_that_a_prediction_rests_on(study):
@@ -83,10 +78,8 @@ def test_how_results_are_reported_changes_nothing_that_a_prediction_rests_on(stu
         stages_of(study, scoring={"bootstrap_resamples": 7, "confidence": 0.5, "seed": 3}),
     )
     given = one.predict_inputs(EXITS)
-    assert (
-        given == other.predict_inputs(EXITS)
-        and given["temperatures"] == one.calibrate(EXITS).artefact
-    )
+    assert given == other.predict_inputs(EXITS)
+    assert given["temperatures"] == one.calibrate(EXITS).artefact
     assert one.record_exits(EXITS) == other.record_exits(EXITS) and one.calibrate(
         EXITS
     ) == other.calibrate(EXITS)
@@ -103,15 +96,10 @@ def test_rows_say_by_which_rule_examples_leave(study):
         for row in stages_of(study).summarize().settings["rows"]
     }
     early = rows["exits", "early-t0.7-b8"]
-    assert (early["exit_rule"], early["exit_value"], early["inference_batch_size"]) == (
-        "threshold",
-        0.7,
-        8,
-    )
-    assert (
-        rows["exits", "oracle"]["exit_rule"] == "oracle"
-        and rows["exits", "oracle"]["exit_value"] is None
-    )
+    wanted = ("threshold", 0.7, 8)
+    assert (early["exit_rule"], early["exit_value"], early["inference_batch_size"]) == wanted
+    assert rows["exits", "oracle"]["exit_rule"] == "oracle"
+    assert rows["exits", "oracle"]["exit_value"] is None
     assert rows["standard", "last-b1"]["exit_rule"] == "last"
 
 
@@ -155,11 +143,8 @@ def test_what_cannot_be_is_refused_before_training(study, path, value, said):
 def test_a_model_and_its_baselines_share_a_download_whatever_their_order(study):
     changed = copy.deepcopy(study)
     for name in ("exits", "standard", "shallow"):
-        changed["models"][name] = {
-            **changed["models"][name],
-            "initialisation": "checkpoint",
-            "path": "/x/some-bert",
-        }
+        checkpoint = {"initialisation": "checkpoint", "path": "/x/some-bert"}
+        changed["models"][name] = {**changed["models"][name], **checkpoint}
         changed["models"][name].pop("config")
     changed["tokenizers"]["bpe"] = study["tokenizers"]["bpe"]
     (key,) = stages_of(changed).models
@@ -170,8 +155,5 @@ def test_a_model_and_its_baselines_share_a_download_whatever_their_order(study):
 
 def code_modules(family: str) -> set[str]:
     """The modules behind a training of a family's."""
-    return set(
-        Code(PACKAGE).closure(
-            PACKAGE.parents[1] / "scripts/finetune.py", [f"longwatt.models.{family}"]
-        )
-    )
+    script = PACKAGE.parents[1] / "scripts/finetune.py"
+    return set(Code(PACKAGE).closure(script, [f"longwatt.models.{family}"]))

@@ -34,21 +34,15 @@ def measured(layers: float, best: float, **given) -> dict:
     """A point that ran so many of 24 layers."""
     accuracy = best - 14 * math.exp(-layers / 5)
     relative = (layers + 0.6) / 24.6
-    numbers = {
-        "accuracy": accuracy,
-        "relative_time": relative,
-        "joules_per_example": 1.5 * relative,
-    }
+    numbers = {"accuracy": accuracy, "relative_time": relative}
+    numbers["joules_per_example"] = 1.5 * relative
     ends = {
         f"{name}_ci_{end}": value * (1 + sign * wide)
         for (name, value), wide in zip(numbers.items(), (0.006, 0.03, 0.03), strict=True)
         for end, sign in (("low", -1), ("high", 1))
     }
-    facts = {
-        "seconds_per_example": 0.02 * relative,
-        "mean_layers": layers,
-        "energy_source": "nvml_counter",
-    }
+    facts = {"seconds_per_example": 0.02 * relative, "mean_layers": layers}
+    facts["energy_source"] = "nvml_counter"
     return {**numbers, **ends, **facts, **given}
 
 
@@ -63,14 +57,8 @@ def comparison(dataset="ag_news", model="exits", thresholds=(0.5, 0.7, 0.9), **g
         for k, layers in ((2, 12.0), (3, 19.0))
     ]
     ours += [measured(24, best, rule="last", value=None)]
-    place = {
-        "dataset": dataset,
-        "encoder": "bert-large",
-        "encoder_layers": 24,
-        "seq_len": 512,
-        "seed": 1,
-        "majority": 25.0,
-    }
+    place = {"dataset": dataset, "encoder": "bert-large", "encoder_layers": 24, "seq_len": 512}
+    place |= {"seed": 1, "majority": 25.0}
     return {
         **place, "budget": "gpu", "split": "test", "batch_size": 1, "model": model,
         "standard": measured(24, best + 0.2, relative_time=1.0, model="standard", exit_layers=[23]),
@@ -104,11 +92,8 @@ def curve_rows(cell: str, dataset: str, model: str) -> list[dict]:
 def difficulty_rows(
     cell: str, dataset: str, model: str, labels=("World", "Sports", "Business", "Sci/Tech")
 ) -> list:
-    groups = {
-        "label": list(labels),
-        "length": ["8-21", "22-35", "36-48", "49-77", "78-512"],
-        "gold_confidence": ["0.02-0.55", "0.55-0.90", "0.90-0.97", "0.97-0.99", "0.99-1.00"],
-    }
+    groups = {"label": list(labels), "length": ["8-21", "22-35", "36-48", "49-77", "78-512"]}
+    groups["gold_confidence"] = ["0.02-0.55", "0.55-0.90", "0.90-0.97", "0.97-0.99", "0.99-1.00"]
     rows = []
     for kind, names in groups.items():
         for number, group in enumerate(names):
@@ -142,13 +127,8 @@ def bins(shift: float) -> list[dict]:
 
 def calibration(layers=LAYERS) -> dict:
     def facts(shift: float) -> dict:
-        return {
-            "nll": 0.3,
-            "ece": shift,
-            "accuracy": 0.9,
-            "mean_confidence": 0.95,
-            "bins": bins(shift),
-        }
+        found = {"nll": 0.3, "ece": shift, "accuracy": 0.9, "mean_confidence": 0.95}
+        return {**found, "bins": bins(shift)}
 
     measured_ = {"examples": 100, "before": facts(0.15), "after": facts(0.02), "ece_drop": 0.13}
     splits = {"validation": measured_, "test": measured_}
@@ -231,12 +211,8 @@ def declared(*models: dict) -> dict:
             "grid": [block]}  # fmt: skip
 
 
-BERT = {
-    "family": "early_exit",
-    "initialisation": "checkpoint",
-    "path": "bert",
-    "exits": {"layers": [0, 3, 5]},
-}
+BERT = {"family": "early_exit", "initialisation": "checkpoint", "path": "bert"}
+BERT["exits"] = {"layers": [0, 3, 5]}
 
 
 def test_a_study_without_exits_has_no_figures_of_them():
@@ -253,12 +229,8 @@ def test_a_study_without_exits_has_no_figures_of_them():
 
 
 def test_several_encoders_have_a_figure_of_their_own():
-    standard = {
-        **BERT,
-        "title": "Standard",
-        "training": {"max_epochs": 1},
-        "exits": {"layers": [5]},
-    }
+    standard = {**BERT, "title": "Standard", "training": {"max_epochs": 1}}
+    standard["exits"] = {"layers": [5]}
     assert set(displays.exit_figures(declared(BERT, standard))) == set(displays.EXIT_FIGURES) - {
         "exits_distilled"
     }
@@ -315,11 +287,8 @@ def test_there_is_a_panel_per_dataset_and_batch_size():
 
 
 def test_lengths_and_encoders_are_never_in_one_panel():
-    axes = shown(
-        time_figure(
-            comparison(), comparison(seq_len=128), comparison(encoder="tiny", model="small")
-        )
-    )
+    small = comparison(encoder="tiny", model="small")
+    axes = shown(time_figure(comparison(), comparison(seq_len=128), small))
     assert [axis.get_title().split("\n")[1] for axis in axes] == [
         "bert-large, 512 tokens, test split", "bert-large, 128 tokens, test split",
         "tiny, 512 tokens, test split",
@@ -328,12 +297,8 @@ def test_lengths_and_encoders_are_never_in_one_panel():
 
 def test_a_baseline_of_two_models_is_one_point():
     both = points([comparison(), comparison(model="others")])
-    assert both["kind"].value_counts().to_dict() == {
-        "early_exit": 12,
-        "efficient": 3,
-        "oracle": 2,
-        "standard": 1,
-    }
+    wanted = {"early_exit": 12, "efficient": 3, "oracle": 2, "standard": 1}
+    assert both["kind"].value_counts().to_dict() == wanted
 
 
 def test_seeds_are_means_with_an_interval_over_seeds():
@@ -353,11 +318,8 @@ def test_seeds_are_means_with_an_interval_over_seeds():
 def test_what_is_unknown_leaves_an_empty_panel_that_says_why():
     lonely = comparison(standard=None)
     for point in (*lonely["points"], *lonely["efficient"], *lonely["oracle"]):
-        point |= {
-            "relative_time": None,
-            "relative_time_ci_low": None,
-            "relative_time_ci_high": None,
-        }
+        ends = ("", "_ci_low", "_ci_high")
+        point |= {f"relative_time{end}": None for end in ends}
         point |= {"joules_per_example": None, "energy_source": None}
     assert "no standard baseline" in words(time_figure(lonely))
     said = words(accuracy_against(table(lonely), ENERGY, study(lonely)))
@@ -422,12 +384,8 @@ def test_confidence_has_a_box_for_each_label_and_exit(tmp_path):
     (axis,) = figure.axes
     assert len(axis.patches) == 4 * len(LAYERS)
     assert [text.get_text() for text in axis.get_xticklabels()] == [str(layer) for layer in LAYERS]
-    assert [text.get_text() for text in axis.get_legend().get_texts()] == [
-        "World",
-        "Sports",
-        "Business",
-        "Sci/Tech",
-    ]
+    wanted = ["World", "Sports", "Business", "Sci/Tech"]
+    assert [text.get_text() for text in axis.get_legend().get_texts()] == wanted
     plt.close(figure)
 
 
@@ -463,13 +421,8 @@ def test_difficulty_shows_layers_run_and_each_classifier(tmp_path):
     made = Made(tmp_path, [comparison()])
     layers, accuracy, *_ = shown(by_difficulty(made.difficulty, made.study))
     assert list(layers.lines[0].get_ydata()) == [12, 13, 14, 15, 16]
-    assert [text.get_text() for text in layers.get_xticklabels()] == [
-        "8-21",
-        "22-35",
-        "36-48",
-        "49-77",
-        "78-512",
-    ]
+    wanted = ["8-21", "22-35", "36-48", "49-77", "78-512"]
+    assert [text.get_text() for text in layers.get_xticklabels()] == wanted
     assert [line.get_label() for line in accuracy.lines] == [str(layer) for layer in LAYERS]
 
 
@@ -487,12 +440,8 @@ def test_seeds_are_pooled_in_a_reliability_diagram():
     other = [{"low": 0.5, "count": 3, "confidence": 0.5, "accuracy": 1.0}]
     empty = {"low": 0.9, "count": 0, "confidence": None, "accuracy": None}
     (found,) = pooled([[*one, empty], other]).to_dict("records")
-    assert found == {
-        "low": 0.5,
-        "count": 4,
-        "confidence": pytest.approx(0.525),
-        "accuracy": pytest.approx(0.75),
-    }
+    shares = {"confidence": pytest.approx(0.525), "accuracy": pytest.approx(0.75)}
+    assert found == {"low": 0.5, "count": 4, **shares}
 
 
 def test_a_split_that_temperatures_were_not_fitted_on_is_shown(tmp_path):
@@ -586,18 +535,11 @@ def summary(*rows: dict) -> pd.DataFrame:
 
 def test_the_table_of_exits_has_every_point_and_only_models_with_exits():
     text = {"exit_kind": None, "exit_rule": None}
-    last = {
-        **EXIT_ROW,
-        "exit_rule": "last",
-        "exit_value": None,
-        "relative_time": None,
-        "joules_per_example": None,
-    }
+    last = {**EXIT_ROW, "exit_rule": "last", "exit_value": None, "relative_time": None}
+    last["joules_per_example"] = None
     found = early_exits(summary(EXIT_ROW, last, text), {"ag_news": "AG News"}).to_dict("records")
-    assert [(r["dataset"], r["rule"], r["value"]) for r in found] == [
-        ("AG News", "threshold", "0.9"),
-        ("AG News", "last", ""),
-    ]
+    wanted = [("AG News", "threshold", "0.9"), ("AG News", "last", "")]
+    assert [(r["dataset"], r["rule"], r["value"]) for r in found] == wanted
     assert found[0] == {
         "dataset": "AG News", "model": "exits", "kind": "early exit",
         "classifiers after layers": "0 4 12 23", "rule": "threshold", "value": "0.9",
@@ -611,19 +553,12 @@ def test_the_table_of_exits_has_every_point_and_only_models_with_exits():
 
 def test_general_tables_name_the_exit_and_the_majority_class():
     (found,) = readable(summary(EXIT_ROW), {}).to_dict("records")
-    assert (found["exit"], found["macro F1"], found["mean layers"]) == (
-        "threshold 0.9",
-        "90.0",
-        "6.2",
-    )
+    wanted = ("threshold 0.9", "90.0", "6.2")
+    assert (found["exit"], found["macro F1"], found["mean layers"]) == wanted
     assert found["majority class"] == "25.0" and "lead baseline" not in found
     assert scores_by_length(summary(EXIT_ROW), {})["majority class"].tolist() == ["25.0"]
-    text = readable(
-        summary(
-            {**{name: EXIT_ROW[name] for name in ("validation_s", "steps")}, "score_lead": 3.0}
-        ),
-        {},
-    )
+    kept = {name: EXIT_ROW[name] for name in ("validation_s", "steps")}
+    text = readable(summary({**kept, "score_lead": 3.0}), {})
     assert {"exit", "macro F1", "mean layers", "majority class"}.isdisjoint(text.columns)
     assert text["lead baseline"].tolist() == ["3.0"]
 
@@ -634,18 +569,13 @@ def test_points_of_several_machines_in_a_panel_are_named_on_its_axis():
         point["machine"] = {"device": "H200", "threads": 4}
     elsewhere["standard"]["machine"] = {"device": "H200", "threads": 1}
     labels = [said(axis) for axis in shown(time_figure(plain, elsewhere))]
-    assert ["other devices, processors or thread counts" in label for label in labels] == [
-        False,
-        True,
-    ]
+    wanted = [False, True]
+    assert ["other devices, processors or thread counts" in label for label in labels] == wanted
 
 
 def test_the_table_says_behind_a_relative_time_that_its_baseline_was_measured_elsewhere():
-    row = {
-        **EXIT_ROW,
-        "relative_time_across": "other devices",
-        "speedup_across": "other thread counts",
-    }
+    row = {**EXIT_ROW, "relative_time_across": "other devices"}
+    row["speedup_across"] = "other thread counts"
     row["speedup_at_equal_accuracy"] = 1.5
     (found,) = early_exits(summary(row), {}).to_dict("records")
     assert found["relative time"].endswith(" (baseline: other devices)")

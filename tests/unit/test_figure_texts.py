@@ -18,19 +18,8 @@ from tests.unit.test_figures import as_file, row, table
 
 TIME = COSTS["training_time"]
 UNKNOWN = "\U0001fae8"  # SHAKING FACE, of 2022
-ODD = [
-    "costs $5 and $6",
-    "$",
-    "a $\\frac{$ b",
-    "_hidden",
-    "__",
-    "x^2_i",
-    "100 % & #1",
-    r"C:\new\text",
-    "{x} {{y}}",
-    "<b>",
-    "~",
-]
+ODD = ["costs $5 and $6", "$", "a $\\frac{$ b", "_hidden", "__", "x^2_i", "100 % & #1"]
+ODD += [r"C:\new\text", "{x} {{y}}", "<b>", "~"]
 
 
 @pytest.mark.parametrize("title", ODD)
@@ -48,12 +37,8 @@ def test_titles_are_drawn_as_they_stand(title, tmp_path):
 
 def test_axes_of_a_comparison_have_plain_numbers():
     """Without formulas, matplotlib's own labels of a logarithmic axis would show their source."""
-    columns = {
-        "inference_samples_per_second": 3.0,
-        "score": 1.0,
-        "score_ci_low": 0.5,
-        "score_ci_high": 1.5,
-    }
+    columns = {"inference_samples_per_second": 3.0, "score": 1.0, "score_ci_low": 0.5}
+    columns["score_ci_high"] = 1.5
     one = {"dataset": "d", "model": "m", "budget": "b", "seq_len": 64, "protocol": "generated",
            "initialisation": "random", "score_name": "f1", **columns}  # fmt: skip
     rows = [{f"{name}_{side}": value for name, value in one.items() for side in "ab"}]
@@ -105,12 +90,8 @@ def test_long_titles_lie_within_the_picture(word, length):
     for text in (*figure.texts, figure.legends[0].get_texts()[0]):
         box = text.get_window_extent()
         assert box.x0 >= 0 and box.x1 <= figure.bbox.x1, text.get_text()
-        assert (
-            text.get_text()
-            .replace("\n", "")
-            .replace(" ", "")
-            .startswith(title[:20].replace(" ", ""))
-        )
+        said = text.get_text().replace("\n", "").replace(" ", "")
+        assert said.startswith(title[:20].replace(" ", ""))
     plt.close(figure)
 
 
@@ -179,16 +160,8 @@ def test_a_font_that_is_not_this_machine_s_is_found_once_it_is_there(tmp_path, m
     for cached in (glyphs._upright, glyphs._families):
         cached.cache_clear()
     first = [font for font in glyphs.fontManager.ttflist if font.name == "DejaVu Sans"]
-    other = type(entry)(
-        str(tmp_path / "font.ttf"),
-        0,
-        "Sans of my own",
-        "normal",
-        "normal",
-        400,
-        "normal",
-        "scalable",
-    )
+    plain = ("normal", "normal", 400, "normal", "scalable")
+    other = type(entry)(str(tmp_path / "font.ttf"), 0, "Sans of my own", *plain)
     monkeypatch.setattr(glyphs.fontManager, "ttflist", [*first, other])
     only = next(
         chr(n)
@@ -208,14 +181,8 @@ def test_every_figure_of_a_study_is_drawn_with_any_title(tmp_path):
     from longwatt.figures import plot_all
 
     titles = {"needle": "$a$ \\$ %", "led": UNKNOWN, "cpu": "{b}"}
-    own = [
-        {
-            "name": "own",
-            "title": "$x$ " + UNKNOWN,
-            "costs": ["training_time"],
-            "datasets": ["needle"],
-        }
-    ]
+    own = {"name": "own", "title": "$x$ " + UNKNOWN, "costs": ["training_time"]}
+    own = [{**own, "datasets": ["needle"]}]
     settings = {"titles": titles, "published": {}, "figures": own}
     plot_all(as_file(tmp_path, row(), row(seq_len=128)), tmp_path / "figures", settings, {})
     assert (tmp_path / "figures/own.png").stat().st_size > 5000

@@ -38,11 +38,8 @@ def as_file(folder: Path, *rows: dict) -> Path:
 
 def words(figure) -> str:
     found = [t.get_text() for axis in figure.axes for t in axis.texts]
-    found += [
-        getattr(axis, f"get_{name}")()
-        for axis in figure.axes
-        for name in ("title", "xlabel", "ylabel")
-    ]
+    for axis in figure.axes:
+        found += [axis.get_title(), axis.get_xlabel(), axis.get_ylabel()]
     found += [t.get_text() for legend in figure.legends for t in legend.get_texts()]
     plt.close(figure)
     return "\n".join(found)
@@ -62,23 +59,16 @@ def test_the_workflow_declares_the_figures_that_are_drawn(root):
 
 
 def test_lengths_stand_at_the_points_and_random_weights_are_named():
-    said = words(
-        accuracy_against(
-            table(row(), row(seq_len=128, train_runtime_s=20.0)), TIME, {"led": "LED tiny"}
-        )
-    )
+    rows = table(row(), row(seq_len=128, train_runtime_s=20.0))
+    said = words(accuracy_against(rows, TIME, {"led": "LED tiny"}))
     assert "64" in said and "128" in said
     assert "LED tiny, from random weights" in said and "ceiling" in said
     assert "Training time, validations included (s)" in said
 
 
 def test_there_is_a_panel_per_dataset_with_its_own_score():
-    other = row(
-        dataset="aclsum",
-        score_name="rouge_geometric_mean",
-        score_ceiling=None,
-        initialisation="checkpoint",
-    )
+    rouge = {"score_name": "rouge_geometric_mean", "score_ceiling": None}
+    other = row(dataset="aclsum", initialisation="checkpoint", **rouge)
     figure = accuracy_against(table(row(model="bart"), other), TIME, {"aclsum": "ACLSum"})
     assert len(figure.axes) == 2
     said = words(figure)
@@ -145,12 +135,8 @@ def lines(figure) -> list:
 
 
 def test_two_regimes_of_a_model_are_never_on_one_line():
-    regimes = {
-        64: "full attention",
-        128: "full attention",
-        256: "block-sparse attention",
-        512: "block-sparse attention",
-    }
+    regimes = {64: "full attention", 128: "full attention", 256: "block-sparse attention"}
+    regimes[512] = "block-sparse attention"
     rows = [
         row(seq_len=n, train_runtime_s=float(n), attention_regime=regime)
         for n, regime in regimes.items()
@@ -265,12 +251,8 @@ def test_labels_of_points_that_coincide_do_not():
 
 @pytest.mark.parametrize(("kwh", "unit"), [(0.4, "Wh"), (1.2, "kWh")])
 def test_energy_is_in_the_unit_that_fits_its_size(kwh, unit):
-    rows = table(
-        *(
-            row(seq_len=n, train_energy_kwh=kwh / n, train_energy_source="nvml_counter")
-            for n in (1, 2)
-        )
-    )
+    counted = {"train_energy_source": "nvml_counter"}
+    rows = table(*(row(seq_len=n, train_energy_kwh=kwh / n, **counted) for n in (1, 2)))
     figure = accuracy_against(rows, ENERGY, {})
     (axis,) = figure.axes
     drawn = max(max(line.get_xdata()) for line in axis.lines if len(line.get_xdata()))
@@ -335,13 +317,8 @@ def test_a_crowded_panel_labels_the_ends_of_its_lines():
 
 def of_exits(rule: str | None, **given) -> dict:
     """A row of a summary that knows of exits."""
-    base = {
-        "score_name": "accuracy",
-        "exit_rule": rule,
-        "majority": 12.0,
-        "cell": "c",
-        "score_ceiling": None,
-    }
+    base = {"score_name": "accuracy", "exit_rule": rule, "majority": 12.0, "cell": "c"}
+    base["score_ceiling"] = None
     return {**row(), **base, **given}
 
 

@@ -30,11 +30,8 @@ TABLE_5 = {
     },
 }
 # Table 2, LED-base: budget -> batch sizes, and by dataset the accuracies.
-TABLE_2_BATCHES = {
-    "gpu1": (24, 12, 8, 6),
-    "gpu1x4": (96, 48, 32, 24),
-    "gpu8x4": (704, 352, 224, 160),
-}
+TABLE_2_BATCHES = {"gpu1": (24, 12, 8, 6), "gpu1x4": (96, 48, 32, 24)}
+TABLE_2_BATCHES["gpu8x4"] = (704, 352, 224, 160)
 TABLE_2 = {
     ("qasper", "gpu1"): (17.68, 22.74, 29.57, 32.88),
     ("qasper", "gpu1x4"): (21.39, 27.87, 33.75, 34.20),
@@ -46,19 +43,10 @@ TABLE_2 = {
 BUDGETS = {"gpu1": (1, 1), "gpu1x4": (1, 4), "gpu8x4": (8, 4)}  # GPUs, accumulation steps
 # Table 4 and the public code.
 TABLE_4 = {
-    "learning_rate": 2e-5,
-    "adam_beta1": 0.9,
-    "adam_beta2": 0.98,
-    "adam_epsilon": 1e-6,
-    "weight_decay": 0.001,
-    "lr_scheduler": "linear",
-    "warmup_ratio": 0.1,
-    "max_grad_norm": 1,
-    "max_epochs": 50,
-    "max_steps": None,
-    "group_by_length": True,
-    "activation_checkpointing": False,
-}
+    "learning_rate": 2e-5, "adam_beta1": 0.9, "adam_beta2": 0.98, "adam_epsilon": 1e-6,
+    "weight_decay": 0.001, "lr_scheduler": "linear", "warmup_ratio": 0.1, "max_grad_norm": 1,
+    "max_epochs": 50, "max_steps": None, "group_by_length": True, "activation_checkpointing": False,
+}  # fmt: skip
 STUDIES = ("paper", "paper_as_published", "paper_cost")
 
 
@@ -105,11 +93,8 @@ def test_every_step_holds_as_many_examples_as_published(study):
     for cell in expand(study).values():
         budget = settings.finetune_settings(study, cell)["budget"]
         gpus, accumulation = BUDGETS[cell.budget]
-        assert (
-            budget["gpus"] == gpus
-            and budget["precision"] == "fp32"
-            and budget["memory_gib_per_gpu"] == 48
-        )
+        assert budget["gpus"] == gpus and budget["precision"] == "fp32"
+        assert budget["memory_gib_per_gpu"] == 48
         if study["name"] == "paper_as_published":
             step = step_batch(budget["per_device_batch_size"], budget)
             assert step.accumulation == accumulation
@@ -126,11 +111,8 @@ def test_hyper_parameters_are_those_of_table_4_and_the_public_code(study):
         assert {key: training[key] for key in TABLE_4} == {**TABLE_4, **steps}
         every = 100 if steps else 10 if cell.dataset == "qasper" else 500
         validation = training["validation"]
-        assert (validation["every_steps"], validation["patience"], validation["split"]) == (
-            every,
-            3,
-            "validation",
-        )
+        wanted = (every, 3, "validation")
+        assert (validation["every_steps"], validation["patience"], validation["split"]) == wanted
         point = settings.predict_settings(study, cell, "greedy")["inference"]
         assert (point["batch_size"], point["split"]) == (16, "validation")
         metric = "f1" if cell.dataset == "qasper" else "rouge"

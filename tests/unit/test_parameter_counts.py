@@ -4,13 +4,8 @@ import pytest
 
 from longwatt.models.parameter_counts import count, counted
 
-LED_BASE = {
-    "d_model": 768,
-    "encoder_layers": 6,
-    "decoder_layers": 6,
-    "encoder_ffn_dim": 3072,
-    "decoder_ffn_dim": 3072,
-}
+LED_BASE = {"d_model": 768, "encoder_layers": 6, "decoder_layers": 6, "encoder_ffn_dim": 3072}
+LED_BASE["decoder_ffn_dim"] = 3072
 KINDS = [
     {"model_type": kind} for kind in ("bert", "roberta", "distilbert", "electra", "modernbert")
 ]
@@ -47,12 +42,8 @@ def test_layers_above_the_last_exit_are_not_counted_and_classifiers_are(config):
 
 def test_a_trained_model_with_exits_says_all_of_itself():
     bert = {"model_type": "bert"}
-    trained = {
-        "model_type": "longwatt_early_exit",
-        "layers": [1],
-        "labels": ["a", "b"],
-        "encoder": bert,
-    }
+    trained = {"model_type": "longwatt_early_exit", "layers": [1], "labels": ["a", "b"]}
+    trained["encoder"] = bert
     assert count("early_exit", trained, None, 9) == count("early_exit", bert, {"layers": [1]}, 2)
 
 

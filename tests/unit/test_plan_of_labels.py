@@ -22,13 +22,8 @@ from tests.spacing import single_spaced
 from tests.unit.test_plan import given, plan_of, stamps
 
 POINTS = [
-    "last-b1",
-    "last-b32",
-    "leave-t0.5-b1",
-    "leave-t0.5-b32",
-    "leave-t0.9-b1",
-    "leave-t0.9-b32",
-]
+    "last-b1", "last-b32", "leave-t0.5-b1", "leave-t0.5-b32", "leave-t0.9-b1", "leave-t0.9-b32",
+]  # fmt: skip
 
 
 @pytest.fixture(autouse=True)
@@ -87,12 +82,9 @@ def test_fewer_layers_take_less_time_and_leaving_early_half_of_what_is_above_the
 
 def test_without_regrouping_a_batch_is_waited_for_through_all_layers():
     apart = labelled_study(inference={"leave": {"regroup_batches": 1}})
-    seconds = [
-        runtimes(checked_stages("s", study, {}))
-        .predict(cell_of("exits"), "predict/leave-t0.9-b32")
-        .seconds
-        for study in (labelled_study(), apart)
-    ]
+    cell, part = cell_of("exits"), "predict/leave-t0.9-b32"
+    models = [runtimes(checked_stages("s", study, {})) for study in (labelled_study(), apart)]
+    seconds = [model.predict(cell, part).seconds for model in models]
     assert seconds[0] < seconds[1] < seconds[0] / ((1 + 6) / 2 / 6) * 1.01
 
 
@@ -113,16 +105,8 @@ def test_measured_layers_replace_the_assumption_and_seconds_are_scaled_by_pace()
     exits, part = cell_of("exits"), "predict/leave-t0.9-b1"
     at_two_layers = plain.modelled(exits, part, depth=2 / 6)
     other = cell_of("exits").replace("seed42", "seed43")
-    measure(
-        [
-            {
-                "cell": other,
-                "inference": "leave-t0.9-b1",
-                "mean_layers": 2,
-                "inference_runtime_s": 3 * at_two_layers,
-            }
-        ]
-    )
+    row = {"cell": other, "inference": "leave-t0.9-b1", "mean_layers": 2}
+    measure([{**row, "inference_runtime_s": 3 * at_two_layers}])
     grid = labelled_study()["grid"]
     seeds = labelled_study(grid=[{**grid[0], "seeds": [42, 43]}, grid[1]])
     model = runtimes(checked_stages("s", seeds, {}))
@@ -199,15 +183,11 @@ def test_settings_in_force_are_those_of_labels(stages, tmp_path):
     exits, standard = by_model["exits"], by_model["standard"]
     assert exits["exits.layers"] == "0, 1, 3, 5" and standard["exits.layers"] == "5"
     assert (exits["exits.layer_weights"], exits["metric"]) == ("learned", "macro_f1")
-    assert (exits["calibration.split"], exits["calibration.temperatures"]) == (
-        "validation",
-        "fitted",
-    )
+    wanted = ("validation", "fitted")
+    assert (exits["calibration.split"], exits["calibration.temperatures"]) == wanted
     assert standard["calibration.split"] == "not used"
-    assert (
-        exits["inference.leave-t0.9-b32.exit"] == "threshold 0.9"
-        and exits["inference.last-b1.exit"] == "last"
-    )
+    assert exits["inference.leave-t0.9-b32.exit"] == "threshold 0.9"
+    assert exits["inference.last-b1.exit"] == "last"
     assert standard["inference.leave-t0.9-b32.exit"] == "not used"
     assert exits["inference.leave-t0.9-b32.regroup_batches"] == "8"
     assert "inference.leave-t0.9-b1.regroup_batches" not in table.index  # nothing is regrouped

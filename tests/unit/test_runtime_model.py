@@ -60,9 +60,8 @@ def chosen(model: RuntimeModel, **changes) -> dict:
     """A cell's settings with some changed."""
     found = settings.finetune_settings(model.study, model.cells[cell()])
     for key, value in changes.items():
-        block = next(
-            b for b in (found, found["training"], found["budget"], found["generation"], found["comparison"]) if key in b
-        )
+        parts = ("training", "budget", "generation", "comparison")
+        block = next(b for b in (found, *(found[part] for part in parts)) if key in b)
         block[key] = value
     return found
 
@@ -131,8 +130,12 @@ def test_steps_end_between_the_first_possible_stop_and_the_last(model):
 
 
 def test_what_is_known_of_a_dataset():
-    facts = {"splits": {"train": {"examples": 5, "rows": 9, "words_in_mean": 70, "words_out_mean": 3}}}
-    facts["splits"]["validation"] = {"examples": 4, "rows": 8, "words_in_mean": 60, "words_out_mean": 3}
+    facts = {
+        "splits": {"train": {"examples": 5, "rows": 9, "words_in_mean": 70, "words_out_mean": 3}}
+    }
+    facts["splits"]["validation"] = {
+        "examples": 4, "rows": 8, "words_in_mean": 60, "words_out_mean": 3,
+    }  # fmt: skip
     rows, inputs = {"train": 9, "validation": 8}, {"train": 5, "validation": 4}
     assert data_of("scrolls", {"task": "qmsum"}, facts) == Data(rows, 70, 3, inputs)
     assert data_of("scrolls", {"task": "qmsum"}, {}) == SCROLLS_DATA["qmsum"]
@@ -146,7 +149,8 @@ def test_predictions_are_counted_by_input_or_by_reference():
     known = Data({"validation": 1800}, 70, 3, {"validation": 1000})
     assert known.predictions("validation", None, "best") == 1000
     assert known.predictions("validation", None, "each") == 1800
-    assert known.predictions("validation", 10, "best") == 10 and known.predictions("validation", 10, "each") == 18
+    assert known.predictions("validation", 10, "best") == 10
+    assert known.predictions("validation", 10, "each") == 18
     rows_alone = Data({"validation": 1800}, 70, 3)
     assert {rows_alone.predictions("validation", None, kind) for kind in ("best", "each")} == {1800}
     assert known.predictions("test", None, "each") == 0
@@ -156,11 +160,11 @@ def test_a_validation_of_every_reference_takes_longer(model):
     data = Data({"train": 640, "validation": 1800}, 4000.0, 20.0, {"train": 640, "validation": 900})
     best, each = chosen(model), chosen(model, references="each")
     works = [training_work(settings_, Shape(), data) for settings_ in (best, each)]
-    assert works[1].validation_s / works[0].validation_s == pytest.approx(math.ceil(1800 / 16) / math.ceil(900 / 16))
-    points = [
-        {**settings.predict_settings(model.study, model.cells[cell()], "single"), "references": kind}
-        for kind in ("best", "each")
-    ]
+    assert works[1].validation_s / works[0].validation_s == pytest.approx(
+        math.ceil(1800 / 16) / math.ceil(900 / 16)
+    )
+    point = settings.predict_settings(model.study, model.cells[cell()], "single")
+    points = [{**point, "references": kind} for kind in ("best", "each")]
     seconds = [predict_seconds(point, Shape(), data) for point in points]
     assert seconds[1] / seconds[0] == pytest.approx(2)
 
@@ -192,7 +196,8 @@ def test_several_measured_cells_count_as_their_geometric_mean_and_one_can_be_lef
     measure(model, c_512_small_one_1=2 * plain, c_512_small_one_2=8 * plain, c_1024_small_one_1=longer)
     three = RuntimeModel(model.study, model.cells, {}, {}, model.summary)
     left = three.predict(cell(seed=2), "finetune", without=cell())
-    assert (left.seconds, left.refined_by, left.cells) == (pytest.approx(5 * plain), "model and budget", 1)
+    wanted = (pytest.approx(5 * plain), "model and budget", 1)
+    assert (left.seconds, left.refined_by, left.cells) == wanted
     measure(model, c_512_small_one_1=2 * plain)
     alone = RuntimeModel(model.study, model.cells, {}, {}, model.summary)
     assert alone.predict(cell(), "finetune", without=cell()).refined_by is None
@@ -213,11 +218,14 @@ def test_configurations_come_from_checkpoints_tokenizers_and_the_study(model):
 
 def test_processes_share_the_cpu_that_one_would_have():
     shape = Shape(d_model=64, encoder_layers=1, decoder_layers=1)
-    study = {"max_steps": 100, "max_epochs": 1, "max_target_tokens": 8, "activation_checkpointing": False}
-    validation = {"split": "validation", "max_examples": None, "batch_size": 8, "every_steps": 50, "patience": 9}
+    study = {"max_steps": 100, "max_epochs": 1, "max_target_tokens": 8}
+    study["activation_checkpointing"] = False
+    validation = {"split": "validation", "max_examples": None, "batch_size": 8, "every_steps": 50}
+    validation["patience"] = 9
 
     def seconds(batch: int, processes: int) -> float:
-        budget = {"gpus": 0, "processes": processes, "per_device_batch_size": batch, "gradient_accumulation_steps": 1}
+        budget = {"gpus": 0, "processes": processes, "per_device_batch_size": batch}
+        budget["gradient_accumulation_steps"] = 1
         training = {**study, "padding": "max_length", "validation": validation}
         generation = {"max_new_tokens": 8, "min_new_tokens": 0, "num_beams": 1}
         chosen = {"seq_len": 4096, "protocol": "generated", "budget": budget, "training": training}

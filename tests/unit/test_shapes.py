@@ -10,12 +10,8 @@ PAPER = {"layers": [0, 4, 12, 23]}
 
 def test_no_more_is_built_than_the_highest_exit_needs():
     whole, low = (shape_of("early_exit", {}, exits) for exits in (PAPER, {"layers": [4]}))
-    assert (whole.d_model, whole.encoder_layers, whole.encoder_ffn, whole.exits) == (
-        1024,
-        24,
-        4096,
-        (0, 4, 12, 23),
-    )
+    wanted = (1024, 24, 4096, (0, 4, 12, 23))
+    assert (whole.d_model, whole.encoder_layers, whole.encoder_ffn, whole.exits) == wanted
     assert low.encoder_layers == 5 and low.encode(128) / whole.encode(128) == pytest.approx(5 / 24)
     assert shape_of("early_exit", {"model_type": "bert", **BERT_LARGE}).encoder_layers == 24
     assert whole.decode(100, 500) == 0

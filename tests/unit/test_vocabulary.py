@@ -60,11 +60,8 @@ def test_leds_is_made_of_its_vocabulary_and_merges(led, tmp_path):
 def test_bigbirds_has_the_ids_of_its_pieces(bigbird, tmp_path):
     tokenizer = loaded(bigbird, tmp_path)
     facts = vocabulary.check(tokenizer, bigbird, TEXTS)
-    assert (
-        facts["made_of"] == "spiece.model"
-        and facts["tokens_compared"] > 1000
-        and facts["tokens_differing"] == 0
-    )
+    assert facts["made_of"] == "spiece.model" and facts["tokens_compared"] > 1000
+    assert facts["tokens_differing"] == 0
     special = SpecialTokens.of(tokenizer)
     assert (special.prefix, special.suffix) == ((), (1,)), "an end and no beginning"
     assert [tokenizer.pad_token_id, tokenizer.eos_token_id, tokenizer.bos_token_id] == [0, 1, 2]
@@ -109,11 +106,8 @@ def test_a_tokenizer_json_is_taken_to_the_letter(bigbird, tmp_path):
     assert rebuilt("a. ")["input_ids"] != tokenizer("a. ")["input_ids"], (
         "else this test tests nothing"
     )
-    assert (tokenizer.pad_token, tokenizer.eos_token, tokenizer.mask_token) == (
-        "<pad>",
-        "</s>",
-        "[MASK]",
-    )
+    wanted = ("<pad>", "</s>", "[MASK]")
+    assert (tokenizer.pad_token, tokenizer.eos_token, tokenizer.mask_token) == wanted
 
 
 def test_a_vocabulary_of_another_algorithm_than_pegasus_is_refused(tmp_path):

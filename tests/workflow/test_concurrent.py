@@ -35,10 +35,8 @@ def project(tmp_path) -> Project:
 
 def environment(project: Project) -> dict[str, str]:
     folder = project.path.parent
-    variables = {
-        "STAND_IN_PLAN": str(folder / "plan.json"),
-        "STAND_IN_LOG": str(folder / "log.jsonl"),
-    }
+    variables = {"STAND_IN_PLAN": str(folder / "plan.json")}
+    variables["STAND_IN_LOG"] = str(folder / "log.jsonl")
     return {**stand_in_gpus(folder / "gpus", 2), **variables}
 
 
@@ -50,13 +48,9 @@ def trainings(project: Project) -> list[dict]:
 
 
 def start(project: Project, study: str, variables: dict[str, str]) -> subprocess.Popen:
-    return subprocess.Popen(
-        project.command(study=study),
-        cwd=project.path,
-        env=project.environment(**variables),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+    where = {"cwd": project.path, "env": project.environment(**variables)}
+    silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    return subprocess.Popen(project.command(study=study), **where, **silent)
 
 
 def test_a_study_that_is_running_is_refused_and_another_on_the_same_data_runs_beside_it(project):

@@ -46,10 +46,8 @@ def test_a_damaged_file_is_named_by_the_run_and_made_again_by_the_next(tmp_path)
     for name in ("predictions.jsonl", "scores.json"):
         (folder / name).unlink()
     said = project.run(SCORES, ok=False)
-    assert (
-        "finetune/model/model.safetensors is damaged" in said
-        and "run again, and the cell is trained again" in said
-    )
+    assert "finetune/model/model.safetensors is damaged" in said
+    assert "run again, and the cell is trained again" in said
     said = project.run(SCORES)
     assert "had completed before, but" in said and "it is trained again" in said
     assert weights.read_bytes() == whole and (folder / "predictions.jsonl").read_bytes() != b""

@@ -42,29 +42,17 @@ def predictions(project: Project, point: str) -> list[dict]:
 def test_every_point_has_its_row_with_its_rule_and_what_it_is_beside_the_standard(rows):
     assert len(rows) == 6 + 2 + 2
     early, standard = rows["exits", "early-t0.7-b8"], rows["standard", "last-b8"]
-    assert (early["exit_rule"], early["exit_value"], early["inference_batch_size"]) == (
-        "threshold",
-        "0.7",
-        "8",
-    )
-    assert (early["exit_kind"], early["exit_layers"], early["encoder_layers"]) == (
-        "early_exit",
-        "0 1 3",
-        "4",
-    )
-    assert (standard["exit_kind"], standard["exit_rule"], standard["relative_time"]) == (
-        "standard",
-        "last",
-        "1.0",
-    )
+    wanted = ("threshold", "0.7", "8")
+    assert (early["exit_rule"], early["exit_value"], early["inference_batch_size"]) == wanted
+    wanted = ("early_exit", "0 1 3", "4")
+    assert (early["exit_kind"], early["exit_layers"], early["encoder_layers"]) == wanted
+    wanted = ("standard", "last", "1.0")
+    assert (standard["exit_kind"], standard["exit_rule"], standard["relative_time"]) == wanted
     assert rows["shallow", "last-b1"]["exit_kind"] == "efficient"
     ours, theirs = (float(row["inference_samples_per_second"]) for row in (early, standard))
     assert float(early["relative_time"]) == pytest.approx(theirs / ours)
-    assert (
-        1 <= float(early["mean_layers"]) <= 4
-        and early["macro_f1"] != "NA"
-        and early["rouge1"] == "NA"
-    )
+    assert 1 <= float(early["mean_layers"]) <= 4 and early["macro_f1"] != "NA"
+    assert early["rouge1"] == "NA"
 
 
 def test_batches_answer_as_one_example_at_a_time_does_and_both_as_the_recorded_logits_say(finished):
@@ -122,22 +110,10 @@ def test_other_intervals_predict_and_fit_nothing(finished, tmp_path):
 def test_a_threshold_is_chosen_and_used_in_plain_python(finished):
     lib = str(finished.path / "workflow/lib")
     command = [
-        sys.executable,
-        "-m",
-        "longwatt.exits",
-        "choose",
-        "--study",
-        "tiny",
-        "--max-drop",
-        "100",
-    ]
-    done = subprocess.run(
-        command,
-        cwd=finished.path,
-        env=finished.environment(PYTHONPATH=lib),
-        capture_output=True,
-        text=True,
-    )
+        sys.executable, "-m", "longwatt.exits", "choose", "--study", "tiny", "--max-drop", "100",
+    ]  # fmt: skip
+    where = {"cwd": finished.path, "env": finished.environment(PYTHONPATH=lib)}
+    done = subprocess.run(command, capture_output=True, text=True, **where)
     assert done.returncode == 0 and "load_classifier" in done.stdout, done.stdout + done.stderr
     classifier = load_classifier(finished.results / CELL / "calibrate/model")
     rows = [

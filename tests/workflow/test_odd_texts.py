@@ -55,12 +55,8 @@ def test_chromium_tells_a_text_that_ran(tmp_path):
 
 def test_pages_of_our_own_run_no_text(tmp_path):
     page = tmp_path / "page.html"
-    page.write_text(
-        as_html(
-            "Title",
-            [Section(ATTACK, [ATTACK, Labelled(ATTACK, ATTACK), Table([{ATTACK: ATTACK}])])],
-        )
-    )
+    contents = [ATTACK, Labelled(ATTACK, ATTACK), Table([{ATTACK: ATTACK}])]
+    page.write_text(as_html("Title", [Section(ATTACK, contents)]))
     assert title_of(rendered(page)) == "Title"
 
 

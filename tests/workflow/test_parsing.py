@@ -22,10 +22,8 @@ def want_gpus(project: Project, count: int) -> None:
 
 def with_stand_ins(project: Project, count: int) -> dict[str, str]:
     (project.path / "pynvml.py").write_text(STAND_IN)
-    return {
-        "PYTHONPATH": str(project.path),
-        "STAND_IN_GPUS": ",".join(f"GPU-{n}=x" for n in range(count)),
-    }
+    found = {"PYTHONPATH": str(project.path)}
+    return {**found, "STAND_IN_GPUS": ",".join(f"GPU-{n}=x" for n in range(count))}
 
 
 def test_a_budget_above_the_devices_found_is_refused(project):
@@ -123,12 +121,8 @@ def test_an_unknown_study_and_a_misspelt_config_key_are_named(project):
 
 def test_studies_share_what_is_equal_and_keep_apart_what_is_not(project):
     def datasets(study: str) -> set[str]:
-        return set(
-            re.findall(
-                r"resources/datasets/(needle-\w+)/records",
-                project.run("-n", "--quiet", "host", study=study),
-            )
-        )
+        said = project.run("-n", "--quiet", "host", study=study)
+        return set(re.findall(r"resources/datasets/(needle-\w+)/records", said))
 
     same, other = (project.study.with_name(f"{name}.yaml") for name in ("same", "other"))
     same.write_text(TINY_STUDY.replace("title: Tiny", "title: Same data, another study"))

@@ -27,19 +27,17 @@ def own_python(folder: Path) -> Path:
 
 def run(project: Project, python: Path | str, *arguments: str) -> subprocess.CompletedProcess[str]:
     command = [
-        str(python),
-        "-m",
-        "snakemake",
-        "--cores",
-        "1",
-        *FIRST,
-        *arguments,
-        "--config",
+        str(python), "-m", "snakemake", "--cores", "1", *FIRST, *arguments, "--config",
         "study=tiny",
-    ]
+    ]  # fmt: skip
     return subprocess.run(
         command, cwd=project.path, env=project.environment(), capture_output=True, text=True
     )
+
+
+def times_below(folder: Path) -> dict[Path, int]:
+    paths = [path for path in folder.rglob("*") if "__pycache__" not in path.parts]
+    return {path: path.stat().st_mtime_ns for path in paths}
 
 
 def test_a_folder_with_blanks_and_quotes_in_its_path_runs_with_its_own_python(tmp_path):
@@ -59,11 +57,7 @@ def test_a_path_with_braces_is_refused_at_once(tmp_path):
 def test_the_advice_for_a_checkout_that_cannot_be_written_is_followed(tmp_path):
     """With `--directory` everything is made in the other folder, and nothing in the checkout."""
     project, elsewhere = Project.create(tmp_path / "checkout"), tmp_path / "else where"
-    there = {
-        path: path.stat().st_mtime_ns
-        for path in project.path.rglob("*")
-        if "__pycache__" not in path.parts
-    }
+    there = times_below(project.path)
     elsewhere.mkdir()
     subprocess.run(["chmod", "-R", "a-w", project.path], check=True)
     probe = subprocess.run(
@@ -81,11 +75,7 @@ def test_the_advice_for_a_checkout_that_cannot_be_written_is_followed(tmp_path):
     assert (
         list(elsewhere.glob("resources/datasets/*/dataset.json")) and (elsewhere / "logs").is_dir()
     )
-    now = {
-        path: path.stat().st_mtime_ns
-        for path in project.path.rglob("*")
-        if "__pycache__" not in path.parts
-    }
+    now = times_below(project.path)
     assert now == there
 
 
@@ -94,15 +84,8 @@ def test_a_config_of_the_other_folder_stands_over_the_project_s(tmp_path):
     elsewhere.mkdir()
     (elsewhere / "config.yaml").write_text("study: tiny\nwatts_per_core: many\n")
     command = [
-        sys.executable,
-        "-m",
-        "snakemake",
-        "-n",
-        "--cores",
-        "1",
-        "-s",
-        project.path / "Snakefile",
-    ]
+        sys.executable, "-m", "snakemake", "-n", "--cores", "1", "-s", project.path / "Snakefile",
+    ]  # fmt: skip
     done = subprocess.run(
         command, cwd=elsewhere, env=project.environment(), capture_output=True, text=True
     )
@@ -123,13 +106,8 @@ def test_what_is_advised_to_be_typed_is_there(root):
         path.read_text()
         for path in [*package.rglob("*.py"), *(root / "workflow/rules").glob("*.smk")]
     )
-    targets = set(
-        re.findall(
-            r"^rule (\w+):",
-            "\n".join(p.read_text() for p in root.glob("workflow/rules/*.smk")),
-            re.M,
-        )
-    )
+    rules = "\n".join(p.read_text() for p in root.glob("workflow/rules/*.smk"))
+    targets = set(re.findall(r"^rule (\w+):", rules, re.M))
     said = re.findall(
         r"snakemake (partial|plan|compare)\b( --cores 1)?", re.sub(r'"\n\s*f?"', "", text)
     )

@@ -23,26 +23,17 @@ def test_a_plan_needs_no_gpu_no_data_and_no_weights(fresh):
     fresh.edit("studies/tiny.yaml", "cpu: {gpus: 0,", "cpu: {gpus: 8, watts_per_gpu: 300,")
     fresh.edit("studies/tiny.yaml", "source: needle", "source: scrolls")
     fresh.edit("studies/tiny.yaml", "options: {words_per_document: 40", "options: {task: qmsum} #")
-    fresh.edit(
-        "studies/tiny.yaml",
-        "initialisation: random",
-        "initialisation: checkpoint\n    path: nowhere",
-    )
-    fresh.edit(
-        "studies/tiny.yaml",
-        "{kind: byte_level_bpe, vocab_size: 600}",
-        "{kind: checkpoint, path: nowhere}",
-    )
+    study, there = "studies/tiny.yaml", "initialisation: checkpoint\n    path: nowhere"
+    fresh.edit(study, "initialisation: random", there)
+    made = "{kind: byte_level_bpe, vocab_size: 600}"
+    fresh.edit(study, made, "{kind: checkpoint, path: nowhere}")
     said = fresh.run("plan", "--resources", "gpu=16")
     assert "2 cells, estimated" in said and "GPU-hours" in said and "kWh" in said
     found = plan(fresh)
     assert found["gpus"] == {"count": 16, "source": "as given"}
     assert found["left"]["energy_kwh"] == pytest.approx(0.3 * found["left"]["gpu_hours"])
-    assert sorted(path.name for path in fresh.results.iterdir()) == [
-        "plan.csv",
-        "plan.json",
-        "plan.md",
-    ]
+    wanted = ["plan.csv", "plan.json", "plan.md"]
+    assert sorted(path.name for path in fresh.results.iterdir()) == wanted
 
 
 def test_a_plan_of_a_finished_study_has_nothing_left(project):
@@ -80,10 +71,8 @@ def test_two_studies_side_by_side(project):
         writer.writeheader()
         writer.writerows(rows)
     said = project.run_compare("other")
-    assert (
-        "2 pairs of cells" in said
-        and "protocol: teacher_forced (tiny) against generated (other)" in said
-    )
+    assert "2 pairs of cells" in said
+    assert "protocol: teacher_forced (tiny) against generated (other)" in said
     assert re.search(r"Inference speed: median ratio 0\.25", said) and "Score: median -1.00" in said
     folder = results / "compare" / "other"
     assert (folder / "comparison.html").stat().st_size and (folder / "scores.svg").stat().st_size

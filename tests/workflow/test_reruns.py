@@ -165,10 +165,8 @@ def test_a_claim_is_judged_and_nothing_is_made_again_for_it(project):
         single_spaced((folder / "claims.md").read_text())
         for folder in (project.results, project.results / "partial")
     ]
-    assert (
-        said[0] == said[1]
-        and "| ceiling_rises | More of the document shows more answers. | supported |" in said[0]
-    )
+    assert said[0] == said[1]
+    assert "| ceiling_rises | More of the document shows more answers. | supported |" in said[0]
     project.run("--report", "report.html")
     assert (
         "What the study claims, each claim with its verdict"
@@ -265,10 +263,8 @@ def test_a_summary_older_than_its_cells_is_refused_by_the_report(project):
 def test_a_report_of_other_settings_is_refused_and_a_touch_does_not_hide_them(project):
     project.edit("studies/tiny.yaml", "learning_rate: 1e-3", "learning_rate: 2e-3")
     said = project.run("--report", "report.html", ok=False)
-    assert (
-        "2 results of tiny are not what the study" in said
-        and "learning_rate 0.001, now 0.002" in said
-    )
+    assert "2 results of tiny are not what the study" in said
+    assert "learning_rate 0.001, now 0.002" in said
     assert not (project.path / "report.html").exists()
     project.run("--touch")
     assert project.would_run()["finetune"] == 2

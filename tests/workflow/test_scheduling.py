@@ -61,28 +61,15 @@ class Machine:
 
     def run(self, *arguments: str) -> str:
         """Run Snakemake; what it said."""
-        stand_ins = {
-            "STAND_IN_PLAN": str(self.folder / "plan.json"),
-            "STAND_IN_LOG": str(self.folder / "log.jsonl"),
-        }
+        stand_ins = {"STAND_IN_PLAN": str(self.folder / "plan.json")}
+        stand_ins["STAND_IN_LOG"] = str(self.folder / "log.jsonl")
         command = [
-            sys.executable,
-            "-m",
-            "snakemake",
-            "--cores",
-            "5",
-            "--until",
-            "predict",
-            *arguments,
-        ]
-        done = subprocess.run(
-            [*command, "--config", "study=tiny"],
-            cwd=self.project,
-            env={**os.environ, **environment(self.folder / "gpus", 2), **stand_ins},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
+            sys.executable, "-m", "snakemake", "--cores", "5", "--until", "predict", *arguments,
+        ]  # fmt: skip
+        command += ["--config", "study=tiny"]
+        env = {**os.environ, **environment(self.folder / "gpus", 2), **stand_ins}
+        how = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+        done = subprocess.run(command, cwd=self.project, env=env, **how)
         assert done.returncode == 0, done.stdout[-3000:]
         return done.stdout
 
