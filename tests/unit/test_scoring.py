@@ -23,7 +23,8 @@ OPTIONS = {
     "answer_vocabulary": 4,
 }
 SETTINGS = {
-    "metric": "f1", "seq_len": 24, "split": "validation", "max_examples": None, "bootstrap_resamples": 200,
+    "metric": "f1", "seq_len": 24, "split": "validation", "max_examples": None,
+    "bootstrap_resamples": 200,
     "confidence": 0.95, "seed": 0, **COMPARISON_DEFAULTS,
 }  # fmt: skip
 
