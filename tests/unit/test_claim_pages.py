@@ -80,7 +80,10 @@ def test_every_claim_stands_with_its_verdicts_first(pages):
 
 def test_each_test_is_put_in_words_with_threshold_reason_and_numbers(pages):
     text, _, _ = pages
-    asked = "train_energy_kwh of every cell, divided by that of the same cell with the next longer seq_len: below 1"
+    asked = (
+        "train_energy_kwh of every cell, divided by that of the same cell with the next longer "
+        "seq_len: below 1"
+    )
     assert f"### Test 1: {asked}" in text
     assert "**Threshold.** any more counts" in text and "**Source.** a paper" in text
     assert "**Verdict, whole run.** supported: of 1 comparison 1 hold; 1 must hold" in text

@@ -144,7 +144,7 @@ def test_examples_of_other_results_than_the_summary_s_are_not_believed(study):
 
 
 def test_the_lead_is_as_uncertain_as_the_score_and_of_the_same_examples(study):
-    """Examples on which both are good or bad together make it surer, others less sure, than an exact lead."""
+    """Shared good and bad examples make it surer than an exact lead, others less sure."""
     independent = np.random.default_rng(9).permutation(HARD)
     given = {"column": "score", "to": {"column": "score_lead"}}
     widths = []

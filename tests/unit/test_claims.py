@@ -30,8 +30,8 @@ from longwatt.study import normalise, read_study, read_yaml, validate
 from tests.conftest import ROOT
 
 LENGTHS = (1024, 2048, 3072, 4096)
-# Scores by dataset, model and budget, by length. LED-base on GovReport and Qasper: table 2 of arXiv 2204.07288; the
-# others are made up so that every claim holds.
+# Scores by dataset, model and budget, by length. LED-base on GovReport and Qasper: table 2 of arXiv
+# 2204.07288; the others are made up so that every claim holds.
 SCORES = {
     ("gov_report", "led_base", "gpu1"): (49.53, 51.15, 51.67, 51.71),
     ("gov_report", "led_base", "gpu1x4"): (49.53, 51.28, 52.09, 52.27),
@@ -112,7 +112,7 @@ def where(table: pd.DataFrame, **wanted) -> pd.Series:
 
 
 def change(column: str, by: Callable[[float], float], **wanted) -> Callable[[pd.DataFrame], None]:
-    """A change of some cells' numbers; an interval moves with its score, the energy of steps with the whole."""
+    """Change some cells' numbers, a score with its interval and energy with that of its steps."""
     moved = {
         "score": ("score", "score_ci_low", "score_ci_high"),
         "train_energy_kwh": ("train_energy_kwh", "train_steps_energy_kwh"),
@@ -464,7 +464,8 @@ def test_a_cell_without_the_study_s_first_inference_point_counts_too():
          {"column": "train_runtime_s", "of": {"inference": ["early", "last"]}, "to": {"value": 0}},
          [100, 900]),
         ("variation", {"column": "train_runtime_s", "across": "model"}, [800 / math.sqrt(2) / 500]),
-        # A training against an inference, of the same cell and of another one: every point of the inference's side.
+        # A training against an inference, of the same cell and of another one: every point of the
+        # inference's side.
         ("ratio", {"column": "train_runtime_s", "to": {"column": "inference_runtime_s"}},
          [100, 50, 225]),
         ("ratio", {"column": "train_runtime_s", "of": {"model": "standard"},
@@ -535,7 +536,7 @@ def test_selected_cells_that_the_grid_gives_no_partner_are_named():
 
 
 def test_a_search_that_chose_no_model_is_not_silent():
-    """A training that ended without a validation score: every model of the search is marked as not selected."""
+    """Without a validation score of one training no model of the search is marked as selected."""
     rows = [{**scored("a", 20, 1), "cell": f"a-lr{n}", "selected": False} for n in (1, 2)]
     found = judged("value", {"column": "score", "above": 0}, evidence(*rows, scored("b", 10, 1)))
     assert (len(found["findings"]), found["verdict"]) == (2, UNDECIDED)
