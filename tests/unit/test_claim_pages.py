@@ -36,7 +36,8 @@ LENGTHS = (64, 128)
 def pages(tmp_path) -> tuple[str, str, dict]:
     """claims.md, claims.html and claims.json of two cells."""
     rows = [
-        row(cell=f"c{n}", seq_len=n, train_energy_kwh=float(n), train_energy_source="estimate", score=22.0 - n / 64,
+        row(cell=f"c{n}", seq_len=n, train_energy_kwh=float(n), train_energy_source="estimate",
+            score=22.0 - n / 64,
             score_ci_low=19.0, score_ci_high=23.0)
         for n in LENGTHS
     ]  # fmt: skip
@@ -79,7 +80,10 @@ def test_every_claim_stands_with_its_verdicts_first(pages):
 
 def test_each_test_is_put_in_words_with_threshold_reason_and_numbers(pages):
     text, _, _ = pages
-    asked = "train_energy_kwh of every cell, divided by that of the same cell with the next longer seq_len: below 1"
+    asked = (
+        "train_energy_kwh of every cell, divided by that of the same cell with the next longer "
+        "seq_len: below 1"
+    )
     assert f"### Test 1: {asked}" in text
     assert "**Threshold.** any more counts" in text and "**Source.** a paper" in text
     assert "**Verdict, whole run.** supported: of 1 comparison 1 hold; 1 must hold" in text
@@ -93,9 +97,11 @@ def test_a_page_says_where_intervals_are_from_and_what_was_not_compared(pages):
         "**Intervals.** one cell's interval over examples (2)" in text
         and "Not compared" not in text
     )
-    judged = {"columns": ["score", "score"], "verdict": "supported", "holds": 1, "fails": 0, "unclear": 0, "needed": 1,
+    judged = {"columns": ["score", "score"], "verdict": "supported", "holds": 1, "fails": 0,
+              "unclear": 0, "needed": 1,
               "unclear_because": [], "alone": ["led/128"], "findings": [
-                  {"cells": ["a", "b"], "values": [2, 1], "number": 1, "interval": None, "status": "holds",
+                  {"cells": ["a", "b"], "values": [2, 1], "number": 1, "interval": None,
+                   "status": "holds",
                    "notes": [], "method": None}]}  # fmt: skip
     given = {"column": "score", "to": {"model": "b"}, "above": 0}
     test = {"kind": "difference", "given": given, "reason": None, "judged": {"whole run": judged}}
@@ -152,16 +158,22 @@ def test_programs_find_every_number(pages):
 @pytest.mark.parametrize(
     ("kind", "given", "words"),
     [
-        ("difference", {"column": "score", "of": {"seq_len": 64, "model": ["a", "b", "c"]}, "to": {"value": 26.6},
-         "at_least": 8, "at_most": 12}, "score of model a, b or c, seq_len 64, less 26.6: at least 8 and at most 12"),
-        ("ratio", {"column": "score", "to": {"model": "b", "seq_len": "longer"}, "above": 1, "share": 0.5},
-         "score of every cell, divided by that of the same cell with model b, any longer seq_len: above 1, in 50 % of "
+        ("difference",
+         {"column": "score", "of": {"seq_len": 64, "model": ["a", "b", "c"]}, "to": {"value": 26.6},
+         "at_least": 8, "at_most": 12},
+         "score of model a, b or c, seq_len 64, less 26.6: at least 8 and at most 12"),
+        ("ratio",
+         {"column": "score", "to": {"model": "b", "seq_len": "longer"}, "above": 1, "share": 0.5},
+         "score of every cell, divided by that of the same cell with model b, any longer "
+         "seq_len: above 1, in 50 % of "
          "them or more"),
         ("correlation", {"between": ["seq_len", "score"], "within": ["model"], "below": 0},
          "Spearman correlation of seq_len with score over every cell, for each model: below 0"),
-        ("variation", {"column": "score", "across": "dataset", "cells": {"budget": "b"}, "at_most": 0.2},
+        ("variation",
+         {"column": "score", "across": "dataset", "cells": {"budget": "b"}, "at_most": 0.2},
          "coefficient of variation of score across dataset in budget b: at most 0.2"),
-        ("value", {"column": "score", "of": {"model": "b"}, "below": 5}, "score of model b: below 5"),
+        ("value", {"column": "score", "of": {"model": "b"}, "below": 5},
+         "score of model b: below 5"),
     ],
 )  # fmt: skip
 def test_a_test_in_words(kind, given, words):

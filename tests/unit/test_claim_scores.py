@@ -144,7 +144,7 @@ def test_examples_of_other_results_than_the_summary_s_are_not_believed(study):
 
 
 def test_the_lead_is_as_uncertain_as_the_score_and_of_the_same_examples(study):
-    """Examples on which both are good or bad together make it surer, others less sure, than an exact lead."""
+    """Shared good and bad examples make it surer than an exact lead, others less sure."""
     independent = np.random.default_rng(9).permutation(HARD)
     given = {"column": "score", "to": {"column": "score_lead"}}
     widths = []
@@ -240,8 +240,10 @@ def test_references_that_count_alone_are_drawn_by_their_example(study):
 def test_classes_and_the_majority_are_compared_by_example(study):
     gold = ["x"] * 90 + ["y"] * 30
     said = ["x"] * 80 + ["y"] * 40
-    table = {"f1": np.zeros(120), "accuracy": [100.0 * (g == s) for g, s in zip(gold, said, strict=True)],
-             "label": gold, "prediction": said, "majority": [100.0 * (g == "x") for g in gold]}  # fmt: skip
+    table = {"f1": np.zeros(120),
+             "accuracy": [100.0 * (g == s) for g, s in zip(gold, said, strict=True)],
+             "label": gold, "prediction": said,
+             "majority": [100.0 * (g == "x") for g in gold]}  # fmt: skip
     accuracy = float(np.mean(table["accuracy"]))
     study.add(
         "a",
@@ -310,7 +312,8 @@ def test_an_interval_s_end_of_random_weights_decides_nothing_either(study):
 
 
 def test_flags_of_an_energy_that_a_number_is_not_made_of_are_not_its_own(study):
-    energy = {"train_energy_source": "nvml_counter", "inference_energy_source": "estimate", "train_energy_kwh": 2.0,
+    energy = {"train_energy_source": "nvml_counter", "inference_energy_source": "estimate",
+              "train_energy_kwh": 2.0,
               "inference_energy_kwh": 1.0}  # fmt: skip
     study.add("a", HARD, **energy, inference_energy_flags="short")
     study.add(

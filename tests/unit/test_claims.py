@@ -30,8 +30,8 @@ from longwatt.study import normalise, read_study, read_yaml, validate
 from tests.conftest import ROOT
 
 LENGTHS = (1024, 2048, 3072, 4096)
-# Scores by dataset, model and budget, by length. LED-base on GovReport and Qasper: table 2 of arXiv 2204.07288; the
-# others are made up so that every claim holds.
+# Scores by dataset, model and budget, by length. LED-base on GovReport and Qasper: table 2 of arXiv
+# 2204.07288; the others are made up so that every claim holds.
 SCORES = {
     ("gov_report", "led_base", "gpu1"): (49.53, 51.15, 51.67, 51.71),
     ("gov_report", "led_base", "gpu1x4"): (49.53, 51.28, 52.09, 52.27),
@@ -70,7 +70,8 @@ def row(cell: dict) -> dict:
     )
     return {
         **dict.fromkeys(COLUMNS), **cell,
-        "score": score, "score_name": "score", "score_ci_low": score - half, "score_ci_high": score + half,
+        "score": score, "score_name": "score", "score_ci_low": score - half,
+        "score_ci_high": score + half,
         "initialisation": "checkpoint", "train_energy_source": "nvml_counter",
         "train_energy_kwh": energy, "train_steps_energy_kwh": 0.7 * energy,
         "train_power_efficiency": efficiency, "train_steps_power_efficiency": efficiency / 0.7,
@@ -111,7 +112,7 @@ def where(table: pd.DataFrame, **wanted) -> pd.Series:
 
 
 def change(column: str, by: Callable[[float], float], **wanted) -> Callable[[pd.DataFrame], None]:
-    """A change of some cells' numbers; an interval moves with its score, the energy of steps with the whole."""
+    """Change some cells' numbers, a score with its interval and energy with that of its steps."""
     moved = {
         "score": ("score", "score_ci_low", "score_ci_high"),
         "train_energy_kwh": ("train_energy_kwh", "train_steps_energy_kwh"),
@@ -158,9 +159,12 @@ FALSE = {
 }
 # A cell that each claim needs.
 NEEDED = {
-    1: "qmsum/led_base/2048/gpu1", 2: "qmsum/bigbird_large/1024/gpu1", 3: "gov_report/led_large/1024/gpu1",
-    4: "gov_report/led_large/4096/gpu1", 5: "qasper/bigbird_large/1024/gpu8x4", 6: "qasper/led_base/3072/gpu1x4",
-    7: "gov_report/led_base/2048/gpu1", 8: "qasper/led_large/1024/gpu8x4", 9: "qasper/led_base/4096/gpu8x4",
+    1: "qmsum/led_base/2048/gpu1", 2: "qmsum/bigbird_large/1024/gpu1",
+    3: "gov_report/led_large/1024/gpu1",
+    4: "gov_report/led_large/4096/gpu1", 5: "qasper/bigbird_large/1024/gpu8x4",
+    6: "qasper/led_base/3072/gpu1x4",
+    7: "gov_report/led_base/2048/gpu1", 8: "qasper/led_large/1024/gpu8x4",
+    9: "qasper/led_base/4096/gpu8x4",
     10: "gov_report/bigbird_large/4096/gpu1", 11: "qasper/led_base/2048/gpu1x4",
 }  # fmt: skip
 # A change of the energy of training steps alone that contradicts what the whole run supports.
@@ -451,18 +455,24 @@ def test_a_cell_without_the_study_s_first_inference_point_counts_too():
 @pytest.mark.parametrize(
     ("kind", "given", "numbers"),
     [
-        ("ratio", {"column": "train_runtime_s", "of": {"model": "standard"}, "to": {"model": "exits"}}, [9]),
-        ("difference", {"column": "train_runtime_s", "of": {"inference": "early"}, "to": {"model": "standard"}},
+        ("ratio",
+         {"column": "train_runtime_s", "of": {"model": "standard"}, "to": {"model": "exits"}}, [9]),
+        ("difference",
+         {"column": "train_runtime_s", "of": {"inference": "early"}, "to": {"model": "standard"}},
          [-800]),
-        ("difference", {"column": "train_runtime_s", "of": {"inference": ["early", "last"]}, "to": {"value": 0}},
+        ("difference",
+         {"column": "train_runtime_s", "of": {"inference": ["early", "last"]}, "to": {"value": 0}},
          [100, 900]),
         ("variation", {"column": "train_runtime_s", "across": "model"}, [800 / math.sqrt(2) / 500]),
-        # A training against an inference, of the same cell and of another one: every point of the inference's side.
-        ("ratio", {"column": "train_runtime_s", "to": {"column": "inference_runtime_s"}}, [100, 50, 225]),
+        # A training against an inference, of the same cell and of another one: every point of the
+        # inference's side.
+        ("ratio", {"column": "train_runtime_s", "to": {"column": "inference_runtime_s"}},
+         [100, 50, 225]),
         ("ratio", {"column": "train_runtime_s", "of": {"model": "standard"},
                    "to": {"model": "exits", "column": "inference_runtime_s"}}, [900, 450]),
         ("ratio", {"column": "train_runtime_s", "of": {"model": "standard"},
-                   "to": {"model": "exits", "inference": "early", "column": "inference_runtime_s"}}, [900]),
+                   "to": {"model": "exits", "inference": "early", "column": "inference_runtime_s"}},
+                   [900]),
         ("ratio", {"column": "train_runtime_s", "of": {"model": "exits", "inference": "last"},
                    "to": {"column": "inference_runtime_s"}}, [50]),
         # And the other way: the other cell need not have the first one's inference point.
@@ -526,7 +536,7 @@ def test_selected_cells_that_the_grid_gives_no_partner_are_named():
 
 
 def test_a_search_that_chose_no_model_is_not_silent():
-    """A training that ended without a validation score: every model of the search is marked as not selected."""
+    """Without a validation score of one training no model of the search is marked as selected."""
     rows = [{**scored("a", 20, 1), "cell": f"a-lr{n}", "selected": False} for n in (1, 2)]
     found = judged("value", {"column": "score", "above": 0}, evidence(*rows, scored("b", 10, 1)))
     assert (len(found["findings"]), found["verdict"]) == (2, UNDECIDED)
@@ -646,7 +656,8 @@ def test_variation_is_by_the_mean_across_one_axis():
 def test_estimates_random_weights_and_mixed_attention_are_noted_where_they_show():
     rows = [
         {**scored("a", 20, 1, seq_len=n), "attention_regime": regime, "initialisation": "random",
-         "train_energy_source": "estimate", "train_energy_kwh": float(n), "train_steps_energy_kwh": float(n)}
+         "train_energy_source": "estimate", "train_energy_kwh": float(n),
+         "train_steps_energy_kwh": float(n)}
         for n, regime in ((64, "full attention"), (128, "block-sparse attention"))
     ]  # fmt: skip
     rows[1]["train_energy_flags"] = "short"
@@ -703,8 +714,10 @@ def test_the_demo_s_claims_are_judged_by_what_its_picture_shows():
         score, seconds = drawn[one["dataset"], one["model"]][lengths.index(one["seq_len"])]
         half = 7 if 40 < score < 50 else 1.1
         known = {"score": score, "score_ci_low": score - half, "score_ci_high": score + half}
-        rows.append({**dict.fromkeys(COLUMNS), **one, **known, **baselines[one["dataset"]], "score_name": "x",
-                     "train_samples_per_second": 1 / seconds, "initialisation": "random"})  # fmt: skip
+        rows.append({**dict.fromkeys(COLUMNS), **one, **known, **baselines[one["dataset"]],
+                     "score_name": "x",
+                     "train_samples_per_second": 1 / seconds,
+                     "initialisation": "random"})  # fmt: skip
     found = judge(pd.DataFrame(rows), {"claims": study["claims"], "cells": cells})
     whole = {name: claim["verdicts"][WHOLE_RUN] for name, claim in found.items()}
     assert whole.pop("length_costs_energy") == UNDECIDED

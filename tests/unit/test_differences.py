@@ -21,7 +21,8 @@ HERE = {
     "wait_policy": "passive",
     "processes": 1,
 }
-ON = {**HERE, **{f"inference_{name}": value for name, value in HERE.items()}, "data_digest": "d", "weights_digest": "w",
+ON = {**HERE, **{f"inference_{name}": value for name, value in HERE.items()}, "data_digest": "d",
+      "weights_digest": "w",
       "train_code_digest": "c", "inference_code_digest": "c", "train_libraries": "torch 2.9",
       "inference_libraries": "torch 2.9"}  # fmt: skip
 
@@ -163,7 +164,8 @@ def test_pairs_across_devices_are_marked_and_all_that_differs_stands_in_a_table(
     told = sentences(STUDIES, comparison, beside, {"a": ["x (greedy)"], "b": None})
     assert "device (H200 / A100)" in told[0] and "data_digest (d / e)" in told[0]
     assert told[1].startswith(
-        "Not the models' alone: 1 trainings and 1 inferences were measured with other devices, other"
+        "Not the models' alone: 1 trainings and 1 inferences were measured with other devices, "
+        "other"
     )
     assert (
         "Not what a would make now: 1 of its results" in told[2]

@@ -73,8 +73,10 @@ def test_lengths_are_in_the_order_of_numbers(study):
         (
             "scores",
             {"scores": {"8192": 40.0}},
-            "published.scores[0]: the study has no cell qasper/led_base/8192/gpu1 (there it has the lengths 1024, "
-            "2048, 3072, 4096); add it to the grid (datasets, models, budgets, seq_lens), or remove its "
+            "published.scores[0]: the study has no cell qasper/led_base/8192/gpu1 (there it has "
+            "the lengths 1024, "
+            "2048, 3072, 4096); add it to the grid (datasets, models, budgets, seq_lens), or "
+            "remove its "
             "published value",
         ),
         (

@@ -145,7 +145,7 @@ def test_batches_that_differ_or_are_not_known_yet_are_seen(summary, shown):
 
 
 def test_the_product_is_of_what_was_trained_with(summary, shown):
-    """As where a budget gives a step's examples and the largest batch that fits decides how they are computed."""
+    """A budget may give a step's examples, and the largest batch that fits how it is made."""
     large = summary["budget"] == "gpu8x4"
     for per_device, accumulation, text in (
         (11, 8, "704 = 11 x 8 x 8"),
@@ -162,7 +162,9 @@ def test_the_product_is_of_what_was_trained_with(summary, shown):
 
 def test_seeds_with_other_micro_batches_are_told_apart(summary, shown):
     one = summary[summary["model"] == "led_base"]
-    other = one.assign(seed=7, per_device_batch_size=one["per_device_batch_size"].mask(one["budget"] == "gpu8x4", 11),
+    other = one.assign(seed=7,
+                       per_device_batch_size=one["per_device_batch_size"].mask(
+                           one["budget"] == "gpu8x4", 11),
                        gradient_accumulation_steps=8)  # fmt: skip
     rows = flat(batch_sizes(pd.concat([one, other]), shown))
     assert "704 = 11 x 8 x 8 / 704 = 22 x 4 x 8" in {r["1024 tokens trained"] for r in rows}

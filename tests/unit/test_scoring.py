@@ -23,7 +23,8 @@ OPTIONS = {
     "answer_vocabulary": 4,
 }
 SETTINGS = {
-    "metric": "f1", "seq_len": 24, "split": "validation", "max_examples": None, "bootstrap_resamples": 200,
+    "metric": "f1", "seq_len": 24, "split": "validation", "max_examples": None,
+    "bootstrap_resamples": 200,
     "confidence": 0.95, "seed": 0, **COMPARISON_DEFAULTS,
 }  # fmt: skip
 
@@ -75,7 +76,8 @@ def test_perfect_predictions_score_one_hundred(data, tmp_path):
 def test_the_ceiling_is_counted_from_the_tokens(data, tmp_path):
     rows = load_split(data / "tokens", "validation", None)
     seen = [sum(end <= 24 - 2 for end in ends) for ends in rows["evidence_ends"]]
-    # One of two words: said alone it is worth 2/3. None: all eight words that the two may be are worth 2 x 2 / (8 + 2).
+    # One of two words: said alone it is worth 2/3. None: all eight words that the two may be are
+    # worth 2 x 2 / (8 + 2).
     each = [100 * {0: 2 / 5, 1: 2 / 3, 2: 1}[s] for s in seen]
     assert run(data, tmp_path, perfect(data))["score_ceiling"] == pytest.approx(
         sum(each) / 8, abs=1e-4
@@ -92,7 +94,7 @@ def test_the_ceiling_is_counted_from_the_tokens(data, tmp_path):
     ("hidden", "words", "size"), [(1, 2, 2), (2, 2, 2), (2, 2, 3), (1, 3, 3), (2, 3, 2)]
 )
 def test_the_ceiling_is_the_expected_score_of_the_best_of_all_answers(hidden, words, size):
-    """Every subset of all words, of which only those that may be in the answer can help, against every right answer."""
+    """Every subset of the words that may be in the answer stands against every right answer."""
     seen = [f"seen{n}" for n in range(words - hidden)]
     vocabularies = [[f"w{place}x{n}" for n in range(size)] for place in range(hidden)]
     right = [" ".join([*seen, *choice]) for choice in itertools.product(*vocabularies)]

@@ -33,7 +33,8 @@ def test_claims_hear_the_chosen_model_under_the_name_of_the_search():
         {**cell(name, "m"), "inference": "p", "model": "m", "left_out": None} for name in ("a", "b")
     ]
     rows = [
-        {**cell(name, "m"), "inference": "p", "selected": name == "b", "score": score, "score_name": "accuracy",
+        {**cell(name, "m"), "inference": "p", "selected": name == "b", "score": score,
+         "score_name": "accuracy",
          "score_ci_low": score - 1, "score_ci_high": score + 1}
         for name, score in (("a", 70.0), ("b", 90.0))
     ]  # fmt: skip

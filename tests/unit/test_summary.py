@@ -144,8 +144,10 @@ def test_energy_by_phase_waste_and_what_it_costs(results):
     facts = {
         "energy_j": 3.6e6, "energy_kwh": 1.0, "energy_source": "nvml_counter", "measured": True,
         "flags": ["short", "gap"],
-        "net_energy_kwh": 0.8, "energy_kwh_paper": 1.01, "crosscheck_pct": 1.0, "idle_power_w": 60.0, "gpu_s": 14400.0,
-        "gpus": {"a": {}, "b": {}}, "phases": {"train": {"energy_kwh": 0.7}, "validation": {"energy_kwh": 0.3}},
+        "net_energy_kwh": 0.8, "energy_kwh_paper": 1.01, "crosscheck_pct": 1.0,
+        "idle_power_w": 60.0, "gpu_s": 14400.0,
+        "gpus": {"a": {}, "b": {}},
+        "phases": {"train": {"energy_kwh": 0.7}, "validation": {"energy_kwh": 0.3}},
         "wasted": {"energy_kwh": 0.25, "duration_s": 600.0},
     }  # fmt: skip
     training.write_text(json.dumps(facts))

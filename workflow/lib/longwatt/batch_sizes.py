@@ -16,10 +16,7 @@ Key = tuple[Any, ...]  # a Place and a protocol
 
 
 def trained(summary: pd.DataFrame) -> dict[Key, str]:
-    """Return examples per step by place and protocol.
-
-    Where seeds differ, their values are joined by a stroke.
-    """
+    """Return examples per step by place and protocol, joined by a stroke where seeds differ."""
     keys = [*Place._fields, "protocol"]
     found = {}
     for key, group in summary.groupby(keys, sort=False):
@@ -29,10 +26,7 @@ def trained(summary: pd.DataFrame) -> dict[Key, str]:
 
 
 def _products(summary: pd.DataFrame, devices: Mapping[str, int]) -> dict[Key, str]:
-    """Return examples per step as products of their factors.
-
-    The factors are those of `_product`; different products are joined by a stroke.
-    """
+    """Return the texts of `_product` by place and protocol, joined where they differ."""
     found: dict[Key, list[str]] = {}
     for row in summary.dropna(subset=["effective_batch_size"]).to_dict("records"):
         key = tuple(row[name] for name in (*Place._fields, "protocol"))
@@ -44,11 +38,9 @@ def _products(summary: pd.DataFrame, devices: Mapping[str, int]) -> dict[Key, st
 
 
 def _product(row: Mapping[Any, Any], devices: int) -> str:
-    """Write examples per step, as per device x accumulation x devices where several share it."""
-    sizes = [
-        row[name]
-        for name in ("effective_batch_size", "per_device_batch_size", "gradient_accumulation_steps")
-    ]
+    """Write examples per step, as per device x accumulation x devices if several share it."""
+    names = ("effective_batch_size", "per_device_batch_size", "gradient_accumulation_steps")
+    sizes = [row[name] for name in names]
     if any(map(pd.isna, sizes)) or sizes[2] * devices == 1:
         return f"{sizes[0]:.0f}"
     effective, per_device, accumulation = map(int, sizes)
@@ -58,9 +50,7 @@ def _product(row: Mapping[Any, Any], devices: int) -> str:
 
 
 def batch_sizes(summary: pd.DataFrame, settings: Mapping[str, Any]) -> pd.DataFrame:
-    """Tabulate the batch sizes of each model, budget and protocol by input length.
-
-    Datasets that share all their batches share a row.
+    """Tabulate batch sizes by input length, a row per datasets, model, budget and protocol.
 
     Args:
         summary: rows of a summary.csv.
@@ -70,19 +60,15 @@ def batch_sizes(summary: pd.DataFrame, settings: Mapping[str, Any]) -> pd.DataFr
     published = theirs.batch_sizes(settings["published"])
     places = {Place(*key[:-1]) for key in ours} | published.keys()
     lengths = sorted({place.seq_len for place in places})
-    shown = {
-        name: _row(name, lengths, ours, products, published) for name in _rows(ours, published)
-    }
+    names = _rows(ours, published)
+    shown = {name: _row(name, lengths, ours, products, published) for name in names}
     table = grouped(_merged(shown, settings["titles"]))
     alike = [("", "protocol")] if table[("", "protocol")].nunique() <= 1 else []
     return table.drop(columns=alike)
 
 
 def _rows(ours: Mapping[Key, str], published: Mapping[Place, int]) -> list[Key]:
-    """List (dataset, model, budget, protocol) of every row.
-
-    Rows that are published and not trained yet are included.
-    """
+    """List (dataset, model, budget, protocol) of every row, trained or only published."""
     protocols = list(dict.fromkeys(key[-1] for key in ours)) or [NA]
     unfinished = ((*place[:-1], protocol) for place in published for protocol in protocols)
     return list(dict.fromkeys([*((*key[:3], key[-1]) for key in ours), *unfinished]))

@@ -58,7 +58,7 @@ def write_claims(
     provenance: Any,
     results: Path | None = None,
 ) -> None:
-    """Judge claims, and write them as JSON and beside it as .md and .html for people.
+    """Judge claims and write them as JSON, and as .md and .html for people.
 
     Args:
         summary: a summary.csv; a report compares its digest, which is recorded, with the present

@@ -57,7 +57,7 @@ class ClaimScores:
         return self._found[key]
 
     def same(self, first: Sequence[Row], second: Sequence[Row]) -> bool:
-        """Check whether all rows are of one split of one dataset, which ids do not tell."""
+        """Check whether rows are of one split of one dataset, unlike their ids."""
         rows = (*first, *second)
         splits = (self._splits.get((row["cell"], row["inference"])) for row in rows)
         return len(set(zip((row["dataset"] for row in rows), splits, strict=True))) == 1

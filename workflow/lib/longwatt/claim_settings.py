@@ -75,7 +75,7 @@ class ClaimTest:
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """The summary's columns of a pair's points in order, or of all points of a group."""
+        """The columns to read: one per point of a pair, or all per point."""
         if self.kind == "correlation":
             return tuple(self.given["between"])
         column = self.given["column"]
@@ -94,7 +94,7 @@ class ClaimTest:
         return float(self.given.get("share", 1))
 
     def of_steps_alone(self) -> ClaimTest | None:
-        """Return the test on energy of the training steps alone, None if it reads no energy."""
+        """Return the test on the energy of training steps alone, None without such energy."""
         if not any(column in ENERGY_OF_STEPS for column in self.columns):
             return None
         return replace(self, given=_renamed(self.given, {**ENERGY_OF_STEPS, **TIME_OF_STEPS}))
@@ -409,7 +409,7 @@ def _check_found(test: ClaimTest, points: Points, found: Sequence[Comparison], w
 def _meant(
     test: ClaimTest, side: int, found: Sequence[Comparison], points: Points
 ) -> Collection[Point]:
-    """List the points on one side of the comparisons, with all of a training's for its columns."""
+    """List the points on one side of the comparisons, or all of their trainings."""
     compared = {comparison[side] for comparison in found}
     if varies_with_inference(test.columns[side]):
         return compared

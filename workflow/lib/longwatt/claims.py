@@ -70,7 +70,7 @@ class Estimate:
 
     @property
     def known(self) -> bool:
-        """Whether both ends of the interval are known."""
+        """True if both ends of the interval are known."""
         return self.low is not None and self.high is not None
 
 
@@ -255,7 +255,7 @@ def _is_estimated(row: Mapping[str, Any], column: str) -> bool:
 
 
 def _of_random_weights(row: Mapping[str, Any], column: str) -> bool:
-    """Check whether a value is a model's score (or the end of one) from random weights."""
+    """Check whether a value is a score, or its interval's end, from random weights."""
     return number_of(column) in ACCURACIES and row["initialisation"] == "random"
 
 
@@ -269,7 +269,7 @@ def _of_diverged(row: Mapping[str, Any], column: str) -> bool:
 
 
 def _ends(row: Mapping[str, Any], column: str) -> tuple[float, float] | None:
-    """Return the ends of the interval in one seed's row, or None if it has none."""
+    """Return the interval's ends in one seed's row, or None without an interval."""
     # The headline's interval stands under its own name too.
     for name in (column, *(["score"] if column == row["score_name"] else [])):
         low, high = (row.get(f"{name}_ci_{end}") for end in ("low", "high"))
@@ -426,7 +426,7 @@ def _paired(test: ClaimTest, wanted: Values, evidence: Evidence) -> Interval | N
 
 
 def name_of(cells: Sequence[str]) -> str:
-    """Name a comparison's cells: a pair by both labels, a group by the axes that it shares."""
+    """Name a pair by both its labels, or a group by the axes in common."""
     if len(cells) <= 2:
         return " against ".join(cells)
     axes = zip(*(cell.split("/") for cell in cells), strict=True)

@@ -40,7 +40,7 @@ DIGITS = 12  # of a digest
 
 
 def recorded(training: Row, inference: Row) -> dict[str, str | None]:
-    """Read what a row was made with and measured on, None where that is not recorded.
+    """Read what a row was made with and measured on, None where unrecorded.
 
     Args:
         training: training.json.

@@ -2,9 +2,6 @@
 
 `longwatt.figures` and `longwatt.tables` make them. Both load heavy libraries, so parse time must
 not import them.
-
-They are drawn and written by `longwatt.figures` and `longwatt.tables`, which load libraries and
-must not be imported at parse time.
 """
 
 from __future__ import annotations
@@ -48,12 +45,12 @@ COSTS = {
     "gpu_memory": (HARDWARE, "mean GPU memory"),
     "peak_memory": (HARDWARE, "peak memory"),
 }
-# Known are the names of the grid; a study that extends another has its figures too.
-INHERITED = " in the grid. Take cells away by `exclude`, which keeps figures as they are, or leave all out (`figures:`)"
-SCALES = (
-    "linear",
-    "log",
-)  # a cost's scale where a study's own figure asks for one, as in training_time_log
+# A study that extends another has its figures too, but the names of its own grid.
+INHERITED = (
+    " in the grid. Take cells away by `exclude`, which keeps figures as they are, or leave all "
+    "out (`figures:`)"
+)
+SCALES = ("linear", "log")  # a cost's axis in a study's own figure, as in training_time_log
 GENERAL = {
     f"accuracy_vs_{cost}": Shown(*place, f"accuracy_vs_{cost}") for cost, place in COSTS.items()
 } | {"energy_by_phase": Shown(ENERGY, "training energy by phase", "energy_by_phase")}
@@ -79,54 +76,43 @@ EXIT_FIGURES = {
     "exits_confidence_by_label": "confidence by label",
     "exits_by_difficulty": "exit layer by difficulty",
 }
-# What of a model's entry does not say which encoder it has.
+# Keys of a model's entry that do not tell its encoder.
 NO_ENCODER = ("title", "exits", "training", "generation", "inference")
 TABLE_KINDS = ("html", "md", "csv")
 
 
 def figures(study: Mapping[str, Any]) -> dict[str, Shown]:
-    """Return a study's figures: its own, the general ones, and published scores.
-
-    Its own stand first, in their order; the figure of published scores is there only where the
-    study has some.
-    """
+    """Return a study's own figures, the general ones, and published scores if it has some."""
     own = {
-        f["name"]: Shown(OF_THE_STUDY, f.get("title", f["name"]), "study_figure")
-        for f in study.get("figures", ())
+        figure["name"]: Shown(OF_THE_STUDY, figure.get("title", figure["name"]), "study_figure")
+        for figure in study.get("figures", ())
     }
     return {**own, **GENERAL, **_published(study, OF_THE_STUDY, "published_figure")}
 
 
 def tables(study: Mapping[str, Any]) -> dict[str, Shown]:
-    """Return a study's tables.
-
-    The table of published scores is there only where the study has some.
-    """
-    general = {name: Shown("Tables", label, name) for name, label in TABLES.items()}
-    exits = (
-        {EXITS: Shown("Tables", "early exit", "exits_table")} if _models_with_exits(study) else {}
-    )
-    return {**general, **exits, **_published(study, "Tables", "published_table")}
+    """Return a study's tables, with that of published scores if it has some."""
+    found = {name: Shown("Tables", label, name) for name, label in TABLES.items()}
+    if _models_with_exits(study):
+        found[EXITS] = Shown("Tables", "early exit", "exits_table")
+    return {**found, **_published(study, "Tables", "published_table")}
 
 
 def exit_figures(study: Mapping[str, Any]) -> dict[str, Shown]:
-    """Return a study's figures of early exit.
-
-    There are none unless the model of some cell has two exits or more.
-    """
-    models = _models_with_exits(study)
-    if all(len(entry["exits"]["layers"]) < 2 for entry in models.values()):
+    """Return a study's figures of early exit, for models of two exits or more."""
+    models = _models_with_exits(study).values()
+    if all(len(entry["exits"]["layers"]) < 2 for entry in models):
         return {}
-    encoders = {repr(sorted(_encoder(entry).items())) for entry in models.values()}
+    encoders = {
+        repr(sorted((key, value) for key, value in entry.items() if key not in NO_ENCODER))
+        for entry in models
+    }
     names = [name for name in EXIT_FIGURES if name != DISTILLED or len(encoders) > 1]
     return {name: Shown(EARLY_EXIT, EXIT_FIGURES[name], name) for name in names}
 
 
 def split_cost(name: str) -> tuple[str, str | None]:
-    """Split a cost as a study's own figure names it into the cost and a scale.
-
-    The scale is None where the range of the values is to choose it.
-    """
+    """Split a figure's cost into the cost and its scale, None for automatic."""
     for scale in SCALES:
         if name.endswith(f"_{scale}"):
             return name.removesuffix(f"_{scale}"), scale
@@ -153,10 +139,8 @@ def check(study: Mapping[str, Any], cells: Iterable[Cell], source: str) -> None:
 
 def shows(figure: Mapping[str, Any], point: Mapping[str, Any]) -> bool:
     """Check whether a study's own figure shows a point's dataset, model and budget."""
-    return all(
-        point[axis] in figure.get(AXES[axis], [point[axis]])
-        for axis in ("dataset", "model", "budget")
-    )
+    axes = ("dataset", "model", "budget")
+    return all(point[axis] in figure.get(AXES[axis], [point[axis]]) for axis in axes)
 
 
 def _models_with_exits(study: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
@@ -164,10 +148,6 @@ def _models_with_exits(study: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]
     found = {name: entry for name, entry in study.get("models", {}).items() if "exits" in entry}
     used = {cell.model for cell in expand(study).values()} if found else set()
     return {name: entry for name, entry in found.items() if name in used}
-
-
-def _encoder(entry: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in entry.items() if key not in NO_ENCODER}
 
 
 def _check_cells(figure: Mapping[str, Any], cells: list[Cell], where: str) -> None:
@@ -180,8 +160,8 @@ def _check_cells(figure: Mapping[str, Any], cells: list[Cell], where: str) -> No
         if dataset not in shown:
             chosen = [f"{name}: {figure[name]}" for name in ("models", "budgets") if name in figure]
             raise StudyError(
-                f"{where}: no cell of {dataset} has {' and '.join(chosen)}, so its panels would be empty; take it "
-                "out of the figure's datasets"
+                f"{where}: no cell of {dataset} has {' and '.join(chosen)}, so its panels would be "
+                "empty; take it out of the figure's datasets"
             )
 
 

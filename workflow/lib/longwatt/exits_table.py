@@ -10,25 +10,21 @@ import pandas as pd
 from longwatt import flags
 from longwatt.columns import RELATIVE_TO_BASELINE
 from longwatt.endings import marked
+from longwatt.points import records
 from longwatt.wording import beside_energy, number, random_weights, with_interval
 
 KINDS = {"early_exit": "early exit"}  # the other kinds are words already
-# What stands in the summary's table for classification, in the order of its columns; each only
-# where a row has it.
+# Columns of the summary's table on classification, in order, each only where a row has it.
 SHOWN = {"macro_f1": "macro F1", "exit_rule": "exit", "mean_layers": "mean layers"}
 # Axes that are shown where they tell rows apart.
 APART = {"seq_len": "length (tokens)", "budget": "budget", "seed": "seed"}
 
 
 def early_exits(summary: pd.DataFrame, titles: Mapping[str, str]) -> pd.DataFrame:
-    """Tabulate accuracy, speed and energy of models with exits as text.
-
-    Each cell and inference point has a row. Relative time and speed-up are seconds per example
-    against the standard baseline at the same batch size. An unknown value is NA, and an estimated
-    energy says so.
+    """Tabulate models with exits as text, one row per cell and inference point.
 
     Relative time and speed-up are seconds per example against the standard baseline at the same
-    batch size. What is unknown is NA; an estimated energy says so.
+    batch size. An unknown value is NA, and an estimated energy says so.
 
     Args:
         summary: rows of a summary.csv whose columns know of exits.
@@ -36,17 +32,11 @@ def early_exits(summary: pd.DataFrame, titles: Mapping[str, str]) -> pd.DataFram
     """
     table = summary[summary["exit_kind"].notna()]
     apart = {name: title for name, title in APART.items() if table[name].nunique() > 1}
-    rows = [
-        _row({str(k): v for k, v in row.items()}, titles, apart) for row in table.to_dict("records")
-    ]
-    return pd.DataFrame(rows)
+    return pd.DataFrame([_row(row, titles, apart) for row in records(table)])
 
 
 def exit_columns(summary: pd.DataFrame) -> list[dict[str, str]]:
-    """Return the columns on classification in the table of all cells, row by row.
-
-    The mappings are empty where no row has any of these columns.
-    """
+    """Return each row's texts on classification, for columns that any row has."""
     known = [name for name in SHOWN if name in summary and summary[name].notna().any()]
     return [
         {
@@ -58,39 +48,45 @@ def exit_columns(summary: pd.DataFrame) -> list[dict[str, str]]:
 
 
 def exit_in_words(row: Mapping[Any, Any]) -> str:
-    """Write a point's exit rule with its value, or '' where it has none.
-
-    An example is "threshold 0.9".
-    """
+    """Write a point's exit rule and value, such as threshold 0.9, or ''."""
     if _unknown(row, "exit_rule"):
         return ""
-    value = "" if _unknown(row, "exit_value") else f" {float(row['exit_value']):g}"
-    return f"{row['exit_rule']}{value}"
+    return " ".join(filter(None, (str(row["exit_rule"]), _value(row))))
+
+
+def _value(row: Mapping[Any, Any]) -> str:
+    return "" if _unknown(row, "exit_value") else f"{float(row['exit_value']):g}"
 
 
 def _row(
     row: Mapping[str, Any], titles: Mapping[str, str], apart: Mapping[str, str]
 ) -> dict[str, str]:
     random = random_weights(row["initialisation"] == "random", brackets=True)
+    time, speed = row["relative_time"], row["inference_samples_per_second"]
+    across = _across(row, "relative_time")
+    estimated = row["inference_energy_source"] == "estimate"
+    said = beside_energy(
+        estimated and not _unknown(row, "joules_per_example"),
+        flags.split(row.get("inference_energy_flags")),
+    )
     return {
         "dataset": titles.get(row["dataset"], row["dataset"]),
         "model": titles.get(row["model"], row["model"]) + random + marked(row),
         **{title: titles.get(str(row[name]), str(row[name])) for name, title in apart.items()},
         "kind": KINDS.get(row["exit_kind"], row["exit_kind"]),
         "classifiers after layers": str(row["exit_layers"]),
-        "rule": row["exit_rule"] if not _unknown(row, "exit_rule") else "",
-        "value": "" if _unknown(row, "exit_value") else f"{float(row['exit_value']):g}",
+        "rule": "" if _unknown(row, "exit_rule") else row["exit_rule"],
+        "value": _value(row),
         "batch size": number(row["inference_batch_size"], ".0f"),
         "accuracy (%)": _with_interval(row, "accuracy", ".1f"),
         "macro F1 (%)": _with_interval(row, "macro_f1", ".1f"),
         "mean layers": number(row["mean_layers"], ".2f"),
-        "relative time": _with_interval(row, "relative_time", ".2f")
-        + _across(row, "relative_time"),
-        "speed-up": _speed_up(row) + _across(row, "relative_time"),
+        "relative time": _with_interval(row, "relative_time", ".2f") + across,
+        "speed-up": number(1 / time if time > 0 else None, ".2f") + across,
         "speed-up at equal accuracy": _with_interval(row, "speedup_at_equal_accuracy", ".2f")
         + _across(row, "speedup_at_equal_accuracy"),
-        "J/example": _joules(row),
-        "ms/example": _milliseconds(row),
+        "J/example": number(row["joules_per_example"], ".3f") + said,
+        "ms/example": number(1000 / speed if speed > 0 else None, ".2f"),
     }
 
 
@@ -109,20 +105,3 @@ def _across(row: Mapping[str, Any], column: str) -> str:
     """Return a note on how the machine of a relative time's baseline differs."""
     across = RELATIVE_TO_BASELINE[column]
     return "" if _unknown(row, column) or _unknown(row, across) else f" (baseline: {row[across]})"
-
-
-def _speed_up(row: Mapping[str, Any]) -> str:
-    return number(None if not row["relative_time"] > 0 else 1 / row["relative_time"], ".2f")
-
-
-def _milliseconds(row: Mapping[str, Any]) -> str:
-    speed = row["inference_samples_per_second"]
-    return number(None if not speed > 0 else 1000 / speed, ".2f")
-
-
-def _joules(row: Mapping[str, Any]) -> str:
-    estimated = (
-        not _unknown(row, "joules_per_example") and row["inference_energy_source"] == "estimate"
-    )
-    said = flags.split(row.get("inference_energy_flags"))
-    return number(row["joules_per_example"], ".3f") + beside_energy(estimated, said)

@@ -1,4 +1,4 @@
-"""Settings of cells that are no axis of the grid, and the cells that share them."""
+"""Settings of cells that are no axis of the grid, and cells grouped by them."""
 
 from __future__ import annotations
 
@@ -27,13 +27,8 @@ def in_force(
 ) -> InForce:
     """Collect the settings of one cell that are no axis of the grid.
 
-    A setting that another overrules is left out: `max_steps` overrules `max_epochs`. So are the
-    settings of generation for a teacher-forced cell, which generates nothing; a classifier has
-    none.
-
-    A teacher-forced cell generates nothing, so no setting of generation is in force there; a
-    classifier has none. No setting is in force that another overrules: `max_steps` rules
-    `max_epochs`.
+    A teacher-forced cell generates nothing, so it has no setting of generation, nor has a
+    classifier. A setting that another overrules is left out: `max_steps` overrules `max_epochs`.
 
     Args:
         chosen: as `longwatt.settings.finetune_settings`, with those of `execution_settings`.
@@ -42,39 +37,26 @@ def in_force(
         calibration: as `longwatt.settings.calibrate_settings`, of a cell with several exits; None
             for any other.
     """
-    found = dict(flat({name: chosen[name] for name in BLOCKS if name in chosen}))
-    found |= dict(flat({"exits": chosen["model"].get("exits", {})}))
-    found |= dict(flat({"calibration": calibration_in_force(calibration) if calibration else {}}))
-    found |= dict(flat({"budget": {name: chosen["budget"][name] for name in OF_THE_BUDGET}}))
+    nested: dict[str, Any] = {name: chosen[name] for name in BLOCKS if name in chosen}
+    nested["exits"] = chosen["model"].get("exits", {})
+    nested["calibration"] = calibration_in_force(calibration) if calibration else {}
+    nested["budget"] = {name: chosen["budget"][name] for name in OF_THE_BUDGET}
+    found = dict(flat(nested))
     for name, point in points.items():
-        found |= dict(flat({"inference": {name: point_in_force(point)}}))
         skipped = {*point["inference"], *BLOCKS, TASK, *AXES}
-        found |= dict(
-            flat(
-                {
-                    "scoring": {
-                        key: value for key, value in scoring[name].items() if key not in skipped
-                    }
-                }
-            )
-        )
-    generates = chosen["protocol"] != "teacher_forced"
-    ruled = {
+        scored = {key: value for key, value in scoring[name].items() if key not in skipped}
+        found |= flat({"inference": {name: point_in_force(point)}, "scoring": scored})
+    if chosen["protocol"] == "teacher_forced":
+        found = {key: value for key, value in found.items() if "generation" not in key.split(".")}
+    return {
         key: value
         for key, value in found.items()
         if value is not None or key.rpartition(".")[2] not in OVERRULED
     }
-    return {
-        key: value
-        for key, value in ruled.items()
-        if generates or "generation" not in key.split(".")
-    }
 
 
 def point_in_force(point: Mapping[str, Any]) -> dict[str, Any]:
-    """Collect all settings of an inference point.
-
-    They include those of generation, or for a model with exits its exit rule in words.
+    """Collect an inference point's settings, with those of generation or its exit rule in words.
 
     Args:
         point: as `longwatt.settings.predict_settings`.
@@ -88,18 +70,12 @@ def point_in_force(point: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def calibration_in_force(calibration: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the split on which temperatures are fitted, and the temperatures if given.
-
-    `calibration` is as `calibrate_settings` has it.
-    """
+    """Return the split that temperatures are fitted on, and the temperatures if given."""
     return {key: calibration[key] or "fitted" for key in FITTED}
 
 
 def exit_rule(rule: Mapping[str, Any] | None) -> str:
-    """Describe an exit rule as tables do.
-
-    Examples are `threshold 0.9`, `patience 2`, `oracle` and `last`.
-    """
+    """Write an exit rule as tables do: `threshold 0.9`, `patience 2`, `oracle` or `last`."""
     ((name, value),) = (rule or {"last": True}).items()
     return name if value is True else f"{name} {value:g}"
 

@@ -21,14 +21,11 @@ from longwatt.tables import write_tables
 def write_partial(
     results: Path, settings: Mapping[str, Any], stamps: Stamps, provenance: Mapping[str, Any]
 ) -> None:
-    """Write results/{study}/partial: status.csv, and a summary of finished cells with its displays.
+    """Write results/{study}/partial: status.csv, and all that the finished cells allow.
 
-    Figures, tables, power curves, comparisons of exits and judged claims go with the summary.
-    Results of other settings or code do not count (`stamps`: the digests in force, by artefact).
-    The terminal shows how many cells are in which state, and names the failed ones.
-
+    These are summary.csv, tables, figures, power curves, comparisons of exits and judged claims.
     Results that other settings or code made do not count (`stamps`: the digests in force, by
-    artefact). Says on the terminal how many cells are in which state, and names the failed ones.
+    artefact). The terminal shows how many cells are in which state, and names the failed ones.
     """
     folder = results / "partial"
     folder.mkdir(parents=True, exist_ok=True)
@@ -43,29 +40,20 @@ def write_partial(
         say("nothing is finished yet, so there is no summary")
         return
     summary, exits = folder / "summary.csv", folder / "exits" / "exits.json"
-    finished = _points(done)
+    finished: dict[str, list[str]] = {}
+    for known in done:
+        finished.setdefault(known["cell"], []).append(known["inference"])
     if "compare_exits" in settings:
         _compare_exits(results, finished, settings["compare_exits"], exits, provenance)
     write_summary(results, done, settings["prices"], summary, provenance, exits)
     write_tables(summary, folder / "tables", settings, provenance)
     plot_all(summary, folder / "figures", settings, provenance)
     headings = {cell: heading for cell, heading in settings["headings"].items() if cell in finished}
-    parts = {
-        cell: [FINETUNE, *(f"predict/{point}" for point in points)]
-        for cell, points in finished.items()
-    }
+    parts = {cell: [FINETUNE, *(f"predict/{p}" for p in own)] for cell, own in finished.items()}
     write_power(results, folder / "power", headings, parts, provenance)
     if settings["judge_claims"]["claims"]:
         write_claims(summary, folder / "claims.json", settings["judge_claims"], provenance, results)
     say(f"summary and figures of {len(done)} rows are in {folder}")
-
-
-def _points(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
-    """The inference points of every cell that some rows speak of."""
-    found: dict[str, list[str]] = {}
-    for row in rows:
-        found.setdefault(row["cell"], []).append(row["inference"])
-    return found
 
 
 def _compare_exits(
@@ -75,7 +63,7 @@ def _compare_exits(
     exits: Path,
     provenance: Mapping[str, Any],
 ) -> None:
-    """Compare models with exits to the baselines that are finished.
+    """Compare models with exits to the baselines that are finished, at finished points.
 
     Args:
         results: results/{study}.
@@ -84,17 +72,10 @@ def _compare_exits(
         exits: exits.json, the tables of curves and of difficulty beside it.
         provenance: its stamp.
     """
-    cells = [
-        {
-            **cell,
-            "points": {
-                name: point
-                for name, point in cell["points"].items()
-                if name in finished[cell["cell"]]
-            },
-        }
-        for cell in settings["cells"]
-        if cell["cell"] in finished
-    ]
+    cells = []
+    for cell in settings["cells"]:
+        if own := finished.get(cell["cell"]):
+            points = {name: point for name, point in cell["points"].items() if name in own}
+            cells.append({**cell, "points": points})
     curve, difficulty = exits.with_name("curve.csv"), exits.with_name("difficulty.csv")
     compare(results, cells, settings, exits, curve, difficulty, provenance)

@@ -142,7 +142,7 @@ def confidence_of(summary: pd.DataFrame) -> float:
 
 
 def series_name(key: tuple[Any, ...], titles: Mapping[str, str], summary: pd.DataFrame) -> str:
-    """Name a series by its model, what tells it apart, and a word on random weights."""
+    """Name a series by what tells it apart, with a word on random weights."""
     own = summary[summary["model"] == key[SERIES.index("model")]]
     is_random = (own["initialisation"] == "random").all()
     return short_name(key, titles, summary) + random_weights(is_random)

@@ -3,9 +3,6 @@
 A published value belongs to a dataset, a model, an input length and a budget, whatever the protocol
 and the seed. Every Snakemake process checks that the study has such cells, so this module imports
 nothing heavy.
-
-A published value belongs to a dataset, a model, an input length and a budget, whatever the protocol
-and the seed. Checked by every Snakemake process, so this module imports nothing heavy.
 """
 
 from __future__ import annotations
@@ -42,10 +39,8 @@ def scores(published: Mapping[str, Any]) -> dict[Place, float]:
 
 def tables(published: Mapping[str, Any]) -> dict[Place, str]:
     """Return the published table that each score is from, where the study names it."""
-    keys = {
-        f"published.scores[{n}]": entry.get("table")
-        for n, entry in enumerate(published.get("scores", ()))
-    }
+    entries = enumerate(published.get("scores", ()))
+    keys = {f"published.scores[{number}]": entry.get("table") for number, entry in entries}
     return {place: table for key, place, _ in _scores(published) if (table := keys[key])}
 
 
@@ -86,10 +81,8 @@ def _batch_sizes(published: Mapping[str, Any]) -> Iterator[tuple[str, Place, int
 
 
 def _by_length(values: Mapping[str, Any]) -> list[tuple[int, Any]]:
-    """Sort a mapping's values by length as a number.
-
-    YAML keys are text, in which '512' is greater than '1024'.
-    """
+    """Sort values by length as a number, which YAML's keys are not."""
+    # YAML's keys are texts, and '512' is greater than '1024' as a text.
     return sorted((int(length), value) for length, value in values.items())
 
 
@@ -98,37 +91,24 @@ def _check_places(values: Iterable[tuple[str, Place, Any]], there: set[Place], s
     for key, place, _ in values:
         where = f"{source}: {key}"
         for axis in ("dataset", "model", "budget"):
-            check_name(
-                axis,
-                getattr(place, axis),
-                {getattr(known, axis) for known in there},
-                where,
-                INHERITED,
-            )
+            known = {getattr(one, axis) for one in there}
+            check_name(axis, getattr(place, axis), known, where, INHERITED)
+        spoken = f"{place.dataset}/{place.model}/{place.seq_len}/{place.budget}"
         if place not in there:
-            raise StudyError(
-                f"{where}: the study has no cell {_spoken(place)}{_lengths(place, there)}; {REMEDY}"
-            )
+            lengths = ", ".join(str(one.seq_len) for one in sorted(there) if one[:-1] == place[:-1])
+            has = f" (there it has the lengths {lengths})" if lengths else ""
+            raise StudyError(f"{where}: the study has no cell {spoken}{has}; {REMEDY}")
         if place in seen:
-            raise StudyError(
-                f"{where}: {_spoken(place)} has a value already, by {seen[place]}; keep one"
-            )
+            raise StudyError(f"{where}: {spoken} has a value already, by {seen[place]}; keep one")
         seen[place] = key
 
 
-# Known are the names of the grid; a study that extends another has its published values too.
-INHERITED = " in the grid. Take cells away by `exclude`, which keeps what is said of them, or leave all out (`published:`)"
-REMEDY = (
-    f"add it to the grid ({', '.join(AXES[axis] for axis in Place._fields)}), or remove its published value (an empty "
-    "`published:` leaves all of them out)"
+# A study that extends another has its published values too, but the names of its own grid.
+INHERITED = (
+    " in the grid. Take cells away by `exclude`, which keeps what is said of them, or leave all "
+    "out (`published:`)"
 )
-
-
-def _spoken(place: Place) -> str:
-    return f"{place.dataset}/{place.model}/{place.seq_len}/{place.budget}"
-
-
-def _lengths(place: Place, there: Iterable[Place]) -> str:
-    """List the lengths that such cells do have."""
-    found = sorted(known.seq_len for known in there if known[:-1] == place[:-1])
-    return f" (there it has the lengths {', '.join(map(str, found))})" if found else ""
+REMEDY = (
+    f"add it to the grid ({', '.join(AXES[axis] for axis in Place._fields)}), or remove its "
+    "published value (an empty `published:` leaves all of them out)"
+)

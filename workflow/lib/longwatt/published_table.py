@@ -10,7 +10,7 @@ import pandas as pd
 from longwatt import published as theirs
 from longwatt.batch_sizes import trained
 from longwatt.endings import DIVERGED
-from longwatt.points import beside_published, place_of
+from longwatt.points import beside_published, place_of, records
 from longwatt.table_files import caption_of, captioned, grouped
 from longwatt.wording import NA, interval, number, random_weights
 
@@ -22,10 +22,9 @@ Row = Mapping[str, Any]
 def published_scores(
     summary: pd.DataFrame, published: Mapping[str, Any], titles: Mapping[str, str]
 ) -> pd.DataFrame:
-    """Tabulate published scores beside the study's, with a block of columns per budget.
+    """Tabulate published scores beside the study's, with the columns COLUMNS per budget.
 
-    Each dataset, model, length, protocol and inference point has a row. A budget's columns are
-    COLUMNS.
+    Each dataset, model, length, protocol and inference point has a row.
 
     Args:
         summary: rows of a summary.csv.
@@ -35,12 +34,9 @@ def published_scores(
     found = beside_published(summary, published)
     batches, budgets = trained(summary), list(dict.fromkeys(found["budget"]))
     rows = []
-    for _, group in found.groupby(
-        ["dataset", "model", "seq_len", "protocol", "inference"], sort=False
-    ):
-        points = [
-            {str(key): value for key, value in point.items()} for point in group.to_dict("records")
-        ]
+    axes = ["dataset", "model", "seq_len", "protocol", "inference"]
+    for _, group in found.groupby(axes, sort=False):
+        points = records(group)
         by_budget = {point["budget"]: point for point in points}
         row = _head(points[0], published, titles)
         for name in budgets:
@@ -59,17 +55,15 @@ def _head(
     row: Row, published: Mapping[str, Any], titles: Mapping[str, str]
 ) -> dict[tuple[str, str], str]:
     """Return the cells that say what a row is about."""
-    other = (
-        "" if row["protocol"] == published["protocol"] else f" (published: {published['protocol']})"
-    )
+    other = f" (published: {published['protocol']})"
+    random = random_weights(row["initialisation"] == "random")
     texts = {
         "table": theirs.tables(published).get(place_of(row), ""),
         "dataset": titles.get(row["dataset"], row["dataset"]),
         "metric": row["score_name"].replace("_", " ") or NA,
         "length (tokens)": str(row["seq_len"]),
-        "model": titles.get(row["model"], row["model"])
-        + random_weights(row["initialisation"] == "random"),
-        "protocol": row["protocol"] + other,
+        "model": titles.get(row["model"], row["model"]) + random,
+        "protocol": row["protocol"] + ("" if row["protocol"] == published["protocol"] else other),
         "inference": row["inference"],
     }
     return {("", name): text for name, text in texts.items()}
@@ -80,26 +74,18 @@ def _beside(
 ) -> dict[str, str]:
     """Return the cells of one budget."""
     place = place_of(row)
+    batch = batches.get((*place, row["protocol"]), NA)
+    other = theirs.batch_sizes(published).get(place)
+    if other is not None and batch != str(other):
+        batch = f"{batch} (published: {other})"
+    word = "" if row["protocol"] == published["protocol"] else f", {OTHER_PROTOCOL}"
     return {
-        "batch": _batch(
-            batches.get((*place, row["protocol"]), NA), theirs.batch_sizes(published).get(place)
-        ),
+        "batch": batch,
         "published": number(row["published"], SHAPE),
         "ours": _beside_span(row, 0, SHAPE, f", {DIVERGED}" if row["diverged"] else ""),
-        "difference": _difference(row, published),
+        "difference": _beside_span(row, row["published"], DIFFERENCE, word),
         "in our interval": _held(row),
     }
-
-
-def _batch(ours: str, published: int | None) -> str:
-    return (
-        ours if published is None or ours == str(published) else f"{ours} (published: {published})"
-    )
-
-
-def _difference(row: Row, published: Mapping[str, Any]) -> str:
-    word = "" if row["protocol"] == published["protocol"] else f", {OTHER_PROTOCOL}"
-    return _beside_span(row, row["published"], DIFFERENCE, word)
 
 
 def _beside_span(row: Row, less: float, shape: str, word: str) -> str:
@@ -117,10 +103,7 @@ def _held(row: Row) -> str:
 
 
 def _without_alike(table: pd.DataFrame) -> pd.DataFrame:
-    """Drop columns that are equal in every row, and name their values in the caption.
-
-    The inference point is dropped without a word.
-    """
+    """Drop columns with one value, which the caption names but for the inference point's."""
     alike = [name for name in CAPTION if table[("", name)].nunique() == 1]
     said = {name: table[("", name)].iloc[0] for name in alike if name != "inference"}
     caption = "; ".join(f"{name}: {text}" for name, text in said.items() if text)

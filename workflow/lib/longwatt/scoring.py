@@ -149,7 +149,7 @@ def _beside(
 
 
 def _label_facts(settings: Settings, per_example: classification.PerExample) -> dict[str, Any]:
-    """Score labels by accuracy and macro F1, each with its interval, and by the majority class."""
+    """Score labels by accuracy and macro F1 with intervals, beside the majority class."""
     corpus = classification.classification_scores(per_example)
     intervals = classification.classification_intervals(per_example, **_bootstrap(settings))
     headline = _headline(settings, corpus, intervals[settings["metric"]])

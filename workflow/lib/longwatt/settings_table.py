@@ -19,14 +19,7 @@ ROWS = {
     "protocol": "protocols",
     "seed": "seeds",
 }
-APART = (
-    "dataset",
-    "protocol",
-    "model",
-    "budget",
-    "seq_len",
-    "seed",
-)  # what a column is called by, first to last
+APART = ("dataset", "protocol", "model", "budget", "seq_len", "seed")  # names columns, in order
 Group = Mapping[str, Any]
 
 
@@ -47,8 +40,7 @@ def settings_in_force(groups: Sequence[Group], titles: Mapping[str, str]) -> pd.
 
 
 def _headings(groups: Sequence[Group], titles: Mapping[str, str]) -> list[str]:
-    """Name the groups by the axes that tell them apart, or number them."""
-    # As few of the axes as tell all groups apart.
+    """Name the groups by as few axes as tell them all apart, or number them."""
     for count in range(1, len(APART) + 1):
         apart = [
             axis
@@ -58,11 +50,8 @@ def _headings(groups: Sequence[Group], titles: Mapping[str, str]) -> list[str]:
         found = [" / ".join(_names(group, axis, titles) for axis in apart) for group in groups]
         if apart and len(set(found)) == len(groups):
             return found
-    return (
-        ["all cells"]
-        if len(groups) == 1
-        else [f"group {number}" for number in range(1, len(groups) + 1)]
-    )
+    numbered = [f"group {number}" for number in range(1, len(groups) + 1)]
+    return ["all cells"] if len(groups) == 1 else numbered
 
 
 def _names(group: Group, axis: str, titles: Mapping[str, str]) -> str:

@@ -19,7 +19,7 @@ STATES = ("finished", "failed", "running", "interrupted", "trained", "outdated",
 
 
 def up_to_date(results: Path, row: Mapping[str, Any], stamps: Stamps) -> bool:
-    """Check whether all artefacts of a row exist and are what the settings in force make."""
+    """Check whether all artefacts of a row exist and are of what is in force."""
     return bool(up_to_date_rows(results, [row], stamps))
 
 
@@ -34,7 +34,7 @@ def up_to_date_rows(results: Path, rows: Rows, stamps: Stamps) -> list[Mapping[s
 
 
 def _awaited(results: Path, row: Mapping[str, Any], stamps: Stamps) -> list[Path]:
-    """Return the artefacts that a row needs, with the report on calibration if there is one."""
+    """Return the artefacts that a row needs, with any report on calibration."""
     # No prediction waits for the report on calibration.
     judged = results / row["cell"] / "calibrate" / "calibration.json"
     return [*artefacts(results, row).values(), *([judged] if str(judged) in stamps else [])]
@@ -76,7 +76,7 @@ def _unfinished(results: Path, cell: str, points: Rows, stamps: Stamps) -> str:
 
 
 def _held(lock: Path) -> bool:
-    """Check whether a live job holds a cell's lock, which the kernel frees when the job dies."""
+    """Check whether a live job holds a lock, which the kernel frees when it dies."""
     if not lock.exists():
         return False
     with lock.open(encoding="utf-8") as stream:

@@ -1,4 +1,4 @@
-"""The table of a study, with a row per cell and inference point and NA for unknown values."""
+"""The table of a study, with a row per cell and inference point."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def summarize(
 
 
 def _with_selected(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Mark the rows of searched models by whether their model is chosen, and others by None."""
+    """Mark rows of searched models as chosen or not, and others by None."""
     searched = [row for row in rows if row.get("variant_of")]
     counting = search.chosen((row, row["best_validation_score"]) for row in searched)
     return [
@@ -80,7 +80,7 @@ def _with_selected(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def compared_in(results: Path) -> Path:
-    """Return the path of the comparison of exits, a file only in studies of such models."""
+    """Return the path of the comparison of exits, absent in studies without exits."""
     return results / "exits" / "exits.json"
 
 
@@ -131,7 +131,7 @@ def read_summary(path: Path) -> pd.DataFrame:
 def check_fresh(
     results: Path, wanted: Rows | None = None, claims: Mapping[str, Any] | None = None
 ) -> None:
-    """Raise StaleSummary unless the summary and all that is made from it are up to date.
+    """Raise StaleSummary unless the summary and all made from it are up to date.
 
     Args:
         results: results/{study}.
@@ -301,7 +301,7 @@ def _inference(inference: Mapping[str, Any], energy: Mapping[str, Any]) -> dict[
 
 
 def _phase(energy: Mapping[str, Any], phase: str) -> float | None:
-    """Return a phase's energy in kWh, 0 for one that never took place if the run's is known."""
+    """Return a phase's kWh, 0 for an absent phase of a run with known energy."""
     phases = energy.get("phases", {})
     if phase in phases:
         kwh: float | None = phases[phase]["energy_kwh"]
@@ -320,7 +320,7 @@ def _joules(kwh: float | None) -> float | None:
 
 
 def _wasted(prefix: str, energy: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the columns on the energy of killed attempts, a known 0 where there was none."""
+    """Return the columns on the energy of killed attempts, 0 without any."""
     wasted: Mapping[str, Any] = energy.get("wasted", {})
     return {
         f"{prefix}wasted_energy_kwh": (
@@ -339,7 +339,7 @@ def _same(path: Path, digest: str) -> bool:
 
 
 def check(results: Path, changes: Mapping[str, Any], set_aside: bool = False) -> str:
-    """Check a study's results by its file, or else against each other, and say the finding.
+    """Check a study's results by its file, or without it against each other.
 
     Args:
         results: results/{study}.
@@ -354,7 +354,8 @@ def check(results: Path, changes: Mapping[str, Any], set_aside: bool = False) ->
     if current is None:
         check_fresh(results)
         return (
-            f"the summary speaks of the results beside it; studies/{results.name}.yaml is not here, "
+            f"the summary speaks of the results beside it; studies/{results.name}.yaml is not "
+            f"here, "
             "so whether they are those of its settings is not known"
         )
     if set_aside:

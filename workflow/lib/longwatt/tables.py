@@ -21,6 +21,7 @@ from longwatt.points import (
     EnergyUnit,
     any_diverged,
     energy_unit,
+    records,
     series_name,
     with_series,
 )
@@ -48,29 +49,25 @@ FLAGS = {
     "inference_energy_flags": "flags: inference",
 }
 SPLITS = ("train", "validation", "test")
+Row = Mapping[str, Any]
+Titles = Mapping[str, str]
 
 
-def readable(summary: pd.DataFrame, titles: Mapping[str, str]) -> pd.DataFrame:
+def readable(summary: pd.DataFrame, titles: Titles) -> pd.DataFrame:
     """Tabulate the main columns as text, one row per cell and inference point.
 
     An estimated energy says so in its cell, and an unknown value is NA.
-
-    An estimated energy says so in its cell; what is unknown is NA.
     """
     unit = energy_unit(summary)
-    exits = exit_columns(summary)
     rows = [
-        _row({str(k): v for k, v in row.items()}, titles, unit, _baselines(row, summary), more)
-        for row, more in zip(summary.to_dict("records"), exits, strict=True)
+        _row(row, titles, unit, _baselines(row, summary), more)
+        for row, more in zip(records(summary), exit_columns(summary), strict=True)
     ]
     return _without_alike(pd.DataFrame(rows))
 
 
-def scores_by_length(summary: pd.DataFrame, titles: Mapping[str, str]) -> pd.DataFrame:
-    """Tabulate scores with their intervals, one column per input length.
-
-    Each dataset and series has a row, with the lead baseline at its end.
-    """
+def scores_by_length(summary: pd.DataFrame, titles: Titles) -> pd.DataFrame:
+    """Tabulate scores and the lead baseline by dataset and series, a column per input length."""
     table = with_series(summary)
     lengths = sorted(table["seq_len"].unique())
     rows = []
@@ -89,86 +86,70 @@ def scores_by_length(summary: pd.DataFrame, titles: Mapping[str, str]) -> pd.Dat
     return pd.DataFrame(rows)
 
 
-def energies(summary: pd.DataFrame, titles: Mapping[str, str]) -> pd.DataFrame:
-    """Tabulate the energy of training and inference as text, NA where unknown.
-
-    Each cell and inference point has a row.
-    """
+def energies(summary: pd.DataFrame, titles: Titles) -> pd.DataFrame:
+    """Tabulate the energy of training and inference as text, a row per cell and point."""
     unit = energy_unit(summary)
-    rows = [
-        _energy_row({str(k): v for k, v in row.items()}, titles, unit)
-        for row in summary.to_dict("records")
-    ]
-    return _without_alike(pd.DataFrame(rows))
+    return _without_alike(
+        pd.DataFrame([_energy_row(row, titles, unit) for row in records(summary)])
+    )
 
 
 def dataset_statistics(
-    facts: Sequence[Mapping[str, str]], titles: Mapping[str, str], published: Mapping[str, Any]
+    facts: Sequence[Mapping[str, str]], titles: Titles, published: Mapping[str, Any]
 ) -> pd.DataFrame:
-    """Tabulate the data in use, one row per dataset and tokenizer.
-
-    A dataset is left out until its files are there.
+    """Tabulate the data whose files are there, one row per dataset and tokenizer.
 
     Args:
         facts: as `longwatt.report_settings.dataset_facts`.
         titles: how datasets are called.
         published: a study's `published`; its statistics stand beside the measured ones.
     """
-    there = [
-        fact for fact in facts if Path(fact["records"]).exists() and Path(fact["tokens"]).exists()
-    ]
     theirs = published.get("datasets", {})
-    rows = [_dataset(fact, titles, theirs) for fact in there]
+    rows = [
+        _dataset(fact, titles, theirs)
+        for fact in facts
+        if Path(fact["records"]).exists() and Path(fact["tokens"]).exists()
+    ]
     return pd.DataFrame(rows, columns=[*DATASET, *(PUBLISHED_DATASET if theirs else ())])
 
 
-DATASET = ("dataset", "metric", "rows", "words in", "words out", "train/validation/test rows",
-           "references unseen by metric", "tokenizer", "tokens in", "most tokens in",
-           "references changed by tokenizer")  # fmt: skip
+DATASET = (
+    "dataset", "metric", "rows", "words in", "words out", "train/validation/test rows",
+    "references unseen by metric", "tokenizer", "tokens in", "most tokens in",
+    "references changed by tokenizer",
+)  # fmt: skip
 PUBLISHED_DATASET = (
-    "published rows",
-    "rows differ (%)",
-    "published words in",
-    "words in differ (%)",
-    # Fmt: skip.
-    "published words out",
-    "words out differ (%)",
-    "published train/validation/test rows",
-)
+    "published rows", "rows differ (%)", "published words in", "words in differ (%)",
+    "published words out", "words out differ (%)", "published train/validation/test rows",
+)  # fmt: skip
 
 
 def write_tables(summary: Path, folder: Path, settings: Mapping[str, Any], provenance: Any) -> None:
-    """Write every table of `longwatt.displays.tables` into `folder`.
-
-    Each becomes an .html, an .md and a .csv file; `tables.json` has their digests.
+    """Write every table of `longwatt.displays.tables` as .html, .md and .csv, and `tables.json`.
 
     Args:
-        summary: a summary.csv, with the settings of its rows in the JSON beside it; its digest is
-            recorded, so that a report can tell whether it shows what this made.
+        summary: a summary.csv, with the settings of its rows in the JSON beside it; a report
+            compares its digest, which is recorded, with the present one.
         folder: made if it is not there.
         settings: as `longwatt.stages.Stages.tabulate`.
         provenance: the stamp of tables.json.
     """
-    table, groups = (
-        read_summary(summary),
-        read_object(summary.with_suffix(".json")).get("settings", []),
-    )
+    table = read_summary(summary)
+    groups = read_object(summary.with_suffix(".json")).get("settings", [])
     found = _tables(table, settings, groups)
     for name, shown in found.items():
         write(folder, name, shown)
     pages = [folder / f"{name}.{kind}" for name in found for kind in TABLE_KINDS]
     facts = {"rows": len(table), "sha256": {path.name: sha256(path) for path in pages}}
-    write_json(
-        folder / "tables.json",
-        {**facts, "summary_sha256": sha256(summary), "provenance": provenance},
-    )
+    facts |= {"summary_sha256": sha256(summary), "provenance": provenance}
+    write_json(folder / "tables.json", facts)
 
 
 def _tables(
     table: pd.DataFrame, settings: Mapping[str, Any], groups: Sequence[Mapping[str, Any]]
 ) -> dict[str, pd.DataFrame]:
     titles, published = settings["titles"], settings["published"]
-    general = {
+    found = {
         "summary": readable(table, titles),
         "scores": scores_by_length(table, titles),
         "energy": energies(table, titles),
@@ -177,25 +158,19 @@ def _tables(
         "batch_sizes": batch_sizes(table, settings),
     }
     if "exit_kind" in table and table["exit_kind"].notna().any():
-        general[EXITS] = early_exits(table, titles)
-    return (
-        {**general, PUBLISHED: published_scores(table, published, titles)}
-        if published.get("scores")
-        else general
-    )
+        found[EXITS] = early_exits(table, titles)
+    if published.get("scores"):
+        found[PUBLISHED] = published_scores(table, published, titles)
+    return found
 
 
 def _without_alike(table: pd.DataFrame) -> pd.DataFrame:
     """Drop columns of settings that are equal in every row."""
-    alike = [
-        name
-        for name in ("attention", "budget", "protocol", "seed", "inference")
-        if table[name].nunique() == 1
-    ]
-    return table.drop(columns=alike)
+    settings = ("attention", "budget", "protocol", "seed", "inference")
+    return table.drop(columns=[name for name in settings if table[name].nunique() == 1])
 
 
-def _cell(row: Mapping[str, Any], titles: Mapping[str, str], more: str = "") -> dict[str, str]:
+def _cell(row: Row, titles: Titles, more: str = "") -> dict[str, str]:
     return {
         "dataset": titles.get(row["dataset"], row["dataset"]),
         "model": titles.get(row["model"], row["model"]) + more + marked(row),
@@ -207,36 +182,24 @@ def _cell(row: Mapping[str, Any], titles: Mapping[str, str], more: str = "") -> 
 
 
 def _baselines(row: Any, summary: pd.DataFrame) -> dict[str, str]:
-    """Return the lead baseline, and for classification the majority class.
-
-    A baseline is shown if any row of the table has it.
-    """
-    known = {
-        name: name in summary and bool(summary[name].notna().any())
-        for name in ("score_lead", "majority")
-    }
-    lead = (
-        {"lead baseline": number(row["score_lead"])}
-        if known["score_lead"] or not known["majority"]
-        else {}
+    """Return the lead baseline and the majority class, where any row has them."""
+    lead, majority = (
+        name in summary and bool(summary[name].notna().any()) for name in ("score_lead", "majority")
     )
-    return {**lead, **({"majority class": number(row["majority"])} if known["majority"] else {})}
+    found = {"lead baseline": number(row["score_lead"])} if lead or not majority else {}
+    return found | ({"majority class": number(row["majority"])} if majority else {})
 
 
 def _row(
-    row: Mapping[str, Any],
-    titles: Mapping[str, str],
-    unit: EnergyUnit,
-    baselines: Mapping[str, str],
-    exits: Mapping[str, str],
+    row: Row, titles: Titles, unit: EnergyUnit, baselines: Titles, exits: Titles
 ) -> dict[str, str]:
+    confidence = row["score_confidence"]
+    confidence = CONFIDENCE if pd.isna(confidence) else float(confidence)
     return {
         **_cell(row, titles, random_weights(row["initialisation"] == "random", brackets=True)),
         "metric": row["score_name"],
         "score": number(row["score"]),
-        f"{percent(_confidence(row), 'g')} interval": interval(
-            row["score_ci_low"], row["score_ci_high"]
-        ),
+        f"{percent(confidence, 'g')} interval": interval(row["score_ci_low"], row["score_ci_high"]),
         **exits,
         **baselines,
         "ceiling": number(row["score_ceiling"]),
@@ -259,29 +222,27 @@ def _score(group: pd.DataFrame) -> str:
 
 
 def _dataset(
-    fact: Mapping[str, str], titles: Mapping[str, str], published: Mapping[str, Any]
+    fact: Mapping[str, str], titles: Titles, published: Mapping[str, Any]
 ) -> dict[str, str]:
-    records, tokens = (
-        read_artefact(Path(fact[name]), shared=True) for name in ("records", "tokens")
-    )
+    records, tokens = (read_artefact(Path(fact[of]), shared=True) for of in ("records", "tokens"))
     splits: Mapping[str, Mapping[str, float]] = records["splits"]
     rows = {name: int(split["rows"]) for name, split in splits.items()}
-    lengths = tokens["input_tokens"]
     examples = {name: int(split["examples"]) for name, split in splits.items()}
     words = {
-        kind: _mean({n: s[f"{kind}_mean"] for n, s in splits.items()}, rows)
-        for kind in ("words_in", "words_out")
+        kind: _mean(splits, f"{kind.replace(' ', '_')}_mean", rows)
+        for kind in ("words in", "words out")
     }
+    lengths = tokens["input_tokens"]
     return {
         "dataset": titles.get(fact["dataset"], fact["dataset"]),
         "metric": fact["metric"],
         "rows": number(sum(rows.values()), ","),
-        "words in": number(words["words_in"], ",.0f"),
-        "words out": number(words["words_out"], ",.1f"),
+        "words in": number(words["words in"], ",.0f"),
+        "words out": number(words["words out"], ",.1f"),
         "train/validation/test rows": _by_split(rows),
         "references unseen by metric": _unseen(records, fact),
         "tokenizer": fact["tokenizer"],
-        "tokens in": f"{_mean({n: s['mean'] for n, s in lengths.items()}, examples):,.0f}",
+        "tokens in": f"{_mean(lengths, 'mean', examples):,.0f}",
         "most tokens in": f"{max(s['max'] for s in lengths.values()):,}",
         "references changed by tokenizer": _changed(records, tokens),
         **_published_dataset(rows, words, published.get(fact["dataset"], {})),
@@ -289,21 +250,14 @@ def _dataset(
 
 
 def _unseen(records: Mapping[str, Any], fact: Mapping[str, str]) -> str:
-    """Count the references without any word that the metric sees.
-
-    The count is NA where it was not made, as for labels.
-    """
-    by_split = records.get("visibility")
-    if not by_split:
-        return NA
-    return f"{sum(unseen(facts, fact['metric'], fact['text'])['references'] for facts in by_split.values()):,}"
+    """Count the references without a word that the metric sees, NA where uncounted."""
+    by_split = (records.get("visibility") or {}).values()
+    found = [unseen(facts, fact["metric"], fact["text"])["references"] for facts in by_split]
+    return f"{sum(found):,}" if found else NA
 
 
 def _changed(records: Mapping[str, Any], tokens: Mapping[str, Any]) -> str:
-    """Count the references that a tokenizer does not give back unchanged.
-
-    The count is NA for labels and where it was not made.
-    """
+    """Count the references that a tokenizer changes, NA for labels and where not counted."""
     texts = tokens.get("round_trip")
     if not texts or "labels" in records:
         return NA
@@ -313,16 +267,13 @@ def _changed(records: Mapping[str, Any], tokens: Mapping[str, Any]) -> str:
 def _published_dataset(
     rows: Mapping[str, int], words: Mapping[str, float], published: Mapping[str, Any]
 ) -> dict[str, str]:
-    """Compare the measured statistics of a dataset with published ones.
-
-    Rows are those of the splits in use.
-    """
+    """Compare the measured statistics of a dataset, over the splits in use, with published ones."""
     theirs: Mapping[str, int] = published.get("rows", {})
     same = sum(theirs[split] for split in rows) if rows.keys() <= theirs.keys() else None
     pairs = {
         "rows": (sum(rows.values()), same, ",.0f"),
-        "words in": (words["words_in"], published.get("words_in"), ",.0f"),
-        "words out": (words["words_out"], published.get("words_out"), ",.1f"),
+        "words in": (words["words in"], published.get("words_in"), ",.0f"),
+        "words out": (words["words out"], published.get("words_out"), ",.1f"),
     }
     found = {}
     for name, (ours, known, shape) in pairs.items():
@@ -335,27 +286,21 @@ def _by_split(rows: Mapping[str, int]) -> str:
     return "/".join(str(rows.get(name, NA)) for name in SPLITS)
 
 
-def _mean(means: Mapping[str, float], weights: Mapping[str, int]) -> float:
-    return sum(means[name] * weights[name] for name in means) / sum(weights[name] for name in means)
+def _mean(
+    splits: Mapping[str, Mapping[str, float]], name: str, weights: Mapping[str, int]
+) -> float:
+    total = sum(split[name] * weights[of] for of, split in splits.items())
+    return total / sum(weights[of] for of in splits)
 
 
-def _confidence(row: Mapping[str, Any]) -> float:
-    return CONFIDENCE if pd.isna(row["score_confidence"]) else float(row["score_confidence"])
-
-
-def _energy_row(
-    row: Mapping[str, Any], titles: Mapping[str, str], unit: EnergyUnit
-) -> dict[str, str]:
-    others = {
-        f"{title} ({unit.name})": _in(unit, row[f"{name}_energy_kwh"])
-        for name, title in ENERGIES.items()
-    }
-    currency = "" if pd.isna(row["currency"]) else f" ({row['currency']})"
+def _energy_row(row: Row, titles: Titles, unit: EnergyUnit) -> dict[str, str]:
+    parts = {f"{title} ({unit.name})": f"{name}_energy_kwh" for name, title in ENERGIES.items()}
+    currency: str = "" if pd.isna(row["currency"]) else f" ({row['currency']})"
     return {
         **_cell(row, titles),
         "source": str(row["train_energy_source"]),
         f"training ({unit.name})": _energy(row, "train", unit, flagged=False),
-        **others,
+        **{title: _in(unit, row[column]) for title, column in parts.items()},
         f"mean power x time, as the paper ({unit.name})": _in(unit, row["train_energy_kwh_paper"]),
         "mean power (W)": number(row["train_mean_power_w"]),
         "idle (W)": number(row["train_idle_power_w"]),
@@ -372,11 +317,8 @@ def _energy_row(
     }
 
 
-def _energy(row: Mapping[str, Any], part: str, unit: EnergyUnit, flagged: bool = True) -> str:
-    """Write an energy, marked if it is estimated.
-
-    Its flags are added where they have no column of their own.
-    """
+def _energy(row: Row, part: str, unit: EnergyUnit, flagged: bool = True) -> str:
+    """Write an energy, marked if estimated, with its flags unless a column has them."""
     if pd.isna(row[f"{part}_energy_kwh"]):
         return NA
     estimated = row[f"{part}_energy_source"] == "estimate"
