@@ -9,7 +9,7 @@ import pytest
 from huggingface_hub import hf_hub_download
 
 from longwatt import hub, settings
-from longwatt.asked import fetches
+from longwatt.asked import leases_gpus
 from longwatt.datasets import scrolls
 from longwatt.datasets.records import DatasetError, download
 from longwatt.models import load_family
@@ -172,7 +172,7 @@ def test_what_was_made_needs_no_hub(read, hub_of):
      ("compare", False), ("--report r.html", False), ("--unlock", False)],
 )  # fmt: skip
 def test_only_what_may_fetch_asks(line, asks, root):
-    assert fetches(asked(line, root)) == asks
+    assert leases_gpus(asked(line, root)) == asks
 
 
 def test_a_mirror_serves_all_three_without_a_request(read, hub_of, files, tmp_path, monkeypatch):

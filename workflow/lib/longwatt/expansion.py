@@ -18,6 +18,7 @@ SEARCH = "search"
 VARIANT_OF = "variant_of"  # of a model that a search made: the entry that it was made from
 KINDS = {"inference": "inference point", "models": "model"}  # blocks of a study with lists
 Entries = Mapping[str, Mapping[str, Any]]
+Made = Mapping[str, Mapping[str, Sequence[str]]]
 
 
 def write_out(study: Mapping[str, Any], source: str) -> dict[str, Any]:
@@ -91,9 +92,7 @@ def _members(found: Mapping[str, Mapping[str, Any]]) -> dict[str, list[str]]:
     return {**each, **{name: list(entries) for name, entries in found.items()}}
 
 
-def _in_block(
-    block: Mapping[str, Any], made: Mapping[str, Mapping[str, Sequence[str]]], where: str
-) -> dict[str, Any]:
+def _in_block(block: Mapping[str, Any], made: Made, where: str) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for key, members in made.items():
         for name in block.get(key, ()):

@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -61,7 +61,8 @@ SCHEMA: dict[str, Any] = {
     },
 }
 
-Choose = Callable[[Collection[str]], list[str]]
+Names = Collection[str]
+Choose = Callable[[Names], list[str]]
 
 
 def fetch(repository: Repository, choose: Choose) -> Path:
@@ -91,7 +92,10 @@ def fetch(repository: Repository, choose: Choose) -> Path:
         _check_cache(repository, choose)
     else:
         chosen = _chosen(repository, choose, listed, "it")
-        _note_listing(repository, listed)
+        noted = _listing_path(repository)  # from it the same files are chosen without a connection
+        with suppress(OSError):  # a cache that may only be read
+            if not noted.is_file():
+                write_json(noted, listed)
         for name in chosen:
             _bring(repository, name, listed[name])
     return repository.snapshot
@@ -109,8 +113,7 @@ def check(repository: Repository, choose: Choose) -> None:
         _chosen(repository, choose, _names(mirrored), str(mirrored))
     elif _lack_of_cache(repository, choose):
         try:
-            names = _chosen(repository, choose, listed_once(repository), "it")
-            if names:
+            if names := _chosen(repository, choose, listed_once(repository), "it"):
                 check_access(repository, names[0])
         except HubUnreachable as error:
             raise _advised(repository, error) from None
@@ -124,7 +127,7 @@ def cached(repository: Repository, name: str) -> Path | None:
     return None
 
 
-def verified(repository: Repository, folder: Path, names: Collection[str]) -> bool:
+def verified(repository: Repository, folder: Path, names: Names) -> bool:
     """Return whether `fetch` could compare every file of its folder with a checksum.
 
     There is a checksum for all that the hub sent and for what `hf download` put into a mirror's
@@ -177,9 +180,7 @@ def _names(folder: Path) -> list[str]:
     return sorted(path.as_posix() for path in found if path.parts[0] != ".cache")
 
 
-def _chosen(
-    repository: Repository, choose: Choose, names: Collection[str], where: str
-) -> list[str]:
+def _chosen(repository: Repository, choose: Choose, names: Names, where: str) -> list[str]:
     try:
         return choose(names)
     except LookupError as error:
@@ -240,14 +241,6 @@ def _fits(path: Path, digest: str) -> bool:
         return False
 
 
-def _note_listing(repository: Repository, listed: Mapping[str, str]) -> None:
-    """Store a commit's listing, so that the same files are chosen without a connection."""
-    path = _listing_path(repository)
-    if not path.is_file():
-        with suppress(OSError):  # a cache that may only be read
-            write_json(path, listed)
-
-
 def _listing_path(repository: Repository) -> Path:
     return repository.cache / "longwatt" / f"{repository.revision}.json"
 
@@ -302,7 +295,7 @@ def _mirrored(repository: Repository) -> Path | None:
     return folder if folder.is_dir() else None
 
 
-def check_copies(repository: Repository, folder: Path, names: Collection[str]) -> list[str]:
+def check_copies(repository: Repository, folder: Path, names: Names) -> list[str]:
     """Compare a folder's files with the revision and checksum that `hf download` noted.
 
     Returns the names of files without a note, and raises HubError if one is of another revision or

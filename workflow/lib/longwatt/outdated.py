@@ -34,6 +34,7 @@ SPEAKERS = {"tokenizer.json": "provenance.json", "batch_size.json": "probe.json"
 PAGES = {"summarize": "", "tabulate": "", "plot": "", "plot_exits": "figures", "judge_claims": ""}
 # By artefact: the settings digest and the code digest that it must carry to count.
 Stamps = Mapping[str, Sequence[str]]
+Jobs = Iterable[Stage]
 
 
 @dataclass(frozen=True)
@@ -140,15 +141,11 @@ class Counting:
     def _sound(self, path: Path) -> bool:
         if self._files.other_origin(path) is not None:
             return False
-        known = [given for given in self._files.inputs(path) if str(given) in self._stamps]
-        return all(
-            self.counts(given) if given.exists() else not is_set_aside(given) for given in known
-        )
+        known = [one for one in self._files.inputs(path) if str(one) in self._stamps]
+        return all(self.counts(one) if one.exists() else not is_set_aside(one) for one in known)
 
 
-def outdated(
-    in_force: InForce, results: Path, jobs: Iterable[Stage] | None = None
-) -> list[Outdated]:
+def outdated(in_force: InForce, results: Path, jobs: Jobs | None = None) -> list[Outdated]:
     """List a study's artefacts that no longer count, in the order of the flow.
 
     Only those of `jobs` are looked at, if it is given. Missing data are passed over: what was made
@@ -173,7 +170,7 @@ def is_set_aside(artefact: Path) -> bool:
     return any(Path(f"{artefact}{end}").exists() for end in (STALE, OUTDATED, UNMATCHED))
 
 
-def shared_set_aside(jobs: Iterable[Stage]) -> list[str]:
+def shared_set_aside(jobs: Jobs) -> list[str]:
     """List data, weights and tokenizers that were set aside and are to be made again.
 
     The jobs come in the order of the flow, those of cells last.

@@ -46,21 +46,16 @@ def rows(study: Study, cells: Cells, inference: Inference) -> list[dict[str, Any
         cells: the cells of the study, here and below.
         inference: asked about cells with labels only.
     """
-    return [
-        {
-            **_known(study, name, cell),
-            "inference": point,
-            **(rule_columns(inference(name, point)) if classifies(study, cell.dataset) else {}),
-        }
-        for name, (cell, points) in cells.items()
-        for point in points
-    ]
-
-
-def _known(study: Study, name: str, cell: Cell) -> dict[str, Any]:
-    model = study["models"][cell.model]
-    known = {**vars(cell), "cell": name, "initialisation": model["initialisation"]}
-    return {**known, **{key: model[key] for key in (VARIANT_OF,) if key in model}}
+    found = []
+    for name, (cell, points) in cells.items():
+        model = study["models"][cell.model]
+        known = {**vars(cell), "cell": name, "initialisation": model["initialisation"]}
+        known |= {VARIANT_OF: model[VARIANT_OF]} if VARIANT_OF in model else {}
+        for point in points:
+            labels = classifies(study, cell.dataset)
+            rule = rule_columns(inference(name, point)) if labels else {}
+            found.append({**known, "inference": point, **rule})
+    return found
 
 
 def compared(study: Study, cells: Cells, inference: Inference) -> list[dict[str, Any]]:
@@ -97,17 +92,11 @@ def claim_cells(
     The points include those of the cells that `exclude` takes away.
     """
     there: dict[str, tuple[Cell, str | None]] = {name: (cell, None) for name, cell in cells.items()}
-    return [
-        {
-            **vars(cell),
-            "model": claimed(study, cell),
-            "cell": name,
-            "inference": point,
-            "left_out": reason,
-        }
-        for name, (cell, reason) in {**there, **left_out(study)}.items()
-        for point in points[name]
-    ]
+    found = []
+    for name, (cell, reason) in {**there, **left_out(study)}.items():
+        known = {**vars(cell), "model": claimed(study, cell), "cell": name}
+        found += [{**known, "inference": point, "left_out": reason} for point in points[name]]
+    return found
 
 
 def with_splits(cells: Sequence[Mapping[str, Any]], inference: Inference) -> list[dict[str, Any]]:

@@ -335,9 +335,7 @@ def _layers(study: Study, cell: Cell, block: str) -> list[Mapping[str, Any]]:
     return [study.get(block, {}), *(entry.get(block, {}) for entry in entries)]
 
 
-def _generation(
-    study: Study, cell: Cell, training: Settings, *of_point: Mapping[str, Any]
-) -> Settings:
+def _generation(study: Study, cell: Cell, training: Settings, *of_point: Settings) -> Settings:
     """Merge all settings of a cell's generation.
 
     Those that another overrules are their defaults or None. A teacher-forced cell generates

@@ -75,11 +75,8 @@ def _folder(entry: Mapping[str, Any], lacks: pretrained.Lacks) -> Path | None:
 
 def changed(stages: Stages, known: KnownDigests) -> dict[str, list[str]]:
     """List the files that changed, by the artefact made from them, without writing anything."""
-    found = {
-        str(source.artefact): source.differences(source.artefact, known)
-        for source in sources(stages)
-        if source.artefact.exists()
-    }
+    there = [one for one in sources(stages) if one.artefact.exists()]
+    found = {str(one.artefact): one.differences(one.artefact, known) for one in there}
     return {artefact: files for artefact, files in found.items() if files}
 
 

@@ -145,8 +145,7 @@ def _check_origin(entry: Mapping[str, Any], where: str) -> None:
 
 def _check_pinned(repository: hub.Repository | None, where: str) -> None:
     """Refuse a branch or a tag, whose meaning may change."""
-    problem = hub.not_pinned(repository) if repository else None
-    if problem:
+    if repository and (problem := hub.not_pinned(repository)):
         raise StudyError(f"{where}.revision: {problem}")
 
 

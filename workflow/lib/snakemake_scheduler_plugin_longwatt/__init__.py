@@ -60,9 +60,7 @@ class Scheduler(SchedulerBase):  # type: ignore[misc]
         coming = self._coming(set(_single(jobs)), remaining_jobs)
         return [jobs[index] for index in self._choose(needs, available_resources, coming)]
 
-    def _choose(
-        self, needs: Sequence[Need], free: Mapping[str, int | str], coming: Any | None
-    ) -> list[int]:
+    def _choose(self, needs: Sequence[Need], free: Mapping[str, Any], coming: Any) -> list[int]:
         """Choose jobs to start, holding GPUs for a coming job while patience lasts."""
         plain = choose(needs, free)
         if coming is None:

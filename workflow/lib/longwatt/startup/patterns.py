@@ -20,12 +20,5 @@ def part_of(inferences: Iterable[str]) -> str:
 
 def cell_of(cells: Collection[Cell]) -> str:
     """Match cell ids part by part: thousands of alternatives would be slow."""
-    names: tuple[set[str], ...] = (
-        {cell.dataset for cell in cells},
-        {cell.model for cell in cells},
-        {str(cell.seq_len) for cell in cells},
-        {cell.budget for cell in cells},
-        {cell.protocol for cell in cells},
-        {f"seed{cell.seed}" for cell in cells},
-    )
-    return "/".join(f"(?:{one_of(part)})" for part in names)
+    parts = zip(*(cell.name.split("/") for cell in cells), strict=True)
+    return "/".join(f"(?:{one_of(part)})" for part in parts)

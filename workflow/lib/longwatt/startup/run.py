@@ -204,11 +204,8 @@ class Run:
         """
         believes = asked.believes_files(self.given.options)
         told = set() if believes else provenance.recorded_paths(RECORDS / "metadata")
-        unrecorded = [
-            stage
-            for stage in self.stages.all()
-            if stage.artefact not in told or Path(stage.artefact + provenance.STALE).exists()
-        ]
+        jobs = ((stage, Path(stage.artefact + provenance.STALE)) for stage in self.stages.all())
+        unrecorded = [job for job, aside in jobs if job.artefact not in told or aside.exists()]
         if aside := provenance.set_stale_aside(unrecorded, self.current.codes):
             intro = "Made by other settings or code than now, to be made again:"
             _say("\n  ".join([intro, *aside]))
