@@ -68,15 +68,21 @@ UNKNOWN_LABELLED = Data({"train": 25000, "validation": 1000, "test": 2000}, 30.0
 LABELLED_DATA = {
     "ag_news": Data({"train": 120000, "test": 7600}, 31.5, 1.0),
     "imdb": Data({"train": 25000, "test": 25000}, 230.0, 1.0),
-    "sst": Data({"train": 6920, "validation": 872, "test": 1821}, 18.5, 1.0),  # two classes of the treebank's sentences
+    "sst": Data(
+        {"train": 6920, "validation": 872, "test": 1821}, 18.5, 1.0
+    ),  # two classes of the treebank's sentences
     "sst2": Data({"train": 67349, "validation": 872, "test": 1821}, 18.5, 1.0),
     "snli": Data({"train": 549367, "validation": 9842, "test": 9824}, 20.3, 1.0),
     "multi_nli": Data({"train": 392702, "validation": 9815, "test": 9832}, 29.2, 1.0),
 }
-ACLSUM_SENTENCES = Data({"train": 3868, "validation": 1978, "test": 3766}, 26.1, 1.0)  # counted in the package
+ACLSUM_SENTENCES = Data(
+    {"train": 3868, "validation": 1978, "test": 3766}, 26.1, 1.0
+)  # counted in the package
 
 
-def data_of(source: str, options: Mapping[str, Any], facts: Mapping[str, Any], labelled: bool = False) -> Data:
+def data_of(
+    source: str, options: Mapping[str, Any], facts: Mapping[str, Any], labelled: bool = False
+) -> Data:
     """Return the sizes and lengths that are known of a dataset.
 
     Args:
@@ -89,11 +95,15 @@ def data_of(source: str, options: Mapping[str, Any], facts: Mapping[str, Any], l
         return _measured_data(facts["splits"])
     if source == "needle":
         rows = {split: int(options[split]) for split in ("train", "validation", "test")}
-        return Data(rows, float(options["words_per_document"]), float(options.get("answer_words", 2)), rows)
+        return Data(
+            rows, float(options["words_per_document"]), float(options.get("answer_words", 2)), rows
+        )
     if source == "aclsum_sentences":
         return ACLSUM_SENTENCES
     if labelled:
-        return _held_out(LABELLED_DATA.get(repository_name(options), UNKNOWN_LABELLED), options.get("held_out"))
+        return _held_out(
+            LABELLED_DATA.get(repository_name(options), UNKNOWN_LABELLED), options.get("held_out")
+        )
     return SCROLLS_DATA.get(str(options.get("task")), UNKNOWN_DATA)
 
 
@@ -112,6 +122,8 @@ def _held_out(data: Data, held_out: Mapping[str, Any] | None) -> Data:
 
 
 def _measured_data(splits: Mapping[str, Mapping[str, Any]]) -> Data:
-    rows, examples = ({n: int(split.get(key, 0)) for n, split in splits.items()} for key in ("rows", "examples"))
+    rows, examples = (
+        {n: int(split.get(key, 0)) for n, split in splits.items()} for key in ("rows", "examples")
+    )
     first = splits.get("train") or next(iter(splits.values()))
     return Data(rows, float(first["words_in_mean"]), float(first["words_out_mean"]), examples)

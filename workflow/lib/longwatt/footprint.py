@@ -75,7 +75,9 @@ def parameters_of(model: RuntimeModel) -> Parameters:
         trained={name: count for name, count in trained.items() if isinstance(count, int)},
         whole={name: count for name, count in whole.items() if isinstance(count, int)},
         estimated=frozenset(
-            name for name in known if entries[name]["initialisation"] != "random" and not model.configs.get(name)
+            name
+            for name in known
+            if entries[name]["initialisation"] != "random" and not model.configs.get(name)
         ),
         unknown={n: why for n, why in {**whole, **trained}.items() if isinstance(why, str)},
     )
@@ -126,14 +128,22 @@ def disk(
         _predictions(stages, model),
         *_recorded(stages, model),
         _energy_logs(stages, seconds),
-        Share("checkpoints of cells under way", sum(under_way) / GIB, f"{len(under_way)} at once: {each}"),
+        Share(
+            "checkpoints of cells under way",
+            sum(under_way) / GIB,
+            f"{len(under_way)} at once: {each}",
+        ),
     ]
 
 
 def _datasets(stages: Stages, model: RuntimeModel) -> Share:
     sizes = {key: _size(Path("resources/datasets") / key) for key in stages.datasets}
-    total = sum(size or _text_bytes(model.data[stages.datasets[key]]) for key, size in sizes.items())
-    return Share("datasets", total / GIB, _looked_up(sizes.values(), f"{BYTES_PER_WORD} bytes a word"))
+    total = sum(
+        size or _text_bytes(model.data[stages.datasets[key]]) for key, size in sizes.items()
+    )
+    return Share(
+        "datasets", total / GIB, _looked_up(sizes.values(), f"{BYTES_PER_WORD} bytes a word")
+    )
 
 
 def _tokens(stages: Stages, model: RuntimeModel) -> Share:
@@ -143,7 +153,11 @@ def _tokens(stages: Stages, model: RuntimeModel) -> Share:
         data = model.data[stages.datasets[dataset]]
         total += size or _token_bytes(data)
         sizes.append(size)
-    return Share("tokens", total / GIB, _looked_up(sizes, f"{TOKENS_PER_WORD} tokens a word, {TOKEN_BYTES} bytes each"))
+    return Share(
+        "tokens",
+        total / GIB,
+        _looked_up(sizes, f"{TOKENS_PER_WORD} tokens a word, {TOKEN_BYTES} bytes each"),
+    )
 
 
 def _pretrained(stages: Stages, counts: Mapping[str, int]) -> Share:
@@ -159,7 +173,9 @@ def _pretrained(stages: Stages, counts: Mapping[str, int]) -> Share:
             cached[models[name]["repository"], models[name]["revision"]] = whole
     total += sum(cached.values())
     source = _looked_up(sizes, "weights in fp32; twice if from a hub, whose cache keeps a copy")
-    return Share("pretrained models", total / GIB, source if sizes else "all start from random weights")
+    return Share(
+        "pretrained models", total / GIB, source if sizes else "all start from random weights"
+    )
 
 
 def _predictions(stages: Stages, model: RuntimeModel) -> Share:
@@ -168,7 +184,10 @@ def _predictions(stages: Stages, model: RuntimeModel) -> Share:
         data = model.data[cell.dataset]
         for point in stages.points(name):
             settings = stages.predict(name, point).settings
-            chosen, references = settings["inference"], settings.get("references", COMPARISON_DEFAULTS["references"])
+            chosen, references = (
+                settings["inference"],
+                settings.get("references", COMPARISON_DEFAULTS["references"]),
+            )
             made = data.predictions(chosen["split"], chosen["max_examples"], references)
             total += made * (EXAMPLE_BYTES + data.words_out * BYTES_PER_WORD)
     return Share("predictions and scores", total / GIB, "answers as long as the references")
@@ -177,7 +196,10 @@ def _predictions(stages: Stages, model: RuntimeModel) -> Share:
 def _recorded(stages: Stages, model: RuntimeModel) -> list[Share]:
     """Add up the recorded logits of all exits; nothing where no cell has several."""
     cells = [name for name in stages.cells if model.records(name)]
-    total = sum(model.recorded_examples(name) * (EXAMPLE_BYTES + _logit_bytes(stages, model, name)) for name in cells)
+    total = sum(
+        model.recorded_examples(name) * (EXAMPLE_BYTES + _logit_bytes(stages, model, name))
+        for name in cells
+    )
     source = f"{UNKNOWN_LABELS} labels where they are not known yet, {LOGIT_BYTES} bytes a number"
     return [Share("what exits say", total / GIB, source)] if cells else []
 
@@ -189,7 +211,10 @@ def _logit_bytes(stages: Stages, model: RuntimeModel, name: str) -> int:
 
 
 def _energy_logs(stages: Stages, seconds: Mapping[tuple[str, str], float]) -> Share:
-    total = sum(s * (LOG_BYTES_PER_S + GPU_LOG_BYTES_PER_S * stages.gpus(name)) for (name, _), s in seconds.items())
+    total = sum(
+        s * (LOG_BYTES_PER_S + GPU_LOG_BYTES_PER_S * stages.gpus(name))
+        for (name, _), s in seconds.items()
+    )
     rates = f"{LOG_BYTES_PER_S:.0f} bytes/s of a job and {GPU_LOG_BYTES_PER_S:.0f} of each GPU"
     return Share("energy logs", total / GIB, f"{rates}, compressed")
 

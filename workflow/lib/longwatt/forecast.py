@@ -110,13 +110,24 @@ class Powers:
 
     def _find(self, cell: Cell, trains: bool) -> Power:
         for names in (("model", "budget"), ("budget",)):
-            found = [row for row in self.rows if all(row.get(name) == getattr(cell, name) for name in names)]
-            watts = [value for row in found if (value := positive(row.get(f"{PREFIX[trains]}_mean_power_w")))]
+            found = [
+                row
+                for row in self.rows
+                if all(row.get(name) == getattr(cell, name) for name in names)
+            ]
+            watts = [
+                value
+                for row in found
+                if (value := positive(row.get(f"{PREFIX[trains]}_mean_power_w")))
+            ]
             if watts:
                 sources = [row.get(f"{PREFIX[trains]}_energy_source", "") for row in found]
                 word = "estimated" if "estimate" in sources else MEASURED
                 said = _flagged([row.get(f"{PREFIX[trains]}_energy_flags", "") for row in found])
-                return Power(statistics.fmean(watts), f"{word} of {len(watts)} rows ({' and '.join(names)}){said}")
+                return Power(
+                    statistics.fmean(watts),
+                    f"{word} of {len(watts)} rows ({' and '.join(names)}){said}",
+                )
         return self._declared(cell.budget)
 
     def _declared(self, budget: str) -> Power:
@@ -125,7 +136,9 @@ class Powers:
         if gpus and each:
             return Power(gpus * each, f"declared: budgets.{budget}.watts_per_gpu")
         if not gpus and self.watts_per_core:
-            return Power(self.cores * self.watts_per_core, f"declared: watts_per_core x {self.cores} cores")
+            return Power(
+                self.cores * self.watts_per_core, f"declared: watts_per_core x {self.cores} cores"
+            )
         missing = f"budgets.{budget}.watts_per_gpu" if gpus else "watts_per_core"
         return Power(None, f"unknown: nothing measured and no {missing}")
 
@@ -304,7 +317,11 @@ def misses(model: RuntimeModel, of: Collection[tuple[str, str]] | None = None) -
 
 def _miss(model: RuntimeModel, part: str, measured: Mapping[str, float]) -> Miss:
     foretold = {name: model.predict(name, part, without=name) for name in measured}
-    scaled = {n: _factor(each.seconds, measured[n]) for n, each in foretold.items() if each.refined_by is not None}
+    scaled = {
+        n: _factor(each.seconds, measured[n])
+        for n, each in foretold.items()
+        if each.refined_by is not None
+    }
     plain = [_factor(model.modelled(name, part), seconds) for name, seconds in measured.items()]
     worst = max(scaled, key=lambda name: scaled[name], default=None)
     return Miss(

@@ -81,10 +81,14 @@ def most_at_once(spans: Sequence[Span], weight: dict[str, float]) -> list[str]:
         spans: of trainings.
         weight: of each cell.
     """
-    events = [(span.end, False, span) for span in spans] + [(span.start, True, span) for span in spans]
+    events = [(span.end, False, span) for span in spans] + [
+        (span.start, True, span) for span in spans
+    ]
     best: list[str] = []
     most, now, there = 0.0, 0.0, dict[str, None]()
-    for _, starts, span in sorted(events, key=lambda event: event[:2]):  # what ends makes room for what starts then
+    for _, starts, span in sorted(
+        events, key=lambda event: event[:2]
+    ):  # what ends makes room for what starts then
         cell = span.job.cell
         now += weight[cell] if starts else -weight[cell]
         if starts:
@@ -106,12 +110,16 @@ class _Machine:
     cpu_is_free: bool = True
     for_gpus: Queue = field(default_factory=list)
     for_cpu: Queue = field(default_factory=list)
-    running: list[tuple[float, int, Job]] = field(default_factory=list)  # a heap; the number parts equal ends
+    running: list[tuple[float, int, Job]] = field(
+        default_factory=list
+    )  # a heap; the number parts equal ends
     spans: list[Span] = field(default_factory=list)
 
     def add(self, job: Job) -> None:
         """Queue a job that can start from now on."""
-        heapq.heappush(self.for_gpus if job.gpus else self.for_cpu, (-job.priority, job.cell, job.part, job))
+        heapq.heappush(
+            self.for_gpus if job.gpus else self.for_cpu, (-job.priority, job.cell, job.part, job)
+        )
 
     def start(self) -> bool:
         """Start GPU jobs in order until one does not fit, and one on the CPU; tell if any did."""

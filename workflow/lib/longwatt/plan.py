@@ -71,7 +71,9 @@ class Bill:
     co2e_kg: float | None
 
     @classmethod
-    def of(cls, parts: Sequence[CellPart], prices: Mapping[str, Any], at_most: bool = False) -> Bill:
+    def of(
+        cls, parts: Sequence[CellPart], prices: Mapping[str, Any], at_most: bool = False
+    ) -> Bill:
         """Add some parts up at the prices of `longwatt.costs.figures`."""
         seconds = [(part.gpus, part.seconds_at_most if at_most else part.seconds) for part in parts]
         kwh = _sum([part.energy_kwh_at_most if at_most else part.energy_kwh for part in parts])
@@ -149,8 +151,12 @@ class Plan:
     def disk(self) -> list[Share]:
         """Disk that the study takes."""
         counts, cells = self.parameters.trained, self.stages.cells
-        weight = {name: float(checkpoint_bytes(counts.get(cell.model, 0))) for name, cell in cells.items()}
-        together = makespan.most_at_once([span for span in self.spans if span.job.part == FINETUNE], weight)
+        weight = {
+            name: float(checkpoint_bytes(counts.get(cell.model, 0))) for name, cell in cells.items()
+        }
+        together = makespan.most_at_once(
+            [span for span in self.spans if span.job.part == FINETUNE], weight
+        )
         seconds = {(part.cell.name, part.part): part.seconds for part in self.parts}
         return disk(self.stages, self.runtimes, self.parameters, seconds, together)
 
@@ -174,7 +180,9 @@ def cores() -> int:
     return len(os.sched_getaffinity(0))
 
 
-def finished_parts(stages: Stages, stamps: Mapping[str, Sequence[str]]) -> frozenset[tuple[str, str]]:
+def finished_parts(
+    stages: Stages, stamps: Mapping[str, Sequence[str]]
+) -> frozenset[tuple[str, str]]:
     """Find the (cell, part) that the settings and code in force made.
 
     Predictions of a stale training do not count.
@@ -184,7 +192,9 @@ def finished_parts(stages: Stages, stamps: Mapping[str, Sequence[str]]) -> froze
     for name in stages.cells:
         if not counting.counts(Path(stages.finetune(name).artefact)):
             continue
-        predicted = {point: Path(stages.predict(name, point).artefact) for point in stages.points(name)}
+        predicted = {
+            point: Path(stages.predict(name, point).artefact) for point in stages.points(name)
+        }
         points = [point for point, artefact in predicted.items() if counting.counts(artefact)]
         found |= {(name, FINETUNE), *((name, f"predict/{point}") for point in points)}
         recorded = name in with_exits and counting.counts(Path(stages.record_exits(name).artefact))

@@ -53,7 +53,10 @@ COLUMNS = (
 
 
 def write_plan(
-    settings: Mapping[str, Any], stamps: Mapping[str, Sequence[str]], folder: Path, provenance: Mapping[str, Any]
+    settings: Mapping[str, Any],
+    stamps: Mapping[str, Sequence[str]],
+    folder: Path,
+    provenance: Mapping[str, Any],
 ) -> None:
     """Write plan.md, plan.csv and plan.json, and a summary to the terminal.
 
@@ -73,7 +76,9 @@ def write_plan(
         stream.write(markdown(f"Plan of {plan.stages.study_id}", sections))
     for line in summary(plan):
         say(line)
-    say(f"the whole plan is in {folder / 'plan.md'}, a row for each cell and part in {folder / 'plan.csv'}")
+    say(
+        f"the whole plan is in {folder / 'plan.md'}, a row for each cell and part in {folder / 'plan.csv'}"
+    )
 
 
 def read_plan(settings: Mapping[str, Any], stamps: Mapping[str, Sequence[str]]) -> Plan:
@@ -112,7 +117,10 @@ def facts(plan: Plan) -> dict[str, Any]:
         "gpus": asdict(plan.gpus),
         "wall_s": expected,
         "wall_s_at_most": most,
-        **{name: asdict(Bill.of(parts, plan.prices, at_most)) for name, (parts, at_most) in bills.items()},
+        **{
+            name: asdict(Bill.of(parts, plan.prices, at_most))
+            for name, (parts, at_most) in bills.items()
+        },
         "prices": plan.prices,
         "disk": [asdict(share) for share in plan.disk],
         "misses": {study: [asdict(miss) for miss in found] for study, found in plan.misses.items()},
@@ -124,7 +132,9 @@ def _write_rows(stream: TextIO, plan: Plan) -> None:
     writer = csv.DictWriter(stream, COLUMNS, restval=NA)
     writer.writeheader()
     for part in plan.parts:
-        known = {name: value for name, value in _row(part, plan.prices).items() if value is not None}
+        known = {
+            name: value for name, value in _row(part, plan.prices).items() if value is not None
+        }
         writer.writerow(known)
 
 
@@ -171,9 +181,16 @@ def _training_row(part: CellPart) -> dict[str, Any]:
 def summary(plan: Plan) -> list[str]:
     """Sum a plan up for the terminal: its head, the dearest cells, what cannot stop early."""
     lines = _head(plan)
-    lines += [f"dearest: {row['cell']}, {row['expected']} ({row['at most']} at most)" for row in _dearest(plan)[:3]]
+    lines += [
+        f"dearest: {row['cell']}, {row['expected']} ({row['at most']} at most)"
+        for row in _dearest(plan)[:3]
+    ]
     stuck = [part for part in plan.parts if part.cannot_stop_early]
-    lines += [f"early stopping can never fire in {len(stuck)} of {len(plan.stages.cells)} cells"] if stuck else []
+    lines += (
+        [f"early stopping can never fire in {len(stuck)} of {len(plan.stages.cells)} cells"]
+        if stuck
+        else []
+    )
     return lines
 
 
@@ -185,11 +202,17 @@ def page(plan: Plan) -> list[Section]:
     return [
         Section("", [*_head(plan), *(outside if pue != 1 else [])]),
         Section("By dataset and model", [Table(_by_model(plan), ["dataset", "model", "budget"])]),
-        Section(f"The dearest {min(DEAREST, len(plan.stages.cells))} cells", [Table(_dearest(plan), ["cell", "from"])]),
+        Section(
+            f"The dearest {min(DEAREST, len(plan.stages.cells))} cells",
+            [Table(_dearest(plan), ["cell", "from"])],
+        ),
         _validations(plan),
         _stuck(plan),
         _disk(plan),
-        Section("What this rests on", [Table(_assumptions(plan), ["what", "assumed", "source"]), *left_out]),
+        Section(
+            "What this rests on",
+            [Table(_assumptions(plan), ["what", "assumed", "source"]), *left_out],
+        ),
         _error(plan),
     ]
 
@@ -201,7 +224,9 @@ NOT_IN_IT = (
 )
 
 
-LEAVING = " In the mean, examples leave at exits as stated below; at most, none leaves before the last."
+LEAVING = (
+    " In the mean, examples leave at exits as stated below; at most, none leaves before the last."
+)
 LEFT_OUT_OF_EXITS = (
     "Nor is fitting temperatures and comparing exits, which takes seconds a cell; recording what every exit says of "
     "every example is a part of its own (exits)."
@@ -212,11 +237,19 @@ def _head(plan: Plan) -> list[str]:
     """Write the sentences that matter before paying."""
     cells, left = len(plan.stages.cells), plan.left
     if not left:
-        return [f"{cells} cells, all of which have run: nothing is left. What they took: {_bill(plan, plan.parts)}."]
-    lines = [f"{cells} cells, estimated: {_bill(plan, left)}; {_wall(plan)}; {gib(_disk_gib(plan))} of disk."]
+        return [
+            f"{cells} cells, all of which have run: nothing is left. What they took: {_bill(plan, plan.parts)}."
+        ]
+    lines = [
+        f"{cells} cells, estimated: {_bill(plan, left)}; {_wall(plan)}; {gib(_disk_gib(plan))} of disk."
+    ]
     if plan.finished:
         done = [part for part in plan.parts if part.finished]
-        word = "was measured" if all(part.source == "measured" for part in done) else "took, partly estimated"
+        word = (
+            "was measured"
+            if all(part.source == "measured" for part in done)
+            else "took, partly estimated"
+        )
         lines.append(
             f"That is what is left: {len(done)} of {len(plan.parts)} trainings and predictions have run. "
             f"What they {word}: {_bill(plan, done)}."
@@ -246,10 +279,20 @@ def _bill(plan: Plan, parts: Sequence[CellPart]) -> str:
         (bill.gpu_cost, most.gpu_cost, f"{currency} for GPUs"),
         (bill.co2e_kg, most.co2e_kg, "kg CO2e"),
     ]
-    said = [_pair(short(value), short(limit), f" {unit}") for value, limit, unit in quantities if value is not None]
-    on_cpu = [_pair(duration(bill.cpu_hours * HOUR_S), duration(most.cpu_hours * HOUR_S), " on the CPU")]
+    said = [
+        _pair(short(value), short(limit), f" {unit}")
+        for value, limit, unit in quantities
+        if value is not None
+    ]
+    on_cpu = [
+        _pair(duration(bill.cpu_hours * HOUR_S), duration(most.cpu_hours * HOUR_S), " on the CPU")
+    ]
     return ", ".join(
-        [*(on_cpu if bill.cpu_hours else []), *said, *([] if bill.energy_kwh is not None else ["energy NA"])]
+        [
+            *(on_cpu if bill.cpu_hours else []),
+            *said,
+            *([] if bill.energy_kwh is not None else ["energy NA"]),
+        ]
     )
 
 
@@ -271,7 +314,9 @@ def _by_model(plan: Plan) -> list[dict[str, str]]:
         groups.setdefault((part.cell.dataset, part.cell.model, part.cell.budget), []).append(part)
     rows = []
     for (dataset, model, budget), parts in groups.items():
-        random = random_weights(plan.stages.study["models"][model]["initialisation"] == "random", brackets=True)
+        random = random_weights(
+            plan.stages.study["models"][model]["initialisation"] == "random", brackets=True
+        )
         names = {"dataset": titles[dataset], "model": titles[model] + random, "budget": budget}
         rows.append({**names, **_amounts(plan, parts)})
     return [*rows, {"dataset": "all", "model": "", "budget": "", **_amounts(plan, plan.parts)}]
@@ -302,7 +347,9 @@ def _amount(hours: float, on_cpu: bool) -> str:
 def _validation_share(trained: Sequence[CellPart]) -> float:
     """CellPart of the longest trainings' time that goes into validations."""
     works = [(part.work_at_most, part.seconds_at_most) for part in trained if part.work_at_most]
-    return sum(work.validation_share * seconds for work, seconds in works) / sum(seconds for _, seconds in works)
+    return sum(work.validation_share * seconds for work, seconds in works) / sum(
+        seconds for _, seconds in works
+    )
 
 
 def _by_cell(plan: Plan) -> dict[str, list[CellPart]]:
@@ -314,8 +361,14 @@ def _by_cell(plan: Plan) -> dict[str, list[CellPart]]:
 
 def _dearest(plan: Plan) -> list[dict[str, str]]:
     """The cells that take most device time, whether they have run or not."""
-    hours = {n: sum(max(1, p.gpus) * p.seconds for p in parts) / HOUR_S for n, parts in _by_cell(plan).items()}
-    most = {n: sum(max(1, p.gpus) * p.seconds_at_most for p in parts) / HOUR_S for n, parts in _by_cell(plan).items()}
+    hours = {
+        n: sum(max(1, p.gpus) * p.seconds for p in parts) / HOUR_S
+        for n, parts in _by_cell(plan).items()
+    }
+    most = {
+        n: sum(max(1, p.gpus) * p.seconds_at_most for p in parts) / HOUR_S
+        for n, parts in _by_cell(plan).items()
+    }
     named = sorted(hours, key=lambda name: -hours[name])[:DEAREST]
     return [
         {
@@ -335,7 +388,10 @@ def _hours(plan: Plan, name: str, hours: float) -> str:
 
 
 def _validations(plan: Plan) -> Section:
-    trained = sorted((part for part in plan.parts if part.work_at_most), key=lambda part: -_validation_share([part]))
+    trained = sorted(
+        (part for part in plan.parts if part.work_at_most),
+        key=lambda part: -_validation_share([part]),
+    )
     most = sum(part.work_at_most.validations for part in trained if part.work_at_most)
     text = (
         f"At most {most:,} validations, {percent(_validation_share(trained))} of all training time if no cell stops "
@@ -362,7 +418,9 @@ def _stuck(plan: Plan) -> Section:
     stuck = [part for part in plan.parts if part.cannot_stop_early and part.work_at_most]
     heading = "Early stopping that can never fire"
     if not stuck:
-        return Section(heading, ["Every cell has enough validations for its early stopping to fire."])
+        return Section(
+            heading, ["Every cell has enough validations for its early stopping to fire."]
+        )
     text = (
         f"In {len(stuck)} of {len(plan.stages.cells)} cells (patience + 1) x every_steps is no less than all "
         "steps: after a first validation there is no room for as many more as patience says without improvement before "
@@ -386,7 +444,9 @@ def _scheduled(part: CellPart) -> str:
     """Say how many validations are due in a training, and if one follows its last step."""
     assert part.work_at_most is not None and part.every_steps is not None
     due = int(part.work_at_most.steps // part.every_steps)
-    return f"{due}, and one after the last step" if due < part.work_at_most.validations else str(due)
+    return (
+        f"{due}, and one after the last step" if due < part.work_at_most.validations else str(due)
+    )
 
 
 def _disk_gib(plan: Plan) -> float:
@@ -394,7 +454,9 @@ def _disk_gib(plan: Plan) -> float:
 
 
 def _disk(plan: Plan) -> Section:
-    rows = [{"what": share.what, "size": gib(share.gib), "source": share.source} for share in plan.disk]
+    rows = [
+        {"what": share.what, "size": gib(share.gib), "source": share.source} for share in plan.disk
+    ]
     rows.append({"what": "at most together", "size": gib(_disk_gib(plan)), "source": ""})
     return Section("Disk", [Table(rows, ["what", "source"]), *_parameters(plan.parameters)])
 
@@ -408,11 +470,20 @@ def _parameters(found: Parameters) -> list[str]:
     said = [f"Parameters, counted in the models: {', '.join(sizes)}."] if sizes else []
     if found.estimated & found.trained.keys():
         said.append("Estimated are models whose configuration is not here yet.")
-    return said + [f"Not counted is {n}, which cannot be built: {why}" for n, why in found.unknown.items()]
+    return said + [
+        f"Not counted is {n}, which cannot be built: {why}" for n, why in found.unknown.items()
+    ]
 
 
 def _assumptions(plan: Plan) -> list[dict[str, str]]:
-    rows = [*_speeds(plan), *_lengths(plan), *_depths(plan), *_batches(plan), *_powers(plan), *_prices(plan)]
+    rows = [
+        *_speeds(plan),
+        *_lengths(plan),
+        *_depths(plan),
+        *_batches(plan),
+        *_powers(plan),
+        *_prices(plan),
+    ]
     return [*rows, _fact("early stopping", *STOPPING)]
 
 
@@ -425,10 +496,24 @@ def _prices(plan: Plan) -> list[dict[str, str]]:
     grid = ", ".join(str(part) for part in (known["grid_source"], known["grid_year"]) if part)
     facts = (
         ("a kWh", known["price_per_kwh"], currency, "declared: prices in config.yaml"),
-        ("an hour of a GPU", known["price_per_gpu_hour"], currency, "declared: prices in config.yaml"),
-        ("carbon of a kWh", known["grid_gco2e_per_kwh"], "gCO2e", f"declared: carbon in config.yaml ({grid})"),
+        (
+            "an hour of a GPU",
+            known["price_per_gpu_hour"],
+            currency,
+            "declared: prices in config.yaml",
+        ),
+        (
+            "carbon of a kWh",
+            known["grid_gco2e_per_kwh"],
+            "gCO2e",
+            f"declared: carbon in config.yaml ({grid})",
+        ),
     )
-    return [_fact(what, f"{value} {unit}", source) for what, value, unit, source in facts if value is not None]
+    return [
+        _fact(what, f"{value} {unit}", source)
+        for what, value, unit, source in facts
+        if value is not None
+    ]
 
 
 STOPPING = (
@@ -458,11 +543,15 @@ def _speeds(plan: Plan) -> list[dict[str, str]]:
     families = {entry["family"] for entry in plan.stages.study["models"].values()}
     if "bigbird_pegasus" in families:
         published = "arXiv 2204.07288, GovReport at 4096 tokens"
-        rows.append(_fact("BigBird's sparse attention", f"{BIGBIRD_COST:g} times its operations", published))
+        rows.append(
+            _fact("BigBird's sparse attention", f"{BIGBIRD_COST:g} times its operations", published)
+        )
     sources = [part.source for part in plan.parts]
     counted = {source: sources.count(source) for source in dict.fromkeys(sources)}
     basis = "; ".join(f"{count} from {source}" for source, count in counted.items())
-    measured = f"measured: {plan.runtimes.summary}" if plan.runtimes.measured else "nothing measured yet"
+    measured = (
+        f"measured: {plan.runtimes.summary}" if plan.runtimes.measured else "nothing measured yet"
+    )
     return [*rows, _fact("times of trainings and predictions", basis, measured)]
 
 
@@ -491,14 +580,18 @@ def _depths(plan: Plan) -> list[dict[str, str]]:
     )
     return [
         _fact(
-            f"layers that a mean example of {name} runs", f"{layers:.1f} at {count(points, 'inference point')}", source
+            f"layers that a mean example of {name} runs",
+            f"{layers:.1f} at {count(points, 'inference point')}",
+            source,
         )
         for (name, layers, source), points in counted.items()
     ]
 
 
 def _exit_rule(plan: Plan, name: str, point: str) -> Mapping[str, Any] | None:
-    found: Mapping[str, Any] | None = plan.stages.predict(name, point).settings["inference"].get("exit")
+    found: Mapping[str, Any] | None = (
+        plan.stages.predict(name, point).settings["inference"].get("exit")
+    )
     return found
 
 
@@ -507,7 +600,11 @@ def _depth(plan: Plan, name: str, point: str) -> tuple[str, float, str]:
     runtimes, cell = plan.runtimes, plan.stages.cells[name]
     shape, share = runtimes.shapes[cell.model], runtimes.measured_depth(name, f"predict/{point}")
     if share is None:
-        return cell.model, shape.depth(_exit_rule(plan, name, point)) * shape.encoder_layers, ASSUMED_EXITS
+        return (
+            cell.model,
+            shape.depth(_exit_rule(plan, name, point)) * shape.encoder_layers,
+            ASSUMED_EXITS,
+        )
     return cell.model, share * shape.encoder_layers, MEASURED_EXITS
 
 
@@ -519,7 +616,9 @@ def _validated(plan: Plan, name: str, data: Data) -> str:
     """Say how many predictions of the validation split are compared, and with what."""
     if _is_labelled(plan, name):
         return f"{data.inputs('validation'):,}"
-    compared = plan.stages.study.get("scoring", {}).get("references", COMPARISON_DEFAULTS["references"])
+    compared = plan.stages.study.get("scoring", {}).get(
+        "references", COMPARISON_DEFAULTS["references"]
+    )
     inputs = f"{data.predictions('validation', None, compared):,}"
     if compared == EACH:
         return f"{inputs} rows (each reference)"
@@ -547,11 +646,19 @@ def _data_source(plan: Plan, name: str) -> str:
 def _batches(plan: Plan) -> list[dict[str, str]]:
     """List the largest batches, found by probes or assumed."""
     stages, what, unit = plan.stages, "the largest batch that fits", "examples a device"
-    asked = [n for n in stages.cells if stages.finetune(n).settings["budget"]["per_device_batch_size"] == LARGEST]
+    asked = [
+        n
+        for n in stages.cells
+        if stages.finetune(n).settings["budget"]["per_device_batch_size"] == LARGEST
+    ]
     sizes = [size for name in asked if (size := plan.runtimes.largest_batch(name)) is not None]
     untried, rows = len(asked) - len(sizes), []
     if sizes:
-        span = f"{min(sizes)} {unit}" if len(set(sizes)) == 1 else f"{min(sizes)} to {max(sizes)} {unit}"
+        span = (
+            f"{min(sizes)} {unit}"
+            if len(set(sizes)) == 1
+            else f"{min(sizes)} to {max(sizes)} {unit}"
+        )
         rows.append(_fact(what, span, f"found by trying for {count(len(sizes), 'cell')}"))
     if untried:
         source = f"assumed for {count(untried, 'cell')} until it has been found by trying"

@@ -42,10 +42,18 @@ SHORTEST_S = 1e-3  # so that a split of unknown size still gives a ratio
 # Kinds of ratio of measured to modelled seconds beside those of single parts:
 PACE = "finetune, step by step"  # of the steps that were made, however many those were
 ANY_POINT = "predict"  # of inference points, whichever they are
-MEASURED_SECONDS = {"finetune": "train_runtime_s", "predict": "inference_runtime_s"}  # columns of summary.csv
+MEASURED_SECONDS = {
+    "finetune": "train_runtime_s",
+    "predict": "inference_runtime_s",
+}  # columns of summary.csv
 # A prediction is scaled by the measured cells most like it.
 LIKENESS: dict[str, Callable[[Cell], tuple[Any, ...]]] = {
-    "dataset, model, seq_len and budget": lambda cell: (cell.dataset, cell.model, cell.seq_len, cell.budget),
+    "dataset, model, seq_len and budget": lambda cell: (
+        cell.dataset,
+        cell.model,
+        cell.seq_len,
+        cell.budget,
+    ),
     "model and budget": lambda cell: (cell.model, cell.budget),
     "model": lambda cell: (cell.model,),
     "study": lambda cell: (),
@@ -84,7 +92,9 @@ class _Ratios:
 
     def scale(self, without: Cell | None) -> tuple[float, int]:
         """Return the geometric mean of the ratios and their count, all seeds of a cell left out."""
-        total, count = (0.0, 0) if without is None else self.by_cell.get(_seedless(without), (0.0, 0))
+        total, count = (
+            (0.0, 0) if without is None else self.by_cell.get(_seedless(without), (0.0, 0))
+        )
         left = self.count - count
         return (math.exp((self.total - total) / left), left) if left else (1.0, 0)
 
@@ -200,12 +210,18 @@ class RuntimeModel:
         cell = self.cells[name]
         if part == FINETUNE:
             return self._scaled(self.work(name, most_steps).seconds, PACE, cell)
-        return self._scaled(self.modelled(name, part, depth=1.0), ANY_POINT if part == RECORD else part, cell)
+        return self._scaled(
+            self.modelled(name, part, depth=1.0), ANY_POINT if part == RECORD else part, cell
+        )
 
     def work(self, name: str, steps: Steps = median_steps) -> Work:
         """Foretell a training's work by its operations alone."""
         cell = self.cells[name]
-        shape, data, chosen = self.shapes[cell.model], self.data[cell.dataset], self._chosen(cell, FINETUNE)
+        shape, data, chosen = (
+            self.shapes[cell.model],
+            self.data[cell.dataset],
+            self._chosen(cell, FINETUNE),
+        )
         return training_work(chosen, shape, data, steps)
 
     def trained(self, name: str) -> Work | None:
@@ -214,15 +230,22 @@ class RuntimeModel:
             return None
         row = self._trained[name]
         made = self._as_made(name)
-        steps_s, validation_s = positive(row.get("train_steps_s")), positive(row.get("validation_s"))
+        steps_s, validation_s = (
+            positive(row.get("train_steps_s")),
+            positive(row.get("validation_s")),
+        )
         if steps_s is None or validation_s is None:
             return made
-        return replace(made, step_s=steps_s / made.steps, validation_s=validation_s / made.validations)
+        return replace(
+            made, step_s=steps_s / made.steps, validation_s=validation_s / made.validations
+        )
 
     def _as_made(self, name: str) -> Work:
         """Take the steps and validations of a measured training, with modelled seconds."""
         row = self._trained[name]
-        return replace(self.work(name), steps=float(row["steps"]), validations=int(float(row["validations"])))
+        return replace(
+            self.work(name), steps=float(row["steps"]), validations=int(float(row["validations"]))
+        )
 
     def modelled(self, name: str, part: str, depth: float | None = None) -> float:
         """Foretell the seconds of a part by its operations alone; seeds share one figure.
@@ -254,7 +277,10 @@ class RuntimeModel:
 
     def _recording(self, name: str) -> dict[str, Any]:
         cell = self.cells[name]
-        splits = [self._chosen(cell, PREDICT + point)["inference"]["split"] for point in self.points_of(name)]
+        splits = [
+            self._chosen(cell, PREDICT + point)["inference"]["split"]
+            for point in self.points_of(name)
+        ]
         return settings.record_settings(self.study, cell, splits)
 
     def _chosen(self, cell: Cell, part: str) -> dict[str, Any]:
@@ -270,7 +296,11 @@ class RuntimeModel:
         budget = {**shared["budget"], **grid.batch_settings(self.study, cell)}
         chosen = {**shared, "seq_len": cell.seq_len, "protocol": cell.protocol, "budget": budget}
         found = self._found(cell, chosen) if part == FINETUNE else None
-        return chosen if found is None else {**chosen, "budget": {**budget, "per_device_batch_size": found}}
+        return (
+            chosen
+            if found is None
+            else {**chosen, "budget": {**budget, "per_device_batch_size": found}}
+        )
 
     def largest_batch(self, name: str) -> int | None:
         """Return the examples per device that a probe found to fit a cell; None without a probe."""
@@ -292,9 +322,16 @@ class RuntimeModel:
         known = {}
         for name in {cell.model for cell in self.cells.values()}:
             entry = self.study["models"][name]
-            trained = self.study["tokenizers"][entry["tokenizer"]]  # its vocabulary, if it is made here
+            trained = self.study["tokenizers"][
+                entry["tokenizer"]
+            ]  # its vocabulary, if it is made here
             published = HUB_CONFIGS.get(str(entry.get("repository")), {})
-            known[name] = {**trained, **published, **self.configs.get(name, {}), **(entry.get("config") or {})}
+            known[name] = {
+                **trained,
+                **published,
+                **self.configs.get(name, {}),
+                **(entry.get("config") or {}),
+            }
         return known
 
     @cached_property
@@ -333,7 +370,11 @@ class RuntimeModel:
             name, point = row.get("cell", ""), row.get("inference", "")
             for part, column in ((FINETUNE, "finetune"), (PREDICT + point, "predict")):
                 seconds = positive(row.get(MEASURED_SECONDS[column]))
-                if name in self.cells and seconds and (part == FINETUNE or point in self.points_of(name)):
+                if (
+                    name in self.cells
+                    and seconds
+                    and (part == FINETUNE or point in self.points_of(name))
+                ):
                     found[name, part] = seconds
         return found
 
@@ -365,10 +406,18 @@ class RuntimeModel:
                 self._add(ratios, name, ANY_POINT, ratio)
         for (name, part), seconds in self.measured.items():
             if part == FINETUNE and name in self._trained:
-                self._add(ratios, name, PACE, seconds / max(SHORTEST_S, self._as_made(name).seconds))
+                self._add(
+                    ratios, name, PACE, seconds / max(SHORTEST_S, self._as_made(name).seconds)
+                )
         return ratios
 
-    def _add(self, ratios: dict[tuple[str, str, tuple[Any, ...]], _Ratios], name: str, part: str, ratio: float) -> None:
+    def _add(
+        self,
+        ratios: dict[tuple[str, str, tuple[Any, ...]], _Ratios],
+        name: str,
+        part: str,
+        ratio: float,
+    ) -> None:
         for likeness, of in LIKENESS.items():
             ratios[part, likeness, of(self.cells[name])].add(self.cells[name], math.log(ratio))
 
@@ -378,5 +427,7 @@ class RuntimeModel:
         return {
             row["cell"]: row
             for row in self.rows
-            if row.get("cell") in self.cells and positive(row.get("steps")) and positive(row.get("validations"))
+            if row.get("cell") in self.cells
+            and positive(row.get("steps"))
+            and positive(row.get("validations"))
         }

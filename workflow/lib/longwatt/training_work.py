@@ -130,7 +130,9 @@ def _stops(chosen: Mapping[str, Any], data: Data) -> tuple[float, float]:
 Steps = Callable[[Mapping[str, Any], Data], float]
 
 
-def training_work(chosen: Mapping[str, Any], shape: Shape, data: Data, steps: Steps = median_steps) -> Work:
+def training_work(
+    chosen: Mapping[str, Any], shape: Shape, data: Data, steps: Steps = median_steps
+) -> Work:
     """Foretell the work of a training and the seconds of its parts.
 
     Args:
@@ -148,7 +150,9 @@ def training_work(chosen: Mapping[str, Any], shape: Shape, data: Data, steps: St
     return Work(done, validations, _step_seconds(chosen, shape, data), each)
 
 
-def predict_seconds(chosen: Mapping[str, Any], shape: Shape, data: Data, depth: float | None = None) -> float:
+def predict_seconds(
+    chosen: Mapping[str, Any], shape: Shape, data: Data, depth: float | None = None
+) -> float:
     """Foretell the seconds of one inference point.
 
     Args:
@@ -240,13 +244,17 @@ def _prediction_seconds(
         decoding = speed.seconds(batch * shape.decode(targets, length), shape.decoder_layers)
         return batches * (encoding + decoding)
     generation = chosen["generation"]
-    tokens: float = max(min(_words(data), generation["max_new_tokens"]), generation["min_new_tokens"])
+    tokens: float = max(
+        min(_words(data), generation["max_new_tokens"]), generation["min_new_tokens"]
+    )
     work = batch * int(generation["num_beams"]) * shape.decode(tokens, length)
     # Every token is a pass of its own through all layers of the decoder.
     return batches * (encoding + speed.seconds(work, tokens * shape.decoder_layers))
 
 
-def _label_seconds(speed: Speed, shape: Shape, length: float, how: Mapping[str, Any], depth: float | None) -> float:
+def _label_seconds(
+    speed: Speed, shape: Shape, length: float, how: Mapping[str, Any], depth: float | None
+) -> float:
     """Foretell a batch of labels.
 
     Without regrouping, a batch goes on through its layers until its last example has left.

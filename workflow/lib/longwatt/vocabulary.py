@@ -22,8 +22,14 @@ from typing import Any
 from longwatt.pretrained import BPE, CONFIG, SENTENCEPIECE, TOKENIZER, TOKENIZER_SETTINGS, WORDPIECE
 from longwatt.provenance import read_object
 
-PEGASUS = ("pegasus", "pegasus_x", "bigbird_pegasus")  # kinds of model with a vocabulary of Pegasus' layout
-PEGASUS_OFFSET = 103  # ids that Pegasus puts before its pieces for pretraining; BigBird-Pegasus says 0
+PEGASUS = (
+    "pegasus",
+    "pegasus_x",
+    "bigbird_pegasus",
+)  # kinds of model with a vocabulary of Pegasus' layout
+PEGASUS_OFFSET = (
+    103  # ids that Pegasus puts before its pieces for pretraining; BigBird-Pegasus says 0
+)
 ROLES = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 # Share of all tokens. Libraries differ on rare characters; a wrong numbering differs everywhere.
 DIFFERING_TOKENS = 0.01
@@ -54,7 +60,9 @@ def build(folder: Path) -> Tokenizer:
         made = AutoTokenizer.from_pretrained(str(folder), local_files_only=True, use_fast=True)
     except (ValueError, OSError, KeyError) as error:
         said = str(error).partition("\n")[0]
-        raise VocabularyError(f"no fast tokenizer can be made of {folder} ({said}); {_way_out()}") from None
+        raise VocabularyError(
+            f"no fast tokenizer can be made of {folder} ({said}); {_way_out()}"
+        ) from None
     return _as_written(made, folder / TOKENIZER) if (folder / TOKENIZER).is_file() else made
 
 
@@ -78,7 +86,9 @@ def check(tokenizer: Tokenizer, folder: Path, texts: Sequence[str]) -> dict[str,
     wanted = [ids(text) for text in texts]
     unequal = [text for text, found, own in zip(texts, made, wanted, strict=True) if found != own]
     # Not by place: two cuts of equal probability (". .." and ".. .") are as good as each other.
-    differing = sum((Counter(own) - Counter(found)).total() for found, own in zip(made, wanted, strict=True))
+    differing = sum(
+        (Counter(own) - Counter(found)).total() for found, own in zip(made, wanted, strict=True)
+    )
     total = sum(map(len, wanted))
     if differing > DIFFERING_TOKENS * total:
         share = f"{differing} of {total} tokens"
@@ -129,7 +139,10 @@ def _settings(folder: Path) -> dict[str, Any]:
     said: dict[str, Any] = {}
     for name in reversed(TOKENIZER_SETTINGS[:2]):
         said |= read_object(folder / name)
-    return {key: value.get("content", value) if isinstance(value, Mapping) else value for key, value in said.items()}
+    return {
+        key: value.get("content", value) if isinstance(value, Mapping) else value
+        for key, value in said.items()
+    }
 
 
 def _is_pegasus(folder: Path) -> bool:

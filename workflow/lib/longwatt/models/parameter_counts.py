@@ -34,18 +34,24 @@ def counted(models: Sequence[Mapping[str, Any]]) -> list[int | str]:
     asked = [json.dumps(model, sort_keys=True) for model in models]
     once = list(dict.fromkeys(asked))  # many differ only in how they are trained
     command = [sys.executable, "-m", __name__]
-    done = subprocess.run(command, input="\n".join(once), stdout=subprocess.PIPE, text=True, check=True)
+    done = subprocess.run(
+        command, input="\n".join(once), stdout=subprocess.PIPE, text=True, check=True
+    )
     answers = dict(zip(once, json.loads(done.stdout.splitlines()[-1]), strict=True))
     return [answers[model] for model in asked]
 
 
-def count(family: str, config: Mapping[str, Any], exits: Mapping[str, Any] | None, labels: int) -> int:
+def count(
+    family: str, config: Mapping[str, Any], exits: Mapping[str, Any] | None, labels: int
+) -> int:
     """Count the parameters of one model; arguments as `counted`."""
     import torch
 
     own: Any = load_family(family)
     with torch.device("meta"):
-        built = _encoder(config, exits, labels) if isinstance(own, EarlyExit) else _whole(own, config)
+        built = (
+            _encoder(config, exits, labels) if isinstance(own, EarlyExit) else _whole(own, config)
+        )
     return sum(parameter.numel() for parameter in built.parameters())
 
 
@@ -53,7 +59,9 @@ def _whole(family: Any, config: Mapping[str, Any]) -> Any:
     """Build an encoder-decoder."""
     import transformers
 
-    named, build = (getattr(transformers, name) for name in (family.config_class, family.model_class))
+    named, build = (
+        getattr(transformers, name) for name in (family.config_class, family.model_class)
+    )
     default = named.for_model(config["model_type"]) if hasattr(named, "for_model") else named()
     complete = _completed(default, config)
     return build.from_config(complete) if hasattr(build, "from_config") else build(complete)
