@@ -21,10 +21,7 @@ ASIDE = ".damaged"
 
 
 class Damaged(RuntimeError):
-    """An artefact that is not what its job wrote.
-
-    The message names the file and what to do.
-    """
+    """An artefact unlike what its job wrote, with the file and a way out."""
 
 
 def damaged(
@@ -76,10 +73,7 @@ def read_artefact(path: Path, shared: bool = False) -> dict[str, Any]:
 
 
 def look_at(path: Path) -> tuple[dict[str, Any], str]:
-    """Read a stamped JSON object, with a word on what is wrong.
-
-    The word is empty if nothing is.
-    """
+    """Read a stamped JSON object, with a word on what is wrong if anything."""
     text, problem = _text(path)
     if problem:
         return {}, problem
@@ -106,10 +100,7 @@ def model_files(model: Path) -> list[Path]:
 
 
 def differing(folder: Path, expected: Mapping[str, str]) -> dict[str, str]:
-    """Say what is wrong with each file that differs from its digest.
-
-    Names are relative to the folder.
-    """
+    """Say what is wrong with files that differ from their digests, by name."""
     found = {name: _difference(folder / name, digest) for name, digest in expected.items()}
     return {name: problem for name, problem in found.items() if problem}
 
@@ -170,10 +161,7 @@ def read_from(path: Path) -> Iterator[None]:
 
 
 def _text(path: Path) -> tuple[str, str]:
-    """Read a file, with a word on what is wrong.
-
-    The word is empty if nothing is.
-    """
+    """Read a file, with a word on what is wrong or an empty one."""
     problem = _unreadable(path)
     if problem:
         return "", problem
@@ -186,10 +174,7 @@ def _text(path: Path) -> tuple[str, str]:
 
 
 def _unreadable(path: Path) -> str:
-    """Say what is wrong with a file at first sight.
-
-    Returns an empty text if nothing is.
-    """
+    """Say what is wrong with a file at first sight, or return an empty text."""
     if not path.exists():
         return "it is missing"
     if not path.is_file():
@@ -208,10 +193,7 @@ def _difference(path: Path, expected: str) -> str:
 
 
 def _set_aside(path: Path) -> bool:
-    """Rename a file or folder.
-
-    Returns False where that cannot be done.
-    """
+    """Rename a file or folder, and return whether that was possible."""
     aside = path.with_name(path.name + ASIDE)
     try:
         if aside.is_dir() and not aside.is_symlink():

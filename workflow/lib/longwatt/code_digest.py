@@ -40,18 +40,12 @@ OUTSIDE = "changes no result"  # in the place of what such a module defines
 
 @cache
 def code_digest(script: Path, modules: tuple[str, ...] = ()) -> str:
-    """Digest a script and the modules of ours that can change its result.
-
-    `Code.digest` says how.
-    """
+    """Digest a script and the modules of ours that can change its result (`Code.digest`)."""
     return _installed().digest(script, modules)
 
 
 def module_path(name: str, package: Path = PACKAGE) -> Path | None:
-    """Find the file of a longwatt module.
-
-    Returns None when there is no such module.
-    """
+    """Find the file of a longwatt module, or None."""
     parts = name.split(".")
     if parts[0] != OURS or not all(part.isidentifier() for part in parts):
         return None
@@ -61,10 +55,7 @@ def module_path(name: str, package: Path = PACKAGE) -> Path | None:
 
 
 def changes_no_result(path: Path) -> bool:
-    """Return whether a module says that it changes no result.
-
-    Only its head is parsed, for speed.
-    """
+    """Check whether a module's head says that it changes no result."""
     text = path.read_text(encoding="utf-8")
     found = re.search(rf"^{SAYING}\b", text, re.MULTILINE)
     if not found:
@@ -175,10 +166,7 @@ class Code:
         return self._colours[key]
 
     def _edges(self, path: Path, number: int, depth: int) -> Iterator[str]:
-        """Yield what the names in a statement stand for.
-
-        Each comes with its name, or in the order of their numbers.
-        """
+        """Yield what a statement's names stand for, each with its name or its number's order."""
         module = self._module(path)
         statement = module.statements[number]
         for name in statement.names:
@@ -194,10 +182,7 @@ class Code:
     def _of_statement(
         self, path: Path, number: int, name: str, depth: int, asked: str = ""
     ) -> list[str]:
-        """List what a name in a statement can stand for.
-
-        Where the name is a module, list what is asked of it.
-        """
+        """List what a name stands for, of a module what is asked of it."""
         module = self._module(path)
         imports = module.statements[number].imports.get(name, ())
         if not asked and not imports:
@@ -237,10 +222,7 @@ class Code:
         ]  # `__getattr__` gives it
 
     def _as_module(self, given: Import) -> str | None:
-        """Return the name of our module that an import gives.
-
-        Returns None where it gives something else.
-        """
+        """Return the name of our module that an import gives, or None."""
         if not given.is_ours or not given.name:
             return given.module if given.is_ours else None
         name, package = f"{given.module}.{given.name}", self._counted(given.module)
@@ -248,10 +230,7 @@ class Code:
         return name if self._path(name) and set(bound) <= {given} else None
 
     def _whole(self, name: str, depth: int) -> str:
-        """Hash a module that is used by its name.
-
-        It counts by its public names and by its acts when it is run.
-        """
+        """Hash a module used by name, its public names and acts as program."""
         path = self._counted(name)
         if path is None:
             return OUTSIDE

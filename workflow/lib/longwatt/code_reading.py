@@ -156,10 +156,7 @@ def _targets(node: ast.stmt) -> list[ast.expr]:
 def _bindings(
     nodes: Sequence[ast.stmt], statements: Sequence[Statement], imports: _Imports
 ) -> dict[str, tuple[int | Import, ...]]:
-    """Gather the meanings of each name of a module.
-
-    They come in the order of the statements, imports first.
-    """
+    """Gather the meanings of each name by the order of statements, imports first."""
     found: dict[str, dict[int | Import, None]] = {
         name: dict.fromkeys(given) for name, given in imports.given.items()
     }
@@ -189,10 +186,7 @@ class _Imports:
         self.libraries: set[str] = set()
 
     def take(self, node: ast.AST) -> bool:
-        """Take in a statement that only imports.
-
-        Returns whether it does.
-        """
+        """Take in a statement that only imports, and return whether it does."""
         if isinstance(node, ast.Import):
             for alias in node.names:
                 self._module(alias)
@@ -269,10 +263,7 @@ class _Reader:
         )
 
     def _write(self, value: Any) -> None:
-        """Write a node, a list or a plain value.
-
-        Different ones never read alike.
-        """
+        """Write a node, a list or a plain value so that none reads alike."""
         if isinstance(value, list):
             self._list(value)
         elif not isinstance(value, ast.AST):
@@ -344,10 +335,7 @@ class _Reader:
         return False
 
     def _joined(self, node: ast.JoinedStr) -> bool:
-        """Write an f-string with neighbouring texts as one.
-
-        Python 3.12 leaves them apart, some of them empty.
-        """
+        """Write an f-string with neighbouring texts as one, which Python 3.12 leaves apart."""
         text = ""
         self._parts.append("joined(")
         for item in [*node.values, None]:
@@ -361,10 +349,7 @@ class _Reader:
         return True
 
     def _raise(self, node: ast.Raise) -> bool:
-        """Write a raised error without its words.
-
-        Its handler may use any other value that it is given.
-        """
+        """Write an error without its words. Its handler may use any other value."""
         if isinstance(node.exc, ast.Call):
             given = [*node.exc.args, *(keyword.value for keyword in node.exc.keywords)]
             worded = {id(one) for one in given if _is_worded(one)}

@@ -1,7 +1,4 @@
-"""Two studies' scores and speeds against each other.
-
-A panel per dataset, a colour per model, lengths at the points.
-"""
+"""Two studies' scores and speeds against each other, a panel per dataset."""
 
 from __future__ import annotations
 
@@ -81,10 +78,7 @@ QUANTITIES = {
 def draw_all(
     comparison: pd.DataFrame, studies: tuple[str, str], folder: Path, titles: Mapping[str, str]
 ) -> list[Path]:
-    """Write every figure of QUANTITIES as SVG and PNG.
-
-    Returns their paths.
-    """
+    """Write every figure of QUANTITIES as SVG and PNG, and return their paths."""
     found: list[Path] = []
     shown = drawable(titles)
     for name, quantity in QUANTITIES.items():
@@ -98,9 +92,7 @@ def against(
     quantity: Quantity,
     titles: Mapping[str, str],
 ) -> Figure:
-    """Draw the second study's values over the first's.
-
-    Lines show where both are equal or have the same ratio.
+    """Draw the second study's values over the first's, with lines of equal values or ratios.
 
     Args:
         comparison: as `longwatt.compare.compare`.
@@ -145,10 +137,7 @@ def _panel(
     quantity: Quantity,
     styles: Mapping[tuple[str, str], Style],
 ) -> list[pd.DataFrame]:
-    """Draw one panel without the lengths at its points.
-
-    Returns its lines.
-    """
+    """Draw one panel without the lengths at its points, and return its lines."""
     known = panel.dropna(subset=[f"{quantity.column}_a", f"{quantity.column}_b"])
     if quantity.label is None:
         known = known[known["score_name_a"] == known["score_name_b"]]
@@ -173,10 +162,7 @@ def _panel(
 
 
 def _series(axis: Axes, own: pd.DataFrame, quantity: Quantity, style: Style) -> pd.DataFrame:
-    """Draw a model's points, joined from the shortest input to the longest.
-
-    Returns the points with their lengths.
-    """
+    """Draw a model's points by input length, and return them with their lengths."""
     x, y = own[f"{quantity.column}_a"], own[f"{quantity.column}_b"]
     bars: dict[str, Any] = {}
     if not quantity.label:
@@ -209,10 +195,7 @@ def _equal_line(axis: Axes) -> None:
 
 
 def _ratio_lines(axis: Axes) -> None:
-    """Draw lines of equal ratio across a logarithmic panel.
-
-    Each has its ratio at the left or lower end.
-    """
+    """Draw lines of equal ratio across a logarithmic panel, each with its ratio."""
     logarithmic(axis)
     logarithmic(axis, vertical=True)
     axis.margins(0.18)

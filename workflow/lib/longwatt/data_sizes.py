@@ -1,4 +1,4 @@
-"""Sizes of datasets and lengths of their texts, as far as they are known before they are here.
+"""Sizes of datasets and lengths of their texts, known before they are here.
 
 Read at parse time: the standard library only.
 """
@@ -108,7 +108,7 @@ def data_of(
 
 
 def repository_name(options: Mapping[str, Any]) -> str:
-    """Return the last part of a dataset's hub repository; empty where it comes from elsewhere."""
+    """Return the last part of a dataset's hub repository, empty without one."""
     return str(options.get("repository") or "").rpartition("/")[2].lower()
 
 

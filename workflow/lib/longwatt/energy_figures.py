@@ -32,10 +32,7 @@ STACK = {
 
 
 def energy_by_phase(summary: pd.DataFrame, titles: Mapping[str, str]) -> Figure:
-    """Draw training energy as stacked bars.
-
-    A panel per dataset, a bar per cell (mean over seeds), a colour per phase.
-    """
+    """Draw training energy, a panel per dataset, a bar per cell, a colour per phase."""
     # A training has no inference point, and cells need not have the same.
     table = with_series(summary).drop_duplicates("cell").assign(inference="")
     known = bool(table["train_energy_kwh"].notna().any())
@@ -67,10 +64,7 @@ def energy_by_phase(summary: pd.DataFrame, titles: Mapping[str, str]) -> Figure:
 def _bars(
     panel: pd.DataFrame, titles: Mapping[str, str], table: pd.DataFrame
 ) -> list[tuple[str, pd.DataFrame]]:
-    """Give each bar of a panel its name and the rows of its seeds.
-
-    A series' bars follow each other.
-    """
+    """Give each bar its name and the rows of its seeds, by series."""
     together = panel.iloc[panel.groupby(SERIES, sort=False).ngroup().argsort(kind="stable")]
     names, groups = [], []
     for key, group in together.groupby([*SERIES, "seq_len"], sort=False):
@@ -82,10 +76,7 @@ def _bars(
 
 
 def _height(bars: Sequence[tuple[str, pd.DataFrame]]) -> float:
-    """Return the inches that a panel's bars need.
-
-    Each is as high as the lines of the longest name.
-    """
+    """Return the inches of a panel's bars, each as high as the longest name's lines."""
     lines = max(name.count("\n") + 1 for name, _ in bars)
     return len(bars) * max(BAR_INCHES, LINE_INCHES * (lines + 0.5))
 

@@ -53,10 +53,7 @@ def in_markdown_cell(text: str, bar: str = r"\|") -> str:
 
 
 def in_csv(text: str) -> str:
-    """Escape a text for CSV, so that no spreadsheet takes it for a formula.
-
-    Commas are the writer's.
-    """
+    """Escape a text for CSV, so that no spreadsheet takes it for a formula."""
     return f"'{text}" if FORMULA.match(text) else text
 
 
@@ -86,10 +83,7 @@ class Undisclosed(dict[str, Any]):
 
 
 def mended(document: Any) -> Any:
-    """Join characters of a document that are written as two halves.
-
-    JSON in a YAML file may write them so.
-    """
+    """Join characters of a document that a JSON in YAML has written as two halves."""
     if isinstance(document, Mapping):
         return {mended(key): mended(value) for key, value in document.items()}
     if isinstance(document, list):
@@ -100,10 +94,7 @@ def mended(document: Any) -> Any:
 
 
 def unusable_text(document: Any, where: str = "") -> str | None:
-    """Name a text of a document that no file can hold or page can show.
-
-    Returns None if there is none.
-    """
+    """Name a text that no file can hold or page can show, or None."""
     if isinstance(document, Mapping):
         parts = [
             (f"{where}.{key}" if where else str(key), value) for key, value in document.items()

@@ -1,7 +1,4 @@
-"""Figures of early exit: accuracy against time and energy.
-
-Lines follow a rule's thresholds, with the baselines beside them.
-"""
+"""Figures of early exit: accuracy against time and energy, lines by a rule's thresholds."""
 
 from __future__ import annotations
 
@@ -117,9 +114,7 @@ def plot_exits(
     settings: Mapping[str, Any],
     provenance: Any,
 ) -> None:
-    """Draw a study's figures of early exit as SVG and PNG.
-
-    They go into `folder`, and exits_figures.json beside it.
+    """Draw a study's figures of early exit as SVG and PNG, and exits_figures.json beside them.
 
     Args:
         exits: what cells with exits were compared to be (exits.json); its digest is recorded.
@@ -145,10 +140,7 @@ def plot_exits(
 
 
 def read_difficulty(path: Path) -> pd.DataFrame:
-    """Read a difficulty.csv.
-
-    Groups and labels are words, also where they look like numbers.
-    """
+    """Read a difficulty.csv, whose groups and labels are words even if numbers."""
     unknown = {name: ["NA"] for name in NUMBERS}  # of numbers; a label may have that name
     return pd.read_csv(path, dtype={"group": str}, na_values=unknown, keep_default_na=False)
 
@@ -180,9 +172,7 @@ def drawings(
 
 
 def accuracy_against(table: pd.DataFrame, across: Across, study: Study) -> Figure:
-    """Draw accuracy against a cost.
-
-    A panel per dataset, encoder, length and batch size, a line per model and exit rule.
+    """Draw accuracy against a cost, a panel per PLACE, a line per model and rule.
 
     Args:
         table: as `longwatt.exit_series.over_all_seeds`.
@@ -195,10 +185,7 @@ def accuracy_against(table: pd.DataFrame, across: Across, study: Study) -> Figur
 
 
 def against_largest(table: pd.DataFrame, study: Study) -> Figure:
-    """Draw all encoders against the time of the largest encoder's standard.
-
-    A panel per dataset, with exits and standards.
-    """
+    """Draw all encoders against the time of the largest one's standard, by dataset."""
     shown = table[table["kind"].isin([OURS, STANDARD])]
     named = shown.assign(model=shown["model"].where(shown["kind"] == OURS, shown["encoder"]))
     colours, markers = styles(named["encoder"]), styles(named.loc[named["kind"] == OURS, "model"])
@@ -241,10 +228,7 @@ def by_threshold(curve: pd.DataFrame, table: pd.DataFrame, study: Study) -> Figu
 
 
 def _pairs(count: int) -> tuple[Figure, list[tuple[Axes, Axes]]]:
-    """Make a figure of `count` pairs of panels, one above the other.
-
-    At most three pairs stand side by side.
-    """
+    """Make `count` pairs of panels, one above the other, three side by side."""
     columns = max(1, min(count, 3))
     rows = max(1, -(-count // columns))
     size = (max(7.0, 5.4 * columns), 6.8 * rows)
@@ -335,10 +319,7 @@ def _draw_panel(
     drawn: Mapping[str, Style],
     baselines: Sequence[str],
 ) -> list[pd.DataFrame]:
-    """Draw one panel without the words beside its points.
-
-    Returns its lines.
-    """
+    """Draw one panel without the words beside its points, and return its lines."""
     known = _placed(panel, across).dropna(subset=["x", "y"])
     axis.set_xlabel(_label(across, known))
     axis.set_ylabel(ACCURACY)
@@ -381,10 +362,7 @@ def _word(row: Mapping[Any, Any]) -> str:
 
 
 def _lines(known: pd.DataFrame, baselines: Sequence[str]) -> list[pd.DataFrame]:
-    """List a line per model and rule, by its value, and the baselines.
-
-    The efficient baselines are one line.
-    """
+    """List a line per model and rule, by value, and one for all efficient baselines."""
     ours = known[known["kind"] == OURS].groupby(["model", "rule"], sort=False)
     found = [line.sort_values(["value", "x"]) for _, line in ours]
     for kind in baselines:

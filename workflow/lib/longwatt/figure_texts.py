@@ -1,7 +1,4 @@
-"""Fit the texts of a finished figure.
-
-Their fonts have their characters, and no line is wider than its place.
-"""
+"""Fit the texts of a finished figure to their places and to this machine's fonts."""
 
 from __future__ import annotations
 
@@ -47,18 +44,12 @@ def make_texts_fit(figure: Figure) -> None:
 
 
 def beside_an_axis(names: Iterable[str]) -> list[str]:
-    """Write names as they can stand beside an axis.
-
-    Matplotlib makes these texts anew each time that it draws.
-    """
+    """Break names for an axis, whose texts matplotlib makes anew each time it draws."""
     return ["\n".join(textwrap.wrap(glyphs.spelled(name), BESIDE)) for name in names]
 
 
 def _places(figure: Figure) -> Iterator[Place]:
-    """List the texts of a figure that may be long.
-
-    They are titles of it, its panels and their axes, and its legends' labels.
-    """
+    """Yield titles, axes' labels and legends' labels, which may be long."""
     width, height = (72 * float(size) for size in figure.get_size_inches())
     yield from (Place(text, width) for text in figure.texts)  # the title of all panels
     for axis in figure.axes:

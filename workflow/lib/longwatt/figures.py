@@ -1,7 +1,4 @@
-"""Figures of accuracy against costs.
-
-A figure has a panel per dataset and cost, a line per model, and lengths at the points.
-"""
+"""Figures of accuracy against costs, a panel per dataset and cost, a line per model."""
 
 from __future__ import annotations
 
@@ -188,9 +185,7 @@ def own_figure(
     titles: Mapping[str, str],
     published: Mapping[str, Any],
 ) -> Figure:
-    """Draw a figure that a study names.
-
-    It has a panel for each of its datasets and costs, drawn as `accuracy_against` does.
+    """Draw a figure that a study names, a panel per dataset and cost.
 
     Args:
         summary: rows of a summary.csv.
@@ -272,10 +267,7 @@ def _figure(
 
 
 def _in_unit(cost: Cost, summary: pd.DataFrame) -> Cost:
-    """Write a cost in the unit that fits its size.
-
-    All figures of a study show one unit.
-    """
+    """Write a cost in the unit that fits its size, equal in all figures."""
     if cost.column != "train_energy_kwh":
         return cost
     unit = energy_unit(summary)
@@ -315,19 +307,12 @@ def points(
 
 
 def _flags(group: pd.DataFrame, cost: Cost) -> str:
-    """Join the flags of a point's energies.
-
-    The text is empty for other costs.
-    """
+    """Join the flags of a point's energies, which other costs do not have."""
     named = energy_flags(cost.column)
     return flags.joined(flags.union(group[named])) or "" if named in group else ""
 
 
 def _beside_their_own(found: pd.DataFrame, published: Mapping[str, Any]) -> pd.DataFrame:
-    """Keep the published score only at points of its protocol.
-
-    This matters where there are points of both protocols.
-    """
     other = found["protocol"] != published.get("protocol")
     place = [found[name] for name in ("model", "budget", "seq_len")]
     return found.assign(
@@ -356,10 +341,7 @@ def _draw_panel(
     styles: Mapping[tuple[Any, ...], Style],
     published: Mapping[str, Any],
 ) -> list[pd.DataFrame]:
-    """Draw one panel without the lengths beside its points.
-
-    Returns its lines.
-    """
+    """Draw one panel without the lengths beside its points, and return its lines."""
     cost = panel.cost
     axis.set_title(panel.title)
     if rows.empty:
@@ -400,10 +382,7 @@ def _draw_leads(axis: Axes, rows: pd.DataFrame) -> None:
 
 
 def _leads(rows: pd.DataFrame) -> dict[str, pd.Series[float]]:
-    """List the baselines that are known, by their names.
-
-    The majority class has an accuracy and no macro F1.
-    """
+    """List the known baselines by name, the majority class for accuracy alone."""
     shown = {name: rows[name] for name in LEADS if name in rows}
     if "majority" in shown:
         shown["majority"] = shown["majority"][rows["score_name"] == "accuracy"]

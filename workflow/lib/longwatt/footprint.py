@@ -106,7 +106,7 @@ def disk(
     seconds: Mapping[tuple[str, str], float],
     together: Iterable[str],
 ) -> list[Share]:
-    """Foretell the disk of a finished study, and the checkpoints of cells under way beside it.
+    """Foretell the disk of a finished study, and checkpoints of cells under way.
 
     Args:
         stages: the study's.
@@ -161,7 +161,7 @@ def _tokens(stages: Stages, model: RuntimeModel) -> Share:
 
 
 def _pretrained(stages: Stages, counts: Mapping[str, int]) -> Share:
-    """Add up checkpoints; one from a hub is also in the hub's cache."""
+    """Add up checkpoints. One from a hub is also in the hub's cache."""
     models = stages.study["models"]
     sizes, total = [], 0.0
     cached: dict[tuple[str, str], int] = {}  # several models can begin as one
@@ -194,7 +194,7 @@ def _predictions(stages: Stages, model: RuntimeModel) -> Share:
 
 
 def _recorded(stages: Stages, model: RuntimeModel) -> list[Share]:
-    """Add up the recorded logits of all exits; nothing where no cell has several."""
+    """Add up the recorded logits of all exits, if any cell has several."""
     cells = [name for name in stages.cells if model.records(name)]
     total = sum(
         model.recorded_examples(name) * (EXAMPLE_BYTES + _logit_bytes(stages, model, name))
@@ -236,7 +236,7 @@ def _inputs(data: Data) -> int:
 
 
 def _size(folder: Path) -> int:
-    """Return the bytes of a folder's files; 0 where it is not there."""
+    """Return the bytes of a folder's files, 0 without one."""
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 

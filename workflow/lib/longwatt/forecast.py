@@ -86,7 +86,7 @@ class CellPart:
 
 @dataclass(frozen=True)
 class Powers:
-    """Mean power as measured for a model and budget, else for the budget, else as declared.
+    """Mean power as measured for model and budget, for the budget, or as declared.
 
     Attributes:
         study: as `longwatt.study.read_study`.
@@ -144,7 +144,6 @@ class Powers:
 
 
 def _flagged(texts: Sequence[str]) -> str:
-    """Name the flags of the energies that a power was measured with; nothing without any."""
     found = flags.union(text for text in texts if text != NA)
     return f", flagged {', '.join(found)}" if found else ""
 
@@ -207,7 +206,7 @@ class _Times(NamedTuple):
 
 
 def _times(model: RuntimeModel, name: str, part: str, finished: bool) -> _Times:
-    """Return the seconds of a part, measured only if it is finished with the settings in force."""
+    """Return the seconds of a part, as measured only if it is finished."""
     measured = model.measured.get((name, part)) if finished else None
     if measured is not None:
         return _Times(measured, measured, measured, MEASURED)
@@ -222,7 +221,7 @@ def _times(model: RuntimeModel, name: str, part: str, finished: bool) -> _Times:
 
 
 def _with_training(part: CellPart, stages: Stages, model: RuntimeModel) -> CellPart:
-    """Add steps and validations to a training; those that it made if it is measured."""
+    """Add steps and validations to a training, as made if it is measured."""
     name = part.cell.name
     made = model.trained(name) if part.finished else None
     work = made or model.work(name, mean_steps)
@@ -237,7 +236,6 @@ def _kwh(power: Power, seconds: float) -> float | None:
 
 
 def _energies(rows: Sequence[Mapping[str, str]]) -> dict[tuple[str, str], float]:
-    """Read the kWh that a summary has, by cell and part."""
     found = {}
     for row in rows:
         for part, prefix in ((FINETUNE, "train"), (f"predict/{row.get('inference')}", "inference")):
@@ -270,7 +268,7 @@ def jobs(parts: Sequence[CellPart], at_most: bool = False) -> list[Job]:
 
 
 def _after(part: CellPart, known: Collection[tuple[str, str]]) -> str | None:
-    """Name the part of the same cell to wait for; temperatures are fitted before they are used."""
+    """Name the part to wait for. Temperatures are fitted before they are used."""
     if part.part == FINETUNE:
         return None
     recorded = part.part != RECORD and (part.cell.name, RECORD) in known

@@ -16,10 +16,7 @@ BOXES = "Last Resort"  # a family that has a box for every character
 
 
 def drawable(titles: Mapping[str, str]) -> dict[str, str]:
-    """Return titles by name, with the name for a title that no font can draw.
-
-    The log says where that is so.
-    """
+    """Return titles by name, with the name for a title that no font can draw."""
     shown = {}
     for name, title in titles.items():
         missing = _missing(title)
@@ -34,10 +31,7 @@ def drawable(titles: Mapping[str, str]) -> dict[str, str]:
 
 
 def spelled(text: str) -> str:
-    """Write characters that no font of this machine has as U+ and their number.
-
-    Characters without a shape are dropped.
-    """
+    """Write characters that no font here has as U+XXXX, and drop those without a shape."""
     words = "".join(" " if c.isspace() and _control(c) and c != "\n" else c for c in text)
     missing = set(_missing(words))
     kept = (c for c in words if c in missing or not _shapeless(c) or _families(c))
@@ -76,10 +70,7 @@ def _control(character: str) -> bool:
 
 
 def _shapeless(character: str) -> bool:
-    """Return whether a character only changes how others look.
-
-    Joiners, marks of direction and variation selectors do.
-    """
+    """Check for a joiner, a mark of direction or a variation selector."""
     return unicodedata.category(character) == "Cf" or "VARIATION SELECTOR" in unicodedata.name(
         character, ""
     )
@@ -87,10 +78,7 @@ def _shapeless(character: str) -> bool:
 
 @cache
 def _families(character: str) -> tuple[str, ...]:
-    """List the families that have a character, the best first.
-
-    The default stands alone where it has the character.
-    """
+    """List the families that have a character, the best first, the default alone."""
     if _control(character):
         return ()
     if character.isascii() or any(
@@ -103,10 +91,7 @@ def _families(character: str) -> tuple[str, ...]:
 
 @cache
 def _upright() -> tuple[FontEntry, ...]:
-    """List fonts of ordinary weight whose glyphs are outlines of one colour.
-
-    Matplotlib draws no others.
-    """
+    """List fonts of ordinary weight and one-coloured outlines, the ones matplotlib draws."""
     return tuple(entry for entry in fontManager.ttflist if _ordinary(entry) and _outlined(entry))
 
 

@@ -1,7 +1,7 @@
-"""Simulate when a study's jobs start and end on so many GPUs, in the scheduler's order.
+"""Simulate when a study's jobs start and end on so many GPUs.
 
-The order is that of `longwatt.plan_urgency`. GPUs are held back for the most urgent job that does not
-fit, as the scheduler does. Jobs on the CPU run one at a time. Data are there and starting a job
+The order is that of `longwatt.plan_urgency`. GPUs are held back for the most urgent job that does
+not fit, as the scheduler does. Jobs on the CPU run one at a time. Data are there and starting a job
 takes no time.
 """
 
@@ -122,7 +122,7 @@ class _Machine:
         )
 
     def start(self) -> bool:
-        """Start GPU jobs in order until one does not fit, and one on the CPU; tell if any did."""
+        """Start GPU jobs in order while they fit and one on the CPU, if any."""
         before = len(self.spans)
         while self.for_gpus and self.for_gpus[0][-1].gpus <= self.free:
             self._begin(heapq.heappop(self.for_gpus)[-1])
@@ -138,7 +138,7 @@ class _Machine:
         self.spans.append(span)
 
     def next_to_end(self) -> list[Job]:
-        """Go on to the next end of a job and return the jobs that end then."""
+        """Go on to the next end and return the jobs that end then."""
         self.now = self.running[0][0]
         ended = []
         while self.running and self.running[0][0] <= self.now:

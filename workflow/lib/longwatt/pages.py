@@ -1,7 +1,4 @@
-"""Pages of sentences, tables and figures as Markdown and HTML.
-
-All their texts are words without markup.
-"""
+"""Pages of sentences, tables and figures as Markdown and HTML, all texts without markup."""
 
 from __future__ import annotations
 
@@ -48,10 +45,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Labelled:
-    """A paragraph after a word in bold.
-
-    `mark` (good, bad or open) colours the words before its first colon.
-    """
+    """A paragraph after a bold word, coloured by `mark` up to its first colon."""
 
     label: str
     text: str
@@ -76,9 +70,7 @@ Part = str | Labelled | Table | Picture
 
 @dataclass(frozen=True)
 class Section:
-    """A heading and its content.
-
-    A text is one paragraph.
+    """A heading and its content, in which a text is one paragraph.
 
     Attributes:
         heading: may be empty.
@@ -138,10 +130,7 @@ PAGE = HTML.from_string("""\
 
 
 def write_page(stem: Path, title: str, sections: Sequence[Section]) -> list[Path]:
-    """Write a page as STEM.md and STEM.html.
-
-    Returns their paths.
-    """
+    """Write a page as STEM.md and STEM.html, and return their paths."""
     texts = {".md": markdown(title, sections), ".html": as_html(title, sections)}
     for suffix, text in texts.items():
         with whole_file(stem.with_suffix(suffix)) as stream:
@@ -150,18 +139,12 @@ def write_page(stem: Path, title: str, sections: Sequence[Section]) -> list[Path
 
 
 def as_html(title: str, sections: Sequence[Section]) -> str:
-    """Write the page as one HTML file.
-
-    Pictures stay beside it.
-    """
+    """Write the page as one HTML file with pictures beside it."""
     return PAGE.render(title=title, style=Markup(STYLE), sections=sections)
 
 
 def markdown(title: str, sections: Sequence[Section]) -> str:
-    """Write the page as Markdown.
-
-    The first section's heading may be empty.
-    """
+    """Write the page as Markdown, without a first heading where it is empty."""
     lines = [f"# {in_markdown_cell(title)}"]
     for section in sections:
         lines += (

@@ -1,7 +1,6 @@
-"""Estimate a study before anybody pays for it: its parts, their schedule, the bill, the disk.
+"""Estimate a study before anybody pays: its parts, their schedule, the bill, the disk.
 
-Everything in a plan is an estimate but for cells that have run already. Each figure says what it
-rests on. `longwatt.plan_report` writes it down.
+Everything is an estimate but for cells that have run already, and says what it rests on.
 """
 
 from __future__ import annotations
@@ -53,7 +52,7 @@ class PlannedGpus:
 
 @dataclass(frozen=True)
 class Bill:
-    """Sums over some parts; None where a number is unknown for any of them.
+    """Sums over some parts, None where a number is unknown for any of them.
 
     Attributes:
         gpu_hours: devices times hours.
@@ -97,7 +96,7 @@ def _sum(values: Sequence[float | None]) -> float | None:
 
 @dataclass
 class Plan:
-    """Plan of a study; costly facts are found once.
+    """Plan of a study whose costly facts are found once.
 
     Args:
         stages: the study's.
@@ -183,10 +182,7 @@ def cores() -> int:
 def finished_parts(
     stages: Stages, stamps: Mapping[str, Sequence[str]]
 ) -> frozenset[tuple[str, str]]:
-    """Find the (cell, part) that the settings and code in force made.
-
-    Predictions of a stale training do not count.
-    """
+    """Find the (cell, part) in force, without predictions of a stale training."""
     found, with_exits = set(), set(stages.with_exits)
     counting = Counting(stamps, Path(stages.results))
     for name in stages.cells:

@@ -82,7 +82,7 @@ def write_plan(
 
 
 def read_plan(settings: Mapping[str, Any], stamps: Mapping[str, Sequence[str]]) -> Plan:
-    """Make the plan of a study; arguments as `write_plan`."""
+    """Make the plan of a study. Arguments are as in `write_plan`."""
     machine = settings["machine"]
     stages = checked_stages(settings["study_id"], settings["study"], machine)
     needed = max(stages.gpus(name) for name in stages.cells)
@@ -93,7 +93,7 @@ def read_plan(settings: Mapping[str, Any], stamps: Mapping[str, Sequence[str]]) 
 
 
 def _runtimes(stages: Stages) -> RuntimeModel:
-    """Foretell run times; those of results that are there no more foretell nothing."""
+    """Foretell run times without results that are there no more."""
     found = plan_urgency.runtimes(stages)
     found.left_out = changed_cells(found.summary, Path(stages.results))
     return found
@@ -179,7 +179,7 @@ def _training_row(part: CellPart) -> dict[str, Any]:
 
 
 def summary(plan: Plan) -> list[str]:
-    """Sum a plan up for the terminal: its head, the dearest cells, what cannot stop early."""
+    """Sum a plan up for the terminal, with what is dear or never stops."""
     lines = _head(plan)
     lines += [
         f"dearest: {row['cell']}, {row['expected']} ({row['at most']} at most)"
@@ -360,7 +360,7 @@ def _by_cell(plan: Plan) -> dict[str, list[CellPart]]:
 
 
 def _dearest(plan: Plan) -> list[dict[str, str]]:
-    """The cells that take most device time, whether they have run or not."""
+    """List the cells that take most device time, whether they have run or not."""
     hours = {
         n: sum(max(1, p.gpus) * p.seconds for p in parts) / HOUR_S
         for n, parts in _by_cell(plan).items()
@@ -441,7 +441,7 @@ def _stuck(plan: Plan) -> Section:
 
 
 def _scheduled(part: CellPart) -> str:
-    """Say how many validations are due in a training, and if one follows its last step."""
+    """Say how many validations are due, and if one follows the last step."""
     assert part.work_at_most is not None and part.every_steps is not None
     due = int(part.work_at_most.steps // part.every_steps)
     return (
@@ -596,7 +596,7 @@ def _exit_rule(plan: Plan, name: str, point: str) -> Mapping[str, Any] | None:
 
 
 def _depth(plan: Plan, name: str, point: str) -> tuple[str, float, str]:
-    """Return a model, its layers that a mean example runs at a point, and the source."""
+    """Return a model, the layers of a mean example, and their source."""
     runtimes, cell = plan.runtimes, plan.stages.cells[name]
     shape, share = runtimes.shapes[cell.model], runtimes.measured_depth(name, f"predict/{point}")
     if share is None:

@@ -1,6 +1,6 @@
-"""Urgency of jobs, as the whole numbers that Snakemake's `priority:` wants; higher goes first.
+"""Urgency of jobs, as the whole numbers that Snakemake's `priority:` wants.
 
-From the most urgent on:
+Higher goes first. From the most urgent on:
 
 1. data: everything waits for them, and bad data shows before any training;
 2. jobs with GPUs: those of more GPUs first, since jobs of few fill the gaps that they leave and not
@@ -46,7 +46,7 @@ def of_cell(gpus: int, seconds: float, trained: bool) -> int:
 
 
 def runtimes(stages: Stages) -> RuntimeModel:
-    """Foretell run times of a study, by the summary of earlier runs where there is one."""
+    """Foretell run times of a study, by the summary of earlier runs if any."""
     points = {name: stages.points(name) for name in stages.cells}
     return RuntimeModel.of(
         stages.study, stages.cells, known_configs(stages), stages.results, points
@@ -65,7 +65,7 @@ class Urgency:
 
     @cached_property
     def runtimes(self) -> RuntimeModel:
-        """How long jobs will take; found out for the first that asks."""
+        """Run times of jobs, found out for the first that asks."""
         return runtimes(self.stages)
 
     def of(self, name: str, inference: str | None = None) -> int:

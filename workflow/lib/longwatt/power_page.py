@@ -114,10 +114,7 @@ def write_power(
 
 
 def points_of_a_panel(panels: int) -> int:
-    """Count the points that the curves of one panel have together.
-
-    The number falls with the panels of the page.
-    """
+    """Count the points of a panel's curves together, fewer where panels are many."""
     return max(FEWEST, min(POINTS, ALL_POINTS // max(1, panels)))
 
 
@@ -134,10 +131,7 @@ def read_part(cell: Path, name: str) -> Part:
 
 
 def section(heading: str, parts: Sequence[Part], points: int) -> str:
-    """Write a cell's section.
-
-    Its name is closed, with a panel for each part below it.
-    """
+    """Write a cell's section: its name, which opens to a panel for each part."""
     drawn = "".join(_figure(part, points) for part in parts)
     return f"<details><summary>{in_html(heading)}</summary>{drawn}</details>\n"
 
@@ -155,12 +149,7 @@ def thinned(curve: Curve, points: int) -> Curve:
 def strips(
     timeline: Sequence[Mapping[str, Any]], length: float, count: int
 ) -> Iterator[tuple[Kind, int, int]]:
-    """List the shaded parts of a panel of so many stretches.
-
-    Each has its kind, its first and its last stretch.
-
-    A stretch is shaded as what it is most.
-    """
+    """Yield (kind, first, last) of stretches, each shaded as what it is most."""
     inside: list[dict[Kind, float]] = [{} for _ in range(count)]
     for interval in timeline:
         kind = Kind(interval["phase"], bool(interval["wasted"]))
@@ -176,7 +165,6 @@ def strips(
 
 
 def _head() -> str:
-    """Write the page's beginning: the meaning of colours."""
     keys = "".join(
         f"<span class='q'><span class='k' style='background:{colour};opacity:.7'></span>{name}"
         f"</span> "
@@ -212,10 +200,7 @@ def _figure(part: Part, points: int) -> str:
 
 
 def _shades(part: Part, length: float, points: int) -> Iterator[str]:
-    """Draw the phases, and lines across wasted time.
-
-    Each phase is a path whose line is as wide as the panel is high.
-    """
+    """Draw phases as paths as wide as the panel, and lines across waste."""
     paths: dict[str, str] = {}
     for kind, first, last in strips(part.energy["timeline"], length, points):
         left, right = round(WIDTH * first / points), round(WIDTH * last / points)
@@ -250,10 +235,7 @@ def _lines(part: Part, length: float, points: int) -> Iterator[str]:
 
 
 def _path(places: Sequence[tuple[int, int]]) -> str:
-    """Draw a line through places.
-
-    Each place after the first is its distance from the one before.
-    """
+    """Draw a line through places, each given by its distance from the one before."""
     (left, up), *_ = places
     moves = (f"{x - a} {y - b}" for (a, b), (x, y) in pairwise(places))
     return (

@@ -75,19 +75,13 @@ def stamp(
 
 
 def deciding(inputs: Mapping[str, str]) -> list[str]:
-    """List the inputs that decide the origin of a job's work.
-
-    `work_identity` uses the same ones.
-    """
+    """List the inputs that decide the origin of a job's work, as `work_identity` does."""
     given = {**inputs}
     return [given[name] for name, _ in _DECIDING.values() if name in given]
 
 
 def origins(paths: Iterable[str]) -> dict[str, str]:
-    """Digest files by path.
-
-    A folder has no digest, since the artefact beside it speaks for it.
-    """
+    """Digest files by path, without folders, for which the artefact beside speaks."""
     return {
         str(path): origin(Path(path))
         for path in sorted(set(map(str, paths)))
@@ -115,9 +109,7 @@ def origin(path: Path) -> str:
 def work_identity(
     made_by: Mapping[str, Any], inputs: Mapping[str, str], but: Sequence[str] = ()
 ) -> dict[str, str]:
-    """Identify a killed job's work by its settings, code and inputs.
-
-    They must be equal for the work to go on.
+    """Identify a killed job's work, which goes on only where all is equal.
 
     Args:
         made_by: the job's stamp.
@@ -145,7 +137,6 @@ def _file_digest(path: str) -> str:
 
 
 def _contents(report: str) -> str:
-    """Digest of what a report says its files' digests are."""
     from longwatt.artefacts import read_artefact  # it needs this module
 
     return digest(read_artefact(Path(report), shared=True)["sha256"])
@@ -175,10 +166,7 @@ def asked_anew(rule: str) -> str:
 
 
 def read_stamp(artefact: Path) -> dict[str, Any] | None:
-    """Read the provenance block of a JSON artefact.
-
-    Returns None where none can be read.
-    """
+    """Read the provenance block of a JSON artefact, or None."""
     block = read_object(artefact).get("provenance")
     return block if isinstance(block, dict) else None
 
@@ -208,10 +196,7 @@ def recorded_paths(metadata: Path) -> set[str]:
 
 
 def read_object(path: Path) -> dict[str, Any]:
-    """Read a JSON object.
-
-    An empty one stands for a file that is missing, torn or holds something else.
-    """
+    """Read a JSON object, empty where the file is missing, torn or none."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -220,10 +205,7 @@ def read_object(path: Path) -> dict[str, Any]:
 
 
 def json_lines(text: str) -> list[dict[str, Any]]:
-    """Parse JSON lines to objects.
-
-    A torn line (its writer was killed) is left out.
-    """
+    """Parse JSON lines to objects without torn ones, whose writer was killed."""
     objects = []
     for line in text.split("\n"):  # `splitlines` would split texts with U+2028 too
         try:
@@ -272,10 +254,7 @@ def whole_path(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def whole_file(path: Path, newline: str | None = None) -> Iterator[TextIO]:
-    """Open a text stream to `whole_path`.
-
-    CSV writers want the newline "".
-    """
+    """Open a text stream to `whole_path`, with newline "" for CSV writers."""
     with (
         whole_path(path) as partial,
         partial.open("w", encoding="utf-8", newline=newline) as stream,
@@ -284,10 +263,7 @@ def whole_file(path: Path, newline: str | None = None) -> Iterator[TextIO]:
 
 
 def link_or_copy(source: str, target: str) -> None:
-    """Give a file a second name, or a copy where there are no links.
-
-    It serves `shutil.copytree`.
-    """
+    """Link a file, or copy it where there are no links (for `shutil.copytree`)."""
     try:
         os.link(source, target)
     except OSError:  # another filesystem, or one without links

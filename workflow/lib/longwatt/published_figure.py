@@ -33,10 +33,7 @@ SPREAD = 0.5  # how far apart lines stand at one length, as a share of the way t
 
 
 def called(published: Mapping[str, Any], table: pd.DataFrame) -> str:
-    """Name published scores in a legend.
-
-    Their protocol is named where some cell has another.
-    """
+    """Name published scores in a legend, with their protocol where a cell has another."""
     other = table["protocol"] != published["protocol"]
     ours = "ours" if other.all() else "some of ours"
     word = (
@@ -49,8 +46,6 @@ def beside_published_scores(
     summary: pd.DataFrame, published: Mapping[str, Any], titles: Mapping[str, str]
 ) -> Figure:
     """Draw our scores and published ones by length, and their difference below.
-
-    A column per dataset, a line per budget.
 
     Args:
         summary: rows of a summary.csv.
@@ -86,10 +81,7 @@ def beside_published_scores(
 
 
 def _styles(found: pd.DataFrame) -> dict[Any, dict[str, Any]]:
-    """Choose a style for each of our lines.
-
-    Where several stand beside one published line they have its marker.
-    """
+    """Choose a style for each of our lines, with the published line's marker."""
     keys = list(dict.fromkeys(found[LINE].itertuples(index=False, name=None)))
     theirs, ways = styles(key[:2] for key in keys), styles(key[2:] for key in keys)
     if len(ways) == 1:
@@ -142,10 +134,7 @@ def _draw_dataset(
 
 
 def _draw_published(axis: Axes, rows: pd.DataFrame, ours: Mapping[Any, Mapping[str, Any]]) -> None:
-    """Draw a published line once, amid ours that stand beside it.
-
-    It has the colour of the one, or is grey.
-    """
+    """Draw a published line once, grey where several of ours stand beside it."""
     style = dict(next(iter(ours.values()))) | ({"color": GREY} if len(ours) > 1 else {})
     line = rows.groupby("seq_len")[["x", "published"]].mean()
     axis.plot(

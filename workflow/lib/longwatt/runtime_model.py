@@ -91,7 +91,7 @@ class _Ratios:
         self.count += 1
 
     def scale(self, without: Cell | None) -> tuple[float, int]:
-        """Return the geometric mean of the ratios and their count, all seeds of a cell left out."""
+        """Return the geometric mean of ratios and their count, a cell's seeds left out."""
         total, count = (
             (0.0, 0) if without is None else self.by_cell.get(_seedless(without), (0.0, 0))
         )
@@ -177,7 +177,7 @@ class RuntimeModel:
         return Prediction(seconds, None, 0)
 
     def measured_depth(self, name: str, part: str, without: str | None = None) -> float | None:
-        """Return the share of its layers that a mean example ran in the cells most like one.
+        """Return the share of layers that a mean example ran in similar cells.
 
         Args:
             name: the cell.
@@ -225,7 +225,7 @@ class RuntimeModel:
         return training_work(chosen, shape, data, steps)
 
     def trained(self, name: str) -> Work | None:
-        """Return the work and seconds of a training as measured; None if it was not."""
+        """Return the work and seconds of a training as measured, or None."""
         if name not in self._trained:
             return None
         row = self._trained[name]
@@ -248,7 +248,7 @@ class RuntimeModel:
         )
 
     def modelled(self, name: str, part: str, depth: float | None = None) -> float:
-        """Foretell the seconds of a part by its operations alone; seeds share one figure.
+        """Foretell the seconds of a part by its operations alone, alike for all seeds.
 
         Args:
             name: the cell.
@@ -284,7 +284,7 @@ class RuntimeModel:
         return settings.record_settings(self.study, cell, splits)
 
     def _chosen(self, cell: Cell, part: str) -> dict[str, Any]:
-        """Merge a part's settings; cells share all but length and protocol, to save time."""
+        """Merge a part's settings. Cells share all but length and protocol, to save time."""
         key = (cell.dataset, cell.model, cell.budget, part)
         if key not in self._settings:
             self._settings[key] = (
@@ -303,7 +303,7 @@ class RuntimeModel:
         )
 
     def largest_batch(self, name: str) -> int | None:
-        """Return the examples per device that a probe found to fit a cell; None without a probe."""
+        """Return the examples per device that a probe found to fit, or None."""
         cell = self.cells[name]
         return self._found(cell, settings.finetune_settings(self.study, cell))
 
@@ -364,7 +364,7 @@ class RuntimeModel:
 
     @cached_property
     def measured(self) -> dict[tuple[str, str], float]:
-        """Measured seconds by cell and part of this study; empty before it has a summary."""
+        """Measured seconds by cell and part, empty before there is a summary."""
         found: dict[tuple[str, str], float] = {}
         for row in self.rows:
             name, point = row.get("cell", ""), row.get("inference", "")

@@ -20,7 +20,7 @@ DEFAULT_VOCABULARY = 50265  # BART's, and so LED's
 
 @dataclass(frozen=True)
 class Shape:
-    """Sizes that decide a model's operations; defaults are BART-large's, and so LED-large's.
+    """Sizes that decide a model's operations, by default BART-large's and so LED-large's.
 
     Attributes:
         d_model: width of the residual stream.
@@ -173,7 +173,7 @@ def shape_of(
 
 
 def _encoder(config: Mapping[str, Any], exits: Mapping[str, Any] | None) -> Shape:
-    """Find the shape of an encoder up to its last exit; all attention counts as full."""
+    """Find the shape of an encoder up to its last exit. All attention counts as full."""
     kind = str(config.get("model_type"))
     shape = _named({**ENCODER_DEFAULTS.get(kind, BERT_LARGE), **config})
     layers = tuple(int(layer) for layer in (exits or {}).get("layers", ()))

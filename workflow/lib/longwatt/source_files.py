@@ -54,9 +54,7 @@ def folder_files(folder: Path, files: list[Path]) -> dict[str, Path]:
 
 
 class KnownDigests:
-    """Digests of files whose times changed and whose contents may not have.
-
-    Each file is read once.
+    """Digests of files whose times changed and contents may not have, each read once.
 
     Args:
         path: of the file that remembers them.
@@ -68,10 +66,7 @@ class KnownDigests:
         self._new = False
 
     def of(self, file: Path) -> str:
-        """Return a file's SHA-256.
-
-        The file is read unless it is known for its size and times.
-        """
+        """Return a file's SHA-256, reading it unless its size and times are known."""
         key, now = str(file.resolve()), _stat(file)
         known = self._known.get(key, {})
         if {name: known.get(name) for name in COMPARED} != now:
@@ -80,10 +75,7 @@ class KnownDigests:
         return str(known["sha256"])
 
     def save(self) -> None:
-        """Remember what was read.
-
-        Where that cannot be written, it is read again next time.
-        """
+        """Remember what was read, or read it again next time if unwritable."""
         if self._new:
             try:
                 write_json(self.path, self._known)

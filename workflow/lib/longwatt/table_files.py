@@ -37,10 +37,7 @@ UNBROKEN_TEXTS = ("dataset", "model", "table")
 
 
 def write(folder: Path, name: str, table: pd.DataFrame) -> None:
-    """Write a table of texts as NAME.html, NAME.md and NAME.csv.
-
-    A column's two headings are one in the last two.
-    """
+    """Write a table as NAME.html, NAME.md and NAME.csv, its two headings joined in two."""
     flat = captioned(
         table.set_axis([_heading(c) for c in table.columns], axis="columns"), caption_of(table)
     )
@@ -51,10 +48,7 @@ def write(folder: Path, name: str, table: pd.DataFrame) -> None:
 
 
 def captioned(table: pd.DataFrame, caption: str) -> pd.DataFrame:
-    """Give a table a line above it, in HTML and Markdown.
-
-    The line says what is the same in all rows.
-    """
+    """Give a table a line above it, which says what all rows share."""
     table.attrs[CAPTION] = caption
     return table
 
@@ -65,10 +59,7 @@ def caption_of(table: pd.DataFrame) -> str:
 
 
 def grouped(table: pd.DataFrame) -> pd.DataFrame:
-    """Give a table two rows of headings.
-
-    Its columns are (group, name), with the group '' for those that stand alone.
-    """
+    """Give a table two rows of headings, (group, name), with '' for no group."""
     return table.set_axis(
         pd.MultiIndex.from_tuples([tuple(column) for column in table.columns]), axis="columns"
     )

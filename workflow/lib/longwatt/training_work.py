@@ -113,7 +113,7 @@ def mean_steps(chosen: Mapping[str, Any], data: Data) -> float:
 
 
 def most_steps(chosen: Mapping[str, Any], data: Data) -> float:
-    """Return the steps of a training that never stops early; arguments as `median_steps`."""
+    """Return the steps of a training that never stops early. Arguments: see `median_steps`."""
     training, budget = chosen["training"], chosen["budget"]
     effective = grid.step_batch(_per_device_batch(budget), budget).effective
     per_epoch = math.ceil(data.rows.get("train", 0) / effective) or 1
@@ -180,7 +180,7 @@ def record_seconds(chosen: Mapping[str, Any], shape: Shape, data: Data) -> float
 
 
 def recorded(chosen: Mapping[str, Any], data: Data) -> int:
-    """Count the examples whose exits are recorded; arguments as `record_seconds`."""
+    """Count the examples whose exits are recorded. Arguments: see `record_seconds`."""
     return sum(data.inputs(split) for split in chosen["splits"])
 
 
@@ -190,7 +190,7 @@ def _per_device_batch(budget: Mapping[str, Any]) -> int:
 
 
 def _step_seconds(chosen: Mapping[str, Any], shape: Shape, data: Data) -> float:
-    """Foretell one optimiser step; devices work at once and their messages take no time."""
+    """Foretell one optimiser step. Devices work at once and messages take no time."""
     training, budget, speed = chosen["training"], chosen["budget"], Speed.of(chosen["budget"])
     passes = RECOMPUTED_PASSES if training["activation_checkpointing"] else TRAINING_PASSES
     length = _input_tokens(chosen, data)

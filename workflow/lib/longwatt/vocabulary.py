@@ -1,4 +1,4 @@
-"""Fast tokenizers of a checkpoint's own files, and the check that they tokenize as those files say.
+"""Fast tokenizers of a checkpoint's own files, checked against those files.
 
 Repositories of 2020 and 2021, the published study's among them, may hold a SentencePiece model or
 a BPE vocabulary and no tokenizer.json. transformers makes a fast tokenizer of most. It fails on
@@ -38,7 +38,7 @@ Ids = Callable[[str], list[int]]
 
 
 class VocabularyError(ValueError):
-    """A vocabulary without a faithful fast tokenizer; names the folder and what to do."""
+    """A vocabulary without a faithful fast tokenizer, with a way out."""
 
 
 def build(folder: Path) -> Tokenizer:
@@ -135,7 +135,7 @@ def _sentencepiece_file(folder: Path) -> Path | None:
 
 
 def _settings(folder: Path) -> dict[str, Any]:
-    """Read the tokenizer's settings; a special token is given as its text."""
+    """Read the tokenizer's settings, with a special token given as its text."""
     said: dict[str, Any] = {}
     for name in reversed(TOKENIZER_SETTINGS[:2]):
         said |= read_object(folder / name)
@@ -177,7 +177,7 @@ def _reference(folder: Path) -> tuple[str, Ids]:
 
 
 def _wordpiece_ids(folder: Path) -> Ids:
-    """Cut as BERT does; its files of 2019 mention case only where a vocabulary keeps it."""
+    """Cut as BERT does. Its files of 2019 mention case only where a vocabulary keeps it."""
     from tokenizers import BertWordPieceTokenizer
 
     said = _settings(folder)

@@ -21,7 +21,7 @@ LONGEST_REASON = 200  # characters; some libraries list all they know
 
 
 def counted(models: Sequence[Mapping[str, Any]]) -> list[int | str]:
-    """Count the parameters of models; takes some seconds, in which torch is loaded elsewhere.
+    """Count the parameters of models in some seconds, torch being loaded elsewhere.
 
     Args:
         models: of each its `family`, `config` (as far as it is known, with its model_type; the rest
@@ -44,7 +44,7 @@ def counted(models: Sequence[Mapping[str, Any]]) -> list[int | str]:
 def count(
     family: str, config: Mapping[str, Any], exits: Mapping[str, Any] | None, labels: int
 ) -> int:
-    """Count the parameters of one model; arguments as `counted`."""
+    """Count the parameters of one model. Arguments are as in `counted`."""
     import torch
 
     own: Any = load_family(family)
@@ -84,13 +84,13 @@ def _encoder(config: Mapping[str, Any], exits: Mapping[str, Any] | None, labels:
 
 
 def _completed(default: Any, config: Mapping[str, Any]) -> Any:
-    """Put what is known into a configuration; keys that its kind does not have are left out."""
+    """Put what is known into a configuration, as far as its kind has the keys."""
     known = {key: value for key, value in without_kind(config).items() if hasattr(default, key)}
     return type(default).from_dict(known)
 
 
 def count_or_reason(model: Mapping[str, Any]) -> int | str:
-    """Count the parameters of one of the models of `counted`, or say why it cannot be built."""
+    """Count the parameters of one model, or say why it cannot be built."""
     try:
         return count(**model)
     except Exception as error:  # whatever a library says of a configuration
