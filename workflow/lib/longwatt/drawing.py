@@ -46,18 +46,12 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 # From dark to light, evenly: the order survives greyscale and colour-blindness. The lightest end is
 # left out.
 COLOURS, LIGHTEST = "viridis", 0.72
-HOLLOW: dict[str, Any] = {
-    "markerfacecolor": "white",
-    "markeredgewidth": 1.5,
-}  # of a published score
+# A published score.
+HOLLOW: dict[str, Any] = {"markerfacecolor": "white", "markeredgewidth": 1.5}
 # Across a point whose training diverged, and what the legend says of it.
 CROSSED: dict[str, Any] = {
-    "linestyle": "none",
-    "marker": "x",
-    "color": "black",
-    "markersize": 11,
-    "markeredgewidth": 1.6,
-}
+    "linestyle": "none", "marker": "x", "color": "black", "markersize": 11, "markeredgewidth": 1.6,
+}  # fmt: skip
 CROSSED_OUT = "crossed out: training diverged, score of the best weights before"
 FLAGGED = "flagged"  # marks the rings
 RING: dict[str, Any] = {"fillstyle": "none", "color": "0.35", "markeredgewidth": 0.9}
@@ -107,9 +101,8 @@ def legend(place: Figure | Axes, handles: Sequence[Artist], **options: Any) -> L
     options = {"loc": "outside lower center", "fontsize": 10, "frameon": False, **options}
     labels = [str(handle.get_label()) for handle in handles]
     # A label that begins with an underscore would be left out.
-    shown = place.legend(
-        handles=handles, labels=[label.lstrip("_") or "-" for label in labels], **options
-    )
+    shown_labels = [label.lstrip("_") or "-" for label in labels]
+    shown = place.legend(handles=handles, labels=shown_labels, **options)
     for text, label in zip(shown.get_texts(), labels, strict=True):
         text.set_text(label)
     return shown

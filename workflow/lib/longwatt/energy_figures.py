@@ -19,7 +19,7 @@ from longwatt.phases import PHASES, WASTED
 from longwatt.points import SERIES, EnergyUnit, any_diverged, energy_unit, short_name, with_series
 from longwatt.wording import ESTIMATED
 
-HATCH = "///"
+HATCHED: dict[str, Any] = {"facecolor": "white", "edgecolor": "0.3", "hatch": "///"}
 BAR_INCHES, LINE_INCHES = 0.36, 0.167  # a line of 10 points
 LABEL_INCHES = 0.2 / 18  # that a letter adds below a narrow panel, on lines of 12 points
 # Column of the summary -> the phase that it is the energy of; None is what was wasted.
@@ -39,23 +39,18 @@ def energy_by_phase(summary: pd.DataFrame, titles: Mapping[str, str]) -> Figure:
     names = list(dict.fromkeys(table["dataset"]))
     rows = [table[table["dataset"] == name] for name in names]
     panels_bars = [_bars(panel, titles, table) for panel in rows]
-    height = (
-        1.9
-        + max(map(_height, panels_bars))
-        + max(LABEL_INCHES * len(_flags(panel)) for panel in rows)
-    )
+    height = 1.9 + max(map(_height, panels_bars))
+    height += max(LABEL_INCHES * len(_flags(panel)) for panel in rows)
     with look():
         figure, axes = panels(len(names), height if known else 2.4)
         for axis, name, panel, bars in zip(axes, names, rows, panels_bars, strict=True):
             _draw_bars(axis, panel, bars, energy_unit(table))
             axis.set_title(titles.get(name, name))
         if known:
-            handles = [
-                Patch(facecolor=PHASES[p][1], label=PHASES[p][0]) for p in STACK.values() if p
-            ]
-            handles.append(Patch(facecolor="white", edgecolor="0.3", hatch=HATCH, label=WASTED))
-            columns = 2 if len(names) == 1 else 4
-            legend(figure, handles, ncols=columns)
+            phases = [PHASES[phase] for phase in STACK.values() if phase]
+            handles = [Patch(facecolor=colour, label=label) for label, colour in phases]
+            handles.append(Patch(label=WASTED, **HATCHED))
+            legend(figure, handles, ncols=2 if len(names) == 1 else 4)
         # Names beside an axis leave it a part of its panel, which texts must fit.
         figure.draw_without_rendering()
     return figure
@@ -113,8 +108,7 @@ def _draw_bar(axis: Axes, place: int, group: pd.DataFrame, unit: EnergyUnit) -> 
         energy = unit.per_kwh * float(group[column].astype(float).mean(skipna=False))
         if not energy > 0:  # nothing, or not known
             continue
-        wasted = {"facecolor": "white", "edgecolor": "0.3", "hatch": HATCH}
-        style: dict[str, Any] = {"facecolor": PHASES[phase][1]} if phase else wasted
+        style = {"facecolor": PHASES[phase][1]} if phase else HATCHED
         axis.barh(place, energy, left=left, height=0.66, linewidth=0.6, **style)
         left += energy
     if left == 0.0:

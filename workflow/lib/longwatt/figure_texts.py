@@ -58,20 +58,15 @@ def _places(figure: Figure) -> Iterator[Place]:
         yield from (Place(text, own) for text in (axis.title, left))
         yield Place(axis.xaxis.label, own, MOST_LINES)
         yield Place(axis.yaxis.label, height * axis.get_position().height)
-        legend = axis.get_legend()
-        yield from (
-            Place(text, _column(axis, width)) for text in (legend.get_texts() if legend else ())
-        )
+        if legend := axis.get_legend():
+            yield from (Place(text, _column(axis, width)) for text in legend.get_texts())
     for legend in figure.legends:
         columns = getattr(legend, "_ncols", 1)  # it has no public name
         yield from (Place(text, width / columns - HANDLE) for text in legend.get_texts())
 
 
 def _column(axis: Axes, width: float) -> float:
-    """Return the room of a label in the legend of a panel.
-
-    It may be as wide as the panel's share of the figure.
-    """
+    """Return the room of a label in a panel's legend, as wide as the panel's share."""
     place, legend = axis.get_subplotspec(), axis.get_legend()
     share = width / place.get_gridspec().ncols if place else width * axis.get_position().width
     return share / getattr(legend, "_ncols", 1) - HANDLE  # it has no public name
@@ -94,6 +89,6 @@ def _broken(text: str, letters: float, most: int = LINES) -> str:
         for line in text.split("\n")
         for part in (textwrap.wrap(line, room) if len(line) > letters else [line])
     ]
-    return "\n".join(
-        lines if len(lines) <= most else [*lines[: most - 1], f"{lines[most - 1][:-2]} …"]
-    )
+    if len(lines) > most:
+        lines[most - 1 :] = [f"{lines[most - 1][:-2]} …"]
+    return "\n".join(lines)

@@ -19,13 +19,12 @@ def drawable(titles: Mapping[str, str]) -> dict[str, str]:
     """Return titles by name, with the name for a title that no font can draw."""
     shown = {}
     for name, title in titles.items():
-        missing = _missing(title)
+        missing = ", ".join(map(_code, _missing(title)))
         shown[name] = name if missing else title
         if missing:
             say(
                 f'Figures call "{title}" by its name {name}, since no font of this machine has '
-                f"{', '.join(map(_code, missing))}; install one (Noto has nearly all) and draw "
-                f"them again"
+                f"{missing}; install one (Noto has nearly all) and draw them again"
             )
     return shown
 
@@ -71,9 +70,8 @@ def _control(character: str) -> bool:
 
 def _shapeless(character: str) -> bool:
     """Check for a joiner, a mark of direction or a variation selector."""
-    return unicodedata.category(character) == "Cf" or "VARIATION SELECTOR" in unicodedata.name(
-        character, ""
-    )
+    selects = "VARIATION SELECTOR" in unicodedata.name(character, "")
+    return selects or unicodedata.category(character) == "Cf"
 
 
 @cache
@@ -81,9 +79,8 @@ def _families(character: str) -> tuple[str, ...]:
     """List the families that have a character, the best first, the default alone."""
     if _control(character):
         return ()
-    if character.isascii() or any(
-        _has(entry, character) for entry in _upright() if entry.name == FIRST
-    ):
+    first = (entry for entry in _upright() if entry.name == FIRST)
+    if character.isascii() or any(_has(entry, character) for entry in first):
         return (FIRST,)
     found = {entry.name for entry in _upright() if _has(entry, character)}
     return tuple(sorted(found, key=lambda name: ("Sans" not in name, "Mono" in name, name)))
@@ -96,12 +93,9 @@ def _upright() -> tuple[FontEntry, ...]:
 
 
 def _ordinary(entry: FontEntry) -> bool:
-    upright = entry.style == "normal" and 350 <= _weight(entry) <= 500
+    weight = entry.weight if isinstance(entry.weight, int) else 400
+    upright = entry.style == "normal" and 350 <= weight <= 500
     return upright and not entry.name.startswith(BOXES) and "Emoji" not in entry.name
-
-
-def _weight(entry: FontEntry) -> int:
-    return entry.weight if isinstance(entry.weight, int) else 400
 
 
 def _outlined(entry: FontEntry) -> bool:

@@ -15,11 +15,11 @@ from longwatt.escaping import in_html, in_markdown, in_markdown_cell
 from longwatt.provenance import whole_file
 
 STYLE = (
-    "body{font:14px/1.45 sans-serif;margin:1.5em;max-width:76em}table{border-collapse:collapse;"
-    "margin:.6em 0 1.4em}"
+    "body{font:14px/1.45 sans-serif;margin:1.5em;max-width:76em}"
+    "table{border-collapse:collapse;margin:.6em 0 1.4em}"
     "th,td{padding:.3em .7em;border-bottom:1px solid #ccc;text-align:right;vertical-align:top}"
-    "td{white-space:nowrap}th{border-bottom:2px solid #666}.words{text-align:left;"
-    "white-space:normal}"
+    "td{white-space:nowrap}th{border-bottom:2px solid #666}"
+    ".words{text-align:left;white-space:normal}"
     "img{max-width:100%}h2{margin-top:2em}h3{font-size:1em;margin:1.2em 0 .2em}"
     ".good,.bad,.open{font-weight:bold;white-space:nowrap}.good{color:#1a6b2d}.bad{color:#a3141f}"
     ".open{color:#7a5c00}"
@@ -147,11 +147,8 @@ def markdown(title: str, sections: Sequence[Section]) -> str:
     """Write the page as Markdown, without a first heading where it is empty."""
     lines = [f"# {in_markdown_cell(title)}"]
     for section in sections:
-        lines += (
-            [f"{'#' * section.level} {in_markdown_cell(section.heading)}"]
-            if section.heading
-            else []
-        )
+        if section.heading:
+            lines.append(f"{'#' * section.level} {in_markdown_cell(section.heading)}")
         lines += map(_markdown_part, section.parts)
     return "\n\n".join(lines) + "\n"
 
@@ -165,9 +162,8 @@ def _markdown_part(part: Part) -> str:
         case Picture():
             return f"![{in_markdown_cell(part.text)}]({part.file})"
     columns = list(part.rows[0])
-    return markdown_table(
-        columns, [[row[column] for column in columns] for row in part.rows], part.words
-    )
+    rows = [[row[column] for column in columns] for row in part.rows]
+    return markdown_table(columns, rows, part.words)
 
 
 def markdown_table(
