@@ -71,14 +71,11 @@ def parameters_of(model: RuntimeModel) -> Parameters:
         asked += [{**same, "exits": exits}, {**same, "exits": None}]
     counts = counted(asked)
     trained, whole = (dict(zip(known, counts[part::2], strict=True)) for part in (0, 1))
+    drawn = {name for name in known if entries[name]["initialisation"] == "random"}
     return Parameters(
         trained={name: count for name, count in trained.items() if isinstance(count, int)},
         whole={name: count for name, count in whole.items() if isinstance(count, int)},
-        estimated=frozenset(
-            name
-            for name in known
-            if entries[name]["initialisation"] != "random" and not model.configs.get(name)
-        ),
+        estimated=frozenset(n for n in known if n not in drawn and not model.configs.get(n)),
         unknown={n: why for n, why in {**whole, **trained}.items() if isinstance(why, str)},
     )
 
@@ -120,6 +117,7 @@ def disk(
     under_way = [checkpoint_bytes(counts.get(stages.cells[name].model, 0)) for name in together]
     kept = f"weights in fp32 of each cell ({len(stages.cells)})"
     each = f"{KEPT_CHECKPOINTS} checkpoints kept and one being written, best weights"
+    at_once = f"{len(under_way)} at once: {each}"
     return [
         _datasets(stages, model),
         _tokens(stages, model),
@@ -128,22 +126,16 @@ def disk(
         _predictions(stages, model),
         *_recorded(stages, model),
         _energy_logs(stages, seconds),
-        Share(
-            "checkpoints of cells under way",
-            sum(under_way) / GIB,
-            f"{len(under_way)} at once: {each}",
-        ),
+        Share("checkpoints of cells under way", sum(under_way) / GIB, at_once),
     ]
 
 
 def _datasets(stages: Stages, model: RuntimeModel) -> Share:
     sizes = {key: _size(Path("resources/datasets") / key) for key in stages.datasets}
-    total = sum(
-        size or _text_bytes(model.data[stages.datasets[key]]) for key, size in sizes.items()
-    )
-    return Share(
-        "datasets", total / GIB, _looked_up(sizes.values(), f"{BYTES_PER_WORD} bytes a word")
-    )
+    data = {key: model.data[name] for key, name in stages.datasets.items()}
+    total = sum(size or _text_bytes(data[key]) for key, size in sizes.items())
+    source = _looked_up(sizes.values(), f"{BYTES_PER_WORD} bytes a word")
+    return Share("datasets", total / GIB, source)
 
 
 def _tokens(stages: Stages, model: RuntimeModel) -> Share:
@@ -153,11 +145,8 @@ def _tokens(stages: Stages, model: RuntimeModel) -> Share:
         data = model.data[stages.datasets[dataset]]
         total += size or _token_bytes(data)
         sizes.append(size)
-    return Share(
-        "tokens",
-        total / GIB,
-        _looked_up(sizes, f"{TOKENS_PER_WORD} tokens a word, {TOKEN_BYTES} bytes each"),
-    )
+    lengths = f"{TOKENS_PER_WORD} tokens a word, {TOKEN_BYTES} bytes each"
+    return Share("tokens", total / GIB, _looked_up(sizes, lengths))
 
 
 def _pretrained(stages: Stages, counts: Mapping[str, int]) -> Share:
@@ -173,9 +162,8 @@ def _pretrained(stages: Stages, counts: Mapping[str, int]) -> Share:
             cached[models[name]["repository"], models[name]["revision"]] = whole
     total += sum(cached.values())
     source = _looked_up(sizes, "weights in fp32; twice if from a hub, whose cache keeps a copy")
-    return Share(
-        "pretrained models", total / GIB, source if sizes else "all start from random weights"
-    )
+    source = source if sizes else "all start from random weights"
+    return Share("pretrained models", total / GIB, source)
 
 
 def _predictions(stages: Stages, model: RuntimeModel) -> Share:
@@ -184,10 +172,8 @@ def _predictions(stages: Stages, model: RuntimeModel) -> Share:
         data = model.data[cell.dataset]
         for point in stages.points(name):
             settings = stages.predict(name, point).settings
-            chosen, references = (
-                settings["inference"],
-                settings.get("references", COMPARISON_DEFAULTS["references"]),
-            )
+            chosen = settings["inference"]
+            references = settings.get("references", COMPARISON_DEFAULTS["references"])
             made = data.predictions(chosen["split"], chosen["max_examples"], references)
             total += made * (EXAMPLE_BYTES + data.words_out * BYTES_PER_WORD)
     return Share("predictions and scores", total / GIB, "answers as long as the references")
@@ -196,25 +182,19 @@ def _predictions(stages: Stages, model: RuntimeModel) -> Share:
 def _recorded(stages: Stages, model: RuntimeModel) -> list[Share]:
     """Add up the recorded logits of all exits, if any cell has several."""
     cells = [name for name in stages.cells if model.records(name)]
-    total = sum(
-        model.recorded_examples(name) * (EXAMPLE_BYTES + _logit_bytes(stages, model, name))
-        for name in cells
-    )
+    total = 0
+    for name in cells:
+        cell = stages.cells[name]
+        labels = len(model.facts.get(cell.dataset, {}).get("labels", ())) or UNKNOWN_LABELS
+        logits = len(model.shapes[cell.model].exits) * labels * LOGIT_BYTES
+        total += model.recorded_examples(name) * (EXAMPLE_BYTES + logits)
     source = f"{UNKNOWN_LABELS} labels where they are not known yet, {LOGIT_BYTES} bytes a number"
     return [Share("what exits say", total / GIB, source)] if cells else []
 
 
-def _logit_bytes(stages: Stages, model: RuntimeModel, name: str) -> int:
-    cell = stages.cells[name]
-    labels = len(model.facts.get(cell.dataset, {}).get("labels", ())) or UNKNOWN_LABELS
-    return len(model.shapes[cell.model].exits) * labels * LOGIT_BYTES
-
-
 def _energy_logs(stages: Stages, seconds: Mapping[tuple[str, str], float]) -> Share:
-    total = sum(
-        s * (LOG_BYTES_PER_S + GPU_LOG_BYTES_PER_S * stages.gpus(name))
-        for (name, _), s in seconds.items()
-    )
+    per_s = {name: LOG_BYTES_PER_S + GPU_LOG_BYTES_PER_S * stages.gpus(name) for name, _ in seconds}
+    total = sum(each * per_s[name] for (name, _), each in seconds.items())
     rates = f"{LOG_BYTES_PER_S:.0f} bytes/s of a job and {GPU_LOG_BYTES_PER_S:.0f} of each GPU"
     return Share("energy logs", total / GIB, f"{rates}, compressed")
 

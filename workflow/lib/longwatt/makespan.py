@@ -81,14 +81,12 @@ def most_at_once(spans: Sequence[Span], weight: dict[str, float]) -> list[str]:
         spans: of trainings.
         weight: of each cell.
     """
-    events = [(span.end, False, span) for span in spans] + [
-        (span.start, True, span) for span in spans
-    ]
+    # What ends makes room for what starts at the same time.
+    ends, starting = [(s.end, False, s) for s in spans], [(s.start, True, s) for s in spans]
+    events = sorted(ends + starting, key=lambda event: event[:2])
     best: list[str] = []
     most, now, there = 0.0, 0.0, dict[str, None]()
-    for _, starts, span in sorted(
-        events, key=lambda event: event[:2]
-    ):  # what ends makes room for what starts then
+    for _, starts, span in events:
         cell = span.job.cell
         now += weight[cell] if starts else -weight[cell]
         if starts:
@@ -110,16 +108,14 @@ class _Machine:
     cpu_is_free: bool = True
     for_gpus: Queue = field(default_factory=list)
     for_cpu: Queue = field(default_factory=list)
-    running: list[tuple[float, int, Job]] = field(
-        default_factory=list
-    )  # a heap; the number parts equal ends
+    # A heap, in which the number parts equal ends.
+    running: list[tuple[float, int, Job]] = field(default_factory=list)
     spans: list[Span] = field(default_factory=list)
 
     def add(self, job: Job) -> None:
         """Queue a job that can start from now on."""
-        heapq.heappush(
-            self.for_gpus if job.gpus else self.for_cpu, (-job.priority, job.cell, job.part, job)
-        )
+        queue = self.for_gpus if job.gpus else self.for_cpu
+        heapq.heappush(queue, (-job.priority, job.cell, job.part, job))
 
     def start(self) -> bool:
         """Start GPU jobs in order while they fit and one on the CPU, if any."""

@@ -103,8 +103,8 @@ class Plan:
         runtimes: how long its jobs take.
         gpus: devices to reckon with.
         finished: (cell, part) of all that need not run any more.
-        demo: run times of the embedded study, whose measured cells show how far predictions are off; None where
-            it is this one.
+        demo: run times of the embedded study, whose measured cells show how far predictions are
+            off; None where it is this one.
     """
 
     stages: Stages
@@ -150,12 +150,9 @@ class Plan:
     def disk(self) -> list[Share]:
         """Disk that the study takes."""
         counts, cells = self.parameters.trained, self.stages.cells
-        weight = {
-            name: float(checkpoint_bytes(counts.get(cell.model, 0))) for name, cell in cells.items()
-        }
-        together = makespan.most_at_once(
-            [span for span in self.spans if span.job.part == FINETUNE], weight
-        )
+        weight = {n: float(checkpoint_bytes(counts.get(c.model, 0))) for n, c in cells.items()}
+        trainings = [span for span in self.spans if span.job.part == FINETUNE]
+        together = makespan.most_at_once(trainings, weight)
         seconds = {(part.cell.name, part.part): part.seconds for part in self.parts}
         return disk(self.stages, self.runtimes, self.parameters, seconds, together)
 
@@ -188,11 +185,10 @@ def finished_parts(
     for name in stages.cells:
         if not counting.counts(Path(stages.finetune(name).artefact)):
             continue
-        predicted = {
-            point: Path(stages.predict(name, point).artefact) for point in stages.points(name)
-        }
-        points = [point for point, artefact in predicted.items() if counting.counts(artefact)]
-        found |= {(name, FINETUNE), *((name, f"predict/{point}") for point in points)}
-        recorded = name in with_exits and counting.counts(Path(stages.record_exits(name).artefact))
-        found |= {(name, RECORD)} if recorded else set()
+        found.add((name, FINETUNE))
+        for point in stages.points(name):
+            if counting.counts(Path(stages.predict(name, point).artefact)):
+                found.add((name, f"predict/{point}"))
+        if name in with_exits and counting.counts(Path(stages.record_exits(name).artefact)):
+            found.add((name, RECORD))
     return frozenset(found)

@@ -25,9 +25,8 @@ from longwatt.stages import Stages
 from longwatt.study_checks import known_configs
 
 DATA = 1_000_000
-PER_DOUBLING = (
-    64  # steps of urgency between a job and one that takes twice as long: 1 % apart is told apart
-)
+# Steps of urgency between a job and one that takes twice as long: 1 % apart is told apart.
+PER_DOUBLING = 64
 LENGTHS = 4096  # room for the lengths of one kind of job; enough for 2**64 seconds
 KINDS = 2 * LENGTHS  # room for the trainings and predictions of one number of GPUs
 REDUCTION = KINDS - 1  # below every job with a GPU, above every job without
@@ -48,9 +47,8 @@ def of_cell(gpus: int, seconds: float, trained: bool) -> int:
 def runtimes(stages: Stages) -> RuntimeModel:
     """Foretell run times of a study, by the summary of earlier runs if any."""
     points = {name: stages.points(name) for name in stages.cells}
-    return RuntimeModel.of(
-        stages.study, stages.cells, known_configs(stages), stages.results, points
-    )
+    configs, results = known_configs(stages), stages.results
+    return RuntimeModel.of(stages.study, stages.cells, configs, results, points)
 
 
 class Urgency:

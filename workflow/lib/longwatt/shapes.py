@@ -100,19 +100,16 @@ BERT_LARGE = {
     "intermediate_size": 4096, "vocab_size": 30522,
 }  # fmt: skip
 BERT_BASE = {
-    "hidden_size": 768,
-    "num_hidden_layers": 12,
-    "intermediate_size": 3072,
-    "vocab_size": 30522,
-}
+    "hidden_size": 768, "num_hidden_layers": 12, "intermediate_size": 3072, "vocab_size": 30522,
+}  # fmt: skip
+MODERNBERT = {"num_hidden_layers": 22, "intermediate_size": 1152, "vocab_size": 50368}
 # Defaults of encoders by `model_type`; one without a name is taken for the published BERT-large.
 ENCODER_DEFAULTS: dict[str, dict[str, int]] = {
     "bert": BERT_BASE,
     "roberta": BERT_BASE | {"vocab_size": 50265},
     "distilbert": {"dim": 768, "n_layers": 6, "hidden_dim": 3072, "vocab_size": 30522},
     "electra": BERT_BASE | {"hidden_size": 256, "intermediate_size": 1024},
-    "modernbert": BERT_BASE
-    | {"num_hidden_layers": 22, "intermediate_size": 1152, "vocab_size": 50368},
+    "modernbert": {**BERT_BASE, **MODERNBERT},
 }
 # Matrices in their feed-forward blocks for each two of the others; one is a gate.
 GATED = {"modernbert": 1.5}
@@ -173,7 +170,7 @@ def shape_of(
 
 
 def _encoder(config: Mapping[str, Any], exits: Mapping[str, Any] | None) -> Shape:
-    """Find the shape of an encoder up to its last exit. All attention counts as full."""
+    """Find an encoder's shape up to its last exit. All attention counts as full."""
     kind = str(config.get("model_type"))
     shape = _named({**ENCODER_DEFAULTS.get(kind, BERT_LARGE), **config})
     layers = tuple(int(layer) for layer in (exits or {}).get("layers", ()))

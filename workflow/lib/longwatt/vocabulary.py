@@ -22,14 +22,10 @@ from typing import Any
 from longwatt.pretrained import BPE, CONFIG, SENTENCEPIECE, TOKENIZER, TOKENIZER_SETTINGS, WORDPIECE
 from longwatt.provenance import read_object
 
-PEGASUS = (
-    "pegasus",
-    "pegasus_x",
-    "bigbird_pegasus",
-)  # kinds of model with a vocabulary of Pegasus' layout
-PEGASUS_OFFSET = (
-    103  # ids that Pegasus puts before its pieces for pretraining; BigBird-Pegasus says 0
-)
+# Kinds of model with a vocabulary of Pegasus' layout.
+PEGASUS = ("pegasus", "pegasus_x", "bigbird_pegasus")
+PEGASUS_OFFSET = 103  # ids before the pieces, for pretraining; BigBird-Pegasus says 0
+WAY_OUT = "save its tokenizer.json elsewhere and name that folder (kind: checkpoint, path: FOLDER)"
 ROLES = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 # Share of all tokens. Libraries differ on rare characters; a wrong numbering differs everywhere.
 DIFFERING_TOKENS = 0.01
@@ -60,9 +56,8 @@ def build(folder: Path) -> Tokenizer:
         made = AutoTokenizer.from_pretrained(str(folder), local_files_only=True, use_fast=True)
     except (ValueError, OSError, KeyError) as error:
         said = str(error).partition("\n")[0]
-        raise VocabularyError(
-            f"no fast tokenizer can be made of {folder} ({said}); {_way_out()}"
-        ) from None
+        why = f"no fast tokenizer can be made of {folder} ({said}); {WAY_OUT}"
+        raise VocabularyError(why) from None
     return _as_written(made, folder / TOKENIZER) if (folder / TOKENIZER).is_file() else made
 
 
@@ -86,15 +81,14 @@ def check(tokenizer: Tokenizer, folder: Path, texts: Sequence[str]) -> dict[str,
     wanted = [ids(text) for text in texts]
     unequal = [text for text, found, own in zip(texts, made, wanted, strict=True) if found != own]
     # Not by place: two cuts of equal probability (". .." and ".. .") are as good as each other.
-    differing = sum(
-        (Counter(own) - Counter(found)).total() for found, own in zip(made, wanted, strict=True)
-    )
+    lacking = (Counter(o) - Counter(m) for m, o in zip(made, wanted, strict=True))
+    differing = sum(each.total() for each in lacking)
     total = sum(map(len, wanted))
     if differing > DIFFERING_TOKENS * total:
         share = f"{differing} of {total} tokens"
         raise VocabularyError(
             f"the fast tokenizer made of {folder} differs from its {source} in {share} of the "
-            f"dataset's first texts, such as {unequal[0][:80]!r}; {_way_out()}"
+            f"dataset's first texts, such as {unequal[0][:80]!r}; {WAY_OUT}"
         )
     return {
         "made_of": source,
@@ -124,10 +118,6 @@ def _whole(file: Path) -> Any:
     found.no_truncation()
     found.no_padding()
     return found
-
-
-def _way_out() -> str:
-    return "save its tokenizer.json elsewhere and name that folder (kind: checkpoint, path: FOLDER)"
 
 
 def _sentencepiece_file(folder: Path) -> Path | None:
@@ -177,7 +167,7 @@ def _reference(folder: Path) -> tuple[str, Ids]:
 
 
 def _wordpiece_ids(folder: Path) -> Ids:
-    """Cut as BERT does. Its files of 2019 mention case only where a vocabulary keeps it."""
+    """Cut as BERT does, whose files of 2019 mention case only where it is kept."""
     from tokenizers import BertWordPieceTokenizer
 
     said = _settings(folder)
@@ -205,7 +195,7 @@ def _pegasus(model: Path, settings: Mapping[str, Any]) -> Tokenizer:
     facts = SimpleNamespace(vocab_file=str(model), offset=offset, **{**named, **masks, **ids})
     converter = PegasusConverter(facts)
     if converter.proto.trainer_spec.model_type != converter.proto.trainer_spec.UNIGRAM:
-        raise VocabularyError(f"{model} is no unigram model, as Pegasus' are; {_way_out()}")
+        raise VocabularyError(f"{model} is no unigram model, as Pegasus' are; {WAY_OUT}")
     for piece in converter.proto.pieces:  # control pieces in a text are text, as for SentencePiece
         piece.type = piece.NORMAL if piece.type == piece.CONTROL else piece.type
     return PreTrainedTokenizerFast(

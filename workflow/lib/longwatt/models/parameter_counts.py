@@ -49,9 +49,8 @@ def count(
 
     own: Any = load_family(family)
     with torch.device("meta"):
-        built = (
-            _encoder(config, exits, labels) if isinstance(own, EarlyExit) else _whole(own, config)
-        )
+        is_encoder = isinstance(own, EarlyExit)
+        built = _encoder(config, exits, labels) if is_encoder else _whole(own, config)
     return sum(parameter.numel() for parameter in built.parameters())
 
 
@@ -59,9 +58,8 @@ def _whole(family: Any, config: Mapping[str, Any]) -> Any:
     """Build an encoder-decoder."""
     import transformers
 
-    named, build = (
-        getattr(transformers, name) for name in (family.config_class, family.model_class)
-    )
+    named = getattr(transformers, family.config_class)
+    build = getattr(transformers, family.model_class)
     default = named.for_model(config["model_type"]) if hasattr(named, "for_model") else named()
     complete = _completed(default, config)
     return build.from_config(complete) if hasattr(build, "from_config") else build(complete)
