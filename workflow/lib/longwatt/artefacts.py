@@ -47,13 +47,15 @@ def damaged(
             f"{path} is damaged ({problem}); put a sound copy back, or remove it and run again, "
             "which makes all cells again that rest on it"
         )
-    made = output or path
-    if _set_aside(made):
-        return Damaged(
-            f"{path} is damaged ({problem}); {made} was renamed to {made.name}{ASIDE}: run again, "
-            f"and {then}"
-        )
-    return Damaged(f"{path} is damaged ({problem}); remove {made} and run again, and {then}")
+    made, then = output or path, f"run again, and {then}"
+    aside = made.with_name(made.name + ASIDE)
+    try:
+        if aside.is_dir() and not aside.is_symlink():
+            shutil.rmtree(aside)
+        made.replace(aside)
+    except OSError:
+        return Damaged(f"{path} is damaged ({problem}); remove {made} and {then}")
+    return Damaged(f"{path} is damaged ({problem}); {made} was renamed to {aside.name}: {then}")
 
 
 def read_artefact(path: Path, shared: bool = False) -> dict[str, Any]:
@@ -190,15 +192,3 @@ def _difference(path: Path, expected: str) -> str:
         return "" if sha256(path) == expected else "its SHA-256 is not what was written"
     except OSError as error:
         return f"it cannot be read: {error.strerror}"
-
-
-def _set_aside(path: Path) -> bool:
-    """Rename a file or folder, and return whether that was possible."""
-    aside = path.with_name(path.name + ASIDE)
-    try:
-        if aside.is_dir() and not aside.is_symlink():
-            shutil.rmtree(aside)
-        path.replace(aside)
-    except OSError:
-        return False
-    return True

@@ -51,7 +51,7 @@ def in_csv(text: str) -> str:
 
 
 def in_report_label(text: str) -> str:
-    """Escape a text for a label of Snakemake's report, which has wildcards and is in a script.
+    """Escape a text for a label of Snakemake's report, where wildcards are looked for.
 
     The report's page writes labels as JSON inside a `<script>` element, which knows no escape that
     labels could use. An invisible joiner keeps `</script` and `<!--` from being one word, and

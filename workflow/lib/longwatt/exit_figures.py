@@ -378,7 +378,7 @@ def _legend(
 
 
 def _high_legend(figure: Figure, handles: list[Line2D], columns: int) -> None:
-    """Add a legend and make the figure higher, so that it takes nothing from the panels."""
+    """Add a legend and make the figure higher, so that panels stay as they are."""
     legend(figure, handles, ncols=columns)
     width, height = figure.get_size_inches()
     figure.set_size_inches(width, height + LEGEND_LINE * -(-len(handles) // columns))

@@ -66,7 +66,7 @@ def _places(figure: Figure) -> Iterator[Place]:
 
 
 def _column(axis: Axes, width: float) -> float:
-    """Return the room of a label in a panel's legend, as wide as the panel's share."""
+    """Return the room of a label in a panel's legend, up to the panel's share."""
     place, legend = axis.get_subplotspec(), axis.get_legend()
     share = width / place.get_gridspec().ncols if place else width * axis.get_position().width
     return share / getattr(legend, "_ncols", 1) - HANDLE  # it has no public name

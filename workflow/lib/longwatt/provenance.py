@@ -82,11 +82,8 @@ def deciding(inputs: Mapping[str, str]) -> list[str]:
 
 def origins(paths: Iterable[str]) -> dict[str, str]:
     """Digest files by path, without folders, for which the artefact beside speaks."""
-    return {
-        str(path): origin(Path(path))
-        for path in sorted(set(map(str, paths)))
-        if not Path(path).is_dir()
-    }
+    files = (path for path in sorted(set(map(str, paths))) if not Path(path).is_dir())
+    return {path: origin(Path(path)) for path in files}
 
 
 def origin(path: Path) -> str:
@@ -154,12 +151,10 @@ _DECIDING: dict[str, tuple[str, Callable[[str], str]]] = {
 
 
 def asked_anew(rule: str) -> str:
-    """Name the command that asked Snakemake to make this rule's work again.
+    """Name the command that asked for this rule's work anew, or '' if none did.
 
-    It is empty if none did. The work is then made whatever is there.
-
-    A job that is tried again under the same command (`--retries`) goes on from what it made under
-    it.
+    The work is then made whatever is there. A job that is tried again under the same command
+    (`--retries`) goes on from what it made under it.
     """
     command, _, rules = os.environ.get(ANEW, "").partition(":")
     return command if rule in rules.split() else ""
@@ -236,9 +231,7 @@ def content_digest(value: Mapping[str, Any]) -> str:
 
 @contextmanager
 def whole_path(path: Path) -> Iterator[Path]:
-    """Give a path whose file gets its final name once it is whole.
-
-    Its folder is made.
+    """Give a path, in a folder made for it, whose file is named once whole.
 
     A full disk, an error or a kill half-way leaves what was there before.
     """
@@ -255,10 +248,7 @@ def whole_path(path: Path) -> Iterator[Path]:
 @contextmanager
 def whole_file(path: Path, newline: str | None = None) -> Iterator[TextIO]:
     """Open a text stream to `whole_path`, with newline "" for CSV writers."""
-    with (
-        whole_path(path) as partial,
-        partial.open("w", encoding="utf-8", newline=newline) as stream,
-    ):
+    with whole_path(path) as part, part.open("w", encoding="utf-8", newline=newline) as stream:
         yield stream
 
 
@@ -288,12 +278,10 @@ def fsync_tree(folder: Path) -> None:
 def set_stale_aside(
     stages: Iterable[Stage], codes: Callable[[Stage], Collection[str]]
 ) -> list[str]:
-    """Rename artefacts that say they were made otherwise.
-
-    Snakemake misses them then, and makes them again.
+    """Rename artefacts that say they were made otherwise, so that Snakemake makes them again.
 
     Nothing is lost: `x.json` becomes `x.json.stale`, and comes back should settings and code be
-        again as they were.
+    again as they were.
 
     Args:
         stages: stages that Snakemake holds no record of; it checks the others itself.
@@ -301,8 +289,7 @@ def set_stale_aside(
 
     Returns:
         The artefacts set aside, now or by an earlier call, and those whose folder cannot be written
-            to: a run is
-        refused there, and a look is not.
+        to: a run is refused there, and a look is not.
     """
     aside = []
     for stage in stages:

@@ -9,7 +9,7 @@ itself.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -42,9 +42,8 @@ def recorded(files: Mapping[str, Path]) -> Iterator[list[Facts]]:
     for name, path in files.items():
         digest = sha256(path)
         if _stat(path) != before[name]:
-            raise SourceChanged(
-                f"{path} changed while it was read; run again once nothing writes to it"
-            )
+            then = "run again once nothing writes to it"
+            raise SourceChanged(f"{path} changed while it was read; {then}")
         found.append({"path": name, **before[name], "sha256": digest})
 
 
@@ -77,10 +76,8 @@ class KnownDigests:
     def save(self) -> None:
         """Remember what was read, or read it again next time if unwritable."""
         if self._new:
-            try:
+            with suppress(OSError):
                 write_json(self.path, self._known)
-            except OSError:
-                return
 
 
 def differences(
@@ -100,11 +97,8 @@ def differences(
     sources = read_object(artefact).get("sources")
     if sources is None:
         made = artefact.stat().st_mtime_ns
-        return [
-            str(path)
-            for path in files.values()
-            if path.is_file() and path.stat().st_mtime_ns > made
-        ]
+        there = [path for path in files.values() if path.is_file()]
+        return [str(path) for path in there if path.stat().st_mtime_ns > made]
     before = {facts["path"]: facts for facts in sources}
     found = [str(path) for name, path in files.items() if _differs(path, before.get(name), known)]
     return found + [name for name in before if all_of_them and name not in files]
