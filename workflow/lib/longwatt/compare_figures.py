@@ -24,6 +24,9 @@ GREY = "0.35"
 # Guide lines of a logarithmic figure.
 RATIOS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100, 300, 1000)
 Style = Mapping[str, Any]
+Styles = Mapping[tuple[str, str], Style]  # by model and budget
+Studies = tuple[str, str]
+Titles = Mapping[str, str]  # of datasets and models
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,7 @@ QUANTITIES = {
 
 
 def draw_all(
-    comparison: pd.DataFrame, studies: tuple[str, str], folder: Path, titles: Mapping[str, str]
+    comparison: pd.DataFrame, studies: Studies, folder: Path, titles: Titles
 ) -> list[Path]:
     """Write every figure of QUANTITIES as SVG and PNG, and return their paths."""
     found: list[Path] = []
@@ -61,9 +64,9 @@ def draw_all(
 
 def against(
     comparison: pd.DataFrame,
-    studies: tuple[str, str],
+    studies: Studies,
     quantity: Quantity,
-    titles: Mapping[str, str],
+    titles: Titles,
 ) -> Figure:
     """Draw the second study's values over the first's, with lines of equal values or ratios.
 
@@ -102,9 +105,9 @@ def _styles(comparison: pd.DataFrame) -> dict[tuple[str, str], dict[str, Any]]:
 def _panel(
     axis: Axes,
     panel: pd.DataFrame,
-    studies: tuple[str, str],
+    studies: Studies,
     quantity: Quantity,
-    styles: Mapping[tuple[str, str], Style],
+    styles: Styles,
 ) -> list[pd.DataFrame]:
     """Draw one panel without the lengths at its points, and return its lines."""
     known = panel.dropna(subset=[f"{quantity.column}_a", f"{quantity.column}_b"])
@@ -176,8 +179,8 @@ def _ratio_lines(axis: Axes) -> None:
 def _legend(
     figure: Figure,
     comparison: pd.DataFrame,
-    styles: Mapping[tuple[str, str], Style],
-    titles: Mapping[str, str],
+    styles: Styles,
+    titles: Titles,
     count: int,
 ) -> None:
     models, budgets = (list(dict.fromkeys(names)) for names in zip(*styles, strict=True))

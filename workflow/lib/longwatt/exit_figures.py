@@ -30,6 +30,7 @@ from longwatt.provenance import sha256, write_json
 from longwatt.wording import estimated, number
 
 Style = Mapping[str, Any]
+Styles = Mapping[str, Style]  # by model
 REPORT = "exits_figures.json"
 GREY, DARK = "0.45", "0.1"
 ACCURACY = "Accuracy (%)"
@@ -231,7 +232,7 @@ def _figure(
     table: pd.DataFrame,
     across: Across,
     study: Study,
-    drawn: Mapping[str, Style],
+    drawn: Styles,
     baselines: Sequence[str],
 ) -> Figure:
     known = table[across.column].notna().any()
@@ -261,7 +262,7 @@ def _draw_panel(
     axis: Axes,
     panel: pd.DataFrame,
     across: Across,
-    drawn: Mapping[str, Style],
+    drawn: Styles,
     baselines: Sequence[str],
 ) -> list[pd.DataFrame]:
     """Draw one panel without the words beside its points, and return its lines."""
@@ -307,7 +308,7 @@ def _lines(known: pd.DataFrame, baselines: Sequence[str]) -> list[pd.DataFrame]:
     return found
 
 
-def _draw_line(axis: Axes, line: pd.DataFrame, drawn: Mapping[str, Style]) -> pd.DataFrame:
+def _draw_line(axis: Axes, line: pd.DataFrame, drawn: Styles) -> pd.DataFrame:
     style = _style_of(line.iloc[0]["kind"], line.iloc[0]["model"], line.iloc[0]["rule"], drawn)
     x, y = line["x"], line["y"]
     across = half_widths(x, line["x_low"], line["x_high"])
@@ -316,7 +317,7 @@ def _draw_line(axis: Axes, line: pd.DataFrame, drawn: Mapping[str, Style]) -> pd
     return line.assign(colour=[style["color"]] * len(line))
 
 
-def _style_of(kind: str, model: str, rule: str, drawn: Mapping[str, Style]) -> dict[str, Any]:
+def _style_of(kind: str, model: str, rule: str, drawn: Styles) -> dict[str, Any]:
     own = dict(drawn.get(model, {}))
     if kind == OURS:
         return {"linewidth": 1.6, "markersize": 6, **own, **RULES.get(rule, RULES["last"])[0]}
@@ -355,7 +356,7 @@ def _legend(
     figure: Figure,
     table: pd.DataFrame,
     study: Study,
-    drawn: Mapping[str, Style],
+    drawn: Styles,
     baselines: Sequence[str],
 ) -> None:
     """Make the legend: models by colour and marker, and the kinds of lines and markers."""
@@ -392,7 +393,7 @@ def _draw_curves(
     below: Axes,
     curve: pd.DataFrame,
     measured: pd.DataFrame,
-    drawn: Mapping[str, Style],
+    drawn: Styles,
 ) -> None:
     for model, line in curve.groupby("model", sort=False):
         means = line.groupby("value")[["accuracy", "mean_layers"]].mean()
@@ -413,9 +414,7 @@ def _draw_curves(
     below.set_xlabel("Threshold of the calibrated confidence")
 
 
-def _curve_legend(
-    figure: Figure, drawn: Mapping[str, Style], table: pd.DataFrame, study: Study
-) -> None:
+def _curve_legend(figure: Figure, drawn: Styles, table: pd.DataFrame, study: Study) -> None:
     handles = []
     for model, style in drawn.items():
         label = f"{study.model(model)}, from recorded logits, not timed"

@@ -6,7 +6,6 @@ import textwrap
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
@@ -59,17 +58,14 @@ def _places(figure: Figure) -> Iterator[Place]:
         yield Place(axis.xaxis.label, own, MOST_LINES)
         yield Place(axis.yaxis.label, height * axis.get_position().height)
         if legend := axis.get_legend():
-            yield from (Place(text, _column(axis, width)) for text in legend.get_texts())
+            # A label may be as wide as its panel's share of the figure.
+            place = axis.get_subplotspec()
+            share = width / place.get_gridspec().ncols if place else own
+            room = share / getattr(legend, "_ncols", 1) - HANDLE  # it has no public name
+            yield from (Place(text, room) for text in legend.get_texts())
     for legend in figure.legends:
         columns = getattr(legend, "_ncols", 1)  # it has no public name
         yield from (Place(text, width / columns - HANDLE) for text in legend.get_texts())
-
-
-def _column(axis: Axes, width: float) -> float:
-    """Return the room of a label in a panel's legend, up to the panel's share."""
-    place, legend = axis.get_subplotspec(), axis.get_legend()
-    share = width / place.get_gridspec().ncols if place else width * axis.get_position().width
-    return share / getattr(legend, "_ncols", 1) - HANDLE  # it has no public name
 
 
 def _letter(text: Text, dpi: float) -> float:

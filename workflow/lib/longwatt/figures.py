@@ -32,6 +32,9 @@ from longwatt.summary import read_summary
 from longwatt.wording import estimated
 
 Style = Mapping[str, Any]
+Styles = Mapping[tuple[Any, ...], Style]  # by series
+Titles = Mapping[str, str]  # of datasets, models and budgets
+Published = Mapping[str, Any]  # as a study has it
 
 
 # What a dotted line is: of a dataset of texts, and of a classification.
@@ -117,8 +120,8 @@ def drawings(table: pd.DataFrame, settings: Mapping[str, Any]) -> dict[str, Call
 def accuracy_against(
     summary: pd.DataFrame,
     cost: Cost,
-    titles: Mapping[str, str],
-    published: Mapping[str, Any] | None = None,
+    titles: Titles,
+    published: Published | None = None,
 ) -> Figure:
     """Draw score against one cost, a panel per dataset, a line per model.
 
@@ -138,8 +141,8 @@ def accuracy_against(
 def own_figure(
     summary: pd.DataFrame,
     figure: Mapping[str, Any],
-    titles: Mapping[str, str],
-    published: Mapping[str, Any],
+    titles: Titles,
+    published: Published,
 ) -> Figure:
     """Draw a figure that a study names, a panel per dataset and cost.
 
@@ -189,8 +192,8 @@ class Panel:
 def _figure(
     table: pd.DataFrame,
     shown: Sequence[Panel],
-    titles: Mapping[str, str],
-    published: Mapping[str, Any],
+    titles: Titles,
+    published: Published,
     heading: str = "",
 ) -> Figure:
     styles = styles_of(table)
@@ -250,7 +253,7 @@ def points(
     return pd.DataFrame(rows)
 
 
-def _beside_their_own(found: pd.DataFrame, published: Mapping[str, Any]) -> pd.DataFrame:
+def _beside_their_own(found: pd.DataFrame, published: Published) -> pd.DataFrame:
     other = found["protocol"] != published.get("protocol")
     place = [found[name] for name in ("model", "budget", "seq_len")]
     return found.assign(
@@ -274,8 +277,8 @@ def _draw_panel(
     axis: Axes,
     rows: pd.DataFrame,
     panel: Panel,
-    styles: Mapping[tuple[Any, ...], Style],
-    published: Mapping[str, Any],
+    styles: Styles,
+    published: Published,
 ) -> list[pd.DataFrame]:
     """Draw one panel without the lengths beside its points, and return its lines."""
     cost = panel.cost
@@ -356,10 +359,10 @@ def _label(cost: Cost, known: pd.DataFrame) -> str:
 
 def _legend(
     figure: Figure,
-    styles: Mapping[tuple[Any, ...], Style],
-    titles: Mapping[str, str],
+    styles: Styles,
+    titles: Titles,
     table: pd.DataFrame,
-    published: Mapping[str, Any],
+    published: Published,
 ) -> None:
     names = {key: plotted.series_name(key, titles, table) for key in styles}
     handles = [Line2D([], [], label=names[key], **style) for key, style in styles.items()]

@@ -91,8 +91,7 @@ def write_power(
         parts: metered parts of each cell, training first (`longwatt.stages.Stages.parts`).
         provenance: the stamp of power.json.
     """
-    made_from: dict[str, str] = {}
-    points = points_of_a_panel(sum(map(len, parts.values())))
+    made_from, points = dict[str, str](), points_of_a_panel(sum(map(len, parts.values())))
     with whole_file(folder / "power.html") as page:
         page.write(_head())
         for cell, heading in headings.items():
@@ -188,7 +187,7 @@ def _figure(part: Part, points: int) -> str:
 
 
 def _shades(part: Part, length: float, points: int) -> Iterator[str]:
-    """Draw phases as paths as wide as the panel, and lines across waste."""
+    """Draw phases as lines as thick as the panel is high, and hatch wasted time."""
     paths: dict[str, str] = {}
     for kind, first, last in strips(part.energy["timeline"], length, points):
         left, right = round(WIDTH * first / points), round(WIDTH * last / points)
@@ -247,12 +246,11 @@ def steps(greatest: float, beyond: bool = True) -> list[float]:
 
 def _gpus(part: Part) -> str:
     """Say which colour is which GPU, where there are several."""
-    names = [f"GPU {gpu.removeprefix('GPU-')[:8]}" for gpu in part.curves]
-    keys = (
-        f"; <span style='color:{COLOURS[n % len(COLOURS)]}'>{in_html(name)}</span>"
-        for n, name in enumerate(names)
-    )
-    return "".join(keys)
+    said = ""
+    for n, gpu in enumerate(part.curves):
+        name = in_html(f"GPU {gpu.removeprefix('GPU-')[:8]}")
+        said += f"; <span style='color:{COLOURS[n % len(COLOURS)]}'>{name}</span>"
+    return said
 
 
 def sentence(energy: Mapping[str, Any]) -> str:
