@@ -42,10 +42,11 @@ def damaged(
         shared: whether many cells rest on it, which would all be made again; then it stays for the
             user to decide.
     """
+    said = f"{path} is damaged ({problem})"
     if shared:
         return Damaged(
-            f"{path} is damaged ({problem}); put a sound copy back, or remove it and run again, "
-            "which makes all cells again that rest on it"
+            f"{said}; put a sound copy back, or remove it and run again, which makes all cells "
+            "again that rest on it"
         )
     made, then = output or path, f"run again, and {then}"
     aside = made.with_name(made.name + ASIDE)
@@ -54,8 +55,8 @@ def damaged(
             shutil.rmtree(aside)
         made.replace(aside)
     except OSError:
-        return Damaged(f"{path} is damaged ({problem}); remove {made} and {then}")
-    return Damaged(f"{path} is damaged ({problem}); {made} was renamed to {aside.name}: {then}")
+        return Damaged(f"{said}; remove {made} and {then}")
+    return Damaged(f"{said}; {made} was renamed to {aside.name}: {then}")
 
 
 def read_artefact(path: Path, shared: bool = False) -> dict[str, Any]:

@@ -285,7 +285,7 @@ class _Reader:
         return False
 
     def _attribute(self, node: ast.Attribute) -> bool:
-        """Write what is asked of a module of ours without the module's name."""
+        """Write what is asked of a module of ours without its name."""
         name = getattr(node.value, "id", "")
         # It may be a variable, which counts by its name.
         if name not in self._above | self.imports.modules or name in self._local:

@@ -98,8 +98,7 @@ def plot_exits(
         difficulty: confidence and accuracy by label, length and difficulty (difficulty.csv).
         calibrations: cell -> its calibration.json.
         folder: made if it is not there.
-        settings: `titles` by name, `cells` (their axes and names) and `names` of the figures to
-            draw.
+        settings: `titles` by name, `cells` (axes and names) and `names` of the figures to draw.
         provenance: the stamp of exits_figures.json.
     """
     check_beside(exits, curve, difficulty)
@@ -130,8 +129,7 @@ def drawings(
 
     Args:
         report: an exits.json.
-        curve: rows of a curve.csv.
-        difficulty: rows of a difficulty.csv.
+        curve, difficulty: rows of a curve.csv and a difficulty.csv.
         study: how things are called, and each cell's calibration.
     """
     said = (c["confidence"] for c in report["comparisons"] if c.get("confidence"))

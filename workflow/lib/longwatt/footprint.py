@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from longwatt.data_sizes import TOKENS_PER_WORD, Data
 from longwatt.models.parameter_counts import counted
@@ -32,13 +31,7 @@ LOGIT_BYTES = 20  # of a number as JSON, what parts it from the next included
 
 @dataclass(frozen=True)
 class Share:
-    """Disk that one kind of file takes.
-
-    Attributes:
-        what: for people.
-        gib: GiB.
-        source: looked up, or from which assumptions.
-    """
+    """Disk that one kind of file takes (GiB), looked up or assumed as `source` says."""
 
     what: str
     gib: float
@@ -67,7 +60,10 @@ def parameters_of(model: RuntimeModel) -> Parameters:
     known, entries, asked = model.known_configs, model.study["models"], []
     for name, config in known.items():
         family, exits = entries[name]["family"], entries[name].get("exits")
-        same = {"family": family, "config": _of_a_kind(family, config), "labels": UNKNOWN_LABELS}
+        # The kind of model is assumed where a configuration names none.
+        kind = {"model_type": "bert", **BERT_LARGE} if family == EXITS else {"model_type": "bart"}
+        whole_config = {**({} if config.get("model_type") else kind), **config}
+        same = {"family": family, "config": whole_config, "labels": UNKNOWN_LABELS}
         asked += [{**same, "exits": exits}, {**same, "exits": None}]
     counts = counted(asked)
     trained, whole = (dict(zip(known, counts[part::2], strict=True)) for part in (0, 1))
@@ -80,20 +76,13 @@ def parameters_of(model: RuntimeModel) -> Parameters:
     )
 
 
-def _of_a_kind(family: str, config: Mapping[str, Any]) -> dict[str, Any]:
-    """Add the kind of model that is assumed where a configuration names none."""
-    kind = {"model_type": "bert", **BERT_LARGE} if family == EXITS else {"model_type": "bart"}
-    return {**({} if config.get("model_type") else kind), **config}
-
-
 def checkpoint_bytes(count: int) -> int:
     """Return the most bytes that a training of `count` parameters keeps while under way.
 
     These are checkpoints (weights and Adam's moments), those kept and one being written, and the
     best weights that each of them refers to.
     """
-    checkpoints = KEPT_CHECKPOINTS + 1
-    return checkpoints * count * WEIGHT_BYTES * (1 + MOMENTS) + checkpoints * count * WEIGHT_BYTES
+    return (KEPT_CHECKPOINTS + 1) * count * WEIGHT_BYTES * (1 + MOMENTS + 1)
 
 
 def disk(

@@ -29,12 +29,7 @@ MEASURED = "measured"
 
 @dataclass(frozen=True)
 class Power:
-    """Mean power of a job.
-
-    Attributes:
-        watts: of all its devices; None if nothing is known of it.
-        source: where it comes from.
-    """
+    """Mean power of all devices of a job (W), None if unknown, and its source."""
 
     watts: float | None
     source: str

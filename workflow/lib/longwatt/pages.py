@@ -54,12 +54,7 @@ class Labelled:
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture beside the page.
-
-    Attributes:
-        file: its name.
-        text: what it shows, for those who do not see it.
-    """
+    """A picture's file beside the page, and a text for who cannot see it."""
 
     file: str
     text: str

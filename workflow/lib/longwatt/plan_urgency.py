@@ -52,11 +52,7 @@ def runtimes(stages: Stages) -> RuntimeModel:
 
 
 class Urgency:
-    """How urgent the jobs of one study's cells are.
-
-    Args:
-        stages: the study's jobs.
-    """
+    """Urgency of the jobs of one study's cells."""
 
     def __init__(self, stages: Stages) -> None:
         self.stages = stages

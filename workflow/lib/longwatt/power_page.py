@@ -55,13 +55,7 @@ Curve = list[tuple[float, float]]
 
 @dataclass(frozen=True)
 class Part:
-    """One metered part of a cell.
-
-    Attributes:
-        name: finetune or predict/{inference}.
-        energy: its energy.json.
-        curves: seconds and watts by GPU.
-    """
+    """A metered part of a cell, its energy.json, and its (seconds, watts) by GPU."""
 
     name: str
     energy: Mapping[str, Any]

@@ -89,9 +89,9 @@ def origins(paths: Iterable[str]) -> dict[str, str]:
 def origin(path: Path) -> str:
     """Digest a file by what others can make of it.
 
-    Data, tokenizers and weights count as the files that their artefact lists by digest; any other
+    Data, tokenizers and weights count as the files that their artefact lists by digest. Any other
     artefact counts as all that it says and the settings that it was made with, since times and
-    joules are read from it. Code does not count: other code may make the same.
+    joules are read from it. Code does not count, since other code may make the same.
     """
     found = read_object(path) if path.suffix == ".json" else {}
     if not found:

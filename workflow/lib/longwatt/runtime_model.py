@@ -375,10 +375,5 @@ class RuntimeModel:
     @cached_property
     def _trained(self) -> dict[str, dict[str, str]]:
         """Rows of measured trainings that say how many steps and validations they made."""
-        return {
-            row["cell"]: row
-            for row in self.rows
-            if row.get("cell") in self.cells
-            and positive(row.get("steps"))
-            and positive(row.get("validations"))
-        }
+        made = [r for r in self.rows if positive(r.get("steps")) and positive(r.get("validations"))]
+        return {row["cell"]: row for row in made if row.get("cell") in self.cells}

@@ -62,14 +62,7 @@ class Speed:
 
 @dataclass(frozen=True)
 class Work:
-    """Work of a training.
-
-    Attributes:
-        steps: optimiser steps.
-        validations: every so many steps, and after the last.
-        step_s: seconds of a step.
-        validation_s: seconds of a validation.
-    """
+    """Work of a training: its steps and validations, and the seconds of each one."""
 
     steps: float
     validations: int

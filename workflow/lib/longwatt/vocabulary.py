@@ -140,10 +140,6 @@ def _is_pegasus(folder: Path) -> bool:
     return named.startswith("Pegasus") or read_object(folder / CONFIG).get("model_type") in PEGASUS
 
 
-def _offset(settings: Mapping[str, Any]) -> int:
-    return int(settings.get("offset", PEGASUS_OFFSET))
-
-
 def _reference(folder: Path) -> tuple[str, Ids]:
     """Return the deciding file's name and its own library's ids of a text."""
     if (folder / TOKENIZER).is_file():
@@ -154,7 +150,8 @@ def _reference(folder: Path) -> tuple[str, Ids]:
         from sentencepiece import SentencePieceProcessor
 
         pieces = SentencePieceProcessor(model_file=str(model))
-        offset = _offset(_settings(folder)) if _is_pegasus(folder) else 0
+        said = _settings(folder).get("offset", PEGASUS_OFFSET)
+        offset = int(said) if _is_pegasus(folder) else 0
         return model.name, lambda text: [number + offset for number in pieces.encode(text)]
     if not (folder / BPE[0]).is_file():
         return WORDPIECE, _wordpiece_ids(folder)
@@ -188,7 +185,8 @@ def _pegasus(model: Path, settings: Mapping[str, Any]) -> Tokenizer:
     named = {role: str(settings[role]) for role in ROLES if settings.get(role)}
     named = {"pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>", **named}
     masks: dict[str, Any] = {"mask_token_sent": None, "mask_token": None}
-    if offset := _offset(settings):
+    offset = int(settings.get("offset", PEGASUS_OFFSET))
+    if offset:
         masks["mask_token_sent"] = settings.get("mask_token_sent") or "<mask_1>"
         masks["mask_token"] = named.get("mask_token", "<mask_2>")
     ids = {"eos_token_id": 1, "mask_token_id": 3}
