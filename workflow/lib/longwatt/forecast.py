@@ -111,11 +111,9 @@ class Powers:
             if watts:
                 sources = [row.get(f"{PREFIX[trains]}_energy_source", "") for row in found]
                 word = "estimated" if "estimate" in sources else MEASURED
-                flagged = [row.get(f"{PREFIX[trains]}_energy_flags", "") for row in found]
-                named = ", ".join(flags.union(text for text in flagged if text != NA))
+                said = _flagged([row.get(f"{PREFIX[trains]}_energy_flags", "") for row in found])
                 rows = f"{len(watts)} rows ({' and '.join(names)})"
-                source = f"{word} of {rows}{f', flagged {named}' if named else ''}"
-                return Power(statistics.fmean(watts), source)
+                return Power(statistics.fmean(watts), f"{word} of {rows}{said}")
         return self._declared(cell.budget)
 
     def _declared(self, budget: str) -> Power:
@@ -128,6 +126,11 @@ class Powers:
             return Power(self.cores * self.watts_per_core, source)
         missing = f"budgets.{budget}.watts_per_gpu" if gpus else "watts_per_core"
         return Power(None, f"unknown: nothing measured and no {missing}")
+
+
+def _flagged(texts: Sequence[str]) -> str:
+    found = flags.union(text for text in texts if text != NA)
+    return f", flagged {', '.join(found)}" if found else ""
 
 
 def foretell(
