@@ -1,17 +1,17 @@
-"""What a large study costs before its first job: time and memory of a dry run.
+"""Measure the time and memory of a large study's dry run.
 
     .venv/bin/python -m bench.dag [50 500 5000] [--states fresh finished unrecorded]
 
-Generates a study with so many cells in a temporary copy of the project and runs `snakemake -n` on it, as a user would:
-a fresh study, of which every job would run; a finished one, of which none would; and the finished one's files alone, as
-beside a fresh clone, whose stamps must then be read. Their files are made by `bench.pretend`, which runs no job. CPU
-time stands beside the clock's, since others may use the machine, and is parted into what this project's code took
-(settings, digests, priorities: `bench.whose_time`) and Snakemake's own.
+Generates a study with so many cells in a temporary copy of the project and runs `snakemake -n` on
+it, as a user would: a fresh study, of which every job would run; a finished one, of which none
+would; and the finished one's files alone, as beside a fresh clone, whose stamps must then be read.
+Their files are made by `bench.pretend`, which runs no job. CPU time stands beside the clock's,
+since others may use the machine, and is parted into what this project's code took (settings,
+digests, priorities: `bench.whose_time`) and Snakemake's own.
 """
 
 from __future__ import annotations
 
-import argparse
 import os
 import re
 import shutil
@@ -25,6 +25,7 @@ from pathlib import Path
 
 import yaml
 
+from bench import command_line
 from bench.project import copy_project
 from bench.whose_time import OURS
 
@@ -36,7 +37,7 @@ KIB, MIB = 2**10, 2**20
 
 @dataclass
 class Cost:
-    """What one dry run took."""
+    """Time and memory of one dry run."""
 
     jobs: int
     wall_s: float
@@ -46,20 +47,25 @@ class Cost:
 
 
 def study_text(cells: int) -> str:
-    """A study file with that many cells, of one inference point each.
-
-    Args:
-        cells: a multiple of `CELLS_PER_SEED`.
-    """
+    """Return a study of so many cells (a multiple of `CELLS_PER_SEED`), each predicted once."""
     if cells < 1 or cells % CELLS_PER_SEED:
         raise ValueError(f"{cells} cells cannot be generated; give a multiple of {CELLS_PER_SEED}")
-    options = {"train": 64, "validation": 12, "test": 4, "answer_vocabulary": 8, "filler_vocabulary": 40}
+    splits = {"train": 64, "validation": 12, "test": 4}
+    options = {**splits, "answer_vocabulary": 8, "filler_vocabulary": 40}
     dataset = {"source": "needle", "metric": "f1", "training": {"max_target_tokens": 8}}
     model = {"family": "led", "initialisation": "random", "tokenizer": "bpe"}
-    config = {"attention_window": 16, "max_encoder_position_embeddings": 1024, "max_decoder_position_embeddings": 32}
-    datasets = {f"needle{n}": {**dataset, "options": {**options, "words_per_document": 400 + n}} for n in range(2)}
+    config = {
+        "attention_window": 16,
+        "max_encoder_position_embeddings": 1024,
+        "max_decoder_position_embeddings": 32,
+    }
+    datasets = {
+        f"needle{n}": {**dataset, "options": {**options, "words_per_document": 400 + n}}
+        for n in range(2)
+    }
     models = {f"led{n}": {**model, "config": {**config, "d_model": 16 * (n + 1)}} for n in range(5)}
-    axes = {"seq_lens": [32, 64, 128, 256, 512], "seeds": list(range(1, cells // CELLS_PER_SEED + 1))}
+    seeds = list(range(1, cells // CELLS_PER_SEED + 1))
+    axes = {"seq_lens": [32, 64, 128, 256, 512], "seeds": seeds}
     document = {
         "title": f"{cells} cells",
         "datasets": datasets,
@@ -90,16 +96,20 @@ def pretend(project: Path) -> None:
 
 
 def forget(project: Path) -> None:
-    """Take Snakemake's records away, as a fresh clone has none."""
+    """Remove Snakemake's records, since a fresh clone has none."""
     shutil.rmtree(project / ".snakemake")
 
 
 def dry_run(project: Path) -> Cost:
-    """Run `snakemake -n` and say what it took, with all its child processes."""
-    command = [sys.executable, "-m", "bench.whose_time", "-n", "--cores", "2", "--config", "study=scale"]
+    """Run `snakemake -n` and return what it took, with all its child processes."""
+    options = ["-n", "--cores", "2", "--config", "study=scale"]
+    command = [sys.executable, "-m", "bench.whose_time", *options]
+    with_bench = {**environment(), "PYTHONPATH": str(ROOT)}  # beside the copied project's package
     before = time.perf_counter()
     with tempfile.TemporaryFile("w+") as said:
-        process = subprocess.Popen(command, cwd=project, env=with_bench(), stdout=said, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(
+            command, cwd=project, env=with_bench, stdout=said, stderr=subprocess.STDOUT
+        )
         _, status, used = os.wait4(process.pid, 0)
         wall_s = time.perf_counter() - before
         process.returncode = os.waitstatus_to_exitcode(status)
@@ -120,18 +130,13 @@ def dry_run(project: Path) -> Cost:
     )
 
 
-def with_bench() -> dict[str, str]:
-    """Return the variables of a process that finds this folder's package beside the copied project's own."""
-    return {**environment(), "PYTHONPATH": str(ROOT)}
-
-
 def environment() -> dict[str, str]:
-    """The variables of this process, but for the package: the copied project uses its own."""
+    """Return this process's variables without PYTHONPATH: the copy has its own package."""
     return {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
 
 
 def measure(cells: int, states: Sequence[str]) -> Iterator[tuple[str, Cost]]:
-    """Dry runs of one study in each of the states."""
+    """Yield the costs of one study's dry runs, one for each of the states."""
     with tempfile.TemporaryDirectory() as folder:
         project = create(Path(folder) / "project", cells)
         for state in (state for state in STATES if state in states):
@@ -143,9 +148,11 @@ def measure(cells: int, states: Sequence[str]) -> Iterator[tuple[str, Cost]]:
 
 
 def main() -> None:
-    """Print a table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("cells", type=int, nargs="*", default=[50, 500, 5000], help=f"multiples of {CELLS_PER_SEED}")
+    """Print a table of sizes, states and costs."""
+    parser = command_line(__doc__)
+    parser.add_argument(
+        "cells", type=int, nargs="*", default=[50, 500, 5000], help=f"multiples of {CELLS_PER_SEED}"
+    )
     parser.add_argument("--states", nargs="+", choices=STATES, default=STATES)
     given = parser.parse_args()
     times = f"{'wall s':>7}  {'CPU s':>7}  {'ours s':>7}  {'Snakemake s':>11}"

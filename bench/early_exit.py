@@ -1,16 +1,19 @@
-"""What leaving early takes and saves: encoders with exits beside the standard model, in paired timings.
+"""Time encoders with early exits beside the standard model, in paired rounds.
 
-    python -m bench.early_exit [--checkpoint FOLDER] [--shape minilm|bert_base|bert_large|tiny] [--length 128]
-                               [--device cpu|cuda] [--threads 2] [--seconds 60] [--batches 8] [--out FILE.json]
+    python -m bench.early_exit [--checkpoint FOLDER] [--shape minilm|bert_base|bert_large|tiny]
+                               [--length 128] [--device cpu|cuda] [--threads 2] [--seconds 60]
+                               [--batches 8] [--out FILE.json]
 
-Every round times all arms one after the other, and what is printed are medians of the ratios within rounds, with a
-95 % interval of the median: what else the machine does meanwhile hits all arms alike. The standard model is the
-library's own sequence classifier. Weights are random unless a checkpoint is given: no accuracy is claimed, and speed
-does not depend on them. Exits are forced through the real rule by temperatures that make the wanted classifiers sure.
+Every round times all arms one after the other, and what is printed are medians of the ratios within
+rounds, with a 95 % interval of the median: what else the machine does meanwhile hits all arms
+alike. The standard model is the library's own sequence classifier. Weights are random unless a
+checkpoint is given: no accuracy is claimed, and speed does not depend on them. Exits are forced
+through the real rule by temperatures that make the wanted classifiers sure.
 
-Targets: leaving at the last of four exits takes at most 5 % more than the standard model; leaving at any runs at least
-0.8 x (standard layers / layers run) as fast; in batches of 32, regrouped, at least 70 % of the ideal saving remains
-(ideal: time in proportion to the mean number of layers); and every prediction is that of batch 1.
+Targets: leaving at the last of four exits takes at most 5 % more than the standard model; leaving
+at any runs at least 0.8 x (standard layers / layers run) as fast; in batches of 32, regrouped, at
+least 70 % of the ideal saving remains (ideal: time in proportion to the mean number of layers); and
+every prediction is that of batch 1.
 """
 
 from __future__ import annotations
@@ -31,16 +34,18 @@ import transformers
 from torch import Tensor
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
+from bench import command_line
 from longwatt.devices import synchronize
 from longwatt.exit_rules import LAST, THRESHOLD, ExitRule
 from longwatt.models.exit_inference import Leaver, Left
 from longwatt.models.exit_model import EarlyExitConfig, EarlyExitModel, new_model
 
-SHAPES: Mapping[str, Mapping[str, Any]] = {
-    "tiny": {"hidden_size": 32, "num_hidden_layers": 4, "num_attention_heads": 2, "intermediate_size": 64},
-    "minilm": {"hidden_size": 384, "num_hidden_layers": 6, "num_attention_heads": 12, "intermediate_size": 1536},
-    "bert_base": {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "intermediate_size": 3072},
-    "bert_large": {"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16, "intermediate_size": 4096},
+SIZES = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
+SHAPES: Mapping[str, Mapping[str, int]] = {
+    "tiny": dict(zip(SIZES, (32, 4, 2, 64), strict=True)),
+    "minilm": dict(zip(SIZES, (384, 6, 12, 1536), strict=True)),
+    "bert_base": dict(zip(SIZES, (768, 12, 12, 3072), strict=True)),
+    "bert_large": dict(zip(SIZES, (1024, 24, 16, 4096), strict=True)),
 }
 BATCH = 32
 LABELS = ("a", "b")
@@ -49,43 +54,50 @@ OVERHEAD, SPEED, SAVING = 1.05, 0.8, 0.7  # the targets
 SURE, UNSURE, THRESHOLD_AT = 1e-6, 1e6, 0.9
 THRESHOLDS = (0.55, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0)
 Arm = Callable[[], Any]
+Rows = Mapping[str, Tensor]
+Times = Mapping[str, Sequence[float]]
 
 
 def exit_layers(depth: int) -> list[int]:
-    """Four layers spread as the paper spreads them over 24: 0, 4, 12, 23."""
+    """Spread four layers as the paper spreads them over 24: 0, 4, 12, 23."""
     return sorted({0, depth // 6, depth // 2, depth - 1} | ({1} if depth // 6 == 0 else set()))
 
 
 def encoder_config(shape: str, checkpoint: Path | None) -> dict[str, Any]:
-    """The encoder's configuration, of a checkpoint or of a shape."""
+    """Return the configuration of a checkpoint's encoder, or that of a shape."""
     if checkpoint:
         return dict(AutoConfig.from_pretrained(str(checkpoint), local_files_only=True).to_dict())
     return dict(AutoConfig.for_model("bert", **SHAPES[shape]).to_dict())
 
 
-def with_exits(encoder: Mapping[str, Any], layers: Sequence[int], checkpoint: Path | None) -> EarlyExitModel:
-    """A model with classifiers there, in evaluation mode."""
-    config = EarlyExitConfig(encoder=encoder, layers=layers, labels=LABELS, temperatures=[1.0] * len(layers))
+def with_exits(
+    encoder: Mapping[str, Any], layers: Sequence[int], checkpoint: Path | None
+) -> EarlyExitModel:
+    """Build a model with classifiers after these layers, in evaluation mode."""
+    config = EarlyExitConfig(
+        encoder=encoder, layers=layers, labels=LABELS, temperatures=[1.0] * len(layers)
+    )
     return new_model(config, checkpoint).eval()
 
 
 def rows_of(encoder: Mapping[str, Any], lengths: Sequence[int], device: str) -> dict[str, Tensor]:
-    """Random texts of these lengths, padded to the longest."""
+    """Draw random texts of these lengths, padded to the longest."""
     generator = torch.Generator().manual_seed(0)
-    ids = torch.randint(
-        encoder["vocab_size"] // 2, encoder["vocab_size"], (len(lengths), max(lengths)), generator=generator
-    )
+    shape, words = (len(lengths), max(lengths)), encoder["vocab_size"]
+    ids = torch.randint(words // 2, words, shape, generator=generator)
     mask = (torch.arange(max(lengths)) < torch.tensor(lengths)[:, None]).long()
-    rows = {"input_ids": ids * mask, "attention_mask": mask, "token_type_ids": torch.zeros_like(ids)}
+    rows = {"input_ids": ids * mask, "attention_mask": mask}
+    rows["token_type_ids"] = torch.zeros_like(ids)
     return {key: value.to(device) for key, value in rows.items()}
 
 
 def timed(arms: Mapping[str, Arm], seconds: float, device: str) -> dict[str, list[float]]:
-    """Seconds of every arm in every round; two rounds before are not counted."""
+    """Return every arm's seconds in every round, after two rounds that do not count."""
     taken: dict[str, list[float]] = {name: [] for name in arms}
     warm, until, order = 2, math.inf, random.Random(0)
     while warm > 0 or time.perf_counter() < until or len(next(iter(taken.values()))) < 5:
-        for name, arm in order.sample(list(arms.items()), len(arms)):  # nobody always follows the same neighbour
+        # In random order: no arm always follows the same neighbour.
+        for name, arm in order.sample(list(arms.items()), len(arms)):
             synchronize(torch.device(device))
             start = time.perf_counter()
             arm()
@@ -97,43 +109,45 @@ def timed(arms: Mapping[str, Arm], seconds: float, device: str) -> dict[str, lis
     return taken
 
 
-def median_ratio(taken: Mapping[str, Sequence[float]], arm: str, over: str) -> dict[str, float]:
-    """The median over rounds of one arm's time over another's, with its 95 % interval by ranks.
+def median_ratio(taken: Times, arm: str, over: str) -> dict[str, float]:
+    """Return the median ratio of two arms' times, with its 95 % interval.
 
-    `undisturbed` is the ratio of their first deciles: what others do on the machine only ever adds time.
+    `undisturbed` is the ratio of their first deciles: what others do on the machine only ever adds
+    time.
     """
     ratios = sorted(a / b for a, b in zip(taken[arm], taken[over], strict=True))
     half = 0.98 * math.sqrt(len(ratios))
-    low, high = max(0, math.floor(len(ratios) / 2 - half)), min(len(ratios) - 1, math.ceil(len(ratios) / 2 + half))
+    low = max(0, math.floor(len(ratios) / 2 - half))
+    high = min(len(ratios) - 1, math.ceil(len(ratios) / 2 + half))
     first, second = (sorted(taken[name])[len(ratios) // 10] for name in (arm, over))
-    interval = {"ci_low": ratios[low], "ci_high": ratios[high]}
-    return {"ratio": statistics.median(ratios), **interval, "undisturbed": first / second, "rounds": len(ratios)}
+    found = {"ratio": statistics.median(ratios), "ci_low": ratios[low], "ci_high": ratios[high]}
+    return {**found, "undisturbed": first / second, "rounds": len(ratios)}
 
 
-def leave(model: EarlyExitModel, rule: ExitRule, rows: Mapping[str, Tensor], size: int, together: int) -> list[Left]:
+def leave(
+    model: EarlyExitModel, rule: ExitRule, rows: Rows, size: int, together: int
+) -> list[Left]:
     """Predict rows in batches of `size`, `together` of which are regrouped."""
-    leaver, step, count = Leaver(model, rule, size), size * together, len(rows["input_ids"])
-    parts = [{key: value[first : first + step] for key, value in rows.items()} for first in range(0, count, step)]
-    return [left for part in parts for left in leaver.leave(part)]
+    leaver = Leaver(model, rule, size)
+    return [left for part in _split(rows, size * together) for left in leaver.leave(part)]
 
 
 @torch.no_grad()
-def standard_answers(model: Any, rows: Mapping[str, Tensor], size: int) -> list[Any]:
-    """The library's classifier: probabilities and answers, brought to the host as ours are."""
+def standard_answers(model: Any, rows: Rows, size: int) -> list[Any]:
+    """Return probabilities and answers of the library's classifier, on the host as ours are."""
     answers = []
-    for first in range(0, len(rows["input_ids"]), size):
-        part = {key: value[first : first + size] for key, value in rows.items()}
+    for part in _split(rows, size):
         answers += torch.stack(list(model(**part).logits.softmax(-1).max(-1)), 1).tolist()
     return answers
 
 
 def leaving_at(model: EarlyExitModel, exit_: int) -> list[float]:
-    """Temperatures by which every row leaves there."""
+    """Return the temperatures that make every row leave at one exit."""
     return [SURE if number == exit_ else UNSURE for number in range(len(model.config.layers))]
 
 
-def leaving_by_shares(model: EarlyExitModel, rows: Mapping[str, Tensor], shares: Sequence[float]) -> list[float]:
-    """Temperatures by which these shares of all rows leave at each exit, those first that are surest there."""
+def leaving_by_shares(model: EarlyExitModel, rows: Rows, shares: Sequence[float]) -> list[float]:
+    """Return the temperatures that make these shares of all rows leave, the surest first."""
     with torch.no_grad():
         logits = torch.cat([model.exit_logits(part) for part in _split(rows, BATCH)], 1).double()
     margins = (logits[:, :, 0] - logits[:, :, 1]).abs()
@@ -148,13 +162,18 @@ def leaving_by_shares(model: EarlyExitModel, rows: Mapping[str, Tensor], shares:
     return [*temperatures, 1.0]
 
 
-def _split(rows: Mapping[str, Tensor], size: int) -> list[dict[str, Tensor]]:
+def _split(rows: Rows, size: int) -> list[dict[str, Tensor]]:
     count = len(rows["input_ids"])
-    return [{key: value[first : first + size] for key, value in rows.items()} for first in range(0, count, size)]
+    return [
+        {key: value[first : first + size] for key, value in rows.items()}
+        for first in range(0, count, size)
+    ]
 
 
-def one_at_a_time(given: argparse.Namespace, encoder: Mapping[str, Any], standard: Any) -> list[dict[str, Any]]:
-    """Batch 1: the standard model, one exit on the last layer, and leaving at each of four exits."""
+def one_at_a_time(
+    given: argparse.Namespace, encoder: Mapping[str, Any], standard: Any
+) -> list[dict[str, Any]]:
+    """Time batches of 1: the standard model, one exit, and each of four exits."""
     depth, layers = encoder["num_hidden_layers"], exit_layers(encoder["num_hidden_layers"])
     single = with_exits(encoder, [depth - 1], given.checkpoint).to(given.device)
     many = with_exits(encoder, layers, given.checkpoint).to(given.device)
@@ -174,14 +193,15 @@ def one_at_a_time(given: argparse.Namespace, encoder: Mapping[str, Any], standar
     arms: dict[str, Arm] = {
         "standard": lambda: standard_answers(standard, row, 1),
         "one exit on the last layer": lambda: leave(single, ExitRule(LAST), row, 1, 1),
-        **{f"four exits, leaving after layer {layer}": at(number) for number, layer in enumerate(layers)},
     }
+    for number, layer in enumerate(layers):
+        arms[f"four exits, leaving after layer {layer}"] = at(number)
     taken = timed(arms, given.seconds, given.device)
     run = dict(zip(arms, [depth, depth, *(layer + 1 for layer in layers)], strict=True))
     return [_judged_alone(name, taken, run[name], depth) for name in arms if name != "standard"]
 
 
-def _judged_alone(name: str, taken: Mapping[str, Sequence[float]], layers: int, depth: int) -> dict[str, Any]:
+def _judged_alone(name: str, taken: Times, layers: int, depth: int) -> dict[str, Any]:
     measured = median_ratio(taken, name, "standard")
     if layers == depth:
         value, target, passed = measured["ratio"], OVERHEAD, measured["ratio"] <= OVERHEAD
@@ -189,59 +209,70 @@ def _judged_alone(name: str, taken: Mapping[str, Sequence[float]], layers: int, 
     else:
         value, target = 1 / measured["ratio"] / (depth / layers), SPEED
         what, passed = "speed-up over (standard layers / layers run), at least", value >= SPEED
-    seconds = {"standard_s": statistics.median(taken["standard"]), "seconds": statistics.median(taken[name])}
-    return {"arm": name, "layers": layers, **seconds, **measured, "what": what, "value": value, "target": target,
-            "passed": passed}  # fmt: skip
+    judged = {"what": what, "value": value, "target": target, "passed": passed}
+    return {"arm": name, "layers": layers, **_seconds(name, taken), **measured, **judged}
 
 
-def many_at_a_time(given: argparse.Namespace, encoder: Mapping[str, Any], standard: Any) -> list[dict[str, Any]]:
-    """Batches of 32 that leave at a mix of exits: regrouped over several batches, and within each alone."""
+def _seconds(name: str, taken: Times) -> dict[str, float]:
+    standard, seconds = (statistics.median(taken[arm]) for arm in ("standard", name))
+    return {"standard_s": standard, "seconds": seconds}
+
+
+def many_at_a_time(
+    given: argparse.Namespace, encoder: Mapping[str, Any], standard: Any
+) -> list[dict[str, Any]]:
+    """Time batches of 32 with mixed exits, regrouped over several batches and within each."""
     depth, layers = encoder["num_hidden_layers"], exit_layers(encoder["num_hidden_layers"])
     many = with_exits(encoder, layers, given.checkpoint).to(given.device)
     rows = rows_of(encoder, [given.length] * BATCH * given.batches, given.device)
     many.config.temperatures = leaving_by_shares(many, rows, SHARES)
     rule = ExitRule(THRESHOLD, THRESHOLD_AT)
+    over = f"regrouped over {given.batches} batches"
+    within = "regrouped within a batch"  # to compare with, so it has no target
     arms: dict[str, Arm] = {
         "standard": lambda: standard_answers(standard, rows, BATCH),
-        f"regrouped over {given.batches} batches": lambda: leave(many, rule, rows, BATCH, given.batches),
-        "regrouped within a batch": lambda: leave(many, rule, rows, BATCH, 1),
+        over: lambda: leave(many, rule, rows, BATCH, given.batches),
+        within: lambda: leave(many, rule, rows, BATCH, 1),
     }
-    mean = statistics.mean(layers[left.exit] + 1 for left in arms[f"regrouped over {given.batches} batches"]())
+    mean = statistics.mean(layers[left.exit] + 1 for left in arms[over]())
     taken = timed(arms, given.seconds, given.device)
-    beside = ("standard", "regrouped within a batch")  # the second is there to compare with, and has no target
-    return [_judged_together(name, taken, mean, depth, name not in beside) for name in arms if name != "standard"]
+    return [_judged_together(name, taken, mean, depth, name == over) for name in (over, within)]
 
 
 def _judged_together(
-    name: str, taken: Mapping[str, Sequence[float]], mean: float, depth: int, judged: bool
+    name: str, taken: Times, mean: float, depth: int, judged: bool
 ) -> dict[str, Any]:
     measured = median_ratio(taken, name, "standard")
     value = (1 - measured["ratio"]) / (1 - mean / depth)
-    seconds = {"standard_s": statistics.median(taken["standard"]), "seconds": statistics.median(taken[name])}
-    target = {"target": SAVING, "passed": value >= SAVING} if judged else {"target": "no target", "passed": None}
-    what = "part of the ideal saving, at least" if judged else "part of the ideal saving, to compare with,"
-    measured |= {"mean_layers": mean, "ideal_ratio": mean / depth, **seconds}
+    measured |= {"mean_layers": mean, "ideal_ratio": mean / depth, **_seconds(name, taken)}
+    target: Mapping[str, Any] = {"target": "no target", "passed": None}
+    if judged:
+        target = {"target": SAVING, "passed": value >= SAVING}
+    what = "part of the ideal saving, " + ("at least" if judged else "to compare with,")
     return {"arm": name, **measured, "what": what, "value": value, **target}
 
 
 def equal_predictions(given: argparse.Namespace, encoder: Mapping[str, Any]) -> dict[str, Any]:
-    """Texts of many lengths at many thresholds: how many leave alike, with one answer, in batch 1 and in batch 32."""
-    many = with_exits(encoder, exit_layers(encoder["num_hidden_layers"]), given.checkpoint).to(given.device)
-    generator = torch.Generator().manual_seed(1)
-    lengths = torch.randint(min(4, given.length), given.length + 1, (BATCH * 2,), generator=generator).tolist()
-    rows = rows_of(encoder, lengths, given.device)
+    """Count the predictions that batches of 1 and 32 share, at many lengths and thresholds."""
+    layers, source = exit_layers(encoder["num_hidden_layers"]), torch.Generator().manual_seed(1)
+    many = with_exits(encoder, layers, given.checkpoint).to(given.device)
+    shortest, texts = min(4, given.length), (BATCH * 2,)
+    lengths = torch.randint(shortest, given.length + 1, texts, generator=source)
+    rows = rows_of(encoder, lengths.tolist(), given.device)
     many.config.temperatures = leaving_by_shares(many, rows, SHARES)
     pairs = []
     for threshold in THRESHOLDS:
         rule = ExitRule(THRESHOLD, threshold)
-        pairs += zip(leave(many, rule, rows, 1, 1), leave(many, rule, rows, BATCH, given.batches), strict=True)
+        together = leave(many, rule, rows, BATCH, given.batches)
+        pairs += zip(leave(many, rule, rows, 1, 1), together, strict=True)
     equal = sum((one.answer, one.exit) == (other.answer, other.exit) for one, other in pairs)
     apart = max(abs(one.confidence - other.confidence) for one, other in pairs)
-    return {"equal": equal, "of": len(pairs), "largest_difference_of_confidence": apart, "passed": equal == len(pairs)}
+    found = {"equal": equal, "of": len(pairs), "largest_difference_of_confidence": apart}
+    return {**found, "passed": equal == len(pairs)}
 
 
 def measure(given: argparse.Namespace) -> dict[str, Any]:
-    """All of it, with what it was measured on."""
+    """Measure everything, and add the device and the versions."""
     if given.threads:
         torch.set_num_threads(given.threads)
     torch.manual_seed(0)
@@ -249,12 +280,12 @@ def measure(given: argparse.Namespace) -> dict[str, Any]:
     plain = {key: value for key, value in encoder.items() if key != "model_type"}
     config = AutoConfig.for_model(encoder["model_type"], **{**plain, "num_labels": len(LABELS)})
     standard = AutoModelForSequenceClassification.from_config(config).eval().to(given.device)
+    is_gpu = given.device == "cuda"
+    processor = platform.processor() or platform.machine()
     return {
         "shape": str(given.checkpoint or given.shape),
         "length": given.length,
-        "device": torch.cuda.get_device_name()
-        if given.device == "cuda"
-        else platform.processor() or platform.machine(),
+        "device": torch.cuda.get_device_name() if is_gpu else processor,
         "threads": torch.get_num_threads(),
         "versions": {"torch": torch.__version__, "transformers": transformers.__version__},
         "batch_1": one_at_a_time(given, encoder, standard),
@@ -264,23 +295,25 @@ def measure(given: argparse.Namespace) -> dict[str, Any]:
 
 
 def describe(result: Mapping[str, Any]) -> str:
-    """Lines for a reader."""
-    lines = [f"{result['shape']}, {result['length']} tokens, {result['device']}, {result['threads']} threads"]
+    """Return lines for a reader."""
+    where = f"{result['device']}, {result['threads']} threads"
+    lines = [f"{result['shape']}, {result['length']} tokens, {where}"]
     for part in ("batch_1", "batch_32"):
         lines.append(part.replace("_", " "))
         for row in result[part]:
             ideal = f", ideal {row['ideal_ratio']:.3f}" if "ideal_ratio" in row else ""
             times = f"{1000 * row['seconds']:.1f} ms beside {1000 * row['standard_s']:.1f}"
+            interval = f"{row['ci_low']:.3f} to {row['ci_high']:.3f}, {row['rounds']} rounds{ideal}"
             lines.append(
                 f"  {_verdict(row)}  {row['arm']}: {times}, ratio {row['ratio']:.3f} "
-                f"({row['ci_low']:.3f} to {row['ci_high']:.3f}, {row['rounds']} rounds{ideal}; undisturbed "
-                f"{row['undisturbed']:.3f}); "
+                f"({interval}; undisturbed {row['undisturbed']:.3f}); "
                 f"{row['what']} {row['target']}: {row['value']:.3f}"
             )
     equal = result["equal_predictions"]
     lines.append(
-        f"  {_verdict(equal)}  equal predictions, batch 1 and {BATCH}: {equal['equal']} of {equal['of']}; confidences "
-        f"differ by at most {equal['largest_difference_of_confidence']:.1e}"
+        f"  {_verdict(equal)}  equal predictions, batch 1 and {BATCH}: {equal['equal']} of "
+        f"{equal['of']}; confidences differ by at most "
+        f"{equal['largest_difference_of_confidence']:.1e}"
     )
     return "\n".join(lines)
 
@@ -290,15 +323,16 @@ def _verdict(row: Mapping[str, Any]) -> str:
 
 
 def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
-    """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--checkpoint", type=Path, help="a folder with an encoder's config.json and safetensors")
+    """Read the command line."""
+    parser = command_line(__doc__)
+    holds = "a folder with an encoder's config.json and safetensors"
+    parser.add_argument("--checkpoint", type=Path, help=holds)
     parser.add_argument("--shape", choices=sorted(SHAPES), default="minilm")
     parser.add_argument("--length", type=int, default=128, help="tokens of a text")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--threads", type=int, help="of the CPU; as torch chooses if not given")
-    parser.add_argument("--seconds", type=float, default=60, help="of each of the two parts that are timed")
-    parser.add_argument("--batches", type=int, default=8, help="batches of 32 that are regrouped together")
+    parser.add_argument("--seconds", type=float, default=60, help="of each of the two timed parts")
+    parser.add_argument("--batches", type=int, default=8, help="batches of 32 to regroup together")
     parser.add_argument("--out", type=Path, help="write everything as JSON")
     return parser.parse_args(words)
 

@@ -1,16 +1,15 @@
-"""How wrong is an energy figure, and what does measuring cost?
+"""Measure the error of energy figures, and the cost of measuring them.
 
     .venv/bin/python -m bench.energy_accuracy [--seconds 120] [--pairs 150] [--skip-overhead]
 
-Needs gcc and no GPU: loads of known energy are played by the stand-in for NVML of tests/nvml on a simulated clock, and
-read by longwatt's own recorder through pynvml. Beside it stands what the ways of sampling of other tools would report
-of the same sensor, over all offsets of their clocks. Then the recorder's CPU time at 8 GPUs and 10 Hz, and a training's
-speed with and without it.
+Needs gcc and no GPU: loads of known energy are played by the stand-in for NVML of tests/nvml on a
+simulated clock, and read by longwatt's own recorder through pynvml. Beside it stands what the ways
+of sampling of other tools would report of the same sensor, over all offsets of their clocks. Then
+the recorder's CPU time at 8 GPUs and 10 Hz, and a training's speed with and without it.
 """
 
 from __future__ import annotations
 
-import argparse
 import os
 import platform
 import tempfile
@@ -22,19 +21,23 @@ import psutil
 from tests.nvml import A100, AVERAGE, TURING, WAVES, FakeGpu, Machine, can_build, uuid
 from tests.nvml.simulate import simulate
 
+from bench import command_line
 from longwatt.energy.recorder import Order
 from longwatt.energy.reduction import summarize
 from longwatt.energy.sidecar import Sidecar
 
 IDLE_S = 3.0  # before and after the load
-SENSORS = {"25 ms of every 100 ms (A100-like)": A100, "100 ms (Turing-like)": TURING, "mean of 1 s": AVERAGE}
+SENSORS = {
+    "25 ms of every 100 ms (A100-like)": A100,
+    "100 ms (Turing-like)": TURING,
+    "mean of 1 s": AVERAGE,
+}
 OFFSETS = 48
 
 
 def poll(gpu: FakeGpu, start: float, end: float, every_s: float, offset: float) -> float:
-    """Mean of power readings at a fixed rate, times the time."""
-    times = []
-    t = start + offset * every_s
+    """Return the mean of power readings at a fixed rate, times the time."""
+    times, t = [], start + offset * every_s
     while t < end:
         times.append(t)
         t += every_s
@@ -42,12 +45,12 @@ def poll(gpu: FakeGpu, start: float, end: float, every_s: float, offset: float) 
 
 
 def wandb(gpu: FakeGpu, start: float, end: float, offset: float) -> float:
-    """wandb: one power reading every 15 s."""
+    """Return wandb's energy: one power reading every 15 s."""
     return poll(gpu, start, end, 15.0, offset)
 
 
 def wandb_older(gpu: FakeGpu, start: float, end: float, offset: float) -> float:
-    """wandb, older: the mean of 15 readings, one every 2 s, makes one point each 30 s."""
+    """Return an older wandb's energy: means of 15 readings, 2 s apart, every 30 s."""
     points, t = [], start + offset * 2.0
     while t + 28 < end:
         points.append(sum(gpu.shows(t + 2.0 * n) for n in range(15)) / 15)
@@ -56,16 +59,17 @@ def wandb_older(gpu: FakeGpu, start: float, end: float, offset: float) -> float:
 
 
 def codecarbon(gpu: FakeGpu, start: float, end: float, offset: float) -> float:
-    """codecarbon: differences of the energy counter every 15 s and at the end."""
+    """Return codecarbon's energy: differences of the counter every 15 s and at the end."""
     return gpu.counted(end) - gpu.counted(start)
 
 
 def plain(gpu: FakeGpu, start: float, end: float, offset: float) -> float:
-    """A loop that reads the power once a second."""
+    """Return the energy of a loop that reads the power once a second."""
     return poll(gpu, start, end, 1.0, offset)
 
 
-OTHERS: dict[str, Callable[[FakeGpu, float, float, float], float]] = {
+Tool = Callable[[FakeGpu, float, float, float], float]
+OTHERS: dict[str, Tool] = {
     "wandb": wandb,
     "wandb, older": wandb_older,
     "1 Hz poll": plain,
@@ -74,7 +78,12 @@ OTHERS: dict[str, Callable[[FakeGpu, float, float, float], float]] = {
 
 
 def ours(machine: Machine, gpu: FakeGpu, end: float, folder: Path) -> list[str]:
-    """Errors in % of our counter and of our integral over the load, and of the integral with the idle around it."""
+    """Return the errors (%) of longwatt's own figures.
+
+    Returns:
+        Those of the counter and of the integral over the load, and of the integral with the idle
+        time around it.
+    """
     out = folder / "energy.jsonl"
     found = []
     for marks in ([(gpu.on, "train", {}), (gpu.off, "idle_after", {})], []):
@@ -84,29 +93,28 @@ def ours(machine: Machine, gpu: FakeGpu, end: float, folder: Path) -> list[str]:
         found.append(phases["train"] if marks else phases["run"])
     load, whole = found
     true, around = gpu.joules(gpu.on, gpu.off), gpu.joules(0, end)
-    errors = (
-        load["energy_j_counter"] / true,
-        load["energy_j_integral"] / true,
-        whole["energy_j_integral"] / around,
-    )
-    return [f"{100 * (ratio - 1):+.2f}" for ratio in errors]
+    ratios = [load[f"energy_j_{kind}"] / true for kind in ("counter", "integral")]
+    ratios.append(whole["energy_j_integral"] / around)
+    return [f"{100 * (ratio - 1):+.2f}" for ratio in ratios]
 
 
 def accuracy(machine: Machine, seconds: float, folder: Path) -> None:
-    """Print a table for every sensor: errors in % of the load's true energy."""
+    """Print a table of errors for every sensor, in % of the load's true energy."""
     for sensor, sees in SENSORS.items():
-        print(f"\nSensor: {sensor}; load of {seconds:g} s; error in %, over all offsets of a tool's clock\n")
+        shown = "error in %, over all offsets of a tool's clock"
+        print(f"\nSensor: {sensor}; load of {seconds:g} s; {shown}\n")
         header = ["load", "our counter", "our integral", "our integral, idle to idle", *OTHERS]
         print("| " + " | ".join(header) + " |\n|" + " --- |" * len(header))
         for name, wave in WAVES.items():
             # The edges fall anywhere between two moves of a counter.
             gpu = FakeGpu(on=IDLE_S + 0.037, off=IDLE_S + 0.037 + seconds, **wave, **sees)
-            cells = [*ours(machine, gpu, gpu.off + IDLE_S, folder), *(errors(gpu, tool) for tool in OTHERS.values())]
-            print("| " + " | ".join([name, *cells]) + " |")
+            mine = ours(machine, gpu, gpu.off + IDLE_S, folder)
+            others = [errors(gpu, tool) for tool in OTHERS.values()]
+            print("| " + " | ".join([name, *mine, *others]) + " |")
 
 
-def errors(gpu: FakeGpu, tool: Callable[[FakeGpu, float, float, float], float]) -> str:
-    """The range of a tool's errors over all offsets of its clock, %."""
+def errors(gpu: FakeGpu, tool: Tool) -> str:
+    """Return the range of a tool's errors (%) over all offsets of its clock."""
     true = gpu.joules(gpu.on, gpu.off)
     found = [100 * (tool(gpu, gpu.on, gpu.off, n / OFFSETS) / true - 1) for n in range(OFFSETS)]
     low, high = (f"{value:+.2f}" for value in (min(found), max(found)))
@@ -114,7 +122,7 @@ def errors(gpu: FakeGpu, tool: Callable[[FakeGpu, float, float, float], float]) 
 
 
 def cpu_share(recorder: int, seconds: float) -> float:
-    """A recorder's CPU time in % of one core."""
+    """Return a recorder's CPU time in % of one core."""
     time.sleep(1)  # its start is not its work
     process = psutil.Process(recorder)
     before, start = sum(process.cpu_times()[:2]), time.monotonic()
@@ -131,27 +139,28 @@ def overhead(machine: Machine, seconds: float, pairs: int, folder: Path) -> None
     machine.has(gpus)
     sidecar = Sidecar(Order(str(folder / "overhead.jsonl"), [gpu.uuid for gpu in gpus]))
     share = cpu_share(sidecar.pid, seconds)
-    print(f"\nRecorder, 8 GPUs at 10 Hz, {seconds:g} s: {share:.2f} % of one core (target: at most 1 %)")
+    cost = f"{share:.2f} % of one core (target: at most 1 %)"
+    print(f"\nRecorder, 8 GPUs at 10 Hz, {seconds:g} s: {cost}")
     ratio, low, high = paired(Training("cpu"), sidecar.pid, pairs)
     sidecar.close(0)
     print(
-        f"Training on all cores of this CPU with the recorder over without, {pairs} pairs: {ratio:.4f} (95 % interval "
-        f"{low:.4f} to {high:.4f}; target: at least 0.999)"
+        f"Training on all cores of this CPU with the recorder over without, {pairs} pairs: "
+        f"{ratio:.4f} (95 % interval {low:.4f} to {high:.4f}; target: at least 0.999)"
     )
 
 
 def main() -> None:
-    """Print everything."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=120.0, help="length of a load and of the CPU measurement")
-    parser.add_argument("--pairs", type=int, default=150, help="pairs of training with and without the recorder")
+    """Print errors, then what measuring costs."""
+    parser = command_line(__doc__)
+    lasts, pairs = "length of a load and of the CPU measurement", "of training with and without"
+    parser.add_argument("--seconds", type=float, default=120.0, help=lasts)
+    parser.add_argument("--pairs", type=int, default=150, help=f"pairs {pairs} the recorder")
     parser.add_argument("--skip-overhead", action="store_true", help="only the simulated accuracy")
     given = parser.parse_args()
     if not can_build():
         parser.error("no gcc here to build the stand-in for NVML")
-    print(
-        f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, {time.strftime('%Y-%m-%d')}"
-    )
+    software = f"Python {platform.python_version()}, {time.strftime('%Y-%m-%d')}"
+    print(f"{platform.machine()}, {os.cpu_count()} cores, {software}")
     with tempfile.TemporaryDirectory() as folder:
         machine = Machine(Path(folder)).build()
         accuracy(machine, given.seconds, Path(folder))

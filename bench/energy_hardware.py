@@ -1,15 +1,14 @@
-"""How far can the energy log of a real GPU be trusted?
+"""Compare the energy readings of a real GPU with one another.
 
     .venv/bin/python -m bench.energy_hardware [--seconds 120] [--repeats 3] [--pairs 150]
 
-On one visible GPU: the counter against the integral of the power samples over a steady and a stop-and-go load, how
-much repeats differ, how often counter and sensors move, and a training's speed with and without the recorder. Prints
-Markdown for docs/explanation/energy_accuracy.md.
+On one visible GPU: the counter against the integral of the power samples over a steady and a
+stop-and-go load, how much repeats differ, how often counter and sensors move, and a training's
+speed with and without the recorder. Prints Markdown for docs/explanation/energy_accuracy.md.
 """
 
 from __future__ import annotations
 
-import argparse
 import itertools
 import platform
 import statistics
@@ -21,6 +20,7 @@ from typing import Any
 
 import torch
 
+from bench import command_line
 from bench.workload import Training, paired
 from longwatt.energy.__main__ import choose_gpus
 from longwatt.energy.nvml import Gpus
@@ -32,8 +32,10 @@ IDLE_S = 5.0
 LOADS = {"steady": {}, "stop and go (2 s, 2 s)": {"busy_s": 2.0, "pause_s": 2.0}}
 
 
-def measure(training: Training, gpu: str, seconds: float, load: dict[str, float], folder: Path) -> dict[str, Any]:
-    """Energy of one run of a load, and its steps."""
+def measure(
+    training: Training, gpu: str, seconds: float, load: dict[str, float], folder: Path
+) -> dict[str, Any]:
+    """Measure the energy of one run of a load, in all and per step."""
     log = folder / "energy.jsonl"
     log.unlink(missing_ok=True)
     sidecar = Sidecar(Order(str(log), [gpu]))
@@ -48,14 +50,15 @@ def measure(training: Training, gpu: str, seconds: float, load: dict[str, float]
 
 
 def update_steps(training: Training, gpu: str, seconds: float) -> dict[str, float]:
-    """Median time between two values of each reading while the GPU works, in s."""
+    """Return the median seconds between two values of each reading while the GPU works."""
     sensors = Gpus([gpu])
     reads: dict[str, Callable[[], Any]] = {
         "counter": lambda: sensors.counters_mj()[1][0],
         "instant power": lambda: sensors.powers_mw()[0][0],
         "mean power": lambda: sensors.powers_mw()[1][0],
     }
-    return {name: step for name, read in reads.items() if (step := _step(training, read, seconds)) is not None}
+    steps = {name: _step(training, read, seconds) for name, read in reads.items()}
+    return {name: step for name, step in steps.items() if step is not None}
 
 
 def _step(training: Training, read: Callable[[], Any], seconds: float) -> float | None:
@@ -74,12 +77,12 @@ def _step(training: Training, read: Callable[[], Any], seconds: float) -> float 
 
 
 def describe(gpu: str) -> str:
-    """The GPU, its driver and the software around it."""
+    """Return a line about the GPU, its driver and the software around it."""
     found = Gpus([gpu]).describe()[0]
-    sensors = ", ".join(found["sensors"])
+    sensors, date = ", ".join(found["sensors"]), time.strftime("%Y-%m-%d")
     return (
-        f"{found['name']}, driver {found['driver']}, power limit {found['power_limit_w']:g} W, sensors {sensors}; "
-        f"torch {torch.__version__}, Python {platform.python_version()}, {time.strftime('%Y-%m-%d')}"
+        f"{found['name']}, driver {found['driver']}, power limit {found['power_limit_w']:g} W, "
+        f"sensors {sensors}; torch {torch.__version__}, Python {platform.python_version()}, {date}"
     )
 
 
@@ -88,16 +91,9 @@ def _number(value: float | None, digits: int) -> str:
 
 
 def print_loads(training: Training, gpu: str, seconds: float, repeats: int, folder: Path) -> None:
-    """Print counter, integral and what repeats differ by, for every load."""
-    header = [
-        f"load of {seconds:g} s",
-        "counter (J)",
-        "integral against counter (%)",
-        "mean W",
-        "idle W",
-        "J/step varies (%)",
-    ]
-    print("\n| " + " | ".join(header) + " |\n|" + " --- |" * len(header))
+    """Print counter, integral and the spread of repeats for every load."""
+    check, watts = "integral against counter (%)", "mean W | idle W | J/step varies (%)"
+    print(f"\n| load of {seconds:g} s | counter (J) | {check} | {watts} |\n|" + " --- |" * 6)
     for name, load in LOADS.items():
         runs = [measure(training, gpu, seconds, load, folder) for _ in range(repeats)]
         checks = ", ".join(_number(run["crosscheck_pct"], 2) for run in runs)
@@ -109,20 +105,23 @@ def print_loads(training: Training, gpu: str, seconds: float, repeats: int, fold
 
 
 def print_overhead(training: Training, gpu: str, pairs: int, folder: Path) -> None:
-    """Print a training's speed with the recorder over without."""
+    """Print a training's speed with the recorder over that without it."""
     sidecar = Sidecar(Order(str(folder / "paired.jsonl"), [gpu]))
     ratio, low, high = paired(training, sidecar.pid, pairs)
     sidecar.close(0)
-    print(f"\nTraining with the recorder over without, {pairs} pairs: {ratio:.4f} ({low:.4f} to {high:.4f})")
+    found = f"{ratio:.4f} ({low:.4f} to {high:.4f})"
+    print(f"\nTraining with the recorder over without, {pairs} pairs: {found}")
 
 
 def main() -> None:
-    """Print everything."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    """Print loads, steps of the readings, and the recorder's cost."""
+    parser = command_line(__doc__)
     parser.add_argument("--seconds", type=float, default=120.0, help="length of each load")
     parser.add_argument("--repeats", type=int, default=3, help="runs of each load")
-    parser.add_argument("--pairs", type=int, default=150, help="pairs of training with and without the recorder")
-    parser.add_argument("--device", default="cuda", help="cpu rehearses this script beside a GPU that it does not load")
+    pairs = "pairs of training with and without the recorder"
+    parser.add_argument("--pairs", type=int, default=150, help=pairs)
+    rehearsal = "cpu rehearses this script beside a GPU that it does not load"
+    parser.add_argument("--device", default="cuda", help=rehearsal)
     given = parser.parse_args()
     gpus = choose_gpus("visible")
     if not gpus or (given.device == "cuda" and not torch.cuda.is_available()):

@@ -2,14 +2,13 @@
 
     .venv/bin/python -m bench.intervals [--samples 4000] [--qmsum qmsum.zip]
 
-Every line sets what would be said if something that belongs together were taken apart (references of one example, two
-scores of the same examples, seeds and examples) beside what is said. With SCROLLS' qmsum.zip, the validation split's
-first 60 words of each meeting are scored against its first 90.
+Every line sets intervals that take apart what belongs together (references of one example, two
+scores of the same examples, seeds and examples) beside those that longwatt prints. With SCROLLS'
+qmsum.zip, the validation split's first 60 words of each meeting are scored against its first 90.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import zipfile
 from collections.abc import Callable, Sequence
@@ -19,6 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from bench import command_line
 from longwatt import metrics
 from longwatt.intervals import of_difference, over_seeds
 from longwatt.metrics.resampling import Ends, Resampling, Sample, Scores, difference_of, interval_of
@@ -29,7 +29,7 @@ RESAMPLES = 1000
 
 
 class Rates(NamedTuple):
-    """Hold shares of made-up samples."""
+    """Shares of intervals that lie below the truth, hold it, or lie above it."""
 
     below: float
     holds: float
@@ -37,7 +37,8 @@ class Rates(NamedTuple):
 
     def __str__(self) -> str:
         """Say them in per cent."""
-        holds, below, above = (f"{100 * share:.1f} %" for share in (self.holds, self.below, self.above))
+        shares = (self.holds, self.below, self.above)
+        holds, below, above = (f"{100 * share:.1f} %" for share in shares)
         return f"{holds} hold the truth, {below} lie below, {above} above"
 
 
@@ -66,7 +67,7 @@ def scores(values: Array, how: Resampling, examples: Sequence[str] | None = None
 
 
 def each_reference(source: np.random.Generator, how: Resampling) -> tuple[Ends, Ends]:
-    """Draw 100 examples with two references each on average, alike in difficulty; the mean is 40."""
+    """Draw 100 examples of mean 40 with about two references each, alike in difficulty."""
     counts = 1 + source.poisson(1.0, 100)
     hard = np.repeat(source.normal(40, 12, 100), counts)
     values = source.normal(hard, 10)
@@ -90,7 +91,7 @@ def two_models(source: np.random.Generator, how: Resampling) -> tuple[Ends, Ends
 
 
 def three_seeds(source: np.random.Generator, how: Resampling) -> tuple[Ends, Ends]:
-    """Draw three seeds of two equally good models on 60 examples; apart means over seeds alone."""
+    """Draw 60 examples for three seeds of two models (apart: over seeds alone)."""
     hard = source.normal(40, 15, 60)
     sides = []
     for _ in range(2):
@@ -98,11 +99,12 @@ def three_seeds(source: np.random.Generator, how: Resampling) -> tuple[Ends, End
         seeds = [source.normal(model + source.normal(0, 0.5), 3) for _ in range(3)]
         sides.append(Scores([sample for one in seeds for sample in scores(one, how).samples], how))
     first, second = sides
-    return over_seeds(first.by_seed - second.by_seed), paired_difference(first, second, True).ends[:2]
+    paired = paired_difference(first, second, True).ends[:2]
+    return over_seeds(first.by_seed - second.by_seed), paired
 
 
 def nearly_all_right(source: np.random.Generator, how: Resampling) -> tuple[Ends, Ends]:
-    """Draw 50 examples, each right with 98 %; apart means the bootstrap alone."""
+    """Draw 50 examples, each right with 98 % (apart: the bootstrap alone)."""
     right = 100.0 * (source.random(50) < 0.98)
     found = scores(right, how)
     low, high = np.percentile(found.draws, [2.5, 97.5])
@@ -126,27 +128,30 @@ def qmsum(path: Path) -> tuple[float, Ends, Ends]:
     sides = []
     for words in (90, 60):
         # The query, a blank line, the document.
-        said = {row["id"]: " ".join(row["input"].split("\n\n", 1)[1].split()[:words]) for row in rows}
+        documents = {row["id"]: row["input"].split("\n\n", 1)[1].split() for row in rows}
+        said = {name: " ".join(document[:words]) for name, document in documents.items()}
         found = metrics.score_examples(said, references, ("rouge",))
         sides.append(Scores([metrics.text_sample(found, "rouge")], Resampling()))
     first, second = sides
     known = [(one.value, *interval_of(one).ends) for one in sides]
-    return first.value - second.value, of_difference(known[0], known[1]), difference_of(first, second).ends
+    paired = difference_of(first, second).ends
+    return first.value - second.value, of_difference(known[0], known[1]), paired
 
 
 def main() -> None:
-    """Run the command."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    """Print the shares of every simulation, and QMSum's intervals if it is given."""
+    parser = command_line(__doc__)
     parser.add_argument("--samples", type=int, default=4000)
     parser.add_argument("--qmsum", type=Path)
     given = parser.parse_args()
     for name, (simulate, truth) in SIMULATIONS.items():
-        for kind, found in zip(("apart", "together"), apart_and_together(simulate, given.samples, truth), strict=True):
+        both_kinds = apart_and_together(simulate, given.samples, truth)
+        for kind, found in zip(("apart", "together"), both_kinds, strict=True):
             print(f"{name}: {kind}: {found}", flush=True)
     if given.qmsum:
         value, *both = qmsum(given.qmsum)
-        shown = ("({:.2f}, {:.2f})".format(*ends) for ends in both)
-        print(f"QMSum, first 90 words less first 60: {value:.2f}, unpaired / paired: {' / '.join(shown)}")
+        shown = " / ".join("({:.2f}, {:.2f})".format(*ends) for ends in both)
+        print(f"QMSum, first 90 words less first 60: {value:.2f}, unpaired / paired: {shown}")
 
 
 if __name__ == "__main__":

@@ -2,8 +2,8 @@
 
     cd PROJECT && python -m bench.pretend STUDY
 
-The files hold no result: JSON artefacts hold their stamp, the others nothing. The records are written by Snakemake's
-own bookkeeping after a job.
+The files hold no result: JSON artefacts hold their stamp, the others nothing. The records are
+written by Snakemake's own bookkeeping after a job.
 """
 
 from __future__ import annotations
@@ -33,9 +33,11 @@ def make(job: Any, made_at: float) -> None:
         if is_flagged(output, "directory"):
             path.mkdir(exist_ok=True)
             path = path / FOLDER_TIME
-        is_artefact = path.suffix == ".json"
-        made_by = stamp(job.rule.name, job.params.settings, job.params.code) if is_artefact else {}
-        path.write_text(json.dumps({"provenance": made_by}) if is_artefact else "", encoding="utf-8")
+        text = ""
+        if path.suffix == ".json":
+            made_by = stamp(job.rule.name, job.params.settings, job.params.code)
+            text = json.dumps({"provenance": made_by})
+        path.write_text(text, encoding="utf-8")
         os.utime(path, (made_at, made_at))
 
 
@@ -50,7 +52,8 @@ def main() -> None:
     made_at = time.time() - 3600  # older than all that a run could make
     with SnakemakeApi(OutputSettings(quiet={Quietness.ALL})) as api:
         settings = ConfigSettings(config={"study": sys.argv[1]})
-        project = api.workflow(ResourceSettings(cores=2), settings, snakefile=Path("Snakefile"), workdir=Path())
+        cores, snakefile = ResourceSettings(cores=2), Path("Snakefile")
+        project = api.workflow(cores, settings, snakefile=snakefile, workdir=Path())
         project.dag().execute_workflow(executor="dryrun")
         # Its programming interface shows no jobs.
         workflow = project._workflow

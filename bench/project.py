@@ -1,4 +1,4 @@
-"""A copy of the project to try things on: all that Snakemake reads, without studies, data and results."""
+"""Copies of the project to try things on, without studies and results."""
 
 from __future__ import annotations
 
@@ -9,12 +9,7 @@ PARTS = ("Snakefile", "config.yaml", "workflow", "profiles", "envs")
 
 
 def copy_project(root: Path, target: Path) -> None:
-    """Copy a project, its folder `studies` empty.
-
-    Args:
-        root: the repository.
-        target: a folder that may exist, and then is empty.
-    """
+    """Copy the repository at `root` without its studies into a new or empty folder."""
     target.mkdir(parents=True, exist_ok=True)
     for part in PARTS:
         copy = shutil.copytree if (root / part).is_dir() else shutil.copy2

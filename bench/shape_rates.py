@@ -1,9 +1,9 @@
-"""What one model at one length and precision does to its device: the work behind `bench.real_shapes`.
+"""Measure one model at one length and precision on its device, for `bench.real_shapes`.
 
-Training is the library's Trainer with longwatt's loss (forward, backward, gradients clipped to norm 1, fused AdamW);
-inference is longwatt's own `Predictor`, and making text of what it predicts. Weights are random: no accuracy is
-claimed, and cost does not depend on them. Every input is padded to the full length, and in training every target to
-its own, as in the published study.
+Training is the library's Trainer with longwatt's loss (forward, backward, gradients clipped to norm
+1, fused AdamW); inference is longwatt's own `Predictor`, and making text of what it predicts.
+Weights are random: no accuracy is claimed, and cost does not depend on them. Every input is padded
+to the full length, and in training every target to its own, as in the published study.
 """
 
 from __future__ import annotations
@@ -38,18 +38,19 @@ from longwatt.probing import HELD_BACK, STEPS, Try, largest, limit_gib
 from longwatt.settings import GENERATION_DEFAULTS
 
 TRAIN = "train"
-WARM_UP = 3  # training steps at least before any is counted: the first allocates the optimiser's state
-# Of what the energy log says of a window.
+# Least training steps before any is counted: the first allocates the optimiser's state.
+WARM_UP = 3
+# Facts that a row takes from the energy log of its window.
 ENERGY = (
-    "duration_s", "energy_j", "energy_source", "mean_power_w", "idle_power_w", "crosscheck_pct", "flags",
-    "mean_gpu_utilization_pct", "throttled_pct",
+    "duration_s", "energy_j", "energy_source", "mean_power_w", "idle_power_w", "crosscheck_pct",
+    "flags", "mean_gpu_utilization_pct", "throttled_pct",
 )  # fmt: skip
 NEVER = 1_000_000  # steps: time ends a training, not their number
 
 
 @dataclass(frozen=True)
 class Shape:
-    """What is measured.
+    """A model to measure, at one length and precision on one device.
 
     Attributes:
         name: the model's id.
@@ -75,12 +76,13 @@ class Shape:
     def budget(self) -> dict[str, Any]:
         """The shape's device, as a study's budget would say it."""
         gpus = int(self.device == "cuda")
-        return {"gpus": gpus, "processes": 1, "precision": self.precision, "memory_gib_per_gpu": self.cap_gib}
+        budget = {"gpus": gpus, "processes": 1, "precision": self.precision}
+        return {**budget, "memory_gib_per_gpu": self.cap_gib}
 
 
 @dataclass(frozen=True)
 class Effort:
-    """How long and how much.
+    """Durations and batch sizes of a measurement.
 
     Attributes:
         seconds: of steady state at least, for each phase.
@@ -98,13 +100,14 @@ class Effort:
 
 
 class Meter:
-    """The energy recorder beside this process, and what it says of a window.
+    """The energy recorder beside this process, with its facts about windows.
 
     Args:
         log: the energy log; begun anew.
-        shape: on whose GPU; without one nothing is metered but time.
+        shape: names the GPU; without one only time is metered.
         idle_s: recorded before the GPU is used at all.
-        settle_s: recorded after a window: the sensor that means over a second speaks of half a second ago.
+        settle_s: recorded after a window, since a sensor that averages over a second lags by half
+            a second.
     """
 
     def __init__(self, log: Path, shape: Shape, idle_s: float, settle_s: float) -> None:
@@ -113,9 +116,8 @@ class Meter:
         self.log, self.device, self.settle_s = log, torch.device(shape.device), settle_s
         facts = {"label": f"{shape.name} {shape.seq_len} {shape.precision}"}
         # The processors' own counter would not be the GPU's energy.
-        self._sidecar = Sidecar(
-            Order(str(log), [shape.gpu] if shape.gpu else [], facts=facts, rapl=not shape.budget["gpus"])
-        )
+        gpus, rapl = [shape.gpu] if shape.gpu else [], not shape.budget["gpus"]
+        self._sidecar = Sidecar(Order(str(log), gpus, facts=facts, rapl=rapl))
         self._sidecar.idle("idle_before", idle_s)
         self._sidecar.mark("prepare")
 
@@ -125,12 +127,12 @@ class Meter:
         self._sidecar.mark(name)
 
     def end(self) -> None:
-        """End it with all of its work done."""
+        """End the window with all of its work done."""
         devices.synchronize(self.device)
         self._sidecar.mark("prepare")
 
     def facts(self, name: str) -> dict[str, Any]:
-        """What `longwatt.energy.reduction` says of a window that has ended."""
+        """Return the energy figures of a window that has ended."""
         time.sleep(self.settle_s if self._sidecar.metered else 0)
         phase: dict[str, Any] = summarize([self.log])["phases"][name]
         return phase
@@ -138,12 +140,14 @@ class Meter:
     def __enter__(self) -> Meter:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: Any
+    ) -> None:
         self._sidecar.close(0 if kind is None else 1)
 
 
 class _Cycle(Dataset[Example]):
-    """Examples over and over, so that a batch of any size can be made of them."""
+    """Examples over and over, for batches of any size."""
 
     def __init__(self, examples: Sequence[Example], count: int) -> None:
         self.examples, self.count = examples, count
@@ -167,7 +171,7 @@ class _Trainer(Seq2SeqTrainer):  # type: ignore[misc]
 
 
 class _Window(TrainerCallback):  # type: ignore[misc]
-    """Begins the window when training is warm, and ends training when the window is long enough."""
+    """Begins the window once training is warm, and ends training after it."""
 
     def __init__(self, meter: Meter, effort: Effort) -> None:
         self.meter, self.effort = meter, effort
@@ -187,25 +191,31 @@ class _Window(TrainerCallback):  # type: ignore[misc]
 
 
 class Rates:
-    """Measures one shape, phase by phase.
+    """Measurements of one shape, phase by phase.
 
     Args:
-        shape: what.
-        effort: how long.
+        shape: the model and its device.
+        effort: durations and batch sizes.
         tokenizer: of the examples.
         examples: by split (train, validation), their inputs no longer than the shape's length.
-        meter: at work.
+        meter: the recorder at work.
     """
 
     def __init__(
-        self, shape: Shape, effort: Effort, tokenizer: Any, examples: Mapping[str, Sequence[Example]], meter: Meter
+        self,
+        shape: Shape,
+        effort: Effort,
+        tokenizer: Any,
+        examples: Mapping[str, Sequence[Example]],
+        meter: Meter,
     ) -> None:
-        self.shape, self.effort, self.tokenizer, self.examples, self.meter = shape, effort, tokenizer, examples, meter
+        self.shape, self.effort, self.meter = shape, effort, meter
+        self.tokenizer, self.examples = tokenizer, examples
         self.device = torch.device(shape.device)
         gc.freeze()  # collections then look at what the phases leave, not at all that is loaded
 
     def row(self, phase: str) -> dict[str, Any]:
-        """Measure a phase; a row with source NA and the reason where the memory does not suffice."""
+        """Measure a phase, or return a row of source NA where memory runs out."""
         try:
             return self._train() if phase == TRAIN else self._infer(phase)
         except Exception as error:
@@ -216,20 +226,19 @@ class Rates:
 
     @cached_property
     def facts(self) -> dict[str, Any]:
-        """What is true of the shape on this device, whatever the phase."""
+        """Facts about the shape on this device that hold for every phase."""
         family, model = self._build("meta")  # takes no memory
         config = model.config.to_dict()
+        notes = [*family.notes(config, self.shape.seq_len)]
+        if self.shape.gpu and self.device.type == "cpu":
+            notes.append("a rehearsal on the CPU: the power is that of a GPU which did nothing")
         return {
             "parameters_m": sum(p.numel() for p in model.parameters()) / 1e6,
             "attention": family.regime(config, self.shape.seq_len),
             "initialisation": "random",
             **hardware(self.shape),
-            "note": "; ".join([*family.notes(config, self.shape.seq_len), *self._warnings()]) or None,
+            "note": "; ".join(notes) or None,
         }
-
-    def _warnings(self) -> list[str]:
-        beside = self.shape.gpu and self.device.type == "cpu"
-        return ["a rehearsal on the CPU: the power is that of a GPU which did nothing"] if beside else []
 
     def _train(self) -> dict[str, Any]:
         tries = [] if self.effort.batch else self._largest()
@@ -245,12 +254,12 @@ class Rates:
         return {**self._measured(TRAIN, batch, batch * window.steps), **found}
 
     def _largest(self) -> list[Try]:
-        """Tries of batch sizes under the cap less what longwatt's own probe holds back."""
+        """Try batch sizes under the cap, less the part that longwatt's own probe holds back."""
         limit = limit_gib(self.shape.budget) * (1 - HELD_BACK)
         return largest(lambda size: self._attempt(size, limit), self.effort.most)
 
     def _attempt(self, size: int, limit: float) -> Try:
-        """One size; in this process, where the probe's rule starts one for each: a GPU builds a model in a second."""
+        """Try one size in this process: a GPU builds a model in a second."""
         start, said = time.perf_counter(), None
         self._begin(limit if self.shape.cap_gib else None)
         try:
@@ -302,18 +311,16 @@ class Rates:
         return self._measured(protocol, self.effort.inference_batch, samples)
 
     def _batches(self, protocol: str) -> Iterator[int]:
-        """Predict batch after batch; yields how many examples each had."""
+        """Predict batch after batch and yield the number of examples of each."""
         family, model = self._build()
         targets = self.shape.targets
+        # Random weights seldom end by themselves: every output has the same length, on purpose.
+        generation = {**GENERATION_DEFAULTS, "max_new_tokens": targets, "min_new_tokens": targets}
         predictor = Predictor(
             family,
             model.eval(),
             self.tokenizer,
-            # Random weights seldom end by themselves: every output has the same length, on purpose.
-            how={
-                "protocol": protocol,
-                "generation": {**GENERATION_DEFAULTS, "max_new_tokens": targets, "min_new_tokens": targets},
-            },
+            how={"protocol": protocol, "generation": generation},
             precision=self.shape.precision,
             pad_to=self.shape.seq_len,
         )
@@ -324,22 +331,23 @@ class Rates:
             yield from (len(result.ids) for result in predictor.predict(examples, [group]))
 
     def _build(self, device: str | None = None) -> tuple[Family, Any]:
-        """A new model with random weights, made on its device: a GPU draws half a billion numbers in no time."""
+        """Build a model with random weights on its device, where a GPU draws them fastest."""
         torch.manual_seed(0)
         family = load_family(self.shape.model["family"])
+        lengths = (self.shape.seq_len, self.shape.targets)
         with torch.device(device or self.device):
-            return family, family.build(self.shape.model, self.tokenizer, None, self.shape.seq_len, self.shape.targets)
+            return family, family.build(self.shape.model, self.tokenizer, None, *lengths)
 
     def _begin(self, cap_gib: float | None) -> None:
         """Begin with empty caches and counts, held to a cap."""
         devices.prepare({**self.shape.budget, "memory_gib_per_gpu": cap_gib})
-        gc.collect()  # a Trainer is full of cycles, and one that ran out of memory holds what it had
+        gc.collect()  # a Trainer is full of cycles, and keeps its memory when it runs out of it
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats()
 
     def _measured(self, phase: str, batch: int, samples: int) -> dict[str, Any]:
-        """Speed, power and memory of the window that has just ended."""
+        """Return speed, power and memory of the window that has just ended."""
         peaks = self._peaks()
         energy = self.meter.facts(phase)
         speed, power = samples / energy["duration_s"], energy["mean_power_w"]
@@ -356,12 +364,14 @@ class Rates:
     def _peaks(self) -> dict[str, float | None]:
         if self.device.type == "cpu":
             return {}
-        peaks = {"allocated": torch.cuda.max_memory_allocated(), "reserved": torch.cuda.max_memory_reserved()}
-        return {f"peak_memory_{kind}_gib": size / devices.GIB for kind, size in peaks.items()}
+        return {
+            "peak_memory_allocated_gib": torch.cuda.max_memory_allocated() / devices.GIB,
+            "peak_memory_reserved_gib": torch.cuda.max_memory_reserved() / devices.GIB,
+        }
 
 
 def _run(batches: Iterator[int], seconds: float) -> int:
-    """Take batches for a time, at least one; the number of examples."""
+    """Take batches for a time, at least one, and return the number of examples."""
     start = time.perf_counter()
     samples = next(batches)
     while time.perf_counter() - start < seconds:
@@ -370,12 +380,12 @@ def _run(batches: Iterator[int], seconds: float) -> int:
 
 
 def has_device(device: str) -> bool:
-    """Whether this torch can use it."""
+    """Return whether this torch can use a device."""
     return device == "cpu" or torch.cuda.is_available()
 
 
 def hardware(shape: Shape) -> dict[str, Any]:
-    """Device, driver and the software around them."""
+    """Return device, driver and the software around them."""
     found = Gpus([shape.gpu]).describe()[0] if shape.gpu else {}
     return {
         "hardware": environment({"gpus": 0 if shape.device == "cpu" else 1})["device"],
@@ -390,14 +400,17 @@ def hardware(shape: Shape) -> dict[str, Any]:
 
 
 def measure(
-    rates: Rates, phases: Sequence[str], may_begin: Callable[[str], bool], keep: Callable[[str, dict[str, Any]], None]
+    rates: Rates,
+    phases: Sequence[str],
+    may_begin: Callable[[str], bool],
+    keep: Callable[[str, dict[str, Any]], None],
 ) -> None:
-    """Measure phases one after another, each kept as soon as it is known.
+    """Measure phases one after another, and keep each as soon as it is known.
 
     Args:
-        rates: of a shape.
-        phases: which.
-        may_begin: whether there is time for a phase.
+        rates: measurements of a shape.
+        phases: names of the phases.
+        may_begin: tells whether there is time for a phase.
         keep: takes a phase and its row.
     """
     for phase in phases:

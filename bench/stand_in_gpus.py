@@ -47,7 +47,7 @@ def nvmlDeviceGetMemoryInfo(handle):
 
 
 def environment(folder: Path, count: int) -> dict[str, str]:
-    """Variables that show a process `count` stand-in GPUs, leased in a folder of their own.
+    """Return variables that show a process stand-in GPUs with leases of their own.
 
     Args:
         folder: where the stand-in module and the locks go; made if it is not there.
@@ -57,4 +57,5 @@ def environment(folder: Path, count: int) -> dict[str, str]:
     (folder / "pynvml.py").write_text(STAND_IN, encoding="utf-8")
     path = os.pathsep.join(filter(None, [str(folder), os.environ.get("PYTHONPATH", "")]))
     uuids = ",".join(f"GPU-{number}=stand-in" for number in range(count))
-    return {"PYTHONPATH": path, "STAND_IN_GPUS": uuids, "LONGWATT_LEASE_DIR": str(folder / "leases")}
+    leases = str(folder / "leases")
+    return {"PYTHONPATH": path, "STAND_IN_GPUS": uuids, "LONGWATT_LEASE_DIR": leases}

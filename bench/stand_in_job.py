@@ -1,6 +1,7 @@
-"""Stands in for every rule's script: leases the GPUs, sleeps as planned, writes what the rule declares.
+"""Stand in for every rule's script: lease GPUs, sleep as planned, write outputs.
 
-`bench.stand_in_stages` copies this file over each script of a project's copy, so it runs as a script of Snakemake.
+`bench.stand_in_stages` copies this file over each script of a project's copy, so it runs as a
+script of Snakemake.
 """
 
 import json
@@ -20,30 +21,30 @@ SECONDS = 0.1  # of a job that the plan does not name
 
 
 def process_start() -> float:
-    """When this process began, in seconds since the epoch."""
+    """Return when this process began, in seconds since the epoch."""
     age = time.clock_gettime(time.CLOCK_BOOTTIME) - (started(os.getpid()) or 0) / TICKS_PER_S
     return time.time() - age
 
 
 def name_of(wildcards: Mapping[str, str]) -> str:
-    """The cell of a job; for a job of no cell, its other wildcards."""
+    """Return a job's cell or, for a job of no cell, its other wildcards."""
     known = {key: value for key, value in wildcards.items() if key != "study"}
     return known.get("cell") or "/".join(known.values())
 
 
 def read_plan() -> dict[str, Any]:
-    """How long jobs take and which fail; see `bench.stand_in_stages`."""
+    """Read how long jobs take and which fail (see `bench.stand_in_stages`)."""
     path = os.environ.get("STAND_IN_PLAN")
     return json.loads(Path(path).read_text(encoding="utf-8")) if path else {}
 
 
 def record(**facts: Any) -> None:
-    """Append one line to the log that all jobs share; one write, so that lines never mix."""
+    """Append a line to the jobs' log in one write, so that lines never mix."""
     path = os.environ.get("STAND_IN_LOG")
     if path:
-        line = json.dumps({**facts, "time": time.time(), "job_id": os.environ.get("SLURM_JOB_ID")}) + "\n"
+        facts |= {"time": time.time(), "job_id": os.environ.get("SLURM_JOB_ID")}
         descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-        os.write(descriptor, line.encode())
+        os.write(descriptor, f"{json.dumps(facts)}\n".encode())
         os.close(descriptor)
 
 
@@ -57,13 +58,13 @@ def rest(planned: float | str) -> None:
 
 
 def provenance(rule: str, params: Any) -> dict[str, Any]:
-    """The stamp that a JSON artefact of this job carries."""
+    """Return the stamp that a JSON artefact of this job carries."""
     settings, code = params.get("settings"), params.get("code")
     return {} if settings is None or code is None else {"provenance": stamp(rule, settings, code)}
 
 
 def write(paths: Iterable[str], content: Mapping[str, Any]) -> None:
-    """Make every declared output: JSON with `content`, a folder where the name has no suffix, else an empty file."""
+    """Make every output: JSON of `content`, a folder (no suffix), or an empty file."""
     for path in map(Path, paths):
         if not path.suffix:
             path.mkdir(parents=True, exist_ok=True)

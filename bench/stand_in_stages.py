@@ -1,15 +1,16 @@
-"""A project whose jobs only lease, sleep and write empty results: for measuring and testing how jobs are scheduled.
+"""Make projects whose jobs only lease, sleep and write empty results, to study scheduling.
 
-Snakemake, the Snakefile, the rules, the profiles and the leases are the real ones. The jobs read, from the environment,
+Snakemake, the Snakefile, the rules, the profiles and the leases are the real ones. The jobs read,
+from the environment,
 
-    STAND_IN_PLAN   a JSON file {"seconds": {KEY: seconds}, "fail": [KEY, ...]}. A KEY is "RULE NAME", where NAME is the
-                    cell (or, for a job of no cell, its wildcards joined by "/"); in `seconds` also a "RULE" alone, for
-                    all its jobs. Jobs that it does not name take 0.1 s.
-    STAND_IN_LOG    a file that gets two JSON lines a job: rule, cell (the NAME), event ("start" once its GPUs are
-                    leased, "end" before it exits), time and process_start (seconds since the epoch), uuids (of the
-                    leased GPUs), job_id (Slurm's, or null).
+    STAND_IN_PLAN   a JSON file {"seconds": {KEY: seconds}, "fail": [KEY, ...]}. A KEY is "RULE
+                    NAME", where NAME is the cell (or, for a job of no cell, its wildcards joined by
+                    "/"); in `seconds` also a "RULE" alone, for all its jobs. Others take 0.1 s.
+    STAND_IN_LOG    a file that gets two JSON lines a job: rule, cell (the NAME), event ("start"
+                    once its GPUs are leased, "end" before it exits), time and process_start (both
+                    seconds since the epoch), uuids (of the leased GPUs), job_id (Slurm's or null).
 
-The GPUs are those that `pynvml` shows; `bench.stand_in_gpus.environment` shows as many as one likes.
+The GPUs are those that `pynvml` shows. `bench.stand_in_gpus.environment` shows as many as you like.
 """
 
 from __future__ import annotations
@@ -38,10 +39,10 @@ def make_project(root: Path, target: Path) -> None:
 
 
 def write_plan(path: Path, seconds: Mapping[str, float | str], fail: Collection[str] = ()) -> None:
-    """Write how long jobs take (or until which file exists) and which fail; the module's docstring has the keys."""
+    """Write how long jobs take (or which file they await) and which fail."""
     path.write_text(json.dumps({"seconds": dict(seconds), "fail": sorted(fail)}), encoding="utf-8")
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
-    """What the jobs wrote down, in order of writing."""
+    """Return what the jobs wrote down, in order of writing."""
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]

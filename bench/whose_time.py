@@ -1,4 +1,4 @@
-"""Run Snakemake, and say on the last line how many CPU seconds were this project's own.
+"""Run Snakemake, and print last how many CPU seconds were this project's own.
 
     cd PROJECT && python -m bench.whose_time -n --cores 2 --config study=NAME
 
@@ -25,7 +25,7 @@ MODULE = "<module>"
 
 @cache
 def is_ours(file: str, function: str) -> bool:
-    """Tell whether a frame is the project's; a rules file's own body only declares, by Snakemake's means."""
+    """Tell whether a frame is the project's (a rules file's own body only declares)."""
     path = Path(file)
     if path.suffix == ".smk" or path.name == "Snakefile":
         return function != MODULE

@@ -1,4 +1,4 @@
-"""A training step to keep a device busy, and a fair comparison of how fast it goes two ways."""
+"""Training steps that keep a device busy, and paired comparisons of their speed."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Training:
         self.inputs = torch.randn(8, length, width, device=self.device)
 
     def step(self) -> None:
-        """One step; returns before a GPU is done."""
+        """Start one step, and return before a GPU is done."""
         self.optimizer.zero_grad()
         self.model(self.inputs).square().mean().backward()
         self.optimizer.step()
@@ -42,7 +42,7 @@ class Training:
             torch.cuda.synchronize()
 
     def run(self, seconds: float, busy_s: float | None = None, pause_s: float = 0.0) -> int:
-        """Train for a time, without pause or in bursts; the number of steps."""
+        """Train for a time, without pause or in bursts, and return the number of steps."""
         steps, start = 0, time.perf_counter()
         while (now := time.perf_counter() - start) < seconds:
             if busy_s is not None and now % (busy_s + pause_s) >= busy_s:
@@ -54,16 +54,19 @@ class Training:
         return steps
 
 
-def paired(training: Training, recorder: int, pairs: int, seconds: float = 0.7) -> tuple[float, float, float]:
-    """Speed of a training with a recorder over without, in pairs of random order.
+def paired(
+    training: Training, recorder: int, pairs: int, seconds: float = 0.7
+) -> tuple[float, float, float]:
+    """Compare a training's speed with a recorder and without, in pairs of random order.
 
-    The recorder is stopped and continued in between (SIGSTOP, SIGCONT), so that both halves of a pair stand close
-    together: on a machine that others use, speed wanders by far more than a recorder costs.
+    The recorder is stopped and continued in between (SIGSTOP, SIGCONT), so that both halves of a
+    pair stand close together: on a machine that others use, speed wanders by far more than a
+    recorder costs.
 
     Args:
-        training: what is trained.
-        recorder: the recorder's process.
-        pairs: how many.
+        training: the training to run.
+        recorder: the recorder's process id.
+        pairs: number of pairs.
         seconds: length of each half.
 
     Returns:
@@ -73,7 +76,8 @@ def paired(training: Training, recorder: int, pairs: int, seconds: float = 0.7) 
     source = random.Random(0)
     ratios = []
     for _ in range(pairs):
-        speeds = {number: _speed(training, recorder, number, seconds) for number in source.sample(BOTH, 2)}
+        order = source.sample(BOTH, 2)
+        speeds = {number: _speed(training, recorder, number, seconds) for number in order}
         ratios.append(speeds[signal.SIGCONT] / speeds[signal.SIGSTOP])
     os.kill(recorder, signal.SIGCONT)
     medians = sorted(statistics.median(source.choices(ratios, k=len(ratios))) for _ in range(2000))

@@ -18,7 +18,7 @@ OPTIONS = (
 
 
 def rendered(page: Path) -> str:
-    """Open a page in headless Chromium, or skip the test where there is none; the document it becomes."""
+    """Return the document that a page becomes in headless Chromium; skip the test without one."""
     browser = next(filter(None, map(shutil.which, NAMES)), None)
     if browser is None:
         pytest.skip("no chromium here to open pages in")

@@ -13,7 +13,8 @@ from tests.nvml import Machine, can_build
 
 ROOT = Path(__file__).parent.parent
 
-# A shell starts `pytest &` with Ctrl-C ignored, and every process below would inherit that; some tests interrupt.
+# A shell starts `pytest &` with Ctrl-C ignored, and every process below would inherit that; some
+# tests interrupt.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -59,7 +60,8 @@ title: Tiny
 datasets:
   needle:
     source: needle
-    options: {words_per_document: 40, train: 64, validation: 12, test: 4, answer_vocabulary: 8, filler_vocabulary: 40}
+    options: {words_per_document: 40, train: 64, validation: 12, test: 4, answer_vocabulary: 8,
+              filler_vocabulary: 40}
     metric: f1
     training: {max_target_tokens: 8}
 tokenizers:
@@ -69,8 +71,9 @@ models:
     family: led
     initialisation: random
     tokenizer: bpe
-    config: {d_model: 16, encoder_layers: 1, decoder_layers: 1, encoder_attention_heads: 2, decoder_attention_heads: 2,
-             encoder_ffn_dim: 16, decoder_ffn_dim: 16, attention_window: 16, max_encoder_position_embeddings: 128,
+    config: {d_model: 16, encoder_layers: 1, decoder_layers: 1, encoder_attention_heads: 2,
+             decoder_attention_heads: 2, encoder_ffn_dim: 16, decoder_ffn_dim: 16,
+             attention_window: 16, max_encoder_position_embeddings: 128,
              max_decoder_position_embeddings: 32, init_std: 0.08}
 budgets:
   cpu: {gpus: 0, per_device_batch_size: 4}

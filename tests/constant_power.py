@@ -17,7 +17,9 @@ def has_gpus(log: str | None, gpus: int) -> None:
     """Let a log's header say that so many GPUs were metered; before its job starts."""
     path = Path(str(log))
     (header,) = _lines(path)
-    header["gpus"] = [{"uuid": uuid(number), "refused": None, "name": "Fake"} for number in range(gpus)]
+    header["gpus"] = [
+        {"uuid": uuid(number), "refused": None, "name": "Fake"} for number in range(gpus)
+    ]
     path.write_text(json.dumps(header) + "\n")
 
 

@@ -17,12 +17,14 @@ def ns(second: float) -> int:
     return ZERO_NS + round(second * 1e9)
 
 
-def header(start: float = 0.0, gpus: int | list[str] = 1, boot: str = "boot-a", **more: Any) -> dict[str, Any]:
+def header(
+    start: float = 0.0, gpus: int | list[str] = 1, boot: str = "boot-a", **more: Any
+) -> dict[str, Any]:
     uuids = [uuid(number) for number in range(gpus)] if isinstance(gpus, int) else gpus
     described = [{"uuid": name, "refused": None, "name": "Fake"} for name in uuids]
     return {
-        "segment": f"at {start} {boot}", "t": ns(start), "boot_id": boot, "interval_s": 0.1, "gpus": described,
-        "problem": None, "rapl": None, **more,
+        "segment": f"at {start} {boot}", "t": ns(start), "boot_id": boot, "interval_s": 0.1,
+        "gpus": described, "problem": None, "rapl": None, **more,
     }  # fmt: skip
 
 
@@ -31,7 +33,8 @@ def mark(second: float, phase: str, boot: str = "boot-a", **more: Any) -> dict[s
 
 
 def end(second: float, status: int | None = 0, **more: Any) -> dict[str, Any]:
-    return {"end": "completed" if status == 0 else "failed", "status": status, "t": ns(second), **more}
+    found = {"end": "completed" if status == 0 else "failed", "status": status}
+    return {**found, "t": ns(second), **more}
 
 
 def samples(
@@ -58,7 +61,10 @@ def samples(
             if number % 10 == 0 or second + 0.1 > stop:
                 line |= {key: [value] * gpus for key, value in slow.items()}
                 if counter:
-                    line |= {"counter_ns": [ns(second)] * gpus, "counter_mj": [round(joules * 1000)] * gpus}
+                    line |= {
+                        "counter_ns": [ns(second)] * gpus,
+                        "counter_mj": [round(joules * 1000)] * gpus,
+                    }
             lines.append(line)
         joules += draw(second) / 10
     raise AssertionError
@@ -67,7 +73,9 @@ def samples(
 def write(path: Path, *lines: Any, tail: str = "") -> Path:
     """A log of these lines; lists among them are lines too."""
     flat = [one for line in lines for one in (line if isinstance(line, list) else [line])]
-    ordered = sorted(flat, key=lambda line: line["t"]) if all("t" in line for line in flat) else flat
+    ordered = (
+        sorted(flat, key=lambda line: line["t"]) if all("t" in line for line in flat) else flat
+    )
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("".join(json.dumps(line) + "\n" for line in ordered) + tail)
     return path

@@ -1,6 +1,7 @@
-"""Made-up results of a study with early exits: what its cells would have written, for tests of what reads them.
+"""Made-up results of a study with early exits, as its cells would have written them.
 
-Answers of an exit rule are found here example by example, apart from the package's own vectorised rules.
+Answers of an exit rule are found here example by example, apart from the package's own vectorised
+rules.
 """
 
 from __future__ import annotations
@@ -80,24 +81,29 @@ class Examples:
         return f"{self.split}-{place}"
 
     def logits(self, layer: int, source: np.random.Generator) -> np.ndarray:
-        """Deeper layers see more, hard examples are seen worse, and all are surer than they should be."""
+        """See more in deeper layers and less in hard examples, always surer than is right."""
         signal = 0.6 + 2.2 * (layer + 1) / ENCODER_LAYERS * (1.35 - self.difficulty)
         noise = source.normal(size=(len(self.gold), len(LABELS)))
         return (3 * (np.eye(len(LABELS))[self.gold] * signal[:, None] + noise)).astype(np.float32)
 
 
 def write_study(folder: Path, seed: int = 0) -> list[dict[str, Any]]:
-    """Write the artefacts of a small study into `folder` (results/NAME); the cells, as `compare` wants them.
+    """Write a small study's artefacts into `folder` (results/NAME); return cells for `compare`.
 
-    One dataset of three labels; a model with exits after layers 0, 1, 3 and 5 of 6, the standard baseline and two
-    efficient ones; points by threshold, patience, oracle and last classifier, at batch sizes 1 and 32.
+    One dataset of three labels; a model with exits after layers 0, 1, 3 and 5 of 6, the standard
+    baseline and two efficient ones; points by threshold, patience, oracle and last classifier, at
+    batch sizes 1 and 32.
     """
     source = np.random.default_rng(seed)
     splits = {name: Examples.make(name, count, source) for name, count in SPLITS.items()}
-    return [_write_cell(folder, _trained(name, seed, splits, source), splits, source) for name in MODELS]
+    return [
+        _write_cell(folder, _trained(name, seed, splits, source), splits, source) for name in MODELS
+    ]
 
 
-def answer(logits: np.ndarray, temperatures: Sequence[float], rule: Mapping[str, Any] | None, gold: int):
+def answer(
+    logits: np.ndarray, temperatures: Sequence[float], rule: Mapping[str, Any] | None, gold: int
+):
     """(exit, label's index, confidence) of one example, from its logits (exits, classes)."""
     said: list[tuple[int, float]] = []
     for number, (row, temperature) in enumerate(zip(logits, temperatures, strict=True)):
@@ -118,7 +124,9 @@ def _leaves(said: Sequence[tuple[int, float]], rule: Mapping[str, Any], gold: in
     return bool(rule.get("oracle")) and label == gold
 
 
-def _trained(name: str, seed: int, splits: Mapping[str, Examples], source: np.random.Generator) -> Model:
+def _trained(
+    name: str, seed: int, splits: Mapping[str, Examples], source: np.random.Generator
+) -> Model:
     made = Model(name, MODELS[name], seed + 1)
     for split, examples in splits.items():
         made.logits[split] = np.stack([examples.logits(layer, source) for layer in made.layers])
@@ -136,14 +144,11 @@ def _write_cell(
         temperatures = _calibrate(cell)
     points = dict(_points(model))
     for name, settings in points.items():
-        _write_point(cell / "predict" / name, model, splits[settings["split"]], settings, temperatures, source)
-    return {
-        "cell": model.cell,
-        **{"dataset": "reviews", "model": model.name, "seq_len": 64, "budget": "cpu", "protocol": "classified"},
-        "seed": model.seed,
-        "points": points,
-        **_facts(model),
-    }
+        examples, out = splits[settings["split"]], cell / "predict" / name
+        _write_point(out, model, examples, settings, temperatures, source)
+    cell = {"cell": model.cell, "dataset": "reviews", "model": model.name, "seq_len": 64}
+    cell |= {"budget": "cpu", "protocol": "classified", "seed": model.seed}
+    return {**cell, "points": points, **_facts(model)}
 
 
 def _points(model: Model) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -153,7 +158,9 @@ def _points(model: Model) -> Iterator[tuple[str, dict[str, Any]]]:
             point = {"split": "test", "batch_size": size, "max_examples": None, "warmup_batches": 1}
             chosen = {"exit": rule} if rule else {}
             yield f"{name}-b{size}", {**point, "regroup_batches": regroup, **chosen}
-    if model.kind == "standard":  # what a threshold may cost is judged where temperatures were fitted
+    if (
+        model.kind == "standard"
+    ):  # what a threshold may cost is judged where temperatures were fitted
         yield "fitted", {**point, "split": "validation", "batch_size": 1, "regroup_batches": 1}
 
 
@@ -165,10 +172,14 @@ def _facts(model: Model) -> dict[str, Any]:
 def _write_training(cell: Path, model: Model) -> None:
     samples = 1000
     seconds = samples * (0.004 + 0.002 * (max(model.layers) + 1) + 1e-4 * len(model.layers))
-    facts = {**_facts(model), "labels": list(LABELS), "train_s": seconds, "samples": samples, "seed": model.seed}
+    facts = {**_facts(model), "labels": list(LABELS), "train_s": seconds, "samples": samples}
+    facts["seed"] = model.seed
     _write(cell / "finetune/training.json", {**facts, "provenance": STAMP})
     (cell / "finetune/model").mkdir(parents=True)
-    _write(cell / "finetune/model/config.json", {"labels": list(LABELS), "layers": model.layers, "temperatures": None})
+    _write(
+        cell / "finetune/model/config.json",
+        {"labels": list(LABELS), "layers": model.layers, "temperatures": None},
+    )
     (cell / "finetune/model/model.safetensors").write_bytes(b"weights")
 
 
@@ -202,7 +213,9 @@ def _calibrate(cell: Path) -> list[float]:
         provenance=STAMP,
     )
     calibration = cell / "calibrate/calibration.json"
-    judge_calibration(SCORING, logits=logits, temperatures=temperatures, calibration=calibration, provenance=STAMP)
+    judge_calibration(
+        SCORING, logits=logits, temperatures=temperatures, calibration=calibration, provenance=STAMP
+    )
     return json.loads(temperatures.read_text())["temperatures"]
 
 
@@ -240,7 +253,9 @@ def _rows(
     per_batch: dict[int, float] = {}
     for place, ran in enumerate(layers):
         own = ran * LAYER_SECONDS[size] + OTHER_SECONDS[size]
-        per_batch[place // together] = per_batch.get(place // together, 0) + own * source.normal(1, 0.05)
+        per_batch[place // together] = per_batch.get(place // together, 0) + own * source.normal(
+            1, 0.05
+        )
     return [
         {
             "id": examples.id(place),
@@ -256,7 +271,11 @@ def _rows(
 
 
 def _write_facts(
-    folder: Path, model: Model, settings: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], seconds: float
+    folder: Path,
+    model: Model,
+    settings: Mapping[str, Any],
+    rows: Sequence[Mapping[str, Any]],
+    seconds: float,
 ) -> None:
     left = [row["layers"] for row in rows]
     facts = {
@@ -269,7 +288,10 @@ def _write_facts(
     }
     _write(folder / "inference.json", {**facts, "provenance": STAMP})
     energy = {"energy_j": WATTS * seconds, "energy_kwh": WATTS * seconds / 3.6e6}
-    _write(folder / "energy.json", {**energy, "energy_source": "estimate", "measured": False, "provenance": STAMP})
+    _write(
+        folder / "energy.json",
+        {**energy, "energy_source": "estimate", "measured": False, "provenance": STAMP},
+    )
 
 
 def _write_scores(folder: Path, examples: Examples, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -282,17 +304,18 @@ def _write_scores(folder: Path, examples: Examples, rows: Sequence[Mapping[str, 
             writer.writerow([row["id"], value, label, row["prediction"]])
     accuracy, half = float(np.mean(right)), 1.96 * float(np.std(right)) / math.sqrt(len(right))
     macro = float(np.mean([_f1(name, gold, rows) for name in LABELS]))
-    own = {
-        "score_name": "accuracy",
-        "score": accuracy,
-        "score_ci_low": accuracy - half,
-        "score_ci_high": accuracy + half,
-    }
-    both = {"accuracy": accuracy, "accuracy_ci_low": accuracy - half, "accuracy_ci_high": accuracy + half}
+    own = {"score_name": "accuracy", "score": accuracy, "score_ci_low": accuracy - half}
+    own["score_ci_high"] = accuracy + half
+    both = {"accuracy": accuracy, "accuracy_ci_low": accuracy - half}
+    both["accuracy_ci_high"] = accuracy + half
     other = {"macro_f1": macro, "macro_f1_ci_low": macro - half, "macro_f1_ci_high": macro + half}
     majority = 100 * gold.count("negative") / len(gold)
-    facts = {**own, **both, **other, "majority": majority, "score_lead": None, "score_ceiling": None}
-    _write(folder / "scores.json", {**facts, "score_confidence": 0.95, "examples": len(rows), "provenance": STAMP})
+    facts = {**own, **both, **other, "majority": majority, "score_lead": None}
+    facts["score_ceiling"] = None
+    _write(
+        folder / "scores.json",
+        {**facts, "score_confidence": 0.95, "examples": len(rows), "provenance": STAMP},
+    )
 
 
 def _f1(name: str, gold: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> float:

@@ -1,6 +1,7 @@
-"""Run an engine in processes forked from the test, each with a fault to meet, as a launcher would: one dies, all end.
+"""Run an engine in processes forked from the test, which may meet faults.
 
-A fork costs a second where a start of Python with torch costs five; what the launcher itself does is tested with jobs.
+As with a launcher, one dies and all end. A fork costs a second where a start of Python with torch
+costs five. Jobs test what the launcher itself does.
 """
 
 from __future__ import annotations
@@ -25,8 +26,10 @@ DEADLINE_S = 240.0  # of all processes of one run; what hangs has failed
 Fault = Callable[[], None]
 
 
-def run(work: Callable[[Spec], None], specs: Sequence[Spec], fault: Fault | None = None, rank: int = 0) -> list[int]:
-    """Exit statuses of processes that do a piece of work together (negative: the signal that ended them).
+def run(
+    work: Callable[[Spec], None], specs: Sequence[Spec], fault: Fault | None = None, rank: int = 0
+) -> list[int]:
+    """Return exit statuses of processes that work together (negative: the signal that ended one).
 
     Args:
         work: a worker's function.
@@ -37,7 +40,8 @@ def run(work: Callable[[Spec], None], specs: Sequence[Spec], fault: Fault | None
     port = str(_free_port())
     log = Path(specs[0].error).with_name("processes.log")
     children = [
-        _fork(work, spec, i, len(specs), port, fault if i == rank else None, log) for i, spec in enumerate(specs)
+        _fork(work, spec, i, len(specs), port, fault if i == rank else None, log)
+        for i, spec in enumerate(specs)
     ]
     statuses: dict[int, int] = {}
     deadline = time.monotonic() + DEADLINE_S
@@ -47,12 +51,16 @@ def run(work: Callable[[Spec], None], specs: Sequence[Spec], fault: Fault | None
             pid, status = os.waitpid(child, os.WNOHANG)
             if pid:
                 statuses[pid] = os.waitstatus_to_exitcode(status)
-        if time.monotonic() > deadline or any(status not in (0, STOPPED) for status in statuses.values()):
+        if time.monotonic() > deadline or any(
+            status not in (0, STOPPED) for status in statuses.values()
+        ):
             _end([child for child in children if child not in statuses])
     return [statuses[child] for child in children]
 
 
-def _fork(work, spec: Spec, rank: int, count: int, port: str, fault: Fault | None, log: Path) -> int:
+def _fork(
+    work, spec: Spec, rank: int, count: int, port: str, fault: Fault | None, log: Path
+) -> int:
     sys.stdout.flush()
     pid = os.fork()
     if pid:
@@ -61,7 +69,8 @@ def _fork(work, spec: Spec, rank: int, count: int, port: str, fault: Fault | Non
     try:
         sys.stdout = sys.stderr = log.open("a", buffering=1)  # pytest has put its own there
         if count > 1:
-            environment = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": count, "LOCAL_WORLD_SIZE": count}
+            environment = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": count}
+            environment["LOCAL_WORLD_SIZE"] = count
             os.environ.update({name: str(value) for name, value in environment.items()})
             os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=port)
         status = _child(work, spec, fault)

@@ -1,6 +1,9 @@
-"""A hub in a thread: what huggingface_hub asks of one, over HTTP, for a few small repositories, with faults to order.
+"""A hub in a thread for a few small repositories, with faults to order.
 
-Large files answer with a redirect to another host, as the hub's do; the client must not take its token along.
+It answers over HTTP what huggingface_hub asks.
+
+Large files answer with a redirect to another host, as the hub's do; the client must not take its
+token along.
 """
 
 from __future__ import annotations
@@ -89,20 +92,26 @@ class Hub:
         self.repositories: dict[tuple[str, str], Repository] = {}
         self.faults: list[Fault] = []
         self.requests: list[Request] = []
-        self.accepted = ""  # the token of an account that has accepted the terms of all that is gated
+        self.accepted = (
+            ""  # the token of an account that has accepted the terms of all that is gated
+        )
         self._lock = threading.Lock()
         self._open: list[socket.socket] = []
 
     def add(self, kind: str, name: str, files: Mapping[str, bytes], gated: bool = False) -> str:
         """A repository with one commit, which `main` names; the commit."""
         commit = commit_of(files)
-        self.repositories[kind, name] = Repository(kind, name, {commit: dict(files)}, {"main": commit}, gated)
+        self.repositories[kind, name] = Repository(
+            kind, name, {commit: dict(files)}, {"main": commit}, gated
+        )
         return commit
 
     def fetched(self) -> list[str]:
         """Names of files whose content was asked for, where it is."""
         paths = [r.path for r in self.requests if r.method == "GET" and "/resolve/" in r.path]
-        return [path.rpartition("/")[2] for path in paths if "/cdn/" in path or not path.endswith(LARGE)]
+        return [
+            path.rpartition("/")[2] for path in paths if "/cdn/" in path or not path.endswith(LARGE)
+        ]
 
     def fault(self, method: str, path: str) -> Fault | None:
         with self._lock:
@@ -122,7 +131,9 @@ class Hub:
         self._server.daemon_threads = True
         self.port = self._server.server_port
         self.url = f"http://127.0.0.1:{self.port}"
-        threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+        threading.Thread(
+            target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True
+        ).start()
         return self
 
     def stop(self) -> None:
@@ -162,7 +173,9 @@ class Handler(BaseHTTPRequestHandler):
         path = unquote(urlsplit(self.path).path)
         asked = re.match(r"bytes=(\d+)-", self.headers.get("Range", ""))
         start = int(asked.group(1)) if asked else 0
-        self.served.requests.append(Request(self.command, path, start, "authorization" in self.headers))
+        self.served.requests.append(
+            Request(self.command, path, start, "authorization" in self.headers)
+        )
         fault = self.served.fault(self.command, path)
         if fault and fault.before:
             fault.before()
@@ -179,7 +192,8 @@ class Handler(BaseHTTPRequestHandler):
     def _known(self, kind: str, name: str, revision: str) -> tuple[Repository, str] | None:
         repository = self.served.repositories.get((kind, name))
         if repository is None:
-            # What the hub says of a repository that does not exist to someone who has not logged in.
+            # What the hub says of a repository that does not exist to someone who has not logged
+            # in.
             self._send(401, b'{"error": "Repository not found"}', {"X-Error-Code": "RepoNotFound"})
             return None
         commit = repository.branches.get(revision, revision)
@@ -192,8 +206,12 @@ class Handler(BaseHTTPRequestHandler):
         found = self._known(kind, name, revision)
         if found:
             repository, commit = found
-            siblings = [_sibling(file, content) for file, content in sorted(repository.commits[commit].items())]
-            facts = {"id": name, "sha": commit, "private": False, "gated": repository.gated, "tags": [], "downloads": 0}
+            siblings = [
+                _sibling(file, content)
+                for file, content in sorted(repository.commits[commit].items())
+            ]
+            facts = {"id": name, "sha": commit, "private": False, "gated": repository.gated}
+            facts |= {"tags": [], "downloads": 0}
             self._send(200, json.dumps({**facts, "siblings": siblings}).encode())
 
     def _file(self, path: re.Match[str], start: int, fault: Fault | None) -> None:
@@ -208,24 +226,34 @@ class Handler(BaseHTTPRequestHandler):
         if repository.gated and not stored and not welcome:
             return self._send(403, b'{"error": "gated"}', {**named, **GATED})
         if content is None:
-            return self._send(404, b'{"error": "Entry not found"}', {**named, "X-Error-Code": "EntryNotFound"})
+            return self._send(
+                404, b'{"error": "Entry not found"}', {**named, "X-Error-Code": "EntryNotFound"}
+            )
         if file.endswith(LARGE) and not stored:
-            linked = {"X-Linked-Etag": f'"{hashlib.sha256(content).hexdigest()}"', "X-Linked-Size": str(len(content))}
+            linked = {"X-Linked-Etag": f'"{hashlib.sha256(content).hexdigest()}"'}
+            linked["X-Linked-Size"] = str(len(content))
             if repository.xet:
                 linked |= {"X-Xet-Hash": "a" * 64, "X-Xet-Refresh-Route": f"{self.served.url}/xet"}
             elsewhere = f"http://localhost:{self.served.port}/cdn{self.path}"
             return self._send(302, b"", {**named, **linked, "Location": elsewhere})
         return self._content(content, start, {**named, "ETag": f'"{blob_id(content)}"'}, fault)
 
-    def _content(self, content: bytes, start: int, headers: Mapping[str, str], fault: Fault | None) -> None:
+    def _content(
+        self, content: bytes, start: int, headers: Mapping[str, str], fault: Fault | None
+    ) -> None:
         sent = fault.content if fault and fault.content is not None else content
         if start >= len(sent) and start:
             return self._send(416, b"", {"Content-Range": f"bytes */{len(sent)}"})
         ranged = {"Content-Range": f"bytes {start}-{len(sent) - 1}/{len(sent)}"} if start else {}
-        return self._send(206 if start else 200, sent[start:], {**headers, **ranged, "Accept-Ranges": "bytes"}, fault)
+        headers = {**headers, **ranged, "Accept-Ranges": "bytes"}
+        return self._send(206 if start else 200, sent[start:], headers, fault)
 
     def _send(
-        self, status: int, body: bytes, headers: Mapping[str, str] | None = None, fault: Fault | None = None
+        self,
+        status: int,
+        body: bytes,
+        headers: Mapping[str, str] | None = None,
+        fault: Fault | None = None,
     ) -> None:
         self.send_response(status)
         for name, value in {"Content-Length": str(len(body)), **(headers or {})}.items():
@@ -257,5 +285,6 @@ class Handler(BaseHTTPRequestHandler):
 
 def _sibling(file: str, content: bytes) -> dict[str, object]:
     digest = hashlib.sha256(content).hexdigest()
-    lfs = {"lfs": {"sha256": digest, "size": len(content), "pointerSize": 134}} if file.endswith(LARGE) else {}
+    pointer = {"sha256": digest, "size": len(content), "pointerSize": 134}
+    lfs = {"lfs": pointer} if file.endswith(LARGE) else {}
     return {"rfilename": file, "size": len(content), "blobId": blob_id(content), **lfs}

@@ -1,4 +1,4 @@
-"""A small study of labels for tests of what is known of it before it runs: exits, the standard, an efficient model."""
+"""A small study of labels that has not run: exits, the standard, an efficient model."""
 
 from __future__ import annotations
 
@@ -15,13 +15,15 @@ LAYERS = {"exits": [0, 1, 3, 5], "standard": [5], "efficient": [3]}
 def labelled_study(**changes: Any) -> dict[str, Any]:
     """As `longwatt.study.read_study` gives it, with these parts merged over."""
     models = {
-        name: {"family": "early_exit", "initialisation": "random", "tokenizer": "bpe", "config": CONFIG,
+        name: {"family": "early_exit", "initialisation": "random", "tokenizer": "bpe",
+               "config": CONFIG,
                "exits": {"layers": layers}}
         for name, layers in LAYERS.items()
     }  # fmt: skip
     study = {
         "title": "Labels",
-        "datasets": {"sentences": {"source": "aclsum_sentences", "task": "classification", "metric": "macro_f1"}},
+        "datasets": {"sentences": {"source": "aclsum_sentences", "task": "classification",
+                                   "metric": "macro_f1"}},
         "tokenizers": {"bpe": {"kind": "byte_level_bpe", "vocab_size": 1000}},
         "models": models,
         "budgets": {"gpu": {"gpus": 1, "per_device_batch_size": 32, "watts_per_gpu": 200}},
@@ -32,7 +34,8 @@ def labelled_study(**changes: Any) -> dict[str, Any]:
         },
         "grid": [
             {"datasets": ["sentences"], "models": ["exits"], "seq_lens": [64], "budgets": ["gpu"]},
-            {"datasets": ["sentences"], "models": ["standard", "efficient"], "seq_lens": [64], "budgets": ["gpu"],
+            {"datasets": ["sentences"], "models": ["standard", "efficient"], "seq_lens": [64],
+             "budgets": ["gpu"],
              "inference": ["last"]},
         ],
     }  # fmt: skip

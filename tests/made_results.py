@@ -1,4 +1,4 @@
-"""Made-up results of a whole study, each artefact stamped as its rule stamps it, for tests of what judges them."""
+"""Made-up results of a whole study, each artefact stamped as its rule stamps it."""
 
 from __future__ import annotations
 
@@ -18,11 +18,14 @@ from longwatt.summary import write_summary
 
 FACTS: dict[str, dict[str, Any]] = {
     "tokenize_dataset": {"sha256": {"validation.arrow": "1"}},
-    "finetune": {"attempts": [1], "samples": 100, "train_s": 5.0, "train_runtime_s": 6.0, "steps": 8},
+    "finetune": {"attempts": [1], "samples": 100, "train_s": 5.0, "train_runtime_s": 6.0,
+                 "steps": 8},
     "predict": {"samples": 12, "inference_samples_per_second": 3.0, "inference_runtime_s": 4.0},
-    "score": {"score": 12.5, "score_name": "f1", "score_ci_low": 10.0, "score_ci_high": 15.0, "f1": 12.5},
-    "summarize_energy": {"energy_j": 200.0, "energy_kwh": 200 / 3.6e6, "energy_source": "nvml_counter"},
-}
+    "score": {"score": 12.5, "score_name": "f1", "score_ci_low": 10.0, "score_ci_high": 15.0,
+              "f1": 12.5},
+    "summarize_energy": {"energy_j": 200.0, "energy_kwh": 200 / 3.6e6,
+                         "energy_source": "nvml_counter"},
+}  # fmt: skip
 
 
 def write_study_results(current: InForce) -> None:
@@ -40,8 +43,12 @@ def write_artefact(current: InForce, stage: Stage, **facts: Any) -> None:
         if stage.rule in ("finetune", "predict"):
             path.with_name(name).write_text(f"{name} {stage.artefact} {facts}\n")
     if stage.rule == "make_tokenizer":
-        path.with_name("tokenizer.json").write_text(json.dumps({"vocabulary": dict(stage.settings)}))
-    made_by = stamp(stage.rule, dict(stage.settings), current.code(stage), _inputs(current.stages, stage))
+        path.with_name("tokenizer.json").write_text(
+            json.dumps({"vocabulary": dict(stage.settings)})
+        )
+    made_by = stamp(
+        stage.rule, dict(stage.settings), current.code(stage), _inputs(current.stages, stage)
+    )
     write_json(path, {**FACTS.get(stage.rule, {}), **facts, "provenance": made_by})
 
 
@@ -71,7 +78,7 @@ def _cell_of(stages: Stages, path: Path) -> str:
 
 
 def summarise(current: InForce) -> None:
-    """Write summary, tables, figures, curves and claims of what is there, each with its own stamp."""
+    """Write summary, tables, figures, curves and claims from the results, each with its stamp."""
     stages = current.stages
     results, summary = Path(stages.results), Path(stages.results) / "summary.csv"
 

@@ -20,5 +20,7 @@ def make_data(path: Path, source: Mapping[str, Any], tokenizer: Mapping[str, Any
     """Into `path`: records.jsonl and dataset.json, bpe/, tokens/ and tokenized.json."""
     download(source, path, {})
     make_tokenizer({"kind": "byte_level_bpe", **tokenizer}, path / "records.jsonl", path / "bpe")
-    tokenize_dataset(path / "records.jsonl", path / "bpe", path / "tokens", path / "tokenized.json", {})
+    tokenize_dataset(
+        path / "records.jsonl", path / "bpe", path / "tokens", path / "tokenized.json", {}
+    )
     return path

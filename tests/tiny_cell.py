@@ -1,4 +1,4 @@
-"""A tiny cell for tests of the engine: its study, its data, and what a job would hand to its workers."""
+"""A tiny cell for tests of the engine: its study, its data, and its workers' specifications."""
 
 from __future__ import annotations
 
@@ -35,7 +35,8 @@ def tiny_data(folder: Path, study: dict[str, Any]) -> Path:
 def made_from(data: Path) -> dict[str, str]:
     """The inputs that training and inference have in common."""
     names = {"tokens": "tokens", "tokenized": "tokenized.json", "dataset": "dataset.json"}
-    return {**{key: str(data / name) for key, name in names.items()}, "tokenizer": str(data / "bpe/tokenizer.json")}
+    found = {key: str(data / name) for key, name in names.items()}
+    return {**found, "tokenizer": str(data / "bpe/tokenizer.json")}
 
 
 def training_spec(
@@ -51,15 +52,22 @@ def training_spec(
     inputs = {**made_from(data), "work": str(out / "work")}
     if checkpoint:
         inputs["checkpoint"] = str(checkpoint / "model.json")
-    return Spec(settings, {**paths, **inputs}, IDENTITY, {"rule": "finetune"}, *run_files(out), execution(carried))
+    files, said = run_files(out), execution(carried)
+    return Spec(settings, {**paths, **inputs}, IDENTITY, {"rule": "finetune"}, *files, said)
 
 
-def inference_spec(study: dict, data: Path, model: Path, out: Path, changes: dict | None = None) -> Spec:
+def inference_spec(
+    study: dict, data: Path, model: Path, out: Path, changes: dict | None = None
+) -> Spec:
     """One more attempt at the cell's inference."""
-    settings = merge(predict_settings(study, list(expand(study).values())[1], "greedy"), changes or {})
+    settings = merge(
+        predict_settings(study, list(expand(study).values())[1], "greedy"), changes or {}
+    )
     names = {"predictions": "predictions.jsonl", "inference": "inference.json", "work": "work"}
     paths = {name: str(out / file) for name, file in names.items()}
-    return Spec(settings, {**paths, **made_from(data), "model": str(model)}, IDENTITY, {}, *run_files(out))
+    return Spec(
+        settings, {**paths, **made_from(data), "model": str(model)}, IDENTITY, {}, *run_files(out)
+    )
 
 
 def run_files(out: Path) -> tuple[str, str]:

@@ -1,4 +1,4 @@
-"""A tiny study of early exit: sentences whose label one word decides, and an encoder of four narrow layers."""
+"""A tiny study of early exit: one word decides a sentence's label; four narrow layers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ datasets:
   words:
     source: labelled
     options:
-      files: {{train: {folder}/train.jsonl, validation: {folder}/validation.jsonl, test: {folder}/test.jsonl}}
+      files: {{train: {folder}/train.jsonl, validation: {folder}/validation.jsonl,
+              test: {folder}/test.jsonl}}
       fields: {{input: text}}
     task: classification
     metric: accuracy
@@ -29,8 +30,9 @@ models:
     family: early_exit
     initialisation: random
     tokenizer: bpe
-    config: {{model_type: bert, hidden_size: 32, num_hidden_layers: 4, num_attention_heads: 2, intermediate_size: 64,
-             max_position_embeddings: 64, hidden_dropout_prob: 0, attention_probs_dropout_prob: 0}}
+    config: {{model_type: bert, hidden_size: 32, num_hidden_layers: 4, num_attention_heads: 2,
+             intermediate_size: 64, max_position_embeddings: 64, hidden_dropout_prob: 0,
+             attention_probs_dropout_prob: 0}}
     exits: {{layers: [0, 1, 3]}}
   standard: {{<<: *tiny, exits: {{layers: [3]}}}}
   shallow: {{<<: *tiny, exits: {{layers: [1]}}}}
@@ -47,13 +49,16 @@ inference:
   patient: {{split: test, batch_size: 1, exit: {{patiences: [2]}}}}
   oracle: {{split: test, batch_size: 1, exit: {{oracle: true}}}}
 grid:
-  - {{datasets: [words], models: [exits], seq_lens: [24], budgets: [cpu], inference: [last, early, patient, oracle]}}
-  - {{datasets: [words], models: [standard, shallow], seq_lens: [24], budgets: [cpu], inference: [last]}}
+  - {{datasets: [words], models: [exits], seq_lens: [24], budgets: [cpu],
+      inference: [last, early, patient, oracle]}}
+  - {{datasets: [words], models: [standard, shallow], seq_lens: [24], budgets: [cpu],
+      inference: [last]}}
 claims:
   calibration:
     statement: Temperatures bring confidence nearer to accuracy.
     random_weights: true
-    tests: [{{value: {{column: ece_drop, of: {{model: exits, inference: early-t0.7-b1}}, above: 0}}}}]
+    tests:
+      - {{value: {{column: ece_drop, of: {{model: exits, inference: early-t0.7-b1}}, above: 0}}}}
 """
 
 

@@ -1,4 +1,4 @@
-"""Tiny repositories in the shape of the published study's, as files in memory: LED, BigBird-Pegasus, SCROLLS."""
+"""Tiny repositories like the published study's, in memory: LED, BigBird-Pegasus, SCROLLS."""
 
 from __future__ import annotations
 
@@ -21,19 +21,13 @@ from transformers import (
 from tests.hub_server import Hub
 
 VOCABULARY = 400
-# Pegasus' settings in the repositories of BigBird-Pegasus: no ids before the pieces, and a mask among these.
+# Pegasus' settings in the repositories of BigBird-Pegasus: no ids before the pieces, and a mask
+# among these.
 BIGBIRD_TOKENIZER = {
-    "tokenizer_class": "PegasusTokenizer",
-    "offset": 0,
-    "mask_token_sent": None,
-    "mask_token": "[MASK]",
-    "pad_token": "<pad>",
-    "eos_token": "</s>",
-    "unk_token": "<unk>",
-    "bos_token": "<s>",
-    "cls_token": "[CLS]",
-    "sep_token": "[SEP]",
-}
+    "tokenizer_class": "PegasusTokenizer", "offset": 0, "mask_token_sent": None,
+    "mask_token": "[MASK]", "pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>",
+    "bos_token": "<s>", "cls_token": "[CLS]", "sep_token": "[SEP]",
+}  # fmt: skip
 CONTROLS = ["[CLS]", "[SEP]", "[MASK]", *(f"<unused_{n}>" for n in range(20))]
 SYLLABLES = [a + b for a in "bdfgklmnprstvz" for b in "aeiou"]
 
@@ -53,9 +47,10 @@ def led_model() -> LEDForConditionalGeneration:
     """Two layers and tied weights, as the published ones have."""
     torch.manual_seed(0)
     config = LEDConfig(
-        vocab_size=VOCABULARY, d_model=16, encoder_layers=1, decoder_layers=1, encoder_ffn_dim=16, decoder_ffn_dim=16,
-        encoder_attention_heads=2, decoder_attention_heads=2, attention_window=16, init_std=0.05,
-        max_encoder_position_embeddings=128, max_decoder_position_embeddings=64,
+        vocab_size=VOCABULARY, d_model=16, encoder_layers=1, decoder_layers=1, encoder_ffn_dim=16,
+        decoder_ffn_dim=16, encoder_attention_heads=2, decoder_attention_heads=2,
+        attention_window=16, init_std=0.05, max_encoder_position_embeddings=128,
+        max_decoder_position_embeddings=64,
     )  # fmt: skip
     return LEDForConditionalGeneration(config).eval()
 
@@ -64,9 +59,9 @@ def bigbird_model() -> BigBirdPegasusForConditionalGeneration:
     """Of the kind of the published one, its blocks small."""
     torch.manual_seed(0)
     config = BigBirdPegasusConfig(
-        vocab_size=VOCABULARY, d_model=16, encoder_layers=1, decoder_layers=1, encoder_ffn_dim=16, decoder_ffn_dim=16,
-        encoder_attention_heads=2, decoder_attention_heads=2, max_position_embeddings=128, block_size=8,
-        num_random_blocks=1, init_std=0.05,
+        vocab_size=VOCABULARY, d_model=16, encoder_layers=1, decoder_layers=1, encoder_ffn_dim=16,
+        decoder_ffn_dim=16, encoder_attention_heads=2, decoder_attention_heads=2,
+        max_position_embeddings=128, block_size=8, num_random_blocks=1, init_std=0.05,
     )  # fmt: skip
     return BigBirdPegasusForConditionalGeneration(config).eval()
 
@@ -79,10 +74,12 @@ def pickled(model: torch.nn.Module) -> bytes:
 
 
 def led_files(folder: Path) -> dict[str, bytes]:
-    """As allenai/led-base-16384: pickled weights, vocab.json and merges.txt, hardly a word about the tokenizer."""
+    """Make files as in allenai/led-base-16384: pickled weights, vocab.json and merges.txt."""
     bpe = ByteLevelBPETokenizer()
     special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
-    bpe.train_from_iterator(sentences(300), vocab_size=VOCABULARY, special_tokens=special, show_progress=False)
+    bpe.train_from_iterator(
+        sentences(300), vocab_size=VOCABULARY, special_tokens=special, show_progress=False
+    )
     folder.mkdir(parents=True)
     bpe.save_model(str(folder))
     model = led_model()
@@ -96,7 +93,7 @@ def led_files(folder: Path) -> dict[str, bytes]:
 
 
 def bigbird_files(folder: Path) -> dict[str, bytes]:
-    """As google/bigbird-pegasus-large-pubmed, with safetensors: a SentencePiece model and no tokenizer.json."""
+    """Make files as in google/bigbird-pegasus-large-pubmed: safetensors, a SentencePiece model."""
     folder.mkdir(parents=True)
     bigbird_model().save_pretrained(folder)
     kept = ("config.json", "generation_config.json", "model.safetensors")
@@ -131,11 +128,14 @@ def scrolls_files(task: str = "qmsum") -> dict[str, bytes]:
         for split, count in (("train", 24), ("validation", 6)):
             lines = sentences(4 * count, seed=len(split))
             rows = [
-                {"id": f"{split}-{n}", "pid": f"{n}", "input": f"What?\n\n{' '.join(lines[4 * n : 4 * n + 3])}",
+                {"id": f"{split}-{n}", "pid": f"{n}",
+                 "input": f"What?\n\n{' '.join(lines[4 * n : 4 * n + 3])}",
                  "output": lines[4 * n + 3]}
                 for n in range(count)
             ]  # fmt: skip
-            archive.writestr(f"{task}/{split}.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+            archive.writestr(
+                f"{task}/{split}.jsonl", "".join(json.dumps(row) + "\n" for row in rows)
+            )
     return {f"{task}.zip": stream.getvalue(), "README.md": b"words", "scrolls.py": b"not wanted"}
 
 
@@ -151,9 +151,10 @@ tokenizers:
   led: {{kind: checkpoint, repository: some/led, revision: {led}}}
   bigbird: {{kind: checkpoint, repository: some/bigbird, revision: {bigbird}}}
 models:
-  led: {{family: led, initialisation: checkpoint, repository: some/led, revision: {led}, tokenizer: led}}
-  bigbird: {{family: bigbird_pegasus, initialisation: checkpoint, repository: some/bigbird, revision: {bigbird},
-             tokenizer: bigbird}}
+  led: {{family: led, initialisation: checkpoint,
+         repository: some/led, revision: {led}, tokenizer: led}}
+  bigbird: {{family: bigbird_pegasus, initialisation: checkpoint,
+             repository: some/bigbird, revision: {bigbird}, tokenizer: bigbird}}
 budgets:
   cpu: {{gpus: 0, per_device_batch_size: 8}}
 training:
@@ -177,5 +178,8 @@ def repositories(folder: Path) -> dict[tuple[str, str], dict[str, bytes]]:
 
 def study_of(served: Hub) -> str:
     """A study of theirs, with the commits that they have there."""
-    commits = {name.rpartition("/")[2]: entry.branches["main"] for (_, name), entry in served.repositories.items()}
+    commits = {
+        name.rpartition("/")[2]: entry.branches["main"]
+        for (_, name), entry in served.repositories.items()
+    }
     return STUDY.format(data=commits["scrolls"], led=commits["led"], bigbird=commits["bigbird"])

@@ -16,7 +16,9 @@ def slurm() -> Iterator[Slurm]:
     if reason := unavailable():
         pytest.skip(reason)
     if not importlib.util.find_spec("snakemake_executor_plugin_slurm"):
-        pytest.skip("snakemake-executor-plugin-slurm is not installed (envs/requirements-slurm.txt)")
+        pytest.skip(
+            "snakemake-executor-plugin-slurm is not installed (envs/requirements-slurm.txt)"
+        )
     try:
         started = Slurm.start()
     except OSError as error:  # a container whose root may not make devices

@@ -24,17 +24,22 @@ from tests.workflow.conftest import Project
 
 pytestmark = pytest.mark.slurm
 
-# Where the throw-away Slurm differs from a cluster: no accounting, nobody else waits for it, files show at once.
-HERE = ("--slurm-status-command", "squeue", "--slurm-init-seconds-before-status-checks", "1", "--latency-wait", "5")
+# Where the throw-away Slurm differs from a cluster: no accounting, nobody else waits for it, files
+# show at once.
+HERE = ("--slurm-status-command", "squeue", "--latency-wait", "5")
+HERE += ("--slurm-init-seconds-before-status-checks", "1")
 BUDGETS = "cpu: {gpus: 0, per_device_batch_size: 4}"
+ONE = "one: {gpus: 1, per_device_batch_size: 4}"
 STUDY = TINY_STUDY.replace(
-    BUDGETS, "one: {gpus: 1, per_device_batch_size: 4}\n  eight: {gpus: 8, per_device_batch_size: 4}"
+    BUDGETS, f"{ONE}\n  eight: {{gpus: 8, per_device_batch_size: 4}}"
 ).replace(
-    "{datasets: [needle], models: [led], seq_lens: [32, 64], budgets: [cpu], seeds: [1]}",
-    "{datasets: [needle], models: [led], seq_lens: [32, 64], budgets: [one], seeds: [1, 2, 3, 4, 5]}\n"
+    "seq_lens: [32, 64], budgets: [cpu], seeds: [1]}",
+    "seq_lens: [32, 64], budgets: [one], seeds: [1, 2, 3, 4, 5]}\n"
     "  - {datasets: [needle], models: [led], seq_lens: [64], budgets: [eight], seeds: [1]}",
 )
-CELLS = [f"needle/led/{length}/one/generated/seed{seed}" for length in (32, 64) for seed in range(1, 6)]
+CELLS = [
+    f"needle/led/{length}/one/generated/seed{seed}" for length in (32, 64) for seed in range(1, 6)
+]
 EIGHT, BAD = "needle/led/64/eight/generated/seed1", CELLS[3]
 # Trains until it is cut off, with a checkpoint every second.
 ENDLESS = (
@@ -44,14 +49,10 @@ ENDLESS = (
     .replace("every_steps: 4", "every_steps: 1000000")
 )
 TRAINED = "results/tiny/needle/led/64/cpu/generated/seed1/finetune/training.json"
-# A minute is Slurm's shortest limit. It signals up to a minute early, here between 25 and 55 seconds after the start.
-SHORT = (
-    "--set-resources",
-    "finetune:runtime=1",
-    "finetune:slurm_extra='--signal=TERM@5'",
-    "--set-threads",
-    "finetune=1",
-)
+# A minute is Slurm's shortest limit. It signals up to a minute early, here between 25 and 55
+# seconds after the start.
+SIGNAL = "finetune:slurm_extra='--signal=TERM@5'"
+SHORT = ("--set-resources", "finetune:runtime=1", SIGNAL, "--set-threads", "finetune=1")
 
 
 @dataclass
@@ -64,17 +65,15 @@ class Runs:
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
         """Start Snakemake in the background, its output in run.log."""
-        command = [sys.executable, "-m", "snakemake", *arguments, "--workflow-profile", "profiles/slurm", *HERE]
-        inherited = {name: value for name, value in self.slurm.environment().items() if name != "PYTHONPATH"}
+        profile = ["--workflow-profile", "profiles/slurm", *HERE]
+        command = [sys.executable, "-m", "snakemake", *arguments, *profile]
+        command += ["--config", "study=tiny"]
+        env = self.slurm.environment()
+        env.pop("PYTHONPATH", None)
+        env.update(self.environment)
         with (self.path / "run.log").open("w") as log:
-            return subprocess.Popen(
-                [*command, "--config", "study=tiny"],
-                cwd=self.path,
-                env={**inherited, **self.environment},
-                stdout=log,
-                stderr=log,
-                text=True,
-            )
+            how = {"stdout": log, "stderr": log, "text": True}
+            return subprocess.Popen(command, cwd=self.path, env=env, **how)
 
     def run(self, *arguments: str, ok: bool) -> str:
         """Run Snakemake; its output."""
@@ -103,7 +102,8 @@ def study(slurm: Slurm, cut_off, tmp_path_factory) -> Runs:
     (folder / "project/studies/tiny.yaml").write_text(STUDY)
     plan, log = folder / "plan.json", folder / "log.jsonl"
     write_plan(plan, {"finetune": 2.0}, fail=[f"finetune {BAD}"])
-    variables = {**stand_in_gpus(folder / "gpus", GPUS), "STAND_IN_PLAN": str(plan), "STAND_IN_LOG": str(log)}
+    variables = {**stand_in_gpus(folder / "gpus", GPUS), "STAND_IN_PLAN": str(plan)}
+    variables["STAND_IN_LOG"] = str(log)
     Project(folder / "project").run("--until", "tokenize_dataset", **variables)
     runs = Runs(slurm, folder / "project", variables)
     runs.run(ok=False)
@@ -119,13 +119,17 @@ def jobs(runs: Runs, since: int = 0) -> dict[tuple[str, str], dict[str, dict]]:
 
 
 def overlap(one: dict[str, dict], other: dict[str, dict]) -> bool:
-    return one["start"]["time"] < other["end"]["time"] and other["start"]["time"] < one["end"]["time"]
+    return (
+        one["start"]["time"] < other["end"]["time"] and other["start"]["time"] < one["end"]["time"]
+    )
 
 
 def test_no_two_jobs_share_a_gpu(study):
     leased = {key: job for key, job in jobs(study).items() if job["start"]["uuids"]}
     assert {cell for rule, cell in leased if rule == "finetune"} == {*CELLS, EIGHT}
-    assert {len(job["start"]["uuids"]) for (_, cell), job in leased.items() if cell == EIGHT} == {GPUS}
+    assert {len(job["start"]["uuids"]) for (_, cell), job in leased.items() if cell == EIGHT} == {
+        GPUS
+    }
     assert {len(job["start"]["uuids"]) for (_, cell), job in leased.items() if cell != EIGHT} == {1}
     together = [pair for pair in combinations(leased.values(), 2) if overlap(*pair)]
     assert together, "jobs ran side by side"
@@ -140,11 +144,18 @@ def test_slurm_is_asked_for_what_the_profile_and_the_rules_say(study, slurm):
     assert all({"--nodes=1", "--signal=TERM@300"} <= set(line.split()) for line in trainings)
     assert all("-t 1440 " in line for line in trainings)
     (eight,) = [line for line in trainings if "_eight_" in line]
-    assert f"--gpus={GPUS}" in eight.split() and "--mem 384000 " in eight and "--cpus-per-gpu=8" in eight.split()
-    assert all("--gpus=1" in line.split() and "--mem 48000 " in line for line in trainings if line != eight)
+    assert f"--gpus={GPUS}" in eight.split() and "--mem 384000 " in eight
+    assert "--cpus-per-gpu=8" in eight.split()
+    assert all(
+        "--gpus=1" in line.split() and "--mem 48000 " in line for line in trainings if line != eight
+    )
     predictions = [line for line in submitted if "rule_predict" in line]
-    assert len(predictions) == len(CELLS) and all("--nodes=1" in line.split() for line in predictions)
-    assert not any("rule_score" in line or "rule_download" in line for line in submitted), "light jobs stay here"
+    assert len(predictions) == len(CELLS) and all(
+        "--nodes=1" in line.split() for line in predictions
+    )
+    assert not any("rule_score" in line or "rule_download" in line for line in submitted), (
+        "light jobs stay here"
+    )
 
 
 def test_a_failing_cell_is_named_and_made_again_alone(study, slurm):
@@ -153,33 +164,48 @@ def test_a_failing_cell_is_named_and_made_again_alone(study, slurm):
     assert f"logs/tiny/{BAD}/finetune.log" in said
     assert {cell for rule, cell in jobs(study) if rule == "score"} == {*CELLS, EIGHT} - {BAD}
 
-    submitted, written = len(slurm.submissions()), len(read_log(Path(study.environment["STAND_IN_LOG"])))
+    submitted, written = (
+        len(slurm.submissions()),
+        len(read_log(Path(study.environment["STAND_IN_LOG"]))),
+    )
     write_plan(Path(study.environment["STAND_IN_PLAN"]), {})
     study.run(ok=True)
     again = jobs(study, since=written)
-    assert {cell for rule, cell in again if rule in ("finetune", "predict", "score", "summarize_energy")} == {BAD}
-    assert {rule for rule, _ in again} >= {"finetune", "predict", "score", "summarize", "tabulate", "plot"}
+    assert {
+        cell for rule, cell in again if rule in ("finetune", "predict", "score", "summarize_energy")
+    } == {BAD}
+    wanted = {"finetune", "predict", "score", "summarize", "tabulate", "plot"}
+    assert {rule for rule, _ in again} >= wanted
     assert len(slurm.submissions()) - submitted == 2
     assert (study.path / "results/tiny/summary.csv").exists()
 
 
 def slurm_logs(runs: Runs) -> str:
     """What the project's Slurm jobs printed."""
-    return "".join(path.read_text() for path in (runs.path / ".snakemake/slurm_logs").rglob("*.log"))
+    return "".join(
+        path.read_text() for path in (runs.path / ".snakemake/slurm_logs").rglob("*.log")
+    )
 
 
 def test_a_cell_cut_off_by_its_time_limit_goes_on_in_the_next_run(cut_off, slurm):
     runs, running = cut_off
-    wait_for(lambda: "Error in rule finetune" in (runs.path / "run.log").read_text(), "the cell to be reported", 180)
+    said = runs.path / "run.log"
+    wait_for(lambda: "Error in rule finetune" in said.read_text(), "the cell to be reported", 180)
     running.kill()  # it would sleep for another half minute before it looks at Slurm again and ends
     running.wait()
     said = slurm_logs(runs)
-    (saved,) = re.findall(r"stopped by SIGTERM at step (\d+), saved; the next run goes on there", said)
+    (saved,) = re.findall(
+        r"stopped by SIGTERM at step (\d+), saved; the next run goes on there", said
+    )
     assert "FAILED" not in said and "died with <Signals" not in said
     work = runs.path / "results/tiny/needle/led/64/cpu/generated/seed1/work"
     assert not (work / "failure-finetune.json").exists()
-    steps = [json.loads(path.read_text())["step"] for path in work.glob("checkpoints/*/complete.json")]
-    assert int(saved) == max(steps), "the early signal reached the training, which was left to save and end"
+    steps = [
+        json.loads(path.read_text())["step"] for path in work.glob("checkpoints/*/complete.json")
+    ]
+    assert int(saved) == max(steps), (
+        "the early signal reached the training, which was left to save and end"
+    )
 
     runs.run("--unlock", ok=True)
     going_on = runs.start(TRAINED, *SHORT)
@@ -194,14 +220,9 @@ def test_a_cell_cut_off_by_its_time_limit_goes_on_in_the_next_run(cut_off, slurm
 def test_a_throw_away_slurm_ends_with_whoever_started_it(slurm):
     start = "from tests.cluster.throwaway import Slurm; s = Slurm.start()"
     code = f"{start}; print(s.guardian.pid, s.folder, flush=True); input()"
-    owner = subprocess.Popen(
-        [sys.executable, "-c", code],
-        cwd=ROOT,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-    )
+    how = {"cwd": ROOT, "env": {**os.environ, "PYTHONPATH": str(ROOT)}, "text": True}
+    how |= {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    owner = subprocess.Popen([sys.executable, "-c", code], **how)
     pid, folder = owner.stdout.readline().split()
     guardian = psutil.Process(int(pid))
     daemons = guardian.children(recursive=True)

@@ -54,7 +54,8 @@ KillWait=5
 NodeName=localhost NodeAddr=127.0.0.1 CPUs=64 RealMemory=1000000 Gres=gpu:{gpus} State=UNKNOWN
 PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE State=UP
 """
-# The jobs' own srun starts with all of Slurm's variables removed, so it must be told again where its Slurm is.
+# The jobs' own srun starts with all of Slurm's variables removed, so it must be told again where
+# its Slurm is.
 SHIM = """#!/bin/sh
 export SLURM_CONF={conf}
 printf '%s\\n' "$*" >> {log}
@@ -123,13 +124,14 @@ class Slurm:
         for name in ("state", "spool", "dev", "bin"):
             (self.folder / name).mkdir()
         controller_port, node_port = free_ports(2)
-        self.conf.write_text(
-            SLURM_CONF.format(folder=self.folder, controller_port=controller_port, node_port=node_port, gpus=GPUS)
-        )
-        # With plain files, or a count alone, Slurm would schedule but never set CUDA_VISIBLE_DEVICES.
+        ports = {"controller_port": controller_port, "node_port": node_port}
+        self.conf.write_text(SLURM_CONF.format(folder=self.folder, gpus=GPUS, **ports))
+        # With plain files, or a count alone, Slurm would schedule but never set
+        # CUDA_VISIBLE_DEVICES.
         for number in range(GPUS):
             os.mknod(self.folder / f"dev/nvidia{number}", stat.S_IFCHR | 0o666, os.makedev(1, 3))
-        gres = f"AutoDetect=off\nNodeName=localhost Name=gpu File={self.folder}/dev/nvidia[0-{GPUS - 1}]\n"
+        devices = f"{self.folder}/dev/nvidia[0-{GPUS - 1}]"
+        gres = f"AutoDetect=off\nNodeName=localhost Name=gpu File={devices}\n"
         (self.folder / "gres.conf").write_text(gres)
         (self.folder / "munge.key").write_bytes(os.urandom(128))
         (self.folder / "munge.key").chmod(0o400)
@@ -139,26 +141,25 @@ class Slurm:
     def shim(self, tool: str) -> None:
         """Put a recorder before one of Slurm's commands."""
         path = self.folder / "bin" / tool
-        path.write_text(SHIM.format(conf=self.conf, log=self.folder / f"{tool}.calls", tool=shutil.which(tool)))
+        path.write_text(
+            SHIM.format(conf=self.conf, log=self.folder / f"{tool}.calls", tool=shutil.which(tool))
+        )
         path.chmod(0o755)
 
     def launch(self) -> None:
         """Start the daemons and wait until the node is idle."""
-        munge = ["--foreground", "--force", *(f"--{n}={self.folder}/munge.{n.split('-')[0]}" for n in MUNGE_FILES)]
+        files = [f"--{n}={self.folder}/munge.{n.split('-')[0]}" for n in MUNGE_FILES]
+        munge = ["--foreground", "--force", *files]
         commands = [
             ["munged", *munge],
             ["slurmctld", "-D", "-c", "-f", str(self.conf)],
             ["slurmd", "-D", "-c", "-N", "localhost", "-f", str(self.conf)],
         ]
         with (self.folder / "daemons.log").open("w") as log:
-            self.guardian = subprocess.Popen(
-                [sys.executable, str(GUARDIAN), str(self.folder), json.dumps(commands)],
-                stdin=subprocess.PIPE,
-                stdout=log,
-                stderr=log,
-                text=True,
-                env={**os.environ, "PATH": search_path()},
-            )
+            command = [sys.executable, str(GUARDIAN), str(self.folder), json.dumps(commands)]
+            how = {"stdin": subprocess.PIPE, "stdout": log, "stderr": log, "text": True}
+            env = {**os.environ, "PATH": search_path()}
+            self.guardian = subprocess.Popen(command, env=env, **how)
         wait_for(self.idle, f"an idle node; see {self.folder}", 60)
 
     def idle(self) -> bool:
@@ -172,7 +173,8 @@ class Slurm:
 
     def environment(self) -> dict[str, str]:
         """What a client of this Slurm needs."""
-        return {**os.environ, "SLURM_CONF": str(self.conf), "PATH": f"{self.folder}/bin{os.pathsep}{search_path()}"}
+        found = {**os.environ, "SLURM_CONF": str(self.conf)}
+        return {**found, "PATH": f"{self.folder}/bin{os.pathsep}{search_path()}"}
 
     def submissions(self) -> list[str]:
         """The options of every sbatch so far, without the command that the job runs."""

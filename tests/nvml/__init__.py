@@ -21,7 +21,7 @@ def uuid(number: int) -> str:
 
 @dataclass(frozen=True)
 class FakeGpu:
-    """One GPU: its load, its sensors, its faults; times are seconds since the loads' beginning. See nvml.c."""
+    """One GPU's load, sensors and faults (see nvml.c); times in seconds since the loads began."""
 
     uuid: str = uuid(0)
     name: str = "Fake"
@@ -78,7 +78,8 @@ class FakeGpu:
                 return self.high * busy + self.low * (x - busy)
             case "sine":
                 turn = 2 * math.pi / self.period
-                return (self.high + self.low) / 2 * x + (self.high - self.low) / 2 * (1 - math.cos(turn * x)) / turn
+                mean, half = (self.high + self.low) / 2, (self.high - self.low) / 2
+                return mean * x + half * (1 - math.cos(turn * x)) / turn
             case "step":
                 return self.low * min(x, self.period) + self.high * max(0.0, x - self.period)
         return self.high * x
@@ -113,12 +114,15 @@ class Machine:
         subprocess.run([*command, "-o", str(library), str(SOURCE), "-lm"], check=True)
         return self
 
-    def has(self, gpus: Sequence[FakeGpu], *, zero_ns: int | None = None, init_error: int = 0) -> None:
-        """What the library finds when it is next initialised; loads begin now unless told otherwise."""
+    def has(
+        self, gpus: Sequence[FakeGpu], *, zero_ns: int | None = None, init_error: int = 0
+    ) -> None:
+        """Set the GPUs that the library finds when next initialised; loads begin now by default."""
         zero = time.monotonic_ns() if zero_ns is None else zero_ns
         lines = [f"driver init_error={init_error} zero_ns={zero}"]
         for gpu in gpus:
-            lines.append("gpu " + " ".join(f"{field.name}={getattr(gpu, field.name)}" for field in fields(gpu)))
+            facts = [f"{field.name}={getattr(gpu, field.name)}" for field in fields(gpu)]
+            lines.append(" ".join(["gpu", *facts]))
         self.configuration.write_text("\n".join(lines) + "\n")
 
     @property
@@ -130,10 +134,11 @@ class Machine:
         return self.folder / "clock"
 
     def environment(self, *, simulated: bool = False) -> dict[str, str]:
-        """Variables with which a process finds these GPUs; with a simulated clock only `simulate` makes sense."""
-        kept = {name: value for name, value in os.environ.items() if not name.startswith(("CUDA_", "FAKE_NVML"))}
+        """Return variables with which a process finds these GPUs; `simulated` is for `simulate`."""
+        others = [name for name in os.environ if not name.startswith(("CUDA_", "FAKE_NVML"))]
         clock = {"FAKE_NVML_CLOCK": str(self.clock)} if simulated else {}
-        return {**kept, "LD_LIBRARY_PATH": str(self.folder), "FAKE_NVML": str(self.configuration), **clock}
+        own = {"LD_LIBRARY_PATH": str(self.folder), "FAKE_NVML": str(self.configuration), **clock}
+        return {**{name: os.environ[name] for name in others}, **own}
 
 
 def can_build() -> bool:

@@ -1,11 +1,11 @@
-/* A stand-in for NVIDIA's libnvidia-ml.so.1, for machines without a GPU: as much of NVML as longwatt reads, with loads
- * whose energy is known in closed form. Reached through the real pynvml.
+/* A stand-in for NVIDIA's libnvidia-ml.so.1, for machines without a GPU: as much of NVML as longwatt
+ * reads, with loads whose energy is known in closed form. Reached through the real pynvml.
  *
  * FAKE_NVML names a text file; see tests/nvml/__init__.py, which writes it:
  *     driver  key=value ...     init_error, zero_ns (time at which all loads begin)
  *     gpu     key=value ...     one line per GPU, in PCI order
- * FAKE_NVML_CLOCK names a file with the time in nanoseconds (8 bytes, little endian), mapped into memory: a simulated
- * clock. Without it the time is CLOCK_MONOTONIC.
+ * FAKE_NVML_CLOCK names a file with the time in nanoseconds (8 bytes, little endian), mapped into
+ * memory: a simulated clock. Without it the time is CLOCK_MONOTONIC.
  *
  * -DOLD_DRIVER leaves out what drivers before 2023 lack: the power fields and the event reasons.
  */
@@ -20,13 +20,15 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { SUCCESS = 0, UNINITIALIZED = 1, INVALID_ARGUMENT = 2, NOT_SUPPORTED = 3, NO_PERMISSION = 4, NOT_FOUND = 6, LOST = 15 };
+enum { SUCCESS = 0, UNINITIALIZED = 1, INVALID_ARGUMENT = 2, NOT_SUPPORTED = 3 };
+enum { NO_PERMISSION = 4, NOT_FOUND = 6, LOST = 15 };
 #define MAX_GPUS 16
 
 typedef struct {
     char uuid[96], name[96], wave[24];
     double low, high, period, duty, on, off, idle;  /* W, W, s, share, s, s, W */
-    double window, update, average, noise;          /* sensor: s, s; window of the mean (0: no such field), s; share */
+    double window, update, average; /* sensor, s; average: window of the mean (0: no such field) */
+    double noise; /* share */
     double counter_update, reset_at, stale_from, stale_to, lost_from, lost_to; /* s */
     int counter, power, fields, permission, mig, throttle, utilization, flaky;
 } Gpu;
@@ -64,7 +66,8 @@ static void read_gpu(const char *line, Gpu *g) {
     word(line, "wave", g->wave, sizeof g->wave);
     g->low = number(line, "low", 100), g->high = number(line, "high", 400);
     g->period = number(line, "period", 1), g->duty = number(line, "duty", 0.5);
-    g->on = number(line, "on", 0), g->off = number(line, "off", 1e12), g->idle = number(line, "idle", 60);
+    g->on = number(line, "on", 0), g->off = number(line, "off", 1e12);
+    g->idle = number(line, "idle", 60);
     g->window = number(line, "window", 0.1), g->update = number(line, "update", 0.1);
     g->average = number(line, "average", 1), g->noise = number(line, "noise", 0);
     g->counter_update = number(line, "counter_update", 0.1);
@@ -97,7 +100,8 @@ static void read_configuration(void) {
     const char *clock = getenv("FAKE_NVML_CLOCK");
     if (clock && !simulated) {
         int descriptor = open(clock, O_RDONLY);
-        void *memory = descriptor < 0 ? MAP_FAILED : mmap(NULL, 8, PROT_READ, MAP_SHARED, descriptor, 0);
+        void *memory = MAP_FAILED;
+        if (descriptor >= 0) memory = mmap(NULL, 8, PROT_READ, MAP_SHARED, descriptor, 0);
         if (memory != MAP_FAILED) simulated = memory;
         if (descriptor >= 0) close(descriptor);
     }
@@ -113,15 +117,19 @@ static double now(void) {
 /* Energy of the load from its own beginning to x seconds later, J. */
 static double load_energy(const Gpu *g, double x) {
     if (!strcmp(g->wave, "square")) {
-        double cycles = floor(x / g->period), rest = x - cycles * g->period, high = g->duty * g->period;
+        double cycles = floor(x / g->period), rest = x - cycles * g->period;
+        double high = g->duty * g->period;
         double cycle = g->high * high + g->low * (g->period - high);
-        return cycles * cycle + (rest < high ? g->high * rest : g->high * high + g->low * (rest - high));
+        double last = rest < high ? g->high * rest : g->high * high + g->low * (rest - high);
+        return cycles * cycle + last;
     }
     if (!strcmp(g->wave, "sine")) {
-        double mean = (g->high + g->low) / 2, amplitude = (g->high - g->low) / 2, w = 2 * M_PI / g->period;
+        double mean = (g->high + g->low) / 2, amplitude = (g->high - g->low) / 2;
+        double w = 2 * M_PI / g->period;
         return mean * x + amplitude * (1 - cos(w * x)) / w;
     }
-    if (!strcmp(g->wave, "step")) return x < g->period ? g->low * x : g->low * g->period + g->high * (x - g->period);
+    if (!strcmp(g->wave, "step") && x < g->period) return g->low * x;
+    if (!strcmp(g->wave, "step")) return g->low * g->period + g->high * (x - g->period);
     return g->high * x;
 }
 
@@ -171,9 +179,22 @@ const char *nvmlErrorString(int code) {
     }
 }
 
-int nvmlSystemGetDriverVersion(char *text, unsigned size) { snprintf(text, size, "550.0-fake"); return SUCCESS; }
-int nvmlSystemGetNVMLVersion(char *text, unsigned size) { snprintf(text, size, "12.550-fake"); return SUCCESS; }
-int nvmlDeviceGetCount_v2(unsigned *n) { *n = (unsigned)count; return opened ? SUCCESS : UNINITIALIZED; }
+static int say(char *text, unsigned size, const char *said) {
+    snprintf(text, size, "%s", said);
+    return SUCCESS;
+}
+static int set(Gpu *g, unsigned *target, unsigned value) {
+    CHECK(g);
+    *target = value;
+    return SUCCESS;
+}
+
+int nvmlSystemGetDriverVersion(char *text, unsigned size) { return say(text, size, "550.0-fake"); }
+int nvmlSystemGetNVMLVersion(char *text, unsigned size) { return say(text, size, "12.550-fake"); }
+int nvmlDeviceGetCount_v2(unsigned *n) {
+    *n = (unsigned)count;
+    return opened ? SUCCESS : UNINITIALIZED;
+}
 
 int nvmlDeviceGetHandleByIndex_v2(unsigned index, Gpu **g) {
     if (index >= (unsigned)count) return INVALID_ARGUMENT;
@@ -189,11 +210,15 @@ int nvmlDeviceGetHandleByUUID(const char *uuid, Gpu **g) {
         }
     return NOT_FOUND;
 }
-int nvmlDeviceGetUUID(Gpu *g, char *text, unsigned size) { snprintf(text, size, "%s", g->uuid); return SUCCESS; }
-int nvmlDeviceGetName(Gpu *g, char *text, unsigned size) { snprintf(text, size, "%s", g->name); return SUCCESS; }
+int nvmlDeviceGetUUID(Gpu *g, char *text, unsigned size) { return say(text, size, g->uuid); }
+int nvmlDeviceGetName(Gpu *g, char *text, unsigned size) { return say(text, size, g->name); }
 int nvmlDeviceGetIndex(Gpu *g, unsigned *index) { *index = (unsigned)(g - gpus); return SUCCESS; }
 
-typedef struct { char legacy[16]; unsigned domain, bus, device, id, subsystem; char bus_id[32]; } Pci;
+typedef struct {
+    char legacy[16];
+    unsigned domain, bus, device, id, subsystem;
+    char bus_id[32];
+} Pci;
 int nvmlDeviceGetPciInfo_v3(Gpu *g, Pci *pci) {
     memset(pci, 0, sizeof *pci);
     snprintf(pci->bus_id, sizeof pci->bus_id, "00000000:%02X:00.0", (unsigned)(g - gpus) + 1);
@@ -207,7 +232,8 @@ int nvmlDeviceGetTotalEnergyConsumption(Gpu *g, unsigned long long *mj) {
     double t = now(), base = 1e9; /* J since the driver was loaded, long ago */
     if (t >= g->stale_from && t < g->stale_to) t = g->stale_from;
     double at = floor(t / g->counter_update) * g->counter_update, joules = base + energy(g, at);
-    if (t >= g->stale_to) joules -= energy(g, g->stale_to) - energy(g, g->stale_from); /* it never catches up */
+    /* It never catches up. */
+    if (t >= g->stale_to) joules -= energy(g, g->stale_to) - energy(g, g->stale_from);
     if (t >= g->reset_at) joules = energy(g, at) - energy(g, g->reset_at);
     *mj = (unsigned long long)(joules > 0 ? joules * 1000 : 0);
     return SUCCESS;
@@ -235,7 +261,8 @@ int nvmlDeviceGetFieldValues(Gpu *g, int n, Field *fields) {
         fields[i].status = NOT_SUPPORTED;
         if (!g->permission) fields[i].status = NO_PERMISSION;
         if (!g->permission || !g->power || !g->fields) continue;
-        double window = fields[i].field == 186 ? g->window : fields[i].field == 185 ? g->average : 0;
+        unsigned field = fields[i].field;
+        double window = field == 186 ? g->window : field == 185 ? g->average : 0;
         if (window <= 0) continue;
         fields[i].status = SUCCESS;
         fields[i].value.ui = (unsigned)llround(1000 * mean_power(g, window));
@@ -273,13 +300,24 @@ int nvmlDeviceGetMemoryInfo(Gpu *g, Memory *memory) {
     memory->free = memory->total - memory->used;
     return SUCCESS;
 }
-int nvmlDeviceGetTemperature(Gpu *g, unsigned sensor, unsigned *celsius) { (void)sensor; CHECK(g); *celsius = 55; return SUCCESS; }
-int nvmlDeviceGetClockInfo(Gpu *g, unsigned kind, unsigned *mhz) { CHECK(g); *mhz = kind == 1 ? 1410 : 1215; return SUCCESS; }
-int nvmlDeviceGetMaxClockInfo(Gpu *g, unsigned kind, unsigned *mhz) { CHECK(g); *mhz = kind == 1 ? 1755 : 1215; return SUCCESS; }
-int nvmlDeviceGetEnforcedPowerLimit(Gpu *g, unsigned *mw) { CHECK(g); *mw = 400000; return SUCCESS; }
-int nvmlDeviceGetPowerManagementDefaultLimit(Gpu *g, unsigned *mw) { CHECK(g); *mw = 400000; return SUCCESS; }
-int nvmlDeviceGetPersistenceMode(Gpu *g, unsigned *mode) { CHECK(g); *mode = 1; return SUCCESS; }
-int nvmlDeviceGetEccMode(Gpu *g, unsigned *current, unsigned *pending) { CHECK(g); *current = *pending = 1; return SUCCESS; }
+int nvmlDeviceGetTemperature(Gpu *g, unsigned sensor, unsigned *celsius) {
+    (void)sensor;
+    return set(g, celsius, 55);
+}
+int nvmlDeviceGetClockInfo(Gpu *g, unsigned kind, unsigned *mhz) {
+    return set(g, mhz, kind == 1 ? 1410 : 1215);
+}
+int nvmlDeviceGetMaxClockInfo(Gpu *g, unsigned kind, unsigned *mhz) {
+    return set(g, mhz, kind == 1 ? 1755 : 1215);
+}
+int nvmlDeviceGetEnforcedPowerLimit(Gpu *g, unsigned *mw) { return set(g, mw, 400000); }
+int nvmlDeviceGetPowerManagementDefaultLimit(Gpu *g, unsigned *mw) { return set(g, mw, 400000); }
+int nvmlDeviceGetPersistenceMode(Gpu *g, unsigned *mode) { return set(g, mode, 1); }
+int nvmlDeviceGetEccMode(Gpu *g, unsigned *current, unsigned *pending) {
+    CHECK(g);
+    *current = *pending = 1;
+    return SUCCESS;
+}
 int nvmlDeviceGetMigMode(Gpu *g, unsigned *current, unsigned *pending) {
     if (g->mig < 0) return NOT_SUPPORTED;
     *current = *pending = (unsigned)g->mig;

@@ -79,8 +79,9 @@ def run(told: Mapping[str, Any]) -> None:
     """Record one log.
 
     Args:
-        told: clock, out (paths), gpus (UUIDs), start and duration (s), interval_s, seed, marks ([s, phase, {attempt,
-            step}]), frozen ([from, to]), marked (whether marks read counters), part_bytes, jittered.
+        told: clock, out (paths), gpus (UUIDs), start and duration (s), interval_s, seed,
+            marks ([s, phase, {attempt, step}]), frozen ([from, to]), marked (whether marks read
+            counters), part_bytes, jittered.
     """
     clock = SimulatedClock(Path(told["clock"]))
     clock.set(told["start"])
@@ -107,22 +108,21 @@ def simulate(
     part_bytes: int = PART_BYTES,
     jittered: bool = True,
 ) -> Path:
-    """Record some GPUs (all, or `recorded`) for `duration` simulated seconds, in a process of its own."""
+    """Record GPUs (all, or `recorded`) for `duration` simulated seconds in a process of its own."""
     machine.has(gpus, zero_ns=EPOCH_NS)
     machine.clock.write_bytes(struct.pack("<q", EPOCH_NS))
     chosen = [gpu.uuid for gpu in gpus] if recorded is None else list(recorded)
     told = {
         "clock": str(machine.clock), "out": str(out), "gpus": chosen,
-        "start": start, "duration": duration, "interval_s": interval_s, "seed": seed, "marks": list(marks),
+        "start": start, "duration": duration, "interval_s": interval_s, "seed": seed,
+        "marks": list(marks),
         "frozen": list(frozen), "marked": marked, "part_bytes": part_bytes, "jittered": jittered,
     }  # fmt: skip
-    subprocess.run(
+    command, env = (
         [sys.executable, "-m", "tests.nvml.simulate"],
-        input=json.dumps(told),
-        text=True,
-        check=True,
-        env=machine.environment(simulated=True),
+        machine.environment(simulated=True),
     )
+    subprocess.run(command, input=json.dumps(told), text=True, check=True, env=env)
     return out
 
 

@@ -30,12 +30,24 @@ SLEEP = time.sleep
 def served(tmp_path, monkeypatch):
     """A hub with one model, its address and an empty cache given by the client's own variables."""
     with Hub() as server:
-        for name, value in {"HF_ENDPOINT": server.url, "HF_HOME": str(tmp_path / "home"), "HF_TOKEN": TOKEN}.items():
+        for name, value in {
+            "HF_ENDPOINT": server.url,
+            "HF_HOME": str(tmp_path / "home"),
+            "HF_TOKEN": TOKEN,
+        }.items():
             monkeypatch.setenv(name, value)
-        for name in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", hub.MIRROR):
+        for name in (
+            "HF_HUB_CACHE",
+            "HUGGINGFACE_HUB_CACHE",
+            "HF_HUB_OFFLINE",
+            "TRANSFORMERS_OFFLINE",
+            hub.MIRROR,
+        ):
             monkeypatch.delenv(name, raising=False)
         importlib.reload(constants)  # it reads them once
-        monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", 10_000)  # it keeps whole chunks of what a cut leaves
+        monkeypatch.setattr(
+            constants, "DOWNLOAD_CHUNK_SIZE", 10_000
+        )  # it keeps whole chunks of what a cut leaves
         hub_requests.listed_once.cache_clear()
         yield server
     monkeypatch.undo()

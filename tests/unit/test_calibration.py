@@ -15,7 +15,8 @@ from tests.exit_results import LAYERS, SCORING, STAMP, write_study
 def test_the_calibration_error_counted_by_hand():
     confidence = np.array([0.62, 0.65, 0.9, 0.95])
     correct = np.array([1, 0, 1, 1])
-    # Bins of a tenth: (0.6, 0.7] holds two of 0.635 with half right, (0.8, 0.9] and (0.9, 1.0] one right each.
+    # Bins of a tenth: (0.6, 0.7] holds two of 0.635 with half right, (0.8, 0.9] and (0.9, 1.0] one
+    # right each.
     assert expected_calibration_error(confidence, correct, 10) == pytest.approx(
         (2 * 0.135 + 0.1 + 0.05) / 4
     )

@@ -17,7 +17,7 @@ STUDIES = sorted(path.stem for path in (Path(__file__).parents[2] / "studies").g
 
 
 def mixed_text() -> str:
-    """A study whose settings differ along every axis, with probes and tables of batch sizes by length."""
+    """A study whose settings differ along every axis, with probes and tables by length."""
     document = yaml.safe_load(study_text(100))
     table = {
         f"led{n}": {str(length): n + length for length in (32, 64, 128, 256, 512)} for n in range(5)

@@ -20,11 +20,13 @@ BASE: Files = {
     "work": "from longwatt import deeper\nfrom longwatt.gpus import lease\n\nX = 1\n\n\n"
     'def run(name, some=()):\n    """Run."""\n    with lease():\n        if X > 0:\n'
     "            return deeper.f(X, *some)\n        raise ValueError(f'no {name}')\n",
-    "deeper": "import math\nfrom os import path\n\n\ndef f(x, y=2):\n    return _shown(math.log(x), y)\n\n\n"
+    "deeper": "import math\nfrom os import path\n\n\n"
+    "def f(x, y=2):\n    return _shown(math.log(x), y)\n\n\n"
     "def _shown(x, y):\n    return path.join(str(x), str(y))\n",
     "worker": f"def main():\n    return 3\n\n\n{MAIN}    main()\n",
     "gpus": f'{SAYING} = "It only waits."\n\n\ndef lease():\n    return "wait"\n',
-    "twin": "def f(x, y=2):\n    return _shown(x + 1, y)\n\n\ndef _shown(x, y):\n    return (x, y)\n",
+    "twin": "def f(x, y=2):\n    return _shown(x + 1, y)\n\n\n"
+    "def _shown(x, y):\n    return (x, y)\n",
     "models/__init__": "",
     "models/led": "W = 5\n",
     "unused": "Z = 4\n",
@@ -61,13 +63,16 @@ SAME = {
     "a comment": edited("work", "X = 1", "X   =   1  # one"),
     "a docstring": edited("work", '"""Run."""', '"""Go."""'),
     "no docstring": edited("work", '    """Run."""\n', ""),
-    "words of an error": edited("work", "f'no {name}'", "f'there is no {name!r}; give another' + ' name'"),
+    "words of an error": edited("work", "f'no {name}'",
+                                "f'there is no {name!r}; give another' + ' name'"),
     "a message elsewhere": edited("gpus", "wait", "waiting"),
     "another module": edited("unused", "Z = 4", "Z = 5"),
     "a module given by nobody": edited("models/led", "W = 5", "W = 6"),
-    "what other modules may import": edited("worker", "def main", '__all__ = ["main"]\n\n\ndef main'),
+    "what other modules may import": edited("worker", "def main",
+                                            '__all__ = ["main"]\n\n\ndef main'),
     "a module in a folder": edited(
-        "work", "from longwatt import deeper", "from longwatt.rooms import deeper", moved("deeper", "rooms/deeper")
+        "work", "from longwatt import deeper", "from longwatt.rooms import deeper",
+        moved("deeper", "rooms/deeper"),
     ),
     "a module renamed in a folder": all_edited(
         moved("deeper", "rooms/below"),
@@ -75,13 +80,16 @@ SAME = {
         ("work", "deeper.f", "below.f"),
     ),
     "a module under another name": all_edited(
-        BASE, ("work", "from longwatt import deeper", "import longwatt.deeper as d"), ("work", "deeper.f", "d.f")
+        BASE, ("work", "from longwatt import deeper", "import longwatt.deeper as d"),
+        ("work", "deeper.f", "d.f"),
     ),
-    "a worker that is launched by name": edited("script", "longwatt.worker", "longwatt.a.b", moved("worker", "a/b")),
+    "a worker that is launched by name": edited("script", "longwatt.worker", "longwatt.a.b",
+                                                moved("worker", "a/b")),
     "a worker that is a package": edited(
         "script", "longwatt.worker", "longwatt.a", moved("worker", "a/__init__")
     ),
-    "a module that changes no result": edited("work", "longwatt.gpus", "longwatt.a.leases", moved("gpus", "a/leases")),
+    "a module that changes no result": edited("work", "longwatt.gpus", "longwatt.a.leases",
+                                              moved("gpus", "a/leases")),
     "an import at the place of use": all_edited(
         BASE,
         ("work", "from longwatt import deeper\n", ""),
@@ -89,15 +97,20 @@ SAME = {
     ),
     "an import of two": all_edited(
         BASE,
-        ("work", "from longwatt import deeper\nfrom longwatt.gpus import lease", "from longwatt import deeper, gpus"),
+        ("work", "from longwatt import deeper\nfrom longwatt.gpus import lease",
+         "from longwatt import deeper, gpus"),
         ("work", "with lease", "with gpus.lease"),
         ("work", "deeper, gpus", "gpus, deeper"),
-        ("work", "from longwatt import gpus, deeper", "from longwatt import deeper\nfrom longwatt.gpus import lease"),
+        ("work", "from longwatt import gpus, deeper",
+         "from longwatt import deeper\nfrom longwatt.gpus import lease"),
         ("work", "with gpus.lease", "with lease"),
     ),
-    "sorted imports": edited("deeper", "import math\nfrom os import path", "from os import path\nimport math"),
+    "sorted imports": edited("deeper", "import math\nfrom os import path",
+                             "from os import path\nimport math"),
     "an import for type checkers": edited(
-        "work", "X = 1", "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from longwatt.deeper import f\nX = 1"
+        "work", "X = 1",
+        "from typing import TYPE_CHECKING\n"
+        "if TYPE_CHECKING:\n    from longwatt.deeper import f\nX = 1",
     ),
     "a definition at another place": {
         **BASE,
@@ -107,7 +120,8 @@ SAME = {
         **BASE,
         "deeper": "import math\n\nfrom longwatt.shown import _shown\n\n\ndef f(x, y=2):\n"
         "    return _shown(math.log(x), y)\n",
-        "shown": "from os import path\n\n\ndef _shown(x, y):\n    return path.join(str(x), str(y))\n",
+        "shown": "from os import path\n\n\n"
+        "def _shown(x, y):\n    return path.join(str(x), str(y))\n",
     },
     "two modules in one": {
         **BASE,
@@ -140,18 +154,24 @@ OTHER = {
     "a default": edited("deeper", "y=2", "y=3"),
     "a branch": edited("work", "X > 0", "X >= 0"),
     "the kind of an error": edited("work", "ValueError", "TypeError"),
-    "a value that an error carries": edited("work", "ValueError(f'no {name}')", "ValueError(f'no {name}', X)"),
+    "a value that an error carries": edited(
+        "work", "ValueError(f'no {name}')", "ValueError(f'no {name}', X)"
+    ),
     "whether it is raised": edited("work", "raise ValueError", "print"),
     "a worker": edited("worker", "return 3", "return 4"),
     "what a worker runs": edited("worker", "    main()", "    main(), main()"),
     "another worker": edited("script", "longwatt.worker", "longwatt.unused"),
     "the script": edited("script", "work.run(", "work.run(1, "),
     "another library": edited("deeper", "import math", "import cmath as math"),
-    "another thing of a library": edited("deeper", "from os import path", "from os import sep as path"),
+    "another thing of a library": edited(
+        "deeper", "from os import path", "from os import sep as path"
+    ),
     "a library more": edited("deeper", "import math", "import math\nimport warnings"),
     "a module that says no more that it changes no result": edited("gpus", SAYING, "REASON"),
     "a module that says so without a reason": edited("gpus", '"It only waits."', '""'),
-    "a module that says so in words": edited("gpus", f'{SAYING} = "It only waits."', f'"""\n{SAYING} = "x"\n\n"""'),
+    "a module that says so in words": edited(
+        "gpus", f'{SAYING} = "It only waits."', f'"""\n{SAYING} = "x"\n\n"""'
+    ),
 }
 
 
@@ -162,13 +182,16 @@ def test_what_can_change_a_result_counts(tmp_path, base, change):
 
 TWINS = {
     **BASE,
-    "script": f"from longwatt import deeper, twin\n\nA = deeper.f\nB = twin._shown\n\n{MAIN}    print(A(1), B(2, 3))\n",
+    "script": "from longwatt import deeper, twin\n\nA = deeper.f\nB = twin._shown\n\n"
+    f"{MAIN}    print(A(1), B(2, 3))\n",
 }
 STEPS = "\n\ndef g():\n    return h()\n\n\ndef h():\n    return _shown(1, 2)\n"
 FAR = {**TWINS, "deeper": TWINS["deeper"] + STEPS, "twin": TWINS["twin"] + STEPS}
 VARIABLES = "from longwatt import gpus, waits\n\n\ndef main(gpus, waits):\n    return ???.absent\n"
 PAIRS: dict[str, tuple[Files, Files]] = {
-    "the same name of another module": (TWINS, edited("script", "A = deeper.f", "A = twin.f", TWINS)),
+    "the same name of another module": (
+        TWINS, edited("script", "A = deeper.f", "A = twin.f", TWINS),
+    ),
     "a name imported from another module": (
         edited("script", "A = deeper.f", "from longwatt.deeper import f\nA = f", TWINS),
         edited("script", "A = deeper.f", "from longwatt.twin import f\nA = f", TWINS),
@@ -205,8 +228,10 @@ PAIRS: dict[str, tuple[Files, Files]] = {
         edited("work", "X = 1", "X = 1\nX = 2"), edited("work", "X = 1", "X = 2\nX = 1"),
     ),
     "which library is tried first": (
-        edited("deeper", "import math", "try:\n    import math\nexcept ImportError:\n    import cmath as math"),
-        edited("deeper", "import math", "try:\n    import cmath as math\nexcept ImportError:\n    import math"),
+        edited("deeper", "import math",
+               "try:\n    import math\nexcept ImportError:\n    import cmath as math"),
+        edited("deeper", "import math",
+               "try:\n    import cmath as math\nexcept ImportError:\n    import math"),
     ),
     "which of two methods imports which": (
         {**BASE, "worker": "def main():\n    from longwatt.deeper import f\n\n    return f\n\n\n"
@@ -226,8 +251,12 @@ def test_what_names_stand_for_counts(tmp_path, pair):
 def test_modules_given_by_name_count_by_what_can_be_asked_of_them(tmp_path, base):
     led = digest_of(tmp_path / "led", BASE, "longwatt.models.led")
     assert led != base
-    assert led == digest_of(tmp_path / "a", moved("models/led", "families/led"), "longwatt.families.led")
-    assert led != digest_of(tmp_path / "b", edited("models/led", "W = 5", "W = 6"), "longwatt.models.led")
+    assert led == digest_of(
+        tmp_path / "a", moved("models/led", "families/led"), "longwatt.families.led"
+    )
+    assert led != digest_of(
+        tmp_path / "b", edited("models/led", "W = 5", "W = 6"), "longwatt.models.led"
+    )
     # `FAMILY` is looked up in the module that is named, wherever it is defined.
     apart = {**BASE, "models/led": "from longwatt.kinds import W as V\n", "kinds": "W = 5\n"}
     assert led != digest_of(tmp_path / "c", apart, "longwatt.models.led")
@@ -248,8 +277,12 @@ def test_a_digest_is_the_same_under_every_python(tmp_path):
         '            return f"{z!r:>{b}} {{{a}}} \\U0001fae8" "tail"\n'
     )
     (tmp_path / "s.py").write_text(source)
-    # The same under Python 3.11, 3.12 and 3.13. Were it to change, every finished cell would be trained again.
-    assert code_digest(tmp_path / "s.py") == "e58ba32b0f39041b152354a91994a537e8bf1fa20116102229b051fb702e6cfd"
+    # The same under Python 3.11, 3.12 and 3.13. Were it to change, every finished cell would be
+    # trained again.
+    assert (
+        code_digest(tmp_path / "s.py")
+        == "e58ba32b0f39041b152354a91994a537e8bf1fa20116102229b051fb702e6cfd"
+    )
 
 
 # The real package, and edits of a copy of it.
@@ -311,7 +344,12 @@ VALUES = {
         {"predict", "record_exits"},
     ),
     "scoring": ("scoring.py", "100 * best_f1(", "100.0 * best_f1(", {"score"}),
-    "reduction": ("energy/reduction.py", "J_PER_KWH = 3.6e6", "J_PER_KWH = 3.7e6", {"summarize_energy", "summarize"}),
+    "reduction": (
+        "energy/reduction.py",
+        "J_PER_KWH = 3.6e6",
+        "J_PER_KWH = 3.7e6",
+        {"summarize_energy", "summarize"},
+    ),
     "figures": ("energy_figures.py", "height=0.66", "height=0.67", {"plot"}),
 }
 
@@ -330,7 +368,10 @@ def test_no_error_message_of_the_package_counts(copy, scripts, before_families):
         tree = ast.parse(path.read_text())
         raised = (node.exc for node in ast.walk(tree) if isinstance(node, ast.Raise))
         for call in (one for one in raised if isinstance(one, ast.Call)):
-            words = [isinstance(one, ast.JoinedStr) or isinstance(getattr(one, "value", 0), str) for one in call.args]
+            words = [
+                isinstance(one, ast.JoinedStr) or isinstance(getattr(one, "value", 0), str)
+                for one in call.args
+            ]
             pairs = zip(call.args, words, strict=True)
             call.args, changed = (
                 [ast.Constant("other words") if is_text else one for one, is_text in pairs],
@@ -342,7 +383,7 @@ def test_no_error_message_of_the_package_counts(copy, scripts, before_families):
 
 
 def move_all(package: Path, scripts: list[Path], place: Callable[[str], str]) -> list[Path]:
-    """Move every module that lies in no folder, with all that names it; returns the scripts as they are then."""
+    """Move every module that lies in no folder, with all that names it; return the new scripts."""
     homes = {p.stem: place(p.stem) for p in package.glob("*.py") if p.stem != "__init__"}
     new_scripts = [shutil.copy(path, package.parent / path.name) for path in scripts]
     for path in [*package.rglob("*.py"), *map(Path, new_scripts)]:
@@ -365,15 +406,24 @@ def _renamed(text: str, homes: Mapping[str, str]) -> str:
                 setattr(node, field, [new for one in body for new in _imports(one, homes, given)])
         if isinstance(node, ast.Constant) and str(node.value).removeprefix("longwatt.") in homes:
             said = str(node.value)
-            node.value = said.replace(said[9:], homes[said[9:]]) if said.startswith("longwatt.") else node.value
+            if said.startswith("longwatt."):
+                node.value = said.replace(said[9:], homes[said[9:]])
     for node in ast.walk(tree):
-        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in given:
+        if (
+            isinstance(node, ast.Attribute)
+            and isinstance(node.value, ast.Name)
+            and node.value.id in given
+        ):
             node.value.id = given[node.value.id]
     return ast.unparse(tree)
 
 
 def _imports(node: ast.stmt, homes: Mapping[str, str], given: dict[str, str]) -> list[ast.stmt]:
-    if not isinstance(node, ast.ImportFrom) or node.module is None or node.module.partition(".")[0] != "longwatt":
+    if (
+        not isinstance(node, ast.ImportFrom)
+        or node.module is None
+        or node.module.partition(".")[0] != "longwatt"
+    ):
         return [node]
     parts = node.module.split(".")
     if len(parts) > 1:
@@ -390,7 +440,9 @@ def _imports(node: ast.stmt, homes: Mapping[str, str], given: dict[str, str]) ->
 
 
 @pytest.mark.parametrize(
-    "place", [lambda name: f"rooms.{name}", lambda name: f"{name[0]}.{name}_1"], ids=["into a folder", "renamed too"]
+    "place",
+    [lambda name: f"rooms.{name}", lambda name: f"{name[0]}.{name}_1"],
+    ids=["into a folder", "renamed too"],
 )
 def test_every_module_may_move_at_once(copy, scripts, before_families, place):
     there = move_all(copy, scripts, place)
@@ -398,11 +450,16 @@ def test_every_module_may_move_at_once(copy, scripts, before_families, place):
     assert digests(copy, there, *FAMILIES) == before_families
 
 
-@pytest.mark.parametrize("name", ["metric_words", "training", "trainer", "flags", "models/early_exit"])
+@pytest.mark.parametrize(
+    "name", ["metric_words", "training", "trainer", "flags", "models/early_exit"]
+)
 def test_a_module_of_the_package_may_be_split_in_two(copy, scripts, before_families, name):
     path, module = copy / f"{name}.py", f"longwatt.{name.replace('/', '.')}"
     _, *nodes = ast.parse(path.read_text()).body  # but for the docstring
-    imports, body = [node for node in nodes if _is_import(node)], [node for node in nodes if not _is_import(node)]
+    imports, body = (
+        [node for node in nodes if _is_import(node)],
+        [node for node in nodes if not _is_import(node)],
+    )
     moving = [node for node in body if _defined(node)][::2]
     staying = [node for node in body if node not in moving]
     path.write_text(_half("longwatt.other_half", moving, [*imports, *staying]))
@@ -421,7 +478,13 @@ def _defined(node: ast.stmt) -> list[str]:
     if isinstance(node, ast.FunctionDef | ast.ClassDef):
         return [node.name]
     targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
-    return [one.id for target in targets if target for one in ast.walk(target) if isinstance(one, ast.Name)]
+    return [
+        one.id
+        for target in targets
+        if target
+        for one in ast.walk(target)
+        if isinstance(one, ast.Name)
+    ]
 
 
 def _is_import(node: ast.stmt) -> bool:
@@ -450,22 +513,31 @@ def modules(root) -> Callable[[str], set[str]]:
 
 def test_real_rules_see_what_they_must(modules):
     assert {"longwatt.training", "longwatt.sampling", "longwatt.metrics"} <= modules("finetune")
-    assert {"longwatt.figures", "longwatt.gpus", "longwatt.inference"}.isdisjoint(modules("finetune"))
+    assert {"longwatt.figures", "longwatt.gpus", "longwatt.inference"}.isdisjoint(
+        modules("finetune")
+    )
     assert "longwatt.training" not in modules("predict")
     assert {"longwatt.metrics", "longwatt.scoring"} <= modules("score")
     assert "longwatt.training" not in modules("score") | modules("plot")
 
 
 def test_temperatures_rest_on_nothing_that_is_only_reported(modules):
-    assert modules("calibrate") == {"longwatt.temperatures", "longwatt.exit_logits"}, "predictions follow each of them"
+    assert modules("calibrate") == {"longwatt.temperatures", "longwatt.exit_logits"}, (
+        "predictions follow each of them"
+    )
     assert {"longwatt.calibration", "longwatt.metrics.resampling"} <= modules("judge_calibration")
     assert "longwatt.temperatures" not in modules("judge_calibration")
 
 
-FETCHING = {f"longwatt.{name}" for name in ("hub", "hub_requests", "pretrained", "vocabulary", "tokenizer_files")}
+FETCHING = {
+    f"longwatt.{name}"
+    for name in ("hub", "hub_requests", "pretrained", "vocabulary", "tokenizer_files")
+}
 
 
-@pytest.mark.parametrize("rule", ["finetune", "probe_batch_size", "predict", "score", "tokenize_dataset"])
+@pytest.mark.parametrize(
+    "rule", ["finetune", "probe_batch_size", "predict", "score", "tokenize_dataset"]
+)
 def test_how_files_are_fetched_is_no_part_of_what_is_made_from_them(rule, modules, root, copy):
     assert "longwatt.tokenization" in modules(rule) and modules(rule).isdisjoint(FETCHING)
     there = [root / f"workflow/scripts/{name}.py" for name in (rule, "make_tokenizer")]
@@ -478,42 +550,13 @@ def test_how_files_are_fetched_is_no_part_of_what_is_made_from_them(rule, module
 
 
 # One definition of each module that no digest holds.
-DEFINES = set(
-    [
-        "Damaged",
-        "Code",
-        "read_module",
-        "stored_in",
-        "refuse_unseen",
-        "said_of_full",
-        "Clock",
-        "LogWriter",
-        "Marker",
-        "POWER_AVERAGE",
-        "Rapl",
-        "Recorder",
-        "Sidecar",
-        "processor",
-        "clock_was_set_back",
-        "list_devices",
-        "fetch",
-        "Repository",
-        "InForce",
-        "run_workers",
-        "Counting",
-        "cpu_seconds",
-        "tell_terminal",
-        "stamp",
-        "KnownDigests",
-        "nearest",
-        "Stopped",
-        "StudyError",
-        "ensure_sound",
-        "described",
-        "Loader",
-        "__version__",
-    ]
-)
+DEFINES = {
+    "Damaged", "Code", "read_module", "stored_in", "refuse_unseen", "said_of_full", "Clock",
+    "LogWriter", "Marker", "POWER_AVERAGE", "Rapl", "Recorder", "Sidecar", "processor",
+    "clock_was_set_back", "list_devices", "fetch", "Repository", "InForce", "run_workers",
+    "Counting", "cpu_seconds", "tell_terminal", "stamp", "KnownDigests", "nearest", "Stopped",
+    "StudyError", "ensure_sound", "described", "Loader", "__version__",
+}  # fmt: skip
 
 
 def test_the_modules_that_change_no_result_are_known_by_what_they_define():
@@ -521,7 +564,13 @@ def test_the_modules_that_change_no_result_are_known_by_what_they_define():
     pattern = re.compile(r"^(?:def |class |)(\w+)\b", re.MULTILINE)
     defined = {path: set(pattern.findall(path.read_text())) for path in outside}
     assert {name for names in defined.values() for name in names} >= DEFINES
-    others = {str(path.relative_to(PACKAGE)) for path, names in defined.items() if not names & DEFINES}
+    others = {
+        str(path.relative_to(PACKAGE)) for path, names in defined.items() if not names & DEFINES
+    }
     assert others == {"command_line.py", "energy/__init__.py"}
-    written = {path for path in PACKAGE.rglob("*.py") if re.search(rf"^{SAYING}\b", path.read_text(), re.MULTILINE)}
+    written = {
+        path
+        for path in PACKAGE.rglob("*.py")
+        if re.search(rf"^{SAYING}\b", path.read_text(), re.MULTILINE)
+    }
     assert written == set(outside), "each gives its reason where it is read"

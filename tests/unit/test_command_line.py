@@ -1,4 +1,4 @@
-"""Commands that print end quietly when their reader leaves, when they are interrupted and when the disk is full."""
+"""Commands end quietly when their reader leaves, on an interrupt and on a full disk."""
 
 import os
 import signal
@@ -17,7 +17,7 @@ PACKAGE = Path(__file__).parents[2] / "workflow" / "lib" / "longwatt"
 
 
 def commands(folder: Path) -> dict[str, list[str]]:
-    """Every command that prints, with something to print."""
+    """List every command that prints, with something to print."""
     run = folder / "1.jsonl"
     energy_log.append(run, header(Order(str(run)), Clock()))
     energy_log.append(run, {"t": 0, "cpu_s": 0.5})
@@ -41,20 +41,25 @@ def start(arguments: list[str], **how) -> subprocess.Popen[bytes]:
 def test_a_reader_that_leaves_ends_a_command_quietly(tmp_path, name):
     with start(["-m", *commands(tmp_path)[name]], stdout=subprocess.PIPE) as process:
         process.stdout.close()
-        expected = 0 if "--help" in process.args else 128 + signal.SIGPIPE  # argparse minds no reader
+        # argparse needs no reader.
+        expected = 0 if "--help" in process.args else 128 + signal.SIGPIPE
         assert process.stderr.read() == b"" and process.wait() == expected
 
 
 def test_a_full_disk_under_the_output_is_named(tmp_path):
-    with Path("/dev/full").open("wb") as full, start(["-m", *commands(tmp_path)["energy"]], stdout=full) as process:
+    with (
+        Path("/dev/full").open("wb") as full,
+        start(["-m", *commands(tmp_path)["energy"]], stdout=full) as process,
+    ):
         said = process.stderr.read().decode()
-        assert said.startswith("longwatt: the output cannot be written (No space left on device)"), said
+        assert "longwatt: the output cannot be written (No space left on device)" in said
         assert len(said.splitlines()) == 1 and process.wait() == 74
 
 
 def ending(body: str) -> subprocess.Popen[bytes]:
-    """A process whose main function has this body."""
-    code = f"import os, sys, time\nfrom longwatt import command_line\ndef main():\n    {body}\ncommand_line.run(main)"
+    """Start a process whose main function has this body."""
+    main = f"def main():\n    {body}\ncommand_line.run(main)"
+    code = f"import os, sys, time\nfrom longwatt import command_line\n{main}"
     return start(["-c", code], stdout=subprocess.PIPE)
 
 
@@ -81,7 +86,8 @@ def test_other_ends_stay_as_they_are(body, status, said):
 
 
 def test_every_command_is_run_in_one_place():
-    workers = {"training", "inference", "exit_recording", "probing", "recorder"}  # they print into a log
+    # These print into a log.
+    workers = {"training", "inference", "exit_recording", "probing", "recorder"}
     for path in PACKAGE.rglob("*.py"):
         if 'if __name__ == "__main__":' in path.read_text() and path.stem not in workers:
             assert "command_line.run(" in path.read_text(), path
@@ -89,5 +95,7 @@ def test_every_command_is_run_in_one_place():
 
 def test_a_pipeline_reports_what_a_shell_expects(tmp_path):
     command = " ".join([sys.executable, "-m", *commands(tmp_path)["energy"]])
-    done = subprocess.run(["bash", "-c", f"set -o pipefail; {command} | true"], capture_output=True, env=os.environ)
-    assert done.stderr == b"" and done.returncode in (0, 141), "0 where it printed before its reader left"
+    piped = ["bash", "-c", f"set -o pipefail; {command} | true"]
+    done = subprocess.run(piped, capture_output=True, env=os.environ)
+    assert done.stderr == b""
+    assert done.returncode in (0, 141), "0 where it printed before its reader left"

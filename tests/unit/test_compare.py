@@ -21,9 +21,10 @@ from longwatt.compare import (
     match,
     read_results,
 )
+from longwatt.compare_beside import sections
 from longwatt.compare_figures import QUANTITIES, against
 from longwatt.compare_report import headlines, page, ranking_table, swap_table, write_comparison
-from longwatt.compare_settings import read_rulers
+from longwatt.compare_settings import Differing, read_rulers
 from longwatt.example_scores import REFERENCE_NUMBER
 from longwatt.metrics import bootstrap_interval
 from longwatt.metrics.classification import labels_sample
@@ -51,10 +52,12 @@ STUDIES = ("a", "b")
 def row(**changes) -> dict:
     """One row of a summary."""
     known = {
-        "dataset": "qasper", "model": "led", "seq_len": 1024, "budget": "gpu1", "protocol": "generated", "seed": 42,
+        "dataset": "qasper", "model": "led", "seq_len": 1024, "budget": "gpu1",
+        "protocol": "generated", "seed": 42,
         "inference": "greedy", "initialisation": "checkpoint", "score": 30.0, "score_name": "f1",
-        "train_samples_per_second": 10.0, "inference_samples_per_second": 4.0, "train_energy_kwh": 2.0,
-        "train_energy_source": "nvml_counter", "train_mean_power_w": 250.0, "peak_memory_gib": 20.0,
+        "train_samples_per_second": 10.0, "inference_samples_per_second": 4.0,
+        "train_energy_kwh": 2.0, "train_energy_source": "nvml_counter",
+        "train_mean_power_w": 250.0, "peak_memory_gib": 20.0,
     } | changes  # fmt: skip
     known.setdefault("score_ci_low", known["score"] - 1)
     known.setdefault("score_ci_high", known["score"] + 1)
@@ -258,7 +261,10 @@ def stamp_scores(results: Path, study: str, known: dict, references: str) -> Non
 
 
 def test_references_that_count_alone_are_paired_by_their_example(tmp_path):
-    """One study scores each example's best reference, the other each of two references of its first 20 examples."""
+    """Score each example's best reference, and in the other study each of two.
+
+    The first 20 examples have two references.
+    """
     a, b = row(), row(score=31)
     values = np.linspace(0, 60, 40)
     each = {
@@ -279,7 +285,7 @@ def test_references_that_count_alone_are_paired_by_their_example(tmp_path):
 
 
 def test_references_of_an_example_are_resampled_together():
-    """Heavier where the score is lowest: of three sorts of examples the first have two references."""
+    """Weigh low scores more: the first of three sorts of examples have two references."""
     values = np.tile([0.0, 10.0, 20.0], 5)[:, None]
     ids = [str(n) for n in range(15)]
     twice = [id_ for n, id_ in enumerate(ids) for _ in range(2 if n % 3 == 0 else 1)]
@@ -301,11 +307,13 @@ def stamped(results: Path, study: str, known: dict, training: dict, scoring: dic
     point = cell / "predict" / known["inference"]
     made = {
         cell / "finetune" / "training.json": {
-            "tokens": f"{known['dataset']}-1/t-1", "seq_len": known["seq_len"], "protocol": known["protocol"],
-            "seed": known["seed"], "training": training, "budget": {"precision": "fp32"},
-            "generation": {"num_beams": 4},
+            "tokens": f"{known['dataset']}-1/t-1", "seq_len": known["seq_len"],
+            "protocol": known["protocol"], "seed": known["seed"], "training": training,
+            "budget": {"precision": "fp32"}, "generation": {"num_beams": 4},
         },
-        point / "inference.json": {"inference": {"split": "validation", "batch_size": 16}, "generation": {}},
+        point / "inference.json": {
+            "inference": {"split": "validation", "batch_size": 16}, "generation": {},
+        },
         point / "scores.json": {"split": "validation", "metric": "f1", **scoring},
     }  # fmt: skip
     for path, settings in made.items():
@@ -336,10 +344,8 @@ def test_a_comparison_names_settings_that_differ_beside_the_axes(tmp_path):
     settings = {"study": "a", "against": "b", "titles": {}, "scoring": SCORING}
     write_comparison(tmp_path, settings, {})
     text = single_spaced((tmp_path / "a/compare/b/comparison.md").read_text())
-    assert (
-        "They also differ in: scoring.text (raw / normalized), scoring.max_reference_tokens (none / 128)"
-        in text
-    )
+    named = "scoring.text (raw / normalized), scoring.max_reference_tokens (none / 128)"
+    assert f"They also differ in: {named}" in text
     assert "Of 1 pairs the results do not say" in text and "num_beams" not in text
     assert "| training.max_target_tokens | 1024 | 128 | 2 |" in text
 
@@ -403,10 +409,11 @@ def test_kendall_tau():
 
 
 def ranked_studies() -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Two models at two lengths.
+    """Return two studies of two models at two lengths.
 
-    From the first study to the second `led 1024` (30 to 45) goes past `big 1024` (40 to 35), beyond the intervals, and
-    past `big 2048` (30.5 to 36), which in the first study was hardly better; `big 2048` also goes past `big 1024`.
+    From the first study to the second `led 1024` (30 to 45) goes past `big 1024` (40 to 35), beyond
+    the intervals. It also goes past `big 2048` (30.5 to 36), which was hardly better in the first
+    study. `big 2048` goes past `big 1024` as well.
     """
     first = summary(
         row(score=30),
@@ -449,6 +456,19 @@ def test_rankings_name_the_pairs_that_swap_and_whether_chance_may_have_done_it()
     }
     table = ranking_table(found)
     assert list(table[table["scope"] == ALL]["rank_a"]) == [1, 2, 3, 4]
+
+
+def test_a_table_of_what_differs_says_how_many_rows_it_leaves_out():
+    values = [(f"x{n}", f"y{n}") for n in range(102)]
+    beside = [*Differing.gather({"threads": values}), *Differing.gather({"device": values[:1] * 3})]
+    (section,) = sections(STUDIES, beside, {})
+    text = markdown("t", [section])
+    assert "x99" in text and "x100" not in text and "3 more rows are left out." in text
+    assert [(each.name, len(each.values), each.pairs) for each in beside] == [
+        ("threads", 102, 102),
+        ("device", 1, 3),
+    ]
+    assert sections(STUDIES, [], {}) == []
 
 
 def test_pages_and_figures_show_both_studies(tmp_path):
@@ -558,9 +578,10 @@ def labelled_row(**changes) -> dict:
 
 def test_points_of_classifiers_correspond_by_their_rule_where_no_name_is_shared():
     first = summary(
-        labelled_row(), labelled_row(inference="leave-p2-b1", exit_rule="patience", exit_value=2), labelled_row(
-            inference="last-b1", exit_rule="last", exit_value=None)
-    )  # fmt: skip
+        labelled_row(),
+        labelled_row(inference="leave-p2-b1", exit_rule="patience", exit_value=2),
+        labelled_row(inference="last-b1", exit_rule="last", exit_value=None),
+    )
     second = summary(
         labelled_row(inference="early-p2-b1", exit_rule="patience", exit_value=2),
         labelled_row(inference="early-p3-b1", exit_rule="patience", exit_value=3),

@@ -1,8 +1,9 @@
-"""Artefacts that are torn, altered, empty or gone are named, never believed, and made again."""
+"""Torn, altered, empty or missing artefacts are named, never trusted, and made again."""
 
 import gzip
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -17,7 +18,17 @@ from longwatt.provenance import sha256, write_json
 from longwatt.summary import read_summary
 from longwatt.trained_models import ensure_sound, result_damage
 
-FACTS = {"score": 41.25, "names": ["ä", 1], "by": {1: None, "x": 2}, "provenance": {"rule": "score"}}
+FACTS = {
+    "score": 41.25,
+    "names": ["ä", 1],
+    "by": {1: None, "x": 2},
+    "provenance": {"rule": "score"},
+}
+
+
+def refused(name: str, why: str):
+    """Expect that a damaged file is named, with a pattern of the cause and the cure."""
+    return pytest.raises(Damaged, match=rf"{re.escape(name)} is damaged \({why}")
 
 
 def folder_instead(path: Path) -> None:
@@ -43,7 +54,7 @@ def test_a_damaged_json_is_named_and_set_aside_for_the_next_run(tmp_path, damage
     write_json(path, FACTS)
     assert read_artefact(path)["score"] == 41.25
     DAMAGES[damage](path)
-    with pytest.raises(Damaged, match=r"scores\.json is damaged \(.+\); .*run again, and it is made again") as said:
+    with refused("scores.json", r".+\); .*run again, and it is made again") as said:
         read_artefact(path)
     assert not path.exists(), "the next run misses it"
     assert ("renamed to scores.json.damaged" in str(said.value)) == (damage != "gone")
@@ -52,7 +63,7 @@ def test_a_damaged_json_is_named_and_set_aside_for_the_next_run(tmp_path, damage
 def test_what_all_cells_rest_on_stays_for_the_user_to_decide(tmp_path):
     write_json(tmp_path / "dataset.json", {**FACTS, "sha256": {"records.jsonl": "0"}})
     (tmp_path / "records.jsonl").write_text("{}\n")
-    with pytest.raises(Damaged, match=r"records\.jsonl is damaged .*put a sound copy back, or remove it"):
+    with refused("records.jsonl", ".*put a sound copy back, or remove it"):
         check_beside(tmp_path / "dataset.json", tmp_path / "records.jsonl", shared=True)
     assert (tmp_path / "records.jsonl").exists()
 
@@ -69,7 +80,7 @@ def test_predictions_that_are_not_what_was_predicted_are_never_scored(tmp_path, 
     path.write_text('{"id": "a", "prediction": "41.25"}\n{"id": "b", "prediction": "x"}\n')
     write_json(tmp_path / "inference.json", {"sha256": {path.name: sha256(path)}, "provenance": {}})
     DAMAGES[damage](path)
-    with pytest.raises(Damaged, match=r"predictions\.jsonl is damaged \(.*run again, and it is made again"):
+    with refused("predictions.jsonl", ".*run again, and it is made again"):
         check_beside(tmp_path / "inference.json", path)
     assert not path.exists()
 
@@ -77,7 +88,7 @@ def test_predictions_that_are_not_what_was_predicted_are_never_scored(tmp_path, 
 def test_a_torn_line_and_a_row_without_its_field_are_named(tmp_path):
     path = tmp_path / "rows.jsonl"
     path.write_text('{"id": 1}\n{"id')
-    with pytest.raises(Damaged, match=r"rows\.jsonl is damaged \(line 2 is not JSON"):
+    with refused("rows.jsonl", "line 2 is not JSON"):
         list(json_rows(path))
     path.write_text("{}\n")
     with pytest.raises(Damaged, match="KeyError: 'id'"), read_from(path):
@@ -86,7 +97,7 @@ def test_a_torn_line_and_a_row_without_its_field_are_named(tmp_path):
 
 @pytest.fixture
 def cell(tmp_path) -> Path:
-    """A cell that has trained; its work folder's result shares its files with what was published."""
+    """Make a trained cell, whose published files are those of its work folder's result."""
     kept = tmp_path / "work/result"
     (kept / "model").mkdir(parents=True)
     (kept / "model/model.safetensors").write_bytes(os.urandom(5000))
@@ -112,8 +123,9 @@ def paths_of(cell: Path) -> dict[str, str]:
 def test_a_model_with_one_flipped_bit_is_set_aside_with_its_cure(cell):
     ensure_sound(paths_of(cell))
     flip(cell / "finetune/model/model.safetensors")
-    assert "model.safetensors is damaged" in result_damage(cell / "work/result"), "it is the same file"
-    with pytest.raises(Damaged, match=r"model\.safetensors is damaged .*run again, and the cell is trained again"):
+    same_file = result_damage(cell / "work/result")
+    assert "model.safetensors is damaged" in same_file
+    with refused("model.safetensors", ".*run again, and the cell is trained again"):
         ensure_sound(paths_of(cell))
     assert (cell / "finetune/model.damaged").is_dir() and not (cell / "finetune/model").exists()
 
@@ -135,13 +147,13 @@ def test_a_summary_that_was_altered_is_drawn_by_nothing(tmp_path):
     write_json(tmp_path / "summary.json", {"sha256": sha256(path), "provenance": {}})
     assert read_summary(path)["score"].tolist() == [41.25]
     DAMAGES["altered"](path)
-    with pytest.raises(Damaged, match=r"summary\.csv is damaged \(its SHA-256 .*run again"):
+    with refused("summary.csv", "its SHA-256 .*run again"):
         read_summary(path)
 
 
 @pytest.fixture
 def log(tmp_path) -> Path:
-    """A published energy log, and the runs that it was made from."""
+    """Make a published energy log, and the runs that it is made from."""
     run = tmp_path / "work/predict-p/energy/1.jsonl"
     run.parent.mkdir(parents=True)
     energy_log.append(run, header(Order(str(run)), Clock()))
@@ -153,14 +165,16 @@ def log(tmp_path) -> Path:
 
 
 def reduce(log: Path) -> dict:
-    write_energy(log, {"watts_per_core": None}, log.with_name("energy.json"), log.with_name("power.csv"), {})
-    return read_artefact(log.with_name("energy.json"))
+    energy, power = log.with_name("energy.json"), log.with_name("power.csv")
+    write_energy(log, {"watts_per_core": None}, energy, power, {})
+    return read_artefact(energy)
 
 
+GZIP = b"\x1f\x8b"  # begins every part
 LOG_DAMAGES = {
     "empty": lambda path: path.write_bytes(b""),
     "cut": lambda path: path.write_bytes(path.read_bytes()[:-200]),
-    "cut between parts": lambda path: path.write_bytes(path.read_bytes()[: path.read_bytes().rindex(b"\x1f\x8b")]),
+    "cut between parts": lambda path: path.write_bytes(path.read_bytes().rpartition(GZIP)[0]),
     "flipped": flip,
     "no gzip": lambda path: path.write_text("<html>"),
     "a folder": folder_instead,
@@ -175,7 +189,7 @@ def test_a_damaged_energy_log_is_made_again_from_its_runs(log, damage):
         assert reduce(log) == whole and gzip.decompress(log.read_bytes()) == text
         LOG_DAMAGES[damage](log)
     shutil.rmtree(log.parents[2] / "work")
-    with pytest.raises(Damaged, match=r"energy\.jsonl\.gz is damaged \(.*run again, and its job is done again"):
+    with refused("energy.jsonl.gz", ".*run again, and its job is done again"):
         reduce(log)
 
 

@@ -15,8 +15,9 @@ from longwatt.study import merge
 from tests import forked
 from tests.tiny_cell import training_spec
 
-# Without dropout, whose random numbers are each process's own. 64 examples make 22 micro-batches of 3 and less, which
-# neither 2 nor 3 processes share evenly; the 7 validation examples make 4 batches, the last of one.
+# Without dropout, whose random numbers are each process's own. 64 examples make 22 micro-batches of
+# at most 3, which neither 2 nor 3 processes share evenly. The 7 validation examples make 4 batches,
+# the last of one example.
 CELL = {
     "protocol": "teacher_forced",
     "model": {"config": {"dropout": 0.0}},
@@ -36,7 +37,8 @@ def train(study, data, out: Path, processes: int, accumulation: int) -> dict:
     out.mkdir()
     budget = {"processes": processes, "gradient_accumulation_steps": accumulation}
     spec = training_spec(study, data, out, merge(CELL, {"budget": budget}))
-    assert forked.run(training.train, [spec] * processes) == [0] * processes, (out / "processes.log").read_text()
+    done = forked.run(training.train, [spec] * processes)
+    assert done == [0] * processes, (out / "processes.log").read_text()
     return json.loads((out / "training.json").read_text())
 
 
@@ -46,7 +48,9 @@ def losses(out: Path) -> list[tuple[float, float]]:
 
 
 @pytest.mark.parametrize(("processes", "accumulation"), [(2, 1), (3, 2)])
-def test_several_processes_train_as_one_with_as_large_a_batch(study, data, tmp_path, processes, accumulation):
+def test_several_processes_train_as_one_with_as_large_a_batch(
+    study, data, tmp_path, processes, accumulation
+):
     many = train(study, data, tmp_path / "many", processes, accumulation)
     one = train(study, data, tmp_path / "one", 1, accumulation * processes)
     assert {name: many[name] for name in COUNTS} == {name: one[name] for name in COUNTS}
@@ -59,7 +63,9 @@ def test_several_processes_train_as_one_with_as_large_a_batch(study, data, tmp_p
     assert max((a[name] - b[name]).abs().max().item() for name in a) < 1e-4
 
 
-def test_another_number_of_processes_than_the_budget_s_is_refused(monkeypatch, study, data, tmp_path):
+def test_another_number_of_processes_than_the_budget_s_is_refused(
+    monkeypatch, study, data, tmp_path
+):
     spec = training_spec(study, data, tmp_path, {"budget": {"processes": 2}})
     with pytest.raises(worker.WorkerError, match=r"has 2 device.* but 1 process"):
         worker._check_devices(spec)
@@ -68,7 +74,7 @@ def test_another_number_of_processes_than_the_budget_s_is_refused(monkeypatch, s
 
 
 def together(spec, work) -> None:
-    """As `longwatt.worker.run` has met processes work, and say what went wrong before they part."""
+    """Work and report errors as `longwatt.worker.run` has joined processes do."""
     try:
         with worker._reported(spec):
             work(spec)
@@ -77,7 +83,7 @@ def together(spec, work) -> None:
 
 
 def _failure(spec) -> BaseException:
-    """Give what a job of two workers raises for what they said."""
+    """Return the error that a job of two workers raises for theirs."""
     with tempfile.TemporaryFile() as nothing:
         return job._failure(Path(spec.error), 1, 2, nothing.fileno())
 
@@ -95,7 +101,9 @@ def test_the_process_that_knows_why_is_believed(study, data, tmp_path, attempt):
     assert isinstance(found, job.JobError) and str(found) == "WorkerError: the reason"
 
 
-def test_asked_to_end_while_one_still_loads_a_job_has_not_failed(study, data, tmp_path, monkeypatch):
+def test_asked_to_end_while_one_still_loads_a_job_has_not_failed(
+    study, data, tmp_path, monkeypatch
+):
     def work(spec) -> None:
         if distributed.rank() == 1:
             os.kill(os.getpid(), signal.SIGTERM)

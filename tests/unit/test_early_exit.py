@@ -142,11 +142,8 @@ def test_inputs_longer_than_the_encoder_holds_are_refused(config, most):
 
 
 def test_one_exit_is_a_baseline():
-    assert [exit_kind(*case) for case in (([0, 2], 3), ([2], 3), ([1], 3))] == [
-        "early_exit",
-        "standard",
-        "efficient",
-    ]
+    kinds = [exit_kind(layers, 3) for layers in ([0, 2], [2], [1])]
+    assert kinds == ["early_exit", "standard", "efficient"]
 
 
 @pytest.mark.parametrize(
@@ -190,17 +187,13 @@ def test_temperatures_are_one_for_each_classifier():
 
 def test_a_batch_is_padded_and_knows_its_second_texts(tokenizer):
     family, _ = build(tokenizer)
-    batch = family.collate(
-        [example(tokenizer, "a", "w1 w2", 1, "w3"), example(tokenizer, "b", "w4", 0)], None, None
-    )
+    paired, single = example(tokenizer, "a", "w1 w2", 1, "w3"), example(tokenizer, "b", "w4", 0)
+    batch = family.collate([paired, single], None, None)
     assert batch["input_ids"].tolist() == [[2, 5, 6, 3, 7, 3], [2, 8, 3, 0, 0, 0]]
     assert batch["attention_mask"].tolist() == [[1] * 6, [1, 1, 1, 0, 0, 0]]
     assert batch["token_type_ids"].tolist() == [[0, 0, 0, 0, 1, 1], [0] * 6]
     assert batch["labels"].tolist() == [[1], [0]] and batch["labels"].dtype == torch.long
-    assert family.collate([example(tokenizer, "b", "w4", 0)], 10, None)["input_ids"].shape == (
-        1,
-        10,
-    )
+    assert family.collate([single], 10, None)["input_ids"].shape == (1, 10)
 
 
 def test_an_encoder_without_segments_gets_none(tokenizer):
@@ -213,20 +206,17 @@ def test_an_encoder_without_segments_gets_none(tokenizer):
 
 def test_answers_say_where_they_left(tokenizer):
     family, model = build(tokenizer)
-    batch = family.collate(
-        [example(tokenizer, str(n), f"w{n} w{n + 1}", n % 2) for n in range(6)], None, None
-    )
+    examples = [example(tokenizer, str(n), f"w{n} w{n + 1}", n % 2) for n in range(6)]
+    batch = family.collate(examples, None, None)
     how = {"exit": {"threshold": 0.7}, "batch_size": 2, "uncalibrated": True}
     answers = family.answers(family.predict(model, batch, how), tokenizer)
     logits = family.exit_logits(model, batch).softmax(-1)
     for number, answer in enumerate(answers):
         exit_ = answer.facts["exit"]
-        assert (
-            answer.text == LABELS[int(logits[exit_, number].argmax())] and answer.output_tokens == 1
-        )
-        assert answer.facts["layers"] == (1, 3)[exit_] and answer.facts[
-            "confidence"
-        ] == pytest.approx(logits[exit_, number].max().item(), abs=1e-5)
+        found = logits[exit_, number]
+        assert answer.text == LABELS[int(found.argmax())] and answer.output_tokens == 1
+        assert answer.facts["layers"] == (1, 3)[exit_]
+        assert answer.facts["confidence"] == pytest.approx(found.max().item(), abs=1e-5)
         json.dumps(dict(answer.facts))
     with pytest.raises(ModelError, match="no temperatures"):
         family.predict(model, batch, {"exit": {"threshold": 0.7}, "batch_size": 2})
@@ -300,9 +290,8 @@ def test_a_saved_model_answers_in_plain_python(folder, tokenizer):
     half = median(answer.confidence for answer in first)
     alone = classifier.predict(texts, threshold=half)
     together = classifier.predict(texts, threshold=half, batch_size=4)
-    assert [(a.label, a.exit, a.layers) for a in alone] == [
-        (t.label, t.exit, t.layers) for t in together
-    ]
+    seen = [[(one.label, one.exit, one.layers) for one in answers] for answers in (alone, together)]
+    assert seen[0] == seen[1]
     assert {a.exit for a in alone} == {0, 1} and {a.label for a in alone} <= set(LABELS)
     assert all(a.layers == (1, 3)[a.exit] and (a.exit == 1 or a.confidence >= half) for a in alone)
     assert {a.exit for a in first} == {0}
@@ -327,9 +316,8 @@ def test_a_folder_knows_the_length_it_was_trained_at(folder, tmp_path, tokenizer
     assert config["seq_len"] == 16
     _, again = build(tokenizer, checkpoint=folder, seq_len=20)
     assert again.config.seq_len == 20, "trained on at another length"
-    assert load_family("early_exit").build({}, tokenizer, folder, 20, 1).config.seq_len == 16, (
-        "only used"
-    )
+    used = load_family("early_exit").build({}, tokenizer, folder, 20, 1)
+    assert used.config.seq_len == 16, "only used"
     shutil.copytree(folder, tmp_path / "older")
     del config["seq_len"]
     (tmp_path / "older/config.json").write_text(json.dumps(config))
@@ -401,12 +389,9 @@ def test_the_bench_measures_every_arm(tmp_path, capsys):
     assert [row["layers"] for row in result["batch_1"]] == [4, 1, 2, 3, 4]
     assert result["equal_predictions"]["equal"] == result["equal_predictions"]["of"] > 0
     regrouped = result["batch_32"][0]
-    assert regrouped["mean_layers"] == pytest.approx(
-        0.4 * 1 + 0.25 * 2 + 0.2 * 3 + 0.15 * 4, abs=0.1
-    )
-    assert all(
-        row["rounds"] >= 5 and row["seconds"] > 0
-        for row in (*result["batch_1"], *result["batch_32"])
-    )
+    layers = 0.4 * 1 + 0.25 * 2 + 0.2 * 3 + 0.15 * 4
+    assert regrouped["mean_layers"] == pytest.approx(layers, abs=0.1)
+    rows = (*result["batch_1"], *result["batch_32"])
+    assert all(row["rounds"] >= 5 and row["seconds"] > 0 for row in rows)
     printed = capsys.readouterr().out
     assert printed.count("PASS") + printed.count("FAIL") == len(result["batch_1"]) + 2

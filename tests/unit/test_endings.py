@@ -1,4 +1,4 @@
-"""The bound that rules a training, and the one that ended it, is the only one that shows."""
+"""Only the bound that rules a training shows, and only the one that ended it."""
 
 import pytest
 

@@ -57,10 +57,8 @@ def boxes(figure, texts):
 
 
 def test_a_long_name_and_every_flag_stay_on_the_page_and_off_each_other():
-    titles = {
-        "led": "a model with a title that says all of it and more " * 3,
-        "needle": "A needle in a very long haystack",
-    }
+    titles = {"led": "a model with a title that says all of it and more " * 3}
+    titles["needle"] = "A needle in a very long haystack"
     rows = table(*(row(seq_len=2**n, **MEASURED, **FLAGS, cell=str(n)) for n in range(5, 9)))
     figure = energy_by_phase(rows, titles)
     make_texts_fit(figure)  # as when it is saved

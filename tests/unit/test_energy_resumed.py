@@ -235,10 +235,11 @@ def test_recording_what_exits_say_bills_what_it_keeps(tmp_path, monkeypatch, dea
     parts = [exit_recording.Part("test", examples, [n]) for n in range(24)]
     for name, value in {
         "_parts": lambda spec: iter(parts), "load_tokenizer": lambda path: None,
-        "load_family": lambda name: Stub(), "repair_tokens": lambda paths: None,
+        "load_family": lambda name: Stub(),
         "autocast": decoding.autocast,
     }.items():  # fmt: skip
         monkeypatch.setattr(exit_recording, name, value)
+    monkeypatch.setattr(batch_progress, "repair_tokens", lambda paths: None)
     (tmp_path / "config.json").write_text(json.dumps({"labels": ["good", "bad"], "layers": [0, 1]}))
     paths = {"model": str(tmp_path), "work": str(tmp_path / "work")}
     paths |= {"logits": str(tmp_path / "logits.jsonl"), "exits": str(tmp_path / "exits.json")}

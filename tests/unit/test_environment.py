@@ -1,4 +1,4 @@
-"""What a job records of the machine that it ran on."""
+"""A job records the machine that it ran on."""
 
 import json
 
@@ -21,11 +21,13 @@ def test_training_and_inference_record_what_they_ran_on(study, data, tmp_path, m
     short = {"training": {"max_steps": 4}}
     training.train(training_spec(study, data, tmp_path, short))
     inference.infer(inference_spec(study, data, tmp_path / "model", tmp_path / "predict"))
-    found = [json.loads((tmp_path / name).read_text()) for name in ("training.json", "predict/inference.json")]
-    for facts in found:
-        assert (facts["device"], facts["processes"], facts["wait_policy"]) == ("cpu", 1, "OMP_WAIT_POLICY=passive")
+    for name in ("training.json", "predict/inference.json"):
+        facts = json.loads((tmp_path / name).read_text())
+        assert facts["device"] == "cpu" and facts["processes"] == 1
+        assert facts["wait_policy"] == "OMP_WAIT_POLICY=passive"
         assert facts["threads"] == torch.get_num_threads() and facts["processor"] == processor()
-        assert facts["versions"]["torch"] == torch.__version__ and facts["versions"]["python"].startswith("3.")
+        assert facts["versions"]["torch"] == torch.__version__
+        assert facts["versions"]["python"].startswith("3.")
         assert facts["identity"]["data"] == "d"
 
 
@@ -38,7 +40,9 @@ def test_training_and_inference_record_what_they_ran_on(study, data, tmp_path, m
         ("", "aarch64"),
     ],
 )
-def test_the_processor_is_named_as_the_kernel_does_or_by_its_architecture(tmp_path, monkeypatch, text, name):
+def test_the_processor_is_named_as_the_kernel_does_or_by_its_architecture(
+    tmp_path, monkeypatch, text, name
+):
     (tmp_path / "cpuinfo").write_text(text)
     monkeypatch.setattr(environment, "CPU_FACTS", tmp_path / "cpuinfo")
     monkeypatch.setattr(environment.platform, "machine", lambda: "aarch64")
@@ -49,7 +53,7 @@ def test_the_processor_is_named_as_the_kernel_does_or_by_its_architecture(tmp_pa
 
 def test_gpus_of_several_kinds_are_all_named(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
-    monkeypatch.setattr(torch.cuda, "get_device_name", lambda number: ("H200", "A100", "H200")[number])
+    monkeypatch.setattr(torch.cuda, "get_device_name", ["H200", "A100", "H200"].__getitem__)
     assert environment.environment({"gpus": 3})["device"] == "A100 + H200"
 
 
@@ -63,7 +67,8 @@ def test_attempts_on_different_machines_stand_side_by_side(tmp_path, monkeypatch
     monkeypatch.setattr(environment, "version", lambda name: "9.9")
     note(tmp_path, CPU, fresh=False)
     found = noted(tmp_path)
-    assert found["threads"] == f"{alone['threads']} / 7" and found["processor"] == alone["processor"]
+    assert found["threads"] == f"{alone['threads']} / 7"
+    assert found["processor"] == alone["processor"]
     assert found["versions"]["torch"] == f"{torch.__version__} / 9.9"
     assert found["versions"]["python"] == alone["versions"]["python"]
     note(tmp_path, CPU, fresh=True)
@@ -93,4 +98,5 @@ def test_a_training_that_goes_on_elsewhere_names_both_machines(study, data, tmp_
     monkeypatch.setattr(environment, "processor", lambda: "another processor")
     training.train(training_spec(study, data, tmp_path, {"training": {"max_steps": 8}}))
     facts = json.loads((tmp_path / "training.json").read_text())
-    assert facts["processor"] == f"{processor()} / another processor" and len(facts["attempts"]) == 2
+    assert facts["processor"] == f"{processor()} / another processor"
+    assert len(facts["attempts"]) == 2

@@ -27,21 +27,25 @@ from tests.spacing import single_spaced
 
 SCRIPT = "</script><script>document.title='x'</script><img src=x onerror=\"document.title='y'\">"
 ODD = [
-    SCRIPT, "<!-- <script>", "a|b", "`code`", "**bold** _it_ ~~gone~~", "[a](javascript:alert(1))", "[a]: b", "$x$",
-    "# no heading", "1. one", "- item", "> said", "back\\slash \\", "&lt; &#60;", "two\nlines", "a #", "---", "{name}",
+    SCRIPT, "<!-- <script>", "a|b", "`code`", "**bold** _it_ ~~gone~~", "[a](javascript:alert(1))",
+    "[a]: b", "$x$", "# no heading", "1. one", "- item", "> said", "back\\slash \\", "&lt; &#60;",
+    "two\nlines", "a #", "---", "{name}",
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize("text", ODD)
 def test_pages_show_a_text_and_no_markup_of_its_own(text):
-    sections = [Section(text, [text, Labelled(text, text), Picture("f.svg", text), Table([{"c": text}], ["c"])])]
+    said = [text, Labelled(text, text), Picture("f.svg", text), Table([{"c": text}], ["c"])]
+    sections = [Section(text, said)]
     page = as_html(text, sections)
     assert "<script" not in page and "<img src=x" not in page and "<!--" not in page
     assert page.count(html.escape(text)) >= 5
     lines = single_spaced(markdown(text, sections)).splitlines()
     assert [line for line in lines if line.startswith("#")] == [lines[0], lines[2]]
     assert not re.search(r"(?<!\\)(<[a-zA-Z/!]|`|\*(?!\*)(?<!\*\*)|\]\((?!f\.svg))", lines[4])
-    (cells,) = (line for line in lines if line.startswith("| ") and ":-" not in line and line != "| c |")
+    (cells,) = (
+        line for line in lines if line.startswith("| ") and ":-" not in line and line != "| c |"
+    )
     assert len(re.findall(r"(?<!\\)\|", cells)) == 2
 
 
@@ -63,7 +67,9 @@ def test_a_bar_is_escaped_in_cells_alone():
     assert (in_markdown("a|b"), in_markdown_cell("a|b")) == ("a|b", r"a\|b")
 
 
-@pytest.mark.parametrize("text", ["=1+1", "@SUM(A1)", "+cmd|' /C calc'!A0", "-x", '=HYPERLINK("x")'])
+@pytest.mark.parametrize(
+    "text", ["=1+1", "@SUM(A1)", "+cmd|' /C calc'!A0", "-x", '=HYPERLINK("x")']
+)
 def test_no_spreadsheet_takes_a_text_for_a_formula(text, tmp_path):
     write(tmp_path, "t", pd.DataFrame([{text: "1", "number": "-1.5", "model": f"{text}, b"}]))
     ((first, *_), (_, number, model)) = csv.reader(io.StringIO((tmp_path / "t.csv").read_text()))
@@ -91,7 +97,8 @@ def test_a_label_is_neither_a_wildcard_nor_the_end_of_a_script(text):
 
 
 def test_the_report_s_labels_hold_a_figure_s_title():
-    (shown,) = [f for f in figures({"figures": [{"name": "a", "title": SCRIPT}]}).values() if f.label == SCRIPT]
+    drawn = figures({"figures": [{"name": "a", "title": SCRIPT}]}).values()
+    (shown,) = [figure for figure in drawn if figure.label == SCRIPT]
     assert "</script" not in in_report_label(shown.label)
 
 
@@ -111,7 +118,10 @@ def test_a_character_written_as_two_halves_is_one():
     [
         ({"title": "a\tb\n"}, None),
         ({"a": {"separator": "\x07"}}, None),
-        ({"models": {"m": {"title": "a\x1b[31mb"}}}, "models.m.title: U+001B (place 2) cannot be shown"),
+        (
+            {"models": {"m": {"title": "a\x1b[31mb"}}},
+            "models.m.title: U+001B (place 2) cannot be shown",
+        ),
         ({"a": ["x", {"source": "\x00"}]}, "a[1].source: U+0000 (place 1) cannot be shown"),
         ({"path": "\ud800"}, "path: U+D800 (place 1) is half of a character"),
         ({"a": {"\ud800": 1}}, "a: U+D800 (place 1) is half of a character"),
@@ -124,8 +134,14 @@ def test_what_no_file_can_hold_and_no_page_can_show_is_named(document, problem):
 
 def test_a_study_with_such_a_text_is_refused_with_its_key(tmp_path, tiny_study_text, study_schema):
     path = tmp_path / "tiny.yaml"
-    path.write_text(tiny_study_text.replace("    family: led", '    title: "a\\x07"\n    family: led'))
-    with pytest.raises(StudyError, match=r"tiny\.yaml: models\.led\.title: U\+0007 \(place 2\) cannot be shown"):
+    path.write_text(
+        tiny_study_text.replace("    family: led", '    title: "a\\x07"\n    family: led')
+    )
+    with pytest.raises(
+        StudyError, match=r"tiny\.yaml: models\.led\.title: U\+0007 \(place 2\) cannot be shown"
+    ):
         read_study(path, study_schema)
-    path.write_text(tiny_study_text.replace("    family: led", '    title: "\\ud83e\\udd17"\n    family: led'))
+    path.write_text(
+        tiny_study_text.replace("    family: led", '    title: "\\ud83e\\udd17"\n    family: led')
+    )
     assert read_study(path, study_schema)["models"]["led"]["title"] == "\U0001f917"

@@ -1,4 +1,4 @@
-"""Settings that change no result: no finished training is made again for them, no unfinished one begins anew."""
+"""Settings that change no result: for them no training is made again or begins anew."""
 
 import json
 from dataclasses import replace
@@ -42,8 +42,14 @@ def test_how_a_training_is_carried_out_is_no_part_of_its_settings(study, name, v
 OVERRULED = {
     "epochs where steps rule": (CELL, {"training": {"max_epochs": 7}}),
     "a warm-up that the schedule lacks": (CELL, {"training": {"warmup_ratio": 0.5}}),
-    "settings of beams with a single beam": (CELL, {"generation": {"length_penalty": 2.0, "early_stopping": True}}),
-    "beams where nothing is generated": (FORCED, {"generation": {"num_beams": 4, "no_repeat_ngram_size": 3}}),
+    "settings of beams with a single beam": (
+        CELL,
+        {"generation": {"length_penalty": 2.0, "early_stopping": True}},
+    ),
+    "beams where nothing is generated": (
+        FORCED,
+        {"generation": {"num_beams": 4, "no_repeat_ngram_size": 3}},
+    ),
 }
 
 
@@ -70,7 +76,8 @@ def test_where_one_text_is_answered_at_a_time_nothing_is_regrouped():
     one, other = (labelled_study(inference={"leave": {"regroup_batches": n}}) for n in (1, 8))
     cell = next(iter(training_cells(one)))
     alone, together = (
-        [predict_settings(study, cell, f"leave-t0.9-b{size}") for study in (one, other)] for size in (1, 32)
+        [predict_settings(study, cell, f"leave-t0.9-b{size}") for study in (one, other)]
+        for size in (1, 32)
     )
     assert alone[0] == alone[1] and together[0] != together[1]
 
@@ -78,7 +85,8 @@ def test_where_one_text_is_answered_at_a_time_nothing_is_regrouped():
 def training_cells(study) -> list[Cell]:
     from longwatt.cells import expand
 
-    return [cell for cell in expand(study).values() if len(study["models"][cell.model]["exits"]["layers"]) > 1]
+    layers = {name: model["exits"]["layers"] for name, model in study["models"].items()}
+    return [cell for cell in expand(study).values() if len(layers[cell.model]) > 1]
 
 
 def test_recording_has_a_batch_size_of_its_own_that_no_training_depends_on():
@@ -97,15 +105,20 @@ def test_work_is_of_one_identity_whatever_the_validations_batch_size(study, data
         for change in ({}, {"validation": {"batch_size": 2}}, {"validation": {"patience": 9}})
     ]
     stamps = [stamp("finetune", chosen, "code") for chosen in settings]
-    first, smaller, other = (work_identity(made_by, made_from(data), MAY_CHANGE) for made_by in stamps)
+    first, smaller, other = (
+        work_identity(made_by, made_from(data), MAY_CHANGE) for made_by in stamps
+    )
     assert first == smaller != other
-    assert stamps[0]["settings_digest"] != stamps[1]["settings_digest"], "complete, it is another training"
+    assert stamps[0]["settings_digest"] != stamps[1]["settings_digest"], (
+        "complete, it is another training"
+    )
     assert work_identity(stamps[0], made_from(data))["settings"] == digest(settings[0])
 
 
 def test_settings_without_some_keep_the_others_and_are_not_changed():
     given = {"a": {"b": 1, "c": 2}, "d": 3}
-    assert without(given, ["a.b", "d", "x.y", "d.e"]) == {"a": {"c": 2}} and given == {"a": {"b": 1, "c": 2}, "d": 3}
+    assert without(given, ["a.b", "d", "x.y", "d.e"]) == {"a": {"c": 2}}
+    assert given == {"a": {"b": 1, "c": 2}, "d": 3}
 
 
 UNTIL = {"training": {"max_steps": 12, "checkpoint_every_s": 600, "validation": {"every_steps": 6}}}
@@ -121,22 +134,27 @@ def test_an_unfinished_training_goes_on_with_the_new_ones(study, data, tmp_path,
     assert [attempt["from_step"] for attempt in resumed["attempts"]] == [0, 7]
     carried = [attempt["execution"] for attempt in resumed["attempts"]]
     assert [one["validation.batch_size"] for one in carried] == [6, 2]
-    assert [one["log_every_steps"] for one in carried] == [2, 5] and resumed["execution"]["dataloader_workers"] == 1
+    assert [one["log_every_steps"] for one in carried] == [2, 5] and resumed["execution"][
+        "dataloader_workers"
+    ] == 1
     a, b = (load_file(tmp_path / name / "model/model.safetensors") for name in ("whole", "killed"))
     assert all(torch.equal(a[name], b[name]) for name in a)
-    losses = [(row["step"], row["loss"]) for row in history(tmp_path / "killed") if row["loss"] != "NA"]
+    losses = [
+        (row["step"], row["loss"]) for row in history(tmp_path / "killed") if row["loss"] != "NA"
+    ]
     assert [step for step, _ in losses] == ["2", "4", "6", "10"]
     assert all(0 < float(loss) < 10 for _, loss in losses), "each is a mean over its own steps"
 
 
-def test_a_finished_training_counts_only_with_the_batch_size_that_it_validated_with(study, data, tmp_path):
+def test_a_finished_training_counts_only_with_the_batch_size_that_it_validated_with(
+    study, data, tmp_path
+):
     spec = stamped(training_spec(study, data, tmp_path, UNTIL))
     training.train(spec)
     training.train(spec)
     assert len(attempts(tmp_path)) == 1
-    smaller = stamped(
-        training_spec(study, data, tmp_path, merge(UNTIL, {"training": {"validation": {"batch_size": 2}}}))
-    )
+    change = merge(UNTIL, {"training": {"validation": {"batch_size": 2}}})
+    smaller = stamped(training_spec(study, data, tmp_path, change))
     training.train(smaller)
     facts = json.loads((tmp_path / "training.json").read_text())
     assert facts["provenance"].pop(CONTENT)
@@ -159,5 +177,9 @@ def train(study, data, out: Path, changes: dict) -> dict:
 
 def test_out_of_memory_the_advice_says_what_it_costs(study, data, tmp_path):
     said = training._advice(training_spec(study, data, tmp_path))
-    assert "lower training.validation.batch_size: this cell then goes on from its last checkpoint" in said
-    assert "this cell then begins anew" in said and "Finished cells that a change applies to are trained again" in said
+    assert (
+        "lower training.validation.batch_size: this cell then goes on from its last checkpoint"
+        in said
+    )
+    assert "this cell then begins anew" in said
+    assert "Finished cells that a change applies to are trained again" in said

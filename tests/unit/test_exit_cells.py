@@ -35,7 +35,9 @@ def test_points_differ_by_cell(study):
 
 def test_only_models_with_several_exits_are_recorded_and_calibrated(study):
     stages = stages_of(study)
-    rules = {name: [stage.rule for stage in stages._cell_stages(name)] for name in (EXITS, STANDARD)}
+    rules = {
+        name: [stage.rule for stage in stages._cell_stages(name)] for name in (EXITS, STANDARD)
+    }
     of_exits = {"record_exits", "calibrate", "judge_calibration"}
     assert of_exits <= set(rules[EXITS]) and of_exits.isdisjoint(rules[STANDARD])
     assert stages.predict_inputs(EXITS)["model"].endswith("calibrate/model")
@@ -45,11 +47,17 @@ def test_only_models_with_several_exits_are_recorded_and_calibrated(study):
 
 def test_a_label_needs_no_generation_and_no_target_length(study):
     stages = stages_of(study)
-    trained, predicted = stages.finetune(EXITS).settings, stages.predict(EXITS, "early-t0.7-b8").settings
-    assert {"generation", "comparison"}.isdisjoint(trained) and "max_target_tokens" not in trained["training"]
+    trained, predicted = (
+        stages.finetune(EXITS).settings,
+        stages.predict(EXITS, "early-t0.7-b8").settings,
+    )
+    assert {"generation", "comparison"}.isdisjoint(trained) and "max_target_tokens" not in trained[
+        "training"
+    ]
     assert trained["model"]["exits"] == {"layer_weights": "learned", "layers": [0, 1, 3]}
     assert {"generation", "references", "max_target_tokens"}.isdisjoint(predicted)
-    assert predicted["inference"]["exit"] == {"threshold": 0.7} and predicted["inference"]["regroup_batches"] == 3
+    assert predicted["inference"]["exit"] == {"threshold": 0.7}
+    assert predicted["inference"]["regroup_batches"] == 3
     assert stages.score(EXITS, "oracle").settings["task"] == "classification"
 
 
@@ -57,15 +65,24 @@ def test_a_temperature_changes_neither_training_nor_recording(study):
     given = copy.deepcopy(study)
     given["models"]["exits"]["exits"]["temperatures"] = [1, 2, 3]
     one, other = stages_of(study), stages_of(given)
-    assert one.finetune(EXITS) == other.finetune(EXITS) and one.record_exits(EXITS) == other.record_exits(EXITS)
-    assert other.calibrate(EXITS).settings["temperatures"] == [1, 2, 3] != one.calibrate(EXITS).settings["temperatures"]
+    assert one.finetune(EXITS) == other.finetune(EXITS) and one.record_exits(
+        EXITS
+    ) == other.record_exits(EXITS)
+    assert other.calibrate(EXITS).settings["temperatures"] == [1, 2, 3]
+    assert one.calibrate(EXITS).settings["temperatures"] != [1, 2, 3]
 
 
 def test_how_results_are_reported_changes_nothing_that_a_prediction_rests_on(study):
-    one, other = stages_of(study), stages_of(study, scoring={"bootstrap_resamples": 7, "confidence": 0.5, "seed": 3})
+    one, other = (
+        stages_of(study),
+        stages_of(study, scoring={"bootstrap_resamples": 7, "confidence": 0.5, "seed": 3}),
+    )
     given = one.predict_inputs(EXITS)
-    assert given == other.predict_inputs(EXITS) and given["temperatures"] == one.calibrate(EXITS).artefact
-    assert one.record_exits(EXITS) == other.record_exits(EXITS) and one.calibrate(EXITS) == other.calibrate(EXITS)
+    assert given == other.predict_inputs(EXITS)
+    assert given["temperatures"] == one.calibrate(EXITS).artefact
+    assert one.record_exits(EXITS) == other.record_exits(EXITS) and one.calibrate(
+        EXITS
+    ) == other.calibrate(EXITS)
     assert one.calibrate(EXITS).settings == {"split": "validation", "temperatures": None}
     judged = other.judge_calibration(EXITS)
     assert judged.settings == {"bootstrap_resamples": 7, "confidence": 0.5, "seed": 3}
@@ -74,10 +91,15 @@ def test_how_results_are_reported_changes_nothing_that_a_prediction_rests_on(stu
 
 
 def test_rows_say_by_which_rule_examples_leave(study):
-    rows = {(row["model"], row["inference"]): row for row in stages_of(study).summarize().settings["rows"]}
+    rows = {
+        (row["model"], row["inference"]): row
+        for row in stages_of(study).summarize().settings["rows"]
+    }
     early = rows["exits", "early-t0.7-b8"]
-    assert (early["exit_rule"], early["exit_value"], early["inference_batch_size"]) == ("threshold", 0.7, 8)
-    assert rows["exits", "oracle"]["exit_rule"] == "oracle" and rows["exits", "oracle"]["exit_value"] is None
+    wanted = ("threshold", 0.7, 8)
+    assert (early["exit_rule"], early["exit_value"], early["inference_batch_size"]) == wanted
+    assert rows["exits", "oracle"]["exit_rule"] == "oracle"
+    assert rows["exits", "oracle"]["exit_value"] is None
     assert rows["standard", "last-b1"]["exit_rule"] == "last"
 
 
@@ -100,12 +122,17 @@ def change(study: dict, path: str, value) -> dict:
         ("models.exits.exits.temperatures", [1, 1], r"temperatures"),
         ("models.exits.exits.temperatures", [1, 0, 1], r"temperatures"),
         ("calibration", {"split": "train"}, r"calibration\.split is train, on which .* is trained"),
-        ("calibration", {"split": "test"}, r"inference\.early-t0\.7-b1\.split is test, on which calibration\.split"),
-        ("grid.1.inference", ["early-t0.7-b1"], r"exit is .*models\.standard .* has no exit before"),
-        ("grid.0.protocols", ["generated"], r"grid\[0\]\.protocols: the protocol generated does not fit"),
+        ("calibration", {"split": "test"},
+         r"inference\.early-t0\.7-b1\.split is test, on which calibration\.split"),
+        ("grid.1.inference", ["early-t0.7-b1"],
+         r"exit is .*models\.standard .* has no exit before"),
+        ("grid.0.protocols", ["generated"],
+         r"grid\[0\]\.protocols: the protocol generated does not fit"),
         ("models.exits.family", "seq2seq", r"models\.exits\.family: seq2seq is for the task text"),
-        ("datasets.words.metric", "rouge", r"datasets\.words\.metric: rouge is no metric of labels"),
-        ("datasets.words.task", "text", r"models\.exits\.family: early_exit is for the task classification"),
+        ("datasets.words.metric", "rouge",
+         r"datasets\.words\.metric: rouge is no metric of labels"),
+        ("datasets.words.task", "text",
+         r"models\.exits\.family: early_exit is for the task classification"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_is_refused_before_training(study, path, value, said):
@@ -116,7 +143,8 @@ def test_what_cannot_be_is_refused_before_training(study, path, value, said):
 def test_a_model_and_its_baselines_share_a_download_whatever_their_order(study):
     changed = copy.deepcopy(study)
     for name in ("exits", "standard", "shallow"):
-        changed["models"][name] = {**changed["models"][name], "initialisation": "checkpoint", "path": "/x/some-bert"}
+        checkpoint = {"initialisation": "checkpoint", "path": "/x/some-bert"}
+        changed["models"][name] = {**changed["models"][name], **checkpoint}
         changed["models"][name].pop("config")
     changed["tokenizers"]["bpe"] = study["tokenizers"]["bpe"]
     (key,) = stages_of(changed).models
@@ -127,4 +155,5 @@ def test_a_model_and_its_baselines_share_a_download_whatever_their_order(study):
 
 def code_modules(family: str) -> set[str]:
     """The modules behind a training of a family's."""
-    return set(Code(PACKAGE).closure(PACKAGE.parents[1] / "scripts/finetune.py", [f"longwatt.models.{family}"]))
+    script = PACKAGE.parents[1] / "scripts/finetune.py"
+    return set(Code(PACKAGE).closure(script, [f"longwatt.models.{family}"]))

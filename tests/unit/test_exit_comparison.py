@@ -18,8 +18,9 @@ SETTINGS = {"equal_accuracy_points": 0, **SCORING}
 INTERVALS = ("relative_time", "speedup_at_equal_accuracy", "accuracy_over_efficient", "ece_drop")
 COLUMNS = {
     *(f"{name}{end}" for name in INTERVALS for end in ("", "_ci_low", "_ci_high")),
-    "relative_joules", "relative_joules_flags", "ece_before", "ece_after", "train_time_over_standard",
-    "relative_time_across", "speedup_across", "efficient_across", "train_time_across", "diverged_baselines",
+    "relative_joules", "relative_joules_flags", "ece_before", "ece_after",
+    "train_time_over_standard", "relative_time_across", "speedup_across", "efficient_across",
+    "train_time_across", "diverged_baselines",
 }  # fmt: skip
 
 

@@ -17,9 +17,10 @@ from longwatt.summary import COLUMNS
 def row(**given) -> dict:
     base = dict.fromkeys(COLUMNS)
     fixed = {
-        "dataset": "needle", "model": "led", "seq_len": 64, "budget": "cpu", "protocol": "generated", "seed": 1,
-        "inference": "greedy", "initialisation": "random", "score": 20.0, "score_name": "f1", "score_ci_low": 15.0,
-        "score_ci_high": 26.0, "score_ceiling": 25.0, "train_runtime_s": 10.0, "train_energy_source": "none",
+        "dataset": "needle", "model": "led", "seq_len": 64, "budget": "cpu",
+        "protocol": "generated", "seed": 1, "inference": "greedy", "initialisation": "random",
+        "score": 20.0, "score_name": "f1", "score_ci_low": 15.0, "score_ci_high": 26.0,
+        "score_ceiling": 25.0, "train_runtime_s": 10.0, "train_energy_source": "none",
         "inference_samples_per_second": 100.0,
     }  # fmt: skip
     return {**base, **fixed, **given}
@@ -37,7 +38,8 @@ def as_file(folder: Path, *rows: dict) -> Path:
 
 def words(figure) -> str:
     found = [t.get_text() for axis in figure.axes for t in axis.texts]
-    found += [getattr(axis, f"get_{name}")() for axis in figure.axes for name in ("title", "xlabel", "ylabel")]
+    for axis in figure.axes:
+        found += [axis.get_title(), axis.get_xlabel(), axis.get_ylabel()]
     found += [t.get_text() for legend in figure.legends for t in legend.get_texts()]
     plt.close(figure)
     return "\n".join(found)
@@ -57,14 +59,16 @@ def test_the_workflow_declares_the_figures_that_are_drawn(root):
 
 
 def test_lengths_stand_at_the_points_and_random_weights_are_named():
-    said = words(accuracy_against(table(row(), row(seq_len=128, train_runtime_s=20.0)), TIME, {"led": "LED tiny"}))
+    rows = table(row(), row(seq_len=128, train_runtime_s=20.0))
+    said = words(accuracy_against(rows, TIME, {"led": "LED tiny"}))
     assert "64" in said and "128" in said
     assert "LED tiny, from random weights" in said and "ceiling" in said
     assert "Training time, validations included (s)" in said
 
 
 def test_there_is_a_panel_per_dataset_with_its_own_score():
-    other = row(dataset="aclsum", score_name="rouge_geometric_mean", score_ceiling=None, initialisation="checkpoint")
+    rouge = {"score_name": "rouge_geometric_mean", "score_ceiling": None}
+    other = row(dataset="aclsum", initialisation="checkpoint", **rouge)
     figure = accuracy_against(table(row(model="bart"), other), TIME, {"aclsum": "ACLSum"})
     assert len(figure.axes) == 2
     said = words(figure)
@@ -86,14 +90,19 @@ def test_unknown_energy_leaves_an_empty_panel_that_says_why():
     ],
 )
 def test_an_estimate_is_called_one_on_the_axis(sources, label):
-    rows = [row(seq_len=n, train_energy_kwh=0.1, train_energy_source=source) for n, source in enumerate(sources)]
+    rows = [
+        row(seq_len=n, train_energy_kwh=0.1, train_energy_source=source)
+        for n, source in enumerate(sources)
+    ]
     assert label in words(accuracy_against(table(*rows), ENERGY, {})).split("\n")
 
 
 def test_one_seed_has_the_bootstrap_interval_and_several_have_students():
     (one,) = points(table(row()), TIME).to_dict("records")
     assert (one["low"], one["high"], one["seeds"]) == (15.0, 26.0, 1)
-    (three,) = points(table(*(row(seed=n, score=s) for n, s in enumerate((10, 12, 14)))), TIME).to_dict("records")
+    (three,) = points(
+        table(*(row(seed=n, score=s) for n, s in enumerate((10, 12, 14)))), TIME
+    ).to_dict("records")
     assert three["y"] == 12 and three["seeds"] == 3
     assert three["high"] - three["y"] == pytest.approx(4.303 * 2 / 3**0.5, rel=1e-3)
 
@@ -126,13 +135,12 @@ def lines(figure) -> list:
 
 
 def test_two_regimes_of_a_model_are_never_on_one_line():
-    regimes = {
-        64: "full attention",
-        128: "full attention",
-        256: "block-sparse attention",
-        512: "block-sparse attention",
-    }
-    rows = [row(seq_len=n, train_runtime_s=float(n), attention_regime=regime) for n, regime in regimes.items()]
+    regimes = {64: "full attention", 128: "full attention", 256: "block-sparse attention"}
+    regimes[512] = "block-sparse attention"
+    rows = [
+        row(seq_len=n, train_runtime_s=float(n), attention_regime=regime)
+        for n, regime in regimes.items()
+    ]
     drawn = lines(accuracy_against(table(*rows), TIME, {}))
     assert sorted(tuple(line.get_xdata()) for line in drawn) == [(64, 128), (256, 512)]
     said = words(accuracy_against(table(*rows), TIME, {"led": "BigBird"}))
@@ -145,7 +153,9 @@ def test_a_model_of_one_regime_is_not_called_by_it():
 
 
 def test_the_lead_baseline_is_a_line_of_its_own_with_a_name():
-    figure = accuracy_against(table(row(score_lead=7.0), row(seq_len=128, score_lead=7.0)), TIME, {})
+    figure = accuracy_against(
+        table(row(score_lead=7.0), row(seq_len=128, score_lead=7.0)), TIME, {}
+    )
     dotted = [line for axis in figure.axes for line in axis.lines if line.get_linestyle() == ":"]
     assert [set(line.get_ydata()) for line in dotted] == [{7.0}]
     assert "lead baseline" in words(figure)
@@ -170,8 +180,10 @@ def lightness(colour) -> float:
 
 @pytest.mark.parametrize("count", [2, 3, 5, 8])
 def test_series_differ_in_lightness_and_marker(count):
-    """A difference in lightness is seen in greyscale and with every kind of colour-blindness alike."""
-    styles = list(styles_of(with_series(table(*(row(model=f"m{n}") for n in range(count))))).values())
+    """Return a difference in lightness, seen in greyscale and with every colour-blindness."""
+    styles = list(
+        styles_of(with_series(table(*(row(model=f"m{n}") for n in range(count))))).values()
+    )
     found = [lightness(style["color"]) for style in styles]
     gaps = [b - a for a, b in pairwise(found)]
     assert min(gaps) > 7 and found[-1] < 80, "and the lightest is still seen on white"
@@ -193,20 +205,30 @@ def test_a_length_stands_off_its_line(falling):
     plt.close(figure)
     assert len(boxes) == 2 and not any(path.intersects_bbox(box) for box in boxes)
     for (x, y), box in zip(path.vertices, boxes, strict=True):
-        assert max(box.x0 - x, x - box.x1, box.y0 - y, y - box.y1) < 12, "it stands beside its point"
+        assert max(box.x0 - x, x - box.x1, box.y0 - y, y - box.y1) < 12, (
+            "it stands beside its point"
+        )
 
 
-@pytest.mark.parametrize("datasets", [("needle",), ("needle", "aclsum"), ("needle", "aclsum", "c", "d")])
+@pytest.mark.parametrize(
+    "datasets", [("needle",), ("needle", "aclsum"), ("needle", "aclsum", "c", "d")]
+)
 def test_nothing_is_cut_off(datasets):
     """Long names of models, and every text, lie within the picture."""
     regimes = ("full attention", "block-sparse attention")
     rows = [
-        row(dataset=d, seq_len=n, attention_regime=r) for d in datasets for n, r in zip((64, 128), regimes, strict=True)
+        row(dataset=d, seq_len=n, attention_regime=r)
+        for d in datasets
+        for n, r in zip((64, 128), regimes, strict=True)
     ]
     figure = accuracy_against(table(*rows), TIME, {"led": "BigBird-Pegasus large"})
     figure.canvas.draw()
     shown = [axis for axis in figure.axes if axis.get_visible()]
-    texts = [text for axis in shown for text in (axis.title, axis.xaxis.label, axis.yaxis.label, *axis.texts)]
+    texts = [
+        text
+        for axis in shown
+        for text in (axis.title, axis.xaxis.label, axis.yaxis.label, *axis.texts)
+    ]
     texts += figure.legends[0].get_texts()
     for text in texts:
         box = text.get_window_extent()
@@ -215,7 +237,11 @@ def test_nothing_is_cut_off(datasets):
 
 
 def test_labels_of_points_that_coincide_do_not():
-    rows = [row(model=f"m{n}", seq_len=length, train_runtime_s=float(length)) for n in range(3) for length in (64, 128)]
+    rows = [
+        row(model=f"m{n}", seq_len=length, train_runtime_s=float(length))
+        for n in range(3)
+        for length in (64, 128)
+    ]
     figure = accuracy_against(table(*rows), TIME, {})
     figure.canvas.draw()
     boxes = [text.get_window_extent() for text in figure.axes[0].texts]
@@ -225,11 +251,14 @@ def test_labels_of_points_that_coincide_do_not():
 
 @pytest.mark.parametrize(("kwh", "unit"), [(0.4, "Wh"), (1.2, "kWh")])
 def test_energy_is_in_the_unit_that_fits_its_size(kwh, unit):
-    rows = table(*(row(seq_len=n, train_energy_kwh=kwh / n, train_energy_source="nvml_counter") for n in (1, 2)))
+    counted = {"train_energy_source": "nvml_counter"}
+    rows = table(*(row(seq_len=n, train_energy_kwh=kwh / n, **counted) for n in (1, 2)))
     figure = accuracy_against(rows, ENERGY, {})
     (axis,) = figure.axes
     drawn = max(max(line.get_xdata()) for line in axis.lines if len(line.get_xdata()))
-    assert axis.get_xlabel() == f"Training energy ({unit})" and drawn == pytest.approx(1.2 if unit == "kWh" else 400)
+    assert axis.get_xlabel() == f"Training energy ({unit})" and drawn == pytest.approx(
+        1.2 if unit == "kWh" else 400
+    )
     plt.close(figure)
     bars = energy_by_phase(rows, {})
     assert bars.axes[0].get_xlabel() == f"Training energy, by phase ({unit})"
@@ -237,8 +266,14 @@ def test_energy_is_in_the_unit_that_fits_its_size(kwh, unit):
 
 
 def test_the_bars_of_a_series_stand_together():
-    rows = [row(seq_len=n, budget=budget, train_energy_kwh=0.1) for n in (64, 128) for budget in ("one", "two")]
-    figure = energy_by_phase(table(*({**r, "cell": str(n)} for n, r in enumerate(rows))), {"one": "1 GPU"})
+    rows = [
+        row(seq_len=n, budget=budget, train_energy_kwh=0.1)
+        for n in (64, 128)
+        for budget in ("one", "two")
+    ]
+    figure = energy_by_phase(
+        table(*({**r, "cell": str(n)} for n, r in enumerate(rows))), {"one": "1 GPU"}
+    )
     names = [text.get_text() for text in figure.axes[0].get_yticklabels()]
     plt.close(figure)
     assert names == ["led, 1 GPU, 64", "led, 1 GPU, 128", "led, two, 64", "led, two, 128"]
@@ -282,12 +317,15 @@ def test_a_crowded_panel_labels_the_ends_of_its_lines():
 
 def of_exits(rule: str | None, **given) -> dict:
     """A row of a summary that knows of exits."""
-    base = {"score_name": "accuracy", "exit_rule": rule, "majority": 12.0, "cell": "c", "score_ceiling": None}
+    base = {"score_name": "accuracy", "exit_rule": rule, "majority": 12.0, "cell": "c"}
+    base["score_ceiling"] = None
     return {**row(), **base, **given}
 
 
 def test_points_of_early_exit_stay_out_of_the_general_figures():
-    given = pd.DataFrame([of_exits("threshold", inference="t0.9"), of_exits("last", inference="plain"), row()])
+    given = pd.DataFrame(
+        [of_exits("threshold", inference="t0.9"), of_exits("last", inference="plain"), row()]
+    )
     assert len(comparable(given)) == 2 and len(comparable(table(row()))) == 1
     said = words(accuracy_against(given, COSTS["inference_speed"], {}))
     assert "plain" in said and "t0.9" not in said
@@ -297,24 +335,39 @@ def test_points_of_early_exit_stay_out_of_the_general_figures():
 
 def test_a_training_has_one_point_at_whatever_batch_size_it_answers():
     given = pd.DataFrame([of_exits("last", inference=f"b{size}") for size in (1, 32)])
-    drawn = [line for axis in accuracy_against(given, TIME, {}).axes for line in axis.lines if line.get_marker() == "o"]
+    drawn = [
+        line
+        for axis in accuracy_against(given, TIME, {}).axes
+        for line in axis.lines
+        if line.get_marker() == "o"
+    ]
     assert len(drawn) == 1, "its accuracy and what training cost are the same"
     drawn = accuracy_against(given, COSTS["inference_speed"], {})
-    assert {"led, b1, from random weights", "led, b32, from random weights"} <= set(words(drawn).split("\n"))
+    assert {"led, b1, from random weights", "led, b32, from random weights"} <= set(
+        words(drawn).split("\n")
+    )
 
 
 @pytest.mark.parametrize(("metric", "there"), [("accuracy", True), ("macro_f1", False)])
 def test_the_majority_class_is_the_baseline_of_a_classification(metric, there):
     """It has an accuracy; of another metric it says nothing."""
     figure = accuracy_against(pd.DataFrame([of_exits("last", score_name=metric)]), TIME, {})
-    drawn = [set(line.get_ydata()) for axis in figure.axes for line in axis.lines if line.get_linestyle() == ":"]
+    drawn = [
+        set(line.get_ydata())
+        for axis in figure.axes
+        for line in axis.lines
+        if line.get_linestyle() == ":"
+    ]
     said = words(figure)
     assert drawn == ([{12.0}] if there else []) and ("majority class" in said) == there
     assert "lead baseline" not in said and ("Accuracy (%)" if there else "Macro F1 (%)") in said
 
 
 def test_bars_of_cells_with_points_of_their_own_are_called_by_their_model():
-    rows = [of_exits("last", cell=m, model=m, inference=f"{m}-b1", train_energy_kwh=0.1) for m in ("one", "two")]
+    rows = [
+        of_exits("last", cell=m, model=m, inference=f"{m}-b1", train_energy_kwh=0.1)
+        for m in ("one", "two")
+    ]
     figure = energy_by_phase(pd.DataFrame(rows), {})
     names = [text.get_text() for text in figure.axes[0].get_yticklabels()]
     plt.close(figure)

@@ -1,4 +1,4 @@
-"""A disk that is too small by a little: whichever writer it strikes first, what is said is "no space"."""
+"""On a disk slightly too small, every writer that fails first says "no space"."""
 
 import errno
 import gzip
@@ -18,7 +18,8 @@ from longwatt.datasets.temporary import stored_in
 from longwatt.disk_space import free_space, full, is_full, said_of_full
 from longwatt.energy.log import append
 
-# A worker writes as a training does, each file larger than the last: state, batches, weights; then it ends as told.
+# A worker writes as a training does, each file larger than the last: state, batches, weights.
+# Then it ends as told.
 WORKER = """
 import os, signal
 from pathlib import Path
@@ -63,12 +64,13 @@ if __name__ == "__main__":
 
 @pytest.fixture
 def small(tmp_path):
-    """A file system of 512 KiB, empty."""
+    """Mount an empty file system of 512 KiB."""
     folder = tmp_path / "small"
     folder.mkdir()
-    made = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=512k", "none", str(folder)], capture_output=True)
+    command = ["mount", "-t", "tmpfs", "-o", "size=512k", "none", str(folder)]
+    made = subprocess.run(command, capture_output=True, text=True)
     if made.returncode:
-        pytest.skip(f"a small file system needs the rights to mount one: {made.stderr.decode().strip()}")
+        pytest.skip(f"a small file system needs the rights to mount one: {made.stderr.strip()}")
     yield folder
     subprocess.run(["umount", "-l", str(folder)], check=True)
 
@@ -101,7 +103,8 @@ def test_whichever_writer_strikes_first_the_disk_is_named(small, run, left_kib):
     fill(small, left_kib * 1024)
     status, said = run(small)
     if status == 0:
-        assert left_kib > 50 and (small / "weights").stat().st_size == 40_000 and (small / "energy.jsonl.gz").exists()
+        assert left_kib > 50 and (small / "energy.jsonl.gz").exists()
+        assert (small / "weights").stat().st_size == 40_000
         return
     assert "FAILED" in said and "no space left on device" in said.lower(), said
     assert f"MiB are free at {small}" in said and "free some, then run again" in said, said
@@ -117,15 +120,18 @@ def test_a_worker_that_dies_of_a_full_disk_without_a_word_is_explained(small, ru
     assert status == 1 and "a worker died without a message (signal 7); was it killed" in said, said
     fill(small, 100 * 1024)
     status, said = run(small, "die")
-    assert status == 1 and "a worker died without a message (signal 7), with no space left: " in said, said
+    assert status == 1
+    assert "a worker died without a message (signal 7), with no space left: " in said, said
 
 
 def test_a_log_that_the_disk_does_not_take_ends_no_job(small, tmp_path):
     fill(small, 0)
-    script = "import sys\nfrom longwatt import job, progress\nwith job.logged(sys.argv[1]):\n" + (
+    script = (
+        "import sys\nfrom longwatt import job, progress\nwith job.logged(sys.argv[1]):\n"
         "    progress.say('begun'); print('x' * 10_000); progress.say('still here')\n"
     )
-    done = subprocess.run([sys.executable, "-c", script, str(small / "job.log")], stderr=subprocess.PIPE, text=True)
+    command = [sys.executable, "-c", script, str(small / "job.log")]
+    done = subprocess.run(command, stderr=subprocess.PIPE, text=True)
     assert done.returncode == 0, done.stderr
     assert "longwatt: begun" in done.stderr and "longwatt: still here" in done.stderr
     assert done.stderr.count("the log cannot be written: No space left on device") == 1
@@ -133,17 +139,24 @@ def test_a_log_that_the_disk_does_not_take_ends_no_job(small, tmp_path):
 
 def test_a_script_job_whose_output_does_not_fit_names_the_disk(small):
     fill(small, 8 * 1024)
-    script = "import sys\nfrom pathlib import Path\nfrom longwatt import job\nfrom longwatt.drawing import save\n" + (
-        "import matplotlib.pyplot as plt\nfolder = Path(sys.argv[1])\nwith job.logged(str(folder / 'job.log')):\n"
+    script = (
+        "import sys\nfrom pathlib import Path\nimport matplotlib.pyplot as plt\n"
+        "from longwatt import job\nfrom longwatt.drawing import save\n"
+        "folder = Path(sys.argv[1])\nwith job.logged(str(folder / 'job.log')):\n"
         "    save(plt.figure(), folder / 'figure')\n"
     )
-    done = subprocess.run([sys.executable, "-c", script, str(small)], stderr=subprocess.PIPE, text=True)
-    assert done.returncode == 1 and "longwatt: FAILED: OSError: [Errno 28] No space left on device" in done.stderr
-    assert f"MiB are free at {small}" in done.stderr and not list(small.glob("*.png")), "what is there is whole"
+    command = [sys.executable, "-c", script, str(small)]
+    done = subprocess.run(command, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 1
+    assert "longwatt: FAILED: OSError: [Errno 28] No space left on device" in done.stderr
+    assert f"MiB are free at {small}" in done.stderr
+    assert not list(small.glob("*.png")), "every file that is there is whole"
 
 
 def test_a_packed_file_whose_copy_does_not_fit_is_not_blamed(small, tmp_path):
-    table = pyarrow.table({"input": [f"{number} words" * 50 for number in range(900)], "label": ["a", "b", "c"] * 300})
+    table = pyarrow.table(
+        {"input": [f"{number} words" * 50 for number in range(900)], "label": ["a", "b", "c"] * 300}
+    )
     parquet.write_table(table, tmp_path / "a.parquet", compression="none", use_dictionary=False)
     (tmp_path / "a.parquet.gz").write_bytes(gzip.compress((tmp_path / "a.parquet").read_bytes()))
     fill(small, 16 * 1024)
@@ -155,14 +168,13 @@ def test_a_packed_file_whose_copy_does_not_fit_is_not_blamed(small, tmp_path):
 def test_the_disk_of_results_behind_a_link_is_named_and_each_disk_once(small, tmp_path):
     (tmp_path / "results").symlink_to(small)
     fill(small, 0)
-    said = said_of_full(
-        OSError(errno.ENOSPC, "No space left on device"), tmp_path, tmp_path / "results", tmp_path / "x"
-    )
+    folders = (tmp_path, tmp_path / "results", tmp_path / "x")
+    said = said_of_full(OSError(errno.ENOSPC, "No space left on device"), *folders)
     assert said.count("free at") == 2 and f"0.0 MiB are free at {small}" in said
 
 
 class Wrapped(RuntimeError):
-    """As a library words it."""
+    """An error with a library's own words."""
 
 
 @pytest.mark.parametrize(
@@ -173,7 +185,7 @@ class Wrapped(RuntimeError):
         OSError(errno.EFBIG, "File too large"),
         Wrapped('SafetensorError: I/O error: No space left on device (os error 28)'),
         Wrapped("[enforce fail at inline_container.cc:672] . unexpected pos 64 vs 0"),
-        Wrapped("[enforce fail] . PytorchStreamWriter failed writing file data/12: file write failed"),
+        Wrapped("[enforce fail] . PytorchStreamWriter failed writing file data/12: write failed"),
     ],
 )  # fmt: skip
 def test_a_full_disk_is_told_in_every_wording(error, tmp_path):
@@ -183,11 +195,13 @@ def test_a_full_disk_is_told_in_every_wording(error, tmp_path):
     assert is_full(outer), "also where it is the cause of another"
     plain = ("no space left on device", "quota exceeded", "file too large")
     assert any(words in said_of_full(error, tmp_path).lower() for words in plain)
-    assert "free at" in said_of_full(error, tmp_path) and said_of_full(error, tmp_path / "not/there")
+    assert "free at" in said_of_full(error, tmp_path)
+    assert said_of_full(error, tmp_path / "not/there")
 
 
 def test_other_errors_are_no_full_disk(tmp_path):
-    assert not any(map(is_full, (OSError(errno.EACCES, "Permission denied"), ValueError("28"), KeyError("x"))))
+    others = (OSError(errno.EACCES, "Permission denied"), ValueError("28"), KeyError("x"))
+    assert not any(map(is_full, others))
     assert free_space(tmp_path).endswith(f"free at {tmp_path.resolve()}")
 
 

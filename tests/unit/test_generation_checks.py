@@ -37,17 +37,24 @@ POINT = "greedy: {split: validation, batch_size: 5"
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
-        (TARGETS, "training: {max_target_tokens: 2}", "training.max_target_tokens is 2, but the tokenizer puts 2"),
-        (TARGETS, f"{TARGETS}\n    generation: {{min_new_tokens: 9}}", "generation.min_new_tokens is 9, but max_new"),
+        (TARGETS, "training: {max_target_tokens: 2}",
+         "training.max_target_tokens is 2, but the tokenizer puts 2"),
+        (TARGETS, f"{TARGETS}\n    generation: {{min_new_tokens: 9}}",
+         "generation.min_new_tokens is 9, but max_new"),
         (TARGETS, f"{TARGETS}\n    generation: {{min_new_tokens: 9, max_new_tokens: 20}}",
-         "generation.min_new_tokens is 9, but no target of training is longer than its max_target_tokens of 8"),
-        (TARGETS, f"{TARGETS}\n    generation: {{max_new_tokens: 1}}", "generation.max_new_tokens is 1, but the tok"),
+         "generation.min_new_tokens is 9, but no target of training is longer than its "
+         "max_target_tokens of 8"),
+        (TARGETS, f"{TARGETS}\n    generation: {{max_new_tokens: 1}}",
+         "generation.max_new_tokens is 1, but the tok"),
         (POINT, f"{POINT}, generation: {{min_new_tokens: 6, max_new_tokens: 5}}",
          "inference.greedy.generation.min_new_tokens is 6, but max_new_tokens, .* is 5"),
-        (POINT, f"{POINT}, generation: {{min_new_tokens: 12}}", "inference.greedy.generation.min_new_tokens is 12"),
-        ("family: led", "family: led\n    generation: {min_new_tokens: 9}", "generation.min_new_tokens is 9"),
+        (POINT, f"{POINT}, generation: {{min_new_tokens: 12}}",
+         "inference.greedy.generation.min_new_tokens is 12"),
+        ("family: led", "family: led\n    generation: {min_new_tokens: 9}",
+         "generation.min_new_tokens is 9"),
     ],
-    ids=["targets", "least above most", "least above targets", "most", "point", "point above", "model"],
+    ids=["targets", "least above most", "least above targets", "most", "point", "point above",
+         "model"],
 )  # fmt: skip
 def test_what_leaves_no_room_or_contradicts_itself_is_refused_with_its_key(read, old, new, said):
     with pytest.raises(StudyError, match=rf"studies/tiny.yaml: cell needle/led/32/\S+: {said}"):
@@ -85,7 +92,8 @@ def test_no_most_of_its_own_means_the_trainings_at_a_point_too(read):
         (None, (0, 0)),
         ({"type": "RobertaProcessing"}, (1, 1)),
         ({"type": "ByteLevel"}, (0, 0)),
-        ({"type": "TemplateProcessing", "single": [{"Sequence": {}}, {"SpecialToken": {}}]}, (0, 1)),
+        ({"type": "TemplateProcessing", "single": [{"Sequence": {}}, {"SpecialToken": {}}]},
+         (0, 1)),
         (
             {"type": "Sequence", "processors": [{"type": "ByteLevel"},
              {"type": "TemplateProcessing", "single": [{"SpecialToken": {}}, {"Sequence": {}}]}]},

@@ -1,4 +1,4 @@
-"""Files of a hub, through the real client and a server of our own, with everything that can go wrong on the way."""
+"""Fetch a hub's files through the real client and our own server, with all that can go wrong."""
 
 import errno
 import hashlib
@@ -118,7 +118,7 @@ def test_without_a_connection_the_cache_does(served, repository):
 def test_a_part_that_another_program_put_into_the_cache_is_not_taken_for_all(
     served, repository, naps
 ):
-    """It is here as if the repository had no more; what it has more would be chosen with a connection."""
+    """The rest of the repository is unknown here, and would be chosen with a connection."""
     for name in ("config.json", "model.safetensors"):
         hf_hub_download(repository.name, name, revision=repository.revision)
     served.stop()
@@ -324,7 +324,8 @@ def test_connections_that_are_reset_without_end_end_in_an_error(served, reposito
 def process(repository: Repository, before: str = "pass") -> subprocess.Popen:
     """Another process that fetches the same."""
     code = (
-        f"import os, time; {before}; from huggingface_hub import constants; from longwatt import hub; "
+        f"import os, time; {before}; from huggingface_hub import constants; "
+        "from longwatt import hub; "
         "constants.DOWNLOAD_CHUNK_SIZE = 10_000; "
         f"hub.fetch(hub.{repository!r}, lambda _: ['config.json', 'model.safetensors'])"
     )
@@ -367,7 +368,8 @@ def test_two_processes_that_fetch_one_file_at_once_transfer_it_once(served, repo
     assert sorted(served.fetched()) == ["config.json", "model.safetensors"]
 
 
-NO_LOCKS = "import fcntl; fcntl.flock = lambda *_: None"  # as a file system does that grants every lock to everyone
+# Some file systems grant every lock to everyone.
+NO_LOCKS = "import fcntl; fcntl.flock = lambda *_: None"
 
 
 @pytest.mark.parametrize(
@@ -375,15 +377,17 @@ NO_LOCKS = "import fcntl; fcntl.flock = lambda *_: None"  # as a file system doe
     [
         pytest.param([Fault("/cdn/", pause=0.05, times=99)], 0.0, id="at once"),
         pytest.param([Fault("/cdn/", pause=0.15, times=99)], 0.7, id="half way"),
-        pytest.param([Fault("/cdn/", pause=0.1), Fault("/cdn/", pause=0.01, times=99)], 0.3, id="overtaken"),
+        pytest.param([Fault("/cdn/", pause=0.1), Fault("/cdn/", pause=0.01, times=99)], 0.3,
+                     id="overtaken"),
         pytest.param([Fault("/cdn/", before=lambda: time.sleep(2.5))], 0.1, id="answered last"),
-        pytest.param([Fault("/cdn/", pause=0.1), Fault("/cdn/", pause=0.1, content=b"x" * len(LARGE))], 0.0,
+        pytest.param([Fault("/cdn/", pause=0.1),
+                      Fault("/cdn/", pause=0.1, content=b"x" * len(LARGE))], 0.0,
                      id="one gets a wrong file"),
         pytest.param([Fault("/cdn/", pause=0.1, after=120_000, times=2)], 0.2, id="both are cut"),
     ],
 )  # fmt: skip
 def test_without_locks_two_processes_leave_a_right_file(served, repository, faults, lead_s):
-    """Neither says that it has the file while the cache holds another; a shared file would be twice as long."""
+    """No process has the file while the cache holds another. A shared one would be too long."""
     served.faults += faults
     one = process(repository, NO_LOCKS)
     while lead_s and "model.safetensors" not in served.fetched():
@@ -459,9 +463,11 @@ def test_a_page_of_a_login_portal_is_no_hub(served, repository, monkeypatch, nap
 
 def test_no_connection_says_how_to_do_without(served, repository, naps):
     served.stop()
-    said = rf"some/led, revision {repository.revision}: no connection to the hub at {served.url} .*; without a "
-    said += r"connection, set `mirror` in config.yaml to a folder that holds some/led/ \(made elsewhere by `hf download "
-    said += rf"some/led --revision {repository.revision} --local-dir FOLDER/some/led`\), set HF_ENDPOINT to a mirror of"
+    said = rf"some/led, revision {repository.revision}: no connection to the hub at {served.url} "
+    said += r".*; without a connection, set `mirror` in config.yaml to a folder that holds "
+    said += r"some/led/ \(made elsewhere by `hf download some/led "
+    said += rf"--revision {repository.revision} --local-dir FOLDER/some/led`\), set HF_ENDPOINT "
+    said += r"to a mirror of"
     with pytest.raises(HubUnreachable, match=said) as refused:
         hub.fetch(repository, both)
     assert not refused.value.answered and naps == [1, 2, 4, 8, 16]
@@ -472,7 +478,8 @@ def test_no_connection_says_how_to_do_without(served, repository, naps):
 
 @pytest.mark.parametrize(
     "error",
-    [ConnectionResetError(104, "reset"), TimeoutError(110, "timed out"), socket.gaierror(-2, "unknown"),
+    [ConnectionResetError(104, "reset"), TimeoutError(110, "timed out"),
+     socket.gaierror(-2, "unknown"),
      OSError(errno.ENETUNREACH, "unreachable")],
 )  # fmt: skip
 def test_what_a_socket_says_is_no_connection(served, repository, monkeypatch, naps, error):

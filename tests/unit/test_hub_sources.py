@@ -1,4 +1,4 @@
-"""What a study needs of the hub is asked for before anything is downloaded, and named where it is not to be had."""
+"""The hub is asked for all that a study needs before any download, and gaps are named."""
 
 import hashlib
 import json
@@ -62,9 +62,12 @@ def commit(served, name: str, kind: str = "model") -> str:
     ("old", "new", "said"),
     [
         ("some/led, revision: {led}", "some/led, revision: " + "a" * 40,
-         "models.led: model repository some/led, revision a{40}: it has no such revision; its commits are at http"),
-        ("repository: some/bigbird", "repository: some/bigbrid", "bigbrid, .*: the hub has no such model repository"),
-        ("task: qmsum", "task: qasper", r"datasets.qmsum: dataset repository tau/scrolls, .*: it has no qasper\.zip; "
+         "models.led: model repository some/led, revision a{40}: it has no such revision; its "
+         "commits are at http"),
+        ("repository: some/bigbird", "repository: some/bigbrid",
+         "bigbrid, .*: the hub has no such model repository"),
+        ("task: qmsum", "task: qasper",
+         r"datasets.qmsum: dataset repository tau/scrolls, .*: it has no qasper\.zip; "
          r"it has README\.md, qmsum\.zip, scrolls\.py"),
         ("seq_lens: [64]", "seq_lens: [256]", r"seq_len 256 is above the model's max_\w+ of 128"),
     ],
@@ -82,16 +85,24 @@ def test_what_the_hub_has_not_is_named_before_anything_is_downloaded(read, hub_o
     ("old", "new", "said"),
     [
         ("some/led, revision: {led}", "some/led, revision: main",
-         "tokenizers.led.revision: the revision 'main' of some/led is no commit, .*: its commit is {led} now"),
+         "tokenizers.led.revision: the revision 'main' of some/led is no commit, .*: its commit "
+         "is {led} now"),
         ("qmsum, revision: {data}", "qmsum, revision: main",
-         "datasets.qmsum.revision: the revision 'main' of tau/scrolls is no commit, .*: its commit is {data} now"),
+         "datasets.qmsum.revision: the revision 'main' of tau/scrolls is no commit, .*: its "
+         "commit is {data} now"),
         ("some/led, revision: {led}", "some/led, revision: b d",
-         r"led.revision: expected a commit of the repository, its 40 hexadecimal digits, but found 'b d'"),
-        ("repository: some/led, revision: {led}, tok", "repository: some/led, tok", "is a dependency of 'repository'"),
-        ("repository: some/led, revision: {led}, tok", "tok", "models.led: a checkpoint comes from a `path`, or from"),
-        ("repository: some/led", "path: x, repository: some/led", "tokenizers.led: a checkpoint comes from a `path`"),
-        ("family: led", "family: ledd", r"unknown family 'ledd' \(did you mean 'led'\?\); known: .*led.*; a new one is "
-         r"one module in workflow/lib/longwatt/models/ with the interface longwatt\.models\.family\.Family"),
+         r"led.revision: expected a commit of the repository, its 40 hexadecimal digits, but "
+         r"found 'b d'"),
+        ("repository: some/led, revision: {led}, tok", "repository: some/led, tok",
+         "is a dependency of 'repository'"),
+        ("repository: some/led, revision: {led}, tok", "tok",
+         "models.led: a checkpoint comes from a `path`, or from"),
+        ("repository: some/led", "path: x, repository: some/led",
+         "tokenizers.led: a checkpoint comes from a `path`"),
+        ("family: led", "family: ledd",
+         r"unknown family 'ledd' \(did you mean 'led'\?\); known: .*led.*; a new one is "
+         r"one module in workflow/lib/longwatt/models/ with the interface "
+         r"longwatt\.models\.family\.Family"),
     ],
 )  # fmt: skip
 def test_a_study_that_cannot_be_meant_is_refused_as_it_is_read(read, hub_of, old, new, said):
@@ -156,7 +167,8 @@ def test_what_was_made_needs_no_hub(read, hub_of):
 
 @pytest.mark.parametrize(
     ("line", "asks"),
-    [("--cores 2", True), ("-n", True), ("all partial", True), ("partial", False), ("plan", False), ("--lint", False),
+    [("--cores 2", True), ("-n", True), ("all partial", True), ("partial", False), ("plan", False),
+     ("--lint", False),
      ("compare", False), ("--report r.html", False), ("--unlock", False)],
 )  # fmt: skip
 def test_only_what_may_fetch_asks(line, asks, root):

@@ -28,7 +28,8 @@ from longwatt.worker import run
 
 def work(spec):
     rank = distributed.rank()
-    print(f"worker {rank} of {distributed.world_size()} sees {os.environ['CUDA_VISIBLE_DEVICES']}", flush=True)
+    sees = os.environ["CUDA_VISIBLE_DEVICES"]
+    print(f"worker {rank} of {distributed.world_size()} sees {sees}", flush=True)
     os.system(f"echo a child of {rank}")
     waits = {name: value for name, value in os.environ.items() if name in DECIDED_BY}
     print(f"waits {waits}", flush=True)
@@ -100,17 +101,22 @@ def test_workers_see_their_lease_and_the_log_holds_everything(start, tmp_path):
     _, said = job.communicate()
     log = (tmp_path / "job.log").read_text()
     assert job.returncode == 0, said + log
-    for line in ("the job itself", "worker 0 of 2 sees GPU-a,GPU-b", "worker 1 of 2 sees GPU-a,GPU-b", "a child of 1"):
+    workers = [f"worker {number} of 2 sees GPU-a,GPU-b" for number in (0, 1)]
+    for line in ("the job itself", *workers, "a child of 1"):
         assert line in log
     assert not (tmp_path / "work/failure.json").exists()
     found = summarize([tmp_path / "energy.jsonl.gz"])
     assert [gpu["uuid"] for gpu in _headers(tmp_path)[-1]["gpus"]] == ["GPU-a", "GPU-b"]
     assert {"idle_before", "load"} <= {interval["phase"] for interval in found["timeline"]}
-    assert any("GPU-b was not metered" in problem for problem in found["problems"]), "the stand-in has no sensors"
+    assert any("GPU-b was not metered" in problem for problem in found["problems"]), (
+        "the stand-in has no sensors"
+    )
 
 
 @pytest.mark.parametrize("given", [{}, {"OMP_WAIT_POLICY": "PASSIVE"}])
-def test_threads_of_workers_sleep_while_they_wait_unless_the_user_decided(start, tmp_path, monkeypatch, given):
+def test_threads_of_workers_sleep_while_they_wait_unless_the_user_decided(
+    start, tmp_path, monkeypatch, given
+):
     for name in DECIDED_BY:
         monkeypatch.delenv(name, raising=False)
     for name, value in given.items():
@@ -121,7 +127,8 @@ def test_threads_of_workers_sleep_while_they_wait_unless_the_user_decided(start,
 
 def test_a_job_whose_recorder_cannot_start_goes_on_and_says_so(start, tmp_path):
     (tmp_path / "sitecustomize.py").write_text(
-        "import sys\nif any('energy.recorder' in argument for argument in sys.orig_argv): raise SystemExit('broken')\n"
+        "import sys\nif any('energy.recorder' in argument for argument in sys.orig_argv):\n"
+        "    raise SystemExit('broken')\n"
     )
     job = start(0)
     _, said = job.communicate()
@@ -137,10 +144,13 @@ def test_every_run_has_a_log_of_its_own_and_all_are_kept(start, tmp_path):
     (tmp_path / "work/energy/.1.jsonl.1.gz.123.part").write_text("a kill left this")
     assert start(0).wait() == 0
     headers = _headers(tmp_path)
-    assert len(headers) == 2 and headers[0]["label"] == "cell x" and headers[0]["segment"] != headers[1]["segment"]
+    assert len(headers) == 2 and headers[0]["label"] == "cell x"
+    assert headers[0]["segment"] != headers[1]["segment"]
 
 
-def test_leased_gpus_are_metered_and_packed_jobs_never_count_each_other_s(start, machine, tmp_path, monkeypatch):
+def test_leased_gpus_are_metered_and_packed_jobs_never_count_each_other_s(
+    start, machine, tmp_path, monkeypatch
+):
     (tmp_path / "pynvml.py").unlink()  # the real one, on the stand-in for the driver's library
     machine.has([FakeGpu(high=300, **AVERAGE), FakeGpu(uuid=uuid(1), high=200, **AVERAGE)])
     for name, value in machine.environment().items():
@@ -155,7 +165,8 @@ def test_leased_gpus_are_metered_and_packed_jobs_never_count_each_other_s(start,
         assert job["energy_source"] == "nvml_counter" and job["problems"] == []
         assert {"idle_before", "load", "idle_after"} <= set(job["phases"])
         assert job["phases"]["idle_after"]["duration_s"] == pytest.approx(2, abs=1)
-        assert job["energy_j"] == pytest.approx(watts * job["duration_s"], abs=0.3 * watts) and job["duration_s"] > 1
+        assert job["energy_j"] == pytest.approx(watts * job["duration_s"], abs=0.3 * watts)
+        assert job["duration_s"] > 1
 
 
 def _headers(tmp_path: Path) -> list[dict]:
@@ -176,7 +187,8 @@ def test_a_failure_is_said_recorded_and_kept_in_the_log(start, tmp_path):
     job = start(0, "fail")
     _, said = job.communicate()
     assert job.returncode == 1
-    assert "cell x: FAILED: ValueError: no luck" in said and f"cell x: see {tmp_path}/job.log" in said
+    assert "cell x: FAILED: ValueError: no luck" in said
+    assert f"cell x: see {tmp_path}/job.log" in said
     assert "no luck" in (tmp_path / "job.log").read_text()
     record = json.loads((tmp_path / "work/failure.json").read_text())
     assert record["message"] == "ValueError: no luck" and record["log"].endswith("job.log")
@@ -256,7 +268,8 @@ def test_when_one_of_several_workers_is_killed_all_end_and_the_job_has_failed(st
 def test_several_workers_are_asked_to_end_when_their_job_is(start, tmp_path):
     job = start(2, "wait")
     wait_for(lambda: len(alive(tmp_path)) == 2, "two workers", 40)
-    for launcher in children(job.pid):  # as Slurm signals every process; its recorder does not mind either
+    # As Slurm signals every process. Its recorder does not mind either.
+    for launcher in children(job.pid):
         os.kill(launcher, signal.SIGTERM)
     time.sleep(2)
     assert len(alive(tmp_path)) == 2, "the launcher leaves it to the workers"
@@ -317,7 +330,8 @@ def test_a_terminated_job_ends_its_workers(start, tmp_path):
     _, said = job.communicate()
     assert job.returncode != 0
     wait_for(lambda: not alive(tmp_path), "the workers to end", 10)
-    assert "cell x: stopped by SIGTERM; the next run goes on from what is saved" in said and "FAILED" not in said
+    assert "cell x: stopped by SIGTERM; the next run goes on from what is saved" in said
+    assert "FAILED" not in said
     assert not (tmp_path / "work/failure.json").exists(), "to be asked to end is no failure"
 
 
@@ -364,7 +378,8 @@ def test_progress_and_its_snakemake_share_a_file_that_output_is_sent_to(tmp_path
     script, log = tmp_path / "told.py", tmp_path / "log"
     script.write_text(TOLD)
     with log.open("wb") as stream:  # as `> log 2>&1`: without append
-        subprocess.run([sys.executable, script, "watcher"], cwd=tmp_path, stdout=stream, stderr=stream, check=True)
+        command = [sys.executable, script, "watcher"]
+        subprocess.run(command, cwd=tmp_path, stdout=stream, stderr=stream, check=True)
     said = "longwatt: from the job, " + "long " * 4000
     each = [f"before {n}\n{said}\nlongwatt: from a worker\nafter {n}\n" for n in (1, 2)]
     assert log.read_text() == "".join(each)

@@ -33,7 +33,8 @@ def read(studies: Path, *entries: str) -> dict:
 
 @pytest.mark.parametrize(
     ("given", "name"),
-    [("1", "1"), ("x", "x"), ("x.yaml", "x"), ("studies/x.yaml", "x"), ("./studies/x", "x"), ("{}/x.yaml", "x"),
+    [("1", "1"), ("x", "x"), ("x.yaml", "x"), ("studies/x.yaml", "x"), ("./studies/x", "x"),
+     ("{}/x.yaml", "x"),
      ("2024-01-01", "2024-01-01"), ("no_such", "no_such"), ("yes", "yes")],
 )  # fmt: skip
 def test_a_study_is_given_by_name_or_path(studies, given, name):
@@ -78,7 +79,8 @@ def test_a_character_written_as_two_halves_is_one(studies):
 
 @pytest.mark.parametrize(
     ("entry", "key"),
-    [('prices={"currency": "\\ud83e"}', "prices.currency"), ('prices={"currency": "\\e[31m"}', "prices.currency"),
+    [('prices={"currency": "\\ud83e"}', "prices.currency"),
+     ('prices={"currency": "\\e[31m"}', "prices.currency"),
      ('carbon={"source": "\\0"}', "carbon.source"), ("mirror=/a\udc80b", "mirror")],
 )  # fmt: skip
 def test_a_text_that_no_table_can_hold_is_refused_with_its_key(studies, entry, key):

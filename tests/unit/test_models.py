@@ -22,34 +22,28 @@ BART_LIKE = {
     "decoder_attention_heads": 2, "encoder_ffn_dim": 16, "decoder_ffn_dim": 16,
     "max_position_embeddings": 128, "init_std": 0.3,
 }  # fmt: skip
+BART = {"model_type": "bart", **BART_LIKE}
 T5_LIKE = {
-    "d_model": 16,
-    "d_kv": 8,
-    "d_ff": 16,
-    "num_layers": 1,
-    "num_heads": 2,
+    "d_model": 16, "d_kv": 8, "d_ff": 16, "num_layers": 1, "num_heads": 2,
     "initializer_factor": 20.0,
-}
+}  # fmt: skip
 KINDS = {
     "bart": BART_LIKE,
     "t5": T5_LIKE,
     "longt5": {
-        **T5_LIKE,
-        "local_radius": 8,
-        "encoder_attention_type": "transient-global",
+        **T5_LIKE, "local_radius": 8, "encoder_attention_type": "transient-global",
         "global_block_size": 4,
     },
     "pegasus_x": {**BART_LIKE, "block_size": 16, "num_global_tokens": 4},
-}
+}  # fmt: skip
 # Sparse above (5 + 2 x 1) x 4 = 28 tokens.
 BIGBIRD = {**BART_LIKE, "encoder_layers": 2, "block_size": 4, "num_random_blocks": 1}
 GREEDY = {
-    "max_new_tokens": 6,
-    "min_new_tokens": 0,
-    "num_beams": 1,
-    "length_penalty": 1.0,
+    "max_new_tokens": 6, "min_new_tokens": 0, "num_beams": 1, "length_penalty": 1.0,
     "no_repeat_ngram_size": 0,
-}
+}  # fmt: skip
+GENERATED = {"protocol": "generated", "generation": GREEDY}
+FORCED = {"protocol": "teacher_forced", "generation": GREEDY}
 SHORT = Example("a", [0, 5, 6, 7, 2], [0, 8, 2], ("x",))
 LONG = Example("b", [0, *range(10, 50), 2], [0, 8, 9, 10, 2], ("y",))
 
@@ -57,15 +51,12 @@ LONG = Example("b", [0, *range(10, 50), 2], [0, 8, 9, 10, 2], ("y",))
 @pytest.fixture(scope="module")
 def tokenizer(tmp_path_factory):
     options = {"words_per_document": 40, "train": 32, "validation": 4, "test": 4}
-    data = make_needle_data(
-        tmp_path_factory.mktemp("data"), options, {"vocab_size": 500, "min_frequency": 2}
-    )
+    folder, words = tmp_path_factory.mktemp("data"), {"vocab_size": 500, "min_frequency": 2}
+    data = make_needle_data(folder, options, words)
     return load_tokenizer(data / "bpe")
 
 
-def build(
-    tokenizer, family: str, config: dict | None, checkpoint: Path | None = None, seq_len: int = 64
-):
+def build(tokenizer, family, config, checkpoint: Path | None = None, seq_len: int = 64):
     torch.manual_seed(0)
     made = load_family(family)
     return made, made.build({"config": config}, tokenizer, checkpoint, seq_len, 8).eval()
@@ -106,36 +97,25 @@ def test_any_encoder_decoder_learns_predicts_and_comes_back_from_its_folder(
         loss.backward()
         optimizer.step()
     assert family.loss(model, batch).item() < before
-    rows = family.predict(model, batch, {"protocol": "generated", "generation": GREEDY})
+    rows = family.predict(model, batch, GENERATED)
     assert len(rows) == 2 and all(len(row) <= 6 for row in rows)
-    assert [
-        len(row)
-        for row in family.predict(
-            model, batch, {"protocol": "teacher_forced", "generation": GREEDY}
-        )
-    ] == [
-        3,
-        5,
-    ]
+    assert [len(row) for row in family.predict(model, batch, FORCED)] == [3, 5]
 
     model.save_pretrained(tmp_path / "saved")
     download_model({"path": str(tmp_path / "saved")}, tmp_path / "resources", {})
     again, loaded = build(tokenizer, "seq2seq", None, tmp_path / "resources")
     assert torch.equal(loaded(**batch).logits, model(**batch).logits)
-    assert again.predict(loaded, batch, {"protocol": "generated", "generation": GREEDY}) == rows
+    assert again.predict(loaded, batch, GENERATED) == rows
 
 
 @pytest.mark.parametrize(
     ("family", "config", "start"),
     [
-        ("seq2seq", {"model_type": "bart", **BART_LIKE}, "eos_token_id"),
+        ("seq2seq", BART, "eos_token_id"),
         ("seq2seq", {"model_type": "t5", **T5_LIKE}, "pad_token_id"),
         ("seq2seq", {"model_type": "pegasus_x", **KINDS["pegasus_x"]}, "pad_token_id"),
-        (
-            "bigbird_pegasus",
-            BIGBIRD,
-            "eos_token_id",
-        ),  # its own is the beginning, which this tokenizer's targets have
+        # Its own is the beginning, which this tokenizer's targets have.
+        ("bigbird_pegasus", BIGBIRD, "eos_token_id"),
     ],
 )
 def test_a_decoder_starts_as_its_kind_does_in_the_tokenizers_own_ids(
@@ -144,26 +124,22 @@ def test_a_decoder_starts_as_its_kind_does_in_the_tokenizers_own_ids(
     _, model = build(tokenizer, family, config)
     assert model.generation_config.decoder_start_token_id == getattr(tokenizer, start)
     assert model.generation_config.eos_token_id == tokenizer.eos_token_id
-    assert model.config.pad_token_id == tokenizer.pad_token_id and model.config.vocab_size == len(
-        tokenizer
-    )
+    assert model.config.pad_token_id == tokenizer.pad_token_id
+    assert model.config.vocab_size == len(tokenizer)
 
 
 def test_how_a_checkpoint_would_generate_is_not_taken_over(tokenizer, tmp_path):
     """The study's settings replace the 56 to 142 tokens and four beams of bart-large-cnn."""
-    family, model = build(tokenizer, "seq2seq", {"model_type": "bart", **BART_LIKE})
+    family, model = build(tokenizer, "seq2seq", BART)
     batch = family.collate([SHORT], None, None)
-    expected = family.predict(model, batch, {"protocol": "generated", "generation": GREEDY})
-    model.generation_config.update(
-        min_length=5, num_beams=4, no_repeat_ngram_size=1, max_length=142
-    )
+    expected = family.predict(model, batch, GENERATED)
+    asked = {"min_length": 5, "num_beams": 4, "no_repeat_ngram_size": 1, "max_length": 142}
+    model.generation_config.update(**asked)
     model.save_pretrained(tmp_path)
     again, loaded = build(tokenizer, "seq2seq", None, tmp_path)
-    assert loaded.generation_config.min_length in (
-        None,
-        0,
-    ) and loaded.generation_config.num_beams in (None, 1)
-    assert again.predict(loaded, batch, {"protocol": "generated", "generation": GREEDY}) == expected
+    assert loaded.generation_config.min_length in (None, 0)
+    assert loaded.generation_config.num_beams in (None, 1)
+    assert again.predict(loaded, batch, GENERATED) == expected
 
 
 @pytest.mark.parametrize(
@@ -171,26 +147,14 @@ def test_how_a_checkpoint_would_generate_is_not_taken_over(tokenizer, tmp_path):
     [
         ("seq2seq", {"model_type": "bert"}, r"'bert' is none \(did you mean 'bart'\?\)"),
         ("seq2seq", {"d_model": 16}, "needs the model's config to name a model_type"),
-        (
-            "seq2seq",
-            {"model_type": "bart", "d_modle": 16},
-            r"unknown key 'd_modle' \(did you mean 'd_model'\?\)",
-        ),
+        ("seq2seq", {**BART, "d_modle": 16}, r"key 'd_modle' \(did you mean 'd_model'\?\)"),
         (
             "led",
             {"atention_window": 16},
             r"unknown key 'atention_window' \(did you mean 'attention_window'\?\)",
         ),
-        (
-            "seq2seq",
-            {"model_type": "bart", **BART_LIKE, "vocab_size": 400},
-            "500 tokens but the model's vocab_size is 400",
-        ),
-        (
-            "seq2seq",
-            {"model_type": "bart", **BART_LIKE, "max_position_embeddings": 32},
-            "seq_len 64 is above",
-        ),
+        ("seq2seq", {**BART, "vocab_size": 400}, "500 tokens but the model's vocab_size is 400"),
+        ("seq2seq", {**BART, "max_position_embeddings": 32}, "seq_len 64 is above"),
         (
             "bigbird_pegasus",
             {**BIGBIRD, "attention_type": "block_sparse", "block_size": 16},
@@ -204,7 +168,7 @@ def test_a_model_that_cannot_be_built_says_why(tokenizer, family, config, said):
 
 
 def test_a_misspelt_key_beside_a_checkpoint_is_refused_too(tokenizer, tmp_path):
-    _, model = build(tokenizer, "seq2seq", {"model_type": "bart", **BART_LIKE})
+    _, model = build(tokenizer, "seq2seq", BART)
     model.save_pretrained(tmp_path)
     with pytest.raises(ModelError, match="did you mean 'dropout'"):
         build(tokenizer, "seq2seq", {"dropuot": 0.5}, tmp_path)
@@ -229,7 +193,7 @@ def test_what_is_known_at_parse_time_is_what_transformers_says():
             {},
             20000,
             8,
-            "seq_len 20000 is above the model's max_encoder_position_embeddings of 16384",
+            "20000 is above the model's max_encoder_position_embeddings of 16384",
         ),
         ("led", {}, 64, 2000, "2000 is above the model's max_decoder_position_embeddings of 1024"),
         ("bigbird_pegasus", {}, 5000, 8, "max_position_embeddings of 4096"),
@@ -249,18 +213,13 @@ def seen_lengths(model, family, examples) -> list[tuple[str, int]]:
     """(attention, input length) of every batch that the encoder sees."""
     seen = []
     encoder = model.get_encoder()
-    encoder.register_forward_pre_hook(
-        lambda module, args, given: seen.append(
-            (module.attention_type, given["input_ids"].shape[1])
-        ),
-        with_kwargs=True,
-    )
+
+    def look(module, args, given) -> None:
+        seen.append((module.attention_type, given["input_ids"].shape[1]))
+
+    encoder.register_forward_pre_hook(look, with_kwargs=True)
     for example in examples:
-        family.predict(
-            model,
-            family.collate([example], None, None),
-            {"protocol": "generated", "generation": GREEDY},
-        )
+        family.predict(model, family.collate([example], None, None), GENERATED)
     assert encoder.attention_type == seen[0][0], "and it is the same after the batch"
     return seen
 
@@ -273,30 +232,19 @@ def test_a_cells_length_decides_its_regime_and_no_batch_changes_it(tokenizer, se
     cut = replace(LONG, input_ids=LONG.input_ids[:seq_len])
     seen = seen_lengths(model, family, [cut, SHORT, cut])
     assert {found for found, _ in seen} == {kind}
-    lengths = [length for _, length in seen]
-    assert lengths == (
-        [seq_len] * 3 if kind == "block_sparse" else [len(cut.input_ids), 5, len(cut.input_ids)]
-    )
+    own = [len(cut.input_ids), 5, len(cut.input_ids)]
+    assert [length for _, length in seen] == ([seq_len] * 3 if kind == "block_sparse" else own)
     regime = {"original_full": "full attention", "block_sparse": "block-sparse attention"}[kind]
     assert family.regime(model.config.to_dict(), seq_len) == regime
 
 
 def test_a_sparse_prediction_does_not_depend_on_its_batch(tokenizer):
     family, model = build(tokenizer, "bigbird_pegasus", BIGBIRD)
-    together = family.predict(
-        model,
-        family.collate([SHORT, LONG], None, None),
-        {"protocol": "teacher_forced", "generation": GREEDY},
+    together, *alone = (
+        family.predict(model, family.collate(examples, None, None), FORCED)
+        for examples in ([SHORT, LONG], [SHORT], [LONG])
     )
-    alone = [
-        family.predict(
-            model,
-            family.collate([e], None, None),
-            {"protocol": "teacher_forced", "generation": GREEDY},
-        )[0]
-        for e in (SHORT, LONG)
-    ]
-    assert together == alone
+    assert together == [row for rows in alone for row in rows]
 
 
 @pytest.mark.parametrize("seq_len", [24, 64])
@@ -310,15 +258,14 @@ def test_a_regime_survives_its_folder(tokenizer, seq_len, tmp_path):
 
 
 def test_full_attention_may_be_asked_for_at_any_length(tokenizer):
-    family, model = build(
-        tokenizer, "bigbird_pegasus", {**BIGBIRD, "attention_type": "original_full"}
-    )
+    full = {**BIGBIRD, "attention_type": "original_full"}
+    family, model = build(tokenizer, "bigbird_pegasus", full)
     assert family.regime(model.config.to_dict(), 64) == "full attention"
 
 
 def test_a_checkpoints_own_code_is_never_run(tokenizer, tmp_path):
     """A folder may bring Python that wants to be imported (`auto_map`)."""
-    _, model = build(tokenizer, "seq2seq", {"model_type": "bart", **BART_LIKE})
+    _, model = build(tokenizer, "seq2seq", BART)
     model.save_pretrained(tmp_path / "saved")
     config = json.loads((tmp_path / "saved/config.json").read_text())
     config["auto_map"] = {"AutoConfig": "mine.MyConfig", "AutoModelForSeq2SeqLM": "mine.MyModel"}
@@ -339,7 +286,7 @@ def test_a_pickle_is_never_loaded(tokenizer, tmp_path):
         def __reduce__(self):
             return (open, (str(tmp_path / "ran"), "w"))
 
-    _, model = build(tokenizer, "seq2seq", {"model_type": "bart", **BART_LIKE})
+    _, model = build(tokenizer, "seq2seq", BART)
     model.config.save_pretrained(tmp_path)
     torch.save({"weights": Ran()}, tmp_path / "pytorch_model.bin")
     with pytest.raises(ModelError, match="pickled weights are not loaded"):

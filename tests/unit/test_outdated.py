@@ -1,4 +1,4 @@
-"""Results are judged by what they say of themselves: not by times of files, nor by Snakemake's records."""
+"""Results are judged by their stamps, not by times of files or Snakemake's records."""
 
 import errno
 import json
@@ -163,7 +163,7 @@ def test_results_of_other_code_are_refused_and_accepted_by_their_digest(current)
 
 
 def test_predictions_of_another_training_do_not_count(current):
-    """Trained again with the same settings, then touched: every stamp agrees, but not with what is there."""
+    """A cell trained again and touched: every stamp agrees, but not with what is there."""
     write_artefact(current, stage_of(current, "finetune"), train_s=7.0)
     write_artefact(current, stage_of(current, "summarize_energy"))
     summarise(current)
@@ -186,7 +186,7 @@ def test_scores_of_other_predictions_and_energies_of_another_log_do_not_count(cu
 
 
 def test_new_data_make_all_outdated_that_is_made_from_the_old(current):
-    """The data alone were read again, from a file that had changed, and everything else was touched."""
+    """The data alone were read again, from a changed file, and all else was touched."""
     write_artefact(current, stage_of(current, "download_dataset"), splits={"train": {"rows": 65}})
     assert {Path(name).name for name in named(current)} == {"provenance.json", "tokenized.json"}
     states = cell_states(results(current), rows(current), current.stamps())
@@ -293,7 +293,7 @@ def test_an_origin_is_what_a_file_says_not_who_made_it(tmp_path):
     ("rule", "said"), [("predict", "inference_runtime_s"), ("summarize_energy", "energy_j")]
 )
 def test_other_times_and_joules_beside_equal_files_are_another_origin(tmp_path, rule, said):
-    """A comparison tells them; predictions and curves, which the artefact lists, can be the same."""
+    """A comparison reports them, though predictions and curves can be the same."""
     path, listed = (
         tmp_path / "a.json",
         {"sha256": {"predictions.jsonl": "1"}, "provenance": {"rule": rule}},

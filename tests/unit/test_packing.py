@@ -10,12 +10,15 @@ ALL = [f"GPU-{n}" for n in range(GPUS)]
 
 def lines(rule: str, cell: str, begin: float, end: float, uuids=()) -> list[dict]:
     facts = {"rule": rule, "cell": cell, "process_start": begin, "uuids": list(uuids)}
-    return [{**facts, "event": "start", "time": begin + 0.1}, {**facts, "event": "end", "time": end}]
+    return [
+        {**facts, "event": "start", "time": begin + 0.1},
+        {**facts, "event": "end", "time": end},
+    ]
 
 
 @pytest.fixture
 def run() -> Run:
-    """Data at 1 and 3; a narrow cell from 1 to 11; a wide one ready at 3 starts at 11 and is predicted at once."""
+    """Make a run: data at 1 and 3, a narrow cell from 1 to 11, a wide one ready at 3 from 11."""
     log = [
         *lines("tokenize_dataset", "early/bpe", 0, 1),
         *lines("tokenize_dataset", "late/bpe", 0, 3),
@@ -39,9 +42,13 @@ def test_a_wait_is_seen_beside_what_ran_meanwhile(run):
 
 
 def test_held_gpus_are_those_that_a_ready_job_could_have_had(run):
-    # Only the narrow cell's prediction was ready and would have fitted, and it waited for no free GPU.
+    # Only the narrow cell's prediction was ready and would have fitted, and it waited for no free
+    # GPU.
     assert run.held_back() == 0
-    other = [*lines("tokenize_dataset", "early/bpe", 0, 1), *lines("finetune", "narrow", 3, 5, ALL[:1])]
+    other = [
+        *lines("tokenize_dataset", "early/bpe", 0, 1),
+        *lines("finetune", "narrow", 3, 5, ALL[:1]),
+    ]
     assert Run(other, {"narrow": "early"}).held_back() == 2 * 8
 
 
@@ -60,6 +67,8 @@ def test_durations_come_to_the_wanted_gpu_seconds_and_are_not_the_scheduler_s():
     assert len(jobs) == 64 and sum(stages.gpus(name) == 8 for name, _ in jobs) == 16
     assert sum(seconds * stages.gpus(name) for name, seconds in jobs) / GPUS == pytest.approx(100)
     longest = next(
-        c for c in stages.cells.values() if (c.dataset, c.model, c.seq_len) == ("gov_report", "bigbird_large", 4096)
+        c
+        for c in stages.cells.values()
+        if (c.dataset, c.model, c.seq_len) == ("gov_report", "bigbird_large", 4096)
     )
     assert 0.5 <= training_hours(longest, 1, 0) / (DATASET_H["gov_report"] * 4 * 5) <= 2

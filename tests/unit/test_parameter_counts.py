@@ -4,8 +4,11 @@ import pytest
 
 from longwatt.models.parameter_counts import count, counted
 
-LED_BASE = {"d_model": 768, "encoder_layers": 6, "decoder_layers": 6, "encoder_ffn_dim": 3072, "decoder_ffn_dim": 3072}
-KINDS = [{"model_type": kind} for kind in ("bert", "roberta", "distilbert", "electra", "modernbert")]
+LED_BASE = {"d_model": 768, "encoder_layers": 6, "decoder_layers": 6, "encoder_ffn_dim": 3072}
+LED_BASE["decoder_ffn_dim"] = 3072
+KINDS = [
+    {"model_type": kind} for kind in ("bert", "roberta", "distilbert", "electra", "modernbert")
+]
 
 
 @pytest.mark.parametrize(
@@ -14,7 +17,11 @@ KINDS = [{"model_type": kind} for kind in ("bert", "roberta", "distilbert", "ele
         ("led", LED_BASE, 161.84e6),
         ("led", {"vocab_size": 50265, "kind": "of a tokenizer"}, 459.80e6),
         ("bigbird_pegasus", {}, 576.89e6),
-        ("seq2seq", {"model_type": "t5", "vocab_size": 32128}, 60.51e6),  # arXiv 1910.10683: t5-small
+        (
+            "seq2seq",
+            {"model_type": "t5", "vocab_size": 32128},
+            60.51e6,
+        ),  # arXiv 1910.10683: t5-small
         ("early_exit", {"model_type": "bert"}, 109.48e6),
         ("early_exit", {"model_type": "roberta", "vocab_size": 50265}, 124.65e6),
     ],
@@ -25,7 +32,9 @@ def test_whole_models_have_their_published_parameters(family, config, published)
 
 @pytest.mark.parametrize("config", KINDS, ids=lambda config: config["model_type"])
 def test_layers_above_the_last_exit_are_not_counted_and_classifiers_are(config):
-    one, two, both = (count("early_exit", config, {"layers": layers}, 4) for layers in ([0], [1], [0, 1]))
+    one, two, both = (
+        count("early_exit", config, {"layers": layers}, 4) for layers in ([0], [1], [0, 1])
+    )
     width = 256 if config["model_type"] == "electra" else 768
     assert both == two + 4 * (width + 1) + 2, "a classifier, and two weights of its sum"
     assert one < two < count("early_exit", config, {"layers": [3]}, 4)
@@ -33,7 +42,8 @@ def test_layers_above_the_last_exit_are_not_counted_and_classifiers_are(config):
 
 def test_a_trained_model_with_exits_says_all_of_itself():
     bert = {"model_type": "bert"}
-    trained = {"model_type": "longwatt_early_exit", "layers": [1], "labels": ["a", "b"], "encoder": bert}
+    trained = {"model_type": "longwatt_early_exit", "layers": [1], "labels": ["a", "b"]}
+    trained["encoder"] = bert
     assert count("early_exit", trained, None, 9) == count("early_exit", bert, {"layers": [1]}, 2)
 
 

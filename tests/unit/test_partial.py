@@ -1,4 +1,4 @@
-"""A partial summary of a study with exits: only what is finished, set beside the baselines that are."""
+"""A partial summary of a study with exits: finished cells beside finished baselines."""
 
 import json
 
@@ -48,8 +48,13 @@ def settings_of(cells) -> dict:
         "grid_gco2e_per_kwh": None,
         "pue": 1,
     }
-    return {"rows": rows_of(cells), "prices": prices, "headings": headings, "compare_exits": compared,
-            "judge_claims": {"claims": {}}}  # fmt: skip
+    return {
+        "rows": rows_of(cells),
+        "prices": prices,
+        "headings": headings,
+        "compare_exits": compared,
+        "judge_claims": {"claims": {}},
+    }
 
 
 def test_a_cell_without_some_points_shows_the_others(study):

@@ -1,4 +1,4 @@
-"""Paths of the project: those that jobs can be started from work, others are refused with what to do."""
+"""Paths that jobs cannot be started from are refused, with what to do."""
 
 import shlex
 import subprocess

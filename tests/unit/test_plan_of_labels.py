@@ -1,4 +1,4 @@
-"""The plan of a study of labels: exits, points that differ by cell, and what recording exits takes."""
+"""The plan of a study of labels: exits, points that differ by cell, cost of recording exits."""
 
 import csv
 import json
@@ -21,7 +21,9 @@ from tests.labelled_study import cell_of, labelled_study
 from tests.spacing import single_spaced
 from tests.unit.test_plan import given, plan_of, stamps
 
-POINTS = ["last-b1", "last-b32", "leave-t0.5-b1", "leave-t0.5-b32", "leave-t0.9-b1", "leave-t0.9-b32"]
+POINTS = [
+    "last-b1", "last-b32", "leave-t0.5-b1", "leave-t0.5-b32", "leave-t0.9-b1", "leave-t0.9-b32",
+]  # fmt: skip
 
 
 @pytest.fixture(autouse=True)
@@ -70,7 +72,9 @@ def test_fewer_layers_take_less_time_and_leaving_early_half_of_what_is_above_the
     for part in ("finetune", "predict/last-b1"):
         assert seconds["efficient", part] / seconds["standard", part] == pytest.approx(4 / 6)
     exits = cell_of("exits")
-    last, early = (model.predict(exits, f"predict/{point}").seconds for point in ("last-b1", "leave-t0.9-b1"))
+    last, early = (
+        model.predict(exits, f"predict/{point}").seconds for point in ("last-b1", "leave-t0.9-b1")
+    )
     assert last == pytest.approx(seconds["standard", "predict/last-b1"])
     assert early / last == pytest.approx((1 + 6) / 2 / 6)
     assert model.at_most(exits, "predict/leave-t0.9-b1").seconds == pytest.approx(last)
@@ -78,19 +82,22 @@ def test_fewer_layers_take_less_time_and_leaving_early_half_of_what_is_above_the
 
 def test_without_regrouping_a_batch_is_waited_for_through_all_layers():
     apart = labelled_study(inference={"leave": {"regroup_batches": 1}})
-    seconds = [
-        runtimes(checked_stages("s", study, {})).predict(cell_of("exits"), "predict/leave-t0.9-b32").seconds
-        for study in (labelled_study(), apart)
-    ]
+    cell, part = cell_of("exits"), "predict/leave-t0.9-b32"
+    models = [runtimes(checked_stages("s", study, {})) for study in (labelled_study(), apart)]
+    seconds = [model.predict(cell, part).seconds for model in models]
     assert seconds[0] < seconds[1] < seconds[0] / ((1 + 6) / 2 / 6) * 1.01
 
 
 def test_recording_runs_every_split_through_all_layers_once(stages):
     model, name = runtimes(stages), cell_of("exits")
-    assert model.recorded_examples(name) == 1978 + 3766  # temperatures are fitted on the one, points are of the other
+    assert (
+        model.recorded_examples(name) == 1978 + 3766
+    )  # temperatures are fitted on the one, points are of the other
     chosen = {**stages.record_exits(name).settings, "splits": ["test"]}
     one = record_seconds(chosen, model.shapes["exits"], model.data["sentences"])
-    assert model.predict(name, RECORD).seconds / one == pytest.approx((1978 + 3766) / 3766, rel=0.01)
+    assert model.predict(name, RECORD).seconds / one == pytest.approx(
+        (1978 + 3766) / 3766, rel=0.01
+    )
 
 
 def test_measured_layers_replace_the_assumption_and_seconds_are_scaled_by_pace():
@@ -98,18 +105,25 @@ def test_measured_layers_replace_the_assumption_and_seconds_are_scaled_by_pace()
     exits, part = cell_of("exits"), "predict/leave-t0.9-b1"
     at_two_layers = plain.modelled(exits, part, depth=2 / 6)
     other = cell_of("exits").replace("seed42", "seed43")
-    measure([{"cell": other, "inference": "leave-t0.9-b1", "mean_layers": 2, "inference_runtime_s": 3 * at_two_layers}])
+    row = {"cell": other, "inference": "leave-t0.9-b1", "mean_layers": 2}
+    measure([{**row, "inference_runtime_s": 3 * at_two_layers}])
     grid = labelled_study()["grid"]
     seeds = labelled_study(grid=[{**grid[0], "seeds": [42, 43]}, grid[1]])
     model = runtimes(checked_stages("s", seeds, {}))
     assert model.measured_depth(exits, part) == pytest.approx(2 / 6)
     assert model.predict(exits, part).seconds == pytest.approx(3 * at_two_layers)
-    assert model.at_most(exits, part).seconds == pytest.approx(3 * plain.modelled(exits, part, depth=1.0))
-    assert model.predict(exits, part, without=other).seconds == pytest.approx(plain.predict(exits, part).seconds)
+    assert model.at_most(exits, part).seconds == pytest.approx(
+        3 * plain.modelled(exits, part, depth=1.0)
+    )
+    assert model.predict(exits, part, without=other).seconds == pytest.approx(
+        plain.predict(exits, part).seconds
+    )
     assert model.predict(exits, RECORD).seconds == pytest.approx(3 * plain.modelled(exits, RECORD))
 
 
-def test_predictions_wait_for_what_is_recorded_and_jobs_are_as_urgent_as_the_scheduler_has_them(stages):
+def test_predictions_wait_for_what_is_recorded_and_jobs_are_as_urgent_as_the_scheduler_has_them(
+    stages,
+):
     parts = foretell(stages, runtimes(stages), (), Powers(stages.study, [], None, 1))
     found = {(job.cell, job.part): job for job in jobs(parts)}
     after = {key: job.after for key, job in found.items()}
@@ -135,7 +149,9 @@ def test_a_plan_of_labels_is_written_before_anything_is_there(capsys):
         "none leaves before the last",
     ):
         assert word in text, word
-    assert 0 < facts["left"]["gpu_hours"] < facts["left_at_most"]["gpu_hours"] and facts["parts"] == 14
+    assert (
+        0 < facts["left"]["gpu_hours"] < facts["left_at_most"]["gpu_hours"] and facts["parts"] == 14
+    )
     assert "3 cells, estimated" in capsys.readouterr().out
 
 
@@ -167,9 +183,11 @@ def test_settings_in_force_are_those_of_labels(stages, tmp_path):
     exits, standard = by_model["exits"], by_model["standard"]
     assert exits["exits.layers"] == "0, 1, 3, 5" and standard["exits.layers"] == "5"
     assert (exits["exits.layer_weights"], exits["metric"]) == ("learned", "macro_f1")
-    assert (exits["calibration.split"], exits["calibration.temperatures"]) == ("validation", "fitted")
+    wanted = ("validation", "fitted")
+    assert (exits["calibration.split"], exits["calibration.temperatures"]) == wanted
     assert standard["calibration.split"] == "not used"
-    assert exits["inference.leave-t0.9-b32.exit"] == "threshold 0.9" and exits["inference.last-b1.exit"] == "last"
+    assert exits["inference.leave-t0.9-b32.exit"] == "threshold 0.9"
+    assert exits["inference.last-b1.exit"] == "last"
     assert standard["inference.leave-t0.9-b32.exit"] == "not used"
     assert exits["inference.leave-t0.9-b32.regroup_batches"] == "8"
     assert "inference.leave-t0.9-b1.regroup_batches" not in table.index  # nothing is regrouped

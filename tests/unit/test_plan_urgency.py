@@ -29,12 +29,18 @@ def test_nothing_is_as_urgent_as_data():
     assert plan_urgency.of_cell(10_000, 2.0**500, trained=True) < plan_urgency.DATA
 
 
-def test_a_training_counts_with_the_predictions_that_follow_it(tmp_path, study_schema, tiny_study_text):
+def test_a_training_counts_with_the_predictions_that_follow_it(
+    tmp_path, study_schema, tiny_study_text
+):
     path = tmp_path / "tiny.yaml"
     path.write_text(tiny_study_text.replace("max_steps: 8", "max_steps: 8000"))
     stages = checked_stages("tiny", read_study(path, study_schema), {})
     short, long = sorted(stages.cells, key=lambda name: stages.cells[name].seq_len)
     urgency = plan_urgency.Urgency(stages)
-    assert urgency.of(short) < urgency.of(long) < urgency.of(short, "greedy") < plan_urgency.REDUCTION
-    seconds = sum(urgency.runtimes.predict(long, part).seconds for part in ("finetune", "predict/greedy"))
+    assert (
+        urgency.of(short) < urgency.of(long) < urgency.of(short, "greedy") < plan_urgency.REDUCTION
+    )
+    seconds = sum(
+        urgency.runtimes.predict(long, part).seconds for part in ("finetune", "predict/greedy")
+    )
     assert urgency.of(long) == plan_urgency.of_cell(0, seconds, trained=False)

@@ -23,8 +23,10 @@ COMMIT = "a" * 40
 @pytest.mark.parametrize(
     ("names", "chosen"),
     [
-        (["config.json", "pytorch_model.bin", "tf_model.h5", "rust_model.ot"], ["config.json", "pytorch_model.bin"]),
-        (["model.safetensors", "config.json", "pytorch_model.bin"], ["config.json", "model.safetensors"]),
+        (["config.json", "pytorch_model.bin", "tf_model.h5", "rust_model.ot"],
+         ["config.json", "pytorch_model.bin"]),
+        (["model.safetensors", "config.json", "pytorch_model.bin"],
+         ["config.json", "model.safetensors"]),
         (["config.json", "generation_config.json", "model.safetensors"], None),
         (["config.json", "model.safetensors.index.json", *SHARDS], None),
         (["config.json", "pytorch_model.bin.index.json", *PICKLED_SHARDS], None),

@@ -45,18 +45,25 @@ def test_a_failed_write_leaves_no_file(tmp_path):
 
 
 def test_work_is_another_s_when_any_of_its_inputs_is_another(tmp_path):
-    files = {name: tmp_path / f"{name}.json" for name in ("tokenized", "tokenizer", "checkpoint", "temperatures")}
+    files = {
+        name: tmp_path / f"{name}.json"
+        for name in ("tokenized", "tokenizer", "checkpoint", "temperatures")
+    }
     for path in files.values():
         path.write_text(json.dumps({"sha256": {"a": "1"}}))
     made_by = {"settings_digest": "s", "code_digest": "c"}
     paths = {name: str(path) for name, path in files.items()}
     before = work_identity(made_by, paths)
-    for part, path in zip(("data", "tokenizer", "weights", "temperatures"), files.values(), strict=True):
+    for part, path in zip(
+        ("data", "tokenizer", "weights", "temperatures"), files.values(), strict=True
+    ):
         path.write_text(json.dumps({"sha256": {"a": "2"}}))
         after = work_identity(made_by, paths)
         assert [name for name in before if before[name] != after[name]] == [part]
         before = after
-    assert "weights" not in work_identity(made_by, {name: paths[name] for name in ("tokenized", "tokenizer")})
+    assert "weights" not in work_identity(
+        made_by, {name: paths[name] for name in ("tokenized", "tokenizer")}
+    )
 
 
 def test_a_digest_does_not_depend_on_key_order():

@@ -1,4 +1,4 @@
-"""What one run of Snakemake decides, without Snakemake: threads, priorities, codes, what comes first."""
+"""One run's threads, priorities, codes and first steps, without Snakemake."""
 
 import os
 import re
@@ -135,7 +135,8 @@ def test_parts_of_a_cell_share_no_record_of_a_failure(run_of):
     [
         ("--cores 2", ["check_budgets", *JOBS, "check_writable", "lower_future_times",
                        "set_unrecorded_aside", "find_changed", "tell_jobs"]),
-        ("--cores 2 -n", ["check_budgets", *JOBS, "set_unrecorded_aside", "find_changed", "tell_jobs"]),
+        ("--cores 2 -n",
+         ["check_budgets", *JOBS, "set_unrecorded_aside", "find_changed", "tell_jobs"]),
         ("--cores 2 --touch", ["check_budgets", *JOBS, "check_writable", "lower_future_times",
                                "set_unrecorded_aside", "find_changed", "tell_jobs"]),
         ("--report r.html", [*HERE, "set_unrecorded_aside", "tell_jobs", "check_report"]),

@@ -1,4 +1,4 @@
-"""Both schemas: every key is described, defaults are those of the code, editors accept our files."""
+"""Both schemas describe every key, have the code's defaults, and editors accept our files."""
 
 import json
 import re
@@ -25,7 +25,7 @@ STUDIES = sorted((ROOT / "studies").glob("*.yaml"))
 
 
 def nodes(value: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
-    """Every mapping and list of a schema, with where it stands."""
+    """Yield every mapping and list of a schema, with its path."""
     yield path, value
     if isinstance(value, dict | list):
         for key, item in value.items() if isinstance(value, dict) else enumerate(value):
@@ -36,7 +36,7 @@ SCHEMAS_INSIDE = ("properties", "patternProperties", "$defs", "anyOf", "oneOf", 
 
 
 def described(schema: dict[str, Any]) -> dict[str, Any]:
-    """By path, every schema that has to be described: properties, definitions, alternatives, entries and items."""
+    """Find every schema that needs a description, by path: keys, definitions, entries, items."""
     found = {}
     for path, node in nodes(schema):
         entry = path[-1:] in (("items",), ("additionalProperties",)) and "properties" in (
@@ -88,7 +88,7 @@ def defaults(schema: dict[str, Any]) -> dict[str, Any]:
 
 
 def flat(name: str, values: dict[str, Any]) -> dict[str, Any]:
-    """Defaults of the code by `name.key`; one that stands for what the schema cannot say as a value is left out."""
+    """Collect the code's defaults by `name.key`, but for those that a schema cannot state."""
     found: dict[str, Any] = {}
     for key, value in values.items():
         found |= (
@@ -180,8 +180,10 @@ def test_what_a_study_need_not_repeat_of_its_base_is_needed_of_any_other(tiny_st
         ("learning_rate: 1e-3", "learning_rate: fast", "\n  learning_rate: Peak learning rate"),
         ("learning_rate:", "learning_rat:", "\n  learning_rate: Peak learning rate"),
         ("title: Tiny\n", "", "'title' is a required property; add it\n  title: Heading"),
-        ("    family: led\n", "", "models.led: 'family' is a required property; add it\n  family: Module"),
-        ("seq_lens: [32, 64]", "seq_lens: [32, 4]", "seq_lens.1: 4 is less than the minimum of 8\n  seq_lens: Input"),
+        ("    family: led\n", "",
+         "models.led: 'family' is a required property; add it\n  family: Module"),
+        ("seq_lens: [32, 64]", "seq_lens: [32, 4]",
+         "seq_lens.1: 4 is less than the minimum of 8\n  seq_lens: Input"),
         ("gpus: 0", "gpus: none", "\n  gpus: GPUs of a cell"),
         ("initialisation: random", "path: x\n    initialisation: random",
          "models.led.path: A model from random weights has no path; leave it out"),
@@ -199,9 +201,12 @@ def test_a_message_says_what_the_key_means(tiny_study_text, study_schema, tmp_pa
 
 @pytest.mark.parametrize(
     ("given", "said"),
-    [({"pue": 0.9}, "\n  pue: Power usage"), ({"watts_per_cor": 3}, "\n  watts_per_core: Watts that one busy core"),
-     ({"carbon": {"grams_per_kwh": 3}}, "'source' is a required property; add it\n  source: Who states the grams"),
-     ({"accept_code": ["xyz"]}, "accept_code.0: expected a code digest, .* but found 'xyz'\n  accept_code: Digests")],
+    [({"pue": 0.9}, "\n  pue: Power usage"),
+     ({"watts_per_cor": 3}, "\n  watts_per_core: Watts that one busy core"),
+     ({"carbon": {"grams_per_kwh": 3}},
+      "'source' is a required property; add it\n  source: Who states the grams"),
+     ({"accept_code": ["xyz"]},
+      "accept_code.0: expected a code digest, .* but found 'xyz'\n  accept_code: Digests")],
 )  # fmt: skip
 def test_a_message_about_the_machine_says_what_the_key_means(given, said):
     with pytest.raises(StudyError, match=said):

@@ -18,17 +18,19 @@ from longwatt.study_checks import checked_stages
 from longwatt.tokenizer_files import make_tokenizer
 from tests.conftest import TINY_STUDY
 
+FILES = "{files: {train: data/train.jsonl, validation: data/validation.jsonl}}"
 OWN = TINY_STUDY.replace(
     TINY_STUDY[TINY_STUDY.index("    source: needle") : TINY_STUDY.index("    metric: f1")],
-    "    source: jsonl\n    options: {files: {train: data/train.jsonl, validation: data/validation.jsonl}}\n",
+    f"    source: jsonl\n    options: {FILES}\n",
 )
-MIRROR = OWN.replace("source: jsonl", "source: scrolls").replace(
-    "{files: {train: data/train.jsonl, validation: data/validation.jsonl}}", "{task: qasper}"
-)
+MIRROR = OWN.replace("source: jsonl", "source: scrolls").replace(FILES, "{task: qasper}")
 
 
 def rows(count: int, word: str = "word") -> str:
-    return "".join(json.dumps({"id": str(n), "input": f"a {word}", "output": word}) + "\n" for n in range(count))
+    return "".join(
+        json.dumps({"id": str(n), "input": f"a {word}", "output": word}) + "\n"
+        for n in range(count)
+    )
 
 
 def stages(schema: Path, text: str = OWN) -> Stages:
@@ -56,7 +58,11 @@ def own(tmp_path, monkeypatch):
 
 
 def changed(found: Stages) -> list[str]:
-    return [file for files in source_checks.changed(found, KnownDigests(KNOWN)).values() for file in files]
+    return [
+        file
+        for files in source_checks.changed(found, KnownDigests(KNOWN)).values()
+        for file in files
+    ]
 
 
 def replace_by(path: Path, text: str, *, time: float | None = None) -> None:
@@ -106,7 +112,9 @@ def test_equal_contents_are_read_once_and_remembered(own, study_schema, monkeypa
     own.touch()
     read = []
     digest = __import__("longwatt.source_files", fromlist=["sha256"]).sha256
-    monkeypatch.setattr("longwatt.source_files.sha256", lambda path: read.append(path) or digest(path))
+    monkeypatch.setattr(
+        "longwatt.source_files.sha256", lambda path: read.append(path) or digest(path)
+    )
     assert changed(found) == [] and read == [own]
     assert not KNOWN.exists(), "looking writes nothing"
     assert source_checks.set_aside(found, KnownDigests(KNOWN)) == {}
@@ -145,7 +153,9 @@ def test_what_an_older_version_made_goes_by_time(own, study_schema):
     found = stages(study_schema)
     artefact = make(found)
     facts = json.loads(artefact.read_text())
-    artefact.write_text(json.dumps({name: value for name, value in facts.items() if name != "sources"}))
+    artefact.write_text(
+        json.dumps({name: value for name, value in facts.items() if name != "sources"})
+    )
     assert changed(found) == []
     os.utime(artefact, (1e9, 1e9))
     assert changed(found) == ["data/train.jsonl", "data/validation.jsonl"]
@@ -156,7 +166,9 @@ def test_artefacts_are_set_aside_and_come_back_with_their_files(own, study_schem
     artefact = make(found)
     kept = Path(shutil.copy2(own, "kept"))
     replace_by(own, rows(7))
-    assert source_checks.changed(found, KnownDigests(KNOWN)) and artefact.exists(), "looking renames nothing"
+    assert source_checks.changed(found, KnownDigests(KNOWN)) and artefact.exists(), (
+        "looking renames nothing"
+    )
     aside = source_checks.set_aside(found, KnownDigests(KNOWN))
     assert aside == {str(artefact): ["data/train.jsonl"]} and not artefact.exists()
     assert str(artefact) in source_checks.describe(aside)
@@ -197,11 +209,15 @@ def test_a_mirrors_zip_counts_wherever_the_mirror_is(tmp_path, study_schema, mon
     mirror("other", 6)
     assert changed(found) == ["other/qasper.zip"]
     digest = "0" * 64
-    pinned = stages(study_schema, MIRROR.replace("{task: qasper}", f"{{task: qasper, sha256: '{digest}'}}"))
+    pinned = stages(
+        study_schema, MIRROR.replace("{task: qasper}", f"{{task: qasper, sha256: '{digest}'}}")
+    )
     (key,) = pinned.datasets
     artefact = Path(pinned.download_dataset(key).artefact)
     artefact.parent.mkdir(parents=True)
-    artefact.write_text(json.dumps({"sources": [{"path": "mirror:qasper.zip", "size": 1, "sha256": digest}]}))
+    artefact.write_text(
+        json.dumps({"sources": [{"path": "mirror:qasper.zip", "size": 1, "sha256": digest}]})
+    )
     assert changed(pinned) == [], "the study says which contents it means"
     monkeypatch.delenv(hub.MIRROR)
     assert changed(found) == []
@@ -213,7 +229,9 @@ def test_a_checkpoint_and_its_tokenizer_may_gain_lose_and_change_files(own, stud
     for name in ("config.json", "model-1.safetensors", "model-2.safetensors", "tokenizer.json"):
         (folder / name).write_text("{}")
     text = OWN.replace("initialisation: random", f"initialisation: checkpoint\n    path: {folder}")
-    text = text.replace("bpe: {kind: byte_level_bpe, vocab_size: 600}", f"bpe: {{kind: checkpoint, path: {folder}}}")
+    text = text.replace(
+        "bpe: {kind: byte_level_bpe, vocab_size: 600}", f"bpe: {{kind: checkpoint, path: {folder}}}"
+    )
     found = stages(study_schema, text)
     (key,), ((dataset, tokenizer),) = found.models, found.pairs()
     model = found.download_model(key)
@@ -225,7 +243,9 @@ def test_a_checkpoint_and_its_tokenizer_may_gain_lose_and_change_files(own, stud
 
     (folder / "tokenizer_config.json").write_text("{}")
     both = source_checks.changed(found, KnownDigests(KNOWN))
-    assert both == {path: ["model/tokenizer_config.json"] for path in (model.artefact, made.artefact)}
+    assert both == {
+        path: ["model/tokenizer_config.json"] for path in (model.artefact, made.artefact)
+    }
     (folder / "tokenizer_config.json").unlink()
     (folder / "model-2.safetensors").rename("kept")
     assert changed(found) == ["model-2.safetensors"]

@@ -1,4 +1,4 @@
-"""What a Snakemake command line asks of the jobs; the jobs themselves are seen in the workflow's tests."""
+"""A Snakemake command line and what it asks of the jobs, which the workflow's tests run."""
 
 import pytest
 from snakemake.cli import parse_args

@@ -148,7 +148,8 @@ def test_wrong_figures_of_carbon_and_money_are_refused_by_name(given, said):
 
 @pytest.mark.parametrize(
     "given",
-    [{}, {"carbon": {"grams_per_kwh": None, "source": None, "year": None}}, {"prices": {"per_kwh": 0.3}}, {"pue": 1.4},
+    [{}, {"carbon": {"grams_per_kwh": None, "source": None, "year": None}},
+     {"prices": {"per_kwh": 0.3}}, {"pue": 1.4},
      {"carbon": {"grams_per_kwh": 300, "source": "the grid", "year": 2025}}],
 )  # fmt: skip
 def test_figures_of_carbon_and_money_may_be_left_out(given):
@@ -157,8 +158,9 @@ def test_figures_of_carbon_and_money_may_be_left_out(given):
 
 def test_a_study_may_extend_another_key_by_key(tmp_path, tiny_study_text, study_schema):
     (tmp_path / "base.yaml").write_text(tiny_study_text)
-    own = "extends: base\ntitle: Mine\ntraining: {learning_rate: 0.5}\ngrid:\n  - {datasets: [needle], models: [led], "
-    study = read(tmp_path, own + "seq_lens: [16], budgets: [cpu]}\n", study_schema)
+    own = "extends: base\ntitle: Mine\ntraining: {learning_rate: 0.5}\ngrid:\n  "
+    own += "- {datasets: [needle], models: [led], seq_lens: [16], budgets: [cpu]}\n"
+    study = read(tmp_path, own, study_schema)
     base = read_study(tmp_path / "base.yaml", study_schema)
     assert study["title"] == "Mine" and "extends" not in study
     assert study["training"] == {**base["training"], "learning_rate": 0.5}
@@ -192,7 +194,8 @@ def test_a_study_whose_base_is_missing_or_itself_is_refused(
 def test_inherited_claims_and_published_facts_can_be_taken_away_one_by_one(tmp_path, study_schema):
     for name in ("paper", "paper_cost"):
         (tmp_path / f"{name}.yaml").write_text((ROOT / f"studies/{name}.yaml").read_text())
-    own = "extends: paper\nclaims: {07_base_and_longer_can_match_large: null}\npublished: {datasets: {qmsum: null}}\n"
+    own = "extends: paper\nclaims: {07_base_and_longer_can_match_large: null}\n"
+    own += "published: {datasets: {qmsum: null}}\n"
     study = read(tmp_path, own, study_schema)
     assert (
         study["claims"]["07_base_and_longer_can_match_large"] is None and len(study["claims"]) == 11

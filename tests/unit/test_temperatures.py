@@ -156,7 +156,8 @@ def test_given_temperatures_are_taken(cell):
     [
         (
             {"split": "dev"},
-            r"logits\.jsonl has no rows of the split 'dev' that calibration\.split names; it has valid",
+            r"logits\.jsonl has no rows of the split 'dev' that calibration\.split names; "
+            "it has valid",
         ),
         ({"temperatures": [1, 1]}, "exits.temperatures has 2 numbers, but the model has 4 exits"),
         (

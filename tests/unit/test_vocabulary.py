@@ -1,4 +1,4 @@
-"""Fast tokenizers of older checkpoints' vocabularies say what those say, special tokens included."""
+"""Fast tokenizers of older checkpoints' vocabularies agree with these, special tokens included."""
 
 import json
 
@@ -11,7 +11,11 @@ from longwatt.tokenization import SpecialTokens, load_tokenizer
 from longwatt.vocabulary import VocabularyError
 from tests.tiny_hub import BIGBIRD_TOKENIZER, bigbird_files, led_files, sentences, spiece
 
-TEXTS = [" ".join(sentences(6, seed)) for seed in range(40)] + ["a\tb\n\n c  é ﬁ½ ™ 　d. ", "\n", "x" * 50]
+TEXTS = [" ".join(sentences(6, seed)) for seed in range(40)] + [
+    "a\tb\n\n c  é ﬁ½ ™ 　d. ",
+    "\n",
+    "x" * 50,
+]
 
 
 def write(folder, files):
@@ -32,7 +36,9 @@ def led(tmp_path_factory):
 def bigbird(tmp_path_factory):
     folder = tmp_path_factory.mktemp("bigbird")
     files = bigbird_files(folder / "made")
-    return write(folder / "bigbird", {name: files[name] for name in files if name != "model.safetensors"})
+    return write(
+        folder / "bigbird", {name: files[name] for name in files if name != "model.safetensors"}
+    )
 
 
 def loaded(source, folder):
@@ -54,12 +60,15 @@ def test_leds_is_made_of_its_vocabulary_and_merges(led, tmp_path):
 def test_bigbirds_has_the_ids_of_its_pieces(bigbird, tmp_path):
     tokenizer = loaded(bigbird, tmp_path)
     facts = vocabulary.check(tokenizer, bigbird, TEXTS)
-    assert facts["made_of"] == "spiece.model" and facts["tokens_compared"] > 1000 and facts["tokens_differing"] == 0
+    assert facts["made_of"] == "spiece.model" and facts["tokens_compared"] > 1000
+    assert facts["tokens_differing"] == 0
     special = SpecialTokens.of(tokenizer)
     assert (special.prefix, special.suffix) == ((), (1,)), "an end and no beginning"
     assert [tokenizer.pad_token_id, tokenizer.eos_token_id, tokenizer.bos_token_id] == [0, 1, 2]
     assert tokenizer.convert_ids_to_tokens(tokenizer.mask_token_id) == "[MASK]"
-    text = TEXTS[0].replace("ﬁ", "fi").replace("½", "1\u20442").replace("…", "...")  # what NFKC makes of them
+    text = (
+        TEXTS[0].replace("ﬁ", "fi").replace("½", "1\u20442").replace("…", "...")
+    )  # what NFKC makes of them
     assert tokenizer.decode(tokenizer(text)["input_ids"], skip_special_tokens=True).strip() == text
 
 
@@ -76,7 +85,10 @@ def test_pegasus_numbers_its_pieces_behind_those_for_pretraining(bigbird, tmp_pa
 
 def test_what_transformers_makes_of_bigbirds_would_be_refused(bigbird):
     """If it is taken one day, it can replace what is made here."""
-    with pytest.raises(VocabularyError, match=r"differs from its spiece\.model in \d+ of \d+ tokens of the dataset's"):
+    with pytest.raises(
+        VocabularyError,
+        match=r"differs from its spiece\.model in \d+ of \d+ tokens of the dataset's",
+    ):
         vocabulary.check(PegasusTokenizer.from_pretrained(str(bigbird)), bigbird, TEXTS)
 
 
@@ -91,17 +103,26 @@ def test_a_tokenizer_json_is_taken_to_the_letter(bigbird, tmp_path):
     rebuilt = AutoTokenizer.from_pretrained(str(tmp_path / "given"))
     tokenizer = loaded(tmp_path / "given", tmp_path / "out")
     assert vocabulary.check(tokenizer, tmp_path / "given", TEXTS)["texts_equal"] == len(TEXTS)
-    assert rebuilt("a. ")["input_ids"] != tokenizer("a. ")["input_ids"], "else this test tests nothing"
-    assert (tokenizer.pad_token, tokenizer.eos_token, tokenizer.mask_token) == ("<pad>", "</s>", "[MASK]")
+    assert rebuilt("a. ")["input_ids"] != tokenizer("a. ")["input_ids"], (
+        "else this test tests nothing"
+    )
+    wanted = ("<pad>", "</s>", "[MASK]")
+    assert (tokenizer.pad_token, tokenizer.eos_token, tokenizer.mask_token) == wanted
 
 
 def test_a_vocabulary_of_another_algorithm_than_pegasus_is_refused(tmp_path):
     texts = iter(sentences(300))
     sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=texts, model_prefix=str(tmp_path / "spiece"), vocab_size=200, model_type="bpe", minloglevel=2
+        sentence_iterator=texts,
+        model_prefix=str(tmp_path / "spiece"),
+        vocab_size=200,
+        model_type="bpe",
+        minloglevel=2,
     )
     write(tmp_path, {"config.json": b'{"model_type": "pegasus"}'})
-    with pytest.raises(VocabularyError, match=r"spiece\.model is no unigram model, as Pegasus' are; save its tok"):
+    with pytest.raises(
+        VocabularyError, match=r"spiece\.model is no unigram model, as Pegasus' are; save its tok"
+    ):
         vocabulary.build(tmp_path)
 
 
@@ -116,6 +137,7 @@ def test_pegasus_special_pieces_in_a_text_are_text_as_for_sentencepiece(tmp_path
 def test_a_vocabulary_that_says_nothing_of_its_kind_is_refused_with_the_way_out(bigbird, tmp_path):
     write(tmp_path, {"spiece.model": (bigbird / "spiece.model").read_bytes()})
     with pytest.raises(
-        VocabularyError, match=r"no fast tokenizer can be made of .*; save its tokenizer\.json elsewhere"
+        VocabularyError,
+        match=r"no fast tokenizer can be made of .*; save its tokenizer\.json elsewhere",
     ):
         vocabulary.build(tmp_path)

@@ -1,4 +1,4 @@
-"""The work folder: what is resumed, and what is not."""
+"""The work folder resumes sound work of the same identity, and nothing else."""
 
 import json
 import shutil
@@ -34,7 +34,8 @@ def test_a_second_attempt_resumes_at_the_last_complete_checkpoint(work):
     save(work, 10, 5)
     save(work, 20, 5)
     attempt, checkpoint, sentence = WorkFolder(work.path, IDENTITY).begin()
-    assert (attempt, checkpoint.name, sentence) == (2, "checkpoint-20", "attempt 2 resumes at step 20")
+    assert (attempt, checkpoint.name) == (2, "checkpoint-20")
+    assert sentence == "attempt 2 resumes at step 20"
     assert checkpoint_state(checkpoint) == {"best_step": 5}
     assert [start["from_step"] for start in work.starts()] == [0, 20]
 
@@ -137,12 +138,14 @@ def test_a_removal_that_was_killed_is_repeated_and_never_mistaken_for_work(work,
 def test_another_training_s_checkpoint_neither_resumes_nor_displaces_one_s_own(work):
     work.begin()
     save(work, 90, None)
-    (work.path / "attempts.jsonl").unlink()  # as a removal by hand, or an older version, could leave it
+    # As a removal by hand, or an older version, could leave it.
+    (work.path / "attempts.jsonl").unlink()
     mine = WorkFolder(work.path, {**IDENTITY, "settings": "other"})
     assert mine.begin()[:2] == (1, None)
     for step in (10, 20):
         save(mine, step, None)
-    assert sorted(path.name for path in mine.checkpoints.iterdir()) == ["checkpoint-10", "checkpoint-20"]
+    kept = sorted(path.name for path in mine.checkpoints.iterdir())
+    assert kept == ["checkpoint-10", "checkpoint-20"]
     assert mine.begin()[1].name == "checkpoint-20"
 
 

@@ -1,4 +1,4 @@
-"""A file has its final name only once it is whole; a full disk leaves what was there before."""
+"""A file has its final name only once it is whole, and a full disk leaves the old one."""
 
 import subprocess
 import sys
@@ -17,10 +17,13 @@ resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
 WRITERS = {
     "json": "from longwatt.provenance import write_json; write_json('out', ['x' * 50] * 1000)",
     "records": "from longwatt.datasets.records import download; "
-    "download({'source': 'needle', 'options': {'words_per_document': 400, 'train': 50, 'validation': 1, 'test': 1}}, "
+    "download({'source': 'needle', 'options': {'words_per_document': 400, 'train': 50, "
+    "'validation': 1, 'test': 1}}, "
     "Path('out'), {})",
-    "tokenizer": "from longwatt.datasets.records import download; from longwatt.tokenizer_files import make_tokenizer; "
-    "download({'source': 'needle', 'options': {'words_per_document': 30, 'train': 40, 'validation': 1, 'test': 1, "
+    "tokenizer": "from longwatt.datasets.records import download; "
+    "from longwatt.tokenizer_files import make_tokenizer; "
+    "download({'source': 'needle', 'options': {'words_per_document': 30, 'train': 40, "
+    "'validation': 1, 'test': 1, "
     "'filler_vocabulary': 300}}, Path('data'), {}); "
     "make_tokenizer({'kind': 'byte_level_bpe', 'vocab_size': 900, 'min_frequency': 1}, "
     "Path('data/records.jsonl'), Path('.'))",
@@ -28,7 +31,8 @@ WRITERS = {
     "write_csv(Path('out'), pandas.DataFrame({'a': range(9000)}))",
     "copy": "from longwatt.models.download import download_model; "
     "download_model({'path': 'source'}, Path('model'), {})",
-    "figure": "import matplotlib.pyplot as plt; from longwatt.drawing import save; figure, axis = plt.subplots(); "
+    "figure": "import matplotlib.pyplot as plt; from longwatt.drawing import save; "
+    "figure, axis = plt.subplots(); "
     "axis.plot([n * n % 97 for n in range(3000)]); save(figure, Path('out'))",
 }
 
@@ -40,7 +44,9 @@ def test_a_full_disk_leaves_no_half_written_file(kind, tmp_path):
     (tmp_path / "source/model.safetensors").write_bytes(b"x" * 50_000)
     before = {path for path in tmp_path.rglob("*") if path.is_file()}
     code = LIMITED.format(code=WRITERS[kind])
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True
+    )
     assert done.returncode == 1 and "File too large" in done.stderr, done.stderr
     left = {path for path in tmp_path.rglob("*") if path.is_file()} - before
     whole = {"config.json", "records.jsonl", "dataset.json"}  # written before, and small enough

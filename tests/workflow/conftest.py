@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -49,11 +50,14 @@ class Project:
         return self.results / f"needle/led/{length}/cpu/generated/seed1"
 
     def environment(self, **more: str) -> dict[str, str]:
-        kept = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "CUDA_VISIBLE_DEVICES")}
+        kept = {
+            k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "CUDA_VISIBLE_DEVICES")
+        }
         return {**kept, **more}
 
     def command(self, *arguments: str, study: str = "tiny") -> list[str]:
-        return [sys.executable, "-m", "snakemake", *arguments, "--cores", "2", "--config", f"study={study}"]
+        common = ["--cores", "2", "--config", f"study={study}"]
+        return [sys.executable, "-m", "snakemake", *arguments, *common]
 
     def run(
         self,
@@ -63,50 +67,33 @@ class Project:
         before: Callable[[], None] | None = None,
         **env: str,
     ) -> str:
-        """Run Snakemake; the output, standard error included. `before` runs in the new process, to limit it."""
-        done = subprocess.run(
-            self.command(*arguments, study=study),
-            cwd=self.path,
-            env=self.environment(**env),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            preexec_fn=before,
-        )
+        """Run Snakemake, limited by `before` in the new process; return all that it prints."""
+        return self._run(self.command(*arguments, study=study), ok, preexec_fn=before, **env)
+
+    def _run(self, command: list[str], ok: bool, preexec_fn: Any = None, **env: str) -> str:
+        how = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "preexec_fn": preexec_fn}
+        variables = self.environment(**env)
+        done = subprocess.run(command, cwd=self.path, env=variables, text=True, **how)
         assert (done.returncode == 0) == ok, done.stdout[-6000:]
         return done.stdout
 
     def run_compare(self, against: str, ok: bool = True) -> str:
-        """Set the study beside another; the output."""
+        """Set the study beside another and return the output."""
         # `--config` takes all words after it, so the other study follows this one's name there.
-        done = subprocess.run(
-            [*self.command("compare"), f"against={against}"],
-            cwd=self.path,
-            env=self.environment(),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        assert (done.returncode == 0) == ok, done.stdout[-6000:]
-        return done.stdout
+        return self._run([*self.command("compare"), f"against={against}"], ok)
 
     def start(self) -> subprocess.Popen[str]:
-        """Start Snakemake in the background, as the head of a group of processes, its output in run.log."""
+        """Start Snakemake as the head of a group of processes, its output in run.log."""
         with (self.path / "run.log").open("a") as log:
-            return subprocess.Popen(
-                self.command(),
-                cwd=self.path,
-                env=self.environment(),
-                stdout=log,
-                stderr=log,
-                text=True,
-                start_new_session=True,
-            )
+            how = {"stdout": log, "stderr": log, "text": True, "start_new_session": True}
+            return subprocess.Popen(self.command(), cwd=self.path, env=self.environment(), **how)
 
     def would_run(self, *arguments: str) -> dict[str, int]:
         """How often each rule would run now."""
         said = self.run(*arguments, "-n")
-        stats = re.search(r"Job stats:\n[^\n]*\n-+[^\n]*\n(.*?)^total", said, flags=re.DOTALL | re.MULTILINE)
+        stats = re.search(
+            r"Job stats:\n[^\n]*\n-+[^\n]*\n(.*?)^total", said, flags=re.DOTALL | re.MULTILINE
+        )
         rows = (line.split() for line in stats.group(1).splitlines()) if stats else ()
         return {name: int(count) for name, count in rows if name != "all"}
 
@@ -122,7 +109,10 @@ class Project:
 
 def processes_of(text: str) -> list[int]:
     """Live processes whose command line holds a text."""
-    living = ((each.pid, " ".join(each.info["cmdline"] or ())) for each in psutil.process_iter(["cmdline"]))
+    living = (
+        (each.pid, " ".join(each.info["cmdline"] or ()))
+        for each in psutil.process_iter(["cmdline"])
+    )
     return [pid for pid, command in living if text in command and pid != os.getpid()]
 
 

@@ -30,13 +30,9 @@ def test_every_file_and_command_of_the_pages_works(tmp_path):
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(body)
         elif kind == "sh":
-            done = subprocess.run(
-                ["bash", "-euc", body],
-                cwd=project.path,
-                env=project.environment(),
-                capture_output=True,
-                text=True,
-            )
+            where = {"cwd": project.path, "env": project.environment()}
+            command = ["bash", "-euc", body]
+            done = subprocess.run(command, capture_output=True, text=True, **where)
             assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
     assert set(scores(project, "mine")) == {"t5", "bart"}
     assert set(scores(project, "coded")) == {"both_ends"}

@@ -31,14 +31,17 @@ ONE_LENGTH = TINY_STUDY.replace("seq_lens: [32, 64]", "seq_lens: [32]")
 
 def rows(count: int) -> str:
     return "".join(
-        json.dumps({"id": str(n), "input": f"the word {n} of it", "output": f"{n}"}) + "\n" for n in range(count)
+        json.dumps({"id": str(n), "input": f"the word {n} of it", "output": f"{n}"}) + "\n"
+        for n in range(count)
     )
 
 
 def project_with(path, dataset: str, both: bool = False) -> Project:
     """A study of its own data, beside needle or alone."""
     study = ONE_LENGTH.replace(NEEDLE, (NEEDLE if both else "") + dataset)
-    study = study.replace("datasets: [needle]", "datasets: [needle, own]" if both else "datasets: [own]")
+    study = study.replace(
+        "datasets: [needle]", "datasets: [needle, own]" if both else "datasets: [own]"
+    )
     project = Project.create(path / "project", study)
     (project.path / "data").mkdir()
     (project.path / "data/train.jsonl").write_text(rows(40))
@@ -83,8 +86,12 @@ def test_a_bad_row_stops_its_dataset_before_any_training_and_nothing_else(tmp_pa
     said = project.run(ok=False)
     message = "data/train.jsonl, line 41: the field 'output' is missing; the row has 'id', 'input'"
     assert f"DatasetError: {message}" in said
-    assert said.index(message) < said.index("attempt 1 starts"), "bad data shows before any training"
-    assert (project.results / "needle/led/32/cpu/generated/seed1/predict/greedy/scores.json").exists()
+    assert said.index(message) < said.index("attempt 1 starts"), (
+        "bad data shows before any training"
+    )
+    assert (
+        project.results / "needle/led/32/cpu/generated/seed1/predict/greedy/scores.json"
+    ).exists()
     assert [log for log in trained(project) if "own" in str(log)] == []
 
     (project.path / "data/train.jsonl").write_text(rows(40))
@@ -95,8 +102,16 @@ def test_a_bad_row_stops_its_dataset_before_any_training_and_nothing_else(tmp_pa
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [
-        ("train.jsonl", b'{"id": "1", "input": "x", "output": "y"\n', "data/train.jsonl, line 1 is not JSON"),
-        ("train.jsonl", b'{"id": "1", "input": "\xe9", "output": "y"}\n', "data/train.jsonl, line 1 is not UTF-8"),
+        (
+            "train.jsonl",
+            b'{"id": "1", "input": "x", "output": "y"\n',
+            "data/train.jsonl, line 1 is not JSON",
+        ),
+        (
+            "train.jsonl",
+            b'{"id": "1", "input": "\xe9", "output": "y"}\n',
+            "data/train.jsonl, line 1 is not UTF-8",
+        ),
         (
             "validation.jsonl",
             b'{"id": "1", "input": "x", "output": []}\n',
@@ -130,7 +145,9 @@ def make_mirror(project: Project) -> None:
 def test_a_mirror_is_named_in_the_configuration_and_may_move(tmp_path):
     project = project_with(tmp_path, TASK)
     said = project.run("-n", ok=False)
-    assert "datasets.own: no mirror is set to take qasper.zip from" in said and "Traceback" not in said
+    assert (
+        "datasets.own: no mirror is set to take qasper.zip from" in said and "Traceback" not in said
+    )
     project.edit("config.yaml", "mirror: null", "mirror: data")
     said = project.run("-n", ok=False)
     assert "the mirror data has no qasper.zip; it has no zip files" in said
@@ -145,9 +162,17 @@ def test_a_mirror_is_named_in_the_configuration_and_may_move(tmp_path):
 @pytest.mark.parametrize(
     ("options", "damage", "said"),
     [
-        (f"{{task: qasper, sha256: '{'0' * 64}'}}", lambda content: content, f"but the study expects {'0' * 64}"),
+        (
+            f"{{task: qasper, sha256: '{'0' * 64}'}}",
+            lambda content: content,
+            f"but the study expects {'0' * 64}",
+        ),
         ("{task: qasper}", lambda content: content[:-200], "data/qasper.zip is damaged or no zip"),
-        ("{task: qasper, splits: [train, validation, test]}", lambda content: content, "has no qasper/test.jsonl"),
+        (
+            "{task: qasper, splits: [train, validation, test]}",
+            lambda content: content,
+            "has no qasper/test.jsonl",
+        ),
     ],
 )
 def test_a_bad_zip_is_named(tmp_path, options, damage, said):
@@ -161,9 +186,10 @@ def test_a_bad_zip_is_named(tmp_path, options, damage, said):
 
 
 CHECKPOINT = {"initialisation: random": "initialisation: checkpoint\n    path: data"}
+WINDOW = "attention_window: 16, max_encoder_position_embeddings: 128"
 TOO_SHORT = {
     "family: led": "family: bigbird_pegasus",
-    "attention_window: 16, max_encoder_position_embeddings: 128,": "block_size: 8, num_random_blocks: 1,",
+    WINDOW: "block_size: 8, num_random_blocks: 1",
     "max_decoder_position_embeddings: 32": "attention_type: block_sparse",
 }
 
@@ -171,9 +197,18 @@ TOO_SHORT = {
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"greedy: {split: validation": "greedy: {split: test"}, "inference.greedy.split needs the split 'test', but"),
-        ({"every_steps: 4": "split: test, every_steps: 4"}, "training.validation.split needs the split 'test'"),
-        ({"{files: {train: data/train.jsonl, ": "{files: {"}, "training needs the split 'train', but datasets.own"),
+        (
+            {"greedy: {split: validation": "greedy: {split: test"},
+            "inference.greedy.split needs the split 'test', but",
+        ),
+        (
+            {"every_steps: 4": "split: test, every_steps: 4"},
+            "training.validation.split needs the split 'test'",
+        ),
+        (
+            {"{files: {train: data/train.jsonl, ": "{files: {"},
+            "training needs the split 'train', but datasets.own",
+        ),
         (
             {"seeds: [1]}": "seeds: [1]}\nexclude:\n  - {model: led, reason: too large}"},
             "all 1 cells fall to `exclude`",
@@ -182,8 +217,14 @@ TOO_SHORT = {
         ({"datasets: [own]": "datasets: [owm]"}, "unknown dataset 'owm' (did you mean 'own'?)"),
         ({"models: [led]": "models: [ledd]"}, "unknown model 'ledd' (did you mean 'led'?)"),
         (CHECKPOINT, "models.led: data is no checkpoint folder: it has no config.json"),
-        ({"{kind: byte_level_bpe, vocab_size: 600}": "{kind: checkpoint, path: data}"}, "data has no tokenizer.json"),
-        (TOO_SHORT, "seq_len 32 is too short for block-sparse attention, which needs more than 56 tokens"),
+        (
+            {"{kind: byte_level_bpe, vocab_size: 600}": "{kind: checkpoint, path: data}"},
+            "data has no tokenizer.json",
+        ),
+        (
+            TOO_SHORT,
+            "seq_len 32 is too short for block-sparse attention, which needs more than 56 tokens",
+        ),
     ],
 )
 def test_a_study_that_cannot_run_is_refused_at_once(tmp_path, changes, said):
@@ -204,7 +245,9 @@ def test_a_read_only_results_folder_is_refused_before_anything_runs(tmp_path):
     project = Project.create(tmp_path / "project")
     (project.path / "results").mkdir(mode=0o555)
     probe = subprocess.run(
-        ["touch", str(project.path / "results/x")], preexec_fn=without_override, stderr=subprocess.DEVNULL
+        ["touch", str(project.path / "results/x")],
+        preexec_fn=without_override,
+        stderr=subprocess.DEVNULL,
     )
     if probe.returncode == 0:
         pytest.skip("this user may write anywhere and cannot give that up")
@@ -229,5 +272,10 @@ def test_a_full_disk_leaves_nothing_that_looks_finished(finished, tmp_path):
     assert list(project.path.glob("resources/tokenized/**/tokenized.json")), "the data fit"
     assert not list(project.results.glob("**/training.json"))
     project.run()
-    found, expected = (json.loads((p.cell(32) / "predict/greedy/scores.json").read_text()) for p in (project, finished))
-    assert {k: found[k] for k in ("score", "rougeL")} == {k: expected[k] for k in ("score", "rougeL")}
+    found, expected = (
+        json.loads((p.cell(32) / "predict/greedy/scores.json").read_text())
+        for p in (project, finished)
+    )
+    assert {k: found[k] for k in ("score", "rougeL")} == {
+        k: expected[k] for k in ("score", "rougeL")
+    }

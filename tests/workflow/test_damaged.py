@@ -1,4 +1,4 @@
-"""Damaged files among finished results: the run names them with the cure, and the next one makes them again."""
+"""Damaged files among finished results: a run names them and the cure, the next mends them."""
 
 import pytest
 
@@ -15,7 +15,10 @@ def test_a_damaged_file_is_named_by_the_run_and_made_again_by_the_next(tmp_path)
     project = Project.create(tmp_path / "project", ONE_CELL)
     project.run(SCORES, ENERGY)
     folder = project.path / POINT
-    scores, predicted = (folder / "scores.json").read_bytes(), (folder / "predictions.jsonl").read_bytes()
+    scores, predicted = (
+        (folder / "scores.json").read_bytes(),
+        (folder / "predictions.jsonl").read_bytes(),
+    )
 
     (folder / "predictions.jsonl").write_bytes(predicted[: len(predicted) // 2])
     (folder / "scores.json").unlink()
@@ -43,7 +46,8 @@ def test_a_damaged_file_is_named_by_the_run_and_made_again_by_the_next(tmp_path)
     for name in ("predictions.jsonl", "scores.json"):
         (folder / name).unlink()
     said = project.run(SCORES, ok=False)
-    assert "finetune/model/model.safetensors is damaged" in said and "run again, and the cell is trained again" in said
+    assert "finetune/model/model.safetensors is damaged" in said
+    assert "run again, and the cell is trained again" in said
     said = project.run(SCORES)
     assert "had completed before, but" in said and "it is trained again" in said
     assert weights.read_bytes() == whole and (folder / "predictions.jsonl").read_bytes() != b""

@@ -29,7 +29,9 @@ def needle(tmp_path_factory) -> dict[str, list[dict[str, str]]]:
 def test_needle_rises_with_input_length_and_reaches_its_ceiling(needle, model):
     rows = needle[model]
     bounds = [(float(row["score_ci_low"]), float(row["score_ci_high"])) for row in rows]
-    assert all(high < low for (_, high), (low, _) in pairwise(bounds)), "each length clearly above the one before"
+    assert all(high < low for (_, high), (low, _) in pairwise(bounds)), (
+        "each length clearly above the one before"
+    )
     assert float(rows[-1]["score"]) >= 0.8 * float(rows[-1]["score_ceiling"])
 
 

@@ -32,8 +32,13 @@ def test_a_cell_without_weights_to_keep_fails_once_and_every_advice_works(tmp_pa
     failure = json.loads((project.cell(64) / "work/failure-finetune.json").read_text())
     assert "no validation before it left weights to keep" in failure["message"].lower()
     first = started(project)
-    assert "training diverged" in project.run(TRAINED, ok=False) and started(project) == first, "no second training"
-    assert "failed: needle/led/64/cpu/generated/seed1: WorkerError: training diverged" in project.run("partial")
+    assert "training diverged" in project.run(TRAINED, ok=False) and started(project) == first, (
+        "no second training"
+    )
+    assert (
+        "failed: needle/led/64/cpu/generated/seed1: WorkerError: training diverged"
+        in project.run("partial")
+    )
     advised = re.search(r"`(--forcerun) (\S+)`", failure["message"])
     assert advised and advised.group(2) == TRAINED
     project.run(TRAINED, *advised.groups(), ok=False)

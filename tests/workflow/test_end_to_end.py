@@ -16,12 +16,16 @@ from tests.conftest import TINY_STUDY
 from tests.workflow.conftest import Project
 
 PROMISED = (
-    "cell dataset model seq_len budget protocol seed inference initialisation score score_name score_ci_low",
-    "score_ci_high rouge1 rouge2 rougeL f1 train_samples_per_second train_runtime_s train_energy_kwh",
-    "train_energy_source train_power_efficiency inference_samples_per_second mean_gpu_utilization_pct",
-    "mean_gpu_memory_gib peak_memory_gib effective_batch_size steps stopped_early",
+    "cell dataset model seq_len budget protocol seed inference initialisation score score_name",
+    "score_ci_low score_ci_high rouge1 rouge2 rougeL f1 train_samples_per_second train_runtime_s",
+    "train_energy_kwh train_energy_source train_power_efficiency inference_samples_per_second",
+    "mean_gpu_utilization_pct mean_gpu_memory_gib peak_memory_gib effective_batch_size steps",
+    "stopped_early",
 )
-UNMEASURED = ("train_energy_kwh", "train_power_efficiency", "mean_gpu_utilization_pct", "inference_energy_kwh")
+UNMEASURED = (
+    "train_energy_kwh", "train_power_efficiency", "mean_gpu_utilization_pct",
+    "inference_energy_kwh",
+)  # fmt: skip
 
 
 @pytest.fixture
@@ -50,7 +54,9 @@ def test_what_is_unknown_is_na_and_never_zero(rows):
 
 def test_numbers_of_a_row_agree_with_each_other(rows, finished):
     for row in rows:
-        training = json.loads((finished.cell(int(row["seq_len"])) / "finetune/training.json").read_text())
+        training = json.loads(
+            (finished.cell(int(row["seq_len"])) / "finetune/training.json").read_text()
+        )
         assert training["steps"] == 8 and training["effective_batch_size"] == 4
         assert training["samples"] == 8 * 4
         assert training["input_tokens"] <= training["padded_input_tokens"]
@@ -96,23 +102,16 @@ def test_the_best_weights_are_safetensors(finished):
 
 def test_every_stamped_artefact_carries_its_settings_and_code(finished):
     names = (
-        "dataset",
-        "tokenized",
-        "training",
-        "inference",
-        "energy",
-        "scores",
-        "summary",
-        "tables",
-        "figures",
-        "power",
-    )
+        "dataset", "tokenized", "training", "inference", "energy", "scores", "summary", "tables",
+        "figures", "power",
+    )  # fmt: skip
     paths = [p for name in names for p in finished.path.glob(f"re*/**/{name}.json")]
     stamps = {path: read_stamp(path) for path in paths if "work" not in path.parts}
     assert len(stamps) == 2 + 2 * 5 + 4
     for path, stamp in stamps.items():
         assert stamp is not None, path
-        assert stamp["settings_digest"] == digest(stamp["settings"]) and len(stamp["code_digest"]) == 64
+        assert stamp["settings_digest"] == digest(stamp["settings"])
+        assert len(stamp["code_digest"]) == 64
 
 
 def test_figures_exist_and_the_energy_panel_says_why_it_is_empty(finished):
@@ -125,18 +124,24 @@ def test_figures_exist_and_the_energy_panel_says_why_it_is_empty(finished):
 
 def test_every_job_has_an_energy_log_with_its_phases(finished):
     training = summarize([finished.cell(32) / "finetune/energy.jsonl.gz"])
-    assert {"idle_before", "load", "train", "validation", "checkpoint", "finish"} <= set(training["phases"])
+    assert {"idle_before", "load", "train", "validation", "checkpoint", "finish"} <= set(
+        training["phases"]
+    )
     facts = json.loads((finished.cell(32) / "finetune/training.json").read_text())
     for phase in ("train", "validation", "checkpoint"):
-        assert training["phases"][phase]["duration_s"] == pytest.approx(facts[f"{phase}_s"], abs=0.05)
+        assert training["phases"][phase]["duration_s"] == pytest.approx(
+            facts[f"{phase}_s"], abs=0.05
+        )
     inference = summarize([finished.cell(32) / "predict/greedy/energy.jsonl.gz"])
     assert inference["duration_s"] == inference["phases"]["generate"]["duration_s"] > 0
-    assert (training["attempts"], training["wasted"]["duration_s"], training["energy_source"]) == (1, 0, "none")
+    assert (training["attempts"], training["wasted"]["duration_s"]) == (1, 0)
+    assert training["energy_source"] == "none"
 
 
 def test_every_cell_has_a_figure_of_its_power(finished):
     page = (finished.results / "power/power.html").read_text()
-    assert page.count("<details>") == 2 and page.count("Power was not measured") == 4 and "training steps" in page
+    assert page.count("<details>") == 2 and page.count("Power was not measured") == 4
+    assert "training steps" in page
 
 
 def _text(svg: Path) -> str:
@@ -157,8 +162,13 @@ def test_a_report_is_one_file_with_captions(project):
     project.run("--report", "report.html")
     report = (project.path / "report.html").read_text()
     assert report.count('"page": "all cells"') == 1, "the power of all cells is one page"
-    assert "learning_rate" not in report, "settings are told by the artefacts and tables, not by a job's parameters"
-    shown = {s.caption for s in (*figures({}).values(), *tables({}).values())} | {"power", "workflow"}
+    assert "learning_rate" not in report, (
+        "settings are told by the artefacts and tables, not by a job's parameters"
+    )
+    shown = {s.caption for s in (*figures({}).values(), *tables({}).values())} | {
+        "power",
+        "workflow",
+    }
     for caption in (project.path / f"workflow/report/{name}.rst" for name in sorted(shown)):
         beginning = caption.read_text().split(":")[0].split("{{")[0].strip("* ")[:30].split(".")[0]
         assert beginning in report, caption.name
@@ -175,7 +185,9 @@ def test_declared_watts_per_core_give_an_estimate_that_says_so(project):
     assert float(row["train_energy_kwh"]) > 0 and float(row["train_power_efficiency"]) > 0
     assert "estimated" in _text(project.results / "figures/accuracy_vs_training_energy.svg")
     parts = ("train_steps_energy_kwh", "validation_energy_kwh", "checkpoint_energy_kwh")
-    assert sum(float(row[part]) for part in parts) == pytest.approx(float(row["train_energy_kwh"]), rel=0.05)
+    assert sum(float(row[part]) for part in parts) == pytest.approx(
+        float(row["train_energy_kwh"]), rel=0.05
+    )
     assert row["wasted_energy_kwh"] == "0.0" and float(row["joules_per_example"]) > 0
     assert row["train_gco2e"] == "NA", "no intensity was given"
     assert "(estimated)" in (project.results / "tables/energy.md").read_text()
@@ -184,8 +196,12 @@ def test_declared_watts_per_core_give_an_estimate_that_says_so(project):
 @pytest.mark.long
 def test_a_local_checkpoint_and_its_tokenizer_are_a_model_like_any_other(finished, tmp_path):
     folder = finished.cell(64) / "finetune/model"
-    study = TINY_STUDY.replace("initialisation: random", f"initialisation: checkpoint\n    path: {folder}")
-    study = study.replace("bpe: {kind: byte_level_bpe, vocab_size: 600}", f"bpe: {{kind: checkpoint, path: {folder}}}")
+    study = TINY_STUDY.replace(
+        "initialisation: random", f"initialisation: checkpoint\n    path: {folder}"
+    )
+    study = study.replace(
+        "bpe: {kind: byte_level_bpe, vocab_size: 600}", f"bpe: {{kind: checkpoint, path: {folder}}}"
+    )
     study = study.replace("seq_lens: [32, 64]", "seq_lens: [64]")
     project = Project.create(tmp_path / "project", study)
     project.run()
@@ -202,10 +218,8 @@ def test_a_gpu_budget_without_cuda_is_refused_and_never_trained_on_the_cpu(tmp_p
         pytest.skip("this machine has a GPU")
     project = Project.create(tmp_path / "project", TINY_STUDY.replace("gpus: 0", "gpus: 1"))
     (project.path / "pynvml.py").write_text(STAND_IN)
-    environment = {
-        "PYTHONPATH": str(project.path),
-        "STAND_IN_GPUS": "GPU-0=x",
-        "LONGWATT_LEASE_DIR": str(tmp_path / "l"),
-    }
+    environment = {"PYTHONPATH": str(project.path), "STAND_IN_GPUS": "GPU-0=x"}
+    environment["LONGWATT_LEASE_DIR"] = str(tmp_path / "l")
     said = project.run(ok=False, **environment)
-    assert "the cell's budget has 1 GPU(s) but torch" in said and "sees 0 of CUDA_VISIBLE_DEVICES=GPU-0" in said
+    assert "the cell's budget has 1 GPU(s) but torch" in said
+    assert "sees 0 of CUDA_VISIBLE_DEVICES=GPU-0" in said

@@ -1,4 +1,4 @@
-"""A study whose data and models come from a hub, from its first request to a trained cell, and what stops it."""
+"""A study with data and models of a hub, from its first request to a trained cell or an error."""
 
 from __future__ import annotations
 
@@ -14,10 +14,13 @@ from tests.hub_server import Hub
 from tests.tiny_hub import repositories, study_of
 from tests.workflow.conftest import Project
 
-OUTSIDE = ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", hub.MIRROR)
+OUTSIDE = (
+    "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", hub.MIRROR,
+)  # fmt: skip
 WANTED = [
-    "config.json", "config.json", "generation_config.json", "merges.txt", "model.safetensors", "pytorch_model.bin",
-    "qmsum.zip", "spiece.model", "tokenizer_config.json", "tokenizer_config.json", "vocab.json",
+    "config.json", "config.json", "generation_config.json", "merges.txt", "model.safetensors",
+    "pytorch_model.bin", "qmsum.zip", "spiece.model", "tokenizer_config.json",
+    "tokenizer_config.json", "vocab.json",
 ]  # fmt: skip
 
 
@@ -44,8 +47,10 @@ def project(tmp_path, served, monkeypatch) -> Project:
 
 
 def targets(project: Project) -> list[str]:
-    """LED's trained cell, and BigBird's weights and tokenizer: from there on nothing knows where they came from."""
-    made = checked_stages("tiny", read_study(project.study, ROOT / "workflow/schemas/study.schema.json"), {})
+    """LED's trained cell, and BigBird's weights and tokenizer; nothing further knows the hub."""
+    made = checked_stages(
+        "tiny", read_study(project.study, ROOT / "workflow/schemas/study.schema.json"), {}
+    )
     led, bigbird = sorted(made.cells, key=lambda name: "bigbird" in name)
     inputs = made.inputs(bigbird)
     return [made.finetune(led).artefact, *(inputs[name] for name in ("tokenizer", "checkpoint"))]
@@ -66,20 +71,28 @@ def test_a_study_comes_from_the_hub_once_and_then_needs_none(project, served):
     text = project.study.read_text()
     (project.path / "studies/other.yaml").write_text(text.replace("max_steps: 2", "max_steps: 1"))
     said = project.run("-n", study="other")
-    assert "finetune" in said and not any(rule in said for rule in ("download_", "make_tokenizer")), said
+    assert "finetune" in said and not any(
+        rule in said for rule in ("download_", "make_tokenizer")
+    ), said
 
 
-def test_a_revision_that_does_not_exist_stops_the_run_before_anything_is_downloaded(project, served):
+def test_a_revision_that_does_not_exist_stops_the_run_before_anything_is_downloaded(
+    project, served
+):
     led = served.repositories["model", "some/led"].branches["main"]
-    project.edit("studies/tiny.yaml", f"repository: some/led, revision: {led}, tokenizer", f"repository: some/led, "
-                 f"revision: {'a' * 40}, tokenizer")  # fmt: skip
+    old, new = (f"some/led, revision: {n}, tokenizer" for n in (led, "a" * 40))
+    project.edit("studies/tiny.yaml", old, new)
     said = " ".join(project.run(ok=False).split())
-    assert f"tiny.yaml: models.led: model repository some/led, revision {'a' * 40}: it has no such revision" in said
-    assert "Traceback" not in said and served.fetched() == [] and not (project.path / "resources").exists()
+    where = f"models.led: model repository some/led, revision {'a' * 40}"
+    assert f"tiny.yaml: {where}: it has no such revision" in said
+    assert "Traceback" not in said and served.fetched() == []
+    assert not (project.path / "resources").exists()
 
 
 def test_no_network_is_said_at_once(project, served):
     served.stop()
     said = project.run(ok=False)
-    assert "datasets.qmsum: dataset repository tau/scrolls" in said and "no connection to the hub" in said
-    assert "set `mirror` in config.yaml to a folder or URL with its zip files" in said and "Traceback" not in said
+    assert "datasets.qmsum: dataset repository tau/scrolls" in said
+    assert "no connection to the hub" in said
+    assert "set `mirror` in config.yaml to a folder or URL with its zip files" in said
+    assert "Traceback" not in said

@@ -1,4 +1,4 @@
-"""A cell of several processes through Snakemake and torch's own launcher: killed, asked to end, and completed."""
+"""A cell of several processes through torch's launcher: killed, asked to end, completed."""
 
 import csv
 import json
@@ -36,11 +36,15 @@ def checkpoints(project: Project) -> set[str]:
 def test_a_cell_of_two_processes_survives_a_killed_worker_and_a_sigterm(tmp_path):
     project = Project.create(tmp_path / "project", TOGETHER)
     running = project.start()
-    wait_for(lambda: checkpoints(project) and len(workers(project)) == 2, "a checkpoint of two workers", 90)
+    awaited = "a checkpoint of two workers"
+    wait_for(lambda: checkpoints(project) and len(workers(project)) == 2, awaited, 90)
     send(signal.SIGKILL, workers(project)[1:])
     assert running.wait(90) != 0
     said = (project.path / "run.log").read_text()
-    assert "one of 2 workers died without a message" in said or "another process of this job died" in said
+    assert (
+        "one of 2 workers died without a message" in said
+        or "another process of this job died" in said
+    )
     failure = project.cell(64) / "work/failure-finetune.json"
     assert not workers(project) and failure.exists()
 
@@ -59,9 +63,11 @@ def test_a_cell_of_two_processes_survives_a_killed_worker_and_a_sigterm(tmp_path
         "one log of all attempts"
     )
     facts = json.loads((project.cell(64) / "finetune/training.json").read_text())
-    assert (facts["processes"], facts["effective_batch_size"], facts["samples"]) == (2, 4, 4 * facts["steps"])
+    wanted = (2, 4, 4 * facts["steps"])
+    assert (facts["processes"], facts["effective_batch_size"], facts["samples"]) == wanted
     with (project.results / "summary.csv").open() as stream:
         row = next(csv.DictReader(stream))
-    assert row["attempts"] == "3" and float(row["wasted_runtime_s"]) > 0 and row["wasted_energy_kwh"] == "NA"
+    assert row["attempts"] == "3" and float(row["wasted_runtime_s"]) > 0
+    assert row["wasted_energy_kwh"] == "NA"
     rows = (project.cell(64) / "predict/greedy/predictions.jsonl").read_text().splitlines()
     assert len({json.loads(line)["id"] for line in rows}) == len(rows) == 12

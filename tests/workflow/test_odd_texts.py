@@ -16,7 +16,8 @@ ATTACK = (
 )
 # Opens all that Snakemake's report can show, one after the other, and says how much that was.
 VISITS = """<script>
-const shown = change => { ReactDOM.flushSync(change); return document.querySelector("#app").textContent; };
+const shown = change => {
+  ReactDOM.flushSync(change); return document.querySelector("#app").textContent; };
 let seen = shown(() => root.render(e(App)));
 const views = [...Object.keys(results).map(path => () => app.showResultInfo(path)),
   ...Object.keys(categories).map(name => () => app.showCategory(name)),
@@ -54,7 +55,8 @@ def test_chromium_tells_a_text_that_ran(tmp_path):
 
 def test_pages_of_our_own_run_no_text(tmp_path):
     page = tmp_path / "page.html"
-    page.write_text(as_html("Title", [Section(ATTACK, [ATTACK, Labelled(ATTACK, ATTACK), Table([{ATTACK: ATTACK}])])]))
+    contents = [ATTACK, Labelled(ATTACK, ATTACK), Table([{ATTACK: ATTACK}])]
+    page.write_text(as_html("Title", [Section(ATTACK, contents)]))
     assert title_of(rendered(page)) == "Title"
 
 
@@ -70,8 +72,12 @@ def test_no_text_of_a_study_runs_in_its_pages_or_its_report(project):
     assert title_of(document) == "Snakemake Report"
     visited = re.search(r'data-visited="(\d+)"', document)
     assert visited is not None and int(visited[1]) > 30, "the report was not opened"
-    assert RAN in document.split('data-seen="', 1)[1].split('"', 1)[0], "the label of the figure was not shown"
+    assert RAN in document.split('data-seen="', 1)[1].split('"', 1)[0], (
+        "the label of the figure was not shown"
+    )
     pages = [path for path in project.results.rglob("*.html") if "work" not in path.parts]
-    assert {"claims.html", "power.html", "summary.html", "published.html"} <= {path.name for path in pages}
+    assert {"claims.html", "power.html", "summary.html", "published.html"} <= {
+        path.name for path in pages
+    }
     for path in pages:
         assert RAN not in title_of(rendered(path)), path

@@ -22,10 +22,8 @@ def want_gpus(project: Project, count: int) -> None:
 
 def with_stand_ins(project: Project, count: int) -> dict[str, str]:
     (project.path / "pynvml.py").write_text(STAND_IN)
-    return {
-        "PYTHONPATH": str(project.path),
-        "STAND_IN_GPUS": ",".join(f"GPU-{n}=x" for n in range(count)),
-    }
+    found = {"PYTHONPATH": str(project.path)}
+    return {**found, "STAND_IN_GPUS": ",".join(f"GPU-{n}=x" for n in range(count))}
 
 
 def test_a_budget_above_the_devices_found_is_refused(project):
@@ -37,7 +35,9 @@ def test_a_budget_above_the_devices_found_is_refused(project):
 
 def test_a_budget_above_a_given_limit_is_refused_and_never_clamped(project):
     want_gpus(project, 8)
-    assert "needs 8 GPU(s) but the limit is 4" in project.run("-n", "--resources", "gpu=4", ok=False)
+    assert "needs 8 GPU(s) but the limit is 4" in project.run(
+        "-n", "--resources", "gpu=4", ok=False
+    )
     said = project.run("-n", "--quiet", "host", "--resources", "gpu=8")
     assert re.findall(r"resources: .*gpu=(\d+)", said) == ["8"] * 4
 
@@ -58,7 +58,9 @@ def test_an_outer_restriction_lowers_the_limit(project):
 @pytest.mark.parametrize("jobs", [("-j", "8"), ("--jobs", "8")])
 def test_a_number_of_jobs_makes_no_cluster(project, jobs):
     want_gpus(project, 8)
-    assert "needs 8 GPU(s) but the limit is 0" in project.run("-n", *jobs, ok=False, **with_stand_ins(project, 0))
+    assert "needs 8 GPU(s) but the limit is 0" in project.run(
+        "-n", *jobs, ok=False, **with_stand_ins(project, 0)
+    )
 
 
 def test_trainings_on_the_cpu_take_all_its_cores(project):
@@ -75,7 +77,11 @@ def test_trainings_on_the_cpu_take_all_its_cores(project):
         ("tokenizer: bpe", "tokenizer: bep", "unknown tokenizer 'bep' (did you mean 'bpe'?)"),
         ("words_per_document: 40", "words_per_documents: 40", "datasets.needle.options"),
         ("budgets: [cpu]", "budgets: [gpu]", "unknown budget 'gpu' (did you mean 'cpu'?)"),
-        ("per_device_batch_size: 4}", "per_device_batch_size: {led: {32: 4}}}", "has no entry '64'"),
+        (
+            "per_device_batch_size: 4}",
+            "per_device_batch_size: {led: {32: 4}}}",
+            "has no entry '64'",
+        ),
         ("learning_rate:", "learningrate:", "did you mean 'learning_rate'?"),
         (
             "grid:",
@@ -84,7 +90,11 @@ def test_trainings_on_the_cpu_take_all_its_cores(project):
         ),
         ("gpus: 0,", "gpus: 1, processes: 2,", "budgets.cpu.processes is for budgets without GPUs"),
         ("_size: 4}", "_size: largest}", "the largest batch on a CPU needs memory_gib_per_gpu"),
-        ("seq_lens: [32, 64]", "seq_lens: [32, 256]", "cell needle/led/256/cpu/generated/seed1: seq_len 256 is above"),
+        (
+            "seq_lens: [32, 64]",
+            "seq_lens: [32, 256]",
+            "cell needle/led/256/cpu/generated/seed1: seq_len 256 is above",
+        ),
         (
             "max_target_tokens: 8",
             "max_target_tokens: 40",
@@ -101,7 +111,9 @@ def test_a_wrong_setting_stops_the_run_with_its_name(project, old, new, said):
 
 def test_an_unknown_study_and_a_misspelt_config_key_are_named(project):
     project.edit("config.yaml", "watts_per_core:", "wats_per_core:")
-    assert "unknown key 'wats_per_core' (did you mean 'watts_per_core'?)" in project.run("-n", ok=False)
+    assert "unknown key 'wats_per_core' (did you mean 'watts_per_core'?)" in project.run(
+        "-n", ok=False
+    )
     project.edit("config.yaml", "wats_per_core:", "watts_per_core:")
     project.study.rename(project.study.with_name("tinny.yaml"))
     assert "does not exist (did you mean 'tinny'?)" in project.run("-n", ok=False)
@@ -109,9 +121,8 @@ def test_an_unknown_study_and_a_misspelt_config_key_are_named(project):
 
 def test_studies_share_what_is_equal_and_keep_apart_what_is_not(project):
     def datasets(study: str) -> set[str]:
-        return set(
-            re.findall(r"resources/datasets/(needle-\w+)/records", project.run("-n", "--quiet", "host", study=study))
-        )
+        said = project.run("-n", "--quiet", "host", study=study)
+        return set(re.findall(r"resources/datasets/(needle-\w+)/records", said))
 
     same, other = (project.study.with_name(f"{name}.yaml") for name in ("same", "other"))
     same.write_text(TINY_STUDY.replace("title: Tiny", "title: Same data, another study"))
@@ -129,5 +140,7 @@ def test_every_profile_repeats_what_must_always_hold(root):
         profile = yaml.safe_load(path.read_text())
         assert profile["rerun-triggers"] == ["params", "input", "mtime", "software-env"], path
         assert profile["rerun-incomplete"] is True and profile["keep-going"] is True, path
-        assert "gpu" not in str(profile.get("resources", "")), "the limit is the number of devices found"
+        assert "gpu" not in str(profile.get("resources", "")), (
+            "the limit is the number of devices found"
+        )
     assert os.environ.get("SNAKEMAKE_PROFILE") is None

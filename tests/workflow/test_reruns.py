@@ -26,23 +26,58 @@ claims:
 """
 
 CODE = {
-    "a comment": (LIB + "ledger.py", "early: bool = False\n", "early: bool = False  # so far\n", {}),
+    "a comment": (
+        LIB + "ledger.py",
+        "early: bool = False\n",
+        "early: bool = False  # so far\n",
+        {},
+    ),
     "a docstring": (LIB + "metrics/rouge.py", "without stemming.", "unstemmed.", {}),
     "formatting": (LIB + "ledger.py", "early: bool = False\n", "early: bool  =  (False)\n", {}),
     "a lease's message": (LIB + "gpus.py", "waiting for", "queueing for", {}),
     "the job's wrapper": (LIB + "job.py", "TAKEOVER_WAIT_S = 60.0", "TAKEOVER_WAIT_S = 61.0", {}),
-    "the energy recorder": (LIB + "energy/recorder.py", "SYNC_EVERY_S = 5.0", "SYNC_EVERY_S = 6.0", {}),
+    "the energy recorder": (
+        LIB + "energy/recorder.py",
+        "SYNC_EVERY_S = 5.0",
+        "SYNC_EVERY_S = 6.0",
+        {},
+    ),
     "the scoring command": (LIB + "metrics/__main__.py", "return 1\n", "return 2\n", {}),
     "another family's code": (LIB + "models/bigbird_pegasus.py", "return []", "return list()", {}),
     "another source's code": (LIB + "datasets/rows.py", "a number", "some number", {}),
     "table code": (LIB + "table_files.py", '= "caption"', '= "caption" + ""', {"tabulate": 1}),
     "plotting code": (LIB + "figures.py", "markersize=7", "markersize=8", {"plot": 1}),
-    "the code of the energy figure": (LIB + "energy_figures.py", "height=0.66", "height=0.67", {"plot": 1}),
-    "the code of the power page": (LIB + "power_page.py", "POINTS = 400", "POINTS = 401", {"plot_power": 1}),
-    "summary code": (LIB + "columns.py", '"stopped_early", "attempts"', '"attempts", "stopped_early"', None),
+    "the code of the energy figure": (
+        LIB + "energy_figures.py",
+        "height=0.66",
+        "height=0.67",
+        {"plot": 1},
+    ),
+    "the code of the power page": (
+        LIB + "power_page.py",
+        "POINTS = 400",
+        "POINTS = 401",
+        {"plot_power": 1},
+    ),
+    "summary code": (
+        LIB + "columns.py",
+        '"stopped_early", "attempts"',
+        '"attempts", "stopped_early"',
+        None,
+    ),
     "scoring code": (LIB + "scoring.py", "100 * best_f1(", "100.0 * best_f1(", AFTER_SCORE),
-    "training code": (LIB + "ledger.py", "early: bool = False\n", "early: bool = bool(0)\n", AFTER_FINETUNE),
-    "the family's code": (LIB + "models/led.py", "mask[:, 0] = 1", "mask[:, :1] = 1", AFTER_FINETUNE),
+    "training code": (
+        LIB + "ledger.py",
+        "early: bool = False\n",
+        "early: bool = bool(0)\n",
+        AFTER_FINETUNE,
+    ),
+    "the family's code": (
+        LIB + "models/led.py",
+        "mask[:, 0] = 1",
+        "mask[:, :1] = 1",
+        AFTER_FINETUNE,
+    ),
     "inference code": (
         LIB + "batch_progress.py",
         "REPORT_EVERY_BATCHES = 10",
@@ -58,7 +93,11 @@ CODE = {
 }
 SETTINGS = {
     "a learning rate": ("learning_rate: 1e-3", "learning_rate: 2e-3", AFTER_FINETUNE),
-    "two values swapped": ("{every_steps: 4, max_examples: 6", "{every_steps: 6, max_examples: 4", AFTER_FINETUNE),
+    "two values swapped": (
+        "{every_steps: 4, max_examples: 6",
+        "{every_steps: 6, max_examples: 4",
+        AFTER_FINETUNE,
+    ),
     "a validation's batch": ("batch_size: 6}", "batch_size: 3}", AFTER_FINETUNE),
     # The table of settings shows those that a training was carried out with.
     "how often checkpoints are written": ("checkpoint_every_s: 0", "checkpoint_every_s: 60", {}),
@@ -67,11 +106,23 @@ SETTINGS = {
     "epochs where steps rule": ("max_steps: 8", "max_steps: 8\n  max_epochs: 3", {}),
     "6.0 for 6": ("batch_size: 6}", "batch_size: 6.0}", {}),
     "another spelling of a number": ("1e-3", "0.001", {}),
-    "keys in another order": ("{kind: byte_level_bpe, vocab_size: 600}", "{vocab_size: 600, kind: byte_level_bpe}", {}),
+    "keys in another order": (
+        "{kind: byte_level_bpe, vocab_size: 600}",
+        "{vocab_size: 600, kind: byte_level_bpe}",
+        {},
+    ),
     "a metric's setting": ("grid:", "scoring: {bootstrap_resamples: 500}\ngrid:", AFTER_SCORE),
-    "an inference batch": ("greedy: {split: validation, batch_size: 5}", "greedy: {batch_size: 6}", AFTER_PREDICT),
+    "an inference batch": (
+        "greedy: {split: validation, batch_size: 5}",
+        "greedy: {batch_size: 6}",
+        AFTER_PREDICT,
+    ),
     "the study's title": ("title: Tiny", "title: Very tiny", {}),
-    "a model's title": ("    family: led", "    title: LED\n    family: led", {**AFTER_SUMMARY, "plot_power": 1}),
+    "a model's title": (
+        "    family: led",
+        "    title: LED\n    family: led",
+        {**AFTER_SUMMARY, "plot_power": 1},
+    ),
     "a new length": (
         "seq_lens: [32, 64]",
         "seq_lens: [32, 64, 48]",
@@ -82,7 +133,11 @@ SETTINGS = {
         "train: 65",
         {"download_dataset": 1, "make_tokenizer": 1, **AFTER_DATA},
     ),
-    "a tokenizer's option": ("vocab_size: 600", "vocab_size: 610", {"make_tokenizer": 1, **AFTER_DATA}),
+    "a tokenizer's option": (
+        "vocab_size: 600",
+        "vocab_size: 610",
+        {"make_tokenizer": 1, **AFTER_DATA},
+    ),
 }
 
 
@@ -107,11 +162,16 @@ def test_a_claim_is_judged_and_nothing_is_made_again_for_it(project):
     assert project.would_run() == {"judge_claims": 1}
     project.run("partial", "all")
     said = [
-        single_spaced((folder / "claims.md").read_text()) for folder in (project.results, project.results / "partial")
+        single_spaced((folder / "claims.md").read_text())
+        for folder in (project.results, project.results / "partial")
     ]
-    assert said[0] == said[1] and "| ceiling_rises | More of the document shows more answers. | supported |" in said[0]
+    assert said[0] == said[1]
+    assert "| ceiling_rises | More of the document shows more answers. | supported |" in said[0]
     project.run("--report", "report.html")
-    assert "What the study claims, each claim with its verdict" in (project.path / "report.html").read_text()
+    assert (
+        "What the study claims, each claim with its verdict"
+        in (project.path / "report.html").read_text()
+    )
     project.edit("studies/tiny.yaml", "above: 1}", "above: 90}")
     assert project.would_run() == {"judge_claims": 1}
     assert "claims.json is older than" in project.run("--report", "report.html", ok=False)
@@ -123,7 +183,11 @@ def test_a_price_or_a_grid_s_carbon_only_summarizes_again(project):
 
 
 def test_a_touch_reruns_nothing(project):
-    for path in [*(project.path / "workflow").rglob("*.py"), project.study, *project.results.rglob("*.json")]:
+    for path in [
+        *(project.path / "workflow").rglob("*.py"),
+        project.study,
+        *project.results.rglob("*.json"),
+    ]:
         os.utime(path)
     assert project.would_run() == {}
 
@@ -151,7 +215,9 @@ def test_a_fresh_clone_with_a_changed_learning_rate_trains_again(project, tmp_pa
     assert clone.would_run() == {}, "with the old settings the old results count again"
 
 
-def test_a_fresh_clone_with_changed_code_trains_again_unless_the_code_is_accepted(project, tmp_path):
+def test_a_fresh_clone_with_changed_code_trains_again_unless_the_code_is_accepted(
+    project, tmp_path
+):
     clone = fresh_clone(project, tmp_path / "clone")
     clone.edit(LIB + "ledger.py", "early: bool = False\n", "early: bool = bool(0)\n")
     assert clone.would_run() == AFTER_FINETUNE
@@ -197,14 +263,17 @@ def test_a_summary_older_than_its_cells_is_refused_by_the_report(project):
 def test_a_report_of_other_settings_is_refused_and_a_touch_does_not_hide_them(project):
     project.edit("studies/tiny.yaml", "learning_rate: 1e-3", "learning_rate: 2e-3")
     said = project.run("--report", "report.html", ok=False)
-    assert "2 results of tiny are not what the study" in said and "learning_rate 0.001, now 0.002" in said
+    assert "2 results of tiny are not what the study" in said
+    assert "learning_rate 0.001, now 0.002" in said
     assert not (project.path / "report.html").exists()
     project.run("--touch")
     assert project.would_run()["finetune"] == 2
 
 
 def test_a_report_before_anything_has_run_is_refused(tmp_path):
-    assert "has no summary" in Project.create(tmp_path / "new").run("--report", "report.html", ok=False)
+    assert "has no summary" in Project.create(tmp_path / "new").run(
+        "--report", "report.html", ok=False
+    )
 
 
 def test_partial_leaves_out_what_other_settings_made(project):
@@ -218,17 +287,23 @@ def test_changed_data_are_still_to_be_read_again_after_a_touch(tmp_path):
     """A dry run says so too, though the touch has recorded all as made."""
     project = Project.create(tmp_path / "project")
     name = project.path / "own.jsonl"
-    name.write_text("".join(f'{{"id": "{n}", "input": "a b c d e {n}", "output": "{n}"}}\n' for n in range(16)))
+    name.write_text(
+        "".join(f'{{"id": "{n}", "input": "a b c d e {n}", "output": "{n}"}}\n' for n in range(16))
+    )
     text = project.study.read_text()
     source = text[text.index("    source: needle") : text.index("    metric: f1")]
     own = "    source: jsonl\n    options: {files: {train: own.jsonl, validation: own.jsonl}}\n"
     project.study.write_text(text.replace(source, own))
     project.run("--until", "download_dataset")
     name.write_text(name.read_text().replace("a b", "a x"))
-    (before,) = (path.read_text() for path in project.path.glob("resources/datasets/*/dataset.json"))
+    (before,) = (
+        path.read_text() for path in project.path.glob("resources/datasets/*/dataset.json")
+    )
     project.run("--touch", "--until", "download_dataset")
     said = project.run("-n", "--until", "download_dataset")
     assert "Read from files that have changed since" in said and "Nothing to be done" not in said
     project.run("--until", "download_dataset")
     (made,) = (path.read_text() for path in project.path.glob("resources/datasets/*/dataset.json"))
-    assert made != before and "download_dataset" not in project.would_run("--until", "download_dataset")
+    assert made != before and "download_dataset" not in project.would_run(
+        "--until", "download_dataset"
+    )

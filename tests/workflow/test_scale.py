@@ -11,11 +11,8 @@ import pytest
 from bench.dag import Cost, create, dry_run, environment, forget, pretend
 
 CELLS, MORE_CELLS = 50, 250
-JOBS_OF_A_CELL, SHARED_JOBS, STUDY_JOBS = (
-    5,
-    6,
-    5,
-)  # finetune, predict, score, 2 x summarize_energy; data; rule all included
+# finetune, predict, score, 2 x summarize_energy; data; rule all included
+JOBS_OF_A_CELL, SHARED_JOBS, STUDY_JOBS = 5, 6, 5
 # Runs Snakemake and then prints every file below the project that it opened.
 WATCH = """
 import os, sys
@@ -66,7 +63,8 @@ def test_every_job_is_recorded_with_its_own_outputs_only(finished):
     records = [path for path in (finished / ".snakemake/metadata").rglob("*") if path.is_file()]
     made = Counter(json.loads(path.read_text())["rule"] for path in records)
     assert made["finetune"] == 4 * CELLS
-    # Snakemake lists all inputs in the record of each output: jobs that read every cell must have few.
+    # Snakemake lists all inputs in the record of each output: jobs that read every cell must have
+    # few.
     assert made["plot_power"] == made["summarize"] == 2
 
 
@@ -74,7 +72,9 @@ def test_without_records_every_stamp_is_read_once(finished, tmp_path):
     project = tmp_path / "copy"
     subprocess.run(["cp", "-a", finished, project], check=True)
     forget(project)
-    stamps = [path for path in of_cells(opened_by(project, "--list-rules")) if path.endswith(".json")]
+    stamps = [
+        path for path in of_cells(opened_by(project, "--list-rules")) if path.endswith(".json")
+    ]
     assert len(stamps) == CELLS * JOBS_OF_A_CELL
 
 
@@ -100,5 +100,6 @@ def test_five_thousand_cells_dry_run_in_a_minute_and_two_gib(tmp_path):
 
 
 def _within_limits(cost: Cost) -> None:
-    # One thread does it all: on a quiet machine CPU seconds are those of the clock, on a busy one somewhat more.
+    # One thread does it all: on a quiet machine CPU seconds are those of the clock, on a busy one
+    # somewhat more.
     assert cost.cpu_s < 60 and cost.memory_mib < 2048, cost

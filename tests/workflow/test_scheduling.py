@@ -1,4 +1,4 @@
-"""How jobs of one and of all GPUs share a machine, through Snakemake and with real leases; the jobs only sleep."""
+"""Sharing of a machine by jobs of one and of all GPUs, with real leases and sleeping jobs."""
 
 import os
 import re
@@ -18,7 +18,8 @@ from tests.conftest import ROOT, TINY_STUDY
 
 WIDE = "late/led/64/both/generated/seed1"
 TWO_DATASETS = """datasets:
-  early: &data {source: needle, options: {words_per_document: 40, train: 64, validation: 12, test: 4}, metric: f1}
+  early: &data {source: needle, metric: f1,
+                options: {words_per_document: 40, train: 64, validation: 12, test: 4}}
   late: {<<: *data, options: {words_per_document: 40, train: 64, validation: 12, test: 4, seed: 1}}
 """
 BUDGETS_AND_GRID = """
@@ -32,7 +33,9 @@ grid:
   - {datasets: [early], models: [led], seq_lens: [64], budgets: [one], seeds: [1, 2, 3, 4, 5, 6]}
   - {datasets: [late], models: [led], seq_lens: [64], budgets: [both], seeds: [1]}
 """
-CHOSEN_BEFORE = 2  # jobs that Snakemake may have started before it noticed that the wide one's data were there
+CHOSEN_BEFORE = (
+    2  # jobs that Snakemake may have started before it noticed that the wide one's data were there
+)
 
 
 class Machine:
@@ -47,23 +50,26 @@ class Machine:
             TINY_STUDY.partition("tokenizers:")[2].partition("budgets:")[0],
         )
         study.write_text(head + TWO_DATASETS + "tokenizers:" + models + BUDGETS_AND_GRID)
-        late = dataset_key(read_study(study, ROOT / "workflow" / "schemas" / "study.schema.json"), "late")
+        late = dataset_key(
+            read_study(study, ROOT / "workflow" / "schemas" / "study.schema.json"), "late"
+        )
         # Of different lengths, so that two GPUs never fall free together.
-        narrow = {f"finetune early/led/64/one/generated/seed{n}": 0.8 + 0.2 * (n % 3) for n in range(1, 7)}
+        narrow = {
+            f"finetune early/led/64/one/generated/seed{n}": 0.8 + 0.2 * (n % 3) for n in range(1, 7)
+        }
         write_plan(folder / "plan.json", {**narrow, f"download_dataset {late}": 1.5})
 
     def run(self, *arguments: str) -> str:
         """Run Snakemake; what it said."""
-        stand_ins = {"STAND_IN_PLAN": str(self.folder / "plan.json"), "STAND_IN_LOG": str(self.folder / "log.jsonl")}
-        command = [sys.executable, "-m", "snakemake", "--cores", "5", "--until", "predict", *arguments]
-        done = subprocess.run(
-            [*command, "--config", "study=tiny"],
-            cwd=self.project,
-            env={**os.environ, **environment(self.folder / "gpus", 2), **stand_ins},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
+        stand_ins = {"STAND_IN_PLAN": str(self.folder / "plan.json")}
+        stand_ins["STAND_IN_LOG"] = str(self.folder / "log.jsonl")
+        command = [
+            sys.executable, "-m", "snakemake", "--cores", "5", "--until", "predict", *arguments,
+        ]  # fmt: skip
+        command += ["--config", "study=tiny"]
+        env = {**os.environ, **environment(self.folder / "gpus", 2), **stand_ins}
+        how = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+        done = subprocess.run(command, cwd=self.project, env=env, **how)
         assert done.returncode == 0, done.stdout[-3000:]
         return done.stdout
 
@@ -86,13 +92,18 @@ def starts(jobs: list[Job], rule: str, cell: str) -> float:
 def test_a_wide_job_waits_only_for_narrow_ones_that_already_run(machine):
     machine.run("--scheduler-longwatt-patience-s", "0")
     jobs = machine.jobs()
-    ready = next(job.end for job in jobs if job.rule == "tokenize_dataset" and job.cell.startswith("late"))
+    ready = next(
+        job.end for job in jobs if job.rule == "tokenize_dataset" and job.cell.startswith("late")
+    )
     started = starts(jobs, "finetune", WIDE)
     narrow = [job for job in jobs if len(job.uuids) == 1]
     assert any(job.begin < ready for job in narrow) and any(job.begin > started for job in narrow)
     assert len([job for job in narrow if ready < job.begin < started]) <= CHOSEN_BEFORE
     after = [job for job in jobs if job.begin > started and job.uuids]
-    assert (after[0].rule, after[0].cell) == ("predict", WIDE)  # its prediction follows at once, narrow ones wait
+    assert (after[0].rule, after[0].cell) == (
+        "predict",
+        WIDE,
+    )  # its prediction follows at once, narrow ones wait
 
 
 def test_gpus_wait_for_data_of_a_wide_job_and_priorities_make_nothing_again(machine):

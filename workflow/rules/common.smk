@@ -1,4 +1,4 @@
-"""Read the study, and make what rules may ask of it. No rules here."""
+"""Read the study and prepare what rules ask of it (no rules here)."""
 
 import contextlib
 import gc
@@ -34,9 +34,9 @@ from longwatt import (
 )
 from longwatt.datasets import visibility
 from longwatt.startup import patterns
-from longwatt.startup.run import Given, Run
+from longwatt.startup.run import Given, Run, partial_settings
 
-# Jobs inherit it, those that load torch in their script too.
+# Jobs inherit this, also those that load torch in their script.
 os.environ.update(waiting.environment(os.environ))
 
 # The jobs of a large study are millions of live objects and no garbage: looking through them while
@@ -54,7 +54,7 @@ STUDIES = Path(workflow.basedir) / "studies"
 
 
 def options():
-    """Return Snakemake's options, its profiles' included; none where it has no command line."""
+    """Return Snakemake's options, its profiles' included, or none without a command line."""
     if not workflow.is_main_process:
         return {}
     # It says again which profile it uses.
@@ -106,7 +106,7 @@ def gpu_limit():
 
 
 def in_report(path, kind, shown):
-    """A figure or a table with its place in the report."""
+    """Give a figure or a table its place in the report."""
     return report(
         f"results/{{study}}/{path}",
         caption=f"../report/{shown.caption}.rst",
@@ -116,13 +116,13 @@ def in_report(path, kind, shown):
 
 
 def figures_in_report(folder, figures):
-    """Every figure as the report shows it, and as a picture."""
+    """List every figure as the report shows it, and as a picture."""
     shown = [in_report(f"{folder}/{n}.svg", "figure", f) for n, f in figures.items()]
     return [*shown, *(f"results/{{study}}/{folder}/{name}.png" for name in figures)]
 
 
 def tables_in_report(tables):
-    """Every table as the report shows it, and for other programs."""
+    """List every table as the report shows it, and for other programs."""
     shown = [in_report(f"tables/{n}.html", "table", t) for n, t in tables.items()]
     kinds = [kind for kind in displays.TABLE_KINDS if kind != "html"]
     names = [f"{name}.{kind}" for name in tables for kind in kinds]
@@ -146,7 +146,7 @@ except (study.StudyError, gpus.GpuError, start_checks.StaleReport) as error:
 
 if not GIVEN.main:
     # A time limit's early SIGTERM reaches every process of a job. Bash before 5.1 stays between
-    # Snakemake and the script and would die of it; Snakemake would then end the job while the
+    # Snakemake and the script and would die of it. Snakemake would then end the job while the
     # script is still saving its checkpoint.
     shell.prefix("set -euo pipefail; trap : TERM; ")
 

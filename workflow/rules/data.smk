@@ -1,4 +1,4 @@
-"""Data: made once, shared by all studies, and first, so that bad data shows before any training.
+"""Make data once for all studies, and first, so that bad data shows before any training.
 
 Files that data are read from are `ancient`: Snakemake would miss older ones that replace them, and
 make everything again after a mere touch. `longwatt.source_checks` compares what they hold.
@@ -67,7 +67,7 @@ rule make_tokenizer:
 
 
 rule tokenize_dataset:
-    """Tokenize whole inputs; every cell cuts them to its own length."""
+    """Tokenize whole inputs, which every cell cuts to its own length."""
     input:
         records="resources/datasets/{dataset}/records.jsonl",
         dataset="resources/datasets/{dataset}/dataset.json",

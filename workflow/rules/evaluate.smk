@@ -1,4 +1,4 @@
-"""Inference and scoring of trained cells; inference is an axis of its own."""
+"""Predict with trained cells and score them, with inference as an axis of its own."""
 
 
 rule predict:

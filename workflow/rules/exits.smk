@@ -55,7 +55,7 @@ rule calibrate:
 
 
 rule judge_calibration:
-    """Judge confidences before and after calibration; no prediction rests on it."""
+    """Judge confidences before and after calibration, on which no prediction rests."""
     input:
         logits="results/{study}/{cell}/exits/logits.jsonl",
         temperatures="results/{study}/{cell}/calibrate/temperatures.json",

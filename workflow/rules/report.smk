@@ -1,4 +1,4 @@
-"""From finished cells to a table and figures."""
+"""Make tables, figures and claims from finished cells."""
 
 
 rule summarize:
@@ -81,7 +81,7 @@ rule plot_power:
 
 
 rule judge_claims:
-    """Judge every claim of the study; one without claims has no such job."""
+    """Judge every claim of the study, if it has any."""
     input:
         summary="results/{study}/summary.csv",
         examples=lambda w: outputs.claim_examples(STAGES),
@@ -107,14 +107,14 @@ rule judge_claims:
 
 
 rule partial:
-    """Report on what is finished, and the state of every cell; runs whenever asked for."""
+    """Report on what is finished and on every cell, whenever asked for."""
     log:
         f"logs/{STAGES.study_id}/partial.log",
     conda:
         "../../envs/longwatt.yaml"
     params:
         results=STAGES.results,
-        settings=lambda w: RUN.partial_settings(),
+        settings=lambda w: partial_settings(STAGES),
         stamps=lambda w: IN_FORCE.stamps(),
         code=lambda w: IN_FORCE.code_of_rule("partial"),
     script:
@@ -140,7 +140,7 @@ rule plan:
 
 
 rule compare:
-    """Set two studies side by side, cell by cell; runs whenever asked for."""
+    """Set two studies side by side, cell by cell, whenever asked for."""
     log:
         f"logs/{STAGES.study_id}/compare.log",
     conda:

@@ -2,7 +2,7 @@
 
 
 rule probe_batch_size:
-    """Find the largest batch per device that fits; shared by all cells of one shape."""
+    """Find the largest batch per device that fits, for all cells of one shape."""
     input:
         unpack(lambda w: STAGES.probe_inputs(w.probe)),
     output:
@@ -29,7 +29,7 @@ rule probe_batch_size:
 
 
 rule finetune:
-    """Fine-tune one cell with early stopping; resumes from its work folder if it was killed."""
+    """Fine-tune one cell with early stopping, resuming from its work folder after a kill."""
     input:
         unpack(lambda w: STAGES.finetune_inputs(w.cell)),
     output:

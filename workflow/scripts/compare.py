@@ -1,4 +1,4 @@
-"""Two studies side by side."""
+"""Compare two studies side by side."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Summary and figures of what is finished, and the state of every cell."""
+"""Write summary and figures of what is finished, and the state of every cell."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What a study will take."""
+"""Plan what a study will take."""
 
 from pathlib import Path
 

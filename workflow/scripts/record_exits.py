@@ -1,4 +1,4 @@
-"""Record what every classifier of one cell says."""
+"""Record the logits of every classifier of one cell."""
 
 from longwatt import job
 from longwatt.provenance import deciding, stamp, work_identity

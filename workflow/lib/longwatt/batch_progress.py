@@ -1,28 +1,34 @@
-"""What an inference does beside predicting: it keeps its batches, marks the energy log and tells how far it is."""
+"""Run a job batch by batch: keep batches, mark the energy log, report progress."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from longwatt import distributed, stopping
+from longwatt import distributed, environment, stopping
 from longwatt.batch_store import Batch, BatchStore, Took
 from longwatt.energy.clock import boot_id
+from longwatt.energy.log import forget_runs
 from longwatt.progress import say
+from longwatt.provenance import asked_anew
 from longwatt.stopping import Stopped
+from longwatt.tokenization import repair_tokens
+from longwatt.trained_models import ensure_sound
 from longwatt.worker import Spec
 
+Group = TypeVar("Group")  # the examples of one batch
 REPORT_EVERY_BATCHES = 10
-# Short batches are written together: a file opened for each would take as long as they do.
+# Short batches are written together: opening a file for each would take as long as predicting it.
 WRITE_EVERY_S = 0.25
-SYNC_EVERY_S = 10.0  # the batches since may be lost with the machine
+SYNC_EVERY_S = 10.0  # younger batches may be lost with the machine
 
 
 class Progress:
-    """Keeps this process's batches; the main process also marks the energy log and tells whoever watches.
+    """Keep this process's batches. The main process also marks the energy log and reports.
 
     Args:
         spec: of the job.
@@ -30,34 +36,40 @@ class Progress:
     """
 
     def __init__(self, spec: Spec, store: BatchStore) -> None:
+        self.spec = spec
         self.store = store
         self.marker = spec.marker() if distributed.rank() == 0 else None
-        self.attempt = int(Path(spec.energy_log).stem) if spec.energy_log else 1  # a run, a log, an attempt
+        # Every attempt is a run, and every run has an energy log named by its number.
+        self.attempt = int(Path(spec.energy_log).stem) if spec.energy_log else 1
         self.boot_id = boot_id()
-        self.done = sum(batch["rank"] == store.rank for batch in store.kept().values())
+        kept = store.kept().values()
+        self.earlier = len(kept)  # batches of earlier attempts, of all processes
+        self.done = sum(batch["rank"] == store.rank for batch in kept)
         self.marked_at = self.written_at = 0.0
         self._waiting: list[Batch] = []
 
     def mark(self, phase: str) -> None:
-        """Begin a phase, once what came before is on disk."""
+        """Begin a phase once all earlier batches are on disk."""
         self.write()
         self.store.sync()
         self.marked_at = time.monotonic()
         if self.marker:
             self.marker.mark(phase, attempt=self.attempt, step=self.done)
 
-    def keep(self, number: int, result: Mapping[str, Any], window: tuple[int, int], last: bool) -> None:
+    def keep(
+        self, number: int, result: Mapping[str, Any], window: tuple[int, int], last: bool
+    ) -> None:
         """Keep a batch, on disk within WRITE_EVERY_S.
 
         Args:
             number: its place among all batches.
-            result: what was predicted, as JSON.
-            window: its beginning and end, CLOCK_MONOTONIC in nanoseconds.
-            last: whether it is this process's last.
+            result: the predictions, as JSON.
+            window: its start and end, CLOCK_MONOTONIC in nanoseconds.
+            last: whether it is this process's last batch.
 
         Raises:
-            longwatt.stopping.Stopped: this process was asked to end, and something swallowed it.
-            OSError: the disk did not take it.
+            longwatt.stopping.Stopped: this process was asked to end and a library swallowed it.
+            OSError: the disk did not take the batch.
         """
         self._waiting.append(Batch(number, result, Took(self.boot_id, self.attempt, *window)))
         self.done += 1
@@ -73,10 +85,10 @@ class Progress:
 
     @contextmanager
     def saved(self) -> Iterator[None]:
-        """Write what waits, however the block ends.
+        """Write the waiting batches however the block ends.
 
         Raises:
-            longwatt.stopping.Stopped: this process was asked to end; says how much is kept.
+            longwatt.stopping.Stopped: this process was asked to end; it says how much is kept.
         """
         try:
             yield
@@ -90,24 +102,65 @@ class Progress:
             raise
 
     def write(self) -> None:
-        """Write the batches that wait; cut short by a signal, it may be called again."""
+        """Write the waiting batches. A call that a signal cut short may be repeated."""
         if self._waiting:
             self.store.add(self._waiting)
             self._waiting = []
         self.written_at = time.monotonic()
 
-    def account(self, kept: Mapping[int, Mapping[str, Any]]) -> None:
-        """Have the energy log say which batches the result is made of, so that these are billed.
+    def complete(
+        self, groups: Sequence[Group], work: Callable[[list[tuple[int, Group]]], None]
+    ) -> dict[int, dict[str, Any]] | None:
+        """Have all processes do the batches that no attempt has kept.
 
         Args:
-            kept: as `BatchStore.kept`, of all processes.
+            groups: all batches, in order.
+            work: does this process's share of the missing batches, given by number.
+
+        Returns:
+            All batches as `BatchStore.kept` returns them, in the main process; None in the others.
         """
-        parts: dict[tuple[Any, ...], list[list[int]]] = {}
+        kept = self.store.kept()
+        missing = [(number, group) for number, group in enumerate(groups) if number not in kept]
+        distributed.gather(None)  # all must see the same batches missing, before any adds some
+        if missing:
+            environment.note(self.spec.paths["work"], self.spec.settings["budget"], fresh=not kept)
+            work(distributed.share(missing))
+        distributed.gather(None)  # the other processes' batches are kept too
+        if distributed.rank() > 0:
+            return None
+        self.mark("finish")
+        kept = self.store.kept()
+        self.account(kept)
+        return kept
+
+    def account(self, kept: Mapping[int, Mapping[str, Any]]) -> None:
+        """Name the batches of the result in the energy log, so that these are billed."""
+        parts: defaultdict[tuple[Any, ...], list[list[int]]] = defaultdict(list)
         for batch in kept.values():
             took: Took = batch["took"]
-            windows = parts.setdefault((took.boot_id, took.attempt, batch["rank"]), [])
-            windows.append([took.start_ns, took.end_ns])
+            key = took.boot_id, took.attempt, batch["rank"]
+            parts[key].append([took.start_ns, took.end_ns])
         names = ("boot_id", "attempt", "process")
         said = [{**dict(zip(names, key, strict=True)), "windows": parts[key]} for key in parts]
         if self.marker:
             self.marker.keep(said, distributed.world_size())
+
+
+def begin(spec: Spec, rule: str) -> Progress:
+    """Begin a job's process after the main process has checked inputs and kept batches.
+
+    Args:
+        spec: of the job; its paths are those of `repair_tokens` and `ensure_sound`, and work.
+        rule: that the job carries out.
+    """
+    store = BatchStore(Path(spec.paths["work"]), spec.identity, distributed.rank())
+    if distributed.rank() == 0:
+        repair_tokens(spec.paths)
+        ensure_sound(spec.paths)
+        if store.begin(asked_anew(rule)) and spec.energy_log:
+            forget_runs(Path(spec.energy_log).parent, but=Path(spec.energy_log))
+    distributed.gather(None)  # nobody reads the store before it is ready
+    progress = Progress(spec, store)
+    progress.mark("load")
+    return progress

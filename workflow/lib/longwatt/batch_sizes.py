@@ -1,4 +1,4 @@
-"""Examples per optimiser step as trained, the published ones beside them."""
+"""Examples per optimiser step as trained, beside the published ones."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ Key = tuple[Any, ...]  # a Place and a protocol
 
 
 def trained(summary: pd.DataFrame) -> dict[Key, str]:
-    """Examples per step by place and protocol; several, where seeds differ, with a stroke between."""
+    """Return examples per step by place and protocol.
+
+    Where seeds differ, their values are joined by a stroke.
+    """
     keys = [*Place._fields, "protocol"]
     found = {}
     for key, group in summary.groupby(keys, sort=False):
@@ -26,7 +29,10 @@ def trained(summary: pd.DataFrame) -> dict[Key, str]:
 
 
 def _products(summary: pd.DataFrame, devices: Mapping[str, int]) -> dict[Key, str]:
-    """As `trained`, with what a step is made up of: per device x accumulation x devices."""
+    """Return examples per step as products of their factors.
+
+    The factors are those of `_product`; different products are joined by a stroke.
+    """
     found: dict[Key, list[str]] = {}
     for row in summary.dropna(subset=["effective_batch_size"]).to_dict("records"):
         key = tuple(row[name] for name in (*Place._fields, "protocol"))
@@ -38,7 +44,7 @@ def _products(summary: pd.DataFrame, devices: Mapping[str, int]) -> dict[Key, st
 
 
 def _product(row: Mapping[Any, Any], devices: int) -> str:
-    """Examples per step, and per device x accumulation x devices where that is more than one factor."""
+    """Write examples per step, as per device x accumulation x devices where several share it."""
     sizes = [
         row[name]
         for name in ("effective_batch_size", "per_device_batch_size", "gradient_accumulation_steps")
@@ -52,7 +58,9 @@ def _product(row: Mapping[Any, Any], devices: int) -> str:
 
 
 def batch_sizes(summary: pd.DataFrame, settings: Mapping[str, Any]) -> pd.DataFrame:
-    """A row per model, budget and protocol, with the datasets that share its batches; columns by input length.
+    """Tabulate the batch sizes of each model, budget and protocol by input length.
+
+    Datasets that share all their batches share a row.
 
     Args:
         summary: rows of a summary.csv.
@@ -71,7 +79,10 @@ def batch_sizes(summary: pd.DataFrame, settings: Mapping[str, Any]) -> pd.DataFr
 
 
 def _rows(ours: Mapping[Key, str], published: Mapping[Place, int]) -> list[Key]:
-    """(dataset, model, budget, protocol) of every row, what is published and not trained yet included."""
+    """List (dataset, model, budget, protocol) of every row.
+
+    Rows that are published and not trained yet are included.
+    """
     protocols = list(dict.fromkeys(key[-1] for key in ours)) or [NA]
     unfinished = ((*place[:-1], protocol) for place in published for protocol in protocols)
     return list(dict.fromkeys([*((*key[:3], key[-1]) for key in ours), *unfinished]))
@@ -103,7 +114,7 @@ def _row(
 def _merged(
     shown: Mapping[Key, dict[tuple[str, str], str]], titles: Mapping[str, str]
 ) -> pd.DataFrame:
-    """Datasets that share a model, a budget and all batches share a row."""
+    """Merge the rows of datasets that share a model, a budget and all batches."""
     together: dict[Key, list[str]] = {}
     for (dataset, *others), row in shown.items():
         together.setdefault((*others, *row.items()), []).append(titles.get(dataset, dataset))

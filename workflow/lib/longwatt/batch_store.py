@@ -1,4 +1,4 @@
-"""What an inference has predicted so far, so that a killed one goes on at the first missing batch."""
+"""Keep the batches of an inference, so that a killed one goes on."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from longwatt.provenance import fsync, json_lines, read_object, write_json
 
 @dataclass(frozen=True)
 class Took:
-    """The time that a batch took, as the energy log of its attempt counts it.
+    """The time that a batch took, by the clock of its attempt's energy log.
 
     Attributes:
         boot_id: monotonic times of different boots cannot be compared.
-        attempt: the number of the run, and of its log.
+        attempt: number of the run and of its log.
         start_ns, end_ns: CLOCK_MONOTONIC.
     """
 
@@ -28,19 +28,13 @@ class Took:
 
     @property
     def seconds(self) -> float:
-        """Its length."""
+        """Duration in seconds."""
         return (self.end_ns - self.start_ns) / 1e9
 
 
 @dataclass(frozen=True)
 class Batch:
-    """One predicted batch.
-
-    Attributes:
-        number: its place among all batches.
-        result: what was predicted, as JSON.
-        took: when.
-    """
+    """One predicted batch: its place among all batches, its predictions (JSON) and its time."""
 
     number: int
     result: Mapping[str, Any]
@@ -48,14 +42,14 @@ class Batch:
 
 
 class BatchStore:
-    """One file of JSON lines for each process, in the work folder of an inference.
+    """A file of JSON lines per process, in the work folder of an inference.
 
-    A line that is written outlives the process; `sync` has it outlive the machine. It carries the time that its batch
-    took, so that what is billed is what is kept.
+    A written line outlives the process; `sync` makes it outlive the machine. Each line carries the
+    time that its batch took, so that exactly the kept batches are billed.
 
     Args:
         folder: results/{study}/{cell}/work/predict-{inference}.
-        identity: digests of settings, code, data and training; batches of another identity are never used.
+        identity: digests of settings, code, data and training; batches of another are never used.
         rank: the process that adds batches.
     """
 
@@ -66,12 +60,13 @@ class BatchStore:
         self.path = folder / f"batches-{rank}.jsonl"
 
     def begin(self, anew: str = "") -> bool:
-        """Drop batches of another identity, or all; says whether there could be none to go on from.
-
-        To be called by one process before any looks.
+        """Drop batches of another identity, or all. Call it once, before any process reads.
 
         Args:
-            anew: the command that asks to begin anew; under the same one only the first attempt does.
+            anew: the command that asks to begin anew; only its first attempt drops all batches.
+
+        Returns:
+            True unless batches of an earlier attempt may be there to go on from.
         """
         name = self.folder / "identity.json"
         recorded = read_object(name)
@@ -85,12 +80,13 @@ class BatchStore:
         return True
 
     def kept(self) -> dict[int, dict[str, Any]]:
-        """Every predicted batch by its number, with the process (`rank`) that predicted it and its `took`."""
+        """Return all kept results by batch number, with the process (`rank`) and time (`took`)."""
         found = {}
         for path in sorted(self.folder.glob("batches-*.jsonl")):
             rank = int(path.stem.removeprefix("batches-"))
             for line in json_lines(path.read_text(encoding="utf-8")):
-                found[line["batch"]] = {**line["result"], "rank": rank, "took": Took(**line["took"])}
+                added = {"rank": rank, "took": Took(**line["took"])}
+                found[line["batch"]] = {**line["result"], **added}
         return dict(sorted(found.items()))
 
     def add(self, batches: Sequence[Batch]) -> None:
@@ -103,6 +99,6 @@ class BatchStore:
         append(self.path, *lines)
 
     def sync(self) -> None:
-        """Have what was added survive the machine."""
+        """Make the batches added so far survive the machine."""
         if self.path.exists():
             fsync(self.path)

@@ -14,7 +14,8 @@ from longwatt import settings
 from longwatt.cells import Cell
 from longwatt.settings import Settings
 
-# What settings hold of a cell beside what is shared; the seed in those of scoring is its bootstrap's.
+Merge = Callable[..., Settings]
+# Settings of a cell's own, beside those it shares. The seed of scoring is that of its bootstrap.
 OWN = ("seq_len", "seed")
 OWN_OF_SCORING = ("seq_len",)
 
@@ -23,39 +24,29 @@ class CellSettings:
     """The functions of `longwatt.settings` for one study, each answered in the time of a copy.
 
     Answers share their inner parts, and must not be changed.
-
-    Args:
-        study: a study read by `longwatt.study.read_study`.
     """
 
     def __init__(self, study: Mapping[str, Any]) -> None:
         self.study = study
-        self._shared: dict[tuple[str, ...], Settings] = {}
+        self._shared: dict[tuple[object, ...], Settings] = {}
 
     def finetune(self, cell: Cell) -> Settings:
         """Return `settings.finetune_settings` of a cell."""
-        found = self._of("finetune", cell, OWN, settings.finetune_settings)
+        found = self._of(settings.finetune_settings, cell, OWN)
         # A table by length may say how large its batch is.
         return {**found, "budget": {**found["budget"], **grid.batch_settings(self.study, cell)}}
 
     def predict(self, cell: Cell, point: str) -> Settings:
         """Return `settings.predict_settings` of one inference point of a cell."""
-        return self._of(f"predict/{point}", cell, OWN, settings.predict_settings, point)
+        return self._of(settings.predict_settings, cell, OWN, point)
 
     def score(self, cell: Cell, point: str) -> Settings:
         """Return `settings.score_settings` of one inference point of a cell."""
-        return self._of(f"score/{point}", cell, OWN_OF_SCORING, settings.score_settings, point)
+        return self._of(settings.score_settings, cell, OWN_OF_SCORING, point)
 
-    def _of(
-        self,
-        what: str,
-        cell: Cell,
-        own: Sequence[str],
-        merge: Callable[..., Settings],
-        *point: str,
-    ) -> Settings:
+    def _of(self, merge: Merge, cell: Cell, own: Sequence[str], *point: str) -> Settings:
         """Put a cell's own values in place of those of the first cell like it."""
-        key = (what, cell.dataset, cell.model, cell.budget, cell.protocol)
+        key = (merge, *point, cell.dataset, cell.model, cell.budget, cell.protocol)
         if key not in self._shared:
             self._shared[key] = merge(self.study, cell, *point)
         shared = self._shared[key]

@@ -102,7 +102,7 @@ class StepBatch:
 
 
 def per_device_batch_size(study: Mapping[str, Any], cell: Cell) -> int | str:
-    """Return a cell's examples per device and step, or LARGEST, from its budget's number or table.
+    """Return a cell's examples per device and step, or LARGEST, from its budget.
 
     Raises:
         StudyError: the budget's table lacks the cell's model or length.
@@ -142,7 +142,7 @@ def batch_settings(study: Mapping[str, Any], cell: Cell) -> dict[str, int | str 
 
 
 def _of_table(study: Mapping[str, Any], cell: Cell, key: str) -> int | str | None:
-    """Return a budget's number, looked up by the cell's model and length if it is a table.
+    """Look a budget's number up, by the cell's model and length if in a table.
 
     None where the budget has none.
     """
@@ -161,7 +161,7 @@ def _of_table(study: Mapping[str, Any], cell: Cell, key: str) -> int | str | Non
 
 
 def devices(budget: Mapping[str, Any]) -> int:
-    """Return the devices that share a cell's batch: its GPUs, or its processes on the CPU."""
+    """Return how many devices share a batch: GPUs, or processes on the CPU."""
     return int(budget["gpus"]) or int(budget.get("processes", 1))
 
 
@@ -216,7 +216,7 @@ def _check_names(study: Mapping[str, Any], block: Mapping[str, Any], where: str)
 def _kept(study: Mapping[str, Any], cells: Mapping[str, Cell], source: str) -> dict[str, Cell]:
     """Return the cells that `exclude` leaves."""
     kept = dict(cells)
-    for number, exclusion in enumerate(study.get("exclude", [])):
+    for number, exclusion in enumerate(study.get("exclude", ())):
         matched = [name for name, cell in cells.items() if excluded_by(cell, exclusion)]
         if not matched:
             _check_excluded(cells, exclusion, f"{source}: exclude[{number}]")
@@ -235,7 +235,7 @@ def _listed(values: Any) -> list[Any]:
 
 
 def _check_excluded(cells: Mapping[str, Cell], exclusion: Mapping[str, Any], where: str) -> None:
-    """Raise the error for an entry of `exclude` that matches no cell, naming what is wrong."""
+    """Raise the error for an entry of `exclude` that matches no cell."""
     for axis in (axis for axis in AXES if axis in exclusion):
         there = {str(getattr(cell, axis)) for cell in cells.values()}
         for value in _listed(exclusion[axis]):

@@ -8,13 +8,10 @@ from typing import Any
 
 from longwatt.columns import OF_EXAMPLES
 from longwatt.example_scores import ExampleScores, read_examples
-from longwatt.metrics.resampling import (
-    Resampling,
-    Sample,
-    Scores,
-)  # fmt: skip
+from longwatt.metrics.resampling import Resampling, Sample, Scores
 
-# Scores are written with four decimals; a headline made of three rounded ones is off by little more.
+# Scores are written with four decimals; a headline made of three rounded ones is off by little
+# more.
 ROUNDED = 0.01
 
 Row = Mapping[str, Any]
@@ -42,14 +39,15 @@ class ClaimScores:
         self._found: dict[tuple[Any, ...], Scores | None] = {}
 
     def of(self, rows: Sequence[Row], column: str) -> Scores | None:
-        """Gather a column's samples by seed.
+        """Return a column's scores of the examples, one sample for each seed.
 
         Args:
             rows: of a summary, one for each seed.
             column: of it.
 
         Returns:
-            None unless the examples of all seeds are there, the same, and those that the rows speak of.
+            None unless the examples of all seeds are there, the same, and those that the rows speak
+            of.
         """
         if self._results is None or column not in OF_EXAMPLES:
             return None
@@ -59,12 +57,10 @@ class ClaimScores:
         return self._found[key]
 
     def same(self, first: Sequence[Row], second: Sequence[Row]) -> bool:
-        """Tell rows about one split of one dataset, which their examples' ids alone do not."""
-        of = {
-            (row["dataset"], self._splits.get((row["cell"], row["inference"])))
-            for row in (*first, *second)
-        }
-        return len(of) == 1
+        """Check whether all rows are of one split of one dataset, which ids do not tell."""
+        rows = (*first, *second)
+        splits = (self._splits.get((row["cell"], row["inference"])) for row in rows)
+        return len(set(zip((row["dataset"] for row in rows), splits, strict=True))) == 1
 
     def _gather(self, rows: Sequence[Row], column: str) -> Scores | None:
         found = [self._sample(row, column) for row in sorted(rows, key=lambda row: row["seed"])]

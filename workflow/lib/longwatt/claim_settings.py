@@ -1,6 +1,6 @@
-"""What a study claims: the tests of each claim, and which of its cells each test sets beside each other.
+"""Claims as a study states them: their tests, and the cells that each compares.
 
-Checked by every Snakemake process before anything runs, so this module imports nothing heavy.
+Every Snakemake process checks claims before anything runs, so this module imports nothing heavy.
 """
 
 from __future__ import annotations
@@ -50,6 +50,8 @@ class Point(NamedTuple):
 Comparison = tuple[Point, ...]
 # The points of each training, by its axes.
 Trainings = Mapping[tuple[Any, ...], Sequence[Point]]
+Points = Collection[Point]
+Claims = Mapping[str, Mapping[str, Any]]  # by id
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,8 @@ class ClaimTest:
         kind: difference, ratio, value, correlation or variation.
         given: what the study says of it.
         reason: why its threshold is what it is.
-        random_weights: whether it is about scores of models from random weights, which else decide nothing.
+        random_weights: whether it is about scores of models from random weights, which else decide
+            nothing.
     """
 
     where: str
@@ -72,7 +75,7 @@ class ClaimTest:
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """The summary's columns that it reads: of each point of a pair in order, or of every point of a group."""
+        """The summary's columns of a pair's points in order, or of all points of a group."""
         if self.kind == "correlation":
             return tuple(self.given["between"])
         column = self.given["column"]
@@ -82,16 +85,16 @@ class ClaimTest:
 
     @property
     def bounds(self) -> dict[str, float]:
-        """Its thresholds by their name in BOUNDS."""
+        """The thresholds by their names in BOUNDS."""
         return {name: self.given[name] for name in BOUNDS if name in self.given}
 
     @property
     def share(self) -> float:
-        """The least share of its comparisons that must hold."""
+        """The smallest share of the comparisons that must hold."""
         return float(self.given.get("share", 1))
 
     def of_steps_alone(self) -> ClaimTest | None:
-        """The same test with the energy of the training steps alone; None if it has no energy of a whole run."""
+        """Return the test on energy of the training steps alone, None if it reads no energy."""
         if not any(column in ENERGY_OF_STEPS for column in self.columns):
             return None
         return replace(self, given=_renamed(self.given, {**ENERGY_OF_STEPS, **TIME_OF_STEPS}))
@@ -99,8 +102,8 @@ class ClaimTest:
     def comparisons(self, points: Iterable[Point]) -> list[Comparison]:
         """List the comparisons among the cells that a study's grid names.
 
-        A training is the same whatever was inferred with it, so a column of the training makes every
-        cell count once, with the first of its inference points.
+        A training is the same for all its inference points. A column of the training therefore
+        counts every cell once, at the first of its inference points.
         """
         known = sorted(set(points))
         chosen = [point for point in known if matches(point, self.selector)]
@@ -109,12 +112,17 @@ class ClaimTest:
         firsts = chosen if self._vary[0] else first_points(chosen)
         if len(self._vary) == 1:
             return [(point,) for point in firsts]
-        return self._pairs(firsts, known)
+        lengths = sorted({point.seq_len for point in known})
+        there: dict[tuple[Any, ...], list[Point]] = {}
+        for point in known:
+            there.setdefault(training_of(point), []).append(point)
+        return [(one, other) for one in firsts for other in self._partners(one, there, lengths)]
 
     def alone(self, points: Iterable[Point], compared: Iterable[Comparison]) -> list[Point]:
-        """List the selected cells that the grid gives nothing to be set beside, though it could.
+        """List the selected cells that lack a partner in the grid.
 
-        A cell that is itself what `to` names, and the last of a dataset's lengths, lack nothing.
+        A cell that is itself the partner named by `to` lacks nothing, nor does the longest of a
+        dataset's input lengths.
         """
         if self.kind in ("value", "correlation") or "value" in self.given.get("to", {}):
             return []
@@ -126,57 +134,48 @@ class ClaimTest:
         for point in known:
             lengths.setdefault(point.dataset, set()).add(point.seq_len)
         chosen = [point for point in known if matches(point, self.selector)]
-        return [
-            point
-            for point in (sorted(chosen) if self._vary[0] else first_points(chosen))
-            if self._counted(point) not in counted
-            and self._lacks_partner(point, lengths[point.dataset])
-        ]
+        chosen = sorted(chosen) if self._vary[0] else first_points(chosen)
+        left = (point for point in chosen if self._counted(point) not in counted)
+        return [point for point in left if self._lacks_partner(point, lengths[point.dataset])]
 
     def _grouped(self, chosen: Iterable[Point]) -> list[Comparison]:
-        """Put points together that a correlation or a variation makes one number from."""
+        """Group the points that a correlation or a variation makes one number from."""
         within = self.given.get("within", ())
         axes = [axis for axis in Point._fields if axis != self.given.get("across")]
         if self.kind == "correlation":
             axes = [axis for axis in Point._fields if axis in (*within, "protocol", "inference")]
         if not any(self._vary) and "inference" not in within:
             chosen, axes = first_points(chosen), [axis for axis in axes if axis != "inference"]
-        least = 1 if self.kind == "correlation" else 2
-        return [group for group in _groups(chosen, axes) if len(group) >= least]
 
-    def _pairs(self, firsts: Iterable[Point], known: Sequence[Point]) -> list[Comparison]:
-        lengths = sorted({point.seq_len for point in known})
-        there: dict[tuple[Any, ...], list[Point]] = {}
-        for point in known:
-            there.setdefault(training_of(point), []).append(point)
-        return [(one, other) for one in firsts for other in self._partners(one, there, lengths)]
+        def key(point: Point) -> tuple[Any, ...]:
+            return tuple(getattr(point, axis) for axis in axes)
+
+        groups = [tuple(group) for _, group in itertools.groupby(sorted(chosen, key=key), key)]
+        return groups if self.kind == "correlation" else [one for one in groups if len(one) > 1]
 
     @property
     def selector(self) -> Mapping[str, Any]:
-        """Which cells it is about."""
+        """The axes and values that select the test's cells."""
         chosen: Mapping[str, Any] = self.given.get("of", self.given.get("cells", {}))
         return chosen
 
     @cached_property
     def target(self) -> dict[str, Any]:
         """The axes in which the second cell of a pair differs from the first."""
-        return {
-            axis: wanted
-            for axis, wanted in self.given.get("to", {}).items()
-            if axis in Point._fields
-        }
+        to = self.given.get("to", {})
+        return {axis: wanted for axis, wanted in to.items() if axis in Point._fields}
 
     @cached_property
     def _vary(self) -> tuple[bool, ...]:
-        """Tell for each of its columns if a cell's inference points may differ there."""
+        """The answer of `varies_with_inference` for each of the test's columns."""
         return tuple(varies_with_inference(column) for column in self.columns)
 
     def _counted(self, point: Point) -> Point:
-        """Give the point as the first column counts it: with its inference or as a training."""
+        """Return the point as the first column counts it, with or without its inference."""
         return point if self._vary[0] else training_of(point)
 
     def _lacks_partner(self, point: Point, lengths: Iterable[int]) -> bool:
-        """Tell a gap of the grid from a cell that needs no partner."""
+        """Check whether the grid should hold a partner for a point."""
         relation = self.target.get("seq_len")
         if isinstance(relation, str):
             return any(LENGTHS[relation](length, point.seq_len) for length in lengths)
@@ -201,31 +200,27 @@ class ClaimTest:
         for axes in itertools.product(*map(as_list, wanted.values())):
             points = [p for p in there.get(axes, ()) if names is None or p.inference in names]
             found += points if self._vary[1] else points[:1]
-        if self._compares_columns:
+        if len(set(self.columns)) > 1:
             return found
         if any(self._vary):
             return [other for other in found if other != point]
         return [other for other in found if training_of(other) != training_of(point)]
 
     def _inference_of_partners(self, point: Point) -> list[str] | None:
-        """Name the inference points that a partner may have; None for any."""
+        """Name the inference points that a partner may have, or None for any."""
         if "inference" in self.target:
             return as_list(self.target["inference"])
         first, second = self._vary
         if first and second:
             return [point.inference]
         # A training has no inference of its own that its partner would have to share.
-        return (
-            as_list(self.selector["inference"]) if second and "inference" in self.selector else None
-        )
-
-    @cached_property
-    def _compares_columns(self) -> bool:
-        return len(set(self.columns)) > 1
+        if second and "inference" in self.selector:
+            return as_list(self.selector["inference"])
+        return None
 
 
 def training_of(point: Point) -> Point:
-    """Take the inference off a point: equal for all points of one training."""
+    """Remove the inference from a point, so that all points of one training are equal."""
     return point._replace(inference="")
 
 
@@ -238,22 +233,22 @@ def first_points(points: Iterable[Point]) -> list[Point]:
 
 
 def matches(point: Point, selector: Mapping[str, Any]) -> bool:
-    """Whether a selector (values by axis, one or a list) means a point."""
+    """Check whether a selector (one value or a list by axis) matches a point."""
     return all(getattr(point, axis) in as_list(wanted) for axis, wanted in selector.items())
 
 
 def as_list(value: Any) -> list[Any]:
-    """One value or several as a list."""
+    """Wrap a single value in a list, and return a list as it is."""
     return value if isinstance(value, list) else [value]
 
 
 def point_of(cell: Any) -> Point:
-    """The point of a summary's row, or of what is known of one beforehand."""
+    """Return the point of a summary's row, or of a row of the grid."""
     return Point(*(cell[axis] for axis in Point._fields))
 
 
 def left_out(study: Mapping[str, Any]) -> dict[str, tuple[Cell, str]]:
-    """The cells that `exclude` takes away from a study's grid, by name, each with its reason."""
+    """Find the cells that `exclude` removes from a study's grid, each with the reason."""
     exclusions: Sequence[Mapping[str, Any]] = study.get("exclude", [])
     found: dict[str, tuple[Cell, str]] = {}
     for name, cell in expand({**study, "exclude": []}).items() if exclusions else ():
@@ -264,29 +259,22 @@ def left_out(study: Mapping[str, Any]) -> dict[str, tuple[Cell, str]]:
 
 
 def claims_of(study: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
-    """A study's claims by id; one that is null is taken away (a study that extends another says so)."""
+    """Return a study's claims by id, without those that an extending study sets to null."""
     return {name: claim for name, claim in study.get("claims", {}).items() if claim is not None}
 
 
 def list_tests(name: str, claim: Mapping[str, Any]) -> list[ClaimTest]:
-    """The tests of one claim, which `check_claims` has passed."""
-    return [
-        ClaimTest(
-            f"claims.{name}.tests[{number}].{kind}",
-            kind,
-            given,
-            test.get("reason", ""),
-            claim.get("random_weights", False),
-        )
-        for number, test in enumerate(claim["tests"])
-        for kind, given in test.items()
-        if kind != "reason"
-    ]
+    """List the tests of one claim that `check_claims` has passed."""
+    found = []
+    for number, test in enumerate(claim["tests"]):
+        for kind in test.keys() - {"reason"}:
+            where, reason = f"claims.{name}.tests[{number}].{kind}", test.get("reason", "")
+            random = claim.get("random_weights", False)
+            found.append(ClaimTest(where, kind, test[kind], reason, random))
+    return found
 
 
-def scored_rows(
-    claims: Mapping[str, Any], cells: Collection[Mapping[str, Any]]
-) -> list[tuple[str, str]]:
+def scored_rows(claims: Claims, cells: Collection[Mapping[str, Any]]) -> list[tuple[str, str]]:
     """List the cells and inference points whose examples' scores claims are judged by.
 
     Args:
@@ -318,40 +306,41 @@ def check_claims(
         source: the study file.
 
     Raises:
-        StudyError: names the test and what is wrong with it: a column or a value of an axis that does not exist, cells
-            that the grid does not have, no threshold or a band that holds no number, scores of several metrics in one.
+        StudyError: names the test and its fault: a column or a value of an axis that does not
+            exist, cells that the grid does not have, no threshold, a band that holds no number, or
+            scores of several metrics in one number.
     """
     points = {point_of(cell) for cell in cells}
     for name, claim in claims_of(study).items():
         for number, given in enumerate(claim["tests"]):
-            if len(given.keys() - {"reason"}) != 1:
+            kinds = sorted(given.keys() - {"reason"})
+            if len(kinds) != 1:
                 raise StudyError(
-                    f"{source}: claims.{name}.tests[{number}]: a test is one of difference, ratio, value, correlation "
-                    f"and variation; this one has {', '.join(sorted(given.keys() - {'reason'})) or 'none'}"
+                    f"{source}: claims.{name}.tests[{number}]: a test is one of difference, ratio, "
+                    f"value, correlation and variation; this one has {', '.join(kinds) or 'none'}"
                 )
         for test in list_tests(name, claim):
             _check_test(test, study, points, f"{source}: {test.where}")
 
 
-def _check_test(
-    test: ClaimTest, study: Mapping[str, Any], points: Collection[Point], where: str
-) -> None:
+def _check_test(test: ClaimTest, study: Mapping[str, Any], points: Points, where: str) -> None:
     if not test.bounds:
-        raise StudyError(
-            f"{where}: no threshold is given; add {', '.join(BOUNDS)} or two of them for a band"
-        )
+        bounds = ", ".join(BOUNDS)
+        raise StudyError(f"{where}: no threshold is given; add {bounds} or two of them for a band")
     _check_band(test.bounds, where)
     for column in test.columns:
         check_name("column", column, COLUMNS, where)
         if column not in NUMBERS:
             raise StudyError(
-                f"{where}: the column {column!r} holds no numbers; columns that do: {', '.join(NUMBERS)}"
+                f"{where}: the column {column!r} holds no numbers; "
+                f"columns that do: {', '.join(NUMBERS)}"
             )
-    for key, selector in (
-        ("cells" if "cells" in test.given else "of", test.selector),
-        ("to", test.target),
-    ):
-        _check_values(selector, study, points, f"{where}.{key}")
+    chosen = "cells" if "cells" in test.given else "of"
+    for key, selector in ((chosen, test.selector), ("to", test.target)):
+        for axis, value in _values(selector):
+            known = {getattr(point, axis) for point in points}
+            known |= set(study[PLURALS[axis]] if axis in PLURALS else ())
+            check_name(axis, str(value), map(str, known), f"{where}.{key}.{axis}")
     found = test.comparisons(points)
     _check_found(test, points, found, where)
     metrics = {name: dataset["metric"] for name, dataset in study["datasets"].items()}
@@ -359,9 +348,10 @@ def _check_test(
     for group in found if test.kind == "correlation" else ():
         if len(group) < LEAST_POINTS:
             raise StudyError(
-                f"{where}: a correlation needs {LEAST_POINTS} cells or more, but {'/'.join(map(str, group[0]))} and "
-                f"those that `within` puts beside it are {len(group)}; name fewer axes there, or the inference "
-                "point that has them in `cells`"
+                f"{where}: a correlation needs {LEAST_POINTS} cells or more, but "
+                f"{'/'.join(map(str, group[0]))} and those that `within` puts beside it are "
+                f"{len(group)}; name fewer axes there, or the inference point that has them in "
+                "`cells`"
             )
 
 
@@ -372,8 +362,8 @@ def _check_band(bounds: Mapping[str, float], where: str) -> None:
             low, high = bounds[floor], bounds[ceiling]
             if low > high or (low == high and (floor, ceiling) != ("at_least", "at_most")):
                 raise StudyError(
-                    f"{where}: no number is {BOUNDS[floor]} {low:g} and {BOUNDS[ceiling]} {high:g}; exchange them "
-                    "for a band, or make two tests of them"
+                    f"{where}: no number is {BOUNDS[floor]} {low:g} and {BOUNDS[ceiling]} {high:g};"
+                    " exchange them for a band, or make two tests of them"
                 )
 
 
@@ -382,49 +372,30 @@ def _check_metrics(
 ) -> None:
     """Refuse a number made from headline scores in several metrics."""
     for datasets in {tuple(point.dataset for point in comparison) for comparison in found}:
-        grouped = test.kind in GROUPED
-        read = (
-            itertools.product(test.columns, datasets)
-            if grouped
-            else zip(test.columns, datasets, strict=True)
-        )
+        sides = (test.columns, datasets)
+        read = itertools.product(*sides) if test.kind in GROUPED else zip(*sides, strict=True)
         scored = sorted({dataset for column, dataset in read if column in ANY_METRIC})
         if len({metrics[dataset] for dataset in scored}) > 1:
             named = ", ".join(f"{dataset} in {metrics[dataset]}" for dataset in scored)
             raise StudyError(
-                f"{where}: headline scores of several metrics make no number together ({named}); choose datasets of "
-                "one metric, take them apart (`within` of a correlation), or name a column of one metric, such as f1"
+                f"{where}: headline scores of several metrics make no number together ({named}); "
+                "choose datasets of one metric, take them apart (`within` of a correlation), or "
+                "name a column of one metric, such as f1"
             )
 
 
-def _check_values(
-    selector: Mapping[str, Any], study: Mapping[str, Any], points: Collection[Point], where: str
-) -> None:
-    """Refuse values of axes that the study does not have."""
-    for axis, value in _values(selector):
-        known = {getattr(point, axis) for point in points} | set(
-            study[PLURALS[axis]] if axis in PLURALS else ()
-        )
-        check_name(axis, str(value), map(str, known), f"{where}.{axis}")
-
-
-def _check_found(
-    test: ClaimTest, points: Collection[Point], found: Sequence[Comparison], where: str
-) -> None:
-    """Refuse selectors that mean no cell of the grid, alone or together, as a whole or with one of their values."""
+def _check_found(test: ClaimTest, points: Points, found: Sequence[Comparison], where: str) -> None:
+    """Refuse selectors with a value that no cell, or no comparison, of the grid has."""
     advice = (
-        "leave cells that the study does without in `grid` and name them in `exclude`, with the reason, or take the "
-        "claim away (null)"
+        "leave cells that the study does without in `grid` and name them in `exclude`, with the "
+        "reason, or take the claim away (null)"
     )
     chosen = [point for point in points if matches(point, test.selector)]
     pairs = test.kind in ("difference", "ratio")
     firsts = _meant(test, 0, found, points) if pairs else chosen
     seconds = _meant(test, -1, found, points) if pairs else chosen
-    for selector, there in (
-        (test.selector, chosen),
-        (test.selector, firsts),
-        (test.target, seconds),
-    ):
+    sides = ((test.selector, chosen), (test.selector, firsts), (test.target, seconds))
+    for selector, there in sides:
         for axis, value in _values(selector):
             if not any(getattr(point, axis) == value for point in there):
                 what = "no cell" if there is chosen else "no two cells that can be compared"
@@ -436,9 +407,9 @@ def _check_found(
 
 
 def _meant(
-    test: ClaimTest, side: int, found: Sequence[Comparison], points: Collection[Point]
+    test: ClaimTest, side: int, found: Sequence[Comparison], points: Points
 ) -> Collection[Point]:
-    """List the points that one side of the comparisons speaks of; all of a training's for its columns."""
+    """List the points on one side of the comparisons, with all of a training's for its columns."""
     compared = {comparison[side] for comparison in found}
     if varies_with_inference(test.columns[side]):
         return compared
@@ -447,22 +418,13 @@ def _meant(
 
 
 def _values(selector: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Every value that a selector names outright, with its axis."""
+    """Yield every value that a selector names outright, with its axis."""
     for axis, wanted in selector.items():
         yield from ((axis, value) for value in as_list(wanted) if wanted not in tuple(LENGTHS))
 
 
-def _groups(points: Iterable[Point], axes: Sequence[str]) -> list[Comparison]:
-    """Points that agree on some axes together, in the order of those axes."""
-
-    def key(point: Point) -> tuple[Any, ...]:
-        return tuple(getattr(point, axis) for axis in axes)
-
-    return [tuple(group) for _, group in itertools.groupby(sorted(points, key=key), key)]
-
-
 def _renamed(value: Any, names: Mapping[str, str]) -> Any:
-    """A test's settings with other columns."""
+    """Replace the columns in a test's settings."""
     if isinstance(value, Mapping):
         return {
             key: item if key in Point._fields else _renamed(item, names)

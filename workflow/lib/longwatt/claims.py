@@ -1,4 +1,7 @@
-"""Judge a study's claims by its summary: numbers, intervals, and a verdict that says what it lacks."""
+"""Judge a study's claims by its summary.
+
+Each claim gets its numbers with their intervals, and a verdict that names the evidence it lacks.
+"""
 
 from __future__ import annotations
 
@@ -37,6 +40,7 @@ from longwatt.columns import (
 from longwatt.endings import DIVERGED, diverged
 from longwatt.intervals import NORMAL_95, of_difference, over_seeds_of_scores
 from longwatt.metrics.resampling import Interval, Scores
+from longwatt.points import records
 from longwatt.score_intervals import OVER_SEEDS, mean_of, paired_difference, paired_ratio
 from longwatt.wording import RANDOM_WEIGHTS
 
@@ -45,18 +49,13 @@ HOLDS, FAILS, UNCLEAR = "holds", "fails", "unclear"
 # How the energy of a training is counted; claims without energy have one verdict, of WHOLE_RUN.
 WHOLE_RUN, STEPS_ALONE = "whole run", "training steps alone"
 COMPARE: dict[str, Callable[[float, float], bool]] = {
-    "at_least": operator.ge,
-    "above": operator.gt,
-    "at_most": operator.le,
-    "below": operator.lt,
-}
+    "at_least": operator.ge, "above": operator.gt, "at_most": operator.le, "below": operator.lt,
+}  # fmt: skip
 FLOORS = ("at_least", "above")
 SPEARMAN_ERROR = math.sqrt(1.06)  # Fieller, Hartley and Pearson (1957), Biometrika 44
-OVER_EXAMPLES, APART, FISHER = (
-    "one cell's interval over examples",
-    "two independent intervals",
-    "Fisher's z",
-)
+OVER_EXAMPLES, APART = "one cell's interval over examples", "two independent intervals"
+FISHER = "Fisher's z"
+WORST_FIRST = (CONTRADICTED, UNDECIDED, SUPPORTED)
 DIGITS = 9  # beyond these a difference is rounding, and decides nothing
 
 
@@ -71,13 +70,13 @@ class Estimate:
 
     @property
     def known(self) -> bool:
-        """Whether it has an interval."""
+        """Whether both ends of the interval are known."""
         return self.low is not None and self.high is not None
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One comparison's number and what it says.
+    """One comparison's number and its status.
 
     Attributes:
         cells: the points, as labels.
@@ -97,14 +96,14 @@ class Finding:
 
 
 class Evidence:
-    """What the summary knows of every cell that the grid names.
+    """The summary's values for every cell that the grid names.
+
+    All models that a search made have one name; only the chosen one counts.
 
     Args:
         summary: as `longwatt.summary.summarize`; rows may be missing.
         cells: as `longwatt.report_settings.claim_cells`.
         scores: of the examples; None where they are not at hand.
-
-    Of the models that a search made, all called by one name, only the chosen one speaks.
     """
 
     def __init__(
@@ -114,9 +113,7 @@ class Evidence:
         scores: ClaimScores | None = None,
     ) -> None:
         self._scores = scores
-        rows: list[Mapping[str, Any]] = [
-            {str(name): value for name, value in row.items()} for row in summary.to_dict("records")
-        ]
+        rows: list[Mapping[str, Any]] = [*records(summary)]
         beaten = {row["cell"] for row in rows if row.get("selected") in (False, "False")}
         points = {(cell["cell"], cell["inference"]): point_of(cell) for cell in cells}
         self._expected = _by_point((point_of(cell), cell) for cell in cells)
@@ -124,8 +121,8 @@ class Evidence:
             (points.get((row["cell"], row["inference"]), point_of(row)), row) for row in rows
         )
         self._unchosen = {
-            p
-            for p, own in self._expected.items()
+            point
+            for point, own in self._expected.items()
             if beaten.issuperset(cell["cell"] for cell in own)
         }
         for found in (self._expected, self._rows):
@@ -144,7 +141,10 @@ class Evidence:
         return "/".join(str(getattr(point, axis)) for axis in chosen or Point._fields[:-1])
 
     def rows(self, point: Point, column: str) -> list[Mapping[str, Any]]:
-        """Find the rows that speak of a column at a point, one for each seed.
+        """Find the rows that hold a column's values at a point, one for each seed.
+
+        A training's column is repeated on every row of its cell, so the first row that knows it
+        counts.
 
         A training's column stands on every row of its cell, so the first row that knows it counts.
         """
@@ -156,21 +156,18 @@ class Evidence:
                 found[row["cell"]] = row
         return list(found.values())
 
-    def _of_training(
-        self, found: Mapping[Point, list[Mapping[str, Any]]], point: Point
-    ) -> Iterator[Mapping[str, Any]]:
+    def _of_training(self, found: ByPoint, point: Point) -> Iterator[Mapping[str, Any]]:
         """Gather the entries of all inference points of a point's training."""
         for own in self._trainings[training_of(point)]:
             yield from found.get(own, ())
 
     def lacks(self, point: Point, column: str) -> list[str]:
-        """What is missing of a value, in words; nothing if it is there."""
+        """Say in words which parts of a value are missing, or return an empty list."""
         values = {row["cell"]: row[column] for row in self.rows(point, column)}
         cells = self._expected[point]
         if not varies_with_inference(column):
-            cells = list(
-                {cell["cell"]: cell for cell in self._of_training(self._expected, point)}.values()
-            )
+            by_name = {cell["cell"]: cell for cell in self._of_training(self._expected, point)}
+            cells = list(by_name.values())
         if point in self._unchosen:
             names = ", ".join(cell["cell"] for cell in cells)
             return [f"of {names} none is chosen: a search needs the validation score of each"]
@@ -186,11 +183,11 @@ class Evidence:
         return words
 
     def scores(self, point: Point, column: str) -> Scores | None:
-        """Look up the examples' scores of a point; None where they are not at hand."""
+        """Return the examples' scores at a point, or None where they are not at hand."""
         return self._scores.of(self.rows(point, column), column) if self._scores else None
 
     def same_examples(self, first: Point, second: Point) -> bool:
-        """Tell if two points predicted one split of one dataset."""
+        """Check whether two points predicted one split of one dataset."""
         rows = (self._rows[point] for point in (first, second))
         return self._scores is not None and self._scores.same(*rows)
 
@@ -199,7 +196,7 @@ class Evidence:
         return sorted(row["seed"] for row in self._rows[point])
 
     def estimate(self, point: Point, column: str) -> Estimate:
-        """The mean over seeds of a value that `lacks` nothing."""
+        """Estimate the mean over seeds of a value that `lacks` nothing."""
         rows = self.rows(point, column)
         values = [float(row[column]) for row in rows]
         mean = sum(values) / len(values)
@@ -216,8 +213,8 @@ class Evidence:
         lows, highs = zip(*own, strict=True)
         return Estimate(mean, *over_seeds_of_scores(values, lows, highs), OVER_SEEDS)
 
-    def notes(self, wanted: Sequence[tuple[Point, str]], apart: bool = False) -> list[str]:
-        """Say what a reader must know of a number.
+    def notes(self, wanted: Values, apart: bool = False) -> list[str]:
+        """List the caveats that a reader needs beside a number.
 
         Args:
             wanted: the values that make it, a point and a column each.
@@ -229,22 +226,20 @@ class Evidence:
             for row, _ in values
             if not pd.isna(row["attention_regime"])
         }
+        several = len(regimes) > len({model for model, _ in regimes})
         flagged = self.flags(wanted)
         notes = {
             "estimated energy": any(_is_estimated(*value) for value in values),
             f"energy flagged: {', '.join(flagged)}": bool(flagged),
             RANDOM_WEIGHTS: any(_of_random_weights(*value) for value in values),
             DIVERGED: any(_of_diverged(*value) for value in values),
-            "two attention regimes, so two models": len(regimes)
-            > len({model for model, _ in regimes}),
+            "two attention regimes, so two models": several,
         }
-        return [
-            *(note for note, needed in notes.items() if needed),
-            *differences.notes(values, apart),
-        ]
+        needed = [note for note, is_needed in notes.items() if is_needed]
+        return [*needed, *differences.notes(values, apart)]
 
-    def flags(self, values: Iterable[tuple[Point, str]]) -> tuple[str, ...]:
-        """Flags of the energies among some values."""
+    def flags(self, values: Values) -> tuple[str, ...]:
+        """Return the flags of the energies among some values."""
         return flags.union(
             row.get(named)
             for point, column in values
@@ -254,18 +249,18 @@ class Evidence:
 
 
 def _is_estimated(row: Mapping[str, Any], column: str) -> bool:
-    """Tell if a value is an energy that was not measured."""
+    """Check whether a value is an energy that was estimated, not measured."""
     source = energy_source(column)
     return source is not None and row[source] == "estimate"
 
 
 def _of_random_weights(row: Mapping[str, Any], column: str) -> bool:
-    """Tell if a value is a score, or the end of one's interval, of a model from random weights."""
+    """Check whether a value is a model's score (or the end of one) from random weights."""
     return number_of(column) in ACCURACIES and row["initialisation"] == "random"
 
 
 def _of_diverged(row: Mapping[str, Any], column: str) -> bool:
-    """Tell if a value rests on a training that diverged: the cell's own, or that of a baseline it is relative to."""
+    """Check whether a value rests on a diverged training: the cell's own or its baseline's."""
     if column in EXACT:
         return False
     lost = row.get("diverged_baselines")
@@ -274,7 +269,7 @@ def _of_diverged(row: Mapping[str, Any], column: str) -> bool:
 
 
 def _ends(row: Mapping[str, Any], column: str) -> tuple[float, float] | None:
-    """Find the interval that one seed's row holds; without it one seed says nothing."""
+    """Return the ends of the interval in one seed's row, or None if it has none."""
     # The headline's interval stands under its own name too.
     for name in (column, *(["score"] if column == row["score_name"] else [])):
         low, high = (row.get(f"{name}_ci_{end}") for end in ("low", "high"))
@@ -284,10 +279,12 @@ def _ends(row: Mapping[str, Any], column: str) -> tuple[float, float] | None:
 
 
 Entry = TypeVar("Entry")
+Values = Sequence[tuple[Point, str]]  # the points and columns that values stand in
+ByPoint = Mapping[Point, list[Mapping[str, Any]]]
 
 
 def _by_point(found: Iterable[tuple[Point, Entry]]) -> dict[Point, list[Entry]]:
-    """Gather what belongs to one point."""
+    """Group entries by their point."""
     gathered: dict[Point, list[Entry]] = {}
     for point, entry in found:
         gathered.setdefault(point, []).append(entry)
@@ -305,10 +302,10 @@ def judge(
         results: results/{study}, where examples' scores are; None to compare without them.
 
     Returns:
-        By claim id: `statement`, `source`, `verdicts` (by how energy is counted: WHOLE_RUN and, for a claim about the
-        energy of training, STEPS_ALONE), `notes` (all that its findings have) and `tests`; of each test its settings
-        and `judged`: for each way of counting the verdict, how many comparisons hold, fail and are unclear, how many
-        must hold, the `findings` (fields of Finding) and what makes some unclear (`unclear_because`).
+        The `statement`, `source`, `verdicts`, `notes` (of all its findings) and `tests` by claim
+        id. A verdict stands under each way of counting energy: WHOLE_RUN and, for a claim about
+        the energy of training, STEPS_ALONE. A test has its settings and, by way of counting,
+        what `judge_test` returns (`judged`).
     """
     cells = settings["cells"]
     splits = {(cell["cell"], cell["inference"]): cell.get("split") for cell in cells}
@@ -319,17 +316,11 @@ def judge(
 
 def _judge_claim(name: str, claim: Mapping[str, Any], evidence: Evidence) -> dict[str, Any]:
     tests = [_judge_ways(test, evidence) for test in list_tests(name, claim)]
-    ways = (
-        [WHOLE_RUN, STEPS_ALONE]
-        if any(STEPS_ALONE in test["judged"] for test in tests)
-        else [WHOLE_RUN]
-    )
-    verdicts = {
-        way: _all_of(
-            [test["judged"].get(way, test["judged"][WHOLE_RUN])["verdict"] for test in tests]
-        )
-        for way in ways
-    }
+    about_energy = any(STEPS_ALONE in test["judged"] for test in tests)
+    verdicts = {}
+    for way in (WHOLE_RUN, STEPS_ALONE) if about_energy else (WHOLE_RUN,):
+        found = [test["judged"].get(way, test["judged"][WHOLE_RUN])["verdict"] for test in tests]
+        verdicts[way] = min(found, key=WORST_FIRST.index, default=SUPPORTED)
     findings = [f for test in tests for way in test["judged"].values() for f in way["findings"]]
     notes = sorted({note for finding in findings for note in finding["notes"]})
     facts = {"statement": claim["statement"], "source": claim.get("source")}
@@ -337,7 +328,7 @@ def _judge_claim(name: str, claim: Mapping[str, Any], evidence: Evidence) -> dic
 
 
 def _judge_ways(test: ClaimTest, evidence: Evidence) -> dict[str, Any]:
-    """A test by every way of counting energy that makes a difference to it."""
+    """Judge a test under every way of counting energy that changes its numbers."""
     judged = {WHOLE_RUN: judge_test(test, evidence)}
     if steps := test.of_steps_alone():
         judged[STEPS_ALONE] = judge_test(steps, evidence)
@@ -345,10 +336,17 @@ def _judge_ways(test: ClaimTest, evidence: Evidence) -> dict[str, Any]:
 
 
 def judge_test(test: ClaimTest, evidence: Evidence) -> dict[str, Any]:
-    """Judge one test: supported if enough comparisons hold, contradicted if too few can, whatever the unclear ones."""
+    """Judge one test, whatever its unclear comparisons would turn out to be.
+
+    It is supported if enough comparisons hold, and contradicted if too few can still hold.
+
+    Returns:
+        The verdict, how many comparisons hold, fail and are unclear, how many must hold
+        (`needed`), why some are unclear, the cells without a partner (`alone`) and the `findings`
+        (fields of Finding).
+    """
     comparisons = test.comparisons(evidence.points)
     findings = [_find(test, comparison, evidence) for comparison in comparisons]
-    alone = [evidence.label(point) for point in test.alone(evidence.points, comparisons)]
     count = {
         status: sum(f.status == status for f in findings) for status in (HOLDS, FAILS, UNCLEAR)
     }
@@ -358,89 +356,77 @@ def judge_test(test: ClaimTest, evidence: Evidence) -> dict[str, Any]:
         verdict = SUPPORTED
     elif count[HOLDS] + count[UNCLEAR] < needed:
         verdict = CONTRADICTED
-    reasons = list(dict.fromkeys(why for finding in findings for why in finding.why))
-    shown = {
+    return {
         "columns": list(test.columns),
         "verdict": verdict,
         **count,
         "needed": needed,
-        "unclear_because": reasons,
+        "unclear_because": list(dict.fromkeys(why for finding in findings for why in finding.why)),
+        "alone": [evidence.label(point) for point in test.alone(evidence.points, comparisons)],
+        "findings": [_as_json(finding) for finding in findings],
     }
-    shown |= {"alone": alone}
-    return {**shown, "findings": [_as_json(finding) for finding in findings]}
 
 
 def _find(test: ClaimTest, comparison: Comparison, evidence: Evidence) -> Finding:
-    """What one comparison says."""
+    """Compute one comparison's number and judge it."""
     cells = _labels(test, comparison, evidence)
-    wanted = _wanted(test, comparison)
-    lacking = list(
-        dict.fromkeys(word for point, column in wanted for word in evidence.lacks(point, column))
-    )
+    sides = (comparison, test.columns)
+    wanted = list(itertools.product(*sides) if test.kind in GROUPED else zip(*sides, strict=True))
+    lacking = dict.fromkeys(why for value in wanted for why in evidence.lacks(*value))
     if lacking:
-        return Finding(cells, [], None, UNCLEAR, lacking, [])
-    found = [evidence.estimate(point, column) for point, column in wanted]
+        return Finding(cells, [], None, UNCLEAR, list(lacking), [])
+    found = [evidence.estimate(*value) for value in wanted]
     estimate = NUMBERS_OF[test.kind](test, found)
     if estimate is not None and (pair := _paired(test, wanted, evidence)):
         estimate = replace(estimate, **pair._asdict())
-    status, why = (
-        UNCLEAR,
-        [f"{name_of(cells)} give no number: a division by 0, or values that are all alike"],
-    )
-    if estimate is not None:
-        status = against(test.bounds, estimate)
-        why = (
-            [f"the interval of {name_of(cells)} reaches across the threshold"]
-            if status == UNCLEAR
-            else []
-        )
-    notes = evidence.notes(wanted, apart=test.kind in GROUPED)
-    if RANDOM_WEIGHTS in notes and not test.random_weights:
-        status, why = (
-            UNCLEAR,
-            [f"{name_of(cells)}: random weights, whose scores say nothing of the model"],
-        )
-    if DIVERGED in notes:
-        lost = f"{name_of(cells)}: {DIVERGED}, so neither costs nor scores are a whole training's"
-        status, why = UNCLEAR, [lost]
-    disclaimed = [flag for flag in evidence.flags(wanted) if flag in flags.DISCLAIMED]
-    if disclaimed:
-        words = "; ".join(
-            f"an energy {flags.DISCLAIMED[flag]} (flag {flag})" for flag in disclaimed
-        )
-        status, why = UNCLEAR, [f"{name_of(cells)}: {words}, of which nothing is claimed"]
-    return Finding(cells, [one.value for one in found], estimate, status, why, notes)
+    notes, name = evidence.notes(wanted, apart=test.kind in GROUPED), name_of(cells)
+    status, why = UNCLEAR, ""
+    if doubt := _doubt(test, notes, evidence.flags(wanted)):
+        why = f"{name}: {doubt}"
+    elif estimate is None:
+        why = f"{name} give no number: a division by 0, or values that are all alike"
+    elif (status := against(test.bounds, estimate)) == UNCLEAR:
+        why = f"the interval of {name} reaches across the threshold"
+    values = [one.value for one in found]
+    return Finding(cells, values, estimate, status, [why] if why else [], notes)
 
 
 def _labels(test: ClaimTest, comparison: Comparison, evidence: Evidence) -> list[str]:
-    """Name the points of a comparison, without an inference where only their trainings count."""
+    """Name the points of a comparison, without inference where only their trainings count."""
     trainings = [not varies_with_inference(column) for column in test.columns]
     if test.kind in GROUPED:
         trainings = [all(trainings)] * len(comparison)
     return [evidence.label(*side) for side in zip(comparison, trainings, strict=True)]
 
 
-def _paired(
-    test: ClaimTest, wanted: Sequence[tuple[Point, str]], evidence: Evidence
-) -> Interval | None:
-    """Find the interval of a pair whose cells scored the same examples; None of others."""
+def _doubt(test: ClaimTest, notes: Sequence[str], flagged: Sequence[str]) -> str:
+    """Say why a comparison decides nothing whatever its number, or return ''."""
+    if disclaimed := [flag for flag in flagged if flag in flags.DISCLAIMED]:
+        words = (f"an energy {flags.DISCLAIMED[flag]} (flag {flag})" for flag in disclaimed)
+        return f"{'; '.join(words)}, of which nothing is claimed"
+    if DIVERGED in notes:
+        return f"{DIVERGED}, so neither costs nor scores are a whole training's"
+    if RANDOM_WEIGHTS in notes and not test.random_weights:
+        return "random weights, whose scores say nothing of the model"
+    return ""
+
+
+def _paired(test: ClaimTest, wanted: Values, evidence: Evidence) -> Interval | None:
+    """Return the paired interval where both cells scored the same examples, else None."""
     if test.kind not in ("difference", "ratio") or len(wanted) != 2:
         return None
     (one, _), (other, _) = wanted
     first, second = (evidence.scores(*side) for side in wanted)
-    if (
-        first is None
-        or second is None
-        or first.ids != second.ids
-        or not evidence.same_examples(one, other)
-    ):
+    if first is None or second is None or first.ids != second.ids:
+        return None
+    if not evidence.same_examples(one, other):
         return None
     make = paired_difference if test.kind == "difference" else paired_ratio
     return make(first, second, evidence.seeds(one) == evidence.seeds(other))
 
 
 def name_of(cells: Sequence[str]) -> str:
-    """What to call the cells of a comparison (labels): a pair by both, a group by what its cells have in common."""
+    """Name a comparison's cells: a pair by both labels, a group by the axes that it shares."""
     if len(cells) <= 2:
         return " against ".join(cells)
     axes = zip(*(cell.split("/") for cell in cells), strict=True)
@@ -448,34 +434,23 @@ def name_of(cells: Sequence[str]) -> str:
     return f"{common} ({len(cells)} cells)".strip()
 
 
-def _wanted(test: ClaimTest, comparison: Comparison) -> list[tuple[Point, str]]:
-    """The values that a comparison rests on."""
-    if test.kind in GROUPED:
-        return list(itertools.product(comparison, test.columns))
-    return list(zip(comparison, test.columns, strict=True))
-
-
 def against(bounds: Mapping[str, float], estimate: Estimate) -> str:
-    """Whether a number keeps to its thresholds with all of its interval, with none, or perhaps.
+    """Compare a number and the ends of its interval with the thresholds.
 
     A number without an interval decides by itself.
     """
-    low, high = (
-        (estimate.low, estimate.high) if estimate.known else (estimate.value, estimate.value)
-    )
-    assert low is not None and high is not None
-    ends = _rounded(low), _rounded(high)
-    if all(COMPARE[name](end, bound) for name, bound in bounds.items() for end in ends):
+    low, high = estimate.low, estimate.high
+    if low is None or high is None:
+        low = high = estimate.value
+    low, high = _rounded(low), _rounded(high)
+    if all(COMPARE[name](end, bound) for name, bound in bounds.items() for end in (low, high)):
         return HOLDS
-    if any(
-        not COMPARE[name](ends[1] if name in FLOORS else ends[0], bound)
-        for name, bound in bounds.items()
-    ):
-        return FAILS
-    return UNCLEAR
+    best = {name: high if name in FLOORS else low for name in bounds}
+    fails = any(not COMPARE[name](best[name], bound) for name, bound in bounds.items())
+    return FAILS if fails else UNCLEAR
 
 
-def _difference(test: ClaimTest, found: Sequence[Estimate]) -> Estimate | None:
+def _difference(test: ClaimTest, found: Sequence[Estimate]) -> Estimate:
     one, other = _pair(test, found)
     value = one.value - other.value
     if one.low is None or one.high is None or other.low is None or other.high is None:
@@ -486,12 +461,14 @@ def _difference(test: ClaimTest, found: Sequence[Estimate]) -> Estimate | None:
 
 
 def _ratio(test: ClaimTest, found: Sequence[Estimate]) -> Estimate | None:
-    """First by second: as a difference of logarithms; an end that may be 0 or less leaves the interval open."""
+    """Divide the first value by the second, with the interval of a difference of logarithms.
+
+    An end that may be 0 or less leaves the interval open.
+    """
     one, other = (_logarithm(part) for part in _pair(test, found))
     if one is None or other is None:
         return None
     logs = _difference(test, [one, other])
-    assert logs is not None
     if logs.low is None or logs.high is None:
         return Estimate(math.exp(logs.value))
     return Estimate(math.exp(logs.value), math.exp(logs.low), math.exp(logs.high), logs.method)
@@ -500,11 +477,11 @@ def _ratio(test: ClaimTest, found: Sequence[Estimate]) -> Estimate | None:
 def _logarithm(found: Estimate) -> Estimate | None:
     if found.value <= 0:
         return None
-    ends = [
+    low, high = (
         None if end is None else math.log(end) if end > 0 else -math.inf
         for end in (found.low, found.high)
-    ]
-    return replace(found, value=math.log(found.value), low=ends[0], high=ends[1])
+    )
+    return replace(found, value=math.log(found.value), low=low, high=high)
 
 
 def _pair(test: ClaimTest, found: Sequence[Estimate]) -> tuple[Estimate, Estimate]:
@@ -514,25 +491,18 @@ def _pair(test: ClaimTest, found: Sequence[Estimate]) -> tuple[Estimate, Estimat
     return found[0], Estimate(value, value, value)
 
 
-def _itself(test: ClaimTest, found: Sequence[Estimate]) -> Estimate | None:
-    return found[0]
-
-
 def _variation(test: ClaimTest, found: Sequence[Estimate]) -> Estimate | None:
-    """Coefficient of variation: standard deviation by mean."""
+    """Return the coefficient of variation, the standard deviation divided by the mean."""
     values = np.array([one.value for one in found])
     mean = abs(float(values.mean()))
     return Estimate(float(values.std(ddof=1)) / mean) if mean else None
 
 
 def _correlation(test: ClaimTest, found: Sequence[Estimate]) -> Estimate | None:
-    """Correlation of two columns over cells, with Fisher's interval."""
-    pairs = pd.DataFrame(
-        [[one.value, other.value] for one, other in zip(found[::2], found[1::2], strict=True)]
-    )
+    """Correlate two columns over cells, with Fisher's interval."""
+    pairs = pd.DataFrame({side: [one.value for one in found[side::2]] for side in (0, 1)})
     spearman = test.given.get("method", "spearman") == "spearman"
-    # Of equal values pandas' ranks are shared, as Spearman's are.
-    table = pairs.rank() if spearman else pairs
+    table = pairs.rank() if spearman else pairs  # equal values share a rank, as Spearman's do
     if (table.nunique() == 1).any():
         return None
     value = _rounded(float(np.corrcoef(table[0], table[1])[0, 1]))
@@ -540,11 +510,17 @@ def _correlation(test: ClaimTest, found: Sequence[Estimate]) -> Estimate | None:
 
 
 def _fisher(value: float, cells: int, spearman: bool) -> tuple[float, float]:
-    """95 % of a correlation over four cells or more.
+    """Return the 95 % interval of a correlation over four cells or more.
 
-    Fisher's interval of a perfect correlation has no width, however few the cells. So the end nearer to 0 is that of
-    the strongest correlation short of it at most: for ranks the one in which two neighbours have changed places (ties
-    may come nearer to 1, and say no more), for values the last that rounding tells from 1.
+    A perfect correlation's Fisher interval has no width, however few the cells. The end nearer to 0
+    is therefore at most that of the strongest correlation short of a perfect one. For ranks this is
+    the correlation in which two neighbours have changed places; ties may come nearer to 1, but say
+    no more. For values it is the last correlation that rounding tells from 1.
+
+    Fisher's interval of a perfect correlation has no width, however few the cells. So the end
+    nearer to 0 is that of the strongest correlation short of it at most: for ranks the one in which
+    two neighbours have changed places (ties may come nearer to 1, and say no more), for values the
+    last that rounding tells from 1.
     """
     half = NORMAL_95 * (SPEARMAN_ERROR if spearman else 1) / math.sqrt(cells - 3)
     strongest = 1 - 12 / (cells**3 - cells) if spearman else 1 - 10**-DIGITS
@@ -556,7 +532,7 @@ def _fisher(value: float, cells: int, spearman: bool) -> tuple[float, float]:
 NUMBERS_OF: dict[str, Callable[[ClaimTest, Sequence[Estimate]], Estimate | None]] = {
     "difference": _difference,
     "ratio": _ratio,
-    "value": _itself,
+    "value": lambda test, found: found[0],
     "variation": _variation,
     "correlation": _correlation,
 }
@@ -566,23 +542,16 @@ def _rounded(value: float) -> float:
     return float(f"{value:.{DIGITS}g}")
 
 
-def _all_of(verdicts: Sequence[str]) -> str:
-    """A claim's verdict by its tests'."""
-    if CONTRADICTED in verdicts:
-        return CONTRADICTED
-    return UNDECIDED if UNDECIDED in verdicts else SUPPORTED
-
-
 def _as_json(finding: Finding) -> dict[str, Any]:
-    """A finding as JSON has it, where an open end of an interval is null."""
+    """Convert a finding for JSON, with null for an open end of its interval."""
+    facts = asdict(finding)
+    del facts["estimate"]
     estimate = finding.estimate
-    facts = {name: value for name, value in asdict(finding).items() if name != "estimate"}
-    number = None if estimate is None else estimate.value
-    interval = None
+    facts |= {"number": estimate and estimate.value, "interval": None, "method": None}
     if estimate is not None and estimate.known:
-        interval = [
-            end if end is not None and math.isfinite(end) else None
-            for end in (estimate.low, estimate.high)
+        ends = (estimate.low, estimate.high)
+        facts["interval"] = [
+            end if end is not None and math.isfinite(end) else None for end in ends
         ]
-    method = estimate.method if estimate is not None and estimate.known else ""
-    return {**facts, "number": number, "interval": interval, "method": method or None}
+        facts["method"] = estimate.method or None
+    return facts

@@ -1,4 +1,6 @@
-"""The summary's columns by name, and what kind of number each is.
+"""The summary's columns by name, and the kind of number in each.
+
+Claims name columns and are checked at parse time, so this module imports nothing heavy.
 
 Claims name columns, and are checked at parse time, so this module imports nothing heavy.
 """
@@ -12,7 +14,8 @@ EXITS = (
     "exit_kind", "exit_layers", "encoder", "encoder_layers", "exit_rule", "exit_value", "inference_batch_size",
     "mean_layers",
 )  # fmt: skip
-# What `longwatt.exit_comparison` says of them beside each other, all with the interval where there is one.
+# What `longwatt.exit_comparison` says of them beside each other, all with the interval where there
+# is one.
 COMPARED = (
     "relative_time", "relative_time_ci_low", "relative_time_ci_high",
     "relative_joules", "relative_joules_flags",
@@ -122,7 +125,10 @@ _ENERGY_WORDS = ("energy", "power", "gco2e", "joules")
 
 
 def varies_with_inference(column: str) -> bool:
-    """Whether a cell's inference points may differ in a column; a training's columns are repeated for each."""
+    """Check whether a cell's inference points may differ in a column.
+
+    Columns of the training are repeated for each inference point.
+    """
     return column in _OF_POINTS or column.startswith(("inference_", "joules_"))
 
 
@@ -136,7 +142,8 @@ _TRAINING_COSTS = (
     "peak_memory_gib",
 )
 _INFERENCE_COSTS = (INFERENCE, "joules_")
-# Columns that are relative to a baseline -> the column that says in what its machine was another one.
+# Columns that are relative to a baseline -> the column that says in what its machine was another
+# one.
 RELATIVE_TO_BASELINE = {
     "relative_time": "relative_time_across",
     "relative_joules": "relative_time_across",
@@ -153,13 +160,16 @@ INTERVAL_ENDS = ("_ci_low", "_ci_high")
 
 
 def number_of(column: str) -> str:
-    """Name the number whose interval ends in a column; any other column itself."""
+    """Return the column of the number whose interval ends here, else the column itself."""
     end = next((end for end in INTERVAL_ENDS if column.endswith(end)), "")
     return column.removesuffix(end)
 
 
 def machine_columns(column: str) -> tuple[str, ...]:
-    """Name the columns that say on what a time, speed, energy or memory was measured; none of other columns."""
+    """Name the columns that describe the machine behind a column.
+
+    A column that is no time, speed, energy or memory has none.
+    """
     if column not in NUMBERS or column in (*EXACT, *RELATIVE_TO_BASELINE):
         return ()
     if column.startswith(_INFERENCE_COSTS):
@@ -168,14 +178,14 @@ def machine_columns(column: str) -> tuple[str, ...]:
 
 
 def energy_source(column: str) -> str | None:
-    """The column that says how an energy was come by; None for what is no energy."""
+    """Name the column with the source of an energy, or None for a column without energy."""
     if not any(word in column for word in _ENERGY_WORDS):
         return None
     return "inference_energy_source" if varies_with_inference(column) else "train_energy_source"
 
 
 def energy_flags(column: str) -> str | None:
-    """The column with the flags of an energy; None for what is no energy."""
+    """Name the column with the flags of an energy, or None for a column without energy."""
     source = energy_source(column)
     if source is None:
         return None

@@ -1,4 +1,4 @@
-"""Run a command's main function, and end as a shell expects where its output ends early."""
+"""Run a command's main function, and end as a shell expects."""
 
 from __future__ import annotations
 
@@ -25,7 +25,10 @@ def run(main: Callable[[], int]) -> NoReturn:
         main: prints its answer and returns its status.
     """
     try:
-        status = _status(main)
+        try:
+            status: int | str | None = main()
+        except SystemExit as ended:  # of argparse, after it printed help
+            status = ended.code
         sys.stdout.flush()
     except KeyboardInterrupt:
         _end(INTERRUPTED)
@@ -34,26 +37,20 @@ def run(main: Callable[[], int]) -> NoReturn:
             _end(READER_LEFT)
         if error.errno not in DISK_FULL:
             raise
-        _end(UNWRITTEN, f"longwatt: the output cannot be written ({error.strerror}); free some space and run again")
+        said = f"longwatt: the output cannot be written ({error.strerror})"
+        _end(UNWRITTEN, f"{said}; free some space and run again\n")
     sys.exit(status)
 
 
-def _status(main: Callable[[], int]) -> int | str | None:
-    try:
-        return main()
-    except SystemExit as ended:  # of argparse, after it printed help
-        return ended.code
-
-
 def _reader_left() -> bool:
-    """Tell whether standard output is a pipe that nobody reads; another pipe may have broken instead."""
+    """Return whether standard output itself is a pipe that has lost its reader."""
     poll = select.poll()
     poll.register(1, select.POLLOUT)
     return any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
 
 
 def _end(status: int, message: str = "") -> NoReturn:
-    """End without Python's own last words on what could not be flushed."""
+    """End without Python's own message on what could not be flushed."""
     if message:
-        os.write(2, f"{message}\n".encode())
+        os.write(2, message.encode())
     os._exit(status)

@@ -1,4 +1,4 @@
-"""Two studies side by side: which cells correspond, and what changes from the one to the other.
+"""Match the cells of two studies, and compute the changes between them.
 
 Differences are the second study's value less the first's, ratios the second's over the first's.
 """
@@ -18,6 +18,7 @@ from longwatt import flags
 from longwatt.cells import CLASSIFIED
 from longwatt.columns import COLUMNS
 from longwatt.compare_beside import across
+from longwatt.compare_settings import Studies
 from longwatt.example_scores import ExampleScores, read_examples
 from longwatt.fresh_summary import UNSAID, best_summary
 from longwatt.intervals import of_difference, over_seeds
@@ -26,7 +27,7 @@ from longwatt.points import any_diverged, interval
 from longwatt.score_intervals import OVER_SEEDS, paired_difference
 from longwatt.summary import read_summary
 
-# What may tell two rows apart beside the seed; without the first there is nothing to compare.
+# Columns that may tell two rows apart beside the seed. Without the first nothing is compared.
 AXES = ("dataset", "model", "seq_len", "budget", "protocol", "inference")
 RATIOS = {
     "train_speed_ratio": "train_samples_per_second",
@@ -36,34 +37,45 @@ RATIOS = {
     "peak_memory_ratio": "peak_memory_gib",
 }
 FLAGS = "train_energy_flags"
-# Of labels, beside the headline score.
+# Columns of classifiers beside the headline score.
 OF_LABELS = ("accuracy", "macro_f1", "mean_layers")
-# What tells inference points of a classifier apart, whatever they are called.
+# Columns that tell inference points of a classifier apart, whatever they are called.
 POINTS = ("exit_rule", "exit_value", "inference_batch_size")
+POINT = "inference_point"
 LOG_SEEDS, ONE_RUN, NO_SEEDS = OVER_SEEDS, "one run each: not known", "no seed in common: not known"
 NO_SCORE = "none: no score"
 SEEDS, APART = OVER_SEEDS, "two independent intervals"
 FAULTS = 5  # changed results that a message names
 
+Bootstrap = Mapping[str, Any]
+
 
 class CompareError(ValueError):
-    """Two studies that cannot be set side by side; the message says what to do."""
+    """Two studies that cannot be set side by side, with advice in the message."""
 
 
 @dataclass(frozen=True)
 class Pair:
-    """Rows of two studies that differ in the seed and in the axes left out at most; one row for each seed."""
+    """Corresponding rows of two studies, one for each seed.
+
+    They differ at most in the seed and in the axes left out.
+    """
 
     first: pd.DataFrame
     second: pd.DataFrame
 
+    @property
+    def same_seeds(self) -> bool:
+        """Both sides have the same seeds, in the same order."""
+        return list(self.first["seed"]) == list(self.second["seed"])
+
 
 @dataclass(frozen=True)
 class Match:
-    """Which rows of two studies correspond.
+    """Rows of two studies that correspond, and those that do not.
 
     Attributes:
-        pairs: those that do.
+        pairs: those that correspond.
         differing: axes on which the studies have no value in common, with the values of each.
         alone: rows of the first and of the second study that have no partner, by name.
         ambiguous: rows that could have several partners, by name.
@@ -76,7 +88,9 @@ class Match:
 
 
 def read_results(results: Path, study: str) -> pd.DataFrame:
-    """Read the summary that tells most of a study's results as they are, with every column that there is now.
+    """Read the summary that tells most of a study's results as they are.
+
+    It has every column that there is now.
 
     Args:
         results: the folder of all studies' results.
@@ -85,38 +99,36 @@ def read_results(results: Path, study: str) -> pd.DataFrame:
     Raises:
         CompareError: it has none, or one that speaks of other results than are there.
     """
+    partial = f"(snakemake partial --cores 1 --config study={study})"
     path, faults = best_summary(results / study)
     if path is None:
         raise CompareError(
             f"{results / study / 'summary.csv'} does not exist: run the study {study} first "
-            f"(snakemake --cores all --config study={study}), or have its finished cells summarised "
-            f"(snakemake partial --cores 1 --config study={study})"
+            f"(snakemake --cores all --config study={study}), or have its finished cells "
+            f"summarised {partial}"
         )
     if faults and faults != [UNSAID]:
-        named = ", ".join(faults[:FAULTS]) + (
-            f" and {len(faults) - FAULTS} more" if len(faults) > FAULTS else ""
-        )
+        more = f" and {len(faults) - FAULTS} more" if len(faults) > FAULTS else ""
         raise CompareError(
-            f"{path} does not tell the results beside it ({named}): run the study {study} again, or have its finished "
-            f"cells summarised (snakemake partial --cores 1 --config study={study})"
+            f"{path} does not tell the results beside it ({', '.join(faults[:FAULTS])}{more}): run "
+            f"the study {study} again, or have its finished cells summarised {partial}"
         )
     return read_summary(path).reindex(columns=list(COLUMNS))
 
 
 def match(first: pd.DataFrame, second: pd.DataFrame) -> Match:
-    """Pair the rows of two summaries by all axes on which they have any value in common.
+    """Pair the rows of two summaries by all axes that share any value.
 
-    Where no inference point has its name in both studies, those at which a classifier's examples leave by the same rule
-    correspond.
+    Where no inference point has its name in both studies, those correspond at which a classifier's
+    examples leave by the same rule.
 
     Raises:
         CompareError: no row has a partner.
     """
     first, second = (pd.concat([table, _points(table)], axis=1) for table in (first, second))
     shared = [axis for axis in AXES if axis == AXES[0] or set(first[axis]) & set(second[axis])]
-    differing = {
-        axis: (_values(first, axis), _values(second, axis)) for axis in AXES if axis not in shared
-    }
+    other = [axis for axis in AXES if axis not in shared]
+    differing = {axis: (_values(first, axis), _values(second, axis)) for axis in other}
     keys = shared if "inference" in shared else [*shared, POINT]
     groups = [dict(list(table.groupby(keys, sort=False))) for table in (first, second)]
     both = [key for key in groups[0] if key in groups[1]]
@@ -124,37 +136,24 @@ def match(first: pd.DataFrame, second: pd.DataFrame) -> Match:
     pairs = [_same_seeds(groups[0][key], groups[1][key]) for key in both if key not in unclear]
     if not pairs:
         raise CompareError(_nothing_in_common(first, second, differing, bool(unclear)))
-    used = [
-        pd.concat([getattr(pair, side) for pair in pairs]).index for side in ("first", "second")
+    doubtful = [{name for key in unclear for name in _names(own[key])} for own in groups]
+    paired = [pair.first for pair in pairs], [pair.second for pair in pairs]
+    alone = [
+        [name for name in _names(table.drop(pd.concat(used).index)) if name not in unsure]
+        for table, used, unsure in zip((first, second), paired, doubtful, strict=True)
     ]
-    doubtful = [
-        _names(pd.concat([own[key] for key in sorted(unclear, key=str)])) if unclear else []
-        for own in groups
-    ]
-    alone = [_names(table.drop(index)) for table, index in zip((first, second), used, strict=True)]
-    kept = [
-        [name for name in names if name not in set(doubtful[side])]
-        for side, names in enumerate(alone)
-    ]
-    return Match(pairs, differing, (kept[0], kept[1]), sorted({*doubtful[0], *doubtful[1]}))
-
-
-POINT = "inference_point"
+    return Match(pairs, differing, (alone[0], alone[1]), sorted(doubtful[0] | doubtful[1]))
 
 
 def _points(table: pd.DataFrame) -> pd.Series[str]:
-    """Every row's exit rule and batch size in one text; empty for a text model's."""
+    """Return every row's exit rule and batch size as one text, or an empty one."""
     parts = table[list(POINTS)].to_dict("records")
-    return pd.Series(
-        [" ".join(map(_plain, row.values())).strip() for row in parts],
-        table.index,
-        dtype=str,
-        name=POINT,
-    )
+    texts = [" ".join(map(_plain, row.values())).strip() for row in parts]
+    return pd.Series(texts, table.index, dtype=str, name=POINT)
 
 
 def _plain(value: Any) -> str:
-    """A value as text, whether a column of its kind has gaps or not: 2 is 2.0."""
+    """Write a value, alike whether its column has gaps or not: 2 is 2.0."""
     if pd.isna(value):
         return ""
     return value if isinstance(value, str) else f"{value:g}"
@@ -169,7 +168,7 @@ def _configurations(rows: pd.DataFrame) -> int:
 
 
 def _same_seeds(first: pd.DataFrame, second: pd.DataFrame) -> Pair:
-    """The rows whose seeds both have; all where they have none in common."""
+    """Pair the rows whose seeds both have, or all where they have none in common."""
     common = sorted(set(first["seed"]) & set(second["seed"]))
     if not common:
         return Pair(first, second)
@@ -189,14 +188,14 @@ def _nothing_in_common(
             "no cell has a single partner: the studies have no value in common on "
             f"{', '.join(differing)}, and several there; compare studies that differ on fewer axes"
         )
-    sets = [", ".join(_values(table, "dataset")) for table in (first, second)]
-    return f"the studies have no cell in common (datasets {sets[0]}; and {sets[1]}), whatever axes are left out"
+    sets = "; and ".join(", ".join(_values(table, "dataset")) for table in (first, second))
+    return f"the studies have no cell in common (datasets {sets}), whatever axes are left out"
 
 
-def compare(
-    results: Path, studies: tuple[str, str], found: Match, scoring: Mapping[str, Any]
-) -> pd.DataFrame:
-    """A row for every pair: values of both, differences and ratios; what is unknown is missing.
+def compare(results: Path, studies: Studies, found: Match, scoring: Bootstrap) -> pd.DataFrame:
+    """Return a row for every pair: values of both, differences and ratios.
+
+    An unknown number is missing.
 
     Args:
         results: the folder of all studies' results, where examples' scores are looked for.
@@ -207,54 +206,40 @@ def compare(
     return pd.DataFrame([_row(results, studies, pair, scoring) for pair in found.pairs])
 
 
-def _row(
-    results: Path, studies: tuple[str, str], pair: Pair, scoring: Mapping[str, Any]
-) -> dict[str, Any]:
+def _row(results: Path, studies: Studies, pair: Pair, scoring: Bootstrap) -> dict[str, Any]:
     sides = {"a": pair.first, "b": pair.second}
     row: dict[str, Any] = {f"cell_{side}": " ".join(rows["cell"]) for side, rows in sides.items()}
     for axis in AXES:
         row |= {f"{axis}_{side}": rows[axis].iloc[0] for side, rows in sides.items()}
     for side, rows in sides.items():
         low, high = interval(rows)
-        row |= {
-            f"score_name_{side}": rows["score_name"].iloc[0],
-            f"score_{side}": float(rows["score"].mean(skipna=False)),
+        own: dict[str, Any] = {
+            "score_name": rows["score_name"].iloc[0],
+            "score": float(rows["score"].mean(skipna=False)),
+            "score_ci_low": low,
+            "score_ci_high": high,
+            "seeds": len(rows),
+            "initialisation": rows["initialisation"].iloc[0],
+            "diverged": any_diverged(rows),
         }
-        row |= {
-            f"score_ci_low_{side}": low,
-            f"score_ci_high_{side}": high,
-            f"seeds_{side}": len(rows),
-        }
-        row |= {
-            f"initialisation_{side}": rows["initialisation"].iloc[0],
-            f"diverged_{side}": any_diverged(rows),
-        }
-        row |= _of_labels(rows, side)
+        if (rows["protocol"] == CLASSIFIED).all():
+            own |= {name: float(rows[name].astype(float).mean(skipna=False)) for name in OF_LABELS}
+        row |= {f"{name}_{side}": value for name, value in own.items()}
     row |= _difference(results, studies, pair, scoring)
     for name, column in RATIOS.items():
         row |= _ratio(name, column, pair)
     row |= {"ratio_interval": _ratio_interval(pair), **across(pair.first, pair.second)}
     sources = [set(rows["train_energy_source"].dropna()) for rows in sides.values()]
-    row |= {
-        f"train_energy_flags_{side}": flags.joined(flags.union(rows[FLAGS]))
-        for side, rows in sides.items()
-    }
+    for side, rows in sides.items():
+        row[f"train_energy_flags_{side}"] = flags.joined(flags.union(rows[FLAGS]))
     return {**row, "train_energy_estimated": any("estimate" in source for source in sources)}
 
 
-def _of_labels(rows: pd.DataFrame, side: str) -> dict[str, Any]:
-    """What else is known of a classifier: both metrics of labels and how far its examples ran; nothing of others."""
-    if (rows["protocol"] != CLASSIFIED).any():
-        return {}
-    return {
-        f"{name}_{side}": float(rows[name].astype(float).mean(skipna=False)) for name in OF_LABELS
-    }
-
-
 def _ratio(name: str, column: str, pair: Pair) -> dict[str, Any]:
-    """Both means and their ratio with its interval; missing where either is unknown for any seed.
+    """Return both means and their ratio with its interval.
 
-    Where both have the same seeds it is the geometric mean of the seeds' ratios, which the interval is about.
+    They are missing where either is unknown for any seed. Where both have the same seeds, the ratio
+    is the geometric mean of the seeds' ratios, which the interval is about.
     """
     first, second = (rows[column].astype(float) for rows in (pair.first, pair.second))
     means = first.mean(skipna=False), second.mean(skipna=False)
@@ -267,52 +252,38 @@ def _ratio(name: str, column: str, pair: Pair) -> dict[str, Any]:
 
 
 def _ratio_interval(pair: Pair) -> str:
-    """Where the intervals of ratios come from, or why there are none."""
+    """Say where the intervals of ratios come from, or why there are none."""
     if len(pair.first) == len(pair.second) == 1:
         return ONE_RUN
-    return LOG_SEEDS if list(pair.first["seed"]) == list(pair.second["seed"]) else NO_SEEDS
+    return LOG_SEEDS if pair.same_seeds else NO_SEEDS
 
 
-def _difference(
-    results: Path, studies: tuple[str, str], pair: Pair, scoring: Mapping[str, Any]
-) -> dict[str, Any]:
-    """The difference of the scores with an interval of 95 %, or of the confidence that the study says."""
-    nothing = dict.fromkeys(
-        ("score_difference", "difference_ci_low", "difference_ci_high"), math.nan
-    )
-    if pair.first["score"].isna().any() or pair.second["score"].isna().any():
-        return {**nothing, "difference_interval": NO_SCORE}
-    if pair.first["score_name"].iloc[0] != pair.second["score_name"].iloc[0]:
-        return {**nothing, "difference_interval": "none: other metrics"}
-    by_seed = pair.second["score"].to_numpy(float), pair.first["score"].to_numpy(float)
-    paired = list(pair.first["seed"]) == list(pair.second["seed"])
-    if ends := _over_examples(results, studies, pair, scoring):
-        low, high, kind = ends
-    elif len(pair.first) > 1 and paired and np.ptp(by_seed[0] - by_seed[1]) > 0:
-        low, high, kind = (*over_seeds(by_seed[0] - by_seed[1]), SEEDS)
-    else:
-        low, high, kind = _independent(pair)
-    value = float(by_seed[0].mean() - by_seed[1].mean())
-    found = {"score_difference": value, "difference_ci_low": low, "difference_ci_high": high}
-    return {**found, "difference_interval": kind}
-
-
-def _independent(pair: Pair) -> tuple[float, float, str]:
-    """The interval of a difference of two values that know nothing of each other."""
-    first, second = (
-        (float(rows["score"].mean()), *interval(rows)) for rows in (pair.first, pair.second)
-    )
-    return *of_difference(second, first), APART
+def _difference(results: Path, studies: Studies, pair: Pair, scoring: Bootstrap) -> dict[str, Any]:
+    """Return the scores' difference, with an interval of the study's confidence or 95 %."""
+    names = ("score_difference", "difference_ci_low", "difference_ci_high", "difference_interval")
+    nothing = [math.nan] * 3
+    both = pair.first, pair.second
+    if any(rows["score"].isna().any() for rows in both):
+        return dict(zip(names, [*nothing, NO_SCORE], strict=True))
+    if len({rows["score_name"].iloc[0] for rows in both}) > 1:
+        return dict(zip(names, [*nothing, "none: other metrics"], strict=True))
+    first, second = (rows["score"].to_numpy(float) for rows in both)
+    if found := _over_examples(results, studies, pair, scoring):
+        ends: tuple[float, float, str] = found
+    elif len(first) > 1 and pair.same_seeds and np.ptp(second - first) > 0:
+        ends = *over_seeds(second - first), SEEDS
+    else:  # from the two scores' own intervals, as if they were independent
+        one, other = ((float(rows["score"].mean()), *interval(rows)) for rows in both)
+        ends = *of_difference(other, one), APART
+    return dict(zip(names, [float(second.mean() - first.mean()), *ends], strict=True))
 
 
 def _over_examples(
-    results: Path, studies: tuple[str, str], pair: Pair, scoring: Mapping[str, Any]
+    results: Path, studies: Studies, pair: Pair, scoring: Bootstrap
 ) -> Interval | None:
-    """The interval of a difference from the examples of both cells; None unless these are the same examples."""
-    sides = [
-        _examples_of(results / study, rows)
-        for study, rows in zip(studies, (pair.first, pair.second), strict=True)
-    ]
+    """Return a difference's interval from both cells' examples, if they are the same."""
+    both = zip(studies, (pair.first, pair.second), strict=True)
+    sides = [_examples_of(results / study, rows) for study, rows in both]
     found = [one for side in sides for one in side]
     if None in found or len({one.split for one in found if one}) > 1:
         return None
@@ -322,11 +293,11 @@ def _over_examples(
     )
     if len({sample.ids for scores in (first, second) for sample in scores.samples}) > 1:
         return None
-    return paired_difference(second, first, list(pair.first["seed"]) == list(pair.second["seed"]))
+    return paired_difference(second, first, pair.same_seeds)
 
 
 def _examples_of(results: Path, rows: pd.DataFrame) -> list[ExampleScores | None]:
-    """Read the examples' scores of every seed; None where they are not there."""
+    """Read the examples' scores of every seed, None where they are not there."""
     places = zip(rows["cell"], rows["inference"], strict=True)
     paths = [results / cell / "predict" / inference / "examples.csv" for cell, inference in places]
     return [read_examples(path) if path.is_file() else None for path in paths]

@@ -9,14 +9,13 @@ from typing import Any
 import pandas as pd
 
 from longwatt.columns import ENVIRONMENT, INFERENCE
-from longwatt.compare_settings import Differing
+from longwatt.compare_settings import Differing, Pairs, Studies
 from longwatt.differences import between, unlike_words
 from longwatt.outdated import Stamps
 from longwatt.pages import Section, Table
 from longwatt.status import up_to_date_rows
 from longwatt.wording import LISTED, listed, more_rows
 
-Pairs = Sequence[tuple[pd.DataFrame, pd.DataFrame]]
 # Column of a comparison -> the columns of a summary that say if its two sides were measured on
 # other machines.
 ACROSS = {
@@ -82,7 +81,7 @@ def outdated_rows(
 
 
 def sentences(
-    studies: tuple[str, str],
+    studies: Studies,
     comparison: pd.DataFrame,
     beside: Sequence[Differing],
     outdated: Mapping[str, Sequence[str] | None],
@@ -116,7 +115,7 @@ def sentences(
 
 
 def sections(
-    studies: tuple[str, str],
+    studies: Studies,
     beside: Sequence[Differing],
     outdated: Mapping[str, Sequence[str] | None],
 ) -> list[Section]:
@@ -134,7 +133,7 @@ def sections(
 
 
 def differing_section(
-    title: str, note: str, column: str, studies: tuple[str, str], differing: Sequence[Differing]
+    title: str, note: str, column: str, studies: Studies, differing: Sequence[Differing]
 ) -> list[Section]:
     """Lay out a table of what differs, if anything does, with both studies' values."""
     rows = [

@@ -1,4 +1,4 @@
-"""Writes two studies down side by side: a table, rankings, figures, and what they come to in a few sentences."""
+"""Write two studies side by side: a table, rankings, figures, and a summary in sentences."""
 
 from __future__ import annotations
 
@@ -17,20 +17,21 @@ from longwatt.compare_beside import (
     MARK,
     MARKED,
     differing_beside,
+    differing_section,
     notes,
     outdated_rows,
     sections,
     sentences,
 )
 from longwatt.compare_figures import QUANTITIES, draw_all
-from longwatt.compare_settings import ALIKE, Rulers, read_rulers
+from longwatt.compare_settings import ALIKE, Rulers, Studies, read_rulers
 from longwatt.endings import DIVERGED
 from longwatt.fresh_summary import best_summary
 from longwatt.outdated import Stamps
 from longwatt.pages import Picture, Section, Table, write_page
 from longwatt.progress import say
 from longwatt.provenance import sha256, write_json
-from longwatt.ranking import ALL, GROUP, Ranking, Swap, rankings, unscored
+from longwatt.ranking import ALL, GROUP, Ranking, rankings, unscored
 from longwatt.summary import write_csv
 from longwatt.wording import (
     ESTIMATED,
@@ -47,21 +48,28 @@ from longwatt.wording import (
 
 SCORE, DIFFERENCE, RATIO = ".2f", "+.2f", ".3g"  # how each is written
 NAMED = 8  # settings that the first sentences name; the rest is in a table
-# What the page says of each ratio.
+# Titles of each ratio: in a sentence, and of a column.
 RATIO_TITLES = {
-    "train_speed_ratio": "training speed",
-    "inference_speed_ratio": "inference speed",
-    "train_energy_ratio": "training energy",
-    "train_power_ratio": "mean power in training",
-    "peak_memory_ratio": "peak memory",
+    "train_speed_ratio": ("training speed", "training speed ratio"),
+    "inference_speed_ratio": ("inference speed", "inference speed ratio"),
+    "train_energy_ratio": ("training energy", "training energy ratio"),
+    "train_power_ratio": ("mean power in training", "mean power ratio"),
+    "peak_memory_ratio": ("peak memory", "peak memory ratio"),
 }
 OF_ENERGY = ("train_energy_ratio", "train_power_ratio")
-# Of labels, in both studies.
+# Columns of classifiers, in both studies.
 LABEL_TITLES = {"accuracy": "accuracy", "macro_f1": "macro F1", "mean_layers": "mean layers"}
 FIGURE_TEXTS = {
     "scores": "Scores of the one study against those of the other",
     "inference_speed": "Inference speed of the one study against that of the other",
 }
+SWAP_COLUMNS = ("better_in_a", "better_in_b", "difference_a", "difference_b", "beyond_intervals")
+NO_INTERVAL = (
+    "Kendall's tau is that of the scores as they are; it has no interval here. How many swaps are "
+    "beyond the scores' own intervals says how much of it may be chance."
+)
+
+PairRow = Mapping[Any, Any]
 
 
 def write_comparison(
@@ -72,30 +80,27 @@ def write_comparison(
 ) -> None:
     """Write results/{study}/compare/{against}/ and say its first sentences on the terminal.
 
-    Files: comparison.csv (a row per pair of cells), ranking.csv, swaps.csv, comparison.md and .html, figures, and
-    comparison.json with the digests of the summaries that they speak of.
+    Files: comparison.csv (a row per pair of cells), ranking.csv, swaps.csv, comparison.md and
+    .html, figures, and comparison.json with the digests of the summaries that they speak of.
 
     Args:
         results: the folder of all studies' results.
         settings: as `longwatt.report_settings.compare_settings`.
         provenance: the stamp of comparison.json.
-        stamps: by study the digests in force (`longwatt.in_force.InForce.stamps`); None where its file is not here.
+        stamps: by study the digests in force (`longwatt.in_force.InForce.stamps`); None where its
+            file is not here.
 
     Raises:
         longwatt.compare.CompareError: a study has no summary, or no cell has a partner.
     """
-    studies = (settings["study"], settings["against"])
-    tables = [read_results(results, study) for study in studies]
-    found = match(tables[0], tables[1])
+    studies, in_force = (settings["study"], settings["against"]), stamps or {}
+    tables = {study: read_results(results, study) for study in studies}
+    found = match(*(tables[study] for study in studies))
     comparison = compare(results, studies, found, settings["scoring"])
     pairs = [(pair.first, pair.second) for pair in found.pairs]
     rulers, beside = read_rulers(results, studies, pairs), differing_beside(pairs)
-    in_force = stamps or {}
-    outdated = {
-        study: outdated_rows(results, study, table, in_force[study])
-        for study, table in zip(studies, tables, strict=True)
-        if study in in_force
-    }
+    known = [study for study in studies if study in in_force]
+    outdated = {one: outdated_rows(results, one, tables[one], in_force[one]) for one in known}
     ranked = rankings(comparison)
     folder = results / studies[0] / "compare" / studies[1]
     write_csv(folder / "comparison.csv", comparison)
@@ -106,8 +111,8 @@ def write_comparison(
     shown = page(studies, found, comparison, ranked, rulers, told)
     title = f"{studies[0]} and {studies[1]}"
     write_page(folder / "comparison", title, [*shown, *sections(studies, beside, outdated)])
-    used = {study: best_summary(results / study)[0] for study in studies}
-    digests = {study: sha256(path) for study, path in used.items() if path}
+    used = ((study, best_summary(results / study)[0]) for study in studies)
+    digests = {study: sha256(path) for study, path in used if path}
     write_json(folder / "comparison.json", {"summary_sha256": digests, "provenance": provenance})
     for line in [*headlines(studies, found, comparison, ranked, rulers), *told]:
         say(line)
@@ -115,59 +120,54 @@ def write_comparison(
 
 
 def headlines(
-    studies: tuple[str, str],
+    studies: Studies,
     found: Match,
     comparison: pd.DataFrame,
     ranked: Sequence[Ranking],
     rulers: Rulers = ALIKE,
 ) -> list[str]:
-    """What changes from the first study to the second, in sentences."""
+    """Say in sentences what changes from the first study to the second."""
     first, second = studies
-    alone = [
-        f"{len(names)} of {study}"
-        for study, names in zip(studies, found.alone, strict=True)
-        if names
-    ]
-    without = f"; without a partner: {' and '.join(alone)}" if alone else ""
+    both = zip(studies, found.alone, strict=True)
+    alone = " and ".join(f"{len(names)} of {study}" for study, names in both if names)
+    without = f"; without a partner: {alone}" if alone else ""
     lines = [
-        f"{len(comparison)} pairs of cells{without}. Differences are {second} less {first}, ratios {second} / {first}."
+        f"{len(comparison)} pairs of cells{without}. Differences are {second} less {first}, ratios "
+        f"{second} / {first}."
     ]
-    lines += [_axis(axis, studies, values) for axis, values in found.differing.items()]
-    lines += _other_settings(rulers)
-    lines.append(_scores(comparison))
-    lines += [_order(ranked)] if ranked else []
-    lines += [_ratio(comparison, name, title) for name, title in RATIO_TITLES.items()]
-    single = int((comparison["ratio_interval"] == ONE_RUN).sum())
-    lines += (
-        [f"One run each in {single} pairs: how sure their ratios are is not known."]
-        if single
-        else []
-    )
+    for axis, values in found.differing.items():
+        sides = [f"{', '.join(own)} ({name})" for name, own in zip(studies, values, strict=True)]
+        lines.append(f"They differ in {axis}: {' against '.join(sides)}.")
+    lines += [*_other_settings(rulers), _scores(comparison), *([_order(ranked)] if ranked else [])]
+    lines += [_ratio(comparison, name, title) for name, (title, _) in RATIO_TITLES.items()]
+    return [*lines, *_caveats(comparison)]
+
+
+def _caveats(comparison: pd.DataFrame) -> list[str]:
+    """Say in how many pairs numbers are less sure or less telling than others."""
     random = (comparison[["initialisation_a", "initialisation_b"]] == "random").any(axis=1)
-    lines += [f"Random weights: {int(random.sum())} pairs have models from random weights; their scores say nothing of "
-              "pretrained ones."] if random.any() else []  # fmt: skip
-    lost = int(comparison[["diverged_a", "diverged_b"]].any(axis=1).sum())
-    lines += (
-        [f"In {lost} pairs a {DIVERGED}: its costs and its score are not those of a whole one."]
-        if lost
-        else []
-    )
-    return lines
-
-
-def _axis(axis: str, studies: tuple[str, str], values: tuple[Sequence[str], Sequence[str]]) -> str:
-    sides = " against ".join(
-        f"{', '.join(own)} ({study})" for study, own in zip(studies, values, strict=True)
-    )
-    return f"They differ in {axis}: {sides}."
+    counted = {
+        "One run each in {} pairs: how sure their ratios are is not known.": (
+            comparison["ratio_interval"] == ONE_RUN
+        ),
+        "Random weights: {} pairs have models from random weights; their scores say nothing of "
+        "pretrained ones.": random,
+        f"In {{}} pairs a {DIVERGED}: its costs and its score are not those of a whole one.": (
+            comparison[["diverged_a", "diverged_b"]].any(axis=1)
+        ),
+    }
+    return [text.format(int(which.sum())) for text, which in counted.items() if which.any()]
 
 
 def _other_settings(rulers: Rulers) -> list[str]:
-    """By what settings the studies differ beside the axes, as far as their artefacts say."""
+    """Say in which settings the studies differ beside the axes, as far as artefacts say."""
     named = [str(each) for each in rulers.differing]
     rest = f", and {len(named) - NAMED} more (below)" if len(named) > NAMED else ""
     lines = [f"They also differ in: {', '.join(named[:NAMED])}{rest}."] if named else []
-    unknown = f"Of {rulers.unknown} pairs the results do not say with what settings they were made and scored."
+    unknown = (
+        f"Of {rulers.unknown} pairs the results do not say with what settings they were made and "
+        "scored."
+    )
     return [*lines, unknown] if rulers.unknown else lines
 
 
@@ -181,8 +181,11 @@ def _scores(comparison: pd.DataFrame) -> str:
         return f"Score: no pair has two scores of the same metric{more}."
     values = known["score_difference"]
     beyond = int(((known["difference_ci_low"] > 0) | (known["difference_ci_high"] < 0)).sum())
-    span = f"median {number(values.median(), DIFFERENCE)}, from {interval(values.min(), values.max(), DIFFERENCE)}"
-    return f"Score: {span}; the interval of the difference leaves out 0 in {beyond} of {len(known)} pairs{more}."
+    span = interval(values.min(), values.max(), DIFFERENCE)
+    return (
+        f"Score: median {number(values.median(), DIFFERENCE)}, from {span}; the interval of the "
+        f"difference leaves out 0 in {beyond} of {len(known)} pairs{more}."
+    )
 
 
 def _order(ranked: Sequence[Ranking]) -> str:
@@ -191,18 +194,16 @@ def _order(ranked: Sequence[Ranking]) -> str:
     swaps = [swap for ranking in whole for swap in ranking.swaps]
     clear = sum(swap.clear for swap in swaps)
     pairs = sum(math.comb(len(ranking.cells), 2) for ranking in whole)
-    order = (
-        f"Kendall's tau of the order of cells {_span(taus)} over {len(whole)} groups"
-        if len(taus)
-        else "no order"
+    order = "no order"
+    if len(taus):
+        span = number(taus.median(), SCORE)
+        if taus.nunique() > 1:
+            span = with_interval(taus.median(), taus.min(), taus.max(), SCORE)
+        order = f"Kendall's tau of the order of cells {span} over {len(whole)} groups"
+    return (
+        f"Ranking: {order} (without intervals); {len(swaps)} of {pairs} pairs swap, {clear} beyond "
+        "the intervals."
     )
-    return f"Ranking: {order} (without intervals); {len(swaps)} of {pairs} pairs swap, {clear} beyond the intervals."
-
-
-def _span(values: pd.Series[float]) -> str:
-    if values.nunique() == 1:
-        return number(values.median(), SCORE)
-    return with_interval(values.median(), values.min(), values.max(), SCORE)
 
 
 def _ratio(comparison: pd.DataFrame, name: str, title: str) -> str:
@@ -212,88 +213,77 @@ def _ratio(comparison: pd.DataFrame, name: str, title: str) -> str:
     of = "" if len(known) == len(comparison) else f", known of {len(known)} pairs"
     estimated = ""
     if name in OF_ENERGY:
-        estimated = _beside(
-            f"partly {ESTIMATED}" if known["train_energy_estimated"].any() else "", _flags_of(known)
-        )
+        flagged = flags.union(text for side in "ab" for text in known[f"train_energy_flags_{side}"])
+        partly = [f"partly {ESTIMATED}"] if known["train_energy_estimated"].any() else []
+        partly += [f"partly flagged {', '.join(flagged)}"] if flagged else []
+        estimated = f" ({'; '.join(partly)})" if partly else ""
     values = known[name]
-    span = f"from {interval(values.min(), values.max(), RATIO)}"
-    return f"{title.capitalize()}{estimated}: median ratio {number(values.median(), RATIO)}, {span}{of}."
+    span = interval(values.min(), values.max(), RATIO)
+    median = number(values.median(), RATIO)
+    return f"{title.capitalize()}{estimated}: median ratio {median}, from {span}{of}."
 
 
 def page(
-    studies: tuple[str, str],
+    studies: Studies,
     found: Match,
     comparison: pd.DataFrame,
     ranked: Sequence[Ranking],
     rulers: Rulers = ALIKE,
     beside: Sequence[str] = (),
 ) -> list[Section]:
-    """Lay out comparison.md and comparison.html; `beside` are sentences of what else differs."""
+    """Lay out comparison.md and comparison.html, with sentences of what else differs."""
     pictures = [Picture(f"{name}.svg", _caption(name, comparison)) for name in QUANTITIES]
     kinds = sorted(set(comparison["difference_interval"]))
     note = (
-        f"Intervals are of 95 % unless the study says otherwise; those of differences: {'; '.join(kinds)}; those of "
-        "ratios: Student's t over the logarithms of the seeds' ratios, always of 95 %."
+        "Intervals are of 95 % unless the study says otherwise; those of differences: "
+        f"{'; '.join(kinds)}; those of ratios: Student's t over the logarithms of the seeds' "
+        "ratios, always of 95 %."
     )
-    words = [
-        "dataset",
-        "model",
-        "budget",
-        "protocol",
-        "inference",
-        "metric",
-        "intervals of ratios",
-        "note",
-    ]
+    words = ["dataset", "model", "budget", "protocol", "inference", "metric"]
+    words += ["intervals of ratios", "note"]
+    marked = [MARKED] if comparison[list(ACROSS)].notna().any(axis=None) else []
+    cells = Table(_pairs(studies, comparison), words)
+    stamped = (
+        "As the results themselves say it; axes of the grid are not repeated. A row for each pair "
+        "of values."
+    )
+    title = "Settings that differ"
     return [
         Section("", [*headlines(studies, found, comparison, ranked, rulers), *beside]),
         Section("Figures", pictures),
-        Section(
-            "Cell by cell", [note, *_marked(comparison), Table(_pairs(studies, comparison), words)]
-        ),
+        Section("Cell by cell", [note, *marked, cells]),
         *_ranking_sections(studies, ranked, unscored(comparison)),
-        *_settings_sections(studies, rulers),
+        *differing_section(title, stamped, "setting", studies, rulers.differing),
         *_unmatched(studies, found),
     ]
 
 
 def _caption(name: str, comparison: pd.DataFrame) -> str:
-    """Say of a figure what it shows, and of how many pairs it compares machines too."""
+    """Say what a figure shows, and for how many pairs it compares machines too."""
     others = int(comparison["inference_across"].notna().sum()) if name == "inference_speed" else 0
-    more = f"; {others} of {len(comparison)} pairs were measured on other devices, processors or thread counts"
+    more = (
+        f"; {others} of {len(comparison)} pairs were measured on other devices, processors or "
+        "thread counts"
+    )
     return FIGURE_TEXTS[name] + (more if others else "")
 
 
-def _marked(comparison: pd.DataFrame) -> list[str]:
-    return [MARKED] if comparison[list(ACROSS)].notna().any(axis=None) else []
-
-
-def _pairs(studies: tuple[str, str], comparison: pd.DataFrame) -> list[dict[str, str]]:
-    """A row per pair; an axis that is the same for all stands in no column."""
-    shown = [
-        axis
-        for axis in AXES
-        if comparison[f"{axis}_a"].nunique() > 1 or comparison[f"{axis}_b"].nunique() > 1
-    ]
+def _pairs(studies: Studies, comparison: pd.DataFrame) -> list[dict[str, str]]:
+    """Return a row per pair, without the axes that are the same for all."""
+    values = {axis: comparison[[f"{axis}_a", f"{axis}_b"]].nunique() for axis in AXES}
+    shown = [axis for axis in AXES if (values[axis] > 1).any()]
+    labels = {name: title for name, title in LABEL_TITLES.items() if f"{name}_a" in comparison}
     rows = []
     for row in comparison.to_dict("records"):
         scores = {study: _score(row, side) for study, side in zip(studies, "ab", strict=True)}
         rows.append(
             {
-                **{axis: _axis_text(row, axis) for axis in shown},
-                "metric": " / ".join(dict.fromkeys((row["score_name_a"], row["score_name_b"]))),
+                **{axis: _either(row, axis) for axis in shown},
+                "metric": _either(row, "score_name"),
                 **scores,
                 "difference": _with_interval(row),
-                **{
-                    title: _both(row, name)
-                    for name, title in LABEL_TITLES.items()
-                    if f"{name}_a" in row
-                },
-                "training speed ratio": _ratio_text(row, "train_speed_ratio"),
-                "inference speed ratio": _ratio_text(row, "inference_speed_ratio"),
-                "training energy ratio": _energy_text(row, "train_energy_ratio"),
-                "mean power ratio": _energy_text(row, "train_power_ratio"),
-                "peak memory ratio": _ratio_text(row, "peak_memory_ratio"),
+                **{title: _both(row, name) for name, title in labels.items()},
+                **{title: _ratio_text(row, name) for name, (_, title) in RATIO_TITLES.items()},
                 "intervals of ratios": row["ratio_interval"],
                 "note": "; ".join(_notes(row)),
             }
@@ -302,7 +292,7 @@ def _pairs(studies: tuple[str, str], comparison: pd.DataFrame) -> list[dict[str,
     return [{name: text for name, text in row.items() if noted or name != "note"} for row in rows]
 
 
-def _notes(row: Mapping[Any, Any]) -> list[str]:
+def _notes(row: PairRow) -> list[str]:
     """List the caveats of a pair's trainings."""
     found = {
         RANDOM_WEIGHTS: "random" in (row["initialisation_a"], row["initialisation_b"]),
@@ -311,120 +301,76 @@ def _notes(row: Mapping[Any, Any]) -> list[str]:
     return [*(note for note, needed in found.items() if needed), *notes(row)]
 
 
-def _both(row: Mapping[Any, Any], name: str) -> str:
+def _both(row: PairRow, name: str) -> str:
     return " / ".join(number(row[f"{name}_{side}"], SCORE) for side in "ab")
 
 
-def _axis_text(row: Mapping[Any, Any], axis: str) -> str:
-    return " / ".join(dict.fromkeys((str(row[f"{axis}_a"]), str(row[f"{axis}_b"]))))
+def _either(row: PairRow, name: str) -> str:
+    """Write the values of both sides, or the one that they share."""
+    return " / ".join(dict.fromkeys(str(row[f"{name}_{side}"]) for side in "ab"))
 
 
-def _score(row: Mapping[Any, Any], side: str) -> str:
+def _score(row: PairRow, side: str) -> str:
     ends = interval(row[f"score_ci_low_{side}"], row[f"score_ci_high_{side}"], SCORE)
     seeds = f", {row[f'seeds_{side}']} seeds" if row[f"seeds_{side}"] > 1 else ""
     return f"{number(row[f'score_{side}'], SCORE)} ({ends}{seeds})"
 
 
-def _with_interval(row: Mapping[Any, Any]) -> str:
+def _with_interval(row: PairRow) -> str:
     if pd.isna(row["score_difference"]):
         return f"{NA} ({'no score' if row['difference_interval'] == NO_SCORE else 'other metrics'})"
     ends = interval(row["difference_ci_low"], row["difference_ci_high"], DIFFERENCE)
     return f"{number(row['score_difference'], DIFFERENCE)} ({ends})"
 
 
-def _ratio_text(row: Mapping[Any, Any], name: str) -> str:
+def _ratio_text(row: PairRow, name: str) -> str:
+    """Write a ratio with its interval, and beside one of energies or powers its caveats."""
     side = "inference_across" if name.startswith(INFERENCE) else "train_across"
     mark = MARK if isinstance(row[side], str) and not pd.isna(row[name]) else ""
-    return with_interval(row[name], row[f"{name}_ci_low"], row[f"{name}_ci_high"], RATIO) + mark
-
-
-def _energy_text(row: Mapping[Any, Any], name: str) -> str:
-    """A ratio of energies or of powers, with what must be said beside it."""
-    text = _ratio_text(row, name)
+    text = with_interval(row[name], row[f"{name}_ci_low"], row[f"{name}_ci_high"], RATIO) + mark
+    if name not in OF_ENERGY or text == NA:
+        return text
     said = flags.union(row[f"train_energy_flags_{side}"] for side in "ab")
-    return text if text == NA else text + beside_energy(bool(row["train_energy_estimated"]), said)
-
-
-def _flags_of(pairs: pd.DataFrame) -> tuple[str, ...]:
-    return flags.union(text for side in "ab" for text in pairs[f"train_energy_flags_{side}"])
-
-
-def _beside(word: str, found: Sequence[str]) -> str:
-    said = "; ".join(filter(None, (word, f"partly flagged {', '.join(found)}" if found else "")))
-    return f" ({said})" if said else ""
+    return text + beside_energy(bool(row["train_energy_estimated"]), said)
 
 
 def ranking_table(ranked: Sequence[Ranking]) -> pd.DataFrame:
-    """A row per ranking and cell: its rank in both studies, and the ranking's Kendall's tau."""
+    """Return a row per ranking and cell: its rank in both studies, and Kendall's tau."""
     columns = ["cell_a", "cell_b", "rank_a", "rank_b", "score_a", "score_b"]
-    parts = [
-        ranking.cells[columns].assign(
-            scope=ranking.scope,
-            **dict(zip(GROUP, ranking.group, strict=True)),
-            kendall_tau=ranking.tau,
-        )
-        for ranking in ranked
-    ]
+    parts = []
+    for ranking in ranked:
+        group: dict[str, Any] = dict(zip(GROUP, ranking.group, strict=True))
+        group |= {"scope": ranking.scope, "kendall_tau": ranking.tau}
+        parts.append(ranking.cells[columns].assign(**group))
     order = [*GROUP, "scope", "kendall_tau", *columns]
     return pd.concat(parts)[order] if parts else pd.DataFrame(columns=order)
 
 
 def swap_table(ranked: Sequence[Ranking]) -> pd.DataFrame:
-    """A row per pair of cells that changes places; the models at one length are not repeated."""
-    rows = [_swap_row(swap) for ranking in ranked if ranking.scope == ALL for swap in ranking.swaps]
+    """Return a row per pair of cells that changes places, each pair once."""
+    swaps = [swap for ranking in ranked if ranking.scope == ALL for swap in ranking.swaps]
+    pairs = [(swap.better_a, swap.better_b, swap.clear) for swap in swaps]
+    rows = [
+        (a["cell_a"], b["cell_a"], a["score_a"] - b["score_a"], b["score_b"] - a["score_b"], clear)
+        for a, b, clear in pairs
+    ]
     return pd.DataFrame(rows, columns=list(SWAP_COLUMNS))
 
 
-SWAP_COLUMNS = ("better_in_a", "better_in_b", "difference_a", "difference_b", "beyond_intervals")
-
-
-def _swap_row(swap: Swap) -> dict[str, Any]:
-    return {
-        "better_in_a": swap.better_a["cell_a"],
-        "better_in_b": swap.better_b["cell_a"],
-        "difference_a": swap.better_a["score_a"] - swap.better_b["score_a"],
-        "difference_b": swap.better_b["score_b"] - swap.better_a["score_b"],
-        "beyond_intervals": swap.clear,
-    }
-
-
-def _settings_sections(studies: tuple[str, str], rulers: Rulers) -> list[Section]:
-    """Every setting that differs, with its values in both studies."""
-    if not rulers.differing:
-        return []
-    rows = [
-        {
-            "setting": each.name,
-            studies[0]: first,
-            studies[1]: second,
-            "pairs of cells": str(each.pairs),
-        }
-        for each in rulers.differing
-        for first, second in each.values
-    ]
-    note = "As the results themselves say it; axes of the grid are not repeated. A row for each pair of values."
-    more = more_rows(rows, "rows are left out")
-    return [
-        Section("Settings that differ", [note, Table(rows[:LISTED], ["setting", *studies]), *more])
-    ]
-
-
 def _ranking_sections(
-    studies: tuple[str, str], ranked: Sequence[Ranking], without: pd.DataFrame
+    studies: Studies, ranked: Sequence[Ranking], without: pd.DataFrame
 ) -> list[Section]:
-    left_out = f"Without a score in both, and so not ranked ({len(without)}): {listed(list(without['cell_a']))}."
+    names = listed(list(without["cell_a"]))
+    left_out = f"Without a score in both, and so not ranked ({len(without)}): {names}."
     missing = [] if without.empty else [left_out]
     if not ranked:
         nothing = "No two pairs share a dataset, a budget and a metric, so nothing can be ranked."
         return [Section("Ranking", [nothing, *missing])]
-    apart = [
-        name
-        for place, name in enumerate(GROUP)
-        if len({ranking.group[place] for ranking in ranked}) > 1
-    ]
+    values = zip(*(ranking.group for ranking in ranked), strict=True)
+    apart = [place for place, found in enumerate(values) if len(set(found)) > 1]
     rows = [
         {
-            **{name.removesuffix("_a"): ranking.group[GROUP.index(name)] for name in apart},
+            **{GROUP[place].removesuffix("_a"): ranking.group[place] for place in apart},
             "order of": ranking.scope,
             "cells": str(len(ranking.cells)),
             "Kendall's tau": number(ranking.tau, SCORE),
@@ -434,18 +380,11 @@ def _ranking_sections(
         for ranking in ranked
     ]
     words = ["dataset", "budget", "protocol", "inference", "order of"]
-    return [
-        Section("Ranking", [NO_INTERVAL, Table(rows, words), *missing, *_swaps(studies, ranked)])
-    ]
+    parts = [NO_INTERVAL, Table(rows, words), *missing, *_swaps(studies, ranked)]
+    return [Section("Ranking", parts)]
 
 
-NO_INTERVAL = (
-    "Kendall's tau is that of the scores as they are; it has no interval here. How many swaps are beyond the scores' "
-    "own intervals says how much of it may be chance."
-)
-
-
-def _swaps(studies: tuple[str, str], ranked: Sequence[Ranking]) -> list[str | Table]:
+def _swaps(studies: Studies, ranked: Sequence[Ranking]) -> list[str | Table]:
     table = swap_table(ranked)
     if table.empty:
         return ["No two cells change places."]
@@ -464,14 +403,14 @@ def _swaps(studies: tuple[str, str], ranked: Sequence[Ranking]) -> list[str | Ta
     return ["Cells that change places, and by how much:", Table(rows, names), *more]
 
 
-def _unmatched(studies: tuple[str, str], found: Match) -> list[Section]:
-    """Who has no partner, by name."""
+def _unmatched(studies: Studies, found: Match) -> list[Section]:
+    """Name the rows that have no partner."""
     parts = []
     for study, names in zip(studies, found.alone, strict=True):
         parts += [f"Only in {study} ({len(names)}): {listed(names)}."] if names else []
     if found.ambiguous:
         parts.append(
-            f"With several possible partners, since {', '.join(found.differing)} cannot tell them apart "
-            f"({len(found.ambiguous)}): {listed(found.ambiguous)}."
+            f"With several possible partners, since {', '.join(found.differing)} cannot tell them "
+            f"apart ({len(found.ambiguous)}): {listed(found.ambiguous)}."
         )
     return [Section("Not compared", parts)] if parts else []

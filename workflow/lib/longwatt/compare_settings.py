@@ -21,6 +21,9 @@ AXES = ("seq_len", "protocol", "seed")
 MISSING = "not recorded"
 SHOWN = 3  # pairs of values of one setting; the rest is counted
 
+Studies = tuple[str, str]
+Pairs = Sequence[tuple[pd.DataFrame, pd.DataFrame]]
+
 
 @dataclass(frozen=True)
 class Differing:
@@ -63,9 +66,7 @@ class Rulers:
 ALIKE = Rulers()
 
 
-def read_rulers(
-    results: Path, studies: tuple[str, str], pairs: Sequence[tuple[pd.DataFrame, pd.DataFrame]]
-) -> Rulers:
+def read_rulers(results: Path, studies: Studies, pairs: Pairs) -> Rulers:
     """Compare the stamped settings of every pair's first cells.
 
     Args:

@@ -1,11 +1,11 @@
-"""Predictions of a model for examples, batch by batch; shared by validation and inference."""
+"""Predict examples batch by batch, in validation as in inference."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass, field
 from typing import Any
 
 import torch
@@ -22,10 +22,11 @@ class BatchResult:
 
     Attributes:
         ids: example ids.
-        answers: to each of them.
+        answers: one for each id.
         input_tokens: real input tokens per example (padding excluded).
-        start_ns, end_ns: when it was collated, transferred and predicted, on the energy log's clock
-            (CLOCK_MONOTONIC) and with the device synchronised; decoding to text excluded.
+        start_ns, end_ns: window in which the batch was collated, transferred and predicted, on the
+            energy log's clock (CLOCK_MONOTONIC) and with the device synchronised; decoding to text
+            is excluded.
     """
 
     ids: list[str]
@@ -35,38 +36,33 @@ class BatchResult:
     end_ns: int
 
 
+@dataclass(eq=False)
 class Predictor:
-    """Predicts batches of examples by a cell's protocol.
+    """Predict batches of examples by a cell's protocol.
 
-    Args:
+    Attributes:
         family: the model's family.
         model: the model, on its device.
         tokenizer: for decoding.
-        how: to predict, as `longwatt.models.family.Family.predict` takes it.
+        how: options of the prediction, as `longwatt.models.family.Family.predict` takes them.
         precision: fp32, tf32, bf16 or fp16.
-        pad_to: fixed input length, None to pad to a batch's longest.
-        target_pad_to: fixed length of gold targets, likewise; only teacher-forced predictions see them.
+        pad_to: fixed input length; None pads to the longest input of a batch.
+        target_pad_to: the same for gold targets, which only teacher-forced predictions see.
+        device: of the model.
     """
 
-    def __init__(
-        self,
-        family: Family,
-        model: nn.Module,
-        tokenizer: Any,
-        *,
-        how: Mapping[str, Any],
-        precision: str,
-        pad_to: int | None,
-        target_pad_to: int | None = None,
-    ) -> None:
-        self.family = family
-        self.model = model
-        self.tokenizer = tokenizer
-        self.how = how
-        self.precision = precision
-        self.pad_to = pad_to
-        self.target_pad_to = target_pad_to
-        self.device = next(model.parameters()).device
+    family: Family
+    model: nn.Module
+    tokenizer: Any
+    _: KW_ONLY
+    how: Mapping[str, Any]
+    precision: str
+    pad_to: int | None
+    target_pad_to: int | None = None
+    device: torch.device = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.device = next(self.model.parameters()).device
 
     def predict(self, examples: Examples, groups: Sequence[Sequence[int]]) -> Iterator[BatchResult]:
         """Yield the results of each group of positions in `examples`."""
@@ -74,16 +70,15 @@ class Predictor:
             yield self._predict_batch([examples[position] for position in group])
 
     def loss(self, examples: Examples, group: Sequence[int]) -> float:
-        """Compute the loss of a group of positions in `examples`, in the precision of predictions."""
-        chosen = [examples[position] for position in group]
-        batch = self._to_device(self.family.collate(chosen, self.pad_to, self.target_pad_to))
+        """Compute the loss of a group of positions in `examples`, in the predictions' precision."""
+        batch = self._collated([examples[position] for position in group])
         with torch.no_grad(), autocast(self.device, self.precision):
             return self.family.loss(self.model, batch).item()
 
     def _predict_batch(self, chosen: Sequence[Any]) -> BatchResult:
         synchronize(self.device)
         start_ns = time.monotonic_ns()
-        batch = self._to_device(self.family.collate(chosen, self.pad_to, self.target_pad_to))
+        batch = self._collated(chosen)
         with torch.no_grad(), autocast(self.device, self.precision):
             predicted = self.family.predict(self.model, batch, self.how)
         synchronize(self.device)
@@ -96,13 +91,13 @@ class Predictor:
             end_ns=end_ns,
         )
 
-    def _to_device(self, batch: Batch) -> Batch:
+    def _collated(self, chosen: Sequence[Any]) -> Batch:
+        batch = self.family.collate(chosen, self.pad_to, self.target_pad_to)
         return {name: tensor.to(self.device) for name, tensor in batch.items()}
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[Any]:
-    """Mixed precision for bf16 and fp16; a null context otherwise."""
+    """Return mixed precision for bf16 and fp16, and a null context otherwise."""
     kinds = {"bf16": torch.bfloat16, "fp16": torch.float16}
-    if precision not in kinds:
-        return nullcontext()
-    return torch.autocast(device.type, dtype=kinds[precision])
+    kind = kinds.get(precision)
+    return torch.autocast(device.type, dtype=kind) if kind else nullcontext()

@@ -1,4 +1,4 @@
-"""The device a worker computes on: its precision, the memory it may take, and what it took."""
+"""Prepare a worker's device (precision, memory limit), and measure the memory it takes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import torch
 from longwatt.worker import WorkerError
 
 GIB = 2**30
-# How torch, CUDA's libraries, NCCL, oneDNN, C++ and the kernel say that there is no memory.
+# Messages of torch, CUDA's libraries, NCCL, oneDNN, C++ and the kernel for a lack of memory.
 MEMORY_SIGNS = (
     "out of memory",
     "_ALLOC_FAILED",
@@ -28,11 +28,11 @@ MEMORY_SIGNS = (
 
 
 def prepare(budget: Mapping[str, Any]) -> torch.device:
-    """This process's device, held to a budget's precision and memory.
+    """Return this process's device, limited to a budget's precision and memory.
 
     Args:
-        budget: gpus, processes, precision, and memory_gib_per_gpu (None for all there is; on a CPU it is what each
-            process may take beside its libraries).
+        budget: gpus, processes, precision, and memory_gib_per_gpu. The latter is None for all there
+            is; on a CPU it is what each process may take beside its libraries.
     """
     # TF32 is stated, since its default has changed between torch versions.
     torch.backends.cuda.matmul.allow_tf32 = budget["precision"] == "tf32"
@@ -43,22 +43,24 @@ def prepare(budget: Mapping[str, Any]) -> torch.device:
     device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
     if budget["memory_gib_per_gpu"] is not None:
         total = torch.cuda.get_device_properties(device).total_memory / GIB
-        torch.cuda.set_per_process_memory_fraction(min(1.0, budget["memory_gib_per_gpu"] / total), device)
+        fraction = budget["memory_gib_per_gpu"] / total
+        torch.cuda.set_per_process_memory_fraction(min(1.0, fraction), device)
     return device
 
 
 def _limit_process(gib: float | None) -> None:
-    """Have the kernel refuse this process more memory than that, beyond what Python and its libraries hold by now."""
+    """Limit this process's memory, beyond what Python and its libraries hold by now."""
     if gib is not None:
         status = memory_status()
         _libraries["RssAnon"] = status["RssAnon"]
         _, hard = resource.getrlimit(resource.RLIMIT_DATA)
         limit = status["VmData"] + int(gib * GIB)
-        resource.setrlimit(resource.RLIMIT_DATA, (limit if hard == resource.RLIM_INFINITY else min(limit, hard), hard))
+        soft = limit if hard == resource.RLIM_INFINITY else min(limit, hard)
+        resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
 
 
 def memory_status() -> dict[str, int]:
-    """Bytes of this process's memory, by the names of /proc/self/status (VmHWM, RssAnon, RssFile, ...)."""
+    """Return the sizes in /proc/self/status (VmHWM, RssAnon, RssFile, ...) in bytes."""
     lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
     fields = (line.split() for line in lines if line.endswith(" kB"))
     return {name.removesuffix(":"): int(kib) * 1024 for name, kib, _ in fields}
@@ -68,7 +70,7 @@ _libraries = {"RssAnon": 0}  # bytes of this process when its memory was limited
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory did not suffice, of a GPU or of this process."""
+    """Return whether an error says that a GPU or this process lacked memory."""
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
     return isinstance(error, RuntimeError) and any(sign in str(error) for sign in MEMORY_SIGNS)
@@ -76,11 +78,11 @@ def out_of_memory(error: BaseException) -> bool:
 
 @contextmanager
 def memory_named(budget: Mapping[str, Any], advice: str) -> Iterator[None]:
-    """Say what to set where the memory does not suffice.
+    """Say what to change if the block runs out of memory.
 
     Args:
         budget: with its memory_gib_per_gpu.
-        advice: what was tried and what to change.
+        advice: the settings to change, or what was tried.
 
     Raises:
         WorkerError: in place of the library's error.
@@ -97,33 +99,33 @@ def memory_named(budget: Mapping[str, Any], advice: str) -> Iterator[None]:
 
 
 def synchronize(device: torch.device) -> None:
-    """Wait for work queued on a GPU; nothing to wait for on a CPU."""
+    """Wait for work queued on a GPU, or return at once on a CPU."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
 
 def peak_memory_gib(device: torch.device) -> float:
-    """Most memory of this process so far: reserved on its GPU, or resident on a CPU."""
+    """Return this process's peak memory: reserved on its GPU, or resident on a CPU."""
     if device.type == "cuda":
         return torch.cuda.max_memory_reserved(device) / GIB
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / GIB
 
 
 def peak_limited_gib(device: torch.device) -> float:
-    """Most memory of this process so far, of the kind that a budget limits."""
+    """Return this process's peak memory of the kind that a budget limits."""
     if device.type == "cuda":
-        return torch.cuda.max_memory_reserved(device) / GIB
+        return peak_memory_gib(device)
     status = memory_status()
     return (status["VmHWM"] - status["RssFile"] - status["RssShmem"] - _libraries["RssAnon"]) / GIB
 
 
 def total_memory_gib(budget: Mapping[str, Any]) -> float:
-    """Memory of a budget's device: one GPU's, or all of this machine's."""
+    """Return the memory of a budget's device: one GPU's, or all of this machine's."""
     if budget["gpus"]:
         return torch.cuda.get_device_properties(0).total_memory / GIB
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / GIB
 
 
 def peak_memory_kind(device: torch.device) -> str:
-    """What `peak_memory_gib` speaks of."""
+    """Name the kind of memory that `peak_memory_gib` measures."""
     return "gpu_reserved" if device.type == "cuda" else "process_rss"

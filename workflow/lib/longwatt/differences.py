@@ -1,6 +1,6 @@
-"""What tells results apart beside what is compared: data, weights, code, libraries and the machine.
+"""Differences between results in their data, weights, code, libraries and machine.
 
-A value that is not known (of results made before it was recorded) differs from nothing.
+A value that was not recorded, as in older results, counts as no difference.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ LIBRARIES = ("train_libraries", "inference_libraries")
 DIGITS = 12  # of a digest
 
 
-def recorded(training: Mapping[str, Any], inference: Mapping[str, Any]) -> dict[str, str | None]:
-    """Read from a row's artefacts what it was made with and measured on; None where they do not say.
+def recorded(training: Row, inference: Row) -> dict[str, str | None]:
+    """Read what a row was made with and measured on, None where that is not recorded.
 
     Args:
         training: training.json.
@@ -69,42 +69,48 @@ def _libraries(artefact: Mapping[str, Any]) -> str | None:
 
 
 def words_of(column: str) -> str:
-    """Say what rows are that differ in a column: other devices, other data."""
+    """Describe rows that differ in a column, such as "other devices" or "other data"."""
     return MADE_WITH.get(column) or MACHINE[column.removeprefix(INFERENCE)]
 
 
 def machine_of(artefact: Mapping[str, Any]) -> dict[str, Any]:
-    """Take from an artefact what its times and energies were measured on."""
+    """Return the facts of the machine that an artefact's times and energies come from."""
     return {name: artefact.get(name) for name in ENVIRONMENT}
 
 
 def unlike_machines(one: Mapping[str, Any], other: Mapping[str, Any]) -> str | None:
-    """Say in what two machines (`machine_of`) differ; None where in nothing that is known."""
+    """Describe how two machines (`machine_of`) differ, or return None if they are alike."""
     return ", ".join(unlike_words([one, other], ENVIRONMENT)) or None
 
 
 def notes(values: Sequence[tuple[Row, str]], apart: bool = False) -> list[str]:
-    """Say what must stand beside a number that these values make.
+    """List the caveats to print beside a number computed from these values.
 
     Args:
         values: rows of a summary, each with the column that is read of it.
-        apart: whether the number sets no value of one column against one of another, as a correlation.
+        apart: whether values of different columns are never compared, as in a correlation.
     """
     rows, columns = [row for row, _ in values], dict.fromkeys(column for _, column in values)
-    groups = (
-        [[one for one in values if one[1] == column] for column in columns] if apart else [values]
-    )
+    groups: list[Sequence[tuple[Row, str]]] = [values]
+    if apart:
+        groups = [[one for one in values if one[1] == column] for column in columns]
     found = [word for group in groups for word in unlike_words(_measured_on(group), ENVIRONMENT)]
     if len({row.get("budget") for row in rows}) > 1:  # budgets are what is compared
         found = [word for word in found if word != MACHINE["processes"]]
-    found += [word for like in _alike(rows) for word in unlike_words(like, MADE_WITH)]
-    found += list(unlike_words(rows, LIBRARIES))
-    found += [f"relative to a baseline with {word}" for word in _relative(values)]
+    # Rows of one dataset and model should share their data, weights and code.
+    alike: dict[tuple[Any, Any], list[Row]] = {}
+    for row in rows:
+        alike.setdefault((row.get("dataset"), row.get("model")), []).append(row)
+    found += [word for group in alike.values() for word in unlike_words(group, MADE_WITH)]
+    found += unlike_words(rows, LIBRARIES)
+    for row, column in values:
+        across = row.get(RELATIVE_TO_BASELINE.get(number_of(column), ""))
+        found += [f"relative to a baseline with {across}"] if is_known(across) else []
     return list(dict.fromkeys(found))
 
 
 def _measured_on(values: Iterable[tuple[Row, str]]) -> list[Row]:
-    """Give what each value was measured on: a training's or an inference's machine; nothing of other values."""
+    """Return the machine behind each value, a training's or an inference's or none."""
     return [
         {
             name: row.get(own)
@@ -115,35 +121,14 @@ def _measured_on(values: Iterable[tuple[Row, str]]) -> list[Row]:
 
 
 def unlike_words(rows: Sequence[Row], columns: Iterable[str]) -> Iterator[str]:
-    """Say of each column in which rows differ what they are, each word once.
-
-    Attempts at one cell may have differed too; their values stand side by side.
-    """
-    said = (words_of(name) for name in columns if len(_known(rows, name)) > 1 or _mixed(rows, name))
-    yield from dict.fromkeys(said)
-
-
-def _mixed(rows: Sequence[Row], column: str) -> bool:
-    """Tell if a row's attempts differ in a column."""
-    return any(BETWEEN in text for text in _known(rows, column))
-
-
-def _alike(rows: Sequence[Row]) -> list[list[Row]]:
-    """Group rows whose data, weights and code should be the same: those of one dataset and model."""
-    found: dict[tuple[Any, Any], list[Row]] = {}
-    for row in rows:
-        found.setdefault((row.get("dataset"), row.get("model")), []).append(row)
-    return list(found.values())
-
-
-def _relative(values: Iterable[tuple[Row, str]]) -> list[str]:
-    """Say in what the baselines of relative values were measured on other machines."""
-    across = ((row, RELATIVE_TO_BASELINE.get(number_of(column), "")) for row, column in values)
-    return list(dict.fromkeys(str(row[name]) for row, name in across if is_known(row.get(name))))
+    """Yield a description of each column in which rows or their attempts differ, once."""
+    known = {name: _known(rows, name) for name in columns}
+    unlike = (name for name, texts in known.items() if len(texts) > 1 or BETWEEN in "".join(texts))
+    yield from dict.fromkeys(words_of(name) for name in unlike)
 
 
 def between(first: Sequence[Row], second: Sequence[Row]) -> dict[str, tuple[str, str]]:
-    """Give the values of every column in which two groups of rows differ.
+    """Return the values of every column in which two groups of rows differ.
 
     Args:
         first: rows of one study, with the columns of a summary.
@@ -152,7 +137,7 @@ def between(first: Sequence[Row], second: Sequence[Row]) -> dict[str, tuple[str,
     names = [*ENVIRONMENT, *(f"{INFERENCE}{name}" for name in ENVIRONMENT), *MADE_WITH]
     both = {name: (_known(first, name), _known(second, name)) for name in names}
     return {
-        name: (" / ".join(one), " / ".join(other))
+        name: (BETWEEN.join(one), BETWEEN.join(other))
         for name, (one, other) in both.items()
         if one and other and one != other
     }

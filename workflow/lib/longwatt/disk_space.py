@@ -1,32 +1,44 @@
-"""Tell a full disk from other errors, and say how much room there is."""
+"""Tell a full disk from other errors, and say how much space is free."""
 
 from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 
 CHANGES_NO_RESULT = "It names a full disk; no result is made on one."
 
 MIB, GIB = 2**20, 2**30
-LITTLE = 16 * MIB  # with less a disk counts as full: what could not be written was removed again
+LITTLE = 16 * MIB  # a disk with less counts as full: torn files were removed again
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-# The libraries' own words, where they give no number: torch, safetensors, zstd.
+# Messages of libraries that give no error number: torch, safetensors, zstd.
 _PLAIN = ("no space left on device", "disk quota exceeded", "file too large")
-_WORDS = (*_PLAIN, "os error 28", "os error 122", "pytorchstreamwriter failed writing file", "] . unexpected pos ")
+_WORDS = (
+    *_PLAIN,
+    "os error 28",
+    "os error 122",
+    "pytorchstreamwriter failed writing file",
+    "] . unexpected pos ",
+)
 
 
 def is_full(error: BaseException) -> bool:
-    """Tell whether an error, or one that it came from, is that of a full disk, an exceeded quota or a file's limit."""
-    return any(
-        (isinstance(one, OSError) and one.errno in DISK_FULL) or any(word in str(one).lower() for word in _WORDS)
-        for one in _chain(error)
-    )
+    """Return whether an error or its cause is a full disk, quota or file limit."""
+    seen: set[int] = set()
+    one: BaseException | None = error
+    while one is not None and id(one) not in seen:
+        if isinstance(one, OSError) and one.errno in DISK_FULL:
+            return True
+        if any(word in str(one).lower() for word in _WORDS):
+            return True
+        seen.add(id(one))
+        one = one.__cause__ or one.__context__
+    return False
 
 
 def said_of_full(error: BaseException, *folders: Path) -> str:
-    """Say what was not written, how much room there is on each disk of these folders, and what to do."""
+    """Say what was not written, and what is free on the folders' disks."""
     disks: dict[int, Path] = {}
     for folder in folders:
         disks.setdefault(_nearest(folder).stat().st_dev, folder)
@@ -35,14 +47,15 @@ def said_of_full(error: BaseException, *folders: Path) -> str:
 
 
 def in_words(error: BaseException, *folders: Path) -> str:
-    """Word an error so that a full disk is named as that, whatever a library says of it."""
+    """Word an error so that a full disk is named, whatever a library says."""
     words = str(error) or type(error).__name__
-    unsaid = not any(plain in words.lower() for plain in _PLAIN)
-    return f"no space left on device: {words}" if unsaid and (is_full(error) or full(folders)) else words
+    if any(plain in words.lower() for plain in _PLAIN) or not (is_full(error) or full(folders)):
+        return words
+    return f"no space left on device: {words}"
 
 
 def free_space(folder: Path) -> str:
-    """Say how much room there is beside a folder's files, the nearest that exists counting."""
+    """Say how much space is free at a folder or its nearest parent that exists."""
     there = _nearest(folder)
     state = os.statvfs(there)
     bytes_ = state.f_bavail * state.f_frsize
@@ -52,25 +65,16 @@ def free_space(folder: Path) -> str:
 
 
 def _nearest(folder: Path) -> Path:
-    """Return the folder, or the first one above it that is there."""
+    """Return the folder, or its nearest parent that exists."""
     return next(path for path in (folder, *folder.resolve().parents) if path.is_dir())
 
 
 def full(folders: Iterable[Path]) -> list[Path]:
-    """Those folders whose disk has hardly any room left, in bytes or in files."""
-    return [folder for folder in folders if folder.is_dir() and _has_none(folder)]
+    """Return the folders whose disk has hardly any room left, in bytes or in files."""
+    return [folder for folder in folders if folder.is_dir() and _is_tight(folder)]
 
 
-def _has_none(folder: Path) -> bool:
+def _is_tight(folder: Path) -> bool:
     state = os.statvfs(folder)
     little = min(LITTLE, state.f_blocks * state.f_frsize // 4)
     return state.f_bavail * state.f_frsize < little or bool(state.f_files and not state.f_favail)
-
-
-def _chain(error: BaseException) -> Iterator[BaseException]:
-    seen: set[int] = set()
-    one: BaseException | None = error
-    while one is not None and id(one) not in seen:
-        seen.add(id(one))
-        yield one
-        one = one.__cause__ or one.__context__

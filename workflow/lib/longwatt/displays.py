@@ -1,7 +1,10 @@
-"""What a study shows: its figures and tables by name, each with its place in the report.
+"""A study's figures and tables by name, each with its place in the report.
 
-They are drawn and written by `longwatt.figures` and `longwatt.tables`, which load libraries and must not be imported at
-parse time.
+`longwatt.figures` and `longwatt.tables` make them. Both load heavy libraries, so parse time must
+not import them.
+
+They are drawn and written by `longwatt.figures` and `longwatt.tables`, which load libraries and
+must not be imported at parse time.
 """
 
 from __future__ import annotations
@@ -33,7 +36,8 @@ ENERGY, SPEED, HARDWARE = (
     "Accuracy against hardware use",
 )
 OF_THE_STUDY = "Figures of the study"
-# Cost -> its category and name in the report. Each has a general figure, and can be asked for in a study's own figures.
+# Cost -> its category and name in the report. Each has a general figure, and can be asked for in a
+# study's own figures.
 COSTS = {
     "power_efficiency": (ENERGY, "power efficiency"),
     "training_energy": (ENERGY, "training energy"),
@@ -81,7 +85,11 @@ TABLE_KINDS = ("html", "md", "csv")
 
 
 def figures(study: Mapping[str, Any]) -> dict[str, Shown]:
-    """A study's figures: its own in their order, the general ones, and ours beside published scores if it has some."""
+    """Return a study's figures: its own, the general ones, and published scores.
+
+    Its own stand first, in their order; the figure of published scores is there only where the
+    study has some.
+    """
     own = {
         f["name"]: Shown(OF_THE_STUDY, f.get("title", f["name"]), "study_figure")
         for f in study.get("figures", ())
@@ -90,7 +98,10 @@ def figures(study: Mapping[str, Any]) -> dict[str, Shown]:
 
 
 def tables(study: Mapping[str, Any]) -> dict[str, Shown]:
-    """A study's tables; that of published scores only where it has some."""
+    """Return a study's tables.
+
+    The table of published scores is there only where the study has some.
+    """
     general = {name: Shown("Tables", label, name) for name, label in TABLES.items()}
     exits = (
         {EXITS: Shown("Tables", "early exit", "exits_table")} if _models_with_exits(study) else {}
@@ -99,7 +110,10 @@ def tables(study: Mapping[str, Any]) -> dict[str, Shown]:
 
 
 def exit_figures(study: Mapping[str, Any]) -> dict[str, Shown]:
-    """A study's figures of early exit; none without a cell whose model has two exits or more."""
+    """Return a study's figures of early exit.
+
+    There are none unless the model of some cell has two exits or more.
+    """
     models = _models_with_exits(study)
     if all(len(entry["exits"]["layers"]) < 2 for entry in models.values()):
         return {}
@@ -109,7 +123,10 @@ def exit_figures(study: Mapping[str, Any]) -> dict[str, Shown]:
 
 
 def split_cost(name: str) -> tuple[str, str | None]:
-    """A cost as a study's own figure names it: the cost, and the scale of its axis (None: by its range)."""
+    """Split a cost as a study's own figure names it into the cost and a scale.
+
+    The scale is None where the range of the values is to choose it.
+    """
     for scale in SCALES:
         if name.endswith(f"_{scale}"):
             return name.removesuffix(f"_{scale}"), scale
@@ -117,10 +134,11 @@ def split_cost(name: str) -> tuple[str, str | None]:
 
 
 def check(study: Mapping[str, Any], cells: Iterable[Cell], source: str) -> None:
-    """Refuse figures of what the study does not have.
+    """Refuse figures of anything that the study does not have.
 
     Raises:
-        StudyError: names the figure and the cost, dataset, model or budget that is not there, or a name taken twice.
+        StudyError: names the figure and the cost, dataset, model or budget that is not there, or a
+            name taken twice.
     """
     there, taken = list(cells), {*GENERAL, PUBLISHED}
     for number, figure in enumerate(study.get("figures", ())):
@@ -134,7 +152,7 @@ def check(study: Mapping[str, Any], cells: Iterable[Cell], source: str) -> None:
 
 
 def shows(figure: Mapping[str, Any], point: Mapping[str, Any]) -> bool:
-    """Whether a study's own figure shows a point, by its dataset, model and budget."""
+    """Check whether a study's own figure shows a point's dataset, model and budget."""
     return all(
         point[axis] in figure.get(AXES[axis], [point[axis]])
         for axis in ("dataset", "model", "budget")
@@ -142,7 +160,7 @@ def shows(figure: Mapping[str, Any], point: Mapping[str, Any]) -> bool:
 
 
 def _models_with_exits(study: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
-    """Entries of the models of a study's cells that have exits."""
+    """Return the entries of the models with exits in a study's cells."""
     found = {name: entry for name, entry in study.get("models", {}).items() if "exits" in entry}
     used = {cell.model for cell in expand(study).values()} if found else set()
     return {name: entry for name, entry in found.items() if name in used}

@@ -1,4 +1,4 @@
-"""One process or many: who is main, whose share is whose, and gathering results."""
+"""Number the processes of a job, share work among them and gather their results."""
 
 from __future__ import annotations
 
@@ -12,16 +12,22 @@ import torch
 import torch.distributed as dist
 
 Item = TypeVar("Item")
-# Longest that one process may keep the others waiting (a checkpoint on a slow disk, the slowest share of a validation).
-# A process that died is noticed at once, by the launcher.
+# Longest that one process may keep the others waiting (a checkpoint on a slow disk, the slowest
+# share of a validation). The launcher notices at once when a process dies.
 PATIENCE = timedelta(hours=2)
-# How the libraries say that another process is gone.
-LOST = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "remote process exited", "NCCL error")
+# Messages of the libraries for a lost process.
+LOST = (
+    "Connection closed by peer",
+    "Connection reset by peer",
+    "Broken pipe",
+    "remote process exited",
+    "NCCL error",
+)
 
 
 @contextmanager
 def joined(backend: str) -> Iterator[None]:
-    """Meet the other processes, and leave them cleanly; alone, nothing.
+    """Join the other processes and leave them cleanly, or do nothing if there are none.
 
     Args:
         backend: for tensors on the device, `nccl` or `gloo`.
@@ -32,10 +38,10 @@ def joined(backend: str) -> Iterator[None]:
     if backend == "nccl":
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     dist.init_process_group(backend, timeout=PATIENCE)
-    # What the processes tell each other beside gradients goes past the GPUs: it must not wait for work queued there.
+    # Messages other than gradients bypass the GPUs: they must not wait for work queued there.
     _control.append(dist.new_group(backend="gloo", timeout=PATIENCE))
     yield
-    # After an error nothing is taken down in order: that could wait for the others for ever.
+    # Only without an error: after one, an orderly end could wait for the others for ever.
     _control.clear()
     dist.destroy_process_group()
 
@@ -44,27 +50,27 @@ _control: list[Any] = []
 
 
 def lost_a_process(error: BaseException) -> bool:
-    """Whether an error only says that another process of this job is gone."""
+    """Return whether an error only says that another process of this job is gone."""
     return world_size() > 1 and any(sign in str(error) for sign in LOST)
 
 
 def rank() -> int:
-    """This process's number, 0 for the main one."""
+    """Return this process's number, 0 for the main one."""
     return int(os.environ.get("RANK", "0"))
 
 
 def world_size() -> int:
-    """How many processes train together."""
+    """Return the number of processes of this job."""
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def share(items: Sequence[Item]) -> list[Item]:
-    """This process's items: every item goes to exactly one process."""
+    """Return this process's items. Every item goes to exactly one process."""
     return list(items[rank() :: world_size()])
 
 
 def gather(value: Any) -> list[Any]:
-    """Every process's value, in rank order, on every process."""
+    """Return the values of all processes, in rank order, on every process."""
     if world_size() == 1:
         return [value]
     values: list[Any] = [None] * world_size()
@@ -73,7 +79,7 @@ def gather(value: Any) -> list[Any]:
 
 
 def from_main(value: Any) -> Any:
-    """The main process's value on every process."""
+    """Return the main process's value on every process."""
     if world_size() == 1:
         return value
     box = [value]

@@ -1,4 +1,4 @@
-"""How a training ended, and what to change where its numbers stopped being numbers."""
+"""Name how a training ended, and advise what to change where it diverged."""
 
 from __future__ import annotations
 
@@ -6,19 +6,21 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-# What ended a training: `ended_by` of training.json and of the summary.
+# Values of `ended_by` in training.json and in the summary.
 EARLY_STOPPING, DIVERGENCE = "early_stopping", "divergence"
 MAX_STEPS, MAX_EPOCHS = "max_steps", "max_epochs"
-# What was not finite first.
-LOSS, WEIGHTS, SCORE, VALIDATION = "the loss", "a weight", "the validation score", "the loss in validation"
-GRADIENTS = "a gradient, for dozens of steps in a row,"  # fp16 skips a step whose gradients are not finite
+# The quantity that was not finite first.
+LOSS, WEIGHTS = "the loss", "a weight"
+SCORE, VALIDATION = "the validation score", "the loss in validation"
+# fp16 skips a step whose gradients are not finite.
+GRADIENTS = "a gradient, for dozens of steps in a row,"
 DIVERGED = "training diverged"  # the mark of such a cell in tables, figures and claims
-# Precision -> those of more range or digits.
+# Precision -> precisions of more range or digits.
 WIDER = {"fp16": "bf16 or fp32", "bf16": "fp32", "tf32": "fp32"}
 
 
 def bound(training: Mapping[str, Any]) -> str:
-    """Name the setting that bounds a training; `max_steps` overrules `max_epochs`."""
+    """Name the setting that bounds a training: `max_steps`, which overrules `max_epochs`."""
     return MAX_STEPS if training["max_steps"] else MAX_EPOCHS
 
 
@@ -30,17 +32,17 @@ def ended_by(diverged_step: int | None, stopped_early: bool, training: Mapping[s
 
 
 def diverged(row: Mapping[Any, Any]) -> bool:
-    """Tell whether the training of a summary's row diverged; old summaries do not say."""
+    """Return whether a summary's row says that its training diverged. Old summaries do not."""
     return row.get("ended_by") == DIVERGENCE
 
 
 def marked(row: Mapping[Any, Any]) -> str:
-    """Return the mark that a table puts behind a diverged training's name, or nothing."""
+    """Return the mark behind a diverged training's name in a table, or nothing."""
     return f" ({DIVERGED})" if diverged(row) else ""
 
 
 def in_words(row: Mapping[Any, Any]) -> str:
-    """Say what ended the training of a summary's row; nothing where the row does not say."""
+    """Say what ended the training of a summary's row, or nothing if unknown."""
     found = row.get("ended_by")
     if not isinstance(found, str):
         return ""
@@ -57,26 +59,27 @@ def said(what: str, step: int, settings: Mapping[str, Any]) -> str:
         step: the optimiser step after which it was not finite.
         settings: as `longwatt.settings.finetune_settings`.
     """
-    first = (
-        ". It was the very first one, before any update: look at the starting weights and the precision first"
-        if step == 1 and what == LOSS
-        else ""
-    )
+    first = ""
+    if step == 1 and what == LOSS:
+        first = (
+            ". It was the very first one, before any update: look at the starting weights and the "
+            "precision first"
+        )
     return f"training diverged: {what} is not finite at step {step}{first}. {_advice(settings)}"
 
 
 def _advice(settings: Mapping[str, Any]) -> str:
     training, precision = settings["training"], settings["budget"]["precision"]
     clipping = training["max_grad_norm"]
-    changes = [
-        f"Lower training.learning_rate (now {training['learning_rate']:g})",
-        "set training.lr_scheduler to one that warms up (constant does not)"
-        if training["lr_scheduler"] == "constant"
-        else f"raise training.warmup_ratio (now {training['warmup_ratio']:g})",
-        f"lower training.max_grad_norm (now {clipping:g})"
-        if clipping
-        else "set training.max_grad_norm (now 0: gradients are not clipped)",
-    ]
+    changes = [f"Lower training.learning_rate (now {training['learning_rate']:g})"]
+    if training["lr_scheduler"] == "constant":
+        changes.append("set training.lr_scheduler to one that warms up (constant does not)")
+    else:
+        changes.append(f"raise training.warmup_ratio (now {training['warmup_ratio']:g})")
+    if clipping:
+        changes.append(f"lower training.max_grad_norm (now {clipping:g})")
+    else:
+        changes.append("set training.max_grad_norm (now 0: gradients are not clipped)")
     if precision in WIDER:
         changes.append(f"set the budget's precision (now {precision}) to {WIDER[precision]}")
     return f"{', '.join(changes[:-1])}, or {changes[-1]}"
@@ -89,7 +92,7 @@ def not_again(training: str) -> str:
         training: path of its training.json.
     """
     return (
-        "No validation before it left weights to keep. With the same settings it would end alike, so "
-        "it is not trained again until they are changed, or its cell is taken out by `exclude`; to try "
-        f"it once more as it is, give Snakemake `--forcerun {training}`"
+        "No validation before it left weights to keep. With the same settings it would end alike, "
+        "so it is not trained again until they are changed, or its cell is taken out by `exclude`; "
+        f"to try it once more as it is, give Snakemake `--forcerun {training}`"
     )

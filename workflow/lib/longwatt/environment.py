@@ -6,7 +6,7 @@ import json
 import os
 import platform
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from longwatt.provenance import json_lines
 CHANGES_NO_RESULT = "It tells the versions in force, which artefacts record."
 
 PACKAGES = ("torch", "transformers", "accelerate", "datasets", "tokenizers", "numpy")
+NOTES = "environments.jsonl"  # in a work folder, one line for each attempt
 CPU_FACTS = Path("/proc/cpuinfo")
 NAMES = ("model name", "Hardware", "cpu model")  # of a processor, by architecture
 
@@ -32,27 +33,26 @@ def environment(budget: Mapping[str, Any]) -> dict[str, Any]:
         budget: with its gpus.
 
     Returns:
-        device (as its vendor calls it, `cpu` without), processor, threads (of torch, in each process), wait_policy (how
-        idle threads wait), processes and versions.
+        device (its vendor's name, or `cpu` without), processor, threads (of torch, in each
+        process), wait_policy (how idle threads wait), processes and versions.
     """
+    numbers = range(torch.cuda.device_count() if budget["gpus"] else 0)
+    kinds = sorted({torch.cuda.get_device_name(number) for number in numbers})
     return {
-        "device": _devices() if budget["gpus"] else "cpu",
+        "device": " + ".join(kinds) if budget["gpus"] else "cpu",
         "processor": processor(),
         "threads": torch.get_num_threads(),
         "wait_policy": waiting.described(os.environ),
         "processes": distributed.world_size(),
-        "versions": {"python": sys.version.split()[0], **{name: version(name) for name in PACKAGES}},
+        "versions": {
+            "python": sys.version.split()[0],
+            **{name: version(name) for name in PACKAGES},
+        },
     }
 
 
-def _devices() -> str:
-    """Name every kind of GPU among those that this job leased."""
-    names = (torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count()))
-    return " + ".join(sorted(set(names)))
-
-
 def processor() -> str:
-    """Name the processor's model, or where the kernel does not tell its architecture."""
+    """Name the processor's model, or its architecture where the kernel does not tell."""
     try:
         lines = CPU_FACTS.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
@@ -63,16 +63,16 @@ def processor() -> str:
 
 
 def note(folder: Path | str, budget: Mapping[str, Any], fresh: bool) -> None:
-    """Note what an attempt computes on; only the main process does.
+    """Note what an attempt computes on, in the main process only.
 
     Args:
         folder: the work folder.
         budget: of the cell.
-        fresh: whether nothing of an earlier attempt is kept, whose notes then go.
+        fresh: whether no work of earlier attempts is kept; then their notes are removed.
     """
     if distributed.rank() > 0:
         return
-    path = _notes(folder)
+    path = Path(folder) / NOTES
     if fresh:
         path.unlink(missing_ok=True)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -80,14 +80,9 @@ def note(folder: Path | str, budget: Mapping[str, Any], fresh: bool) -> None:
 
 
 def noted(folder: Path | str) -> dict[str, Any]:
-    """Describe what all attempts computed on whose work was kept; values in which they differ stand side by side."""
-    path = _notes(folder)
-    attempts = json_lines(path.read_text(encoding="utf-8")) if path.exists() else []
-    return _together(attempts)
-
-
-def _notes(folder: Path | str) -> Path:
-    return Path(folder) / "environments.jsonl"
+    """Describe what all attempts with kept work computed on, with differing values joined."""
+    path = Path(folder) / NOTES
+    return _together(json_lines(path.read_text(encoding="utf-8")) if path.exists() else [])
 
 
 def _together(attempts: list[dict[str, Any]]) -> dict[str, Any]:
@@ -96,14 +91,10 @@ def _together(attempts: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _value(values: list[Any]) -> Any:
-    """One value if all are alike; of mappings name by name, and others side by side."""
-    distinct = list(_distinct(values))
+    """Merge values: one if all are alike, mappings by name, and others joined."""
+    distinct = list({json.dumps(value, sort_keys=True): value for value in values}.values())
     if len(distinct) == 1:
         return distinct[0]
     if all(isinstance(value, dict) for value in distinct):
         return _together(distinct)
     return BETWEEN.join(map(str, distinct))
-
-
-def _distinct(values: Iterable[Any]) -> Iterable[Any]:
-    return {json.dumps(value, sort_keys=True): value for value in values}.values()

@@ -48,9 +48,7 @@ class ExampleScores:
         name = score_name if column in ("score", "score_lead", "score_ceiling") else column
         if column == MACRO_F1 or (column == "score" and name == MACRO_F1):
             rows = zip(self.examples, self.table["label"], self.table["prediction"], strict=True)
-            said = {
-                id_: {"label": label, "prediction": predicted} for id_, label, predicted in rows
-            }
+            said = {id_: {"label": label, "prediction": given} for id_, label, given in rows}
             return labels_sample(said, MACRO_F1)
         shown = BASELINES.get(column, "{}")
         names = [shown.format(part) for part in metrics.parts(name)]
@@ -60,8 +58,8 @@ class ExampleScores:
 def read_examples(path: Path) -> ExampleScores:
     """Read an examples.csv.
 
-    Where each reference was an example of its own, those of one example belong together. Older files
-    do not name it: there scores.json beside them says so.
+    Where each reference was an example of its own, those of one example belong together. Older
+    files do not name it: there scores.json beside them says so.
 
     Raises:
         longwatt.artefacts.Damaged: the file is not what was written with scores.json.

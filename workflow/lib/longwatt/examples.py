@@ -1,8 +1,9 @@
-"""A cell's examples: stored token ids cut to its length, as torch datasets."""
+"""Examples of a cell as torch datasets: stored token ids cut to the cell's length."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,48 +16,47 @@ from longwatt.references import compared_id
 from longwatt.tokenization import SpecialTokens, load_split
 
 
+@dataclass(eq=False)
 class Examples(Dataset[Example]):
     """Examples of one split.
 
-    Args:
-        rows: a `datasets.Dataset` with the columns that `longwatt.tokenization.tokenize_dataset` writes.
+    Attributes:
+        rows: a `datasets.Dataset` with the columns that
+            `longwatt.tokenization.tokenize_dataset` writes.
         special: the tokenizer's special tokens.
         seq_len: most tokens of an input, special tokens included.
         max_target_tokens: most tokens of a target, special tokens included.
         every_reference: one example per reference (training) instead of one per record.
         references: "each" numbers the examples' ids by reference; see `longwatt.references`.
-        labels: of classification, the names of the labels in order; an example's target is the position of its own.
+        labels: names of the classes in order; an example's target is the position of its own.
+            None where the task is no classification.
     """
 
-    def __init__(
-        self,
-        rows: Any,
-        special: SpecialTokens,
-        seq_len: int,
-        max_target_tokens: int,
-        every_reference: bool,
-        references: str = "best",
-        labels: Sequence[str] | None = None,
-    ) -> None:
-        self.references = references
-        self.labels = None if labels is None else {name: number for number, name in enumerate(labels)}
-        self.rows = rows
-        self.special = special
-        self.seq_len = seq_len
-        self.max_target_tokens = max_target_tokens
-        counts = [len(labels) if every_reference else 1 for labels in rows["references"]]
+    rows: Any
+    special: SpecialTokens
+    seq_len: int
+    max_target_tokens: int
+    every_reference: bool
+    references: str = "best"
+    labels: Sequence[str] | None = None
+
+    def __post_init__(self) -> None:
+        self.number_of = {name: number for number, name in enumerate(self.labels or ())}
+        texts = self.rows["references"]
+        counts = [len(each) if self.every_reference else 1 for each in texts]
         self.index = [(row, n) for row, count in enumerate(counts) for n in range(count)]
-        room = [min(seq_len, tokens + special.count) for tokens in rows["input_tokens"]]
+        extra, most = self.special.count, self.seq_len
+        room = [min(most, tokens + extra) for tokens in self.rows["input_tokens"]]
         self.lengths = [room[row] for row, _ in self.index]
 
     @cached_property
     def target_tokens(self) -> list[int]:
-        """Tokens of every example's target, special ones included; a label counts as one."""
+        """Number of tokens of every target, special ones included. A label counts as one."""
         if self.labels is not None:
             return [1] * len(self.index)
         most, special = self.max_target_tokens, self.special.count
-        counts = [[min(most, len(ids) + special) for ids in labels] for labels in self.rows["labels"]]
-        return [counts[row][reference] for row, reference in self.index]
+        sizes = [list(map(len, targets)) for targets in self.rows["labels"]]
+        return [min(most, sizes[row][n] + special) for row, n in self.index]
 
     def __len__(self) -> int:
         return len(self.index)
@@ -80,36 +80,32 @@ class Examples(Dataset[Example]):
 
     def _target(self, row: Mapping[str, Any], reference: int) -> list[int]:
         if self.labels is not None:
-            return [self.labels[row["references"][reference]]]
+            return [self.number_of[row["references"][reference]]]
         return self.special.cut(row["labels"][reference], self.max_target_tokens)
 
 
 def label_names(dataset: Path | str) -> list[str]:
-    """The labels of a dataset of classification, in the order of their positions.
-
-    Args:
-        dataset: its dataset.json.
-    """
+    """Read the labels of a classification dataset, in order, from its dataset.json."""
     return list(read_artefact(Path(dataset), shared=True)["labels"])
 
 
 def classified(
     paths: Mapping[str, str], tokenizer: Any, split: str, max_examples: int | None, seq_len: int
 ) -> Examples:
-    """One split's examples with labels.
+    """Load the examples of a split of a classification dataset, with their labels.
 
     Args:
         paths: tokens, dataset.
         tokenizer: that made the tokens.
         split: of the dataset.
-        max_examples: evenly spread; None for all.
+        max_examples: number of examples, evenly spread; None for all.
         seq_len: most tokens of an input.
     """
     rows = load_split(Path(paths["tokens"]), split, max_examples)
-    names = label_names(paths["dataset"])
-    return Examples(rows, SpecialTokens.of(tokenizer), seq_len, 1, every_reference=False, labels=names)
+    special, names = SpecialTokens.of(tokenizer), label_names(paths["dataset"])
+    return Examples(rows, special, seq_len, 1, every_reference=False, labels=names)
 
 
 def batches(examples: Sequence[Any] | Examples, size: int) -> list[list[int]]:
-    """Positions in order, `size` at a time; the last batch may be smaller."""
+    """Cut the positions, in order, into batches of `size`. The last one may be smaller."""
     return [list(range(i, min(i + size, len(examples)))) for i in range(0, len(examples), size)]

@@ -154,7 +154,7 @@ def compare(
         provenance: the stamp of exits.json.
     """
     found = [read for cell in cells if (read := read_cell(results, cell))]
-    # See `longwatt.search`.
+    # Only the best of a search counts: see `longwatt.search`.
     best = search.chosen((cell.cell, cell.validation_score) for cell in found)
     chosen = [cell for cell in found if cell.cell["cell"] in best]
     with_exits = [cell for cell in chosen if cell.cell["exit_kind"] == EARLY_EXIT]
@@ -204,8 +204,8 @@ def _comparison(group: Group, study: Everything) -> Columns:
     first, calibration = group.first, group.cell.calibration
     own = ("cell", "model", *SAME, "exit_layers", "encoder_layers")
     times = [study.relative[one.key][0] for one in (*group.ours, *group.oracle)]
-    # The machines of the points that a speed-up is chosen from, beside the standard's.
-    slower = map(study.across, group.chosen)
+    # A speed-up is chosen from these points.
+    machines = map(study.across, group.chosen)
     pairs = ((one.machine, other.machine) for one in group.ours for other in group.efficient)
     return {
         **{name: first.cell[name] for name in own},
@@ -223,13 +223,13 @@ def _comparison(group: Group, study: Everything) -> Columns:
         "efficient": [_point(point, group, study) for point in group.efficient],
         "oracle": [_point(point, group, study) for point in group.oracle],
         **speedup.columns(SPEEDUP),
-        "speedup_across": _each_word(slower),
+        "speedup_across": _each_word(machines),
         **gain.columns(GAIN),
         "efficient_across": _each_word(unlike_machines(*pair) for pair in pairs),
         "diverged_baselines": _diverged_baselines(standard, group.efficient),
         **_calibrated(group.cell, first.split),
         **_training_beside(first, standard),
-        # Why numbers are not known, each reason once.
+        # Each reason why a number is not known, once.
         "reasons": list(dict.fromkeys(e.reason for e in (speedup, gain, *times) if e.reason)),
     }
 

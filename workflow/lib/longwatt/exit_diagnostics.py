@@ -242,12 +242,7 @@ def _draw_box(axis: Axes, left: float, width: float, row: Mapping[Any, Any], col
     axis.add_patch(box)
     ends = [left, left + width]
     axis.plot(ends, [middle] * 2, color="0.1", linewidth=1.6, solid_capstyle="butt")
-    dot: dict[str, Any] = {
-        "color": "white",
-        "marker": "o",
-        "markersize": 4,
-        "markeredgecolor": "0.1",
-    }
+    dot: dict[str, Any] = {"color": "white", "markeredgecolor": "0.1", "markersize": 4}
     axis.plot(left + width / 2, row["mean_confidence"], marker="o", **dot)
 
 

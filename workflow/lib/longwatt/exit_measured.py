@@ -158,6 +158,7 @@ def _measured(folder: Path, cell: Facts, known: Facts, training: Facts) -> Measu
     with read_from(path), path.open(encoding="utf-8", newline="") as stream:
         right = {row["id"]: float(row["accuracy"]) for row in csv.DictReader(stream)}
     inference = read_artefact(folder / "inference.json")
+    # The settings are the artefact's, or the study's where it has none.
     stamped = (inference.get("provenance") or {}).get("settings") or {}
     settings = stamped.get("inference") or known
     rule, value = rule_of(settings.get("exit"))

@@ -102,7 +102,9 @@ def curve(
         labels: names by index.
     """
     predictions, confidences = answers(recorded.logits, temperatures)
-    for rule in _all_rules(len(layers)):
+    thresholds = ({"threshold": threshold} for threshold in THRESHOLDS)
+    patiences = ({"patience": patience} for patience in range(1, len(layers) + 1))
+    for rule in (*thresholds, *patiences, {"oracle": True}, None):
         taken = exits_taken(predictions, confidences, rule, recorded.gold)
         name, value = rule_of(rule)
         yield {
@@ -112,12 +114,6 @@ def curve(
             "mean_layers": float(np.asarray(layers)[taken].mean() + 1),
             "exits_taken": (np.bincount(taken, minlength=len(layers)) / len(taken)).tolist(),
         }
-
-
-def _all_rules(exits: int) -> Iterator[Rule]:
-    yield from ({"threshold": threshold} for threshold in THRESHOLDS)
-    yield from ({"patience": patience} for patience in range(1, exits + 1))
-    yield from ({"oracle": True}, None)
 
 
 def _agreeing(predictions: Array) -> Array:

@@ -1,4 +1,4 @@
-"""Early exit as a table: every inference point of every model with exits, and what the general tables say of it."""
+"""The table of early exit, and its columns in the table of all cells."""
 
 from __future__ import annotations
 
@@ -13,17 +13,22 @@ from longwatt.endings import marked
 from longwatt.wording import beside_energy, number, random_weights, with_interval
 
 KINDS = {"early_exit": "early exit"}  # the other kinds are words already
-# What stands in the summary's table for classification, in the order of its columns; each only where a row has it.
+# What stands in the summary's table for classification, in the order of its columns; each only
+# where a row has it.
 SHOWN = {"macro_f1": "macro F1", "exit_rule": "exit", "mean_layers": "mean layers"}
 # Axes that are shown where they tell rows apart.
 APART = {"seq_len": "length (tokens)", "budget": "budget", "seed": "seed"}
 
 
 def early_exits(summary: pd.DataFrame, titles: Mapping[str, str]) -> pd.DataFrame:
-    """Texts: a row per cell and inference point of a model with exits, with its accuracy, speed and energy.
+    """Tabulate accuracy, speed and energy of models with exits as text.
 
-    Relative time and speed-up are seconds per example against the standard baseline at the same batch size. What is
-    unknown is NA; an estimated energy says so.
+    Each cell and inference point has a row. Relative time and speed-up are seconds per example
+    against the standard baseline at the same batch size. An unknown value is NA, and an estimated
+    energy says so.
+
+    Relative time and speed-up are seconds per example against the standard baseline at the same
+    batch size. What is unknown is NA; an estimated energy says so.
 
     Args:
         summary: rows of a summary.csv whose columns know of exits.
@@ -38,7 +43,10 @@ def early_exits(summary: pd.DataFrame, titles: Mapping[str, str]) -> pd.DataFram
 
 
 def exit_columns(summary: pd.DataFrame) -> list[dict[str, str]]:
-    """What the table of all cells says of classification: a mapping per row, empty ones where no row has any of it."""
+    """Return the columns on classification in the table of all cells, row by row.
+
+    The mappings are empty where no row has any of these columns.
+    """
     known = [name for name in SHOWN if name in summary and summary[name].notna().any()]
     return [
         {
@@ -50,7 +58,10 @@ def exit_columns(summary: pd.DataFrame) -> list[dict[str, str]]:
 
 
 def exit_in_words(row: Mapping[Any, Any]) -> str:
-    """The rule by which a point leaves early, with its value: threshold 0.9; empty where there is none."""
+    """Write a point's exit rule with its value, or '' where it has none.
+
+    An example is "threshold 0.9".
+    """
     if _unknown(row, "exit_rule"):
         return ""
     value = "" if _unknown(row, "exit_value") else f" {float(row['exit_value']):g}"
@@ -95,7 +106,7 @@ def _with_interval(row: Mapping[str, Any], column: str, shape: str) -> str:
 
 
 def _across(row: Mapping[str, Any], column: str) -> str:
-    """Say behind a relative time in what the baseline's machine was another one."""
+    """Return a note on how the machine of a relative time's baseline differs."""
     across = RELATIVE_TO_BASELINE[column]
     return "" if _unknown(row, column) or _unknown(row, across) else f" (baseline: {row[across]})"
 

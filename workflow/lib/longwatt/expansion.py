@@ -64,7 +64,7 @@ def _points(name: str, entry: Mapping[str, Any]) -> Iterable[tuple[str, dict[str
 
 
 def _rules(rule: Mapping[str, Any] | None) -> Iterable[tuple[Mapping[str, Any] | None, str]]:
-    """List the rules that an entry's `exit` stands for, each with its suffix of a point's name."""
+    """List the rules that an `exit` stands for, each with its suffix for names."""
     for key, (one, letter) in RULE_LISTS.items():
         if rule and key in rule:
             return [({one: value}, f"-{letter}{value!r}") for value in rule[key]]
@@ -83,7 +83,7 @@ def _variants(name: str, entry: Mapping[str, Any]) -> Iterable[tuple[str, dict[s
 
 
 def _members(found: Mapping[str, Mapping[str, Any]]) -> dict[str, list[str]]:
-    """Map each name that a block of the grid may use to the entries that it stands for.
+    """Map each name in the grid to the entries that it stands for.
 
     An entry stands for all that it became, and each of these stands for itself.
     """

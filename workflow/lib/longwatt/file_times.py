@@ -1,7 +1,8 @@
-"""Files from the future: what a clock that was set back leaves behind.
+"""Handle files from the future, which a clock leaves behind when it is set back.
 
-Snakemake compares file times. Were inputs newer than anything that can be made now, every job made from them would
-fail ("older modification time than input"), and succeed only once the clock had caught up.
+Snakemake compares file times. If inputs were newer than anything that can be made now, every job
+made from them would fail ("older modification time than input"), and succeed only once the clock
+had caught up.
 """
 
 from __future__ import annotations
@@ -17,18 +18,18 @@ TOLERANCE_S = 2.0  # file systems round, and nodes' clocks differ a little
 
 
 def clock_was_set_back(logs: Path) -> bool:
-    """Whether an earlier run of Snakemake ended in what is now the future.
+    """Return whether an earlier run of Snakemake ended in what is now the future.
 
-    Args:
-        logs: its folder of logs, one for each run; they are few, whatever the study's size.
+    Its folder of logs has one file for each run, so they are few, whatever the study's size.
     """
     return any(_is_future(path) for path in logs.glob("*"))
 
 
 def lower_future_times(folders: Iterable[Path]) -> int:
-    """Give everything below some folders that is from the future the present time; how much that was.
+    """Set the times of all files from the future to now, and return their number.
 
-    Files that then have equal times are not newer than each other, so none makes another look out of date.
+    Files that then have equal times are not newer than each other, so none makes another look out
+    of date.
     """
     now = time.time()
     found = [path for folder in folders for path in _below(folder) if _is_future(path, now)]

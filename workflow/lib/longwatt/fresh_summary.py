@@ -1,11 +1,11 @@
-"""Which of a study's summaries speaks of the results that are there, by the digests that it was made from."""
+"""Find the summary that matches a study's results, by the digests of its inputs."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from longwatt.cells import CELL_PATTERN
-from longwatt.outdated import Files
+from longwatt.outdated import Files, differs
 from longwatt.provenance import read_object, sha256
 from longwatt.summary_file import csv_rows
 
@@ -15,21 +15,13 @@ CHANGED = "it is not the table that was written"
 
 
 def summaries(results: Path) -> list[Path]:
-    """List the summaries of a study that are there: the whole one, and that of `snakemake partial`."""
-    return [
-        path
-        for path in (results / "summary.csv", results / "partial" / "summary.csv")
-        if path.is_file()
-    ]
+    """List the existing summaries of a study: the whole one and the partial one."""
+    both = (results / "summary.csv", results / "partial" / "summary.csv")
+    return [path for path in both if path.is_file()]
 
 
 def faults(summary: Path, results: Path) -> list[str]:
-    """Say what speaks against a summary; nothing if it tells what is there.
-
-    Args:
-        summary: a summary.csv, whose origin stands in the JSON beside it.
-        results: results/{study}.
-    """
+    """List what speaks against a summary.csv, by the origin in the JSON beside it."""
     report = read_object(summary.with_suffix(".json"))
     if "made_from" not in report:
         return [UNSAID]
@@ -37,37 +29,29 @@ def faults(summary: Path, results: Path) -> list[str]:
         return [CHANGED]
     files = Files(results)
     there = {files.place(path): digest for path, digest in report["made_from"].items()}
-    return [
-        str(path) for path, digest in there.items() if not path.is_file() or sha256(path) != digest
-    ]
+    return [str(path) for path, digest in there.items() if differs(path, digest)]
 
 
 def best_summary(results: Path) -> tuple[Path | None, list[str]]:
-    """Choose the summary that tells most of what is there, and give what speaks against it.
+    """Choose the summary that covers most of the results, and list its faults.
 
-    Args:
-        results: results/{study}.
-
-    Returns:
-        Of those without faults the one with most rows, else one that does not say, else the first; its faults.
+    Summaries without faults come first, those with most rows ahead, then summaries that do not say
+    what they were made from, then any other.
     """
     known = {path: faults(path, results) for path in summaries(results)}
     sound = [path for path, found in known.items() if not found]
     if sound:
-        return max(
-            sound, key=lambda path: read_object(path.with_suffix(".json")).get("rows", 0)
-        ), []
+        rows = {path: read_object(path.with_suffix(".json")).get("rows", 0) for path in sound}
+        return max(sound, key=rows.__getitem__), []
     unsaid = [path for path, found in known.items() if found == [UNSAID]]
     chosen = next(iter([*unsaid, *known]), None)
     return chosen, known[chosen] if chosen else []
 
 
 def changed_cells(summary: Path, results: Path) -> frozenset[str]:
-    """Name the cells whose results are others now than a summary tells; all of them if the table itself was changed.
+    """Name the cells whose results have changed since a summary was made.
 
-    Args:
-        summary: a summary.csv that may be missing.
-        results: results/{study}.
+    All of its cells are named if the table itself was changed, none if it is missing.
     """
     found = faults(summary, results) if summary.is_file() else []
     if found == [CHANGED]:

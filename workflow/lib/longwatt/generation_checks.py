@@ -1,4 +1,4 @@
-"""Refuse lengths of targets and answers without room for a word, or that contradict each other.
+"""Refuse lengths of targets and answers that leave no room, or contradict each other.
 
 This is checked when the study is read: a training whose targets are special tokens alone would run
 to its end.
@@ -14,7 +14,7 @@ from typing import Any
 from longwatt.pretrained import TOKENIZER, local_folder
 from longwatt.provenance import read_object
 
-# A target this long has room for words whatever a tokenizer puts around a text; its file is then not read.
+# A target this long has room for words whatever a tokenizer adds, so its file need not be read.
 SURELY_ENOUGH = 8
 AROUND = {"BertProcessing": (1, 1), "RobertaProcessing": (1, 1)}
 
@@ -32,52 +32,44 @@ def check_lengths(
         tokenizer: the study's entry.
 
     Returns:
-        The key, its value, why it cannot be and what would do. None if nothing is wrong.
+        The key, its value, why it cannot be and what would do.
     """
-    shortest = min(
-        [max_target_tokens, *(chosen["max_new_tokens"] for chosen in generations.values())]
-    )
-    before, after = special_tokens(tokenizer) if shortest < SURELY_ENOUGH else (0, 0)
-    if max_target_tokens <= before + after:
+    lengths = [max_target_tokens, *(one["max_new_tokens"] for one in generations.values())]
+    before, after = special_tokens(tokenizer) if min(lengths) < SURELY_ENOUGH else (0, 0)
+    around = before + after
+    if max_target_tokens <= around:
         return (
-            f"training.max_target_tokens is {max_target_tokens}, but the tokenizer puts {before + after} special "
-            f"tokens around a text, so that no word of a target is left; choose {before + after + 1} or more"
+            f"training.max_target_tokens is {max_target_tokens}, but the tokenizer puts {around} "
+            f"special tokens around a text, so that no word of a target is left; choose "
+            f"{around + 1} or more"
         )
-    for key, chosen in generations.items():
-        problem = _check(key, chosen, max_target_tokens, before)
-        if problem:
-            return problem
-    return None
+    checks = (_check(key, one, max_target_tokens, before) for key, one in generations.items())
+    return next(filter(None, checks), None)
 
 
 def _check(key: str, chosen: Mapping[str, Any], max_target_tokens: int, before: int) -> str | None:
     least, most = chosen["min_new_tokens"], chosen["max_new_tokens"]
     if least > most:
         return (
-            f"{key}.min_new_tokens is {least}, but max_new_tokens, which is training.max_target_tokens unless it is "
-            f"given, is {most}; lower the one or raise the other"
+            f"{key}.min_new_tokens is {least}, but max_new_tokens, which is "
+            f"training.max_target_tokens unless it is given, is {most}; lower the one or raise the "
+            "other"
         )
     if least > max_target_tokens:
         return (
-            f"{key}.min_new_tokens is {least}, but no target of training is longer than its max_target_tokens of "
-            f"{max_target_tokens}; lower the one or raise the other"
+            f"{key}.min_new_tokens is {least}, but no target of training is longer than its "
+            f"max_target_tokens of {max_target_tokens}; lower the one or raise the other"
         )
     if most <= before:
         return (
-            f"{key}.max_new_tokens is {most}, but the tokenizer puts {before} special tokens before a text, so that no "
-            f"answer has a word; choose {before + 1} or more"
+            f"{key}.max_new_tokens is {most}, but the tokenizer puts {before} special tokens "
+            f"before a text, so that no answer has a word; choose {before + 1} or more"
         )
     return None
 
 
 def special_tokens(tokenizer: Mapping[str, Any]) -> tuple[int, int]:
-    """Count the tokens that a tokenizer puts before and after a text.
-
-    Zero where that is not known yet.
-
-    Args:
-        tokenizer: a study's entry.
-    """
+    """Count a tokenizer's tokens before and after a text, zero if not known yet."""
     if tokenizer["kind"] != "checkpoint":
         return 1, 1  # as `longwatt.tokenizer_files` makes it
     file = Path(local_folder(tokenizer) or "", TOKENIZER)

@@ -65,18 +65,12 @@ Choose = Callable[[Collection[str]], list[str]]
 
 
 def fetch(repository: Repository, choose: Choose) -> Path:
-    """Have a repository's chosen files in a folder, each as the hub lists it.
+    """Bring a repository's chosen files into a folder, and return the folder.
 
-    They come from the mirror's folder if that has the repository, else from the hub into the
-    client's cache, or from that cache alone where the hub does not answer.
-
-    Args:
-        repository: what to fetch from.
-        choose: picks files from the names that there are, in the order in which to fetch them;
-            raises LookupError with a sentence if they do not do.
-
-    Returns:
-        The folder.
+    Each file is as the hub lists it. They come from the mirror's folder if that has the repository,
+    else from the hub into the client's cache, or from that cache alone where the hub does not
+    answer. `choose` picks files from all names, in the order in which to fetch them. It raises
+    LookupError with a sentence if the names do not do.
 
     Raises:
         HubError: names the repository, the revision, the file, and what to do.
@@ -104,11 +98,11 @@ def fetch(repository: Repository, choose: Choose) -> Path:
 
 
 def check(repository: Repository, choose: Choose) -> None:
-    """Ask once whether a repository has what will be chosen, and gives it; download nothing.
+    """Ask once whether a repository has the files and grants access, downloading nothing.
 
     Raises:
         HubUnreachable: no answer, and neither the mirror nor the cache has the files.
-        HubError: it has not, or may not be had.
+        HubError: the files are missing or may not be had.
     """
     mirrored = _mirrored(repository)
     if mirrored is not None:
@@ -123,7 +117,7 @@ def check(repository: Repository, choose: Choose) -> None:
 
 
 def cached(repository: Repository, name: str) -> Path | None:
-    """Find a file in the mirror or the client's cache; ask nobody."""
+    """Find a file in the mirror or the client's cache, without asking the hub."""
     for folder in (_mirrored(repository), repository.snapshot):
         if folder is not None and (folder / name).is_file():
             return folder / name
@@ -131,16 +125,16 @@ def cached(repository: Repository, name: str) -> Path | None:
 
 
 def verified(repository: Repository, folder: Path, names: Collection[str]) -> bool:
-    """Return whether `fetch`, whose folder it is, had a checksum to compare each file with.
+    """Return whether `fetch` could compare every file of its folder with a checksum.
 
-    It has one of all that the hub sent and of what `hf download` put into a mirror's folder, and
-    none of what was merely laid there.
+    There is a checksum for all that the hub sent and for what `hf download` put into a mirror's
+    folder, and none for files that were merely copied there.
     """
     return all(_noted(repository, folder, name) for name in names)
 
 
 def not_pinned(repository: Repository) -> str | None:
-    """Say why a revision is none that stays; None if it is a commit."""
+    """Say why a revision may change, None if it is a commit."""
     if COMMIT.fullmatch(repository.revision):
         return None
     try:
@@ -154,7 +148,7 @@ def not_pinned(repository: Repository) -> str | None:
 
 
 def _advised(repository: Repository, error: HubUnreachable, lack: str = "") -> HubUnreachable:
-    """Add what the cache lacks, and how to do without a hub unless it needs time alone."""
+    """Add what the cache lacks, and how to work without a hub."""
     said = str(error)
     if lack and repository.snapshot.is_dir():
         said += f"; of the cache, {repository.snapshot}: {lack}"
@@ -198,7 +192,7 @@ def _chosen(
 
 
 def _bring(repository: Repository, name: str, digest: str) -> None:
-    """Have one file in the cache, with the content that the hub lists."""
+    """Bring one file into the cache, with the content that the hub lists."""
     kept, blob = repository.snapshot / name, repository.cache / "blobs" / digest
     if _fits(kept, digest):  # a cache that may only be read does so far
         return
@@ -228,7 +222,7 @@ def _remove(path: Path) -> None:
 
 
 def _remove_abandoned(blob: Path) -> None:
-    """Remove what killed downloads left of a file: the client never goes on with it."""
+    """Remove what killed downloads left of a file: the client never resumes it."""
     for partial in blob.parent.glob(f"{blob.name}.*.incomplete"):
         with suppress(OSError):  # another process removed it
             if time.time() - partial.stat().st_mtime > ABANDONED_S:
@@ -247,7 +241,7 @@ def _fits(path: Path, digest: str) -> bool:
 
 
 def _note_listing(repository: Repository, listed: Mapping[str, str]) -> None:
-    """Keep what a commit has, so that without a connection the same files are chosen."""
+    """Store a commit's listing, so that the same files are chosen without a connection."""
     path = _listing_path(repository)
     if not path.is_file():
         with suppress(OSError):  # a cache that may only be read
@@ -259,7 +253,7 @@ def _listing_path(repository: Repository) -> Path:
 
 
 def _lack_of_cache(repository: Repository, choose: Choose) -> str | None:
-    """Say why the cache alone does not do; None if it has all that would be chosen."""
+    """Say what the cache lacks, None if it has all that would be chosen."""
     there, listed = _names(repository.snapshot), read_object(_listing_path(repository))
     try:
         absent = [name for name in choose(listed or there) if name not in there]
@@ -274,7 +268,7 @@ def _lack_of_cache(repository: Repository, choose: Choose) -> str | None:
 
 
 def _check_cache(repository: Repository, choose: Choose) -> None:
-    """Compare the cache's files with what was noted of them, where the hub says nothing."""
+    """Compare the cache's files with their noted checksums, as the hub does not answer."""
     listed = read_object(_listing_path(repository)) or _names(repository.snapshot)
     for name in choose(listed):
         path, digest = repository.snapshot / name, _noted(repository, repository.snapshot, name)
@@ -286,7 +280,7 @@ def _check_cache(repository: Repository, choose: Choose) -> None:
 
 
 def _noted(repository: Repository, folder: Path, name: str) -> str:
-    """Find the checksum that was noted as a file was fetched; empty if none was."""
+    """Return the checksum noted when a file was fetched, empty if there is none."""
     if folder == repository.snapshot:
         link = folder / name
         linked = link.readlink().name if link.is_symlink() else ""
@@ -300,7 +294,7 @@ def _noted(repository: Repository, folder: Path, name: str) -> str:
 
 
 def _mirrored(repository: Repository) -> Path | None:
-    """Find a repository's folder in the mirror; None if it has none, or is none of folders."""
+    """Find a repository's folder in the mirror, None for a URL or none."""
     mirror = os.environ.get(MIRROR, "")
     if not mirror or mirror.startswith(("http://", "https://")):
         return None
@@ -309,13 +303,10 @@ def _mirrored(repository: Repository) -> Path | None:
 
 
 def check_copies(repository: Repository, folder: Path, names: Collection[str]) -> list[str]:
-    """Compare a folder's files with the revision and checksum that `hf download` noted of them.
+    """Compare a folder's files with the revision and checksum that `hf download` noted.
 
-    Returns:
-        The names of those that nothing was noted of.
-
-    Raises:
-        HubError: one is of another revision, or damaged.
+    Returns the names of files without a note, and raises HubError if one is of another revision or
+    damaged.
     """
     for name in names:
         path, digest = folder / name, _noted(repository, folder, name)
@@ -330,7 +321,7 @@ def check_copies(repository: Repository, folder: Path, names: Collection[str]) -
 
 
 def _metadata(folder: Path, name: str) -> tuple[str, str]:
-    """Read (commit, checksum) that `hf download --local-dir` noted; empty if it did not."""
+    """Read the commit and checksum that `hf download --local-dir` noted, else empty strings."""
     record = folder / ".cache" / "huggingface" / "download" / f"{name}.metadata"
     lines = record.read_text(encoding="utf-8").splitlines() if record.is_file() else []
     commit, digest, *_ = [*lines, "", ""]

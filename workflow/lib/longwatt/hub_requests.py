@@ -1,4 +1,4 @@
-"""Questions to a hub of repositories, the meaning of its answers, and how long to wait for them.
+"""Ask a hub about repositories, explain its answers, and wait for them.
 
 The client (huggingface_hub) asks. This module turns its errors into sentences that name the
 repository and what to do, and no credentials.
@@ -42,11 +42,11 @@ class HubError(ValueError):
 
 
 class HubUnreachable(HubError):
-    """No answer, or none but "later": another try may bring one.
+    """No answer, or only "later", so that another try may bring one.
 
     Attributes:
-        answered: whether the hub said "later", so that it is there.
-        wait_s: seconds that it asked to wait, None if it did not say; infinite where no later try
+        answered: the hub said "later", so it is there.
+        wait_s: seconds that it asked to wait, None if it did not say. Infinite where no later try
             can help, since the client was told to stay offline.
     """
 
@@ -74,7 +74,7 @@ class Repository:
 
     @property
     def asked(self) -> dict[str, str]:
-        """How the client is asked for it."""
+        """The client's arguments that name it."""
         return {"repo_id": self.name, "repo_type": self.kind, "revision": self.revision}
 
     @property
@@ -111,7 +111,7 @@ def without_credentials(text: str) -> str:
 
 
 def info(repository: Repository) -> Any:
-    """Ask the hub about a repository at its revision, its files with their checksums included.
+    """Ask the hub about a repository at its revision, with its files and their checksums.
 
     Raises:
         HubError: it or its revision does not exist, or may not be seen.
@@ -124,10 +124,9 @@ def info(repository: Repository) -> Any:
 
 
 def listing(repository: Repository) -> dict[str, str]:
-    """List a repository's files with their checksums, as `info` asks for them.
+    """List a repository's files by name, with their checksums.
 
-    Returns:
-        By name, SHA-256 (64 digits), or git's blob id (40) for a small file.
+    A checksum is a SHA-256 (64 digits), or git's blob id (40) for a small file.
     """
     files = info(repository).siblings or []
     return {file.rfilename: str(file.lfs.sha256 if file.lfs else file.blob_id) for file in files}
@@ -137,7 +136,7 @@ listed_once = cache(listing)  # a model and its tokenizer are one repository
 
 
 def check_access(repository: Repository, name: str) -> None:
-    """Ask for a file's facts: a gated repository shows names to all, and files to some."""
+    """Ask for a file's facts: a gated repository hides only its files."""
     from huggingface_hub import get_hf_file_metadata, hf_hub_url
 
     with explained(repository, name):
@@ -146,13 +145,13 @@ def check_access(repository: Repository, name: str) -> None:
 
 
 def download(repository: Repository, name: str) -> Path:
-    """Have a file in the client's cache, from the hub's storage (Xet) or by plain HTTP.
+    """Bring a file into the client's cache, by the storage Xet or plain HTTP.
 
     Every process writes a file of its own and renames it when it is whole, so that the cache is
     right even where locks do nothing. The content is not compared with a checksum yet.
 
     Raises:
-        HubError: as of `info`.
+        HubError: see `info`.
     """
     from huggingface_hub import hf_hub_download
 
@@ -183,7 +182,7 @@ def explained(repository: Repository, name: str = "") -> Iterator[None]:
 
 
 def _prepare_client() -> None:
-    """Have the client log no credentials and leave every wait to `patiently`, which bounds it."""
+    """Keep credentials out of the client's log, and its waits to `patiently`, which bounds them."""
     from huggingface_hub.utils import get_session
 
     for handler in logging.getLogger("huggingface_hub").handlers:
@@ -254,7 +253,7 @@ def _refusal(repository: Repository, what: str, error: Any) -> HubError:
 
 
 def _asked_pause(headers: Mapping[str, str]) -> float | None:
-    """Read the seconds to wait: the hub's own header, or Retry-After, a number or a date."""
+    """Read the seconds to wait: the hub's own header, or a number or date."""
     from huggingface_hub.utils import parse_ratelimit_headers
 
     limit = parse_ratelimit_headers(headers)
@@ -270,7 +269,7 @@ def _asked_pause(headers: Mapping[str, str]) -> float | None:
 
 
 def patiently(action: Callable[[], Answer], tries: int = TRIES) -> Answer:
-    """Try again what may pass, after growing pauses or as long as the hub asks for."""
+    """Retry what may pass, after growing pauses or those that the hub wants."""
     failed = 0
     while True:
         try:

@@ -1,4 +1,4 @@
-"""All settings of cells that are no axis of the grid, and the groups of cells that share them."""
+"""Settings of cells that are no axis of the grid, and the cells that share them."""
 
 from __future__ import annotations
 
@@ -25,16 +25,22 @@ def in_force(
     scoring: Mapping[str, Mapping[str, Any]],
     calibration: Mapping[str, Any] | None = None,
 ) -> InForce:
-    """All settings of one cell that are no axis of the grid.
+    """Collect the settings of one cell that are no axis of the grid.
 
-    A teacher-forced cell generates nothing, so no setting of generation is in force there; a classifier has none. No
-    setting is in force that another overrules: `max_steps` rules `max_epochs`.
+    A setting that another overrules is left out: `max_steps` overrules `max_epochs`. So are the
+    settings of generation for a teacher-forced cell, which generates nothing; a classifier has
+    none.
+
+    A teacher-forced cell generates nothing, so no setting of generation is in force there; a
+    classifier has none. No setting is in force that another overrules: `max_steps` rules
+    `max_epochs`.
 
     Args:
         chosen: as `longwatt.settings.finetune_settings`, with those of `execution_settings`.
         points: by inference point, as `longwatt.settings.predict_settings`.
         scoring: by inference point, as `longwatt.settings.score_settings`.
-        calibration: as `longwatt.settings.calibrate_settings`, of a cell with several exits; None for any other.
+        calibration: as `longwatt.settings.calibrate_settings`, of a cell with several exits; None
+            for any other.
     """
     found = dict(flat({name: chosen[name] for name in BLOCKS if name in chosen}))
     found |= dict(flat({"exits": chosen["model"].get("exits", {})}))
@@ -66,7 +72,9 @@ def in_force(
 
 
 def point_in_force(point: Mapping[str, Any]) -> dict[str, Any]:
-    """All settings of an inference point: with those of generation, or the rule by which examples leave in one word.
+    """Collect all settings of an inference point.
+
+    They include those of generation, or for a model with exits its exit rule in words.
 
     Args:
         point: as `longwatt.settings.predict_settings`.
@@ -80,18 +88,24 @@ def point_in_force(point: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def calibration_in_force(calibration: Mapping[str, Any]) -> dict[str, Any]:
-    """On which split temperatures are fitted, or what they are; `calibration` is as `calibrate_settings` has it."""
+    """Return the split on which temperatures are fitted, and the temperatures if given.
+
+    `calibration` is as `calibrate_settings` has it.
+    """
     return {key: calibration[key] or "fitted" for key in FITTED}
 
 
 def exit_rule(rule: Mapping[str, Any] | None) -> str:
-    """By which rule examples leave, as tables say it: `threshold 0.9`, `patience 2`, `oracle` or `last`."""
+    """Describe an exit rule as tables do.
+
+    Examples are `threshold 0.9`, `patience 2`, `oracle` and `last`.
+    """
     ((name, value),) = (rule or {"last": True}).items()
     return name if value is True else f"{name} {value:g}"
 
 
 def rule_columns(inference: Mapping[str, Any]) -> dict[str, Any]:
-    """Give the summary's columns of the rule by which examples leave at an inference point.
+    """Return the summary's columns for the exit rule of an inference point.
 
     Args:
         inference: the point, as `longwatt.settings.predict_settings` has it for a classifier.
@@ -102,7 +116,7 @@ def rule_columns(inference: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def groups(cells: Mapping[str, Cell], settings: Callable[[str], InForce]) -> list[dict[str, Any]]:
-    """Cells grouped by the settings that they share.
+    """Group cells by the settings that they share.
 
     Args:
         cells: by name.
@@ -123,7 +137,7 @@ def groups(cells: Mapping[str, Cell], settings: Callable[[str], InForce]) -> lis
 
 
 def flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Nested settings as (name, value), a name's parts joined by dots."""
+    """Yield nested settings as (name, value), with the parts of a name joined by dots."""
     for key, value in settings.items():
         if isinstance(value, Mapping):
             yield from flat(value, f"{prefix}{key}.")

@@ -1,4 +1,7 @@
-"""A study as its file and the machine's configuration say it now, and the code behind its jobs."""
+"""Read a study as its file and the machine's configuration are now.
+
+The code behind its jobs belongs to what is in force.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +33,7 @@ def _script_code(scripts: Path, rule: str, modules: tuple[str, ...]) -> str:
 
 @dataclass(frozen=True)
 class InForce:
-    """What artefacts must say of themselves to count.
+    """The settings and code that artefacts must carry to count.
 
     Attributes:
         stages: the study's jobs.
@@ -42,46 +45,41 @@ class InForce:
     scripts: Path
     accepted: Sequence[str] = ()
 
-    def current_code(self, stage: Stage) -> str:
-        """Digest the code behind a stage as it is now."""
-        return self.code_of_rule(stage.rule, stage.modules)
-
     def code_of_rule(self, rule: str, modules: tuple[str, ...] = ()) -> str:
-        """Digest the code behind a rule; few answers to the questions of thousands of jobs."""
+        """Digest the code behind a rule, once for thousands of jobs."""
         return _script_code(self.scripts, rule, modules)
 
     def codes(self, stage: Stage) -> list[str]:
         """List the code digests that an artefact may carry and be kept."""
-        return [self.current_code(stage), *self.accepted]
+        return [self.code_of_rule(stage.rule, stage.modules), *self.accepted]
 
     def code(self, stage: Stage) -> str:
-        """Digest the code behind a stage, or give the older digest that is accepted for its artefact."""
+        """Digest the code behind a stage, or return an accepted older digest of its artefact."""
         if self.accepted:
             artefact = Path(stage.artefact)
             if agrees(artefact, stage.settings, self.accepted):
                 return str((read_stamp(artefact) or {})["code_digest"])
-        return self.current_code(stage)
+        return self.code_of_rule(stage.rule, stage.modules)
 
     def stamps(self) -> dict[str, list[str]]:
-        """Give the digests of settings and code that each artefact of data and cells must carry.
+        """Return the digests that each artefact of data and cells must carry.
 
-        No code is good enough for what was read from files that have changed since.
+        These are the digests of its settings and code.
+
+        No code is good enough for an artefact read from files that have changed since.
         """
-        changed = self.changed_sources()
-        return {
-            s.artefact: [
-                digest(dict(s.settings)),
-                *([] if s.artefact in changed else [self.code(s)]),
-            ]
-            for s in self.stages.before_summary()
-        }
+        changed, found = self.changed_sources(), {}
+        for stage in self.stages.before_summary():
+            codes = [] if stage.artefact in changed else [self.code(stage)]
+            found[stage.artefact] = [digest(dict(stage.settings)), *codes]
+        return found
 
     def changed_sources(self) -> dict[str, list[str]]:
         """List the files that have changed since an artefact was read from them, by artefact."""
         return source_checks.changed(self.stages, KnownDigests(source_checks.KNOWN))
 
     def of_other(self, study_id: str, document: Path, schema: Path) -> InForce | None:
-        """Read another study for this machine; None where its file is not here or cannot be used."""
+        """Read another study for this machine, None where its file is missing or unusable."""
         if not document.is_file():
             return None
         try:
@@ -93,11 +91,12 @@ class InForce:
 
 
 def find(results: Path, changes: Mapping[str, Any] | None = None) -> InForce | None:
-    """Read the study that a results folder belongs to; None where its file is not here.
+    """Read the study that a results folder belongs to, None where its file is missing.
 
     Args:
-        results: results/{study}; the study is looked for beside `results`, here, and beside the package.
-        changes: what the command line puts in place of the machine's configuration.
+        results: results/{study}. The study is looked for beside `results`, here, and beside the
+            package.
+        changes: settings of the command line, which replace those of the machine's configuration.
 
     Raises:
         longwatt.study.StudyError: the study or the configuration is wrong.
@@ -110,9 +109,8 @@ def find(results: Path, changes: Mapping[str, Any] | None = None) -> InForce | N
         return None
     schemas = WORKFLOW / "schemas"
     said = {**study.merge(_machine(roots), changes or {}), "study": name}
-    machine = machine_settings(
-        said, study.read_yaml(schemas / "config.schema.json"), document.parent
-    )
+    schema = study.read_yaml(schemas / "config.schema.json")
+    machine = machine_settings(said, schema, document.parent)
     os.environ.update(environment(machine))
     read = study.read_study(document, schemas / "study.schema.json")
     jobs = checked_stages(name, read, machine)
@@ -120,13 +118,15 @@ def find(results: Path, changes: Mapping[str, Any] | None = None) -> InForce | N
 
 
 def _machine(roots: Sequence[Path]) -> dict[str, Any]:
-    """Read the machine's configuration as a run does: a folder's own stands over that of the project it works for."""
+    """Read the machine's configuration as a run does.
+
+    The configuration of the folder stands over that of the project that it works for.
+    """
     having = [root for root in roots if (root / MACHINE).is_file()]
     if not having:
         return {}
     folder, *others = having
     alone = folder != roots[0] or (folder / "Snakefile").is_file()
     below = [] if alone else [root for root in others if (root / "Snakefile").is_file()][:1]
-    return study.merge(
-        *(study.normalise(study.read_yaml(root / MACHINE)) for root in [*below, folder])
-    )
+    read = [study.read_yaml(root / MACHINE) for root in (*below, folder)]
+    return study.merge(*map(study.normalise, read))

@@ -1,4 +1,7 @@
-"""The settings that results were made with, as their stamps say; the study may say others by now."""
+"""Read the settings that results were made with from their stamps.
+
+The study may have other settings by now.
+"""
 
 from __future__ import annotations
 
@@ -14,51 +17,36 @@ from longwatt.provenance import read_object, read_stamp
 def settings_of_rows(results: Path, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Group the cells of some rows by the settings that they were made with.
 
-    Args:
-        results: results/{study}.
-        rows: with `cell`, the axes and `inference`.
-
-    Returns:
-        As `longwatt.hyperparameters.groups`; a cell whose artefacts do not say has no settings.
+    Rows have `cell`, the axes and `inference`. A cell has no settings if its artefacts do not say.
+    See `longwatt.hyperparameters.groups`.
     """
     points: dict[str, list[str]] = {}
+    cells: dict[str, Cell] = {}
     for row in rows:
         points.setdefault(row["cell"], []).append(row["inference"])
-    cells = {row["cell"]: _cell(row) for row in rows}
+        axes: dict[str, Any] = {axis: row.get(axis) for axis in AXES}
+        cells[row["cell"]] = Cell(**axes)
     return groups(cells, lambda name: settings_of_cell(results / name, points[name]))
 
 
-def _cell(row: Mapping[str, Any]) -> Cell:
-    axes: dict[str, Any] = {axis: row.get(axis) for axis in AXES}
-    return Cell(**axes)
-
-
 def settings_of_cell(cell: Path, points: Sequence[str]) -> InForce:
-    """Read the settings that a cell was trained, predicted, scored and calibrated with.
-
-    Args:
-        cell: results/{study}/{cell}.
-        points: its inference points.
-    """
+    """Read the settings that a cell was trained, predicted, scored and calibrated with."""
     trained = _training_settings(cell / "finetune" / "training.json")
     predicted = {name: _settings(cell / "predict" / name / "inference.json") for name in points}
     scored = {name: _settings(cell / "predict" / name / "scores.json") for name in points}
     if not (trained and all(predicted.values()) and all(scored.values())):
         return {}
-    return in_force(
-        trained, predicted, scored, _settings(cell / "calibrate" / "temperatures.json") or None
-    )
+    calibrated = _settings(cell / "calibrate" / "temperatures.json") or None
+    return in_force(trained, predicted, scored, calibrated)
 
 
 def _training_settings(training: Path) -> dict[str, Any]:
-    """Read a training's settings, those among them by which its last attempt was carried out."""
+    """Read a training's settings, including how its last attempt was carried out."""
     found = _settings(training)
     if not found:
         return {}
-    return {
-        **found,
-        "training": {**found["training"], **read_object(training).get("execution", {})},
-    }
+    execution = read_object(training).get("execution", {})
+    return {**found, "training": {**found["training"], **execution}}
 
 
 def _settings(artefact: Path) -> dict[str, Any]:

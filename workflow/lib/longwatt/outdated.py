@@ -1,6 +1,7 @@
-"""Which results do not count any more, judged by what the artefacts say of themselves.
+"""Find results that no longer count, judged by their own stamps.
 
-Neither times of files nor Snakemake's records are asked: both can be restored from elsewhere, or touched.
+Neither times of files nor Snakemake's records are asked: both can be restored from elsewhere, or
+touched.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ CHANGES_NO_RESULT = "It says which results count, and makes none."
 
 RESULTS = "results"
 OTHER_CODE = "made by code"
-# Behind the name of what was set aside for another reason than settings and code, which may come into force again.
+# Behind the name of what was set aside for another reason than settings and code, which may come
+# into force again.
 UNMATCHED = ".unmatched"
 SHOWN = 3  # settings of one artefact that are named
 LISTED = 20  # artefacts that a message names
@@ -40,9 +42,9 @@ class Outdated:
 
     Attributes:
         artefact: its path.
-        reason: what it says of itself, and what it should say.
+        reason: its stamp, and what the stamp should be.
         code: digest of the code that made it, where that is the reason.
-        otherwise: whether its settings or code are the reason, so that it counts again once they are in force.
+        otherwise: its settings or code are the reason, so it counts again once they are in force.
     """
 
     artefact: str
@@ -54,12 +56,17 @@ class Outdated:
         return f"{self.artefact}: {self.reason}"
 
 
+def differs(path: Path, digest: str) -> bool:
+    """Return whether a file is gone or has another SHA-256 digest."""
+    return not path.is_file() or sha256(path) != digest
+
+
 @dataclass
 class Files:
     """Files as they are now, each read once.
 
     Attributes:
-        results: results/{study}, in the place of whatever folder the artefacts were made in.
+        results: results/{study}, in place of the folder that the artefacts were made in.
     """
 
     results: Path
@@ -67,25 +74,23 @@ class Files:
     _blocks: dict[Path, dict[str, Any]] = field(default_factory=dict)
 
     def place(self, recorded: str) -> Path:
-        """Find a recorded path, should its study have been renamed or moved since."""
+        """Find a recorded path, even if its study has been renamed or moved since."""
         parts = Path(recorded).parts
-        return (
-            self.results.joinpath(*parts[2:])
-            if parts[0] == RESULTS and len(parts) > 2
-            else Path(recorded)
-        )
+        of_study = parts[0] == RESULTS and len(parts) > 2
+        return self.results.joinpath(*parts[2:]) if of_study else Path(recorded)
 
     def stamp(self, path: Path) -> dict[str, Any]:
-        """Read an artefact's stamp; an empty one where it has none."""
+        """Read an artefact's stamp, empty where it has none."""
         if path not in self._blocks:
             block = read_object(path).get("provenance")
             self._blocks[path] = block if isinstance(block, dict) else {}
         return self._blocks[path]
 
     def other_origin(self, path: Path) -> str | None:
-        """Name an input that is another one now than an artefact was made from; None where there is none.
+        """Name an input that has changed since it was used, None where none has.
 
-        An input outside the results that is gone (removed to free the disk) says nothing against it.
+        An input outside the results that is gone (removed to free the disk) says nothing against
+        the artefact.
         """
         for recorded, expected in self.stamp(path).get(MADE_FROM, {}).items():
             there = self.place(recorded)
@@ -93,16 +98,11 @@ class Files:
                 continue
             if self._origin(there) != expected:
                 return str(there)
-        return self._other_file(path)
-
-    def _other_file(self, path: Path) -> str | None:
-        """Name a file that is another one than a report lists; summary and curves list all that they were read from."""
+        # Summary and curves list all files that they were read from.
         listed = read_object(path).get(MADE_FROM)
-        for recorded, expected in listed.items() if isinstance(listed, dict) else ():
-            there = self.place(recorded)
-            if not there.is_file() or sha256(there) != expected:
-                return str(there)
-        return None
+        read = listed if isinstance(listed, dict) else {}
+        found = {self.place(recorded): expected for recorded, expected in read.items()}
+        return next((str(place) for place, known in found.items() if differs(place, known)), None)
 
     def _origin(self, path: Path) -> str | None:
         if path not in self._origins:
@@ -117,12 +117,7 @@ class Files:
 
 
 class Counting:
-    """Says of each artefact whether it counts: its own stamp, and those of all that it was made from.
-
-    Args:
-        stamps: the digests in force.
-        results: results/{study}.
-    """
+    """A judge of artefacts, by the digests in force and by all their inputs."""
 
     def __init__(self, stamps: Stamps, results: Path) -> None:
         self._stamps = stamps
@@ -130,7 +125,7 @@ class Counting:
         self._known: dict[Path, bool] = {}
 
     def counts(self, path: Path) -> bool:
-        """Tell whether an artefact exists and was made by what is in force, from what is there."""
+        """Return whether an artefact exists, and its makers and inputs are current."""
         if path not in self._known:
             self._known[path] = False  # one that is made from itself counts for nothing
             self._known[path] = path.exists() and self._carries(path) and self._sound(path)
@@ -154,42 +149,34 @@ class Counting:
 def outdated(
     in_force: InForce, results: Path, jobs: Iterable[Stage] | None = None
 ) -> list[Outdated]:
-    """List the artefacts of a study that do not count any more, and why, in the order of the flow.
+    """List a study's artefacts that no longer count, in the order of the flow.
 
-    Data that are gone are passed over: what was made from them says by itself whether it counts.
-
-    Args:
-        in_force: what the study, the machine's configuration and the code say now.
-        results: results/{study}.
-        jobs: those whose artefacts are looked at; None for all.
+    Only those of `jobs` are looked at, if it is given. Missing data are passed over: what was made
+    from them says by itself if it counts.
     """
     files, found, changed = Files(results), [], in_force.changed_sources()
     for stage in in_force.stages.all() if jobs is None else jobs:
         path, codes = files.place(stage.artefact), in_force.codes(stage)
         reason = _reason(stage, codes, files, changed.get(stage.artefact, []))
         if reason:
-            code = (
-                str(files.stamp(path).get("code_digest", ""))
-                if reason.startswith(OTHER_CODE)
-                else ""
-            )
+            by_code = reason.startswith(OTHER_CODE)
+            code = str(files.stamp(path).get("code_digest", "")) if by_code else ""
             found.append(Outdated(str(path), reason, code, not agrees(path, stage.settings, codes)))
     return found
 
 
 def is_set_aside(artefact: Path) -> bool:
-    """Tell whether an artefact that is gone was renamed to be made again, and not removed to free the disk."""
-    return any(
-        artefact.with_name(artefact.name + suffix).exists()
-        for suffix in (STALE, OUTDATED, UNMATCHED)
-    )
+    """Return whether a missing artefact was renamed to be made again.
+
+    It may also have been removed to free the disk.
+    """
+    return any(Path(f"{artefact}{end}").exists() for end in (STALE, OUTDATED, UNMATCHED))
 
 
 def shared_set_aside(jobs: Iterable[Stage]) -> list[str]:
     """List data, weights and tokenizers that were set aside and are to be made again.
 
-    Args:
-        jobs: in the order of the flow, those of cells last.
+    The jobs come in the order of the flow, those of cells last.
     """
     shared = takewhile(lambda stage: not stage.artefact.startswith(RESULTS), jobs)
     missing = (Path(stage.artefact) for stage in shared if not Path(stage.artefact).exists())
@@ -197,10 +184,11 @@ def shared_set_aside(jobs: Iterable[Stage]) -> list[str]:
 
 
 def set_outdated_aside(in_force: InForce, results: Path) -> list[str]:
-    """Rename every outdated artefact, whatever Snakemake's records say; returns their paths.
+    """Rename every outdated artefact, whatever Snakemake's records say, and return their paths.
 
-    One of other settings or code becomes `NAME.stale`, which the next run takes back should they be in force again;
-    another one becomes `NAME.unmatched`, since by its settings and code alone it would be taken back at once.
+    An artefact of other settings or code becomes `NAME.stale`, which the next run takes back should
+    they be in force again. Any other becomes `NAME.unmatched`, since by its settings and code alone
+    it would be taken back at once.
     """
     there = [one for one in outdated(in_force, results) if Path(one.artefact).exists()]
     for one in there:
@@ -209,13 +197,9 @@ def set_outdated_aside(in_force: InForce, results: Path) -> list[str]:
 
 
 def _reason(stage: Stage, codes: Sequence[str], files: Files, changed: Sequence[str]) -> str | None:
-    """Say why the artefact of a stage does not count; None if it does.
+    """Say why the artefact of a stage does not count, None if it does.
 
-    Args:
-        stage: of the artefact.
-        codes: acceptable digests of its code.
-        files: as they are now.
-        changed: files that it was read from and that have changed since.
+    Its code must have one of some digests, and no file may have changed since it was read from it.
     """
     path = files.place(stage.artefact)
     if not path.exists():
@@ -227,11 +211,11 @@ def _reason(stage: Stage, codes: Sequence[str], files: Files, changed: Sequence[
     if block.get("settings_digest") != digest(settings):
         return f"made with other settings: {differing(block.get('settings') or {}, settings)}"
     if block.get("code_digest") not in codes:
-        return f"{OTHER_CODE} {str(block.get('code_digest'))[:DIGITS]}, which is now {codes[0][:DIGITS]}"
+        made_by = str(block.get("code_digest"))[:DIGITS]
+        return f"{OTHER_CODE} {made_by}, which is now {codes[0][:DIGITS]}"
     if changed:
         return f"read from files that have changed since: {', '.join(changed)}"
-    other = files.other_origin(path)
-    if other:
+    if other := files.other_origin(path):
         return f"made from another {other} than is there"
     return _changed_page(stage.rule, path)
 
@@ -253,13 +237,13 @@ def _value(settings: Mapping[str, Any], name: str) -> str:
 
 
 def _changed_page(rule: str, path: Path) -> str | None:
-    """Name a table, page or figure that is not the one that was written with the artefact that lists it."""
+    """Name a table, page or figure that has changed since its artefact listed it."""
     listed = read_object(path).get("sha256") if rule in PAGES else None
     if isinstance(listed, str):  # of the summary
         listed = {path.with_suffix(".csv").name: listed}
     for name, expected in listed.items() if isinstance(listed, dict) else ():
         page = path.parent / PAGES[rule] / name
-        if not page.is_file() or sha256(page) != expected:
+        if differs(page, expected):
             return f"{page} is not the file that was written with it"
     return None
 
@@ -269,15 +253,12 @@ def message(study: str, found: Sequence[Outdated]) -> str:
     more = [f"and {len(found) - LISTED} more"] if len(found) > LISTED else []
     listed = "\n  ".join([*map(str, found[:LISTED]), *more])
     codes = ", ".join(dict.fromkeys(one.code for one in found if one.code))
-    keep = (
-        "To keep results of older code that you know to be harmless, put its digest into accept_code in config.yaml: "
-        f"[{codes}]. "
-        if codes
-        else ""
-    )
+    keep = "To keep results of older code that you know to be harmless, put its digest into "
+    keep = f"{keep}accept_code in config.yaml: [{codes}]. " if codes else ""
     return (
-        f"{len(found)} results of {study} are not what the study, config.yaml and the code would make now:\n"
-        f"  {listed}\nRun the study again (without --rerun-triggers), or undo the change of its settings. {keep}"
-        "Should the run find nothing to do (files were touched, or restored from elsewhere), first run: "
+        f"{len(found)} results of {study} are not what the study, config.yaml and the code would "
+        f"make now:\n  {listed}\nRun the study again (without --rerun-triggers), or undo the "
+        f"change of its settings. {keep}Should the run find nothing to do (files were touched, or "
+        "restored from elsewhere), first run: "
         f"python -m longwatt.summary check results/{study} --set-aside"
     )

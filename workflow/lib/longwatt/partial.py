@@ -1,4 +1,4 @@
-"""What a study has so far: a summary and figures of the finished cells, and every cell's state."""
+"""Write the summary and figures of a study's finished cells, and every cell's state."""
 
 from __future__ import annotations
 
@@ -21,10 +21,14 @@ from longwatt.tables import write_tables
 def write_partial(
     results: Path, settings: Mapping[str, Any], stamps: Stamps, provenance: Mapping[str, Any]
 ) -> None:
-    """Write results/{study}/partial: status.csv, and if anything is finished summary.csv, figures and comparisons.
+    """Write results/{study}/partial: status.csv, and a summary of finished cells with its displays.
 
-    Results that other settings or code made do not count (`stamps`: the digests in force, by artefact).
-    Says on the terminal how many cells are in which state, and names the failed ones.
+    Figures, tables, power curves, comparisons of exits and judged claims go with the summary.
+    Results of other settings or code do not count (`stamps`: the digests in force, by artefact).
+    The terminal shows how many cells are in which state, and names the failed ones.
+
+    Results that other settings or code made do not count (`stamps`: the digests in force, by
+    artefact). Says on the terminal how many cells are in which state, and names the failed ones.
     """
     folder = results / "partial"
     folder.mkdir(parents=True, exist_ok=True)
@@ -71,7 +75,7 @@ def _compare_exits(
     exits: Path,
     provenance: Mapping[str, Any],
 ) -> None:
-    """Models with exits beside the baselines that are finished, at the points that are.
+    """Compare models with exits to the baselines that are finished.
 
     Args:
         results: results/{study}.

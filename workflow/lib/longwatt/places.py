@@ -1,4 +1,4 @@
-"""Where the project lies: which paths Snakemake's command lines and patterns can hold."""
+"""Check that Snakemake's command lines and patterns can hold the project's paths."""
 
 from __future__ import annotations
 
@@ -16,11 +16,14 @@ NEVER = {
 }
 
 
-class ForShell(str):
-    """A path that is quoted when it is put into a command line, and else itself.
+CURE = "move or rename the folder, so that its path has letters, digits, '.', '_' and '-' alone"
 
-    Snakemake writes the path of Python into the command of every script as it is, so that one with a blank would be two
-    words.
+
+class ForShell(str):
+    """A path that is quoted when it is formatted into a command line.
+
+    Snakemake writes the path of Python into the command of every script as it is, so that one with
+    a blank would be two words.
     """
 
     __slots__ = ()
@@ -33,28 +36,20 @@ def check_paths(paths: Iterable[Path | str], on_cluster: bool) -> None:
     """Refuse paths that jobs could not be started with.
 
     Args:
-        paths: of the project, of the folder that it works in, and of Python.
-        on_cluster: whether jobs are handed to a cluster, whose command lines Snakemake does not quote.
+        paths: those of the project, of the folder that it works in, and of Python.
+        on_cluster: jobs are handed to a cluster, whose command lines Snakemake does not quote.
 
     Raises:
         StudyError: names the path, the character and what to do.
     """
     for path in map(str, paths):
-        bad = next((character for character in path if character in NEVER), None)
-        if bad:
+        if bad := next((one for one in path if one in NEVER), None):
             raise StudyError(
                 f"{path}: jobs cannot be started from a path with {bad!r}: {NEVER[bad]}; {CURE}"
             )
-        bad = next((character for character in path if _means_something(character)), None)
+        # Letters of any language mean only themselves to a shell.
+        bad = next((one for one in path if one.isascii() and shlex.quote(one) != one), None)
         if on_cluster and bad:
             raise StudyError(
                 f"{path}: jobs of a cluster cannot be started from a path with {bad!r}; {CURE}"
             )
-
-
-CURE = "move or rename the folder, so that its path has letters, digits, '.', '_' and '-' alone"
-
-
-def _means_something(character: str) -> bool:
-    """Tell characters that a shell reads as more than themselves; letters of any language are themselves."""
-    return character.isascii() and shlex.quote(character) != character

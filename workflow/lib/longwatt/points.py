@@ -1,4 +1,4 @@
-"""Points of a study: one per series and length, means over seeds with an interval."""
+"""The points of a study: means over seeds with an interval, by series and length."""
 
 from __future__ import annotations
 
@@ -17,10 +17,8 @@ from longwatt.wording import random_weights
 # What makes two rows points of one line; a model's attention regimes are two models.
 SERIES = ["model", "attention_regime", "budget", "protocol", "inference"]
 
-EXIT_RULE, LAST_EXIT = (
-    "exit_rule",
-    "last",
-)  # a column of summaries that know of exits, and where no rule is in force
+EXIT_RULE = "exit_rule"  # a column of summaries that know of exits
+LAST_EXIT = "last"  # its value where no rule is in force
 CONFIDENCE = 0.95  # where a summary says none
 
 
@@ -34,8 +32,13 @@ class EnergyUnit(NamedTuple):
 KWH, WH = EnergyUnit("kWh", 1.0), EnergyUnit("Wh", 1000.0)
 
 
+def records(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return a table's rows as mappings by column name."""
+    return [{str(name): value for name, value in row.items()} for row in table.to_dict("records")]
+
+
 def comparable(summary: pd.DataFrame) -> pd.DataFrame:
-    """Rows that answer by the whole model, of a search those of the chosen model alone.
+    """Keep the rows that answer with the whole model, and a search's chosen model alone.
 
     A summary that knows of no exits and no search stays whole.
     """
@@ -47,9 +50,10 @@ def comparable(summary: pd.DataFrame) -> pd.DataFrame:
 
 
 def one_point_per_training(summary: pd.DataFrame) -> pd.DataFrame:
-    """Rows of which those are left out that answer as another of the same training does, by the last classifier.
+    """Drop rows that repeat another row of the same training.
 
-    Points at several batch sizes have one accuracy, so that of what training cost each would say the same.
+    The last classifier has one accuracy at every batch size, so its points would say the same
+    beside one cost of training.
     """
     if EXIT_RULE not in summary:
         return summary
@@ -58,73 +62,62 @@ def one_point_per_training(summary: pd.DataFrame) -> pd.DataFrame:
 
 
 def with_series(summary: pd.DataFrame) -> pd.DataFrame:
-    """A summary in which every series can be compared: a model of one regime has the regime ''."""
+    """Give models without an attention regime the regime '', so that series can be compared."""
     return summary.assign(attention_regime=summary["attention_regime"].astype(object).fillna(""))
 
 
 def place_of(point: Mapping[str, Any] | pd.Series[Any]) -> Place:
-    """What a published value of a point would belong to."""
+    """Return the place that a published value of this point would have."""
     return Place(point["dataset"], point["model"], point["budget"], int(point["seq_len"]))
 
 
 def energy_unit(summary: pd.DataFrame) -> EnergyUnit:
-    """The unit in which a study's energies are shown: kWh if the greatest training took one or more."""
+    """Choose the unit of a study's energies, kWh if any training took one or more."""
     return KWH if bool((summary["train_energy_kwh"].astype(float) >= 1).any()) else WH
 
 
 def beside_published(summary: pd.DataFrame, published: Mapping[str, Any]) -> pd.DataFrame:
-    """Published scores beside those of the study, for each protocol and inference point that it has.
+    """Put published scores beside the study's, for each protocol and inference point.
 
     Args:
         summary: rows of a summary.csv.
         published: a study's `published`.
 
     Returns:
-        A row per published score, protocol and inference point, with the columns dataset, model, budget, seq_len,
-        protocol, inference, published, score, low, high (NaN where no such cell is finished), score_name and
-        initialisation ('' where no cell says them), and diverged (`any_diverged` of those cells).
+        A row per published score, protocol and inference point. Its columns are dataset, model,
+        budget, seq_len, protocol, inference, published, score, low, high (NaN where no such cell is
+        finished), score_name and initialisation ('' where no cell says them), and diverged
+        (`any_diverged` of those cells).
     """
-    ways = list(
-        summary[["protocol", "inference"]].drop_duplicates().itertuples(index=False, name=None)
-    )
-    rows = [
-        {**place._asdict(), "protocol": protocol, "inference": inference, "published": value}
-        for place, value in theirs.scores(published).items()
-        for protocol, inference in ways
-    ]
+    ways = summary[["protocol", "inference"]].drop_duplicates().to_numpy().tolist()
     keys = [*Place._fields, "protocol", "inference"]
     ours = {key: group for key, group in summary.groupby(keys, sort=False)}
-    found = [
-        {**row, **_ours(ours.get(tuple(row[key] for key in keys)), summary, row)} for row in rows
-    ]
+    found = []
+    for place, value in theirs.scores(published).items():
+        for way in ways:
+            key = (*place, *way)
+            own = _ours(ours.get(key), summary, place)
+            found.append({**dict(zip(keys, key, strict=True)), "published": value, **own})
     return pd.DataFrame(found, columns=[*keys, "published", *OURS])
 
 
 OURS = ("score", "low", "high", "score_name", "initialisation", "diverged")
 
 
-def _ours(
-    group: pd.DataFrame | None, summary: pd.DataFrame, row: Mapping[str, Any]
-) -> dict[str, Any]:
-    known = {
-        "score_name": _first(summary[summary["dataset"] == row["dataset"]]["score_name"]),
-        "initialisation": _first(summary[summary["model"] == row["model"]]["initialisation"]),
-    }
+def _ours(group: pd.DataFrame | None, summary: pd.DataFrame, place: Place) -> dict[str, Any]:
+    names = summary.loc[summary["dataset"] == place.dataset, "score_name"]
+    origins = summary.loc[summary["model"] == place.model, "initialisation"]
+    known = {"score_name": _first(names), "initialisation": _first(origins)}
     if group is None:
         return {**known, "score": math.nan, "low": math.nan, "high": math.nan, "diverged": False}
     low, high = interval(group)
-    return {
-        **known,
-        "diverged": any_diverged(group),
-        "score": float(group["score"].mean()),
-        "low": low,
-        "high": high,
-    }
+    score = float(group["score"].mean())
+    return {**known, "diverged": any_diverged(group), "score": score, "low": low, "high": high}
 
 
 def any_diverged(group: pd.DataFrame) -> bool:
-    """Tell whether the training of any of these rows diverged."""
-    return any(diverged(row) for row in group.to_dict("records"))
+    """Check whether the training of any of these rows diverged."""
+    return any(map(diverged, group.to_dict("records")))
 
 
 def _first(values: pd.Series) -> str:
@@ -132,7 +125,10 @@ def _first(values: pd.Series) -> str:
 
 
 def interval(group: pd.DataFrame) -> tuple[float, float]:
-    """Of a score, with `confidence_of` it: Student's t over seeds, or for one seed the bootstrap over examples."""
+    """Return the interval of a mean score, at the confidence of `confidence_of`.
+
+    Several seeds give Student's t interval, and one seed the bootstrap over its examples.
+    """
     if len(group) == 1:
         return float(group["score_ci_low"].iloc[0]), float(group["score_ci_high"].iloc[0])
     ends = group["score_ci_low"], group["score_ci_high"]
@@ -140,29 +136,29 @@ def interval(group: pd.DataFrame) -> tuple[float, float]:
 
 
 def confidence_of(summary: pd.DataFrame) -> float:
-    """The confidence of a summary's score intervals; a study has one."""
+    """Return the confidence that all score intervals of a summary share."""
     known = summary["score_confidence"].dropna()
     return CONFIDENCE if known.empty else float(known.iloc[0])
 
 
 def series_name(key: tuple[Any, ...], titles: Mapping[str, str], summary: pd.DataFrame) -> str:
-    """The model, whatever else tells the series apart, and a word on random weights."""
+    """Name a series by its model, what tells it apart, and a word on random weights."""
     own = summary[summary["model"] == key[SERIES.index("model")]]
-    return short_name(key, titles, summary) + random_weights(
-        (own["initialisation"] == "random").all()
-    )
+    is_random = (own["initialisation"] == "random").all()
+    return short_name(key, titles, summary) + random_weights(is_random)
 
 
 def short_name(key: tuple[Any, ...], titles: Mapping[str, str], summary: pd.DataFrame) -> str:
-    """`series_name` for what shows no accuracy, and so owes no word on random weights."""
+    """Name a series for displays without accuracy, which need no word on random weights."""
     known = dict(zip(SERIES, key, strict=True))
     own = summary[summary["model"] == known["model"]]
-    apart = [
-        _called(name, str(known[name]), titles)
-        for name in SERIES[1:]
-        if known[name] and _tells_apart(name, own, summary)
-    ]
-    return ", ".join([titles.get(known["model"], known["model"]), *apart])
+    words = [titles.get(known["model"], known["model"])]
+    for name in SERIES[1:]:
+        # Another model's regime says nothing of this one's.
+        rows = own if name == "attention_regime" else summary
+        if known[name] and rows[name].nunique() > 1:
+            words.append(_called(name, str(known[name]), titles))
+    return ", ".join(words)
 
 
 def _called(axis: str, value: str, titles: Mapping[str, str]) -> str:
@@ -172,10 +168,5 @@ def _called(axis: str, value: str, titles: Mapping[str, str]) -> str:
 
 
 def in_words(protocol: str) -> str:
-    """A protocol as figures call it: teacher-forced."""
+    """Write a protocol as figures do, such as teacher-forced."""
     return protocol.replace("_", "-")
-
-
-def _tells_apart(name: str, own: pd.DataFrame, summary: pd.DataFrame) -> bool:
-    # Another model's regime says nothing of this one's.
-    return bool((own if name == "attention_regime" else summary)[name].nunique() > 1)

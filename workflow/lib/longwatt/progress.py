@@ -1,4 +1,4 @@
-"""Progress lines: into the job's log like everything else, and onto the watcher's terminal."""
+"""Print progress lines to the job's log and to the watcher's terminal."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LABEL = "LONGWATT_LABEL"
 
 
 class _Log(io.FileIO):
-    """A log's descriptor; what a full disk does not take is lost, and said once on the terminal."""
+    """A log's descriptor. A full disk loses lines, which is said once on the terminal."""
 
     told = False
 
@@ -30,13 +30,14 @@ class _Log(io.FileIO):
             if error.errno not in DISK_FULL:
                 raise
             if not self.told:
-                tell_terminal(f"{os.environ.get(LABEL, 'longwatt')}: the log cannot be written: {error.strerror}\n")
+                label = os.environ.get(LABEL, "longwatt")
+                tell_terminal(f"{label}: the log cannot be written: {error.strerror}\n")
             self.told = True
             return len(data)
 
 
 def outlast_full_disk() -> None:
-    """Have prints and tracebacks go to a log that may be full: a line that it lacks is no reason to end a job."""
+    """Let prints and tracebacks survive a full disk: a lost line ends no job."""
     for name, descriptor in (("stdout", 1), ("stderr", 2)):
         getattr(sys, name).flush()
         raw = io.BufferedWriter(_Log(descriptor, "wb", closefd=False))
@@ -44,7 +45,7 @@ def outlast_full_disk() -> None:
 
 
 def say(message: str) -> None:
-    """Print one line to the log and, if somebody watches, to the terminal, with the job's label."""
+    """Print a line with the job's label to the log and to a watcher's terminal."""
     line = f"{os.environ.get(LABEL, 'longwatt')}: {message}\n"
     print(line, end="", flush=True)
     tell_terminal(line)
@@ -60,10 +61,10 @@ def tell_terminal(line: str) -> None:
 
 
 def share(descriptor: int) -> None:
-    """Have all who write to a file through `descriptor` append to it.
+    """Make all writers through `descriptor` append to its file.
 
-    After `snakemake ... > log` Snakemake holds the file with an offset of its own, and would write over what workers
-    have appended since. Terminals and pipes have no offset.
+    After `snakemake ... > log` Snakemake holds the file with an offset of its own, and would
+    overwrite the lines that workers have appended since. Terminals and pipes have no offset.
     """
     if stat.S_ISREG(os.fstat(descriptor).st_mode):
         fcntl.fcntl(descriptor, fcntl.F_SETFL, fcntl.fcntl(descriptor, fcntl.F_GETFL) | os.O_APPEND)

@@ -1,7 +1,11 @@
-"""Values that others published for a study's cells: which they are, and whether the study has those cells.
+"""Values that others published for a study's cells.
 
-A published value belongs to a dataset, a model, an input length and a budget, whatever the protocol and the seed.
-Checked by every Snakemake process, so this module imports nothing heavy.
+A published value belongs to a dataset, a model, an input length and a budget, whatever the protocol
+and the seed. Every Snakemake process checks that the study has such cells, so this module imports
+nothing heavy.
+
+A published value belongs to a dataset, a model, an input length and a budget, whatever the protocol
+and the seed. Checked by every Snakemake process, so this module imports nothing heavy.
 """
 
 from __future__ import annotations
@@ -14,7 +18,7 @@ from longwatt.study import StudyError, check_name
 
 
 class Place(NamedTuple):
-    """What a published value belongs to."""
+    """The dataset, model, budget and input length of a published value."""
 
     dataset: str
     model: str
@@ -23,12 +27,12 @@ class Place(NamedTuple):
 
     @classmethod
     def of(cls, cell: Cell) -> Place:
-        """The place of a cell; cells of several protocols and seeds share one."""
+        """Return the place of a cell, which cells of several protocols and seeds share."""
         return cls(cell.dataset, cell.model, cell.budget, cell.seq_len)
 
 
 def scores(published: Mapping[str, Any]) -> dict[Place, float]:
-    """Published scores by place, in the order of publication.
+    """Return published scores by place, in the order of publication.
 
     Args:
         published: a study's `published`, or an empty mapping; here and below.
@@ -37,7 +41,7 @@ def scores(published: Mapping[str, Any]) -> dict[Place, float]:
 
 
 def tables(published: Mapping[str, Any]) -> dict[Place, str]:
-    """Which published table a score stands in, where that is said."""
+    """Return the published table that each score is from, where the study names it."""
     keys = {
         f"published.scores[{n}]": entry.get("table")
         for n, entry in enumerate(published.get("scores", ()))
@@ -46,12 +50,12 @@ def tables(published: Mapping[str, Any]) -> dict[Place, str]:
 
 
 def batch_sizes(published: Mapping[str, Any]) -> dict[Place, int]:
-    """Published examples per optimiser step by place, in the order of publication."""
+    """Return published examples per optimiser step by place, in the order of publication."""
     return {place: int(value) for _, place, value in _batch_sizes(published)}
 
 
 def check(study: Mapping[str, Any], cells: Iterable[Cell], source: str) -> None:
-    """Refuse published values of anything that the study does not have.
+    """Refuse published values of cells that the study does not have.
 
     Raises:
         StudyError: names the key and the name or the cell that is not there, or has two values.
@@ -65,7 +69,7 @@ def check(study: Mapping[str, Any], cells: Iterable[Cell], source: str) -> None:
 
 
 def _scores(published: Mapping[str, Any]) -> Iterator[tuple[str, Place, float]]:
-    """(key, place, score) of every published score."""
+    """Yield (key, place, score) of every published score."""
     for number, entry in enumerate(published.get("scores", ())):
         for length, value in _by_length(entry["scores"]):
             place = Place(entry["dataset"], entry["model"], entry["budget"], length)
@@ -73,7 +77,7 @@ def _scores(published: Mapping[str, Any]) -> Iterator[tuple[str, Place, float]]:
 
 
 def _batch_sizes(published: Mapping[str, Any]) -> Iterator[tuple[str, Place, int]]:
-    """(key, place, examples per step) of every published batch size."""
+    """Yield (key, place, examples per step) of every published batch size."""
     for number, entry in enumerate(published.get("batch_sizes", ())):
         for dataset in entry["datasets"]:
             for length, value in _by_length(entry["effective"]):
@@ -82,7 +86,10 @@ def _batch_sizes(published: Mapping[str, Any]) -> Iterator[tuple[str, Place, int
 
 
 def _by_length(values: Mapping[str, Any]) -> list[tuple[int, Any]]:
-    """A mapping's values by length; YAML keys are text, of which '512' is greater than '1024'."""
+    """Sort a mapping's values by length as a number.
+
+    YAML keys are text, in which '512' is greater than '1024'.
+    """
     return sorted((int(length), value) for length, value in values.items())
 
 
@@ -122,6 +129,6 @@ def _spoken(place: Place) -> str:
 
 
 def _lengths(place: Place, there: Iterable[Place]) -> str:
-    """The lengths that such cells do have."""
+    """List the lengths that such cells do have."""
     found = sorted(known.seq_len for known in there if known[:-1] == place[:-1])
     return f" (there it has the lengths {', '.join(map(str, found))})" if found else ""

@@ -1,4 +1,4 @@
-"""Published scores in their own layout, those of the study beside them."""
+"""Published scores in their own layout, beside those of the study."""
 
 from __future__ import annotations
 
@@ -22,7 +22,10 @@ Row = Mapping[str, Any]
 def published_scores(
     summary: pd.DataFrame, published: Mapping[str, Any], titles: Mapping[str, str]
 ) -> pd.DataFrame:
-    """A row per dataset, model, length, protocol and inference point; for each budget its batch, scores and difference.
+    """Tabulate published scores beside the study's, with a block of columns per budget.
+
+    Each dataset, model, length, protocol and inference point has a row. A budget's columns are
+    COLUMNS.
 
     Args:
         summary: rows of a summary.csv.
@@ -55,7 +58,7 @@ COLUMNS = ("batch", "published", "ours", "difference", "in our interval")
 def _head(
     row: Row, published: Mapping[str, Any], titles: Mapping[str, str]
 ) -> dict[tuple[str, str], str]:
-    """What a row is about."""
+    """Return the cells that say what a row is about."""
     other = (
         "" if row["protocol"] == published["protocol"] else f" (published: {published['protocol']})"
     )
@@ -75,7 +78,7 @@ def _head(
 def _beside(
     row: Row, published: Mapping[str, Any], batches: Mapping[tuple[Any, ...], str]
 ) -> dict[str, str]:
-    """The columns of one budget."""
+    """Return the cells of one budget."""
     place = place_of(row)
     return {
         "batch": _batch(
@@ -107,14 +110,17 @@ def _beside_span(row: Row, less: float, shape: str, word: str) -> str:
 
 
 def _held(row: Row) -> str:
-    """Whether our interval holds the published value."""
+    """Say whether our interval holds the published value."""
     if pd.isna(row["low"]):
         return NA
     return "yes" if row["low"] <= row["published"] <= row["high"] else "no"
 
 
 def _without_alike(table: pd.DataFrame) -> pd.DataFrame:
-    """Without columns that are equal in every row; all but the inference point are said in the caption instead."""
+    """Drop columns that are equal in every row, and name their values in the caption.
+
+    The inference point is dropped without a word.
+    """
     alike = [name for name in CAPTION if table[("", name)].nunique() == 1]
     said = {name: table[("", name)].iloc[0] for name in alike if name != "inference"}
     caption = "; ".join(f"{name}: {text}" for name, text in said.items() if text)

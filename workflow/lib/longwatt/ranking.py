@@ -60,7 +60,7 @@ def rankings(comparison: pd.DataFrame) -> list[Ranking]:
     found = []
     for key, group in same.groupby(list(GROUP), sort=False):
         lengths = list(group.groupby("seq_len_a"))
-        # One length is all that there is.
+        # With one length the models at it are all cells, ranked already.
         more = lengths if len(lengths) > 1 else []
         scopes = {ALL: group, **{f"models at {length} tokens": cells for length, cells in more}}
         names, several = tuple(map(str, key)), [name for name in scopes if len(scopes[name]) > 1]

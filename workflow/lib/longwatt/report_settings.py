@@ -1,4 +1,4 @@
-"""Settings of reports: names for people, and what is known before anything has run."""
+"""Settings of reports: display names, and what is known before anything has run."""
 
 from __future__ import annotations
 
@@ -11,44 +11,40 @@ from longwatt.claim_settings import left_out
 from longwatt.escaping import in_one_line
 from longwatt.expansion import VARIANT_OF
 from longwatt.hyperparameters import rule_columns
+from longwatt.settings import Study
 
 Cells = Mapping[str, tuple[Cell, Sequence[str]]]  # each with its inference points, by name
 Inference = Callable[[str, str], dict[str, Any]]  # settings of a cell's inference point
-# What figures of models with exits show of a cell.
+# Facts about a cell that figures of models with exits show.
 DRAWN = ("cell", "dataset", "model", "seq_len", "budget", "seed", "encoder")
 
 
-def titles(study: Mapping[str, Any]) -> dict[str, str]:
-    """Return how datasets, models and budgets are called in figures.
-
-    One name for two things is the model's.
-    """
+def titles(study: Study) -> dict[str, str]:
+    """Return the display names in figures, the model's where two things share a name."""
     entries = {**study["budgets"], **study["datasets"], **study["models"]}
-    of_searches = {
-        m[VARIANT_OF]: m["search_title"] for m in study["models"].values() if VARIANT_OF in m
-    }
+    variants = [model for model in study["models"].values() if VARIANT_OF in model]
+    of_searches = {model[VARIANT_OF]: model["search_title"] for model in variants}
     found = {**{name: entry.get("title", name) for name, entry in entries.items()}, **of_searches}
     return {name: in_one_line(title) or name for name, title in found.items()}
 
 
-def headings(study: Mapping[str, Any], cells: Mapping[str, Cell]) -> dict[str, str]:
-    """Return how people call each cell, by its name."""
+def headings(study: Study, cells: Mapping[str, Cell]) -> dict[str, str]:
+    """Return the display name of each cell, by its id."""
     called = titles(study)
-    return {name: _heading(cell, called) for name, cell in cells.items()}
+    return {
+        name: f"{called[cell.dataset]}, {called[cell.model]}, {cell.seq_len} tokens "
+        f"({cell.budget}, {cell.protocol}, seed {cell.seed})"
+        for name, cell in cells.items()
+    }
 
 
-def _heading(cell: Cell, called: Mapping[str, str]) -> str:
-    names = f"{called[cell.dataset]}, {called[cell.model]}, {cell.seq_len} tokens"
-    return f"{names} ({cell.budget}, {cell.protocol}, seed {cell.seed})"
-
-
-def rows(study: Mapping[str, Any], cells: Cells, inference: Inference) -> list[dict[str, Any]]:
+def rows(study: Study, cells: Cells, inference: Inference) -> list[dict[str, Any]]:
     """List what is known of every summary row before anything has run.
 
     Args:
-        study: as `longwatt.study.read_study` reads it; here and below.
-        cells: of the study; here and below.
-        inference: asked of labels alone.
+        study: the mapping from `longwatt.study.read_study`, here and below.
+        cells: the cells of the study, here and below.
+        inference: asked about cells with labels only.
     """
     return [
         {
@@ -61,14 +57,14 @@ def rows(study: Mapping[str, Any], cells: Cells, inference: Inference) -> list[d
     ]
 
 
-def _known(study: Mapping[str, Any], name: str, cell: Cell) -> dict[str, Any]:
+def _known(study: Study, name: str, cell: Cell) -> dict[str, Any]:
     model = study["models"][cell.model]
     known = {**vars(cell), "cell": name, "initialisation": model["initialisation"]}
     return {**known, **{key: model[key] for key in (VARIANT_OF,) if key in model}}
 
 
-def compared(study: Mapping[str, Any], cells: Cells, inference: Inference) -> list[dict[str, Any]]:
-    """List what is known of each cell of labels before it has run, for comparing it with others."""
+def compared(study: Study, cells: Cells, inference: Inference) -> list[dict[str, Any]]:
+    """List what is known of cells with labels beforehand, for their comparison."""
     return [
         {
             **vars(cell),
@@ -84,24 +80,21 @@ def compared(study: Mapping[str, Any], cells: Cells, inference: Inference) -> li
 
 
 def drawn(cells: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Take of compared cells what figures show."""
+    """Reduce compared cells to what figures show."""
     return [{key: cell[key] for key in DRAWN} for cell in cells]
 
 
-def claimed(study: Mapping[str, Any], cell: Cell) -> str:
-    """Return what claims call a cell's model: its entry, or the one that a search made it from."""
+def claimed(study: Study, cell: Cell) -> str:
+    """Name a cell's model in claims: its entry, or the origin of its search."""
     return str(study["models"][cell.model].get(VARIANT_OF, cell.model))
 
 
 def claim_cells(
-    study: Mapping[str, Any], cells: Mapping[str, Cell], points: Mapping[str, Sequence[str]]
+    study: Study, cells: Mapping[str, Cell], points: Mapping[str, Sequence[str]]
 ) -> list[dict[str, Any]]:
-    """List every row that the grid means, and why `exclude` takes it away, if it does.
+    """List every row that the grid means, with the reason if `exclude` takes it away.
 
-    Args:
-        study: as in `rows`.
-        cells: the study's cells by name.
-        points: inference points of these and of those that `exclude` takes away.
+    The points include those of the cells that `exclude` takes away.
     """
     there: dict[str, tuple[Cell, str | None]] = {name: (cell, None) for name, cell in cells.items()}
     return [
@@ -117,28 +110,22 @@ def claim_cells(
     ]
 
 
-def with_splits(cells: Iterable[Mapping[str, Any]], inference: Inference) -> list[dict[str, Any]]:
-    """Add its split to each row of `claim_cells`; None where `exclude` takes it away."""
-    return [
-        {
-            **row,
-            "split": inference(row["cell"], row["inference"])["split"]
-            if row["left_out"] is None
-            else None,
-        }
+def with_splits(cells: Sequence[Mapping[str, Any]], inference: Inference) -> list[dict[str, Any]]:
+    """Add its split to each row of `claim_cells`, None where `exclude` takes the row away."""
+    splits = [
+        inference(row["cell"], row["inference"])["split"] if row["left_out"] is None else None
         for row in cells
     ]
+    return [{**row, "split": split} for row, split in zip(cells, splits, strict=True)]
 
 
 def dataset_facts(
-    study: Mapping[str, Any], cells: Iterable[tuple[Cell, Mapping[str, str]]]
+    study: Study, cells: Iterable[tuple[Cell, Mapping[str, str]]]
 ) -> list[dict[str, str]]:
-    """List the datasets and tokenizers in use: their names, and the files with their statistics.
+    """List the datasets and tokenizers in use, with the files that hold their statistics.
 
-    Args:
-        study: as in `rows`.
-        cells: one or more for each dataset and tokenizer, with the paths of its `dataset` and
-            `tokenized`.
+    The cells have the paths of their `dataset` and `tokenized`. Each dataset and tokenizer has at
+    least one.
     """
     text = {**settings.COMPARISON_DEFAULTS, **study.get("scoring", {})}["text"]
     facts = {
@@ -155,10 +142,7 @@ def dataset_facts(
     return list(facts.values())
 
 
-def compare_settings(
-    study_id: str, study: Mapping[str, Any], against: str | None
-) -> dict[str, Any]:
-    """Return two studies to set side by side, and how to call things and find intervals."""
-    scoring = {**settings.SCORING_DEFAULTS, **study.get("scoring", {})}
-    chosen = {key: scoring[key] for key in settings.SCORING_DEFAULTS}
-    return {"study": study_id, "against": against, "titles": titles(study), "scoring": chosen}
+def compare_settings(study_id: str, study: Study, against: str | None) -> dict[str, Any]:
+    """Return the settings to compare two studies: their names, display names and intervals."""
+    scoring = settings.resampling_settings(study)
+    return {"study": study_id, "against": against, "titles": titles(study), "scoring": scoring}

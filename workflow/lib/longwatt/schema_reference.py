@@ -14,9 +14,11 @@ from typing import Any
 
 import yaml
 
+from longwatt import command_line
+from longwatt.provenance import PACKAGE
 from longwatt.schema_paths import Schema, below, parts_of
 
-ROOT = Path(__file__).parents[3]
+ROOT = PACKAGE.parents[2]
 TITLES = {"study": "A study file, key by key", "config": "config.yaml, key by key"}
 WIDTH = 100
 KINDS = {"array": "list", "boolean": "true or false", "integer": "whole number", "number": "number"}
@@ -156,7 +158,13 @@ def _numbered(value: Any) -> Any:
     return {int(key) if key.isdigit() else key: _numbered(item) for key, item in value.items()}
 
 
-if __name__ == "__main__":
+def main() -> int:
+    """Write every page of the reference. Returns the exit status."""
     for page, written in pages().items():
         page.parent.mkdir(parents=True, exist_ok=True)
         page.write_text(written, encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    command_line.run(main)

@@ -1,4 +1,8 @@
-"""Score one inference point: corpus scores, an interval, the lead baseline, the ceiling, and every example's scores."""
+"""Score the predictions of one inference point.
+
+Corpus scores come with an interval, the lead baseline and the ceiling. Every example's scores are
+written beside them.
+"""
 
 from __future__ import annotations
 
@@ -18,9 +22,12 @@ from longwatt.references import EACH, compared_examples, compared_texts
 from longwatt.tasks import CLASSIFICATION
 from longwatt.tokenization import load_split, load_tokenizer, repair_tokens, visible_evidence
 
+Settings = Mapping[str, Any]
+References = Mapping[str, Sequence[str]]
+
 
 def score(
-    settings: Mapping[str, Any],
+    settings: Settings,
     *,
     predictions: Path,
     tokens: Path,
@@ -35,16 +42,18 @@ def score(
     """Write `scores.json` (corpus) and `examples.csv` (one row per example).
 
     Args:
-        settings: as `longwatt.settings.score_settings`; of a task "classification" labels are scored, else texts.
+        settings: as `longwatt.settings.score_settings`; the task "classification" has its labels
+            scored, every other its texts.
         predictions: JSON lines with id and prediction.
         tokens: the tokenized dataset, which holds the references too.
         tokenized: its report, for the number of special tokens.
-        tokenizer: what made them, should they have to be made again.
+        tokenizer: the tokenizer, should the tokens have to be made again.
         dataset: its facts, for the floor of chance and for the training split's labels.
         scores: written.
         examples: written.
         provenance: the stamp of scores.json.
-        inference: what was written with the predictions, their digest too; without it none is compared.
+        inference: the report written with the predictions, which has their digest; None compares
+            no digest.
 
     Raises:
         longwatt.metrics.ScoringError: predictions and references do not match, id by id.
@@ -56,40 +65,44 @@ def score(
         check_beside(inference, predictions)
     predicted = read_predictions(predictions)
     if settings.get("task") == CLASSIFICATION:
-        per_example: Mapping[str, Mapping[str, Any]] = _with_majority(
-            _classified(rows, predicted), dataset
-        )
+        # A label is an example's only reference.
+        labels = {id_: r[0] for id_, r in zip(rows["id"], rows["references"], strict=True)}
+        classified = classification.classify_examples(predicted, labels)
+        per_example: Mapping[str, Mapping[str, Any]] = _with_majority(classified, dataset)
         facts = _label_facts(settings, per_example)
     else:
         references = compared_texts(rows, load_tokenizer(tokenizer.parent), settings)
         used = _metrics(settings, references)
         scored = metrics.score_examples(predicted, references, used, settings["text"])
-        lead, ceiling = (
-            _lead(settings, rows, references),
-            _ceiling(settings, rows, tokenized, dataset),
-        )
+        lead = _lead(settings, rows, references)
+        ceiling = _ceiling(settings, rows, tokenized, dataset)
         own = compared_examples(rows, settings["references"])
         facts = _text_facts(settings, scored, lead, ceiling, own)
         per_example = _beside(scored, lead, ceiling, own if settings["references"] == EACH else {})
     _write_examples(examples, per_example)
-    rounded = {k: round(v, 4) if isinstance(v, float) else v for k, v in facts.items()}
+    rounded = {name: _rounded(value) for name, value in facts.items()}
     written = {examples.name: sha256(examples)}
     write_json(scores, {**rounded, "sha256": written, "provenance": provenance})
 
 
-def _metrics(
-    settings: Mapping[str, Any], references: Mapping[str, Sequence[str]]
-) -> tuple[str, ...]:
-    """The dataset's metric and those of SCROLLS' that see its references: 0 for any answer would be no score."""
+def _rounded(value: Any) -> Any:
+    return round(value, 4) if isinstance(value, float) else value
+
+
+def _metrics(settings: Settings, references: References) -> tuple[str, ...]:
+    """Choose the dataset's metric, and the SCROLLS metrics that see its references.
+
+    A metric that sees none of their words gives 0 to any answer, which is no score.
+    """
     text = settings["text"]
-    seen = (
+    sees = (
         name for name in metrics.SCROLLS_METRICS if mostly_sees(name, references.values(), text)
     )
-    return tuple(dict.fromkeys((*seen, settings["metric"])))
+    return tuple(dict.fromkeys((*sees, settings["metric"])))
 
 
 def read_predictions(path: Path) -> dict[str, str]:
-    """Predictions by id from the JSON lines that inference writes.
+    """Read predictions by id from the JSON lines that inference writes.
 
     Raises:
         longwatt.artefacts.Damaged: the file or a line cannot be read.
@@ -99,23 +112,19 @@ def read_predictions(path: Path) -> dict[str, str]:
 
 
 def _text_facts(
-    settings: Mapping[str, Any],
+    settings: Settings,
     per_example: metrics.PerExample,
     lead: metrics.PerExample,
     ceiling: Mapping[str, float] | None,
     examples: Mapping[str, str],
 ) -> dict[str, Any]:
-    corpus = metrics.corpus_scores(per_example)
-    interval = metrics.bootstrap_interval(
-        per_example, settings["metric"], examples=examples, **_bootstrap(settings)
-    )
-    baselines = {
-        "score_lead": metrics.corpus_scores(lead)[metrics.headline(settings["metric"])],
-        "score_ceiling": None if ceiling is None else sum(ceiling.values()) / len(ceiling),
-    }
+    metric, corpus = settings["metric"], metrics.corpus_scores(per_example)
+    how = _bootstrap(settings)
+    interval = metrics.bootstrap_interval(per_example, metric, examples=examples, **how)
     return {
         **_headline(settings, corpus, interval),
-        **baselines,
+        "score_lead": metrics.corpus_scores(lead)[metrics.headline(metric)],
+        "score_ceiling": None if ceiling is None else sum(ceiling.values()) / len(ceiling),
         "examples": len(per_example),
         **corpus,
     }
@@ -127,7 +136,7 @@ def _beside(
     ceiling: Mapping[str, float] | None,
     examples: Mapping[str, str],
 ) -> dict[str, dict[str, Any]]:
-    """Put each example's baselines beside its scores, and its own id before a reference's."""
+    """Add each example's baselines to its scores, and its own id before a reference's."""
     return {
         id_: {
             **({EXAMPLE: examples[id_]} if examples else {}),
@@ -139,18 +148,8 @@ def _beside(
     }
 
 
-def _classified(rows: Any, predicted: Mapping[str, str]) -> dict[str, dict[str, Any]]:
-    """Every example's label and prediction; a label is an example's only reference."""
-    labels = {
-        id_: references[0] for id_, references in zip(rows["id"], rows["references"], strict=True)
-    }
-    return classification.classify_examples(predicted, labels)
-
-
-def _label_facts(
-    settings: Mapping[str, Any], per_example: classification.PerExample
-) -> dict[str, Any]:
-    """Accuracy and macro F1, each with its interval, beside what the training split's most frequent label gets."""
+def _label_facts(settings: Settings, per_example: classification.PerExample) -> dict[str, Any]:
+    """Score labels by accuracy and macro F1, each with its interval, and by the majority class."""
     corpus = classification.classification_scores(per_example)
     intervals = classification.classification_intervals(per_example, **_bootstrap(settings))
     headline = _headline(settings, corpus, intervals[settings["metric"]])
@@ -165,7 +164,7 @@ def _label_facts(
 
 
 def _headline(
-    settings: Mapping[str, Any], corpus: Mapping[str, float], interval: Interval
+    settings: Settings, corpus: Mapping[str, float], interval: Interval
 ) -> dict[str, Any]:
     name = metrics.headline(settings["metric"])
     return {
@@ -178,17 +177,15 @@ def _headline(
     }
 
 
-def _bootstrap(settings: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        "resamples": settings["bootstrap_resamples"],
-        **{key: settings[key] for key in ("confidence", "seed")},
-    }
+def _bootstrap(settings: Settings) -> dict[str, Any]:
+    own = {key: settings[key] for key in ("confidence", "seed")}
+    return {"resamples": settings["bootstrap_resamples"], **own}
 
 
 def _with_majority(
     per_example: classification.PerExample, dataset: Path
 ) -> dict[str, dict[str, Any]]:
-    """Put the accuracy of the training split's most frequent label beside each example."""
+    """Add to each example the accuracy of the training split's most frequent label."""
     counts: Mapping[str, int] = read_artefact(dataset, shared=True)["splits"]["train"]["labels"]
     label = min(counts, key=lambda name: (-counts[name], name))
     return {
@@ -199,9 +196,15 @@ def _with_majority(
 def best_f1(visible: int, words: int, chance: float) -> float:
     """Find the best expected F1 (a fraction) of any answer where words are hidden.
 
-    Every hidden word is one of 1 / chance words of its own, equally likely. An answer of the visible words and G
-    guesses shares visible + G chance words with the right one on average: F1 is twice that by (visible + G + words).
-    It rises or falls with G throughout, so best is to say the visible words alone, or all that the hidden ones may be.
+    Every hidden word is one of 1 / chance words of its own, equally likely. An answer of the
+    visible words and G guesses shares visible + G chance words with the right one on average. Its
+    F1 is twice that divided by (visible + G + words). This rises or falls with G throughout, so the
+    best answer has either the visible words alone or every word that the hidden ones may be.
+
+    Every hidden word is one of 1 / chance words of its own, equally likely. An answer of the
+    visible words and G guesses shares visible + G chance words with the right one on average: F1 is
+    twice that by (visible + G + words). It rises or falls with G throughout, so best is to say the
+    visible words alone, or all that the hidden ones may be.
 
     Args:
         visible: words of the answer that the input holds.
@@ -213,9 +216,7 @@ def best_f1(visible: int, words: int, chance: float) -> float:
     return max(silent, everything)
 
 
-def _lead(
-    settings: Mapping[str, Any], rows: Any, references: Mapping[str, Sequence[str]]
-) -> metrics.PerExample:
+def _lead(settings: Settings, rows: Any, references: References) -> metrics.PerExample:
     """Score each document's first words, as many as a training reference has."""
     leads = dict(zip(rows["id"], rows["lead"], strict=True))
     examples = compared_examples(rows, settings["references"])
@@ -224,28 +225,24 @@ def _lead(
 
 
 def _ceiling(
-    settings: Mapping[str, Any], rows: Any, tokenized: Path, dataset: Path
+    settings: Settings, rows: Any, tokenized: Path, dataset: Path
 ) -> dict[str, float] | None:
-    """Find the best expected F1 (x 100) of every example; None where it is not known."""
+    """Find the best expected F1 (x 100) of every example, None where it is unknown."""
     chance = read_artefact(dataset, shared=True)["chance_per_hidden_word"]
     ends = dict(zip(rows["id"], rows["evidence_ends"], strict=True))
     if settings["metric"] != "f1" or chance is None or not all(len(e) for e in ends.values()):
         return None
     special = read_artefact(tokenized, shared=True)["special_tokens"]
+    seen = {own: visible_evidence(e, settings["seq_len"], special) for own, e in ends.items()}
     return {
-        id_: 100
-        * best_f1(visible_evidence(ends[own], settings["seq_len"], special), len(ends[own]), chance)
+        id_: 100 * best_f1(seen[own], len(ends[own]), chance)
         for id_, own in compared_examples(rows, settings["references"]).items()
     }
 
 
 def _write_examples(path: Path, per_example: Mapping[str, Mapping[str, Any]]) -> None:
-    names = list(next(iter(per_example.values())))
     with whole_file(path, newline="") as stream:
         writer = csv.writer(stream)
-        writer.writerow(["id", *names])
+        writer.writerow(["id", *next(iter(per_example.values()))])
         for id_, values in per_example.items():
-            rounded = (
-                round(value, 4) if isinstance(value, float) else value for value in values.values()
-            )
-            writer.writerow([id_, *rounded])
+            writer.writerow([id_, *map(_rounded, values.values())])

@@ -1,4 +1,7 @@
-"""Which of a search's models count: of those that differ in what was searched alone, the best on validation."""
+"""Choose the best model of a search by its validation score.
+
+Models of a search differ only in the settings searched.
+"""
 
 from __future__ import annotations
 
@@ -9,13 +12,14 @@ AXES = ("dataset", "seq_len", "budget", "protocol", "seed")
 
 
 def chosen(cells: Iterable[tuple[Mapping[str, Any], float | None]]) -> set[str]:
-    """The cells that count, by id.
+    """Return the ids of the cells that count.
 
-    A model that no search made always counts. While one of a search's has no score yet, none of them counts.
+    A model that no search made always counts. No model of a search counts until all have a score.
 
     Args:
-        cells: what is known of each (`cell`, the axes, `variant_of`: the entry that a search made its model from, or
-            None), and its best validation score; None while that is unknown.
+        cells: for each cell what is known of it (`cell`, the axes, `variant_of`: the entry that a
+            search made its model from, or None), and its best validation score; None while that is
+            unknown.
     """
     groups: dict[tuple[Any, ...], dict[str, float | None]] = {}
     for known, score in cells:
@@ -25,7 +29,7 @@ def chosen(cells: Iterable[tuple[Mapping[str, Any], float | None]]) -> set[str]:
 
 
 def _best(scores: Mapping[str, float | None]) -> str | None:
-    """The cell with the highest score, of equals the first; the only one even without."""
+    """Return the first cell with the highest score, or the only cell whatever its score."""
     if len(scores) == 1:
         return next(iter(scores))
     known = {name: score for name, score in scores.items() if score is not None}

@@ -45,17 +45,14 @@ TRAINING_DEFAULTS: dict[str, Any] = {
     },
 }
 TEXT_ALONE = ("max_target_tokens",)  # settings of training that no label needs
-# arXiv 2004.07453, and what its public code does where that can be chosen: `layer_weights: frozen_random`.
+# arXiv 2004.07453; its public code has `layer_weights: frozen_random` where that can be chosen.
 EXITS_DEFAULTS: dict[str, Any] = {"layer_weights": "learned", "temperatures": None}
-CALIBRATION_DEFAULTS: dict[str, Any] = {
-    "split": "validation",
-    "batch_size": None,
-}  # the validations'
-# Beside INFERENCE_DEFAULTS, where labels are predicted: at the last exit, and eight batches together.
+# Without a batch size it is that of validations.
+CALIBRATION_DEFAULTS: dict[str, Any] = {"split": "validation", "batch_size": None}
+# Beside INFERENCE_DEFAULTS, where labels are predicted: the last exit, and eight batches together.
 EXIT_DEFAULTS: dict[str, Any] = {"exit": None, "regroup_batches": 8}
-COMPARISON_OF_EXITS = {
-    "equal_accuracy_points": 0
-}  # accuracy is equal if it is not below the standard's
+# Accuracy is equal if it is not below the standard's.
+COMPARISON_OF_EXITS = {"equal_accuracy_points": 0}
 GENERATION_DEFAULTS: dict[str, Any] = {
     "max_new_tokens": None,  # the training's max_target_tokens
     "min_new_tokens": 0,
@@ -64,10 +61,7 @@ GENERATION_DEFAULTS: dict[str, Any] = {
     "no_repeat_ngram_size": 0,
     "early_stopping": False,
 }
-OF_BEAMS = (
-    "length_penalty",
-    "early_stopping",
-)  # settings of generation that a single beam has no use for
+OF_BEAMS = ("length_penalty", "early_stopping")  # settings that a single beam has no use for
 INFERENCE_DEFAULTS: dict[str, Any] = {
     "split": "validation",  # SCROLLS' test labels are hidden
     "batch_size": 16,
@@ -81,14 +75,12 @@ BUDGET_DEFAULTS: dict[str, Any] = {
     "precision": "fp32",
 }
 SCORING_DEFAULTS: dict[str, Any] = {"bootstrap_resamples": 1000, "confidence": 0.95, "seed": 0}
-# What is compared with what. The defaults are SCROLLS'; the paper's code normalised texts, cut references to 128 tokens
-# and counted every reference as an example of its own.
-COMPARISON_DEFAULTS: dict[str, Any] = {
-    "text": "raw",
-    "references": "best",
-    "max_reference_tokens": None,
-}
+# The defaults are SCROLLS'. The paper's code normalised texts, cut references to 128 tokens and
+# counted every reference as an example of its own.
+COMPARISON_DEFAULTS = {"text": "raw", "references": "best", "max_reference_tokens": None}
 
+ARCHITECTURE = ("family", "initialisation", "config")  # of a study's model
+ORIGIN = ("path", "package", "folder", "repository", "revision")  # of its checkpoint
 Study = Mapping[str, Any]
 Settings = dict[str, Any]
 
@@ -106,15 +98,9 @@ def tokenizer_settings(study: Study, tokenizer: str) -> Settings:
 
 
 def model_source_settings(study: Study, model: str) -> Settings:
-    """Return what download_model needs: the folder, Python package or hub repository of a checkpoint."""
+    """Return what download_model needs: a checkpoint's folder, Python package or repository."""
     entry = study["models"][model]
-    return _narrow(
-        {
-            key: entry[key]
-            for key in ("path", "package", "folder", "repository", "revision")
-            if key in entry
-        }
-    )
+    return _narrow({key: entry[key] for key in ORIGIN if key in entry})
 
 
 def dataset_key(study: Study, dataset: str) -> str:
@@ -123,94 +109,71 @@ def dataset_key(study: Study, dataset: str) -> str:
 
 
 def tokenizer_key(study: Study, tokenizer: str) -> str:
-    """Name a tokenizer's folder below resources/tokenized/{dataset}: id and digest of its settings."""
+    """Name a tokenizer's folder below resources/tokenized/{dataset}, as `dataset_key` does."""
     return f"{tokenizer}-{digest(tokenizer_settings(study, tokenizer))[:8]}"
 
 
 def model_key(study: Study, model: str) -> str | None:
-    """Name a model's folder below resources/models.
-
-    None for a model that starts from random weights.
-    """
-    if study["models"][model]["initialisation"] == "random":
+    """Name a model's folder below resources/models, None if it starts from random weights."""
+    entry, name = study["models"][model], model
+    if entry["initialisation"] == "random":
         return None
-    source = model_source_settings(study, model)
-    # A model and its baselines are of one origin: they share what is downloaded, under the origin's name.
-    name = (
-        _last_part(encoder(study["models"][model])) if "exits" in study["models"][model] else model
-    )
-    return f"{name}-{digest(source)[:8]}"
-
-
-def _last_part(origin: str) -> str:
-    """The end of a repository's name, of a package's or of a path, as a folder may be called."""
-    return (
-        re.sub(r"[^A-Za-z0-9_.]+", "-", origin.rstrip("/").rpartition("/")[2]).strip("-") or "model"
-    )
+    if "exits" in entry:
+        # A model and its baselines share what is downloaded, under the name of their one origin.
+        end = encoder(entry).rstrip("/").rpartition("/")[2]
+        name = re.sub(r"[^A-Za-z0-9_.]+", "-", end).strip("-") or "model"
+    return f"{name}-{digest(model_source_settings(study, model))[:8]}"
 
 
 def finetune_settings(study: Study, cell: Cell) -> Settings:
     """Return all settings that decide a cell's trained weights and their measured cost."""
     model = study["models"][cell.model]
     training = deciding(_training(study, cell))
+    if _labels(study, cell):
+        own = _of_labels(model, training)
+    else:
+        generation = _generation(study, cell, training)
+        own = {"comparison": _scoring(study, COMPARISON_DEFAULTS), "generation": generation}
     return _narrow(
         {
             "tokens": tokens_key(study, cell),
             "checkpoint": model_key(study, cell.model),
-            "model": {key: model.get(key) for key in ("family", "initialisation", "config")},
+            "model": {key: model.get(key) for key in ARCHITECTURE},
             "seq_len": cell.seq_len,
             "protocol": cell.protocol,
             "seed": cell.seed,
             "metric": study["datasets"][cell.dataset]["metric"],
             "budget": _budget(study, cell),
             "training": training,
-            **(_of_labels if _labels(study, cell) else _of_texts)(study, cell, training),
+            **own,
         }
     )
 
 
 def execution_settings(study: Study, cell: Cell) -> Settings:
-    """Merge the settings of how a cell's training is carried out.
-
-    None of them changes its result.
-    """
+    """Merge the settings of how a cell is trained, none of which changes its result."""
     return _narrow(execution(_training(study, cell)))
 
 
 def _training(study: Study, cell: Cell) -> Settings:
     """Merge all settings of a cell's training, with None for those that another overrules."""
     training = merge(TRAINING_DEFAULTS, *_layers(study, cell, "training"))
-    overruled = {
-        "max_epochs": training["max_steps"],
-        "warmup_ratio": training["lr_scheduler"] == "constant",
-    }
+    constant = training["lr_scheduler"] == "constant"
+    overruled = {"max_epochs": training["max_steps"], "warmup_ratio": constant}
     return {name: None if overruled.get(name) else value for name, value in training.items()}
 
 
-def _of_texts(study: Study, cell: Cell, training: Mapping[str, Any]) -> Settings:
-    """Return the settings that only a training on texts has."""
-    generation = _generation_in_force(_generation(study, cell, training), cell.protocol)
-    return {"comparison": _comparison(study), "generation": generation}
-
-
-def _of_labels(study: Study, cell: Cell, training: Mapping[str, Any]) -> Settings:
+def _of_labels(model: Mapping[str, Any], training: Mapping[str, Any]) -> Settings:
     """Return the settings that a training on labels adds or replaces."""
-    model = study["models"][cell.model]
-    chosen = {**EXITS_DEFAULTS, **model.get("exits", {})}
-    # Temperatures come after training, and change nothing in it.
-    exits = (
-        {"exits": {key: chosen[key] for key in ("layers", "layer_weights")}}
-        if "exits" in model
-        else {}
-    )
+    shape = {key: model.get(key) for key in ARCHITECTURE}
+    if "exits" in model:  # temperatures come after training, and change nothing in it
+        exits = {**EXITS_DEFAULTS, **model["exits"]}
+        shape["exits"] = {key: exits[key] for key in ("layers", "layer_weights")}
     kept = {key: value for key, value in training.items() if key not in TEXT_ALONE}
     return {
         "task": CLASSIFICATION,
         "encoder": encoder(model),
-        "model": {
-            **{key: model.get(key) for key in ("family", "initialisation", "config")},
-            **exits,
-        },
+        "model": shape,
         "training": {**kept, "validation": {"exit": None, **training["validation"]}},
     }
 
@@ -219,41 +182,34 @@ def encoder(model: Mapping[str, Any]) -> str:
     """Name the encoder of a model, by where its weights come from.
 
     Models of one encoder can be compared.
-
-    Args:
-        model: a study's entry.
     """
     if model["initialisation"] == "random":
         return f"random-{digest(model['config'])[:8]}"
     return str(next(model[key] for key in ("repository", "package", "path") if key in model))
 
 
-PROBED = ("max_target_tokens", "activation_checkpointing", "max_grad_norm")
+# Settings of a training and parts of it that decide how large a batch fits.
+PROBED = ("tokens", "checkpoint", "model", "seq_len", "task")
+PROBED_OF_TRAINING = ("max_target_tokens", "activation_checkpointing", "max_grad_norm")
 
 
 def probe_settings(chosen: Mapping[str, Any]) -> Settings:
     """Return all settings that decide how large a batch fits a device.
 
-    Cells that differ in nothing else share a probe.
-
-    Args:
-        chosen: from `finetune_settings`.
+    They are a part of `finetune_settings`, and cells that differ in nothing else share a probe.
     """
     budget, training = chosen["budget"], chosen["training"]
+    wanted, devices = budget["effective_batch_size"], grid.devices(budget)
     return _narrow(
         {
-            **{
-                key: chosen[key]
-                for key in ("tokens", "checkpoint", "model", "seq_len", "task")
-                if key in chosen
-            },
-            **{key: training[key] for key in PROBED if key in training},
-            "gradient_accumulation_steps": _probed_accumulation(budget),
-            "devices": grid.devices(budget),
+            **{key: chosen[key] for key in PROBED if key in chosen},
+            **{key: training[key] for key in PROBED_OF_TRAINING if key in training},
+            # Where the steps follow from the batch that the probe finds, it allows for several.
+            "gradient_accumulation_steps": 2 if wanted else budget["gradient_accumulation_steps"],
+            "devices": devices,
             # No more is worth a try than a step needs of each device.
-            "most": budget["effective_batch_size"]
-            and budget["effective_batch_size"] // grid.devices(budget),
-            # One device finds it out for all; what they share is allowed for.
+            "most": wanted and wanted // devices,
+            # One device finds it out for all, and allows for what they share.
             "budget": {
                 "gpus": min(1, budget["gpus"]),
                 "processes": 1,
@@ -264,10 +220,7 @@ def probe_settings(chosen: Mapping[str, Any]) -> Settings:
 
 
 def probe_key(cell: Cell, chosen: Mapping[str, Any]) -> str | None:
-    """Name a probe's folder below resources/batch_sizes.
-
-    None for a cell whose batch size is given.
-    """
+    """Name a probe's folder below resources/batch_sizes, None for a given batch size."""
     if chosen["budget"]["per_device_batch_size"] != grid.LARGEST:
         return None
     return f"{cell.model}-{cell.seq_len}-{cell.budget}-{digest(probe_settings(chosen))[:8]}"
@@ -276,22 +229,19 @@ def probe_key(cell: Cell, chosen: Mapping[str, Any]) -> str | None:
 def predict_settings(study: Study, cell: Cell, inference: str) -> Settings:
     """Return all settings that decide one inference point's predictions and measured speed."""
     training = merge(TRAINING_DEFAULTS, *_layers(study, cell, "training"))
-    point = merge(
-        INFERENCE_DEFAULTS, study["inference"][inference], *_layers(study, cell, "inference")[1:]
-    )
-    generation = merge(_generation(study, cell, training), point.pop("generation", {}))
-    _fill_in_most_tokens(generation, training)
-    generation = _generation_in_force(generation, cell.protocol)
-    alone = (
-        {"regroup_batches": 1} if point["batch_size"] == 1 else {}
-    )  # there is nothing to regroup
-    labels = {"task": CLASSIFICATION, "inference": {**EXIT_DEFAULTS, **point, **alone}}
-    texts = {
-        "max_target_tokens": training["max_target_tokens"],
-        "references": _comparison(study)["references"],
-        "inference": point,
-        "generation": generation,
-    }
+    layers = (study["inference"][inference], *_layers(study, cell, "inference")[1:])
+    point = merge(INFERENCE_DEFAULTS, *layers)
+    generation = point.pop("generation", {})
+    if _labels(study, cell):
+        alone = {"regroup_batches": 1} if point["batch_size"] == 1 else {}  # nothing to regroup
+        own = {"task": CLASSIFICATION, "inference": {**EXIT_DEFAULTS, **point, **alone}}
+    else:
+        own = {
+            "max_target_tokens": training["max_target_tokens"],
+            "references": _scoring(study, COMPARISON_DEFAULTS)["references"],
+            "inference": point,
+            "generation": _generation(study, cell, training, generation),
+        }
     return _narrow(
         {
             "family": study["models"][cell.model]["family"],
@@ -300,7 +250,7 @@ def predict_settings(study: Study, cell: Cell, inference: str) -> Settings:
             "seed": cell.seed,
             "padding": training["padding"],
             "budget": _devices(study, cell),
-            **(labels if _labels(study, cell) else texts),
+            **own,
         }
     )
 
@@ -308,20 +258,17 @@ def predict_settings(study: Study, cell: Cell, inference: str) -> Settings:
 def record_settings(study: Study, cell: Cell, splits: Iterable[str]) -> Settings:
     """Return all settings that decide the recorded logits of a cell with several exits.
 
-    Args:
-        study: the study.
-        cell: the cell.
-        splits: those of its inference points.
+    The splits are those of its inference points.
     """
     training = merge(TRAINING_DEFAULTS, *_layers(study, cell, "training"))
+    batch_size = _calibration(study, cell)["batch_size"]
     return _narrow(
         {
             "family": study["models"][cell.model]["family"],
             "seq_len": cell.seq_len,
             "seed": cell.seed,
             "padding": training["padding"],
-            "batch_size": _calibration(study, cell)["batch_size"]
-            or training["validation"]["batch_size"],
+            "batch_size": batch_size or training["validation"]["batch_size"],
             "budget": _devices(study, cell),
             "splits": sorted({calibration_split(study, cell), *splits}),
         }
@@ -336,12 +283,12 @@ def calibrate_settings(study: Study, cell: Cell) -> Settings:
 
 def resampling_settings(study: Study) -> Settings:
     """Return how intervals over examples are found."""
-    return _narrow(_scoring(study))
+    return _narrow(_scoring(study, SCORING_DEFAULTS))
 
 
 def compare_exits_settings(study: Study) -> Settings:
     """Return how models with exits are compared with their baselines."""
-    return _narrow(_scoring(study, COMPARISON_OF_EXITS))
+    return _narrow(_scoring(study, SCORING_DEFAULTS, COMPARISON_OF_EXITS))
 
 
 def calibration_split(study: Study, cell: Cell) -> str:
@@ -354,31 +301,22 @@ def _calibration(study: Study, cell: Cell) -> Settings:
     return merge(CALIBRATION_DEFAULTS, *layers)
 
 
-def _scoring(study: Study, *more: Mapping[str, Any]) -> Settings:
-    """Return how intervals are found, with the settings of scoring that one stage adds by its defaults."""
-    defaults = merge(SCORING_DEFAULTS, *more)
-    return {
-        **defaults,
-        **{key: value for key, value in study.get("scoring", {}).items() if key in defaults},
-    }
+def _scoring(study: Study, *defaults: Mapping[str, Any]) -> Settings:
+    """Return the settings of scoring that have some defaults."""
+    given = study.get("scoring", {})
+    return {key: given.get(key, default) for key, default in merge(*defaults).items()}
 
 
 def score_settings(study: Study, cell: Cell, inference: str) -> Settings:
-    """Return what score needs: examples, headline metric, bootstrap, and the length for the ceiling."""
+    """Return what score needs: examples, main metric, bootstrap, and the length for the ceiling."""
     metric = study["datasets"][cell.dataset]["metric"]
     point = predict_settings(study, cell, inference)["inference"]
     examples = {key: point[key] for key in ("split", "max_examples")}
     if _labels(study, cell):
-        task = {"task": CLASSIFICATION, "metric": metric}
-        return _narrow({**task, **examples, **_scoring(study)})
-    return _narrow(
-        {
-            "metric": metric,
-            "seq_len": cell.seq_len,
-            **examples,
-            **_scoring(study, COMPARISON_DEFAULTS),
-        }
-    )
+        task: Settings = {"task": CLASSIFICATION, "metric": metric}
+        return _narrow({**task, **examples, **_scoring(study, SCORING_DEFAULTS)})
+    scoring = _scoring(study, SCORING_DEFAULTS, COMPARISON_DEFAULTS)
+    return _narrow({"metric": metric, "seq_len": cell.seq_len, **examples, **scoring})
 
 
 def tokens_key(study: Study, cell: Cell) -> str:
@@ -392,32 +330,23 @@ def _layers(study: Study, cell: Cell, block: str) -> list[Mapping[str, Any]]:
 
     At study level `inference` is per point, so callers skip that layer.
     """
-    entries = (
-        study["datasets"][cell.dataset],
-        study["budgets"][cell.budget],
-        study["models"][cell.model],
-    )
+    places = {"datasets": cell.dataset, "budgets": cell.budget, "models": cell.model}
+    entries = (study[kind][name] for kind, name in places.items())
     return [study.get(block, {}), *(entry.get(block, {}) for entry in entries)]
 
 
-def _generation(study: Study, cell: Cell, training: Mapping[str, Any]) -> Settings:
-    generation = merge(GENERATION_DEFAULTS, *_layers(study, cell, "generation"))
-    _fill_in_most_tokens(generation, training)
-    return generation
+def _generation(
+    study: Study, cell: Cell, training: Settings, *of_point: Mapping[str, Any]
+) -> Settings:
+    """Merge all settings of a cell's generation.
 
-
-def _fill_in_most_tokens(generation: Settings, training: Mapping[str, Any]) -> None:
+    Those that another overrules are their defaults or None. A teacher-forced cell generates
+    nothing, but its `max_new_tokens` still decides how long a target its model can hold.
+    """
+    generation = merge(GENERATION_DEFAULTS, *_layers(study, cell, "generation"), *of_point)
     if generation["max_new_tokens"] is None:
         generation["max_new_tokens"] = training["max_target_tokens"]
-
-
-def _generation_in_force(generation: Mapping[str, Any], protocol: str) -> Settings:
-    """Set those settings of generation that another overrules to their defaults or None.
-
-    A teacher-forced cell generates nothing; `max_new_tokens` still decides how long a target its
-    model can hold.
-    """
-    if protocol == grid.TEACHER_FORCED:
+    if cell.protocol == grid.TEACHER_FORCED:
         return {**GENERATION_DEFAULTS, "max_new_tokens": generation["max_new_tokens"]}
     return {**generation, **(dict.fromkeys(OF_BEAMS) if generation["num_beams"] == 1 else {})}
 
@@ -438,18 +367,6 @@ def _budget(study: Study, cell: Cell) -> Settings:
     return {**chosen, "gpus": budget["gpus"], **grid.batch_settings(study, cell)}
 
 
-def _comparison(study: Study) -> Settings:
-    """Return how predictions are compared with references, in validation as in scoring."""
-    given = study.get("scoring", {})
-    return {key: given.get(key, default) for key, default in COMPARISON_DEFAULTS.items()}
-
-
-def _probed_accumulation(budget: Mapping[str, Any]) -> int:
-    """Accumulation steps that a probe allows for; where they follow from what it finds, that there will be several."""
-    return 2 if budget["effective_batch_size"] else int(budget["gradient_accumulation_steps"])
-
-
 def _narrow(settings: Settings) -> Settings:
-    normalised = normalise(settings)
-    assert isinstance(normalised, dict)
+    normalised: Settings = normalise(settings)
     return normalised

@@ -1,4 +1,4 @@
-"""The settings in force as a table: a row per setting, a column per group of cells that share all of them."""
+"""The table of settings, with a column per group of cells that share them all."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ Group = Mapping[str, Any]
 
 
 def settings_in_force(groups: Sequence[Group], titles: Mapping[str, str]) -> pd.DataFrame:
-    """Every setting of every group; the groups' cells stand above them.
+    """Tabulate every setting of every group, under the axes of its cells.
 
     Args:
         groups: as `longwatt.hyperparameters.groups`.
@@ -47,7 +47,7 @@ def settings_in_force(groups: Sequence[Group], titles: Mapping[str, str]) -> pd.
 
 
 def _headings(groups: Sequence[Group], titles: Mapping[str, str]) -> list[str]:
-    """What tells the groups apart; a number where their axes do not."""
+    """Name the groups by the axes that tell them apart, or number them."""
     # As few of the axes as tell all groups apart.
     for count in range(1, len(APART) + 1):
         apart = [
@@ -70,7 +70,7 @@ def _names(group: Group, axis: str, titles: Mapping[str, str]) -> str:
 
 
 def _setting(settings: Mapping[str, Any], name: str) -> str:
-    """A setting as a table shows it; NA where results do not say what they were made with."""
+    """Write a setting for a table, or NA where results do not record their settings."""
     return _value(settings.get(name, NOT_USED)) if settings else NA
 
 

@@ -1,7 +1,7 @@
-"""Which of a study's data, weights and tokenizers are no longer made from the files that there are.
+"""Find data, weights and tokenizers whose files have changed since they were read.
 
-Snakemake makes again what is older than its files. A file that was replaced by an older one escapes it, as does one in
-a mirror; and it would train everything again after a mere touch.
+Snakemake makes again what is older than its files. A file that was replaced by an older one escapes
+it, as does one in a mirror, and after a mere touch it would train everything again.
 """
 
 from __future__ import annotations
@@ -9,16 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from longwatt import datasets, settings
-from longwatt.pretrained import (
-    TOKENIZER,
-    checkpoint_files,
-    missing_checkpoint,
-    missing_tokenizer,
-    missing_weights,
-    tokenizer_sources,
-)
+from longwatt import datasets, pretrained, settings
 from longwatt.provenance import read_object
 from longwatt.source_files import KnownDigests, differences, folder_files
 from longwatt.stages import Stages
@@ -29,12 +22,12 @@ OUTDATED = ".outdated"
 
 @dataclass(frozen=True)
 class Source:
-    """What an artefact is read from.
+    """The files that an artefact is read from.
 
     Attributes:
-        artefact: written last of all that its job writes into its folder.
-        files: on this machine, by name.
-        all_of_them: a file less than before is a difference, as in a folder whose files nobody names.
+        artefact: the last file that its job writes into its folder.
+        files: files on this machine, by name.
+        all_of_them: a missing file is a difference too, as in a folder whose files nobody names.
     """
 
     artefact: Path
@@ -42,22 +35,46 @@ class Source:
     all_of_them: bool
 
     def differences(self, artefact: Path, known: KnownDigests) -> list[str]:
-        """The files that are not what the artefact, or what it was renamed to, was made from."""
+        """List the files that have changed since the artefact was made.
+
+        The artefact may have been renamed since.
+        """
         return differences(artefact, self.files, known, all_of_them=self.all_of_them)
 
 
 def sources(stages: Stages) -> Iterator[Source]:
-    """All that is read from files of this machine and can be read again.
+    """Yield all artefacts that are read from local files and can be read again.
 
-    What the study pins by a digest or a revision is left out, and what lacks a file: it is kept as it is.
+    An artefact is left out, and so kept as it is, if the study pins it by a digest or a revision,
+    or if it lacks a file.
     """
-    yield from _of_datasets(stages)
-    yield from _of_models(stages)
-    yield from _of_tokenizers(stages)
+    for key, name in stages.datasets.items():
+        chosen = settings.dataset_settings(stages.study, name)
+        source, options = chosen["source"], chosen["options"]
+        artefact = Path(stages.download_dataset(key).artefact)
+        if not datasets.is_pinned(options) and datasets.missing(source, options) is None:
+            yield Source(artefact, datasets.local_files(source, options), all_of_them=False)
+    for key, name in stages.models.items():
+        artefact = Path(stages.download_model(key).artefact)
+        if folder := _folder(stages.study["models"][name], pretrained.missing_weights):
+            files = folder_files(folder, pretrained.checkpoint_files(folder))
+            yield Source(artefact, files, all_of_them=True)
+    for dataset, key in stages.pairs():
+        entry = stages.study["tokenizers"][stages.tokenizers[key]]
+        artefact = Path(stages.make_tokenizer(dataset, key).artefact)
+        if folder := _folder(entry, pretrained.missing_tokenizer):
+            yield Source(artefact, pretrained.tokenizer_sources(folder), all_of_them=True)
+
+
+def _folder(entry: Mapping[str, Any], lacks: pretrained.Lacks) -> Path | None:
+    """Find a user's folder that a model or tokenizer can be taken from."""
+    if "path" not in entry or pretrained.missing_checkpoint(entry, lacks) is not None:
+        return None
+    return Path(entry["path"]).expanduser()
 
 
 def changed(stages: Stages, known: KnownDigests) -> dict[str, list[str]]:
-    """The files that changed, by the artefact that was made from them; nothing is written."""
+    """List the files that changed, by the artefact made from them, without writing anything."""
     found = {
         str(source.artefact): source.differences(source.artefact, known)
         for source in sources(stages)
@@ -67,9 +84,10 @@ def changed(stages: Stages, known: KnownDigests) -> dict[str, list[str]]:
 
 
 def set_aside(stages: Stages, known: KnownDigests) -> dict[str, list[str]]:
-    """Rename artefacts whose files changed, so that Snakemake misses them and makes them again.
+    """Rename artefacts whose files changed, so that Snakemake makes them again.
 
-    One whose files are again what they were, before anything was made anew, gets its name back.
+    An artefact whose files are again as they were, before anything was made anew, gets its name
+    back.
 
     Returns:
         The files that changed, by artefact.
@@ -84,7 +102,7 @@ def set_aside(stages: Stages, known: KnownDigests) -> dict[str, list[str]]:
 
 
 def describe(found: Mapping[str, list[str]]) -> str:
-    """What to tell of files that changed."""
+    """Tell which files changed."""
     lines = [f"{artefact}: {', '.join(files)}" for artefact, files in found.items()]
     intro = "Read from files that have changed since, to be made again with all that follows:"
     return "\n  ".join([intro, *lines])
@@ -110,14 +128,14 @@ def model_files(stages: Stages, key: str) -> list[str]:
         return []
     folder = Path(entry["path"]).expanduser()
     copied = read_object(Path(stages.download_model(key).artefact)).get("sha256", {})
-    there = map(str, checkpoint_files(folder))
+    there = map(str, pretrained.checkpoint_files(folder))
     return sorted(there) or sorted(str(folder / name) for name in copied)
 
 
 def tokenizer_files(stages: Stages, key: str) -> list[str]:
-    """List the file of a checkpoint's own tokenizer in a folder of the user's; none for others."""
+    """List the tokenizer file of a checkpoint in a user's folder, none for other checkpoints."""
     path = stages.study["tokenizers"][stages.tokenizers[key]].get("path")
-    return [str(Path(path).expanduser() / TOKENIZER)] if path else []
+    return [str(Path(path).expanduser() / pretrained.TOKENIZER)] if path else []
 
 
 def _restore(source: Source, known: KnownDigests) -> None:
@@ -129,30 +147,3 @@ def _restore(source: Source, known: KnownDigests) -> None:
     untouched = beside and all(path.stat().st_mtime_ns <= made for path in beside)
     if untouched and not source.differences(old, known):
         old.replace(source.artefact)
-
-
-def _of_datasets(stages: Stages) -> Iterator[Source]:
-    for key, name in stages.datasets.items():
-        chosen = settings.dataset_settings(stages.study, name)
-        source, options = chosen["source"], chosen["options"]
-        artefact = Path(stages.download_dataset(key).artefact)
-        if not datasets.is_pinned(options) and datasets.missing(source, options) is None:
-            yield Source(artefact, datasets.local_files(source, options), all_of_them=False)
-
-
-def _of_models(stages: Stages) -> Iterator[Source]:
-    for key, name in stages.models.items():
-        entry, artefact = stages.study["models"][name], Path(stages.download_model(key).artefact)
-        if "path" in entry and missing_checkpoint(entry, missing_weights) is None:
-            folder = Path(entry["path"]).expanduser()
-            files = folder_files(folder, checkpoint_files(folder))
-            yield Source(artefact, files, all_of_them=True)
-
-
-def _of_tokenizers(stages: Stages) -> Iterator[Source]:
-    for dataset, key in stages.pairs():
-        entry = stages.study["tokenizers"][stages.tokenizers[key]]
-        artefact = Path(stages.make_tokenizer(dataset, key).artefact)
-        if "path" in entry and missing_checkpoint(entry, missing_tokenizer) is None:
-            files = tokenizer_sources(Path(entry["path"]).expanduser())
-            yield Source(artefact, files, all_of_them=True)

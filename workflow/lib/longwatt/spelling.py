@@ -1,4 +1,4 @@
-"""What someone who misspelt a name probably meant."""
+"""Suggest the name that was probably meant by a misspelt one."""
 
 from __future__ import annotations
 
@@ -15,6 +15,6 @@ def closest(name: str, known: Iterable[str]) -> str | None:
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """Hint at the known name most like `name`, to go into a message; empty when none is."""
+    """Return a hint for a message at the known name most like `name`, or ""."""
     close = closest(name, known)
     return f" (did you mean {close!r}?)" if close else ""

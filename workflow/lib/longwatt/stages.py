@@ -1,4 +1,4 @@
-"""Catalogue of a study's jobs: each with its artefact, its settings and the code behind it."""
+"""List a study's jobs, each with its artefact, its settings and the code behind it."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ Answer = TypeVar("Answer")
 def _remembered(method: Callable[[Stages, *Names], Answer]) -> Callable[[Stages, *Names], Answer]:
     """Let a method of Stages answer each question once: Snakemake asks several times a job.
 
-    Answers are shared between those who ask, and must not be changed. `functools.cache` would keep
-    every study alive, and forget the types of what is asked.
+    Callers share the answers and must not change them. `functools.cache` would keep every study
+    alive and lose the types of the arguments.
     """
 
     @wraps(method)
@@ -37,19 +37,19 @@ def _remembered(method: Callable[[Stages, *Names], Answer]) -> Callable[[Stages,
 
 
 def _stage(rule: str, artefact: str, chosen: Mapping[str, Any], *modules: str) -> Stage:
-    """Describe a job; its settings print as their digest in Snakemake's report."""
+    """Describe a job whose settings print as their digest in Snakemake's report."""
     return Stage(rule, artefact, Undisclosed(chosen), modules)
 
 
 class Stages:
-    """The jobs of one study: a method for each rule, called with the names that its wildcards hold.
+    """The jobs of one study, with a method for each rule that takes its wildcards' names.
 
-    `longwatt.study_checks.checked_stages` makes them of a study that nobody has checked yet.
+    `longwatt.study_checks.checked_stages` makes one for a study that nobody has checked yet.
 
     Args:
         study_id: the study file's name, and its folder below results/.
         study: a study read by `longwatt.study.read_study`.
-        machine: config.yaml; only what a stage's result depends on is taken from it.
+        machine: config.yaml, used only where a stage's result depends on it.
 
     Raises:
         StudyError: the grid names something that does not exist.
@@ -63,7 +63,7 @@ class Stages:
         self.cells = expand(study, self.source)
         self._settings = CellSettings(study)
 
-    # What a study has: cells, points, and data, tokenizers, models and probes by their keys.
+    # Contents of a study: cells, points, and data, tokenizers, models and probes by their keys.
 
     @property
     def source(self) -> str:
@@ -76,18 +76,14 @@ class Stages:
         return f"results/{self.study_id}"
 
     def cell(self, name: str) -> Cell:
-        """Look a cell up by its id.
-
-        Raises:
-            StudyError: the study has no such cell.
-        """
+        """Look a cell up by its id, or raise StudyError."""
         if name not in self.cells:
             check_name("cell", name, self.cells, self.source)
         return self.cells[name]
 
     @cached_property
     def grid_points(self) -> dict[str, list[str]]:
-        """Inference points of every cell that the grid names, whatever `exclude` takes away."""
+        """The inference points of every cell that the grid names, excluded cells included."""
         return points(self.study)
 
     def points(self, name: str) -> list[str]:
@@ -97,7 +93,7 @@ class Stages:
 
     @property
     def _there(self) -> dict[str, tuple[Cell, list[str]]]:
-        """Every cell with its inference points."""
+        """The study's cells with their inference points, by name."""
         return {name: (cell, self.points(name)) for name, cell in self.cells.items()}
 
     def parts(self, name: str) -> list[str]:
@@ -110,7 +106,7 @@ class Stages:
 
     @cached_property
     def uses_gpus(self) -> bool:
-        """Whether any cell leases devices."""
+        """True if any cell leases devices."""
         return any(map(self.gpus, self.cells))
 
     @cached_property
@@ -137,7 +133,7 @@ class Stages:
 
     @cached_property
     def models(self) -> dict[str, str]:
-        """The pretrained models in use, by key; several that begin as one share a key."""
+        """The pretrained models in use, by key, which models of one origin share."""
         named = {settings.model_key(self.study, c.model): c.model for c in self.cells.values()}
         return {key: model for key, model in named.items() if key}
 
@@ -148,29 +144,28 @@ class Stages:
 
     @_remembered
     def probe(self, name: str) -> str | None:
-        """Return the key of a cell's probe; None where its batch size is given."""
+        """Return the key of a cell's probe, None where its batch size is given."""
         return settings.probe_key(self.cell(name), self.finetune(name).settings)
 
     def pairs(self) -> list[tuple[str, str]]:
         """List the datasets and tokenizers that some cell uses together, by key."""
         keys = {settings.tokens_key(self.study, self.cells[name]) for name in self._by_data()}
-        split = (key.split("/") for key in sorted(keys))
-        return [(dataset, tokenizer) for dataset, tokenizer in split]
+        return [(key.split("/")[0], key.split("/")[1]) for key in sorted(keys)]
 
     def _by_data(self) -> Iterable[str]:
-        """Name one cell for every dataset and model: before training nothing else counts."""
+        """Name one cell for every dataset and model, as nothing else counts before training."""
         return {(cell.dataset, cell.model): name for name, cell in self.cells.items()}.values()
 
     # Data: made once and shared by all studies.
 
     def download_dataset(self, key: str) -> Stage:
-        """Bring the records of one dataset."""
+        """Describe the job that brings the records of one dataset."""
         chosen = settings.dataset_settings(self.study, self.datasets[key])
         path = f"resources/datasets/{key}/dataset.json"
         return _stage("download_dataset", path, chosen, f"longwatt.datasets.{chosen['source']}")
 
     def download_model(self, key: str) -> Stage:
-        """Bring weights and configuration of one pretrained model."""
+        """Describe the job that brings the weights and configuration of one pretrained model."""
         chosen = settings.model_source_settings(self.study, self.models[key])
         return _stage("download_model", f"resources/models/{key}/model.json", chosen)
 
@@ -220,14 +215,14 @@ class Stages:
         return _stage("finetune", path, chosen, f"longwatt.models.{chosen['model']['family']}")
 
     def finetune_inputs(self, name: str) -> dict[str, str]:
-        """Return what a training needs: `inputs`, and the batch size where that is found out."""
+        """Return what a training needs: `inputs`, and the batch size where a probe finds it."""
         key = self.probe(name)
         found = {"batch_size": f"resources/batch_sizes/{key}/batch_size.json"} if key else {}
         return {**self.inputs(name), **found}
 
     @_remembered
     def execution(self, name: str) -> dict[str, Any]:
-        """Return how one cell's training is carried out; see `longwatt.execution`."""
+        """Return how one cell's training is carried out (see `longwatt.execution`)."""
         return settings.execution_settings(self.study, self.cell(name))
 
     # Inference, scores and energy.
@@ -244,7 +239,7 @@ class Stages:
         return dict(self.predict(name, point).settings["inference"])
 
     def predict_inputs(self, name: str) -> dict[str, str]:
-        """Return what an inference needs; a model with several exits comes calibrated."""
+        """Return what an inference needs, with a calibrated model if it has several exits."""
         folder = f"{self.results}/{name}"
         found = {**self.inputs(name), "training": f"{folder}/finetune/training.json"}
         if not several_exits(self.study, self.cell(name).model):
@@ -273,7 +268,7 @@ class Stages:
 
     @_remembered
     def record_exits(self, name: str) -> Stage:
-        """Record what every classifier of a cell says of the splits that matter."""
+        """Record every classifier's logits on the splits that matter."""
         splits = [self.inference(name, point)["split"] for point in self.points(name)]
         chosen = settings.record_settings(self.study, self.cell(name), splits)
         path = f"{self.results}/{name}/exits/exits.json"
@@ -287,7 +282,7 @@ class Stages:
 
     @_remembered
     def judge_calibration(self, name: str) -> Stage:
-        """Judge what the temperatures of a cell did to its confidences."""
+        """Judge how the temperatures of a cell change its confidences."""
         chosen = settings.resampling_settings(self.study)
         path = f"{self.results}/{name}/calibrate/calibration.json"
         return _stage("judge_calibration", path, chosen)
@@ -318,7 +313,7 @@ class Stages:
 
     @_remembered
     def tabulate(self) -> Stage:
-        """Make the tables that people read; the settings in them are those of the results."""
+        """Make the tables that people read, which show the settings of the results."""
         by_data = [(self.cells[name], self.inputs(name)) for name in self._by_data()]
         chosen = {
             "titles": report_settings.titles(self.study),
@@ -356,7 +351,7 @@ class Stages:
         return _stage("judge_claims", f"{self.results}/claims.json", chosen)
 
     def plan_settings(self) -> dict[str, Any]:
-        """Return what is needed to know these jobs elsewhere, as for a plan."""
+        """Return all that another process needs to list these jobs, as for a plan."""
         return {"study_id": self.study_id, "study": self.study, "machine": self.machine}
 
     def all(self) -> Iterator[Stage]:

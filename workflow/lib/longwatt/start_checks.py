@@ -1,4 +1,7 @@
-"""What is refused before any job starts: devices, sources, studies, folders and reports that are not there."""
+"""Refuse a run before any job starts.
+
+The checks look for missing devices, sources, studies, folders and reports.
+"""
 
 from __future__ import annotations
 
@@ -8,18 +11,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from longwatt import datasets, hub, settings
+from longwatt import datasets, hub, pretrained, settings
 from longwatt.datasets.visibility import UnseenReferences, refuse_unseen
 from longwatt.in_force import InForce
-from longwatt.pretrained import (
-    choose_config,
-    choose_model,
-    choose_tokenizer,
-    missing_checkpoint,
-    missing_tokenizer,
-    missing_weights,
-    repository_of,
-)
 from longwatt.provenance import read_object
 from longwatt.scored import scorings
 from longwatt.stages import Stages
@@ -28,7 +22,7 @@ from longwatt.study_checks import check_cells
 
 
 class StaleReport(RuntimeError):
-    """A report was asked for, but the summary does not speak of the results beside it."""
+    """A report was asked for, but the summary does not match the results beside it."""
 
 
 def check_budgets(stages: Stages, limit: int) -> None:
@@ -44,8 +38,9 @@ def check_budgets(stages: Stages, limit: int) -> None:
     if need > limit:
         raise StudyError(
             f"cell {name} needs {need} GPU(s) but the limit is {limit}. The limit is the number of "
-            f"devices found on this machine unless you give one: --resources gpu={need} if they are "
-            "there, or choose a smaller budget, or a study for this machine"
+            "devices found on this machine unless you give one: "
+            f"--resources gpu={need} if they are there, or choose a smaller budget, or a study for "
+            "this machine"
         )
 
 
@@ -57,28 +52,31 @@ def check_sources(stages: Stages) -> None:
     """
     for entry, artefact, problem in _sources(stages):
         if problem and not Path(artefact).exists():
-            raise StudyError(f"studies/{stages.study_id}.yaml: {entry}: {problem}")
+            raise StudyError(f"{stages.source}: {entry}: {problem}")
 
 
 def _sources(stages: Stages) -> Iterator[tuple[str, str, str | None]]:
-    """(entry, what is made from it, what is missing for that) of everything that comes from outside."""
+    """Yield all that comes from outside: its entry, its artefact, and what is missing."""
     for key, name in stages.datasets.items():
         chosen = settings.dataset_settings(stages.study, name)
         problem = datasets.missing(chosen["source"], chosen["options"])
         yield f"datasets.{name}", stages.download_dataset(key).artefact, problem
     for key, name in stages.models.items():
         entry = stages.study["models"][name]
-        if repository_of(entry) is None:
-            problem = missing_checkpoint(entry, missing_weights)
+        if pretrained.repository_of(entry) is None:
+            problem = pretrained.missing_checkpoint(entry, pretrained.missing_weights)
             yield f"models.{name}", stages.download_model(key).artefact, problem
     for dataset, tokenizer in stages.pairs():
         name = stages.tokenizers[tokenizer]
-        problem = missing_checkpoint(stages.study["tokenizers"][name], missing_tokenizer)
+        entry = stages.study["tokenizers"][name]
+        problem = pretrained.missing_checkpoint(entry, pretrained.missing_tokenizer)
         yield f"tokenizers.{name}", stages.make_tokenizer(dataset, tokenizer).artefact, problem
 
 
 def check_metrics(stages: Stages) -> None:
-    """Refuse datasets that are made already and that their metric does not see: they may be another study's.
+    """Refuse datasets whose references are invisible to the study's metric.
+
+    Only datasets that exist already are looked at, since they may be another study's.
 
     Raises:
         StudyError: names the entry, the metric, the first example and the metrics that would do.
@@ -92,15 +90,10 @@ def check_metrics(stages: Stages) -> None:
 
 
 def check_against(stages: Stages, asked: Mapping[str, Any], studies: Path) -> None:
-    """Refuse a comparison that names no other study, or one that nobody knows; and `against` without a comparison.
-
-    Args:
-        stages: the study's.
-        asked: Snakemake's options.
-        studies: the folder of study files; a study whose file is gone can still have results.
+    """Refuse a comparison with no second study or an unknown one, and `against` without one.
 
     Raises:
-        StudyError: names the known study that is most like the one that was named.
+        StudyError: names the known study that is most like the given one.
     """
     other, compares = stages.machine.get("against"), "compare" in (asked.get("targets") or ())
     if compares and other is None:
@@ -109,7 +102,8 @@ def check_against(stages: Stages, asked: Mapping[str, Any], studies: Path) -> No
         return
     if not compares:
         raise StudyError(
-            "`against` is for the target compare: snakemake compare --cores 1 --config study=A against=B"
+            "`against` is for the target compare: "
+            "snakemake compare --cores 1 --config study=A against=B"
         )
     if other == stages.study_id:
         raise StudyError(f"against: {other} is the study itself; name another one")
@@ -119,13 +113,10 @@ def check_against(stages: Stages, asked: Mapping[str, Any], studies: Path) -> No
 
 
 def check_hub(stages: Stages, asked: Mapping[str, Any]) -> None:
-    """Ask the hub for all that a study still needs of it, before anything is downloaded.
+    """Ask the hub for all that a study still needs, before any download.
 
-    Models' configurations are fetched at once, since lengths are checked against them and run times follow from them.
-
-    Args:
-        stages: of the study.
-        asked: Snakemake's options; a dry run does without an answer, and fetches nothing.
+    Models' configurations are fetched at once, since lengths are checked against them and run times
+    follow from them. A dry run does without an answer, and fetches nothing.
 
     Raises:
         StudyError: names the entry, the repository and what to do, and what else is out of reach.
@@ -135,51 +126,42 @@ def check_hub(stages: Stages, asked: Mapping[str, Any]) -> None:
     for number, (entry, _, repository, choose) in enumerate(needed):
         try:
             hub.check(repository, choose)
-            if choose is choose_model and not dry:
-                hub.fetch(repository, choose_config)
+            if choose is pretrained.choose_model and not dry:
+                hub.fetch(repository, pretrained.choose_config)
         except hub.HubUnreachable as error:
-            others = sorted(
-                {f"{other} ({theirs.name})" for other, _, theirs, _ in needed[number + 1 :]}
-            )
-            also = f". Not looked for any more: {', '.join(others)}" if others else ""
+            later = {f"{other} ({theirs.name})" for other, _, theirs, _ in needed[number + 1 :]}
+            also = f". Not looked for any more: {', '.join(sorted(later))}" if later else ""
             if dry:
-                print(
-                    f"Not checked, since the hub does not answer: {entry} ({repository.name}){also}",
-                    file=sys.stderr,
-                )
+                said = f"Not checked, since the hub does not answer: {entry} ({repository.name})"
+                print(said + also, file=sys.stderr)
                 return
-            if (
-                not error.answered
-            ):  # a busy hub will have answered by the time that the job runs, which is patient
-                raise StudyError(
-                    f"studies/{stages.study_id}.yaml: {entry}: {error}{also}"
-                ) from None
+            # A busy hub will have answered by the time that the job runs, which is patient.
+            if not error.answered:
+                raise StudyError(f"{stages.source}: {entry}: {error}{also}") from None
         except hub.HubError as error:
-            raise StudyError(f"studies/{stages.study_id}.yaml: {entry}: {error}") from None
+            raise StudyError(f"{stages.source}: {entry}: {error}") from None
     check_cells(stages)
 
 
 def _repositories(stages: Stages) -> Iterator[tuple[str, str, hub.Repository, hub.Choose]]:
-    """(entry, what is made from it, where it comes from, the choice of its files) of everything from the hub."""
+    """Yield all that comes from the hub.
+
+    Each item has its entry, its artefact, its repository and the function that chooses its files.
+    """
     for key, name in stages.datasets.items():
         chosen = settings.dataset_settings(stages.study, name)
         found = datasets.repository(chosen["source"], chosen["options"])
         if found and not datasets.at_hand(chosen["source"], chosen["options"]):
             yield f"datasets.{name}", stages.download_dataset(key).artefact, *found
     for key, name in stages.models.items():
-        repository = repository_of(stages.study["models"][name])
-        if repository:
-            yield f"models.{name}", stages.download_model(key).artefact, repository, choose_model
+        if repository := pretrained.repository_of(stages.study["models"][name]):
+            artefact = stages.download_model(key).artefact
+            yield f"models.{name}", artefact, repository, pretrained.choose_model
     for dataset, key in stages.pairs():
         name = stages.tokenizers[key]
-        repository = repository_of(stages.study["tokenizers"][name])
-        if repository:
-            yield (
-                f"tokenizers.{name}",
-                stages.make_tokenizer(dataset, key).artefact,
-                repository,
-                choose_tokenizer,
-            )
+        if repository := pretrained.repository_of(stages.study["tokenizers"][name]):
+            artefact = stages.make_tokenizer(dataset, key).artefact
+            yield f"tokenizers.{name}", artefact, repository, pretrained.choose_tokenizer
 
 
 def check_writable(stages: Stages) -> None:
@@ -194,14 +176,15 @@ def check_writable(stages: Stages) -> None:
             there = there.parent
         if not (there.is_dir() and os.access(there, os.W_OK | os.X_OK)):
             raise StudyError(
-                f"{there.resolve()} cannot be written to, but {folder}/ must go there; make it writable, or "
-                "name another folder with --directory FOLDER: resources/, results/ and logs/ are then "
-                "made there, and relative paths of a study's own data are looked for there"
+                f"{there.resolve()} cannot be written to, but {folder}/ must go there; make it "
+                "writable, or name another folder with --directory FOLDER: resources/, results/ "
+                "and logs/ are then made there, and relative paths of a study's own data are "
+                "looked for there"
             )
 
 
 def check_report(current: InForce) -> None:
-    """Refuse a report of results that other settings or code made, or that speak of other results than are there.
+    """Refuse a report if its results are gone, or made by other settings or code.
 
     Raises:
         StaleReport: names the artefacts, and what to do.

@@ -1,9 +1,9 @@
-"""How far each cell of a study is."""
+"""The progress of each cell of a study."""
 
 from __future__ import annotations
 
 import fcntl
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,37 +12,36 @@ import pandas as pd
 from longwatt.outdated import Counting, Stamps
 from longwatt.processes import try_lock
 from longwatt.provenance import read_object
-from longwatt.summary import artefacts
+from longwatt.summary import Rows, artefacts
 from longwatt.workdir import read_lines
 
 STATES = ("finished", "failed", "running", "interrupted", "trained", "outdated", "not started")
 
 
 def up_to_date(results: Path, row: Mapping[str, Any], stamps: Stamps) -> bool:
-    """Tell whether all artefacts of a row exist, by what is in force and from what is there."""
-    return _up_to_date(results, row, stamps, Counting(stamps, results))
+    """Check whether all artefacts of a row exist and are what the settings in force make."""
+    return bool(up_to_date_rows(results, [row], stamps))
 
 
 def _up_to_date(results: Path, row: Mapping[str, Any], stamps: Stamps, counting: Counting) -> bool:
     return all(counting.counts(path) for path in _awaited(results, row, stamps))
 
 
-def up_to_date_rows(
-    results: Path, rows: Sequence[Mapping[str, Any]], stamps: Stamps
-) -> list[Mapping[str, Any]]:
-    """List the rows that are up to date; each artefact is read once."""
+def up_to_date_rows(results: Path, rows: Rows, stamps: Stamps) -> list[Mapping[str, Any]]:
+    """List the rows that are up to date, reading each artefact once."""
     counting = Counting(stamps, results)
     return [row for row in rows if _up_to_date(results, row, stamps, counting)]
 
 
 def _awaited(results: Path, row: Mapping[str, Any], stamps: Stamps) -> list[Path]:
-    """The artefacts of a row; of a model with exits also what calibration did to it, which no prediction waits for."""
+    """Return the artefacts that a row needs, with the report on calibration if there is one."""
+    # No prediction waits for the report on calibration.
     judged = results / row["cell"] / "calibrate" / "calibration.json"
     return [*artefacts(results, row).values(), *([judged] if str(judged) in stamps else [])]
 
 
-def cell_states(results: Path, rows: Sequence[Mapping[str, Any]], stamps: Stamps) -> pd.DataFrame:
-    """One row per cell: cell, state (STATES), and for a failed one what it said and where its log is."""
+def cell_states(results: Path, rows: Rows, stamps: Stamps) -> pd.DataFrame:
+    """Tabulate the state of every cell (STATES), with a failed one's error message and log."""
     by_cell: dict[str, list[Mapping[str, Any]]] = {}
     for row in rows:
         by_cell.setdefault(row["cell"], []).append(row)
@@ -52,11 +51,7 @@ def cell_states(results: Path, rows: Sequence[Mapping[str, Any]], stamps: Stamps
 
 
 def _state(
-    results: Path,
-    cell: str,
-    points: Sequence[Mapping[str, Any]],
-    stamps: Stamps,
-    counting: Counting,
+    results: Path, cell: str, points: Rows, stamps: Stamps, counting: Counting
 ) -> dict[str, str]:
     work = results / cell / "work"
     failures = [read_object(p) for p in sorted(work.glob("failure-*.json"))]
@@ -64,19 +59,14 @@ def _state(
     if any(_held(lock) for lock in [work / "lock", *work.glob("*/lock")]):
         return {**said, "state": "running"}
     if failures:
-        return {
-            **said,
-            "state": "failed",
-            **{key: str(failures[0].get(key, "")) for key in ("message", "log")},
-        }
+        why = {key: str(failures[0].get(key, "")) for key in ("message", "log")}
+        return {**said, "state": "failed", **why}
     if all(_up_to_date(results, row, stamps, counting) for row in points):
         return {**said, "state": "finished"}
     return {**said, "state": _unfinished(results, cell, points, stamps)}
 
 
-def _unfinished(
-    results: Path, cell: str, points: Sequence[Mapping[str, Any]], stamps: Stamps
-) -> str:
+def _unfinished(results: Path, cell: str, points: Rows, stamps: Stamps) -> str:
     if all(path.exists() for row in points for path in _awaited(results, row, stamps)):
         return "outdated"
     attempts = read_lines(results / cell / "work" / "attempts.jsonl")
@@ -86,7 +76,7 @@ def _unfinished(
 
 
 def _held(lock: Path) -> bool:
-    """Whether a live job holds a cell's lock; the kernel frees it when the job dies."""
+    """Check whether a live job holds a cell's lock, which the kernel frees when the job dies."""
     if not lock.exists():
         return False
     with lock.open(encoding="utf-8") as stream:

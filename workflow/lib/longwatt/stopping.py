@@ -1,4 +1,4 @@
-"""Being asked to end (SIGTERM: time limit, preemption, operator): at once, or once what matters is saved."""
+"""End a process on SIGTERM (time limit, preemption, operator), at once or once saved."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ CHANGES_NO_RESULT = "It ends a job early, which goes on to an equal result."
 
 
 class Stopped(BaseException):
-    """This worker was asked to end and has; the message says what was saved.
+    """A worker was asked to end and has. The message says what is saved.
 
-    No Exception, as KeyboardInterrupt is none: a library's own `except` must not swallow it.
+    Like KeyboardInterrupt it is no Exception: a library's own `except` must not swallow it.
     """
 
 
@@ -23,18 +23,18 @@ class _State:
 
 
 def listen() -> None:
-    """From now on SIGTERM raises Stopped, or inside `deferred` is only noted."""
+    """Make SIGTERM raise Stopped from now on, or only note it inside `deferred`."""
     signal.signal(signal.SIGTERM, _on_signal)
 
 
 def asked() -> bool:
-    """Whether this process was asked to end."""
+    """Return whether this process was asked to end."""
     return _State.asked
 
 
 @contextmanager
 def deferred() -> Iterator[None]:
-    """In here nothing is cut short; who runs long looks at `asked` where it can save and leave."""
+    """Let the block run uncut. A long one polls `asked` to save and leave."""
     if asked():
         raise Stopped("stopped by SIGTERM")
     _State.deferred = True
@@ -45,7 +45,7 @@ def deferred() -> Iterator[None]:
 
 
 def _on_signal(number: int, frame: Any) -> None:
-    first = not _State.asked  # who asks may ask again; leaving is not disturbed
+    first = not _State.asked  # a repeated signal must not disturb the leaving
     _State.asked = True
     if first and not _State.deferred:
         raise Stopped("stopped by SIGTERM")

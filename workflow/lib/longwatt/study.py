@@ -95,12 +95,9 @@ def normalise(value: Any) -> Any:
 
 
 def parse_changes(words: Sequence[str]) -> dict[str, Any]:
-    """Read `KEY=VALUE` words as Snakemake's `--config` does.
+    """Read `KEY=VALUE` words as Snakemake's `--config` does, or raise StudyError.
 
     Nested values stay text, which `machine_settings` reads.
-
-    Raises:
-        StudyError: a word is no such pair.
     """
     pairs = [word.partition("=") for word in words]
     wrong = [name for name, sign, _ in pairs if not sign]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -53,9 +54,8 @@ def check_references(study: Mapping[str, Any], source: str) -> None:
         where = f"{source}: datasets.{name}"
         check_name("source", entry["source"], datasets.sources(), f"{where}.source")
         _check_metric(study, name, where)
-        schema = datasets.options_schema(entry["source"])
         options = entry.get("options", {})
-        validate(options, schema, f"{where}.options")
+        validate(options, datasets.options_schema(entry["source"]), f"{where}.options")
         found = datasets.repository(entry["source"], options)
         _check_pinned(found[0] if found else None, where)
     for name, entry in study["tokenizers"].items():
@@ -68,10 +68,8 @@ def check_references(study: Mapping[str, Any], source: str) -> None:
         _check_task(study, name, where)
         if entry["initialisation"] == "checkpoint":
             _check_origin(entry, where)
-        else:
-            _check_pinned(
-                repository_of(entry), where
-            )  # of a model from random weights: whose shape it has
+        else:  # a model from random weights may have the shape of a repository's
+            _check_pinned(repository_of(entry), where)
 
 
 def _check_budget_entries(study: Mapping[str, Any], source: str) -> None:
@@ -80,11 +78,13 @@ def _check_budget_entries(study: Mapping[str, Any], source: str) -> None:
         where = f"{source}: budgets.{name}"
         if entry["gpus"] and entry.get("processes", 1) > 1:
             raise StudyError(
-                f"{where}.processes is for budgets without GPUs; with GPUs there is one process for each"
+                f"{where}.processes is for budgets without GPUs; with GPUs there is one process "
+                "for each"
             )
         if entry.get("effective_batch_size") and "gradient_accumulation_steps" in entry:
             raise StudyError(
-                f"{where}: gradient_accumulation_steps follows from effective_batch_size; give one of the two"
+                f"{where}: gradient_accumulation_steps follows from effective_batch_size; "
+                "give one of the two"
             )
         if not entry["gpus"] and entry.get("watts_per_gpu") is not None:
             raise StudyError(
@@ -93,7 +93,8 @@ def _check_budget_entries(study: Mapping[str, Any], source: str) -> None:
         largest = _asks_for_largest(entry["per_device_batch_size"])
         if largest and not entry["gpus"] and entry.get("memory_gib_per_gpu") is None:
             raise StudyError(
-                f"{where}: the largest batch on a CPU needs memory_gib_per_gpu, the GiB that each process may take"
+                f"{where}: the largest batch on a CPU needs memory_gib_per_gpu, the GiB that each "
+                "process may take"
             )
 
 
@@ -112,33 +113,32 @@ def _check_metric(study: Mapping[str, Any], dataset: str, where: str) -> None:
         )
     if not labels and metric == "macro_f1":
         raise StudyError(
-            f"{where}.metric: macro_f1 is for labels; set task: classification, or choose another metric"
+            f"{where}.metric: macro_f1 is for labels; set task: classification, or choose another "
+            "metric"
         )
 
 
 def _check_task(study: Mapping[str, Any], model: str, where: str) -> None:
-    """Refuse a model that gives texts where the grid wants labels, or the other way round."""
+    """Refuse a model that gives texts where the grid wants labels, or vice versa."""
     family = study["models"][model]["family"]
     task = models.load_family(family).task
-    for block in study["grid"]:
-        for dataset in block["datasets"] if model in block["models"] else ():
-            wanted = study["datasets"][dataset].get("task", "text")
-            if wanted != task:
-                fit = [
-                    name for name in models.families() if models.load_family(name).task == wanted
-                ]
-                raise StudyError(
-                    f"{where}.family: {family} is for the task {task}, but datasets.{dataset}.task is {wanted}; "
-                    f"families for that: {', '.join(fit)}"
-                )
+    blocks = (block["datasets"] for block in study["grid"] if model in block["models"])
+    for dataset in chain.from_iterable(blocks):
+        wanted = study["datasets"][dataset].get("task", "text")
+        if wanted != task:
+            fit = [one for one in models.families() if models.load_family(one).task == wanted]
+            raise StudyError(
+                f"{where}.family: {family} is for the task {task}, but datasets.{dataset}.task is "
+                f"{wanted}; families for that: {', '.join(fit)}"
+            )
 
 
 def _check_origin(entry: Mapping[str, Any], where: str) -> None:
     """Refuse a checkpoint with no origin, or with several."""
     if sum(origin in entry for origin in ("path", "repository", "package")) != 1:
         raise StudyError(
-            f"{where}: a checkpoint comes from a `path`, or from a `repository` and its `revision`, or from the "
-            "`folder` of an installed Python `package`; give one"
+            f"{where}: a checkpoint comes from a `path`, or from a `repository` and its "
+            "`revision`, or from the `folder` of an installed Python `package`; give one"
         )
     _check_pinned(repository_of(entry), where)
 
@@ -151,7 +151,7 @@ def _check_pinned(repository: hub.Repository | None, where: str) -> None:
 
 
 def known_configs(stages: Stages) -> dict[str, dict[str, Any]]:
-    """Read the config.json of each model of a study, empty where it is not available yet."""
+    """Read the config.json of each model, empty where it is not available yet."""
     found: dict[str, dict[str, Any]] = {}
     for model in {cell.model for cell in stages.cells.values()}:
         key, entry = settings.model_key(stages.study, model), stages.study["models"][model]
@@ -166,19 +166,15 @@ def check_cells(stages: Stages) -> None:
         StudyError: names the cell or the key, and what would do.
     """
     configs = known_configs(stages)
-    for name in _one_of_all_seeds(stages.cells):  # found here, not hours later
-        cell = _Checked(stages, name)
-        cell.check_splits()
-        cell.check_exits()
-        cell.check_lengths(configs[cell.cell.model])
-
-
-def _one_of_all_seeds(cells: Mapping[str, Cell]) -> list[str]:
-    """Name the first cell of every group that differs in the seed alone; what fits one fits all."""
+    # One of the cells that differ in the seed alone: what fits one fits all.
     first: dict[Cell, str] = {}
-    for name, cell in cells.items():
+    for name, cell in stages.cells.items():
         first.setdefault(replace(cell, seed=0), name)
-    return list(first.values())
+    for name in first.values():  # found here, not hours later
+        checked = _Checked(stages, name)
+        checked.check_splits()
+        checked.check_exits()
+        checked.check_lengths(configs[checked.cell.model])
 
 
 class _Checked:
@@ -212,7 +208,7 @@ class _Checked:
                 )
 
     def check_exits(self) -> None:
-        """Refuse exit rules for models without exits, and judging on the split that is fitted on."""
+        """Refuse exit rules for models without exits, and judging on the split of the fit."""
         split = settings.calibration_split(self.study, self.cell)
         if self.several and split == "train":
             raise StudyError(
@@ -236,7 +232,7 @@ class _Checked:
                 )
 
     def check_lengths(self, config: Mapping[str, Any]) -> None:
-        """Refuse inputs or targets that the model cannot hold, as far as `config` is known yet."""
+        """Refuse inputs or targets that are too long for the model, by `config`."""
         targets = [1]  # a label
         if "generation" in self.chosen:
             targets = [self.chosen["training"]["max_target_tokens"]]

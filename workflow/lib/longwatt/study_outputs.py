@@ -1,6 +1,8 @@
-"""Paths of what a study makes and keeps, and of what reports are made from."""
+"""List the paths that a study makes and keeps, and the inputs of reports."""
 
 from __future__ import annotations
+
+from collections.abc import Iterable
 
 from longwatt import displays
 from longwatt.claim_settings import scored_rows
@@ -11,26 +13,23 @@ FIGURE_KINDS = ("svg", "png")
 TRAINED = ("model", "history.csv", "energy.jsonl.gz")
 PREDICTED = ("predictions.jsonl", "examples.csv", "energy.jsonl.gz")
 OF_EXITS = ("exits/logits.jsonl", "exits/energy.jsonl.gz", "calibrate/model")
+REPORTED_OF_EXITS = ("exits/logits.jsonl", "exits/exits.json", "calibrate/calibration.json")
 COMPARED = ("predictions.jsonl", "inference.json", "energy.json", "scores.json", "examples.csv")
 
 
 def kept(stages: Stages) -> list[str]:
-    """List every artefact that a finished study keeps; `rule all` asks for each by name.
+    """List every artefact that a finished study keeps, as `rule all` asks for.
 
     A file left by an earlier run would otherwise hide that the stage before it failed.
     """
     results = stages.results
-    tables = displays.tables(stages.study)
+    tables, figures = displays.tables(stages.study), displays.figures(stages.study)
     return [
         *kept_of_cells(stages),
         f"{results}/summary.csv",
         f"{results}/summary.json",
         *(f"{results}/tables/{name}.{kind}" for name in tables for kind in displays.TABLE_KINDS),
-        *(
-            f"{results}/figures/{name}.{kind}"
-            for name in displays.figures(stages.study)
-            for kind in FIGURE_KINDS
-        ),
+        *(f"{results}/figures/{name}.{kind}" for name in figures for kind in FIGURE_KINDS),
         power_page(stages),
         *claim_files(stages),
         *exits_files(stages),
@@ -43,19 +42,16 @@ def kept_of_cells(stages: Stages) -> list[str]:
     results, cells = stages.results, stages.cells
     return [
         *(stage.artefact for stage in stages.cell_stages()),
-        *(f"{folder}/{file}" for folder in _point_folders(stages) for file in PREDICTED),
+        *(f"{folder}/{file}" for folder in _point_folders(stages, cells) for file in PREDICTED),
         *(f"{results}/{name}/{part}/power.csv" for name in cells for part in stages.parts(name)),
         *(f"{results}/{name}/{file}" for name in stages.with_exits for file in OF_EXITS),
         *(f"{results}/{name}/finetune/{file}" for name in cells for file in TRAINED),
     ]
 
 
-def _point_folders(stages: Stages) -> list[str]:
-    return [
-        f"{stages.results}/{name}/predict/{point}"
-        for name in stages.cells
-        for point in stages.points(name)
-    ]
+def _point_folders(stages: Stages, cells: Iterable[str]) -> list[str]:
+    found = ((name, point) for name in cells for point in stages.points(name))
+    return [f"{stages.results}/{name}/predict/{point}" for name, point in found]
 
 
 def summary_inputs(stages: Stages) -> list[str]:
@@ -72,9 +68,8 @@ def dataset_facts(stages: Stages) -> list[str]:
 
 def energies(stages: Stages) -> list[str]:
     """List the energy of every metered part of every cell: its numbers and its curve."""
-    folders = [
-        f"{stages.results}/{name}/{part}" for name in stages.cells for part in stages.parts(name)
-    ]
+    parts = ((name, part) for name in stages.cells for part in stages.parts(name))
+    folders = (f"{stages.results}/{name}/{part}" for name, part in parts)
     return [f"{folder}/{file}" for folder in folders for file in ("energy.json", "power.csv")]
 
 
@@ -88,7 +83,7 @@ def power_page(stages: Stages) -> str:
 
 
 def claim_files(stages: Stages) -> list[str]:
-    """List what becomes of the study's claims; nothing if it has none."""
+    """List the files made from the study's claims, empty if it has none."""
     return [f"{stages.results}/claims.{kind}" for kind in CLAIM_KINDS] if stages.claims else []
 
 
@@ -99,7 +94,7 @@ def claim_examples(stages: Stages) -> list[str]:
 
 
 def exits_files(stages: Stages) -> list[str]:
-    """List what becomes of a study's models with exits; nothing if it has none."""
+    """List the files made from a study's models with exits, empty if it has none."""
     if not stages.with_exits:
         return []
     folder, figures = f"{stages.results}/exits", displays.exit_figures(stages.study)
@@ -113,24 +108,14 @@ def exits_files(stages: Stages) -> list[str]:
 def compare_exits_inputs(stages: Stages) -> list[str]:
     """List every artefact that the comparison of models with exits reads."""
     cells = [cell["cell"] for cell in stages.compare_exits().settings["cells"]]
-    points = [
-        f"{stages.results}/{name}/predict/{point}"
-        for name in cells
-        for point in stages.points(name)
-    ]
+    exits = (f"{stages.results}/{name}" for name in stages.with_exits)
     return [
-        *(f"{folder}/{file}" for folder in points for file in COMPARED),
+        *(f"{folder}/{file}" for folder in _point_folders(stages, cells) for file in COMPARED),
         *(stages.finetune(name).artefact for name in cells),
-        *(path for name in stages.with_exits for path in _of_exits(stages, name)),
+        *(f"{folder}/{file}" for folder in exits for file in REPORTED_OF_EXITS),
     ]
-
-
-def _of_exits(stages: Stages, name: str) -> list[str]:
-    """List what recording and calibrating leave of a cell."""
-    recorded = [f"{stages.results}/{name}/exits/{file}" for file in ("logits.jsonl", "exits.json")]
-    return [*recorded, stages.judge_calibration(name).artefact]
 
 
 def calibrations(stages: Stages) -> list[str]:
-    """List where it says what calibration did, for each cell with several exits."""
+    """List the calibration report of each cell with several exits."""
     return [stages.judge_calibration(name).artefact for name in stages.with_exits]

@@ -1,4 +1,4 @@
-"""One table per study: a row per cell and inference point, unknown values NA."""
+"""The table of a study, with a row per cell and inference point and NA for unknown values."""
 
 from __future__ import annotations
 
@@ -23,18 +23,19 @@ from longwatt.provenance import digest, read_object, sha256, whole_file, write_j
 from longwatt.study import StudyError, parse_changes
 
 BY_PHASE = {
-    "train_steps_energy": "train",
-    "validation_energy": "validation",
+    "train_steps_energy": "train", "validation_energy": "validation",
     "checkpoint_energy": "checkpoint",
-}
+}  # fmt: skip
+
+Rows = Sequence[Mapping[str, Any]]
 
 
 class StaleSummary(RuntimeError):
-    """A summary that does not speak of the results beside it; names the artefacts."""
+    """An error that names the artefacts which a summary does not agree with."""
 
 
 def artefacts(results: Path, row: Mapping[str, Any]) -> dict[str, Path]:
-    """The JSON artefacts that one row is read from."""
+    """Return the paths of the JSON artefacts that one row is read from."""
     cell = results / row["cell"]
     point = cell / "predict" / row["inference"]
     return {
@@ -47,10 +48,7 @@ def artefacts(results: Path, row: Mapping[str, Any]) -> dict[str, Path]:
 
 
 def summarize(
-    results: Path,
-    rows: Sequence[Mapping[str, Any]],
-    prices: Mapping[str, Any],
-    exits: Path | None = None,
+    results: Path, rows: Rows, prices: Mapping[str, Any], exits: Path | None = None
 ) -> pd.DataFrame:
     """Read every row's artefacts into one table with the columns COLUMNS.
 
@@ -58,23 +56,21 @@ def summarize(
         results: results/{study}.
         rows: what is known of each row beforehand (`longwatt.report_settings.rows`).
         prices: as `longwatt.costs.figures`.
-        exits: what models with exits are beside their baselines; None for that of the whole study.
+        exits: the comparison of models with exits to their baselines; None for that of the whole
+            study.
     """
     compared = read_object(exits or compared_in(results)).get("rows", {})
-    table = [
-        {
-            **_row(
-                row, {name: read_artefact(p) for name, p in artefacts(results, row).items()}, prices
-            ),
-            **_compared(compared.get(row["cell"], {}).get(row["inference"], {})),
-        }
-        for row in rows
-    ]
+    table = []
+    for row in rows:
+        found = {name: read_artefact(path) for name, path in artefacts(results, row).items()}
+        beside = compared.get(row["cell"], {}).get(row["inference"], {})
+        own = {name: beside[name] for name in COMPARED if name in beside}
+        table.append(_row(row, found, prices) | own)
     return pd.DataFrame(_with_selected(table), columns=list(COLUMNS))
 
 
 def _with_selected(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Rows that say which models of a search count; those that no search made say nothing."""
+    """Mark the rows of searched models by whether their model is chosen, and others by None."""
     searched = [row for row in rows if row.get("variant_of")]
     counting = search.chosen((row, row["best_validation_score"]) for row in searched)
     return [
@@ -84,7 +80,7 @@ def _with_selected(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def compared_in(results: Path) -> Path:
-    """What models with exits are beside their baselines; there is no such file in a study without them."""
+    """Return the path of the comparison of exits, a file only in studies of such models."""
     return results / "exits" / "exits.json"
 
 
@@ -94,13 +90,13 @@ def _compared(found: Mapping[str, Any]) -> dict[str, Any]:
 
 def write_summary(
     results: Path,
-    rows: Sequence[Mapping[str, Any]],
+    rows: Rows,
     prices: Mapping[str, Any],
     target: Path,
     provenance: Mapping[str, Any],
     exits: Path | None = None,
 ) -> None:
-    """Write `target` (CSV), and beside it a JSON with the artefacts and settings that it was made from."""
+    """Write `target` (CSV), and beside it a JSON of the artefacts and settings behind it."""
     table = summarize(results, rows, prices, exits)
     write_csv(target, table)
     files = sorted({str(path) for row in rows for path in artefacts(results, row).values()})
@@ -113,16 +109,17 @@ def write_summary(
 
 
 def write_csv(path: Path, table: pd.DataFrame) -> None:
-    """Write a table whole or not at all; what is unknown is NA."""
+    """Write a table whole or not at all, with NA for unknown values."""
     with whole_file(path, newline="") as stream:
         table.to_csv(stream, index=False, na_rep="NA")
 
 
 def read_summary(path: Path) -> pd.DataFrame:
-    """Read a summary.csv; NA stays NA.
+    """Read a summary.csv and keep its NA values.
 
     Raises:
-        longwatt.artefacts.Damaged: it is not the one that the JSON beside it speaks of, or no table.
+        longwatt.artefacts.Damaged: it is not the one that the JSON beside it speaks of, or no
+            table.
     """
     report = path.with_suffix(".json")
     if report.exists() and read_artefact(report).get("sha256") != sha256(path):
@@ -132,27 +129,30 @@ def read_summary(path: Path) -> pd.DataFrame:
 
 
 def check_fresh(
-    results: Path,
-    wanted: Sequence[Mapping[str, Any]] | None = None,
-    claims: Mapping[str, Any] | None = None,
+    results: Path, wanted: Rows | None = None, claims: Mapping[str, Any] | None = None
 ) -> None:
-    """Raise StaleSummary unless the summary and all that is made from it speak of the artefacts that are there now.
+    """Raise StaleSummary unless the summary and all that is made from it are up to date.
 
     Args:
         results: results/{study}.
         wanted: rows that the summary must have (cell, inference); None for those it has.
-        claims: the settings by which claims must have been judged; None for those they were judged by, if any.
+        claims: the settings by which claims must have been judged; None for those they were judged
+            by, if any.
     """
     report = results / "summary.json"
     if not report.exists() or not (results / "summary.csv").exists():
         raise StaleSummary(
-            f"{results} has no summary; run the study until nothing is left to do (snakemake partial "
-            f"--cores 1 --config study={results.name} says what is)"
+            f"{results} has no summary; run the study until nothing is left to do "
+            f"(snakemake partial --cores 1 --config study={results.name} says what is)"
         )
-    if not _same(results / "summary.csv", _read(report).get("sha256", "")):
+    found = read_object(report)
+    if "made_from" not in found:
+        raise StaleSummary(f"{report} is damaged; run the study again until nothing is left to do")
+    if not _same(results / "summary.csv", found.get("sha256", "")):
         raise StaleSummary(
-            f"{results}/summary.csv is not the table that was written with {report} (it was changed, or comes from "
-            "elsewhere); remove it and run the study again, then make the report"
+            f"{results}/summary.csv is not the table that was written with {report} (it was "
+            "changed, or comes from elsewhere); remove it and run the study again, then make the "
+            "report"
         )
     recorded = _recorded(report, results)
     wrong = [path for path, digest in recorded.items() if not _same(Path(path), digest)]
@@ -161,25 +161,23 @@ def check_fresh(
     if wrong:
         listed = "\n  ".join(wrong[:20])
         raise StaleSummary(
-            f"{results}/summary.csv is older than {len(wrong)} of the results it should "
-            f"speak of:\n  {listed}\nRun the study again until nothing is left to do, then make the report. Should it "
-            f"find nothing to do, first remove {report}"
+            f"{results}/summary.csv is older than {len(wrong)} of the results it should speak of:"
+            f"\n  {listed}\nRun the study again until nothing is left to do, then make the report. "
+            f"Should it find nothing to do, first remove {report}"
         )
     _check_drawn(results)
     _check_claims(results / "claims.json", sha256(results / "summary.csv"), claims)
 
 
 def _recorded(report: Path, results: Path) -> dict[str, str]:
-    """Digests of the files that a report lists, by where they are now."""
+    """Return the digests of the files that a report lists, by their present paths."""
     files = Files(results)
-    return {
-        str(files.place(path)): digest
-        for path, digest in (read_object(report).get("made_from") or {}).items()
-    }
+    listed = read_object(report).get("made_from") or {}
+    return {str(files.place(path)): digest for path, digest in listed.items()}
 
 
 def check_current(results: Path, current: InForce) -> None:
-    """Raise StaleSummary unless all results were made by what is in force, and speak of each other.
+    """Raise StaleSummary unless all results are of what is in force, and agree.
 
     Args:
         results: results/{study}.
@@ -194,41 +192,40 @@ def check_current(results: Path, current: InForce) -> None:
 
 
 def _check_drawn(results: Path) -> None:
-    """Raise StaleSummary unless figures and tables show the summary beside them, and curves what it was made from."""
+    """Raise StaleSummary unless figures, tables and power curves show the present summary."""
     now = sha256(results / "summary.csv")
     artefacts_now = _recorded(results / "summary.json", results)
-    drawn = {
-        name: read_object(results / name / f"{name}.json")
-        for name in ("figures", "tables", "power")
-    }
-    stale = [name for name in ("figures", "tables") if drawn[name].get("summary_sha256") != now]
-    curves = _recorded(results / "power" / "power.json", results)
-    if "made_from" not in drawn["power"] or any(
-        artefacts_now.get(path) != digest for path, digest in curves.items()
-    ):
+    stale = [
+        name
+        for name in ("figures", "tables")
+        if read_object(results / name / f"{name}.json").get("summary_sha256") != now
+    ]
+    power = results / "power" / "power.json"
+    curves = _recorded(power, results).items()
+    outdated_curves = any(artefacts_now.get(path) != digest for path, digest in curves)
+    if outdated_curves or "made_from" not in read_object(power):
         stale.append("power")
     exits = compared_in(results)
-    if str(exits) in artefacts_now and read_object(exits.with_name("exits_figures.json")).get(
-        "exits_sha256"
-    ) != sha256(exits):
+    shown = read_object(exits.with_name("exits_figures.json")).get("exits_sha256")
+    if str(exits) in artefacts_now and shown != sha256(exits):
         stale.append("exits")
     for name in stale:
         raise StaleSummary(
-            f"{results / name} is older than {results}/summary.csv, or missing; run the study again until "
-            "nothing is left to do, then make the report"
+            f"{results / name} is older than {results}/summary.csv, or missing; run the study "
+            "again until nothing is left to do, then make the report"
         )
 
 
 def _check_claims(judged: Path, summary: str, wanted: Mapping[str, Any] | None) -> None:
-    """Raise StaleSummary unless the claims in force were judged by the summary beside them."""
+    """Raise StaleSummary unless the claims in force were judged by the present summary."""
     found = read_object(judged)
     if wanted is None and not found:
         return
     by = (found.get("provenance") or {}).get("settings_digest")
     if found.get("summary_sha256") != summary or (wanted is not None and by != digest(wanted)):
         raise StaleSummary(
-            f"{judged} is older than the summary beside it or than the study's claims, or missing; run the study "
-            "again until nothing is left to do, then make the report"
+            f"{judged} is older than the summary beside it or than the study's claims, or missing; "
+            "run the study again until nothing is left to do, then make the report"
         )
 
 
@@ -236,35 +233,29 @@ def _row(
     known: Mapping[str, Any], found: Mapping[str, Mapping[str, Any]], prices: Mapping[str, Any]
 ) -> dict[str, Any]:
     training, energy = found["training"], found["training_energy"]
+    inference, scores, samples = found["inference"], found["scores"], training.get("samples")
     return {
         **known,
-        **_as_made(known, training, found["inference"]),
-        **{name: found["scores"].get(name) for name in FROM_SCORES},
+        **_as_made(known, training, inference),
+        **{name: scores.get(name) for name in FROM_SCORES},
         **{name: training.get(name) for name in FROM_TRAINING},
         "exit_layers": " ".join(map(str, training.get("exit_layers") or ())) or None,
-        **{name: found["inference"].get(name) for name in FROM_INFERENCE},
-        **recorded(training, found["inference"]),
+        **{name: inference.get(name) for name in FROM_INFERENCE},
+        **recorded(training, inference),
         "best_validation_score": training.get("best_score"),
         "train_steps_s": training.get("train_s"),
         "attempts": len(training["attempts"]),
         **_energy("train", energy, training.get("train_runtime_s")),
         **{f"{name}_kwh": _phase(energy, phase) for name, phase in BY_PHASE.items()},
-        **{
-            f"{name}_flags": _phase_flags(energy, phase, training)
-            for name, phase in BY_PHASE.items()
-        },
+        **{f"{name}_flags": _phase_flags(energy, p, training) for name, p in BY_PHASE.items()},
         "train_idle_power_w": energy.get("idle_power_w"),
         "train_throttled_pct": energy.get("throttled_pct"),
-        "train_power_efficiency": _ratio(
-            training.get("samples"), energy.get("energy_j")
-        ),  # samples/s/W = samples/J
-        "train_steps_power_efficiency": _ratio(
-            training.get("samples"), _joules(_phase(energy, "train"))
-        ),
-        "wasted_energy_kwh": _wasted_kwh(energy),
-        "wasted_energy_flags": flags.joined(energy.get("wasted", {}).get("flags", ())),
+        # Samples/s/W are samples/J.
+        "train_power_efficiency": _ratio(samples, energy.get("energy_j")),
+        "train_steps_power_efficiency": _ratio(samples, _joules(_phase(energy, "train"))),
+        **_wasted("", energy),
         "wasted_runtime_s": energy.get("wasted", {}).get("duration_s"),
-        **_inference(found["inference"], found["inference_energy"]),
+        **_inference(inference, found["inference_energy"]),
         **{name: prices[name] for name in costs.COLUMNS if name in prices},
         **costs.priced("train", energy, prices),
         **costs.priced("inference", found["inference_energy"], prices),
@@ -276,7 +267,7 @@ def _row(
 def _as_made(
     known: Mapping[str, Any], training: Mapping[str, Any], inference: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Settings that are columns, as the artefacts say them; those of the study where they do not."""
+    """Take settings that are columns from the artefacts, as far as these record them."""
     found = {"initialisation": training["initialisation"]} if "initialisation" in training else {}
     made = (inference.get("provenance") or {}).get("settings") or {}
     if known.get("exit_rule") and made.get("inference"):
@@ -285,7 +276,7 @@ def _as_made(
 
 
 def _energy(prefix: str, energy: Mapping[str, Any], seconds: float | None) -> dict[str, Any]:
-    """What training and inference have in common."""
+    """Collect the energy columns that training and inference share."""
     return {
         f"{prefix}_energy_kwh": energy.get("energy_kwh"),
         f"{prefix}_energy_source": energy.get("energy_source"),
@@ -299,19 +290,18 @@ def _energy(prefix: str, energy: Mapping[str, Any], seconds: float | None) -> di
 
 
 def _inference(inference: Mapping[str, Any], energy: Mapping[str, Any]) -> dict[str, Any]:
-    joules = energy.get("energy_j")
+    joules, samples = energy.get("energy_j"), inference.get("samples")
     return {
         **_energy("inference", energy, inference.get("inference_runtime_s")),
-        "inference_power_efficiency": _ratio(inference.get("samples"), joules),
-        "joules_per_example": _ratio(joules, inference.get("samples")),
+        "inference_power_efficiency": _ratio(samples, joules),
+        "joules_per_example": _ratio(joules, samples),
         "joules_per_output_token": _ratio(joules, inference.get("output_tokens")),
-        "inference_wasted_energy_kwh": _wasted_kwh(energy),
-        "inference_wasted_energy_flags": flags.joined(energy.get("wasted", {}).get("flags", ())),
+        **_wasted("inference_", energy),
     }
 
 
 def _phase(energy: Mapping[str, Any], phase: str) -> float | None:
-    """A phase's energy; what never took place took none, as far as energy is known at all."""
+    """Return a phase's energy in kWh, 0 for one that never took place if the run's is known."""
     phases = energy.get("phases", {})
     if phase in phases:
         kwh: float | None = phases[phase]["energy_kwh"]
@@ -320,32 +310,28 @@ def _phase(energy: Mapping[str, Any], phase: str) -> float | None:
 
 
 def _phase_flags(energy: Mapping[str, Any], phase: str, training: Mapping[str, Any]) -> str | None:
-    """The flags of a phase's energy, beside the seconds that training counted of it."""
-    return flags.joined(
-        flags.of_energy(energy.get("phases", {}).get(phase, {}), training.get(f"{phase}_s"))
-    )
+    """Return the flags of a phase's energy, given the seconds that training counted in it."""
+    found = energy.get("phases", {}).get(phase, {})
+    return flags.joined(flags.of_energy(found, training.get(f"{phase}_s")))
 
 
 def _joules(kwh: float | None) -> float | None:
     return None if kwh is None else kwh * J_PER_KWH
 
 
-def _wasted_kwh(energy: Mapping[str, Any]) -> float | None:
-    """What attempts that were killed took for nothing; 0 is known where there was none."""
+def _wasted(prefix: str, energy: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the columns on the energy of killed attempts, a known 0 where there was none."""
     wasted: Mapping[str, Any] = energy.get("wasted", {})
-    return 0.0 if wasted.get("duration_s") == 0 else wasted.get("energy_kwh")
+    return {
+        f"{prefix}wasted_energy_kwh": (
+            0.0 if wasted.get("duration_s") == 0 else wasted.get("energy_kwh")
+        ),
+        f"{prefix}wasted_energy_flags": flags.joined(wasted.get("flags", ())),
+    }
 
 
 def _ratio(above: float | None, below: float | None) -> float | None:
     return above / below if above is not None and below else None
-
-
-def _read(path: Path) -> dict[str, Any]:
-    """What a report says that is only looked at here; the next run makes it again."""
-    found = read_object(path)
-    if "made_from" not in found:
-        raise StaleSummary(f"{path} is damaged; run the study again until nothing is left to do")
-    return found
 
 
 def _same(path: Path, digest: str) -> bool:
@@ -353,7 +339,7 @@ def _same(path: Path, digest: str) -> bool:
 
 
 def check(results: Path, changes: Mapping[str, Any], set_aside: bool = False) -> str:
-    """Check a study's results by its file, or where that is not here by each other; says what was found.
+    """Check a study's results by its file, or else against each other, and say the finding.
 
     Args:
         results: results/{study}.
@@ -376,7 +362,8 @@ def check(results: Path, changes: Mapping[str, Any], set_aside: bool = False) ->
             aside = set_outdated_aside(current, results)
         except OSError as error:
             raise StaleSummary(
-                f"{error.filename} cannot be renamed ({error.strerror}); make its folder writable first"
+                f"{error.filename} cannot be renamed ({error.strerror}); "
+                "make its folder writable first"
             ) from None
         if aside:
             return "set aside, to be made by the next run:\n  " + "\n  ".join(aside)
@@ -386,16 +373,11 @@ def check(results: Path, changes: Mapping[str, Any], set_aside: bool = False) ->
 
 def _main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m longwatt.summary", description=__doc__)
-    parser.add_argument(
-        "command", choices=["check"], help="say whether a study's summary is up to date"
-    )
-    parser.add_argument("results", type=Path, help="results/NAME")
-    parser.add_argument(
-        "--config", nargs="*", default=[], metavar="KEY=VALUE", help="as given to Snakemake"
-    )
-    parser.add_argument(
-        "--set-aside", action="store_true", help="have what is outdated made by the next run"
-    )
+    add = parser.add_argument
+    add("command", choices=["check"], help="say whether a study's summary is up to date")
+    add("results", type=Path, help="results/NAME")
+    add("--config", nargs="*", default=[], metavar="KEY=VALUE", help="as given to Snakemake")
+    add("--set-aside", action="store_true", help="have what is outdated made by the next run")
     given = parser.parse_args(arguments)
     try:
         print(check(given.results, parse_changes(given.config), given.set_aside))

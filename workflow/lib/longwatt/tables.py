@@ -1,4 +1,4 @@
-"""A study's tables as people read them: all cells, scores by length, energy, datasets; and all of them written."""
+"""Write a study's tables for people: cells, scores by length, energy and datasets."""
 
 from __future__ import annotations
 
@@ -51,7 +51,9 @@ SPLITS = ("train", "validation", "test")
 
 
 def readable(summary: pd.DataFrame, titles: Mapping[str, str]) -> pd.DataFrame:
-    """Texts of the columns that matter most, one row per cell and inference point.
+    """Tabulate the main columns as text, one row per cell and inference point.
+
+    An estimated energy says so in its cell, and an unknown value is NA.
 
     An estimated energy says so in its cell; what is unknown is NA.
     """
@@ -65,7 +67,10 @@ def readable(summary: pd.DataFrame, titles: Mapping[str, str]) -> pd.DataFrame:
 
 
 def scores_by_length(summary: pd.DataFrame, titles: Mapping[str, str]) -> pd.DataFrame:
-    """Scores with intervals: a row per dataset and series, a column per input length, and the lead baseline."""
+    """Tabulate scores with their intervals, one column per input length.
+
+    Each dataset and series has a row, with the lead baseline at its end.
+    """
     table = with_series(summary)
     lengths = sorted(table["seq_len"].unique())
     rows = []
@@ -85,7 +90,10 @@ def scores_by_length(summary: pd.DataFrame, titles: Mapping[str, str]) -> pd.Dat
 
 
 def energies(summary: pd.DataFrame, titles: Mapping[str, str]) -> pd.DataFrame:
-    """Texts of what training and inference took, one row per cell and inference point; what is unknown is NA."""
+    """Tabulate the energy of training and inference as text, NA where unknown.
+
+    Each cell and inference point has a row.
+    """
     unit = energy_unit(summary)
     rows = [
         _energy_row({str(k): v for k, v in row.items()}, titles, unit)
@@ -97,7 +105,9 @@ def energies(summary: pd.DataFrame, titles: Mapping[str, str]) -> pd.DataFrame:
 def dataset_statistics(
     facts: Sequence[Mapping[str, str]], titles: Mapping[str, str], published: Mapping[str, Any]
 ) -> pd.DataFrame:
-    """What the data in use are: a row per dataset and tokenizer; one whose files are not there yet is left out.
+    """Tabulate the data in use, one row per dataset and tokenizer.
+
+    A dataset is left out until its files are there.
 
     Args:
         facts: as `longwatt.report_settings.dataset_facts`.
@@ -115,16 +125,26 @@ def dataset_statistics(
 DATASET = ("dataset", "metric", "rows", "words in", "words out", "train/validation/test rows",
            "references unseen by metric", "tokenizer", "tokens in", "most tokens in",
            "references changed by tokenizer")  # fmt: skip
-PUBLISHED_DATASET = ("published rows", "rows differ (%)", "published words in", "words in differ (%)",
-                     "published words out", "words out differ (%)", "published train/validation/test rows")  # fmt: skip
+PUBLISHED_DATASET = (
+    "published rows",
+    "rows differ (%)",
+    "published words in",
+    "words in differ (%)",
+    # Fmt: skip.
+    "published words out",
+    "words out differ (%)",
+    "published train/validation/test rows",
+)
 
 
 def write_tables(summary: Path, folder: Path, settings: Mapping[str, Any], provenance: Any) -> None:
-    """Write every table of `longwatt.displays.tables` as .html, .md and .csv, and `tables.json`, into `folder`.
+    """Write every table of `longwatt.displays.tables` into `folder`.
+
+    Each becomes an .html, an .md and a .csv file; `tables.json` has their digests.
 
     Args:
-        summary: a summary.csv, with the settings of its rows in the JSON beside it; its digest is recorded, so that a
-            report can tell whether it shows what this made.
+        summary: a summary.csv, with the settings of its rows in the JSON beside it; its digest is
+            recorded, so that a report can tell whether it shows what this made.
         folder: made if it is not there.
         settings: as `longwatt.stages.Stages.tabulate`.
         provenance: the stamp of tables.json.
@@ -166,7 +186,7 @@ def _tables(
 
 
 def _without_alike(table: pd.DataFrame) -> pd.DataFrame:
-    """A column that says the same of every row and is a setting tells a reader nothing."""
+    """Drop columns of settings that are equal in every row."""
     alike = [
         name
         for name in ("attention", "budget", "protocol", "seed", "inference")
@@ -187,7 +207,10 @@ def _cell(row: Mapping[str, Any], titles: Mapping[str, str], more: str = "") -> 
 
 
 def _baselines(row: Any, summary: pd.DataFrame) -> dict[str, str]:
-    """The lead baseline, and for classification the majority class; each where any row of the table has it."""
+    """Return the lead baseline, and for classification the majority class.
+
+    A baseline is shown if any row of the table has it.
+    """
     known = {
         name: name in summary and bool(summary[name].notna().any())
         for name in ("score_lead", "majority")
@@ -266,7 +289,10 @@ def _dataset(
 
 
 def _unseen(records: Mapping[str, Any], fact: Mapping[str, str]) -> str:
-    """How many references hold no word that the metric sees; NA where that was not counted, as of labels."""
+    """Count the references without any word that the metric sees.
+
+    The count is NA where it was not made, as for labels.
+    """
     by_split = records.get("visibility")
     if not by_split:
         return NA
@@ -274,7 +300,10 @@ def _unseen(records: Mapping[str, Any], fact: Mapping[str, str]) -> str:
 
 
 def _changed(records: Mapping[str, Any], tokens: Mapping[str, Any]) -> str:
-    """How many references a tokenizer does not give back; NA of labels, and where that was not counted."""
+    """Count the references that a tokenizer does not give back unchanged.
+
+    The count is NA for labels and where it was not made.
+    """
     texts = tokens.get("round_trip")
     if not texts or "labels" in records:
         return NA
@@ -284,7 +313,10 @@ def _changed(records: Mapping[str, Any], tokens: Mapping[str, Any]) -> str:
 def _published_dataset(
     rows: Mapping[str, int], words: Mapping[str, float], published: Mapping[str, Any]
 ) -> dict[str, str]:
-    """Published statistics and how far the measured ones are from them; rows are those of the splits in use."""
+    """Compare the measured statistics of a dataset with published ones.
+
+    Rows are those of the splits in use.
+    """
     theirs: Mapping[str, int] = published.get("rows", {})
     same = sum(theirs[split] for split in rows) if rows.keys() <= theirs.keys() else None
     pairs = {
@@ -341,7 +373,10 @@ def _energy_row(
 
 
 def _energy(row: Mapping[str, Any], part: str, unit: EnergyUnit, flagged: bool = True) -> str:
-    """An energy with the word that it is estimated, and its flags where these have no column of their own."""
+    """Write an energy, marked if it is estimated.
+
+    Its flags are added where they have no column of their own.
+    """
     if pd.isna(row[f"{part}_energy_kwh"]):
         return NA
     estimated = row[f"{part}_energy_source"] == "estimate"

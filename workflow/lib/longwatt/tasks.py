@@ -1,4 +1,4 @@
-"""What a dataset asks for, and a model family gives; a module of its own, since what reads data knows no grid."""
+"""Tasks of datasets and model families, apart since readers of data know no study."""
 
 from __future__ import annotations
 

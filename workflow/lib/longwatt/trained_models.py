@@ -1,4 +1,4 @@
-"""Check a trained model by its digests before it is used, and take a sound copy of what is damaged."""
+"""Check a trained model by its digests, and replace damaged files by sound copies."""
 
 from __future__ import annotations
 
@@ -13,13 +13,12 @@ from longwatt.provenance import sha256, whole_path
 CHANGES_NO_RESULT = "It only refuses or replaces what is damaged."
 
 __all__ = ["ensure_sound", "model_files", "result_damage"]
-AGAIN = "the cell is trained again"
 
 
 def result_damage(result: Path) -> str:
-    """Say what is damaged of a training's result that its work folder keeps; empty if nothing is.
+    """Say what is damaged in the result of a work folder, or "" if nothing.
 
-    A result shares its files with what was published of it, so bit rot strikes both.
+    The published files are the result's own, under second names, so bit rot strikes both.
     """
     facts, problem = look_at(result / "training.json")
     if problem:
@@ -29,14 +28,15 @@ def result_damage(result: Path) -> str:
 
 
 def ensure_sound(paths: Mapping[str, str]) -> None:
-    """Compare a model's files with the digests that were written with them; a damaged one is replaced by a sound copy.
+    """Compare a model's files with their digests, and replace damaged ones by sound copies.
 
     Args:
-        paths: the `model`, its `training` and, where it is calibrated, its `temperatures`; without either none is
-            compared.
+        paths: the `model`, its `training` and, where it is calibrated, its `temperatures`. Nothing
+            is compared where both of these are missing.
 
     Raises:
-        longwatt.artefacts.Damaged: there is no sound copy; the model is set aside and made by the next run.
+        longwatt.artefacts.Damaged: there is no sound copy; the model is set aside and the next run
+            makes it again.
     """
     said = paths.get("temperatures") or paths.get("training")
     if said is None:
@@ -47,9 +47,11 @@ def ensure_sound(paths: Mapping[str, str]) -> None:
     cell = artefact.parent.parent
     for name, problem in differing(artefact.parent, expected).items():
         copies = [folder / name for folder in (cell / "work" / "result", cell / "finetune")]
-        sound = next((copy for copy in copies if copy.is_file() and sha256(copy) == expected[name]), None)
+        whole = (copy for copy in copies if copy.is_file() and sha256(copy) == expected[name])
+        sound = next(whole, None)
         if sound is None:
-            then = AGAIN if "temperatures" not in paths else "the model is calibrated again"
+            calibrated = "temperatures" in paths
+            then = "the model is calibrated again" if calibrated else "the cell is trained again"
             raise damaged(artefact.parent / name, problem, output=model, then=then)
         say(f"{artefact.parent / name} is damaged ({problem}); it is copied from {sound}")
         with whole_path(artefact.parent / name) as partial:

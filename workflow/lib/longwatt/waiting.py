@@ -1,4 +1,4 @@
-"""How the threads of a job wait for each other.
+"""Decide how the threads of a job wait for each other.
 
 By default they spin for milliseconds before they sleep. Beside another busy process the thread
 that they wait for may not be running, so that they burn the very core that it needs. Asleep at once
@@ -20,7 +20,7 @@ DECIDED_BY = (POLICY, SPIN, "KMP_BLOCKTIME", "KMP_LIBRARY")
 
 
 def environment(given: Mapping[str, str]) -> dict[str, str]:
-    """Return the variable that has threads sleep soon while they wait, unless the user decided it.
+    """Return the variable that makes waiting threads sleep soon, unless the user decided.
 
     Args:
         given: the environment that jobs inherit.
@@ -29,6 +29,6 @@ def environment(given: Mapping[str, str]) -> dict[str, str]:
 
 
 def described(given: Mapping[str, str]) -> str:
-    """Say in a word how threads wait: by the variables that decide it, or `default`."""
+    """Describe how threads wait by the variables that decide it, or as `default`."""
     found = [f"{name}={given[name].lower()}" for name in DECIDED_BY if name in given]
     return " ".join(found) or "default"

@@ -1,8 +1,9 @@
-"""A cell's work folder: attempts, checkpoints that are whole or not there, and the best weights.
+"""Manage a cell's work folder: attempts, whole checkpoints and the best weights.
 
-The folder is no declared output of any rule, so Snakemake never deletes it; what a killed training needs to go
-on lives here, and what a finished one gave, until its settings, code or data change: a Snakemake that died before
-it recorded the training deletes the outputs, and they are then put in place again.
+The folder is no declared output of any rule, so Snakemake never deletes it. It holds all that a
+killed training needs to go on. It also holds the result of a finished training until its settings,
+code or data change: a Snakemake that died before it recorded the training deletes the outputs, and
+they are then put in place again.
 """
 
 from __future__ import annotations
@@ -33,12 +34,14 @@ class WorkFolder:
 
     Args:
         path: results/{study}/{cell}/work.
-        identity: digests of settings, code, data, tokenizer and starting weights; work of another identity is
-            never resumed.
+        identity: digests of settings, code, data, tokenizer and starting weights; work of another
+            identity is never resumed.
         energy_log: this run's energy log, kept when earlier work is removed.
     """
 
-    def __init__(self, path: Path, identity: Mapping[str, str], energy_log: Path | None = None) -> None:
+    def __init__(
+        self, path: Path, identity: Mapping[str, str], energy_log: Path | None = None
+    ) -> None:
         self.path = path
         self.identity = dict(identity)
         self.energy_log = energy_log
@@ -47,30 +50,35 @@ class WorkFolder:
         self.result = path / "result"
 
     def begin(self, **facts: Any) -> tuple[int, Path | None, str]:
-        """Start an attempt: its number, the checkpoint to go on from, and a sentence that says which.
+        """Start an attempt, after removing work that it must not go on from.
 
-        Work that was made by other settings, code or data, or that had completed, is removed first.
+        Such work was made with other settings, code or data, or had completed.
 
         Args:
-            facts: what else to record of the attempt.
+            facts: further facts to record of the attempt.
+
+        Returns:
+            Its number, the checkpoint to resume from, and a sentence that names it.
         """
         reason = self._why_clean()
         if reason:
             self.clear()
         self.checkpoints.mkdir(parents=True, exist_ok=True)
         write_json(self.path / "identity.json", self.identity)
-        self._drop_unfinished()
+        for unfinished in ("partial", "result.part"):
+            shutil.rmtree(self.path / unfinished, ignore_errors=True)
         checkpoint, damage = self._last_usable()
         attempt = len(self.starts()) + 1
         step = checkpoint_step(checkpoint) if checkpoint else 0
         self._drop_later_weights(step)
-        self._log("start", attempt=attempt, from_step=step, pid=os.getpid(), host=socket.gethostname(), **facts)
+        me = {"pid": os.getpid(), "host": socket.gethostname()}
+        self._log("start", attempt=attempt, from_step=step, **me, **facts)
         went_on = f"resumes at step {step}" if checkpoint else "starts from the beginning"
         why = "; ".join(filter(None, (reason, *damage)))
         return attempt, checkpoint, f"attempt {attempt} {went_on}{why and f' ({why})'}"
 
     def starts(self) -> list[dict[str, Any]]:
-        """The start records of all attempts so far."""
+        """Return the start records of all attempts so far."""
         return [line for line in read_lines(self.attempts_log) if line["event"] == "start"]
 
     def end(self, attempt: int, status: str) -> None:
@@ -78,15 +86,16 @@ class WorkFolder:
         self._log("end", attempt=attempt, status=status)
 
     def partial_checkpoint(self) -> Path:
-        """An empty folder to write the next checkpoint into."""
+        """Make an empty folder to write the next checkpoint into."""
         partial = self.path / "partial"
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
         return partial
 
     def commit_checkpoint(self, written: Path, step: int, state: Mapping[str, Any]) -> None:
-        """Make a written checkpoint durable, put it in place whole, and drop what it replaces."""
-        facts = {"step": step, "state": state, "identity": self.identity, "files": _contents(written)}
+        """Make a written checkpoint durable, put it in place whole, and drop those it replaces."""
+        facts = {"step": step, "state": state, "identity": self.identity}
+        facts["files"] = _contents(written)
         write_json(written / COMPLETE, {**facts, "sha256": _digest_of(facts)})
         fsync_tree(written)
         final = self.checkpoints / f"checkpoint-{step}"
@@ -98,27 +107,31 @@ class WorkFolder:
         self._drop_unreferenced_weights()
 
     def note_times(self, step: int, times: Mapping[str, float]) -> None:
-        """Add to a committed checkpoint how long all had taken by then: it could not know how long it took itself."""
+        """Add to a committed checkpoint the times so far, which include its own writing."""
         write_json(self.checkpoints / f"checkpoint-{step}" / TIMES, times)
 
     def best(self, step: int) -> Path:
-        """Folder of the weights that were best at a step."""
+        """Return the folder of the weights that were best at a step."""
         return self.path / f"best-{step}"
 
     def keep_best(self, written: Path, step: int) -> None:
         """Make written weights durable and put them in place whole."""
-        write_json(self._digests_of_best(step), _contents(written))
+        # The digests lie beside the folder, which becomes a result.
+        write_json(self.path / f"best-{step}.json", _contents(written))
         fsync_tree(written)
         shutil.rmtree(self.best(step), ignore_errors=True)
         written.rename(self.best(step))
         fsync(self.path)
 
     def has_result(self) -> bool:
-        """Whether this very training has completed and what it gave is still here."""
+        """Return whether this very training has completed and its result is still here."""
         return self.result.is_dir() and read_object(self.path / "identity.json") == self.identity
 
     def finish(self, attempt: int, result: Path) -> None:
-        """Put a written result in place whole, record completion and free the disk; attempts and marks stay."""
+        """Put a written result in place whole, record completion and free the disk.
+
+        The records of attempts and the energy logs stay.
+        """
         fsync_tree(result)
         result.rename(self.result)
         fsync(self.path)
@@ -126,19 +139,19 @@ class WorkFolder:
         self._free()
 
     def _free(self) -> None:
-        """Remove what only an unfinished training needs."""
+        """Remove all that only an unfinished training needs."""
         for folder in (self.checkpoints, self.path / "partial"):
             shutil.rmtree(folder, ignore_errors=True)
         for path in self._weights():
             self._drop_weights(path)
 
     def give_up(self, attempt: int, message: str, anew: str) -> None:
-        """Record that this very training ends without a result; free the disk.
+        """Record that this very training ends without a result, and free the disk.
 
         Args:
-            attempt: which found out.
-            message: why, and what to change.
-            anew: the command that asked to train again whatever was there; empty if none did.
+            attempt: number of the attempt that found out.
+            message: the cause, and what to change.
+            anew: the command that asked to train again regardless; empty if none did.
         """
         record = {"identity": self.identity, "message": message, "anew": anew}
         write_json(self.path / GIVEN_UP, record)
@@ -151,7 +164,10 @@ class WorkFolder:
         return record if record.get("identity") == self.identity else {}
 
     def clear(self) -> None:
-        """Remove all earlier work. The list of attempts goes last: while it is there, a torn removal is repeated."""
+        """Remove all earlier work.
+
+        The list of attempts goes last: while it is there, a removal that was killed is repeated.
+        """
         if self.result.exists():  # at once or not at all: half a result must not look like one
             shutil.rmtree(self.path / "discarded", ignore_errors=True)
             self.result.rename(self.path / "discarded")
@@ -164,7 +180,7 @@ class WorkFolder:
                 entry.unlink()
 
     def _why_clean(self) -> str:
-        """Why earlier work cannot be continued; empty if it can, or if there is none."""
+        """Say why earlier work cannot be continued, or "" if it can or is absent."""
         lines = read_lines(self.attempts_log)
         if not lines:
             return ""
@@ -175,15 +191,16 @@ class WorkFolder:
         return "the attempt before had completed" if lines[-1].get("status") == "completed" else ""
 
     def _complete(self) -> list[Path]:
-        """Whole checkpoints of this very training, oldest first."""
-        found = self.checkpoints.glob("checkpoint-*")
-        mine = [path for path in found if read_object(path / COMPLETE).get("identity") == self.identity]
+        """List the whole checkpoints of this very training, oldest first."""
+        every = self.checkpoints.glob("checkpoint-*")
+        mine = [c for c in every if read_object(c / COMPLETE).get("identity") == self.identity]
         return sorted(mine, key=checkpoint_step)
 
     def _last_usable(self) -> tuple[Path | None, list[str]]:
-        """The checkpoint to go on from, and what is wrong with those that are newer; they are removed."""
+        """Find the checkpoint to resume from, and the problems of newer ones, which are removed."""
         damage: list[str] = []
-        for path in sorted(self.checkpoints.glob("checkpoint-*"), key=checkpoint_step, reverse=True):
+        every = self.checkpoints.glob("checkpoint-*")
+        for path in sorted(every, key=checkpoint_step, reverse=True):
             problem = self._problem(path)
             if problem is None:
                 return path, damage
@@ -192,42 +209,33 @@ class WorkFolder:
         return None, damage
 
     def _problem(self, checkpoint: Path) -> str | None:
-        """Why a checkpoint cannot be gone on from; None if it can."""
+        """Say why training cannot resume from a checkpoint, or None if it can."""
         facts = read_object(checkpoint / COMPLETE)
+        sealed = facts.pop("sha256", None)
         if "files" not in facts:
             return "it was not written to its end"
         if facts.get("identity") != self.identity:
             return "it is another training's"
-        if facts.get("sha256") != _digest_of({name: value for name, value in facts.items() if name != "sha256"}):
+        if sealed != _digest_of(facts):
             return f"{COMPLETE} is damaged"
         found = _contents(checkpoint)
         torn = [name for name, digest in facts["files"].items() if found.get(name) != digest]
         if torn:
             return f"{torn[0]} is {'damaged' if torn[0] in found else 'missing'}"
         # Without the best weights the run could end with other weights than it should.
-        best = facts["state"].get("best_step")
-        return None if best is None else self._problem_of_best(best)
-
-    def _problem_of_best(self, step: int) -> str | None:
+        step = facts["state"].get("best_step")
+        if step is None:
+            return None
         if not self.best(step).is_dir():
             return f"the best weights, of step {step}, are gone"
-        sound = _contents(self.best(step)) == read_object(self._digests_of_best(step))
+        sound = _contents(self.best(step)) == read_object(self.path / f"best-{step}.json")
         return None if sound else f"the best weights, of step {step}, are damaged"
-
-    def _digests_of_best(self, step: int) -> Path:
-        """Beside the weights, whose folder becomes a result."""
-        return self.path / f"best-{step}.json"
-
-    def _drop_unfinished(self) -> None:
-        """What an attempt was writing when it ended takes disk for nothing."""
-        for name in ("partial", "result.part"):
-            shutil.rmtree(self.path / name, ignore_errors=True)
 
     def _weights(self) -> list[Path]:
         return [path for path in self.path.glob("best-*") if path.is_dir()]
 
     def _drop_later_weights(self, step: int) -> None:
-        """Weights of a future that is trained again would mix two runs."""
+        """Drop best weights of steps that are trained again: they would mix two runs."""
         for path in self._weights():
             if int(path.name.removeprefix("best-").split(".")[0]) > step or path.suffix == ".part":
                 self._drop_weights(path)
@@ -244,30 +252,29 @@ class WorkFolder:
 
     def _log(self, event: str, **facts: Any) -> None:
         self.path.mkdir(parents=True, exist_ok=True)
-        append(self.attempts_log, {"event": event, "wall_time_s": time.time(), **facts})  # whole, or an error
+        append(self.attempts_log, {"event": event, "wall_time_s": time.time(), **facts})
         fsync(self.attempts_log)
 
 
 def checkpoint_step(checkpoint: Path) -> int:
-    """The training step of a checkpoint folder."""
+    """Return the training step of a checkpoint folder."""
     return int(checkpoint.name.removeprefix("checkpoint-"))
 
 
 def checkpoint_state(checkpoint: Path) -> dict[str, Any]:
-    """What the engine stored in a complete checkpoint beside the library's files."""
+    """Read the engine's own state from a complete checkpoint."""
     state: dict[str, Any] = read_object(checkpoint / COMPLETE)["state"]
     return state
 
 
 def checkpoint_times(checkpoint: Path) -> dict[str, float]:
-    """What `WorkFolder.note_times` added; empty if a kill came between, without what is damaged."""
-    known = checkpoint_state(checkpoint)
-    said = read_object(checkpoint / TIMES)
-    return {name: value for name, value in said.items() if name in known and isinstance(value, int | float)}
+    """Read the sound times that `WorkFolder.note_times` added, none if a kill came between."""
+    known, said = checkpoint_state(checkpoint), read_object(checkpoint / TIMES)
+    return {key: said[key] for key in said if key in known and isinstance(said[key], int | float)}
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """Read the records of attempts; a torn or damaged line is left out, a missing file has none."""
+    """Read the records of attempts without torn or damaged lines. A missing file has none."""
     if not path.is_file():
         return []
     lines = json_lines(path.read_text(encoding="utf-8", errors="replace"))
@@ -275,16 +282,17 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
 
 
 def _contents(checkpoint: Path) -> dict[str, list[int]]:
-    """Size and CRC-32 of a checkpoint's files but those that are written into it later.
+    """Return size and CRC-32 of a checkpoint's files, except those that are added later.
 
-    A checkpoint of gigabytes is read once for it; a cryptographic digest would take several times as long.
+    A cryptographic digest of a checkpoint of gigabytes would take several times as long.
     """
-    files = (path for path in sorted(checkpoint.rglob("*")) if path.is_file() and path.name not in (COMPLETE, TIMES))
-    return {str(path.relative_to(checkpoint)): [path.stat().st_size, _crc32(path)] for path in files}
+    every = sorted(path for path in checkpoint.rglob("*") if path.is_file())
+    files = [path for path in every if path.name not in (COMPLETE, TIMES)]
+    return {str(one.relative_to(checkpoint)): [one.stat().st_size, _crc32(one)] for one in files}
 
 
 def _digest_of(facts: Mapping[str, Any]) -> str:
-    """Digest what a checkpoint says of itself, as it will be read again."""
+    """Digest a checkpoint's facts as they will be read again."""
     return digest(json.loads(json.dumps(facts)))
 
 
@@ -297,6 +305,6 @@ def _crc32(path: Path) -> int:
 
 
 def _is_disposable(path: Path) -> bool:
-    """Tell whether a file speaks only of earlier work: its identity, failure or weights."""
+    """Return whether a file describes only earlier work: its identity, failure or weights."""
     of_one = path.name.startswith(("failure-", "best-")) and path.suffix == ".json"
     return of_one or path.name in ("identity.json", GIVEN_UP)

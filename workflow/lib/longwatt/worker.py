@@ -1,7 +1,4 @@
-"""What every launched worker does around its work.
-
-It reads its specification, dies with its launcher, and says what went wrong in one line.
-"""
+"""Run a launched worker: read its specification, die with its launcher, report an error."""
 
 from __future__ import annotations
 
@@ -26,26 +23,26 @@ from longwatt.progress import outlast_full_disk
 from longwatt.provenance import write_json
 
 PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
-STOPPED, LOST = "Stopped", "Lost"  # kinds of errors that are no cause: asked to end, and left alone
-ERRORS = "LONGWATT_ERRORS"  # a path to the job's memory, for what a full disk does not take
+STOPPED, LOST = "Stopped", "Lost"  # errors that are no cause: asked to end, and left alone
+ERRORS = "LONGWATT_ERRORS"  # path to the job's memory, for errors that a full disk does not take
 
 
 class WorkerError(RuntimeError):
-    """A worker cannot do its work here; says what is missing."""
+    """A worker cannot do its work here, with a message that says what is missing."""
 
 
 @dataclass(frozen=True)
 class Spec:
-    """What a job hands to its workers, as JSON.
+    """The specification that a job hands to its workers, as JSON.
 
     Attributes:
         settings: the stage's narrow settings.
         paths: where inputs, outputs and the work folder are.
-        identity: digests that must agree for earlier work to be continued; empty where none ever is.
+        identity: digests that earlier work must match to be continued; empty if it never is.
         provenance: the stamp that the stage's artefact carries.
-        error: where each process writes what went wrong (`error_file`).
+        error: where each process writes its error (`error_file`).
         energy_log: where to mark phases; None marks none.
-        execution: settings of how the work is carried out, which change nothing in what it gives.
+        execution: settings of how the work is carried out, which do not change its result.
     """
 
     settings: Mapping[str, Any]
@@ -57,12 +54,14 @@ class Spec:
     execution: Mapping[str, Any] = field(default_factory=dict)
 
     def marker(self) -> Marker:
-        """Marks this job's phases, with what the leased GPUs' counters say."""
-        return Marker(Path(self.energy_log) if self.energy_log else None, leased_uuids())
+        """Return a marker of this job's phases that reads the leased GPUs' counters."""
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
+        leased = [uuid for uuid in visible if uuid.startswith(("GPU-", "MIG-"))]
+        return Marker(Path(self.energy_log) if self.energy_log else None, leased)
 
 
 def die_with_parent(signal_number: int = signal.SIGKILL) -> None:
-    """Have the kernel end this process when its parent ends, kill -9 included (Linux; elsewhere nothing).
+    """Make the kernel end this process when its parent ends, kill -9 included (Linux only).
 
     An orphaned worker would keep its GPU busy after the lease on it was freed.
     """
@@ -70,17 +69,11 @@ def die_with_parent(signal_number: int = signal.SIGKILL) -> None:
         ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal_number)
 
 
-def leased_uuids() -> list[str]:
-    """The GPUs that this job leased; the lease leaves them as UUIDs."""
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
-    return [uuid for uuid in visible.split(",") if uuid.startswith(("GPU-", "MIG-"))]
-
-
 def run(work: Callable[[Spec], None]) -> None:
     """Run a worker's function on the specification named on the command line."""
     parent = os.getppid()
     die_with_parent()
-    if os.getppid() != parent:  # it died before the kernel was told
+    if os.getppid() != parent:  # the parent died before the kernel was told
         sys.exit("longwatt: the launcher is gone")
     stopping.listen()
     outlast_full_disk()
@@ -89,14 +82,14 @@ def run(work: Callable[[Spec], None]) -> None:
         _check_devices(spec)
         if os.environ.get("RANK", "0") == "0":
             spec.marker().mark("load")  # from here on the GPU is no longer idle
-        # Reported before the others are left: they would notice, and speak of a lost process first.
+        # Reported before this process leaves the others: they would report a lost process first.
         with _processes(spec), _reported(spec):
             work(spec)
 
 
 @contextlib.contextmanager
 def _reported(spec: Spec) -> Iterator[None]:
-    """Leave what went wrong for the job, in a file of this process's own."""
+    """Leave an error of the block for the job, in this process's own file."""
     try:
         yield
     except stopping.Stopped as stopped:
@@ -109,7 +102,7 @@ def _reported(spec: Spec) -> Iterator[None]:
 
 
 def error_file(error: str | Path, rank: int | str) -> Path:
-    """Where the process of a rank says what went wrong, or all of them with the rank `*`."""
+    """Return the file for the error of a rank, or a pattern for `*`."""
     path = Path(error)
     return path.with_name(f"{path.stem}-{rank}{path.suffix}")
 
@@ -121,54 +114,54 @@ def _report(spec: Spec, kind: str, message: str) -> None:
     record = {"type": kind, "message": message}
     try:
         write_json(path, record)
-    except OSError:  # a full disk
-        _tell_job(record)
-
-
-def _tell_job(record: Mapping[str, str]) -> None:
-    """Say what went wrong in the memory that the job keeps for it."""
-    kept = os.environ.get(ERRORS)
-    if kept:
-        with contextlib.suppress(OSError), open(kept, "ab", buffering=0) as stream:  # noqa: PTH123
-            stream.write((json.dumps(record) + "\n").encode())
+    except OSError:  # a full disk: the job keeps memory for this
+        if kept := os.environ.get(ERRORS):
+            with contextlib.suppress(OSError), open(kept, "ab", buffering=0) as stream:  # noqa: PTH123
+                stream.write((json.dumps(record) + "\n").encode())
 
 
 def _said(error: Exception, spec: Spec) -> tuple[str, str]:
-    """The kind of an error, and what to do about it where that is known."""
+    """Return the kind of an error and its message, with advice where there is some."""
     from longwatt.devices import out_of_memory
     from longwatt.distributed import lost_a_process
 
     if not out_of_memory(error) and lost_a_process(error):
-        return LOST, "another process of this job died (killed, or out of memory?); the log may say why"
+        died = "another process of this job died (killed, or out of memory?)"
+        return LOST, f"{died}; the log may say why"
     kind = type(error).__name__
-    if is_full(error) and not isinstance(error, WorkerError):  # which says it itself
+    if is_full(error) and not isinstance(error, WorkerError):  # that one says it itself
         return kind, said_of_full(error, Path(spec.error).parent, Path(tempfile.gettempdir()))
     return kind, str(error)
 
 
 def _check_devices(spec: Spec) -> None:
-    """Refuse another number of processes than the budget has devices, and GPUs that torch does not see.
+    """Refuse to run on other devices than the budget has.
 
-    The effective batch would be another one; and without a GPU the Trainer would quietly train on the CPU.
+    With another number of processes the effective batch would be another one. Without a GPU that
+    torch sees, the Trainer would quietly train on the CPU.
     """
     budget = spec.settings["budget"]
     processes, wanted = int(os.environ.get("WORLD_SIZE", "1")), budget["gpus"]
     if processes != devices(budget):
-        raise WorkerError(f"the cell's budget has {devices(budget)} device(s) but {processes} process(es) were started")
+        raise WorkerError(
+            f"the cell's budget has {devices(budget)} device(s) but {processes} process(es) were "
+            "started"
+        )
     if not wanted:
         return
     import torch
 
-    if torch.cuda.device_count() < wanted:
+    seen, visible = torch.cuda.device_count(), os.environ.get("CUDA_VISIBLE_DEVICES")
+    if seen < wanted:
         raise WorkerError(
-            f"the cell's budget has {wanted} GPU(s) but torch {torch.__version__} sees {torch.cuda.device_count()} of "
-            f"CUDA_VISIBLE_DEVICES={os.environ.get('CUDA_VISIBLE_DEVICES')}; is this a CUDA build of torch?"
+            f"the cell's budget has {wanted} GPU(s) but torch {torch.__version__} sees {seen} of "
+            f"CUDA_VISIBLE_DEVICES={visible}; is this a CUDA build of torch?"
         )
 
 
 def _processes(spec: Spec) -> contextlib.AbstractContextManager[None]:
-    """The workers of this job, met before any library does it."""
-    if os.environ.get("WORLD_SIZE", "1") == "1":  # torch takes seconds to load, and tests of jobs need none
+    """Join the workers of this job, before any library does it."""
+    if os.environ.get("WORLD_SIZE", "1") == "1":  # without torch, which takes seconds to load
         return contextlib.nullcontext()
     from longwatt.distributed import joined
 

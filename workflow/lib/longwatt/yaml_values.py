@@ -18,8 +18,8 @@ CHANGES_NO_RESULT = "It reads settings, which are digested themselves."
 
 LARGEST = 2**63 - 1  # nothing that reads a setting takes a larger whole number
 _TAG = "tag:yaml.org,2002:"
-# PyYAML follows YAML 1.1, where 2e-5 (no dot) is text, while `no`, 010, 12:30 and 2024-01-01 are false, 8, 750 and a
-# date. YAML 1.2 and every user mean a number, and text.
+# PyYAML follows YAML 1.1, where 2e-5 (no dot) is text, while `no`, 010, 12:30 and 2024-01-01 are
+# false, 8, 750 and a date. YAML 1.2 and every user mean a number, and text.
 _RESOLVERS = {
     "bool": (r"true|True|TRUE|false|False|FALSE", "tTfF"),
     "int": (r"[-+]?(0|[1-9][0-9_]*)|0x[0-9a-fA-F]+", "-+0123456789"),
@@ -40,7 +40,7 @@ class DuplicateKey(ValueError):
 
 
 class Loader(yaml.SafeLoader):
-    """A loader that refuses duplicate keys, spells keys as text and types values as YAML 1.2 does."""
+    """Loader that refuses duplicate keys, spells keys as text and types as YAML 1.2."""
 
     def __init__(self, stream: Any) -> None:
         super().__init__(stream)

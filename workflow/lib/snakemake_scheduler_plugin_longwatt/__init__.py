@@ -1,6 +1,7 @@
-"""Snakemake's `--scheduler longwatt`: the most urgent jobs first, and GPUs held back for those that need many.
+"""Provide Snakemake's `--scheduler longwatt`.
 
-Snakemake finds it by the name of this package. The decision itself is in `policy`.
+The most urgent jobs go first, and GPUs are held back for jobs that need many. Snakemake finds the
+plugin by the name of this package. The decision itself is in `policy`.
 """
 
 # No postponed annotations here: Snakemake reads the types of the settings as types.
@@ -21,19 +22,19 @@ __all__ = ["Scheduler", "SchedulerSettings"]
 
 @dataclass
 class SchedulerSettings(SchedulerSettingsBase):  # type: ignore[misc]
-    """What a command line or a profile may say: `--scheduler-longwatt-patience-s`."""
+    """Settings of a command line or a profile: `--scheduler-longwatt-patience-s`."""
 
     patience_s: int = field(
         default=600,  # data take minutes; a download that hangs must not keep all GPUs idle
         metadata={
-            "help": "Longest time in seconds that free GPUs are held back for a job of many GPUs whose inputs are "
-            "still being made. 0 holds none back before it is ready.",
+            "help": "Longest time in seconds that free GPUs are held back for a job of many GPUs "
+            "whose inputs are still being made. 0 holds none back before it is ready.",
         },
     )
 
 
 class Scheduler(SchedulerBase):  # type: ignore[misc]
-    """Chooses among the ready jobs each time that one ends; see `policy.choose`."""
+    """A scheduler that chooses among the ready jobs each time that one ends, by `policy.choose`."""
 
     _held_for: Any = None
     _held_since: float = 0.0
@@ -45,17 +46,16 @@ class Scheduler(SchedulerBase):  # type: ignore[misc]
         available_resources: Mapping[str, int | str],
         input_sizes: Mapping[Any, int | None],
     ) -> list[Any]:
-        """The jobs to start now; may be empty only while others run.
+        """Return the jobs to start now, which may be none only while others run.
 
         Args:
             selectable_jobs: ready jobs, single or grouped.
-            remaining_jobs: ready and unready ones, those that failed or run left out.
+            remaining_jobs: ready and unready jobs, without those that failed or run.
             available_resources: what running jobs leave of every limited resource.
-            input_sizes: bytes of the inputs; not used.
+            input_sizes: bytes of the inputs (unused).
         """
-        jobs = sorted(
-            selectable_jobs, key=_name
-        )  # they come as a set: equal priorities then go by name, not by chance
+        # Jobs come as a set: equal priorities then go by name, not by chance.
+        jobs = sorted(selectable_jobs, key=lambda job: sorted(map(str, job.output)))
         needs = [Need(job.priority, job.scheduler_resources) for job in jobs]
         coming = self._coming(set(_single(jobs)), remaining_jobs)
         return [jobs[index] for index in self._choose(needs, available_resources, coming)]
@@ -63,7 +63,7 @@ class Scheduler(SchedulerBase):  # type: ignore[misc]
     def _choose(
         self, needs: Sequence[Need], free: Mapping[str, int | str], coming: Any | None
     ) -> list[int]:
-        """Hold GPUs for a job that is coming; from when that first keeps one waiting, as long as patience lasts."""
+        """Choose jobs to start, holding GPUs for a coming job while patience lasts."""
         plain = choose(needs, free)
         if coming is None:
             return plain
@@ -71,7 +71,7 @@ class Scheduler(SchedulerBase):  # type: ignore[misc]
         return held if len(held) == len(plain) or self._is_patient(coming) else plain
 
     def _is_patient(self, coming: Any) -> bool:
-        """Whether GPUs have not been withheld for this job for too long; the time counts from the first withheld."""
+        """Return whether GPUs have been withheld for this job for a short time only."""
         patience_s = (self.settings or SchedulerSettings()).patience_s
         if coming is not self._held_for:
             self._held_for, self._held_since = coming, time.monotonic()
@@ -88,11 +88,13 @@ class Scheduler(SchedulerBase):  # type: ignore[misc]
             timer.start()
 
     def _coming(self, ready: set[Any], remaining: Iterable[Any]) -> Any | None:
-        """The most urgent job of several GPUs that is not ready but only waits for jobs more urgent than itself."""
+        """Find the most urgent job of several GPUs that is on its way.
+
+        It is not ready, but waits only for jobs more urgent than itself.
+        """
         waiting = set(remaining)
-        self._wide = [
-            job for job in self._wide if job in waiting
-        ]  # what has started never waits again, or is ready
+        # A job that has started never waits again.
+        self._wide = [job for job in self._wide if job in waiting]
         unready = [job for job in self._wide if job not in ready]
         if not unready:
             return None
@@ -104,17 +106,15 @@ class Scheduler(SchedulerBase):  # type: ignore[misc]
     @cached_property
     def _wide(self) -> list[Any]:
         """Jobs of several GPUs, most urgent first."""
-        # Not `scheduler_resources`: asked of a job that is not ready, they would be fixed before its inputs are known.
+        # Not `scheduler_resources`: asked of a job that is not ready, they would be fixed before
+        # its inputs are known.
         leasing = [job for job in self.dag.needrun_jobs() if GPU in job.rule.resources]
-        wide = [
-            job
-            for job in leasing
-            if isinstance(job.resources.get(GPU), int) and job.resources[GPU] > 1
-        ]
+        given = [(job, job.resources.get(GPU)) for job in leasing]
+        wide = [job for job, wanted in given if isinstance(wanted, int) and wanted > 1]
         return sorted(wide, key=lambda job: -job.priority)
 
     def _on_its_way(self, job: Any, unfinished: set[Any], alive: set[Any]) -> bool:
-        """Whether all that a job waits for, however indirectly, is more urgent than the job and has not failed."""
+        """Return whether a job waits only for more urgent jobs that have not failed."""
         awaited = [other for other in self.dag.job_dependencies(job) if other in unfinished]
         seen: set[Any] = set()
         while awaited:
@@ -128,10 +128,6 @@ class Scheduler(SchedulerBase):  # type: ignore[misc]
         return bool(seen)
 
 
-def _name(job: Any) -> list[str]:
-    return sorted(map(str, job.output))
-
-
 def _single(jobs: Iterable[Any]) -> list[Any]:
-    """Jobs, those of groups one by one."""
+    """List jobs, those of groups one by one."""
     return [single for job in jobs for single in (job.jobs if job.is_group() else [job])]

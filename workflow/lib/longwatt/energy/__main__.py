@@ -1,4 +1,4 @@
-"""Meter any command, mark its phases, and print what it took.
+"""Meter any command, mark its phases, and print its energy.
 
 Command line:
     python -m longwatt.energy record --out F [--gpus UUID,...|visible|all] [--interval-s S]
@@ -50,7 +50,7 @@ def choose_gpus(wanted: str) -> list[str]:
 
     Raises:
         longwatt.gpus.GpuError: one of them is not here; the message names those that are. Or GPUs
-            may work although NVML is absent, and the processors' energy would be taken for theirs.
+            may work although NVML is absent, and the processors' energy would stand for theirs.
     """
     if wanted != VISIBLE_GPUS:
         devices = gpus.present() if wanted == ALL_GPUS else gpus.named(wanted, "--gpus")
@@ -205,7 +205,7 @@ def _parser() -> argparse.ArgumentParser:
     option("--gpus", default=VISIBLE_GPUS, help=visible)
     option("--interval-s", type=_interval, default=0.1, help="mean time between samples (0.1)")
     option("--idle-s", type=_not_negative, default=IDLE_S, help="idle before and after (2)")
-    option("--label", default="", help="said in the log (default: the command)")
+    option("--label", default="", help="name in the log (default: the command)")
     marking = verbs.add_parser("mark", help="begin a phase of the metered command that runs this")
     marking.add_argument("name")
     printing = verbs.add_parser("summarize", help="print the numbers of a log")

@@ -14,8 +14,7 @@ from dataclasses import dataclass, replace
 from longwatt.energy.segments import Mark, Segment
 
 IDLE = ("idle_before", "idle_after")
-# Phases of a cell's job whose energy is the result's: all that the paper counts as training, or the
-# inference.
+# Phases that count as the result's energy: the inference, or training as the paper counts it.
 WORK = ("train", "validation", "checkpoint", "generate")
 ENDING = ("finish", "idle_after")
 WHOLE = "run"  # of a segment without marks

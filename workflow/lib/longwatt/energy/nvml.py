@@ -153,7 +153,7 @@ class Gpus:
             self._hopeless.add((number, function))
         if error.value in GONE:
             self._handles[number] = None
-        if error.value in (*GONE, NO_PERMISSION):  # what a GPU has not got, its `sensors` say
+        if error.value in (*GONE, NO_PERMISSION):  # `sensors` show what a GPU lacks
             self.problems.setdefault(self.uuids[number], f"{function}: {error}")
 
     def _counter(self, number: int, now_ns: Callable[[], int]) -> tuple[int, int | None]:

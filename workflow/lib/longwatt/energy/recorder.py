@@ -32,7 +32,7 @@ from longwatt.processes import cpu_seconds
 
 CHANGES_NO_RESULT = "It writes a log beside a job; how joules are made of it counts."
 
-SLOW_EVERY_S = 1.0  # counter and state: the counter, read much faster, returns what it said before
+SLOW_EVERY_S = 1.0  # counter and state: a counter read much faster returns its last value
 SYNC_EVERY_S = 5.0
 REOPEN_EVERY_S = 5.0
 CPU_INTERVAL_S = 0.5  # without a power sensor only CPU time is read, every second
@@ -68,7 +68,7 @@ class Control(Protocol):
     """Pauses between samples, and the end of the recording."""
 
     def wait(self, seconds: float) -> Mapping[str, Any] | None:
-        """Wait at most so long, or return the end line's facts."""
+        """Wait so long, or return the end line's facts once the job is over."""
 
 
 class Recorder:

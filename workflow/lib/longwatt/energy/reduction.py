@@ -34,7 +34,7 @@ MEASURED = (COUNTER, INTEGRAL, RAPL)  # the best first
 FLAGGED_PCT = 5.0  # counter against integral
 CPU_BRACKET_S = 60.0  # an estimate may rest on readings of CPU time that a busy machine delayed
 SHORT_S = 5.0  # nothing is claimed of a shorter phase
-UNSAID = 0.01  # share of an inference that may have been unmetered without a word
+UNSAID = 0.01  # share of an inference that may be unmetered without a note
 # Share of a stretch that must be batches, or their pauses' power is too much of the mean.
 FILLED = 0.95
 IDLE_S = 2.0  # shortest stretch that an idle power is taken from

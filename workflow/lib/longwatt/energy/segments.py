@@ -232,7 +232,7 @@ class _Reader:
         if "run" in line:
             self.begin()
         elif "kept" in line:
-            found = _kept(line)  # an inference that is killed as it ends says it again
+            found = _kept(line)  # an inference that was killed at its end repeats it
             self.kept = [*(one for one in self.kept if not one.shares(found)), found]
         elif "segment" in line:
             same = (draft for draft in self._drafts if draft.header["segment"] == line["segment"])

@@ -52,7 +52,7 @@ class Sidecar:
         self._process = subprocess.Popen(
             [sys.executable, "-m", "longwatt.energy.recorder", str(answers)],
             stdin=subprocess.PIPE,
-            stdout=2,  # what a library prints must not get into the job's own output
+            stdout=2,  # a library's output must not get into the job's own
             pass_fds=[answers],
             start_new_session=True,
         )
@@ -86,7 +86,7 @@ class Sidecar:
         self._marker.mark(phase)
 
     def watch(self, pid: int) -> None:
-        """Name the job's process, until whose end it records if the starter is killed."""
+        """Name the job's process: the recorder outlives a killed starter until it ends."""
         self._send(f"watch {pid}")
 
     def idle(self, name: str, seconds: float = IDLE_S) -> None:

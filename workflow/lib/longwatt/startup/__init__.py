@@ -1,1 +1,1 @@
-"""Startup: what the Snakefile needs to know and to check while Snakemake reads it."""
+"""Prepare and check what the Snakefile needs while Snakemake reads it."""

@@ -1,4 +1,4 @@
-"""Constraints of wildcards: regular expressions for the names that a study declares."""
+"""Constrain wildcards by regular expressions for the names that a study declares."""
 
 from __future__ import annotations
 
@@ -14,16 +14,12 @@ def one_of(names: Iterable[str]) -> str:
 
 
 def part_of(inferences: Iterable[str]) -> str:
-    """Match a metered part of some cell.
-
-    Args:
-        inferences: the study's inference points.
-    """
+    """Match a metered part of some cell, by the study's inference points."""
     return one_of([FINETUNE, *(PREDICT + name for name in inferences)])
 
 
 def cell_of(cells: Collection[Cell]) -> str:
-    """Match cell ids by their parts; an alternation of thousands of ids would be slow."""
+    """Match cell ids part by part: thousands of alternatives would be slow."""
     names: tuple[set[str], ...] = (
         {cell.dataset for cell in cells},
         {cell.model for cell in cells},

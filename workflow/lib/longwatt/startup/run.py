@@ -1,4 +1,7 @@
-"""What one run of Snakemake decides: threads, priorities, codes, and what comes before any job."""
+"""Decide what one run of Snakemake does, and check it before any job.
+
+Rules ask here for threads, priorities and digests of code.
+"""
 
 from __future__ import annotations
 
@@ -34,14 +37,14 @@ RECORDS = Path(".snakemake")  # Snakemake's own, in the folder that it works in
 
 @dataclass(frozen=True)
 class Given:
-    """What Snakemake was given.
+    """The inputs that Snakemake was given.
 
     Attributes:
-        options: its options by name, those of its profiles included; empty in a job's own process.
-        main: whether this is the process that the user started, not one of its jobs.
-        cores: of this machine that may be used; None where a cluster's scheduler decides.
-        gpus: devices that the user said may be used; None if nothing was said.
-        cpus_per_gpu: as the profile gives it; None or nothing if it does not.
+        options: its options by name, those of its profiles included. Empty in a job's own process.
+        main: this is the process that the user started, not one of its jobs.
+        cores: usable cores of this machine, None where a cluster's scheduler decides.
+        gpus: devices that the user said may be used, None if nothing was said.
+        cpus_per_gpu: the profile's value, None or nothing if it has none.
     """
 
     options: Mapping[str, Any]
@@ -52,7 +55,7 @@ class Given:
 
     @property
     def on_cluster(self) -> bool:
-        """Whether jobs go to a cluster's scheduler, or this process is one of its jobs."""
+        """True if jobs go to a cluster's scheduler, or this process is such a job."""
         return asked.on_cluster(self.options) or not self.main
 
     def cores_per_gpu(self) -> int:
@@ -71,21 +74,18 @@ class Given:
 
 
 class Run:
-    """A study's jobs as one run of Snakemake has them.
+    """The jobs of a study as one run of Snakemake has them.
 
     Args:
         current: the study, and the code behind its jobs.
-        given: what Snakemake was given.
-        limit: GPUs that may be used; None where a cluster allots them.
+        given: the inputs of Snakemake.
+        limit: GPUs that may be used, None where a cluster allots them.
         studies: the folder of study files.
-        schema: of these.
+        schema: the schema of these.
 
     Attributes:
-        awaited: data that were set aside; Snakemake does not miss them by itself where all that
+        awaited: data that were set aside. Snakemake does not miss them by itself where all that
             follows from them is there.
-
-    Raises:
-        StudyError: `Given.cores_per_gpu`.
     """
 
     def __init__(
@@ -102,15 +102,15 @@ class Run:
     # Parameters and resources of jobs.
 
     def code(self, stage: Stage) -> str:
-        """Return the digest of the code behind a job, or an older one that is accepted for it."""
+        """Return the digest of a job's code, or an older one accepted for it."""
         return self.current.code(stage)
 
     def changed(self, stage: Stage) -> list[str]:
-        """List the files that an artefact is no longer made from, as far as a dry run shows it."""
+        """List the changed files behind an artefact, as far as a dry run shows them."""
         return self._changed.get(stage.artefact, [])
 
     def failure_of_energy(self, name: str, part: str) -> str:
-        """Return where a failed reduction leaves its record; parts of a cell must not share one."""
+        """Return where a failed reduction leaves its record, apart for each part of a cell."""
         file = f"failure-energy-{part.replace(os.sep, '-')}.json"
         return f"{self.stages.results}/{name}/work/{file}"
 
@@ -129,10 +129,11 @@ class Run:
     def threads_for(self, wanted: int) -> int:
         """Return the cores of a job that wants some GPUs.
 
-        It has an equal share with each, and one core stays free for scoring if there are enough. A
-        job on the CPU takes all, so that trainings run one at a time and timings mean something; in
-        a study that also uses GPUs, what their shares leave. On a cluster a job takes the cores
-        that go with its GPUs, one on the CPU those of one.
+        The job has an equal share of the cores for each GPU, and one core stays free for scoring if
+        there are enough. A job on the CPU takes all cores, so that trainings run one at a time and
+        timings mean something. In a study that also uses GPUs it takes what their shares leave. On
+        a cluster a job takes the cores that go with its GPUs, and a job on the CPU those of one
+        GPU.
         """
         if self.given.on_cluster:
             return self._cores_per_gpu * max(1, wanted)
@@ -155,7 +156,7 @@ class Run:
         """
         return plan_urgency.DATA - 1 if self.given.on_cluster else plan_urgency.REDUCTION
 
-    # What comes before any job.
+    # Steps before any job.
 
     def start(self) -> None:
         """Refuse what cannot run, and set aside what does not count any more.
@@ -171,8 +172,8 @@ class Run:
         if not self.given.main:  # a job on another node sees that node's GPUs alone
             return []
         stages, options = self.stages, self.given.options
-        fetches, writes = asked.fetches(options), not asked.only_looks(options)
-        leases = self.limit is not None and asked.leases_gpus(options)
+        fetches, writes = asked.leases_gpus(options), not asked.only_looks(options)
+        leases = self.limit is not None and fetches
         steps: list[tuple[bool, Callable[[], None]]] = [
             (leases, partial(start_checks.check_budgets, stages, self.limit or 0)),
             (True, partial(start_checks.check_against, stages, options, self.studies)),
@@ -189,15 +190,12 @@ class Run:
         return [step for wanted, step in steps if wanted]
 
     def lower_future_times(self) -> None:
-        """After the clock was set back, let nothing be newer than now."""
+        """Let no file be newer than now after the clock was set back."""
         logs = RECORDS / "log"
         if file_times.clock_was_set_back(logs):
             folders = [Path("resources"), Path(self.stages.results), logs]
-            lowered = file_times.lower_future_times(folders)
-            _say(
-                f"The clock was set back since the last run: {lowered} files from the future "
-                "now have the present time."
-            )
+            lowered = f"{file_times.lower_future_times(folders)} files from the future"
+            _say(f"The clock was set back since the last run: {lowered} now have the present time.")
 
     def set_unrecorded_aside(self) -> None:
         """Check by their stamps the artefacts that Snakemake has no record of, or would believe.
@@ -211,39 +209,33 @@ class Run:
             for stage in self.stages.all()
             if stage.artefact not in told or Path(stage.artefact + provenance.STALE).exists()
         ]
-        aside = provenance.set_stale_aside(unrecorded, self.current.codes)
-        if aside:
+        if aside := provenance.set_stale_aside(unrecorded, self.current.codes):
             intro = "Made by other settings or code than now, to be made again:"
             _say("\n  ".join([intro, *aside]))
 
     def find_changed(self) -> None:
-        """Have what was made from files that have changed since made again.
+        """Have all that was made from changed files made again.
 
         A real run finds such artefacts renamed. A dry run writes nothing, and goes by a parameter
-        that differs; a touch must not record that parameter, or the next dry run would find nothing
+        that differs. A touch must not record that parameter, or the next dry run would find nothing
         to do.
         """
         looks = asked.only_looks(self.given.options)
         keeps = looks or bool(self.given.options.get("touch"))
         check = source_checks.changed if keeps else source_checks.set_aside
-        found = check(self.stages, KnownDigests(source_checks.KNOWN))
-        if found:
+        if found := check(self.stages, KnownDigests(source_checks.KNOWN)):
             _say(source_checks.describe(found))
         self._changed = found if looks else {}
         self.awaited = outdated.shared_set_aside(self.stages.before_summary())
 
     def tell_jobs(self) -> None:
-        """Put into the environment what jobs must know of what was asked."""
+        """Put into the environment what jobs must know of Snakemake's options."""
         os.environ.update(asked.job_environment(self.given.options))
 
     # Settings of rules that run whenever they are asked for.
 
-    def partial_settings(self) -> dict[str, Any]:
-        """Return what summary, tables and figures of a part of the study need."""
-        return partial_settings(self.stages)
-
     def plan_settings(self) -> dict[str, Any]:
-        """Return what a plan rests on beside the files there are."""
+        """Return the inputs of a plan beside the files there are."""
         demo = self.studies / f"{study.DEMO}.yaml"
         return {
             **self.stages.plan_settings(),
@@ -253,13 +245,12 @@ class Run:
         }
 
     def compare_settings(self) -> dict[str, Any]:
-        """Return what two studies are set side by side with."""
-        stages = self.stages
-        against = stages.machine.get("against")
-        return report_settings.compare_settings(stages.study_id, stages.study, against)
+        """Return the settings to set two studies side by side."""
+        name, stages = self.stages.study_id, self.stages
+        return report_settings.compare_settings(name, stages.study, stages.machine.get("against"))
 
     def compared_stamps(self) -> dict[str, dict[str, list[str]] | None]:
-        """Return the digests in force of both studies to compare; None for one that is not here."""
+        """Return the digests in force of both studies to compare, None for a missing one."""
         other = str(self.stages.machine.get("against"))
         against = self.current.of_other(other, self.studies / f"{other}.yaml", self.schema)
         found = against.stamps() if against else None
@@ -267,7 +258,7 @@ class Run:
 
 
 def partial_settings(stages: Stages) -> dict[str, Any]:
-    """Return what summary, tables and figures of a part of a study need."""
+    """Return the settings for summary, tables and figures of a part of a study."""
     shown = (stages.summarize(), stages.tabulate(), stages.plot(), stages.plot_power())
     judged = (stages.judge_claims(), *([stages.compare_exits()] if stages.with_exits else []))
     together = {name: value for stage in shown for name, value in stage.settings.items()}
