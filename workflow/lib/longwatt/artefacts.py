@@ -21,10 +21,7 @@ ASIDE = ".damaged"
 
 
 class Damaged(RuntimeError):
-    """An artefact that is not what its job wrote.
-
-    The message names the file and what to do.
-    """
+    """An artefact unlike what its job wrote, with the file and a way out."""
 
 
 def damaged(
@@ -45,18 +42,21 @@ def damaged(
         shared: whether many cells rest on it, which would all be made again; then it stays for the
             user to decide.
     """
+    said = f"{path} is damaged ({problem})"
     if shared:
         return Damaged(
-            f"{path} is damaged ({problem}); put a sound copy back, or remove it and run again, "
-            "which makes all cells again that rest on it"
+            f"{said}; put a sound copy back, or remove it and run again, which makes all cells "
+            "again that rest on it"
         )
-    made = output or path
-    if _set_aside(made):
-        return Damaged(
-            f"{path} is damaged ({problem}); {made} was renamed to {made.name}{ASIDE}: run again, "
-            f"and {then}"
-        )
-    return Damaged(f"{path} is damaged ({problem}); remove {made} and run again, and {then}")
+    made, then = output or path, f"run again, and {then}"
+    aside = made.with_name(made.name + ASIDE)
+    try:
+        if aside.is_dir() and not aside.is_symlink():
+            shutil.rmtree(aside)
+        made.replace(aside)
+    except OSError:
+        return Damaged(f"{said}; remove {made} and {then}")
+    return Damaged(f"{said}; {made} was renamed to {aside.name}: {then}")
 
 
 def read_artefact(path: Path, shared: bool = False) -> dict[str, Any]:
@@ -76,10 +76,7 @@ def read_artefact(path: Path, shared: bool = False) -> dict[str, Any]:
 
 
 def look_at(path: Path) -> tuple[dict[str, Any], str]:
-    """Read a stamped JSON object, with a word on what is wrong.
-
-    The word is empty if nothing is.
-    """
+    """Read a stamped JSON object, with a word on what is wrong if anything."""
     text, problem = _text(path)
     if problem:
         return {}, problem
@@ -106,10 +103,7 @@ def model_files(model: Path) -> list[Path]:
 
 
 def differing(folder: Path, expected: Mapping[str, str]) -> dict[str, str]:
-    """Say what is wrong with each file that differs from its digest.
-
-    Names are relative to the folder.
-    """
+    """Say what is wrong with files that differ from their digests, by name."""
     found = {name: _difference(folder / name, digest) for name, digest in expected.items()}
     return {name: problem for name, problem in found.items() if problem}
 
@@ -170,10 +164,7 @@ def read_from(path: Path) -> Iterator[None]:
 
 
 def _text(path: Path) -> tuple[str, str]:
-    """Read a file, with a word on what is wrong.
-
-    The word is empty if nothing is.
-    """
+    """Read a file, with a word on what is wrong or an empty one."""
     problem = _unreadable(path)
     if problem:
         return "", problem
@@ -186,10 +177,7 @@ def _text(path: Path) -> tuple[str, str]:
 
 
 def _unreadable(path: Path) -> str:
-    """Say what is wrong with a file at first sight.
-
-    Returns an empty text if nothing is.
-    """
+    """Say what is wrong with a file at first sight, or return an empty text."""
     if not path.exists():
         return "it is missing"
     if not path.is_file():
@@ -205,18 +193,3 @@ def _difference(path: Path, expected: str) -> str:
         return "" if sha256(path) == expected else "its SHA-256 is not what was written"
     except OSError as error:
         return f"it cannot be read: {error.strerror}"
-
-
-def _set_aside(path: Path) -> bool:
-    """Rename a file or folder.
-
-    Returns False where that cannot be done.
-    """
-    aside = path.with_name(path.name + ASIDE)
-    try:
-        if aside.is_dir() and not aside.is_symlink():
-            shutil.rmtree(aside)
-        path.replace(aside)
-    except OSError:
-        return False
-    return True

@@ -40,18 +40,12 @@ OUTSIDE = "changes no result"  # in the place of what such a module defines
 
 @cache
 def code_digest(script: Path, modules: tuple[str, ...] = ()) -> str:
-    """Digest a script and the modules of ours that can change its result.
-
-    `Code.digest` says how.
-    """
+    """Digest a script and the modules of ours that can change its result (`Code.digest`)."""
     return _installed().digest(script, modules)
 
 
 def module_path(name: str, package: Path = PACKAGE) -> Path | None:
-    """Find the file of a longwatt module.
-
-    Returns None when there is no such module.
-    """
+    """Find the file of a longwatt module, or None."""
     parts = name.split(".")
     if parts[0] != OURS or not all(part.isidentifier() for part in parts):
         return None
@@ -61,10 +55,7 @@ def module_path(name: str, package: Path = PACKAGE) -> Path | None:
 
 
 def changes_no_result(path: Path) -> bool:
-    """Return whether a module says that it changes no result.
-
-    Only its head is parsed, for speed.
-    """
+    """Check whether a module's head says that it changes no result."""
     text = path.read_text(encoding="utf-8")
     found = re.search(rf"^{SAYING}\b", text, re.MULTILINE)
     if not found:
@@ -74,12 +65,13 @@ def changes_no_result(path: Path) -> bool:
         head = ast.parse(text if end < 0 else text[:end])
     except SyntaxError:  # the words stand within a longer text, and say nothing
         return False
-    return any(isinstance(node, ast.Assign) and _says(node) for node in head.body)
-
-
-def _says(node: ast.Assign) -> bool:
-    names = [target.id for target in node.targets if isinstance(target, ast.Name)]
-    return names == [SAYING] and isinstance(node.value, ast.Constant) and bool(node.value.value)
+    return any(
+        isinstance(node, ast.Assign)
+        and [getattr(target, "id", "") for target in node.targets] == [SAYING]
+        and isinstance(node.value, ast.Constant)
+        and bool(node.value.value)
+        for node in head.body
+    )
 
 
 @cache
@@ -115,9 +107,8 @@ class Code:
             modules: those that it uses by a name from its settings.
         """
         files = [script, *self.closure(script, modules).values()]
-        statements = [
-            (path, n) for path in files for n in range(len(self._module(path).statements))
-        ]
+        counts = {path: len(self._module(path).statements) for path in files}
+        statements = [(path, n) for path in files for n in range(counts[path])]
         depth, told_apart = 1, len({self._colour(*one, 0) for one in statements})
         colours = [self._colour(*one, 1) for one in statements]
         while len(set(colours)) > told_apart:
@@ -130,10 +121,8 @@ class Code:
     def closure(self, script: Path, modules: Iterable[str] = ()) -> dict[str, Path]:
         """Find the modules, by name, that can change the result of a script.
 
-        Modules that say that they do not are left out.
-
         They are found by walking imports, and strings that name a module (a worker that is launched
-        by name).
+        by name). Modules that say that they change no result are left out.
         """
         found: dict[str, Path] = {}
         waiting = [*self._module(script).references, *modules]
@@ -165,20 +154,14 @@ class Code:
     def _colour(self, path: Path, number: int, depth: int) -> str:
         key = (path, number, depth)
         if key not in self._colours:
-            text = self._module(path).statements[number].text
-            parts = (
-                [self._colour(path, number, 0), *self._edges(path, number, depth - 1)]
-                if depth
-                else [text]
-            )
+            parts = [self._module(path).statements[number].text]
+            if depth:
+                parts = [self._colour(path, number, 0), *self._edges(path, number, depth - 1)]
             self._colours[key] = _hash(parts)
         return self._colours[key]
 
     def _edges(self, path: Path, number: int, depth: int) -> Iterator[str]:
-        """Yield what the names in a statement stand for.
-
-        Each comes with its name, or in the order of their numbers.
-        """
+        """Yield what a statement's names stand for, each with its name or its number's order."""
         module = self._module(path)
         statement = module.statements[number]
         for name in statement.names:
@@ -194,10 +177,7 @@ class Code:
     def _of_statement(
         self, path: Path, number: int, name: str, depth: int, asked: str = ""
     ) -> list[str]:
-        """List what a name in a statement can stand for.
-
-        Where the name is a module, list what is asked of it.
-        """
+        """List what a name stands for, of a module what is asked of it."""
         module = self._module(path)
         imports = module.statements[number].imports.get(name, ())
         if not asked and not imports:
@@ -210,10 +190,10 @@ class Code:
         key = (path, name, depth)
         if key not in self._meanings:
             self._meanings[key] = ()  # what is imported from itself is nothing
-            bindings = self._module(path).bindings.get(name, ())
-            self._meanings[key] = tuple(
-                colour for one in bindings for colour in self._of_binding(path, one, depth)
-            )
+            found: list[str] = []
+            for binding in self._module(path).bindings.get(name, ()):
+                found += self._of_binding(path, binding, depth)
+            self._meanings[key] = tuple(found)
         return self._meanings[key]
 
     def _of_binding(
@@ -222,25 +202,22 @@ class Code:
         if isinstance(binding, int):
             return [self._colour(path, binding, depth)]
         module = self._as_module(binding)
-        return self._of_import(Import(module, asked) if module and asked else binding, depth)
-
-    def _of_import(self, given: Import, depth: int) -> Sequence[str]:
+        given = Import(module, asked) if module and asked else binding
         if not given.is_ours:
             return [f"{given.module}:{given.name}"]
-        module, path = self._as_module(given), self._counted(given.module)
-        if module:
-            return [self._whole(module, depth)]
-        if path is None:
+        whole, source = self._as_module(given), self._counted(given.module)
+        if whole:
+            return [self._whole(whole, depth)]
+        if source is None:
             return [OUTSIDE]
-        return self._of_module(path, given.name, depth) or [
-            self._statements(path, depth)
-        ]  # `__getattr__` gives it
+        # A module's `__getattr__` gives what none of its statements binds.
+        every = range(len(self._module(source).statements))
+        return self._of_module(source, given.name, depth) or [
+            _hash(sorted(self._colour(source, number, depth) for number in every))
+        ]
 
     def _as_module(self, given: Import) -> str | None:
-        """Return the name of our module that an import gives.
-
-        Returns None where it gives something else.
-        """
+        """Return the name of our module that an import gives, or None."""
         if not given.is_ours or not given.name:
             return given.module if given.is_ours else None
         name, package = f"{given.module}.{given.name}", self._counted(given.module)
@@ -248,10 +225,7 @@ class Code:
         return name if self._path(name) and set(bound) <= {given} else None
 
     def _whole(self, name: str, depth: int) -> str:
-        """Hash a module that is used by its name.
-
-        It counts by its public names and by its acts when it is run.
-        """
+        """Hash a module used by name, its public names and acts as program."""
         path = self._counted(name)
         if path is None:
             return OUTSIDE
@@ -270,10 +244,6 @@ class Code:
             imported = [one for one in bindings if isinstance(one, Import)]
             if name[0] != "_" and all(one.is_ours and not self._as_module(one) for one in imported):
                 yield name
-
-    def _statements(self, path: Path, depth: int) -> str:
-        statements = self._module(path).statements
-        return _hash(sorted(self._colour(path, number, depth) for number in range(len(statements))))
 
 
 def _hash(parts: Iterable[str]) -> str:

@@ -87,17 +87,11 @@ def read_module(path: Path, is_module: Callable[[str], bool]) -> Module:
     body = _without_docstring(ast.parse(path.read_text(encoding="utf-8"), str(path)).body)
     imports = _Imports(is_module)
     kept = [node for node in body if not imports.take(node) and not _is_all(node)]
-    statements, readers = [], []
-    for node in kept:
-        reader = _Reader(node, imports, is_module)
-        readers.append(reader)
-        statements.append(reader.statement())
+    readers = [_Reader(node, imports, is_module) for node in kept]
+    statements = [reader.statement() for reader in readers]
     everything = [imports, *(reader.imports for reader in readers)]
-    strings = [
-        name
-        for one in statements
-        for name in (*one.strings, *(f"{name}.__main__" for name in one.strings))
-    ]
+    named = [name for one in statements for name in one.strings]
+    strings = [place for name in named for place in (name, f"{name}.__main__")]
     return Module(
         tuple(statements),
         _bindings(kept, statements, imports),
@@ -108,42 +102,33 @@ def read_module(path: Path, is_module: Callable[[str], bool]) -> Module:
 
 
 def _without_docstring(body: list[ast.stmt]) -> list[ast.stmt]:
-    first = body[0] if body else None
-    if (
-        isinstance(first, ast.Expr)
-        and isinstance(first.value, ast.Constant)
-        and isinstance(first.value.value, str)
-    ):
-        return body[1:]
+    match body:
+        case [ast.Expr(value=ast.Constant(value=str())), *rest]:
+            return rest
     return body
 
 
 def _is_all(node: ast.stmt) -> bool:
     """Return whether a statement is `__all__ = ...`, which only `import *` would ask for."""
-    return isinstance(node, ast.Assign) and [getattr(one, "id", "") for one in node.targets] == [
-        "__all__"
-    ]
+    targets = node.targets if isinstance(node, ast.Assign) else []
+    return [getattr(one, "id", "") for one in targets] == ["__all__"]
 
 
 def _is_program(node: ast.stmt) -> bool:
     """Return whether a statement runs only under `if __name__ == "__main__"`."""
-    test = node.test if isinstance(node, ast.If) else None
-    return (
-        isinstance(test, ast.Compare)
-        and isinstance(test.left, ast.Name)
-        and test.left.id == "__name__"
-    )
+    match node:
+        case ast.If(test=ast.Compare(left=ast.Name(id="__name__"))):
+            return True
+    return False
 
 
 def _acts(node: ast.stmt) -> bool:
     """Return whether a statement does more than define functions, classes or plain names."""
     if isinstance(node, DEFINITIONS):
         return False
-    names = [
-        item
-        for one in _targets(node)
-        for item in (one.elts if isinstance(one, ast.Tuple) else [one])
-    ]
+    names: list[ast.expr] = []
+    for one in _targets(node):
+        names += one.elts if isinstance(one, ast.Tuple) else [one]
     return not names or not all(isinstance(item, ast.Name) for item in names)
 
 
@@ -156,13 +141,10 @@ def _targets(node: ast.stmt) -> list[ast.expr]:
 def _bindings(
     nodes: Sequence[ast.stmt], statements: Sequence[Statement], imports: _Imports
 ) -> dict[str, tuple[int | Import, ...]]:
-    """Gather the meanings of each name of a module.
-
-    They come in the order of the statements, imports first.
-    """
-    found: dict[str, dict[int | Import, None]] = {
-        name: dict.fromkeys(given) for name, given in imports.given.items()
-    }
+    """Gather the meanings of each name by the order of statements, imports first."""
+    found: dict[str, dict[int | Import, None]] = {}
+    for name, imported in imports.given.items():
+        found[name] = dict.fromkeys(imported)
     for number, (node, statement) in enumerate(zip(nodes, statements, strict=True)):
         for name in statement.bound:
             found.setdefault(name, {})[number] = None
@@ -189,10 +171,7 @@ class _Imports:
         self.libraries: set[str] = set()
 
     def take(self, node: ast.AST) -> bool:
-        """Take in a statement that only imports.
-
-        Returns whether it does.
-        """
+        """Take in a statement that only imports, and return whether it does."""
         if isinstance(node, ast.Import):
             for alias in node.names:
                 self._module(alias)
@@ -212,11 +191,10 @@ class _Imports:
 
     def _from(self, node: ast.ImportFrom, alias: ast.alias) -> None:
         if node.level or alias.name == "*":
-            raise SyntaxError(
-                f"line {node.lineno}: import each name, from the full name of its module"
-            )
-        module = node.module or ""
-        self._add(alias.asname or alias.name, Import(module, alias.name), f"{module}:{alias.name}")
+            rule = "import each name, from the full name of its module"
+            raise SyntaxError(f"line {node.lineno}: {rule}")
+        given = Import(node.module or "", alias.name)
+        self._add(alias.asname or alias.name, given, f"{given.module}:{alias.name}")
 
     def _add(self, name: str, given: Import, library: str) -> None:
         self.given.setdefault(name, []).append(given)
@@ -269,16 +247,11 @@ class _Reader:
         )
 
     def _write(self, value: Any) -> None:
-        """Write a node, a list or a plain value.
-
-        Different ones never read alike.
-        """
+        """Write a node, a list or a plain value so that none reads alike."""
         if isinstance(value, list):
             self._list(value)
         elif not isinstance(value, ast.AST):
-            self._parts.append(
-                ascii(value)
-            )  # `repr` escapes what this Python's Unicode does not know
+            self._parts.append(ascii(value))  # `repr` escapes what this Python does not know
         else:
             special = self._SPECIAL.get(type(value))
             if special is None or not special(self, value):
@@ -288,12 +261,10 @@ class _Reader:
         self._parts += (type(node).__name__, "(")
         for name in node._fields:
             value = getattr(node, name, None)
-            if (
-                value is None or name in UNSEEN or value == []
-            ):  # fields that newer versions add are empty here
-                continue
-            self._parts += (name, "=")
-            self._write(value)
+            # Fields that newer versions add are empty here.
+            if value is not None and name not in UNSEEN and value != []:
+                self._parts += (name, "=")
+                self._write(value)
         self._parts.append(")")
 
     def _list(self, values: list[Any]) -> None:
@@ -314,15 +285,12 @@ class _Reader:
         return False
 
     def _attribute(self, node: ast.Attribute) -> bool:
-        """Write what is asked of a module of ours without the module's name."""
-        if (
-            not isinstance(node.value, ast.Name)
-            or node.value.id not in self._above | self.imports.modules
-        ):
+        """Write what is asked of a module of ours without its name."""
+        name = getattr(node.value, "id", "")
+        # It may be a variable, which counts by its name.
+        if name not in self._above | self.imports.modules or name in self._local:
             return False
-        if node.value.id in self._local:  # it may be a variable, which counts by its name
-            return False
-        number = self._asked.setdefault((node.value.id, node.attr), len(self._asked))
+        number = self._asked.setdefault((name, node.attr), len(self._asked))
         self._parts.append(f"asked({number},{node.attr})")
         return True
 
@@ -344,10 +312,7 @@ class _Reader:
         return False
 
     def _joined(self, node: ast.JoinedStr) -> bool:
-        """Write an f-string with neighbouring texts as one.
-
-        Python 3.12 leaves them apart, some of them empty.
-        """
+        """Write an f-string with neighbouring texts as one, which Python 3.12 leaves apart."""
         text = ""
         self._parts.append("joined(")
         for item in [*node.values, None]:
@@ -361,10 +326,7 @@ class _Reader:
         return True
 
     def _raise(self, node: ast.Raise) -> bool:
-        """Write a raised error without its words.
-
-        Its handler may use any other value that it is given.
-        """
+        """Write an error without its words. Its handler may use any other value."""
         if isinstance(node.exc, ast.Call):
             given = [*node.exc.args, *(keyword.value for keyword in node.exc.keywords)]
             worded = {id(one) for one in given if _is_worded(one)}
@@ -389,17 +351,16 @@ _WORDS = ast.Constant("words")
 
 def _is_worded(node: ast.expr) -> bool:
     """Return whether an expression is a text, also one put together or formatted."""
-    if isinstance(node, ast.Constant):
-        return isinstance(node.value, str)
-    if isinstance(node, ast.BinOp):
-        return isinstance(node.op, ast.Add | ast.Mod) and (
-            _is_worded(node.left) or _is_worded(node.right)
-        )
-    if isinstance(node, ast.IfExp):
-        return _is_worded(node.body) and _is_worded(node.orelse)
-    if isinstance(node, ast.Call):
-        return isinstance(node.func, ast.Attribute) and _is_worded(node.func.value)
-    return isinstance(node, ast.JoinedStr)
+    match node:
+        case ast.BinOp(left=left, op=ast.Add() | ast.Mod(), right=right):
+            return _is_worded(left) or _is_worded(right)
+        case ast.IfExp(body=body, orelse=other):
+            return _is_worded(body) and _is_worded(other)
+        case ast.Call(func=ast.Attribute(value=value)):
+            return _is_worded(value)
+        case ast.Constant(value=str()) | ast.JoinedStr():
+            return True
+    return False
 
 
 def _given_by(node: ast.AST) -> Iterator[str]:
@@ -417,9 +378,8 @@ def _bound(node: ast.stmt) -> Iterator[str]:
     if isinstance(node, DEFINITIONS):
         yield node.name
         return
-    places: Sequence[ast.AST] = _targets(node) or [
-        node
-    ]  # names in a comprehension on the right are not the module's
+    # Names in a comprehension on the right are not the module's.
+    places: Sequence[ast.AST] = _targets(node) or [node]
     for item in ast.walk(node):
         if isinstance(item, ast.NamedExpr):
             yield item.target.id

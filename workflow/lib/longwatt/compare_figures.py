@@ -1,58 +1,32 @@
-"""Two studies' scores and speeds against each other.
-
-A panel per dataset, a colour per model, lengths at the points.
-"""
+"""Two studies' scores and speeds against each other, a panel per dataset."""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import matplotlib.pyplot as plt
-import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from longwatt import drawing
 from longwatt.cells import CLASSIFIED
-from longwatt.drawing import (
-    COLOURS,
-    LIGHTEST,
-    MARKERS,
-    SCORE_TITLES,
-    half_widths,
-    lay_out,
-    leave_empty,
-    legend,
-    logarithmic,
-    look,
-    panels,
-    save,
-)
+from longwatt.drawing import half_widths, leave_empty, legend, logarithmic, look
 from longwatt.glyphs import drawable
 from longwatt.point_labels import label_points
 from longwatt.wording import random_weights
 
 GREY = "0.35"
-RATIOS = (
-    0.001,
-    0.003,
-    0.01,
-    0.03,
-    0.1,
-    0.3,
-    1,
-    3,
-    10,
-    30,
-    100,
-    300,
-    1000,
-)  # guide lines of a logarithmic figure
+# Guide lines of a logarithmic figure.
+RATIOS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100, 300, 1000)
 Style = Mapping[str, Any]
+Styles = Mapping[tuple[str, str], Style]  # by model and budget
+Studies = tuple[str, str]
+Titles = Mapping[str, str]  # of datasets and models
 
 
 @dataclass(frozen=True)
@@ -70,37 +44,31 @@ class Quantity:
     logarithmic: bool = False
 
 
+_SPEED = "inference speed (samples/s)"
 QUANTITIES = {
     "scores": Quantity("score", None),
-    "inference_speed": Quantity(
-        "inference_samples_per_second", "inference speed (samples/s)", logarithmic=True
-    ),
+    "inference_speed": Quantity("inference_samples_per_second", _SPEED, logarithmic=True),
 }
 
 
 def draw_all(
-    comparison: pd.DataFrame, studies: tuple[str, str], folder: Path, titles: Mapping[str, str]
+    comparison: pd.DataFrame, studies: Studies, folder: Path, titles: Titles
 ) -> list[Path]:
-    """Write every figure of QUANTITIES as SVG and PNG.
-
-    Returns their paths.
-    """
+    """Write every figure of QUANTITIES as SVG and PNG, and return their paths."""
     found: list[Path] = []
     shown = drawable(titles)
     for name, quantity in QUANTITIES.items():
-        found += save(against(comparison, studies, quantity, shown), folder / name)
+        found += drawing.save(against(comparison, studies, quantity, shown), folder / name)
     return found
 
 
 def against(
     comparison: pd.DataFrame,
-    studies: tuple[str, str],
+    studies: Studies,
     quantity: Quantity,
-    titles: Mapping[str, str],
+    titles: Titles,
 ) -> Figure:
-    """Draw the second study's values over the first's.
-
-    Lines show where both are equal or have the same ratio.
+    """Draw the second study's values over the first's, with lines of equal values or ratios.
 
     Args:
         comparison: as `longwatt.compare.compare`.
@@ -111,17 +79,14 @@ def against(
     datasets = list(dict.fromkeys(comparison["dataset_a"]))
     styles = _styles(comparison)
     with look():
-        figure, axes = panels(len(datasets), 4.8)
+        figure, axes = drawing.panels(len(datasets), 4.8)
         lines = []
         for axis, dataset in zip(axes, datasets, strict=True):
-            lines.append(
-                _panel(
-                    axis, comparison[comparison["dataset_a"] == dataset], studies, quantity, styles
-                )
-            )
+            rows = comparison[comparison["dataset_a"] == dataset]
+            lines.append(_panel(axis, rows, studies, quantity, styles))
             axis.set_title(titles.get(dataset, dataset))
         _legend(figure, comparison, styles, titles, len(datasets))
-        lay_out(figure)
+        drawing.lay_out(figure)
         for axis, drawn in zip(axes, lines, strict=True):
             label_points(axis, drawn, needed=True)
     return figure
@@ -130,25 +95,21 @@ def against(
 def _styles(comparison: pd.DataFrame) -> dict[tuple[str, str], dict[str, Any]]:
     """Choose a colour for each model and a marker for each budget."""
     models, budgets = (list(dict.fromkeys(comparison[name])) for name in ("model_a", "budget_a"))
-    colours = plt.get_cmap(COLOURS)(np.linspace(0, LIGHTEST, max(2, len(models))))
+    colours, markers = drawing.styles(models), drawing.styles(budgets)
     return {
-        (model, budget): {"color": tuple(colours[i][:3]), "marker": MARKERS[j % len(MARKERS)]}
-        for i, model in enumerate(models)
-        for j, budget in enumerate(budgets)
+        (model, budget): {"color": colours[model]["color"], "marker": markers[budget]["marker"]}
+        for model, budget in itertools.product(models, budgets)
     }
 
 
 def _panel(
     axis: Axes,
     panel: pd.DataFrame,
-    studies: tuple[str, str],
+    studies: Studies,
     quantity: Quantity,
-    styles: Mapping[tuple[str, str], Style],
+    styles: Styles,
 ) -> list[pd.DataFrame]:
-    """Draw one panel without the lengths at its points.
-
-    Returns its lines.
-    """
+    """Draw one panel without the lengths at its points, and return its lines."""
     known = panel.dropna(subset=[f"{quantity.column}_a", f"{quantity.column}_b"])
     if quantity.label is None:
         known = known[known["score_name_a"] == known["score_name_b"]]
@@ -159,42 +120,30 @@ def _panel(
     for (model, budget), style in styles.items():
         own = known[(known["model_a"] == model) & (known["budget_a"] == budget)]
         lines.append(_series(axis, own.sort_values("seq_len_a"), quantity, style))
-    if quantity.logarithmic:
-        _ratio_lines(axis)
-    else:
-        _equal_line(axis)
-    names = [
-        f"{quantity.label or SCORE_TITLES.get(known['score_name_a'].iloc[0], 'score')}, {s}"
-        for s in studies
-    ]
-    axis.set_xlabel(names[0][0].upper() + names[0][1:])
-    axis.set_ylabel(names[1][0].upper() + names[1][1:])
+    draw_lines = _ratio_lines if quantity.logarithmic else _equal_line
+    draw_lines(axis)
+    score = drawing.SCORE_TITLES.get(known["score_name_a"].iloc[0], "score")
+    label = quantity.label or score
+    label = label[0].upper() + label[1:]
+    axis.set(xlabel=f"{label}, {studies[0]}", ylabel=f"{label}, {studies[1]}")
     return lines
 
 
 def _series(axis: Axes, own: pd.DataFrame, quantity: Quantity, style: Style) -> pd.DataFrame:
-    """Draw a model's points, joined from the shortest input to the longest.
-
-    Returns the points with their lengths.
-    """
+    """Draw a model's points by input length, and return them with their lengths."""
     x, y = own[f"{quantity.column}_a"], own[f"{quantity.column}_b"]
     bars: dict[str, Any] = {}
     if not quantity.label:
-        bars = {
-            f"{axis_name}err": half_widths(
-                at, own[f"score_ci_low_{side}"], own[f"score_ci_high_{side}"]
-            )
-            for axis_name, at, side in (("x", x, "a"), ("y", y, "b"))
-        }
-    classified = (
-        own["protocol_a"] == CLASSIFIED
-    ).all()  # points of a model differ in how examples leave it
+        for end, at, side in (("xerr", x, "a"), ("yerr", y, "b")):
+            low, high = own[f"score_ci_low_{side}"], own[f"score_ci_high_{side}"]
+            bars[end] = half_widths(at, low, high)
+    # Points of a model that classifies differ in how examples leave it.
+    classified = (own["protocol_a"] == CLASSIFIED).all()
     if not classified:
         axis.plot(x, y, linewidth=1, alpha=0.4, color=style["color"])
     axis.errorbar(x, y, linestyle="none", markersize=6, elinewidth=0.8, **bars, **style)
-    return pd.DataFrame(
-        {"x": x, "y": y, "label": "" if classified else own["seq_len_a"].astype(str)}
-    )
+    label = "" if classified else own["seq_len_a"].astype(str)
+    return pd.DataFrame({"x": x, "y": y, "label": label})
 
 
 def _equal_line(axis: Axes) -> None:
@@ -209,37 +158,20 @@ def _equal_line(axis: Axes) -> None:
 
 
 def _ratio_lines(axis: Axes) -> None:
-    """Draw lines of equal ratio across a logarithmic panel.
-
-    Each has its ratio at the left or lower end.
-    """
+    """Draw lines of equal ratio across a logarithmic panel, each with its ratio."""
     logarithmic(axis)
     logarithmic(axis, vertical=True)
     axis.margins(0.18)
     (left, right), (bottom, top) = axis.get_xlim(), axis.get_ylim()
+    line: dict[str, Any] = {"linestyle": "--", "color": GREY, "linewidth": 0.9, "zorder": 1}
+    words: Style = {"fontsize": 8, "color": GREY, "clip_on": True, "zorder": 1.5}
+    paper = {"facecolor": "white", "edgecolor": "none", "pad": 0.8}
     for ratio in RATIOS:
         if not bottom < ratio * right or not ratio * left < top:
             continue
-        axis.plot(
-            [left, right],
-            [ratio * left, ratio * right],
-            linestyle="--",
-            color=GREY,
-            linewidth=0.9,
-            zorder=1,
-        )
+        axis.plot([left, right], [ratio * left, ratio * right], **line)
         start = max(left, bottom / ratio) * 1.04
-        paper = {"facecolor": "white", "edgecolor": "none", "pad": 0.8}
-        axis.text(
-            start,
-            ratio * start,
-            f"{ratio:g} x",
-            fontsize=8,
-            color=GREY,
-            bbox=paper,
-            clip_on=True,
-            zorder=1.5,
-        )
+        axis.text(start, ratio * start, f"{ratio:g} x", bbox=paper, **words)
     axis.set_xlim(left, right)
     axis.set_ylim(bottom, top)
 
@@ -247,31 +179,20 @@ def _ratio_lines(axis: Axes) -> None:
 def _legend(
     figure: Figure,
     comparison: pd.DataFrame,
-    styles: Mapping[tuple[str, str], Style],
-    titles: Mapping[str, str],
+    styles: Styles,
+    titles: Titles,
     count: int,
 ) -> None:
     models, budgets = (list(dict.fromkeys(names)) for names in zip(*styles, strict=True))
-    random = set(comparison.loc[_random(comparison), "model_a"])
-    handles = []
+    is_random = (comparison[["initialisation_a", "initialisation_b"]] == "random").any(axis=1)
+    random, handles = set(comparison.loc[is_random, "model_a"]), []
     for model in models:
         label = titles.get(model, model) + random_weights(model in random)
-        handles.append(
-            Line2D([], [], linewidth=3, label=label, color=styles[model, budgets[0]]["color"])
-        )
+        colour = styles[model, budgets[0]]["color"]
+        handles.append(Line2D([], [], linewidth=3, label=label, color=colour))
     for budget in budgets if len(budgets) > 1 else []:
         marker = styles[models[0], budget]["marker"]
         handles.append(Line2D([], [], linestyle="none", marker=marker, label=budget, color=GREY))
-    handles.append(
-        Line2D(
-            [], [], linestyle="--", color=GREY, label="equal in both, or in the ratio that it says"
-        )
-    )
-    columns = min(2, count, len(handles))
-    legend(figure, handles, ncols=columns)
-
-
-def _random(comparison: pd.DataFrame) -> pd.Series[bool]:
-    return (comparison["initialisation_a"] == "random") | (
-        comparison["initialisation_b"] == "random"
-    )
+    equal = "equal in both, or in the ratio that it says"
+    handles.append(Line2D([], [], linestyle="--", color=GREY, label=equal))
+    legend(figure, handles, ncols=min(2, count, len(handles)))

@@ -1,4 +1,4 @@
-"""Sizes of datasets and lengths of their texts, as far as they are known before they are here.
+"""Sizes of datasets and lengths of their texts, known before they are here.
 
 Read at parse time: the standard library only.
 """
@@ -68,15 +68,19 @@ UNKNOWN_LABELLED = Data({"train": 25000, "validation": 1000, "test": 2000}, 30.0
 LABELLED_DATA = {
     "ag_news": Data({"train": 120000, "test": 7600}, 31.5, 1.0),
     "imdb": Data({"train": 25000, "test": 25000}, 230.0, 1.0),
-    "sst": Data({"train": 6920, "validation": 872, "test": 1821}, 18.5, 1.0),  # two classes of the treebank's sentences
+    # Two classes of the treebank's sentences.
+    "sst": Data({"train": 6920, "validation": 872, "test": 1821}, 18.5, 1.0),
     "sst2": Data({"train": 67349, "validation": 872, "test": 1821}, 18.5, 1.0),
     "snli": Data({"train": 549367, "validation": 9842, "test": 9824}, 20.3, 1.0),
     "multi_nli": Data({"train": 392702, "validation": 9815, "test": 9832}, 29.2, 1.0),
 }
-ACLSUM_SENTENCES = Data({"train": 3868, "validation": 1978, "test": 3766}, 26.1, 1.0)  # counted in the package
+# Counted in the package.
+ACLSUM_SENTENCES = Data({"train": 3868, "validation": 1978, "test": 3766}, 26.1, 1.0)
 
 
-def data_of(source: str, options: Mapping[str, Any], facts: Mapping[str, Any], labelled: bool = False) -> Data:
+def data_of(
+    source: str, options: Mapping[str, Any], facts: Mapping[str, Any], labelled: bool = False
+) -> Data:
     """Return the sizes and lengths that are known of a dataset.
 
     Args:
@@ -86,19 +90,28 @@ def data_of(source: str, options: Mapping[str, Any], facts: Mapping[str, Any], l
         labelled: whether its task is classification.
     """
     if facts.get("splits"):
-        return _measured_data(facts["splits"])
+        splits: Mapping[str, Mapping[str, Any]] = facts["splits"]
+        first = splits.get("train") or next(iter(splits.values()))
+        rows, examples = (
+            {n: int(split.get(key, 0)) for n, split in splits.items()}
+            for key in ("rows", "examples")
+        )
+        words_in, words_out = float(first["words_in_mean"]), float(first["words_out_mean"])
+        return Data(rows, words_in, words_out, examples)
     if source == "needle":
         rows = {split: int(options[split]) for split in ("train", "validation", "test")}
-        return Data(rows, float(options["words_per_document"]), float(options.get("answer_words", 2)), rows)
+        words_in, words_out = options["words_per_document"], options.get("answer_words", 2)
+        return Data(rows, float(words_in), float(words_out), rows)
     if source == "aclsum_sentences":
         return ACLSUM_SENTENCES
     if labelled:
-        return _held_out(LABELLED_DATA.get(repository_name(options), UNKNOWN_LABELLED), options.get("held_out"))
+        known = LABELLED_DATA.get(repository_name(options), UNKNOWN_LABELLED)
+        return _held_out(known, options.get("held_out"))
     return SCROLLS_DATA.get(str(options.get("task")), UNKNOWN_DATA)
 
 
 def repository_name(options: Mapping[str, Any]) -> str:
-    """Return the last part of a dataset's hub repository; empty where it comes from elsewhere."""
+    """Return the last part of a dataset's hub repository, empty without one."""
     return str(options.get("repository") or "").rpartition("/")[2].lower()
 
 
@@ -109,9 +122,3 @@ def _held_out(data: Data, held_out: Mapping[str, Any] | None) -> Data:
     count, source = int(held_out["examples"]), str(held_out["from"])
     left = max(0, data.rows.get(source, 0) - count)
     return replace(data, rows={**data.rows, source: left, str(held_out["split"]): count})
-
-
-def _measured_data(splits: Mapping[str, Mapping[str, Any]]) -> Data:
-    rows, examples = ({n: int(split.get(key, 0)) for n, split in splits.items()} for key in ("rows", "examples"))
-    first = splits.get("train") or next(iter(splits.values()))
-    return Data(rows, float(first["words_in_mean"]), float(first["words_out_mean"]), examples)

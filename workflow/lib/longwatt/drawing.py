@@ -1,7 +1,4 @@
-"""The look that all figures share, and files that are equal when figures are.
-
-Files are whole or not there.
-"""
+"""The look that all figures share, and files that are equal when figures are."""
 
 from __future__ import annotations
 
@@ -49,18 +46,12 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 # From dark to light, evenly: the order survives greyscale and colour-blindness. The lightest end is
 # left out.
 COLOURS, LIGHTEST = "viridis", 0.72
-HOLLOW: dict[str, Any] = {
-    "markerfacecolor": "white",
-    "markeredgewidth": 1.5,
-}  # of a published score
+# A published score.
+HOLLOW: dict[str, Any] = {"markerfacecolor": "white", "markeredgewidth": 1.5}
 # Across a point whose training diverged, and what the legend says of it.
 CROSSED: dict[str, Any] = {
-    "linestyle": "none",
-    "marker": "x",
-    "color": "black",
-    "markersize": 11,
-    "markeredgewidth": 1.6,
-}
+    "linestyle": "none", "marker": "x", "color": "black", "markersize": 11, "markeredgewidth": 1.6,
+}  # fmt: skip
 CROSSED_OUT = "crossed out: training diverged, score of the best weights before"
 FLAGGED = "flagged"  # marks the rings
 RING: dict[str, Any] = {"fillstyle": "none", "color": "0.35", "markeredgewidth": 0.9}
@@ -69,19 +60,13 @@ SVG_SALT = "longwatt"  # fixed, so that equal figures are equal files
 
 @contextmanager
 def look() -> Iterator[None]:
-    """Draw inside this context with the look of all figures.
-
-    It has a white grid, and texts that are read on a page.
-    """
+    """Draw with the look of all figures, a white grid and readable texts."""
     with sns.axes_style("whitegrid"), sns.plotting_context("notebook"):
         yield
 
 
 def panels(count: int, height: float, columns: int | None = None) -> tuple[Figure, list[Axes]]:
-    """Make a figure of `count` panels, each so high (inches), in columns.
-
-    By default three columns at most, and 2 x 2.
-    """
+    """Make `count` panels of `height` inches, by default in 3 columns or 2 x 2."""
     columns = columns or (2 if count == 4 else min(count, 3))
     rows = -(-count // columns)
     size = (5.4 * columns, height * rows)
@@ -112,16 +97,12 @@ def logarithmic(axis: Axes, vertical: bool = False) -> None:
 
 
 def legend(place: Figure | Axes, handles: Sequence[Artist], **options: Any) -> Legend:
-    """Add a legend below all panels.
-
-    Handles count also where matplotlib takes their labels for hidden ones.
-    """
+    """Add a legend below all panels, also with labels that matplotlib takes for hidden ones."""
     options = {"loc": "outside lower center", "fontsize": 10, "frameon": False, **options}
     labels = [str(handle.get_label()) for handle in handles]
     # A label that begins with an underscore would be left out.
-    shown = place.legend(
-        handles=handles, labels=[label.lstrip("_") or "-" for label in labels], **options
-    )
+    shown_labels = [label.lstrip("_") or "-" for label in labels]
+    shown = place.legend(handles=handles, labels=shown_labels, **options)
     for text, label in zip(shown.get_texts(), labels, strict=True):
         text.set_text(label)
     return shown
@@ -148,10 +129,7 @@ def ring(axis: Axes, x: Any, y: Any) -> None:
 
 
 def flagged_in_words(texts: Iterable[Any]) -> str:
-    """Say below an axis what its ringed points are flagged with.
-
-    Nothing is said where no point is ringed.
-    """
+    """Say below an axis what its ringed points are flagged with, if any is."""
     found = flags.union(texts)
     return f"\nringed: energy flagged {', '.join(found)}" if found else ""
 
@@ -164,10 +142,7 @@ def leave_empty(axis: Axes, why: str) -> None:
 
 
 def save_all(drawings: Mapping[str, Callable[[], Figure]], folder: Path) -> dict[str, str]:
-    """Draw and write figures one at a time.
-
-    Returns the digests of their files.
-    """
+    """Draw and write figures one at a time, and return the digests of their files."""
     paths = (path for name, draw in drawings.items() for path in save(draw(), folder / name))
     return {path.name: sha256(path) for path in paths}
 

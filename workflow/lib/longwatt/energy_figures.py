@@ -19,7 +19,7 @@ from longwatt.phases import PHASES, WASTED
 from longwatt.points import SERIES, EnergyUnit, any_diverged, energy_unit, short_name, with_series
 from longwatt.wording import ESTIMATED
 
-HATCH = "///"
+HATCHED: dict[str, Any] = {"facecolor": "white", "edgecolor": "0.3", "hatch": "///"}
 BAR_INCHES, LINE_INCHES = 0.36, 0.167  # a line of 10 points
 LABEL_INCHES = 0.2 / 18  # that a letter adds below a narrow panel, on lines of 12 points
 # Column of the summary -> the phase that it is the energy of; None is what was wasted.
@@ -32,33 +32,25 @@ STACK = {
 
 
 def energy_by_phase(summary: pd.DataFrame, titles: Mapping[str, str]) -> Figure:
-    """Draw training energy as stacked bars.
-
-    A panel per dataset, a bar per cell (mean over seeds), a colour per phase.
-    """
+    """Draw training energy, a panel per dataset, a bar per cell, a colour per phase."""
     # A training has no inference point, and cells need not have the same.
     table = with_series(summary).drop_duplicates("cell").assign(inference="")
     known = bool(table["train_energy_kwh"].notna().any())
     names = list(dict.fromkeys(table["dataset"]))
     rows = [table[table["dataset"] == name] for name in names]
     panels_bars = [_bars(panel, titles, table) for panel in rows]
-    height = (
-        1.9
-        + max(map(_height, panels_bars))
-        + max(LABEL_INCHES * len(_flags(panel)) for panel in rows)
-    )
+    height = 1.9 + max(map(_height, panels_bars))
+    height += max(LABEL_INCHES * len(_flags(panel)) for panel in rows)
     with look():
         figure, axes = panels(len(names), height if known else 2.4)
         for axis, name, panel, bars in zip(axes, names, rows, panels_bars, strict=True):
             _draw_bars(axis, panel, bars, energy_unit(table))
             axis.set_title(titles.get(name, name))
         if known:
-            handles = [
-                Patch(facecolor=PHASES[p][1], label=PHASES[p][0]) for p in STACK.values() if p
-            ]
-            handles.append(Patch(facecolor="white", edgecolor="0.3", hatch=HATCH, label=WASTED))
-            columns = 2 if len(names) == 1 else 4
-            legend(figure, handles, ncols=columns)
+            phases = [PHASES[phase] for phase in STACK.values() if phase]
+            handles = [Patch(facecolor=colour, label=label) for label, colour in phases]
+            handles.append(Patch(label=WASTED, **HATCHED))
+            legend(figure, handles, ncols=2 if len(names) == 1 else 4)
         # Names beside an axis leave it a part of its panel, which texts must fit.
         figure.draw_without_rendering()
     return figure
@@ -67,10 +59,7 @@ def energy_by_phase(summary: pd.DataFrame, titles: Mapping[str, str]) -> Figure:
 def _bars(
     panel: pd.DataFrame, titles: Mapping[str, str], table: pd.DataFrame
 ) -> list[tuple[str, pd.DataFrame]]:
-    """Give each bar of a panel its name and the rows of its seeds.
-
-    A series' bars follow each other.
-    """
+    """Give each bar its name and the rows of its seeds, by series."""
     together = panel.iloc[panel.groupby(SERIES, sort=False).ngroup().argsort(kind="stable")]
     names, groups = [], []
     for key, group in together.groupby([*SERIES, "seq_len"], sort=False):
@@ -82,10 +71,7 @@ def _bars(
 
 
 def _height(bars: Sequence[tuple[str, pd.DataFrame]]) -> float:
-    """Return the inches that a panel's bars need.
-
-    Each is as high as the lines of the longest name.
-    """
+    """Return the inches of a panel's bars, each as high as the longest name's lines."""
     lines = max(name.count("\n") + 1 for name, _ in bars)
     return len(bars) * max(BAR_INCHES, LINE_INCHES * (lines + 0.5))
 
@@ -122,8 +108,7 @@ def _draw_bar(axis: Axes, place: int, group: pd.DataFrame, unit: EnergyUnit) -> 
         energy = unit.per_kwh * float(group[column].astype(float).mean(skipna=False))
         if not energy > 0:  # nothing, or not known
             continue
-        wasted = {"facecolor": "white", "edgecolor": "0.3", "hatch": HATCH}
-        style: dict[str, Any] = {"facecolor": PHASES[phase][1]} if phase else wasted
+        style = {"facecolor": PHASES[phase][1]} if phase else HATCHED
         axis.barh(place, energy, left=left, height=0.66, linewidth=0.6, **style)
         left += energy
     if left == 0.0:

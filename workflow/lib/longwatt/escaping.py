@@ -22,14 +22,7 @@ INLINE = re.compile(r"[\\`*~$]|(?<!\w)_|_(?!\w)|<(?=[A-Za-z/!?])|&(?=#|\w+;)|](?
 OPENING = re.compile(r"^(\d{1,9})(?=[.)](?:\s|$))|^(?=[-+>](?:\s|$)|[-=>])")
 JOINER = "\u2060"  # WORD JOINER: takes no room and forbids no reading
 FORMULA = re.compile(r"[=@]|[+-](?![\d.,]|$)")  # what spreadsheets take for one; a number is none
-SHOWN = {
-    "title",
-    "statement",
-    "source",
-    "reason",
-    "table",
-    "currency",
-}  # keys whose texts people read
+SHOWN = {"title", "statement", "source", "reason", "table", "currency"}  # keys of texts for people
 
 
 def in_one_line(text: str) -> str:
@@ -53,17 +46,12 @@ def in_markdown_cell(text: str, bar: str = r"\|") -> str:
 
 
 def in_csv(text: str) -> str:
-    """Escape a text for CSV, so that no spreadsheet takes it for a formula.
-
-    Commas are the writer's.
-    """
+    """Escape a text for CSV, so that no spreadsheet takes it for a formula."""
     return f"'{text}" if FORMULA.match(text) else text
 
 
 def in_report_label(text: str) -> str:
-    """Escape a text for a label of Snakemake's report.
-
-    Snakemake looks for wildcards in it and puts it into a script.
+    """Escape a text for a label of Snakemake's report, where wildcards are looked for.
 
     The report's page writes labels as JSON inside a `<script>` element, which knows no escape that
     labels could use. An invisible joiner keeps `</script` and `<!--` from being one word, and
@@ -75,8 +63,6 @@ def in_report_label(text: str) -> str:
 class Undisclosed(dict[str, Any]):
     """Settings that print as their digest, and are a dictionary otherwise.
 
-    A job's parameters print in Snakemake's report.
-
     The report repeats the parameters of a job beside each of its files, unescaped. `repr` stays
     that of a dictionary, by which Snakemake tells whether parameters have changed.
     """
@@ -86,10 +72,7 @@ class Undisclosed(dict[str, Any]):
 
 
 def mended(document: Any) -> Any:
-    """Join characters of a document that are written as two halves.
-
-    JSON in a YAML file may write them so.
-    """
+    """Join characters of a document that a JSON in YAML has written as two halves."""
     if isinstance(document, Mapping):
         return {mended(key): mended(value) for key, value in document.items()}
     if isinstance(document, list):
@@ -100,25 +83,17 @@ def mended(document: Any) -> Any:
 
 
 def unusable_text(document: Any, where: str = "") -> str | None:
-    """Name a text of a document that no file can hold or page can show.
-
-    Returns None if there is none.
-    """
+    """Name a text that no file can hold or page can show, or None."""
+    found: list[str | None] = []
     if isinstance(document, Mapping):
-        parts = [
-            (f"{where}.{key}" if where else str(key), value) for key, value in document.items()
-        ]
-        keys = (_unusable_in(str(key), where or "top level", shown=True) for key in document)
-        found = [*keys, *(unusable_text(value, place) for place, value in parts)]
+        found = [_unusable_in(str(key), where or "top level", shown=True) for key in document]
+        prefix = f"{where}." if where else ""
+        found += [unusable_text(value, f"{prefix}{key}") for key, value in document.items()]
     elif isinstance(document, list):
-        found = [
-            unusable_text(value, f"{where}[{number}]") for number, value in enumerate(document)
-        ]
+        found = [unusable_text(value, f"{where}[{n}]") for n, value in enumerate(document)]
     elif isinstance(document, str):
         found = [_unusable_in(document, where, where.rpartition(".")[2] in SHOWN)]
-    else:
-        found = []
-    return next((problem for problem in found if problem), None)
+    return next(filter(None, found), None)
 
 
 def _unusable_in(text: str, where: str, shown: bool) -> str | None:

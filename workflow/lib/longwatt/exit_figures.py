@@ -1,12 +1,10 @@
-"""Figures of early exit: accuracy against time and energy.
-
-Lines follow a rule's thresholds, with the baselines beside them.
-"""
+"""Figures of early exit: accuracy against time and energy, lines by a rule's thresholds."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,30 +16,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from longwatt import drawing
+from longwatt import exit_diagnostics as diagnostics
 from longwatt.artefacts import check_beside, read_artefact
 from longwatt.displays import DISTILLED
-from longwatt.drawing import (
-    HOLLOW,
-    NO_ENERGY,
-    flagged_in_words,
-    half_widths,
-    lay_out,
-    leave_empty,
-    legend,
-    look,
-    panels,
-    ring,
-    save_all,
-    styles,
-)
-from longwatt.exit_diagnostics import (
-    NUMBERS,
-    Study,
-    by_difficulty,
-    confidence_by_label,
-    on_their_splits,
-    reliability,
-)
+from longwatt.drawing import HOLLOW, NO_ENERGY, half_widths, legend, look, styles
+from longwatt.exit_diagnostics import NUMBERS, Study, on_their_splits
 from longwatt.exit_series import EFFICIENT, ORACLE, OURS, PLACE, STANDARD, over_all_seeds, points
 from longwatt.glyphs import drawable
 from longwatt.point_labels import label_points
@@ -50,19 +30,18 @@ from longwatt.provenance import sha256, write_json
 from longwatt.wording import estimated, number
 
 Style = Mapping[str, Any]
+Styles = Mapping[str, Style]  # by model
 REPORT = "exits_figures.json"
 GREY, DARK = "0.45", "0.1"
 ACCURACY = "Accuracy (%)"
 NO_STANDARD = "Not known: no standard baseline\nof this encoder was run\nat this batch size."
 NO_LARGEST = "Not known: no standard baseline\nwas run at this batch size."
+_LAST = {"linestyle": "none", "fillstyle": "left"}
 # Rule -> how its line is drawn, and what it is called.
 RULES: Mapping[str, tuple[dict[str, Any], str]] = {
     "threshold": ({"linestyle": "-"}, "leaves by threshold (beside the point)"),
     "patience": ({"linestyle": "--", **HOLLOW}, "leaves by patience (beside the point)"),
-    "last": (
-        {"linestyle": "none", "fillstyle": "left"},
-        "runs all layers, the last classifier answers",
-    ),
+    "last": (_LAST, "runs all layers, the last classifier answers"),
 }
 BASELINES = {
     STANDARD: "standard: one classifier, on the last layer",
@@ -94,18 +73,12 @@ class Across:
     word: str = ""
 
 
-TIME = Across(
-    "relative_time", "Time per example, standard baseline = 1", NO_STANDARD, baseline=True
-)
-ENERGY = Across(
-    "joules_per_example", "Energy per example (J)", NO_ENERGY, word="Energy per example"
-)
-LARGEST = Across(
-    "relative_to_largest",
-    "Time per example, largest encoder's standard = 1",
-    NO_LARGEST,
-    baseline=True,
-)
+_J = "Energy per example"
+ENERGY = Across("joules_per_example", f"{_J} (J)", NO_ENERGY, word=_J)
+_STANDARD = "Time per example, standard baseline = 1"
+TIME = Across("relative_time", _STANDARD, NO_STANDARD, baseline=True)
+_OF_LARGEST = "Time per example, largest encoder's standard = 1"
+LARGEST = Across("relative_to_largest", _OF_LARGEST, NO_LARGEST, baseline=True)
 
 
 def plot_exits(
@@ -117,9 +90,7 @@ def plot_exits(
     settings: Mapping[str, Any],
     provenance: Any,
 ) -> None:
-    """Draw a study's figures of early exit as SVG and PNG.
-
-    They go into `folder`, and exits_figures.json beside it.
+    """Draw a study's figures of early exit as SVG and PNG, and exits_figures.json beside them.
 
     Args:
         exits: what cells with exits were compared to be (exits.json); its digest is recorded.
@@ -127,28 +98,26 @@ def plot_exits(
         difficulty: confidence and accuracy by label, length and difficulty (difficulty.csv).
         calibrations: cell -> its calibration.json.
         folder: made if it is not there.
-        settings: `titles` by name, `cells` (their axes and names) and `names` of the figures to
-            draw.
+        settings: `titles` by name, `cells` (axes and names) and `names` of the figures to draw.
         provenance: the stamp of exits_figures.json.
     """
     check_beside(exits, curve, difficulty)
     report = read_artefact(exits)
     read = {cell: read_artefact(Path(path)) for cell, path in calibrations.items()}
-    random, lost = _random_models(report, settings["cells"]), frozenset(report.get("diverged", ()))
-    study = Study(drawable(settings["titles"]), settings["cells"], read, random, lost)
-    known = drawings(
-        report, pd.read_csv(curve, na_values=["NA"]), read_difficulty(difficulty), study
-    )
-    digests = save_all({name: known[name] for name in settings["names"]}, folder)
+    cells, lost = settings["cells"], frozenset(report.get("diverged", ()))
+    random = {c["model"] for c in cells if c.get("initialisation") == "random"}
+    compared = report["comparisons"]
+    random |= {c["model"] for c in compared if str(c.get("encoder", "")).startswith("random")}
+    study = Study(drawable(settings["titles"]), cells, read, frozenset(random), lost)
+    thresholds = pd.read_csv(curve, na_values=["NA"])
+    known = drawings(report, thresholds, read_difficulty(difficulty), study)
+    digests = drawing.save_all({name: known[name] for name in settings["names"]}, folder)
     written = {"sha256": digests, "exits_sha256": sha256(exits), "provenance": provenance}
     write_json(folder.parent / REPORT, written)
 
 
 def read_difficulty(path: Path) -> pd.DataFrame:
-    """Read a difficulty.csv.
-
-    Groups and labels are words, also where they look like numbers.
-    """
+    """Read a difficulty.csv, whose groups and labels are words even if numbers."""
     unknown = {name: ["NA"] for name in NUMBERS}  # of numbers; a label may have that name
     return pd.read_csv(path, dtype={"group": str}, na_values=unknown, keep_default_na=False)
 
@@ -160,29 +129,24 @@ def drawings(
 
     Args:
         report: an exits.json.
-        curve: rows of a curve.csv.
-        difficulty: rows of a difficulty.csv.
+        curve, difficulty: rows of a curve.csv and a difficulty.csv.
         study: how things are called, and each cell's calibration.
     """
-    confidence = next(
-        (c["confidence"] for c in report["comparisons"] if c.get("confidence")), CONFIDENCE
-    )
-    table = over_all_seeds(points(report["comparisons"]), confidence)
+    said = (c["confidence"] for c in report["comparisons"] if c.get("confidence"))
+    table = over_all_seeds(points(report["comparisons"]), next(said, CONFIDENCE))
     return {
         "exits_accuracy_vs_time": partial(accuracy_against, table, TIME, study),
         "exits_accuracy_vs_energy": partial(accuracy_against, table, ENERGY, study),
         DISTILLED: partial(against_largest, table, study),
         "exits_curve": partial(by_threshold, curve, table, study),
-        "exits_reliability": partial(reliability, study),
-        "exits_confidence_by_label": partial(confidence_by_label, difficulty, study),
-        "exits_by_difficulty": partial(by_difficulty, difficulty, study),
+        "exits_reliability": partial(diagnostics.reliability, study),
+        "exits_confidence_by_label": partial(diagnostics.confidence_by_label, difficulty, study),
+        "exits_by_difficulty": partial(diagnostics.by_difficulty, difficulty, study),
     }
 
 
 def accuracy_against(table: pd.DataFrame, across: Across, study: Study) -> Figure:
-    """Draw accuracy against a cost.
-
-    A panel per dataset, encoder, length and batch size, a line per model and exit rule.
+    """Draw accuracy against a cost, a panel per PLACE, a line per model and rule.
 
     Args:
         table: as `longwatt.exit_series.over_all_seeds`.
@@ -195,23 +159,17 @@ def accuracy_against(table: pd.DataFrame, across: Across, study: Study) -> Figur
 
 
 def against_largest(table: pd.DataFrame, study: Study) -> Figure:
-    """Draw all encoders against the time of the largest encoder's standard.
-
-    A panel per dataset, with exits and standards.
-    """
+    """Draw all encoders against the time of the largest one's standard, by dataset."""
     shown = table[table["kind"].isin([OURS, STANDARD])]
     named = shown.assign(model=shown["model"].where(shown["kind"] == OURS, shown["encoder"]))
     colours, markers = styles(named["encoder"]), styles(named.loc[named["kind"] == OURS, "model"])
     drawn = {
-        str(model): {**colours[encoder], **_marker(markers.get(model))}
+        str(model): colours[encoder] | ({"marker": own["marker"]} if own else {})
         for model, encoder in named[["model", "encoder"]].itertuples(index=False, name=None)
+        for own in (markers.get(model),)
     }
     places = _panels(named, [name for name in PLACE if name != "encoder"])
     return _figure(places, named, LARGEST, study, drawn, (STANDARD,))
-
-
-def _marker(style: Style | None) -> Style:
-    return {} if style is None else {"marker": style["marker"]}
 
 
 def by_threshold(curve: pd.DataFrame, table: pd.DataFrame, study: Study) -> Figure:
@@ -220,55 +178,33 @@ def by_threshold(curve: pd.DataFrame, table: pd.DataFrame, study: Study) -> Figu
     Lines come from recorded logits, and measured points lie on them.
     """
     rows = on_their_splits(curve[curve["rule"] == "threshold"], study)
-    places = list(
-        dict.fromkeys(rows[["dataset", "seq_len", "budget"]].itertuples(index=False, name=None))
-    )
+    names = ["dataset", "seq_len", "budget"]
+    places = list(dict.fromkeys(rows[names].itertuples(index=False, name=None)))
     drawn = styles(rows["model"])
     with look():
         figure, pairs = _pairs(len(places))
         for place, (above, below) in zip(places, pairs, strict=True):
-            here = _where(rows, ("dataset", "seq_len", "budget"), place)
-            measured = _where(table, ("dataset", "seq_len", "budget"), place)
+            here, measured = _where(rows, names, place), _where(table, names, place)
             measured = measured[measured["split"].isin(set(here["split"]))]
             _draw_curves(above, below, here, measured[measured["rule"] == "threshold"], drawn)
-            above.set_title(
-                study.heading(
-                    place[0], rows, seq_len=place[1], budget=place[2], split=_first(here, "split")
-                )
-            )
+            split = None if here.empty else here["split"].iloc[0]
+            known = dict(zip(names[1:], place[1:], strict=True))
+            above.set_title(study.heading(place[0], rows, **known, split=split))
         _curve_legend(figure, drawn, table, study)
     return figure
 
 
 def _pairs(count: int) -> tuple[Figure, list[tuple[Axes, Axes]]]:
-    """Make a figure of `count` pairs of panels, one above the other.
-
-    At most three pairs stand side by side.
-    """
+    """Make `count` pairs of panels, one above the other, three side by side."""
     columns = max(1, min(count, 3))
     rows = max(1, -(-count // columns))
     size = (max(7.0, 5.4 * columns), 6.8 * rows)
-    figure, grid = plt.subplots(
-        2 * rows, columns, figsize=size, squeeze=False, layout="constrained"
-    )
-    found = [
-        (grid[2 * row, column], grid[2 * row + 1, column])
-        for row in range(rows)
-        for column in range(columns)
-    ]
+    shape: dict[str, Any] = {"figsize": size, "squeeze": False, "layout": "constrained"}
+    figure, grid = plt.subplots(2 * rows, columns, **shape)
+    found = list(zip(grid[::2].flat, grid[1::2].flat, strict=True))
     for axis in (axis for pair in found[count:] for axis in pair):
         axis.set_visible(False)
     return figure, found[:count]
-
-
-def _random_models(report: Mapping[str, Any], cells: Iterable[Mapping[str, Any]]) -> frozenset[str]:
-    """Models that never saw other data."""
-    from_encoders = {
-        c["model"] for c in report["comparisons"] if str(c.get("encoder", "")).startswith("random")
-    }
-    return frozenset(
-        from_encoders | {c["model"] for c in cells if c.get("initialisation") == "random"}
-    )
 
 
 Place = dict[str, Any]
@@ -294,27 +230,21 @@ def _figure(
     table: pd.DataFrame,
     across: Across,
     study: Study,
-    drawn: Mapping[str, Style],
+    drawn: Styles,
     baselines: Sequence[str],
 ) -> Figure:
     known = table[across.column].notna().any()
     with look():
-        figure, axes = panels(len(places), 4.4 if known else 2.4, _columns(places))
-        lines = [
-            _draw_panel(
-                axis, _where(table, list(place), list(place.values())), across, drawn, baselines
-            )
-            for axis, place in zip(axes, places, strict=True)
-        ]
+        figure, axes = drawing.panels(len(places), 4.4 if known else 2.4, _columns(places))
+        lines = []
         for axis, place in zip(axes, places, strict=True):
-            axis.set_title(
-                study.heading(
-                    place["dataset"], table, **{k: v for k, v in place.items() if k != "dataset"}
-                )
-            )
+            rows = _where(table, list(place), list(place.values()))
+            lines.append(_draw_panel(axis, rows, across, drawn, baselines))
+            others = {name: value for name, value in place.items() if name != "dataset"}
+            axis.set_title(study.heading(place["dataset"], table, **others))
         if known:
             _legend(figure, table, study, drawn, baselines)
-        lay_out(figure)
+        drawing.lay_out(figure)
         for axis, found in zip(axes, lines, strict=True):
             label_points(axis, found, needed=False)
     return figure
@@ -322,9 +252,7 @@ def _figure(
 
 def _columns(places: Sequence[Place]) -> int | None:
     """Return a dataset's number of panels if all have as many and fit a page."""
-    counts = {
-        sum(place["dataset"] == name for place in places) for name in (p["dataset"] for p in places)
-    }
+    counts = set(Counter(place["dataset"] for place in places).values())
     return next(iter(counts)) if len(counts) == 1 and counts <= {2, 3} else None
 
 
@@ -332,23 +260,20 @@ def _draw_panel(
     axis: Axes,
     panel: pd.DataFrame,
     across: Across,
-    drawn: Mapping[str, Style],
+    drawn: Styles,
     baselines: Sequence[str],
 ) -> list[pd.DataFrame]:
-    """Draw one panel without the words beside its points.
-
-    Returns its lines.
-    """
+    """Draw one panel without the words beside its points, and return its lines."""
     known = _placed(panel, across).dropna(subset=["x", "y"])
     axis.set_xlabel(_label(across, known))
     axis.set_ylabel(ACCURACY)
     if known.empty:
-        leave_empty(axis, across.missing)
+        drawing.leave_empty(axis, across.missing)
         return []
     lines = [_draw_line(axis, line, drawn) for line in _lines(known, baselines)]
     flagged = known[known["flags"] != ""]
     if across.word and len(flagged):
-        ring(axis, flagged["x"], flagged["y"])
+        drawing.ring(axis, flagged["x"], flagged["y"])
     axis.margins(x=0.08, y=0.14)
     axis.set_xlim(left=0)
     if across.baseline:
@@ -360,31 +285,16 @@ def _draw_panel(
 def _placed(panel: pd.DataFrame, across: Across) -> pd.DataFrame:
     """Points with their place, their intervals and the word beside them."""
     ends = {f"x_{end}": panel.get(f"{across.column}_ci_{end}", math.nan) for end in ("low", "high")}
-    words = [_word(row) for row in panel.to_dict("records")]
-    return panel.assign(
-        x=panel[across.column],
-        y=panel["accuracy"],
-        low=panel["accuracy_ci_low"],
-        high=panel["accuracy_ci_high"],
-        label=words,
-        **ends,
-    )
-
-
-def _word(row: Mapping[Any, Any]) -> str:
-    """Return the word beside a point.
-
-    It is its threshold or patience, or the layer of an efficient baseline.
-    """
-    value = row["layer"] if row["kind"] == EFFICIENT else row["value"]
-    return "" if pd.isna(value) else number(value, "g")
+    # Beside a point stands its threshold or patience, or the layer of an efficient baseline.
+    beside = panel["value"].where(panel["kind"] != EFFICIENT, panel["layer"])
+    words = ["" if pd.isna(value) else number(value, "g") for value in beside]
+    low, high = panel["accuracy_ci_low"], panel["accuracy_ci_high"]
+    x, y = panel[across.column], panel["accuracy"]
+    return panel.assign(x=x, y=y, low=low, high=high, label=words, **ends)
 
 
 def _lines(known: pd.DataFrame, baselines: Sequence[str]) -> list[pd.DataFrame]:
-    """List a line per model and rule, by its value, and the baselines.
-
-    The efficient baselines are one line.
-    """
+    """List a line per model and rule, by value, and one for all efficient baselines."""
     ours = known[known["kind"] == OURS].groupby(["model", "rule"], sort=False)
     found = [line.sort_values(["value", "x"]) for _, line in ours]
     for kind in baselines:
@@ -396,54 +306,33 @@ def _lines(known: pd.DataFrame, baselines: Sequence[str]) -> list[pd.DataFrame]:
     return found
 
 
-def _draw_line(axis: Axes, line: pd.DataFrame, drawn: Mapping[str, Style]) -> pd.DataFrame:
+def _draw_line(axis: Axes, line: pd.DataFrame, drawn: Styles) -> pd.DataFrame:
     style = _style_of(line.iloc[0]["kind"], line.iloc[0]["model"], line.iloc[0]["rule"], drawn)
     x, y = line["x"], line["y"]
-    across, up = (
-        half_widths(x, line["x_low"], line["x_high"]),
-        half_widths(y, line["low"], line["high"]),
-    )
+    across = half_widths(x, line["x_low"], line["x_high"])
+    up = half_widths(y, line["low"], line["high"])
     axis.errorbar(x, y, xerr=across, yerr=up, capsize=2, elinewidth=0.8, **style)
     return line.assign(colour=[style["color"]] * len(line))
 
 
-def _style_of(kind: str, model: str, rule: str, drawn: Mapping[str, Style]) -> dict[str, Any]:
+def _style_of(kind: str, model: str, rule: str, drawn: Styles) -> dict[str, Any]:
     own = dict(drawn.get(model, {}))
     if kind == OURS:
         return {"linewidth": 1.6, "markersize": 6, **own, **RULES.get(rule, RULES["last"])[0]}
-    by_kind: dict[str, dict[str, Any]] = {
-        STANDARD: {
-            "color": DARK,
-            **own,
-            "marker": "s",
-            "markersize": 9,
-            "linestyle": "none",
-            "zorder": 1.9,
-        },
-        EFFICIENT: {
-            "color": GREY,
-            "marker": "D",
-            "markersize": 6,
-            "linestyle": ":",
-            "linewidth": 1.2,
-        },
-        ORACLE: {
-            "color": DARK,
-            **own,
-            "marker": "*",
-            "markersize": 13,
-            "linestyle": "none",
-            **HOLLOW,
-        },
-    }
-    return by_kind[kind]
+    if kind == EFFICIENT:
+        dotted = {"linestyle": ":", "linewidth": 1.2}
+        return {"color": GREY, "marker": "D", "markersize": 6, **dotted}
+    own = {"color": DARK, **own, "linestyle": "none"}
+    if kind == STANDARD:
+        return {**own, "marker": "s", "markersize": 9, "zorder": 1.9}
+    return {**own, "marker": "*", "markersize": 13, **HOLLOW}  # ORACLE
 
 
 def _label(across: Across, known: pd.DataFrame) -> str:
     machines = "" if known["machine"].nunique() < 2 else SEVERAL_MACHINES
     if not across.word or known.empty:
         return across.label + machines
-    said = machines + flagged_in_words(known["flags"])
+    said = machines + drawing.flagged_in_words(known["flags"])
     if not (word := estimated(known["estimated"])):
         return across.label + said
     return across.label.replace(across.word, f"{across.word}, {word}", 1) + said
@@ -465,7 +354,7 @@ def _legend(
     figure: Figure,
     table: pd.DataFrame,
     study: Study,
-    drawn: Mapping[str, Style],
+    drawn: Styles,
     baselines: Sequence[str],
 ) -> None:
     """Make the legend: models by colour and marker, and the kinds of lines and markers."""
@@ -479,21 +368,19 @@ def _legend(
         for rule, (style, label) in RULES.items()
         if (ours["rule"] == rule).any()
     ]
-    there = [kind for kind in baselines if (table["kind"] == kind).any()]
-    handles += [
-        Line2D([], [], label=BASELINES[kind], **_style_of(kind, "", "", {})) for kind in there
-    ]
+    for kind in (kind for kind in baselines if (table["kind"] == kind).any()):
+        handles.append(Line2D([], [], label=BASELINES[kind], **_style_of(kind, "", "", {})))
     if any(line.get_gid() == MAJORITY for axis in figure.axes for line in axis.lines):
         handles.append(Line2D([], [], linestyle=":", color="0.35", label="majority class"))
-    columns = min(2, sum(axis.get_visible() for axis in figure.axes), len(handles))
+    visible = sum(axis.get_visible() for axis in figure.axes)
+    _high_legend(figure, handles, min(2, visible, len(handles)))
+
+
+def _high_legend(figure: Figure, handles: list[Line2D], columns: int) -> None:
+    """Add a legend and make the figure higher, so that panels stay as they are."""
     legend(figure, handles, ncols=columns)
-    _make_room(figure, -(-len(handles) // columns))
-
-
-def _make_room(figure: Figure, lines: int) -> None:
-    """Make a figure higher, so that a long legend takes nothing from the panels."""
     width, height = figure.get_size_inches()
-    figure.set_size_inches(width, height + LEGEND_LINE * lines)
+    figure.set_size_inches(width, height + LEGEND_LINE * -(-len(handles) // columns))
 
 
 LEAST_SPAN = 2.0  # points of accuracy that an axis shows at least
@@ -504,21 +391,15 @@ def _draw_curves(
     below: Axes,
     curve: pd.DataFrame,
     measured: pd.DataFrame,
-    drawn: Mapping[str, Style],
+    drawn: Styles,
 ) -> None:
     for model, line in curve.groupby("model", sort=False):
         means = line.groupby("value")[["accuracy", "mean_layers"]].mean()
         own, style = measured[measured["model"] == model], drawn[str(model)]
         for axis, name in ((above, "accuracy"), (below, "mean_layers")):
             axis.plot(means.index, means[name], color=style["color"], linewidth=1.6)
-            axis.plot(
-                own["value"].astype(float),
-                own[name],
-                linestyle="none",
-                markersize=7,
-                **HOLLOW,
-                **style,
-            )
+            marked = {"linestyle": "none", "markersize": 7, **HOLLOW, **style}
+            axis.plot(own["value"].astype(float), own[name], **marked)
     above.set_ylabel(ACCURACY)
     below.set_ylabel("Mean layers run")
     below.set_ylim(bottom=0)
@@ -531,34 +412,15 @@ def _draw_curves(
     below.set_xlabel("Threshold of the calibrated confidence")
 
 
-def _curve_legend(
-    figure: Figure, drawn: Mapping[str, Style], table: pd.DataFrame, study: Study
-) -> None:
-    handles = [
-        Line2D(
-            [],
-            [],
-            color=style["color"],
-            linewidth=1.6,
-            label=f"{study.model(model)}, from recorded logits, not timed",
-        )
-        for model, style in drawn.items()
-    ]
+def _curve_legend(figure: Figure, drawn: Styles, table: pd.DataFrame, study: Study) -> None:
+    handles = []
+    for model, style in drawn.items():
+        label = f"{study.model(model)}, from recorded logits, not timed"
+        handles.append(Line2D([], [], color=style["color"], linewidth=1.6, label=label))
     if ((table["kind"] == OURS) & (table["rule"] == "threshold")).any():
-        shared: dict[str, Any] = {
-            "color": "0.35",
-            "marker": "o",
-            "markersize": 7,
-            "linestyle": "none",
-        }
-        handles.append(
-            Line2D([], [], label="as predicted and timed, at every batch size", **shared, **HOLLOW)
-        )
+        label = "as predicted and timed, at every batch size"
+        shared = {"color": "0.35", "marker": "o", "markersize": 7, "linestyle": "none", **HOLLOW}
+        handles.append(Line2D([], [], label=label, **shared))
     # A pair of panels is one wide.
     columns = max(1, min(2, sum(axis.get_visible() for axis in figure.axes) // 2))
-    legend(figure, handles, ncols=columns)
-    _make_room(figure, -(-len(handles) // columns))
-
-
-def _first(rows: pd.DataFrame, column: str) -> Any:
-    return None if rows.empty else rows[column].iloc[0]
+    _high_legend(figure, handles, columns)

@@ -1,7 +1,4 @@
-"""Fit the texts of a finished figure.
-
-Their fonts have their characters, and no line is wider than its place.
-"""
+"""Fit the texts of a finished figure to their places and to this machine's fonts."""
 
 from __future__ import annotations
 
@@ -9,7 +6,6 @@ import textwrap
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
@@ -47,18 +43,12 @@ def make_texts_fit(figure: Figure) -> None:
 
 
 def beside_an_axis(names: Iterable[str]) -> list[str]:
-    """Write names as they can stand beside an axis.
-
-    Matplotlib makes these texts anew each time that it draws.
-    """
+    """Break names for an axis, whose texts matplotlib makes anew each time it draws."""
     return ["\n".join(textwrap.wrap(glyphs.spelled(name), BESIDE)) for name in names]
 
 
 def _places(figure: Figure) -> Iterator[Place]:
-    """List the texts of a figure that may be long.
-
-    They are titles of it, its panels and their axes, and its legends' labels.
-    """
+    """Yield titles, axes' labels and legends' labels, which may be long."""
     width, height = (72 * float(size) for size in figure.get_size_inches())
     yield from (Place(text, width) for text in figure.texts)  # the title of all panels
     for axis in figure.axes:
@@ -67,23 +57,15 @@ def _places(figure: Figure) -> Iterator[Place]:
         yield from (Place(text, own) for text in (axis.title, left))
         yield Place(axis.xaxis.label, own, MOST_LINES)
         yield Place(axis.yaxis.label, height * axis.get_position().height)
-        legend = axis.get_legend()
-        yield from (
-            Place(text, _column(axis, width)) for text in (legend.get_texts() if legend else ())
-        )
+        if legend := axis.get_legend():
+            # A label may be as wide as its panel's share of the figure.
+            place = axis.get_subplotspec()
+            share = width / place.get_gridspec().ncols if place else own
+            room = share / getattr(legend, "_ncols", 1) - HANDLE  # it has no public name
+            yield from (Place(text, room) for text in legend.get_texts())
     for legend in figure.legends:
         columns = getattr(legend, "_ncols", 1)  # it has no public name
         yield from (Place(text, width / columns - HANDLE) for text in legend.get_texts())
-
-
-def _column(axis: Axes, width: float) -> float:
-    """Return the room of a label in the legend of a panel.
-
-    It may be as wide as the panel's share of the figure.
-    """
-    place, legend = axis.get_subplotspec(), axis.get_legend()
-    share = width / place.get_gridspec().ncols if place else width * axis.get_position().width
-    return share / getattr(legend, "_ncols", 1) - HANDLE  # it has no public name
 
 
 def _letter(text: Text, dpi: float) -> float:
@@ -103,6 +85,6 @@ def _broken(text: str, letters: float, most: int = LINES) -> str:
         for line in text.split("\n")
         for part in (textwrap.wrap(line, room) if len(line) > letters else [line])
     ]
-    return "\n".join(
-        lines if len(lines) <= most else [*lines[: most - 1], f"{lines[most - 1][:-2]} …"]
-    )
+    if len(lines) > most:
+        lines[most - 1 :] = [f"{lines[most - 1][:-2]} …"]
+    return "\n".join(lines)

@@ -1,7 +1,4 @@
-"""Figures of accuracy against costs.
-
-A figure has a panel per dataset and cost, a line per model, and lengths at the points.
-"""
+"""Figures of accuracy against costs, a panel per dataset and cost, a line per model."""
 
 from __future__ import annotations
 
@@ -18,43 +15,16 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from longwatt import drawing, flags
+from longwatt import points as plotted
 from longwatt import published as theirs
 from longwatt.columns import energy_flags, varies_with_inference
 from longwatt.displays import PUBLISHED, shows, split_cost
-from longwatt.drawing import (
-    CROSSED,
-    CROSSED_OUT,
-    HOLLOW,
-    NO_CELLS,
-    NO_ENERGY,
-    ONLY_EXITS,
-    SCORE_TITLES,
-    flagged_in_words,
-    half_widths,
-    lay_out,
-    leave_empty,
-    legend,
-    logarithmic,
-    look,
-    panels,
-    ring,
-    save_all,
-)
+from longwatt.drawing import CROSSED, HOLLOW, NO_ENERGY, legend, look
 from longwatt.energy_figures import energy_by_phase
 from longwatt.escaping import in_one_line
 from longwatt.glyphs import drawable
 from longwatt.point_labels import label_ends
-from longwatt.points import (
-    SERIES,
-    any_diverged,
-    comparable,
-    energy_unit,
-    interval,
-    one_point_per_training,
-    place_of,
-    series_name,
-    with_series,
-)
+from longwatt.points import SERIES, any_diverged, place_of, with_series
 from longwatt.provenance import sha256, write_json
 from longwatt.published import Place
 from longwatt.published_figure import beside_published_scores, called
@@ -62,6 +32,9 @@ from longwatt.summary import read_summary
 from longwatt.wording import estimated
 
 Style = Mapping[str, Any]
+Styles = Mapping[tuple[Any, ...], Style]  # by series
+Titles = Mapping[str, str]  # of datasets, models and budgets
+Published = Mapping[str, Any]  # as a study has it
 
 
 # What a dotted line is: of a dataset of texts, and of a classification.
@@ -93,20 +66,12 @@ class Cost:
 
 
 NO_GPU = "Not known:\nthese cells ran without a readable GPU."
+_ENERGY: dict[str, Any] = {"source": "train_energy_source", "missing": NO_ENERGY}
 COSTS = {
     "power_efficiency": Cost(
-        "train_power_efficiency",
-        "Training power efficiency (samples/s/W)",
-        source="train_energy_source",
-        missing=NO_ENERGY,
+        "train_power_efficiency", "Training power efficiency (samples/s/W)", **_ENERGY
     ),
-    "training_energy": Cost(
-        "train_energy_kwh",
-        "Training energy (Wh)",
-        source="train_energy_source",
-        scale=1000,
-        missing=NO_ENERGY,
-    ),
+    "training_energy": Cost("train_energy_kwh", "Training energy (Wh)", scale=1000, **_ENERGY),
     "training_speed": Cost(
         "train_samples_per_second", "Training speed, validations included (samples/s)"
     ),
@@ -129,11 +94,9 @@ def plot_all(summary: Path, folder: Path, settings: Mapping[str, Any], provenanc
         provenance: the stamp of figures.json.
     """
     drawn = {**settings, "titles": drawable(settings["titles"])}
-    digests = save_all(drawings(read_summary(summary), drawn), folder)
-    write_json(
-        folder / "figures.json",
-        {"sha256": digests, "summary_sha256": sha256(summary), "provenance": provenance},
-    )
+    digests = drawing.save_all(drawings(read_summary(summary), drawn), folder)
+    report = {"sha256": digests, "summary_sha256": sha256(summary), "provenance": provenance}
+    write_json(folder / "figures.json", report)
 
 
 def drawings(table: pd.DataFrame, settings: Mapping[str, Any]) -> dict[str, Callable[[], Figure]]:
@@ -145,15 +108,10 @@ def drawings(table: pd.DataFrame, settings: Mapping[str, Any]) -> dict[str, Call
     """
     titles, published = settings["titles"], settings["published"]
     own = {f["name"]: partial(own_figure, table, f, titles, published) for f in settings["figures"]}
-    costs = {
-        f"accuracy_vs_{n}": partial(accuracy_against, table, c, titles, published)
-        for n, c in COSTS.items()
-    }
-    found: dict[str, Callable[[], Figure]] = {
-        **own,
-        **costs,
-        "energy_by_phase": partial(energy_by_phase, table, titles),
-    }
+    found: dict[str, Callable[[], Figure]] = dict(own)
+    for name, cost in COSTS.items():
+        found[f"accuracy_vs_{name}"] = partial(accuracy_against, table, cost, titles, published)
+    found["energy_by_phase"] = partial(energy_by_phase, table, titles)
     if published.get("scores"):
         found[PUBLISHED] = partial(beside_published_scores, table, published, titles)
     return found
@@ -162,35 +120,31 @@ def drawings(table: pd.DataFrame, settings: Mapping[str, Any]) -> dict[str, Call
 def accuracy_against(
     summary: pd.DataFrame,
     cost: Cost,
-    titles: Mapping[str, str],
-    published: Mapping[str, Any] | None = None,
+    titles: Titles,
+    published: Published | None = None,
 ) -> Figure:
-    """Draw score against one cost.
-
-    A panel per dataset, a line per model, the input length at each point.
+    """Draw score against one cost, a panel per dataset, a line per model.
 
     Vertical bars are intervals: over examples for one seed, over seeds for several. A dotted line
     is the lead baseline (of a classification the majority class), a dashed one the best expected
     score that the lengths leave possible, a hollow marker a published score. Points of early exit
     are left out.
     """
-    names, table = list(dict.fromkeys(summary["dataset"])), comparable(summary)
+    names, table = list(dict.fromkeys(summary["dataset"])), plotted.comparable(summary)
     if not varies_with_inference(cost.column):
-        table = one_point_per_training(table)
-    scaled = _scaled(_in_unit(cost, summary), table)
-    shown = [Panel(name, scaled, titles.get(name, name), missing=ONLY_EXITS) for name in names]
+        table = plotted.one_point_per_training(table)
+    scaled, missing = _scaled(_in_unit(cost, summary), table), drawing.ONLY_EXITS
+    shown = [Panel(name, scaled, titles.get(name, name), missing=missing) for name in names]
     return _figure(with_series(table), shown, titles, published or {})
 
 
 def own_figure(
     summary: pd.DataFrame,
     figure: Mapping[str, Any],
-    titles: Mapping[str, str],
-    published: Mapping[str, Any],
+    titles: Titles,
+    published: Published,
 ) -> Figure:
-    """Draw a figure that a study names.
-
-    It has a panel for each of its datasets and costs, drawn as `accuracy_against` does.
+    """Draw a figure that a study names, a panel per dataset and cost.
 
     Args:
         summary: rows of a summary.csv.
@@ -198,24 +152,15 @@ def own_figure(
         titles: how datasets, models and budgets are called.
         published: a study's `published`, or an empty mapping.
     """
-    there = comparable(summary)
-    rows = [
-        shows(figure, {str(key): value for key, value in row.items()})
-        for row in there.to_dict("records")
-    ]
+    there = plotted.comparable(summary)
+    rows = [shows(figure, {str(k): v for k, v in row.items()}) for row in there.to_dict("records")]
     table, names = with_series(there[rows]), figure["datasets"]
     costs = [_scaled(_in_unit(named_cost(name), summary), table) for name in figure["costs"]]
-    several = len(names) > 1
-    shown = [
-        Panel(name, cost, titles.get(name, name) if several else "", True)
-        for name in names
-        for cost in costs
-    ]
-    heading = [
-        in_one_line(figure.get("title", "")),
-        "" if several else titles.get(names[0], names[0]),
-    ]
-    return _figure(table, shown, titles, published, ": ".join(filter(None, heading)))
+    called_ = {name: titles.get(name, name) if len(names) > 1 else "" for name in names}
+    shown = [Panel(name, cost, called_[name], True) for name in names for cost in costs]
+    one = "" if len(names) > 1 else titles.get(names[0], names[0])
+    heading = ": ".join(filter(None, [in_one_line(figure.get("title", "")), one]))
+    return _figure(table, shown, titles, published, heading)
 
 
 def named_cost(name: str) -> Cost:
@@ -241,20 +186,20 @@ class Panel:
     cost: Cost
     title: str
     close: bool = False
-    missing: str = NO_CELLS
+    missing: str = drawing.NO_CELLS
 
 
 def _figure(
     table: pd.DataFrame,
     shown: Sequence[Panel],
-    titles: Mapping[str, str],
-    published: Mapping[str, Any],
+    titles: Titles,
+    published: Published,
     heading: str = "",
 ) -> Figure:
     styles = styles_of(table)
     with look():
         known = any(table[panel.cost.column].notna().any() for panel in shown)
-        figure, axes = panels(len(shown), 4.4 if known else 2.4)
+        figure, axes = drawing.panels(len(shown), 4.4 if known else 2.4)
         lines = [
             _draw_panel(axis, table[table["dataset"] == panel.dataset], panel, styles, published)
             for axis, panel in zip(axes, shown, strict=True)
@@ -265,23 +210,18 @@ def _figure(
             leads = not all(panel.close for panel in shown)
             shown_leads = table if leads else table.assign(score_lead=None, majority=None)
             _legend(figure, styles, titles, shown_leads, published)
-        lay_out(figure)
+        drawing.lay_out(figure)
         for axis, drawn in zip(axes, lines, strict=True):
             label_ends(axis, drawn)
     return figure
 
 
 def _in_unit(cost: Cost, summary: pd.DataFrame) -> Cost:
-    """Write a cost in the unit that fits its size.
-
-    All figures of a study show one unit.
-    """
+    """Write a cost in the unit that fits its size, equal in all figures."""
     if cost.column != "train_energy_kwh":
         return cost
-    unit = energy_unit(summary)
-    return replace(
-        cost, label=f"{cost.label.rpartition(' (')[0]} ({unit.name})", scale=unit.per_kwh
-    )
+    unit, (name, _, _) = plotted.energy_unit(summary), cost.label.rpartition(" (")
+    return replace(cost, label=f"{name} ({unit.name})", scale=unit.per_kwh)
 
 
 def points(
@@ -294,40 +234,26 @@ def points(
     """
     rows = []
     for keys, group in with_series(panel).groupby([*SERIES, "seq_len"], sort=True):
-        low, high = interval(group)
-        rows.append(
-            {
-                **dict(zip([*SERIES, "seq_len"], keys, strict=True)),
-                "x": group[cost.column].astype(float).mean(skipna=False) * cost.scale,
-                "y": group["score"].mean(),
-                "low": low,
-                "high": high,
-                "ceiling": group["score_ceiling"].astype(float).mean(),
-                "published": (published or {}).get(place_of(group.iloc[0]), math.nan),
-                "estimated": cost.source is not None
-                and bool((group[cost.source] == "estimate").any()),
-                "diverged": any_diverged(group),
-                "flags": _flags(group, cost),
-                "seeds": len(group),
-            }
-        )
+        low, high = plotted.interval(group)
+        named, source = energy_flags(cost.column), cost.source
+        row = {
+            **dict(zip([*SERIES, "seq_len"], keys, strict=True)),
+            "x": group[cost.column].astype(float).mean(skipna=False) * cost.scale,
+            "y": group["score"].mean(),
+            "low": low,
+            "high": high,
+            "ceiling": group["score_ceiling"].astype(float).mean(),
+            "published": (published or {}).get(place_of(group.iloc[0]), math.nan),
+            "estimated": source is not None and bool((group[source] == "estimate").any()),
+            "diverged": any_diverged(group),
+            "flags": flags.joined(flags.union(group[named])) or "" if named in group else "",
+            "seeds": len(group),
+        }
+        rows.append(row)
     return pd.DataFrame(rows)
 
 
-def _flags(group: pd.DataFrame, cost: Cost) -> str:
-    """Join the flags of a point's energies.
-
-    The text is empty for other costs.
-    """
-    named = energy_flags(cost.column)
-    return flags.joined(flags.union(group[named])) or "" if named in group else ""
-
-
-def _beside_their_own(found: pd.DataFrame, published: Mapping[str, Any]) -> pd.DataFrame:
-    """Keep the published score only at points of its protocol.
-
-    This matters where there are points of both protocols.
-    """
+def _beside_their_own(found: pd.DataFrame, published: Published) -> pd.DataFrame:
     other = found["protocol"] != published.get("protocol")
     place = [found[name] for name in ("model", "budget", "seq_len")]
     return found.assign(
@@ -342,68 +268,58 @@ def styles_of(table: pd.DataFrame) -> dict[tuple[Any, ...], dict[str, Any]]:
 
 def _scaled(cost: Cost, table: pd.DataFrame) -> Cost:
     """Choose the scale of a cost for all panels of a figure together."""
-    return replace(cost, axis=cost.axis or _scale(table[cost.column].astype(float)))
-
-
-def _scale(values: pd.Series) -> str:
-    return "log" if values.max() > 20 * values.min() > 0 else "linear"
+    values = table[cost.column].astype(float)
+    fitting = "log" if values.max() > 20 * values.min() > 0 else "linear"
+    return replace(cost, axis=cost.axis or fitting)
 
 
 def _draw_panel(
     axis: Axes,
     rows: pd.DataFrame,
     panel: Panel,
-    styles: Mapping[tuple[Any, ...], Style],
-    published: Mapping[str, Any],
+    styles: Styles,
+    published: Published,
 ) -> list[pd.DataFrame]:
-    """Draw one panel without the lengths beside its points.
-
-    Returns its lines.
-    """
+    """Draw one panel without the lengths beside its points, and return its lines."""
     cost = panel.cost
     axis.set_title(panel.title)
     if rows.empty:
         axis.set_xlabel(cost.label)
-        leave_empty(axis, panel.missing)
+        drawing.leave_empty(axis, panel.missing)
         return []
-    found = _beside_their_own(points(rows, cost, theirs.scores(published)), published)
-    known = found.dropna(subset=["x", "y"])
-    axis.set_ylabel(SCORE_TITLES.get(rows["score_name"].iloc[0], rows["score_name"].iloc[0]))
+    found = points(rows, cost, theirs.scores(published))
+    # A published score stands at points of its protocol where there are points of both.
+    other = found["protocol"] != published.get("protocol")
+    all_other = other.groupby([found[n] for n in ("model", "budget", "seq_len")]).transform("all")
+    found["published"] = found["published"].mask(other & ~all_other)
+    known, score = found.dropna(subset=["x", "y"]), rows["score_name"].iloc[0]
+    axis.set_ylabel(drawing.SCORE_TITLES.get(score, score))
     axis.set_xlabel(_label(cost, known))
     if known.empty:
-        leave_empty(
-            axis, cost.missing or f"Not known:\n{cost.column} is NA\nfor all of these cells."
-        )
+        unknown = f"Not known:\n{cost.column} is NA\nfor all of these cells."
+        drawing.leave_empty(axis, cost.missing or unknown)
         return []
     if cost.axis == "log":
-        logarithmic(axis)
+        drawing.logarithmic(axis)
     lines = [(key, line.sort_values("seq_len")) for key, line in known.groupby(SERIES, sort=False)]
     for key, line in lines:
         _draw_line(axis, line, styles[tuple(key)])
         _draw_published(axis, line.dropna(subset=["published"]), styles[tuple(key)])
         flagged = line[line["flags"] != ""]
         if len(flagged):
-            ring(axis, flagged["x"], flagged["y"])
+            drawing.ring(axis, flagged["x"], flagged["y"])
     if panel.close:
         axis.margins(y=0.14)
     else:
-        _draw_leads(axis, rows)
+        for lead in (one for own in _leads(rows).values() for one in sorted(set(own.round(4)))):
+            axis.axhline(lead, linestyle=":", color="0.35", linewidth=1.4, zorder=1)
         axis.set_ylim(0, 1.12 * max(axis.get_ylim()[1], 1e-9))
     axis.margins(x=0.14)
     return [line.assign(label=line["seq_len"].astype(str)) for _, line in lines]
 
 
-def _draw_leads(axis: Axes, rows: pd.DataFrame) -> None:
-    for found in _leads(rows).values():
-        for lead in sorted(set(found.round(4))):
-            axis.axhline(lead, linestyle=":", color="0.35", linewidth=1.4, zorder=1)
-
-
 def _leads(rows: pd.DataFrame) -> dict[str, pd.Series[float]]:
-    """List the baselines that are known, by their names.
-
-    The majority class has an accuracy and no macro F1.
-    """
+    """List the known baselines by name, the majority class for accuracy alone."""
     shown = {name: rows[name] for name in LEADS if name in rows}
     if "majority" in shown:
         shown["majority"] = shown["majority"][rows["score_name"] == "accuracy"]
@@ -415,34 +331,26 @@ def _draw_published(axis: Axes, line: pd.DataFrame, style: Style) -> None:
     """Published scores at the cells' own costs, each joined to ours."""
     if line.empty:
         return
-    axis.vlines(
-        line["x"], line["y"], line["published"], color=style["color"], linewidth=0.9, zorder=1
-    )
-    axis.plot(line["x"], line["published"], linestyle="none", markersize=7, **HOLLOW, **style)
+    x, theirs_ = line["x"], line["published"]
+    axis.vlines(x, line["y"], theirs_, color=style["color"], linewidth=0.9, zorder=1)
+    axis.plot(x, theirs_, linestyle="none", markersize=7, **HOLLOW, **style)
 
 
 def _draw_line(axis: Axes, line: pd.DataFrame, style: Style) -> None:
-    errors = half_widths(line["y"], line["low"], line["high"])
-    axis.errorbar(
-        line["x"], line["y"], yerr=errors, capsize=3, markersize=7, linewidth=1.8, **style
-    )
+    x, y = line["x"], line["y"]
+    errors = drawing.half_widths(y, line["low"], line["high"])
+    axis.errorbar(x, y, yerr=errors, capsize=3, markersize=7, linewidth=1.8, **style)
     lost = line[line["diverged"]]
     axis.plot(lost["x"], lost["y"], zorder=4, **CROSSED)
     capped = line.dropna(subset=["ceiling"])
-    axis.plot(
-        capped["x"],
-        capped["ceiling"],
-        linestyle="--",
-        marker="_",
-        linewidth=1.2,
-        color=style["color"],
-    )
+    dashed: Style = {"linestyle": "--", "marker": "_", "linewidth": 1.2, "color": style["color"]}
+    axis.plot(capped["x"], capped["ceiling"], **dashed)
 
 
 def _label(cost: Cost, known: pd.DataFrame) -> str:
     if known.empty:
         return cost.label
-    said = flagged_in_words(known["flags"])
+    said = drawing.flagged_in_words(known["flags"])
     if not (word := estimated(known["estimated"])):
         return cost.label + said
     head, _, unit = cost.label.rpartition(" (")
@@ -451,15 +359,13 @@ def _label(cost: Cost, known: pd.DataFrame) -> str:
 
 def _legend(
     figure: Figure,
-    styles: Mapping[tuple[Any, ...], Style],
-    titles: Mapping[str, str],
+    styles: Styles,
+    titles: Titles,
     table: pd.DataFrame,
-    published: Mapping[str, Any],
+    published: Published,
 ) -> None:
-    handles = [
-        Line2D([], [], label=series_name(key, titles, table), **style)
-        for key, style in styles.items()
-    ]
+    names = {key: plotted.series_name(key, titles, table) for key in styles}
+    handles = [Line2D([], [], label=names[key], **style) for key, style in styles.items()]
     leads = "; ".join(_leads(table))
     if leads:
         handles.append(Line2D([], [], linestyle=":", color="0.35", label=leads))
@@ -467,12 +373,10 @@ def _legend(
         label = "ceiling: best expected score at this length"
         handles.append(Line2D([], [], linestyle="--", color="0.35", marker="_", label=label))
     if theirs.scores(published).keys() & {place_of(row) for _, row in table.iterrows()}:
-        label = called(published, table)
-        handles.append(
-            Line2D([], [], linestyle="none", marker="o", color="0.35", label=label, **HOLLOW)
-        )
+        hollow = {"linestyle": "none", "marker": "o", "color": "0.35", **HOLLOW}
+        handles.append(Line2D([], [], label=called(published, table), **hollow))
     if any_diverged(table):
-        handles.append(Line2D([], [], label=CROSSED_OUT, **CROSSED))
+        handles.append(Line2D([], [], label=drawing.CROSSED_OUT, **CROSSED))
     # One panel has no room for two names side by side.
     columns = min(2, sum(axis.get_visible() for axis in figure.axes), len(handles))
     legend(figure, handles, ncols=columns)

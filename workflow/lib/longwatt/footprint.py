@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from longwatt.data_sizes import TOKENS_PER_WORD, Data
 from longwatt.models.parameter_counts import counted
@@ -32,13 +31,7 @@ LOGIT_BYTES = 20  # of a number as JSON, what parts it from the next included
 
 @dataclass(frozen=True)
 class Share:
-    """Disk that one kind of file takes.
-
-    Attributes:
-        what: for people.
-        gib: GiB.
-        source: looked up, or from which assumptions.
-    """
+    """Disk that one kind of file takes (GiB), looked up or assumed as `source` says."""
 
     what: str
     gib: float
@@ -67,24 +60,20 @@ def parameters_of(model: RuntimeModel) -> Parameters:
     known, entries, asked = model.known_configs, model.study["models"], []
     for name, config in known.items():
         family, exits = entries[name]["family"], entries[name].get("exits")
-        same = {"family": family, "config": _of_a_kind(family, config), "labels": UNKNOWN_LABELS}
+        # The kind of model is assumed where a configuration names none.
+        kind = {"model_type": "bert", **BERT_LARGE} if family == EXITS else {"model_type": "bart"}
+        whole_config = {**({} if config.get("model_type") else kind), **config}
+        same = {"family": family, "config": whole_config, "labels": UNKNOWN_LABELS}
         asked += [{**same, "exits": exits}, {**same, "exits": None}]
     counts = counted(asked)
     trained, whole = (dict(zip(known, counts[part::2], strict=True)) for part in (0, 1))
+    drawn = {name for name in known if entries[name]["initialisation"] == "random"}
     return Parameters(
         trained={name: count for name, count in trained.items() if isinstance(count, int)},
         whole={name: count for name, count in whole.items() if isinstance(count, int)},
-        estimated=frozenset(
-            name for name in known if entries[name]["initialisation"] != "random" and not model.configs.get(name)
-        ),
+        estimated=frozenset(n for n in known if n not in drawn and not model.configs.get(n)),
         unknown={n: why for n, why in {**whole, **trained}.items() if isinstance(why, str)},
     )
-
-
-def _of_a_kind(family: str, config: Mapping[str, Any]) -> dict[str, Any]:
-    """Add the kind of model that is assumed where a configuration names none."""
-    kind = {"model_type": "bert", **BERT_LARGE} if family == EXITS else {"model_type": "bart"}
-    return {**({} if config.get("model_type") else kind), **config}
 
 
 def checkpoint_bytes(count: int) -> int:
@@ -93,8 +82,7 @@ def checkpoint_bytes(count: int) -> int:
     These are checkpoints (weights and Adam's moments), those kept and one being written, and the
     best weights that each of them refers to.
     """
-    checkpoints = KEPT_CHECKPOINTS + 1
-    return checkpoints * count * WEIGHT_BYTES * (1 + MOMENTS) + checkpoints * count * WEIGHT_BYTES
+    return (KEPT_CHECKPOINTS + 1) * count * WEIGHT_BYTES * (1 + MOMENTS + 1)
 
 
 def disk(
@@ -104,7 +92,7 @@ def disk(
     seconds: Mapping[tuple[str, str], float],
     together: Iterable[str],
 ) -> list[Share]:
-    """Foretell the disk of a finished study, and the checkpoints of cells under way beside it.
+    """Foretell the disk of a finished study, and checkpoints of cells under way.
 
     Args:
         stages: the study's.
@@ -118,6 +106,7 @@ def disk(
     under_way = [checkpoint_bytes(counts.get(stages.cells[name].model, 0)) for name in together]
     kept = f"weights in fp32 of each cell ({len(stages.cells)})"
     each = f"{KEPT_CHECKPOINTS} checkpoints kept and one being written, best weights"
+    at_once = f"{len(under_way)} at once: {each}"
     return [
         _datasets(stages, model),
         _tokens(stages, model),
@@ -126,14 +115,16 @@ def disk(
         _predictions(stages, model),
         *_recorded(stages, model),
         _energy_logs(stages, seconds),
-        Share("checkpoints of cells under way", sum(under_way) / GIB, f"{len(under_way)} at once: {each}"),
+        Share("checkpoints of cells under way", sum(under_way) / GIB, at_once),
     ]
 
 
 def _datasets(stages: Stages, model: RuntimeModel) -> Share:
     sizes = {key: _size(Path("resources/datasets") / key) for key in stages.datasets}
-    total = sum(size or _text_bytes(model.data[stages.datasets[key]]) for key, size in sizes.items())
-    return Share("datasets", total / GIB, _looked_up(sizes.values(), f"{BYTES_PER_WORD} bytes a word"))
+    data = {key: model.data[name] for key, name in stages.datasets.items()}
+    total = sum(size or _text_bytes(data[key]) for key, size in sizes.items())
+    source = _looked_up(sizes.values(), f"{BYTES_PER_WORD} bytes a word")
+    return Share("datasets", total / GIB, source)
 
 
 def _tokens(stages: Stages, model: RuntimeModel) -> Share:
@@ -143,11 +134,12 @@ def _tokens(stages: Stages, model: RuntimeModel) -> Share:
         data = model.data[stages.datasets[dataset]]
         total += size or _token_bytes(data)
         sizes.append(size)
-    return Share("tokens", total / GIB, _looked_up(sizes, f"{TOKENS_PER_WORD} tokens a word, {TOKEN_BYTES} bytes each"))
+    lengths = f"{TOKENS_PER_WORD} tokens a word, {TOKEN_BYTES} bytes each"
+    return Share("tokens", total / GIB, _looked_up(sizes, lengths))
 
 
 def _pretrained(stages: Stages, counts: Mapping[str, int]) -> Share:
-    """Add up checkpoints; one from a hub is also in the hub's cache."""
+    """Add up checkpoints. One from a hub is also in the hub's cache."""
     models = stages.study["models"]
     sizes, total = [], 0.0
     cached: dict[tuple[str, str], int] = {}  # several models can begin as one
@@ -159,7 +151,8 @@ def _pretrained(stages: Stages, counts: Mapping[str, int]) -> Share:
             cached[models[name]["repository"], models[name]["revision"]] = whole
     total += sum(cached.values())
     source = _looked_up(sizes, "weights in fp32; twice if from a hub, whose cache keeps a copy")
-    return Share("pretrained models", total / GIB, source if sizes else "all start from random weights")
+    source = source if sizes else "all start from random weights"
+    return Share("pretrained models", total / GIB, source)
 
 
 def _predictions(stages: Stages, model: RuntimeModel) -> Share:
@@ -168,28 +161,29 @@ def _predictions(stages: Stages, model: RuntimeModel) -> Share:
         data = model.data[cell.dataset]
         for point in stages.points(name):
             settings = stages.predict(name, point).settings
-            chosen, references = settings["inference"], settings.get("references", COMPARISON_DEFAULTS["references"])
+            chosen = settings["inference"]
+            references = settings.get("references", COMPARISON_DEFAULTS["references"])
             made = data.predictions(chosen["split"], chosen["max_examples"], references)
             total += made * (EXAMPLE_BYTES + data.words_out * BYTES_PER_WORD)
     return Share("predictions and scores", total / GIB, "answers as long as the references")
 
 
 def _recorded(stages: Stages, model: RuntimeModel) -> list[Share]:
-    """Add up the recorded logits of all exits; nothing where no cell has several."""
+    """Add up the recorded logits of all exits, if any cell has several."""
     cells = [name for name in stages.cells if model.records(name)]
-    total = sum(model.recorded_examples(name) * (EXAMPLE_BYTES + _logit_bytes(stages, model, name)) for name in cells)
+    total = 0
+    for name in cells:
+        cell = stages.cells[name]
+        labels = len(model.facts.get(cell.dataset, {}).get("labels", ())) or UNKNOWN_LABELS
+        logits = len(model.shapes[cell.model].exits) * labels * LOGIT_BYTES
+        total += model.recorded_examples(name) * (EXAMPLE_BYTES + logits)
     source = f"{UNKNOWN_LABELS} labels where they are not known yet, {LOGIT_BYTES} bytes a number"
     return [Share("what exits say", total / GIB, source)] if cells else []
 
 
-def _logit_bytes(stages: Stages, model: RuntimeModel, name: str) -> int:
-    cell = stages.cells[name]
-    labels = len(model.facts.get(cell.dataset, {}).get("labels", ())) or UNKNOWN_LABELS
-    return len(model.shapes[cell.model].exits) * labels * LOGIT_BYTES
-
-
 def _energy_logs(stages: Stages, seconds: Mapping[tuple[str, str], float]) -> Share:
-    total = sum(s * (LOG_BYTES_PER_S + GPU_LOG_BYTES_PER_S * stages.gpus(name)) for (name, _), s in seconds.items())
+    per_s = {name: LOG_BYTES_PER_S + GPU_LOG_BYTES_PER_S * stages.gpus(name) for name, _ in seconds}
+    total = sum(each * per_s[name] for (name, _), each in seconds.items())
     rates = f"{LOG_BYTES_PER_S:.0f} bytes/s of a job and {GPU_LOG_BYTES_PER_S:.0f} of each GPU"
     return Share("energy logs", total / GIB, f"{rates}, compressed")
 
@@ -211,7 +205,7 @@ def _inputs(data: Data) -> int:
 
 
 def _size(folder: Path) -> int:
-    """Return the bytes of a folder's files; 0 where it is not there."""
+    """Return the bytes of a folder's files, 0 without one."""
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 

@@ -29,12 +29,7 @@ MEASURED = "measured"
 
 @dataclass(frozen=True)
 class Power:
-    """Mean power of a job.
-
-    Attributes:
-        watts: of all its devices; None if nothing is known of it.
-        source: where it comes from.
-    """
+    """Mean power of all devices of a job (W), None if unknown, and its source."""
 
     watts: float | None
     source: str
@@ -86,7 +81,7 @@ class CellPart:
 
 @dataclass(frozen=True)
 class Powers:
-    """Mean power as measured for a model and budget, else for the budget, else as declared.
+    """Mean power as measured for model and budget, for the budget, or as declared.
 
     Attributes:
         study: as `longwatt.study.read_study`.
@@ -110,13 +105,15 @@ class Powers:
 
     def _find(self, cell: Cell, trains: bool) -> Power:
         for names in (("model", "budget"), ("budget",)):
-            found = [row for row in self.rows if all(row.get(name) == getattr(cell, name) for name in names)]
-            watts = [value for row in found if (value := positive(row.get(f"{PREFIX[trains]}_mean_power_w")))]
+            found = [r for r in self.rows if all(r.get(n) == getattr(cell, n) for n in names)]
+            known = [positive(row.get(f"{PREFIX[trains]}_mean_power_w")) for row in found]
+            watts = [value for value in known if value]
             if watts:
                 sources = [row.get(f"{PREFIX[trains]}_energy_source", "") for row in found]
                 word = "estimated" if "estimate" in sources else MEASURED
                 said = _flagged([row.get(f"{PREFIX[trains]}_energy_flags", "") for row in found])
-                return Power(statistics.fmean(watts), f"{word} of {len(watts)} rows ({' and '.join(names)}){said}")
+                rows = f"{len(watts)} rows ({' and '.join(names)})"
+                return Power(statistics.fmean(watts), f"{word} of {rows}{said}")
         return self._declared(cell.budget)
 
     def _declared(self, budget: str) -> Power:
@@ -125,13 +122,13 @@ class Powers:
         if gpus and each:
             return Power(gpus * each, f"declared: budgets.{budget}.watts_per_gpu")
         if not gpus and self.watts_per_core:
-            return Power(self.cores * self.watts_per_core, f"declared: watts_per_core x {self.cores} cores")
+            source = f"declared: watts_per_core x {self.cores} cores"
+            return Power(self.cores * self.watts_per_core, source)
         missing = f"budgets.{budget}.watts_per_gpu" if gpus else "watts_per_core"
         return Power(None, f"unknown: nothing measured and no {missing}")
 
 
 def _flagged(texts: Sequence[str]) -> str:
-    """Name the flags of the energies that a power was measured with; nothing without any."""
     found = flags.union(text for text in texts if text != NA)
     return f", flagged {', '.join(found)}" if found else ""
 
@@ -147,14 +144,14 @@ def foretell(
         finished: (cell, part) of what need not run any more.
         powers: mean power.
     """
-    energies, found = _energies(powers.rows), []
+    energies, found = _energies(powers.rows), list[CellPart]()
     for name in stages.cells:
         trained, *predicted = stages.parts(name)
         records = [RECORD] if model.records(name) else []  # before predictions use them
-        found += [
-            _part(stages, model, name, part, (name, part) in finished, powers, energies)
-            for part in [trained, *records, *predicted]
-        ]
+        for part in [trained, *records, *predicted]:
+            is_finished = (name, part) in finished
+            kwh = energies.get((name, part)) if is_finished else None
+            found.append(_part(stages, model, name, part, is_finished, powers, kwh))
     return found
 
 
@@ -165,11 +162,10 @@ def _part(
     part: str,
     finished: bool,
     powers: Powers,
-    energies: Mapping[tuple[str, str], float],
+    known_kwh: float | None,
 ) -> CellPart:
     cell, trains = stages.cells[name], part == FINETUNE
-    took = _times(model, name, part, finished)
-    power, known = powers.of(cell, trains), energies.get((name, part)) if finished else None
+    took, power = _times(model, name, part, finished), powers.of(cell, trains)
     found = CellPart(
         cell=cell,
         part=part,
@@ -180,8 +176,8 @@ def _part(
         seconds_at_most=took.most,
         source=took.source,
         power=power,
-        energy_kwh=known or _kwh(power, took.mean),
-        energy_kwh_at_most=known or _kwh(power, took.most),
+        energy_kwh=known_kwh or _kwh(power, took.mean),
+        energy_kwh_at_most=known_kwh or _kwh(power, took.most),
     )
     return _with_training(found, stages, model) if trains else found
 
@@ -194,7 +190,7 @@ class _Times(NamedTuple):
 
 
 def _times(model: RuntimeModel, name: str, part: str, finished: bool) -> _Times:
-    """Return the seconds of a part, measured only if it is finished with the settings in force."""
+    """Return the seconds of a part, as measured only if it is finished."""
     measured = model.measured.get((name, part)) if finished else None
     if measured is not None:
         return _Times(measured, measured, measured, MEASURED)
@@ -209,7 +205,7 @@ def _times(model: RuntimeModel, name: str, part: str, finished: bool) -> _Times:
 
 
 def _with_training(part: CellPart, stages: Stages, model: RuntimeModel) -> CellPart:
-    """Add steps and validations to a training; those that it made if it is measured."""
+    """Add steps and validations to a training, as made if it is measured."""
     name = part.cell.name
     made = model.trained(name) if part.finished else None
     work = made or model.work(name, mean_steps)
@@ -224,7 +220,6 @@ def _kwh(power: Power, seconds: float) -> float | None:
 
 
 def _energies(rows: Sequence[Mapping[str, str]]) -> dict[tuple[str, str], float]:
-    """Read the kWh that a summary has, by cell and part."""
     found = {}
     for row in rows:
         for part, prefix in ((FINETUNE, "train"), (f"predict/{row.get('inference')}", "inference")):
@@ -247,17 +242,18 @@ def jobs(parts: Sequence[CellPart], at_most: bool = False) -> list[Job]:
         whole[name] = whole.get(name, 0.0) + (value if kind != RECORD else 0.0)
     found = []
     for part in parts:
+        if part.finished:
+            continue
         predicts, name = part.part not in (FINETUNE, RECORD), part.cell.name
         own = seconds[name, part.part] if predicts else whole[name]
         urgency = plan_urgency.of_cell(part.gpus, own, trained=predicts)
         lasts = part.seconds_at_most if at_most else part.seconds
-        job = Job(name, part.part, part.gpus, lasts, urgency, _after(part, seconds))
-        found += [] if part.finished else [job]
+        found.append(Job(name, part.part, part.gpus, lasts, urgency, _after(part, seconds)))
     return found
 
 
 def _after(part: CellPart, known: Collection[tuple[str, str]]) -> str | None:
-    """Name the part of the same cell to wait for; temperatures are fitted before they are used."""
+    """Name the part to wait for. Temperatures are fitted before they are used."""
     if part.part == FINETUNE:
         return None
     recorded = part.part != RECORD and (part.cell.name, RECORD) in known
@@ -304,7 +300,9 @@ def misses(model: RuntimeModel, of: Collection[tuple[str, str]] | None = None) -
 
 def _miss(model: RuntimeModel, part: str, measured: Mapping[str, float]) -> Miss:
     foretold = {name: model.predict(name, part, without=name) for name in measured}
-    scaled = {n: _factor(each.seconds, measured[n]) for n, each in foretold.items() if each.refined_by is not None}
+    scaled = {
+        n: _factor(each.seconds, measured[n]) for n, each in foretold.items() if each.refined_by
+    }
     plain = [_factor(model.modelled(name, part), seconds) for name, seconds in measured.items()]
     worst = max(scaled, key=lambda name: scaled[name], default=None)
     return Miss(

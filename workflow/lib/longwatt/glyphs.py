@@ -16,28 +16,21 @@ BOXES = "Last Resort"  # a family that has a box for every character
 
 
 def drawable(titles: Mapping[str, str]) -> dict[str, str]:
-    """Return titles by name, with the name for a title that no font can draw.
-
-    The log says where that is so.
-    """
+    """Return titles by name, with the name for a title that no font can draw."""
     shown = {}
     for name, title in titles.items():
-        missing = _missing(title)
+        missing = ", ".join(map(_code, _missing(title)))
         shown[name] = name if missing else title
         if missing:
             say(
                 f'Figures call "{title}" by its name {name}, since no font of this machine has '
-                f"{', '.join(map(_code, missing))}; install one (Noto has nearly all) and draw "
-                f"them again"
+                f"{missing}; install one (Noto has nearly all) and draw them again"
             )
     return shown
 
 
 def spelled(text: str) -> str:
-    """Write characters that no font of this machine has as U+ and their number.
-
-    Characters without a shape are dropped.
-    """
+    """Write characters that no font here has as U+XXXX, and drop those without a shape."""
     words = "".join(" " if c.isspace() and _control(c) and c != "\n" else c for c in text)
     missing = set(_missing(words))
     kept = (c for c in words if c in missing or not _shapeless(c) or _families(c))
@@ -76,26 +69,18 @@ def _control(character: str) -> bool:
 
 
 def _shapeless(character: str) -> bool:
-    """Return whether a character only changes how others look.
-
-    Joiners, marks of direction and variation selectors do.
-    """
-    return unicodedata.category(character) == "Cf" or "VARIATION SELECTOR" in unicodedata.name(
-        character, ""
-    )
+    """Check for a joiner, a mark of direction or a variation selector."""
+    selects = "VARIATION SELECTOR" in unicodedata.name(character, "")
+    return selects or unicodedata.category(character) == "Cf"
 
 
 @cache
 def _families(character: str) -> tuple[str, ...]:
-    """List the families that have a character, the best first.
-
-    The default stands alone where it has the character.
-    """
+    """List the families that have a character, the best first, the default alone."""
     if _control(character):
         return ()
-    if character.isascii() or any(
-        _has(entry, character) for entry in _upright() if entry.name == FIRST
-    ):
+    first = (entry for entry in _upright() if entry.name == FIRST)
+    if character.isascii() or any(_has(entry, character) for entry in first):
         return (FIRST,)
     found = {entry.name for entry in _upright() if _has(entry, character)}
     return tuple(sorted(found, key=lambda name: ("Sans" not in name, "Mono" in name, name)))
@@ -103,20 +88,14 @@ def _families(character: str) -> tuple[str, ...]:
 
 @cache
 def _upright() -> tuple[FontEntry, ...]:
-    """List fonts of ordinary weight whose glyphs are outlines of one colour.
-
-    Matplotlib draws no others.
-    """
+    """List fonts of ordinary weight and one-coloured outlines, the ones matplotlib draws."""
     return tuple(entry for entry in fontManager.ttflist if _ordinary(entry) and _outlined(entry))
 
 
 def _ordinary(entry: FontEntry) -> bool:
-    upright = entry.style == "normal" and 350 <= _weight(entry) <= 500
+    weight = entry.weight if isinstance(entry.weight, int) else 400
+    upright = entry.style == "normal" and 350 <= weight <= 500
     return upright and not entry.name.startswith(BOXES) and "Emoji" not in entry.name
-
-
-def _weight(entry: FontEntry) -> int:
-    return entry.weight if isinstance(entry.weight, int) else 400
 
 
 def _outlined(entry: FontEntry) -> bool:

@@ -1,7 +1,7 @@
-"""Simulate when a study's jobs start and end on so many GPUs, in the scheduler's order.
+"""Simulate when a study's jobs start and end on so many GPUs.
 
-The order is that of `longwatt.plan_urgency`. GPUs are held back for the most urgent job that does not
-fit, as the scheduler does. Jobs on the CPU run one at a time. Data are there and starting a job
+The order is that of `longwatt.plan_urgency`. GPUs are held back for the most urgent job that does
+not fit, as the scheduler does. Jobs on the CPU run one at a time. Data are there and starting a job
 takes no time.
 """
 
@@ -81,10 +81,12 @@ def most_at_once(spans: Sequence[Span], weight: dict[str, float]) -> list[str]:
         spans: of trainings.
         weight: of each cell.
     """
-    events = [(span.end, False, span) for span in spans] + [(span.start, True, span) for span in spans]
+    # What ends makes room for what starts at the same time.
+    ends, starting = [(s.end, False, s) for s in spans], [(s.start, True, s) for s in spans]
+    events = sorted(ends + starting, key=lambda event: event[:2])
     best: list[str] = []
     most, now, there = 0.0, 0.0, dict[str, None]()
-    for _, starts, span in sorted(events, key=lambda event: event[:2]):  # what ends makes room for what starts then
+    for _, starts, span in events:
         cell = span.job.cell
         now += weight[cell] if starts else -weight[cell]
         if starts:
@@ -106,15 +108,17 @@ class _Machine:
     cpu_is_free: bool = True
     for_gpus: Queue = field(default_factory=list)
     for_cpu: Queue = field(default_factory=list)
-    running: list[tuple[float, int, Job]] = field(default_factory=list)  # a heap; the number parts equal ends
+    # A heap, in which the number parts equal ends.
+    running: list[tuple[float, int, Job]] = field(default_factory=list)
     spans: list[Span] = field(default_factory=list)
 
     def add(self, job: Job) -> None:
         """Queue a job that can start from now on."""
-        heapq.heappush(self.for_gpus if job.gpus else self.for_cpu, (-job.priority, job.cell, job.part, job))
+        queue = self.for_gpus if job.gpus else self.for_cpu
+        heapq.heappush(queue, (-job.priority, job.cell, job.part, job))
 
     def start(self) -> bool:
-        """Start GPU jobs in order until one does not fit, and one on the CPU; tell if any did."""
+        """Start GPU jobs in order while they fit and one on the CPU, if any."""
         before = len(self.spans)
         while self.for_gpus and self.for_gpus[0][-1].gpus <= self.free:
             self._begin(heapq.heappop(self.for_gpus)[-1])
@@ -130,7 +134,7 @@ class _Machine:
         self.spans.append(span)
 
     def next_to_end(self) -> list[Job]:
-        """Go on to the next end of a job and return the jobs that end then."""
+        """Go on to the next end and return the jobs that end then."""
         self.now = self.running[0][0]
         ended = []
         while self.running and self.running[0][0] <= self.now:

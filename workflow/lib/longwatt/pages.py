@@ -1,7 +1,4 @@
-"""Pages of sentences, tables and figures as Markdown and HTML.
-
-All their texts are words without markup.
-"""
+"""Pages of sentences, tables and figures as Markdown and HTML, all texts without markup."""
 
 from __future__ import annotations
 
@@ -18,11 +15,11 @@ from longwatt.escaping import in_html, in_markdown, in_markdown_cell
 from longwatt.provenance import whole_file
 
 STYLE = (
-    "body{font:14px/1.45 sans-serif;margin:1.5em;max-width:76em}table{border-collapse:collapse;"
-    "margin:.6em 0 1.4em}"
+    "body{font:14px/1.45 sans-serif;margin:1.5em;max-width:76em}"
+    "table{border-collapse:collapse;margin:.6em 0 1.4em}"
     "th,td{padding:.3em .7em;border-bottom:1px solid #ccc;text-align:right;vertical-align:top}"
-    "td{white-space:nowrap}th{border-bottom:2px solid #666}.words{text-align:left;"
-    "white-space:normal}"
+    "td{white-space:nowrap}th{border-bottom:2px solid #666}"
+    ".words{text-align:left;white-space:normal}"
     "img{max-width:100%}h2{margin-top:2em}h3{font-size:1em;margin:1.2em 0 .2em}"
     ".good,.bad,.open{font-weight:bold;white-space:nowrap}.good{color:#1a6b2d}.bad{color:#a3141f}"
     ".open{color:#7a5c00}"
@@ -48,10 +45,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Labelled:
-    """A paragraph after a word in bold.
-
-    `mark` (good, bad or open) colours the words before its first colon.
-    """
+    """A paragraph after a bold word, coloured by `mark` up to its first colon."""
 
     label: str
     text: str
@@ -60,12 +54,7 @@ class Labelled:
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture beside the page.
-
-    Attributes:
-        file: its name.
-        text: what it shows, for those who do not see it.
-    """
+    """A picture's file beside the page, and a text for who cannot see it."""
 
     file: str
     text: str
@@ -76,9 +65,7 @@ Part = str | Labelled | Table | Picture
 
 @dataclass(frozen=True)
 class Section:
-    """A heading and its content.
-
-    A text is one paragraph.
+    """A heading and its content, in which a text is one paragraph.
 
     Attributes:
         heading: may be empty.
@@ -138,10 +125,7 @@ PAGE = HTML.from_string("""\
 
 
 def write_page(stem: Path, title: str, sections: Sequence[Section]) -> list[Path]:
-    """Write a page as STEM.md and STEM.html.
-
-    Returns their paths.
-    """
+    """Write a page as STEM.md and STEM.html, and return their paths."""
     texts = {".md": markdown(title, sections), ".html": as_html(title, sections)}
     for suffix, text in texts.items():
         with whole_file(stem.with_suffix(suffix)) as stream:
@@ -150,25 +134,16 @@ def write_page(stem: Path, title: str, sections: Sequence[Section]) -> list[Path
 
 
 def as_html(title: str, sections: Sequence[Section]) -> str:
-    """Write the page as one HTML file.
-
-    Pictures stay beside it.
-    """
+    """Write the page as one HTML file with pictures beside it."""
     return PAGE.render(title=title, style=Markup(STYLE), sections=sections)
 
 
 def markdown(title: str, sections: Sequence[Section]) -> str:
-    """Write the page as Markdown.
-
-    The first section's heading may be empty.
-    """
+    """Write the page as Markdown, without a first heading where it is empty."""
     lines = [f"# {in_markdown_cell(title)}"]
     for section in sections:
-        lines += (
-            [f"{'#' * section.level} {in_markdown_cell(section.heading)}"]
-            if section.heading
-            else []
-        )
+        if section.heading:
+            lines.append(f"{'#' * section.level} {in_markdown_cell(section.heading)}")
         lines += map(_markdown_part, section.parts)
     return "\n\n".join(lines) + "\n"
 
@@ -182,9 +157,8 @@ def _markdown_part(part: Part) -> str:
         case Picture():
             return f"![{in_markdown_cell(part.text)}]({part.file})"
     columns = list(part.rows[0])
-    return markdown_table(
-        columns, [[row[column] for column in columns] for row in part.rows], part.words
-    )
+    rows = [[row[column] for column in columns] for row in part.rows]
+    return markdown_table(columns, rows, part.words)
 
 
 def markdown_table(

@@ -1,7 +1,6 @@
-"""Estimate a study before anybody pays for it: its parts, their schedule, the bill, the disk.
+"""Estimate a study before anybody pays: its parts, their schedule, the bill, the disk.
 
-Everything in a plan is an estimate but for cells that have run already. Each figure says what it
-rests on. `longwatt.plan_report` writes it down.
+Everything is an estimate but for cells that have run already, and says what it rests on.
 """
 
 from __future__ import annotations
@@ -53,7 +52,7 @@ class PlannedGpus:
 
 @dataclass(frozen=True)
 class Bill:
-    """Sums over some parts; None where a number is unknown for any of them.
+    """Sums over some parts, None where a number is unknown for any of them.
 
     Attributes:
         gpu_hours: devices times hours.
@@ -71,7 +70,9 @@ class Bill:
     co2e_kg: float | None
 
     @classmethod
-    def of(cls, parts: Sequence[CellPart], prices: Mapping[str, Any], at_most: bool = False) -> Bill:
+    def of(
+        cls, parts: Sequence[CellPart], prices: Mapping[str, Any], at_most: bool = False
+    ) -> Bill:
         """Add some parts up at the prices of `longwatt.costs.figures`."""
         seconds = [(part.gpus, part.seconds_at_most if at_most else part.seconds) for part in parts]
         kwh = _sum([part.energy_kwh_at_most if at_most else part.energy_kwh for part in parts])
@@ -95,15 +96,15 @@ def _sum(values: Sequence[float | None]) -> float | None:
 
 @dataclass
 class Plan:
-    """Plan of a study; costly facts are found once.
+    """Plan of a study whose costly facts are found once.
 
     Args:
         stages: the study's.
         runtimes: how long its jobs take.
         gpus: devices to reckon with.
         finished: (cell, part) of all that need not run any more.
-        demo: run times of the embedded study, whose measured cells show how far predictions are off; None where
-            it is this one.
+        demo: run times of the embedded study, whose measured cells show how far predictions are
+            off; None where it is this one.
     """
 
     stages: Stages
@@ -149,8 +150,9 @@ class Plan:
     def disk(self) -> list[Share]:
         """Disk that the study takes."""
         counts, cells = self.parameters.trained, self.stages.cells
-        weight = {name: float(checkpoint_bytes(counts.get(cell.model, 0))) for name, cell in cells.items()}
-        together = makespan.most_at_once([span for span in self.spans if span.job.part == FINETUNE], weight)
+        weight = {n: float(checkpoint_bytes(counts.get(c.model, 0))) for n, c in cells.items()}
+        trainings = [span for span in self.spans if span.job.part == FINETUNE]
+        together = makespan.most_at_once(trainings, weight)
         seconds = {(part.cell.name, part.part): part.seconds for part in self.parts}
         return disk(self.stages, self.runtimes, self.parameters, seconds, together)
 
@@ -174,19 +176,19 @@ def cores() -> int:
     return len(os.sched_getaffinity(0))
 
 
-def finished_parts(stages: Stages, stamps: Mapping[str, Sequence[str]]) -> frozenset[tuple[str, str]]:
-    """Find the (cell, part) that the settings and code in force made.
-
-    Predictions of a stale training do not count.
-    """
+def finished_parts(
+    stages: Stages, stamps: Mapping[str, Sequence[str]]
+) -> frozenset[tuple[str, str]]:
+    """Find the (cell, part) in force, without predictions of a stale training."""
     found, with_exits = set(), set(stages.with_exits)
     counting = Counting(stamps, Path(stages.results))
     for name in stages.cells:
         if not counting.counts(Path(stages.finetune(name).artefact)):
             continue
-        predicted = {point: Path(stages.predict(name, point).artefact) for point in stages.points(name)}
-        points = [point for point, artefact in predicted.items() if counting.counts(artefact)]
-        found |= {(name, FINETUNE), *((name, f"predict/{point}") for point in points)}
-        recorded = name in with_exits and counting.counts(Path(stages.record_exits(name).artefact))
-        found |= {(name, RECORD)} if recorded else set()
+        found.add((name, FINETUNE))
+        for point in stages.points(name):
+            if counting.counts(Path(stages.predict(name, point).artefact)):
+                found.add((name, f"predict/{point}"))
+        if name in with_exits and counting.counts(Path(stages.record_exits(name).artefact)):
+            found.add((name, RECORD))
     return frozenset(found)

@@ -7,9 +7,9 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
-from longwatt import plan_urgency
+from longwatt import plan_urgency, wording
 from longwatt.cells import LARGEST, classifies
 from longwatt.data_sizes import LABELLED_DATA, SCROLLS_DATA, TOKENS_PER_WORD, Data, repository_name
 from longwatt.footprint import Parameters
@@ -28,56 +28,52 @@ from longwatt.stages import Stages
 from longwatt.study import DEMO
 from longwatt.study_checks import checked_stages
 from longwatt.training_work import CPU_FLOPS, CPU_LAYER_S, GPU_FLOPS, GPU_LAYER_S, LARGEST_BATCH
-from longwatt.wording import (
-    LISTED,
-    NA,
-    count,
-    duration,
-    gib,
-    more_rows,
-    number,
-    percent,
-    random_weights,
-    short,
-    times,
-)
+from longwatt.wording import NA, count, duration, gib, number, percent, short
 
 DEAREST = 10  # cells that the plan names
 COLUMNS = (
     "cell", "dataset", "model", "seq_len", "budget", "protocol", "seed", "part", "finished", "gpus",
-    "seconds", "seconds_median", "seconds_at_most", "seconds_source", "gpu_hours", "gpu_hours_at_most",
-    "mean_power_w", "power_source", "energy_kwh", "energy_kwh_at_most", "energy_cost", "gpu_cost", "gco2e",
-    "steps", "steps_at_most", "validations", "validations_at_most", "validation_share", "validation_share_at_most",
-    "patience", "cannot_stop_early",
+    "seconds", "seconds_median", "seconds_at_most", "seconds_source", "gpu_hours",
+    "gpu_hours_at_most", "mean_power_w", "power_source", "energy_kwh", "energy_kwh_at_most",
+    "energy_cost", "gpu_cost", "gco2e", "steps", "steps_at_most", "validations",
+    "validations_at_most", "validation_share", "validation_share_at_most", "patience",
+    "cannot_stop_early",
 )  # fmt: skip
 
 
 def write_plan(
-    settings: Mapping[str, Any], stamps: Mapping[str, Sequence[str]], folder: Path, provenance: Mapping[str, Any]
+    settings: Mapping[str, Any],
+    stamps: Mapping[str, Sequence[str]],
+    folder: Path,
+    provenance: Mapping[str, Any],
 ) -> None:
     """Write plan.md, plan.csv and plan.json, and a summary to the terminal.
 
     Args:
-        settings: `study_id`, `study`, `machine` (config.yaml), `gpus_given`, `gpus_found`, and `demo`: the embedded
-            study, None where there is none.
+        settings: `study_id`, `study`, `machine` (config.yaml), `gpus_given`, `gpus_found`, and
+            `demo`: the embedded study, None where there is none.
         stamps: the digests of settings and code in force, by artefact.
         folder: results/{study}.
         provenance: the stamp of plan.json.
     """
     plan = read_plan(settings, stamps)
     with whole_file(folder / "plan.csv", newline="") as stream:
-        _write_rows(stream, plan)
+        writer = csv.DictWriter(stream, COLUMNS, restval=NA)
+        writer.writeheader()
+        for part in plan.parts:
+            row = _row(part, plan.prices)
+            writer.writerow({name: value for name, value in row.items() if value is not None})
     write_json(folder / "plan.json", {**facts(plan), "provenance": provenance})
-    sections = page(plan)
     with whole_file(folder / "plan.md") as stream:
-        stream.write(markdown(f"Plan of {plan.stages.study_id}", sections))
+        stream.write(markdown(f"Plan of {plan.stages.study_id}", page(plan)))
     for line in summary(plan):
         say(line)
-    say(f"the whole plan is in {folder / 'plan.md'}, a row for each cell and part in {folder / 'plan.csv'}")
+    table = folder / "plan.csv"
+    say(f"the whole plan is in {folder / 'plan.md'}, a row for each cell and part in {table}")
 
 
 def read_plan(settings: Mapping[str, Any], stamps: Mapping[str, Sequence[str]]) -> Plan:
-    """Make the plan of a study; arguments as `write_plan`."""
+    """Make the plan of a study. Arguments are as in `write_plan`."""
     machine = settings["machine"]
     stages = checked_stages(settings["study_id"], settings["study"], machine)
     needed = max(stages.gpus(name) for name in stages.cells)
@@ -88,7 +84,7 @@ def read_plan(settings: Mapping[str, Any], stamps: Mapping[str, Sequence[str]]) 
 
 
 def _runtimes(stages: Stages) -> RuntimeModel:
-    """Foretell run times; those of results that are there no more foretell nothing."""
+    """Foretell run times without results that are there no more."""
     found = plan_urgency.runtimes(stages)
     found.left_out = changed_cells(found.summary, Path(stages.results))
     return found
@@ -98,10 +94,9 @@ def facts(plan: Plan) -> dict[str, Any]:
     """Collect plan.json: the totals, and all that is no row of plan.csv."""
     expected, most = plan.wall_s
     bills = {
-        "all": (plan.parts, False),
-        "left": (plan.left, False),
-        "all_at_most": (plan.parts, True),
-        "left_at_most": (plan.left, True),
+        f"{name}{'_at_most' if at_most else ''}": asdict(Bill.of(parts, plan.prices, at_most))
+        for at_most in (False, True)
+        for name, parts in (("all", plan.parts), ("left", plan.left))
     }
     return {
         "study": plan.stages.study_id,
@@ -112,7 +107,7 @@ def facts(plan: Plan) -> dict[str, Any]:
         "gpus": asdict(plan.gpus),
         "wall_s": expected,
         "wall_s_at_most": most,
-        **{name: asdict(Bill.of(parts, plan.prices, at_most)) for name, (parts, at_most) in bills.items()},
+        **bills,
         "prices": plan.prices,
         "disk": [asdict(share) for share in plan.disk],
         "misses": {study: [asdict(miss) for miss in found] for study, found in plan.misses.items()},
@@ -120,61 +115,41 @@ def facts(plan: Plan) -> dict[str, Any]:
     }
 
 
-def _write_rows(stream: TextIO, plan: Plan) -> None:
-    writer = csv.DictWriter(stream, COLUMNS, restval=NA)
-    writer.writeheader()
-    for part in plan.parts:
-        known = {name: value for name, value in _row(part, plan.prices).items() if value is not None}
-        writer.writerow(known)
-
-
 def _row(part: CellPart, prices: Mapping[str, Any]) -> dict[str, Any]:
     bill = Bill.of([part], prices)
-    trained = {} if part.work is None or part.work_at_most is None else _training_row(part)
-    return {
+    own = ("finished", "gpus", "seconds", "seconds_median", "seconds_at_most")
+    row = {
         "cell": part.cell.name,
         **vars(part.cell),
         "part": part.part,
-        "finished": part.finished,
-        "gpus": part.gpus,
-        "seconds": part.seconds,
-        "seconds_median": part.seconds_median,
-        "seconds_at_most": part.seconds_at_most,
+        **{name: getattr(part, name) for name in (*own, "energy_kwh", "energy_kwh_at_most")},
         "seconds_source": part.source,
         "gpu_hours": bill.gpu_hours,
         "gpu_hours_at_most": part.gpus * part.seconds_at_most / HOUR_S,
         "mean_power_w": part.power.watts,
         "power_source": part.power.source,
-        "energy_kwh": part.energy_kwh,
-        "energy_kwh_at_most": part.energy_kwh_at_most,
         "energy_cost": bill.energy_cost,
         "gpu_cost": bill.gpu_cost,
         "gco2e": None if bill.co2e_kg is None else bill.co2e_kg * G_PER_KG,
-        **trained,
     }
-
-
-def _training_row(part: CellPart) -> dict[str, Any]:
-    assert part.work is not None and part.work_at_most is not None
-    return {
-        "steps": round(part.work.steps),
-        "steps_at_most": round(part.work_at_most.steps),
-        "validations": part.work.validations,
-        "validations_at_most": part.work_at_most.validations,
-        "validation_share": part.work.validation_share,
-        "validation_share_at_most": part.work_at_most.validation_share,
-        "patience": part.patience,
-        "cannot_stop_early": part.cannot_stop_early,
-    }
+    for work, ending in ((part.work, ""), (part.work_at_most, "_at_most")):
+        if work is not None:
+            row[f"steps{ending}"] = round(work.steps)
+            row[f"validations{ending}"] = work.validations
+            row[f"validation_share{ending}"] = work.validation_share
+    if part.work_at_most is not None:
+        row |= {"patience": part.patience, "cannot_stop_early": part.cannot_stop_early}
+    return row
 
 
 def summary(plan: Plan) -> list[str]:
-    """Sum a plan up for the terminal: its head, the dearest cells, what cannot stop early."""
+    """Sum a plan up for the terminal, with what is dear or never stops."""
     lines = _head(plan)
-    lines += [f"dearest: {row['cell']}, {row['expected']} ({row['at most']} at most)" for row in _dearest(plan)[:3]]
-    stuck = [part for part in plan.parts if part.cannot_stop_early]
-    lines += [f"early stopping can never fire in {len(stuck)} of {len(plan.stages.cells)} cells"] if stuck else []
-    return lines
+    for row in _dearest(plan)[:3]:
+        lines.append(f"dearest: {row['cell']}, {row['expected']} ({row['at most']} at most)")
+    stuck, cells = sum(part.cannot_stop_early for part in plan.parts), len(plan.stages.cells)
+    never = f"early stopping can never fire in {stuck} of {cells} cells"
+    return [*lines, never] if stuck else lines
 
 
 def page(plan: Plan) -> list[Section]:
@@ -182,29 +157,40 @@ def page(plan: Plan) -> list[Section]:
     pue = plan.prices["pue"]
     outside = [f"The building's overhead (PUE {pue:g}) is in none of these numbers."]
     left_out = [NOT_IN_IT, *([LEFT_OUT_OF_EXITS] if plan.stages.with_exits else [])]
+    assumptions = Table(_assumptions(plan), ["what", "assumed", "source"])
+    dearest = f"The dearest {min(DEAREST, len(plan.stages.cells))} cells"
     return [
         Section("", [*_head(plan), *(outside if pue != 1 else [])]),
         Section("By dataset and model", [Table(_by_model(plan), ["dataset", "model", "budget"])]),
-        Section(f"The dearest {min(DEAREST, len(plan.stages.cells))} cells", [Table(_dearest(plan), ["cell", "from"])]),
+        Section(dearest, [Table(_dearest(plan), ["cell", "from"])]),
         _validations(plan),
         _stuck(plan),
         _disk(plan),
-        Section("What this rests on", [Table(_assumptions(plan), ["what", "assumed", "source"]), *left_out]),
+        Section("What this rests on", [assumptions, *left_out]),
         _error(plan),
     ]
 
 
 NOT_IN_IT = (
-    "Not in the times: making data and finding batch sizes, starting processes and loading models, waiting for GPUs "
-    "that others use, attempts that are lost. Of a training that was interrupted the whole is counted, though it goes "
-    "on from its last checkpoint."
+    "Not in the times: making data and finding batch sizes, starting processes and loading models, "
+    "waiting for GPUs that others use, attempts that are lost. Of a training that was interrupted "
+    "the whole is counted, though it goes on from its last checkpoint."
 )
-
-
-LEAVING = " In the mean, examples leave at exits as stated below; at most, none leaves before the last."
+ESTIMATES = (
+    "Estimates, not measurements: what comes first is the mean over when trainings may stop early, "
+    "as the model assumes it; `at most` holds if none stops before its last step. The time until "
+    "all is done is that of a simulated schedule in which every job takes its mean (or most) time."
+)
+LEAVING = (
+    " In the mean, examples leave at exits as stated below; at most, none leaves before the last."
+)
 LEFT_OUT_OF_EXITS = (
-    "Nor is fitting temperatures and comparing exits, which takes seconds a cell; recording what every exit says of "
-    "every example is a part of its own (exits)."
+    "Nor is fitting temperatures and comparing exits, which takes seconds a cell; recording what "
+    "every exit says of every example is a part of its own (exits)."
+)
+STALE = (
+    "{} in the summary of what was made with other settings or code than now: good to scale these "
+    "estimates and to tell what power is drawn, but no answer for what is left."
 )
 
 
@@ -212,26 +198,22 @@ def _head(plan: Plan) -> list[str]:
     """Write the sentences that matter before paying."""
     cells, left = len(plan.stages.cells), plan.left
     if not left:
-        return [f"{cells} cells, all of which have run: nothing is left. What they took: {_bill(plan, plan.parts)}."]
-    lines = [f"{cells} cells, estimated: {_bill(plan, left)}; {_wall(plan)}; {gib(_disk_gib(plan))} of disk."]
+        took = f"nothing is left. What they took: {_bill(plan, plan.parts)}."
+        return [f"{cells} cells, all of which have run: {took}"]
+    disk = f"{gib(_disk_gib(plan))} of disk"
+    lines = [f"{cells} cells, estimated: {_bill(plan, left)}; {_wall(plan)}; {disk}."]
     if plan.finished:
         done = [part for part in plan.parts if part.finished]
-        word = "was measured" if all(part.source == "measured" for part in done) else "took, partly estimated"
+        measured = all(part.source == "measured" for part in done)
+        word = "was measured" if measured else "took, partly estimated"
+        share = f"{len(done)} of {len(plan.parts)}"
         lines.append(
-            f"That is what is left: {len(done)} of {len(plan.parts)} trainings and predictions have run. "
+            f"That is what is left: {share} trainings and predictions have run. "
             f"What they {word}: {_bill(plan, done)}."
         )
-    lines.append(
-        "Estimates, not measurements: what comes first is the mean over when trainings may stop early, as the model "
-        "assumes it; `at most` holds if none stops before its last step. The time until all is done is that of a "
-        "simulated schedule in which every job takes its mean (or most) time."
-        + (LEAVING if plan.stages.with_exits else "")
-    )
+    lines.append(ESTIMATES + (LEAVING if plan.stages.with_exits else ""))
     if plan.stale:
-        lines.append(
-            f"{count(plan.stale, 'measurement')} in the summary of what was made with other settings or code than "
-            "now: good to scale these estimates and to tell what power is drawn, but no answer for what is left."
-        )
+        lines.append(STALE.format(count(plan.stale, "measurement")))
     return lines
 
 
@@ -246,11 +228,15 @@ def _bill(plan: Plan, parts: Sequence[CellPart]) -> str:
         (bill.gpu_cost, most.gpu_cost, f"{currency} for GPUs"),
         (bill.co2e_kg, most.co2e_kg, "kg CO2e"),
     ]
-    said = [_pair(short(value), short(limit), f" {unit}") for value, limit, unit in quantities if value is not None]
-    on_cpu = [_pair(duration(bill.cpu_hours * HOUR_S), duration(most.cpu_hours * HOUR_S), " on the CPU")]
-    return ", ".join(
-        [*(on_cpu if bill.cpu_hours else []), *said, *([] if bill.energy_kwh is not None else ["energy NA"])]
-    )
+    said = [
+        _pair(short(value), short(limit), f" {unit}")
+        for value, limit, unit in quantities
+        if value is not None
+    ]
+    if bill.cpu_hours:
+        hours, limit = duration(bill.cpu_hours * HOUR_S), duration(most.cpu_hours * HOUR_S)
+        said = [_pair(hours, limit, " on the CPU"), *said]
+    return ", ".join(said if bill.energy_kwh is not None else [*said, "energy NA"])
 
 
 def _pair(value: str, limit: str, unit: str) -> str:
@@ -258,10 +244,11 @@ def _pair(value: str, limit: str, unit: str) -> str:
 
 
 def _wall(plan: Plan) -> str:
-    expected, most = plan.wall_s
-    where = f" on {count(plan.gpus.count, 'GPU')}" if plan.gpus.count else ", one job at a time"
-    source = f"; GPUs: {plan.gpus.source}" if plan.gpus.count else ""
-    return "done in " + _pair(duration(expected), duration(most), where) + source
+    expected, most = map(duration, plan.wall_s)
+    if not plan.gpus.count:
+        return "done in " + _pair(expected, most, ", one job at a time")
+    where = f" on {count(plan.gpus.count, 'GPU')}"
+    return f"done in {_pair(expected, most, where)}; GPUs: {plan.gpus.source}"
 
 
 def _by_model(plan: Plan) -> list[dict[str, str]]:
@@ -271,7 +258,8 @@ def _by_model(plan: Plan) -> list[dict[str, str]]:
         groups.setdefault((part.cell.dataset, part.cell.model, part.cell.budget), []).append(part)
     rows = []
     for (dataset, model, budget), parts in groups.items():
-        random = random_weights(plan.stages.study["models"][model]["initialisation"] == "random", brackets=True)
+        is_random = plan.stages.study["models"][model]["initialisation"] == "random"
+        random = wording.random_weights(is_random, brackets=True)
         names = {"dataset": titles[dataset], "model": titles[model] + random, "budget": budget}
         rows.append({**names, **_amounts(plan, parts)})
     return [*rows, {"dataset": "all", "model": "", "budget": "", **_amounts(plan, plan.parts)}]
@@ -300,33 +288,31 @@ def _amount(hours: float, on_cpu: bool) -> str:
 
 
 def _validation_share(trained: Sequence[CellPart]) -> float:
-    """CellPart of the longest trainings' time that goes into validations."""
+    """Return the share of the longest trainings' time that goes into validations."""
     works = [(part.work_at_most, part.seconds_at_most) for part in trained if part.work_at_most]
-    return sum(work.validation_share * seconds for work, seconds in works) / sum(seconds for _, seconds in works)
-
-
-def _by_cell(plan: Plan) -> dict[str, list[CellPart]]:
-    cells: dict[str, list[CellPart]] = {}
-    for part in plan.parts:
-        cells.setdefault(part.cell.name, []).append(part)
-    return cells
+    spent = sum(work.validation_share * seconds for work, seconds in works)
+    return spent / sum(seconds for _, seconds in works)
 
 
 def _dearest(plan: Plan) -> list[dict[str, str]]:
-    """The cells that take most device time, whether they have run or not."""
-    hours = {n: sum(max(1, p.gpus) * p.seconds for p in parts) / HOUR_S for n, parts in _by_cell(plan).items()}
-    most = {n: sum(max(1, p.gpus) * p.seconds_at_most for p in parts) / HOUR_S for n, parts in _by_cell(plan).items()}
-    named = sorted(hours, key=lambda name: -hours[name])[:DEAREST]
+    """List the cells that take most device time, whether they have run or not."""
+    cells: dict[str, list[CellPart]] = {}
+    for part in plan.parts:
+        cells.setdefault(part.cell.name, []).append(part)
+    hours = {n: sum(max(1, p.gpus) * p.seconds for p in own) / HOUR_S for n, own in cells.items()}
+    most = {
+        n: sum(max(1, p.gpus) * p.seconds_at_most for p in own) / HOUR_S for n, own in cells.items()
+    }
     return [
         {
             "cell": name,
             "expected": _hours(plan, name, hours[name]),
             "at most": _hours(plan, name, most[name]),
-            "alone it runs": duration(sum(part.seconds for part in _by_cell(plan)[name])),
-            "kWh": short(Bill.of(_by_cell(plan)[name], plan.prices).energy_kwh),
-            "from": "; ".join(dict.fromkeys(part.source for part in _by_cell(plan)[name])),
+            "alone it runs": duration(sum(part.seconds for part in cells[name])),
+            "kWh": short(Bill.of(cells[name], plan.prices).energy_kwh),
+            "from": "; ".join(dict.fromkeys(part.source for part in cells[name])),
         }
-        for name in named
+        for name in sorted(hours, key=lambda name: -hours[name])[:DEAREST]
     ]
 
 
@@ -335,12 +321,13 @@ def _hours(plan: Plan, name: str, hours: float) -> str:
 
 
 def _validations(plan: Plan) -> Section:
-    trained = sorted((part for part in plan.parts if part.work_at_most), key=lambda part: -_validation_share([part]))
+    known = [part for part in plan.parts if part.work_at_most]
+    trained = sorted(known, key=lambda part: -_validation_share([part]))
     most = sum(part.work_at_most.validations for part in trained if part.work_at_most)
     text = (
-        f"At most {most:,} validations, {percent(_validation_share(trained))} of all training time if no cell stops "
-        "early. Where the last step is none at which one is due, one more after it is counted, as it is made. The "
-        "cells with the largest share:"
+        f"At most {most:,} validations, {percent(_validation_share(trained))} of all training time "
+        "if no cell stops early. Where the last step is none at which one is due, one more after "
+        "it is counted, as it is made. The cells with the largest share:"
     )
     rows = [
         {
@@ -362,11 +349,13 @@ def _stuck(plan: Plan) -> Section:
     stuck = [part for part in plan.parts if part.cannot_stop_early and part.work_at_most]
     heading = "Early stopping that can never fire"
     if not stuck:
-        return Section(heading, ["Every cell has enough validations for its early stopping to fire."])
+        enough = "Every cell has enough validations for its early stopping to fire."
+        return Section(heading, [enough])
     text = (
-        f"In {len(stuck)} of {len(plan.stages.cells)} cells (patience + 1) x every_steps is no less than all "
-        "steps: after a first validation there is no room for as many more as patience says without improvement before "
-        "the last step. These cells run to it. Validate more often (every_steps) or lower patience if they should stop."
+        f"In {len(stuck)} of {len(plan.stages.cells)} cells (patience + 1) x every_steps is no "
+        "less than all steps: after a first validation there is no room for as many more as "
+        "patience says without improvement before the last step. These cells run to it. Validate "
+        "more often (every_steps) or lower patience if they should stop."
     )
     rows = [
         {
@@ -376,17 +365,19 @@ def _stuck(plan: Plan) -> Section:
             "patience": str(part.patience),
             "every steps": f"{part.every_steps:,}",
         }
-        for part in stuck[:LISTED]
+        for part in stuck[: wording.LISTED]
     ]
-    more = more_rows(stuck, "are in plan.csv")
+    more = wording.more_rows(stuck, "are in plan.csv")
     return Section(heading, [text, Table(rows, ["cell"]), *more])
 
 
 def _scheduled(part: CellPart) -> str:
-    """Say how many validations are due in a training, and if one follows its last step."""
+    """Say how many validations are due, and if one follows the last step."""
     assert part.work_at_most is not None and part.every_steps is not None
     due = int(part.work_at_most.steps // part.every_steps)
-    return f"{due}, and one after the last step" if due < part.work_at_most.validations else str(due)
+    return str(due) + (
+        ", and one after the last step" if due < part.work_at_most.validations else ""
+    )
 
 
 def _disk_gib(plan: Plan) -> float:
@@ -394,8 +385,9 @@ def _disk_gib(plan: Plan) -> float:
 
 
 def _disk(plan: Plan) -> Section:
-    rows = [{"what": share.what, "size": gib(share.gib), "source": share.source} for share in plan.disk]
-    rows.append({"what": "at most together", "size": gib(_disk_gib(plan)), "source": ""})
+    sizes = [(share.what, share.gib, share.source) for share in plan.disk]
+    sizes.append(("at most together", _disk_gib(plan), ""))
+    rows = [{"what": what, "size": gib(size), "source": source} for what, size, source in sizes]
     return Section("Disk", [Table(rows, ["what", "source"]), *_parameters(plan.parameters)])
 
 
@@ -408,12 +400,13 @@ def _parameters(found: Parameters) -> list[str]:
     said = [f"Parameters, counted in the models: {', '.join(sizes)}."] if sizes else []
     if found.estimated & found.trained.keys():
         said.append("Estimated are models whose configuration is not here yet.")
-    return said + [f"Not counted is {n}, which cannot be built: {why}" for n, why in found.unknown.items()]
+    unknown = found.unknown.items()
+    return said + [f"Not counted is {n}, which cannot be built: {why}" for n, why in unknown]
 
 
 def _assumptions(plan: Plan) -> list[dict[str, str]]:
-    rows = [*_speeds(plan), *_lengths(plan), *_depths(plan), *_batches(plan), *_powers(plan), *_prices(plan)]
-    return [*rows, _fact("early stopping", *STOPPING)]
+    kinds = (_speeds, _lengths, _depths, _batches, _powers, _prices)
+    return [*(row for of in kinds for row in of(plan)), _fact("early stopping", *STOPPING)]
 
 
 NO_CURRENCY = "(no currency given)"
@@ -423,18 +416,19 @@ def _prices(plan: Plan) -> list[dict[str, str]]:
     """List prices and carbon of electricity and GPUs as far as config.yaml has them."""
     known, currency = plan.prices, plan.prices["currency"] or NO_CURRENCY
     grid = ", ".join(str(part) for part in (known["grid_source"], known["grid_year"]) if part)
+    prices, carbon = "declared: prices in config.yaml", "declared: carbon in config.yaml"
     facts = (
-        ("a kWh", known["price_per_kwh"], currency, "declared: prices in config.yaml"),
-        ("an hour of a GPU", known["price_per_gpu_hour"], currency, "declared: prices in config.yaml"),
-        ("carbon of a kWh", known["grid_gco2e_per_kwh"], "gCO2e", f"declared: carbon in config.yaml ({grid})"),
+        ("a kWh", known["price_per_kwh"], currency, prices),
+        ("an hour of a GPU", known["price_per_gpu_hour"], currency, prices),
+        ("carbon of a kWh", known["grid_gco2e_per_kwh"], "gCO2e", f"{carbon} ({grid})"),
     )
-    return [_fact(what, f"{value} {unit}", source) for what, value, unit, source in facts if value is not None]
+    return [_fact(what, f"{x} {unit}", source) for what, x, unit, source in facts if x is not None]
 
 
 STOPPING = (
-    "each doubling of the steps is as likely to see the stop as any other, between the first step at which a training "
-    "can stop and its last: half have stopped at the geometric mean (the order of jobs), their mean is "
-    "(last - first) / ln(last / first) (times and bills)",
+    "each doubling of the steps is as likely to see the stop as any other, between the first step "
+    "at which a training can stop and its last: half have stopped at the geometric mean (the order "
+    "of jobs), their mean is (last - first) / ln(last / first) (times and bills)",
     "assumed",
 )
 
@@ -446,31 +440,35 @@ def _fact(what: str, assumed: str, source: str) -> dict[str, str]:
 def _speeds(plan: Plan) -> list[dict[str, str]]:
     """List the assumed speeds of devices, and the basis of run times."""
     budgets = plan.stages.study["budgets"]
-    used = sorted({part.cell.budget for part in plan.parts})
+    used = [budgets[name] for name in sorted({part.cell.budget for part in plan.parts})]
     rows = []
-    precisions = {budgets[name].get("precision", "fp32") for name in used if budgets[name]["gpus"]}
-    for precision in sorted(precisions):
-        rate = f"{GPU_FLOPS[precision] / 1e12:g} x 10^12 operations/s, {GPU_LAYER_S * 1000:g} ms a layer"
+    for precision in sorted({one.get("precision", "fp32") for one in used if one["gpus"]}):
+        rate = _rate(GPU_FLOPS[precision], 12, GPU_LAYER_S)
         rows.append(_fact(f"a GPU in {precision}", rate, "assumed: a data-centre GPU of 2020"))
-    if any(not budgets[name]["gpus"] for name in used):
-        rate = f"{CPU_FLOPS / 1e9:g} x 10^9 operations/s, {CPU_LAYER_S * 1000:g} ms a layer"
-        rows.append(_fact("the CPU", rate, "assumed: a few cores"))
+    if any(not one["gpus"] for one in used):
+        rows.append(_fact("the CPU", _rate(CPU_FLOPS, 9, CPU_LAYER_S), "assumed: a few cores"))
     families = {entry["family"] for entry in plan.stages.study["models"].values()}
     if "bigbird_pegasus" in families:
-        published = "arXiv 2204.07288, GovReport at 4096 tokens"
-        rows.append(_fact("BigBird's sparse attention", f"{BIGBIRD_COST:g} times its operations", published))
+        cost, source = f"{BIGBIRD_COST:g} times its operations", "arXiv 2204.07288, GovReport"
+        rows.append(_fact("BigBird's sparse attention", cost, f"{source} at 4096 tokens"))
     sources = [part.source for part in plan.parts]
-    counted = {source: sources.count(source) for source in dict.fromkeys(sources)}
-    basis = "; ".join(f"{count} from {source}" for source, count in counted.items())
-    measured = f"measured: {plan.runtimes.summary}" if plan.runtimes.measured else "nothing measured yet"
-    return [*rows, _fact("times of trainings and predictions", basis, measured)]
+    basis = "; ".join(f"{found} from {source}" for source, found in Counter(sources).items())
+    measured = f"measured: {plan.runtimes.summary}"
+    known = measured if plan.runtimes.measured else "nothing measured yet"
+    return [*rows, _fact("times of trainings and predictions", basis, known)]
+
+
+def _rate(flops: float, exponent: int, layer_s: float) -> str:
+    size = f"{flops / 10**exponent:g} x 10^{exponent}"
+    return f"{size} operations/s, {layer_s * 1000:g} ms a layer"
 
 
 def _lengths(plan: Plan) -> list[dict[str, str]]:
     rows = []
     for name, data in sorted(plan.runtimes.data.items()):
         inputs, outputs = data.words_in * TOKENS_PER_WORD, data.words_out * TOKENS_PER_WORD
-        sizes = f"{data.rows.get('train', 0):,} rows to train on, {_validated(plan, name, data)} to validate"
+        trained, validated = data.rows.get("train", 0), _validated(plan, name, data)
+        sizes = f"{trained:,} rows to train on, {validated} to validate"
         out = "a label" if _is_labelled(plan, name) else f"{outputs:,.0f}"
         lengths = f"{inputs:,.0f} tokens in, {out} out"
         rows.append(_fact(name, f"{sizes}; {lengths}", _data_source(plan, name)))
@@ -491,24 +489,27 @@ def _depths(plan: Plan) -> list[dict[str, str]]:
     )
     return [
         _fact(
-            f"layers that a mean example of {name} runs", f"{layers:.1f} at {count(points, 'inference point')}", source
+            f"layers that a mean example of {name} runs",
+            f"{layers:.1f} at {count(points, 'inference point')}",
+            source,
         )
         for (name, layers, source), points in counted.items()
     ]
 
 
 def _exit_rule(plan: Plan, name: str, point: str) -> Mapping[str, Any] | None:
-    found: Mapping[str, Any] | None = plan.stages.predict(name, point).settings["inference"].get("exit")
+    settings = plan.stages.predict(name, point).settings["inference"]
+    found: Mapping[str, Any] | None = settings.get("exit")
     return found
 
 
 def _depth(plan: Plan, name: str, point: str) -> tuple[str, float, str]:
-    """Return a model, its layers that a mean example runs at a point, and the source."""
+    """Return a model, the layers of a mean example, and their source."""
     runtimes, cell = plan.runtimes, plan.stages.cells[name]
     shape, share = runtimes.shapes[cell.model], runtimes.measured_depth(name, f"predict/{point}")
-    if share is None:
-        return cell.model, shape.depth(_exit_rule(plan, name, point)) * shape.encoder_layers, ASSUMED_EXITS
-    return cell.model, share * shape.encoder_layers, MEASURED_EXITS
+    source = ASSUMED_EXITS if share is None else MEASURED_EXITS
+    share = shape.depth(_exit_rule(plan, name, point)) if share is None else share
+    return cell.model, share * shape.encoder_layers, source
 
 
 ASSUMED_EXITS = "assumed: half way between the first exit and the last"
@@ -519,12 +520,14 @@ def _validated(plan: Plan, name: str, data: Data) -> str:
     """Say how many predictions of the validation split are compared, and with what."""
     if _is_labelled(plan, name):
         return f"{data.inputs('validation'):,}"
-    compared = plan.stages.study.get("scoring", {}).get("references", COMPARISON_DEFAULTS["references"])
+    scoring = {**COMPARISON_DEFAULTS, **plan.stages.study.get("scoring", {})}
+    compared = scoring["references"]
     inputs = f"{data.predictions('validation', None, compared):,}"
     if compared == EACH:
         return f"{inputs} rows (each reference)"
     if data.examples is None:
-        return f"at most {inputs} inputs (rows; how many ids are unique is not known before the data are here)"
+        unknown = "how many ids are unique is not known before the data are here"
+        return f"at most {inputs} inputs (rows; {unknown})"
     return f"{inputs} inputs"
 
 
@@ -547,11 +550,15 @@ def _data_source(plan: Plan, name: str) -> str:
 def _batches(plan: Plan) -> list[dict[str, str]]:
     """List the largest batches, found by probes or assumed."""
     stages, what, unit = plan.stages, "the largest batch that fits", "examples a device"
-    asked = [n for n in stages.cells if stages.finetune(n).settings["budget"]["per_device_batch_size"] == LARGEST]
+    batches = {
+        n: stages.finetune(n).settings["budget"]["per_device_batch_size"] for n in stages.cells
+    }
+    asked = [name for name, batch in batches.items() if batch == LARGEST]
     sizes = [size for name in asked if (size := plan.runtimes.largest_batch(name)) is not None]
     untried, rows = len(asked) - len(sizes), []
     if sizes:
-        span = f"{min(sizes)} {unit}" if len(set(sizes)) == 1 else f"{min(sizes)} to {max(sizes)} {unit}"
+        few, many = min(sizes), max(sizes)
+        span = f"{few} {unit}" if few == many else f"{few} to {many} {unit}"
         rows.append(_fact(what, span, f"found by trying for {count(len(sizes), 'cell')}"))
     if untried:
         source = f"assumed for {count(untried, 'cell')} until it has been found by trying"
@@ -565,14 +572,11 @@ def _powers(plan: Plan) -> list[dict[str, str]]:
     for part in plan.parts:
         kind = f"{part.cell.model} {'training' if part.work else 'predicting'}"
         who.setdefault((part.cell.budget, part.power.watts, part.power.source), set()).add(kind)
-    return [
-        _fact(
-            f"power on {budget}: {', '.join(sorted(kinds))}",
-            NA if watts is None else f"{short(watts)} W a job",
-            source,
-        )
-        for (budget, watts, source), kinds in who.items()
-    ]
+    rows = []
+    for (budget, watts, source), kinds in who.items():
+        draws = NA if watts is None else f"{short(watts)} W a job"
+        rows.append(_fact(f"power on {budget}: {', '.join(sorted(kinds))}", draws, source))
+    return rows
 
 
 def _error(plan: Plan) -> Section:
@@ -582,9 +586,10 @@ def _error(plan: Plan) -> Section:
         rows += [_miss(study, miss) for miss in found]
         missing += [] if found else [study]
     text = (
-        "Cells that were measured, each foretold without its own measurement: how many times too long or too short. "
-        "Scaled are predictions scaled by the study's other measured cells (other seeds are left out with "
-        "it), as above; unscaled are those from operations alone, which hold while nothing of a study is measured."
+        "Cells that were measured, each foretold without its own measurement: how many times too "
+        "long or too short. Scaled are predictions scaled by the study's other measured cells "
+        "(other seeds are left out with it), as above; unscaled are those from operations alone, "
+        "which hold while nothing of a study is measured."
     )
     gaps = []
     for study in missing:
@@ -606,9 +611,9 @@ def _miss(study: str, miss: Miss) -> dict[str, str]:
         "part": miss.part,
         "measured cells": str(miss.cells),
         "of them scaled": str(miss.scaled),
-        "scaled: median": times(miss.median, ".2f"),
-        "worst": times(miss.worst, ".2f"),
+        "scaled: median": wording.times(miss.median, ".2f"),
+        "worst": wording.times(miss.worst, ".2f"),
         "worst cell": miss.worst_cell or NA,
-        "unscaled: median": times(miss.unrefined_median),
-        "unscaled: worst": times(miss.unrefined_worst),
+        "unscaled: median": wording.times(miss.unrefined_median),
+        "unscaled: worst": wording.times(miss.unrefined_worst),
     }

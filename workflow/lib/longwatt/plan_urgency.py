@@ -1,6 +1,6 @@
-"""Urgency of jobs, as the whole numbers that Snakemake's `priority:` wants; higher goes first.
+"""Urgency of jobs, as the whole numbers that Snakemake's `priority:` wants.
 
-From the most urgent on:
+Higher goes first. From the most urgent on:
 
 1. data: everything waits for them, and bad data shows before any training;
 2. jobs with GPUs: those of more GPUs first, since jobs of few fill the gaps that they leave and not
@@ -25,9 +25,8 @@ from longwatt.stages import Stages
 from longwatt.study_checks import known_configs
 
 DATA = 1_000_000
-PER_DOUBLING = (
-    64  # steps of urgency between a job and one that takes twice as long: 1 % apart is told apart
-)
+# Steps of urgency between a job and one that takes twice as long: 1 % apart is told apart.
+PER_DOUBLING = 64
 LENGTHS = 4096  # room for the lengths of one kind of job; enough for 2**64 seconds
 KINDS = 2 * LENGTHS  # room for the trainings and predictions of one number of GPUs
 REDUCTION = KINDS - 1  # below every job with a GPU, above every job without
@@ -46,26 +45,21 @@ def of_cell(gpus: int, seconds: float, trained: bool) -> int:
 
 
 def runtimes(stages: Stages) -> RuntimeModel:
-    """Foretell run times of a study, by the summary of earlier runs where there is one."""
+    """Foretell run times of a study, by the summary of earlier runs if any."""
     points = {name: stages.points(name) for name in stages.cells}
-    return RuntimeModel.of(
-        stages.study, stages.cells, known_configs(stages), stages.results, points
-    )
+    configs, results = known_configs(stages), stages.results
+    return RuntimeModel.of(stages.study, stages.cells, configs, results, points)
 
 
 class Urgency:
-    """How urgent the jobs of one study's cells are.
-
-    Args:
-        stages: the study's jobs.
-    """
+    """Urgency of the jobs of one study's cells."""
 
     def __init__(self, stages: Stages) -> None:
         self.stages = stages
 
     @cached_property
     def runtimes(self) -> RuntimeModel:
-        """How long jobs will take; found out for the first that asks."""
+        """Run times of jobs, found out for the first that asks."""
         return runtimes(self.stages)
 
     def of(self, name: str, inference: str | None = None) -> int:

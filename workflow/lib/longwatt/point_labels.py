@@ -73,15 +73,11 @@ def label_points(axis: Axes, lines: Sequence[pd.DataFrame], *, needed: bool) -> 
 
 
 def _drawn(axis: Axes) -> tuple[Array, Array, list[Array]]:
-    """Find a panel's markers, their radii in points, and its lines.
-
-    All are in the panel's coordinates.
-    """
+    """Find a panel's markers, their radii (points) and its lines, in the panel's coordinates."""
     markers, radii, lines = [], [], []
     for line in axis.lines:
-        places = axis.transData.inverted().transform(
-            line.get_transform().transform(line.get_xydata())
-        )
+        pixels = line.get_transform().transform(line.get_xydata())
+        places = axis.transData.inverted().transform(pixels)
         if line.get_marker() not in ("None", "", "_", "|"):
             markers.append(places)
             radii += [line.get_markersize() / 2] * len(places)

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from longwatt.artefacts import check_beside, read_artefact, read_from
+from longwatt.cells import FINETUNE
 from longwatt.escaping import in_html
 from longwatt.phases import OTHER, PHASES, WASTED
 from longwatt.provenance import sha256, whole_file, write_json
@@ -29,34 +30,23 @@ ALL_POINTS = 470_000  # of a page: a report of 1,000 cells stays below 20 MB
 FEWEST = 40  # of a panel
 SPARSEST = 10  # of a curve, where a panel has many
 KEY = 10  # what the name and the colour of one more curve take, as points
-COLOURS = (
-    "#000",
-    "#b2182b",
-    "#2166ac",
-    "#762a83",
-    "#8c510a",
-    "#01665e",
-    "#c51b7d",
-    "#4d4d4d",
-)  # one per GPU
+# One per GPU.
+COLOURS = ("#000", "#b2182b", "#2166ac", "#762a83", "#8c510a", "#01665e", "#c51b7d", "#4d4d4d")
 NO_SENSOR = "Power was not measured: no sensor could be read."
 STYLE = (
-    "body{font:14px/1.45 sans-serif;margin:1.5em;max-width:62em}summary{cursor:pointer;"
-    "padding:.25em 0}"
+    "body{font:14px/1.45 sans-serif;margin:1.5em;max-width:62em}"
+    "summary{cursor:pointer;padding:.25em 0}"
     "details{border-bottom:1px solid #ccc}figure{margin:.4em 0 1em}figcaption{font-size:.93em}"
     "svg{width:100%;height:auto;font-size:11px}svg text{fill:#333}.a{stroke:#666;fill:none}"
-    ".n{text-anchor:middle}"
-    ".e{text-anchor:end}.l{fill:none;stroke-width:1.2}.p{stroke-opacity:.55;fill:none}"
-    ".k{display:inline-block;width:1.6em;"
-    "height:.9em;margin:0 .4em 0 0;border:1px solid #999}.q{white-space:nowrap;margin-right:1em}"
+    ".n{text-anchor:middle}.e{text-anchor:end}.l{fill:none;stroke-width:1.2}"
+    ".p{stroke-opacity:.55;fill:none}.k{display:inline-block;width:1.6em;height:.9em;"
+    "margin:0 .4em 0 0;border:1px solid #999}.q{white-space:nowrap;margin-right:1em}"
 )
 # Lines across what was wasted.
 HATCHED = (
-    "<svg width='0' height='0' style='position:absolute'><defs><pattern id='w' width='6' "
-    "height='6' "
-    "patternUnits='userSpaceOnUse' patternTransform='rotate(45)'><path d='M0 0v6' stroke='#333'/>"
-    "</pattern></defs>"
-    "</svg>"
+    "<svg width='0' height='0' style='position:absolute'><defs>"
+    "<pattern id='w' width='6' height='6' patternUnits='userSpaceOnUse' "
+    "patternTransform='rotate(45)'><path d='M0 0v6' stroke='#333'/></pattern></defs></svg>"
 )
 HATCHED_KEY = "background:repeating-linear-gradient(135deg,#fff 0 3px,#555 3px 4px)"
 
@@ -65,13 +55,7 @@ Curve = list[tuple[float, float]]
 
 @dataclass(frozen=True)
 class Part:
-    """One metered part of a cell.
-
-    Attributes:
-        name: finetune or predict/{inference}.
-        energy: its energy.json.
-        curves: seconds and watts by GPU.
-    """
+    """A metered part of a cell, its energy.json, and its (seconds, watts) by GPU."""
 
     name: str
     energy: Mapping[str, Any]
@@ -101,8 +85,7 @@ def write_power(
         parts: metered parts of each cell, training first (`longwatt.stages.Stages.parts`).
         provenance: the stamp of power.json.
     """
-    made_from: dict[str, str] = {}
-    points = points_of_a_panel(sum(map(len, parts.values())))
+    made_from, points = dict[str, str](), points_of_a_panel(sum(map(len, parts.values())))
     with whole_file(folder / "power.html") as page:
         page.write(_head())
         for cell, heading in headings.items():
@@ -114,10 +97,7 @@ def write_power(
 
 
 def points_of_a_panel(panels: int) -> int:
-    """Count the points that the curves of one panel have together.
-
-    The number falls with the panels of the page.
-    """
+    """Count the points of a panel's curves together, fewer where panels are many."""
     return max(FEWEST, min(POINTS, ALL_POINTS // max(1, panels)))
 
 
@@ -134,10 +114,7 @@ def read_part(cell: Path, name: str) -> Part:
 
 
 def section(heading: str, parts: Sequence[Part], points: int) -> str:
-    """Write a cell's section.
-
-    Its name is closed, with a panel for each part below it.
-    """
+    """Write a cell's section: its name, which opens to a panel for each part."""
     drawn = "".join(_figure(part, points) for part in parts)
     return f"<details><summary>{in_html(heading)}</summary>{drawn}</details>\n"
 
@@ -155,12 +132,7 @@ def thinned(curve: Curve, points: int) -> Curve:
 def strips(
     timeline: Sequence[Mapping[str, Any]], length: float, count: int
 ) -> Iterator[tuple[Kind, int, int]]:
-    """List the shaded parts of a panel of so many stretches.
-
-    Each has its kind, its first and its last stretch.
-
-    A stretch is shaded as what it is most.
-    """
+    """Yield (kind, first, last) of stretches, each shaded as what it is most."""
     inside: list[dict[Kind, float]] = [{} for _ in range(count)]
     for interval in timeline:
         kind = Kind(interval["phase"], bool(interval["wasted"]))
@@ -176,17 +148,16 @@ def strips(
 
 
 def _head() -> str:
-    """Write the page's beginning: the meaning of colours."""
-    keys = "".join(
-        f"<span class='q'><span class='k' style='background:{colour};opacity:.7'></span>{name}"
-        f"</span> "
-        for name, colour in dict.fromkeys([*PHASES.values(), OTHER])
+    phases = dict.fromkeys([*PHASES.values(), OTHER])
+    looks = {name: f"background:{colour};opacity:.7" for name, colour in phases}
+    keys = " ".join(
+        f"<span class='q'><span class='k' style='{look}'></span>{name}</span>"
+        for name, look in [*looks.items(), (WASTED, HATCHED_KEY)]
     )
-    keys += f"<span class='q'><span class='k' style='{HATCHED_KEY}'></span>{WASTED}</span>"
     title = "Power over time"
     return (
-        f"<!doctype html><html lang='en'><meta charset='utf-8'><title>{title}</title><style>{STYLE}"
-        f"</style>{HATCHED}"
+        f"<!doctype html><html lang='en'><meta charset='utf-8'><title>{title}</title>"
+        f"<style>{STYLE}</style>{HATCHED}"
         f"<h1>{title}</h1><p>Open a cell to see its curves.</p><p>{keys}</p>\n"
     )
 
@@ -194,16 +165,14 @@ def _head() -> str:
 def _figure(part: Part, points: int) -> str:
     points = max(FEWEST, points - KEY * max(0, len(part.curves) - 2))
     length = max((interval["end_s"] for interval in part.energy["timeline"]), default=0.0) or 1.0
-    scale, unit = next(
-        (s, u) for s, u in ((3600, "h"), (60, "min"), (1, "s")) if length > 3 * s or s == 1
-    )
+    scale, unit = (3600, "h") if length > 3 * 3600 else (60, "min") if length > 3 * 60 else (1, "s")
     box = f"0 0 {LEFT + WIDTH + RIGHT} {TOP + HEIGHT + BOTTOM}"
     inner = [*_shades(part, length, points), *_lines(part, length, points), *_across(length, scale)]
-    inner.append(
-        f"<text class='n' x='{WIDTH // 2}' y='{HEIGHT + 30}'>Time of the job, all its runs ({unit}"
-        f")</text>"
-    )
-    caption = in_html(f"{_part_name(part.name)}: {sentence(part.energy)}")
+    time = f"Time of the job, all its runs ({unit})"
+    inner.append(f"<text class='n' x='{WIDTH // 2}' y='{HEIGHT + 30}'>{time}</text>")
+    point = part.name.removeprefix("predict/")
+    name = "Training" if part.name == FINETUNE else f"Inference ({point})"
+    caption = in_html(f"{name}: {sentence(part.energy)}")
     return (
         f"<figure><figcaption>{caption}{_gpus(part)}</figcaption>"
         f"<svg viewBox='{box}'><g transform='translate({LEFT} {TOP})'>{''.join(inner)}</g></svg>"
@@ -212,19 +181,14 @@ def _figure(part: Part, points: int) -> str:
 
 
 def _shades(part: Part, length: float, points: int) -> Iterator[str]:
-    """Draw the phases, and lines across wasted time.
-
-    Each phase is a path whose line is as wide as the panel is high.
-    """
+    """Draw phases as lines as thick as the panel is high, and hatch wasted time."""
     paths: dict[str, str] = {}
     for kind, first, last in strips(part.energy["timeline"], length, points):
         left, right = round(WIDTH * first / points), round(WIDTH * last / points)
         for paint in [PHASES.get(kind.phase, OTHER)[1], *(["url(#w)"] if kind.wasted else [])]:
             paths[paint] = paths.get(paint, "") + f"M{left} {HEIGHT // 2}H{right}"
-    yield from (
-        f"<path class='p' stroke-width='{HEIGHT}' stroke='{c}' d='{path}'/>"
-        for c, path in paths.items()
-    )
+    for paint, path in paths.items():
+        yield f"<path class='p' stroke-width='{HEIGHT}' stroke='{paint}' d='{path}'/>"
 
 
 def _lines(part: Part, length: float, points: int) -> Iterator[str]:
@@ -237,40 +201,32 @@ def _lines(part: Part, length: float, points: int) -> Iterator[str]:
     curves = [thinned(curve, each) for curve in part.curves.values()]
     ticks = steps(1.08 * max(watts for curve in curves for _, watts in curve))
     for gpu, curve in enumerate(curves):
-        places = [
-            (round(WIDTH * x / length), round(HEIGHT * (1 - y / ticks[-1]))) for x, y in curve
-        ]
+        places = [(round(WIDTH * x / length), _height(y, ticks[-1])) for x, y in curve]
         yield f"<path class='l' stroke='{COLOURS[gpu % len(COLOURS)]}' d='{_path(places)}'/>"
     for tick in ticks:
-        yield (
-            f"<text class='e' x='-6' y='{round(HEIGHT * (1 - tick / ticks[-1])) + 4}'>{tick:g}"
-            f"</text>"
-        )
+        yield f"<text class='e' x='-6' y='{_height(tick, ticks[-1]) + 4}'>{tick:g}</text>"
     yield f"<text class='n' transform='translate(-38 {HEIGHT // 2})rotate(-90)'>Power (W)</text>"
 
 
-def _path(places: Sequence[tuple[int, int]]) -> str:
-    """Draw a line through places.
+def _height(watts: float, highest: float) -> int:
+    return round(HEIGHT * (1 - watts / highest))
 
-    Each place after the first is its distance from the one before.
-    """
+
+def _path(places: Sequence[tuple[int, int]]) -> str:
+    """Draw a line through places, each given by its distance from the one before."""
     (left, up), *_ = places
+    if len(places) == 1:
+        return f"M{left} {up}h1"
     moves = (f"{x - a} {y - b}" for (a, b), (x, y) in pairwise(places))
-    return (
-        f"M{left} {up}l{' '.join(moves)}".replace(" -", "-")
-        if len(places) > 1
-        else f"M{left} {up}h1"
-    )
+    return f"M{left} {up}l{' '.join(moves)}".replace(" -", "-")
 
 
 def _across(length: float, scale: float) -> Iterator[str]:
     """Numbers below the axis of time."""
     for tick in steps(length / scale, beyond=False):
         place = round(WIDTH * tick * scale / length)
-        yield (
-            f"<path class='a' d='M{place} {HEIGHT}v4'/><text class='n' x='{place}' y='{HEIGHT + 16}"
-            f"'>{tick:g}</text>"
-        )
+        yield f"<path class='a' d='M{place} {HEIGHT}v4'/>"
+        yield f"<text class='n' x='{place}' y='{HEIGHT + 16}'>{tick:g}</text>"
 
 
 def steps(greatest: float, beyond: bool = True) -> list[float]:
@@ -284,16 +240,11 @@ def steps(greatest: float, beyond: bool = True) -> list[float]:
 
 def _gpus(part: Part) -> str:
     """Say which colour is which GPU, where there are several."""
-    names = [f"GPU {gpu.removeprefix('GPU-')[:8]}" for gpu in part.curves]
-    keys = (
-        f"; <span style='color:{COLOURS[n % len(COLOURS)]}'>{in_html(name)}</span>"
-        for n, name in enumerate(names)
-    )
-    return "".join(keys)
-
-
-def _part_name(part: str) -> str:
-    return "Training" if part == "finetune" else f"Inference ({part.removeprefix('predict/')})"
+    said = ""
+    for n, gpu in enumerate(part.curves):
+        name = in_html(f"GPU {gpu.removeprefix('GPU-')[:8]}")
+        said += f"; <span style='color:{COLOURS[n % len(COLOURS)]}'>{name}</span>"
+    return said
 
 
 def sentence(energy: Mapping[str, Any]) -> str:
@@ -301,10 +252,8 @@ def sentence(energy: Mapping[str, Any]) -> str:
     if energy["energy_kwh"] is None:
         return "energy not known"
     word = f", {ESTIMATED}" if energy["energy_source"] == "estimate" else ""
-    said = (
-        f"{number(1000 * energy['energy_kwh'], '.3g')} Wh{word}, mean "
-        f"{number(energy['mean_power_w'], '.3g')} W"
-    )
+    said = f"{number(1000 * energy['energy_kwh'], '.3g')} Wh{word}"
+    said += f", mean {number(energy['mean_power_w'], '.3g')} W"
     check = energy["crosscheck_pct"]
     said += "" if check is None else f", integral against counter {number(check, '+z.1f')} %"
     return said + (f" [{', '.join(energy['flags'])}]" if energy["flags"] else "")

@@ -37,7 +37,7 @@ def cpu_seconds(root: int) -> float | None:
 
 
 def started(pid: int) -> int | None:
-    """Return when a process started, in clock ticks since boot; None if there is none."""
+    """Return when a process started, in clock ticks since boot, or None."""
     fields = _stat(pid)
     return int(fields[19]) if fields else None
 
@@ -48,13 +48,13 @@ def identified(pid: int) -> str:
 
 
 def is_alive(name: str) -> bool:
-    """Check whether a process that `identified` named runs here; False for any other host."""
+    """Check whether a process that `identified` named runs here."""
     host, pid, since = name.rsplit(":", 2)
     return host == os.uname().nodename and str(started(int(pid))) == since
 
 
 def children(pid: int) -> list[int]:
-    """Return the living children of a process; none once it is gone."""
+    """Return the living children of a process, none once it is gone."""
     found: list[int] = []
     for path in Path(f"/proc/{pid}/task").glob("*/children"):
         try:
@@ -65,7 +65,7 @@ def children(pid: int) -> list[int]:
 
 
 def _stat(pid: int) -> list[str]:
-    """Read the fields of /proc/PID/stat from the third on; none once the process is gone."""
+    """Read /proc/PID/stat from its third field, nothing once the process is gone."""
     try:
         text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except OSError:
@@ -74,13 +74,13 @@ def _stat(pid: int) -> list[str]:
 
 
 def lift_memory_limit() -> None:
-    """Let this process have all the memory it may; even to report a lack takes some."""
+    """Let this process have all memory it may. Even to report a lack takes some."""
     hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
     resource.setrlimit(resource.RLIMIT_DATA, (hard, hard))
 
 
 def try_lock(file: int | IO[Any], kind: int = fcntl.LOCK_EX) -> bool:
-    """Take a `flock` without waiting; the kernel frees it when its last holder dies.
+    """Take a `flock` without waiting. The kernel frees it when its last holder dies.
 
     Args:
         file: an open file or its descriptor; the lock lasts as long as it is open.

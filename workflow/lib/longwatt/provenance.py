@@ -75,32 +75,23 @@ def stamp(
 
 
 def deciding(inputs: Mapping[str, str]) -> list[str]:
-    """List the inputs that decide the origin of a job's work.
-
-    `work_identity` uses the same ones.
-    """
+    """List the inputs that decide the origin of a job's work, as `work_identity` does."""
     given = {**inputs}
     return [given[name] for name, _ in _DECIDING.values() if name in given]
 
 
 def origins(paths: Iterable[str]) -> dict[str, str]:
-    """Digest files by path.
-
-    A folder has no digest, since the artefact beside it speaks for it.
-    """
-    return {
-        str(path): origin(Path(path))
-        for path in sorted(set(map(str, paths)))
-        if not Path(path).is_dir()
-    }
+    """Digest files by path, without folders, for which the artefact beside speaks."""
+    files = (path for path in sorted(set(map(str, paths))) if not Path(path).is_dir())
+    return {path: origin(Path(path)) for path in files}
 
 
 def origin(path: Path) -> str:
     """Digest a file by what others can make of it.
 
-    Data, tokenizers and weights count as the files that their artefact lists by digest; any other
+    Data, tokenizers and weights count as the files that their artefact lists by digest. Any other
     artefact counts as all that it says and the settings that it was made with, since times and
-    joules are read from it. Code does not count: other code may make the same.
+    joules are read from it. Code does not count, since other code may make the same.
     """
     found = read_object(path) if path.suffix == ".json" else {}
     if not found:
@@ -115,9 +106,7 @@ def origin(path: Path) -> str:
 def work_identity(
     made_by: Mapping[str, Any], inputs: Mapping[str, str], but: Sequence[str] = ()
 ) -> dict[str, str]:
-    """Identify a killed job's work by its settings, code and inputs.
-
-    They must be equal for the work to go on.
+    """Identify a killed job's work, which goes on only where all is equal.
 
     Args:
         made_by: the job's stamp.
@@ -145,7 +134,6 @@ def _file_digest(path: str) -> str:
 
 
 def _contents(report: str) -> str:
-    """Digest of what a report says its files' digests are."""
     from longwatt.artefacts import read_artefact  # it needs this module
 
     return digest(read_artefact(Path(report), shared=True)["sha256"])
@@ -163,22 +151,17 @@ _DECIDING: dict[str, tuple[str, Callable[[str], str]]] = {
 
 
 def asked_anew(rule: str) -> str:
-    """Name the command that asked Snakemake to make this rule's work again.
+    """Name the command that asked for this rule's work anew, or '' if none did.
 
-    It is empty if none did. The work is then made whatever is there.
-
-    A job that is tried again under the same command (`--retries`) goes on from what it made under
-    it.
+    The work is then made whatever is there. A job that is tried again under the same command
+    (`--retries`) goes on from what it made under it.
     """
     command, _, rules = os.environ.get(ANEW, "").partition(":")
     return command if rule in rules.split() else ""
 
 
 def read_stamp(artefact: Path) -> dict[str, Any] | None:
-    """Read the provenance block of a JSON artefact.
-
-    Returns None where none can be read.
-    """
+    """Read the provenance block of a JSON artefact, or None."""
     block = read_object(artefact).get("provenance")
     return block if isinstance(block, dict) else None
 
@@ -208,10 +191,7 @@ def recorded_paths(metadata: Path) -> set[str]:
 
 
 def read_object(path: Path) -> dict[str, Any]:
-    """Read a JSON object.
-
-    An empty one stands for a file that is missing, torn or holds something else.
-    """
+    """Read a JSON object, empty where the file is missing, torn or none."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -220,10 +200,7 @@ def read_object(path: Path) -> dict[str, Any]:
 
 
 def json_lines(text: str) -> list[dict[str, Any]]:
-    """Parse JSON lines to objects.
-
-    A torn line (its writer was killed) is left out.
-    """
+    """Parse JSON lines to objects without torn ones, whose writer was killed."""
     objects = []
     for line in text.split("\n"):  # `splitlines` would split texts with U+2028 too
         try:
@@ -254,9 +231,7 @@ def content_digest(value: Mapping[str, Any]) -> str:
 
 @contextmanager
 def whole_path(path: Path) -> Iterator[Path]:
-    """Give a path whose file gets its final name once it is whole.
-
-    Its folder is made.
+    """Give a path, in a folder made for it, whose file is named once whole.
 
     A full disk, an error or a kill half-way leaves what was there before.
     """
@@ -272,22 +247,13 @@ def whole_path(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def whole_file(path: Path, newline: str | None = None) -> Iterator[TextIO]:
-    """Open a text stream to `whole_path`.
-
-    CSV writers want the newline "".
-    """
-    with (
-        whole_path(path) as partial,
-        partial.open("w", encoding="utf-8", newline=newline) as stream,
-    ):
+    """Open a text stream to `whole_path`, with newline "" for CSV writers."""
+    with whole_path(path) as part, part.open("w", encoding="utf-8", newline=newline) as stream:
         yield stream
 
 
 def link_or_copy(source: str, target: str) -> None:
-    """Give a file a second name, or a copy where there are no links.
-
-    It serves `shutil.copytree`.
-    """
+    """Link a file, or copy it where there are no links (for `shutil.copytree`)."""
     try:
         os.link(source, target)
     except OSError:  # another filesystem, or one without links
@@ -312,12 +278,10 @@ def fsync_tree(folder: Path) -> None:
 def set_stale_aside(
     stages: Iterable[Stage], codes: Callable[[Stage], Collection[str]]
 ) -> list[str]:
-    """Rename artefacts that say they were made otherwise.
-
-    Snakemake misses them then, and makes them again.
+    """Rename artefacts that say they were made otherwise, so that Snakemake makes them again.
 
     Nothing is lost: `x.json` becomes `x.json.stale`, and comes back should settings and code be
-        again as they were.
+    again as they were.
 
     Args:
         stages: stages that Snakemake holds no record of; it checks the others itself.
@@ -325,8 +289,7 @@ def set_stale_aside(
 
     Returns:
         The artefacts set aside, now or by an earlier call, and those whose folder cannot be written
-            to: a run is
-        refused there, and a look is not.
+        to: a run is refused there, and a look is not.
     """
     aside = []
     for stage in stages:

@@ -11,18 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from longwatt.drawing import (
-    CROSSED,
-    CROSSED_OUT,
-    HOLLOW,
-    NO_CELLS,
-    SCORE_TITLES,
-    half_widths,
-    leave_empty,
-    legend,
-    look,
-    styles,
-)
+from longwatt import drawing
+from longwatt.drawing import CROSSED, HOLLOW, half_widths, legend, look, styles
 from longwatt.points import beside_published, in_words
 from longwatt.wording import random_weights
 
@@ -33,24 +23,17 @@ SPREAD = 0.5  # how far apart lines stand at one length, as a share of the way t
 
 
 def called(published: Mapping[str, Any], table: pd.DataFrame) -> str:
-    """Name published scores in a legend.
-
-    Their protocol is named where some cell has another.
-    """
+    """Name published scores in a legend, with their protocol where a cell has another."""
     other = table["protocol"] != published["protocol"]
     ours = "ours" if other.all() else "some of ours"
-    word = (
-        f" ({in_words(published['protocol'])}; another protocol than {ours})" if other.any() else ""
-    )
-    return f"published, {published['source']}{word}"
+    word = f" ({in_words(published['protocol'])}; another protocol than {ours})"
+    return f"published, {published['source']}{word if other.any() else ''}"
 
 
 def beside_published_scores(
     summary: pd.DataFrame, published: Mapping[str, Any], titles: Mapping[str, str]
 ) -> Figure:
     """Draw our scores and published ones by length, and their difference below.
-
-    A column per dataset, a line per budget.
 
     Args:
         summary: rows of a summary.csv.
@@ -60,36 +43,23 @@ def beside_published_scores(
     found = beside_published(summary, published)
     names, drawn = list(dict.fromkeys(found["dataset"])), _styles(found)
     with look():
-        figure, grid = plt.subplots(
-            2,
-            len(names),
-            figsize=(5.8 * len(names), 7.2),
-            squeeze=False,
-            layout="constrained",
-            height_ratios=(3, 2),
-        )
+        figure = plt.figure(figsize=(5.8 * len(names), 7.2), layout="constrained")
+        grid = figure.subplots(2, len(names), squeeze=False, height_ratios=(3, 2))
         for name, (above, below) in zip(names, grid.T, strict=True):
             _draw_dataset(above, below, found[found["dataset"] == name], drawn)
             above.set_title(titles.get(name, name))
-        handles = [
-            Line2D([], [], label=_name(key, found, titles), **style) for key, style in drawn.items()
-        ]
-        label = called(published, found)
-        handles.append(
-            Line2D([], [], linestyle="--", marker="o", color="0.35", label=label, **HOLLOW)
-        )
+        labels = {key: _name(key, found, titles) for key in drawn}
+        handles = [Line2D([], [], label=labels[key], **style) for key, style in drawn.items()]
+        dashed = {"linestyle": "--", "marker": "o", "color": "0.35", **HOLLOW}
+        handles.append(Line2D([], [], label=called(published, found), **dashed))
         if found["diverged"].any():
-            handles.append(Line2D([], [], label=CROSSED_OUT, **CROSSED))
-        columns = min(2, len(names))
-        legend(figure, handles, ncols=columns)
+            handles.append(Line2D([], [], label=drawing.CROSSED_OUT, **CROSSED))
+        legend(figure, handles, ncols=min(2, len(names)))
     return figure
 
 
 def _styles(found: pd.DataFrame) -> dict[Any, dict[str, Any]]:
-    """Choose a style for each of our lines.
-
-    Where several stand beside one published line they have its marker.
-    """
+    """Choose a style for each of our lines, with the published line's marker."""
     keys = list(dict.fromkeys(found[LINE].itertuples(index=False, name=None)))
     theirs, ways = styles(key[:2] for key in keys), styles(key[2:] for key in keys)
     if len(ways) == 1:
@@ -101,11 +71,8 @@ def _styles(found: pd.DataFrame) -> dict[Any, dict[str, Any]]:
 
 def _name(key: tuple[str, ...], found: pd.DataFrame, titles: Mapping[str, str]) -> str:
     known = dict(zip(LINE, key, strict=True))
-    words = [
-        titles.get(known["budget"], known["budget"]),
-        in_words(known["protocol"]),
-        known["inference"],
-    ]
+    budget = titles.get(known["budget"], known["budget"])
+    words = [budget, in_words(known["protocol"]), known["inference"]]
     apart = [word for axis, word in zip(LINE[1:], words, strict=True) if found[axis].nunique() > 1]
     own = found[found["model"] == known["model"]]
     random = random_weights((own["initialisation"] == "random").all())
@@ -117,12 +84,11 @@ def _draw_dataset(
 ) -> None:
     lengths = sorted(set(panel["seq_len"]))
     lines = list(panel.groupby(LINE, sort=False))
-    aside = {
-        key: SPREAD * ((number + 0.5) / len(lines) - 0.5) for number, (key, _) in enumerate(lines)
-    }
-    placed = panel.assign(
-        x=[lengths.index(row["seq_len"]) + aside[tuple(row[LINE])] for _, row in panel.iterrows()]
-    )
+    aside = {key: SPREAD * ((n + 0.5) / len(lines) - 0.5) for n, (key, _) in enumerate(lines)}
+    places = [
+        lengths.index(row["seq_len"]) + aside[tuple(row[LINE])] for _, row in panel.iterrows()
+    ]
+    placed = panel.assign(x=places)
     for key, line in placed.groupby(THEIR_LINE, sort=False):
         _draw_published(above, line, {k: style for k, style in drawn.items() if k[:2] == key})
     for key, line in placed.groupby(LINE, sort=False):
@@ -133,33 +99,27 @@ def _draw_dataset(
         axis.set_xlabel("Input length (tokens)")
         axis.grid(visible=False, axis="x")
     title = panel["score_name"].iloc[0]
-    above.set_ylabel(SCORE_TITLES.get(title, title or "Score"))
+    above.set_ylabel(drawing.SCORE_TITLES.get(title, title or "Score"))
     below.set_ylabel("Ours less published")
     if panel["score"].isna().all():
-        leave_empty(below, NO_CELLS)
+        drawing.leave_empty(below, drawing.NO_CELLS)
     else:
         below.axhline(0, color="0.35", linewidth=1)
 
 
 def _draw_published(axis: Axes, rows: pd.DataFrame, ours: Mapping[Any, Mapping[str, Any]]) -> None:
-    """Draw a published line once, amid ours that stand beside it.
-
-    It has the colour of the one, or is grey.
-    """
+    """Draw a published line once, grey where several of ours stand beside it."""
     style = dict(next(iter(ours.values()))) | ({"color": GREY} if len(ours) > 1 else {})
     line = rows.groupby("seq_len")[["x", "published"]].mean()
-    axis.plot(
-        line["x"], line["published"], linestyle="--", linewidth=1.2, markersize=7, **HOLLOW, **style
-    )
+    dashed = {"linestyle": "--", "linewidth": 1.2, "markersize": 7, **HOLLOW, **style}
+    axis.plot(line["x"], line["published"], **dashed)
 
 
 def _draw_line(above: Axes, below: Axes, line: pd.DataFrame, style: Mapping[str, Any]) -> None:
     known = line.dropna(subset=["score"])
+    x, lost = known["x"], known["diverged"].astype(bool)
+    errors = half_widths(known["score"], known["low"], known["high"])
     for axis, less in ((above, 0.0), (below, known["published"])):
         middle = known["score"] - less
-        errors = half_widths(known["score"], known["low"], known["high"])
-        axis.errorbar(
-            known["x"], middle, yerr=errors, capsize=3, markersize=7, linewidth=1.8, **style
-        )
-        lost = known["diverged"].astype(bool)
-        axis.plot(known["x"][lost], middle[lost], zorder=4, **CROSSED)
+        axis.errorbar(x, middle, yerr=errors, capsize=3, markersize=7, linewidth=1.8, **style)
+        axis.plot(x[lost], middle[lost], zorder=4, **CROSSED)

@@ -16,37 +16,28 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
 from longwatt import cells as grid
 from longwatt import settings
+from longwatt import training_work as foreseen
 from longwatt.cells import FINETUNE, PREDICT, RECORD, Cell
 from longwatt.data_sizes import Data, data_of
 from longwatt.provenance import read_object
 from longwatt.shapes import HUB_CONFIGS, Shape, shape_of
 from longwatt.summary_file import csv_rows, newest_summary, positive
-from longwatt.training_work import (
-    Steps,
-    Work,
-    mean_steps,
-    median_steps,
-    most_steps,
-    predict_seconds,
-    record_seconds,
-    recorded,
-    training_work,
-)
+from longwatt.training_work import Steps, Work, mean_steps, median_steps, most_steps, training_work
 
 SHORTEST_S = 1e-3  # so that a split of unknown size still gives a ratio
 # Kinds of ratio of measured to modelled seconds beside those of single parts:
 PACE = "finetune, step by step"  # of the steps that were made, however many those were
 ANY_POINT = "predict"  # of inference points, whichever they are
-MEASURED_SECONDS = {"finetune": "train_runtime_s", "predict": "inference_runtime_s"}  # columns of summary.csv
 # A prediction is scaled by the measured cells most like it.
 LIKENESS: dict[str, Callable[[Cell], tuple[Any, ...]]] = {
-    "dataset, model, seq_len and budget": lambda cell: (cell.dataset, cell.model, cell.seq_len, cell.budget),
-    "model and budget": lambda cell: (cell.model, cell.budget),
+    "dataset, model, seq_len and budget": attrgetter("dataset", "model", "seq_len", "budget"),
+    "model and budget": attrgetter("model", "budget"),
     "model": lambda cell: (cell.model,),
     "study": lambda cell: (),
 }
@@ -77,20 +68,22 @@ class _Ratios:
     count: int = 0
 
     def add(self, cell: Cell, ratio: float) -> None:
-        total, count = self.by_cell.get(_seedless(cell), (0.0, 0))
-        self.by_cell[_seedless(cell)] = total + ratio, count + 1
+        total, count = self._of(cell)
+        self.by_cell[replace(cell, seed=0)] = total + ratio, count + 1
         self.total += ratio
         self.count += 1
 
     def scale(self, without: Cell | None) -> tuple[float, int]:
-        """Return the geometric mean of the ratios and their count, all seeds of a cell left out."""
-        total, count = (0.0, 0) if without is None else self.by_cell.get(_seedless(without), (0.0, 0))
+        """Return the geometric mean of ratios and their count, a cell's seeds left out."""
+        total, count = (0.0, 0) if without is None else self._of(without)
         left = self.count - count
         return (math.exp((self.total - total) / left), left) if left else (1.0, 0)
 
+    def _of(self, cell: Cell) -> tuple[float, int]:
+        return self.by_cell.get(replace(cell, seed=0), (0.0, 0))
 
-def _seedless(cell: Cell) -> Cell:
-    return replace(cell, seed=0)
+
+Ratios = dict[tuple[str, str, tuple[Any, ...]], _Ratios]  # by kind, likeness and what is alike
 
 
 @dataclass
@@ -167,7 +160,7 @@ class RuntimeModel:
         return Prediction(seconds, None, 0)
 
     def measured_depth(self, name: str, part: str, without: str | None = None) -> float | None:
-        """Return the share of its layers that a mean example ran in the cells most like one.
+        """Return the share of layers that a mean example ran in similar cells.
 
         Args:
             name: the cell.
@@ -200,32 +193,33 @@ class RuntimeModel:
         cell = self.cells[name]
         if part == FINETUNE:
             return self._scaled(self.work(name, most_steps).seconds, PACE, cell)
-        return self._scaled(self.modelled(name, part, depth=1.0), ANY_POINT if part == RECORD else part, cell)
+        kind = ANY_POINT if part == RECORD else part
+        return self._scaled(self.modelled(name, part, depth=1.0), kind, cell)
 
     def work(self, name: str, steps: Steps = median_steps) -> Work:
         """Foretell a training's work by its operations alone."""
         cell = self.cells[name]
-        shape, data, chosen = self.shapes[cell.model], self.data[cell.dataset], self._chosen(cell, FINETUNE)
-        return training_work(chosen, shape, data, steps)
+        shape, data = self.shapes[cell.model], self.data[cell.dataset]
+        return training_work(self._chosen(cell, FINETUNE), shape, data, steps)
 
     def trained(self, name: str) -> Work | None:
-        """Return the work and seconds of a training as measured; None if it was not."""
+        """Return the work and seconds of a training as measured, or None."""
         if name not in self._trained:
             return None
-        row = self._trained[name]
-        made = self._as_made(name)
-        steps_s, validation_s = positive(row.get("train_steps_s")), positive(row.get("validation_s"))
+        row, made = self._trained[name], self._as_made(name)
+        steps_s, validation_s = map(positive, (row.get("train_steps_s"), row.get("validation_s")))
         if steps_s is None or validation_s is None:
             return made
-        return replace(made, step_s=steps_s / made.steps, validation_s=validation_s / made.validations)
+        each, check = steps_s / made.steps, validation_s / made.validations
+        return replace(made, step_s=each, validation_s=check)
 
     def _as_made(self, name: str) -> Work:
         """Take the steps and validations of a measured training, with modelled seconds."""
-        row = self._trained[name]
-        return replace(self.work(name), steps=float(row["steps"]), validations=int(float(row["validations"])))
+        steps, validations = (float(self._trained[name][key]) for key in ("steps", "validations"))
+        return replace(self.work(name), steps=steps, validations=int(validations))
 
     def modelled(self, name: str, part: str, depth: float | None = None) -> float:
-        """Foretell the seconds of a part by its operations alone; seeds share one figure.
+        """Foretell the seconds of a part by its operations alone, alike for all seeds.
 
         Args:
             name: the cell.
@@ -242,23 +236,24 @@ class RuntimeModel:
         cell = self.cells[name]
         shape, data = self.shapes[cell.model], self.data[cell.dataset]
         if part == RECORD:
-            return record_seconds(self._recording(name), shape, data)
+            return foreseen.record_seconds(self._recording(name), shape, data)
         chosen = self._chosen(cell, part)
         if part == FINETUNE:
             return training_work(chosen, shape, data).seconds
-        return predict_seconds(chosen, shape, data, depth)
+        return foreseen.predict_seconds(chosen, shape, data, depth)
 
     def recorded_examples(self, name: str) -> int:
         """Count the recorded examples of a cell: of its calibration's split and its points'."""
-        return recorded(self._recording(name), self.data[self.cells[name].dataset])
+        return foreseen.recorded(self._recording(name), self.data[self.cells[name].dataset])
 
     def _recording(self, name: str) -> dict[str, Any]:
         cell = self.cells[name]
-        splits = [self._chosen(cell, PREDICT + point)["inference"]["split"] for point in self.points_of(name)]
+        points = [self._chosen(cell, PREDICT + point) for point in self.points_of(name)]
+        splits = [chosen["inference"]["split"] for chosen in points]
         return settings.record_settings(self.study, cell, splits)
 
     def _chosen(self, cell: Cell, part: str) -> dict[str, Any]:
-        """Merge a part's settings; cells share all but length and protocol, to save time."""
+        """Merge a part's settings. Cells share all but length and protocol, to save time."""
         key = (cell.dataset, cell.model, cell.budget, part)
         if key not in self._settings:
             self._settings[key] = (
@@ -270,10 +265,12 @@ class RuntimeModel:
         budget = {**shared["budget"], **grid.batch_settings(self.study, cell)}
         chosen = {**shared, "seq_len": cell.seq_len, "protocol": cell.protocol, "budget": budget}
         found = self._found(cell, chosen) if part == FINETUNE else None
-        return chosen if found is None else {**chosen, "budget": {**budget, "per_device_batch_size": found}}
+        if found is not None:
+            budget["per_device_batch_size"] = found
+        return chosen
 
     def largest_batch(self, name: str) -> int | None:
-        """Return the examples per device that a probe found to fit a cell; None without a probe."""
+        """Return the examples per device that a probe found to fit, or None."""
         cell = self.cells[name]
         return self._found(cell, settings.finetune_settings(self.study, cell))
 
@@ -292,9 +289,11 @@ class RuntimeModel:
         known = {}
         for name in {cell.model for cell in self.cells.values()}:
             entry = self.study["models"][name]
-            trained = self.study["tokenizers"][entry["tokenizer"]]  # its vocabulary, if it is made here
+            # A tokenizer says its vocabulary if it is made here.
+            trained = self.study["tokenizers"][entry["tokenizer"]]
             published = HUB_CONFIGS.get(str(entry.get("repository")), {})
-            known[name] = {**trained, **published, **self.configs.get(name, {}), **(entry.get("config") or {})}
+            own, given = self.configs.get(name, {}), entry.get("config") or {}
+            known[name] = {**trained, **published, **own, **given}
         return known
 
     @cached_property
@@ -310,15 +309,12 @@ class RuntimeModel:
     def data(self) -> dict[str, Data]:
         """Sizes and lengths of each dataset as far as they are known."""
         entries = self.study["datasets"]
-        return {
-            name: data_of(
-                entries[name]["source"],
-                entries[name].get("options", {}),
-                self.facts.get(name, {}),
-                labelled=grid.classifies(self.study, name),
-            )
-            for name in {cell.dataset for cell in self.cells.values()}
-        }
+        found = {}
+        for name in {cell.dataset for cell in self.cells.values()}:
+            source, options = entries[name]["source"], entries[name].get("options", {})
+            labelled = grid.classifies(self.study, name)
+            found[name] = data_of(source, options, self.facts.get(name, {}), labelled)
+        return found
 
     @cached_property
     def rows(self) -> list[dict[str, str]]:
@@ -327,14 +323,17 @@ class RuntimeModel:
 
     @cached_property
     def measured(self) -> dict[tuple[str, str], float]:
-        """Measured seconds by cell and part of this study; empty before it has a summary."""
+        """Measured seconds by cell and part, empty before there is a summary."""
         found: dict[tuple[str, str], float] = {}
         for row in self.rows:
             name, point = row.get("cell", ""), row.get("inference", "")
-            for part, column in ((FINETUNE, "finetune"), (PREDICT + point, "predict")):
-                seconds = positive(row.get(MEASURED_SECONDS[column]))
-                if name in self.cells and seconds and (part == FINETUNE or point in self.points_of(name)):
-                    found[name, part] = seconds
+            if name not in self.cells:
+                continue
+            if seconds := positive(row.get("train_runtime_s")):
+                found[name, FINETUNE] = seconds
+            seconds = positive(row.get("inference_runtime_s"))
+            if seconds and point in self.points_of(name):
+                found[name, PREDICT + point] = seconds
         return found
 
     @cached_property
@@ -349,15 +348,15 @@ class RuntimeModel:
         return found
 
     @cached_property
-    def _depths(self) -> dict[tuple[str, str, tuple[Any, ...]], _Ratios]:
-        shares: dict[tuple[str, str, tuple[Any, ...]], _Ratios] = defaultdict(_Ratios)
+    def _depths(self) -> Ratios:
+        shares: Ratios = defaultdict(_Ratios)
         for (name, part), share in self._ran.items():
             self._add(shares, name, part, share)
         return shares
 
     @cached_property
-    def _ratios(self) -> dict[tuple[str, str, tuple[Any, ...]], _Ratios]:
-        ratios: dict[tuple[str, str, tuple[Any, ...]], _Ratios] = defaultdict(_Ratios)
+    def _ratios(self) -> Ratios:
+        ratios: Ratios = defaultdict(_Ratios)
         for (name, part), seconds in self.measured.items():
             ratio = seconds / self.modelled(name, part, self._ran.get((name, part)))
             self._add(ratios, name, part, ratio)
@@ -365,18 +364,16 @@ class RuntimeModel:
                 self._add(ratios, name, ANY_POINT, ratio)
         for (name, part), seconds in self.measured.items():
             if part == FINETUNE and name in self._trained:
-                self._add(ratios, name, PACE, seconds / max(SHORTEST_S, self._as_made(name).seconds))
+                made_s = max(SHORTEST_S, self._as_made(name).seconds)
+                self._add(ratios, name, PACE, seconds / made_s)
         return ratios
 
-    def _add(self, ratios: dict[tuple[str, str, tuple[Any, ...]], _Ratios], name: str, part: str, ratio: float) -> None:
+    def _add(self, ratios: Ratios, name: str, part: str, ratio: float) -> None:
         for likeness, of in LIKENESS.items():
             ratios[part, likeness, of(self.cells[name])].add(self.cells[name], math.log(ratio))
 
     @cached_property
     def _trained(self) -> dict[str, dict[str, str]]:
         """Rows of measured trainings that say how many steps and validations they made."""
-        return {
-            row["cell"]: row
-            for row in self.rows
-            if row.get("cell") in self.cells and positive(row.get("steps")) and positive(row.get("validations"))
-        }
+        made = [r for r in self.rows if positive(r.get("steps")) and positive(r.get("validations"))]
+        return {row["cell"]: row for row in made if row.get("cell") in self.cells}

@@ -86,10 +86,7 @@ class _Page:
                 yield from self._bullets(found, f"{indent}  ")
 
     def _holders(self, here: Sequence[Schema]) -> Sequence[Schema]:
-        """Descend from schemas to the nearest ones with keys.
-
-        These are the schemas themselves, else those of their entries or items.
-        """
+        """Descend to the nearest schemas with keys, these or their entries or items."""
         if any(self._keys(one) for one in here):
             return here
         entries = [entry for one in here for key in ("", 0) for entry in below(one, self.root, key)]
@@ -112,10 +109,7 @@ class _Page:
         return ", ".join(facts)
 
     def _kind(self, schema: Schema, of_several: str = "") -> str:
-        """Say in words which values a schema takes.
-
-        `of_several` is the ending of a plural.
-        """
+        """Say which values a schema takes, with `of_several` as a plural's ending."""
         one: dict[str, Any] = {}
         for part in parts_of(schema, self.root, branches=False):
             one = {**part, **one}
@@ -146,10 +140,7 @@ def _anchor(heading: str) -> str:
 
 
 def _example(document: dict[str, Any]) -> str:
-    """Show a document as YAML, with leaves on one line where they fit.
-
-    Lengths are shown as numbers.
-    """
+    """Show a document as YAML, numbers as lengths, leaves on one line if they fit."""
     nested = any(isinstance(value, dict | list) for value in document.values())
     data, wide = _numbered(document), 10 * WIDTH
     for style in (None, False) if nested else (False,):

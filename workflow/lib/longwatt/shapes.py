@@ -20,7 +20,7 @@ DEFAULT_VOCABULARY = 50265  # BART's, and so LED's
 
 @dataclass(frozen=True)
 class Shape:
-    """Sizes that decide a model's operations; defaults are BART-large's, and so LED-large's.
+    """Sizes that decide a model's operations, by default BART-large's and so LED-large's.
 
     Attributes:
         d_model: width of the residual stream.
@@ -99,14 +99,17 @@ BERT_LARGE = {
     "hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16,
     "intermediate_size": 4096, "vocab_size": 30522,
 }  # fmt: skip
-BERT_BASE = {"hidden_size": 768, "num_hidden_layers": 12, "intermediate_size": 3072, "vocab_size": 30522}
+BERT_BASE = {
+    "hidden_size": 768, "num_hidden_layers": 12, "intermediate_size": 3072, "vocab_size": 30522,
+}  # fmt: skip
+MODERNBERT = {"num_hidden_layers": 22, "intermediate_size": 1152, "vocab_size": 50368}
 # Defaults of encoders by `model_type`; one without a name is taken for the published BERT-large.
 ENCODER_DEFAULTS: dict[str, dict[str, int]] = {
     "bert": BERT_BASE,
     "roberta": BERT_BASE | {"vocab_size": 50265},
     "distilbert": {"dim": 768, "n_layers": 6, "hidden_dim": 3072, "vocab_size": 30522},
     "electra": BERT_BASE | {"hidden_size": 256, "intermediate_size": 1024},
-    "modernbert": BERT_BASE | {"num_hidden_layers": 22, "intermediate_size": 1152, "vocab_size": 50368},
+    "modernbert": {**BERT_BASE, **MODERNBERT},
 }
 # Matrices in their feed-forward blocks for each two of the others; one is a gate.
 GATED = {"modernbert": 1.5}
@@ -136,7 +139,9 @@ HUB_CONFIGS: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
-def shape_of(family: str, config: Mapping[str, Any], exits: Mapping[str, Any] | None = None) -> Shape:
+def shape_of(
+    family: str, config: Mapping[str, Any], exits: Mapping[str, Any] | None = None
+) -> Shape:
     """Find the shape of a model.
 
     Args:
@@ -165,7 +170,7 @@ def shape_of(family: str, config: Mapping[str, Any], exits: Mapping[str, Any] | 
 
 
 def _encoder(config: Mapping[str, Any], exits: Mapping[str, Any] | None) -> Shape:
-    """Find the shape of an encoder up to its last exit; all attention counts as full."""
+    """Find an encoder's shape up to its last exit. All attention counts as full."""
     kind = str(config.get("model_type"))
     shape = _named({**ENCODER_DEFAULTS.get(kind, BERT_LARGE), **config})
     layers = tuple(int(layer) for layer in (exits or {}).get("layers", ()))

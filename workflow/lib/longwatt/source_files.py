@@ -9,7 +9,7 @@ itself.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -42,9 +42,8 @@ def recorded(files: Mapping[str, Path]) -> Iterator[list[Facts]]:
     for name, path in files.items():
         digest = sha256(path)
         if _stat(path) != before[name]:
-            raise SourceChanged(
-                f"{path} changed while it was read; run again once nothing writes to it"
-            )
+            then = "run again once nothing writes to it"
+            raise SourceChanged(f"{path} changed while it was read; {then}")
         found.append({"path": name, **before[name], "sha256": digest})
 
 
@@ -54,9 +53,7 @@ def folder_files(folder: Path, files: list[Path]) -> dict[str, Path]:
 
 
 class KnownDigests:
-    """Digests of files whose times changed and whose contents may not have.
-
-    Each file is read once.
+    """Digests of files whose times changed and contents may not have, each read once.
 
     Args:
         path: of the file that remembers them.
@@ -68,10 +65,7 @@ class KnownDigests:
         self._new = False
 
     def of(self, file: Path) -> str:
-        """Return a file's SHA-256.
-
-        The file is read unless it is known for its size and times.
-        """
+        """Return a file's SHA-256, reading it unless its size and times are known."""
         key, now = str(file.resolve()), _stat(file)
         known = self._known.get(key, {})
         if {name: known.get(name) for name in COMPARED} != now:
@@ -80,15 +74,10 @@ class KnownDigests:
         return str(known["sha256"])
 
     def save(self) -> None:
-        """Remember what was read.
-
-        Where that cannot be written, it is read again next time.
-        """
+        """Remember what was read, or read it again next time if unwritable."""
         if self._new:
-            try:
+            with suppress(OSError):
                 write_json(self.path, self._known)
-            except OSError:
-                return
 
 
 def differences(
@@ -108,11 +97,8 @@ def differences(
     sources = read_object(artefact).get("sources")
     if sources is None:
         made = artefact.stat().st_mtime_ns
-        return [
-            str(path)
-            for path in files.values()
-            if path.is_file() and path.stat().st_mtime_ns > made
-        ]
+        there = [path for path in files.values() if path.is_file()]
+        return [str(path) for path in there if path.stat().st_mtime_ns > made]
     before = {facts["path"]: facts for facts in sources}
     found = [str(path) for name, path in files.items() if _differs(path, before.get(name), known)]
     return found + [name for name in before if all_of_them and name not in files]

@@ -29,32 +29,28 @@ GROUPED = (
 # An interval and a product are never broken.
 UNBROKEN = re.compile(r"\([^()<>]+ to [^()<>]+\),?|[0-9]+ (?:=|&lt;) [0-9 x]+")
 # A column of names, to the left; the others are numbers, to the right.
-TEXTS = ("dataset", "datasets", "model", (
-    "metric"
-), "tokenizer", "attention", "setting", "protocol", "budget", "table",
-         "kind", "classifiers after layers", "rule")  # fmt: skip
+TEXTS = (
+    "dataset", "datasets", "model", "metric", "tokenizer", "attention", "setting", "protocol",
+    "budget", "table", "kind", "classifiers after layers", "rule",
+)  # fmt: skip
 UNBROKEN_TEXTS = ("dataset", "model", "table")
 
 
 def write(folder: Path, name: str, table: pd.DataFrame) -> None:
-    """Write a table of texts as NAME.html, NAME.md and NAME.csv.
-
-    A column's two headings are one in the last two.
-    """
-    flat = captioned(
-        table.set_axis([_heading(c) for c in table.columns], axis="columns"), caption_of(table)
-    )
-    texts = (("html", _html(name, table)), ("md", _markdown(flat)), ("csv", _csv(flat)))
-    for kind, text in texts:
+    """Write a table as NAME.html, NAME.md and NAME.csv, its two headings joined in two."""
+    flat = table.set_axis([_heading(c) for c in table.columns], axis="columns")
+    words = [column for column in flat.columns if column in TEXTS]
+    above = f"{in_markdown(caption_of(table))}\n\n" if caption_of(table) else ""
+    markdown = markdown_table(list(flat.columns), flat.to_numpy().tolist(), words)
+    commas = flat.map(in_csv, na_action="ignore").rename(columns=in_csv).to_csv(index=False)
+    texts = {"html": _html(name, table), "md": f"{above}{markdown}\n", "csv": commas}
+    for kind, text in texts.items():
         with whole_file(folder / f"{name}.{kind}", newline="") as stream:
             stream.write(text)
 
 
 def captioned(table: pd.DataFrame, caption: str) -> pd.DataFrame:
-    """Give a table a line above it, in HTML and Markdown.
-
-    The line says what is the same in all rows.
-    """
+    """Give a table a line above it, which says what all rows share."""
     table.attrs[CAPTION] = caption
     return table
 
@@ -65,13 +61,8 @@ def caption_of(table: pd.DataFrame) -> str:
 
 
 def grouped(table: pd.DataFrame) -> pd.DataFrame:
-    """Give a table two rows of headings.
-
-    Its columns are (group, name), with the group '' for those that stand alone.
-    """
-    return table.set_axis(
-        pd.MultiIndex.from_tuples([tuple(column) for column in table.columns]), axis="columns"
-    )
+    """Give a table two rows of headings, (group, name), with '' for no group."""
+    return table.set_axis(pd.MultiIndex.from_tuples(map(tuple, table.columns)), axis="columns")
 
 
 def _heading(column: Any) -> str:
@@ -101,20 +92,7 @@ def _column_styles(table: pd.DataFrame) -> Iterator[str]:
     for place, column in enumerate(table.columns, 1):
         if _heading(column) in TEXTS:
             yield f"tr:last-child th:nth-child({place}),td:nth-child({place}){{text-align:left}}"
-            yield (
-                f"td:nth-child({place}){{white-space:nowrap}}"
-                if _heading(column) in UNBROKEN_TEXTS
-                else ""
-            )
+            if _heading(column) in UNBROKEN_TEXTS:
+                yield f"td:nth-child({place}){{white-space:nowrap}}"
         elif isinstance(column, tuple) and column[0] and column[0] != table.columns[place - 2][0]:
             yield f"td:nth-child({place}){{padding-left:1.6em}}"
-
-
-def _markdown(table: pd.DataFrame) -> str:
-    words = [column for column in table.columns if column in TEXTS]
-    above = f"{in_markdown(caption_of(table))}\n\n" if caption_of(table) else ""
-    return above + markdown_table(list(table.columns), table.to_numpy().tolist(), words) + "\n"
-
-
-def _csv(table: pd.DataFrame) -> str:
-    return table.map(in_csv, na_action="ignore").rename(columns=in_csv).to_csv(index=False)

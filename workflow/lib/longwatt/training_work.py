@@ -62,14 +62,7 @@ class Speed:
 
 @dataclass(frozen=True)
 class Work:
-    """Work of a training.
-
-    Attributes:
-        steps: optimiser steps.
-        validations: every so many steps, and after the last.
-        step_s: seconds of a step.
-        validation_s: seconds of a validation.
-    """
+    """Work of a training: its steps and validations, and the seconds of each one."""
 
     steps: float
     validations: int
@@ -105,15 +98,14 @@ def median_steps(chosen: Mapping[str, Any], data: Data) -> float:
 def mean_steps(chosen: Mapping[str, Any], data: Data) -> float:
     """Return the mean optimiser steps of trainings that may stop early, for bills.
 
-    It is the mean of the distribution of `median_steps`, and greater than the median; arguments as
-    there.
+    It is that of the distribution of `median_steps`, greater than the median. Arguments as there.
     """
     first, last = _stops(chosen, data)
     return (last - first) / math.log(last / first) if first < last else last
 
 
 def most_steps(chosen: Mapping[str, Any], data: Data) -> float:
-    """Return the steps of a training that never stops early; arguments as `median_steps`."""
+    """Return the steps of a training that never stops early. Arguments: see `median_steps`."""
     training, budget = chosen["training"], chosen["budget"]
     effective = grid.step_batch(_per_device_batch(budget), budget).effective
     per_epoch = math.ceil(data.rows.get("train", 0) / effective) or 1
@@ -130,13 +122,14 @@ def _stops(chosen: Mapping[str, Any], data: Data) -> tuple[float, float]:
 Steps = Callable[[Mapping[str, Any], Data], float]
 
 
-def training_work(chosen: Mapping[str, Any], shape: Shape, data: Data, steps: Steps = median_steps) -> Work:
+def training_work(
+    chosen: Mapping[str, Any], shape: Shape, data: Data, steps: Steps = median_steps
+) -> Work:
     """Foretell the work of a training and the seconds of its parts.
 
     Args:
         chosen: as `longwatt.settings.finetune_settings`.
-        shape: of its model.
-        data: of its dataset.
+        shape, data: of its model and dataset.
         steps: how many it makes: the median, the mean or the most.
     """
     validation = chosen["training"]["validation"]
@@ -148,13 +141,14 @@ def training_work(chosen: Mapping[str, Any], shape: Shape, data: Data, steps: St
     return Work(done, validations, _step_seconds(chosen, shape, data), each)
 
 
-def predict_seconds(chosen: Mapping[str, Any], shape: Shape, data: Data, depth: float | None = None) -> float:
+def predict_seconds(
+    chosen: Mapping[str, Any], shape: Shape, data: Data, depth: float | None = None
+) -> float:
     """Foretell the seconds of one inference point.
 
     Args:
         chosen: as `longwatt.settings.predict_settings`.
-        shape: of its model.
-        data: of its dataset.
+        shape, data: of its model and dataset.
         depth: share of its layers that a mean example runs; None as `Shape.depth` assumes it.
     """
     point = chosen["inference"]
@@ -168,15 +162,14 @@ def record_seconds(chosen: Mapping[str, Any], shape: Shape, data: Data) -> float
 
     Args:
         chosen: as `longwatt.settings.record_settings`.
-        shape: of its model.
-        data: of its dataset.
+        shape, data: of its model and dataset.
     """
     how = {"batch_size": chosen["batch_size"]}
     return _prediction_seconds(chosen, shape, data, recorded(chosen, data), how)
 
 
 def recorded(chosen: Mapping[str, Any], data: Data) -> int:
-    """Count the examples whose exits are recorded; arguments as `record_seconds`."""
+    """Count the examples whose exits are recorded. Arguments: see `record_seconds`."""
     return sum(data.inputs(split) for split in chosen["splits"])
 
 
@@ -186,7 +179,7 @@ def _per_device_batch(budget: Mapping[str, Any]) -> int:
 
 
 def _step_seconds(chosen: Mapping[str, Any], shape: Shape, data: Data) -> float:
-    """Foretell one optimiser step; devices work at once and their messages take no time."""
+    """Foretell one optimiser step. Devices work at once and messages take no time."""
     training, budget, speed = chosen["training"], chosen["budget"], Speed.of(chosen["budget"])
     passes = RECOMPUTED_PASSES if training["activation_checkpointing"] else TRAINING_PASSES
     length = _input_tokens(chosen, data)
@@ -221,10 +214,8 @@ def _prediction_seconds(
     """Foretell predictions: labels, one pass over gold targets, or token by token.
 
     Args:
-        chosen: settings of a training or an inference point, whose lengths, protocol, generation
-            and budget count.
-        shape: of the model.
-        data: of the dataset.
+        chosen: of a training or a point: lengths, protocol, generation and budget count.
+        shape, data: of the model and dataset.
         examples: how many, shared among the devices.
         how: `batch_size`, and for labels the rule by which examples `exit` and `regroup_batches`.
         depth: as `predict_seconds`.
@@ -233,25 +224,19 @@ def _prediction_seconds(
     batch = int(how["batch_size"])
     batches = math.ceil(examples / batch / speed.count)
     if not shape.decoder_layers:
-        return batches * _label_seconds(speed, shape, length, how, depth)
+        share = shape.depth(how.get("exit")) if depth is None else depth
+        # Without regrouping, a batch goes on through its layers until its last example has left.
+        gains = batch == 1 or int(how.get("regroup_batches", 1)) > 1
+        layers = shape.encoder_layers * (share if gains else 1.0)
+        return batches * speed.seconds(batch * share * shape.encode(length), layers)
     encoding = speed.seconds(batch * shape.encode(length), shape.encoder_layers)
     if chosen["protocol"] == "teacher_forced":
         targets = min(_words(data), int((chosen.get("training") or chosen)["max_target_tokens"]))
         decoding = speed.seconds(batch * shape.decode(targets, length), shape.decoder_layers)
         return batches * (encoding + decoding)
     generation = chosen["generation"]
-    tokens: float = max(min(_words(data), generation["max_new_tokens"]), generation["min_new_tokens"])
+    wanted = min(_words(data), generation["max_new_tokens"])
+    tokens: float = max(wanted, generation["min_new_tokens"])
     work = batch * int(generation["num_beams"]) * shape.decode(tokens, length)
     # Every token is a pass of its own through all layers of the decoder.
     return batches * (encoding + speed.seconds(work, tokens * shape.decoder_layers))
-
-
-def _label_seconds(speed: Speed, shape: Shape, length: float, how: Mapping[str, Any], depth: float | None) -> float:
-    """Foretell a batch of labels.
-
-    Without regrouping, a batch goes on through its layers until its last example has left.
-    """
-    share = shape.depth(how.get("exit")) if depth is None else depth
-    gains = how["batch_size"] == 1 or int(how.get("regroup_batches", 1)) > 1
-    layers = shape.encoder_layers * (share if gains else 1.0)
-    return speed.seconds(how["batch_size"] * share * shape.encode(length), layers)

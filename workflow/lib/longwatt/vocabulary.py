@@ -1,4 +1,4 @@
-"""Fast tokenizers of a checkpoint's own files, and the check that they tokenize as those files say.
+"""Fast tokenizers of a checkpoint's own files, checked against those files.
 
 Repositories of 2020 and 2021, the published study's among them, may hold a SentencePiece model or
 a BPE vocabulary and no tokenizer.json. transformers makes a fast tokenizer of most. It fails on
@@ -22,8 +22,10 @@ from typing import Any
 from longwatt.pretrained import BPE, CONFIG, SENTENCEPIECE, TOKENIZER, TOKENIZER_SETTINGS, WORDPIECE
 from longwatt.provenance import read_object
 
-PEGASUS = ("pegasus", "pegasus_x", "bigbird_pegasus")  # kinds of model with a vocabulary of Pegasus' layout
-PEGASUS_OFFSET = 103  # ids that Pegasus puts before its pieces for pretraining; BigBird-Pegasus says 0
+# Kinds of model with a vocabulary of Pegasus' layout.
+PEGASUS = ("pegasus", "pegasus_x", "bigbird_pegasus")
+PEGASUS_OFFSET = 103  # ids before the pieces, for pretraining; BigBird-Pegasus says 0
+WAY_OUT = "save its tokenizer.json elsewhere and name that folder (kind: checkpoint, path: FOLDER)"
 ROLES = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 # Share of all tokens. Libraries differ on rare characters; a wrong numbering differs everywhere.
 DIFFERING_TOKENS = 0.01
@@ -32,7 +34,7 @@ Ids = Callable[[str], list[int]]
 
 
 class VocabularyError(ValueError):
-    """A vocabulary without a faithful fast tokenizer; names the folder and what to do."""
+    """A vocabulary without a faithful fast tokenizer, with a way out."""
 
 
 def build(folder: Path) -> Tokenizer:
@@ -54,7 +56,8 @@ def build(folder: Path) -> Tokenizer:
         made = AutoTokenizer.from_pretrained(str(folder), local_files_only=True, use_fast=True)
     except (ValueError, OSError, KeyError) as error:
         said = str(error).partition("\n")[0]
-        raise VocabularyError(f"no fast tokenizer can be made of {folder} ({said}); {_way_out()}") from None
+        why = f"no fast tokenizer can be made of {folder} ({said}); {WAY_OUT}"
+        raise VocabularyError(why) from None
     return _as_written(made, folder / TOKENIZER) if (folder / TOKENIZER).is_file() else made
 
 
@@ -78,13 +81,14 @@ def check(tokenizer: Tokenizer, folder: Path, texts: Sequence[str]) -> dict[str,
     wanted = [ids(text) for text in texts]
     unequal = [text for text, found, own in zip(texts, made, wanted, strict=True) if found != own]
     # Not by place: two cuts of equal probability (". .." and ".. .") are as good as each other.
-    differing = sum((Counter(own) - Counter(found)).total() for found, own in zip(made, wanted, strict=True))
+    lacking = (Counter(o) - Counter(m) for m, o in zip(made, wanted, strict=True))
+    differing = sum(each.total() for each in lacking)
     total = sum(map(len, wanted))
     if differing > DIFFERING_TOKENS * total:
         share = f"{differing} of {total} tokens"
         raise VocabularyError(
             f"the fast tokenizer made of {folder} differs from its {source} in {share} of the "
-            f"dataset's first texts, such as {unequal[0][:80]!r}; {_way_out()}"
+            f"dataset's first texts, such as {unequal[0][:80]!r}; {WAY_OUT}"
         )
     return {
         "made_of": source,
@@ -116,29 +120,24 @@ def _whole(file: Path) -> Any:
     return found
 
 
-def _way_out() -> str:
-    return "save its tokenizer.json elsewhere and name that folder (kind: checkpoint, path: FOLDER)"
-
-
 def _sentencepiece_file(folder: Path) -> Path | None:
     return next((folder / name for name in SENTENCEPIECE if (folder / name).is_file()), None)
 
 
 def _settings(folder: Path) -> dict[str, Any]:
-    """Read the tokenizer's settings; a special token is given as its text."""
+    """Read the tokenizer's settings, with a special token given as its text."""
     said: dict[str, Any] = {}
     for name in reversed(TOKENIZER_SETTINGS[:2]):
         said |= read_object(folder / name)
-    return {key: value.get("content", value) if isinstance(value, Mapping) else value for key, value in said.items()}
+    return {
+        key: value.get("content", value) if isinstance(value, Mapping) else value
+        for key, value in said.items()
+    }
 
 
 def _is_pegasus(folder: Path) -> bool:
     named = str(_settings(folder).get("tokenizer_class") or "")
     return named.startswith("Pegasus") or read_object(folder / CONFIG).get("model_type") in PEGASUS
-
-
-def _offset(settings: Mapping[str, Any]) -> int:
-    return int(settings.get("offset", PEGASUS_OFFSET))
 
 
 def _reference(folder: Path) -> tuple[str, Ids]:
@@ -151,7 +150,8 @@ def _reference(folder: Path) -> tuple[str, Ids]:
         from sentencepiece import SentencePieceProcessor
 
         pieces = SentencePieceProcessor(model_file=str(model))
-        offset = _offset(_settings(folder)) if _is_pegasus(folder) else 0
+        said = _settings(folder).get("offset", PEGASUS_OFFSET)
+        offset = int(said) if _is_pegasus(folder) else 0
         return model.name, lambda text: [number + offset for number in pieces.encode(text)]
     if not (folder / BPE[0]).is_file():
         return WORDPIECE, _wordpiece_ids(folder)
@@ -164,7 +164,7 @@ def _reference(folder: Path) -> tuple[str, Ids]:
 
 
 def _wordpiece_ids(folder: Path) -> Ids:
-    """Cut as BERT does; its files of 2019 mention case only where a vocabulary keeps it."""
+    """Cut as BERT does, whose files of 2019 mention case only where it is kept."""
     from tokenizers import BertWordPieceTokenizer
 
     said = _settings(folder)
@@ -185,14 +185,15 @@ def _pegasus(model: Path, settings: Mapping[str, Any]) -> Tokenizer:
     named = {role: str(settings[role]) for role in ROLES if settings.get(role)}
     named = {"pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>", **named}
     masks: dict[str, Any] = {"mask_token_sent": None, "mask_token": None}
-    if offset := _offset(settings):
+    offset = int(settings.get("offset", PEGASUS_OFFSET))
+    if offset:
         masks["mask_token_sent"] = settings.get("mask_token_sent") or "<mask_1>"
         masks["mask_token"] = named.get("mask_token", "<mask_2>")
     ids = {"eos_token_id": 1, "mask_token_id": 3}
     facts = SimpleNamespace(vocab_file=str(model), offset=offset, **{**named, **masks, **ids})
     converter = PegasusConverter(facts)
     if converter.proto.trainer_spec.model_type != converter.proto.trainer_spec.UNIGRAM:
-        raise VocabularyError(f"{model} is no unigram model, as Pegasus' are; {_way_out()}")
+        raise VocabularyError(f"{model} is no unigram model, as Pegasus' are; {WAY_OUT}")
     for piece in converter.proto.pieces:  # control pieces in a text are text, as for SentencePiece
         piece.type = piece.NORMAL if piece.type == piece.CONTROL else piece.type
     return PreTrainedTokenizerFast(

@@ -38,10 +38,7 @@ def plain(value: Any) -> str:
 
 
 def short(value: float | None) -> str:
-    """Write a number with three digits, or with all before the point.
-
-    Thousands are parted.
-    """
+    """Write a number with three digits, or all before the point, thousands parted."""
     if value is None:
         return NA
     size = abs(value)
@@ -86,10 +83,7 @@ def listed(names: Sequence[str]) -> str:
 
 
 def more_rows(found: Collection[Any], where: str) -> list[str]:
-    """Say how many rows of a table are left out.
-
-    Nothing is said where all stand there.
-    """
+    """Say how many rows of a table are left out, if any are."""
     rest = len(found) - LISTED
     return [f"{rest} more {where}."] if rest > 0 else []
 
@@ -102,10 +96,7 @@ def random_weights(are_random: Any, *, brackets: bool = False) -> str:
 
 
 def estimated(known: Iterable[Any]) -> str:
-    """Say whether all or some of several numbers are estimated.
-
-    Nothing is said where none is.
-    """
+    """Say whether all or some of several numbers are estimated, if any are."""
     found = list(map(bool, known))
     return ESTIMATED if found and all(found) else f"partly {ESTIMATED}" if any(found) else ""
 

@@ -21,7 +21,7 @@ LONGEST_REASON = 200  # characters; some libraries list all they know
 
 
 def counted(models: Sequence[Mapping[str, Any]]) -> list[int | str]:
-    """Count the parameters of models; takes some seconds, in which torch is loaded elsewhere.
+    """Count the parameters of models in some seconds, torch being loaded elsewhere.
 
     Args:
         models: of each its `family`, `config` (as far as it is known, with its model_type; the rest
@@ -34,18 +34,23 @@ def counted(models: Sequence[Mapping[str, Any]]) -> list[int | str]:
     asked = [json.dumps(model, sort_keys=True) for model in models]
     once = list(dict.fromkeys(asked))  # many differ only in how they are trained
     command = [sys.executable, "-m", __name__]
-    done = subprocess.run(command, input="\n".join(once), stdout=subprocess.PIPE, text=True, check=True)
+    done = subprocess.run(
+        command, input="\n".join(once), stdout=subprocess.PIPE, text=True, check=True
+    )
     answers = dict(zip(once, json.loads(done.stdout.splitlines()[-1]), strict=True))
     return [answers[model] for model in asked]
 
 
-def count(family: str, config: Mapping[str, Any], exits: Mapping[str, Any] | None, labels: int) -> int:
-    """Count the parameters of one model; arguments as `counted`."""
+def count(
+    family: str, config: Mapping[str, Any], exits: Mapping[str, Any] | None, labels: int
+) -> int:
+    """Count the parameters of one model. Arguments are as in `counted`."""
     import torch
 
     own: Any = load_family(family)
     with torch.device("meta"):
-        built = _encoder(config, exits, labels) if isinstance(own, EarlyExit) else _whole(own, config)
+        is_encoder = isinstance(own, EarlyExit)
+        built = _encoder(config, exits, labels) if is_encoder else _whole(own, config)
     return sum(parameter.numel() for parameter in built.parameters())
 
 
@@ -53,7 +58,8 @@ def _whole(family: Any, config: Mapping[str, Any]) -> Any:
     """Build an encoder-decoder."""
     import transformers
 
-    named, build = (getattr(transformers, name) for name in (family.config_class, family.model_class))
+    named = getattr(transformers, family.config_class)
+    build = getattr(transformers, family.model_class)
     default = named.for_model(config["model_type"]) if hasattr(named, "for_model") else named()
     complete = _completed(default, config)
     return build.from_config(complete) if hasattr(build, "from_config") else build(complete)
@@ -76,13 +82,13 @@ def _encoder(config: Mapping[str, Any], exits: Mapping[str, Any] | None, labels:
 
 
 def _completed(default: Any, config: Mapping[str, Any]) -> Any:
-    """Put what is known into a configuration; keys that its kind does not have are left out."""
+    """Put what is known into a configuration, as far as its kind has the keys."""
     known = {key: value for key, value in without_kind(config).items() if hasattr(default, key)}
     return type(default).from_dict(known)
 
 
 def count_or_reason(model: Mapping[str, Any]) -> int | str:
-    """Count the parameters of one of the models of `counted`, or say why it cannot be built."""
+    """Count the parameters of one model, or say why it cannot be built."""
     try:
         return count(**model)
     except Exception as error:  # whatever a library says of a configuration
