@@ -248,7 +248,6 @@ class _Patience:
         self._say = say
 
     def wait(self, describe: Callable[[], str]) -> None:
-        """Pause before the next attempt, or raise LeaseTimeout at the limit."""
         now = time.monotonic()
         if now >= self._gives_up_at:
             raise LeaseTimeout(
@@ -264,8 +263,6 @@ class _Patience:
 
 @dataclass
 class _Request:
-    """One request for some of the GPUs in `uuids`."""
-
     folder: Path
     uuids: Sequence[str]
     count: int
@@ -273,7 +270,6 @@ class _Request:
     patience: _Patience
 
     def fulfil(self) -> Lease:
-        """Wait at the gates, then keep each free GPU until there are enough."""
         self.locks: dict[str, int] = {}
         with contextlib.ExitStack() as gates, contextlib.ExitStack() as taken:
             # One order for all: requests over overlapping sets of GPUs never wait in a circle.

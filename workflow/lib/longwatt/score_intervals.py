@@ -78,7 +78,6 @@ def _halves(by_seed: Any, how: Resampling) -> Halves | None:
 
 
 def _with_seeds(value: float, examples: Interval, seeds: Halves | None) -> Interval:
-    """Widen an interval over examples by that over seeds."""
     if seeds is None:
         return examples
     low = math.hypot(max(0.0, value - examples.low), seeds[0])

@@ -216,7 +216,6 @@ def repair_tokens(paths: Mapping[str, str]) -> None:
 
 
 def _is_sound(tokens: Path, report: Path) -> bool:
-    """Return whether all token files have their digests and the library can load them."""
     from datasets import load_from_disk
 
     facts = read_artefact(report, shared=True)

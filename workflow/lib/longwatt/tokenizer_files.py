@@ -69,7 +69,6 @@ def make_tokenizer(settings: Mapping[str, Any], records: Path, folder: Path) -> 
 
 
 def _train_byte_level_bpe(settings: Mapping[str, Any], records: Path) -> Tokenizer:
-    """Train byte-level BPE on the inputs and references of the training split alone."""
     from tokenizers import ByteLevelBPETokenizer
     from tokenizers.processors import TemplateProcessing
     from transformers import PreTrainedTokenizerFast

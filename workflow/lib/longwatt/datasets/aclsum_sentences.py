@@ -47,7 +47,6 @@ def read(options: Mapping[str, Any]) -> SourceData:
 
 
 def _split(name: str, aspects: Sequence[str]) -> tuple[list[Record], int]:
-    """Return a split's records, and how many sentences have several aspects."""
     from aclsum import ACLSum
 
     records, several = [], 0

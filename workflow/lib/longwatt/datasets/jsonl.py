@@ -94,11 +94,6 @@ class _Ids:
         self._first: Row | None = None
 
     def record(self, row: Row) -> Record:
-        """Make a row's record.
-
-        Raises:
-            DatasetError: some rows have an id and others none. Names the first row without.
-        """
         self._first = self._first or row
         # One row with an id means that all have one: a number could be another row's id.
         fields, field = self.fields, self.fields.get("id", "id")

@@ -166,13 +166,6 @@ def read(options: Mapping[str, Any]) -> SourceData:
 
 
 class _Rows:
-    """Reader of a study's files, with notes on the rows it leaves out.
-
-    Args:
-        options: as for `read`.
-        folder: the folder of the hub repository's files; None for local files.
-    """
-
     def __init__(self, options: Mapping[str, Any], folder: Path | None) -> None:
         self.options = options
         self.folder = folder
@@ -180,11 +173,6 @@ class _Rows:
         self.notes: list[str] = []
 
     def of(self, split: str) -> StoredRecords:
-        """Read the records of one split.
-
-        Raises:
-            DatasetError: a row cannot be used, or two rows share an id.
-        """
         records = StoredRecords()
         left_out: Counter[str] = Counter()
         for number, row in enumerate(self._rows(split), 1):
@@ -236,7 +224,6 @@ class _Rows:
 
 
 def _contradiction(options: Mapping[str, Any]) -> str | None:
-    """Name the options that contradict each other, or return None."""
     scores, held_out = options.get("score_classes"), options.get("held_out")
     if scores and "labels" in options:
         return "options.labels and options.score_classes both say what a label means; give only one"
@@ -262,7 +249,6 @@ def _contradiction(options: Mapping[str, Any]) -> str | None:
 
 
 def _hold_out(found: Splits, held_out: Mapping[str, Any]) -> Splits:
-    """Draw one split from another, both in the order of the records."""
     records, wanted = found[held_out["from"]], held_out["examples"]
     if wanted >= len(records):
         raise DatasetError(
@@ -289,7 +275,6 @@ def _all_files(options: Mapping[str, Any]) -> list[str]:
 
 
 def _local(path: str) -> Path:
-    """Return the local path of a file, or of the zip that holds it."""
     file, _ = split_member(path)
     if file.startswith(MIRRORED):
         return Path(os.environ.get(hub.MIRROR, "")).expanduser() / file.removeprefix(MIRRORED)
@@ -310,7 +295,6 @@ def _choose(names: Collection[str], options: Mapping[str, Any]) -> list[str]:
 
 
 def _origin(options: Mapping[str, Any], folder: Path | None) -> str:
-    """Describe where the files come from, each with its SHA-256."""
     prefix, files = "", local_files(options)
     if folder is not None:
         files = {name: folder / name for name in _archives(options)}

@@ -144,7 +144,6 @@ def download(
 
 
 def _read(settings: Mapping[str, Any], folder: Path) -> tuple[SourceData, list[Facts]]:
-    """Return a source's data, and the files of this machine that they were read from."""
     source = import_module(f"longwatt.datasets.{settings['source']}")
     files = files_read(source, settings["options"])
     # The source itself says which files are missing.
@@ -201,7 +200,6 @@ def _check(data: SourceData, source: str) -> None:
 
 
 def _visibility(data: SourceData, scored: Collection[Scoring]) -> dict[str, dict[str, Any]]:
-    """Count what metrics miss of each split's references, and refuse too much."""
     found = {
         split: count_unseen((record.id, record.references) for record in records)
         for split, records in data.splits.items()
@@ -251,17 +249,13 @@ def _only_label(record: Record, where: str) -> str:
 
 
 class _Statistics:
-    """Statistics of one split.
-
-    A row is an input with one of its references, as SCROLLS counts.
-    """
+    """Statistics of one split. A row is an input with one of its references, as SCROLLS counts."""
 
     def __init__(self) -> None:
         self.examples = self.rows = self.words_in = self.words_out = 0
         self.most_in = self.most_out = 0
 
     def add(self, record: Record) -> None:
-        """Count a record, once for each of its references."""
         words_in = len(record.input.split()) + len(record.second.split())
         words_out = [len(text.split()) for text in record.references]
         self.examples += 1
@@ -271,7 +265,6 @@ class _Statistics:
         self.most_in, self.most_out = max(self.most_in, words_in), max(self.most_out, *words_out)
 
     def facts(self) -> dict[str, float | int]:
-        """Return counts, and means over rows."""
         return {
             "examples": self.examples,
             "rows": self.rows,

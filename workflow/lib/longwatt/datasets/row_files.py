@@ -139,10 +139,7 @@ def _parquet(stream: IO[bytes], name: str, fields: Collection[str]) -> Iterator[
 
 
 def _seekable(stream: IO[bytes]) -> IO[bytes]:
-    """Return a file as it is, or a copy on disk of what is unpacked.
-
-    Parquet needs to seek.
-    """
+    """Return a file as it is, or a copy on disk of what is unpacked. Parquet needs to seek."""
     if isinstance(stream, io.BufferedReader) and isinstance(stream.raw, io.FileIO):
         return stream
     copied = temporary_file()

@@ -227,7 +227,6 @@ def without_pairs(facts: Mapping[str, Any], scoring: Scoring) -> int:
 
 
 def _scored(by_split: BySplit, scoring: Scoring) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Yield the facts of the splits that are scored."""
     if scoring.metric in METRICS_OF_TEXTS:
         yield from ((split, by_split[split]) for split in scoring.splits if split in by_split)
 

@@ -141,7 +141,6 @@ def _run(command: list[str], sidecar: Sidecar) -> int:
 
 
 def _text(found: Mapping[str, Any]) -> str:
-    """Return a log's numbers as a table, with its problems below."""
     rows = [("", *(title for title, _, _ in COLUMNS), "source", "flags"), _row("total", found)]
     rows += [_row(f"  {name}", facts) for name, facts in found["phases"].items()]
     for uuid, facts in found["gpus"].items():

@@ -117,7 +117,6 @@ def _intervals(segment: Segment) -> list[Interval]:
 
 
 def _judged(interval: Interval, resumed: Mapping[int, int], cuts: Mapping[int, float]) -> Interval:
-    """Judge an interval, by the step that each attempt resumed from and its cut."""
     kept = interval.phase in WORK and _survived(interval, resumed, cuts)
     if interval.phase in WORK:
         wasted = not kept

@@ -96,7 +96,6 @@ def _divide(
     spent: Sequence[Window],
     last: bool,
 ) -> None:
-    """Add the work of one process in one segment."""
     gpus = segment.gpus
     gpu = None if processes == 1 or not gpus else gpus[process] if process < len(gpus) else ""
     windows = _relative(segment, own)

@@ -51,25 +51,20 @@ class LogWriter:
     def __init__(self, path: Path, part_bytes: int = PART_BYTES) -> None:
         self.path = path
         self._part_bytes = part_bytes
-        self._torn = False
-        self._lost = 0
+        self._torn, self._lost = False, 0
         self._syncing: threading.Thread | None = None
         self.problem = ""
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._descriptor = self._open()
         except OSError as error:
-            raise LogError(
-                f"{path} cannot be written: {error.strerror}; choose another path"
-            ) from error
+            problem = f"cannot be written: {error.strerror}; choose another path"
+            raise LogError(f"{path} {problem}") from error
 
     def write(self, line: Mapping[str, Any]) -> bool:
-        """Append one line with one write, and report lines that were lost before.
+        """Append one line with one write, and return whether it was written whole.
 
-        The report is written once the disk takes lines again.
-
-        Returns:
-            True if this line was written whole.
+        Lines that were lost before are reported once the disk takes lines again.
         """
         if not self._append(line):
             self._lost += 1
@@ -124,22 +119,17 @@ class LogWriter:
         descriptor = os.open(self.path, flags, 0o666)
         try:
             if not try_lock(descriptor, fcntl.LOCK_EX):
-                raise LogError(
-                    f"{self.path} is being written by another recorder; choose another path"
-                )
-            self._end_line(descriptor)
+                problem = "is being written by another recorder; choose another path"
+                raise LogError(f"{self.path} {problem}")
+            if size := os.fstat(descriptor).st_size:
+                # A new line begins after one that a kill or a full disk has torn.
+                with self.path.open("rb") as stream:
+                    stream.seek(size - 1)
+                    self._torn = stream.read(1) != b"\n"
         except BaseException:
             os.close(descriptor)
             raise
         return descriptor
-
-    def _end_line(self, descriptor: int) -> None:
-        """Begin a new line after one that a kill or a full disk has torn."""
-        size = os.fstat(descriptor).st_size
-        if size:
-            with self.path.open("rb") as stream:
-                stream.seek(size - 1)
-                self._torn = stream.read(1) != b"\n"
 
 
 def append(path: Path, *lines: Mapping[str, Any]) -> None:
@@ -166,22 +156,22 @@ def parts(path: Path) -> list[Path]:
 
 def compress(path: Path) -> None:
     """Gzip a log's older parts, once its job has ended."""
-    for part in _older(path):
-        if part.suffix != ".gz":
-            with contextlib.suppress(OSError):  # a full disk: the part stays as it is
-                _gzip(part)
+    for part in (part for part in _older(path) if part.suffix != ".gz"):
+        with contextlib.suppress(OSError):  # a full disk: the part stays as it is
+            with (
+                whole_path(_zipped(part)) as partial,
+                part.open("rb") as source,
+                gzip.open(partial, "wb") as packed,
+            ):
+                shutil.copyfileobj(source, packed)
+            part.unlink()
 
 
 def publish(logs: Sequence[Path], target: Path, otherwise: Mapping[str, Any]) -> None:
-    """Join several logs, in order, to one gzipped log.
+    """Join a job's logs, in order, to one gzipped log, or make one of the header `otherwise`.
 
     It has its final name once it is whole. The format of gzip allows files to be joined, so that
     gzipped parts are not packed again.
-
-    Args:
-        logs: of all runs of a job.
-        target: the path of the joined log; its folder is made.
-        otherwise: the header of a job without any log.
     """
     with whole_path(target) as partial, partial.open("wb") as stream:
         stream.write(gzip.compress(_line({"run": PUBLISHED, "of": len(logs)}), mtime=0))
@@ -195,11 +185,8 @@ def publish(logs: Sequence[Path], target: Path, otherwise: Mapping[str, Any]) ->
 
 
 def damage_of(published: Path) -> str:
-    """Return the damage of a log that `publish` wrote (empty if it is whole).
-
-    Every part has a checksum of its own. A log whose first line says that it was published has a
-    last line too.
-    """
+    """Return the damage of a log that `publish` wrote (empty if it is whole)."""
+    # Every part has a checksum of its own; a first line of a published log promises a last one.
     first, last = None, None
     opened = gzip.open if published.suffix == ".gz" else open
     try:
@@ -248,16 +235,6 @@ def _append_gzipped(part: Path, stream: Any) -> None:
             with gzip.GzipFile("", "wb", fileobj=stream, mtime=0) as packed:
                 shutil.copyfileobj(source, packed)
                 packed.write(b"\n")  # a torn last line must not run into the next log's first
-
-
-def _gzip(part: Path) -> None:
-    with (
-        whole_path(_zipped(part)) as partial,
-        part.open("rb") as source,
-        gzip.open(partial, "wb") as packed,
-    ):
-        shutil.copyfileobj(source, packed)
-    part.unlink()
 
 
 def _older(path: Path) -> list[Path]:

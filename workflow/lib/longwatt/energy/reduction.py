@@ -9,37 +9,22 @@ from typing import Any
 
 import numpy as np
 
+from longwatt.energy import windows as meters
 from longwatt.energy.attempts import IDLE, Interval, intervals
 from longwatt.energy.kept import BETWEEN, GENERATE, Division, divide, judged
 from longwatt.energy.segments import Kept, Log, Segment, read_log
-from longwatt.energy.windows import (
-    COUNTER,
-    COVERED,
-    GAP_S,
-    INTEGRAL,
-    RAPL,
-    Device,
-    Part,
-    Stretch,
-    Window,
-    growth,
-    mean_of,
-    minus,
-    values_of,
-)
+from longwatt.energy.windows import COVERED, GAP_S, Device, Part, Stretch, Window, growth, minus
 
 J_PER_KWH = 3.6e6
 ESTIMATE, NONE = "estimate", "none"
-MEASURED = (COUNTER, INTEGRAL, RAPL)  # the best first
+MEASURED = (meters.COUNTER, meters.INTEGRAL, meters.RAPL)  # the best first
 FLAGGED_PCT = 5.0  # counter against integral
 CPU_BRACKET_S = 60.0  # an estimate may rest on readings of CPU time that a busy machine delayed
 SHORT_S = 5.0  # nothing is claimed of a shorter phase
 UNSAID = 0.01  # share of an inference that may be unmetered without a note
-# Share of a stretch that must be batches, or their pauses' power is too much of the mean.
-FILLED = 0.95
+FILLED = 0.95  # share of a stretch that must be batches, or their pauses weigh too much
 IDLE_S = 2.0  # shortest stretch that an idle power is taken from
-# Bits of nvmlClocksEventReasons that mean: slower than it could be (idle and chosen clocks are no
-# throttling).
+# Bits of nvmlClocksEventReasons that mean slower than it could be; idle and chosen clocks do not.
 THROTTLED = {
     "power_cap": 0x4,
     "hardware": 0x8,
@@ -66,15 +51,10 @@ def summarize(paths: Iterable[Path], watts_per_core: float | None = None) -> Row
 
 
 def reduce_log(log: Log, watts_per_core: float | None) -> Row:
-    """Reduce a log to numbers.
+    """Reduce a log to numbers, with an estimate by watts per busy core where none is measured.
 
     The whole of a job that counts attempts is its training or inference as far as it was kept. The
     whole of any other is everything but idle.
-
-    Args:
-        log: as `longwatt.energy.segments.read_log` returns it.
-        watts_per_core: the power of one busy core, if energy may be estimated where it is not
-            measured.
 
     Returns:
         The columns of `_facts` for the whole of the work; by `phases`; by `gpus` (each with its own
@@ -129,7 +109,6 @@ def _phases(
 def _wasted(
     found: Sequence[Interval], segments: dict[int, Segment], division: Division | None
 ) -> list[Part]:
-    """Return the parts that were spent for nothing."""
     if division is None:
         return _parts([i for i in found if i.wasted], segments)
     others = [i for i in found if i.wasted and i.phase != GENERATE]
@@ -168,10 +147,7 @@ def _whole_inference(
 
 
 def timeline(segments: Sequence[Segment], found: Sequence[Interval]) -> list[Row]:
-    """Return every interval in seconds of the job's time.
-
-    Segments follow each other without the time between them.
-    """
+    """Return every interval in seconds of the job's time, without time between segments."""
     starts = _starts(segments)
     return [
         {
@@ -186,11 +162,7 @@ def timeline(segments: Sequence[Segment], found: Sequence[Interval]) -> list[Row
 
 
 def power_over_time(segments: Sequence[Segment], bins: int) -> list[Row]:
-    """Return the power curve of each GPU as rows of a CSV file.
-
-    Returns:
-        The mean and the largest sample in at most `bins` stretches of the job's time.
-    """
+    """Return each GPU's mean and largest sample in at most `bins` stretches of the job's time."""
     starts = _starts(segments)
     edges = np.linspace(0, max(sum(segment.length_s for segment in segments), 1e-9), bins + 1)
     rows = []
@@ -264,7 +236,6 @@ def _finished(row: Row) -> Row:
 
 
 def _facts(parts: Sequence[Part], gpu: str) -> Row:
-    """Return the facts of one device over the windows of all segments."""
     devices = [(Device(part.segment, gpu), part) for part in parts]
     # Every process stands for its share of the processors; a GPU is one process's own.
     readings = [
@@ -279,7 +250,6 @@ def _facts(parts: Sequence[Part], gpu: str) -> Row:
     samples = sum(reading.samples for reading in readings)
     sampled_w = sum(reading.sample_sum_w for reading in readings) / samples if samples else None
     idle = _idle_w([part.segment for part in parts], gpu)
-    largest_gap = max((reading.largest_gap_s for reading in readings), default=None)
     covered = 100 * sum(reading.covered_s for reading in readings)
     facts = {
         "duration_s": duration,
@@ -296,7 +266,7 @@ def _facts(parts: Sequence[Part], gpu: str) -> Row:
         "idle_power_w": idle,
         "net_energy_j": None if idle is None or energy is None else energy - idle * duration,
         "samples": samples,
-        "largest_gap_s": largest_gap if gpu else None,
+        "largest_gap_s": max((r.largest_gap_s for r in readings), default=None) if gpu else None,
         "coverage_pct": _per(covered, duration) if gpu else None,
         "counter_resets": sum(reading.resets for reading in readings),
         "counter_stale_s": max((reading.stale_s for reading in readings), default=0.0),
@@ -314,7 +284,6 @@ def _filled(parts: Sequence[Part]) -> float:
 
 
 def _states(metered: Sequence[tuple[Device, Part]]) -> Row:
-    """Return utilisation, memory and throttling of one GPU."""
     devices = [
         (device, [(w.start, w.end) for w in part.windows], sum(w.seconds for w in part.windows))
         for device, part in metered
@@ -322,13 +291,15 @@ def _states(metered: Sequence[tuple[Device, Part]]) -> Row:
     ]
 
     def mean(name: str) -> float | None:
-        means = [(mean_of(d.segment.of(name, d.gpu), windows), s) for d, windows, s in devices]
+        means = [
+            (meters.mean_of(d.segment.of(name, d.gpu), windows), s) for d, windows, s in devices
+        ]
         known = [(value, length) for value, length in means if value is not None and length > 0]
         weight = sum(length for _, length in known)
         return sum(value * length for value, length in known) / weight if known else None
 
     def values(name: str) -> Any:
-        found = (values_of(d.segment.of(name, d.gpu), windows) for d, windows, _ in devices)
+        found = (meters.values_of(d.segment.of(name, d.gpu), windows) for d, windows, _ in devices)
         return np.concatenate([[], *found])
 
     memory, reasons = values("memory_gib"), values("throttle").astype(int)
@@ -347,19 +318,19 @@ def _states(metered: Sequence[tuple[Device, Part]]) -> Row:
 
 
 def _sum(rows: Sequence[Row], duration: float) -> Row:
-    """Join the rows of several GPUs of one job.
+    """Join a job's GPUs: joules are summed, shares averaged over time, extremes kept."""
 
-    Joules are summed, shares are means over their time, extremes stay extremes.
-    """
+    def over_time(name: str) -> Any:
+        return _all([one[name] and one[name] * one["duration_s"] for one in rows])
+
+    seconds = sum(one["duration_s"] for one in rows)
     row: Row = {"duration_s": duration}
     row |= {name: _all([one[name] for one in rows]) for name in ADDED}
-    row |= {name: _over_time(rows, name) for name in MEANS}
+    row |= {name: _per(over_time(name), seconds) for name in MEANS}
     row |= {name: _all([one[name] for one in rows], max) for name in LARGEST}
     row["filled_pct"] = _all([one["filled_pct"] for one in rows], min)
-    idle = [one["idle_power_w"] and one["idle_power_w"] * one["duration_s"] for one in rows]
-    row["idle_power_w"] = _per(_all(idle), duration)
+    row["idle_power_w"] = _per(over_time("idle_power_w"), duration)
     row["mean_power_w"] = _per(row["energy_j"], duration)
-    seconds = sum(one["duration_s"] for one in rows)
     row["throttle_reasons_pct"] = {
         r: sum(one["throttle_reasons_pct"].get(r, 0) * one["duration_s"] for one in rows) / seconds
         for r in sorted({reason for one in rows for reason in one["throttle_reasons_pct"]})
@@ -370,13 +341,6 @@ def _sum(rows: Sequence[Row], duration: float) -> Row:
     row["measured"] = row["energy_source"] in MEASURED
     row["flags"] = sorted({flag for one in rows for flag in one["flags"]})
     return row
-
-
-def _over_time(rows: Sequence[Row], name: str) -> float | None:
-    """Return the mean over GPUs, weighted by their time (None if one is unknown)."""
-    seconds = sum(row["duration_s"] for row in rows)
-    weighted = _all([row[name] and row[name] * row["duration_s"] for row in rows])
-    return weighted / seconds if weighted is not None and seconds else None
 
 
 def _all(values: Sequence[Any], combine: Callable[[Sequence[Any]], Any] = sum) -> Any:
@@ -404,9 +368,8 @@ def _estimate(parts: Sequence[Part], watts_per_core: float, duration: float) -> 
     seconds = _all([_busy_s(part, window) for part in parts for window in part.windows])
     if seconds is None:
         return {}
-    joules = watts_per_core * seconds
-    power = _per(joules, duration)
-    return {"energy_j": joules, "energy_source": ESTIMATE, "mean_power_w": power}
+    joules, source = watts_per_core * seconds, {"energy_source": ESTIMATE}
+    return {"energy_j": joules, **source, "mean_power_w": _per(joules, duration)}
 
 
 def _busy_s(part: Part, window: Stretch) -> float | None:
@@ -417,16 +380,13 @@ def _busy_s(part: Part, window: Stretch) -> float | None:
 
 
 def _idle_w(segments: Sequence[Segment], gpu: str) -> float | None:
-    """Return the lower of a GPU's powers before and after its work.
-
-    They are medians, since the mean of a second lags.
-    """
+    """Return the lower of a GPU's median powers before and after its work (a mean lags)."""
     found = []
     for segment in segments if gpu else ():
         device = Device(segment, gpu)
         for interval in intervals([segment]):
             if interval.phase in IDLE and interval.duration_s >= 0.9 * IDLE_S:
-                watts = values_of(device.samples, [(interval.start, interval.end)])
+                watts = meters.values_of(device.samples, [(interval.start, interval.end)])
                 found += [float(np.median(watts))] if len(watts) else []
     return min(found, default=None)
 
@@ -452,7 +412,6 @@ def _uuids(segments: Sequence[Segment]) -> list[str]:
 def _gpus(
     segments: Sequence[Segment], by_gpu: dict[str, Row], by_phase: dict[str, Total]
 ) -> dict[str, Row]:
-    """Return each GPU's facts, with its description in the last header that has it."""
     kept = ("name", "driver", "power_limit_w", "default_power_limit_w", "sensors", "refused")
     described = {gpu["uuid"]: gpu for segment in segments for gpu in segment.header["gpus"]}
     return {

@@ -45,11 +45,9 @@ EMPTY = Series(np.empty(0), np.empty(0))
 
 @dataclass(frozen=True)
 class Mark:
-    """The beginning of a phase.
+    """The beginning of a phase, in seconds since the segment's.
 
     Attributes:
-        phase: its name.
-        time: seconds since the segment's beginning.
         attempt, step: as the job said; None where it did not.
         counters_j: counter readings by GPU.
         checkpoint_counted: of an attempt's first mark, whether the attempt knows how long its
@@ -109,8 +107,6 @@ class Batches:
     """Batches of one process in one attempt at an inference that are in its result.
 
     Attributes:
-        boot_id: of the machine that they were predicted on.
-        attempt: the run's number.
         process: from 0.
         windows: beginning and end of each, CLOCK_MONOTONIC in nanoseconds, (batches, 2).
     """
@@ -128,12 +124,7 @@ class Batches:
 
 @dataclass(frozen=True)
 class Kept:
-    """Batches of the result of an inference.
-
-    Attributes:
-        batches: by process and attempt.
-        processes: number of processes that work at once.
-    """
+    """Batches of an inference's result, by process and attempt, and its number of processes."""
 
     batches: tuple[Batches, ...]
     processes: int
@@ -181,29 +172,24 @@ def read_log(paths: Iterable[Path]) -> Log:
     segments = reader.finish()
     if not segments:
         first = next(file for files in logs.values() for file in files)
-        raise LogError(
-            f"{first} holds no header of an energy log; nothing can be established from it"
-        )
+        problem = "holds no header of an energy log; nothing can be established from it"
+        raise LogError(f"{first} {problem}")
     return Log(segments, [*reader.problems, *_between(segments)], reader.kept)
 
 
 class _Reader:
-    """Gather lines into segments."""
-
     def __init__(self) -> None:
         self.problems: list[str] = []
         self.kept: list[Kept] = []
         self._drafts: list[_Draft] = []
         self._current: _Draft | None = None
-        self._unread = 0
-        self._early = 0
+        self._unread = self._early = 0
 
     def begin(self) -> None:
         """Begin another log, even if its header is missing."""
         self._current = None
 
     def read(self, file: Path) -> None:
-        """Take all lines of one file."""
         last_is_torn = False
         for text in _lines(file, self.problems):
             try:
@@ -218,7 +204,6 @@ class _Reader:
             self.problems.append(f"{file}: {torn}")
 
     def finish(self) -> list[Segment]:
-        """Return the segments, and complete the problems."""
         for count, where in (
             (self._unread, "within the log are torn or damaged, and left out"),
             (self._early, "come before the header of their log and are left out"),
@@ -251,23 +236,18 @@ def _kept(line: Mapping[str, Any]) -> Kept:
     for part in line["kept"]:
         windows = np.array(part["windows"], dtype=np.int64).reshape(-1, 2)
         ordered = windows[np.argsort(windows[:, 0])]
-        batches.append(
-            Batches(part["boot_id"], int(part["attempt"]), int(part["process"]), ordered)
-        )
+        attempt, process = int(part["attempt"]), int(part["process"])
+        batches.append(Batches(part["boot_id"], attempt, process, ordered))
     return Kept(tuple(batches), int(line["processes"]))
 
 
 class _Draft:
-    """A segment while its lines are read.
-
-    Columns are packed arrays, since days at 10 Hz are millions of samples.
-    """
+    """A segment being read, in packed arrays: days at 10 Hz are millions of samples."""
 
     def __init__(self, number: int, header: dict[str, Any]) -> None:
         self.number = number
         self.header = header
-        self._zero = header["t"]
-        self._last = header["t"]
+        self._zero = self._last = header["t"]
         self._columns: dict[tuple[str, str], tuple[array[float], array[float]]] = {}
         self._marks: list[Mark] = []
         self._end: dict[str, Any] | None = None
@@ -279,7 +259,6 @@ class _Draft:
         self._said: list[str] = []
 
     def take(self, line: dict[str, Any]) -> None:
-        """Take one line after the header."""
         if "lost" in line:
             self._lost[line["why"]] = self._lost.get(line["why"], 0) + line["lost"]
             return
@@ -299,7 +278,6 @@ class _Draft:
             self._sample(line)
 
     def segment(self) -> Segment:
-        """Return the segment of all lines so far."""
         return Segment(
             number=self.number,
             header=self.header,
@@ -313,7 +291,6 @@ class _Draft:
         )
 
     def problems(self) -> Iterator[str]:
-        """Yield a sentence for everything that is wrong with the segment."""
         name, after = f"segment {self.number}", self._seconds(self._last)
         if self._end is None:
             yield (
@@ -396,10 +373,7 @@ def _lines(file: Path, problems: list[str]) -> Iterator[str]:
 
 
 def _between(segments: Sequence[Segment]) -> list[str]:
-    """Return the problems between segments, and count their common time once.
-
-    Common time is what two segments have measured with the same meter.
-    """
+    """Return the problems between segments, and count time on the same meter once."""
     problems: list[str] = []
     boots = {segment.header["boot_id"] for segment in segments}
     if len(boots) > 1:

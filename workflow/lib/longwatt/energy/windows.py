@@ -17,13 +17,8 @@ AVERAGE_LAG_S = 0.5  # the mean of the last second speaks of half a second ago
 # Two processes' readings of one counter may stand a moment out of order; a reset falls by far more.
 RESET_J = 50.0
 BRACKET_S = 2.5  # a counter is interpolated between readings this close (it is read every second)
-STALE_S, STALE_W = (
-    3.0,
-    5.0,
-)  # a counter that stands still this long while this much flows has failed
-EDGE_S = (
-    0.1  # a counter read this close to a moment is the counter at that moment: it moves no faster
-)
+STALE_S, STALE_W = 3.0, 5.0  # a counter that stands still so long while so much flows has failed
+EDGE_S = 0.1  # a counter read this close to a moment is that moment's: it moves no faster
 GAP_S = 1.0  # samples further apart than this leave a gap
 COVERED = 0.9  # share of a window that samples must cover for its integral to be believed
 DISAGREES_PCT = 5.0
@@ -52,8 +47,6 @@ class Part:
     """Stretches of one segment that are summed up.
 
     Attributes:
-        segment: their segment.
-        windows: the stretches.
         gpu: the only one of its GPUs that they are about; None for all.
         share: the part of the job's time, and of its processors, that they stand for: a half where
             two processes work at once.
@@ -111,12 +104,7 @@ def _times(amount: float | None, factor: float) -> float | None:
 
 @dataclass(eq=False)
 class Device:
-    """A GPU of a segment, or its processors.
-
-    Attributes:
-        segment: where it was metered.
-        gpu: its UUID; "" for the processors.
-    """
+    """A GPU of a segment by its UUID, or its processors ("")."""
 
     segment: Segment
     gpu: str
@@ -190,7 +178,6 @@ class Device:
     def _choose(
         self, counted: float | None, integral: float | None, stale_s: float
     ) -> tuple[float | None, str | None]:
-        """Return the joules to believe, and their source."""
         if not self.gpu:
             return counted, None if counted is None else RAPL
         least = None if integral is None else integral * (1 - DISAGREES_PCT / 100)
@@ -249,10 +236,8 @@ class Device:
 
 
 def _without_late(times: Floats, values: Floats) -> Series:
-    """Leave out readings that were taken later than their time says.
-
-    The reading after such a one is less, and the next is more again. A reset falls and stays below.
-    """
+    """Leave out readings that were taken later than their time says."""
+    # The reading after such a one is less, the next is more again. A reset falls and stays below.
     falls = np.flatnonzero(np.diff(values) < -RESET_J)
     late = [i for i in falls if i + 2 < len(values) and values[i + 2] >= values[i]]
     return Series(np.delete(times, late), np.delete(values, late))
@@ -269,11 +254,8 @@ def minus(window: Window, excluded: Sequence[Window]) -> list[Window]:
 
 def mean_of(series: Series, windows: Sequence[Window]) -> float | None:
     """Return the mean over windows by length (None where none holds a value)."""
-    found = [
-        (within.mean(), end - start)
-        for start, end in windows
-        if len(within := _within(series, start, end))
-    ]
+    every = [(_within(series, start, end), end - start) for start, end in windows]
+    found = [(within.mean(), length) for within, length in every if len(within)]
     weight = sum(length for _, length in found)
     return float(sum(mean * length for mean, length in found) / weight) if weight > 0 else None
 
@@ -284,10 +266,7 @@ def values_of(series: Series, windows: Sequence[Window]) -> Floats:
 
 
 def growth(series: Series, window: Window, bracket_s: float) -> float | None:
-    """Return a counter's growth in a window.
-
-    None where it was not read within `bracket_s` around both ends.
-    """
+    """Return a counter's growth in a window, if it was read within `bracket_s` at both ends."""
     start, end = (_at(series, moment, bracket_s) for moment in window)
     return None if start is None or end is None else max(0.0, end - start)
 
@@ -323,11 +302,8 @@ def _at(series: Series, moment: float, bracket_s: float = BRACKET_S) -> float | 
 def _coverage(times: Floats, start: float, end: float) -> tuple[float, float]:
     """Return the seconds of a window within reach of samples, and the longest gap."""
     inside = times[_inside(times, start, end)]
-    edges = np.concatenate([[start], inside, [end]])
-    gaps = np.diff(edges)
+    gaps = np.diff(np.concatenate([[start], inside, [end]]))
     if not len(inside):  # samples around a short window speak for it
-        around = times[_slice(times, start - GAP_S, end + GAP_S)]
-        return (end - start if len(around) > 1 and end - start <= GAP_S else 0.0), float(
-            end - start
-        )
+        around, length = times[_slice(times, start - GAP_S, end + GAP_S)], end - start
+        return (length if len(around) > 1 and length <= GAP_S else 0.0), float(length)
     return float(end - start - gaps[gaps > GAP_S].sum()), float(gaps.max())

@@ -100,7 +100,6 @@ def _unseen(task: str, expected: Mapping[str, Sequence[str]], path: Path) -> dic
 
 
 def _only_labels(references: Mapping[str, Sequence[str]], path: Path) -> dict[str, str]:
-    """Return the one label of each example."""
     for id_, texts in references.items():
         if len(texts) != 1:
             problem = f"macro_f1 wants one label for each id, but {id_!r} has several"

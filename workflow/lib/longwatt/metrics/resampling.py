@@ -62,10 +62,7 @@ def percentile_interval(found: Array, confidence: float) -> Ends:
 
 
 def wilson(share: float, number: float, confidence: float) -> Ends:
-    """Find Wilson's interval of a proportion (1927).
-
-    It has a width at 0 and 1 too.
-    """
+    """Find Wilson's interval of a proportion (1927). It has a width at 0 and 1 too."""
     z2 = NormalDist().inv_cdf((1 + confidence) / 2) ** 2
     centre = (share + z2 / (2 * number)) / (1 + z2 / number)
     half = math.sqrt(z2 * share * (1 - share) / number + z2**2 / (4 * number**2))
