@@ -13,17 +13,11 @@ from longwatt.provenance import fsync, json_lines, read_object, write_json
 
 @dataclass(frozen=True)
 class Took:
-    """The time that a batch took, by the clock of its attempt's energy log.
+    """The time that a batch took, by the clock of its attempt's energy log."""
 
-    Attributes:
-        boot_id: monotonic times of different boots cannot be compared.
-        attempt: number of the run and of its log.
-        start_ns, end_ns: CLOCK_MONOTONIC.
-    """
-
-    boot_id: str | None
-    attempt: int
-    start_ns: int
+    boot_id: str | None  # monotonic times of different boots cannot be compared
+    attempt: int  # number of the run and of its log
+    start_ns: int  # CLOCK_MONOTONIC
     end_ns: int
 
     @property

@@ -53,19 +53,12 @@ class Ledger:
 
 @dataclass(eq=False)
 class Stopwatch:
-    """A stopwatch that adds time to the ledger and marks the energy log.
+    """A stopwatch that adds time to the ledger and marks the energy log."""
 
-    Args:
-        ledger: gains the time.
-        marker: marks the phases; None in all processes but the main one.
-        attempt: this run's number, part of every mark.
-        device: a phase ends once it has finished its work.
-    """
-
-    ledger: Ledger
-    marker: Marker | None
-    attempt: int
-    device: torch.device
+    ledger: Ledger  # gains the time
+    marker: Marker | None  # marks the phases; None in all processes but the main one
+    attempt: int  # this run's number, part of every mark
+    device: torch.device  # a phase ends once it has finished its work
     phase: str | None = None
     since_ns: int = field(default_factory=time.monotonic_ns)
 

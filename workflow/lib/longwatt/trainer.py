@@ -41,22 +41,18 @@ MOST_SKIPPED = 25
 
 @dataclass(eq=False)
 class Schedule(TrainerCallback):  # type: ignore[misc]
-    """The schedule of validation (every N steps and last), saving (by time) and leaving.
-
-    Attributes:
-        not_finite: names the part of this process's training that is not finite. It is called
-            after every step, and checks the weights too where a validation is due.
-        stopped: some process was asked to end, and training was left after a step.
-        history: log entries that the checkpoint to resume from lacks; None if it lacks none.
-    """
+    """The schedule of validation (every N steps and last), saving (by time) and leaving."""
 
     sampler: LengthGroupedSampler
     stopwatch: Stopwatch
     every_steps: int
     checkpoint_every_s: float
     saved_at: float = field(default_factory=time.monotonic)
-    stopped: bool = False
+    stopped: bool = False  # some process was asked to end, and training was left after a step
+    # Log entries that the checkpoint to resume from lacks; None if it lacks none.
     history: list[dict[str, float]] | None = None
+    # Names the part of this process's training that is not finite. It is called after every step,
+    # and checks the weights too where a validation is due.
     not_finite: Callable[[bool], str | None] = lambda weights: None
 
     def on_train_begin(self, args: Any, state: TrainerState, *rest: Any, **kwargs: Any) -> None:

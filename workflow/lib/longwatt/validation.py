@@ -23,19 +23,12 @@ class CutShort(Exception):
 
 @dataclass(frozen=True)
 class Judge:
-    """References for predictions, and how to compare with them.
+    """References for predictions, and how to compare with them."""
 
-    Attributes:
-        references: acceptable texts by prediction's id.
-        metric: the dataset's.
-        text: "raw" or "normalized".
-        task: the dataset's; labels are not normalized.
-    """
-
-    references: Mapping[str, Sequence[str]]
-    metric: str
-    text: str = "raw"
-    task: str = TEXT
+    references: Mapping[str, Sequence[str]]  # acceptable texts by prediction's id
+    metric: str  # the dataset's
+    text: str = "raw"  # "raw" or "normalized"
+    task: str = TEXT  # the dataset's; labels are not normalized
 
 
 class Validator:

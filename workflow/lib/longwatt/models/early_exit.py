@@ -31,7 +31,7 @@ from longwatt.models.encoders import (
     most_tokens,
 )
 from longwatt.models.errors import ModelError
-from longwatt.models.family import Answer, Batch, Config, Example, Exits, Labels
+from longwatt.models.family import Answer, Batch, Classifier, Config, Example, Exits, Labels
 from longwatt.provenance import read_object
 from longwatt.spelling import nearest
 from longwatt.tasks import CLASSIFICATION
@@ -46,18 +46,13 @@ INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 
 
 def exit_kind(layers: Sequence[int], encoder_layers: int) -> str:
-    """Return a model's part in the comparison: `early_exit`, `standard` or `efficient`.
-
-    Args:
-        layers: layers with a classifier, counted from 0.
-        encoder_layers: layers of the whole encoder.
-    """
+    """Return a model's part in the comparison: `early_exit`, `standard` or `efficient`."""
     if len(layers) > 1:
         return "early_exit"
     return "standard" if layers[0] == encoder_layers - 1 else "efficient"
 
 
-class EarlyExit:
+class EarlyExit(Classifier):
     """Classification by any Hugging Face encoder, at one exit or several."""
 
     task: ClassVar[str] = CLASSIFICATION
@@ -70,10 +65,8 @@ class EarlyExit:
         """See `Family.check`. The encoder's depth may be unknown until `build`."""
         stated = config if config.get("model_type") == MODEL_TYPE and exits is None else exits
         if stated is None:
-            raise ModelError(
-                "a model of the family early_exit needs `exits`, "
-                "as in exits: {layers: [0, 4, 12, 23]}"
-            )
+            example = "exits: {layers: [0, 4, 12, 23]}"
+            raise ModelError(f"a model of the family early_exit needs `exits`, as in {example}")
         if stated is exits:
             for key in stated:
                 if key not in EXIT_KEYS:
@@ -90,10 +83,6 @@ class EarlyExit:
             except ExitRuleError as error:
                 raise ModelError(f"exits: {error}") from None
         _check_length(config, seq_len)
-
-    def regime(self, config: Config, seq_len: int) -> str | None:
-        """See `Family.regime`. An encoder has one regime at every length."""
-        return None
 
     def notes(self, config: Config, seq_len: int) -> list[str]:
         """See `Family.notes`."""
@@ -228,11 +217,7 @@ class EarlyExit:
 
 
 def check_layers(layers: Any, encoder_layers: int | None) -> list[int]:
-    """Check the layers with a classifier: from 0, ascending, each once, all within the encoder.
-
-    Raises:
-        ModelError: names the layer and what would do.
-    """
+    """Return layers, or raise a ModelError unless they are from 0, ascending, once, and there."""
     if not isinstance(layers, list | tuple) or not layers:
         raise ModelError(
             f"exits: layers must be a list of encoder layers, counted from 0, but is {layers!r}"

@@ -18,7 +18,7 @@ from longwatt.models.configurations import (
     without_kind,
 )
 from longwatt.models.errors import ModelError
-from longwatt.models.family import Answer, Batch, Config, Example, Exits
+from longwatt.models.family import Answer, Batch, Config, Example, Exits, Family
 from longwatt.provenance import read_object
 from longwatt.tasks import TEXT
 from longwatt.tokenization import SpecialTokens, decode
@@ -31,24 +31,16 @@ IGNORED = -100  # the label that cross_entropy leaves out
 ROLES = ("pad_token_id", "eos_token_id", "bos_token_id")
 
 
-class EncoderDecoder:
-    """An encoder-decoder with `generate`: configuration, collation, loss, both protocols.
-
-    Attributes:
-        kind: `model_type` of its configurations; None where there are many.
-        config_class: name of the transformers configuration class.
-        model_class: name of the transformers model class.
-        encoder_positions: the configuration's key for the most input tokens.
-        decoder_positions: the configuration's key for the most target tokens.
-        defaults: those of the configuration class that `check` needs without transformers.
-    """
+class EncoderDecoder(Family):
+    """An encoder-decoder with `generate`: configuration, collation, loss, both protocols."""
 
     task: ClassVar[str] = TEXT
-    kind: str | None = None
-    config_class: str
-    model_class: str
-    encoder_positions = "max_position_embeddings"
-    decoder_positions = "max_position_embeddings"
+    kind: str | None = None  # `model_type` of its configurations; None where there are many
+    config_class: str  # name of the transformers configuration class
+    model_class: str  # name of the transformers model class
+    # The configuration's keys for the most input tokens and for the most target tokens.
+    encoder_positions = decoder_positions = "max_position_embeddings"
+    # Those of the configuration class that `check` needs without transformers.
     defaults: ClassVar[Mapping[str, Any]] = {}
     pad_token_id: int = 1
 
@@ -81,24 +73,8 @@ class EncoderDecoder:
             )
 
     def whole(self, config: Config, key: str) -> int | None:
-        """Return a setting or its default, which must be a whole number from 1.
-
-        Raises:
-            ModelError: it is something else; names the key.
-        """
+        """Return a setting or its default, or raise a ModelError unless it is whole from 1."""
         return whole_number(key, config.get(key, self.defaults.get(key)), least=1)
-
-    def regime(self, config: Config, seq_len: int) -> str | None:
-        """See `Family.regime`. Most encoder-decoders have one regime at every length."""
-        return None
-
-    def notes(self, config: Config, seq_len: int) -> list[str]:
-        """See `Family.notes`."""
-        return []
-
-    def facts(self, config: Config) -> dict[str, Any]:
-        """See `Family.facts`."""
-        return {}
 
     def build(
         self,
@@ -163,7 +139,6 @@ class EncoderDecoder:
         return [Answer(*pair) for pair in zip(decode(tokenizer, predicted), counts, strict=True)]
 
     def _default_config(self, given: Config) -> Any:
-        """Return the default configuration of the study's kind."""
         import transformers
 
         return getattr(transformers, self.config_class)()
@@ -197,10 +172,7 @@ class EncoderDecoder:
 
 
 def _check_special_tokens(config: Any, tokenizer: Any) -> None:
-    """Refuse a tokenizer that ends or pads differently from the checkpoint.
-
-    Generation would never see its end.
-    """
+    """Refuse a tokenizer of other ends or padding: generation would never see its end."""
     for role in ("pad_token_id", "eos_token_id"):
         theirs, ours = getattr(config, role, None), getattr(tokenizer, role)
         if theirs is not None and ours not in (theirs if isinstance(theirs, list) else [theirs]):
@@ -231,8 +203,7 @@ def _special_tokens(default: Any, tokenizer: Any) -> dict[str, int | None]:
     """Return the tokenizer's special ids in the roles that the model's kind gives them.
 
     BART starts its decoder with the end token, T5 with padding, BigBird-Pegasus with the beginning
-    (its targets have none). A kind's default names the role, by an id of its own
-    vocabulary.
+    (its targets have none). A kind's default names the role, by an id of its own vocabulary.
     """
     ids: dict[str, int | None] = {role: getattr(tokenizer, role) for role in ROLES}
     start = getattr(default, "decoder_start_token_id", None)

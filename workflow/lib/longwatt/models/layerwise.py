@@ -89,25 +89,13 @@ class Layerwise:
             self._final = self._find_final()
 
     def begin(self, inputs: Mapping[str, Tensor]) -> tuple[Tensor, list[Call]]:
-        """Embed a batch.
-
-        Args:
-            inputs: those of the encoder: input_ids (rows, length), attention_mask if padded, ...
-
-        Returns:
-            The first layer's input (rows, length, width), and the call of each layer.
-        """
+        """Return the first layer's input (rows, length, width), and the call of each layer."""
         trace, _ = self._trace(inputs)
         assert trace.hidden is not None
         return trace.hidden, trace.calls
 
     def resume(self, hidden: Tensor, attention_mask: Tensor | None) -> list[Call]:
-        """Return the call of each layer for rows that were embedded before.
-
-        Args:
-            hidden: (rows, length, width).
-            attention_mask: (rows, length); None where nothing is padded.
-        """
+        """Return the call of each layer for rows embedded before, unmasked if none is padded."""
         rows, length = hidden.shape[:2]
         # One element seen as many: the encoder only asks for its shape, type and device.
         empty = hidden.new_zeros(1).expand(rows, length, self._embedded_width)
@@ -151,11 +139,7 @@ class Layerwise:
 
 @torch.no_grad()
 def check_layerwise(layerwise: Layerwise) -> None:
-    """Compare an encoder's own forward pass with that by layers, padded and regrouped.
-
-    Raises:
-        ModelError: they differ, or the encoder cannot be run by layers; names its kind.
-    """
+    """Raise a ModelError unless an encoder's own pass and that by layers, padded, give the same."""
     encoder = layerwise.encoder
     with _evaluating(encoder):
         try:
