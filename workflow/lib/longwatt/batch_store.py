@@ -54,13 +54,9 @@ class BatchStore:
         self.path = folder / f"batches-{rank}.jsonl"
 
     def begin(self, anew: str = "") -> bool:
-        """Drop batches of another identity, or all. Call it once, before any process reads.
+        """Drop batches of another identity or, at the first attempt of a command `anew`, all.
 
-        Args:
-            anew: the command that asks to begin anew; only its first attempt drops all batches.
-
-        Returns:
-            True unless batches of an earlier attempt may be there to go on from.
+        It is called once, before any process reads, and returns whether it dropped them.
         """
         name = self.folder / "identity.json"
         recorded = read_object(name)
@@ -84,11 +80,7 @@ class BatchStore:
         return dict(sorted(found.items()))
 
     def add(self, batches: Sequence[Batch]) -> None:
-        """Keep some batches, with one write.
-
-        Raises:
-            OSError: the disk did not take all of them.
-        """
+        """Keep some batches with one write, or raise an OSError if the disk lacks room."""
         lines = [{"batch": b.number, "took": asdict(b.took), "result": b.result} for b in batches]
         append(self.path, *lines)
 

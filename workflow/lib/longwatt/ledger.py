@@ -75,12 +75,9 @@ class Stopwatch:
         self._mark(phase, step)
 
     def discard(self, step: int) -> None:
-        """End the current phase without counting its time, since it will be repeated.
-
-        The mark is past the step at which the next attempt resumes, so the energy log does not
-        count it either.
-        """
+        """End the current phase without counting its time, since it will be repeated."""
         self.phase, self.since_ns = None, time.monotonic_ns()
+        # Past the step at which the next attempt resumes: the energy log does not count it either.
         self._mark("cut_short", step + 1)
 
     def _mark(self, phase: str, step: int) -> None:

@@ -32,14 +32,7 @@ class Judge:
 
 
 class Validator:
-    """Scores the model on the validation examples by the cell's protocol.
-
-    Args:
-        examples: of the validation split.
-        predictor: predicts them.
-        judge: compares the predictions.
-        batch_size: examples per batch; batches do not depend on the number of processes.
-    """
+    """Scores the validation examples, in batches that depend on no number of processes."""
 
     def __init__(
         self, examples: Examples, predictor: Predictor, judge: Judge, batch_size: int
@@ -50,11 +43,7 @@ class Validator:
         self.groups = distributed.share(batches(examples, batch_size))
 
     def score(self) -> tuple[float, float]:
-        """Predict and score the examples.
-
-        Returns:
-            The headline score, the same in every process, and the seconds for which scoring kept
-            the device waiting.
+        """Return the headline score and the seconds for which scoring kept the device waiting.
 
         Raises:
             CutShort: some process was asked to end before all were predicted.

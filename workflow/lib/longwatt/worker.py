@@ -53,10 +53,8 @@ class Spec:
 
 
 def die_with_parent(signal_number: int = signal.SIGKILL) -> None:
-    """Make the kernel end this process when its parent ends, kill -9 included (Linux only).
-
-    An orphaned worker would keep its GPU busy after the lease on it was freed.
-    """
+    """Make the kernel end this process when its parent ends, kill -9 included (Linux only)."""
+    # An orphaned worker would keep its GPU busy after the lease on it was freed.
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal_number)
 
