@@ -49,9 +49,8 @@ def exit_rule(given: Mapping[str, Any] | None) -> ExitRule:
         return ExitRule(LAST)
     for key in given:
         if key not in GIVEN:
-            raise ExitRuleError(
-                f"exit: unknown key {key!r}{nearest(str(key), GIVEN)}; it may be {', '.join(GIVEN)}"
-            )
+            unknown = f"{key!r}{nearest(str(key), GIVEN)}"
+            raise ExitRuleError(f"exit: unknown key {unknown}; it may be {', '.join(GIVEN)}")
     if len(given) > 1:
         them = " and ".join(given)
         raise ExitRuleError(f"exit: {them} exclude each other; one point follows one rule")
@@ -83,7 +82,6 @@ def check_temperatures(given: Any, classifiers: int) -> list[float]:
         if not _is_number(value) or not 0 < value < math.inf:
             raise ExitRuleError(f"temperatures must be positive numbers, but one is {value!r}")
     if len(values) != classifiers:
-        raise ExitRuleError(
-            f"temperatures has {len(values)} values, but there are {classifiers} classifiers"
-        )
+        wanted = f"there are {classifiers} classifiers"
+        raise ExitRuleError(f"temperatures has {len(values)} values, but {wanted}")
     return [float(value) for value in values]

@@ -137,12 +137,11 @@ def attempt(spec: Spec, batch_size: int) -> Try:
     its.close()
     answers = _answers(mine)
     process.join()
+    code = f"(exit code {process.exitcode})"
     if not answers:
-        raise WorkerError(
-            f"the process that was to try {batch_size} did not start (exit code {process.exitcode})"
-        )
+        raise WorkerError(f"the process that was to try {batch_size} did not start {code}")
     # If it began and died, it was killed or aborted for want of memory: it reports anything else.
-    dead = {"fits": False, "said": f"died (exit code {process.exitcode})"}
+    dead = {"fits": False, "said": f"died {code}"}
     said = answers[1] if len(answers) > 1 else dead
     if "error" in said:
         raise WorkerError(f"a batch of {batch_size} could not be tried: {said['error']}")

@@ -133,10 +133,8 @@ def _check_devices(spec: Spec) -> None:
     budget = spec.settings["budget"]
     processes, wanted = int(os.environ.get("WORLD_SIZE", "1")), budget["gpus"]
     if processes != devices(budget):
-        raise WorkerError(
-            f"the cell's budget has {devices(budget)} device(s) but {processes} process(es) were "
-            "started"
-        )
+        started = f"{processes} process(es) were started"
+        raise WorkerError(f"the cell's budget has {devices(budget)} device(s) but {started}")
     if not wanted:
         return
     import torch

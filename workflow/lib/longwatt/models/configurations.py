@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,18 +20,18 @@ def check_keys(given: Config, known: Any) -> None:
             raise ModelError(f"the model's config has the unknown key {key!r}{nearest(key, names)}")
 
 
-def read_known(read: Any, given: Config) -> Any:
-    """Read a checkpoint's configuration, by `read`, with a study's settings in place of its own.
+def read_known(load: Callable[..., Any], folder: Path, given: Config) -> Any:
+    """Read a checkpoint's configuration with a study's settings in place of its own.
 
     Raises:
         ModelError: a key is unknown, or the checkpoint is of another kind.
     """
+    read = partial(load, str(folder), local_files_only=True)
     known = read()
     check_keys(given, known)
-    if given.get("model_type", known.model_type) != known.model_type:
-        raise ModelError(
-            f"the checkpoint is of the kind {known.model_type!r}, not {given['model_type']!r}"
-        )
+    theirs, ours = known.model_type, given.get("model_type", known.model_type)
+    if ours != theirs:
+        raise ModelError(f"the checkpoint is of the kind {theirs!r}, not {ours!r}")
     return read(**without_kind(given))
 
 
@@ -39,9 +40,8 @@ def whole_number(key: str, value: Any, least: int) -> int | None:
     whole = isinstance(value, int) and not isinstance(value, bool) and value >= least
     if value is None or whole:
         return value  # type: ignore[no-any-return]
-    raise ModelError(
-        f"{key} in the model's config must be a whole number from {least}, but is {value!r}"
-    )
+    what = f"a whole number from {least}, but is {value!r}"
+    raise ModelError(f"{key} in the model's config must be {what}")
 
 
 def without_kind(given: Config) -> dict[str, Any]:

@@ -113,9 +113,8 @@ def convert_pickle(source: Path, target: Path) -> None:
         held = torch.load(source, map_location="cpu", weights_only=True)
     except Exception as error:  # whatever a damaged or hostile pickle makes of it
         said = str(error).partition("\n")[0]
-        raise ModelError(
-            f"{source} cannot be opened as weights alone ({type(error).__name__}: {said})"
-        ) from None
+        why = f"{type(error).__name__}: {said}"
+        raise ModelError(f"{source} cannot be opened as weights alone ({why})") from None
     if not isinstance(held, dict) or not all(map(torch.is_tensor, held.values())):
         raise ModelError(f"{source} holds something else than named tensors")
     with whole_path(target) as partial:

@@ -8,18 +8,11 @@ layer, the efficient one on a layer below. The code behind this family, which ne
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from longwatt.exit_rules import ExitRuleError, check_temperatures, exit_rule
-from longwatt.models.configurations import (
-    check_keys,
-    check_vocabulary,
-    pad_token_of,
-    read_known,
-    without_kind,
-)
+from longwatt.models import configurations
 from longwatt.models.encoders import (
     FROZEN_RANDOM,
     LAYER_WEIGHTS,
@@ -114,7 +107,7 @@ class EarlyExit(Classifier):
         labels: Sequence[str] = (),
     ) -> nn.Module:
         """See `Family.build`."""
-        self.pad_token_id = pad_token_of(tokenizer)
+        self.pad_token_id = configurations.pad_token_of(tokenizer)
         known = read_object(checkpoint / "config.json") if checkpoint else {}
         if checkpoint and known.get("model_type") == MODEL_TYPE:
             from longwatt.models.exit_model import load_trained
@@ -123,12 +116,11 @@ class EarlyExit(Classifier):
         else:
             built = self._new(model, tokenizer, checkpoint, labels)
         config = built.config.to_dict()
-        check_vocabulary(config["encoder"]["vocab_size"], tokenizer)
+        configurations.check_vocabulary(config["encoder"]["vocab_size"], tokenizer)
         self.check(config, {}, seq_len, target_tokens)
-        if labels and list(labels) != config["labels"]:
-            raise ModelError(
-                f"the model tells {config['labels']} apart, not the dataset's {list(labels)}"
-            )
+        theirs, ours = config["labels"], list(labels)
+        if ours and ours != theirs:
+            raise ModelError(f"the model tells {theirs} apart, not the dataset's {ours}")
         self.segments = has_segments(config)
         if labels:  # it is to be trained, at this length
             built.config.seq_len = seq_len
@@ -143,13 +135,11 @@ class EarlyExit(Classifier):
         from longwatt.models.exit_model import EarlyExitConfig, new_model
 
         if len(labels) < 2:
-            raise ModelError(
-                f"a classifier needs two labels at least, but the dataset has {list(labels)}"
-            )
+            found = f"the dataset has {list(labels)}"
+            raise ModelError(f"a classifier needs two labels at least, but {found}")
         given, exits = dict(model.get("config") or {}), dict(model.get("exits") or {})
         if checkpoint:
-            read = AutoConfig.from_pretrained
-            encoder = read_known(partial(read, str(checkpoint), local_files_only=True), given)
+            encoder = configurations.read_known(AutoConfig.from_pretrained, checkpoint, given)
         else:
             encoder = _new_config(given, tokenizer)
         self.check(encoder.to_dict(), given, 1, 1, exits or None)
@@ -219,9 +209,8 @@ class EarlyExit(Classifier):
 def check_layers(layers: Any, encoder_layers: int | None) -> list[int]:
     """Return layers, or raise a ModelError unless they are from 0, ascending, once, and there."""
     if not isinstance(layers, list | tuple) or not layers:
-        raise ModelError(
-            f"exits: layers must be a list of encoder layers, counted from 0, but is {layers!r}"
-        )
+        wanted = "a list of encoder layers, counted from 0"
+        raise ModelError(f"exits: layers must be {wanted}, but is {layers!r}")
     for layer in layers:
         if isinstance(layer, bool) or not isinstance(layer, int) or layer < 0:
             raise ModelError(f"exits: layers must be whole numbers from 0, but one is {layer!r}")
@@ -229,14 +218,11 @@ def check_layers(layers: Any, encoder_layers: int | None) -> list[int]:
     if repeated:
         raise ModelError(f"exits: layers names {repeated[0]} more than once, in {list(layers)}")
     if list(layers) != sorted(layers):
-        raise ModelError(
-            f"exits: layers must ascend; say {sorted(layers)} instead of {list(layers)}"
-        )
+        better = f"{sorted(layers)} instead of {list(layers)}"
+        raise ModelError(f"exits: layers must ascend; say {better}")
     if encoder_layers is not None and layers[-1] >= encoder_layers:
-        raise ModelError(
-            f"exits: layers has {layers[-1]}, but the encoder has {encoder_layers} layers, "
-            f"0 to {encoder_layers - 1}"
-        )
+        there = f"{encoder_layers} layers, 0 to {encoder_layers - 1}"
+        raise ModelError(f"exits: layers has {layers[-1]}, but the encoder has {there}")
     return list(layers)
 
 
@@ -266,10 +252,10 @@ def _new_config(given: Config, tokenizer: Any) -> Any:
             "bert, roberta, distilbert, electra and modernbert are known to work"
         )
     default = AutoConfig.for_model(kind)
-    check_keys(given, default)
+    configurations.check_keys(given, default)
     roles = ("pad_token_id", "bos_token_id", "eos_token_id", "cls_token_id", "sep_token_id")
     ids = {role: getattr(tokenizer, role, None) for role in roles if hasattr(default, role)}
-    settings = {"vocab_size": len(tokenizer), **ids, **without_kind(given)}
+    settings = {"vocab_size": len(tokenizer), **ids, **configurations.without_kind(given)}
     return AutoConfig.for_model(kind, **settings)
 
 

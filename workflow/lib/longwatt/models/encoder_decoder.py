@@ -3,20 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from longwatt.models.configurations import (
-    check_complete,
-    check_keys,
-    check_vocabulary,
-    load_weights,
-    pad_token_of,
-    read_known,
-    whole_number,
-    without_kind,
-)
+from longwatt.models import configurations
 from longwatt.models.errors import ModelError
 from longwatt.models.family import Answer, Batch, Config, Example, Exits, Family
 from longwatt.provenance import read_object
@@ -49,9 +39,8 @@ class EncoderDecoder(Family):
     ) -> None:
         """See `Family.check`."""
         if exits is not None:
-            raise ModelError(
-                "`exits` is for encoders (family: early_exit); take it out of the model's entry"
-            )
+            whose = "encoders (family: early_exit)"
+            raise ModelError(f"`exits` is for {whose}; take it out of the model's entry")
         self._check_kind(config.get("model_type"))
         needs = (
             (self.encoder_positions, "seq_len", seq_len),
@@ -67,14 +56,12 @@ class EncoderDecoder(Family):
 
     def _check_kind(self, kind: str | None) -> None:
         if None not in (kind, self.kind) and kind != self.kind:
-            raise ModelError(
-                f"this family is for models of the kind {self.kind!r}, not {kind!r}; "
-                "name another family"
-            )
+            own = f"models of the kind {self.kind!r}, not {kind!r}"
+            raise ModelError(f"this family is for {own}; name another family")
 
     def whole(self, config: Config, key: str) -> int | None:
         """Return a setting or its default, or raise a ModelError unless it is whole from 1."""
-        return whole_number(key, config.get(key, self.defaults.get(key)), least=1)
+        return configurations.whole_number(key, config.get(key, self.defaults.get(key)), least=1)
 
     def build(
         self,
@@ -86,11 +73,11 @@ class EncoderDecoder(Family):
         labels: Sequence[str] = (),
     ) -> nn.Module:
         """See `Family.build`."""
-        self.pad_token_id = pad_token_of(tokenizer)
+        self.pad_token_id = configurations.pad_token_of(tokenizer)
         given = dict(model.get("config") or {})
         read = self._read_config
         config = read(checkpoint, given) if checkpoint else self._new_config(given, tokenizer)
-        check_vocabulary(config.vocab_size, tokenizer)
+        configurations.check_vocabulary(config.vocab_size, tokenizer)
         self.check(config.to_dict(), given, seq_len, target_tokens)
         if checkpoint:
             _check_special_tokens(config, tokenizer)
@@ -145,9 +132,9 @@ class EncoderDecoder(Family):
 
     def _new_config(self, given: Config, tokenizer: Any) -> Any:
         default = self._default_config(given)
-        check_keys(given, default)
+        configurations.check_keys(given, default)
         own = {"vocab_size": len(tokenizer), **_special_tokens(default, tokenizer)}
-        return type(default)(**{**own, **without_kind(given)})
+        return type(default)(**{**own, **configurations.without_kind(given)})
 
     def _read_config(self, checkpoint: Path, given: Config) -> Any:
         import transformers
@@ -155,7 +142,7 @@ class EncoderDecoder(Family):
         # transformers would read another kind's file without a word.
         self._check_kind(read_object(checkpoint / "config.json").get("model_type"))
         read = getattr(transformers, self.config_class).from_pretrained
-        return read_known(partial(read, str(checkpoint), local_files_only=True), given)
+        return configurations.read_known(read, checkpoint, given)
 
     def _new(self, config: Any) -> Any:
         import transformers
@@ -166,8 +153,8 @@ class EncoderDecoder(Family):
         import transformers
 
         load = getattr(transformers, self.model_class).from_pretrained
-        built, absent = load_weights(load, checkpoint, config=config)
-        check_complete(absent, "model")  # transformers would go on with random ones
+        built, absent = configurations.load_weights(load, checkpoint, config=config)
+        configurations.check_complete(absent, "model")  # transformers would go on with random ones
         return built
 
 

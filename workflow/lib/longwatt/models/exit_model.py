@@ -352,25 +352,21 @@ class ExitClassifier:
         if max_length is None:
             return config.seq_len or limit or int(self.tokenizer.model_max_length)
         if limit is not None and max_length > limit:
-            raise ValueError(
-                f"max_length {max_length} is above the {limit} tokens that the encoder holds"
-            )
+            most = f"the {limit} tokens that the encoder holds"
+            raise ValueError(f"max_length {max_length} is above {most}")
         paired = any(not isinstance(text, str) for text in texts)
         special = self.tokenizer.num_special_tokens_to_add(pair=paired)
         least = special + (2 if paired else 1)
         if max_length < least:
-            raise ValueError(
-                f"max_length {max_length} leaves no room for text beside {special} special tokens; "
-                f"it must be at least {least}"
-            )
+            room = f"no room for text beside {special} special tokens"
+            raise ValueError(f"max_length {max_length} leaves {room}; it must be at least {least}")
         return max_length
 
     def _encode(self, texts: Sequence[Text], longest: int) -> dict[str, Tensor]:
         how = {"truncation": True, "max_length": longest, "return_token_type_ids": True}
         pairs = [(text, None) if isinstance(text, str) else text for text in texts]
         rows = [self.tokenizer(*pair, **how) for pair in pairs]
-        ids = [row["input_ids"] for row in rows]
-        types = [row["token_type_ids"] for row in rows]
+        ids, types = ([row[key] for row in rows] for key in ("input_ids", "token_type_ids"))
         segments = types if has_segments(self.model.config.encoder) else None
         return padded(ids, segments, int(self.tokenizer.pad_token_id), None, self.model.device)
 
@@ -379,9 +375,8 @@ def load_trained(folder: Path, temperatures: Sequence[float] | None = None) -> E
     """Load a trained model in float32, or raise a ModelError unless folder and temperatures fit."""
     kind = read_object(folder / "config.json").get("model_type")
     if kind != MODEL_TYPE:
-        raise ModelError(
-            f"{folder} holds a model of the kind {kind!r}, not one with exits ({MODEL_TYPE})"
-        )
+        wanted = f"one with exits ({MODEL_TYPE})"
+        raise ModelError(f"{folder} holds a model of the kind {kind!r}, not {wanted}")
     model, absent = load_weights(EarlyExitModel.from_pretrained, folder)
     if absent:
         raise ModelError(f"{folder} lacks {len(absent)} of the model's weights, {absent[0]} first")

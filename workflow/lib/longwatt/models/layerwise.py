@@ -132,9 +132,8 @@ class Layerwise:
         for module, given, made in seen:
             if made is output and given and given[0] is handed:
                 return module
-        raise ModelError(
-            f"{_named(self.encoder)} does more after its last layer than one module does; {WORKS}"
-        )
+        what = f"{_named(self.encoder)} does more after its last layer than one module does"
+        raise ModelError(f"{what}; {WORKS}")
 
 
 @torch.no_grad()
@@ -145,9 +144,8 @@ def check_layerwise(layerwise: Layerwise) -> None:
         try:
             wrong = _difference(layerwise)
         except Exception as error:  # whatever an encoder of another make does
-            raise ModelError(
-                f"{_named(encoder)} cannot be run by layers ({error}); {WORKS}"
-            ) from error
+            what = f"{_named(encoder)} cannot be run by layers ({error})"
+            raise ModelError(f"{what}; {WORKS}") from error
     if not wrong <= TOLERANCE:  # NaN is wrong too
         raise ModelError(
             f"{_named(encoder)} gives other states when it is run by layers (by {wrong:.1g} of the "
@@ -185,10 +183,8 @@ def _layers_of(encoder: nn.Module) -> tuple[Any, str]:
         and len({type(layer) for layer in child}) == 1
     ]
     if len(found) != 1:
-        what = "several" if found else "no"
-        raise ModelError(
-            f"{_named(encoder)} has {what} lists of {depth} layers, so exits have no place; {WORKS}"
-        )
+        what = f"{'several' if found else 'no'} lists of {depth} layers"
+        raise ModelError(f"{_named(encoder)} has {what}, so exits have no place; {WORKS}")
     return found[0]
 
 
