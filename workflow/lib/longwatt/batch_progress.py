@@ -28,12 +28,7 @@ SYNC_EVERY_S = 10.0  # younger batches may be lost with the machine
 
 
 class Progress:
-    """Keep this process's batches. The main process also marks the energy log and reports.
-
-    Args:
-        spec: of the job.
-        store: with the batches of earlier attempts.
-    """
+    """Keep this process's batches. The main process also marks the energy log and reports."""
 
     def __init__(self, spec: Spec, store: BatchStore) -> None:
         self.spec = spec
@@ -66,14 +61,10 @@ class Progress:
             result: the predictions, as JSON.
             window: its start and end, CLOCK_MONOTONIC in nanoseconds.
             last: whether it is this process's last batch.
-
-        Raises:
-            longwatt.stopping.Stopped: this process was asked to end and a library swallowed it.
-            OSError: the disk did not take the batch.
         """
         self._waiting.append(Batch(number, result, Took(self.boot_id, self.attempt, *window)))
         self.done += 1
-        if stopping.asked():
+        if stopping.asked():  # and a library swallowed it
             raise Stopped
         now = time.monotonic()
         if now - self.marked_at >= SYNC_EVERY_S:
@@ -85,11 +76,7 @@ class Progress:
 
     @contextmanager
     def saved(self) -> Iterator[None]:
-        """Write the waiting batches however the block ends.
-
-        Raises:
-            longwatt.stopping.Stopped: this process was asked to end; it says how much is kept.
-        """
+        """Write the waiting batches however the block ends, and say how many a stop keeps."""
         try:
             yield
         except Stopped:
@@ -113,9 +100,7 @@ class Progress:
     ) -> dict[int, dict[str, Any]] | None:
         """Have all processes do the batches that no attempt has kept.
 
-        Args:
-            groups: all batches, in order.
-            work: does this process's share of the missing batches, given by number.
+        `work` does this process's share of them, given by number.
 
         Returns:
             All batches as `BatchStore.kept` returns them, in the main process; None in the others.
@@ -148,12 +133,7 @@ class Progress:
 
 
 def begin(spec: Spec, rule: str) -> Progress:
-    """Begin a job's process after the main process has checked inputs and kept batches.
-
-    Args:
-        spec: of the job; its paths are those of `repair_tokens` and `ensure_sound`, and work.
-        rule: that the job carries out.
-    """
+    """Begin a job's process after the main process has checked inputs and kept batches."""
     store = BatchStore(Path(spec.paths["work"]), spec.identity, distributed.rank())
     if distributed.rank() == 0:
         repair_tokens(spec.paths)

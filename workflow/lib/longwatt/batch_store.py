@@ -13,17 +13,11 @@ from longwatt.provenance import fsync, json_lines, read_object, write_json
 
 @dataclass(frozen=True)
 class Took:
-    """The time that a batch took, by the clock of its attempt's energy log.
+    """The time that a batch took, by the clock of its attempt's energy log."""
 
-    Attributes:
-        boot_id: monotonic times of different boots cannot be compared.
-        attempt: number of the run and of its log.
-        start_ns, end_ns: CLOCK_MONOTONIC.
-    """
-
-    boot_id: str | None
-    attempt: int
-    start_ns: int
+    boot_id: str | None  # monotonic times of different boots cannot be compared
+    attempt: int  # number of the run and of its log
+    start_ns: int  # CLOCK_MONOTONIC
     end_ns: int
 
     @property
@@ -60,13 +54,9 @@ class BatchStore:
         self.path = folder / f"batches-{rank}.jsonl"
 
     def begin(self, anew: str = "") -> bool:
-        """Drop batches of another identity, or all. Call it once, before any process reads.
+        """Drop batches of another identity or, at the first attempt of a command `anew`, all.
 
-        Args:
-            anew: the command that asks to begin anew; only its first attempt drops all batches.
-
-        Returns:
-            True unless batches of an earlier attempt may be there to go on from.
+        It is called once, before any process reads, and returns whether it dropped them.
         """
         name = self.folder / "identity.json"
         recorded = read_object(name)
@@ -90,11 +80,7 @@ class BatchStore:
         return dict(sorted(found.items()))
 
     def add(self, batches: Sequence[Batch]) -> None:
-        """Keep some batches, with one write.
-
-        Raises:
-            OSError: the disk did not take all of them.
-        """
+        """Keep some batches with one write, or raise an OSError if the disk lacks room."""
         lines = [{"batch": b.number, "took": asdict(b.took), "result": b.result} for b in batches]
         append(self.path, *lines)
 

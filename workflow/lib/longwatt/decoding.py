@@ -18,46 +18,30 @@ from longwatt.models.family import Answer, Batch, Family
 
 @dataclass(frozen=True)
 class BatchResult:
-    """One batch of predictions.
+    """One batch of predictions."""
 
-    Attributes:
-        ids: example ids.
-        answers: one for each id.
-        input_tokens: real input tokens per example (padding excluded).
-        start_ns, end_ns: window in which the batch was collated, transferred and predicted, on the
-            energy log's clock (CLOCK_MONOTONIC) and with the device synchronised; decoding to text
-            is excluded.
-    """
-
-    ids: list[str]
+    ids: list[str]  # of the examples
     answers: list[Answer]
-    input_tokens: list[int]
+    input_tokens: list[int]  # real input tokens per example (padding excluded)
+    # Window in which the batch was collated, transferred and predicted, on the energy log's clock
+    # (CLOCK_MONOTONIC) and with the device synchronised; decoding to text is excluded.
     start_ns: int
     end_ns: int
 
 
 @dataclass(eq=False)
 class Predictor:
-    """Predict batches of examples by a cell's protocol.
-
-    Attributes:
-        family: the model's family.
-        model: the model, on its device.
-        tokenizer: for decoding.
-        how: options of the prediction, as `longwatt.models.family.Family.predict` takes them.
-        precision: fp32, tf32, bf16 or fp16.
-        pad_to: fixed input length; None pads to the longest input of a batch.
-        target_pad_to: the same for gold targets, which only teacher-forced predictions see.
-        device: of the model.
-    """
+    """Predict batches of examples by a cell's protocol."""
 
     family: Family
-    model: nn.Module
+    model: nn.Module  # on its device
     tokenizer: Any
     _: KW_ONLY
+    # Options of the prediction, as `longwatt.models.family.Family.predict` takes them.
     how: Mapping[str, Any]
-    precision: str
-    pad_to: int | None
+    precision: str  # fp32, tf32, bf16 or fp16
+    pad_to: int | None  # fixed input length; None pads to the longest input of a batch
+    # The same for gold targets, which only teacher-forced predictions see.
     target_pad_to: int | None = None
     device: torch.device = field(init=False)
 

@@ -30,9 +30,7 @@ MEMORY_SIGNS = (
 def prepare(budget: Mapping[str, Any]) -> torch.device:
     """Return this process's device, limited to a budget's precision and memory.
 
-    Args:
-        budget: gpus, processes, precision, and memory_gib_per_gpu. The latter is None for all there
-            is; on a CPU it is what each process may take beside its libraries.
+    Its memory_gib_per_gpu is None for all there is; on a CPU the processes' libraries come on top.
     """
     # TF32 is stated, since its default has changed between torch versions.
     torch.backends.cuda.matmul.allow_tf32 = budget["precision"] == "tf32"
@@ -78,15 +76,7 @@ def out_of_memory(error: BaseException) -> bool:
 
 @contextmanager
 def memory_named(budget: Mapping[str, Any], advice: str) -> Iterator[None]:
-    """Say what to change if the block runs out of memory.
-
-    Args:
-        budget: with its memory_gib_per_gpu.
-        advice: the settings to change, or what was tried.
-
-    Raises:
-        WorkerError: in place of the library's error.
-    """
+    """Raise a WorkerError with advice in place of a library's error for a lack of memory."""
     try:
         yield
     except Exception as error:

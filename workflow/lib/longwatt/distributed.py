@@ -27,11 +27,7 @@ LOST = (
 
 @contextmanager
 def joined(backend: str) -> Iterator[None]:
-    """Join the other processes and leave them cleanly, or do nothing if there are none.
-
-    Args:
-        backend: for tensors on the device, `nccl` or `gloo`.
-    """
+    """Join the other processes and leave them cleanly, or do nothing if there are none."""
     if world_size() == 1:
         yield
         return

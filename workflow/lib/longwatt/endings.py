@@ -15,6 +15,10 @@ SCORE, VALIDATION = "the validation score", "the loss in validation"
 # fp16 skips a step whose gradients are not finite.
 GRADIENTS = "a gradient, for dozens of steps in a row,"
 DIVERGED = "training diverged"  # the mark of such a cell in tables, figures and claims
+FIRST_STEP = (
+    ". It was the very first one, before any update: look at the starting weights and the "
+    "precision first"
+)
 # Precision -> precisions of more range or digits.
 WIDER = {"fp16": "bf16 or fp32", "bf16": "fp32", "tf32": "fp32"}
 
@@ -52,19 +56,8 @@ def in_words(row: Mapping[Any, Any]) -> str:
 
 
 def said(what: str, step: int, settings: Mapping[str, Any]) -> str:
-    """Say where a training diverged and what to change.
-
-    Args:
-        what: LOSS, WEIGHTS, SCORE, VALIDATION or GRADIENTS.
-        step: the optimiser step after which it was not finite.
-        settings: as `longwatt.settings.finetune_settings`.
-    """
-    first = ""
-    if step == 1 and what == LOSS:
-        first = (
-            ". It was the very first one, before any update: look at the starting weights and the "
-            "precision first"
-        )
+    """Say where a training diverged (`what` is LOSS, WEIGHTS, ...) and what to change."""
+    first = FIRST_STEP if step == 1 and what == LOSS else ""
     return f"training diverged: {what} is not finite at step {step}{first}. {_advice(settings)}"
 
 
@@ -86,11 +79,7 @@ def _advice(settings: Mapping[str, Any]) -> str:
 
 
 def not_again(training: str) -> str:
-    """Say why a training without weights to keep is not tried again as it is.
-
-    Args:
-        training: path of its training.json.
-    """
+    """Say why a training without weights to keep is not tried again as it is."""
     return (
         "No validation before it left weights to keep. With the same settings it would end alike, "
         "so it is not trained again until they are changed, or its cell is taken out by `exclude`; "

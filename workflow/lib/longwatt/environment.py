@@ -27,21 +27,13 @@ NAMES = ("model name", "Hardware", "cpu model")  # of a processor, by architectu
 
 
 def environment(budget: Mapping[str, Any]) -> dict[str, Any]:
-    """Describe what this process computes on.
-
-    Args:
-        budget: with its gpus.
-
-    Returns:
-        device (its vendor's name, or `cpu` without), processor, threads (of torch, in each
-        process), wait_policy (how idle threads wait), processes and versions.
-    """
+    """Describe what this process computes on: devices, processor, threads and versions."""
     numbers = range(torch.cuda.device_count() if budget["gpus"] else 0)
     kinds = sorted({torch.cuda.get_device_name(number) for number in numbers})
     return {
         "device": " + ".join(kinds) if budget["gpus"] else "cpu",
         "processor": processor(),
-        "threads": torch.get_num_threads(),
+        "threads": torch.get_num_threads(),  # in each process
         "wait_policy": waiting.described(os.environ),
         "processes": distributed.world_size(),
         "versions": {
@@ -63,13 +55,7 @@ def processor() -> str:
 
 
 def note(folder: Path | str, budget: Mapping[str, Any], fresh: bool) -> None:
-    """Note what an attempt computes on, in the main process only.
-
-    Args:
-        folder: the work folder.
-        budget: of the cell.
-        fresh: whether no work of earlier attempts is kept; then their notes are removed.
-    """
+    """Note what an attempt computes on, in the main process, without earlier notes if `fresh`."""
     if distributed.rank() > 0:
         return
     path = Path(folder) / NOTES

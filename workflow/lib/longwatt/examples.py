@@ -18,26 +18,18 @@ from longwatt.tokenization import SpecialTokens, load_split
 
 @dataclass(eq=False)
 class Examples(Dataset[Example]):
-    """Examples of one split.
+    """Examples of one split."""
 
-    Attributes:
-        rows: a `datasets.Dataset` with the columns that
-            `longwatt.tokenization.tokenize_dataset` writes.
-        special: the tokenizer's special tokens.
-        seq_len: most tokens of an input, special tokens included.
-        max_target_tokens: most tokens of a target, special tokens included.
-        every_reference: one example per reference (training) instead of one per record.
-        references: "each" numbers the examples' ids by reference; see `longwatt.references`.
-        labels: names of the classes in order; an example's target is the position of its own.
-            None where the task is no classification.
-    """
-
+    # A `datasets.Dataset` with the columns that `longwatt.tokenization.tokenize_dataset` writes.
     rows: Any
     special: SpecialTokens
-    seq_len: int
-    max_target_tokens: int
-    every_reference: bool
+    seq_len: int  # most tokens of an input, special tokens included
+    max_target_tokens: int  # most tokens of a target, special tokens included
+    every_reference: bool  # one example per reference (training) instead of one per record
+    # "each" numbers the examples' ids by reference; see `longwatt.references`.
     references: str = "best"
+    # Names of the classes in order; an example's target is the position of its own. None where the
+    # task is no classification.
     labels: Sequence[str] | None = None
 
     def __post_init__(self) -> None:
@@ -96,8 +88,6 @@ def classified(
 
     Args:
         paths: tokens, dataset.
-        tokenizer: that made the tokens.
-        split: of the dataset.
         max_examples: number of examples, evenly spread; None for all.
         seq_len: most tokens of an input.
     """

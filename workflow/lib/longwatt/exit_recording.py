@@ -72,11 +72,7 @@ def _parts(spec: Spec) -> Iterator[Part]:
 
 
 def _run_model(spec: Spec, progress: Progress, mine: Sequence[tuple[int, Part]]) -> None:
-    """Run this process's share of the missing batches.
-
-    Raises:
-        longwatt.stopping.Stopped: this process was asked to end.
-    """
+    """Run this process's share of the missing batches."""
     settings, seq_len = spec.settings, spec.settings["seq_len"]
     tokenizer = load_tokenizer(spec.paths["model"])
     device = devices.prepare(settings["budget"])

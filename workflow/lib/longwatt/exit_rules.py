@@ -19,9 +19,7 @@ class ExitRuleError(ValueError):
 
 @dataclass(frozen=True)
 class ExitRule:
-    """The rule by which an example leaves.
-
-    Where no classifier qualifies, the last one answers.
+    """The rule by which an example leaves. Where no classifier qualifies, the last one answers.
 
     Attributes:
         kind: `threshold` leaves at the first classifier whose calibrated confidence reaches
@@ -36,10 +34,8 @@ class ExitRule:
 
 
 def reaches(confidence: float, threshold: float) -> bool:
-    """Check whether a confidence reaches a threshold.
-
-    None reaches 1: no probability of a softmax does, though rounding may give 1.
-    """
+    """Check whether a confidence reaches a threshold."""
+    # None reaches 1: no probability of a softmax does, though rounding may give 1.
     return threshold < 1 and confidence >= threshold
 
 
@@ -53,13 +49,11 @@ def exit_rule(given: Mapping[str, Any] | None) -> ExitRule:
         return ExitRule(LAST)
     for key in given:
         if key not in GIVEN:
-            raise ExitRuleError(
-                f"exit: unknown key {key!r}{nearest(str(key), GIVEN)}; it may be {', '.join(GIVEN)}"
-            )
+            unknown = f"{key!r}{nearest(str(key), GIVEN)}"
+            raise ExitRuleError(f"exit: unknown key {unknown}; it may be {', '.join(GIVEN)}")
     if len(given) > 1:
-        raise ExitRuleError(
-            f"exit: {' and '.join(given)} exclude each other; one point follows one rule"
-        )
+        them = " and ".join(given)
+        raise ExitRuleError(f"exit: {them} exclude each other; one point follows one rule")
     ((kind, value),) = given.items()
     allowed, said = _ALLOWED[kind]
     if not allowed(value):
@@ -82,17 +76,12 @@ _ALLOWED: Mapping[str, tuple[Callable[[Any], bool], str]] = {
 
 
 def check_temperatures(given: Any, classifiers: int) -> list[float]:
-    """Check that there is one temperature per classifier.
-
-    Raises:
-        ExitRuleError: there are more or fewer, or one is not a positive number.
-    """
+    """Raise an ExitRuleError unless there is one positive temperature per classifier."""
     values = list(given) if isinstance(given, list | tuple) else [given]
     for value in values:
         if not _is_number(value) or not 0 < value < math.inf:
             raise ExitRuleError(f"temperatures must be positive numbers, but one is {value!r}")
     if len(values) != classifiers:
-        raise ExitRuleError(
-            f"temperatures has {len(values)} values, but there are {classifiers} classifiers"
-        )
+        wanted = f"there are {classifiers} classifiers"
+        raise ExitRuleError(f"temperatures has {len(values)} values, but {wanted}")
     return [float(value) for value in values]

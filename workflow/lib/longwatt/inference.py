@@ -34,6 +34,8 @@ ADVICE = (
     "num_beams (which predicts otherwise)"
 )
 
+Numbered = Sequence[tuple[int, list[int]]]  # batches: positions of their examples
+
 
 def infer(spec: Spec) -> None:
     """Predict one split with a trained cell.
@@ -69,11 +71,7 @@ def _predict(spec: Spec, progress: Progress) -> None:
 
 
 def _generate(
-    spec: Spec,
-    progress: Progress,
-    tokenizer: Any,
-    examples: Examples,
-    mine: Sequence[tuple[int, list[int]]],
+    spec: Spec, progress: Progress, tokenizer: Any, examples: Examples, mine: Numbered
 ) -> None:
     """Predict this process's share of the missing batches."""
     predictor = _predictor(spec, tokenizer)
@@ -114,8 +112,8 @@ def _predictor(spec: Spec, tokenizer: Any) -> Predictor:
         target_tokens = 1
         how = {key: settings["inference"][key] for key in ("exit", "batch_size")}
     else:
-        lengths = settings["max_target_tokens"], settings["generation"]["max_new_tokens"]
-        target_tokens = int(max(lengths))
+        most = settings["max_target_tokens"]
+        target_tokens = int(max(most, settings["generation"]["max_new_tokens"]))
         how = {key: settings[key] for key in ("protocol", "generation")}
     model = family.build({}, tokenizer, Path(spec.paths["model"]), seq_len, target_tokens)
     return Predictor(

@@ -67,7 +67,6 @@ def logged(log: str, failure: str | None = None, fetches: bool = False) -> Itera
     descriptors, not sys.stdout, also catches the output of CUDA, NCCL and the children.
 
     Args:
-        log: the rule's log file.
         failure: where to record a failure, for `snakemake partial`; an earlier record is removed.
         fetches: whether the job may ask a hub; in all others the hub's client stays offline.
     """
@@ -243,11 +242,7 @@ def _wait(process: subprocess.Popen[bytes], processes: int) -> int:
 def _failure(error: Path, status: int, processes: int, kept: int) -> BaseException:
     """Return the error to raise for workers that failed or were asked to end.
 
-    Args:
-        error: pattern of the files with the workers' errors, as `error_file` takes it.
-        status: their exit status.
-        processes: number of workers.
-        kept: descriptor of the memory with the errors that a full disk did not take.
+    The errors lie in files, or, where a full disk did not take them, in the memory `kept`.
     """
     said = [read_object(path) for path in sorted(error.parent.glob(error_file(error, "*").name))]
     said += json_lines(os.pread(kept, os.fstat(kept).st_size, 0).decode(errors="replace"))
@@ -262,8 +257,8 @@ def _failure(error: Path, status: int, processes: int, kept: int) -> BaseExcepti
     who = "a worker" if processes == 1 else f"one of {processes} workers"
     short = full([error.parent, Path(tempfile.gettempdir()), Path(SHARED_MEMORY)])
     if short:
-        rooms = ", ".join(dict.fromkeys(map(free_space, short)))
-        room = f"no space left: {rooms}; free some, then run again"
+        room = ", ".join(dict.fromkeys(map(free_space, short)))
+        room = f"no space left: {room}; free some, then run again"
         return JobError(f"{who} died without a message ({how}), with {room}")
     return JobError(
         f"{who} died without a message ({how}); was it killed, or out of memory? If of memory: "
@@ -281,18 +276,15 @@ def _exclusive(path: Path) -> Iterator[None]:
             _end_holder(stream)
         stream.seek(0)
         stream.truncate()
-        me = os.getpid()
-        holder = {"pid": me, "started": started(me), "host": os.uname().nodename}
-        stream.write(json.dumps({**holder, "run": os.environ.get(RUN, "")}))
+        me, host = os.getpid(), os.uname().nodename
+        holder = {"pid": me, "started": started(me), "host": host, "run": os.environ.get(RUN, "")}
+        stream.write(json.dumps(holder))
         stream.flush()
         yield
 
 
 def _end_holder(stream: Any) -> None:
-    """End a job that outlived its Snakemake and still holds our lock.
-
-    Its work is not lost: this attempt goes on from its last checkpoint.
-    """
+    """End a job that outlived its Snakemake and holds our lock; its last checkpoint stays."""
     deadline = time.monotonic() + TAKEOVER_WAIT_S
     while not try_lock(stream):
         stream.seek(0)

@@ -53,19 +53,12 @@ class Ledger:
 
 @dataclass(eq=False)
 class Stopwatch:
-    """A stopwatch that adds time to the ledger and marks the energy log.
+    """A stopwatch that adds time to the ledger and marks the energy log."""
 
-    Args:
-        ledger: gains the time.
-        marker: marks the phases; None in all processes but the main one.
-        attempt: this run's number, part of every mark.
-        device: a phase ends once it has finished its work.
-    """
-
-    ledger: Ledger
-    marker: Marker | None
-    attempt: int
-    device: torch.device
+    ledger: Ledger  # gains the time
+    marker: Marker | None  # marks the phases; None in all processes but the main one
+    attempt: int  # this run's number, part of every mark
+    device: torch.device  # a phase ends once it has finished its work
     phase: str | None = None
     since_ns: int = field(default_factory=time.monotonic_ns)
 
@@ -82,12 +75,9 @@ class Stopwatch:
         self._mark(phase, step)
 
     def discard(self, step: int) -> None:
-        """End the current phase without counting its time, since it will be repeated.
-
-        The mark is past the step at which the next attempt resumes, so the energy log does not
-        count it either.
-        """
+        """End the current phase without counting its time, since it will be repeated."""
         self.phase, self.since_ns = None, time.monotonic_ns()
+        # Past the step at which the next attempt resumes: the energy log does not count it either.
         self._mark("cut_short", step + 1)
 
     def _mark(self, phase: str, step: int) -> None:

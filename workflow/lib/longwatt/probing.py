@@ -43,23 +43,14 @@ HELD_BACK = 0.05
 
 @dataclass(frozen=True)
 class Try:
-    """A batch size that was tried.
-
-    Attributes:
-        batch_size: examples.
-        fits: whether all steps succeeded.
-        peak_gib: peak memory of the device in these steps; None where they failed.
-        seconds: duration of the try, the start of its process included.
-        limit_gib: its limit of memory; None where it died.
-        said: reason why it does not fit.
-    """
+    """A batch size that was tried."""
 
     batch_size: int
-    fits: bool
-    peak_gib: float | None
-    seconds: float
-    limit_gib: float | None
-    said: str | None = None
+    fits: bool  # whether all steps succeeded
+    peak_gib: float | None  # peak memory of the device in these steps; None where they failed
+    seconds: float  # duration of the try, the start of its process included
+    limit_gib: float | None  # its limit of memory; None where it died
+    said: str | None = None  # reason why it does not fit
 
 
 def largest(attempt: Callable[[int], Try], most: int) -> list[Try]:
@@ -137,11 +128,7 @@ class _ProbeTrainer(Seq2SeqTrainer):  # type: ignore[misc]
 
 
 def attempt(spec: Spec, batch_size: int) -> Try:
-    """Try a batch size in its own process, which may die.
-
-    Raises:
-        WorkerError: something else than memory went wrong.
-    """
+    """Try a batch size in its own process, and raise a WorkerError unless memory decides."""
     start = time.perf_counter()
     mine, its = multiprocessing.Pipe(duplex=False)
     context = multiprocessing.get_context("spawn")  # a fork would share CUDA and libraries' threads
@@ -150,12 +137,11 @@ def attempt(spec: Spec, batch_size: int) -> Try:
     its.close()
     answers = _answers(mine)
     process.join()
+    code = f"(exit code {process.exitcode})"
     if not answers:
-        raise WorkerError(
-            f"the process that was to try {batch_size} did not start (exit code {process.exitcode})"
-        )
+        raise WorkerError(f"the process that was to try {batch_size} did not start {code}")
     # If it began and died, it was killed or aborted for want of memory: it reports anything else.
-    dead = {"fits": False, "said": f"died (exit code {process.exitcode})"}
+    dead = {"fits": False, "said": f"died {code}"}
     said = answers[1] if len(answers) > 1 else dead
     if "error" in said:
         raise WorkerError(f"a batch of {batch_size} could not be tried: {said['error']}")

@@ -21,15 +21,11 @@ BATCHES_PER_CHUNK = 50
 
 @dataclass(frozen=True)
 class MicroBatch:
-    """The examples of one forward and backward pass of one process.
+    """The examples of one forward and backward pass of one process."""
 
-    Attributes:
-        positions: positions of its examples in the dataset.
-        weight: factor of its loss before the mean over processes and accumulation steps; 0 where a
-            process only keeps step with the others.
-    """
-
-    positions: tuple[int, ...]
+    positions: tuple[int, ...]  # positions of its examples in the dataset
+    # Factor of its loss before the mean over processes and accumulation steps; 0 where a process
+    # only keeps step with the others.
     weight: float
 
 
@@ -38,18 +34,12 @@ class LengthGroupedSampler(Sampler[int]):
     """A random order with examples of similar length side by side.
 
     The library's sampler draws from the global generator, whose state differs after a resume.
-
-    Args:
-        lengths: tokens per example.
-        batch_size: examples per device and step.
-        seed: of the cell.
-        group: False gives a plain random permutation.
     """
 
-    lengths: Sequence[int]
-    batch_size: int
-    seed: int
-    group: bool = True
+    lengths: Sequence[int]  # tokens per example
+    batch_size: int  # examples per device and step
+    seed: int  # of the cell
+    group: bool = True  # False gives a plain random permutation
     epoch: int = field(default=0, init=False)
 
     def set_epoch(self, epoch: int) -> None:
@@ -90,20 +80,13 @@ class ShardedBatches(Sampler[MicroBatch]):
     of a step weigh the same, as with the library. With `target_tokens` a micro-batch weighs its
     part of the step's tokens. The step's loss is then the mean over all of them, however many
     examples fit a device.
-
-    Args:
-        order: the sampler of the epoch's order.
-        step: examples of a step, and micro-batches that they are cut into.
-        rank: this process.
-        world_size: number of processes.
-        target_tokens: of every example.
     """
 
-    order: LengthGroupedSampler
-    step: StepBatch
+    order: LengthGroupedSampler  # the sampler of the epoch's order
+    step: StepBatch  # examples of a step, and micro-batches that they are cut into
     rank: int
     world_size: int
-    target_tokens: Sequence[int] | None = None
+    target_tokens: Sequence[int] | None = None  # of every example
 
     def __len__(self) -> int:
         full, rest = divmod(len(self.order), self.step.effective)

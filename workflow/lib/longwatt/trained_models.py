@@ -16,10 +16,7 @@ __all__ = ["ensure_sound", "model_files", "result_damage"]
 
 
 def result_damage(result: Path) -> str:
-    """Say what is damaged in the result of a work folder, or "" if nothing.
-
-    The published files are the result's own, under second names, so bit rot strikes both.
-    """
+    """Say what is damaged in a work folder's result, whose files are also the published ones."""
     facts, problem = look_at(result / "training.json")
     if problem:
         return f"{result}/training.json is damaged ({problem})"

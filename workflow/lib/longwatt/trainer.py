@@ -6,7 +6,7 @@ import math
 import shutil
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -37,26 +37,24 @@ NOT_THE_DISKS = (ValueError, TypeError, LookupError, AttributeError, AssertionEr
 # Each step that fp16 skips halves the factor of its loss, which starts at 65,536. This many in a
 # row bring it below 0.002.
 MOST_SKIPPED = 25
+# Log entry -> its name in progress lines.
+SHOWN = {"loss": "loss", "learning_rate": "lr", "eval_score": "score", "seconds": "seconds"}
 
 
 @dataclass(eq=False)
 class Schedule(TrainerCallback):  # type: ignore[misc]
-    """The schedule of validation (every N steps and last), saving (by time) and leaving.
-
-    Attributes:
-        not_finite: names the part of this process's training that is not finite. It is called
-            after every step, and checks the weights too where a validation is due.
-        stopped: some process was asked to end, and training was left after a step.
-        history: log entries that the checkpoint to resume from lacks; None if it lacks none.
-    """
+    """The schedule of validation (every N steps and last), saving (by time) and leaving."""
 
     sampler: LengthGroupedSampler
     stopwatch: Stopwatch
     every_steps: int
     checkpoint_every_s: float
     saved_at: float = field(default_factory=time.monotonic)
-    stopped: bool = False
+    stopped: bool = False  # some process was asked to end, and training was left after a step
+    # Log entries that the checkpoint to resume from lacks; None if it lacks none.
     history: list[dict[str, float]] | None = None
+    # Names the part of this process's training that is not finite. It is called after every step,
+    # and checks the weights too where a validation is due.
     not_finite: Callable[[bool], str | None] = lambda weights: None
 
     def on_train_begin(self, args: Any, state: TrainerState, *rest: Any, **kwargs: Any) -> None:
@@ -184,7 +182,8 @@ class CellTrainer(Seq2SeqTrainer):  # type: ignore[misc]
             self._loss.zero_()
         super().log(logs, start_time)
         if self.args.should_save and ("loss" in logs or "eval_score" in logs):
-            say(_progress_line(self.state, logs))
+            values = (f"{SHOWN[k]} {v:.4g}" for k, v in logs.items() if k in SHOWN)
+            say("  ".join([f"step {self.state.global_step}/{self.state.max_steps}", *values]))
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         """Validate, keep the best weights, and stop once they no longer improve."""
@@ -220,11 +219,8 @@ class CellTrainer(Seq2SeqTrainer):  # type: ignore[misc]
         self.stopwatch.leave("load", step)
 
     def _not_finite(self, weights: bool) -> str | None:
-        """Name what is not finite in this process: loss, gradients or, if asked for, weights.
-
-        The library would wait for every micro-batch's loss, to hide one that is not finite
-        (`logging_nan_inf_filter`); this waits once a step.
-        """
+        """Name what is not finite in this process: loss, gradients or, if asked for, weights."""
+        # The library would wait for every micro-batch's loss (`logging_nan_inf_filter`).
         if not math.isfinite(self._loss.item()):
             return endings.LOSS
         self._skipped = self._skipped + 1 if self.accelerator.optimizer_step_was_skipped else 0
@@ -265,11 +261,7 @@ class CellTrainer(Seq2SeqTrainer):  # type: ignore[misc]
 
     @contextmanager
     def _written(self, what: str) -> Iterator[None]:
-        """Name files that could not be written, as the libraries' errors do not.
-
-        Raises:
-            WorkerError: says what, where, and how much room there is.
-        """
+        """Raise a WorkerError for files that could not be written: what, where, how much room."""
         try:
             yield
         except Exception as error:
@@ -312,9 +304,3 @@ class CellTrainer(Seq2SeqTrainer):  # type: ignore[misc]
         names = ("samples", "input_tokens", "padded_input_tokens", "target_tokens")
         for name, *counts in zip(names, *parts, strict=True):
             setattr(self.ledger, name, getattr(self.ledger, name) + sum(counts))
-
-
-def _progress_line(state: TrainerState, logs: Mapping[str, float]) -> str:
-    place = f"step {state.global_step}/{state.max_steps}"
-    names = {"loss": "loss", "learning_rate": "lr", "eval_score": "score", "seconds": "seconds"}
-    return "  ".join([place, *(f"{names[k]} {v:.4g}" for k, v in logs.items() if k in names)])

@@ -94,11 +94,7 @@ def train(spec: Spec) -> None:
 
 
 def _check_weights(checkpoint: str | None) -> None:
-    """Refuse pretrained weights other than those that were brought here.
-
-    Raises:
-        longwatt.artefacts.Damaged: names the file.
-    """
+    """Refuse pretrained weights other than those that were brought here."""
     if checkpoint is None:
         return
     report = Path(checkpoint)
@@ -130,10 +126,8 @@ def _end(spec: Spec, work: WorkFolder, trainer: CellTrainer, attempt: int) -> No
     if trainer.schedule.stopped or ledger.pending_validation:
         if main:
             work.end(attempt, "stopped")
-        step = trainer.state.global_step
-        raise stopping.Stopped(
-            f"stopped by SIGTERM at step {step}, saved; the next run goes on there"
-        )
+        place = f"step {trainer.state.global_step}"
+        raise stopping.Stopped(f"stopped by SIGTERM at {place}, saved; the next run goes on there")
     if ledger.diverged_step is not None:
         _say_diverged(spec, work, ledger, attempt)
     if main:
@@ -142,11 +136,7 @@ def _end(spec: Spec, work: WorkFolder, trainer: CellTrainer, attempt: int) -> No
 
 
 def _say_diverged(spec: Spec, work: WorkFolder, ledger: Ledger, attempt: int) -> None:
-    """Report where a training diverged, with the best weights before as its result.
-
-    Raises:
-        WorkerError: there are none.
-    """
+    """Report where a training diverged, and fail unless best weights before are its result."""
     assert ledger.diverged_in is not None and ledger.diverged_step is not None
     found = endings.said(ledger.diverged_in, ledger.diverged_step, spec.settings)
     if ledger.best_step is not None:
@@ -186,12 +176,8 @@ def batch_of(spec: Spec) -> StepBatch:
 
 
 def _had_completed(spec: Spec, work: WorkFolder) -> bool:
-    """Publish the result of this same training again, unless a new one is asked for.
-
-    Raises:
-        WorkerError: this same training has diverged without weights to keep, and would again.
-    """
-    if given_up := work.gave_up():
+    """Publish the result of this same training again, unless a new one is asked for."""
+    if given_up := work.gave_up():  # it diverged without weights to keep, and would again
         if asked_anew("finetune") in ("", given_up["anew"]):
             raise WorkerError(given_up["message"])
         work.clear()
@@ -227,8 +213,9 @@ def _trainer(
     model = _model(spec, family, tokenizer).to(device)
     examples = _examples(spec, tokenizer, "train", None)
     _check_size(examples, step)
-    pad_to = settings["seq_len"] if training["padding"] == "max_length" else None
-    targets = training.get("max_target_tokens") if training["padding"] == "max_length" else None
+    padded = training["padding"] == "max_length"
+    pad_to = settings["seq_len"] if padded else None
+    targets = training.get("max_target_tokens") if padded else None
     # If the step is given, its order and its loss must not depend on how much of it fits a device.
     given, seed = budget["effective_batch_size"], settings["seed"]
     rank, processes = distributed.rank(), distributed.world_size()
@@ -277,7 +264,6 @@ def _model(spec: Spec, family: Family, tokenizer: Any) -> torch.nn.Module:
 def _collate(
     family: Family, pad_to: int | None, targets: int | None, micro_batch: WeightedExamples
 ) -> Batch:
-    """Make the tensors of a micro-batch: the family's, and its weight."""
     examples, weight = micro_batch
     return {**family.collate(examples, pad_to, targets), "weight": torch.tensor(weight)}
 
@@ -322,14 +308,9 @@ def _examples(
     if spec.settings.get("task") == CLASSIFICATION:
         return classified(spec.paths, tokenizer, split, max_examples, spec.settings["seq_len"])
     rows = load_split(Path(spec.paths["tokens"]), split, max_examples)
-    return Examples(
-        rows,
-        SpecialTokens.of(tokenizer),
-        spec.settings["seq_len"],
-        spec.settings["training"]["max_target_tokens"],
-        every_reference=references in (None, EACH),
-        references=references or "best",
-    )
+    most = spec.settings["seq_len"], spec.settings["training"]["max_target_tokens"]
+    every, said = references in (None, EACH), references or "best"
+    return Examples(rows, SpecialTokens.of(tokenizer), *most, every, references=said)
 
 
 def _check_size(examples: Examples, step: StepBatch) -> None:

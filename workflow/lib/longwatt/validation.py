@@ -23,30 +23,16 @@ class CutShort(Exception):
 
 @dataclass(frozen=True)
 class Judge:
-    """References for predictions, and how to compare with them.
+    """References for predictions, and how to compare with them."""
 
-    Attributes:
-        references: acceptable texts by prediction's id.
-        metric: the dataset's.
-        text: "raw" or "normalized".
-        task: the dataset's; labels are not normalized.
-    """
-
-    references: Mapping[str, Sequence[str]]
-    metric: str
-    text: str = "raw"
-    task: str = TEXT
+    references: Mapping[str, Sequence[str]]  # acceptable texts by prediction's id
+    metric: str  # the dataset's
+    text: str = "raw"  # "raw" or "normalized"
+    task: str = TEXT  # the dataset's; labels are not normalized
 
 
 class Validator:
-    """Scores the model on the validation examples by the cell's protocol.
-
-    Args:
-        examples: of the validation split.
-        predictor: predicts them.
-        judge: compares the predictions.
-        batch_size: examples per batch; batches do not depend on the number of processes.
-    """
+    """Scores the validation examples, in batches that depend on no number of processes."""
 
     def __init__(
         self, examples: Examples, predictor: Predictor, judge: Judge, batch_size: int
@@ -57,11 +43,7 @@ class Validator:
         self.groups = distributed.share(batches(examples, batch_size))
 
     def score(self) -> tuple[float, float]:
-        """Predict and score the examples.
-
-        Returns:
-            The headline score, the same in every process, and the seconds for which scoring kept
-            the device waiting.
+        """Return the headline score and the seconds for which scoring kept the device waiting.
 
         Raises:
             CutShort: some process was asked to end before all were predicted.

@@ -20,11 +20,7 @@ DECIDED_BY = (POLICY, SPIN, "KMP_BLOCKTIME", "KMP_LIBRARY")
 
 
 def environment(given: Mapping[str, str]) -> dict[str, str]:
-    """Return the variable that makes waiting threads sleep soon, unless the user decided.
-
-    Args:
-        given: the environment that jobs inherit.
-    """
+    """Return the variable that makes waiting threads sleep soon, unless the user decided."""
     return {} if any(name in given for name in DECIDED_BY) else {SPIN: TURNS}
 
 

@@ -52,13 +52,8 @@ class WorkFolder:
     def begin(self, **facts: Any) -> tuple[int, Path | None, str]:
         """Start an attempt, after removing work that it must not go on from.
 
-        Such work was made with other settings, code or data, or had completed.
-
-        Args:
-            facts: further facts to record of the attempt.
-
-        Returns:
-            Its number, the checkpoint to resume from, and a sentence that names it.
+        Such work was made with other settings, code or data, or had completed. Returned are the
+        attempt's number, the checkpoint to resume from, and a sentence that names it.
         """
         reason = self._why_clean()
         if reason:
@@ -104,7 +99,10 @@ class WorkFolder:
         fsync(self.checkpoints)
         for old in self._complete()[:-KEPT_CHECKPOINTS]:
             shutil.rmtree(old)
-        self._drop_unreferenced_weights()
+        wanted = {checkpoint_state(path).get("best_step") for path in self._complete()}
+        for path in self._weights():
+            if path not in {self.best(best) for best in wanted if best is not None}:
+                self._drop_weights(path)
 
     def note_times(self, step: int, times: Mapping[str, float]) -> None:
         """Add to a committed checkpoint the times so far, which include its own writing."""
@@ -128,10 +126,7 @@ class WorkFolder:
         return self.result.is_dir() and read_object(self.path / "identity.json") == self.identity
 
     def finish(self, attempt: int, result: Path) -> None:
-        """Put a written result in place whole, record completion and free the disk.
-
-        The records of attempts and the energy logs stay.
-        """
+        """Put a written result in place whole, and free the disk except of records and logs."""
         fsync_tree(result)
         result.rename(self.result)
         fsync(self.path)
@@ -148,10 +143,7 @@ class WorkFolder:
     def give_up(self, attempt: int, message: str, anew: str) -> None:
         """Record that this very training ends without a result, and free the disk.
 
-        Args:
-            attempt: number of the attempt that found out.
-            message: the cause, and what to change.
-            anew: the command that asked to train again regardless; empty if none did.
+        The message says why; `anew` is the command that asked to train again regardless, or empty.
         """
         record = {"identity": self.identity, "message": message, "anew": anew}
         write_json(self.path / GIVEN_UP, record)
@@ -164,13 +156,11 @@ class WorkFolder:
         return record if record.get("identity") == self.identity else {}
 
     def clear(self) -> None:
-        """Remove all earlier work.
-
-        The list of attempts goes last: while it is there, a removal that was killed is repeated.
-        """
+        """Remove all earlier work."""
         if self.result.exists():  # at once or not at all: half a result must not look like one
             shutil.rmtree(self.path / "discarded", ignore_errors=True)
             self.result.rename(self.path / "discarded")
+        # The list of attempts goes last: while it is there, a removal that was killed is repeated.
         for entry in sorted(self.path.iterdir(), key=lambda path: path == self.attempts_log):
             if entry.name == ENERGY:
                 forget_runs(entry, self.energy_log)
@@ -240,12 +230,6 @@ class WorkFolder:
             if int(path.name.removeprefix("best-").split(".")[0]) > step or path.suffix == ".part":
                 self._drop_weights(path)
 
-    def _drop_unreferenced_weights(self) -> None:
-        wanted = {checkpoint_state(path).get("best_step") for path in self._complete()}
-        for path in self._weights():
-            if path not in {self.best(step) for step in wanted if step is not None}:
-                self._drop_weights(path)
-
     def _drop_weights(self, path: Path) -> None:
         path.with_name(f"{path.name}.json").unlink(missing_ok=True)
         shutil.rmtree(path)
@@ -263,8 +247,7 @@ def checkpoint_step(checkpoint: Path) -> int:
 
 def checkpoint_state(checkpoint: Path) -> dict[str, Any]:
     """Read the engine's own state from a complete checkpoint."""
-    state: dict[str, Any] = read_object(checkpoint / COMPLETE)["state"]
-    return state
+    return dict(read_object(checkpoint / COMPLETE)["state"])
 
 
 def checkpoint_times(checkpoint: Path) -> dict[str, float]:
@@ -282,10 +265,7 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
 
 
 def _contents(checkpoint: Path) -> dict[str, list[int]]:
-    """Return size and CRC-32 of a checkpoint's files, except those that are added later.
-
-    A cryptographic digest of a checkpoint of gigabytes would take several times as long.
-    """
+    """Return size and CRC-32 of a checkpoint's files, except those that are added later."""
     every = sorted(path for path in checkpoint.rglob("*") if path.is_file())
     files = [path for path in every if path.name not in (COMPLETE, TIMES)]
     return {str(one.relative_to(checkpoint)): [one.stat().st_size, _crc32(one)] for one in files}
@@ -297,7 +277,7 @@ def _digest_of(facts: Mapping[str, Any]) -> str:
 
 
 def _crc32(path: Path) -> int:
-    checksum = 0
+    checksum = 0  # a cryptographic digest of gigabytes would take several times as long
     with path.open("rb") as stream:
         while block := stream.read(READ_BYTES):
             checksum = zlib.crc32(block, checksum)

@@ -33,24 +33,16 @@ class WorkerError(RuntimeError):
 
 @dataclass(frozen=True)
 class Spec:
-    """The specification that a job hands to its workers, as JSON.
+    """The specification that a job hands to its workers, as JSON."""
 
-    Attributes:
-        settings: the stage's narrow settings.
-        paths: where inputs, outputs and the work folder are.
-        identity: digests that earlier work must match to be continued; empty if it never is.
-        provenance: the stamp that the stage's artefact carries.
-        error: where each process writes its error (`error_file`).
-        energy_log: where to mark phases; None marks none.
-        execution: settings of how the work is carried out, which do not change its result.
-    """
-
-    settings: Mapping[str, Any]
-    paths: Mapping[str, Any]
+    settings: Mapping[str, Any]  # the stage's narrow settings
+    paths: Mapping[str, Any]  # where inputs, outputs and the work folder are
+    # Digests that earlier work must match to be continued; empty if it never is.
     identity: Mapping[str, str]
-    provenance: Mapping[str, Any]
-    error: str
-    energy_log: str | None = None
+    provenance: Mapping[str, Any]  # the stamp that the stage's artefact carries
+    error: str  # where each process writes its error (`error_file`)
+    energy_log: str | None = None  # where to mark phases; None marks none
+    # Settings of how the work is carried out, which do not change its result.
     execution: Mapping[str, Any] = field(default_factory=dict)
 
     def marker(self) -> Marker:
@@ -61,10 +53,8 @@ class Spec:
 
 
 def die_with_parent(signal_number: int = signal.SIGKILL) -> None:
-    """Make the kernel end this process when its parent ends, kill -9 included (Linux only).
-
-    An orphaned worker would keep its GPU busy after the lease on it was freed.
-    """
+    """Make the kernel end this process when its parent ends, kill -9 included (Linux only)."""
+    # An orphaned worker would keep its GPU busy after the lease on it was freed.
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal_number)
 
@@ -143,10 +133,8 @@ def _check_devices(spec: Spec) -> None:
     budget = spec.settings["budget"]
     processes, wanted = int(os.environ.get("WORLD_SIZE", "1")), budget["gpus"]
     if processes != devices(budget):
-        raise WorkerError(
-            f"the cell's budget has {devices(budget)} device(s) but {processes} process(es) were "
-            "started"
-        )
+        started = f"{processes} process(es) were started"
+        raise WorkerError(f"the cell's budget has {devices(budget)} device(s) but {started}")
     if not wanted:
         return
     import torch

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,48 +13,35 @@ from longwatt.spelling import nearest
 
 
 def check_keys(given: Config, known: Any) -> None:
-    """Refuse unknown keys, which transformers would take and ignore.
-
-    Raises:
-        ModelError: names the first unknown key and the nearest known one.
-    """
+    """Raise a ModelError for an unknown key, which transformers would take and ignore."""
     for key in given:
         if not hasattr(known, key):
             names = [name for name in known.to_dict() if not name.startswith("_")]
             raise ModelError(f"the model's config has the unknown key {key!r}{nearest(key, names)}")
 
 
-def read_known(read: Any, given: Config) -> Any:
+def read_known(load: Callable[..., Any], folder: Path, given: Config) -> Any:
     """Read a checkpoint's configuration with a study's settings in place of its own.
-
-    Args:
-        read: called with the settings to replace, reads the configuration.
-        given: the study's settings.
 
     Raises:
         ModelError: a key is unknown, or the checkpoint is of another kind.
     """
+    read = partial(load, str(folder), local_files_only=True)
     known = read()
     check_keys(given, known)
-    if given.get("model_type", known.model_type) != known.model_type:
-        raise ModelError(
-            f"the checkpoint is of the kind {known.model_type!r}, not {given['model_type']!r}"
-        )
+    theirs, ours = known.model_type, given.get("model_type", known.model_type)
+    if ours != theirs:
+        raise ModelError(f"the checkpoint is of the kind {theirs!r}, not {ours!r}")
     return read(**without_kind(given))
 
 
 def whole_number(key: str, value: Any, least: int) -> int | None:
-    """Return a setting that must be a whole number of at least `least`, or None.
-
-    Raises:
-        ModelError: it is something else; names the key.
-    """
+    """Return a setting, or raise a ModelError unless it is None or whole from `least`."""
     whole = isinstance(value, int) and not isinstance(value, bool) and value >= least
     if value is None or whole:
         return value  # type: ignore[no-any-return]
-    raise ModelError(
-        f"{key} in the model's config must be a whole number from {least}, but is {value!r}"
-    )
+    what = f"a whole number from {least}, but is {value!r}"
+    raise ModelError(f"{key} in the model's config must be {what}")
 
 
 def without_kind(given: Config) -> dict[str, Any]:
@@ -62,22 +50,14 @@ def without_kind(given: Config) -> dict[str, Any]:
 
 
 def pad_token_of(tokenizer: Any) -> int:
-    """Return a tokenizer's padding id.
-
-    Raises:
-        ModelError: it has none.
-    """
+    """Return a tokenizer's padding id, or raise a ModelError if it has none."""
     if tokenizer.pad_token_id is None:
         raise ModelError("the tokenizer has no padding token; set pad_token and save it again")
     return int(tokenizer.pad_token_id)
 
 
 def check_vocabulary(vocab_size: int, tokenizer: Any) -> None:
-    """Refuse a tokenizer with ids that the model has no embeddings for.
-
-    Raises:
-        ModelError: says both sizes.
-    """
+    """Raise a ModelError for a tokenizer with ids that lack embeddings in the model."""
     if len(tokenizer) > vocab_size:
         raise ModelError(
             f"the tokenizer has {len(tokenizer)} tokens but the model's vocab_size is "
@@ -102,15 +82,7 @@ def load_weights(load: Callable[..., Any], folder: Path, **kwargs: Any) -> tuple
 
 
 def check_complete(absent: Sequence[str], part: str) -> None:
-    """Refuse a checkpoint that lacks weights.
-
-    Args:
-        absent: names of these weights.
-        part: the part of the model that needs them.
-
-    Raises:
-        ModelError: counts them and names the first.
-    """
+    """Raise a ModelError where weights that a part of the model needs are absent."""
     if absent:
         raise ModelError(
             f"the checkpoint lacks {len(absent)} of the {part}'s weights, {absent[0]} first; is it "

@@ -31,15 +31,11 @@ from longwatt.source_files import SourceChanged, folder_files, recorded
 def download_model(
     settings: Mapping[str, Any], folder: Path, provenance: Mapping[str, Any]
 ) -> None:
-    """Write a checkpoint's safetensors and JSON files into `folder`, and a `model.json`.
-
-    It holds their SHA-256 and where they come from.
+    """Write a checkpoint's files into `folder`, and their SHA-256 and origin into `model.json`.
 
     Args:
         settings: `path` of a local checkpoint folder, `package` and `folder` of one in a Python
             package, or `repository` and `revision`.
-        folder: the folder to fill.
-        provenance: the artefact's stamp.
 
     Raises:
         ModelError: no configuration, or no weights that may be loaded.
@@ -60,10 +56,8 @@ def download_model(
     except SourceChanged as error:
         raise ModelError(str(error)) from None
     digests = {path.name: sha256(path) for path in sorted(folder.iterdir())}
-    write_json(
-        folder / "model.json",
-        {"sha256": digests, "origin": origin, "sources": sources, "provenance": provenance},
-    )
+    facts = {"sha256": digests, "origin": origin, "sources": sources, "provenance": provenance}
+    write_json(folder / "model.json", facts)
 
 
 def _bring(settings: Mapping[str, Any], source: Path, folder: Path) -> dict[str, Any]:
@@ -109,8 +103,7 @@ def convert_pickle(source: Path, target: Path) -> None:
     Tied weights keep the first of their names: transformers ties the others to it when it loads.
 
     Raises:
-        ModelError: the file holds anything but named tensors, or cannot be opened without running
-            code.
+        ModelError: it holds anything but named tensors, or cannot be opened without running code.
     """
     import torch
     from safetensors.torch import save_file
@@ -120,9 +113,8 @@ def convert_pickle(source: Path, target: Path) -> None:
         held = torch.load(source, map_location="cpu", weights_only=True)
     except Exception as error:  # whatever a damaged or hostile pickle makes of it
         said = str(error).partition("\n")[0]
-        raise ModelError(
-            f"{source} cannot be opened as weights alone ({type(error).__name__}: {said})"
-        ) from None
+        why = f"{type(error).__name__}: {said}"
+        raise ModelError(f"{source} cannot be opened as weights alone ({why})") from None
     if not isinstance(held, dict) or not all(map(torch.is_tensor, held.values())):
         raise ModelError(f"{source} holds something else than named tensors")
     with whole_path(target) as partial:
@@ -150,10 +142,7 @@ def _memory(tensor: Any) -> int:
 
 
 def _link_or_copy(source: Path, target: Path) -> None:
-    """Hard-link weights in the client's cache to save room, and copy everything else.
-
-    Weights are copied too where the cache is on another disk.
-    """
+    """Hard-link weights in the client's cache to save room, else (or on another disk) copy."""
     if source.is_symlink() and source.suffix == ".safetensors":
         with suppress(OSError):
             target.hardlink_to(source.resolve())

@@ -8,18 +8,11 @@ layer, the efficient one on a layer below. The code behind this family, which ne
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from longwatt.exit_rules import ExitRuleError, check_temperatures, exit_rule
-from longwatt.models.configurations import (
-    check_keys,
-    check_vocabulary,
-    pad_token_of,
-    read_known,
-    without_kind,
-)
+from longwatt.models import configurations
 from longwatt.models.encoders import (
     FROZEN_RANDOM,
     LAYER_WEIGHTS,
@@ -31,7 +24,7 @@ from longwatt.models.encoders import (
     most_tokens,
 )
 from longwatt.models.errors import ModelError
-from longwatt.models.family import Answer, Batch, Config, Example, Exits, Labels
+from longwatt.models.family import Answer, Batch, Classifier, Config, Example, Exits, Labels
 from longwatt.provenance import read_object
 from longwatt.spelling import nearest
 from longwatt.tasks import CLASSIFICATION
@@ -46,18 +39,13 @@ INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 
 
 def exit_kind(layers: Sequence[int], encoder_layers: int) -> str:
-    """Return a model's part in the comparison: `early_exit`, `standard` or `efficient`.
-
-    Args:
-        layers: layers with a classifier, counted from 0.
-        encoder_layers: layers of the whole encoder.
-    """
+    """Return a model's part in the comparison: `early_exit`, `standard` or `efficient`."""
     if len(layers) > 1:
         return "early_exit"
     return "standard" if layers[0] == encoder_layers - 1 else "efficient"
 
 
-class EarlyExit:
+class EarlyExit(Classifier):
     """Classification by any Hugging Face encoder, at one exit or several."""
 
     task: ClassVar[str] = CLASSIFICATION
@@ -70,10 +58,8 @@ class EarlyExit:
         """See `Family.check`. The encoder's depth may be unknown until `build`."""
         stated = config if config.get("model_type") == MODEL_TYPE and exits is None else exits
         if stated is None:
-            raise ModelError(
-                "a model of the family early_exit needs `exits`, "
-                "as in exits: {layers: [0, 4, 12, 23]}"
-            )
+            example = "exits: {layers: [0, 4, 12, 23]}"
+            raise ModelError(f"a model of the family early_exit needs `exits`, as in {example}")
         if stated is exits:
             for key in stated:
                 if key not in EXIT_KEYS:
@@ -90,10 +76,6 @@ class EarlyExit:
             except ExitRuleError as error:
                 raise ModelError(f"exits: {error}") from None
         _check_length(config, seq_len)
-
-    def regime(self, config: Config, seq_len: int) -> str | None:
-        """See `Family.regime`. An encoder has one regime at every length."""
-        return None
 
     def notes(self, config: Config, seq_len: int) -> list[str]:
         """See `Family.notes`."""
@@ -125,7 +107,7 @@ class EarlyExit:
         labels: Sequence[str] = (),
     ) -> nn.Module:
         """See `Family.build`."""
-        self.pad_token_id = pad_token_of(tokenizer)
+        self.pad_token_id = configurations.pad_token_of(tokenizer)
         known = read_object(checkpoint / "config.json") if checkpoint else {}
         if checkpoint and known.get("model_type") == MODEL_TYPE:
             from longwatt.models.exit_model import load_trained
@@ -134,12 +116,11 @@ class EarlyExit:
         else:
             built = self._new(model, tokenizer, checkpoint, labels)
         config = built.config.to_dict()
-        check_vocabulary(config["encoder"]["vocab_size"], tokenizer)
+        configurations.check_vocabulary(config["encoder"]["vocab_size"], tokenizer)
         self.check(config, {}, seq_len, target_tokens)
-        if labels and list(labels) != config["labels"]:
-            raise ModelError(
-                f"the model tells {config['labels']} apart, not the dataset's {list(labels)}"
-            )
+        theirs, ours = config["labels"], list(labels)
+        if ours and ours != theirs:
+            raise ModelError(f"the model tells {theirs} apart, not the dataset's {ours}")
         self.segments = has_segments(config)
         if labels:  # it is to be trained, at this length
             built.config.seq_len = seq_len
@@ -154,13 +135,11 @@ class EarlyExit:
         from longwatt.models.exit_model import EarlyExitConfig, new_model
 
         if len(labels) < 2:
-            raise ModelError(
-                f"a classifier needs two labels at least, but the dataset has {list(labels)}"
-            )
+            found = f"the dataset has {list(labels)}"
+            raise ModelError(f"a classifier needs two labels at least, but {found}")
         given, exits = dict(model.get("config") or {}), dict(model.get("exits") or {})
         if checkpoint:
-            read = AutoConfig.from_pretrained
-            encoder = read_known(partial(read, str(checkpoint), local_files_only=True), given)
+            encoder = configurations.read_known(AutoConfig.from_pretrained, checkpoint, given)
         else:
             encoder = _new_config(given, tokenizer)
         self.check(encoder.to_dict(), given, 1, 1, exits or None)
@@ -228,15 +207,10 @@ class EarlyExit:
 
 
 def check_layers(layers: Any, encoder_layers: int | None) -> list[int]:
-    """Check the layers with a classifier: from 0, ascending, each once, all within the encoder.
-
-    Raises:
-        ModelError: names the layer and what would do.
-    """
+    """Return layers, or raise a ModelError unless they are from 0, ascending, once, and there."""
     if not isinstance(layers, list | tuple) or not layers:
-        raise ModelError(
-            f"exits: layers must be a list of encoder layers, counted from 0, but is {layers!r}"
-        )
+        wanted = "a list of encoder layers, counted from 0"
+        raise ModelError(f"exits: layers must be {wanted}, but is {layers!r}")
     for layer in layers:
         if isinstance(layer, bool) or not isinstance(layer, int) or layer < 0:
             raise ModelError(f"exits: layers must be whole numbers from 0, but one is {layer!r}")
@@ -244,14 +218,11 @@ def check_layers(layers: Any, encoder_layers: int | None) -> list[int]:
     if repeated:
         raise ModelError(f"exits: layers names {repeated[0]} more than once, in {list(layers)}")
     if list(layers) != sorted(layers):
-        raise ModelError(
-            f"exits: layers must ascend; say {sorted(layers)} instead of {list(layers)}"
-        )
+        better = f"{sorted(layers)} instead of {list(layers)}"
+        raise ModelError(f"exits: layers must ascend; say {better}")
     if encoder_layers is not None and layers[-1] >= encoder_layers:
-        raise ModelError(
-            f"exits: layers has {layers[-1]}, but the encoder has {encoder_layers} layers, "
-            f"0 to {encoder_layers - 1}"
-        )
+        there = f"{encoder_layers} layers, 0 to {encoder_layers - 1}"
+        raise ModelError(f"exits: layers has {layers[-1]}, but the encoder has {there}")
     return list(layers)
 
 
@@ -281,10 +252,10 @@ def _new_config(given: Config, tokenizer: Any) -> Any:
             "bert, roberta, distilbert, electra and modernbert are known to work"
         )
     default = AutoConfig.for_model(kind)
-    check_keys(given, default)
+    configurations.check_keys(given, default)
     roles = ("pad_token_id", "bos_token_id", "eos_token_id", "cls_token_id", "sep_token_id")
     ids = {role: getattr(tokenizer, role, None) for role in roles if hasattr(default, role)}
-    settings = {"vocab_size": len(tokenizer), **ids, **without_kind(given)}
+    settings = {"vocab_size": len(tokenizer), **ids, **configurations.without_kind(given)}
     return AutoConfig.for_model(kind, **settings)
 
 

@@ -3,22 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from longwatt.models.configurations import (
-    check_complete,
-    check_keys,
-    check_vocabulary,
-    load_weights,
-    pad_token_of,
-    read_known,
-    whole_number,
-    without_kind,
-)
+from longwatt.models import configurations
 from longwatt.models.errors import ModelError
-from longwatt.models.family import Answer, Batch, Config, Example, Exits
+from longwatt.models.family import Answer, Batch, Config, Example, Exits, Family
 from longwatt.provenance import read_object
 from longwatt.tasks import TEXT
 from longwatt.tokenization import SpecialTokens, decode
@@ -31,24 +21,16 @@ IGNORED = -100  # the label that cross_entropy leaves out
 ROLES = ("pad_token_id", "eos_token_id", "bos_token_id")
 
 
-class EncoderDecoder:
-    """An encoder-decoder with `generate`: configuration, collation, loss, both protocols.
-
-    Attributes:
-        kind: `model_type` of its configurations; None where there are many.
-        config_class: name of the transformers configuration class.
-        model_class: name of the transformers model class.
-        encoder_positions: the configuration's key for the most input tokens.
-        decoder_positions: the configuration's key for the most target tokens.
-        defaults: those of the configuration class that `check` needs without transformers.
-    """
+class EncoderDecoder(Family):
+    """An encoder-decoder with `generate`: configuration, collation, loss, both protocols."""
 
     task: ClassVar[str] = TEXT
-    kind: str | None = None
-    config_class: str
-    model_class: str
-    encoder_positions = "max_position_embeddings"
-    decoder_positions = "max_position_embeddings"
+    kind: str | None = None  # `model_type` of its configurations; None where there are many
+    config_class: str  # name of the transformers configuration class
+    model_class: str  # name of the transformers model class
+    # The configuration's keys for the most input tokens and for the most target tokens.
+    encoder_positions = decoder_positions = "max_position_embeddings"
+    # Those of the configuration class that `check` needs without transformers.
     defaults: ClassVar[Mapping[str, Any]] = {}
     pad_token_id: int = 1
 
@@ -57,9 +39,8 @@ class EncoderDecoder:
     ) -> None:
         """See `Family.check`."""
         if exits is not None:
-            raise ModelError(
-                "`exits` is for encoders (family: early_exit); take it out of the model's entry"
-            )
+            whose = "encoders (family: early_exit)"
+            raise ModelError(f"`exits` is for {whose}; take it out of the model's entry")
         self._check_kind(config.get("model_type"))
         needs = (
             (self.encoder_positions, "seq_len", seq_len),
@@ -75,30 +56,12 @@ class EncoderDecoder:
 
     def _check_kind(self, kind: str | None) -> None:
         if None not in (kind, self.kind) and kind != self.kind:
-            raise ModelError(
-                f"this family is for models of the kind {self.kind!r}, not {kind!r}; "
-                "name another family"
-            )
+            own = f"models of the kind {self.kind!r}, not {kind!r}"
+            raise ModelError(f"this family is for {own}; name another family")
 
     def whole(self, config: Config, key: str) -> int | None:
-        """Return a setting or its default, which must be a whole number from 1.
-
-        Raises:
-            ModelError: it is something else; names the key.
-        """
-        return whole_number(key, config.get(key, self.defaults.get(key)), least=1)
-
-    def regime(self, config: Config, seq_len: int) -> str | None:
-        """See `Family.regime`. Most encoder-decoders have one regime at every length."""
-        return None
-
-    def notes(self, config: Config, seq_len: int) -> list[str]:
-        """See `Family.notes`."""
-        return []
-
-    def facts(self, config: Config) -> dict[str, Any]:
-        """See `Family.facts`."""
-        return {}
+        """Return a setting or its default, or raise a ModelError unless it is whole from 1."""
+        return configurations.whole_number(key, config.get(key, self.defaults.get(key)), least=1)
 
     def build(
         self,
@@ -110,11 +73,11 @@ class EncoderDecoder:
         labels: Sequence[str] = (),
     ) -> nn.Module:
         """See `Family.build`."""
-        self.pad_token_id = pad_token_of(tokenizer)
+        self.pad_token_id = configurations.pad_token_of(tokenizer)
         given = dict(model.get("config") or {})
         read = self._read_config
         config = read(checkpoint, given) if checkpoint else self._new_config(given, tokenizer)
-        check_vocabulary(config.vocab_size, tokenizer)
+        configurations.check_vocabulary(config.vocab_size, tokenizer)
         self.check(config.to_dict(), given, seq_len, target_tokens)
         if checkpoint:
             _check_special_tokens(config, tokenizer)
@@ -163,16 +126,15 @@ class EncoderDecoder:
         return [Answer(*pair) for pair in zip(decode(tokenizer, predicted), counts, strict=True)]
 
     def _default_config(self, given: Config) -> Any:
-        """Return the default configuration of the study's kind."""
         import transformers
 
         return getattr(transformers, self.config_class)()
 
     def _new_config(self, given: Config, tokenizer: Any) -> Any:
         default = self._default_config(given)
-        check_keys(given, default)
+        configurations.check_keys(given, default)
         own = {"vocab_size": len(tokenizer), **_special_tokens(default, tokenizer)}
-        return type(default)(**{**own, **without_kind(given)})
+        return type(default)(**{**own, **configurations.without_kind(given)})
 
     def _read_config(self, checkpoint: Path, given: Config) -> Any:
         import transformers
@@ -180,7 +142,7 @@ class EncoderDecoder:
         # transformers would read another kind's file without a word.
         self._check_kind(read_object(checkpoint / "config.json").get("model_type"))
         read = getattr(transformers, self.config_class).from_pretrained
-        return read_known(partial(read, str(checkpoint), local_files_only=True), given)
+        return configurations.read_known(read, checkpoint, given)
 
     def _new(self, config: Any) -> Any:
         import transformers
@@ -191,16 +153,13 @@ class EncoderDecoder:
         import transformers
 
         load = getattr(transformers, self.model_class).from_pretrained
-        built, absent = load_weights(load, checkpoint, config=config)
-        check_complete(absent, "model")  # transformers would go on with random ones
+        built, absent = configurations.load_weights(load, checkpoint, config=config)
+        configurations.check_complete(absent, "model")  # transformers would go on with random ones
         return built
 
 
 def _check_special_tokens(config: Any, tokenizer: Any) -> None:
-    """Refuse a tokenizer that ends or pads differently from the checkpoint.
-
-    Generation would never see its end.
-    """
+    """Refuse a tokenizer of other ends or padding: generation would never see its end."""
     for role in ("pad_token_id", "eos_token_id"):
         theirs, ours = getattr(config, role, None), getattr(tokenizer, role)
         if theirs is not None and ours not in (theirs if isinstance(theirs, list) else [theirs]):
@@ -231,8 +190,7 @@ def _special_tokens(default: Any, tokenizer: Any) -> dict[str, int | None]:
     """Return the tokenizer's special ids in the roles that the model's kind gives them.
 
     BART starts its decoder with the end token, T5 with padding, BigBird-Pegasus with the beginning
-    (its targets have none). A kind's default names the role, by an id of its own
-    vocabulary.
+    (its targets have none). A kind's default names the role, by an id of its own vocabulary.
     """
     ids: dict[str, int | None] = {role: getattr(tokenizer, role) for role in ROLES}
     start = getattr(default, "decoder_start_token_id", None)

@@ -28,28 +28,18 @@ DEFAULTS: Mapping[str, Mapping[str, int]] = {
 
 def encoder_of(config: Config) -> Config:
     """Return the encoder's configuration, given its own or that of a trained model around it."""
-    inner = config.get("encoder")
-    return (
-        inner if config.get("model_type") == MODEL_TYPE and isinstance(inner, Mapping) else config
-    )
+    inner, trained = config.get("encoder"), config.get("model_type") == MODEL_TYPE
+    return inner if trained and isinstance(inner, Mapping) else config
 
 
 def setting(config: Config, key: str) -> int | None:
-    """Return a whole number of a configuration, or its kind's default, or None.
-
-    Raises:
-        ModelError: it is something else; names the key.
-    """
+    """Return a whole number (else a ModelError) of a configuration, its kind's default or None."""
     known = DEFAULTS.get(str(config.get("model_type")), {})
     return whole_number(key, config.get(key, known.get(key)), least=0)
 
 
 def depth(config: Config) -> int | None:
-    """Return the number of an encoder's layers, or None if it is not known.
-
-    Raises:
-        ModelError: it is not a whole number.
-    """
+    """Return the number of an encoder's layers, or None if it is not known."""
     encoder = encoder_of(config)
     stated = [key for key in DEPTH if key in encoder] or DEPTH
     return next((value for key in stated if (value := setting(encoder, key)) is not None), None)

@@ -37,49 +37,30 @@ SURE = 1 - 1e-9
 
 @dataclass(frozen=True)
 class Left:
-    """An example's exit.
+    """An example's exit."""
 
-    Attributes:
-        answer: index of the label.
-        exit: index of the classifier that answered, from 0.
-        confidence: its calibrated probability of the answer.
-    """
-
-    answer: int
-    exit: int
-    confidence: float
+    answer: int  # index of the label
+    exit: int  # index of the classifier that answered, from 0
+    confidence: float  # its calibrated probability of the answer
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """A classifier's verdict on one example.
+    """A classifier's verdict on one example."""
 
-    Attributes:
-        answer: index of the label.
-        confidence: its calibrated probability.
-        margin: of the answer over the next one, in calibrated logits.
-        scale: the largest of these logits by magnitude.
-    """
-
-    answer: int
-    confidence: float
-    margin: float = math.inf
-    scale: float = 0.0
+    answer: int  # index of the label
+    confidence: float  # its calibrated probability
+    margin: float = math.inf  # of the answer over the next one, in calibrated logits
+    scale: float = 0.0  # the largest of these logits by magnitude
 
 
 @dataclass(slots=True, eq=False)
 class Decision:
-    """An exit rule followed for one example, from its first classifier to its exit.
+    """An exit rule followed for one example, from its first classifier to its exit."""
 
-    Args:
-        rule: when to leave.
-        last: index of the last classifier.
-        label: index of the right answer, for the oracle alone.
-    """
-
-    rule: ExitRule
-    last: int
-    label: int | None
+    rule: ExitRule  # when to leave
+    last: int  # index of the last classifier
+    label: int | None  # index of the right answer, for the oracle alone
     answer: int = field(default=-1, init=False)
     agreed: int = field(default=0, init=False)
 
@@ -111,19 +92,13 @@ class Decision:
 
 @dataclass
 class _Group:
-    """Rows that go through the layers together.
+    """Rows that go through the layers together."""
 
-    Attributes:
-        rows: positions in the batch, by ascending length.
-        hidden: (rows, length, width).
-        calls: of all layers, for these rows.
-        scores: logits so far of the last classifier asked and of those above, side by side:
-            (rows, those x classes); None at first.
-    """
-
-    rows: list[int]
-    hidden: Tensor
-    calls: list[Call]
+    rows: list[int]  # positions in the batch, by ascending length
+    hidden: Tensor  # (rows, length, width)
+    calls: list[Call]  # of all layers, for these rows
+    # Logits so far of the last classifier asked and of those above, side by side: (rows, those x
+    # classes); None at first.
     scores: Tensor | None = None
 
 
@@ -134,7 +109,6 @@ class Folded:
     of all classifiers that see it; the rest is sums of a few numbers.
 
     Args:
-        layerwise: the encoder's layers.
         dense: the pooler's layer.
         exits: the classifiers; weights are read again once they have changed.
     """
@@ -166,9 +140,7 @@ class Folded:
     def scores(self, number: int, hidden: Tensor) -> Tensor:
         """Return the part of exit `number` in its classifier's and later ones' logits.
 
-        Returns:
-            (rows, those x classes), in float32 so that one row and many rows are summed alike,
-            however coarse the products are.
+        They are (rows, those x classes), in float32 so that one row and many are summed alike.
         """
         first = self.layerwise.first_token(hidden)
         pooled = functional.linear(first, self.dense.weight, self.dense.bias).tanh_()
@@ -193,8 +165,6 @@ class Leaver:
     """Predicts batches with a model in evaluation mode.
 
     Args:
-        model: with its classifiers.
-        rule: when to leave.
         batch_size: rows per forward pass.
         uncalibrated: take the logits as they are, whatever the model's temperatures.
 
@@ -360,11 +330,7 @@ def _verdict(logits: Sequence[float], temperature: float) -> Verdict:
 
 
 def _judged(logits: Tensor, temperature: float) -> list[list[float]]:
-    """Judge each row of logits (rows, classes), in doubles as a single row.
-
-    Returns:
-        Its answer, confidence, margin and scale.
-    """
+    """Return each row's answer, confidence, margin and scale, in doubles as for a single row."""
     scaled = logits.double() / temperature
     best, answer = scaled.max(1)
     confidence = (scaled - best[:, None]).exp().sum(1).reciprocal()

@@ -122,7 +122,6 @@ class Exit(nn.Module):
     Args:
         place: number of classifiers before it.
         width: of the pooled states.
-        classes: number of labels.
         learned: whether the sum's weights are trained.
     """
 
@@ -204,15 +203,9 @@ class EarlyExitModel(PreTrainedModel):  # type: ignore[misc]
         return pooled
 
     def exit_logits(self, inputs: Mapping[str, Tensor]) -> Tensor:
-        """Return the uncalibrated logits of all classifiers: (exits, batch, classes) float32.
-
-        Args:
-            inputs: those of the encoder: input_ids and attention_mask (batch, length),
-                token_type_ids.
-        """
+        """Return the uncalibrated logits of all classifiers: (exits, batch, classes) float32."""
         hidden, calls = self.layerwise.begin(inputs)
-        pooled: list[Tensor] = []
-        logits: list[Tensor] = []
+        pooled, logits = list[Tensor](), list[Tensor]()
         for layer, call in enumerate(calls):
             hidden = call(hidden)
             if layer in self.config.layers:
@@ -243,11 +236,8 @@ class EarlyExitModel(PreTrainedModel):  # type: ignore[misc]
 def new_model(config: EarlyExitConfig, checkpoint: Path | None) -> EarlyExitModel:
     """Build a model to be trained: new classifiers on a random or a checkpoint's encoder.
 
-    The checkpoint's pooler is used too, if it has one.
-
-    Raises:
-        ModelError: the checkpoint lacks weights of the layers in use, or the encoder cannot be run
-            by layers.
+    The checkpoint's pooler is used too, if it has one. A ModelError says that weights of the layers
+    in use are missing, or that the encoder cannot be run by layers.
     """
     model = EarlyExitModel(config)
     if checkpoint:
@@ -292,12 +282,7 @@ def cut_config(encoder: Mapping[str, Any], layers: int) -> Any:
 
 
 class ExitClassifier:
-    """A trained model and its tokenizer, for use in plain Python.
-
-    Args:
-        model: in evaluation mode.
-        tokenizer: of the model.
-    """
+    """A trained model, in evaluation mode, and its tokenizer, for use in plain Python."""
 
     def __init__(self, model: EarlyExitModel, tokenizer: Any) -> None:
         self.model, self.tokenizer = model, tokenizer
@@ -367,41 +352,31 @@ class ExitClassifier:
         if max_length is None:
             return config.seq_len or limit or int(self.tokenizer.model_max_length)
         if limit is not None and max_length > limit:
-            raise ValueError(
-                f"max_length {max_length} is above the {limit} tokens that the encoder holds"
-            )
+            most = f"the {limit} tokens that the encoder holds"
+            raise ValueError(f"max_length {max_length} is above {most}")
         paired = any(not isinstance(text, str) for text in texts)
         special = self.tokenizer.num_special_tokens_to_add(pair=paired)
         least = special + (2 if paired else 1)
         if max_length < least:
-            raise ValueError(
-                f"max_length {max_length} leaves no room for text beside {special} special tokens; "
-                f"it must be at least {least}"
-            )
+            room = f"no room for text beside {special} special tokens"
+            raise ValueError(f"max_length {max_length} leaves {room}; it must be at least {least}")
         return max_length
 
     def _encode(self, texts: Sequence[Text], longest: int) -> dict[str, Tensor]:
         how = {"truncation": True, "max_length": longest, "return_token_type_ids": True}
         pairs = [(text, None) if isinstance(text, str) else text for text in texts]
         rows = [self.tokenizer(*pair, **how) for pair in pairs]
-        ids = [row["input_ids"] for row in rows]
-        types = [row["token_type_ids"] for row in rows]
+        ids, types = ([row[key] for row in rows] for key in ("input_ids", "token_type_ids"))
         segments = types if has_segments(self.model.config.encoder) else None
         return padded(ids, segments, int(self.tokenizer.pad_token_id), None, self.model.device)
 
 
 def load_trained(folder: Path, temperatures: Sequence[float] | None = None) -> EarlyExitModel:
-    """Load a trained model from its folder, in float32.
-
-    Raises:
-        ModelError: the folder holds another kind of model, or not all of its weights; or the
-            temperatures do not fit.
-    """
+    """Load a trained model in float32, or raise a ModelError unless folder and temperatures fit."""
     kind = read_object(folder / "config.json").get("model_type")
     if kind != MODEL_TYPE:
-        raise ModelError(
-            f"{folder} holds a model of the kind {kind!r}, not one with exits ({MODEL_TYPE})"
-        )
+        wanted = f"one with exits ({MODEL_TYPE})"
+        raise ModelError(f"{folder} holds a model of the kind {kind!r}, not {wanted}")
     model, absent = load_weights(EarlyExitModel.from_pretrained, folder)
     if absent:
         raise ModelError(f"{folder} lacks {len(absent)} of the model's weights, {absent[0]} first")

@@ -18,35 +18,24 @@ Labels = Mapping[str, str]  # by example's id
 
 @dataclass(frozen=True)
 class Example:
-    """One example as a family sees it: ids already cut, special tokens included.
+    """One example as a family sees it: ids already cut, special tokens included."""
 
-    Attributes:
-        id: of the example.
-        input_ids: of its text, or of both its texts.
-        labels: token ids of the target; in classification the label's position in the dataset's.
-        references: acceptable outputs; in classification the label.
-        second_start: position in `input_ids` where the second text begins; None for one text.
-    """
-
-    id: str
-    input_ids: list[int]
+    id: str  # of the example
+    input_ids: list[int]  # of its text, or of both its texts
+    # Token ids of the target; in classification the label's position in the dataset's.
     labels: list[int]
-    references: tuple[str, ...]
+    references: tuple[str, ...]  # acceptable outputs; in classification the label
+    # Position in `input_ids` where the second text begins; None for one text.
     second_start: int | None = None
 
 
 @dataclass(frozen=True)
 class Answer:
-    """A model's answer to one example.
+    """A model's answer to one example."""
 
-    Attributes:
-        text: decoded and stripped, or the name of a label.
-        output_tokens: tokens produced, padding excluded; 1 for a label.
-        facts: more about the answer, as JSON; kept in its row of predictions.jsonl.
-    """
-
-    text: str
-    output_tokens: int
+    text: str  # decoded and stripped, or the name of a label
+    output_tokens: int  # tokens produced, padding excluded; 1 for a label
+    # More about the answer, as JSON; kept in its row of predictions.jsonl.
     facts: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -83,12 +72,15 @@ class Family(Protocol):
 
         Two regimes of one configuration are two models: figures never join them by a line.
         """
+        return None
 
     def notes(self, config: Config, seq_len: int) -> list[str]:
         """List remarks for readers of the results, kept in training.json."""
+        return []
 
     def facts(self, config: Config) -> dict[str, Any]:
         """Return more facts about a trained model, for training.json."""
+        return {}
 
     def build(
         self,
@@ -103,7 +95,6 @@ class Family(Protocol):
 
         Args:
             model: a study's entry; empty for a trained model, which holds all of it itself.
-            tokenizer: of the model.
             checkpoint: folder of a pretrained or a trained model; None for random weights.
             seq_len: tokens of an input.
             target_tokens: most tokens of a target or a prediction.
@@ -125,8 +116,7 @@ class Family(Protocol):
         """Predict a batch for `answers` to read, which alone is timed.
 
         Args:
-            model: in evaluation mode.
-            batch: as `collate` made it, on the model's device.
+            model, batch: the model in evaluation mode, and what `collate` made, on its device.
             how: for texts the cell's `protocol` and the settings of `generation`. For labels the
                 rule by which to `exit` (None: at the last exit) and the rows of a forward pass
                 (`batch_size`).
@@ -143,7 +133,4 @@ class Classifier(Family, Protocol):
         """Return the logits of all classifiers: (exits, batch, classes), float32, uncalibrated."""
 
     def score(self, metric: str, predictions: Labels, labels: Labels) -> float:
-        """Return the headline score of predicted labels.
-
-        It is here so that the code that scores labels is no part of other families' training code.
-        """
+        """Return labels' headline score, by code that no other family's training depends on."""

@@ -89,25 +89,13 @@ class Layerwise:
             self._final = self._find_final()
 
     def begin(self, inputs: Mapping[str, Tensor]) -> tuple[Tensor, list[Call]]:
-        """Embed a batch.
-
-        Args:
-            inputs: those of the encoder: input_ids (rows, length), attention_mask if padded, ...
-
-        Returns:
-            The first layer's input (rows, length, width), and the call of each layer.
-        """
+        """Return the first layer's input (rows, length, width), and the call of each layer."""
         trace, _ = self._trace(inputs)
         assert trace.hidden is not None
         return trace.hidden, trace.calls
 
     def resume(self, hidden: Tensor, attention_mask: Tensor | None) -> list[Call]:
-        """Return the call of each layer for rows that were embedded before.
-
-        Args:
-            hidden: (rows, length, width).
-            attention_mask: (rows, length); None where nothing is padded.
-        """
+        """Return the call of each layer for rows embedded before, unmasked if none is padded."""
         rows, length = hidden.shape[:2]
         # One element seen as many: the encoder only asks for its shape, type and device.
         empty = hidden.new_zeros(1).expand(rows, length, self._embedded_width)
@@ -144,26 +132,20 @@ class Layerwise:
         for module, given, made in seen:
             if made is output and given and given[0] is handed:
                 return module
-        raise ModelError(
-            f"{_named(self.encoder)} does more after its last layer than one module does; {WORKS}"
-        )
+        what = f"{_named(self.encoder)} does more after its last layer than one module does"
+        raise ModelError(f"{what}; {WORKS}")
 
 
 @torch.no_grad()
 def check_layerwise(layerwise: Layerwise) -> None:
-    """Compare an encoder's own forward pass with that by layers, padded and regrouped.
-
-    Raises:
-        ModelError: they differ, or the encoder cannot be run by layers; names its kind.
-    """
+    """Raise a ModelError unless an encoder's own pass and that by layers, padded, give the same."""
     encoder = layerwise.encoder
     with _evaluating(encoder):
         try:
             wrong = _difference(layerwise)
         except Exception as error:  # whatever an encoder of another make does
-            raise ModelError(
-                f"{_named(encoder)} cannot be run by layers ({error}); {WORKS}"
-            ) from error
+            what = f"{_named(encoder)} cannot be run by layers ({error})"
+            raise ModelError(f"{what}; {WORKS}") from error
     if not wrong <= TOLERANCE:  # NaN is wrong too
         raise ModelError(
             f"{_named(encoder)} gives other states when it is run by layers (by {wrong:.1g} of the "
@@ -201,10 +183,8 @@ def _layers_of(encoder: nn.Module) -> tuple[Any, str]:
         and len({type(layer) for layer in child}) == 1
     ]
     if len(found) != 1:
-        what = "several" if found else "no"
-        raise ModelError(
-            f"{_named(encoder)} has {what} lists of {depth} layers, so exits have no place; {WORKS}"
-        )
+        what = f"{'several' if found else 'no'} lists of {depth} layers"
+        raise ModelError(f"{_named(encoder)} has {what}, so exits have no place; {WORKS}")
     return found[0]
 
 

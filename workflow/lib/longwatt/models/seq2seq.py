@@ -21,9 +21,8 @@ class Seq2Seq(EncoderDecoder):
 
     def _check_kind(self, kind: str | None) -> None:
         if kind in OWN_FAMILIES:
-            raise ModelError(
-                f"models of the kind {kind!r} need their own family; say `family: {kind}`"
-            )
+            say = f"say `family: {kind}`"
+            raise ModelError(f"models of the kind {kind!r} need their own family; {say}")
 
     def _default_config(self, given: Config) -> Any:
         from transformers import AutoConfig
