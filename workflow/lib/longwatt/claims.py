@@ -80,7 +80,7 @@ class Finding:
 
     Attributes:
         cells: the points, as labels.
-        values: of each point, its columns' values.
+        values: each point's values in its columns.
         estimate: the number that the test sets against its thresholds; None where it cannot be had.
         status: HOLDS, FAILS or UNCLEAR.
         why: what makes it unclear.
@@ -145,8 +145,6 @@ class Evidence:
 
         A training's column is repeated on every row of its cell, so the first row that knows it
         counts.
-
-        A training's column stands on every row of its cell, so the first row that knows it counts.
         """
         if varies_with_inference(column):
             return self._rows.get(point, [])
@@ -516,11 +514,6 @@ def _fisher(value: float, cells: int, spearman: bool) -> tuple[float, float]:
     is therefore at most that of the strongest correlation short of a perfect one. For ranks this is
     the correlation in which two neighbours have changed places; ties may come nearer to 1, but say
     no more. For values it is the last correlation that rounding tells from 1.
-
-    Fisher's interval of a perfect correlation has no width, however few the cells. So the end
-    nearer to 0 is that of the strongest correlation short of it at most: for ranks the one in which
-    two neighbours have changed places (ties may come nearer to 1, and say no more), for values the
-    last that rounding tells from 1.
     """
     half = NORMAL_95 * (SPEARMAN_ERROR if spearman else 1) / math.sqrt(cells - 3)
     strongest = 1 - 12 / (cells**3 - cells) if spearman else 1 - 10**-DIGITS

@@ -201,11 +201,6 @@ def best_f1(visible: int, words: int, chance: float) -> float:
     F1 is twice that divided by (visible + G + words). This rises or falls with G throughout, so the
     best answer has either the visible words alone or every word that the hidden ones may be.
 
-    Every hidden word is one of 1 / chance words of its own, equally likely. An answer of the
-    visible words and G guesses shares visible + G chance words with the right one on average: F1 is
-    twice that by (visible + G + words). It rises or falls with G throughout, so best is to say the
-    visible words alone, or all that the hidden ones may be.
-
     Args:
         visible: words of the answer that the input holds.
         words: of the answer.
