@@ -142,9 +142,9 @@ def batch_settings(study: Mapping[str, Any], cell: Cell) -> dict[str, int | str 
 
 
 def _of_table(study: Mapping[str, Any], cell: Cell, key: str) -> int | str | None:
-    """Look a budget's number up, by the cell's model and length if in a table.
+    """Return a number of a cell's budget, from its table if it has one.
 
-    None where the budget has none.
+    None where the budget has neither.
     """
     table = study["budgets"][cell.budget].get(key)
     for entry in (cell.model, str(cell.seq_len)):

@@ -47,7 +47,7 @@ EVERYWHERE = ".gitattributes"  # all repositories have it, and only a download o
 NAMED = 12  # files that a message lists
 ABANDONED_S = 3600.0  # since the last byte of a download; a living one gives up far sooner
 
-# What a study says of a repository; a branch is refused later, where its commit can be named.
+# Keys of a study for a repository. A branch is refused later, where its commit can be named.
 SCHEMA: dict[str, Any] = {
     "repository": {
         "type": "string",

@@ -165,7 +165,7 @@ def outdated(in_force: InForce, results: Path, jobs: Jobs | None = None) -> list
 def is_set_aside(artefact: Path) -> bool:
     """Return whether a missing artefact was renamed to be made again.
 
-    It may also have been removed to free the disk.
+    An artefact that was removed to free the disk leaves no renamed file.
     """
     return any(Path(f"{artefact}{end}").exists() for end in (STALE, OUTDATED, UNMATCHED))
 

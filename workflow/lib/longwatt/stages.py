@@ -42,7 +42,7 @@ def _stage(rule: str, artefact: str, chosen: Mapping[str, Any], *modules: str) -
 
 
 class Stages:
-    """The jobs of one study, with a method for each rule that takes its wildcards' names.
+    """The jobs of one study, with a method for each rule that takes its wildcards.
 
     `longwatt.study_checks.checked_stages` makes one for a study that nobody has checked yet.
 
