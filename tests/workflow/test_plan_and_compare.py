@@ -6,6 +6,7 @@ import re
 
 import pytest
 
+from tests.conftest import TINY_STUDY
 from tests.workflow.conftest import Project
 
 
@@ -22,7 +23,8 @@ def plan(project: Project) -> dict:
 def test_a_plan_needs_no_gpu_no_data_and_no_weights(fresh):
     fresh.edit("studies/tiny.yaml", "cpu: {gpus: 0,", "cpu: {gpus: 8, watts_per_gpu: 300,")
     fresh.edit("studies/tiny.yaml", "source: needle", "source: scrolls")
-    fresh.edit("studies/tiny.yaml", "options: {words_per_document: 40", "options: {task: qmsum} #")
+    options = TINY_STUDY[TINY_STUDY.index("options:") : TINY_STUDY.index("    metric: f1")]
+    fresh.edit("studies/tiny.yaml", options, "options: {task: qmsum}\n")
     study, there = "studies/tiny.yaml", "initialisation: checkpoint\n    path: nowhere"
     fresh.edit(study, "initialisation: random", there)
     made = "{kind: byte_level_bpe, vocab_size: 600}"
