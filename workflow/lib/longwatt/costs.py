@@ -18,9 +18,6 @@ COLUMNS = (
 def figures(machine: Mapping[str, Any]) -> dict[str, Any]:
     """Return the figures of config.yaml for carbon, prices and the data centre.
 
-    Args:
-        machine: config.yaml.
-
     Returns:
         pue (power usage effectiveness: kWh of the building for each kWh of its machines),
         grid_gco2e_per_kwh with grid_source and grid_year, currency, price_per_kwh,

@@ -11,15 +11,10 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from longwatt.datasets import visibility
 from longwatt.datasets.temporary import stored_in
 from longwatt.datasets.text_digests import Digests
-from longwatt.datasets.visibility import (
-    Scoring,
-    UnseenReferences,
-    count_unseen,
-    notes,
-    refuse_unseen,
-)
+from longwatt.datasets.visibility import Scoring, UnseenReferences
 from longwatt.provenance import sha256, whole_file, write_json
 from longwatt.source_files import Facts, SourceChanged, recorded
 from longwatt.tasks import CLASSIFICATION
@@ -114,7 +109,9 @@ def download(
     _check(data, settings["source"])
     labels = _labels(data, settings["source"]) if settings.get("task") == CLASSIFICATION else {}
     seen = {} if labels else _visibility(data, scored)
-    lead_words = _mean_reference_words(data)
+    leading = data.splits.get("train") or next(iter(data.splits.values()))
+    texts = (text for record in leading for text in record.references)
+    lead_words = round(statistics.fmean(len(text.split()) for text in texts))
     statistics_of = {split: _Statistics() for split in data.splits}
     with whole_file(folder / "records.jsonl") as stream:
         for split, records in data.splits.items():
@@ -122,7 +119,7 @@ def download(
                 statistics_of[split].add(record)
                 row = {"split": split, **asdict(record), "lead": _lead(record, lead_words)}
                 stream.write(json.dumps(row, ensure_ascii=False) + "\n")
-    said = notes(seen, scored)
+    said = visibility.notes(seen, scored)
     for note in said:  # a log is read before a file of facts
         print(f"Note: {note}", flush=True)
     facts = {
@@ -173,12 +170,6 @@ def read_records(path: Path) -> Iterator[tuple[str, Record]]:
             yield row.pop("split"), Record(**row | lists)
 
 
-def _mean_reference_words(data: SourceData) -> int:
-    """Return the mean number of words of training references, or of the first split's."""
-    records = data.splits.get("train") or next(iter(data.splits.values()))
-    return round(statistics.fmean(len(text.split()) for r in records for text in r.references))
-
-
 def _lead(record: Record, words: int) -> str:
     # Splitting a whole book for its first words would be slow; words have a few dozen characters.
     start = record.input[record.document_start : record.document_start + 100 * (words + 1)]
@@ -201,11 +192,11 @@ def _check(data: SourceData, source: str) -> None:
 
 def _visibility(data: SourceData, scored: Collection[Scoring]) -> dict[str, dict[str, Any]]:
     found = {
-        split: count_unseen((record.id, record.references) for record in records)
+        split: visibility.count_unseen((record.id, record.references) for record in records)
         for split, records in data.splits.items()
     }
     try:
-        refuse_unseen(found, scored)
+        visibility.refuse_unseen(found, scored)
     except UnseenReferences as error:
         raise DatasetError(str(error)) from None
     return found
@@ -215,9 +206,8 @@ def _labels(data: SourceData, source: str) -> dict[str, dict[str, int]]:
     """Count the records of each split by label, in the order of the labels' names."""
     where = f"dataset source {source}"
     if "train" not in data.splits:
-        raise DatasetError(
-            f"{where}: classification needs a training split; its labels are the classes"
-        )
+        problem = "classification needs a training split; its labels are the classes"
+        raise DatasetError(f"{where}: {problem}")
     counts: dict[str, dict[str, int]] = {}
     for split, records in data.splits.items():
         labels = Counter(_only_label(record, f"{where}, split {split!r}") for record in records)
@@ -225,10 +215,8 @@ def _labels(data: SourceData, source: str) -> dict[str, dict[str, int]]:
     for split, found in counts.items():
         if len(found) < 2:
             (label,) = found
-            raise DatasetError(
-                f"{where}, split {split!r}: every label is {label!r}; "
-                "a split needs two classes or more"
-            )
+            problem = f"every label is {label!r}; a split needs two classes or more"
+            raise DatasetError(f"{where}, split {split!r}: {problem}")
         unseen = {label: count for label, count in found.items() if label not in counts["train"]}
         if unseen:
             first = next(r.id for r in data.splits[split] if r.references[0] in unseen)
@@ -242,9 +230,8 @@ def _labels(data: SourceData, source: str) -> dict[str, dict[str, int]]:
 
 def _only_label(record: Record, where: str) -> str:
     if len(record.references) != 1:
-        problem = "classification needs one label, but there are "
-        problem += ", ".join(map(repr, record.references))
-        raise DatasetError(f"{where}, id {record.id!r}: {problem}")
+        problem = f"needs one label, but there are {', '.join(map(repr, record.references))}"
+        raise DatasetError(f"{where}, id {record.id!r}: classification {problem}")
     return record.references[0]
 
 

@@ -12,14 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from longwatt.datasets.opening import (
-    PACKED_ENDINGS,
-    damage_named,
-    holds_parquet,
-    open_data,
-    refuse_foreign,
-    unpacked,
-)
+from longwatt.datasets import opening
 from longwatt.datasets.records import DatasetError
 from longwatt.datasets.rows import OTHER_TEXT, Row, read_rows
 from longwatt.datasets.temporary import temporary_file
@@ -51,8 +44,8 @@ def read_file(path: Path, member: str | None, name: str, fields: Collection[str]
     """
     ending = format_of(name)
     with _open(path, member, name) as stream:
-        if ending != ".parquet" or not holds_parquet(stream):
-            refuse_foreign(stream, name, "write FILE.zip::MEMBER to read a member of it")
+        if ending != ".parquet" or not opening.holds_parquet(stream):
+            opening.refuse_foreign(stream, name, "write FILE.zip::MEMBER to read a member of it")
         row = None
         for row in _READERS[ending](stream, name, fields):
             yield row
@@ -64,16 +57,16 @@ def read_file(path: Path, member: str | None, name: str, fields: Collection[str]
 def format_of(name: str) -> str:
     """Return the ending that says a file's format: .jsonl of a.jsonl.gz."""
     path = Path(name.lower())
-    return (path.with_suffix("") if path.suffix in PACKED_ENDINGS else path).suffix
+    return (path.with_suffix("") if path.suffix in opening.PACKED_ENDINGS else path).suffix
 
 
 @contextmanager
 def _open(path: Path, member: str | None, name: str) -> Iterator[IO[bytes]]:
     if member is None:
-        with open_data(path, name) as stream:
+        with opening.open_data(path, name) as stream:
             yield stream
         return
-    with damage_named(name), zipfile.ZipFile(path) as archive:
+    with opening.damage_named(name), zipfile.ZipFile(path) as archive:
         if member not in archive.namelist():
             there = ", ".join(archive.namelist()[:8]) or "nothing"
             raise DatasetError(f"{name}: the zip has no such member; it has {there}")
@@ -83,7 +76,7 @@ def _open(path: Path, member: str | None, name: str) -> Iterator[IO[bytes]]:
             advice = "unpack it and give the file itself"
             raise DatasetError(f"{name} cannot be unpacked here ({error}); {advice}") from None
         with stream:
-            yield unpacked(stream, name)
+            yield opening.unpacked(stream, name)
 
 
 def _delimited(stream: IO[bytes], name: str, **how: Any) -> Iterator[Row]:
@@ -116,7 +109,7 @@ def _parquet(stream: IO[bytes], name: str, fields: Collection[str]) -> Iterator[
     import pyarrow
     from pyarrow import parquet
 
-    if not holds_parquet(stream):
+    if not opening.holds_parquet(stream):
         raise DatasetError(
             f"{name} is no parquet, though its name ends so; name it as what it holds "
             "(.jsonl, .csv, .tsv), or fetch it again"
@@ -139,7 +132,7 @@ def _parquet(stream: IO[bytes], name: str, fields: Collection[str]) -> Iterator[
 
 
 def _seekable(stream: IO[bytes]) -> IO[bytes]:
-    """Return a file as it is, or a copy on disk of what is unpacked. Parquet needs to seek."""
+    # Parquet needs to seek: what is unpacked is copied to disk.
     if isinstance(stream, io.BufferedReader) and isinstance(stream.raw, io.FileIO):
         return stream
     copied = temporary_file()
@@ -148,14 +141,12 @@ def _seekable(stream: IO[bytes]) -> IO[bytes]:
 
 
 _Reader = Callable[[IO[bytes], str, Collection[str]], Iterator[Row]]
+_JSON = (".jsonl", ".ndjson", ".json")
+_TSV = {"delimiter": "\t", "quoting": csv.QUOTE_NONE}
 _READERS: Mapping[str, _Reader] = {
-    **dict.fromkeys(
-        (".jsonl", ".ndjson", ".json"), lambda stream, name, _: read_rows(stream, name)
-    ),
+    **dict.fromkeys(_JSON, lambda stream, name, _: read_rows(stream, name)),
     ".csv": lambda stream, name, _: _delimited(stream, name, strict=True),
     # As the format is registered and GLUE uses it: a quotation mark is a character like others.
-    ".tsv": lambda stream, name, _: _delimited(
-        stream, name, delimiter="\t", quoting=csv.QUOTE_NONE
-    ),
+    ".tsv": lambda stream, name, _: _delimited(stream, name, **_TSV),
     ".parquet": _parquet,
 }

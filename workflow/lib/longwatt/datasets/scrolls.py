@@ -123,10 +123,7 @@ def _choose(names: Collection[str], wanted: str) -> list[str]:
 
 
 def _doubts(options: Mapping[str, Any]) -> list[str]:
-    """Note a mirror's zip that nothing shows to be the pinned one.
-
-    The mirror's folder or the study's `sha256` could show it.
-    """
+    """Note a mirror's zip that neither its folder nor `sha256` shows to be the pinned one."""
     found, location = repository(options), _location(os.environ.get(MIRROR, ""), options["task"])
     if found is None or not at_hand(options):
         return []
@@ -197,10 +194,8 @@ def _read_split(path: Path, location: str, task: str, split: str) -> Noted:
         with zipfile.ZipFile(path) as archive:
             if member not in archive.namelist():
                 there = ", ".join(archive.namelist()[:8]) or "nothing"
-                raise DatasetError(
-                    f"{location} has no {member} (it has {there}); "
-                    "name the splits that it has under options.splits"
-                )
+                advice = "name the splits that it has under options.splits"
+                raise DatasetError(f"{location} has no {member} (it has {there}); {advice}")
             name = f"{location}:{member}"
             with archive.open(member) as stream:
                 refuse_foreign(plain := unpacked(stream, name), name)

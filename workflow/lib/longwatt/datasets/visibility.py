@@ -176,14 +176,11 @@ _WHY = {
 
 def notes(by_split: BySplit, scored: Collection[Scoring]) -> list[str]:
     """Note what metrics miss of references, if it is little enough to go on."""
-    return list(
-        dict.fromkeys(
-            note
-            for scoring in scored
-            for split, facts in _scored(by_split, scoring)
-            for note in _notes(split, facts, scoring)
-        )
-    )
+    found: dict[str, None] = {}  # each once
+    for scoring in scored:
+        for split, facts in _scored(by_split, scoring):
+            found |= dict.fromkeys(_notes(split, facts, scoring))
+    return list(found)
 
 
 def _notes(split: str, facts: Mapping[str, Any], scoring: Scoring) -> Iterator[str]:
