@@ -39,12 +39,8 @@ def priced(prefix: str, energy: Mapping[str, Any], given: Mapping[str, Any]) -> 
     """Return carbon and money of one job's energy.json, as summary columns.
 
     GPU-hours are those that the job held its GPUs, loading, idle and lost attempts included, as a
-    provider bills them. PUE is in no column.
-
-    Args:
-        prefix: train or inference.
-        energy: as `longwatt.energy.reduction.reduce_log` returns it.
-        given: as `figures` returns them.
+    provider bills them. PUE is in no column. The prefix is train or inference, `given` is of
+    `figures`.
     """
     kwh, seconds = energy.get("energy_kwh"), energy.get("gpu_s")
     hours = seconds / 3600 if seconds else None  # a job on processors holds none

@@ -106,11 +106,7 @@ def list_devices() -> list[Device]:
 
 
 def present() -> list[Device]:
-    """Return all of NVML's devices in PCI order (none without NVML).
-
-    Raises:
-        GpuError: the driver fails.
-    """
+    """Return NVML's devices in PCI order (none without NVML), or raise GpuError if it fails."""
     nvml = _initialised_nvml()
     if nvml is None:
         return []
@@ -138,11 +134,7 @@ def named(wanted: str, source: str) -> list[Device]:
 
 
 def holder(uuid: str) -> Holder | None:
-    """Return the process, if any, that leases a GPU or keeps it for a request.
-
-    Raises:
-        GpuError: the folder of the locks is not safe.
-    """
+    """Return the process, if any, that leases a GPU or keeps it for a request."""
     return _holder(_lock_path(lock_folder(), uuid))
 
 

@@ -93,13 +93,8 @@ def unpacked(stream: IO[bytes], name: str) -> IO[bytes]:
 def refuse_foreign(stream: IO[bytes], name: str, advice: str = "") -> None:
     """Refuse a stream whose first bytes show that it is not text with rows.
 
-    Args:
-        stream: as `unpacked` returns it.
-        name: of the file, for messages.
-        advice: what to do about a zip.
-
     Raises:
-        DatasetError: names the file, its kind and what to do.
+        DatasetError: names the file, its kind and what to do (`advice` for a zip).
     """
     if found := _foreign(_head(stream), advice or "unpack it"):
         raise DatasetError(f"{name} is {found[0]}, not text with rows; {found[1]}")

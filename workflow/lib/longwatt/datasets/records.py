@@ -11,10 +11,15 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from longwatt.datasets import visibility
 from longwatt.datasets.temporary import stored_in
 from longwatt.datasets.text_digests import Digests
-from longwatt.datasets.visibility import Scoring, UnseenReferences
+from longwatt.datasets.visibility import (
+    Scoring,
+    UnseenReferences,
+    count_unseen,
+    notes,
+    refuse_unseen,
+)
 from longwatt.provenance import sha256, whole_file, write_json
 from longwatt.source_files import Facts, SourceChanged, recorded
 from longwatt.tasks import CLASSIFICATION
@@ -119,7 +124,7 @@ def download(
                 statistics_of[split].add(record)
                 row = {"split": split, **asdict(record), "lead": _lead(record, lead_words)}
                 stream.write(json.dumps(row, ensure_ascii=False) + "\n")
-    said = visibility.notes(seen, scored)
+    said = notes(seen, scored)
     for note in said:  # a log is read before a file of facts
         print(f"Note: {note}", flush=True)
     facts = {
@@ -192,11 +197,11 @@ def _check(data: SourceData, source: str) -> None:
 
 def _visibility(data: SourceData, scored: Collection[Scoring]) -> dict[str, dict[str, Any]]:
     found = {
-        split: visibility.count_unseen((record.id, record.references) for record in records)
+        split: count_unseen((record.id, record.references) for record in records)
         for split, records in data.splits.items()
     }
     try:
-        visibility.refuse_unseen(found, scored)
+        refuse_unseen(found, scored)
     except UnseenReferences as error:
         raise DatasetError(str(error)) from None
     return found

@@ -12,7 +12,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from longwatt.datasets import opening
+from longwatt.datasets.opening import (
+    PACKED_ENDINGS,
+    damage_named,
+    holds_parquet,
+    open_data,
+    refuse_foreign,
+    unpacked,
+)
 from longwatt.datasets.records import DatasetError
 from longwatt.datasets.rows import OTHER_TEXT, Row, read_rows
 from longwatt.datasets.temporary import temporary_file
@@ -44,8 +51,8 @@ def read_file(path: Path, member: str | None, name: str, fields: Collection[str]
     """
     ending = format_of(name)
     with _open(path, member, name) as stream:
-        if ending != ".parquet" or not opening.holds_parquet(stream):
-            opening.refuse_foreign(stream, name, "write FILE.zip::MEMBER to read a member of it")
+        if ending != ".parquet" or not holds_parquet(stream):
+            refuse_foreign(stream, name, "write FILE.zip::MEMBER to read a member of it")
         row = None
         for row in _READERS[ending](stream, name, fields):
             yield row
@@ -57,16 +64,16 @@ def read_file(path: Path, member: str | None, name: str, fields: Collection[str]
 def format_of(name: str) -> str:
     """Return the ending that says a file's format: .jsonl of a.jsonl.gz."""
     path = Path(name.lower())
-    return (path.with_suffix("") if path.suffix in opening.PACKED_ENDINGS else path).suffix
+    return (path.with_suffix("") if path.suffix in PACKED_ENDINGS else path).suffix
 
 
 @contextmanager
 def _open(path: Path, member: str | None, name: str) -> Iterator[IO[bytes]]:
     if member is None:
-        with opening.open_data(path, name) as stream:
+        with open_data(path, name) as stream:
             yield stream
         return
-    with opening.damage_named(name), zipfile.ZipFile(path) as archive:
+    with damage_named(name), zipfile.ZipFile(path) as archive:
         if member not in archive.namelist():
             there = ", ".join(archive.namelist()[:8]) or "nothing"
             raise DatasetError(f"{name}: the zip has no such member; it has {there}")
@@ -76,7 +83,7 @@ def _open(path: Path, member: str | None, name: str) -> Iterator[IO[bytes]]:
             advice = "unpack it and give the file itself"
             raise DatasetError(f"{name} cannot be unpacked here ({error}); {advice}") from None
         with stream:
-            yield opening.unpacked(stream, name)
+            yield unpacked(stream, name)
 
 
 def _delimited(stream: IO[bytes], name: str, **how: Any) -> Iterator[Row]:
@@ -109,7 +116,7 @@ def _parquet(stream: IO[bytes], name: str, fields: Collection[str]) -> Iterator[
     import pyarrow
     from pyarrow import parquet
 
-    if not opening.holds_parquet(stream):
+    if not holds_parquet(stream):
         raise DatasetError(
             f"{name} is no parquet, though its name ends so; name it as what it holds "
             "(.jsonl, .csv, .tsv), or fetch it again"

@@ -103,11 +103,7 @@ class Row:
 
 
 def read_rows(lines: Iterable[bytes], name: str) -> Iterator[Row]:
-    """Yield the rows of JSON lines, without blank lines.
-
-    Args:
-        lines: of a file opened in binary mode.
-        name: of the file, for messages.
+    """Yield the rows of a file's JSON lines, without blank lines.
 
     Raises:
         DatasetError: a line is not UTF-8, not JSON or no object. Names file and line.
