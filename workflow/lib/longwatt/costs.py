@@ -18,9 +18,6 @@ COLUMNS = (
 def figures(machine: Mapping[str, Any]) -> dict[str, Any]:
     """Return the figures of config.yaml for carbon, prices and the data centre.
 
-    Args:
-        machine: config.yaml.
-
     Returns:
         pue (power usage effectiveness: kWh of the building for each kWh of its machines),
         grid_gco2e_per_kwh with grid_source and grid_year, currency, price_per_kwh,
@@ -42,12 +39,8 @@ def priced(prefix: str, energy: Mapping[str, Any], given: Mapping[str, Any]) -> 
     """Return carbon and money of one job's energy.json, as summary columns.
 
     GPU-hours are those that the job held its GPUs, loading, idle and lost attempts included, as a
-    provider bills them. PUE is in no column.
-
-    Args:
-        prefix: train or inference.
-        energy: as `longwatt.energy.reduction.reduce_log` returns it.
-        given: as `figures` returns them.
+    provider bills them. PUE is in no column. The prefix is train or inference, `given` is of
+    `figures`.
     """
     kwh, seconds = energy.get("energy_kwh"), energy.get("gpu_s")
     hours = seconds / 3600 if seconds else None  # a job on processors holds none

@@ -66,7 +66,6 @@ class Device:
     Attributes:
         uuid: its entry in CUDA_VISIBLE_DEVICES.
         index: NVML (PCI) index; None for a MIG slice.
-        name: product name.
         memory_gib: total memory; None where it cannot be read.
     """
 
@@ -78,17 +77,11 @@ class Device:
 
 @dataclass(frozen=True)
 class Holder:
-    """Holder of a lock, as its file records it.
-
-    Attributes:
-        pid: process id; None if the record cannot be read.
-        label: the name that the holder gave itself.
-        since: local time, ISO 8601.
-    """
+    """Holder of a lock, as its file records it (pid None if it cannot be read)."""
 
     pid: int | None
     label: str
-    since: str
+    since: str  # local time, ISO 8601
 
     def __str__(self) -> str:
         if self.pid is None:
@@ -113,20 +106,15 @@ def list_devices() -> list[Device]:
 
 
 def present() -> list[Device]:
-    """Return all of NVML's devices in PCI order (none without NVML).
-
-    Raises:
-        GpuError: the driver fails.
-    """
+    """Return NVML's devices in PCI order (none without NVML), or raise GpuError if it fails."""
     nvml = _initialised_nvml()
     if nvml is None:
         return []
     try:
         found = [_nvml_device(nvml, index) for index in range(nvml.nvmlDeviceGetCount())]
     except nvml.NVMLError as error:
-        raise GpuError(
-            f"the NVIDIA driver does not answer ({error}); see what `nvidia-smi` says"
-        ) from error
+        problem = f"does not answer ({error}); see what `nvidia-smi` says"
+        raise GpuError(f"the NVIDIA driver {problem}") from error
     finally:
         nvml.nvmlShutdown()
     return [device for device in found if device]
@@ -146,11 +134,7 @@ def named(wanted: str, source: str) -> list[Device]:
 
 
 def holder(uuid: str) -> Holder | None:
-    """Return the process, if any, that leases a GPU or keeps it for a request.
-
-    Raises:
-        GpuError: the folder of the locks is not safe.
-    """
+    """Return the process, if any, that leases a GPU or keeps it for a request."""
     return _holder(_lock_path(lock_folder(), uuid))
 
 
@@ -320,9 +304,8 @@ def _initialised_nvml() -> Any:
         if error.value in absent:
             return None
         # A driver that is there and broken is not a machine without GPUs.
-        raise GpuError(
-            f"the NVIDIA driver does not start ({error}); see what `nvidia-smi` says"
-        ) from error
+        problem = f"does not start ({error}); see what `nvidia-smi` says"
+        raise GpuError(f"the NVIDIA driver {problem}") from error
     return pynvml
 
 
@@ -334,14 +317,10 @@ def _nvml_device(nvml: Any, index: int) -> Device | None:
             return None
         raise
     uuid, name = nvml.nvmlDeviceGetUUID(handle), nvml.nvmlDeviceGetName(handle)
-    return Device(decoded(uuid), index, decoded(name), _memory_gib(nvml, handle))
-
-
-def _memory_gib(nvml: Any, handle: Any) -> float | None:
-    try:
-        return float(nvml.nvmlDeviceGetMemoryInfo(handle).total) / GIB
-    except nvml.NVMLError:  # GPUs that share the CPU's memory do not say
-        return None
+    memory_gib = None
+    with contextlib.suppress(nvml.NVMLError):  # GPUs that share the CPU's memory do not say
+        memory_gib = float(nvml.nvmlDeviceGetMemoryInfo(handle).total) / GIB
+    return Device(decoded(uuid), index, decoded(name), memory_gib)
 
 
 def decoded(value: str | bytes) -> str:
@@ -420,10 +399,8 @@ def lock_folder() -> Path:
 
 
 def _unusable(path: Path, why: str | None) -> GpuError:
-    return GpuError(
-        f"{path} cannot hold GPU locks: {why}; repair it, or set {FOLDER_VARIABLE} to a local "
-        "directory"
-    )
+    advice = f"repair it, or set {FOLDER_VARIABLE} to a local directory"
+    return GpuError(f"{path} cannot hold GPU locks: {why}; {advice}")
 
 
 def _lock_path(folder: Path, uuid: str, kind: str = "lock") -> Path:
@@ -431,10 +408,7 @@ def _lock_path(folder: Path, uuid: str, kind: str = "lock") -> Path:
 
 
 def _try_lock(path: Path) -> int | None:
-    """Return a descriptor that holds the lock, not inherited across exec.
-
-    None while another has it.
-    """
+    """Return a descriptor that holds the lock, not inherited across exec, if it is free."""
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
     except OSError as error:
@@ -451,9 +425,8 @@ def _locked(descriptor: int, kind: int) -> bool:
     try:
         return try_lock(descriptor, kind)
     except OSError as error:  # some network file systems have no flock
-        raise GpuError(
-            f"no lock on this file system ({error}); set {FOLDER_VARIABLE} to a local directory"
-        ) from error
+        advice = f"set {FOLDER_VARIABLE} to a local directory"
+        raise GpuError(f"no lock on this file system ({error}); {advice}") from error
 
 
 def _is_still(path: Path, descriptor: int) -> bool:
@@ -482,17 +455,12 @@ def _holder(path: Path) -> Holder | None:
     try:
         if _locked(descriptor, fcntl.LOCK_SH):  # shared, so that two who look do not see each other
             return None
-        return _read_record(os.pread(descriptor, RECORD_BYTES, 0))
-    finally:
-        os.close(descriptor)
-
-
-def _read_record(content: bytes) -> Holder:
-    try:
-        record = json.loads(content)
+        record = json.loads(os.pread(descriptor, RECORD_BYTES, 0))
         return Holder(int(record["pid"]), str(record["label"]), str(record["since"]))
     except (ValueError, TypeError, KeyError, RecursionError):
         return Holder(None, "", "")
+    finally:
+        os.close(descriptor)
 
 
 def _print_list(as_json: bool) -> int:

@@ -74,8 +74,6 @@ def of_difference(first: Known, second: Known) -> Ends:
     independent, which makes this too wide rather than too narrow. Ends may be infinite.
     """
     (one, low, high), (other, other_low, other_high) = first, second
-    below, above = (
-        math.hypot(one - low, other_high - other),
-        math.hypot(high - one, other - other_low),
-    )
+    below = math.hypot(one - low, other_high - other)
+    above = math.hypot(high - one, other - other_low)
     return one - other - below, one - other + above

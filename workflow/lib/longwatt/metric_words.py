@@ -66,13 +66,7 @@ def has_plain_word(text: str) -> bool:
 
 
 def sees(metric: str, text: str, compared: str = RAW) -> bool:
-    """Return whether a metric finds any word in a text.
-
-    Args:
-        metric: one of longwatt.metrics.METRICS.
-        text: a reference.
-        compared: "raw", or "normalized" to normalise as SQuAD does first.
-    """
+    """Return whether a metric finds any word in a text, raw or normalized as SQuAD does."""
     return _SEES[metric](normalize_answer(text) if compared == NORMALIZED else text)
 
 
@@ -82,13 +76,7 @@ def metrics_that_see(text: str, compared: str = RAW) -> list[str]:
 
 
 def has_a_pair(metric: str, text: str, compared: str = RAW) -> bool:
-    """Return whether a metric of word pairs (ROUGE-2) finds one in a text.
-
-    Args:
-        metric: one of METRICS_OF_PAIRS.
-        text: a reference.
-        compared: as for `sees`.
-    """
+    """Return whether a metric of METRICS_OF_PAIRS (ROUGE-2) finds a pair of words in a text."""
     if compared == NORMALIZED:
         text = normalize_answer(text)
     if metric == "rouge_unicode":

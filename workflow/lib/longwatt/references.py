@@ -13,23 +13,12 @@ Texts = dict[str, tuple[str, ...]]
 
 
 def compared_id(id_: str, number: int, references: str) -> str:
-    """Return the id of a prediction: the example's, or that of one of its references.
-
-    Args:
-        id_: of the example.
-        number: of the reference, from 0.
-        references: "best", or "each" if each reference counts on its own.
-    """
+    """Return a prediction's id: the example's, or with "each" that of its reference (from 0)."""
     return f"{id_}#{number}" if references == EACH else id_
 
 
 def compared_examples(rows: Any, references: str) -> dict[str, str]:
-    """Return the example of every prediction, by the prediction's id.
-
-    Args:
-        rows: of a split, as `longwatt.tokenization.load_split` returns them.
-        references: "best" or "each".
-    """
+    """Return the example of every prediction of a split's rows, by the prediction's id."""
     return {
         compared_id(id_, number, references): id_
         for id_, texts in zip(rows["id"], rows["references"], strict=True)
@@ -41,7 +30,7 @@ def compared_texts(rows: Any, tokenizer: Tokenizer, comparison: Mapping[str, Any
     """Return the references of every prediction, by its id.
 
     Args:
-        rows: as for `compared_examples`.
+        rows: of a split, as `longwatt.tokenization.load_split` returns them.
         tokenizer: the one that made them.
         comparison: as `longwatt.settings.COMPARISON_DEFAULTS`: `references` ("best" of an
             example's, or "each") and `max_reference_tokens` (special ones included; None for whole

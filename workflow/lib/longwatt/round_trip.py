@@ -10,14 +10,10 @@ QUOTED = 60  # characters of a text in a note
 
 
 class RoundTrip:
-    """Counts of the references of one split that differ from their decoded token ids.
-
-    Args:
-        unknown: the id of the token for characters that a vocabulary lacks; None if there is none.
-    """
+    """Counts of the references of one split that differ from their decoded token ids."""
 
     def __init__(self, unknown: int | None) -> None:
-        self.unknown = unknown
+        self.unknown = unknown  # token of characters that the vocabulary lacks, if it has one
         self._references = self._changed = self._beyond_space = self._with_unknown = 0
         self._inputs = self._inputs_with_unknown = 0
         self._first: dict[str, str] = {}
@@ -28,14 +24,7 @@ class RoundTrip:
         self._inputs_with_unknown += self._has_unknown(ids)
 
     def add_reference(self, id_: str, reference: str, ids: Collection[int], decoded: str) -> None:
-        """Count a reference.
-
-        Args:
-            id_: of its example.
-            reference: the text.
-            ids: its tokens.
-            decoded: the text of an answer with just these tokens.
-        """
+        """Count an example's reference, its tokens, and the text decoded of just these."""
         self._references += 1
         self._with_unknown += self._has_unknown(ids)
         reference = reference.strip()

@@ -12,14 +12,8 @@ from typing import Any
 import numpy as np
 
 from longwatt.intervals import of_a_score, over_seeds
-from longwatt.metrics.resampling import (
-    Interval,
-    Resampling,
-    Scores,
-    difference_of,
-    interval_of,
-    ratio_of,
-)
+from longwatt.metrics import resampling
+from longwatt.metrics.resampling import Interval, Resampling, Scores
 
 OVER_SEEDS = "Student's t over seeds"
 
@@ -29,25 +23,19 @@ Halves = tuple[float, float]  # how far an interval reaches below and above its 
 def mean_of(scores: Scores) -> Interval:
     """Find the interval of a score, over seeds too if there are several."""
     seeds = _halves(scores.by_seed, scores.how)
-    low, high, method = _with_seeds(scores.value, interval_of(scores), seeds)
+    low, high, method = _with_seeds(scores.value, resampling.interval_of(scores), seeds)
     return Interval(*of_a_score(low, high), method)
 
 
 def paired_difference(first: Scores, second: Scores, paired_seeds: bool) -> Interval:
-    """Find the interval of the first score less the second, both of the same examples.
-
-    Args:
-        first: by seed.
-        second: by seed.
-        paired_seeds: whether both have the same seeds.
-    """
+    """Find the interval of the first score less the second, both of the same examples."""
     seeds = _seeds_of_pair(first.by_seed, second.by_seed, first.how, paired_seeds)
-    return _with_seeds(first.value - second.value, difference_of(first, second), seeds)
+    return _with_seeds(first.value - second.value, resampling.difference_of(first, second), seeds)
 
 
 def paired_ratio(first: Scores, second: Scores, paired_seeds: bool) -> Interval | None:
     """Find a ratio's interval by logarithms, or None if a score may be 0."""
-    found = ratio_of(first, second)
+    found = resampling.ratio_of(first, second)
     if found is None or min(*first.by_seed, *second.by_seed) <= 0:
         return None
     low, high = (math.log(end) if end > 0 else -math.inf for end in found.ends)

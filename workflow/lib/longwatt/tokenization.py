@@ -87,23 +87,16 @@ class PairTokens:
         if room < 2:
             problem = f"no room for two texts beside {self.count} special tokens"
             raise TokenizerError(f"length {length} leaves {problem}")
-        kept, other = _longest_first(len(first), len(second), room)
+        # The longer text gives way, down to the other's length, then both alike.
+        short, long = sorted((len(first), len(second)))
+        if short + long > room:
+            long = max(short, room - short)
+        if short + long > room:
+            short, long = room // 2, room - room // 2
+        kept, other = (short, long) if len(first) <= len(second) else (long, short)
         head = [*self.prefix, *list(first)[:kept]]
         ids = [*head, *self.middle, *list(second)[:other], *self.suffix]
         return ids, len(head) + self.first_segment
-
-
-def _longest_first(first: int, second: int, room: int) -> tuple[int, int]:
-    """Return how many tokens to keep of two texts.
-
-    The longer text gives way, down to the other's length, then both alike.
-    """
-    short, long = sorted((first, second))
-    if short + long > room:
-        long = max(short, room - short)
-    if short + long > room:
-        short, long = room // 2, room - room // 2
-    return (short, long) if first <= second else (long, short)
 
 
 @dataclass(frozen=True)
@@ -180,11 +173,7 @@ def tokenize_dataset(
 
 
 def check_records(records: Path) -> None:
-    """Refuse records that differ from those that the dataset.json beside them describes.
-
-    Raises:
-        longwatt.artefacts.Damaged: names the file, and what to do.
-    """
+    """Refuse records (`artefacts.Damaged`) unlike those of the dataset.json beside them."""
     check_beside(records.with_name("dataset.json"), records, shared=True)
 
 
@@ -299,10 +288,7 @@ def visible_evidence(ends: Ids, length: int, special_tokens: int) -> int:
 
 
 def _tokenize_split(tokenizer: Tokenizer, records: Iterator[Record], counted: RoundTrip) -> Any:
-    """Tokenize one split to a `datasets.Dataset`.
-
-    Token ids take 4 bytes from the first batch on.
-    """
+    """Tokenize one split to a `datasets.Dataset`, whose token ids take 4 bytes each."""
     from datasets import Dataset, Features, List, Value, concatenate_datasets
 
     number, text = Value("int32"), Value("string")

@@ -14,20 +14,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from longwatt import hub, vocabulary
+from longwatt import hub, pretrained, vocabulary
 from longwatt.artefacts import digests
 from longwatt.datasets.records import read_records
-from longwatt.pretrained import (
-    TOKENIZER,
-    TOKENIZER_FILES,
-    choose_tokenizer,
-    local_folder,
-    local_origin,
-    missing_checkpoint,
-    missing_tokenizer,
-    repository_of,
-    tokenizer_sources,
-)
 from longwatt.provenance import sha256, whole_file, whole_path
 from longwatt.source_files import SourceChanged, recorded
 from longwatt.tokenization import Tokenizer, TokenizerError, check_records, load_tokenizer
@@ -55,7 +44,7 @@ def make_tokenizer(settings: Mapping[str, Any], records: Path, folder: Path) -> 
         HubError: a repository's files are not available.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    facts, repository = {}, repository_of(settings)
+    facts, repository = {}, pretrained.repository_of(settings)
     if repository is None and settings["kind"] == "checkpoint":
         facts = _copy_tokenizer(settings, folder)
     else:
@@ -64,7 +53,7 @@ def make_tokenizer(settings: Mapping[str, Any], records: Path, folder: Path) -> 
             _save(_train_byte_level_bpe(settings, records), folder)
         else:
             facts = _tokenizer_from_hub(repository, records, folder)
-    made = filter(Path.is_file, map(folder.joinpath, TOKENIZER_FILES))
+    made = filter(Path.is_file, map(folder.joinpath, pretrained.TOKENIZER_FILES))
     return {**facts, "sha256": digests(folder, made)}
 
 
@@ -105,12 +94,12 @@ def _save(tokenizer: Tokenizer, folder: Path) -> None:
 
 def _tokenizer_from_hub(repository: hub.Repository, records: Path, folder: Path) -> dict[str, Any]:
     """Make a fast tokenizer from a repository's files, and compare it with them."""
-    source = hub.fetch(repository, choose_tokenizer)
+    source = hub.fetch(repository, pretrained.choose_tokenizer)
     _save(vocabulary.build(source), folder)
     rows = islice(read_records(records), COMPARED)
     texts = [record.input[:COMPARED_CHARACTERS] for _, record in rows]
     checked = vocabulary.check(load_tokenizer(folder), source, texts)
-    files = choose_tokenizer([path.name for path in source.iterdir()])
+    files = pretrained.choose_tokenizer([path.name for path in source.iterdir()])
     origin = {
         "repository": repository.name,
         "revision": repository.revision,
@@ -122,20 +111,22 @@ def _tokenizer_from_hub(repository: hub.Repository, records: Path, folder: Path)
 
 def _copy_tokenizer(settings: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     """Copy a checkpoint's files as they are, except for truncation and padding."""
-    problem, source = missing_checkpoint(settings, missing_tokenizer), local_folder(settings)
+    problem = pretrained.missing_checkpoint(settings, pretrained.missing_tokenizer)
+    source = pretrained.local_folder(settings)
     if problem or source is None:
         raise TokenizerError(problem)
     try:
-        with recorded(tokenizer_sources(source)) as sources:
-            for name, path in tokenizer_sources(source).items():
+        with recorded(pretrained.tokenizer_sources(source)) as sources:
+            for name, path in pretrained.tokenizer_sources(source).items():
                 with whole_path(folder / name) as partial:
                     shutil.copyfile(path, partial)
     except SourceChanged as error:
         raise TokenizerError(str(error)) from None
     # Truncation and padding that were saved with it are switched off: whole inputs are stored.
-    said = json.loads((folder / TOKENIZER).read_text(encoding="utf-8"))
+    said = json.loads((folder / pretrained.TOKENIZER).read_text(encoding="utf-8"))
     if said.get("truncation") or said.get("padding"):
-        with whole_file(folder / TOKENIZER) as stream:
+        with whole_file(folder / pretrained.TOKENIZER) as stream:
             json.dump({**said, "truncation": None, "padding": None}, stream, ensure_ascii=False)
     # An installed package is known by its version.
-    return {"origin": local_origin(settings)} if "package" in settings else {"sources": sources}
+    packaged = "package" in settings
+    return {"origin": pretrained.local_origin(settings)} if packaged else {"sources": sources}

@@ -33,10 +33,9 @@ def read(options: Mapping[str, Any]) -> SourceData:
     found = {split: _split(name, aspects) for split, name in aclsum.SPLIT_NAMES.items()}
     splits = {split: records for split, (records, _) in found.items()}
     dropped = [
-        f"{count} of {count + len(splits[split])} sentences of {split} have several aspects: "
-        "left out"
-        for split, (_, count) in found.items()
-        if count
+        f"{n} of {n + len(kept)} sentences of {split} have several aspects: left out"
+        for split, (kept, n) in found.items()
+        if n
     ]
     return SourceData(
         splits=splits,

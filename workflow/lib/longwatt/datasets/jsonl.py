@@ -83,11 +83,7 @@ def _rows(path: Path) -> Iterator[Row]:
 
 
 class _Ids:
-    """Records of a file's rows, numbered if no row has an id.
-
-    Args:
-        fields: the `fields` of a study's options.
-    """
+    """Records of a file's rows, numbered if no row has an id."""
 
     def __init__(self, fields: Mapping[str, str]) -> None:
         self.fields = fields

@@ -77,10 +77,8 @@ def splits(options: Mapping[str, Any]) -> list[str]:
 
 
 def files(options: Mapping[str, Any]) -> list[str]:
-    """Return the files of this machine, without those of a mirror or the hub.
-
-    A mirror's place makes nothing again, and a pinned revision of the hub never changes.
-    """
+    """Return the files of this machine, without those of a mirror or the hub."""
+    # A mirror's place makes nothing again, and a pinned revision of the hub never changes.
     if "repository" in options:
         return []
     named = [name for name in _archives(options) if not name.startswith(MIRRORED)]
@@ -89,9 +87,7 @@ def files(options: Mapping[str, Any]) -> list[str]:
 
 def local_files(options: Mapping[str, Any]) -> dict[str, Path]:
     """Return the files of this machine or its mirror, by their names in the options."""
-    if "repository" in options:
-        return {}
-    return {name: _local(name) for name in _archives(options)}
+    return {} if "repository" in options else {name: _local(name) for name in _archives(options)}
 
 
 def repository(options: Mapping[str, Any]) -> tuple[hub.Repository, hub.Choose] | None:

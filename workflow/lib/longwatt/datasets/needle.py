@@ -29,9 +29,7 @@ OPTIONS_SCHEMA = object_of(
 
 
 def read(options: Mapping[str, Any]) -> SourceData:
-    """Generate records: a query, a blank line, and filler text with one needle.
-
-    The reference is the needle's answer.
+    """Generate records: a query, a blank line, and filler text with a needle to answer.
 
     Args:
         options: words_per_document and examples per split; answer_words (2), answer_vocabulary (32
@@ -44,12 +42,10 @@ def read(options: Mapping[str, Any]) -> SourceData:
     answers = [words[i * size : (i + 1) * size] for i in range(count)]
     filler = words[count * size :]
     length = options["words_per_document"]
-    splits = {
-        split: [
-            _record(source, f"{split}-{n}", length, answers, filler) for n in range(options[split])
-        ]
-        for split in SPLITS
-    }
+    splits = {}
+    for split in SPLITS:
+        ids = [f"{split}-{n}" for n in range(options[split])]
+        splits[split] = [_record(source, id_, length, answers, filler) for id_ in ids]
     return SourceData(
         splits=splits,
         licence="generated, none needed",

@@ -20,13 +20,10 @@ HEAD_BYTES = 512  # enough for every signature below; tar has the last one, at b
 PACKED_ENDINGS = (".gz", ".bz2", ".xz", ".zst")
 PARQUET = b"PAR1"
 _UTF_8_ADVICE = "save it as UTF-8 (iconv -f UTF-16 -t UTF-8)"
+_PARQUET_ADVICE = "give it a name that ends in .parquet, as a file of the source `labelled`"
 # First bytes -> what such a file is, and what to do.
 _FOREIGN: tuple[tuple[bytes, str, str], ...] = (
-    (
-        PARQUET,
-        "a parquet file",
-        "give it a name that ends in .parquet, as a file of the source `labelled`",
-    ),
+    (PARQUET, "a parquet file", _PARQUET_ADVICE),
     (b"version https://git-lfs", "a Git LFS pointer", "fetch the file with git lfs pull"),
     (b"%PDF", "a PDF", "extract its text into JSON lines"),
     (b"\xff\xfe", "UTF-16 text", _UTF_8_ADVICE),
@@ -96,13 +93,8 @@ def unpacked(stream: IO[bytes], name: str) -> IO[bytes]:
 def refuse_foreign(stream: IO[bytes], name: str, advice: str = "") -> None:
     """Refuse a stream whose first bytes show that it is not text with rows.
 
-    Args:
-        stream: as `unpacked` returns it.
-        name: of the file, for messages.
-        advice: what to do about a zip.
-
     Raises:
-        DatasetError: names the file, its kind and what to do.
+        DatasetError: names the file, its kind and what to do (`advice` for a zip).
     """
     if found := _foreign(_head(stream), advice or "unpack it"):
         raise DatasetError(f"{name} is {found[0]}, not text with rows; {found[1]}")

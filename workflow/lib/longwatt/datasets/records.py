@@ -114,7 +114,9 @@ def download(
     _check(data, settings["source"])
     labels = _labels(data, settings["source"]) if settings.get("task") == CLASSIFICATION else {}
     seen = {} if labels else _visibility(data, scored)
-    lead_words = _mean_reference_words(data)
+    leading = data.splits.get("train") or next(iter(data.splits.values()))
+    texts = (text for record in leading for text in record.references)
+    lead_words = round(statistics.fmean(len(text.split()) for text in texts))
     statistics_of = {split: _Statistics() for split in data.splits}
     with whole_file(folder / "records.jsonl") as stream:
         for split, records in data.splits.items():
@@ -173,12 +175,6 @@ def read_records(path: Path) -> Iterator[tuple[str, Record]]:
             yield row.pop("split"), Record(**row | lists)
 
 
-def _mean_reference_words(data: SourceData) -> int:
-    """Return the mean number of words of training references, or of the first split's."""
-    records = data.splits.get("train") or next(iter(data.splits.values()))
-    return round(statistics.fmean(len(text.split()) for r in records for text in r.references))
-
-
 def _lead(record: Record, words: int) -> str:
     # Splitting a whole book for its first words would be slow; words have a few dozen characters.
     start = record.input[record.document_start : record.document_start + 100 * (words + 1)]
@@ -215,9 +211,8 @@ def _labels(data: SourceData, source: str) -> dict[str, dict[str, int]]:
     """Count the records of each split by label, in the order of the labels' names."""
     where = f"dataset source {source}"
     if "train" not in data.splits:
-        raise DatasetError(
-            f"{where}: classification needs a training split; its labels are the classes"
-        )
+        problem = "classification needs a training split; its labels are the classes"
+        raise DatasetError(f"{where}: {problem}")
     counts: dict[str, dict[str, int]] = {}
     for split, records in data.splits.items():
         labels = Counter(_only_label(record, f"{where}, split {split!r}") for record in records)
@@ -225,10 +220,8 @@ def _labels(data: SourceData, source: str) -> dict[str, dict[str, int]]:
     for split, found in counts.items():
         if len(found) < 2:
             (label,) = found
-            raise DatasetError(
-                f"{where}, split {split!r}: every label is {label!r}; "
-                "a split needs two classes or more"
-            )
+            problem = f"every label is {label!r}; a split needs two classes or more"
+            raise DatasetError(f"{where}, split {split!r}: {problem}")
         unseen = {label: count for label, count in found.items() if label not in counts["train"]}
         if unseen:
             first = next(r.id for r in data.splits[split] if r.references[0] in unseen)
@@ -242,9 +235,8 @@ def _labels(data: SourceData, source: str) -> dict[str, dict[str, int]]:
 
 def _only_label(record: Record, where: str) -> str:
     if len(record.references) != 1:
-        problem = "classification needs one label, but there are "
-        problem += ", ".join(map(repr, record.references))
-        raise DatasetError(f"{where}, id {record.id!r}: {problem}")
+        problem = f"needs one label, but there are {', '.join(map(repr, record.references))}"
+        raise DatasetError(f"{where}, id {record.id!r}: classification {problem}")
     return record.references[0]
 
 

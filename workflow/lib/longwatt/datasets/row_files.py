@@ -139,7 +139,7 @@ def _parquet(stream: IO[bytes], name: str, fields: Collection[str]) -> Iterator[
 
 
 def _seekable(stream: IO[bytes]) -> IO[bytes]:
-    """Return a file as it is, or a copy on disk of what is unpacked. Parquet needs to seek."""
+    # Parquet needs to seek: what is unpacked is copied to disk.
     if isinstance(stream, io.BufferedReader) and isinstance(stream.raw, io.FileIO):
         return stream
     copied = temporary_file()
@@ -148,14 +148,12 @@ def _seekable(stream: IO[bytes]) -> IO[bytes]:
 
 
 _Reader = Callable[[IO[bytes], str, Collection[str]], Iterator[Row]]
+_JSON = (".jsonl", ".ndjson", ".json")
+_TSV = {"delimiter": "\t", "quoting": csv.QUOTE_NONE}
 _READERS: Mapping[str, _Reader] = {
-    **dict.fromkeys(
-        (".jsonl", ".ndjson", ".json"), lambda stream, name, _: read_rows(stream, name)
-    ),
+    **dict.fromkeys(_JSON, lambda stream, name, _: read_rows(stream, name)),
     ".csv": lambda stream, name, _: _delimited(stream, name, strict=True),
     # As the format is registered and GLUE uses it: a quotation mark is a character like others.
-    ".tsv": lambda stream, name, _: _delimited(
-        stream, name, delimiter="\t", quoting=csv.QUOTE_NONE
-    ),
+    ".tsv": lambda stream, name, _: _delimited(stream, name, **_TSV),
     ".parquet": _parquet,
 }

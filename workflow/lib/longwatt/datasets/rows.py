@@ -103,11 +103,7 @@ class Row:
 
 
 def read_rows(lines: Iterable[bytes], name: str) -> Iterator[Row]:
-    """Yield the rows of JSON lines, without blank lines.
-
-    Args:
-        lines: of a file opened in binary mode.
-        name: of the file, for messages.
+    """Yield the rows of a file's JSON lines, without blank lines.
 
     Raises:
         DatasetError: a line is not UTF-8, not JSON or no object. Names file and line.
@@ -118,9 +114,8 @@ def read_rows(lines: Iterable[bytes], name: str) -> Iterator[Row]:
             text = line.decode("utf-8-sig" if number == 1 else "utf-8")
         except UnicodeDecodeError as error:
             where = f"{error.reason} at byte {error.start + 1} of the line"
-            raise DatasetError(
-                f"{place} is not UTF-8 ({where}); save the file as UTF-8{OTHER_TEXT}"
-            ) from None
+            problem = f"is not UTF-8 ({where}); save the file as UTF-8{OTHER_TEXT}"
+            raise DatasetError(f"{place} {problem}") from None
         if text.strip():
             yield Row(_object(text, place), place)
 
@@ -150,13 +145,11 @@ def _object(text: str, place: str) -> dict[str, Any]:
         if HALF.search(text):  # usually one of a pair; alone it is no text
             json.dumps(value, ensure_ascii=False).encode()
     except UnicodeEncodeError:
-        raise DatasetError(
-            f"{place} holds half of a character (a lone surrogate); remove or mend it"
-        ) from None
+        problem = "half of a character (a lone surrogate); remove or mend it"
+        raise DatasetError(f"{place} holds {problem}") from None
     except (ValueError, RecursionError) as error:
-        raise DatasetError(
-            f"{place} is not JSON ({error}); one object per line is expected"
-        ) from None
+        problem = f"is not JSON ({error}); one object per line is expected"
+        raise DatasetError(f"{place} {problem}") from None
     if not isinstance(value, dict):
         raise DatasetError(f"{place} must be a JSON object, but is {_kind(value)}")
     return value

@@ -67,10 +67,7 @@ def local_files(options: Mapping[str, Any]) -> dict[str, Path]:
 
 
 def at_hand(options: Mapping[str, Any]) -> bool:
-    """Return whether the mirror has the task, so that the hub is not asked.
-
-    A mirror at a URL is taken at its word.
-    """
+    """Return whether the mirror has the task (one at a URL is taken at its word)."""
     mirror = os.environ.get(MIRROR, "")
     return bool(mirror) and (_remote(mirror) or Path(_location(mirror, options["task"])).is_file())
 
@@ -123,10 +120,7 @@ def _choose(names: Collection[str], wanted: str) -> list[str]:
 
 
 def _doubts(options: Mapping[str, Any]) -> list[str]:
-    """Note a mirror's zip that nothing shows to be the pinned one.
-
-    The mirror's folder or the study's `sha256` could show it.
-    """
+    """Note a mirror's zip that neither its folder nor `sha256` shows to be the pinned one."""
     found, location = repository(options), _location(os.environ.get(MIRROR, ""), options["task"])
     if found is None or not at_hand(options):
         return []
@@ -197,10 +191,8 @@ def _read_split(path: Path, location: str, task: str, split: str) -> Noted:
         with zipfile.ZipFile(path) as archive:
             if member not in archive.namelist():
                 there = ", ".join(archive.namelist()[:8]) or "nothing"
-                raise DatasetError(
-                    f"{location} has no {member} (it has {there}); "
-                    "name the splits that it has under options.splits"
-                )
+                advice = "name the splits that it has under options.splits"
+                raise DatasetError(f"{location} has no {member} (it has {there}); {advice}")
             name = f"{location}:{member}"
             with archive.open(member) as stream:
                 refuse_foreign(plain := unpacked(stream, name), name)
@@ -210,14 +202,10 @@ def _read_split(path: Path, location: str, task: str, split: str) -> Noted:
 
 
 def _record(row: Row, has_query: bool) -> Record:
-    text = row.text("input")
-    start = _document_start(text) if has_query else 0
+    text, start = row.text("input"), 0
+    if has_query:  # the document begins after the query's blank line, and QuALITY's options
+        start = text.find("\n\n") + 2 if "\n\n" in text else 0
+        options = text.find("(D)", start) if text[start:].lstrip().startswith("(A)") else start
+        end = text.find("\n\n", options)
+        start = end + 2 if options > start and end > 0 else start
     return Record(row.id("id"), text, row.texts("output"), document_start=start)
-
-
-def _document_start(text: str) -> int:
-    """Find where the document begins: after the query's blank line, and QuALITY's options."""
-    start = text.find("\n\n") + 2 if "\n\n" in text else 0
-    options = text.find("(D)", start) if text[start:].lstrip().startswith("(A)") else start
-    end = text.find("\n\n", options)
-    return end + 2 if options > start and end > 0 else start

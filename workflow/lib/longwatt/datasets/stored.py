@@ -24,12 +24,7 @@ class StoredRecords(Collection[Record]):
         self._ids = Digests()
 
     def add(self, record: Record, place: str) -> None:
-        """Append a record.
-
-        Args:
-            record: its id may repeat an earlier one.
-            place: its file and line, for messages.
-        """
+        """Append a record, whose id may repeat an earlier one, from a file and line."""
         self._ids.add(record.id)
         self._offsets.append(self._stream.tell())
         pickle.dump((place, *(getattr(record, name) for name in NAMES)), self._stream)
@@ -66,13 +61,7 @@ class StoredRecords(Collection[Record]):
 
 
 class ChosenRecords(Collection[Record]):
-    """Some of a collection's records, in its order.
-
-    Args:
-        records: the collection.
-        numbers: positions of the records to take, or with `others` of those not to take.
-        others: take all but `numbers`.
-    """
+    """Records of a collection at some positions, or at all `others`, in its order."""
 
     def __init__(
         self, records: Collection[Record], numbers: Collection[int], *, others: bool = False

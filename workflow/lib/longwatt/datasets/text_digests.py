@@ -40,7 +40,6 @@ class Digests:
         """Count how many of these stand among others."""
         import numpy as np
 
-        own, other = (
-            np.frombuffer(bytes(d._bytes), dtype=f"S{DIGEST_BYTES}") for d in (self, others)
-        )
+        both, kind = (self._bytes, others._bytes), f"S{DIGEST_BYTES}"
+        own, other = (np.frombuffer(bytes(found), dtype=kind) for found in both)
         return int(np.isin(own, other).sum())

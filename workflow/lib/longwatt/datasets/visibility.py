@@ -16,19 +16,8 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from longwatt.metric_words import (
-    METRICS_OF_PAIRS,
-    METRICS_OF_TEXTS,
-    MOST_UNSEEN,
-    NORMALIZED,
-    RAW,
-    has_a_pair,
-    has_plain_word,
-    has_unspaced,
-    letters_unseen_by_rouge,
-    metrics_that_see,
-    sees,
-)
+from longwatt import metric_words
+from longwatt.metric_words import METRICS_OF_PAIRS, METRICS_OF_TEXTS, MOST_UNSEEN, NORMALIZED, RAW
 
 CHANGES_NO_RESULT = "It refuses records or tells of them, and changes none."
 
@@ -45,7 +34,6 @@ class Scoring:
 
     Attributes:
         entry: the study's file and the dataset's key in it.
-        metric: of the dataset.
         text: "raw" or "normalized".
         splits: the splits that are scored.
     """
@@ -73,17 +61,17 @@ class Visibility:
         """Count one example."""
         self._examples += 1
         self._references += len(references)
-        self._unspaced += sum(map(has_unspaced, references))
+        self._unspaced += sum(map(metric_words.has_unspaced, references))
         for text in references:
-            lost, letters = letters_unseen_by_rouge(text)
+            lost, letters = metric_words.letters_unseen_by_rouge(text)
             self._lost, self._letters = self._lost + lost, self._letters + letters
         for metric, compared in itertools.product(METRICS_OF_PAIRS, (RAW, NORMALIZED)):
-            paired = any(has_a_pair(metric, text, compared) for text in references)
+            paired = any(metric_words.has_a_pair(metric, text, compared) for text in references)
             self._pairless[metric, compared] += not paired
-        if all(map(has_plain_word, references)):
+        if all(map(metric_words.has_plain_word, references)):
             return
         for metric, compared in itertools.product(METRICS_OF_TEXTS, (RAW, NORMALIZED)):
-            missed = [text for text in references if not sees(metric, text, compared)]
+            missed = [text for text in references if not metric_words.sees(metric, text, compared)]
             if missed:
                 self._unseen[metric, compared, "references"] += len(missed)
                 self._unseen[metric, compared, "examples"] += len(missed) == len(references)
@@ -151,7 +139,7 @@ def refuse_unseen(by_split: BySplit, scored: Collection[Scoring]) -> None:
 def refusal(facts: Mapping[str, Any], metric: str, compared: str = RAW) -> str:
     """Say which references a metric does not see, and name the metrics that see them."""
     found = unseen(facts, metric, compared)
-    others = metrics_that_see(found["first_reference"], compared)
+    others = metric_words.metrics_that_see(found["first_reference"], compared)
     listed = ", ".join(n + (" (not SCROLLS')" if n.endswith("_unicode") else "") for n in others)
     return (
         f"the metric {metric} finds no word in the references of {found['examples']} of "
@@ -176,14 +164,11 @@ _WHY = {
 
 def notes(by_split: BySplit, scored: Collection[Scoring]) -> list[str]:
     """Note what metrics miss of references, if it is little enough to go on."""
-    return list(
-        dict.fromkeys(
-            note
-            for scoring in scored
-            for split, facts in _scored(by_split, scoring)
-            for note in _notes(split, facts, scoring)
-        )
-    )
+    found: dict[str, None] = {}  # each once
+    for scoring in scored:
+        for split, facts in _scored(by_split, scoring):
+            found |= dict.fromkeys(_notes(split, facts, scoring))
+    return list(found)
 
 
 def _notes(split: str, facts: Mapping[str, Any], scoring: Scoring) -> Iterator[str]:

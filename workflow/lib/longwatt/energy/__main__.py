@@ -63,8 +63,7 @@ def choose_gpus(wanted: str) -> list[str]:
         raise GpuError(
             f"{setting if named else '/dev/nvidia0 is here'}, but NVIDIA's library "
             "libnvidia-ml.so.1 is not, so that they cannot be metered; install it (in a container: "
-            "NVIDIA_DRIVER_CAPABILITIES=compute,utility), or hide them: "
-            f"{gpus.VISIBLE}= "
+            f"NVIDIA_DRIVER_CAPABILITIES=compute,utility), or hide them: {gpus.VISIBLE}= "
         )
     return [device.uuid for device in devices]
 
@@ -105,20 +104,15 @@ def summarize(arguments: argparse.Namespace) -> int:
 def set_mark(arguments: argparse.Namespace) -> int:
     """Begin a phase of the metered job that this shell is part of."""
     if not os.environ.get(LOG_VARIABLE):
-        _say(
-            "no energy log here to mark; run the job with "
-            "`python -m longwatt.energy record --out F -- JOB`"
-        )
+        advice = "run the job with `python -m longwatt.energy record --out F -- JOB`"
+        _say(f"no energy log here to mark; {advice}")
         return 2
     marks.mark(arguments.name)
     return 0
 
 
 def _run(command: list[str], sidecar: Sidecar) -> int:
-    """Run a command and return its status, negative after a signal.
-
-    Signals to this process are passed on to the command.
-    """
+    """Run a command, pass signals on to it, and return its status (negative after a signal)."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, [*PASSED_ON, signal.SIGCHLD])
     try:
         process = subprocess.Popen(

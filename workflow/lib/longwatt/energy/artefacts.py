@@ -20,14 +20,9 @@ CURVE_BINS = 600  # as many as a figure can show
 def write_energy(
     log: Path, settings: Mapping[str, Any], energy: Path, power: Path, provenance: Any
 ) -> None:
-    """Write energy.json (see `longwatt.energy.reduction.reduce_log`) and power.csv.
+    """Write energy.json (see `longwatt.energy.reduction.reduce_log`) and power.csv of a job's log.
 
-    Args:
-        log: a job's energy log.
-        settings: watts_per_core.
-        energy: the JSON's path.
-        power: the curve's path: seconds, gpu, mean_w, max_w.
-        provenance: the stamp of energy.json.
+    The settings are watts_per_core; the provenance is the stamp of energy.json.
     """
     _mend(log)
     found = read_log([log])
@@ -56,10 +51,7 @@ def _mend(log: Path) -> None:
 
 
 def _work_of(part: Path) -> Path:
-    """Return the work folder of a job, given the folder of its log.
-
-    The latter lies in a cell's folder: finetune, exits or predict/POINT.
-    """
+    """Return a job's work folder by its log's: a cell's finetune, exits or predict/POINT."""
     if part.name == FINETUNE:
         return part.parent / "work"
     if part.parent.name == "predict":

@@ -26,7 +26,6 @@ class Interval:
 
     Attributes:
         segment: number of its segment.
-        phase: its name.
         attempt: number of the job's attempt; None where the job counts none.
         start, end: seconds since the segment's beginning.
         end_step: training step (or batch) reached at its end.
@@ -52,10 +51,7 @@ class Interval:
 
 
 def intervals(segments: Sequence[Segment]) -> list[Interval]:
-    """Return all intervals of all segments.
-
-    They are judged where the job counts attempts: what was kept, and what was wasted.
-    """
+    """Return all intervals, judged kept or wasted where the job counts attempts."""
     found = [interval for segment in segments for interval in _intervals(segment)]
     loads = {
         mark.attempt: mark

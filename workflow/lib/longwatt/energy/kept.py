@@ -43,12 +43,9 @@ class Division:
 def divide(
     inferences: Sequence[Kept], segments: Sequence[Segment], found: Sequence[Interval]
 ) -> Division:
-    """Divide the time that inferences spent on their batches.
+    """Divide the time that a log's inferences spent on their batches.
 
-    Args:
-        inferences: the kept batches of each. A log has one, several read together may have more.
-        segments: of the log.
-        found: the log's intervals.
+    A log has one inference, and several read together may have more.
     """
     division = Division()
     for kept in inferences:
@@ -99,7 +96,10 @@ def _divide(
     gpus = segment.gpus
     gpu = None if processes == 1 or not gpus else gpus[process] if process < len(gpus) else ""
     windows = _relative(segment, own)
-    until = _metered_until(segment, gpu)
+    # A meter's last reading, or the segment's end if there was none.
+    devices = segment.gpus or [""] if gpu is None else [gpu]
+    seen = [Device(segment, device).last_read_s for device in devices]
+    until = min((last for last in seen if last is not None), default=segment.length_s)
     metered = np.minimum(windows[windows[:, 0] < until], until)
     division.unmetered_s += _length(windows) - _length(metered)
     stretches = _joined(metered)
@@ -114,11 +114,8 @@ def _divide(
     pauses = [Stretch(s.start, s.end, s.end - s.start - s.seconds) for s in stretches]
     between = [*pauses, *map(Stretch.of, [*before, *(after if last else [])])]
     wasted = [] if last else [Stretch.of(window) for window in after]
-    for parts, chosen in (
-        (division.kept, stretches),
-        (division.between, between),
-        (division.wasted, wasted),
-    ):
+    divided = (division.kept, division.between, division.wasted)
+    for parts, chosen in zip(divided, (stretches, between, wasted), strict=True):
         if chosen:
             parts.append(Part(segment, tuple(chosen), gpu, 1 / processes))
 
@@ -151,13 +148,6 @@ def _relative(segment: Segment, own: Sequence[Batches]) -> Floats:
     windows = np.concatenate([one.windows for one in own])
     seconds: Floats = (windows[np.argsort(windows[:, 0])] - segment.header["t"]) / 1e9
     return seconds
-
-
-def _metered_until(segment: Segment, gpu: str | None) -> float:
-    """Return when a meter was last read, or the segment's end if none was."""
-    devices = segment.gpus or [""] if gpu is None else [gpu]
-    seen = [Device(segment, device).last_read_s for device in devices]
-    return min((last for last in seen if last is not None), default=segment.length_s)
 
 
 def _length(windows: Floats) -> float:

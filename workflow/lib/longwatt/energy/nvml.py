@@ -33,11 +33,8 @@ SENSORS = ("counter", "instant", "average", "usage", "utilization", "memory")
 class Gpus:
     """Sensors of some GPUs, in the order of their UUIDs.
 
-    Args:
-        uuids: full UUIDs; empty on a CPU, which then never loads NVML.
-
     Attributes:
-        uuids: as given.
+        uuids: full UUIDs; empty on a CPU, which then never loads NVML.
         problems: why a GPU, or all of them (""), cannot be metered, by UUID.
     """
 
@@ -84,9 +81,10 @@ class Gpus:
         """
         numbers = range(len(self.uuids))
         rates = [self._read(n, "nvmlDeviceGetUtilizationRates") for n in numbers]
+        memories = [self._read(n, "nvmlDeviceGetMemoryInfo") for n in numbers]
         return {
             "util_pct": [getattr(rate, "gpu", None) for rate in rates],
-            "memory_mib": [self._memory_mib(n) for n in numbers],
+            "memory_mib": [None if one is None else int(one.used) // MIB for one in memories],
             "temperature_c": [self._read(n, "nvmlDeviceGetTemperature", 0) for n in numbers],
             "sm_mhz": [self._read(n, "nvmlDeviceGetClockInfo", 1) for n in numbers],
             "memory_mhz": [self._read(n, "nvmlDeviceGetClockInfo", 2) for n in numbers],
@@ -121,22 +119,15 @@ class Gpus:
         except (self._nvml.NVMLError, AttributeError) as error:
             self.problems[uuid] = f"NVML does not find it: {error}"
             return None
-        if uuid.startswith("MIG-") or self._mig(handle):
+        sliced = uuid.startswith("MIG-")
+        with contextlib.suppress(self._nvml.NVMLError, AttributeError):  # where MIG is unknown
+            sliced = sliced or bool(self._nvml.nvmlDeviceGetMigMode(handle)[0])
+        if sliced:
             self.problems[uuid] = MIG
-            return None
-        return handle
-
-    def _mig(self, handle: Any) -> bool:
-        try:
-            return bool(self._nvml.nvmlDeviceGetMigMode(handle)[0])
-        except (self._nvml.NVMLError, AttributeError):  # a GPU, driver or binding without MIG
-            return False
+        return None if sliced else handle
 
     def _read(self, number: int, function: str, *arguments: Any) -> Any:
-        """Return one reading of one GPU.
-
-        None where there is none. A reading that can never come is not asked for again.
-        """
+        """Return one GPU's reading or None, without asking again for what can never come."""
         handle = self._handles[number]
         if handle is None or (number, function) in self._hopeless:
             return None
@@ -171,10 +162,6 @@ class Gpus:
         if instant is None:
             instant = self._read(number, "nvmlDeviceGetPowerUsage")
         return instant, average
-
-    def _memory_mib(self, number: int) -> int | None:
-        memory = self._read(number, "nvmlDeviceGetMemoryInfo")
-        return None if memory is None else int(memory.used) // MIB
 
     def _throttle(self, number: int) -> int | None:
         reasons: int | None = self._read(number, "nvmlDeviceGetCurrentClocksEventReasons")

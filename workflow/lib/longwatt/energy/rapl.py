@@ -45,10 +45,7 @@ class Rapl:
             return None
 
     def others_were_refused(self) -> bool:
-        """Return whether another metered job ran here while this one had the counters.
-
-        They then hold its share too.
-        """
+        """Return whether another metered job ran meanwhile, so that its share is counted too."""
         if self._began_beside_others:
             return True
         try:
@@ -60,10 +57,8 @@ class Rapl:
     def _claim_and_open(self) -> None:
         readable = [zone for zone in _zones() if _readable(zone / "energy_uj")]
         if not readable:
-            self.reason = (
-                "no RAPL counter can be read here (root only since Linux 5.10, absent on most "
-                "virtual machines)"
-            )
+            why = "root only since Linux 5.10, absent on most virtual machines"
+            self.reason = f"no RAPL counter can be read here ({why})"
             return
         try:
             folder = lock_folder()
@@ -77,9 +72,8 @@ class Rapl:
         if not try_lock(self._lock):
             try_lock(self._beside, fcntl.LOCK_SH)  # for as long as this job runs
             self._others.write_text(f"{boot_id()} {time.monotonic_ns()}", encoding="ascii")
-            self.reason = (
-                "RAPL counts the whole node, and another metered job of this node is billed for it"
-            )
+            shared = "another metered job of this node is billed for it"
+            self.reason = f"RAPL counts the whole node, and {shared}"
             return
         self._began_beside_others = not try_lock(self._beside)
         fcntl.flock(self._beside, fcntl.LOCK_UN)

@@ -9,6 +9,7 @@ clock.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -89,10 +90,8 @@ class Recorder:
         self.devices = self.gpus.describe()
         if order.strict and self.refused:
             reasons = "; ".join(f"{uuid}: {reason}" for uuid, reason in self.refused.items())
-            raise LogError(
-                "not everything that was asked for can be metered, so nothing was started: "
-                + reasons
-            )
+            refusal = "not everything that was asked for can be metered, so nothing was started"
+            raise LogError(f"{refusal}: {reasons}")
         self.log = LogWriter(Path(order.out), order.part_bytes)
         self.rapl = Rapl() if order.rapl and not order.gpus else None
         self._said = {**self.refused, "": self.gpus.problems.get("", "")}
@@ -154,10 +153,7 @@ class Recorder:
         self._care(start)
 
     def _write(self, line: Mapping[str, Any]) -> None:
-        """Write a line after the header, without which no line means anything.
-
-        Nothing is written until the disk has taken the header.
-        """
+        # No line means anything before the header, so nothing is written until the disk took it.
         if not self._announced:
             self._announced = self.log.write(self._header)
         if self._announced:
@@ -248,15 +244,10 @@ class Pipe:
             if word == "end":
                 status = int(value) if value else None
                 return {"end": "completed" if status == 0 else "failed", "status": status}
-            self._watch(int(value))
+            with contextlib.suppress(OSError):  # the process is gone already
+                self._pidfd = os.pidfd_open(int(value))
+                self._poll.register(self._pidfd, select.POLLIN)
         return None
-
-    def _watch(self, pid: int) -> None:
-        try:
-            self._pidfd = os.pidfd_open(pid)
-        except OSError:  # it is gone already
-            return
-        self._poll.register(self._pidfd, select.POLLIN)
 
     def _watched_is_gone(self) -> Mapping[str, Any] | None:
         assert self._pidfd is not None
@@ -268,14 +259,14 @@ class Pipe:
 
 
 def main() -> int:
-    """Take an order from standard input, answer it, and record.
-
-    The answer is a line of JSON on the descriptor that the command line names.
-    """
+    """Take an order from standard input, answer it in JSON on descriptor argv[1], and record."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(number, signal.SIG_IGN)  # they are the job's; the recorder ends after it
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    order = Order(**json.loads(_first_line()))
+    line = b""
+    while not line.endswith(b"\n") and (byte := os.read(0, 1)):  # the rest is `Pipe`'s
+        line += byte
+    order = Order(**json.loads(line))
     try:
         recorder = Recorder(order)
     except LogError as error:
@@ -291,14 +282,6 @@ def _answer(value: Mapping[str, Any]) -> None:
     """Answer the starter on a pipe that no library prints to."""
     with os.fdopen(int(sys.argv[1]), "w") as stream:
         stream.write(json.dumps(value) + "\n")
-
-
-def _first_line() -> bytes:
-    """Read the first line of standard input byte by byte: the rest is `Pipe`'s."""
-    line = b""
-    while not line.endswith(b"\n") and (byte := os.read(0, 1)):
-        line += byte
-    return line
 
 
 if __name__ == "__main__":

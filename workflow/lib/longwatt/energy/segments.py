@@ -68,7 +68,6 @@ class Segment:
 
     Attributes:
         number: from 1, in the order of the log.
-        header: as the recorder wrote it.
         marks: in the order of time.
         end: how the job ended, as the recorder wrote it; None if it could not.
         length_s: from the header to the last line.
@@ -340,21 +339,18 @@ class _Draft:
                 for uuid, moment, value in zip(self._uuids, moments, line[key], strict=True):
                     self._add(name, uuid, self._seconds(moment), value, factor)
         self._add("cpu_s", "", time, line.get("cpu_s"), 1.0)
-        if line.get("rapl_uj"):
-            self._add_rapl(time, line["rapl_uj"])
+        if now := line.get("rapl_uj"):
+            # The zones' growth since the first reading adds up, through wraps to 0.
+            before, self._rapl = self._rapl or now, now
+            for old, new, range_ in zip(before, now, self.header["rapl"]["ranges_uj"], strict=True):
+                self._rapl_j += (new - old + (range_ if new < old else 0)) / 1e6
+            self._add("rapl_j", "", time, self._rapl_j, 1.0)
 
     def _add(self, name: str, gpu: str, time: float, value: float | None, factor: float) -> None:
         if value is not None:
             times, values = self._columns.setdefault((name, gpu), (array("d"), array("d")))
             times.append(time)
             values.append(value * factor)
-
-    def _add_rapl(self, time: float, now: list[int]) -> None:
-        """Add up the zones' growth since the first reading, through wraps to 0."""
-        before, self._rapl = self._rapl or now, now
-        for old, new, range_ in zip(before, now, self.header["rapl"]["ranges_uj"], strict=True):
-            self._rapl_j += (new - old + (range_ if new < old else 0)) / 1e6
-        self._add("rapl_j", "", time, self._rapl_j, 1.0)
 
     def _seconds(self, nanoseconds: int) -> float:
         return float((nanoseconds - self._zero) / 1e9)

@@ -33,9 +33,6 @@ class RecorderError(RuntimeError):
 class Sidecar:
     """A recorder at work.
 
-    Args:
-        order: the recorder's task.
-
     Attributes:
         refused: why a GPU is not metered, by UUID.
         metered: whether a GPU's power is read.

@@ -74,10 +74,7 @@ def exact_match(prediction: str, reference: str) -> float:
 
 
 def accuracy(prediction: str, reference: str) -> float:
-    """Return 100 if both are equal but for outer white space, else 0.
-
-    A label must be equal as a whole.
-    """
+    """Return 100 if both are equal but for outer white space, else 0."""
     return 100.0 * (prediction.strip() == reference.strip())
 
 
@@ -189,6 +186,5 @@ def _pair(prediction: str, reference: str, metrics: Sequence[str]) -> dict[str, 
     found: dict[str, float] = {}
     for several in (SEVERAL[name] for name in SEVERAL if name in metrics):
         found |= several(prediction, reference)
-    return found | {
-        name: score(prediction, reference) for name, score in SINGLE.items() if name in metrics
-    }
+    single = {name: score for name, score in SINGLE.items() if name in metrics}
+    return found | {name: score(prediction, reference) for name, score in single.items()}

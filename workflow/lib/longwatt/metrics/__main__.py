@@ -12,16 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from longwatt import command_line, metrics
+from longwatt.datasets import visibility
 from longwatt.datasets.opening import open_data, refuse_foreign
 from longwatt.datasets.records import DatasetError
 from longwatt.datasets.rows import read_rows
-from longwatt.datasets.visibility import (
-    Scoring,
-    UnseenReferences,
-    count_unseen,
-    notes,
-    refuse_unseen,
-)
 from longwatt.metrics import ScoringError, classification
 
 
@@ -89,13 +83,13 @@ def evaluate(task: str, predictions: Path, references: Path) -> dict[str, Any]:
 
 def _unseen(task: str, expected: Mapping[str, Sequence[str]], path: Path) -> dict[str, Any]:
     """Return notes on references that the metric does not see, if there are any."""
-    split = {path.name: count_unseen(expected.items())}
-    scoring = [Scoring(str(path), task, splits=(path.name,))]
+    split = {path.name: visibility.count_unseen(expected.items())}
+    scoring = [visibility.Scoring(str(path), task, splits=(path.name,))]
     try:
-        refuse_unseen(split, scoring)
-    except UnseenReferences as error:
+        visibility.refuse_unseen(split, scoring)
+    except visibility.UnseenReferences as error:
         raise ScoringError(str(error)) from None
-    found = notes(split, scoring)
+    found = visibility.notes(split, scoring)
     return {"notes": found} if found else {}
 
 

@@ -40,8 +40,7 @@ def classify_examples(predictions: Labels, labels: Labels) -> dict[str, dict[str
 
 def classification_scores(per_example: PerExample) -> dict[str, float]:
     """Return accuracy and macro F1 over all examples, unrounded."""
-    predicted, gold, classes = _indices(per_example)
-    return corpus_of(predicted, gold, classes)
+    return corpus_of(*_indices(per_example))
 
 
 def headline_score(metric: str, predictions: Labels, labels: Labels) -> float:
@@ -51,24 +50,18 @@ def headline_score(metric: str, predictions: Labels, labels: Labels) -> float:
         ScoringError: ids are missing or unknown, or the metric is not one of classification.
     """
     if metric not in CLASSIFICATION:
-        raise ScoringError(
-            f"{metric!r} is no metric of classification; it has {', '.join(CLASSIFICATION)}"
-        )
+        known = ", ".join(CLASSIFICATION)
+        raise ScoringError(f"{metric!r} is no metric of classification; it has {known}")
     return classification_scores(classify_examples(predictions, labels))[metric]
 
 
 def classification_intervals(
     per_example: PerExample, *, resamples: int = 1000, confidence: float = 0.95, seed: int = 0
 ) -> dict[str, Interval]:
-    """Find the intervals over examples of both metrics.
-
-    See `longwatt.metrics.resampling.interval_of`. Equal seeds give equal intervals.
-    """
+    """Find both metrics' intervals (`interval_of`), equal for equal seeds."""
     how = Resampling(resamples, confidence, seed)
-    return {
-        metric: interval_of(Scores([labels_sample(per_example, metric)], how))
-        for metric in CLASSIFICATION
-    }
+    samples = {metric: labels_sample(per_example, metric) for metric in CLASSIFICATION}
+    return {metric: interval_of(Scores([sample], how)) for metric, sample in samples.items()}
 
 
 def labels_sample(per_example: PerExample, metric: str) -> Sample:

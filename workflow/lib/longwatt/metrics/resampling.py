@@ -30,17 +30,10 @@ Ends = tuple[float, float]
 
 
 def resampled_sums(values: Array, *, resamples: int, seed: int) -> Array:
-    """Sum over examples that are drawn with replacement, as many as there are.
+    """Sum values (examples, columns) over as many drawn examples to (resamples, columns).
 
     Columns of one call see the same resamples, so everything made from several of them is paired.
-
-    Args:
-        values: (examples, columns).
-        resamples: how many.
-        seed: equal seeds draw equal examples from equally many.
-
-    Returns:
-        Sums of shape (resamples, columns).
+    Equal seeds draw equal examples from equally many, with replacement.
     """
     source, found = np.random.default_rng(seed), []
     for start in range(0, resamples, RESAMPLES_AT_ONCE):
@@ -239,22 +232,14 @@ def interval_of(scores: Scores) -> Interval:
 
 
 def difference_of(first: Scores, second: Scores) -> Interval:
-    """Find the interval over examples of the first score less the second.
-
-    Raises:
-        ValueError: the scores are of different examples.
-    """
+    """Find the interval of the first score less the second, of the same examples only."""
     _check_same(first, second)
     ends = percentile_interval(first.draws - second.draws, first.how.confidence)
     return _widened(ends, _wider_difference(first, second), PAIRED)
 
 
 def ratio_of(first: Scores, second: Scores) -> Interval | None:
-    """Find the interval over examples of a ratio, or None if a resample has none.
-
-    Raises:
-        ValueError: the scores are of different examples.
-    """
+    """Find the interval of a ratio over the same examples, or None if a resample has none."""
     _check_same(first, second)
     if ((first.draws <= 0) & (second.draws <= 0)).any() or second.value <= 0:
         return None
@@ -287,9 +272,7 @@ def _unlike(values: Array, scores: Scores) -> float | None:
 
 
 def unlike_share(values: Array, confidence: float, groups: Array | None = None) -> float | None:
-    """Bound the share of examples unlike nearly all others, or return None.
-
-    None means that enough differ for resampling.
+    """Bound the share of examples unlike nearly all others, or None if many differ.
 
     Args:
         values: what is known of each example (examples, columns).
