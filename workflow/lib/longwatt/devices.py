@@ -76,7 +76,7 @@ def out_of_memory(error: BaseException) -> bool:
 
 @contextmanager
 def memory_named(budget: Mapping[str, Any], advice: str) -> Iterator[None]:
-    """Raise a WorkerError with advice in place of a library's error for a lack of memory."""
+    """Raise a WorkerError with advice where a library reports a lack of memory."""
     try:
         yield
     except Exception as error:

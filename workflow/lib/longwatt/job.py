@@ -284,7 +284,7 @@ def _exclusive(path: Path) -> Iterator[None]:
 
 
 def _end_holder(stream: Any) -> None:
-    """End a job that outlived its Snakemake and holds our lock; its last checkpoint stays."""
+    """End a job that outlived its Snakemake and holds our lock. Its last checkpoint stays."""
     deadline = time.monotonic() + TAKEOVER_WAIT_S
     while not try_lock(stream):
         stream.seek(0)

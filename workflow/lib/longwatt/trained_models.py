@@ -16,7 +16,8 @@ __all__ = ["ensure_sound", "model_files", "result_damage"]
 
 
 def result_damage(result: Path) -> str:
-    """Say what is damaged in a work folder's result, whose files are also the published ones."""
+    """Say what is damaged in a work folder's result, or "" if nothing."""
+    # The published files are these, under second names, so bit rot strikes both.
     facts, problem = look_at(result / "training.json")
     if problem:
         return f"{result}/training.json is damaged ({problem})"

@@ -75,11 +75,9 @@ class BigBirdPegasus(EncoderDecoder):
         built.get_encoder().set_attention_type(kind)
         self.sparse_length = seq_len if kind == SPARSE else None
 
-    def collate(
-        self, examples: Sequence[Example], pad_to: int | None, targets: int | None
-    ) -> Batch:
+    def collate(self, chosen: Sequence[Example], pad_to: int | None, targets: int | None) -> Batch:
         """See `Family.collate`. The sparse regime pads to the cell's length."""
-        return super().collate(examples, pad_to or self.sparse_length, targets)
+        return super().collate(chosen, pad_to or self.sparse_length, targets)
 
     def _attention_type(self, config: Config, seq_len: int) -> str:
         asked = {**self.defaults, **config}["attention_type"]

@@ -13,17 +13,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from longwatt import hub
+from longwatt import hub, pretrained
 from longwatt.models.errors import ModelError
-from longwatt.pretrained import (
-    checkpoint_files,
-    choose_model,
-    local_folder,
-    local_origin,
-    missing_checkpoint,
-    missing_weights,
-    repository_of,
-)
 from longwatt.provenance import read_object, sha256, whole_path, write_json
 from longwatt.source_files import SourceChanged, folder_files, recorded
 
@@ -41,18 +32,24 @@ def download_model(
         ModelError: no configuration, or no weights that may be loaded.
         HubError: the repository's files cannot be had.
     """
-    repository = repository_of(settings)
-    problem = missing_checkpoint(settings, missing_weights)
-    source = hub.fetch(repository, choose_model) if repository else local_folder(settings)
+    repository = pretrained.repository_of(settings)
+    problem = pretrained.missing_checkpoint(settings, pretrained.missing_weights)
+    fetched = hub.fetch(repository, pretrained.choose_model) if repository else None
+    source = fetched or pretrained.local_folder(settings)
     if problem or source is None:
         raise ModelError(problem)
     # Files of an earlier source (shards beside a single file) must not be taken for this one's.
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    files = checkpoint_files(source) if "path" in settings else []
+    files = pretrained.checkpoint_files(source) if "path" in settings else []
     try:
         with recorded(folder_files(source, files)) as sources:
-            origin = _bring(settings, source, folder)
+            if repository:
+                origin = _take(repository, source, folder)
+            else:
+                origin = pretrained.local_origin(settings)
+                for file in pretrained.checkpoint_files(source):
+                    _copy(file, folder / file.name)
     except SourceChanged as error:
         raise ModelError(str(error)) from None
     digests = {path.name: sha256(path) for path in sorted(folder.iterdir())}
@@ -60,19 +57,9 @@ def download_model(
     write_json(folder / "model.json", facts)
 
 
-def _bring(settings: Mapping[str, Any], source: Path, folder: Path) -> dict[str, Any]:
-    """Copy or convert a checkpoint into `folder`, and return its origin."""
-    repository = repository_of(settings)
-    if repository is not None:
-        return _take(repository, source, folder)
-    for file in checkpoint_files(source):
-        _copy(file, folder / file.name)
-    return local_origin(settings)
-
-
 def _take(repository: hub.Repository, source: Path, folder: Path) -> dict[str, Any]:
     """Link or convert a repository's files into `folder`, and return their origin."""
-    files = choose_model([path.name for path in source.iterdir()])
+    files = pretrained.choose_model([path.name for path in source.iterdir()])
     pickled = [name for name in files if name.endswith(".bin")]
     for name in files:
         if name in pickled:

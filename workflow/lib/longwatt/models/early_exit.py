@@ -12,17 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from longwatt.exit_rules import ExitRuleError, check_temperatures, exit_rule
-from longwatt.models import configurations
-from longwatt.models.encoders import (
-    FROZEN_RANDOM,
-    LAYER_WEIGHTS,
-    LEARNED,
-    MODEL_TYPE,
-    depth,
-    encoder_of,
-    has_segments,
-    most_tokens,
-)
+from longwatt.models import configurations, encoders
 from longwatt.models.errors import ModelError
 from longwatt.models.family import Answer, Batch, Classifier, Config, Example, Exits, Labels
 from longwatt.provenance import read_object
@@ -56,7 +46,8 @@ class EarlyExit(Classifier):
         self, config: Config, given: Config, seq_len: int, target_tokens: int, exits: Exits = None
     ) -> None:
         """See `Family.check`. The encoder's depth may be unknown until `build`."""
-        stated = config if config.get("model_type") == MODEL_TYPE and exits is None else exits
+        trained = config.get("model_type") == encoders.MODEL_TYPE
+        stated = config if trained and exits is None else exits
         if stated is None:
             example = "exits: {layers: [0, 4, 12, 23]}"
             raise ModelError(f"a model of the family early_exit needs `exits`, as in {example}")
@@ -64,11 +55,11 @@ class EarlyExit(Classifier):
             for key in stated:
                 if key not in EXIT_KEYS:
                     raise ModelError(f"exits: unknown key {key!r}{nearest(str(key), EXIT_KEYS)}")
-        layers = check_layers(stated.get("layers"), depth(config))
-        weights = stated.get("layer_weights", LEARNED)
-        if weights not in LAYER_WEIGHTS:
-            hint = nearest(str(weights), LAYER_WEIGHTS)
-            allowed = " or ".join(LAYER_WEIGHTS)
+        layers = check_layers(stated.get("layers"), encoders.depth(config))
+        weights = stated.get("layer_weights", encoders.LEARNED)
+        if weights not in encoders.LAYER_WEIGHTS:
+            hint = nearest(str(weights), encoders.LAYER_WEIGHTS)
+            allowed = " or ".join(encoders.LAYER_WEIGHTS)
             raise ModelError(f"exits: layer_weights must be {allowed}, but is {weights!r}{hint}")
         if stated.get("temperatures") is not None:
             try:
@@ -82,7 +73,7 @@ class EarlyExit(Classifier):
         notes = []
         if config.get("pooler") == "random":
             notes.append("the pooler began with random weights: the encoder comes without one")
-        if config.get("layer_weights") == FROZEN_RANDOM:
+        if config.get("layer_weights") == encoders.FROZEN_RANDOM:
             notes.append(
                 "the layer weights are frozen random unit vectors, as in the public code of "
                 "arXiv 2004.07453"
@@ -91,7 +82,7 @@ class EarlyExit(Classifier):
 
     def facts(self, config: Config) -> dict[str, Any]:
         """See `Family.facts`: kind of model, layers with a classifier, all layers, labels."""
-        layers, deepest = config["layers"], depth(config["encoder"])
+        layers, deepest = config["layers"], encoders.depth(config["encoder"])
         assert deepest is not None, "a configuration of transformers states all it has"
         kind = exit_kind(layers, deepest)
         known = {"exit_kind": kind, "exit_layers": layers, "encoder_layers": deepest}
@@ -109,7 +100,7 @@ class EarlyExit(Classifier):
         """See `Family.build`."""
         self.pad_token_id = configurations.pad_token_of(tokenizer)
         known = read_object(checkpoint / "config.json") if checkpoint else {}
-        if checkpoint and known.get("model_type") == MODEL_TYPE:
+        if checkpoint and known.get("model_type") == encoders.MODEL_TYPE:
             from longwatt.models.exit_model import load_trained
 
             built = load_trained(checkpoint, (model.get("exits") or {}).get("temperatures"))
@@ -121,7 +112,7 @@ class EarlyExit(Classifier):
         theirs, ours = config["labels"], list(labels)
         if ours and ours != theirs:
             raise ModelError(f"the model tells {theirs} apart, not the dataset's {ours}")
-        self.segments = has_segments(config)
+        self.segments = encoders.has_segments(config)
         if labels:  # it is to be trained, at this length
             built.config.seq_len = seq_len
         return built
@@ -146,15 +137,13 @@ class EarlyExit(Classifier):
         config = EarlyExitConfig(
             encoder=encoder.to_dict(),
             layers=exits["layers"],
-            layer_weights=exits.get("layer_weights", LEARNED),
+            layer_weights=exits.get("layer_weights", encoders.LEARNED),
             labels=list(labels),
             temperatures=exits.get("temperatures"),
         )
         return new_model(config, checkpoint)
 
-    def collate(
-        self, examples: Sequence[Example], pad_to: int | None, targets: int | None
-    ) -> Batch:
+    def collate(self, chosen: Sequence[Example], pad_to: int | None, targets: int | None) -> Batch:
         """See `Family.collate`: input_ids, attention_mask (rows, length), labels (rows, 1).
 
         Encoders that tell a second text from a first get token_type_ids (rows, length) as well.
@@ -163,9 +152,9 @@ class EarlyExit(Classifier):
 
         from longwatt.models.exit_model import padded
 
-        ids = [example.input_ids for example in examples]
-        segments = [_segments(example) for example in examples] if self.segments else None
-        labels = torch.tensor([example.labels[:1] for example in examples], dtype=torch.long)
+        ids = [example.input_ids for example in chosen]
+        segments = [_segments(example) for example in chosen] if self.segments else None
+        labels = torch.tensor([example.labels[:1] for example in chosen], dtype=torch.long)
         return {**padded(ids, segments, self.pad_token_id, pad_to), "labels": labels}
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
@@ -227,10 +216,10 @@ def check_layers(layers: Any, encoder_layers: int | None) -> list[int]:
 
 
 def _check_length(config: Config, seq_len: int) -> None:
-    limit = most_tokens(config)
+    limit = encoders.most_tokens(config)
     if limit is None or seq_len <= limit:
         return
-    positions = encoder_of(config).get("max_position_embeddings", limit)
+    positions = encoders.encoder_of(config).get("max_position_embeddings", limit)
     unused = positions - limit
     offset = f" less the {unused} that stand before the first token's" if unused else ""
     raise ModelError(

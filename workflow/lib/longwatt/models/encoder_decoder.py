@@ -60,7 +60,7 @@ class EncoderDecoder(Family):
             raise ModelError(f"this family is for {own}; name another family")
 
     def whole(self, config: Config, key: str) -> int | None:
-        """Return a setting or its default, or raise a ModelError unless it is whole from 1."""
+        """Return a setting or its default, a whole number from 1 (else a ModelError)."""
         return configurations.whole_number(key, config.get(key, self.defaults.get(key)), least=1)
 
     def build(
@@ -90,13 +90,11 @@ class EncoderDecoder(Family):
     def _adapt(self, built: Any, seq_len: int) -> None:
         """Change a built model as its family needs it."""
 
-    def collate(
-        self, examples: Sequence[Example], pad_to: int | None, targets: int | None
-    ) -> Batch:
+    def collate(self, chosen: Sequence[Example], pad_to: int | None, targets: int | None) -> Batch:
         """See `Family.collate`: input_ids, attention_mask (rows, length), labels (rows, most)."""
-        ids = _pad([e.input_ids for e in examples], self.pad_token_id, pad_to)
-        ones = _pad([[1] * len(e.input_ids) for e in examples], 0, pad_to)
-        labels = _pad([e.labels for e in examples], IGNORED, targets)
+        ids = _pad([e.input_ids for e in chosen], self.pad_token_id, pad_to)
+        ones = _pad([[1] * len(e.input_ids) for e in chosen], 0, pad_to)
+        labels = _pad([e.labels for e in chosen], IGNORED, targets)
         return {"input_ids": ids, "attention_mask": ones, "labels": labels}
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:

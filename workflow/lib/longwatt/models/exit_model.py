@@ -168,7 +168,9 @@ class EarlyExitModel(PreTrainedModel):  # type: ignore[misc]
     def __init__(self, config: EarlyExitConfig) -> None:
         super().__init__(config)
         cut = cut_config(config.encoder, config.layers[-1] + 1)
-        self.encoder = AutoModel.from_config(cut, **_without_pooler(cut))
+        kind, key = AutoModel._model_mapping[type(cut)], "add_pooling_layer"
+        none_of_its_own = {key: False} if key in signature(kind.__init__).parameters else {}
+        self.encoder = AutoModel.from_config(cut, **none_of_its_own)
         self.dense = nn.Linear(cut.hidden_size, cut.hidden_size)
         self.dropout = nn.Dropout(config.dropout)
         learned = config.layer_weights == LEARNED
@@ -262,12 +264,6 @@ def _take(model: EarlyExitModel, checkpoint: Path) -> None:
         pooler = {name: held[f"pooler.dense.{name}"] for name in ("weight", "bias")}
         model.dense.load_state_dict(pooler)
         model.config.pooler = "checkpoint"
-
-
-def _without_pooler(config: Any) -> dict[str, bool]:
-    """Return the argument that keeps an encoder from making its own pooler."""
-    kind, key = AutoModel._model_mapping[type(config)], "add_pooling_layer"
-    return {key: False} if key in signature(kind.__init__).parameters else {}
 
 
 def cut_config(encoder: Mapping[str, Any], layers: int) -> Any:

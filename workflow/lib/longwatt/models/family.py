@@ -104,9 +104,7 @@ class Family(Protocol):
             ModelError: the entry cannot be built, or cannot hold these lengths.
         """
 
-    def collate(
-        self, examples: Sequence[Example], pad_to: int | None, targets: int | None
-    ) -> Batch:
+    def collate(self, chosen: Sequence[Example], pad_to: int | None, targets: int | None) -> Batch:
         """Pad examples to the longest or to fixed lengths, and add the model's masks."""
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:

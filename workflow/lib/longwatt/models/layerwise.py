@@ -138,7 +138,7 @@ class Layerwise:
 
 @torch.no_grad()
 def check_layerwise(layerwise: Layerwise) -> None:
-    """Raise a ModelError unless an encoder's own pass and that by layers, padded, give the same."""
+    """Raise a ModelError unless an encoder's own pass and that by layers agree."""
     encoder = layerwise.encoder
     with _evaluating(encoder):
         try:

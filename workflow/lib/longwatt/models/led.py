@@ -23,13 +23,11 @@ class LED(EncoderDecoder):
     decoder_positions = "max_decoder_position_embeddings"
     defaults: ClassVar[Mapping[str, Any]] = {encoder_positions: 16384, decoder_positions: 1024}
 
-    def collate(
-        self, examples: Sequence[Example], pad_to: int | None, targets: int | None
-    ) -> Batch:
+    def collate(self, chosen: Sequence[Example], pad_to: int | None, targets: int | None) -> Batch:
         """See `Family.collate`. It adds global_attention_mask (batch, length)."""
         import torch
 
-        batch = super().collate(examples, pad_to, targets)
+        batch = super().collate(chosen, pad_to, targets)
         mask = torch.zeros_like(batch["attention_mask"])
         mask[:, 0] = 1
         return {**batch, "global_attention_mask": mask}
