@@ -75,7 +75,7 @@ format: .venv/dev.stamp
 	$(BIN)/snakefmt Snakefile workflow/rules
 
 docs: .venv/runtime.stamp
-	$(BIN)/python -m longwatt.schema_reference
+	$(BIN)/python -m longwatt.config.reference
 
 clean-venv:
 	rm -rf .venv

@@ -35,10 +35,11 @@ from torch import Tensor
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
 from bench import command_line
-from longwatt.devices import synchronize
-from longwatt.exit_rules import LAST, THRESHOLD, ExitRule
-from longwatt.models.exit_inference import Leaver, Left
-from longwatt.models.exit_model import EarlyExitConfig, EarlyExitModel, new_model
+from longwatt.jobs.torch_device import synchronize
+from longwatt.models.exits.answers import Left
+from longwatt.models.exits.inference import Leaver
+from longwatt.models.exits.model import EarlyExitConfig, EarlyExitModel, new_model
+from longwatt.models.exits.rules import LAST, THRESHOLD, ExitRule
 
 SIZES = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
 SHAPES: Mapping[str, Mapping[str, int]] = {

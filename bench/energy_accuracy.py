@@ -23,7 +23,7 @@ from tests.nvml.simulate import simulate
 
 from bench import command_line
 from longwatt.energy.recorder import Order
-from longwatt.energy.reduction import summarize
+from longwatt.energy.reduction.reduce import summarize_log
 from longwatt.energy.sidecar import Sidecar
 
 IDLE_S = 3.0  # before and after the load
@@ -89,7 +89,7 @@ def ours(machine: Machine, gpu: FakeGpu, end: float, folder: Path) -> list[str]:
     for marks in ([(gpu.on, "train", {}), (gpu.off, "idle_after", {})], []):
         out.unlink(missing_ok=True)
         simulate(machine, [gpu], out, end, marks=[(0.0, "run", {}), *marks])
-        phases = summarize([out])["phases"]
+        phases = summarize_log([out])["phases"]
         found.append(phases["train"] if marks else phases["run"])
     load, whole = found
     true, around = gpu.joules(gpu.on, gpu.off), gpu.joules(0, end)

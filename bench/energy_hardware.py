@@ -23,9 +23,9 @@ import torch
 from bench import command_line
 from bench.workload import Training, paired
 from longwatt.energy.__main__ import choose_gpus
-from longwatt.energy.nvml import Gpus
+from longwatt.energy.meters.nvml import GpuMeters
 from longwatt.energy.recorder import Order
-from longwatt.energy.reduction import summarize
+from longwatt.energy.reduction.reduce import summarize_log
 from longwatt.energy.sidecar import Sidecar
 
 IDLE_S = 5.0
@@ -45,13 +45,13 @@ def measure(
     training.synchronize()
     sidecar.idle("idle_after", IDLE_S)
     sidecar.close(0)
-    phase = summarize([log])["phases"]["train"]
+    phase = summarize_log([log])["phases"]["train"]
     return {**phase, "joules_per_step": phase["energy_j"] / steps if phase["energy_j"] else None}
 
 
 def update_steps(training: Training, gpu: str, seconds: float) -> dict[str, float]:
     """Return the median seconds between two values of each reading while the GPU works."""
-    sensors = Gpus([gpu])
+    sensors = GpuMeters([gpu])
     reads: dict[str, Callable[[], Any]] = {
         "counter": lambda: sensors.counters_mj()[1][0],
         "instant power": lambda: sensors.powers_mw()[0][0],
@@ -78,7 +78,7 @@ def _step(training: Training, read: Callable[[], Any], seconds: float) -> float 
 
 def describe(gpu: str) -> str:
     """Return a line about the GPU, its driver and the software around it."""
-    found = Gpus([gpu]).describe()[0]
+    found = GpuMeters([gpu]).describe()[0]
     sensors, date = ", ".join(found["sensors"]), time.strftime("%Y-%m-%d")
     return (
         f"{found['name']}, driver {found['driver']}, power limit {found['power_limit_w']:g} W, "

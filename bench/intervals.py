@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 
 from bench import command_line
 from longwatt import metrics
-from longwatt.intervals import of_difference, over_seeds
 from longwatt.metrics.resampling import Ends, Resampling, Sample, Scores, difference_of, interval_of
-from longwatt.score_intervals import paired_difference
+from longwatt.metrics.score_intervals import paired_difference
+from longwatt.metrics.seed_intervals import of_difference, over_seeds
 
 Array = NDArray[Any]
 RESAMPLES = 1000

@@ -15,7 +15,7 @@ worst for packing: those of one-GPU cells first.
 
 **Predictions.** The study has the summary.csv of an earlier run that took the usual times, u = 0,
 so `priority:` is off by up to 2 in both directions. With `--blind` it has none, as when it runs for
-the first time: `longwatt.runtime_model` then predicts from operations alone, and shares nothing
+the first time: `longwatt.plan.runtimes` then predicts from operations alone, and shares nothing
 with the formula above.
 
 **Lower bound.** From the durations that jobs really took, process start to end. No schedule ends
@@ -55,11 +55,11 @@ import yaml
 from bench import command_line
 from bench.stand_in_gpus import environment
 from bench.stand_in_stages import make_project, read_log, write_plan
-from longwatt.cells import Cell
-from longwatt.plan_urgency import runtimes
-from longwatt.stages import Stages
-from longwatt.study import read_study
-from longwatt.study_checks import checked_stages
+from longwatt.config.studies import read_study
+from longwatt.plan.urgency import runtimes
+from longwatt.study.cells import Cell
+from longwatt.study.checks import checked_stages
+from longwatt.study.stages import Stages
 
 ROOT = Path(__file__).parent.parent
 GRID = ROOT / "studies" / "paper_as_published.yaml"

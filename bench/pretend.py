@@ -20,7 +20,7 @@ from snakemake.api import SnakemakeApi
 from snakemake.io import is_flagged
 from snakemake.settings.types import ConfigSettings, OutputSettings, Quietness, ResourceSettings
 
-from longwatt.provenance import stamp
+from longwatt.provenance.stamps import stamp
 
 FOLDER_TIME = ".snakemake_timestamp"  # the file whose time Snakemake takes for a folder's
 

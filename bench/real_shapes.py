@@ -33,13 +33,14 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from bench import command_line
+from longwatt.config.documents import merge
 from longwatt.datasets import needle, scrolls
 from longwatt.datasets.records import Record
 from longwatt.energy.__main__ import choose_gpus
-from longwatt.gpus import VISIBLE, GpuError
-from longwatt.provenance import read_object, whole_file, write_json
-from longwatt.study import merge
-from longwatt.worker import die_with_parent
+from longwatt.files import read_object, whole_file
+from longwatt.gpus.listing import VISIBLE_VARIABLE, GpuError
+from longwatt.jobs.worker import die_with_parent
+from longwatt.provenance.stamps import write_json
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -175,8 +176,8 @@ def prepare(work: Path, given: argparse.Namespace) -> None:
     The tokenizer is a byte-level BPE of at most as many tokens as LED's own, trained on the
     documents. Cost depends on lengths, not on ids.
     """
-    from longwatt.tokenization import evenly_spread, load_tokenizer
-    from longwatt.tokenizer_files import make_tokenizer
+    from longwatt.tokens.special_tokens import evenly_spread, load_tokenizer
+    from longwatt.tokens.tokenizers import make_tokenizer
 
     source = given.zip and given.zip.name
     made_from = [source, given.documents, given.vocabulary, max(given.lengths)]
@@ -227,7 +228,7 @@ def _examples(
 ) -> tuple[dict[str, list[Example]], dict[str, Any]]:
     """Return the documents cut to a length, and the table's facts about them."""
     from longwatt.models.family import Example
-    from longwatt.tokenization import SpecialTokens
+    from longwatt.tokens.special_tokens import SpecialTokens
 
     special = SpecialTokens.of(tokenizer)
     documents = json.loads((work / "documents.json").read_text(encoding="utf-8"))
@@ -247,7 +248,7 @@ def measure_cell(cell: Cell, given: argparse.Namespace) -> int:
     """Measure a cell's missing phases in this process and return an exit status."""
     # Only here: the process that hands out the cells leaves the GPU alone.
     from bench.shape_rates import Effort, Meter, Rates, Shape, has_device, measure
-    from longwatt.tokenization import load_tokenizer
+    from longwatt.tokens.special_tokens import load_tokenizer
 
     if not has_device(given.device):
         print("this torch sees no GPU; --device cpu --batch N measures a CPU", file=sys.stderr)
@@ -327,12 +328,12 @@ def _visible(given: argparse.Namespace) -> dict[str, str]:
     """Show each process one GPU: with more, the Trainer would use them all."""
     if given.device == "cpu":
         return {}
-    return {VISIBLE: given.gpu or os.environ.get(VISIBLE, "0").split(",")[0]}
+    return {VISIBLE_VARIABLE: given.gpu or os.environ.get(VISIBLE_VARIABLE, "0").split(",")[0]}
 
 
 def draw(path: Path, models: Mapping[str, Mapping[str, Any]]) -> list[Path]:
     """Draw the cost axes of figures 1, 3 and 4 beside a table (SVG, PNG)."""
-    from longwatt.drawing import panels, save
+    from longwatt.layout.drawing import panels, save
 
     rows = [row for row in read_rows(path) if row["source"] == "measured"]
     known = {row["precision"] for row in rows}
@@ -352,7 +353,7 @@ def draw(path: Path, models: Mapping[str, Mapping[str, Any]]) -> list[Path]:
 
 
 def _panel(axis: Axes, rows: Sequence[Row], cost: CostAxis, models: Mapping[str, Any]) -> None:
-    from longwatt.drawing import leave_empty
+    from longwatt.layout.drawing import leave_empty
 
     measured = [row for row in rows if row["phase"] in cost.lines]
     known = [row for row in measured if row[cost.column] != "NA"]

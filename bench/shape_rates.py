@@ -25,17 +25,17 @@ from torch.utils.data import Dataset
 from transformers import PrinterCallback, Seq2SeqTrainer, Seq2SeqTrainingArguments, TrainerCallback
 
 import longwatt
-from longwatt import devices
-from longwatt.decoding import Predictor
-from longwatt.energy.nvml import Gpus
+from longwatt.energy.meters.nvml import GpuMeters
 from longwatt.energy.recorder import Order
-from longwatt.energy.reduction import summarize
+from longwatt.energy.reduction.reduce import summarize_log
 from longwatt.energy.sidecar import Sidecar
-from longwatt.environment import environment
+from longwatt.inference.predictor import Predictor
+from longwatt.jobs import torch_device
+from longwatt.jobs.environment import machine_facts
 from longwatt.models import load_family
 from longwatt.models.family import Batch, Example, Family
-from longwatt.probing import HELD_BACK, STEPS, Try, largest, limit_gib
-from longwatt.settings import GENERATION_DEFAULTS
+from longwatt.study.settings import GENERATION_DEFAULTS
+from longwatt.training.probe_batch_size import HELD_BACK, STEPS, Try, largest, limit_gib
 
 TRAIN = "train"
 # Least training steps before any is counted: the first allocates the optimiser's state.
@@ -123,18 +123,18 @@ class Meter:
 
     def begin(self, name: str) -> None:
         """Begin a window with all earlier work done."""
-        devices.synchronize(self.device)
+        torch_device.synchronize(self.device)
         self._sidecar.mark(name)
 
     def end(self) -> None:
         """End the window with all of its work done."""
-        devices.synchronize(self.device)
+        torch_device.synchronize(self.device)
         self._sidecar.mark("prepare")
 
     def facts(self, name: str) -> dict[str, Any]:
         """Return the energy figures of a window that has ended."""
         time.sleep(self.settle_s if self._sidecar.metered else 0)
-        phase: dict[str, Any] = summarize([self.log])["phases"][name]
+        phase: dict[str, Any] = summarize_log([self.log])["phases"][name]
         return phase
 
     def __enter__(self) -> Meter:
@@ -219,7 +219,7 @@ class Rates:
         try:
             return self._train() if phase == TRAIN else self._infer(phase)
         except Exception as error:
-            if not devices.out_of_memory(error):
+            if not torch_device.out_of_memory(error):
                 raise
             said = (str(error) or type(error).__name__).splitlines()[0]
         return {"source": "NA", "note": f"out of memory: {said}"}
@@ -265,10 +265,10 @@ class Rates:
         try:
             self._steps(size, STEPS, [])
         except Exception as error:
-            if not devices.out_of_memory(error):
+            if not torch_device.out_of_memory(error):
                 raise
             said = (str(error) or type(error).__name__).splitlines()[0]
-        peak = None if said else devices.peak_limited_gib(self.device)
+        peak = None if said else torch_device.peak_limited_gib(self.device)
         return Try(size, said is None, peak, time.perf_counter() - start, limit, said)
 
     def _steps(self, batch: int, steps: int, callbacks: list[TrainerCallback]) -> None:
@@ -284,7 +284,7 @@ class Rates:
                 data_collator=lambda chosen: family.collate(chosen, *lengths),
                 callbacks=callbacks,
             ).train()
-        devices.synchronize(self.device)
+        torch_device.synchronize(self.device)
 
     def _arguments(self, folder: str, batch: int, steps: int) -> Seq2SeqTrainingArguments:
         return Seq2SeqTrainingArguments(
@@ -340,7 +340,7 @@ class Rates:
 
     def _begin(self, cap_gib: float | None) -> None:
         """Begin with empty caches and counts, held to a cap."""
-        devices.prepare({**self.shape.budget, "memory_gib_per_gpu": cap_gib})
+        torch_device.prepare({**self.shape.budget, "memory_gib_per_gpu": cap_gib})
         gc.collect()  # a Trainer is full of cycles, and keeps its memory when it runs out of it
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
@@ -365,8 +365,8 @@ class Rates:
         if self.device.type == "cpu":
             return {}
         return {
-            "peak_memory_allocated_gib": torch.cuda.max_memory_allocated() / devices.GIB,
-            "peak_memory_reserved_gib": torch.cuda.max_memory_reserved() / devices.GIB,
+            "peak_memory_allocated_gib": torch.cuda.max_memory_allocated() / torch_device.GIB,
+            "peak_memory_reserved_gib": torch.cuda.max_memory_reserved() / torch_device.GIB,
         }
 
 
@@ -386,9 +386,9 @@ def has_device(device: str) -> bool:
 
 def hardware(shape: Shape) -> dict[str, Any]:
     """Return device, driver and the software around them."""
-    found = Gpus([shape.gpu]).describe()[0] if shape.gpu else {}
+    found = GpuMeters([shape.gpu]).describe()[0] if shape.gpu else {}
     return {
-        "hardware": environment({"gpus": 0 if shape.device == "cpu" else 1})["device"],
+        "hardware": machine_facts({"gpus": 0 if shape.device == "cpu" else 1})["device"],
         "driver": found.get("driver"),
         "power_limit_w": found.get("power_limit_w"),
         "torch": torch.__version__,

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-# As much of pynvml as longwatt.gpus uses; the GPUs come from an environment variable: uuid=name,...
+# As much of pynvml as longwatt.gpus.leases uses; the GPUs come from an environment variable:
+# uuid=name,...
 STAND_IN = """
 import os
 

@@ -12,9 +12,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from longwatt import gpus
+from longwatt.gpus import leases
 from longwatt.processes import TICKS_PER_S, started
-from longwatt.provenance import stamp
+from longwatt.provenance.stamps import stamp
 
 METERED = ("probe_batch_size", "finetune", "predict")  # the rules whose jobs lease GPUs
 SECONDS = 0.1  # of a job that the plan does not name
@@ -87,7 +87,9 @@ def run(job: Any) -> int:
     needed = job.params.settings["budget"]["gpus"] if job.rule in METERED else 0
     with (
         Path(job.log[0]).open("w", encoding="utf-8") as log,
-        gpus.lease(needed, label=key, say=lambda line: print(line, file=log, flush=True)) as lease,
+        leases.lease(
+            needed, label=key, say=lambda line: print(line, file=log, flush=True)
+        ) as lease,
     ):
         facts = {"rule": job.rule, "cell": name, "process_start": began, "uuids": lease.uuids}
         record(event="start", **facts)

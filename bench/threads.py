@@ -27,7 +27,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from bench import command_line
-from longwatt.waiting import DECIDED_BY, POLICY, TURNS
+from longwatt.jobs.waiting import DECIDED_BY, POLICY, TURNS
 
 DEFAULT = "DEFAULT"  # neither variable is set
 SPIN = "SPIN="  # SPIN=1000 is GOMP_SPINCOUNT=1000

@@ -19,7 +19,8 @@ from typing import Any
 from datasets import Dataset, Features, List, Value, disable_progress_bars
 
 from longwatt.datasets.records import Record, read_records
-from longwatt.tokenization import load_tokenizer, tokenize_dataset
+from longwatt.tokens.special_tokens import load_tokenizer
+from longwatt.tokens.tokenize import tokenize_dataset
 
 BATCH = 64
 

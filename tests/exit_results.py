@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from longwatt.calibration import judge_calibration
-from longwatt.temperatures import calibrate
+from longwatt.exits.calibration import judge_calibration
+from longwatt.exits.temperatures import calibrate
 
 LABELS = ("negative", "neutral", "positive")
 ENCODER_LAYERS = 6

@@ -18,8 +18,8 @@ from pathlib import Path
 import torch
 from accelerate.state import AcceleratorState, GradientState, PartialState
 
-from longwatt import distributed, stopping
-from longwatt.worker import Spec, die_with_parent
+from longwatt.jobs import distributed, sigterm
+from longwatt.jobs.worker import Spec, die_with_parent
 
 STOPPED, FAILED = 75, 1
 DEADLINE_S = 240.0  # of all processes of one run; what hangs has failed
@@ -74,7 +74,7 @@ def _fork(
             os.environ.update({name: str(value) for name, value in environment.items()})
             os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=port)
         status = _child(work, spec, fault)
-    except stopping.Stopped as stopped:
+    except sigterm.Stopped as stopped:
         print(stopped, flush=True)
         status = STOPPED
     except BaseException:
@@ -87,10 +87,10 @@ def _child(work, spec: Spec, fault: Fault | None) -> int:
     torch.set_num_threads(1)  # a forked process has lost the threads that the test's had
     for state in (AcceleratorState, PartialState, GradientState):
         state._reset_state()
-    stopping.listen()
+    sigterm.listen()
     if fault:
         fault()
-    with distributed.joined("gloo"):
+    with distributed.joined_group("gloo"):
         work(spec)
     return 0
 

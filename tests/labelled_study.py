@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from longwatt.expansion import write_out
-from longwatt.study import merge, normalise
+from longwatt.config.documents import merge, normalise
+from longwatt.config.expansion import write_out
 
 CONFIG = {"model_type": "bert", "hidden_size": 64, "num_hidden_layers": 6, "num_attention_heads": 2,
           "intermediate_size": 128, "max_position_embeddings": 128}  # fmt: skip
@@ -13,7 +13,7 @@ LAYERS = {"exits": [0, 1, 3, 5], "standard": [5], "efficient": [3]}
 
 
 def labelled_study(**changes: Any) -> dict[str, Any]:
-    """As `longwatt.study.read_study` gives it, with these parts merged over."""
+    """As `longwatt.config.studies.read_study` gives it, with these parts merged over."""
     models = {
         name: {"family": "early_exit", "initialisation": "random", "tokenizer": "bpe",
                "config": CONFIG,

@@ -8,13 +8,15 @@ from typing import Any
 
 import pandas as pd
 
-from longwatt import costs
-from longwatt.claim_pages import write_claims
-from longwatt.in_force import InForce
-from longwatt.provenance import Stage, deciding, sha256, stamp, write_json
-from longwatt.stages import Stages
-from longwatt.study_outputs import energies as energy_files
-from longwatt.summary import write_summary
+from longwatt.energy import costs
+from longwatt.files import sha256
+from longwatt.freshness.in_force import InForce
+from longwatt.provenance.identity import deciding_inputs
+from longwatt.provenance.stamps import Stage, stamp, write_json
+from longwatt.report.claims_page import write_claims
+from longwatt.results.summary import write_summary
+from longwatt.study.outputs import energy_files
+from longwatt.study.stages import Stages
 
 FACTS: dict[str, dict[str, Any]] = {
     "tokenize_dataset": {"sha256": {"validation.arrow": "1"}},
@@ -63,9 +65,9 @@ def _inputs(stages: Stages, stage: Stage) -> list[str]:
             tokenizer = f"resources/tokenizers/{data}/{path.parts[3]}/tokenizer.json"
             return [f"resources/datasets/{data}/dataset.json", tokenizer]
         case "finetune":
-            return deciding(stages.finetune_inputs(cell))
+            return deciding_inputs(stages.finetune_inputs(cell))
         case "predict":
-            return deciding(stages.predict_inputs(cell))
+            return deciding_inputs(stages.predict_inputs(cell))
         case "score":
             return [stages.inputs(cell)["tokenized"], str(path.with_name("predictions.jsonl"))]
         case "summarize_energy":
@@ -86,7 +88,9 @@ def summarise(current: InForce) -> None:
         return stamp(stage.rule, dict(stage.settings), current.code(stage), inputs)
 
     rows = stages.summarize().settings["rows"]
-    write_summary(results, rows, costs.figures(stages.machine), summary, made(stages.summarize()))
+    write_summary(
+        results, rows, costs.price_figures(stages.machine), summary, made(stages.summarize())
+    )
     for stage in (stages.tabulate(), stages.plot()):
         page = Path(stage.artefact).with_suffix(".html")
         page.parent.mkdir(parents=True, exist_ok=True)

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from longwatt.datasets.records import download
-from longwatt.tokenization import tokenize_dataset
-from longwatt.tokenizer_files import make_tokenizer
+from longwatt.tokens.tokenize import tokenize_dataset
+from longwatt.tokens.tokenizers import make_tokenizer
 
 
 def make_needle_data(path: Path, options: Mapping[str, Any], tokenizer: Mapping[str, Any]) -> Path:

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from longwatt.columns import COLUMNS
-from longwatt.published import Place, batch_sizes
-from longwatt.stages import Stages
-from longwatt.study import read_study
+from longwatt.config.studies import read_study
+from longwatt.study.published import PublishedPlace, published_batch_sizes
+from longwatt.study.stages import Stages
+from longwatt.study.summary_columns import COLUMNS
 
 # An example's cost over that of LED-base's.
 SIZES = {"led_base": 1.0, "led_large": 2.8, "bigbird_large": 3.6}
@@ -30,16 +30,16 @@ def published_study(root: Path) -> dict[str, Any]:
 def made_up(stages: Stages, seed: int = 0, **every: Any) -> pd.DataFrame:
     """Draw a summary of all cells with plausible numbers; `every` holds values of all rows."""
     noise = np.random.default_rng(seed)
-    batches = batch_sizes(stages.study["published"])
+    batches = published_batch_sizes(stages.study["published"])
     rows = [_row(row, noise, batches) | every for row in stages.summarize().settings["rows"]]
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
 def _row(
-    known: dict[str, Any], noise: np.random.Generator, batches: dict[Place, int]
+    known: dict[str, Any], noise: np.random.Generator, batches: dict[PublishedPlace, int]
 ) -> dict[str, Any]:
     qa, length, size = known["dataset"] == "qasper", known["seq_len"], SIZES[known["model"]]
-    place = Place(known["dataset"], known["model"], known["budget"], length)
+    place = PublishedPlace(known["dataset"], known["model"], known["budget"], length)
     bonus = 3 if size == 2.8 else -2 if size > 3 else 0
     score = (22 if qa else 47) + 4 * np.log2(length / 1024) + bonus
     score += noise.normal(0, 0.7)

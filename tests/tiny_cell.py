@@ -5,14 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from longwatt.cells import expand
+from longwatt.config.documents import merge
+from longwatt.config.studies import read_study
 from longwatt.energy.clock import Clock
 from longwatt.energy.log import append, next_run
 from longwatt.energy.recorder import Order, header
-from longwatt.execution import deciding, execution
-from longwatt.settings import execution_settings, finetune_settings, predict_settings
-from longwatt.study import merge, read_study
-from longwatt.worker import Spec
+from longwatt.jobs.worker import Spec
+from longwatt.study.cells import expand
+from longwatt.study.execution import deciding_settings, execution
+from longwatt.study.settings import execution_settings, finetune_settings, predict_settings
 from tests.conftest import ROOT, TINY_STUDY
 from tests.needle_data import make_needle_data
 
@@ -46,7 +47,7 @@ def training_spec(
     cell = list(expand(study).values())[1]
     settings = merge(finetune_settings(study, cell), changes or {})
     carried = {**execution_settings(study, cell), **settings["training"]}
-    settings["training"] = deciding(settings["training"])
+    settings["training"] = deciding_settings(settings["training"])
     names = {"model": "model", "training": "training.json", "history": "history.csv"}
     paths = {name: str(out / file) for name, file in names.items()}
     inputs = {**made_from(data), "work": str(out / "work")}

@@ -7,7 +7,7 @@ import random
 from pathlib import Path
 from typing import Any
 
-from longwatt.study import read_study
+from longwatt.config.studies import read_study
 from tests.conftest import ROOT
 
 WORDS = ("stone", "river", "cloud", "field", "house", "light", "paper", "glass")

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from longwatt.gpus import list_devices
+from longwatt.gpus.listing import list_devices
 from tests.conftest import TINY_STUDY
 from tests.workflow.conftest import Project
 

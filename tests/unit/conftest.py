@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from huggingface_hub import constants
 
-from longwatt import hub, hub_requests
+from longwatt.hub import client, requests
 from tests.hub_server import Hub
 from tests.tiny_cell import tiny_data, tiny_study
 
@@ -41,14 +41,14 @@ def served(tmp_path, monkeypatch):
             "HUGGINGFACE_HUB_CACHE",
             "HF_HUB_OFFLINE",
             "TRANSFORMERS_OFFLINE",
-            hub.MIRROR,
+            client.MIRROR,
         ):
             monkeypatch.delenv(name, raising=False)
         importlib.reload(constants)  # it reads them once
         monkeypatch.setattr(
             constants, "DOWNLOAD_CHUNK_SIZE", 10_000
         )  # it keeps whole chunks of what a cut leaves
-        hub_requests.listed_once.cache_clear()
+        requests.listed_once.cache_clear()
         yield server
     monkeypatch.undo()
     importlib.reload(constants)

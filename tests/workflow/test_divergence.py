@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from longwatt.workdir import read_lines
+from longwatt.jobs.work_folder import read_lines
 from tests.conftest import TINY_STUDY
 from tests.workflow.conftest import Project
 

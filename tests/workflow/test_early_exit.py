@@ -8,10 +8,10 @@ import sys
 import numpy as np
 import pytest
 
-from longwatt import displays
-from longwatt.exit_logits import read_logits
-from longwatt.exit_points import leave
 from longwatt.exits import load_classifier
+from longwatt.exits.logits import read_logits
+from longwatt.exits.replay import leave
+from longwatt.study import report_items
 from tests.tiny_exits import study_text, write_data
 from tests.workflow.conftest import Project
 
@@ -80,7 +80,7 @@ def test_the_oracle_is_wrong_only_where_every_exit_is(finished, rows):
 
 def test_every_figure_table_and_claim_is_there(finished):
     figures = finished.results / "exits/figures"
-    assert {path.stem for path in figures.glob("*.png")} == set(displays.EXIT_FIGURES) - {
+    assert {path.stem for path in figures.glob("*.png")} == set(report_items.EXIT_FIGURES) - {
         "exits_distilled"
     }
     assert "early-t0.7-b1" in (finished.results / "claims.md").read_text()

@@ -8,10 +8,10 @@ import pytest
 import torch
 from bench.stand_in_gpus import STAND_IN
 
-from longwatt.displays import GENERAL, figures, tables
-from longwatt.energy.reduction import summarize
-from longwatt.provenance import digest, read_stamp
-from longwatt.summary import COLUMNS
+from longwatt.energy.reduction.reduce import summarize_log
+from longwatt.provenance.stamps import digest, read_stamp
+from longwatt.results.summary import COLUMNS
+from longwatt.study.report_items import GENERAL, figures, tables
 from tests.conftest import TINY_STUDY
 from tests.workflow.conftest import Project
 
@@ -123,7 +123,7 @@ def test_figures_exist_and_the_energy_panel_says_why_it_is_empty(finished):
 
 
 def test_every_job_has_an_energy_log_with_its_phases(finished):
-    training = summarize([finished.cell(32) / "finetune/energy.jsonl.gz"])
+    training = summarize_log([finished.cell(32) / "finetune/energy.jsonl.gz"])
     assert {"idle_before", "load", "train", "validation", "checkpoint", "finish"} <= set(
         training["phases"]
     )
@@ -132,7 +132,7 @@ def test_every_job_has_an_energy_log_with_its_phases(finished):
         assert training["phases"][phase]["duration_s"] == pytest.approx(
             facts[f"{phase}_s"], abs=0.05
         )
-    inference = summarize([finished.cell(32) / "predict/greedy/energy.jsonl.gz"])
+    inference = summarize_log([finished.cell(32) / "predict/greedy/energy.jsonl.gz"])
     assert inference["duration_s"] == inference["phases"]["generate"]["duration_s"] > 0
     assert (training["attempts"], training["wasted"]["duration_s"]) == (1, 0)
     assert training["energy_source"] == "none"

@@ -111,7 +111,9 @@ def start_to_a_checkpoint(project: Project) -> subprocess.Popen[str]:
 
 
 def training_processes(project: Project) -> list[int]:
-    return [pid for pid in processes_of("longwatt.training") if works_in(pid, project.path)]
+    return [
+        pid for pid in processes_of("longwatt.training.finetune") if works_in(pid, project.path)
+    ]
 
 
 @pytest.mark.long

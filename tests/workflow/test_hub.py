@@ -6,16 +6,18 @@ import json
 
 import pytest
 
-from longwatt import hub
-from longwatt.study import read_study
-from longwatt.study_checks import checked_stages
+from longwatt.config.studies import read_study
+from longwatt.hub import client
+from longwatt.study.checks import checked_stages
 from tests.conftest import ROOT
 from tests.hub_server import Hub
 from tests.tiny_hub import repositories, study_of
 from tests.workflow.conftest import Project
 
 OUTSIDE = (
-    "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", hub.MIRROR,
+    "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", (
+        "HF_HUB_OFFLINE"
+    ), "TRANSFORMERS_OFFLINE", client.MIRROR,
 )  # fmt: skip
 WANTED = [
     "config.json", "config.json", "generation_config.json", "merges.txt", "model.safetensors",

@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from longwatt.pages import Labelled, Section, Table, as_html
+from longwatt.layout.pages import Labelled, Section, Table, as_html
 from tests.chromium import rendered, title_of
 from tests.workflow.conftest import Project
 

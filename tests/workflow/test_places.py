@@ -124,9 +124,9 @@ def test_what_is_advised_to_be_typed_is_there(root):
 
 
 def test_a_package_s_command_names_a_python_and_a_file_that_are_there(monkeypatch):
-    from longwatt.pretrained import REQUIREMENTS, missing_checkpoint
+    from longwatt.hub.checkpoints import REQUIREMENTS, missing_checkpoint
 
-    monkeypatch.setattr("longwatt.pretrained.find_spec", lambda name: None)
+    monkeypatch.setattr("longwatt.hub.checkpoints.find_spec", lambda name: None)
     problem = missing_checkpoint({"package": next(iter(REQUIREMENTS))}, lambda folder: None)
     python, *words = shlex.split((problem or "").rpartition("; ")[2])
     assert (

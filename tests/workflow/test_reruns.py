@@ -236,7 +236,7 @@ def test_accepted_code_keeps_finished_cells_and_trains_new_ones(project):
 
 
 def code_digest_of(project: Project) -> str:
-    from longwatt.provenance import read_stamp
+    from longwatt.provenance.stamps import read_stamp
 
     return read_stamp(project.cell(32) / "finetune/training.json")["code_digest"]
 

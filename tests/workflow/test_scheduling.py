@@ -11,9 +11,9 @@ from bench.packing import Job, jobs_of, overlaps
 from bench.stand_in_gpus import environment
 from bench.stand_in_stages import make_project, read_log, write_plan
 
-from longwatt.provenance import read_stamp
-from longwatt.settings import dataset_key
-from longwatt.study import read_study
+from longwatt.config.studies import read_study
+from longwatt.provenance.stamps import read_stamp
+from longwatt.study.settings import dataset_key
 from tests.conftest import ROOT, TINY_STUDY
 
 WIDE = "late/led/64/both/generated/seed1"

@@ -16,28 +16,22 @@ os.environ.update(PYTHONPATH=os.pathsep.join(filter(None, [LIB, inherited])))
 from snakemake.cli import parse_args
 from snakemake.exceptions import WorkflowError
 
-from longwatt import (
-    displays,
-    escaping,
-    gpus,
-    in_force,
-    machine_settings,
-    places,
-    plan_urgency as urgency,
-    scored,
-    source_checks,
-    start_checks,
-    study,
-    study_checks,
-    study_outputs as outputs,
-    waiting,
-)
+from longwatt.config import documents, machine_settings, studies
+from longwatt.config.errors import StudyError
 from longwatt.datasets import visibility
-from longwatt.startup import patterns
+from longwatt.freshness import in_force, source_checks
+from longwatt.gpus import listing
+from longwatt.jobs import waiting
+from longwatt.layout import escaping
+from longwatt.plan.plan import urgency
+from longwatt.startup import checks as start_checks
+from longwatt.startup import patterns, places, scored
 from longwatt.startup.run import Given, Run, partial_settings
+from longwatt.config.documents import checks as study_checks
+from longwatt.config.documents import outputs, report_items
 
 # Jobs inherit this, also those that load torch in their script.
-os.environ.update(waiting.environment(os.environ))
+os.environ.update(waiting.thread_environment(os.environ))
 
 # The jobs of a large study are millions of live objects and no garbage: looking through them while
 # they are made takes 16 % of the time (1,500 cells). Once jobs run, it is done again.
@@ -82,13 +76,13 @@ def given():
 
 def read_stages():
     """Read the jobs of the study that config.yaml names."""
-    schema = study.read_yaml(SCHEMAS / "config.schema.json")
+    schema = documents.read_yaml(SCHEMAS / "config.schema.json")
     machine = machine_settings.machine_settings(config, schema, STUDIES)
     os.environ.update(machine_settings.environment(machine))
     path = STUDIES / f"{machine['study']}.yaml"
-    document = study.read_study(path, SCHEMAS / "study.schema.json")
+    document = studies.read_study(path, SCHEMAS / "study.schema.json")
     found = study_checks.checked_stages(machine["study"], document, machine)
-    os.environ.update(visibility.environment(scored.scorings(found)))
+    os.environ.update(visibility.scorings_environment(scored.scorings(found)))
     return found
 
 
@@ -100,7 +94,7 @@ def gpu_limit():
     """
     if GIVEN.gpus is not None or GIVEN.on_cluster:
         return GIVEN.gpus
-    limit = len(gpus.list_devices())
+    limit = len(listing.list_devices())
     workflow.register_resource("gpu", limit)
     return limit
 
@@ -124,7 +118,7 @@ def figures_in_report(folder, figures):
 def tables_in_report(tables):
     """List every table as the report shows it, and for other programs."""
     shown = [in_report(f"tables/{n}.html", "table", t) for n, t in tables.items()]
-    kinds = [kind for kind in displays.TABLE_KINDS if kind != "html"]
+    kinds = [kind for kind in report_items.TABLE_KINDS if kind != "html"]
     names = [f"{name}.{kind}" for name in tables for kind in kinds]
     return [*shown, *(f"results/{{study}}/tables/{name}" for name in names)]
 
@@ -139,7 +133,7 @@ try:
     IN_FORCE = in_force.InForce(STAGES, SCRIPTS, config.get("accept_code", []))
     RUN = Run(IN_FORCE, GIVEN, gpu_limit(), STUDIES, SCHEMAS / "study.schema.json")
     RUN.start()
-except (study.StudyError, gpus.GpuError, start_checks.StaleReport) as error:
+except (StudyError, listing.GpuError, start_checks.StaleReport) as error:
     # A wrong setting stops the run with its message, not with a traceback.
     raise WorkflowError(str(error))
 

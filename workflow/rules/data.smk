@@ -1,7 +1,7 @@
 """Make data once for all studies, and first, so that bad data shows before any training.
 
 Files that data are read from are `ancient`: Snakemake would miss older ones that replace them, and
-make everything again after a mere touch. `longwatt.source_checks` compares what they hold.
+make everything again after a mere touch. `longwatt.freshness.source_checks` compares what they hold.
 """
 
 
@@ -28,7 +28,7 @@ rule download_dataset:
 rule download_model:
     """Bring safetensors and configuration of one pretrained model."""
     input:
-        files=ancient(lambda w: source_checks.model_files(STAGES, w.model)),
+        files=ancient(lambda w: source_checks.model_source_files(STAGES, w.model)),
     output:
         model="resources/models/{model}/model.json",
     log:

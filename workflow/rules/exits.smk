@@ -102,7 +102,7 @@ rule plot_exits:
         difficulty="results/{study}/exits/difficulty.csv",
         calibrations=lambda w: outputs.calibrations(STAGES),
     output:
-        *figures_in_report("exits/figures", displays.exit_figures(STAGES.study)),
+        *figures_in_report("exits/figures", report_items.exit_figures(STAGES.study)),
         report="results/{study}/exits/exits_figures.json",
     log:
         "logs/{study}/plot_exits.log",

@@ -24,9 +24,9 @@ rule tabulate:
     input:
         summary="results/{study}/summary.csv",
         report="results/{study}/summary.json",
-        facts=lambda w: outputs.dataset_facts(STAGES),
+        facts=lambda w: outputs.dataset_fact_files(STAGES),
     output:
-        *tables_in_report(displays.tables(STAGES.study)),
+        *tables_in_report(report_items.tables(STAGES.study)),
         report="results/{study}/tables/tables.json",
     log:
         "logs/{study}/tabulate.log",
@@ -44,7 +44,7 @@ rule plot:
     input:
         summary="results/{study}/summary.csv",
     output:
-        *figures_in_report("figures", displays.figures(STAGES.study)),
+        *figures_in_report("figures", report_items.figures(STAGES.study)),
         report="results/{study}/figures/figures.json",
     log:
         "logs/{study}/plot.log",
@@ -60,7 +60,7 @@ rule plot:
 rule plot_power:
     """Draw every cell's power over time, its phases shaded."""
     input:
-        lambda w: outputs.energies(STAGES),
+        lambda w: outputs.energy_files(STAGES),
     output:
         page=report(
             outputs.power_page(STAGES),

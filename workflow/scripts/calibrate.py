@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
-from longwatt import job
-from longwatt.provenance import stamp
-from longwatt.temperatures import calibrate
+from longwatt.exits.temperatures import calibrate
+from longwatt.jobs import log
+from longwatt.provenance.stamps import stamp
 
 if __name__ == "__main__":
-    with job.logged(snakemake.log[0], snakemake.params.failure):
+    with log.logged(snakemake.log[0], snakemake.params.failure):
         calibrate(
             snakemake.params.settings,
             **{name: Path(path) for name, path in {**snakemake.input, **snakemake.output}.items()},

@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
-from longwatt import job
-from longwatt.compare_report import write_comparison
-from longwatt.provenance import stamp
+from longwatt.compare.report import write_comparison
+from longwatt.jobs import log
+from longwatt.provenance.stamps import stamp
 
 if __name__ == "__main__":
-    with job.logged(snakemake.log[0]):
+    with log.logged(snakemake.log[0]):
         write_comparison(
             Path(snakemake.params.results),
             snakemake.params.settings,

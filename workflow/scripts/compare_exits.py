@@ -2,13 +2,13 @@
 
 from pathlib import Path
 
-from longwatt import job
-from longwatt.exit_comparison import compare
-from longwatt.provenance import stamp
+from longwatt.exits.comparison import compare_exits
+from longwatt.jobs import log
+from longwatt.provenance.stamps import stamp
 
 if __name__ == "__main__":
-    with job.logged(snakemake.log[0]):
-        compare(
+    with log.logged(snakemake.log[0]):
+        compare_exits(
             Path(snakemake.params.results),
             snakemake.params.settings["cells"],
             snakemake.params.settings,

@@ -2,13 +2,13 @@
 
 from pathlib import Path
 
-from longwatt import job
 from longwatt.datasets.records import download
 from longwatt.datasets.visibility import scored_by
-from longwatt.provenance import stamp
+from longwatt.jobs import log
+from longwatt.provenance.stamps import stamp
 
 if __name__ == "__main__":
-    with job.logged(snakemake.log[0], fetches=True):
+    with log.logged(snakemake.log[0], fetches=True):
         download(
             snakemake.params.settings,
             Path(snakemake.output.dataset).parent,

@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
-from longwatt import job
+from longwatt.jobs import log
 from longwatt.models.download import download_model
-from longwatt.provenance import stamp
+from longwatt.provenance.stamps import stamp
 
 if __name__ == "__main__":
-    with job.logged(snakemake.log[0], fetches=True):
+    with log.logged(snakemake.log[0], fetches=True):
         download_model(
             snakemake.params.settings,
             Path(snakemake.output.model).parent,

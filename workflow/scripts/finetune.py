@@ -1,15 +1,16 @@
 """Train one cell."""
 
-from longwatt import job
-from longwatt.execution import MAY_CHANGE
-from longwatt.provenance import deciding, stamp, work_identity
+from longwatt.jobs import launch, log
+from longwatt.provenance.identity import deciding_inputs, work_identity
+from longwatt.provenance.stamps import stamp
+from longwatt.study.execution import MAY_CHANGE
 
 if __name__ == "__main__":
-    with job.logged(snakemake.log[0], snakemake.params.failure):
-        made_from = deciding(snakemake.input)
+    with log.logged(snakemake.log[0], snakemake.params.failure):
+        made_from = deciding_inputs(snakemake.input)
         made_by = stamp(snakemake.rule, snakemake.params.settings, snakemake.params.code, made_from)
-        job.run_workers(
-            "longwatt.training",
+        launch.run_workers(
+            "longwatt.training.finetune",
             spec={
                 "settings": snakemake.params.settings,
                 "paths": {**snakemake.input, **snakemake.output, "work": snakemake.params.work},

@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
-from longwatt import job
-from longwatt.claim_pages import write_claims
-from longwatt.provenance import stamp
+from longwatt.jobs import log
+from longwatt.provenance.stamps import stamp
+from longwatt.report.claims_page import write_claims
 
 if __name__ == "__main__":
-    with job.logged(snakemake.log[0]):
+    with log.logged(snakemake.log[0]):
         write_claims(
             Path(snakemake.input.summary),
             Path(snakemake.output.verdicts),

@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
-from longwatt import job
-from longwatt.provenance import stamp, write_json
-from longwatt.tokenizer_files import make_tokenizer
+from longwatt.jobs import log
+from longwatt.provenance.stamps import stamp, write_json
+from longwatt.tokens.tokenizers import make_tokenizer
 
 if __name__ == "__main__":
-    with job.logged(snakemake.log[0], fetches=True):
+    with log.logged(snakemake.log[0], fetches=True):
         made_by = stamp(
             snakemake.rule,
             snakemake.params.settings,

@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
-from longwatt import job
-from longwatt.partial import write_partial
-from longwatt.provenance import stamp
+from longwatt.jobs import log
+from longwatt.provenance.stamps import stamp
+from longwatt.report.partial import write_partial
 
 if __name__ == "__main__":
-    with job.logged(snakemake.log[0]):
+    with log.logged(snakemake.log[0]):
         write_partial(
             Path(snakemake.params.results),
             snakemake.params.settings,

@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
-from longwatt import job
-from longwatt.plan_report import write_plan
-from longwatt.provenance import stamp
+from longwatt.jobs import log
+from longwatt.plan.report import write_plan
+from longwatt.provenance.stamps import stamp
 
 if __name__ == "__main__":
-    with job.logged(snakemake.log[0]):
+    with log.logged(snakemake.log[0]):
         write_plan(
             snakemake.params.settings,
             snakemake.params.stamps,

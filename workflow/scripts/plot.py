@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
-from longwatt import job
-from longwatt.figures import plot_all
-from longwatt.provenance import stamp
+from longwatt.jobs import log
+from longwatt.provenance.stamps import stamp
+from longwatt.report.figures import plot_all
 
 if __name__ == "__main__":
-    with job.logged(snakemake.log[0]):
+    with log.logged(snakemake.log[0]):
         plot_all(
             Path(snakemake.input.summary),
             Path(snakemake.output.report).parent,

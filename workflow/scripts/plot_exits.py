@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
-from longwatt import job
-from longwatt.exit_figures import plot_exits
-from longwatt.provenance import stamp
+from longwatt.exits.figures import plot_exits
+from longwatt.jobs import log
+from longwatt.provenance.stamps import stamp
 
 if __name__ == "__main__":
-    with job.logged(snakemake.log[0]):
+    with log.logged(snakemake.log[0]):
         plot_exits(
             Path(snakemake.input.exits),
             Path(snakemake.input.curve),

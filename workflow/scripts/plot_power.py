@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
-from longwatt import job
-from longwatt.power_page import write_power
-from longwatt.provenance import stamp
+from longwatt.jobs import log
+from longwatt.provenance.stamps import stamp
+from longwatt.report.power_page import write_power
 
 if __name__ == "__main__":
-    with job.logged(snakemake.log[0]):
+    with log.logged(snakemake.log[0]):
         folder = Path(snakemake.output.report).parent
         write_power(
             folder.parent,

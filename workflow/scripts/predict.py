@@ -1,14 +1,15 @@
 """Predict with one cell's best weights at one inference point."""
 
-from longwatt import job
-from longwatt.provenance import deciding, stamp, work_identity
+from longwatt.jobs import launch, log
+from longwatt.provenance.identity import deciding_inputs, work_identity
+from longwatt.provenance.stamps import stamp
 
 if __name__ == "__main__":
-    with job.logged(snakemake.log[0], snakemake.params.failure):
-        made_from = deciding(snakemake.input)
+    with log.logged(snakemake.log[0], snakemake.params.failure):
+        made_from = deciding_inputs(snakemake.input)
         made_by = stamp(snakemake.rule, snakemake.params.settings, snakemake.params.code, made_from)
-        job.run_workers(
-            "longwatt.inference",
+        launch.run_workers(
+            "longwatt.inference.predict",
             spec={
                 "settings": snakemake.params.settings,
                 "paths": {**snakemake.input, **snakemake.output, "work": snakemake.params.work},

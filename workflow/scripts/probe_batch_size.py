@@ -1,12 +1,12 @@
 """Find the largest batch per device that fits."""
 
-from longwatt import job
-from longwatt.provenance import stamp
+from longwatt.jobs import launch, log
+from longwatt.provenance.stamps import stamp
 
 if __name__ == "__main__":
-    with job.logged(snakemake.log[0], f"{snakemake.params.work}/failure.json"):
-        job.run_workers(
-            "longwatt.probing",
+    with log.logged(snakemake.log[0], f"{snakemake.params.work}/failure.json"):
+        launch.run_workers(
+            "longwatt.training.probe_batch_size",
             spec={
                 "settings": snakemake.params.settings,
                 "paths": {**snakemake.input, **snakemake.output, "work": snakemake.params.work},

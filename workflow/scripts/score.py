@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
-from longwatt import job
-from longwatt.provenance import stamp
-from longwatt.scoring import score
+from longwatt.jobs import log
+from longwatt.provenance.stamps import stamp
+from longwatt.results.scoring import score
 
 if __name__ == "__main__":
-    with job.logged(snakemake.log[0], snakemake.params.failure):
+    with log.logged(snakemake.log[0], snakemake.params.failure):
         score(
             snakemake.params.settings,
             **{name: Path(path) for name, path in {**snakemake.input, **snakemake.output}.items()},

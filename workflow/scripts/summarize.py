@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
-from longwatt import job
-from longwatt.provenance import stamp
-from longwatt.summary import write_summary
+from longwatt.jobs import log
+from longwatt.provenance.stamps import stamp
+from longwatt.results.summary import write_summary
 
 if __name__ == "__main__":
-    with job.logged(snakemake.log[0]):
+    with log.logged(snakemake.log[0]):
         summary = Path(snakemake.output.summary)
         made_by = stamp(snakemake.rule, snakemake.params.settings, snakemake.params.code)
         write_summary(

@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
-from longwatt import job
 from longwatt.energy.artefacts import write_energy
-from longwatt.provenance import stamp
+from longwatt.jobs import log
+from longwatt.provenance.stamps import stamp
 
 if __name__ == "__main__":
-    with job.logged(snakemake.log[0], snakemake.params.failure):
+    with log.logged(snakemake.log[0], snakemake.params.failure):
         made_by = stamp(
             snakemake.rule, snakemake.params.settings, snakemake.params.code, snakemake.input
         )

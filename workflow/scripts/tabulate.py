@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
-from longwatt import job
-from longwatt.provenance import stamp
-from longwatt.tables import write_tables
+from longwatt.jobs import log
+from longwatt.provenance.stamps import stamp
+from longwatt.report.tables import write_tables
 
 if __name__ == "__main__":
-    with job.logged(snakemake.log[0]):
+    with log.logged(snakemake.log[0]):
         write_tables(
             Path(snakemake.input.summary),
             Path(snakemake.output.report).parent,

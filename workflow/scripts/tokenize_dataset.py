@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
-from longwatt import job
-from longwatt.provenance import stamp
-from longwatt.tokenization import tokenize_dataset
+from longwatt.jobs import log
+from longwatt.provenance.stamps import stamp
+from longwatt.tokens.tokenize import tokenize_dataset
 
 if __name__ == "__main__":
-    with job.logged(snakemake.log[0]):
+    with log.logged(snakemake.log[0]):
         tokenize_dataset(
             Path(snakemake.input.records),
             Path(snakemake.input.tokenizer).parent,

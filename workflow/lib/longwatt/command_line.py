@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import select
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from longwatt.disk_space import DISK_FULL
@@ -18,7 +19,7 @@ INTERRUPTED = 128 + signal.SIGINT
 UNWRITTEN = 74  # <sysexits.h>: EX_IOERR
 
 
-def run(main: Callable[[], int]) -> NoReturn:
+def run_command(main: Callable[[], int]) -> NoReturn:
     """Run `main` and end the process with the status that it returns.
 
     Args:
@@ -54,3 +55,16 @@ def _end(status: int, message: str = "") -> NoReturn:
     if message:
         os.write(2, message.encode())
     os._exit(status)
+
+
+def parse_with_command(
+    parser: argparse.ArgumentParser, verb: str, arguments: Sequence[str] | None
+) -> tuple[argparse.Namespace, list[str]]:
+    """Parse a command line whose `verb` runs the command after `--`, and return both."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    # Cut here: argparse's own treatment of "--" differs between Python versions.
+    cut = given.index("--") if "--" in given else len(given)
+    parsed, command = parser.parse_args(given[:cut]), given[cut + 1 :]
+    if parsed.verb == verb and not command:
+        parser.error("no command; write it after --")
+    return parsed, command

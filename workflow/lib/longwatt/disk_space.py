@@ -43,10 +43,10 @@ def said_of_full(error: BaseException, *folders: Path) -> str:
     for folder in folders:
         disks.setdefault(_nearest(folder).stat().st_dev, folder)
     rooms = ", ".join(map(free_space, disks.values()))
-    return f"{in_words(error, *folders)}; {rooms}: free some, then run again"
+    return f"{disk_error_words(error, *folders)}; {rooms}: free some, then run again"
 
 
-def in_words(error: BaseException, *folders: Path) -> str:
+def disk_error_words(error: BaseException, *folders: Path) -> str:
     """Word an error so that a full disk is named, whatever a library says."""
     words = str(error) or type(error).__name__
     if any(plain in words.lower() for plain in _PLAIN) or not (is_full(error) or full(folders)):

@@ -16,7 +16,7 @@ from typing import IO, Any
 
 CHANGES_NO_RESULT = "It starts and ends processes, whatever they do."
 
-RUN = "LONGWATT_RUN"  # environment: the Snakemake that started a job, as `identified`
+RUN_VARIABLE = "LONGWATT_RUN"  # environment: the Snakemake that started a job, as `identified`
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
 

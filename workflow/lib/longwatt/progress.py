@@ -15,7 +15,7 @@ from longwatt.disk_space import DISK_FULL
 CHANGES_NO_RESULT = "It tells how far a job is."
 
 TERMINAL = "LONGWATT_TERMINAL"  # a path that the job opened for its workers
-LABEL = "LONGWATT_LABEL"
+LABEL_VARIABLE = "LONGWATT_LABEL"
 
 
 class _Log(io.FileIO):
@@ -30,7 +30,7 @@ class _Log(io.FileIO):
             if error.errno not in DISK_FULL:
                 raise
             if not self.told:
-                label = os.environ.get(LABEL, "longwatt")
+                label = os.environ.get(LABEL_VARIABLE, "longwatt")
                 tell_terminal(f"{label}: the log cannot be written: {error.strerror}\n")
             self.told = True
             return len(data)
@@ -46,7 +46,7 @@ def outlast_full_disk() -> None:
 
 def say(message: str) -> None:
     """Print a line with the job's label to the log and to a watcher's terminal."""
-    line = f"{os.environ.get(LABEL, 'longwatt')}: {message}\n"
+    line = f"{os.environ.get(LABEL_VARIABLE, 'longwatt')}: {message}\n"
     print(line, end="", flush=True)
     tell_terminal(line)
 
@@ -60,7 +60,7 @@ def tell_terminal(line: str) -> None:
             stream.write(line.encode())  # at once, so that other jobs' lines stay out of it
 
 
-def share(descriptor: int) -> None:
+def share_terminal(descriptor: int) -> None:
     """Make all writers through `descriptor` append to its file.
 
     After `snakemake ... > log` Snakemake holds the file with an offset of its own, and would

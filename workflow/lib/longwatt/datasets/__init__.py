@@ -29,14 +29,14 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from longwatt import hub
 from longwatt.datasets.records import SPLITS, files_read
+from longwatt.hub import client
 
 Options = Mapping[str, Any]
 
 
 @cache
-def sources() -> tuple[str, ...]:
+def source_names() -> tuple[str, ...]:
     """List the names of all sources: the modules here that define `OPTIONS_SCHEMA`."""
     names = sorted(module.name for module in pkgutil.iter_modules(__path__))
     return tuple(name for name in names if hasattr(_module(name), "OPTIONS_SCHEMA"))
@@ -74,9 +74,9 @@ def missing(source: str, options: Options) -> str | None:
     return sentence
 
 
-def repository(source: str, options: Options) -> tuple[hub.Repository, hub.Choose] | None:
+def repository(source: str, options: Options) -> tuple[client.Repository, client.Choose] | None:
     """Return the hub repository of a dataset and the choice of its files, or None."""
-    found: tuple[hub.Repository, hub.Choose] | None = _ask(source, "repository", options)
+    found: tuple[client.Repository, client.Choose] | None = _ask(source, "repository", options)
     return found
 
 

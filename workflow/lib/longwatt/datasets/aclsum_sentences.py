@@ -17,7 +17,7 @@ from longwatt.datasets.overlap import shared_texts
 from longwatt.datasets.records import Record, SourceData
 
 SECTIONS = ("abstract", "introduction", "conclusion")
-NONE = "none"  # the class of sentences that tell none of the aspects
+NO_ASPECT = "none"  # the class of sentences that tell none of the aspects
 
 OPTIONS_SCHEMA = aclsum.OPTIONS_SCHEMA
 
@@ -58,5 +58,5 @@ def _split(name: str, aspects: Sequence[str]) -> tuple[list[Record], int]:
                     several += 1
                     continue
                 id_ = f"{document.id}/{section}/{number}"
-                records.append(Record(id_, sentence, (marked[0] if marked else NONE,)))
+                records.append(Record(id_, sentence, (marked[0] if marked else NO_ASPECT,)))
     return records, several

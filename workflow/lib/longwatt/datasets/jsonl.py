@@ -6,17 +6,17 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from longwatt.datasets.opening import open_data, refuse_foreign
+from longwatt.datasets.reading.opening import open_data, refuse_foreign
+from longwatt.datasets.reading.rows import SourceRow, read_rows, records_of
 from longwatt.datasets.records import SPLITS, DatasetError, Record, SourceData, object_of
-from longwatt.datasets.rows import Row, read_rows, records_of
 
 _TEXT = {"type": "string", "minLength": 1}
-FIELDS = ("id", "query", "input", "output")
+RECORD_FIELDS = ("id", "query", "input", "output")
 
 OPTIONS_SCHEMA = object_of(
     ["files"],
     files={**object_of([], **dict.fromkeys(SPLITS, _TEXT)), "minProperties": 1},
-    fields=object_of([], **dict.fromkeys(FIELDS, _TEXT)),
+    fields=object_of([], **dict.fromkeys(RECORD_FIELDS, _TEXT)),
     licence=_TEXT,
 )
 
@@ -72,7 +72,7 @@ def _paths(options: Mapping[str, Any]) -> dict[str, Path]:
     return {split: Path(options["files"][split]).expanduser() for split in splits(options)}
 
 
-def _rows(path: Path) -> Iterator[Row]:
+def _rows(path: Path) -> Iterator[SourceRow]:
     row = None
     with open_data(path, str(path)) as stream:
         refuse_foreign(stream, str(path))
@@ -87,9 +87,9 @@ class _Ids:
 
     def __init__(self, fields: Mapping[str, str]) -> None:
         self.fields = fields
-        self._first: Row | None = None
+        self._first: SourceRow | None = None
 
-    def record(self, row: Row) -> Record:
+    def record(self, row: SourceRow) -> Record:
         self._first = self._first or row
         # One row with an id means that all have one: a number could be another row's id.
         fields, field = self.fields, self.fields.get("id", "id")

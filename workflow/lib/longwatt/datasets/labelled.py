@@ -17,19 +17,19 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from longwatt import hub
-from longwatt.datasets.label_names import label_of, twice_named
 from longwatt.datasets.overlap import shared_texts
+from longwatt.datasets.reading.label_names import label_of, twice_named
+from longwatt.datasets.reading.row_files import INSIDE, read_file, split_member
+from longwatt.datasets.reading.rows import SourceRow
+from longwatt.datasets.reading.stored import ChosenRecords, StoredRecords
 from longwatt.datasets.records import SPLITS, DatasetError, Record, SourceData, list_of, object_of
-from longwatt.datasets.row_files import INSIDE, read_file, split_member
-from longwatt.datasets.rows import Row
-from longwatt.datasets.stored import ChosenRecords, StoredRecords
-from longwatt.provenance import sha256
+from longwatt.files import sha256
+from longwatt.hub import client
 
 Splits = dict[str, Collection[Record]]
 MIRRORED = "mirror:"
 SEPARATOR = "\n\n"  # between the texts of a pair in one field
-FIELDS = {"input": "input", "label": "label"}  # default names of a file's fields
+DEFAULT_FIELDS = {"input": "input", "label": "label"}  # default names of a file's fields
 
 _TEXT = {"type": "string", "minLength": 1}
 _NAMES = {"type": "array", "minItems": 2, "items": _TEXT}
@@ -64,7 +64,7 @@ OPTIONS_SCHEMA = {
         ),
         pair=object_of([], separator=_TEXT, second_first={"type": "boolean"}),
         licence=_TEXT,
-        **hub.SCHEMA,
+        **client.SCHEMA,
     ),
     "dependentRequired": {"repository": ["revision"], "revision": ["repository"]},
 }
@@ -90,11 +90,11 @@ def local_files(options: Mapping[str, Any]) -> dict[str, Path]:
     return {} if "repository" in options else {name: _local(name) for name in _archives(options)}
 
 
-def repository(options: Mapping[str, Any]) -> tuple[hub.Repository, hub.Choose] | None:
+def repository(options: Mapping[str, Any]) -> tuple[client.Repository, client.Choose] | None:
     """Return the hub repository of the files and the choice of them, or None."""
     if "repository" not in options:
         return None
-    found = hub.Repository("dataset", options["repository"], options["revision"])
+    found = client.Repository("dataset", options["repository"], options["revision"])
     return found, lambda names: _choose(names, options)
 
 
@@ -103,10 +103,10 @@ def missing(options: Mapping[str, Any]) -> str | None:
     problem = _contradiction(options)
     if problem or "repository" in options:
         return problem
-    mirror = os.environ.get(hub.MIRROR, "")
+    mirror = os.environ.get(client.MIRROR, "")
     for path in _all_files(options):
         if path.startswith(MIRRORED) and (not mirror or mirror.startswith(("http://", "https://"))):
-            have = f"{hub.without_credentials(mirror)} is a URL" if mirror else "none is set"
+            have = f"{client.without_credentials(mirror)} is a URL" if mirror else "none is set"
             return (
                 f"options.files: {path} lies in the mirror's folder, but {have}; give a folder as "
                 "`mirror` in config.yaml or with --config mirror=..."
@@ -144,9 +144,9 @@ def read(options: Mapping[str, Any]) -> SourceData:
     if problem := missing(options):
         raise DatasetError(problem)
     found = repository(options)
-    folder = hub.fetch(*found) if found else None
+    folder = client.fetch(*found) if found else None
     rows, doubts = _Rows(options, folder), []
-    if found and folder and not hub.verified(found[0], folder, _archives(options)):
+    if found and folder and not client.verified(found[0], folder, _archives(options)):
         # Nothing beside a mirror's copy says that it is of the pinned revision.
         doubts = [f"unverified: nothing says that the files in {folder} are of {found[0]}"]
     read_splits: Splits = {split: rows.of(split) for split in SPLITS if split in options["files"]}
@@ -165,7 +165,7 @@ class _Rows:
     def __init__(self, options: Mapping[str, Any], folder: Path | None) -> None:
         self.options = options
         self.folder = folder
-        self.fields = {**FIELDS, **options.get("fields", {})}
+        self.fields = {**DEFAULT_FIELDS, **options.get("fields", {})}
         self.notes: list[str] = []
 
     def of(self, split: str) -> StoredRecords:
@@ -186,14 +186,14 @@ class _Rows:
         self.notes += notes
         return records
 
-    def _rows(self, split: str) -> Iterator[Row]:
+    def _rows(self, split: str) -> Iterator[SourceRow]:
         for path in _listed(self.options["files"][split]):
             file, member = split_member(path)
             where = _local(path) if self.folder is None else self.folder / file
             name = f"{where}{INSIDE}{member}" if member else str(where)
             yield from read_file(where, member, name, list(self.fields.values()))
 
-    def _record(self, row: Row, number: int) -> Record | str:
+    def _record(self, row: SourceRow, number: int) -> Record | str:
         """Return a row's record, or the reason why there is none."""
         label = label_of(row, self.fields["label"], self.options)
         if label is None:
@@ -208,7 +208,7 @@ class _Rows:
         id_ = row.id(self.fields["id"]) if "id" in self.fields else str(number)
         return Record(id_, first, (label,), second="".join(rest))
 
-    def _pair(self, row: Row, text: str) -> tuple[str, str]:
+    def _pair(self, row: SourceRow, text: str) -> tuple[str, str]:
         separator = self.options["pair"].get("separator", SEPARATOR)
         before, _, after = text.partition(separator)
         if not before.strip() or not after.strip():
@@ -273,7 +273,7 @@ def _all_files(options: Mapping[str, Any]) -> list[str]:
 def _local(path: str) -> Path:
     file, _ = split_member(path)
     if file.startswith(MIRRORED):
-        return Path(os.environ.get(hub.MIRROR, "")).expanduser() / file.removeprefix(MIRRORED)
+        return Path(os.environ.get(client.MIRROR, "")).expanduser() / file.removeprefix(MIRRORED)
     return Path(file).expanduser()
 
 

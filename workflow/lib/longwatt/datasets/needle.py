@@ -14,7 +14,7 @@ from typing import Any
 from longwatt.datasets.records import SPLITS, Record, SourceData, object_of
 
 QUERY = "What is the secret code?"
-MARKER = ("the", "secret", "code", "is")
+MARKER_WORDS = ("the", "secret", "code", "is")
 _COUNT = {"type": "integer", "minimum": 1}
 
 OPTIONS_SCHEMA = object_of(
@@ -58,17 +58,17 @@ def _words(source: random.Random, count: int) -> list[str]:
     """Draw distinct pronounceable words of two syllables and a final letter."""
     syllables = [c + v for c in "bdfgklmnprstvz" for v in "aeiou"]
     all_words = [a + b + end for a in syllables for b in syllables for end in "nrst"]
-    return source.sample([word for word in all_words if word not in MARKER], count)
+    return source.sample([word for word in all_words if word not in MARKER_WORDS], count)
 
 
 def _record(
     source: random.Random, id_: str, length: int, answers: list[list[str]], filler: list[str]
 ) -> Record:
     answer = [source.choice(vocabulary) for vocabulary in answers]
-    needle = [*MARKER, *answer, "."]
+    needle = [*MARKER_WORDS, *answer, "."]
     rest = source.choices(filler, k=length - len(needle))
     place = source.randint(0, len(rest))
-    head = " ".join([*rest[:place], *MARKER])
+    head = " ".join([*rest[:place], *MARKER_WORDS])
     text = " ".join([head, *answer, ".", *rest[place:]])
     ends, position = [], len(QUERY) + 2 + len(head)
     for word in answer:

@@ -17,11 +17,12 @@ from longwatt.datasets.visibility import (
     Scoring,
     UnseenReferences,
     count_unseen,
-    notes,
     refuse_unseen,
+    visibility_notes,
 )
-from longwatt.provenance import sha256, whole_file, write_json
-from longwatt.source_files import Facts, SourceChanged, recorded
+from longwatt.files import sha256, whole_file
+from longwatt.provenance.source_files import FileFacts, SourceChanged, recorded_facts
+from longwatt.provenance.stamps import write_json
 from longwatt.tasks import CLASSIFICATION
 
 SPLITS = ("train", "validation", "test")
@@ -72,7 +73,8 @@ class SourceData:
     """Records by split that a source yields, and facts that the study may rest on.
 
     Attributes:
-        splits: records by split name; records from files lie on disk (`longwatt.datasets.stored`).
+        splits: records by split name; records from files lie on disk
+            (`longwatt.datasets.reading.stored`).
         licence: of the texts.
         origin: where the texts come from, with a version.
         chance_per_hidden_word: the share of hidden reference words that the best guess gets right;
@@ -124,7 +126,7 @@ def download(
                 statistics_of[split].add(record)
                 row = {"split": split, **asdict(record), "lead": _lead(record, lead_words)}
                 stream.write(json.dumps(row, ensure_ascii=False) + "\n")
-    said = notes(seen, scored)
+    said = visibility_notes(seen, scored)
     for note in said:  # a log is read before a file of facts
         print(f"Note: {note}", flush=True)
     facts = {
@@ -145,13 +147,13 @@ def download(
     write_json(folder / "dataset.json", facts)
 
 
-def _read(settings: Mapping[str, Any], folder: Path) -> tuple[SourceData, list[Facts]]:
+def _read(settings: Mapping[str, Any], folder: Path) -> tuple[SourceData, list[FileFacts]]:
     source = import_module(f"longwatt.datasets.{settings['source']}")
     files = files_read(source, settings["options"])
     # The source itself says which files are missing.
     there = {name: path for name, path in files.items() if path.is_file()}
     try:
-        with stored_in(folder), recorded(there) as sources:
+        with stored_in(folder), recorded_facts(there) as sources:
             data: SourceData = source.read(settings["options"])
     except SourceChanged as error:
         raise DatasetError(str(error)) from None

@@ -18,18 +18,18 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from longwatt import hub
-from longwatt.datasets.opening import refuse_foreign, unpacked
+from longwatt.datasets.reading.opening import refuse_foreign, unpacked
+from longwatt.datasets.reading.rows import Noted, SourceRow, read_rows, records_of
 from longwatt.datasets.records import SPLITS, DatasetError, Record, SourceData, list_of, object_of
-from longwatt.datasets.rows import Noted, Row, read_rows, records_of
-from longwatt.hub import MIRROR
-from longwatt.provenance import sha256
+from longwatt.files import sha256
+from longwatt.hub import client
+from longwatt.hub.client import MIRROR
 
 REPOSITORY = "tau/scrolls"
 # The inputs of these tasks begin with a query and a blank line.
 QUERIED = ("qmsum", "qasper", "narrative_qa", "quality", "contract_nli")
 TASKS = ("gov_report", "summ_screen_fd", *QUERIED)
-TIMEOUT_S = 60  # without a single byte
+DOWNLOAD_TIMEOUT_S = 60  # without a single byte
 LABELLED = ("train", "validation")  # SCROLLS hides the test splits' outputs
 
 OPTIONS_SCHEMA = {
@@ -38,7 +38,7 @@ OPTIONS_SCHEMA = {
         task={"enum": list(TASKS)},
         splits=list_of({"enum": list(SPLITS)}),
         sha256={"type": "string", "pattern": "^[0-9a-f]{64}$"},
-        **hub.SCHEMA,
+        **client.SCHEMA,
     ),
     "dependentRequired": {"repository": ["revision"]},
 }
@@ -49,12 +49,12 @@ def splits(options: Mapping[str, Any]) -> list[str]:
     return [split for split in SPLITS if split in options.get("splits", LABELLED)]
 
 
-def repository(options: Mapping[str, Any]) -> tuple[hub.Repository, hub.Choose] | None:
+def repository(options: Mapping[str, Any]) -> tuple[client.Repository, client.Choose] | None:
     """Return the hub repository that has the task, or None if no revision is named."""
     if "revision" not in options:
         return None
     name = options.get("repository", REPOSITORY)
-    found = hub.Repository("dataset", name, options["revision"])
+    found = client.Repository("dataset", name, options["revision"])
     return found, lambda names: _choose(names, f"{options['task']}.zip")
 
 
@@ -125,10 +125,12 @@ def _doubts(options: Mapping[str, Any]) -> list[str]:
     if found is None or not at_hand(options):
         return []
     zipped = Path(location)
-    known = not _remote(location) and not hub.check_copies(found[0], zipped.parent, [zipped.name])
+    known = not _remote(location) and not client.check_copies(
+        found[0], zipped.parent, [zipped.name]
+    )
     if known or "sha256" in options:
         return []
-    doubt = f"unverified: nothing says that {hub.without_credentials(location)} is of {found[0]}"
+    doubt = f"unverified: nothing says that {client.without_credentials(location)} is of {found[0]}"
     print(doubt, flush=True)
     return [doubt]
 
@@ -138,16 +140,16 @@ def _zip(options: Mapping[str, Any]) -> Iterator[tuple[Path, str]]:
     """Provide the task's zip as a local file, and say where it comes from."""
     found = repository(options)
     if found and not at_hand(options):
-        yield hub.fetch(*found) / f"{options['task']}.zip", f"{found[0]}: {options['task']}.zip"
+        yield client.fetch(*found) / f"{options['task']}.zip", f"{found[0]}: {options['task']}.zip"
         return
     location = _location(os.environ[MIRROR], options["task"])
     if not _remote(location):
-        yield Path(location), hub.without_credentials(location)
+        yield Path(location), client.without_credentials(location)
         return
     with tempfile.TemporaryDirectory(prefix="longwatt-") as folder:
         path = Path(folder) / "task.zip"
         _fetch(location, path)
-        yield path, hub.without_credentials(location)
+        yield path, client.without_credentials(location)
 
 
 def _remote(mirror: str) -> bool:
@@ -163,7 +165,10 @@ def _fetch(url: str, path: Path) -> None:
     import requests
 
     try:
-        with requests.get(url, stream=True, timeout=TIMEOUT_S) as answer, path.open("wb") as stream:
+        with (
+            requests.get(url, stream=True, timeout=DOWNLOAD_TIMEOUT_S) as answer,
+            path.open("wb") as stream,
+        ):
             answer.raise_for_status()
             for block in answer.iter_content(2**20):
                 stream.write(block)
@@ -172,7 +177,7 @@ def _fetch(url: str, path: Path) -> None:
             f"{url} cannot be fetched ({type(error).__name__}: {error}); check the mirror's "
             "address, or download the zip yourself and give its folder as the mirror"
         )
-        raise DatasetError(hub.without_credentials(problem)) from None
+        raise DatasetError(client.without_credentials(problem)) from None
 
 
 def _check_digest(path: Path, location: str, expected: str | None) -> str:
@@ -201,7 +206,7 @@ def _read_split(path: Path, location: str, task: str, split: str) -> Noted:
         raise DatasetError(f"{location} is damaged or no zip ({error}); fetch it again") from None
 
 
-def _record(row: Row, has_query: bool) -> Record:
+def _record(row: SourceRow, has_query: bool) -> Record:
     text, start = row.text("input"), 0
     if has_query:  # the document begins after the query's blank line, and QuALITY's options
         start = text.find("\n\n") + 2 if "\n\n" in text else 0

@@ -24,7 +24,7 @@ CHANGES_NO_RESULT = "It refuses records or tells of them, and changes none."
 # Environment variable: how a study scores its datasets, by the names of their folders.
 SCORED_BY = "LONGWATT_SCORED_BY"
 MOST_LETTERS_UNSEEN = 0.01  # share in a split; names and loan words in English texts stay far below
-QUOTED = 40  # characters of a reference in a message
+QUOTED_REFERENCE = 40  # characters of a reference in a message
 BySplit = Mapping[str, Mapping[str, Any]]  # facts as of `Visibility`
 
 
@@ -85,7 +85,7 @@ class Visibility:
                 "examples": self._unseen[metric, compared, "examples"],
                 "references": self._unseen[metric, compared, "references"],
                 "first_id": id_,
-                "first_reference": text[:QUOTED],
+                "first_reference": text[:QUOTED_REFERENCE],
             }
         pairless: dict[str, dict[str, int]] = {}
         for (metric, compared), count in self._pairless.items():
@@ -162,7 +162,7 @@ _WHY = {
 }
 
 
-def notes(by_split: BySplit, scored: Collection[Scoring]) -> list[str]:
+def visibility_notes(by_split: BySplit, scored: Collection[Scoring]) -> list[str]:
     """Note what metrics miss of references, if it is little enough to go on."""
     found: dict[str, None] = {}  # each once
     for scoring in scored:
@@ -216,7 +216,7 @@ def _scored(by_split: BySplit, scoring: Scoring) -> Iterator[tuple[str, Mapping[
         yield from ((split, by_split[split]) for split in scoring.splits if split in by_split)
 
 
-def environment(scored: Mapping[str, Collection[Scoring]]) -> dict[str, str]:
+def scorings_environment(scored: Mapping[str, Collection[Scoring]]) -> dict[str, str]:
     """Make the environment that tells jobs how datasets are scored, by dataset folder."""
     listed = {key: [asdict(scoring) for scoring in found] for key, found in scored.items()}
     return {SCORED_BY: json.dumps(listed)}

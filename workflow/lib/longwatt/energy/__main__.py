@@ -22,18 +22,21 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from longwatt import command_line, gpus
+from longwatt import command_line
+from longwatt.command_line import parse_with_command
 from longwatt.energy import marks
 from longwatt.energy.log import LOG_VARIABLE, LogError, compress
 from longwatt.energy.recorder import Order
-from longwatt.energy.sidecar import IDLE_S, RecorderError, Sidecar
-from longwatt.gpus import NOT_EXECUTABLE, NOT_FOUND, GpuError, parse_with_command
+from longwatt.energy.sidecar import IDLE_AFTER_S, RecorderError, Sidecar
+from longwatt.gpus import listing
+from longwatt.gpus.__main__ import NOT_EXECUTABLE, NOT_FOUND
+from longwatt.gpus.listing import GpuError
 
 VISIBLE_GPUS, ALL_GPUS = "visible", "all"
 # Signals that a user or a batch system may send to end or steer a command.
 PASSED_ON = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGINT)
 SI_KERNEL = 0x80  # <bits/siginfo-consts.h>: sent by the kernel, as a terminal's signals are
-COLUMNS = (
+PRINTED_COLUMNS = (
     ("s", "duration_s", 1), ("J", "energy_j", 1), ("mean W", "mean_power_w", 1),
     ("peak W", "peak_power_w", 1), ("net J", "net_energy_j", 1),
     ("cross-check %", "crosscheck_pct", 2), ("util %", "mean_gpu_utilization_pct", 1),
@@ -49,26 +52,30 @@ def choose_gpus(wanted: str) -> list[str]:
             empty), `all` of the machine, or a list of UUIDs or indices with commas.
 
     Raises:
-        longwatt.gpus.GpuError: one of them is not here; the message names those that are. Or GPUs
-            may work although NVML is absent, and the processors' energy would stand for theirs.
+        longwatt.gpus.listing.GpuError: one of them is not here; the message names those that are.
+            Or GPUs may work although NVML is absent, and the processors' energy would stand for
+            theirs.
     """
     if wanted != VISIBLE_GPUS:
-        devices = gpus.present() if wanted == ALL_GPUS else gpus.named(wanted, "--gpus")
+        devices = listing.present() if wanted == ALL_GPUS else listing.named(wanted, "--gpus")
         return [device.uuid for device in devices]
-    devices = gpus.list_devices()
-    named = any(gpus.entries(os.environ.get(gpus.VISIBLE, "")))
+    devices = listing.list_devices()
+    named = any(listing.entries(os.environ.get(listing.VISIBLE_VARIABLE, "")))
     hidden = not devices and (named or Path("/dev/nvidia0").exists())
-    if hidden and not gpus.present():
-        setting = f"{gpus.VISIBLE}={os.environ.get(gpus.VISIBLE)} names GPUs"
+    if hidden and not listing.present():
+        setting = (
+            f"{listing.VISIBLE_VARIABLE}={os.environ.get(listing.VISIBLE_VARIABLE)} names GPUs"
+        )
         raise GpuError(
             f"{setting if named else '/dev/nvidia0 is here'}, but NVIDIA's library "
             "libnvidia-ml.so.1 is not, so that they cannot be metered; install it (in a container: "
-            f"NVIDIA_DRIVER_CAPABILITIES=compute,utility), or hide them: {gpus.VISIBLE}= "
+            f"NVIDIA_DRIVER_CAPABILITIES=compute,utility), or hide them: {listing.VISIBLE_VARIABLE}"
+            f"= "
         )
     return [device.uuid for device in devices]
 
 
-def record(arguments: argparse.Namespace, command: list[str]) -> int:
+def record_command(arguments: argparse.Namespace, command: list[str]) -> int:
     """Run a command under a recorder and return its exit code."""
     order = Order(
         out=arguments.out,
@@ -92,11 +99,11 @@ def record(arguments: argparse.Namespace, command: list[str]) -> int:
     return status if status >= 0 else 128 - status
 
 
-def summarize(arguments: argparse.Namespace) -> int:
+def print_summary(arguments: argparse.Namespace) -> int:
     """Print the numbers of a log."""
-    from longwatt.energy import reduction  # numpy is needed only here
+    from longwatt.energy.reduction import reduce  # numpy is needed only here
 
-    found = reduction.summarize(arguments.logs, arguments.watts_per_core)
+    found = reduce.summarize_log(arguments.logs, arguments.watts_per_core)
     print(json.dumps(found, indent=1, allow_nan=False) if arguments.json else _text(found))
     return 0
 
@@ -135,7 +142,10 @@ def _run(command: list[str], sidecar: Sidecar) -> int:
 
 
 def _text(found: Mapping[str, Any]) -> str:
-    rows = [("", *(title for title, _, _ in COLUMNS), "source", "flags"), _row("total", found)]
+    rows = [
+        ("", *(title for title, _, _ in PRINTED_COLUMNS), "source", "flags"),
+        _row("total", found),
+    ]
     rows += [_row(f"  {name}", facts) for name, facts in found["phases"].items()]
     for uuid, facts in found["gpus"].items():
         rows.append(_row(f"{uuid} {facts['name'] or ''}".strip(), facts))
@@ -152,7 +162,8 @@ def _text(found: Mapping[str, Any]) -> str:
 
 def _row(name: str, facts: Mapping[str, Any]) -> tuple[str, ...]:
     numbers = (
-        "NA" if facts[key] is None else f"{facts[key]:.{digits}f}" for _, key, digits in COLUMNS
+        "NA" if facts[key] is None else f"{facts[key]:.{digits}f}"
+        for _, key, digits in PRINTED_COLUMNS
     )
     source = "estimated" if facts["energy_source"] == "estimate" else facts["energy_source"]
     return (name, *numbers, source, ",".join(facts["flags"]))
@@ -197,7 +208,7 @@ def _parser() -> argparse.ArgumentParser:
     visible = "UUIDs, visible (default: CUDA_VISIBLE_DEVICES) or all"
     option("--gpus", default=VISIBLE_GPUS, help=visible)
     option("--interval-s", type=_interval, default=0.1, help="mean time between samples (0.1)")
-    option("--idle-s", type=_not_negative, default=IDLE_S, help="idle before and after (2)")
+    option("--idle-s", type=_not_negative, default=IDLE_AFTER_S, help="idle before and after (2)")
     option("--label", default="", help="name in the log (default: the command)")
     marking = verbs.add_parser("mark", help="begin a phase of the metered command that runs this")
     marking.add_argument("name")
@@ -214,8 +225,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parsed, command = parse_with_command(_parser(), "record", arguments)
     try:
         if parsed.verb == "record":
-            return record(parsed, command)
-        return summarize(parsed) if parsed.verb == "summarize" else set_mark(parsed)
+            return record_command(parsed, command)
+        return print_summary(parsed) if parsed.verb == "summarize" else set_mark(parsed)
     except (GpuError, LogError, RecorderError) as error:
         _say(str(error))
         return 2
@@ -224,4 +235,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    command_line.run(main)
+    command_line.run_command(main)

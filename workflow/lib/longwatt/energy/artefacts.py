@@ -7,22 +7,23 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from longwatt.artefacts import damaged
 from longwatt.energy.log import damage_of, publish, runs
-from longwatt.energy.reduction import power_over_time, reduce_log
-from longwatt.energy.segments import read_log
-from longwatt.provenance import sha256, whole_file, write_json
+from longwatt.energy.reduction.reduce import power_over_time, reduce_log
+from longwatt.energy.reduction.segments import read_log
+from longwatt.files import sha256, whole_file
+from longwatt.provenance.artefacts import damaged
+from longwatt.provenance.stamps import write_json
 
-FINETUNE = "finetune"  # its work folder is the cell's, those of other parts lie within
+FINETUNE_PART = "finetune"  # its work folder is the cell's, those of other parts lie within
 CURVE_BINS = 600  # as many as a figure can show
 
 
 def write_energy(
     log: Path, settings: Mapping[str, Any], energy: Path, power: Path, provenance: Any
 ) -> None:
-    """Write energy.json (see `longwatt.energy.reduction.reduce_log`) and power.csv of a job's log.
+    """Write energy.json and power.csv of a job's log.
 
-    The settings are watts_per_core; the provenance is the stamp of energy.json.
+    `longwatt.energy.reduction.reduce.reduce_log` makes the numbers. The settings are watts_per_core; the provenance is the stamp of energy.json.
     """
     _mend(log)
     found = read_log([log])
@@ -38,7 +39,8 @@ def _mend(log: Path) -> None:
     """Publish a damaged log again from the runs in its job's work folder.
 
     Raises:
-        longwatt.artefacts.Damaged: they are not there, or a folder stands in the log's place.
+        longwatt.provenance.artefacts.Damaged: they are not there, or a folder stands in the log's
+            place.
     """
     problem = damage_of(log)
     if not problem:
@@ -52,7 +54,7 @@ def _mend(log: Path) -> None:
 
 def _work_of(part: Path) -> Path:
     """Return a job's work folder by its log's: a cell's finetune, exits or predict/POINT."""
-    if part.name == FINETUNE:
+    if part.name == FINETUNE_PART:
         return part.parent / "work"
     if part.parent.name == "predict":
         return part.parent.parent / "work" / f"predict-{part.name}"

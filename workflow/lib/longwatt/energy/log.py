@@ -20,15 +20,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
+from longwatt.files import whole_path
 from longwatt.processes import try_lock
-from longwatt.provenance import whole_path
 
 CHANGES_NO_RESULT = "It writes and reads a log; how joules are made of it counts."
 
-RUN = re.compile(r"(\d+)\.jsonl(\.\d+)?(\.gz)?$")
+RUN_FILE = re.compile(r"(\d+)\.jsonl(\.\d+)?(\.gz)?$")
 FOLDER = "energy"  # of a job's logs in its work folder: 1.jsonl, 2.jsonl, ..., one per run
 PART_BYTES = 64 * 2**20  # about a day of one GPU at 10 Hz
-PUBLISHED, END = "published", "end of the log"  # stand around all runs, in place of a run's name
+PUBLISHED_RUN, END = (
+    "published",
+    "end of the log",
+)  # stand around all runs, in place of a run's name
 LOG_VARIABLE = "LONGWATT_ENERGY_LOG"
 GPUS_VARIABLE = "LONGWATT_ENERGY_GPUS"
 
@@ -149,7 +152,7 @@ def append(path: Path, *lines: Mapping[str, Any]) -> None:
         os.close(descriptor)
 
 
-def parts(path: Path) -> list[Path]:
+def log_parts(path: Path) -> list[Path]:
     """Return the files of a log, oldest first (none if there is no log)."""
     return [*_older(path), *(there for there in (path, _zipped(path)) if there.exists())]
 
@@ -174,12 +177,12 @@ def publish(logs: Sequence[Path], target: Path, otherwise: Mapping[str, Any]) ->
     gzipped parts are not packed again.
     """
     with whole_path(target) as partial, partial.open("wb") as stream:
-        stream.write(gzip.compress(_line({"run": PUBLISHED, "of": len(logs)}), mtime=0))
+        stream.write(gzip.compress(_line({"run": PUBLISHED_RUN, "of": len(logs)}), mtime=0))
         if not logs:
             stream.write(gzip.compress(_line(otherwise), mtime=0))
         for log in logs:
             stream.write(gzip.compress(_line({"run": log.name}), mtime=0))
-            for part in parts(log):
+            for part in log_parts(log):
                 _append_gzipped(part, stream)
         stream.write(gzip.compress(_line({"run": END}), mtime=0))
 
@@ -199,7 +202,7 @@ def damage_of(published: Path) -> str:
     if first is None:
         return "it is empty"
     ended = last is not None and last.endswith(_line({"run": END}))
-    return "its end is missing" if PUBLISHED.encode() in first and not ended else ""
+    return "its end is missing" if PUBLISHED_RUN.encode() in first and not ended else ""
 
 
 def open_log(part: Path) -> TextIO:
@@ -211,7 +214,7 @@ def open_log(part: Path) -> TextIO:
 
 def runs(work: Path) -> list[Path]:
     """Return the logs, one each, of all runs of a job, oldest first."""
-    names = {found[1] for path in (work / FOLDER).glob("*") if (found := RUN.match(path.name))}
+    names = {found[1] for path in (work / FOLDER).glob("*") if (found := RUN_FILE.match(path.name))}
     return [work / FOLDER / f"{name}.jsonl" for name in sorted(names, key=int)]
 
 

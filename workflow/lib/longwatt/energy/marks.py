@@ -17,7 +17,7 @@ from typing import Any
 
 from longwatt.energy.clock import Clock, boot_id
 from longwatt.energy.log import GPUS_VARIABLE, LOG_VARIABLE, append
-from longwatt.energy.nvml import READ_LIMIT_NS, Gpus
+from longwatt.energy.meters.nvml import READ_LIMIT_NS, GpuMeters
 
 CHANGES_NO_RESULT = "It marks phases in a log; how joules are made of it counts."
 
@@ -38,7 +38,7 @@ class Marker:
     ) -> None:
         self.path = path
         self._clock = clock or Clock()
-        self._gpus = Gpus(uuids if path else ())
+        self._gpus = GpuMeters(uuids if path else ())
         self._warned = False
 
     def mark(

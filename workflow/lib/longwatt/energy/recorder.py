@@ -27,14 +27,14 @@ from typing import Any, Protocol
 from longwatt import __version__
 from longwatt.energy.clock import Clock, boot_id
 from longwatt.energy.log import PART_BYTES, LogError, LogWriter
-from longwatt.energy.nvml import Gpus
-from longwatt.energy.rapl import Rapl
+from longwatt.energy.meters.nvml import GpuMeters
+from longwatt.energy.meters.rapl import Rapl
 from longwatt.processes import cpu_seconds
 
 CHANGES_NO_RESULT = "It writes a log beside a job; how joules are made of it counts."
 
 SLOW_EVERY_S = 1.0  # counter and state: a counter read much faster returns its last value
-SYNC_EVERY_S = 5.0
+LOG_SYNC_EVERY_S = 5.0
 REOPEN_EVERY_S = 5.0
 CPU_INTERVAL_S = 0.5  # without a power sensor only CPU time is read, every second
 # A fixed period would beat with a periodic load; these are factors of the interval.
@@ -86,7 +86,7 @@ class Recorder:
     def __init__(self, order: Order, clock: Clock | None = None) -> None:
         self.order = order
         self.clock = clock or Clock()
-        self.gpus = Gpus(order.gpus)
+        self.gpus = GpuMeters(order.gpus)
         self.devices = self.gpus.describe()
         if order.strict and self.refused:
             reasons = "; ".join(f"{uuid}: {reason}" for uuid, reason in self.refused.items())
@@ -170,7 +170,7 @@ class Recorder:
         return {"counter_ns": moments, "counter_mj": counters, **self.gpus.states()}
 
     def _care(self, now: int) -> None:
-        if self._is_due("sync", now, SYNC_EVERY_S):
+        if self._is_due("sync", now, LOG_SYNC_EVERY_S):
             self.log.sync_soon()
         for uuid, problem in self.gpus.problems.items():
             if self._said.setdefault(uuid, "") != problem:

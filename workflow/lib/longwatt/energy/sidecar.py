@@ -23,7 +23,7 @@ CHANGES_NO_RESULT = "It starts the recorder beside a job."
 
 START_WAIT_S = 60.0  # a driver that sleeps can take long to start
 END_WAIT_S = 10.0
-IDLE_S = 2.0  # of idle after a job: the sensor that means over a second lags
+IDLE_AFTER_S = 2.0  # of idle after a job: the sensor that means over a second lags
 
 
 class RecorderError(RuntimeError):
@@ -86,7 +86,7 @@ class Sidecar:
         """Name the job's process: the recorder outlives a killed starter until it ends."""
         self._send(f"watch {pid}")
 
-    def idle(self, name: str, seconds: float = IDLE_S) -> None:
+    def idle(self, name: str, seconds: float = IDLE_AFTER_S) -> None:
         """Record idle GPUs for a while as a phase, if their power can be read."""
         if self.metered and seconds > 0:
             self.mark(name)

@@ -48,7 +48,7 @@ def headline(metric: str) -> str:
     return METRICS[metric]
 
 
-def parts(headline_score: str) -> tuple[str, ...]:
+def score_parts(headline_score: str) -> tuple[str, ...]:
     """Return the scores whose geometric mean is the headline score, or that score itself."""
     return GEOMETRIC_MEANS.get(headline_score, (headline_score,))
 
@@ -138,7 +138,7 @@ def text_sample(per_example: PerExample, metric: str, examples: Examples = None)
         examples: the example of each id, if several ids are references of one; None if ids are
             examples.
     """
-    names = parts(headline(metric))
+    names = score_parts(headline(metric))
     scores = np.array([[values[name] for name in names] for values in per_example.values()])
     return Sample.of([examples[id_] if examples else id_ for id_ in per_example], scores)
 

@@ -13,13 +13,13 @@ from typing import Any
 
 from longwatt import command_line, metrics
 from longwatt.datasets import visibility
-from longwatt.datasets.opening import open_data, refuse_foreign
+from longwatt.datasets.reading.opening import open_data, refuse_foreign
+from longwatt.datasets.reading.rows import read_rows
 from longwatt.datasets.records import DatasetError
-from longwatt.datasets.rows import read_rows
 from longwatt.metrics import ScoringError, classification
 
 
-def read_predictions(path: Path) -> dict[str, str]:
+def read_scored_predictions(path: Path) -> dict[str, str]:
     """Read predictions by id from one JSON object.
 
     Raises:
@@ -70,7 +70,7 @@ def read_references(path: Path) -> dict[str, list[str]]:
 
 def evaluate(task: str, predictions: Path, references: Path) -> dict[str, Any]:
     """Return the corpus scores of one metric, rounded to four decimals."""
-    given, expected = read_predictions(predictions), read_references(references)
+    given, expected = read_scored_predictions(predictions), read_references(references)
     if task == classification.MACRO_F1:
         score = classification.headline_score(task, given, _only_labels(expected, references))
         return {"task": task, "examples": len(expected), task: round(score, 4)}
@@ -89,7 +89,7 @@ def _unseen(task: str, expected: Mapping[str, Sequence[str]], path: Path) -> dic
         visibility.refuse_unseen(split, scoring)
     except visibility.UnseenReferences as error:
         raise ScoringError(str(error)) from None
-    found = visibility.notes(split, scoring)
+    found = visibility.visibility_notes(split, scoring)
     return {"notes": found} if found else {}
 
 
@@ -120,4 +120,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    command_line.run(main)
+    command_line.run_command(main)

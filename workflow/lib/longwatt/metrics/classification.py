@@ -10,21 +10,19 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from longwatt.metrics import ScoringError, check_ids
-from longwatt.metrics.resampling import Interval, Resampling, Sample, Scores, interval_of
+from longwatt.metrics.resampling import Array, Interval, Resampling, Sample, Scores, interval_of
 
 ACCURACY, MACRO_F1 = "accuracy", "macro_f1"
-CLASSIFICATION = (ACCURACY, MACRO_F1)
+CLASSIFICATION_METRICS = (ACCURACY, MACRO_F1)
 
-Array = NDArray[Any]
-Labels = Mapping[str, str]
+LabelsById = Mapping[str, str]
 # By example's id: accuracy (0 or 100), label and prediction.
-PerExample = Mapping[str, Mapping[str, Any]]
+ClassifiedExamples = Mapping[str, Mapping[str, Any]]
 
 
-def classify_examples(predictions: Labels, labels: Labels) -> dict[str, dict[str, Any]]:
+def classify_examples(predictions: LabelsById, labels: LabelsById) -> dict[str, dict[str, Any]]:
     """Return every example's accuracy (0 or 100), label and prediction, in the labels' order.
 
     Raises:
@@ -38,33 +36,37 @@ def classify_examples(predictions: Labels, labels: Labels) -> dict[str, dict[str
     }
 
 
-def classification_scores(per_example: PerExample) -> dict[str, float]:
+def classification_scores(per_example: ClassifiedExamples) -> dict[str, float]:
     """Return accuracy and macro F1 over all examples, unrounded."""
     return corpus_of(*_indices(per_example))
 
 
-def headline_score(metric: str, predictions: Labels, labels: Labels) -> float:
+def headline_score(metric: str, predictions: LabelsById, labels: LabelsById) -> float:
     """Return accuracy or macro F1 of predicted labels by id.
 
     Raises:
         ScoringError: ids are missing or unknown, or the metric is not one of classification.
     """
-    if metric not in CLASSIFICATION:
-        known = ", ".join(CLASSIFICATION)
+    if metric not in CLASSIFICATION_METRICS:
+        known = ", ".join(CLASSIFICATION_METRICS)
         raise ScoringError(f"{metric!r} is no metric of classification; it has {known}")
     return classification_scores(classify_examples(predictions, labels))[metric]
 
 
 def classification_intervals(
-    per_example: PerExample, *, resamples: int = 1000, confidence: float = 0.95, seed: int = 0
+    per_example: ClassifiedExamples,
+    *,
+    resamples: int = 1000,
+    confidence: float = 0.95,
+    seed: int = 0,
 ) -> dict[str, Interval]:
     """Find both metrics' intervals (`interval_of`), equal for equal seeds."""
     how = Resampling(resamples, confidence, seed)
-    samples = {metric: labels_sample(per_example, metric) for metric in CLASSIFICATION}
+    samples = {metric: labels_sample(per_example, metric) for metric in CLASSIFICATION_METRICS}
     return {metric: interval_of(Scores([sample], how)) for metric, sample in samples.items()}
 
 
-def labels_sample(per_example: PerExample, metric: str) -> Sample:
+def labels_sample(per_example: ClassifiedExamples, metric: str) -> Sample:
     """Gather what examples, with label and prediction, add to accuracy or macro F1."""
     predicted, gold, classes = _indices(per_example)
     right = 100.0 * (predicted == gold)[:, None]
@@ -98,7 +100,7 @@ def _scores(sums: Array, examples: int) -> dict[str, Array]:
     return {ACCURACY: 100 * right / examples, MACRO_F1: 100 * f1.sum(axis=-1) / occurs.sum(axis=-1)}
 
 
-def _indices(per_example: PerExample) -> tuple[Array, Array, int]:
+def _indices(per_example: ClassifiedExamples) -> tuple[Array, Array, int]:
     """Return the indices of predictions and labels, and the number of classes among them."""
     rows, keys = list(per_example.values()), ("prediction", "label")
     names = sorted({row[key] for row in rows for key in keys})

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 RESAMPLES_AT_ONCE = 64  # bounds the memory: 64 x examples counts
 FEW = 6  # a sign test of five examples that differ from the others decides nothing (p = 0.06)
 ROUNDING = 1e-9
-WHOLE = 100.0  # scores are between 0 and this
+FULL_SCORE = 100.0  # scores are between 0 and this
 WILSON = "Wilson's interval of a proportion"
 BOOTSTRAP = "percentile bootstrap over examples"
 PAIRED = "paired bootstrap over examples"
@@ -160,7 +160,7 @@ class Sample:
     def is_proportion(self) -> bool:
         """True if the score is a share of examples, each right or wrong."""
         alone = self.groups is None and self.values.shape[1] == 1 and bool((self.rows == 1).all())
-        return alone and bool(np.isin(self.values, (0, WHOLE)).all())
+        return alone and bool(np.isin(self.values, (0, FULL_SCORE)).all())
 
 
 @dataclass(frozen=True, eq=False)
@@ -217,8 +217,8 @@ def interval_of(scores: Scores) -> Interval:
     """
     confidence, only = scores.how.confidence, scores.samples[0]
     if len(scores.samples) == 1 and only.is_proportion:
-        low, high = wilson(scores.value / WHOLE, len(only.ids), confidence)
-        return Interval(WHOLE * low, WHOLE * high, WILSON)
+        low, high = wilson(scores.value / FULL_SCORE, len(only.ids), confidence)
+        return Interval(FULL_SCORE * low, FULL_SCORE * high, WILSON)
     ends, wider = percentile_interval(scores.draws, confidence), None
     alone = [scores.metric(place) for place in range(scores.values.shape[1])]
     shares = [_unlike(one.values, one) for one in alone]
@@ -227,7 +227,7 @@ def interval_of(scores: Scores) -> Interval:
         wider = (float(only.score(np.array(lows))), float(only.score(np.array(highs))))
     elif share := shares[0]:
         kept = (1 - share) * scores.value
-        wider = kept, kept + WHOLE * share
+        wider = kept, kept + FULL_SCORE * share
     return _widened(ends, wider, BOOTSTRAP)
 
 
@@ -258,7 +258,7 @@ def _wider_difference(first: Scores, second: Scores) -> Ends | None:
     alike = np.array_equal(first.samples[0].rows, second.samples[0].rows)
     paired = first.values.shape == second.values.shape and alike
     if paired and (share := _unlike(first.values - second.values, first)):
-        return (1 - share) * value - WHOLE * share, (1 - share) * value + WHOLE * share
+        return (1 - share) * value - FULL_SCORE * share, (1 - share) * value + FULL_SCORE * share
     if np.ptp(first.draws - second.draws) > ROUNDING:
         return None
     # A mean of 0 in one metric makes every headline 0, whatever the examples are.

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @cache
-def families() -> tuple[str, ...]:
+def family_names() -> tuple[str, ...]:
     """Find the names of all modules and packages here that define `FAMILY`."""
     return tuple(sorted(m.name for m in pkgutil.iter_modules(__path__) if _is_family(m)))
 

@@ -13,10 +13,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from longwatt import hub, pretrained
+from longwatt.files import read_object, sha256, whole_path
+from longwatt.hub import checkpoints, client
 from longwatt.models.errors import ModelError
-from longwatt.provenance import read_object, sha256, whole_path, write_json
-from longwatt.source_files import SourceChanged, folder_files, recorded
+from longwatt.provenance.source_files import SourceChanged, folder_files, recorded_facts
+from longwatt.provenance.stamps import write_json
 
 
 def download_model(
@@ -32,23 +33,23 @@ def download_model(
         ModelError: no configuration, or no weights that may be loaded.
         HubError: the repository's files cannot be had.
     """
-    repository = pretrained.repository_of(settings)
-    problem = pretrained.missing_checkpoint(settings, pretrained.missing_weights)
-    fetched = hub.fetch(repository, pretrained.choose_model) if repository else None
-    source = fetched or pretrained.local_folder(settings)
+    repository = checkpoints.repository_of(settings)
+    problem = checkpoints.missing_checkpoint(settings, checkpoints.missing_weights)
+    fetched = client.fetch(repository, checkpoints.choose_model) if repository else None
+    source = fetched or checkpoints.local_folder(settings)
     if problem or source is None:
         raise ModelError(problem)
     # Files of an earlier source (shards beside a single file) must not be taken for this one's.
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    files = pretrained.checkpoint_files(source) if "path" in settings else []
+    files = checkpoints.checkpoint_files(source) if "path" in settings else []
     try:
-        with recorded(folder_files(source, files)) as sources:
+        with recorded_facts(folder_files(source, files)) as sources:
             if repository:
                 origin = _take(repository, source, folder)
             else:
-                origin = pretrained.local_origin(settings)
-                for file in pretrained.checkpoint_files(source):
+                origin = checkpoints.local_origin(settings)
+                for file in checkpoints.checkpoint_files(source):
                     _copy(file, folder / file.name)
     except SourceChanged as error:
         raise ModelError(str(error)) from None
@@ -57,9 +58,9 @@ def download_model(
     write_json(folder / "model.json", facts)
 
 
-def _take(repository: hub.Repository, source: Path, folder: Path) -> dict[str, Any]:
+def _take(repository: client.Repository, source: Path, folder: Path) -> dict[str, Any]:
     """Link or convert a repository's files into `folder`, and return their origin."""
-    files = pretrained.choose_model([path.name for path in source.iterdir()])
+    files = checkpoints.choose_model([path.name for path in source.iterdir()])
     pickled = [name for name in files if name.endswith(".bin")]
     for name in files:
         if name in pickled:
@@ -74,7 +75,7 @@ def _take(repository: hub.Repository, source: Path, folder: Path) -> dict[str, A
         "repository": repository.name,
         "revision": repository.revision,
         "files": {name: sha256(source / name) for name in files},
-        "verified": hub.verified(repository, source, files),
+        "verified": client.verified(repository, source, files),
         "converted": sorted(pickled),
     }
 

@@ -11,18 +11,20 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from longwatt.exit_rules import ExitRuleError, check_temperatures, exit_rule
-from longwatt.models import configurations, encoders
+from longwatt.files import read_object
+from longwatt.models import configurations
 from longwatt.models.errors import ModelError
+from longwatt.models.exits import encoder_config
+from longwatt.models.exits.rules import ExitRuleError, check_temperatures, exit_rule
 from longwatt.models.family import Answer, Batch, Classifier, Config, Example, Exits, Labels
-from longwatt.provenance import read_object
 from longwatt.spelling import nearest
 from longwatt.tasks import CLASSIFICATION
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from longwatt.models.exit_model import EarlyExitModel, ExitAnswer
+    from longwatt.models.exits.answers import ExitAnswer
+    from longwatt.models.exits.model import EarlyExitModel
 
 EXIT_KEYS = ("layers", "layer_weights", "temperatures")
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
@@ -46,7 +48,7 @@ class EarlyExit(Classifier):
         self, config: Config, given: Config, seq_len: int, target_tokens: int, exits: Exits = None
     ) -> None:
         """See `Family.check`. The encoder's depth may be unknown until `build`."""
-        trained = config.get("model_type") == encoders.MODEL_TYPE
+        trained = config.get("model_type") == encoder_config.MODEL_TYPE
         stated = config if trained and exits is None else exits
         if stated is None:
             example = "exits: {layers: [0, 4, 12, 23]}"
@@ -55,11 +57,11 @@ class EarlyExit(Classifier):
             for key in stated:
                 if key not in EXIT_KEYS:
                     raise ModelError(f"exits: unknown key {key!r}{nearest(str(key), EXIT_KEYS)}")
-        layers = check_layers(stated.get("layers"), encoders.depth(config))
-        weights = stated.get("layer_weights", encoders.LEARNED)
-        if weights not in encoders.LAYER_WEIGHTS:
-            hint = nearest(str(weights), encoders.LAYER_WEIGHTS)
-            allowed = " or ".join(encoders.LAYER_WEIGHTS)
+        layers = check_layers(stated.get("layers"), encoder_config.depth(config))
+        weights = stated.get("layer_weights", encoder_config.LEARNED)
+        if weights not in encoder_config.LAYER_WEIGHTS:
+            hint = nearest(str(weights), encoder_config.LAYER_WEIGHTS)
+            allowed = " or ".join(encoder_config.LAYER_WEIGHTS)
             raise ModelError(f"exits: layer_weights must be {allowed}, but is {weights!r}{hint}")
         if stated.get("temperatures") is not None:
             try:
@@ -73,7 +75,7 @@ class EarlyExit(Classifier):
         notes = []
         if config.get("pooler") == "random":
             notes.append("the pooler began with random weights: the encoder comes without one")
-        if config.get("layer_weights") == encoders.FROZEN_RANDOM:
+        if config.get("layer_weights") == encoder_config.FROZEN_RANDOM:
             notes.append(
                 "the layer weights are frozen random unit vectors, as in the public code of "
                 "arXiv 2004.07453"
@@ -82,7 +84,7 @@ class EarlyExit(Classifier):
 
     def facts(self, config: Config) -> dict[str, Any]:
         """See `Family.facts`: kind of model, layers with a classifier, all layers, labels."""
-        layers, deepest = config["layers"], encoders.depth(config["encoder"])
+        layers, deepest = config["layers"], encoder_config.depth(config["encoder"])
         assert deepest is not None, "a configuration of transformers states all it has"
         kind = exit_kind(layers, deepest)
         known = {"exit_kind": kind, "exit_layers": layers, "encoder_layers": deepest}
@@ -100,8 +102,8 @@ class EarlyExit(Classifier):
         """See `Family.build`."""
         self.pad_token_id = configurations.pad_token_of(tokenizer)
         known = read_object(checkpoint / "config.json") if checkpoint else {}
-        if checkpoint and known.get("model_type") == encoders.MODEL_TYPE:
-            from longwatt.models.exit_model import load_trained
+        if checkpoint and known.get("model_type") == encoder_config.MODEL_TYPE:
+            from longwatt.models.exits.model import load_trained
 
             built = load_trained(checkpoint, (model.get("exits") or {}).get("temperatures"))
         else:
@@ -112,7 +114,7 @@ class EarlyExit(Classifier):
         theirs, ours = config["labels"], list(labels)
         if ours and ours != theirs:
             raise ModelError(f"the model tells {theirs} apart, not the dataset's {ours}")
-        self.segments = encoders.has_segments(config)
+        self.segments = encoder_config.has_segments(config)
         if labels:  # it is to be trained, at this length
             built.config.seq_len = seq_len
         return built
@@ -123,7 +125,7 @@ class EarlyExit(Classifier):
         """Build an encoder with new classifiers."""
         from transformers import AutoConfig
 
-        from longwatt.models.exit_model import EarlyExitConfig, new_model
+        from longwatt.models.exits.model import EarlyExitConfig, new_model
 
         if len(labels) < 2:
             found = f"the dataset has {list(labels)}"
@@ -137,7 +139,7 @@ class EarlyExit(Classifier):
         config = EarlyExitConfig(
             encoder=encoder.to_dict(),
             layers=exits["layers"],
-            layer_weights=exits.get("layer_weights", encoders.LEARNED),
+            layer_weights=exits.get("layer_weights", encoder_config.LEARNED),
             labels=list(labels),
             temperatures=exits.get("temperatures"),
         )
@@ -150,7 +152,7 @@ class EarlyExit(Classifier):
         """
         import torch
 
-        from longwatt.models.exit_model import padded
+        from longwatt.models.exits.model import padded
 
         ids = [example.input_ids for example in chosen]
         segments = [_segments(example) for example in chosen] if self.segments else None
@@ -169,7 +171,7 @@ class EarlyExit(Classifier):
         Raises:
             ModelError: the rule cannot be followed, or needs temperatures that the model lacks.
         """
-        from longwatt.models.exit_inference import Leaver
+        from longwatt.models.exits.inference import Leaver
 
         own = _unwrapped(model)
         try:
@@ -216,10 +218,10 @@ def check_layers(layers: Any, encoder_layers: int | None) -> list[int]:
 
 
 def _check_length(config: Config, seq_len: int) -> None:
-    limit = encoders.most_tokens(config)
+    limit = encoder_config.most_tokens(config)
     if limit is None or seq_len <= limit:
         return
-    positions = encoders.encoder_of(config).get("max_position_embeddings", limit)
+    positions = encoder_config.encoder_of(config).get("max_position_embeddings", limit)
     unused = positions - limit
     offset = f" less the {unused} that stand before the first token's" if unused else ""
     raise ModelError(

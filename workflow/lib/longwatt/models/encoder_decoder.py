@@ -6,19 +6,19 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from longwatt.files import read_object
 from longwatt.models import configurations
 from longwatt.models.errors import ModelError
 from longwatt.models.family import Answer, Batch, Config, Example, Exits, Family
-from longwatt.provenance import read_object
 from longwatt.tasks import TEXT
-from longwatt.tokenization import SpecialTokens, decode
+from longwatt.tokens.special_tokens import SpecialTokens, decode
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
 IGNORED = -100  # the label that cross_entropy leaves out
 # Roles of special tokens, in the order in which a decoder's start token is looked for among them.
-ROLES = ("pad_token_id", "eos_token_id", "bos_token_id")
+TOKEN_ID_ROLES = ("pad_token_id", "eos_token_id", "bos_token_id")
 
 
 class EncoderDecoder(Family):
@@ -190,9 +190,13 @@ def _special_tokens(default: Any, tokenizer: Any) -> dict[str, int | None]:
     BART starts its decoder with the end token, T5 with padding, BigBird-Pegasus with the beginning
     (its targets have none). A kind's default names the role, by an id of its own vocabulary.
     """
-    ids: dict[str, int | None] = {role: getattr(tokenizer, role) for role in ROLES}
+    ids: dict[str, int | None] = {role: getattr(tokenizer, role) for role in TOKEN_ID_ROLES}
     start = getattr(default, "decoder_start_token_id", None)
-    same = [role for role in ROLES if start is not None and getattr(default, role, None) == start]
+    same = [
+        role
+        for role in TOKEN_ID_ROLES
+        if start is not None and getattr(default, role, None) == start
+    ]
     role = next((role for role in same if ids[role] is not None), "pad_token_id")
     if ids[role] in SpecialTokens.of(tokenizer).prefix:
         # Every target begins with that token: a decoder started with it would learn to repeat it.
@@ -207,7 +211,12 @@ def _generation_config(config: Any, loaded: Any) -> Any:
     """Keep only the tokens that start, end and pad: the study decides how to generate."""
     from transformers import GenerationConfig
 
-    names = (*ROLES, "decoder_start_token_id", "forced_bos_token_id", "forced_eos_token_id")
+    names = (
+        *TOKEN_ID_ROLES,
+        "decoder_start_token_id",
+        "forced_bos_token_id",
+        "forced_eos_token_id",
+    )
     held = [{name: getattr(one, name, None) for name in names} for one in (config, loaded)]
     return GenerationConfig(**{**_known(held[0]), **_known(held[1])})
 

@@ -15,7 +15,7 @@ from typing import Any
 from longwatt.models import load_family
 from longwatt.models.configurations import without_kind
 from longwatt.models.early_exit import EarlyExit
-from longwatt.models.encoders import MODEL_TYPE
+from longwatt.models.exits.encoder_config import MODEL_TYPE
 
 LONGEST_REASON = 200  # characters; some libraries list all they know
 
@@ -41,7 +41,7 @@ def counted(models: Sequence[Mapping[str, Any]]) -> list[int | str]:
     return [answers[model] for model in asked]
 
 
-def count(
+def count_parameters(
     family: str, config: Mapping[str, Any], exits: Mapping[str, Any] | None, labels: int
 ) -> int:
     """Count the parameters of one model. Arguments are as in `counted`."""
@@ -69,7 +69,7 @@ def _encoder(config: Mapping[str, Any], exits: Mapping[str, Any] | None, labels:
     """Build an encoder up to its last exit with its classifiers, or whole without exits."""
     from transformers import AutoConfig, AutoModel
 
-    from longwatt.models.exit_model import EarlyExitConfig, EarlyExitModel
+    from longwatt.models.exits.model import EarlyExitConfig, EarlyExitModel
 
     if config["model_type"] == MODEL_TYPE:
         return EarlyExitModel(EarlyExitConfig.from_dict(dict(config)))
@@ -90,7 +90,7 @@ def _completed(default: Any, config: Mapping[str, Any]) -> Any:
 def count_or_reason(model: Mapping[str, Any]) -> int | str:
     """Count the parameters of one model, or say why it cannot be built."""
     try:
-        return count(**model)
+        return count_parameters(**model)
     except Exception as error:  # whatever a library says of a configuration
         return f"{type(error).__name__}: {error}"[:LONGEST_REASON]
 

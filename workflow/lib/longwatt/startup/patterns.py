@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable
 
-from longwatt.cells import FINETUNE, PREDICT, Cell
+from longwatt.study.cells import FINETUNE, PREDICT, Cell
 
 
 def one_of(names: Iterable[str]) -> str:

@@ -13,22 +13,18 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from longwatt import (
-    asked,
-    file_times,
-    gpus,
-    outdated,
-    plan_urgency,
-    provenance,
-    report_settings,
-    source_checks,
-    start_checks,
-    study,
-)
-from longwatt.in_force import InForce
-from longwatt.provenance import Stage
-from longwatt.source_files import KnownDigests
-from longwatt.stages import Stages
+from longwatt.config import documents, errors
+from longwatt.config import studies as config_studies
+from longwatt.freshness import outdated, source_checks
+from longwatt.freshness.in_force import InForce
+from longwatt.gpus import listing
+from longwatt.plan import urgency
+from longwatt.provenance import stamps
+from longwatt.provenance.source_files import KnownDigests
+from longwatt.provenance.stamps import Stage
+from longwatt.startup import checks, clock, invocation
+from longwatt.study import report_settings
+from longwatt.study.stages import Stages
 
 # CPU cores for each GPU on a cluster, where the profile says nothing: its process, data, recorder.
 CPUS_PER_GPU = 4
@@ -56,7 +52,7 @@ class Given:
     @property
     def on_cluster(self) -> bool:
         """True if jobs go to a cluster's scheduler, or this process is such a job."""
-        return asked.on_cluster(self.options) or not self.main
+        return invocation.on_cluster(self.options) or not self.main
 
     def cores_per_gpu(self) -> int:
         """Return the CPU cores that go with each GPU on a cluster.
@@ -67,7 +63,7 @@ class Given:
         try:
             return int(self.cpus_per_gpu or CPUS_PER_GPU)
         except (TypeError, ValueError):
-            raise study.StudyError(
+            raise errors.StudyError(
                 "default-resources: cpus_per_gpu must be a number: "
                 "the threads of jobs follow from it"
             ) from None
@@ -95,7 +91,7 @@ class Run:
         self.given, self.limit = given, limit
         self.studies, self.schema = studies, schema
         self.awaited: list[str] = []
-        self._urgency = plan_urgency.Urgency(self.stages)
+        self._urgency = urgency.Urgency(self.stages)
         self._cores_per_gpu = given.cores_per_gpu()
         self._changed: Mapping[str, list[str]] = {}  # files by artefact, in a dry run
 
@@ -154,7 +150,7 @@ class Run:
         On a cluster none waits for them. There they run beside Snakemake, and its limit of jobs
         counts them among those that it submits: they come right behind data.
         """
-        return plan_urgency.DATA - 1 if self.given.on_cluster else plan_urgency.REDUCTION
+        return urgency.DATA - 1 if self.given.on_cluster else urgency.REDUCTION
 
     # Steps before any job.
 
@@ -172,29 +168,29 @@ class Run:
         if not self.given.main:  # a job on another node sees that node's GPUs alone
             return []
         stages, options = self.stages, self.given.options
-        fetches, writes = asked.leases_gpus(options), not asked.only_looks(options)
+        fetches, writes = invocation.leases_gpus(options), not invocation.only_looks(options)
         leases = self.limit is not None and fetches
         steps: list[tuple[bool, Callable[[], None]]] = [
-            (leases, partial(start_checks.check_budgets, stages, self.limit or 0)),
-            (True, partial(start_checks.check_against, stages, options, self.studies)),
-            (not asked.only_tells(options), partial(start_checks.check_sources, stages)),
-            (not asked.only_tells(options), partial(start_checks.check_metrics, stages)),
-            (fetches, partial(start_checks.check_hub, stages, options)),
-            (writes, partial(start_checks.check_writable, stages)),
+            (leases, partial(checks.check_budgets, stages, self.limit or 0)),
+            (True, partial(checks.check_against, stages, options, self.studies)),
+            (not invocation.only_tells(options), partial(checks.check_sources, stages)),
+            (not invocation.only_tells(options), partial(checks.check_metrics, stages)),
+            (fetches, partial(checks.check_hub, stages, options)),
+            (writes, partial(checks.check_writable, stages)),
             (writes, self.lower_future_times),
             (True, self.set_unrecorded_aside),
             (fetches, self.find_changed),
             (True, self.tell_jobs),
-            (asked.reports_only(options), partial(start_checks.check_report, self.current)),
+            (invocation.reports_only(options), partial(checks.check_report, self.current)),
         ]
         return [step for wanted, step in steps if wanted]
 
     def lower_future_times(self) -> None:
         """Let no file be newer than now after the clock was set back."""
         logs = RECORDS / "log"
-        if file_times.clock_was_set_back(logs):
+        if clock.clock_was_set_back(logs):
             folders = [Path("resources"), Path(self.stages.results), logs]
-            lowered = f"{file_times.lower_future_times(folders)} files from the future"
+            lowered = f"{clock.lower_future_times(folders)} files from the future"
             _say(f"The clock was set back since the last run: {lowered} now have the present time.")
 
     def set_unrecorded_aside(self) -> None:
@@ -202,11 +198,11 @@ class Run:
 
         Those that were set aside are looked at too: they come back if they count again.
         """
-        believes = asked.believes_files(self.given.options)
-        told = set() if believes else provenance.recorded_paths(RECORDS / "metadata")
-        jobs = ((stage, Path(stage.artefact + provenance.STALE)) for stage in self.stages.all())
+        believes = invocation.believes_files(self.given.options)
+        told = set() if believes else stamps.recorded_paths(RECORDS / "metadata")
+        jobs = ((stage, Path(stage.artefact + stamps.STALE)) for stage in self.stages.all())
         unrecorded = [job for job, aside in jobs if job.artefact not in told or aside.exists()]
-        if aside := provenance.set_stale_aside(unrecorded, self.current.codes):
+        if aside := stamps.set_stale_aside(unrecorded, self.current.codes):
             intro = "Made by other settings or code than now, to be made again:"
             _say("\n  ".join([intro, *aside]))
 
@@ -217,28 +213,28 @@ class Run:
         that differs. A touch must not record that parameter, or the next dry run would find nothing
         to do.
         """
-        looks = asked.only_looks(self.given.options)
+        looks = invocation.only_looks(self.given.options)
         keeps = looks or bool(self.given.options.get("touch"))
         check = source_checks.changed if keeps else source_checks.set_aside
         if found := check(self.stages, KnownDigests(source_checks.KNOWN)):
-            _say(source_checks.describe(found))
+            _say(source_checks.describe_changes(found))
         self._changed = found if looks else {}
         self.awaited = outdated.shared_set_aside(self.stages.before_summary())
 
     def tell_jobs(self) -> None:
         """Put into the environment what jobs must know of Snakemake's options."""
-        os.environ.update(asked.job_environment(self.given.options))
+        os.environ.update(invocation.job_environment(self.given.options))
 
     # Settings of rules that run whenever they are asked for.
 
     def plan_settings(self) -> dict[str, Any]:
         """Return the inputs of a plan beside the files there are."""
-        demo = self.studies / f"{study.DEMO}.yaml"
+        demo = self.studies / f"{documents.DEMO}.yaml"
         return {
             **self.stages.plan_settings(),
             "gpus_given": self.given.gpus,
-            "gpus_found": len(gpus.list_devices()),
-            "demo": study.read_study(demo, self.schema) if demo.exists() else None,
+            "gpus_found": len(listing.list_devices()),
+            "demo": config_studies.read_study(demo, self.schema) if demo.exists() else None,
         }
 
     def compare_settings(self) -> dict[str, Any]:

@@ -1,0 +1,272 @@
+"""Predicted run times: what makes them longer, and how measured ones refine them."""
+
+import math
+from pathlib import Path
+
+import pytest
+
+from longwatt.config.documents import normalise
+from longwatt.config.studies import read_study
+from longwatt.plan.data_sizes import SCROLLS_DATA, UNKNOWN_DATA, Data, data_of
+from longwatt.plan.model_shapes import Shape, shape_of
+from longwatt.plan.runtimes import RuntimeModel
+from longwatt.plan.work import mean_steps, median_steps, predict_seconds, training_work
+from longwatt.study import settings
+from longwatt.study.cells import expand
+
+STUDY = """
+title: Tiny
+datasets:
+  needle: {source: needle, metric: f1,
+           options: {words_per_document: 4000, train: 640, validation: 100, test: 4}}
+tokenizers: {bpe: {kind: byte_level_bpe, vocab_size: 600}}
+models:
+  small: &model {family: led, initialisation: random, tokenizer: bpe,
+                 config: {d_model: 64, attention_window: 32}}
+  other: *model
+budgets:
+  one: {gpus: 1, per_device_batch_size: 4}
+  eight: {gpus: 8, per_device_batch_size: 4}
+training: {max_steps: 100, validation: {every_steps: 50}}
+inference: {greedy: {split: validation}, single: {split: validation, batch_size: 1}}
+grid:
+  - {datasets: [needle], models: [small, other], seq_lens: [512, 1024],
+     budgets: [one, eight], seeds: [1, 2]}
+"""
+DATA = Data({"train": 640, "validation": 100}, 4000.0, 20.0)
+
+
+@pytest.fixture
+def model(tmp_path, study_schema) -> RuntimeModel:
+    path = tmp_path / "tiny.yaml"
+    path.write_text(STUDY)
+    study = read_study(path, study_schema)
+    return RuntimeModel.of(study, expand(study), {}, str(tmp_path))
+
+
+def cell(length: int = 512, model: str = "small", budget: str = "one", seed: int = 1) -> str:
+    return f"needle/{model}/{length}/{budget}/generated/seed{seed}"
+
+
+def measure(model: RuntimeModel, **seconds: float) -> None:
+    """Write a summary.csv of training times; cells are c_{length}_{model}_{budget}_{seed}."""
+    lines = ["cell,inference,train_runtime_s,inference_runtime_s"]
+    for name, value in seconds.items():
+        _, length, kind, budget, seed = name.split("_")
+        lines += [
+            f"{cell(int(length), kind, budget, int(seed))},{point},{value},NA"
+            for point in ("greedy", "single")
+        ]
+    model.summary.write_text("\n".join(lines) + "\n")
+
+
+def chosen(model: RuntimeModel, **changes) -> dict:
+    """A cell's settings with some changed."""
+    found = settings.finetune_settings(model.study, model.cells[cell()])
+    for key, value in changes.items():
+        parts = ("training", "budget", "generation", "comparison")
+        block = next(b for b in (found, *(found[part] for part in parts)) if key in b)
+        block[key] = value
+    return found
+
+
+def test_a_forward_pass_is_two_operations_per_weight_and_the_attention():
+    shape = Shape()
+    weights = 12 * (
+        4 * 1024**2 + 2 * 1024 * 4096
+    )  # of BART-large's encoder: projections and feed-forward blocks
+    assert shape.encode(1000) == pytest.approx(1000 * (2 * weights + 12 * 4 * 1024 * 1000))
+
+
+def test_sparse_attention_grows_with_the_length_and_full_attention_with_its_square():
+    narrow = dict(d_model=16, encoder_ffn_dim=16, encoder_layers=2)
+    growth = {}
+    for family, config in (
+        ("led", {"attention_window": 64}),
+        ("bigbird_pegasus", {"block_size": 16}),
+        ("seq2seq", {}),
+    ):
+        shape = shape_of(family, narrow | config)
+        growth[family] = shape.encode(8192) / shape.encode(4096)
+    assert growth["led"] == pytest.approx(2) and growth["bigbird_pegasus"] == pytest.approx(2)
+    assert growth["seq2seq"] > 3.9
+    full = shape_of(
+        "bigbird_pegasus", narrow | {"block_size": 16, "attention_type": "original_full"}
+    )
+    assert full.encode(4096) == shape_of("seq2seq", narrow).encode(4096)
+    dense_below = shape_of("bigbird_pegasus", narrow | {"block_size": 64})  # (5 + 2 x 3) x 64 = 704
+    assert dense_below.encode(704) == full.encode(704) and dense_below.encode(
+        705
+    ) / 3 < full.encode(705)
+
+
+def test_configurations_of_other_families_are_understood():
+    t5 = shape_of(
+        "seq2seq",
+        {"d_model": 512, "num_layers": 6, "num_decoder_layers": 4, "d_ff": 1024, "vocab_size": 99},
+    )
+    assert t5 == Shape(512, 6, 4, 1024, 1024, 99)
+    assert shape_of("seq2seq", {}) == Shape()
+    assert shape_of("led", {"attention_window": [100, 300]}).window == 201
+
+
+@pytest.mark.parametrize(
+    ("less", "more"),
+    [
+        ({"seq_len": 512}, {"seq_len": 2048}),
+        ({"seq_len": 4096, "padding": "longest"}, {"seq_len": 16384, "padding": "max_length"}),
+        ({"gradient_accumulation_steps": 1}, {"gradient_accumulation_steps": 4}),
+        ({"max_steps": 100}, {"max_steps": 300}),
+        ({"activation_checkpointing": False}, {"activation_checkpointing": True}),
+        ({"num_beams": 1}, {"num_beams": 64}),
+        ({"protocol": "teacher_forced"}, {"protocol": "generated"}),
+        ({"precision": "bf16"}, {"precision": "fp32"}),
+        ({"gpus": 1}, {"gpus": 0}),
+        ({"per_device_batch_size": 4}, {"per_device_batch_size": "largest"}),
+    ],
+)
+def test_what_makes_a_training_longer(model, less, more):
+    seconds = [
+        training_work(chosen(model, **change), Shape(), DATA).seconds for change in (less, more)
+    ]
+    assert 0 < seconds[0] < seconds[1]
+
+
+def test_devices_share_the_examples_of_a_prediction(model):
+    study, cells = model.study, model.cells
+    one, eight = (
+        settings.predict_settings(study, cells[cell(budget=b)], "single") for b in ("one", "eight")
+    )
+    assert predict_seconds(one, Shape(), DATA) / predict_seconds(
+        eight, Shape(), DATA
+    ) == pytest.approx(100 / 13)
+
+
+def test_steps_end_between_the_first_possible_stop_and_the_last(model):
+    for steps in (median_steps, mean_steps):
+        assert (
+            steps(chosen(model, max_steps=100), DATA) == 100
+        )  # patience 3 at 50 steps cannot stop it
+    assert median_steps(chosen(model, max_steps=20000), DATA) == math.sqrt(200 * 20000)
+    drawn = [200 * 100 ** ((n + 0.5) / 5000) for n in range(5000)]  # log-uniform from 200 to 20,000
+    assert mean_steps(chosen(model, max_steps=20000), DATA) == pytest.approx(
+        sum(drawn) / 5000, rel=1e-3
+    )
+    per_epoch = 640 / 4
+    assert median_steps(chosen(model, max_steps=None, max_epochs=1), DATA) == per_epoch
+
+
+def test_what_is_known_of_a_dataset():
+    facts = {
+        "splits": {"train": {"examples": 5, "rows": 9, "words_in_mean": 70, "words_out_mean": 3}}
+    }
+    facts["splits"]["validation"] = {
+        "examples": 4, "rows": 8, "words_in_mean": 60, "words_out_mean": 3,
+    }  # fmt: skip
+    rows, inputs = {"train": 9, "validation": 8}, {"train": 5, "validation": 4}
+    assert data_of("scrolls", {"task": "qmsum"}, facts) == Data(rows, 70, 3, inputs)
+    assert data_of("scrolls", {"task": "qmsum"}, {}) == SCROLLS_DATA["qmsum"]
+    assert data_of("jsonl", {}, {}) == UNKNOWN_DATA
+    needle = data_of(
+        "needle", {"words_per_document": 40, "train": 6, "validation": 2, "test": 1}, {}
+    )
+    sizes = {"train": 6, "validation": 2, "test": 1}
+    assert needle == Data(sizes, 40, 2, sizes)
+
+
+def test_predictions_are_counted_by_input_or_by_reference():
+    known = Data({"validation": 1800}, 70, 3, {"validation": 1000})
+    assert known.predictions("validation", None, "best") == 1000
+    assert known.predictions("validation", None, "each") == 1800
+    assert known.predictions("validation", 10, "best") == 10
+    assert known.predictions("validation", 10, "each") == 18
+    rows_alone = Data({"validation": 1800}, 70, 3)
+    assert {rows_alone.predictions("validation", None, kind) for kind in ("best", "each")} == {1800}
+    assert known.predictions("test", None, "each") == 0
+
+
+def test_a_validation_of_every_reference_takes_longer(model):
+    data = Data({"train": 640, "validation": 1800}, 4000.0, 20.0, {"train": 640, "validation": 900})
+    best, each = chosen(model), chosen(model, references="each")
+    works = [training_work(settings_, Shape(), data) for settings_ in (best, each)]
+    assert works[1].validation_s / works[0].validation_s == pytest.approx(
+        math.ceil(1800 / 16) / math.ceil(900 / 16)
+    )
+    point = settings.predict_settings(model.study, model.cells[cell()], "single")
+    points = [{**point, "references": kind} for kind in ("best", "each")]
+    seconds = [predict_seconds(point, Shape(), data) for point in points]
+    assert seconds[1] / seconds[0] == pytest.approx(2)
+
+
+def test_a_prediction_is_scaled_by_the_measured_cells_most_like_it(model):
+    plain = {name: model.modelled(name, "finetune") for name in model.cells}
+    three, five = 3 * plain[cell()], 5 * plain[cell(1024, "other", "eight")]
+    measure(model, c_512_small_one_1=three, c_1024_other_eight_1=five)
+    factors = {
+        cell(seed=2): (3, "dataset, model, seq_len and budget", 1),
+        cell(1024): (3, "model and budget", 1),
+        cell(budget="eight"): (3, "model", 1),
+        cell(model="other", budget="eight"): (5, "model and budget", 1),
+        cell(model="other"): (5, "model", 1),
+    }
+    for name, (factor, refined_by, cells) in factors.items():
+        found = model.predict(name, "finetune")
+        assert (found.refined_by, found.cells) == (refined_by, cells), name
+        assert found.seconds == pytest.approx(factor * plain[name])
+    assert model.predict(cell(), "predict/greedy").refined_by is None  # NA is no measurement
+
+
+def test_several_measured_cells_count_as_their_geometric_mean_and_one_can_be_left_out(model):
+    plain = model.modelled(cell(), "finetune")
+    measure(model, c_512_small_one_1=2 * plain, c_512_small_one_2=8 * plain)
+    assert model.predict(cell(), "finetune").seconds == pytest.approx(4 * plain)
+    assert (
+        model.predict(cell(), "finetune", without=cell()).refined_by is None
+    )  # both seeds are left out together
+    longer = 5 * model.modelled(cell(1024), "finetune")
+    measure(
+        model, c_512_small_one_1=2 * plain, c_512_small_one_2=8 * plain, c_1024_small_one_1=longer
+    )
+    three = RuntimeModel(model.study, model.cells, {}, {}, model.summary)
+    left = three.predict(cell(seed=2), "finetune", without=cell())
+    wanted = (pytest.approx(5 * plain), "model and budget", 1)
+    assert (left.seconds, left.refined_by, left.cells) == wanted
+    measure(model, c_512_small_one_1=2 * plain)
+    alone = RuntimeModel(model.study, model.cells, {}, {}, model.summary)
+    assert alone.predict(cell(), "finetune", without=cell()).refined_by is None
+
+
+@pytest.mark.parametrize(
+    "text", ["", "cell,train_runtime_s\nnot a cell,5\n", "\0", "cell\nneedle\n"]
+)
+def test_a_summary_that_says_nothing_is_no_error(model, text):
+    Path(model.summary).write_text(text)
+    assert model.predict(cell(), "finetune").refined_by is None
+
+
+def test_configurations_come_from_checkpoints_tokenizers_and_the_study(model):
+    study = normalise({**model.study, "models": {**model.study["models"]}})
+    known = RuntimeModel(
+        study, model.cells, {"small": {"decoder_layers": 3, "d_model": 9}}, {}, model.summary
+    )
+    shape = known.shapes["small"]
+    assert (shape.decoder_layers, shape.d_model, shape.vocabulary, shape.window) == (3, 64, 600, 33)
+
+
+def test_processes_share_the_cpu_that_one_would_have():
+    shape = Shape(d_model=64, encoder_layers=1, decoder_layers=1)
+    study = {"max_steps": 100, "max_epochs": 1, "max_target_tokens": 8}
+    study["activation_checkpointing"] = False
+    validation = {"split": "validation", "max_examples": None, "batch_size": 8, "every_steps": 50}
+    validation["patience"] = 9
+
+    def seconds(batch: int, processes: int) -> float:
+        budget = {"gpus": 0, "processes": processes, "per_device_batch_size": batch}
+        budget["gradient_accumulation_steps"] = 1
+        training = {**study, "padding": "max_length", "validation": validation}
+        generation = {"max_new_tokens": 8, "min_new_tokens": 0, "num_beams": 1}
+        chosen = {"seq_len": 4096, "protocol": "generated", "budget": budget, "training": training}
+        compared = {"comparison": {"references": "best"}}
+        return training_work({**chosen, **compared, "generation": generation}, shape, DATA).seconds
+
+    assert seconds(64, 1) == pytest.approx(seconds(32, 2), rel=0.1)

@@ -1,0 +1,307 @@
+"""Match the cells of two studies, and compute the changes between them.
+
+Differences are the second study's value less the first's, ratios the second's over the first's.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from longwatt.compare.beside import across
+from longwatt.compare.settings import Studies
+from longwatt.energy import flags
+from longwatt.freshness.summaries import NO_ORIGINS, best_summary
+from longwatt.metrics.resampling import Interval, Resampling, Scores
+from longwatt.metrics.score_intervals import OVER_SEEDS, paired_difference
+from longwatt.metrics.seed_intervals import of_difference, over_seeds
+from longwatt.results.example_scores import ExampleScores, read_examples
+from longwatt.results.series import any_diverged, mean_interval
+from longwatt.results.summary import read_summary
+from longwatt.study.cells import CLASSIFIED
+from longwatt.study.summary_columns import COLUMNS
+
+# Columns that may tell two rows apart beside the seed. Without the first nothing is compared.
+PAIRED_BY = ("dataset", "model", "seq_len", "budget", "protocol", "inference")
+RATIO_COLUMNS = {
+    "train_speed_ratio": "train_samples_per_second",
+    "inference_speed_ratio": "inference_samples_per_second",
+    "train_energy_ratio": "train_energy_kwh",
+    "train_power_ratio": "train_mean_power_w",
+    "peak_memory_ratio": "peak_memory_gib",
+}
+FLAGS_COLUMN = "train_energy_flags"
+# Columns of classifiers beside the headline score.
+OF_LABELS = ("accuracy", "macro_f1", "mean_layers")
+# Columns that tell inference points of a classifier apart, whatever they are called.
+POINT_SETTINGS = ("exit_rule", "exit_value", "inference_batch_size")
+POINT_COLUMN = "inference_point"
+LOG_SEEDS, ONE_RUN, NO_SEEDS = OVER_SEEDS, "one run each: not known", "no seed in common: not known"
+NO_SCORE = "none: no score"
+SEEDS, TWO_INTERVALS = OVER_SEEDS, "two independent intervals"
+FAULTS = 5  # changed results that a message names
+
+Bootstrap = Mapping[str, Any]
+
+
+class CompareError(ValueError):
+    """Two studies that cannot be set side by side, with advice in the message."""
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Corresponding rows of two studies, one for each seed.
+
+    They differ at most in the seed and in the axes left out.
+    """
+
+    first: pd.DataFrame
+    second: pd.DataFrame
+
+    @property
+    def same_seeds(self) -> bool:
+        """Both sides have the same seeds, in the same order."""
+        return list(self.first["seed"]) == list(self.second["seed"])
+
+
+@dataclass(frozen=True)
+class Match:
+    """Rows of two studies that correspond, and those that do not.
+
+    Attributes:
+        pairs: those that correspond.
+        differing: axes on which the studies have no value in common, with the values of each.
+        alone: rows of the first and of the second study that have no partner, by name.
+        ambiguous: rows that could have several partners, by name.
+    """
+
+    pairs: Sequence[Pair]
+    differing: Mapping[str, tuple[Sequence[str], Sequence[str]]]
+    alone: tuple[Sequence[str], Sequence[str]]
+    ambiguous: Sequence[str]
+
+
+def read_results(results: Path, study: str) -> pd.DataFrame:
+    """Read the summary that tells most of a study's results as they are.
+
+    It has every column that there is now.
+
+    Args:
+        results: the folder of all studies' results.
+        study: which.
+
+    Raises:
+        CompareError: it has none, or one that speaks of other results than are there.
+    """
+    partial = f"(snakemake partial --cores 1 --config study={study})"
+    path, faults = best_summary(results / study)
+    if path is None:
+        raise CompareError(
+            f"{results / study / 'summary.csv'} does not exist: run the study {study} first "
+            f"(snakemake --cores all --config study={study}), or have its finished cells "
+            f"summarised {partial}"
+        )
+    if faults and faults != [NO_ORIGINS]:
+        more = f" and {len(faults) - FAULTS} more" if len(faults) > FAULTS else ""
+        raise CompareError(
+            f"{path} does not tell the results beside it ({', '.join(faults[:FAULTS])}{more}): run "
+            f"the study {study} again, or have its finished cells summarised {partial}"
+        )
+    return read_summary(path).reindex(columns=list(COLUMNS))
+
+
+def match(first: pd.DataFrame, second: pd.DataFrame) -> Match:
+    """Pair the rows of two summaries by all axes that share any value.
+
+    Where no inference point has its name in both studies, those correspond at which a classifier's
+    examples leave by the same rule.
+
+    Raises:
+        CompareError: no row has a partner.
+    """
+    first, second = (pd.concat([table, _points(table)], axis=1) for table in (first, second))
+    shared = [
+        axis for axis in PAIRED_BY if axis == PAIRED_BY[0] or set(first[axis]) & set(second[axis])
+    ]
+    other = [axis for axis in PAIRED_BY if axis not in shared]
+    differing = {axis: (_values(first, axis), _values(second, axis)) for axis in other}
+    keys = shared if "inference" in shared else [*shared, POINT_COLUMN]
+    groups = [dict(list(table.groupby(keys, sort=False))) for table in (first, second)]
+    both = [key for key in groups[0] if key in groups[1]]
+    unclear = {key for key in both if any(_configurations(own[key]) > 1 for own in groups)}
+    pairs = [_same_seeds(groups[0][key], groups[1][key]) for key in both if key not in unclear]
+    if not pairs:
+        raise CompareError(_nothing_in_common(first, second, differing, bool(unclear)))
+    doubtful = [{name for key in unclear for name in _names(own[key])} for own in groups]
+    paired = [pair.first for pair in pairs], [pair.second for pair in pairs]
+    alone = [
+        [name for name in _names(table.drop(pd.concat(used).index)) if name not in unsure]
+        for table, used, unsure in zip((first, second), paired, doubtful, strict=True)
+    ]
+    return Match(pairs, differing, (alone[0], alone[1]), sorted(doubtful[0] | doubtful[1]))
+
+
+def _points(table: pd.DataFrame) -> pd.Series[str]:
+    """Return every row's exit rule and batch size as one text, or an empty one."""
+    parts = table[list(POINT_SETTINGS)].to_dict("records")
+    texts = [" ".join(map(_plain, row.values())).strip() for row in parts]
+    return pd.Series(texts, table.index, dtype=str, name=POINT_COLUMN)
+
+
+def _plain(value: Any) -> str:
+    """Write a value, alike whether its column has gaps or not: 2 is 2.0."""
+    if pd.isna(value):
+        return ""
+    return value if isinstance(value, str) else f"{value:g}"
+
+
+def _values(table: pd.DataFrame, axis: str) -> list[str]:
+    return [str(value) for value in dict.fromkeys(table[axis])]
+
+
+def _configurations(rows: pd.DataFrame) -> int:
+    return len(rows[list(PAIRED_BY)].drop_duplicates())
+
+
+def _same_seeds(first: pd.DataFrame, second: pd.DataFrame) -> Pair:
+    """Pair the rows whose seeds both have, or all where they have none in common."""
+    common = sorted(set(first["seed"]) & set(second["seed"]))
+    if not common:
+        return Pair(first, second)
+    own, other = (rows[rows["seed"].isin(common)].sort_values("seed") for rows in (first, second))
+    return Pair(own, other)
+
+
+def _names(rows: pd.DataFrame) -> list[str]:
+    return [f"{row.cell} ({row.inference})" for row in rows.itertuples()]
+
+
+def _nothing_in_common(
+    first: pd.DataFrame, second: pd.DataFrame, differing: Mapping[str, Any], unclear: bool
+) -> str:
+    if unclear:
+        return (
+            "no cell has a single partner: the studies have no value in common on "
+            f"{', '.join(differing)}, and several there; compare studies that differ on fewer axes"
+        )
+    sets = "; and ".join(", ".join(_values(table, "dataset")) for table in (first, second))
+    return f"the studies have no cell in common (datasets {sets}), whatever axes are left out"
+
+
+def compare_cells(
+    results: Path, studies: Studies, found: Match, scoring: Bootstrap
+) -> pd.DataFrame:
+    """Return a row for every pair: values of both, differences and ratios.
+
+    An unknown number is missing.
+
+    Args:
+        results: the folder of all studies' results, where examples' scores are looked for.
+        studies: the two.
+        found: which rows correspond.
+        scoring: `bootstrap_resamples`, `confidence` and `seed` of the bootstrap.
+    """
+    return pd.DataFrame([_row(results, studies, pair, scoring) for pair in found.pairs])
+
+
+def _row(results: Path, studies: Studies, pair: Pair, scoring: Bootstrap) -> dict[str, Any]:
+    sides = {"a": pair.first, "b": pair.second}
+    row: dict[str, Any] = {f"cell_{side}": " ".join(rows["cell"]) for side, rows in sides.items()}
+    for axis in PAIRED_BY:
+        row |= {f"{axis}_{side}": rows[axis].iloc[0] for side, rows in sides.items()}
+    for side, rows in sides.items():
+        low, high = mean_interval(rows)
+        own: dict[str, Any] = {
+            "score_name": rows["score_name"].iloc[0],
+            "score": float(rows["score"].mean(skipna=False)),
+            "score_ci_low": low,
+            "score_ci_high": high,
+            "seeds": len(rows),
+            "initialisation": rows["initialisation"].iloc[0],
+            "diverged": any_diverged(rows),
+        }
+        if (rows["protocol"] == CLASSIFIED).all():
+            own |= {name: float(rows[name].astype(float).mean(skipna=False)) for name in OF_LABELS}
+        row |= {f"{name}_{side}": value for name, value in own.items()}
+    row |= _difference(results, studies, pair, scoring)
+    for name, column in RATIO_COLUMNS.items():
+        row |= _ratio(name, column, pair)
+    row |= {"ratio_interval": _ratio_interval(pair), **across(pair.first, pair.second)}
+    sources = [set(rows["train_energy_source"].dropna()) for rows in sides.values()]
+    for side, rows in sides.items():
+        row[f"train_energy_flags_{side}"] = flags.joined_flags(flags.union(rows[FLAGS_COLUMN]))
+    return {**row, "train_energy_estimated": any("estimate" in source for source in sources)}
+
+
+def _ratio(name: str, column: str, pair: Pair) -> dict[str, Any]:
+    """Return both means and their ratio with its interval.
+
+    They are missing where either is unknown for any seed. Where both have the same seeds, the ratio
+    is the geometric mean of the seeds' ratios, which the interval is about.
+    """
+    first, second = (rows[column].astype(float) for rows in (pair.first, pair.second))
+    means = first.mean(skipna=False), second.mean(skipna=False)
+    value, low, high = means[1] / means[0] if means[0] > 0 else math.nan, math.nan, math.nan
+    if _ratio_interval(pair) == LOG_SEEDS and (first > 0).all() and (second > 0).all():
+        logarithms = np.log(second.to_numpy() / first.to_numpy())
+        value, low, high = (math.exp(each) for each in (logarithms.mean(), *over_seeds(logarithms)))
+    both = {f"{column}_a": means[0], f"{column}_b": means[1]}
+    return {**both, name: value, f"{name}_ci_low": low, f"{name}_ci_high": high}
+
+
+def _ratio_interval(pair: Pair) -> str:
+    """Say where the intervals of ratios come from, or why there are none."""
+    if len(pair.first) == len(pair.second) == 1:
+        return ONE_RUN
+    return LOG_SEEDS if pair.same_seeds else NO_SEEDS
+
+
+def _difference(results: Path, studies: Studies, pair: Pair, scoring: Bootstrap) -> dict[str, Any]:
+    """Return the scores' difference, with an interval of the study's confidence or 95 %."""
+    names = ("score_difference", "difference_ci_low", "difference_ci_high", "difference_interval")
+    nothing = [math.nan] * 3
+    both = pair.first, pair.second
+    if any(rows["score"].isna().any() for rows in both):
+        return dict(zip(names, [*nothing, NO_SCORE], strict=True))
+    if len({rows["score_name"].iloc[0] for rows in both}) > 1:
+        return dict(zip(names, [*nothing, "none: other metrics"], strict=True))
+    first, second = (rows["score"].to_numpy(float) for rows in both)
+    if found := _over_examples(results, studies, pair, scoring):
+        ends: tuple[float, float, str] = found
+    elif len(first) > 1 and pair.same_seeds and np.ptp(second - first) > 0:
+        ends = *over_seeds(second - first), SEEDS
+    else:  # from the two scores' own intervals, as if they were independent
+        one, other = ((float(rows["score"].mean()), *mean_interval(rows)) for rows in both)
+        ends = *of_difference(other, one), TWO_INTERVALS
+    return dict(zip(names, [float(second.mean() - first.mean()), *ends], strict=True))
+
+
+def _over_examples(
+    results: Path, studies: Studies, pair: Pair, scoring: Bootstrap
+) -> Interval | None:
+    """Return a difference's interval from both cells' examples, if they are the same."""
+    both = zip(studies, (pair.first, pair.second), strict=True)
+    sides = [_examples_of(results / study, rows) for study, rows in both]
+    found = [one for side in sides for one in side]
+    if None in found or len({one.split for one in found if one}) > 1:
+        return None
+    name = str(pair.first["score_name"].iloc[0])
+    first, second = (
+        Scores([one.sample(name) for one in side if one], Resampling.of(scoring)) for side in sides
+    )
+    if len({sample.ids for scores in (first, second) for sample in scores.samples}) > 1:
+        return None
+    return paired_difference(second, first, pair.same_seeds)
+
+
+def _examples_of(results: Path, rows: pd.DataFrame) -> list[ExampleScores | None]:
+    """Read the examples' scores of every seed, None where they are not there."""
+    places = zip(rows["cell"], rows["inference"], strict=True)
+    paths = [results / cell / "predict" / inference / "examples.csv" for cell, inference in places]
+    return [read_examples(path) if path.is_file() else None for path in paths]

@@ -1,0 +1,1 @@
+"""The study file and config.yaml, read and checked."""

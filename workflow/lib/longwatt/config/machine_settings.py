@@ -1,0 +1,92 @@
+"""Read config.yaml and what `--config` adds to it.
+
+Users name the study by name or path, and Snakemake passes nested values as text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from longwatt.canonical import text_of
+from longwatt.config.documents import normalise, validate
+from longwatt.config.errors import StudyError
+from longwatt.config.yaml_values import Loader
+from longwatt.hub.client import MIRROR
+from longwatt.layout.escaping import mended, unusable_text
+
+SOURCE = "config.yaml (or --config)"
+STUDY_KEYS = ("study", "against")
+_ENDINGS = (".yaml", ".yml")
+
+
+def machine_settings(
+    config: Mapping[str, Any], schema: Mapping[str, Any], studies: Path
+) -> dict[str, Any]:
+    """Check and normalise the settings of this machine.
+
+    Args:
+        config: Snakemake's mapping, in which nested values of `--config` are text.
+        schema: workflow/schemas/config.schema.json.
+        studies: the folder of the study files.
+
+    Raises:
+        StudyError: names the key, what was expected and what to do.
+    """
+    known = schema["properties"]
+    typed = mended({key: _typed(value, known.get(key, {})) for key, value in config.items()})
+    given = [key for key in STUDY_KEYS if typed.get(key) is not None]
+    named = {key: study_name(typed[key], studies, key) for key in given}
+    settings: dict[str, Any] = normalise({**typed, **named})
+    validate(settings, schema, SOURCE)
+    if problem := unusable_text(settings):
+        raise StudyError(f"{SOURCE}: {problem}")
+    return settings
+
+
+def environment(machine: Mapping[str, Any]) -> dict[str, str]:
+    """Return the environment that jobs need on this machine, on which no result depends."""
+    mirror = machine.get("mirror")
+    return {MIRROR: str(mirror)} if mirror else {}
+
+
+def study_name(given: Any, studies: Path, key: str = "study") -> Any:
+    """Find a study's name from its name, its file's name or its file's path.
+
+    Raises:
+        StudyError: the file lies elsewhere.
+    """
+    if not isinstance(given, str):  # `--config study=1` is a number to Snakemake, 2024-01-31 a date
+        return text_of(given) or (str(given) if isinstance(given, float) else given)
+    path = Path(given.strip())
+    if path.suffix in _ENDINGS and not (studies / f"{path.name}.yaml").exists():
+        path = path.with_suffix("")
+    folders = (path.parent.resolve(), (studies.parent / path.parent).resolve())
+    if len(path.parts) > 1 and studies.resolve() not in folders:
+        raise StudyError(
+            f"{SOURCE}: {key}: {given!r} lies in {path.parent}, but a study is given by its name "
+            f"and lies in {studies.name}/; copy it there, then give {key}={path.name}"
+        )
+    return path.name
+
+
+def _typed(value: Any, schema: Mapping[str, Any]) -> Any:
+    """Parse text as YAML where the schema wants another type.
+
+    Snakemake leaves values that `--config` nests as text.
+    """
+    kinds = schema.get("type", [])
+    kinds = [kinds] if isinstance(kinds, str) else kinds
+    if isinstance(value, Mapping):
+        known = schema.get("properties", {})
+        return {key: _typed(item, known.get(key, {})) for key, item in value.items()}
+    if not isinstance(value, str) or not kinds:
+        return value
+    try:
+        read = yaml.load(value, Loader=Loader)
+    except (yaml.YAMLError, ValueError):
+        return value
+    return read if "string" not in kinds or (read is None and "null" in kinds) else value

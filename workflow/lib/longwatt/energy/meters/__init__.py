@@ -1,0 +1,1 @@
+"""Sensors of GPUs and processors."""

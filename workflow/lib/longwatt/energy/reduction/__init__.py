@@ -1,0 +1,1 @@
+"""From an energy log to numbers."""

@@ -1,0 +1,1 @@
+"""Which results still count."""

@@ -1,0 +1,134 @@
+"""Read a study as its file and the machine's configuration are now.
+
+The code behind its jobs belongs to what is in force.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from longwatt.config import documents, errors, studies
+from longwatt.config.machine_settings import environment, machine_settings
+from longwatt.files import PACKAGE
+from longwatt.freshness import source_checks
+from longwatt.provenance.code import code_digest
+from longwatt.provenance.source_files import KnownDigests
+from longwatt.provenance.stamps import Stage, agrees, digest, read_stamp
+from longwatt.study.checks import checked_stages
+from longwatt.study.stages import Stages
+
+CHANGES_NO_RESULT = "It says which results count, and makes none."
+
+WORKFLOW = PACKAGE.parents[1]  # of a checkout, where the package lies in workflow/lib
+MACHINE_FILE = "config.yaml"
+
+
+@cache
+def _script_code(scripts: Path, rule: str, modules: tuple[str, ...]) -> str:
+    return code_digest(scripts / f"{rule}.py", modules)
+
+
+@dataclass(frozen=True)
+class InForce:
+    """The settings and code that artefacts must carry to count.
+
+    Attributes:
+        stages: the study's jobs.
+        scripts: the folder of the rules' scripts.
+        accepted: digests of older code whose artefacts count too (`accept_code`).
+    """
+
+    stages: Stages
+    scripts: Path
+    accepted: Sequence[str] = ()
+
+    def code_of_rule(self, rule: str, modules: tuple[str, ...] = ()) -> str:
+        """Digest the code behind a rule, once for thousands of jobs."""
+        return _script_code(self.scripts, rule, modules)
+
+    def codes(self, stage: Stage) -> list[str]:
+        """List the code digests that an artefact may carry and be kept."""
+        return [self.code_of_rule(stage.rule, stage.modules), *self.accepted]
+
+    def code(self, stage: Stage) -> str:
+        """Digest the code behind a stage, or return an accepted older digest of its artefact."""
+        if self.accepted:
+            artefact = Path(stage.artefact)
+            if agrees(artefact, stage.settings, self.accepted):
+                return str((read_stamp(artefact) or {})["code_digest"])
+        return self.code_of_rule(stage.rule, stage.modules)
+
+    def stamps(self) -> dict[str, list[str]]:
+        """Return the digests that each artefact of data and cells must carry.
+
+        These are the digests of its settings and code.
+
+        No code is good enough for an artefact read from files that have changed since.
+        """
+        changed, found = self.changed_sources(), {}
+        for stage in self.stages.before_summary():
+            codes = [] if stage.artefact in changed else [self.code(stage)]
+            found[stage.artefact] = [digest(dict(stage.settings)), *codes]
+        return found
+
+    def changed_sources(self) -> dict[str, list[str]]:
+        """List the files that have changed since an artefact was read from them, by artefact."""
+        return source_checks.changed(self.stages, KnownDigests(source_checks.KNOWN))
+
+    def of_other(self, study_id: str, document: Path, schema: Path) -> InForce | None:
+        """Read another study for this machine, None where its file is missing or unusable."""
+        if not document.is_file():
+            return None
+        try:
+            read = studies.read_study(document, schema)
+            jobs = checked_stages(study_id, read, {**self.stages.machine, "study": study_id})
+        except errors.StudyError:
+            return None
+        return InForce(jobs, self.scripts, self.accepted)
+
+
+def find(results: Path, changes: Mapping[str, Any] | None = None) -> InForce | None:
+    """Read the study that a results folder belongs to, None where its file is missing.
+
+    Args:
+        results: results/{study}. The study is looked for beside `results`, here, and beside the
+            package.
+        changes: settings of the command line, which replace those of the machine's configuration.
+
+    Raises:
+        longwatt.config.errors.StudyError: the study or the configuration is wrong.
+    """
+    roots = (results.resolve().parents[1], Path.cwd(), WORKFLOW.parent)
+    name = results.resolve().name
+    here = [root / "studies" / f"{name}.yaml" for root in roots]
+    document = next((path for path in here if path.is_file()), None)
+    if document is None or not (WORKFLOW / "scripts").is_dir():
+        return None
+    schemas = WORKFLOW / "schemas"
+    said = {**documents.merge(_machine(roots), changes or {}), "study": name}
+    schema = documents.read_yaml(schemas / "config.schema.json")
+    machine = machine_settings(said, schema, document.parent)
+    os.environ.update(environment(machine))
+    read = studies.read_study(document, schemas / "study.schema.json")
+    jobs = checked_stages(name, read, machine)
+    return InForce(jobs, WORKFLOW / "scripts", machine.get("accept_code", ()))
+
+
+def _machine(roots: Sequence[Path]) -> dict[str, Any]:
+    """Read the machine's configuration as a run does.
+
+    The configuration of the folder stands over that of the project that it works for.
+    """
+    having = [root for root in roots if (root / MACHINE_FILE).is_file()]
+    if not having:
+        return {}
+    folder, *others = having
+    alone = folder != roots[0] or (folder / "Snakefile").is_file()
+    below = [] if alone else [root for root in others if (root / "Snakefile").is_file()][:1]
+    read = [documents.read_yaml(root / MACHINE_FILE) for root in (*below, folder)]
+    return documents.merge(*map(documents.normalise, read))

@@ -1,0 +1,1 @@
+"""This machine's GPUs, and leases of them."""

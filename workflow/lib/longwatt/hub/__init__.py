@@ -1,0 +1,1 @@
+"""Files of a hub of repositories, and checkpoints wherever they lie."""

@@ -1,0 +1,197 @@
+"""Predict one inference point of a cell and measure the speed.
+
+Like training, it runs one process per device. Every batch is kept within a moment of its
+prediction, so a killed inference goes on at the first missing one.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from longwatt.files import sha256, whole_file
+from longwatt.inference.batch_progress import Progress, begin
+from longwatt.inference.examples import CellExamples, batches, classified
+from longwatt.inference.predictor import Predictor
+from longwatt.jobs import distributed, environment, torch_device
+from longwatt.jobs.worker import Spec, run_worker
+from longwatt.models import load_family
+from longwatt.progress import say
+from longwatt.provenance.stamps import write_json
+from longwatt.tasks import CLASSIFICATION
+from longwatt.tokens.references import EACH
+from longwatt.tokens.special_tokens import SpecialTokens, load_split, load_tokenizer
+
+PREDICT_ADVICE = (
+    "lower the inference point's batch_size or regroup_batches, for this model or budget alone by "
+    "the `inference` of its entry (what they apply to is predicted anew), or its generation's "
+    "num_beams (which predicts otherwise)"
+)
+
+Numbered = Sequence[tuple[int, list[int]]]  # batches: positions of their examples
+
+
+def infer(spec: Spec) -> None:
+    """Predict one split with a trained cell.
+
+    Args:
+        spec: settings as `longwatt.study.settings.predict_settings`; paths tokens, tokenized,
+            dataset, tokenizer, model, work, predictions, inference; identity, provenance and
+            energy_log.
+
+    Raises:
+        longwatt.jobs.sigterm.Stopped: it was asked to end.
+        longwatt.jobs.errors.WorkerError: it cannot be done here; the message says what to change.
+    """
+    torch.manual_seed(spec.settings["seed"])
+    progress = begin(spec, "predict")
+    with progress.saved(), torch_device.memory_named(spec.settings["budget"], PREDICT_ADVICE):
+        _predict(spec, progress)
+
+
+def _predict(spec: Spec, progress: Progress) -> None:
+    tokenizer = load_tokenizer(spec.paths["model"])
+    examples = _examples(spec, tokenizer)
+    together = int(spec.settings["inference"]["batch_size"])
+    if together > 1:  # unfinished examples of several batches may be regrouped
+        together *= int(spec.settings["inference"].get("regroup_batches", 1))
+    groups = batches(examples, together)
+    if distributed.rank() == 0:
+        count = progress.earlier
+        earlier = f", {count} of them predicted by an earlier attempt" if count else ""
+        say(f"{len(examples)} examples in {len(groups)} batches{earlier}")
+    kept = progress.complete(groups, partial(_generate, spec, progress, tokenizer, examples))
+    if kept is not None:
+        _write(spec, kept)
+
+
+def _generate(
+    spec: Spec, progress: Progress, tokenizer: Any, examples: CellExamples, mine: Numbered
+) -> None:
+    """Predict this process's share of the missing batches."""
+    predictor = _predictor(spec, tokenizer)
+    groups = [group for _, group in mine]
+    for _ in predictor.predict(examples, groups[: spec.settings["inference"]["warmup_batches"]]):
+        continue  # not counted: first calls allocate and tune
+    distributed.gather(None)  # all start the measured window together
+    progress.mark("generate")
+    for (number, _), result in zip(mine, predictor.predict(examples, groups), strict=True):
+        answers = [asdict(answer) for answer in result.answers]
+        kept = {"ids": result.ids, "answers": answers, "input_tokens": result.input_tokens}
+        window = result.start_ns, result.end_ns
+        progress.keep(number, kept, window, last=number == mine[-1][0])
+    torch_device.synchronize(predictor.device)
+
+
+def _examples(spec: Spec, tokenizer: Any) -> CellExamples:
+    settings, paths = spec.settings, spec.paths
+    split, most = settings["inference"]["split"], settings["inference"]["max_examples"]
+    if settings.get("task") == CLASSIFICATION:
+        return classified(paths, tokenizer, split, most, settings["seq_len"])
+    return CellExamples(
+        load_split(Path(paths["tokens"]), split, most),
+        SpecialTokens.of(tokenizer),
+        settings["seq_len"],
+        settings["max_target_tokens"],
+        every_reference=settings["references"] == EACH,
+        references=settings["references"],
+    )
+
+
+def _predictor(spec: Spec, tokenizer: Any) -> Predictor:
+    settings, seq_len = spec.settings, spec.settings["seq_len"]
+    device = torch_device.prepare(settings["budget"])
+    family = load_family(settings["family"])
+    padded = settings["padding"] == "max_length"
+    if settings.get("task") == CLASSIFICATION:
+        target_tokens = 1
+        how = {key: settings["inference"][key] for key in ("exit", "batch_size")}
+    else:
+        most = settings["max_target_tokens"]
+        target_tokens = int(max(most, settings["generation"]["max_new_tokens"]))
+        how = {key: settings[key] for key in ("protocol", "generation")}
+    model = family.build({}, tokenizer, Path(spec.paths["model"]), seq_len, target_tokens)
+    return Predictor(
+        family,
+        model.to(device).eval(),
+        tokenizer,
+        how=how,
+        precision=settings["budget"]["precision"],
+        pad_to=seq_len if padded else None,
+        target_pad_to=settings.get("max_target_tokens") if padded else None,
+    )
+
+
+def _write(spec: Spec, kept: Mapping[int, Mapping[str, Any]]) -> None:
+    with whole_file(Path(spec.paths["predictions"])) as stream:
+        for number, batch in kept.items():
+            for row in _rows(number, batch):
+                stream.write(json.dumps(row, ensure_ascii=False) + "\n")
+    facts = {
+        **_speed(list(kept.values())),
+        **_exits(spec.settings["inference"], list(kept.values())),
+        **environment.noted(spec.paths["work"]),
+        "identity": dict(spec.identity),
+    }
+    written = {"predictions.jsonl": sha256(Path(spec.paths["predictions"]))}
+    write_json(spec.paths["inference"], {**facts, "sha256": written, "provenance": spec.provenance})
+
+
+def _rows(number: int, batch: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    columns = (batch["ids"], batch["input_tokens"], batch["answers"])
+    for id_, tokens, answer in zip(*columns, strict=True):
+        yield {
+            "id": id_,
+            "prediction": answer["text"],
+            "input_tokens": tokens,
+            "output_tokens": answer["output_tokens"],
+            **answer["facts"],
+            "batch": number,
+            "batch_seconds": batch["took"].seconds,
+        }
+
+
+def _speed(kept: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Compute the throughput of the measured windows. The slowest process sets the time."""
+    samples = sum(len(batch["ids"]) for batch in kept)
+    output_tokens = sum(answer["output_tokens"] for batch in kept for answer in batch["answers"])
+    by_process: defaultdict[int, float] = defaultdict(float)
+    for batch in kept:
+        by_process[batch["rank"]] += batch["took"].seconds
+    seconds = max(by_process.values())
+    each = torch.tensor([batch["took"].seconds for batch in kept])
+    return {
+        "samples": samples,
+        "batches": len(kept),
+        "input_tokens": sum(sum(batch["input_tokens"]) for batch in kept),
+        "output_tokens": output_tokens,
+        "inference_runtime_s": seconds,
+        "inference_samples_per_second": samples / seconds,
+        "output_tokens_per_second": output_tokens / seconds,
+        "batch_seconds_median": float(each.median()),
+    }
+
+
+def _exits(point: Mapping[str, Any], kept: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Count where the examples left a model with exits, or nothing for other models."""
+    left = [answer["facts"] for batch in kept for answer in batch["answers"]]
+    if not all("exit" in facts for facts in left):
+        return {}
+    layers = Counter(facts["layers"] for facts in left)
+    return {
+        "mean_layers": sum(facts["layers"] for facts in left) / len(left),
+        "left_after_layers": {str(depth): layers[depth] for depth in sorted(layers)},
+        "batch_size": point["batch_size"],
+        "regroup_batches": point["regroup_batches"],
+    }
+
+
+if __name__ == "__main__":
+    run_worker(infer)

@@ -1,0 +1,89 @@
+"""Record what a job computes on: devices, processor, threads, processes and libraries."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import sys
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from longwatt.energy.log import append
+from longwatt.files import json_lines
+from longwatt.jobs import distributed, waiting
+from longwatt.study.summary_columns import BETWEEN_VALUES
+
+CHANGES_NO_RESULT = "It tells the versions in force, which artefacts record."
+
+PACKAGES = ("torch", "transformers", "accelerate", "datasets", "tokenizers", "numpy")
+NOTES = "environments.jsonl"  # in a work folder, one line for each attempt
+CPU_FACTS = Path("/proc/cpuinfo")
+PROCESSOR_NAMES = ("model name", "Hardware", "cpu model")  # of a processor, by architecture
+
+
+def machine_facts(budget: Mapping[str, Any]) -> dict[str, Any]:
+    """Describe what this process computes on: devices, processor, threads and versions."""
+    numbers = range(torch.cuda.device_count() if budget["gpus"] else 0)
+    kinds = sorted({torch.cuda.get_device_name(number) for number in numbers})
+    return {
+        "device": " + ".join(kinds) if budget["gpus"] else "cpu",
+        "processor": processor(),
+        "threads": torch.get_num_threads(),  # in each process
+        "wait_policy": waiting.described(os.environ),
+        "processes": distributed.world_size(),
+        "versions": {
+            "python": sys.version.split()[0],
+            **{name: version(name) for name in PACKAGES},
+        },
+    }
+
+
+def processor() -> str:
+    """Name the processor's model, or its architecture where the kernel does not tell."""
+    try:
+        lines = CPU_FACTS.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        lines = []
+    pairs = [line.partition(":") for line in lines if ":" in line]
+    known = {name.strip(): value.strip() for name, _, value in pairs}
+    return next(
+        (known[name] for name in PROCESSOR_NAMES if known.get(name)),
+        platform.machine() or "unknown",
+    )
+
+
+def note(folder: Path | str, budget: Mapping[str, Any], fresh: bool) -> None:
+    """Note what an attempt computes on, in the main process, without earlier notes if `fresh`."""
+    if distributed.rank() > 0:
+        return
+    path = Path(folder) / NOTES
+    if fresh:
+        path.unlink(missing_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    append(path, machine_facts(budget))
+
+
+def noted(folder: Path | str) -> dict[str, Any]:
+    """Describe what all attempts with kept work computed on, with differing values joined."""
+    path = Path(folder) / NOTES
+    return _together(json_lines(path.read_text(encoding="utf-8")) if path.exists() else [])
+
+
+def _together(attempts: list[dict[str, Any]]) -> dict[str, Any]:
+    names = dict.fromkeys(name for attempt in attempts for name in attempt)
+    return {name: _value([attempt.get(name) for attempt in attempts]) for name in names}
+
+
+def _value(values: list[Any]) -> Any:
+    """Merge values: one if all are alike, mappings by name, and others joined."""
+    distinct = list({json.dumps(value, sort_keys=True): value for value in values}.values())
+    if len(distinct) == 1:
+        return distinct[0]
+    if all(isinstance(value, dict) for value in distinct):
+        return _together(distinct)
+    return BETWEEN_VALUES.join(map(str, distinct))

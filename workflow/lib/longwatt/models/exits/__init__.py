@@ -1,0 +1,1 @@
+"""Encoders with classifiers on several layers."""

@@ -1,0 +1,221 @@
+"""Disk that a study takes: data, models, finished cells, and checkpoints of cells under way.
+
+Sizes are looked up where files are there, and foretold from the settings elsewhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from longwatt.disk_space import GIB
+from longwatt.jobs.work_folder import KEPT_CHECKPOINTS
+from longwatt.models.parameter_counts import counted
+from longwatt.plan.data_sizes import TOKENS_PER_WORD, Data
+from longwatt.plan.model_shapes import BERT_LARGE, EXITS_FAMILY
+from longwatt.plan.runtimes import RuntimeModel
+from longwatt.study.settings import COMPARISON_DEFAULTS
+from longwatt.study.stages import Stages
+
+WEIGHT_BYTES = 4  # parameters are kept in fp32, whatever precision they are computed with
+MOMENTS = 2  # Adam's, of each parameter, in every checkpoint
+BYTES_PER_WORD = 6.1  # of English text with what parts its words
+TOKEN_BYTES = 4  # a stored token id
+EXAMPLE_BYTES = 300  # of an example's prediction and scores beside its text
+# A compressed energy log per job and per GPU, measured with stand-ins whose readings are noisy.
+LOG_BYTES_PER_S, GPU_LOG_BYTES_PER_S = 150.0, 95.0
+UNKNOWN_LABELS = 3  # of a dataset that is not here yet; a classifier is small anyway
+LOGIT_BYTES = 20  # of a number as JSON, what parts it from the next included
+
+
+@dataclass(frozen=True)
+class Share:
+    """Disk that one kind of file takes (GiB), looked up or assumed as `source` says."""
+
+    what: str
+    gib: float
+    source: str
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """Parameters of a study's models, by name.
+
+    Attributes:
+        trained: of a model as it is trained, up to its last exit; models that `unknown` has lack.
+        whole: of a model as its checkpoint has it, with all its layers; likewise.
+        estimated: models that start as a checkpoint whose configuration is not here yet.
+        unknown: why a model cannot be built, as its library says it.
+    """
+
+    trained: Mapping[str, int]
+    whole: Mapping[str, int]
+    estimated: frozenset[str]
+    unknown: Mapping[str, str]
+
+
+def parameters_of(model: RuntimeModel) -> Parameters:
+    """Count the parameters of every model of a study, which takes some seconds."""
+    known, entries, asked = model.known_configs, model.study["models"], []
+    for name, config in known.items():
+        family, exits = entries[name]["family"], entries[name].get("exits")
+        # The kind of model is assumed where a configuration names none.
+        kind = (
+            {"model_type": "bert", **BERT_LARGE}
+            if family == EXITS_FAMILY
+            else {"model_type": "bart"}
+        )
+        whole_config = {**({} if config.get("model_type") else kind), **config}
+        same = {"family": family, "config": whole_config, "labels": UNKNOWN_LABELS}
+        asked += [{**same, "exits": exits}, {**same, "exits": None}]
+    counts = counted(asked)
+    trained, whole = (dict(zip(known, counts[part::2], strict=True)) for part in (0, 1))
+    drawn = {name for name in known if entries[name]["initialisation"] == "random"}
+    return Parameters(
+        trained={name: count for name, count in trained.items() if isinstance(count, int)},
+        whole={name: count for name, count in whole.items() if isinstance(count, int)},
+        estimated=frozenset(n for n in known if n not in drawn and not model.configs.get(n)),
+        unknown={n: why for n, why in {**whole, **trained}.items() if isinstance(why, str)},
+    )
+
+
+def checkpoint_bytes(count: int) -> int:
+    """Return the most bytes that a training of `count` parameters keeps while under way.
+
+    These are checkpoints (weights and Adam's moments), those kept and one being written, and the
+    best weights that each of them refers to.
+    """
+    return (KEPT_CHECKPOINTS + 1) * count * WEIGHT_BYTES * (1 + MOMENTS + 1)
+
+
+def disk(
+    stages: Stages,
+    model: RuntimeModel,
+    parameters: Parameters,
+    seconds: Mapping[tuple[str, str], float],
+    together: Iterable[str],
+) -> list[Share]:
+    """Foretell the disk of a finished study, and checkpoints of cells under way.
+
+    Args:
+        stages: the study's.
+        model: its run times.
+        parameters: of its models; one that cannot be built takes nothing.
+        seconds: of every cell and part; energy logs grow with them.
+        together: the cells that train at once where their checkpoints take most.
+    """
+    counts = parameters.trained
+    finished = sum(counts.get(cell.model, 0) * WEIGHT_BYTES for cell in stages.cells.values())
+    under_way = [checkpoint_bytes(counts.get(stages.cells[name].model, 0)) for name in together]
+    kept = f"weights in fp32 of each cell ({len(stages.cells)})"
+    each = f"{KEPT_CHECKPOINTS} checkpoints kept and one being written, best weights"
+    at_once = f"{len(under_way)} at once: {each}"
+    return [
+        _datasets(stages, model),
+        _tokens(stages, model),
+        _pretrained(stages, parameters.whole),
+        Share("models of finished cells", finished / GIB, kept),
+        _predictions(stages, model),
+        *_recorded(stages, model),
+        _energy_logs(stages, seconds),
+        Share("checkpoints of cells under way", sum(under_way) / GIB, at_once),
+    ]
+
+
+def _datasets(stages: Stages, model: RuntimeModel) -> Share:
+    sizes = {key: _size(Path("resources/datasets") / key) for key in stages.datasets}
+    data = {key: model.data[name] for key, name in stages.datasets.items()}
+    total = sum(size or _text_bytes(data[key]) for key, size in sizes.items())
+    source = _looked_up(sizes.values(), f"{BYTES_PER_WORD} bytes a word")
+    return Share("datasets", total / GIB, source)
+
+
+def _tokens(stages: Stages, model: RuntimeModel) -> Share:
+    sizes, total = [], 0.0
+    for dataset, tokenizer in stages.pairs():
+        size = _size(Path("resources/tokenized") / dataset / tokenizer)
+        data = model.data[stages.datasets[dataset]]
+        total += size or _token_bytes(data)
+        sizes.append(size)
+    lengths = f"{TOKENS_PER_WORD} tokens a word, {TOKEN_BYTES} bytes each"
+    return Share("tokens", total / GIB, _looked_up(sizes, lengths))
+
+
+def _pretrained(stages: Stages, counts: Mapping[str, int]) -> Share:
+    """Add up checkpoints. One from a hub is also in the hub's cache."""
+    models = stages.study["models"]
+    sizes, total = [], 0.0
+    cached: dict[tuple[str, str], int] = {}  # several models can begin as one
+    for key, name in stages.models.items():
+        size, whole = _size(Path("resources/models") / key), counts.get(name, 0) * WEIGHT_BYTES
+        total += size or whole
+        sizes.append(size)
+        if models[name].get("repository"):
+            cached[models[name]["repository"], models[name]["revision"]] = whole
+    total += sum(cached.values())
+    source = _looked_up(sizes, "weights in fp32; twice if from a hub, whose cache keeps a copy")
+    source = source if sizes else "all start from random weights"
+    return Share("pretrained models", total / GIB, source)
+
+
+def _predictions(stages: Stages, model: RuntimeModel) -> Share:
+    total = 0.0
+    for name, cell in stages.cells.items():
+        data = model.data[cell.dataset]
+        for point in stages.points(name):
+            settings = stages.predict(name, point).settings
+            chosen = settings["inference"]
+            references = settings.get("references", COMPARISON_DEFAULTS["references"])
+            made = data.predictions(chosen["split"], chosen["max_examples"], references)
+            total += made * (EXAMPLE_BYTES + data.words_out * BYTES_PER_WORD)
+    return Share("predictions and scores", total / GIB, "answers as long as the references")
+
+
+def _recorded(stages: Stages, model: RuntimeModel) -> list[Share]:
+    """Add up the recorded logits of all exits, if any cell has several."""
+    cells = [name for name in stages.cells if model.records(name)]
+    total = 0
+    for name in cells:
+        cell = stages.cells[name]
+        labels = len(model.facts.get(cell.dataset, {}).get("labels", ())) or UNKNOWN_LABELS
+        logits = len(model.shapes[cell.model].exits) * labels * LOGIT_BYTES
+        total += model.recorded_examples(name) * (EXAMPLE_BYTES + logits)
+    source = f"{UNKNOWN_LABELS} labels where they are not known yet, {LOGIT_BYTES} bytes a number"
+    return [Share("what exits say", total / GIB, source)] if cells else []
+
+
+def _energy_logs(stages: Stages, seconds: Mapping[tuple[str, str], float]) -> Share:
+    per_s = {name: LOG_BYTES_PER_S + GPU_LOG_BYTES_PER_S * stages.gpus(name) for name, _ in seconds}
+    total = sum(each * per_s[name] for (name, _), each in seconds.items())
+    rates = f"{LOG_BYTES_PER_S:.0f} bytes/s of a job and {GPU_LOG_BYTES_PER_S:.0f} of each GPU"
+    return Share("energy logs", total / GIB, f"{rates}, compressed")
+
+
+def _text_bytes(data: Data) -> float:
+    words = _inputs(data) * data.words_in + sum(data.rows.values()) * data.words_out
+    return words * BYTES_PER_WORD
+
+
+def _token_bytes(data: Data) -> float:
+    """Add up ids of inputs and references, the references' texts and documents' first words."""
+    inputs, references = _inputs(data), sum(data.rows.values())
+    ids = (inputs * data.words_in + references * data.words_out) * TOKENS_PER_WORD * TOKEN_BYTES
+    return ids + (inputs + references) * data.words_out * BYTES_PER_WORD
+
+
+def _inputs(data: Data) -> int:
+    return sum(data.inputs(split) for split in data.rows)
+
+
+def _size(folder: Path) -> int:
+    """Return the bytes of a folder's files, 0 without one."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def _looked_up(sizes: Iterable[int], assumed: str) -> str:
+    found = list(sizes)
+    there = sum(size > 0 for size in found)
+    if there == len(found):
+        return "looked up"
+    return f"estimated: {assumed}" + (f" ({there} of {len(found)} looked up)" if there else "")

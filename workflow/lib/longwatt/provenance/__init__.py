@@ -1,0 +1,1 @@
+"""Digests, stamps, and artefacts that are checked when they are read."""

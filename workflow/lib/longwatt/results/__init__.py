@@ -1,0 +1,1 @@
+"""From artefacts to one table and judged claims."""

@@ -1,0 +1,152 @@
+"""Differences between results in their data, weights, code, libraries and machine.
+
+A value that was not recorded, as in older results, counts as no difference.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from longwatt.layout.wording import is_known, plain
+from longwatt.study.summary_columns import (  # fmt: skip
+    BETWEEN_VALUES,
+    ENVIRONMENT,
+    INFERENCE,
+    RELATIVE_TO_BASELINE,
+    machine_columns,
+    number_of,
+)
+
+RecordedRow = Mapping[Any, Any]
+# Column of the summary -> what is said of rows that differ in it.
+MACHINE_FACTS = {
+    "device": "other devices",
+    "processor": "other processors",
+    "threads": "other thread counts",
+    "wait_policy": "other wait policies of threads",
+    "processes": "other numbers of processes",
+}
+MADE_WITH = {
+    "data_digest": "other data",
+    "weights_digest": "other weights",
+    "train_code_digest": "other code",
+    "inference_code_digest": "other code",
+    "train_libraries": "other library versions",
+    "inference_libraries": "other library versions",
+}
+LIBRARIES = ("train_libraries", "inference_libraries")
+SHORT_DIGEST = 12  # of a digest
+
+
+def recorded_machine(training: RecordedRow, inference: RecordedRow) -> dict[str, str | None]:
+    """Read what a row was made with and measured on, None where unrecorded.
+
+    Args:
+        training: training.json.
+        inference: inference.json.
+    """
+    identity = training.get("identity") or {}
+    return {
+        **{name: training.get(name) for name in ENVIRONMENT},
+        **{f"{INFERENCE}{name}": inference.get(name) for name in ENVIRONMENT},
+        "data_digest": _short(identity.get("data")),
+        "weights_digest": _short(identity.get("weights")),
+        "train_code_digest": _short((training.get("provenance") or {}).get("code_digest")),
+        "inference_code_digest": _short((inference.get("provenance") or {}).get("code_digest")),
+        "train_libraries": _libraries(training),
+        "inference_libraries": _libraries(inference),
+    }
+
+
+def _short(digest: str | None) -> str | None:
+    return digest[:SHORT_DIGEST] if digest else None
+
+
+def _libraries(artefact: Mapping[str, Any]) -> str | None:
+    versions: Mapping[str, str] = artefact.get("versions") or {}
+    return ", ".join(f"{name} {number}" for name, number in versions.items()) or None
+
+
+def words_of(column: str) -> str:
+    """Describe rows that differ in a column, such as "other devices" or "other data"."""
+    return MADE_WITH.get(column) or MACHINE_FACTS[column.removeprefix(INFERENCE)]
+
+
+def machine_of(artefact: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the facts of the machine that an artefact's times and energies come from."""
+    return {name: artefact.get(name) for name in ENVIRONMENT}
+
+
+def unlike_machines(one: Mapping[str, Any], other: Mapping[str, Any]) -> str | None:
+    """Describe how two machines (`machine_of`) differ, or return None if they are alike."""
+    return ", ".join(unlike_words([one, other], ENVIRONMENT)) or None
+
+
+def difference_notes(values: Sequence[tuple[RecordedRow, str]], apart: bool = False) -> list[str]:
+    """List the caveats to print beside a number computed from these values.
+
+    Args:
+        values: rows of a summary, each with the column that is read of it.
+        apart: whether values of different columns are never compared, as in a correlation.
+    """
+    rows, columns = [row for row, _ in values], dict.fromkeys(column for _, column in values)
+    groups: list[Sequence[tuple[RecordedRow, str]]] = [values]
+    if apart:
+        groups = [[one for one in values if one[1] == column] for column in columns]
+    found = [word for group in groups for word in unlike_words(_measured_on(group), ENVIRONMENT)]
+    if len({row.get("budget") for row in rows}) > 1:  # budgets are what is compared
+        found = [word for word in found if word != MACHINE_FACTS["processes"]]
+    # Rows of one dataset and model should share their data, weights and code.
+    alike: dict[tuple[Any, Any], list[RecordedRow]] = {}
+    for row in rows:
+        alike.setdefault((row.get("dataset"), row.get("model")), []).append(row)
+    found += [word for group in alike.values() for word in unlike_words(group, MADE_WITH)]
+    found += unlike_words(rows, LIBRARIES)
+    for row, column in values:
+        across = row.get(RELATIVE_TO_BASELINE.get(number_of(column), ""))
+        found += [f"relative to a baseline with {across}"] if is_known(across) else []
+    return list(dict.fromkeys(found))
+
+
+def _measured_on(values: Iterable[tuple[RecordedRow, str]]) -> list[RecordedRow]:
+    """Return the machine behind each value, a training's or an inference's or none."""
+    return [
+        {
+            name: row.get(own)
+            for name, own in zip(ENVIRONMENT, machine_columns(column), strict=False)
+        }
+        for row, column in values
+    ]
+
+
+def unlike_words(rows: Sequence[RecordedRow], columns: Iterable[str]) -> Iterator[str]:
+    """Yield a description of each column in which rows or their attempts differ, once."""
+    known = {name: _known(rows, name) for name in columns}
+    unlike = (
+        name for name, texts in known.items() if len(texts) > 1 or BETWEEN_VALUES in "".join(texts)
+    )
+    yield from dict.fromkeys(words_of(name) for name in unlike)
+
+
+def between(
+    first: Sequence[RecordedRow], second: Sequence[RecordedRow]
+) -> dict[str, tuple[str, str]]:
+    """Return the values of every column in which two groups of rows differ.
+
+    Args:
+        first: rows of one study, with the columns of a summary.
+        second: those of the other.
+    """
+    names = [*ENVIRONMENT, *(f"{INFERENCE}{name}" for name in ENVIRONMENT), *MADE_WITH]
+    both = {name: (_known(first, name), _known(second, name)) for name in names}
+    return {
+        name: (BETWEEN_VALUES.join(one), BETWEEN_VALUES.join(other))
+        for name, (one, other) in both.items()
+        if one and other and one != other
+    }
+
+
+def _known(rows: Sequence[RecordedRow], column: str) -> list[str]:
+    """List the distinct known values of a column, as texts in order."""
+    return sorted({plain(row[column]) for row in rows if is_known(row.get(column))})

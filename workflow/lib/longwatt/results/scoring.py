@@ -1,0 +1,248 @@
+"""Score the predictions of one inference point.
+
+Corpus scores come with an interval, the lead baseline and the ceiling. Every example's scores are
+written beside them.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from longwatt import metrics
+from longwatt.files import sha256, whole_file
+from longwatt.metric_words import mostly_sees
+from longwatt.metrics import classification
+from longwatt.metrics.resampling import Interval
+from longwatt.provenance.artefacts import check_beside, json_rows, read_artefact, read_from
+from longwatt.provenance.stamps import write_json
+from longwatt.results.example_scores import CEILING, EXAMPLE, LEAD, MAJORITY_COLUMN
+from longwatt.tasks import CLASSIFICATION
+from longwatt.tokens.references import EACH, compared_examples, compared_texts
+from longwatt.tokens.special_tokens import load_split, load_tokenizer, visible_evidence
+from longwatt.tokens.tokenize import repair_tokens
+
+ScoringSettings = Mapping[str, Any]
+References = Mapping[str, Sequence[str]]
+
+
+def score(
+    settings: ScoringSettings,
+    *,
+    predictions: Path,
+    tokens: Path,
+    tokenized: Path,
+    tokenizer: Path,
+    dataset: Path,
+    scores: Path,
+    examples: Path,
+    provenance: Mapping[str, Any],
+    inference: Path | None = None,
+) -> None:
+    """Write `scores.json` (corpus) and `examples.csv` (one row per example).
+
+    Args:
+        settings: as `longwatt.study.settings.score_settings`; the task "classification" has its
+            labels scored, every other its texts.
+        predictions: JSON lines with id and prediction.
+        tokens: the tokenized dataset, which holds the references too.
+        tokenized: its report, for the number of special tokens.
+        tokenizer: the tokenizer, should the tokens have to be made again.
+        dataset: its facts, for the floor of chance and for the training split's labels.
+        scores: written.
+        examples: written.
+        provenance: the stamp of scores.json.
+        inference: the report written with the predictions, which has their digest; None compares
+            no digest.
+
+    Raises:
+        longwatt.metrics.ScoringError: predictions and references do not match, id by id.
+    """
+    made = {"tokens": tokens, "tokenized": tokenized, "tokenizer": tokenizer, "dataset": dataset}
+    repair_tokens({name: str(path) for name, path in made.items()})
+    rows = load_split(tokens, settings["split"], settings["max_examples"])
+    if inference is not None:
+        check_beside(inference, predictions)
+    predicted = read_predictions(predictions)
+    if settings.get("task") == CLASSIFICATION:
+        # A label is an example's only reference.
+        labels = {id_: r[0] for id_, r in zip(rows["id"], rows["references"], strict=True)}
+        classified = classification.classify_examples(predicted, labels)
+        per_example: Mapping[str, Mapping[str, Any]] = _with_majority(classified, dataset)
+        facts = _label_facts(settings, per_example)
+    else:
+        references = compared_texts(rows, load_tokenizer(tokenizer.parent), settings)
+        used = _metrics(settings, references)
+        scored = metrics.score_examples(predicted, references, used, settings["text"])
+        lead = _lead(settings, rows, references)
+        ceiling = _ceiling(settings, rows, tokenized, dataset)
+        own = compared_examples(rows, settings["references"])
+        facts = _text_facts(settings, scored, lead, ceiling, own)
+        per_example = _beside(scored, lead, ceiling, own if settings["references"] == EACH else {})
+    _write_examples(examples, per_example)
+    rounded = {name: _rounded(value) for name, value in facts.items()}
+    written = {examples.name: sha256(examples)}
+    write_json(scores, {**rounded, "sha256": written, "provenance": provenance})
+
+
+def _rounded(value: Any) -> Any:
+    return round(value, 4) if isinstance(value, float) else value
+
+
+def _metrics(settings: ScoringSettings, references: References) -> tuple[str, ...]:
+    """Choose the dataset's metric, and the SCROLLS metrics that see its references.
+
+    A metric that sees none of their words gives 0 to any answer, which is no score.
+    """
+    text = settings["text"]
+    sees = (
+        name for name in metrics.SCROLLS_METRICS if mostly_sees(name, references.values(), text)
+    )
+    return tuple(dict.fromkeys((*sees, settings["metric"])))
+
+
+def read_predictions(path: Path) -> dict[str, str]:
+    """Read predictions by id from the JSON lines that inference writes.
+
+    Raises:
+        longwatt.provenance.artefacts.Damaged: the file or a line cannot be read.
+    """
+    with read_from(path):
+        return {row["id"]: row["prediction"] for row in json_rows(path)}
+
+
+def _text_facts(
+    settings: ScoringSettings,
+    per_example: metrics.PerExample,
+    lead: metrics.PerExample,
+    ceiling: Mapping[str, float] | None,
+    examples: Mapping[str, str],
+) -> dict[str, Any]:
+    metric, corpus = settings["metric"], metrics.corpus_scores(per_example)
+    how = _bootstrap(settings)
+    interval = metrics.bootstrap_interval(per_example, metric, examples=examples, **how)
+    return {
+        **_headline(settings, corpus, interval),
+        "score_lead": metrics.corpus_scores(lead)[metrics.headline(metric)],
+        "score_ceiling": None if ceiling is None else sum(ceiling.values()) / len(ceiling),
+        "examples": len(per_example),
+        **corpus,
+    }
+
+
+def _beside(
+    per_example: metrics.PerExample,
+    lead: metrics.PerExample,
+    ceiling: Mapping[str, float] | None,
+    examples: Mapping[str, str],
+) -> dict[str, dict[str, Any]]:
+    """Add each example's baselines to its scores, and its own id before a reference's."""
+    return {
+        id_: {
+            **({EXAMPLE: examples[id_]} if examples else {}),
+            **scores,
+            **{LEAD.format(name): value for name, value in lead[id_].items()},
+            **({CEILING.format("f1"): ceiling[id_]} if ceiling else {}),
+        }
+        for id_, scores in per_example.items()
+    }
+
+
+def _label_facts(
+    settings: ScoringSettings, per_example: classification.ClassifiedExamples
+) -> dict[str, Any]:
+    """Score labels by accuracy and macro F1 with intervals, beside the majority class."""
+    corpus = classification.classification_scores(per_example)
+    intervals = classification.classification_intervals(per_example, **_bootstrap(settings))
+    headline = _headline(settings, corpus, intervals[settings["metric"]])
+    ends = {
+        f"{name}_ci_{end}": value
+        for name, interval in intervals.items()
+        for end, value in zip(("low", "high"), interval.ends, strict=True)
+    }
+    majority = sum(row[MAJORITY_COLUMN] for row in per_example.values()) / len(per_example)
+    floor = {"majority": majority, "score_lead": None, "score_ceiling": None}
+    return {**headline, **floor, "examples": len(per_example), **corpus, **ends}
+
+
+def _headline(
+    settings: ScoringSettings, corpus: Mapping[str, float], interval: Interval
+) -> dict[str, Any]:
+    name = metrics.headline(settings["metric"])
+    return {
+        "score_name": name,
+        "score": corpus[name],
+        "score_ci_low": interval.low,
+        "score_ci_high": interval.high,
+        "score_confidence": settings["confidence"],
+        "interval": f"{settings['confidence']:.0%}: {interval.method}",
+    }
+
+
+def _bootstrap(settings: ScoringSettings) -> dict[str, Any]:
+    own = {key: settings[key] for key in ("confidence", "seed")}
+    return {"resamples": settings["bootstrap_resamples"], **own}
+
+
+def _with_majority(
+    per_example: classification.ClassifiedExamples, dataset: Path
+) -> dict[str, dict[str, Any]]:
+    """Add to each example the accuracy of the training split's most frequent label."""
+    counts: Mapping[str, int] = read_artefact(dataset, shared=True)["splits"]["train"]["labels"]
+    label = min(counts, key=lambda name: (-counts[name], name))
+    return {
+        id_: {**row, MAJORITY_COLUMN: 100.0 * (row["label"] == label)}
+        for id_, row in per_example.items()
+    }
+
+
+def best_f1(visible: int, words: int, chance: float) -> float:
+    """Find the best expected F1 (a fraction) of any answer where words are hidden.
+
+    Every hidden word is one of 1 / chance words of its own, equally likely. An answer of the
+    visible words and G guesses shares visible + G chance words with the right one on average. Its
+    F1 is twice that divided by (visible + G + words). This rises or falls with G throughout, so the
+    best answer has either the visible words alone or every word that the hidden ones may be.
+
+    Args:
+        visible: words of the answer that the input holds.
+        words: of the answer.
+        chance: of one guess for one hidden word.
+    """
+    silent = 2 * visible / (visible + words)
+    everything = 2 * words / (visible + words + (words - visible) / chance) if chance else 0.0
+    return max(silent, everything)
+
+
+def _lead(settings: ScoringSettings, rows: Any, references: References) -> metrics.PerExample:
+    """Score each document's first words, as many as a training reference has."""
+    leads = dict(zip(rows["id"], rows["lead"], strict=True))
+    examples = compared_examples(rows, settings["references"])
+    said = {id_: leads[example] for id_, example in examples.items()}
+    return metrics.score_examples(said, references, (settings["metric"],), settings["text"])
+
+
+def _ceiling(
+    settings: ScoringSettings, rows: Any, tokenized: Path, dataset: Path
+) -> dict[str, float] | None:
+    """Find the best expected F1 (x 100) of every example, None where it is unknown."""
+    chance = read_artefact(dataset, shared=True)["chance_per_hidden_word"]
+    ends = dict(zip(rows["id"], rows["evidence_ends"], strict=True))
+    if settings["metric"] != "f1" or chance is None or not all(len(e) for e in ends.values()):
+        return None
+    special = read_artefact(tokenized, shared=True)["special_tokens"]
+    seen = {own: visible_evidence(e, settings["seq_len"], special) for own, e in ends.items()}
+    return {
+        id_: 100 * best_f1(seen[own], len(ends[own]), chance)
+        for id_, own in compared_examples(rows, settings["references"]).items()
+    }
+
+
+def _write_examples(path: Path, per_example: Mapping[str, Mapping[str, Any]]) -> None:
+    with whole_file(path, newline="") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(["id", *next(iter(per_example.values()))])
+        for id_, values in per_example.items():
+            writer.writerow([id_, *map(_rounded, values.values())])

@@ -1,0 +1,77 @@
+"""Interpret Snakemake's options: are jobs run, files written, devices leased?"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from longwatt.processes import RUN_VARIABLE, identified
+from longwatt.provenance.stamps import ANEW
+
+# Options with which Snakemake runs no job.
+NO_JOBS = (
+    "lint", "unlock", "list_rules", "list_target_rules", "summary", "detailed_summary", "dag",
+    "rulegraph", "filegraph", "d3dag",
+)  # fmt: skip
+TELLING = {"partial", "plan", "compare"}  # targets that read what is there and train nothing
+LASTING = ("finetune", "predict", "record_exits")  # rules whose jobs keep what is done so far
+
+
+def reports_only(asked: Mapping[str, Any]) -> bool:
+    """Return whether Snakemake was asked for a report without running anything.
+
+    Args:
+        asked: Snakemake's options by name, those of its profiles included (here and below).
+    """
+    return bool(asked.get("report")) and not asked.get("report_after_run")
+
+
+def runs_jobs(asked: Mapping[str, Any]) -> bool:
+    """Return whether Snakemake was asked for jobs, be it in a dry run."""
+    return not (reports_only(asked) or any(asked.get(name) for name in NO_JOBS))
+
+
+def only_looks(asked: Mapping[str, Any]) -> bool:
+    """Return whether Snakemake was asked for something that writes no results."""
+    return not runs_jobs(asked) or bool(asked.get("dryrun"))
+
+
+def believes_files(asked: Mapping[str, Any]) -> bool:
+    """Return whether Snakemake takes all files as current, so that they need a check.
+
+    Touched files would count as made by what is in force, and a report after a run is made without
+    another look.
+    """
+    touched = asked.get("executor") == "touch" or asked.get("touch")
+    return bool(touched or asked.get("report_after_run"))
+
+
+def leases_gpus(asked: Mapping[str, Any]) -> bool:
+    """Return whether jobs may run that use GPUs or fetch from the hub."""
+    return runs_jobs(asked) and not only_tells(asked)
+
+
+def only_tells(asked: Mapping[str, Any]) -> bool:
+    """Return whether Snakemake was asked only to report on a study, which needs no data."""
+    return bool(asked.get("targets")) and set(asked["targets"]) <= TELLING
+
+
+def on_cluster(asked: Mapping[str, Any]) -> bool:
+    """Return whether another scheduler runs the jobs, which knows the GPUs itself."""
+    return asked.get("executor") not in (None, "local", "dryrun", "touch")
+
+
+def job_environment(asked: Mapping[str, Any]) -> dict[str, str]:
+    """Return the environment that tells jobs who asked, and whether to train or predict anew.
+
+    A job that is made again for any other reason (Snakemake died before it recorded it, its outputs
+    were deleted) takes what its work folder still holds.
+    """
+    everything = asked.get("forceall") or asked.get("force")
+    named = {part for name in asked.get("forcerun") or () for part in Path(name).parts}
+    chosen = [rule for rule in LASTING if everything or rule in named]
+    anew = {ANEW: f"{os.getpid()}-{time.time_ns()}:{' '.join(chosen)}"} if chosen else {}
+    return {RUN_VARIABLE: identified(os.getpid()), **anew}

@@ -1,0 +1,259 @@
+"""Refuse studies whose parts name nothing that exists, or contradict each other."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+from longwatt import datasets, models
+from longwatt.config.documents import check_name, validate
+from longwatt.config.errors import StudyError
+from longwatt.hub import client
+from longwatt.hub.checkpoints import known_config, repository_of
+from longwatt.models.errors import ModelError
+from longwatt.study import published, report_items, report_settings, settings
+from longwatt.study.cells import LARGEST, Cell, classifies, several_exits
+from longwatt.study.claims import check_claims, left_out
+from longwatt.study.generation_checks import check_lengths
+from longwatt.study.stages import Stages
+
+NEW_FAMILY = (
+    "; a new one is one module in workflow/lib/longwatt/models/ with the interface "
+    "longwatt.models.family.Family (docs/how-to/add_family.md), and many need none: seq2seq takes "
+    "any Hugging Face encoder-decoder without peculiarities"
+)
+LABEL_METRICS = ("accuracy", "macro_f1")
+
+
+def checked_stages(study_id: str, study: Mapping[str, Any], machine: Mapping[str, Any]) -> Stages:
+    """Read and check the jobs of a study, with the arguments of `Stages`.
+
+    Raises:
+        StudyError: the study names something that does not exist, or asks for the impossible.
+    """
+    stages = Stages(study_id, study, machine)
+    check_references(study, stages.source)
+    # `exclude` leaves gaps, not errors.
+    meant = [*stages.cells.values(), *(cell for cell, _ in left_out(study).values())]
+    published.check_published(study, meant, stages.source)
+    report_items.check_items(study, meant, stages.source)
+    rows = report_settings.claim_cells(study, stages.cells, stages.grid_points)
+    check_claims(study, rows, stages.source)
+    check_cells(stages)
+    return stages
+
+
+def check_references(study: Mapping[str, Any], source: str) -> None:
+    """Refuse entries that name what does not exist, or whose parts contradict each other.
+
+    Raises:
+        StudyError: names the entry, its key and what would do.
+    """
+    _check_budget_entries(study, source)
+    for name, entry in study["datasets"].items():
+        where = f"{source}: datasets.{name}"
+        check_name("source", entry["source"], datasets.source_names(), f"{where}.source")
+        _check_metric(study, name, where)
+        options = entry.get("options", {})
+        validate(options, datasets.options_schema(entry["source"]), f"{where}.options")
+        found = datasets.repository(entry["source"], options)
+        _check_pinned(found[0] if found else None, where)
+    for name, entry in study["tokenizers"].items():
+        if entry["kind"] == "checkpoint":
+            _check_origin(entry, f"{source}: tokenizers.{name}")
+    for name, entry in study["models"].items():
+        where = f"{source}: models.{name}"
+        check_name("family", entry["family"], models.family_names(), f"{where}.family", NEW_FAMILY)
+        check_name("tokenizer", entry["tokenizer"], study["tokenizers"], f"{where}.tokenizer")
+        _check_task(study, name, where)
+        if entry["initialisation"] == "checkpoint":
+            _check_origin(entry, where)
+        else:  # a model from random weights may have the shape of a repository's
+            _check_pinned(repository_of(entry), where)
+
+
+def _check_budget_entries(study: Mapping[str, Any], source: str) -> None:
+    """Refuse budgets whose parts contradict each other."""
+    for name, entry in study["budgets"].items():
+        where = f"{source}: budgets.{name}"
+        if entry["gpus"] and entry.get("processes", 1) > 1:
+            raise StudyError(
+                f"{where}.processes is for budgets without GPUs; with GPUs there is one process "
+                "for each"
+            )
+        if entry.get("effective_batch_size") and "gradient_accumulation_steps" in entry:
+            raise StudyError(
+                f"{where}: gradient_accumulation_steps follows from effective_batch_size; "
+                "give one of the two"
+            )
+        if not entry["gpus"] and entry.get("watts_per_gpu") is not None:
+            raise StudyError(
+                f"{where}.watts_per_gpu is for budgets with GPUs; on the CPU watts_per_core counts"
+            )
+        largest = _asks_for_largest(entry["per_device_batch_size"])
+        if largest and not entry["gpus"] and entry.get("memory_gib_per_gpu") is None:
+            raise StudyError(
+                f"{where}: the largest batch on a CPU needs memory_gib_per_gpu, the GiB that each "
+                "process may take"
+            )
+
+
+def _asks_for_largest(batch: Any) -> bool:
+    if isinstance(batch, Mapping):
+        return any(_asks_for_largest(value) for value in batch.values())
+    return bool(batch == LARGEST)
+
+
+def _check_metric(study: Mapping[str, Any], dataset: str, where: str) -> None:
+    """Refuse to score labels as texts, and texts as labels."""
+    metric, labels = study["datasets"][dataset]["metric"], classifies(study, dataset)
+    if labels and metric not in LABEL_METRICS:
+        raise StudyError(
+            f"{where}.metric: {metric} is no metric of labels; choose {' or '.join(LABEL_METRICS)}"
+        )
+    if not labels and metric == "macro_f1":
+        raise StudyError(
+            f"{where}.metric: macro_f1 is for labels; set task: classification, or choose another "
+            "metric"
+        )
+
+
+def _check_task(study: Mapping[str, Any], model: str, where: str) -> None:
+    """Refuse a model that gives texts where the grid wants labels, or vice versa."""
+    family = study["models"][model]["family"]
+    task = models.load_family(family).task
+    blocks = (block["datasets"] for block in study["grid"] if model in block["models"])
+    for dataset in chain.from_iterable(blocks):
+        wanted = study["datasets"][dataset].get("task", "text")
+        if wanted != task:
+            fit = [one for one in models.family_names() if models.load_family(one).task == wanted]
+            raise StudyError(
+                f"{where}.family: {family} is for the task {task}, but datasets.{dataset}.task is "
+                f"{wanted}; families for that: {', '.join(fit)}"
+            )
+
+
+def _check_origin(entry: Mapping[str, Any], where: str) -> None:
+    """Refuse a checkpoint with no origin, or with several."""
+    if sum(origin in entry for origin in ("path", "repository", "package")) != 1:
+        raise StudyError(
+            f"{where}: a checkpoint comes from a `path`, or from a `repository` and its "
+            "`revision`, or from the `folder` of an installed Python `package`; give one"
+        )
+    _check_pinned(repository_of(entry), where)
+
+
+def _check_pinned(repository: client.Repository | None, where: str) -> None:
+    """Refuse a branch or a tag, whose meaning may change."""
+    if repository and (problem := client.not_pinned(repository)):
+        raise StudyError(f"{where}.revision: {problem}")
+
+
+def known_configs(stages: Stages) -> dict[str, dict[str, Any]]:
+    """Read the config.json of each model, empty where it is not available yet."""
+    found: dict[str, dict[str, Any]] = {}
+    for model in {cell.model for cell in stages.cells.values()}:
+        key, entry = settings.model_key(stages.study, model), stages.study["models"][model]
+        found[model] = known_config(entry, Path("resources/models", key)) if key else {}
+    return found
+
+
+def check_cells(stages: Stages) -> None:
+    """Refuse impossible splits and lengths, as far as checkpoints' configurations are available.
+
+    Raises:
+        StudyError: names the cell or the key, and what would do.
+    """
+    configs = known_configs(stages)
+    # One of the cells that differ in the seed alone: what fits one fits all.
+    first: dict[Cell, str] = {}
+    for name, cell in stages.cells.items():
+        first.setdefault(replace(cell, seed=0), name)
+    for name in first.values():  # found here, not hours later
+        checked = _Checked(stages, name)
+        checked.check_splits()
+        checked.check_exits()
+        checked.check_lengths(configs[checked.cell.model])
+
+
+class _Checked:
+    """Checks of one cell."""
+
+    def __init__(self, stages: Stages, name: str) -> None:
+        self.study, self.source, self.name = stages.study, stages.source, name
+        self.cell = stages.cell(name)
+        self.several = several_exits(self.study, self.cell.model)
+        self.chosen = stages.finetune(name).settings
+        self.points = {point: stages.predict(name, point).settings for point in stages.points(name)}
+
+    def check_splits(self) -> None:
+        """Refuse a cell that uses a split which its dataset will not have."""
+        dataset = self.cell.dataset
+        entry = self.study["datasets"][dataset]
+        there = datasets.splits(entry["source"], entry.get("options", {}))
+        validation = self.chosen["training"]["validation"]
+        used = {"training": "train", "training.validation.split": validation["split"]}
+        used |= {
+            f"inference.{key}.split": p["inference"]["split"] for key, p in self.points.items()
+        }
+        if self.several:
+            used["calibration.split"] = settings.calibration_split(self.study, self.cell)
+        for key, split in used.items():
+            if split not in there:
+                raise StudyError(
+                    f"{self.source}: {key} needs the split {split!r}, but datasets.{dataset} has "
+                    f"only {', '.join(there)}; choose one of those, or give the dataset that split "
+                    "in its options"
+                )
+
+    def check_exits(self) -> None:
+        """Refuse exit rules for models without exits, and judging on the split of the fit."""
+        split = settings.calibration_split(self.study, self.cell)
+        if self.several and split == "train":
+            raise StudyError(
+                f"{self.source}: calibration.split is train, on which {self.name} is trained: a "
+                "model is too sure of what it has seen; choose another split (the source "
+                "`labelled` makes one by `held_out`)"
+            )
+        for key, point in self.points.items():
+            where, chosen = f"{self.source}: inference.{key}", point["inference"]
+            if chosen.get("exit") and not self.several:
+                raise StudyError(
+                    f"{where}.exit is {chosen['exit']}, but models.{self.cell.model} of the cell "
+                    f"{self.name} has no exit before its last; name the points of its cells in "
+                    "their block of the grid (`inference`)"
+                )
+            if self.several and chosen["split"] == split:
+                raise StudyError(
+                    f"{where}.split is {split}, on which calibration.split has the temperatures of "
+                    f"{self.name} fitted too; choose two different splits, or the confidences "
+                    "would be judged by what they were fitted to"
+                )
+
+    def check_lengths(self, config: Mapping[str, Any]) -> None:
+        """Refuse inputs or targets that are too long for the model, by `config`."""
+        targets = [1]  # a label
+        if "generation" in self.chosen:
+            targets = [self.chosen["training"]["max_target_tokens"]]
+            generating = (self.chosen, *self.points.values())
+            targets += [chosen["generation"]["max_new_tokens"] for chosen in generating]
+            self._check_generation()
+        given = self.chosen["model"]["config"] or {}
+        known, exits = {**config, **given}, self.study["models"][self.cell.model].get("exits")
+        family = models.load_family(self.chosen["model"]["family"])
+        try:
+            family.check(known, given, self.cell.seq_len, max(targets), exits)
+        except ModelError as error:
+            raise StudyError(f"{self.source}: cell {self.name}: {error}") from None
+
+    def _check_generation(self) -> None:
+        """Refuse targets or answers without room for a word, or that contradict each other."""
+        points = {f"inference.{key}.generation": p["generation"] for key, p in self.points.items()}
+        found = {"generation": self.chosen["generation"], **points}
+        tokenizer = self.study["tokenizers"][self.study["models"][self.cell.model]["tokenizer"]]
+        problem = check_lengths(self.chosen["training"]["max_target_tokens"], found, tokenizer)
+        if problem:
+            raise StudyError(f"{self.source}: cell {self.name}: {problem}")

@@ -1,0 +1,407 @@
+"""List a study's jobs, each with its artefact, its settings and the code behind it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import cached_property, wraps
+from typing import Any, TypeVar, TypeVarTuple
+
+from longwatt.config.documents import check_name
+from longwatt.energy import costs
+from longwatt.layout.escaping import Undisclosed
+from longwatt.provenance.stamps import Stage
+from longwatt.study import report_items, report_settings, settings
+from longwatt.study.cell_settings import CellSettings
+from longwatt.study.cells import (
+    FINETUNE,
+    PREDICT,
+    Cell,
+    device_count,
+    expand,
+    points_of_cells,
+    several_exits,
+)
+from longwatt.study.claims import claims_of
+
+Arguments = TypeVarTuple("Arguments")
+Remembered = TypeVar("Remembered")
+
+
+def _remembered(
+    method: Callable[[Stages, *Arguments], Remembered],
+) -> Callable[[Stages, *Arguments], Remembered]:
+    """Let a method of Stages answer each question once: Snakemake asks several times a job.
+
+    Callers share the answers and must not change them. `functools.cache` would keep every study
+    alive and lose the types of the arguments.
+    """
+
+    @wraps(method)
+    def answer(self: Stages, /, *names: *Arguments) -> Remembered:
+        question = (method, *names)
+        if question not in self._answers:
+            self._answers[question] = method(self, *names)
+        found: Remembered = self._answers[question]
+        return found
+
+    return answer
+
+
+def _stage(rule: str, artefact: str, chosen: Mapping[str, Any], *modules: str) -> Stage:
+    """Describe a job whose settings print as their digest in Snakemake's report."""
+    return Stage(rule, artefact, Undisclosed(chosen), modules)
+
+
+class Stages:
+    """The jobs of one study, with a method for each rule that takes its wildcards.
+
+    `longwatt.study.checks.checked_stages` makes one for a study that nobody has checked yet.
+
+    Args:
+        study_id: the study file's name, and its folder below results/.
+        study: a study read by `longwatt.config.studies.read_study`.
+        machine: config.yaml, used only where a stage's result depends on it.
+
+    Raises:
+        StudyError: the grid names something that does not exist.
+    """
+
+    def __init__(self, study_id: str, study: Mapping[str, Any], machine: Mapping[str, Any]) -> None:
+        self._answers: dict[tuple[object, ...], Any] = {}
+        self.study_id = study_id
+        self.study = study
+        self.machine = machine
+        self.cells = expand(study, self.source)
+        self._settings = CellSettings(study)
+
+    # Contents of a study: cells, points, and data, tokenizers, models and probes by their keys.
+
+    @property
+    def source(self) -> str:
+        """The study's file, as messages name it."""
+        return f"studies/{self.study_id}.yaml"
+
+    @property
+    def results(self) -> str:
+        """The study's results folder."""
+        return f"results/{self.study_id}"
+
+    def cell(self, name: str) -> Cell:
+        """Look a cell up by its id, or raise StudyError."""
+        if name not in self.cells:
+            check_name("cell", name, self.cells, self.source)
+        return self.cells[name]
+
+    @cached_property
+    def grid_points(self) -> dict[str, list[str]]:
+        """The inference points of every cell that the grid names, excluded cells included."""
+        return points_of_cells(self.study)
+
+    def points(self, name: str) -> list[str]:
+        """List a cell's inference points."""
+        self.cell(name)
+        return self.grid_points[name]
+
+    @property
+    def _there(self) -> dict[str, tuple[Cell, list[str]]]:
+        """The study's cells with their inference points, by name."""
+        return {name: (cell, self.points(name)) for name, cell in self.cells.items()}
+
+    def parts(self, name: str) -> list[str]:
+        """List the parts of a cell that are metered."""
+        return [FINETUNE, *(PREDICT + point for point in self.points(name))]
+
+    def gpus(self, name: str) -> int:
+        """Return how many devices a cell's jobs lease."""
+        return int(self.study["budgets"][self.cell(name).budget]["gpus"])
+
+    @cached_property
+    def uses_gpus(self) -> bool:
+        """True if any cell leases devices."""
+        return any(map(self.gpus, self.cells))
+
+    @cached_property
+    def with_exits(self) -> list[str]:
+        """The cells whose models have several exits, by name."""
+        return [name for name, cell in self.cells.items() if several_exits(self.study, cell.model)]
+
+    @cached_property
+    def claims(self) -> dict[str, Mapping[str, Any]]:
+        """The study's claims by id."""
+        return claims_of(self.study)
+
+    @cached_property
+    def datasets(self) -> dict[str, str]:
+        """The datasets in use, by key."""
+        used = (cell.dataset for cell in self.cells.values())
+        return {settings.dataset_key(self.study, name): name for name in used}
+
+    @cached_property
+    def tokenizers(self) -> dict[str, str]:
+        """The tokenizers in use, by key."""
+        used = (self.study["models"][cell.model]["tokenizer"] for cell in self.cells.values())
+        return {settings.tokenizer_key(self.study, name): name for name in used}
+
+    @cached_property
+    def models(self) -> dict[str, str]:
+        """The pretrained models in use, by key, which models of one origin share."""
+        named = {settings.model_key(self.study, c.model): c.model for c in self.cells.values()}
+        return {key: model for key, model in named.items() if key}
+
+    @cached_property
+    def probes(self) -> dict[str, str]:
+        """A cell for each probe, by key."""
+        return {key: name for name in self.cells if (key := self.probe(name))}
+
+    @_remembered
+    def probe(self, name: str) -> str | None:
+        """Return the key of a cell's probe, None where its batch size is given."""
+        return settings.probe_key(self.cell(name), self.finetune(name).settings)
+
+    def pairs(self) -> list[tuple[str, str]]:
+        """List the datasets and tokenizers that some cell uses together, by key."""
+        keys = {settings.tokens_key(self.study, self.cells[name]) for name in self._by_data()}
+        return [(key.split("/")[0], key.split("/")[1]) for key in sorted(keys)]
+
+    def _by_data(self) -> Iterable[str]:
+        """Name one cell for every dataset and model, as nothing else counts before training."""
+        return {(cell.dataset, cell.model): name for name, cell in self.cells.items()}.values()
+
+    # Data: made once and shared by all studies.
+
+    def download_dataset(self, key: str) -> Stage:
+        """Describe the job that brings the records of one dataset."""
+        chosen = settings.dataset_settings(self.study, self.datasets[key])
+        path = f"resources/datasets/{key}/dataset.json"
+        return _stage("download_dataset", path, chosen, f"longwatt.datasets.{chosen['source']}")
+
+    def download_model(self, key: str) -> Stage:
+        """Describe the job that brings the weights and configuration of one pretrained model."""
+        chosen = settings.model_source_settings(self.study, self.models[key])
+        return _stage("download_model", f"resources/models/{key}/model.json", chosen)
+
+    def make_tokenizer(self, dataset: str, tokenizer: str) -> Stage:
+        """Train a tokenizer on a dataset's training split, or take a checkpoint's own."""
+        chosen = settings.tokenizer_settings(self.study, self.tokenizers[tokenizer])
+        path = f"resources/tokenizers/{dataset}/{tokenizer}/provenance.json"
+        return _stage("make_tokenizer", path, {"dataset": dataset, **chosen})
+
+    def tokenize_dataset(self, dataset: str, tokenizer: str) -> Stage:
+        """Tokenize a dataset's whole inputs."""
+        path = f"resources/tokenized/{dataset}/{tokenizer}/tokenized.json"
+        return _stage("tokenize_dataset", path, {"dataset": dataset, "tokenizer": tokenizer})
+
+    @_remembered
+    def inputs(self, name: str) -> dict[str, str]:
+        """Return where a cell's tokens, tokenizer and (if pretrained) checkpoint are."""
+        chosen = self.finetune(name).settings
+        paths = {
+            "tokens": f"resources/tokenized/{chosen['tokens']}/tokens",
+            "tokenized": f"resources/tokenized/{chosen['tokens']}/tokenized.json",
+            "tokenizer": f"resources/tokenizers/{chosen['tokens']}/tokenizer.json",
+            "dataset": f"resources/datasets/{chosen['tokens'].split('/')[0]}/dataset.json",
+        }
+        if chosen["checkpoint"]:
+            paths["checkpoint"] = f"resources/models/{chosen['checkpoint']}/model.json"
+        return paths
+
+    # Training.
+
+    def probe_batch_size(self, key: str) -> Stage:
+        """Find the largest batch of the cells that share a probe."""
+        chosen = settings.probe_settings(self.finetune(self.probes[key]).settings)
+        path = f"resources/batch_sizes/{key}/probe.json"
+        module = f"longwatt.models.{chosen['model']['family']}"
+        return _stage("probe_batch_size", path, chosen, module)
+
+    def probe_inputs(self, key: str) -> dict[str, str]:
+        """Return what the cells of a probe train on."""
+        return self.inputs(self.probes[key])
+
+    @_remembered
+    def finetune(self, name: str) -> Stage:
+        """Train one cell."""
+        chosen = self._settings.finetune(self.cell(name))
+        path = f"{self.results}/{name}/finetune/training.json"
+        return _stage("finetune", path, chosen, f"longwatt.models.{chosen['model']['family']}")
+
+    def finetune_inputs(self, name: str) -> dict[str, str]:
+        """Return what a training needs: `inputs`, and the batch size where a probe finds it."""
+        key = self.probe(name)
+        found = {"batch_size": f"resources/batch_sizes/{key}/batch_size.json"} if key else {}
+        return {**self.inputs(name), **found}
+
+    @_remembered
+    def execution(self, name: str) -> dict[str, Any]:
+        """Return how one cell's training is carried out (see `longwatt.study.execution`)."""
+        return settings.execution_settings(self.study, self.cell(name))
+
+    # Inference, scores and energy.
+
+    @_remembered
+    def predict(self, name: str, inference: str) -> Stage:
+        """Predict with a cell at one inference point."""
+        chosen = self._settings.predict(self.cell(name), inference)
+        path = f"{self.results}/{name}/predict/{inference}/inference.json"
+        return _stage("predict", path, chosen, f"longwatt.models.{chosen['family']}")
+
+    def inference(self, name: str, point: str) -> dict[str, Any]:
+        """Return how a cell predicts at an inference point."""
+        return dict(self.predict(name, point).settings["inference"])
+
+    def predict_inputs(self, name: str) -> dict[str, str]:
+        """Return what an inference needs, with a calibrated model if it has several exits."""
+        folder = f"{self.results}/{name}"
+        found = {**self.inputs(name), "training": f"{folder}/finetune/training.json"}
+        if not several_exits(self.study, self.cell(name).model):
+            return {**found, "model": f"{folder}/finetune/model"}
+        calibrated = {"temperatures": self.calibrate(name).artefact}
+        return {**found, "model": f"{folder}/calibrate/model", **calibrated}
+
+    @_remembered
+    def score(self, name: str, inference: str) -> Stage:
+        """Score one inference point."""
+        chosen = self._settings.score(self.cell(name), inference)
+        return _stage("score", f"{self.results}/{name}/predict/{inference}/scores.json", chosen)
+
+    def score_inputs(self, name: str) -> dict[str, str]:
+        """Return what a cell's predictions are judged by."""
+        found = self.inputs(name)
+        return {kind: found[kind] for kind in ("tokens", "tokenized", "tokenizer", "dataset")}
+
+    @_remembered
+    def summarize_energy(self, name: str, part: str) -> Stage:
+        """Reduce the energy log of a cell's training or of one of its inference points."""
+        chosen = {"watts_per_core": self.machine.get("watts_per_core")}
+        return _stage("summarize_energy", f"{self.results}/{name}/{part}/energy.json", chosen)
+
+    # Models with several exits.
+
+    @_remembered
+    def record_exits(self, name: str) -> Stage:
+        """Record every classifier's logits on the splits that matter."""
+        splits = [self.inference(name, point)["split"] for point in self.points(name)]
+        chosen = settings.record_settings(self.study, self.cell(name), splits)
+        path = f"{self.results}/{name}/exits/exits.json"
+        return _stage("record_exits", path, chosen, f"longwatt.models.{chosen['family']}")
+
+    @_remembered
+    def calibrate(self, name: str) -> Stage:
+        """Fit the temperatures of a cell's classifiers."""
+        chosen = settings.calibrate_settings(self.study, self.cell(name))
+        return _stage("calibrate", f"{self.results}/{name}/calibrate/temperatures.json", chosen)
+
+    @_remembered
+    def judge_calibration(self, name: str) -> Stage:
+        """Judge how the temperatures of a cell change its confidences."""
+        chosen = settings.resampling_settings(self.study)
+        path = f"{self.results}/{name}/calibrate/calibration.json"
+        return _stage("judge_calibration", path, chosen)
+
+    @_remembered
+    def compare_exits(self) -> Stage:
+        """Compare models with exits with their baselines."""
+        cells = report_settings.compared(self.study, self._there, self.inference)
+        chosen = {"cells": cells, **settings.compare_exits_settings(self.study)}
+        return _stage("compare_exits", f"{self.results}/exits/exits.json", chosen)
+
+    def plot_exits(self) -> Stage:
+        """Draw the figures of models with exits."""
+        chosen = {
+            "titles": report_settings.titles(self.study),
+            "cells": report_settings.drawn(self.compare_exits().settings["cells"]),
+            "names": list(report_items.exit_figures(self.study)),
+        }
+        return _stage("plot_exits", f"{self.results}/exits/exits_figures.json", chosen)
+
+    # Reports.
+
+    def summarize(self) -> Stage:
+        """Make the study's table: one row per cell and inference point."""
+        rows = report_settings.rows(self.study, self._there, self.inference)
+        chosen = {"rows": rows, "prices": costs.price_figures(self.machine)}
+        return _stage("summarize", f"{self.results}/summary.json", chosen)
+
+    @_remembered
+    def tabulate(self) -> Stage:
+        """Make the tables that people read, which show the settings of the results."""
+        by_data = [(self.cells[name], self.inputs(name)) for name in self._by_data()]
+        chosen = {
+            "titles": report_settings.titles(self.study),
+            "datasets": report_settings.dataset_facts(self.study, by_data),
+            "devices": {
+                name: device_count(budget) for name, budget in self.study["budgets"].items()
+            },
+            "published": self.study.get("published", {}),
+        }
+        return _stage("tabulate", f"{self.results}/tables/tables.json", chosen)
+
+    def plot(self) -> Stage:
+        """Draw the study's figures."""
+        chosen = {
+            "titles": report_settings.titles(self.study),
+            "published": self.study.get("published", {}),
+            "figures": self.study.get("figures", []),
+        }
+        return _stage("plot", f"{self.results}/figures/figures.json", chosen)
+
+    def plot_power(self) -> Stage:
+        """Draw every cell's power over time."""
+        chosen = {
+            "headings": report_settings.headings(self.study, self.cells),
+            "parts": {name: self.parts(name) for name in self.cells},
+        }
+        return _stage("plot_power", f"{self.results}/power/power.json", chosen)
+
+    def judge_claims(self) -> Stage:
+        """Judge the study's claims."""
+        cells = report_settings.claim_cells(self.study, self.cells, self.grid_points)
+        chosen = {
+            "claims": self.claims,
+            "cells": report_settings.with_splits(cells, self.inference) if self.claims else [],
+            "scoring": settings.resampling_settings(self.study),
+        }
+        return _stage("judge_claims", f"{self.results}/claims.json", chosen)
+
+    def plan_settings(self) -> dict[str, Any]:
+        """Return all that another process needs to list these jobs, as for a plan."""
+        return {"study_id": self.study_id, "study": self.study, "machine": self.machine}
+
+    def all(self) -> Iterator[Stage]:
+        """Yield every job of the study, in the order of the flow."""
+        yield from self.before_summary()
+        if self.with_exits:
+            yield self.compare_exits()
+            yield self.plot_exits()
+        yield self.summarize()
+        yield self.tabulate()
+        yield self.plot()
+        yield self.plot_power()
+        if self.claims:
+            yield self.judge_claims()
+
+    def before_summary(self) -> Iterator[Stage]:
+        """Yield the jobs of data and of single cells, in the order of the flow."""
+        yield from (self.download_dataset(key) for key in self.datasets)
+        yield from (self.download_model(key) for key in self.models)
+        for dataset, tokenizer in self.pairs():
+            yield self.make_tokenizer(dataset, tokenizer)
+            yield self.tokenize_dataset(dataset, tokenizer)
+        yield from (self.probe_batch_size(key) for key in self.probes)
+        yield from self.cell_stages()
+
+    def cell_stages(self) -> Iterator[Stage]:
+        """Yield every job of every cell."""
+        for name in self.cells:
+            yield from self._cell_stages(name)
+
+    def _cell_stages(self, name: str) -> Iterator[Stage]:
+        yield self.finetune(name)
+        if several_exits(self.study, self.cells[name].model):
+            yield self.record_exits(name)
+            yield self.calibrate(name)
+            yield self.judge_calibration(name)
+        for point in self.points(name):
+            yield self.predict(name, point)
+            yield self.score(name, point)
+        yield from (self.summarize_energy(name, part) for part in self.parts(name))

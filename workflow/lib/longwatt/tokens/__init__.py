@@ -1,0 +1,1 @@
+"""Token ids, tokenizers, and what predictions are compared with."""

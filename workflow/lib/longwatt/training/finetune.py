@@ -1,0 +1,435 @@
+"""Train one cell from token ids to the best weights, resumable at any moment.
+
+It runs as `python -m longwatt.training.finetune SPEC`, one process per device. Several meet through
+torch's launcher and run the same code.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import Seq2SeqTrainingArguments, TrainerState, set_seed
+
+from longwatt.energy.marks import Marker
+from longwatt.files import link_or_copy, whole_file, whole_path
+from longwatt.inference.examples import CellExamples, classified, label_names
+from longwatt.inference.predictor import Predictor
+from longwatt.inference.trained_models import model_files, result_damage
+from longwatt.jobs import distributed, endings, environment, sigterm, torch_device
+from longwatt.jobs.errors import WorkerError
+from longwatt.jobs.work_folder import (
+    WorkFolder,
+    checkpoint_state,
+    checkpoint_step,
+    checkpoint_times,
+)
+from longwatt.jobs.worker import Spec, run_worker
+from longwatt.models import load_family
+from longwatt.models.family import Batch, Family
+from longwatt.progress import say
+from longwatt.provenance.artefacts import check_beside, digests, read_artefact
+from longwatt.provenance.stamps import asked_anew, read_stamp, write_json
+from longwatt.study.cells import LARGEST, StepBatch, step_batch
+from longwatt.tasks import CLASSIFICATION
+from longwatt.tokens.references import EACH, compared_texts
+from longwatt.tokens.special_tokens import SpecialTokens, load_split, load_tokenizer
+from longwatt.tokens.tokenize import repair_tokens
+from longwatt.training.ledger import Ledger, Stopwatch
+from longwatt.training.sampling import LengthGroupedSampler, ShardedBatches, WeightedExamples
+from longwatt.training.trainer import CellTrainer, Schedule
+from longwatt.training.validation import Judge, Validator
+
+HISTORY_COLUMNS = ("step", "epoch", "loss", "learning_rate", "score", "seconds")
+OTHERWISE = "it is to be made anew, or it was validated with another training.validation.batch_size"
+OUTPUTS = {"model": "model", "history": "history.csv", "training": "training.json"}
+
+
+def train(spec: Spec) -> None:
+    """Train one cell.
+
+    Args:
+        spec: settings as `longwatt.study.settings.finetune_settings`, execution as
+            `execution_settings`; paths tokens, tokenized, dataset, tokenizer, checkpoint (or None),
+            batch_size (where the budget says largest), work, model, training, history; identity,
+            provenance, energy_log.
+
+    Raises:
+        longwatt.jobs.sigterm.Stopped: it was asked to end, and has saved.
+        WorkerError: it cannot be trained here; says what to change.
+    """
+    energy_log = Path(spec.energy_log) if spec.energy_log else None
+    work = WorkFolder(Path(spec.paths["work"]), spec.identity, energy_log)
+    main = distributed.rank() == 0
+    if distributed.from_main(_had_completed(spec, work) if main else None):
+        return
+    if main:
+        repair_tokens(spec.paths)
+        _check_weights(spec.paths.get("checkpoint"))
+    validated = spec.settings["training"]["validation"]["batch_size"]  # may differ by attempt
+    execution = {**spec.execution, "validation.batch_size": validated}
+    begun = work.begin(execution=execution) if main else None
+    attempt, checkpoint, sentence = distributed.from_main(begun)
+    ledger, marker, counted = Ledger(), None, None
+    if checkpoint:
+        times = checkpoint_times(checkpoint)
+        counted = bool(times)
+        ledger = Ledger(**{**checkpoint_state(checkpoint), **times})
+    if main:
+        say(sentence)
+        marker = spec.marker()
+        step = checkpoint_step(checkpoint) if checkpoint else 0
+        marker.mark("load", attempt=attempt, step=step, checkpoint_counted=counted)
+    with torch_device.memory_named(spec.settings["budget"], _advice(spec)):
+        trainer = _trainer(spec, work, ledger, marker, attempt)
+        environment.note(work.path, spec.settings["budget"], fresh=checkpoint is None)
+        with sigterm.deferred():
+            _run(trainer, checkpoint)
+            _end(spec, work, trainer, attempt)
+
+
+def _check_weights(checkpoint: str | None) -> None:
+    """Refuse pretrained weights other than those that were brought here."""
+    if checkpoint is None:
+        return
+    report = Path(checkpoint)
+    names = read_artefact(report, shared=True).get("sha256", {})
+    check_beside(report, *(report.with_name(name) for name in names), shared=True)
+
+
+def _run(trainer: CellTrainer, checkpoint: Path | None) -> None:
+    """Train to the end or until asked to stop, from a checkpoint if given."""
+    if checkpoint is None:
+        trainer.train()
+        return
+    if trainer.ledger.pending_validation:
+        trainer.validate_pending(checkpoint)
+    else:
+        trainer.state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
+    # If it was killed between its last validation and its results, nothing is left to train.
+    over = trainer.ledger.stopped_early or trainer.ledger.diverged_step is not None
+    ended = over or trainer.state.global_step >= trainer.state.max_steps
+    if not (ended or trainer.ledger.pending_validation):
+        trainer.train(resume_from_checkpoint=str(checkpoint))
+
+
+def _end(spec: Spec, work: WorkFolder, trainer: CellTrainer, attempt: int) -> None:
+    """End an attempt with the training's result, or as asked with nothing lost."""
+    trainer.stopwatch.leave("finish", trainer.state.global_step)
+    trainer.count()
+    ledger, main = trainer.ledger, distributed.rank() == 0
+    if trainer.schedule.stopped or ledger.pending_validation:
+        if main:
+            work.end(attempt, "stopped")
+        place = f"step {trainer.state.global_step}"
+        raise sigterm.Stopped(f"stopped by SIGTERM at {place}, saved; the next run goes on there")
+    if ledger.diverged_step is not None:
+        _say_diverged(spec, work, ledger, attempt)
+    if main:
+        work.finish(attempt, _result(spec, work, trainer))
+        _publish(work.result, spec.paths)
+
+
+def _say_diverged(spec: Spec, work: WorkFolder, ledger: Ledger, attempt: int) -> None:
+    """Report where a training diverged, and fail unless best weights before are its result."""
+    assert ledger.diverged_in is not None and ledger.diverged_step is not None
+    found = endings.divergence_words(ledger.diverged_in, ledger.diverged_step, spec.settings)
+    if ledger.best_step is not None:
+        kept = f"kept are the best weights before, of step {ledger.best_step}"
+        if distributed.rank() == 0:
+            say(f"{found}; {kept}, and everything that tells of this cell says so")
+        return
+    message = f"{found}. {endings.not_again(spec.paths['training'])}"
+    if distributed.rank() == 0:
+        work.give_up(attempt, message, asked_anew("finetune"))
+    distributed.gather(None)  # the first process to fail ends the others
+    raise WorkerError(message)
+
+
+def _advice(spec: Spec) -> str:
+    """Describe the batch sizes tried, and the settings that need less memory."""
+    validation = spec.settings["training"]["validation"]["batch_size"]
+    return (
+        f"trained with {batch_of(spec).per_device} examples per device and validated with "
+        f"{validation}, at {spec.settings['seq_len']} tokens. If it was in validation, lower "
+        "training.validation.batch_size: this cell then goes on from its last checkpoint. If it "
+        "was in training, lower the budget's per_device_batch_size (and raise its "
+        "gradient_accumulation_steps), or set it to largest, or set "
+        "training.activation_checkpointing: this cell then begins anew. Finished cells that a "
+        "change applies to are trained again: make it in the entry of this cell's model or budget, "
+        "not for the whole study"
+    )
+
+
+def batch_of(spec: Spec) -> StepBatch:
+    """Return a cell's optimiser step, with the budget's or the largest batch size."""
+    budget = spec.settings["budget"]
+    most = budget["per_device_batch_size"]
+    if most == LARGEST:
+        most = read_artefact(Path(spec.paths["batch_size"]), shared=True)["per_device_batch_size"]
+    return step_batch(int(most), budget)
+
+
+def _had_completed(spec: Spec, work: WorkFolder) -> bool:
+    """Publish the result of this same training again, unless a new one is asked for."""
+    if given_up := work.gave_up():  # it diverged without weights to keep, and would again
+        if asked_anew("finetune") in ("", given_up["anew"]):
+            raise WorkerError(given_up["message"])
+        work.clear()
+        return False
+    if not work.has_result():
+        return False
+    # Settings that may change half-way count once it is complete: its stamp would be of others.
+    other = (read_stamp(work.result / OUTPUTS["training"]) or {}).get("settings_digest")
+    if asked_anew("finetune") or other != spec.provenance.get("settings_digest"):
+        refused = f"the completed training in {work.result} is not taken: {OTHERWISE}"
+    elif damage := result_damage(work.result):
+        refused = f"this training had completed before, but {damage}: it is trained again"
+    else:
+        say(f"this training had completed before: its result is taken from {work.result}")
+        _publish(work.result, spec.paths)
+        return True
+    say(refused)
+    work.clear()
+    return False
+
+
+def _trainer(
+    spec: Spec, work: WorkFolder, ledger: Ledger, marker: Marker | None, attempt: int
+) -> CellTrainer:
+    settings = spec.settings
+    training, budget = settings["training"], settings["budget"]
+    device = torch_device.prepare(budget)
+    step = batch_of(spec)
+    arguments = _arguments(spec, work, step)
+    set_seed(settings["seed"])
+    tokenizer = load_tokenizer(Path(spec.paths["tokenizer"]).parent)
+    family = load_family(settings["model"]["family"])
+    model = _model(spec, family, tokenizer).to(device)
+    examples = _examples(spec, tokenizer, "train", None)
+    _check_size(examples, step)
+    padded = training["padding"] == "max_length"
+    pad_to = settings["seq_len"] if padded else None
+    targets = training.get("max_target_tokens") if padded else None
+    # If the step is given, its order and its loss must not depend on how much of it fits a device.
+    given, seed = budget["effective_batch_size"], settings["seed"]
+    rank, processes = distributed.rank(), distributed.world_size()
+    together = step.effective // processes if given else step.per_device
+    sampler = LengthGroupedSampler(examples.lengths, together, seed, training["group_by_length"])
+    tokens = examples.target_tokens if given else None
+    micro_batches = ShardedBatches(sampler, step, rank, processes, tokens)
+    stopwatch = Stopwatch(ledger, marker, attempt, device)
+    every_steps = training["validation"]["every_steps"]
+    schedule = Schedule(sampler, stopwatch, every_steps, spec.execution["checkpoint_every_s"])
+    trainer = CellTrainer(
+        family=family,
+        micro_batches=micro_batches,
+        validator=_validator(spec, family, model, tokenizer, pad_to, targets),
+        stopwatch=stopwatch,
+        work=work,
+        schedule=schedule,
+        patience=training["validation"]["patience"],
+        model=model,
+        args=arguments,
+        train_dataset=examples,
+        data_collator=partial(_collate, family, pad_to, targets),
+    )
+    if rank > 0:  # equal dropout everywhere would be less of it
+        torch.manual_seed(seed * 1_000_003 + rank)
+    return trainer
+
+
+def _model(spec: Spec, family: Family, tokenizer: Any) -> torch.nn.Module:
+    settings, source = spec.settings, spec.paths.get("checkpoint")
+    classifies = settings.get("task") == CLASSIFICATION
+    labels = label_names(spec.paths["dataset"]) if classifies else ()
+    target_tokens = 1
+    if not classifies:
+        most = settings["training"]["max_target_tokens"]
+        target_tokens = int(max(most, settings["generation"]["max_new_tokens"]))
+    checkpoint = Path(source).parent if source else None
+    model = family.build(
+        settings["model"], tokenizer, checkpoint, settings["seq_len"], target_tokens, labels
+    )
+    if settings["training"]["activation_checkpointing"]:
+        model.gradient_checkpointing_enable()  # type: ignore[operator]
+    return model
+
+
+def _collate(
+    family: Family, pad_to: int | None, targets: int | None, micro_batch: WeightedExamples
+) -> Batch:
+    examples, weight = micro_batch
+    return {**family.collate(examples, pad_to, targets), "weight": torch.tensor(weight)}
+
+
+def _validator(
+    spec: Spec, family: Family, model: Any, tokenizer: Any, pad_to: int | None, targets: int | None
+) -> Validator:
+    settings = spec.settings
+    validation, comparison = settings["training"]["validation"], settings.get("comparison", {})
+    references = comparison.get("references", "best")
+    split, most = validation["split"], validation["max_examples"]
+    examples = _examples(spec, tokenizer, split, most, references)
+    how, precision = _how(settings), settings["budget"]["precision"]
+    predictor = Predictor(
+        family, model, tokenizer, how=how, precision=precision, pad_to=pad_to, target_pad_to=targets
+    )
+    judge = _judge(settings, examples, tokenizer)
+    return Validator(examples, predictor, judge, validation["batch_size"])
+
+
+def _how(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return how validations predict, for `Family.predict`."""
+    if settings.get("task") == CLASSIFICATION:  # temperatures are fitted only once training is over
+        validation = settings["training"]["validation"]
+        return {**{key: validation[key] for key in ("exit", "batch_size")}, "uncalibrated": True}
+    return {key: settings[key] for key in ("protocol", "generation")}
+
+
+def _judge(settings: Mapping[str, Any], examples: CellExamples, tokenizer: Any) -> Judge:
+    if settings.get("task") == CLASSIFICATION:
+        rows = examples.rows.select_columns(["id", "references"])
+        labels = {row["id"]: row["references"] for row in rows}
+        return Judge(labels, settings["metric"], task=CLASSIFICATION)
+    references = compared_texts(examples.rows, tokenizer, settings["comparison"])
+    return Judge(references, settings["metric"], settings["comparison"]["text"])
+
+
+def _examples(
+    spec: Spec, tokenizer: Any, split: str, max_examples: int | None, references: str | None = None
+) -> CellExamples:
+    """Return a split's examples, for training (no `references`) one for every reference."""
+    if spec.settings.get("task") == CLASSIFICATION:
+        return classified(spec.paths, tokenizer, split, max_examples, spec.settings["seq_len"])
+    rows = load_split(Path(spec.paths["tokens"]), split, max_examples)
+    most = spec.settings["seq_len"], spec.settings["training"]["max_target_tokens"]
+    every, said = references in (None, EACH), references or "best"
+    return CellExamples(rows, SpecialTokens.of(tokenizer), *most, every, references=said)
+
+
+def _check_size(examples: CellExamples, step: StepBatch) -> None:
+    """Refuse a training split smaller than one batch: it would train with another batch size."""
+    if len(examples) < step.effective:
+        raise WorkerError(
+            f"the training split has {len(examples)} examples, fewer than one effective batch of "
+            f"{step.effective} ({step.per_device} per device x {step.accumulation} accumulation "
+            f"steps x {distributed.world_size()} devices); lower per_device_batch_size, "
+            "gradient_accumulation_steps or effective_batch_size in the cell's budget, or give the "
+            "dataset more training rows"
+        )
+
+
+def _arguments(spec: Spec, work: WorkFolder, step: StepBatch) -> Seq2SeqTrainingArguments:
+    settings, execution = spec.settings, spec.execution
+    training, budget = settings["training"], settings["budget"]
+    same = ("learning_rate", "adam_beta1", "adam_beta2", "adam_epsilon", "weight_decay")
+    return Seq2SeqTrainingArguments(
+        **{name: training[name] for name in (*same, "max_grad_norm")},
+        output_dir=str(work.path),
+        per_device_train_batch_size=step.per_device,
+        gradient_accumulation_steps=step.accumulation,
+        lr_scheduler_type=training["lr_scheduler"],
+        warmup_steps=float(training["warmup_ratio"] or 0),  # below 1 it is a ratio
+        num_train_epochs=training["max_epochs"] or 1,  # without effect where max_steps is given
+        max_steps=training["max_steps"] or -1,
+        logging_steps=execution["log_every_steps"],
+        logging_nan_inf_filter=False,  # CellTrainer looks
+        seed=settings["seed"],
+        bf16=budget["precision"] == "bf16",
+        fp16=budget["precision"] == "fp16",
+        use_cpu=budget["gpus"] == 0,
+        dataloader_num_workers=execution["dataloader_workers"],
+        average_tokens_across_devices=False,
+        remove_unused_columns=False,
+        eval_strategy="no",  # Schedule decides
+        save_strategy="no",
+        report_to=[],
+        disable_tqdm=True,
+    )
+
+
+def _result(spec: Spec, work: WorkFolder, trainer: CellTrainer) -> Path:
+    """Make a folder with all results of the training, under the names of OUTPUTS."""
+    assert trainer.ledger.best_step is not None
+    folder = work.path / "result.part"
+    shutil.rmtree(folder, ignore_errors=True)
+    model, history = folder / OUTPUTS["model"], folder / OUTPUTS["history"]
+    # Linked, not moved: if this is killed half-way, the work folder is still whole.
+    shutil.copytree(work.best(trainer.ledger.best_step), model, copy_function=link_or_copy)
+    trainer.validator.predictor.tokenizer.save_pretrained(model)
+    _write_history(history, trainer.state.log_history)
+    files = [*model_files(model), history]
+    facts = {"sha256": digests(folder, files), **_facts(spec, work, trainer)}
+    write_json(folder / OUTPUTS["training"], facts)
+    return folder
+
+
+def _publish(result: Path, paths: Mapping[str, Any]) -> None:
+    """Publish a result under the names that the rule declares, the stamped file last."""
+    model = Path(paths["model"])
+    shutil.rmtree(model, ignore_errors=True)
+    copy = model.with_name(".model.part")
+    shutil.rmtree(copy, ignore_errors=True)
+    shutil.copytree(result / OUTPUTS["model"], copy, copy_function=link_or_copy)
+    copy.rename(model)
+    with whole_path(Path(paths["history"])) as partial:
+        shutil.copyfile(result / OUTPUTS["history"], partial)
+    text = (result / OUTPUTS["training"]).read_text(encoding="utf-8")
+    write_json(paths["training"], json.loads(text))
+
+
+def _write_history(path: Path, entries: Sequence[Mapping[str, Any]]) -> None:
+    with whole_file(path, newline="") as stream:
+        writer = csv.DictWriter(stream, HISTORY_COLUMNS, restval="NA", extrasaction="ignore")
+        writer.writeheader()
+        for entry in entries:
+            if "eval_score" in entry:
+                writer.writerow({**entry, "score": entry["eval_score"]})
+            elif "loss" in entry:
+                writer.writerow(entry)
+
+
+def _facts(spec: Spec, work: WorkFolder, trainer: CellTrainer) -> dict[str, Any]:
+    ledger, settings, step = trainer.ledger, spec.settings, trainer.micro_batches.step
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    config, inner = model.config.to_dict(), ("pending", "logged")
+    kept = {key: value for key, value in asdict(ledger).items() if not key.startswith(inner)}
+    ended_by = endings.ended_by(ledger.diverged_step, ledger.stopped_early, settings["training"])
+    return {
+        **kept,
+        "ended_by": ended_by,
+        "steps": trainer.state.global_step,
+        "epochs": trainer.state.epoch,
+        "max_steps": trainer.state.max_steps,
+        "train_runtime_s": ledger.runtime_s,
+        "train_samples_per_second": ledger.samples / ledger.runtime_s,
+        "train_steps_samples_per_second": ledger.samples / ledger.train_s,
+        "per_device_batch_size": step.per_device,
+        "gradient_accumulation_steps": step.accumulation,
+        "effective_batch_size": step.effective,
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "initialisation": settings["model"]["initialisation"],
+        "attention_regime": trainer.family.regime(config, settings["seq_len"]),
+        "notes": trainer.family.notes(config, settings["seq_len"]),
+        **trainer.family.facts(config),
+        **({"encoder": settings["encoder"]} if "encoder" in settings else {}),
+        "validation_examples": len(trainer.validator.examples),
+        "peak_memory_kind": torch_device.peak_memory_kind(trainer.args.device),
+        **environment.noted(work.path),
+        "attempts": work.starts(),
+        "execution": dict(spec.execution),
+        "identity": dict(spec.identity),
+        "provenance": spec.provenance,
+    }
+
+
+if __name__ == "__main__":
+    run_worker(train)
