@@ -1,7 +1,7 @@
 """Make data once for all studies, and first, so that bad data shows before any training.
 
 Files that data are read from are `ancient`: Snakemake would miss older ones that replace them, and
-make everything again after a mere touch. `longwatt.freshness.source_checks` compares what they hold.
+make everything again after a mere touch. `freshness/source_checks.py` compares what they hold.
 """
 
 

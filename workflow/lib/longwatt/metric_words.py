@@ -66,7 +66,10 @@ def has_plain_word(text: str) -> bool:
 
 
 def sees(metric: str, text: str, compared: str = RAW) -> bool:
-    """Return whether a metric finds any word in a text, raw or normalized as SQuAD does."""
+    """Return whether a metric finds any word in a text.
+
+    The text counts raw, or normalized as SQuAD does.
+    """
     return _SEES[metric](normalize_answer(text) if compared == NORMALIZED else text)
 
 

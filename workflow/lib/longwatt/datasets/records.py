@@ -243,7 +243,10 @@ def _only_label(record: Record, where: str) -> str:
 
 
 class _Statistics:
-    """Statistics of one split. A row is an input with one of its references, as SCROLLS counts."""
+    """Statistics of one split, in which a row is an input with one reference.
+
+    SCROLLS counts so too.
+    """
 
     def __init__(self) -> None:
         self.examples = self.rows = self.words_in = self.words_out = 0

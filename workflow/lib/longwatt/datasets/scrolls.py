@@ -67,7 +67,10 @@ def local_files(options: Mapping[str, Any]) -> dict[str, Path]:
 
 
 def at_hand(options: Mapping[str, Any]) -> bool:
-    """Return whether the mirror has the task (one at a URL is taken at its word)."""
+    """Return whether the mirror has the task.
+
+    A mirror at a URL is taken at its word.
+    """
     mirror = os.environ.get(MIRROR, "")
     return bool(mirror) and (_remote(mirror) or Path(_location(mirror, options["task"])).is_file())
 
@@ -120,7 +123,10 @@ def _choose(names: Collection[str], wanted: str) -> list[str]:
 
 
 def _doubts(options: Mapping[str, Any]) -> list[str]:
-    """Note a mirror's zip that neither its folder nor `sha256` shows to be the pinned one."""
+    """Note a mirror's zip that nothing shows to be the pinned one.
+
+    Its folder or `sha256` would show that.
+    """
     found, location = repository(options), _location(os.environ.get(MIRROR, ""), options["task"])
     if found is None or not at_hand(options):
         return []

@@ -119,7 +119,7 @@ def set_mark(arguments: argparse.Namespace) -> int:
 
 
 def _run(command: list[str], sidecar: Sidecar) -> int:
-    """Run a command, pass signals on to it, and return its status (negative after a signal)."""
+    """Run a command, pass signals on, and return its status (negative after a signal)."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, [*PASSED_ON, signal.SIGCHLD])
     try:
         process = subprocess.Popen(

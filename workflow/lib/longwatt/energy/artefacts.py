@@ -23,7 +23,8 @@ def write_energy(
 ) -> None:
     """Write energy.json and power.csv of a job's log.
 
-    `longwatt.energy.reduction.reduce.reduce_log` makes the numbers. The settings are watts_per_core; the provenance is the stamp of energy.json.
+    `longwatt.energy.reduction.reduce.reduce_log` makes the numbers. The settings are
+    watts_per_core. The provenance is the stamp of energy.json.
     """
     _mend(log)
     found = read_log([log])

@@ -36,7 +36,7 @@ def union(texts: Iterable[Any]) -> tuple[str, ...]:
 
 
 def of_energy(energy: Mapping[str, Any], seconds: float | None) -> list[str]:
-    """Return the flags of a row of energy.json beside the seconds that its work's artefact has."""
+    """Return the flags of a row of energy.json beside its work's seconds."""
     flags, counted = list(energy.get("flags", ())), energy.get("duration_s")
     if energy.get("energy_j") is None or counted is None or seconds is None:
         return flags

@@ -171,7 +171,7 @@ def compress(path: Path) -> None:
 
 
 def publish(logs: Sequence[Path], target: Path, otherwise: Mapping[str, Any]) -> None:
-    """Join a job's logs, in order, to one gzipped log, or make one of the header `otherwise`.
+    """Join a job's logs to one gzipped log, or make one of the header `otherwise`.
 
     It has its final name once it is whole. The format of gzip allows files to be joined, so that
     gzipped parts are not packed again.

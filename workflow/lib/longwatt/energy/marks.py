@@ -124,7 +124,10 @@ def mark(name: str, *, attempt: int | None = None, step: int | None = None) -> N
 
 @contextlib.contextmanager
 def phase(name: str, *, step: int | None = None) -> Iterator[None]:
-    """Run a block as a phase of the metered job; the phase around it goes on afterwards."""
+    """Run a block as a phase of the metered job.
+
+    The phase around it goes on afterwards.
+    """
     _open_phases.append(name)
     mark(name, step=step)
     try:

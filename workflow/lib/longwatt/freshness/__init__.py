@@ -1,1 +1,1 @@
-"""Which results still count."""
+"""Judge which results still count."""

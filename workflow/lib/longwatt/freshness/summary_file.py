@@ -25,7 +25,7 @@ def newest_summary(results: Path) -> Path:
 
 
 def csv_rows(path: Path) -> list[dict[str, str]]:
-    """Read the rows of a CSV file; none where it is missing or cannot be read."""
+    """Read the rows of a CSV file, or none where it cannot be read."""
     try:
         with path.open(encoding="utf-8", newline="") as stream:
             return list(csv.DictReader(stream))
@@ -34,7 +34,7 @@ def csv_rows(path: Path) -> list[dict[str, str]]:
 
 
 def positive(text: str | None) -> float | None:
-    """Read a positive number; None for NA and anything else."""
+    """Read a positive number, or None for NA and anything else."""
     try:
         value = float(text or "")
     except ValueError:

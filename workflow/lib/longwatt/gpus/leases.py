@@ -48,7 +48,10 @@ class LeaseTimeout(GpuError):
 
 @dataclass(frozen=True)
 class Holder:
-    """Holder of a lock, as its file records it (pid None if it cannot be read)."""
+    """Holder of a lock, as its file records it.
+
+    `pid` is None if the record cannot be read.
+    """
 
     pid: int | None
     label: str

@@ -127,7 +127,7 @@ class WorkFolder:
         return self.result.is_dir() and read_object(self.path / "identity.json") == self.identity
 
     def finish(self, attempt: int, result: Path) -> None:
-        """Put a written result in place whole, and free the disk but for records and logs."""
+        """Put a written result in place whole, and keep only records and logs."""
         fsync_tree(result)
         result.rename(self.result)
         fsync(self.path)

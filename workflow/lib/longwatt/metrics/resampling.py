@@ -55,7 +55,7 @@ def percentile_interval(found: Array, confidence: float) -> Ends:
 
 
 def wilson(share: float, number: float, confidence: float) -> Ends:
-    """Find Wilson's interval of a proportion (1927). It has a width at 0 and 1 too."""
+    """Find Wilson's interval of a proportion (1927), wide at 0 and 1 too."""
     z2 = NormalDist().inv_cdf((1 + confidence) / 2) ** 2
     centre = (share + z2 / (2 * number)) / (1 + z2 / number)
     half = math.sqrt(z2 * share * (1 - share) / number + z2**2 / (4 * number**2))
@@ -239,7 +239,10 @@ def difference_of(first: Scores, second: Scores) -> Interval:
 
 
 def ratio_of(first: Scores, second: Scores) -> Interval | None:
-    """Find the interval of a ratio over the same examples, or None if a resample has none."""
+    """Find the interval of a ratio over the same examples.
+
+    Returns None if some resample has no ratio.
+    """
     _check_same(first, second)
     if ((first.draws <= 0) & (second.draws <= 0)).any() or second.value <= 0:
         return None

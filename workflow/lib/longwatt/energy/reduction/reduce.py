@@ -60,7 +60,9 @@ def summarize_log(paths: Iterable[Path], watts_per_core: float | None = None) ->
 
 
 def reduce_log(log: Log, watts_per_core: float | None) -> ReducedRow:
-    """Reduce a log to numbers, with an estimate by watts per busy core where none is measured.
+    """Reduce a log to numbers.
+
+    Watts per busy core give an estimate where nothing is measured.
 
     The whole of a job that counts attempts is its training or inference as far as it was kept. The
     whole of any other is everything but idle.
@@ -171,7 +173,7 @@ def timeline(segments: Sequence[Segment], found: Sequence[TimeSpan]) -> list[Red
 
 
 def power_over_time(segments: Sequence[Segment], bins: int) -> list[ReducedRow]:
-    """Return each GPU's mean and largest sample in at most `bins` stretches of the job's time."""
+    """Return each GPU's mean and largest sample in at most `bins` stretches."""
     starts = _starts(segments)
     edges = np.linspace(0, max(sum(segment.length_s for segment in segments), 1e-9), bins + 1)
     rows = []
@@ -394,7 +396,10 @@ def _busy_s(part: MeteredPart, window: Stretch) -> float | None:
 
 
 def _idle_w(segments: Sequence[Segment], gpu: str) -> float | None:
-    """Return the lower of a GPU's median powers before and after its work (a mean lags)."""
+    """Return the lower of a GPU's median powers before and after its work.
+
+    A sensor that reports means lags.
+    """
     found = []
     for segment in segments if gpu else ():
         device = MeteredDevice(segment, gpu)

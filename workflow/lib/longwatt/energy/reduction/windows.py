@@ -266,7 +266,7 @@ def values_of(series: Series, windows: Sequence[Window]) -> Floats:
 
 
 def growth(series: Series, window: Window, bracket_s: float) -> float | None:
-    """Return a counter's growth in a window, if it was read within `bracket_s` at both ends."""
+    """Return a counter's growth in a window read within `bracket_s` at both ends."""
     start, end = (_at(series, moment, bracket_s) for moment in window)
     return None if start is None or end is None else max(0.0, end - start)
 
