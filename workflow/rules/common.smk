@@ -23,12 +23,12 @@ from longwatt.freshness import in_force, source_checks
 from longwatt.gpus import listing
 from longwatt.jobs import waiting
 from longwatt.layout import escaping
-from longwatt.plan.plan import urgency
+from longwatt.plan import urgency
 from longwatt.startup import checks as start_checks
 from longwatt.startup import patterns, places, scored
 from longwatt.startup.run import Given, Run, partial_settings
-from longwatt.config.documents import checks as study_checks
-from longwatt.config.documents import outputs, report_items
+from longwatt.study import checks as study_checks
+from longwatt.study import outputs, report_items
 
 # Jobs inherit this, also those that load torch in their script.
 os.environ.update(waiting.thread_environment(os.environ))
