@@ -36,9 +36,9 @@ from longwatt.report.tables import write_tables
 from longwatt.results.status import cell_states
 from longwatt.results.summary import (
     StaleSummary,
-    _main,
     check_current,
     check_summary,
+    main,
     write_summary,
 )
 from longwatt.startup.checks import StaleReport, check_report
@@ -101,7 +101,7 @@ def test_a_finished_study_counts_whatever_the_times_of_its_files(current):
     for age, path in enumerate(sorted(Path().rglob("*.*"), reverse=True)):
         os.utime(path, (1e9 + age, 1e9 + age))
     check_current(results(current), current)
-    assert _main(["check", "results/tiny"]) == 0
+    assert main(["check", "results/tiny"]) == 0
 
 
 def test_a_changed_learning_rate_is_named_with_both_values_though_nothing_is_missing(
@@ -117,7 +117,7 @@ def test_a_changed_learning_rate_is_named_with_both_values_though_nothing_is_mis
         and "64/cpu/generated/seed1/finetune" in said
     )
     assert "--set-aside" in said and "accept_code" not in said
-    assert _main(["check", "results/tiny"]) == 1 and "now 0.002" in capsys.readouterr().err
+    assert main(["check", "results/tiny"]) == 1 and "now 0.002" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -250,7 +250,7 @@ def test_an_artefact_without_a_stamp_and_one_that_is_torn_are_named(current):
 
 def test_what_does_not_count_is_set_aside_and_made_again(current, capsys):
     in_force(*RATE)
-    assert _main(["check", "results/tiny", "--set-aside"]) == 0
+    assert main(["check", "results/tiny", "--set-aside"]) == 0
     assert capsys.readouterr().out.count("finetune/training.json") == 2
     training = Path(stage_of(current, "finetune").artefact)
     assert not training.exists() and training.with_name("training.json.stale").exists()
@@ -261,13 +261,13 @@ def test_a_check_says_what_the_command_line_changed(current, capsys):
     changed = in_force(machine=machine)
     write_study_results(changed)
     assert (
-        _main(["check", "results/tiny"]) == 1 and "watts_per_core 5, now" in capsys.readouterr().err
+        main(["check", "results/tiny"]) == 1 and "watts_per_core 5, now" in capsys.readouterr().err
     )
-    assert _main(["check", "results/tiny", "--config", "watts_per_core=5"]) == 0
-    assert _main(["check", "results/tiny", "--config", "watts_per_core"]) == 1
+    assert main(["check", "results/tiny", "--config", "watts_per_core=5"]) == 0
+    assert main(["check", "results/tiny", "--config", "watts_per_core"]) == 1
     assert "KEY=VALUE" in capsys.readouterr().err
     Path("config.yaml").write_text("study: tiny\nwatts_per_core: 5.0\n")
-    assert _main(["check", "results/tiny"]) == 0
+    assert main(["check", "results/tiny"]) == 0
 
 
 def test_without_its_study_file_results_are_judged_by_each_other(current, monkeypatch):
@@ -431,20 +431,20 @@ def test_a_plan_takes_no_times_from_rows_of_results_that_are_there_no_more(curre
 
 def test_results_are_judged_alike_by_whatever_path_they_are_called(current, tmp_path, monkeypatch):
     for path in ("results/tiny/", str(tmp_path / "results/tiny")):
-        assert _main(["check", path]) == 0
+        assert main(["check", path]) == 0
     monkeypatch.chdir(results(current))
-    assert _main(["check", "."]) == 0
+    assert main(["check", "."]) == 0
     monkeypatch.chdir(tmp_path)
     in_force(*RATE)
-    assert _main(["check", str(tmp_path / "results/tiny")]) == 1
+    assert main(["check", str(tmp_path / "results/tiny")]) == 1
 
 
 def test_a_summary_and_curves_of_other_cells_are_set_aside_too(current):
     """Cells were restored from a backup, so Snakemake would find nothing to do."""
     write_artefact(current, stage_of(current, "score"), score=99.0)
-    assert _main(["check", "results/tiny"]) == 1
+    assert main(["check", "results/tiny"]) == 1
     assert named(current) == ["summary.json"]
-    assert _main(["check", "results/tiny", "--set-aside"]) == 0
+    assert main(["check", "results/tiny", "--set-aside"]) == 0
     assert (
         not Path("results/tiny/summary.json").exists() and Path("results/tiny/summary.csv").exists()
     )
@@ -477,7 +477,7 @@ def test_results_that_cannot_be_renamed_are_named_without_a_traceback(current, c
 
     with monkeypatch.context() as patched:
         patched.setattr(Path, "replace", refused)
-        assert _main(["check", "results/tiny", "--set-aside"]) == 1
+        assert main(["check", "results/tiny", "--set-aside"]) == 1
         aside = set_stale_aside(list(changed.stages.all()), changed.codes)
     assert "training.json cannot be renamed (Read-only file system)" in capsys.readouterr().err
     assert aside == [stage_of(current, "finetune", place).artefact for place in (0, 1)]
@@ -512,7 +512,7 @@ def test_results_of_files_that_have_changed_since_are_refused_and_do_not_count(o
     (found,) = outdated(own, results(own))
     assert found.artefact.endswith("dataset.json")
     assert found.reason == "read from files that have changed since: own.jsonl"
-    assert _main(["check", "results/tiny"]) == 1 and "own.jsonl" in capsys.readouterr().err
+    assert main(["check", "results/tiny"]) == 1 and "own.jsonl" in capsys.readouterr().err
     states = cell_states(results(own), rows(own), own.stamps())
     assert set(states["state"]) == {"outdated"}
     table = read_results(Path("results"), "tiny")

@@ -27,9 +27,9 @@ def commands(folder: Path) -> dict[str, list[str]]:
     return {
         "energy": ["longwatt.energy", "summarize", str(run)],
         "metrics": ["longwatt.metrics", "--task", "f1", *scored],
-        "gpus": ["longwatt.gpus.leases", "list"],
-        "exits": ["longwatt.exits.choose", "--help"],
-        "summary": ["longwatt.results.summary", "--help"],
+        "gpus": ["longwatt.gpus", "list"],
+        "exits": ["longwatt.exits", "--help"],
+        "summary": ["longwatt.results", "--help"],
     }
 
 
@@ -58,7 +58,7 @@ def test_a_full_disk_under_the_output_is_named(tmp_path):
 
 def ending(body: str) -> subprocess.Popen[bytes]:
     """Start a process whose main function has this body."""
-    main = f"def main():\n    {body}\ncommand_line.run(main)"
+    main = f"def main():\n    {body}\ncommand_line.run_command(main)"
     code = f"import os, sys, time\nfrom longwatt import command_line\n{main}"
     return start(["-c", code], stdout=subprocess.PIPE)
 
@@ -86,11 +86,12 @@ def test_other_ends_stay_as_they_are(body, status, said):
 
 
 def test_every_command_is_run_in_one_place():
-    # These print into a log.
-    workers = {"training", "inference", "exit_recording", "probing", "recorder"}
+    # These print into a log, or to the process that started them.
+    workers = {"finetune", "predict", "record_exits", "probe_batch_size", "recorder"}
+    workers |= {"parameter_counts"}
     for path in PACKAGE.rglob("*.py"):
         if 'if __name__ == "__main__":' in path.read_text() and path.stem not in workers:
-            assert "command_line.run(" in path.read_text(), path
+            assert "command_line.run_command(" in path.read_text(), path
 
 
 def test_a_pipeline_reports_what_a_shell_expects(tmp_path):

@@ -12,18 +12,20 @@ from typing import Any
 
 import numpy as np
 
-from longwatt.exits.logits import Recorded, read_logits
-from longwatt.metrics.resampling import Array, percentile_interval, resampled_sums
+from longwatt.exits.logits import LogitArray, Recorded, read_logits
+from longwatt.metrics.resampling import percentile_interval, resampled_sums
 from longwatt.provenance.artefacts import read_artefact
 from longwatt.provenance.stamps import write_json
 
 BINS = 15  # of equal width, as Guo et al. have them
 
 CalibrationSettings = Mapping[str, Any]
-Judged = tuple[Array, Array, float]  # confidences, whether right, negative log likelihood
+Judged = tuple[LogitArray, LogitArray, float]  # confidences, whether right, negative log likelihood
 
 
-def expected_calibration_error(confidence: Array, correct: Array, bins: int = BINS) -> float:
+def expected_calibration_error(
+    confidence: LogitArray, correct: LogitArray, bins: int = BINS
+) -> float:
     """Return the mean distance of confidence from accuracy over bins of equal width, a fraction.
 
     Bins are weighted by their counts.
@@ -37,7 +39,9 @@ def expected_calibration_error(confidence: Array, correct: Array, bins: int = BI
     return float(_errors(sums, len(confidence))[0])
 
 
-def reliability(confidence: Array, correct: Array, bins: int = BINS) -> list[dict[str, Any]]:
+def reliability(
+    confidence: LogitArray, correct: LogitArray, bins: int = BINS
+) -> list[dict[str, Any]]:
     """Return every bin's ends, count, mean confidence and accuracy.
 
     Both are fractions, and None where the bin is empty.
@@ -58,7 +62,9 @@ def reliability(confidence: Array, correct: Array, bins: int = BINS) -> list[dic
     return found
 
 
-def negative_log_likelihood(logits: Array, labels: Array, temperature: float = 1.0) -> float:
+def negative_log_likelihood(
+    logits: LogitArray, labels: LogitArray, temperature: float = 1.0
+) -> float:
     """Return the mean over examples of -log of the right label's probability, in nats."""
     return float(-_log_softmax(logits, temperature)[np.arange(len(labels)), labels].mean())
 
@@ -128,14 +134,14 @@ def _effect_on(
     return effects, {"ece_before": old_error, "ece_after": new_error, **drop}
 
 
-def _judged(logits: Array, gold: Array, value: float) -> Judged:
+def _judged(logits: LogitArray, gold: LogitArray, value: float) -> Judged:
     """Return confidences, whether answers are right, and the likelihood, at a temperature."""
     logs = _log_softmax(logits, value)
     right = (logs.argmax(axis=1) == gold).astype(float)
     return np.exp(logs.max(axis=1)), right, negative_log_likelihood(logits, gold, value)
 
 
-def _measures(confidence: Array, correct: Array, nll: float) -> dict[str, Any]:
+def _measures(confidence: LogitArray, correct: LogitArray, nll: float) -> dict[str, Any]:
     return {
         "nll": nll,
         "ece": expected_calibration_error(confidence, correct),
@@ -147,7 +153,7 @@ def _measures(confidence: Array, correct: Array, nll: float) -> dict[str, Any]:
 
 def _resampled_drops(
     before: Sequence[Judged], after: Sequence[Judged], settings: CalibrationSettings
-) -> list[Array]:
+) -> list[LogitArray]:
     """Return by exit how far the error fell in every resample."""
     gaps = [_gaps(confidence, correct, BINS) for confidence, correct, _ in (*before, *after)]
     resamples, seed = settings["bootstrap_resamples"], settings["seed"]
@@ -159,7 +165,7 @@ def _resampled_drops(
 
 
 def _drop(
-    before: float, after: float, found: Array, settings: CalibrationSettings
+    before: float, after: float, found: LogitArray, settings: CalibrationSettings
 ) -> dict[str, float]:
     """Return how far the error fell, with its interval.
 
@@ -169,22 +175,22 @@ def _drop(
     return {"ece_drop": before - after, "ece_drop_ci_low": low, "ece_drop_ci_high": high}
 
 
-def _log_softmax(logits: Array, value: float) -> Array:
+def _log_softmax(logits: LogitArray, value: float) -> LogitArray:
     scaled = logits.astype(float) / value
     scaled -= scaled.max(axis=1, keepdims=True)
     return np.asarray(scaled - np.log(np.exp(scaled).sum(axis=1, keepdims=True)))
 
 
-def _bins(confidence: Array, bins: int) -> Array:
+def _bins(confidence: LogitArray, bins: int) -> LogitArray:
     """Find the bin of each confidence, where a bin holds its upper end."""
     return np.asarray(np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1))
 
 
-def _gaps(confidence: Array, correct: Array, bins: int) -> Array:
+def _gaps(confidence: LogitArray, correct: LogitArray, bins: int) -> LogitArray:
     """Return how far confidence is above correctness by example and bin (examples, bins)."""
     return np.asarray(np.eye(bins)[_bins(confidence, bins)] * (confidence - correct)[:, None])
 
 
-def _errors(sums: Array, examples: int) -> Array:
+def _errors(sums: LogitArray, examples: int) -> LogitArray:
     """Return expected calibration errors from sums of `_gaps` (resamples, bins)."""
     return np.asarray(np.abs(sums).sum(axis=1) / examples)

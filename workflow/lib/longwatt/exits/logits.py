@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from longwatt.metrics.resampling import Array
 from longwatt.provenance.artefacts import check_beside, json_rows
+
+LogitArray = NDArray[Any]
 
 
 class ExitsError(ValueError):
@@ -37,10 +39,10 @@ class Recorded:
     """
 
     ids: tuple[str, ...]
-    logits: Array
-    gold: Array
+    logits: LogitArray
+    gold: LogitArray
     label_names: tuple[str, ...]
-    input_tokens: Array
+    input_tokens: LogitArray
 
 
 def read_logits(path: Path) -> dict[str, Recorded]:

@@ -13,9 +13,8 @@ from typing import Any
 import numpy as np
 
 from longwatt.energy import flags
-from longwatt.exits.logits import Recorded, read_logits
+from longwatt.exits.logits import LogitArray, Recorded, read_logits
 from longwatt.exits.replay import rule_of
-from longwatt.metrics.resampling import Array
 from longwatt.models.exits.rules import LAST
 from longwatt.provenance.artefacts import check_beside, json_rows, read_artefact, read_from
 from longwatt.results.differences import machine_of
@@ -60,9 +59,9 @@ class Measured:
     rule: str
     value: float | None
     ids: tuple[str, ...]
-    right: Array
-    seconds: Array
-    batches: Array
+    right: LogitArray
+    seconds: LogitArray
+    batches: LogitArray
     facts: MeasuredFacts
     train_seconds_per_sample: float
     machine: MeasuredFacts = field(default_factory=dict)
@@ -93,7 +92,7 @@ class Measured:
         """A key that is equal for points that may be set side by side."""
         return (*(self.cell[key] for key in SAME), self.split, self.batch_size)
 
-    def in_order(self, ids: tuple[str, ...]) -> tuple[Array, Array] | None:
+    def in_order(self, ids: tuple[str, ...]) -> tuple[LogitArray, LogitArray] | None:
         """Return these examples' rightness and seconds, or None if it predicted others."""
         places = {id_: place for place, id_ in enumerate(self.ids)}
         if len(ids) != len(places) or any(id_ not in places for id_ in ids):

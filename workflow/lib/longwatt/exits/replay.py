@@ -11,9 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from longwatt.exits.logits import ExitsError, Recorded
+from longwatt.exits.logits import ExitsError, LogitArray, Recorded
 from longwatt.metrics.classification import corpus_of
-from longwatt.metrics.resampling import Array
 from longwatt.models.exits.rules import LAST
 
 Rule = Mapping[str, Any] | None
@@ -31,7 +30,7 @@ def rule_of(exit_: Rule) -> tuple[str, float | None]:
     return ("oracle" if exit_ and exit_.get("oracle") else LAST), None
 
 
-def answers(logits: Array, temperatures: Sequence[float]) -> tuple[Array, Array]:
+def answers(logits: LogitArray, temperatures: Sequence[float]) -> tuple[LogitArray, LogitArray]:
     """Return every classifier's label index and its calibrated probability, (exits, N) each.
 
     Args:
@@ -42,7 +41,7 @@ def answers(logits: Array, temperatures: Sequence[float]) -> tuple[Array, Array]
     return probabilities.argmax(axis=-1), probabilities.max(axis=-1)
 
 
-def softmax(logits: Array, temperatures: Sequence[float]) -> Array:
+def softmax(logits: LogitArray, temperatures: Sequence[float]) -> LogitArray:
     """Return calibrated probabilities (exits, N, classes), in float32 as the model has them."""
     if len(temperatures) != len(logits):
         raise ExitsError(
@@ -54,8 +53,8 @@ def softmax(logits: Array, temperatures: Sequence[float]) -> Array:
 
 
 def leave(
-    logits: Array, temperatures: Sequence[float], rule: Rule, gold: Array
-) -> tuple[Array, Array, Array]:
+    logits: LogitArray, temperatures: Sequence[float], rule: Rule, gold: LogitArray
+) -> tuple[LogitArray, LogitArray, LogitArray]:
     """Find where each example leaves, and with which answer.
 
     Args:
@@ -74,7 +73,9 @@ def leave(
     return exits, _at(predictions, exits), _at(confidences, exits)
 
 
-def exits_taken(predictions: Array, confidences: Array, rule: Rule, gold: Array) -> Array:
+def exits_taken(
+    predictions: LogitArray, confidences: LogitArray, rule: Rule, gold: LogitArray
+) -> LogitArray:
     """Return the exit at which each example leaves (N), from every classifier's `answers`."""
     name, value = rule_of(rule)
     may_leave = np.zeros(predictions.shape, bool)
@@ -117,7 +118,7 @@ def curve(
         }
 
 
-def _agreeing(predictions: Array) -> Array:
+def _agreeing(predictions: LogitArray) -> LogitArray:
     """Count how many classifiers in a row, up to and with each, agree: (exits, N)."""
     counts = np.ones(predictions.shape, int)
     for exit_ in range(1, len(predictions)):
@@ -126,5 +127,5 @@ def _agreeing(predictions: Array) -> Array:
     return counts
 
 
-def _at(values: Array, exits: Array) -> Array:
+def _at(values: LogitArray, exits: LogitArray) -> LogitArray:
     return np.asarray(values[exits, np.arange(len(exits))])

@@ -10,12 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from longwatt.exits.logits import Recorded
+from longwatt.exits.logits import LogitArray, Recorded
 from longwatt.exits.measured import CellResults
 from longwatt.exits.replay import answers, curve, exits_taken, softmax
 from longwatt.files import whole_file
 from longwatt.layout.wording import NA
-from longwatt.metrics.resampling import Array
 
 CELL_COLUMNS = ("cell", "dataset", "model")
 CURVE_COLUMNS = (
@@ -31,7 +30,7 @@ GROUPS = 5  # of length and of gold-label confidence, as equal as ties allow
 
 ExitRow = dict[str, Any]
 Written = Callable[[Any, int], str]  # a value with so many digits
-Groups = list[tuple[str, Array]]  # a name, and which examples
+Groups = list[tuple[str, LogitArray]]  # a name, and which examples
 
 
 def write_curve(path: Path, cells: Sequence[CellResults]) -> None:
@@ -111,7 +110,7 @@ def _threshold(cell: CellResults) -> float:
 
 def _all_groups(
     recorded: Recorded, calibration: Mapping[str, Any]
-) -> Iterator[tuple[str, str, Array]]:
+) -> Iterator[tuple[str, str, LogitArray]]:
     """Yield each group's kind, name and examples."""
     gold = recorded.gold
     for place, name in enumerate(calibration["labels"]):
@@ -125,7 +124,7 @@ def _all_groups(
         yield "gold_confidence", name, chosen
 
 
-def _quantiles(values: Array, written: Written) -> Groups:
+def _quantiles(values: LogitArray, written: Written) -> Groups:
     """Part values into groups of equal size, named by their least and greatest value.
 
     Equal values are never parted.
@@ -140,6 +139,6 @@ def _quantiles(values: Array, written: Written) -> Groups:
     return list(zip(names, parts, strict=True))
 
 
-def _range(values: Array, written: Written, digits: int) -> str:
+def _range(values: LogitArray, written: Written, digits: int) -> str:
     low, high = written(values.min(), digits), written(values.max(), digits)
     return low if low == high else f"{low}-{high}"

@@ -16,10 +16,9 @@ from typing import Any
 
 import numpy as np
 
-from longwatt.exits.logits import ExitsError, Recorded, read_logits
+from longwatt.exits.logits import ExitsError, LogitArray, Recorded, read_logits
 from longwatt.files import link_or_copy
 from longwatt.inference.trained_models import ensure_sound
-from longwatt.metrics.resampling import Array
 from longwatt.provenance.artefacts import digests, model_files, read_artefact
 from longwatt.provenance.stamps import write_json
 
@@ -28,7 +27,7 @@ from longwatt.provenance.stamps import write_json
 LOWEST, HIGHEST = 0.001, 1000.0
 
 
-def temperature(logits: Array, labels: Array) -> float:
+def temperature(logits: LogitArray, labels: LogitArray) -> float:
     """Return the temperature that minimises the mean negative log likelihood.
 
     It lies from LOWEST to HIGHEST times the logits' spread. It is 1 where every answer is right or
@@ -116,7 +115,7 @@ def _given(temperatures: Sequence[float], exits: int) -> list[float]:
     return [float(value) for value in temperatures]
 
 
-def _fit(logits: Array, labels: Array) -> tuple[float, str]:
+def _fit(logits: LogitArray, labels: LogitArray) -> tuple[float, str]:
     """Find a classifier's temperature, and why if no minimum of the likelihood gives it."""
     if not len(labels):
         raise ExitsError("there is no example to fit a temperature on")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from longwatt import command_line
-from longwatt.results.summary import _main
+from longwatt.results.summary import main
 
 if __name__ == "__main__":
-    command_line.run_command(_main)
+    command_line.run_command(main)

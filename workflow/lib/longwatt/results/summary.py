@@ -381,7 +381,8 @@ def check_summary(results: Path, changes: Mapping[str, Any], set_aside: bool = F
     return "the summary is up to date"
 
 
-def _main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit status."""
     parser = argparse.ArgumentParser(prog="python -m longwatt.results", description=__doc__)
     add = parser.add_argument
     add("command", choices=["check"], help="say whether a study's summary is up to date")
