@@ -231,7 +231,7 @@ def test_exactly_one_aim_is_wanted(made, capsys):
 
 def test_the_classifier_is_loaded_only_when_asked_for(monkeypatch):
     asked = []
-    module = types.ModuleType("longwatt.models.exits.model")
+    module = types.ModuleType("longwatt.models.exits.classifier")
     module.ExitClassifier = types.SimpleNamespace(
         load=lambda *given: asked.append(given) or "classifier"
     )

@@ -6,7 +6,7 @@ import pytest
 
 from longwatt.files import sha256
 from longwatt.layout.pages import Labelled
-from longwatt.report.claims_page import claims_page, test_words, write_claims
+from longwatt.report.claims_page import claims_page, words_of_test, write_claims
 from tests.spacing import single_spaced
 from tests.unit.report.test_figures import as_file, row
 
@@ -177,7 +177,7 @@ def test_programs_find_every_number(pages):
     ],
 )  # fmt: skip
 def test_a_test_in_words(kind, given, words):
-    assert test_words(kind, given) == words
+    assert words_of_test(kind, given) == words
 
 
 def test_another_confidence_is_said():

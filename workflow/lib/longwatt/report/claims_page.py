@@ -131,7 +131,7 @@ def _test(number: int, test: Mapping[str, Any]) -> Section:
             parts.append(Labelled("Unclear", _missing(judged["unclear_because"])))
         if judged["alone"]:
             parts.append(Labelled("Not compared", f"{_missing(judged['alone'])}: {ALONE}"))
-    return Section(f"Test {number}: {test_words(test['kind'], test['given'])}", parts, level=3)
+    return Section(f"Test {number}: {words_of_test(test['kind'], test['given'])}", parts, level=3)
 
 
 def _counts(judged: Mapping[str, Any]) -> str:
@@ -147,7 +147,7 @@ def _missing(missing: Sequence[str]) -> str:
     return "; ".join([*missing[:MOST_MISSING], *last])
 
 
-def test_words(kind: str, given: Mapping[str, Any]) -> str:
+def words_of_test(kind: str, given: Mapping[str, Any]) -> str:
     """Describe a test in one line."""
     bounds = (f"{word} {given[name]:g}" for name, word in BOUNDS.items() if name in given)
     share = given.get("share", 1)
