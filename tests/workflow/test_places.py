@@ -112,9 +112,10 @@ def test_what_is_advised_to_be_typed_is_there(root):
         r"snakemake (partial|plan|compare)\b( --cores 1)?", re.sub(r'"\n\s*f?"', "", text)
     )
     assert said and {target for target, _ in said} <= targets
-    modules = set(re.findall(r"python -m longwatt\.(\w+)", text))
-    assert modules and all(
-        (package / f"{m}.py").exists() or (package / m / "__main__.py").exists() for m in modules
+    modules = set(re.findall(r"python -m longwatt\.(\w+(?:\.\w+)*)", text))
+    places = [package.joinpath(*name.split(".")) for name in modules]
+    assert places and all(
+        place.with_suffix(".py").exists() or (place / "__main__.py").exists() for place in places
     )
     hub = Path(sys.executable).with_name("hf")
     options = subprocess.run(

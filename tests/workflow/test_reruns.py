@@ -27,47 +27,62 @@ claims:
 
 CODE = {
     "a comment": (
-        LIB + "ledger.py",
+        LIB + "training/ledger.py",
         "early: bool = False\n",
         "early: bool = False  # so far\n",
         {},
     ),
     "a docstring": (LIB + "metrics/rouge.py", "without stemming.", "unstemmed.", {}),
-    "formatting": (LIB + "ledger.py", "early: bool = False\n", "early: bool  =  (False)\n", {}),
-    "a lease's message": (LIB + "gpus.py", "waiting for", "queueing for", {}),
-    "the job's wrapper": (LIB + "job.py", "TAKEOVER_WAIT_S = 60.0", "TAKEOVER_WAIT_S = 61.0", {}),
+    "formatting": (
+        LIB + "training/ledger.py",
+        "early: bool = False\n",
+        "early: bool  =  (False)\n",
+        {},
+    ),
+    "a lease's message": (LIB + "gpus/leases.py", "waiting for", "queueing for", {}),
+    "the job's wrapper": (
+        LIB + "jobs/launch.py",
+        "TAKEOVER_WAIT_S = 60.0",
+        "TAKEOVER_WAIT_S = 61.0",
+        {},
+    ),
     "the energy recorder": (
         LIB + "energy/recorder.py",
-        "SYNC_EVERY_S = 5.0",
-        "SYNC_EVERY_S = 6.0",
+        "LOG_SYNC_EVERY_S = 5.0",
+        "LOG_SYNC_EVERY_S = 6.0",
         {},
     ),
     "the scoring command": (LIB + "metrics/__main__.py", "return 1\n", "return 2\n", {}),
     "another family's code": (LIB + "models/bigbird_pegasus.py", "return []", "return list()", {}),
-    "another source's code": (LIB + "datasets/rows.py", "a number", "some number", {}),
-    "table code": (LIB + "table_files.py", '= "caption"', '= "caption" + ""', {"tabulate": 1}),
-    "plotting code": (LIB + "figures.py", "markersize=7", "markersize=8", {"plot": 1}),
+    "another source's code": (LIB + "datasets/reading/rows.py", "a number", "some number", {}),
+    "table code": (
+        LIB + "layout/table_files.py",
+        '= "caption"',
+        '= "caption" + ""',
+        {"tabulate": 1},
+    ),
+    "plotting code": (LIB + "report/figures.py", "markersize=7", "markersize=8", {"plot": 1}),
     "the code of the energy figure": (
-        LIB + "energy_figures.py",
+        LIB + "report/energy_figures.py",
         "height=0.66",
         "height=0.67",
         {"plot": 1},
     ),
     "the code of the power page": (
-        LIB + "power_page.py",
-        "POINTS = 400",
-        "POINTS = 401",
+        LIB + "report/power_page.py",
+        "MOST_POINTS = 400",
+        "MOST_POINTS = 401",
         {"plot_power": 1},
     ),
     "summary code": (
-        LIB + "columns.py",
+        LIB + "study/summary_columns.py",
         '"stopped_early", "attempts"',
         '"attempts", "stopped_early"',
         None,
     ),
-    "scoring code": (LIB + "scoring.py", "100 * best_f1(", "100.0 * best_f1(", AFTER_SCORE),
+    "scoring code": (LIB + "results/scoring.py", "100 * best_f1(", "100.0 * best_f1(", AFTER_SCORE),
     "training code": (
-        LIB + "ledger.py",
+        LIB + "training/ledger.py",
         "early: bool = False\n",
         "early: bool = bool(0)\n",
         AFTER_FINETUNE,
@@ -79,13 +94,13 @@ CODE = {
         AFTER_FINETUNE,
     ),
     "inference code": (
-        LIB + "batch_progress.py",
+        LIB + "inference/batch_progress.py",
         "REPORT_EVERY_BATCHES = 10",
         "REPORT_EVERY_BATCHES = 9",
         AFTER_PREDICT,
     ),
     "energy reduction": (
-        LIB + "energy/reduction.py",
+        LIB + "energy/reduction/reduce.py",
         "J_PER_KWH = 3.6e6",
         "J_PER_KWH = 3_600_000.0 + 0",
         {"summarize_energy": 4, **AFTER_ENERGY},
@@ -219,7 +234,7 @@ def test_a_fresh_clone_with_changed_code_trains_again_unless_the_code_is_accepte
     project, tmp_path
 ):
     clone = fresh_clone(project, tmp_path / "clone")
-    clone.edit(LIB + "ledger.py", "early: bool = False\n", "early: bool = bool(0)\n")
+    clone.edit(LIB + "training/ledger.py", "early: bool = False\n", "early: bool = bool(0)\n")
     assert clone.would_run() == AFTER_FINETUNE
     clone.edit("config.yaml", "accept_code: []", f"accept_code: [{code_digest_of(project)}]")
     assert clone.would_run() == {}
@@ -227,7 +242,7 @@ def test_a_fresh_clone_with_changed_code_trains_again_unless_the_code_is_accepte
 
 def test_accepted_code_keeps_finished_cells_and_trains_new_ones(project):
     digest = code_digest_of(project)
-    project.edit(LIB + "ledger.py", "early: bool = False\n", "early: bool = bool(0)\n")
+    project.edit(LIB + "training/ledger.py", "early: bool = False\n", "early: bool = bool(0)\n")
     assert project.would_run() == AFTER_FINETUNE
     project.edit("config.yaml", "accept_code: []", f"accept_code: [{digest}]")
     assert project.would_run() == {}

@@ -464,9 +464,9 @@ def test_days_of_samples_are_read_within_memory(tmp_path):
         stream.write(json.dumps(end(8640)) + "\n")
     code = (
         "import resource, sys; from pathlib import Path\n"
-        "from longwatt.energy.reduction.reduce import summarize\n"
+        "from longwatt.energy.reduction.reduce import summarize_log\n"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
-        "found = summarize([Path(sys.argv[1])])\n"
+        "found = summarize_log([Path(sys.argv[1])])\n"
         "print(found['energy_j'], resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)"
     )
     joules, kib = subprocess.check_output([sys.executable, "-c", code, str(path)]).split()

@@ -589,13 +589,13 @@ def test_an_interrupted_wait_ends_without_a_traceback(machine):
 
 CLIENT = """
 import os, signal, sys, time
-from longwatt.gpus import leases as gpus
+from longwatt.gpus import leases, listing
 
 count, hold_s, kill, log = int(sys.argv[1]), float(sys.argv[2]), sys.argv[3] == "kill", sys.argv[4]
-devices = [gpus.Device(f"GPU-{n}", n, "H100", None) for n in range(8)]
+devices = [listing.Gpu(f"GPU-{n}", n, "H100", None) for n in range(8)]
 out = open(log, "a", buffering=1)
 sys.stdin.read()  # until the test closes the pipe: all start together
-lease = gpus.lease(count, devices=devices, say=lambda message: None)
+lease = leases.lease(count, devices=devices, say=lambda message: None)
 began = time.monotonic()
 time.sleep(hold_s)
 # Written before the end, so that a record is never longer than the truth.

@@ -23,9 +23,10 @@ from longwatt.jobs import launch
 WORKER = """
 import os, signal
 from pathlib import Path
-from longwatt.inference.batch_store import Batch, BatchStore, Took
-from longwatt.files import whole_path; from longwatt.provenance.stamps import write_json
-from longwatt.jobs.worker import run
+from longwatt.inference.batch_store import BatchStore, StoredBatch, Took
+from longwatt.files import whole_path
+from longwatt.jobs.worker import run_worker
+from longwatt.provenance.stamps import write_json
 
 def work(spec):
     out, then = Path(spec.paths["out"]), spec.settings["then"]
@@ -33,7 +34,7 @@ def work(spec):
     store = BatchStore(out / "work", {}, 0)
     store.begin()
     for number in range(4):
-        store.add([Batch(number, {"ids": ["x" * 900]}, Took("boot", 1, number, number + 1))])
+        store.add([StoredBatch(number, {"ids": ["x" * 900]}, Took("boot", 1, number, number + 1))])
     with whole_path(out / "weights") as partial:
         partial.write_bytes(bytes(40_000))
     write_json(out / "facts.json", {"facts": "x" * 3000})
@@ -41,17 +42,17 @@ def work(spec):
         os.kill(os.getpid(), signal.SIGBUS)
 
 if __name__ == "__main__":
-    run(work)
+    run_worker(work)
 """
 JOB = """
 import sys
-from longwatt.jobs import launch as job
+from longwatt.jobs import launch, log
 
 if __name__ == "__main__":
     out, then = sys.argv[1:]
     with log.logged(f"{out}/logs/job.log", f"{out}/work/failure.json"):
         print("the job itself")
-        job.run_workers(
+        launch.run_workers(
             "full_worker",
             spec={
                 "settings": {"then": then, "budget": {"gpus": 0, "processes": 1}},
@@ -127,8 +128,8 @@ def test_a_worker_that_dies_of_a_full_disk_without_a_word_is_explained(small, ru
 def test_a_log_that_the_disk_does_not_take_ends_no_job(small, tmp_path):
     fill(small, 0)
     script = (
-        "import sys\nfrom longwatt.jobs import launch as job, log; from longwatt import "
-        "progress\nwith log.logged(sys.argv[1]):\n"
+        "import sys\nfrom longwatt import progress\nfrom longwatt.jobs import log\n"
+        "with log.logged(sys.argv[1]):\n"
         "    progress.say('begun'); print('x' * 10_000); progress.say('still here')\n"
     )
     command = [sys.executable, "-c", script, str(small / "job.log")]
@@ -142,7 +143,7 @@ def test_a_script_job_whose_output_does_not_fit_names_the_disk(small):
     fill(small, 8 * 1024)
     script = (
         "import sys\nfrom pathlib import Path\nimport matplotlib.pyplot as plt\n"
-        "from longwatt.jobs import launch as job, log\nfrom longwatt.layout.drawing import save\n"
+        "from longwatt.jobs import log\nfrom longwatt.layout.drawing import save\n"
         "folder = Path(sys.argv[1])\nwith log.logged(str(folder / 'job.log')):\n"
         "    save(plt.figure(), folder / 'figure')\n"
     )

@@ -24,7 +24,7 @@ WORKER = """
 import contextlib, os, sys, time
 from longwatt.jobs import distributed
 from longwatt.jobs.waiting import DECIDED_BY
-from longwatt.jobs.worker import run
+from longwatt.jobs.worker import run_worker
 
 def work(spec):
     rank = distributed.rank()
@@ -51,20 +51,20 @@ def work(spec):
 
 if __name__ == "__main__":
     # Stand-in GPUs: none for torch to see, none for NCCL to use.
-    import longwatt.worker
+    import longwatt.jobs.worker
     longwatt.jobs.worker._processes = lambda spec: contextlib.nullcontext()
     longwatt.jobs.worker._check_devices = lambda spec: None
-    run(work)
+    run_worker(work)
 """
 JOB = """
 import sys
-from longwatt.jobs import launch as job
+from longwatt.jobs import launch, log
 
 if __name__ == "__main__":
     out, count, then = sys.argv[1], int(sys.argv[2]), sys.argv[3]
     with log.logged(f"{out}/job.log", f"{out}/work/failure.json"):
         print("the job itself")
-        job.run_workers(
+        launch.run_workers(
             "stand_in_worker",
             spec={
                 "settings": {"then": then, "budget": {"gpus": count}},
@@ -359,7 +359,7 @@ def test_a_number_that_now_belongs_to_another_process_is_left_alone():
 
 TOLD = """
 import os, subprocess, sys
-from longwatt.jobs import launch as job
+from longwatt.jobs import log
 from longwatt.progress import say
 
 if sys.argv[1] == "job":

@@ -19,7 +19,7 @@ def test_how_threads_wait_is_told_by_what_decides_it():
 
 def test_every_job_inherits_it_from_the_workflow(root):
     text = (root / "workflow/rules/common.smk").read_text()
-    assert "os.environ.update(waiting.environment(os.environ))" in text
+    assert "os.environ.update(waiting.thread_environment(os.environ))" in text
 
 
 def test_a_measurement_has_the_policy_that_it_is_to_have(monkeypatch):
