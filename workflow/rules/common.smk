@@ -59,18 +59,24 @@ def options():
             return {}
 
 
+def plain(resource):
+    """Return the value of a resource; an expression stays, and is refused later."""
+    try:
+        return getattr(resource, "value", resource)
+    except ValueError:
+        return resource
+
+
 def given():
     """Collect what Snakemake was given, as plain values."""
     settings = workflow.resource_settings
-    limit = settings.resources.get("gpu")
-    limit = getattr(limit, "value", limit)
-    each = (settings.default_resources or {}).get("cpus_per_gpu")
+    limit = plain(settings.resources.get("gpu"))
     return Given(
         options=options(),
         main=workflow.is_main_process,
         cores=settings.cores,
         gpus=None if limit is None else int(limit),
-        cpus_per_gpu=getattr(each, "value", each),
+        cpus_per_gpu=plain((settings.default_resources or {}).get("cpus_per_gpu")),
     )
 
 

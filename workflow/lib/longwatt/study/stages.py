@@ -10,26 +10,18 @@ from longwatt.config.documents import check_name
 from longwatt.energy import costs
 from longwatt.layout.escaping import Undisclosed
 from longwatt.provenance.stamps import Stage
+from longwatt.study import cells as grid
 from longwatt.study import report_items, report_settings, settings
 from longwatt.study.cell_settings import CellSettings
-from longwatt.study.cells import (
-    FINETUNE,
-    PREDICT,
-    Cell,
-    device_count,
-    expand,
-    points_of_cells,
-    several_exits,
-)
 from longwatt.study.claims import claims_of
 
-Arguments = TypeVarTuple("Arguments")
-Remembered = TypeVar("Remembered")
+_Names = TypeVarTuple("_Names")
+_Answer = TypeVar("_Answer")
 
 
 def _remembered(
-    method: Callable[[Stages, *Arguments], Remembered],
-) -> Callable[[Stages, *Arguments], Remembered]:
+    method: Callable[[Stages, *_Names], _Answer],
+) -> Callable[[Stages, *_Names], _Answer]:
     """Let a method of Stages answer each question once: Snakemake asks several times a job.
 
     Callers share the answers and must not change them. `functools.cache` would keep every study
@@ -37,11 +29,11 @@ def _remembered(
     """
 
     @wraps(method)
-    def answer(self: Stages, /, *names: *Arguments) -> Remembered:
+    def answer(self: Stages, /, *names: *_Names) -> _Answer:
         question = (method, *names)
         if question not in self._answers:
             self._answers[question] = method(self, *names)
-        found: Remembered = self._answers[question]
+        found: _Answer = self._answers[question]
         return found
 
     return answer
@@ -71,7 +63,7 @@ class Stages:
         self.study_id = study_id
         self.study = study
         self.machine = machine
-        self.cells = expand(study, self.source)
+        self.cells = grid.expand(study, self.source)
         self._settings = CellSettings(study)
 
     # Contents of a study: cells, points, and data, tokenizers, models and probes by their keys.
@@ -86,7 +78,7 @@ class Stages:
         """The study's results folder."""
         return f"results/{self.study_id}"
 
-    def cell(self, name: str) -> Cell:
+    def cell(self, name: str) -> grid.Cell:
         """Look a cell up by its id, or raise StudyError."""
         if name not in self.cells:
             check_name("cell", name, self.cells, self.source)
@@ -95,7 +87,7 @@ class Stages:
     @cached_property
     def grid_points(self) -> dict[str, list[str]]:
         """The inference points of every cell that the grid names, excluded cells included."""
-        return points_of_cells(self.study)
+        return grid.points_of_cells(self.study)
 
     def points(self, name: str) -> list[str]:
         """List a cell's inference points."""
@@ -103,13 +95,13 @@ class Stages:
         return self.grid_points[name]
 
     @property
-    def _there(self) -> dict[str, tuple[Cell, list[str]]]:
+    def _there(self) -> dict[str, tuple[grid.Cell, list[str]]]:
         """The study's cells with their inference points, by name."""
         return {name: (cell, self.points(name)) for name, cell in self.cells.items()}
 
     def parts(self, name: str) -> list[str]:
         """List the parts of a cell that are metered."""
-        return [FINETUNE, *(PREDICT + point for point in self.points(name))]
+        return [grid.FINETUNE, *(grid.PREDICT + point for point in self.points(name))]
 
     def gpus(self, name: str) -> int:
         """Return how many devices a cell's jobs lease."""
@@ -123,7 +115,9 @@ class Stages:
     @cached_property
     def with_exits(self) -> list[str]:
         """The cells whose models have several exits, by name."""
-        return [name for name, cell in self.cells.items() if several_exits(self.study, cell.model)]
+        return [
+            name for name, cell in self.cells.items() if grid.several_exits(self.study, cell.model)
+        ]
 
     @cached_property
     def claims(self) -> dict[str, Mapping[str, Any]]:
@@ -253,7 +247,7 @@ class Stages:
         """Return what an inference needs, with a calibrated model if it has several exits."""
         folder = f"{self.results}/{name}"
         found = {**self.inputs(name), "training": f"{folder}/finetune/training.json"}
-        if not several_exits(self.study, self.cell(name).model):
+        if not grid.several_exits(self.study, self.cell(name).model):
             return {**found, "model": f"{folder}/finetune/model"}
         calibrated = {"temperatures": self.calibrate(name).artefact}
         return {**found, "model": f"{folder}/calibrate/model", **calibrated}
@@ -329,9 +323,7 @@ class Stages:
         chosen = {
             "titles": report_settings.titles(self.study),
             "datasets": report_settings.dataset_facts(self.study, by_data),
-            "devices": {
-                name: device_count(budget) for name, budget in self.study["budgets"].items()
-            },
+            "devices": {n: grid.device_count(b) for n, b in self.study["budgets"].items()},
             "published": self.study.get("published", {}),
         }
         return _stage("tabulate", f"{self.results}/tables/tables.json", chosen)
@@ -397,7 +389,7 @@ class Stages:
 
     def _cell_stages(self, name: str) -> Iterator[Stage]:
         yield self.finetune(name)
-        if several_exits(self.study, self.cells[name].model):
+        if grid.several_exits(self.study, self.cells[name].model):
             yield self.record_exits(name)
             yield self.calibrate(name)
             yield self.judge_calibration(name)
