@@ -92,3 +92,11 @@ def test_studies_that_documents_name_exist():
     text = "\n".join(page.read_text() for page in READ)
     asked = set(re.findall(r"study=([a-z_]+)(?![\w/])", text)) - {"mine", "coded"}  # of tutorials
     assert asked and asked <= {path.stem for path in (ROOT / "studies").glob("*.yaml")}
+
+
+def test_files_that_contributing_names_are_there():
+    """A newcomer follows these paths, and modules move."""
+    named = set(re.findall(r"`((?:[a-z_]+/)+[a-z_]+\.\w+)`", (ROOT / "CONTRIBUTING.md").read_text()))
+    assert len(named) > 20
+    homes = (ROOT, ROOT / "workflow/lib/longwatt")
+    assert [path for path in named if not any((home / path).is_file() for home in homes)] == []
