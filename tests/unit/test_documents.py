@@ -96,7 +96,9 @@ def test_studies_that_documents_name_exist():
 
 def test_files_that_contributing_names_are_there():
     """A newcomer follows these paths, and modules move."""
-    named = set(re.findall(r"`((?:[a-z_]+/)+[a-z_]+\.\w+)`", (ROOT / "CONTRIBUTING.md").read_text()))
+    named = set(
+        re.findall(r"`((?:[a-z_]+/)+[a-z_]+\.\w+)`", (ROOT / "CONTRIBUTING.md").read_text())
+    )
     assert len(named) > 20
     homes = (ROOT, ROOT / "workflow/lib/longwatt")
     assert [path for path in named if not any((home / path).is_file() for home in homes)] == []

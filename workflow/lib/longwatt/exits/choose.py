@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from longwatt.config.documents import parse_changes
 from longwatt.config.errors import StudyError
@@ -21,9 +21,6 @@ from longwatt.layout.wording import NA, beside_energy, interval
 from longwatt.results.differences import unlike_machines
 from longwatt.spelling import nearest
 from longwatt.study.cells import CELL_PATTERN
-
-if TYPE_CHECKING:
-    pass
 
 # One of exits.json's: a cell with exits on one split at one batch size.
 ComparedCell = Mapping[str, Any]

@@ -15,8 +15,6 @@ from longwatt.gpus.leases import LeaseTimeout, _say_on_stderr, holder, lease
 from longwatt.gpus.listing import GpuError, list_devices
 
 TEMPORARY_FAILURE = 75  # EX_TEMPFAIL of sysexits.h
-
-
 NOT_EXECUTABLE, NOT_FOUND = 126, 127  # as in a shell
 
 

@@ -13,7 +13,6 @@ from longwatt.disk_space import GIB
 
 CHANGES_NO_RESULT = "It says which devices a job gets, which its result records."
 
-
 VISIBLE_VARIABLE = "CUDA_VISIBLE_DEVICES"
 
 

@@ -27,11 +27,7 @@ OFFLINE = {
     "DISABLE_SAFETENSORS_CONVERSION": "1",  # loading old weights would start a request to the hub
     "HF_HUB_DISABLE_TELEMETRY": "1",
 }
-
-
 UNFINISHED = ".unfinished"  # of a second name of the log, until the job has ended well
-
-
 GOES_ON = "the next run goes on"
 
 

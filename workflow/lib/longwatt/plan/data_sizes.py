@@ -59,8 +59,6 @@ SCROLLS_DATA = {
     "qmsum": Data({"train": 1257, "validation": 272, "test": 281}, 10396.0, 69.7),
     "qasper": Data({"train": 2567, "validation": 1726, "test": 1399}, 3671.0, 11.5),
 }
-
-
 # Of sentences and pairs with a label: middling among those below.
 UNKNOWN_LABELLED = Data({"train": 25000, "validation": 1000, "test": 2000}, 30.0, 1.0)
 # Rows as published, by the end of a repository's name; words are means over subsets of some

@@ -88,8 +88,6 @@ KEYS = {
     "decoder_ffn": ("decoder_ffn_dim", "d_ff", "intermediate_size"),
     "vocabulary": ("vocab_size",),
 }
-
-
 # Defaults of transformers where they are not those of `Shape`.
 FAMILY_DEFAULTS: dict[str, dict[str, int]] = {
     "bigbird_pegasus": {"encoder_layers": 16, "decoder_layers": 16, "vocab_size": 96103}

@@ -37,8 +37,6 @@ FigureStyle = Mapping[str, Any]
 FigureStyles = Mapping[tuple[Any, ...], FigureStyle]  # by series
 FigureTitles = Mapping[str, str]  # of datasets, models and budgets
 Published = Mapping[str, Any]  # as a study has it
-
-
 # What a dotted line is: of a dataset of texts, and of a classification.
 LEADS = {
     "score_lead": "lead baseline: the document's first words",

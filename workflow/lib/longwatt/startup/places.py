@@ -14,8 +14,6 @@ NEVER = {
     "}": "Snakemake reads a wildcard's name between braces",
     ":": "a colon separates the folders in which Python looks for packages",
 }
-
-
 CURE = "move or rename the folder, so that its path has letters, digits, '.', '_' and '-' alone"
 
 

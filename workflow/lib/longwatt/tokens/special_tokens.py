@@ -8,11 +8,7 @@ from pathlib import Path
 from typing import Any
 
 Tokenizer = Any  # transformers.PreTrainedTokenizerFast, which has no types
-
-
 Ids = Sequence[int]
-
-
 CutPair = tuple[list[int], int]  # ids, and where the second text's segment begins
 
 

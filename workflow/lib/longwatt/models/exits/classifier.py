@@ -16,8 +16,6 @@ from longwatt.models.exits.rules import PATIENCE, THRESHOLD, exit_rule
 from longwatt.tokens.special_tokens import load_tokenizer
 
 TOGETHER = 8  # batches whose unfinished texts are regrouped in plain Python's `predict`
-
-
 Text = str | tuple[str, str]  # a text, or a pair
 
 
