@@ -1,4 +1,4 @@
-"""Choose a model's exit threshold from a study's results, and load it in plain Python.
+"""Choose a model's exit threshold from a study's results.
 
 python -m longwatt.exits choose --study NAME --max-drop 0.5
 """
