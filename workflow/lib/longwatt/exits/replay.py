@@ -80,7 +80,7 @@ def exits_taken(
     name, value = rule_of(rule)
     may_leave = np.zeros(predictions.shape, bool)
     if name == "threshold" and value is not None:
-        # A probability rounded up to 1 is not 1: see `exit_rules.reaches`.
+        # A probability rounded up to 1 is not 1: see `longwatt.models.exits.rules.reaches`.
         may_leave = (confidences >= np.float32(value)) & (value < 1)
     elif name == "patience" and value is not None:
         may_leave = _agreeing(predictions) >= value
