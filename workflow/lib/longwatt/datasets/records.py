@@ -119,13 +119,7 @@ def download(
     leading = data.splits.get("train") or next(iter(data.splits.values()))
     texts = (text for record in leading for text in record.references)
     lead_words = round(statistics.fmean(len(text.split()) for text in texts))
-    statistics_of = {split: _Statistics() for split in data.splits}
-    with whole_file(folder / "records.jsonl") as stream:
-        for split, records in data.splits.items():
-            for record in records:
-                statistics_of[split].add(record)
-                row = {"split": split, **asdict(record), "lead": _lead(record, lead_words)}
-                stream.write(json.dumps(row, ensure_ascii=False) + "\n")
+    statistics_of = _write_records(data, folder / "records.jsonl", lead_words)
     said = visibility_notes(seen, scored)
     for note in said:  # a log is read before a file of facts
         print(f"Note: {note}", flush=True)
@@ -145,6 +139,18 @@ def download(
         "provenance": provenance,
     }
     write_json(folder / "dataset.json", facts)
+
+
+def _write_records(data: SourceData, path: Path, lead_words: int) -> dict[str, _Statistics]:
+    """Write every record with its first words, and return the statistics of each split."""
+    found = {split: _Statistics() for split in data.splits}
+    with whole_file(path) as stream:
+        for split, records in data.splits.items():
+            for record in records:
+                found[split].add(record)
+                row = {"split": split, **asdict(record), "lead": _lead(record, lead_words)}
+                stream.write(json.dumps(row, ensure_ascii=False) + "\n")
+    return found
 
 
 def _read(settings: Mapping[str, Any], folder: Path) -> tuple[SourceData, list[FileFacts]]:

@@ -73,18 +73,29 @@ def score(
         per_example: Mapping[str, Mapping[str, Any]] = _with_majority(classified, dataset)
         facts = _label_facts(settings, per_example)
     else:
-        references = compared_texts(rows, load_tokenizer(tokenizer.parent), settings)
-        used = _metrics(settings, references)
-        scored = metrics.score_examples(predicted, references, used, settings["text"])
-        lead = _lead(settings, rows, references)
         ceiling = _ceiling(settings, rows, tokenized, dataset)
-        own = compared_examples(rows, settings["references"])
-        facts = _text_facts(settings, scored, lead, ceiling, own)
-        per_example = _beside(scored, lead, ceiling, own if settings["references"] == EACH else {})
+        facts, per_example = _score_texts(settings, predicted, rows, tokenizer.parent, ceiling)
     _write_examples(examples, per_example)
     rounded = {name: _rounded(value) for name, value in facts.items()}
     written = {examples.name: sha256(examples)}
     write_json(scores, {**rounded, "sha256": written, "provenance": provenance})
+
+
+def _score_texts(
+    settings: ScoringSettings,
+    predicted: Mapping[str, str],
+    rows: Any,
+    tokenizer: Path,
+    ceiling: Mapping[str, float] | None,
+) -> tuple[dict[str, Any], Mapping[str, Mapping[str, Any]]]:
+    """Score texts. Returns the corpus' facts, and every example's scores and baselines."""
+    references = compared_texts(rows, load_tokenizer(tokenizer), settings)
+    used = _metrics(settings, references)
+    scored = metrics.score_examples(predicted, references, used, settings["text"])
+    lead = _lead(settings, rows, references)
+    own = compared_examples(rows, settings["references"])
+    facts = _text_facts(settings, scored, lead, ceiling, own)
+    return facts, _beside(scored, lead, ceiling, own if settings["references"] == EACH else {})
 
 
 def _rounded(value: Any) -> Any:
