@@ -16,7 +16,7 @@ from unittest.mock import Mock
 import pytest
 from huggingface_hub import HfApi, constants, hf_hub_download, scan_cache_dir
 
-from longwatt.hub import client
+from longwatt.hub import client, requests
 from longwatt.hub.client import HubError, HubUnreachable, Repository
 from tests.hub_server import Fault, Hub, blob_id
 from tests.unit.conftest import TOKEN
@@ -189,6 +189,20 @@ def test_an_unknown_repository_is_named(served):
             match=r"some/none, revision a{40}: the hub has no such dataset repository.*/datasets/",
         ):
             ask(wanted, both)
+
+
+@pytest.mark.parametrize("name", ["foo--bar/baz", "foo/ba..r", "foo/bar.git", "foo/bar-"])
+def test_a_name_that_no_repository_can_have_is_named(served, name):
+    with pytest.raises(HubError, match=f"{name}.*no repository of that name"):
+        client.check_files(Repository("model", name, "a" * 40), both)
+
+
+def test_a_file_of_another_size_is_no_lost_connection(repository):
+    mismatch = OSError("Consistency check failed: file should be of size 10 but has size 5")
+    unlike = pytest.raises(HubUnreachable, match=r"not whole.*size 10")
+    with unlike as said, requests.explained(repository, "config.json"):
+        raise mismatch
+    assert "no connection" not in str(said.value) and said.value.answered
 
 
 def test_an_unknown_revision_is_named(served, repository):

@@ -28,7 +28,7 @@ TRIES = 6
 PAUSE_S = 1.0  # before the second try; doubled before each further one
 LONGEST_PAUSE_S = 600.0  # that a hub may ask for by Retry-After
 NETWORK_ERRORS = (ConnectionError, TimeoutError, socket.gaierror, ssl.SSLError)
-UNREACHABLE = (None, errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN, errno.EHOSTDOWN)
+UNREACHABLE = (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN, errno.EHOSTDOWN)
 BUSY = (408, 429)  # statuses that pass, beside the server's own errors
 USER, SIGNATURE = re.compile(r"(?<=://)[^/\s]*@"), re.compile(r"(://[^\s?]*)\?[^\s)'\"]*")
 Fetched = TypeVar("Fetched")
@@ -159,6 +159,8 @@ def fetch_file(repository: Repository, name: str) -> Path:
         try:
             return Path(hf_hub_download(filename=name, **repository.asked))
         except RuntimeError as error:  # Xet's for all that goes wrong, a firewall included
+            if _constants().HF_HUB_DISABLE_XET:
+                raise HubError(f"{repository}, file {name}: {error}") from None
             _constants().HF_HUB_DISABLE_XET = True
             raise HubUnreachable(
                 f"{repository}, file {name}: the hub's storage (Xet) fails, so that plain HTTP "
@@ -179,10 +181,15 @@ def explained(repository: Repository, name: str = "") -> Iterator[None]:
         raise _meaning(repository, what, error.__cause__ or error) from None
     except (errors.HTTPError, OSError) as error:
         raise _meaning(repository, what, error) from None
+    except errors.HFValidationError as error:
+        raise HubError(f"{what}: the hub can have no repository of that name ({error})") from None
 
 
 def _prepare_client() -> None:
-    """Keep credentials out of the client's log, and its waits to `patiently`, which bounds them."""
+    """Keep credentials out of the client's log, and have a busy hub's answer raise.
+
+    `patiently` waits then, within bounds. The client's own tries of a silent hub come before.
+    """
     from huggingface_hub.utils import get_session
 
     for handler in logging.getLogger("huggingface_hub").handlers:
@@ -219,6 +226,9 @@ def _meaning(repository: Repository, what: str, error: BaseException) -> BaseExc
     if isinstance(error, errors.FileMetadataError):
         return HubError(f"{what}: {endpoint()} does not answer as a hub does ({error})")
     of_network = isinstance(error, NETWORK_ERRORS)
+    if isinstance(error, OSError) and error.errno is None and not of_network:
+        # The client's own, where a file came with another size than the hub says.
+        return HubUnreachable(f"{what}: the transfer is not whole ({error})", answered=True)
     if isinstance(error, OSError) and not of_network and error.errno not in UNREACHABLE:  # a disk
         return error
     said = f"no connection to the hub at {endpoint()} ({type(error).__name__}: {error})"

@@ -2,6 +2,7 @@
 
 import pytest
 
+from longwatt.models import parameter_counts
 from longwatt.models.parameter_counts import count_parameters, counted
 
 LED_BASE = {"d_model": 768, "encoder_layers": 6, "decoder_layers": 6, "encoder_ffn_dim": 3072}
@@ -55,3 +56,9 @@ def test_a_process_of_its_own_counts_in_order_and_says_what_cannot_be_built():
     found = counted([wanted, {**wanted, "config": {"model_type": "nonsense"}}, wanted])
     assert found[0] == found[2] == count_parameters(**wanted)
     assert found[1].startswith("ValueError") and len(found[1]) <= 200
+
+
+def test_a_plan_outlives_the_process_that_counts(monkeypatch):
+    monkeypatch.setattr(parameter_counts.sys, "executable", "/bin/false")
+    model = {"family": "led", "config": {}, "exits": None, "labels": 2}
+    assert counted([model, model]) == ["the process that counts ended with 1"] * 2
