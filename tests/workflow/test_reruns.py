@@ -184,7 +184,7 @@ def test_a_claim_is_judged_and_nothing_is_made_again_for_it(project):
     assert "| ceiling_rises | More of the document shows more answers. | supported |" in said[0]
     project.run("--report", "report.html")
     assert (
-        "What the study claims, each claim with its verdict"
+        "The claims of the study, each with its verdict"
         in (project.path / "report.html").read_text()
     )
     project.edit("studies/tiny.yaml", "above: 1}", "above: 90}")

@@ -15,7 +15,7 @@ import pytest
 
 from longwatt.gpus import leases, listing
 
-LIBRARY = Path(leases.__file__).parents[1]
+LIBRARY = Path(leases.__file__).parents[2]
 GIB = 2**30
 FAKE_PYNVML = '''
 """Stands in for the driver's library; FAKE_NVML says what it finds."""

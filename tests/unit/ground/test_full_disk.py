@@ -16,7 +16,6 @@ from longwatt.datasets.records import DatasetError
 from longwatt.datasets.temporary import stored_in
 from longwatt.disk_space import free_space, full, is_full, said_of_full
 from longwatt.energy.log import append
-from longwatt.jobs import launch
 
 # A worker writes as a training does, each file larger than the last: state, batches, weights.
 # Then it ends as told.
@@ -212,4 +211,4 @@ def test_a_line_that_does_not_fit_is_an_error_with_its_file(small):
     with pytest.raises(OSError, match="No space left on device") as said:
         append(small / "lines.jsonl", {"x": "y" * 10_000})
     assert said.value.errno == errno.ENOSPC
-    assert full([small]) == [small] and launch.is_full(said.value)
+    assert full([small]) == [small] and is_full(said.value)
