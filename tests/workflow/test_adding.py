@@ -5,6 +5,8 @@ import re
 import subprocess
 import sys
 
+import pytest
+
 from tests.conftest import ROOT
 from tests.workflow.conftest import Project
 
@@ -17,6 +19,7 @@ def scores(project: Project, study: str) -> dict[str, str]:
         return {row["model"]: row["score"] for row in csv.DictReader(stream)}
 
 
+@pytest.mark.long
 def test_every_file_and_command_of_the_pages_works(tmp_path):
     project = Project.create(tmp_path / "project")
     (project.path / ".venv").symlink_to(sys.prefix)
