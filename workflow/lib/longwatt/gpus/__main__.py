@@ -11,7 +11,7 @@ from dataclasses import asdict
 
 from longwatt import command_line
 from longwatt.command_line import parse_with_command
-from longwatt.gpus.leases import LeaseTimeout, _say_on_stderr, holder, lease
+from longwatt.gpus.leases import LeaseTimeout, holder, lease, say_on_stderr
 from longwatt.gpus.listing import GpuError, list_devices
 
 TEMPORARY_FAILURE = 75  # EX_TEMPFAIL of sysexits.h
@@ -44,7 +44,7 @@ def _exec_with_lease(arguments: argparse.Namespace, command: list[str]) -> int:
     try:
         os.execvp(command[0], command)
     except OSError as error:
-        _say_on_stderr(f"{command[0]}: {error.strerror}; write a command that is on PATH after --")
+        say_on_stderr(f"{command[0]}: {error.strerror}; write a command that is on PATH after --")
         return NOT_FOUND if isinstance(error, FileNotFoundError) else NOT_EXECUTABLE
 
 
@@ -89,7 +89,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _print_list(parsed.json)
         return _exec_with_lease(parsed, command)
     except GpuError as error:
-        _say_on_stderr(str(error))
+        say_on_stderr(str(error))
         return TEMPORARY_FAILURE if isinstance(error, LeaseTimeout) else 2
     except KeyboardInterrupt:
         return command_line.INTERRUPTED

@@ -110,7 +110,8 @@ class Lease:
         self.close()
 
 
-def _say_on_stderr(message: str) -> None:
+def say_on_stderr(message: str) -> None:
+    """Print a message for who started the command, apart from its output."""
     print(f"longwatt: {message}", file=sys.stderr, flush=True)
 
 
@@ -120,7 +121,7 @@ def lease(
     wait_s: float | None = None,
     label: str = "",
     devices: Sequence[Gpu] | None = None,
-    say: Callable[[str], None] = _say_on_stderr,
+    say: Callable[[str], None] = say_on_stderr,
 ) -> Lease:
     """Lease `count` GPUs, all or none.
 

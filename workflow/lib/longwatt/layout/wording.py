@@ -71,7 +71,7 @@ def times(factor: float | None, shape: str = ".1f") -> str:
     return NA if factor is None else f"{number(factor, shape)} x"
 
 
-def count_words(amount: int, what: str) -> str:
+def how_many(amount: int, what: str) -> str:
     """Write how many of something there are, in the singular or plural."""
     return f"{amount:,} {what}{'' if amount == 1 else 's'}"
 

@@ -14,7 +14,7 @@ from longwatt.files import whole_file
 from longwatt.freshness.summaries import changed_cells
 from longwatt.layout import wording
 from longwatt.layout.pages import Section, Table, markdown
-from longwatt.layout.wording import NA, count_words, duration, gib, number, percent, short
+from longwatt.layout.wording import NA, duration, gib, how_many, number, percent, short
 from longwatt.plan import urgency
 from longwatt.plan.data_sizes import (
     LABELLED_DATA,
@@ -221,7 +221,7 @@ def _head(plan: Plan) -> list[str]:
         )
     lines.append(ESTIMATES + (LEAVING if plan.stages.with_exits else ""))
     if plan.stale:
-        lines.append(STALE_NOTE.format(count_words(plan.stale, "measurement")))
+        lines.append(STALE_NOTE.format(how_many(plan.stale, "measurement")))
     return lines
 
 
@@ -255,7 +255,7 @@ def _wall(plan: Plan) -> str:
     expected, most = map(duration, plan.wall_s)
     if not plan.gpus.count:
         return "done in " + _pair(expected, most, ", one job at a time")
-    where = f" on {count_words(plan.gpus.count, 'GPU')}"
+    where = f" on {how_many(plan.gpus.count, 'GPU')}"
     return f"done in {_pair(expected, most, where)}; GPUs: {plan.gpus.source}"
 
 
@@ -498,7 +498,7 @@ def _depths(plan: Plan) -> list[dict[str, str]]:
     return [
         _fact(
             f"layers that a mean example of {name} runs",
-            f"{layers:.1f} at {count_words(points, 'inference point')}",
+            f"{layers:.1f} at {how_many(points, 'inference point')}",
             source,
         )
         for (name, layers, source), points in counted.items()
@@ -567,9 +567,9 @@ def _batches(plan: Plan) -> list[dict[str, str]]:
     if sizes:
         few, many = min(sizes), max(sizes)
         span = f"{few} {unit}" if few == many else f"{few} to {many} {unit}"
-        rows.append(_fact(what, span, f"found by trying for {count_words(len(sizes), 'cell')}"))
+        rows.append(_fact(what, span, f"found by trying for {how_many(len(sizes), 'cell')}"))
     if untried:
-        source = f"assumed for {count_words(untried, 'cell')} until it has been found by trying"
+        source = f"assumed for {how_many(untried, 'cell')} until it has been found by trying"
         rows.append(_fact(what, f"{LARGEST_BATCH} {unit}", source))
     return rows
 

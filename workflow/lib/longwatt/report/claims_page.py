@@ -9,7 +9,7 @@ from typing import Any
 
 from longwatt.files import sha256
 from longwatt.layout.pages import Labelled, PagePart, Section, Table, write_page
-from longwatt.layout.wording import NA, count_words, number, percent
+from longwatt.layout.wording import NA, how_many, number, percent
 from longwatt.provenance.stamps import write_json
 from longwatt.results.judge_claims import (  # fmt: skip
     CONTRADICTED,
@@ -137,7 +137,7 @@ def _test(number: int, test: Mapping[str, Any]) -> Section:
 def _counts(judged: Mapping[str, Any]) -> str:
     words = {HOLDS: "hold", FAILS: "fail", UNCLEAR: "unclear"}
     found = ", ".join(f"{judged[key]} {word}" for key, word in words.items() if judged[key])
-    compared = count_words(len(judged["findings"]), "comparison")
+    compared = how_many(len(judged["findings"]), "comparison")
     return f"of {compared} {found}; {judged['needed']} must hold"
 
 

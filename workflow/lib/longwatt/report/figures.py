@@ -253,14 +253,6 @@ def drawn_points(
     return pd.DataFrame(rows)
 
 
-def _beside_their_own(found: pd.DataFrame, published: Published) -> pd.DataFrame:
-    other = found["protocol"] != published.get("protocol")
-    place = [found[name] for name in ("model", "budget", "seq_len")]
-    return found.assign(
-        published=found["published"].mask(other & ~other.groupby(place).transform("all"))
-    )
-
-
 def styles_of(table: pd.DataFrame) -> dict[tuple[Any, ...], dict[str, Any]]:
     """Colour and marker by series."""
     return drawing.styles(table[SERIES].itertuples(index=False, name=None))

@@ -93,10 +93,6 @@ def compared_in(results: Path) -> Path:
     return results / "exits" / "exits.json"
 
 
-def _compared(found: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: found[name] for name in COMPARED_COLUMNS if name in found}
-
-
 def write_summary(
     results: Path,
     rows: Rows,
