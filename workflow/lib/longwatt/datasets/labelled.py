@@ -14,6 +14,7 @@ import random
 from array import array
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -95,7 +96,7 @@ def repository(options: Mapping[str, Any]) -> tuple[client.Repository, client.Ch
     if "repository" not in options:
         return None
     found = client.Repository("dataset", options["repository"], options["revision"])
-    return found, lambda names: _choose(names, options)
+    return found, partial(client.choose_named, _archives(options))
 
 
 def missing(options: Mapping[str, Any]) -> str | None:
@@ -105,7 +106,7 @@ def missing(options: Mapping[str, Any]) -> str | None:
         return problem
     mirror = os.environ.get(client.MIRROR, "")
     for path in _all_files(options):
-        if path.startswith(MIRRORED) and (not mirror or mirror.startswith(("http://", "https://"))):
+        if path.startswith(MIRRORED) and (not mirror or client.is_url(mirror)):
             have = f"{client.without_credentials(mirror)} is a URL" if mirror else "none is set"
             return (
                 f"options.files: {path} lies in the mirror's folder, but {have}; give a folder as "
@@ -280,14 +281,6 @@ def _local(path: str) -> Path:
 def _archives(options: Mapping[str, Any]) -> list[str]:
     """List all files once, without the members of zips."""
     return list(dict.fromkeys(split_member(path)[0] for path in _all_files(options)))
-
-
-def _choose(names: Collection[str], options: Mapping[str, Any]) -> list[str]:
-    wanted = _archives(options)
-    for name in wanted:
-        if name not in names:
-            raise LookupError(f"it has no {name}")
-    return wanted
 
 
 def _origin(options: Mapping[str, Any], folder: Path | None) -> str:

@@ -11,15 +11,10 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from longwatt.datasets import visibility
 from longwatt.datasets.temporary import stored_in
 from longwatt.datasets.text_digests import Digests
-from longwatt.datasets.visibility import (
-    Scoring,
-    UnseenReferences,
-    count_unseen,
-    refuse_unseen,
-    visibility_notes,
-)
+from longwatt.datasets.visibility import Scoring
 from longwatt.files import sha256, whole_file
 from longwatt.provenance.source_files import FileFacts, SourceChanged, recorded_facts
 from longwatt.provenance.stamps import write_json
@@ -120,7 +115,7 @@ def download(
     texts = (text for record in leading for text in record.references)
     lead_words = round(statistics.fmean(len(text.split()) for text in texts))
     statistics_of = _write_records(data, folder / "records.jsonl", lead_words)
-    said = visibility_notes(seen, scored)
+    said = visibility.visibility_notes(seen, scored)
     for note in said:  # a log is read before a file of facts
         print(f"Note: {note}", flush=True)
     facts = {
@@ -205,12 +200,12 @@ def _check(data: SourceData, source: str) -> None:
 
 def _visibility(data: SourceData, scored: Collection[Scoring]) -> dict[str, dict[str, Any]]:
     found = {
-        split: count_unseen((record.id, record.references) for record in records)
+        split: visibility.count_unseen((record.id, record.references) for record in records)
         for split, records in data.splits.items()
     }
     try:
-        refuse_unseen(found, scored)
-    except UnseenReferences as error:
+        visibility.refuse_unseen(found, scored)
+    except visibility.UnseenReferences as error:
         raise DatasetError(str(error)) from None
     return found
 

@@ -12,18 +12,18 @@ from __future__ import annotations
 import os
 import tempfile
 import zipfile
-import zlib
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from longwatt.datasets.reading.opening import refuse_foreign, unpacked
+from longwatt.datasets.reading.opening import damage_named, refuse_foreign, unpacked
 from longwatt.datasets.reading.rows import Noted, SourceRow, read_rows, records_of
 from longwatt.datasets.records import SPLITS, DatasetError, Record, SourceData, list_of, object_of
 from longwatt.files import sha256
 from longwatt.hub import client
-from longwatt.hub.client import MIRROR
+from longwatt.hub.client import MIRROR, is_url
 
 REPOSITORY = "tau/scrolls"
 # The inputs of these tasks begin with a query and a blank line.
@@ -55,13 +55,13 @@ def repository(options: Mapping[str, Any]) -> tuple[client.Repository, client.Ch
         return None
     name = options.get("repository", REPOSITORY)
     found = client.Repository("dataset", name, options["revision"])
-    return found, lambda names: _choose(names, f"{options['task']}.zip")
+    return found, partial(client.choose_named, [f"{options['task']}.zip"])
 
 
 def local_files(options: Mapping[str, Any]) -> dict[str, Path]:
     """Return the task's zip if it lies in a mirror's folder."""
     mirror, name = os.environ.get(MIRROR, ""), f"{options['task']}.zip"
-    if _remote(mirror) or not at_hand(options):
+    if is_url(mirror) or not at_hand(options):
         return {}
     return {f"mirror:{name}": Path(_location(mirror, options["task"]))}
 
@@ -72,7 +72,7 @@ def at_hand(options: Mapping[str, Any]) -> bool:
     A mirror at a URL is taken at its word.
     """
     mirror = os.environ.get(MIRROR, "")
-    return bool(mirror) and (_remote(mirror) or Path(_location(mirror, options["task"])).is_file())
+    return bool(mirror) and (is_url(mirror) or Path(_location(mirror, options["task"])).is_file())
 
 
 def missing(options: Mapping[str, Any]) -> str | None:
@@ -116,12 +116,6 @@ def read(options: Mapping[str, Any]) -> SourceData:
     )
 
 
-def _choose(names: Collection[str], wanted: str) -> list[str]:
-    if wanted not in names:
-        raise LookupError(f"it has no {wanted}")
-    return [wanted]
-
-
 def _doubts(options: Mapping[str, Any]) -> list[str]:
     """Note a mirror's zip that nothing shows to be the pinned one.
 
@@ -131,10 +125,8 @@ def _doubts(options: Mapping[str, Any]) -> list[str]:
     if found is None or not at_hand(options):
         return []
     zipped = Path(location)
-    known = not _remote(location) and not client.check_copies(
-        found[0], zipped.parent, [zipped.name]
-    )
-    if known or "sha256" in options:
+    unknown = is_url(location) or client.check_copies(found[0], zipped.parent, [zipped.name])
+    if not unknown or "sha256" in options:
         return []
     doubt = f"unverified: nothing says that {client.without_credentials(location)} is of {found[0]}"
     print(doubt, flush=True)
@@ -149,7 +141,7 @@ def _zip(options: Mapping[str, Any]) -> Iterator[tuple[Path, str]]:
         yield client.fetch(*found) / f"{options['task']}.zip", f"{found[0]}: {options['task']}.zip"
         return
     location = _location(os.environ[MIRROR], options["task"])
-    if not _remote(location):
+    if not is_url(location):
         yield Path(location), client.without_credentials(location)
         return
     with tempfile.TemporaryDirectory(prefix="longwatt-") as folder:
@@ -158,12 +150,8 @@ def _zip(options: Mapping[str, Any]) -> Iterator[tuple[Path, str]]:
         yield path, client.without_credentials(location)
 
 
-def _remote(mirror: str) -> bool:
-    return mirror.startswith(("http://", "https://"))
-
-
 def _location(mirror: str, task: str) -> str:
-    where = mirror.rstrip("/") if _remote(mirror) else str(Path(mirror).expanduser())
+    where = mirror.rstrip("/") if is_url(mirror) else str(Path(mirror).expanduser())
     return f"{where}/{task}.zip"
 
 
@@ -198,18 +186,15 @@ def _check_digest(path: Path, location: str, expected: str | None) -> str:
 
 def _read_split(path: Path, location: str, task: str, split: str) -> Noted:
     member = f"{task}/{split}.jsonl"
-    try:
-        with zipfile.ZipFile(path) as archive:
-            if member not in archive.namelist():
-                there = ", ".join(archive.namelist()[:8]) or "nothing"
-                advice = "name the splits that it has under options.splits"
-                raise DatasetError(f"{location} has no {member} (it has {there}); {advice}")
-            name = f"{location}:{member}"
-            with archive.open(member) as stream:
-                refuse_foreign(plain := unpacked(stream, name), name)
-                return records_of(read_rows(plain, name), lambda row: _record(row, task in QUERIED))
-    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
-        raise DatasetError(f"{location} is damaged or no zip ({error}); fetch it again") from None
+    with damage_named(location), zipfile.ZipFile(path) as archive:
+        if member not in archive.namelist():
+            there = ", ".join(archive.namelist()[:8]) or "nothing"
+            advice = "name the splits that it has under options.splits"
+            raise DatasetError(f"{location} has no {member} (it has {there}); {advice}")
+        name = f"{location}:{member}"
+        with archive.open(member) as stream:
+            refuse_foreign(plain := unpacked(stream, name), name)
+            return records_of(read_rows(plain, name), lambda row: _record(row, task in QUERIED))
 
 
 def _record(row: SourceRow, has_query: bool) -> Record:

@@ -17,7 +17,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -30,6 +29,7 @@ from longwatt.energy.recorder import Order
 from longwatt.energy.sidecar import IDLE_AFTER_S, RecorderError, Sidecar
 from longwatt.gpus import listing
 from longwatt.gpus.__main__ import NOT_EXECUTABLE, NOT_FOUND
+from longwatt.gpus.leases import say_on_stderr
 from longwatt.gpus.listing import GpuError
 
 VISIBLE_GPUS, ALL_GPUS = "visible", "all"
@@ -59,18 +59,16 @@ def choose_gpus(wanted: str) -> list[str]:
     if wanted != VISIBLE_GPUS:
         devices = listing.present() if wanted == ALL_GPUS else listing.named(wanted, "--gpus")
         return [device.uuid for device in devices]
-    devices = listing.list_devices()
-    named = any(listing.entries(os.environ.get(listing.VISIBLE_VARIABLE, "")))
+    devices, variable = listing.list_devices(), listing.VISIBLE_VARIABLE
+    visible = os.environ.get(variable, "")
+    named = any(listing.entries(visible))
     hidden = not devices and (named or Path("/dev/nvidia0").exists())
     if hidden and not listing.present():
-        setting = (
-            f"{listing.VISIBLE_VARIABLE}={os.environ.get(listing.VISIBLE_VARIABLE)} names GPUs"
-        )
         raise GpuError(
-            f"{setting if named else '/dev/nvidia0 is here'}, but NVIDIA's library "
-            "libnvidia-ml.so.1 is not, so that they cannot be metered; install it (in a container: "
-            f"NVIDIA_DRIVER_CAPABILITIES=compute,utility), or hide them: {listing.VISIBLE_VARIABLE}"
-            f"= "
+            f"{f'{variable}={visible} names GPUs' if named else '/dev/nvidia0 is here'}, but "
+            "NVIDIA's library libnvidia-ml.so.1 is not, so that they cannot be metered; install it "
+            "(in a container: NVIDIA_DRIVER_CAPABILITIES=compute,utility), or hide them: "
+            f"{variable}= "
         )
     return [device.uuid for device in devices]
 
@@ -88,7 +86,7 @@ def record_command(arguments: argparse.Namespace, command: list[str]) -> int:
     status: int | None = None
     try:
         if sidecar.unmetered:
-            _say(f"no energy is measured here, only time: {sidecar.unmetered}")
+            say_on_stderr(f"no energy is measured here, only time: {sidecar.unmetered}")
         sidecar.idle("idle_before", arguments.idle_s)
         sidecar.mark(marks.UNNAMED)
         status = _run(command, sidecar)
@@ -112,7 +110,7 @@ def set_mark(arguments: argparse.Namespace) -> int:
     """Begin a phase of the metered job that this shell is part of."""
     if not os.environ.get(LOG_VARIABLE):
         advice = "run the job with `python -m longwatt.energy record --out F -- JOB`"
-        _say(f"no energy log here to mark; {advice}")
+        say_on_stderr(f"no energy log here to mark; {advice}")
         return 2
     marks.mark(arguments.name)
     return 0
@@ -135,17 +133,15 @@ def _run(command: list[str], sidecar: Sidecar) -> int:
                 process.send_signal(received.si_signo)
         return process.returncode
     except OSError as error:
-        _say(f"{command[0]}: {error.strerror}; write a command that is on PATH after --")
+        say_on_stderr(f"{command[0]}: {error.strerror}; write a command that is on PATH after --")
         return NOT_FOUND if isinstance(error, FileNotFoundError) else NOT_EXECUTABLE
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _text(found: Mapping[str, Any]) -> str:
-    rows = [
-        ("", *(title for title, _, _ in PRINTED_COLUMNS), "source", "flags"),
-        _row("total", found),
-    ]
+    titles = (title for title, _, _ in PRINTED_COLUMNS)
+    rows = [("", *titles, "source", "flags"), _row("total", found)]
     rows += [_row(f"  {name}", facts) for name, facts in found["phases"].items()]
     for uuid, facts in found["gpus"].items():
         rows.append(_row(f"{uuid} {facts['name'] or ''}".strip(), facts))
@@ -167,10 +163,6 @@ def _row(name: str, facts: Mapping[str, Any]) -> tuple[str, ...]:
     )
     source = "estimated" if facts["energy_source"] == "estimate" else facts["energy_source"]
     return (name, *numbers, source, ",".join(facts["flags"]))
-
-
-def _say(message: str) -> None:
-    print(f"longwatt: {message}", file=sys.stderr, flush=True)
 
 
 def _not_negative(text: str) -> float:
@@ -228,7 +220,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return record_command(parsed, command)
         return print_summary(parsed) if parsed.verb == "summarize" else set_mark(parsed)
     except (GpuError, LogError, RecorderError) as error:
-        _say(str(error))
+        say_on_stderr(str(error))
         return 2
     except KeyboardInterrupt:  # before the command or after it
         return command_line.INTERRUPTED

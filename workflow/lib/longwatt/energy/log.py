@@ -28,10 +28,7 @@ CHANGES_NO_RESULT = "It writes and reads a log; how joules are made of it counts
 RUN_FILE = re.compile(r"(\d+)\.jsonl(\.\d+)?(\.gz)?$")
 FOLDER = "energy"  # of a job's logs in its work folder: 1.jsonl, 2.jsonl, ..., one per run
 PART_BYTES = 64 * 2**20  # about a day of one GPU at 10 Hz
-PUBLISHED_RUN, END = (
-    "published",
-    "end of the log",
-)  # stand around all runs, in place of a run's name
+PUBLISHED_RUN, END = "published", "end of the log"  # around all runs, in place of a run's name
 LOG_VARIABLE = "LONGWATT_ENERGY_LOG"
 GPUS_VARIABLE = "LONGWATT_ENERGY_GPUS"
 

@@ -18,27 +18,16 @@ from pathlib import Path
 from typing import Any
 
 from longwatt.files import fsync, read_object, sha256
-from longwatt.hub.requests import (
-    TRIES,
-    HubError,
-    HubUnreachable,
-    Repository,
-    check_access,
-    endpoint,
-    fetch_file,
-    info,
-    listed_once,
-    listing,
-    patiently,
-    without_credentials,
-)
+from longwatt.hub import requests
+from longwatt.hub.requests import TRIES, HubError, HubUnreachable, Repository, without_credentials
 from longwatt.provenance.stamps import write_json
 
 CHANGES_NO_RESULT = "It fetches files, which are known by their digests."
 
 __all__ = [
     "MIRROR", "SCHEMA", "TRIES", "Choose", "HubError", "HubUnreachable", "Repository", "cached",
-    "check_copies", "check_files", "fetch", "not_pinned", "verified", "without_credentials",
+    "check_copies", "check_files", "choose_named", "fetch", "is_url", "not_pinned", "verified",
+    "without_credentials",
 ]  # fmt: skip
 
 MIRROR = "LONGWATT_MIRROR"  # hands config.yaml's `mirror` to the jobs
@@ -86,7 +75,7 @@ def fetch(repository: Repository, choose: Choose) -> Path:
         return mirrored
     lack = _lack_of_cache(repository, choose)
     try:
-        listed = patiently(lambda: listing(repository), TRIES if lack else 1)
+        listed = requests.patiently(lambda: requests.listing(repository), TRIES if lack else 1)
     except HubUnreachable as error:
         if lack:
             raise _advised(repository, error, lack) from None
@@ -114,10 +103,18 @@ def check_files(repository: Repository, choose: Choose) -> None:
         _chosen(repository, choose, _names(mirrored), str(mirrored))
     elif _lack_of_cache(repository, choose):
         try:
-            if names := _chosen(repository, choose, listed_once(repository), "it"):
-                check_access(repository, names[0])
+            if names := _chosen(repository, choose, requests.listed_once(repository), "it"):
+                requests.check_access(repository, names[0])
         except HubUnreachable as error:
             raise _advised(repository, error) from None
+
+
+def choose_named(wanted: list[str], names: FileNames) -> list[str]:
+    """Choose exactly these files, or raise LookupError for the first that is not there."""
+    for name in wanted:
+        if name not in names:
+            raise LookupError(f"it has no {name}")
+    return wanted
 
 
 def cached(repository: Repository, name: str) -> Path | None:
@@ -142,7 +139,7 @@ def not_pinned(repository: Repository) -> str | None:
     if COMMIT.fullmatch(repository.revision):
         return None
     try:
-        now = f"its commit is {info(repository).sha} now"
+        now = f"its commit is {requests.info(repository).sha} now"
     except HubError as error:  # without a connection, or it does not exist: its page tells
         now = f"see {repository.page}/commits/main ({error})"
     return (
@@ -185,10 +182,8 @@ def _chosen(repository: Repository, choose: Choose, names: FileNames, where: str
     try:
         return choose(names)
     except LookupError as error:
-        there = ", ".join(sorted(names)[:NAMED_FILES]) + (
-            ", ..." if len(names) > NAMED_FILES else ""
-        )
-        has = f"{where} has {there or 'no files'}"
+        more = ", ..." if len(names) > NAMED_FILES else ""
+        has = f"{where} has {', '.join(sorted(names)[:NAMED_FILES]) or 'no files'}{more}"
         raise HubError(f"{repository}: {error.args[0]}; {has}") from None
 
 
@@ -207,15 +202,15 @@ def _bring(repository: Repository, name: str, digest: str) -> None:
     _remove_abandoned(blob)
     for _ in range(2):
         print(f"fetching {name} of {repository}", flush=True)
-        patiently(lambda: fetch_file(repository, name))
+        requests.patiently(lambda: requests.fetch_file(repository, name))
         if _fits(kept, digest):
             fsync(kept)
             return
         print(f"{name} of {repository} has not its checksum {digest}", flush=True)
         _remove(kept)
     raise HubError(
-        f"{repository}, file {name}: what comes from {endpoint()} has not the checksum {digest} "
-        "that the hub lists, twice; is a proxy or mirror between that changes files? Set "
+        f"{repository}, file {name}: what comes from {requests.endpoint()} has not the checksum "
+        f"{digest} that the hub lists, twice; is a proxy or mirror between that changes files? Set "
         "HF_ENDPOINT to another one"
     )
 
@@ -289,10 +284,15 @@ def _noted(repository: Repository, folder: Path, name: str) -> str:
 # A mirror's folder
 
 
+def is_url(mirror: str) -> bool:
+    """Return whether a mirror is no folder of this machine."""
+    return mirror.startswith(("http://", "https://"))
+
+
 def _mirrored(repository: Repository) -> Path | None:
     """Find a repository's folder in the mirror, None for a URL or none."""
     mirror = os.environ.get(MIRROR, "")
-    if not mirror or mirror.startswith(("http://", "https://")):
+    if not mirror or is_url(mirror):
         return None
     folder = Path(mirror).expanduser() / repository.name
     return folder if folder.is_dir() else None

@@ -12,14 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from longwatt.datasets.reading.opening import (
-    PACKED_ENDINGS,
-    damage_named,
-    holds_parquet,
-    open_data,
-    refuse_foreign,
-    unpacked,
-)
+from longwatt.datasets.reading import opening
 from longwatt.datasets.reading.rows import OTHER_TEXT, SourceRow, read_rows
 from longwatt.datasets.records import DatasetError
 from longwatt.datasets.temporary import temporary_file
@@ -53,8 +46,8 @@ def read_file(
     """
     ending = format_of(name)
     with _open(path, member, name) as stream:
-        if ending != ".parquet" or not holds_parquet(stream):
-            refuse_foreign(stream, name, "write FILE.zip::MEMBER to read a member of it")
+        if ending != ".parquet" or not opening.holds_parquet(stream):
+            opening.refuse_foreign(stream, name, "write FILE.zip::MEMBER to read a member of it")
         row = None
         for row in _READERS[ending](stream, name, fields):
             yield row
@@ -66,16 +59,16 @@ def read_file(
 def format_of(name: str) -> str:
     """Return the ending that says a file's format: .jsonl of a.jsonl.gz."""
     path = Path(name.lower())
-    return (path.with_suffix("") if path.suffix in PACKED_ENDINGS else path).suffix
+    return (path.with_suffix("") if path.suffix in opening.PACKED_ENDINGS else path).suffix
 
 
 @contextmanager
 def _open(path: Path, member: str | None, name: str) -> Iterator[IO[bytes]]:
     if member is None:
-        with open_data(path, name) as stream:
+        with opening.open_data(path, name) as stream:
             yield stream
         return
-    with damage_named(name), zipfile.ZipFile(path) as archive:
+    with opening.damage_named(name), zipfile.ZipFile(path) as archive:
         if member not in archive.namelist():
             there = ", ".join(archive.namelist()[:8]) or "nothing"
             raise DatasetError(f"{name}: the zip has no such member; it has {there}")
@@ -85,7 +78,7 @@ def _open(path: Path, member: str | None, name: str) -> Iterator[IO[bytes]]:
             advice = "unpack it and give the file itself"
             raise DatasetError(f"{name} cannot be unpacked here ({error}); {advice}") from None
         with stream:
-            yield unpacked(stream, name)
+            yield opening.unpacked(stream, name)
 
 
 def _delimited(stream: IO[bytes], name: str, **how: Any) -> Iterator[SourceRow]:
@@ -118,7 +111,7 @@ def _parquet(stream: IO[bytes], name: str, fields: Collection[str]) -> Iterator[
     import pyarrow
     from pyarrow import parquet
 
-    if not holds_parquet(stream):
+    if not opening.holds_parquet(stream):
         raise DatasetError(
             f"{name} is no parquet, though its name ends so; name it as what it holds "
             "(.jsonl, .csv, .tsv), or fetch it again"

@@ -12,19 +12,14 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from longwatt.energy.reduction import windows as meters
 from longwatt.energy.reduction.attempts import TimeSpan
 from longwatt.energy.reduction.segments import Batches, Floats, Kept, Segment
-from longwatt.energy.reduction.windows import (
-    GAP_S,
-    MeteredDevice,
-    MeteredPart,
-    Stretch,
-    Window,
-    minus,
-)
+from longwatt.energy.reduction.windows import MeteredDevice, MeteredPart, Stretch, Window
 
 GENERATE, BETWEEN_BATCHES = "generate", "between_batches"
-JOIN_S = GAP_S  # no counter is read more often, so that none tells batches from a shorter pause
+# No counter is read more often, so that none tells batches from a shorter pause.
+JOIN_S = meters.GAP_S
 
 
 @dataclass
@@ -114,8 +109,7 @@ def _divide(
     if len(windows):
         division.until[segment.number] = max(end, division.until.get(segment.number, 0.0))
     counted = [(s.start, s.end) for s in stretches]
-    rest = [piece for window in spent for piece in minus(window, counted)]
-    rest = [piece for window in rest for piece in minus(window, segment.excluded)]
+    rest = meters.minus(spent, [*counted, *segment.excluded])
     before = [(a, min(b, end)) for a, b in rest if a < end]
     after = [(max(a, end), b) for a, b in rest if b > end]
     pauses = [Stretch(s.start, s.end, s.end - s.start - s.seconds) for s in stretches]

@@ -13,16 +13,7 @@ from longwatt.energy.reduction import windows as meters
 from longwatt.energy.reduction.attempts import IDLE, TimeSpan, intervals
 from longwatt.energy.reduction.kept import BETWEEN_BATCHES, GENERATE, Division, divide, judged
 from longwatt.energy.reduction.segments import Kept, Log, Segment, read_log
-from longwatt.energy.reduction.windows import (
-    COVERED,
-    GAP_S,
-    MeteredDevice,
-    MeteredPart,
-    Stretch,
-    Window,
-    growth,
-    minus,
-)
+from longwatt.energy.reduction.windows import MeteredDevice, MeteredPart, Stretch, Window
 
 J_PER_KWH = 3.6e6
 ESTIMATE, NO_SOURCE = "estimate", "none"
@@ -78,7 +69,9 @@ def reduce_log(log: Log, watts_per_core: float | None) -> ReducedRow:
     division = divide(log.kept, log.segments, found) if log.kept else None
     found = judged(found, division, log.segments) if division else found
     uuids = _uuids(log.segments)
-    held = {number: _held_s(segment) for number, segment in segments.items()}
+    # How long each run had its devices alone.
+    alone = {n: meters.minus([(0.0, one.length_s)], one.excluded) for n, one in segments.items()}
+    held = {number: sum(end - start for start, end in pieces) for number, pieces in alone.items()}
     problems = list(log.problems)
     total = functools.partial(_total, uuids=uuids, watts_per_core=watts_per_core)
     by_phase = {name: total(parts) for name, parts in _phases(found, segments, division).items()}
@@ -138,8 +131,8 @@ def _whole_inference(
     every = sum(one.seconds for kept in inferences for one in kept.batches)
     runtime = sum(kept.seconds for kept in inferences)
     lacking = division.unmetered_s / every if every > 0 else 0.0
-    known = lacking <= 1 - COVERED
-    if division.unmetered_s > GAP_S or lacking > UNMETERED_SHARE:
+    known = lacking <= 1 - meters.COVERED
+    if division.unmetered_s > meters.GAP_S or lacking > UNMETERED_SHARE:
         unknown = "is too much for their energy to be known"
         says = "counts with the mean power of the rest" if known else unknown
         problems.append(
@@ -206,15 +199,9 @@ def _parts(chosen: Sequence[TimeSpan], segments: dict[int, Segment]) -> list[Met
                 windows[-1] = (windows[-1][0], interval.end)
             else:
                 windows.append((interval.start, interval.end))
-        pieces = [piece for window in windows for piece in minus(window, segment.excluded)]
-        if pieces:
+        if pieces := meters.minus(windows, segment.excluded):
             parts.append(MeteredPart(segment, tuple(map(Stretch.of, pieces))))
     return parts
-
-
-def _held_s(segment: Segment) -> float:
-    """Return how long a run had its devices alone."""
-    return sum(end - start for start, end in minus((0.0, segment.length_s), segment.excluded))
 
 
 def _total(
@@ -372,11 +359,8 @@ def _crosscheck_pct(counter: float | None, integral: float | None) -> float | No
 
 def _worst(sources: Sequence[str | None]) -> str:
     """Return the least trustworthy source of a sum (none if a part is unknown)."""
-    if not sources or None in sources:
-        return NO_SOURCE
-    return max(
-        (source for source in sources if source), key=[*MEASURED_SOURCES, ESTIMATE, NO_SOURCE].index
-    )
+    order = [*MEASURED_SOURCES, ESTIMATE, NO_SOURCE]
+    return max((source or NO_SOURCE for source in sources), key=order.index, default=NO_SOURCE)
 
 
 def _estimate(parts: Sequence[MeteredPart], watts_per_core: float, duration: float) -> ReducedRow:
@@ -391,7 +375,7 @@ def _estimate(parts: Sequence[MeteredPart], watts_per_core: float, duration: flo
 def _busy_s(part: MeteredPart, window: Stretch) -> float | None:
     """Return the CPU seconds of a stretch, as far as it counts."""
     span = window.end - window.start
-    grown = growth(part.segment.of("cpu_s"), (window.start, window.end), CPU_BRACKET_S)
+    grown = meters.growth(part.segment.of("cpu_s"), (window.start, window.end), CPU_BRACKET_S)
     return None if grown is None or not span > 0 else grown * part.share * window.seconds / span
 
 
@@ -417,7 +401,7 @@ def _flags(facts: ReducedRow) -> list[str]:
         "short": facts["duration_s"] < SHORT_S * max(1, facts["windows"]),
         "interleaved": facts["filled_pct"] < 100 * FILLED,
         "crosscheck": crosscheck is not None and abs(crosscheck) > FLAGGED_PCT,
-        "gap": gap is not None and gap > GAP_S,
+        "gap": gap is not None and gap > meters.GAP_S,
         "counter_reset": facts["counter_resets"] > 0,
         "counter_stale": facts["counter_stale_s"] > 0,
     }

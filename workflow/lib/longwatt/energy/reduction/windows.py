@@ -22,6 +22,7 @@ EDGE_S = 0.1  # a counter read this close to a moment is that moment's: it moves
 GAP_S = 1.0  # samples further apart than this leave a gap
 COVERED = 0.9  # share of a window that samples must cover for its integral to be believed
 DISAGREES_PCT = 5.0
+AMOUNTS_READ = ("duration_s", "covered_s", "energy_j", "counter_j", "integral_j")
 Window = tuple[float, float]
 
 
@@ -88,18 +89,9 @@ class Reading:
 
     def part(self, factor: float) -> Reading:
         """Count only a part of what flowed, at its mean power."""
-        return replace(
-            self,
-            duration_s=self.duration_s * factor,
-            covered_s=self.covered_s * factor,
-            energy_j=_times(self.energy_j, factor),
-            counter_j=_times(self.counter_j, factor),
-            integral_j=_times(self.integral_j, factor),
-        )
-
-
-def _times(amount: float | None, factor: float) -> float | None:
-    return None if amount is None else amount * factor
+        amounts = {name: getattr(self, name) for name in AMOUNTS_READ}
+        known = {name: amount * factor for name, amount in amounts.items() if amount is not None}
+        return replace(self, **known)
 
 
 @dataclass(eq=False)
@@ -243,9 +235,9 @@ def _without_late(times: Floats, values: Floats) -> Series:
     return Series(np.delete(times, late), np.delete(values, late))
 
 
-def minus(window: Window, excluded: Sequence[Window]) -> list[Window]:
-    """Return the pieces of a window outside others."""
-    left = [window]
+def minus(windows: Sequence[Window], excluded: Sequence[Window]) -> list[Window]:
+    """Return the pieces of windows outside others."""
+    left = list(windows)
     for start, end in excluded:
         cut = [piece for a, b in left for piece in ((a, min(b, start)), (max(a, end), b))]
         left = [(a, b) for a, b in cut if b > a]
