@@ -8,7 +8,7 @@ import pytest
 
 from longwatt.exits.calibration import expected_calibration_error, judge_calibration, reliability
 from longwatt.exits.logits import read_logits
-from longwatt.exits.temperatures import calibrate, temperature
+from longwatt.exits.temperatures import calibrate, fit_temperature
 from tests.exit_results import LAYERS, SCORING, STAMP, write_study
 
 
@@ -17,7 +17,7 @@ def test_the_calibration_error_counted_by_hand():
     correct = np.array([1, 0, 1, 1])
     # Bins of a tenth: (0.6, 0.7] holds two of 0.635 with half right, (0.8, 0.9] and (0.9, 1.0] one
     # right each.
-    assert expected_calibration_error(confidence, correct, 10) == pytest.approx(
+    assert expected_calibration_error(confidence, correct) == pytest.approx(
         (2 * 0.135 + 0.1 + 0.05) / 4
     )
     assert expected_calibration_error(np.array([1.0, 1.0]), np.array([1, 1])) == 0
@@ -26,7 +26,7 @@ def test_the_calibration_error_counted_by_hand():
 def test_reliability_bins_hold_every_example_once():
     source = np.random.default_rng(0)
     confidence, correct = source.uniform(0.25, 1, 300), source.random(300) < 0.5
-    bins = reliability(confidence, correct)
+    bins = list(reliability(confidence, correct))
     assert len(bins) == 15 and sum(one["count"] for one in bins) == 300
     assert (bins[0]["low"], bins[-1]["high"]) == (0, 1)
     assert bins[0]["confidence"] is None and bins[0]["accuracy"] is None, "nothing is that unsure"
@@ -70,9 +70,8 @@ def test_what_calibration_did_is_told_of_every_exit_and_split(cell):
     )
     recorded = read_logits(cell / "exits/logits.jsonl")
     for number, exit_ in enumerate(found["exits"]):
-        assert exit_["temperature"] == temperature(
-            recorded["validation"].logits[number], recorded["validation"].gold
-        )
+        split = recorded["validation"]
+        assert exit_["temperature"] == fit_temperature(split.logits[number], split.gold)[0]
         for name, split in recorded.items():
             told = exit_["splits"][name]
             assert (

@@ -8,7 +8,7 @@ import pytest
 
 from longwatt.exits.calibration import negative_log_likelihood
 from longwatt.exits.logits import ExitsError, read_logits
-from longwatt.exits.temperatures import HIGHEST, calibrate, temperature
+from longwatt.exits.temperatures import HIGHEST, calibrate, fit_temperature
 from tests.exit_results import LABELS, LAYERS, write_study
 
 
@@ -19,6 +19,10 @@ def made_up(examples: int = 500, classes: int = 4, sharpness: float = 3.0, seed:
     shares = np.exp(true) / np.exp(true).sum(axis=1, keepdims=True)
     labels = np.array([source.choice(classes, p=row) for row in shares])
     return true * sharpness, labels
+
+
+def temperature(logits, labels) -> float:
+    return fit_temperature(logits, labels)[0]
 
 
 def by_gradient(logits, labels) -> float:

@@ -18,7 +18,7 @@ from jsonschema.exceptions import ValidationError, best_match
 from longwatt.canonical import text_of
 from longwatt.config.errors import StudyError
 from longwatt.config.schema_paths import describe, path_of
-from longwatt.config.yaml_values import DuplicateKey, Loader, key_of, unusable_numbers
+from longwatt.config.yaml_values import Loader, key_of, unusable_numbers
 from longwatt.files import PACKAGE
 from longwatt.spelling import closest, nearest
 
@@ -59,13 +59,12 @@ def read_yaml(path: Path, extended_by: Collection[str] = ()) -> Any:
     except UnicodeDecodeError as error:
         raise StudyError(f"{path} is not UTF-8 ({error.reason} at byte {error.start})") from None
     except IsADirectoryError:
-        raise StudyError(
-            f"{path} is a folder, but a file is expected; remove or rename it"
-        ) from None
+        problem = "is a folder, but a file is expected; remove or rename it"
+        raise StudyError(f"{path} {problem}") from None
     except OSError as error:  # no right to read it, or too long a name
         raise StudyError(f"{path} cannot be read: {error.strerror}") from None
-    except DuplicateKey as error:
-        raise StudyError(str(error)) from None
+    except StudyError:  # a key that is given twice
+        raise
     # A number of thousands of digits is a ValueError.
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise StudyError(f"{path} is not YAML: {error}") from None
@@ -109,11 +108,9 @@ def merge(*layers: Mapping[str, Any]) -> dict[str, Any]:
     merged: dict[str, Any] = {}
     for layer in layers:
         for key, value in layer.items():
-            old = merged.get(key)
-            if isinstance(old, Mapping) and isinstance(value, Mapping):
-                merged[key] = merge(old, value)
-            else:
-                merged[key] = value
+            old: Any = merged.get(key)
+            nested = isinstance(old, Mapping) and isinstance(value, Mapping)
+            merged[key] = merge(old, value) if nested else value
     return merged
 
 

@@ -21,13 +21,8 @@ from longwatt.files import PACKAGE
 ROOT = PACKAGE.parents[2]
 TITLES = {"study": "A study file, key by key", "config": "config.yaml, key by key"}
 PAGE_WIDTH = 100
-KIND_NAMES = {
-    "array": "list",
-    "boolean": "true or false",
-    "integer": "whole number",
-    "number": "number",
-}
-KIND_NAMES |= {"object": "mapping", "string": "text", "null": "`null`"}
+KIND_NAMES = {"array": "list", "boolean": "true or false", "integer": "whole number"}
+KIND_NAMES |= {"number": "number", "object": "mapping", "string": "text", "null": "`null`"}
 LIMITS = {"minimum": "from", "exclusiveMinimum": "above"}
 LIMITS |= {"maximum": "to", "exclusiveMaximum": "below"}
 
@@ -72,11 +67,9 @@ class _Page:
             yield from (_example({name: example}) for example in here[0].get("examples", ()))
             yield from self._list(here)
         for one in self.extra:
-            yield from (
-                f"## {one['title']}",
-                fill(one["description"], PAGE_WIDTH),
-                *self._list([one]),
-            )
+            yield f"## {one['title']}"
+            yield fill(one["description"], PAGE_WIDTH)
+            yield from self._list([one])
 
     def _list(self, here: Sequence[Schema]) -> list[str]:
         lines = "\n".join(self._bullets(here, ""))

@@ -10,6 +10,7 @@ from typing import Any
 
 from longwatt.config.documents import check_name, merge, normalise, read_yaml, validate
 from longwatt.config.errors import StudyError
+from longwatt.config.expansion import write_out
 from longwatt.layout.escaping import mended, unusable_text
 
 CHANGES_NO_RESULT = "It reads settings, which are digested themselves."
@@ -23,8 +24,6 @@ def read_study(path: Path, schema_path: Path) -> dict[str, Any]:
     The file is merged over the one that it extends, and its lists are written out. See
     workflow/schemas/study.schema.json.
     """
-    from longwatt.config.expansion import write_out  # it needs this module
-
     document = normalise(mended(_with_base(path, ())))
     if problem := unusable_text(document):
         raise StudyError(f"{path}: {problem}")
@@ -46,9 +45,8 @@ def _with_base(path: Path, extended_by: tuple[str, ...]) -> Any:
         return document
     base, chain = document["extends"], (*extended_by, path.stem)
     if not (isinstance(base, str) and STUDY_NAME.fullmatch(base)):
-        raise StudyError(
-            f"{path}: extends: expected the name of a study beside this one, but found {base!r}"
-        )
+        expected = "expected the name of a study beside this one"
+        raise StudyError(f"{path}: extends: {expected}, but found {base!r}")
     if base in chain:
         raise StudyError(f"{path}: `extends` goes round in a circle: {' -> '.join([*chain, base])}")
     own = {key: value for key, value in document.items() if key != "extends"}

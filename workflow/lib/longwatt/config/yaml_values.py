@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 
 from longwatt.canonical import text_of
+from longwatt.config.errors import StudyError
 
 CHANGES_NO_RESULT = "It reads settings, which are digested themselves."
 
@@ -30,13 +31,6 @@ _RESOLVERS = {
     ),
 }
 _REPLACED = (*(_TAG + name for name in _RESOLVERS), _TAG + "timestamp")
-
-
-class DuplicateKey(ValueError):
-    """A key that a mapping has twice.
-
-    The message names file and line.
-    """
 
 
 class Loader(yaml.SafeLoader):
@@ -77,11 +71,8 @@ def unusable_numbers(value: Any, where: str = "") -> Iterator[str]:
     elif isinstance(value, float) and not math.isfinite(value):
         yield f"{where}: expected a finite number, but found {value} (NaN, infinite or too large)"
     elif isinstance(value, int) and abs(value) > LARGEST_INTEGER:
-        bits = value.bit_length()
-        yield (
-            f"{where}: expected a number that is at most {LARGEST_INTEGER}, but found one of {bits}"
-            f" bits"
-        )
+        found = f"found one of {value.bit_length()} bits"
+        yield f"{where}: expected a number that is at most {LARGEST_INTEGER}, but {found}"
 
 
 def _refuse_duplicates(loader: Loader, node: yaml.MappingNode) -> None:
@@ -89,7 +80,7 @@ def _refuse_duplicates(loader: Loader, node: yaml.MappingNode) -> None:
     keys = [_key(loader, key) for key in own]
     twice = sorted({key for key in keys if keys.count(key) > 1})
     if twice:
-        raise DuplicateKey(
+        raise StudyError(
             f"{node.start_mark.name}, line {node.start_mark.line + 1}: "
             f"the key {', '.join(twice)} is given twice in one mapping; keep one"
         )

@@ -119,9 +119,8 @@ class Recorder:
         """Why nothing at all can be read, or None if something can."""
         if self.metered or (self.rapl and self.rapl.zones):
             return None
-        return self.gpus.problems.get("") or (
-            self.rapl.reason if self.rapl else "none of its GPUs can be metered"
-        )
+        reason = self.rapl.reason if self.rapl else "none of its GPUs can be metered"
+        return self.gpus.problems.get("") or reason
 
     def run(self, control: Control) -> None:
         """Record until `control` says that the job is over."""

@@ -6,7 +6,7 @@ prediction.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +23,7 @@ CalibrationSettings = Mapping[str, Any]
 Judged = tuple[LogitArray, LogitArray, float]  # confidences, whether right, negative log likelihood
 
 
-def expected_calibration_error(
-    confidence: LogitArray, correct: LogitArray, bins: int = BINS
-) -> float:
+def expected_calibration_error(confidence: LogitArray, correct: LogitArray) -> float:
     """Return the mean distance of confidence from accuracy over bins of equal width, a fraction.
 
     Bins are weighted by their counts.
@@ -33,33 +31,27 @@ def expected_calibration_error(
     Args:
         confidence: probability of the answer (examples), in (0, 1].
         correct: whether it is right (examples).
-        bins: how many.
     """
-    sums = _gaps(confidence, correct, bins).sum(axis=0, keepdims=True)
+    sums = _gaps(confidence, correct).sum(axis=0, keepdims=True)
     return float(_errors(sums, len(confidence))[0])
 
 
-def reliability(
-    confidence: LogitArray, correct: LogitArray, bins: int = BINS
-) -> list[dict[str, Any]]:
-    """Return every bin's ends, count, mean confidence and accuracy.
+def reliability(confidence: LogitArray, correct: LogitArray) -> Iterator[dict[str, Any]]:
+    """Yield every bin's ends, count, mean confidence and accuracy.
 
     Both are fractions, and None where the bin is empty.
     """
-    places, found = _bins(confidence, bins), []
-    for place in range(bins):
+    places = _bins(confidence)
+    for place in range(BINS):
         inside = places == place
         count = int(inside.sum())
-        found.append(
-            {
-                "low": place / bins,
-                "high": (place + 1) / bins,
-                "count": count,
-                "confidence": float(confidence[inside].mean()) if count else None,
-                "accuracy": float(correct[inside].mean()) if count else None,
-            }
-        )
-    return found
+        yield {
+            "low": place / BINS,
+            "high": (place + 1) / BINS,
+            "count": count,
+            "confidence": float(confidence[inside].mean()) if count else None,
+            "accuracy": float(correct[inside].mean()) if count else None,
+        }
 
 
 def negative_log_likelihood(
@@ -147,7 +139,7 @@ def _measures(confidence: LogitArray, correct: LogitArray, nll: float) -> dict[s
         "ece": expected_calibration_error(confidence, correct),
         "accuracy": float(correct.mean()),
         "mean_confidence": float(confidence.mean()),
-        "bins": reliability(confidence, correct),
+        "bins": list(reliability(confidence, correct)),
     }
 
 
@@ -155,13 +147,12 @@ def _resampled_drops(
     before: Sequence[Judged], after: Sequence[Judged], settings: CalibrationSettings
 ) -> list[LogitArray]:
     """Return by exit how far the error fell in every resample."""
-    gaps = [_gaps(confidence, correct, BINS) for confidence, correct, _ in (*before, *after)]
+    gaps = [_gaps(confidence, correct) for confidence, correct, _ in (*before, *after)]
     resamples, seed = settings["bootstrap_resamples"], settings["seed"]
     sums = resampled_sums(np.concatenate(gaps, axis=1), resamples=resamples, seed=seed)
     errors = [_errors(part, len(gaps[0])) for part in np.split(sums, len(gaps), axis=1)]
-    return [
-        old - new for old, new in zip(errors[: len(before)], errors[len(before) :], strict=True)
-    ]
+    pairs = zip(errors[: len(before)], errors[len(before) :], strict=True)
+    return [old - new for old, new in pairs]
 
 
 def _drop(
@@ -181,14 +172,14 @@ def _log_softmax(logits: LogitArray, value: float) -> LogitArray:
     return np.asarray(scaled - np.log(np.exp(scaled).sum(axis=1, keepdims=True)))
 
 
-def _bins(confidence: LogitArray, bins: int) -> LogitArray:
+def _bins(confidence: LogitArray) -> LogitArray:
     """Find the bin of each confidence, where a bin holds its upper end."""
-    return np.asarray(np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1))
+    return np.asarray(np.clip(np.ceil(confidence * BINS).astype(int) - 1, 0, BINS - 1))
 
 
-def _gaps(confidence: LogitArray, correct: LogitArray, bins: int) -> LogitArray:
+def _gaps(confidence: LogitArray, correct: LogitArray) -> LogitArray:
     """Return how far confidence is above correctness by example and bin (examples, bins)."""
-    return np.asarray(np.eye(bins)[_bins(confidence, bins)] * (confidence - correct)[:, None])
+    return np.asarray(np.eye(BINS)[_bins(confidence)] * (confidence - correct)[:, None])
 
 
 def _errors(sums: LogitArray, examples: int) -> LogitArray:

@@ -98,13 +98,10 @@ def check_results(folder: Path, changes: Mapping[str, Any]) -> str | None:
             raise NothingFits(message(folder.name, old))
         return None
     if other := Files(folder).other_origin(compared):
-        raise NothingFits(
-            f"{compared} was made from another {other} than is there; run the study again"
-        )
-    return (
-        f"studies/{folder.name}.yaml is not here, so whether these are results of its settings is "
-        "not known"
-    )
+        origin = f"another {other} than is there"
+        raise NothingFits(f"{compared} was made from {origin}; run the study again")
+    doubt = "whether these are results of its settings is not known"
+    return f"studies/{folder.name}.yaml is not here, so {doubt}"
 
 
 def held_out(comparisons: Sequence[ComparedCell], batch_size: int) -> list[ComparedCell]:
@@ -260,8 +257,7 @@ def _accuracy(comparison: ComparedCell, point: ExitPoint) -> str:
     ends = _range(point["accuracy_ci_low"], point["accuracy_ci_high"], 1)
     beside = ""
     if standard := comparison["standard"]:
-        own = f"{standard['accuracy']:.1f} %{_lost(comparison)}"
-        beside = f"; the standard baseline has {own}"
+        beside = f"; the standard baseline has {standard['accuracy']:.1f} %{_lost(comparison)}"
     return f"{point['accuracy']:.1f} %{ends} of {point['examples']} examples{beside}"
 
 
@@ -274,9 +270,8 @@ def _speed(comparison: ComparedCell, point: ExitPoint) -> str:
         beside = _elsewhere(unlike_machines(*both), "the last classifier")
         whose = "its own last classifier's speed (the study has no standard baseline)"
         return f"{value:.2f} times {whose}{beside}"
-    low, high = (
-        end and 1 / end for end in (point["relative_time_ci_high"], point["relative_time_ci_low"])
-    )
+    ends = (point[f"relative_time_ci_{end}"] for end in ("high", "low"))
+    low, high = (end and 1 / end for end in ends)
     beside = _elsewhere(point.get("relative_time_across"), "the baseline")
     return f"{value:.2f} times the standard baseline's{_range(low, high, 2)}{beside}"
 
@@ -310,18 +305,15 @@ def run_choice(given: argparse.Namespace) -> int:
         0 if there is any, else 1.
     """
     comparisons: Sequence[ComparedCell] = read_comparisons(given.results, given.study)
-    unknown = check_results(given.results / given.study, parse_changes(given.config))
+    folder = given.results / given.study
+    unknown = check_results(folder, parse_changes(given.config))
     for axis in ("dataset", "model"):
         comparisons = _only(comparisons, axis, getattr(given, axis))
     wanted = Wanted(given.max_drop, given.min_speedup, given.max_joules)
     chosen = 0
     for comparison in held_out(comparisons, given.batch_size):
         try:
-            print(
-                choice_page(
-                    comparison, choose_point(comparison, wanted), given.results / given.study
-                )
-            )
+            print(choice_page(comparison, choose_point(comparison, wanted), folder))
             chosen += 1
         except NothingFits as error:
             print(f"{comparison['cell']}: {error}", file=sys.stderr)

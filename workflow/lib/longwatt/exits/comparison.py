@@ -12,26 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from longwatt.energy import flags
-from longwatt.exits.measured import (
-    EARLY_EXIT_KIND,
-    EFFICIENT_KIND,
-    INFERENCE_FACTS,
-    SAME,
-    SCORE_FACTS,
-    STANDARD_KIND,
-    CellResults,
-    Measured,
-    read_cell,
-)
+from longwatt.exits import measured, statistics
+from longwatt.exits.measured import EARLY_EXIT_KIND, EFFICIENT_KIND, CellResults, Measured
 from longwatt.exits.replay import Rule, leave
-from longwatt.exits.statistics import (
-    Draws,
-    GainEstimate,
-    ResamplingSettings,
-    accuracy_over_efficient,
-    relative_time,
-    speedup_at_equal_accuracy,
-)
+from longwatt.exits.statistics import Draws, GainEstimate, ResamplingSettings
 from longwatt.exits.tables import write_curve, write_difficulty
 from longwatt.jobs.endings import diverged
 from longwatt.models.exits.rules import LAST
@@ -58,12 +42,8 @@ NO_EFFICIENT = GainEstimate(
     reason="the study has no efficient baseline (one classifier below the last layer) of this "
     "encoder"
 )
-OTHER_STANDARD = GainEstimate(
-    reason="no threshold or patience was measured on the standard baseline's examples"
-)
-OTHER_EFFICIENT = GainEstimate(
-    reason="no efficient baseline was measured on the examples of the model with exits"
-)
+OTHER_STANDARD = "no threshold or patience was measured on the standard baseline's examples"
+OTHER_EFFICIENT = "no efficient baseline was measured on the examples of the model with exits"
 
 Columns = dict[str, Any]
 
@@ -158,7 +138,7 @@ def compare_exits(
         difficulty: confidence and exit by label, length and gold-label confidence.
         provenance: the stamp of exits.json.
     """
-    found = [read for cell in cells if (read := read_cell(results, cell))]
+    found = [read for cell in cells if (read := measured.read_cell(results, cell))]
     # Only the best of a search counts: see `longwatt.results.search`.
     best = search.chosen((cell.cell, cell.validation_score) for cell in found)
     chosen = [cell for cell in found if cell.cell["cell"] in best]
@@ -179,7 +159,7 @@ def compare_exits(
 
 def standard_of(point: Measured, points: Sequence[Measured]) -> Measured | None:
     """Return the standard baseline beside a point: the most accurate, the hardest to beat."""
-    found = _baselines(point, points, STANDARD_KIND)
+    found = _baselines(point, points, measured.STANDARD_KIND)
     return max(found, key=lambda one: one.accuracy, default=None)
 
 
@@ -207,7 +187,7 @@ def _comparison(group: EncoderGroup, study: Everything) -> Columns:
     settings, standard = study.settings, group.standard
     speedup, gain = _speedup(group, settings), _gain(group, settings)
     first, calibration = group.first, group.cell.calibration
-    own = ("cell", "model", *SAME, "exit_layers", "encoder_layers")
+    own = ("cell", "model", *measured.SAME, "exit_layers", "encoder_layers")
     times = [study.relative[one.key][0] for one in (*group.ours, *group.oracle)]
     # A speed-up is chosen from these points.
     machines = map(study.across, group.chosen)
@@ -249,7 +229,7 @@ def _point(point: Measured, group: EncoderGroup, study: Everything) -> Columns:
         "value": point.value,
         "split": point.split,
         "batch_size": point.batch_size,
-        **{name: point.facts[name] for name in (*SCORE_FACTS, *INFERENCE_FACTS)},
+        **{name: point.facts[name] for name in (*measured.SCORE_FACTS, *measured.INFERENCE_FACTS)},
         "seconds_per_example": point.seconds_per_example,
         **time.columns("relative_time"),
         **{name: point.facts[name] for name in ENERGY_FACTS},
@@ -267,7 +247,8 @@ def _relative(
     if standard is None:
         return NO_STANDARD, None
     own, other = (one.facts["joules_per_example"] for one in (point, standard))
-    return relative_time(point, standard, settings), own / other if own and other else None
+    time = statistics.relative_time(point, standard, settings)
+    return time, own / other if own and other else None
 
 
 def _each_word(across: Iterable[str | None]) -> str | None:
@@ -287,8 +268,9 @@ def _speedup(group: EncoderGroup, settings: ResamplingSettings) -> GainEstimate:
         return NO_STANDARD
     ours = _same_examples(group.chosen, group.standard)
     if not ours:
-        return OTHER_STANDARD
-    return speedup_at_equal_accuracy(Draws.of([group.standard, *ours], settings), settings)
+        return GainEstimate(reason=OTHER_STANDARD)
+    draws = Draws.of([group.standard, *ours], settings)
+    return statistics.speedup_at_equal_accuracy(draws, settings)
 
 
 def _gain(group: EncoderGroup, settings: ResamplingSettings) -> GainEstimate:
@@ -297,9 +279,9 @@ def _gain(group: EncoderGroup, settings: ResamplingSettings) -> GainEstimate:
     efficient = _same_examples(group.efficient, group.first)
     ours = _same_examples(group.ours, group.first)
     if not (efficient and ours):
-        return OTHER_EFFICIENT
+        return GainEstimate(reason=OTHER_EFFICIENT)
     draws = Draws.of([*efficient, *ours], settings)
-    return accuracy_over_efficient(draws, len(efficient), settings)
+    return statistics.accuracy_over_efficient(draws, len(efficient), settings)
 
 
 def _same_examples(points: Sequence[Measured], other: Measured) -> list[Measured]:

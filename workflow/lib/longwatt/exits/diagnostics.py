@@ -322,9 +322,8 @@ def pooled(seeds: Sequence[Sequence[Mapping[str, Any]]]) -> pd.DataFrame:
     table = pd.DataFrame(rows, columns=["low", "count", *MEANS_OVER_SEEDS])
     table = table.assign(**{name: table[name] * table["count"] for name in MEANS_OVER_SEEDS})
     sums = table.groupby("low").sum()
-    return sums.assign(
-        **{name: sums[name] / sums["count"] for name in MEANS_OVER_SEEDS}
-    ).reset_index()
+    means = {name: sums[name] / sums["count"] for name in MEANS_OVER_SEEDS}
+    return sums.assign(**means).reset_index()
 
 
 def _reliability_title(exit_: ExitFacts, first: bool, table: pd.DataFrame, study: ExitStudy) -> str:

@@ -16,17 +16,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from longwatt.exits import diagnostics
+from longwatt.exits import diagnostics, series
 from longwatt.exits.diagnostics import CALIBRATION_NUMBERS, ExitStudy, on_their_splits
-from longwatt.exits.series import (
-    EFFICIENT_SERIES,
-    ORACLE_SERIES,
-    OUR_SERIES,
-    PLACE,
-    STANDARD_SERIES,
-    exit_points,
-    over_all_seeds,
-)
+from longwatt.exits.series import EFFICIENT_SERIES, ORACLE_SERIES, OUR_SERIES, STANDARD_SERIES
 from longwatt.files import sha256
 from longwatt.layout import drawing
 from longwatt.layout.drawing import HOLLOW, NO_ENERGY, half_widths, legend, look, styles
@@ -127,9 +119,8 @@ def plot_exits(
 
 def read_difficulty(path: Path) -> pd.DataFrame:
     """Read a difficulty.csv, whose groups and labels are words even if numbers."""
-    unknown = {
-        name: ["NA"] for name in CALIBRATION_NUMBERS
-    }  # of numbers; a label may have that name
+    # Of numbers alone: a label may be called NA.
+    unknown = {name: ["NA"] for name in CALIBRATION_NUMBERS}
     return pd.read_csv(path, dtype={"group": str}, na_values=unknown, keep_default_na=False)
 
 
@@ -144,7 +135,7 @@ def exit_drawings(
         study: how things are called, and each cell's calibration.
     """
     said = (c["confidence"] for c in report["comparisons"] if c.get("confidence"))
-    table = over_all_seeds(exit_points(report["comparisons"]), next(said, CONFIDENCE))
+    table = series.over_all_seeds(series.exit_points(report["comparisons"]), next(said, CONFIDENCE))
     return {
         "exits_accuracy_vs_time": partial(accuracy_by_kind_against, table, TIME, study),
         "exits_accuracy_vs_energy": partial(accuracy_by_kind_against, table, ACROSS_ENERGY, study),
@@ -165,26 +156,23 @@ def accuracy_by_kind_against(table: pd.DataFrame, across: Across, study: ExitStu
         study: how things are called.
     """
     drawn = styles(table.loc[table["kind"] == OUR_SERIES, "model"])
-    places = _panels(table, PLACE)
-    return _figure(
-        places, table, across, study, drawn, (EFFICIENT_SERIES, STANDARD_SERIES, ORACLE_SERIES)
-    )
+    places = _panels(table, series.PLACE)
+    baselines = (EFFICIENT_SERIES, STANDARD_SERIES, ORACLE_SERIES)
+    return _figure(places, table, across, study, drawn, baselines)
 
 
 def against_largest(table: pd.DataFrame, study: ExitStudy) -> Figure:
     """Draw all encoders against the time of the largest one's standard, by dataset."""
     shown = table[table["kind"].isin([OUR_SERIES, STANDARD_SERIES])]
     named = shown.assign(model=shown["model"].where(shown["kind"] == OUR_SERIES, shown["encoder"]))
-    colours, markers = (
-        styles(named["encoder"]),
-        styles(named.loc[named["kind"] == OUR_SERIES, "model"]),
-    )
+    colours = styles(named["encoder"])
+    markers = styles(named.loc[named["kind"] == OUR_SERIES, "model"])
     drawn = {
         str(model): colours[encoder] | ({"marker": own["marker"]} if own else {})
         for model, encoder in named[["model", "encoder"]].itertuples(index=False, name=None)
         for own in (markers.get(model),)
     }
-    places = _panels(named, [name for name in PLACE if name != "encoder"])
+    places = _panels(named, [name for name in series.PLACE if name != "encoder"])
     return _figure(places, named, ACROSS_LARGEST, study, drawn, (STANDARD_SERIES,))
 
 
@@ -273,11 +261,7 @@ def _columns(places: Sequence[PanelPlace]) -> int | None:
 
 
 def _draw_panel(
-    axis: Axes,
-    panel: pd.DataFrame,
-    across: Across,
-    drawn: ExitStyles,
-    baselines: Sequence[str],
+    axis: Axes, panel: pd.DataFrame, across: Across, drawn: ExitStyles, baselines: Sequence[str]
 ) -> list[pd.DataFrame]:
     """Draw one panel without the words beside its points, and return its lines."""
     known = _placed(panel, across).dropna(subset=["x", "y"])
@@ -359,13 +343,12 @@ def _draw_majority(axis: Axes, majority: pd.Series[float]) -> None:
     bottom, top = axis.get_ylim()
     for value in sorted(set(majority.dropna().round(4))):
         if value > bottom - REACH * (top - bottom):
-            axis.axhline(
-                value, linestyle=":", color="0.35", linewidth=1.4, zorder=1, gid=MAJORITY_MARK
-            )
+            axis.axhline(value, linewidth=1.4, zorder=1, gid=MAJORITY_MARK, **MAJORITY_LOOK)
             axis.set_ylim(min(axis.get_ylim()[0], value - 0.05 * (top - bottom)), top)
 
 
 MAJORITY_MARK = "majority"  # marks the line
+MAJORITY_LOOK: dict[str, Any] = {"linestyle": ":", "color": "0.35"}
 
 
 def _legend(
@@ -389,7 +372,7 @@ def _legend(
     for kind in (kind for kind in baselines if (table["kind"] == kind).any()):
         handles.append(Line2D([], [], label=BASELINE_STYLES[kind], **_style_of(kind, "", "", {})))
     if any(line.get_gid() == MAJORITY_MARK for axis in figure.axes for line in axis.lines):
-        handles.append(Line2D([], [], linestyle=":", color="0.35", label="majority class"))
+        handles.append(Line2D([], [], label="majority class", **MAJORITY_LOOK))
     visible = sum(axis.get_visible() for axis in figure.axes)
     _high_legend(figure, handles, min(2, visible, len(handles)))
 
@@ -405,11 +388,7 @@ LEAST_SPAN = 2.0  # points of accuracy that an axis shows at least
 
 
 def _draw_curves(
-    above: Axes,
-    below: Axes,
-    curve: pd.DataFrame,
-    measured: pd.DataFrame,
-    drawn: ExitStyles,
+    above: Axes, below: Axes, curve: pd.DataFrame, measured: pd.DataFrame, drawn: ExitStyles
 ) -> None:
     for model, line in curve.groupby("model", sort=False):
         means = line.groupby("value")[["accuracy", "mean_layers"]].mean()

@@ -17,12 +17,8 @@ PLACE = ["dataset", "encoder", "seq_len", "budget", "split", "batch_size"]
 # Points of several seeds are one if they share these: whose they are, and by which rule or after
 # which layer they answer.
 POINT_COLUMNS = ["kind", "model", "rule", "value", "layer"]
-OUR_SERIES, STANDARD_SERIES, EFFICIENT_SERIES, ORACLE_SERIES = (
-    "early_exit",
-    "standard",
-    "efficient",
-    "oracle",
-)
+OUR_SERIES, STANDARD_SERIES = "early_exit", "standard"
+EFFICIENT_SERIES, ORACLE_SERIES = "efficient", "oracle"
 # Numbers of a point that have an interval.
 SERIES_NUMBERS = ("accuracy", "relative_time", "joules_per_example", "relative_to_largest")
 OTHERS = ("seconds_per_example", "mean_layers", "majority", "encoder_layers")
@@ -51,10 +47,7 @@ def over_all_seeds(table: pd.DataFrame, confidence: float = CONFIDENCE) -> pd.Da
     One seed keeps the intervals that it has. A number that is unknown of one seed is unknown.
     """
     groups = table.groupby([*PLACE, *POINT_COLUMNS], sort=False, dropna=False)
-    rows = [
-        group.iloc[0].to_dict() if len(group) == 1 else _mean(group, confidence)
-        for _, group in groups
-    ]
+    rows = [_mean(group, confidence) for _, group in groups]
     return pd.DataFrame(rows, columns=list(SERIES_COLUMNS))
 
 
@@ -105,15 +98,17 @@ def _against_largest(table: pd.DataFrame) -> pd.DataFrame:
 
 def _mean(group: pd.DataFrame, confidence: float) -> dict[str, Any]:
     found: dict[str, Any] = {str(name): value for name, value in group.iloc[0].items()}
+    if len(group) == 1:
+        return found
     for name in (*SERIES_NUMBERS, *OTHERS):
         found[name] = float(group[name].astype(float).mean(skipna=False))
     for name in SERIES_NUMBERS:
         ends = group[f"{name}_ci_low"], group[f"{name}_ci_high"]
         known = not math.isnan(found[name])
-        low, high = (
-            over_seeds_of_scores(group[name], *ends, confidence) if known else (math.nan, math.nan)
-        )
-        low, high = of_a_score(low, high) if name == "accuracy" and known else (low, high)
+        low, high = math.nan, math.nan
+        if known:
+            low, high = over_seeds_of_scores(group[name], *ends, confidence)
+            low, high = of_a_score(low, high) if name == "accuracy" else (low, high)
         found |= {f"{name}_ci_low": low, f"{name}_ci_high": high}
     return {
         **found,

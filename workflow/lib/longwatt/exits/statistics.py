@@ -9,13 +9,8 @@ from typing import Any
 import numpy as np
 
 from longwatt.exits.measured import Measured
-from longwatt.metrics.resampling import (
-    FULL_SCORE,
-    Array,
-    percentile_interval,
-    resampled_sums,
-    unlike_share,
-)
+from longwatt.metrics import resampling
+from longwatt.metrics.resampling import FULL_SCORE, Array, percentile_interval
 
 ENOUGH_BATCHES = 5  # fewer say too little of how batches differ
 
@@ -77,7 +72,7 @@ class Draws:
             times = np.stack(drawn, axis=1)
             if min(len(point.batches) for point in points) < ENOUGH_BATCHES:
                 untimed = f"fewer than {ENOUGH_BATCHES} batches, so that times have no interval"
-        unlike = unlike_share(right - right[:, :1], settings["confidence"])
+        unlike = resampling.unlike_share(right - right[:, :1], settings["confidence"])
         return cls(right.mean(axis=0), seconds.mean(axis=0), accuracies, times, untimed, unlike)
 
     def interval(self, found: Array, settings: ResamplingSettings) -> OptionalEnds:
@@ -196,4 +191,4 @@ def _ratios(columns: Array, settings: ResamplingSettings, place: int = 0) -> Arr
 
 def _resampled(columns: Array, settings: ResamplingSettings, place: int = 0) -> Array:
     resamples, seed = settings["bootstrap_resamples"], settings["seed"] + place
-    return resampled_sums(columns, resamples=resamples, seed=seed)
+    return resampling.resampled_sums(columns, resamples=resamples, seed=seed)

@@ -104,8 +104,7 @@ def _threshold(cell: CellResults) -> float:
     """Return the study's threshold nearest the usual one, the higher of two."""
     thresholds = (point.value for point in cell.points if point.rule == "threshold")
     own = [value for value in thresholds if value is not None]
-    nearest = min(own, key=lambda value: (abs(value - USUAL_THRESHOLD), -value), default=None)
-    return USUAL_THRESHOLD if nearest is None else nearest
+    return min(own, key=lambda one: (abs(one - USUAL_THRESHOLD), -one), default=USUAL_THRESHOLD)
 
 
 def _all_groups(

@@ -27,22 +27,6 @@ from longwatt.provenance.stamps import write_json
 LOWEST, HIGHEST = 0.001, 1000.0
 
 
-def temperature(logits: LogitArray, labels: LogitArray) -> float:
-    """Return the temperature that minimises the mean negative log likelihood.
-
-    It lies from LOWEST to HIGHEST times the logits' spread. It is 1 where every answer is right or
-    all logits are alike, since none is best then.
-
-    Args:
-        logits: (examples, classes).
-        labels: index of the right label (examples).
-
-    Raises:
-        ExitsError: there are no examples.
-    """
-    return _fit(logits, labels)[0]
-
-
 def calibrate(
     settings: Mapping[str, Any],
     *,
@@ -99,7 +83,7 @@ def _temperatures(
             f"{path} has no rows of the split {settings['split']!r} that calibration.split names; "
             f"it has {', '.join(recorded) or 'none at all'}"
         )
-    fitted = [_fit(logits, split.gold) for logits in split.logits]
+    fitted = [fit_temperature(logits, split.gold) for logits in split.logits]
     notes = [f"exit {exit_}: {note}" for exit_, (_, note) in enumerate(fitted) if note]
     return [value for value, _ in fitted], notes
 
@@ -115,8 +99,20 @@ def _given(temperatures: Sequence[float], exits: int) -> list[float]:
     return [float(value) for value in temperatures]
 
 
-def _fit(logits: LogitArray, labels: LogitArray) -> tuple[float, str]:
-    """Find a classifier's temperature, and why if no minimum of the likelihood gives it."""
+def fit_temperature(logits: LogitArray, labels: LogitArray) -> tuple[float, str]:
+    """Find a classifier's temperature, and why if no minimum of the likelihood gives it.
+
+    The mean negative log likelihood is least at it. It lies from LOWEST to HIGHEST times the
+    logits' spread. It is 1 where every answer is right or all logits are alike, since none is best
+    then.
+
+    Args:
+        logits: (examples, classes).
+        labels: index of the right label (examples).
+
+    Raises:
+        ExitsError: there are no examples.
+    """
     if not len(labels):
         raise ExitsError("there is no example to fit a temperature on")
     above = logits.astype(float) - logits.astype(float).max(axis=1, keepdims=True)

@@ -101,9 +101,8 @@ def choose_model(names: Collection[str]) -> list[str]:
     for kind in (SAFETENSORS, PICKLE):
         if weights := _weights(names, kind):
             return [*settings, *weights]
-    raise LookupError(
-        "it has no weights (model.safetensors or pytorch_model.bin, whole or in shards)"
-    )
+    known = "model.safetensors or pytorch_model.bin, whole or in shards"
+    raise LookupError(f"it has no weights ({known})")
 
 
 def choose_config(names: Collection[str]) -> list[str]:

@@ -47,9 +47,8 @@ def _named(
     if labels is None:
         return value_key(value)  # or 1 and 1.0, True and true would be two classes
     # A list names the values 0, 1, ...
-    names = (
-        labels if isinstance(labels, Mapping) else {str(n): name for n, name in enumerate(labels)}
-    )
+    numbered = {str(number): name for number, name in enumerate(labels)}
+    names = labels if isinstance(labels, Mapping) else numbered
     by_key = {value_key(known): name for known, name in names.items()}
     if value_key(value) not in by_key:
         known = ", ".join(map(repr, names))
