@@ -113,6 +113,5 @@ INHERITED_HINT = (
 )
 REMEDY = (
     f"add it to the grid ({', '.join(AXES[axis] for axis in PublishedPlace._fields)}), or remove "
-    f"its "
-    "published value (an empty `published:` leaves all of them out)"
+    "its published value (an empty `published:` leaves all of them out)"
 )
