@@ -27,8 +27,7 @@ def faults(summary: Path, results: Path) -> list[str]:
         return [NO_ORIGINS]
     if sha256(summary) != report.get("sha256"):
         return [CHANGED]
-    files = Files(results)
-    there = {files.place(path): digest for path, digest in report["made_from"].items()}
+    there = Files(results).listed(summary.with_suffix(".json"))
     return [str(path) for path, digest in there.items() if differs(path, digest)]
 
 

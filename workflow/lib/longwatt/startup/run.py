@@ -158,7 +158,7 @@ class Run:
         """Refuse what cannot run, and set aside what does not count any more.
 
         Raises:
-            StudyError, StaleReport: say what is wrong and what to do.
+            StudyError, StaleSummary: say what is wrong and what to do.
         """
         for step in self.steps():
             step()
