@@ -107,7 +107,7 @@ class Files:
         return next((str(place) for place, known in found if differs(place, known)), None)
 
     def listed(self, path: Path) -> dict[Path, str]:
-        """Return the digests of all files that a summary or curves were read from, by place."""
+        """Return the digests of the files that an artefact lists, by their place."""
         listed = read_object(path).get(MADE_FROM)
         read = listed if isinstance(listed, dict) else {}
         return {self.place(recorded): expected for recorded, expected in read.items()}

@@ -171,14 +171,18 @@ class Evidence:
         """Return the examples' scores at a point, or None where they are not at hand."""
         return self._scores.of(self.rows(point, column), column) if self._scores else None
 
-    def same_examples(self, first: ClaimPoint, second: ClaimPoint) -> bool:
-        """Check whether two points predicted one split of one dataset."""
-        rows = (self._rows[point] for point in (first, second))
-        return self._scores is not None and self._scores.same(*rows)
-
-    def seeds(self, point: ClaimPoint) -> list[int]:
-        """List the seeds of a point's rows, in order."""
-        return sorted(row["seed"] for row in self._rows[point])
+    def paired(self, test: ClaimTest, wanted: Values) -> Interval | None:
+        """Return the paired interval where both cells scored the same examples, else None."""
+        if test.kind not in OF_PAIRS or len(wanted) != 2 or self._scores is None:
+            return None
+        first, second = (self.scores(*side) for side in wanted)
+        if first is None or second is None or first.ids != second.ids:
+            return None
+        sides = [self._rows[point] for point, _ in wanted]
+        if not self._scores.same([row for rows in sides for row in rows]):
+            return None
+        seeds, others = (sorted(row["seed"] for row in rows) for rows in sides)
+        return OF_PAIRS[test.kind](first, second, seeds == others)
 
     def estimate(self, point: ClaimPoint, column: str) -> Estimate:
         """Estimate the mean over seeds of a value that `lacks` nothing."""
@@ -213,8 +217,10 @@ class Evidence:
         }
         several = len(regimes) > len({model for model, _ in regimes})
         flagged = self.flags(wanted)
+        named = ((row, summary_columns.energy_source(column)) for row, column in values)
+        sources = {row[source] for row, source in named if source is not None}
         notes = {
-            "estimated energy": any(_is_estimated(*value) for value in values),
+            "estimated energy": "estimate" in sources,
             f"energy flagged: {', '.join(flagged)}": bool(flagged),
             RANDOM_WEIGHTS: any(_of_random_weights(*value) for value in values),
             DIVERGED: any(_of_diverged(*value) for value in values),
@@ -231,12 +237,6 @@ class Evidence:
             if (named := summary_columns.energy_flags(column))
             for row in self.rows(point, column)
         )
-
-
-def _is_estimated(row: Mapping[str, Any], column: str) -> bool:
-    """Check whether a value is an energy that was estimated, not measured."""
-    source = summary_columns.energy_source(column)
-    return source is not None and row[source] == "estimate"
 
 
 def _of_random_weights(row: Mapping[str, Any], column: str) -> bool:
@@ -364,7 +364,7 @@ def _find(test: ClaimTest, comparison: Comparison, evidence: Evidence) -> Findin
         return Finding(cells, [], None, UNCLEAR, list(lacking), [])
     found = [evidence.estimate(*value) for value in wanted]
     estimate = NUMBERS_OF[test.kind](test, found)
-    if estimate is not None and (pair := _paired(test, wanted, evidence)):
+    if estimate is not None and (pair := evidence.paired(test, wanted)):
         estimate = replace(estimate, **pair._asdict())
     notes, name = evidence.notes(wanted, apart=test.kind in GROUPED_TESTS), name_of(cells)
     status, why = UNCLEAR, ""
@@ -396,19 +396,6 @@ def _doubt(test: ClaimTest, notes: Sequence[str], flagged: Sequence[str]) -> str
     if RANDOM_WEIGHTS in notes and not test.random_weights:
         return "random weights, whose scores say nothing of the model"
     return ""
-
-
-def _paired(test: ClaimTest, wanted: Values, evidence: Evidence) -> Interval | None:
-    """Return the paired interval where both cells scored the same examples, else None."""
-    if test.kind not in OF_PAIRS or len(wanted) != 2:
-        return None
-    (one, _), (other, _) = wanted
-    first, second = (evidence.scores(*side) for side in wanted)
-    if first is None or second is None or first.ids != second.ids:
-        return None
-    if not evidence.same_examples(one, other):
-        return None
-    return OF_PAIRS[test.kind](first, second, evidence.seeds(one) == evidence.seeds(other))
 
 
 def name_of(cells: Sequence[str]) -> str:
