@@ -10,8 +10,8 @@ from bench.stand_in_gpus import STAND_IN
 
 from longwatt.energy.reduction.reduce import summarize_log
 from longwatt.provenance.stamps import digest, read_stamp
-from longwatt.results.summary import COLUMNS
 from longwatt.study.report_items import GENERAL, figures, tables
+from longwatt.study.summary_columns import COLUMNS
 from tests.conftest import TINY_STUDY
 from tests.workflow.conftest import Project
 

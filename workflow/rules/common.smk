@@ -20,6 +20,7 @@ from longwatt.config import documents, machine_settings, studies
 from longwatt.config.errors import StudyError
 from longwatt.datasets import visibility
 from longwatt.freshness import in_force, source_checks
+from longwatt.freshness.outdated import StaleSummary
 from longwatt.gpus import listing
 from longwatt.jobs import waiting
 from longwatt.layout import escaping
@@ -139,7 +140,7 @@ try:
     IN_FORCE = in_force.InForce(STAGES, SCRIPTS, config.get("accept_code", []))
     RUN = Run(IN_FORCE, GIVEN, gpu_limit(), STUDIES, SCHEMAS / "study.schema.json")
     RUN.start()
-except (StudyError, listing.GpuError, start_checks.StaleReport) as error:
+except (StudyError, listing.GpuError, StaleSummary) as error:
     # A wrong setting stops the run with its message, not with a traceback.
     raise WorkflowError(str(error))
 

@@ -19,6 +19,7 @@ from longwatt.freshness.in_force import InForce, find
 from longwatt.freshness.made_settings import settings_of_rows
 from longwatt.freshness.outdated import (
     UNMATCHED,
+    StaleSummary,
     message,
     outdated,
     set_outdated_aside,
@@ -34,14 +35,8 @@ from longwatt.report.partial import write_partial
 from longwatt.report.settings_table import settings_in_force
 from longwatt.report.tables import write_tables
 from longwatt.results.status import cell_states
-from longwatt.results.summary import (
-    StaleSummary,
-    check_current,
-    check_summary,
-    main,
-    write_summary,
-)
-from longwatt.startup.checks import StaleReport, check_report
+from longwatt.results.summary import check_current, check_summary, main, write_summary
+from longwatt.startup.checks import check_report
 from longwatt.startup.invocation import believes_files
 from longwatt.startup.run import partial_settings
 from longwatt.study.checks import checked_stages
@@ -108,7 +103,7 @@ def test_a_changed_learning_rate_is_named_with_both_values_though_nothing_is_mis
     current, capsys
 ):
     changed = in_force(*RATE)
-    with pytest.raises(StaleReport) as refused:
+    with pytest.raises(StaleSummary) as refused:
         check_report(changed)
     said = str(refused.value)
     assert said.startswith("2 results of tiny are not what the study")

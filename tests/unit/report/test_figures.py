@@ -17,8 +17,8 @@ from longwatt.report.figures import (
     styles_of,
 )
 from longwatt.results.series import comparable, with_series
-from longwatt.results.summary import COLUMNS
 from longwatt.study import report_items
+from longwatt.study.summary_columns import COLUMNS
 
 
 def row(**given) -> dict:

@@ -11,7 +11,7 @@ import pytest
 from longwatt.energy import costs
 from longwatt.files import sha256
 from longwatt.provenance.stamps import digest
-from longwatt.results.status import cell_states, up_to_date
+from longwatt.results.status import cell_states, up_to_date_rows
 from longwatt.results.summary import (
     StaleSummary,
     artefacts,
@@ -217,12 +217,12 @@ def states(results: Path) -> list[str]:
 
 
 def test_only_results_of_the_settings_in_force_count(results):
-    assert [up_to_date(results, row, stamps(results)) for row in ROWS] == [True, True]
+    assert up_to_date_rows(results, ROWS, stamps(results)) == ROWS
     changed = {**stamps(results), str(artefacts(results, ROWS[0])["training"]): ["other", "c"]}
-    assert [up_to_date(results, row, changed) for row in ROWS] == [False, True]
+    assert up_to_date_rows(results, ROWS, changed) == ROWS[1:]
     assert cell_states(results, ROWS, changed)["state"].tolist() == ["outdated", "finished"]
     artefacts(results, ROWS[1])["inference"].unlink()
-    assert [up_to_date(results, row, stamps(results)) for row in ROWS] == [True, False]
+    assert up_to_date_rows(results, ROWS, stamps(results)) == ROWS[:1]
 
 
 def test_every_cell_has_a_state(results):

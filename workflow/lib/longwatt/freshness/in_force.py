@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +27,6 @@ WORKFLOW = PACKAGE.parents[1]  # of a checkout, where the package lies in workfl
 MACHINE_FILE = "config.yaml"
 
 
-@cache
-def _script_code(scripts: Path, rule: str, modules: tuple[str, ...]) -> str:
-    return code_digest(scripts / f"{rule}.py", modules)
-
-
 @dataclass(frozen=True)
 class InForce:
     """The settings and code that artefacts must carry to count.
@@ -49,7 +43,7 @@ class InForce:
 
     def code_of_rule(self, rule: str, modules: tuple[str, ...] = ()) -> str:
         """Digest the code behind a rule, once for thousands of jobs."""
-        return _script_code(self.scripts, rule, modules)
+        return code_digest(self.scripts / f"{rule}.py", modules)
 
     def codes(self, stage: Stage) -> list[str]:
         """List the code digests that an artefact may carry and be kept."""

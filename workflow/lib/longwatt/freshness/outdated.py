@@ -15,7 +15,7 @@ from typing import Any
 from longwatt.files import read_object, sha256
 from longwatt.freshness.in_force import InForce
 from longwatt.freshness.source_checks import OUTDATED
-from longwatt.provenance.stamps import MADE_FROM, STALE, Stage, agrees, digest, origin
+from longwatt.provenance.stamps import MADE_FROM, STALE, Stage, agrees, digest, origin, read_stamp
 from longwatt.study.settings_in_force import flat
 
 CHANGES_NO_RESULT = "It says which results count, and makes none."
@@ -36,6 +36,10 @@ PAGES = {"summarize": "", "tabulate": "", "plot": "", "plot_exits": "figures", "
 # By artefact: the settings digest and the code digest that it must carry to count.
 Stamps = Mapping[str, Sequence[str]]
 Jobs = Iterable[Stage]
+
+
+class StaleSummary(RuntimeError):
+    """An error that names the artefacts which a summary does not agree with."""
 
 
 @dataclass(frozen=True)
@@ -84,8 +88,7 @@ class Files:
     def stamp(self, path: Path) -> dict[str, Any]:
         """Read an artefact's stamp, empty where it has none."""
         if path not in self._blocks:
-            block = read_object(path).get("provenance")
-            self._blocks[path] = block if isinstance(block, dict) else {}
+            self._blocks[path] = read_stamp(path) or {}
         return self._blocks[path]
 
     def other_origin(self, path: Path) -> str | None:
@@ -100,11 +103,14 @@ class Files:
                 continue
             if self._origin(there) != expected:
                 return str(there)
-        # Summary and curves list all files that they were read from.
+        found = self.listed(path).items()
+        return next((str(place) for place, known in found if differs(place, known)), None)
+
+    def listed(self, path: Path) -> dict[Path, str]:
+        """Return the digests of the files that an artefact lists, by their place."""
         listed = read_object(path).get(MADE_FROM)
         read = listed if isinstance(listed, dict) else {}
-        found = {self.place(recorded): expected for recorded, expected in read.items()}
-        return next((str(place) for place, known in found.items() if differs(place, known)), None)
+        return {self.place(recorded): expected for recorded, expected in read.items()}
 
     def _origin(self, path: Path) -> str | None:
         if path not in self._origins:

@@ -36,13 +36,6 @@ class Source:
     files: Mapping[str, Path]
     all_of_them: bool
 
-    def differences(self, artefact: Path, known: KnownDigests) -> list[str]:
-        """List the files that have changed since the artefact was made.
-
-        The artefact may have been renamed since.
-        """
-        return differences(artefact, self.files, known, all_of_them=self.all_of_them)
-
 
 def sources_of(stages: Stages) -> Iterator[Source]:
     """Yield all artefacts that are read from local files and can be read again.
@@ -77,8 +70,11 @@ def _folder(entry: Mapping[str, Any], lacks: checkpoints.Lacks) -> Path | None:
 
 def changed(stages: Stages, known: KnownDigests) -> dict[str, list[str]]:
     """List the files that changed, by the artefact made from them, without writing anything."""
-    there = [one for one in sources_of(stages) if one.artefact.exists()]
-    found = {str(one.artefact): one.differences(one.artefact, known) for one in there}
+    found = {
+        str(one.artefact): differences(one.artefact, one.files, known, all_of_them=one.all_of_them)
+        for one in sources_of(stages)
+        if one.artefact.exists()
+    }
     return {artefact: files for artefact, files in found.items() if files}
 
 
@@ -144,5 +140,5 @@ def _restore(source: Source, known: KnownDigests) -> None:
     made = old.stat().st_mtime_ns
     beside = [path for path in old.parent.iterdir() if path != old and path.is_file()]
     untouched = beside and all(path.stat().st_mtime_ns <= made for path in beside)
-    if untouched and not source.differences(old, known):
+    if untouched and not differences(old, source.files, known, all_of_them=source.all_of_them):
         old.replace(source.artefact)

@@ -6,18 +6,12 @@ from pathlib import Path
 
 from longwatt.files import read_object, sha256
 from longwatt.freshness.outdated import Files, differs
-from longwatt.freshness.summary_file import csv_rows
+from longwatt.freshness.summary_file import csv_rows, summaries
 from longwatt.study.cells import CELL_PATTERN
 
 CELL_PARTS = len(CELL_PATTERN.split("/"))  # folders of a cell below results/{study}
 NO_ORIGINS = "it does not say what it was made from"
 CHANGED = "it is not the table that was written"
-
-
-def summaries(results: Path) -> list[Path]:
-    """List the existing summaries of a study: the whole one and the partial one."""
-    both = (results / "summary.csv", results / "partial" / "summary.csv")
-    return [path for path in both if path.is_file()]
 
 
 def faults(summary: Path, results: Path) -> list[str]:
@@ -27,8 +21,7 @@ def faults(summary: Path, results: Path) -> list[str]:
         return [NO_ORIGINS]
     if sha256(summary) != report.get("sha256"):
         return [CHANGED]
-    files = Files(results)
-    there = {files.place(path): digest for path, digest in report["made_from"].items()}
+    there = Files(results).listed(summary.with_suffix(".json"))
     return [str(path) for path, digest in there.items() if differs(path, digest)]
 
 

@@ -19,9 +19,14 @@ def newest_summary(results: Path) -> Path:
     Returns:
         The path of the first where neither is there.
     """
-    whole, partial = results / "summary.csv", results / "partial" / "summary.csv"
-    there = [path for path in (whole, partial) if path.is_file()]
-    return max(there, key=lambda path: path.stat().st_mtime, default=whole)
+    newest = max(summaries(results), key=lambda path: path.stat().st_mtime, default=None)
+    return newest or results / "summary.csv"
+
+
+def summaries(results: Path) -> list[Path]:
+    """List the existing summaries of a study: the whole one and the partial one."""
+    both = (results / "summary.csv", results / "partial" / "summary.csv")
+    return [path for path in both if path.is_file()]
 
 
 def csv_rows(path: Path) -> list[dict[str, str]]:

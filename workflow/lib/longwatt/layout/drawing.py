@@ -147,13 +147,13 @@ def save_all(drawings: Mapping[str, Callable[[], Figure]], folder: Path) -> dict
     return {path.name: sha256(path) for path in paths}
 
 
-def save(figure: Figure, stem: Path, kinds: Sequence[str] = ("svg", "png")) -> list[Path]:
-    """Write a figure as STEM.svg and STEM.png (or one of them), and close it."""
+def save(figure: Figure, stem: Path) -> list[Path]:
+    """Write a figure as STEM.svg and STEM.png, and close it."""
     make_texts_fit(figure)
-    paths = [stem.with_name(f"{stem.name}.{kind}") for kind in kinds]
-    for path, kind in zip(paths, kinds, strict=True):
-        more = {"metadata": {"Date": None}} if kind == "svg" else {"dpi": 150}
+    options: dict[str, dict[str, Any]] = {"svg": {"metadata": {"Date": None}}, "png": {"dpi": 150}}
+    paths = {kind: stem.with_name(f"{stem.name}.{kind}") for kind in options}
+    for kind, path in paths.items():
         with matplotlib.rc_context({"svg.hashsalt": SVG_SALT}), whole_path(path) as partial:
-            figure.savefig(partial, format=kind, **more)
+            figure.savefig(partial, format=kind, **options[kind])
     plt.close(figure)
-    return paths
+    return list(paths.values())

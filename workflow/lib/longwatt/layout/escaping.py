@@ -22,14 +22,8 @@ INLINE = re.compile(r"[\\`*~$]|(?<!\w)_|_(?!\w)|<(?=[A-Za-z/!?])|&(?=#|\w+;)|](?
 OPENING = re.compile(r"^(\d{1,9})(?=[.)](?:\s|$))|^(?=[-+>](?:\s|$)|[-=>])")
 JOINER = "\u2060"  # WORD JOINER: takes no room and forbids no reading
 FORMULA = re.compile(r"[=@]|[+-](?![\d.,]|$)")  # what spreadsheets take for one; a number is none
-SHOWN_KEYS = {
-    "title",
-    "statement",
-    "source",
-    "reason",
-    "table",
-    "currency",
-}  # keys of texts for people
+# Keys of texts for people.
+SHOWN_KEYS = {"title", "statement", "source", "reason", "table", "currency"}
 
 
 def in_one_line(text: str) -> str:

@@ -173,5 +173,4 @@ def markdown_table(
     """
     sides = ["left" if column in words else "right" for column in columns]
     head, *cells = ([in_markdown_cell(text) for text in row] for row in (columns, *rows))
-    text: str = tabulate(cells, head, tablefmt="pipe", colalign=sides, disable_numparse=True)
-    return text
+    return str(tabulate(cells, head, tablefmt="pipe", colalign=sides, disable_numparse=True))

@@ -25,7 +25,8 @@ from longwatt.results.judge_claims import (  # fmt: skip
 )
 from longwatt.results.series import CONFIDENCE, confidence_of
 from longwatt.results.summary import read_summary
-from longwatt.study.claims import BOUNDS, ClaimPoint, as_list
+from longwatt.study.cells import as_list
+from longwatt.study.claims import BOUNDS, ClaimPoint
 
 INTRODUCTION = (
     "A test is supported if enough of its comparisons hold whatever the unclear ones would turn "

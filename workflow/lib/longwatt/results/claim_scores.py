@@ -56,16 +56,15 @@ class ClaimScores:
             self._found[key] = self._gather(rows, column)
         return self._found[key]
 
-    def same(self, first: Sequence[ScoredRow], second: Sequence[ScoredRow]) -> bool:
+    def same(self, rows: Sequence[ScoredRow]) -> bool:
         """Check whether rows are of one split of one dataset, unlike their ids."""
-        rows = (*first, *second)
         splits = (self._splits.get((row["cell"], row["inference"])) for row in rows)
         return len(set(zip((row["dataset"] for row in rows), splits, strict=True))) == 1
 
     def _gather(self, rows: Sequence[ScoredRow], column: str) -> Scores | None:
         found = [self._sample(row, column) for row in sorted(rows, key=lambda row: row["seed"])]
         samples = [sample for sample in found if sample is not None]
-        whole = bool(samples) and len(samples) == len(found) and self.same(rows, ())
+        whole = bool(samples) and len(samples) == len(found) and self.same(rows)
         if not whole or len({sample.ids for sample in samples}) > 1:
             return None
         return Scores(samples, self._how)

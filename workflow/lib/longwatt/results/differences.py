@@ -9,14 +9,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from longwatt.layout.wording import is_known, plain
-from longwatt.study.summary_columns import (  # fmt: skip
-    BETWEEN_VALUES,
-    ENVIRONMENT,
-    INFERENCE,
-    RELATIVE_TO_BASELINE,
-    machine_columns,
-    number_of,
-)
+from longwatt.study import summary_columns
+from longwatt.study.summary_columns import BETWEEN_VALUES, ENVIRONMENT, INFERENCE
 
 RecordedRow = Mapping[Any, Any]
 # Column of the summary -> what is said of rows that differ in it.
@@ -104,20 +98,17 @@ def difference_notes(values: Sequence[tuple[RecordedRow, str]], apart: bool = Fa
     found += [word for group in alike.values() for word in unlike_words(group, MADE_WITH)]
     found += unlike_words(rows, LIBRARIES)
     for row, column in values:
-        across = row.get(RELATIVE_TO_BASELINE.get(number_of(column), ""))
+        number = summary_columns.number_of(column)
+        across = row.get(summary_columns.RELATIVE_TO_BASELINE.get(number, ""))
         found += [f"relative to a baseline with {across}"] if is_known(across) else []
     return list(dict.fromkeys(found))
 
 
 def _measured_on(values: Iterable[tuple[RecordedRow, str]]) -> list[RecordedRow]:
     """Return the machine behind each value, a training's or an inference's or none."""
-    return [
-        {
-            name: row.get(own)
-            for name, own in zip(ENVIRONMENT, machine_columns(column), strict=False)
-        }
-        for row, column in values
-    ]
+    facts = ((row, summary_columns.machine_columns(column)) for row, column in values)
+    # No column says it of a number that depends on no machine.
+    return [dict(zip(ENVIRONMENT, map(row.get, names), strict=False)) for row, names in facts]
 
 
 def unlike_words(rows: Sequence[RecordedRow], columns: Iterable[str]) -> Iterator[str]:
@@ -138,7 +129,7 @@ def between(
         first: rows of one study, with the columns of a summary.
         second: those of the other.
     """
-    names = [*ENVIRONMENT, *(f"{INFERENCE}{name}" for name in ENVIRONMENT), *MADE_WITH]
+    names = summary_columns.RECORDED
     both = {name: (_known(first, name), _known(second, name)) for name in names}
     return {
         name: (BETWEEN_VALUES.join(one), BETWEEN_VALUES.join(other))

@@ -15,14 +15,9 @@ from longwatt.provenance.stamps import read_stamp
 from longwatt.tokens.references import EACH
 
 EXAMPLE = "example"  # column with the example's id, where each of its references has a row
-LEAD, CEILING, MAJORITY_COLUMN = (
-    "lead_{}",
-    "ceiling_{}",
-    "majority",
-)  # columns of baselines, by metric
-REFERENCE_NUMBER = (
-    r"#\d+$"  # what `longwatt.tokens.references.compared_id` puts after an example's id
-)
+# Columns of baselines, by metric.
+LEAD, CEILING, MAJORITY_COLUMN = "lead_{}", "ceiling_{}", "majority"
+REFERENCE_NUMBER = r"#\d+$"  # that `longwatt.tokens.references.compared_id` puts after an id
 # Summary columns of baselines, by the columns that their examples have.
 BASELINE_COLUMNS = {"score_lead": LEAD, "score_ceiling": CEILING, "majority": MAJORITY_COLUMN}
 

@@ -19,36 +19,16 @@ import pandas as pd
 from longwatt.energy import flags
 from longwatt.jobs.endings import DIVERGED, diverged
 from longwatt.layout.wording import RANDOM_WEIGHTS
+from longwatt.metrics import score_intervals
 from longwatt.metrics.resampling import Interval, Scores
-from longwatt.metrics.score_intervals import (
-    OVER_SEEDS,
-    mean_of_scores,
-    paired_difference,
-    paired_ratio,
-)
+from longwatt.metrics.score_intervals import OVER_SEEDS, mean_of_scores
 from longwatt.metrics.seed_intervals import NORMAL_95, of_difference, over_seeds_of_scores
 from longwatt.results import differences
 from longwatt.results.claim_scores import ClaimScores
 from longwatt.results.series import records
-from longwatt.study.claims import (
-    GROUPED_TESTS,
-    ClaimPoint,
-    ClaimTest,
-    Comparison,
-    list_tests,
-    point_of,
-    training_of,
-)
-from longwatt.study.summary_columns import (  # fmt: skip
-    ACCURACIES,
-    BASELINE_KIND,
-    BASELINES,
-    EXACT,
-    energy_flags,
-    energy_source,
-    number_of,
-    varies_with_inference,
-)
+from longwatt.study import claims, summary_columns
+from longwatt.study.claims import GROUPED_TESTS, ClaimPoint, ClaimTest, Comparison, training_of
+from longwatt.study.summary_columns import ACCURACIES, BASELINES, EXACT, varies_with_inference
 
 SUPPORTED, CONTRADICTED, UNDECIDED = "supported", "contradicted", "not decidable"
 HOLDS, FAILS, UNCLEAR = "holds", "fails", "unclear"
@@ -58,6 +38,7 @@ COMPARE: dict[str, Callable[[float, float], bool]] = {
     "at_least": operator.ge, "above": operator.gt, "at_most": operator.le, "below": operator.lt,
 }  # fmt: skip
 FLOORS = ("at_least", "above")
+OF_PAIRS = {"difference": score_intervals.paired_difference, "ratio": score_intervals.paired_ratio}
 SPEARMAN_ERROR = math.sqrt(1.06)  # Fieller, Hartley and Pearson (1957), Biometrika 44
 OVER_EXAMPLES, APART = "one cell's interval over examples", "two independent intervals"
 FISHER = "Fisher's z"
@@ -121,10 +102,10 @@ class Evidence:
         self._scores = scores
         rows: list[Mapping[str, Any]] = [*records(summary)]
         beaten = {row["cell"] for row in rows if row.get("selected") in (False, "False")}
-        points = {(cell["cell"], cell["inference"]): point_of(cell) for cell in cells}
-        self._expected = _by_point((point_of(cell), cell) for cell in cells)
+        points = {(cell["cell"], cell["inference"]): claims.point_of(cell) for cell in cells}
+        self._expected = _by_point((claims.point_of(cell), cell) for cell in cells)
         self._rows = _by_point(
-            (points.get((row["cell"], row["inference"]), point_of(row)), row) for row in rows
+            (points.get((row["cell"], row["inference"]), claims.point_of(row)), row) for row in rows
         )
         self._unchosen = {
             point
@@ -190,14 +171,18 @@ class Evidence:
         """Return the examples' scores at a point, or None where they are not at hand."""
         return self._scores.of(self.rows(point, column), column) if self._scores else None
 
-    def same_examples(self, first: ClaimPoint, second: ClaimPoint) -> bool:
-        """Check whether two points predicted one split of one dataset."""
-        rows = (self._rows[point] for point in (first, second))
-        return self._scores is not None and self._scores.same(*rows)
-
-    def seeds(self, point: ClaimPoint) -> list[int]:
-        """List the seeds of a point's rows, in order."""
-        return sorted(row["seed"] for row in self._rows[point])
+    def paired(self, test: ClaimTest, wanted: Values) -> Interval | None:
+        """Return the paired interval where both cells scored the same examples, else None."""
+        if test.kind not in OF_PAIRS or len(wanted) != 2 or self._scores is None:
+            return None
+        first, second = (self.scores(*side) for side in wanted)
+        if first is None or second is None or first.ids != second.ids:
+            return None
+        sides = [self._rows[point] for point, _ in wanted]
+        if not self._scores.same([row for rows in sides for row in rows]):
+            return None
+        seeds, others = (sorted(row["seed"] for row in rows) for rows in sides)
+        return OF_PAIRS[test.kind](first, second, seeds == others)
 
     def estimate(self, point: ClaimPoint, column: str) -> Estimate:
         """Estimate the mean over seeds of a value that `lacks` nothing."""
@@ -232,8 +217,10 @@ class Evidence:
         }
         several = len(regimes) > len({model for model, _ in regimes})
         flagged = self.flags(wanted)
+        named = ((row, summary_columns.energy_source(column)) for row, column in values)
+        sources = {row[source] for row, source in named if source is not None}
         notes = {
-            "estimated energy": any(_is_estimated(*value) for value in values),
+            "estimated energy": "estimate" in sources,
             f"energy flagged: {', '.join(flagged)}": bool(flagged),
             RANDOM_WEIGHTS: any(_of_random_weights(*value) for value in values),
             DIVERGED: any(_of_diverged(*value) for value in values),
@@ -247,20 +234,14 @@ class Evidence:
         return flags.union(
             row.get(named)
             for point, column in values
-            if (named := energy_flags(column))
+            if (named := summary_columns.energy_flags(column))
             for row in self.rows(point, column)
         )
 
 
-def _is_estimated(row: Mapping[str, Any], column: str) -> bool:
-    """Check whether a value is an energy that was estimated, not measured."""
-    source = energy_source(column)
-    return source is not None and row[source] == "estimate"
-
-
 def _of_random_weights(row: Mapping[str, Any], column: str) -> bool:
     """Check whether a value is a score, or its interval's end, from random weights."""
-    return number_of(column) in ACCURACIES and row["initialisation"] == "random"
+    return summary_columns.number_of(column) in ACCURACIES and row["initialisation"] == "random"
 
 
 def _of_diverged(row: Mapping[str, Any], column: str) -> bool:
@@ -268,7 +249,7 @@ def _of_diverged(row: Mapping[str, Any], column: str) -> bool:
     if column in EXACT:
         return False
     lost = row.get("diverged_baselines")
-    beside = BASELINE_KIND.get(number_of(column))
+    beside = summary_columns.BASELINE_KIND.get(summary_columns.number_of(column))
     return diverged(row) or (isinstance(lost, str) and beside in lost.split())
 
 
@@ -319,7 +300,7 @@ def judge(
 
 
 def _judge_claim(name: str, claim: Mapping[str, Any], evidence: Evidence) -> dict[str, Any]:
-    tests = [_judge_ways(test, evidence) for test in list_tests(name, claim)]
+    tests = [_judge_ways(test, evidence) for test in claims.list_tests(name, claim)]
     about_energy = any(STEPS_ALONE in test["judged"] for test in tests)
     verdicts = {}
     for way in (WHOLE_RUN, STEPS_ALONE) if about_energy else (WHOLE_RUN,):
@@ -383,7 +364,7 @@ def _find(test: ClaimTest, comparison: Comparison, evidence: Evidence) -> Findin
         return Finding(cells, [], None, UNCLEAR, list(lacking), [])
     found = [evidence.estimate(*value) for value in wanted]
     estimate = NUMBERS_OF[test.kind](test, found)
-    if estimate is not None and (pair := _paired(test, wanted, evidence)):
+    if estimate is not None and (pair := evidence.paired(test, wanted)):
         estimate = replace(estimate, **pair._asdict())
     notes, name = evidence.notes(wanted, apart=test.kind in GROUPED_TESTS), name_of(cells)
     status, why = UNCLEAR, ""
@@ -415,20 +396,6 @@ def _doubt(test: ClaimTest, notes: Sequence[str], flagged: Sequence[str]) -> str
     if RANDOM_WEIGHTS in notes and not test.random_weights:
         return "random weights, whose scores say nothing of the model"
     return ""
-
-
-def _paired(test: ClaimTest, wanted: Values, evidence: Evidence) -> Interval | None:
-    """Return the paired interval where both cells scored the same examples, else None."""
-    if test.kind not in ("difference", "ratio") or len(wanted) != 2:
-        return None
-    (one, _), (other, _) = wanted
-    first, second = (evidence.scores(*side) for side in wanted)
-    if first is None or second is None or first.ids != second.ids:
-        return None
-    if not evidence.same_examples(one, other):
-        return None
-    make = paired_difference if test.kind == "difference" else paired_ratio
-    return make(first, second, evidence.seeds(one) == evidence.seeds(other))
 
 
 def name_of(cells: Sequence[str]) -> str:

@@ -94,7 +94,17 @@ def _score_texts(
     scored = metrics.score_examples(predicted, references, used, settings["text"])
     lead = _lead(settings, rows, references)
     own = compared_examples(rows, settings["references"])
-    facts = _text_facts(settings, scored, lead, ceiling, own)
+    interval = metrics.bootstrap_interval(
+        scored, settings["metric"], examples=own, **_bootstrap(settings)
+    )
+    corpus = metrics.corpus_scores(scored)
+    facts = {
+        **_headline(settings, corpus, interval),
+        "score_lead": metrics.corpus_scores(lead)[metrics.headline(settings["metric"])],
+        "score_ceiling": None if ceiling is None else sum(ceiling.values()) / len(ceiling),
+        "examples": len(scored),
+        **corpus,
+    }
     return facts, _beside(scored, lead, ceiling, own if settings["references"] == EACH else {})
 
 
@@ -122,25 +132,6 @@ def read_predictions(path: Path) -> dict[str, str]:
     """
     with read_from(path):
         return {row["id"]: row["prediction"] for row in json_rows(path)}
-
-
-def _text_facts(
-    settings: ScoringSettings,
-    per_example: metrics.PerExample,
-    lead: metrics.PerExample,
-    ceiling: Mapping[str, float] | None,
-    examples: Mapping[str, str],
-) -> dict[str, Any]:
-    metric, corpus = settings["metric"], metrics.corpus_scores(per_example)
-    how = _bootstrap(settings)
-    interval = metrics.bootstrap_interval(per_example, metric, examples=examples, **how)
-    return {
-        **_headline(settings, corpus, interval),
-        "score_lead": metrics.corpus_scores(lead)[metrics.headline(metric)],
-        "score_ceiling": None if ceiling is None else sum(ceiling.values()) / len(ceiling),
-        "examples": len(per_example),
-        **corpus,
-    }
 
 
 def _beside(

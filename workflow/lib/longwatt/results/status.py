@@ -18,11 +18,6 @@ from longwatt.results.summary import Rows, artefacts
 STATES = ("finished", "failed", "running", "interrupted", "trained", "outdated", "not started")
 
 
-def up_to_date(results: Path, row: Mapping[str, Any], stamps: Stamps) -> bool:
-    """Check whether all artefacts of a row exist and are of what is in force."""
-    return bool(up_to_date_rows(results, [row], stamps))
-
-
 def _up_to_date(results: Path, row: Mapping[str, Any], stamps: Stamps, counting: Counting) -> bool:
     return all(counting.counts(path) for path in _awaited(results, row, stamps))
 

@@ -15,21 +15,16 @@ from longwatt.config.errors import StudyError
 from longwatt.energy import costs, flags
 from longwatt.energy.reduction.reduce import J_PER_KWH
 from longwatt.files import read_object, sha256, whole_file
+from longwatt.freshness import outdated
 from longwatt.freshness.in_force import InForce, find
 from longwatt.freshness.made_settings import settings_of_rows
-from longwatt.freshness.outdated import Files, message, outdated, set_outdated_aside
+from longwatt.freshness.outdated import Files, StaleSummary, differs
 from longwatt.provenance.artefacts import damaged, read_artefact, read_from
 from longwatt.provenance.stamps import digest, write_json
 from longwatt.results import search
 from longwatt.results.differences import recorded_machine
+from longwatt.study import summary_columns
 from longwatt.study.settings_in_force import rule_columns
-from longwatt.study.summary_columns import (
-    COLUMNS,
-    COMPARED_COLUMNS,
-    INFERENCE_COLUMNS,
-    SCORE_COLUMNS,
-    TRAINING_COLUMNS,
-)
 
 BY_PHASE = {
     "train_steps_energy": "train", "validation_energy": "validation",
@@ -37,10 +32,6 @@ BY_PHASE = {
 }  # fmt: skip
 
 Rows = Sequence[Mapping[str, Any]]
-
-
-class StaleSummary(RuntimeError):
-    """An error that names the artefacts which a summary does not agree with."""
 
 
 def artefacts(results: Path, row: Mapping[str, Any]) -> dict[str, Path]:
@@ -73,9 +64,9 @@ def summarize(
     for row in rows:
         found = {name: read_artefact(path) for name, path in artefacts(results, row).items()}
         beside = compared.get(row["cell"], {}).get(row["inference"], {})
-        own = {name: beside[name] for name in COMPARED_COLUMNS if name in beside}
+        own = {name: beside[name] for name in summary_columns.COMPARED_COLUMNS if name in beside}
         table.append(_row(row, found, prices) | own)
-    return pd.DataFrame(_with_selected(table), columns=list(COLUMNS))
+    return pd.DataFrame(_with_selected(table), columns=list(summary_columns.COLUMNS))
 
 
 def _with_selected(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -153,16 +144,18 @@ def check_fresh(
     found = read_object(report)
     if "made_from" not in found:
         raise StaleSummary(f"{report} is damaged; run the study again until nothing is left to do")
-    if not _same(results / "summary.csv", found.get("sha256", "")):
+    if differs(results / "summary.csv", found.get("sha256", "")):
         raise StaleSummary(
             f"{results}/summary.csv is not the table that was written with {report} (it was "
             "changed, or comes from elsewhere); remove it and run the study again, then make the "
             "report"
         )
-    recorded = _recorded(report, results)
-    wrong = [path for path, digest in recorded.items() if not _same(Path(path), digest)]
-    expected = {str(path) for row in wanted or () for path in artefacts(results, row).values()}
-    wrong += [f"{path} (not in the summary)" for path in sorted(expected - recorded.keys())]
+    recorded = Files(results).listed(report)
+    wrong = [str(path) for path, digest in recorded.items() if differs(path, digest)]
+    expected = {path for row in wanted or () for path in artefacts(results, row).values()}
+    wrong += [
+        f"{path} (not in the summary)" for path in sorted(map(str, expected - recorded.keys()))
+    ]
     if wrong:
         listed = "\n  ".join(wrong[:20])
         raise StaleSummary(
@@ -172,13 +165,6 @@ def check_fresh(
         )
     _check_drawn(results)
     _check_claims(results / "claims.json", sha256(results / "summary.csv"), claims)
-
-
-def _recorded(report: Path, results: Path) -> dict[str, str]:
-    """Return the digests of the files that a report lists, by their present paths."""
-    files = Files(results)
-    listed = read_object(report).get("made_from") or {}
-    return {str(files.place(path)): digest for path, digest in listed.items()}
 
 
 def check_current(results: Path, current: InForce) -> None:
@@ -191,28 +177,28 @@ def check_current(results: Path, current: InForce) -> None:
     stages = current.stages
     claims = stages.judge_claims().settings if stages.claims else None
     check_fresh(results, stages.summarize().settings["rows"], claims)
-    found = outdated(current, results)
+    found = outdated.outdated(current, results)
     if found:
-        raise StaleSummary(message(results.name, found))
+        raise StaleSummary(outdated.message(results.name, found))
 
 
 def _check_drawn(results: Path) -> None:
     """Raise StaleSummary unless figures, tables and power curves show the present summary."""
     now = sha256(results / "summary.csv")
-    artefacts_now = _recorded(results / "summary.json", results)
+    artefacts_now = Files(results).listed(results / "summary.json")
     stale = [
         name
         for name in ("figures", "tables")
         if read_object(results / name / f"{name}.json").get("summary_sha256") != now
     ]
     power = results / "power" / "power.json"
-    curves = _recorded(power, results).items()
+    curves = Files(results).listed(power).items()
     outdated_curves = any(artefacts_now.get(path) != digest for path, digest in curves)
     if outdated_curves or "made_from" not in read_object(power):
         stale.append("power")
     exits = compared_in(results)
     shown = read_object(exits.with_name("exits_figures.json")).get("exits_sha256")
-    if str(exits) in artefacts_now and shown != sha256(exits):
+    if exits in artefacts_now and shown != sha256(exits):
         stale.append("exits")
     for name in stale:
         raise StaleSummary(
@@ -239,13 +225,14 @@ def _row(
 ) -> dict[str, Any]:
     training, energy = found["training"], found["training_energy"]
     inference, scores, samples = found["inference"], found["scores"], training.get("samples")
+    steps_kwh = _phase(energy, "train")
     return {
         **known,
         **_as_made(known, training, inference),
-        **{name: scores.get(name) for name in SCORE_COLUMNS},
-        **{name: training.get(name) for name in TRAINING_COLUMNS},
+        **{name: scores.get(name) for name in summary_columns.SCORE_COLUMNS},
+        **{name: training.get(name) for name in summary_columns.TRAINING_COLUMNS},
         "exit_layers": " ".join(map(str, training.get("exit_layers") or ())) or None,
-        **{name: inference.get(name) for name in INFERENCE_COLUMNS},
+        **{name: inference.get(name) for name in summary_columns.INFERENCE_COLUMNS},
         **recorded_machine(training, inference),
         "best_validation_score": training.get("best_score"),
         "train_steps_s": training.get("train_s"),
@@ -257,7 +244,7 @@ def _row(
         "train_throttled_pct": energy.get("throttled_pct"),
         # Samples/s/W are samples/J.
         "train_power_efficiency": _ratio(samples, energy.get("energy_j")),
-        "train_steps_power_efficiency": _ratio(samples, _joules(_phase(energy, "train"))),
+        "train_steps_power_efficiency": _ratio(samples, steps_kwh and steps_kwh * J_PER_KWH),
         **_wasted("", energy),
         "wasted_runtime_s": energy.get("wasted", {}).get("duration_s"),
         **_inference(inference, found["inference_energy"]),
@@ -320,10 +307,6 @@ def _phase_flags(energy: Mapping[str, Any], phase: str, training: Mapping[str, A
     return flags.joined_flags(flags.of_energy(found, training.get(f"{phase}_s")))
 
 
-def _joules(kwh: float | None) -> float | None:
-    return None if kwh is None else kwh * J_PER_KWH
-
-
 def _wasted(prefix: str, energy: Mapping[str, Any]) -> dict[str, Any]:
     """Return the columns on the energy of killed attempts, 0 without any."""
     wasted: Mapping[str, Any] = energy.get("wasted", {})
@@ -337,10 +320,6 @@ def _wasted(prefix: str, energy: Mapping[str, Any]) -> dict[str, Any]:
 
 def _ratio(above: float | None, below: float | None) -> float | None:
     return above / below if above is not None and below else None
-
-
-def _same(path: Path, digest: str) -> bool:
-    return path.exists() and sha256(path) == digest
 
 
 def check_summary(results: Path, changes: Mapping[str, Any], set_aside: bool = False) -> str:
@@ -360,12 +339,11 @@ def check_summary(results: Path, changes: Mapping[str, Any], set_aside: bool = F
         check_fresh(results)
         return (
             f"the summary speaks of the results beside it; studies/{results.name}.yaml is not "
-            f"here, "
-            "so whether they are those of its settings is not known"
+            "here, so whether they are those of its settings is not known"
         )
     if set_aside:
         try:
-            aside = set_outdated_aside(current, results)
+            aside = outdated.set_outdated_aside(current, results)
         except OSError as error:
             raise StaleSummary(
                 f"{error.filename} cannot be renamed ({error.strerror}); "

@@ -24,10 +24,6 @@ from longwatt.study.checks import check_cells
 from longwatt.study.stages import Stages
 
 
-class StaleReport(RuntimeError):
-    """A report was asked for, but the summary does not match the results beside it."""
-
-
 def check_budgets(stages: Stages, limit: int) -> None:
     """Refuse cells that want more GPUs than may be used.
 
@@ -190,12 +186,9 @@ def check_report(current: InForce) -> None:
     """Refuse a report if its results are gone, or made by other settings or code.
 
     Raises:
-        StaleReport: names the artefacts, and what to do.
+        longwatt.freshness.outdated.StaleSummary: names the artefacts, and what to do.
     """
     # pandas is needed only here, and not for an ordinary run.
-    from longwatt.results.summary import StaleSummary, check_current
+    from longwatt.results.summary import check_current
 
-    try:
-        check_current(Path(current.stages.results), current)
-    except StaleSummary as error:
-        raise StaleReport(str(error)) from None
+    check_current(Path(current.stages.results), current)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 
 CHANGES_NO_RESULT = "It reads the times of files, which decide no content."
@@ -32,15 +32,12 @@ def lower_future_times(folders: Iterable[Path]) -> int:
     of date.
     """
     now = time.time()
-    found = [path for folder in folders for path in _below(folder) if _is_future(path, now)]
+    walked = (found for folder in folders for found in os.walk(folder))
+    paths = (Path(parent, name) for parent, inner, files in walked for name in (*inner, *files))
+    found = [path for path in paths if _is_future(path, now)]
     for path in found:
         os.utime(path, (now, now), follow_symlinks=False)
     return len(found)
-
-
-def _below(folder: Path) -> Iterator[Path]:
-    for parent, folders, files in os.walk(folder):
-        yield from (Path(parent) / name for name in (*folders, *files))
 
 
 def _is_future(path: Path, now: float | None = None) -> bool:

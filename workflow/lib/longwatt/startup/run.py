@@ -158,7 +158,7 @@ class Run:
         """Refuse what cannot run, and set aside what does not count any more.
 
         Raises:
-            StudyError, StaleReport: say what is wrong and what to do.
+            StudyError, StaleSummary: say what is wrong and what to do.
         """
         for step in self.steps():
             step()
@@ -190,8 +190,9 @@ class Run:
         logs = RECORDS / "log"
         if clock.clock_was_set_back(logs):
             folders = [Path("resources"), Path(self.stages.results), logs]
-            lowered = f"{clock.lower_future_times(folders)} files from the future"
-            _say(f"The clock was set back since the last run: {lowered} now have the present time.")
+            count = clock.lower_future_times(folders)
+            said = f"The clock was set back since the last run: {count} files from the future now "
+            print(f"{said}have the present time.", file=sys.stderr)
 
     def set_unrecorded_aside(self) -> None:
         """Check by their stamps the artefacts that Snakemake has no record of, or would believe.
@@ -204,7 +205,7 @@ class Run:
         unrecorded = [job for job, aside in jobs if job.artefact not in told or aside.exists()]
         if aside := stamps.set_stale_aside(unrecorded, self.current.codes):
             intro = "Made by other settings or code than now, to be made again:"
-            _say("\n  ".join([intro, *aside]))
+            print("\n  ".join([intro, *aside]), file=sys.stderr)
 
     def find_changed(self) -> None:
         """Have all that was made from changed files made again.
@@ -217,7 +218,7 @@ class Run:
         keeps = looks or bool(self.given.options.get("touch"))
         check = source_checks.changed if keeps else source_checks.set_aside
         if found := check(self.stages, KnownDigests(source_checks.KNOWN)):
-            _say(source_checks.describe_changes(found))
+            print(source_checks.describe_changes(found), file=sys.stderr)
         self._changed = found if looks else {}
         self.awaited = outdated.shared_set_aside(self.stages.before_summary())
 
@@ -256,7 +257,3 @@ def partial_settings(stages: Stages) -> dict[str, Any]:
     judged = (stages.judge_claims(), *([stages.compare_exits()] if stages.with_exits else []))
     together = {name: value for stage in shown for name, value in stage.settings.items()}
     return {**together, **{stage.rule: dict(stage.settings) for stage in judged}}
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr)

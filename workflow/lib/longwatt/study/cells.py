@@ -228,18 +228,19 @@ def _kept(study: Mapping[str, Any], cells: Mapping[str, Cell], source: str) -> d
 
 def excluded_by(cell: Cell, exclusion: Mapping[str, Any]) -> bool:
     """Check whether an entry of `exclude` matches a cell on every axis that it names."""
-    return all(value in _listed(exclusion.get(axis, value)) for axis, value in vars(cell).items())
+    return all(value in as_list(exclusion.get(axis, value)) for axis, value in vars(cell).items())
 
 
-def _listed(values: Any) -> list[Any]:
-    return values if isinstance(values, list) else [values]
+def as_list(value: Any) -> list[Any]:
+    """Wrap a single value in a list, and return a list as it is."""
+    return value if isinstance(value, list) else [value]
 
 
 def _check_excluded(cells: Mapping[str, Cell], exclusion: Mapping[str, Any], where: str) -> None:
     """Raise the error for an entry of `exclude` that matches no cell."""
     for axis in (axis for axis in AXES if axis in exclusion):
         there = {str(getattr(cell, axis)) for cell in cells.values()}
-        for value in _listed(exclusion[axis]):
+        for value in as_list(exclusion[axis]):
             check_name(axis, str(value), there, where)
     wanted = {axis: value for axis, value in exclusion.items() if axis != "reason"}
     raise StudyError(

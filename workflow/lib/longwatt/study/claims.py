@@ -13,16 +13,9 @@ from typing import Any, NamedTuple
 
 from longwatt.config.documents import check_name
 from longwatt.config.errors import StudyError
-from longwatt.study.cells import Cell, excluded_by, expand
-from longwatt.study.summary_columns import (
-    ANY_METRIC,
-    COLUMNS,
-    ENERGY_OF_STEPS,
-    NUMBER_COLUMNS,
-    OF_EXAMPLES,
-    TIME_OF_STEPS,
-    varies_with_inference,
-)
+from longwatt.study import summary_columns
+from longwatt.study.cells import Cell, as_list, excluded_by, expand
+from longwatt.study.summary_columns import ANY_METRIC, OF_EXAMPLES, varies_with_inference
 
 BOUNDS = {"at_least": "at least", "above": "above", "at_most": "at most", "below": "below"}
 # Input lengths of `to` by the length of `of`.
@@ -96,9 +89,10 @@ class ClaimTest:
 
     def of_steps_alone(self) -> ClaimTest | None:
         """Return the test on the energy of training steps alone, None without such energy."""
-        if not any(column in ENERGY_OF_STEPS for column in self.columns):
+        if not any(column in summary_columns.ENERGY_OF_STEPS for column in self.columns):
             return None
-        return replace(self, given=_renamed(self.given, {**ENERGY_OF_STEPS, **TIME_OF_STEPS}))
+        names = {**summary_columns.ENERGY_OF_STEPS, **summary_columns.TIME_OF_STEPS}
+        return replace(self, given=_renamed(self.given, names))
 
     def comparisons(self, points: Iterable[ClaimPoint]) -> list[Comparison]:
         """List the comparisons among the cells that a study's grid names.
@@ -248,11 +242,6 @@ def matches(point: ClaimPoint, selector: Mapping[str, Any]) -> bool:
     return all(getattr(point, axis) in as_list(wanted) for axis, wanted in selector.items())
 
 
-def as_list(value: Any) -> list[Any]:
-    """Wrap a single value in a list, and return a list as it is."""
-    return value if isinstance(value, list) else [value]
-
-
 def point_of(cell: Any) -> ClaimPoint:
     """Return the point of a summary's row, or of a row of the grid."""
     return ClaimPoint(*(cell[axis] for axis in ClaimPoint._fields))
@@ -340,11 +329,11 @@ def _check_test(test: ClaimTest, study: Mapping[str, Any], points: Points, where
         raise StudyError(f"{where}: no threshold is given; add {bounds} or two of them for a band")
     _check_band(test.bounds, where)
     for column in test.columns:
-        check_name("column", column, COLUMNS, where)
-        if column not in NUMBER_COLUMNS:
+        check_name("column", column, summary_columns.COLUMNS, where)
+        if column not in summary_columns.NUMBER_COLUMNS:
             raise StudyError(
                 f"{where}: the column {column!r} holds no numbers; "
-                f"columns that do: {', '.join(NUMBER_COLUMNS)}"
+                f"columns that do: {', '.join(summary_columns.NUMBER_COLUMNS)}"
             )
     chosen = "cells" if "cells" in test.given else "of"
     for key, selector in ((chosen, test.selector), ("to", test.target)):

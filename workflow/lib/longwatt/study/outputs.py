@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from longwatt.study import report_items
 from longwatt.study.claims import scored_rows
+from longwatt.study.report_items import TABLE_KINDS
 from longwatt.study.stages import Stages
 
 CLAIM_KINDS = ("html", "md", "json")
@@ -28,11 +29,7 @@ def kept(stages: Stages) -> list[str]:
         *kept_of_cells(stages),
         f"{results}/summary.csv",
         f"{results}/summary.json",
-        *(
-            f"{results}/tables/{name}.{kind}"
-            for name in tables
-            for kind in report_items.TABLE_KINDS
-        ),
+        *(f"{results}/tables/{name}.{kind}" for name in tables for kind in TABLE_KINDS),
         *(f"{results}/figures/{name}.{kind}" for name in figures for kind in FIGURE_KINDS),
         power_page(stages),
         *claim_files(stages),

@@ -82,8 +82,7 @@ def _batch_sizes(published: Mapping[str, Any]) -> Iterator[tuple[str, PublishedP
 
 
 def _by_length(values: Mapping[str, Any]) -> list[tuple[int, Any]]:
-    """Sort values by length as a number, which YAML's keys are not."""
-    # YAML's keys are texts, and '512' is greater than '1024' as a text.
+    """Sort values by length as a number, since '512' is greater than '1024' as text."""
     return sorted((int(length), value) for length, value in values.items())
 
 
@@ -113,6 +112,5 @@ INHERITED_HINT = (
 )
 REMEDY = (
     f"add it to the grid ({', '.join(AXES[axis] for axis in PublishedPlace._fields)}), or remove "
-    f"its "
-    "published value (an empty `published:` leaves all of them out)"
+    "its published value (an empty `published:` leaves all of them out)"
 )

@@ -28,11 +28,9 @@ class Shown(NamedTuple):
     caption: str
 
 
-ENERGY_CATEGORY, SPEED_CATEGORY, HARDWARE_CATEGORY = (
-    "Accuracy against energy",
-    "Accuracy against speed and time",
-    "Accuracy against hardware use",
-)
+ENERGY_CATEGORY = "Accuracy against energy"
+SPEED_CATEGORY = "Accuracy against speed and time"
+HARDWARE_CATEGORY = "Accuracy against hardware use"
 OF_THE_STUDY = "Figures of the study"
 # Cost -> its category and name in the report. Each has a general figure, and can be asked for in a
 # study's own figures.

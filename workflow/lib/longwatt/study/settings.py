@@ -129,7 +129,7 @@ def finetune_settings(study: StudyDocument, cell: Cell) -> Settings:
     """Return all settings that decide a cell's trained weights and their measured cost."""
     model = study["models"][cell.model]
     training = deciding_settings(_training(study, cell))
-    if _labels(study, cell):
+    if grid.classifies(study, cell.dataset):
         own = _of_labels(model, training)
     else:
         generation = _generation(study, cell, training)
@@ -232,7 +232,7 @@ def predict_settings(study: StudyDocument, cell: Cell, inference: str) -> Settin
     layers = (study["inference"][inference], *_layers(study, cell, "inference")[1:])
     point = merge(INFERENCE_DEFAULTS, *layers)
     generation = point.pop("generation", {})
-    if _labels(study, cell):
+    if grid.classifies(study, cell.dataset):
         alone = {"regroup_batches": 1} if point["batch_size"] == 1 else {}  # nothing to regroup
         own = {"task": CLASSIFICATION, "inference": {**EXIT_DEFAULTS, **point, **alone}}
     else:
@@ -312,7 +312,7 @@ def score_settings(study: StudyDocument, cell: Cell, inference: str) -> Settings
     metric = study["datasets"][cell.dataset]["metric"]
     point = predict_settings(study, cell, inference)["inference"]
     examples = {key: point[key] for key in ("split", "max_examples")}
-    if _labels(study, cell):
+    if grid.classifies(study, cell.dataset):
         task: Settings = {"task": CLASSIFICATION, "metric": metric}
         return _narrow({**task, **examples, **_scoring(study, SCORING_DEFAULTS)})
     scoring = _scoring(study, SCORING_DEFAULTS, COMPARISON_DEFAULTS)
@@ -349,10 +349,6 @@ def _generation(
     if cell.protocol == grid.TEACHER_FORCED:
         return {**GENERATION_DEFAULTS, "max_new_tokens": generation["max_new_tokens"]}
     return {**generation, **(dict.fromkeys(OF_BEAMS) if generation["num_beams"] == 1 else {})}
-
-
-def _labels(study: StudyDocument, cell: Cell) -> bool:
-    return grid.classifies(study, cell.dataset)
 
 
 def _devices(study: StudyDocument, cell: Cell) -> Settings:

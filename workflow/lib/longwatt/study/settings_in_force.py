@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from longwatt.study.cells import Cell
+from longwatt.study.cells import AXES, Cell
 
 # Settings of a cell by name, one level deep: `training.validation.patience`.
 SettingsInForce = dict[str, Any]
@@ -16,7 +16,6 @@ BLOCKS = ("metric", "training", "generation")
 OVERRULED = ("max_epochs", "max_steps", "warmup_ratio", "length_penalty", "early_stopping")
 TASK = "task"  # which of the blocks there are; the protocol says it already
 FITTED = ("split", "temperatures")  # of calibration; how far it is judged is as scoring has it
-GRID_AXES = ("dataset", "model", "seq_len", "budget", "protocol", "seed")
 
 
 def in_force(
@@ -43,7 +42,7 @@ def in_force(
     nested["budget"] = {name: chosen["budget"][name] for name in OF_THE_BUDGET}
     found = dict(flat(nested))
     for name, point in points.items():
-        skipped = {*point["inference"], *BLOCKS, TASK, *GRID_AXES}
+        skipped = {*point["inference"], *BLOCKS, TASK, *AXES}
         scored = {key: value for key, value in scoring[name].items() if key not in skipped}
         found |= flat({"inference": {name: point_in_force(point)}, "scoring": scored})
     if chosen["protocol"] == "teacher_forced":
@@ -106,7 +105,7 @@ def groups(
     found: dict[str, dict[str, Any]] = {}
     for name, cell in cells.items():
         shared = settings(name)
-        new = {"cells": {axis: [] for axis in GRID_AXES}, "settings": shared}
+        new = {"cells": {axis: [] for axis in AXES}, "settings": shared}
         group = found.setdefault(json.dumps(shared, sort_keys=True), new)
         for axis, values in group["cells"].items():
             if getattr(cell, axis) not in values:

@@ -384,16 +384,13 @@ class Stages:
 
     def cell_stages(self) -> Iterator[Stage]:
         """Yield every job of every cell."""
-        for name in self.cells:
-            yield from self._cell_stages(name)
-
-    def _cell_stages(self, name: str) -> Iterator[Stage]:
-        yield self.finetune(name)
-        if grid.several_exits(self.study, self.cells[name].model):
-            yield self.record_exits(name)
-            yield self.calibrate(name)
-            yield self.judge_calibration(name)
-        for point in self.points(name):
-            yield self.predict(name, point)
-            yield self.score(name, point)
-        yield from (self.summarize_energy(name, part) for part in self.parts(name))
+        for name, cell in self.cells.items():
+            yield self.finetune(name)
+            if grid.several_exits(self.study, cell.model):
+                yield self.record_exits(name)
+                yield self.calibrate(name)
+                yield self.judge_calibration(name)
+            for point in self.points(name):
+                yield self.predict(name, point)
+                yield self.score(name, point)
+            yield from (self.summarize_energy(name, part) for part in self.parts(name))

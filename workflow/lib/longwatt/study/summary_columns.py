@@ -27,16 +27,24 @@ OTHER_SCORES = (
     "rouge1_unicode", "rouge2_unicode", "rougeL_unicode", "rouge_unicode_geometric_mean",
     "f1_unicode",
 )  # fmt: skip
-# The machine behind times and energies of a training and, after INFERENCE, of an inference.
-ENVIRONMENT = ("device", "processor", "threads", "wait_policy", "processes")
-INFERENCE = "inference_"
-COLUMNS = (
-    "cell", "dataset", "model", "seq_len", "budget", "protocol", "seed", "inference",
-    "initialisation", "attention_regime", "variant_of", "best_validation_score", "selected",
+SCORE_COLUMNS = (
     "score", "score_name", "score_ci_low", "score_ci_high", "score_confidence", "score_lead",
     "score_ceiling", "examples", "rouge1", "rouge2", "rougeL", "rouge_geometric_mean", "f1",
     "exact_match", "accuracy", *OTHER_SCORES, "accuracy_ci_low", "accuracy_ci_high", "macro_f1",
-    "macro_f1_ci_low", "macro_f1_ci_high", "majority", *EXIT_COLUMNS, *COMPARED_COLUMNS,
+    "macro_f1_ci_low", "macro_f1_ci_high", "majority",
+)  # fmt: skip
+# The machine behind times and energies of a training and, after INFERENCE, of an inference.
+ENVIRONMENT = ("device", "processor", "threads", "wait_policy", "processes")
+INFERENCE = "inference_"
+# All that a row was made with and measured on.
+RECORDED = (
+    *ENVIRONMENT, *(f"{INFERENCE}{name}" for name in ENVIRONMENT), "data_digest", "weights_digest",
+    "train_code_digest", "inference_code_digest", "train_libraries", "inference_libraries",
+)  # fmt: skip
+COLUMNS = (
+    "cell", "dataset", "model", "seq_len", "budget", "protocol", "seed", "inference",
+    "initialisation", "attention_regime", "variant_of", "best_validation_score", "selected",
+    *SCORE_COLUMNS, *EXIT_COLUMNS, *COMPARED_COLUMNS,
     "train_samples_per_second", "train_runtime_s", "train_steps_s", "validation_s",
     "train_energy_kwh", "train_energy_source", "train_energy_measured", "train_energy_flags",
     "train_steps_energy_kwh", "validation_energy_kwh", "checkpoint_energy_kwh",
@@ -52,9 +60,7 @@ COLUMNS = (
     *costs.COST_COLUMNS, "mean_gpu_utilization_pct", "mean_gpu_memory_gib", "peak_memory_gib",
     "peak_memory_kind", "effective_batch_size", "per_device_batch_size",
     "gradient_accumulation_steps", "samples", "input_tokens", "steps", "best_step", "validations",
-    "ended_by", "diverged_step", "stopped_early", "attempts", "parameters", *ENVIRONMENT,
-    *(f"{INFERENCE}{name}" for name in ENVIRONMENT), "data_digest", "weights_digest",
-    "train_code_digest", "inference_code_digest", "train_libraries", "inference_libraries",
+    "ended_by", "diverged_step", "stopped_early", "attempts", "parameters", *RECORDED,
 )  # fmt: skip
 TRAINING_COLUMNS = (
     "train_samples_per_second", "train_runtime_s", "validation_s", "peak_memory_gib",
@@ -62,12 +68,6 @@ TRAINING_COLUMNS = (
     "gradient_accumulation_steps", "samples", "input_tokens", "steps", "best_step", "validations",
     "ended_by", "diverged_step", "stopped_early", "parameters", "attention_regime", "exit_kind",
     "exit_layers", "encoder", "encoder_layers",
-)  # fmt: skip
-SCORE_COLUMNS = (
-    "score", "score_name", "score_ci_low", "score_ci_high", "score_confidence", "score_lead",
-    "score_ceiling", "examples", "rouge1", "rouge2", "rougeL", "rouge_geometric_mean", "f1",
-    "exact_match", "accuracy", *OTHER_SCORES, "accuracy_ci_low", "accuracy_ci_high", "macro_f1",
-    "macro_f1_ci_low", "macro_f1_ci_high", "majority",
 )  # fmt: skip
 INFERENCE_COLUMNS = ("inference_samples_per_second", "inference_runtime_s", "mean_layers")
 # Columns without numbers, and the seed, whose size means nothing.
@@ -80,9 +80,7 @@ NO_NUMBERS = (
     "wasted_energy_flags", "inference_wasted_energy_flags", "relative_joules_flags",
     "peak_memory_kind", "ended_by", "stopped_early", "exit_kind", "exit_layers", "encoder",
     "exit_rule", "relative_time_across", "speedup_across", "efficient_across", "train_time_across",
-    "diverged_baselines", *ENVIRONMENT, *(f"{INFERENCE}{name}" for name in ENVIRONMENT),
-    "data_digest", "weights_digest", "train_code_digest", "inference_code_digest",
-    "train_libraries", "inference_libraries",
+    "diverged_baselines", *RECORDED,
 )  # fmt: skip
 NUMBER_COLUMNS = tuple(name for name in COLUMNS if name not in NO_NUMBERS)
 # Settings, and baselines that follow from the data alone: the same with every seed.
@@ -90,18 +88,16 @@ EXACT = (
     "seq_len", "parameters", "examples", "effective_batch_size", "score_lead", "score_ceiling",
     "majority", "encoder_layers", "exit_value", "inference_batch_size",
 )  # fmt: skip
-ACCURACIES = (
+_SCORES = (
     "score", "rouge1", "rouge2", "rougeL", "rouge_geometric_mean", "f1", "exact_match", "accuracy",
-    "macro_f1", *OTHER_SCORES, "speedup_at_equal_accuracy", "accuracy_over_efficient",
+    "macro_f1", *OTHER_SCORES,
 )  # fmt: skip
+ACCURACIES = (*_SCORES, "speedup_at_equal_accuracy", "accuracy_over_efficient")
 # Columns in the dataset's own metric; the other accuracies are computed for every dataset.
 ANY_METRIC = ("score", "score_ci_low", "score_ci_high", "score_lead", "score_ceiling")
 # Baselines of each example, and the columns computed from the scores of examples.
 BASELINES = ("score_lead", "score_ceiling", "majority")
-OF_EXAMPLES = (
-    "score", "rouge1", "rouge2", "rougeL", "rouge_geometric_mean", "f1", "exact_match", "accuracy",
-    "macro_f1", *OTHER_SCORES, *BASELINES,
-)  # fmt: skip
+OF_EXAMPLES = (*_SCORES, *BASELINES)
 # Energy of the whole run, validations included, and what it is of the training steps alone.
 ENERGY_OF_STEPS = {
     "train_energy_kwh": "train_steps_energy_kwh",

@@ -7,6 +7,10 @@ from itertools import takewhile
 from typing import Any
 
 QUOTED_TEXT = 60  # characters of a text in a note
+COUNTED = (
+    "references", "references_changed", "references_changed_beyond_space",
+    "references_with_unknown_tokens", "inputs", "inputs_with_unknown_tokens",
+)  # fmt: skip
 
 
 class RoundTrip:
@@ -14,24 +18,23 @@ class RoundTrip:
 
     def __init__(self, unknown: int | None) -> None:
         self.unknown = unknown  # token of characters that the vocabulary lacks, if it has one
-        self._references = self._changed = self._beyond_space = self._with_unknown = 0
-        self._inputs = self._inputs_with_unknown = 0
+        self._counts = dict.fromkeys(COUNTED, 0)
         self._first: dict[str, str] = {}
 
     def add_input(self, ids: Collection[int]) -> None:
         """Count an input."""
-        self._inputs += 1
-        self._inputs_with_unknown += self._has_unknown(ids)
+        self._counts["inputs"] += 1
+        self._counts["inputs_with_unknown_tokens"] += self._has_unknown(ids)
 
     def add_reference(self, id_: str, reference: str, ids: Collection[int], decoded: str) -> None:
         """Count an example's reference, its tokens, and the text decoded of just these."""
-        self._references += 1
-        self._with_unknown += self._has_unknown(ids)
+        self._counts["references"] += 1
+        self._counts["references_with_unknown_tokens"] += self._has_unknown(ids)
         reference = reference.strip()
         if decoded == reference:
             return
-        self._changed += 1
-        self._beyond_space += decoded.split() != reference.split()
+        self._counts["references_changed"] += 1
+        self._counts["references_changed_beyond_space"] += decoded.split() != reference.split()
         if not self._first:
             # Both texts are quoted from shortly before they differ.
             pairs = zip(reference, decoded, strict=False)
@@ -42,15 +45,7 @@ class RoundTrip:
 
     def facts(self) -> dict[str, Any]:
         """Return counts, and the first changed reference with what it became."""
-        return {
-            "references": self._references,
-            "references_changed": self._changed,
-            "references_changed_beyond_space": self._beyond_space,
-            "references_with_unknown_tokens": self._with_unknown,
-            "inputs": self._inputs,
-            "inputs_with_unknown_tokens": self._inputs_with_unknown,
-            **self._first,
-        }
+        return {**self._counts, **self._first}
 
     def _has_unknown(self, ids: Collection[int]) -> bool:
         return self.unknown is not None and self.unknown in ids

@@ -13,18 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from longwatt.datasets.records import Record, read_records
-from longwatt.files import read_object, sha256
-from longwatt.provenance.artefacts import check_beside, read_artefact
+from longwatt.files import read_object
+from longwatt.provenance.artefacts import check_beside, digests, read_artefact
 from longwatt.provenance.stamps import write_json
+from longwatt.tokens import special_tokens
 from longwatt.tokens.round_trip import RoundTrip, round_trip_notes
-from longwatt.tokens.special_tokens import (
-    Ids,
-    SpecialTokens,
-    Tokenizer,
-    TokenizerError,
-    decode,
-    load_tokenizer,
-)
+from longwatt.tokens.special_tokens import Ids, SpecialTokens, Tokenizer, TokenizerError, decode
 
 # Snakemake's file in a folder that a rule declares; its time counts as the folder's.
 SNAKEMAKE_TIMESTAMP = ".snakemake_timestamp"
@@ -90,7 +84,7 @@ def _is_sound(tokens: Path, report: Path) -> bool:
     from datasets import load_from_disk
 
     facts = read_artefact(report, shared=True)
-    if _digests(tokens) != facts.get("sha256"):
+    if digests(tokens, tokens.rglob("*.arrow")) != facts.get("sha256"):
         return False
     try:
         return set(load_from_disk(str(tokens))) == set(facts["input_tokens"])
@@ -125,7 +119,7 @@ def _tokenize(records: Path, tokenizer_folder: Path, folder: Path) -> dict[str, 
     from datasets import DatasetDict, disable_progress_bars
 
     disable_progress_bars()
-    tokenizer = load_tokenizer(tokenizer_folder)
+    tokenizer = special_tokens.load_tokenizer(tokenizer_folder)
     tokenized, texts = {}, {}
     for split, pairs in groupby(read_records(records), key=itemgetter(0)):
         counted = RoundTrip(tokenizer.unk_token_id)
@@ -143,12 +137,8 @@ def _tokenize(records: Path, tokenizer_folder: Path, folder: Path) -> dict[str, 
             note for split, found in texts.items() for note in round_trip_notes(split, found)
         ],
         "bytes": sum(path.stat().st_size for path in folder.rglob("*.arrow")),
-        "sha256": _digests(folder),
+        "sha256": digests(folder, folder.rglob("*.arrow")),
     }
-
-
-def _digests(tokens: Path) -> dict[str, str]:
-    return {str(path.relative_to(tokens)): sha256(path) for path in sorted(tokens.rglob("*.arrow"))}
 
 
 def _tokenize_split(tokenizer: Tokenizer, records: Iterator[Record], counted: RoundTrip) -> Any:

@@ -20,29 +20,15 @@ from types import SimpleNamespace
 from typing import Any
 
 from longwatt.files import read_object
-from longwatt.hub.checkpoints import (
-    BPE,
-    CONFIG,
-    SENTENCEPIECE,
-    TOKENIZER,
-    TOKENIZER_SETTINGS,
-    WORDPIECE,
-)
+from longwatt.hub import checkpoints
+from longwatt.hub.checkpoints import BPE, CONFIG, SENTENCEPIECE, TOKENIZER, WORDPIECE
 from longwatt.tokens.special_tokens import Tokenizer
 
 # Kinds of model with a vocabulary of Pegasus' layout.
 PEGASUS = ("pegasus", "pegasus_x", "bigbird_pegasus")
 PEGASUS_OFFSET = 103  # ids before the pieces, for pretraining; BigBird-Pegasus says 0
 WAY_OUT = "save its tokenizer.json elsewhere and name that folder (kind: checkpoint, path: FOLDER)"
-TOKEN_ROLES = (
-    "bos_token",
-    "eos_token",
-    "unk_token",
-    "sep_token",
-    "pad_token",
-    "cls_token",
-    "mask_token",
-)
+TOKEN_ROLES = tuple(f"{role}_token" for role in ("bos", "eos", "unk", "sep", "pad", "cls", "mask"))
 # Share of all tokens. Libraries differ on rare characters; a wrong numbering differs everywhere.
 DIFFERING_TOKENS = 0.01
 Encode = Callable[[str], list[int]]
@@ -142,7 +128,7 @@ def _sentencepiece_file(folder: Path) -> Path | None:
 def _settings(folder: Path) -> dict[str, Any]:
     """Read the tokenizer's settings, with a special token given as its text."""
     said: dict[str, Any] = {}
-    for name in reversed(TOKENIZER_SETTINGS[:2]):
+    for name in reversed(checkpoints.TOKENIZER_SETTINGS[:2]):
         said |= read_object(folder / name)
     return {
         key: value.get("content", value) if isinstance(value, Mapping) else value
