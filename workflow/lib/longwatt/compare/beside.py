@@ -115,9 +115,7 @@ def sentences(
 
 
 def sections(
-    studies: Studies,
-    beside: Sequence[Differing],
-    outdated: Mapping[str, Sequence[str] | None],
+    studies: Studies, beside: Sequence[Differing], outdated: Mapping[str, Sequence[str] | None]
 ) -> list[Section]:
     """Show what else differs, and which results the studies would now make otherwise."""
     note = (

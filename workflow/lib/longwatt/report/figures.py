@@ -118,10 +118,7 @@ def drawings(table: pd.DataFrame, settings: Mapping[str, Any]) -> dict[str, Call
 
 
 def accuracy_against(
-    summary: pd.DataFrame,
-    cost: Cost,
-    titles: FigureTitles,
-    published: Published | None = None,
+    summary: pd.DataFrame, cost: Cost, titles: FigureTitles, published: Published | None = None
 ) -> Figure:
     """Draw score against one cost, a panel per dataset, a line per model.
 
@@ -139,10 +136,7 @@ def accuracy_against(
 
 
 def own_figure(
-    summary: pd.DataFrame,
-    figure: Mapping[str, Any],
-    titles: FigureTitles,
-    published: Published,
+    summary: pd.DataFrame, figure: Mapping[str, Any], titles: FigureTitles, published: Published
 ) -> Figure:
     """Draw a figure that a study names, a panel per dataset and cost.
 
@@ -266,11 +260,7 @@ def _scaled(cost: Cost, table: pd.DataFrame) -> Cost:
 
 
 def _draw_panel(
-    axis: Axes,
-    rows: pd.DataFrame,
-    panel: Panel,
-    styles: FigureStyles,
-    published: Published,
+    axis: Axes, rows: pd.DataFrame, panel: Panel, styles: FigureStyles, published: Published
 ) -> list[pd.DataFrame]:
     """Draw one panel without the lengths beside its points, and return its lines."""
     cost = panel.cost
