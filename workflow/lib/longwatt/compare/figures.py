@@ -51,15 +51,11 @@ QUANTITIES = {
 }
 
 
-def draw_all(
-    comparison: pd.DataFrame, studies: Studies, folder: Path, titles: StudyTitles
-) -> list[Path]:
-    """Write every figure of QUANTITIES as SVG and PNG, and return their paths."""
-    found: list[Path] = []
+def draw_all(comparison: pd.DataFrame, studies: Studies, folder: Path, titles: StudyTitles) -> None:
+    """Write every figure of QUANTITIES as SVG and PNG."""
     shown = drawable(titles)
     for name, quantity in QUANTITIES.items():
-        found += drawing.save(panels_against(comparison, studies, quantity, shown), folder / name)
-    return found
+        drawing.save(panels_against(comparison, studies, quantity, shown), folder / name)
 
 
 def panels_against(

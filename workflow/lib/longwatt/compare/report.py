@@ -9,27 +9,9 @@ from typing import Any
 
 import pandas as pd
 
-from longwatt.compare.beside import (
-    ACROSS,
-    MARK,
-    MARKED,
-    differing_beside,
-    differing_section,
-    notes_of_cell,
-    outdated_rows,
-    sections,
-    sentences,
-)
+from longwatt.compare import beside, pairing
 from longwatt.compare.figures import QUANTITIES, draw_all
-from longwatt.compare.pairing import (
-    NO_SCORE,
-    ONE_RUN,
-    PAIRED_BY,
-    Match,
-    compare_cells,
-    match,
-    read_results,
-)
+from longwatt.compare.pairing import NO_SCORE, ONE_RUN, PAIRED_BY, Match
 from longwatt.compare.ranking import ALL_CELLS, RANKED_WITHIN, Ranking, rankings, unscored
 from longwatt.compare.settings import ALIKE, Rulers, Studies, read_rulers
 from longwatt.energy import flags
@@ -37,19 +19,9 @@ from longwatt.files import sha256
 from longwatt.freshness.outdated import Stamps
 from longwatt.freshness.summaries import best_summary
 from longwatt.jobs.endings import DIVERGED
+from longwatt.layout import wording
 from longwatt.layout.pages import Picture, Section, Table, write_page
-from longwatt.layout.wording import (
-    ESTIMATED,
-    LISTED,
-    NA,
-    RANDOM_WEIGHTS,
-    beside_energy,
-    interval,
-    listed,
-    more_rows,
-    number,
-    with_interval,
-)
+from longwatt.layout.wording import ESTIMATED, NA, interval, listed, number, with_interval
 from longwatt.progress import say
 from longwatt.provenance.stamps import write_json
 from longwatt.results.summary import write_csv
@@ -103,23 +75,26 @@ def write_comparison(
         longwatt.compare.pairing.CompareError: a study has no summary, or no cell has a partner.
     """
     studies, in_force = (settings["study"], settings["against"]), stamps or {}
-    tables = {study: read_results(results, study) for study in studies}
-    found = match(*(tables[study] for study in studies))
-    comparison = compare_cells(results, studies, found, settings["scoring"])
+    tables = {study: pairing.read_results(results, study) for study in studies}
+    found = pairing.match(*(tables[study] for study in studies))
+    comparison = pairing.compare_cells(results, studies, found, settings["scoring"])
     pairs = [(pair.first, pair.second) for pair in found.pairs]
-    rulers, beside = read_rulers(results, studies, pairs), differing_beside(pairs)
+    rulers, unlike = read_rulers(results, studies, pairs), beside.differing_beside(pairs)
     known = [study for study in studies if study in in_force]
-    outdated = {one: outdated_rows(results, one, tables[one], in_force[one]) for one in known}
+    outdated = {
+        one: beside.outdated_rows(results, one, tables[one], in_force[one]) for one in known
+    }
     ranked = rankings(comparison)
     folder = results / studies[0] / "compare" / studies[1]
     write_csv(folder / "comparison.csv", comparison)
     write_csv(folder / "ranking.csv", ranking_table(ranked))
     write_csv(folder / "swaps.csv", swap_table(ranked))
     draw_all(comparison, studies, folder, settings["titles"])
-    told = sentences(studies, comparison, beside, outdated)
+    told = beside.sentences(studies, comparison, unlike, outdated)
     shown = comparison_page(studies, found, comparison, ranked, rulers, told)
     title = f"{studies[0]} and {studies[1]}"
-    write_page(folder / "comparison", title, [*shown, *sections(studies, beside, outdated)])
+    more = beside.sections(studies, unlike, outdated)
+    write_page(folder / "comparison", title, [*shown, *more])
     used = ((study, best_summary(results / study)[0]) for study in studies)
     digests = {study: sha256(path) for study, path in used if path}
     write_json(folder / "comparison.json", {"summary_sha256": digests, "provenance": provenance})
@@ -241,7 +216,7 @@ def comparison_page(
     comparison: pd.DataFrame,
     ranked: Sequence[Ranking],
     rulers: Rulers = ALIKE,
-    beside: Sequence[str] = (),
+    told: Sequence[str] = (),
 ) -> list[Section]:
     """Lay out comparison.md and comparison.html, with sentences of what else differs."""
     pictures = [Picture(f"{name}.svg", _caption(name, comparison)) for name in QUANTITIES]
@@ -253,7 +228,7 @@ def comparison_page(
     )
     words = ["dataset", "model", "budget", "protocol", "inference", "metric"]
     words += ["intervals of ratios", "note"]
-    marked = [MARKED] if comparison[list(ACROSS)].notna().any(axis=None) else []
+    marked = [beside.MARKED] if comparison[list(beside.ACROSS)].notna().any(axis=None) else []
     cells = Table(_pairs(studies, comparison), words)
     stamped = (
         "As the results themselves say it; axes of the grid are not repeated. A row for each pair "
@@ -261,11 +236,11 @@ def comparison_page(
     )
     title = "Settings that differ"
     return [
-        Section("", [*headlines(studies, found, comparison, ranked, rulers), *beside]),
+        Section("", [*headlines(studies, found, comparison, ranked, rulers), *told]),
         Section("Figures", pictures),
         Section("Cell by cell", [note, *marked, cells]),
         *_ranking_sections(studies, ranked, unscored(comparison)),
-        *differing_section(title, stamped, "setting", studies, rulers.differing),
+        *beside.differing_section(title, stamped, "setting", studies, rulers.differing),
         *_unmatched(studies, found),
     ]
 
@@ -305,12 +280,14 @@ def _pairs(studies: Studies, comparison: pd.DataFrame) -> list[dict[str, str]]:
 
 
 def _notes(row: PairRow) -> list[str]:
-    """List the caveats of a pair's trainings."""
+    """List the caveats of a pair's trainings, and how its machines differ."""
     found = {
-        RANDOM_WEIGHTS: "random" in (row["initialisation_a"], row["initialisation_b"]),
+        wording.RANDOM_WEIGHTS: "random" in (row["initialisation_a"], row["initialisation_b"]),
         DIVERGED: row["diverged_a"] or row["diverged_b"],
     }
-    return [*(note for note, needed in found.items() if needed), *notes_of_cell(row)]
+    across = {"training": row["train_across"], "inference": row["inference_across"]}
+    machines = (f"{part}: {words}" for part, words in across.items() if isinstance(words, str))
+    return [*(note for note, needed in found.items() if needed), *machines]
 
 
 def _both(row: PairRow, name: str) -> str:
@@ -338,12 +315,12 @@ def _with_interval(row: PairRow) -> str:
 def _ratio_text(row: PairRow, name: str) -> str:
     """Write a ratio with its interval, and beside one of energies or powers its caveats."""
     side = "inference_across" if name.startswith(INFERENCE) else "train_across"
-    mark = MARK if isinstance(row[side], str) and not pd.isna(row[name]) else ""
+    mark = beside.MARK if isinstance(row[side], str) and not pd.isna(row[name]) else ""
     text = with_interval(row[name], row[f"{name}_ci_low"], row[f"{name}_ci_high"], RATIO) + mark
     if name not in OF_ENERGY or text == NA:
         return text
     said = flags.union(row[f"train_energy_flags_{side}"] for side in "ab")
-    return text + beside_energy(bool(row["train_energy_estimated"]), said)
+    return text + wording.beside_energy(bool(row["train_energy_estimated"]), said)
 
 
 def ranking_table(ranked: Sequence[Ranking]) -> pd.DataFrame:
@@ -409,9 +386,9 @@ def _swaps(studies: Studies, ranked: Sequence[Ranking]) -> list[str | Table]:
             f"by ({studies[1]})": number(row["difference_b"], SCORE_FORMAT),
             "beyond the intervals": "yes, in both" if row["beyond_intervals"] else "no",
         }
-        for row in table.head(LISTED).to_dict("records")
+        for row in table.head(wording.LISTED).to_dict("records")
     ]
-    more = more_rows(table, "are in swaps.csv")
+    more = wording.more_rows(table, "are in swaps.csv")
     return ["Cells that change places, and by how much:", Table(rows, names), *more]
 
 

@@ -325,13 +325,7 @@ def _draw_line(axis: Axes, line: pd.DataFrame, style: FigureStyle) -> None:
     lost = line[line["diverged"]]
     axis.plot(lost["x"], lost["y"], zorder=4, **CROSSED)
     capped = line.dropna(subset=["ceiling"])
-    dashed: FigureStyle = {
-        "linestyle": "--",
-        "marker": "_",
-        "linewidth": 1.2,
-        "color": style["color"],
-    }
-    axis.plot(capped["x"], capped["ceiling"], **dashed)
+    axis.plot(capped["x"], capped["ceiling"], "_--", linewidth=1.2, color=style["color"])
 
 
 def _label(cost: Cost, known: pd.DataFrame) -> str:

@@ -104,10 +104,9 @@ def points_of_a_panel(panels: int) -> int:
 
 def read_part(cell: Path, name: str) -> PowerPart:
     """Read what was metered of one part of a cell."""
-    folder, curves = cell / name, dict[str, Curve]()
-    check_beside(folder / "energy.json", folder / "power.csv")
-    energy = read_artefact(folder / "energy.json")
-    curve = folder / "power.csv"
+    measured, curve = cell / name / "energy.json", cell / name / "power.csv"
+    check_beside(measured, curve)
+    energy, curves = read_artefact(measured), dict[str, Curve]()
     with read_from(curve), curve.open(encoding="utf-8", newline="") as stream:
         for row in csv.DictReader(stream):
             curves.setdefault(row["gpu"], []).append((float(row["seconds"]), float(row["mean_w"])))

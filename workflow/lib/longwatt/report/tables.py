@@ -21,17 +21,8 @@ from longwatt.report.batch_sizes_table import batch_sizes_table
 from longwatt.report.exits_table import early_exits, exit_columns
 from longwatt.report.published_table import published_scores
 from longwatt.report.settings_table import settings_in_force
-from longwatt.results import series as results_series
-from longwatt.results.series import (
-    CONFIDENCE,
-    SERIES,
-    EnergyUnit,
-    any_diverged,
-    energy_unit,
-    records,
-    series_name,
-    with_series,
-)
+from longwatt.results import series as points
+from longwatt.results.series import SERIES, EnergyUnit, records, with_series
 from longwatt.results.summary import read_summary
 from longwatt.study.report_items import EXITS_TABLE, PUBLISHED_ITEM, TABLE_KINDS
 
@@ -60,7 +51,7 @@ def readable(summary: pd.DataFrame, titles: Titles) -> pd.DataFrame:
 
     An estimated energy says so in its cell, and an unknown value is NA.
     """
-    unit = energy_unit(summary)
+    unit = points.energy_unit(summary)
     rows = [
         _row(row, titles, unit, _baselines(row, summary), more)
         for row, more in zip(records(summary), exit_columns(summary), strict=True)
@@ -79,7 +70,7 @@ def scores_by_length(summary: pd.DataFrame, titles: Titles) -> pd.DataFrame:
         rows.append(
             {
                 "dataset": titles.get(dataset, dataset),
-                "model": series_name(tuple(series), titles, table),
+                "model": points.series_name(tuple(series), titles, table),
                 "metric": group["score_name"].iloc[0],
                 **{str(length): _score(found) for length, found in by_length.items()},
                 **_baselines(group.iloc[0], table),
@@ -90,7 +81,7 @@ def scores_by_length(summary: pd.DataFrame, titles: Titles) -> pd.DataFrame:
 
 def energies_table(summary: pd.DataFrame, titles: Titles) -> pd.DataFrame:
     """Tabulate the energy of training and inference as text, a row per cell and point."""
-    unit = energy_unit(summary)
+    unit = points.energy_unit(summary)
     return _without_alike(
         pd.DataFrame([_energy_row(row, titles, unit) for row in records(summary)])
     )
@@ -198,7 +189,7 @@ def _row(
     row: Row, titles: Titles, unit: EnergyUnit, baselines: Titles, exits: Titles
 ) -> dict[str, str]:
     confidence = row["score_confidence"]
-    confidence = CONFIDENCE if pd.isna(confidence) else float(confidence)
+    confidence = points.CONFIDENCE if pd.isna(confidence) else float(confidence)
     return {
         **_cell(row, titles, random_weights(row["initialisation"] == "random", brackets=True)),
         "metric": row["score_name"],
@@ -221,10 +212,8 @@ def _row(
 def _score(group: pd.DataFrame) -> str:
     if group.empty:
         return ""
-    mark = f", {DIVERGED}" if any_diverged(group) else ""
-    return (
-        f"{number(group['score'].mean())} ({interval(*results_series.mean_interval(group))}){mark}"
-    )
+    mark = f", {DIVERGED}" if points.any_diverged(group) else ""
+    return f"{number(group['score'].mean())} ({interval(*points.mean_interval(group))}){mark}"
 
 
 def _dataset(
