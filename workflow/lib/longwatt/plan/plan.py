@@ -70,6 +70,11 @@ class Bill:
     gpu_cost: float | None
     co2e_kg: float | None
 
+    @property
+    def device_hours(self) -> float:
+        """Hours of all devices, a job on the CPU being on one."""
+        return self.gpu_hours + self.cpu_hours
+
     @classmethod
     def of(
         cls, parts: Sequence[CellPart], prices: Mapping[str, Any], at_most: bool = False
