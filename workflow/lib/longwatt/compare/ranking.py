@@ -78,8 +78,7 @@ def unscored(comparison: pd.DataFrame) -> pd.DataFrame:
 
 
 def _ranking(scope: str, group: tuple[str, ...], cells: pd.DataFrame) -> Ranking:
-    scores = cells[["score_a", "score_b"]]
-    ranks = scores.rank(ascending=False, method="min").astype(int)
+    ranks = cells[["score_a", "score_b"]].rank(ascending=False, method="min").astype(int)
     ranked = cells.assign(rank_a=ranks["score_a"], rank_b=ranks["score_b"])
     ranked = ranked.sort_values(["rank_a", "cell_a"])
     tau = kendall_tau(ranked["score_a"], ranked["score_b"])

@@ -92,9 +92,8 @@ def write_comparison(
     draw_all(comparison, studies, folder, settings["titles"])
     told = beside.sentences(studies, comparison, unlike, outdated)
     shown = comparison_page(studies, found, comparison, ranked, rulers, told)
-    title = f"{studies[0]} and {studies[1]}"
     more = beside.sections(studies, unlike, outdated)
-    write_page(folder / "comparison", title, [*shown, *more])
+    write_page(folder / "comparison", " and ".join(studies), [*shown, *more])
     used = ((study, best_summary(results / study)[0]) for study in studies)
     digests = {study: sha256(path) for study, path in used if path}
     write_json(folder / "comparison.json", {"summary_sha256": digests, "provenance": provenance})
@@ -146,9 +145,8 @@ def _caveats(comparison: pd.DataFrame) -> list[str]:
 def _other_settings(rulers: Rulers) -> list[str]:
     """Say in which settings the studies differ beside the axes, as far as artefacts say."""
     named = [str(each) for each in rulers.differing]
-    rest = (
-        f", and {len(named) - NAMED_SETTINGS} more (below)" if len(named) > NAMED_SETTINGS else ""
-    )
+    more = len(named) - NAMED_SETTINGS
+    rest = f", and {more} more (below)" if more > 0 else ""
     lines = [f"They also differ in: {', '.join(named[:NAMED_SETTINGS])}{rest}."] if named else []
     unknown = (
         f"Of {rulers.unknown} pairs the results do not say with what settings they were made and "
@@ -169,9 +167,8 @@ def _scores(comparison: pd.DataFrame) -> str:
     beyond = int(((known["difference_ci_low"] > 0) | (known["difference_ci_high"] < 0)).sum())
     span = interval(values.min(), values.max(), DIFFERENCE_FORMAT)
     return (
-        f"Score: median {number(values.median(), DIFFERENCE_FORMAT)}, from {span}; the interval of "
-        f"the "
-        f"difference leaves out 0 in {beyond} of {len(known)} pairs{more}."
+        f"Score: median {number(values.median(), DIFFERENCE_FORMAT)}, from {span}; the "
+        f"interval of the difference leaves out 0 in {beyond} of {len(known)} pairs{more}."
     )
 
 
@@ -263,18 +260,17 @@ def _pairs(studies: Studies, comparison: pd.DataFrame) -> list[dict[str, str]]:
     rows = []
     for row in comparison.to_dict("records"):
         scores = {study: _score(row, side) for study, side in zip(studies, "ab", strict=True)}
-        rows.append(
-            {
-                **{axis: _either(row, axis) for axis in shown},
-                "metric": _either(row, "score_name"),
-                **scores,
-                "difference": _with_interval(row),
-                **{title: _both(row, name) for name, title in labels.items()},
-                **{title: _ratio_text(row, name) for name, (_, title) in RATIO_TITLES.items()},
-                "intervals of ratios": row["ratio_interval"],
-                "note": "; ".join(_notes(row)),
-            }
-        )
+        texts = {
+            **{axis: _either(row, axis) for axis in shown},
+            "metric": _either(row, "score_name"),
+            **scores,
+            "difference": _with_interval(row),
+            **{title: _both(row, name) for name, title in labels.items()},
+            **{title: _ratio_text(row, name) for name, (_, title) in RATIO_TITLES.items()},
+            "intervals of ratios": row["ratio_interval"],
+            "note": "; ".join(_notes(row)),
+        }
+        rows.append(texts)
     noted = any(row["note"] for row in rows)
     return [{name: text for name, text in row.items() if noted or name != "note"} for row in rows]
 

@@ -141,7 +141,8 @@ def _pretrained(stages: Stages, counts: Mapping[str, int]) -> Share:
     models, foretold = stages.study["models"], dict[str, float]()
     cached: dict[tuple[str, str], int] = {}  # several models can begin as one
     for key, name in stages.models.items():
-        foretold[f"models/{key}"] = whole = counts.get(name, 0) * WEIGHT_BYTES
+        whole = counts.get(name, 0) * WEIGHT_BYTES
+        foretold[f"models/{key}"] = whole
         if models[name].get("repository"):
             cached[models[name]["repository"], models[name]["revision"]] = whole
     assumed = "weights in fp32; twice if from a hub, whose cache keeps a copy"

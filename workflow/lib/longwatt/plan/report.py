@@ -474,10 +474,10 @@ def _lengths(plan: Plan) -> list[dict[str, str]]:
 def _depths(plan: Plan) -> list[dict[str, str]]:
     """Make a row for every model with exits and every mean number of layers."""
     counted = Counter(
-        _depth(plan, name, point)
+        _depth(plan, name, point, rule)
         for name in plan.stages.with_exits
         for point in plan.stages.points(name)
-        if _exit_rule(plan, name, point) is not None
+        if (rule := plan.stages.predict(name, point).settings["inference"].get("exit")) is not None
     )
     return [
         _fact(
@@ -489,18 +489,12 @@ def _depths(plan: Plan) -> list[dict[str, str]]:
     ]
 
 
-def _exit_rule(plan: Plan, name: str, point: str) -> Mapping[str, Any] | None:
-    settings = plan.stages.predict(name, point).settings["inference"]
-    found: Mapping[str, Any] | None = settings.get("exit")
-    return found
-
-
-def _depth(plan: Plan, name: str, point: str) -> tuple[str, float, str]:
-    """Return a model, the layers of a mean example, and their source."""
+def _depth(plan: Plan, name: str, point: str, rule: Mapping[str, Any]) -> tuple[str, float, str]:
+    """Return a model, the layers of a mean example that leaves by a rule, and their source."""
     runtimes, cell = plan.runtimes, plan.stages.cells[name]
     shape, share = runtimes.shapes[cell.model], runtimes.measured_depth(name, f"predict/{point}")
     source = ASSUMED_EXITS if share is None else MEASURED_EXITS
-    share = shape.depth(_exit_rule(plan, name, point)) if share is None else share
+    share = shape.depth(rule) if share is None else share
     return cell.model, share * shape.encoder_layers, source
 
 
@@ -543,10 +537,8 @@ def _data_source(plan: Plan, name: str) -> str:
 def _batches(plan: Plan) -> list[dict[str, str]]:
     """List the largest batches, found by probes or assumed."""
     stages, what, unit = plan.stages, "the largest batch that fits", "examples a device"
-    batches = {
-        n: stages.finetune(n).settings["budget"]["per_device_batch_size"] for n in stages.cells
-    }
-    asked = [name for name, batch in batches.items() if batch == LARGEST]
+    budgets = {name: stages.finetune(name).settings["budget"] for name in stages.cells}
+    asked = [name for name, own in budgets.items() if own["per_device_batch_size"] == LARGEST]
     sizes = [size for name in asked if (size := plan.runtimes.largest_batch(name)) is not None]
     untried, rows = len(asked) - len(sizes), []
     if sizes:
@@ -574,10 +566,7 @@ def _powers(plan: Plan) -> list[dict[str, str]]:
 
 def _error(plan: Plan) -> Section:
     """Compare predictions with what was measured."""
-    rows, missing = [], []
-    for study, found in plan.misses.items():
-        rows += [_miss(study, miss) for miss in found]
-        missing += [] if found else [study]
+    rows = [_miss(study, miss) for study, found in plan.misses.items() for miss in found]
     text = (
         "Cells that were measured, each foretold without its own measurement: how many times too "
         "long or too short. Scaled are predictions scaled by the study's other measured cells "
@@ -585,7 +574,7 @@ def _error(plan: Plan) -> Section:
         "which hold while nothing of a study is measured."
     )
     gaps = []
-    for study in missing:
+    for study in (name for name, found in plan.misses.items() if not found):
         stale = plan.stale and study == plan.stages.study_id
         where = "with the settings and code in force" if stale else "on this machine"
         gaps.append(f"{study}: nothing measured {where}{TRY_DEMO if study == DEMO else ''}.")

@@ -147,7 +147,7 @@ def own_figure(
         published: a study's `published`, or an empty mapping.
     """
     there = plotted.comparable(summary)
-    rows = [shows(figure, {str(k): v for k, v in row.items()}) for row in there.to_dict("records")]
+    rows = [shows(figure, row) for row in plotted.records(there)]
     table, names = with_series(there[rows]), figure["datasets"]
     costs = [_scaled(_in_unit(named_cost(name), summary), table) for name in figure["costs"]]
     called_ = {name: titles.get(name, name) if len(names) > 1 else "" for name in names}

@@ -41,10 +41,8 @@ def published_scores(
         row = _head(points[0], published, titles)
         for name in budgets:
             texts = _beside(by_budget[name], published, batches) if name in by_budget else {}
-            row |= {
-                (titles.get(name, name), column): texts.get(column, "")
-                for column in PUBLISHED_COLUMNS
-            }
+            title = titles.get(name, name)
+            row |= {(title, column): texts.get(column, "") for column in PUBLISHED_COLUMNS}
         rows.append(row)
     table = _without_alike(pd.DataFrame(rows))
     return captioned(grouped(table), caption_of(table))
