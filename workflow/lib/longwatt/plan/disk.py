@@ -131,9 +131,8 @@ def _tokens(stages: Stages, model: RuntimeModel) -> Share:
         f"tokenized/{dataset}/{tokenizer}": _token_bytes(model.data[stages.datasets[dataset]])
         for dataset, tokenizer in stages.pairs()
     }
-    return _folders(
-        "tokens", foretold, f"{TOKENS_PER_WORD} tokens a word, {TOKEN_BYTES} bytes each"
-    )
+    lengths = f"{TOKENS_PER_WORD} tokens a word, {TOKEN_BYTES} bytes each"
+    return _folders("tokens", foretold, lengths)
 
 
 def _pretrained(stages: Stages, counts: Mapping[str, int]) -> Share:

@@ -112,9 +112,7 @@ class Powers:
             if watts:
                 sources = [row.get(f"{PREFIX[trains]}_energy_source", "") for row in found]
                 word = "estimated" if "estimate" in sources else MEASURED_BASIS
-                texts = (row.get(f"{PREFIX[trains]}_energy_flags", "") for row in found)
-                flagged = ", ".join(flags.union(text for text in texts if text != NA))
-                said = f", flagged {flagged}" if flagged else ""
+                said = _flagged([row.get(f"{PREFIX[trains]}_energy_flags", "") for row in found])
                 rows = f"{len(watts)} rows ({' and '.join(names)})"
                 return Power(statistics.fmean(watts), f"{word} of {rows}{said}")
         return self._declared(cell.budget)
@@ -129,6 +127,11 @@ class Powers:
             return Power(self.cores * self.watts_per_core, source)
         missing = f"budgets.{budget}.watts_per_gpu" if gpus else "watts_per_core"
         return Power(None, f"unknown: nothing measured and no {missing}")
+
+
+def _flagged(texts: Sequence[str]) -> str:
+    found = flags.union(text for text in texts if text != NA)
+    return f", flagged {', '.join(found)}" if found else ""
 
 
 def foretell(

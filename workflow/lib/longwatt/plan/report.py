@@ -490,7 +490,7 @@ def _depths(plan: Plan) -> list[dict[str, str]]:
 
 
 def _depth(plan: Plan, name: str, point: str, rule: Mapping[str, Any]) -> tuple[str, float, str]:
-    """Return a model, the layers of a mean example that leaves by a rule, and their source."""
+    """Return a model, the layers that a rule's mean example runs, and their source."""
     runtimes, cell = plan.runtimes, plan.stages.cells[name]
     shape, share = runtimes.shapes[cell.model], runtimes.measured_depth(name, f"predict/{point}")
     source = ASSUMED_EXITS if share is None else MEASURED_EXITS
