@@ -183,7 +183,7 @@ def test_pairs_across_devices_are_marked_and_all_that_differs_stands_in_a_table(
         "Not what a would make now: 1 of its results" in told[2]
         and "its file is not here" in told[3]
     )
-    text = markdown("t", comparison_page(STUDIES, found, comparison, [], beside=told))
+    text = markdown("t", comparison_page(STUDIES, found, comparison, [], told=told))
     assert (
         f"1\\{MARK}" in text
         and "training: other devices; inference: other devices, other thread counts" in text

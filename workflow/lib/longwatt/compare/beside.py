@@ -115,9 +115,7 @@ def sentences(
 
 
 def sections(
-    studies: Studies,
-    beside: Sequence[Differing],
-    outdated: Mapping[str, Sequence[str] | None],
+    studies: Studies, beside: Sequence[Differing], outdated: Mapping[str, Sequence[str] | None]
 ) -> list[Section]:
     """Show what else differs, and which results the studies would now make otherwise."""
     note = (
@@ -145,9 +143,3 @@ def differing_section(
         return []
     more = more_rows(rows, "rows are left out")
     return [Section(title, [note, Table(rows[:LISTED], [column, *studies]), *more])]
-
-
-def notes_of_cell(row: Mapping[Any, Any]) -> list[str]:
-    """Say beside a pair how the machines of its two sides differ."""
-    parts = {"training": row.get("train_across"), "inference": row.get("inference_across")}
-    return [f"{part}: {words}" for part, words in parts.items() if isinstance(words, str)]

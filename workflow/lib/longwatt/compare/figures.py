@@ -51,22 +51,15 @@ QUANTITIES = {
 }
 
 
-def draw_all(
-    comparison: pd.DataFrame, studies: Studies, folder: Path, titles: StudyTitles
-) -> list[Path]:
-    """Write every figure of QUANTITIES as SVG and PNG, and return their paths."""
-    found: list[Path] = []
+def draw_all(comparison: pd.DataFrame, studies: Studies, folder: Path, titles: StudyTitles) -> None:
+    """Write every figure of QUANTITIES as SVG and PNG."""
     shown = drawable(titles)
     for name, quantity in QUANTITIES.items():
-        found += drawing.save(panels_against(comparison, studies, quantity, shown), folder / name)
-    return found
+        drawing.save(panels_against(comparison, studies, quantity, shown), folder / name)
 
 
 def panels_against(
-    comparison: pd.DataFrame,
-    studies: Studies,
-    quantity: Quantity,
-    titles: StudyTitles,
+    comparison: pd.DataFrame, studies: Studies, quantity: Quantity, titles: StudyTitles
 ) -> Figure:
     """Draw the second study's values over the first's, with lines of equal values or ratios.
 
@@ -103,11 +96,7 @@ def _styles(comparison: pd.DataFrame) -> dict[tuple[str, str], dict[str, Any]]:
 
 
 def _panel(
-    axis: Axes,
-    panel: pd.DataFrame,
-    studies: Studies,
-    quantity: Quantity,
-    styles: PanelStyles,
+    axis: Axes, panel: pd.DataFrame, studies: Studies, quantity: Quantity, styles: PanelStyles
 ) -> list[pd.DataFrame]:
     """Draw one panel without the lengths at its points, and return its lines."""
     known = panel.dropna(subset=[f"{quantity.column}_a", f"{quantity.column}_b"])
@@ -177,11 +166,7 @@ def _ratio_lines(axis: Axes) -> None:
 
 
 def _legend(
-    figure: Figure,
-    comparison: pd.DataFrame,
-    styles: PanelStyles,
-    titles: StudyTitles,
-    count: int,
+    figure: Figure, comparison: pd.DataFrame, styles: PanelStyles, titles: StudyTitles, count: int
 ) -> None:
     models, budgets = (list(dict.fromkeys(names)) for names in zip(*styles, strict=True))
     is_random = (comparison[["initialisation_a", "initialisation_b"]] == "random").any(axis=1)

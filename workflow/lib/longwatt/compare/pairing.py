@@ -18,6 +18,7 @@ from longwatt.compare.beside import across
 from longwatt.compare.settings import Studies
 from longwatt.energy import flags
 from longwatt.freshness.summaries import NO_ORIGINS, best_summary
+from longwatt.layout.wording import plain
 from longwatt.metrics.resampling import Interval, Resampling, Scores
 from longwatt.metrics.score_intervals import OVER_SEEDS, paired_difference
 from longwatt.metrics.seed_intervals import of_difference, over_seeds
@@ -134,7 +135,8 @@ def match(first: pd.DataFrame, second: pd.DataFrame) -> Match:
     keys = shared if "inference" in shared else [*shared, POINT_COLUMN]
     groups = [dict(list(table.groupby(keys, sort=False))) for table in (first, second)]
     both = [key for key in groups[0] if key in groups[1]]
-    unclear = {key for key in both if any(_configurations(own[key]) > 1 for own in groups)}
+    kinds = {key: [own[key][list(PAIRED_BY)].drop_duplicates() for own in groups] for key in both}
+    unclear = {key for key, own in kinds.items() if any(len(different) > 1 for different in own)}
     pairs = [_same_seeds(groups[0][key], groups[1][key]) for key in both if key not in unclear]
     if not pairs:
         raise CompareError(_nothing_in_common(first, second, differing, bool(unclear)))
@@ -150,23 +152,13 @@ def match(first: pd.DataFrame, second: pd.DataFrame) -> Match:
 def _points(table: pd.DataFrame) -> pd.Series[str]:
     """Return every row's exit rule and batch size as one text, or an empty one."""
     parts = table[list(POINT_SETTINGS)].to_dict("records")
-    texts = [" ".join(map(_plain, row.values())).strip() for row in parts]
+    known = (["" if pd.isna(value) else plain(value) for value in row.values()] for row in parts)
+    texts = [" ".join(words).strip() for words in known]
     return pd.Series(texts, table.index, dtype=str, name=POINT_COLUMN)
-
-
-def _plain(value: Any) -> str:
-    """Write a value, alike whether its column has gaps or not: 2 is 2.0."""
-    if pd.isna(value):
-        return ""
-    return value if isinstance(value, str) else f"{value:g}"
 
 
 def _values(table: pd.DataFrame, axis: str) -> list[str]:
     return [str(value) for value in dict.fromkeys(table[axis])]
-
-
-def _configurations(rows: pd.DataFrame) -> int:
-    return len(rows[list(PAIRED_BY)].drop_duplicates())
 
 
 def _same_seeds(first: pd.DataFrame, second: pd.DataFrame) -> Pair:

@@ -7,6 +7,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 ALL_CELLS = "all cells"
@@ -77,8 +78,7 @@ def unscored(comparison: pd.DataFrame) -> pd.DataFrame:
 
 
 def _ranking(scope: str, group: tuple[str, ...], cells: pd.DataFrame) -> Ranking:
-    scores = cells[["score_a", "score_b"]]
-    ranks = scores.rank(ascending=False, method="min").astype(int)
+    ranks = cells[["score_a", "score_b"]].rank(ascending=False, method="min").astype(int)
     ranked = cells.assign(rank_a=ranks["score_a"], rank_b=ranks["score_b"])
     ranked = ranked.sort_values(["rank_a", "cell_a"])
     tau = kendall_tau(ranked["score_a"], ranked["score_b"])
@@ -87,15 +87,9 @@ def _ranking(scope: str, group: tuple[str, ...], cells: pd.DataFrame) -> Ranking
 
 def kendall_tau(first: pd.Series[float], second: pd.Series[float]) -> float:
     """Return Kendall's tau-b of two sequences of equal length, NaN where one has no order."""
-    pairs = list(itertools.combinations(zip(first, second, strict=True), 2))
-    signs = [(_sign(a[0] - b[0]), _sign(a[1] - b[1])) for a, b in pairs]
-    agreement = sum(x * y for x, y in signs)
-    scale = math.sqrt(sum(x != 0 for x, _ in signs) * sum(y != 0 for _, y in signs))
-    return agreement / scale if scale else math.nan
-
-
-def _sign(value: float) -> int:
-    return (value > 0) - (value < 0)
+    x, y = (np.sign(np.subtract.outer(scores, scores)) for scores in map(np.array, (first, second)))
+    scale = math.sqrt(np.count_nonzero(x) * np.count_nonzero(y))
+    return float((x * y).sum()) / scale if scale else math.nan
 
 
 def _swaps(cells: pd.DataFrame) -> list[Swap]:

@@ -9,27 +9,9 @@ from typing import Any
 
 import pandas as pd
 
-from longwatt.compare.beside import (
-    ACROSS,
-    MARK,
-    MARKED,
-    differing_beside,
-    differing_section,
-    notes_of_cell,
-    outdated_rows,
-    sections,
-    sentences,
-)
+from longwatt.compare import beside, pairing
 from longwatt.compare.figures import QUANTITIES, draw_all
-from longwatt.compare.pairing import (
-    NO_SCORE,
-    ONE_RUN,
-    PAIRED_BY,
-    Match,
-    compare_cells,
-    match,
-    read_results,
-)
+from longwatt.compare.pairing import NO_SCORE, ONE_RUN, PAIRED_BY, Match
 from longwatt.compare.ranking import ALL_CELLS, RANKED_WITHIN, Ranking, rankings, unscored
 from longwatt.compare.settings import ALIKE, Rulers, Studies, read_rulers
 from longwatt.energy import flags
@@ -37,19 +19,9 @@ from longwatt.files import sha256
 from longwatt.freshness.outdated import Stamps
 from longwatt.freshness.summaries import best_summary
 from longwatt.jobs.endings import DIVERGED
+from longwatt.layout import wording
 from longwatt.layout.pages import Picture, Section, Table, write_page
-from longwatt.layout.wording import (
-    ESTIMATED,
-    LISTED,
-    NA,
-    RANDOM_WEIGHTS,
-    beside_energy,
-    interval,
-    listed,
-    more_rows,
-    number,
-    with_interval,
-)
+from longwatt.layout.wording import ESTIMATED, NA, interval, listed, number, with_interval
 from longwatt.progress import say
 from longwatt.provenance.stamps import write_json
 from longwatt.results.summary import write_csv
@@ -103,23 +75,25 @@ def write_comparison(
         longwatt.compare.pairing.CompareError: a study has no summary, or no cell has a partner.
     """
     studies, in_force = (settings["study"], settings["against"]), stamps or {}
-    tables = {study: read_results(results, study) for study in studies}
-    found = match(*(tables[study] for study in studies))
-    comparison = compare_cells(results, studies, found, settings["scoring"])
+    tables = {study: pairing.read_results(results, study) for study in studies}
+    found = pairing.match(*(tables[study] for study in studies))
+    comparison = pairing.compare_cells(results, studies, found, settings["scoring"])
     pairs = [(pair.first, pair.second) for pair in found.pairs]
-    rulers, beside = read_rulers(results, studies, pairs), differing_beside(pairs)
+    rulers, unlike = read_rulers(results, studies, pairs), beside.differing_beside(pairs)
     known = [study for study in studies if study in in_force]
-    outdated = {one: outdated_rows(results, one, tables[one], in_force[one]) for one in known}
+    outdated = {
+        one: beside.outdated_rows(results, one, tables[one], in_force[one]) for one in known
+    }
     ranked = rankings(comparison)
     folder = results / studies[0] / "compare" / studies[1]
     write_csv(folder / "comparison.csv", comparison)
     write_csv(folder / "ranking.csv", ranking_table(ranked))
     write_csv(folder / "swaps.csv", swap_table(ranked))
     draw_all(comparison, studies, folder, settings["titles"])
-    told = sentences(studies, comparison, beside, outdated)
+    told = beside.sentences(studies, comparison, unlike, outdated)
     shown = comparison_page(studies, found, comparison, ranked, rulers, told)
-    title = f"{studies[0]} and {studies[1]}"
-    write_page(folder / "comparison", title, [*shown, *sections(studies, beside, outdated)])
+    more = beside.sections(studies, unlike, outdated)
+    write_page(folder / "comparison", " and ".join(studies), [*shown, *more])
     used = ((study, best_summary(results / study)[0]) for study in studies)
     digests = {study: sha256(path) for study, path in used if path}
     write_json(folder / "comparison.json", {"summary_sha256": digests, "provenance": provenance})
@@ -171,9 +145,8 @@ def _caveats(comparison: pd.DataFrame) -> list[str]:
 def _other_settings(rulers: Rulers) -> list[str]:
     """Say in which settings the studies differ beside the axes, as far as artefacts say."""
     named = [str(each) for each in rulers.differing]
-    rest = (
-        f", and {len(named) - NAMED_SETTINGS} more (below)" if len(named) > NAMED_SETTINGS else ""
-    )
+    more = len(named) - NAMED_SETTINGS
+    rest = f", and {more} more (below)" if more > 0 else ""
     lines = [f"They also differ in: {', '.join(named[:NAMED_SETTINGS])}{rest}."] if named else []
     unknown = (
         f"Of {rulers.unknown} pairs the results do not say with what settings they were made and "
@@ -194,9 +167,8 @@ def _scores(comparison: pd.DataFrame) -> str:
     beyond = int(((known["difference_ci_low"] > 0) | (known["difference_ci_high"] < 0)).sum())
     span = interval(values.min(), values.max(), DIFFERENCE_FORMAT)
     return (
-        f"Score: median {number(values.median(), DIFFERENCE_FORMAT)}, from {span}; the interval of "
-        f"the "
-        f"difference leaves out 0 in {beyond} of {len(known)} pairs{more}."
+        f"Score: median {number(values.median(), DIFFERENCE_FORMAT)}, from {span}; the "
+        f"interval of the difference leaves out 0 in {beyond} of {len(known)} pairs{more}."
     )
 
 
@@ -241,7 +213,7 @@ def comparison_page(
     comparison: pd.DataFrame,
     ranked: Sequence[Ranking],
     rulers: Rulers = ALIKE,
-    beside: Sequence[str] = (),
+    told: Sequence[str] = (),
 ) -> list[Section]:
     """Lay out comparison.md and comparison.html, with sentences of what else differs."""
     pictures = [Picture(f"{name}.svg", _caption(name, comparison)) for name in QUANTITIES]
@@ -253,7 +225,7 @@ def comparison_page(
     )
     words = ["dataset", "model", "budget", "protocol", "inference", "metric"]
     words += ["intervals of ratios", "note"]
-    marked = [MARKED] if comparison[list(ACROSS)].notna().any(axis=None) else []
+    marked = [beside.MARKED] if comparison[list(beside.ACROSS)].notna().any(axis=None) else []
     cells = Table(_pairs(studies, comparison), words)
     stamped = (
         "As the results themselves say it; axes of the grid are not repeated. A row for each pair "
@@ -261,11 +233,11 @@ def comparison_page(
     )
     title = "Settings that differ"
     return [
-        Section("", [*headlines(studies, found, comparison, ranked, rulers), *beside]),
+        Section("", [*headlines(studies, found, comparison, ranked, rulers), *told]),
         Section("Figures", pictures),
         Section("Cell by cell", [note, *marked, cells]),
         *_ranking_sections(studies, ranked, unscored(comparison)),
-        *differing_section(title, stamped, "setting", studies, rulers.differing),
+        *beside.differing_section(title, stamped, "setting", studies, rulers.differing),
         *_unmatched(studies, found),
     ]
 
@@ -288,29 +260,30 @@ def _pairs(studies: Studies, comparison: pd.DataFrame) -> list[dict[str, str]]:
     rows = []
     for row in comparison.to_dict("records"):
         scores = {study: _score(row, side) for study, side in zip(studies, "ab", strict=True)}
-        rows.append(
-            {
-                **{axis: _either(row, axis) for axis in shown},
-                "metric": _either(row, "score_name"),
-                **scores,
-                "difference": _with_interval(row),
-                **{title: _both(row, name) for name, title in labels.items()},
-                **{title: _ratio_text(row, name) for name, (_, title) in RATIO_TITLES.items()},
-                "intervals of ratios": row["ratio_interval"],
-                "note": "; ".join(_notes(row)),
-            }
-        )
+        texts = {
+            **{axis: _either(row, axis) for axis in shown},
+            "metric": _either(row, "score_name"),
+            **scores,
+            "difference": _with_interval(row),
+            **{title: _both(row, name) for name, title in labels.items()},
+            **{title: _ratio_text(row, name) for name, (_, title) in RATIO_TITLES.items()},
+            "intervals of ratios": row["ratio_interval"],
+            "note": "; ".join(_notes(row)),
+        }
+        rows.append(texts)
     noted = any(row["note"] for row in rows)
     return [{name: text for name, text in row.items() if noted or name != "note"} for row in rows]
 
 
 def _notes(row: PairRow) -> list[str]:
-    """List the caveats of a pair's trainings."""
+    """List the caveats of a pair's trainings, and how its machines differ."""
     found = {
-        RANDOM_WEIGHTS: "random" in (row["initialisation_a"], row["initialisation_b"]),
+        wording.RANDOM_WEIGHTS: "random" in (row["initialisation_a"], row["initialisation_b"]),
         DIVERGED: row["diverged_a"] or row["diverged_b"],
     }
-    return [*(note for note, needed in found.items() if needed), *notes_of_cell(row)]
+    across = {"training": row["train_across"], "inference": row["inference_across"]}
+    machines = (f"{part}: {words}" for part, words in across.items() if isinstance(words, str))
+    return [*(note for note, needed in found.items() if needed), *machines]
 
 
 def _both(row: PairRow, name: str) -> str:
@@ -338,12 +311,12 @@ def _with_interval(row: PairRow) -> str:
 def _ratio_text(row: PairRow, name: str) -> str:
     """Write a ratio with its interval, and beside one of energies or powers its caveats."""
     side = "inference_across" if name.startswith(INFERENCE) else "train_across"
-    mark = MARK if isinstance(row[side], str) and not pd.isna(row[name]) else ""
+    mark = beside.MARK if isinstance(row[side], str) and not pd.isna(row[name]) else ""
     text = with_interval(row[name], row[f"{name}_ci_low"], row[f"{name}_ci_high"], RATIO) + mark
     if name not in OF_ENERGY or text == NA:
         return text
     said = flags.union(row[f"train_energy_flags_{side}"] for side in "ab")
-    return text + beside_energy(bool(row["train_energy_estimated"]), said)
+    return text + wording.beside_energy(bool(row["train_energy_estimated"]), said)
 
 
 def ranking_table(ranked: Sequence[Ranking]) -> pd.DataFrame:
@@ -409,9 +382,9 @@ def _swaps(studies: Studies, ranked: Sequence[Ranking]) -> list[str | Table]:
             f"by ({studies[1]})": number(row["difference_b"], SCORE_FORMAT),
             "beyond the intervals": "yes, in both" if row["beyond_intervals"] else "no",
         }
-        for row in table.head(LISTED).to_dict("records")
+        for row in table.head(wording.LISTED).to_dict("records")
     ]
-    more = more_rows(table, "are in swaps.csv")
+    more = wording.more_rows(table, "are in swaps.csv")
     return ["Cells that change places, and by how much:", Table(rows, names), *more]
 
 

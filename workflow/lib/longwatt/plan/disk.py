@@ -6,7 +6,7 @@ Sizes are looked up where files are there, and foretold from the settings elsewh
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from longwatt.disk_space import GIB
@@ -61,12 +61,9 @@ def parameters_of(model: RuntimeModel) -> Parameters:
     for name, config in known.items():
         family, exits = entries[name]["family"], entries[name].get("exits")
         # The kind of model is assumed where a configuration names none.
-        kind = (
-            {"model_type": "bert", **BERT_LARGE}
-            if family == EXITS_FAMILY
-            else {"model_type": "bart"}
-        )
-        whole_config = {**({} if config.get("model_type") else kind), **config}
+        bert = {"model_type": "bert", **BERT_LARGE}
+        kind = bert if family == EXITS_FAMILY else {"model_type": "bart"}
+        whole_config = config if config.get("model_type") else {**kind, **config}
         same = {"family": family, "config": whole_config, "labels": UNKNOWN_LABELS}
         asked += [{**same, "exits": exits}, {**same, "exits": None}]
     counts = counted(asked)
@@ -124,39 +121,33 @@ def disk(
 
 
 def _datasets(stages: Stages, model: RuntimeModel) -> Share:
-    sizes = {key: _size(Path("resources/datasets") / key) for key in stages.datasets}
-    data = {key: model.data[name] for key, name in stages.datasets.items()}
-    total = sum(size or _text_bytes(data[key]) for key, size in sizes.items())
-    source = _looked_up(sizes.values(), f"{BYTES_PER_WORD} bytes a word")
-    return Share("datasets", total / GIB, source)
+    names = stages.datasets.items()
+    foretold = {f"datasets/{key}": _text_bytes(model.data[name]) for key, name in names}
+    return _folders("datasets", foretold, f"{BYTES_PER_WORD} bytes a word")
 
 
 def _tokens(stages: Stages, model: RuntimeModel) -> Share:
-    sizes, total = [], 0.0
-    for dataset, tokenizer in stages.pairs():
-        size = _size(Path("resources/tokenized") / dataset / tokenizer)
-        data = model.data[stages.datasets[dataset]]
-        total += size or _token_bytes(data)
-        sizes.append(size)
+    foretold = {
+        f"tokenized/{dataset}/{tokenizer}": _token_bytes(model.data[stages.datasets[dataset]])
+        for dataset, tokenizer in stages.pairs()
+    }
     lengths = f"{TOKENS_PER_WORD} tokens a word, {TOKEN_BYTES} bytes each"
-    return Share("tokens", total / GIB, _looked_up(sizes, lengths))
+    return _folders("tokens", foretold, lengths)
 
 
 def _pretrained(stages: Stages, counts: Mapping[str, int]) -> Share:
     """Add up checkpoints. One from a hub is also in the hub's cache."""
-    models = stages.study["models"]
-    sizes, total = [], 0.0
+    models, foretold = stages.study["models"], dict[str, float]()
     cached: dict[tuple[str, str], int] = {}  # several models can begin as one
     for key, name in stages.models.items():
-        size, whole = _size(Path("resources/models") / key), counts.get(name, 0) * WEIGHT_BYTES
-        total += size or whole
-        sizes.append(size)
+        whole = counts.get(name, 0) * WEIGHT_BYTES
+        foretold[f"models/{key}"] = whole
         if models[name].get("repository"):
             cached[models[name]["repository"], models[name]["revision"]] = whole
-    total += sum(cached.values())
-    source = _looked_up(sizes, "weights in fp32; twice if from a hub, whose cache keeps a copy")
-    source = source if sizes else "all start from random weights"
-    return Share("pretrained models", total / GIB, source)
+    assumed = "weights in fp32; twice if from a hub, whose cache keeps a copy"
+    found = _folders("pretrained models", foretold, assumed)
+    source = found.source if foretold else "all start from random weights"
+    return replace(found, gib=found.gib + sum(cached.values()) / GIB, source=source)
 
 
 def _predictions(stages: Stages, model: RuntimeModel) -> Share:
@@ -213,9 +204,11 @@ def _size(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
-def _looked_up(sizes: Iterable[int], assumed: str) -> str:
-    found = list(sizes)
-    there = sum(size > 0 for size in found)
-    if there == len(found):
-        return "looked up"
-    return f"estimated: {assumed}" + (f" ({there} of {len(found)} looked up)" if there else "")
+def _folders(what: str, foretold: Mapping[str, float], assumed: str) -> Share:
+    """Add up folders of resources/, by the bytes foretold where there are no files."""
+    sizes = {name: _size(Path("resources") / name) for name in foretold}
+    total = sum(size or foretold[name] for name, size in sizes.items())
+    there = sum(map(bool, sizes.values()))
+    some = f" ({there} of {len(sizes)} looked up)" if there else ""
+    source = "looked up" if there == len(sizes) else f"estimated: {assumed}{some}"
+    return Share(what, total / GIB, source)

@@ -301,9 +301,7 @@ def misses(model: RuntimeModel, of: Collection[tuple[str, str]] | None = None) -
 
 def _miss(model: RuntimeModel, part: str, measured: Mapping[str, float]) -> Miss:
     foretold = {name: model.predict(name, part, without=name) for name in measured}
-    scaled = {
-        n: _factor(each.seconds, measured[n]) for n, each in foretold.items() if each.refined_by
-    }
+    scaled = {n: _factor(p.seconds, measured[n]) for n, p in foretold.items() if p.refined_by}
     plain = [_factor(model.modelled(name, part), seconds) for name, seconds in measured.items()]
     worst = max(scaled, key=lambda name: scaled[name], default=None)
     return Miss(

@@ -84,17 +84,13 @@ def most_at_once(spans: Sequence[Span], weight: dict[str, float]) -> list[str]:
     # What ends makes room for what starts at the same time.
     ends, starting = [(s.end, False, s) for s in spans], [(s.start, True, s) for s in spans]
     events = sorted(ends + starting, key=lambda event: event[:2])
-    best: list[str] = []
-    most, now, there = 0.0, 0.0, dict[str, None]()
+    most, now, best, there = 0.0, 0.0, list[str](), list[str]()
     for _, starts, span in events:
         cell = span.job.cell
         now += weight[cell] if starts else -weight[cell]
-        if starts:
-            there[cell] = None
-        else:
-            del there[cell]
+        there = [*there, cell] if starts else [other for other in there if other != cell]
         if now > most:
-            most, best = now, list(there)
+            most, best = now, there
     return best
 
 

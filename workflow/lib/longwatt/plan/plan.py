@@ -70,6 +70,11 @@ class Bill:
     gpu_cost: float | None
     co2e_kg: float | None
 
+    @property
+    def device_hours(self) -> float:
+        """Hours of all devices, a job on the CPU being on one."""
+        return self.gpu_hours + self.cpu_hours
+
     @classmethod
     def of(
         cls, parts: Sequence[CellPart], prices: Mapping[str, Any], at_most: bool = False
@@ -122,8 +127,8 @@ class Plan:
     @cached_property
     def parts(self) -> list[CellPart]:
         """All trainings and predictions, and the recordings of exits between them."""
-        rows = self.runtimes.rows
-        powers = Powers(self.stages.study, rows, self.stages.machine.get("watts_per_core"), cores())
+        cores, per_core = len(os.sched_getaffinity(0)), self.stages.machine.get("watts_per_core")
+        powers = Powers(self.stages.study, self.runtimes.rows, per_core, cores)
         return foretell(self.stages, self.runtimes, self.finished, powers)
 
     @property
@@ -170,11 +175,6 @@ class Plan:
     def stale(self) -> int:
         """Number of measured parts that were made with other settings or code than now."""
         return len(self.runtimes.measured.keys() - self.finished)
-
-
-def cores() -> int:
-    """Count the cores that this process may use."""
-    return len(os.sched_getaffinity(0))
 
 
 def finished_parts(

@@ -15,14 +15,8 @@ from longwatt.freshness.summaries import changed_cells
 from longwatt.layout import wording
 from longwatt.layout.pages import Section, Table, markdown
 from longwatt.layout.wording import NA, duration, gib, how_many, number, percent, short
-from longwatt.plan import urgency
-from longwatt.plan.data_sizes import (
-    LABELLED_DATA,
-    SCROLLS_DATA,
-    TOKENS_PER_WORD,
-    Data,
-    repository_name,
-)
+from longwatt.plan import data_sizes, urgency
+from longwatt.plan.data_sizes import TOKENS_PER_WORD, Data
 from longwatt.plan.disk import Parameters
 from longwatt.plan.forecast import CellPart, Miss
 from longwatt.plan.model_shapes import BIGBIRD_COST
@@ -165,7 +159,9 @@ def plan_page(plan: Plan) -> list[Section]:
     pue = plan.prices["pue"]
     outside = [f"The building's overhead (PUE {pue:g}) is in none of these numbers."]
     left_out = [NOT_IN_IT, *([LEFT_OUT_OF_EXITS] if plan.stages.with_exits else [])]
-    assumptions = Table(_assumptions(plan), ["what", "assumed", "source"])
+    kinds = (_speeds, _lengths, _depths, _batches, _powers, _prices)
+    assumed = [*(row for of in kinds for row in of(plan)), _fact("early stopping", *STOPPING)]
+    assumptions = Table(assumed, ["what", "assumed", "source"])
     dearest = f"The dearest {min(DEAREST, len(plan.stages.cells))} cells"
     return [
         Section("", [*_head(plan), *(outside if pue != 1 else [])]),
@@ -276,14 +272,13 @@ def _by_model(plan: Plan) -> list[dict[str, str]]:
 def _amounts(plan: Plan, parts: Sequence[CellPart]) -> dict[str, str]:
     bill, most = Bill.of(parts, plan.prices), Bill.of(parts, plan.prices, at_most=True)
     on_cpu = not plan.stages.uses_gpus
-    hours, limit = bill.gpu_hours + bill.cpu_hours, most.gpu_hours + most.cpu_hours
     trained = [part for part in parts if part.work_at_most]
     validations = sum(part.work_at_most.validations for part in trained if part.work_at_most)
     return {
         "cells": str(len(trained)),
         "run": str(sum(part.finished for part in trained)),
-        "time" if on_cpu else "GPU-hours": _amount(hours, on_cpu),
-        "at most": _amount(limit, on_cpu),
+        "time" if on_cpu else "GPU-hours": _amount(bill.device_hours, on_cpu),
+        "at most": _amount(most.device_hours, on_cpu),
         "kWh": short(bill.energy_kwh),
         "kWh at most": short(most.energy_kwh),
         "most validations": f"{validations:,}",
@@ -307,25 +302,23 @@ def _dearest(plan: Plan) -> list[dict[str, str]]:
     cells: dict[str, list[CellPart]] = {}
     for part in plan.parts:
         cells.setdefault(part.cell.name, []).append(part)
-    hours = {n: sum(max(1, p.gpus) * p.seconds for p in own) / HOUR_S for n, own in cells.items()}
-    most = {
-        n: sum(max(1, p.gpus) * p.seconds_at_most for p in own) / HOUR_S for n, own in cells.items()
-    }
+    bills = {name: Bill.of(own, plan.prices) for name, own in cells.items()}
     return [
         {
             "cell": name,
-            "expected": _hours(plan, name, hours[name]),
-            "at most": _hours(plan, name, most[name]),
+            "expected": _hours(plan, name, bills[name]),
+            "at most": _hours(plan, name, Bill.of(cells[name], plan.prices, at_most=True)),
             "alone it runs": duration(sum(part.seconds for part in cells[name])),
-            "kWh": short(Bill.of(cells[name], plan.prices).energy_kwh),
+            "kWh": short(bills[name].energy_kwh),
             "from": "; ".join(dict.fromkeys(part.source for part in cells[name])),
         }
-        for name in sorted(hours, key=lambda name: -hours[name])[:DEAREST]
+        for name in sorted(bills, key=lambda name: -bills[name].device_hours)[:DEAREST]
     ]
 
 
-def _hours(plan: Plan, name: str, hours: float) -> str:
-    return f"{short(hours)} GPU-hours" if plan.stages.gpus(name) else duration(hours * HOUR_S)
+def _hours(plan: Plan, name: str, bill: Bill) -> str:
+    on_cpu = not plan.stages.gpus(name)
+    return _amount(bill.device_hours, on_cpu) + ("" if on_cpu else " GPU-hours")
 
 
 def _validations(plan: Plan) -> Section:
@@ -412,11 +405,6 @@ def _parameters(found: Parameters) -> list[str]:
     return said + [f"Not counted is {n}, which cannot be built: {why}" for n, why in unknown]
 
 
-def _assumptions(plan: Plan) -> list[dict[str, str]]:
-    kinds = (_speeds, _lengths, _depths, _batches, _powers, _prices)
-    return [*(row for of in kinds for row in of(plan)), _fact("early stopping", *STOPPING)]
-
-
 NO_CURRENCY = "(no currency given)"
 
 
@@ -477,23 +465,19 @@ def _lengths(plan: Plan) -> list[dict[str, str]]:
         inputs, outputs = data.words_in * TOKENS_PER_WORD, data.words_out * TOKENS_PER_WORD
         trained, validated = data.rows.get("train", 0), _validated(plan, name, data)
         sizes = f"{trained:,} rows to train on, {validated} to validate"
-        out = "a label" if _is_labelled(plan, name) else f"{outputs:,.0f}"
+        out = "a label" if classifies(plan.stages.study, name) else f"{outputs:,.0f}"
         lengths = f"{inputs:,.0f} tokens in, {out} out"
         rows.append(_fact(name, f"{sizes}; {lengths}", _data_source(plan, name)))
     return rows
 
 
-def _is_labelled(plan: Plan, dataset: str) -> bool:
-    return classifies(plan.stages.study, dataset)
-
-
 def _depths(plan: Plan) -> list[dict[str, str]]:
     """Make a row for every model with exits and every mean number of layers."""
     counted = Counter(
-        _depth(plan, name, point)
+        _depth(plan, name, point, rule)
         for name in plan.stages.with_exits
         for point in plan.stages.points(name)
-        if _exit_rule(plan, name, point) is not None
+        if (rule := plan.stages.predict(name, point).settings["inference"].get("exit")) is not None
     )
     return [
         _fact(
@@ -505,18 +489,12 @@ def _depths(plan: Plan) -> list[dict[str, str]]:
     ]
 
 
-def _exit_rule(plan: Plan, name: str, point: str) -> Mapping[str, Any] | None:
-    settings = plan.stages.predict(name, point).settings["inference"]
-    found: Mapping[str, Any] | None = settings.get("exit")
-    return found
-
-
-def _depth(plan: Plan, name: str, point: str) -> tuple[str, float, str]:
-    """Return a model, the layers of a mean example, and their source."""
+def _depth(plan: Plan, name: str, point: str, rule: Mapping[str, Any]) -> tuple[str, float, str]:
+    """Return a model, the layers that a rule's mean example runs, and their source."""
     runtimes, cell = plan.runtimes, plan.stages.cells[name]
     shape, share = runtimes.shapes[cell.model], runtimes.measured_depth(name, f"predict/{point}")
     source = ASSUMED_EXITS if share is None else MEASURED_EXITS
-    share = shape.depth(_exit_rule(plan, name, point)) if share is None else share
+    share = shape.depth(rule) if share is None else share
     return cell.model, share * shape.encoder_layers, source
 
 
@@ -526,7 +504,7 @@ MEASURED_EXITS = "measured: of cells like these at the same point"
 
 def _validated(plan: Plan, name: str, data: Data) -> str:
     """Say how many predictions of the validation split are compared, and with what."""
-    if _is_labelled(plan, name):
+    if classifies(plan.stages.study, name):
         return f"{data.inputs('validation'):,}"
     scoring = {**COMPARISON_DEFAULTS, **plan.stages.study.get("scoring", {})}
     compared = scoring["references"]
@@ -546,11 +524,12 @@ def _data_source(plan: Plan, name: str) -> str:
         return f"the dataset itself; {words}"
     if entry["source"] == "needle":
         return f"its options; {words}"
-    if entry.get("options", {}).get("task") in SCROLLS_DATA:
+    if entry.get("options", {}).get("task") in data_sizes.SCROLLS_DATA:
         return f"arXiv 2204.07288; {words}"
     if entry["source"] == "aclsum_sentences":
         return f"the package; {words}"
-    if _is_labelled(plan, name) and repository_name(entry.get("options", {})) in LABELLED_DATA:
+    known = data_sizes.repository_name(entry.get("options", {})) in data_sizes.LABELLED_DATA
+    if known and classifies(plan.stages.study, name):
         return f"rows as published, words of some thousand rows; {words}"
     return f"assumed: nothing is known of it before it is here; {words}"
 
@@ -558,10 +537,8 @@ def _data_source(plan: Plan, name: str) -> str:
 def _batches(plan: Plan) -> list[dict[str, str]]:
     """List the largest batches, found by probes or assumed."""
     stages, what, unit = plan.stages, "the largest batch that fits", "examples a device"
-    batches = {
-        n: stages.finetune(n).settings["budget"]["per_device_batch_size"] for n in stages.cells
-    }
-    asked = [name for name, batch in batches.items() if batch == LARGEST]
+    budgets = {name: stages.finetune(name).settings["budget"] for name in stages.cells}
+    asked = [name for name, own in budgets.items() if own["per_device_batch_size"] == LARGEST]
     sizes = [size for name in asked if (size := plan.runtimes.largest_batch(name)) is not None]
     untried, rows = len(asked) - len(sizes), []
     if sizes:
@@ -589,10 +566,7 @@ def _powers(plan: Plan) -> list[dict[str, str]]:
 
 def _error(plan: Plan) -> Section:
     """Compare predictions with what was measured."""
-    rows, missing = [], []
-    for study, found in plan.misses.items():
-        rows += [_miss(study, miss) for miss in found]
-        missing += [] if found else [study]
+    rows = [_miss(study, miss) for study, found in plan.misses.items() for miss in found]
     text = (
         "Cells that were measured, each foretold without its own measurement: how many times too "
         "long or too short. Scaled are predictions scaled by the study's other measured cells "
@@ -600,7 +574,7 @@ def _error(plan: Plan) -> Section:
         "which hold while nothing of a study is measured."
     )
     gaps = []
-    for study in missing:
+    for study in (name for name, found in plan.misses.items() if not found):
         stale = plan.stale and study == plan.stages.study_id
         where = "with the settings and code in force" if stale else "on this machine"
         gaps.append(f"{study}: nothing measured {where}{TRY_DEMO if study == DEMO else ''}.")

@@ -86,6 +86,17 @@ class _Ratios:
 Ratios = dict[tuple[str, str, tuple[Any, ...]], _Ratios]  # by kind, likeness and what is alike
 
 
+def _most_alike(
+    ratios: Ratios, kind: str, cell: Cell, without: Cell | None
+) -> tuple[float, str | None, int]:
+    """Return the mean ratio of the cells most like one, their likeness and their count."""
+    for likeness, of in LIKENESS.items() if ratios else ():
+        mean, count = ratios.get((kind, likeness, of(cell)), _Ratios()).scale(without)
+        if count:
+            return mean, likeness, count
+    return 1.0, None, 0
+
+
 @dataclass
 class RuntimeModel:
     """Predict the seconds of every training and prediction of a study.
@@ -153,11 +164,8 @@ class RuntimeModel:
 
     def _scaled(self, seconds: float, kind: str, cell: Cell, out: Cell | None = None) -> Prediction:
         """Scale modelled seconds by the ratio of the measured cells most like this one."""
-        for likeness, of in LIKENESS.items():
-            scale, count = self._ratios.get((kind, likeness, of(cell)), _Ratios()).scale(out)
-            if count:
-                return Prediction(seconds * scale, likeness, count)
-        return Prediction(seconds, None, 0)
+        scale, likeness, count = _most_alike(self._ratios, kind, cell, out)
+        return Prediction(seconds * scale, likeness, count)
 
     def measured_depth(self, name: str, part: str, without: str | None = None) -> float | None:
         """Return the share of layers that a mean example ran in similar cells.
@@ -170,14 +178,9 @@ class RuntimeModel:
         Returns:
             None where none was measured, or examples run through all layers.
         """
-        if not self._depths:
-            return None
-        cell, out = self.cells[name], None if without is None else self.cells[without]
-        for likeness, of in LIKENESS.items():
-            share, count = self._depths.get((part, likeness, of(cell)), _Ratios()).scale(out)
-            if count:
-                return share
-        return None
+        out = None if without is None else self.cells[without]
+        share, _, count = _most_alike(self._depths, part, self.cells[name], out)
+        return share if count else None
 
     def mean(self, name: str) -> Prediction:
         """Predict the mean seconds of a training, scaled as its median (`predict`)."""

@@ -60,18 +60,14 @@ def batch_sizes_table(summary: pd.DataFrame, settings: Mapping[str, Any]) -> pd.
     published = theirs.published_batch_sizes(settings["published"])
     places = {PublishedPlace(*key[:-1]) for key in ours} | published.keys()
     lengths = sorted({place.seq_len for place in places})
-    names = _rows(ours, published)
+    protocols = list(dict.fromkeys(key[-1] for key in ours)) or [NA]
+    unfinished = ((*place[:-1], protocol) for place in published for protocol in protocols)
+    # Dataset, model, budget and protocol of every row, trained or only published.
+    names = dict.fromkeys([*((*key[:3], key[-1]) for key in ours), *unfinished])
     shown = {name: _row(name, lengths, ours, products, published) for name in names}
     table = grouped(_merged(shown, settings["titles"]))
     alike = [("", "protocol")] if table[("", "protocol")].nunique() <= 1 else []
     return table.drop(columns=alike)
-
-
-def _rows(ours: Mapping[Key, str], published: Mapping[PublishedPlace, int]) -> list[Key]:
-    """List (dataset, model, budget, protocol) of every row, trained or only published."""
-    protocols = list(dict.fromkeys(key[-1] for key in ours)) or [NA]
-    unfinished = ((*place[:-1], protocol) for place in published for protocol in protocols)
-    return list(dict.fromkeys([*((*key[:3], key[-1]) for key in ours), *unfinished]))
 
 
 def _row(

@@ -11,18 +11,8 @@ from longwatt.files import sha256
 from longwatt.layout.pages import Labelled, PagePart, Section, Table, write_page
 from longwatt.layout.wording import NA, how_many, number, percent
 from longwatt.provenance.stamps import write_json
-from longwatt.results.judge_claims import (  # fmt: skip
-    CONTRADICTED,
-    FAILS,
-    HOLDS,
-    STEPS_ALONE,
-    SUPPORTED,
-    UNCLEAR,
-    UNDECIDED,
-    WHOLE_RUN,
-    judge,
-    name_of,
-)
+from longwatt.results import judge_claims as judging
+from longwatt.results.judge_claims import STEPS_ALONE, WHOLE_RUN
 from longwatt.results.series import CONFIDENCE, confidence_of
 from longwatt.results.summary import read_summary
 from longwatt.study.cells import as_list
@@ -42,8 +32,8 @@ INTRODUCTION = (
 TITLE = "Claims"
 MOST_MISSING = 12  # more are in claims.json
 CLASSES = {
-    SUPPORTED: "good", HOLDS: "good", CONTRADICTED: "bad", FAILS: "bad",
-    UNDECIDED: "open", UNCLEAR: "open",
+    judging.SUPPORTED: "good", judging.CONTRADICTED: "bad", judging.UNDECIDED: "open",
+    judging.HOLDS: "good", judging.FAILS: "bad", judging.UNCLEAR: "open",
 }  # fmt: skip
 WORDS = {"difference": ", less ", "ratio": ", divided by "}
 ALONE = "the grid has nothing to set beside them as this test asks"
@@ -71,7 +61,7 @@ def write_claims(
         results: results/{study}, where examples' scores are; None to compare without them.
     """
     table = read_summary(summary)
-    judged = judge(table, settings, results)
+    judged = judging.judge(table, settings, results)
     paths = write_page(target.with_suffix(""), TITLE, claims_page(judged, confidence_of(table)))
     pages = {path.name: sha256(path) for path in paths}
     facts = {"claims": judged, "summary_sha256": sha256(summary), "sha256": pages}
@@ -136,7 +126,7 @@ def _test(number: int, test: Mapping[str, Any]) -> Section:
 
 
 def _counts(judged: Mapping[str, Any]) -> str:
-    words = {HOLDS: "hold", FAILS: "fail", UNCLEAR: "unclear"}
+    words = {judging.HOLDS: "hold", judging.FAILS: "fail", judging.UNCLEAR: "unclear"}
     found = ", ".join(f"{judged[key]} {word}" for key, word in words.items() if judged[key])
     compared = how_many(len(judged["findings"]), "comparison")
     return f"of {compared} {found}; {judged['needed']} must hold"
@@ -210,7 +200,7 @@ def _numbers(kind: str, judged: Mapping[str, Any]) -> Table:
             shown = [_number(value) for value in one["values"]] or [NA] * len(names)
             texts = [*one["cells"], *shown, *number, *texts]
         else:
-            texts = [name_of(one["cells"]), *number, *texts]
+            texts = [judging.name_of(one["cells"]), *number, *texts]
         rows.append(dict(zip(titles, texts[: None if noted else -1], strict=True)))
     return Table(rows, [title for title in titles if title in LEFT_ALIGNED], CLASSES)
 

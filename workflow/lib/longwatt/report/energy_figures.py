@@ -16,14 +16,8 @@ from longwatt.layout.drawing import NO_ENERGY, leave_empty, legend, look, panels
 from longwatt.layout.figure_texts import beside_an_axis
 from longwatt.layout.phases import PHASES, WASTED
 from longwatt.layout.wording import ESTIMATED
-from longwatt.results.series import (
-    SERIES,
-    EnergyUnit,
-    any_diverged,
-    energy_unit,
-    short_name,
-    with_series,
-)
+from longwatt.results import series as plotted
+from longwatt.results.series import SERIES, EnergyUnit
 from longwatt.study.summary_columns import energy_flags
 
 HATCH_STYLE: dict[str, Any] = {"facecolor": "white", "edgecolor": "0.3", "hatch": "///"}
@@ -41,7 +35,7 @@ STACK = {
 def energy_by_phase(summary: pd.DataFrame, titles: Mapping[str, str]) -> Figure:
     """Draw training energy, a panel per dataset, a bar per cell, a colour per phase."""
     # A training has no inference point, and cells need not have the same.
-    table = with_series(summary).drop_duplicates("cell").assign(inference="")
+    table = plotted.with_series(summary).drop_duplicates("cell").assign(inference="")
     known = bool(table["train_energy_kwh"].notna().any())
     names = list(dict.fromkeys(table["dataset"]))
     rows = [table[table["dataset"] == name] for name in names]
@@ -51,7 +45,7 @@ def energy_by_phase(summary: pd.DataFrame, titles: Mapping[str, str]) -> Figure:
     with look():
         figure, axes = panels(len(names), height if known else 2.4)
         for axis, name, panel, bars in zip(axes, names, rows, panels_bars, strict=True):
-            _draw_bars(axis, panel, bars, energy_unit(table))
+            _draw_bars(axis, panel, bars, plotted.energy_unit(table))
             axis.set_title(titles.get(name, name))
         if known:
             phases = [PHASES[phase] for phase in STACK.values() if phase]
@@ -71,8 +65,8 @@ def _bars(
     names, groups = [], []
     for key, group in together.groupby([*SERIES, "seq_len"], sort=False):
         *series, length = key if isinstance(key, tuple) else (key,)
-        lost = f", {DIVERGED}" if any_diverged(group) else ""
-        names.append(f"{short_name(tuple(series), titles, table)}, {length}{lost}")
+        lost = f", {DIVERGED}" if plotted.any_diverged(group) else ""
+        names.append(f"{plotted.short_name(tuple(series), titles, table)}, {length}{lost}")
         groups.append(group)
     return list(zip(beside_an_axis(names), groups, strict=True))
 

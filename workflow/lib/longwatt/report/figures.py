@@ -118,10 +118,7 @@ def drawings(table: pd.DataFrame, settings: Mapping[str, Any]) -> dict[str, Call
 
 
 def accuracy_against(
-    summary: pd.DataFrame,
-    cost: Cost,
-    titles: FigureTitles,
-    published: Published | None = None,
+    summary: pd.DataFrame, cost: Cost, titles: FigureTitles, published: Published | None = None
 ) -> Figure:
     """Draw score against one cost, a panel per dataset, a line per model.
 
@@ -139,10 +136,7 @@ def accuracy_against(
 
 
 def own_figure(
-    summary: pd.DataFrame,
-    figure: Mapping[str, Any],
-    titles: FigureTitles,
-    published: Published,
+    summary: pd.DataFrame, figure: Mapping[str, Any], titles: FigureTitles, published: Published
 ) -> Figure:
     """Draw a figure that a study names, a panel per dataset and cost.
 
@@ -153,7 +147,7 @@ def own_figure(
         published: a study's `published`, or an empty mapping.
     """
     there = plotted.comparable(summary)
-    rows = [shows(figure, {str(k): v for k, v in row.items()}) for row in there.to_dict("records")]
+    rows = [shows(figure, row) for row in plotted.records(there)]
     table, names = with_series(there[rows]), figure["datasets"]
     costs = [_scaled(_in_unit(named_cost(name), summary), table) for name in figure["costs"]]
     called_ = {name: titles.get(name, name) if len(names) > 1 else "" for name in names}
@@ -266,11 +260,7 @@ def _scaled(cost: Cost, table: pd.DataFrame) -> Cost:
 
 
 def _draw_panel(
-    axis: Axes,
-    rows: pd.DataFrame,
-    panel: Panel,
-    styles: FigureStyles,
-    published: Published,
+    axis: Axes, rows: pd.DataFrame, panel: Panel, styles: FigureStyles, published: Published
 ) -> list[pd.DataFrame]:
     """Draw one panel without the lengths beside its points, and return its lines."""
     cost = panel.cost
@@ -335,13 +325,7 @@ def _draw_line(axis: Axes, line: pd.DataFrame, style: FigureStyle) -> None:
     lost = line[line["diverged"]]
     axis.plot(lost["x"], lost["y"], zorder=4, **CROSSED)
     capped = line.dropna(subset=["ceiling"])
-    dashed: FigureStyle = {
-        "linestyle": "--",
-        "marker": "_",
-        "linewidth": 1.2,
-        "color": style["color"],
-    }
-    axis.plot(capped["x"], capped["ceiling"], **dashed)
+    axis.plot(capped["x"], capped["ceiling"], "_--", linewidth=1.2, color=style["color"])
 
 
 def _label(cost: Cost, known: pd.DataFrame) -> str:

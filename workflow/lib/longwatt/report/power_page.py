@@ -12,7 +12,7 @@ import csv
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby, pairwise
+from itertools import cycle, groupby, pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -104,10 +104,9 @@ def points_of_a_panel(panels: int) -> int:
 
 def read_part(cell: Path, name: str) -> PowerPart:
     """Read what was metered of one part of a cell."""
-    folder, curves = cell / name, dict[str, Curve]()
-    check_beside(folder / "energy.json", folder / "power.csv")
-    energy = read_artefact(folder / "energy.json")
-    curve = folder / "power.csv"
+    measured, curve = cell / name / "energy.json", cell / name / "power.csv"
+    check_beside(measured, curve)
+    energy, curves = read_artefact(measured), dict[str, Curve]()
     with read_from(curve), curve.open(encoding="utf-8", newline="") as stream:
         for row in csv.DictReader(stream):
             curves.setdefault(row["gpu"], []).append((float(row["seconds"]), float(row["mean_w"])))
@@ -177,8 +176,7 @@ def _figure(part: PowerPart, points: int) -> str:
     return (
         f"<figure><figcaption>{caption}{_gpus(part)}</figcaption>"
         f"<svg viewBox='{box}'><g transform='translate({LEFT_MARGIN} {TOP})'>{''.join(inner)}</g>"
-        f"</svg>"
-        f"</figure>"
+        f"</svg></figure>"
     )
 
 
@@ -202,11 +200,9 @@ def _lines(part: PowerPart, length: float, points: int) -> Iterator[str]:
     each = max(SPARSEST, points // len(part.curves))
     curves = [thinned(curve, each) for curve in part.curves.values()]
     ticks = steps(1.08 * max(watts for curve in curves for _, watts in curve))
-    for gpu, curve in enumerate(curves):
+    for colour, curve in zip(cycle(GPU_COLOURS), curves):
         places = [(round(PANEL_WIDTH * x / length), _height(y, ticks[-1])) for x, y in curve]
-        yield (
-            f"<path class='l' stroke='{GPU_COLOURS[gpu % len(GPU_COLOURS)]}' d='{_path(places)}'/>"
-        )
+        yield f"<path class='l' stroke='{colour}' d='{_path(places)}'/>"
     for tick in ticks:
         yield f"<text class='e' x='-6' y='{_height(tick, ticks[-1]) + 4}'>{tick:g}</text>"
     yield f"<text class='n' transform='translate(-38 {HEIGHT // 2})rotate(-90)'>Power (W)</text>"
@@ -244,11 +240,9 @@ def steps(greatest: float, beyond: bool = True) -> list[float]:
 
 def _gpus(part: PowerPart) -> str:
     """Say which colour is which GPU, where there are several."""
-    said = ""
-    for n, gpu in enumerate(part.curves):
-        name = in_html(f"GPU {gpu.removeprefix('GPU-')[:8]}")
-        said += f"; <span style='color:{GPU_COLOURS[n % len(GPU_COLOURS)]}'>{name}</span>"
-    return said
+    names = (in_html(f"GPU {gpu.removeprefix('GPU-')[:8]}") for gpu in part.curves)
+    coloured = zip(cycle(GPU_COLOURS), names)
+    return "".join(f"; <span style='color:{colour}'>{name}</span>" for colour, name in coloured)
 
 
 def sentence(energy: Mapping[str, Any]) -> str:

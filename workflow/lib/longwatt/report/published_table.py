@@ -41,21 +41,15 @@ def published_scores(
         row = _head(points[0], published, titles)
         for name in budgets:
             texts = _beside(by_budget[name], published, batches) if name in by_budget else {}
-            row |= {
-                (titles.get(name, name), column): texts.get(column, "")
-                for column in PUBLISHED_COLUMNS
-            }
+            title = titles.get(name, name)
+            row |= {(title, column): texts.get(column, "") for column in PUBLISHED_COLUMNS}
         rows.append(row)
     table = _without_alike(pd.DataFrame(rows))
     return captioned(grouped(table), caption_of(table))
 
 
-CAPTION_COLUMNS = (
-    "table",
-    "model",
-    "protocol",
-    "inference",
-)  # columns of which one value needs no column
+# Columns that are left out where all rows have the same.
+CAPTION_COLUMNS = ("table", "model", "protocol", "inference")
 PUBLISHED_COLUMNS = ("batch", "published", "ours", "difference", "in our interval")
 
 
@@ -87,12 +81,13 @@ def _beside(
     if other is not None and batch != str(other):
         batch = f"{batch} (published: {other})"
     word = "" if row["protocol"] == published["protocol"] else f", {OTHER_PROTOCOL}"
+    held = "yes" if row["low"] <= row["published"] <= row["high"] else "no"
     return {
         "batch": batch,
         "published": number(row["published"], SHAPE),
         "ours": _beside_span(row, 0, SHAPE, f", {DIVERGED}" if row["diverged"] else ""),
         "difference": _beside_span(row, row["published"], PUBLISHED_DIFFERENCE, word),
-        "in our interval": _held(row),
+        "in our interval": NA if pd.isna(row["low"]) else held,
     }
 
 
@@ -101,13 +96,6 @@ def _beside_span(row: SummaryRow, less: float, shape: str, word: str) -> str:
     score, low, high = (row[name] - less for name in ("score", "low", "high"))
     span = NA if pd.isna(low) else interval(low, high, shape)
     return NA if pd.isna(score) else f"{number(score, shape)} ({span}){word}"
-
-
-def _held(row: SummaryRow) -> str:
-    """Say whether our interval holds the published value."""
-    if pd.isna(row["low"]):
-        return NA
-    return "yes" if row["low"] <= row["published"] <= row["high"] else "no"
 
 
 def _without_alike(table: pd.DataFrame) -> pd.DataFrame:

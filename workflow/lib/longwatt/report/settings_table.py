@@ -41,15 +41,13 @@ def settings_in_force(groups: Sequence[SettingsGroup], titles: Mapping[str, str]
 
 def _headings(groups: Sequence[SettingsGroup], titles: Mapping[str, str]) -> list[str]:
     """Name the groups by as few axes as tell them all apart, or number them."""
-    for count in range(1, len(NAMED_BY) + 1):
-        apart = [
-            axis
-            for axis in NAMED_BY[:count]
-            if len({tuple(group["cells"][axis]) for group in groups}) > 1
-        ]
-        found = [" / ".join(_names(group, axis, titles) for axis in apart) for group in groups]
-        if apart and len(set(found)) == len(groups):
-            return found
+    values = {axis: {tuple(group["cells"][axis]) for group in groups} for axis in NAMED_BY}
+    apart = [axis for axis, found in values.items() if len(found) > 1]
+    for count in range(1, len(apart) + 1):
+        names = [[_names(group, axis, titles) for axis in apart[:count]] for group in groups]
+        headings = [" / ".join(words) for words in names]
+        if len(set(headings)) == len(groups):
+            return headings
     numbered = [f"group {number}" for number in range(1, len(groups) + 1)]
     return ["all cells"] if len(groups) == 1 else numbered
 

@@ -21,17 +21,8 @@ from longwatt.report.batch_sizes_table import batch_sizes_table
 from longwatt.report.exits_table import early_exits, exit_columns
 from longwatt.report.published_table import published_scores
 from longwatt.report.settings_table import settings_in_force
-from longwatt.results import series as results_series
-from longwatt.results.series import (
-    CONFIDENCE,
-    SERIES,
-    EnergyUnit,
-    any_diverged,
-    energy_unit,
-    records,
-    series_name,
-    with_series,
-)
+from longwatt.results import series as points
+from longwatt.results.series import SERIES, EnergyUnit, records, with_series
 from longwatt.results.summary import read_summary
 from longwatt.study.report_items import EXITS_TABLE, PUBLISHED_ITEM, TABLE_KINDS
 
@@ -60,12 +51,12 @@ def readable(summary: pd.DataFrame, titles: Titles) -> pd.DataFrame:
 
     An estimated energy says so in its cell, and an unknown value is NA.
     """
-    unit = energy_unit(summary)
+    unit = points.energy_unit(summary)
     rows = [
         _row(row, titles, unit, _baselines(row, summary), more)
         for row, more in zip(records(summary), exit_columns(summary), strict=True)
     ]
-    return _without_alike(pd.DataFrame(rows))
+    return _without_alike(rows)
 
 
 def scores_by_length(summary: pd.DataFrame, titles: Titles) -> pd.DataFrame:
@@ -76,24 +67,21 @@ def scores_by_length(summary: pd.DataFrame, titles: Titles) -> pd.DataFrame:
     for key, group in table.groupby(["dataset", *SERIES], sort=False):
         dataset, *series = (str(part) for part in key)
         by_length = {length: group[group["seq_len"] == length] for length in lengths}
-        rows.append(
-            {
-                "dataset": titles.get(dataset, dataset),
-                "model": series_name(tuple(series), titles, table),
-                "metric": group["score_name"].iloc[0],
-                **{str(length): _score(found) for length, found in by_length.items()},
-                **_baselines(group.iloc[0], table),
-            }
-        )
+        row = {
+            "dataset": titles.get(dataset, dataset),
+            "model": points.series_name(tuple(series), titles, table),
+            "metric": group["score_name"].iloc[0],
+            **{str(length): _score(found) for length, found in by_length.items()},
+            **_baselines(group.iloc[0], table),
+        }
+        rows.append(row)
     return pd.DataFrame(rows)
 
 
 def energies_table(summary: pd.DataFrame, titles: Titles) -> pd.DataFrame:
     """Tabulate the energy of training and inference as text, a row per cell and point."""
-    unit = energy_unit(summary)
-    return _without_alike(
-        pd.DataFrame([_energy_row(row, titles, unit) for row in records(summary)])
-    )
+    unit = points.energy_unit(summary)
+    return _without_alike([_energy_row(row, titles, unit) for row in records(summary)])
 
 
 def dataset_statistics(
@@ -168,8 +156,9 @@ def _tables(
     return found
 
 
-def _without_alike(table: pd.DataFrame) -> pd.DataFrame:
-    """Drop columns of settings that are equal in every row."""
+def _without_alike(rows: Sequence[Mapping[str, str]]) -> pd.DataFrame:
+    """Tabulate rows without the columns of settings that are equal in all."""
+    table = pd.DataFrame(rows)
     settings = ("attention", "budget", "protocol", "seed", "inference")
     return table.drop(columns=[name for name in settings if table[name].nunique() == 1])
 
@@ -198,7 +187,7 @@ def _row(
     row: Row, titles: Titles, unit: EnergyUnit, baselines: Titles, exits: Titles
 ) -> dict[str, str]:
     confidence = row["score_confidence"]
-    confidence = CONFIDENCE if pd.isna(confidence) else float(confidence)
+    confidence = points.CONFIDENCE if pd.isna(confidence) else float(confidence)
     return {
         **_cell(row, titles, random_weights(row["initialisation"] == "random", brackets=True)),
         "metric": row["score_name"],
@@ -221,10 +210,8 @@ def _row(
 def _score(group: pd.DataFrame) -> str:
     if group.empty:
         return ""
-    mark = f", {DIVERGED}" if any_diverged(group) else ""
-    return (
-        f"{number(group['score'].mean())} ({interval(*results_series.mean_interval(group))}){mark}"
-    )
+    mark = f", {DIVERGED}" if points.any_diverged(group) else ""
+    return f"{number(group['score'].mean())} ({interval(*points.mean_interval(group))}){mark}"
 
 
 def _dataset(
@@ -234,17 +221,14 @@ def _dataset(
     splits: Mapping[str, Mapping[str, float]] = records["splits"]
     rows = {name: int(split["rows"]) for name, split in splits.items()}
     examples = {name: int(split["examples"]) for name, split in splits.items()}
-    words = {
-        kind: _mean(splits, f"{kind.replace(' ', '_')}_mean", rows)
-        for kind in ("words in", "words out")
-    }
+    words = {name: _mean(splits, f"{name}_mean", rows) for name in ("words_in", "words_out")}
     lengths = tokens["input_tokens"]
     return {
         "dataset": titles.get(fact["dataset"], fact["dataset"]),
         "metric": fact["metric"],
         "rows": number(sum(rows.values()), ","),
-        "words in": number(words["words in"], ",.0f"),
-        "words out": number(words["words out"], ",.1f"),
+        "words in": number(words["words_in"], ",.0f"),
+        "words out": number(words["words_out"], ",.1f"),
         "train/validation/test rows": _by_split(rows),
         "references unseen by metric": _unseen(records, fact),
         "tokenizer": fact["tokenizer"],
@@ -278,8 +262,8 @@ def _published_dataset(
     same = sum(theirs[split] for split in rows) if rows.keys() <= theirs.keys() else None
     pairs = {
         "rows": (sum(rows.values()), same, ",.0f"),
-        "words in": (words["words in"], published.get("words_in"), ",.0f"),
-        "words out": (words["words out"], published.get("words_out"), ",.1f"),
+        "words in": (words["words_in"], published.get("words_in"), ",.0f"),
+        "words out": (words["words_out"], published.get("words_out"), ",.1f"),
     }
     found = {}
     for name, (ours, known, shape) in pairs.items():
