@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from longwatt.models.attention.kernel import MASKED
+from longwatt.models.attention.linear import apply
 from longwatt.models.attention.packing import Packing
 from longwatt.models.attention.projections import dropped, project, through
 
@@ -83,9 +84,8 @@ def _around(
 
 
 def _feed_forward(layer: Any, hidden: Tensor) -> Tensor:
-    inner = layer.activation_fn(layer.fc1(hidden))
-    out: Tensor = layer.fc2(dropped(inner, layer.activation_dropout, layer.training))
-    return out
+    inner = layer.activation_fn(apply(layer.fc1, hidden))
+    return apply(layer.fc2, dropped(inner, layer.activation_dropout, layer.training))
 
 
 def by_head(tokens: Tensor, heads: int) -> Tensor:
@@ -98,24 +98,19 @@ def _self_attention(attention: Any, packing: Packing, hidden: Tensor) -> Tensor:
     query, key, value = (by_head(part, attention.num_heads) for part in qkv.chunk(3, -1))
     # Padding follows real tokens, so none of them sees it.
     seen = functional.scaled_dot_product_attention(query, key, value, is_causal=True)
-    return _projected(attention, packing.pack(seen.transpose(1, 2).flatten(2)))
-
-
-def _projected(attention: Any, seen: Tensor) -> Tensor:
-    out: Tensor = attention.out_proj(seen)
-    return out
+    return apply(attention.out_proj, packing.pack(seen.transpose(1, 2).flatten(2)))
 
 
 def _cross_attention(
     attention: Any, packing: Packing, states: Tensor, keys: Packing, hidden: Tensor
 ) -> Tensor:
-    query = attention.q_proj(hidden)
+    query = apply(attention.q_proj, hidden)
     key, value = project(states, attention.k_proj, attention.v_proj).chunk(2, -1)
     if keys.is_even or keys.rows > FEW:
         seen = packing.pack(_together(attention, packing, query, key, value, keys))
     else:
         seen = _one_by_one(attention, packing, query, key, value, keys)
-    return _projected(attention, seen)
+    return apply(attention.out_proj, seen)
 
 
 def _together(
@@ -149,5 +144,5 @@ def _one_by_one(
 
 def logits_of(model: Any, hidden: Tensor) -> Tensor:
     """Return the logits of chosen hidden states (tokens, vocabulary)."""
-    logits: Tensor = model.lm_head(hidden) + model.final_logits_bias
-    return logits
+    logits = apply(model.lm_head, hidden)
+    return logits + model.final_logits_bias

@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from longwatt.models.attention.band import Band, band_attention
 from longwatt.models.attention.kernel import MASKED
+from longwatt.models.attention.linear import apply
 from longwatt.models.attention.packing import Packing
 from longwatt.models.attention.projections import dropped, project, through
 
@@ -38,10 +39,10 @@ def encode(encoder: Any, input_ids: Tensor, packing: Packing) -> Tensor:
 
 def _layer(layer: Any, band: Band, hidden: Tensor) -> Tensor:
     training = layer.training
-    seen = layer.self_attn.output(_self_attention(layer, band, hidden))
+    seen = apply(layer.self_attn.output, _self_attention(layer, band, hidden))
     hidden = layer.self_attn_layer_norm(hidden + dropped(seen, layer.dropout, training))
-    inner = dropped(layer.activation_fn(layer.fc1(hidden)), layer.activation_dropout, training)
-    inner = dropped(layer.fc2(inner), layer.dropout, training)
+    inner = dropped(layer.activation_fn(apply(layer.fc1, hidden)), layer.activation_dropout, training)
+    inner = dropped(apply(layer.fc2, inner), layer.dropout, training)
     out: Tensor = layer.final_layer_norm(hidden + inner)
     return out
 

@@ -9,12 +9,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from longwatt.models.attention.linear import linear
+
 
 def project(hidden: Tensor, *layers: nn.Linear) -> Tensor:
-    """Apply layers of one input side by side (..., sum of their outputs)."""
+    """Apply layers of one input side by side: (rows, from) to (rows, sum of their outputs)."""
     weight = torch.cat([layer.weight for layer in layers])
     biases = [layer.bias for layer in layers if layer.bias is not None]
-    return functional.linear(hidden, weight, torch.cat(biases) if biases else None)
+    return linear(hidden, weight, torch.cat(biases) if biases else None)
 
 
 def dropped(hidden: Tensor, rate: float, training: bool) -> Tensor:
