@@ -44,8 +44,12 @@ def _pays(inputs: Tensor, weight: Tensor) -> bool:
     return not mixed and 2.0 * inputs.numel() * len(weight) >= WORTH_IT and has_onednn()
 
 
+def product(left: Tensor, right: Tensor) -> Tensor:
+    """Multiply (rows, inner) with the transpose of (columns, inner), without gradient."""
+    return _product(left, right) if _pays(left, right) else left @ right.t()
+
+
 def _product(left: Tensor, right: Tensor, bias: Tensor | None = None) -> Tensor:
-    """Multiply (rows, inner) with the transpose of (columns, inner)."""
     found: Tensor = torch.ops.mkldnn._linear_pointwise(left, right, bias, "none", [], "")
     return found
 

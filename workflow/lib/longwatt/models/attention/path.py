@@ -9,7 +9,6 @@ from types import MethodType
 from typing import Any
 
 from torch import Tensor
-from torch.nn import functional
 from transformers.modeling_outputs import Seq2SeqLMOutput
 
 from longwatt.models.attention.decoder import (
@@ -19,6 +18,7 @@ from longwatt.models.attention.decoder import (
     logits_of,
     target_packing,
 )
+from longwatt.models.attention.loss import linear_cross_entropy
 from longwatt.models.attention.packing import Packing
 from longwatt.models.family import Batch
 
@@ -90,11 +90,11 @@ class FastPath:
         ids = packing.pack(batch["input_ids"])
         return Encoded(self.encode(self.model.get_encoder(), ids, packing), packing)
 
-    def label_logits(self, batch: Batch, packing: Packing) -> tuple[Tensor, Tensor]:
-        """Compute the logits (labels, vocabulary) of all labels that count, row by row.
+    def label_states(self, batch: Batch, packing: Packing) -> tuple[Tensor, Tensor]:
+        """Decode to the hidden states (labels, width) of all labels that count, row by row.
 
         Returns:
-            The logits, and which places of the batch's labels they belong to.
+            The states, and which places of the batch's labels they belong to.
         """
         encoded, labels = self.encoded(batch, packing), batch["labels"]
         targets = target_packing(labels)
@@ -102,12 +102,18 @@ class FastPath:
         decoder = self.model.get_decoder()
         hidden = decode(decoder, targets.pack(ids), targets, encoded, self.norm_first)
         counted = labels != IGNORED
-        chosen = hidden[targets.pack(counted)]
-        return logits_of(self.model, chosen), counted
+        return hidden[targets.pack(counted)], counted
+
+    def label_logits(self, batch: Batch, packing: Packing) -> tuple[Tensor, Tensor]:
+        """Compute the logits (labels, vocabulary) of all labels that count, as `label_states`."""
+        states, counted = self.label_states(batch, packing)
+        return logits_of(self.model, states), counted
 
     def _loss(self, batch: Batch, packing: Packing) -> Tensor:
-        logits, counted = self.label_logits(batch, packing)
-        return functional.cross_entropy(logits, batch["labels"][counted])
+        states, counted = self.label_states(batch, packing)
+        bias = self.model.final_logits_bias[0]
+        weight, labels = self.model.lm_head.weight, batch["labels"][counted]
+        return linear_cross_entropy(states, weight, labels, bias)
 
 
 def _is_first_token(mask: Tensor) -> bool:
