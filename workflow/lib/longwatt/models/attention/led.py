@@ -41,7 +41,9 @@ def _layer(layer: Any, band: Band, hidden: Tensor) -> Tensor:
     training = layer.training
     seen = apply(layer.self_attn.output, _self_attention(layer, band, hidden))
     hidden = layer.self_attn_layer_norm(hidden + dropped(seen, layer.dropout, training))
-    inner = dropped(layer.activation_fn(apply(layer.fc1, hidden)), layer.activation_dropout, training)
+    inner = dropped(
+        layer.activation_fn(apply(layer.fc1, hidden)), layer.activation_dropout, training
+    )
     inner = dropped(apply(layer.fc2, inner), layer.dropout, training)
     out: Tensor = layer.final_layer_norm(hidden + inner)
     return out
