@@ -1,0 +1,148 @@
+"""Decoders in the manner of BART over packed targets, and the loss of their labels.
+
+Everything but attention runs on real target tokens only. A row's keys are those of its document.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from longwatt.models.attention.kernel import MASKED
+from longwatt.models.attention.linear import apply
+from longwatt.models.attention.packing import Packing
+from longwatt.models.attention.projections import dropped, project, through
+
+IGNORED = -100  # the label that no loss counts
+FEW = 8  # documents up to which one call for each beats padding their keys
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Encoded documents: packed hidden states (tokens, width)."""
+
+    states: Tensor
+    packing: Packing
+
+
+def target_packing(labels: Tensor) -> Packing:
+    """Pack targets (rows, most tokens) up to their last label, and at least one token each."""
+    places = torch.arange(1, labels.shape[1] + 1, device=labels.device)
+    lengths = (places * (labels != IGNORED)).amax(1).clamp(min=1)
+    return Packing(tuple(lengths.tolist()), labels.shape[1], labels.device)
+
+
+def decode(
+    decoder: Any, input_ids: Tensor, packing: Packing, encoded: Encoded, norm_first: bool
+) -> Tensor:
+    """Decode packed targets under their own earlier tokens.
+
+    Args:
+        decoder: transformers' decoder of LED or BigBird-Pegasus.
+        input_ids: of the real tokens (tokens), beginning with the start token.
+        norm_first: whether layers normalise their input (BigBird-Pegasus) or their output (LED).
+
+    Returns:
+        The last hidden states (tokens, width).
+    """
+    places = functional.embedding(packing.positions, decoder.embed_positions.weight)
+    hidden = decoder.embed_tokens(input_ids) + places
+    if not norm_first:
+        hidden = decoder.layernorm_embedding(hidden)
+    hidden = dropped(hidden, decoder.dropout, decoder.training)
+    for layer in decoder.layers:
+        work = partial(_layer, layer, packing, encoded.packing, norm_first)
+        hidden = through(layer, work, hidden, encoded.states)
+    return decoder.layernorm_embedding(hidden) if norm_first else hidden
+
+
+def _layer(
+    layer: Any, packing: Packing, keys: Packing, norm_first: bool, hidden: Tensor, states: Tensor
+) -> Tensor:
+    around = partial(_around, layer, norm_first)
+    own, cross = layer.self_attn, layer.encoder_attn
+    seen = partial(_self_attention, own, packing)
+    hidden = around(layer.self_attn_layer_norm, seen, hidden)
+    read = partial(_cross_attention, cross, packing, states, keys)
+    hidden = around(layer.encoder_attn_layer_norm, read, hidden)
+    return around(layer.final_layer_norm, partial(_feed_forward, layer), hidden)
+
+
+def _around(
+    layer: Any, norm_first: bool, norm: Any, work: Callable[[Tensor], Tensor], hidden: Tensor
+) -> Tensor:
+    """Do a part of a layer between its residual and its norm."""
+    found = dropped(work(norm(hidden) if norm_first else hidden), layer.dropout, layer.training)
+    out: Tensor = hidden + found if norm_first else norm(hidden + found)
+    return out
+
+
+def _feed_forward(layer: Any, hidden: Tensor) -> Tensor:
+    inner = layer.activation_fn(apply(layer.fc1, hidden))
+    return apply(layer.fc2, dropped(inner, layer.activation_dropout, layer.training))
+
+
+def by_head(tokens: Tensor, heads: int) -> Tensor:
+    """Split (rows, tokens, width) by head (rows, heads, tokens, size)."""
+    return tokens.unflatten(-1, (heads, -1)).transpose(1, 2)
+
+
+def _self_attention(attention: Any, packing: Packing, hidden: Tensor) -> Tensor:
+    qkv = packing.pad(project(hidden, attention.q_proj, attention.k_proj, attention.v_proj))
+    query, key, value = (by_head(part, attention.num_heads) for part in qkv.chunk(3, -1))
+    # Padding follows real tokens, so none of them sees it.
+    seen = functional.scaled_dot_product_attention(query, key, value, is_causal=True)
+    return apply(attention.out_proj, packing.pack(seen.transpose(1, 2).flatten(2)))
+
+
+def _cross_attention(
+    attention: Any, packing: Packing, states: Tensor, keys: Packing, hidden: Tensor
+) -> Tensor:
+    query = apply(attention.q_proj, hidden)
+    key, value = project(states, attention.k_proj, attention.v_proj).chunk(2, -1)
+    if keys.is_even or keys.rows > FEW:
+        seen = packing.pack(_together(attention, packing, query, key, value, keys))
+    else:
+        seen = _one_by_one(attention, packing, query, key, value, keys)
+    return apply(attention.out_proj, seen)
+
+
+def _together(
+    attention: Any, packing: Packing, query: Tensor, key: Tensor, value: Tensor, keys: Packing
+) -> Tensor:
+    """Attend in one call (rows, longest target, width)."""
+    mask = None
+    if not keys.is_even:
+        mask = key.new_zeros(keys.rows, 1, 1, keys.longest)
+        mask = mask.masked_fill_(~keys.real(keys.longest)[:, None, None], MASKED)
+    heads = attention.num_heads
+    padded = (packing.pad(query), keys.pad(key), keys.pad(value))
+    operands = (by_head(tokens, heads) for tokens in padded)
+    seen = functional.scaled_dot_product_attention(*operands, attn_mask=mask)
+    return seen.transpose(1, 2).flatten(2)
+
+
+def _one_by_one(
+    attention: Any, packing: Packing, query: Tensor, key: Tensor, value: Tensor, keys: Packing
+) -> Tensor:
+    """Attend document by document (tokens, width)."""
+    lengths = (packing.lengths, keys.lengths, keys.lengths)
+    split = (part.split(n) for part, n in zip((query, key, value), lengths, strict=True))
+    found = []
+    for parts in zip(*split, strict=True):
+        operands = (by_head(tokens[None], attention.num_heads) for tokens in parts)
+        seen = functional.scaled_dot_product_attention(*operands)
+        found.append(seen[0].transpose(0, 1).flatten(1))
+    return torch.cat(found)
+
+
+def logits_of(model: Any, hidden: Tensor) -> Tensor:
+    """Return the logits of chosen hidden states (tokens, vocabulary)."""
+    logits = apply(model.lm_head, hidden)
+    return logits + model.final_logits_bias

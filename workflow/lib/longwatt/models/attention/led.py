@@ -1,0 +1,82 @@
+"""LED's encoder over packed tokens, by the weights of transformers' own module."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from longwatt.models.attention.band import Band, band_attention
+from longwatt.models.attention.kernel import MASKED
+from longwatt.models.attention.linear import apply
+from longwatt.models.attention.packing import Packing
+from longwatt.models.attention.projections import dropped, project, through
+
+
+def encode(encoder: Any, input_ids: Tensor, packing: Packing) -> Tensor:
+    """Encode packed documents, the first token of each global.
+
+    Args:
+        encoder: transformers' LEDEncoder.
+        input_ids: of real tokens (tokens).
+
+    Returns:
+        The last hidden states (tokens, width).
+    """
+    places = functional.embedding(packing.positions, encoder.embed_positions.weight)
+    hidden = encoder.layernorm_embedding(encoder.embed_tokens(input_ids) + places)
+    hidden = dropped(hidden, encoder.dropout, encoder.training)
+    bands: dict[int, Band] = {}
+    for layer in encoder.layers:
+        reach = layer.self_attn.longformer_self_attn.one_sided_attn_window_size
+        band = bands.setdefault(reach, Band(packing, reach))
+        hidden = through(layer, partial(_layer, layer, band), hidden)
+    return hidden
+
+
+def _layer(layer: Any, band: Band, hidden: Tensor) -> Tensor:
+    training = layer.training
+    seen = apply(layer.self_attn.output, _self_attention(layer, band, hidden))
+    hidden = layer.self_attn_layer_norm(hidden + dropped(seen, layer.dropout, training))
+    inner = dropped(
+        layer.activation_fn(apply(layer.fc1, hidden)), layer.activation_dropout, training
+    )
+    inner = dropped(apply(layer.fc2, inner), layer.dropout, training)
+    out: Tensor = layer.final_layer_norm(hidden + inner)
+    return out
+
+
+def _self_attention(layer: Any, band: Band, hidden: Tensor) -> Tensor:
+    attention = layer.self_attn.longformer_self_attn
+    qkv = project(hidden, attention.query, attention.key, attention.value)
+    first = global_rows(attention, hidden, band.packing)
+    return band_attention(qkv, first, band, attention.num_heads)
+
+
+def global_rows(attention: Any, hidden: Tensor, packing: Packing) -> Tensor:
+    """Attend from each document's first token to all of it, by the global projections.
+
+    The key's and the value's projection are applied to the one query and its result instead of to
+    all tokens: `(q W_k) x` in place of `q (W_k x)`.
+
+    Returns:
+        Outputs of all heads (documents, width).
+    """
+    heads, size = attention.num_heads, attention.head_dim
+    documents = packing.pad(hidden)
+    query = attention.query_global(documents[:, 0]).unflatten(-1, (heads, size)) * size**-0.5
+    keys, values = attention.key_global, attention.value_global
+    per_head = (heads, size, -1)
+    seeker = torch.einsum("bhk,hkd->bhd", query, keys.weight.view(per_head))
+    scores = seeker @ documents.transpose(1, 2)
+    # The key's bias moves all scores alike. It stays, so that it has a gradient.
+    scores = scores + (query * keys.bias.view(heads, size)).sum(-1, keepdim=True)
+    if not packing.is_even:
+        scores = scores.masked_fill(~packing.real(documents.shape[1])[:, None], MASKED)
+    found = scores.softmax(-1, dtype=torch.promote_types(scores.dtype, torch.float32))
+    mixed = found.to(documents.dtype) @ documents
+    out = torch.einsum("bhd,hkd->bhk", mixed, values.weight.view(per_head)).flatten(1)
+    return out + values.bias
