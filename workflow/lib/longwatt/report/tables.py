@@ -27,6 +27,7 @@ from longwatt.results.series import (
     SERIES,
     EnergyUnit,
     any_diverged,
+    attention_words,
     energy_unit,
     records,
     series_name,
@@ -170,7 +171,7 @@ def _tables(
 
 def _without_alike(table: pd.DataFrame) -> pd.DataFrame:
     """Drop columns of settings that are equal in every row."""
-    settings = ("attention", "budget", "protocol", "seed", "inference")
+    settings = ("attention", "attention path", "budget", "protocol", "seed", "inference")
     return table.drop(columns=[name for name in settings if table[name].nunique() == 1])
 
 
@@ -179,10 +180,16 @@ def _cell(row: Row, titles: Titles, more: str = "") -> dict[str, str]:
         "dataset": titles.get(row["dataset"], row["dataset"]),
         "model": titles.get(row["model"], row["model"]) + more + marked(row),
         "attention": "" if pd.isna(row["attention_regime"]) else row["attention_regime"],
+        "attention path": _path(row),
         "length (tokens)": str(row["seq_len"]),
         "budget": titles.get(row["budget"], str(row["budget"])),
         **{name: str(row[name]) for name in ("protocol", "seed", "inference")},
     }
+
+
+def _path(row: Row) -> str:
+    """Name the path of attention of a row, NA where it is not known."""
+    return attention_words(row).replace(" attention", "") or NA
 
 
 def _baselines(row: Any, summary: pd.DataFrame) -> dict[str, str]:

@@ -32,7 +32,8 @@ ENVIRONMENT = ("device", "processor", "threads", "wait_policy", "processes")
 INFERENCE = "inference_"
 COLUMNS = (
     "cell", "dataset", "model", "seq_len", "budget", "protocol", "seed", "inference",
-    "initialisation", "attention_regime", "variant_of", "best_validation_score", "selected",
+    "initialisation", "attention", "attention_asked", "inference_attention", "attention_regime",
+    "variant_of", "best_validation_score", "selected",
     "score", "score_name", "score_ci_low", "score_ci_high", "score_confidence", "score_lead",
     "score_ceiling", "examples", "rouge1", "rouge2", "rougeL", "rouge_geometric_mean", "f1",
     "exact_match", "accuracy", *OTHER_SCORES, "accuracy_ci_low", "accuracy_ci_high", "macro_f1",
@@ -73,8 +74,8 @@ INFERENCE_COLUMNS = ("inference_samples_per_second", "inference_runtime_s", "mea
 # Columns without numbers, and the seed, whose size means nothing.
 NO_NUMBERS = (
     "cell", "dataset", "model", "budget", "protocol", "seed", "inference", "initialisation",
-    "attention_regime", "variant_of", "selected", "score_name", "score_confidence",
-    "train_energy_source", "train_energy_measured", "train_energy_flags", "inference_energy_source",
+    "attention", "attention_asked", "inference_attention", "attention_regime", "variant_of",
+    "selected", "score_name", "score_confidence", "train_energy_source", "train_energy_measured", "train_energy_flags", "inference_energy_source",
     "inference_energy_measured", "inference_energy_flags", "grid_source", "currency",
     "train_steps_energy_flags", "validation_energy_flags", "checkpoint_energy_flags",
     "wasted_energy_flags", "inference_wasted_energy_flags", "relative_joules_flags",
