@@ -89,7 +89,13 @@ def part_of(plan, cell: str, part: str = "finetune"):
 
 
 def measure(cells: dict[str, dict], path: str = "results/s/summary.csv") -> None:
-    """A summary with these values of trainings, NA elsewhere."""
+    """A summary with these values of trainings, NA elsewhere.
+
+    The published study takes the stock path of attention, every other its families' default.
+    """
+    taken = "stock" if "/s/" in path else "fast"
+    known = dict.fromkeys(("attention", "attention_asked", "inference_attention"), taken)
+    cells = {name: {**known, **values} for name, values in cells.items()}
     measured = dict.fromkeys(key for row in cells.values() for key in row)
     columns = ["cell", "model", "budget", "inference", *measured]
     Path(path).parent.mkdir(parents=True, exist_ok=True)

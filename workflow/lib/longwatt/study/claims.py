@@ -478,8 +478,7 @@ def _renamed(value: Any, names: Mapping[str, str]) -> Any:
     """Replace the columns in a test's settings."""
     if isinstance(value, Mapping):
         return {
-            key: item if key in CHOSEN_BY else _renamed(item, names)
-            for key, item in value.items()
+            key: item if key in CHOSEN_BY else _renamed(item, names) for key, item in value.items()
         }
     if isinstance(value, list):
         return [_renamed(item, names) for item in value]

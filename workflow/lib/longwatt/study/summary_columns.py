@@ -75,7 +75,8 @@ INFERENCE_COLUMNS = ("inference_samples_per_second", "inference_runtime_s", "mea
 NO_NUMBERS = (
     "cell", "dataset", "model", "budget", "protocol", "seed", "inference", "initialisation",
     "attention", "attention_asked", "inference_attention", "attention_regime", "variant_of",
-    "selected", "score_name", "score_confidence", "train_energy_source", "train_energy_measured", "train_energy_flags", "inference_energy_source",
+    "selected", "score_name", "score_confidence", "train_energy_source", "train_energy_measured",
+    "train_energy_flags", "inference_energy_source",
     "inference_energy_measured", "inference_energy_flags", "grid_source", "currency",
     "train_steps_energy_flags", "validation_energy_flags", "checkpoint_energy_flags",
     "wasted_energy_flags", "inference_wasted_energy_flags", "relative_joules_flags",
