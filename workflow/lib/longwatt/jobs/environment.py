@@ -80,7 +80,7 @@ def noted(folder: Path | str) -> dict[str, Any]:
 
 
 def say_attention(family: Family) -> None:
-    """Say why a built model does not take the chosen path of attention, if it does not."""
+    """Say why a built model takes another path of attention than chosen."""
     if family.attention_reason and distributed.rank() == 0:
         say(f"attention is {family.attention}: {family.attention_reason}")
 

@@ -44,9 +44,9 @@ PLAN_COLUMNS = (
     "cell", "dataset", "model", "attention", "seq_len", "budget", "protocol", "seed", "part",
     "finished", "gpus", "seconds", "seconds_median", "seconds_at_most", "seconds_source",
     "gpu_hours", "gpu_hours_at_most", "mean_power_w", "power_source", "energy_kwh",
-    "energy_kwh_at_most", "energy_cost", "gpu_cost", "gco2e", "steps", "steps_at_most", "validations",
-    "validations_at_most", "validation_share", "validation_share_at_most", "patience",
-    "cannot_stop_early",
+    "energy_kwh_at_most", "energy_cost", "gpu_cost", "gco2e", "steps", "steps_at_most",
+    "validations", "validations_at_most", "validation_share", "validation_share_at_most",
+    "patience", "cannot_stop_early",
 )  # fmt: skip
 
 
@@ -262,7 +262,7 @@ def _wall(plan: Plan) -> str:
 
 
 def _by_model(plan: Plan) -> list[dict[str, str]]:
-    """Make a row for every dataset, model, path of attention and budget, and one for all."""
+    """Make a row for every dataset, model, attention and budget, and one for all."""
     titles, groups = titles_of(plan.stages.study), dict[tuple[str, ...], list[CellPart]]()
     for part in plan.parts:
         cell, path = part.cell, plan.runtimes.attention(part.cell)

@@ -353,7 +353,7 @@ class RuntimeModel:
         return found
 
     def _takes(self, row: Mapping[str, str], column: str) -> bool:
-        """Check whether a row was measured by the path of attention that its cell takes now."""
+        """Check whether a row was measured by the path that its cell takes now."""
         return _path_of(row, column) == self.attention(self.cells[row["cell"]])
 
     @cached_property
@@ -426,6 +426,6 @@ class RuntimeModel:
 
 
 def _path_of(row: Mapping[str, str], column: str) -> str:
-    """Return a measured path of attention; results that do not say it are older than the fast."""
+    """Return a measured path of attention, the stock one where results do not say it."""
     known = row.get(column, NA)
     return STOCK if known in ("", NA) else known

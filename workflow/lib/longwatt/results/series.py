@@ -17,7 +17,7 @@ from longwatt.study.published import PublishedPlace
 # What makes two rows points of one line; a model's attention regimes are two models, and its paths
 # of attention have two costs.
 SERIES = ["model", "attention_regime", "attention_path", "budget", "protocol", "inference"]
-OF_THE_MODEL = ("attention_regime", "attention_path")  # another model's say nothing of this one's
+OF_ONE_MODEL = ("attention_regime", "attention_path")  # another model's say nothing of this one's
 
 EXIT_RULE = "exit_rule"  # a column of summaries that know of exits
 LAST_EXIT = "last"  # its value where no rule is in force
@@ -173,7 +173,7 @@ def short_name(key: tuple[Any, ...], titles: Mapping[str, str], summary: pd.Data
     own = summary[summary["model"] == known["model"]]
     words = [titles.get(known["model"], known["model"])]
     for name in SERIES[1:]:
-        rows = own if name in OF_THE_MODEL else summary
+        rows = own if name in OF_ONE_MODEL else summary
         if known[name] and rows[name].nunique() > 1:
             words.append(_called(name, str(known[name]), titles))
     return ", ".join(words)

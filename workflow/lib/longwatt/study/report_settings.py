@@ -31,7 +31,7 @@ def titles(study: StudyDocument) -> dict[str, str]:
 
 
 def _told_apart(study: StudyDocument, called: Mapping[str, str]) -> dict[str, str]:
-    """Add its path of attention to a model's title that a model of another path has too."""
+    """Name the path of attention in titles that models of another path have too."""
     models, found = list(study["models"]), dict[str, str]()
     often = Counter(called[name] for name in models)
     shared = {name: settings.attention(study, name) for name in models if often[called[name]] > 1}

@@ -136,7 +136,7 @@ def attention(study: StudyDocument, model: str) -> str:
 
 
 def alike_but_for_attention(study: StudyDocument, model: str) -> str:
-    """Name what a model shares with those that differ from it in title and attention alone."""
+    """Name what models share that differ in title and attention alone."""
     entry = study["models"][model]
     kept = {key: value for key, value in entry.items() if key not in NO_TWIN}
     if VARIANT_OF in entry:  # all that a search made of one entry stand for it
