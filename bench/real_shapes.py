@@ -108,10 +108,10 @@ COST_AXES = (
 
 
 def read_models(tiny: bool) -> dict[str, dict[str, Any]]:
-    """Read title, family and config of the published models, or of tiny ones."""
+    """Read title, family, attention and config of the published models, or of tiny ones."""
     with (ROOT / "studies/paper.yaml").open(encoding="utf-8") as stream:
         entries = yaml.safe_load(stream)["models"]
-    keys = ("title", "family", "config")
+    keys = ("title", "family", "attention", "config")
     models = {name: {key: entry[key] for key in keys} for name, entry in entries.items()}
     if not tiny:
         return models

@@ -51,7 +51,15 @@ def write_artefact(current: InForce, stage: Stage, **facts: Any) -> None:
     made_by = stamp(
         stage.rule, dict(stage.settings), current.code(stage), _inputs(current.stages, stage)
     )
-    write_json(path, {**FACTS.get(stage.rule, {}), **facts, "provenance": made_by})
+    known = {**FACTS.get(stage.rule, {}), **_path_taken(stage), **facts}
+    write_json(path, {**known, "provenance": made_by})
+
+
+def _path_taken(stage: Stage) -> dict[str, Any]:
+    """The path of attention that a training or an inference records: the chosen one."""
+    chosen = stage.settings.get("model", stage.settings)
+    taken = stage.rule in ("finetune", "predict")
+    return {"attention": chosen["attention"]} if taken else {}
 
 
 def _inputs(stages: Stages, stage: Stage) -> list[str]:

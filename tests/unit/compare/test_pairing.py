@@ -5,6 +5,7 @@ import math
 import re
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -364,6 +365,40 @@ def test_a_comparison_names_settings_that_differ_beside_the_axes(tmp_path):
     assert f"They also differ in: {named}" in text
     assert "Of 1 pairs the results do not say" in text and "num_beams" not in text
     assert "| training.max_target_tokens | 1024 | 128 | 2 |" in text
+
+
+def test_a_difference_of_attention_is_a_difference_of_settings(tmp_path):
+    lengths = (1024, 2048, 4096)
+    ours = [row(seq_len=n, attention="stock") for n in lengths]
+    used = ("fast", "stock", "fast")
+    theirs = [row(seq_len=n, attention=path) for n, path in zip(lengths, used, strict=True)]
+    for study, rows, path in (("a", ours, "stock"), ("b", theirs, "fast")):
+        for known in rows:
+            stamped(tmp_path, study, known, {}, {})
+            training = tmp_path / study / known["cell"] / "finetune" / "training.json"
+            made = json.loads(training.read_text())
+            made["provenance"]["settings"]["model"] = {"attention": path}
+            training.write_text(json.dumps(made))
+    found = match(summary(*ours), summary(*theirs))
+    rulers = read_rulers(tmp_path, STUDIES, [(pair.first, pair.second) for pair in found.pairs])
+    assert [str(each) for each in rulers.differing] == [
+        "model.attention (stock / fast, stock / fast, stock in use)"
+    ]
+    assert rulers.differing[0].values == [("stock", "fast"), ("stock", "fast, stock in use")]
+    assert rulers.differing[0].pairs == 3
+
+
+def test_no_line_of_a_figure_joins_two_paths_of_attention():
+    lengths = (1024, 2048, 3072, 4096)
+    ours = summary(*(row(seq_len=n, score=20.0 + n, attention="stock") for n in lengths))
+    used = dict(zip(lengths, ("fast", "fast", "stock", "stock"), strict=True))
+    theirs = summary(*(row(seq_len=n, score=30.0 + n, attention=used[n]) for n in lengths))
+    comparison = side_by_side(ours, theirs)
+    assert comparison["attention_b"].tolist() == [f"{used[n]} attention" for n in lengths]
+    figure = panels_against(comparison, STUDIES, QUANTITIES["scores"], {})
+    joined = [tuple(line.get_xdata()) for line in figure.axes[0].lines if line.get_alpha() == 0.4]
+    assert joined == [(1044, 2068), (3092, 4116)]
+    plt.close(figure)
 
 
 def test_ratios_have_intervals_over_common_seeds_alone():

@@ -89,7 +89,13 @@ def part_of(plan, cell: str, part: str = "finetune"):
 
 
 def measure(cells: dict[str, dict], path: str = "results/s/summary.csv") -> None:
-    """A summary with these values of trainings, NA elsewhere."""
+    """A summary with these values of trainings, NA elsewhere.
+
+    The published study takes the stock path of attention, every other its families' default.
+    """
+    taken = "stock" if "/s/" in path else "fast"
+    known = dict.fromkeys(("attention", "attention_asked", "inference_attention"), taken)
+    cells = {name: {**known, **values} for name, values in cells.items()}
     measured = dict.fromkeys(key for row in cells.values() for key in row)
     columns = ["cell", "model", "budget", "inference", *measured]
     Path(path).parent.mkdir(parents=True, exist_ok=True)
@@ -485,6 +491,21 @@ def test_what_nothing_is_measured_of_and_batches_that_were_found():
     assert "found by trying for 1 cell" in text
     assert "assumed for 63 cells until it has been found by trying" in text
     assert "nothing measured yet" in text and "summary.csv" not in text
+
+
+def test_a_plan_shows_the_path_of_attention_of_every_cell():
+    study = grid()
+    study["models"]["led_base"]["attention"] = "fast"
+    write_plan(given(study), stamps(checked_stages("s", study, {})), Path("results/s"), {})
+    with Path("results/s/plan.csv").open(newline="") as stream:
+        paths = {(row["model"], row["attention"]) for row in csv.DictReader(stream)}
+    assert paths == {("led_base", "fast"), ("led_large", "stock"), ("bigbird_large", "stock")}
+    text = single_spaced(Path("results/s/plan.md").read_text())
+    assert "| QMSum | LED-base (random weights) | fast | gpu1 |" in text
+    assert "| QMSum | LED-large (random weights) | stock | gpu1 |" in text
+    assert "| led, fast attention | the pairs of the window and of the global token |" in text
+    assert "| led, stock attention | chunks that overlap by half" in text
+    assert "| bigbird_pegasus, stock attention | 3 times its operations |" in text
 
 
 def test_checkpoints_on_the_hub_have_known_shapes_before_they_are_here():

@@ -37,6 +37,17 @@ def test_seeds_are_means_and_inference_points_count_once():
     plt.close(figure)
 
 
+def test_a_bar_is_called_by_the_path_of_its_training_alone():
+    rows = [
+        row(cell=path, seq_len=n, attention=path, inference_attention="stock", **MEASURED)
+        for n, path in ((64, "fast"), (128, "stock"))
+    ]
+    figure = energy_by_phase(table(*rows), {})
+    names = [text.get_text().replace("\n", " ") for text in figure.axes[0].get_yticklabels()]
+    assert names == ["led, fast attention, 64", "led, stock attention, 128"]
+    plt.close(figure)
+
+
 def test_estimates_and_unknown_energies_say_so():
     rows = table(row(cell="a", **{**MEASURED, "train_energy_source": "estimate"}))
     estimated = words(energy_by_phase(rows, {}))

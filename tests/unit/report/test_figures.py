@@ -159,6 +159,37 @@ def test_a_model_of_one_regime_is_not_called_by_it():
     assert "block-sparse" not in words(accuracy_against(table(*rows), TIME, {}))
 
 
+def test_two_paths_of_attention_of_a_model_are_never_on_one_line():
+    paths = {64: "fast", 128: "fast", 256: "stock", 512: "stock"}
+    rows = [row(seq_len=n, train_runtime_s=float(n), attention=path) for n, path in paths.items()]
+    drawn = lines(accuracy_against(table(*rows), TIME, {}))
+    assert sorted(tuple(line.get_xdata()) for line in drawn) == [(64, 128), (256, 512)]
+    said = words(accuracy_against(table(*rows), TIME, {"led": "LED"}))
+    assert "LED, fast attention" in said and "LED, stock attention" in said
+
+
+def test_a_model_of_one_path_is_not_called_by_it_and_an_unknown_path_has_no_name():
+    rows = [row(attention="fast"), row(model="bart", attention="stock"), row(model="t5")]
+    assert "fast" not in words(accuracy_against(table(*rows), TIME, {}))
+    mixed = [row(), row(seq_len=128, attention="fast")]
+    said = words(accuracy_against(table(*mixed), TIME, {}))
+    assert "led, from random weights" in said and "led, fast attention" in said
+
+
+def test_another_path_in_inference_is_another_series():
+    rows = [
+        row(seq_len=n, attention="fast", inference_attention=path)
+        for n, path in ((64, "fast"), (128, "stock"))
+    ]
+    assert list(with_series(table(*rows))["attention_path"]) == [
+        "fast attention",
+        "fast attention, stock in inference",
+    ]
+    assert "led, fast attention, stock in inference" in words(
+        accuracy_against(table(*rows), TIME, {})
+    )
+
+
 def test_the_lead_baseline_is_a_line_of_its_own_with_a_name():
     figure = accuracy_against(
         table(row(score_lead=7.0), row(seq_len=128, score_lead=7.0)), TIME, {}

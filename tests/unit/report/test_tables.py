@@ -106,6 +106,19 @@ def test_scores_stand_by_length_and_a_regime_has_a_row_of_its_own():
     )
 
 
+def test_paths_of_attention_are_a_column_where_they_differ():
+    rows = [row(**ROW, model=name, attention=name) for name in ("fast", "stock")]
+    for made in (readable, energies_table):
+        found = made(table(*rows, row(**ROW, model="older")), {})
+        assert found["attention path"].tolist() == ["fast", "stock", "NA"]
+        assert "attention path" not in made(table(rows[0], {**rows[0], "seed": 2}), {}).columns
+    mixed = table(*({**one, "model": "led"} for one in rows))
+    assert [one["model"] for one in scores_by_length(mixed, {}).to_dict("records")] == [
+        "led, fast attention, from random weights",
+        "led, stock attention, from random weights",
+    ]
+
+
 def test_dataset_statistics_are_those_of_all_splits_by_rows(tmp_path):
     def split(examples, rows, words_in, words_out):
         return {

@@ -29,6 +29,7 @@ HERE = {
 }
 ON = {**HERE, **{f"inference_{name}": value for name, value in HERE.items()}, "data_digest": "d",
       "weights_digest": "w",
+      "attention": "fast", "inference_attention": "fast",
       "train_code_digest": "c", "inference_code_digest": "c", "train_libraries": "torch 2.9",
       "inference_libraries": "torch 2.9"}  # fmt: skip
 
@@ -46,6 +47,13 @@ def test_a_row_says_what_it_was_made_with_and_measured_on():
     assert found["data_digest"] == "d" * 12 and found["train_code_digest"] == "c" * 12
     assert found["train_libraries"] == "python 3.11, torch 2.9" and set(found) <= set(COLUMNS)
     assert set(recorded_machine({}, {}).values()) == {None}, "results made before"
+
+
+def test_a_row_says_its_path_of_attention_and_the_one_that_was_asked_for():
+    asked = {"provenance": {"settings": {"model": {"attention": "fast"}}}}
+    found = recorded_machine({"attention": "stock", **asked}, {"attention": "fast"})
+    names = ("attention", "attention_asked", "inference_attention")
+    assert [found[name] for name in names] == ["stock", "fast", "fast"]
 
 
 @pytest.mark.parametrize(
@@ -79,6 +87,15 @@ def test_what_a_number_was_measured_on_depends_on_the_number(column, of):
         ({"wait_policy": "default"}, "train_energy_kwh", ["other wait policies of threads"]),
         ({"device": None}, "train_runtime_s", []),
         ({"device": math.nan}, "train_runtime_s", []),
+        ({"attention": "stock"}, "train_runtime_s", ["other attention paths"]),
+        ({"attention": "fast / stock"}, "score", ["other attention paths"]),
+        ({"attention": math.nan}, "train_runtime_s", []),
+        ({"attention": "stock", "model": "other"}, "train_runtime_s", []),
+        (
+            {"inference_attention": "stock"},
+            "inference_runtime_s",
+            ["other attention paths in inference"],
+        ),
         ({"data_digest": "e"}, "score", ["other data"]),
         ({"weights_digest": "v"}, "score", ["other weights"]),
         ({"train_code_digest": "e", "inference_code_digest": "e"}, "score", ["other code"]),

@@ -76,6 +76,22 @@ def test_a_row_per_cell_with_unknown_values_na(results):
     assert ",NA," in (results / "summary.csv").read_text()
 
 
+def test_paths_of_attention_are_columns_and_na_where_results_do_not_say_them(results):
+    older, newer = (artefacts(results, row) for row in ROWS)
+    for name, path in (("training", "stock"), ("inference", "fast")):
+        facts = json.loads(newer[name].read_text())
+        if name == "training":
+            settings = {"model": {"attention": "fast"}, "training": {}}
+            facts["provenance"]["settings"] = settings
+        newer[name].write_text(json.dumps({**facts, "attention": path}))
+    assert "attention" not in json.loads(older["training"].read_text())
+    table = write(results)
+    for column, value in (
+        ("attention", "stock"), ("attention_asked", "fast"), ("inference_attention", "fast"),
+    ):  # fmt: skip
+        assert table[column].fillna("unknown").tolist() == ["unknown", value]
+
+
 def test_a_fresh_summary_passes_and_a_changed_or_missing_result_is_named(results):
     write(results)
     check_fresh(results, ROWS)

@@ -429,3 +429,52 @@ def test_a_replaced_source_leaves_nothing_of_the_one_before(tmp_path):
         "model.json",
         "model.safetensors",
     ]
+
+
+def refuse_fast(monkeypatch) -> None:
+    """Have every LED need the stock path, for a reason of this test."""
+
+    def attach(self, built, path: str) -> str | None:
+        return None if path == "stock" else "this is a test"
+
+    monkeypatch.setattr(type(load_family("led")), "_attach", attach)
+
+
+def test_the_path_of_attention_in_use_is_recorded(study, data, tmp_path, monkeypatch, capsys):
+    refuse_fast(monkeypatch)
+    short = {"training": {"max_steps": 4}}
+    facts = train(study, data, tmp_path / "asked", short)
+    assert facts["attention"] == "stock" and "this is a test" in facts["notes"]
+    assert capsys.readouterr().out.count("attention is stock: this is a test") == 1
+    _, told = infer(study, data, tmp_path / "asked" / "model", tmp_path / "predicted")
+    assert told["attention"] == "stock"
+    assert "attention is stock: this is a test" in capsys.readouterr().out
+    chosen = {**short, "model": {"attention": "stock"}}
+    facts = train(study, data, tmp_path / "chosen", chosen)
+    assert (facts["attention"], facts["notes"]) == ("stock", [])
+    assert "attention is" not in capsys.readouterr().out
+
+
+def test_the_path_that_settings_choose_is_built(study, data, tmp_path, monkeypatch):
+    asked = []
+    family = type(load_family("led"))
+    monkeypatch.setattr(family, "_attach", lambda self, built, path: asked.append(path))
+    facts = train(study, data, tmp_path, {"training": {"max_steps": 4}})
+    _, told = infer(study, data, tmp_path / "model", tmp_path / "fast")
+    stock = {"attention": "stock"}
+    _, other = infer(study, data, tmp_path / "model", tmp_path / "stock", stock)
+    assert asked == ["fast", "fast", "stock"]
+    assert [facts["attention"], told["attention"], other["attention"]] == asked
+
+
+def test_batches_by_both_paths_say_both(study, data, trained, tmp_path, monkeypatch):
+    spec = inference_spec(study, data, trained, tmp_path)
+    paths = iter(["fast", "stock", "fast"])
+    predicted = predict.Progress.keep
+
+    def keep(self, number, result, *more, **named):
+        predicted(self, number, {**result, "attention": next(paths)}, *more, **named)
+
+    monkeypatch.setattr(predict.Progress, "keep", keep)
+    predict.infer(spec)
+    assert json.loads((tmp_path / "inference.json").read_text())["attention"] == "fast / stock"

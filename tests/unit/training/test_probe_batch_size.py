@@ -4,6 +4,7 @@ import json
 import math
 
 import pytest
+import torch
 
 from longwatt.config.documents import merge
 from longwatt.files import read_object
@@ -203,9 +204,31 @@ def test_no_more_is_tried_than_a_step_needs(study, data, tmp_path, cell, monkeyp
     assert key(changed, cell) != key(study, cell)
 
 
-def test_an_example_of_a_classifier_is_its_text_and_one_label(data, tmp_path, monkeypatch):
-    import torch
+def test_the_path_of_attention_of_the_largest_batch_is_recorded(
+    study, data, tmp_path, cell, monkeypatch
+):
+    def fits(spec, size):
+        return Try(size, size < 3, 0.1, 0.0, 1.0, attention="fast" if size < 3 else None)
 
+    monkeypatch.setattr(probe_batch_size, "attempt", fits)
+    probe(probe_spec(study, data, tmp_path, cell))
+    facts = json.loads((tmp_path / "probe.json").read_text())
+    assert (facts["per_device_batch_size"], facts["attention"]) == (2, "fast")
+
+
+def test_a_probe_steps_by_the_path_in_use_and_says_why_it_is_another(
+    study, data, tmp_path, cell, monkeypatch, capsys
+):
+    from longwatt.models.led import LED
+
+    monkeypatch.setattr(LED, "_attach", lambda self, built, path: "this is a test")
+    spec = probe_spec(study, data, tmp_path, cell)
+    for size in (1, 2):
+        assert probe_batch_size._steps(spec, size, torch.device("cpu")) == "stock"
+    assert capsys.readouterr().out.count("attention is stock: this is a test") == 1
+
+
+def test_an_example_of_a_classifier_is_its_text_and_one_label(data, tmp_path, monkeypatch):
     from longwatt.models.early_exit import FAMILY
 
     facts = tmp_path / "dataset.json"

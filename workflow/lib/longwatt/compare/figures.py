@@ -128,8 +128,9 @@ def _series(axis: Axes, own: pd.DataFrame, quantity: Quantity, style: PanelStyle
             bars[end] = half_widths(at, low, high)
     # Points of a model that classifies differ in how examples leave it.
     classified = (own["protocol_a"] == CLASSIFIED).all()
-    if not classified:
-        axis.plot(x, y, linewidth=1, alpha=0.4, color=style["color"])
+    # Points of two paths of attention have two costs, and are on two lines.
+    for _, part in [] if classified else own.groupby(["attention_a", "attention_b"], sort=False):
+        axis.plot(x[part.index], y[part.index], linewidth=1, alpha=0.4, color=style["color"])
     axis.errorbar(x, y, linestyle="none", markersize=6, elinewidth=0.8, **bars, **style)
     label = "" if classified else own["seq_len_a"].astype(str)
     return pd.DataFrame({"x": x, "y": y, "label": label})

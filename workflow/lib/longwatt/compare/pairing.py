@@ -23,7 +23,7 @@ from longwatt.metrics.resampling import Interval, Resampling, Scores
 from longwatt.metrics.score_intervals import OVER_SEEDS, paired_difference
 from longwatt.metrics.seed_intervals import of_difference, over_seeds
 from longwatt.results.example_scores import ExampleScores, read_examples
-from longwatt.results.series import any_diverged, mean_interval
+from longwatt.results.series import any_diverged, attention_words, mean_interval
 from longwatt.results.summary import read_summary
 from longwatt.study.cells import CLASSIFIED
 from longwatt.study.summary_columns import COLUMNS
@@ -216,6 +216,7 @@ def _row(results: Path, studies: Studies, pair: Pair, scoring: Bootstrap) -> dic
             "score_ci_high": high,
             "seeds": len(rows),
             "initialisation": rows["initialisation"].iloc[0],
+            "attention": attention_words(rows.iloc[0].to_dict()),
             "diverged": any_diverged(rows),
         }
         if (rows["protocol"] == CLASSIFIED).all():

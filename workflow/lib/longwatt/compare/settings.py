@@ -13,6 +13,7 @@ from typing import Any
 
 import pandas as pd
 
+from longwatt.layout.wording import is_known
 from longwatt.provenance.stamps import read_stamp
 from longwatt.results.summary import artefacts
 from longwatt.study.settings_in_force import TASK, calibration_in_force, flat, point_in_force
@@ -114,7 +115,19 @@ def settings_of_row(results: Path, row: Mapping[str, Any] | pd.Series[Any]) -> d
     beside = {*UNPAIRED_AXES, "comparison", "metric", TASK}
     kept = {key: value for key, value in trained.items() if key not in beside}
     found = {**dict(flat({"scoring": scoring})), **dict(flat(kept)), **dict(flat(used))}
+    found |= _attention(found, row)
     return {"protocol": trained.get("protocol"), **found}
+
+
+ATTENTION = "model.attention"
+
+
+def _attention(found: Mapping[str, Any], row: Mapping[str, Any] | pd.Series[Any]) -> dict[str, str]:
+    """Return the chosen path of attention, with the one in use where that is another."""
+    used = row.get("attention")
+    if ATTENTION not in found or not is_known(used) or used == found[ATTENTION]:
+        return {}
+    return {ATTENTION: f"{found[ATTENTION]}, {used} in use"}
 
 
 def _generates(name: str, first: Mapping[str, Any], second: Mapping[str, Any]) -> bool:

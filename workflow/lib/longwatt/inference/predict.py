@@ -25,6 +25,7 @@ from longwatt.jobs.worker import Spec, run_worker
 from longwatt.models import load_family
 from longwatt.progress import say
 from longwatt.provenance.stamps import write_json
+from longwatt.study.summary_columns import BETWEEN_VALUES
 from longwatt.tasks import CLASSIFICATION
 from longwatt.tokens.references import EACH
 from longwatt.tokens.special_tokens import SpecialTokens, load_split, load_tokenizer
@@ -85,6 +86,7 @@ def _generate(
     for (number, _), result in zip(mine, predictor.predict(examples, groups), strict=True):
         answers = [asdict(answer) for answer in result.answers]
         kept = {"ids": result.ids, "answers": answers, "input_tokens": result.input_tokens}
+        kept["attention"] = predictor.family.attention
         window = result.start_ns, result.end_ns
         progress.keep(number, kept, window, last=number == mine[-1][0])
     torch_device.synchronize(predictor.device)
@@ -117,7 +119,9 @@ def _predictor(spec: Spec, tokenizer: Any) -> Predictor:
         most = settings["max_target_tokens"]
         target_tokens = int(max(most, settings["generation"]["max_new_tokens"]))
         how = {key: settings[key] for key in ("protocol", "generation")}
-    model = family.build({}, tokenizer, Path(spec.paths["model"]), seq_len, target_tokens)
+    path = {"attention": settings["attention"]}
+    model = family.build(path, tokenizer, Path(spec.paths["model"]), seq_len, target_tokens)
+    environment.say_attention(family)
     return Predictor(
         family,
         model.to(device).eval(),
@@ -137,6 +141,7 @@ def _write(spec: Spec, kept: Mapping[int, Mapping[str, Any]]) -> None:
     facts = {
         **_speed(list(kept.values())),
         **_exits(spec.settings["inference"], list(kept.values())),
+        "attention": BETWEEN_VALUES.join(sorted({batch["attention"] for batch in kept.values()})),
         **environment.noted(spec.paths["work"]),
         "identity": dict(spec.identity),
     }

@@ -16,6 +16,8 @@ import torch
 from longwatt.energy.log import append
 from longwatt.files import json_lines
 from longwatt.jobs import distributed, waiting
+from longwatt.models.family import Family
+from longwatt.progress import say
 from longwatt.study.summary_columns import BETWEEN_VALUES
 
 CHANGES_NO_RESULT = "It tells the versions in force, which artefacts record."
@@ -57,21 +59,30 @@ def processor() -> str:
     )
 
 
-def note(folder: Path | str, budget: Mapping[str, Any], fresh: bool) -> None:
-    """Note what an attempt computes on, in the main process, without earlier notes if `fresh`."""
+def note(folder: Path | str, budget: Mapping[str, Any], fresh: bool, **facts: Any) -> None:
+    """Note what an attempt computes on, in the main process, without earlier notes if `fresh`.
+
+    More facts may be given, by name.
+    """
     if distributed.rank() > 0:
         return
     path = Path(folder) / NOTES
     if fresh:
         path.unlink(missing_ok=True)
     path.parent.mkdir(parents=True, exist_ok=True)
-    append(path, machine_facts(budget))
+    append(path, {**machine_facts(budget), **facts})
 
 
 def noted(folder: Path | str) -> dict[str, Any]:
     """Describe what all attempts with kept work computed on, with differing values joined."""
     path = Path(folder) / NOTES
     return _together(json_lines(path.read_text(encoding="utf-8")) if path.exists() else [])
+
+
+def say_attention(family: Family) -> None:
+    """Say why a built model takes another path of attention than chosen."""
+    if family.attention_reason and distributed.rank() == 0:
+        say(f"attention is {family.attention}: {family.attention_reason}")
 
 
 def _together(attempts: list[dict[str, Any]]) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from typing import Any, ClassVar
 
 from longwatt.models.encoder_decoder import EncoderDecoder
 from longwatt.models.errors import ModelError
-from longwatt.models.family import Batch, Config, Example, Exits
+from longwatt.models.family import FAST, STOCK, Batch, Config, Example, Exits
 
 SPARSE, FULL = "block_sparse", "original_full"
 OLD_PLAN = (1024, 3072, 4096)  # lengths for which transformers keeps the original authors' plan
@@ -29,6 +29,7 @@ REGIMES = {SPARSE: "block-sparse attention", FULL: "full attention"}
 class BigBirdPegasus(EncoderDecoder):
     """Sparse attention above the threshold, full below it, and never both in one cell."""
 
+    attention_paths: ClassVar[tuple[str, ...]] = (FAST, STOCK)
     kind = "bigbird_pegasus"
     config_class = "BigBirdPegasusConfig"
     model_class = "BigBirdPegasusForConditionalGeneration"
@@ -59,14 +60,16 @@ class BigBirdPegasus(EncoderDecoder):
 
     def notes(self, config: Config, seq_len: int) -> list[str]:
         """See `Family.notes`. The plan of random blocks depends on the length."""
+        found = super().notes(config, seq_len)
         if self._attention_type(config, seq_len) == FULL:
-            return []
+            return found
         old, other = "from the first 1,024 tokens", "by the plan for other lengths than those"
         where = old if seq_len in OLD_PLAN else other
         lengths = ", ".join(map(str, OLD_PLAN))
         return [
+            *found,
             f"random blocks are drawn {where} ({lengths} have a plan of their own), "
-            "and none are drawn in evaluation"
+            "and none are drawn in evaluation",
         ]
 
     def _adapt(self, built: Any, seq_len: int) -> None:

@@ -16,7 +16,16 @@ from longwatt.models import configurations
 from longwatt.models.errors import ModelError
 from longwatt.models.exits import encoder_config
 from longwatt.models.exits.rules import ExitRuleError, check_temperatures, exit_rule
-from longwatt.models.family import Answer, Batch, Classifier, Config, Example, Exits, Labels
+from longwatt.models.family import (
+    Answer,
+    Batch,
+    Classifier,
+    Config,
+    Example,
+    Exits,
+    Labels,
+    attention_path,
+)
 from longwatt.spelling import nearest
 from longwatt.tasks import CLASSIFICATION
 
@@ -72,7 +81,7 @@ class EarlyExit(Classifier):
 
     def notes(self, config: Config, seq_len: int) -> list[str]:
         """See `Family.notes`."""
-        notes = []
+        notes = super().notes(config, seq_len)
         if config.get("pooler") == "random":
             notes.append("the pooler began with random weights: the encoder comes without one")
         if config.get("layer_weights") == encoder_config.FROZEN_RANDOM:
@@ -101,6 +110,7 @@ class EarlyExit(Classifier):
     ) -> nn.Module:
         """See `Family.build`."""
         self.pad_token_id = configurations.pad_token_of(tokenizer)
+        self.attention = attention_path(self, model)
         known = read_object(checkpoint / "config.json") if checkpoint else {}
         if checkpoint and known.get("model_type") == encoder_config.MODEL_TYPE:
             from longwatt.models.exits.model import load_trained

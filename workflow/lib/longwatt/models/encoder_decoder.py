@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from longwatt.files import read_object
 from longwatt.models import configurations
 from longwatt.models.errors import ModelError
-from longwatt.models.family import Answer, Batch, Config, Example, Exits, Family
+from longwatt.models.family import (
+    STOCK,
+    Answer,
+    Batch,
+    Config,
+    Example,
+    Exits,
+    Family,
+    attention_path,
+)
 from longwatt.tasks import TEXT
 from longwatt.tokens.special_tokens import SpecialTokens, decode
 
@@ -85,10 +94,22 @@ class EncoderDecoder(Family):
         built.generation_config = _generation_config(config, built.generation_config)
         _check_start(built)
         self._adapt(built, seq_len)
+        path = attention_path(self, model)
+        self.attention_reason = self._attach(built, path)
+        self.attention = STOCK if self.attention_reason else path
         return built  # type: ignore[no-any-return]
 
     def _adapt(self, built: Any, seq_len: int) -> None:
         """Change a built model as its family needs it."""
+
+    def _attach(self, built: Any, path: str) -> str | None:
+        """Let a built model compute attention by a path.
+
+        Returns:
+            A sentence on why this model needs the stock path instead, which is then in use. None
+            where the path is in use.
+        """
+        return None if path == STOCK else f"{type(built).__name__} has no {path} attention here"
 
     def collate(self, chosen: Sequence[Example], pad_to: int | None, targets: int | None) -> Batch:
         """See `Family.collate`: input_ids, attention_mask (rows, length), labels (rows, most)."""

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
+from longwatt.models.errors import ModelError
+
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
@@ -14,6 +16,8 @@ Batch = dict[str, "Tensor"]
 Config = Mapping[str, Any]  # a model's configuration, or a part of it
 Exits = Mapping[str, Any] | None  # a model entry's `exits`; None where it says nothing of them
 Labels = Mapping[str, str]  # by example's id
+# Paths of attention: longwatt's own exact code, and that of transformers.
+FAST, STOCK = "fast", "stock"
 
 
 @dataclass(frozen=True)
@@ -47,9 +51,15 @@ class Family(Protocol):
 
     Attributes:
         task: TEXT or CLASSIFICATION.
+        attention_paths: the paths of attention to choose from, the default first.
+        attention: the path in use, known once a model is built.
+        attention_reason: a sentence on why the path in use is not the chosen one, else None.
     """
 
     task: ClassVar[str]
+    attention_paths: ClassVar[tuple[str, ...]] = (STOCK,)
+    attention: str = STOCK
+    attention_reason: str | None = None
 
     def check(
         self, config: Config, given: Config, seq_len: int, target_tokens: int, exits: Exits = None
@@ -76,7 +86,7 @@ class Family(Protocol):
 
     def notes(self, config: Config, seq_len: int) -> list[str]:
         """List remarks for readers of the results, kept in training.json."""
-        return []
+        return [self.attention_reason] if self.attention_reason else []
 
     def facts(self, config: Config) -> dict[str, Any]:
         """Return more facts about a trained model, for training.json."""
@@ -94,7 +104,8 @@ class Family(Protocol):
         """Build a model from a study's model entry.
 
         Args:
-            model: a study's entry; empty for a trained model, which holds all of it itself.
+            model: a study's entry; of a trained model, which holds the rest itself, the path of
+                `attention` alone, or nothing for the family's default.
             checkpoint: folder of a pretrained or a trained model; None for random weights.
             seq_len: tokens of an input.
             target_tokens: most tokens of a target or a prediction.
@@ -132,3 +143,20 @@ class Classifier(Family, Protocol):
 
     def score(self, metric: str, predictions: Labels, labels: Labels) -> float:
         """Return labels' headline score, by code that no other family's training depends on."""
+
+
+def attention_path(family: Family, model: Config) -> str:
+    """Return the path of attention that a model's entry chooses, else its family's default.
+
+    Raises:
+        ModelError: the family does not offer it.
+    """
+    offered = family.attention_paths
+    chosen = str(model.get("attention", offered[0]))
+    if chosen not in offered:
+        name = type(family).__module__.rpartition(".")[2]
+        raise ModelError(
+            f"{chosen!r} is asked for, but the family {name} offers {' or '.join(offered)}; "
+            "choose that, or leave the key out"
+        )
+    return chosen

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from longwatt.models.encoder_decoder import EncoderDecoder
-from longwatt.models.family import Batch, Example
+from longwatt.models.family import FAST, STOCK, Batch, Example
 
 
 class LED(EncoderDecoder):
@@ -16,6 +16,7 @@ class LED(EncoderDecoder):
     so `collate` makes it after padding. The model itself pads to a multiple of its window.
     """
 
+    attention_paths: ClassVar[tuple[str, ...]] = (FAST, STOCK)
     kind = "led"
     config_class = "LEDConfig"
     model_class = "LEDForConditionalGeneration"

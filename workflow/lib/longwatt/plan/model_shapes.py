@@ -8,9 +8,12 @@ Read at parse time: the standard library only.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
+
+from longwatt.models.family import FAST, STOCK
 
 # BigBird gathers its blocks in memory. arXiv 2204.07288 reports 48 h for it where LED-large takes
 # 14, on GovReport at 4096 tokens; a third more operations explain 19 of these hours.
@@ -27,8 +30,12 @@ class Shape:
         encoder_layers, decoder_layers: layers that are built; an encoder alone has no decoder.
         encoder_ffn, decoder_ffn: width of the feed-forward blocks.
         vocabulary: entries of the output layer.
-        window: tokens around it that a token of the encoder attends to, global ones included; None
-            for all.
+        window: tokens around it that a token of the encoder attends to, itself and BigBird's global
+            ones included; None for all.
+        slides: whether the window is LED's: the same on both sides, and a global token beside it.
+        chunk: length of the overlapping chunks in which LED's stock attention computes a window,
+            over inputs padded to a multiple of it; None for all other attention.
+        projections: matrices of the encoder's attention by which every token is multiplied.
         full_below: length in tokens up to which attention is full nevertheless.
         sparse_cost: factor by which sparse attention takes longer than its operations say.
         exits: layers of an encoder alone with a classifier after them, counted from 0, ascending.
@@ -41,17 +48,34 @@ class Shape:
     decoder_ffn: int = 4096
     vocabulary: int = DEFAULT_VOCABULARY
     window: int | None = None
+    slides: bool = False
+    chunk: int | None = None
+    projections: int = 4
     full_below: int = 0
     sparse_cost: float = 1.0
     exits: tuple[int, ...] = ()
 
     def encode(self, length: float) -> float:
         """Return the operations of encoding `length` tokens through all layers."""
-        full = self.window is None or length <= self.full_below
-        seen = length if full else min(length, float(self.window or length))
-        projections = 8 * self.d_model**2 + 4 * self.d_model * self.encoder_ffn
-        cost = 1.0 if full else self.sparse_cost
+        if self.chunk:
+            length = math.ceil(length / self.chunk) * self.chunk
+        projections = 2 * self.projections * self.d_model**2 + 4 * self.d_model * self.encoder_ffn
+        sparse = self.window is not None and length > self.full_below
+        cost = self.sparse_cost if sparse else 1.0
+        seen = self._seen(length)
         return cost * length * self.encoder_layers * (projections + 4 * self.d_model * seen)
+
+    def _seen(self, length: float) -> float:
+        """Return the keys that are multiplied with a mean query of the encoder."""
+        if self.chunk:  # each chunk begins in the middle of the one before it
+            return 2 * self.chunk - self.chunk**2 / length
+        if self.window is None or length <= self.full_below:
+            return length
+        side = (self.window - 1) / 2
+        if not self.slides or length <= side:
+            return min(length, float(self.window))
+        # The first and the last tokens have less of it. All see the global one, which sees all.
+        return min(length, self.window - side * (side + 1) / length + 2)
 
     def decode(self, targets: float, length: float) -> float:
         """Return the operations of decoding `targets` tokens over `length` encoded ones."""
@@ -138,7 +162,10 @@ HUB_CONFIGS: dict[str, dict[str, Any]] = {
 
 
 def shape_of(
-    family: str, config: Mapping[str, Any], exits: Mapping[str, Any] | None = None
+    family: str,
+    config: Mapping[str, Any],
+    exits: Mapping[str, Any] | None = None,
+    attention: str = STOCK,
 ) -> Shape:
     """Find the shape of a model.
 
@@ -149,6 +176,7 @@ def shape_of(
             of encoder has it.
         exits: its `exits` in the study; None for a whole encoder, as a checkpoint has it, or
             another family.
+        attention: the path that it takes.
     """
     if family == EXITS_FAMILY:
         return _encoder(config, exits)
@@ -157,14 +185,22 @@ def shape_of(
     if family == "led":
         given = config.get("attention_window", 512)  # where it differs by layer, their mean
         each = given if isinstance(given, list) else [given]
-        return replace(shape, window=round(sum(each) / len(each)) + 1)
+        return _led(shape, round(sum(each) / len(each)), attention)
     if family == "bigbird_pegasus" and config.get("attention_type") != "original_full":
         block, drawn = int(config.get("block_size", 64)), int(config.get("num_random_blocks", 3))
         # Three blocks around a token, two global ones, and those drawn; dense up to the threshold
         # of transformers.
         window, dense = (5 + drawn) * block, (5 + 2 * drawn) * block
-        return replace(shape, window=window, full_below=dense, sparse_cost=BIGBIRD_COST)
+        cost = 1.0 if attention == FAST else BIGBIRD_COST
+        return replace(shape, window=window, full_below=dense, sparse_cost=cost)
     return shape
+
+
+def _led(shape: Shape, window: int, attention: str) -> Shape:
+    """Add LED's window, of which the fast path computes no more pairs than there are."""
+    shape = replace(shape, window=window + 1, slides=True)
+    # The stock path also makes keys and values of every token for the global one.
+    return shape if attention == FAST else replace(shape, chunk=window, projections=6)
 
 
 def _encoder(config: Mapping[str, Any], exits: Mapping[str, Any] | None) -> Shape:

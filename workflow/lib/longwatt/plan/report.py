@@ -15,6 +15,7 @@ from longwatt.freshness.summaries import changed_cells
 from longwatt.layout import wording
 from longwatt.layout.pages import Section, Table, markdown
 from longwatt.layout.wording import NA, duration, gib, how_many, number, percent, short
+from longwatt.models.family import FAST, STOCK
 from longwatt.plan import data_sizes, urgency
 from longwatt.plan.data_sizes import TOKENS_PER_WORD, Data
 from longwatt.plan.disk import Parameters
@@ -34,12 +35,12 @@ from longwatt.tokens.references import EACH
 
 DEAREST = 10  # cells that the plan names
 PLAN_COLUMNS = (
-    "cell", "dataset", "model", "seq_len", "budget", "protocol", "seed", "part", "finished", "gpus",
-    "seconds", "seconds_median", "seconds_at_most", "seconds_source", "gpu_hours",
-    "gpu_hours_at_most", "mean_power_w", "power_source", "energy_kwh", "energy_kwh_at_most",
-    "energy_cost", "gpu_cost", "gco2e", "steps", "steps_at_most", "validations",
-    "validations_at_most", "validation_share", "validation_share_at_most", "patience",
-    "cannot_stop_early",
+    "cell", "dataset", "model", "attention", "seq_len", "budget", "protocol", "seed", "part",
+    "finished", "gpus", "seconds", "seconds_median", "seconds_at_most", "seconds_source",
+    "gpu_hours", "gpu_hours_at_most", "mean_power_w", "power_source", "energy_kwh",
+    "energy_kwh_at_most", "energy_cost", "gpu_cost", "gco2e", "steps", "steps_at_most",
+    "validations", "validations_at_most", "validation_share", "validation_share_at_most",
+    "patience", "cannot_stop_early",
 )  # fmt: skip
 
 
@@ -63,7 +64,7 @@ def write_plan(
         writer = csv.DictWriter(stream, PLAN_COLUMNS, restval=NA)
         writer.writeheader()
         for part in plan.parts:
-            row = _row(part, plan.prices)
+            row = {**_row(part, plan.prices), "attention": plan.runtimes.attention(part.cell)}
             writer.writerow({name: value for name, value in row.items() if value is not None})
     write_json(folder / "plan.json", {**facts(plan), "provenance": provenance})
     with whole_file(folder / "plan.md") as stream:
@@ -162,10 +163,11 @@ def plan_page(plan: Plan) -> list[Section]:
     kinds = (_speeds, _lengths, _depths, _batches, _powers, _prices)
     assumed = [*(row for of in kinds for row in of(plan)), _fact("early stopping", *STOPPING)]
     assumptions = Table(assumed, ["what", "assumed", "source"])
+    by_model = Table(_by_model(plan), ["dataset", "model", "attention", "budget"])
     dearest = f"The dearest {min(DEAREST, len(plan.stages.cells))} cells"
     return [
         Section("", [*_head(plan), *(outside if pue != 1 else [])]),
-        Section("By dataset and model", [Table(_by_model(plan), ["dataset", "model", "budget"])]),
+        Section("By dataset and model", [by_model]),
         Section(dearest, [Table(_dearest(plan), ["cell", "from"])]),
         _validations(plan),
         _stuck(plan),
@@ -256,17 +258,20 @@ def _wall(plan: Plan) -> str:
 
 
 def _by_model(plan: Plan) -> list[dict[str, str]]:
-    """Make a row for every dataset, model and budget, and one for all."""
-    titles, groups = titles_of(plan.stages.study), dict[tuple[str, str, str], list[CellPart]]()
+    """Make a row for every dataset, model, attention and budget, and one for all."""
+    titles, groups = titles_of(plan.stages.study), dict[tuple[str, ...], list[CellPart]]()
     for part in plan.parts:
-        groups.setdefault((part.cell.dataset, part.cell.model, part.cell.budget), []).append(part)
+        cell, path = part.cell, plan.runtimes.attention(part.cell)
+        groups.setdefault((cell.dataset, cell.model, path, cell.budget), []).append(part)
     rows = []
-    for (dataset, model, budget), parts in groups.items():
+    for (dataset, model, path, budget), parts in groups.items():
         is_random = plan.stages.study["models"][model]["initialisation"] == "random"
         random = wording.random_weights(is_random, brackets=True)
-        names = {"dataset": titles[dataset], "model": titles[model] + random, "budget": budget}
+        names = {"dataset": titles[dataset], "model": titles[model] + random}
+        names |= {"attention": path, "budget": budget}
         rows.append({**names, **_amounts(plan, parts)})
-    return [*rows, {"dataset": "all", "model": "", "budget": "", **_amounts(plan, plan.parts)}]
+    everything = {"dataset": "all", **dict.fromkeys(("model", "attention", "budget"), "")}
+    return [*rows, {**everything, **_amounts(plan, plan.parts)}]
 
 
 def _amounts(plan: Plan, parts: Sequence[CellPart]) -> dict[str, str]:
@@ -443,15 +448,37 @@ def _speeds(plan: Plan) -> list[dict[str, str]]:
         rows.append(_fact(f"a GPU in {precision}", rate, "assumed: a data-centre GPU of 2020"))
     if any(not one["gpus"] for one in used):
         rows.append(_fact("the CPU", _rate(CPU_FLOPS, 9, CPU_LAYER_S), "assumed: a few cores"))
-    families = {entry["family"] for entry in plan.stages.study["models"].values()}
-    if "bigbird_pegasus" in families:
-        cost, source = f"{BIGBIRD_COST:g} times its operations", "arXiv 2204.07288, GovReport"
-        rows.append(_fact("BigBird's sparse attention", cost, f"{source} at 4096 tokens"))
+    rows += _attentions(plan)
     sources = [part.source for part in plan.parts]
     basis = "; ".join(f"{found} from {source}" for source, found in Counter(sources).items())
     measured = f"measured: {plan.runtimes.summary}"
     known = measured if plan.runtimes.measured else "nothing measured yet"
     return [*rows, _fact("times of trainings and predictions", basis, known)]
+
+
+def _attentions(plan: Plan) -> list[dict[str, str]]:
+    """Make a row for each family and path of attention that a plan reckons with."""
+    models = plan.stages.study["models"]
+    used = {(models[p.cell.model]["family"], plan.runtimes.attention(p.cell)) for p in plan.parts}
+    return [
+        _fact(f"{family}, {path} attention", *ATTENTIONS[family, path])
+        for family, path in sorted(used)
+        if (family, path) in ATTENTIONS
+    ]
+
+
+ATTENTIONS = {
+    ("led", STOCK): (
+        "chunks that overlap by half, inputs padded to a multiple of the window",
+        "transformers",
+    ),
+    ("led", FAST): ("the pairs of the window and of the global token", "longwatt"),
+    ("bigbird_pegasus", STOCK): (
+        f"{BIGBIRD_COST:g} times its operations",
+        "arXiv 2204.07288, GovReport at 4096 tokens",
+    ),
+    ("bigbird_pegasus", FAST): ("its operations alone", "assumed"),
+}
 
 
 def _rate(flops: float, exponent: int, layer_s: float) -> str:

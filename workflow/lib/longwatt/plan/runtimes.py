@@ -22,6 +22,8 @@ from typing import Any
 
 from longwatt.files import read_object
 from longwatt.freshness.summary_file import csv_rows, newest_summary, positive
+from longwatt.layout.wording import NA
+from longwatt.models.family import STOCK
 from longwatt.plan import work as foreseen
 from longwatt.plan.data_sizes import Data, data_of
 from longwatt.plan.model_shapes import HUB_CONFIGS, Shape, shape_of
@@ -87,11 +89,14 @@ Ratios = dict[tuple[str, str, tuple[Any, ...]], _Ratios]  # by kind, likeness an
 
 
 def _most_alike(
-    ratios: Ratios, kind: str, cell: Cell, without: Cell | None
+    ratios: Ratios, kind: str, cell: Cell, path: str, without: Cell | None
 ) -> tuple[float, str | None, int]:
-    """Return the mean ratio of the cells most like one, their likeness and their count."""
+    """Return the mean ratio of the cells most like one, their likeness and their count.
+
+    A speed by one path of attention says nothing of another's.
+    """
     for likeness, of in LIKENESS.items() if ratios else ():
-        mean, count = ratios.get((kind, likeness, of(cell)), _Ratios()).scale(without)
+        mean, count = ratios.get((kind, likeness, (*of(cell), path)), _Ratios()).scale(without)
         if count:
             return mean, likeness, count
     return 1.0, None, 0
@@ -124,6 +129,7 @@ class RuntimeModel:
     _modelled: dict[tuple[Any, ...], float] = field(default_factory=dict, repr=False)
     _settings: dict[tuple[str, ...], dict[str, Any]] = field(default_factory=dict, repr=False)
     _probed: dict[str, int | None] = field(default_factory=dict, repr=False)
+    _paths: dict[tuple[str, int], str] = field(default_factory=dict, repr=False)
 
     @classmethod
     def of(
@@ -164,7 +170,8 @@ class RuntimeModel:
 
     def _scaled(self, seconds: float, kind: str, cell: Cell, out: Cell | None = None) -> Prediction:
         """Scale modelled seconds by the ratio of the measured cells most like this one."""
-        scale, likeness, count = _most_alike(self._ratios, kind, cell, out)
+        path = self.attention(cell)
+        scale, likeness, count = _most_alike(self._ratios, kind, cell, path, out)
         return Prediction(seconds * scale, likeness, count)
 
     def measured_depth(self, name: str, part: str, without: str | None = None) -> float | None:
@@ -178,8 +185,8 @@ class RuntimeModel:
         Returns:
             None where none was measured, or examples run through all layers.
         """
-        out = None if without is None else self.cells[without]
-        share, _, count = _most_alike(self._depths, part, self.cells[name], out)
+        cell, out = self.cells[name], None if without is None else self.cells[without]
+        share, _, count = _most_alike(self._depths, part, cell, self.attention(cell), out)
         return share if count else None
 
     def mean(self, name: str) -> Prediction:
@@ -304,7 +311,12 @@ class RuntimeModel:
         """Shape of each model."""
         models = self.study["models"]
         return {
-            name: shape_of(models[name]["family"], known, models[name].get("exits"))
+            name: shape_of(
+                models[name]["family"],
+                known,
+                models[name].get("exits"),
+                settings.attention(self.study, name),
+            )
             for name, known in self.known_configs.items()
         }
 
@@ -324,18 +336,48 @@ class RuntimeModel:
         """Rows of the summary that count."""
         return [row for row in csv_rows(self.summary) if row.get("cell") not in self.left_out]
 
+    def attention(self, cell: Cell) -> str:
+        """Name the path of attention that a cell takes.
+
+        It is the chosen one, unless that choice had another path for this model and length.
+        """
+        key = cell.model, cell.seq_len
+        if key not in self._paths:
+            asked = settings.attention(self.study, cell.model)
+            taken = self._taken.get((*map(str, key), asked), {asked})
+            self._paths[key] = asked if asked in taken else min(taken)
+        return self._paths[key]
+
+    @cached_property
+    def _taken(self) -> dict[tuple[str, ...], set[str]]:
+        """Measured paths of attention by model, length and the path that was asked for."""
+        found: defaultdict[tuple[str, ...], set[str]] = defaultdict(set)
+        for row in self.rows:
+            key = tuple(row.get(name, "") for name in ("model", "seq_len", "attention_asked"))
+            found[key].add(_path_of(row, "attention"))
+        return found
+
+    def _takes(self, row: Mapping[str, str], column: str) -> bool:
+        """Check whether a row was measured by the path that its cell takes now."""
+        return _path_of(row, column) == self.attention(self.cells[row["cell"]])
+
     @cached_property
     def measured(self) -> dict[tuple[str, str], float]:
-        """Measured seconds by cell and part, empty before there is a summary."""
+        """Measured seconds by cell and part, empty before there is a summary.
+
+        The speed of one path of attention says nothing of the other's.
+        """
         found: dict[tuple[str, str], float] = {}
         for row in self.rows:
             name, point = row.get("cell", ""), row.get("inference", "")
             if name not in self.cells:
                 continue
-            if seconds := positive(row.get("train_runtime_s")):
+            seconds = positive(row.get("train_runtime_s"))
+            if seconds and self._takes(row, "attention"):
                 found[name, FINETUNE] = seconds
             seconds = positive(row.get("inference_runtime_s"))
-            if seconds and point in self.points_of(name):
+            known = seconds and self._takes(row, "inference_attention")
+            if seconds and known and point in self.points_of(name):
                 found[name, PREDICT + point] = seconds
         return found
 
@@ -373,10 +415,22 @@ class RuntimeModel:
 
     def _add(self, ratios: Ratios, name: str, part: str, ratio: float) -> None:
         for likeness, of in LIKENESS.items():
-            ratios[part, likeness, of(self.cells[name])].add(self.cells[name], math.log(ratio))
+            cell = self.cells[name]
+            alike = (*of(cell), self.attention(cell))
+            ratios[part, likeness, alike].add(cell, math.log(ratio))
 
     @cached_property
     def _trained(self) -> dict[str, dict[str, str]]:
         """Rows of measured trainings that say how many steps and validations they made."""
         made = [r for r in self.rows if positive(r.get("steps")) and positive(r.get("validations"))]
-        return {row["cell"]: row for row in made if row.get("cell") in self.cells}
+        return {
+            row["cell"]: row
+            for row in made
+            if row.get("cell") in self.cells and self._takes(row, "attention")
+        }
+
+
+def _path_of(row: Mapping[str, str], column: str) -> str:
+    """Return a measured path of attention, the stock one where results do not say it."""
+    known = row.get(column, NA)
+    return STOCK if known in ("", NA) else known

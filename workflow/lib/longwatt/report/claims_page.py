@@ -16,7 +16,7 @@ from longwatt.results.judge_claims import STEPS_ALONE, WHOLE_RUN
 from longwatt.results.series import CONFIDENCE, confidence_of
 from longwatt.results.summary import read_summary
 from longwatt.study.cells import as_list
-from longwatt.study.claims import BOUNDS, ClaimPoint
+from longwatt.study.claims import BOUNDS, CHOSEN_BY
 
 INTRODUCTION = (
     "A test is supported if enough of its comparisons hold whatever the unclear ones would turn "
@@ -170,7 +170,7 @@ def _against(given: Mapping[str, Any]) -> str:
 def _selected(selector: Mapping[str, Any]) -> str:
     """Describe the axes of a selector in words."""
     words = []
-    for axis in (axis for axis in ClaimPoint._fields if axis in selector):
+    for axis in (axis for axis in CHOSEN_BY if axis in selector):
         value = selector[axis]
         if axis == "seq_len" and isinstance(value, str):
             words.append(f"{'the next longer' if value == 'next' else f'any {value}'} {axis}")

@@ -159,7 +159,7 @@ def _tables(
 def _without_alike(rows: Sequence[Mapping[str, str]]) -> pd.DataFrame:
     """Tabulate rows without the columns of settings that are equal in all."""
     table = pd.DataFrame(rows)
-    settings = ("attention", "budget", "protocol", "seed", "inference")
+    settings = ("attention", "attention path", "budget", "protocol", "seed", "inference")
     return table.drop(columns=[name for name in settings if table[name].nunique() == 1])
 
 
@@ -168,10 +168,16 @@ def _cell(row: Row, titles: Titles, more: str = "") -> dict[str, str]:
         "dataset": titles.get(row["dataset"], row["dataset"]),
         "model": titles.get(row["model"], row["model"]) + more + marked(row),
         "attention": "" if pd.isna(row["attention_regime"]) else row["attention_regime"],
+        "attention path": _path(row),
         "length (tokens)": str(row["seq_len"]),
         "budget": titles.get(row["budget"], str(row["budget"])),
         **{name: str(row[name]) for name in ("protocol", "seed", "inference")},
     }
+
+
+def _path(row: Row) -> str:
+    """Name the path of attention of a row, NA where it is not known."""
+    return points.attention_words(row).replace(" attention", "") or NA
 
 
 def _baselines(row: Any, summary: pd.DataFrame) -> dict[str, str]:

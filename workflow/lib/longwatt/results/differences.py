@@ -29,6 +29,11 @@ MADE_WITH = {
     "train_libraries": "other library versions",
     "inference_libraries": "other library versions",
 }
+# The same of paths of attention, which a model's settings choose.
+PATHS = {
+    "attention": "other attention paths",
+    "inference_attention": "other attention paths in inference",
+}
 LIBRARIES = ("train_libraries", "inference_libraries")
 SHORT_DIGEST = 12  # of a digest
 
@@ -44,6 +49,9 @@ def recorded_machine(training: RecordedRow, inference: RecordedRow) -> dict[str,
     return {
         **{name: training.get(name) for name in ENVIRONMENT},
         **{f"{INFERENCE}{name}": inference.get(name) for name in ENVIRONMENT},
+        "attention": training.get("attention"),
+        "attention_asked": _asked(training),
+        "inference_attention": inference.get("attention"),
         "data_digest": _short(identity.get("data")),
         "weights_digest": _short(identity.get("weights")),
         "train_code_digest": _short((training.get("provenance") or {}).get("code_digest")),
@@ -57,6 +65,13 @@ def _short(digest: str | None) -> str | None:
     return digest[:SHORT_DIGEST] if digest else None
 
 
+def _asked(training: RecordedRow) -> str | None:
+    """Return the path of attention that a training's settings choose."""
+    settings = (training.get("provenance") or {}).get("settings") or {}
+    found: str | None = (settings.get("model") or {}).get("attention")
+    return found
+
+
 def _libraries(artefact: Mapping[str, Any]) -> str | None:
     versions: Mapping[str, str] = artefact.get("versions") or {}
     return ", ".join(f"{name} {number}" for name, number in versions.items()) or None
@@ -64,7 +79,7 @@ def _libraries(artefact: Mapping[str, Any]) -> str | None:
 
 def words_of(column: str) -> str:
     """Describe rows that differ in a column, such as "other devices" or "other data"."""
-    return MADE_WITH.get(column) or MACHINE_FACTS[column.removeprefix(INFERENCE)]
+    return {**MADE_WITH, **PATHS}.get(column) or MACHINE_FACTS[column.removeprefix(INFERENCE)]
 
 
 def machine_of(artefact: Mapping[str, Any]) -> dict[str, Any]:
@@ -91,11 +106,12 @@ def difference_notes(values: Sequence[tuple[RecordedRow, str]], apart: bool = Fa
     found = [word for group in groups for word in unlike_words(_measured_on(group), ENVIRONMENT)]
     if len({row.get("budget") for row in rows}) > 1:  # budgets are what is compared
         found = [word for word in found if word != MACHINE_FACTS["processes"]]
-    # Rows of one dataset and model should share their data, weights and code.
+    # Rows of one dataset and model should share path of attention, data, weights and code.
     alike: dict[tuple[Any, Any], list[RecordedRow]] = {}
     for row in rows:
         alike.setdefault((row.get("dataset"), row.get("model")), []).append(row)
-    found += [word for group in alike.values() for word in unlike_words(group, MADE_WITH)]
+    same = (*PATHS, *MADE_WITH)
+    found += [word for group in alike.values() for word in unlike_words(group, same)]
     found += unlike_words(rows, LIBRARIES)
     for row, column in values:
         number = summary_columns.number_of(column)

@@ -27,7 +27,14 @@ from longwatt.results import differences
 from longwatt.results.claim_scores import ClaimScores
 from longwatt.results.series import records
 from longwatt.study import claims, summary_columns
-from longwatt.study.claims import GROUPED_TESTS, ClaimPoint, ClaimTest, Comparison, training_of
+from longwatt.study.claims import (
+    GROUPED_TESTS,
+    POINT_AXES,
+    ClaimPoint,
+    ClaimTest,
+    Comparison,
+    training_of,
+)
 from longwatt.study.summary_columns import ACCURACIES, BASELINES, EXACT, varies_with_inference
 
 SUPPORTED, CONTRADICTED, UNDECIDED = "supported", "contradicted", "not decidable"
@@ -118,14 +125,14 @@ class Evidence:
         self._trainings = _by_point((training_of(point), point) for point in sorted(self._expected))
         self.points = list(self._expected)
         self._shown = [
-            axis for axis in ClaimPoint._fields if len({getattr(p, axis) for p in self.points}) > 1
+            axis for axis in POINT_AXES if len({getattr(p, axis) for p in self.points}) > 1
         ]
 
     def label(self, point: ClaimPoint, training: bool = False) -> str:
         """Name a point, or its training, by the axes in which the study's cells differ."""
-        axes = self._shown or list(ClaimPoint._fields)
+        axes = self._shown or list(POINT_AXES)
         chosen = [axis for axis in axes if not (training and axis == "inference")]
-        return "/".join(str(getattr(point, axis)) for axis in chosen or ClaimPoint._fields[:-1])
+        return "/".join(str(getattr(point, axis)) for axis in chosen or POINT_AXES[:-1])
 
     def rows(self, point: ClaimPoint, column: str) -> list[Mapping[str, Any]]:
         """Find the rows that hold a column's values at a point, one for each seed.

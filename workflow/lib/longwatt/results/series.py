@@ -9,13 +9,15 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from longwatt.jobs.endings import diverged
-from longwatt.layout.wording import random_weights
+from longwatt.layout.wording import is_known, random_weights
 from longwatt.metrics.seed_intervals import of_a_score, over_seeds_of_scores
 from longwatt.study import published as theirs
 from longwatt.study.published import PublishedPlace
 
-# What makes two rows points of one line; a model's attention regimes are two models.
-SERIES = ["model", "attention_regime", "budget", "protocol", "inference"]
+# What makes two rows points of one line; a model's attention regimes are two models, and its paths
+# of attention have two costs.
+SERIES = ["model", "attention_regime", "attention_path", "budget", "protocol", "inference"]
+OF_ONE_MODEL = ("attention_regime", "attention_path")  # another model's say nothing of this one's
 
 EXIT_RULE = "exit_rule"  # a column of summaries that know of exits
 LAST_EXIT = "last"  # its value where no rule is in force
@@ -62,8 +64,23 @@ def one_point_per_training(summary: pd.DataFrame) -> pd.DataFrame:
 
 
 def with_series(summary: pd.DataFrame) -> pd.DataFrame:
-    """Give models without an attention regime the regime '', so that series can be compared."""
-    return summary.assign(attention_regime=summary["attention_regime"].astype(object).fillna(""))
+    """Name attention regimes and paths in words, '' where unknown, so that series compare."""
+    regimes = summary["attention_regime"].astype(object).fillna("")
+    words = [attention_words(row) for row in summary.to_dict("records")]
+    paths = pd.Series(words, summary.index, dtype=object)
+    return summary.copy().assign(attention_regime=regimes, attention_path=paths)
+
+
+def attention_words(row: Mapping[Any, Any]) -> str:
+    """Name the path of attention of a row's training and, if another, of its inference.
+
+    It is '' where the training's is unknown.
+    """
+    trained, predicted = (row.get(name) for name in ("attention", "inference_attention"))
+    if not is_known(trained):
+        return ""
+    other = f", {predicted} in inference" if is_known(predicted) and predicted != trained else ""
+    return f"{trained} attention{other}"
 
 
 def place_of(point: Mapping[str, Any] | pd.Series[Any]) -> PublishedPlace:
@@ -156,8 +173,7 @@ def short_name(key: tuple[Any, ...], titles: Mapping[str, str], summary: pd.Data
     own = summary[summary["model"] == known["model"]]
     words = [titles.get(known["model"], known["model"])]
     for name in SERIES[1:]:
-        # Another model's regime says nothing of this one's.
-        rows = own if name == "attention_regime" else summary
+        rows = own if name in OF_ONE_MODEL else summary
         if known[name] and rows[name].nunique() > 1:
             words.append(_called(name, str(known[name]), titles))
     return ", ".join(words)

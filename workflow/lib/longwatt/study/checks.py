@@ -14,6 +14,7 @@ from longwatt.config.errors import StudyError
 from longwatt.hub import client
 from longwatt.hub.checkpoints import known_config, repository_of
 from longwatt.models.errors import ModelError
+from longwatt.models.family import attention_path
 from longwatt.study import published, report_items, report_settings, settings
 from longwatt.study.cells import LARGEST, Cell, classifies, several_exits
 from longwatt.study.claims import check_claims, left_out
@@ -67,6 +68,7 @@ def check_references(study: Mapping[str, Any], source: str) -> None:
     for name, entry in study["models"].items():
         where = f"{source}: models.{name}"
         check_name("family", entry["family"], models.family_names(), f"{where}.family", NEW_FAMILY)
+        _check_attention(entry, where)
         check_name("tokenizer", entry["tokenizer"], study["tokenizers"], f"{where}.tokenizer")
         _check_task(study, name, where)
         if entry["initialisation"] == "checkpoint":
@@ -119,6 +121,14 @@ def _check_metric(study: Mapping[str, Any], dataset: str, where: str) -> None:
             f"{where}.metric: macro_f1 is for labels; set task: classification, or choose another "
             "metric"
         )
+
+
+def _check_attention(entry: Mapping[str, Any], where: str) -> None:
+    """Refuse a path of attention that the model's family does not offer."""
+    try:
+        attention_path(models.load_family(entry["family"]), entry)
+    except ModelError as error:
+        raise StudyError(f"{where}.attention: {error}") from None
 
 
 def _check_task(study: Mapping[str, Any], model: str, where: str) -> None:

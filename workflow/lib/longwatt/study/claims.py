@@ -38,8 +38,14 @@ class ClaimPoint(NamedTuple):
     budget: str
     protocol: str
     inference: str
+    # Facts about its model: the path of attention that it chooses, and what it shares with a model
+    # that differs from it in nothing else (no axis, and unknown to users).
+    attention: str = ""
+    alike: str = ""
 
 
+POINT_AXES = ClaimPoint._fields[:6]  # of the grid; the model decides the others
+CHOSEN_BY = (*POINT_AXES, "attention")  # what users select cells by
 # The points that one number is made from: a pair, a single one, or a group.
 Comparison = tuple[ClaimPoint, ...]
 # The points of each training, by its axes.
@@ -109,9 +115,16 @@ class ClaimTest:
             return [(point,) for point in firsts]
         lengths = sorted({point.seq_len for point in known})
         there: dict[tuple[Any, ...], list[ClaimPoint]] = {}
+        models: dict[str, dict[str, None]] = {}
         for point in known:
-            there.setdefault(training_of(point), []).append(point)
-        return [(one, other) for one in firsts for other in self._partners(one, there, lengths)]
+            there.setdefault(_place(training_of(point)), []).append(point)
+            models.setdefault(point.alike, {})[point.model] = None
+        twins = {alike: list(names) for alike, names in models.items()}
+        return [
+            (one, other)
+            for one in firsts
+            for other in self._partners(one, there, lengths, twins[one.alike])
+        ]
 
     def alone(
         self, points: Iterable[ClaimPoint], compared: Iterable[Comparison]
@@ -138,7 +151,8 @@ class ClaimTest:
     def _grouped(self, chosen: Iterable[ClaimPoint]) -> list[Comparison]:
         """Group the points that a correlation or a variation makes one number from."""
         within = self.given.get("within", ())
-        axes = [axis for axis in ClaimPoint._fields if axis != self.given.get("across")]
+        varying = VARIES_WITH.get(self.given.get("across", ""), (self.given.get("across"),))
+        axes = [axis for axis in ClaimPoint._fields if axis not in varying]
         if self.kind == "correlation":
             axes = [
                 axis for axis in ClaimPoint._fields if axis in (*within, "protocol", "inference")
@@ -162,7 +176,7 @@ class ClaimTest:
     def target(self) -> dict[str, Any]:
         """The axes in which the second cell of a pair differs from the first."""
         to = self.given.get("to", {})
-        return {axis: wanted for axis, wanted in to.items() if axis in ClaimPoint._fields}
+        return {axis: wanted for axis, wanted in to.items() if axis in CHOSEN_BY}
 
     @cached_property
     def _vary(self) -> tuple[bool, ...]:
@@ -181,10 +195,16 @@ class ClaimTest:
         return not self.target or not matches(point, self.target)
 
     def _partners(
-        self, point: ClaimPoint, there: Trainings, lengths: Sequence[int]
+        self, point: ClaimPoint, there: Trainings, lengths: Sequence[int], twins: Sequence[str]
     ) -> list[ClaimPoint]:
-        """List the cells that differ from a point as `to` says, and in nothing else."""
-        wanted = {**point._asdict(), **self.target, "inference": ""}
+        """List the cells that differ from a point as `to` says, and in nothing else.
+
+        `twins` are the models that differ from the point's in their path of attention alone.
+        """
+        wanted = {axis: self.target.get(axis, getattr(point, axis)) for axis in POINT_AXES}
+        wanted["inference"] = ""
+        if "attention" in self.target and "model" not in self.target:
+            wanted["model"] = twins
         relation = wanted["seq_len"]
         if not isinstance(relation, str):
             return self._found(point, wanted, there)
@@ -201,9 +221,11 @@ class ClaimTest:
     ) -> list[ClaimPoint]:
         """Look up the points of trainings with these axes, as the second column counts them."""
         names = self._inference_of_partners(point)
+        paths = as_list(self.target.get("attention", []))
         found: list[ClaimPoint] = []
         for axes in itertools.product(*map(as_list, wanted.values())):
-            points = [p for p in there.get(axes, ()) if names is None or p.inference in names]
+            known = [p for p in there.get(axes, ()) if not paths or p.attention in paths]
+            points = [p for p in known if names is None or p.inference in names]
             found += points if self._vary[1] else points[:1]
         if len(set(self.columns)) > 1:
             return found
@@ -222,6 +244,18 @@ class ClaimTest:
         if second and "inference" in self.selector:
             return as_list(self.selector["inference"])
         return None
+
+
+# Axis of a variation -> what varies with it.
+VARIES_WITH = {
+    "model": ("model", "attention", "alike"),
+    "attention": ("model", "attention"),
+}
+
+
+def _place(point: ClaimPoint) -> tuple[Any, ...]:
+    """Return a point's values on the axes of the grid."""
+    return tuple(getattr(point, axis) for axis in POINT_AXES)
 
 
 def training_of(point: ClaimPoint) -> ClaimPoint:
@@ -243,8 +277,12 @@ def matches(point: ClaimPoint, selector: Mapping[str, Any]) -> bool:
 
 
 def point_of(cell: Any) -> ClaimPoint:
-    """Return the point of a summary's row, or of a row of the grid."""
-    return ClaimPoint(*(cell[axis] for axis in ClaimPoint._fields))
+    """Return the point of a summary's row, or of a row of the grid.
+
+    Only the latter knows the facts about the model.
+    """
+    facts = {name: cell[name] for name in ("attention", "alike") if "alike" in cell}
+    return ClaimPoint(*(cell[axis] for axis in POINT_AXES), **facts)
 
 
 def left_out(study: Mapping[str, Any]) -> dict[str, tuple[Cell, str]]:
@@ -429,8 +467,7 @@ def _renamed(value: Any, names: Mapping[str, str]) -> Any:
     """Replace the columns in a test's settings."""
     if isinstance(value, Mapping):
         return {
-            key: item if key in ClaimPoint._fields else _renamed(item, names)
-            for key, item in value.items()
+            key: item if key in CHOSEN_BY else _renamed(item, names) for key, item in value.items()
         }
     if isinstance(value, list):
         return [_renamed(item, names) for item in value]

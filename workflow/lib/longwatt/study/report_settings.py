@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -25,7 +26,19 @@ def titles(study: StudyDocument) -> dict[str, str]:
     variants = [model for model in study["models"].values() if VARIANT_OF in model]
     of_searches = {model[VARIANT_OF]: model["search_title"] for model in variants}
     found = {**{name: entry.get("title", name) for name, entry in entries.items()}, **of_searches}
+    found |= _told_apart(study, found)
     return {name: in_one_line(title) or name for name, title in found.items()}
+
+
+def _told_apart(study: StudyDocument, called: Mapping[str, str]) -> dict[str, str]:
+    """Name the path of attention in titles that models of another path have too."""
+    models, found = list(study["models"]), dict[str, str]()
+    often = Counter(called[name] for name in models)
+    shared = {name: settings.attention(study, name) for name in models if often[called[name]] > 1}
+    for name, path in shared.items():
+        paths = {own for other, own in shared.items() if called[other] == called[name]}
+        found |= {name: f"{called[name]}, {path} attention"} if len(paths) > 1 else {}
+    return found
 
 
 def headings(study: StudyDocument, cells: Mapping[str, Cell]) -> dict[str, str]:
@@ -95,6 +108,8 @@ def claim_cells(
     found = []
     for name, (cell, reason) in {**there, **left_out(study)}.items():
         known = {**vars(cell), "model": claimed(study, cell), "cell": name}
+        known |= {"attention": settings.attention(study, cell.model)}
+        known |= {"alike": settings.alike_but_for_attention(study, cell.model)}
         found += [{**known, "inference": point, "left_out": reason} for point in points[name]]
     return found
 

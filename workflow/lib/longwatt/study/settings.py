@@ -11,6 +11,9 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from longwatt.config.documents import merge, normalise
+from longwatt.config.expansion import VARIANT_OF
+from longwatt.models import load_family
+from longwatt.models.family import attention_path
 from longwatt.provenance.stamps import digest
 from longwatt.study import cells as grid
 from longwatt.study.cells import Cell
@@ -80,6 +83,8 @@ SCORING_DEFAULTS: dict[str, Any] = {"bootstrap_resamples": 1000, "confidence": 0
 COMPARISON_DEFAULTS = {"text": "raw", "references": "best", "max_reference_tokens": None}
 
 ARCHITECTURE = ("family", "initialisation", "config")  # of a study's model
+# Keys of a model in which two may differ that are one model by two paths of attention.
+NO_TWIN = ("title", "attention", VARIANT_OF, "search_title")
 ORIGIN = ("path", "package", "folder", "repository", "revision")  # of its checkpoint
 StudyDocument = Mapping[str, Any]
 Settings = dict[str, Any]
@@ -115,22 +120,36 @@ def tokenizer_key(study: StudyDocument, tokenizer: str) -> str:
 
 def model_key(study: StudyDocument, model: str) -> str | None:
     """Name a model's folder below resources/models, None if it starts from random weights."""
-    entry, name = study["models"][model], model
+    entry = study["models"][model]
     if entry["initialisation"] == "random":
         return None
-    if "exits" in entry:
-        # A model and its baselines share what is downloaded, under the name of their one origin.
-        end = encoder(entry).rstrip("/").rpartition("/")[2]
-        name = re.sub(r"[^A-Za-z0-9_.]+", "-", end).strip("-") or "model"
+    # Models that begin as one, such as baselines, share what is downloaded under its name.
+    end = encoder(entry).rstrip("/").rpartition("/")[2]
+    name = re.sub(r"[^A-Za-z0-9_.]+", "-", end).strip("-") or "model"
     return f"{name}-{digest(model_source_settings(study, model))[:8]}"
+
+
+def attention(study: StudyDocument, model: str) -> str:
+    """Return the path of attention that a model is to take, its family's default included."""
+    entry = study["models"][model]
+    return attention_path(load_family(entry["family"]), entry)
+
+
+def alike_but_for_attention(study: StudyDocument, model: str) -> str:
+    """Name what models share that differ in title and attention alone."""
+    entry = study["models"][model]
+    kept = {key: value for key, value in entry.items() if key not in NO_TWIN}
+    if VARIANT_OF in entry:  # all that a search made of one entry stand for it
+        rest = {key: v for key, v in kept["training"].items() if key != "learning_rate"}
+        kept["training"] = rest
+    return digest({key: value for key, value in kept.items() if value != {}})[:8]
 
 
 def finetune_settings(study: StudyDocument, cell: Cell) -> Settings:
     """Return all settings that decide a cell's trained weights and their measured cost."""
-    model = study["models"][cell.model]
     training = deciding_settings(_training(study, cell))
     if grid.classifies(study, cell.dataset):
-        own = _of_labels(model, training)
+        own = _of_labels(study, cell, training)
     else:
         generation = _generation(study, cell, training)
         own = {"comparison": _scoring(study, COMPARISON_DEFAULTS), "generation": generation}
@@ -138,7 +157,7 @@ def finetune_settings(study: StudyDocument, cell: Cell) -> Settings:
         {
             "tokens": tokens_key(study, cell),
             "checkpoint": model_key(study, cell.model),
-            "model": {key: model.get(key) for key in ARCHITECTURE},
+            "model": _architecture(study, cell),
             "seq_len": cell.seq_len,
             "protocol": cell.protocol,
             "seed": cell.seed,
@@ -163,9 +182,16 @@ def _training(study: StudyDocument, cell: Cell) -> Settings:
     return {name: None if overruled.get(name) else value for name, value in training.items()}
 
 
-def _of_labels(model: Mapping[str, Any], training: Mapping[str, Any]) -> Settings:
-    """Return the settings that a training on labels adds or replaces."""
+def _architecture(study: StudyDocument, cell: Cell) -> Settings:
+    """Return what a model is built from, and the path of its attention."""
+    model = study["models"][cell.model]
     shape = {key: model.get(key) for key in ARCHITECTURE}
+    return {**shape, "attention": attention(study, cell.model)}
+
+
+def _of_labels(study: StudyDocument, cell: Cell, training: Mapping[str, Any]) -> Settings:
+    """Return the settings that a training on labels adds or replaces."""
+    model, shape = study["models"][cell.model], _architecture(study, cell)
     if "exits" in model:  # temperatures come after training, and change nothing in it
         exits = {**EXITS_DEFAULTS, **model["exits"]}
         shape["exits"] = {key: exits[key] for key in ("layers", "layer_weights")}
@@ -245,6 +271,7 @@ def predict_settings(study: StudyDocument, cell: Cell, inference: str) -> Settin
     return _narrow(
         {
             "family": study["models"][cell.model]["family"],
+            "attention": attention(study, cell.model),
             "seq_len": cell.seq_len,
             "protocol": cell.protocol,
             "seed": cell.seed,

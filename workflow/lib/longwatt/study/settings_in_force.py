@@ -12,6 +12,7 @@ from longwatt.study.cells import AXES, Cell
 SettingsInForce = dict[str, Any]
 OF_THE_BUDGET = ("precision", "memory_gib_per_gpu")  # devices and batches are a table of their own
 BLOCKS = ("metric", "training", "generation")
+OF_THE_MODEL = ("attention", "exits")
 # Settings that are None where another overrules them.
 OVERRULED = ("max_epochs", "max_steps", "warmup_ratio", "length_penalty", "early_stopping")
 TASK = "task"  # which of the blocks there are; the protocol says it already
@@ -37,7 +38,7 @@ def in_force(
             None for any other.
     """
     nested: dict[str, Any] = {name: chosen[name] for name in BLOCKS if name in chosen}
-    nested["exits"] = chosen["model"].get("exits", {})
+    nested |= {name: chosen["model"][name] for name in OF_THE_MODEL if name in chosen["model"]}
     nested["calibration"] = calibration_in_force(calibration) if calibration else {}
     nested["budget"] = {name: chosen["budget"][name] for name in OF_THE_BUDGET}
     found = dict(flat(nested))

@@ -89,7 +89,8 @@ def train(spec: Spec) -> None:
         marker.mark("load", attempt=attempt, step=step, checkpoint_counted=counted)
     with torch_device.memory_named(spec.settings["budget"], _advice(spec)):
         trainer = _trainer(spec, work, ledger, marker, attempt)
-        environment.note(work.path, spec.settings["budget"], fresh=checkpoint is None)
+        taken = {"attention": trainer.family.attention}
+        environment.note(work.path, spec.settings["budget"], fresh=checkpoint is None, **taken)
         with sigterm.deferred():
             _run(trainer, checkpoint)
             _end(spec, work, trainer, attempt)
@@ -258,6 +259,7 @@ def _model(spec: Spec, family: Family, tokenizer: Any) -> torch.nn.Module:
     model = family.build(
         settings["model"], tokenizer, checkpoint, settings["seq_len"], target_tokens, labels
     )
+    environment.say_attention(family)
     if settings["training"]["activation_checkpointing"]:
         model.gradient_checkpointing_enable()  # type: ignore[operator]
     return model

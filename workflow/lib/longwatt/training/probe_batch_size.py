@@ -53,6 +53,7 @@ class Try:
     seconds: float  # duration of the try, the start of its process included
     limit_gib: float | None  # its limit of memory; None where it died
     said: str | None = None  # reason why it does not fit
+    attention: str | None = None  # path in use; None where it does not fit
 
 
 def largest(attempt: Callable[[int], Try], most: int) -> list[Try]:
@@ -172,9 +173,10 @@ def _child(spec: Spec, batch_size: int, answer: Connection, parent: int) -> None
         limit = limit_gib(spec.settings["budget"]) * (1 - HELD_BACK)
         device = torch_device.prepare({**spec.settings["budget"], "memory_gib_per_gpu": limit})
         try:
-            _steps(spec, batch_size, device)
+            path = _steps(spec, batch_size, device)
             peak = torch_device.peak_limited_gib(device)
-            answer.send({"fits": True, "peak_gib": peak, "limit_gib": limit})
+            fits = {"fits": True, "peak_gib": peak, "limit_gib": limit, "attention": path}
+            answer.send(fits)
         except Exception as error:
             if not torch_device.out_of_memory(error):
                 raise
@@ -185,7 +187,8 @@ def _child(spec: Spec, batch_size: int, answer: Connection, parent: int) -> None
         answer.send({"error": f"{type(error).__name__}: {error}"})
 
 
-def _steps(spec: Spec, batch_size: int, device: torch.device) -> None:
+def _steps(spec: Spec, batch_size: int, device: torch.device) -> str:
+    """Train some steps, and return the path of attention in use."""
     settings = spec.settings
     tokenizer = load_tokenizer(Path(spec.paths["tokenizer"]).parent)
     family = load_family(settings["model"]["family"])
@@ -196,6 +199,8 @@ def _steps(spec: Spec, batch_size: int, device: torch.device) -> None:
     model = family.build(
         settings["model"], tokenizer, checkpoint, seq_len, targets or TOKENS_OF_LABEL, labels
     )
+    if batch_size == 1:  # the first to be tried; the others have the same path
+        environment.say_attention(family)
     if settings["activation_checkpointing"]:
         model.gradient_checkpointing_enable()  # type: ignore[operator]
     model.to(device)
@@ -212,6 +217,7 @@ def _steps(spec: Spec, batch_size: int, device: torch.device) -> None:
     ).train()
     torch_device.synchronize(device)
     del buckets  # held until here
+    return family.attention
 
 
 def probe(spec: Spec) -> None:
@@ -244,6 +250,7 @@ def probe(spec: Spec) -> None:
         "held_back_gib": limit * HELD_BACK,
         "peak_memory_gib": fitting.peak_gib,
         "margin_gib": limit - fitting.peak_gib,
+        "attention": fitting.attention,
         "bounded_by": _bounded_by(tries, bound, spec.settings["most"]),
         "tries": [vars(t) for t in tries],
         **environment.machine_facts(spec.settings["budget"]),

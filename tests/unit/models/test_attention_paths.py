@@ -1,0 +1,82 @@
+"""Paths of attention: what families offer, what an entry may choose, and what is in use."""
+
+import pytest
+
+from longwatt.models import family_names, load_family
+from longwatt.models.errors import ModelError
+from longwatt.models.family import FAST, STOCK, attention_path
+from longwatt.models.led import LED
+from tests.unit.models.test_families import BART_LIKE, BIGBIRD, build, tokenizer
+
+__all__ = ["tokenizer"]  # a fixture
+LED_LIKE = {
+    "d_model": 16, "encoder_layers": 1, "decoder_layers": 1, "encoder_ffn_dim": 16,
+    "decoder_ffn_dim": 16, "encoder_attention_heads": 2, "decoder_attention_heads": 2,
+    "attention_window": 8, "max_encoder_position_embeddings": 64,
+    "max_decoder_position_embeddings": 32,
+}  # fmt: skip
+REASON = "this is a test"
+
+
+def refuse(self, built, path):
+    """Have every model need the stock path."""
+    return None if path == STOCK else REASON
+
+
+def test_led_and_bigbird_offer_the_fast_path_first_and_all_others_the_stock_one():
+    offered = {name: load_family(name).attention_paths for name in family_names()}
+    assert offered.pop("led") == offered.pop("bigbird_pegasus") == (FAST, STOCK)
+    assert set(offered.values()) == {(STOCK,)}
+
+
+@pytest.mark.parametrize(
+    ("family", "entry", "path"),
+    [
+        ("led", {}, FAST),
+        ("bigbird_pegasus", {}, FAST),
+        ("led", {"attention": STOCK}, STOCK),
+        ("seq2seq", {}, STOCK),
+        ("early_exit", {"attention": STOCK}, STOCK),
+    ],
+)
+def test_an_entry_chooses_or_has_its_family_s_default(family, entry, path):
+    assert attention_path(load_family(family), entry) == path
+
+
+def test_a_path_that_a_family_lacks_is_refused(tokenizer):
+    said = "'fast' is asked for, but the family seq2seq offers stock; choose that, or leave the key"
+    with pytest.raises(ModelError, match=said):
+        attention_path(load_family("seq2seq"), {"attention": FAST})
+    entry = {"config": {"model_type": "bart", **BART_LIKE}, "attention": FAST}
+    with pytest.raises(ModelError, match=said):
+        load_family("seq2seq").build(entry, tokenizer, None, 16, 8)
+
+
+def test_a_stock_model_needs_no_reason(tokenizer):
+    family = load_family("led")
+    family.build({"config": LED_LIKE, "attention": STOCK}, tokenizer, None, 16, 8)
+    assert (family.attention, family.attention_reason) == (STOCK, None)
+    assert family.notes({}, 16) == []
+
+
+@pytest.mark.parametrize(("family", "config"), [("led", LED_LIKE), ("bigbird_pegasus", BIGBIRD)])
+def test_a_model_that_needs_the_stock_path_says_why(tokenizer, family, config, monkeypatch):
+    monkeypatch.setattr(type(load_family(family)), "_attach", refuse)
+    made, model = build(tokenizer, family, config)
+    assert (made.attention, made.attention_reason) == (STOCK, REASON)
+    assert REASON in made.notes(model.config.to_dict(), 64)
+
+
+def test_the_path_that_attached_is_in_use(tokenizer, monkeypatch):
+    asked = []
+    monkeypatch.setattr(LED, "_attach", lambda self, built, path: asked.append(path))
+    made, _ = build(tokenizer, "led", LED_LIKE)
+    assert (asked, made.attention, made.attention_reason) == ([FAST], FAST, None)
+
+
+def test_what_a_family_offers_without_code_for_it_falls_back_to_stock(tokenizer, monkeypatch):
+    seq2seq = type(load_family("seq2seq"))
+    monkeypatch.setattr(seq2seq, "attention_paths", (FAST, STOCK))
+    made, _ = build(tokenizer, "seq2seq", {"model_type": "bart", **BART_LIKE})
+    assert made.attention == STOCK
+    assert made.attention_reason == "BartForConditionalGeneration has no fast attention here"
