@@ -181,8 +181,8 @@ class _OwnAttention:
 class _DocumentAttention:
     """Attention of newest tokens to their row's document.
 
-    It holds keys (documents, heads, size of a head, longest) and values (documents, heads, longest,
-    size of a head). The keys' bias would move all scores of a query alike, so they have none.
+    It holds keys and values (documents, heads, size of a head, longest). The keys' bias would move
+    all scores of a query alike, so they have none.
     """
 
     def __init__(self, attention: Any, states: Tensor, packing: Packing) -> None:
@@ -190,20 +190,19 @@ class _DocumentAttention:
         self._query = Fused.of(dtype, attention.q_proj, scale=size**-0.5)
         self._out = Fused.of(dtype, attention.out_proj)
         key, value = Fused.of(dtype, attention.k_proj), Fused.of(dtype, attention.v_proj)
-        keys = _room(states, packing, len(key.weight), packing.longest)
-        values = _room(states, packing, packing.longest, len(value.weight))
-        for row, document in enumerate(states.split(packing.lengths)):
-            torch.mm(key.weight, document.t(), out=keys[row, :, : len(document)])
-            values[row, : len(document)] = value(document)
-        self._keys = keys.unflatten(1, (heads, size))
-        self._values = values.unflatten(2, (heads, size)).transpose(1, 2).contiguous()
+        self._keys = _by_document(key.weight, states, packing).unflatten(1, (heads, size))
+        values = _by_document(value.weight, states, packing)
+        if value.bias is not None:
+            values += value.bias[:, None]
+        self._values = values.unflatten(1, (heads, size))
 
     def read(self, hidden: Tensor, mask: Tensor | None) -> Tensor:
         """Attend from new tokens (rows, width), documents' rows one after another."""
         documents, heads, size, _ = self._keys.shape
         query = self._query(hidden).view(documents, -1, heads, size).transpose(1, 2)
         query = query.reshape(documents * heads, -1, size)
-        seen = _attend(query, self._keys.flatten(0, 1), self._values.flatten(0, 1), mask)
+        keys, values = self._keys.flatten(0, 1), self._values.flatten(0, 1).transpose(1, 2)
+        seen = _attend(query, keys, values, mask)
         seen = seen.view(documents, heads, -1, size).transpose(1, 2)
         return self._out(seen.reshape(hidden.shape))
 
@@ -212,10 +211,17 @@ class _DocumentAttention:
         self._keys, self._values = move.rows(self._keys), move.rows(self._values)
 
 
-def _room(states: Tensor, packing: Packing, *shape: int) -> Tensor:
-    """Make room for something of each document, with zeros where some are shorter."""
+def _by_document(weight: Tensor, states: Tensor, packing: Packing) -> Tensor:
+    """Map packed states, tokens last, so that products with one query read them in order.
+
+    Returns:
+        (documents, width, longest), zeros behind shorter documents.
+    """
     make = states.new_empty if packing.is_even else states.new_zeros
-    return make(packing.rows, *shape)
+    found = make(packing.rows, len(weight), packing.longest)
+    for row, document in enumerate(states.split(packing.lengths)):
+        torch.mm(weight, document.t(), out=found[row, :, : len(document)])
+    return found
 
 
 def _padding_mask(packing: Packing, heads: int, dtype: torch.dtype) -> Tensor | None:
