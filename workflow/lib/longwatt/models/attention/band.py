@@ -149,9 +149,7 @@ class Band:
 
 
 def _shifted(call: Blocks, start: int) -> Blocks:
-    return Blocks(
-        call.row + start, call.rows, call.key + start, call.keys, call.count, call.stride
-    )
+    return Blocks(call.row + start, call.rows, call.key + start, call.keys, call.count, call.stride)
 
 
 @lru_cache(maxsize=256)

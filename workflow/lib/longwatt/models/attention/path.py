@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import functools
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import MethodType
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.nn import functional
 from transformers.modeling_outputs import Seq2SeqLMOutput
@@ -19,6 +21,7 @@ from longwatt.models.attention.decoder import (
     logits_of,
     target_packing,
 )
+from longwatt.models.attention.flex import device_refusal
 from longwatt.models.attention.packing import Packing
 from longwatt.models.family import Batch
 
@@ -42,6 +45,17 @@ def refusal(config: Any) -> str | None:
         if value := getattr(config, name, None):
             return f"{name} is {value}, and {what} needs the stock path"
     return None
+
+
+def refusal_on(device: torch.device, model: Any) -> str | None:
+    """Say why a device cannot take the fast path of a model, or return None."""
+    size = model.config.d_model // model.config.encoder_attention_heads
+    return device_refusal(device, model.dtype, size)
+
+
+@functools.cache
+def _say(reason: str) -> None:
+    warnings.warn(f"attention takes the stock path: {reason}", stacklevel=2)
 
 
 @dataclass(frozen=True)
@@ -82,6 +96,9 @@ class FastPath:
             return None
         everywhere = batch.get("global_attention_mask")
         if everywhere is not None and not _is_first_token(everywhere):
+            return None
+        if reason := refusal_on(batch["input_ids"].device, self.model):
+            _say(reason)
             return None
         return Packing.of(batch["attention_mask"])
 
