@@ -17,12 +17,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
+from longwatt.models.attention.regimes import FULL, OLD_PLAN, SPARSE, longest_full
 from longwatt.models.encoder_decoder import EncoderDecoder
 from longwatt.models.errors import ModelError
 from longwatt.models.family import Batch, Config, Example, Exits
 
-SPARSE, FULL = "block_sparse", "original_full"
-OLD_PLAN = (1024, 3072, 4096)  # lengths for which transformers keeps the original authors' plan
 REGIMES = {SPARSE: "block-sparse attention", FULL: "full attention"}
 
 
@@ -75,6 +74,18 @@ class BigBirdPegasus(EncoderDecoder):
         built.get_encoder().set_attention_type(kind)
         self.sparse_length = seq_len if kind == SPARSE else None
 
+    def _attach(self, built: Any, path: str) -> str | None:
+        """Let a built model compute attention by a path, or say why it cannot."""
+        from longwatt.models.attention.bigbird_pegasus import encode
+        from longwatt.models.attention.path import FastPath, refusal
+
+        if path == "stock":
+            return None
+        reason = refusal(built.config)
+        if reason is None:
+            FastPath(built, encode, norm_first=True).attach()
+        return reason
+
     def collate(self, chosen: Sequence[Example], pad_to: int | None, targets: int | None) -> Batch:
         """See `Family.collate`. The sparse regime pads to the cell's length."""
         return super().collate(chosen, pad_to or self.sparse_length, targets)
@@ -87,8 +98,7 @@ class BigBirdPegasus(EncoderDecoder):
         """Return the longest input with full attention."""
         random, size = self.whole(config, "num_random_blocks"), self.whole(config, "block_size")
         assert random is not None and size is not None, "they have defaults"
-        # Two global blocks, three of the window, and twice the random blocks.
-        return (5 + 2 * random) * size
+        return longest_full(random, size)
 
 
 FAMILY = BigBirdPegasus
