@@ -23,6 +23,7 @@ from longwatt.models.attention.decoder import (
 )
 from longwatt.models.attention.flex import device_refusal
 from longwatt.models.attention.packing import Packing
+from longwatt.models.attention.steps import StepDecoder
 from longwatt.models.family import Batch
 
 # Encodes the packed tokens of a batch: (encoder, input_ids (tokens), packing) -> (tokens, width).
@@ -82,6 +83,9 @@ class FastPath:
 
         @functools.wraps(stock)
         def forward(model: Any, *args: Any, **kwargs: Any) -> Any:
+            if isinstance(steps := kwargs.get("past_key_values"), StepDecoder):
+                logits = steps.logits(kwargs["decoder_input_ids"][:, -1])
+                return Seq2SeqLMOutput(logits=logits[:, None], past_key_values=steps)
             packing = None if args else self.packing(kwargs)
             if packing is None or kwargs.get("labels") is None:
                 return stock(model, *args, **kwargs)
