@@ -11,6 +11,7 @@ import torch
 from torch.nn.attention import flex_attention as library
 from transformers import (
     BigBirdPegasusConfig,
+    BigBirdPegasusForConditionalGeneration,
     LEDConfig,
     LEDForConditionalGeneration,
 )
@@ -20,7 +21,7 @@ from transformers.models.bigbird_pegasus.modeling_bigbird_pegasus import (
 )
 from transformers.models.led.modeling_led import LEDEncoderSelfAttention
 
-from longwatt.models.attention import flex, led
+from longwatt.models.attention import bigbird_pegasus, flex, led
 from longwatt.models.attention.band import Band, band_attention
 from longwatt.models.attention.packing import Packing
 from longwatt.models.attention.path import FastPath, refusal_on
@@ -234,10 +235,10 @@ def step(forward, model, batch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
     return loss.detach(), {name: part.grad.clone() for name, part in model.named_parameters()}
 
 
-def assert_a_step_is_stock(model, batch, tolerance=1e-5):
+def assert_a_step_is_stock(model, batch, encode=led.encode, norm_first=False, tolerance=1e-5):
     stock = type(model).forward
     theirs = step(lambda **given: stock(model, **given), model, batch)
-    FastPath(model, led.encode, False).attach()
+    FastPath(model, encode, norm_first).attach()
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # the path says so where it is not taken
         ours = step(model, model, batch)
@@ -267,22 +268,50 @@ def test_a_step_of_led_by_flex_is_stock(dense, monkeypatch, checkpointing):
     assert len(calls) == (4 if checkpointing else 2)
 
 
-@pytest.mark.gpu
-@NO_GPU
+def tiny_bigbird() -> BigBirdPegasusForConditionalGeneration:
+    torch.manual_seed(0)
+    sizes = {"layers": 2, "attention_heads": 2, "ffn_dim": 64}
+    alike = {f"{side}_{name}": n for side in ("encoder", "decoder") for name, n in sizes.items()}
+    config = BigBirdPegasusConfig(
+        **alike, vocab_size=100, d_model=32, block_size=16, num_random_blocks=2, dropout=0.0,
+        max_position_embeddings=4096, init_std=0.2, use_bias=True, pad_token_id=0, eos_token_id=1,
+        bos_token_id=2, decoder_start_token_id=2,
+    )  # fmt: skip
+    return BigBirdPegasusForConditionalGeneration(config)
+
+
+def sparse_batch(device: str = "cpu") -> dict[str, torch.Tensor]:
+    batch = batch_of(330, 150, 7, device=device)
+    del batch["global_attention_mask"]
+    return batch
+
+
+@pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("training", [True, False])
-def test_blocks_on_a_gpu_are_those_of_stock_bigbird(training):
-    stock, drawn = stock_bigbird(2, 16, 3, training)
-    packing = Packing((400, 130), 400, torch.device("cuda"))
-    stock, padded = stock.cuda(), torch.randn(2, 400, 32, device="cuda")
-    theirs = packing.pack(stock(padded, **stock_masks(packing, 16))[0])
-    sparse = flex.SparseCounts.of(drawn[0], 16)
-    hidden = packing.pack(padded)
-    qkv = torch.cat([layer(hidden) for layer in (stock.query, stock.key, stock.value)], -1)
-    ours = flex.flex_block_attention(qkv, packing, sparse, 2)
-    torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
-    weight = stock.query.weight
-    grads = [torch.autograd.grad(out.square().sum(), weight)[0] for out in (ours, theirs)]
-    torch.testing.assert_close(*grads, rtol=1e-4, atol=1e-4)
+def test_a_step_of_bigbird_is_stock_on_every_device(device, training):
+    model = tiny_bigbird().to(device).train(training)
+    assert_a_step_is_stock(model, sparse_batch(device), bigbird_pegasus.encode, True)
+    assert model.get_encoder().attention_type == "block_sparse"
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_a_step_of_bigbird_by_flex_is_stock(dense, monkeypatch, training):
+    calls = []
+
+    def flexible(qkv, pattern, source, heads):
+        calls.append(1)
+        layout = pattern.layout
+        layer = model.get_encoder().layers[len(calls) - 1].self_attn.self
+        width = (layout.last + 1) * layout.size
+        drawn = bigbird_pegasus.random_blocks(layer, width) if training else None
+        sizes = (heads, layout.last + 1, pattern.repeated, layout.size)
+        counts = bigbird_pegasus._counted(drawn, *sizes, CPU)
+        return flex.flex_block_attention(qkv, layout.packing, counts, heads)
+
+    model = tiny_bigbird().train(training)
+    monkeypatch.setattr(bigbird_pegasus, "sparse_attention", flexible)
+    assert_a_step_is_stock(model, sparse_batch(), bigbird_pegasus.encode, True)
+    assert len(calls) == 2
 
 
 @pytest.mark.gpu

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from longwatt.models.attention.block_sparse import Layout, Pattern, Source, sparse_attention
 from longwatt.models.attention.decoder import attend_all
+from longwatt.models.attention.flex import SparseCounts, flex_block_attention
 from longwatt.models.attention.packing import Packing
 from longwatt.models.attention.projections import dropped, project, through
 from longwatt.models.attention.regimes import (
@@ -73,12 +74,24 @@ def _full(packing: Packing, attention: Any, qkv: Tensor) -> Tensor:
 
 
 def _sparse(pattern: Pattern, attention: Any, qkv: Tensor) -> Tensor:
-    layout = pattern.layout
-    source = None
+    layout, heads, drawn = pattern.layout, attention.num_attention_heads, None
     if attention.training and not pattern.repeated:
-        blocks = random_blocks(attention, (layout.last + 1) * layout.size)
-        source = Source.of(layout, blocks.to(layout.packing.device))
-    return sparse_attention(qkv, pattern, source, attention.num_attention_heads)
+        drawn = random_blocks(attention, (layout.last + 1) * layout.size)
+    if qkv.device.type != "cpu":
+        counts = _counted(drawn, heads, layout.last + 1, pattern.repeated, layout.size, qkv.device)
+        return flex_block_attention(qkv, layout.packing, counts, heads)
+    source = None if drawn is None else Source.of(layout, drawn)
+    return sparse_attention(qkv, pattern, source, heads)
+
+
+@lru_cache(maxsize=64)  # `random_blocks` keeps its tensors, so that one plan is one tensor
+def _counted(
+    drawn: Tensor | None, heads: int, blocks: int, repeated: int, size: int, device: torch.device
+) -> SparseCounts:
+    """Count the blocks that a layer sees. Without drawn ones it repeats the first."""
+    if drawn is None:
+        drawn = torch.zeros(heads, blocks - 2, repeated, dtype=torch.long)
+    return SparseCounts.of(drawn.to(device), size)
 
 
 def random_blocks(attention: Any, width: int) -> Tensor:

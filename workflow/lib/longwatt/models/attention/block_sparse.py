@@ -423,9 +423,7 @@ class _Rows:
         """View what lies side by side as queries, keys and values (places, heads, size)."""
         return laid.view(len(laid), 3, *self.out.shape[1:]).unbind(1)
 
-    def add(
-        self, parts: Iterable[Part], seen: Sequence[Tensor], grads: Sequence[Tensor]
-    ) -> None:
+    def add(self, parts: Iterable[Part], seen: Sequence[Tensor], grads: Sequence[Tensor]) -> None:
         """Add the gradients of queries, keys and values that pass through parts."""
         query = self.split(self.laid)[0]
         for part in parts:
