@@ -348,7 +348,7 @@ def test_few_sizes_stand_for_all_lengths():
         ("meta", torch.float32, 64, "this device is meta"),
         ("cuda", torch.float32, 8, "a head holds 8 numbers"),
         ("cuda", torch.float32, 512, "a head holds 512 numbers"),
-        ("cuda", torch.float64, 64, "weights are float64"),
+        ("cuda", torch.float64, 64, "numbers are float64"),
     ],
 )
 def test_a_device_that_cannot_says_why(device, dtype, size, words):
@@ -362,13 +362,34 @@ def test_a_gpu_without_a_compiler_says_so(monkeypatch):
     assert "Triton, which is not installed" in refused
 
 
-def test_an_old_gpu_says_so(monkeypatch):
+@pytest.mark.parametrize(
+    ("capability", "dtype", "words"),
+    [
+        ((6, 1), torch.float32, "kernels of any type need compute capability 7.0"),
+        ((7, 5), torch.float32, None),
+        ((7, 5), torch.bfloat16, "kernels of bf16 need compute capability 8.0"),
+        ((8, 0), torch.bfloat16, None),
+    ],
+)
+def test_an_old_gpu_says_so(monkeypatch, capability, dtype, words):
     monkeypatch.setattr(flex.importlib.util, "find_spec", lambda name: name)
-    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (6, 1))
-    refused = flex.device_refusal(torch.device("cuda"), torch.float32, 64)
-    assert "this GPU has 6.1" in refused
-    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (7, 0))
-    assert flex.device_refusal(torch.device("cuda"), torch.float32, 64) is None
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    found = flex.device_refusal(torch.device("cuda"), dtype, 64)
+    assert found is None if words is None else words in found
+    # Mixed precision computes in its own type, whatever the weights are.
+    monkeypatch.setattr(torch, "is_autocast_enabled", lambda kind: True)
+    monkeypatch.setattr(torch, "get_autocast_dtype", lambda kind: dtype)
+    found = refusal_on(torch.device("cuda"), tiny_led())
+    assert found is None if words is None else words in found
+
+
+def test_a_kernel_that_cannot_be_made_says_what_to_do():
+    def fails(*tensors, **given):
+        raise RuntimeError("out of resource: shared memory")
+
+    with pytest.raises(RuntimeError, match="out of resource") as caught:
+        flex._advised(fails)(torch.ones(1))
+    assert "`attention: stock`" in caught.value.__notes__[0]
 
 
 def test_a_device_that_cannot_takes_the_stock_path_and_says_why():

@@ -26,7 +26,8 @@ from longwatt.models.attention.packing import Packing
 
 KERNEL = 128  # tokens of a kernel's block: torch's own tiles of every GPU divide it
 LEAST_HEAD, MOST_HEAD = 16, 256  # sizes of a head for which torch has tiles
-LEAST_CAPABILITY = (7, 0)  # of a GPU, for Triton
+# Least compute capability of a GPU: for Triton, and for torch to compile bf16.
+LEAST_CAPABILITY, LEAST_BF16 = (7, 0), (8, 0)
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 # Kernels that may be compiled: beyond it torch would go on without one, with all scores in memory.
 KERNELS = 256
@@ -47,17 +48,18 @@ def device_refusal(device: torch.device, dtype: torch.dtype, head_size: int) -> 
         return f"a head holds {head_size} numbers, and FlexAttention on a GPU takes {sizes}"
     if dtype not in DTYPES:
         names = ", ".join(str(kind).removeprefix("torch.") for kind in DTYPES)
-        return f"weights are {str(dtype).removeprefix('torch.')}, and FlexAttention takes {names}"
-    return _compiler_refusal(device)
+        return f"numbers are {str(dtype).removeprefix('torch.')}, and FlexAttention takes {names}"
+    return _compiler_refusal(device, dtype)
 
 
-def _compiler_refusal(device: torch.device) -> str | None:
+def _compiler_refusal(device: torch.device, dtype: torch.dtype) -> str | None:
     if importlib.util.find_spec("triton") is None:
         return "torch compiles for a GPU by Triton, which is not installed"
-    if (found := torch.cuda.get_device_capability(device)) < LEAST_CAPABILITY:
-        least = ".".join(map(str, LEAST_CAPABILITY))
-        own = ".".join(map(str, found))
-        return f"Triton needs compute capability {least}, and this GPU has {own}"
+    least = LEAST_BF16 if dtype == torch.bfloat16 else LEAST_CAPABILITY
+    if (found := torch.cuda.get_device_capability(device)) < least:
+        need, own = (".".join(map(str, capability)) for capability in (least, found))
+        kind = "bf16" if least == LEAST_BF16 else "any type"
+        return f"kernels of {kind} need compute capability {need}, and this GPU has {own}"
     return None
 
 
@@ -270,9 +272,24 @@ def _attend(qkv: Tensor, heads: int, mask: BlockMask, changes: Changes | None) -
     query, key, value = padded.view(size, 3, heads, -1).permute(1, 2, 0, 3)[:, None]
     attend: Callable[..., Tensor] = flex_attention
     if qkv.device.type == "cuda":
-        attend = _compiled()
+        attend = _advised(_compiled())
     out = attend(query, key, value, score_mod=changes, block_mask=mask)
     return out[0, :, :tokens].transpose(0, 1).flatten(1)
+
+
+def _advised(attend: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """Add to an error, such as a tile too large for a GPU, what a study can do about it."""
+
+    def advised(*tensors: Tensor, **given: Any) -> Tensor:
+        try:
+            return attend(*tensors, **given)
+        except Exception as error:
+            error.add_note(
+                "FlexAttention failed; `attention: stock` in the model's entry avoids it"
+            )
+            raise
+
+    return advised
 
 
 @lru_cache(maxsize=1)

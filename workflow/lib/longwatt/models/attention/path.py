@@ -51,7 +51,9 @@ def refusal(config: Any) -> str | None:
 def refusal_on(device: torch.device, model: Any) -> str | None:
     """Say why a device cannot take the fast path of a model, or return None."""
     size = model.config.d_model // model.config.encoder_attention_heads
-    return device_refusal(device, model.dtype, size)
+    mixed = device.type != "meta" and torch.is_autocast_enabled(device.type)
+    dtype = torch.get_autocast_dtype(device.type) if mixed else model.dtype
+    return device_refusal(device, dtype, size)
 
 
 @functools.cache
