@@ -16,6 +16,8 @@ from longwatt.tokens.special_tokens import SpecialTokens, decode
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from longwatt.models.attention.path import FastPath
+
 IGNORED = -100  # the label that cross_entropy leaves out
 # Roles of special tokens, in the order in which a decoder's start token is looked for among them.
 TOKEN_ID_ROLES = ("pad_token_id", "eos_token_id", "bos_token_id")
@@ -33,6 +35,7 @@ class EncoderDecoder(Family):
     # Those of the configuration class that `check` needs without transformers.
     defaults: ClassVar[Mapping[str, Any]] = {}
     pad_token_id: int = 1
+    fast: FastPath | None = None  # of the model built last, where it takes that path
 
     def check(
         self, config: Config, given: Config, seq_len: int, target_tokens: int, exits: Exits = None
@@ -104,18 +107,30 @@ class EncoderDecoder(Family):
 
     def predict(self, model: nn.Module, batch: Batch, how: Mapping[str, Any]) -> list[list[int]]:
         """See `Family.predict`: token ids per example, special tokens and padding included."""
+        if (found := self._predict_fast(model, batch, how)) is not None:
+            return found
         if how["protocol"] == "teacher_forced":
             # The argmax under gold decoder inputs, as arXiv 2204.07288 scored its models.
             best = model(**batch).logits.argmax(-1)
             kept = zip(best, batch["labels"] != IGNORED, strict=True)
             return [row[mask].tolist() for row, mask in kept]
         inputs = {key: value for key, value in batch.items() if key != "labels"}
-        given = _known(how["generation"])
-        if given.get("num_beams", 1) == 1:  # transformers warns about unused beam settings
-            for key in ("length_penalty", "early_stopping"):
-                given.pop(key, None)
+        given = _options(how["generation"])
         output: Tensor = model.generate(**inputs, **given, do_sample=False)  # type: ignore[operator]
         return list(output[:, 1:].tolist())  # the first token only starts the decoder
+
+    def _predict_fast(
+        self, model: nn.Module, batch: Batch, how: Mapping[str, Any]
+    ) -> list[list[int]] | None:
+        """Predict by the fast path; None where it is not attached or cannot take this."""
+        if self.fast is None or self.fast.model is not model:
+            return None
+        from longwatt.models.attention import generation
+
+        if how["protocol"] == "teacher_forced":
+            return generation.label_argmax(self.fast, batch)
+        inputs = {key: value for key, value in batch.items() if key != "labels"}
+        return generation.generate(self.fast, inputs, _options(how["generation"]))
 
     def answers(self, predicted: list[list[int]], tokenizer: Any) -> list[Answer]:
         """See `Family.answers`."""
@@ -219,6 +234,13 @@ def _generation_config(config: Any, loaded: Any) -> Any:
     )
     held = [{name: getattr(one, name, None) for name in names} for one in (config, loaded)]
     return GenerationConfig(**{**_known(held[0]), **_known(held[1])})
+
+
+def _options(generation: Mapping[str, Any]) -> dict[str, Any]:
+    """Choose the arguments of `generate`; transformers warns about unused settings of beams."""
+    given = _known(generation)
+    unused = ("length_penalty", "early_stopping") if given.get("num_beams", 1) == 1 else ()
+    return {key: value for key, value in given.items() if key not in unused}
 
 
 def _known(values: Mapping[str, Any]) -> dict[str, Any]:
