@@ -15,14 +15,16 @@ Behaviour of transformers 5, and what follows from it here:
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
+from longwatt.models.attention.regimes import FULL, OLD_PLAN, SPARSE, longest_full
 from longwatt.models.encoder_decoder import EncoderDecoder
 from longwatt.models.errors import ModelError
 from longwatt.models.family import FAST, STOCK, Batch, Config, Example, Exits
 
-SPARSE, FULL = "block_sparse", "original_full"
-OLD_PLAN = (1024, 3072, 4096)  # lengths for which transformers keeps the original authors' plan
+if TYPE_CHECKING:
+    from longwatt.models.attention.path import FastPath
+
 REGIMES = {SPARSE: "block-sparse attention", FULL: "full attention"}
 
 
@@ -78,6 +80,11 @@ class BigBirdPegasus(EncoderDecoder):
         built.get_encoder().set_attention_type(kind)
         self.sparse_length = seq_len if kind == SPARSE else None
 
+    def _fast_path(self, built: Any) -> FastPath:
+        from longwatt.models.attention import bigbird_pegasus, path
+
+        return path.FastPath(built, bigbird_pegasus.encode, norm_first=True)
+
     def collate(self, chosen: Sequence[Example], pad_to: int | None, targets: int | None) -> Batch:
         """See `Family.collate`. The sparse regime pads to the cell's length."""
         return super().collate(chosen, pad_to or self.sparse_length, targets)
@@ -90,8 +97,7 @@ class BigBirdPegasus(EncoderDecoder):
         """Return the longest input with full attention."""
         random, size = self.whole(config, "num_random_blocks"), self.whole(config, "block_size")
         assert random is not None and size is not None, "they have defaults"
-        # Two global blocks, three of the window, and twice the random blocks.
-        return (5 + 2 * random) * size
+        return longest_full(random, size)
 
 
 FAMILY = BigBirdPegasus

@@ -112,7 +112,19 @@ class EncoderDecoder(Family):
             A sentence on why this model needs the stock path instead, which is then in use. None
             where the path is in use.
         """
-        return None if path == STOCK else f"{type(built).__name__} has no {path} attention here"
+        self.fast = None
+        if path == STOCK:
+            return None
+        from longwatt.models.attention import path as paths
+
+        if (reason := paths.refusal(built.config)) is None:
+            self.fast = self._fast_path(built)
+            self.fast.attach()
+        return reason
+
+    def _fast_path(self, built: Any) -> FastPath:
+        """Make the fast path of a built model, in families that offer one."""
+        raise NotImplementedError(f"{type(self).__name__} offers no fast path of attention")
 
     def collate(self, chosen: Sequence[Example], pad_to: int | None, targets: int | None) -> Batch:
         """See `Family.collate`: input_ids, attention_mask (rows, length), labels (rows, most)."""

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from longwatt.models.encoder_decoder import EncoderDecoder
 from longwatt.models.family import FAST, STOCK, Batch, Example
+
+if TYPE_CHECKING:
+    from longwatt.models.attention.path import FastPath
 
 
 class LED(EncoderDecoder):
@@ -23,6 +26,11 @@ class LED(EncoderDecoder):
     encoder_positions = "max_encoder_position_embeddings"
     decoder_positions = "max_decoder_position_embeddings"
     defaults: ClassVar[Mapping[str, Any]] = {encoder_positions: 16384, decoder_positions: 1024}
+
+    def _fast_path(self, built: Any) -> FastPath:
+        from longwatt.models.attention import led, path
+
+        return path.FastPath(built, led.encode, norm_first=False)
 
     def collate(self, chosen: Sequence[Example], pad_to: int | None, targets: int | None) -> Batch:
         """See `Family.collate`. It adds global_attention_mask (batch, length)."""

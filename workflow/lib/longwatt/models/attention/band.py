@@ -240,7 +240,7 @@ class _BandAttention(torch.autograd.Function):
         for blocks, mask in zip(band.blocks, band.masks(padded.dtype), strict=True):
             inputs = (*_operands(blocks, query, key, value), blocks.queries(out))
             sums = blocks.queries(lse).squeeze(-1)
-            _add(blocks, parts, attend_backward(blocks.queries(grad), *inputs, sums, mask))
+            add_gradients(blocks, parts, attend_backward(blocks.queries(grad), *inputs, sums, mask))
         _merge_firsts_backward(band, grad, query, key, value, out, lse, parts)
         return grads[before : before + len(ctx.band.packing.row_of)], grad_first, None, None
 
@@ -251,7 +251,7 @@ def _operands(
     return blocks.queries(query), blocks.seen(key), blocks.seen(value)
 
 
-def _add(blocks: Blocks, parts: Sequence[Tensor], found: Sequence[Tensor]) -> None:
+def add_gradients(blocks: Blocks, parts: Sequence[Tensor], found: Sequence[Tensor]) -> None:
     """Add the gradients of one call. Blocks may share keys, so these come in parts."""
     query, key, value = parts
     blocks.queries(query).add_(found[0])

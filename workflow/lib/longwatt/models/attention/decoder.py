@@ -106,22 +106,35 @@ def _cross_attention(
 ) -> Tensor:
     query = apply(attention.q_proj, hidden)
     key, value = project(states, attention.k_proj, attention.v_proj).chunk(2, -1)
-    if keys.is_even or keys.rows > FEW:
-        seen = packing.pack(_together(attention, packing, query, key, value, keys))
-    else:
-        seen = _one_by_one(attention, packing, query, key, value, keys)
+    seen = attend_all(attention.num_heads, packing, query, key, value, keys)
     return apply(attention.out_proj, seen)
 
 
+def attend_all(
+    heads: int, packing: Packing, query: Tensor, key: Tensor, value: Tensor, keys: Packing
+) -> Tensor:
+    """Attend from each token to all keys of its document.
+
+    Args:
+        query: (tokens, width), laid by `packing`.
+        key, value: (keys, width), laid by `keys`.
+
+    Returns:
+        Outputs of all heads (tokens, width).
+    """
+    if keys.is_even or keys.rows > FEW:
+        return packing.pack(_together(heads, packing, query, key, value, keys))
+    return _one_by_one(heads, packing, query, key, value, keys)
+
+
 def _together(
-    attention: Any, packing: Packing, query: Tensor, key: Tensor, value: Tensor, keys: Packing
+    heads: int, packing: Packing, query: Tensor, key: Tensor, value: Tensor, keys: Packing
 ) -> Tensor:
     """Attend in one call (rows, longest target, width)."""
     mask = None
     if not keys.is_even:
         mask = key.new_zeros(keys.rows, 1, 1, keys.longest)
         mask = mask.masked_fill_(~keys.real(keys.longest)[:, None, None], MASKED)
-    heads = attention.num_heads
     padded = (packing.pad(query), keys.pad(key), keys.pad(value))
     operands = (by_head(tokens, heads) for tokens in padded)
     seen = functional.scaled_dot_product_attention(*operands, attn_mask=mask)
@@ -129,14 +142,14 @@ def _together(
 
 
 def _one_by_one(
-    attention: Any, packing: Packing, query: Tensor, key: Tensor, value: Tensor, keys: Packing
+    heads: int, packing: Packing, query: Tensor, key: Tensor, value: Tensor, keys: Packing
 ) -> Tensor:
     """Attend document by document (tokens, width)."""
     lengths = (packing.lengths, keys.lengths, keys.lengths)
     split = (part.split(n) for part, n in zip((query, key, value), lengths, strict=True))
     found = []
     for parts in zip(*split, strict=True):
-        operands = (by_head(tokens[None], attention.num_heads) for tokens in parts)
+        operands = (by_head(tokens[None], heads) for tokens in parts)
         seen = functional.scaled_dot_product_attention(*operands)
         found.append(seen[0].transpose(0, 1).flatten(1))
     return torch.cat(found)

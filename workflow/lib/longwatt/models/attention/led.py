@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from longwatt.models.attention.band import Band, band_attention
+from longwatt.models.attention.flex import flex_band_attention
 from longwatt.models.attention.kernel import MASKED
 from longwatt.models.attention.linear import apply
 from longwatt.models.attention.packing import Packing
@@ -53,7 +54,8 @@ def _self_attention(layer: Any, band: Band, hidden: Tensor) -> Tensor:
     attention = layer.self_attn.longformer_self_attn
     qkv = project(hidden, attention.query, attention.key, attention.value)
     first = global_rows(attention, hidden, band.packing)
-    return band_attention(qkv, first, band, attention.num_heads)
+    attend = band_attention if hidden.device.type == "cpu" else flex_band_attention
+    return attend(qkv, first, band, attention.num_heads)
 
 
 def global_rows(attention: Any, hidden: Tensor, packing: Packing) -> Tensor:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import functools
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import MethodType
 from typing import Any
 
+import torch
 from torch import Tensor
 from transformers.modeling_outputs import Seq2SeqLMOutput
 
@@ -18,6 +20,7 @@ from longwatt.models.attention.decoder import (
     logits_of,
     target_packing,
 )
+from longwatt.models.attention.flex import device_refusal
 from longwatt.models.attention.loss import linear_cross_entropy
 from longwatt.models.attention.packing import Packing
 from longwatt.models.attention.steps import StepDecoder
@@ -43,6 +46,19 @@ def refusal(config: Any) -> str | None:
         if value := getattr(config, name, None):
             return f"{name} is {value}, and {what} needs the stock path"
     return None
+
+
+def refusal_on(device: torch.device, model: Any) -> str | None:
+    """Say why a device cannot take the fast path of a model, or return None."""
+    size = model.config.d_model // model.config.encoder_attention_heads
+    mixed = device.type != "meta" and torch.is_autocast_enabled(device.type)
+    dtype = torch.get_autocast_dtype(device.type) if mixed else model.dtype
+    return device_refusal(device, dtype, size)
+
+
+@functools.cache
+def _say(reason: str) -> None:
+    warnings.warn(f"attention takes the stock path: {reason}", stacklevel=2)
 
 
 @dataclass(frozen=True)
@@ -86,6 +102,9 @@ class FastPath:
             return None
         everywhere = batch.get("global_attention_mask")
         if everywhere is not None and not _is_first_token(everywhere):
+            return None
+        if reason := refusal_on(batch["input_ids"].device, self.model):
+            _say(reason)
             return None
         return Packing.of(batch["attention_mask"])
 

@@ -1,0 +1,129 @@
+"""BigBird-Pegasus' encoder over packed tokens, by the weights of transformers' own module."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache, partial
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from longwatt.models.attention.block_sparse import Layout, Pattern, Source, sparse_attention
+from longwatt.models.attention.decoder import attend_all
+from longwatt.models.attention.flex import SparseCounts, flex_block_attention
+from longwatt.models.attention.packing import Packing
+from longwatt.models.attention.projections import dropped, project, through
+from longwatt.models.attention.regimes import (
+    FULL,
+    OLD_PLAN,
+    OLD_PLAN_END,
+    SPARSE,
+    longest_full,
+)
+
+# Computes a layer's attention: (its attention module, qkv (tokens, 3 x width)) -> (tokens, width).
+Attend = Callable[[Any, Tensor], Tensor]
+_DRAWN: dict[tuple[int, ...], Tensor] = {}  # by everything that random blocks hang on
+
+
+def encode(encoder: Any, input_ids: Tensor, packing: Packing) -> Tensor:
+    """Encode packed documents.
+
+    Args:
+        encoder: transformers' BigBirdPegasusEncoder.
+        input_ids: of real tokens (tokens).
+
+    Returns:
+        The last hidden states (tokens, width).
+    """
+    places = functional.embedding(packing.positions, encoder.embed_positions.weight)
+    hidden = dropped(encoder.embed_tokens(input_ids) + places, encoder.dropout, encoder.training)
+    attend = _attention(encoder, packing)
+    for layer in encoder.layers:
+        hidden = through(layer, partial(_layer, layer, attend), hidden)
+    found: Tensor = encoder.layernorm_embedding(hidden)
+    return found
+
+
+def _attention(encoder: Any, packing: Packing) -> Attend:
+    """Choose how layers attend to a batch. Full attention is for good, as in transformers."""
+    random, size = encoder.config.num_random_blocks, encoder.block_size
+    if encoder.attention_type == SPARSE and packing.width <= longest_full(random, size):
+        encoder.set_attention_type(FULL)
+    if encoder.attention_type == FULL:
+        return partial(_full, packing)
+    # In evaluation transformers sees the first block once more for each random block.
+    repeated = 0 if encoder.training else random
+    return partial(_sparse, Pattern(Layout(packing, size), repeated))
+
+
+def _layer(layer: Any, attend: Attend, hidden: Tensor) -> Tensor:
+    attention, training = layer.self_attn, layer.training
+    normed, own = layer.self_attn_layer_norm(hidden), attention.self
+    seen = attention.output(attend(own, project(normed, own.query, own.key, own.value)))
+    hidden = hidden + dropped(seen, layer.dropout, training)
+    inner = layer.activation_fn(layer.fc1(layer.final_layer_norm(hidden)))
+    return hidden + dropped(layer.fc2(inner), layer.dropout, training)
+
+
+def _full(packing: Packing, attention: Any, qkv: Tensor) -> Tensor:
+    return attend_all(attention.num_attention_heads, packing, *qkv.chunk(3, -1), packing)
+
+
+def _sparse(pattern: Pattern, attention: Any, qkv: Tensor) -> Tensor:
+    layout, heads, drawn = pattern.layout, attention.num_attention_heads, None
+    if attention.training and not pattern.repeated:
+        drawn = random_blocks(attention, (layout.last + 1) * layout.size)
+    if qkv.device.type != "cpu":
+        counts = _counted(drawn, heads, layout.last + 1, pattern.repeated, layout.size, qkv.device)
+        return flex_block_attention(qkv, layout.packing, counts, heads)
+    source = None if drawn is None else Source.of(layout, drawn)
+    return sparse_attention(qkv, pattern, source, heads)
+
+
+@lru_cache(maxsize=64)  # `random_blocks` keeps its tensors, so that one plan is one tensor
+def _counted(
+    drawn: Tensor | None, heads: int, blocks: int, repeated: int, size: int, device: torch.device
+) -> SparseCounts:
+    """Count the blocks that a layer sees. Without drawn ones it repeats the first."""
+    if drawn is None:
+        drawn = torch.zeros(heads, blocks - 2, repeated, dtype=torch.long)
+    return SparseCounts.of(drawn.to(device), size)
+
+
+def random_blocks(attention: Any, width: int) -> Tensor:
+    """Draw the blocks that transformers draws in training, and leave numpy's own state alone.
+
+    Args:
+        attention: transformers' BigBirdPegasusBlockSparseAttention, in training.
+        width: tokens of a padded document, a multiple of the block's.
+
+    Returns:
+        Blocks for each head and each block but the first and the last (heads, blocks, drawn).
+    """
+    sizes = (attention.num_attention_heads, attention.num_random_blocks, attention.block_size)
+    key = (attention.seed, attention.max_seqlen, width, *sizes)
+    if key not in _DRAWN:
+        before = np.random.get_state()
+        try:
+            np.random.seed(attention.seed)
+            _DRAWN[key] = torch.from_numpy(np.stack(_draw(attention, width))).long()
+        finally:
+            np.random.set_state(before)
+    return _DRAWN[key]
+
+
+def _draw(attention: Any, width: int) -> list[Any]:
+    heads, size = attention.num_attention_heads, attention.block_size
+    drawn, blocks = attention.num_random_blocks, width // size
+    if width in OLD_PLAN:
+        longest = attention.max_seqlen
+        old = partial(attention._bigbird_block_rand_mask, longest, longest, size, size, drawn)
+        return [old(last_idx=OLD_PLAN_END)[: blocks - 2] for _ in range(heads)]
+    ends, counts = attention._get_rand_attn_plan(width, size, drawn)
+    by_head = attention._bigbird_block_rand_mask_with_head
+    found: list[Any] = by_head(width, width, size, size, heads, ends, counts)
+    return found
