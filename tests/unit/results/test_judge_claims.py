@@ -10,6 +10,7 @@ import pytest
 
 from longwatt.config.documents import normalise, read_yaml, validate
 from longwatt.config.studies import read_study
+from longwatt.report.claims_page import words_of_test
 from longwatt.results.judge_claims import (  # fmt: skip
     CONTRADICTED,
     FAILS,
@@ -27,6 +28,7 @@ from longwatt.results.judge_claims import (  # fmt: skip
 )
 from longwatt.study.cells import expand
 from longwatt.study.claims import ClaimTest, check_claims, list_tests, point_of
+from longwatt.study.stages import Stages
 from longwatt.study.summary_columns import COLUMNS
 from tests.conftest import ROOT
 
@@ -723,3 +725,32 @@ def test_the_demo_s_claims_are_judged_by_what_its_picture_shows():
     whole = {name: claim["verdicts"][WHOLE_RUN] for name, claim in found.items()}
     assert whole.pop("length_costs_energy") == UNDECIDED
     assert set(whole.values()) == {SUPPORTED}
+
+
+def test_the_two_paths_of_attention_are_judged_cell_by_cell():
+    """The shipped study, with made-up results in which the fast path takes half of everything."""
+    schema = ROOT / "workflow/schemas/study.schema.json"
+    stages = Stages("attention", read_study(ROOT / "studies/attention.yaml", schema), {})
+    chosen = stages.judge_claims().settings
+
+    def made(one: dict, seed: int) -> dict:
+        share = 0.5 if one["attention"] == "fast" else 1.0
+        costs = ("train_energy_kwh", "train_runtime_s", "peak_memory_gib", "joules_per_example")
+        measured = {name: share * (10 + 0.1 * seed) for name in costs}
+        score = {"score": 20 + 0.1 * seed, "score_name": "rouge", "initialisation": "checkpoint"}
+        ends = {"score_ci_low": 19.5, "score_ci_high": 20.5}
+        return {**dict.fromkeys(COLUMNS), **one, **measured, **score, **ends}
+
+    table = pd.DataFrame([made(one, one["seed"]) for one in chosen["cells"]])
+    found = judge(table.reindex(columns=list(COLUMNS)), chosen)
+    assert {name: claim["verdicts"]["whole run"] for name, claim in found.items()} == {
+        "same_accuracy": SUPPORTED,
+        "training_takes_less_energy": SUPPORTED,
+        "inference_takes_less_energy": SUPPORTED,
+    }
+    (test, *_) = found["training_takes_less_energy"]["tests"]
+    findings = test["judged"]["whole run"]["findings"]
+    assert [one["number"] for one in findings] == pytest.approx([0.5] * 4)
+    assert ["led_fast/2048", "led_stock/2048"] in [one["cells"] for one in findings]
+    said = words_of_test("ratio", test["given"])
+    assert said.startswith("train_energy_kwh of attention fast, divided by that of the same cell")
