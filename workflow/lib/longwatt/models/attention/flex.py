@@ -84,7 +84,7 @@ def band_mask(lengths: tuple[int, ...], reach: int, device: torch.device) -> Blo
 
 
 def document_begins(lengths: tuple[int, ...], size: int, device: torch.device) -> Tensor:
-    """Return where the document of each token begins (size); beyond all documents at itself."""
+    """Return where each token's document begins (size). The rest begin at themselves."""
     places = torch.arange(size, dtype=torch.int32, device=device)
     counts = torch.tensor(lengths, device=device)
     starts = (counts.cumsum(0) - counts).to(torch.int32)
@@ -278,7 +278,7 @@ def _attend(qkv: Tensor, heads: int, mask: BlockMask, changes: Changes | None) -
 
 
 def _advised(attend: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """Add to an error, such as a tile too large for a GPU, what a study can do about it."""
+    """Add to an error of a kernel what a study can do about it."""
 
     def advised(*tensors: Tensor, **given: Any) -> Tensor:
         try:
