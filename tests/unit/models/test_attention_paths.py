@@ -74,9 +74,29 @@ def test_the_path_that_attached_is_in_use(tokenizer, monkeypatch):
     assert (asked, made.attention, made.attention_reason) == ([FAST], FAST, None)
 
 
-def test_what_a_family_offers_without_code_for_it_falls_back_to_stock(tokenizer, monkeypatch):
+def test_a_family_that_offers_what_it_has_no_code_for_is_named(tokenizer, monkeypatch):
     seq2seq = type(load_family("seq2seq"))
     monkeypatch.setattr(seq2seq, "attention_paths", (FAST, STOCK))
-    made, _ = build(tokenizer, "seq2seq", {"model_type": "bart", **BART_LIKE})
+    with pytest.raises(NotImplementedError, match="Seq2Seq offers no fast path"):
+        build(tokenizer, "seq2seq", {"model_type": "bart", **BART_LIKE})
+
+
+@pytest.mark.parametrize(("family", "config"), [("led", LED_LIKE), ("bigbird_pegasus", BIGBIRD)])
+def test_dropout_of_attention_weights_needs_the_stock_path(tokenizer, family, config):
+    made, _ = build(tokenizer, family, {**config, "attention_dropout": 0.1})
     assert made.attention == STOCK
-    assert made.attention_reason == "BartForConditionalGeneration has no fast attention here"
+    assert "attention_dropout is 0.1" in made.attention_reason
+
+
+@pytest.mark.parametrize(("family", "config"), [("led", LED_LIKE), ("bigbird_pegasus", BIGBIRD)])
+def test_the_model_that_takes_the_fast_path_is_transformers_own(tokenizer, family, config):
+    """What is saved, and how weights are called, does not hang on the path."""
+    fast, model = build(tokenizer, family, config)
+    stock = load_family(family)
+    entry = {"config": config, "attention": STOCK}
+    other = stock.build(entry, tokenizer, None, 64, 8)
+    assert (fast.attention, stock.attention) == (FAST, STOCK)
+    assert type(model) is type(other)
+    assert model.state_dict().keys() == other.state_dict().keys()
+    assert "forward" in vars(model)
+    assert "forward" not in vars(other)

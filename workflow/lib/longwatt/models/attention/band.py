@@ -276,7 +276,8 @@ def _merge_firsts(
 def _first_scores(blocks: Blocks, query: Tensor, key: Tensor) -> Tensor:
     """Return the scores of the first token (documents, heads, rows, 1)."""
     scores = blocks.queries(query) @ blocks.seen(key).transpose(-1, -2)
-    return scores.to(torch.promote_types(scores.dtype, torch.float32)) * query.shape[-1] ** -0.5
+    wide = torch.promote_types(scores.dtype, torch.float32)
+    return scores.to(wide).mul(query.shape[-1] ** -0.5)
 
 
 def _merge_firsts_backward(

@@ -70,7 +70,8 @@ def _layer(layer: Any, attend: Attend, hidden: Tensor) -> Tensor:
 
 
 def _full(packing: Packing, attention: Any, qkv: Tensor) -> Tensor:
-    return attend_all(attention.num_attention_heads, packing, *qkv.chunk(3, -1), packing)
+    query, key, value = qkv.chunk(3, -1)
+    return attend_all(attention.num_attention_heads, packing, query, key, value, packing)
 
 
 def _sparse(pattern: Pattern, attention: Any, qkv: Tensor) -> Tensor:

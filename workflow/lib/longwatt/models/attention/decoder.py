@@ -88,17 +88,28 @@ def _feed_forward(layer: Any, hidden: Tensor) -> Tensor:
     return apply(layer.fc2, dropped(inner, layer.activation_dropout, layer.training))
 
 
-def by_head(tokens: Tensor, heads: int) -> Tensor:
-    """Split (rows, tokens, width) by head (rows, heads, tokens, size)."""
-    return tokens.unflatten(-1, (heads, -1)).transpose(1, 2)
+def _dense(
+    heads: int,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    mask: Tensor | None = None,
+    causal: bool = False,
+) -> Tensor:
+    """Attend from padded queries (rows, queries, width) to padded keys (rows, keys, width)."""
+    query, key, value = (
+        part.reshape(*part.shape[:2], heads, -1).transpose(1, 2) for part in (query, key, value)
+    )
+    seen = functional.scaled_dot_product_attention(query, key, value, mask, is_causal=causal)
+    return seen.transpose(1, 2).flatten(2)
 
 
 def _self_attention(attention: Any, packing: Packing, hidden: Tensor) -> Tensor:
     qkv = packing.pad(project(hidden, attention.q_proj, attention.k_proj, attention.v_proj))
-    query, key, value = (by_head(part, attention.num_heads) for part in qkv.chunk(3, -1))
+    query, key, value = qkv.chunk(3, -1)
     # Padding follows real tokens, so none of them sees it.
-    seen = functional.scaled_dot_product_attention(query, key, value, is_causal=True)
-    return apply(attention.out_proj, packing.pack(seen.transpose(1, 2).flatten(2)))
+    seen = _dense(attention.num_heads, query, key, value, causal=True)
+    return apply(attention.out_proj, packing.pack(seen))
 
 
 def _cross_attention(
@@ -123,39 +134,24 @@ def attend_all(
         Outputs of all heads (tokens, width).
     """
     if keys.is_even or keys.rows > FEW:
-        return packing.pack(_together(heads, packing, query, key, value, keys))
-    return _one_by_one(heads, packing, query, key, value, keys)
+        padded = (packing.pad(query), keys.pad(key), keys.pad(value))
+        return packing.pack(_dense(heads, *padded, mask=_padding_mask(keys, key)))
+    parts, lengths = (query, key, value), (packing.lengths, keys.lengths, keys.lengths)
+    split = [torch.split(part, list(n)) for part, n in zip(parts, lengths, strict=True)]
+    rows = zip(*split, strict=True)
+    return torch.cat([_dense(heads, *(part[None] for part in row))[0] for row in rows])
 
 
-def _together(
-    heads: int, packing: Packing, query: Tensor, key: Tensor, value: Tensor, keys: Packing
-) -> Tensor:
-    """Attend in one call (rows, longest target, width)."""
-    mask = None
-    if not keys.is_even:
-        mask = key.new_zeros(keys.rows, 1, 1, keys.longest)
-        mask = mask.masked_fill_(~keys.real(keys.longest)[:, None, None], MASKED)
-    padded = (packing.pad(query), keys.pad(key), keys.pad(value))
-    operands = (by_head(tokens, heads) for tokens in padded)
-    seen = functional.scaled_dot_product_attention(*operands, attn_mask=mask)
-    return seen.transpose(1, 2).flatten(2)
-
-
-def _one_by_one(
-    heads: int, packing: Packing, query: Tensor, key: Tensor, value: Tensor, keys: Packing
-) -> Tensor:
-    """Attend document by document (tokens, width)."""
-    lengths = (packing.lengths, keys.lengths, keys.lengths)
-    split = (part.split(n) for part, n in zip((query, key, value), lengths, strict=True))
-    found = []
-    for parts in zip(*split, strict=True):
-        operands = (by_head(tokens[None], heads) for tokens in parts)
-        seen = functional.scaled_dot_product_attention(*operands)
-        found.append(seen[0].transpose(0, 1).flatten(1))
-    return torch.cat(found)
+def _padding_mask(keys: Packing, like: Tensor) -> Tensor | None:
+    """Return what is added to scores where rows are padded (rows, 1, 1, longest)."""
+    if keys.is_even:
+        return None
+    mask = like.new_zeros(keys.rows, 1, 1, keys.longest)
+    return mask.masked_fill_(~keys.real(keys.longest)[:, None, None], MASKED)
 
 
 def logits_of(model: Any, hidden: Tensor) -> Tensor:
     """Return the logits of chosen hidden states (tokens, vocabulary)."""
     logits = apply(model.lm_head, hidden)
-    return logits + model.final_logits_bias
+    biased: Tensor = logits + model.final_logits_bias
+    return biased

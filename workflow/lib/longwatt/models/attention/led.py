@@ -81,4 +81,5 @@ def global_rows(attention: Any, hidden: Tensor, packing: Packing) -> Tensor:
     found = scores.softmax(-1, dtype=torch.promote_types(scores.dtype, torch.float32))
     mixed = found.to(documents.dtype) @ documents
     out = torch.einsum("bhd,hkd->bhk", mixed, values.weight.view(per_head)).flatten(1)
-    return out + values.bias
+    rows: Tensor = out + values.bias
+    return rows

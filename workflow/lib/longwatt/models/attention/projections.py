@@ -14,8 +14,8 @@ from longwatt.models.attention.linear import linear
 
 def project(hidden: Tensor, *layers: nn.Linear) -> Tensor:
     """Apply layers of one input side by side: (rows, from) to (rows, sum of their outputs)."""
-    weight = torch.cat([layer.weight for layer in layers])
-    biases = [layer.bias for layer in layers if layer.bias is not None]
+    weight = torch.cat(tuple(layer.weight for layer in layers))
+    biases = tuple(layer.bias for layer in layers if layer.bias is not None)
     return linear(hidden, weight, torch.cat(biases) if biases else None)
 
 
@@ -64,5 +64,5 @@ class Fused(NamedTuple):
 
 
 def _scaled(parts: Sequence[Tensor], scale: float, dtype: torch.dtype) -> Tensor:
-    whole = parts[0].detach() if len(parts) == 1 else torch.cat(parts).detach()
+    whole = parts[0].detach() if len(parts) == 1 else torch.cat(tuple(parts)).detach()
     return (whole if scale == 1 else whole * scale).to(dtype)
