@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from longwatt.models.attention.block_sparse import Layout, Pattern, Source, sparse_attention
+from longwatt.models.attention.block_sparse import Drawn, Layout, Pattern, sparse_attention
 from longwatt.models.attention.decoder import attend_all
 from longwatt.models.attention.packing import Packing
-from longwatt.models.attention.projections import dropped, project, through
+from longwatt.models.attention.projections import activated, dropped, project, through
 from longwatt.models.attention.regimes import (
     FULL,
     OLD_PLAN,
@@ -64,21 +64,22 @@ def _layer(layer: Any, attend: Attend, hidden: Tensor) -> Tensor:
     normed, own = layer.self_attn_layer_norm(hidden), attention.self
     seen = attention.output(attend(own, project(normed, own.query, own.key, own.value)))
     hidden = hidden + dropped(seen, layer.dropout, training)
-    inner = layer.activation_fn(layer.fc1(layer.final_layer_norm(hidden)))
+    inner = activated(layer.activation_fn, layer.fc1(layer.final_layer_norm(hidden)))
     return hidden + dropped(layer.fc2(inner), layer.dropout, training)
 
 
 def _full(packing: Packing, attention: Any, qkv: Tensor) -> Tensor:
-    return attend_all(attention.num_attention_heads, packing, *qkv.chunk(3, -1), packing)
+    query, key, value = qkv.chunk(3, -1)
+    return attend_all(attention.num_attention_heads, packing, query, key, value, packing)
 
 
 def _sparse(pattern: Pattern, attention: Any, qkv: Tensor) -> Tensor:
     layout = pattern.layout
-    source = None
+    drawn = None
     if attention.training and not pattern.repeated:
         blocks = random_blocks(attention, (layout.last + 1) * layout.size)
-        source = Source.of(layout, blocks.to(layout.packing.device))
-    return sparse_attention(qkv, pattern, source, attention.num_attention_heads)
+        drawn = Drawn.of(layout, blocks.to(layout.packing.device))
+    return sparse_attention(qkv, pattern, drawn, attention.num_attention_heads)
 
 
 def random_blocks(attention: Any, width: int) -> Tensor:

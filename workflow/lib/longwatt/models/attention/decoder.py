@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from longwatt.models.attention.kernel import MASKED
 from longwatt.models.attention.packing import Packing
-from longwatt.models.attention.projections import dropped, project, through
+from longwatt.models.attention.projections import activated, dropped, project, through
 
 IGNORED = -100  # the label that no loss counts
 FEW = 8  # documents up to which one call for each beats padding their keys
@@ -83,7 +83,7 @@ def _around(
 
 
 def _feed_forward(layer: Any, hidden: Tensor) -> Tensor:
-    inner = layer.activation_fn(layer.fc1(hidden))
+    inner = activated(layer.activation_fn, layer.fc1(hidden))
     out: Tensor = layer.fc2(dropped(inner, layer.activation_dropout, layer.training))
     return out
 
