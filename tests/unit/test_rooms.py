@@ -32,7 +32,7 @@ HEAVY = {
 # Names that every source of data, family of models or command defines: their interfaces.
 INTERFACES = {
     "CHANGES_NO_RESULT", "main", "FAMILY", "OPTIONS_SCHEMA", "read", "files", "local_files",
-    "missing", "splits", "at_hand", "repository",
+    "missing", "splits", "at_hand", "repository", "encode",
 }  # fmt: skip
 MOST_MODULES = 15
 

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from longwatt.models.attention.block_sparse import Layout, Pattern, Source, sparse_attention
+from longwatt.models.attention.block_sparse import Drawn, Layout, Pattern, sparse_attention
 from longwatt.models.attention.decoder import attend_all
 from longwatt.models.attention.flex import SparseCounts, flex_block_attention
 from longwatt.models.attention.packing import Packing
-from longwatt.models.attention.projections import dropped, project, through
+from longwatt.models.attention.projections import activated, dropped, project, through
 from longwatt.models.attention.regimes import (
     FULL,
     OLD_PLAN,
@@ -65,7 +65,7 @@ def _layer(layer: Any, attend: Attend, hidden: Tensor) -> Tensor:
     normed, own = layer.self_attn_layer_norm(hidden), attention.self
     seen = attention.output(attend(own, project(normed, own.query, own.key, own.value)))
     hidden = hidden + dropped(seen, layer.dropout, training)
-    inner = layer.activation_fn(layer.fc1(layer.final_layer_norm(hidden)))
+    inner = activated(layer.activation_fn, layer.fc1(layer.final_layer_norm(hidden)))
     return hidden + dropped(layer.fc2(inner), layer.dropout, training)
 
 
@@ -75,6 +75,7 @@ def _full(packing: Packing, attention: Any, qkv: Tensor) -> Tensor:
 
 
 def _sparse(pattern: Pattern, attention: Any, qkv: Tensor) -> Tensor:
+<<<<<<< HEAD
     layout, heads, drawn = pattern.layout, attention.num_attention_heads, None
     if attention.training and not pattern.repeated:
         drawn = random_blocks(attention, (layout.last + 1) * layout.size)
@@ -93,6 +94,14 @@ def _counted(
     if drawn is None:
         drawn = torch.zeros(heads, blocks - 2, repeated, dtype=torch.long)
     return SparseCounts.of(drawn.to(device), size)
+=======
+    layout = pattern.layout
+    drawn = None
+    if attention.training and not pattern.repeated:
+        blocks = random_blocks(attention, (layout.last + 1) * layout.size)
+        drawn = Drawn.of(layout, blocks.to(layout.packing.device))
+    return sparse_attention(qkv, pattern, drawn, attention.num_attention_heads)
+>>>>>>> 2d2cc2fa1412d72f2607c6c746f511176a042140
 
 
 def random_blocks(attention: Any, width: int) -> Tensor:

@@ -52,7 +52,7 @@ class Part(Protocol):
 
 @dataclass(frozen=True)
 class Near:
-    """Keys that lie side by side, such as those of a window or of a whole document."""
+    """Keys that lie side by side, of a window or of a whole document."""
 
     rows: Blocks
     mask: Tensor | None = None
@@ -93,7 +93,7 @@ class Gathered:
     """Keys of any place, for each block and head others.
 
     Attributes:
-        index: blocks of a `Source` (blocks, heads, blocks seen by each).
+        index: copied blocks (blocks, heads, blocks seen by each).
     """
 
     rows: Blocks
@@ -101,13 +101,13 @@ class Gathered:
     mask: Tensor | None
 
     def seen(self, tokens: Tensor) -> Tensor:
-        """Return blocks of a source (blocks x heads, tokens x size) as these keys."""
+        """Return copied blocks (blocks x heads, tokens x size) as these keys."""
         blocks, heads, _ = self.index.shape
         found = tokens.index_select(0, self.index.flatten())
         return found.view(blocks, heads, -1, tokens.shape[1] // self.rows.rows)
 
     def add(self, grads: Sequence[Tensor], found: Sequence[Tensor]) -> None:
-        """See `Part.add`. Gradients of keys and values are those of a source."""
+        """See `Part.add`. Gradients of keys and values are those of the copies."""
         self.rows.queries(grads[0]).add_(found[0])
         for whole, part in zip(grads[1:], found[1:], strict=True):
             whole.index_add_(0, self.index.flatten(), part.reshape(self.index.numel(), -1))
@@ -159,10 +159,10 @@ class Layout:
         return (lengths[document] - number * self.size).clamp(0, self.size)
 
     def keys_mask(self, real: Tensor) -> Tensor | None:
-        """Mark the keys that are not there, of blocks that begin with so many real tokens.
+        """Mark the keys that are not there in blocks of so many tokens.
 
         Args:
-            real: tokens (blocks, heads, blocks seen by each).
+            real: tokens of each block (blocks, heads, blocks seen by each).
 
         Returns:
             Mask (blocks, heads, 1, keys), or None where all keys are there.
@@ -221,8 +221,8 @@ class Layout:
 
 
 @dataclass(frozen=True)
-class Source:
-    """Random blocks of all queries of a layer, and their keys side by side for each head.
+class Drawn:
+    """Random blocks of a layer, copied side by side for each head.
 
     Attributes:
         size: tokens of a block.
@@ -235,7 +235,7 @@ class Source:
     parts: tuple[Gathered, ...]
 
     @classmethod
-    def of(cls, layout: Layout, chosen: Tensor) -> Source:
+    def of(cls, layout: Layout, chosen: Tensor) -> Drawn:
         """Follow the choice of a layer.
 
         Args:
@@ -244,29 +244,32 @@ class Source:
         """
         document = layout.document_of[:, None, None]
         # The first and the last block of a document draw nothing.
-        drawn = functional.pad(chosen.transpose(0, 1), (0, 0, 0, 0, 1, 1), value=layout.last + 1)
-        number = drawn[layout.number_of]
+        number = functional.pad(chosen.transpose(0, 1), (0, 0, 0, 0, 1, 1), value=layout.last + 1)
+        number = number[layout.number_of]
         real = layout.real(document, number)
         seen = torch.where(real > 0, layout.starts[document] + number, layout.starts[document])
-        used, index = seen.unique(return_inverse=True)
+        used, index = torch.unique(seen, return_inverse=True)
         heads = torch.arange(len(chosen), device=chosen.device)[:, None]
         parts = _gathered(layout, index * len(chosen) + heads, real)
         return cls(layout.size, used, tuple(parts))
 
     def copy(self, tokens: Tensor) -> Tensor:
         """Copy the blocks of tokens (tokens, heads, width) to (blocks x heads, size x width)."""
-        found = tokens.unflatten(0, (-1, self.size)).index_select(0, self.used)
+        found = self._blocks(tokens).index_select(0, self.used)
         return found.transpose(1, 2).reshape(len(self.used) * tokens.shape[1], -1)
 
     def add(self, grad: Tensor, found: Tensor) -> None:
         """Add gradients of the copies to those of the tokens."""
         blocks = found.view(len(self.used), grad.shape[1], self.size, -1).transpose(1, 2)
-        grad.unflatten(0, (-1, self.size)).index_add_(0, self.used, blocks)
+        self._blocks(grad).index_add_(0, self.used, blocks)
+
+    def _blocks(self, tokens: Tensor) -> Tensor:
+        return tokens.view(-1, self.size, *tokens.shape[1:])
 
 
 def _gathered(layout: Layout, index: Tensor, real: Tensor) -> Iterator[Gathered]:
     """Cut random blocks into calls, without those that no query of a call has."""
-    order = (real == 0).to(torch.uint8).argsort(stable=True, dim=-1)
+    order = (real == 0).byte().argsort(stable=True, dim=-1)
     index, real = index.gather(-1, order), real.gather(-1, order)
     for rows in layout.chunks():
         first = rows.row // layout.size
@@ -318,7 +321,8 @@ class Pattern:
     def _more_of_first(self, keys: int) -> Tensor | None:
         if not self.repeated:
             return None
-        mask = torch.zeros(1, 1, 1, keys, device=self.layout.packing.device)
+        device = self.layout.packing.device
+        mask = torch.zeros(1, 1, 1, keys, device=device, dtype=torch.float64)
         mask[..., : self.layout.size] = math.log(1 + self.repeated)
         return mask
 
@@ -347,9 +351,7 @@ class _SparseAttention(torch.autograd.Function):
     """Attention by blocks, with a backward pass that recomputes the scores."""
 
     @staticmethod
-    def forward(
-        ctx: Any, qkv: Tensor, pattern: Pattern, source: Source | None, heads: int
-    ) -> Tensor:
+    def forward(ctx: Any, qkv: Tensor, pattern: Pattern, drawn: Drawn | None, heads: int) -> Tensor:
         """See `sparse_attention`."""
         laid = pattern.layout.lay(qkv)
         query, key, value = laid.view(len(laid), 3, heads, -1).unbind(1)
@@ -357,12 +359,12 @@ class _SparseAttention(torch.autograd.Function):
         wide = torch.promote_types(qkv.dtype, torch.float32)
         lse = torch.full((len(laid), heads, 1), -math.inf, dtype=wide, device=qkv.device)
         _merge((*pattern.windows, *pattern.globals), query, key, value, out, lse)
-        if source is not None:
-            _merge(source.parts, query, source.copy(key), source.copy(value), out, lse)
+        if drawn is not None:
+            _merge(drawn.parts, query, drawn.copy(key), drawn.copy(value), out, lse)
         _fill_ends(pattern, lse, -math.inf)  # windows of a call put something there too
         _merge(pattern.ends, query, key, value, out, lse)
         ctx.save_for_backward(laid, out, lse)
-        ctx.pattern, ctx.source = pattern, source
+        ctx.pattern, ctx.drawn = pattern, drawn
         return pattern.layout.take(out.flatten(1))
 
     @staticmethod
@@ -370,7 +372,7 @@ class _SparseAttention(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
         """Return the gradient of the projections."""
         pattern: Pattern = ctx.pattern
-        source: Source | None = ctx.source
+        drawn: Drawn | None = ctx.drawn
         laid, out, lse = ctx.saved_tensors
         rows = _Rows(laid, pattern.layout.lay(grad).view(out.shape), out, lse)
         whole = torch.zeros_like(laid)
@@ -378,13 +380,13 @@ class _SparseAttention(torch.autograd.Function):
         rows.add(pattern.ends, rows.split(laid)[1:], grads)
         rows = replace(rows, lse=_fill_ends(pattern, lse.clone(), math.inf))
         rows.add((*pattern.windows, *pattern.globals), rows.split(laid)[1:], grads)
-        if source is not None:
-            _add_random(rows, source, grads)
+        if drawn is not None:
+            _add_random(rows, drawn, grads)
         return pattern.layout.take(whole), None, None, None
 
 
 def _fill_ends(pattern: Pattern, lse: Tensor, value: float) -> Tensor:
-    """Fill the first and the last blocks: no other part then has a share in them."""
+    """Fill the first and last blocks, so that other parts have no share in them."""
     for part in pattern.ends:
         part.rows.queries(lse).fill_(value)
     return lse
@@ -392,15 +394,15 @@ def _fill_ends(pattern: Pattern, lse: Tensor, value: float) -> Tensor:
 
 def _mask(part: Part, dtype: torch.dtype) -> Tensor | None:
     """Return a mask in the type that the kernel takes beside `dtype`."""
-    if part.mask is None or dtype != torch.float64:
-        return part.mask
-    return part.mask.double()
+    if part.mask is None:
+        return None
+    return part.mask.to(torch.float64 if dtype == torch.float64 else torch.float32)
 
 
 def _merge(
     parts: Iterable[Part], query: Tensor, key: Tensor, value: Tensor, out: Tensor, lse: Tensor
 ) -> None:
-    """Add parts to a softmax of which `out` and `lse` hold the parts so far, in place."""
+    """Add parts, in place, to the softmax that `out` and `lse` hold so far."""
     for part in parts:
         seen = (part.rows.queries(query), part.seen(key), part.seen(value))
         found, sums = attend(*seen, _mask(part, query.dtype))
@@ -433,24 +435,24 @@ class _Rows:
             part.add(grads, attend_backward(rows(self.grad), *inputs, sums, mask))
 
 
-def _add_random(rows: _Rows, source: Source, grads: Sequence[Tensor]) -> None:
-    copies = [source.copy(tokens) for tokens in rows.split(rows.laid)[1:]]
+def _add_random(rows: _Rows, drawn: Drawn, grads: Sequence[Tensor]) -> None:
+    copies = [drawn.copy(tokens) for tokens in rows.split(rows.laid)[1:]]
     found = [torch.zeros_like(copy) for copy in copies]
-    rows.add(source.parts, copies, [grads[0], *found])
+    rows.add(drawn.parts, copies, [grads[0], *found])
     for grad, part in zip(grads[1:], found, strict=True):
-        source.add(grad, part)
+        drawn.add(grad, part)
 
 
-def sparse_attention(qkv: Tensor, pattern: Pattern, source: Source | None, heads: int) -> Tensor:
+def sparse_attention(qkv: Tensor, pattern: Pattern, drawn: Drawn | None, heads: int) -> Tensor:
     """Attend by blocks of packed tokens.
 
     Args:
         qkv: queries, keys and values side by side (tokens, 3 x width), not scaled.
-        source: the layer's random blocks, if it has any.
+        drawn: random blocks of the layer.
 
     Returns:
         Outputs of all heads (tokens, width).
     """
-    inputs = (qkv, pattern, source, heads)
+    inputs = (qkv, pattern, drawn if drawn and drawn.parts else None, heads)
     found: Tensor = _SparseAttention.apply(*inputs)  # type: ignore[no-untyped-call]
     return found

@@ -17,7 +17,7 @@ from torch.nn import functional
 from longwatt.models.attention.kernel import MASKED
 from longwatt.models.attention.linear import apply
 from longwatt.models.attention.packing import Packing
-from longwatt.models.attention.projections import dropped, project, through
+from longwatt.models.attention.projections import activated, dropped, project, through
 
 IGNORED = -100  # the label that no loss counts
 FEW = 8  # documents up to which one call for each beats padding their keys
@@ -84,8 +84,14 @@ def _around(
 
 
 def _feed_forward(layer: Any, hidden: Tensor) -> Tensor:
+<<<<<<< HEAD
     inner = layer.activation_fn(apply(layer.fc1, hidden))
     return apply(layer.fc2, dropped(inner, layer.activation_dropout, layer.training))
+=======
+    inner = activated(layer.activation_fn, layer.fc1(hidden))
+    out: Tensor = layer.fc2(dropped(inner, layer.activation_dropout, layer.training))
+    return out
+>>>>>>> 2d2cc2fa1412d72f2607c6c746f511176a042140
 
 
 def _dense(
