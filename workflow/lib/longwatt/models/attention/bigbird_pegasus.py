@@ -14,6 +14,7 @@ from torch.nn import functional
 from longwatt.models.attention.block_sparse import Drawn, Layout, Pattern, sparse_attention
 from longwatt.models.attention.decoder import attend_all
 from longwatt.models.attention.flex import SparseCounts, flex_block_attention
+from longwatt.models.attention.linear import apply
 from longwatt.models.attention.packing import Packing
 from longwatt.models.attention.projections import activated, dropped, project, through
 from longwatt.models.attention.regimes import (
@@ -63,10 +64,12 @@ def _attention(encoder: Any, packing: Packing) -> Attend:
 def _layer(layer: Any, attend: Attend, hidden: Tensor) -> Tensor:
     attention, training = layer.self_attn, layer.training
     normed, own = layer.self_attn_layer_norm(hidden), attention.self
-    seen = attention.output(attend(own, project(normed, own.query, own.key, own.value)))
+    qkv = project(normed, own.query, own.key, own.value)
+    seen = apply(attention.output, attend(own, qkv))
     hidden = hidden + dropped(seen, layer.dropout, training)
-    inner = activated(layer.activation_fn, layer.fc1(layer.final_layer_norm(hidden)))
-    return hidden + dropped(layer.fc2(inner), layer.dropout, training)
+    inner = apply(layer.fc1, layer.final_layer_norm(hidden))
+    inner = apply(layer.fc2, activated(layer.activation_fn, inner))
+    return hidden + dropped(inner, layer.dropout, training)
 
 
 def _full(packing: Packing, attention: Any, qkv: Tensor) -> Tensor:
@@ -75,15 +78,14 @@ def _full(packing: Packing, attention: Any, qkv: Tensor) -> Tensor:
 
 
 def _sparse(pattern: Pattern, attention: Any, qkv: Tensor) -> Tensor:
-<<<<<<< HEAD
-    layout, heads, drawn = pattern.layout, attention.num_attention_heads, None
+    layout, heads, blocks = pattern.layout, attention.num_attention_heads, None
     if attention.training and not pattern.repeated:
-        drawn = random_blocks(attention, (layout.last + 1) * layout.size)
+        blocks = random_blocks(attention, (layout.last + 1) * layout.size)
     if qkv.device.type != "cpu":
-        counts = _counted(drawn, heads, layout.last + 1, pattern.repeated, layout.size, qkv.device)
+        counts = _counted(blocks, heads, layout.last + 1, pattern.repeated, layout.size, qkv.device)
         return flex_block_attention(qkv, layout.packing, counts, heads)
-    source = None if drawn is None else Source.of(layout, drawn)
-    return sparse_attention(qkv, pattern, source, heads)
+    drawn = None if blocks is None else Drawn.of(layout, blocks)
+    return sparse_attention(qkv, pattern, drawn, heads)
 
 
 @lru_cache(maxsize=64)  # `random_blocks` keeps its tensors, so that one plan is one tensor
@@ -94,14 +96,6 @@ def _counted(
     if drawn is None:
         drawn = torch.zeros(heads, blocks - 2, repeated, dtype=torch.long)
     return SparseCounts.of(drawn.to(device), size)
-=======
-    layout = pattern.layout
-    drawn = None
-    if attention.training and not pattern.repeated:
-        blocks = random_blocks(attention, (layout.last + 1) * layout.size)
-        drawn = Drawn.of(layout, blocks.to(layout.packing.device))
-    return sparse_attention(qkv, pattern, drawn, attention.num_attention_heads)
->>>>>>> 2d2cc2fa1412d72f2607c6c746f511176a042140
 
 
 def random_blocks(attention: Any, width: int) -> Tensor:

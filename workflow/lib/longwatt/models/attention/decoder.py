@@ -84,14 +84,8 @@ def _around(
 
 
 def _feed_forward(layer: Any, hidden: Tensor) -> Tensor:
-<<<<<<< HEAD
-    inner = layer.activation_fn(apply(layer.fc1, hidden))
+    inner = activated(layer.activation_fn, apply(layer.fc1, hidden))
     return apply(layer.fc2, dropped(inner, layer.activation_dropout, layer.training))
-=======
-    inner = activated(layer.activation_fn, layer.fc1(hidden))
-    out: Tensor = layer.fc2(dropped(inner, layer.activation_dropout, layer.training))
-    return out
->>>>>>> 2d2cc2fa1412d72f2607c6c746f511176a042140
 
 
 def _dense(

@@ -14,7 +14,7 @@ from longwatt.models.attention.flex import flex_band_attention
 from longwatt.models.attention.kernel import MASKED
 from longwatt.models.attention.linear import apply
 from longwatt.models.attention.packing import Packing
-from longwatt.models.attention.projections import dropped, project, through
+from longwatt.models.attention.projections import activated, dropped, project, through
 
 
 def encode(encoder: Any, input_ids: Tensor, packing: Packing) -> Tensor:
@@ -43,7 +43,7 @@ def _layer(layer: Any, band: Band, hidden: Tensor) -> Tensor:
     seen = apply(layer.self_attn.output, _self_attention(layer, band, hidden))
     hidden = layer.self_attn_layer_norm(hidden + dropped(seen, layer.dropout, training))
     inner = dropped(
-        layer.activation_fn(apply(layer.fc1, hidden)), layer.activation_dropout, training
+        activated(layer.activation_fn, apply(layer.fc1, hidden)), layer.activation_dropout, training
     )
     inner = dropped(apply(layer.fc2, inner), layer.dropout, training)
     out: Tensor = layer.final_layer_norm(hidden + inner)
