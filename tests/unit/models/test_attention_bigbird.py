@@ -14,7 +14,7 @@ from longwatt.models.attention import bigbird_pegasus as fast
 from longwatt.models.attention.block_sparse import Drawn, Layout, Pattern, sparse_attention
 from longwatt.models.attention.packing import Packing
 from longwatt.models.attention.path import FastPath
-from longwatt.models.attention.regimes import longest_full
+from longwatt.models.bigbird_regimes import longest_full
 
 PAD, TARGETS, VOCABULARY = 0, 6, 60
 PROPERTY = settings(max_examples=25, deadline=None, derandomize=True)
@@ -195,7 +195,7 @@ def test_activation_checkpointing_changes_nothing(kind):
     model.gradient_checkpointing_enable()
     calls = []
     for layer in model.get_encoder().layers:
-        layer.fc1.register_forward_hook(lambda *_: calls.append(1))
+        layer.final_layer_norm.register_forward_hook(lambda *_: calls.append(1))
     again, same = results(model, model, batch)
     assert len(calls) == 4, "two layers, each forward and once more in the backward pass"
     torch.testing.assert_close((again, same), (loss, grads), rtol=0, atol=0)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from longwatt.models.attention import band, led
 from longwatt.models.attention.band import Band, band_attention, document_calls
 from longwatt.models.attention.packing import Packing
-from longwatt.models.attention.path import refusal
+from longwatt.models.attention.path import configuration_refusal
 from tests.unit.models.attention_models import (
     assert_equal_training,
     batch_of,
@@ -157,8 +157,8 @@ def test_attentions_asked_for_come_from_the_stock_path():
 def test_what_is_not_exact_is_refused_with_its_key(setting):
     config = led_model(**setting).config
     ((key, _),) = setting.items()
-    assert key in (refusal(config) or "")
-    assert refusal(led_model().config) is None
+    assert key in (configuration_refusal(config) or "")
+    assert configuration_refusal(led_model().config) is None
 
 
 def dense(qkv, first, lengths, reach, heads):

@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from longwatt.models.attention.regimes import FULL, OLD_PLAN, SPARSE, longest_full
+from longwatt.models.bigbird_regimes import FULL, OLD_PLAN, SPARSE, longest_full
 from longwatt.models.encoder_decoder import EncoderDecoder
 from longwatt.models.errors import ModelError
 from longwatt.models.family import FAST, STOCK, Batch, Config, Example, Exits

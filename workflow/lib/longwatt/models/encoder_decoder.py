@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from longwatt.files import read_object
 from longwatt.models import configurations
 from longwatt.models.errors import ModelError
-from longwatt.models.family import (
+from longwatt.models.family import IGNORED, (
     STOCK,
     Answer,
     Batch,
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
     from longwatt.models.attention.path import FastPath
 
-IGNORED = -100  # the label that cross_entropy leaves out
 # Roles of special tokens, in the order in which a decoder's start token is looked for among them.
 TOKEN_ID_ROLES = ("pad_token_id", "eos_token_id", "bos_token_id")
 
@@ -117,7 +116,7 @@ class EncoderDecoder(Family):
             return None
         from longwatt.models.attention import path as paths
 
-        if (reason := paths.refusal(built.config)) is None:
+        if (reason := paths.configuration_refusal(built.config)) is None:
             self.fast = self._fast_path(built)
             self.fast.attach()
         return reason
@@ -155,7 +154,7 @@ class EncoderDecoder(Family):
     def _predict_fast(
         self, model: nn.Module, batch: Batch, how: Mapping[str, Any]
     ) -> list[list[int]] | None:
-        """Predict by the fast path; None where it is not attached or cannot take this."""
+        """Predict by the fast path, or return None where it is not there or cannot do it."""
         if self.fast is None or self.fast.model is not model:
             return None
         from longwatt.models.attention import generation
@@ -270,7 +269,10 @@ def _generation_config(config: Any, loaded: Any) -> Any:
 
 
 def _options(generation: Mapping[str, Any]) -> dict[str, Any]:
-    """Choose the arguments of `generate`; transformers warns about unused settings of beams."""
+    """Choose the arguments of `generate`.
+
+    transformers warns about settings of beams that nothing uses.
+    """
     given = _known(generation)
     unused = ("length_penalty", "early_stopping") if given.get("num_beams", 1) == 1 else ()
     return {key: value for key, value in given.items() if key not in unused}

@@ -131,7 +131,7 @@ class Band:
 
     @cached_property
     def firsts(self) -> tuple[Blocks, ...]:
-        """Return the rows that have the first token beyond their window, with it as their key."""
+        """Return the rows with the first token beyond their window, it being their key."""
         lengths, near = self.packing.lengths, self.reach + 1
         before = self.padding[0]
         if self.packing.is_even:
@@ -154,7 +154,7 @@ def _shifted(call: Blocks, start: int) -> Blocks:
 
 @lru_cache(maxsize=256)
 def document_calls(length: int, reach: int) -> tuple[Blocks, ...]:
-    """Cut one document into calls: a block each at its ends, all blocks between in one."""
+    """Cut one document into calls, one for all blocks between its ends."""
     block = block_of(reach)
     lead = -(-reach // block) * block  # from here on all keys before are there
     inner = max(0, (length - reach - lead) // block)
@@ -187,7 +187,7 @@ def _even_calls(length: int, documents: int, reach: int) -> tuple[Blocks, ...]:
 
 
 def block_of(reach: int) -> int:
-    """Return the queries of a block between a document's ends: a divisor of the whole window."""
+    """Return the queries of a block, a divisor of the whole window."""
     block = min(BLOCK, 2 * reach)
     while (2 * reach) % block:
         block -= 1
@@ -304,7 +304,7 @@ def _merge_firsts_backward(
 
 
 def band_attention(qkv: Tensor, first: Tensor, band: Band, heads: int) -> Tensor:
-    """Attend by a band of packed tokens, each document's first token seen by all of it.
+    """Attend by a band, each document's first token seen by all of it.
 
     Args:
         qkv: queries, keys and values side by side (tokens, 3 x width), not scaled.

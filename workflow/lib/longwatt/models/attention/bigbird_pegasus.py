@@ -17,7 +17,7 @@ from longwatt.models.attention.flex import SparseCounts, flex_block_attention
 from longwatt.models.attention.linear import apply
 from longwatt.models.attention.packing import Packing
 from longwatt.models.attention.projections import activated, dropped, project, through
-from longwatt.models.attention.regimes import (
+from longwatt.models.bigbird_regimes import (
     FULL,
     OLD_PLAN,
     OLD_PLAN_END,

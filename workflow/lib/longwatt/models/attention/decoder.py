@@ -18,9 +18,9 @@ from longwatt.models.attention.kernel import MASKED
 from longwatt.models.attention.linear import apply
 from longwatt.models.attention.packing import Packing
 from longwatt.models.attention.projections import activated, dropped, project, through
+from longwatt.models.family import IGNORED
 
-IGNORED = -100  # the label that no loss counts
-FEW = 8  # documents up to which one call for each beats padding their keys
+FEW_DOCUMENTS = 8  # documents up to which one call for each beats padding their keys
 
 
 @dataclass(frozen=True)
@@ -32,13 +32,13 @@ class Encoded:
 
 
 def target_packing(labels: Tensor) -> Packing:
-    """Pack targets (rows, most tokens) up to their last label, and at least one token each."""
+    """Pack targets (rows, most tokens) up to their last label, one token at least."""
     places = torch.arange(1, labels.shape[1] + 1, device=labels.device)
     lengths = (places * (labels != IGNORED)).amax(1).clamp(min=1)
     return Packing(tuple(lengths.tolist()), labels.shape[1], labels.device)
 
 
-def decode(
+def decode_packed(
     decoder: Any, input_ids: Tensor, packing: Packing, encoded: Encoded, norm_first: bool
 ) -> Tensor:
     """Decode packed targets under their own earlier tokens.
@@ -133,7 +133,7 @@ def attend_all(
     Returns:
         Outputs of all heads (tokens, width).
     """
-    if keys.is_even or keys.rows > FEW:
+    if keys.is_even or keys.rows > FEW_DOCUMENTS:
         padded = (packing.pad(query), keys.pad(key), keys.pad(value))
         return packing.pack(_dense(heads, *padded, mask=_padding_mask(keys, key)))
     parts, lengths = (query, key, value), (packing.lengths, keys.lengths, keys.lengths)

@@ -14,9 +14,8 @@ from torch import Tensor
 from transformers.modeling_outputs import Seq2SeqLMOutput
 
 from longwatt.models.attention.decoder import (
-    IGNORED,
     Encoded,
-    decode,
+    decode_packed,
     logits_of,
     target_packing,
 )
@@ -24,12 +23,12 @@ from longwatt.models.attention.flex import device_refusal
 from longwatt.models.attention.loss import linear_cross_entropy
 from longwatt.models.attention.packing import Packing
 from longwatt.models.attention.steps import StepDecoder
-from longwatt.models.family import Batch
+from longwatt.models.family import IGNORED, Batch
 
 # Encodes the packed tokens of a batch: (encoder, input_ids (tokens), packing) -> (tokens, width).
-Encode = Callable[[Any, Tensor, Packing], Tensor]
+EncodePacked = Callable[[Any, Tensor, Packing], Tensor]
 # Settings that drop or return what a fast path never makes, and what they are called.
-NEVER = {
+UNSUPPORTED = {
     "attention_dropout": "dropout of attention weights",
     "encoder_layerdrop": "dropping whole layers",
     "decoder_layerdrop": "dropping whole layers",
@@ -40,9 +39,9 @@ NEVER = {
 TAKEN = {"input_ids", "attention_mask", "global_attention_mask", "labels"}
 
 
-def refusal(config: Any) -> str | None:
+def configuration_refusal(config: Any) -> str | None:
     """Say why a configuration cannot be computed exactly by the fast path, or return None."""
-    for name, what in NEVER.items():
+    for name, what in UNSUPPORTED.items():
         if value := getattr(config, name, None):
             return f"{name} is {value}, and {what} needs the stock path"
     return None
@@ -72,7 +71,7 @@ class FastPath:
     """
 
     model: Any
-    encode: Encode
+    encode: EncodePacked
     norm_first: bool
 
     def attach(self) -> None:
@@ -123,7 +122,7 @@ class FastPath:
         targets = target_packing(labels)
         ids = self.model.prepare_decoder_input_ids_from_labels(labels=labels)
         decoder = self.model.get_decoder()
-        hidden = decode(decoder, targets.pack(ids), targets, encoded, self.norm_first)
+        hidden = decode_packed(decoder, targets.pack(ids), targets, encoded, self.norm_first)
         counted = labels != IGNORED
         return hidden[targets.pack(counted)], counted
 
@@ -140,5 +139,5 @@ class FastPath:
 
 
 def _is_first_token(mask: Tensor) -> bool:
-    """Check whether a global attention mask marks the first token of each row and no other."""
+    """Check whether a global attention mask marks just the first token of each row."""
     return bool((mask[:, 0] != 0).all()) and int((mask != 0).sum()) == len(mask)

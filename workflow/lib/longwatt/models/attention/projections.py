@@ -14,7 +14,7 @@ from longwatt.models.attention.linear import linear
 
 
 def project(hidden: Tensor, *layers: nn.Linear) -> Tensor:
-    """Apply layers of one input side by side: (rows, from) to (rows, sum of their outputs)."""
+    """Apply layers side by side: (rows, from) to (rows, sum of their outputs)."""
     weight = torch.cat(tuple(layer.weight for layer in layers))
     biases = tuple(layer.bias for layer in layers if layer.bias is not None)
     return linear(hidden, weight, torch.cat(biases) if biases else None)
@@ -34,7 +34,7 @@ def activated(function: nn.Module, hidden: Tensor) -> Tensor:
 
 
 def through(layer: Any, work: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
-    """Do the work of a layer, kept or computed again in the backward pass as it was told."""
+    """Do the work of a layer, under activation checkpointing where it is on."""
     if layer.gradient_checkpointing and layer.training:
         found: Tensor = layer._gradient_checkpointing_func(work, *inputs)
         return found
