@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from longwatt.files import read_object
 from longwatt.models import configurations
 from longwatt.models.errors import ModelError
-from longwatt.models.family import IGNORED, (
+from longwatt.models.family import (
+    IGNORED,
     STOCK,
     Answer,
     Batch,

@@ -30,7 +30,6 @@ class StepDecoder:
 
     To transformers it is a cache of keys and values.
 
-
     Attributes:
         place: tokens that every row has read.
     """
