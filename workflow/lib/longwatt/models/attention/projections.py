@@ -62,5 +62,5 @@ class Fused(NamedTuple):
 
 
 def _scaled(parts: Sequence[Tensor], scale: float, dtype: torch.dtype) -> Tensor:
-    whole = parts[0].detach() if len(parts) == 1 else torch.cat(parts).detach()
+    whole = parts[0].detach() if len(parts) == 1 else torch.cat(list(parts)).detach()
     return (whole if scale == 1 else whole * scale).to(dtype)
