@@ -155,7 +155,7 @@ class EncoderDecoder(Family):
     def _predict_fast(
         self, model: nn.Module, batch: Batch, how: Mapping[str, Any]
     ) -> list[list[int]] | None:
-        """Predict by the fast path, or return None where it is not there or cannot do it."""
+        """Predict by the fast path, or return None where it cannot."""
         if self.fast is None or self.fast.model is not model:
             return None
         from longwatt.models.attention import generation
