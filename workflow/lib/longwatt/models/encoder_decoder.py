@@ -122,7 +122,7 @@ class EncoderDecoder(Family):
     def _predict_fast(
         self, model: nn.Module, batch: Batch, how: Mapping[str, Any]
     ) -> list[list[int]] | None:
-        """Predict by the fast path; None where it is not attached or cannot take this."""
+        """Predict by the fast path, or return None where it is absent or cannot."""
         if self.fast is None or self.fast.model is not model:
             return None
         from longwatt.models.attention import generation
@@ -237,7 +237,7 @@ def _generation_config(config: Any, loaded: Any) -> Any:
 
 
 def _options(generation: Mapping[str, Any]) -> dict[str, Any]:
-    """Choose the arguments of `generate`; transformers warns about unused settings of beams."""
+    """Choose the arguments of `generate`, which warns about unused settings of beams."""
     given = _known(generation)
     unused = ("length_penalty", "early_stopping") if given.get("num_beams", 1) == 1 else ()
     return {key: value for key, value in given.items() if key not in unused}

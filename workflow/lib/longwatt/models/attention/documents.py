@@ -28,7 +28,10 @@ WORTH = 0.6
 
 @dataclass(frozen=True)
 class Move:
-    """Rows that take the places of rows that left: the first `count` places hold all that stay."""
+    """Rows that take the places of rows that left.
+
+    The first `count` places then hold all that stay.
+    """
 
     count: int
     holes: list[int]
@@ -36,7 +39,7 @@ class Move:
 
     @classmethod
     def of(cls, going: Sequence[bool]) -> Move:
-        """Choose the last rows that go on to take the places of those that do not."""
+        """Choose the last rows that go on to fill the places of others."""
         count = sum(going)
         holes = [row for row in range(count) if not going[row]]
         movers = [row for row in range(count, len(going)) if going[row]]
@@ -186,7 +189,7 @@ def _padding_mask(packing: Packing, dtype: torch.dtype) -> Tensor | None:
 def attend_newest(
     query: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None = None
 ) -> Tensor:
-    """Attend from the few newest tokens, where the products are too thin for a fused kernel.
+    """Attend from few newest tokens, whose products are too thin for a fused kernel.
 
     Args:
         query: scaled (sets, queries, size).
