@@ -16,6 +16,7 @@ from torch import Tensor
 
 from longwatt.models.attention.decoder import Encoded
 from longwatt.models.attention.kernel import MASKED
+from longwatt.models.attention.linear import product
 from longwatt.models.attention.packing import Packing
 from longwatt.models.attention.projections import Fused
 
@@ -39,7 +40,7 @@ class Move:
 
     @classmethod
     def of(cls, going: Sequence[bool]) -> Move:
-        """Choose the last rows that go on for the places of others."""
+        """Choose the last rows that go on to fill the places of others."""
         count = sum(going)
         holes = [row for row in range(count) if not going[row]]
         movers = [row for row in range(count, len(going)) if going[row]]
@@ -175,7 +176,7 @@ def _tokens_last(weight: Tensor, documents: Documents) -> Tensor:
     make = states.new_empty if packing.is_even else states.new_zeros
     found = make(packing.rows, len(weight), packing.longest)
     for row, length in enumerate(packing.lengths):
-        torch.mm(weight, states[row, :length].t(), out=found[row, :, :length])
+        found[row, :, :length] = product(weight, states[row, :length])
     return found
 
 
@@ -189,7 +190,7 @@ def _padding_mask(packing: Packing, dtype: torch.dtype) -> Tensor | None:
 def attend_newest(
     query: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None = None
 ) -> Tensor:
-    """Attend from a few tokens by plain products, too thin for a fused kernel.
+    """Attend from few newest tokens, whose products are too thin for a fused kernel.
 
     Args:
         query: scaled (sets, queries, size).

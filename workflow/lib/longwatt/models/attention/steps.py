@@ -1,4 +1,4 @@
-"""Decode one more token of every row, with keys and values kept.
+"""Decode one more token of every row, from keys and values that are kept.
 
 All rows read the same place at a time. Rows of a document (its beams) stand together, and their
 queries meet its keys in one product, so that nothing of a document is repeated for them. A row
@@ -26,9 +26,7 @@ from longwatt.models.attention.projections import Fused, computed_dtype
 
 
 class StepDecoder:
-    """The decoder of one batch at one place.
-
-    To transformers it is a cache of keys and values.
+    """The decoder of one batch at one place, which transformers takes for a cache.
 
     Attributes:
         place: tokens that every row has read.
