@@ -95,7 +95,8 @@ def test_both_protocols_train_and_teacher_forcing_predicts_as_many_tokens_as_the
     assert [len(row) for row in forced] == [4, 2], (
         "the length of the gold target, not of a generation"
     )
-    assert forced[0] == model(**batch).logits[0].argmax(-1).tolist()
+    stock = type(model).forward(model, **batch)
+    assert forced[0] == stock.logits[0].argmax(-1).tolist()
 
 
 def test_as_published_every_reference_is_validated_and_predicted_on_its_own(study, data, tmp_path):
@@ -453,6 +454,26 @@ def test_the_path_of_attention_in_use_is_recorded(study, data, tmp_path, monkeyp
     facts = train(study, data, tmp_path / "chosen", chosen)
     assert (facts["attention"], facts["notes"]) == ("stock", [])
     assert "attention is" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("protocol", ["generated", "teacher_forced"])
+def test_both_paths_train_and_validate_alike(study, data, tmp_path, protocol):
+    """Ten steps have equal losses, and every validation an equal score."""
+    steps = {"max_steps": 10, "validation": {"every_steps": 2, "patience": 9}}
+    changes = {"protocol": protocol, "training": steps, "execution": {"log_every_steps": 1}}
+    histories = {}
+    for path in ("fast", "stock"):
+        out = tmp_path / path
+        model = {"attention": path, "config": {"dropout": 0}}
+        facts = train(study, data, out, merge(changes, {"model": model}))
+        assert facts["attention"] == path
+        with (out / "history.csv").open() as stream:
+            histories[path] = list(csv.DictReader(stream))
+    fast, stock = histories.values()
+    scores = [[row["score"] for row in rows] for rows in (fast, stock)]
+    assert scores[0] == scores[1] and len(set(scores[0])) > 1
+    losses = [[float(r["loss"]) for r in rows if r["loss"] != "NA"] for rows in (fast, stock)]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5) and losses[0]
 
 
 def test_the_path_that_settings_choose_is_built(study, data, tmp_path, monkeypatch):
