@@ -25,6 +25,7 @@ from longwatt.tokens.special_tokens import (
     decode,
     load_tokenizer,
 )
+from longwatt.tokens.stored_rows import read_splits
 
 # Snakemake's file in a folder that a rule declares; its time counts as the folder's.
 SNAKEMAKE_TIMESTAMP = ".snakemake_timestamp"
@@ -87,13 +88,11 @@ def repair_tokens(paths: Mapping[str, str]) -> None:
 
 
 def _is_sound(tokens: Path, report: Path) -> bool:
-    from datasets import load_from_disk
-
     facts = read_artefact(report, shared=True)
     if _digests(tokens) != facts.get("sha256"):
         return False
     try:
-        return set(load_from_disk(str(tokens))) == set(facts["input_tokens"])
+        return set(read_splits(tokens)) == set(facts["input_tokens"])
     except Exception:  # whatever a damaged file makes of the library
         return False
 

@@ -296,8 +296,8 @@ def _how(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 def _judge(settings: Mapping[str, Any], examples: CellExamples, tokenizer: Any) -> Judge:
     if settings.get("task") == CLASSIFICATION:
-        rows = examples.rows.select_columns(["id", "references"])
-        labels = {row["id"]: row["references"] for row in rows}
+        rows = examples.rows
+        labels = dict(zip(rows["id"], rows["references"], strict=True))
         return Judge(labels, settings["metric"], task=CLASSIFICATION)
     references = compared_texts(examples.rows, tokenizer, settings["comparison"])
     return Judge(references, settings["metric"], settings["comparison"]["text"])
