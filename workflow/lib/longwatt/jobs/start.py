@@ -1,9 +1,9 @@
-"""Start a worker without the collector, and leave it without taking it apart.
+"""Start a worker without the garbage collector, and end it without taking it apart.
 
-`python -m longwatt.jobs.start MODULE SPEC` does what `python -m MODULE SPEC` does, sooner. What
-libraries define while they are imported is no garbage, but Python's collector looks for some in it
-again and again, and once more at the end, when every object is taken apart. Both together take as
-long as the import itself.
+`python -m longwatt.jobs.start MODULE SPEC` does what `python -m MODULE SPEC` does, sooner.
+Libraries make hundreds of thousands of objects while they are imported, and none is garbage.
+Python's collector looks through them again and again, and takes all of them apart at the end.
+Together this takes as long as the import itself.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from typing import Any
 CHANGES_NO_RESULT = "It starts and ends a worker; the work is done elsewhere."
 
 # The library's Trainer imports it, and pandas with it, to recognise a dataset of its kind.
-UNUSED = ("datasets",)
+PUT_OFF = ("datasets",)
 
 
 def imported() -> None:
-    """Let the collector work from now on, but never look at what was imported so far."""
+    """Let the collector work from now on, but pass over what was imported."""
     gc.freeze()
     gc.enable()
 
 
-def leave() -> None:
-    """End this process, whose work is done, at once and well."""
+def end() -> None:
+    """End this process at once, as a success."""
     atexit._run_exitfuncs()  # temporary folders, and what libraries want done
     sys.stdout.flush()
     sys.stderr.flush()
@@ -37,7 +37,7 @@ def leave() -> None:
 
 
 def put_off(library: str) -> None:
-    """Let a library be loaded when something of it is first used, not where it is imported."""
+    """Load a library when something of it is first used, not where it is imported."""
     spec = find_spec(library)
     if spec is None or spec.loader is None or library in sys.modules:
         return
@@ -53,9 +53,9 @@ def put_off(library: str) -> None:
 
 
 def start_worker() -> None:
-    """Run the module that the command line names as the main one, on its own arguments."""
+    """Run the module that the command line names, on the arguments behind it."""
     gc.disable()
-    for library in UNUSED:
+    for library in PUT_OFF:
         put_off(library)
     sys.argv[:] = sys.argv[1:]
     runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)

@@ -73,7 +73,7 @@ def run_worker(work: Callable[[Spec], None]) -> None:
         # Reported before this process leaves the others: they would report a lost process first.
         with _processes(spec), _reported(spec):
             work(spec)
-    start.leave()
+    start.end()
 
 
 @contextlib.contextmanager

@@ -32,7 +32,7 @@ def load_tokenizer(folder: Path | str) -> Tokenizer:
 
 
 def _names_no_model(folder: Path) -> bool:
-    """Return whether a tokenizer's files say all that it is, and no model beside them does."""
+    """Return whether a tokenizer's files say all that it is."""
     said = read_object(folder / "tokenizer_config.json")
     ours = said.get("tokenizer_class") == ALL_IN_FILES and "auto_map" not in said
     return ours and not (folder / "config.json").exists()

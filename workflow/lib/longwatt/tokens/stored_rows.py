@@ -12,7 +12,7 @@ from typing import Any
 
 from longwatt.files import read_object
 
-SPLITS, STATE = "dataset_dict.json", "state.json"  # names that `datasets` gives its files
+SPLITS_FILE, STATE_FILE = "dataset_dict.json", "state.json"  # names that `datasets` gives its files
 
 
 class StoredRows:
@@ -46,11 +46,11 @@ class StoredRows:
         return self._stored(name, row).as_py()
 
     def ids(self, name: str, row: int, most: int | None = None) -> list[int]:
-        """Return the first token ids (all by default) of one value of a column of ids."""
+        """Return one value of a column of ids, or its first ids."""
         return _numbers(self._stored(name, row).values, most)
 
     def ids_of_part(self, name: str, row: int, part: int, most: int | None = None) -> list[int]:
-        """Return the first token ids of one of the lists of ids that a value holds."""
+        """Return one of the lists of ids that a value holds, or its first ids."""
         return _numbers(self._stored(name, row).values[part].values, most)
 
     def sizes(self, name: str) -> list[int]:
@@ -58,7 +58,7 @@ class StoredRows:
         return [len(self._stored(name, row)) for row in range(len(self))]
 
     def sizes_of_parts(self, name: str) -> list[list[int]]:
-        """Return the number of ids in each of the lists of ids that every value holds."""
+        """Return the number of ids in each list that every value holds."""
         values = (self._stored(name, row).values for row in range(len(self)))
         return [[len(part) for part in parts] for parts in values]
 
@@ -85,7 +85,7 @@ def read_splits(tokens: Path) -> dict[str, StoredRows]:
     Raises:
         OSError, ValueError, KeyError: a file is missing or damaged.
     """
-    splits = read_object(tokens / SPLITS)["splits"]
+    splits = read_object(tokens / SPLITS_FILE)["splits"]
     return {split: read_split(tokens, split) for split in splits}
 
 
@@ -93,7 +93,7 @@ def read_split(tokens: Path, split: str) -> StoredRows:
     """Read one split of such a folder."""
     import pyarrow
 
-    files = [one["filename"] for one in read_object(tokens / split / STATE)["_data_files"]]
+    files = [one["filename"] for one in read_object(tokens / split / STATE_FILE)["_data_files"]]
     table = pyarrow.concat_tables([_table(tokens / split / file) for file in files])
     return StoredRows(table, range(table.num_rows))
 

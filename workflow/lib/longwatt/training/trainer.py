@@ -38,6 +38,9 @@ NOT_THE_DISKS = (ValueError, TypeError, LookupError, AttributeError, AssertionEr
 # Each step that fp16 skips halves the factor of its loss, which starts at 65,536. This many in a
 # row bring it below 0.002.
 MOST_SKIPPED = 25
+# What a ledger counts of a micro-batch.
+COUNTED = ("samples", "input_tokens", "padded_input_tokens", "target_tokens")
+UNCOUNTED = (0, 0, 0, 0)
 # Log entry -> its name in progress lines.
 SHOWN = {"loss": "loss", "learning_rate": "lr", "eval_score": "score", "seconds": "seconds"}
 
@@ -102,6 +105,12 @@ class Schedule(TrainerCallback):  # type: ignore[misc]
         return control
 
 
+def counts_of(batch: Batch) -> tuple[int, ...]:
+    """Count what is COUNTED of a batch, before it lies on a device."""
+    mask, labels = batch["attention_mask"], batch["labels"]
+    return len(mask), int(mask.sum()), mask.numel(), int((labels >= 0).sum())
+
+
 def _outlast_signals(worker: int) -> None:
     """Make a loader's process ignore SIGTERM (the trainer answers it) and end with its parent."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -135,8 +144,7 @@ class CellTrainer(Seq2SeqTrainer):  # type: ignore[misc]
         self.ledger = stopwatch.ledger
         self.work = work
         self.patience = patience
-        # Counted on the device, so that counting never makes it wait.
-        self._counts = torch.zeros(4, dtype=torch.long, device=self.args.device)
+        self._counts = list(UNCOUNTED)
         # Each process goes on with its own sum: a mean of means would end in another last digit.
         mine = self.ledger.pending_losses[distributed.rank()] if self.ledger.pending_losses else 0.0
         self._loss = torch.tensor(mine, device=self.args.device)
@@ -155,15 +163,18 @@ class CellTrainer(Seq2SeqTrainer):  # type: ignore[misc]
             pin_memory=self.args.device.type == "cuda",
         )
 
-    def compute_loss(self, model: Any, inputs: Batch, *rest: Any, **kwargs: Any) -> torch.Tensor:
+    def compute_loss(
+        self, model: Any, inputs: dict[str, Any], *rest: Any, **kwargs: Any
+    ) -> torch.Tensor:
         """Count the examples, and return the family's loss by its weight."""
-        weight = inputs.pop("weight")
-        mask, labels = inputs["attention_mask"], inputs["labels"]
-        rows, padded = torch.tensor(len(mask)), torch.tensor(mask.numel())
-        counts = (rows, mask.sum(), padded, (labels >= 0).sum())
-        found = torch.stack([count.to(self._counts.device) for count in counts])
-        self._counts += found * (weight > 0)
-        return self.family.loss(model, inputs) * weight
+        weight, found = inputs.pop("weight"), inputs.pop("counts")
+        self._counts = [sum(pair) for pair in zip(self._counts, found, strict=True)]
+        loss: torch.Tensor = self.family.loss(model, inputs) * weight
+        return loss
+
+    def floating_point_ops(self, inputs: Any) -> int:
+        """Leave out the library's estimate: it looks through the model at every step."""
+        return 0
 
     def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
         """Make a step, and sum its loss where a checkpoint can keep it."""
@@ -300,8 +311,7 @@ class CellTrainer(Seq2SeqTrainer):  # type: ignore[misc]
         """Move the counts and the peak memory of all devices into the ledger."""
         peaks = distributed.gather(torch_device.peak_memory_gib(self.args.device))
         self.ledger.peak_memory_gib = max(self.ledger.peak_memory_gib, *peaks)
-        parts = distributed.gather(self._counts.tolist())
-        self._counts.zero_()
-        names = ("samples", "input_tokens", "padded_input_tokens", "target_tokens")
-        for name, *counts in zip(names, *parts, strict=True):
+        parts = distributed.gather(self._counts)
+        self._counts = list(UNCOUNTED)
+        for name, *counts in zip(COUNTED, *parts, strict=True):
             setattr(self.ledger, name, getattr(self.ledger, name) + sum(counts))
