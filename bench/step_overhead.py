@@ -16,7 +16,6 @@ says whether it was met.
 from __future__ import annotations
 
 import cProfile
-import os
 import pstats
 import sys
 import tempfile
@@ -26,8 +25,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-os.environ["OMP_NUM_THREADS"] = "1"  # before torch is loaded
-
+import torch
 from transformers import TrainerCallback
 
 from bench import command_line
@@ -43,6 +41,7 @@ from longwatt.tokens.tokenize import tokenize_dataset
 from longwatt.tokens.tokenizers import make_tokenizer
 from longwatt.training import finetune
 from longwatt.training.ledger import Ledger
+from longwatt.training.trainer import CellTrainer
 
 ROOT = Path(__file__).parent.parent
 WARM_UP_STEPS = 4
@@ -62,43 +61,51 @@ CASES: dict[str, dict[str, Any]] = {
 }
 
 
-def study_of(case: str, steps: int, folder: Path) -> dict[str, Any]:
-    """Read the demo as a case changes it, with so many steps."""
-    said, demo = CASES[case], read_study(ROOT / "studies/demo.yaml", _schema())
+def study_of(case: str, steps: int) -> dict[str, Any]:
+    """Read the demo as a case changes it, with enough steps."""
+    said = CASES[case]
     train = said["batch"] * (steps + WARM_UP_STEPS + 2)
     options = {"words_per_document": said["words"], "train": train, "validation": 8, "test": 8}
-    steps_and_checks = {"max_steps": steps + WARM_UP_STEPS + 1, "validation": {"every_steps": 9999}}
-    return dict(
-        merge(
-            demo,
-            {
-                "datasets": {"needle": {"options": options, "training": steps_and_checks}},
-                "models": {"led_tiny": {"config": said["config"]}},
-                "budgets": {"cpu": {"per_device_batch_size": said["batch"]}},
-                "training": {"log_every_steps": 10},
-            },
-        )
-    )
+    training = {"max_steps": steps + WARM_UP_STEPS + 1, "validation": {"every_steps": 9999}}
+    changes = {
+        "datasets": {"needle": {"options": options, "training": training}},
+        "models": {"led_tiny": {"config": said["config"]}},
+        "budgets": {"cpu": {"per_device_batch_size": said["batch"]}},
+    }
+    demo = read_study(ROOT / "studies/demo.yaml", ROOT / "workflow/schemas/study.schema.json")
+    return dict(merge(demo, changes))
 
 
-def _schema() -> Path:
-    return ROOT / "workflow/schemas/study.schema.json"
+def cell_of(study: dict[str, Any]) -> Cell:
+    """Return the cell of LED with needles at its longest input."""
+    cells = expand(study).values()
+    chosen = (cell for cell in cells if (cell.dataset, cell.model) == ("needle", "led_tiny"))
+    return max(chosen, key=lambda cell: cell.seq_len)
 
 
-def spec_of(study: dict[str, Any], cell: Cell, folder: Path) -> Spec:
-    """Make a cell's data in a folder, and its training's specification."""
+def make_data(study: dict[str, Any], folder: Path) -> dict[str, str]:
+    """Make a study's needles in a folder, and return the paths of a training's inputs."""
     records, bpe = folder / "records.jsonl", folder / "bpe"
     download(study["datasets"]["needle"], folder, {})
     make_tokenizer({"min_frequency": 2, **study["tokenizers"]["bpe"]}, records, bpe)
     tokenize_dataset(records, bpe, folder / "tokens", folder / "tokenized.json", {})
-    settings = finetune_settings(study, cell)
-    carried = {**execution_settings(study, cell), **settings["training"]}
-    settings["training"] = deciding_settings(settings["training"])
     names = {"tokens": "tokens", "tokenized": "tokenized.json", "dataset": "dataset.json"}
     names |= {"tokenizer": "bpe/tokenizer.json", "work": "work"}
-    paths = {name: str(folder / file) for name, file in names.items()}
-    said = execution(carried)
-    return Spec(settings, paths, {}, {}, str(folder / "error.json"), None, said)
+    return {name: str(folder / file) for name, file in names.items()}
+
+
+def trainer_of(case: str, steps: int, folder: Path) -> CellTrainer:
+    """Return the trainer of a case's cell, as its job makes it."""
+    study = study_of(case, steps)
+    cell = cell_of(study)
+    settings = {**finetune_settings(study, cell), "seq_len": CASES[case]["seq_len"]}
+    carried = execution({**execution_settings(study, cell), **settings["training"]})
+    settings["training"] = deciding_settings(settings["training"])
+    paths = make_data(study, folder)
+    spec = Spec(settings, paths, {}, {}, str(folder / "error.json"), None, carried)
+    work = WorkFolder(folder / "work", {}, None)
+    work.begin(execution=carried)
+    return finetune._trainer(spec, work, Ledger(), None, attempt=1)
 
 
 class Watch(TrainerCallback):  # type: ignore[misc]
@@ -135,37 +142,28 @@ class Watch(TrainerCallback):  # type: ignore[misc]
         return call
 
 
+def watch_parts(trainer: CellTrainer, watch: Watch) -> None:
+    """Let a watch time the parts of a trainer's steps."""
+    trainer.add_callback(watch)
+    parts = (
+        ("forward", trainer.family, "loss"),
+        ("backward", trainer.accelerator, "backward"),
+        ("data", trainer, "_next_batches"),
+        ("norm", trainer, "_clip_grad_norm"),
+        ("optimiser", trainer.create_optimizer(), "step"),
+        ("optimiser", trainer.model, "zero_grad"),
+    )
+    for part, owner, name in parts:
+        setattr(owner, name, watch.timed(part, getattr(owner, name)))
+
+
 def measure(case: str, steps: int, profile: cProfile.Profile | None) -> dict[str, float]:
     """Return the CPU seconds of one step by its parts."""
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        study = study_of(case, steps, folder)
-        cells = expand(study).values()
-        chosen = {"dataset": "needle", "model": "led_tiny", "seq_len": 256}
-        cell = next(c for c in cells if all(getattr(c, k) == v for k, v in chosen.items()))
-        spec = spec_of(study, cell, folder)
-        spec = Spec(
-            **{**vars(spec), "settings": {**spec.settings, "seq_len": CASES[case]["seq_len"]}}
-        )
-        work = WorkFolder(Path(spec.paths["work"]), {}, None)
-        work.begin(execution=spec.execution)
-        trainer = finetune._trainer(spec, work, Ledger(), None, 1)
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = trainer_of(case, steps, Path(folder))
         watch = Watch(WARM_UP_STEPS + steps, profile)
-        trainer.add_callback(watch)
-        trainer.family.loss = watch.timed("forward", trainer.family.loss)
-        trainer.accelerator.backward = watch.timed("backward", trainer.accelerator.backward)
-        trainer.get_batch_samples = watch.timed("data", trainer.get_batch_samples)
-        trainer._clip_grad_norm = watch.timed("norm", trainer._clip_grad_norm)
-        create = trainer.create_optimizer
-
-        def created(*args: Any) -> Any:
-            made = create(*args)
-            made.step = watch.timed("optimiser", made.step)
-            return made
-
-        trainer.create_optimizer = created
-        trainer.model.zero_grad = watch.timed("optimiser", trainer.model.zero_grad)
-        trainer.evaluate = lambda *args, **more: {}
+        watch_parts(trainer, watch)
+        trainer.evaluate = lambda *args, **more: {}  # type: ignore[method-assign]
         trainer.train()
     return {part: seconds / steps for part, seconds in watch.parts.items()}
 
@@ -173,12 +171,13 @@ def measure(case: str, steps: int, profile: cProfile.Profile | None) -> dict[str
 def main() -> int:
     """Print each case's step by its parts, in milliseconds and per cent."""
     parser = command_line(__doc__)
-    parser.add_argument("cases", nargs="*", default=list(CASES), choices=list(CASES))
+    parser.add_argument("cases", nargs="*", default=[], help=f"some of {', '.join(CASES)}")
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--profile", type=int, default=0)
     given = parser.parse_args()
+    torch.set_num_threads(1)
     missed = False
-    for case in given.cases:
+    for case in given.cases or CASES:
         profile = cProfile.Profile(time.process_time) if given.profile else None
         parts = measure(case, given.steps, profile)
         whole = sum(parts.values())

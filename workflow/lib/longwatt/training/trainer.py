@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -149,7 +150,17 @@ class CellTrainer(Seq2SeqTrainer):  # type: ignore[misc]
         mine = self.ledger.pending_losses[distributed.rank()] if self.ledger.pending_losses else 0.0
         self._loss = torch.tensor(mine, device=self.args.device)
         self._skipped = 0
+        # Where micro-batches come from, how many a step has, and those of the next step.
+        self._source: Iterator[Any] = iter(())
+        self._batches, self._ahead = 1, list[Any]()
         schedule.not_finite = self._not_finite
+
+    def train(self, *args: Any, **kwargs: Any) -> Any:
+        """Train, and then let go of the loader, whose processes would go on."""
+        try:
+            return super().train(*args, **kwargs)
+        finally:
+            self._source, self._ahead = iter(()), []
 
     def get_train_dataloader(self) -> DataLoader[Any]:
         """Load this process's micro-batches, since the library's sharding repeats examples."""
@@ -180,7 +191,24 @@ class CellTrainer(Seq2SeqTrainer):  # type: ignore[misc]
         """Make a step, and sum its loss where a checkpoint can keep it."""
         loss: torch.Tensor = super().training_step(*args, **kwargs)
         self._loss += loss
+        if self.accelerator.sync_gradients:
+            self._ahead = self._next_batches()
         return loss
+
+    def get_batch_samples(
+        self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
+    ) -> tuple[list[Any], None]:
+        """Return the micro-batches of a step, which were made during the last one."""
+        if epoch_iterator is not self._source:  # another epoch
+            self._source, self._ahead = epoch_iterator, []
+        self._batches = num_batches
+        ready, self._ahead = self._ahead or self._next_batches(), []
+        return ready, None
+
+    def _next_batches(self) -> list[Any]:
+        # A step's work is queued on its device by then, so a GPU computes meanwhile. A CPU does one
+        # after the other: it only gains by a loader's processes, and only where cores are idle.
+        return list(islice(self._source, self._batches))
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Add the seconds since the first step to every entry, and print progress."""
