@@ -147,6 +147,50 @@ def test_only_the_engine_loads_torch():
         assert "torch" not in {name.split(".")[0] for name in imports(module)}, module
 
 
+DRAWING = {"pandas", "numpy", "matplotlib", "seaborn"}
+TABLES = {"pandas", "numpy"}
+NUMBERS = {"numpy"}
+# What the script of a rule may load before its work begins: every job of its kind pays for it.
+# Scripts that are not named here load nothing that is heavy.
+SCRIPTS_LOAD = {
+    "calibrate": NUMBERS, "compare_exits": NUMBERS, "judge_calibration": NUMBERS, "plan": NUMBERS,
+    "score": NUMBERS, "summarize_energy": NUMBERS,
+    "judge_claims": TABLES, "summarize": TABLES, "tabulate": TABLES,
+    "compare": DRAWING, "partial": DRAWING, "plot": DRAWING, "plot_exits": DRAWING,
+}  # fmt: skip
+LIGHT_SCRIPT, WORKER = 300, 2800  # most modules, of which torch alone has 1,200
+SCRIPTS = sorted((ROOT / "workflow/scripts").glob("*.py"))
+WORKERS = (
+    "training.finetune", "training.probe_batch_size", "inference.predict", "inference.record_exits",
+)  # fmt: skip
+
+
+def modules_after(code: str) -> list[str]:
+    """The modules that a fresh process has loaded after some code."""
+    command = [sys.executable, "-c", f"{code}\nimport sys\nprint(*sys.modules)"]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
+def test_a_job_begins_without_what_its_kind_of_work_does_not_need(script):
+    body = ast.parse(script.read_text()).body
+    loaded = modules_after(
+        "\n".join(ast.unparse(n) for n in body if isinstance(n, ast.Import | ast.ImportFrom))
+    )
+    may = SCRIPTS_LOAD.get(script.stem, set())
+    assert {name.split(".")[0] for name in loaded} & HEAVY == may
+    assert len(loaded) <= LIGHT_SCRIPT or may & {"pandas"} or script.stem == "plan"
+
+
+@pytest.mark.parametrize("worker", WORKERS)
+def test_a_worker_loads_what_models_need_and_no_library_of_tables(worker):
+    started = "from longwatt.jobs import start\n[start.put_off(name) for name in start.PUT_OFF]\n"
+    loaded = modules_after(f"{started}import longwatt.{worker}")
+    assert {"torch", "transformers.modeling_utils"} <= set(loaded), "before its model is built"
+    assert set(loaded) & {"pandas", "pyarrow", "datasets.arrow_dataset", "matplotlib"} == set()
+    assert len(loaded) <= WORKER
+
+
 @pytest.mark.parametrize("module", FILES)
 def test_no_module_reaches_out_of_its_house(module):
     assert "snakemake" not in {name.split(".")[0] for name in imports(module)}

@@ -3,6 +3,8 @@
 import csv
 import itertools
 import json
+import subprocess
+import sys
 
 import pytest
 
@@ -57,6 +59,23 @@ def perfect(data) -> dict[str, str]:
     return {
         row["id"]: row["references"][0] for row in load_split(data / "tokens", "validation", None)
     }
+
+
+def test_texts_are_scored_without_torch_and_its_libraries(data, tmp_path):
+    """Every inference point pays for what its scoring loads."""
+    test = "tests.unit.results.test_scoring"
+    code = f"""
+import sys
+from pathlib import Path
+from {test} import perfect, run
+data, out = Path({str(data)!r}), Path({str(tmp_path)!r})
+for name in {{"torch", "transformers", "datasets", "pandas"}} & set(sys.modules):
+    raise SystemExit(f"the test itself loads {{name}}")
+print(run(data, out, perfect(data))["score"])
+print({{"torch", "transformers", "datasets", "pandas"}} & set(sys.modules))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.splitlines() == ["100.0", "set()"], done.stderr
 
 
 def test_perfect_predictions_score_one_hundred(data, tmp_path):

@@ -9,11 +9,9 @@ import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
-from jsonschema import Draft202012Validator
-from jsonschema.exceptions import ValidationError, best_match
 
 from longwatt.canonical import text_of
 from longwatt.config.errors import StudyError
@@ -21,6 +19,9 @@ from longwatt.config.schema_paths import describe, path_of
 from longwatt.config.yaml_values import Loader, key_of, unusable_numbers
 from longwatt.files import PACKAGE
 from longwatt.spelling import closest, nearest
+
+if TYPE_CHECKING:
+    from jsonschema.exceptions import ValidationError
 
 CHANGES_NO_RESULT = "It reads settings, which are digested themselves."
 
@@ -122,6 +123,10 @@ def validate(document: Any, schema: Mapping[str, Any], source: str) -> None:
             names the nearest known one and what that means. A number that nothing can use is an
             error too.
     """
+    # Most processes that read settings check none: this takes a third of a job's own start.
+    from jsonschema import Draft202012Validator
+    from jsonschema.exceptions import best_match
+
     for problem in unusable_numbers(document):
         raise StudyError(f"{source}: {problem}")
     errors = list(Draft202012Validator(schema).iter_errors(document))

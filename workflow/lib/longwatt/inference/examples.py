@@ -14,14 +14,15 @@ from longwatt.models.family import Example
 from longwatt.provenance.artefacts import read_artefact
 from longwatt.tokens.references import compared_id
 from longwatt.tokens.special_tokens import SpecialTokens, load_split
+from longwatt.tokens.stored_rows import StoredRows
 
 
 @dataclass(eq=False)
 class CellExamples(Dataset[Example]):
     """Examples of one split."""
 
-    # A `datasets.Dataset` with the columns that `longwatt.tokens.tokenize.tokenize_dataset` writes.
-    rows: Any
+    # With the columns that `longwatt.tokens.tokenize.tokenize_dataset` writes.
+    rows: StoredRows
     special: SpecialTokens
     seq_len: int  # most tokens of an input, special tokens included
     max_target_tokens: int  # most tokens of a target, special tokens included
@@ -34,8 +35,7 @@ class CellExamples(Dataset[Example]):
 
     def __post_init__(self) -> None:
         self.number_of = {name: number for number, name in enumerate(self.labels or ())}
-        texts = self.rows["references"]
-        counts = [len(each) if self.every_reference else 1 for each in texts]
+        counts = self.rows.sizes("references") if self.every_reference else [1] * len(self.rows)
         self.index = [(row, n) for row, count in enumerate(counts) for n in range(count)]
         extra, most = self.special.count, self.seq_len
         room = [min(most, tokens + extra) for tokens in self.rows["input_tokens"]]
@@ -47,33 +47,34 @@ class CellExamples(Dataset[Example]):
         if self.labels is not None:
             return [1] * len(self.index)
         most, special = self.max_target_tokens, self.special.count
-        sizes = [list(map(len, targets)) for targets in self.rows["labels"]]
+        sizes = self.rows.sizes_of_parts("labels")
         return [min(most, sizes[row][n] + special) for row, n in self.index]
 
     def __len__(self) -> int:
         return len(self.index)
 
     def __getitem__(self, position: int) -> Example:
-        row_number, reference = self.index[position]
-        row = self.rows[row_number]
+        row, reference = self.index[position]
         ids, second_start = self._input(row)
+        references = tuple(self.rows.value("references", row))
         return Example(
-            id=compared_id(row["id"], reference, self.references),
+            id=compared_id(self.rows.value("id", row), reference, self.references),
             input_ids=ids,
-            labels=self._target(row, reference),
-            references=tuple(row["references"]),
+            labels=self._target(row, reference, references),
+            references=references,
             second_start=second_start,
         )
 
-    def _input(self, row: Mapping[str, Any]) -> tuple[list[int], int | None]:
-        if row["second_ids"]:
-            return self.special.cut_pair(row["input_ids"], row["second_ids"], self.seq_len)
-        return self.special.cut(row["input_ids"], self.seq_len), None
+    def _input(self, row: int) -> tuple[list[int], int | None]:
+        if second := self.rows.ids("second_ids", row):
+            return self.special.cut_pair(self.rows.ids("input_ids", row), second, self.seq_len)
+        return self.special.cut(self.rows.ids("input_ids", row, self.seq_len), self.seq_len), None
 
-    def _target(self, row: Mapping[str, Any], reference: int) -> list[int]:
+    def _target(self, row: int, reference: int, references: Sequence[str]) -> list[int]:
         if self.labels is not None:
-            return [self.number_of[row["references"][reference]]]
-        return self.special.cut(row["labels"][reference], self.max_target_tokens)
+            return [self.number_of[references[reference]]]
+        most = self.max_target_tokens
+        return self.special.cut(self.rows.ids_of_part("labels", row, reference, most), most)
 
 
 def label_names(dataset: Path | str) -> list[str]:

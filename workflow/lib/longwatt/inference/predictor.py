@@ -9,7 +9,7 @@ from dataclasses import KW_ONLY, dataclass, field
 from typing import Any
 
 import torch
-from torch import nn
+from transformers import PreTrainedModel
 
 from longwatt.inference.examples import CellExamples
 from longwatt.jobs.torch_device import synchronize
@@ -34,7 +34,9 @@ class Predictor:
     """Predict batches of examples by a cell's protocol."""
 
     family: Family
-    model: nn.Module  # on its device
+    # On its device. Of this type, so that the library is imported with this module: see
+    # `longwatt.jobs.start`.
+    model: PreTrainedModel
     tokenizer: Any
     _: KW_ONLY
     # Options of the prediction, as `longwatt.models.family.Family.predict` takes them.

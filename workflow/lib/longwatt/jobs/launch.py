@@ -55,7 +55,7 @@ def run_workers(
     energy_log: str,
     wait_s: float | None = None,
 ) -> None:
-    """Lease a budget's GPUs and run `python -m module SPEC` there, with an energy recorder.
+    """Lease a budget's GPUs and run a module on SPEC there, with an energy recorder.
 
     There is one process per device. Several processes meet through torch's launcher.
 
@@ -122,7 +122,7 @@ def _run_leased(
 
 
 def _command(module: str, processes: int, spec: Path) -> list[str]:
-    worker = ["-m", module, str(spec)]
+    worker = ["-m", "longwatt.jobs.start", module, str(spec)]
     if processes == 1:  # alone, it needs no launcher, which would take seconds and memory
         return [sys.executable, *worker]
     # Loopback: a job never spans nodes, and a host name need not resolve.

@@ -16,7 +16,7 @@ from typing import Any
 
 from longwatt.disk_space import is_full, said_of_full
 from longwatt.energy.marks import Marker
-from longwatt.jobs import sigterm
+from longwatt.jobs import sigterm, start
 from longwatt.jobs.errors import WorkerError
 from longwatt.processes import lift_memory_limit
 from longwatt.progress import outlast_full_disk
@@ -57,7 +57,8 @@ def die_with_parent(signal_number: int = signal.SIGKILL) -> None:
 
 
 def run_worker(work: Callable[[Spec], None]) -> None:
-    """Run a worker's function on the specification named on the command line."""
+    """Run a worker's function on the specification named on the command line, and end."""
+    start.imported()
     parent = os.getppid()
     die_with_parent()
     if os.getppid() != parent:  # the parent died before the kernel was told
@@ -72,6 +73,7 @@ def run_worker(work: Callable[[Spec], None]) -> None:
         # Reported before this process leaves the others: they would report a lost process first.
         with _processes(spec), _reported(spec):
             work(spec)
+    start.end()
 
 
 @contextlib.contextmanager

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from longwatt import metrics
 from longwatt.metrics.classification import MACRO_F1, labels_sample
@@ -13,6 +12,9 @@ from longwatt.metrics.resampling import Sample
 from longwatt.provenance.artefacts import check_beside, read_from
 from longwatt.provenance.stamps import read_stamp
 from longwatt.tokens.references import EACH
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 EXAMPLE = "example"  # column with the example's id, where each of its references has a row
 # Columns of baselines, by metric.
@@ -65,6 +67,8 @@ def read_examples(path: Path) -> ExampleScores:
     Raises:
         longwatt.provenance.artefacts.Damaged: the file is not what was written with scores.json.
     """
+    import pandas as pd  # which scoring, who only writes this file, does without
+
     check_beside(path.with_name("scores.json"), path)
     words = dict.fromkeys(("id", EXAMPLE, "label", "prediction"), str)
     with read_from(path):

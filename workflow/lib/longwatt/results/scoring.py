@@ -89,7 +89,9 @@ def _score_texts(
     ceiling: Mapping[str, float] | None,
 ) -> tuple[dict[str, Any], Mapping[str, Mapping[str, Any]]]:
     """Score texts. Returns the corpus' facts, and every example's scores and baselines."""
-    references = compared_texts(rows, load_tokenizer(tokenizer), settings)
+    # Whole texts need none, and its library takes longer to load than they take to score.
+    used_tokenizer = None if settings["max_reference_tokens"] is None else load_tokenizer(tokenizer)
+    references = compared_texts(rows, used_tokenizer, settings)
     used = _metrics(settings, references)
     scored = metrics.score_examples(predicted, references, used, settings["text"])
     lead = _lead(settings, rows, references)

@@ -31,7 +31,7 @@ def compared_texts(rows: Any, tokenizer: Tokenizer, comparison: Mapping[str, Any
 
     Args:
         rows: of a split, as `longwatt.tokens.special_tokens.load_split` returns them.
-        tokenizer: the one that made them.
+        tokenizer: the one that made them; None will do for whole texts.
         comparison: as `longwatt.study.settings.COMPARISON_DEFAULTS`: `references` ("best" of an
             example's, or "each") and `max_reference_tokens` (special ones included; None for whole
             texts).

@@ -7,9 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from longwatt.files import read_object
+from longwatt.tokens.stored_rows import StoredRows, read_split
+
 Tokenizer = Any  # transformers.PreTrainedTokenizerFast, which has no types
 Ids = Sequence[int]
 CutPair = tuple[list[int], int]  # ids, and where the second text's segment begins
+ALL_IN_FILES = "TokenizersBackend"  # the class that transformers names for such a tokenizer
 
 
 class TokenizerError(ValueError):
@@ -18,9 +22,20 @@ class TokenizerError(ValueError):
 
 def load_tokenizer(folder: Path | str) -> Tokenizer:
     """Load the fast tokenizer of a folder, never from a hub."""
+    if _names_no_model(Path(folder)):  # what AutoTokenizer would take, without torch
+        from transformers import PreTrainedTokenizerFast
+
+        return PreTrainedTokenizerFast.from_pretrained(str(folder), local_files_only=True)
     from transformers import AutoTokenizer
 
     return AutoTokenizer.from_pretrained(str(folder), local_files_only=True, use_fast=True)
+
+
+def _names_no_model(folder: Path) -> bool:
+    """Return whether a tokenizer's files say all that it is."""
+    said = read_object(folder / "tokenizer_config.json")
+    ours = said.get("tokenizer_class") == ALL_IN_FILES and "auto_map" not in said
+    return ours and not (folder / "config.json").exists()
 
 
 def decode(tokenizer: Tokenizer, rows: Sequence[Ids]) -> list[str]:
@@ -136,11 +151,9 @@ class SpecialTokens:
         return self.pair.cut(first, second, length)
 
 
-def load_split(tokens: Path, split: str, max_examples: int | None) -> Any:
+def load_split(tokens: Path, split: str, max_examples: int | None) -> StoredRows:
     """Load the rows of one split, at most `max_examples`, spread evenly to favour no part."""
-    from datasets import load_from_disk
-
-    rows = load_from_disk(str(tokens))[split]
+    rows = read_split(tokens, split)
     if max_examples is None or max_examples >= len(rows):
         return rows
     return rows.select(evenly_spread(len(rows), max_examples))

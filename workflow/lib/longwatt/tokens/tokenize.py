@@ -19,6 +19,7 @@ from longwatt.provenance.stamps import write_json
 from longwatt.tokens import special_tokens
 from longwatt.tokens.round_trip import RoundTrip, round_trip_notes
 from longwatt.tokens.special_tokens import Ids, SpecialTokens, Tokenizer, TokenizerError, decode
+from longwatt.tokens.stored_rows import read_splits
 
 # Snakemake's file in a folder that a rule declares; its time counts as the folder's.
 SNAKEMAKE_TIMESTAMP = ".snakemake_timestamp"
@@ -81,13 +82,11 @@ def repair_tokens(paths: Mapping[str, str]) -> None:
 
 
 def _is_sound(tokens: Path, report: Path) -> bool:
-    from datasets import load_from_disk
-
     facts = read_artefact(report, shared=True)
     if digests(tokens, tokens.rglob("*.arrow")) != facts.get("sha256"):
         return False
     try:
-        return set(load_from_disk(str(tokens))) == set(facts["input_tokens"])
+        return set(read_splits(tokens)) == set(facts["input_tokens"])
     except Exception:  # whatever a damaged file makes of the library
         return False
 

@@ -33,7 +33,7 @@ from longwatt.jobs.work_folder import (
 )
 from longwatt.jobs.worker import Spec, run_worker
 from longwatt.models import load_family
-from longwatt.models.family import Batch, Family
+from longwatt.models.family import Family
 from longwatt.progress import say
 from longwatt.provenance.artefacts import check_beside, digests, read_artefact
 from longwatt.provenance.stamps import asked_anew, read_stamp, write_json
@@ -44,7 +44,7 @@ from longwatt.tokens.special_tokens import SpecialTokens, load_split, load_token
 from longwatt.tokens.tokenize import repair_tokens
 from longwatt.training.ledger import Ledger, Stopwatch
 from longwatt.training.sampling import LengthGroupedSampler, ShardedBatches, WeightedExamples
-from longwatt.training.trainer import CellTrainer, Schedule
+from longwatt.training.trainer import UNCOUNTED, CellTrainer, Schedule, counts_of
 from longwatt.training.validation import Judge, Validator
 
 HISTORY_COLUMNS = ("step", "epoch", "loss", "learning_rate", "score", "seconds")
@@ -267,9 +267,11 @@ def _model(spec: Spec, family: Family, tokenizer: Any) -> torch.nn.Module:
 
 def _collate(
     family: Family, pad_to: int | None, targets: int | None, micro_batch: WeightedExamples
-) -> Batch:
+) -> dict[str, Any]:
+    """Make a micro-batch with its weight and its counts."""
     examples, weight = micro_batch
-    return {**family.collate(examples, pad_to, targets), "weight": torch.tensor(weight)}
+    batch = family.collate(examples, pad_to, targets)
+    return {**batch, "weight": weight, "counts": counts_of(batch) if weight > 0 else UNCOUNTED}
 
 
 def _validator(
@@ -298,8 +300,8 @@ def _how(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 def _judge(settings: Mapping[str, Any], examples: CellExamples, tokenizer: Any) -> Judge:
     if settings.get("task") == CLASSIFICATION:
-        rows = examples.rows.select_columns(["id", "references"])
-        labels = {row["id"]: row["references"] for row in rows}
+        rows = examples.rows
+        labels = dict(zip(rows["id"], rows["references"], strict=True))
         return Judge(labels, settings["metric"], task=CLASSIFICATION)
     references = compared_texts(examples.rows, tokenizer, settings["comparison"])
     return Judge(references, settings["metric"], settings["comparison"]["text"])

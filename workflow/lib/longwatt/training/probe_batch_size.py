@@ -281,7 +281,7 @@ def _most(spec: Spec) -> int:
     if settings["most"]:
         return int(settings["most"])
     rows = load_split(Path(spec.paths["tokens"]), "train", None)
-    examples = sum(len(references) for references in rows["references"])
+    examples = sum(rows.sizes("references"))
     per_step: int = settings["gradient_accumulation_steps"] * settings["devices"]
     return max(1, min(MOST, examples // per_step))
 

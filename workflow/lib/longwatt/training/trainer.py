@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,9 @@ NOT_THE_DISKS = (ValueError, TypeError, LookupError, AttributeError, AssertionEr
 # Each step that fp16 skips halves the factor of its loss, which starts at 65,536. This many in a
 # row bring it below 0.002.
 MOST_SKIPPED = 25
+# What a ledger counts of a micro-batch.
+COUNTED = ("samples", "input_tokens", "padded_input_tokens", "target_tokens")
+UNCOUNTED = (0, 0, 0, 0)
 # Log entry -> its name in progress lines.
 SHOWN = {"loss": "loss", "learning_rate": "lr", "eval_score": "score", "seconds": "seconds"}
 
@@ -102,6 +106,12 @@ class Schedule(TrainerCallback):  # type: ignore[misc]
         return control
 
 
+def counts_of(batch: Batch) -> tuple[int, ...]:
+    """Count what is COUNTED of a batch, before it lies on a device."""
+    mask, labels = batch["attention_mask"], batch["labels"]
+    return len(mask), int(mask.sum()), mask.numel(), int((labels >= 0).sum())
+
+
 def _outlast_signals(worker: int) -> None:
     """Make a loader's process ignore SIGTERM (the trainer answers it) and end with its parent."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -135,13 +145,22 @@ class CellTrainer(Seq2SeqTrainer):  # type: ignore[misc]
         self.ledger = stopwatch.ledger
         self.work = work
         self.patience = patience
-        # Counted on the device, so that counting never makes it wait.
-        self._counts = torch.zeros(4, dtype=torch.long, device=self.args.device)
+        self._counts = list(UNCOUNTED)
         # Each process goes on with its own sum: a mean of means would end in another last digit.
         mine = self.ledger.pending_losses[distributed.rank()] if self.ledger.pending_losses else 0.0
         self._loss = torch.tensor(mine, device=self.args.device)
         self._skipped = 0
+        # Where micro-batches come from, how many a step has, and those of the next step.
+        self._source: Iterator[Any] = iter(())
+        self._batches, self._ahead = 1, list[Any]()
         schedule.not_finite = self._not_finite
+
+    def train(self, *args: Any, **kwargs: Any) -> Any:
+        """Train, and then let go of the loader, whose processes would go on."""
+        try:
+            return super().train(*args, **kwargs)
+        finally:
+            self._source, self._ahead = iter(()), []
 
     def get_train_dataloader(self) -> DataLoader[Any]:
         """Load this process's micro-batches, since the library's sharding repeats examples."""
@@ -155,21 +174,41 @@ class CellTrainer(Seq2SeqTrainer):  # type: ignore[misc]
             pin_memory=self.args.device.type == "cuda",
         )
 
-    def compute_loss(self, model: Any, inputs: Batch, *rest: Any, **kwargs: Any) -> torch.Tensor:
+    def compute_loss(
+        self, model: Any, inputs: dict[str, Any], *rest: Any, **kwargs: Any
+    ) -> torch.Tensor:
         """Count the examples, and return the family's loss by its weight."""
-        weight = inputs.pop("weight")
-        mask, labels = inputs["attention_mask"], inputs["labels"]
-        rows, padded = torch.tensor(len(mask)), torch.tensor(mask.numel())
-        counts = (rows, mask.sum(), padded, (labels >= 0).sum())
-        found = torch.stack([count.to(self._counts.device) for count in counts])
-        self._counts += found * (weight > 0)
-        return self.family.loss(model, inputs) * weight
+        weight, found = inputs.pop("weight"), inputs.pop("counts")
+        self._counts = [sum(pair) for pair in zip(self._counts, found, strict=True)]
+        loss: torch.Tensor = self.family.loss(model, inputs) * weight
+        return loss
+
+    def floating_point_ops(self, inputs: Any) -> int:
+        """Leave out the library's estimate: it looks through the model at every step."""
+        return 0
 
     def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
         """Make a step, and sum its loss where a checkpoint can keep it."""
         loss: torch.Tensor = super().training_step(*args, **kwargs)
         self._loss += loss
+        if self.accelerator.sync_gradients:
+            self._ahead = self._next_batches()
         return loss
+
+    def get_batch_samples(
+        self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
+    ) -> tuple[list[Any], None]:
+        """Return the micro-batches of a step, which were made during the last one."""
+        if epoch_iterator is not self._source:  # another epoch
+            self._source, self._ahead = epoch_iterator, []
+        self._batches = num_batches
+        ready, self._ahead = self._ahead or self._next_batches(), []
+        return ready, None
+
+    def _next_batches(self) -> list[Any]:
+        # A step's work is queued on its device by then, so a GPU computes meanwhile. A CPU does one
+        # after the other: it only gains by a loader's processes, and only where cores are idle.
+        return list(islice(self._source, self._batches))
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Add the seconds since the first step to every entry, and print progress."""
@@ -300,8 +339,7 @@ class CellTrainer(Seq2SeqTrainer):  # type: ignore[misc]
         """Move the counts and the peak memory of all devices into the ledger."""
         peaks = distributed.gather(torch_device.peak_memory_gib(self.args.device))
         self.ledger.peak_memory_gib = max(self.ledger.peak_memory_gib, *peaks)
-        parts = distributed.gather(self._counts.tolist())
-        self._counts.zero_()
-        names = ("samples", "input_tokens", "padded_input_tokens", "target_tokens")
-        for name, *counts in zip(names, *parts, strict=True):
+        parts = distributed.gather(self._counts)
+        self._counts = list(UNCOUNTED)
+        for name, *counts in zip(COUNTED, *parts, strict=True):
             setattr(self.ledger, name, getattr(self.ledger, name) + sum(counts))
