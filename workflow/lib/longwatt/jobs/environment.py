@@ -15,7 +15,7 @@ import torch
 
 from longwatt.energy.log import append
 from longwatt.files import json_lines
-from longwatt.jobs import distributed, waiting
+from longwatt.jobs import distributed, pinning, waiting
 from longwatt.study.summary_columns import BETWEEN_VALUES
 
 CHANGES_NO_RESULT = "It tells the versions in force, which artefacts record."
@@ -35,6 +35,7 @@ def machine_facts(budget: Mapping[str, Any]) -> dict[str, Any]:
         "processor": processor(),
         "threads": torch.get_num_threads(),  # in each process
         "wait_policy": waiting.described(os.environ),
+        "pinned": pinning.described(os.environ),
         "processes": distributed.world_size(),
         "versions": {
             "python": sys.version.split()[0],
