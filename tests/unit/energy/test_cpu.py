@@ -1,4 +1,4 @@
-"""Machines without a GPU: RAPL, claimed by one job at a time, and CPU time."""
+"""Machines without a GPU: RAPL, of a job that runs alone, and CPU time."""
 
 import os
 import subprocess

@@ -119,22 +119,22 @@ def test_busy_cores_are_those_that_were_not_idle_meanwhile(tmp_path, monkeypatch
         )
 
     (tmp_path / "stat").write_text(times("100 0 0 100", "0 0 50 100"))
-    monkeypatch.setattr(pinning, "TIMES", tmp_path / "stat")
+    monkeypatch.setattr(pinning, "CORE_TIMES", tmp_path / "stat")
     after = times("109 0 0 101", "0 0 51 109")
     monkeypatch.setattr(pinning.time, "sleep", lambda s: (tmp_path / "stat").write_text(after))
     assert pinning._busy_cores() == {0}
-    monkeypatch.setattr(pinning, "TIMES", tmp_path / "none")
+    monkeypatch.setattr(pinning, "CORE_TIMES", tmp_path / "none")
     assert pinning._busy_cores() == set()
 
 
 def test_a_process_says_the_cores_that_it_is_bound_to():
     code = (
         "import os; from longwatt.jobs import pinning; pinning.bind([int(os.environ['CORE'])]); "
-        "print(pinning.described(os.environ), len(os.sched_getaffinity(0)))"
+        "print(pinning.bound_cores(os.environ), len(os.sched_getaffinity(0)))"
     )
     core = CORES[-1]
     for leased, said in ((core, f"{core} 1"), (core + 1, "no 1"), ("", "no 1")):
-        given = {**os.environ, "CORE": str(core), **pinning.environment([leased])}
+        given = {**os.environ, "CORE": str(core), **pinning.core_environment([leased])}
         done = subprocess.run(
             [sys.executable, "-c", code], env=given, capture_output=True, text=True, check=True
         )
@@ -145,4 +145,4 @@ def test_cores_that_are_gone_bind_nothing():
     before = os.sched_getaffinity(0)
     pinning.bind([10**4])
     pinning.bind([])
-    assert os.sched_getaffinity(0) == before and pinning.described({}) == "no"
+    assert os.sched_getaffinity(0) == before and pinning.bound_cores({}) == "no"

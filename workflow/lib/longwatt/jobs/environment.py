@@ -35,7 +35,7 @@ def machine_facts(budget: Mapping[str, Any]) -> dict[str, Any]:
         "processor": processor(),
         "threads": torch.get_num_threads(),  # in each process
         "wait_policy": waiting.described(os.environ),
-        "pinned": pinning.described(os.environ),
+        "pinned": pinning.bound_cores(os.environ),
         "processes": distributed.world_size(),
         "versions": {
             "python": sys.version.split()[0],

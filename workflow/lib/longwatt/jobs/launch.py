@@ -117,7 +117,7 @@ def _run_leased(
     environment = {
         **inherited,
         **lease.environ(),
-        **pinning.environment(cores),
+        **pinning.core_environment(cores),
         "OMP_NUM_THREADS": str(max(1, threads // processes)),
         "TOKENIZERS_PARALLELISM": "false",
         **waiting.thread_environment(inherited),
@@ -150,7 +150,7 @@ def _run(
     processes: int,
     cores: Sequence[int],
 ) -> int:
-    """Run a command to its end under a recorder, on its own cores, and pass on a SIGTERM."""
+    """Run a command on its cores under a recorder, and pass on a SIGTERM."""
     prepare = functools.partial(_prepare_worker, cores)
     if recorder:
         environment = {**environment, **recorder.environ()}
@@ -165,7 +165,7 @@ def _run(
 
 
 def _prepare_worker(cores: Sequence[int]) -> None:
-    """Make a new process die with the job, on its cores, deaf to SIGTERM until it listens."""
+    """Bind a new process to its cores and its job, deaf to SIGTERM at first."""
     die_with_parent()
     pinning.bind(cores)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the job repeats it

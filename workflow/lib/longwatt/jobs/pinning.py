@@ -1,4 +1,4 @@
-"""Give a job on the CPU cores of its own, so that no other job's threads stall its own.
+"""Give a job on the CPU cores of its own, where no other stalls it.
 
 A core is leased as a GPU is (`longwatt.gpus.leases`), so the kernel frees it however its job ends.
 Only the job's workers are bound to their cores. Its recorder and Snakemake stay outside.
@@ -24,7 +24,7 @@ BY_CLUSTER = "cluster"
 BOUND_BY = ("OMP_PROC_BIND", "OMP_PLACES", "GOMP_CPU_AFFINITY", "KMP_AFFINITY")
 TOPOLOGY = Path("/sys/devices/system/cpu")
 QUOTA = Path("/sys/fs/cgroup/cpu.max")  # of a container: microseconds of CPU time in each period
-TIMES = Path("/proc/stat")
+CORE_TIMES = Path("/proc/stat")
 LOOK_S = 0.1  # how long cores are watched before one is chosen
 BUSY_SHARE = 0.5  # from here on a core belongs to somebody who leases none
 IDLE_FIELDS = slice(3, 5)  # of a core's line in /proc/stat: idle and waiting for a disk
@@ -66,20 +66,20 @@ def _leased(threads: int, label: str, say: Callable[[str], None]) -> leases.Leas
 
 
 def bind(cores: Iterable[int]) -> None:
-    """Let this process and its children run on these cores only, if there are any."""
+    """Keep this process and its children on some cores, if there are any."""
     # The cores may have been taken away meanwhile. The result records what holds.
     with contextlib.suppress(OSError):
         if chosen := set(cores):
             os.sched_setaffinity(0, chosen)
 
 
-def environment(cores: Iterable[int]) -> dict[str, str]:
+def core_environment(cores: Iterable[int]) -> dict[str, str]:
     """Return the variable that tells workers the cores that were leased to them."""
     return {CORES_VARIABLE: ",".join(map(str, cores))}
 
 
-def described(given: Mapping[str, str]) -> str:
-    """Name the cores that this process is bound to by a lease, such as `0,1`, or say `no`."""
+def bound_cores(given: Mapping[str, str]) -> str:
+    """Name the leased cores that this process is bound to, or say `no`."""
     leased = given.get(CORES_VARIABLE, "")
     bound = ",".join(map(str, sorted(os.sched_getaffinity(0))))
     return bound if leased == bound else NOT_PINNED
@@ -121,7 +121,7 @@ def _busy_cores() -> set[int]:
 def _core_times() -> dict[int, tuple[int, int]]:
     """Return the ticks of each core since boot, all and idle ones."""
     try:
-        lines = TIMES.read_text(encoding="ascii").splitlines()
+        lines = CORE_TIMES.read_text(encoding="ascii").splitlines()
     except OSError:
         return {}
     rows = [line.split() for line in lines if line.startswith("cpu") and line[3:4].isdigit()]

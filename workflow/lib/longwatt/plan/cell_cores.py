@@ -1,4 +1,4 @@
-"""Decide how many cores each cell on the CPU has, and so how many cells run at once.
+"""Decide the cores of each cell on the CPU, and how many run at once.
 
 All jobs of a study's cells on the CPU have the same number of cores for each process, so that their
 speeds compare. It follows from the study and the machine alone: not from what is downloaded later,
@@ -15,13 +15,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from longwatt.disk_space import GIB
 from longwatt.plan.model_shapes import Shape
 from longwatt.plan.runtimes import RuntimeModel
 from longwatt.plan.work import LARGEST_BATCH
 from longwatt.study import cells as grid
 from longwatt.study.stages import Stages
 
-KEY = "cores_per_cell"  # of config.yaml
+CORES_KEY = "cores_per_cell"  # of config.yaml
 AUTO, ALL = "auto", "all"
 # Tokens of a process's batch times the square of the model's width, up to which a cell has one
 # core for each process. `python -m bench.cells_at_once` measures it: this lies between the demo's
@@ -29,7 +30,6 @@ AUTO, ALL = "auto", "all"
 SMALL_WORK = 2.0e8
 # Up to so many cores all have cells. With more, one stays free for scores, recorders and Snakemake.
 FEW_CORES = 4
-GIB = 2**30
 FLOAT_BYTES = 4
 # Of every parameter in training: weight, gradient and the optimiser's two moments.
 FLOATS_OF_PARAMETERS = 4
@@ -105,7 +105,7 @@ def cell_cores(
     if wanted != AUTO:
         each = cores if wanted == ALL else min(int(wanted), cores)
         at_once = max(1, min(cores // max(each, most), fitting))
-        return CellCores(each, at_once, cores, f"{KEY} is {wanted}")
+        return CellCores(each, at_once, cores, f"{CORES_KEY} is {wanted}")
     large = [name for name, work in works.items() if work.size > SMALL_WORK]
     if metered or large:
         return _one_at_a_time(cores, works, metered, large)
@@ -131,7 +131,7 @@ def _one_at_a_time(
 
 def of_study(stages: Stages, cores: int, metered: bool) -> CellCores:
     """Share cores among a study's cells on the CPU. Arguments are as in `cell_cores`."""
-    wanted = stages.machine.get(KEY, AUTO)
+    wanted = stages.machine.get(CORES_KEY, AUTO)
     return cell_cores(wanted, cores, works_of(stages), machine_memory_gib(), metered)
 
 
@@ -156,7 +156,9 @@ def works_of(stages: Stages) -> dict[str, CellWork]:
 
 
 def work_of(chosen: Mapping[str, Any], shape: Shape) -> CellWork:
-    """Find the work of one cell. A batch of unknown size counts as one that is common.
+    """Find the work of one cell.
+
+    A batch of unknown size counts as one that is common.
 
     Args:
         chosen: as `longwatt.study.settings.finetune_settings`.
@@ -174,7 +176,7 @@ def work_of(chosen: Mapping[str, Any], shape: Shape) -> CellWork:
 
 
 def machine_memory_gib() -> float:
-    """Return the memory of this machine, or of the container that this process runs in."""
+    """Return the memory of this machine, or of this container."""
     whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     try:
         limit = int(MEMORY_LIMIT.read_text(encoding="ascii"))

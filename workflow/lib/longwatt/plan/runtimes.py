@@ -394,7 +394,7 @@ class RuntimeModel:
 
     @cached_property
     def _other_threads(self) -> set[tuple[str, str]]:
-        """Parts of cells on the CPU that were measured with other threads than they will have."""
+        """Parts of cells that were measured with other threads than they will have."""
         found = set()
         for row in self.rows:
             name, point = row.get("cell", ""), row.get("inference", "")

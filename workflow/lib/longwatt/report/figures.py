@@ -256,7 +256,7 @@ def drawn_points(
 
 
 def _threads(rows: pd.DataFrame, column: str) -> frozenset[str]:
-    """Return the threads that a time or speed was measured with on the CPU, as far as known."""
+    """Return the known threads behind a time or speed on the CPU."""
     named = {name.removeprefix(INFERENCE): name for name in machine_columns(column)}
     if column not in TIMED or not {*named.values()} <= {*rows.columns}:
         return frozenset()

@@ -85,7 +85,7 @@ def _was_pinned(cores: str | None) -> str | None:
 
 
 def threads_in_words(row: RecordedRow) -> str:
-    """Write the threads of each process behind a row's speeds, of both parts where they differ."""
+    """Write the threads of each process behind a row's training and inference."""
     training, inference = (row.get(name) for name in ("threads", f"{INFERENCE}threads"))
     both = [plain(value) if is_known(value) else NA for value in (training, inference)]
     return both[0] if both[0] == both[1] else f"{both[0]}, inference {both[1]}"

@@ -20,7 +20,7 @@ from longwatt.freshness import outdated, source_checks
 from longwatt.freshness.in_force import InForce
 from longwatt.gpus import listing
 from longwatt.plan import cell_cores, urgency
-from longwatt.plan.cell_cores import KEY, CellCores
+from longwatt.plan.cell_cores import CORES_KEY, CellCores
 from longwatt.provenance import stamps
 from longwatt.provenance.source_files import KnownDigests
 from longwatt.provenance.stamps import Stage
@@ -127,7 +127,7 @@ class Run:
         return self.threads_for(self.gpus_of_probe(probe))
 
     def threads_for(self, wanted: int, processes: int = 1) -> int:
-        """Return the cores of a job that wants some GPUs, or of so many processes on the CPU.
+        """Return the cores of a job with some GPUs, or of processes on the CPU.
 
         A job with GPUs has an equal share of the cores for each, and one core stays free for
         scoring if there are enough. A job on the CPU has the cores that its study's cells have
@@ -259,7 +259,7 @@ class Run:
         small, shared = self.cell_cores.differing, self.cell_cores
         others = f" and {len(small) - 1} more" if len(small) > 1 else ""
         print(
-            f"{KEY}: {shared.described()}. All cells of a study have as many, so that speeds "
+            f"{CORES_KEY}: {shared.described()}. All cells of a study have as many, so that speeds "
             f"compare; {small[0]}{others} would do with one.",
             file=sys.stderr,
         )
