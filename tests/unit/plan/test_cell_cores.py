@@ -3,11 +3,12 @@
 from dataclasses import replace
 
 import pytest
+from bench import cells_at_once
 
 from longwatt.config.studies import read_study
 from longwatt.plan import cell_cores as rule
 from longwatt.plan.cell_cores import CellWork, cell_cores
-from longwatt.plan.model_shapes import Shape
+from longwatt.plan.model_shapes import Shape, shape_of
 from longwatt.study.checks import checked_stages
 from tests.conftest import ROOT
 from tests.unit.plan.test_plan import grid
@@ -141,3 +142,33 @@ def test_the_parameters_of_a_shape_are_nearly_those_of_the_model():
     # LED-base: 162 million, of which its 16,384 positions and BART's are 13.
     base = Shape(768, 6, 6, 3072, 3072, 50265)
     assert base.parameters == pytest.approx(162e6, rel=0.2)
+
+
+def test_the_measurement_knows_the_work_that_the_rule_goes_by():
+    demo, wide = (cells_at_once.MODELS[name] for name in ("led_tiny", "d256"))
+    for sizes in (demo, wide):
+        shape = shape_of("led", sizes.config)
+        chosen = {
+            "budget": {"gpus": 0, "per_device_batch_size": sizes.examples},
+            "training": {"activation_checkpointing": False},
+            "seq_len": sizes.length,
+        }
+        assert rule.work_of(chosen, shape).size == sizes.work
+    assert demo.work < rule.SMALL_WORK < wide.work
+    assert cells_at_once.shares(6) == [1, 2, 3, 6]
+
+
+@pytest.mark.parametrize(
+    ("small", "large", "met"), [(1.2, 0.9, True), (0.9, 0.9, False), (1.2, 1.1, False)]
+)
+def test_the_rule_is_right_if_it_chose_the_faster_way_of_each_model(small, large, met):
+    found = {}
+    for model, ratio in (("led_tiny", small), ("d256", large)):
+        found[model, "quiet", 1] = [[10.0], [20.0], [5.0]]
+        found[model, "quiet", 2] = [[6 * ratio, 4 * ratio], [10 * ratio] * 2, [50.0, 50.0]]
+        found[model, "busy", 1] = found[model, "busy", 2] = [[1.0]]
+    assert cells_at_once.met(found, 2) is met
+    table = cells_at_once.report(found, 2)
+    row = f"| led_tiny | 3.4e+07 | quiet | 2 x 1 | {1 / (20 * small):.4f} | {small:.3f} | 1.000 |"
+    assert row in table
+    assert "| d256 | 5.4e+08 | busy | 1 x 2 | 1.0000 | 1.000 | 1.000 |" in table
