@@ -23,7 +23,10 @@ ROOMS = (
 )  # fmt: skip
 # Every process of Snakemake imports these, on every node.
 LIGHT = {GROUND, "provenance", "hub", "gpus", "config", "study", "freshness", "startup"}
-LIGHT_FACES = ("datasets", "models", "models.family", "plan.urgency", "jobs.waiting")
+LIGHT_FACES = (
+    "datasets", "models", "models.family", "plan.urgency", "plan.cell_cores", "jobs.waiting",
+    "jobs.pinning", "energy.meters.rapl",
+)  # fmt: skip
 MAY_LOAD_TORCH = {"models", "jobs", "inference", "training"}
 HEAVY = {
     "torch", "transformers", "datasets", "pandas", "numpy", "matplotlib", "seaborn", "tokenizers",

@@ -63,10 +63,23 @@ def test_a_number_of_jobs_makes_no_cluster(project, jobs):
     )
 
 
-def test_trainings_on_the_cpu_take_all_its_cores(project):
+@pytest.mark.parametrize(("each", "threads"), [("auto", "1"), ("all", "2"), ("9", "2")])
+def test_jobs_on_the_cpu_take_the_cores_of_a_cell(project, each, threads):
+    project.edit("config.yaml", "cores_per_cell: auto", f"cores_per_cell: {each}")
     said = project.run("-n", "--quiet", "host")
-    blocks = re.findall(r"rule (finetune|predict):.*?threads: (\d+)", said, flags=re.DOTALL)
-    assert blocks == [(rule, "2") for rule, _ in blocks] and len(blocks) == 4
+    blocks = re.findall(r"^rule (?:finetune|predict):\n((?: .*\n)+)", said, flags=re.MULTILINE)
+    assert len(blocks) == 4 and all("gpu=0, on_cpu=1" in block for block in blocks)
+    found = [re.findall(r"threads: (\d+)", block) or ["1"] for block in blocks]  # one is not said
+    assert found == [[threads]] * 4
+
+
+def test_cores_that_are_no_number_are_refused(project):
+    project.edit("config.yaml", "cores_per_cell: auto", "cores_per_cell: half")
+    said = project.run("-n", ok=False)
+    assert (
+        "cores_per_cell: expected auto, all or a number of cores from 1, but found 'half'" in said
+    )
+    assert "Traceback" not in said
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ from longwatt.jobs import waiting
 from longwatt.layout import escaping
 from longwatt.plan import urgency
 from longwatt.startup import checks as start_checks
-from longwatt.startup import patterns, places, scored
+from longwatt.startup import invocation, patterns, places, scored
 from longwatt.startup.run import Given, Run, partial_settings
 from longwatt.study import checks as study_checks
 from longwatt.study import outputs, report_items
@@ -106,6 +106,12 @@ def gpu_limit():
     return limit
 
 
+def limit_jobs_on_cpu():
+    """Let no more cells on the CPU run at once than their cores and memory allow."""
+    if "on_cpu" not in workflow.resource_settings.resources and RUN.most_on_cpu is not None:
+        workflow.register_resource("on_cpu", RUN.most_on_cpu)
+
+
 def in_report(path, kind, shown):
     """Give a figure or a table its place in the report."""
     return report(
@@ -132,6 +138,7 @@ def tables_in_report(tables):
 
 try:
     GIVEN = given()
+    os.environ.update(invocation.binding_environment(GIVEN.on_cluster))
     if GIVEN.main:
         here = [workflow.basedir, Path.cwd(), sys.executable]
         places.check_paths(here, GIVEN.on_cluster)
@@ -140,6 +147,7 @@ try:
     IN_FORCE = in_force.InForce(STAGES, SCRIPTS, config.get("accept_code", []))
     RUN = Run(IN_FORCE, GIVEN, gpu_limit(), STUDIES, SCHEMAS / "study.schema.json")
     RUN.start()
+    limit_jobs_on_cpu()
 except (StudyError, listing.GpuError, StaleSummary) as error:
     # A wrong setting stops the run with its message, not with a traceback.
     raise WorkflowError(str(error))

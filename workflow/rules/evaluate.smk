@@ -19,6 +19,7 @@ rule predict:
     threads: lambda w: RUN.threads(w.cell)
     resources:
         gpu=lambda w: STAGES.gpus(w.cell),
+        on_cpu=lambda w: RUN.on_cpu(STAGES.gpus(w.cell)),
         nodes=1,
     params:
         settings=lambda w: STAGES.predict(w.cell, w.inference).settings,

@@ -21,6 +21,7 @@ rule record_exits:
     threads: lambda w: RUN.threads(w.cell)
     resources:
         gpu=lambda w: STAGES.gpus(w.cell),
+        on_cpu=lambda w: RUN.on_cpu(STAGES.gpus(w.cell)),
         nodes=1,
     params:
         settings=lambda w: STAGES.record_exits(w.cell).settings,

@@ -19,6 +19,7 @@ rule probe_batch_size:
     threads: lambda w: RUN.threads_of_probe(w.probe)
     resources:
         gpu=lambda w: RUN.gpus_of_probe(w.probe),
+        on_cpu=lambda w: RUN.on_cpu(RUN.gpus_of_probe(w.probe)),
         nodes=1,
     params:
         settings=lambda w: STAGES.probe_batch_size(w.probe).settings,
@@ -47,6 +48,7 @@ rule finetune:
     threads: lambda w: RUN.threads(w.cell)
     resources:
         gpu=lambda w: STAGES.gpus(w.cell),
+        on_cpu=lambda w: RUN.on_cpu(STAGES.gpus(w.cell)),
         nodes=1,
     params:
         settings=lambda w: STAGES.finetune(w.cell).settings,

@@ -1,4 +1,4 @@
-"""Machines without a GPU: RAPL, claimed by one job at a time, and CPU time."""
+"""Machines without a GPU: RAPL, of a job that runs alone, and CPU time."""
 
 import os
 import subprocess
@@ -53,7 +53,7 @@ def test_a_second_job_is_never_billed_for_the_node(powercap):
     first = Rapl()
     second = Rapl()
     assert second.zones == []
-    assert "another metered job of this node is billed for it" in second.reason
+    assert "another metered job of this node runs" in second.reason
     assert first.others_were_refused()
     del first
     third = Rapl()
@@ -84,7 +84,8 @@ def runs(log: Path) -> bool:
     return log.exists() and '"mark":"run"' in log.read_text()
 
 
-def test_packed_jobs_are_billed_once_together(powercap, tmp_path):
+@pytest.mark.parametrize("watts", [None, 10.0])
+def test_of_jobs_at_the_same_time_none_is_billed_for_the_node(powercap, tmp_path, watts):
     jobs = [record(tmp_path / f"{n}.jsonl", "sleep", "4") for n in range(2)]
     for n in range(2):
         wait_for(lambda n=n: runs(tmp_path / f"{n}.jsonl"), "both to run")
@@ -92,12 +93,40 @@ def test_packed_jobs_are_billed_once_together(powercap, tmp_path):
     for zone in ("intel-rapl:0", "intel-rapl:1"):
         powercap.says(zone, 30_001_000)
     assert [job.wait(30) for job in jobs] == [0, 0]
-    found = [summarize_log([tmp_path / f"{n}.jsonl"]) for n in range(2)]
-    found.sort(key=lambda one: one["energy_source"])
-    assert [f["energy_source"] for f in found] == ["none", "rapl"]
-    assert found[1]["energy_j"] == pytest.approx(60) and found[0]["energy_j"] is None
-    assert any("another metered job" in problem for problem in found[0]["problems"])
-    assert any("their share is in it" in problem for problem in found[1]["problems"])
+    found = [summarize_log([tmp_path / f"{n}.jsonl"], watts) for n in range(2)]
+    source = "none" if watts is None else "estimate"
+    assert [(one["energy_source"], one["measured"]) for one in found] == [(source, False)] * 2
+    said = sorted(problem for one in found for problem in one["problems"])
+    assert "another metered job of this node runs" in said[0] and "is left out" in said[1]
+    # Each has slept, whatever the other and the node did.
+    assert all(one["energy_j"] is None if watts is None else one["energy_j"] < 20 for one in found)
+
+
+def test_a_job_killed_beside_another_is_not_billed_for_the_node_either(powercap, tmp_path):
+    first = record(tmp_path / "0.jsonl", "sleep", "60")
+    wait_for(lambda: runs(tmp_path / "0.jsonl"), "it to run")
+    second = record(tmp_path / "1.jsonl", "sleep", "60")
+    wait_for(lambda: "rapl_shared" in (tmp_path / "0.jsonl").read_text(), "it to notice the other")
+    for job in (first, second):
+        job.kill()
+        job.communicate()
+    lines = (tmp_path / "0.jsonl").read_text().splitlines()
+    (tmp_path / "0.jsonl").write_text("\n".join(line for line in lines if '"end"' not in line))
+    found = summarize_log([tmp_path / "0.jsonl"])
+    assert (found["energy_j"], found["energy_source"]) == (None, "none")
+
+
+def test_estimates_of_jobs_at_the_same_time_count_each_its_own_cores(tmp_path, monkeypatch):
+    monkeypatch.setenv("LONGWATT_POWERCAP", str(tmp_path))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    burn = "from time import *\nt = process_time()\nwhile process_time() - t < {}: pass\nsleep(2)"
+    jobs = [
+        record(tmp_path / f"{n}.jsonl", sys.executable, "-c", burn.format(seconds))
+        for n, seconds in enumerate((1, 3))
+    ]
+    assert [job.wait(60) for job in jobs] == [0, 0]
+    joules = [summarize_log([tmp_path / f"{n}.jsonl"], 10.0)["energy_j"] for n in range(2)]
+    assert 9 < joules[0] < 20 and 29 < joules[1] < 42
 
 
 def test_a_job_alone_has_the_node_s_energy_by_phase(powercap, tmp_path):

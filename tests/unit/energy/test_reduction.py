@@ -140,11 +140,16 @@ def test_rapl_is_summed_over_zones_and_through_the_wrap_of_a_counter(reduced):
     assert found["energy_j"] == pytest.approx(15 * 50)
 
 
-def test_rapl_that_others_shared_says_so(reduced):
+@pytest.mark.parametrize("said", [(), {"t": ns(7), "rapl_shared": True}])
+@pytest.mark.parametrize("watts", [None, 10.0])
+def test_rapl_that_others_shared_is_no_job_s_energy_and_says_so(reduced, said, watts):
     rapl = {"zones": ["package-0"], "ranges_uj": [10**12], "reason": None}
-    lines = [*cpu(lambda t: [t * 10**7]), mark(5, "train"), end(20, rapl_shared=True)]
-    said = reduced(header(gpus=0, rapl=rapl), lines)["problems"][0]
-    assert "other metered jobs ran on this node meanwhile" in said
+    ended = end(20, rapl_shared=not said)  # said at the end, or at once by a recorder that died
+    lines = [*cpu(lambda t: [t * 10**7]), *([said] if said else []), mark(5, "train"), ended]
+    found = reduced(header(gpus=0, rapl=rapl), lines, watts=watts)
+    assert "other metered jobs ran on this node meanwhile" in found["problems"][0]
+    expected = (None, "none") if watts is None else (300.0, "estimate")
+    assert (found["energy_j"], found["energy_source"]) == expected and not found["measured"]
 
 
 def test_a_reset_counter_is_bridged_by_the_integral_and_said(reduced):

@@ -545,7 +545,8 @@ def test_the_table_of_exits_has_every_point_and_only_models_with_exits():
     text = {"exit_kind": None, "exit_rule": None}
     last = {**EXIT_ROW, "exit_rule": "last", "exit_value": None, "relative_time": None}
     last["joules_per_example"] = None
-    found = early_exits(summary(EXIT_ROW, last, text), {"ag_news": "AG News"}).to_dict("records")
+    timed = {**EXIT_ROW, "threads": 2, "inference_threads": 2}
+    found = early_exits(summary(timed, last, text), {"ag_news": "AG News"}).to_dict("records")
     wanted = [("AG News", "threshold", "0.9"), ("AG News", "last", "")]
     assert [(r["dataset"], r["rule"], r["value"]) for r in found] == wanted
     assert found[0] == {
@@ -555,6 +556,7 @@ def test_the_table_of_exits_has_every_point_and_only_models_with_exits():
         "macro F1 (%)": "90.0 (88.0 to 92.0)", "mean layers": "6.25",
         "relative time": "0.25 (0.20 to 0.30)", "speed-up": "4.00",
         "speed-up at equal accuracy": "NA", "J/example": "0.500 (estimated)", "ms/example": "10.00",
+        "threads": "2",
     }  # fmt: skip
     assert found[1]["relative time"] == found[1]["speed-up"] == found[1]["J/example"] == "NA"
 

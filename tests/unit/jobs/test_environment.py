@@ -13,7 +13,7 @@ from longwatt.training import finetune
 from tests.tiny_cell import inference_spec, training_spec
 
 CPU = {"gpus": 0}
-FACTS = ("device", "processor", "threads", "wait_policy", "processes", "versions")
+FACTS = ("device", "processor", "threads", "wait_policy", "pinned", "processes", "versions")
 
 
 def test_training_and_inference_record_what_they_ran_on(study, data, tmp_path, monkeypatch):
@@ -26,7 +26,7 @@ def test_training_and_inference_record_what_they_ran_on(study, data, tmp_path, m
     for name in ("training.json", "predict/inference.json"):
         facts = json.loads((tmp_path / name).read_text())
         assert facts["device"] == "cpu" and facts["processes"] == 1
-        assert facts["wait_policy"] == "OMP_WAIT_POLICY=passive"
+        assert facts["wait_policy"] == "OMP_WAIT_POLICY=passive" and facts["pinned"] == "no"
         assert facts["threads"] == torch.get_num_threads() and facts["processor"] == processor()
         assert facts["versions"]["torch"] == torch.__version__
         assert facts["versions"]["python"].startswith("3.")

@@ -14,6 +14,7 @@ import pytest
 from bench.stand_in_gpus import STAND_IN
 
 from longwatt.energy.reduction.reduce import summarize_log
+from longwatt.gpus import leases
 from longwatt.jobs.launch import _end
 from longwatt.jobs.waiting import DECIDED_BY
 from longwatt.processes import RUN_VARIABLE, children, identified, started
@@ -33,6 +34,8 @@ def work(spec):
     os.system(f"echo a child of {rank}")
     waits = {name: value for name, value in os.environ.items() if name in DECIDED_BY}
     print(f"waits {waits}", flush=True)
+    bound = sorted(os.sched_getaffinity(0))
+    print(f"bound to {bound}, leased {os.environ['LONGWATT_CORES']!r}", flush=True)
     open(f"{spec.paths['out']}/pid{rank}", "w").write(str(os.getpid()))
     if spec.settings["then"] == "fail":
         raise ValueError("no luck")
@@ -57,7 +60,7 @@ if __name__ == "__main__":
     run_worker(work)
 """
 JOB = """
-import sys
+import os, sys
 from longwatt.jobs import launch, log
 
 if __name__ == "__main__":
@@ -70,7 +73,8 @@ if __name__ == "__main__":
                 "settings": {"then": then, "budget": {"gpus": count}},
                 "paths": {"out": out}, "identity": {}, "provenance": {},
             },
-            threads=2, work=f"{out}/work", label="cell x", energy_log=f"{out}/energy.jsonl.gz",
+            threads=int(os.environ.get("THREADS", "2")), work=f"{out}/work", label="cell x",
+            energy_log=f"{out}/energy.jsonl.gz",
             wait_s=60 if then == "waits long" else 2,
         )
 """
@@ -87,6 +91,7 @@ def start(tmp_path, monkeypatch):
         "STAND_IN_GPUS": "GPU-a=x,GPU-b=x",
     }
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setenv("LONGWATT_LEASE_DIR", more["LONGWATT_LEASE_DIR"])
 
     def run(count: int, then: str = "end", out: Path = tmp_path) -> subprocess.Popen:
         environment = {**os.environ, **more}
@@ -123,6 +128,34 @@ def test_threads_of_workers_sleep_while_they_wait_unless_the_user_decided(
         monkeypatch.setenv(name, value)
     assert start(0).wait() == 0
     assert f"waits {given or {'GOMP_SPINCOUNT': '10000'}}" in (tmp_path / "job.log").read_text()
+
+
+def test_only_workers_are_bound_to_the_cores_of_their_job(start, tmp_path, monkeypatch):
+    monkeypatch.setenv("THREADS", "1")
+    everywhere = psutil.Process().cpu_affinity()
+    with start(0, "wait") as job:
+        wait_for((tmp_path / "pid0").exists, "the worker")
+        worker = psutil.Process(int((tmp_path / "pid0").read_text()))
+        (core,) = worker.cpu_affinity()
+        others = [job.pid, *(pid for pid in children(job.pid) if pid != worker.pid)]
+        assert len(others) > 1, "the recorder is there"
+        assert all(psutil.Process(pid).cpu_affinity() == everywhere for pid in others)
+        name = f"core-{core}"
+        assert "cell x" in str(leases.holder(name)) and leases.holder("core-999") is None
+        job.kill()
+    assert f"bound to [{core}], leased '{core}'" in (tmp_path / "job.log").read_text()
+    wait_for(lambda: leases.holder(name) is None, "the lease to end with the job")
+
+
+@pytest.mark.parametrize(("count", "given"), [(1, ""), (0, "cluster")])
+def test_jobs_on_gpus_and_on_a_cluster_are_bound_to_nothing(
+    start, tmp_path, monkeypatch, count, given
+):
+    monkeypatch.setenv("LONGWATT_PIN", given)
+    assert start(count).wait() == 0
+    log = (tmp_path / "job.log").read_text()
+    assert f"bound to {psutil.Process().cpu_affinity()}, leased ''" in log
+    assert ("not pinned to cores: LONGWATT_PIN is cluster" in log) == (count == 0)
 
 
 def test_a_job_whose_recorder_cannot_start_goes_on_and_says_so(start, tmp_path):

@@ -13,6 +13,7 @@ from longwatt.config.documents import normalise
 from longwatt.config.errors import StudyError
 from longwatt.config.studies import read_study
 from longwatt.freshness.summary_file import newest_summary
+from longwatt.layout.pages import markdown
 from longwatt.models.parameter_counts import count_or_reason
 from longwatt.plan import makespan
 from longwatt.plan import urgency as plan_urgency
@@ -21,7 +22,7 @@ from longwatt.plan.disk import checkpoint_bytes, parameters_of
 from longwatt.plan.forecast import Powers, jobs
 from longwatt.plan.makespan import Job, schedule
 from longwatt.plan.plan import Bill, PlannedGpus, finished_parts
-from longwatt.plan.report import read_plan, write_plan
+from longwatt.plan.report import facts, plan_page, read_plan, write_plan
 from longwatt.plan.runtimes import RuntimeModel
 from longwatt.provenance.stamps import digest
 from longwatt.study import settings
@@ -253,7 +254,7 @@ def test_jobs_run_in_the_scheduler_s_own_order():
         assert chosen == {(s.job.cell, s.job.part) for s in spans if s.start == moment}
 
 
-def test_a_schedule_holds_gpus_back_and_runs_one_job_at_a_time_on_the_cpu():
+def test_a_schedule_holds_gpus_back_and_runs_so_many_jobs_on_the_cpu():
     def job(
         cell: str, gpus: int, seconds: float, part: str = "finetune", after: str | None = None
     ) -> Job:
@@ -267,7 +268,11 @@ def test_a_schedule_holds_gpus_back_and_runs_one_job_at_a_time_on_the_cpu():
     first = job("late", 2, 3)
     order = [(s.job.part, s.start) for s in schedule([late, first], 2)]
     assert order == [("finetune", 0), ("predict/x", 3)]
-    assert makespan.length(schedule([job("a", 0, 3), job("b", 0, 4), job("c", 1, 6)], 1)) == 7
+    on_cpu = [job("a", 0, 3), job("b", 0, 4), job("c", 1, 6), job("d", 0, 1)]
+    lengths = [makespan.length(schedule(on_cpu, 1, at_once)) for at_once in (1, 2, 3)]
+    assert lengths == [8, 6, 6]
+    ends = {span.job.cell: span.end for span in schedule(on_cpu, 1, 2)}
+    assert ends == {"a": 3, "b": 4, "c": 6, "d": 4}
     with pytest.raises(ValueError, match="wide needs 2 GPUs, but there are 1"):
         schedule([wide], 1)
 
@@ -416,6 +421,27 @@ def test_a_training_that_stopped_early_scales_the_most_by_its_pace():
     slower = plan_urgency.runtimes(checked_stages("s", grid(), {}))
     assert slower.at_most(cell).seconds == pytest.approx(2 * plain.at_most(cell).seconds)
     assert slower.at_most(cell).refined_by == "dataset, model, seq_len and budget"
+
+
+@pytest.mark.parametrize(
+    ("each", "at_once", "watts", "how"),
+    [(1, 4, 12.0, "4 jobs at once"), ("all", 1, 48.0, "one job at a time")],
+)
+def test_a_plan_shares_the_cores_as_a_run_does(
+    study_schema, root, monkeypatch, each, at_once, watts, how
+):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(4)))
+    demo = read_study(root / "studies" / "demo.yaml", study_schema)
+    machine = {"cores_per_cell": each, "watts_per_core": 12.0}
+    plan = plan_of(demo, gpus=0, machine=machine)
+    assert plan.on_cpu == at_once and plan.parts[0].power.watts == watts
+    expected, _ = plan.wall_s
+    alone = sum(part.seconds for part in plan.parts)
+    assert pytest.approx(alone / at_once, rel=0.6 if at_once > 1 else 1e-9) == expected
+    assert facts(plan)["cell_cores"]["at_once"] == at_once
+    page = markdown("t", plan_page(plan))
+    assert how in page and f"cores_per_cell is {each}" in page
+    assert set(plan.runtimes.threads.values()) == {1 if each == 1 else 4}
 
 
 def test_the_newer_summary_counts(tmp_path):

@@ -1,6 +1,7 @@
 """Predicted run times: what makes them longer, and how measured ones refine them."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -308,6 +309,32 @@ def test_results_that_do_not_say_their_path_took_the_stock_one(model):
     assert model.predict(cell(), "finetune").refined_by is None
     entry = {**model.study["models"]["small"], "attention": "stock"}
     assert again(model, small=entry).predict(cell(), "finetune").cells == 1
+
+
+def test_cells_measured_with_other_threads_scale_only_where_there_are_no_others(model):
+    plain = {name: model.modelled(name, "finetune") for name in model.cells}
+    rows = {cell(1024): ("9", "2 / 1"), cell(model="other"): ("3", "2"), cell(seed=2): ("5", "NA")}
+    head = "cell,inference,train_runtime_s,inference_runtime_s,threads,inference_threads"
+    lines = [
+        f"{name},greedy,{float(factor) * plain[name]},{plain[name]},{threads},4"
+        for name, (factor, threads) in rows.items()
+    ]
+    model.summary.write_text("\n".join([head, *lines]) + "\n")
+
+    def found(threads: int | None, left_out: str = ""):
+        known = dict.fromkeys(model.cells, threads) if threads else {}
+        one = replace(model, threads=known, left_out=frozenset([left_out]), _modelled={})
+        told = one.predict(cell(), "finetune")
+        return pytest.approx(told.seconds / plain[cell()]), told.refined_by, told.cells
+
+    nearest = "dataset, model, seq_len and budget"
+    assert (5, nearest, 1) == found(None) == found(2), "unknown threads are no others"
+    assert found(None, cell(seed=2)) == (9, "model and budget", 1)
+    assert found(2, cell(seed=2)) == (3, "study", 1), "less alike, but with as many threads"
+    assert found(1, cell(seed=2)) == (9, "model and budget, with other threads", 1)
+    four = replace(model, threads=dict.fromkeys(model.cells, 4), _modelled={})
+    assert four.predict(cell(), "predict/greedy").refined_by == nearest
+    assert four.at_most(cell()).refined_by is None, "no steps were measured"
 
 
 @pytest.mark.parametrize(

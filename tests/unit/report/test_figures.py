@@ -73,6 +73,27 @@ def test_lengths_stand_at_the_points_and_random_weights_are_named():
     assert "Training time, validations included (s)" in said
 
 
+@pytest.mark.parametrize(
+    ("cost", "counts", "device", "said"),
+    [
+        ("training_time", (1, 1), "cpu", "(s)\nin CPU processes of 1 thread"),
+        ("training_speed", (16, 16), "cpu", "(samples/s)\nin CPU processes of 16 threads"),
+        ("training_speed", (2, 16), "cpu", "(samples/s)\nmeasured with other thread counts: 2, 16"),
+        ("inference_speed", (9, 9), "cpu", "(samples/s)\nin CPU processes of 4 threads"),
+        ("training_time", (8, 8), "H200", "included (s)"),
+        ("training_time", (None, None), "cpu", "included (s)"),
+        ("peak_memory", (8, 8), "cpu", "process (GiB)"),
+    ],
+)
+def test_a_time_on_the_cpu_says_its_threads(cost, counts, device, said):
+    known = {"train_samples_per_second": 5.0, "peak_memory_gib": 1.0, "device": device}
+    known |= {"inference_device": device, "inference_threads": 4}
+    rows = [row(**known, threads=n, seq_len=64 * k) for k, n in enumerate(counts, 1)]
+    figure = accuracy_against(table(*rows), COST_AXES[cost], {})
+    assert figure.axes[0].get_xlabel().endswith(said)
+    plt.close(figure)
+
+
 def test_there_is_a_panel_per_dataset_with_its_own_score():
     rouge = {"score_name": "rouge_geometric_mean", "score_ceiling": None}
     other = row(dataset="aclsum", initialisation="checkpoint", **rouge)

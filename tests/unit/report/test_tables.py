@@ -42,6 +42,12 @@ def test_units_titles_and_random_weights_are_named():
     assert found["training (s)"] == "10.0" and found["training energy (Wh)"] == "NA"
 
 
+def test_threads_stand_beside_every_speed():
+    rows = [row(**ROW, threads=2, inference_threads=n, seq_len=n) for n in (1, 2)]
+    assert readable(table(*rows), {})["threads"].tolist() == ["2, inference 1", "2"]
+    assert readable(table(row(**ROW)), {})["threads"].tolist() == ["NA"]
+
+
 def test_an_interval_is_called_by_its_confidence():
     assert "90 % interval" in readable(table(row(**ROW, score_confidence=0.9)), {}).columns
 

@@ -14,6 +14,7 @@ from longwatt.results.differences import (
     difference_notes,
     machine_of,
     recorded_machine,
+    threads_in_words,
     unlike_machines,
 )
 from longwatt.results.judge_claims import Evidence
@@ -24,6 +25,7 @@ HERE = {
     "device": "H200",
     "processor": "AMD EPYC",
     "threads": 8,
+    "pinned": "yes",
     "wait_policy": "passive",
     "processes": 1,
 }
@@ -57,6 +59,28 @@ def test_a_row_says_its_path_of_attention_and_the_one_that_was_asked_for():
 
 
 @pytest.mark.parametrize(
+    ("cores", "said"),
+    [("0,1", "yes"), ("0 / 3", "yes"), ("no", "no"), ("no / 2", "no / yes"), (None, None)],
+)
+def test_whether_a_job_was_pinned_counts_and_not_to_which_cores(cores, said):
+    artefact = {**HERE, "pinned": cores}
+    assert machine_of(artefact)["pinned"] == said
+    row = recorded_machine(artefact, {"pinned": "7"})
+    assert (row["pinned"], row["inference_pinned"]) == (said, "yes")
+    others = unlike_machines(machine_of({**HERE, "pinned": "7"}), machine_of(artefact))
+    assert others == ("other pinning to cores" if said and "no" in said else None)
+
+
+@pytest.mark.parametrize(
+    ("training", "inference", "said"),
+    [(8, 8.0, "8"), (2.0, 1, "2, inference 1"), (None, math.nan, "NA"), ("8 / 1", 1, None)],
+)
+def test_threads_are_said_once_where_both_parts_had_as_many(training, inference, said):
+    found = threads_in_words({"threads": training, "inference_threads": inference})
+    assert found == (said or "8 / 1, inference 1")
+
+
+@pytest.mark.parametrize(
     ("column", "of"),
     [
         ("train_samples_per_second", ENVIRONMENT),
@@ -84,6 +108,7 @@ def test_what_a_number_was_measured_on_depends_on_the_number(column, of):
         ({"inference_threads": 1}, "joules_per_example", ["other thread counts"]),
         ({"inference_threads": 8.0}, "joules_per_example", []),
         ({"threads": "8 / 1"}, "train_energy_kwh", ["other thread counts"]),
+        ({"pinned": "no"}, "train_energy_kwh", ["other pinning to cores"]),
         ({"wait_policy": "default"}, "train_energy_kwh", ["other wait policies of threads"]),
         ({"device": None}, "train_runtime_s", []),
         ({"device": math.nan}, "train_runtime_s", []),

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from snakemake_interface_scheduler_plugins.registry import SchedulerPluginRegistry
 
+from longwatt.plan import urgency
 from snakemake_scheduler_plugin_longwatt import Scheduler, SchedulerSettings
 from snakemake_scheduler_plugin_longwatt.policy import Need, choose
 
@@ -29,6 +30,19 @@ def test_the_most_urgent_start_and_what_fits_beside_them():
     needs = [need(1, gpu=1), need(9, gpu=4), need(5, gpu=2), need(7, gpu=2), need(4, gpu=1)]
     assert choose(needs, FREE) == [1, 3, 2]
     assert choose(needs, {**FREE, "gpu": 7}) == [1, 3]  # the last one is held for the job of two
+
+
+@pytest.mark.parametrize(("cores", "cells"), [(2, 2), (8, 7)])
+def test_short_jobs_never_wait_behind_cells_on_the_cpu(cores, cells):
+    """A score takes a cell's place on a small machine, and the free core of a larger one."""
+    free = {"_cores": cores, "gpu": 0, "on_cpu": cells}
+    waiting = [need(urgency.of_cell(0, 100.0, trained=False), on_cpu=1)] * 20
+    score = need(urgency.REDUCTION, on_cpu=0)
+    assert len(choose(waiting, free)) == cells
+    chosen = choose([*waiting, score], free)
+    assert chosen[0] == 20 and len(chosen) == 1 + min(cells, cores - 1)
+    running = {"_cores": cores - cells, "gpu": 0, "on_cpu": 0}
+    assert choose([*waiting, score], running) == ([20] if cores > cells else [])
 
 
 def test_free_gpus_are_held_for_a_ready_job_that_needs_more():

@@ -31,13 +31,16 @@ def run_of(tmp_path, monkeypatch) -> Callable[..., Run]:
     monkeypatch.chdir(tmp_path)
     Path("studies").mkdir()
 
-    def make(line: str = "--cores 8", budget: int = 0, limit: int | None = 0, **given) -> Run:
+    def make(
+        line: str = "--cores 8", budget: int | str = 0, limit: int | None = 0, each="all", **given
+    ) -> Run:
         options = vars(parse_args(line.replace("profiles/", f"{ROOT}/profiles/").split())[1])
         known = Given(options=options, main=True, cores=options["cores"] and int(options["cores"]))
         Path("studies/tiny.yaml").write_text(
             TINY_STUDY.replace("cpu: {gpus: 0,", f"cpu: {{gpus: {budget},")
         )
-        stages = checked_stages("tiny", read_study(Path("studies/tiny.yaml"), SCHEMA), {})
+        machine = {"cores_per_cell": each}
+        stages = checked_stages("tiny", read_study(Path("studies/tiny.yaml"), SCHEMA), machine)
         current = InForce(stages, SCRIPTS)
         return Run(current, replace(known, **given), limit, Path("studies"), SCHEMA)
 
@@ -55,7 +58,7 @@ def names(run: Run) -> list[str]:
 @pytest.mark.parametrize(
     ("gpus", "limit", "cores", "expected"),
     [
-        (0, 0, 8, 8),  # on the CPU all: trainings run one at a time
+        (0, 0, 8, 8),  # on the CPU all, as config.yaml has it here
         (0, 4, 8, 8),  # whatever devices there are
         (1, 1, 8, 7),  # one stays free for scoring
         (1, 4, 9, 2),  # an equal share with each
@@ -68,6 +71,58 @@ def test_threads_are_an_equal_share_with_each_device(run_of, gpus, limit, cores,
     run = run_of(budget=gpus, limit=limit, cores=cores)
     assert run.threads(first(run)) == expected
     assert run.stages.gpus(first(run)) == gpus
+
+
+@pytest.mark.parametrize(
+    ("each", "cores", "threads", "at_once"),
+    [
+        ("auto", 1, 1, 1),
+        ("auto", 2, 1, 2),
+        ("auto", 4, 1, 4),  # a score takes the place of a cell for its seconds
+        ("auto", 8, 1, 7),  # one stays free for it
+        ("all", 8, 8, 1),
+        (3, 8, 3, 2),
+        (16, 8, 8, 1),
+    ],
+)
+def test_cells_on_the_cpu_share_its_cores(run_of, monkeypatch, each, cores, threads, at_once):
+    monkeypatch.setattr("longwatt.energy.meters.rapl.can_be_read", lambda: False)
+    run = run_of(each=each, cores=cores)
+    assert {run.threads(name) for name in run.stages.cells} == {threads}
+    assert run.threads_for(0) == threads and run.most_on_cpu == at_once
+    assert (run.on_cpu(0), run.on_cpu(2)) == (1, 0)
+
+
+def test_each_process_of_a_cell_has_a_core(run_of, monkeypatch):
+    monkeypatch.setattr("longwatt.energy.meters.rapl.can_be_read", lambda: False)
+    run = run_of(each="auto", cores=8, budget="0, processes: 2")
+    assert run.threads(first(run)) == 2 and run.most_on_cpu == 3
+    assert run._cell_threads() == dict.fromkeys(run.stages.cells, 1)
+
+
+def test_where_processors_are_metered_cells_run_one_at_a_time(run_of, monkeypatch):
+    monkeypatch.setattr("longwatt.energy.meters.rapl.can_be_read", lambda: True)
+    run = run_of(each="auto")
+    assert run.threads(first(run)) == 8 and run.most_on_cpu == 1
+
+
+@pytest.mark.parametrize(("line", "budget"), [("--executor slurm --jobs 8", 0), ("--cores 8", 1)])
+def test_a_cluster_or_gpus_decide_themselves_how_many_jobs_there_are(run_of, line, budget):
+    run = run_of(line, budget=budget, limit=budget or None, each="auto")
+    assert run.most_on_cpu is None and run._cell_threads() == {}
+
+
+def test_cells_that_have_more_cores_than_they_ask_for_are_named(run_of, monkeypatch, capsys):
+    monkeypatch.setattr("longwatt.energy.meters.rapl.can_be_read", lambda: False)
+    run_of(each="auto").tell_cores()
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr("longwatt.plan.cell_cores.SMALL_WORK", 4 * 32 * 16**2)
+    run = run_of(each="auto")
+    run.tell_cores()
+    said = capsys.readouterr().err
+    short, long = run.stages.cells
+    assert f"8 cores each, one at a time: {long} is large" in said
+    assert f"{short} would do with one" in said
 
 
 def test_a_job_on_the_cpu_leaves_the_shares_of_devices_that_the_study_uses(run_of):
@@ -135,11 +190,11 @@ def test_parts_of_a_cell_share_no_record_of_a_failure(run_of):
     ("line", "expected"),
     [
         ("--cores 2", ["check_budgets", *JOBS, "check_writable", "lower_future_times",
-                       "set_unrecorded_aside", "find_changed", "tell_jobs"]),
-        ("--cores 2 -n",
-         ["check_budgets", *JOBS, "set_unrecorded_aside", "find_changed", "tell_jobs"]),
+                       "set_unrecorded_aside", "find_changed", "tell_jobs", "tell_cores"]),
+        ("--cores 2 -n", ["check_budgets", *JOBS, "set_unrecorded_aside", "find_changed",
+                          "tell_jobs", "tell_cores"]),
         ("--cores 2 --touch", ["check_budgets", *JOBS, "check_writable", "lower_future_times",
-                               "set_unrecorded_aside", "find_changed", "tell_jobs"]),
+                               "set_unrecorded_aside", "find_changed", "tell_jobs", "tell_cores"]),
         ("--report r.html", [*HERE, "set_unrecorded_aside", "tell_jobs", "check_report"]),
         ("--lint", [*HERE, "set_unrecorded_aside", "tell_jobs"]),
         ("plan --cores 1", ["check_against", "check_writable", "lower_future_times",

@@ -131,10 +131,8 @@ class Recorder:
             ended = control.wait(interval * self._random.uniform(*JITTER))
         self._due["slow"], now = 0, self.clock.now_ns()
         self.sample()
-        line = {**ended, "t": now}
-        if self.rapl and self.rapl.zones:
-            line["rapl_shared"] = self.rapl.others_were_refused()
-        self._write(line)
+        shared = {"rapl_shared": self._is_shared()} if self.rapl and self.rapl.zones else {}
+        self._write({**ended, "t": now, **shared})
         self.log.close()
 
     def sample(self) -> None:
@@ -151,6 +149,10 @@ class Recorder:
         self._write(line)
         self._care(start)
 
+    def _is_shared(self) -> bool:
+        """Return whether the counters that are read have counted another metered job."""
+        return bool(self.rapl and self.rapl.zones and self.rapl.others_were_refused())
+
     def _write(self, line: Mapping[str, Any]) -> None:
         # No line means anything before the header, so nothing is written until the disk took it.
         if not self._announced:
@@ -161,7 +163,9 @@ class Recorder:
     def _slow(self) -> dict[str, Any]:
         # No estimate is ever made of a job on GPUs, and its many threads take long to walk.
         if not self.order.gpus:
-            return {"cpu_s": cpu_seconds(self._starter)}
+            # Said at once: a log that ends early must not bill the node to this job alone.
+            shared = {"rapl_shared": True} if self._is_shared() else {}
+            return {"cpu_s": cpu_seconds(self._starter), **shared}
         if not self.metered:
             return {}
         # Counters move while others are read, so that each has its own time beside it.

@@ -24,7 +24,7 @@ import random
 import stat
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -70,7 +70,7 @@ def holder(uuid: str) -> Holder | None:
 
 
 class Lease:
-    """Exclusive use of some GPUs.
+    """Exclusive use of some GPUs, or of other things with names (`take_free`).
 
     It lasts until `close`, the end of a `with` block, or the end of the process. A child that
     inherited a lock's descriptor (fork, or `pass_fds=lease.descriptors`) shares the lease: the GPU
@@ -151,6 +151,33 @@ def lease(
             "GPUs"
         )
     return _Request(lock_folder(), uuids, count, label, _Patience(wait_s, say)).fulfil()
+
+
+def take_free(names: Iterable[str], count: int, label: str = "") -> Lease | None:
+    """Lease the first `count` of some names that are free, or nothing, without waiting.
+
+    Requests never block each other half-way while all that are made together fit: each holds no
+    more than it needs.
+
+    Args:
+        names: of things that are leased as GPUs are, preferred first.
+        count: how many.
+        label: shown to others.
+
+    Raises:
+        GpuError: the folder of the locks is not safe.
+    """
+    folder, locks = lock_folder(), dict[str, int]()
+    with contextlib.ExitStack() as taken:
+        for name in names:
+            if len(locks) < count and (lock := _try_lock(_lock_path(folder, name))) is not None:
+                taken.callback(os.close, lock)
+                _write_record(lock, label)
+                locks[name] = lock
+        if len(locks) < count:
+            return None
+        taken.pop_all()
+    return Lease(locks)
 
 
 class _Patience:

@@ -15,7 +15,7 @@ import torch
 
 from longwatt.energy.log import append
 from longwatt.files import json_lines
-from longwatt.jobs import distributed, waiting
+from longwatt.jobs import distributed, pinning, waiting
 from longwatt.models.family import Family
 from longwatt.progress import say
 from longwatt.study.summary_columns import BETWEEN_VALUES
@@ -37,6 +37,7 @@ def machine_facts(budget: Mapping[str, Any]) -> dict[str, Any]:
         "processor": processor(),
         "threads": torch.get_num_threads(),  # in each process
         "wait_policy": waiting.described(os.environ),
+        "pinned": pinning.bound_cores(os.environ),
         "processes": distributed.world_size(),
         "versions": {
             "python": sys.version.split()[0],

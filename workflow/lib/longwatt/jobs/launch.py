@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import select
@@ -11,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from longwatt.energy.recorder import Order, header
 from longwatt.energy.sidecar import Sidecar, metered
 from longwatt.files import json_lines, read_object
 from longwatt.gpus import leases
-from longwatt.jobs import sigterm, waiting
+from longwatt.jobs import pinning, sigterm, waiting
 from longwatt.jobs.log import JobError
 from longwatt.jobs.sigterm import Stopped
 from longwatt.jobs.worker import ERRORS, LOST_KIND, STOPPED, die_with_parent, error_file
@@ -55,9 +56,10 @@ def run_workers(
     energy_log: str,
     wait_s: float | None = None,
 ) -> None:
-    """Lease a budget's GPUs and run a module on SPEC there, with an energy recorder.
+    """Lease a budget's devices and run a module on SPEC there, with an energy recorder.
 
-    There is one process per device. Several processes meet through torch's launcher.
+    There is one process per device. Several processes meet through torch's launcher. A job on the
+    CPU leases as many cores as it has threads, and runs unpinned where they cannot be had.
 
     Args:
         module: a longwatt module that calls `longwatt.jobs.worker.run_worker`.
@@ -80,21 +82,30 @@ def run_workers(
     count, stamp = spec["settings"]["budget"]["gpus"], spec["provenance"]
     made_by = {name: stamp.get(name) for name in ("settings_digest", "code_digest")}
     with _exclusive(folder / "lock"), contextlib.ExitStack() as until_published:
-        with leases.lease(count, wait_s=wait_s, label=label, say=say) as lease:
+        with (
+            leases.lease(count, wait_s=wait_s, label=label, say=say) as lease,
+            pinning.own_cores(0 if count else threads, label, say) as cores,
+        ):
             # From here on the workers answer a SIGTERM, and their results are published.
             until_published.enter_context(sigterm.deferred())
             facts = {"label": label, "made_by": made_by}
             order = Order(str(next_run(folder)), lease.uuids, facts=facts)
-            _run_leased(module, spec, folder, threads, lease, order)
+            _run_leased(module, spec, folder, threads, lease, cores, order)
         # Once the GPUs are free again: packing days of samples takes a while.
         unwritten = header(order, Clock(), "no energy log of this job could be written")
         publish(runs(folder), Path(energy_log), unwritten)
 
 
 def _run_leased(
-    module: str, spec: Fields, folder: Path, threads: int, lease: leases.Lease, order: Order
+    module: str,
+    spec: Fields,
+    folder: Path,
+    threads: int,
+    lease: leases.Lease,
+    cores: Sequence[int],
+    order: Order,
 ) -> None:
-    """Run and meter the workers on leased GPUs, as `run_workers` says."""
+    """Run and meter the workers on leased GPUs or cores, as `run_workers` says."""
     error = folder / "error.json"
     for path in folder.glob(error_file(error, "*").name):
         path.unlink()
@@ -106,6 +117,7 @@ def _run_leased(
     environment = {
         **inherited,
         **lease.environ(),
+        **pinning.core_environment(cores),
         "OMP_NUM_THREADS": str(max(1, threads // processes)),
         "TOKENIZERS_PARALLELISM": "false",
         **waiting.thread_environment(inherited),
@@ -114,7 +126,8 @@ def _run_leased(
     }
     try:
         with metered(order, say) as recorder:
-            status = _run(_command(module, processes, path), environment, recorder, processes)
+            command = _command(module, processes, path)
+            status = _run(command, environment, recorder, processes, cores)
         if status != 0:
             raise _failure(error, status, processes, kept)
     finally:
@@ -131,13 +144,18 @@ def _command(module: str, processes: int, spec: Path) -> list[str]:
 
 
 def _run(
-    command: list[str], environment: dict[str, str], recorder: Sidecar | None, processes: int
+    command: list[str],
+    environment: dict[str, str],
+    recorder: Sidecar | None,
+    processes: int,
+    cores: Sequence[int],
 ) -> int:
-    """Run a command to its end under a recorder, and pass on a SIGTERM."""
+    """Run a command on its cores under a recorder, and pass on a SIGTERM."""
+    prepare = functools.partial(_prepare_worker, cores)
     if recorder:
         environment = {**environment, **recorder.environ()}
         recorder.mark("idle_before")  # until the worker touches its GPU
-    with subprocess.Popen(command, env=environment, preexec_fn=_prepare_worker) as process:
+    with subprocess.Popen(command, env=environment, preexec_fn=prepare) as process:
         if recorder:
             recorder.watch(process.pid)
         status = _wait(process, processes)
@@ -146,9 +164,10 @@ def _run(
     return status
 
 
-def _prepare_worker() -> None:
-    """Make a new process die with the job, and ignore SIGTERM until its worker listens."""
+def _prepare_worker(cores: Sequence[int]) -> None:
+    """Bind a new process to its cores and its job, deaf to SIGTERM at first."""
     die_with_parent()
+    pinning.bind(cores)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the job repeats it
 
 

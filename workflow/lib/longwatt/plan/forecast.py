@@ -88,7 +88,7 @@ class Powers:
         study: as `longwatt.config.studies.read_study`.
         rows: of the study's summary.
         watts_per_core: as config.yaml declares it; None if it does not.
-        cores: of this machine, which a job on the CPU keeps busy.
+        cores: of a cell on the CPU, which keeps them busy.
     """
 
     study: Mapping[str, Any]

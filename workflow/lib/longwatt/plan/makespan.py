@@ -1,8 +1,8 @@
 """Simulate when a study's jobs start and end on so many GPUs.
 
 The order is that of `longwatt.plan.urgency`. GPUs are held back for the most urgent job that does
-not fit, as the scheduler does. Jobs on the CPU run one at a time. Data are there and starting a job
-takes no time.
+not fit, as the scheduler does. So many jobs on the CPU run at once as have cores. Data are there
+and starting a job takes no time.
 """
 
 from __future__ import annotations
@@ -41,12 +41,13 @@ class Span:
     end: float
 
 
-def schedule(jobs: Sequence[Job], gpus: int) -> list[Span]:
+def schedule(jobs: Sequence[Job], gpus: int, on_cpu: int = 1) -> list[Span]:
     """Simulate every job's span.
 
     Args:
         jobs: those that are still to run; one whose `after` is not among them can start at once.
         gpus: devices there are.
+        on_cpu: most jobs on the CPU at once.
 
     Raises:
         ValueError: a job wants more GPUs than there are.
@@ -56,7 +57,7 @@ def schedule(jobs: Sequence[Job], gpus: int) -> list[Span]:
         raise ValueError(f"{too_many[0].cell} needs {too_many[0].gpus} GPUs, but there are {gpus}")
     waiting = {(job.cell, job.part) for job in jobs}
     followers: dict[tuple[str, str | None], list[Job]] = {}
-    state = _Machine(gpus)
+    state = _Machine(gpus, on_cpu)
     for job in jobs:
         if (job.cell, job.after) in waiting:
             followers.setdefault((job.cell, job.after), []).append(job)
@@ -100,8 +101,8 @@ Queue = list[tuple[int, str, str, Job]]  # a heap, most urgent first; equals by 
 @dataclass
 class _Machine:
     free: int
+    free_on_cpu: int
     now: float = 0.0
-    cpu_is_free: bool = True
     for_gpus: Queue = field(default_factory=list)
     for_cpu: Queue = field(default_factory=list)
     # A heap, in which the number parts equal ends.
@@ -114,17 +115,17 @@ class _Machine:
         heapq.heappush(queue, (-job.priority, job.cell, job.part, job))
 
     def start(self) -> bool:
-        """Start GPU jobs in order while they fit and one on the CPU, if any."""
+        """Start jobs in order while they fit, those with GPUs first."""
         before = len(self.spans)
         while self.for_gpus and self.for_gpus[0][-1].gpus <= self.free:
             self._begin(heapq.heappop(self.for_gpus)[-1])
-        if self.for_cpu and self.cpu_is_free:
+        while self.for_cpu and self.free_on_cpu:
             self._begin(heapq.heappop(self.for_cpu)[-1])
         return len(self.spans) > before
 
     def _begin(self, job: Job) -> None:
         self.free -= job.gpus
-        self.cpu_is_free = self.cpu_is_free and job.gpus > 0
+        self.free_on_cpu -= not job.gpus
         span = Span(job, self.now, self.now + job.seconds)
         heapq.heappush(self.running, (span.end, len(self.spans), job))
         self.spans.append(span)
@@ -136,5 +137,5 @@ class _Machine:
         while self.running and self.running[0][0] <= self.now:
             ended.append(heapq.heappop(self.running)[-1])
         self.free += sum(job.gpus for job in ended)
-        self.cpu_is_free = self.cpu_is_free or any(not job.gpus for job in ended)
+        self.free_on_cpu += sum(not job.gpus for job in ended)
         return ended

@@ -86,6 +86,14 @@ class Shape:
         output = targets * 2 * self.d_model * self.vocabulary
         return self.decoder_layers * (targets * own + memory) + output
 
+    @property
+    def parameters(self) -> int:
+        """Weights of its matrices, without positions, biases and norms."""
+        encoder = 4 * self.d_model**2 + 2 * self.d_model * self.encoder_ffn
+        decoder = 8 * self.d_model**2 + 2 * self.d_model * self.decoder_ffn
+        layers = self.encoder_layers * encoder + self.decoder_layers * decoder
+        return layers + self.vocabulary * self.d_model
+
     def depth(self, rule: Mapping[str, Any] | None) -> float:
         """Assume the share of its layers that a mean example runs through, 0 to 1.
 

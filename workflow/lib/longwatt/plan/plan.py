@@ -16,6 +16,7 @@ from longwatt.config.documents import DEMO
 from longwatt.energy import costs
 from longwatt.freshness.outdated import Counting
 from longwatt.plan import makespan
+from longwatt.plan.cell_cores import CellCores
 from longwatt.plan.disk import Parameters, Share, checkpoint_bytes, disk, parameters_of
 from longwatt.plan.forecast import CellPart, Miss, Powers, foretell, jobs, misses
 from longwatt.plan.makespan import Span
@@ -111,6 +112,8 @@ class Plan:
         finished: (cell, part) of all that need not run any more.
         demo: run times of the embedded study, whose measured cells show how far predictions are
             off; None where it is this one.
+        cell_cores: how cells on the CPU share this machine's cores; None in a study that also uses
+            GPUs.
     """
 
     stages: Stages
@@ -118,6 +121,7 @@ class Plan:
     gpus: PlannedGpus
     finished: frozenset[tuple[str, str]]
     demo: RuntimeModel | None
+    cell_cores: CellCores | None = None
 
     @cached_property
     def prices(self) -> dict[str, Any]:
@@ -127,7 +131,8 @@ class Plan:
     @cached_property
     def parts(self) -> list[CellPart]:
         """All trainings and predictions, and the recordings of exits between them."""
-        cores, per_core = len(os.sched_getaffinity(0)), self.stages.machine.get("watts_per_core")
+        shared, per_core = self.cell_cores, self.stages.machine.get("watts_per_core")
+        cores = shared.each if shared else len(os.sched_getaffinity(0))
         powers = Powers(self.stages.study, self.runtimes.rows, per_core, cores)
         return foretell(self.stages, self.runtimes, self.finished, powers)
 
@@ -136,15 +141,20 @@ class Plan:
         """Parts that are still to run."""
         return [part for part in self.parts if not part.finished]
 
+    @property
+    def on_cpu(self) -> int:
+        """Most jobs on the CPU at once."""
+        return self.cell_cores.at_once if self.cell_cores else 1
+
     @cached_property
     def spans(self) -> list[Span]:
         """Schedule of what is left if every job takes its mean time, ordered by medians."""
-        return makespan.schedule(jobs(self.parts), self.gpus.count)
+        return makespan.schedule(jobs(self.parts), self.gpus.count, self.on_cpu)
 
     @cached_property
     def wall_s(self) -> tuple[float, float]:
         """Seconds until all is done, with mean times and with no training stopping early."""
-        latest = makespan.schedule(jobs(self.parts, at_most=True), self.gpus.count)
+        latest = makespan.schedule(jobs(self.parts, at_most=True), self.gpus.count, self.on_cpu)
         return makespan.length(self.spans), makespan.length(latest)
 
     @cached_property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -10,13 +11,15 @@ from pathlib import Path
 from typing import Any
 
 from longwatt.config.documents import DEMO
+from longwatt.energy.meters import rapl
 from longwatt.files import whole_file
 from longwatt.freshness.summaries import changed_cells
 from longwatt.layout import wording
 from longwatt.layout.pages import Section, Table, markdown
 from longwatt.layout.wording import NA, duration, gib, how_many, number, percent, short
 from longwatt.models.family import FAST, STOCK
-from longwatt.plan import data_sizes, urgency
+from longwatt.plan import cell_cores, data_sizes, urgency
+from longwatt.plan.cell_cores import CellCores
 from longwatt.plan.data_sizes import TOKENS_PER_WORD, Data
 from longwatt.plan.disk import Parameters
 from longwatt.plan.forecast import CellPart, Miss
@@ -83,12 +86,22 @@ def read_plan(settings: Mapping[str, Any], stamps: Mapping[str, Sequence[str]]) 
     gpus = PlannedGpus.of(settings["gpus_given"], settings["gpus_found"], needed)
     other = stages.study_id != DEMO and settings["demo"] is not None
     demo = _runtimes(checked_stages(DEMO, settings["demo"], machine)) if other else None
-    return Plan(stages, _runtimes(stages), gpus, finished_parts(stages, stamps), demo)
+    shared = _shared(stages)
+    return Plan(stages, _runtimes(stages), gpus, finished_parts(stages, stamps), demo, shared)
+
+
+def _shared(stages: Stages) -> CellCores | None:
+    """Share this machine's cores among the cells of a study without GPUs."""
+    if stages.uses_gpus:
+        return None
+    return cell_cores.of_study(stages, len(os.sched_getaffinity(0)), rapl.can_be_read())
 
 
 def _runtimes(stages: Stages) -> RuntimeModel:
     """Foretell run times without results that are there no more."""
-    found = urgency.runtimes(stages)
+    shared = _shared(stages)
+    threads = cell_cores.threads_of(stages, shared) if shared else {}
+    found = urgency.runtimes(stages, threads)
     found.left_out = changed_cells(found.summary, Path(stages.results))
     return found
 
@@ -108,6 +121,7 @@ def facts(plan: Plan) -> dict[str, Any]:
         "stale_parts": plan.stale,
         "parts": len(plan.parts),
         "gpus": asdict(plan.gpus),
+        "cell_cores": plan.cell_cores and asdict(plan.cell_cores),
         "wall_s": expected,
         "wall_s_at_most": most,
         **bills,
@@ -252,7 +266,8 @@ def _pair(value: str, limit: str, unit: str) -> str:
 def _wall(plan: Plan) -> str:
     expected, most = map(duration, plan.wall_s)
     if not plan.gpus.count:
-        return "done in " + _pair(expected, most, ", one job at a time")
+        how = f"{plan.on_cpu} jobs at once" if plan.on_cpu > 1 else "one job at a time"
+        return "done in " + _pair(expected, most, f", {how}")
     where = f" on {how_many(plan.gpus.count, 'GPU')}"
     return f"done in {_pair(expected, most, where)}; GPUs: {plan.gpus.source}"
 
@@ -448,6 +463,8 @@ def _speeds(plan: Plan) -> list[dict[str, str]]:
         rows.append(_fact(f"a GPU in {precision}", rate, "assumed: a data-centre GPU of 2020"))
     if any(not one["gpus"] for one in used):
         rows.append(_fact("the CPU", _rate(CPU_FLOPS, 9, CPU_LAYER_S), "assumed: a few cores"))
+    if plan.cell_cores:
+        rows.append(_fact("cores of a cell", plan.cell_cores.described(), "this machine, if alone"))
     rows += _attentions(plan)
     sources = [part.source for part in plan.parts]
     basis = "; ".join(f"{found} from {source}" for source, found in Counter(sources).items())

@@ -31,6 +31,7 @@ from longwatt.plan.work import Steps, Work, mean_steps, median_steps, most_steps
 from longwatt.study import cells as grid
 from longwatt.study import settings
 from longwatt.study.cells import FINETUNE, PREDICT, RECORD, Cell
+from longwatt.study.summary_columns import INFERENCE
 
 SHORTEST_S = 1e-3  # so that a split of unknown size still gives a ratio
 # Kinds of ratio of measured to modelled seconds beside those of single parts:
@@ -43,6 +44,8 @@ LIKENESS: dict[str, Callable[[Cell], tuple[Any, ...]]] = {
     "model": lambda cell: (cell.model,),
     "study": lambda cell: (),
 }
+UNKNOWN = ("", "NA")  # of a column
+OTHER_THREADS = ", with other threads"  # behind a likeness: how the measured cells differ
 
 
 @dataclass(frozen=True)
@@ -85,7 +88,8 @@ class _Ratios:
         return self.by_cell.get(replace(cell, seed=0), (0.0, 0))
 
 
-Ratios = dict[tuple[str, str, tuple[Any, ...]], _Ratios]  # by kind, likeness and what is alike
+# By kind, likeness, what is alike, and whether they were measured with other threads.
+Ratios = dict[tuple[str, str, tuple[Any, ...], bool], _Ratios]
 
 
 def _most_alike(
@@ -93,12 +97,15 @@ def _most_alike(
 ) -> tuple[float, str | None, int]:
     """Return the mean ratio of the cells most like one, their likeness and their count.
 
-    A speed by one path of attention says nothing of another's.
+    A speed by one path of attention says nothing of another's. Cells that were measured with other
+    threads count only where there are no others.
     """
-    for likeness, of in LIKENESS.items() if ratios else ():
-        mean, count = ratios.get((kind, likeness, (*of(cell), path)), _Ratios()).scale(without)
-        if count:
-            return mean, likeness, count
+    for other_threads, said in ((False, ""), (True, OTHER_THREADS)) if ratios else ():
+        for likeness, of in LIKENESS.items():
+            key = (kind, likeness, (*of(cell), path), other_threads)
+            mean, count = ratios.get(key, _Ratios()).scale(without)
+            if count:
+                return mean, likeness + said, count
     return 1.0, None, 0
 
 
@@ -117,6 +124,8 @@ class RuntimeModel:
         summary: path of the study's summary.csv, or of that of its finished cells.
         points: the inference points of each cell; None if every cell has all of the study.
         left_out: cells whose rows of the summary do not count.
+        threads: threads that each process of a cell on the CPU will have, by cell; none if that is
+            not known.
     """
 
     study: Mapping[str, Any]
@@ -126,6 +135,7 @@ class RuntimeModel:
     summary: Path
     points: Mapping[str, Sequence[str]] | None = None
     left_out: frozenset[str] = frozenset()
+    threads: Mapping[str, int] = field(default_factory=dict)
     _modelled: dict[tuple[Any, ...], float] = field(default_factory=dict, repr=False)
     _settings: dict[tuple[str, ...], dict[str, Any]] = field(default_factory=dict, repr=False)
     _probed: dict[str, int | None] = field(default_factory=dict, repr=False)
@@ -404,20 +414,37 @@ class RuntimeModel:
         ratios: Ratios = defaultdict(_Ratios)
         for (name, part), seconds in self.measured.items():
             ratio = seconds / self.modelled(name, part, self._ran.get((name, part)))
-            self._add(ratios, name, part, ratio)
+            other = (name, part) in self._other_threads
+            self._add(ratios, name, part, ratio, other)
             if part != FINETUNE:
-                self._add(ratios, name, ANY_POINT, ratio)
+                self._add(ratios, name, ANY_POINT, ratio, other)
         for (name, part), seconds in self.measured.items():
             if part == FINETUNE and name in self._trained:
                 made_s = max(SHORTEST_S, self._as_made(name).seconds)
-                self._add(ratios, name, PACE, seconds / made_s)
+                other = (name, part) in self._other_threads
+                self._add(ratios, name, PACE, seconds / made_s, other)
         return ratios
 
-    def _add(self, ratios: Ratios, name: str, part: str, ratio: float) -> None:
+    def _add(
+        self, ratios: Ratios, name: str, part: str, ratio: float, other_threads: bool = False
+    ) -> None:
         for likeness, of in LIKENESS.items():
             cell = self.cells[name]
-            alike = (*of(cell), self.attention(cell))
-            ratios[part, likeness, alike].add(cell, math.log(ratio))
+            key = (part, likeness, (*of(cell), self.attention(cell)), other_threads)
+            ratios[key].add(cell, math.log(ratio))
+
+    @cached_property
+    def _other_threads(self) -> set[tuple[str, str]]:
+        """Parts of cells that were measured with other threads than they will have."""
+        found = set()
+        for row in self.rows:
+            name, point = row.get("cell", ""), row.get("inference", "")
+            wanted = self.threads.get(name)
+            for part, column in ((FINETUNE, "threads"), (PREDICT + point, f"{INFERENCE}threads")):
+                said = row.get(column, "")
+                if wanted and said not in UNKNOWN and positive(said) != wanted:
+                    found.add((name, part))
+        return found
 
     @cached_property
     def _trained(self) -> dict[str, dict[str, str]]:

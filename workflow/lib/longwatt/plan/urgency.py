@@ -17,6 +17,8 @@ job run again.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import cached_property
 
 from longwatt.plan.runtimes import RuntimeModel
@@ -44,23 +46,36 @@ def of_cell(gpus: int, seconds: float, trained: bool) -> int:
     return min(DATA - 1, gpus * KINDS_OF_JOBS + trained * LENGTHS_OF_JOBS + length)
 
 
-def runtimes(stages: Stages) -> RuntimeModel:
-    """Foretell run times of a study, by the summary of earlier runs if any."""
+def runtimes(stages: Stages, threads: Mapping[str, int] | None = None) -> RuntimeModel:
+    """Foretell run times of a study, by the summary of earlier runs if any.
+
+    Args:
+        stages: the study's.
+        threads: as `longwatt.plan.runtimes.RuntimeModel`.
+    """
     points = {name: stages.points(name) for name in stages.cells}
     configs, results = known_configs(stages), stages.results
-    return RuntimeModel.of(stages.study, stages.cells, configs, results, points)
+    model = RuntimeModel.of(stages.study, stages.cells, configs, results, points)
+    return replace(model, threads=threads or {})
 
 
 class Urgency:
-    """Urgency of the jobs of one study's cells."""
+    """Urgency of the jobs of one study's cells.
 
-    def __init__(self, stages: Stages) -> None:
-        self.stages = stages
+    Args:
+        stages: the study's.
+        threads: as `longwatt.plan.runtimes.RuntimeModel`, asked for when it is needed.
+    """
+
+    def __init__(
+        self, stages: Stages, threads: Callable[[], Mapping[str, int]] = dict[str, int]
+    ) -> None:
+        self.stages, self._threads = stages, threads
 
     @cached_property
     def runtimes(self) -> RuntimeModel:
         """Run times of jobs, found out for the first that asks."""
-        return runtimes(self.stages)
+        return runtimes(self.stages, self._threads())
 
     def of(self, name: str, inference: str | None = None) -> int:
         """Return the urgency of a cell's training, or of one of its inference points."""

@@ -10,6 +10,7 @@ import pandas as pd
 from longwatt.energy import flags
 from longwatt.jobs.endings import marked
 from longwatt.layout.wording import beside_energy, number, random_weights, with_interval
+from longwatt.results.differences import threads_in_words
 from longwatt.results.series import records
 from longwatt.study.summary_columns import RELATIVE_TO_BASELINE
 
@@ -87,6 +88,7 @@ def _row(
         + _across(row, "speedup_at_equal_accuracy"),
         "J/example": number(row["joules_per_example"], ".3f") + said,
         "ms/example": number(1000 / speed if speed > 0 else None, ".2f"),
+        "threads": threads_in_words(row),
     }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -21,7 +21,7 @@ from longwatt.layout.drawing import CROSSED, HOLLOW, NO_ENERGY, legend, look
 from longwatt.layout.escaping import in_one_line
 from longwatt.layout.glyphs import drawable
 from longwatt.layout.point_labels import label_ends
-from longwatt.layout.wording import estimated
+from longwatt.layout.wording import estimated, plain
 from longwatt.provenance.stamps import write_json
 from longwatt.report.energy_figures import energy_by_phase
 from longwatt.report.published_figure import beside_published_scores, called
@@ -31,7 +31,12 @@ from longwatt.results.summary import read_summary
 from longwatt.study import published as theirs
 from longwatt.study.published import PublishedPlace
 from longwatt.study.report_items import PUBLISHED_ITEM, shows, split_cost
-from longwatt.study.summary_columns import energy_flags, varies_with_inference
+from longwatt.study.summary_columns import (
+    INFERENCE,
+    energy_flags,
+    machine_columns,
+    varies_with_inference,
+)
 
 FigureStyle = Mapping[str, Any]
 FigureStyles = Mapping[tuple[Any, ...], FigureStyle]  # by series
@@ -65,6 +70,8 @@ class Cost:
     axis: str | None = None
 
 
+# Costs that depend on the threads of a job on the CPU.
+TIMED = ("train_samples_per_second", "inference_samples_per_second", "train_runtime_s")
 NO_GPU = "Not known:\nthese cells ran without a readable GPU."
 _ENERGY: dict[str, Any] = {"source": "train_energy_source", "missing": NO_ENERGY}
 COST_AXES = {
@@ -224,7 +231,7 @@ def drawn_points(
     """Make one row per point of a panel: means over seeds, with an interval.
 
     Returns columns SERIES, seq_len, x, y, low, high, ceiling, published, estimated, diverged,
-    flags, seeds.
+    flags, seeds, threads.
     """
     rows = []
     for keys, group in with_series(panel).groupby([*SERIES, "seq_len"], sort=True):
@@ -242,9 +249,28 @@ def drawn_points(
             "diverged": any_diverged(group),
             "flags": flags.joined_flags(flags.union(group[named])) or "" if named in group else "",
             "seeds": len(group),
+            "threads": _threads(group, cost.column),
         }
         rows.append(row)
     return pd.DataFrame(rows)
+
+
+def _threads(rows: pd.DataFrame, column: str) -> frozenset[str]:
+    """Return the known threads behind a time or speed on the CPU."""
+    named = {name.removeprefix(INFERENCE): name for name in machine_columns(column)}
+    if column not in TIMED or not {*named.values()} <= {*rows.columns}:
+        return frozenset()
+    on_cpu = rows[rows[named["device"]] == "cpu"]
+    return frozenset(map(plain, on_cpu[named["threads"]].dropna()))
+
+
+def threads_below(found: Iterable[frozenset[str]]) -> str:
+    """Say below an axis with how many threads its points were measured on the CPU."""
+    known = sorted(frozenset().union(*found), key=lambda text: (len(text), text))
+    if len(known) > 1:
+        return f"\nmeasured with other thread counts: {', '.join(known)}"
+    noun = "thread" if known == ["1"] else "threads"
+    return f"\nin CPU processes of {known[0]} {noun}" if known else ""
 
 
 def styles_of(table: pd.DataFrame) -> dict[tuple[Any, ...], dict[str, Any]]:
@@ -331,7 +357,7 @@ def _draw_line(axis: Axes, line: pd.DataFrame, style: FigureStyle) -> None:
 def _label(cost: Cost, known: pd.DataFrame) -> str:
     if known.empty:
         return cost.label
-    said = drawing.flagged_in_words(known["flags"])
+    said = threads_below(known["threads"]) + drawing.flagged_in_words(known["flags"])
     if not (word := estimated(known["estimated"])):
         return cost.label + said
     head, _, unit = cost.label.rpartition(" (")

@@ -22,6 +22,7 @@ from longwatt.report.exits_table import early_exits, exit_columns
 from longwatt.report.published_table import published_scores
 from longwatt.report.settings_table import settings_in_force
 from longwatt.results import series as points
+from longwatt.results.differences import threads_in_words
 from longwatt.results.series import SERIES, EnergyUnit, records, with_series
 from longwatt.results.summary import read_summary
 from longwatt.study.report_items import EXITS_TABLE, PUBLISHED_ITEM, TABLE_KINDS
@@ -207,6 +208,7 @@ def _row(
         f"training energy ({unit.name})": _energy(row, "train", unit),
         "training (samples/s)": number(row["train_samples_per_second"]),
         "inference (samples/s)": number(row["inference_samples_per_second"]),
+        "threads": threads_in_words(row),
         "peak memory (GiB)": number(row["peak_memory_gib"], ".2f"),
         "steps": str(row["steps"]),
         "ended by": ending_words(row),

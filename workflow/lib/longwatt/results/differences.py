@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from longwatt.layout.wording import is_known, plain
+from longwatt.jobs.pinning import NOT_PINNED
+from longwatt.layout.wording import NA, is_known, plain
 from longwatt.study import summary_columns
 from longwatt.study.summary_columns import BETWEEN_VALUES, ENVIRONMENT, INFERENCE
 
@@ -18,6 +19,7 @@ MACHINE_FACTS = {
     "device": "other devices",
     "processor": "other processors",
     "threads": "other thread counts",
+    "pinned": "other pinning to cores",
     "wait_policy": "other wait policies of threads",
     "processes": "other numbers of processes",
 }
@@ -35,6 +37,7 @@ PATHS = {
     "inference_attention": "other attention paths in inference",
 }
 LIBRARIES = ("train_libraries", "inference_libraries")
+PINNED = "pinned"
 SHORT_DIGEST = 12  # of a digest
 
 
@@ -47,8 +50,8 @@ def recorded_machine(training: RecordedRow, inference: RecordedRow) -> dict[str,
     """
     identity = training.get("identity") or {}
     return {
-        **{name: training.get(name) for name in ENVIRONMENT},
-        **{f"{INFERENCE}{name}": inference.get(name) for name in ENVIRONMENT},
+        **machine_of(training),
+        **{f"{INFERENCE}{name}": value for name, value in machine_of(inference).items()},
         "attention": training.get("attention"),
         "attention_asked": _asked(training),
         "inference_attention": inference.get("attention"),
@@ -84,7 +87,23 @@ def words_of(column: str) -> str:
 
 def machine_of(artefact: Mapping[str, Any]) -> dict[str, Any]:
     """Return the facts of the machine that an artefact's times and energies come from."""
-    return {name: artefact.get(name) for name in ENVIRONMENT}
+    found = {name: artefact.get(name) for name in ENVIRONMENT}
+    return {**found, PINNED: _was_pinned(found[PINNED])}
+
+
+def _was_pinned(cores: str | None) -> str | None:
+    """Say whether attempts were pinned, whatever their cores (`no`, or such as `0,1 / 2,3`)."""
+    if cores is None:
+        return None
+    each = cores.split(BETWEEN_VALUES)
+    return BETWEEN_VALUES.join(sorted({NOT_PINNED if one == NOT_PINNED else "yes" for one in each}))
+
+
+def threads_in_words(row: RecordedRow) -> str:
+    """Write the threads of each process behind a row's training and inference."""
+    training, inference = (row.get(name) for name in ("threads", f"{INFERENCE}threads"))
+    both = [plain(value) if is_known(value) else NA for value in (training, inference)]
+    return both[0] if both[0] == both[1] else f"{both[0]}, inference {both[1]}"
 
 
 def unlike_machines(one: Mapping[str, Any], other: Mapping[str, Any]) -> str | None:

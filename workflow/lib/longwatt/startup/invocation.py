@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from longwatt.jobs.pinning import BY_CLUSTER, PIN_VARIABLE
 from longwatt.processes import RUN_VARIABLE, identified
 from longwatt.provenance.stamps import ANEW
 
@@ -62,6 +63,11 @@ def only_tells(asked: Mapping[str, Any]) -> bool:
 def on_cluster(asked: Mapping[str, Any]) -> bool:
     """Return whether another scheduler runs the jobs, which knows the GPUs itself."""
     return asked.get("executor") not in (None, "local", "dryrun", "touch")
+
+
+def binding_environment(on_cluster: bool) -> dict[str, str]:
+    """Return the environment that leaves binding to cores to a cluster, or to longwatt itself."""
+    return {PIN_VARIABLE: BY_CLUSTER} if on_cluster else {}
 
 
 def job_environment(asked: Mapping[str, Any]) -> dict[str, str]:

@@ -9,21 +9,24 @@ import os
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 from longwatt.config import documents, errors
 from longwatt.config import studies as config_studies
+from longwatt.energy.meters import rapl
 from longwatt.freshness import outdated, source_checks
 from longwatt.freshness.in_force import InForce
 from longwatt.gpus import listing
-from longwatt.plan import urgency
+from longwatt.plan import cell_cores, urgency
+from longwatt.plan.cell_cores import CORES_KEY, CellCores
 from longwatt.provenance import stamps
 from longwatt.provenance.source_files import KnownDigests
 from longwatt.provenance.stamps import Stage
 from longwatt.startup import checks, clock, invocation
 from longwatt.study import report_settings
+from longwatt.study.cells import device_count
 from longwatt.study.stages import Stages
 
 # CPU cores for each GPU on a cluster, where the profile says nothing: its process, data, recorder.
@@ -91,7 +94,7 @@ class Run:
         self.given, self.limit = given, limit
         self.studies, self.schema = studies, schema
         self.awaited: list[str] = []
-        self._urgency = urgency.Urgency(self.stages)
+        self._urgency = urgency.Urgency(self.stages, self._cell_threads)
         self._cores_per_gpu = given.cores_per_gpu()
         self._changed: Mapping[str, list[str]] = {}  # files by artefact, in a dry run
 
@@ -116,20 +119,20 @@ class Run:
 
     def threads(self, name: str) -> int:
         """Return the cores of a cell's jobs."""
-        return self.threads_for(self.stages.gpus(name))
+        budget = self.stages.study["budgets"][self.stages.cell(name).budget]
+        return self.threads_for(int(budget["gpus"]), device_count(budget))
 
     def threads_of_probe(self, probe: str) -> int:
-        """Return the cores of a probe."""
+        """Return the cores of a probe, which is one process."""
         return self.threads_for(self.gpus_of_probe(probe))
 
-    def threads_for(self, wanted: int) -> int:
-        """Return the cores of a job that wants some GPUs.
+    def threads_for(self, wanted: int, processes: int = 1) -> int:
+        """Return the cores of a job with some GPUs, or of processes on the CPU.
 
-        The job has an equal share of the cores for each GPU, and one core stays free for scoring if
-        there are enough. A job on the CPU takes all cores, so that trainings run one at a time and
-        timings mean something. In a study that also uses GPUs it takes what their shares leave. On
-        a cluster a job takes the cores that go with its GPUs, and a job on the CPU those of one
-        GPU.
+        A job with GPUs has an equal share of the cores for each, and one core stays free for
+        scoring if there are enough. A job on the CPU has the cores that its study's cells have
+        (`cell_cores`). In a study that also uses GPUs it takes what their shares leave. On a
+        cluster a job takes the cores that go with its GPUs, and a job on the CPU those of one GPU.
         """
         if self.given.on_cluster:
             return self._cores_per_gpu * max(1, wanted)
@@ -137,7 +140,29 @@ class Run:
         share = max(1, (cores - 1) // max(wanted, limit, 1))
         if wanted:
             return wanted * share
-        return max(1, cores - limit * share) if self.stages.uses_gpus else cores
+        if self.stages.uses_gpus:
+            return max(1, cores - limit * share)
+        return self.cell_cores.of(processes)
+
+    @cached_property
+    def cell_cores(self) -> CellCores:
+        """How the cells on the CPU share this machine's cores."""
+        return cell_cores.of_study(self.stages, self.given.cores or 1, rapl.can_be_read())
+
+    def on_cpu(self, gpus: int) -> int:
+        """Return a job's share of the limit of jobs on the CPU at once (`most_on_cpu`)."""
+        return int(not gpus)
+
+    @property
+    def most_on_cpu(self) -> int | None:
+        """Most jobs of cells on the CPU at once, None where their cores alone decide."""
+        alone = not (self.given.on_cluster or self.stages.uses_gpus)
+        return self.cell_cores.at_once if alone else None
+
+    def _cell_threads(self) -> dict[str, int]:
+        """Return the threads of each process by cell, in a study without GPUs."""
+        known = self.most_on_cpu is not None
+        return cell_cores.threads_of(self.stages, self.cell_cores) if known else {}
 
     def priority(self, name: str, inference: str | None = None) -> int:
         """Return how urgent a cell's training is, or one of its inference points."""
@@ -181,6 +206,7 @@ class Run:
             (True, self.set_unrecorded_aside),
             (fetches, self.find_changed),
             (True, self.tell_jobs),
+            (fetches, self.tell_cores),
             (invocation.reports_only(options), partial(checks.check_report, self.current)),
         ]
         return [step for wanted, step in steps if wanted]
@@ -225,6 +251,18 @@ class Run:
     def tell_jobs(self) -> None:
         """Put into the environment what jobs must know of Snakemake's options."""
         os.environ.update(invocation.job_environment(self.given.options))
+
+    def tell_cores(self) -> None:
+        """Name the cells that have more cores than their own work would ask for."""
+        if self.most_on_cpu is None or not self.cell_cores.differing:
+            return
+        small, shared = self.cell_cores.differing, self.cell_cores
+        others = f" and {len(small) - 1} more" if len(small) > 1 else ""
+        print(
+            f"{CORES_KEY}: {shared.described()}. All cells of a study have as many, so that speeds "
+            f"compare; {small[0]}{others} would do with one.",
+            file=sys.stderr,
+        )
 
     # Settings of rules that run whenever they are asked for.
 

@@ -34,7 +34,7 @@ SCORE_COLUMNS = (
     "macro_f1_ci_low", "macro_f1_ci_high", "majority",
 )  # fmt: skip
 # The machine behind times and energies of a training and, after INFERENCE, of an inference.
-ENVIRONMENT = ("device", "processor", "threads", "wait_policy", "processes")
+ENVIRONMENT = ("device", "processor", "threads", "pinned", "wait_policy", "processes")
 INFERENCE = "inference_"
 # All that a row was made with and measured on.
 RECORDED = (

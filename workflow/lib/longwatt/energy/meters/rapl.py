@@ -1,7 +1,7 @@
 """RAPL: the energy counters of a node's processors.
 
-They count the whole node, so one metered job at a time is billed for them. See
-https://www.kernel.org/doc/html/latest/power/powercap/powercap.html.
+They count the whole node, so they are billed to a metered job that runs alone, and to none of
+several. See https://www.kernel.org/doc/html/latest/power/powercap/powercap.html.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ POWERCAP = "/sys/class/powercap"
 
 
 class Rapl:
-    """Processor packages and their memory, claimed by one job of this user at a time.
+    """Processor packages and their memory, read by one job of this user at a time.
 
     Attributes:
         zones: name of each counter that is read; empty where none can be.
@@ -46,7 +46,7 @@ class Rapl:
             return None
 
     def others_were_refused(self) -> bool:
-        """Return whether another metered job ran meanwhile, so that its share is counted too."""
+        """Return whether another metered job ran meanwhile, whose share is counted too."""
         if self._began_beside_others:
             return True
         try:
@@ -56,7 +56,7 @@ class Rapl:
         return boot == boot_id() and int(moment) >= self._since
 
     def _claim_and_open(self) -> None:
-        readable = [zone for zone in _zones() if _readable(zone / "energy_uj")]
+        readable = _readable_zones()
         if not readable:
             why = "root only since Linux 5.10, absent on most virtual machines"
             self.reason = f"no RAPL counter can be read here ({why})"
@@ -73,14 +73,22 @@ class Rapl:
         if not try_lock(self._lock):
             try_lock(self._beside, fcntl.LOCK_SH)  # for as long as this job runs
             self._others.write_text(f"{boot_id()} {time.monotonic_ns()}", encoding="ascii")
-            shared = "another metered job of this node is billed for it"
-            self.reason = f"RAPL counts the whole node, and {shared}"
+            self.reason = "RAPL counts the whole node, and another metered job of this node runs"
             return
         self._began_beside_others = not try_lock(self._beside)
         fcntl.flock(self._beside, fcntl.LOCK_UN)
         self._files = [zone / "energy_uj" for zone in readable]
         self.zones = [f"{zone.name} {_text(zone / 'name')}" for zone in readable]
         self.ranges_uj = [int(_text(zone / "max_energy_range_uj") or 2**32) for zone in readable]
+
+
+def can_be_read() -> bool:
+    """Return whether this process can read a processor's counter."""
+    return bool(_readable_zones())
+
+
+def _readable_zones() -> list[Path]:
+    return [zone for zone in _zones() if _readable(zone / "energy_uj")]
 
 
 def _zones() -> list[Path]:

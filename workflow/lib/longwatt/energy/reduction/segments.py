@@ -72,6 +72,8 @@ class Segment:
         end: how the job ended, as the recorder wrote it; None if it could not.
         length_s: from the header to the last line.
         excluded: stretches that another segment has measured on the same meter; they count there.
+        shared: whether other metered jobs ran on the node meanwhile, so that its processors'
+            counters are not this job's.
     """
 
     number: int
@@ -80,6 +82,7 @@ class Segment:
     end: Mapping[str, Any] | None = None
     length_s: float = 0.0
     excluded: list[tuple[float, float]] = field(default_factory=list)
+    shared: bool = False
     series: dict[tuple[str, str], Series] = field(default_factory=dict)
 
     @property
@@ -253,6 +256,7 @@ class _Draft:
         self._uuids = [gpu["uuid"] for gpu in header["gpus"]]
         self._rapl: list[int] | None = None
         self._rapl_j = 0.0
+        self._shared = False
         self._strangers = 0
         self._lost: dict[str, int] = {}
         self._said: list[str] = []
@@ -269,6 +273,7 @@ class _Draft:
             self._strangers += 1
             return
         self._last = max(self._last, line["t"])
+        self._shared = self._shared or bool(line.get("rapl_shared"))
         if "mark" in line:
             self._marks.append(self._mark(line))
         elif "end" in line:
@@ -283,6 +288,7 @@ class _Draft:
             marks=sorted(self._marks, key=lambda mark: mark.time),
             end=self._end,
             length_s=self._seconds(self._last),
+            shared=self._shared,
             series={
                 key: Series(np.frombuffer(times), np.frombuffer(values))
                 for key, (times, values) in self._columns.items()
@@ -313,10 +319,10 @@ class _Draft:
                 yield f"{name}: {gpu['uuid']} was not metered: {gpu['refused']}"
         if not self._uuids and (self.header.get("rapl") or {}).get("reason"):
             yield f"{name}: {self.header['rapl']['reason']}"
-        if self._end and self._end.get("rapl_shared"):
+        if self._shared:
             yield (
                 f"{name}: other metered jobs ran on this node meanwhile; RAPL counts the node, so "
-                "their share is in it"
+                "what it counted is none of them's alone and is left out"
             )
 
     def _mark(self, line: Mapping[str, Any]) -> Mark:

@@ -104,8 +104,8 @@ class MeteredDevice:
     @cached_property
     def counter(self) -> Series:
         """Joules: the recorder's readings and those at the marks, in order of time."""
-        if not self.gpu:
-            return self.segment.of("rapl_j")
+        if not self.gpu:  # of a node that several jobs shared, no job's
+            return EMPTY if self.segment.shared else self.segment.of("rapl_j")
         own = self.segment.of("counter_j", self.gpu)
         marks = [mark for mark in self.segment.marks if self.gpu in mark.counters_j]
         times = np.concatenate([own.times, [mark.time for mark in marks]])

@@ -1,0 +1,185 @@
+"""Decide the cores of each cell on the CPU, and how many run at once.
+
+All jobs of a study's cells on the CPU have the same number of cores for each process, so that their
+speeds compare. It follows from the study and the machine alone: not from what is downloaded later,
+nor from how many cells there are, or a study that goes on would measure with other threads.
+
+Read at parse time: the standard library only.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from longwatt.disk_space import GIB
+from longwatt.plan.model_shapes import Shape
+from longwatt.plan.runtimes import RuntimeModel
+from longwatt.plan.work import LARGEST_BATCH
+from longwatt.study import cells as grid
+from longwatt.study.stages import Stages
+
+CORES_KEY = "cores_per_cell"  # of config.yaml
+AUTO, ALL = "auto", "all"
+# Tokens of a process's batch times the square of the model's width, up to which a cell has one
+# core for each process. `python -m bench.cells_at_once` measures it: this lies between the demo's
+# largest cell (6.7e7) and a width of 256 with 8,192 tokens (5.4e8).
+SMALL_WORK = 2.0e8
+# Up to so many cores all have cells. With more, one stays free for scores, recorders and Snakemake.
+FEW_CORES = 4
+FLOAT_BYTES = 4
+# Of every parameter in training: weight, gradient and the optimiser's two moments.
+FLOATS_OF_PARAMETERS = 4
+# What a layer keeps of each token for its backward pass: so many times the width of the model, and
+# of its feed-forward block. The leanest attention that was measured keeps 23 KB at a width of 256.
+WIDTHS_KEPT, FFNS_KEPT = 12, 2
+LIBRARIES_GIB = 0.3  # of a process that has loaded torch and transformers
+MEMORY_LIMIT = Path("/sys/fs/cgroup/memory.max")  # of a container, in bytes
+
+
+@dataclass(frozen=True)
+class CellWork:
+    """The work of a cell as far as its study says it.
+
+    Attributes:
+        size: tokens of a process's batch times the square of the model's width.
+        least_gib: memory that its processes take at the very least.
+        processes: how many share its batch.
+    """
+
+    size: float
+    least_gib: float
+    processes: int
+
+
+@dataclass(frozen=True)
+class CellCores:
+    """The cores of each cell on the CPU.
+
+    Attributes:
+        each: cores of a cell; one of more processes has a core for each.
+        at_once: most cells that run at once.
+        cores: of the machine, as far as it may be used.
+        reason: why, as a clause.
+        differing: the cells that would have one core if they were alone, where others need all.
+    """
+
+    each: int
+    at_once: int
+    cores: int
+    reason: str
+    differing: tuple[str, ...] = ()
+
+    def of(self, processes: int) -> int:
+        """Return the cores of a cell of so many processes."""
+        return min(self.cores, max(self.each, processes))
+
+    def threads(self, processes: int) -> int:
+        """Return the threads of each process of a cell of so many."""
+        return max(1, self.of(processes) // processes)
+
+    def described(self) -> str:
+        """Say the cores of a cell and how many run at once."""
+        noun = "core" if self.each == 1 else "cores"
+        many = f"{self.at_once} at once" if self.at_once > 1 else "one at a time"
+        return f"cells on the CPU have {self.each} {noun} each, {many}: {self.reason}"
+
+
+def cell_cores(
+    wanted: int | str, cores: int, works: Mapping[str, CellWork], memory_gib: float, metered: bool
+) -> CellCores:
+    """Share the cores of a machine among the cells on its CPU.
+
+    Args:
+        wanted: `cores_per_cell` of config.yaml.
+        cores: that may be used.
+        works: of each cell on the CPU.
+        memory_gib: of the machine.
+        metered: whether the processors' energy can be measured, which counts the whole node.
+    """
+    most = max((work.processes for work in works.values()), default=1)
+    fitting = int(memory_gib // max((work.least_gib for work in works.values()), default=1.0))
+    if wanted != AUTO:
+        each = cores if wanted == ALL else min(int(wanted), cores)
+        at_once = max(1, min(cores // max(each, most), fitting))
+        return CellCores(each, at_once, cores, f"{CORES_KEY} is {wanted}")
+    large = [name for name, work in works.items() if work.size > SMALL_WORK]
+    if metered or large:
+        return _one_at_a_time(cores, works, metered, large)
+    usable = cores - 1 if cores > FEW_CORES else cores
+    room, at_once = max(1, usable // most), max(1, fitting)
+    if at_once >= room:
+        return CellCores(1, room, cores, "work so small is split among threads at a loss")
+    fit = f"the memory of {memory_gib:.3g} GiB holds no more at once"
+    return CellCores(usable // at_once, at_once, cores, fit)
+
+
+def _one_at_a_time(
+    cores: int, works: Mapping[str, CellWork], metered: bool, large: list[str]
+) -> CellCores:
+    """Give each cell all cores, and say why."""
+    if metered:
+        return CellCores(cores, 1, cores, "the processors' energy is measured, of the whole node")
+    others = f" and {len(large) - 1} more" if len(large) > 1 else ""
+    small = tuple(name for name in works if name not in large)
+    are = "are" if len(large) > 1 else "is"
+    return CellCores(cores, 1, cores, f"{large[0]}{others} {are} large", small)
+
+
+def of_study(stages: Stages, cores: int, metered: bool) -> CellCores:
+    """Share cores among a study's cells on the CPU. Arguments are as in `cell_cores`."""
+    wanted = stages.machine.get(CORES_KEY, AUTO)
+    return cell_cores(wanted, cores, works_of(stages), machine_memory_gib(), metered)
+
+
+def threads_of(stages: Stages, shared: CellCores) -> dict[str, int]:
+    """Return the threads of each process of a study's cells on the CPU, by cell."""
+    budgets = {name: stages.study["budgets"][cell.budget] for name, cell in stages.cells.items()}
+    return {
+        name: shared.threads(grid.device_count(budget))
+        for name, budget in budgets.items()
+        if not budget["gpus"]
+    }
+
+
+def works_of(stages: Stages) -> dict[str, CellWork]:
+    """Find the work of every cell on the CPU."""
+    shapes = RuntimeModel(stages.study, stages.cells, {}, {}, Path()).shapes
+    on_cpu = {name: cell for name, cell in stages.cells.items() if not stages.gpus(name)}
+    return {
+        name: work_of(stages.finetune(name).settings, shapes[cell.model])
+        for name, cell in on_cpu.items()
+    }
+
+
+def work_of(chosen: Mapping[str, Any], shape: Shape) -> CellWork:
+    """Find the work of one cell.
+
+    A batch of unknown size counts as one that is common.
+
+    Args:
+        chosen: as `longwatt.study.settings.finetune_settings`.
+        shape: of its model, as far as the study says it.
+    """
+    budget, training = chosen["budget"], chosen["training"]
+    given = budget["per_device_batch_size"]
+    tokens = chosen["seq_len"] * (LARGEST_BATCH if given == grid.LARGEST else int(given))
+    kept = WIDTHS_KEPT * shape.d_model + FFNS_KEPT * shape.encoder_ffn
+    kept = shape.d_model if training["activation_checkpointing"] else kept
+    floats = FLOATS_OF_PARAMETERS * shape.parameters + tokens * shape.encoder_layers * kept
+    processes = grid.device_count(budget)
+    each_gib = LIBRARIES_GIB + FLOAT_BYTES * floats / GIB
+    return CellWork(float(tokens * shape.d_model**2), processes * each_gib, processes)
+
+
+def machine_memory_gib() -> float:
+    """Return the memory of this machine, or of this container."""
+    whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    try:
+        limit = int(MEMORY_LIMIT.read_text(encoding="ascii"))
+    except (OSError, ValueError):  # `max` is no limit
+        limit = whole
+    return min(whole, limit) / GIB
