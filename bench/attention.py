@@ -161,7 +161,9 @@ class Work:
         """
         path, encoder = _part("path"), _part(self.case.family)
         made = path.FastPath(self.model, encoder.encode, self.case.family == BIGBIRD)
-        reason = path.refusal(self.model.config) or path.refusal_on(self.device, self.model)
+        reason = path.configuration_refusal(self.model.config) or path.refusal_on(
+            self.device, self.model
+        )
         if reason:
             raise NotThere(reason)
         made.attach()

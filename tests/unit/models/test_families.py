@@ -56,10 +56,10 @@ def tokenizer(tmp_path_factory):
     return load_tokenizer(data / "bpe")
 
 
-def build(tokenizer, family, config, checkpoint: Path | None = None, seq_len: int = 64):
+def build(tokenizer, family, config, checkpoint: Path | None = None, seq_len: int = 64, **entry):
     torch.manual_seed(0)
     made = load_family(family)
-    return made, made.build({"config": config}, tokenizer, checkpoint, seq_len, 8).eval()
+    return made, made.build({"config": config, **entry}, tokenizer, checkpoint, seq_len, 8).eval()
 
 
 def test_families_are_found_by_their_modules():
@@ -210,7 +210,7 @@ def test_a_model_without_positions_takes_any_length():
 
 
 def seen_lengths(model, family, examples) -> list[tuple[str, int]]:
-    """(attention, input length) of every batch that the encoder sees."""
+    """(attention, input length) of every batch that the encoder sees, on the stock path."""
     seen = []
     encoder = model.get_encoder()
 
@@ -228,7 +228,8 @@ def seen_lengths(model, family, examples) -> list[tuple[str, int]]:
     ("seq_len", "kind"), [(28, "original_full"), (29, "block_sparse"), (64, "block_sparse")]
 )
 def test_a_cells_length_decides_its_regime_and_no_batch_changes_it(tokenizer, seq_len, kind):
-    family, model = build(tokenizer, "bigbird_pegasus", BIGBIRD, seq_len=seq_len)
+    stock = {"attention": "stock"}
+    family, model = build(tokenizer, "bigbird_pegasus", BIGBIRD, seq_len=seq_len, **stock)
     cut = replace(LONG, input_ids=LONG.input_ids[:seq_len])
     seen = seen_lengths(model, family, [cut, SHORT, cut])
     assert {found for found, _ in seen} == {kind}
@@ -254,7 +255,23 @@ def test_a_regime_survives_its_folder(tokenizer, seq_len, tmp_path):
     model.save_pretrained(tmp_path)
     _, loaded = build(tokenizer, "bigbird_pegasus", None, tmp_path, seq_len)
     assert loaded.get_encoder().attention_type == model.get_encoder().attention_type
-    assert torch.equal(loaded(**batch).logits, model(**batch).logits)
+    stock = type(model).forward
+    assert torch.equal(stock(loaded, **batch).logits, stock(model, **batch).logits)
+    assert torch.equal(loaded(**batch).loss, model(**batch).loss)
+
+
+@pytest.mark.parametrize("seq_len", [28, 29, 64])
+def test_no_batch_changes_a_regime_on_the_fast_path(tokenizer, seq_len):
+    family, model = build(tokenizer, "bigbird_pegasus", BIGBIRD, seq_len=seq_len)
+    cut, regime = replace(LONG, input_ids=LONG.input_ids[:seq_len]), family.regime
+    before = model.get_encoder().attention_type
+    first, _, last = (
+        family.predict(model, family.collate([one], None, None), GENERATED)
+        for one in (cut, SHORT, cut)
+    )
+    assert family.attention == "fast" and first == last
+    assert model.get_encoder().attention_type == before
+    assert regime(model.config.to_dict(), seq_len) == regime(BIGBIRD, seq_len)
 
 
 def test_full_attention_may_be_asked_for_at_any_length(tokenizer):

@@ -40,7 +40,7 @@ NOT_THE_DISKS = (ValueError, TypeError, LookupError, AttributeError, AssertionEr
 # row bring it below 0.002.
 MOST_SKIPPED = 25
 # What a ledger counts of a micro-batch.
-COUNTED = ("samples", "input_tokens", "padded_input_tokens", "target_tokens")
+BATCH_COUNTS = ("samples", "input_tokens", "padded_input_tokens", "target_tokens")
 UNCOUNTED = (0, 0, 0, 0)
 # Log entry -> its name in progress lines.
 SHOWN = {"loss": "loss", "learning_rate": "lr", "eval_score": "score", "seconds": "seconds"}
@@ -107,7 +107,7 @@ class Schedule(TrainerCallback):  # type: ignore[misc]
 
 
 def counts_of(batch: Batch) -> tuple[int, ...]:
-    """Count what is COUNTED of a batch, before it lies on a device."""
+    """Count what is BATCH_COUNTS of a batch, before it lies on a device."""
     mask, labels = batch["attention_mask"], batch["labels"]
     return len(mask), int(mask.sum()), mask.numel(), int((labels >= 0).sum())
 
@@ -341,5 +341,5 @@ class CellTrainer(Seq2SeqTrainer):  # type: ignore[misc]
         self.ledger.peak_memory_gib = max(self.ledger.peak_memory_gib, *peaks)
         parts = distributed.gather(self._counts)
         self._counts = list(UNCOUNTED)
-        for name, *counts in zip(COUNTED, *parts, strict=True):
+        for name, *counts in zip(BATCH_COUNTS, *parts, strict=True):
             setattr(self.ledger, name, getattr(self.ledger, name) + sum(counts))
