@@ -23,6 +23,7 @@ from longwatt.models.family import Example
 from longwatt.provenance.artefacts import Damaged
 from longwatt.tokens.special_tokens import load_split, load_tokenizer
 from longwatt.training import finetune
+from longwatt.training.trainer import CellTrainer
 from tests.needle_data import make_data
 from tests.tiny_cell import inference_spec, training_spec
 
@@ -42,6 +43,32 @@ def test_early_stopping_keeps_the_best_weights(study, data, tmp_path):
     assert facts["stopped_early"] and facts["steps"] == 6
     assert facts["ended_by"] == "early_stopping"
     assert (facts["best_step"], facts["validations"], facts["max_steps"]) == (2, 3, 20)
+
+
+@pytest.mark.parametrize("accumulation", [1, 2])
+def test_batches_are_made_while_the_step_before_is_computed(
+    study, data, tmp_path, monkeypatch, accumulation
+):
+    """Its check waits for the device; all of the next step's batches are there by then."""
+    seen, left = [], []
+    collate, check, train_ = finetune._collate, CellTrainer._not_finite, CellTrainer.train
+
+    def note(what, function):
+        return lambda *args: (seen.append(what), function(*args))[1]
+
+    def train_and_look(self, *args, **kwargs):
+        train_(self, *args, **kwargs)
+        left.extend([*self._source, *self._ahead])
+
+    monkeypatch.setattr(finetune, "_collate", note("batch", collate))
+    monkeypatch.setattr(CellTrainer, "_not_finite", note("check", check))
+    monkeypatch.setattr(CellTrainer, "train", train_and_look)
+    budget = {"gradient_accumulation_steps": accumulation}
+    facts = train(study, data, tmp_path, {"budget": budget, "training": {"max_steps": 4}})
+    step = ["batch"] * accumulation
+    assert seen == [*step, *[*step, "check"] * 4]
+    assert facts["samples"] == 4 * 4 * accumulation, "a batch that is not trained on is not counted"
+    assert left == [], "a loader's processes end with the training"
 
 
 def test_the_paper_s_optimiser_and_schedule_are_used(study, data, tmp_path, monkeypatch):
