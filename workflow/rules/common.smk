@@ -106,12 +106,6 @@ def gpu_limit():
     return limit
 
 
-def limit_jobs_on_cpu():
-    """Let no more cells on the CPU run at once than their cores and memory allow."""
-    if "on_cpu" not in workflow.resource_settings.resources and RUN.most_on_cpu is not None:
-        workflow.register_resource("on_cpu", RUN.most_on_cpu)
-
-
 def in_report(path, kind, shown):
     """Give a figure or a table its place in the report."""
     return report(
@@ -147,7 +141,8 @@ try:
     IN_FORCE = in_force.InForce(STAGES, SCRIPTS, config.get("accept_code", []))
     RUN = Run(IN_FORCE, GIVEN, gpu_limit(), STUDIES, SCHEMAS / "study.schema.json")
     RUN.start()
-    limit_jobs_on_cpu()
+    for name, most in RUN.limits(workflow.resource_settings.resources).items():
+        workflow.register_resource(name, most)
 except (StudyError, listing.GpuError, StaleSummary) as error:
     # A wrong setting stops the run with its message, not with a traceback.
     raise WorkflowError(str(error))

@@ -97,6 +97,7 @@ def test_each_process_of_a_cell_has_a_core(run_of, monkeypatch):
     monkeypatch.setattr("longwatt.energy.meters.rapl.can_be_read", lambda: False)
     run = run_of(each="auto", cores=8, budget="0, processes: 2")
     assert run.threads(first(run)) == 2 and run.most_on_cpu == 3
+    assert run.limits(["gpu"]) == {"on_cpu": 3} and run.limits(["on_cpu"]) == {}
     assert run._cell_threads() == dict.fromkeys(run.stages.cells, 1)
 
 
@@ -109,7 +110,7 @@ def test_where_processors_are_metered_cells_run_one_at_a_time(run_of, monkeypatc
 @pytest.mark.parametrize(("line", "budget"), [("--executor slurm --jobs 8", 0), ("--cores 8", 1)])
 def test_a_cluster_or_gpus_decide_themselves_how_many_jobs_there_are(run_of, line, budget):
     run = run_of(line, budget=budget, limit=budget or None, each="auto")
-    assert run.most_on_cpu is None and run._cell_threads() == {}
+    assert run.most_on_cpu is None and run._cell_threads() == run.limits([]) == {}
 
 
 def test_cells_that_have_more_cores_than_they_ask_for_are_named(run_of, monkeypatch, capsys):

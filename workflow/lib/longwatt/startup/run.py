@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -31,6 +31,7 @@ from longwatt.study.stages import Stages
 
 # CPU cores for each GPU on a cluster, where the profile says nothing: its process, data, recorder.
 CPUS_PER_GPU = 4
+ON_CPU = "on_cpu"  # resource of rules that counts jobs of cells on the CPU
 RECORDS = Path(".snakemake")  # Snakemake's own, in the folder that it works in
 
 
@@ -158,6 +159,11 @@ class Run:
         """Most jobs of cells on the CPU at once, None where their cores alone decide."""
         alone = not (self.given.on_cluster or self.stages.uses_gpus)
         return self.cell_cores.at_once if alone else None
+
+    def limits(self, asked: Collection[str]) -> dict[str, int]:
+        """Return the limits of Snakemake's resources that nobody asked for by name."""
+        known = {ON_CPU: self.most_on_cpu}
+        return {name: n for name, n in known.items() if n is not None and name not in asked}
 
     def _cell_threads(self) -> dict[str, int]:
         """Return the threads of each process by cell, in a study without GPUs."""
