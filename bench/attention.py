@@ -161,9 +161,7 @@ class Work:
         """
         path, encoder = _part("path"), _part(self.case.family)
         made = path.FastPath(self.model, encoder.encode, self.case.family == BIGBIRD)
-        reason = path.configuration_refusal(self.model.config) or path.refusal_on(
-            self.device, self.model
-        )
+        reason = path.configuration_refusal(self.model.config) or made.refusal_on(self.device)
         if reason:
             raise NotThere(reason)
         made.attach()

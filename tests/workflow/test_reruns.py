@@ -53,7 +53,7 @@ CODE = {
         {},
     ),
     "the scoring command": (LIB + "metrics/__main__.py", "return 1\n", "return 2\n", {}),
-    "another family's code": (LIB + "models/bigbird_pegasus.py", "return []", "return list()", {}),
+    "another family's code": (LIB + "models/seq2seq.py", '"led")', '"led", "x")', {}),
     "another source's code": (LIB + "datasets/reading/rows.py", "a number", "some number", {}),
     "table code": (
         LIB + "layout/table_files.py",

@@ -24,7 +24,7 @@ from transformers.models.led.modeling_led import LEDEncoderSelfAttention
 from longwatt.models.attention import bigbird_pegasus, flex, led
 from longwatt.models.attention.band import Band, band_attention
 from longwatt.models.attention.packing import Packing
-from longwatt.models.attention.path import FastPath, refusal_on
+from longwatt.models.attention.path import FastPath
 
 CPU = torch.device("cpu")
 NO_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="no NVIDIA GPU on this machine")
@@ -379,8 +379,13 @@ def test_an_old_gpu_says_so(monkeypatch, capability, dtype, words):
     # Mixed precision computes in its own type, whatever the weights are.
     monkeypatch.setattr(torch, "is_autocast_enabled", lambda kind: True)
     monkeypatch.setattr(torch, "get_autocast_dtype", lambda kind: dtype)
-    found = refusal_on(torch.device("cuda"), tiny_led())
+    path = FastPath(tiny_led(), led.encode, False)
+    found = path.refusal_on(torch.device("cuda"))
     assert found is None if words is None else words in found
+    precision = {torch.bfloat16: "bf16", torch.float32: "fp32"}.get(dtype)
+    if precision:
+        found = path.refusal_on(torch.device("cuda"), precision)
+        assert found is None if words is None else words in found
 
 
 def test_a_kernel_that_cannot_be_made_says_what_to_do():
@@ -400,4 +405,4 @@ def test_a_device_that_cannot_takes_the_stock_path_and_says_why():
     batch["global_attention_mask"] = batch_of(9, 5)["global_attention_mask"]
     with pytest.warns(UserWarning, match="stock path: .* this device is meta"):
         assert path.packing(batch) is None
-    assert refusal_on(CPU, model) is None
+    assert path.refusal_on(CPU) is None

@@ -1,8 +1,10 @@
 """Paths of attention: what families offer, what an entry may choose, and what is in use."""
 
 import pytest
+import torch
 
 from longwatt.models import family_names, load_family
+from longwatt.models.attention.path import FastPath
 from longwatt.models.errors import ModelError
 from longwatt.models.family import FAST, STOCK, attention_path
 from longwatt.models.led import LED
@@ -100,3 +102,15 @@ def test_the_model_that_takes_the_fast_path_is_transformers_own(tokenizer, famil
     assert model.state_dict().keys() == other.state_dict().keys()
     assert "forward" in vars(model)
     assert "forward" not in vars(other)
+
+
+def test_a_device_that_cannot_take_the_fast_path_is_found_when_a_model_is_placed(
+    tokenizer, monkeypatch
+):
+    family, model = build(tokenizer, "led", LED_LIKE)
+    placed = family.place(model, torch.device("cpu"), "bf16")
+    assert (placed is model, family.attention) == (True, FAST)
+    monkeypatch.setattr(FastPath, "refusal_on", lambda self, device, precision: REASON)
+    family.place(model, torch.device("cpu"), "bf16")
+    assert (family.attention, family.attention_reason, family.fast) == (STOCK, REASON, None)
+    assert "forward" not in vars(model)

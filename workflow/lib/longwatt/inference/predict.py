@@ -25,7 +25,6 @@ from longwatt.jobs.worker import Spec, run_worker
 from longwatt.models import load_family
 from longwatt.progress import say
 from longwatt.provenance.stamps import write_json
-from longwatt.study.summary_columns import BETWEEN_VALUES
 from longwatt.tasks import CLASSIFICATION
 from longwatt.tokens.references import EACH
 from longwatt.tokens.special_tokens import SpecialTokens, load_split, load_tokenizer
@@ -121,13 +120,15 @@ def _predictor(spec: Spec, tokenizer: Any) -> Predictor:
         how = {key: settings[key] for key in ("protocol", "generation")}
     path = {"attention": settings["attention"]}
     model = family.build(path, tokenizer, Path(spec.paths["model"]), seq_len, target_tokens)
+    precision = settings["budget"]["precision"]
+    model = family.place(model, device, precision)
     environment.say_attention(family)
     return Predictor(
         family,
-        model.to(device).eval(),
+        model.eval(),
         tokenizer,
         how=how,
-        precision=settings["budget"]["precision"],
+        precision=precision,
         pad_to=seq_len if padded else None,
         target_pad_to=settings.get("max_target_tokens") if padded else None,
     )
@@ -141,7 +142,7 @@ def _write(spec: Spec, kept: Mapping[int, Mapping[str, Any]]) -> None:
     facts = {
         **_speed(list(kept.values())),
         **_exits(spec.settings["inference"], list(kept.values())),
-        "attention": BETWEEN_VALUES.join(sorted({batch["attention"] for batch in kept.values()})),
+        "attention": environment.joined(sorted(batch["attention"] for batch in kept.values())),
         **environment.noted(spec.paths["work"]),
         "identity": dict(spec.identity),
     }

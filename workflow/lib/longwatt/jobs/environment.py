@@ -6,7 +6,7 @@ import json
 import os
 import platform
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -98,4 +98,9 @@ def _value(values: list[Any]) -> Any:
         return distinct[0]
     if all(isinstance(value, dict) for value in distinct):
         return _together(distinct)
-    return BETWEEN_VALUES.join(map(str, distinct))
+    return joined(map(str, distinct))
+
+
+def joined(values: Iterable[str]) -> str:
+    """Join the differing values of attempts or batches, in the order given."""
+    return BETWEEN_VALUES.join(dict.fromkeys(values))

@@ -24,6 +24,7 @@ from longwatt.tasks import TEXT
 from longwatt.tokens.special_tokens import SpecialTokens, decode
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor, nn
 
     from longwatt.models.attention.path import FastPath
@@ -121,6 +122,14 @@ class EncoderDecoder(Family):
             self.fast = self._fast_path(built)
             self.fast.attach()
         return reason
+
+    def place(self, model: nn.Module, device: torch.device, precision: str) -> nn.Module:
+        """See `Family.place`."""
+        placed = model.to(device)
+        if self.fast is not None and (reason := self.fast.refusal_on(device, precision)):
+            self.fast.detach()
+            self.fast, self.attention, self.attention_reason = None, STOCK, reason
+        return placed
 
     def _fast_path(self, built: Any) -> FastPath:
         """Make the fast path of a built model, in families that offer one."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 from longwatt.models.errors import ModelError
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor, nn
 
 Batch = dict[str, "Tensor"]
@@ -115,6 +116,14 @@ class Family(Protocol):
         Raises:
             ModelError: the entry cannot be built, or cannot hold these lengths.
         """
+
+    def place(self, model: nn.Module, device: torch.device, precision: str) -> nn.Module:
+        """Move a built model to its device, which may need another path of attention.
+
+        Args:
+            precision: fp32, tf32, bf16 or fp16.
+        """
+        return model.to(device)
 
     def collate(self, chosen: Sequence[Example], pad_to: int | None, targets: int | None) -> Batch:
         """Pad examples to the longest or to fixed lengths, and add the model's masks."""

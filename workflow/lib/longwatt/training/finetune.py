@@ -213,7 +213,8 @@ def _trainer(
     set_seed(settings["seed"])
     tokenizer = load_tokenizer(Path(spec.paths["tokenizer"]).parent)
     family = load_family(settings["model"]["family"])
-    model = _model(spec, family, tokenizer).to(device)
+    model = family.place(_model(spec, family, tokenizer), device, budget["precision"])
+    environment.say_attention(family)
     examples = _examples(spec, tokenizer, "train", None)
     _check_size(examples, step)
     padded = training["padding"] == "max_length"
@@ -259,7 +260,6 @@ def _model(spec: Spec, family: Family, tokenizer: Any) -> torch.nn.Module:
     model = family.build(
         settings["model"], tokenizer, checkpoint, settings["seq_len"], target_tokens, labels
     )
-    environment.say_attention(family)
     if settings["training"]["activation_checkpointing"]:
         model.gradient_checkpointing_enable()  # type: ignore[operator]
     return model

@@ -199,11 +199,11 @@ def _steps(spec: Spec, batch_size: int, device: torch.device) -> str:
     model = family.build(
         settings["model"], tokenizer, checkpoint, seq_len, targets or TOKENS_OF_LABEL, labels
     )
-    if batch_size == 1:  # the first to be tried; the others have the same path
-        environment.say_attention(family)
     if settings["activation_checkpointing"]:
         model.gradient_checkpointing_enable()  # type: ignore[operator]
-    model.to(device)
+    model = family.place(model, device, settings["budget"]["precision"])
+    if batch_size == 1:  # the first to be tried; the others have the same path
+        environment.say_attention(family)
     # The memory of data-parallel training's buckets, if several devices train together.
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     buckets = torch.zeros(trained if settings["devices"] > 1 else 0, device=device)

@@ -47,12 +47,8 @@ def configuration_refusal(config: Any) -> str | None:
     return None
 
 
-def refusal_on(device: torch.device, model: Any) -> str | None:
-    """Say why a device cannot take the fast path of a model, or return None."""
-    size = model.config.d_model // model.config.encoder_attention_heads
-    mixed = device.type != "meta" and torch.is_autocast_enabled(device.type)
-    dtype = torch.get_autocast_dtype(device.type) if mixed else model.dtype
-    return device_refusal(device, dtype, size)
+# Types that products are computed in, by a budget's precision; in all others it is the model's.
+MIXED = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @functools.cache
@@ -94,6 +90,23 @@ class FastPath:
 
         self.model.forward = MethodType(forward, self.model)
 
+    def detach(self) -> None:
+        """Give the model its own `forward` back."""
+        del self.model.forward
+
+    def refusal_on(self, device: torch.device, precision: str | None = None) -> str | None:
+        """Say why a device cannot take this path, or return None.
+
+        Args:
+            precision: of a budget. None for what torch computes in at this moment.
+        """
+        config, dtype = self.model.config, self.model.dtype
+        if precision is not None:
+            dtype = MIXED.get(precision, dtype)
+        elif device.type != "meta" and torch.is_autocast_enabled(device.type):
+            dtype = torch.get_autocast_dtype(device.type)
+        return device_refusal(device, dtype, config.d_model // config.encoder_attention_heads)
+
     def packing(self, batch: Batch) -> Packing | None:
         """Pack a batch, or return None where this path cannot take it."""
         given = {name for name, value in batch.items() if value is not None}
@@ -102,7 +115,7 @@ class FastPath:
         everywhere = batch.get("global_attention_mask")
         if everywhere is not None and not _is_first_token(everywhere):
             return None
-        if reason := refusal_on(batch["input_ids"].device, self.model):
+        if reason := self.refusal_on(batch["input_ids"].device):
             _say(reason)
             return None
         return Packing.of(batch["attention_mask"])
