@@ -108,7 +108,10 @@ def gpu_limit():
 
 def limit_jobs_on_cpu():
     """Let no more cells on the CPU run at once than their cores and memory allow."""
-    if "on_cpu" not in workflow.resource_settings.resources and RUN.most_on_cpu is not None:
+    if (
+        "on_cpu" not in workflow.resource_settings.resources
+        and RUN.most_on_cpu is not None
+    ):
         workflow.register_resource("on_cpu", RUN.most_on_cpu)
 
 
