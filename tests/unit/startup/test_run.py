@@ -14,7 +14,7 @@ from longwatt.config.studies import read_study
 from longwatt.freshness.in_force import InForce
 from longwatt.plan import urgency
 from longwatt.provenance.stamps import STALE, Stage
-from longwatt.startup import patterns
+from longwatt.startup import invocation, patterns
 from longwatt.startup.run import Given, Run
 from longwatt.study.checks import checked_stages
 from tests.conftest import ROOT, TINY_STUDY
@@ -111,6 +111,11 @@ def test_where_processors_are_metered_cells_run_one_at_a_time(run_of, monkeypatc
 def test_a_cluster_or_gpus_decide_themselves_how_many_jobs_there_are(run_of, line, budget):
     run = run_of(line, budget=budget, limit=budget or None, each="auto")
     assert run.most_on_cpu is None and run._cell_threads() == run.limits([]) == {}
+
+
+def test_jobs_of_a_cluster_are_left_to_its_own_binding():
+    assert invocation.binding_environment(on_cluster=True) == {"LONGWATT_PIN": "cluster"}
+    assert invocation.binding_environment(on_cluster=False) == {}, "a user's own word stands"
 
 
 def test_cells_that_have_more_cores_than_they_ask_for_are_named(run_of, monkeypatch, capsys):
