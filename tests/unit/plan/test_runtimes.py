@@ -314,9 +314,10 @@ def test_results_that_do_not_say_their_path_took_the_stock_one(model):
 def test_cells_measured_with_other_threads_scale_only_where_there_are_no_others(model):
     plain = {name: model.modelled(name, "finetune") for name in model.cells}
     rows = {cell(1024): ("9", "2 / 1"), cell(model="other"): ("3", "2"), cell(seed=2): ("5", "NA")}
-    head = "cell,inference,train_runtime_s,inference_runtime_s,threads,inference_threads"
+    head = "cell,inference,train_runtime_s,inference_runtime_s,threads,inference_threads,"
+    head += "attention,attention_asked,inference_attention"
     lines = [
-        f"{name},greedy,{float(factor) * plain[name]},{plain[name]},{threads},4"
+        f"{name},greedy,{float(factor) * plain[name]},{plain[name]},{threads},4,fast,fast,fast"
         for name, (factor, threads) in rows.items()
     ]
     model.summary.write_text("\n".join([head, *lines]) + "\n")
